@@ -1,0 +1,128 @@
+"""On-disk formats. One module a format, found by being in this folder; what each gives is in `_base`."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from importlib import import_module
+from typing import cast
+
+from ..errors import CheckpointError, NotFoundError, UnknownFormatError, UsageError
+from ._base import Checkpoint, Container, open_fd
+
+__all__ = ["Checkpoint", "Container", "by_name", "containers", "locate", "open_checkpoint"]
+
+
+@cache
+def containers() -> dict[str, Container]:
+    """Every container module by its NAME."""
+    here = os.path.dirname(__file__)
+    names = sorted(f[:-3] for f in os.listdir(here) if f.endswith(".py") and not f.startswith("_"))
+    modules = [cast(Container, import_module(f"{__name__}.{n}")) for n in names]
+    return {m.NAME: m for m in modules}
+
+
+def by_name(name: str) -> Container:
+    """The container called `name`, or a UsageError that lists them."""
+    found = containers().get(name)
+    if found is None:
+        raise UsageError(f"no container is called {name!r}", hint=f"one of {', '.join(containers())}")
+    return found
+
+
+def _head_and_tail(path: str) -> tuple[bytes, bytes]:
+    fd = open_fd(path)
+    try:
+        size = os.fstat(fd).st_size
+        return os.pread(fd, 512, 0), os.pread(fd, 64, max(0, size - 64))
+    except OSError as e:
+        raise CheckpointError(f"cannot be read: {e.strerror}", path=path) from None
+    finally:
+        os.close(fd)
+
+
+def locate(path: str) -> tuple[Container, str]:
+    """The container of `path` and the file it opens: a file, a TF prefix, or a directory that holds a checkpoint.
+
+    Bytes decide; the suffix only says what was probably meant when nothing fits.
+    """
+    path = os.fspath(path)
+    if os.path.isdir(path):
+        return _in_directory(path)
+    if not os.path.lexists(path):
+        for c in containers().values():
+            target = c.prefix(path)
+            if target is not None:
+                return c, target
+        raise NotFoundError("no such file, directory or TensorFlow prefix", path=path, hint=_neighbours(path))
+    return _of_file(path), path
+
+
+def _of_file(path: str) -> Container:
+    if not os.path.isfile(path):
+        if os.path.exists(path):
+            raise CheckpointError("is not a regular file", path=path)
+        raise NotFoundError("is a link to nothing", path=path)
+    head, tail = _head_and_tail(path)
+    if not head:
+        raise UnknownFormatError("is empty", path=path, hint="was the download cut short?")
+    for c in containers().values():
+        if c.sniff(head, tail, path):
+            return c
+    tried = ", ".join(containers())
+    start = head.lstrip()[:9].lower()
+    if head.startswith(b"version https://git-lfs"):
+        hint = "this is a Git LFS pointer, not the weights: run `git lfs pull`"
+    elif start.startswith((b"<!doctype", b"<html")):
+        hint = "this is a web page: the download went wrong"
+    else:
+        named = next((c.NAME for c in containers().values() if path.endswith(c.SUFFIXES)), None)
+        hint = f"named like {named}, but its bytes are not: a damaged or partial download?" if named else f"tried {tried}"
+    raise UnknownFormatError("is no checkpoint format that ckptkit knows", path=path, hint=hint)
+
+
+def _in_directory(path: str) -> tuple[Container, str]:
+    try:
+        names = sorted(os.listdir(path))
+    except OSError as e:
+        raise CheckpointError(f"cannot be read: {e.strerror}", path=path) from None
+    found = sorted(((rank, target, c) for c in containers().values() for rank, target in c.find(path, names)), key=lambda t: t[:2])
+    if not found:
+        what = "is an empty directory" if not names else f"holds no checkpoint ({len(names)} other entries)"
+        raise NotFoundError(what, path=path, hint="name the file, the TensorFlow prefix, or the directory that holds it")
+    best = [f for f in found if f[0] == found[0][0]]
+    if len(best) > 1:
+        listed = ", ".join(os.path.basename(t) for _, t, _ in best[:6]) + (", ..." if len(best) > 6 else "")
+        raise UsageError(f"holds {len(best)} checkpoints: {listed}", path=path, hint="name one of them")
+    _, target, container = best[0]
+    return container, target
+
+
+def _neighbours(path: str) -> str:
+    parent, name = os.path.split(path)
+    try:
+        names = os.listdir(parent or ".")
+    except OSError:
+        return f"there is no directory {parent!r} either"
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, names, 3, 0.6)
+    return f"did you mean {' or '.join(close)}?" if close else "check the path"
+
+
+def open_checkpoint(path: str | os.PathLike[str], container: str | None = None) -> Checkpoint:
+    """Read the headers of the checkpoint at `path`. A context manager; weights are read when asked for.
+
+    `container` names the format instead of having it recognised. Raises CheckpointError (see `errors`).
+    """
+    p = os.fspath(path)
+    try:
+        if container is not None:
+            c = by_name(container)
+            return c.open(p if os.path.isfile(p) else (c.prefix(p) or locate(p)[1]))
+        c, target = locate(p)
+        return c.open(target)
+    except OSError as e:
+        raise CheckpointError(f"cannot be read: {e.strerror}", path=e.filename or p) from None
+    except RecursionError:
+        raise CheckpointError("nested too deeply", path=p) from None

@@ -1,0 +1,210 @@
+"""What every container module gives and gets: `Checkpoint` for reading, `FileLayout` for writing.
+
+A container is one module of this package whose name does not begin with an underscore. It defines
+
+    NAME, TITLE             "safetensors", "safetensors (single file or shards)"
+    SUFFIXES                what its files end in, only ever a tie-break after the bytes
+    DEFAULT_FILE            "model.safetensors": the file name a conversion writes when nobody names one
+    sniff(head, tail, path) whether these are its bytes: the first 512 and the last 64 of a file, its path
+    find(directory, names)  what a directory listing holds of it: [(rank, path)], a smaller rank is preferred
+    prefix(path)            the file to open for a `path` that is no file itself (a TF prefix), or None
+    open(path)              -> Checkpoint; reads headers only, never a weight
+  and, if it can be written (WRITABLE = True), with TIES saying whether it can store one tensor under two names:
+    layout(...)             -> FileLayout: every header byte and every tensor's offset before any weight is read
+    finish(layout, crcs)    -> the Parts that depend on the content
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from ..errors import CheckpointError, CorruptError, NotFoundError
+from ..findings import Finding
+from ..tensors import DTYPES, Check, Extent, StoredTensor, TensorSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Checkpoint:
+    """Tensors by name, borrowed from files that this object owns until it is closed.
+
+    `tensors` keeps the file's order. `metadata` is text the container carries; `extras` whatever else lies beside
+    the tensors (a fairseq config, a step count) as plain data; `wrapper` the key path under which a nested PyTorch
+    file holds the state dict ("model"); `findings` what the reader noticed and did not refuse.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        container: str,
+        tensors: dict[str, StoredTensor],
+        *,
+        files: Sequence[str],
+        metadata: Mapping[str, str] | None = None,
+        extras: Mapping[str, object] | None = None,
+        wrapper: str = "",
+        findings: Iterable[Finding] = (),
+        checks: Callable[[], Iterable[Check]] | None = None,
+    ) -> None:
+        self.path = path
+        self.container = container
+        self.tensors = tensors
+        self.files = tuple(files)
+        self.metadata: dict[str, str] = dict(metadata or {})
+        self.extras: dict[str, object] = dict(extras or {})
+        self.wrapper = wrapper
+        self.findings: list[Finding] = list(findings)
+        self._checks = checks
+        self._stack = ExitStack()
+        self._fds: dict[str, int] = {}
+        self._closed = False
+
+    def __enter__(self) -> Checkpoint:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the files back; using the checkpoint afterwards is an error."""
+        self._closed = True
+        self._fds.clear()
+        self._stack.close()
+
+    def fd(self, path: str) -> int:
+        """An open descriptor of one of the checkpoint's files (kept until close; only ever read with pread)."""
+        if self._closed:
+            raise CheckpointError("the checkpoint is closed", path=self.path)
+        fd = self._fds.get(path)
+        if fd is None:
+            fd = open_fd(path)
+            self._stack.callback(os.close, fd)
+            self._fds[path] = fd
+        return fd
+
+    def checks(self) -> Iterator[Check]:
+        """The checksums the container keeps of its content; reading and comparing them is the caller's."""
+        yield from (self._checks() if self._checks else ())
+
+    def read_extent(self, extent: Extent) -> bytes:
+        """The bytes of one extent; CorruptError if the file ends before it does."""
+        data = os.pread(self.fd(extent.path), extent.length, extent.offset)
+        while len(data) < extent.length:
+            more = os.pread(self.fd(extent.path), extent.length - len(data), extent.offset + len(data))
+            if not more:
+                raise CorruptError(f"ends at byte {extent.offset + len(data)}, {extent.length - len(data)} short", path=extent.path)
+            data += more
+        return data
+
+    def strings(self, name: str) -> list[bytes]:
+        """The elements of a STRING tensor, row-major."""
+        t = self.tensors[name]
+        got = t.read() if t.read is not None and not self._closed else None
+        if not isinstance(got, list):
+            raise CheckpointError(f"{name!r} is not a string tensor", path=self.path)
+        return got
+
+    def array(self, name: str) -> NDArray[np.generic]:
+        """One tensor as a new row-major numpy array (bfloat16 and float8 as ml_dtypes types). Imports numpy.
+
+        Raises UnsupportedError for sub-byte dtypes, CorruptError when the file is shorter than it says.
+        """
+        from ..arrays import from_bytes, numpy_dtype
+
+        t = self.tensors[name]
+        if t.read is not None:
+            raw = t.read()
+            assert isinstance(raw, bytes), name
+        else:
+            raw = b"".join(self.read_extent(e) for e in t.extents)
+        if t.strides is None:
+            return from_bytes(raw, t.spec)
+        import numpy as np
+
+        dtype = numpy_dtype(t.spec.dtype)
+        flat = np.frombuffer(raw, dtype)
+        view = np.lib.stride_tricks.as_strided(flat, t.spec.shape, tuple(s * dtype.itemsize for s in t.strides))
+        return np.ascontiguousarray(view)
+
+
+def open_fd(path: str) -> int:
+    """A read-only descriptor, or the CheckpointError that says why not."""
+    try:
+        return os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    except FileNotFoundError:
+        raise NotFoundError("no such file", path=path) from None
+    except OSError as e:
+        raise CheckpointError(f"cannot be read: {e.strerror}", path=path) from None
+
+
+class Part(NamedTuple):
+    """Bytes that belong at an offset of an output file (its index in FileLayout.files)."""
+
+    file: int
+    offset: int
+    data: bytes
+
+
+class Slot(NamedTuple):
+    """Where the engine puts a tensor's row-major bytes."""
+
+    file: int
+    offset: int
+    length: int
+
+
+class FileLayout(NamedTuple):
+    """A checkpoint to be written, all of it but the weights. Plain data: it goes into a Plan."""
+
+    container: str
+    files: tuple[tuple[str, int], ...]  # (name, size), in the order of commit; size -1: known at finish
+    slots: dict[str, Slot]  # tensors with bytes of their own; a tied name has none
+    parts: tuple[Part, ...]  # headers, known now
+    checksum: str | None = None  # what finish() must be told of every slot: crc32 | crc32c
+    state: dict[str, object] = {}  # noqa: RUF012  what finish() needs besides; JSON-able
+
+
+class Container(Protocol):
+    """The shape of a container module."""
+
+    NAME: str
+    TITLE: str
+    SUFFIXES: tuple[str, ...]
+    DEFAULT_FILE: str
+    WRITABLE: bool
+    TIES: bool
+
+    def sniff(self, head: bytes, tail: bytes, path: str) -> bool: ...
+
+    def find(self, directory: str, names: Sequence[str]) -> list[tuple[int, str]]: ...
+
+    def prefix(self, path: str) -> str | None: ...
+
+    def open(self, path: str) -> Checkpoint: ...
+
+    def layout(
+        self,
+        tensors: Sequence[tuple[str, TensorSpec]],
+        *,
+        filename: str,
+        ties: Mapping[str, str] = ...,
+        metadata: Mapping[str, str] = ...,
+        extras: Mapping[str, object] = ...,
+        wrapper: str = ...,
+        strings: Mapping[str, Sequence[bytes]] = ...,
+        max_shard_size: int | None = None,
+    ) -> FileLayout: ...
+
+    def finish(self, layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]: ...
+
+
+def check_dtype(dtype: str, container: str) -> str:
+    """`dtype` if it is one of the table's, else a CorruptError that names it."""
+    if dtype not in DTYPES:
+        raise CorruptError(f"unknown dtype {dtype!r} in a {container} file")
+    return dtype

@@ -1,0 +1,97 @@
+"""What goes wrong, as values of one family.
+
+Policy: every message is one line and says what is wrong, where, and (in `hint`) what to do. Text that came
+from a file is made printable before it gets into a message, so that nothing in a checkpoint reaches a terminal raw.
+"""
+
+from __future__ import annotations
+
+EXIT_OK, EXIT_FINDINGS, EXIT_USAGE, EXIT_UNDECIDED = 0, 1, 2, 3
+
+
+def printable(text: object, limit: int = 400) -> str:
+    """`text` on one line without control characters, bidirectional overrides or lone surrogates; cut at `limit`."""
+    s = str(text)
+    if len(s) > limit:
+        s = s[: limit - 3] + "..."
+    if s.isascii() and s.isprintable():
+        return s
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in s)
+
+
+class CheckpointError(Exception):
+    """Something about a checkpoint that stops the work. Subclasses say which kind; all exit with status 2."""
+
+    kind = "unreadable"
+    exit_code = EXIT_USAGE
+
+    def __init__(self, message: str, *, path: str | None = None, hint: str | None = None) -> None:
+        self.message = printable(message, 1000)
+        self.path = None if path is None else printable(path)
+        self.hint = None if hint is None else printable(hint, 1000)
+        super().__init__(self.message)
+
+    def __str__(self) -> str:
+        where = f"{self.path}: " if self.path else ""
+        hint = f" Hint: {self.hint}" if self.hint else ""
+        return f"{where}{self.message}{hint}"
+
+
+class NotFoundError(CheckpointError):
+    """There is no such file, or no checkpoint in that directory."""
+
+    kind = "not-found"
+
+
+class UnknownFormatError(CheckpointError):
+    """No container recognises the bytes."""
+
+    kind = "unknown-format"
+
+
+class CorruptError(CheckpointError):
+    """The bytes break the rules of their own format, or are damaged or cut short."""
+
+    kind = "corrupt"
+
+
+class UnsafeError(CheckpointError):
+    """Reading would need something this tool never does, such as calling code named by the file."""
+
+    kind = "unsafe"
+
+
+class UnsupportedError(CheckpointError):
+    """A valid thing that this version cannot read or write."""
+
+    kind = "unsupported"
+
+
+class LimitError(CheckpointError):
+    """A declared size or count is over a limit of `ckptkit.limits.Limits`; the message names the limit."""
+
+    kind = "limit"
+
+
+class UsageError(CheckpointError):
+    """A wrong or missing option, a target that exists, something asked for that there is not."""
+
+    kind = "usage"
+
+
+class FindingsError(CheckpointError):
+    """A checkpoint with error findings that was not to be used with them; `findings` holds them."""
+
+    kind = "findings"
+    exit_code = EXIT_FINDINGS
+
+    def __init__(self, message: str, findings: tuple[object, ...], *, path: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message, path=path, hint=hint)
+        self.findings = findings
+
+
+class UndecidedError(CheckpointError):
+    """A question that the tensors and the configuration do not answer and that is never guessed."""
+
+    kind = "undecided"
+    exit_code = EXIT_UNDECIDED
