@@ -1,0 +1,125 @@
+"""The values a Plan is made of: which elements go where. Pure data, JSON both ways; no files, threads or globals.
+
+Every movement of elements between two row-major tensors that only re-lays them (copy, transposition, splitting,
+joining, interleaving, walking a strided PyTorch view) is a loop nest: for each index (i0, i1, ...) below the sizes,
+target[target_offset + sum(ik * target_stride_k)] = source[source_offset + sum(ik * source_stride_k)], in elements.
+So one shape of step is enough; a byte copy is the nest with a single loop of strides (1, 1).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .containers._base import FileLayout, Part, Slot
+from .tensors import Extent
+
+PLAN_VERSION = 1
+
+
+class Source(NamedTuple):
+    """A stored tensor as the engine sees it: the extents one after another are a flat array of `dtype`."""
+
+    name: str
+    dtype: str
+    extents: tuple[Extent, ...]
+
+
+class Loop(NamedTuple):
+    """One loop of a nest: how often, and the steps in elements on both sides."""
+
+    size: int
+    source: int
+    target: int
+
+
+class Piece(NamedTuple):
+    """One nest of loops. `op`: copy; add (into what an earlier piece of the task put there); fill (with `value`, no source)."""
+
+    source: int  # index into Plan.sources; -1 for fill
+    loops: tuple[Loop, ...]  # outermost first, simplified: () is one element
+    source_offset: int = 0
+    target_offset: int = 0
+    op: str = "copy"
+    value: float = 0.0
+
+
+class Task(NamedTuple):
+    """One target tensor. Its pieces together write every element once (before any `add`)."""
+
+    name: str
+    slot: Slot
+    dtype: str  # what the target stores; elements are cast from each source's dtype, round to nearest even
+    shape: tuple[int, ...]
+    pieces: tuple[Piece, ...]
+
+
+class Plan(NamedTuple):
+    """A whole conversion. `target` is a directory, or with `single` one file."""
+
+    target: str
+    single: bool
+    sources: tuple[Source, ...]
+    tasks: tuple[Task, ...]
+    layout: FileLayout
+    inputs: tuple[tuple[str, int, int], ...]  # (path, size, mtime_ns) of every file read, to notice a change
+    copies: tuple[tuple[str, str], ...] = ()  # (file beside the source, name in the target): vocabulary and the like
+    texts: tuple[tuple[str, str], ...] = ()  # (name in the target, content): configuration, ledger
+    version: int = PLAN_VERSION
+
+
+def simplify(loops: tuple[Loop, ...]) -> tuple[Loop, ...]:
+    """The same nest with unit loops dropped and neighbours that run on into each other merged."""
+    out: list[Loop] = []
+    for loop in loops:
+        if loop.size == 1:
+            continue
+        if out and out[-1].source == loop.source * loop.size and out[-1].target == loop.target * loop.size:
+            out[-1] = Loop(out[-1].size * loop.size, loop.source, loop.target)
+        else:
+            out.append(loop)
+    return tuple(out)
+
+
+def is_copy(piece: Piece) -> bool:
+    """Whether the piece moves one contiguous run to one contiguous run."""
+    return piece.op == "copy" and (not piece.loops or (len(piece.loops) == 1 and piece.loops[0].source == piece.loops[0].target == 1))
+
+
+def to_json(plan: Plan) -> dict[str, object]:
+    """A JSON-able form; `from_json` is its inverse."""
+    import base64
+
+    layout = plan.layout._asdict()
+    layout["parts"] = [(p.file, p.offset, base64.b64encode(p.data).decode()) for p in plan.layout.parts]
+    return {**plan._asdict(), "layout": layout}
+
+
+def from_json(data: dict[str, object]) -> Plan:
+    """The Plan of `to_json`'s output (also after a trip through JSON text, where tuples have become lists)."""
+    import base64
+    from typing import Any
+
+    d: dict[str, Any] = dict(data)
+    lay: dict[str, Any] = dict(d["layout"])
+    layout = FileLayout(
+        container=lay["container"],
+        files=tuple((n, s) for n, s in lay["files"]),
+        slots={k: Slot(*v) for k, v in lay["slots"].items()},
+        parts=tuple(Part(f, o, base64.b64decode(b)) for f, o, b in lay["parts"]),
+        checksum=lay["checksum"],
+        state=lay["state"],
+    )
+    return Plan(
+        target=d["target"],
+        single=d["single"],
+        sources=tuple(Source(n, t, tuple(Extent(*e) for e in es)) for n, t, es in d["sources"]),
+        tasks=tuple(
+            Task(n, Slot(*s), t, tuple(sh), tuple(Piece(p[0], tuple(Loop(*x) for x in p[1]), *p[2:]) for p in ps))
+            for n, s, t, sh, ps in d["tasks"]
+        ),
+        layout=layout,
+        inputs=tuple((p, s, m) for p, s, m in d["inputs"]),
+        copies=tuple((a, b) for a, b in d["copies"]),
+        texts=tuple((a, b) for a, b in d["texts"]),
+        version=d["version"],
+    )
