@@ -1,0 +1,169 @@
+"""BERT, also the Chinese RoBERTa-wwm-ext family, which is BERT-shaped and named so on disk.
+
+Source: google-research/bert modeling.py, run_pretraining.py, run_classifier.py, run_squad.py (TensorFlow names);
+transformers models/bert (PyTorch names and classes); pytorch_pretrained_bert (gamma and beta).
+"""
+
+from ckptkit.schema import GOOGLE, TORCH, Architecture, Class, ConfigForm, Dialect, Key, embedding, linear, norm
+
+L = "encoder.layers.{layer}."
+
+MODULES = {
+    "embeddings.word": embedding("vocab hidden"),
+    "embeddings.position": embedding("positions hidden"),
+    "embeddings.segment": embedding("segments hidden"),
+    "embeddings.norm": norm("hidden"),
+    L + "attention.query": linear("heads head_dim", "hidden"),
+    L + "attention.key": linear("heads head_dim", "hidden"),
+    L + "attention.value": linear("heads head_dim", "hidden"),
+    L + "attention.output": linear("hidden", "heads head_dim"),
+    L + "attention.norm": norm("hidden"),
+    L + "ffn.intermediate": linear("intermediate", "hidden"),
+    L + "ffn.output": linear("hidden", "intermediate"),
+    L + "ffn.norm": norm("hidden"),
+    "pooler": linear("pooled", "hidden", group="pooler"),
+    "mlm.transform": linear("transformed", "hidden", group="mlm"),
+    "mlm.norm": norm("transformed", group="mlm"),
+    "mlm.decoder": linear("vocab", "transformed", group="mlm", tied={"weight": "embeddings.word.weight"}),
+    "nsp": linear("nsp_labels", "pooled", group="nsp"),
+    "classifier": linear("labels", "hidden", group="classifier"),
+    "qa": linear("qa_labels", "hidden", group="qa"),
+}
+
+G = "bert/encoder/layer_{layer}/"
+H = "~encoder.layer.{layer}."
+
+GOOGLE_ACTIVATIONS = {"gelu": "gelu_tanh", "relu": "relu", "tanh": "tanh", "linear": "linear"}
+HF_ACTIVATIONS = {
+    "gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu_fast": "gelu_tanh", "gelu_python": "gelu",
+    "relu": "relu", "tanh": "tanh", "linear": "linear", "silu": "silu", "swish": "silu",
+}  # fmt: skip
+SIZES = {
+    "vocab_size": "vocab",
+    "hidden_size": "hidden",
+    "num_hidden_layers": "layers",
+    "num_attention_heads": "heads",
+    "intermediate_size": "intermediate",
+    "max_position_embeddings": "positions",
+    "type_vocab_size": "segments",
+    "hidden_dropout_prob": "dropout",
+    "attention_probs_dropout_prob": "attention_dropout",
+    "initializer_range": "initializer_range",
+}
+DEFAULTS = {"dropout": 0.1, "attention_dropout": 0.1, "initializer_range": 0.02}
+
+ARCHITECTURE = Architecture(
+    name="bert",
+    title="BERT",
+    modules=MODULES,
+    relations=("hidden = heads head_dim", "pooled = hidden", "transformed = hidden"),
+    fixed={"nsp_labels": 2, "qa_labels": 2},
+    variants={
+        "bert-tiny": {"layers": 2, "hidden": 128, "heads": 2},
+        "bert-mini": {"layers": 4, "hidden": 256, "heads": 4},
+        "bert-small": {"layers": 4, "hidden": 512, "heads": 8},
+        "bert-medium": {"layers": 8, "hidden": 512, "heads": 8},
+        "bert-base": {"layers": 12, "hidden": 768, "heads": 12},
+        "bert-large": {"layers": 24, "hidden": 1024, "heads": 16},
+        "bert-base-uncased": {"layers": 12, "hidden": 768, "heads": 12, "vocab": 30522},
+        "bert-base-cased": {"layers": 12, "hidden": 768, "heads": 12, "vocab": 28996},
+        "bert-base-multilingual-cased": {"layers": 12, "hidden": 768, "heads": 12, "vocab": 119547},
+        "bert-base-chinese": {"layers": 12, "hidden": 768, "heads": 12, "vocab": 21128},
+        "bert-large-uncased": {"layers": 24, "hidden": 1024, "heads": 16, "vocab": 30522},
+        "bert-large-cased": {"layers": 24, "hidden": 1024, "heads": 16, "vocab": 28996},
+        "chinese-roberta-wwm-ext-large": {"layers": 24, "hidden": 1024, "heads": 16, "vocab": 21128},
+        "roberta_l24_zh_base": {"layers": 24, "hidden": 768, "heads": 12, "vocab": 21128},
+        "all-MiniLM-L6": {"layers": 6, "hidden": 384, "heads": 12, "vocab": 30522},
+    },
+    dialects=(
+        Dialect(
+            name="google",
+            title="google-research/bert (TensorFlow)",
+            style=GOOGLE,
+            container="tf",
+            filename="bert_model.ckpt",
+            rows={
+                "bert/embeddings/word_embeddings": "embeddings.word",
+                "bert/embeddings/position_embeddings": "embeddings.position",
+                "bert/embeddings/token_type_embeddings": "embeddings.segment",
+                "bert/embeddings/LayerNorm": "embeddings.norm",
+                G + "attention/self/query": L + "attention.query",
+                G + "attention/self/key": L + "attention.key",
+                G + "attention/self/value": L + "attention.value",
+                G + "attention/output/dense": L + "attention.output",
+                G + "attention/output/LayerNorm": L + "attention.norm",
+                G + "intermediate/dense": L + "ffn.intermediate",
+                G + "output/dense": L + "ffn.output",
+                G + "output/LayerNorm": L + "ffn.norm",
+                "bert/pooler/dense": "pooler",
+                "cls/predictions/transform/dense": "mlm.transform",
+                "cls/predictions/transform/LayerNorm": "mlm.norm",
+                "cls/predictions/output_bias": "mlm.decoder.bias",
+                "cls/seq_relationship/output_weights": "nsp.weight",
+                "cls/seq_relationship/output_bias": "nsp.bias",
+                "output_weights": "classifier.weight",
+                "output_bias": "classifier.bias",
+                "cls/squad/output_weights": "qa.weight",
+                "cls/squad/output_bias": "qa.bias",
+            },
+            config=ConfigForm(
+                filename="bert_config.json",
+                keys={**SIZES, "hidden_act": Key("activation", words=GOOGLE_ACTIVATIONS)},
+                implied={"norm_eps": 1e-12},
+                defaults=DEFAULTS,
+            ),
+        ),
+        Dialect(
+            name="hf",
+            title="transformers (PyTorch)",
+            style=TORCH,
+            prefixes=("bert.", ""),
+            rows={
+                "~embeddings.word_embeddings": "embeddings.word",
+                "~embeddings.position_embeddings": "embeddings.position",
+                "~embeddings.token_type_embeddings": "embeddings.segment",
+                "~embeddings.LayerNorm": "embeddings.norm",
+                H + "attention.self.query": L + "attention.query",
+                H + "attention.self.key": L + "attention.key",
+                H + "attention.self.value": L + "attention.value",
+                H + "attention.output.dense": L + "attention.output",
+                H + "attention.output.LayerNorm": L + "attention.norm",
+                H + "intermediate.dense": L + "ffn.intermediate",
+                H + "output.dense": L + "ffn.output",
+                H + "output.LayerNorm": L + "ffn.norm",
+                "~pooler.dense": "pooler",
+                "cls.predictions.transform.dense": "mlm.transform",
+                "cls.predictions.transform.LayerNorm": "mlm.norm",
+                "cls.predictions.decoder.weight": "mlm.decoder.weight",
+                "cls.predictions.bias": "mlm.decoder.bias",
+                "cls.seq_relationship": "nsp",
+                "classifier": "classifier",
+                "qa_outputs": "qa",
+            },
+            repeats={"cls.predictions.decoder.bias": "mlm.decoder.bias"},
+            derived={"~embeddings.position_ids": ("arange", "1 positions"), "~embeddings.token_type_ids": ("zeros", "1 positions")},
+            classes=(
+                Class("BertModel", frozenset({"pooler"})),
+                Class("BertForPreTraining", frozenset({"pooler", "mlm", "nsp"})),
+                Class("BertForMaskedLM", frozenset({"mlm"})),
+                Class("BertForNextSentencePrediction", frozenset({"pooler", "nsp"})),
+                Class("BertForSequenceClassification", frozenset({"pooler", "classifier"})),
+                Class("BertForTokenClassification", frozenset({"classifier"})),
+                Class("BertForQuestionAnswering", frozenset({"qa"})),
+            ),
+            metadata={"format": "pt"},
+            config=ConfigForm(
+                filename="config.json",
+                keys={
+                    **SIZES,
+                    "hidden_act": Key("activation", words=HF_ACTIVATIONS),
+                    "layer_norm_eps": "norm_eps",
+                    "tie_word_embeddings": "tied",
+                    "pad_token_id": "pad",
+                },
+                marks={"model_type": "bert"},
+                defaults={**DEFAULTS, "norm_eps": 1e-12, "activation": "gelu", "tied": True, "pad": 0},
+            ),
+        ),
+    ),
+)

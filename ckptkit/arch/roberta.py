@@ -1,0 +1,203 @@
+"""RoBERTa: BERT without segments, positions offset by the padding index, a head of its own.
+
+Source: fairseq models/roberta/model.py, modules/transformer_sentence_encoder.py, checkpoint_utils.py;
+transformers models/roberta (its conversion of fairseq names too).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ckptkit.arch.bert import DEFAULTS, HF_ACTIVATIONS, SIZES
+from ckptkit.arch.bert import MODULES as BERT
+from ckptkit.schema import TORCH, Architecture, Class, ConfigForm, Dialect, Key, Lack, linear, norm
+
+L = "encoder.layers.{layer}."
+
+MODULES = {
+    **{k: m for k, m in BERT.items() if m.group in ("core", "pooler")},
+    "mlm.transform": linear("transformed", "hidden", group="mlm"),
+    "mlm.norm": norm("transformed", group="mlm"),
+    "mlm.decoder": linear("vocab", "transformed", group="mlm", tied={"weight": "embeddings.word.weight"}),
+    "classification.dense": linear("pooled", "hidden", group="classification"),
+    "classification.output": linear("labels", "pooled", group="classification"),
+    "classifier": linear("labels", "hidden", group="classifier"),
+    "qa": linear("qa_labels", "hidden", group="qa"),
+}
+
+F = "~sentence_encoder.layers.{layer}."
+H = "~encoder.layer.{layer}."
+HEAD = "classification_heads.sentence_classification_head."
+
+FAIRSEQ_ROWS: dict[str, str | tuple[str, ...]] = {
+    "~sentence_encoder.embed_tokens": "embeddings.word",
+    "~sentence_encoder.embed_positions": "embeddings.position",
+    "~sentence_encoder.layernorm_embedding | sentence_encoder.emb_layer_norm": "embeddings.norm",
+    F + "self_attn.q_proj": L + "attention.query",
+    F + "self_attn.k_proj": L + "attention.key",
+    F + "self_attn.v_proj": L + "attention.value",
+    F + "self_attn.out_proj": L + "attention.output",
+    F + "self_attn_layer_norm": L + "attention.norm",
+    F + "fc1": L + "ffn.intermediate",
+    F + "fc2": L + "ffn.output",
+    F + "final_layer_norm": L + "ffn.norm",
+    "~lm_head.dense": "mlm.transform",
+    "~lm_head.layer_norm": "mlm.norm",
+    "~lm_head.weight": "mlm.decoder.weight",
+    "~lm_head.bias": "mlm.decoder.bias",
+    HEAD + "dense": "classification.dense",
+    HEAD + "out_proj": "classification.output",
+}
+# the older code joined query, key and value in one tensor and named the embeddings' norm otherwise
+FAIRSEQ_OLD_ROWS: dict[str, str | tuple[str, ...]] = {
+    **{k: v for k, v in FAIRSEQ_ROWS.items() if "_proj" not in k or "out_proj" in k},
+    F + "self_attn.in_proj_weight": (
+        L + "attention.query.weight", L + "attention.key.weight", L + "attention.value.weight", "*(heads head_dim) hidden",
+    ),
+    F + "self_attn.in_proj_bias": (
+        L + "attention.query.bias", L + "attention.key.bias", L + "attention.value.bias", "*(heads head_dim)",
+    ),
+}  # fmt: skip
+del FAIRSEQ_OLD_ROWS["~sentence_encoder.layernorm_embedding | sentence_encoder.emb_layer_norm"]
+FAIRSEQ_OLD_ROWS["~sentence_encoder.emb_layer_norm | sentence_encoder.layernorm_embedding"] = "embeddings.norm"
+
+FAIRSEQ_KEYS: dict[str, str | Key] = {
+    "encoder_layers": "layers",
+    "encoder_embed_dim": "hidden",
+    "encoder_ffn_embed_dim": "intermediate",
+    "encoder_attention_heads": "heads",
+    "activation_fn": Key(
+        "activation",
+        words={"gelu": "gelu", "gelu_accurate": "gelu_tanh", "gelu_fast": "gelu_tanh", "relu": "relu", "tanh": "tanh", "linear": "linear"},
+    ),
+    "max_positions": Key("positions", shift=2),  # two rows more: positions begin after the padding index, 1
+    "dropout": "dropout",
+    "attention_dropout": "attention_dropout",
+}
+
+
+def read_fairseq(extras: Mapping[str, object]) -> dict[str, object] | None:
+    """The model's options in a fairseq file: `cfg.model` (new) or the attributes of `args` (old)."""
+    cfg = extras.get("cfg")
+    options = cfg.get("model") if isinstance(cfg, Mapping) else None
+    found = options if options is not None else extras.get("args")
+    found = getattr(found, "state", found)
+    return {str(k): v for k, v in found.items()} if isinstance(found, Mapping) else None
+
+
+def write_fairseq(raw: dict[str, object]) -> dict[str, object]:
+    """What fairseq's loader expects beside `model`: `args` None and the options as a plain dict."""
+    task = {"_name": raw.get("task", "masked_lm")}
+    return {"args": None, "cfg": {"_name": None, "model": {**raw, "_name": "roberta"}, "task": task}}
+
+
+def write_fairseq_old(raw: dict[str, object]) -> dict[str, object]:
+    """The older form: `args` is an argparse.Namespace."""
+    from ckptkit.containers._pickle import Opaque
+
+    return {"args": Opaque("argparse", "Namespace", (), dict(raw))}
+
+
+NO_SEGMENTS = {
+    "embeddings.segment.weight": Lack(
+        0.0, {"segments": 1}, fold="embeddings.position.weight", why="fairseq's RoBERTa has no segments; transformers' has one row of them"
+    )
+}
+
+
+def _fairseq(name: str, title: str, rows: Mapping[str, str | tuple[str, ...]], write: object) -> Dialect:
+    return Dialect(
+        name=name,
+        title=title,
+        style=TORCH,
+        prefixes=("decoder.", "encoder.") if name == "fairseq_old" else ("encoder.", "decoder."),
+        container="torch",
+        filename="model.pt",
+        wrapper="model",
+        rows=rows,
+        strays={"~sentence_encoder.version": "fairseq's version marker"},
+        lacks=NO_SEGMENTS,
+        config=ConfigForm(
+            filename="",
+            keys=FAIRSEQ_KEYS,
+            implied={"norm_eps": 1e-5},
+            defaults={**DEFAULTS, "activation": "gelu", "tied": True},
+            also={"arch": "roberta_base", "task": "masked_lm", "pooler_activation_fn": "tanh", "activation_dropout": 0.0},
+            read=read_fairseq,
+            extras=write,  # type: ignore[arg-type]
+        ),
+    )
+
+
+ARCHITECTURE = Architecture(
+    name="roberta",
+    title="RoBERTa",
+    names=("xlm-roberta", "camembert"),
+    rank=1,
+    modules=MODULES,
+    relations=("hidden = heads head_dim", "pooled = hidden", "transformed = hidden"),
+    fixed={"qa_labels": 2},
+    variants={
+        "roberta-base": {"layers": 12, "hidden": 768, "heads": 12},
+        "roberta-large": {"layers": 24, "hidden": 1024, "heads": 16},
+        "distilroberta-base": {"layers": 6, "hidden": 768, "heads": 12},
+        "xlm-roberta-base": {"layers": 12, "hidden": 768, "heads": 12, "vocab": 250002},
+        "xlm-roberta-large": {"layers": 24, "hidden": 1024, "heads": 16, "vocab": 250002},
+    },
+    dialects=(
+        Dialect(
+            name="hf",
+            title="transformers (PyTorch)",
+            style=TORCH,
+            prefixes=("roberta.", ""),
+            rows={
+                "~embeddings.word_embeddings": "embeddings.word",
+                "~embeddings.position_embeddings": "embeddings.position",
+                "~embeddings.token_type_embeddings": "embeddings.segment",
+                "~embeddings.LayerNorm": "embeddings.norm",
+                H + "attention.self.query": L + "attention.query",
+                H + "attention.self.key": L + "attention.key",
+                H + "attention.self.value": L + "attention.value",
+                H + "attention.output.dense": L + "attention.output",
+                H + "attention.output.LayerNorm": L + "attention.norm",
+                H + "intermediate.dense": L + "ffn.intermediate",
+                H + "output.dense": L + "ffn.output",
+                H + "output.LayerNorm": L + "ffn.norm",
+                "~pooler.dense": "pooler",
+                "lm_head.dense": "mlm.transform",
+                "lm_head.layer_norm": "mlm.norm",
+                "lm_head.decoder.weight": "mlm.decoder.weight",
+                "lm_head.bias": "mlm.decoder.bias",
+                "classifier.dense": "classification.dense",
+                "classifier.out_proj": "classification.output",
+                "classifier": "classifier",
+                "qa_outputs": "qa",
+            },
+            repeats={"lm_head.decoder.bias": "mlm.decoder.bias"},
+            derived={"~embeddings.position_ids": ("arange", "1 positions"), "~embeddings.token_type_ids": ("zeros", "1 positions")},
+            classes=(
+                Class("RobertaModel", frozenset({"pooler"})),
+                Class("RobertaForMaskedLM", frozenset({"mlm"})),
+                Class("RobertaForSequenceClassification", frozenset({"classification"})),
+                Class("RobertaForTokenClassification", frozenset({"classifier"})),
+                Class("RobertaForQuestionAnswering", frozenset({"qa"})),
+            ),
+            metadata={"format": "pt"},
+            config=ConfigForm(
+                filename="config.json",
+                keys={
+                    **SIZES,
+                    "hidden_act": Key("activation", words=HF_ACTIVATIONS),
+                    "layer_norm_eps": "norm_eps",
+                    "tie_word_embeddings": "tied",
+                    "pad_token_id": "pad",
+                },
+                marks={"model_type": "roberta"},
+                defaults={**DEFAULTS, "norm_eps": 1e-12, "activation": "gelu", "tied": True, "pad": 1},
+                also={"bos_token_id": 0, "eos_token_id": 2},
+            ),
+        ),
+        _fairseq("fairseq", "fairseq (query, key, value apart)", FAIRSEQ_ROWS, write_fairseq),
+        _fairseq("fairseq_old", "fairseq before 0.9 (fused in_proj)", FAIRSEQ_OLD_ROWS, write_fairseq_old),
+    ),
+)

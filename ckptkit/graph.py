@@ -1,0 +1,156 @@
+"""WeightGraph: the canonical parameters of a checkpoint, bound to the stored tensors that hold them. Lazy: no weight is read.
+
+Every stored tensor ends with a role, so that nothing is left over in silence: param, tied (a parameter that repeats
+another), repeat (a second stored name of one parameter), derived (computed, such as position_ids), optimizer, stray (a
+marker without weights), or unexplained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import NamedTuple
+
+from .containers import Checkpoint
+from .layout import Placed
+from .recognize import Recognition, optimizer_state, recognize
+from .schema import Architecture, Dialect, Row, count_name, expand
+from .solve import Shape, Solution, solve
+from .tensors import StoredTensor
+
+
+class Bound(NamedTuple):
+    """Where a canonical parameter lies: the stored tensor, its row, and which of the row's parts it is."""
+
+    stored: str
+    row: Row
+    index: int
+    at: Mapping[str, int]
+
+
+class Role(NamedTuple):
+    """What a stored tensor is, and of what: the canonical parameters, the variable of an optimizer slot, a remark."""
+
+    kind: str  # param | tied | repeat | derived | optimizer | stray | unexplained
+    what: str
+
+
+class WeightGraph:
+    """The canonical view of a checkpoint. Built by `bind`; `recognition` is None for an unknown architecture."""
+
+    def __init__(self, checkpoint: Checkpoint, recognition: Recognition | None) -> None:
+        self.checkpoint = checkpoint
+        self.recognition = recognition
+        self.params: dict[str, Bound] = {}
+        self.roles: dict[str, Role] = {}
+        self.indices: dict[str, set[int]] = {}  # placeholder -> the numbers met
+        self.twice: list[tuple[str, str, str]] = []  # (canonical, stored, stored again)
+        self.repeats: list[tuple[str, str]] = []  # (stored, canonical) of further names of a parameter
+        if recognition is not None:
+            self._bind(recognition)
+        rest = [n for n in checkpoint.tensors if n not in self.roles]
+        slots = optimizer_state(rest, self.roles if recognition is not None else checkpoint.tensors)
+        for n in rest:
+            self.roles[n] = Role("optimizer", slots[n]) if n in slots else Role("unexplained", "")
+
+    def _bind(self, r: Recognition) -> None:
+        params = r.architecture.params
+        repeats: list[tuple[str, Bound, str]] = []
+        for stored, (row, at_items) in r.matches.items():
+            at = dict(at_items)
+            if row.role in ("derived", "stray"):
+                self.roles[stored] = Role(row.role, row.note)
+                continue
+            names = [expand(p, at) for p in row.parts]
+            if row.role == "repeat":
+                repeats.append((names[0], Bound(stored, row, 0, at), stored))
+                continue
+            for placeholder, value in at.items():
+                self.indices.setdefault(placeholder, set()).add(value)
+            for i, name in enumerate(names):
+                if name in self.params:
+                    self.twice.append((name, self.params[name].stored, stored))
+                else:
+                    self.params[name] = Bound(stored, row, i, at)
+            tied = all(params[p].tied for p in row.parts)
+            self.roles[stored] = Role("tied" if tied else "param", ", ".join(names))
+        for name, bound, stored in repeats:
+            if name in self.params:
+                self.roles[stored] = Role("repeat", name)
+                self.repeats.append((stored, name))
+            else:
+                self.params[name] = bound
+                self.roles[stored] = Role("param", name)
+
+    # --- what it is --------------------------------------------------------------------------------------------
+
+    @property
+    def architecture(self) -> Architecture | None:
+        return self.recognition.architecture if self.recognition else None
+
+    @property
+    def dialect(self) -> Dialect | None:
+        return self.recognition.dialect if self.recognition else None
+
+    def tensor(self, canonical: str) -> StoredTensor:
+        """The stored tensor that holds a canonical parameter."""
+        return self.checkpoint.tensors[self.params[canonical].stored]
+
+    def placed(self, canonical: str) -> Placed:
+        """Where in its stored tensor a canonical parameter lies."""
+        assert self.recognition is not None
+        b = self.params[canonical]
+        layouts = tuple(self.recognition.architecture.params[p].layout for p in b.row.parts)
+        return Placed(b.row.layout, layouts, b.index)
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """How many of each placeholder there are, holes included: {"layers": 24}."""
+        return {count_name(p): max(v) + 1 for p, v in self.indices.items()}
+
+    @cached_property
+    def groups(self) -> frozenset[str]:
+        """The groups of which at least one parameter of its own is there."""
+        if self.recognition is None:
+            return frozenset()
+        params = self.recognition.architecture.params
+        return frozenset(params[p].group for b in self.params.values() for p in b.row.parts[b.index : b.index + 1])
+
+    @cached_property
+    def shapes(self) -> dict[Row, dict[str, Shape]]:
+        """Row -> stored name -> stored shape, for every tensor that holds parameters."""
+        out: dict[Row, dict[str, Shape]] = {}
+        tensors = self.checkpoint.tensors
+        if self.recognition is not None:
+            for stored, (row, _) in self.recognition.matches.items():
+                if row.role in ("param", "repeat"):
+                    out.setdefault(row, {})[stored] = tensors[stored].spec.shape
+        return out
+
+    @cached_property
+    def solution(self) -> Solution:
+        """The axis sizes that the tensors imply."""
+        assert self.recognition is not None
+        return solve(self.recognition.architecture, self.shapes)
+
+    def variant(self, heads: int | None = None) -> str | None:
+        """The best-known name of this shape ("roberta-large"), the most specific variant that agrees; None if there is none."""
+        arch = self.architecture
+        if arch is None:
+            return None
+        known = {**self.solution.sizes.axis, **self.counts}
+        if heads is not None:
+            known["heads"] = heads
+        fits = [(len(v), name) for name, v in arch.variants.items() if all(known.get(k, n if k == "heads" else None) == n for k, n in v.items())]
+        return max(fits, key=lambda f: f[0])[1] if fits else None
+
+    def of_role(self, kind: str) -> list[str]:
+        """The stored names that have a role, in the file's order."""
+        return [n for n, r in self.roles.items() if r.kind == kind]
+
+
+def bind(
+    checkpoint: Checkpoint, *, declared: str | None = None, architecture: str | None = None, dialect: str | None = None
+) -> WeightGraph:
+    """Recognise a checkpoint and bind its tensors. Arguments as in `recognize.recognize`."""
+    return WeightGraph(checkpoint, recognize(checkpoint.tensors, declared=declared, architecture=architecture, dialect=dialect))

@@ -1,0 +1,156 @@
+"""Which architecture and dialect the stored names are, with the evidence.
+
+Policy: names are reduced to patterns once (digits to a placeholder) and every architecture x dialect is scored by exact
+sets of patterns. Tensors decide; what the configuration calls itself only decides between equals. A wrapper that all
+names share ("module." of DataParallel, "_orig_mod." of torch.compile) is set apart and named as such.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from .arch import architectures
+from .schema import Architecture, Dialect, Match, Table, reduce_name
+
+Reduced = Mapping[str, tuple[str, tuple[str, ...]]]  # stored name -> (pattern, numbers)
+
+WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.", "student.", "teacher.", "ema_model.", "transformer.", "encoder.")
+
+# optimizer state beside a variable, as exact composed names: TF optimizers' slots, Adafactor in mesh
+SLOTS = (
+    "/adam_m", "/adam_v", "/Adam", "/Adam_1", "/AdamWeightDecayOptimizer", "/AdamWeightDecayOptimizer_1", "/LAMB", "/LAMB_1", "/lamb_m",
+    "/lamb_v", "/Momentum", "/RMSProp", "/RMSProp_1", "/Adagrad", "/Ftrl", "/Ftrl_1", "_slot_v", "_slot_vr", "_slot_vc", "_slot_m",
+)  # fmt: skip
+COUNTERS = frozenset((
+    "global_step", "beta1_power", "beta2_power", "current_loss_scale", "good_steps", "loss_scale/Variable", "save_counter/.ATTRIBUTES/VARIABLE_VALUE",
+))  # fmt: skip
+
+
+class Recognition(NamedTuple):
+    """What a checkpoint was recognised as. `wrapper` is what was set apart before every name."""
+
+    architecture: Architecture
+    dialect: Dialect
+    prefix: str
+    wrapper: str
+    matches: dict[str, Match]  # stored name -> its row
+    score: tuple[int, bool, int, int]
+    evidence: tuple[str, ...]
+
+    @property
+    def table(self) -> Table:
+        return self.architecture.table(self.dialect.name)
+
+
+def reduce_names(names: Iterable[str]) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Every stored name with its pattern and numbers."""
+    return {n: reduce_name(n) for n in names}
+
+
+def _strip(reduced: Reduced, wrapper: str) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """The names that begin with `wrapper`, their patterns without it (a wrapper holds no digits)."""
+    n = len(wrapper)
+    return {k: (p[n:], nums) for k, (p, nums) in reduced.items() if p.startswith(wrapper)}
+
+
+def _candidates(
+    patterns: Mapping[str, int], declared: str | None, only: str | None, dialect: str | None, thorough: bool
+) -> list[tuple[tuple[int, bool, int, int], Architecture, Dialect, str]]:
+    found = []
+    for arch in architectures().values():
+        if only is not None and only not in arch.names:
+            continue
+        for d in arch.dialects.values():
+            if dialect is not None and d.name != dialect:
+                continue
+            table = arch.table(d.name)
+            for prefix in d.prefixes:
+                index = table.index(prefix)
+                if not thorough and not any(p in patterns for p in table.marks(prefix)):
+                    continue
+                core = table.core(prefix)
+                held = sum(any(p in patterns for p in alternatives) for alternatives in core.values())
+                if held * 2 < len(core):
+                    continue
+                matched = sum(n for p, n in patterns.items() if p in index)
+                score = (matched, declared is not None and declared in arch.names, held - len(core), -arch.rank)
+                found.append((score, arch, d, prefix))
+    return found
+
+
+def recognize(
+    names: Iterable[str], *, declared: str | None = None, architecture: str | None = None, dialect: str | None = None
+) -> Recognition | None:
+    """The architecture and dialect that explain most of `names`, or None where no one explains half of its own core.
+
+    `declared` is what the configuration calls the model (evidence); `architecture` and `dialect` narrow the choice.
+    """
+    reduced = reduce_names(names)
+    wrapper = ""
+    stripped: Reduced = reduced
+    best = None
+    for _ in range(4):
+        patterns: dict[str, int] = {}
+        for p, _numbers in stripped.values():
+            patterns[p] = patterns.get(p, 0) + 1
+        found = _candidates(patterns, declared, architecture, dialect, thorough=False)
+        found = found or _candidates(patterns, declared, architecture, dialect, thorough=True)
+        if found:
+            best = max(found, key=lambda c: c[0])
+            break
+        shared = _shared_wrapper(stripped)
+        if not shared:
+            return None
+        wrapper += shared
+        stripped = _strip(stripped, shared)
+    if best is None:
+        return None
+    score, arch, d, prefix = best
+    table = arch.table(d.name)
+    matches = {}
+    for name, (pattern, numbers) in stripped.items():
+        m = table.match(pattern, numbers, prefix)
+        if m is not None:
+            matches[name] = m
+    evidence = [f"{len(matches)} of {len(reduced)} tensor names are {d.title}'s for {arch.title}"]
+    if declared is not None:
+        evidence.append(f"the configuration calls it {declared}" + ("" if declared in arch.names else ", which the tensors are not"))
+    if wrapper:
+        evidence.append(f"the names are wrapped in {wrapper!r}")
+    others = sorted({a.name for s, a, _, _ in found if a is not arch and s[0] == score[0] and s[2] == score[2]})
+    if others and not score[1]:
+        evidence.append(f"the names alone could also be {', '.join(others)}")
+    return Recognition(arch, d, prefix, wrapper, matches, score, tuple(evidence))
+
+
+def _shared_wrapper(reduced: Reduced) -> str:
+    """The known wrapper that at least nine tenths of the names begin with, or ""."""
+    for w in WRAPPERS:
+        n = sum(p.startswith(w) for p, _ in reduced.values())
+        if n and n * 10 >= 9 * len(reduced):
+            return w
+    return ""
+
+
+def optimizer_state(names: Iterable[str], known: Mapping[str, object] | None = None) -> dict[str, str]:
+    """The names that are optimizer state or training counters, each with the variable it belongs to ("" for none).
+
+    `known` are the names that may have slots; without it every stored name may.
+    """
+    every = list(names)
+    have = set(every) if known is None else known
+    out = {}
+    for name in every:
+        if name in COUNTERS:
+            out[name] = ""
+            continue
+        if name.startswith("optimizer") and name not in have:
+            out[name] = ""
+            continue
+        for slot in SLOTS:
+            base = name.removesuffix(slot)
+            if len(base) < len(name) and base in have:
+                out[name] = base
+                break
+    return out

@@ -1,0 +1,421 @@
+"""What an architecture file says: parameters, ties, sizes, configuration keys, and the namings (dialects) it is stored in.
+
+A file in `arch/` holds one `ARCHITECTURE`. Its modules are written once in canonical names and axes, (out, in) as in
+torch.nn.Linear; a dialect has one row for each module, and its style says which tensors a module expands to. Nothing
+here describes a procedure: reading and writing, shapes and checks all follow from these tables. Tables expand when
+they are first needed, since `inspect` meets every architecture.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+from .layout import Axes, Layout, LayoutError, parse, terms
+
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
+_DIGITS = re.compile(r"\d+")
+
+
+def placeholders(template: str) -> tuple[str, ...]:
+    """The placeholders of a name template, in order: ("layer",) of "encoder.layers.{layer}.norm"."""
+    return tuple(_PLACEHOLDER.findall(template))
+
+
+def expand(template: str, at: Mapping[str, int]) -> str:
+    """The exact name at one place: {layer} replaced by at["layer"]."""
+    return _PLACEHOLDER.sub(lambda m: str(at[m[1]]), template) if "{" in template else template
+
+
+def pattern_of(template: str) -> str:
+    """What the names of a template reduce to: "layer.#.bias"."""
+    return _DIGITS.sub("#", _PLACEHOLDER.sub("#", template))
+
+
+def reduce_name(name: str) -> tuple[str, tuple[str, ...]]:
+    """A stored name as a pattern and its numbers: ("layer.#.bias", ("12",))."""
+    numbers = tuple(_DIGITS.findall(name))
+    return (_DIGITS.sub("#", name), numbers) if numbers else (name, ())
+
+
+# --- modules -------------------------------------------------------------------------------------------------------
+
+
+class Module(NamedTuple):
+    """A canonical module: the kind decides which parameters it has and how styles name them."""
+
+    kind: str  # linear | norm | embedding | param
+    params: tuple[tuple[str, str], ...]  # (suffix, canonical layout): ("weight", "out in")
+    group: str = "core"
+    tied: Mapping[str, str] = {}  # noqa: RUF012  suffix -> the canonical parameter it repeats when tied
+    optional: bool = False  # absent or present, as a whole; `switch` in the configuration must agree
+
+
+def _wrap(axes: str) -> str:
+    return axes if axes.startswith("(") or " " not in axes else f"({axes})"
+
+
+def linear(
+    out: str, inn: str, *, group: str = "core", bias: bool = True, tied: Mapping[str, str] | None = None, optional: bool = False
+) -> Module:
+    """y = x W^T + b: weight (out, in), bias (out). `out` and `inn` are axes; several are flattened into one dimension."""
+    out, inn = _wrap(out), _wrap(inn)
+    params = (("weight", f"{out} {inn}"), ("bias", out)) if bias else (("weight", f"{out} {inn}"),)
+    return Module("linear", params, group, tied or {}, optional)
+
+
+def norm(axes: str, *, group: str = "core", bias: bool = True, optional: bool = False) -> Module:
+    """A normalisation: weight (the scale) and, for LayerNorm, bias (the shift)."""
+    return Module("norm", (("weight", axes), ("bias", axes)) if bias else (("weight", axes),), group, {}, optional)
+
+
+def embedding(axes: str, *, group: str = "core", tied: str | None = None, optional: bool = False) -> Module:
+    """A table: weight (rows, width)."""
+    return Module("embedding", (("weight", axes),), group, {"weight": tied} if tied else {}, optional)
+
+
+def param(axes: str, *, group: str = "core", tied: str | None = None, optional: bool = False) -> Module:
+    """A single parameter that is no module's: its canonical name has no suffix."""
+    return Module("param", (("", axes),), group, {"": tied} if tied else {}, optional)
+
+
+class Param(NamedTuple):
+    """One canonical parameter (a template while it holds placeholders)."""
+
+    name: str
+    module: str
+    layout: Layout
+    group: str
+    tied: str | None
+    optional: bool
+
+    @property
+    def is_required_core(self) -> bool:
+        """Whether no checkpoint of the architecture can do without it."""
+        return self.group == "core" and self.tied is None and not self.optional
+
+
+# --- dialects ------------------------------------------------------------------------------------------------------
+
+# style: kind -> canonical suffix -> (layout form, stored suffix, further suffixes met when reading)
+# the form is "canonical" or "transposed" (linear weights stored in, out)
+Style = Mapping[str, Mapping[str, tuple[str, ...]]]
+
+GOOGLE: Style = {
+    "linear": {"weight": ("transposed", "/kernel"), "bias": ("canonical", "/bias")},
+    "norm": {"weight": ("canonical", "/gamma"), "bias": ("canonical", "/beta")},
+    "embedding": {"weight": ("canonical", "")},
+    "param": {"": ("canonical", "")},
+}
+TORCH: Style = {
+    "linear": {"weight": ("canonical", ".weight"), "bias": ("canonical", ".bias")},
+    "norm": {"weight": ("canonical", ".weight", ".gamma"), "bias": ("canonical", ".bias", ".beta")},
+    "embedding": {"weight": ("canonical", ".weight")},
+    "param": {"": ("canonical", "")},
+}
+CONV1D: Style = {**TORCH, "linear": {"weight": ("transposed", ".weight"), "bias": ("canonical", ".bias")}}
+
+
+class Lack(NamedTuple):
+    """A parameter that a dialect has no place for, and what its absence means.
+
+    Reading: the parameter is `fill` everywhere, with `sizes` for axes only it has. Writing from a source that holds
+    it: its rows are added to every row of `fold` (float addition, reported as not lossless unless it is all `fill`).
+    """
+
+    fill: float
+    sizes: Mapping[str, int] = {}  # noqa: RUF012
+    fold: str | None = None
+    why: str = ""
+
+
+class Key(NamedTuple):
+    """How a configuration key translates: `words` maps a value to the canonical one, `shift` is added when reading."""
+
+    canonical: str
+    words: Mapping[object, object] | None = None
+    shift: int = 0
+    required: bool = True  # written even where the value is unknown -> asked for
+
+
+class ConfigForm(NamedTuple):
+    """A dialect's configuration file."""
+
+    filename: str  # what a conversion writes
+    keys: Mapping[str, str | Key]  # key -> canonical key
+    marks: Mapping[str, object] = {}  # noqa: RUF012  keys with a fixed value that say which form this is; written always
+    implied: Mapping[str, object] = {}  # noqa: RUF012  canonical values that this form takes for granted and cannot change
+    defaults: Mapping[str, object] = {}  # noqa: RUF012  canonical values when a key is absent
+    also: Mapping[str, object] = {}  # noqa: RUF012  further keys that a written file gets when nothing else sets them
+    read: Callable[[Mapping[str, object]], dict[str, object] | None] | None = None  # extras of the file -> the raw keys
+    extras: Callable[[dict[str, object]], dict[str, object]] | None = None  # the raw keys -> what goes into the file itself
+
+
+class Class(NamedTuple):
+    """A class of the library that a dialect belongs to, with the groups it holds."""
+
+    name: str
+    groups: frozenset[str]
+    needs: frozenset[str] = frozenset()  # groups that the class makes anew if the weights lack them
+
+
+class Dialect(NamedTuple):
+    """One naming. `rows`: stored name template -> module, parameter, or (parameters..., layout). A name that begins
+    with `~` takes the prefix. ` | ` parts alternatives: the first is written, all are read."""
+
+    name: str
+    title: str
+    style: Style
+    rows: Mapping[str, str | tuple[str, ...]]
+    config: ConfigForm
+    prefixes: tuple[str, ...] = ("",)  # the first is written; "" too where no head is stored beside the core
+    container: str = "safetensors"
+    filename: str | None = None  # None: the container's own default
+    wrapper: str = ""
+    repeats: Mapping[str, str] = {}  # noqa: RUF012  further stored names of a parameter: must be equal to it
+    derived: Mapping[str, tuple[str, str]] = {}  # noqa: RUF012  stored name -> (how it is computed, layout)
+    strays: Mapping[str, str] = {}  # noqa: RUF012  stored names that carry no weight, and what they are
+    lacks: Mapping[str, Lack] = {}  # noqa: RUF012
+    classes: tuple[Class, ...] = ()
+    metadata: Mapping[str, str] = {}  # noqa: RUF012  what a written container carries
+    writes_ties: bool = True  # whether tied names are written where the container can say that they are one tensor
+
+
+class Row(NamedTuple):
+    """One stored tensor of a dialect, expanded from its row: name templates without the prefix."""
+
+    names: tuple[str, ...]
+    prefixed: bool
+    parts: tuple[str, ...]  # canonical parameter templates
+    layout: Layout
+    role: str = "param"  # param | repeat | derived | stray
+    note: str = ""
+
+
+class Match(NamedTuple):
+    """A stored name recognised: its row, and the values of the row's placeholders."""
+
+    row: Row
+    at: tuple[tuple[str, int], ...]
+
+
+class Table:
+    """The rows of one dialect of one architecture, with the index from patterns to rows for one prefix."""
+
+    def __init__(self, arch: Architecture, dialect: Dialect) -> None:
+        self.arch = arch
+        self.dialect = dialect
+        self.rows: tuple[Row, ...] = tuple(_rows(arch, dialect))
+        self._index: dict[str, dict[str, list[tuple[Row, tuple[str, ...]]]]] = {}
+        self._core: dict[str, dict[str, set[str]]] = {}
+
+    @cached_property
+    def by_param(self) -> dict[str, tuple[Row, int]]:
+        """Canonical parameter template -> the row that holds it and its place among the parts."""
+        return {p: (r, i) for r in self.rows if r.role == "param" for i, p in enumerate(r.parts)}
+
+    @cached_property
+    def groups(self) -> frozenset[str]:
+        """The groups that this dialect has a place for."""
+        return frozenset(self.arch.params[p].group for p in self.by_param)
+
+    def index(self, prefix: str) -> dict[str, list[tuple[Row, tuple[str, ...]]]]:
+        """Pattern -> rows, each with what stands at the pattern's numbers: "{layer}" or a literal "1"."""
+        found = self._index.get(prefix)
+        if found is None:
+            found = {}
+            for row in self.rows:
+                for name in row.names:
+                    full = prefix + name if row.prefixed else name
+                    slots = tuple(re.findall(r"\{\w+\}|\d+", full))
+                    found.setdefault(pattern_of(full), []).append((row, slots))
+            self._index[prefix] = found
+        return found
+
+    def core(self, prefix: str) -> dict[str, set[str]]:
+        """First name of every row whose parameters are core and may not be absent -> the patterns it is met under."""
+        found = self._core.get(prefix)
+        if found is None:
+            found = {}
+            for pattern, rows in self.index(prefix).items():
+                for row, _ in rows:
+                    if row.role == "param" and all(self.arch.params[p].is_required_core for p in row.parts):
+                        found.setdefault(row.names[0], set()).add(pattern)
+            self._core[prefix] = found
+        return found
+
+    def marks(self, prefix: str) -> Iterator[str]:
+        """The patterns of the first rows: one of them is nearly always there, so that other dialects need no scoring."""
+        for row in self.rows[:3]:
+            for name in row.names:
+                yield pattern_of(prefix + name if row.prefixed else name)
+
+    def match(self, pattern: str, numbers: tuple[str, ...], prefix: str) -> Match | None:
+        """The row that a reduced stored name belongs to, with its placeholders' values; None if there is none."""
+        for row, slots in self.index(prefix).get(pattern, ()):
+            at: dict[str, int] = {}
+            for slot, number in zip(slots, numbers, strict=True):
+                if slot[0] != "{":
+                    if slot != number:
+                        break
+                elif (len(number) > 1 and number[0] == "0") or len(number) > 9 or at.setdefault(slot[1:-1], int(number)) != int(number):
+                    break
+            else:
+                return Match(row, tuple(at.items()))
+        return None
+
+    def stored_name(self, row: Row, at: Mapping[str, int], prefix: str) -> str:
+        """The name that a row's tensor is written under."""
+        name = expand(row.names[0], at)
+        return prefix + name if row.prefixed else name
+
+
+def _split_key(key: str) -> tuple[list[str], bool]:
+    names = [n.strip() for n in key.split(" | ")]
+    prefixed = names[0].startswith("~")
+    return [n.removeprefix("~") for n in names], prefixed
+
+
+def _rows(arch: Architecture, dialect: Dialect) -> Iterator[Row]:
+    for key, value in dialect.rows.items():
+        names, prefixed = _split_key(key)
+        if isinstance(value, tuple):
+            yield Row(tuple(names), prefixed, tuple(value[:-1]), parse(value[-1]))
+        elif value in arch.params:
+            yield Row(tuple(names), prefixed, (value,), arch.params[value].layout)
+        elif value in arch.modules:
+            module = arch.modules[value]
+            for suffix, text in module.params:
+                form, *endings = dialect.style[module.kind][suffix]
+                layout = parse(text)
+                if form == "transposed":
+                    layout = Layout(tuple(reversed(layout.dims)))
+                stored = tuple(n + e for n in names for e in endings)
+                yield Row(stored, prefixed, (f"{value}.{suffix}" if suffix else value,), layout)
+        else:
+            raise LayoutError(f"{arch.name}/{dialect.name}: {key!r} names {value!r}, which is no module and no parameter")
+    for key, p in dialect.repeats.items():
+        names, prefixed = _split_key(key)
+        yield Row(tuple(names), prefixed, (p,), arch.params[p].layout, "repeat")
+    for key, (how, text) in dialect.derived.items():
+        names, prefixed = _split_key(key)
+        yield Row(tuple(names), prefixed, (), parse(text), "derived", how)
+    for key, why in dialect.strays.items():
+        names, prefixed = _split_key(key)
+        yield Row(tuple(names), prefixed, (), Layout(()), "stray", why)
+
+
+# --- the architecture ----------------------------------------------------------------------------------------------
+
+
+class Architecture:
+    """Everything ckptkit knows of one architecture; see the module docstring. All arguments are plain tables."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        title: str,
+        modules: Mapping[str, Module],
+        dialects: Sequence[Dialect],
+        relations: Sequence[str] = (),
+        fixed: Mapping[str, int] | None = None,
+        names: Sequence[str] = (),
+        variants: Mapping[str, Mapping[str, int]] | None = None,
+        heads: Sequence[str] = ("heads",),
+        rank: int = 0,
+        traits: Mapping[str, object] | None = None,
+    ) -> None:
+        self.name = name
+        self.title = title
+        self.modules = dict(modules)
+        self.dialects = {d.name: d for d in dialects}
+        self.relations = tuple(_relation(r) for r in relations)  # products of axes that are equal: "hidden = heads head_dim"
+        self.fixed = dict(fixed or {})  # axes whose size is the architecture's own
+        self.names = (name, *names)  # what configurations call it (model_type)
+        self.variants = {k: dict(v) for k, v in (variants or {}).items()}
+        self.heads = tuple(heads)
+        self.rank = rank  # where two architectures explain the same tensors equally well, the lower one is meant
+        self.traits = dict(traits or {})
+        self._tables: dict[str, Table] = {}
+
+    @cached_property
+    def params(self) -> dict[str, Param]:
+        """Canonical parameter templates in order."""
+        out = {}
+        for m, module in self.modules.items():
+            for suffix, text in module.params:
+                name = f"{m}.{suffix}" if suffix else m
+                out[name] = Param(name, m, parse(text), module.group, module.tied.get(suffix), module.optional)
+        return out
+
+    @cached_property
+    def counted(self) -> tuple[str, ...]:
+        """The placeholders, whose counts are sizes like any axis: layer -> "layers"."""
+        return tuple(dict.fromkeys(h for m in self.modules for h in placeholders(m)))
+
+    def table(self, dialect: str) -> Table:
+        """The expanded rows of a dialect (made once)."""
+        found = self._tables.get(dialect)
+        if found is None:
+            found = self._tables[dialect] = Table(self, self.dialects[dialect])
+        return found
+
+    def __repr__(self) -> str:
+        return f"<Architecture {self.name}>"
+
+
+def count_name(placeholder: str) -> str:
+    """The size that counts a placeholder: "layer" -> "layers"."""
+    return placeholder + "s"
+
+
+def _relation(text: str) -> tuple[Axes, Axes]:
+    left, _, right = text.partition("=")
+    return tuple(left.split()), tuple(right.split())
+
+
+def check(arch: Architecture) -> None:
+    """Hold an architecture's tables against each other; LayoutError names the row that is wrong.
+
+    Every parameter of a group that a dialect stores is held exactly once (or its absence is explained by `lacks`, or
+    it is tied, or its module is optional), no axis is lost, placeholders agree on both sides, and no two rows share a name.
+    """
+    for dialect in arch.dialects.values():
+        table = arch.table(dialect.name)
+        where = f"{arch.name}/{dialect.name}"
+        held: dict[str, Row] = {}
+        seen: set[str] = set()
+        for row in table.rows:
+            for name in row.names:
+                if name in seen:
+                    raise LayoutError(f"{where}: two rows are named {name!r}")
+                seen.add(name)
+            if row.role in ("derived", "stray"):
+                continue
+            for p in row.parts:
+                if p not in arch.params:
+                    raise LayoutError(f"{where}: {row.names[0]!r} holds {p!r}, which is no parameter")
+                if row.role == "param" and p in held:
+                    raise LayoutError(f"{where}: {p!r} is held twice, by {held[p].names[0]!r} and {row.names[0]!r}")
+                if row.role == "param":
+                    held[p] = row
+                lost = set(arch.params[p].layout.axes) - set(row.layout.axes)
+                if lost:
+                    raise LayoutError(f"{where}: {row.names[0]!r} loses the axes {sorted(lost)} of {p!r}")
+                for name in row.names:
+                    if set(placeholders(name)) != set(placeholders(p)):
+                        raise LayoutError(f"{where}: {name!r} and {p!r} differ in their placeholders")
+            extra = set(row.layout.axes) - {a for p in row.parts for a in arch.params[p].layout.axes}
+            if extra:
+                raise LayoutError(f"{where}: {row.names[0]!r} has the axes {sorted(extra)}, which none of its parts has")
+            if (len(row.parts) > 1) != row.layout.joins:
+                raise LayoutError(f"{where}: {row.names[0]!r} joins {len(row.parts)} parts: a star is missing or too many")
+            for dim in range(len(row.layout.dims)):
+                terms(row.layout, [arch.params[p].layout for p in row.parts], dim)
+        groups = {arch.params[p].group for p in held}
+        for p, info in arch.params.items():
+            if p not in held and info.group in groups and not (info.tied or info.optional or p in dialect.lacks):
+                raise LayoutError(f"{where}: no row holds {p!r}")
