@@ -49,7 +49,7 @@ class Module(NamedTuple):
     kind: str  # linear | norm | embedding | param
     params: tuple[tuple[str, str], ...]  # (suffix, canonical layout): ("weight", "out in")
     group: str = "core"
-    tied: Mapping[str, str] = {}  # noqa: RUF012  suffix -> the canonical parameter it repeats when tied
+    tied: Mapping[str, str] = {}
     optional: bool = False  # absent or present, as a whole; `switch` in the configuration must agree
 
 
@@ -126,7 +126,7 @@ class Lack(NamedTuple):
     """
 
     fill: float
-    sizes: Mapping[str, int] = {}  # noqa: RUF012
+    sizes: Mapping[str, int] = {}
     fold: str | None = None
     why: str = ""
 
@@ -145,10 +145,11 @@ class ConfigForm(NamedTuple):
 
     filename: str  # what a conversion writes
     keys: Mapping[str, str | Key]  # key -> canonical key
-    marks: Mapping[str, object] = {}  # noqa: RUF012  keys with a fixed value that say which form this is; written always
-    implied: Mapping[str, object] = {}  # noqa: RUF012  canonical values that this form takes for granted and cannot change
-    defaults: Mapping[str, object] = {}  # noqa: RUF012  canonical values when a key is absent
-    also: Mapping[str, object] = {}  # noqa: RUF012  further keys that a written file gets when nothing else sets them
+    marks: Mapping[str, object] = {}
+    implied: Mapping[str, object] = {}
+    defaults: Mapping[str, object] = {}
+    also: Mapping[str, object] = {}
+    labels: bool = False  # names classes and labels as transformers does (architectures, id2label, dtype)
     read: Callable[[Mapping[str, object]], dict[str, object] | None] | None = None  # extras of the file -> the raw keys
     extras: Callable[[dict[str, object]], dict[str, object]] | None = None  # the raw keys -> what goes into the file itself
 
@@ -174,12 +175,12 @@ class Dialect(NamedTuple):
     container: str = "safetensors"
     filename: str | None = None  # None: the container's own default
     wrapper: str = ""
-    repeats: Mapping[str, str] = {}  # noqa: RUF012  further stored names of a parameter: must be equal to it
-    derived: Mapping[str, tuple[str, str]] = {}  # noqa: RUF012  stored name -> (how it is computed, layout)
-    strays: Mapping[str, str] = {}  # noqa: RUF012  stored names that carry no weight, and what they are
-    lacks: Mapping[str, Lack] = {}  # noqa: RUF012
+    repeats: Mapping[str, str] = {}
+    derived: Mapping[str, tuple[str, str]] = {}
+    strays: Mapping[str, str] = {}
+    lacks: Mapping[str, Lack] = {}
     classes: tuple[Class, ...] = ()
-    metadata: Mapping[str, str] = {}  # noqa: RUF012  what a written container carries
+    metadata: Mapping[str, str] = {}
     writes_ties: bool = True  # whether tied names are written where the container can say that they are one tensor
 
 

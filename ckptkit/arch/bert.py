@@ -161,6 +161,7 @@ ARCHITECTURE = Architecture(
                     "tie_word_embeddings": "tied",
                     "pad_token_id": "pad",
                 },
+                labels=True,
                 marks={"model_type": "bert"},
                 defaults={**DEFAULTS, "norm_eps": 1e-12, "activation": "gelu", "tied": True, "pad": 0},
             ),

@@ -192,6 +192,7 @@ ARCHITECTURE = Architecture(
                     "tie_word_embeddings": "tied",
                     "pad_token_id": "pad",
                 },
+                labels=True,
                 marks={"model_type": "roberta"},
                 defaults={**DEFAULTS, "norm_eps": 1e-12, "activation": "gelu", "tied": True, "pad": 1},
                 also={"bos_token_id": 0, "eos_token_id": 2},

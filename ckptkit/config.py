@@ -1,0 +1,368 @@
+"""Model configurations: found, read, understood through a dialect's keys, and written in another dialect's form.
+
+The values in between are canonical: "hidden", "layers", "heads", "activation", "norm_eps", ... What a target form cannot
+say is kept in a block of its own ("ckptkit") that its readers ignore and that ckptkit reads first, so that a conversion
+there and back loses nothing. What changes a model's outputs (heads, activation, norm_eps) is never assumed where no
+configuration and no dialect says it: it is asked for by name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from .arch import architectures
+from .containers import Checkpoint
+from .errors import CheckpointError, NotFoundError, UndecidedError, UsageError
+from .findings import Finding
+from .jsonio import read_json
+from .schema import Architecture, Class, ConfigForm, Dialect, Key, count_name
+
+BLOCK = "ckptkit"  # the key of our own block in a written configuration
+NEVER_ASSUMED = ("heads", "activation", "norm_eps")
+
+
+class RawConfig(NamedTuple):
+    """A configuration as it was read: `source` is its path, or "PATH (inside)" for one that lies in the checkpoint."""
+
+    source: str
+    raw: dict[str, object]
+    declared: str | None = None  # what it calls the model
+    inside: bool = False
+
+
+class Values(NamedTuple):
+    """A configuration understood: canonical values, those among them that are only a form's defaults, and the rest."""
+
+    form: str  # the dialect whose keys it uses
+    source: str
+    values: dict[str, object]
+    assumed: frozenset[str]
+    rest: dict[str, dict[str, object]]  # form -> its keys with no canonical meaning (those of other forms come from our block)
+    keys: dict[str, str]  # canonical -> the key that said it
+    findings: tuple[Finding, ...]
+
+
+# --- finding and reading -------------------------------------------------------------------------------------------
+
+
+def find_config(checkpoint: Checkpoint) -> str | None:
+    """The configuration file beside a checkpoint: config.json, bert_config.json, *_config.json, hparams.json; None if none."""
+    folder = os.path.dirname(os.path.abspath(checkpoint.files[0] if checkpoint.files else checkpoint.path))
+    try:
+        names = set(os.listdir(folder))
+    except OSError:
+        return None
+    own = [d.config.filename for a in architectures().values() for d in a.dialects.values() if d.config.filename]
+    for name in dict.fromkeys(["config.json", "bert_config.json", *own]):
+        if name in names:
+            return os.path.join(folder, name)
+    others = sorted(n for n in names if n.endswith("_config.json") and n not in NOT_MODEL_CONFIGS)
+    if len(others) == 1:
+        return os.path.join(folder, others[0])
+    return os.path.join(folder, "hparams.json") if "hparams.json" in names else None
+
+
+NOT_MODEL_CONFIGS = frozenset(("tokenizer_config.json", "generation_config.json", "preprocessor_config.json", "adapter_config.json", "quantize_config.json"))
+
+
+def read_config(path: str) -> RawConfig:
+    """A configuration file. Raises NotFoundError or CorruptError; a file that is no JSON object is one too."""
+    if os.path.isdir(path):
+        raise UsageError("is a directory where a configuration file is due", path=path)
+    if not os.path.exists(path):
+        raise NotFoundError("no such configuration file", path=path)
+    data = read_json(path)
+    if not isinstance(data, dict):
+        raise CheckpointError(f"the configuration is {_kind(data)}, not an object", path=path)
+    raw = {str(k): v for k, v in data.items()}
+    return RawConfig(path, raw, declared_name(raw))
+
+
+def inside_config(checkpoint: Checkpoint) -> RawConfig | None:
+    """The configuration that lies in the checkpoint file itself (fairseq's args or cfg), if an architecture knows how to read it."""
+    if not checkpoint.extras:
+        return None
+    for arch in architectures().values():
+        for d in arch.dialects.values():
+            if d.config.read is not None:
+                raw = d.config.read(checkpoint.extras)
+                if raw:
+                    return RawConfig(f"{checkpoint.path} (inside)", raw, None, True)
+    return None
+
+
+def load_config(checkpoint: Checkpoint, path: str | None = None) -> RawConfig | None:
+    """The configuration of a checkpoint: the one named, the one beside it, or the one inside it."""
+    if path is not None:
+        return read_config(path)
+    inside = inside_config(checkpoint)
+    if inside is not None:
+        return inside
+    found = find_config(checkpoint)
+    return read_config(found) if found else None
+
+
+def declared_name(raw: Mapping[str, object]) -> str | None:
+    """What a configuration calls its model: model_type, or the architecture whose class it names."""
+    block = raw.get(BLOCK)
+    for where in (raw, block if isinstance(block, Mapping) else {}):
+        name = where.get("model_type")
+        if isinstance(name, str) and name:
+            return name
+    classes = raw.get("architectures")
+    if isinstance(classes, list) and classes and isinstance(classes[0], str):
+        for arch in architectures().values():
+            if any(c.name == classes[0] for d in arch.dialects.values() for c in d.classes):
+                return arch.name
+    return None
+
+
+def _kind(value: object) -> str:
+    return {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}.get(type(value), "a number")
+
+
+# --- understanding -------------------------------------------------------------------------------------------------
+
+
+def form_of(config: RawConfig, arch: Architecture, dialect: Dialect) -> Dialect:
+    """Whose keys a configuration uses: the dialect whose marks it bears, else that of the weights."""
+    block = config.raw.get(BLOCK)
+    if isinstance(block, Mapping) and block.get("form") in arch.dialects:
+        return arch.dialects[str(block["form"])]
+    if config.inside:
+        for d in (dialect, *arch.dialects.values()):
+            if d.config.read is not None:
+                return d
+    if not config.inside and any(k in config.raw for k in ("model_type", "architectures", "transformers_version")) and "hf" in arch.dialects:
+        return arch.dialects["hf"]
+    forms = (dialect, *(d for d in arch.dialects.values() if d is not dialect))
+    return max(forms, key=lambda d: sum(k in config.raw for k in d.config.keys))
+
+
+def size_names(arch: Architecture) -> set[str]:
+    """The canonical values that are sizes: positive whole numbers."""
+    axes = {a for p in arch.params.values() for a in p.layout.axes}
+    return axes | {count_name(p) for p in arch.counted} | set(arch.heads)
+
+
+def interpret(config: RawConfig, arch: Architecture, dialect: Dialect) -> Values:
+    """The canonical values of a configuration, with a finding for every value that cannot be one."""
+    d = form_of(config, arch, dialect)
+    form = d.config
+    sizes = size_names(arch)
+    values: dict[str, object] = {}
+    keys: dict[str, str] = {}
+    findings = []
+    rest = dict(config.raw)
+    block = rest.pop(BLOCK, None)
+    for key, spec in form.keys.items():
+        k = Key(spec) if isinstance(spec, str) else spec
+        if key not in rest:
+            continue
+        value = rest.pop(key)
+        keys[k.canonical] = key
+        if k.canonical in sizes or k.shift:
+            problem = _size_problem(value, k.canonical)
+            if problem:
+                findings.append(Finding("error", "config", key, f"{key} is {_shown(value)}: {problem}"))
+                continue
+            assert isinstance(value, int)
+            values[k.canonical] = value + k.shift
+        elif k.words is not None:
+            if not isinstance(value, str) or value not in k.words:
+                known = ", ".join(str(w) for w in k.words)
+                findings.append(Finding("warning", "config", key, f"{key} is {_shown(value)}, which {d.title} does not have ({known})"))
+                continue
+            values[k.canonical] = k.words[value]
+        elif value is not None:
+            values[k.canonical] = value
+    for key in form.marks:
+        rest.pop(key, None) if rest.get(key) == form.marks[key] else None
+    assumed = {c for c in form.defaults if c not in values}
+    values = {**form.defaults, **values, **form.implied}
+    rests: dict[str, dict[str, object]] = {}
+    if isinstance(block, Mapping):
+        said, kept = block.get("values"), block.get("rest")
+        if isinstance(said, Mapping):
+            values.update({str(k): v for k, v in said.items()})
+            assumed -= {str(k) for k in said}
+        if isinstance(kept, Mapping):
+            rests = {str(f): dict(r) for f, r in kept.items() if isinstance(r, Mapping)}
+    rests[d.name] = rest
+    hidden, heads = values.get("hidden"), values.get("heads")
+    if _splits(arch) and isinstance(hidden, int) and isinstance(heads, int) and heads > 0 and hidden % heads:
+        key, hidden_key = keys.get("heads", "heads"), keys.get("hidden", "hidden")
+        findings.append(Finding("error", "heads", key, f"{key} is {heads}, which does not divide {hidden_key} {hidden}"))
+    return Values(d.name, config.source, values, frozenset(assumed), rests, keys, tuple(findings))
+
+
+def _splits(arch: Architecture) -> bool:
+    """Whether the architecture's heads divide the hidden size."""
+    return (("hidden",), ("heads", "head_dim")) in arch.relations
+
+
+def _size_problem(value: object, name: str) -> str:
+    if isinstance(value, bool):
+        return "a boolean where a whole number is due"
+    if not isinstance(value, int):
+        return f"{_kind(value)} where a whole number is due"
+    if value < 0 or (value == 0 and not name.endswith("layers")):
+        return "it must be positive"
+    return ""
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+# --- writing -------------------------------------------------------------------------------------------------------
+
+
+class Written(NamedTuple):
+    """A configuration in a target's form. `filename` is "" where it goes into the weights file, as `extras`."""
+
+    filename: str
+    raw: dict[str, object]
+    extras: dict[str, object]
+    classes: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+
+def choose_class(
+    classes: Sequence[Class], groups: frozenset[str], preferred: object = None
+) -> tuple[Class, frozenset[str], frozenset[str]] | None:
+    """(class, groups it leaves over, groups it lacks): the class that holds the most of `groups` and needs the fewest others.
+
+    `preferred`, the class a configuration names, wins between equals.
+    """
+    have = groups - {"core"}
+    if not classes:
+        return None
+    best = min(classes, key=lambda c: (len(have - c.groups), len(c.groups - have), c.name != preferred, classes.index(c)))
+    return best, have - best.groups, best.groups - have
+
+
+def write_config(
+    values: Mapping[str, object],
+    rest: Mapping[str, Mapping[str, object]],
+    arch: Architecture,
+    target: Dialect,
+    groups: frozenset[str],
+    *,
+    labels: int | None = None,
+    dtype: str | None = None,
+) -> Written:
+    """A complete configuration in the target's form.
+
+    Raises UndecidedError naming what nothing says (--set heads=16), with all that is missing in one message.
+    """
+    form = target.config
+    raw: dict[str, object] = {}
+    findings: list[Finding] = []
+    block: dict[str, object] = {}
+    unsaid: dict[str, object] = {}
+    missing = []
+    said = set()
+    for key, spec in form.keys.items():
+        k = Key(spec) if isinstance(spec, str) else spec
+        said.add(k.canonical)
+        value = values.get(k.canonical)
+        if value is None:
+            if k.canonical in NEVER_ASSUMED or (k.canonical not in form.defaults and k.required):
+                missing.append(k.canonical)
+                continue
+            if k.canonical not in form.defaults:
+                continue
+            value = form.defaults[k.canonical]
+        if k.words is not None:
+            word = next((w for w, meaning in k.words.items() if meaning == value), None)
+            if word is None:
+                word = _nearest(str(value), k.words)
+                if word is None:
+                    raise UndecidedError(f"{target.title} has no {k.canonical} {value!r}", hint=f"its own: {', '.join(map(str, k.words))}")
+                unsaid[k.canonical] = value
+                findings.append(
+                    Finding("warning", "config", key, f"{target.title} has no {value!r}; its {word!r} is {k.words[word]!r}: outputs differ slightly there")
+                )
+            raw[key] = word
+        else:
+            raw[key] = value - k.shift if k.shift and isinstance(value, int) else value
+    for c, v in form.implied.items():
+        said.add(c)
+        if values.get(c, v) != v:
+            unsaid[c] = values[c]
+            findings.append(
+                Finding("warning", "config", c, f"{target.title} always takes {c} {v}; the model has {values[c]}: outputs differ slightly there")
+            )
+    if missing:
+        sets = " ".join(f"--set {m}={_example(m)}" for m in missing)
+        raise UndecidedError(
+            f"neither the tensors nor a configuration say {', '.join(missing)}", hint=f"give the configuration with --config FILE, or: {sets}"
+        )
+    unsaid |= {c: v for c, v in values.items() if c not in said and c not in form.defaults and _worth_keeping(c, v, arch)}
+    carried = dict(rest.get(target.name, {}))
+    named = carried.get("architectures")
+    chosen = choose_class(target.classes, groups, named[0] if isinstance(named, list) and named else None)
+    head: dict[str, object] = {}
+    classes: tuple[str, ...] = ()
+    if chosen is not None:
+        cls, over, lacking = chosen
+        classes = (cls.name,)
+        head["architectures"] = [cls.name]
+        for g in sorted(over):
+            findings.append(Finding("info", "head", g, f"{cls.name} does not use the {g} that the weights hold; its loader will list it as unexpected"))
+        for g in sorted(lacking):
+            findings.append(Finding("info", "head", g, f"{cls.name} has a {g} that the weights lack; its loader will make a new one"))
+    head |= form.marks
+    if "model_type" in form.marks and carried.get("model_type") in arch.names:
+        head["model_type"] = carried["model_type"]
+    kept = {f: dict(r) for f, r in rest.items() if f != target.name and r}
+    if kept:
+        block["rest"] = kept
+    if form.labels and labels is not None and "id2label" not in carried:
+        head["id2label"] = {str(i): f"LABEL_{i}" for i in range(labels)}
+        head["label2id"] = {f"LABEL_{i}": i for i in range(labels)}
+    carried = {k: v for k, v in carried.items() if k not in head}
+    out = {**{k: v for k, v in form.also.items() if k not in carried}, **head, **raw, **carried}
+    if dtype is not None and form.labels:
+        out.pop("torch_dtype", None)
+        out["dtype"] = dtype
+    if unsaid:
+        block["values"] = unsaid
+    if block:
+        out[BLOCK] = block
+    extras = form.extras(out) if form.extras is not None else {}
+    return Written(form.filename, out, extras, classes, tuple(findings))
+
+
+def _worth_keeping(canonical: str, value: object, arch: Architecture) -> bool:
+    return canonical in ("activation", "norm_eps", "dropout", "attention_dropout", "initializer_range") or canonical in arch.heads
+
+
+def _nearest(value: str, words: Mapping[object, object]) -> object | None:
+    """The word that comes closest in behaviour: one gelu for the other; None otherwise."""
+    if value.startswith("gelu"):
+        return next((w for w, m in words.items() if str(m).startswith("gelu")), None)
+    return None
+
+
+def _example(canonical: str) -> str:
+    return {"heads": "16", "activation": "gelu", "norm_eps": "1e-12"}.get(canonical, "N")
+
+
+def to_json_text(raw: Mapping[str, object]) -> str:
+    """The text of a configuration file: keys sorted, two spaces, a newline at the end."""
+    import json
+
+    return json.dumps(raw, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def form_keys(form: ConfigForm, canonical: str) -> str:
+    """The key under which a form says a canonical value; the canonical name where it has none."""
+    for key, spec in form.keys.items():
+        if (spec if isinstance(spec, str) else spec.canonical) == canonical:
+            return key
+    return canonical

@@ -1,0 +1,74 @@
+"""Tensor names for people: natural order, and runs of numbers collapsed ("layer.{12...23}.*")."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+_PARTS = re.compile(r"(\d+)")
+
+
+def natural(name: str) -> list[tuple[int, int, str]]:
+    """A sort key that puts h.2 before h.10."""
+    return [(1, int(p), "") if p.isdigit() and p.isascii() and len(p) < 19 else (0, 0, p) for p in _PARTS.split(name)]
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """ "0-4, 6-11" of a set of numbers."""
+    out: list[str] = []
+    start = last = None
+    for n in [*sorted(set(numbers)), None]:
+        if start is not None and last is not None and n != last + 1:
+            out.append(str(start) if start == last else f"{start}-{last}")
+            start = None
+        if n is not None and start is None:
+            start = n
+        last = n
+    return ", ".join(out)
+
+
+def braced(numbers: Iterable[int]) -> str:
+    """ "{12...23}" of a run of numbers, "{0...4,6}" of a broken one, "7" of a single one."""
+    ns = sorted(set(numbers))
+    if len(ns) == 1:
+        return str(ns[0])
+    return "{" + ranges(ns).replace(", ", ",").replace("-", "...") + "}"
+
+
+def collapse(names: Sequence[str], limit: int = 8) -> str:
+    """`names` as a short list of patterns whose first number is collapsed, the tails merged to `*` where there are many."""
+    groups: dict[tuple[str, str], set[int]] = {}
+    order: list[tuple[str, str]] = []
+    for name in names:
+        parts = _PARTS.split(name, maxsplit=1)
+        if len(parts) == 3 and len(parts[1]) < 10:
+            key = (parts[0], parts[2])
+            if key not in groups:
+                order.append(key)
+            groups.setdefault(key, set()).add(int(parts[1]))
+        else:
+            order.append((name, ""))
+            groups[(name, "")] = set()
+    heads: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    for head, tail in order:
+        heads.setdefault((head, tuple(sorted(groups[head, tail]))), []).append(tail)
+    out = []
+    for (head, numbers), tails in heads.items():
+        if not numbers:
+            out.append(head)
+        elif len(tails) > 3:
+            out.append(f"{head}{braced(numbers)}{_common(tails)}*")
+        else:
+            out += [f"{head}{braced(numbers)}{t}" for t in tails]
+    if len(out) > limit:
+        out = [*out[: limit - 1], f"and {len(out) - limit + 1} more"]
+    return ", ".join(out)
+
+
+def _common(tails: Sequence[str]) -> str:
+    """The characters with which all tails begin, up to the last separator."""
+    first, last = min(tails), max(tails)
+    n = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    common = first[:n]
+    cut = max(common.rfind("."), common.rfind("/"))
+    return common[: cut + 1]

@@ -1,0 +1,95 @@
+"""A checkpoint with all that is known of it before a weight is read: graph, configuration, and what was noticed on the way."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from types import TracebackType
+from typing import NamedTuple
+
+from .config import RawConfig, Values, interpret, load_config
+from .containers import Checkpoint, open_checkpoint
+from .errors import CheckpointError
+from .findings import Finding
+from .graph import WeightGraph, bind
+from .layout import Sizes
+from .schema import Architecture
+from .solve import decide
+
+
+class Subject(NamedTuple):
+    """What `examine` gives: close it (or use it in a `with`) to give the files back."""
+
+    checkpoint: Checkpoint
+    graph: WeightGraph
+    config: RawConfig | None
+    values: Values | None
+    given: Mapping[str, object]  # what the user set by hand: canonical values, above the configuration's
+    findings: tuple[Finding, ...]
+
+    def __enter__(self) -> Subject:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.checkpoint.close()
+
+    @property
+    def architecture(self) -> Architecture | None:
+        return self.graph.architecture
+
+    def value(self, canonical: str) -> object:
+        """A canonical value: the user's, else the configuration's, else None."""
+        if canonical in self.given:
+            return self.given[canonical]
+        return self.values.values.get(canonical) if self.values is not None else None
+
+    @property
+    def config_name(self) -> str:
+        """What messages call the configuration."""
+        if self.config is None:
+            return "the configuration"
+        return "the configuration inside the file" if self.config.inside else os.path.basename(self.config.source)
+
+    def sizes(self) -> Sizes:
+        """The sizes that tensors imply, with heads (and what follows from them) as the user or the configuration says."""
+        sizes = self.graph.solution.sizes.copy()
+        arch = self.architecture
+        for axis in arch.heads if arch is not None else ():
+            n = self.value(axis)
+            if axis not in sizes.axis and isinstance(n, int) and n > 0:
+                decide(sizes, axis, n)
+        return sizes
+
+
+def examine(
+    path: str | os.PathLike[str],
+    *,
+    config: str | None = None,
+    container: str | None = None,
+    architecture: str | None = None,
+    dialect: str | None = None,
+    given: Mapping[str, object] | None = None,
+) -> Subject:
+    """Open `path`, find its configuration, and recognise it. Reads headers only.
+
+    A configuration that cannot be read is an error finding, unless it was named. Raises CheckpointError.
+    """
+    checkpoint = open_checkpoint(path, container)
+    try:
+        findings: list[Finding] = []
+        raw = None
+        try:
+            raw = load_config(checkpoint, config)
+        except CheckpointError as e:
+            if config is not None:
+                raise
+            findings.append(Finding("error", "config", os.path.basename(e.path or "config"), e.message, e.hint or ""))
+        graph = bind(checkpoint, declared=raw.declared if raw else None, architecture=architecture, dialect=dialect)
+        values = None
+        if raw is not None and graph.recognition is not None:
+            values = interpret(raw, graph.recognition.architecture, graph.recognition.dialect)
+            findings += values.findings
+        return Subject(checkpoint, graph, raw, values, dict(given or {}), tuple(findings))
+    except BaseException:
+        checkpoint.close()
+        raise
