@@ -31,7 +31,7 @@ _TABLE = (
     DType("BF16", 16, "float", "bfloat16", "bfloat16", "BFloat16Storage", 14),
     DType("F8_E5M2", 8, "float", "float8_e5m2", "float8_e5m2", "Float8_e5m2Storage", 24),
     DType("F8_E4M3", 8, "float", "float8_e4m3fn", "float8_e4m3fn", "Float8_e4m3fnStorage", 25),
-    DType("F8_E5M2FNUZ", 8, "float", "float8_e5m2fnuz", "float8_e5m2fnuz", "Float8_e5m2fnuzStorage", 27),
+    DType("F8_E5M2FNUZ", 8, "float", "float8_e5m2fnuz", "float8_e5m2fnuz", "Float8_e5m2fnuzStorage", 28),
     DType("F8_E4M3FNUZ", 8, "float", "float8_e4m3fnuz", "float8_e4m3fnuz", "Float8_e4m3fnuzStorage", 26),
     DType("F8_E8M0", 8, "float", "float8_e8m0fnu", "float8_e8m0fnu", "Float8_e8m0fnuStorage", None),
     DType("F6_E2M3", 6, "float", None, None, None, None),

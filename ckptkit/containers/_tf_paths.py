@@ -1,0 +1,104 @@
+"""Which file a TensorFlow path means: prefixes, the `checkpoint` state file, and whether a table is V1 or V2.
+
+Source: tensorflow/python/checkpoint/checkpoint_management.py, training/checkpoint_state.proto.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from ..errors import CheckpointError, CorruptError, NotFoundError
+from . import _table
+from ._base import open_fd
+
+STATE = "checkpoint"
+_STATE_BYTES = 1 << 20
+_LINE = re.compile(rb'^\s*model_checkpoint_path\s*:\s*(?:"((?:[^"\\]|\\.)*)"|\'((?:[^\'\\]|\\.)*)\')', re.M)
+_ESCAPE = re.compile(rb"\\([0-7]{1,3}|.)")
+_DATA = re.compile(r"(.+)\.data-\d{5,}-of-\d{5,}")
+_PLAIN = {b"n": b"\n", b"t": b"\t", b"r": b"\r"}
+
+
+def looks_like_state(head: bytes) -> bool:
+    """Whether a file that begins with `head` is a `checkpoint` state file."""
+    return _LINE.search(head) is not None
+
+
+def state(path: str) -> str | None:
+    """The prefix that a state file names, as it names it; None if it is no state file."""
+    fd = open_fd(path)
+    try:
+        text = os.pread(fd, _STATE_BYTES, 0)
+    finally:
+        os.close(fd)
+    found = _LINE.search(text)
+    if found is None:
+        return None
+    raw = found[1] if found[1] is not None else found[2]
+    return _ESCAPE.sub(lambda m: bytes([int(m[1], 8) & 255]) if m[1].isdigit() else _PLAIN.get(m[1], m[1]), raw).decode("utf-8", "replace")
+
+
+def state_text(prefix: str) -> bytes:
+    """A state file that names `prefix`."""
+    quoted = b"".join(b"\\" + bytes([b]) if b in b"\"\\'" else bytes([b]) if 31 < b < 127 else b"\\%03o" % b for b in prefix.encode())
+    return b'model_checkpoint_path: "%s"\nall_model_checkpoint_paths: "%s"\n' % (quoted, quoted)
+
+
+def target(path: str) -> str | None:
+    """The prefix beside the state file `path` that it names, as a path without suffix; None if it is no state file.
+
+    A path from another machine stands for the file of that name here.
+    """
+    named = state(path)
+    if named is None:
+        return None
+    here = os.path.dirname(path)
+    base = named.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    inside = os.path.normpath(named)
+    if not os.path.isabs(inside) and not inside.startswith("..") and exists(os.path.join(here, inside)):
+        return os.path.join(here, inside)
+    return os.path.join(here, base)
+
+
+def exists(prefix: str) -> bool:
+    """Whether a V2 bundle or a V1 file is at `prefix`."""
+    return os.path.isfile(prefix + ".index") or os.path.isfile(prefix)
+
+
+def of_state(path: str) -> str:
+    """`target`, or the error that says what the state file lacks."""
+    prefix = target(path)
+    if prefix is None:
+        raise CorruptError("is no checkpoint state file: model_checkpoint_path is missing", path=path)
+    if not exists(prefix):
+        raise NotFoundError(f"names the checkpoint {os.path.basename(prefix)!r}, which is not beside it", path=path)
+    return prefix
+
+
+def of_data(path: str) -> str | None:
+    """The prefix of a data shard's path."""
+    found = _DATA.fullmatch(path)
+    return found[1] if found else None
+
+
+def tail(path: str) -> bytes:
+    """The last bytes of a file; none if it cannot be read."""
+    try:
+        fd = open_fd(path)
+    except CheckpointError:
+        return b""
+    try:
+        return os.pread(fd, 64, max(0, os.fstat(fd).st_size - 64))
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
+
+
+def is_v1(path: str) -> bool:
+    """Whether the table at `path` holds V1 slices: its first value begins with SavedTensorSlices.meta. Unreadable: by its name."""
+    found = _table.first(path)
+    if found is None:
+        return not path.endswith(".index")
+    return found[0] == b"" and found[1] == b"\x0a"

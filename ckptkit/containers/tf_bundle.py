@@ -1,0 +1,328 @@
+"""TensorFlow's V2 checkpoints (tensor bundles): PREFIX.index and PREFIX.data-00000-of-00001.
+
+Source: tensorflow/core/protobuf/tensor_bundle.proto, core/util/tensor_bundle/tensor_bundle.cc. The index is a table
+(`_table`) from names to BundleEntryProto, with a BundleHeaderProto under the empty key; the data files are the tensors'
+bytes. A partitioned variable has an entry with its slices and, under encoded keys, an entry for each slice; it is
+read as one tensor. String tensors hold varint lengths, a checksum of them, and the strings.
+Writing gives the bytes TensorFlow 2 gives for the same tensors: names sorted, no padding, no compression.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from math import prod
+from typing import Any
+
+from ..errors import CheckpointError, CorruptError, UnsupportedError, UsageError
+from ..findings import Finding
+from ..limits import LIMITS
+from ..tensors import DTYPES, Check, Extent, StoredTensor, TensorSpec
+from . import _bundle, _crc32c, _slices, _table, _tf_paths, _tf_strings
+from ._base import Checkpoint, FileLayout, Part, Slot
+from ._bundle import Raw
+
+NAME = "tf"
+TITLE = "TensorFlow V2 bundle"
+SUFFIXES: tuple[str, ...] = (".index",)
+DEFAULT_FILE = "model.ckpt"
+WRITABLE = True
+TIES = False
+
+
+def sniff(head: bytes, tail: bytes, path: str) -> bool:
+    """An index, or a file that stands for one: a data shard or a .meta beside an index, a state file."""
+    if _table.is_table(tail):
+        return not _tf_paths.is_v1(path)
+    prefix = _tf_paths.of_data(path) or path.removesuffix(".meta")
+    if prefix != path:
+        return os.path.isfile(prefix + ".index")
+    if os.path.basename(path) != _tf_paths.STATE or not _tf_paths.looks_like_state(head):
+        return False
+    named = _tf_paths.target(path)
+    return named is None or os.path.isfile(named + ".index") or not os.path.isfile(named)
+
+
+def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
+    """What the state file names (25), any index (35), a SavedModel's variables (45), a state file that names nothing here (90)."""
+    state = os.path.join(directory, _tf_paths.STATE)
+    named = _tf_paths.target(state) if _tf_paths.STATE in names and os.path.isfile(state) else None
+    if named is not None and os.path.isfile(named + ".index"):
+        return [(25, named + ".index")]
+    if named is not None and os.path.isfile(named):
+        return []  # a V1 file
+    indexes = [os.path.join(directory, n) for n in names if n.endswith(".index")]
+    found = [(35, p) for p in indexes if os.path.isfile(p) and _table.is_table(_tf_paths.tail(p))]
+    if "saved_model.pb" in names:
+        variables = os.path.join(directory, "variables", "variables.index")
+        found += [(45, variables)] if os.path.isfile(variables) else []
+    return found or ([(90, state)] if named is not None else [])
+
+
+def prefix(path: str) -> str | None:
+    """PREFIX.index for PREFIX."""
+    return path + ".index" if os.path.isfile(path + ".index") else None
+
+
+def _index_of(path: str) -> str:
+    if path.endswith(".index"):
+        return path
+    data = _tf_paths.of_data(path)
+    if data is not None:
+        return data + ".index"
+    if path.endswith(".meta"):
+        named = path.removesuffix(".meta")
+        raise UsageError("is the graph, which holds no weights", path=path, hint=f"name the prefix: {named}")
+    if os.path.basename(path) == _tf_paths.STATE:
+        return _tf_paths.of_state(path) + ".index"
+    raise CorruptError("is a TensorFlow index that is not named PREFIX.index, so its data files cannot be found", path=path)
+
+
+class _Files:
+    """The data files of a bundle, looked up when an entry is in them, and what has been found to lie where."""
+
+    def __init__(self, index: str, count: int) -> None:
+        self.index = index
+        self.paths = [f"{index.removesuffix('.index')}.data-{i:05d}-of-{count:05d}" for i in range(count)]
+        self.sizes: dict[int, int] = {}
+        self.used: list[tuple[int, int, int, str]] = []  # data file, start, end, name
+
+    def extent(self, raw: Raw, name: str) -> Extent:
+        """Where an entry's bytes are. CorruptError if that is outside a data file, or the file is missing."""
+        shard, offset, size = raw.shard, raw.offset, raw.size
+        end = offset + size
+        held = self.sizes.get(shard)
+        if held is None:
+            held = self.look_up(shard, name)
+        if end > held:
+            raise CorruptError(
+                f"{name!r} is said to be bytes {_signed(offset)} to {_signed(offset) + _signed(size)} of "
+                f"{os.path.basename(self.paths[shard])}, which has {held}",
+                path=self.index,
+            )
+        self.used.append((shard, offset, end, name))
+        return Extent(self.paths[shard], offset, size)
+
+    def look_up(self, shard: int, name: str) -> int:
+        count = len(self.paths)
+        if shard >= count:
+            raise CorruptError(f"{name!r} is said to be in data file {_signed(shard)} of {count}", path=self.index)
+        path = self.paths[shard]
+        if not os.path.isfile(path):
+            what = f"the data file {os.path.basename(path)} is missing, which holds {name!r}"
+            raise CorruptError(what, path=self.index, hint="every data file must lie beside the index")
+        self.sizes[shard] = size = os.stat(path).st_size
+        return size
+
+    def findings(self) -> Iterator[Finding]:
+        """Overlaps, bytes of no tensor, data files that nothing is in."""
+        shared: list[str] = []
+        last = dict.fromkeys(self.sizes, (0, ""))
+        unused = dict(self.sizes)
+        for shard, start, end, name in sorted(self.used):
+            before, who = last[shard]
+            if start < before and end > start:
+                shared.append(f"{who!r} and {name!r}")
+            if end > before:
+                unused[shard] -= end - max(start, before)
+                last[shard] = (end, name)
+        if shared:
+            more = f" (and {len(shared) - 1} more pairs)" if len(shared) > 1 else ""
+            yield Finding("warning", "overlap", shared[0], f"tensors share bytes of a data file{more}")
+        for shard, size in unused.items():
+            if size:
+                yield Finding("info", "unused-bytes", os.path.basename(self.paths[shard]), f"{size:,} bytes belong to no tensor")
+        for shard, path in enumerate(self.paths):
+            if shard not in self.sizes and not os.path.isfile(path):
+                yield Finding("warning", "data-file", os.path.basename(path), "is missing, but no tensor is in it")
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >> 63 else value
+
+
+def open(path: str) -> Checkpoint:
+    """Read an index and hold every entry against its data file's size; no data is read.
+
+    Raises CorruptError, UnsupportedError, LimitError, NotFoundError.
+    """
+    index = _index_of(path)
+    count, raws = _bundle.load(index)
+    files = _Files(index, count)
+    findings: list[Finding] = []
+    sums: list[tuple[str, Extent, int, int]] = []  # name, bytes, masked checksum, number of strings (-1: none)
+    tensors: dict[str, StoredTensor] = {}
+    slices = {k: raw for k, raw in raws.items() if k[0] == 0}
+    specs: dict[tuple[int, tuple[int, ...]], tuple[TensorSpec, int]] = {}
+    for key, raw in raws.items():
+        if key[0] == 0:
+            continue
+        try:
+            name = key.decode()
+        except UnicodeDecodeError:
+            raise CorruptError(f"the name {key!r} is not UTF-8", path=index) from None
+        kind = (raw.kind, raw.shape)
+        known = specs.get(kind)
+        if known is None:
+            if raw.kind in _bundle.OPAQUE:
+                what = f"a {_bundle.OPAQUE[raw.kind]} tensor, which has no portable form, is left out"
+                findings.append(Finding("warning", "dtype", name, what))
+                continue
+            known = specs[kind] = _spec(raw, name, index)
+        spec, nbytes = known
+        if raw.slices:
+            tensors[name] = _joined(name, key, raw, spec, slices, files, sums)
+            continue
+        extent = files.extent(raw, name)
+        if spec.dtype == "STRING":
+            n = spec.numel
+            if raw.size < n + 4 and (n or raw.size):
+                raise CorruptError(f"{name!r} has {raw.size} bytes, too few for {n} strings", path=index)
+            sums.append((name, extent, raw.crc, n))
+            tensors[name] = StoredTensor(name, spec, read=partial(_tf_strings.read, extent, n, raw.crc, name))
+            continue
+        if nbytes != raw.size:
+            raise CorruptError(f"{name!r} has {raw.size} bytes where {spec.dtype} {list(spec.shape)} needs {nbytes}", path=index)
+        sums.append((name, extent, raw.crc, -1))
+        tensors[name] = StoredTensor(name, spec, (extent,))
+        if raw.kind in _bundle.QUANTISED:
+            findings.append(Finding("info", "dtype", name, f"{_bundle.QUANTISED[raw.kind][1]} is read as {spec.dtype}"))
+    findings += [Finding("warning", "slice", repr(key), "the entry of a slice that belongs to no tensor") for key in slices]
+    findings += files.findings()
+    paths = [index, *(files.paths[i] for i in sorted(files.sizes))]
+    return Checkpoint(index, NAME, tensors, files=paths, findings=findings, checks=lambda: _checks(sums))
+
+
+def _spec(raw: Raw, name: str, index: str) -> tuple[TensorSpec, int]:
+    dtype = _bundle.KINDS.get(raw.kind) or _bundle.QUANTISED.get(raw.kind, ("",))[0]
+    if not dtype:
+        raise CorruptError(f"{name!r} has dtype {_signed(raw.kind)}, which TensorFlow does not have", path=index)
+    LIMITS.check("rank", len(raw.shape), f"the rank of {name!r}", index)
+    spec = TensorSpec(dtype, raw.shape)
+    return spec, spec.nbytes
+
+
+def _joined(
+    name: str,
+    key: bytes,
+    raw: Raw,
+    spec: TensorSpec,
+    slices: dict[bytes, Raw],
+    files: _Files,
+    sums: list[tuple[str, Extent, int, int]],
+) -> StoredTensor:
+    """A partitioned variable from its slices, whose entries are taken out of `slices`."""
+    index = files.index
+    if spec.dtype == "STRING":
+        raise UnsupportedError(f"{name!r} is a partitioned string tensor", path=index)
+    width = DTYPES[spec.dtype].bits // 8
+    pieces = []
+    for ranges in raw.slices:
+        box = _slices.resolve(ranges, spec.shape, repr(name), index)
+        shown = f"{name}[{', '.join(f'{s}:{s + n}' for s, n in box)}]"
+        part = slices.pop(_slices.key(key, ranges), None)
+        if part is None:
+            raise CorruptError(f"the slice {shown!r} is missing", path=index)
+        shape = tuple(n for _, n in box)
+        if part.kind != raw.kind or part.shape != shape or part.slices or part.size != prod(shape) * width:
+            what = f"the slice {shown!r} is stored as {list(part.shape)} in {_signed(part.size)} bytes"
+            raise CorruptError(f"{what}, which is not what {name!r} says", path=index)
+        extent = files.extent(part, shown)
+        sums.append((shown, extent, part.crc, -1))
+        pieces.append(_slices.Piece(box, extent))
+    _slices.cover(pieces, spec.shape, repr(name), index)
+    extents = _slices.join(pieces, spec.shape, width)
+    if extents is None:
+        return StoredTensor(name, spec, read=partial(_slices.read, pieces, spec.shape, width))
+    return StoredTensor(name, spec, extents)
+
+
+def _checks(sums: list[tuple[str, Extent, int, int]]) -> Iterator[Check]:
+    for name, extent, masked, strings in sums:
+        if strings >= 0:
+            yield _tf_strings.check(extent, strings, masked, name)
+        else:
+            yield Check(name, "crc32c", (extent,), _crc32c.unmask(masked))
+
+
+def layout(
+    tensors: Sequence[tuple[str, TensorSpec]],
+    *,
+    filename: str,
+    ties: Mapping[str, str] = {},
+    metadata: Mapping[str, str] = {},
+    extras: Mapping[str, object] = {},
+    wrapper: str = "",
+    strings: Mapping[str, Sequence[bytes]] = {},
+    max_shard_size: int | None = None,
+) -> FileLayout:
+    """Lay out a bundle whose prefix is `filename`, in data files of `max_shard_size` bytes where that can be kept.
+
+    A bundle has no place for metadata, extras and a wrapper. `strings` gives the content of STRING tensors.
+    Raises UnsupportedError for ties, names and dtypes that a bundle cannot hold, UsageError for missing strings.
+    """
+    if ties:
+        raise UnsupportedError(f"{next(iter(ties))!r} is tied: a TensorFlow bundle stores every tensor of its own")
+    prefix = filename.removesuffix(".index")
+    slots: dict[str, Slot] = {}
+    parts: list[Part] = []
+    entries: list[list[object]] = []
+    sizes = [0]
+    for _, name, spec in sorted((_key(name), name, spec) for name, spec in tensors):
+        if entries and entries[-1][0] == name:
+            raise UsageError(f"two tensors are called {name!r}")
+        text: bytes | None = None
+        crc: int | None = None
+        size = spec.nbytes
+        if spec.dtype == "STRING":
+            items = strings.get(name)
+            if items is None or len(items) != spec.numel:
+                held = "no" if items is None else len(items)
+                raise UsageError(f"{name!r} needs {spec.numel} strings, and {held} were given")
+            text, crc = _tf_strings.encode(items)
+            size = len(text)
+        if max_shard_size is not None and sizes[-1] and sizes[-1] + size > max_shard_size:
+            sizes.append(0)
+        shard, offset = len(sizes) - 1, sizes[-1]
+        sizes[-1] += size
+        if text is None:
+            slots[name] = Slot(shard, offset, size)
+        else:
+            parts.append(Part(shard, offset, text))
+        entries.append([name, _kind(spec, name), list(spec.shape), shard, offset, size, crc])
+    state = _tf_paths.state_text(prefix)
+    parts.append(Part(len(sizes), 0, state))
+    files = [(f"{prefix}.data-{i:05d}-of-{len(sizes):05d}", n) for i, n in enumerate(sizes)]
+    files += [(_tf_paths.STATE, len(state)), (f"{prefix}.index", -1)]
+    return FileLayout(NAME, tuple(files), slots, tuple(parts), "crc32c", {"entries": entries, "data_files": len(sizes)})
+
+
+def _key(name: str) -> bytes:
+    try:
+        key = name.encode()
+    except UnicodeEncodeError:
+        raise UnsupportedError(f"the name {name!r} cannot be written as UTF-8") from None
+    if key[:1] in (b"", b"\0"):
+        raise UnsupportedError(f"a TensorFlow bundle cannot hold a tensor called {name!r}")
+    return key
+
+
+def _kind(spec: TensorSpec, name: str) -> int:
+    kind = DTYPES[spec.dtype].tensorflow
+    if kind is None:
+        raise UnsupportedError(f"{name!r} is {spec.dtype}, which TensorFlow does not have")
+    return kind
+
+
+def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:
+    """The index, given the CRC-32C (unmasked) of every slot's bytes."""
+    count: Any = layout.state["data_files"]
+    entries: Any = layout.state["entries"]
+    items = [(b"", _bundle.encode_header(count))]
+    for name, kind, shape, shard, offset, size, known in entries:
+        crc = known if known is not None else crcs.get(name, None if size else 0)
+        if crc is None:
+            raise CheckpointError(f"the checksum of {name!r} is not known")
+        items.append((name.encode(), _bundle.encode_entry(Raw(kind, tuple(shape), shard, offset, size, _crc32c.mask(crc), ()))))
+    return (Part(len(layout.files) - 1, 0, _table.build(items)),)
