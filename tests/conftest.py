@@ -1,0 +1,39 @@
+"""What every test shares: a quiet, offline, single-threaded environment, and where the fixtures lie."""
+
+from __future__ import annotations
+
+import os
+
+# before any framework is imported: they read these once
+os.environ.update(
+    TF_CPP_MIN_LOG_LEVEL="3",
+    CUDA_VISIBLE_DEVICES="",
+    HF_HUB_OFFLINE="1",
+    TRANSFORMERS_VERBOSITY="error",
+    TOKENIZERS_PARALLELISM="false",
+    OMP_NUM_THREADS="1",
+)
+
+from pathlib import Path
+
+import pytest
+
+FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
+
+
+@pytest.fixture(scope="session")
+def golden_dir() -> Path:
+    """Checkpoints of the original programs, with those programs' outputs."""
+    return FIXTURES / "golden"
+
+
+@pytest.fixture(scope="session")
+def made_dir() -> Path:
+    """The project's own small fixtures."""
+    return FIXTURES / "made"
+
+
+@pytest.fixture(scope="session")
+def hostile_dir() -> Path:
+    """The corpus of malformed and malicious checkpoints; manifest.json is in it."""
+    return FIXTURES / "hostile" / "corpus"
