@@ -101,7 +101,7 @@ class WeightGraph:
         assert self.recognition is not None
         b = self.params[canonical]
         layouts = tuple(self.recognition.architecture.params[p].layout for p in b.row.parts)
-        return Placed(b.row.layout, layouts, b.index)
+        return Placed(b.row.layout, layouts, b.index, self.checkpoint.tensors[b.stored].strides)
 
     @cached_property
     def counts(self) -> dict[str, int]:

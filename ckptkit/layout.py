@@ -185,8 +185,13 @@ def _between(layout: Layout, first: str, second: str) -> bool:
     return layout.join_axis not in flat[flat.index(first) + 1 : flat.index(second)]
 
 
-def region(layout: Layout, parts: Sequence[Layout], index: int, runs: Sequence[Axes], sizes: Sizes) -> Region:
-    """Where part `index` of `parts` lies in the row-major stored tensor, in the atoms `runs` (see `atoms`)."""
+def region(
+    layout: Layout, parts: Sequence[Layout], index: int, runs: Sequence[Axes], sizes: Sizes, dim_strides: Sequence[int] | None = None
+) -> Region:
+    """Where part `index` of `parts` lies in the stored tensor, in the atoms `runs` (see `atoms`).
+
+    `dim_strides`, in elements, are those of a tensor that is not row-major (a PyTorch view).
+    """
     own = [_own(layout, p) for p in parts]
     shape = stored_shape(layout, parts, sizes)
     join = _join_dim(layout) if len(parts) > 1 else -1
@@ -195,6 +200,8 @@ def region(layout: Layout, parts: Sequence[Layout], index: int, runs: Sequence[A
     step = 1
     by_last = {r[-1]: r for r in runs}
     for i in range(len(layout.dims) - 1, -1, -1):
+        if dim_strides is not None:
+            step = dim_strides[i]
         inner = step
         mine = set(own[index][i])
         for a in reversed(layout.dims[i]):
@@ -223,6 +230,7 @@ class Placed(NamedTuple):
     layout: Layout
     parts: tuple[Layout, ...]
     index: int
+    strides: tuple[int, ...] | None = None  # of the stored tensor, in elements, where it is not row-major
 
 
 def nest(source: Placed, target: Placed, sizes: Sizes) -> tuple[tuple[Loop, ...], int, int]:
@@ -232,8 +240,8 @@ def nest(source: Placed, target: Placed, sizes: Sizes) -> tuple[tuple[Loop, ...]
     """
     part = source.parts[source.index]
     runs = atoms(part, (source.layout, target.layout))
-    a = region(source.layout, source.parts, source.index, runs, sizes)
-    b = region(target.layout, target.parts, target.index, runs, sizes)
+    a = region(source.layout, source.parts, source.index, runs, sizes, source.strides)
+    b = region(target.layout, target.parts, target.index, runs, sizes, target.strides)
     order = sorted(runs, key=lambda r: -b.strides[r])
     loops = simplify(tuple(Loop(_need(sizes, r), a.strides[r], b.strides[r]) for r in order))
     return loops, a.offset, b.offset

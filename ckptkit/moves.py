@@ -17,11 +17,15 @@ PLAN_VERSION = 1
 
 
 class Source(NamedTuple):
-    """A stored tensor as the engine sees it: the extents one after another are a flat array of `dtype`."""
+    """A stored tensor as the engine sees it: the extents one after another are a flat array of `dtype`.
+
+    `data` is set instead where a format encodes its elements so that no extent holds them (varints, compression).
+    """
 
     name: str
     dtype: str
     extents: tuple[Extent, ...]
+    data: bytes | None = None
 
 
 class Loop(NamedTuple):
@@ -91,7 +95,8 @@ def to_json(plan: Plan) -> dict[str, object]:
 
     layout = plan.layout._asdict()
     layout["parts"] = [(p.file, p.offset, base64.b64encode(p.data).decode()) for p in plan.layout.parts]
-    return {**plan._asdict(), "layout": layout}
+    sources = [(s.name, s.dtype, s.extents, None if s.data is None else base64.b64encode(s.data).decode()) for s in plan.sources]
+    return {**plan._asdict(), "layout": layout, "sources": sources}
 
 
 def from_json(data: dict[str, object]) -> Plan:
@@ -112,7 +117,9 @@ def from_json(data: dict[str, object]) -> Plan:
     return Plan(
         target=d["target"],
         single=d["single"],
-        sources=tuple(Source(n, t, tuple(Extent(*e) for e in es)) for n, t, es in d["sources"]),
+        sources=tuple(
+            Source(n, t, tuple(Extent(*e) for e in es), None if b is None else base64.b64decode(b)) for n, t, es, b in d["sources"]
+        ),
         tasks=tuple(
             Task(n, Slot(*s), t, tuple(sh), tuple(Piece(p[0], tuple(Loop(*x) for x in p[1]), *p[2:]) for p in ps))
             for n, s, t, sh, ps in d["tasks"]

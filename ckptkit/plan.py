@@ -1,0 +1,402 @@
+"""From a Subject to a Plan: what the target holds and where every element of it comes from. Reads no weight.
+
+With a target dialect, the target's rows are walked and each is filled from the canonical parameters; without one (an
+unknown architecture, or a change of container only) every tensor goes over under its own name. Nothing is dropped in
+silence: the ledger says of every source tensor where it went or why not, and of every target tensor where it came from.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from itertools import groupby
+from itertools import product as combinations
+from typing import NamedTuple
+
+from .containers import Container
+from .errors import UnsupportedError, UsageError
+from .findings import Finding
+from .layout import Layout, Placed, Sizes, atoms, nest, region, stored_shape
+from .moves import Loop, Piece, Plan, Source, Task, is_copy, simplify
+from .names import collapse
+from .schema import Dialect, Row, Table, count_name, expand, placeholders
+from .subject import Subject
+from .tensors import DTYPE_ALIASES, DTYPES, StoredTensor, TensorSpec, row_major_strides
+from .values import compare_ties
+
+
+class Request(NamedTuple):
+    """What is asked for. `dtypes`: (glob on target or canonical names, dtype), the last that fits counts."""
+
+    container: Container
+    dialect: Dialect | None
+    filename: str
+    dtypes: tuple[tuple[str, str], ...] = ()
+    max_shard_size: int | None = None
+    drop_optimizer: bool = False
+    drop_groups: frozenset[str] = frozenset()
+
+
+class Weights(NamedTuple):
+    """What `arrange` gives: the tensors of the target before they have offsets, and the story of every tensor."""
+
+    sources: tuple[Source, ...]
+    targets: tuple[tuple[str, TensorSpec, tuple[Piece, ...]], ...]
+    ties: dict[str, str]  # target name -> the target name it is one tensor with
+    strings: dict[str, list[bytes]]
+    came: dict[str, dict[str, object]]  # target name -> where from
+    went: dict[str, dict[str, object]]  # source name -> where to, or why not
+    groups: frozenset[str]
+    untied: bool  # whether a parameter that may be tied is stored apart and differs
+    findings: tuple[Finding, ...]
+
+
+def parse_dtype(word: str) -> str:
+    """A name of DTYPES from what people write (float32, fp16, bf16, BF16); UsageError lists them."""
+    up = word.upper()
+    name = up if up in DTYPES else DTYPE_ALIASES.get(word.lower(), {"bf16": "BF16"}.get(word.lower(), ""))
+    if not name or DTYPES[name].kind != "float" or DTYPES[name].numpy is None:
+        known = ", ".join(d.numpy for d in DTYPES.values() if d.kind == "float" and d.numpy)
+        raise UsageError(f"no floating dtype is called {word!r}", hint=f"one of {known}")
+    return name
+
+
+def arrange(subject: Subject, request: Request) -> Weights:
+    """Decide what the target holds. Raises UndecidedError or UnsupportedError where it cannot be decided or stored."""
+    if request.dialect is None or subject.graph.recognition is None:
+        return _Same(subject, request).weights()
+    return _Translate(subject, request, request.dialect).weights()
+
+
+class _Builder:
+    """What both ways of arranging share: sources by name, target tensors, ties and the ledger's two sides."""
+
+    def __init__(self, subject: Subject, request: Request) -> None:
+        self.subject = subject
+        self.request = request
+        self.tensors = subject.checkpoint.tensors
+        self.sources: dict[str, int] = {}
+        self.targets: list[tuple[str, TensorSpec, tuple[Piece, ...]]] = []
+        self.ties: dict[str, str] = {}
+        self.strings: dict[str, list[bytes]] = {}
+        self.came: dict[str, dict[str, object]] = {}
+        self.went: dict[str, dict[str, object]] = {}
+        self.findings: list[Finding] = []
+
+    def source(self, stored: str) -> int:
+        return self.sources.setdefault(stored, len(self.sources))
+
+    def dtype(self, target: str, canonical: str, dtype: str) -> str:
+        """The dtype a target tensor gets: only floating ones are ever cast."""
+        if DTYPES[dtype].kind == "float":
+            for glob, wanted in self.request.dtypes:
+                if fnmatchcase(target, glob) or fnmatchcase(canonical, glob):
+                    dtype = wanted
+        return dtype
+
+    def moved(self, stored: str, target: str) -> None:
+        to = self.went.setdefault(stored, {"to": []})["to"]
+        assert isinstance(to, list)
+        to.append(target)
+
+    def finish(self, groups: frozenset[str], untied: bool) -> Weights:
+        checkpoint = self.subject.checkpoint
+        inline = {n: t.read() for n in self.sources if (t := self.tensors[n]).read is not None}
+        sources = tuple(
+            Source(n, self.tensors[n].spec.dtype, self.tensors[n].extents, data if isinstance(data := inline.get(n), bytes) else None)
+            for n in self.sources
+        )
+        for name in checkpoint.tensors:
+            self.went.setdefault(name, {"dropped": "not part of the target"})
+        return Weights(
+            sources, tuple(self.targets), self.ties, self.strings, self.came, self.went, groups, untied, tuple(self.findings)
+        )
+
+
+def _how(pieces: Sequence[Piece], cast: bool) -> str:
+    words = []
+    if any(p.op == "fill" for p in pieces):
+        words.append("filled")
+    if any(p.op == "add" for p in pieces):
+        words.append("added")
+    if len([p for p in pieces if p.op == "copy"]) > 1:
+        words.append("joined")
+    if any(p.op == "copy" and not is_copy(p) for p in pieces):
+        words.append("re-laid")
+    if cast:
+        words.append("cast")
+    return ", ".join(words) or "copied"
+
+
+class _Same(_Builder):
+    """Name for name: another container, the same tensors."""
+
+    def weights(self) -> Weights:
+        first: dict[object, str] = {}
+        for name, t in self.tensors.items():
+            role = self.subject.graph.roles[name]
+            if role.kind == "optimizer" and self.request.drop_optimizer:
+                self.went[name] = {"dropped": "optimizer state"}
+                continue
+            if t.spec.dtype == "STRING":
+                self._string(name)
+                continue
+            identity = t.identity
+            if identity is not None and identity in first and self.request.container.TIES:
+                self.ties[name] = first[identity]
+                self.moved(name, name)
+                self.came[name] = {"from": [name], "how": f"tied to {first[identity]}"}
+                continue
+            if identity is not None:
+                first.setdefault(identity, name)
+            dtype = self.dtype(name, role.what if role.kind == "param" else name, t.spec.dtype)
+            pieces = (_whole(self.source(name), t),)
+            self.targets.append((name, TensorSpec(dtype, t.spec.shape), pieces))
+            self.moved(name, name)
+            self.came[name] = {"from": [name], "how": _how(pieces, dtype != t.spec.dtype)}
+        return self.finish(self.subject.graph.groups, False)
+
+    def _string(self, name: str) -> None:
+        if self.subject.checkpoint.container == self.request.container.NAME or _holds_strings(self.request.container):
+            t = self.tensors[name]
+            self.strings[name] = self.subject.checkpoint.strings(name)
+            self.targets.append((name, t.spec, ()))
+            self.moved(name, name)
+            self.came[name] = {"from": [name], "how": "copied"}
+        else:
+            self.went[name] = {"dropped": f"text, which {self.request.container.TITLE} does not hold"}
+            self.findings.append(Finding("info", "dropped", name, f"{name} is text, which {self.request.container.TITLE} does not hold: dropped"))
+
+
+def _holds_strings(container: Container) -> bool:
+    return bool(getattr(container, "STRINGS", False))
+
+
+def _whole(source: int, t: StoredTensor) -> Piece:
+    strides = t.strides or row_major_strides(t.spec.shape)
+    loops = simplify(tuple(Loop(n, s, r) for n, s, r in zip(t.spec.shape, strides, row_major_strides(t.spec.shape), strict=True)))
+    return Piece(source, loops)
+
+
+class _Translate(_Builder):
+    """From one dialect to another, through the canonical parameters."""
+
+    def __init__(self, subject: Subject, request: Request, dialect: Dialect) -> None:
+        super().__init__(subject, request)
+        assert subject.graph.recognition is not None
+        self.recognition = subject.graph.recognition
+        self.arch = self.recognition.architecture
+        self.graph = subject.graph
+        self.dialect = dialect
+        self.table: Table = self.arch.table(dialect.name)
+        self.sizes: Sizes = subject.sizes()
+        self.groups = self.graph.groups - request.drop_groups
+        for param, lack in self.recognition.dialect.lacks.items():
+            for axis, n in lack.sizes.items():
+                if param not in self.graph.params:
+                    self.sizes.axis.setdefault(axis, n)
+        self.untied = False
+        self.prefix = self._prefix()
+
+    def _prefix(self) -> str:
+        """The first prefix; none where the dialect allows that and no head is stored beside the core."""
+        if "" not in self.dialect.prefixes:
+            return self.dialect.prefixes[0]
+        outside = any(
+            not row.prefixed and self.arch.params[p].group in self.groups for row in self.table.rows if row.role == "param" for p in row.parts
+        )
+        return self.dialect.prefixes[0] if outside else ""
+
+    def weights(self) -> Weights:
+        for row, at in walk(self.table.rows, self.graph.counts):
+            if row.role == "param":
+                self._row(row, at)
+        if self.request.container.TIES and self.dialect.writes_ties:
+            for row, at in walk(self.table.rows, self.graph.counts):
+                if row.role == "repeat":
+                    self._tie(self.table.stored_name(row, at, self.prefix), expand(row.parts[0], at))
+        self._lacking()
+        self._rest()
+        return self.finish(self.groups, self.untied)
+
+    def _row(self, row: Row, at: Mapping[str, int]) -> None:
+        infos = [self.arch.params[p] for p in row.parts]
+        if infos[0].group not in self.groups:
+            return
+        target = self.table.stored_name(row, at, self.prefix)
+        canonical = [expand(p, at) for p in row.parts]
+        if len(row.parts) == 1 and infos[0].tied is not None and self._is_tied(canonical[0], expand(infos[0].tied, at)):
+            if self.request.container.TIES and self.dialect.writes_ties:
+                self._tie(target, expand(infos[0].tied, at))
+            return
+        layouts = tuple(i.layout for i in infos)
+        pieces: list[Piece] = []
+        stored: list[str] = []
+        dtypes: list[str] = []
+        for i, (template, name) in enumerate(zip(row.parts, canonical, strict=True)):
+            there = Placed(row.layout, layouts, i)
+            if name in self.graph.params:
+                bound = self.graph.params[name]
+                loops, a, b = nest(self.graph.placed(name), there, self.sizes)
+                pieces.append(Piece(self.source(bound.stored), loops, a, b))
+                stored.append(bound.stored)
+                dtypes.append(self.tensors[bound.stored].spec.dtype)
+            elif template in self.recognition.dialect.lacks:
+                pieces.append(self._fill(there, infos[i].layout, self.recognition.dialect.lacks[template].fill))
+            else:
+                if any(c in self.graph.params for c in canonical):
+                    raise UnsupportedError(f"{target} joins {', '.join(canonical)}, but the weights lack {name}")
+                return
+        spec = TensorSpec(self.dtype(target, canonical[0], dtypes[0] if dtypes else self._main_dtype()), stored_shape(row.layout, layouts, self.sizes))
+        pieces += self._folded(row, layouts, spec, dict(at))
+        for name in stored:
+            self.moved(name, target)
+        sources = list(dict.fromkeys(stored))
+        self.came[target] = {"from": sources, "holds": canonical, "how": _how(pieces, any(d != spec.dtype for d in dtypes))}
+        self.targets.append((target, spec, tuple(pieces)))
+
+    def _main_dtype(self) -> str:
+        for b in self.graph.params.values():
+            return self.tensors[b.stored].spec.dtype
+        return "F32"
+
+    def _fill(self, there: Placed, part: Layout, value: float) -> Piece:
+        runs = atoms(part, (there.layout,))
+        at = region(there.layout, there.parts, there.index, runs, self.sizes)
+        loops = tuple(Loop(self.sizes.product(r) or 0, 0, at.strides[r]) for r in sorted(runs, key=lambda r: -at.strides[r]))
+        return Piece(-1, simplify(loops), 0, at.offset, "fill", value)
+
+    def _folded(self, row: Row, layouts: tuple[Layout, ...], spec: TensorSpec, at: dict[str, int]) -> list[Piece]:
+        """What the target has no place for and is added onto this row instead (see Lack)."""
+        out = []
+        for param, lack in self.dialect.lacks.items():
+            name = expand(param, at)
+            if lack.fold not in row.parts or name not in self.graph.params or row.parts != (lack.fold,):
+                continue
+            stored = self.graph.params[name].stored
+            rows, width = self.tensors[stored].spec.shape
+            if rows != 1:
+                raise UnsupportedError(f"{stored} has {rows} rows; {self.dialect.title} has no place for them", hint=lack.why)
+            if _all(self.subject, stored, lack.fill):
+                self.went[stored] = {"dropped": f"all {lack.fill:g}, which {self.dialect.title} takes for granted"}
+                continue
+            out.append(Piece(self.source(stored), (Loop(spec.shape[0], 0, width), Loop(width, 1, 1)), 0, 0, "add"))
+            self.went[stored] = {"to": [], "folded": f"added to every row of {self.table.stored_name(row, at, self.prefix)}"}
+            self.findings.append(
+                Finding("warning", "lossy", stored, f"{self.dialect.title} has no place for {stored}: it is added to every row of "
+                        f"{self.table.stored_name(row, at, self.prefix)}. Outputs stay the same, the two cannot be told apart again")
+            )  # fmt: skip
+        return out
+
+    def _is_tied(self, name: str, target: str) -> bool:
+        if name not in self.graph.params:
+            return True
+        if target not in self.graph.params:
+            return False
+        same = compare_ties(self.graph, name, target, self.sizes)
+        if same:
+            self.went.setdefault(self.graph.params[name].stored, {"tied": self.graph.params[target].stored})
+            return True
+        self.untied = True
+        return False
+
+    def _tie(self, target: str, canonical: str) -> None:
+        """Write `target` as another name of the tensor that holds `canonical`, if that tensor is written."""
+        holder = next((t for t, c in self.came.items() if c.get("holds") == [canonical]), None)
+        if holder is not None:
+            self.ties[target] = holder
+            self.came[target] = {"from": self.came[holder]["from"], "how": f"tied to {holder}"}
+
+    def _lacking(self) -> None:
+        """What the target dialect has no row for: a head it does not know is dropped, an untied parameter is refused."""
+        dropped: dict[str, list[str]] = {}
+        for template, info in self.arch.params.items():
+            if template in self.table.by_param:
+                continue
+            stored = [b.stored for n, b in self.graph.params.items() if b.row.parts[b.index] == template]
+            if not stored or (template in self.dialect.lacks and self.dialect.lacks[template].fold):
+                continue
+            if info.tied is not None and info.group in self.table.groups:
+                if self._is_tied(template, info.tied):
+                    continue
+                raise UnsupportedError(
+                    f"{stored[0]} is a tensor of its own (not tied to {self.graph.params[info.tied].stored}); {self.dialect.title} has no place for it",
+                    hint=f"convert to another dialect: {', '.join(d for d in self.arch.dialects if d != self.dialect.name)}",
+                )
+            dropped.setdefault(info.group, []).extend(stored)
+        for group, names in dropped.items():
+            if group == "core":
+                raise UnsupportedError(f"{self.dialect.title} has no place for {collapse(names)}")
+            for n in names:
+                self.went[n] = {"dropped": f"{self.dialect.title} has no {group}"}
+            self.findings.append(Finding("warning", "dropped", collapse(names), f"{self.dialect.title} has no place for the {group}: {collapse(names)} dropped"))
+
+    def _rest(self) -> None:
+        for name, role in self.graph.roles.items():
+            if role.kind == "optimizer":
+                self.went[name] = {"dropped": "optimizer state"}
+            elif role.kind == "derived":
+                self.went[name] = {"dropped": f"derived ({role.what}): computed, not stored"}
+            elif role.kind == "stray":
+                self.went[name] = {"dropped": role.what}
+            elif role.kind == "repeat":
+                self.went[name] = {"repeats": role.what}
+            elif role.kind == "unexplained":
+                self.went[name] = {"dropped": f"no part of {self.arch.title}"}
+            elif self.request.drop_groups and name not in self.went:
+                self.went[name] = {"dropped": "asked to be dropped"}
+        lost = [n for n, r in self.graph.roles.items() if r.kind == "unexplained"]
+        if lost:
+            self.findings.append(Finding("warning", "dropped", collapse(lost, 4), f"no part of {self.arch.title}, dropped: {collapse(lost)}"))
+
+
+def _all(subject: Subject, stored: str, value: float) -> bool:
+    return bool((subject.checkpoint.array(stored) == value).all())
+
+
+def walk(rows: Sequence[Row], counts: Mapping[str, int]) -> Iterator[tuple[Row, dict[str, int]]]:
+    """Every row at every place it stands, layer by layer as models list their tensors."""
+    for holders, block in groupby(rows, key=lambda r: placeholders(r.names[0])):
+        members = list(block)
+        for values in combinations(*(range(counts.get(count_name(h), 0)) for h in holders)):
+            at = dict(zip(holders, values, strict=True))
+            for row in members:
+                yield row, at
+
+
+def assemble(
+    weights: Weights,
+    request: Request,
+    *,
+    target: str,
+    single: bool,
+    inputs: Sequence[str],
+    metadata: Mapping[str, str],
+    extras: Mapping[str, object],
+    wrapper: str,
+    copies: Sequence[tuple[str, str]],
+    texts: Sequence[tuple[str, str]],
+) -> Plan:
+    """Give every target tensor its place in a file: the Plan."""
+    container = request.container
+    layout = container.layout(
+        [(n, s) for n, s, _ in weights.targets],
+        filename=request.filename,
+        ties=weights.ties,
+        metadata=metadata,
+        extras=extras,
+        wrapper=wrapper,
+        strings=weights.strings,
+        max_shard_size=request.max_shard_size,
+    )
+    if single and len(layout.files) != 1:
+        names = ", ".join(n for n, _ in layout.files[:4])
+        raise UsageError(f"{container.TITLE} would be {len(layout.files)} files ({names})", path=target, hint="name a directory as the target")
+    tasks = tuple(Task(n, layout.slots[n], s.dtype, s.shape, p) for n, s, p in weights.targets if s.dtype != "STRING")
+    stamps = []
+    for path in dict.fromkeys(inputs):
+        st = os.stat(path)
+        stamps.append((os.path.abspath(path), st.st_size, st.st_mtime_ns))
+    return Plan(target, single, weights.sources, tasks, layout, tuple(stamps), tuple(copies), tuple(texts))
+
