@@ -1,0 +1,130 @@
+"""Casts between float types, correctly rounded once (to nearest even), with the overflows counted.
+
+Policy: numpy and ml_dtypes do the work where they round right. Both go from float64 to bfloat16 and float8 through
+float32 and round twice, so there float32 is rounded to odd first (Boldo and Melquiond, "When double rounding is odd",
+2005), which makes the second rounding the right one. Integers and booleans are never cast.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from .arrays import numpy_dtype
+from .errors import UnsupportedError
+from .tensors import DTYPES
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+BLOCK = 1 << 16  # elements cast at once: source, target and scratch stay in the second-level cache
+
+
+def check_cast(source: str, target: str, name: str) -> None:
+    """Refuse a cast that would change what the numbers mean or has no array form."""
+    if source == target:
+        return
+    a, b = DTYPES[source], DTYPES[target]
+    if a.kind != "float" or b.kind != "float":
+        raise UnsupportedError(f"{name!r}: {source} is not cast to {target}", hint="integers, booleans and complex numbers are only copied")
+    for d in (a, b):
+        if d.numpy is None:
+            raise UnsupportedError(f"{name!r}: {source} is not cast to {target}: {d.name} elements are only copied")
+    if target == "F8_E8M0":
+        raise UnsupportedError(f"{name!r}: {source} is not cast to F8_E8M0", hint="it holds powers of two only")
+
+
+def work_dtype(sources: set[str], target: str, mixed: bool) -> str:
+    """The type in which a tensor is put together before its one cast to `target`.
+
+    That of its only source, unless (`mixed`) values are added or filled in: then one that holds all of them.
+    """
+    if not sources:
+        return target
+    if len(sources) == 1 and (not mixed or (sources == {target} and DTYPES[target].kind != "float")):
+        return next(iter(sources))
+    return "F64" if "F64" in sources or target == "F64" else "F32"
+
+
+@cache
+def _largest(name: str) -> float:
+    import ml_dtypes
+
+    finfo: Any = ml_dtypes.finfo
+    return float(finfo(numpy_dtype(name)).max)
+
+
+@cache
+def _check_bits(name: str) -> tuple[str, int, int] | None:
+    """For types with infinities: an unsigned type, the mask without sign, the bits of infinity. None: ask isfinite."""
+    return {
+        "F32": ("<u4", 0x7FFFFFFF, 0x7F800000), "F16": ("<u2", 0x7FFF, 0x7C00), "BF16": ("<u2", 0x7FFF, 0x7F80),
+        "F8_E5M2": ("u1", 0x7F, 0x7C), "F8_E4M3": ("u1", 0x7F, 0x7F),
+    }.get(name)  # fmt: skip
+
+
+def _round_to_odd(x: Array) -> Array:
+    """float64 -> float32, inexact results to the neighbour with an odd last bit."""
+    import numpy as np
+
+    f = x.astype(np.float32)
+    back = f.astype(np.float64)
+    bits = f.view(np.uint32)
+    bits -= np.abs(back) > np.abs(x)  # to zero where it was rounded away
+    bits |= back != x
+    return f
+
+
+def cast(src: Array, out: Array, source: str, target: str, clip: bool) -> int:
+    """Cast 1-D `src` of dtype `source` into `out` of dtype `target`; how many finite values had no finite place there.
+
+    With `clip` those become the largest finite value of their sign; otherwise infinity, or NaN where there is none.
+    """
+    import numpy as np
+
+    lost = 0
+    narrow = _largest(source) > _largest(target)
+    with np.errstate(all="ignore"):
+        for i in range(0, len(src), BLOCK):
+            x, y = src[i : i + BLOCK], out[i : i + BLOCK]
+            if source == "F64" and target not in ("F32", "F16"):
+                np.copyto(y, _round_to_odd(x), casting="unsafe")
+            elif source != "F32" and target not in ("F32", "F64") and source != "F64":
+                np.copyto(y, x.astype(np.float32), casting="unsafe")
+            else:
+                np.copyto(y, x, casting="unsafe")
+            if narrow and _has_nonfinite(y, target):
+                bad = np.isfinite(x.astype(np.float64)) & ~np.isfinite(y.astype(np.float32))
+                n = int(np.count_nonzero(bad))
+                lost += n
+                if n and clip:
+                    top = _largest(target)
+                    y[bad] = np.where(np.signbit(x[bad].astype(np.float64)), -top, top).astype(np.float32).astype(y.dtype)
+    return lost
+
+
+def _has_nonfinite(y: Array, target: str) -> bool:
+    import numpy as np
+
+    how = _check_bits(target)
+    if how is None:
+        return bool((~np.isfinite(y.astype(np.float32))).any())
+    unsigned, mask, infinity = how
+    u = y.view(unsigned)
+    return bool((u & u.dtype.type(mask)).max() >= infinity)
+
+
+def fill_value(value: float, target: str, work: str) -> Any:
+    """A constant, rounded as `target` holds it, as an element of `work`."""
+    import numpy as np
+
+    if DTYPES[target].kind != "float":
+        exact = np.array([value]).astype(numpy_dtype(target))
+        if float(exact[0]) != float(value):
+            raise UnsupportedError(f"{value} is no value of {target}")
+        return exact[0]
+    out: Array = np.empty(1, numpy_dtype(target))
+    cast(np.array([value], np.float64), out, "F64", target, False) if target != "F64" else out.fill(value)
+    return out.astype(numpy_dtype(work))[0] if work != target else out[0]

@@ -1,0 +1,181 @@
+"""Bytes in and out of files for the engine: whole reads and writes, checksums, and errors that say where.
+
+Policy: `pread`/`pwrite` only (a mapped file that shrinks kills the process, and mapping shows up as resident memory),
+through buffers that are reused. Every failure leaves here as a CheckpointError that names the file and the offset.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import zlib
+from collections.abc import Callable
+
+from .containers._base import open_fd
+from .errors import CheckpointError, CorruptError, UnsupportedError
+
+CHUNK = 1 << 20  # 256 KiB to 1 MiB is quickest: larger buffers fall out of the caches
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_RANGE = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF, errno.ETXTBSY, errno.EIO}
+Checksum = Callable[[memoryview, int], int]
+
+
+def checksum(kind: str) -> Checksum:
+    """The running checksum called `kind` (crc32 | crc32c): f(data, so_far) -> int. ISA-L's CRC32 if it is installed."""
+    if kind == "crc32":
+        try:
+            from isal.isal_zlib import crc32
+        except ImportError:
+            return zlib.crc32
+        return crc32
+    if kind == "crc32c":
+        import crc32c
+
+        sum32c: Checksum = crc32c.crc32c
+        return sum32c
+    raise UnsupportedError(f"no checksum is called {kind!r}")
+
+
+def quickest_checksum() -> str:
+    """The checksum to prove writes with where the container asks for none."""
+    try:
+        import isal.isal_zlib  # noqa: F401
+    except ImportError:
+        try:
+            import crc32c  # noqa: F401
+        except ImportError:
+            return "crc32"
+        return "crc32c"
+    return "crc32"
+
+
+def write_error(e: OSError, path: str, offset: int | None = None) -> CheckpointError:
+    """What to tell when writing `path` failed."""
+    at = "" if offset is None else f" at byte {offset:,}"
+    if e.errno in _FULL:
+        why = {errno.EDQUOT: "the disk quota is used up", errno.EFBIG: "the file size limit is reached"}.get(e.errno, "the disk is full")
+        return CheckpointError(
+            f"cannot be written{at}: {why}", path=path, hint="free some space or choose another place; nothing was left behind"
+        )
+    return CheckpointError(f"cannot be written{at}: {e.strerror or e}", path=path)
+
+
+def read_error(e: OSError, path: str, offset: int) -> CheckpointError:
+    """What to tell when reading `path` at `offset` failed."""
+    return CorruptError(f"cannot be read at byte {offset:,}: {e.strerror or e}", path=path)
+
+
+def short(path: str, offset: int, missing: int) -> CorruptError:
+    """The error of a file that ends too early."""
+    return CorruptError(
+        f"ends at byte {offset:,}, {missing:,} bytes short", path=path, hint="was the file cut or is it still being written?"
+    )
+
+
+class Files:
+    """Descriptors by path, at most `keep` open at once; one owner (a worker thread), so no locking.
+
+    `label` gives the name to show for a file of the staging area.
+    """
+
+    def __init__(self, label: Callable[[str], str] = str, keep: int = 64) -> None:
+        self._fds: dict[tuple[str, bool], int] = {}
+        self._keep = keep
+        self.label = label
+
+    def reader(self, path: str) -> int:
+        """A descriptor to read `path` with."""
+        fd = self._fds.get((path, False))
+        return self._open(path, False) if fd is None else fd
+
+    def writer(self, path: str) -> int:
+        """A descriptor to read and write the existing file `path` with."""
+        fd = self._fds.get((path, True))
+        return self._open(path, True) if fd is None else fd
+
+    def _open(self, path: str, write: bool) -> int:
+        if len(self._fds) >= self._keep:
+            os.close(self._fds.pop(next(iter(self._fds))))
+        if write:
+            try:
+                fd = os.open(path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
+            except OSError as e:
+                raise write_error(e, self.label(path)) from None
+        else:
+            fd = open_fd(path)
+        self._fds[path, write] = fd
+        return fd
+
+    def close(self) -> None:
+        """Close all of them."""
+        while self._fds:
+            os.close(self._fds.popitem()[1])
+
+    def read(self, path: str, offset: int, into: memoryview) -> None:
+        """Fill `into` with the bytes from `offset` on; CorruptError if the file fails or ends before."""
+        fd, done, size = self.reader(path), 0, len(into)
+        try:
+            done = os.preadv(fd, [into], offset)
+            while done < size:
+                n = os.preadv(fd, [into[done:]], offset + done)
+                if not n:
+                    raise short(self.label(path), offset + done, size - done)
+                done += n
+        except OSError as e:
+            raise read_error(e, self.label(path), offset + done) from None
+
+    def write(self, path: str, offset: int, data: memoryview | bytes) -> None:
+        """Write all of `data` at `offset`."""
+        fd, done = self.writer(path), 0
+        try:
+            done = os.pwrite(fd, data, offset)
+            while done < len(data):
+                n = os.pwrite(fd, memoryview(data)[done:], offset + done)
+                if not n:
+                    raise OSError(errno.ENOSPC, "no space")
+                done += n
+        except OSError as e:
+            raise write_error(e, self.label(path), offset + done) from None
+
+    def copy_range(self, source: str, source_offset: int, target: str, target_offset: int, length: int) -> int:
+        """Copy in the kernel; the bytes it managed (0 to `length`): fewer where it cannot copy between these files.
+
+        The rest is then for `read` and `write`, which also give the error its name and place.
+        """
+        if not hasattr(os, "copy_file_range"):
+            return 0
+        a, b, done = self.reader(source), self.writer(target), 0
+        try:
+            while done < length:
+                n = os.copy_file_range(a, b, length - done, source_offset + done, target_offset + done)
+                if not n:
+                    break
+                done += n
+        except OSError as e:
+            if e.errno not in _NO_RANGE:
+                raise write_error(e, self.label(target), target_offset + done) from None
+        return done
+
+
+def preallocate(fd: int, size: int, path: str) -> None:
+    """Give the file its size and, if it is large, its blocks: writing is then a third quicker and a full disk shows at once.
+
+    By fallocate(2) itself: where a file system has none, posix_fallocate writes to every block instead.
+    """
+    if size <= 0:
+        return
+    try:
+        os.ftruncate(fd, size)
+    except OSError as e:
+        raise write_error(e, path) from None
+    if size < 16 << 20:
+        return
+    try:
+        import ctypes
+
+        libc = ctypes.CDLL(None, use_errno=True)
+        full = libc.fallocate(fd, 0, ctypes.c_longlong(0), ctypes.c_longlong(size)) and ctypes.get_errno() == errno.ENOSPC
+    except (ImportError, OSError, AttributeError):
+        return
+    if full:
+        raise write_error(OSError(errno.ENOSPC, "no space"), path)

@@ -1,0 +1,238 @@
+"""The worker that does jobs: one to a thread, with its own descriptors and buffers.
+
+Policy: nothing is allocated for a tensor; bytes are summed and written while they are in the cache.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ._casts import cast
+from ._fileio import CHUNK, Checksum, Files
+from ._jobs import APART, Batch, Job, Made, Raw
+from ._relay import Buffer, Flat, Mover
+from .tensors import DTYPES
+
+Written = tuple[int, int, int, int, str]  # (file, offset, length, checksum, name)
+
+
+class Stopped(Exception):
+    """Another worker failed or the user interrupted: nothing to report."""
+
+
+class Settings(NamedTuple):
+    """What all workers share."""
+
+    paths: tuple[str, ...]  # of the staged files
+    sources: tuple[Flat, ...]
+    dtypes: tuple[str, ...]  # of the sources
+    checksum: Checksum | None  # to be run along every write
+    by_slot: bool  # whether every slot needs a checksum of its own
+    clip: bool  # what to do with values too large for a type
+    stop: list[bool]
+
+
+class Worker:
+    """One thread's hands: its descriptors, buffers and results."""
+
+    def __init__(self, settings: Settings, files: Files) -> None:
+        self._s = settings
+        self._files = files
+        self._mover = Mover(files, settings.sources, settings.dtypes)
+        self._window, self._out, self._gather = Buffer(), Buffer(), Buffer()
+        self.done = 0
+        self._read = 0
+        self.crcs: dict[str, int] = {}
+        self.written: list[Written] = []  # to be read back
+        self.lost: dict[str, int] = {}
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes read from the sources so far."""
+        return self._read + self._mover.bytes_read
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        self._files.close()
+
+    def do(self, job: Job) -> None:
+        """Do one job."""
+        if isinstance(job, Batch):
+            self._batch(job)
+        elif isinstance(job, Raw):
+            self._stream(job)
+        else:
+            self._make(job)
+
+    def _note(self, file: int, offset: int, length: int, crc: int, name: str) -> None:
+        if self._s.by_slot:
+            self.crcs[name] = crc
+        self.written.append((file, offset, length, crc, name))
+
+    def _write(self, file: int, offset: int, data: memoryview) -> None:
+        if self._s.stop[0]:
+            raise Stopped
+        self._files.write(self._s.paths[file], offset, data)
+        self.done += len(data)
+
+    def _stream(self, x: Raw) -> None:
+        """A long plain run: in the kernel, or through one buffer with the checksum taken while the bytes are in the cache."""
+        at, crc, sum_, path = x.offset, 0, self._s.checksum, self._s.paths[x.file]
+        for source, o, n in x.runs:
+            if sum_ is None:
+                while n:
+                    if self._s.stop[0]:
+                        raise Stopped
+                    k = min(n, 8 << 20)
+                    got = self._files.copy_range(source, o, path, at, k)
+                    self._read += got
+                    self.done += got
+                    o, at, n = o + got, at + got, n - got
+                    if got < k:
+                        break
+            buffer = self._out.get(CHUNK)
+            while n:
+                part = buffer[: min(n, CHUNK)]
+                k = len(part)
+                self._files.read(source, o, part)
+                if sum_ is not None:
+                    crc = sum_(part, crc)
+                self._write(x.file, at, part)
+                self._read += k
+                o, at, n = o + k, at + k, n - k
+        if sum_ is not None:
+            self._note(x.file, x.offset, x.length, crc, x.name)
+
+    def _make(self, x: Made) -> None:
+        """A tensor window by window, each cast, summed and written while it is warm."""
+        crc, sum_ = 0, self._s.checksum
+        size, width = DTYPES[x.work].bits // 8, DTYPES[x.dtype].bits // 8
+        for segment in x.segments:
+            window = self._window.get(segment.step * size)
+            for low in range(segment.start, segment.stop, segment.step):
+                high = min(low + segment.step, segment.stop)
+                for n in segment.nests:
+                    if n.target_offset < high and low < n.target_offset + n.span:
+                        if self._s.stop[0]:
+                            raise Stopped
+                        self._mover.place(n, low, high, window, x.work, x.dtype)
+                step = CHUNK // max(size, width)
+                for at in range(low, high, step):
+                    k = min(step, high - at)
+                    data = window[(at - low) * size : (at - low + k) * size]
+                    if x.work != x.dtype:
+                        data = self._cast(x, data, self._out.get(CHUNK)[: k * width])
+                    if sum_ is not None:
+                        crc = sum_(data, crc)
+                    self._write(x.file, x.offset + at * width, data)
+        if sum_ is not None:
+            self._note(x.file, x.offset, x.length, crc, x.name)
+
+    def _cast(self, x: Made, data: memoryview, out: memoryview) -> memoryview:
+        import numpy as np
+
+        from .arrays import numpy_dtype
+
+        a, b = np.frombuffer(data, numpy_dtype(x.work)), np.frombuffer(out, numpy_dtype(x.dtype))
+        lost = cast(a, b, x.work, x.dtype, self._s.clip)
+        if lost:
+            self.lost[x.name] = self.lost.get(x.name, 0) + lost
+        return out
+
+    def _batch(self, job: Batch) -> None:
+        """Small neighbours into one buffer, and that into the file."""
+        memory = self._gather.get(CHUNK)
+        base, at = job.offset, job.offset
+        wanted: list[tuple[str, int, int, int]] = []  # (path, offset, bytes, where in the buffer)
+        for x in job.items:
+            if x.offset > at:
+                memory[at - base : x.offset - base] = bytes(x.offset - at)  # padding must not depend on what was here before
+            at = x.offset
+            if isinstance(x, Raw):
+                to = at - base
+                for path, o, n in x.runs:
+                    wanted.append((path, o, n, to))
+                    to += n
+            else:
+                self._small(x, memory[at - base : at - base + x.length])
+            at += x.length
+        if wanted:
+            self._collect(wanted, memory)
+        sum_ = self._s.checksum
+        if sum_ is not None and self._s.by_slot:
+            crcs, file, note = self.crcs, job.file, self.written.append
+            for x in job.items:
+                o = x.offset - base
+                crc = crcs[x.name] = sum_(memory[o : o + x.length], 0)
+                note((file, x.offset, x.length, crc, x.name))
+        elif sum_ is not None:
+            self._note(job.file, base, job.length, sum_(memory[: job.length], 0), job.items[0].name)
+        self._write(job.file, base, memory[: job.length])
+
+    def _collect(self, wanted: list[tuple[str, int, int, int]], memory: memoryview) -> None:
+        """Read many small runs with few reads: those that lie close together in a source are read as one."""
+        wanted.sort()
+        i = 0
+        while i < len(wanted):
+            path, start, n, to = wanted[i]
+            stop, shift, same, j = start + n, to - start, True, i + 1
+            while j < len(wanted):
+                p, o, m, t = wanted[j]
+                if p != path or o - stop > APART or o + m - start > CHUNK:
+                    break
+                same = same and t - o == shift and o == stop
+                stop = max(stop, o + m)
+                j += 1
+            self._read += stop - start
+            if same:
+                self._files.read(path, start, memory[to : to + stop - start])
+            else:
+                buffer = self._out.get(CHUNK)
+                self._files.read(path, start, buffer[: stop - start])
+                for _, o, m, t in wanted[i:j]:
+                    memory[t : t + m] = buffer[o - start : o - start + m]
+            i = j
+
+    def _small(self, x: Made, into: memoryview) -> None:
+        size = DTYPES[x.work].bits // 8
+        count = x.length * 8 // DTYPES[x.dtype].bits
+        window = into if x.work == x.dtype else self._window.get(count * size)[: count * size]
+        for segment in x.segments:
+            for n in segment.nests:
+                self._mover.place(n, 0, count, window, x.work, x.dtype)
+        if x.work != x.dtype:
+            self._cast(x, window, into)
+
+    def check(self, group: list[Written]) -> tuple[int, int, str] | None:
+        """Read written ranges back; (file, offset, name) of the first that differs from what was written."""
+        assert self._s.checksum is not None
+        buffer, sum_ = self._out.get(CHUNK), self._s.checksum
+        file, start, length, expected, name = group[0]
+        path = self._s.paths[file]
+        if self._s.stop[0]:
+            raise Stopped
+        if len(group) == 1:
+            crc = 0
+            for at in range(0, length, CHUNK):
+                part = buffer[: min(CHUNK, length - at)]
+                self._files.read(path, start + at, part)
+                crc = sum_(part, crc)
+            return None if crc == expected else (file, start, name)
+        self._files.read(path, start, buffer[: group[-1][1] + group[-1][2] - start])
+        for _, o, n, expected, name in group:
+            if sum_(buffer[o - start : o - start + n], 0) != expected:
+                return file, o, name
+        return None
+
+
+def check_groups(written: list[Written]) -> list[list[Written]]:
+    """Written ranges in file order, small neighbours together as one read."""
+    out: list[list[Written]] = []
+    for w in sorted(written):
+        if out:
+            first, last = out[-1][0], out[-1][-1]
+            if w[0] == last[0] and w[1] - last[1] - last[2] <= APART and w[1] + w[2] - first[1] <= CHUNK:
+                out[-1].append(w)
+                continue
+        out.append([w])
+    return out
