@@ -158,7 +158,7 @@ class _Same(_Builder):
         return self.finish(self.subject.graph.groups, False)
 
     def _string(self, name: str) -> None:
-        if self.subject.checkpoint.container == self.request.container.NAME or _holds_strings(self.request.container):
+        if self.request.container.STRINGS:
             t = self.tensors[name]
             self.strings[name] = self.subject.checkpoint.strings(name)
             self.targets.append((name, t.spec, ()))
@@ -167,10 +167,6 @@ class _Same(_Builder):
         else:
             self.went[name] = {"dropped": f"text, which {self.request.container.TITLE} does not hold"}
             self.findings.append(Finding("info", "dropped", name, f"{name} is text, which {self.request.container.TITLE} does not hold: dropped"))
-
-
-def _holds_strings(container: Container) -> bool:
-    return bool(getattr(container, "STRINGS", False))
 
 
 def _whole(source: int, t: StoredTensor) -> Piece:

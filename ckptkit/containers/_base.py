@@ -9,7 +9,8 @@ A container is one module of this package whose name does not begin with an unde
     find(directory, names)  what a directory listing holds of it: [(rank, path)], a smaller rank is preferred
     prefix(path)            the file to open for a `path` that is no file itself (a TF prefix), or None
     open(path)              -> Checkpoint; reads headers only, never a weight
-  and, if it can be written (WRITABLE = True), with TIES saying whether it can store one tensor under two names:
+  and, if it can be written (WRITABLE = True), with TIES saying whether it can store one tensor under two names, SINGLE
+  whether a checkpoint can be one file, and STRINGS whether it holds string tensors:
     layout(...)             -> FileLayout: every header byte and every tensor's offset before any weight is read
     finish(layout, crcs)    -> the Parts that depend on the content
 """
@@ -178,6 +179,8 @@ class Container(Protocol):
     DEFAULT_FILE: str
     WRITABLE: bool
     TIES: bool
+    SINGLE: bool
+    STRINGS: bool
 
     def sniff(self, head: bytes, tail: bytes, path: str) -> bool: ...
 

@@ -31,6 +31,8 @@ SUFFIXES = (".safetensors", ".safetensors.index.json")
 DEFAULT_FILE = "model.safetensors"
 WRITABLE = True
 TIES = False
+SINGLE = True
+STRINGS = False
 
 INDEX_SUFFIX = ".safetensors.index.json"
 MAX_HEADER = 100_000_000  # the reference refuses more

@@ -29,6 +29,8 @@ SUFFIXES: tuple[str, ...] = (".index",)
 DEFAULT_FILE = "model.ckpt"
 WRITABLE = True
 TIES = False
+SINGLE = False
+STRINGS = True
 
 
 def sniff(head: bytes, tail: bytes, path: str) -> bool:

@@ -1,0 +1,275 @@
+"""`convert`: examine, validate, plan, run. The target is complete: weights, configuration, vocabulary, ledger.
+
+Order matters: what can be refused is refused before a byte is written (the target exists, the source has errors, a
+value is undecided), and nothing is assumed that changes a model's outputs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from . import __version__
+from .arch import architectures
+from .config import to_json_text, write_config
+from .containers import Container, by_name, containers
+from .errors import FindingsError, UsageError
+from .findings import Finding
+from .plan import Plan, Request, Weights, arrange, assemble
+from .schema import Dialect
+from .subject import Subject, examine
+from .tensors import DTYPES
+from .validation import run_rules
+
+LEDGER = "ckptkit-ledger.json"
+
+# what goes with a model besides its weights and configuration: vocabularies, tokenizers, their settings
+SIDECARS = frozenset((
+    "vocab.txt", "vocab.json", "vocab.bpe", "encoder.json", "merges.txt", "dict.txt", "tokenizer.json", "tokenizer_config.json",
+    "special_tokens_map.json", "added_tokens.json", "spiece.model", "sentencepiece.model", "sentencepiece.bpe.model", "spiece.vocab",
+    "spm.model", "30k-clean.model", "30k-clean.vocab", "tokenizer.model", "chat_template.jinja", "chat_template.json",
+    "generation_config.json", "preprocessor_config.json", "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json",
+    "sentencepiece.model", "bpe.model", "LICENSE", "LICENSE.txt",
+))  # fmt: skip
+
+
+class Conversion(NamedTuple):
+    """What `convert` did or, with `dry_run`, would do. `result` is the engine's, None for a dry run."""
+
+    plan: Plan
+    ledger: dict[str, object]
+    findings: tuple[Finding, ...]
+    classes: tuple[str, ...]
+    result: object | None
+
+
+def convert(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    to: str | None = None,
+    container: str | None = None,
+    dtypes: Sequence[tuple[str, str]] = (),
+    config: str | None = None,
+    given: Mapping[str, object] | None = None,
+    architecture: str | None = None,
+    dialect: str | None = None,
+    max_shard_size: int | None = None,
+    drop: Sequence[str] = (),
+    drop_optimizer: bool = False,
+    dry_run: bool = False,
+    overwrite: bool = False,
+    force: bool = False,
+    check: bool = True,
+    jobs: int | None = None,
+    max_memory: int = 256 << 20,
+    progress: Callable[[int, int], None] | None = None,
+) -> Conversion:
+    """Write the checkpoint at `source` to `target` in dialect `to` (None: names stay) and `container` (None: the dialect's own).
+
+    `target` is a directory, or one file if it ends like one of the container's and the container is a single file.
+    `dtypes`: (glob, dtype) pairs; `given`: canonical values that nothing else says ({"heads": 16}); `drop`: head groups to
+    leave out; `max_shard_size` and `max_memory` in bytes; `check` verifies the source's checksums and reads back what was
+    written; `force` converts in spite of error findings. Raises FindingsError, UndecidedError, UsageError, ... (`errors`).
+    """
+    from ._stage import check_target
+    from .engine import run
+
+    src, dst = os.fspath(source), os.fspath(target)
+    single = single_file(dst, container)
+    check_target(dst, single=single, overwrite=overwrite or dry_run, inputs=())
+    with examine(src, config=config, architecture=architecture, dialect=dialect, given=given) as subject:
+        target_dialect = choose_dialect(subject, to)
+        chosen = choose_container(subject, target_dialect, container, dst if single else None)
+        findings = run_rules(subject, integrity=check and not dry_run)
+        errors = [f for f in findings if f.severity == "error"]
+        if errors and not force:
+            raise FindingsError(
+                f"{len(errors)} error{'s' * (len(errors) != 1)} in the source, nothing was written", tuple(findings), path=src,
+                hint="mend it, or convert all the same with --force",
+            )  # fmt: skip
+        request = Request(
+            chosen, target_dialect, filename(chosen, target_dialect or subject.graph.dialect, dst if single else None), tuple(dtypes), max_shard_size,
+            drop_optimizer, known_groups(subject, drop),
+        )  # fmt: skip
+        weights = arrange(subject, request)
+        plan, ledger, classes, said = _plan(subject, request, weights, dst, single)
+        findings += [*weights.findings, *said]
+        if dry_run:
+            return Conversion(plan, ledger, tuple(findings), classes, None)
+        result = run(
+            plan, overwrite=overwrite, jobs=jobs, max_memory=max_memory, check=check, progress=progress, compute_finish=chosen.finish
+        )
+        return Conversion(plan, ledger, (*findings, *result.findings), classes, result)
+
+
+def single_file(target: str, container: str | None) -> bool:
+    """Whether `target` names one file: it ends like a container that can be a single file, and is no directory."""
+    if os.path.isdir(target) or target.endswith(".index.json"):
+        return False
+    return any(target.endswith(c.SUFFIXES) for c in containers().values() if c.WRITABLE and c.SINGLE and container in (None, c.NAME))
+
+
+def choose_dialect(subject: Subject, to: str | None) -> Dialect | None:
+    """The target dialect called `to`; UsageError says which ones the architecture has."""
+    if to is None:
+        return None
+    arch = subject.architecture
+    if arch is None:
+        known = sorted({d for a in architectures().values() for d in a.dialects})
+        if to not in known:
+            raise UsageError(f"no dialect is called {to!r}", hint=f"one of {', '.join(known)}")
+        raise UsageError(
+            f"the architecture is unknown, so its names cannot be translated to {to}", path=subject.checkpoint.path,
+            hint="leave --to out to change the container only (--container NAME), or see `ckptkit list architectures`",
+        )  # fmt: skip
+    if to not in arch.dialects:
+        raise UsageError(f"{arch.title} has no dialect {to!r}", hint=f"one of {', '.join(arch.dialects)}")
+    return arch.dialects[to]
+
+
+def choose_container(subject: Subject, dialect: Dialect | None, name: str | None, file: str | None) -> Container:
+    """The container asked for, the one a file name asks for, the dialect's own, or the source's."""
+    if name is not None:
+        c = by_name(name)
+    elif file is not None:
+        c = next(c for c in containers().values() if c.WRITABLE and c.SINGLE and file.endswith(c.SUFFIXES))
+    elif dialect is not None:
+        c = by_name(dialect.container)
+    else:
+        raise UsageError("neither a dialect (--to) nor a container (--container) is named", hint=f"--container {' or '.join(writable())}")
+    if not c.WRITABLE:
+        raise UsageError(f"{c.TITLE} can be read but not written", hint=f"one of {', '.join(writable())}")
+    return c
+
+
+def writable() -> list[str]:
+    """The names of the containers that can be written."""
+    return [c.NAME for c in containers().values() if c.WRITABLE]
+
+
+def filename(container: Container, dialect: Dialect | None, file: str | None) -> str:
+    """What the weights are called in the target."""
+    if file is not None:
+        return os.path.basename(file)
+    if dialect is not None and dialect.filename is not None and dialect.container == container.NAME:
+        return dialect.filename
+    return container.DEFAULT_FILE
+
+
+def known_groups(subject: Subject, drop: Sequence[str]) -> frozenset[str]:
+    """`drop` as groups of the architecture that are no core; UsageError lists them."""
+    if not drop:
+        return frozenset()
+    arch = subject.architecture
+    groups = {p.group for p in arch.params.values()} - {"core"} if arch is not None else set()
+    for g in drop:
+        if g not in groups:
+            raise UsageError(f"--drop {g}: there is no such head here", hint=f"one of {', '.join(sorted(groups))}" if groups else None)
+    return frozenset(drop)
+
+
+def _plan(
+    subject: Subject, request: Request, weights: Weights, dst: str, single: bool
+) -> tuple[Plan, dict[str, object], tuple[str, ...], list[Finding]]:
+    """The plan with configuration, sidecars and ledger."""
+    ck = subject.checkpoint
+    texts: list[tuple[str, str]] = []
+    copies: list[tuple[str, str]] = []
+    extras: Mapping[str, object] = {}
+    classes: tuple[str, ...] = ()
+    findings: list[Finding] = []
+    metadata = dict(ck.metadata)
+    wrapper = ""
+    dialect = request.dialect
+    if dialect is not None:
+        raw, extras, classes, findings = _configuration(subject, request, weights, dialect)
+        if dialect.config.filename:
+            texts.append((dialect.config.filename, to_json_text(raw)))
+        elif request.container.NAME != dialect.container:
+            texts.append(("config.json", to_json_text(raw)))
+        metadata = {**metadata, **dialect.metadata}
+        if request.container.NAME == dialect.container:
+            wrapper = dialect.wrapper
+        else:
+            extras = {}
+    else:
+        if ck.container == request.container.NAME:
+            wrapper, extras = ck.wrapper, ck.extras
+        if subject.graph.dialect is not None:
+            metadata = {**subject.graph.dialect.metadata, **metadata}
+        if subject.config is not None and not subject.config.inside:
+            copies.append((subject.config.source, os.path.basename(subject.config.source)))
+        elif subject.config is not None and not extras:
+            texts.append(("config.json", to_json_text(_plain(subject.config.raw))))
+    if not single:
+        folder = os.path.dirname(os.path.abspath(ck.files[0]))
+        taken = {name for name, _ in texts} | {name for _, name in copies}
+        copies += [(os.path.join(folder, n), n) for n in sorted(os.listdir(folder)) if n in SIDECARS - taken and os.path.isfile(os.path.join(folder, n))]
+    elif texts or copies:
+        findings.append(Finding("info", "config", dst, "the target is a single file: the configuration and vocabulary are not written beside it"))
+        texts, copies = [], []
+    ledger = make_ledger(subject, request, weights, findings)
+    if not single:
+        texts.append((LEDGER, json.dumps(ledger, indent=1, ensure_ascii=False) + "\n"))
+    inputs = [*ck.files, *(c for c, _ in copies)]
+    plan = assemble(
+        weights, request, target=dst, single=single, inputs=inputs, metadata=metadata, extras=extras, wrapper=wrapper, copies=copies, texts=texts
+    )
+    return plan, ledger, classes, findings
+
+
+def _plain(raw: Mapping[str, object]) -> dict[str, object]:
+    """The part of a configuration found inside a file that JSON can hold."""
+    return {k: v for k, v in raw.items() if isinstance(v, (str, int, float, bool, list, dict, type(None)))}
+
+
+def _configuration(
+    subject: Subject, request: Request, weights: Weights, dialect: Dialect
+) -> tuple[dict[str, object], Mapping[str, object], tuple[str, ...], list[Finding]]:
+    arch = subject.architecture
+    assert arch is not None and subject.graph.dialect is not None
+    sizes = subject.sizes()
+    values: dict[str, object] = dict(subject.graph.dialect.config.implied)
+    if subject.values is not None:
+        values.update(subject.values.values)
+    values.update(subject.given)
+    values.update(sizes.axis)
+    values.update(subject.graph.counts)
+    if weights.untied:
+        values["tied"] = False
+    labels = sizes.axis.get("labels") if weights.groups & {"classifier", "classification"} else None
+    dtypes = {s.dtype for _, s, _ in weights.targets if DTYPES[s.dtype].kind == "float"}
+    dtype = DTYPES[next(iter(dtypes))].torch if len(dtypes) == 1 else None
+    written = write_config(
+        values, subject.values.rest if subject.values is not None else {}, arch, dialect, weights.groups, labels=labels, dtype=dtype
+    )
+    return written.raw, written.extras, written.classes, list(written.findings)
+
+
+def make_ledger(subject: Subject, request: Request, weights: Weights, findings: Sequence[Finding]) -> dict[str, object]:
+    """Every source tensor and where it went or why not, every target tensor and where it came from."""
+    ck = subject.checkpoint
+    r = subject.graph.recognition
+    return {
+        "ledger_version": 1,
+        "ckptkit": __version__,
+        "source": {
+            "files": [{"name": os.path.basename(f), "bytes": os.path.getsize(f)} for f in ck.files],
+            "container": ck.container,
+            "architecture": r.architecture.name if r else None,
+            "dialect": r.dialect.name if r else None,
+            "tensors": {n: {"dtype": t.spec.dtype, "shape": list(t.spec.shape), **weights.went[n]} for n, t in ck.tensors.items()},
+        },
+        "target": {
+            "container": request.container.NAME,
+            "dialect": request.dialect.name if request.dialect else (r.dialect.name if r else None),
+            "tensors": {
+                **{n: {"dtype": s.dtype, "shape": list(s.shape), **weights.came[n]} for n, s, _ in weights.targets},
+                **{n: weights.came[n] for n in weights.ties},
+            },
+        },
+        "findings": [f._asdict() for f in [*weights.findings, *findings]],
+    }
