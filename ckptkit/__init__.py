@@ -1,3 +1,56 @@
-"""ckptkit: inspect, validate, convert and verify model checkpoints."""
+"""ckptkit: inspect, validate, convert and verify model checkpoints.
+
+    import ckptkit
+
+    with ckptkit.open("bert_model.ckpt") as checkpoint:        # headers only; weights when asked for
+        print(checkpoint.tensors["bert/embeddings/word_embeddings"].spec)
+    print(ckptkit.inspect("model.safetensors").architecture)
+    report = ckptkit.validate("roberta-large/", expect={"layers": "24"})
+    ckptkit.convert("bert_model.ckpt", "bert-hf/", to="hf")
+
+Everything is loaded when first used: importing ckptkit imports no numpy and no framework. All errors are
+`CheckpointError`s, whose kinds are in `ckptkit.errors`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+__all__ = ["Checkpoint", "CheckpointError", "Finding", "convert", "examine", "inspect", "open", "validate"]
+
+if TYPE_CHECKING:
+    from .containers import Checkpoint
+    from .containers import open_checkpoint as open
+    from .conversion import convert
+    from .errors import CheckpointError
+    from .findings import Finding
+    from .inspection import inspect
+    from .subject import examine
+    from .validation import validate
+
+_WHERE = {
+    "Checkpoint": ("containers", "Checkpoint"),
+    "CheckpointError": ("errors", "CheckpointError"),
+    "Finding": ("findings", "Finding"),
+    "convert": ("conversion", "convert"),
+    "examine": ("subject", "examine"),
+    "inspect": ("inspection", "inspect"),
+    "open": ("containers", "open_checkpoint"),
+    "validate": ("validation", "validate"),
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'ckptkit' has no attribute {name!r}")
+    from importlib import import_module
+
+    module, attribute = _WHERE[name]
+    value = getattr(import_module(f".{module}", __name__), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,78 @@
+"""`ckptkit convert`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from ..errors import FindingsError, UsageError
+from ._options import format_option, parse_given, parse_size, source_options
+
+
+@click.command("convert")
+@click.argument("source", metavar="SRC")
+@click.argument("target", metavar="DST")
+@click.option("--to", metavar="DIALECT", help="The naming to write: google, hf, fairseq, ... Left out, names stay as they are.")
+@click.option("--container", metavar="NAME", help="The format to write: safetensors, torch, tf. Default: the dialect's own.")
+@click.option("--dtype", metavar="[GLOB=]DTYPE", multiple=True, help="Cast floating tensors (float32, bfloat16, float16, ...), all or those whose name fits GLOB. Repeatable.")
+@click.option("--max-shard-size", metavar="SIZE", help="Split the weights into files of at most this size, such as 5GB.")
+@source_options
+@click.option("--set", "given", metavar="NAME=VALUE", multiple=True, help="What no configuration says, such as heads=16. Repeatable.")
+@click.option("--drop", metavar="HEAD", multiple=True, help="Leave a head out (pooler, mlm, nsp, ...). Repeatable.")
+@click.option("--drop-optimizer", is_flag=True, help="Leave optimizer state out where names stay (with --to it never goes over).")
+@click.option("--dry-run", is_flag=True, help="Show what would be written and write nothing.")
+@click.option("--overwrite", is_flag=True, help="Replace DST if it exists.")
+@click.option("--force", is_flag=True, help="DANGEROUS: convert a checkpoint that has errors; what is missing stays missing.")
+@click.option("--check/--no-check", default=True, help="Verify the source's checksums and read back what was written.  [default: check]")
+@click.option("--jobs", type=click.IntRange(1), metavar="N", help="Threads.  [default: the processors]")
+@click.option("--max-memory", metavar="SIZE", default="256MiB", show_default=True, help="Bound of all buffers together.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress and no summary on stderr.")
+@format_option("text", "json", "markdown")
+def command(
+    source: str, target: str, to: str | None, container: str | None, dtype: tuple[str, ...], max_shard_size: str | None, config: str | None,
+    architecture: str | None, dialect: str | None, given: tuple[str, ...], drop: tuple[str, ...], drop_optimizer: bool, dry_run: bool,
+    overwrite: bool, force: bool, check: bool, jobs: int | None, max_memory: str, quiet: bool, form: str,
+) -> int:  # fmt: skip
+    """Write the checkpoint SRC as DST in another naming and format, complete: weights, configuration, vocabulary, ledger.
+
+    DST is a directory, or one file (out.safetensors, out.pt). It appears whole or not at all. The source is validated
+    first and refused if it has errors.
+
+    \b
+    ckptkit convert bert_model.ckpt bert-hf/ --to hf
+    ckptkit convert roberta/ model.pt --to fairseq
+    ckptkit convert model.pt model.safetensors                 names stay, the container changes
+    """
+    from ..conversion import convert
+    from ..plan import parse_dtype
+    from ..progress import Progress
+    from ..report.findings import show_findings
+    from ..report.plan import show_plan, summary
+
+    dtypes = []
+    for word in dtype:
+        glob, equals, name = word.rpartition("=")
+        if equals and not glob:
+            raise UsageError(f"--dtype {word}: GLOB=DTYPE or DTYPE is due")
+        dtypes.append((glob or "*", parse_dtype(name)))
+    with Progress(quiet=quiet or dry_run) as progress:
+        try:
+            done = convert(
+                source, target, to=to, container=container, dtypes=dtypes, config=config, given=parse_given(given), architecture=architecture,
+                dialect=dialect, max_shard_size=parse_size(max_shard_size, "--max-shard-size"), drop=drop, drop_optimizer=drop_optimizer,
+                dry_run=dry_run, overwrite=overwrite, force=force, check=check, jobs=jobs,
+                max_memory=parse_size(max_memory, "--max-memory") or 0, progress=progress,
+            )  # fmt: skip
+        except FindingsError as e:
+            click.echo(show_findings(e.findings), err=True)
+            raise
+    if done.findings and not quiet:
+        click.echo(show_findings(done.findings), err=True)
+    if dry_run:
+        click.echo(show_plan(done, form))
+    elif form == "json":
+        click.echo(summary(done, form))
+    elif not quiet:
+        print(summary(done, form), file=sys.stderr)
+    return 0

@@ -1,0 +1,102 @@
+"""Findings for people and for programs: text, JSON, Markdown."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from ..errors import printable
+from ..findings import SEVERITIES, Finding
+
+if TYPE_CHECKING:
+    from ..validation import Report
+
+SCHEMA_VERSION = 1
+_COLOUR = {"error": "31;1", "warning": "33", "info": "36"}
+
+
+def coloured(text: str, severity: str) -> str:
+    """`text` in the severity's colour, where stdout is a terminal and NO_COLOR is not set."""
+    if os.environ.get("NO_COLOR") or not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
+        return text
+    return f"\x1b[{_COLOUR[severity]}m{text}\x1b[0m"
+
+
+def show_findings(findings: Iterable[object]) -> str:
+    """One block a finding: severity, rule, message, hint; wrapped under the message."""
+    from textwrap import wrap
+
+    lines = []
+    for f in findings:
+        assert isinstance(f, Finding)
+        text = printable(f.message, 2000)
+        if f.where and f.where not in f.message:
+            text = f"{printable(f.where)}: {text}"
+        if f.hint:
+            text += f"{'' if text.endswith('.') else '.'} Hint: {printable(f.hint)}."
+        if f.basis != "confirmed":
+            text += f" ({f.basis})"
+        head = f"{f.severity:<8} {f.rule:<12} "
+        first, *rest = wrap(text, 100, break_long_words=False, break_on_hyphens=False) or [""]
+        lines.append(coloured(head, f.severity) + first)
+        lines += [" " * len(head) + line for line in rest]
+    return "\n".join(lines)
+
+
+def counts(findings: Sequence[Finding]) -> dict[str, int]:
+    """How many of each severity."""
+    return {s: sum(f.severity == s for f in findings) for s in SEVERITIES}
+
+
+def headline(report: Report) -> str:
+    """What was validated, in a line: "BERT (google, tf), 24 layers, 398 tensors: fine"."""
+    s = report.subject
+    r = s.graph.recognition
+    what = f"{r.architecture.title} ({r.dialect.name}, {s.checkpoint.container})" if r else f"unknown architecture ({s.checkpoint.container})"
+    layers = "".join(f", {n} {k.replace('_', ' ')}" for k, n in s.graph.counts.items())
+    n = counts(report.findings)
+    said = ", ".join(f"{n[k]} {k}{'s' * (n[k] != 1 and k != 'info')}" for k in SEVERITIES if n[k])
+    return f"{printable(s.checkpoint.path)}: {what}{layers}, {len(s.checkpoint.tensors)} tensors: {said or 'no findings'}"
+
+
+def report_json(report: Report) -> dict[str, object]:
+    """The report as JSON data with a schema_version and a stable order."""
+    s = report.subject
+    r = s.graph.recognition
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "path": s.checkpoint.path,
+        "container": s.checkpoint.container,
+        "architecture": r.architecture.name if r else None,
+        "dialect": r.dialect.name if r else None,
+        "counts": dict(s.graph.counts),
+        "config": s.config.source if s.config else None,
+        "tensors": len(s.checkpoint.tensors),
+        "findings": [f._asdict() for f in report.findings],
+        "summary": counts(report.findings),
+        "exit_code": report.exit_code,
+    }
+
+
+def show_report(report: Report, form: str = "text") -> str:
+    """The whole report of `validate` in a form: text, json or markdown."""
+    if form == "json":
+        return json.dumps(report_json(report), indent=2, ensure_ascii=False)
+    if form == "markdown":
+        lines = [f"**{markdown(headline(report))}**"]
+        if report.findings:
+            lines += ["", "| severity | rule | where | message |", "| --- | --- | --- | --- |"]
+            lines += [
+                f"| {f.severity} | {f.rule} | {markdown(f.where)} | {markdown(f.message)}{' Hint: ' + markdown(f.hint) if f.hint else ''} |"
+                for f in report.findings
+            ]
+        return "\n".join(lines)
+    return "\n".join(filter(None, (headline(report), show_findings(report.findings))))
+
+
+def markdown(text: str) -> str:
+    """`text` as one inert cell of a Markdown table."""
+    return "".join("\\" + c if c in "\\`*_{}[]<>#|~&" else c for c in printable(text, 2000))
