@@ -144,7 +144,7 @@ def form_of(config: RawConfig, arch: Architecture, dialect: Dialect) -> Dialect:
 def size_names(arch: Architecture) -> set[str]:
     """The canonical values that are sizes: positive whole numbers."""
     axes = {a for p in arch.params.values() for a in p.layout.axes}
-    return axes | {count_name(p) for p in arch.counted} | set(arch.heads)
+    return axes | {count_name(p) for p in arch.counted} | set(arch.heads) | set(arch.config_counts)
 
 
 def interpret(config: RawConfig, arch: Architecture, dialect: Dialect) -> Values:
@@ -182,6 +182,11 @@ def interpret(config: RawConfig, arch: Architecture, dialect: Dialect) -> Values
         rest.pop(key, None) if rest.get(key) == form.marks[key] else None
     assumed = {c for c in form.defaults if c not in values}
     values = {**form.defaults, **values, **form.implied}
+    for c, v in list(values.items()):
+        if isinstance(v, str) and v.startswith("=") and c in assumed:
+            values.pop(c)
+            if v[1:] in values:
+                values[c] = values[v[1:]]
     rests: dict[str, dict[str, object]] = {}
     if isinstance(block, Mapping):
         said, kept = block.get("values"), block.get("rest")

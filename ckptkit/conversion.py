@@ -56,6 +56,7 @@ def convert(
     given: Mapping[str, object] | None = None,
     architecture: str | None = None,
     dialect: str | None = None,
+    part: str | None = None,
     max_shard_size: int | None = None,
     drop: Sequence[str] = (),
     drop_optimizer: bool = False,
@@ -80,7 +81,7 @@ def convert(
     src, dst = os.fspath(source), os.fspath(target)
     single = single_file(dst, container)
     check_target(dst, single=single, overwrite=overwrite or dry_run, inputs=())
-    with examine(src, config=config, architecture=architecture, dialect=dialect, given=given) as subject:
+    with examine(src, config=config, architecture=architecture, dialect=dialect, part=part, given=given) as subject:
         target_dialect = choose_dialect(subject, to)
         chosen = choose_container(subject, target_dialect, container, dst if single else None)
         findings = run_rules(subject, integrity=check and not dry_run)
@@ -125,9 +126,12 @@ def choose_dialect(subject: Subject, to: str | None) -> Dialect | None:
             f"the architecture is unknown, so its names cannot be translated to {to}", path=subject.checkpoint.path,
             hint="leave --to out to change the container only (--container NAME), or see `ckptkit list architectures`",
         )  # fmt: skip
-    if to not in arch.dialects:
+    fits = [d for d in arch.dialects.values() if to in (d.name, d.alias)]
+    if not fits:
         raise UsageError(f"{arch.title} has no dialect {to!r}", hint=f"one of {', '.join(arch.dialects)}")
-    return arch.dialects[to]
+    groups = subject.graph.groups
+    part = subject.graph.dialect.part if subject.graph.dialect is not None else ""
+    return max(fits, key=lambda d: (len(groups & arch.table(d.name).groups), d.part == part))
 
 
 def choose_container(subject: Subject, dialect: Dialect | None, name: str | None, file: str | None) -> Container:
@@ -188,10 +192,10 @@ def _plan(
         raw, extras, classes, findings = _configuration(subject, request, weights, dialect)
         if dialect.config.filename:
             texts.append((dialect.config.filename, to_json_text(raw)))
-        elif request.container.NAME != dialect.container:
+        elif dialect.container != request.container.NAME:
             texts.append(("config.json", to_json_text(raw)))
         metadata = {**metadata, **dialect.metadata}
-        if request.container.NAME == dialect.container:
+        if dialect.container == request.container.NAME:
             wrapper = dialect.wrapper
         else:
             extras = {}
@@ -240,7 +244,8 @@ def _configuration(
     values.update(subject.graph.counts)
     if weights.untied:
         values["tied"] = False
-    labels = sizes.axis.get("labels") if weights.groups & {"classifier", "classification"} else None
+    labelled = {p.group for p in arch.params.values() if "labels" in p.layout.axes}
+    labels = sizes.axis.get("labels") if weights.groups & labelled else None
     dtypes = {s.dtype for _, s, _ in weights.targets if DTYPES[s.dtype].kind == "float"}
     dtype = DTYPES[next(iter(dtypes))].torch if len(dtypes) == 1 else None
     written = write_config(

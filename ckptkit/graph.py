@@ -2,7 +2,7 @@
 
 Every stored tensor ends with a role, so that nothing is left over in silence: param, tied (a parameter that repeats
 another), repeat (a second stored name of one parameter), derived (computed, such as position_ids), optimizer, stray (a
-marker without weights), or unexplained.
+marker without weights), part (of another model in the same checkpoint), or unexplained.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from .containers import Checkpoint
 from .layout import Placed
 from .recognize import Recognition, optimizer_state, recognize
-from .schema import Architecture, Dialect, Row, count_name, expand
+from .schema import Architecture, Dialect, Row, count_name, expand, reduce_name
 from .solve import Shape, Solution, solve
 from .tensors import StoredTensor
 
@@ -31,7 +31,7 @@ class Bound(NamedTuple):
 class Role(NamedTuple):
     """What a stored tensor is, and of what: the canonical parameters, the variable of an optimizer slot, a remark."""
 
-    kind: str  # param | tied | repeat | derived | optimizer | stray | unexplained
+    kind: str  # param | tied | repeat | derived | optimizer | stray | part | unexplained
     what: str
 
 
@@ -48,6 +48,7 @@ class WeightGraph:
         self.repeats: list[tuple[str, str]] = []  # (stored, canonical) of further names of a parameter
         if recognition is not None:
             self._bind(recognition)
+            self._other_parts(recognition)
         rest = [n for n in checkpoint.tensors if n not in self.roles]
         slots = optimizer_state(rest, self.roles if recognition is not None else checkpoint.tensors)
         for n in rest:
@@ -81,6 +82,17 @@ class WeightGraph:
             else:
                 self.params[name] = bound
                 self.roles[stored] = Role("param", name)
+
+    def _other_parts(self, r: Recognition) -> None:
+        """Name the tensors of the other models that lie in the same checkpoint (ELECTRA's generator beside its discriminator)."""
+        if not r.dialect.part:
+            return
+        for d in r.architecture.dialects.values():
+            if d.part and d.part != r.dialect.part and (d.alias or d.name) == (r.dialect.alias or r.dialect.name):
+                table = r.architecture.table(d.name)
+                for name in self.checkpoint.tensors:
+                    if name not in self.roles and table.match(*reduce_name(name), d.prefixes[0]) is not None:
+                        self.roles[name] = Role("part", d.part)
 
     # --- what it is --------------------------------------------------------------------------------------------
 
@@ -150,7 +162,13 @@ class WeightGraph:
 
 
 def bind(
-    checkpoint: Checkpoint, *, declared: str | None = None, architecture: str | None = None, dialect: str | None = None
+    checkpoint: Checkpoint,
+    *,
+    declared: str | None = None,
+    architecture: str | None = None,
+    dialect: str | None = None,
+    part: str | None = None,
 ) -> WeightGraph:
     """Recognise a checkpoint and bind its tensors. Arguments as in `recognize.recognize`."""
-    return WeightGraph(checkpoint, recognize(checkpoint.tensors, declared=declared, architecture=architecture, dialect=dialect))
+    shapes = {n: t.spec.shape for n, t in checkpoint.tensors.items()}
+    return WeightGraph(checkpoint, recognize(shapes, declared=declared, architecture=architecture, dialect=dialect, part=part))

@@ -192,6 +192,8 @@ class _Translate(_Builder):
             for axis, n in lack.sizes.items():
                 if param not in self.graph.params:
                     self.sizes.axis.setdefault(axis, n)
+        self.absent = {p: k for p, k in self.recognition.dialect.lacks.items() if k.holds(self.sizes.axis)}
+        self.lacked = {p: k for p, k in dialect.lacks.items() if k.holds(self.sizes.axis)}
         self.untied = False
         self.prefix = self._prefix()
 
@@ -226,6 +228,8 @@ class _Translate(_Builder):
             if self.request.container.TIES and self.dialect.writes_ties:
                 self._tie(target, expand(infos[0].tied, at))
             return
+        if len(row.parts) == 1 and self._leave_out(row.parts[0], canonical[0]):
+            return
         layouts = tuple(i.layout for i in infos)
         pieces: list[Piece] = []
         stored: list[str] = []
@@ -238,8 +242,8 @@ class _Translate(_Builder):
                 pieces.append(Piece(self.source(bound.stored), loops, a, b))
                 stored.append(bound.stored)
                 dtypes.append(self.tensors[bound.stored].spec.dtype)
-            elif template in self.recognition.dialect.lacks:
-                pieces.append(self._fill(there, infos[i].layout, self.recognition.dialect.lacks[template].fill))
+            elif template in self.absent:
+                pieces += self._fill(there, infos[i].layout, self.absent[template].fill)
             else:
                 if any(c in self.graph.params for c in canonical):
                     raise UnsupportedError(f"{target} joins {', '.join(canonical)}, but the weights lack {name}")
@@ -257,16 +261,40 @@ class _Translate(_Builder):
             return self.tensors[b.stored].spec.dtype
         return "F32"
 
-    def _fill(self, there: Placed, part: Layout, value: float) -> Piece:
+    def _fill(self, there: Placed, part: Layout, value: float | str) -> list[Piece]:
+        """The pieces that write a constant, or an identity matrix, where a part belongs."""
         runs = atoms(part, (there.layout,))
         at = region(there.layout, there.parts, there.index, runs, self.sizes)
-        loops = tuple(Loop(self.sizes.product(r) or 0, 0, at.strides[r]) for r in sorted(runs, key=lambda r: -at.strides[r]))
-        return Piece(-1, simplify(loops), 0, at.offset, "fill", value)
+        order = sorted(runs, key=lambda r: -at.strides[r])
+        loops = simplify(tuple(Loop(self.sizes.product(r) or 0, 0, at.strides[r]) for r in order))
+        if not isinstance(value, str):
+            return [Piece(-1, loops, 0, at.offset, "fill", value)]
+        (rows, columns), (a, b) = (self.sizes.product(r) for r in order), (at.strides[r] for r in order)
+        if value != "identity" or rows is None or rows != columns or a != rows * b:
+            raise UnsupportedError(f"a {rows} x {columns} part cannot be filled as {value}")
+        ones = Piece(-1, (Loop(rows, 0, a + b),), 0, at.offset, "fill", 1.0)
+        zeros = Piece(-1, (Loop(rows - 1, 0, a + b), Loop(rows, 0, b)), 0, at.offset + b, "fill", 0.0)
+        return [ones, zeros] if rows > 1 else [ones]
+
+    def _leave_out(self, template: str, canonical: str) -> bool:
+        """Whether the target lacks a parameter and may: it is what its absence means, or its loss is harmless."""
+        lack = self.lacked.get(template)
+        if lack is None or lack.fold is not None or canonical not in self.graph.params:
+            return False
+        stored = self.graph.params[canonical].stored
+        if _is_fill(self.subject, canonical, lack.fill):
+            self.went.setdefault(stored, {"dropped": f"{'an identity' if lack.fill == 'identity' else f'all {lack.fill:g}'}, which {self.dialect.title} takes for granted"})
+        elif lack.harmless:
+            self.went.setdefault(stored, {"dropped": lack.harmless})
+            self.findings.append(Finding("info", "dropped", stored, f"{self.dialect.title} has no place for {stored}, which is left out: {lack.harmless}"))
+        else:
+            raise UnsupportedError(f"{self.dialect.title} has no place for {stored}{': ' + lack.why if lack.why else ''}")
+        return True
 
     def _folded(self, row: Row, layouts: tuple[Layout, ...], spec: TensorSpec, at: dict[str, int]) -> list[Piece]:
         """What the target has no place for and is added onto this row instead (see Lack)."""
         out = []
-        for param, lack in self.dialect.lacks.items():
+        for param, lack in self.lacked.items():
             name = expand(param, at)
             if lack.fold not in row.parts or name not in self.graph.params or row.parts != (lack.fold,):
                 continue
@@ -274,14 +302,15 @@ class _Translate(_Builder):
             rows, width = self.tensors[stored].spec.shape
             if rows != 1:
                 raise UnsupportedError(f"{stored} has {rows} rows; {self.dialect.title} has no place for them", hint=lack.why)
-            if _all(self.subject, stored, lack.fill):
+            if _is_fill(self.subject, name, lack.fill):
                 self.went[stored] = {"dropped": f"all {lack.fill:g}, which {self.dialect.title} takes for granted"}
                 continue
             out.append(Piece(self.source(stored), (Loop(spec.shape[0], 0, width), Loop(width, 1, 1)), 0, 0, "add"))
-            self.went[stored] = {"to": [], "folded": f"added to every row of {self.table.stored_name(row, at, self.prefix)}"}
+            target = self.table.stored_name(row, at, self.prefix)
+            self.went[stored] = {"to": [], "folded": f"added to every row of {target}"}
             self.findings.append(
                 Finding("warning", "lossy", stored, f"{self.dialect.title} has no place for {stored}: it is added to every row of "
-                        f"{self.table.stored_name(row, at, self.prefix)}. Outputs stay the same, the two cannot be told apart again")
+                        f"{target}. Outputs stay the same, the two cannot be told apart again")
             )  # fmt: skip
         return out
 
@@ -311,7 +340,10 @@ class _Translate(_Builder):
             if template in self.table.by_param:
                 continue
             stored = [b.stored for n, b in self.graph.params.items() if b.row.parts[b.index] == template]
-            if not stored or (template in self.dialect.lacks and self.dialect.lacks[template].fold):
+            if not stored or (template in self.lacked and self.lacked[template].fold):
+                continue
+            names = [n for n, b in self.graph.params.items() if b.row.parts[b.index] == template]
+            if [self._leave_out(template, n) for n in names].count(False) == 0:
                 continue
             if info.tied is not None and info.group in self.table.groups:
                 if self._is_tied(template, info.tied):
@@ -338,6 +370,8 @@ class _Translate(_Builder):
                 self.went[name] = {"dropped": role.what}
             elif role.kind == "repeat":
                 self.went[name] = {"repeats": role.what}
+            elif role.kind == "part":
+                self.went[name] = {"dropped": f"part of the {role.what}"}
             elif role.kind == "unexplained":
                 self.went[name] = {"dropped": f"no part of {self.arch.title}"}
             elif self.request.drop_groups and name not in self.went:
@@ -347,8 +381,17 @@ class _Translate(_Builder):
             self.findings.append(Finding("warning", "dropped", collapse(lost, 4), f"no part of {self.arch.title}, dropped: {collapse(lost)}"))
 
 
-def _all(subject: Subject, stored: str, value: float) -> bool:
-    return bool((subject.checkpoint.array(stored) == value).all())
+def _is_fill(subject: Subject, canonical: str, value: float | str) -> bool:
+    """Whether a parameter, which has a stored tensor of its own, is a constant or an identity matrix. Reads it."""
+    import numpy as np
+
+    bound = subject.graph.params[canonical]
+    array = subject.checkpoint.array(bound.stored)
+    if len(bound.row.parts) > 1:
+        return False
+    if isinstance(value, str):
+        return bool(array.ndim == 2 and array.shape[0] == array.shape[1] and np.array_equal(array, np.eye(len(array))))
+    return bool((array == value).all())
 
 
 def walk(rows: Sequence[Row], counts: Mapping[str, int]) -> Iterator[tuple[Row, dict[str, int]]]:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from .arch import architectures
 from .schema import Architecture, Dialect, Match, Table, reduce_name
 
+Score = tuple[int, bool, int, int, int]  # names explained, declared, core patterns missing (negative), signature, rank (negative)
 Reduced = Mapping[str, tuple[str, tuple[str, ...]]]  # stored name -> (pattern, numbers)
 
 WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.", "student.", "teacher.", "ema_model.", "transformer.", "encoder.")
@@ -35,7 +36,7 @@ class Recognition(NamedTuple):
     prefix: str
     wrapper: str
     matches: dict[str, Match]  # stored name -> its row
-    score: tuple[int, bool, int, int]
+    score: Score
     evidence: tuple[str, ...]
 
     @property
@@ -55,14 +56,20 @@ def _strip(reduced: Reduced, wrapper: str) -> dict[str, tuple[str, tuple[str, ..
 
 
 def _candidates(
-    patterns: Mapping[str, int], declared: str | None, only: str | None, dialect: str | None, thorough: bool
-) -> list[tuple[tuple[int, bool, int, int], Architecture, Dialect, str]]:
+    patterns: Mapping[str, int],
+    shapes: Mapping[str, tuple[int, ...]],
+    declared: str | None,
+    only: str | None,
+    dialect: str | None,
+    part: str | None,
+    thorough: bool,
+) -> list[tuple[Score, Architecture, Dialect, str]]:
     found = []
     for arch in architectures().values():
         if only is not None and only not in arch.names:
             continue
         for d in arch.dialects.values():
-            if dialect is not None and d.name != dialect:
+            if (dialect is not None and dialect not in (d.name, d.alias)) or (part is not None and d.part != part):
                 continue
             table = arch.table(d.name)
             for prefix in d.prefixes:
@@ -74,19 +81,24 @@ def _candidates(
                 if held * 2 < len(core):
                     continue
                 matched = sum(n for p, n in patterns.items() if p in index)
-                score = (matched, declared is not None and declared in arch.names, held - len(core), -arch.rank)
+                score = (matched, declared is not None and declared in arch.names, held - len(core), _signature(table, prefix, shapes), -arch.rank)
                 found.append((score, arch, d, prefix))
     return found
 
 
 def recognize(
-    names: Iterable[str], *, declared: str | None = None, architecture: str | None = None, dialect: str | None = None
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    declared: str | None = None,
+    architecture: str | None = None,
+    dialect: str | None = None,
+    part: str | None = None,
 ) -> Recognition | None:
-    """The architecture and dialect that explain most of `names`, or None where no one explains half of its own core.
+    """The architecture and dialect that explain most of the names in `shapes`, or None where no one explains half of its own core.
 
-    `declared` is what the configuration calls the model (evidence); `architecture` and `dialect` narrow the choice.
+    `declared` is what the configuration calls the model (evidence); `architecture`, `dialect` and `part` narrow the choice.
     """
-    reduced = reduce_names(names)
+    reduced = reduce_names(shapes)
     wrapper = ""
     stripped: Reduced = reduced
     best = None
@@ -94,8 +106,9 @@ def recognize(
         patterns: dict[str, int] = {}
         for p, _numbers in stripped.values():
             patterns[p] = patterns.get(p, 0) + 1
-        found = _candidates(patterns, declared, architecture, dialect, thorough=False)
-        found = found or _candidates(patterns, declared, architecture, dialect, thorough=True)
+        inner = {n[len(wrapper) :]: s for n, s in shapes.items()} if wrapper else shapes
+        found = _candidates(patterns, inner, declared, architecture, dialect, part, thorough=False)
+        found = found or _candidates(patterns, inner, declared, architecture, dialect, part, thorough=True)
         if found:
             best = max(found, key=lambda c: c[0])
             break
@@ -122,6 +135,20 @@ def recognize(
     if others and not score[1]:
         evidence.append(f"the names alone could also be {', '.join(others)}")
     return Recognition(arch, d, prefix, wrapper, matches, score, tuple(evidence))
+
+
+def _signature(table: Table, prefix: str, shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """1 where the shapes bear the architecture's signature, -1 where they contradict it, 0 where it has none or they do not tell."""
+    said = 0
+    for param, dim, size in table.arch.signature:
+        row, _ = table.by_param[param]
+        for name in row.names:
+            shape = shapes.get(prefix + name if row.prefixed else name)
+            if shape is not None and len(shape) > dim:
+                if shape[dim] != size:
+                    return -1
+                said = 1
+    return said
 
 
 def _shared_wrapper(reduced: Reduced) -> str:

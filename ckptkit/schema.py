@@ -15,18 +15,18 @@ from typing import NamedTuple
 
 from .layout import Axes, Layout, LayoutError, parse, terms
 
-_PLACEHOLDER = re.compile(r"\{(\w+)\}")
+_PLACEHOLDER = re.compile(r"\{(\w+)(?::(\d+))?\}")
 _DIGITS = re.compile(r"\d+")
 
 
 def placeholders(template: str) -> tuple[str, ...]:
     """The placeholders of a name template, in order: ("layer",) of "encoder.layers.{layer}.norm"."""
-    return tuple(_PLACEHOLDER.findall(template))
+    return tuple(name for name, _ in _PLACEHOLDER.findall(template))
 
 
 def expand(template: str, at: Mapping[str, int]) -> str:
-    """The exact name at one place: {layer} replaced by at["layer"]."""
-    return _PLACEHOLDER.sub(lambda m: str(at[m[1]]), template) if "{" in template else template
+    """The exact name at one place: {layer} replaced by at["layer"], {layer:3} by it in three digits ("007")."""
+    return _PLACEHOLDER.sub(lambda m: str(at[m[1]]).zfill(int(m[2] or 0)), template) if "{" in template else template
 
 
 def pattern_of(template: str) -> str:
@@ -121,14 +121,22 @@ CONV1D: Style = {**TORCH, "linear": {"weight": ("transposed", ".weight"), "bias"
 class Lack(NamedTuple):
     """A parameter that a dialect has no place for, and what its absence means.
 
-    Reading: the parameter is `fill` everywhere, with `sizes` for axes only it has. Writing from a source that holds
-    it: its rows are added to every row of `fold` (float addition, reported as not lossless unless it is all `fill`).
+    Reading: the parameter is `fill` everywhere ("identity": ones on the diagonal), with `sizes` for axes only it has.
+    Writing from a source that holds it: what is all `fill` is left out; else its rows are added to every row of `fold`
+    (float addition, reported as not lossless), or it is left out because that is `harmless` (the reason, which is
+    reported), or it is refused. With `when` (two axes) all of this holds only where those axes are of one size.
     """
 
-    fill: float
+    fill: float | str
     sizes: Mapping[str, int] = {}
     fold: str | None = None
     why: str = ""
+    when: tuple[str, str] | None = None
+    harmless: str = ""
+
+    def holds(self, sizes: Mapping[str, int]) -> bool:
+        """Whether the dialect lacks the parameter at these axis sizes."""
+        return self.when is None or (self.when[0] in sizes and sizes.get(self.when[0]) == sizes.get(self.when[1]))
 
 
 class Key(NamedTuple):
@@ -141,9 +149,14 @@ class Key(NamedTuple):
 
 
 class ConfigForm(NamedTuple):
-    """A dialect's configuration file."""
+    """A dialect's configuration file.
 
-    filename: str  # what a conversion writes
+    `marks` are keys with a fixed value that say which form this is, written always; `implied` canonical values that the
+    form takes for granted and cannot say; `defaults` canonical values where a key is absent ("=layers": the value of
+    another); `also` further keys that a written file gets where nothing else sets them.
+    """
+
+    filename: str  # what a conversion writes; "" where it goes into the weights file
     keys: Mapping[str, str | Key]  # key -> canonical key
     marks: Mapping[str, object] = {}
     implied: Mapping[str, object] = {}
@@ -164,7 +177,12 @@ class Class(NamedTuple):
 
 class Dialect(NamedTuple):
     """One naming. `rows`: stored name template -> module, parameter, or (parameters..., layout). A name that begins
-    with `~` takes the prefix. ` | ` parts alternatives: the first is written, all are read."""
+    with `~` takes the prefix. ` | ` parts alternatives: the first is written, all are read.
+
+    `repeats`: further stored names of a parameter, which must be equal to it. `derived`: stored name -> (how it is
+    computed, layout). `strays`: stored names that carry no weight, and what they are. `lacks`: parameters it has no
+    place for. `metadata`: what a written container carries.
+    """
 
     name: str
     title: str
@@ -182,6 +200,8 @@ class Dialect(NamedTuple):
     classes: tuple[Class, ...] = ()
     metadata: Mapping[str, str] = {}
     writes_ties: bool = True  # whether tied names are written where the container can say that they are one tensor
+    part: str = ""  # which model of several that one checkpoint of this naming holds (ELECTRA's generator)
+    alias: str = ""  # the name that --to knows it by besides its own: dialects of several parts share one
 
 
 class Row(NamedTuple):
@@ -230,7 +250,7 @@ class Table:
             for row in self.rows:
                 for name in row.names:
                     full = prefix + name if row.prefixed else name
-                    slots = tuple(re.findall(r"\{\w+\}|\d+", full))
+                    slots = tuple(re.findall(r"\{[^}]*\}|\d+", full))
                     found.setdefault(pattern_of(full), []).append((row, slots))
             self._index[prefix] = found
         return found
@@ -242,7 +262,8 @@ class Table:
             found = {}
             for pattern, rows in self.index(prefix).items():
                 for row, _ in rows:
-                    if row.role == "param" and all(self.arch.params[p].is_required_core for p in row.parts):
+                    lacks = self.dialect.lacks
+                    if row.role == "param" and all(self.arch.params[p].is_required_core and p not in lacks for p in row.parts):
                         found.setdefault(row.names[0], set()).add(pattern)
             self._core[prefix] = found
         return found
@@ -261,7 +282,10 @@ class Table:
                 if slot[0] != "{":
                     if slot != number:
                         break
-                elif (len(number) > 1 and number[0] == "0") or len(number) > 9 or at.setdefault(slot[1:-1], int(number)) != int(number):
+                    continue
+                holder, _, width = slot[1:-1].partition(":")
+                value = int(number) if len(number) < 10 else -1
+                if value < 0 or str(value).zfill(int(width or 0)) != number or at.setdefault(holder, value) != value:
                     break
             else:
                 return Match(row, tuple(at.items()))
@@ -326,6 +350,9 @@ class Architecture:
         names: Sequence[str] = (),
         variants: Mapping[str, Mapping[str, int]] | None = None,
         heads: Sequence[str] = ("heads",),
+        config_counts: Sequence[str] = (),
+        signature: Sequence[tuple[str, int, int]] = (),
+        derivations: Mapping[str, Callable[[tuple[int, ...]], object]] | None = None,
         rank: int = 0,
         traits: Mapping[str, object] | None = None,
     ) -> None:
@@ -338,6 +365,9 @@ class Architecture:
         self.names = (name, *names)  # what configurations call it (model_type)
         self.variants = {k: dict(v) for k, v in (variants or {}).items()}
         self.heads = tuple(heads)
+        self.config_counts = tuple(config_counts)  # counts that no tensor's name holds, only the configuration (shared layers)
+        self.signature = tuple(signature)  # (parameter, dimension, size) that tells it from one with the same names
+        self.derivations = dict(derivations or {})  # how a derived tensor is computed: its stored shape -> a numpy array
         self.rank = rank  # where two architectures explain the same tensors equally well, the lower one is meant
         self.traits = dict(traits or {})
         self._tables: dict[str, Table] = {}

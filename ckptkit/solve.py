@@ -132,24 +132,6 @@ def _unify(equations: Sequence[_Equation], sizes: Sizes, origin: dict[str, tuple
             return
 
 
-def decide(sizes: Sizes, axis: str, value: int) -> bool:
-    """Set `axis`, and with it the axis that a known product leaves; False if the product is no multiple of `value`."""
-    sizes.axis[axis] = value
-    ok = True
-    for axes, joint in list(sizes.products.items()):
-        if axis in axes:
-            rest = axes - {axis}
-            if value <= 0 or joint % value:
-                ok = False
-                continue
-            if len(rest) == 1:
-                (other,) = rest
-                sizes.axis.setdefault(other, joint // value)
-            else:
-                sizes.products.setdefault(rest, joint // value)
-    return ok
-
-
 def _value(dim_terms: Sequence[Axes], sizes: Sizes) -> int | None:
     total = 0
     for t in dim_terms:

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import NamedTuple
 
-from .config import RawConfig, Values, interpret, load_config
+from .config import RawConfig, Values, interpret, load_config, size_names
 from .containers import Checkpoint, open_checkpoint
 from .errors import CheckpointError
 from .findings import Finding
 from .graph import WeightGraph, bind
 from .layout import Sizes
 from .schema import Architecture
-from .solve import decide
+from .solve import solve
 
 
 class Subject(NamedTuple):
@@ -51,14 +51,16 @@ class Subject(NamedTuple):
         return "the configuration inside the file" if self.config.inside else os.path.basename(self.config.source)
 
     def sizes(self) -> Sizes:
-        """The sizes that tensors imply, with heads (and what follows from them) as the user or the configuration says."""
-        sizes = self.graph.solution.sizes.copy()
-        arch = self.architecture
-        for axis in arch.heads if arch is not None else ():
+        """The sizes that tensors imply, with what they leave open (heads) as the user or the configuration says."""
+        arch, found = self.architecture, self.graph.solution.sizes
+        if arch is None:
+            return found.copy()
+        given = {}
+        for axis in sorted(size_names(arch) - found.axis.keys()):
             n = self.value(axis)
-            if axis not in sizes.axis and isinstance(n, int) and n > 0:
-                decide(sizes, axis, n)
-        return sizes
+            if isinstance(n, int) and not isinstance(n, bool) and n > 0:
+                given[axis] = n
+        return solve(arch, self.graph.shapes, given).sizes if given else found.copy()
 
 
 def examine(
@@ -68,6 +70,7 @@ def examine(
     container: str | None = None,
     architecture: str | None = None,
     dialect: str | None = None,
+    part: str | None = None,
     given: Mapping[str, object] | None = None,
 ) -> Subject:
     """Open `path`, find its configuration, and recognise it. Reads headers only.
@@ -84,7 +87,7 @@ def examine(
             if config is not None:
                 raise
             findings.append(Finding("error", "config", os.path.basename(e.path or "config"), e.message, e.hint or ""))
-        graph = bind(checkpoint, declared=raw.declared if raw else None, architecture=architecture, dialect=dialect)
+        graph = bind(checkpoint, declared=raw.declared if raw else None, architecture=architecture, dialect=dialect, part=part)
         values = None
         if raw is not None and graph.recognition is not None:
             values = interpret(raw, graph.recognition.architecture, graph.recognition.dialect)

@@ -48,6 +48,7 @@ def validate(
     container: str | None = None,
     architecture: str | None = None,
     dialect: str | None = None,
+    part: str | None = None,
     expect: Mapping[str, str] | None = None,
     integrity: bool = True,
 ) -> Report:
@@ -57,7 +58,7 @@ def validate(
     and ties against the bytes. The report's checkpoint is closed.
     """
     wanted = parse_expectations(expect or {})
-    with examine(path, config=config, container=container, architecture=architecture, dialect=dialect) as subject:
+    with examine(path, config=config, container=container, architecture=architecture, dialect=dialect, part=part) as subject:
         return Report(subject, tuple(run_rules(subject, wanted, integrity=integrity)))
 
 
@@ -176,6 +177,8 @@ def _missing(s: Subject) -> Iterator[Finding]:
     arch = r.architecture
     groups: dict[str, list[str]] = {}
     whole = {p: {i for i in range(max(v) + 1) if i in v} for p, v in graph.indices.items()}
+    sizes = s.sizes().axis
+    lacked = {p for p, lack in r.dialect.lacks.items() if lack.holds(sizes)}
     optional_seen = {arch.params[p].module for b in graph.params.values() for p in (b.row.parts[b.index],) if arch.params[p].optional}
     for row in r.table.rows:
         if row.role != "param":
@@ -187,7 +190,7 @@ def _missing(s: Subject) -> Iterator[Finding]:
         holders = placeholders(row.names[0])
         for at_values in combinations(*(sorted(whole.get(h, ())) for h in holders)):
             at = dict(zip(holders, at_values, strict=True))
-            absent = [expand(p, at) for p in row.parts if expand(p, at) not in graph.params]
+            absent = [expand(p, at) for p in row.parts if expand(p, at) not in graph.params and p not in lacked]
             if absent:
                 groups.setdefault(info.group, []).append(r.wrapper + r.table.stored_name(row, at, r.prefix))
     for group, names in groups.items():
@@ -352,6 +355,13 @@ def _derived(s: Subject) -> Iterator[Finding]:
 def derived_is_right(s: Subject, stored: str, how: str) -> bool:
     """Whether a derived tensor holds what the architecture computes."""
     array = s.checkpoint.array(stored).reshape(-1)
+    made = s.architecture.derivations.get(how) if s.architecture is not None else None
+    if made is not None:
+        import numpy as np
+
+        want = np.asarray(made(s.checkpoint.tensors[stored].spec.shape))
+        have = s.checkpoint.array(stored)
+        return bool(np.allclose(have.astype(np.float64), want.astype(np.float64), rtol=0, atol=1e-5)) if want.shape == have.shape else False
     if how == "arange":
         return bool((array == range(len(array))).all()) if len(array) else True
     if how == "zeros":

@@ -170,7 +170,7 @@ def test_the_memory_bound_and_the_workers_change_nothing(tmp_path: Path, shape: 
     monkeypatch.setattr(_jobs, "WINDOW", 1 << 20)
     a = rng.integers(0, 1 << 16, shape).astype(NUMPY[dtype])
     s = list(store(tmp_path / "in", {"a": a}, gap=1).values())
-    axes = tuple(range(len(shape) - 2)) + (len(shape) - 1, len(shape) - 2)
+    axes = (*tuple(range(len(shape) - 2)), len(shape) - 1, len(shape) - 2)
     seen = set()
     for i, (jobs, memory) in enumerate([(1, 8 << 20), (4, 8 << 20), (2, 256 << 20)]):
         plan = plan_of(tmp_path / f"out{i}", s, [("t", dtype, a.transpose(axes).shape, (transposed(0, shape, axes),))], checksum="crc32")

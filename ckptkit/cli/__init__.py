@@ -76,6 +76,9 @@ def main() -> NoReturn:
         fail(str(e), e.exit_code)
     except click.exceptions.Exit as e:
         sys.exit(e.exit_code)
+    except click.exceptions.NoArgsIsHelpError as e:
+        print(e.ctx.get_help() if e.ctx else "", file=sys.stderr)
+        sys.exit(EXIT_USAGE)
     except click.UsageError as e:
         hint = f" Hint: {e.ctx.command_path} --help" if e.ctx is not None else ""
         fail(f"{printable(e.format_message(), 1000)}{hint}", EXIT_USAGE)

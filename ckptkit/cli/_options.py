@@ -18,6 +18,7 @@ _UNITS = {"": 1, "B": 1, "K": 1000, "KB": 1000, "KIB": 1 << 10, "M": 10**6, "MB"
 def source_options(command: F) -> F:
     """PATH's companions: --config, --architecture, --dialect (what it is, where recognition is to be overruled)."""
     for option in (
+        click.option("--part", metavar="NAME", help="Which model of a checkpoint that holds several (ELECTRA: discriminator, generator)."),
         click.option("--dialect", metavar="NAME", help="Take the names for this dialect's instead of recognising it."),
         click.option("--architecture", metavar="NAME", help="Take it for this architecture instead of recognising it."),
         click.option("--config", metavar="FILE", help="The model's configuration, if it is not beside the weights."),

@@ -31,7 +31,7 @@ from ._options import format_option, parse_given, parse_size, source_options
 @format_option("text", "json", "markdown")
 def command(
     source: str, target: str, to: str | None, container: str | None, dtype: tuple[str, ...], max_shard_size: str | None, config: str | None,
-    architecture: str | None, dialect: str | None, given: tuple[str, ...], drop: tuple[str, ...], drop_optimizer: bool, dry_run: bool,
+    architecture: str | None, dialect: str | None, part: str | None, given: tuple[str, ...], drop: tuple[str, ...], drop_optimizer: bool, dry_run: bool,
     overwrite: bool, force: bool, check: bool, jobs: int | None, max_memory: str, quiet: bool, form: str,
 ) -> int:  # fmt: skip
     """Write the checkpoint SRC as DST in another naming and format, complete: weights, configuration, vocabulary, ledger.
@@ -60,7 +60,7 @@ def command(
         try:
             done = convert(
                 source, target, to=to, container=container, dtypes=dtypes, config=config, given=parse_given(given), architecture=architecture,
-                dialect=dialect, max_shard_size=parse_size(max_shard_size, "--max-shard-size"), drop=drop, drop_optimizer=drop_optimizer,
+                dialect=dialect, part=part, max_shard_size=parse_size(max_shard_size, "--max-shard-size"), drop=drop, drop_optimizer=drop_optimizer,
                 dry_run=dry_run, overwrite=overwrite, force=force, check=check, jobs=jobs,
                 max_memory=parse_size(max_memory, "--max-memory") or 0, progress=progress,
             )  # fmt: skip

@@ -15,7 +15,7 @@ from ._options import format_option, parse_pairs, source_options
 @click.option("--no-integrity", is_flag=True, help="Do not read the weights: no checksums, no comparison of tied tensors.")
 @format_option("text", "json", "markdown")
 def command(
-    path: str, config: str | None, architecture: str | None, dialect: str | None, expect: tuple[str, ...], container: str | None, no_integrity: bool, form: str
+    path: str, config: str | None, architecture: str | None, dialect: str | None, part: str | None, expect: tuple[str, ...], container: str | None, no_integrity: bool, form: str
 ) -> int:
     """Check that the checkpoint at PATH is whole and is what its configuration says.
 
@@ -30,7 +30,7 @@ def command(
     from ..validation import validate
 
     report = validate(
-        path, config=config, container=container, architecture=architecture, dialect=dialect, expect=parse_pairs(expect, "--expect"),
+        path, config=config, container=container, architecture=architecture, dialect=dialect, part=part, expect=parse_pairs(expect, "--expect"),
         integrity=not no_integrity,
     )  # fmt: skip
     click.echo(show_report(report, form))
