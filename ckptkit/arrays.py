@@ -25,8 +25,10 @@ def numpy_dtype(name: str) -> np.dtype[np.generic]:
     if name == "BF16" or name.startswith("F8"):
         import ml_dtypes
 
-        return np.dtype(getattr(ml_dtypes, d.numpy))
-    return np.dtype(d.numpy).newbyteorder("<")
+        small: np.dtype[np.generic] = np.dtype(getattr(ml_dtypes, d.numpy))
+        return small
+    little: np.dtype[np.generic] = np.dtype(d.numpy).newbyteorder("<")
+    return little
 
 
 def from_bytes(raw: bytes, spec: TensorSpec) -> NDArray[np.generic]:

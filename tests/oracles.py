@@ -17,7 +17,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +164,6 @@ class Case:
     outputs: Callable[[Arrays], Arrays]  # transformers' outputs -> by golden names (those it cannot give are left out)
     valid: Callable[[Arrays, Any], np.ndarray | None]  # golden inputs, model config -> [batch, position] of bool
     reference: str = "outputs.npz"
-    only: tuple[str, ...] = field(default=())  # golden outputs to compare; empty: every one that `outputs` gives
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -372,7 +371,7 @@ def compare_outputs(case: str, folder: str | Path, *, allow: Collection[str] = (
     model, _ = hf_load(folder, asked.model_class, allow=allow)
     given = asked.outputs(run_model(model, asked.inputs(inputs, model.config)))
     valid = asked.valid(inputs, model.config)
-    names = asked.only or tuple(sorted(expected.keys() & given.keys()))
+    names = sorted(expected.keys() & given.keys())
     assert names, f"{case}: nothing to compare"
     return {name: largest_difference(given[name], expected[name], valid) for name in names}
 
