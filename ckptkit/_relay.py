@@ -268,8 +268,7 @@ class Mover:
         """One read of all that lies between the first and the last element."""
         size = job.size
         if len(loops) > 1 and loops[0][0] > 1 and abs(loops[0][1]) * size >= SPREAD and loops[0][2] == min(v[2] for v in loops):
-            n, s, t = loops[0]
-            self._rows(job, loops, so, to, _reach(loops[1:], 1), max(1, min(n, (CHUNK // size) // abs(s))))
+            self._rows(job, loops, so, to, _reach(loops[1:], 1), max(1, CHUNK // size // abs(loops[0][1])))
             return
         low = so + sum(min(0, (n - 1) * s) for n, s, _ in loops)
         buffer = self._read.get(CHUNK)
@@ -291,7 +290,7 @@ class Mover:
         apart = -(-row // (LINE * 2)) * LINE * 2 + LINE if row >= SPREAD else row
         apart -= apart % size  # what numpy steps by
         m = min(m, 1024)  # IOV_MAX
-        buffer = self._read.get(CHUNK + CHUNK // 8 + m * 2 * LINE if CHUNK // 8 > row else apart * m)
+        buffer = self._read.get(apart * min(m, n))
         views = [buffer[j * apart : j * apart + row] for j in range(min(m, n))]
         source, files = job.source, self._files
         for i in range(0, n, m):

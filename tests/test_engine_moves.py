@@ -179,7 +179,7 @@ def test_the_memory_bound_and_the_workers_change_nothing(
     monkeypatch.setattr(_jobs, "WINDOW", 1 << 20)
     a = rng.integers(0, 1 << 16, shape).astype(NUMPY[dtype])
     s = list(store(tmp_path / "in", {"a": a}, gap=1).values())
-    axes = tuple(range(len(shape) - 2)) + (len(shape) - 1, len(shape) - 2)
+    axes = (*range(len(shape) - 2), len(shape) - 1, len(shape) - 2)
     seen = set()
     for i, (jobs, memory) in enumerate([(1, 8 << 20), (4, 8 << 20), (2, 256 << 20)]):
         plan = plan_of(tmp_path / f"out{i}", s, [("t", dtype, a.transpose(axes).shape, (transposed(0, shape, axes),))], checksum="crc32")
@@ -195,7 +195,8 @@ FLOATS = ["F64", "F32", "F16", "BF16", "F8_E5M2", "F8_E4M3", "F8_E5M2FNUZ", "F8_
 def nearest_even(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """The nearest value of an 8- or 16-bit float type, ties to the even bit pattern, by search through all of them."""
     bits = np.arange(1 << (8 * dtype.itemsize), dtype=np.uint16 if dtype.itemsize == 2 else np.uint8)
-    table = bits.view(dtype).astype(np.float64)
+    with np.errstate(all="ignore"):
+        table = bits.view(dtype).astype(np.float64)
     keep = np.isfinite(table) & ~np.signbit(table)
     order = np.argsort(table[keep], kind="stable")
     points, codes = table[keep][order], bits[keep][order]
