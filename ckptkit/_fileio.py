@@ -124,6 +124,17 @@ class Files:
         except OSError as e:
             raise read_error(e, self.label(path), offset + done) from None
 
+    def read_all(self, path: str, offset: int, into: list[memoryview]) -> None:
+        """Fill several pieces of memory with the bytes from `offset` on, in one call as a rule."""
+        try:
+            done = os.preadv(self.reader(path), into, offset)
+        except OSError as e:
+            raise read_error(e, self.label(path), offset) from None
+        if done < sum(map(len, into)):
+            for view in into:
+                self.read(path, offset, view)
+                offset += len(view)
+
     def write(self, path: str, offset: int, data: memoryview | bytes) -> None:
         """Write all of `data` at `offset`."""
         fd, done = self.writer(path), 0

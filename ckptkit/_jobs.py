@@ -73,7 +73,7 @@ def classify(task: Task, plan: Plan, sources: tuple[Flat, ...], budget: int) -> 
         return None
     if len(pieces) == 1:  # most tensors of most plans: one run, nothing else to look at
         index, loops, so, to, op, _ = pieces[0]
-        if op == "copy" and not to and index >= 0 and plan.sources[index].dtype == dtype:
+        if op == "copy" and not to and 0 <= index < len(sources) and plan.sources[index].dtype == dtype:
             n = 1 if not loops else loops[0][0] if len(loops) == 1 and loops[0][1] == loops[0][2] == 1 else -1
             if n == numel and bits >= 8:
                 s = sources[index]

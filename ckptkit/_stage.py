@@ -44,11 +44,10 @@ class Stage:
         try:
             self._make_parent()
             self._take()
-        except OSError as e:
-            self._release()
-            raise write_error(e, os.path.dirname(self.shown) or ".") from None
-        except BaseException:
-            self._release()
+        except BaseException as e:
+            self.__exit__()
+            if isinstance(e, OSError):
+                raise write_error(e, os.path.dirname(self.shown) or ".") from None
             raise
         return self
 
