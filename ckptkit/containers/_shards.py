@@ -1,0 +1,229 @@
+"""Checkpoints in shards: an index.json that says which file of its directory holds which tensor.
+
+Format source: huggingface_hub `serialization/_base.py` (which tensor goes to which shard, the names of the files)
+and transformers `modeling_utils.save_pretrained` (the index). Used by safetensors and PyTorch alike.
+
+Policy: an index may only name files beside it. A shard may be a link, as in the hub's cache. What the index and
+the shards disagree about is reported tensor by tensor, and the bytes win over the index.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from typing import NamedTuple
+
+from ..errors import CorruptError, UnsafeError, UsageError, printable
+from ..findings import Finding
+from ..jsonio import loads, read_bytes
+from ..limits import LIMITS
+from ..tensors import Check, StoredTensor
+from ._base import Checkpoint
+
+RULE = "shards"
+_SHARD = re.compile(r"(?P<stem>.+)-\d{5,}-of-\d{5,}(?P<ext>\.[A-Za-z0-9]+)", re.DOTALL)
+
+
+class ShardIndex(NamedTuple):
+    """A read index. `metadata` is its metadata as it stands, total_size included."""
+
+    weight_map: dict[str, str]
+    total_size: int | None
+    metadata: dict[str, object]
+    findings: list[Finding]
+
+
+def read_index(path: str) -> ShardIndex:
+    """Read and check an index file, not its shards.
+
+    Raises CorruptError for what is no index, UnsafeError for a shard that lies anywhere but beside it, LimitError.
+    """
+    value, repeated = loads(read_bytes(path), what="the index", path=path, duplicates="report")
+    findings = [Finding("warning", RULE, key, f"the index has the key {key!r} twice; the last one counts") for key in repeated]
+    if not isinstance(value, dict):
+        raise CorruptError("the index is not a JSON object", path=path)
+    weight_map = value.get("weight_map")
+    if not isinstance(weight_map, dict):
+        found = "its weight_map is not an object" if "weight_map" in value else "it has no weight_map"
+        raise CorruptError(f"is not the index of a sharded checkpoint: {found}", path=path)
+    if not weight_map:
+        raise CorruptError("the index lists no tensors", path=path)
+    LIMITS.check("tensors", len(weight_map), "the number of tensors", path)
+    known: set[str] = set()
+    for name, shard in weight_map.items():
+        if not isinstance(shard, str):
+            raise CorruptError(f"the index gives no file name for {name!r}", path=path)
+        if shard not in known:
+            _check_shard_name(name, shard, path)
+            known.add(shard)
+    LIMITS.check("shards", len(known), "the number of shards", path)
+    metadata = value.get("metadata", {})
+    if not isinstance(metadata, dict):
+        findings.append(Finding("warning", RULE, "metadata", "the metadata of the index is not an object; ignored"))
+        metadata = {}
+    total_size, problem = _total_size(metadata)
+    return ShardIndex(weight_map, total_size, metadata, findings + problem)
+
+
+def _check_shard_name(name: str, shard: str, path: str) -> None:
+    if not shard or "\0" in shard:
+        raise CorruptError(f"the index gives {name!r} the impossible file name {shard!r}", path=path)
+    if "/" in shard or "\\" in shard or shard in (".", ".."):
+        raise UnsafeError(f"the index puts {name!r} outside its own directory: {shard!r}", path=path)
+
+
+def _total_size(metadata: dict[str, object]) -> tuple[int | None, list[Finding]]:
+    size = metadata.get("total_size")
+    if isinstance(size, float) and size.is_integer():  # older writers summed element sizes as floats
+        size = int(size)
+    if size is None or (isinstance(size, int) and not isinstance(size, bool) and size >= 0):
+        return size, []
+    return None, [Finding("warning", RULE, "metadata.total_size", f"total_size is {size!r}, not a number of bytes; ignored")]
+
+
+def open_sharded(path: str, container: str, open_one: Callable[[str], Checkpoint]) -> Checkpoint:
+    """The checkpoint of the index at `path`, its tensors in the order of the weight map, then the unlisted ones.
+
+    `open_one` opens one shard; the result owns what it returns. Raises CorruptError if a shard is missing; what
+    index and shards disagree about comes as findings (rule "shards").
+    """
+    index = read_index(path)
+    folder = os.path.dirname(path)
+    shards = list(dict.fromkeys(index.weight_map.values()))
+    missing = [s for s in shards if not os.path.isfile(os.path.join(folder, s))]
+    if missing:
+        listed = ", ".join(missing[:4]) + (", ..." if len(missing) > 4 else "")
+        raise CorruptError(f"{len(missing)} of {len(shards)} shards missing: {listed}", path=path, hint="is the download complete?")
+    with ExitStack() as stack:
+        parts: dict[str, Checkpoint] = {}
+        for s in shards:
+            parts[s] = part = open_one(os.path.join(folder, s))
+            stack.callback(part.close)
+        owners = _owners(parts)
+        tensors, findings = _merge(index.weight_map, parts, owners)
+        LIMITS.check("tensors", len(tensors), "the number of tensors", path)
+        findings += _check_total_size(index.total_size, tensors) + _unlisted_files(folder, shards)
+        metadata: dict[str, str] = {}
+        extras: dict[str, object] = {}
+        for part in reversed(parts.values()):  # where shards differ, the first one's word counts
+            metadata = {**part.metadata, **{k: v for k, v in metadata.items() if k not in part.metadata}}
+            extras = {**part.extras, **{k: v for k, v in extras.items() if k not in part.extras}}
+
+        def checks() -> Iterator[Check]:
+            for p in parts.values():
+                yield from p.checks()
+
+        merged = Checkpoint(
+            path,
+            container,
+            tensors,
+            files=[path, *(f for p in parts.values() for f in p.files)],
+            metadata=metadata,
+            extras=extras,
+            wrapper=next((p.wrapper for p in parts.values() if p.wrapper), ""),
+            findings=[*index.findings, *findings, *(f for p in parts.values() for f in p.findings)],
+            checks=checks,
+        )
+        merged._stack.enter_context(stack.pop_all())  # closing it closes the shards
+    return merged
+
+
+def _owners(parts: Mapping[str, Checkpoint]) -> dict[str, list[str]]:
+    """The shards in which each tensor lies."""
+    owners: dict[str, list[str]] = {}
+    for shard, part in parts.items():
+        for name in part.tensors:
+            owners.setdefault(name, []).append(shard)
+    return owners
+
+
+def _merge(
+    weight_map: Mapping[str, str], parts: Mapping[str, Checkpoint], owners: Mapping[str, list[str]]
+) -> tuple[dict[str, StoredTensor], list[Finding]]:
+    """Every tensor once, from the shard that the index names if it is there, and what was found on the way."""
+    tensors: dict[str, StoredTensor] = {}
+    findings: list[Finding] = []
+
+    def note(severity: str, name: str, message: str, hint: str = "") -> None:
+        findings.append(Finding(severity, RULE, printable(name), printable(message, 1000), hint))
+
+    for name, shard in weight_map.items():
+        found = owners.get(name)
+        if not found:
+            note("error", name, f"the index says that {shard} holds {name!r}; no shard does", "the tensor is lost: fetch the shard again")
+            continue
+        if shard not in found:
+            note("error", name, f"the index says that {shard} holds {name!r}; it lies in {' and '.join(found)}")
+        tensors[name] = parts[shard if shard in found else found[0]].tensors[name]
+    for name, found in owners.items():
+        if name not in tensors:
+            note("warning", name, f"{found[0]} holds {name!r}, which the index does not list", "loaders that follow the index miss it")
+            tensors[name] = parts[found[0]].tensors[name]
+        if len(found) > 1:
+            read = weight_map.get(name) if weight_map.get(name) in found else found[0]
+            note("error", name, f"{name!r} lies in {' and '.join(found)}; the one in {read} is read")
+    return tensors, findings
+
+
+def _check_total_size(stated: int | None, tensors: Mapping[str, StoredTensor]) -> list[Finding]:
+    """Writers count tied tensors once or for each name: both are right."""
+    if stated is None:
+        return []
+    each = sum(t.spec.nbytes for t in tensors.values())
+    once = sum({t.identity or t.name: t.spec.nbytes for t in tensors.values()}.values())
+    if stated in (each, once):
+        return []
+    message = f"the index says total_size {stated:,}; the tensors are {each:,} bytes"
+    return [Finding("warning", RULE, "metadata.total_size", message)]
+
+
+def _unlisted_files(folder: str, shards: Sequence[str]) -> list[Finding]:
+    """Files named like further shards of this checkpoint."""
+    families = {m.group("stem", "ext") for s in shards if (m := _SHARD.fullmatch(s))}
+    try:
+        names = sorted(os.listdir(folder or "."))
+    except OSError:  # a directory that may be entered but not listed
+        return []
+    listed = set(shards)
+    others = [printable(n) for n in names if n not in listed and (m := _SHARD.fullmatch(n)) and m.group("stem", "ext") in families]
+    return [Finding("warning", RULE, n, f"{n} lies beside the shards, but the index does not list it") for n in others]
+
+
+def split(items: Sequence[tuple[str, int]], max_shard_size: int | None) -> list[list[str]]:
+    """The names of (name, bytes) `items` in shards, by huggingface_hub's rule.
+
+    In the given order, a new shard where the next tensor would exceed the size; a tensor that is larger
+    gets a shard of its own at once, and the shard being filled goes on after it. Never an empty shard.
+    """
+    if max_shard_size is None:
+        return [[name for name, _ in items]] if items else []
+    if max_shard_size <= 0:
+        raise UsageError(f"a shard size of {max_shard_size} bytes holds nothing")
+    shards: list[list[str]] = []
+    current: list[str] = []
+    used = 0
+    for name, size in items:
+        if size > max_shard_size:
+            shards.append([name])
+            continue
+        if used + size > max_shard_size:
+            shards.append(current)
+            current, used = [], 0
+        current.append(name)
+        used += size
+    return [*shards, current] if current else shards
+
+
+def shard_names(filename: str, count: int) -> list[str]:
+    """`model.safetensors`, 3 -> `model-00001-of-00003.safetensors`, ..."""
+    stem, ext = os.path.splitext(filename)
+    return [f"{stem}-{i:05d}-of-{count:05d}{ext}" for i in range(1, count + 1)]
+
+
+def index_json(weight_map: Mapping[str, str], total_size: int) -> bytes:
+    """The bytes of an index file, laid out as transformers does, but in the order given: it is the model's."""
+    content = {"metadata": {"total_size": total_size}, "weight_map": dict(weight_map)}
+    return (json.dumps(content, indent=2) + "\n").encode()

@@ -1,0 +1,311 @@
+"""safetensors: eight bytes of length, a JSON header, and the tensors' bytes without a hole.
+
+Format source: the README and `safetensors/src/tensor.rs` of huggingface/safetensors (0.8).
+
+Policy: a file is validated completely while it is opened, by the reference's rules: offsets in order, no hole, no
+overlap, nothing after the last tensor, checked products. Where the README is stricter than the reference, the README
+counts: the header begins with a brace, duplicate keys are refused. The writer lays tensors as the reference does, so
+both give the same bytes. The format has no ties: a tied name is either left out or written as a copy, by the caller.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import NoReturn
+
+from ..errors import CorruptError, UnsupportedError, UsageError, printable
+from ..findings import Finding
+from ..jsonio import loads
+from ..limits import LIMITS
+from ..tensors import DTYPES, Extent, StoredTensor, TensorSpec
+from ._base import Checkpoint, FileLayout, Part, Slot, open_fd
+from ._gc import paused
+from ._shards import index_json, open_sharded, shard_names, split
+
+NAME = "safetensors"
+TITLE = "safetensors (single file or shards)"
+SUFFIXES = (".safetensors", ".safetensors.index.json")
+DEFAULT_FILE = "model.safetensors"
+WRITABLE = True
+TIES = False
+
+INDEX_SUFFIX = ".safetensors.index.json"
+MAX_HEADER = 100_000_000  # the reference refuses more
+METADATA = "__metadata__"
+
+# the order of the reference's `enum Dtype`: it sorts tensors by it, the largest alignment first
+_ORDER = (
+    "BOOL", "F4", "F6_E2M3", "F6_E3M2", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ",
+    "I16", "U16", "F16", "BF16", "I32", "U32", "F32", "C64", "F64", "I64", "U64",
+)  # fmt: skip
+_RANK = {name: -i for i, name in enumerate(_ORDER)}
+_BITS = {name: DTYPES[name].bits for name in _ORDER}
+_U64 = 1 << 64
+
+
+def sniff(head: bytes, tail: bytes, path: str) -> bool:
+    """A brace after a plausible length; an index by its name, since any JSON begins with a brace."""
+    if path.endswith(INDEX_SUFFIX):
+        return head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{" or head[:2] in (b"\xff\xfe", b"\xfe\xff")
+    if len(head) < 9 or head[8:9] != b"{":
+        return False
+    return path.endswith(".safetensors") or 2 <= int.from_bytes(head[:8], "little") <= MAX_HEADER
+
+
+def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
+    """An index (rank 10), model.safetensors (20), else, without an index, every *.safetensors (30)."""
+    indexes = [n for n in names if n.endswith(INDEX_SUFFIX)]
+    if DEFAULT_FILE + ".index.json" in indexes:
+        indexes = [DEFAULT_FILE + ".index.json"]
+    ranked = [(10, n) for n in indexes]
+    if DEFAULT_FILE in names:
+        ranked.append((20, DEFAULT_FILE))
+    elif not indexes:
+        ranked += [(30, n) for n in names if n.endswith(".safetensors")]
+    return [(rank, os.path.join(directory, n)) for rank, n in ranked]
+
+
+def prefix(path: str) -> str | None:
+    """safetensors files are named in full."""
+    return None
+
+
+def open(path: str) -> Checkpoint:
+    """The checkpoint in a file, or in the shards of an index. Raises CorruptError, UnsafeError, LimitError."""
+    with paused():
+        return open_sharded(path, NAME, open_file) if path.endswith(".index.json") else open_file(path)
+
+
+def open_file(path: str) -> Checkpoint:
+    """One file, validated. No tensor is read. Raises CorruptError with the tensor and its offsets, or LimitError."""
+    raw, size = _read_header(path)
+    header = loads(raw, what="the header", path=path)
+    if not isinstance(header, dict):
+        raise CorruptError("the header is not a JSON object", path=path)
+    metadata = _check_metadata(header.pop(METADATA, None), path)
+    LIMITS.check("tensors", len(header), "the number of tensors", path)
+    findings: list[Finding] = []
+    tensors = _tensors(header, 8 + len(raw), path, findings)
+    _check_coverage(tensors, 8 + len(raw), size, path)
+    return Checkpoint(path, NAME, tensors, files=(path,), metadata=metadata, findings=findings)
+
+
+def _read_header(path: str) -> tuple[bytes, int]:
+    """The header's bytes and the size of the file."""
+    fd = open_fd(path)
+    try:
+        size = os.fstat(fd).st_size
+        if size < 8:
+            raise CorruptError(f"truncated: {size} bytes are too few for a safetensors file", path=path)
+        length = int.from_bytes(os.pread(fd, 8, 0), "little")
+        start = os.pread(fd, 1, 8)
+        if start and start != b"{":
+            raise CorruptError("is no safetensors file: its header does not begin with a brace", path=path)
+        if length > MAX_HEADER:
+            raise CorruptError(f"the header's length is given as {length:,} bytes; the format allows {MAX_HEADER:,}", path=path)
+        LIMITS.check("header_bytes", length, "the header's length", path)
+        if size < 8 + length:
+            message = f"truncated: the header ends at byte {8 + length:,}, the file at {size:,}"
+            raise CorruptError(message, path=path, hint="download it again")
+        raw = os.pread(fd, length, 8)
+        while len(raw) < length:
+            more = os.pread(fd, length - len(raw), 8 + len(raw))
+            if not more:
+                raise CorruptError("became shorter while it was read", path=path)
+            raw += more
+        return raw, size
+    finally:
+        os.close(fd)
+
+
+def _check_metadata(metadata: object, path: str) -> dict[str, str]:
+    """`__metadata__` as a map of strings; null is none, as for the reference."""
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, dict):
+        raise CorruptError(f"{METADATA} is not a map of strings", path=path)
+    for key, value in metadata.items():
+        if not isinstance(value, str):
+            raise CorruptError(f"{METADATA} is not a map of strings: {key!r} is {value!r}", path=path)
+    return metadata
+
+
+def _tensors(header: dict[str, object], base: int, path: str, findings: list[Finding]) -> dict[str, StoredTensor]:
+    """The header's entries, each held against its own rules; how they lie together is _check_coverage's."""
+    tensors: dict[str, StoredTensor] = {}
+    new = tuple.__new__  # all that a named tuple's constructor calls, at a third of its time
+    name_bytes, rank = LIMITS.name_bytes, LIMITS.rank
+    for name, info in header.items():
+        if not name or 4 * len(name) > name_bytes:
+            _check_name(name, path)
+        if not isinstance(info, dict):
+            raise CorruptError(f"tensor {name!r}: its entry is not an object", path=path)
+        try:
+            dtype, dims, offsets = info["dtype"], info["shape"], info["data_offsets"]
+        except KeyError as e:
+            raise CorruptError(f"tensor {name!r}: its entry has no {e.args[0]}", path=path) from None
+        if len(info) != 3:
+            findings.append(_unknown_fields(name, info))
+        bits = _BITS.get(dtype) if type(dtype) is str else None
+        if bits is None:
+            raise CorruptError(f"tensor {name!r}: unknown dtype {dtype!r}", path=path)
+        if type(dims) is not list:
+            raise CorruptError(f"tensor {name!r}: its shape is not a list", path=path)
+        for n in dims:
+            if type(n) is not int or n < 0:
+                raise CorruptError(f"tensor {name!r}: its shape holds {n!r}, not a size", path=path)
+        if len(dims) > rank:
+            LIMITS.check("rank", len(dims), f"the rank of {name!r}", path)
+        if type(offsets) is not list or len(offsets) != 2:
+            raise CorruptError(f"tensor {name!r}: data_offsets are not a begin and an end", path=path)
+        begin, end = offsets
+        if type(begin) is not int or type(end) is not int or begin < 0 or end >= _U64:
+            raise CorruptError(f"tensor {name!r}: data_offsets {offsets!r} are not byte offsets", path=path)
+        total = prod(dims) * bits
+        if total != 8 * (end - begin) or not total:
+            _check_size(name, dtype, dims, begin, end, path)
+        extent = new(Extent, (path, base + begin, end - begin))
+        tensors[name] = new(StoredTensor, (name, new(TensorSpec, (dtype, tuple(dims))), (extent,), None, None, None))
+    return tensors
+
+
+def _check_name(name: str, path: str) -> None:
+    if not name:
+        raise CorruptError("a tensor has an empty name", path=path)
+    LIMITS.check("name_bytes", len(name.encode()), f"the length of the name {name[:40]!r}...", path)
+
+
+def _unknown_fields(name: str, info: dict[str, object]) -> Finding:
+    unknown = ", ".join(sorted(repr(key) for key in info if key not in ("dtype", "shape", "data_offsets")))
+    return Finding("info", "header", printable(name), printable(f"its entry in the header has unknown fields: {unknown}"))
+
+
+def _check_size(name: str, dtype: str, dims: list[int], begin: int, end: int, path: str) -> None:
+    """What the shape says against what the offsets say, with the reference's checked products."""
+    where = f"tensor {name!r}, {dtype} {dims}, bytes {begin}-{end}"
+    if end < begin:
+        raise CorruptError(f"{where}: ends before it begins", path=path)
+    bits = 1
+    for n in [*dims, _BITS[dtype]]:
+        bits *= n
+        if n >= _U64 or bits >= _U64:
+            raise CorruptError(f"{where}: its size overflows 64 bits", path=path)
+    if bits % 8:
+        raise CorruptError(f"{where}: {bits} bits are no whole number of bytes", path=path)
+    if bits != 8 * (end - begin):
+        raise CorruptError(f"{where}: the shape needs {bits // 8:,} bytes, the offsets give {end - begin:,}", path=path)
+
+
+def _check_coverage(tensors: Mapping[str, StoredTensor], base: int, size: int, path: str) -> None:
+    """One after another, from the header's end to the file's, without hole or overlap."""
+    at, last = base, ""
+    in_order = sorted([(t.extents[0].offset, t.extents[0].length, t.name) for t in tensors.values()])
+    for offset, length, name in in_order:
+        if offset != at:
+            _refuse_gap(name, offset - base, length, at - base, last, path)
+        at, last = offset + length, name
+    if at > size:
+        cut = next(f"{name!r} (bytes {o - base}-{o - base + n})" for o, n, name in in_order if o + n > size)
+        message = f"truncated: header promises {at:,} bytes, file has {size:,}; {cut} is the first tensor not whole"
+        raise CorruptError(message, path=path, hint="download it again")
+    if at < size:
+        raise CorruptError(f"{size - at:,} bytes follow the last tensor: header promises {at:,} bytes, file has {size:,}", path=path)
+
+
+def _refuse_gap(name: str, begin: int, length: int, at: int, last: str, path: str) -> NoReturn:
+    where = f"tensor {name!r}, bytes {begin}-{begin + length}"
+    if begin < at:
+        raise CorruptError(f"{where}: overlaps {last!r}, which ends at {at}", path=path)
+    after = f"{last!r}, which ends at {at}" if last else "the header"
+    raise CorruptError(f"{where}: leaves a hole of {begin - at:,} bytes after {after}", path=path)
+
+
+def layout(
+    tensors: Sequence[tuple[str, TensorSpec]],
+    *,
+    filename: str,
+    ties: Mapping[str, str] = {},
+    metadata: Mapping[str, str] = {},
+    extras: Mapping[str, object] = {},
+    wrapper: str = "",
+    strings: Mapping[str, Sequence[bytes]] = {},
+    max_shard_size: int | None = None,
+) -> FileLayout:
+    """Where every byte goes. Names in `ties` are left out; `extras` and `wrapper` have no place in this format.
+
+    Shards (by huggingface_hub's rule, in the given order) only if the tensors do not fit into one of max_shard_size
+    bytes. Raises UnsupportedError for what the format cannot hold, UsageError for names and metadata it forbids.
+    """
+    specs = _check_writable(tensors, ties)
+    for key, value in metadata.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise UsageError(f"safetensors metadata is a map of strings; {key!r} is {value!r}")
+    sizes = [(name, spec.nbytes) for name, spec in specs.items()]
+    shards = split(sizes, max_shard_size) or [[]]
+    names = [filename] if len(shards) == 1 else shard_names(filename, len(shards))
+    files: list[tuple[str, int]] = []
+    parts: list[Part] = []
+    slots: dict[str, Slot] = {}
+    for i, (file, held) in enumerate(zip(names, shards, strict=True)):
+        header, placed = _header([(n, specs[n]) for n in held], metadata)
+        parts.append(Part(i, 0, header))
+        end = len(header)
+        for name, length in placed:
+            slots[name] = Slot(i, end, length)
+            end += length
+        files.append((file, end))
+    if len(shards) > 1:
+        weight_map = {name: names[slots[name].file] for name in specs}
+        index = index_json(weight_map, sum(n for _, n in sizes))
+        parts.append(Part(len(files), 0, index))
+        files.append((filename + ".index.json", len(index)))
+    return FileLayout(NAME, tuple(files), slots, tuple(parts))
+
+
+def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:
+    """Nothing in a safetensors file depends on the weights."""
+    return ()
+
+
+def _check_writable(tensors: Sequence[tuple[str, TensorSpec]], ties: Mapping[str, str]) -> dict[str, TensorSpec]:
+    """The tensors that get bytes, by name."""
+    specs: dict[str, TensorSpec] = {}
+    for name, spec in tensors:
+        if name in ties:
+            continue
+        if name in specs:
+            raise UsageError(f"two tensors are to be written as {name!r}")
+        if name in ("", METADATA):
+            raise UsageError(f"safetensors cannot hold a tensor named {name!r}")
+        if spec.dtype not in _BITS:
+            hint = "leave it out" if spec.dtype == "STRING" else "convert it to another dtype"
+            raise UnsupportedError(f"safetensors cannot hold {name!r}: it has no dtype {spec.dtype}", hint=hint)
+        if _BITS[spec.dtype] < 8 and prod(spec.shape) * _BITS[spec.dtype] % 8:
+            raise UnsupportedError(f"safetensors cannot hold {name!r}: {spec.dtype} {list(spec.shape)} is no whole number of bytes")
+        specs[name] = spec
+    return specs
+
+
+def _header(tensors: list[tuple[str, TensorSpec]], metadata: Mapping[str, str]) -> tuple[bytes, list[tuple[str, int]]]:
+    """The first bytes of a file, and (name, bytes) of its tensors in their order."""
+    tensors.sort(key=lambda t: (_RANK[t[1].dtype], t[0]))
+    entries: dict[str, object] = {METADATA: dict(metadata)} if metadata else {}
+    placed: list[tuple[str, int]] = []
+    at = 0
+    for name, spec in tensors:
+        length = spec.nbytes
+        entries[name] = {"dtype": spec.dtype, "shape": spec.shape, "data_offsets": (at, at + length)}
+        placed.append((name, length))
+        at += length
+    try:
+        text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        raise UsageError("a name or metadata value holds half a surrogate pair, which JSON cannot carry") from None
+    text += b" " * (-len(text) % 8)
+    if len(text) > MAX_HEADER:
+        hint = "write shards (--max-shard-size)"
+        raise UnsupportedError(f"the header would be {len(text):,} bytes; safetensors allows {MAX_HEADER:,}", hint=hint)
+    return len(text).to_bytes(8, "little") + text, placed

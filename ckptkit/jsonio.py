@@ -1,0 +1,171 @@
+"""Strict JSON from untrusted bytes: RFC 8259, and nothing that two readers could understand differently.
+
+Policy: the standard library's parser does the parsing; what it lets through or dies of is refused before it starts
+(sizes, nesting, endless numbers, half surrogate pairs: all visible in the text) or while it runs (duplicate keys, NaN,
+infinities). RFC 8259 forbids a byte order mark to writers and lets readers ignore it; real files have one, so it
+is ignored. UTF-16 and UTF-32, which Windows tools write, are read when a mark says so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from typing import Any, Literal, NoReturn, overload
+
+from .errors import CheckpointError, CorruptError, NotFoundError, printable
+from .limits import LIMITS, Limits
+
+MAX_DIGITS = 400  # of one number. Python itself stops at 4300, but with a ValueError; no dimension or size needs 20
+
+_MARKS = (
+    (b"\xef\xbb\xbf", "utf-8-sig"),
+    (b"\xff\xfe\0\0", "utf-32"),
+    (b"\0\0\xfe\xff", "utf-32"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+)
+_DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
+_ONE_BRACKET = bytes.maketrans(b"{}", b"[]")
+_NOT_MARKS = bytes(set(range(256)) - set(b'"[]{},:'))
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_SURROGATE_PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
+
+
+@overload
+def loads(raw: bytes, *, what: str, path: str | None, duplicates: Literal["refuse"] = "refuse", limits: Limits = LIMITS) -> object: ...
+@overload
+def loads(
+    raw: bytes, *, what: str, path: str | None, duplicates: Literal["report"], limits: Limits = LIMITS
+) -> tuple[object, list[str]]: ...
+def loads(raw: bytes, *, what: str, path: str | None, duplicates: str = "refuse", limits: Limits = LIMITS) -> object:
+    """The value of the JSON text `raw`; `what` ("the header") and `path` go into messages.
+
+    With duplicates="report" the result is (value, keys that occur twice in one object); the last one counts.
+    Raises CorruptError for what is not JSON or ambiguous, LimitError for what is too large or too many.
+    """
+    limits.check("json_bytes", len(raw), f"the size of {what}", path)
+
+    def refuse(why: str) -> NoReturn:
+        raise CorruptError(f"{what} {why}", path=path)
+
+    def make_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        made = dict(pairs)
+        if len(made) != len(pairs):
+            repeated.update(_repeated(pairs))
+        return made
+
+    def make_float(text: str) -> float:
+        value = float(text)
+        if value in (float("inf"), float("-inf")):
+            refuse(f"holds the number {text}, which is out of range")
+        return value
+
+    def no_constant(text: str) -> NoReturn:
+        refuse(f"holds {text}, which is not JSON")
+
+    raw = _as_utf8(raw, what, path)
+    keys = _check_text(raw, what, path, limits)
+    repeated: dict[str, None] = {}
+    try:
+        value = json.loads(raw.decode(), parse_float=make_float, parse_constant=no_constant)
+        if _fewer_keys(value, keys):  # some were lost: find out which, at a third more time
+            value = json.loads(raw.decode(), parse_float=make_float, object_pairs_hook=make_object)
+    except json.JSONDecodeError as e:
+        empty = "is empty, not JSON" if not raw.strip() else None
+        refuse(empty or f"is not valid JSON: {e.msg.removesuffix(' at')} at line {e.lineno} column {e.colno}")
+    except RecursionError:
+        refuse("is nested too deeply")
+    if duplicates == "report":
+        return value, list(repeated)
+    if repeated:
+        refuse(f"has the key {next(iter(repeated))!r} twice in one object")
+    return value
+
+
+def read_bytes(path: str, limit: str = "json_bytes") -> bytes:
+    """A whole regular file, at most as large as the named limit. Raises CheckpointError, never OSError."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe or device would never end
+            raise CheckpointError("is not a regular file", path=path)
+        with open(path, "rb") as f:
+            LIMITS.check(limit, os.fstat(f.fileno()).st_size, "the size of the file", path)
+            return f.read(getattr(LIMITS, limit) + 1)
+    except FileNotFoundError:
+        raise NotFoundError("no such file", path=path) from None
+    except (OSError, ValueError) as e:  # ValueError: a NUL in the name
+        raise CheckpointError(f"cannot be read: {getattr(e, 'strerror', None) or e}", path=path) from None
+
+
+def read_json(path: str) -> object:
+    """The value of a JSON file, by the rules of `loads`. Raises CheckpointError."""
+    return loads(read_bytes(path), what="the file", path=path)
+
+
+def _as_utf8(raw: bytes, what: str, path: str | None) -> bytes:
+    """`raw` as UTF-8 without a byte order mark; CorruptError if it is not text."""
+    encoding = next((name for mark, name in _MARKS if raw.startswith(mark)), None)
+    try:
+        if encoding is None:
+            raw.decode()
+            return raw
+        return raw.decode(encoding).encode()
+    except UnicodeDecodeError as e:
+        name = "UTF-8" if encoding in (None, "utf-8-sig") else e.encoding.upper()
+        raise CorruptError(f"{what} is not {name} text: {e.reason} at byte {e.start}", path=path) from None
+
+
+def _check_text(raw: bytes, what: str, path: str | None, limits: Limits) -> int:
+    """Refuse by the text alone what must not reach the parser; the number of keys in it.
+
+    Exact for valid JSON, where a backslash occurs in strings only; for other text the answers mean nothing,
+    and the parser refuses it. Nesting is counted by taking innermost pairs of brackets away, level by level.
+    """
+    if b"\\" in raw:
+        plain = raw.replace(rb"\\", b"__")
+        if _SURROGATE.search(plain) and (lone := _SURROGATE.search(_SURROGATE_PAIR.sub(b"", plain))):
+            raise CorruptError(f"{what} holds half a surrogate pair ({lone[0].decode()}..): no character", path=path)
+        raw = plain.replace(rb"\"", b"__")
+    endless = b"0" * (MAX_DIGITS + 1)
+    if endless in raw.translate(_DIGITS_TO_ZERO) and endless in _outside_strings(raw).translate(_DIGITS_TO_ZERO):
+        raise CorruptError(f"{what} holds a number of more than {MAX_DIGITS} digits", path=path)
+    # Without the text in them, almost all strings are two quotes side by side, and quickly gone
+    marks = _outside_strings(raw.translate(_ONE_BRACKET, _NOT_MARKS).replace(b'""', b""))
+    brackets = marks.translate(None, b",:")
+    limits.check("json_values", marks.count(b",") + len(brackets) // 2, f"the number of values in {what}", path)
+    for _ in range(limits.json_depth):
+        inner = brackets.replace(b"[]", b"")
+        if len(inner) == len(brackets):
+            break
+        brackets = inner
+    else:
+        if brackets:
+            raise CorruptError(f"{what} is nested deeper than the limit json_depth={limits.json_depth}", path=path)
+    return marks.count(b":")
+
+
+def _outside_strings(raw: bytes) -> bytes:
+    """JSON text without its strings; their escaped quotes must be gone already."""
+    return b"".join(raw.split(b'"')[::2])
+
+
+def _fewer_keys(value: object, keys: int) -> bool:
+    """Whether the objects in `value` have fewer than `keys` keys in all. Goes level by level, and only as deep as it must."""
+    level: list[Any] = [value] if isinstance(value, (dict, list)) else []
+    while keys and level:
+        keys -= sum([len(v) for v in level if type(v) is dict])
+        if keys:
+            level = [x for v in level for x in (v.values() if type(v) is dict else v) if type(x) is dict or type(x) is list]
+    return keys > 0
+
+
+def _repeated(pairs: list[tuple[str, object]]) -> dict[str, None]:
+    """The keys that occur more than once in `pairs`, made printable."""
+    seen: set[str] = set()
+    out: dict[str, None] = {}
+    for key, _ in pairs:
+        if key in seen:
+            out[printable(key)] = None
+        seen.add(key)
+    return out
