@@ -154,6 +154,12 @@ def find(module: str, name: str, named: dict[str, None]) -> object:
     return found
 
 
+def is_data(module: str, name: str) -> bool:
+    """Whether a global is on the allow-list as plain data, which whoever loads it may safely make."""
+    found = find(module, name, {})
+    return type(found) is Opaque and found.safe
+
+
 _SCALARS = {
     "f8": "d",
     "f4": "f",

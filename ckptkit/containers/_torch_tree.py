@@ -105,10 +105,10 @@ def _choose(root: object, counts: _Counts) -> tuple[object, tuple[str, ...]]:
     while found:
         found = False
         if type(value) is dict:
-            for key in KNOWN:
-                child = value.get(key)
+            for known in KNOWN:
+                child = value.get(known)
                 if type(child) in (dict, Opaque) and child is not value and counts.of(child) and len(path) < LIMITS.pickle_depth:
-                    value, path, found = child, (*path, key), True
+                    value, path, found = child, (*path, known), True
                     break
     if path or counts.of(root) == 0:
         return value, path

@@ -115,7 +115,12 @@ def open(path: str) -> Checkpoint:
     if path.endswith(_INDEX):
         from ._shards import open_sharded
 
-        return open_sharded(path, NAME, open)
+        return open_sharded(path, NAME, _open_file)
+    return _open_file(path)
+
+
+def _open_file(path: str) -> Checkpoint:
+    """One file, never an index."""
     fd = open_fd(path)
     try:
         size = os.fstat(fd).st_size
