@@ -38,6 +38,7 @@ class Pickle(NamedTuple):
     value: Any
     end: int
     opaque: tuple[str, ...]
+    storages: list[object]  # every Storage, in the order of the stream, also of tensors that nothing holds
 
 
 _INT = rb"(?:K.|M..|J...[\x00-\x7f])"
@@ -62,7 +63,7 @@ def _ints(raw: bytes) -> tuple[int, ...] | None:
     return tuple(out) if raw[0] == 0x28 or len(out) == raw[-1] - 0x84 else None
 
 
-def _run_of_tensor(memo: dict[int, Any]) -> Callable[[bytes, int], tuple[object, int] | None]:
+def _run_of_tensor(memo: dict[int, Any], storages: list[object]) -> Callable[[bytes, int], tuple[object, int] | None]:
     """A matcher for one rebuilt tensor: (Tensor, where it ends), or None where the opcodes must be taken one by one."""
     import re
 
@@ -88,6 +89,7 @@ def _run_of_tensor(memo: dict[int, Any]) -> Callable[[bytes, int], tuple[object,
         k = key.decode()
         memo[puts[0]] = k
         where = new(Storage, ("storage", memo[type_[0]], k, memo[place[0]], int.from_bytes(numel[1:], "little"), None))
+        storages.append(where)
         made = new(Tensor, (where, int.from_bytes(offset[1:], "little"), a, b, None, None))
         memo[u4(put)[0]] = made
         return made, hit.end()
@@ -118,7 +120,7 @@ def load(data: bytes, start: int = 0, total: int | None = None, path: str | None
         if shortcut:
             return load(data, start, total, path, shortcut=False)
         raise CorruptError(f"the pickle asks for what it never stored, at byte {m.i}{_would_call(m.named)}", path=path) from None
-    return Pickle(value, m.i, tuple(m.named))
+    return Pickle(value, m.i, tuple(m.named), m.storages)
 
 
 def _would_call(named: dict[str, None]) -> str:
@@ -129,12 +131,12 @@ def _would_call(named: dict[str, None]) -> str:
     return f"; it names {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}, which ckptkit never calls"
 
 
-def findings(pickle: Pickle, where: str) -> list[Finding]:
+def findings(opaque: tuple[str, ...], where: str) -> list[Finding]:
     """One warning for each global that is not on the allow-list."""
     hint = "torch.load(weights_only=True) refuses such a file; load it with weights_only=False only if you trust who wrote it"
     return [
         Finding("warning", "pickle", where, f"the pickle names {printable(n, 200)}; ckptkit keeps it as data and never calls it", hint)
-        for n in pickle.opaque
+        for n in opaque
     ]
 
 
@@ -145,7 +147,7 @@ def _run(m: Machine, shortcut: bool) -> Any:
     rare = RARE
     u4, i4 = _U4, _I4
     rebuild = find("torch._utils", "_rebuild_tensor_v2", {}) if shortcut else Machine
-    tensor = _run_of_tensor(memo) if shortcut else None
+    tensor = _run_of_tensor(memo, m.storages) if shortcut else None
     try:
         for _ in range(-(-LIMITS.pickle_opcodes // _CHUNK)):
             for _ in repeat(None, _CHUNK):
@@ -221,7 +223,7 @@ def _run(m: Machine, shortcut: bool) -> Any:
                 elif op == 0x29:
                     stack.append(())
                 elif op == 0x51:  # Q BINPERSID
-                    stack[-1] = persistent(stack[-1])
+                    stack[-1] = persistent(stack[-1], m.storages)
                 elif op == 0x4A:  # J BININT
                     stack.append(i4(data, i)[0])
                     i += 4

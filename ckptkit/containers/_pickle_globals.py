@@ -154,6 +154,12 @@ def find(module: str, name: str, named: dict[str, None]) -> object:
     return found
 
 
+def is_data(module: str, name: str) -> bool:
+    """Whether a global is on the allow-list as plain data, which whoever loads it may safely make."""
+    found = find(module, name, {})
+    return type(found) is Opaque and found.safe
+
+
 _SCALARS = {
     "f8": "d",
     "f4": "f",
@@ -307,12 +313,13 @@ def py2_text(raw: bytes) -> str | bytes:
         return raw
 
 
-def persistent(pid: object) -> object:
-    """What a persistent id describes: a Storage, or the class of a ("module", class, file, source) of old files."""
+def persistent(pid: object, storages: list[object]) -> object:
+    """What a persistent id describes: a Storage (added to `storages`), or the class of a ("module", class, file, source) of old files."""
     if type(pid) is tuple and pid:
         kind = pid[0].decode("latin-1") if type(pid[0]) is bytes else pid[0]
         if kind == "storage" and 5 <= len(pid) <= 6:
-            return Storage(kind, pid[1], pid[2], pid[3], pid[4], pid[5] if len(pid) > 5 else None)
+            storages.append(Storage(kind, pid[1], pid[2], pid[3], pid[4], pid[5] if len(pid) > 5 else None))
+            return storages[-1]
         if kind == "module" and len(pid) > 1:
             return pid[1]
     return Opaque("persistent_id", printable(type(pid).__name__), (pid,), safe=True)

@@ -18,7 +18,7 @@ class Short(Exception):
 class Machine:
     """The state that the rare opcodes share with the loop."""
 
-    __slots__ = ("data", "i", "memo", "meta", "named", "size", "skipped", "stack", "total")
+    __slots__ = ("data", "i", "memo", "meta", "named", "size", "skipped", "stack", "storages", "total")
 
     def __init__(self, data: bytes, start: int, total: int) -> None:
         self.data, self.i, self.size, self.total = data, start, len(data), total
@@ -26,6 +26,7 @@ class Machine:
         self.meta: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
         self.named: dict[str, None] = {}
+        self.storages: list[object] = []
         self.skipped = False  # whether memo entries were left out
 
     def take(self, n: int) -> bytes:
@@ -222,7 +223,7 @@ def _ext(width: int) -> Callable[[Machine], None]:
 
 
 def _persid(m: Machine) -> None:
-    m.stack.append(persistent(text(m.line())))
+    m.stack.append(persistent(text(m.line()), m.storages))
 
 
 def _buffer(m: Machine) -> None:

@@ -1,0 +1,258 @@
+"""The directory of a zip file, read strictly, and the bytes of one that is written: stored entries only, as `torch.save` makes them.
+
+Source: PKWARE's APPNOTE.TXT 6.3 (4.3.7 local header, 4.3.9 data descriptor, 4.3.12 central directory, 4.3.14 to 16 the ends, 4.5.3 zip64);
+the order and the padding of records from `caffe2/serialize/inline_container.cc` and `miniz.c` in pytorch.
+
+A zip says everything twice, and readers that believe different halves are how payloads get past scanners. So both halves must agree
+here: name, method, sizes and flags of the local and the central header, the two kinds of end record; names are unique (also without
+regard to case) and stay inside; no two entries overlap; nothing precedes the first and nothing follows the end.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from struct import Struct
+from struct import error as StructError
+from typing import NamedTuple
+
+from ..errors import CorruptError, UnsupportedError, printable
+from ..limits import LIMITS
+
+_LOCAL = Struct("<4s5H3I2H")  # signature, version, flags, method, time, date, crc, packed, size, name, extra
+_CENTRAL = Struct(
+    "<4s6H3I5H2I"
+)  # signature, made by, version, flags, method, time, date, crc, packed, size, name, extra, comment, disk, ...
+_END = Struct("<4s4H2IH")  # signature, disk, directory's disk, entries here, entries, size, offset, comment
+_LOCATOR = Struct("<4sIQI")
+_END64 = Struct("<4sQ2H2I4Q")  # signature, length, made by, version, disk, directory's disk, entries here, entries, size, offset
+_FULL = 0xFFFFFFFF
+_FLAGS = 0x0002 | 0x0004 | 0x0008 | 0x0800  # compression level (means nothing here), data descriptor, UTF-8
+_ALIGN = 64
+
+
+class Entry(NamedTuple):
+    """One stored entry: `header` is its local header's offset, `start` that of its bytes."""
+
+    name: str
+    header: int
+    start: int
+    size: int
+    crc: int
+
+
+def read_directory(fd: int, size: int, path: str) -> dict[str, Entry]:
+    """Every entry of a zip file by name, in the directory's order. Raises CorruptError, UnsupportedError (compressed, encrypted)."""
+    try:
+        raw, count, start = _find_directory(fd, size, path)
+        listed = list(_central(raw, count, path))
+        return _locals(fd, listed, start, path)
+    except StructError:
+        raise CorruptError("its zip directory is cut short", path=path) from None
+
+
+def _find_directory(fd: int, size: int, path: str) -> tuple[bytes, int, int]:
+    """The central directory's bytes, its number of entries and its offset."""
+    tail_at = max(0, size - (1 << 16) - 22 - 76)
+    tail = os.pread(fd, size - tail_at, tail_at)
+    at = tail.rfind(b"PK\5\6")
+    while at >= 0 and len(tail) - at >= 22 and at + 22 + int.from_bytes(tail[at + 20 : at + 22], "little") != len(tail):
+        at = tail.rfind(b"PK\5\6", 0, at)
+    if at < 0 or len(tail) - at < 22:
+        raise CorruptError("ends without a zip directory", path=path, hint="a file cut short by a partial download or a full disk?")
+    _, disk, cd_disk, here, count, cd_size, cd_at, _ = _END.unpack_from(tail, at)
+    end = tail_at + at
+    if disk not in (0, 0xFFFF) or cd_disk not in (0, 0xFFFF) or here != count:
+        raise UnsupportedError("is one part of a zip archive split over several files", path=path)
+    if at >= 20 and tail[at - 20 : at - 16] == b"PK\6\7":
+        _, _, at64, _ = _LOCATOR.unpack_from(tail, at - 20)
+        record = os.pread(fd, _END64.size, at64) if at64 < size else b""
+        sig, length, _, _, _, _, here64, count64, size64, offset64 = _END64.unpack(record)
+        if sig != b"PK\6\6" or at64 + 12 + length != end - 20 or here64 != count64:
+            raise CorruptError("its zip64 end record is not where its zip says", path=path)
+        pairs = ((count, 0xFFFF, count64), (cd_size, _FULL, size64), (cd_at, _FULL, offset64))
+        if any(short not in (full, long) for short, full, long in pairs):
+            raise CorruptError("its two zip end records contradict each other", path=path)
+        count, cd_size, cd_at, end = count64, size64, offset64, at64
+    if cd_at + cd_size != end:
+        raise CorruptError(f"its zip directory is said to end at byte {cd_at + cd_size}, not at {end}", path=path)
+    LIMITS.check("zip_entries", count, "the number of zip entries", path)
+    if count * _CENTRAL.size > cd_size:
+        raise CorruptError(f"its zip directory has no room for {count:,} entries", path=path)
+    LIMITS.check("header_bytes", cd_size, "the zip directory's size", path)
+    raw = os.pread(fd, cd_size, cd_at)
+    if len(raw) != cd_size:
+        raise CorruptError("its zip directory is cut short", path=path)
+    return raw, count, cd_at
+
+
+def _central(raw: bytes, count: int, path: str) -> Iterator[tuple[bytes, int, int, int, int, int]]:
+    """(name, flags, method, crc, size, local header offset) of each entry."""
+    unpack = _CENTRAL.unpack_from
+    at = 0
+    for _ in range(count):
+        sig, _, _, flags, method, _, _, crc, packed, size, n, x, c, disk, _, _, header = unpack(raw, at)
+        if sig != b"PK\1\2":
+            raise CorruptError("its zip directory is damaged", path=path)
+        name = raw[at + 46 : at + 46 + n]
+        if size == _FULL or packed == _FULL or header == _FULL:
+            size, packed, header = _zip64(raw[at + 46 + n : at + 46 + n + x], size, packed, header, path)
+        at += 46 + n + x + c
+        if flags & ~_FLAGS:
+            raise UnsupportedError(
+                f"entry {printable(name)} is encrypted or patched (zip flags 0x{flags:x}), which PyTorch never writes", path=path
+            )
+        if method:
+            raise UnsupportedError(
+                f"entry {printable(name)} is compressed (zip method {method}); PyTorch stores its records",
+                path=path,
+                hint="unpack it and pack it again without compression (zip -0), or save it again with torch.save",
+            )
+        if packed != size or disk not in (0, 0xFFFF):
+            raise CorruptError(f"entry {printable(name)} is stored, but its two sizes differ", path=path)
+        yield name, flags, method, crc, size, header
+    if at != len(raw):
+        raise CorruptError(f"its zip directory has {len(raw) - at} bytes more than its {count} entries", path=path)
+
+
+def _zip64(extra: bytes, size: int, packed: int, header: int, path: str) -> tuple[int, int, int]:
+    """The saturated fields from the zip64 extra field (id 1)."""
+    at = 0
+    while at + 4 <= len(extra):
+        kind, n = int.from_bytes(extra[at : at + 2], "little"), int.from_bytes(extra[at + 2 : at + 4], "little")
+        if kind == 1:
+            words = [int.from_bytes(extra[k : k + 8], "little") for k in range(at + 4, min(at + 4 + n, len(extra)) - 7, 8)]
+            out = [words.pop(0) if v == _FULL and words else v for v in (size, packed, header)]
+            return out[0], out[1], out[2]
+        at += 4 + n
+    return size, packed, header
+
+
+def _locals(fd: int, listed: list[tuple[bytes, int, int, int, int, int]], end: int, path: str) -> dict[str, Entry]:
+    """The entries, each held against its local header and its neighbours."""
+    out: dict[str, Entry] = {}
+    unpack, pread, new = _LOCAL.unpack_from, os.pread, tuple.__new__
+    for raw, flags, method, crc, size, header in listed:
+        n = len(raw)
+        head = pread(fd, 30 + n, header) if header < end else b""
+        if len(head) != 30 + n:
+            raise CorruptError(f"entry {printable(raw)} is said to lie at byte {header}, beyond the file", path=path)
+        sig, _, lflags, lmethod, _, _, lcrc, lpacked, lsize, ln, lx = unpack(head)
+        if sig != b"PK\3\4":
+            raise CorruptError(f"entry {printable(raw)} has no header at byte {header}", path=path)
+        if ln != n or head[30:] != raw:
+            raise CorruptError(f"entry {printable(raw)} is called {printable(head[30:])} by its own header", path=path)
+        if lflags != flags or lmethod != method:
+            raise CorruptError(f"entry {printable(raw)} has other flags or another method in its own header", path=path)
+        start = header + 30 + n + lx
+        if lsize != size or lpacked != size or lcrc != crc:
+            if flags & 8 and lsize == lpacked == lcrc == 0:
+                pass  # they follow in a data descriptor, as PyTorch writes it
+            elif _FULL in (lsize, lpacked):
+                big = _zip64(pread(fd, lx, header + 30 + n), lsize, lpacked, 0, path)
+                if big[:2] not in ((size, size), (0, 0)):
+                    raise CorruptError(f"entry {printable(raw)} has another size in its own header", path=path)
+            else:
+                raise CorruptError(f"entry {printable(raw)} has another size or checksum in its own header", path=path)
+        name = _name(raw, path)
+        if name in out:
+            raise CorruptError(f"has two entries called {printable(name)}", path=path)
+        out[name] = new(Entry, (name, header, start, size, crc))
+    if len({n.lower() for n in out}) != len(out):
+        raise CorruptError("has entries whose names differ only in case", path=path)
+    last = 0
+    for e in sorted(out.values(), key=lambda e: e.header):
+        if e.header < last or (last == 0 and e.header != 0):
+            raise CorruptError(f"entry {printable(e.name)} overlaps what lies before it, or something precedes the first entry", path=path)
+        last = e.start + e.size
+    if last > end:
+        raise CorruptError("its last entry runs into its zip directory", path=path)
+    return out
+
+
+def _name(raw: bytes, path: str) -> str:
+    """An entry's name as text. Raises CorruptError for one that leads out of the archive."""
+    try:
+        name = raw.decode()
+    except UnicodeDecodeError:
+        raise CorruptError(f"an entry's name is not UTF-8: {printable(raw)}", path=path) from None
+    if not name or name[0] == "/" or "\\" in name or "\0" in name or ":" in name[:2] or (".." in name and ".." in name.split("/")):
+        raise CorruptError(f"an entry's name leads out of the archive: {printable(name)}", path=path)
+    if len(raw) > LIMITS.name_bytes:
+        LIMITS.check("name_bytes", len(raw), "the length of an entry's name", path)
+    return name
+
+
+class Record(NamedTuple):
+    """An entry to be written: its local header at `header`, padded so that its bytes begin at `start`, a multiple of 64."""
+
+    name: str
+    header: int
+    start: int
+    size: int
+
+    @property
+    def big(self) -> bool:
+        """Whether it needs zip64 fields."""
+        return self.size >= _FULL or self.header >= _FULL
+
+    @property
+    def end(self) -> int:
+        """Where the next record begins: after the data descriptor, which empty records do not have."""
+        return self.start + self.size + (0 if not self.size else 24 if self.big else 16)
+
+
+def place(entries: Iterable[tuple[str, int]]) -> list[Record]:
+    """Where (name, size) records lie, one after another."""
+    out = []
+    at = 0
+    for name, size in entries:
+        fixed = at + 30 + len(name.encode()) + len(_extra64(size, at)) + 4
+        r = Record(name, at, fixed + -fixed % _ALIGN, size)
+        out.append(r)
+        at = r.end
+    return out
+
+
+def _extra64(size: int, header: int) -> bytes:
+    """The zip64 extra field with what is saturated, or nothing."""
+    words = ([size, size] if size >= _FULL else []) + ([header] if header >= _FULL else [])
+    return b"" if not words else b"\1\0" + (8 * len(words)).to_bytes(2, "little") + b"".join(w.to_bytes(8, "little") for w in words)
+
+
+def local_header(r: Record) -> bytes:
+    """A record's local header: sizes and checksum follow the data, the padding is an extra field FB of Z."""
+    name = r.name.encode()
+    extra = _extra64(r.size, r.header)
+    pad = r.start - r.header - 30 - len(name) - len(extra) - 4
+    full = _FULL if r.size >= _FULL else 0
+    flags = 0x0808 if r.size else 0x0800
+    head = _LOCAL.pack(b"PK\3\4", 0, flags, 0, 0, 0, 0, full, full, len(name), len(extra) + 4 + pad)
+    return head + name + extra + b"FB" + pad.to_bytes(2, "little") + b"Z" * pad
+
+
+def descriptor(r: Record, crc: int) -> bytes:
+    """What follows a record's bytes; nothing for an empty record."""
+    if not r.size:
+        return b""
+    w = 8 if r.big else 4
+    return b"PK\7\x08" + crc.to_bytes(4, "little") + r.size.to_bytes(w, "little") * 2
+
+
+def directory(records: Sequence[Record], crcs: Sequence[int]) -> bytes:
+    """The central directory and the end records. Its length does not depend on the checksums."""
+    out = []
+    for r, crc in zip(records, crcs, strict=True):
+        name = r.name.encode()
+        extra = _extra64(r.size, r.header)
+        flags = 0x0808 if r.size else 0x0800
+        size, header = min(r.size, _FULL), min(r.header, _FULL)
+        out.append(
+            _CENTRAL.pack(b"PK\1\2", 0, 0, flags, 0, 0, 0, crc, size, size, len(name), len(extra), 0, 0, 0, 0, header) + name + extra
+        )
+    raw = b"".join(out)
+    at, n = records[-1].end if records else 0, len(records)
+    end64 = _END64.pack(b"PK\6\6", 44, 0x031E, 45, 0, 0, n, n, len(raw), at)
+    locator = _LOCATOR.pack(b"PK\6\7", 0, at + len(raw), 1)
+    few = min(n, 0xFFFF)
+    return raw + end64 + locator + _END.pack(b"PK\5\6", 0, 0, few, few, min(len(raw), _FULL), min(at, _FULL), 0)
