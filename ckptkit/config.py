@@ -347,7 +347,7 @@ def _worth_keeping(canonical: str, value: object, arch: Architecture) -> bool:
     return canonical in ("activation", "norm_eps", "dropout", "attention_dropout", "initializer_range") or canonical in arch.heads
 
 
-def _nearest(value: str, words: Mapping[object, object]) -> object | None:
+def _nearest(value: str, words: Mapping[str, object]) -> str | None:
     """The word that comes closest in behaviour: one gelu for the other; None otherwise."""
     if value.startswith("gelu"):
         return next((w for w, m in words.items() if str(m).startswith("gelu")), None)

@@ -17,7 +17,8 @@ from .config import to_json_text, write_config
 from .containers import Container, by_name, containers
 from .errors import FindingsError, UsageError
 from .findings import Finding
-from .plan import Plan, Request, Weights, arrange, assemble
+from .moves import Plan
+from .plan import Request, Weights, arrange, assemble
 from .schema import Dialect
 from .subject import Subject, examine
 from .tensors import DTYPES

@@ -24,7 +24,7 @@ class Bound(NamedTuple):
 
     stored: str
     row: Row
-    index: int
+    which: int
     at: Mapping[str, int]
 
 
@@ -113,7 +113,7 @@ class WeightGraph:
         assert self.recognition is not None
         b = self.params[canonical]
         layouts = tuple(self.recognition.architecture.params[p].layout for p in b.row.parts)
-        return Placed(b.row.layout, layouts, b.index, self.checkpoint.tensors[b.stored].strides)
+        return Placed(b.row.layout, layouts, b.which, self.checkpoint.tensors[b.stored].strides)
 
     @cached_property
     def counts(self) -> dict[str, int]:
@@ -126,7 +126,7 @@ class WeightGraph:
         if self.recognition is None:
             return frozenset()
         params = self.recognition.architecture.params
-        return frozenset(params[p].group for b in self.params.values() for p in b.row.parts[b.index : b.index + 1])
+        return frozenset(params[p].group for b in self.params.values() for p in b.row.parts[b.which : b.which + 1])
 
     @cached_property
     def shapes(self) -> dict[Row, dict[str, Shape]]:

@@ -16,7 +16,7 @@ CHUNK = 1 << 20
 def _crc32c() -> Callable[[memoryview, int], int]:
     import crc32c
 
-    return crc32c.crc32c  # type: ignore[no-any-return]
+    return crc32c.crc32c
 
 
 def checksum(checkpoint: Checkpoint, check: Check, buffer: bytearray) -> int | None:

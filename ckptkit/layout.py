@@ -229,7 +229,7 @@ class Placed(NamedTuple):
 
     layout: Layout
     parts: tuple[Layout, ...]
-    index: int
+    which: int
     strides: tuple[int, ...] | None = None  # of the stored tensor, in elements, where it is not row-major
 
 
@@ -238,10 +238,10 @@ def nest(source: Placed, target: Placed, sizes: Sizes) -> tuple[tuple[Loop, ...]
 
     Raises UndecidedError where the two sides tell axes apart whose sizes nothing says.
     """
-    part = source.parts[source.index]
+    part = source.parts[source.which]
     runs = atoms(part, (source.layout, target.layout))
-    a = region(source.layout, source.parts, source.index, runs, sizes, source.strides)
-    b = region(target.layout, target.parts, target.index, runs, sizes, target.strides)
+    a = region(source.layout, source.parts, source.which, runs, sizes, source.strides)
+    b = region(target.layout, target.parts, target.which, runs, sizes, target.strides)
     order = sorted(runs, key=lambda r: -b.strides[r])
     loops = simplify(tuple(Loop(_need(sizes, r), a.strides[r], b.strides[r]) for r in order))
     return loops, a.offset, b.offset

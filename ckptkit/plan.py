@@ -264,7 +264,7 @@ class _Translate(_Builder):
     def _fill(self, there: Placed, part: Layout, value: float | str) -> list[Piece]:
         """The pieces that write a constant, or an identity matrix, where a part belongs."""
         runs = atoms(part, (there.layout,))
-        at = region(there.layout, there.parts, there.index, runs, self.sizes)
+        at = region(there.layout, there.parts, there.which, runs, self.sizes)
         order = sorted(runs, key=lambda r: -at.strides[r])
         loops = simplify(tuple(Loop(self.sizes.product(r) or 0, 0, at.strides[r]) for r in order))
         if not isinstance(value, str):
@@ -339,10 +339,10 @@ class _Translate(_Builder):
         for template, info in self.arch.params.items():
             if template in self.table.by_param:
                 continue
-            stored = [b.stored for n, b in self.graph.params.items() if b.row.parts[b.index] == template]
+            stored = [b.stored for n, b in self.graph.params.items() if b.row.parts[b.which] == template]
             if not stored or (template in self.lacked and self.lacked[template].fold):
                 continue
-            names = [n for n, b in self.graph.params.items() if b.row.parts[b.index] == template]
+            names = [n for n, b in self.graph.params.items() if b.row.parts[b.which] == template]
             if [self._leave_out(template, n) for n in names].count(False) == 0:
                 continue
             if info.tied is not None and info.group in self.table.groups:

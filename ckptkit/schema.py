@@ -143,7 +143,7 @@ class Key(NamedTuple):
     """How a configuration key translates: `words` maps a value to the canonical one, `shift` is added when reading."""
 
     canonical: str
-    words: Mapping[object, object] | None = None
+    words: Mapping[str, object] | None = None
     shift: int = 0
     required: bool = True  # written even where the value is unknown -> asked for
 

@@ -179,7 +179,7 @@ def _missing(s: Subject) -> Iterator[Finding]:
     whole = {p: {i for i in range(max(v) + 1) if i in v} for p, v in graph.indices.items()}
     sizes = s.sizes().axis
     lacked = {p for p, lack in r.dialect.lacks.items() if lack.holds(sizes)}
-    optional_seen = {arch.params[p].module for b in graph.params.values() for p in (b.row.parts[b.index],) if arch.params[p].optional}
+    optional_seen = {arch.params[p].module for b in graph.params.values() for p in (b.row.parts[b.which],) if arch.params[p].optional}
     for row in r.table.rows:
         if row.role != "param":
             continue

@@ -14,7 +14,7 @@ from typing import NoReturn
 import click
 
 from .. import __version__
-from ..errors import EXIT_USAGE, CheckpointError, printable
+from ..errors import EXIT_USAGE, CheckpointError, UsageError, printable
 
 
 class Commands(click.Group):
@@ -33,15 +33,15 @@ class Commands(click.Group):
         return None
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as e:
+        known = self.list_commands(ctx)
+        if args and not args[0].startswith("-") and args[0] not in known:
             from difflib import get_close_matches
 
-            close = get_close_matches(args[0], self.list_commands(ctx), 1, 0.5)
-            if close:
-                e.message += f" Did you mean {close[0]!r}?"
-            raise
+            close = get_close_matches(args[0], known, 1, 0.5)
+            raise UsageError(
+                f"there is no command {args[0]!r}", hint=f"did you mean {close[0]!r}?" if close else f"one of {', '.join(known)}; ckptkit --help"
+            )
+        return super().resolve_command(ctx, args)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
