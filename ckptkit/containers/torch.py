@@ -28,6 +28,8 @@ SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 DEFAULT_FILE = "pytorch_model.bin"
 WRITABLE = True
 TIES = True
+SINGLE = True
+STRINGS = False
 
 _INDEX = ".bin.index.json"
 _VERSION = 10  # kMaxSupportedFileFormatVersion
