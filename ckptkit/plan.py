@@ -188,10 +188,6 @@ class _Translate(_Builder):
         self.table: Table = self.arch.table(dialect.name)
         self.sizes: Sizes = subject.sizes()
         self.groups = self.graph.groups - request.drop_groups
-        for param, lack in self.recognition.dialect.lacks.items():
-            for axis, n in lack.sizes.items():
-                if param not in self.graph.params:
-                    self.sizes.axis.setdefault(axis, n)
         self.absent = {p: k for p, k in self.recognition.dialect.lacks.items() if k.holds(self.sizes.axis)}
         self.lacked = {p: k for p, k in dialect.lacks.items() if k.holds(self.sizes.axis)}
         self.untied = False

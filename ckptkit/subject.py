@@ -60,7 +60,13 @@ class Subject(NamedTuple):
             n = self.value(axis)
             if isinstance(n, int) and not isinstance(n, bool) and n > 0:
                 given[axis] = n
-        return solve(arch, self.graph.shapes, given).sizes if given else found.copy()
+        sizes = solve(arch, self.graph.shapes, given).sizes if given else found.copy()
+        assert self.graph.dialect is not None
+        for param, lack in self.graph.dialect.lacks.items():
+            if param not in self.graph.params:
+                for axis, n in lack.sizes.items():
+                    sizes.axis[axis] = n
+        return sizes
 
 
 def examine(

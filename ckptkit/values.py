@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from .containers import Checkpoint
 from .graph import WeightGraph
-from .layout import Sizes, nest
+from .layout import Placed, Sizes, nest, stored_shape
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 CHUNK = 1 << 20
 
@@ -29,16 +34,31 @@ def compare_values(checkpoint: Checkpoint, a: str, b: str) -> bool:
     )
 
 
+def canonical_array(graph: WeightGraph, name: str, sizes: Sizes) -> NDArray[np.generic]:
+    """A canonical parameter as a row-major array in its canonical layout, heads and other groups flattened. Imports numpy."""
+    from numpy.lib.stride_tricks import as_strided
+
+    placed = graph.placed(name)._replace(strides=None)  # `array` gives views row-major
+    own = placed.parts[placed.which]
+    loops, start, _ = nest(placed, Placed(own, (own,), 0), sizes)
+    array = graph.checkpoint.array(graph.params[name].stored)
+    flat = array.reshape(-1)[start:]
+    view = as_strided(flat, [n.size for n in loops], [n.source * array.itemsize for n in loops], writeable=False)
+    return view.reshape(stored_shape(own, (own,), sizes))
+
+
 def compare_ties(graph: WeightGraph, a: str, b: str, sizes: Sizes) -> bool | None:
     """Whether two canonical parameters hold the same values; None where their shapes do not allow the question."""
-    pa, pb = graph.placed(a), graph.placed(b)
     ta, tb = graph.tensor(a), graph.tensor(b)
-    if pa.layout == pb.layout and len(pa.parts) == len(pb.parts) == 1:
-        return compare_values(graph.checkpoint, ta.name, tb.name)
-    if ta.spec.numel != tb.spec.numel or len(pa.parts) > 1 or len(pb.parts) > 1:
+    if ta.spec.dtype != tb.spec.dtype:
         return None
-    loops, _, _ = nest(pa, pb, sizes)
-    x, y = graph.checkpoint.array(ta.name), graph.checkpoint.array(tb.name)
-    if len(loops) == 2:
-        x = x.T
-    return bool(x.tobytes() == y.tobytes())
+    if _plain(graph, a) and _plain(graph, b):
+        return compare_values(graph.checkpoint, ta.name, tb.name)
+    return bool(canonical_array(graph, a, sizes).tobytes() == canonical_array(graph, b, sizes).tobytes())
+
+
+def _plain(graph: WeightGraph, name: str) -> bool:
+    """Whether the stored tensor is the parameter as it stands."""
+    placed = graph.placed(name)
+    own = placed.parts[placed.which]
+    return placed.layout == own and len(placed.parts) == 1
