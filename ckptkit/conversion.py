@@ -130,9 +130,12 @@ def choose_dialect(subject: Subject, to: str | None) -> Dialect | None:
     fits = [d for d in arch.dialects.values() if to in (d.name, d.alias)]
     if not fits:
         raise UsageError(f"{arch.title} has no dialect {to!r}", hint=f"one of {', '.join(arch.dialects)}")
-    groups = subject.graph.groups
-    part = subject.graph.dialect.part if subject.graph.dialect is not None else ""
-    return max(fits, key=lambda d: (len(groups & arch.table(d.name).groups), d.part == part))
+    own, groups = subject.graph.dialect, subject.graph.groups
+    known = subject.values.rest if subject.values is not None else {}
+    return max(  # the one that holds the heads; between equals the source's own, one it once came from, its part
+        fits,
+        key=lambda d: (len(groups & arch.table(d.name).groups), d is own, bool(known.get(d.name)), own is not None and d.part == own.part),
+    )
 
 
 def choose_container(subject: Subject, dialect: Dialect | None, name: str | None, file: str | None) -> Container:

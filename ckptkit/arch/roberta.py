@@ -109,6 +109,7 @@ def _fairseq(name: str, title: str, rows: Mapping[str, str | tuple[str, ...]], w
     return Dialect(
         name=name,
         title=title,
+        alias="fairseq",
         style=TORCH,
         prefixes=("decoder.", "encoder.") if name == "fairseq_old" else ("encoder.", "decoder."),
         container="torch",
@@ -198,7 +199,7 @@ ARCHITECTURE = Architecture(
                 also={"bos_token_id": 0, "eos_token_id": 2},
             ),
         ),
-        _fairseq("fairseq", "fairseq (query, key, value apart)", FAIRSEQ_ROWS, write_fairseq),
+        _fairseq("fairseq_new", "fairseq (query, key, value apart)", FAIRSEQ_ROWS, write_fairseq),
         _fairseq("fairseq_old", "fairseq before 0.9 (fused in_proj)", FAIRSEQ_OLD_ROWS, write_fairseq_old),
     ),
 )

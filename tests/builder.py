@@ -1,0 +1,150 @@
+"""Random checkpoints of any architecture and dialect, made from its tables with numpy and saved by the formats' own libraries.
+
+The tables say names and shapes, so these serve round trips and faults, never as an oracle of correctness.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+
+from ckptkit.arch import architectures
+from ckptkit.config import to_json_text, write_config
+from ckptkit.layout import Sizes, stored_shape
+from ckptkit.plan import walk
+from ckptkit.schema import Architecture, Dialect, count_name, expand
+
+
+def sizes_of(arch: Architecture, rng: random.Random, *, layers: int | None = None, equal: bool = False) -> tuple[dict[str, int], dict[str, int]]:
+    """Random axis sizes that satisfy the architecture's relations, and counts of its placeholders."""
+    axes = {a for p in arch.params.values() for a in p.layout.axes}
+    sizes = {a: rng.randint(2, 9) for a in sorted(axes)}
+    if "heads" in sizes:
+        sizes["heads"] = rng.choice([1, 2, 3, 4])
+    sizes |= {a: arch.fixed[a] for a in arch.fixed if a in axes}
+    for name in ("vocab", "positions"):
+        if name in sizes:
+            sizes[name] = rng.randint(11, 40)
+    for _ in range(len(arch.relations) + 1):
+        for left, right in arch.relations:
+            if len(left) == 1:
+                sizes[left[0]] = int(np.prod([sizes[a] for a in right]))
+    if equal and "embedding" in sizes and "hidden" in sizes:
+        sizes["embedding"] = sizes["hidden"]
+    for _param, dim, size in arch.signature:
+        sizes[arch.params[_param].layout.axes[dim]] = size
+    counts = {count_name(p): layers if layers is not None and p.endswith("layer") else rng.choice([1, 2, 3]) for p in arch.counted}
+    return sizes, counts
+
+
+def names_and_shapes(
+    arch: Architecture, dialect: Dialect, sizes: dict[str, int], counts: dict[str, int], groups: frozenset[str], skip: frozenset[str] = frozenset()
+) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
+    """Stored name -> (canonical templates it holds, shape) of a checkpoint of these sizes. Tied parameters are left out."""
+    out = {}
+    table = arch.table(dialect.name)
+    known = Sizes(sizes)
+    heads = {arch.params[p].group for r in table.rows if r.role == "param" and not r.prefixed for p in r.parts} & groups
+    prefix = "" if "" in dialect.prefixes and not heads else dialect.prefixes[0]
+    lacks = {p for p, k in dialect.lacks.items() if k.holds(sizes)} | skip
+    for row, at in walk(table.rows, counts):
+        if row.role != "param":
+            continue
+        infos = [arch.params[p] for p in row.parts]
+        if infos[0].group not in groups | {"core"} or all(i.tied for i in infos) or any(p in lacks for p in row.parts):
+            continue
+        if infos[0].optional:
+            continue
+        out[table.stored_name(row, at, prefix)] = (row.parts, stored_shape(row.layout, [i.layout for i in infos], known))
+    return out
+
+
+def values_of(arch: Architecture, sizes: dict[str, int], counts: dict[str, int]) -> dict[str, object]:
+    """Canonical configuration values for these sizes."""
+    values: dict[str, object] = {**sizes, **counts, "activation": "gelu_tanh", "norm_eps": 1e-12, "dropout": 0.1, "attention_dropout": 0.1}
+    for c in arch.config_counts:
+        values[c] = max(counts.values(), default=1) * 2
+    return values
+
+
+def common_groups(arch: Architecture, *dialects: Dialect) -> list[str]:
+    """The heads that all of the dialects have a place for."""
+    sets = [arch.table(d.name).groups for d in dialects]
+    return sorted(frozenset.intersection(*sets) - {"core"})
+
+
+def make(
+    folder: Path, arch: Architecture, dialect: Dialect, sizes: dict[str, int], counts: dict[str, int], groups: frozenset[str], seed: int = 0,
+    skip: frozenset[str] = frozenset(), container: str = "safetensors",
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """Write a checkpoint with its configuration into `folder` by the format's own library; the arrays by stored name."""
+    from safetensors.numpy import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    arrays = {n: rng.standard_normal(s).astype(np.float32) for n, (_, s) in names_and_shapes(arch, dialect, sizes, counts, groups, skip).items()}
+    written = write_config(values_of(arch, sizes, counts), {}, arch, dialect, groups | {"core"}, labels=sizes.get("labels"))
+    (folder / (dialect.config.filename or "config.json")).write_text(to_json_text(written.raw))
+    if container == "safetensors":
+        save_file(arrays, folder / "model.safetensors")
+    elif container == "torch":
+        import torch
+
+        torch.save({k: torch.from_numpy(v) for k, v in arrays.items()}, folder / "pytorch_model.bin")
+    else:
+        import tensorflow as tf
+
+        order = sorted(arrays)
+        tf.raw_ops.SaveV2(
+            prefix=str(folder / "model.ckpt"), tensor_names=order, shape_and_slices=[""] * len(order), tensors=[tf.constant(arrays[n]) for n in order]
+        )
+    return arrays
+
+
+def read_back(folder: Path) -> dict[str, np.ndarray]:
+    """Every tensor of a converted folder, read by the format's own library."""
+    import safetensors.numpy
+
+    found = folder / "model.safetensors"
+    if found.exists():
+        return dict(safetensors.numpy.load_file(found))
+    bins = [p for p in folder.iterdir() if p.suffix in (".bin", ".pt")]
+    if bins:
+        import torch
+
+        state = torch.load(bins[0], map_location="cpu", weights_only=False)
+        state = state.get("model", state)
+        return {k: v.numpy() for k, v in state.items()}
+    import tensorflow as tf
+
+    index = next(p for p in folder.iterdir() if p.suffix == ".index")
+    reader = tf.train.load_checkpoint(str(index)[: -len(".index")])
+    return {n: reader.get_tensor(n) for n in reader.get_variable_to_shape_map()}
+
+
+def pairs() -> list[tuple[str, str, str]]:
+    """Every architecture with every ordered pair of its dialects that hold the same model (parts apart)."""
+    out = []
+    for arch in architectures().values():
+        for a in arch.dialects.values():
+            for b in arch.dialects.values():
+                if a.name != b.name and (not a.part or not b.part or a.part == b.part):
+                    out.append((arch.name, a.name, b.name))
+    return out
+
+
+def config_of(folder: Path) -> dict[str, object]:
+    """The configuration in a folder."""
+    path = next(p for p in sorted(folder.iterdir()) if p.name.endswith("config.json") and "ledger" not in p.name)
+    return dict(json.loads(path.read_text()))
+
+
+def lacked(arch: Architecture, sizes: dict[str, int], *dialects: Dialect) -> frozenset[str]:
+    """The parameters that one of the dialects has no place for at these sizes."""
+    return frozenset(p for d in dialects for p, k in d.lacks.items() if k.holds(sizes))
+
+
+__all__ = ["common_groups", "config_of", "count_name", "expand", "lacked", "make", "names_and_shapes", "pairs", "read_back", "sizes_of", "values_of"]

@@ -1,0 +1,115 @@
+"""What every architecture and dialect must do, for whatever is in ckptkit/arch: tables that hold together, round trips to the
+bit between every ordered pair of dialects and of containers, wrong layer counts caught both ways."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import builder
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import ckptkit
+from ckptkit.arch import architectures
+from ckptkit.schema import check, count_name
+
+ARCHITECTURES = sorted(architectures())
+SLOW = settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_tables_of_an_architecture_hold_together(name: str) -> None:
+    check(architectures()[name])
+
+
+def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:
+    assert a.keys() == b.keys()
+    for n in a:
+        assert a[n].shape == b[n].shape and a[n].dtype == b[n].dtype and a[n].tobytes() == b[n].tobytes(), n
+
+
+@pytest.mark.parametrize(("arch_name", "one", "other"), builder.pairs())
+@SLOW
+@given(seed=st.integers(0, 10**6), layers=st.sampled_from([1, 2, 13]), equal=st.booleans())
+def test_a_dialect_and_back_is_the_same_bits(arch_name: str, one: str, other: str, tmp_path_factory: pytest.TempPathFactory, seed: int, layers: int, equal: bool) -> None:
+    arch = architectures()[arch_name]
+    a, b = arch.dialects[one], arch.dialects[other]
+    rng = random.Random(seed)
+    sizes, counts = builder.sizes_of(arch, rng, layers=layers, equal=equal)
+    for lack in [*a.lacks.values(), *b.lacks.values()]:
+        sizes |= lack.sizes
+    groups = frozenset(g for g in builder.common_groups(arch, a, b) if rng.random() < 0.6)
+    tmp = tmp_path_factory.mktemp("pair")
+    arrays = builder.make(tmp / "a", arch, a, sizes, counts, groups, seed, skip=builder.lacked(arch, sizes, a))
+    fill_what_the_other_lacks(tmp / "a", arch, a, b, sizes, counts, groups, arrays)
+    there = ckptkit.convert(tmp / "a", tmp / "b", to=other, container="safetensors", architecture=arch_name, dialect=one)
+    assert there.ledger["target"]["dialect"] == other  # type: ignore[index]
+    ckptkit.convert(tmp / "b", tmp / "c", to=one, container="safetensors", architecture=arch_name, dialect=other)
+    back = builder.read_back(tmp / "c")
+    same({n: v for n, v in arrays.items() if n in back}, back)
+    assert not {n for n in arrays if n not in back} - builder_optional(arch, a, b, arrays)
+
+
+def builder_optional(arch: object, a: object, b: object, arrays: dict[str, np.ndarray]) -> set[str]:
+    """Stored names of `a` whose value is what the other dialect takes for granted: they need not come back."""
+    return {n for n, v in arrays.items() if not v.any()}
+
+
+def fill_what_the_other_lacks(folder: Path, arch, a, b, sizes, counts, groups, arrays) -> None:  # type: ignore[no-untyped-def]
+    """Give the parameters that `b` has no place for the value that their absence means, so that nothing can be lost."""
+    from safetensors.numpy import save_file
+
+    lacking = builder.lacked(arch, sizes, b)
+    for name, (parts, shape) in builder.names_and_shapes(arch, a, sizes, counts, groups, builder.lacked(arch, sizes, a)).items():
+        if len(parts) == 1 and parts[0] in lacking:
+            fill = b.lacks[parts[0]].fill
+            arrays[name] = np.eye(*shape, dtype=np.float32) if fill == "identity" else np.full(shape, fill, np.float32)
+    save_file(arrays, folder / "model.safetensors")
+
+
+CONTAINERS = ["safetensors", "torch", "tf"]
+
+
+@pytest.mark.parametrize("source", CONTAINERS)
+@pytest.mark.parametrize("target", CONTAINERS)
+@pytest.mark.parametrize(("arch_name", "dialect"), [("bert", "google"), ("bert", "hf"), ("roberta", "fairseq_old")])
+def test_every_container_to_every_other_is_the_same_bits(tmp_path: Path, source: str, target: str, arch_name: str, dialect: str) -> None:
+    arch = architectures()[arch_name]
+    d = arch.dialects[dialect]
+    sizes, counts = builder.sizes_of(arch, random.Random(7), layers=3)
+    arrays = builder.make(tmp_path / "a", arch, d, sizes, counts, arch.table(dialect).groups - {"core", "qa"}, container=source)
+    ckptkit.convert(tmp_path / "a", tmp_path / "b", container=target)
+    same(arrays, builder.read_back(tmp_path / "b"))
+    ckptkit.convert(tmp_path / "b", tmp_path / "c", container=source)
+    same(arrays, builder.read_back(tmp_path / "c"))
+    assert builder.config_of(tmp_path / "a") == builder.config_of(tmp_path / "c")
+
+
+FAULTS = [(a.name, d.name, p) for a in architectures().values() for d in a.dialects.values() for p in a.counted if d.config.filename and any(f"{{{p}" in n for r in a.table(d.name).rows for n in r.names)]
+
+
+@pytest.mark.parametrize(("arch_name", "dialect", "placeholder"), FAULTS)
+def test_a_wrong_layer_count_is_an_error_that_says_both_numbers(tmp_path: Path, arch_name: str, dialect: str, placeholder: str) -> None:
+    arch = architectures()[arch_name]
+    d = arch.dialects[dialect]
+    sizes, counts = builder.sizes_of(arch, random.Random(3), layers=4)
+    builder.make(tmp_path, arch, d, sizes, counts, frozenset())
+    key = next((k for k, v in d.config.keys.items() if (v if isinstance(v, str) else v.canonical) == count_name(placeholder)), None)
+    if key is None:
+        assert count_name(placeholder) not in {v if isinstance(v, str) else v.canonical for v in d.config.keys.values()}
+        return  # the form cannot say it
+    right = ckptkit.validate(tmp_path, architecture=arch_name, dialect=dialect)
+    assert [f for f in right.findings if f.severity == "error"] == []
+    n = counts[count_name(placeholder)]
+    path = tmp_path / d.config.filename
+    raw = json.loads(path.read_text())
+    for wrong in {n - 1, n + 1, n // 2, n * 2} - {n, 0}:
+        path.write_text(json.dumps({**raw, key: wrong}))
+        report = ckptkit.validate(tmp_path, architecture=arch_name, dialect=dialect)
+        found = [f for f in report.findings if f.rule == "layers"]
+        assert report.exit_code == 1 and len(found) == 1, report.findings
+        assert f" {wrong} " in found[0].message and f" {n} " in found[0].message
