@@ -109,12 +109,10 @@ def load(data: bytes, start: int = 0, total: int | None = None, path: str | None
     except CheckpointError as e:
         raise type(e)(e.message + _would_call(m.named), path=path, hint=e.hint) from None
     except (IndexError, error):
-        if m.i >= m.size or m.size - m.i < 8:
-            if m.size < m.total:
-                raise Short from None
-            what = "ends in the middle" if m.size > start else "is empty"
-        else:
-            what = f"takes from an empty stack at byte {m.i}"
+        near_end = m.size - m.i < 8  # the widest argument that is read without a check
+        if near_end and m.size < m.total:
+            raise Short from None
+        what = "is empty" if m.size <= start else f"takes from an empty stack{' or ends in the middle' if near_end else ''}, at byte {m.i}"
         raise CorruptError(f"the pickle {what}{_would_call(m.named)}", path=path) from None
     except KeyError:
         if shortcut:

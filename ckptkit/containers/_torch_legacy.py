@@ -55,8 +55,8 @@ class Stream:
         return _pickle.findings(tuple(self.opaque), os.path.basename(self.path))
 
 
-def read_legacy(stream: Stream) -> tuple[Tree, list[Finding]]:
-    """The tensors of a legacy file whose magic number `stream` has just given. Raises CorruptError, UnsupportedError."""
+def read_legacy(stream: Stream) -> tuple[Any, Tree, list[Finding]]:
+    """The object and the tensors of a legacy file whose magic number `stream` has just given. Raises CorruptError, UnsupportedError."""
     path = stream.path
     protocol = stream.next()
     if protocol != _PROTOCOL:
@@ -75,7 +75,7 @@ def read_legacy(stream: Stream) -> tuple[Tree, list[Finding]]:
     if end != stream.size:
         text = f"{stream.size - end:,} bytes follow the last storage; nothing reads them"
         found.append(Finding("warning", "trailing", os.path.basename(path), text))
-    return tree, found
+    return value, tree, found
 
 
 def _place(stream: Stream, keys: list[object], sizes: dict[str, int]) -> tuple[dict[str, tuple[int, int]], int]:

@@ -45,6 +45,12 @@ def shown(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
+def _is_module(value: object) -> bool:
+    """Whether this is a pickled nn.Module."""
+    state = value.state if type(value) is Opaque else None
+    return type(state) is dict and type(state.get("_parameters")) is dict and type(state.get("_modules")) is dict
+
+
 def _children(value: object) -> Iterator[tuple[object, object]]:
     """(key, value) of a container; of a pickled nn.Module what its state_dict() would give; of another Opaque all it carries."""
     if type(value) is dict:
@@ -53,9 +59,9 @@ def _children(value: object) -> Iterator[tuple[object, object]]:
         yield from enumerate(value)
     elif type(value) is Opaque:
         state = value.state
-        if type(state) is dict and type(state.get("_parameters")) is dict and type(state.get("_modules")) is dict:
+        if _is_module(value):
             for part in ("_parameters", "_buffers", "_modules"):
-                yield from _children(state.get(part))
+                yield from _children(state.get(part) if type(state) is dict else None)
             return
         for inner in (state, value.items):
             if type(inner) is dict:
@@ -117,12 +123,13 @@ def _choose(root: object, counts: _Counts) -> tuple[object, tuple[str, ...]]:
     queue: list[tuple[object, tuple[str, ...], bool]] = [(root, (), False)]
     seen = {id(root)}
     for node, at, optimizer in queue:
-        own = sum(type(c) is Tensor for _, c in _children(node))
+        module = _is_module(node)
+        own = counts.of(node) if module else sum(type(c) is Tensor for _, c in _children(node))
         if optimizer:
             spare = (own, node, at) if own > spare[0] else spare
         elif own > best[0]:
             best = (own, node, at)
-        for key, child in _children(node):
+        for key, child in () if module else _children(node):
             if type(child) in _CONTAINERS and id(child) not in seen and counts.of(child):
                 seen.add(id(child))
                 name = _key(key)

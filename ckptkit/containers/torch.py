@@ -48,7 +48,7 @@ def _is_text_pickle(head: bytes, tail: bytes) -> bool:
     if head[:1] == b"c":
         lines = head[1:].split(b"\n", 2)
         return len(lines) == 3 and all(n.replace(b".", b"").replace(b"_", b"").isalnum() for n in lines[:2])
-    return head[:3] in (b"(dp", b"(lp", b"(tp", b"(i\n") or head[:2] in (b"(c", b"(i", b"(S", b"(V")
+    return head[:3] in (b"(dp", b"(lp", b"(tp", b"(i\n", b"}q\0", b"]q\0") or head[:2] in (b"(c", b"(i", b"(S", b"(V")
 
 
 def sniff(head: bytes, tail: bytes, path: str) -> bool:
@@ -72,11 +72,15 @@ def _lists_data_pkl(path: str) -> bool:
     except CheckpointError:
         return False
     try:
-        size = os.fstat(fd).st_size
-        want = min(size, 1 << 20)
-        return b"/data.pkl" in os.pread(fd, want, size - want)
+        return b"/data.pkl" in _tail(fd, os.fstat(fd).st_size)
     finally:
         os.close(fd)
+
+
+def _tail(fd: int, size: int) -> bytes:
+    """The last MiB, where a zip's directory is."""
+    want = min(size, 1 << 20)
+    return os.pread(fd, want, size - want)
 
 
 def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
@@ -143,7 +147,9 @@ def _open_pickles(fd: int, size: int, path: str) -> Checkpoint:
     stream = Stream(fd, size, path)
     first = stream.next()
     if type(first) is int and first == MAGIC:
-        tree, found = read_legacy(stream)
+        value, tree, found = read_legacy(stream)
+        if not tree.tensors and value != {}:
+            raise _refusal(value, tuple(stream.opaque), path, "a torch.save")
         return _checkpoint(path, tree, found)
     raise _refusal(first, tuple(stream.opaque), path, "a plain pickle")
 
@@ -163,19 +169,28 @@ def _refusal(value: object, opaque: tuple[str, ...], path: str, what: str) -> Un
     )
 
 
+def _torchscript(path: str) -> UnsupportedError:
+    return UnsupportedError(
+        "is a TorchScript archive (torch.jit.save), a program rather than a checkpoint",
+        path=path,
+        hint="torch.save(torch.jit.load(path).state_dict(), 'pytorch_model.bin') gives one",
+    )
+
+
 def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
     """The zip form. Raises CorruptError, UnsupportedError (TorchScript, big-endian, compressed)."""
-    entries = read_directory(fd, size, path)
+    try:
+        entries = read_directory(fd, size, path)
+    except UnsupportedError:
+        if b"/constants.pkl" in _tail(fd, size):  # its code is compressed
+            raise _torchscript(path) from None
+        raise
     pickles = [n for n in entries if n == "data.pkl" or n.endswith("/data.pkl")]
     if len(pickles) != 1:
         raise CorruptError(f"a PyTorch zip has one data.pkl; this has {len(pickles)}", path=path)
     root = pickles[0][: -len("data.pkl")]
     if root + "constants.pkl" in entries or any(n.startswith(root + "code/") for n in entries):
-        raise UnsupportedError(
-            "is a TorchScript archive (torch.jit.save), a program rather than a checkpoint",
-            path=path,
-            hint="torch.save(torch.jit.load(path).state_dict(), 'pytorch_model.bin') gives one",
-        )
+        raise _torchscript(path)
     summed = any(e.crc for e in entries.values())
     found = _small_records(fd, entries, root, summed, path)
     data = entries[pickles[0]]
