@@ -90,7 +90,8 @@ def _run_of_tensor(memo: dict[int, Any], storages: list[object]) -> Callable[[by
         memo[puts[0]] = k
         where = new(Storage, ("storage", memo[type_[0]], k, memo[place[0]], int.from_bytes(numel[1:], "little"), None))
         storages.append(where)
-        made = new(Tensor, (where, int.from_bytes(offset[1:], "little"), a, b, None, None))
+        first = 0 if offset == b"K\0" else int.from_bytes(offset[1:], "little")
+        made = new(Tensor, (where, first, a, b, None, None))
         memo[u4(put)[0]] = made
         return made, hit.end()
 

@@ -45,6 +45,11 @@ def shown(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
+def storage_key(key: object) -> str:
+    """A storage's key as text; "" for what no storage has."""
+    return key if type(key) is str else str(key) if type(key) is int and abs(key) < 1 << 64 else ""
+
+
 def _is_module(value: object) -> bool:
     """Whether this is a pickled nn.Module."""
     state = value.state if type(value) is Opaque else None
@@ -198,7 +203,7 @@ def read_tree(value: Any, locate: Locate, path: str) -> Tree:
     if doubled:
         more = f" and {len(doubled) - 1} more" if len(doubled) > 1 else ""
         found.append(Finding("warning", "names", doubled[0], f"two tensors have this name{more}: the second is listed with #2"))
-    return Tree(maker.tie(out), _extras(value, counts), ".".join(where), found)
+    return Tree(maker.tie(out), _extras(value, counts, found), ".".join(where), found)
 
 
 class _Maker:
@@ -206,28 +211,10 @@ class _Maker:
 
     def __init__(self, locate: Locate, path: str) -> None:
         self.locate, self.path = locate, path
-        self.storages: dict[Storage, tuple[int, int, str]] = {}
         self.uses: dict[str, int] = {}
         self.keys: list[str] = []
         self.devices: dict[str, None] = {}
         self.expanded: list[tuple[str, int, int]] = []
-
-    def storage(self, name: str, s: object) -> tuple[int, int, str, str]:
-        """(offset, bytes, dtype, key) of a storage."""
-        if type(s) is not Storage or type(s.type) is not StorageType:
-            raise CorruptError(f"tensor {name!r} has no storage of a known type", path=self.path)
-        dtype = s.type.dtype
-        if not dtype:
-            raise UnsupportedError(f"tensor {name!r} is quantised (torch.{s.type.name}), which ckptkit does not read", path=self.path)
-        known = self.storages.get(s)
-        if known is None:
-            if type(s.numel) is not int or s.numel < 0:
-                raise CorruptError(f"the storage of tensor {name!r} has {shown(s.numel)} elements", path=self.path)
-            location = s.location.decode("latin-1") if type(s.location) is bytes else s.location
-            if type(location) is str and location != "cpu":
-                self.devices[printable(location, 40)] = None
-            known = self.storages[s] = self.locate(s, s.numel * SIZES[dtype])
-        return known[0], known[1], dtype, known[2]
 
     def tensor(self, name: str, t: object) -> StoredTensor:
         """One tensor, its view held against its storage."""
@@ -236,7 +223,19 @@ class _Maker:
         if type(t) is Storage:
             t = Tensor(t, 0, (t.numel,), (1,), None, None)
         assert type(t) is Tensor
-        at, there, dtype, key = self.storage(name, t.storage)
+        s = t.storage
+        if type(s) is not Storage or type(s.type) is not StorageType:
+            raise CorruptError(f"tensor {name!r} has no storage of a known type", path=self.path)
+        dtype, numel = s.type.dtype, s.numel
+        if not dtype:
+            raise UnsupportedError(f"tensor {name!r} is quantised (torch.{s.type.name}), which ckptkit does not read", path=self.path)
+        if type(numel) is not int or numel < 0:
+            raise CorruptError(f"the storage of tensor {name!r} has {shown(numel)} elements", path=self.path)
+        if s.location != "cpu":
+            place = s.location.decode("latin-1") if type(s.location) is bytes else s.location
+            if place != "cpu" and type(place) is str:
+                self.devices[printable(place, 40)] = None
+        at, there, key = self.locate(s, numel * SIZES[dtype])
         if t.dtype is not None:
             dtype = _DTYPES.get(t.dtype, "") if type(t.dtype) is TorchName else ""
             if not dtype:
@@ -250,8 +249,7 @@ class _Maker:
             LIMITS.check("rank", len(size), f"the rank of tensor {name!r}", self.path)
         item = SIZES[dtype]
         numel, last, packed = 1, 0, True
-        for k in range(len(size) - 1, -1, -1):
-            n, step = size[k], stride[k]
+        for n, step in zip(size[::-1], stride[::-1]):  # noqa: B905
             if type(n) is not int or type(step) is not int or n < 0 or step < 0:
                 raise CorruptError(f"tensor {name!r} has a size of {shown(n)} with a stride of {shown(step)}", path=self.path)
             if n != 1:
@@ -300,15 +298,22 @@ class _Maker:
 _NOTHING = object()
 
 
-def _extras(value: Any, counts: _Counts) -> dict[str, object]:
-    """Everything but the tensors, as plain data by top-level key: dicts, lists, tuples, scalars, text, bytes and Opaque."""
+class _TooMany(Exception):
+    """More values than extras may hold."""
+
+
+def _extras(value: Any, counts: _Counts, found: list[Finding]) -> dict[str, object]:
+    """Everything but the tensors, as plain data by top-level key: dicts, lists, tuples, scalars, text, bytes and Opaque.
+
+    A key that holds more than `_PLAIN` values (or seems to, by sharing) is left out with a finding.
+    """
     budget = _PLAIN
 
     def plain(v: Any, depth: int, open_: frozenset[int]) -> Any:
         nonlocal budget
         budget -= 1
         if budget < 0:
-            raise LimitError(f"the values beside the tensors are more than {_PLAIN:,}")
+            raise _TooMany
         t = type(v)
         if v is None or t in (bool, int, float, str, bytes):
             return v
@@ -342,10 +347,19 @@ def _extras(value: Any, counts: _Counts) -> dict[str, object]:
             return _NOTHING
         return t(None if c is _NOTHING else c for c in items)
 
-    if type(value) is dict:
-        out = plain(value, 0, frozenset())
-        return {} if out is _NOTHING else {k if type(k) is str else _key(k): c for k, c in out.items()}
+    out: dict[str, object] = {}
     if type(value) is Opaque and counts.of(value):
-        return {}
-    out = plain(value, 0, frozenset())
-    return {} if out is _NOTHING or (type(out) in (list, tuple) and not any(c is not None for c in out)) else {"value": out}
+        return out
+    for key, child in value.items() if type(value) is dict else [("value", value)]:
+        if type(child) is Tensor:
+            continue
+        try:
+            budget = _PLAIN
+            kept = plain(child, 1, frozenset((id(value),)) if child is not value else frozenset())
+        except _TooMany:
+            text = f"holds more than {_PLAIN:,} values beside the tensors; they are left out"
+            found.append(Finding("warning", "extras", printable(_key(key)), text))
+            continue
+        if kept is not _NOTHING and not (type(value) in (list, tuple) and not any(c is not None for c in kept)):
+            out[_key(key)] = kept
+    return out

@@ -17,9 +17,10 @@ from ..limits import LIMITS
 from ..tensors import Check, Extent, TensorSpec
 from . import _pickle
 from ._base import Checkpoint, FileLayout, Part, open_fd
+from ._gc import paused
 from ._pickle_globals import Storage
 from ._torch_legacy import MAGIC, Stream, read_legacy
-from ._torch_tree import Tree, read_tree, shown
+from ._torch_tree import Tree, read_tree, shown, storage_key
 from ._zip import Entry, read_directory
 
 NAME = "torch"
@@ -130,14 +131,16 @@ def _open_file(path: str) -> Checkpoint:
         size = os.fstat(fd).st_size
         head = os.pread(fd, 512, 0)
         if head.startswith(b"PK"):
-            return _open_zip(fd, size, path)
+            with paused():
+                return _open_zip(fd, size, path)
         if _is_tar(head):
             raise UnsupportedError(
                 "is PyTorch's tar form of 2016, which is not read",
                 path=path,
                 hint="load it with PyTorch 0.1 to 2.x (weights_only=False, if you trust it) and save it again",
             )
-        return _open_pickles(fd, size, path)
+        with paused():
+            return _open_pickles(fd, size, path)
     finally:
         os.close(fd)
 
@@ -197,18 +200,16 @@ def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
     LIMITS.check("pickle_bytes", data.size, "the size of data.pkl", path)
     got = _pickle.load(_record(fd, data, summed, path), path=path)
     found += _pickle.findings(got.opaque, os.path.basename(path))
-    places: dict[object, Entry] = {}
+    records = root + "data/"
 
     def locate(s: Storage, declared: int) -> tuple[int, int, str]:
-        e = places.get(s.key)
-        if e is None:
-            e = entries.get(f"{root}data/{s.key}") if type(s.key) in (str, int) and s.view is None else None
-            if e is None:
-                raise CorruptError(f"the storage {shown(s.key)} of a tensor has no record in the file", path=path)
-            places[s.key] = e
+        key = s.key if type(s.key) is str else storage_key(s.key)
+        e = entries.get(records + key)
+        if e is None or s.view is not None:
+            raise CorruptError(f"the storage {shown(s.key)} of a tensor has no record in the file", path=path)
         if declared > e.size:
-            raise CorruptError(f"storage {shown(s.key)} is said to have {shown(declared)} bytes; its record has {e.size:,}", path=path)
-        return e.start, declared, str(s.key)
+            raise CorruptError(f"storage {shown(key)} is said to have {shown(declared)} bytes; its record has {e.size:,}", path=path)
+        return e.start, declared, key
 
     tree = read_tree(got.value, locate, path)
     if not tree.tensors and got.value != {}:

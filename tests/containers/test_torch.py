@@ -101,6 +101,67 @@ def test_what_torch_saves_is_read_bit_for_bit(tmp_path: Path, zipped: bool, prot
     check(path, tensors)
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_of_many_megabytes_is_read(tmp_path: Path, zipped: bool) -> None:
+    tensors = {f"{'x' * 3000}{k}": torch.full((2, k % 3), float(k)).t() for k in range(1500)}
+    check(save(tmp_path / "a.pt", tensors, _use_new_zipfile_serialization=zipped), tensors)
+
+
+def test_storage_views_of_old_files_are_held_against_their_storage(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    base = torch.arange(10.0)
+    save(path, {"a": base}, _use_new_zipfile_serialization=False)
+    content = path.read_bytes()
+    plain = b"K\x0aNtq"
+    assert content.count(plain) == 1
+    for first, size, fits in ((3, 7, True), (3, 6, False), (4, 7, False), (0, 11, False)):
+        view = b"K\x0a(X\x01\0\0\0vK" + bytes((first,)) + b"K" + bytes((size,)) + b"ttq"
+        seven = content.replace(plain, view).replace(b"QK\0K\x0a\x85", b"QK\0K\x07\x85")
+        path.write_bytes(seven)
+        if fits:
+            assert torch.equal(torch.load(path, weights_only=True)["a"], base[3:])
+            with open_checkpoint(str(path)) as c:
+                assert bits(c.array("a")) == raw(base[3:])
+        else:
+            with pytest.raises(CorruptError):
+                open_checkpoint(str(path))
+
+
+@pytest.mark.parametrize("key", [b"\x8a\x20" + b"\x7f" * 32, b"]", b")" + b"\x85" * 100_000, b"N", b"X\x05\0\0\0../..", b"}"])
+@pytest.mark.parametrize("place", ["key", "numel", "offset", "size", "location"])
+def test_strange_values_in_a_rebuilt_tensor_are_refused_in_one_line(tmp_path: Path, key: bytes, place: str) -> None:
+    values = {"key": b"X\x01\0\0\x000", "numel": b"K\x04", "offset": b"K\0", "size": b"K\x02", "location": b"X\x03\0\0\0cpu"} | {place: key}
+    pickled = (
+        b"\x80\x02}X\x01\0\0\0actorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\n"
+        + values["key"] + values["location"] + values["numel"] + b"tQ" + values["offset"] + values["size"]
+        + b"\x85K\x01\x85\x89}tRs."
+    )  # fmt: skip
+    with zipfile.ZipFile(tmp_path / "a.pt", "w") as z:
+        z.writestr("a/data.pkl", pickled)
+        z.writestr("a/data/0", bytes(16))
+    try:
+        with open_checkpoint(str(tmp_path / "a.pt")) as c:
+            assert place == "location" and c.array("a").shape == (2,)
+    except CorruptError as e:
+        assert place != "location" and "\n" not in str(e)
+
+
+def test_values_that_multiply_by_sharing_are_left_out_and_said(tmp_path: Path) -> None:
+    laughs: list[object] = ["ha"]
+    for _ in range(40):
+        laughs = [laughs, laughs]
+    deep: list[object] = []
+    for _ in range(300):
+        deep = [deep]
+    itself: dict[str, object] = {"x": 1}
+    itself["me"] = itself
+    with open_checkpoint(save(tmp_path / "a.pt", {"a": torch.ones(1), "laughs": laughs, "itself": itself})) as c:
+        assert c.extras == {"itself": {"x": 1, "me": "<itself>"}}
+        assert [(f.severity, f.rule, f.where) for f in c.findings] == [("warning", "extras", "laughs")]
+    with pytest.raises(LimitError, match="pickle_depth=200"):
+        open_checkpoint(save(tmp_path / "b.pt", {"a": torch.ones(1), "deep": deep}))
+
+
 def test_parameters_and_ordered_dicts_are_read(tmp_path: Path) -> None:
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.LayerNorm(4))
     check(save(tmp_path / "a.pt", model.state_dict()), model.state_dict())
@@ -229,6 +290,7 @@ def test_a_damaged_record_breaks_its_checksum(tmp_path: Path) -> None:
     assert bad == ["a/data/0"]
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_torchscript_is_refused_by_name(tmp_path: Path) -> None:
     path = str(tmp_path / "a.pt")
     torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2)), path)
