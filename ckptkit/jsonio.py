@@ -112,7 +112,7 @@ def _as_utf8(raw: bytes, what: str, path: str | None) -> bytes:
             return raw
         return raw.decode(encoding).encode()
     except UnicodeDecodeError as e:
-        name = "UTF-8" if encoding in (None, "utf-8-sig") else e.encoding.upper()
+        name = (encoding or "utf-8").removesuffix("-sig").upper()
         raise CorruptError(f"{what} is not {name} text: {e.reason} at byte {e.start}", path=path) from None
 
 

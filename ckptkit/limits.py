@@ -17,7 +17,7 @@ class Limits(NamedTuple):
     pickle_depth: int = 200
     json_bytes: int = 256 << 20
     json_depth: int = 100
-    json_values: int = 10_000_000  # values of all kinds in one document: each costs memory out of proportion to its bytes
+    json_values: int = 4_000_000  # values of all kinds in one document: each costs memory out of proportion to its bytes
     tensors: int = 2_000_000
     shards: int = 10_000
     rank: int = 64

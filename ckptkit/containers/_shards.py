@@ -173,8 +173,7 @@ def _check_total_size(stated: int | None, tensors: Mapping[str, StoredTensor]) -
     if stated is None:
         return []
     each = sum(t.spec.nbytes for t in tensors.values())
-    once = sum({t.identity or t.name: t.spec.nbytes for t in tensors.values()}.values())
-    if stated in (each, once):
+    if stated == each or stated == sum({t.identity or t.name: t.spec.nbytes for t in tensors.values()}.values()):
         return []
     message = f"the index says total_size {stated:,}; the tensors are {each:,} bytes"
     return [Finding("warning", RULE, "metadata.total_size", message)]

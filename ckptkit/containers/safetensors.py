@@ -243,23 +243,24 @@ def layout(
     for key, value in metadata.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise UsageError(f"safetensors metadata is a map of strings; {key!r} is {value!r}")
-    sizes = [(name, spec.nbytes) for name, spec in specs.items()]
-    shards = split(sizes, max_shard_size) or [[]]
+    sizes = {name: spec.nbytes for name, spec in specs.items()}
+    shards = split(list(sizes.items()), max_shard_size) or [[]]
     names = [filename] if len(shards) == 1 else shard_names(filename, len(shards))
     files: list[tuple[str, int]] = []
     parts: list[Part] = []
     slots: dict[str, Slot] = {}
     for i, (file, held) in enumerate(zip(names, shards, strict=True)):
-        header, placed = _header([(n, specs[n]) for n in held], metadata)
+        held.sort(key=lambda n: (_RANK[specs[n].dtype], n))
+        header = _header(held, specs, sizes, metadata)
         parts.append(Part(i, 0, header))
         end = len(header)
-        for name, length in placed:
-            slots[name] = Slot(i, end, length)
-            end += length
+        for name in held:
+            slots[name] = Slot(i, end, sizes[name])
+            end += sizes[name]
         files.append((file, end))
     if len(shards) > 1:
         weight_map = {name: names[slots[name].file] for name in specs}
-        index = index_json(weight_map, sum(n for _, n in sizes))
+        index = index_json(weight_map, sum(sizes.values()))
         parts.append(Part(len(files), 0, index))
         files.append((filename + ".index.json", len(index)))
     return FileLayout(NAME, tuple(files), slots, tuple(parts))
@@ -289,17 +290,15 @@ def _check_writable(tensors: Sequence[tuple[str, TensorSpec]], ties: Mapping[str
     return specs
 
 
-def _header(tensors: list[tuple[str, TensorSpec]], metadata: Mapping[str, str]) -> tuple[bytes, list[tuple[str, int]]]:
-    """The first bytes of a file, and (name, bytes) of its tensors in their order."""
-    tensors.sort(key=lambda t: (_RANK[t[1].dtype], t[0]))
+def _header(names: Sequence[str], specs: Mapping[str, TensorSpec], sizes: Mapping[str, int], metadata: Mapping[str, str]) -> bytes:
+    """The first bytes of a file whose tensors follow in the order of `names`."""
     entries: dict[str, object] = {METADATA: dict(metadata)} if metadata else {}
-    placed: list[tuple[str, int]] = []
     at = 0
-    for name, spec in tensors:
-        length = spec.nbytes
-        entries[name] = {"dtype": spec.dtype, "shape": spec.shape, "data_offsets": (at, at + length)}
-        placed.append((name, length))
-        at += length
+    for name in names:
+        dtype, shape = specs[name]
+        end = at + sizes[name]
+        entries[name] = {"dtype": dtype, "shape": shape, "data_offsets": (at, end)}
+        at = end
     try:
         text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
     except UnicodeEncodeError:
@@ -308,4 +307,4 @@ def _header(tensors: list[tuple[str, TensorSpec]], metadata: Mapping[str, str]) 
     if len(text) > MAX_HEADER:
         hint = "write shards (--max-shard-size)"
         raise UnsupportedError(f"the header would be {len(text):,} bytes; safetensors allows {MAX_HEADER:,}", hint=hint)
-    return len(text).to_bytes(8, "little") + text, placed
+    return len(text).to_bytes(8, "little") + text
