@@ -66,11 +66,12 @@ def read_legacy(stream: Stream) -> tuple[Any, Tree, list[Finding]]:
         raise UnsupportedError("was written on a big-endian machine", path=path)
     value = stream.next()
     sizes = {storage_key(s.key): SIZES[s.type.dtype] for s in stream.storages if type(s.type) is StorageType and s.type.dtype}
+    rebuilt = len(stream.storages)
     keys = stream.next()
     if type(keys) is not list or any(type(k) not in (str, int) for k in keys):
         raise CorruptError("its list of storages is no list of keys", path=path)
     placed, end = _place(stream, keys, sizes)
-    tree = read_tree(value, lambda s, declared: _locate(s, declared, placed, sizes, path), path)
+    tree = read_tree(value, lambda s, declared: _locate(s, declared, placed, sizes, path), path, rebuilt)
     found = stream.findings()
     if end != stream.size:
         text = f"{stream.size - end:,} bytes follow the last storage; nothing reads them"

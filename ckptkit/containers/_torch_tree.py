@@ -20,6 +20,7 @@ KNOWN = ("state_dict", "model_state_dict", "model_state", "model", "module", "ne
 _OPTIMIZER = ("optim", "adam", "ema", "scheduler", "scaler")  # beginnings of keys that hold no weights
 _EXPANDED = 16 << 20  # bytes from which a view that repeats itself is worth a warning
 _PLAIN = 1_000_000  # values that extras may hold, shared ones counted as often as they are reached
+_NAMES_EACH = 16  # names that a tensor may have on average
 _DTYPES = {f"torch.{d.torch}": d.name for d in DTYPES.values() if d.torch}
 SIZES = {d.name: d.bits // 8 for d in DTYPES.values()}
 
@@ -83,7 +84,8 @@ _CONTAINERS = (dict, list, tuple, Opaque)
 class _Counts:
     """How many tensors lie below each container, each container looked at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: str) -> None:
+        self.path = path
         self.below: dict[int, int] = {}
 
     def of(self, value: object, depth: int = 0) -> int:
@@ -96,7 +98,7 @@ class _Counts:
         if known is not None:
             return known
         if depth > LIMITS.pickle_depth:
-            raise LimitError(f"the pickle is nested deeper than the limit pickle_depth={LIMITS.pickle_depth}")
+            raise LimitError(f"the pickle is nested deeper than the limit pickle_depth={LIMITS.pickle_depth}", path=self.path)
         self.below[id(value)] = 0  # a container within itself adds nothing
         n = 0
         for _, child in _children(value):
@@ -158,10 +160,15 @@ def _key(key: object) -> str:
     return repr(key) if type(key) is Opaque else printable(str(key)) if type(key) is TorchName else type(key).__name__
 
 
-def read_tree(value: Any, locate: Locate, path: str) -> Tree:
-    """The named tensors of what a pickle described. Raises CorruptError for a view that leaves its storage, LimitError for counts."""
-    counts = _Counts()
-    counts.of(value)
+def read_tree(value: Any, locate: Locate, path: str, rebuilt: int) -> Tree:
+    """The named tensors of what a pickle described, in which `rebuilt` tensors were made.
+
+    Raises CorruptError for a view that leaves its storage, LimitError for counts: also where sharing gives each tensor many names.
+    """
+    counts = _Counts(path)
+    reached = counts.of(value)
+    if reached > 1000 + _NAMES_EACH * rebuilt:
+        raise LimitError(f"its {rebuilt:,} tensors have {shown(reached)} names, over the limit of {_NAMES_EACH} each", path=path)
     main, where = _choose(value, counts)
     maker = _Maker(locate, path)
     out: dict[str, StoredTensor] = {}
@@ -328,7 +335,7 @@ def _extras(value: Any, counts: _Counts, found: list[Finding]) -> dict[str, obje
         if id(v) in open_:
             return "<itself>"
         if depth > LIMITS.pickle_depth:
-            raise LimitError(f"the pickle is nested deeper than the limit pickle_depth={LIMITS.pickle_depth}")
+            raise LimitError(f"the pickle is nested deeper than the limit pickle_depth={LIMITS.pickle_depth}", path=counts.path)
         inside, deep = open_ | {id(v)}, depth + 1
         if t is dict:
             out = {

@@ -211,7 +211,7 @@ def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
             raise CorruptError(f"storage {shown(key)} is said to have {shown(declared)} bytes; its record has {e.size:,}", path=path)
         return e.start, declared, key
 
-    tree = read_tree(got.value, locate, path)
+    tree = read_tree(got.value, locate, path, len(got.storages))
     if not tree.tensors and got.value != {}:
         raise _refusal(got.value, got.opaque, path, "a torch.save")
 

@@ -158,6 +158,11 @@ def test_values_that_multiply_by_sharing_are_left_out_and_said(tmp_path: Path) -
     with open_checkpoint(save(tmp_path / "a.pt", {"a": torch.ones(1), "laughs": laughs, "itself": itself})) as c:
         assert c.extras == {"itself": {"x": 1, "me": "<itself>"}}
         assert [(f.severity, f.rule, f.where) for f in c.findings] == [("warning", "extras", "laughs")]
+    many: dict[str, object] = {"a": torch.ones(1)}
+    for _ in range(40):
+        many = {"l": many, "r": many}
+    with pytest.raises(LimitError, match="its 1 tensors have 1099511627776 names"):
+        open_checkpoint(save(tmp_path / "c.pt", many))
     with pytest.raises(LimitError, match="pickle_depth=200"):
         open_checkpoint(save(tmp_path / "b.pt", {"a": torch.ones(1), "deep": deep}))
 
