@@ -128,8 +128,7 @@ class Checkpoint:
         import numpy as np
 
         dtype = numpy_dtype(t.spec.dtype)
-        flat = np.frombuffer(raw, dtype)
-        view = np.lib.stride_tricks.as_strided(flat, t.spec.shape, tuple(s * dtype.itemsize for s in t.strides))
+        view: NDArray[np.generic] = np.ndarray(t.spec.shape, dtype, raw, 0, tuple(s * dtype.itemsize for s in t.strides))
         return np.ascontiguousarray(view)
 
 
