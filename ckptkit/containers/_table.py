@@ -22,6 +22,7 @@ FOOTER = 48
 TRAILER = 5  # type byte, checksum
 BLOCK_SIZE = 262144  # TensorFlow's table::Options
 RESTART_INTERVAL = 16
+_new = tuple.__new__  # a named tuple without its argument handling
 _KEY_LIMIT = LIMITS.name_bytes + 20 * LIMITS.rank + 64  # a name, escaped, with a slice behind it
 
 
@@ -171,7 +172,7 @@ def entries(data: Readable, start: int, end: int, path: str, above: bytes | None
         kept += shared + own
         last = key
         pos = stop + length
-        out.append(Entry(key, stop, pos))
+        out.append(_new(Entry, (key, stop, pos)))
         if kept > LIMITS.header_bytes:
             LIMITS.check("header_bytes", kept, "the keys' size in bytes", path)
     if any(int.from_bytes(restarts[i : i + 4], "little") not in whole for i in range(0, 4 * count, 4)):
@@ -282,8 +283,10 @@ class _Builder:
 
 
 def _shared(a: bytes, b: bytes) -> int:
-    n = min(len(a), len(b))
-    return next((i for i in range(n) if a[i] != b[i]), n)
+    i, n = 0, min(len(a), len(b))
+    while i < n and a[i] == b[i]:
+        i += 1
+    return i
 
 
 def _between(low: bytes, high: bytes) -> bytes:
