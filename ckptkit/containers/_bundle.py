@@ -14,7 +14,7 @@ from ..tensors import DTYPES, TensorSpec
 from ._base import open_fd
 from ._proto import BYTES, VARINT, Readable, bad, encode, fields, signed, varint
 from ._proto import shape as parse_shape
-from ._slices import parse as parse_slice
+from ._slices import add as add_slice
 from ._table import scan
 
 VERSION = 1
@@ -97,7 +97,7 @@ def entry(v: Readable, start: int, end: int, path: str, heads: dict[bytes, Kind]
             p += n
         elif tag == 0x3A and p + n <= stop:
             slices = slices or []
-            slices.append(parse_slice(v, p, p + n, path))
+            add_slice(slices, v, p, p + n, path)
             p += n
         else:
             p = _unknown(v, at, stop, path)

@@ -87,9 +87,9 @@ def shape(data: Readable, pos: int, end: int, path: str) -> tuple[int, ...]:
             if size < 0:
                 bad(f"a dimension of size {size}", path, value)
             dims.append(size)
+            LIMITS.check("rank", len(dims), f"the rank of the shape at byte {pos}", path)
         elif number == 3 and value:
             bad("a shape of unknown rank", path, pos)
-    LIMITS.check("rank", len(dims), f"the rank of the shape at byte {pos}", path)
     return tuple(dims)
 
 

@@ -128,14 +128,13 @@ def verify(data: Readable, offset: int, size: int, path: str) -> None:
 
 def contents(data: Readable, offset: int, size: int, path: str, *, check: bool = True) -> tuple[Readable, int, int]:
     """What holds a block's content, and from where to where: the file itself, or bytes where it was compressed."""
-    if check:
-        verify(data, offset, size, path)
     kind = data[offset + size]
+    if check or kind:
+        verify(data, offset, size, path)
     if kind == 0:
         return data, offset, offset + size
     if kind != 1:
         bad(f"compression type {kind} of the table block", path, offset)
-    LIMITS.check("header_bytes", size, "a compressed table block's size in bytes", path)
     plain = snappy(data[offset : offset + size], path)
     return plain, 0, len(plain)
 

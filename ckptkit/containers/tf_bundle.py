@@ -43,7 +43,7 @@ def sniff(head: bytes, tail: bytes, path: str) -> bool:
     if os.path.basename(path) != _tf_paths.STATE or not _tf_paths.looks_like_state(head):
         return False
     named = _tf_paths.target(path)
-    return named is None or os.path.isfile(named + ".index") or not os.path.isfile(named)
+    return named is None or os.path.isfile(named + ".index") or not _tf_paths.exists(named)
 
 
 def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
@@ -52,8 +52,8 @@ def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
     named = _tf_paths.target(state) if _tf_paths.STATE in names and os.path.isfile(state) else None
     if named is not None and os.path.isfile(named + ".index"):
         return [(25, named + ".index")]
-    if named is not None and os.path.isfile(named):
-        return []  # a V1 file
+    if named is not None and _tf_paths.exists(named):
+        return []  # V1 files
     indexes = [os.path.join(directory, n) for n in names if n.endswith(".index")]
     found = [(35, p) for p in indexes if os.path.isfile(p) and _table.is_table(_tf_paths.tail(p))]
     if "saved_model.pb" in names:
