@@ -57,8 +57,12 @@ def kind_of(number: int, shape: tuple[int, ...]) -> Kind:
 
 
 def entry(v: Readable, start: int, end: int, path: str, heads: dict[bytes, Kind]) -> Raw:
-    """One BundleEntryProto. Written out, as an index may have 20,000; `heads` remembers what encoded beginnings mean."""
-    p, stop = start, end
+    """One BundleEntryProto. Written out, as an index may have 20,000.
+
+    `heads` remembers what encoded dtypes and shapes mean; where such a beginning and the usual end frame nothing but
+    a data file's number and an offset, that is all there is to read.
+    """
+    p = start
     kind: Kind | None = None
     number = shard = offset = size = crc = 0
     shape: tuple[int, ...] | None = None
@@ -69,9 +73,18 @@ def entry(v: Readable, start: int, end: int, path: str, heads: dict[bytes, Kind]
         if kind is not None:
             p += len(head)
             cut = end - 4 - len(kind.usual)
-            if cut >= p and v[cut : end - 4] == kind.usual:
-                stop = cut
-    while p < stop:
+            if kind.nbytes and cut >= p and v[cut : end - 4] == kind.usual and v[cut - 1] < 128:
+                q = p
+                if v[q] == 0x18 and v[q + 1] < 128:
+                    shard = v[q + 1]
+                    q += 2
+                if q < cut and v[q] == 0x20:
+                    offset, q = varint(v, q + 1, cut, path)
+                if q == cut:
+                    crc = int.from_bytes(v[end - 4 : end], "little")
+                    return _new(Raw, (kind, shard, offset, kind.nbytes, crc, ()))
+                shard = offset = 0
+    while p < end:
         at = p
         tag = v[p]
         if tag == 0x35:
@@ -81,7 +94,7 @@ def entry(v: Readable, start: int, end: int, path: str, heads: dict[bytes, Kind]
         n = v[p + 1]
         p += 2
         if n > 127:
-            n, p = varint(v, p - 1, stop, path)
+            n, p = varint(v, p - 1, end, path)
         if tag == 0x20:
             offset = n
         elif tag == 0x28:
@@ -90,22 +103,19 @@ def entry(v: Readable, start: int, end: int, path: str, heads: dict[bytes, Kind]
             shard = n
         elif tag == 0x08 and kind is None and not number:
             number = n
-        elif tag == 0x12 and kind is None and shape is None and p + n <= stop:
+        elif tag == 0x12 and kind is None and shape is None and p + n <= end:
             shape = parse_shape(v, p, p + n, path)
             if p == start + 4:
                 heads[v[start : p + n]] = kind_of(number, shape)
             p += n
-        elif tag == 0x3A and p + n <= stop:
+        elif tag == 0x3A and p + n <= end:
             slices = slices or []
             add_slice(slices, v, p, p + n, path)
             p += n
         else:
-            p = _unknown(v, at, stop, path)
-    if p != stop:
+            p = _unknown(v, at, end, path)
+    if p != end:
         bad("an entry's fields run past its end", path, start)
-    if kind is not None and stop < end:
-        size = kind.nbytes or size
-        crc = int.from_bytes(v[end - 4 : end], "little")
     return _new(Raw, (kind or kind_of(number, shape or ()), shard, offset, size, crc, tuple(slices) if slices else ()))
 
 
