@@ -90,8 +90,12 @@ def cover(pieces: list[Piece], shape: tuple[int, ...], what: str, path: str) -> 
     total = prod(shape)
     if held < total:
         raise CorruptError(f"slices of {what} are missing: {held} of {total} elements are there", path=path)
+    if not shape:
+        if len(pieces) > 1:
+            raise CorruptError(f"the scalar {what} is there {len(pieces)} times", path=path)
+        return
     boxes = [p.box for p in pieces if all(n for _, n in p.box)]
-    axis = max(range(len(shape)), key=lambda d: len({b[d] for b in boxes}), default=0)
+    axis = max(range(len(shape)), key=lambda d: len({b[d] for b in boxes}))
     boxes.sort(key=lambda b: b[axis])
     for i, a in enumerate(boxes):
         for b in boxes[i + 1 :]:
