@@ -229,6 +229,8 @@ def _stored(name: str, spec: TensorSpec, values: list[tuple[tuple[tuple[int, int
         parts.append((box, part, value))
         if extent is not None:
             pieces.append(_slices.Piece(box, extent))
+    if len(pieces) == len(parts) == 1 and parts[0][1] == spec:
+        return StoredTensor(name, spec, (pieces[0].extent,))
     _slices.cover([_slices.Piece(box, Extent(path, 0, 0)) for box, _, _ in parts], spec.shape, repr(name), path)
     if spec.dtype == "STRING":
         if len(parts) > 1:

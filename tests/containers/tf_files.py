@@ -63,3 +63,22 @@ def array(dtype: str, shape: tuple[int, ...] = (3, 5), seed: int = 0) -> np.ndar
 def specs(arrays: dict[str, np.ndarray], dtypes: dict[str, str]) -> list[tuple[str, TensorSpec]]:
     """What layout() is given for arrays."""
     return [(n, TensorSpec(dtypes[n], a.shape)) for n, a in arrays.items()]
+
+
+STRINGS = {"s/three": ([b"a", b"", b"x" * 300], (3,)), "s/scalar": ([b"hi"], ()), "s/none": ([], (0,))}
+
+
+def save(prefix, arrays: dict[str, np.ndarray], dtypes: dict[str, str], strings=STRINGS, slices=None) -> None:
+    """TensorFlow's own SaveV2."""
+    import tensorflow as tf
+
+    tensors = [tf.constant(a, dtype=tf.dtypes.as_dtype(DTYPES[dtypes[n]].tensorflow)) for n, a in arrays.items()]
+    tensors += [tf.reshape(tf.constant(s, dtype=tf.string), shape) for s, shape in strings.values()]
+    names = [*arrays, *strings]
+    where = [(slices or {}).get(n, "") for n in names]
+    tf.raw_ops.SaveV2(prefix=str(prefix), tensor_names=names, shape_and_slices=where, tensors=tensors)
+
+
+def layout_of(arrays, dtypes, strings=STRINGS, **more):
+    wanted = specs(arrays, dtypes) + [(n, TensorSpec("STRING", shape)) for n, (_, shape) in strings.items()]
+    return tf_bundle.layout(wanted, filename="m.ckpt", strings={n: s for n, (s, _) in strings.items()}, **more)
