@@ -64,11 +64,14 @@ class Segment(NamedTuple):
 
 def flat(source: Source) -> Flat:
     """`source` with the running positions of its extents."""
+    name, _, extents = source
+    if len(extents) == 1:
+        return Flat(name, extents, (0,), extents[0][2])
     starts, at = [], 0
-    for e in source.extents:
+    for e in extents:
         starts.append(at)
         at += e.length
-    return Flat(source.name, source.extents, tuple(starts), at)
+    return Flat(name, extents, tuple(starts), at)
 
 
 def read_flat(files: Files, source: Flat, at: int, into: memoryview) -> None:

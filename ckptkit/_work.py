@@ -13,6 +13,7 @@ from ._jobs import APART, Batch, Job, Made, Raw
 from ._relay import Buffer, Flat, Mover
 from .tensors import DTYPES
 
+Wanted = tuple[str, int, int, int]  # (path, offset, bytes, where in memory)
 Written = tuple[int, int, int, int, str]  # (file, offset, length, checksum, name)
 
 
@@ -39,7 +40,7 @@ class Worker:
         self._s = settings
         self._files = files
         self._mover = Mover(files, settings.sources, settings.dtypes)
-        self._window, self._out, self._gather = Buffer(), Buffer(), Buffer()
+        self._window, self._out, self._gather, self._cast_out = Buffer(), Buffer(), Buffer(), Buffer()
         self.done = 0
         self._read = 0
         self.crcs: dict[str, int] = {}
@@ -143,7 +144,8 @@ class Worker:
         """Small neighbours into one buffer, and that into the file."""
         memory = self._gather.get(CHUNK)
         base, at = job.offset, job.offset
-        wanted: list[tuple[str, int, int, int]] = []  # (path, offset, bytes, where in the buffer)
+        wanted: list[Wanted] = []
+        casts: dict[tuple[str, str], list[Made]] = {}
         for x in job.items:
             if x.offset > at:
                 memory[at - base : x.offset - base] = bytes(x.offset - at)  # padding must not depend on what was here before
@@ -153,11 +155,15 @@ class Worker:
                 for path, o, n in x.runs:
                     wanted.append((path, o, n, to))
                     to += n
+            elif x.runs:
+                casts.setdefault((x.work, x.dtype), []).append(x)
             else:
                 self._small(x, memory[at - base : at - base + x.length])
             at += x.length
         if wanted:
             self._collect(wanted, memory)
+        for items in casts.values():
+            self._cast_all(items, memory, base)
         sum_ = self._s.checksum
         if sum_ is not None and self._s.by_slot:
             crcs, file, note = self.crcs, job.file, self.written.append
@@ -169,7 +175,41 @@ class Worker:
             self._note(job.file, base, job.length, sum_(memory[: job.length], 0), job.items[0].name)
         self._write(job.file, base, memory[: job.length])
 
-    def _collect(self, wanted: list[tuple[str, int, int, int]], memory: memoryview) -> None:
+    def _cast_all(self, items: list[Made], memory: memoryview, base: int) -> None:
+        """Read small tensors of one type side by side, cast them at once, and put them where they belong."""
+        import numpy as np
+
+        from .arrays import numpy_dtype
+
+        work, dtype = items[0].work, items[0].dtype
+        size, width = DTYPES[work].bits // 8, DTYPES[dtype].bits // 8
+        wanted: list[Wanted] = []
+        at = 0
+        for x in items:
+            for path, o, n in x.runs:
+                wanted.append((path, o, n, at))
+                at += n
+        window = self._window.get(at)
+        self._collect(wanted, window)
+        count = at // size
+        src = np.frombuffer(window, numpy_dtype(work), count)
+        first, last = items[0], items[-1]
+        together = last.offset + last.length - first.offset == count * width
+        out = memory[first.offset - base : first.offset - base + count * width] if together else self._cast_out.get(count * width)
+        dst = np.frombuffer(out, numpy_dtype(dtype), count)
+        lost = cast(src, dst, work, dtype, self._s.clip)
+        done = 0
+        for x in items if lost or not together else ():
+            n = x.length // width
+            if lost:  # by which of them? rare enough to cast each again
+                mine = cast(src[done : done + n], dst[done : done + n], work, dtype, self._s.clip)
+                if mine:
+                    self.lost[x.name] = mine
+            if not together:
+                memory[x.offset - base : x.offset - base + x.length] = out[done * width : done * width + x.length]
+            done += n
+
+    def _collect(self, wanted: list[Wanted], memory: memoryview) -> None:
         """Read many small runs with few reads: those that lie close together in a source are read as one."""
         wanted.sort()
         i = 0

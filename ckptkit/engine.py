@@ -75,14 +75,15 @@ def run(
         workers = max(1, min(jobs or os.cpu_count() or 1, max_memory // _EACH))
         kind = plan.layout.checksum or (quickest_checksum() if check else None)
         by_slot = plan.layout.checksum is not None
-        todo = jobs_of(plan, max_memory // workers - 3 * CHUNK, by_slot)
+        sources = tuple(flat(s) for s in plan.sources)
+        todo = jobs_of(plan, sources, max_memory // workers - 3 * CHUNK, by_slot)
         _prepare_numpy(todo)
         paths = tuple(stage.file(n) for n in names)
         for path, (_, size) in zip(paths, plan.layout.files, strict=True):
             _create(path, size, stage)
         stop = [False]
         settings = Settings(
-            paths, tuple(flat(s) for s in plan.sources), tuple(s.dtype for s in plan.sources),
+            paths, sources, tuple(s.dtype for s in plan.sources),
             checksum(kind) if kind else None, by_slot, on_overflow == "clip", stop,
         )  # fmt: skip
         hands = [Worker(settings, Files(stage.label)) for _ in range(max(1, min(workers, len(todo))))]
