@@ -20,6 +20,7 @@ from .tensors import DTYPES
 SMALL = 256 << 10  # slots up to this many bytes are gathered with their neighbours
 APART = 16 << 10  # small slots or source runs further apart than this are not taken together
 WINDOW = 16 << 20  # bytes of a window that is turned round, unless the tensor is so large that it would be read too often
+RUN = 8 << 10  # bytes: shorter runs are not worth a write each
 LONG = 32 << 20  # a plain run is cut into jobs of this many bytes when nothing runs along it
 
 Run = tuple[str, int, int]  # (path, offset, bytes)
@@ -46,6 +47,7 @@ class Made(NamedTuple):
     dtype: str
     segments: tuple[Segment, ...]
     runs: tuple[Run, ...] = ()  # instead of segments, for a small tensor that is only cast: where its `work` bytes lie
+    strip: int = 0  # for a large transposition: how many source rows to turn at a time instead of windows
 
 
 class Batch(NamedTuple):
@@ -134,7 +136,19 @@ def _general(task: Task, plan: Plan, sources: tuple[Flat, ...], numel: int, bits
     work = work_dtype(used, dtype, any(x.op != "copy" for x in nests))
     size = DTYPES[work].bits // 8
     cap = min(budget, max(WINDOW, numel * size // 8))
-    return Made(name, file, offset, length, work, dtype, tuple(segments(nests, size, cap)))
+    strip = _strip(nests, size, numel, cap)
+    return Made(name, file, offset, length, work, dtype, tuple(segments(nests, size, cap)), (), strip)
+
+
+def _strip(nests: list[Nest], size: int, numel: int, cap: int) -> int:
+    """Source rows to turn at a time if the tensor is one transposition larger than `cap` bytes and the runs get long enough."""
+    if len(nests) != 1 or numel * size <= cap or nests[0].op != "copy" or len(nests[0].loops) != 2:
+        return 0
+    (rows, s, t), (columns, step, unit) = nests[0].loops
+    if unit != 1 or t != columns or abs(step) < rows * abs(s):
+        return 0
+    strip = min(columns, cap // (rows * size))
+    return strip if strip * size >= RUN else 0
 
 
 def _plain(x: Nest) -> bool:

@@ -108,6 +108,9 @@ class Worker:
         """A tensor window by window, each cast, summed and written while it is warm."""
         crc, sum_ = 0, self._s.checksum
         size, width = DTYPES[x.work].bits // 8, DTYPES[x.dtype].bits // 8
+        if x.strip:
+            self._strips(x, size, width)
+            return
         for segment in x.segments:
             window = self._window.get(segment.step * size)
             for low in range(segment.start, segment.stop, segment.step):
@@ -128,6 +131,38 @@ class Worker:
                     self._write(x.file, x.offset + at * width, data)
         if sum_ is not None:
             self._note(x.file, x.offset, x.length, crc, x.name)
+
+    def _strips(self, x: Made, size: int, width: int) -> None:
+        """A transposition larger than its window: `strip` source rows at a time, each a short run in every target row.
+
+        So the source is read once. The checksum of the whole is taken from what was written, that of each run before.
+        """
+        (rows, s, _), (columns, step, _) = x.segments[0].nests[0].loops
+        whole = x.segments[0].nests[0]
+        window, sum_, path = self._window.get(rows * x.strip * size), self._s.checksum, self._s.paths[x.file]
+        for low in range(0, columns, x.strip):
+            k = min(x.strip, columns - low)
+            part = whole._replace(loops=((rows, s, k), (k, step, 1)), source_offset=whole.source_offset + low * step, span=rows * k)
+            self._mover.place(part, 0, rows * k, window, x.work, x.dtype)
+            many = max(1, CHUNK // (k * max(size, width)))
+            for first in range(0, rows, many):
+                n = min(many, rows - first)
+                data = window[first * k * size : (first + n) * k * size]
+                if x.work != x.dtype:
+                    data = self._cast(x, data, self._out.get(n * k * width)[: n * k * width])
+                for j in range(n):
+                    run = data[j * k * width : (j + 1) * k * width]
+                    at = x.offset + ((first + j) * columns + low) * width
+                    if sum_ is not None:
+                        self.written.append((x.file, at, k * width, sum_(run, 0), x.name))
+                    self._write(x.file, at, run)
+        if sum_ is not None and self._s.by_slot:
+            crc, buffer = 0, self._out.get(CHUNK)
+            for at in range(0, x.length, CHUNK):
+                data = buffer[: min(CHUNK, x.length - at)]
+                self._files.read(path, x.offset + at, data)
+                crc = sum_(data, crc)
+            self.crcs[x.name] = crc
 
     def _cast(self, x: Made, data: memoryview, out: memoryview) -> memoryview:
         import numpy as np
