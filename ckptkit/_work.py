@@ -5,6 +5,7 @@ Policy: nothing is allocated for a tensor; bytes are summed and written while th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from ._casts import cast
@@ -12,6 +13,8 @@ from ._fileio import CHUNK, Checksum, Files
 from ._jobs import APART, Batch, Job, Made, Raw
 from ._relay import Buffer, Flat, Mover
 from .tensors import DTYPES
+
+EARLY = 16 << 20  # bytes written before the kernel is told to begin with them
 
 Wanted = tuple[str, int, int, int]  # (path, offset, bytes, where in memory)
 Written = tuple[int, int, int, int, str]  # (file, offset, length, checksum, name)
@@ -29,6 +32,7 @@ class Settings(NamedTuple):
     dtypes: tuple[str, ...]  # of the sources
     checksum: Checksum | None  # to be run along every write
     by_slot: bool  # whether every slot needs a checksum of its own
+    writeback: Callable[[int, int, int], object] | None  # to begin writing to disk early
     clip: bool  # what to do with values too large for a type
     stop: list[bool]
 
@@ -41,6 +45,7 @@ class Worker:
         self._files = files
         self._mover = Mover(files, settings.sources, settings.dtypes)
         self._window, self._out, self._gather, self._cast_out = Buffer(), Buffer(), Buffer(), Buffer()
+        self._dirty = ("", 0, 0)  # the run written last: (path, from, to)
         self.done = 0
         self._read = 0
         self.crcs: dict[str, int] = {}
@@ -73,8 +78,21 @@ class Worker:
     def _write(self, file: int, offset: int, data: memoryview) -> None:
         if self._s.stop[0]:
             raise Stopped
-        self._files.write(self._s.paths[file], offset, data)
-        self.done += len(data)
+        path = self._s.paths[file]
+        self._files.write(path, offset, data)
+        self._wrote(path, offset, len(data))
+
+    def _wrote(self, path: str, offset: int, length: int) -> None:
+        self.done += length
+        if self._s.writeback is None:
+            return
+        p, start, stop = self._dirty
+        if p == path and stop == offset and stop - start < EARLY:
+            self._dirty = p, start, offset + length
+            return
+        if stop - start >= CHUNK:
+            self._s.writeback(self._files.writer(p), start, stop - start)
+        self._dirty = path, offset, offset + length
 
     def _stream(self, x: Raw) -> None:
         """A long plain run: in the kernel, or through one buffer with the checksum taken while the bytes are in the cache."""
@@ -87,7 +105,7 @@ class Worker:
                     k = min(n, 8 << 20)
                     got = self._files.copy_range(source, o, path, at, k)
                     self._read += got
-                    self.done += got
+                    self._wrote(path, at, got)
                     o, at, n = o + got, at + got, n - got
                     if got < k:
                         break
@@ -156,6 +174,8 @@ class Worker:
                     if sum_ is not None:
                         self.written.append((x.file, at, k * width, sum_(run, 0), x.name))
                     self._write(x.file, at, run)
+        if self._s.writeback is not None:
+            self._s.writeback(self._files.writer(path), x.offset, x.length)
         if sum_ is not None and self._s.by_slot:
             crc, buffer = 0, self._out.get(CHUNK)
             for at in range(0, x.length, CHUNK):
