@@ -64,11 +64,14 @@ class Segment(NamedTuple):
 
 def flat(source: Source) -> Flat:
     """`source` with the running positions of its extents."""
+    name, _, extents = source
+    if len(extents) == 1:
+        return Flat(name, extents, (0,), extents[0][2])
     starts, at = [], 0
-    for e in source.extents:
+    for e in extents:
         starts.append(at)
         at += e.length
-    return Flat(source.name, source.extents, tuple(starts), at)
+    return Flat(name, extents, tuple(starts), at)
 
 
 def read_flat(files: Files, source: Flat, at: int, into: memoryview) -> None:
@@ -212,6 +215,7 @@ class Mover:
     def __init__(self, files: Files, sources: tuple[Flat, ...], dtypes: tuple[str, ...]) -> None:
         self._files, self._sources, self._dtypes = files, sources, dtypes
         self._read = Buffer()
+        self._views: tuple[memoryview, int, int, list[memoryview]] = (memoryview(b""), 0, 0, [])
         self.bytes_read = 0
 
     def place(self, x: Nest, low: int, high: int, window: memoryview, work: str, target: str) -> None:
@@ -291,7 +295,7 @@ class Mover:
         apart -= apart % size  # what numpy steps by
         m = min(m, 1024)  # IOV_MAX
         buffer = self._read.get(apart * min(m, n))
-        views = [buffer[j * apart : j * apart + row] for j in range(min(m, n))]
+        views = self._rows_of(buffer, apart, row, min(m, n))
         source, files = job.source, self._files
         for i in range(0, n, m):
             k = min(m, n - i)
@@ -305,6 +309,14 @@ class Mover:
                     at += s * size
             self.bytes_read += k * row
             self._scatter(job, buffer, ((k, apart // size, t), *rest), -down, to + i * t)
+
+    def _rows_of(self, buffer: memoryview, apart: int, row: int, n: int) -> list[memoryview]:
+        """`n` rows of the read buffer, kept from one window to the next."""
+        of, a, r, views = self._views
+        if of is not buffer or a != apart or r != row or len(views) < n:
+            views = [buffer[j * apart : j * apart + row] for j in range(n)]
+            self._views = buffer, apart, row, views
+        return views
 
     def _scatter(self, job: _Pull, buffer: memoryview, loops: Loops, origin: int, to: int) -> None:
         """window[target] = buffer[source] for a nest, in slabs along the target's innermost loop if the source's is another."""

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, TypeVar
 
-from ._fileio import CHUNK, Files, checksum, preallocate, quickest_checksum, write_error
+from ._fileio import CHUNK, Files, checksum, preallocate, quickest_checksum, write_error, writeback
 from ._jobs import Batch, Job, Made, jobs_of
 from ._relay import flat
 from ._stage import Stage, readable_file
@@ -27,6 +27,7 @@ from .moves import Plan
 LEAST_MEMORY = 8 << 20
 _EACH = 4 << 20  # a worker needs this much at least: 1 MiB to read, to gather and to cast, and a window
 OVERFLOW = ("error", "clip", "keep")
+MANY = 64 << 20  # bytes from which on it pays to have the disk begin early
 T = TypeVar("T")
 
 
@@ -75,18 +76,19 @@ def run(
         workers = max(1, min(jobs or os.cpu_count() or 1, max_memory // _EACH))
         kind = plan.layout.checksum or (quickest_checksum() if check else None)
         by_slot = plan.layout.checksum is not None
-        todo = jobs_of(plan, max_memory // workers - 3 * CHUNK, by_slot)
+        sources = tuple(flat(s) for s in plan.sources)
+        todo = jobs_of(plan, sources, max_memory // workers - 3 * CHUNK, by_slot)
         _prepare_numpy(todo)
         paths = tuple(stage.file(n) for n in names)
         for path, (_, size) in zip(paths, plan.layout.files, strict=True):
             _create(path, size, stage)
+        total = sum(j.length for j in todo)
         stop = [False]
         settings = Settings(
-            paths, tuple(flat(s) for s in plan.sources), tuple(s.dtype for s in plan.sources),
-            checksum(kind) if kind else None, by_slot, on_overflow == "clip", stop,
+            paths, sources, tuple(s.dtype for s in plan.sources),
+            checksum(kind) if kind else None, by_slot, writeback() if total >= MANY else None, on_overflow == "clip", stop,
         )  # fmt: skip
         hands = [Worker(settings, Files(stage.label)) for _ in range(max(1, min(workers, len(todo))))]
-        total = sum(j.length for j in todo)
         report = None if progress is None else (lambda: progress(sum(h.done for h in hands), total))
         try:
             _spread(hands, Worker.do, todo, stop, report)
