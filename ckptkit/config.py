@@ -162,9 +162,15 @@ def interpret(config: RawConfig, arch: Architecture, dialect: Dialect) -> Values
         if key not in rest:
             continue
         value = rest.pop(key)
+        if value is None and not k.required:
+            continue
         keys[k.canonical] = key
         if k.canonical in sizes or k.shift:
             problem = _size_problem(value, k.canonical)
+            if k.plus in rest and not problem:
+                more = rest.pop(k.plus)
+                problem = f"with {k.plus} {_shown(more)}: {_size_problem(more, k.plus)}" if more != 0 and _size_problem(more, k.plus) else ""
+                value = value + more if isinstance(value, int) and isinstance(more, int) else value
             if problem:
                 findings.append(Finding("error", "config", key, f"{key} is {_shown(value)}: {problem}"))
                 continue
@@ -237,17 +243,17 @@ class Written(NamedTuple):
 
 
 def choose_class(
-    classes: Sequence[Class], groups: frozenset[str], preferred: object = None
+    classes: Sequence[Class], groups: frozenset[str], preferred: object = None, free: frozenset[str] = frozenset()
 ) -> tuple[Class, frozenset[str], frozenset[str]] | None:
     """(class, groups it leaves over, groups it lacks): the class that holds the most of `groups` and needs the fewest others.
 
-    `preferred`, the class a configuration names, wins between equals.
+    `preferred`, the class a configuration names, wins between equals, then the first. The groups in `free` lack nothing.
     """
     have = groups - {"core"}
     if not classes:
         return None
-    best = min(classes, key=lambda c: (len(have - c.groups), len(c.groups - have), c.name != preferred, classes.index(c)))
-    return best, have - best.groups, best.groups - have
+    best = min(classes, key=lambda c: (len(have - c.groups), len(c.groups - have - free), c.name != preferred, classes.index(c)))
+    return best, have - best.groups, best.groups - have - free
 
 
 def write_config(
@@ -310,7 +316,7 @@ def write_config(
     unsaid |= {c: v for c, v in values.items() if c not in said and c not in form.defaults and _worth_keeping(c, v, arch)}
     carried = dict(rest.get(target.name, {}))
     named = carried.get("architectures")
-    chosen = choose_class(target.classes, groups, named[0] if isinstance(named, list) and named else None)
+    chosen = choose_class(target.classes, groups, named[0] if isinstance(named, list) and named else None, arch.free_groups)
     head: dict[str, object] = {}
     classes: tuple[str, ...] = ()
     if chosen is not None:

@@ -100,7 +100,7 @@ class Param(NamedTuple):
 # --- dialects ------------------------------------------------------------------------------------------------------
 
 # style: kind -> canonical suffix -> (layout form, stored suffix, further suffixes met when reading)
-# the form is "canonical" or "transposed" (linear weights stored in, out)
+# the form is "canonical", "transposed" (linear weights stored in, out) or "conv" (stored 1, in, out: a convolution of width one)
 Style = Mapping[str, Mapping[str, tuple[str, ...]]]
 
 GOOGLE: Style = {
@@ -140,12 +140,17 @@ class Lack(NamedTuple):
 
 
 class Key(NamedTuple):
-    """How a configuration key translates: `words` maps a value to the canonical one, `shift` is added when reading."""
+    """How a configuration key translates: `words` maps a value to the canonical one, `shift` is added when reading.
+
+    `plus` is another key of the same file whose number is added when reading (rows of special tokens after the vocabulary);
+    a written file has the sum in the key itself. A size that is null and not `required` is unknown, not wrong.
+    """
 
     canonical: str
     words: Mapping[str, object] | None = None
     shift: int = 0
     required: bool = True  # written even where the value is unknown -> asked for
+    plus: str = ""
 
 
 class ConfigForm(NamedTuple):
@@ -181,7 +186,8 @@ class Dialect(NamedTuple):
 
     `repeats`: further stored names of a parameter, which must be equal to it. `derived`: stored name -> (how it is
     computed, layout). `strays`: stored names that carry no weight, and what they are. `lacks`: parameters it has no
-    place for. `metadata`: what a written container carries.
+    place for. `metadata`: what a written container carries. `sidecars`: what a file beside the weights is -> what it is
+    called here (a vocabulary that other dialects keep under another name).
     """
 
     name: str
@@ -199,6 +205,7 @@ class Dialect(NamedTuple):
     lacks: Mapping[str, Lack] = {}
     classes: tuple[Class, ...] = ()
     metadata: Mapping[str, str] = {}
+    sidecars: Mapping[str, str] = {}
     writes_ties: bool = True  # whether tied names are written where the container can say that they are one tensor
     part: str = ""  # which model of several that one checkpoint of this naming holds (ELECTRA's generator)
     alias: str = ""  # the name that --to knows it by besides its own: dialects of several parts share one
@@ -315,8 +322,8 @@ def _rows(arch: Architecture, dialect: Dialect) -> Iterator[Row]:
             for suffix, text in module.params:
                 form, *endings = dialect.style[module.kind][suffix]
                 layout = parse(text)
-                if form == "transposed":
-                    layout = Layout(tuple(reversed(layout.dims)))
+                if form != "canonical":
+                    layout = Layout(((),) * (form == "conv") + tuple(reversed(layout.dims)))
                 stored = tuple(n + e for n in names for e in endings)
                 yield Row(stored, prefixed, (f"{value}.{suffix}" if suffix else value,), layout)
         else:
@@ -381,6 +388,11 @@ class Architecture:
                 name = f"{m}.{suffix}" if suffix else m
                 out[name] = Param(name, m, parse(text), module.group, module.tied.get(suffix), module.optional)
         return out
+
+    @cached_property
+    def free_groups(self) -> frozenset[str]:
+        """Groups that need no tensor of their own, since all they hold is tied: every checkpoint has them."""
+        return frozenset({p.group for p in self.params.values()} - {p.group for p in self.params.values() if p.tied is None})
 
     @cached_property
     def counted(self) -> tuple[str, ...]:
