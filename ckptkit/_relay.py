@@ -64,7 +64,7 @@ class Segment(NamedTuple):
 
 def flat(source: Source) -> Flat:
     """`source` with the running positions of its extents."""
-    name, _, extents = source
+    name, _, extents, _ = source
     if len(extents) == 1:
         return Flat(name, extents, (0,), extents[0][2])
     starts, at = [], 0
