@@ -76,7 +76,7 @@ def run(
         check_inputs(plan)
         names = _names(plan)
         _check_space(plan, stage)
-        workers = max(1, min(jobs or os.cpu_count() or 1, max_memory // _EACH))
+        workers = max(1, min(jobs or os.cpu_count() or 1, max_memory // _EACH, len(plan.tasks)))
         kind = plan.layout.checksum or (quickest_checksum() if check else None)
         by_slot = plan.layout.checksum is not None
         sources = tuple(flat(s) for s in plan.sources)
