@@ -415,8 +415,9 @@ def assemble(
 ) -> Plan:
     """Give every target tensor its place in a file: the Plan."""
     container = request.container
+    specs = {n: s for n, s, _ in weights.targets}
     layout = container.layout(
-        [(n, s) for n, s, _ in weights.targets],
+        [*specs.items(), *((n, specs[holder]) for n, holder in weights.ties.items())],
         filename=request.filename,
         ties=weights.ties,
         metadata=metadata,
