@@ -337,7 +337,8 @@ def write_config(
         head["id2label"] = {str(i): f"LABEL_{i}" for i in range(labels)}
         head["label2id"] = {f"LABEL_{i}": i for i in range(labels)}
     carried = {k: v for k, v in carried.items() if k not in head}
-    out = {**{k: v for k, v in form.also.items() if k not in carried}, **head, **raw, **carried}
+    also = {k: v(values) if callable(v) else v for k, v in form.also.items() if k not in carried}
+    out = {**also, **head, **raw, **carried}
     if dtype is not None and form.labels:
         out.pop("torch_dtype", None)
         out["dtype"] = dtype

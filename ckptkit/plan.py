@@ -15,10 +15,11 @@ from itertools import product as combinations
 from typing import NamedTuple
 
 from .containers import Container
+from .containers._base import Slot
 from .errors import UnsupportedError, UsageError
 from .findings import Finding
 from .layout import Layout, Placed, Sizes, atoms, nest, region, stored_shape
-from .moves import Loop, Piece, Plan, Source, Task, is_copy, simplify
+from .moves import Loop, Piece, Plan, Source, Task, cut, is_copy, simplify
 from .names import collapse
 from .schema import Dialect, Row, Table, count_name, expand, placeholders
 from .subject import Subject
@@ -400,6 +401,15 @@ def walk(rows: Sequence[Row], counts: Mapping[str, int]) -> Iterator[tuple[Row, 
                 yield row, at
 
 
+def _split(name: str, dtype: str, pieces: Sequence[Piece], slots: Sequence[Slot]) -> Iterator[Task]:
+    """A tensor that the container keeps in several places, as one task for each."""
+    at = 0
+    for slot in slots:
+        n = slot.length * 8 // DTYPES[dtype].bits
+        yield Task(name, slot, dtype, (n,), tuple(c for p in pieces for c in cut(p, at, at + n)))
+        at += n
+
+
 def assemble(
     weights: Weights,
     request: Request,
@@ -429,7 +439,12 @@ def assemble(
     if single and len(layout.files) != 1:
         names = ", ".join(n for n, _ in layout.files[:4])
         raise UsageError(f"{container.TITLE} would be {len(layout.files)} files ({names})", path=target, hint="name a directory as the target")
-    tasks = tuple(Task(n, layout.slots[n], s.dtype, s.shape, p) for n, s, p in weights.targets if s.dtype != "STRING")
+    tasks = tuple(
+        task
+        for n, s, p in weights.targets
+        if s.dtype != "STRING"
+        for task in ([Task(n, layout.slots[n], s.dtype, s.shape, p)] if n not in layout.split else _split(n, s.dtype, p, layout.split[n]))
+    )
     stamps = []
     for path in dict.fromkeys(inputs):
         st = os.stat(path)
