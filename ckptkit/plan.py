@@ -427,7 +427,7 @@ def assemble(
     container = request.container
     specs = {n: s for n, s, _ in weights.targets}
     layout = container.layout(
-        [*specs.items(), *((n, specs[holder]) for n, holder in weights.ties.items())],
+        [(n, specs[weights.ties.get(n, n)]) for n in weights.came],
         filename=request.filename,
         ties=weights.ties,
         metadata=metadata,
