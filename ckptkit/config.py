@@ -186,13 +186,13 @@ def interpret(config: RawConfig, arch: Architecture, dialect: Dialect) -> Values
             values[k.canonical] = value
     for key in form.marks:
         rest.pop(key, None) if rest.get(key) == form.marks[key] else None
-    assumed = {c for c in form.defaults if c not in values}
+    assumed = {c for c in form.defaults if c not in values} | {c for c, v in form.implied.items() if _refers(v)}
     values = {**form.defaults, **values, **form.implied}
     for c, v in list(values.items()):
-        if isinstance(v, str) and v.startswith("=") and c in assumed:
+        if c in assumed and _refers(v):
             values.pop(c)
-            if v[1:] in values:
-                values[c] = values[v[1:]]
+            if (n := _resolved(v, values)) is not None:
+                values[c] = n
     rests: dict[str, dict[str, object]] = {}
     if isinstance(block, Mapping):
         said, kept = block.get("values"), block.get("rest")
@@ -207,6 +207,19 @@ def interpret(config: RawConfig, arch: Architecture, dialect: Dialect) -> Values
         key, hidden_key = keys.get("heads", "heads"), keys.get("hidden", "hidden")
         findings.append(Finding("error", "heads", key, f"{key} is {heads}, which does not divide {hidden_key} {hidden}"))
     return Values(d.name, config.source, values, frozenset(assumed), rests, keys, tuple(findings))
+
+
+def _refers(value: object) -> bool:
+    return isinstance(value, str) and value.startswith("=")
+
+
+def _resolved(value: object, values: Mapping[str, object]) -> object:
+    """A value of a table: "=layers" is another value, "=4 hidden" a multiple of it; None where that is not known."""
+    if not isinstance(value, str) or not value.startswith("="):
+        return value
+    factor, _, name = value[1:].rpartition(" ")
+    other = values.get(name)
+    return int(factor) * other if factor and isinstance(other, int) else other if not factor else None
 
 
 def _splits(arch: Architecture) -> bool:
@@ -301,13 +314,14 @@ def write_config(
             raw[key] = word
         else:
             raw[key] = value - k.shift if k.shift and isinstance(value, int) else value
-    for c, v in form.implied.items():
+    sizes = size_names(arch)
+    for c, stated in form.implied.items():
         said.add(c)
-        if values.get(c, v) != v:
+        v = _resolved(stated, values)
+        if v is not None and values.get(c, v) != v:
             unsaid[c] = values[c]
-            findings.append(
-                Finding("warning", "config", c, f"{target.title} always takes {c} {v}; the model has {values[c]}: outputs differ slightly there")
-            )
+            means = "its own code cannot load these weights" if c in sizes else "outputs differ slightly there"
+            findings.append(Finding("warning", "config", c, f"{target.title} always takes {c} {v}; the model has {values[c]}: {means}"))
     if missing:
         sets = " ".join(f"--set {m}={_example(m)}" for m in missing)
         raise UndecidedError(

@@ -342,7 +342,7 @@ class _Translate(_Builder):
             names = [n for n, b in self.graph.params.items() if b.row.parts[b.which] == template]
             if [self._leave_out(template, n) for n in names].count(False) == 0:
                 continue
-            if info.tied is not None and info.group in self.table.groups:
+            if info.tied is not None and info.group in self.table.groups | self.arch.free_groups & self.groups:
                 if self._is_tied(template, info.tied):
                     continue
                 raise UnsupportedError(

@@ -157,8 +157,8 @@ class ConfigForm(NamedTuple):
     """A dialect's configuration file.
 
     `marks` are keys with a fixed value that say which form this is, written always; `implied` canonical values that the
-    form takes for granted and cannot say; `defaults` canonical values where a key is absent ("=layers": the value of
-    another); `also` further keys that a written file gets where nothing else sets them, or functions of the canonical values.
+    form takes for granted and cannot say; `defaults` canonical values where a key is absent (in both, "=layers" is the
+    value of another, "=4 hidden" a multiple of it); `also` further keys that a written file gets where nothing else sets them, or functions of the canonical values.
     """
 
     filename: str  # what a conversion writes; "" where it goes into the weights file

@@ -95,6 +95,7 @@ HF_SIZES: dict[str, str | Key] = {
 }
 HF_DEFAULTS = {**DEFAULTS, "embedding_dropout": 0.1, "activation": "gelu_tanh", "norm_eps": 1e-5, "tied": True}
 HPARAMS: dict[str, str | Key] = {"n_vocab": "vocab", "n_ctx": "positions", "n_embd": "hidden", "n_head": "heads", "n_layer": "layers"}
+OPENAI_IMPLIED = {"intermediate": "=4 hidden", "norm_eps": 1e-5, "tied": True}
 B4K_KEYS: dict[str, str | Key] = {
     **{k: v for k, v in BERT_SIZES.items() if v != "segments"},
     "hidden_act": Key(
@@ -150,7 +151,7 @@ ARCHITECTURE = Architecture(
             config=ConfigForm(
                 filename="hparams.json",
                 keys=HPARAMS,
-                implied={"activation": "gelu_tanh", "norm_eps": 1e-5, "tied": True, "scaled": True, "scaled_by_layer": False},
+                implied={**OPENAI_IMPLIED, "activation": "gelu_tanh", "scaled": True, "scaled_by_layer": False},
             ),
         ),
         Dialect(

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from ckptkit.arch.bert import DEFAULTS
 from ckptkit.arch.gpt2 import (
-    B4K_KEYS, BLOCK, CONV1D, GOOGLE, HEADS, HF_BLOCK, HF_DEFAULTS, HF_HEADS, HF_MASKS, HF_SIZES, HF_STRAYS, HPARAMS, OPENAI, OPENAI_BLOCK, D, causal,
+    B4K_KEYS, BLOCK, CONV1D, GOOGLE, HEADS, HF_BLOCK, HF_DEFAULTS, HF_HEADS, HF_MASKS, HF_SIZES, HF_STRAYS, HPARAMS, OPENAI,
+    OPENAI_BLOCK, OPENAI_IMPLIED, D, causal,
 )  # fmt: skip
 from ckptkit.schema import Architecture, Class, ConfigForm, Dialect, Key, embedding
 
@@ -22,7 +23,6 @@ MODULES = {
 }
 AFN = {"gelu": "gelu_tanh", "gelu_new": "gelu_tanh", "relu": "relu", "swish": "silu", "silu": "silu"}
 VOCABULARY = {"bpe vocabulary": "encoder_bpe_40000.json", "bpe merges": "vocab_40000.bpe"}
-IMPLIED = {"norm_eps": 1e-5, "tied": True}
 B = "gpt/transformer/layer_{layer}/"
 
 ARCHITECTURE = Architecture(
@@ -48,7 +48,7 @@ ARCHITECTURE = Architecture(
             config=ConfigForm(
                 filename="hparams.json",
                 keys={**HPARAMS, "afn": Key("activation", words=AFN)},
-                implied=IMPLIED,
+                implied=OPENAI_IMPLIED,
                 defaults={"activation": "gelu_tanh"},
             ),
         ),
@@ -69,7 +69,7 @@ ARCHITECTURE = Architecture(
             config=ConfigForm(
                 filename="hparams.json",
                 keys={**HPARAMS, "n_vocab": Key("vocab", plus="n_special"), "afn": Key("activation", words=AFN)},
-                implied=IMPLIED,
+                implied=OPENAI_IMPLIED,
                 defaults={"activation": "gelu_tanh"},
             ),
         ),

@@ -43,7 +43,7 @@ def header(head: bytes, size: int, path: str) -> Header:
     if at + length > size or at + length > len(head):
         raise CorruptError(f"truncated: the .npy header ends at byte {at + length:,}, the file at {size:,}", path=path)
     found = _pairs(head[at : at + length].decode("latin-1"), path)
-    dtype = _dtype(found["descr"], path)
+    dtype = dtype_of(found["descr"], path)
     shape = _shape(found["shape"], path)
     if found["fortran_order"] not in ("True", "False"):
         raise CorruptError(f"the .npy header's fortran_order is {printable(found['fortran_order'], 40)}", path=path)
@@ -76,7 +76,8 @@ def _pairs(text: str, path: str) -> dict[str, str]:
     return found
 
 
-def _dtype(descr: str, path: str) -> str:
+def dtype_of(descr: str, path: str | None = None) -> str:
+    """The dtype of numpy's word for it ("<f4"). Raises UnsupportedError."""
     order, kind, digits = descr[:1], descr[1:2], descr[2:]
     if kind == "O" or descr in ("object", "O"):
         raise UnsupportedError("holds Python objects, which only a pickle can carry: it is not read", path=path)
