@@ -323,7 +323,9 @@ def write_config(
             means = "its own code cannot load these weights" if c in sizes else "outputs differ slightly there"
             findings.append(Finding("warning", "config", c, f"{target.title} always takes {c} {v}; the model has {values[c]}: {means}"))
     if missing:
-        sets = " ".join(f"--set {m}={_example(m)}" for m in missing)
+        fits = (v for v in arch.variants.values() if all(values.get(k) == n for k, n in v.items() if k != "heads"))
+        likely = {"activation": form.defaults.get("activation"), **next(fits, {})}
+        sets = " ".join(f"--set {m}={likely.get(m) or _example(m)}" for m in missing)
         raise UndecidedError(
             f"neither the tensors nor a configuration say {', '.join(missing)}", hint=f"give the configuration with --config FILE, or: {sets}"
         )

@@ -14,7 +14,7 @@ from .findings import Finding
 from .graph import WeightGraph, bind
 from .layout import Sizes
 from .schema import Architecture
-from .solve import solve
+from .solve import Solution, solve
 
 
 class Subject(NamedTuple):
@@ -50,17 +50,22 @@ class Subject(NamedTuple):
             return "the configuration"
         return "the configuration inside the file" if self.config.inside else os.path.basename(self.config.source)
 
-    def sizes(self) -> Sizes:
-        """The sizes that tensors imply, with what they leave open (heads) as the user or the configuration says."""
-        arch, found = self.architecture, self.graph.solution.sizes
-        if arch is None:
-            return found.copy()
+    def completed(self) -> Solution:
+        """The graph's solution, solved on with the sizes that only the user or the configuration says (a table of two joined ones)."""
+        arch, found = self.architecture, self.graph.solution
+        assert arch is not None
         given = {}
-        for axis in sorted(size_names(arch) - found.axis.keys()):
+        for axis in sorted(size_names(arch) - found.sizes.axis.keys()):
             n = self.value(axis)
             if isinstance(n, int) and not isinstance(n, bool) and n > 0:
                 given[axis] = n
-        sizes = solve(arch, self.graph.shapes, given).sizes if given else found.copy()
+        return solve(arch, self.graph.shapes, given) if given else found
+
+    def sizes(self) -> Sizes:
+        """The sizes that tensors imply, with what they leave open (heads) as the user or the configuration says."""
+        if self.architecture is None:
+            return self.graph.solution.sizes.copy()
+        sizes = self.completed().sizes.copy()
         assert self.graph.dialect is not None
         for param, lack in self.graph.dialect.lacks.items():
             if param not in self.graph.params:

@@ -232,6 +232,9 @@ def _shapes(s: Subject) -> Iterator[Finding]:
         else:
             text = f"shape {shape}: dimension {dim} is {have}, the other tensors make it {want} ({_axis_words(s, axes)})"
         yield Finding("error", "shape", collapse(names, 4), text)
+    for m in set(s.completed().mismatches) - set(solution.mismatches):
+        said = " and ".join(f"{a} {s.value(a)}" for a in m.axes if a not in solution.sizes.axis)
+        yield Finding("error", "size", m.name, f"shape {list(tensors[m.name].spec.shape)}: dimension {m.dim} is {m.have}; {said}, as {s.config_name} says, make {m.want}")
     for left, a, right, b in solution.broken:
         yield Finding("error", "shape", _origin(s, left + right), f"{' x '.join(left)} is {a}, but {' x '.join(right)} is {b}: in {s.architecture.title} they are equal")
 

@@ -50,7 +50,7 @@ OPENAI: Style = {
 
 
 def _joined(suffix: str, layout: str) -> tuple[str, ...]:
-    return tuple(f"{D}attention.{part}.{suffix}" for part in ("query", "key", "value")) + (layout,)
+    return (*(f"{D}attention.{part}.{suffix}" for part in ("query", "key", "value")), layout)
 
 
 O = "model/h{layer}/"  # noqa: E741

@@ -7,19 +7,17 @@ models.py, class GPT. `gelu` is the tanh approximation in the first two, also wh
 
 from __future__ import annotations
 
+from ckptkit.arch import gpt2
 from ckptkit.arch.bert import DEFAULTS
-from ckptkit.arch.gpt2 import (
-    B4K_KEYS, BLOCK, CONV1D, GOOGLE, HEADS, HF_BLOCK, HF_DEFAULTS, HF_HEADS, HF_MASKS, HF_SIZES, HF_STRAYS, HPARAMS, OPENAI,
-    OPENAI_BLOCK, OPENAI_IMPLIED, D, causal,
-)  # fmt: skip
-from ckptkit.schema import Architecture, Class, ConfigForm, Dialect, Key, embedding
+from ckptkit.arch.gpt2 import D
+from ckptkit.schema import CONV1D, GOOGLE, Architecture, Class, ConfigForm, Dialect, Key, embedding
 
 MODULES = {
     "embeddings.word": embedding("vocab hidden"),
     "embeddings.segment": embedding("segments hidden", optional=True),
     "embeddings.position": embedding("positions hidden"),
-    **BLOCK,
-    **HEADS,
+    **gpt2.BLOCK,
+    **gpt2.HEADS,
 }
 AFN = {"gelu": "gelu_tanh", "gelu_new": "gelu_tanh", "relu": "relu", "swish": "silu", "silu": "silu"}
 VOCABULARY = {"bpe vocabulary": "encoder_bpe_40000.json", "bpe merges": "vocab_40000.bpe"}
@@ -31,45 +29,45 @@ ARCHITECTURE = Architecture(
     names=("gpt",),
     modules=MODULES,
     relations=("hidden = heads head_dim",),
-    derivations={"causal": causal},
+    derivations={"causal": gpt2.causal},
     variants={"openai-gpt": {"layers": 12, "hidden": 768, "heads": 12}},
     dialects=(
         Dialect(
             name="openai",
             title="openai/finetune-transformer-lm (published arrays)",
-            style=OPENAI,
+            style=gpt2.OPENAI,
             container="openai-npy",
             rows={
                 "model/pos": "embeddings.position",
                 "model/emb": "embeddings.word",
-                **OPENAI_BLOCK,
+                **gpt2.OPENAI_BLOCK,
             },
             sidecars=VOCABULARY,
             config=ConfigForm(
                 filename="hparams.json",
-                keys={**HPARAMS, "afn": Key("activation", words=AFN)},
-                implied=OPENAI_IMPLIED,
+                keys={**gpt2.HPARAMS, "afn": Key("activation", words=AFN)},
+                implied=gpt2.OPENAI_IMPLIED,
                 defaults={"activation": "gelu_tanh"},
             ),
         ),
         Dialect(
             name="openai_finetuned",
             title="openai/finetune-transformer-lm (fine-tuned)",
-            style=OPENAI,
+            style=gpt2.OPENAI,
             container="tf",
             filename="model.ckpt",
             rows={
                 # tokens, then special tokens (part of the vocabulary here), then positions
                 "model/we": ("embeddings.word.weight", "embeddings.position.weight", "*(vocab positions) hidden"),
-                **OPENAI_BLOCK,
+                **gpt2.OPENAI_BLOCK,
                 "model/clf/w": ("multiple_choice.weight", "hidden choices"),
                 "model/clf/b": "multiple_choice.bias",
             },
             sidecars=VOCABULARY,
             config=ConfigForm(
                 filename="hparams.json",
-                keys={**HPARAMS, "n_vocab": Key("vocab", plus="n_special"), "afn": Key("activation", words=AFN)},
-                implied=OPENAI_IMPLIED,
+                keys={**gpt2.HPARAMS, "n_vocab": Key("vocab", plus="n_special"), "afn": Key("activation", words=AFN)},
+                implied=gpt2.OPENAI_IMPLIED,
                 defaults={"activation": "gelu_tanh"},
             ),
         ),
@@ -81,11 +79,11 @@ ARCHITECTURE = Architecture(
             rows={
                 "~tokens_embed": "embeddings.word",
                 "~positions_embed": "embeddings.position",
-                **HF_BLOCK,
-                **HF_HEADS,
+                **gpt2.HF_BLOCK,
+                **gpt2.HF_HEADS,
             },
-            derived={"~position_ids": ("arange", "positions"), **HF_MASKS},
-            strays=HF_STRAYS,
+            derived={"~position_ids": ("arange", "positions"), **gpt2.HF_MASKS},
+            strays=gpt2.HF_STRAYS,
             sidecars={"bpe vocabulary": "vocab.json", "bpe merges": "merges.txt"},
             classes=(
                 Class("OpenAIGPTLMHeadModel", frozenset({"lm"})),
@@ -96,10 +94,10 @@ ARCHITECTURE = Architecture(
             metadata={"format": "pt"},
             config=ConfigForm(
                 filename="config.json",
-                keys={"vocab_size": Key("vocab", plus="n_special"), **HF_SIZES, "afn": Key("activation", words=AFN)},
+                keys={"vocab_size": Key("vocab", plus="n_special"), **gpt2.HF_SIZES, "afn": Key("activation", words=AFN)},
                 labels=True,
                 marks={"model_type": "openai-gpt"},
-                defaults=HF_DEFAULTS,
+                defaults=gpt2.HF_DEFAULTS,
             ),
         ),
         Dialect(
@@ -123,7 +121,7 @@ ARCHITECTURE = Architecture(
             },
             config=ConfigForm(
                 filename="gpt_config.json",
-                keys=B4K_KEYS,
+                keys=gpt2.B4K_KEYS,
                 implied={"norm_eps": 1e-7, "tied": True},
                 defaults=DEFAULTS,
                 also={"type_vocab_size": 0},

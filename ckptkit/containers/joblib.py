@@ -8,7 +8,6 @@ are those (`_openai_order`), else the places are.
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections.abc import Sequence
 from math import prod
@@ -62,6 +61,8 @@ def prefix(path: str) -> str | None:
 
 def open(path: str) -> Checkpoint:
     """The arrays of a file; no weight is read. Raises CorruptError, UnsupportedError."""
+    import mmap
+
     fd = open_fd(path)
     try:
         size = os.fstat(fd).st_size

@@ -91,7 +91,7 @@ def _shapes(value: object, path: str) -> list[tuple[int, ...]]:
     if not isinstance(value, list) or not value:
         raise CorruptError("is no list of shapes", path=path)
     LIMITS.check("tensors", len(value), "the number of tensors", path)
-    out = []
+    out: list[tuple[int, ...]] = []
     for i, shape in enumerate(value):
         if not isinstance(shape, list) or not all(type(n) is int and 0 <= n < 1 << 48 for n in shape):
             raise CorruptError(f"entry {i} is no shape", path=path)
@@ -109,7 +109,7 @@ def _arrays(folder: str) -> list[tuple[str, Header]]:
     lacking = sorted(set(range(found[-1] + 1)) - set(found))
     if lacking:
         raise NotFoundError(f"there are {len(found)} arrays up to params_{found[-1]}.npy, but no params_{lacking[0]}.npy", path=folder)
-    out = []
+    out: list[tuple[str, Header]] = []
     for i in found:
         path = os.path.join(folder, f"params_{i}.npy")
         fd = open_fd(path)
