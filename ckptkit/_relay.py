@@ -64,7 +64,7 @@ class Segment(NamedTuple):
 
 def flat(source: Source) -> Flat:
     """`source` with the running positions of its extents."""
-    name, _, extents = source
+    name, _, extents, _ = source
     if len(extents) == 1:
         return Flat(name, extents, (0,), extents[0][2])
     starts, at = [], 0
@@ -253,7 +253,11 @@ class Mover:
         rest = loops[1:]
         inner = _reach(rest, 1)
         gap = abs(s) - inner
-        if span <= limit and gap * size <= GAP:
+        if inner * size > 2 * GAP and n > SLAB // 2 and len(rest) == 1 and abs(rest[0][1]) == 1 and t < rest[0][2]:
+            (columns, one, step), block = rest[0], CHUNK // SLAB // size  # rows too wide for a slab of them: part of each
+            for i in range(0, columns, block):
+                self._pull(job, ((n, s, t), (min(block, columns - i), one, step)), so + i * one, to + i * step)
+        elif span <= limit and gap * size <= GAP:
             self._span(job, loops, so, to, span)
         elif inner > limit:
             for i in range(n):
@@ -303,10 +307,12 @@ class Mover:
             if near:
                 path, offset, _ = source.extents[0]
                 files.read_all(path, offset + at, [*views[: k - 1], views[k - 1][: inner * size]])
+            elif len(source.extents) == 1:
+                path, offset, _ = source.extents[0]
+                files.read_apart(path, offset + at, s * size, views[:k])
             else:
                 for j in range(k):
-                    read_flat(files, source, at, views[j])
-                    at += s * size
+                    read_flat(files, source, at + j * s * size, views[j])
             self.bytes_read += k * row
             self._scatter(job, buffer, ((k, apart // size, t), *rest), -down, to + i * t)
 

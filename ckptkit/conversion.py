@@ -120,9 +120,9 @@ def choose_dialect(subject: Subject, to: str | None) -> Dialect | None:
         return None
     arch = subject.architecture
     if arch is None:
-        known = sorted({d for a in architectures().values() for d in a.dialects})
-        if to not in known:
-            raise UsageError(f"no dialect is called {to!r}", hint=f"one of {', '.join(known)}")
+        every = {d.name for a in architectures().values() for d in a.dialects.values()} | {d.alias for a in architectures().values() for d in a.dialects.values()}
+        if to not in every:
+            raise UsageError(f"no dialect is called {to!r}", hint=f"one of {', '.join(sorted(filter(None, every)))}")
         raise UsageError(
             f"the architecture is unknown, so its names cannot be translated to {to}", path=subject.checkpoint.path,
             hint="leave --to out to change the container only (--container NAME), or see `ckptkit list architectures`",
@@ -131,10 +131,10 @@ def choose_dialect(subject: Subject, to: str | None) -> Dialect | None:
     if not fits:
         raise UsageError(f"{arch.title} has no dialect {to!r}", hint=f"one of {', '.join(arch.dialects)}")
     own, groups = subject.graph.dialect, subject.graph.groups
-    known = subject.values.rest if subject.values is not None else {}
+    rests = subject.values.rest if subject.values is not None else {}
     return max(  # the one that holds the heads; between equals the source's own, one it once came from, its part
         fits,
-        key=lambda d: (len(groups & arch.table(d.name).groups), d is own, bool(known.get(d.name)), own is not None and d.part == own.part),
+        key=lambda d: (len(groups & arch.table(d.name).groups), d is own, bool(rests.get(d.name)), own is not None and d.part == own.part),
     )
 
 

@@ -9,9 +9,11 @@ Reading back proves what the kernel holds, not what the disk holds: those bytes 
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple, TypeVar
 
 from ._fileio import CHUNK, Files, checksum, preallocate, quickest_checksum, write_error, writeback
@@ -22,7 +24,8 @@ from ._work import Settings, Stopped, Worker, Written, check_groups
 from .containers._base import FileLayout, Part
 from .errors import CheckpointError, CorruptError, FindingsError, NotFoundError, UsageError
 from .findings import Finding
-from .moves import Plan
+from .moves import Plan, Source
+from .tensors import Extent
 
 LEAST_MEMORY = 8 << 20
 _EACH = 4 << 20  # a worker needs this much at least: 1 MiB to read, to gather and to cast, and a window
@@ -69,11 +72,11 @@ def run(
     if jobs is not None and jobs < 1:
         raise UsageError(f"{jobs} jobs", hint="at least 1")
     inputs = [p for p, _, _ in plan.inputs] + [e.path for s in plan.sources for e in s.extents] + [p for p, _ in plan.copies]
-    with Stage(plan.target, single=plan.single, overwrite=overwrite, inputs=dict.fromkeys(inputs)) as stage:
+    with Stage(plan.target, single=plan.single, overwrite=overwrite, inputs=dict.fromkeys(inputs)) as stage, _inline(plan) as plan:
         check_inputs(plan)
         names = _names(plan)
         _check_space(plan, stage)
-        workers = max(1, min(jobs or os.cpu_count() or 1, max_memory // _EACH))
+        workers = max(1, min(jobs or os.cpu_count() or 1, max_memory // _EACH, len(plan.tasks)))
         kind = plan.layout.checksum or (quickest_checksum() if check else None)
         by_slot = plan.layout.checksum is not None
         sources = tuple(flat(s) for s in plan.sources)
@@ -124,6 +127,24 @@ def run(
         stage.commit(names[0] if plan.single else None)
         read = sum(h.bytes_read for h in hands)
         return Result(plan.target, sizes, read, total + extra, time.perf_counter() - started, crcs, findings)
+
+
+@contextmanager
+def _inline(plan: Plan) -> Iterator[Plan]:
+    """The plan with the sources that carry their own bytes put into a temporary file, so that every source has extents."""
+    if all(s.data is None for s in plan.sources):
+        yield plan
+        return
+    with tempfile.NamedTemporaryFile(prefix="ckptkit-") as file:
+        sources = []
+        for s in plan.sources:
+            if s.data is None:
+                sources.append(s)
+            else:
+                sources.append(Source(s.name, s.dtype, (Extent(file.name, file.tell(), len(s.data)),)))
+                file.write(s.data)
+        file.flush()
+        yield plan._replace(sources=tuple(sources))
 
 
 def check_inputs(plan: Plan) -> None:

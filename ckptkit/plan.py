@@ -416,8 +416,9 @@ def assemble(
 ) -> Plan:
     """Give every target tensor its place in a file: the Plan."""
     container = request.container
+    specs = {n: s for n, s, _ in weights.targets}
     layout = container.layout(
-        [(n, s) for n, s, _ in weights.targets],
+        [(n, specs[weights.ties.get(n, n)]) for n in weights.came],
         filename=request.filename,
         ties=weights.ties,
         metadata=metadata,

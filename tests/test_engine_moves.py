@@ -52,6 +52,8 @@ def shrink(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(work, "CHUNK", 512)
     monkeypatch.setattr(_relay, "GAP", 40)
+    monkeypatch.setattr(_relay, "SLAB", 8)
+    monkeypatch.setattr(_relay, "SPREAD", 64)
     monkeypatch.setattr(_jobs, "SMALL", 100)
     monkeypatch.setattr(_jobs, "APART", 64)
     monkeypatch.setattr(_jobs, "WINDOW", 700)
