@@ -140,7 +140,8 @@ def _layers(s: Subject) -> Iterator[Finding]:
             continue
         key = s.values.keys.get(count, count) if s.values else count
         if not have and _leaves_out(s, placeholder):
-            yield Finding("info", "head", word, f"the weights hold no {word}; {s.config_name} says {said} of them ({key}), which this part of the model does not use")
+            if not s.config or "architectures" not in s.config.raw:
+                yield Finding("info", "head", word, f"the weights hold no {word}; {s.config_name} says {said} of them ({key}), which this part of the model does not use")
             continue
         contiguous = f"{ranges(have)}, contiguous" if not holes else ranges(have)
         variant = _variant_words(s)
@@ -165,11 +166,11 @@ def _layers(s: Subject) -> Iterator[Finding]:
 
 def _leaves_out(s: Subject, placeholder: str) -> bool:
     """Whether a checkpoint may lack every layer of a kind: their group is a whole that it does not hold, nor claims to."""
-    assert s.architecture is not None and s.config is not None
+    assert s.architecture is not None
     groups = {i.group for p, i in s.architecture.params.items() if placeholder in placeholders(p)}
     if "core" in groups or groups & s.graph.groups:
         return False
-    named = s.config.raw.get("architectures")
+    named = s.config.raw.get("architectures") if s.config is not None else None
     known = {c.name: c.groups for d in s.architecture.dialects.values() for c in d.classes}
     claims = known.get(str(named[0]), frozenset()) if isinstance(named, list) and named else frozenset()
     return not groups & claims

@@ -153,7 +153,7 @@ def read_gin(text: str) -> dict[str, object]:
 
 # mesh's "gelu" is the tanh approximation
 GIN_ACTIVATIONS = {
-    "None": "relu", "relu": "relu", "gelu": "gelu_new", "swish": "silu", "['relu']": "relu", "['gelu', 'linear']": "gated-gelu",
+    "relu": "relu", "gelu": "gelu_new", "swish": "silu", "['relu']": "relu", "['gelu', 'linear']": "gated-gelu",
     "['relu', 'linear']": "gated-relu", "['swish', 'linear']": "gated-silu",
 }  # fmt: skip
 B4K_ACTIVATIONS: Mapping[str | tuple[str, ...], object] = {
