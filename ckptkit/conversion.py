@@ -212,6 +212,9 @@ def _plan(
             copies.append((subject.config.source, os.path.basename(subject.config.source)))
         elif subject.config is not None and not extras:
             texts.append(("config.json", to_json_text(_plain(subject.config.raw))))
+    lost = [k for k in ck.extras if not extras and k not in ("args", "cfg")]
+    if lost:
+        findings.append(Finding("info", "dropped", ", ".join(lost[:6]), f"what lies beside the tensors is not carried over: {', '.join(lost[:12])}"))
     if not single:
         folder = os.path.dirname(os.path.abspath(ck.files[0]))
         taken = {name for name, _ in texts} | {name for _, name in copies}

@@ -52,7 +52,10 @@ class WeightGraph:
         rest = [n for n in checkpoint.tensors if n not in self.roles]
         slots = optimizer_state(rest, self.roles if recognition is not None else checkpoint.tensors)
         for n in rest:
-            self.roles[n] = Role("optimizer", slots[n]) if n in slots else Role("unexplained", "")
+            if n in slots or n in checkpoint.beside:
+                self.roles[n] = Role("optimizer", slots.get(n, ""))
+            else:
+                self.roles[n] = Role("unexplained", "")
 
     def _bind(self, r: Recognition) -> None:
         params = r.architecture.params

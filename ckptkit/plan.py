@@ -134,10 +134,12 @@ class _Same(_Builder):
 
     def weights(self) -> Weights:
         first: dict[object, str] = {}
+        beside = []  # optimizer state outside the state dict of a nested PyTorch file: it would get in among the weights
         for name, t in self.tensors.items():
             role = self.subject.graph.roles[name]
-            if role.kind == "optimizer" and self.request.drop_optimizer:
+            if role.kind == "optimizer" and (self.request.drop_optimizer or name in self.subject.checkpoint.beside):
                 self.went[name] = {"dropped": "optimizer state"}
+                beside += [] if self.request.drop_optimizer else [name]
                 continue
             if t.spec.dtype == "STRING":
                 self._string(name)
@@ -155,6 +157,9 @@ class _Same(_Builder):
             self.targets.append((name, TensorSpec(dtype, t.spec.shape), pieces))
             self.moved(name, name)
             self.came[name] = {"from": [name], "how": _how(pieces, dtype != t.spec.dtype)}
+        if beside:
+            message = f"{len(beside)} tensors of optimizer state beside {self.subject.checkpoint.wrapper!r} are not carried over"
+            self.findings.append(Finding("warning", "dropped", collapse(beside, 3), message))
         return self.finish(self.subject.graph.groups, False)
 
     def _string(self, name: str) -> None:
