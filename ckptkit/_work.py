@@ -5,12 +5,11 @@ Policy: nothing is allocated for a tensor; bytes are summed and written while th
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ._casts import cast
 from ._fileio import CHUNK, Checksum, Files
 from ._jobs import APART, Batch, Job, Made, Raw
 from ._relay import Buffer, Flat, Mover
+from ._typing import NamedTuple
 from .tensors import DTYPES
 
 Written = tuple[int, int, int, int, str]  # (file, offset, length, checksum, name)

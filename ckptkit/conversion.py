@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 from . import __version__
+from ._typing import NamedTuple
 from .arch import architectures
 from .config import to_json_text, write_config
 from .containers import Container, by_name, containers
@@ -131,10 +131,10 @@ def choose_dialect(subject: Subject, to: str | None) -> Dialect | None:
     if not fits:
         raise UsageError(f"{arch.title} has no dialect {to!r}", hint=f"one of {', '.join(arch.dialects)}")
     own, groups = subject.graph.dialect, subject.graph.groups
-    known = subject.values.rest if subject.values is not None else {}
+    rest = subject.values.rest if subject.values is not None else {}
     return max(  # the one that holds the heads; between equals the source's own, one it once came from, its part
         fits,
-        key=lambda d: (len(groups & arch.table(d.name).groups), d is own, bool(known.get(d.name)), own is not None and d.part == own.part),
+        key=lambda d: (len(groups & arch.table(d.name).groups), d is own, bool(rest.get(d.name)), own is not None and d.part == own.part),
     )
 
 

@@ -8,8 +8,8 @@ names share ("module." of DataParallel, "_orig_mod." of torch.compile) is set ap
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
+from ._typing import NamedTuple
 from .arch import architectures
 from .schema import Architecture, Dialect, Match, Table, reduce_name
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import NamedTuple
 
+from ._typing import NamedTuple
 from .layout import Axes, Sizes, terms
 from .schema import Architecture, Row
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from types import TracebackType
-from typing import NamedTuple
 
+from ._typing import NamedTuple
 from .config import RawConfig, Values, interpret, load_config, size_names
 from .containers import Checkpoint, open_checkpoint
 from .errors import CheckpointError

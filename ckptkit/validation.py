@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from itertools import product as combinations
-from typing import NamedTuple
 
+from ._typing import NamedTuple
 from .arch import architectures
 from .config import form_keys
 from .containers import containers

@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
-from typing import NoReturn
 
 import click
 
 from .. import __version__
+from .._typing import NoReturn
 from ..errors import EXIT_USAGE, CheckpointError, UsageError, printable
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from struct import pack
-from typing import NamedTuple
 
+from .._typing import NamedTuple
 from ..errors import UnsafeError, UsageError, printable
 from ..limits import LIMITS
 from ..tensors import DTYPES, row_major_strides

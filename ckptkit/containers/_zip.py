@@ -14,8 +14,8 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from struct import Struct
 from struct import error as StructError
-from typing import NamedTuple
 
+from .._typing import NamedTuple
 from ..errors import CorruptError, UnsupportedError, printable
 from ..limits import LIMITS
 
