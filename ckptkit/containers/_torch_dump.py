@@ -239,6 +239,6 @@ def dump(state: Mapping[str, Stored], wrapper: Sequence[str], extras: Mapping[st
         if depth < len(wrapper) or rest:
             w.out.append(b"u")
 
-    top: dict[object, object] = {**extras}
+    top: dict[object, object] = dict(extras.items())
     level(0, top)
     return b"".join([*w.out, b"."])
