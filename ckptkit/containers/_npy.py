@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from math import prod
-from typing import NamedTuple
 
+from .._typing import NamedTuple
 from ..errors import CorruptError, UnsupportedError, printable
 from ..limits import LIMITS
 from ..tensors import DTYPES, TensorSpec

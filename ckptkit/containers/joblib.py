@@ -11,12 +11,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from math import prod
-from typing import NamedTuple, NoReturn
 
+from .._typing import NamedTuple, NoReturn
 from ..errors import CorruptError, UnsupportedError, printable
 from ..limits import LIMITS
 from ..tensors import Extent, StoredTensor, TensorSpec
-from . import _npy, _openai_order, _pickle
+from . import _openai_order, _pickle
 from ._base import Checkpoint, open_fd
 from ._pickle_ops import Machine
 
@@ -113,10 +113,12 @@ def _inline(m: Machine, made: _pickle.Opaque) -> object:
 
 def _dtype(made: object) -> str:
     """The dtype that a pickled numpy.dtype describes: ("f4", ...) with the state (3, "<", ...)."""
+    from ._npy import dtype_of
+
     if not isinstance(made, _pickle.Opaque) or not made.args or not isinstance(made.args[0], str):
         raise CorruptError("joblib's array wrapper has no dtype")
     state = made.state if isinstance(made.state, tuple) and len(made.state) > 1 else (3, "|")
-    return _npy.dtype_of(f"{state[1]}{made.args[0]}")
+    return dtype_of(f"{state[1]}{made.args[0]}")
 
 
 def _named(value: object, path: str) -> list[tuple[str, _Array]]:

@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from math import prod
 
+from .._typing import TYPE_CHECKING
 from ..errors import CorruptError, NotFoundError, UnsupportedError
 from ..findings import Finding
 from ..jsonio import read_json
 from ..limits import LIMITS
 from ..tensors import DTYPES, Extent, StoredTensor, TensorSpec
 from ._base import Checkpoint, FileLayout, Part, Slot, open_fd
-from ._npy import MAGIC, MAX_HEADER, Header, header, write_header
 from ._openai_order import LAYER, published
+
+if TYPE_CHECKING:
+    from ._npy import Header
 
 NAME = "openai-npy"
 TITLE = "OpenAI's GPT folder (params_shapes.json and flat .npy arrays)"
@@ -34,7 +36,12 @@ STRINGS = False
 
 SHAPES, NAMES = "params_shapes.json", "parameters_names.json"
 FILES = 10
-_SHARD = re.compile(r"params_(0|[1-9][0-9]{0,5})\.npy")
+
+
+def _number(name: str) -> int | None:
+    """7 of "params_7.npy"; None of any other name."""
+    digits = name.removeprefix("params_").removesuffix(".npy")
+    return int(digits) if name == f"params_{digits}.npy" and digits.isascii() and digits.isdigit() and digits == str(int(digits[:6])) else None
 
 
 def sniff(head: bytes, tail: bytes, path: str) -> bool:
@@ -42,7 +49,7 @@ def sniff(head: bytes, tail: bytes, path: str) -> bool:
     folder, name = os.path.split(path)
     if name == SHAPES:
         return head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"["
-    return head.startswith(MAGIC) and _SHARD.fullmatch(name) is not None and os.path.isfile(os.path.join(folder, SHAPES))
+    return head[:6] == b"\x93NUMPY" and _number(name) is not None and os.path.isfile(os.path.join(folder, SHAPES))
 
 
 def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
@@ -102,7 +109,9 @@ def _shapes(value: object, path: str) -> list[tuple[int, ...]]:
 
 def _arrays(folder: str) -> list[tuple[str, Header]]:
     """The arrays in order, each one's header read."""
-    found = sorted(int(m[1]) for n in os.listdir(folder or ".") if (m := _SHARD.fullmatch(n)))
+    from ._npy import MAX_HEADER, header
+
+    found = sorted(i for n in os.listdir(folder or ".") if (i := _number(n)) is not None)
     if not found:
         raise NotFoundError("there are no arrays (params_0.npy, ...) beside the list of shapes", path=os.path.join(folder, SHAPES))
     LIMITS.check("shards", len(found), "the number of arrays", folder)
@@ -150,6 +159,8 @@ def layout(
     max_shard_size: int | None = None,
 ) -> FileLayout:
     """Where every byte goes; the order is the format's, whatever that of `tensors`. Raises UnsupportedError for other models' tensors."""
+    from ._npy import write_header
+
     specs = {n: s for n, s in tensors if n not in ties}
     order = published(len(specs))
     other = sorted(specs.keys() - set(order))
