@@ -17,6 +17,7 @@ from .containers import Checkpoint
 from .errors import CheckpointError, NotFoundError, UndecidedError, UsageError
 from .findings import Finding
 from .jsonio import read_json
+from .layout import parse
 from .schema import Architecture, Class, ConfigForm, Dialect, Key, count_name
 
 BLOCK = "ckptkit"  # the key of our own block in a written configuration
@@ -144,6 +145,7 @@ def form_of(config: RawConfig, arch: Architecture, dialect: Dialect) -> Dialect:
 def size_names(arch: Architecture) -> set[str]:
     """The canonical values that are sizes: positive whole numbers."""
     axes = {a for p in arch.params.values() for a in p.layout.axes}
+    axes |= {a for d in arch.dialects.values() for _, text in d.derived.values() for a in parse(text).axes}
     return axes | {count_name(p) for p in arch.counted} | set(arch.heads) | set(arch.config_counts)
 
 

@@ -77,6 +77,7 @@ class _Builder:
         self.request = request
         self.tensors = subject.checkpoint.tensors
         self.sources: dict[str, int] = {}
+        self.made: dict[str, bytes] = {}  # sources that are computed, float32
         self.targets: list[tuple[str, TensorSpec, tuple[Piece, ...]]] = []
         self.ties: dict[str, str] = {}
         self.strings: dict[str, list[bytes]] = {}
@@ -102,9 +103,11 @@ class _Builder:
 
     def finish(self, groups: frozenset[str], untied: bool) -> Weights:
         checkpoint = self.subject.checkpoint
-        inline = {n: t.read() for n in self.sources if (t := self.tensors[n]).read is not None}
+        inline = {n: t.read() for n in self.sources if n in self.tensors and (t := self.tensors[n]).read is not None}
         sources = tuple(
-            Source(n, self.tensors[n].spec.dtype, self.tensors[n].extents, data if isinstance(data := inline.get(n), bytes) else None)
+            Source(n, "F32", (), self.made[n])
+            if n in self.made
+            else Source(n, self.tensors[n].spec.dtype, self.tensors[n].extents, data if isinstance(data := inline.get(n), bytes) else None)
             for n in self.sources
         )
         for name in checkpoint.tensors:
@@ -210,6 +213,7 @@ class _Translate(_Builder):
             for row, at in walk(self.table.rows, self.graph.counts):
                 if row.role == "repeat":
                     self._tie(self.table.stored_name(row, at, self.prefix), expand(row.parts[0], at))
+        self._derived()
         self._lacking()
         self._rest()
         return self.finish(self.groups, self.untied)
@@ -328,6 +332,26 @@ class _Translate(_Builder):
         if holder is not None:
             self.ties[target] = holder
             self.came[target] = {"from": self.came[holder]["from"], "how": f"tied to {holder}"}
+
+    def _derived(self) -> None:
+        """What is computed but missed by the target's loader: made once, for all layers."""
+        holders: dict[str, str] = {}
+        for row, at in walk(self.table.rows, self.graph.counts):
+            if row.role != "derived" or row.note.partition(" ")[0] not in self.dialect.makes:
+                continue
+            target = self.table.stored_name(row, at, self.prefix)
+            self.came[target] = {"from": [], "how": f"computed ({row.note})"}
+            if row.note in holders and self.request.container.TIES:
+                self.ties[target] = holders[row.note]
+                continue
+            source, shape = f"(computed) {row.note}", stored_shape(row.layout, (row.layout,), self.sizes)
+            if row.note not in holders:
+                import numpy as np
+
+                holders[row.note] = target
+                self.made[source] = np.ascontiguousarray(self.subject.derive(row.note, shape), "<f4").tobytes()
+            spec = TensorSpec(self.dtype(target, target, self._main_dtype()), shape)
+            self.targets.append((target, spec, (Piece(self.source(source), simplify((Loop(spec.numel, 1, 1),))),)))
 
     def _lacking(self) -> None:
         """What the target dialect has no row for: a head it does not know is dropped, an untied parameter is refused."""

@@ -180,8 +180,10 @@ class Dialect(NamedTuple):
     with `~` takes the prefix. ` | ` parts alternatives: the first is written, all are read.
 
     `repeats`: further stored names of a parameter, which must be equal to it. `derived`: stored name -> (how it is
-    computed, layout). `strays`: stored names that carry no weight, and what they are. `lacks`: parameters it has no
-    place for. `metadata`: what a written container carries.
+    computed, layout); words after the first are canonical values that it depends on besides its shape. `makes`: those
+    of them that a written checkpoint has, made anew, since the library's loader misses them. `strays`: stored names that
+    carry no weight, and what they are. `lacks`: parameters it has no place for. `limits`: axes that have one size in this
+    naming, and why: others are refused. `metadata`: what a written container carries.
     """
 
     name: str
@@ -195,8 +197,10 @@ class Dialect(NamedTuple):
     wrapper: str = ""
     repeats: Mapping[str, str] = {}
     derived: Mapping[str, tuple[str, str]] = {}
+    makes: tuple[str, ...] = ()
     strays: Mapping[str, str] = {}
     lacks: Mapping[str, Lack] = {}
+    limits: Mapping[str, tuple[int, str]] = {}
     classes: tuple[Class, ...] = ()
     metadata: Mapping[str, str] = {}
     writes_ties: bool = True  # whether tied names are written where the container can say that they are one tensor
@@ -352,7 +356,7 @@ class Architecture:
         heads: Sequence[str] = ("heads",),
         config_counts: Sequence[str] = (),
         signature: Sequence[tuple[str, int, int]] = (),
-        derivations: Mapping[str, Callable[[tuple[int, ...]], object]] | None = None,
+        derivations: Mapping[str, Callable[..., object]] | None = None,
         rank: int = 0,
         traits: Mapping[str, object] | None = None,
     ) -> None:
@@ -367,7 +371,7 @@ class Architecture:
         self.heads = tuple(heads)
         self.config_counts = tuple(config_counts)  # counts that no tensor's name holds, only the configuration (shared layers)
         self.signature = tuple(signature)  # (parameter, dimension, size) that tells it from one with the same names
-        self.derivations = dict(derivations or {})  # how a derived tensor is computed: its stored shape -> a numpy array
+        self.derivations = dict(derivations or {})  # how a derived tensor is computed: its stored shape (and values) -> a numpy array
         self.rank = rank  # where two architectures explain the same tensors equally well, the lower one is meant
         self.traits = dict(traits or {})
         self._tables: dict[str, Table] = {}

@@ -50,6 +50,12 @@ class Subject(NamedTuple):
             return "the configuration"
         return "the configuration inside the file" if self.config.inside else os.path.basename(self.config.source)
 
+    def derive(self, how: str, shape: tuple[int, ...]) -> object:
+        """The array of `shape` that a dialect's derived tensor holds by the architecture's derivation ("name value value")."""
+        assert self.architecture is not None
+        name, *values = how.split()
+        return self.architecture.derivations[name](shape, *(self.value(v) for v in values))
+
     def sizes(self) -> Sizes:
         """The sizes that tensors imply, with what they leave open (heads) as the user or the configuration says."""
         arch, found = self.architecture, self.graph.solution.sizes
