@@ -199,6 +199,7 @@ class _Translate(_Builder):
         self.absent = {p: k for p, k in self.recognition.dialect.lacks.items() if k.holds(self.sizes.axis)}
         self.lacked = {p: k for p, k in dialect.lacks.items() if k.holds(self.sizes.axis)}
         self.untied = False
+        self.harmless: dict[str, list[str]] = {}  # why it may be left out -> stored names
         self.prefix = self._prefix()
 
     def _prefix(self) -> str:
@@ -235,6 +236,10 @@ class _Translate(_Builder):
             return
         if len(row.parts) == 1 and self._leave_out(row.parts[0], canonical[0]):
             return
+        for axis in set(row.layout.axes) & self.dialect.limits.keys():
+            n, why = self.dialect.limits[axis]
+            if self.sizes.axis.get(axis, n) != n:
+                raise UnsupportedError(f"{self.dialect.title} has no place for {axis} {self.sizes.axis[axis]} ({target}): {why}", hint=self._others())
         layouts = tuple(i.layout for i in infos)
         pieces: list[Piece] = []
         stored: list[str] = []
@@ -291,7 +296,7 @@ class _Translate(_Builder):
             self.went.setdefault(stored, {"dropped": f"{'an identity' if lack.fill == 'identity' else f'all {lack.fill:g}'}, which {self.dialect.title} takes for granted"})
         elif lack.harmless:
             self.went.setdefault(stored, {"dropped": lack.harmless})
-            self.findings.append(Finding("info", "dropped", stored, f"{self.dialect.title} has no place for {stored}, which is left out: {lack.harmless}"))
+            self.harmless.setdefault(lack.harmless, []).append(stored)
         else:
             raise UnsupportedError(f"{self.dialect.title} has no place for {stored}{': ' + lack.why if lack.why else ''}")
         return True
@@ -339,6 +344,9 @@ class _Translate(_Builder):
             self.ties[target] = holder
             self.came[target] = {"from": self.came[holder]["from"], "how": f"tied to {holder}"}
 
+    def _others(self) -> str:
+        return f"convert to another dialect: {', '.join(d for d in self.arch.dialects if d != self.dialect.name)}"
+
     def _derived(self) -> None:
         """What is computed but missed by the target's loader: made once, for all layers."""
         holders: dict[str, str] = {}
@@ -376,12 +384,14 @@ class _Translate(_Builder):
                     continue
                 raise UnsupportedError(
                     f"{stored[0]} is a tensor of its own (not tied to {self.graph.params[info.tied].stored}); {self.dialect.title} has no place for it",
-                    hint=f"convert to another dialect: {', '.join(d for d in self.arch.dialects if d != self.dialect.name)}",
+                    hint=self._others(),
                 )
             dropped.setdefault(info.group, []).extend(stored)
+        for why, names in self.harmless.items():
+            self.findings.append(Finding("info", "dropped", collapse(names, 2), f"{self.dialect.title} has no place for {collapse(names, 2)}: left out; {why}"))
         for group, names in dropped.items():
             if group == "core":
-                raise UnsupportedError(f"{self.dialect.title} has no place for {collapse(names)}")
+                raise UnsupportedError(f"{self.dialect.title} has no place for {collapse(names)}", hint=self._others())
             for n in names:
                 self.went[n] = {"dropped": f"{self.dialect.title} has no {group}"}
             self.findings.append(Finding("warning", "dropped", collapse(names), f"{self.dialect.title} has no place for the {group}: {collapse(names)} dropped"))

@@ -151,6 +151,7 @@ class Lack(NamedTuple):
 
 class Key(NamedTuple):
     """How a configuration key translates: `words` maps a value to the canonical one, `shift` is added when reading.
+    A size may have words too (true: 4); numbers that are none of them are themselves.
 
     A word that is a list in the file is a tuple here. With `more`, one key says several canonical values: each word's
     meaning is a tuple of them, or, without words, the one value holds for all.
@@ -169,7 +170,8 @@ class ConfigForm(NamedTuple):
     `marks` are keys with a fixed value that say which form this is, written always; `implied` canonical values that the
     form takes for granted and cannot say; `defaults` canonical values where a key is absent ("=layers": the value of
     another); `also` further keys that a written file gets where nothing else sets them; `texts` other files that the
-    configuration may lie in (never written), each with what makes this form's keys of their text.
+    configuration may lie in (never written), each with what makes this form's keys of their text; `overruled` sizes in
+    which configurations of this form are not trusted, and why: where the tensors differ that is a warning.
     """
 
     filename: str  # what a conversion writes; "" where it goes into the weights file
@@ -182,6 +184,7 @@ class ConfigForm(NamedTuple):
     read: Callable[[Mapping[str, object]], dict[str, object] | None] | None = None  # extras of the file -> the raw keys
     extras: Callable[[dict[str, object]], dict[str, object]] | None = None  # the raw keys -> what goes into the file itself
     texts: Mapping[str, Callable[[str], dict[str, object]]] = {}
+    overruled: Mapping[str, str] = {}
 
 
 class Class(NamedTuple):

@@ -99,7 +99,9 @@ def examine(
             if config is not None:
                 raise
             findings.append(Finding("error", "config", os.path.basename(e.path or "config"), e.message, e.hint or ""))
-        graph = bind(checkpoint, declared=raw.declared if raw else None, architecture=architecture, dialect=dialect, part=part)
+        graph = bind(
+            checkpoint, declared=raw.declared if raw else None, architecture=architecture, dialect=dialect, part=part, config=raw.raw if raw else None
+        )
         values = None
         if raw is not None and graph.recognition is not None:
             values = interpret(raw, graph.recognition.architecture, graph.recognition.dialect)
