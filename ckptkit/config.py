@@ -17,6 +17,7 @@ from .containers import Checkpoint
 from .errors import CheckpointError, NotFoundError, UndecidedError, UsageError
 from .findings import Finding
 from .jsonio import read_json
+from .layout import parse
 from .schema import Architecture, Class, ConfigForm, Dialect, Key, count_name
 
 BLOCK = "ckptkit"  # the key of our own block in a written configuration
@@ -111,9 +112,9 @@ def load_config(checkpoint: Checkpoint, path: str | None = None) -> RawConfig | 
 
 
 def declared_name(raw: Mapping[str, object]) -> str | None:
-    """What a configuration calls its model: model_type, or the architecture whose class it names."""
+    """What a configuration calls its model: model_type (in our own block first), or the architecture whose class it names."""
     block = raw.get(BLOCK)
-    for where in (raw, block if isinstance(block, Mapping) else {}):
+    for where in (block if isinstance(block, Mapping) else {}, raw):
         name = where.get("model_type")
         if isinstance(name, str) and name:
             return name
@@ -150,14 +151,21 @@ def form_of(config: RawConfig, arch: Architecture, dialect: Dialect) -> Dialect:
 def size_names(arch: Architecture) -> set[str]:
     """The canonical values that are sizes: positive whole numbers."""
     axes = {a for p in arch.params.values() for a in p.layout.axes}
+    axes |= {a for d in arch.dialects.values() for _, text in d.derived.values() for a in parse(text).axes}
     return axes | {count_name(p) for p in arch.counted} | set(arch.heads) | set(arch.config_counts)
+
+
+def optional_axes(arch: Architecture) -> set[str]:
+    """The axes that only optional modules have: a configuration's 0 says that there is none."""
+    free = {n for n, p in arch.params.items() if p.optional and not p.switch}
+    return {a for n in free for a in arch.params[n].layout.axes} - {a for n, p in arch.params.items() if n not in free for a in p.layout.axes}
 
 
 def interpret(config: RawConfig, arch: Architecture, dialect: Dialect) -> Values:
     """The canonical values of a configuration, with a finding for every value that cannot be one."""
     d = form_of(config, arch, dialect)
     form = d.config
-    sizes = size_names(arch)
+    sizes, may_lack = size_names(arch), optional_axes(arch)
     values: dict[str, object] = {}
     keys: dict[str, str] = {}
     findings = []
@@ -170,9 +178,11 @@ def interpret(config: RawConfig, arch: Architecture, dialect: Dialect) -> Values
         value = rest.pop(key)
         if value is None and not k.required:
             continue
+        if k.words is not None and k.canonical in sizes:  # words for single sizes (true: 4); other numbers are themselves
+            value = next((m for w, m in k.words.items() if w == value and type(w) is type(value)), value)
         said_here: dict[str, object] = {}
         if k.canonical in sizes or k.shift:
-            problem = _size_problem(value, k.canonical)
+            problem = _size_problem(value, k.canonical) if value != 0 or k.canonical not in may_lack else ""
             if k.plus in rest and not problem:
                 more = rest.pop(k.plus)
                 problem = f"with {k.plus} {_shown(more)}: {_size_problem(more, k.plus)}" if more != 0 and _size_problem(more, k.plus) else ""
@@ -308,6 +318,7 @@ def write_config(
     unsaid: dict[str, object] = {}
     missing = []
     said = set()
+    sizes = size_names(arch)
     for key, spec in form.keys.items():
         k = Key(spec) if isinstance(spec, str) else spec
         said.add(k.canonical)
@@ -320,7 +331,7 @@ def write_config(
         said.update(k.more)
         if k.words is not None:
             meaning = (value, *more) if k.more else value
-            word = next((w for w, m in k.words.items() if m == meaning), None)
+            word = next((w for w, m in k.words.items() if m == meaning), value if k.canonical in sizes else None)
             if word is None:
                 word = _nearest(meaning, k.words)
                 if word is None:
@@ -367,11 +378,13 @@ def write_config(
         for g in sorted(lacking):
             findings.append(Finding("info", "head", g, f"{cls.name} has a {g} that the weights lack; its loader will make a new one"))
     head |= form.marks
-    if "model_type" in form.marks and carried.get("model_type") in arch.names:
+    if form.marks.get("model_type") in arch.names and carried.get("model_type") in arch.names:
         head["model_type"] = carried["model_type"]
     kept = {f: dict(r) for f, r in rest.items() if f != target.name and r}
     if kept:
         block["rest"] = kept
+    if form.marks.get("model_type", arch.name) not in arch.names:  # written as another architecture: what it was is our word
+        block["model_type"] = arch.name
     if form.labels and labels is not None and "id2label" not in carried:
         head["id2label"] = {str(i): f"LABEL_{i}" for i in range(labels)}
         head["label2id"] = {f"LABEL_{i}": i for i in range(labels)}

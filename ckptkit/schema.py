@@ -151,6 +151,7 @@ class Lack(NamedTuple):
 
 class Key(NamedTuple):
     """How a configuration key translates: `words` maps a value to the canonical one, `shift` is added when reading.
+    A size may have words too (true: 4); numbers that are none of them are themselves.
 
     A word that is a list in the file is a tuple here. With `more`, one key says several canonical values: each word's
     meaning is a tuple of them, or, without words, the one value holds for all.
@@ -173,7 +174,8 @@ class ConfigForm(NamedTuple):
     form takes for granted and cannot say; `defaults` canonical values where a key is absent (in both, "=layers" is the
     value of another, "=4 hidden" a multiple of it); `also` further keys that a written file gets where nothing else sets
     them, or functions of the canonical values; `texts` other files that the configuration may lie in (never written), each
-    with what makes this form's keys of their text.
+    with what makes this form's keys of their text; `overruled` sizes in which configurations of this form are not trusted,
+    and why: where the tensors differ that is a warning.
     """
 
     filename: str  # what a conversion writes; "" where it goes into the weights file
@@ -186,6 +188,7 @@ class ConfigForm(NamedTuple):
     read: Callable[[Mapping[str, object]], dict[str, object] | None] | None = None  # extras of the file -> the raw keys
     extras: Callable[[dict[str, object]], dict[str, object]] | None = None  # the raw keys -> what goes into the file itself
     texts: Mapping[str, Callable[[str], dict[str, object]]] = {}
+    overruled: Mapping[str, str] = {}
 
 
 class Class(NamedTuple):
@@ -201,10 +204,12 @@ class Dialect(NamedTuple):
     with `~` takes the prefix. ` | ` parts alternatives: the first is written, all are read.
 
     `repeats`: further stored names of a parameter, which must be equal to it; (parameter, group) is written only where
-    the group is. `derived`: stored name -> (how it is
-    computed, layout). `strays`: stored names that carry no weight, and what they are. `lacks`: parameters it has no
-    place for. `metadata`: what a written container carries. `sidecars`: what a file beside the weights is -> what it is
-    called here (a vocabulary that other dialects keep under another name).
+    the group is. `derived`: stored name -> (how it is computed, layout); words after the first are canonical values that
+    it depends on besides its shape. `makes`: those of them that a written checkpoint has, made anew, since the library's
+    loader misses them. `strays`: stored names that carry no weight, and what they are. `lacks`: parameters it has no
+    place for. `limits`: axes that have one size in this naming, and why: others are refused. `metadata`: what a written
+    container carries. `sidecars`: what a file beside the weights is -> what it is called here (a vocabulary that other
+    dialects keep under another name).
     """
 
     name: str
@@ -218,8 +223,10 @@ class Dialect(NamedTuple):
     wrapper: str = ""
     repeats: Mapping[str, str | tuple[str, str]] = {}
     derived: Mapping[str, tuple[str, str]] = {}
+    makes: tuple[str, ...] = ()
     strays: Mapping[str, str] = {}
     lacks: Mapping[str, Lack] = {}
+    limits: Mapping[str, tuple[int, str]] = {}
     classes: tuple[Class, ...] = ()
     metadata: Mapping[str, str] = {}
     sidecars: Mapping[str, str] = {}
@@ -387,7 +394,7 @@ class Architecture:
         heads: Sequence[str] = ("heads",),
         config_counts: Sequence[str] = (),
         signature: Sequence[tuple[str, int, int]] = (),
-        derivations: Mapping[str, Callable[[tuple[int, ...]], object]] | None = None,
+        derivations: Mapping[str, Callable[..., object]] | None = None,
         rank: int = 0,
         traits: Mapping[str, object] | None = None,
     ) -> None:
@@ -402,7 +409,7 @@ class Architecture:
         self.heads = tuple(heads)
         self.config_counts = tuple(config_counts)  # counts that no tensor's name holds, only the configuration (shared layers)
         self.signature = tuple(signature)  # (parameter, dimension, size) that tells it from one with the same names
-        self.derivations = dict(derivations or {})  # how a derived tensor is computed: its stored shape -> a numpy array
+        self.derivations = dict(derivations or {})  # how a derived tensor is computed: its stored shape (and values) -> a numpy array
         self.rank = rank  # where two architectures explain the same tensors equally well, the lower one is meant
         self.traits = dict(traits or {})
         self._tables: dict[str, Table] = {}

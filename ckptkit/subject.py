@@ -51,6 +51,12 @@ class Subject(NamedTuple):
             return "the configuration"
         return "the configuration inside the file" if self.config.inside else os.path.basename(self.config.source)
 
+    def derive(self, how: str, shape: tuple[int, ...]) -> object:
+        """The array of `shape` that a dialect's derived tensor holds by the architecture's derivation ("name value value")."""
+        assert self.architecture is not None
+        name, *values = how.split()
+        return self.architecture.derivations[name](shape, *(self.value(v) for v in values))
+
     def counted(self) -> list[str]:
         """The stored names whose elements are the model's parameters, each parameter once.
 
@@ -125,7 +131,9 @@ def examine(
             if config is not None:
                 raise
             findings.append(Finding("error", "config", os.path.basename(e.path or "config"), e.message, e.hint or ""))
-        graph = bind(checkpoint, declared=raw.declared if raw else None, architecture=architecture, dialect=dialect, part=part)
+        graph = bind(
+            checkpoint, declared=raw.declared if raw else None, architecture=architecture, dialect=dialect, part=part, config=raw.raw if raw else None
+        )
         values = None
         if raw is not None and graph.recognition is not None:
             values = interpret(raw, graph.recognition.architecture, graph.recognition.dialect)
