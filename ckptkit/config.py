@@ -9,6 +9,7 @@ configuration and no dialect says it: it is asked for by name.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -47,14 +48,25 @@ class Values(NamedTuple):
 # --- finding and reading -------------------------------------------------------------------------------------------
 
 
-def find_config(checkpoint: Checkpoint) -> str | None:
-    """The configuration file beside a checkpoint: config.json, bert_config.json, *_config.json, hparams.json; None if none."""
+def find_config(checkpoint: Checkpoint, part: str = "") -> str | None:
+    """The configuration file beside a checkpoint: config.json, bert_config.json, *_config.json, hparams.json; None if none.
+
+    `part` says whose it is to be where the checkpoint holds several models: a file that has the part's name as a word
+    (generator.json, electra_config_generator.json) comes first, one that has another part's is not looked at.
+    """
     folder = os.path.dirname(os.path.abspath(checkpoint.files[0] if checkpoint.files else checkpoint.path))
     try:
         names = set(os.listdir(folder))
     except OSError:
         return None
     own = [d.config.filename for a in architectures().values() for d in a.dialects.values() if d.config.filename]
+    if part:
+        words = {n: set(re.split(r"[._-]", n.lower())) for n in names if n.endswith(".json")}
+        named = sorted((n for n, w in words.items() if part in w), key=lambda n: (n not in own, n))
+        if named:
+            return os.path.join(folder, named[0])
+        others_parts = {d.part for a in architectures().values() for d in a.dialects.values() if d.part} - {part}
+        names -= {n for n, w in words.items() if w & others_parts}
     for name in dict.fromkeys(["config.json", "bert_config.json", *own]):
         if name in names:
             return os.path.join(folder, name)
@@ -93,14 +105,14 @@ def inside_config(checkpoint: Checkpoint) -> RawConfig | None:
     return None
 
 
-def load_config(checkpoint: Checkpoint, path: str | None = None) -> RawConfig | None:
-    """The configuration of a checkpoint: the one named, the one beside it, or the one inside it."""
+def load_config(checkpoint: Checkpoint, path: str | None = None, part: str = "") -> RawConfig | None:
+    """The configuration of a checkpoint, or of a `part` of it: the one named, the one beside it, or the one inside it."""
     if path is not None:
         return read_config(path)
     inside = inside_config(checkpoint)
     if inside is not None:
         return inside
-    found = find_config(checkpoint)
+    found = find_config(checkpoint, part)
     return read_config(found) if found else None
 
 
@@ -131,6 +143,8 @@ def form_of(config: RawConfig, arch: Architecture, dialect: Dialect) -> Dialect:
     block = config.raw.get(BLOCK)
     if isinstance(block, Mapping) and block.get("form") in arch.dialects:
         return arch.dialects[str(block["form"])]
+    if dialect.config.unfold is not None and dialect.config.unfold(config.raw) is not None:
+        return dialect
     if config.inside:
         for d in (dialect, *arch.dialects.values()):
             if d.config.read is not None:
@@ -155,7 +169,8 @@ def interpret(config: RawConfig, arch: Architecture, dialect: Dialect) -> Values
     values: dict[str, object] = {}
     keys: dict[str, str] = {}
     findings = []
-    rest = dict(config.raw)
+    unfolded = form.unfold(config.raw) if form.unfold is not None else None
+    rest = dict(config.raw) if unfolded is None else unfolded
     block = rest.pop(BLOCK, None)
     for key, spec in form.keys.items():
         k = Key(spec) if isinstance(spec, str) else spec

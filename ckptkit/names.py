@@ -13,6 +13,11 @@ def natural(name: str) -> list[tuple[int, int, str]]:
     return [(1, int(p), "") if p.isdigit() and p.isascii() and len(p) < 19 else (0, 0, p) for p in _PARTS.split(name)]
 
 
+def counted(n: int, name: str) -> str:
+    """ "1 layer", "2 inner groups" of a count's name."""
+    return f"{n} {(name.removesuffix('s') if n == 1 else name).replace('_', ' ')}"
+
+
 def ranges(numbers: Iterable[int]) -> str:
     """ "0-4, 6-11" of a set of numbers."""
     out: list[str] = []

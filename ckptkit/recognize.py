@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from .arch import architectures
+from .errors import UsageError
 from .schema import Architecture, Dialect, Match, Table, reduce_name
 
 Score = tuple[int, bool, int, int, int]  # names explained, declared, core patterns missing (negative), signature, rank (negative)
@@ -83,7 +84,10 @@ def _candidates(
                 matched = sum(n for p, n in patterns.items() if p in index)
                 score = (matched, declared is not None and declared in arch.names, held - len(core), _signature(table, prefix, shapes), -arch.rank)
                 found.append((score, arch, d, prefix))
-    return found
+    if part is not None:
+        return found
+    first: dict[str, str] = {}  # of several parts in one checkpoint the first listed is meant, unless another is asked for
+    return [c for c in found if not c[2].part or first.setdefault(c[1].name, c[2].part) == c[2].part]
 
 
 def recognize(
@@ -97,6 +101,7 @@ def recognize(
     """The architecture and dialect that explain most of the names in `shapes`, or None where no one explains half of its own core.
 
     `declared` is what the configuration calls the model (evidence); `architecture`, `dialect` and `part` narrow the choice.
+    UsageError where it is a known model, but has no such `part`.
     """
     reduced = reduce_names(shapes)
     wrapper = ""
@@ -114,10 +119,11 @@ def recognize(
             break
         shared = _shared_wrapper(stripped)
         if not shared:
-            return None
+            break
         wrapper += shared
         stripped = _strip(stripped, shared)
     if best is None:
+        _refuse_part(shapes, architecture, dialect, part)
         return None
     score, arch, d, prefix = best
     table = arch.table(d.name)
@@ -135,6 +141,17 @@ def recognize(
     if others and not score[1]:
         evidence.append(f"the names alone could also be {', '.join(others)}")
     return Recognition(arch, d, prefix, wrapper, matches, score, tuple(evidence))
+
+
+def _refuse_part(shapes: Mapping[str, tuple[int, ...]], architecture: str | None, dialect: str | None, part: str | None) -> None:
+    """Say that there is no such part, if without asking for it the checkpoint is recognised."""
+    whole = recognize(shapes, architecture=architecture, dialect=dialect) if part is not None else None
+    if whole is not None:
+        parts = list(dict.fromkeys(d.part for d in whole.architecture.dialects.values() if d.part and d.alias == whole.dialect.alias))
+        raise UsageError(
+            f"--part {part}: {whole.dialect.title} has no such part, or it is not in the checkpoint",
+            hint=f"parts of that naming: {', '.join(parts)}" if parts else f"a checkpoint of {whole.dialect.title} is one model: leave --part out",
+        )
 
 
 def _signature(table: Table, prefix: str, shapes: Mapping[str, tuple[int, ...]]) -> int:

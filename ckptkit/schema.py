@@ -153,7 +153,8 @@ class ConfigForm(NamedTuple):
 
     `marks` are keys with a fixed value that say which form this is, written always; `implied` canonical values that the
     form takes for granted and cannot say; `defaults` canonical values where a key is absent ("=layers": the value of
-    another); `also` further keys that a written file gets where nothing else sets them.
+    another); `follows` canonical values that the original code computes from others where a configuration does not say
+    them; `also` further keys that a written file gets where nothing else sets them.
     """
 
     filename: str  # what a conversion writes; "" where it goes into the weights file
@@ -161,9 +162,11 @@ class ConfigForm(NamedTuple):
     marks: Mapping[str, object] = {}
     implied: Mapping[str, object] = {}
     defaults: Mapping[str, object] = {}
+    follows: Mapping[str, Callable[[Mapping[str, object]], object]] = {}
     also: Mapping[str, object] = {}
     labels: bool = False  # names classes and labels as transformers does (architectures, id2label, dtype)
     read: Callable[[Mapping[str, object]], dict[str, object] | None] | None = None  # extras of the file -> the raw keys
+    unfold: Callable[[Mapping[str, object]], dict[str, object] | None] | None = None  # a file of several models' settings -> the raw keys of this one
     extras: Callable[[dict[str, object]], dict[str, object]] | None = None  # the raw keys -> what goes into the file itself
 
 
@@ -200,7 +203,7 @@ class Dialect(NamedTuple):
     classes: tuple[Class, ...] = ()
     metadata: Mapping[str, str] = {}
     writes_ties: bool = True  # whether tied names are written where the container can say that they are one tensor
-    part: str = ""  # which model of several that one checkpoint of this naming holds (ELECTRA's generator)
+    part: str = ""  # which model of several that one checkpoint of this naming holds (ELECTRA's generator); the first listed is meant first
     alias: str = ""  # the name that --to knows it by besides its own: dialects of several parts share one
 
 
@@ -351,6 +354,7 @@ class Architecture:
         variants: Mapping[str, Mapping[str, int]] | None = None,
         heads: Sequence[str] = ("heads",),
         config_counts: Sequence[str] = (),
+        at_most: Sequence[tuple[str, str]] = (),
         signature: Sequence[tuple[str, int, int]] = (),
         derivations: Mapping[str, Callable[[tuple[int, ...]], object]] | None = None,
         rank: int = 0,
@@ -366,6 +370,7 @@ class Architecture:
         self.variants = {k: dict(v) for k, v in (variants or {}).items()}
         self.heads = tuple(heads)
         self.config_counts = tuple(config_counts)  # counts that no tensor's name holds, only the configuration (shared layers)
+        self.at_most = tuple(at_most)  # (a count that the weights hold, a config count): the first is never the greater
         self.signature = tuple(signature)  # (parameter, dimension, size) that tells it from one with the same names
         self.derivations = dict(derivations or {})  # how a derived tensor is computed: its stored shape -> a numpy array
         self.rank = rank  # where two architectures explain the same tensors equally well, the lower one is meant
@@ -381,6 +386,11 @@ class Architecture:
                 name = f"{m}.{suffix}" if suffix else m
                 out[name] = Param(name, m, parse(text), module.group, module.tied.get(suffix), module.optional)
         return out
+
+    @cached_property
+    def untold(self) -> frozenset[str]:
+        """Sizes that tensors may leave open, so that a variant is not ruled out by them."""
+        return frozenset({*self.heads, *self.config_counts})
 
     @cached_property
     def counted(self) -> tuple[str, ...]:
