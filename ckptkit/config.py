@@ -272,14 +272,20 @@ class Written(NamedTuple):
 def choose_class(
     classes: Sequence[Class], groups: frozenset[str], preferred: object = None
 ) -> tuple[Class, frozenset[str], frozenset[str]] | None:
-    """(class, groups it leaves over, groups it lacks): the class that holds the most of `groups` and needs the fewest others.
+    """(class, groups it leaves over, groups it lacks): the class that holds the most heads of `groups` and needs the fewest others.
 
-    `preferred`, the class a configuration names, wins between equals.
+    What the first class, the one without heads, has (a pooler) only decides after that: a model with a pooler and an MLM
+    head is one for masked words, not one with a new head for sentence pairs. `preferred`, the class a configuration
+    names, wins between equals.
     """
     have = groups - {"core"}
     if not classes:
         return None
-    best = min(classes, key=lambda c: (len(have - c.groups), len(c.groups - have), c.name != preferred, classes.index(c)))
+    heads = have - classes[0].groups
+    best = min(
+        classes,
+        key=lambda c: (len(heads - c.groups), len(c.groups - have), len(have - c.groups), c.name != preferred, classes.index(c)),
+    )
     return best, have - best.groups, best.groups - have
 
 

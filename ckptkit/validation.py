@@ -480,7 +480,7 @@ def _expectations(s: Subject, expect: Mapping[str, object]) -> Iterator[Finding]
             elif said is None:
                 yield Finding("warning", "expect", key, f"expected {key} {want}; neither the tensors nor a configuration say it", basis="undecided")
             else:
-                yield Finding("info", "expect", key, f"{key} {want} rests on the configuration alone: {s.says(key)} so, the tensors do not tell", basis="inferred")
+                yield Finding("info", "expect", key, f"{key} {want} rests on what {s.says(key)}: the tensors do not tell", basis="inferred")
         elif have != want and not (isinstance(have, tuple) and want in have):
             shown = " or ".join(map(str, have)) if isinstance(have, tuple) else have
             yield Finding("error", "expect", key, f"expected {key} {want}; the checkpoint has {shown}")
