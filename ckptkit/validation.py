@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from itertools import product as combinations
-from typing import NamedTuple
 
+from ._typing import NamedTuple
 from .arch import architectures
 from .config import form_keys
 from .containers import containers
@@ -249,7 +249,7 @@ def _missing(s: Subject) -> Iterator[Finding]:
         else:
             held = [n for n, m in r.matches.items() if any(arch.params[p].group == group for p in m.row.parts)]
             yield Finding(
-                "error", "missing", collapse(names, 4), f"half of the {group} head is missing: {collapse(names)} ({collapse(held, 3)} {_are(held)} there)"
+                "error", "missing", collapse(names, 4), f"part of the {group} is missing: {collapse(names)} ({collapse(held, 3)} {_are(held)} there)"
             )
 
 
@@ -527,17 +527,7 @@ def variants(s: Subject, heads: int | None) -> list[str]:
 
 def parameters(s: Subject) -> int:
     """Elements of all parameters, tied ones once; of all tensors but optimizer state where the architecture is unknown."""
-    seen: set[object] = set()
-    total = 0
-    for name, t in s.checkpoint.tensors.items():
-        if s.graph.roles[name].kind not in ("param", "unexplained"):
-            continue
-        identity = t.identity
-        if identity is not None and identity in seen:
-            continue
-        seen.add(identity)
-        total += t.spec.numel if t.spec.dtype != "STRING" else 0
-    return total
+    return sum(s.checkpoint.tensors[n].spec.numel for n in s.counted())
 
 
 STRUCTURE_RULES: tuple[Rule, ...] = (_empty, _architecture, _layers, _shared_layers, _switches, _missing, _shapes, _sizes, _twice, _unexpected, _optimizer, _dtypes)
