@@ -9,6 +9,7 @@ configuration and no dialect says it: it is asked for by name.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 
 from ._typing import Any, NamedTuple
@@ -49,8 +50,12 @@ class Values(NamedTuple):
 # --- finding and reading -------------------------------------------------------------------------------------------
 
 
-def find_config(checkpoint: Checkpoint) -> str | None:
-    """The configuration file beside a checkpoint: config.json, bert_config.json, *_config.json, hparams.json; None if none."""
+def find_config(checkpoint: Checkpoint, part: str = "") -> str | None:
+    """The configuration file beside a checkpoint: config.json, bert_config.json, *_config.json, hparams.json; None if none.
+
+    `part` says whose it is to be where the checkpoint holds several models: a file that has the part's name as a word
+    (generator.json, electra_config_generator.json) comes first, one that has another part's is not looked at.
+    """
     folder = os.path.dirname(os.path.abspath(checkpoint.files[0] if checkpoint.files else checkpoint.path))
     try:
         names = set(os.listdir(folder))
@@ -58,6 +63,13 @@ def find_config(checkpoint: Checkpoint) -> str | None:
         return None
     forms = [d.config for a in architectures().values() for d in a.dialects.values()]
     own = [f.filename for f in forms if f.filename]
+    if part:
+        words = {n: set(re.split(r"[._-]", n.lower())) for n in names if n.endswith(".json")}
+        named = sorted((n for n, w in words.items() if part in w), key=lambda n: (n not in own, n))
+        if named:
+            return os.path.join(folder, named[0])
+        others_parts = {d.part for a in architectures().values() for d in a.dialects.values() if d.part} - {part}
+        names -= {n for n, w in words.items() if w & others_parts}
     for name in dict.fromkeys(["config.json", "bert_config.json", *own, *(t for f in forms for t in f.texts)]):
         if name in names:
             return os.path.join(folder, name)
@@ -100,14 +112,14 @@ def inside_config(checkpoint: Checkpoint) -> RawConfig | None:
     return None
 
 
-def load_config(checkpoint: Checkpoint, path: str | None = None) -> RawConfig | None:
-    """The configuration of a checkpoint: the one named, the one beside it, or the one inside it."""
+def load_config(checkpoint: Checkpoint, path: str | None = None, part: str = "") -> RawConfig | None:
+    """The configuration of a checkpoint, or of a `part` of it: the one named, the one beside it, or the one inside it."""
     if path is not None:
         return read_config(path)
     inside = inside_config(checkpoint)
     if inside is not None:
         return inside
-    found = find_config(checkpoint)
+    found = find_config(checkpoint, part)
     return read_config(found) if found else None
 
 
@@ -138,6 +150,8 @@ def form_of(config: RawConfig, arch: Architecture, dialect: Dialect) -> Dialect:
     block = config.raw.get(BLOCK)
     if isinstance(block, Mapping) and block.get("form") in arch.dialects:
         return arch.dialects[str(block["form"])]
+    if dialect.config.unfold is not None and dialect.config.unfold(config.raw) is not None:
+        return dialect
     if config.inside:
         for d in (dialect, *arch.dialects.values()):
             if d.config.read is not None:
@@ -169,7 +183,8 @@ def interpret(config: RawConfig, arch: Architecture, dialect: Dialect) -> Values
     values: dict[str, object] = {}
     keys: dict[str, str] = {}
     findings = []
-    rest = dict(config.raw)
+    unfolded = form.unfold(config.raw) if form.unfold is not None else None
+    rest = dict(config.raw) if unfolded is None else unfolded
     block = rest.pop(BLOCK, None)
     for key, spec in form.keys.items():
         k = Key(spec) if isinstance(spec, str) else spec
@@ -286,14 +301,20 @@ class Written(NamedTuple):
 def choose_class(
     classes: Sequence[Class], groups: frozenset[str], preferred: object = None, free: frozenset[str] = frozenset()
 ) -> tuple[Class, frozenset[str], frozenset[str]] | None:
-    """(class, groups it leaves over, groups it lacks): the class that holds the most of `groups` and needs the fewest others.
+    """(class, groups it leaves over, groups it lacks): the class that holds the most heads of `groups` and needs the fewest others.
 
-    `preferred`, the class a configuration names, wins between equals, then the first. The groups in `free` lack nothing.
+    What the first class, the one without heads, has (a pooler) only decides after that: a model with a pooler and an MLM
+    head is one for masked words, not one with a new head for sentence pairs. `preferred`, the class a configuration
+    names, wins between equals. The groups in `free` lack nothing.
     """
     have = groups - {"core"}
     if not classes:
         return None
-    best = min(classes, key=lambda c: (len(have - c.groups), len(c.groups - have - free), c.name != preferred, classes.index(c)))
+    heads = have - classes[0].groups
+    best = min(
+        classes,
+        key=lambda c: (len(heads - c.groups), len(c.groups - have - free), len(have - c.groups), c.name != preferred, classes.index(c)),
+    )
     return best, have - best.groups, best.groups - have - free
 
 

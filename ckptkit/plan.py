@@ -235,7 +235,7 @@ class _Translate(_Builder):
             if self.request.container.TIES and self.dialect.writes_ties:
                 self._tie(target, expand(infos[0].tied, at))
             return
-        if len(row.parts) == 1 and self._leave_out(row.parts[0], canonical[0]):
+        if len(row.parts) == 1 and row.parts[0] in self.lacked and (canonical[0] not in self.graph.params or self._leave_out(row.parts[0], canonical[0])):
             return
         for axis in set(row.layout.axes) & self.dialect.limits.keys():
             n, why = self.dialect.limits[axis]

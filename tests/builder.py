@@ -33,8 +33,8 @@ def sizes_of(arch: Architecture, rng: random.Random, *, layers: int | None = Non
         for left, right in arch.relations:
             if len(left) == 1:
                 sizes[left[0]] = int(np.prod([sizes[a] for a in right]))
-    if equal and "embedding" in sizes and "hidden" in sizes:
-        sizes["embedding"] = sizes["hidden"]
+        if equal and "embedding" in sizes and "hidden" in sizes:
+            sizes["embedding"] = sizes["hidden"]
     for _param, dim, size in arch.signature:
         sizes[arch.params[_param].layout.axes[dim]] = size
     counts = {count_name(p): layers if layers is not None and p.endswith("layer") else rng.choice([1, 2, 3]) for p in arch.counted}
