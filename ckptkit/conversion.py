@@ -15,6 +15,7 @@ from ._typing import NamedTuple
 from .arch import architectures
 from .config import to_json_text, write_config
 from .containers import Container, by_name, containers
+from .containers._gc import paused
 from .errors import FindingsError, UsageError
 from .findings import Finding
 from .moves import Plan
@@ -82,7 +83,7 @@ def convert(
     src, dst = os.fspath(source), os.fspath(target)
     single = single_file(dst, container)
     check_target(dst, single=single, overwrite=overwrite or dry_run, inputs=())
-    with examine(src, config=config, architecture=architecture, dialect=dialect, part=part, given=given) as subject:
+    with paused(), examine(src, config=config, architecture=architecture, dialect=dialect, part=part, given=given) as subject:
         target_dialect = choose_dialect(subject, to)
         chosen = choose_container(subject, target_dialect, container, dst if single else None)
         findings = run_rules(subject, integrity=check and not dry_run)
@@ -224,7 +225,7 @@ def _plan(
         texts, copies = [], []
     ledger = make_ledger(subject, request, weights, findings)
     if not single:
-        texts.append((LEDGER, json.dumps(ledger, indent=1, ensure_ascii=False) + "\n"))
+        texts.append((LEDGER, ledger_text(ledger)))
     inputs = [*ck.files, *(c for c, _ in copies)]
     plan = assemble(
         weights, request, target=dst, single=single, inputs=inputs, metadata=metadata, extras=extras, wrapper=wrapper, copies=copies, texts=texts
@@ -272,6 +273,25 @@ def _configuration(
         values, subject.values.rest if subject.values is not None else {}, arch, dialect, weights.groups, labels=labels, dtype=dtype
     )
     return written.raw, written.extras, written.classes, list(written.findings)
+
+
+def ledger_text(ledger: Mapping[str, object]) -> str:
+    """The ledger as JSON with a line for each tensor; above 5,000 of them one for each side.
+
+    For twenty thousand tensors a line each takes five times as long as writing them in one go, indenting it all thirty times.
+    """
+    encode = json.JSONEncoder(ensure_ascii=False).encode
+    source = ledger["source"]
+    depth = 2 if isinstance(source, dict) and len(source["tensors"]) <= 5000 else 1
+
+    def text(v: object, level: int, indent: str) -> str:
+        if not isinstance(v, dict) or not v or level > depth:
+            return encode(v)
+        inner = indent + " "
+        lines = [f"{inner}{encode(k)}: {text(x, level + 1, inner) if level < depth else encode(x)}" for k, x in v.items()]
+        return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
+
+    return text(ledger, 0, "") + "\n"
 
 
 def make_ledger(subject: Subject, request: Request, weights: Weights, findings: Sequence[Finding]) -> dict[str, object]:

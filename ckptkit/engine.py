@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import NamedTuple, TypeVar
 
 from ._fileio import CHUNK, Files, checksum, preallocate, quickest_checksum, write_error, writeback
-from ._jobs import Batch, Job, Made, jobs_of
+from ._jobs import APART, Batch, Job, Made, jobs_of
 from ._relay import flat
 from ._stage import Stage, readable_file
 from ._work import Settings, Stopped, Worker, Written, check_groups
@@ -102,9 +102,7 @@ def run(
             extra = 0
             files = Files(stage.label)
             try:
-                for part in (*plan.layout.parts, *compute_finish(plan.layout, crcs)):
-                    files.write(paths[part.file], part.offset, part.data)
-                    extra += len(part.data)
+                extra += _write_parts(files, paths, [*plan.layout.parts, *compute_finish(plan.layout, crcs)])
                 for (name, size), path in zip(plan.layout.files, paths, strict=True):
                     have = os.stat(path).st_size
                     if size >= 0 and have != size:
@@ -293,6 +291,31 @@ def _check(hands: list[Worker], paths: tuple[str, ...], stage: Stage, stop: list
         raise CorruptError(
             f"{name!r} at byte {offset:,} reads back differently from what was written", path=stage.label(paths[file]), hint=hint
         )
+
+
+def _write_parts(files: Files, paths: tuple[str, ...], parts: list[Part]) -> int:
+    """Write headers and the like; their bytes. Many that lie close together are put in place in memory and written as one."""
+    buffer = memoryview(bytearray(CHUNK)) if len(parts) > 64 else memoryview(b"")
+    parts.sort(key=lambda p: (p.file, p.offset))
+    i = 0
+    while i < len(parts):
+        file, start, data = parts[i]
+        stop, j = start + len(data), i + 1
+        while j < len(parts) and parts[j].file == file and parts[j].offset - stop <= APART and parts[j].offset + len(parts[j].data) - start <= len(buffer):
+            stop = max(stop, parts[j].offset + len(parts[j].data))
+            j += 1
+        if j - i < 4:
+            for p in parts[i:j]:
+                files.write(paths[file], p.offset, p.data)
+        else:
+            span = buffer[: stop - start]
+            files.read_there(paths[file], start, span)
+            for p in parts[i:j]:
+                at = p.offset - start
+                span[at : at + len(p.data)] = p.data
+            files.write(paths[file], start, span)
+        i = j
+    return sum(len(p.data) for p in parts)
 
 
 def _copy_file(source: str, path: str, stage: Stage) -> int:

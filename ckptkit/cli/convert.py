@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 import click
@@ -50,6 +51,7 @@ def command(
     from ..report.findings import show_findings
     from ..report.plan import show_plan, summary
 
+    gc.disable()  # a conversion makes no cycles to speak of, and looking for them among a hundred thousand descriptions takes longer than it
     dtypes = []
     for word in dtype:
         glob, equals, name = word.rpartition("=")
