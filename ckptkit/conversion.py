@@ -68,6 +68,8 @@ def convert(
     check: bool = True,
     jobs: int | None = None,
     max_memory: int = 256 << 20,
+    on_overflow: str = "error",
+    sync: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Conversion:
     """Write the checkpoint at `source` to `target` in dialect `to` (None: names stay) and `container` (None: the dialect's own).
@@ -75,7 +77,7 @@ def convert(
     `target` is a directory, or one file if it ends like one of the container's and the container is a single file.
     `dtypes`: (glob, dtype) pairs; `given`: canonical values that nothing else says ({"heads": 16}); `drop`: head groups to
     leave out; `max_shard_size` and `max_memory` in bytes; `check` verifies the source's checksums and reads back what was
-    written; `force` converts in spite of error findings. Raises FindingsError, UndecidedError, UsageError, ... (`errors`).
+    written; `on_overflow` (error, clip, keep) and `sync` are the engine's; `force` converts in spite of error findings. Raises FindingsError, UndecidedError, UsageError, ... (`errors`).
     """
     from ._stage import check_target
     from .engine import run
@@ -103,7 +105,8 @@ def convert(
         if dry_run:
             return Conversion(plan, ledger, tuple(findings), classes, None)
         result = run(
-            plan, overwrite=overwrite, jobs=jobs, max_memory=max_memory, check=check, progress=progress, compute_finish=chosen.finish
+            plan, overwrite=overwrite, jobs=jobs, max_memory=max_memory, check=check, on_overflow=on_overflow, sync=sync,
+            progress=progress, compute_finish=chosen.finish
         )
         return Conversion(plan, ledger, (*findings, *result.findings), classes, result)
 

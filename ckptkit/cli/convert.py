@@ -28,12 +28,14 @@ from ._options import format_option, parse_given, parse_size, source_options
 @click.option("--check/--no-check", default=True, help="Verify the source's checksums and read back what was written.  [default: check]")
 @click.option("--jobs", type=click.IntRange(1), metavar="N", help="Threads.  [default: the processors]")
 @click.option("--max-memory", metavar="SIZE", default="256MiB", show_default=True, help="Bound of all buffers together.")
+@click.option("--on-overflow", type=click.Choice(["error", "clip", "keep"]), default="error", show_default=True, help="Values too large for --dtype: refuse, store its largest, or let them become infinite.")
+@click.option("--no-sync", is_flag=True, help="DANGEROUS in a power cut: do not wait until the disk has everything.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no summary on stderr.")
 @format_option("text", "json", "markdown")
 def command(
     source: str, target: str, to: str | None, container: str | None, dtype: tuple[str, ...], max_shard_size: str | None, config: str | None,
     architecture: str | None, dialect: str | None, part: str | None, given: tuple[str, ...], drop: tuple[str, ...], drop_optimizer: bool, dry_run: bool,
-    overwrite: bool, force: bool, check: bool, jobs: int | None, max_memory: str, quiet: bool, form: str,
+    overwrite: bool, force: bool, check: bool, jobs: int | None, max_memory: str, on_overflow: str, no_sync: bool, quiet: bool, form: str,
 ) -> int:  # fmt: skip
     """Write the checkpoint SRC as DST in another naming and format, complete: weights, configuration, vocabulary, ledger.
 
@@ -64,7 +66,7 @@ def command(
                 source, target, to=to, container=container, dtypes=dtypes, config=config, given=parse_given(given), architecture=architecture,
                 dialect=dialect, part=part, max_shard_size=parse_size(max_shard_size, "--max-shard-size"), drop=drop, drop_optimizer=drop_optimizer,
                 dry_run=dry_run, overwrite=overwrite, force=force, check=check, jobs=jobs,
-                max_memory=parse_size(max_memory, "--max-memory") or 0, progress=progress,
+                max_memory=parse_size(max_memory, "--max-memory") or 0, on_overflow=on_overflow, sync=not no_sync, progress=progress,
             )  # fmt: skip
         except FindingsError as e:
             click.echo(show_findings(e.findings), err=True)
