@@ -180,7 +180,8 @@ def bind(
     architecture: str | None = None,
     dialect: str | None = None,
     part: str | None = None,
+    config: Mapping[str, object] | None = None,
 ) -> WeightGraph:
     """Recognise a checkpoint and bind its tensors. Arguments as in `recognize.recognize`."""
     shapes = {n: t.spec.shape for n, t in checkpoint.tensors.items()}
-    return WeightGraph(checkpoint, recognize(shapes, declared=declared, architecture=architecture, dialect=dialect, part=part))
+    return WeightGraph(checkpoint, recognize(shapes, declared=declared, architecture=architecture, dialect=dialect, part=part, config=config))

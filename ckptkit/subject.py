@@ -15,7 +15,7 @@ from .findings import Finding
 from .graph import WeightGraph, bind
 from .layout import Sizes
 from .schema import Architecture
-from .solve import solve
+from .solve import Solution, solve
 
 
 class Subject(NamedTuple):
@@ -62,6 +62,12 @@ class Subject(NamedTuple):
             return "the configuration"
         return "the configuration inside the file" if self.config.inside else os.path.basename(self.config.source)
 
+    def derive(self, how: str, shape: tuple[int, ...]) -> object:
+        """The array of `shape` that a dialect's derived tensor holds by the architecture's derivation ("name value value")."""
+        assert self.architecture is not None
+        name, *values = how.split()
+        return self.architecture.derivations[name](shape, *(self.value(v) for v in values))
+
     def counted(self) -> list[str]:
         """The stored names whose elements are the model's parameters, each parameter once.
 
@@ -82,17 +88,22 @@ class Subject(NamedTuple):
             out.append(name)
         return out
 
-    def sizes(self) -> Sizes:
-        """The sizes that tensors imply, with what they leave open (heads) as the user or the configuration says."""
-        arch, found = self.architecture, self.graph.solution.sizes
-        if arch is None:
-            return found.copy()
+    def completed(self) -> Solution:
+        """The graph's solution, solved on with the sizes that only the user or the configuration says (a table of two joined ones)."""
+        arch, found = self.architecture, self.graph.solution
+        assert arch is not None
         given = {}
-        for axis in sorted(size_names(arch) - found.axis.keys()):
+        for axis in sorted(size_names(arch) - found.sizes.axis.keys()):
             n = self.value(axis)
             if isinstance(n, int) and not isinstance(n, bool) and n > 0:
                 given[axis] = n
-        sizes = solve(arch, self.graph.shapes, given).sizes if given else found.copy()
+        return solve(arch, self.graph.shapes, given) if given else found
+
+    def sizes(self) -> Sizes:
+        """The sizes that tensors imply, with what they leave open (heads) as the user or the configuration says."""
+        if self.architecture is None:
+            return self.graph.solution.sizes.copy()
+        sizes = self.completed().sizes.copy()
         assert self.graph.dialect is not None
         for param, lack in self.graph.dialect.lacks.items():
             if param not in self.graph.params:
@@ -124,7 +135,8 @@ def examine(
     checkpoint = open_checkpoint(path, container)
     try:
         raw, findings = _configuration(checkpoint, config, part or "")
-        graph = bind(checkpoint, declared=raw.declared if raw else None, architecture=architecture, dialect=dialect, part=part)
+        said = raw.raw if raw else None
+        graph = bind(checkpoint, declared=raw.declared if raw else None, architecture=architecture, dialect=dialect, part=part, config=said)
         if graph.dialect is not None and graph.dialect.part != (part or ""):
             raw, findings = _configuration(checkpoint, config, graph.dialect.part)
         values = None

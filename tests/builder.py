@@ -21,6 +21,7 @@ from ckptkit.schema import Architecture, Dialect, count_name, expand
 def sizes_of(arch: Architecture, rng: random.Random, *, layers: int | None = None, equal: bool = False) -> tuple[dict[str, int], dict[str, int]]:
     """Random axis sizes that satisfy the architecture's relations, and counts of its placeholders."""
     axes = {a for p in arch.params.values() for a in p.layout.axes}
+    axes |= {a for d in arch.dialects.values() for r in arch.table(d.name).rows if r.role == "derived" for a in r.layout.axes}
     sizes = {a: rng.randint(2, 9) for a in sorted(axes)}
     if "heads" in sizes:
         sizes["heads"] = rng.choice([1, 2, 3, 4])
