@@ -136,7 +136,7 @@ def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tupl
     if r is not None:
         found = s.sizes()
         order = dict.fromkeys(a for p in r.architecture.params.values() if p.group in s.graph.groups for a in p.layout.axes)
-        sizes = {**s.graph.counts, **{a: found.axis[a] for a in order if a in found.axis}}
+        sizes = {**s.graph.counts, **{a: found.axis[a] for a in (*r.architecture.config_counts, *order) if a in found.axis}}
         undecided = {" ".join(a for a in order if a in axes): n for axes, n in found.products.items() if not axes & sizes.keys()}
         heads = s.value("heads")
         heads = heads if isinstance(heads, int) else None

@@ -288,6 +288,11 @@ def test_alberts_layers_rest_on_the_configuration_and_without_one_nobody_knows(t
         ckptkit.convert(tmp_path / "m", tmp_path / "hf", to="hf")
 
 
+def test_inspect_shows_the_layers_that_the_configuration_says() -> None:
+    inspection = ckptkit.inspect(source("hf_albert/safetensors"))
+    assert inspection.counts == {"groups": 2, "inner_groups": 1} and inspection.sizes["layers"] == 6
+
+
 def test_fewer_layers_than_groups_cannot_be(tmp_path: Path) -> None:
     shutil.copytree(source("hf_albert/safetensors"), tmp_path / "m")
     edit(tmp_path / "m" / "config.json", num_hidden_layers=1)
