@@ -255,6 +255,7 @@ def _configuration(
     if subject.values is not None:
         values.update(subject.values.values)
     values.update(subject.given)
+    values.update({c: v for c in subject.graph.dialect.config.follows if c not in values and (v := subject.value(c)) is not None})
     values.update(sizes.axis)
     values.update(subject.graph.counts)
     values.update({name: next(iter(on)) for name, on in subject.graph.switches.items() if len(on) == 1})

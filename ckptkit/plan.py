@@ -78,6 +78,7 @@ class _Builder:
         self.request = request
         self.tensors = subject.checkpoint.tensors
         self.sources: dict[str, int] = {}
+        self.made: dict[str, bytes] = {}  # sources that are computed, float32
         self.targets: list[tuple[str, TensorSpec, tuple[Piece, ...]]] = []
         self.ties: dict[str, str] = {}
         self.strings: dict[str, list[bytes]] = {}
@@ -103,9 +104,11 @@ class _Builder:
 
     def finish(self, groups: frozenset[str], untied: bool) -> Weights:
         checkpoint = self.subject.checkpoint
-        inline = {n: t.read() for n in self.sources if (t := self.tensors[n]).read is not None}
+        inline = {n: t.read() for n in self.sources if n in self.tensors and (t := self.tensors[n]).read is not None}
         sources = tuple(
-            Source(n, self.tensors[n].spec.dtype, self.tensors[n].extents, data if isinstance(data := inline.get(n), bytes) else None)
+            Source(n, "F32", (), self.made[n])
+            if n in self.made
+            else Source(n, self.tensors[n].spec.dtype, self.tensors[n].extents, data if isinstance(data := inline.get(n), bytes) else None)
             for n in self.sources
         )
         for name in checkpoint.tensors:
@@ -197,6 +200,7 @@ class _Translate(_Builder):
         self.absent = {p: k for p, k in self.recognition.dialect.lacks.items() if k.holds(self.sizes.axis)}
         self.lacked = {p: k for p, k in dialect.lacks.items() if k.holds(self.sizes.axis)}
         self.untied = False
+        self.harmless: dict[str, list[str]] = {}  # why it may be left out -> stored names
         self.prefix = self._prefix()
 
     def _prefix(self) -> str:
@@ -216,6 +220,7 @@ class _Translate(_Builder):
             for row, at in walk(self.table.rows, self.graph.counts):
                 if row.role == "repeat" and (not row.note or row.note in self.groups):
                     self._tie(self.table.stored_name(row, at, self.prefix), expand(row.parts[0], at))
+        self._derived()
         self._lacking()
         self._rest()
         return self.finish(self.groups, self.untied)
@@ -230,8 +235,12 @@ class _Translate(_Builder):
             if self.request.container.TIES and self.dialect.writes_ties:
                 self._tie(target, expand(infos[0].tied, at))
             return
-        if len(row.parts) == 1 and self._leave_out(row.parts[0], canonical[0]):
+        if len(row.parts) == 1 and row.parts[0] in self.lacked and (canonical[0] not in self.graph.params or self._leave_out(row.parts[0], canonical[0])):
             return
+        for axis in set(row.layout.axes) & self.dialect.limits.keys():
+            n, why = self.dialect.limits[axis]
+            if self.sizes.axis.get(axis, n) != n:
+                raise UnsupportedError(f"{self.dialect.title} has no place for {axis} {self.sizes.axis[axis]} ({target}): {why}", hint=self._others())
         layouts = tuple(i.layout for i in infos)
         pieces: list[Piece] = []
         stored: list[str] = []
@@ -288,7 +297,7 @@ class _Translate(_Builder):
             self.went.setdefault(stored, {"dropped": f"{'an identity' if lack.fill == 'identity' else f'all {lack.fill:g}'}, which {self.dialect.title} takes for granted"})
         elif lack.harmless:
             self.went.setdefault(stored, {"dropped": lack.harmless})
-            self.findings.append(Finding("info", "dropped", stored, f"{self.dialect.title} has no place for {stored}, which is left out: {lack.harmless}"))
+            self.harmless.setdefault(lack.harmless, []).append(stored)
         else:
             raise UnsupportedError(f"{self.dialect.title} has no place for {stored}{': ' + lack.why if lack.why else ''}")
         return True
@@ -336,6 +345,29 @@ class _Translate(_Builder):
             self.ties[target] = holder
             self.came[target] = {"from": self.came[holder]["from"], "how": f"tied to {holder}"}
 
+    def _others(self) -> str:
+        return f"convert to another dialect: {', '.join(d for d in self.arch.dialects if d != self.dialect.name)}"
+
+    def _derived(self) -> None:
+        """What is computed but missed by the target's loader: made once, for all layers."""
+        holders: dict[str, str] = {}
+        for row, at in walk(self.table.rows, self.graph.counts):
+            if row.role != "derived" or row.note.partition(" ")[0] not in self.dialect.makes:
+                continue
+            target = self.table.stored_name(row, at, self.prefix)
+            self.came[target] = {"from": [], "how": f"computed ({row.note})"}
+            if row.note in holders and self.request.container.TIES:
+                self.ties[target] = holders[row.note]
+                continue
+            source, shape = f"(computed) {row.note}", stored_shape(row.layout, (row.layout,), self.sizes)
+            if row.note not in holders:
+                import numpy as np
+
+                holders[row.note] = target
+                self.made[source] = np.ascontiguousarray(self.subject.derive(row.note, shape), "<f4").tobytes()
+            spec = TensorSpec(self.dtype(target, target, self._main_dtype()), shape)
+            self.targets.append((target, spec, (Piece(self.source(source), simplify((Loop(spec.numel, 1, 1),))),)))
+
     def _lacking(self) -> None:
         """What the target dialect has no row for: a head it does not know is dropped, an untied parameter is refused."""
         dropped: dict[str, list[str]] = {}
@@ -353,12 +385,14 @@ class _Translate(_Builder):
                     continue
                 raise UnsupportedError(
                     f"{stored[0]} is a tensor of its own (not tied to {self.graph.params[info.tied].stored}); {self.dialect.title} has no place for it",
-                    hint=f"convert to another dialect: {', '.join(d for d in self.arch.dialects if d != self.dialect.name)}",
+                    hint=self._others(),
                 )
             dropped.setdefault(info.group, []).extend(stored)
+        for why, names in self.harmless.items():
+            self.findings.append(Finding("info", "dropped", collapse(names, 2), f"{self.dialect.title} has no place for {collapse(names, 2)}: left out; {why}"))
         for group, names in dropped.items():
             if group == "core":
-                raise UnsupportedError(f"{self.dialect.title} has no place for {collapse(names)}")
+                raise UnsupportedError(f"{self.dialect.title} has no place for {collapse(names)}", hint=self._others())
             for n in names:
                 self.went[n] = {"dropped": f"{self.dialect.title} has no {group}"}
             self.findings.append(Finding("warning", "dropped", collapse(names), f"{self.dialect.title} has no place for the {group}: {collapse(names)} dropped"))
