@@ -154,8 +154,8 @@ def choose_container(subject: Subject, dialect: Dialect | None, name: str | None
 
 
 def writable() -> list[str]:
-    """The names of the containers that can be written."""
-    return [c.NAME for c in containers().values() if c.WRITABLE]
+    """The names of the containers that can be written, those that hold any model's tensors first."""
+    return [c.NAME for c in sorted(containers().values(), key=lambda c: getattr(c, "ONLY", "")) if c.WRITABLE]
 
 
 def filename(container: Container, dialect: Dialect | None, file: str | None) -> str:

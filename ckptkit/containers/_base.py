@@ -10,7 +10,8 @@ A container is one module of this package whose name does not begin with an unde
     prefix(path)            the file to open for a `path` that is no file itself (a TF prefix), or None
     open(path)              -> Checkpoint; reads headers only, never a weight
   and, if it can be written (WRITABLE = True), with TIES saying whether it can store one tensor under two names, SINGLE
-  whether a checkpoint can be one file, and STRINGS whether it holds string tensors:
+  whether a checkpoint can be one file, and STRINGS whether it holds string tensors (and ONLY naming the one
+  architecture whose tensors it can hold, where it is such a format):
     layout(...)             -> FileLayout: every header byte and every tensor's offset before any weight is read
     finish(layout, crcs)    -> the Parts that depend on the content
 """
