@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import ckptkit
 from ckptkit.containers import _npy, locate, open_checkpoint
 from ckptkit.errors import CheckpointError, CorruptError, NotFoundError, UnsupportedError
-from ckptkit.moves import Loop, Piece, cut
+from ckptkit.moves import Loop, Piece, cut, from_json, to_json
 from ckptkit.tensors import TensorSpec
 
 GOLDEN = oracles.golden("gpt1_npy")
@@ -284,6 +284,12 @@ def test_a_piece_cut_in_two_writes_what_the_whole_one_writes(data: st.DataObject
             assert not ((made >= 0) & (have >= 0)).any()
             have = np.where(made >= 0, made, have)
         assert np.array_equal(have, whole[low:high])
+
+
+def test_a_plan_whose_tensors_lie_in_several_files_goes_through_json(tmp_path: Path) -> None:
+    plan = ckptkit.convert(GOLDEN / "hf430_converted", tmp_path / "a", to="openai", dry_run=True).plan
+    assert plan.layout.split and len(plan.tasks) > len(plan.layout.slots)
+    assert from_json(json.loads(json.dumps(to_json(plan)))) == plan
 
 
 # ---------------------------------------------------------------------------------------------- joblib
