@@ -10,7 +10,7 @@ from __future__ import annotations
 from ckptkit.arch.bert import ARCHITECTURE as BERT
 from ckptkit.arch.bert import DEFAULTS, HF_ACTIVATIONS, SIZES
 from ckptkit.arch.unilm import TRAINING
-from ckptkit.schema import TORCH, Architecture, ConfigForm, Dialect, Key, Lack, linear
+from ckptkit.schema import Architecture, ConfigForm, Dialect, Key, Lack, linear
 
 L = "encoder.layers.{layer}.attention."
 S = "~encoder.layer.{layer}.attention.self."
