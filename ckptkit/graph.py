@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import NamedTuple
 
+from ._typing import NamedTuple
 from .containers import Checkpoint
 from .layout import Placed
 from .recognize import Recognition, optimizer_state, recognize
@@ -165,7 +165,7 @@ class WeightGraph:
         known = {**self.solution.sizes.axis, **self.counts}
         if heads is not None:
             known["heads"] = heads
-        fits = [(len(v), name) for name, v in arch.variants.items() if all(known.get(k, n if k == "heads" else None) == n for k, n in v.items())]
+        fits = [(len(v), name) for name, v in arch.variants.items() if all(known.get(k, n if k in arch.untold else None) == n for k, n in v.items())]
         return max(fits, key=lambda f: f[0])[1] if fits else None
 
     def of_role(self, kind: str) -> list[str]:

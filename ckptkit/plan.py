@@ -12,13 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from itertools import groupby
 from itertools import product as combinations
-from typing import NamedTuple
 
+from ._typing import NamedTuple
 from .containers import Container
+from .containers._base import Slot
 from .errors import UnsupportedError, UsageError
 from .findings import Finding
 from .layout import Layout, Placed, Sizes, atoms, nest, region, stored_shape
-from .moves import Loop, Piece, Plan, Source, Task, is_copy, simplify
+from .moves import Loop, Piece, Plan, Source, Task, cut, is_copy, simplify
 from .names import collapse
 from .schema import Dialect, Row, Table, count_name, expand, placeholders
 from .subject import Subject
@@ -234,7 +235,7 @@ class _Translate(_Builder):
             if self.request.container.TIES and self.dialect.writes_ties:
                 self._tie(target, expand(infos[0].tied, at))
             return
-        if len(row.parts) == 1 and self._leave_out(row.parts[0], canonical[0]):
+        if len(row.parts) == 1 and row.parts[0] in self.lacked and (canonical[0] not in self.graph.params or self._leave_out(row.parts[0], canonical[0])):
             return
         for axis in set(row.layout.axes) & self.dialect.limits.keys():
             n, why = self.dialect.limits[axis]
@@ -378,7 +379,7 @@ class _Translate(_Builder):
             names = [n for n, b in self.graph.params.items() if b.row.parts[b.which] == template]
             if [self._leave_out(template, n) for n in names].count(False) == 0:
                 continue
-            if info.tied is not None and info.group in self.table.groups:
+            if info.tied is not None and info.group in self.table.groups | self.arch.free_groups & self.groups:
                 if self._is_tied(template, info.tied):
                     continue
                 raise UnsupportedError(
@@ -439,6 +440,15 @@ def walk(rows: Sequence[Row], counts: Mapping[str, int]) -> Iterator[tuple[Row, 
                 yield row, at
 
 
+def _split(name: str, dtype: str, pieces: Sequence[Piece], slots: Sequence[Slot]) -> Iterator[Task]:
+    """A tensor that the container keeps in several places, as one task for each."""
+    at = 0
+    for slot in slots:
+        n = slot.length * 8 // DTYPES[dtype].bits
+        yield Task(name, slot, dtype, (n,), tuple(c for p in pieces for c in cut(p, at, at + n)))
+        at += n
+
+
 def assemble(
     weights: Weights,
     request: Request,
@@ -468,7 +478,12 @@ def assemble(
     if single and len(layout.files) != 1:
         names = ", ".join(n for n, _ in layout.files[:4])
         raise UsageError(f"{container.TITLE} would be {len(layout.files)} files ({names})", path=target, hint="name a directory as the target")
-    tasks = tuple(Task(n, layout.slots[n], s.dtype, s.shape, p) for n, s, p in weights.targets if s.dtype != "STRING")
+    tasks = tuple(
+        task
+        for n, s, p in weights.targets
+        if s.dtype != "STRING"
+        for task in ([Task(n, layout.slots[n], s.dtype, s.shape, p)] if n not in layout.split else _split(n, s.dtype, p, layout.split[n]))
+    )
     stamps = []
     for path in dict.fromkeys(inputs):
         st = os.stat(path)

@@ -8,9 +8,10 @@ names share ("module." of DataParallel, "_orig_mod." of torch.compile) is set ap
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
+from ._typing import NamedTuple
 from .arch import architectures
+from .errors import UsageError
 from .schema import Architecture, Dialect, Match, Table, reduce_name
 
 # names explained, declared (2: by the architecture's first name), core patterns missing (negative), signature, core patterns as they are written, marks of the
@@ -89,7 +90,10 @@ def _candidates(
                 marked = sum(config.get(k) == v for k, v in d.config.marks.items())
                 score = (matched, is_declared, held - len(core), _signature(table, prefix, shapes), written, marked, -arch.rank)
                 found.append((score, arch, d, prefix))
-    return found
+    if part is not None:
+        return found
+    first: dict[str, str] = {}  # of several parts in one checkpoint the first listed is meant, unless another is asked for
+    return [c for c in found if not c[2].part or first.setdefault(c[1].name, c[2].part) == c[2].part]
 
 
 def recognize(
@@ -103,7 +107,8 @@ def recognize(
 ) -> Recognition | None:
     """The architecture and dialect that explain most of the names in `shapes`, or None where no one explains half of its own core.
 
-    `declared` is what the configuration calls the model and `config` all that it says (evidence); `architecture`, `dialect` and `part` narrow the choice.
+    `declared` is what the configuration calls the model and `config` all that it says (evidence); `architecture`, `dialect`
+    and `part` narrow the choice. UsageError where it is a known model, but has no such `part`.
     """
     reduced = reduce_names(shapes)
     wrapper = ""
@@ -121,10 +126,11 @@ def recognize(
             break
         shared = _shared_wrapper(stripped)
         if not shared:
-            return None
+            break
         wrapper += shared
         stripped = _strip(stripped, shared)
     if best is None:
+        _refuse_part(shapes, architecture, dialect, part)
         return None
     score, arch, d, prefix = best
     table = arch.table(d.name)
@@ -158,6 +164,17 @@ def _signature_words(arch: Architecture, table: Table, param: str, dim: int, siz
     return f"{row.names[0]} has {' x '.join(row.layout.dims[dim])} {size}, which tells {arch.title} from others of these names"
 
 
+def _refuse_part(shapes: Mapping[str, tuple[int, ...]], architecture: str | None, dialect: str | None, part: str | None) -> None:
+    """Say that there is no such part, if without asking for it the checkpoint is recognised."""
+    whole = recognize(shapes, architecture=architecture, dialect=dialect) if part is not None else None
+    if whole is not None:
+        parts = list(dict.fromkeys(d.part for d in whole.architecture.dialects.values() if d.part and d.alias == whole.dialect.alias))
+        raise UsageError(
+            f"--part {part}: {whole.dialect.title} has no such part, or it is not in the checkpoint",
+            hint=f"parts of that naming: {', '.join(parts)}" if parts else f"a checkpoint of {whole.dialect.title} is one model: leave --part out",
+        )
+
+
 def _signature(table: Table, prefix: str, shapes: Mapping[str, tuple[int, ...]]) -> int:
     """1 where the shapes bear the architecture's signature, -1 where they contradict it, 0 where it has none or they do not tell."""
     said = 0
@@ -174,6 +191,8 @@ def _signature(table: Table, prefix: str, shapes: Mapping[str, tuple[int, ...]])
 
 def _shared_wrapper(reduced: Reduced) -> str:
     """The known wrapper that at least nine tenths of the names begin with, or ""."""
+    if sum(p.startswith(WRAPPERS) for p, _ in reduced.values()) * 10 < 9 * len(reduced):
+        return ""
     for w in WRAPPERS:
         n = sum(p.startswith(w) for p, _ in reduced.values())
         if n and n * 10 >= 9 * len(reduced):
@@ -196,7 +215,7 @@ def optimizer_state(names: Iterable[str], known: Mapping[str, object] | None = N
         if name.startswith("optimizer") and name not in have:
             out[name] = ""
             continue
-        for slot in SLOTS:
+        for slot in SLOTS if name.endswith(SLOTS) else ():
             base = name.removesuffix(slot)
             if len(base) < len(name) and base in have:
                 out[name] = base

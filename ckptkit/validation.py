@@ -10,8 +10,8 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from itertools import product as combinations
-from typing import NamedTuple
 
+from ._typing import NamedTuple
 from .arch import architectures
 from .config import form_keys, optional_axes
 from .containers import containers
@@ -19,7 +19,7 @@ from .errors import EXIT_FINDINGS, EXIT_OK, EXIT_UNDECIDED, UsageError
 from .findings import Finding
 from .integrity import verify_checksums
 from .layout import Axes
-from .names import collapse, natural, ranges
+from .names import collapse, counted, natural, ranges
 from .schema import Param, Row, count_name, expand, placeholders
 from .subject import Subject, examine
 from .tensors import DTYPES
@@ -159,7 +159,7 @@ def _layers(s: Subject) -> Iterator[Finding]:
             extra = f"{word}s {ranges(range(said, n))}" if n - said > 1 else f"{word} {said}"
             yield Finding(
                 "error", "layers", collapse(over, 4),
-                f"{s.config_name} says {said} {word}s; the weights hold {n} ({contiguous}). {len(over)} tensors of {extra} would be dropped "
+                f"{s.config_name} says {counted(said, count)}; the weights hold {n} ({contiguous}). {len(over)} tensors of {extra} would be dropped "
                 f"by a loader that trusts the configuration.{variant}", f"set {key} to {n}",
             )  # fmt: skip
         else:
@@ -168,8 +168,34 @@ def _layers(s: Subject) -> Iterator[Finding]:
             stored = sorted(_stored_of(s, placeholder, {n - 1}), key=natural) if n else []
             yield Finding(
                 "error", "layers", collapse(stored, 2) or word,
-                f"{s.config_name} says {said} {word}s; the weights hold {n}{f' ({contiguous})' if n else ''}. A loader that trusts the configuration "
+                f"{s.config_name} says {counted(said, count)}; the weights hold {n}{f' ({contiguous})' if n else ''}. A loader that trusts the configuration "
                 f"would make {(said - n) * per} tensors of {word}{'s' * (said - n > 1)} {lacking} at random.{variant}", f"set {key} to {n}, or get the whole checkpoint",
+            )  # fmt: skip
+
+
+def _shared_layers(s: Subject) -> Iterator[Finding]:
+    """Counts that no tensor holds, since layers share their weights: what bounds them, and what the known models of the shape have."""
+    arch = s.architecture
+    if arch is None:
+        return
+    for small, large in arch.at_most:
+        n, said = s.graph.counts.get(small, 0), s.value(large)
+        if isinstance(said, int) and not isinstance(said, bool) and said < n:
+            yield Finding(
+                "error", "layers", s.values.keys.get(large, large) if s.values else large,
+                f"{s.says(large)} {counted(said, large)}; the weights hold {counted(n, small)}, each for at least one of them: "
+                f"a loader that trusts the configuration would leave {n - said} unused", f"find out how many {large} it was trained with",
+            )  # fmt: skip
+    heads = s.value("heads")
+    for count in arch.config_counts:
+        said = s.value(count)
+        known = {arch.variants[v][count]: v for v in reversed(variants(s, heads if isinstance(heads, int) else None)) if count in arch.variants[v]}
+        if isinstance(said, int) and known and said not in known:
+            usual = " or ".join(f"{n} ({v})" for n, v in known.items())
+            yield Finding(
+                "warning", "layers", s.values.keys.get(count, count) if s.values else count,
+                f"{s.says(count)} {counted(said, count)}; no tensor holds the count, as layers share their weights, but the known models of this shape have {usual}",
+                f"make sure of {s.values.keys.get(count, count) if s.values else count}", "inferred",
             )  # fmt: skip
 
 
@@ -232,7 +258,7 @@ def _missing(s: Subject) -> Iterator[Finding]:
         else:
             held = [n for n, m in r.matches.items() if any(arch.params[p].group == group for p in m.row.parts)]
             yield Finding(
-                "error", "missing", collapse(names, 4), f"half of the {group} head is missing: {collapse(names)} ({collapse(held, 3)} {_are(held)} there)"
+                "error", "missing", collapse(names, 4), f"part of the {group} is missing: {collapse(names)} ({collapse(held, 3)} {_are(held)} there)"
             )
 
 
@@ -291,6 +317,9 @@ def _shapes(s: Subject) -> Iterator[Finding]:
         else:
             text = f"shape {shape}: dimension {dim} is {have}, the other tensors make it {want} ({_axis_words(s, axes)})"
         yield Finding("error", "shape", collapse(names, 4), text)
+    for m in set(s.completed().mismatches) - set(solution.mismatches):
+        said = " and ".join(f"{a} {s.value(a)}" for a in m.axes if a not in solution.sizes.axis)
+        yield Finding("error", "size", m.name, f"shape {list(tensors[m.name].spec.shape)}: dimension {m.dim} is {m.have}; {said}, as {s.config_name} says, make {m.want}")
     r = s.graph.recognition
     for axis, (n, why) in (r.dialect.limits if r is not None else {}).items():
         have = solution.sizes.axis.get(axis, n)
@@ -315,12 +344,12 @@ def _sizes(s: Subject) -> Iterator[Finding]:
     if s.architecture is None or s.values is None:
         return
     sizes = s.graph.solution.sizes
-    counted = {count_name(p) for p in s.architecture.counted}
+    counts = {count_name(p) for p in s.architecture.counted}
     origin = s.graph.solution.origin
     may_lack = optional_axes(s.architecture)
     for canonical, said in s.values.values.items():
         have = sizes.axis.get(canonical, 0 if canonical in may_lack else None)
-        if have is None or said == have or canonical in counted or canonical in s.architecture.fixed or not isinstance(said, int):
+        if have is None or said == have or canonical in counts or canonical in s.architecture.fixed or not isinstance(said, int):
             continue
         if canonical in s.values.assumed:
             continue
@@ -463,7 +492,7 @@ def parse_expectations(expect: Mapping[str, str]) -> dict[str, object]:
     """{"layers": "24"} with numbers as numbers; UsageError for what nobody can expect."""
     known = set(_WORDS) | {"parameters", "tensors"}
     for arch in architectures().values():
-        known |= {a for p in arch.params.values() for a in p.layout.axes} | {count_name(p) for p in arch.counted}
+        known |= {a for p in arch.params.values() for a in p.layout.axes} | {count_name(p) for p in arch.counted} | set(arch.config_counts)
     out: dict[str, object] = {}
     for key, value in expect.items():
         if key not in known:
@@ -485,9 +514,11 @@ def _expectations(s: Subject, expect: Mapping[str, object]) -> Iterator[Finding]
         if have is None:
             said = s.value(key)
             if said is not None and said != want:
-                yield Finding("error", "expect", key, f"expected {key} {want}; {s.config_name} says {said}, the tensors do not tell")
+                yield Finding("error", "expect", key, f"expected {key} {want}; {s.says(key)} {said}, the tensors do not tell")
             elif said is None:
                 yield Finding("warning", "expect", key, f"expected {key} {want}; neither the tensors nor a configuration say it", basis="undecided")
+            else:
+                yield Finding("info", "expect", key, f"{key} {want} rests on what {s.says(key)}: the tensors do not tell", basis="inferred")
         elif have != want and not (isinstance(have, tuple) and want in have):
             shown = " or ".join(map(str, have)) if isinstance(have, tuple) else have
             yield Finding("error", "expect", key, f"expected {key} {want}; the checkpoint has {shown}")
@@ -513,7 +544,9 @@ def _observed(s: Subject, key: str) -> object:
         return g.recognition.dialect.name
     if key == "variant":
         heads = s.value("heads")
-        return tuple(variants(s, heads if isinstance(heads, int) else None)) or "no known variant"
+        every, open_counts = g.recognition.architecture.variants, g.recognition.architecture.config_counts
+        fits = [v for v in variants(s, heads if isinstance(heads, int) else None) if all(s.value(c) in (None, every[v].get(c, s.value(c))) for c in open_counts)]
+        return tuple(fits) or "no known variant"
     if key in {count_name(p) for p in g.recognition.architecture.counted}:
         return g.counts.get(key, 0)
     return g.solution.sizes.axis.get(key)
@@ -527,22 +560,12 @@ def variants(s: Subject, heads: int | None) -> list[str]:
     known = {**s.graph.solution.sizes.axis, **s.graph.counts}
     if heads is not None:
         known["heads"] = heads
-    return [name for name, v in arch.variants.items() if all(known.get(k, n if k == "heads" else None) == n for k, n in v.items())]
+    return [name for name, v in arch.variants.items() if all(known.get(k, n if k in arch.untold else None) == n for k, n in v.items())]
 
 
 def parameters(s: Subject) -> int:
     """Elements of all parameters, tied ones once; of all tensors but optimizer state where the architecture is unknown."""
-    seen: set[object] = set()
-    total = 0
-    for name, t in s.checkpoint.tensors.items():
-        if s.graph.roles[name].kind not in ("param", "unexplained"):
-            continue
-        identity = t.identity
-        if identity is not None and identity in seen:
-            continue
-        seen.add(identity)
-        total += t.spec.numel if t.spec.dtype != "STRING" else 0
-    return total
+    return sum(s.checkpoint.tensors[n].spec.numel for n in s.counted())
 
 
-STRUCTURE_RULES: tuple[Rule, ...] = (_empty, _architecture, _layers, _switches, _missing, _shapes, _sizes, _twice, _unexpected, _optimizer, _dtypes)
+STRUCTURE_RULES: tuple[Rule, ...] = (_empty, _architecture, _layers, _shared_layers, _switches, _missing, _shapes, _sizes, _twice, _unexpected, _optimizer, _dtypes)

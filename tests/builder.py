@@ -33,8 +33,8 @@ def sizes_of(arch: Architecture, rng: random.Random, *, layers: int | None = Non
         for left, right in arch.relations:
             if len(left) == 1:
                 sizes[left[0]] = int(np.prod([sizes[a] for a in right]))
-    if equal and "embedding" in sizes and "hidden" in sizes:
-        sizes["embedding"] = sizes["hidden"]
+        if equal and "embedding" in sizes and "hidden" in sizes:
+            sizes["embedding"] = sizes["hidden"]
     sizes |= {axis: n for d in arch.dialects.values() for axis, (n, _) in d.limits.items()}
     for _param, dim, size in arch.signature:
         sizes[arch.params[_param].layout.axes[dim]] = size

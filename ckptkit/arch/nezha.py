@@ -29,8 +29,8 @@ def relative_positions(shape: tuple[int, ...], farthest: object) -> NDArray[np.f
     table = np.zeros((2 * limit + 1, depth), np.float32)
     table[:, 0::2], table[:, 1::2] = np.sin(angle), np.cos(angle)[:, : depth // 2]
     distance = np.arange(keys)[None, :] - np.arange(queries)[:, None]
-    made: NDArray[np.float32] = table[np.clip(distance, -limit, limit) + limit]
-    return made
+    rows: NDArray[np.float32] = table[np.clip(distance, -limit, limit) + limit]
+    return rows
 
 
 NEZHA_DEFAULTS = {**DEFAULTS, "positions": 512, "farthest": 64}  # `positions` is how far a loader computes; no tensor binds it

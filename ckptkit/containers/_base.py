@@ -20,8 +20,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from .._typing import TYPE_CHECKING, NamedTuple, Protocol
 from ..errors import CheckpointError, CorruptError, NotFoundError
 from ..findings import Finding
 from ..tensors import DTYPES, Check, Extent, StoredTensor, TensorSpec
@@ -169,6 +169,7 @@ class FileLayout(NamedTuple):
     parts: tuple[Part, ...]  # headers, known now
     checksum: str | None = None  # what finish() must be told of every slot: crc32 | crc32c
     state: dict[str, object] = {}  # noqa: RUF012  what finish() needs besides; JSON-able
+    split: dict[str, tuple[Slot, ...]] = {}  # noqa: RUF012  tensors whose bytes lie in several places one after another: all of them
 
 
 class Container(Protocol):
