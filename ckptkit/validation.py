@@ -111,7 +111,7 @@ def _architecture(s: Subject) -> Iterator[Finding]:
         )
     elif declared is None and s.config is not None and s.values is not None:
         for key, mark in arch.dialects[s.values.form].config.marks.items():
-            if s.config.raw.get(key) != mark:
+            if key != "model_type" and s.config.raw.get(key) != mark:  # original configurations seldom name their model
                 said = f"says {key} {json.dumps(s.config.raw[key])}" if key in s.config.raw else f"does not say {key} {json.dumps(mark)}"
                 yield Finding(
                     "error", "architecture", key, f"the tensors are those of {arch.title}, but {s.config_name} {said}, as every configuration of it does: "
