@@ -306,8 +306,7 @@ class _Translate(_Builder):
         """What the target has no place for and is added onto this row instead (see Lack)."""
         out = []
         for param, lack in self.lacked.items():
-            name = expand(param, at)
-            if lack.fold not in row.parts or name not in self.graph.params or row.parts != (lack.fold,):
+            if row.parts != (lack.fold,) or (name := expand(param, at)) not in self.graph.params:
                 continue
             stored = self.graph.params[name].stored
             rows, width = self.tensors[stored].spec.shape
