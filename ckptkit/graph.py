@@ -98,7 +98,7 @@ class WeightGraph:
         if not r.dialect.part:
             return
         for d in r.architecture.dialects.values():
-            if d.part and d.part != r.dialect.part and (d.alias or d.name) == (r.dialect.alias or r.dialect.name):
+            if d.part and d.part != r.dialect.part and d.style is r.dialect.style:
                 table = r.architecture.table(d.name)
                 for name in self.checkpoint.tensors:
                     if name not in self.roles and table.match(*reduce_name(name), d.prefixes[0]) is not None:
