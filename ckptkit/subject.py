@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from .config import RawConfig, Values, interpret, load_config, size_names
-from .containers import Checkpoint, open_checkpoint
+from .containers import Checkpoint, drop_explained, open_checkpoint
 from .errors import CheckpointError
 from .findings import Finding
 from .graph import WeightGraph, bind
@@ -94,6 +94,7 @@ def examine(
                 raise
             findings.append(Finding("error", "config", os.path.basename(e.path or "config"), e.message, e.hint or ""))
         graph = bind(checkpoint, declared=raw.declared if raw else None, architecture=architecture, dialect=dialect, part=part)
+        drop_explained(checkpoint, [n for n, role in graph.roles.items() if role.kind in ("tied", "repeat")])
         values = None
         if raw is not None and graph.recognition is not None:
             values = interpret(raw, graph.recognition.architecture, graph.recognition.dialect)

@@ -60,6 +60,7 @@ class Checkpoint:
         self.extras: dict[str, object] = dict(extras or {})
         self.wrapper = wrapper
         self.findings: list[Finding] = list(findings)
+        self.total_size: int | None = None  # what an index of shards says that all tensors take
         self._checks = checks
         self._stack = ExitStack()
         self._fds: dict[str, int] = {}

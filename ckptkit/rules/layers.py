@@ -1,0 +1,72 @@
+"""How many layers there are, by the tensors and by the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..findings import Finding
+from ..names import collapse, natural, ranges
+from ..schema import count_name
+from ..subject import Subject
+from ._base import rule
+
+
+def _stored_of(s: Subject, placeholder: str, wanted: set[int]) -> list[str]:
+    assert s.graph.recognition is not None
+    return [n for n, m in s.graph.recognition.matches.items() if dict(m.at).get(placeholder) in wanted]
+
+
+@rule("layers", "error", "The number of layers, both ways, without holes")
+def layers(s: Subject) -> Iterator[Finding]:
+    """The numbers in the tensors' names say how many layers there are. They are held against the configuration both ways, and must
+    run from 0 without a hole.
+
+    More in the weights than in the configuration: a loader that trusts the configuration drops the rest without a word, and the
+    model is another one. Fewer: it makes layers of random numbers. Both numbers, the tensors concerned and the known variant of
+    that shape are in the message. What to do: correct the configuration (`ckptkit fix` sets it from the tensors), or get the
+    whole checkpoint.
+    """
+    if s.architecture is None:
+        return
+    for placeholder in s.architecture.counted:
+        count = count_name(placeholder)
+        have = s.graph.indices.get(placeholder, set())
+        n = max(have) + 1 if have else 0
+        holes = set(range(n)) - have
+        word = placeholder.replace("_", " ")
+        if holes:
+            stored = sorted(_stored_of(s, placeholder, have), key=natural)
+            yield Finding(
+                "error", "layers", f"{word} {ranges(holes)}", f"{word}{'s' * (len(holes) > 1)} {ranges(holes)} missing in the middle: the weights hold "
+                f"{word}s {ranges(have)} ({collapse(stored, 2)})", "the checkpoint was cut or merged wrongly; get it whole",
+            )  # fmt: skip
+        said = s.value(count)
+        if not isinstance(said, int) or isinstance(said, bool) or said == n:
+            continue
+        key = s.values.keys.get(count, count) if s.values else count
+        contiguous = f"{ranges(have)}, contiguous" if not holes else ranges(have)
+        variant = variant_words(s)
+        if said < n:
+            over = sorted(_stored_of(s, placeholder, set(range(said, n))), key=natural)
+            extra = f"{word}s {ranges(range(said, n))}" if n - said > 1 else f"{word} {said}"
+            yield Finding(
+                "error", "layers", collapse(over, 4),
+                f"{s.config_name} says {said} {word}s; the weights hold {n} ({contiguous}). {len(over)} tensors of {extra} would be dropped "
+                f"by a loader that trusts the configuration.{variant}", f"set {key} to {n}",
+            )  # fmt: skip
+        else:
+            lacking = ranges(range(n, said))
+            per = len(_stored_of(s, placeholder, {n - 1})) if n else 0
+            stored = sorted(_stored_of(s, placeholder, {n - 1}), key=natural) if n else []
+            yield Finding(
+                "error", "layers", collapse(stored, 2) or word,
+                f"{s.config_name} says {said} {word}s; the weights hold {n}{f' ({contiguous})' if n else ''}. A loader that trusts the configuration "
+                f"would make {(said - n) * per} tensors of {word}{'s' * (said - n > 1)} {lacking} at random.{variant}", f"set {key} to {n}, or get the whole checkpoint",
+            )  # fmt: skip
+
+
+def variant_words(s: Subject) -> str:
+    variant = s.graph.variant()
+    if variant is None or s.architecture is None:
+        return ""
+    return f" This is {variant}'s shape ({' x '.join(str(v) for v in s.architecture.variants[variant].values())})."
