@@ -212,6 +212,9 @@ def _plan(
             copies.append((subject.config.source, os.path.basename(subject.config.source)))
         elif subject.config is not None and not extras:
             texts.append(("config.json", to_json_text(_plain(subject.config.raw))))
+    lost = [k for k in ck.extras if not extras and k not in ("args", "cfg")]
+    if lost:
+        findings.append(Finding("info", "dropped", ", ".join(lost[:6]), f"what lies beside the tensors is not carried over: {', '.join(lost[:12])}"))
     if not single:
         folder = os.path.dirname(os.path.abspath(ck.files[0]))
         taken = {name for name, _ in texts} | {name for _, name in copies}
@@ -246,8 +249,12 @@ def _configuration(
     values.update(subject.given)
     values.update(sizes.axis)
     values.update(subject.graph.counts)
+    values.update({name: next(iter(on)) for name, on in subject.graph.switches.items() if len(on) == 1})
+    ties = [p for p in arch.params.values() if p.tied and p.group in weights.groups]
     if weights.untied:
         values["tied"] = False
+    elif any(p.name not in subject.graph.params for p in ties):
+        values["tied"] = True  # whatever the configuration says: there is nothing else to use
     labelled = {p.group for p in arch.params.values() if "labels" in p.layout.axes}
     labels = sizes.axis.get("labels") if weights.groups & labelled else None
     dtypes = {s.dtype for _, s, _ in weights.targets if DTYPES[s.dtype].kind == "float"}

@@ -52,7 +52,10 @@ class WeightGraph:
         rest = [n for n in checkpoint.tensors if n not in self.roles]
         slots = optimizer_state(rest, self.roles if recognition is not None else checkpoint.tensors)
         for n in rest:
-            self.roles[n] = Role("optimizer", slots[n]) if n in slots else Role("unexplained", "")
+            if n in slots or n in checkpoint.beside:
+                self.roles[n] = Role("optimizer", slots.get(n, ""))
+            else:
+                self.roles[n] = Role("unexplained", "")
 
     def _bind(self, r: Recognition) -> None:
         params = r.architecture.params
@@ -127,6 +130,15 @@ class WeightGraph:
             return frozenset()
         params = self.recognition.architecture.params
         return frozenset(params[p].group for b in self.params.values() for p in b.row.parts[b.which : b.which + 1])
+
+    @cached_property
+    def switches(self) -> dict[str, frozenset[bool]]:
+        """How each switch of the architecture stands by the tensors that are there: empty or both where they do not say."""
+        if self.recognition is None:
+            return {}
+        params = self.recognition.architecture.params
+        seen = {params[b.row.parts[b.which]].switch for b in self.params.values()}
+        return {s: frozenset(on for on in (True, False) if (s if on else f"not {s}") in seen) for s in self.recognition.architecture.switches}
 
     @cached_property
     def shapes(self) -> dict[Row, dict[str, Shape]]:

@@ -13,7 +13,8 @@ from typing import NamedTuple
 from .arch import architectures
 from .schema import Architecture, Dialect, Match, Table, reduce_name
 
-Score = tuple[int, bool, int, int, int]  # names explained, declared, core patterns missing (negative), signature, rank (negative)
+# names explained, declared, core patterns missing (negative), signature, core patterns as they are written, rank (negative)
+Score = tuple[int, bool, int, int, int, int]
 Reduced = Mapping[str, tuple[str, tuple[str, ...]]]  # stored name -> (pattern, numbers)
 
 WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.", "student.", "teacher.", "ema_model.", "transformer.", "encoder.")
@@ -81,7 +82,9 @@ def _candidates(
                 if held * 2 < len(core):
                     continue
                 matched = sum(n for p, n in patterns.items() if p in index)
-                score = (matched, declared is not None and declared in arch.names, held - len(core), _signature(table, prefix, shapes), -arch.rank)
+                written = sum(p in patterns for p in table.written(prefix))
+                is_declared = declared is not None and declared in arch.names
+                score = (matched, is_declared, held - len(core), _signature(table, prefix, shapes), written, -arch.rank)
                 found.append((score, arch, d, prefix))
     return found
 

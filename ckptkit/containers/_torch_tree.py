@@ -35,6 +35,7 @@ class Tree(NamedTuple):
     extras: dict[str, object]
     wrapper: str
     findings: list[Finding]
+    beside: frozenset[str]  # the tensors that lie outside the state dict (optimizer state)
 
 
 def shown(value: object) -> str:
@@ -174,7 +175,9 @@ def read_tree(value: Any, locate: Locate, path: str, rebuilt: int) -> Tree:
     out: dict[str, StoredTensor] = {}
     doubled: list[str] = []
 
-    def add(name: str, t: object) -> None:
+    beside: set[str] = set()
+
+    def add(name: str, t: object, inside: bool) -> None:
         if name in out:
             n = 2
             while f"{name}#{n}" in out:
@@ -184,11 +187,14 @@ def read_tree(value: Any, locate: Locate, path: str, rebuilt: int) -> Tree:
         if len(out) >= LIMITS.tensors:
             raise LimitError(f"it has more tensors than the limit tensors={LIMITS.tensors:,}", path=path)
         out[name] = maker.tensor(name, t)
+        if not inside:
+            beside.add(name)
 
-    def walk(node: object, prefix: str, depth: int, open_: tuple[int, ...]) -> None:
+    def walk(node: object, prefix: str, depth: int, open_: tuple[int, ...], inside: bool) -> None:
         if depth > LIMITS.pickle_depth:
             raise LimitError(f"the pickle is nested deeper than the limit pickle_depth={LIMITS.pickle_depth}", path=path)
         if node is main:
+            inside = True
             prefix = "" if prefix == ".".join(where) else prefix
         for key, child in _children(node):
             t = type(child)
@@ -198,19 +204,19 @@ def read_tree(value: Any, locate: Locate, path: str, rebuilt: int) -> Tree:
             if prefix:
                 name = f"{prefix}.{name}"
             if t is Tensor or t is Storage:
-                add(name, child)
+                add(name, child, inside)
             elif counts.below.get(id(child)) and id(child) not in open_:
-                walk(child, name, depth + 1, (*open_, id(child)))
+                walk(child, name, depth + 1, (*open_, id(child)), inside)
 
     if type(value) is Tensor or type(value) is Storage:
-        add("tensor", value)
+        add("tensor", value, True)
     elif type(value) in _CONTAINERS:
-        walk(value, "", 0, (id(value),))
+        walk(value, "", 0, (id(value),), False)
     found = maker.findings()
     if doubled:
         more = f" and {len(doubled) - 1} more" if len(doubled) > 1 else ""
         found.append(Finding("warning", "names", doubled[0], f"two tensors have this name{more}: the second is listed with #2"))
-    return Tree(maker.tie(out), _extras(value, counts, found), ".".join(where), found)
+    return Tree(maker.tie(out), _extras(value, counts, found), ".".join(where), found, frozenset(beside))
 
 
 class _Maker:

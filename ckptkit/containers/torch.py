@@ -228,7 +228,7 @@ def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
 
 
 def _checkpoint(path: str, tree: Tree, found: list[Finding]) -> Checkpoint:
-    return Checkpoint(path, NAME, tree.tensors, files=[path], extras=tree.extras, wrapper=tree.wrapper, findings=found + tree.findings)
+    return Checkpoint(path, NAME, tree.tensors, files=[path], extras=tree.extras, wrapper=tree.wrapper, beside=tree.beside, findings=found + tree.findings)
 
 
 def _record(fd: int, e: Entry, summed: bool, path: str) -> bytes:

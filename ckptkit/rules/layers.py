@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ..findings import Finding
 from ..names import collapse, natural, ranges
-from ..schema import count_name
+from ..schema import count_name, placeholders
 from ..subject import Subject
 from ._base import rule
 
@@ -44,6 +44,10 @@ def layers(s: Subject) -> Iterator[Finding]:
         if not isinstance(said, int) or isinstance(said, bool) or said == n:
             continue
         key = s.values.keys.get(count, count) if s.values else count
+        if not have and _leaves_out(s, placeholder):
+            if not s.config or "architectures" not in s.config.raw:
+                yield Finding("info", "layers", word, f"the weights hold no {word}; {s.config_name} says {said} of them ({key}), which this part of the model does not use")
+            continue
         contiguous = f"{ranges(have)}, contiguous" if not holes else ranges(have)
         variant = variant_words(s)
         if said < n:
@@ -70,3 +74,15 @@ def variant_words(s: Subject) -> str:
     if variant is None or s.architecture is None:
         return ""
     return f" This is {variant}'s shape ({' x '.join(str(v) for v in s.architecture.variants[variant].values())})."
+
+
+def _leaves_out(s: Subject, placeholder: str) -> bool:
+    """Whether a checkpoint may lack every layer of a kind: their group is a whole that it does not hold, nor claims to."""
+    assert s.architecture is not None
+    groups = {i.group for p, i in s.architecture.params.items() if placeholder in placeholders(p)}
+    if "core" in groups or groups & s.graph.groups:
+        return False
+    named = s.config.raw.get("architectures") if s.config is not None else None
+    known = {c.name: c.groups for d in s.architecture.dialects.values() for c in d.classes}
+    claims = known.get(str(named[0]), frozenset()) if isinstance(named, list) and named else frozenset()
+    return not groups & claims

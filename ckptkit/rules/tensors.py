@@ -7,7 +7,7 @@ from itertools import product as combinations
 
 from ..findings import Finding
 from ..names import collapse, natural
-from ..schema import expand, placeholders
+from ..schema import Param, expand, placeholders
 from ..subject import Subject
 from ..tensors import DTYPES
 from ._base import are, count, rule
@@ -27,12 +27,19 @@ def missing(s: Subject) -> Iterator[Finding]:
     sizes = s.sizes().axis
     lacked = {p for p, lack in r.dialect.lacks.items() if lack.holds(sizes)}
     optional_seen = {arch.params[p].module for b in graph.params.values() for p in (b.row.parts[b.which],) if arch.params[p].optional}
+    stand = {name: next(iter(on)) if len(on) == 1 else s.value(name) is True for name, on in graph.switches.items()}
+
+    def wanted(info: Param) -> bool:
+        if info.switch:
+            return stand[info.switch.removeprefix("not ")] is not info.switch.startswith("not ")
+        return not info.optional or info.module in optional_seen
+
     for row in r.table.rows:
         if row.role != "param":
             continue
         infos = [arch.params[p] for p in row.parts]
         info = infos[0]
-        if all(i.tied for i in infos) or info.group not in graph.groups or (info.optional and info.module not in optional_seen):
+        if all(i.tied for i in infos) or info.group not in graph.groups or not wanted(info):
             continue
         holders = placeholders(row.names[0])
         for at_values in combinations(*(sorted(whole.get(h, ())) for h in holders)):
@@ -48,6 +55,36 @@ def missing(s: Subject) -> Iterator[Finding]:
             yield Finding(
                 "error", "missing", collapse(names, 4), f"half of the {group} head is missing: {collapse(names)} ({collapse(held, 3)} {are(held)} there)"
             )
+
+
+@rule("switch", "error", "A choice of the architecture stands one way, and as configured")
+def switch(s: Subject) -> Iterator[Finding]:
+    """Some parts of an architecture are there or not, as the configuration says (gated feed-forward, a factored embedding). They
+    must be there in all layers or in none, and the configuration must say the same.
+    """
+    r = s.graph.recognition
+    for name, states in s.graph.switches.items():
+        assert r is not None
+        held = {on: [] for on in (True, False)}  # type: dict[bool, list[str]]
+        for stored, m in r.matches.items():
+            for word in {r.architecture.params[p].switch for p in m.row.parts}:
+                if word.removeprefix("not ") == name:
+                    held[not word.startswith("not ")].append(stored)
+        if len(states) == 2:
+            few = min(held.values(), key=len)
+            yield Finding(
+                "error", "switch", collapse(sorted(few, key=natural), 4), f"some layers are {name} ({collapse(sorted(held[True], key=natural), 2)}) and some "
+                f"are not ({collapse(sorted(held[False], key=natural), 2)}); in {r.architecture.title} all are or none is",
+            )  # fmt: skip
+            continue
+        said = s.value(name)
+        if states and isinstance(said, bool) and said not in states and not (s.values is not None and name in s.values.assumed):
+            key = s.values.keys.get(name, name) if s.values is not None else name
+            value = s.config.raw.get(key, said) if s.config is not None else said
+            yield Finding(
+                "error", "switch", collapse(sorted(held[not said], key=natural), 4), f"{s.config_name} says {key} {value!r}, which is {'' if said else 'not '}{name}; "
+                f"the weights are {'not ' if said else ''}{name} ({collapse(sorted(held[not said], key=natural), 2)})", f"correct {key}",
+            )  # fmt: skip
 
 
 @rule("duplicate", "error", "One parameter, one tensor")

@@ -223,7 +223,9 @@ def test_every_way_of_naming_a_bundle_opens_it(tmp_path):
         with open_checkpoint(here / named) as c:
             assert (c.container, c.path) == ("tf", index)
     with pytest.raises(UsageError, match=r"Hint: name the prefix: .*bert_model\.ckpt$"):
-        open_checkpoint(here / "bert_model.ckpt.meta")
+        (tmp_path / "bert_model.ckpt.index").write_bytes((here / "bert_model.ckpt.index").read_bytes())
+        (tmp_path / "bert_model.ckpt.meta").write_bytes(b"\n\x00" * 100)
+        open_checkpoint(tmp_path / "bert_model.ckpt.meta")
     assert locate(str(GOLDEN / "tf2_small_bert_keras3" / "saved_model"))[1].endswith("variables/variables.index")
 
 
