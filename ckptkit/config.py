@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
 
+from ._typing import Any, NamedTuple
 from .arch import architectures
 from .containers import Checkpoint
 from .errors import CheckpointError, NotFoundError, UndecidedError, UsageError

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 from . import __version__
+from ._typing import NamedTuple
 from .arch import architectures
 from .config import to_json_text, write_config
 from .containers import Container, by_name, containers

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import NamedTuple
 
+from ._typing import NamedTuple
 from .containers import Checkpoint
 from .layout import Placed
 from .recognize import Recognition, optimizer_state, recognize

@@ -5,12 +5,27 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-_PARTS = re.compile(r"(\d+)")
+from ._typing import Any
+
+_PARTS = re.compile(r"([0-9]+)")
 
 
-def natural(name: str) -> list[tuple[int, int, str]]:
-    """A sort key that puts h.2 before h.10."""
-    return [(1, int(p), "") if p.isdigit() and p.isascii() and len(p) < 19 else (0, 0, p) for p in _PARTS.split(name)]
+def natural(name: str) -> list[Any]:
+    """A sort key that puts h.2 before h.10: text and numbers in turn."""
+    parts: list[Any] = _PARTS.split(name)
+    parts[1::2] = map(int, parts[1::2])
+    return parts
+
+
+def split_last_number(part: str) -> tuple[str, int | None, str]:
+    """ ("layer_", 12, "") of "layer_12"; (part, None, "") where there is no number."""
+    end = len(part)
+    while end and not ("0" <= part[end - 1] <= "9"):
+        end -= 1
+    start = end
+    while start and "0" <= part[start - 1] <= "9":
+        start -= 1
+    return (part[:start], int(part[start:end]), part[end:]) if start < end else (part, None, "")
 
 
 def ranges(numbers: Iterable[int], width: int = 0) -> str:

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from itertools import groupby
 from itertools import product as combinations
-from typing import NamedTuple
 
+from ._typing import NamedTuple
 from .containers import Container
 from .errors import UnsupportedError, UsageError
 from .findings import Finding

@@ -8,8 +8,8 @@ names share ("module." of DataParallel, "_orig_mod." of torch.compile) is set ap
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
+from ._typing import NamedTuple
 from .arch import architectures
 from .schema import Architecture, Dialect, Match, Table, reduce_name
 
@@ -156,6 +156,8 @@ def _signature(table: Table, prefix: str, shapes: Mapping[str, tuple[int, ...]])
 
 def _shared_wrapper(reduced: Reduced) -> str:
     """The known wrapper that at least nine tenths of the names begin with, or ""."""
+    if sum(p.startswith(WRAPPERS) for p, _ in reduced.values()) * 10 < 9 * len(reduced):
+        return ""
     for w in WRAPPERS:
         n = sum(p.startswith(w) for p, _ in reduced.values())
         if n and n * 10 >= 9 * len(reduced):
@@ -178,7 +180,7 @@ def optimizer_state(names: Iterable[str], known: Mapping[str, object] | None = N
         if name.startswith("optimizer") and name not in have:
             out[name] = ""
             continue
-        for slot in SLOTS:
+        for slot in SLOTS if name.endswith(SLOTS) else ():
             base = name.removesuffix(slot)
             if len(base) < len(name) and base in have:
                 out[name] = base

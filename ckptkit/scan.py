@@ -11,10 +11,9 @@ import os
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._fileio import checksum
+from ._typing import TYPE_CHECKING, Any, NamedTuple
 from .arrays import numpy_dtype
 from .containers import Checkpoint
 from .errors import CorruptError
@@ -141,6 +140,8 @@ def survey(checkpoint: Checkpoint, names: Collection[str], *, checks: bool = Tru
         for numbered in enumerate(todo):
             do(numbered)
     else:
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(workers) as pool:
             for _ in pool.map(do, enumerate(todo)):
                 pass

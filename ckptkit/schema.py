@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
 
+from ._typing import Any, NamedTuple
 from .layout import Axes, Layout, LayoutError, parse, terms
 
 _PLACEHOLDER = re.compile(r"\{(\w+)(?::(\d+))?\}")

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import NamedTuple
 
+from ._typing import NamedTuple
 from .errors import EXIT_FINDINGS, EXIT_OK, EXIT_UNDECIDED
 from .findings import Finding
 from .rules import CHECKS
 from .rules.content import derived_is_right
 from .rules.expectations import expectations, parameters, parse_expectations, variants
-from .scan import survey
 from .subject import Subject, examine
 
 __all__ = ["Report", "derived_is_right", "parameters", "parse_expectations", "run_rules", "validate", "variants"]
@@ -68,6 +67,8 @@ def run_rules(subject: Subject, expect: Mapping[str, object] | None = None, *, i
     findings += expectations(subject, expect or {})
     if not integrity and not values:
         return findings
+    from .scan import survey
+
     kinds = ("param", "tied", "repeat", "unexplained")
     scan = survey(subject.checkpoint, [n for n, r in subject.graph.roles.items() if r.kind in kinds] if values else (), checks=integrity)
     findings += scan.damaged

@@ -7,9 +7,8 @@ rule, `also` further ones, `noticed` a rule whose findings are made while a file
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from inspect import cleandoc
-from typing import NamedTuple
 
+from .._typing import NamedTuple
 from ..findings import Finding
 
 Check = Callable[..., Iterator[Finding]]
@@ -57,7 +56,7 @@ def also(id: str, *, reads: str = "headers") -> Callable[[Check], Check]:
 def noticed(id: str, severity: str, title: str, text: str, *, basis: str = "confirmed", reads: str = "headers") -> None:
     """Document a rule whose findings are made elsewhere."""
     assert id not in RULES and reads in READS, id
-    RULES[id] = Rule(id, severity, title, basis, reads, cleandoc(text))
+    RULES[id] = Rule(id, severity, title, basis, reads, text)
 
 
 # --- words for messages --------------------------------------------------------------------------------------------

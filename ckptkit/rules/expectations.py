@@ -94,14 +94,4 @@ def variants(s: Subject, heads: int | None) -> list[str]:
 
 def parameters(s: Subject) -> int:
     """Elements of all parameters, tied ones once; of all tensors but optimizer state where the architecture is unknown."""
-    seen: set[object] = set()
-    total = 0
-    for name, t in s.checkpoint.tensors.items():
-        if s.graph.roles[name].kind not in ("param", "unexplained"):
-            continue
-        identity = t.identity
-        if identity is not None and identity in seen:
-            continue
-        seen.add(identity)
-        total += t.spec.numel if t.spec.dtype != "STRING" else 0
-    return total
+    return sum(s.checkpoint.tensors[n].spec.numel for n in s.counted())

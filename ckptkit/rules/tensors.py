@@ -53,7 +53,7 @@ def missing(s: Subject) -> Iterator[Finding]:
         else:
             held = [n for n, m in r.matches.items() if any(arch.params[p].group == group for p in m.row.parts)]
             yield Finding(
-                "error", "missing", collapse(names, 4), f"half of the {group} head is missing: {collapse(names)} ({collapse(held, 3)} {are(held)} there)"
+                "error", "missing", collapse(names, 4), f"part of the {group} is missing: {collapse(names)} ({collapse(held, 3)} {are(held)} there)"
             )
 
 

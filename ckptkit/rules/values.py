@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from .._typing import TYPE_CHECKING
 from ..findings import Finding
 from ..names import collapse, natural
-from ..scan import Scan, Values
 from ..subject import Subject
 from ._base import rule
+
+if TYPE_CHECKING:
+    from ..scan import Scan, Values
 
 LARGEST_F16 = 65504.0
 
