@@ -52,17 +52,17 @@ def validate(
     """
     wanted = parse_expectations(expect or {})
     with examine(path, config=config, container=container, architecture=architecture, dialect=dialect, part=part) as subject:
-        return Report(subject, tuple(run_rules(subject, wanted, integrity=integrity, values=integrity if values is None else values)))
+        return Report(subject, tuple(run_rules(subject, wanted, integrity=integrity, values=integrity if values is None else values, beside=True)))
 
 
-def run_rules(subject: Subject, expect: Mapping[str, object] | None = None, *, integrity: bool = True, values: bool = False) -> list[Finding]:
+def run_rules(subject: Subject, expect: Mapping[str, object] | None = None, *, integrity: bool = True, values: bool = False, beside: bool = False) -> list[Finding]:
     """All findings of an open subject: what reading noticed, then the rules in their order.
 
     Where a checksum does not hold, nothing is said of the values.
     """
     findings = [*subject.checkpoint.findings, *subject.findings]
     for _, reads, check in CHECKS:
-        if reads == "headers":
+        if reads == "headers" or (reads == "beside" and beside):
             findings += check(subject)
     findings += expectations(subject, expect or {})
     if not integrity and not values:

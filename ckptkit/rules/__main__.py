@@ -6,7 +6,7 @@ import re
 
 from . import RULES
 
-READS = {"headers": "headers only", "weights": "the weights it compares", "values": "every value"}
+READS = {"headers": "headers only", "beside": "the files beside the weights", "weights": "the weights it compares", "values": "every value"}
 HEAD = """\
 # Rules
 
