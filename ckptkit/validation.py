@@ -24,11 +24,13 @@ class Report(NamedTuple):
 
     subject: Subject
     findings: tuple[Finding, ...]
+    fail_on: str = "error"  # the mildest severity that fails: error | warning
+    known: int = 0  # findings that a baseline holds and that are not listed
 
     @property
     def exit_code(self) -> int:
-        """0 fine, 1 with an error finding, 3 where something that was asked could not be decided."""
-        if any(f.severity == "error" for f in self.findings):
+        """0 fine, 1 with a finding that fails, 3 where something that was asked could not be decided."""
+        if any(f.severity == "error" or (f.severity == self.fail_on and f.basis != "undecided") for f in self.findings):
             return EXIT_FINDINGS
         return EXIT_UNDECIDED if any(f.basis == "undecided" and f.severity == "warning" for f in self.findings) else EXIT_OK
 

@@ -46,7 +46,7 @@ def layers(s: Subject) -> Iterator[Finding]:
         key = s.values.keys.get(count, count) if s.values else count
         if not have and _leaves_out(s, placeholder):
             if not s.config or "architectures" not in s.config.raw:
-                yield Finding("info", "layers", word, f"the weights hold no {word}; {s.config_name} says {said} of them ({key}), which this part of the model does not use")
+                yield Finding("info", "head", word, f"the weights hold no {word}; {s.config_name} says {said} of them ({key}), which this part of the model does not use")
             continue
         contiguous = f"{ranges(have)}, contiguous" if not holes else ranges(have)
         variant = variant_words(s)

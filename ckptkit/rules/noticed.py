@@ -28,3 +28,14 @@ noticed("unused-bytes", "info", "Every byte belongs to a tensor", "Some bytes of
 noticed("data-file", "warning", "The data files that the index counts are there", "One is missing; no tensor is in it.")
 noticed("slice", "warning", "Every slice belongs to a variable", "The entry of a partitioned variable's slice, without the variable.")
 noticed("header", "info", "The header has only known fields", "Further fields of a safetensors entry are ignored.")
+noticed("unreadable", "error", "The checkpoint can be read", """
+    No such file, a format that nobody knows, or bytes that break their own format's rules. The exit status is 2.""")  # fmt: skip
+noticed("lock", "error", "The checkpoint is the one that was locked", """
+    `ckptkit lock` wrote down what a checkpoint is; `validate --lock` says what is another one now. Weights that are the same in another
+    container, dialect or sharding are "converted, same weights" (an information); changed, added and missing parameters are errors with
+    their names; a file that differs though the weights are the same is an information.""", reads="weights")  # fmt: skip
+noticed("digest", "error", "The weights have the digest that is expected", """
+    The canonical digest that the policy names, against the checkpoint's own. It does not depend on container, dialect, sharding or order.""", reads="weights")  # fmt: skip
+noticed("head", "info", "Every part that the configuration speaks of is there", """
+    The configuration gives a number of layers to a part of the model that the weights do not hold and need not: a decoder where only the
+    encoder was saved. After a conversion: a head that the class named in the new configuration has or lacks.""")  # fmt: skip
