@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 
@@ -40,12 +41,20 @@ def architecture(s: Subject) -> Iterator[Finding]:
         elif declared is not None:
             yield Finding("info", "architecture", declared, f"{declared} is not an architecture known here: only the container was checked", basis="undecided")
         return
-    if known is not None and known is not arch:
+    if known is not None and declared not in arch.names and declared not in (d.config.marks.get("model_type") for d in arch.dialects.values()):
         names = sorted(s.graph.recognition.matches if s.graph.recognition else (), key=natural)
         yield Finding(
             "error", "architecture", collapse(names, 3), f"{s.config_name} says {declared}, but the tensors are those of {arch.title}: they do not match",
             f"use the configuration that belongs to the weights ({arch.name})",
         )  # fmt: skip
+    elif declared is None and s.config is not None and s.values is not None and s.values.form != "hf":
+        for key, mark in arch.dialects[s.values.form].config.marks.items():
+            if s.config.raw.get(key) != mark:
+                said = f"says {key} {json.dumps(s.config.raw[key])}" if key in s.config.raw else f"does not say {key} {json.dumps(mark)}"
+                yield Finding(
+                    "error", "architecture", key, f"the tensors are those of {arch.title}, but {s.config_name} {said}, as every configuration of it does: "
+                    "it belongs to another model, or the weights are one that lost what tells it from this", f"get the model whole, or set {key} to {json.dumps(mark)}",
+                )  # fmt: skip
     elif declared is not None and known is None:
         yield Finding("warning", "architecture", declared, f"{s.config_name} says {declared}, which is unknown here; the tensors are those of {arch.title}")
 

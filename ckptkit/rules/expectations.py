@@ -25,7 +25,7 @@ def parse_expectations(expect: Mapping[str, str]) -> dict[str, object]:
     """{"layers": "24"} with numbers as numbers; UsageError for what nobody can expect."""
     known = set(_WORDS) | {"parameters", "tensors"}
     for arch in architectures().values():
-        known |= {a for p in arch.params.values() for a in p.layout.axes} | {count_name(p) for p in arch.counted}
+        known |= {a for p in arch.params.values() for a in p.layout.axes} | {count_name(p) for p in arch.counted} | set(arch.config_counts)
     out: dict[str, object] = {}
     for key, value in expect.items():
         if key not in known:
@@ -47,9 +47,11 @@ def expectations(s: Subject, expect: Mapping[str, object]) -> Iterator[Finding]:
         if have is None:
             said = s.value(key)
             if said is not None and said != want:
-                yield Finding("error", "expect", key, f"expected {key} {want}; {s.config_name} says {said}, the tensors do not tell")
+                yield Finding("error", "expect", key, f"expected {key} {want}; {s.says(key)} {said}, the tensors do not tell")
             elif said is None:
                 yield Finding("warning", "expect", key, f"expected {key} {want}; neither the tensors nor a configuration say it", basis="undecided")
+            else:
+                yield Finding("info", "expect", key, f"{key} {want} rests on what {s.says(key)}: the tensors do not tell", basis="inferred")
         elif have != want and not (isinstance(have, tuple) and want in have):
             shown = " or ".join(map(str, have)) if isinstance(have, tuple) else have
             yield Finding("error", "expect", key, f"expected {key} {want}; the checkpoint has {shown}")
@@ -75,7 +77,9 @@ def observed(s: Subject, key: str) -> object:
         return g.recognition.dialect.name
     if key == "variant":
         heads = s.value("heads")
-        return tuple(variants(s, heads if isinstance(heads, int) else None)) or "no known variant"
+        every, open_counts = g.recognition.architecture.variants, g.recognition.architecture.config_counts
+        fits = [v for v in variants(s, heads if isinstance(heads, int) else None) if all(s.value(c) in (None, every[v].get(c, s.value(c))) for c in open_counts)]
+        return tuple(fits) or "no known variant"
     if key in {count_name(p) for p in g.recognition.architecture.counted}:
         return g.counts.get(key, 0)
     return g.solution.sizes.axis.get(key)
@@ -89,7 +93,7 @@ def variants(s: Subject, heads: int | None) -> list[str]:
     known = {**s.graph.solution.sizes.axis, **s.graph.counts}
     if heads is not None:
         known["heads"] = heads
-    return [name for name, v in arch.variants.items() if all(known.get(k, n if k == "heads" else None) == n for k, n in v.items())]
+    return [name for name, v in arch.variants.items() if all(known.get(k, n if k in arch.untold else None) == n for k, n in v.items())]
 
 
 def parameters(s: Subject) -> int:

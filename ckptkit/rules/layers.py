@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..findings import Finding
-from ..names import collapse, natural, ranges
+from ..names import collapse, counted, natural, ranges
 from ..schema import count_name, placeholders
 from ..subject import Subject
-from ._base import rule
+from ._base import also, rule
+from .expectations import variants
 
 
 def _stored_of(s: Subject, placeholder: str, wanted: set[int]) -> list[str]:
@@ -55,7 +56,7 @@ def layers(s: Subject) -> Iterator[Finding]:
             extra = f"{word}s {ranges(range(said, n))}" if n - said > 1 else f"{word} {said}"
             yield Finding(
                 "error", "layers", collapse(over, 4),
-                f"{s.config_name} says {said} {word}s; the weights hold {n} ({contiguous}). {len(over)} tensors of {extra} would be dropped "
+                f"{s.config_name} says {counted(said, count)}; the weights hold {n} ({contiguous}). {len(over)} tensors of {extra} would be dropped "
                 f"by a loader that trusts the configuration.{variant}", f"set {key} to {n}",
             )  # fmt: skip
         else:
@@ -64,7 +65,7 @@ def layers(s: Subject) -> Iterator[Finding]:
             stored = sorted(_stored_of(s, placeholder, {n - 1}), key=natural) if n else []
             yield Finding(
                 "error", "layers", collapse(stored, 2) or word,
-                f"{s.config_name} says {said} {word}s; the weights hold {n}{f' ({contiguous})' if n else ''}. A loader that trusts the configuration "
+                f"{s.config_name} says {counted(said, count)}; the weights hold {n}{f' ({contiguous})' if n else ''}. A loader that trusts the configuration "
                 f"would make {(said - n) * per} tensors of {word}{'s' * (said - n > 1)} {lacking} at random.{variant}", f"set {key} to {n}, or get the whole checkpoint",
             )  # fmt: skip
 
@@ -86,3 +87,30 @@ def _leaves_out(s: Subject, placeholder: str) -> bool:
     known = {c.name: c.groups for d in s.architecture.dialects.values() for c in d.classes}
     claims = known.get(str(named[0]), frozenset()) if isinstance(named, list) and named else frozenset()
     return not groups & claims
+
+
+@also("layers")
+def shared_layers(s: Subject) -> Iterator[Finding]:
+    """Counts that no tensor holds, since layers share their weights: what bounds them, and what the known models of the shape have."""
+    arch = s.architecture
+    if arch is None:
+        return
+    for small, large in arch.at_most:
+        n, said = s.graph.counts.get(small, 0), s.value(large)
+        if isinstance(said, int) and not isinstance(said, bool) and said < n:
+            yield Finding(
+                "error", "layers", s.values.keys.get(large, large) if s.values else large,
+                f"{s.says(large)} {counted(said, large)}; the weights hold {counted(n, small)}, each for at least one of them: "
+                f"a loader that trusts the configuration would leave {n - said} unused", f"find out how many {large} it was trained with",
+            )  # fmt: skip
+    heads = s.value("heads")
+    for count in arch.config_counts:
+        said = s.value(count)
+        known = {arch.variants[v][count]: v for v in reversed(variants(s, heads if isinstance(heads, int) else None)) if count in arch.variants[v]}
+        if isinstance(said, int) and known and said not in known:
+            usual = " or ".join(f"{n} ({v})" for n, v in known.items())
+            yield Finding(
+                "warning", "layers", s.values.keys.get(count, count) if s.values else count,
+                f"{s.says(count)} {counted(said, count)}; no tensor holds the count, as layers share their weights, but the known models of this shape have {usual}",
+                f"make sure of {s.values.keys.get(count, count) if s.values else count}", "inferred",
+            )  # fmt: skip

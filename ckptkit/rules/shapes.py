@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
-from ..config import form_keys
+from ..config import form_keys, optional_axes
 from ..findings import Finding
 from ..layout import Axes
 from ..names import collapse
@@ -37,6 +38,14 @@ def shape(s: Subject) -> Iterator[Finding]:
         else:
             text = f"shape {shape}: dimension {dim} is {have}, the other tensors make it {want} ({_axis_words(s, axes)})"
         yield Finding("error", "shape", collapse(names, 4), text)
+    for m in set(s.completed().mismatches) - set(solution.mismatches):
+        said = " and ".join(f"{a} {s.value(a)}" for a in m.axes if a not in solution.sizes.axis)
+        yield Finding("error", "size", m.name, f"shape {list(tensors[m.name].spec.shape)}: dimension {m.dim} is {m.have}; {said}, as {s.config_name} says, make {m.want}")
+    r = s.graph.recognition
+    for axis, (n, why) in (r.dialect.limits if r is not None else {}).items():
+        have = solution.sizes.axis.get(axis, n)
+        if have != n:
+            yield Finding("error", "shape", _origin(s, (axis,)), f"{axis} is {have}; in this naming ({s.graph.dialect.title if s.graph.dialect else ''}) it is {n}: {why}")
     for left, a, right, b in solution.broken:
         yield Finding("error", "shape", _origin(s, left + right), f"{' x '.join(left)} is {a}, but {' x '.join(right)} is {b}: in {s.architecture.title} they are equal")
 
@@ -59,27 +68,33 @@ def size(s: Subject) -> Iterator[Finding]:
     if s.architecture is None or s.values is None:
         return
     sizes = s.graph.solution.sizes
-    counted = {count_name(p) for p in s.architecture.counted}
+    counts = {count_name(p) for p in s.architecture.counted}
     origin = s.graph.solution.origin
+    may_lack = optional_axes(s.architecture)
     for canonical, said in s.values.values.items():
-        have = sizes.axis.get(canonical)
-        if have is None or said == have or canonical in counted or canonical in s.architecture.fixed or not isinstance(said, int):
+        have = sizes.axis.get(canonical, 0 if canonical in may_lack else None)
+        if have is None or said == have or canonical in counts or canonical in s.architecture.fixed or not isinstance(said, int):
             continue
         if canonical in s.values.assumed:
             continue
         key = s.values.keys.get(canonical, canonical)
         where = origin[canonical][0] if canonical in origin else key
+        shown = s.config.raw.get(key, said) if s.config is not None else said
+        overruled = s.architecture.dialects[s.values.form].config.overruled.get(canonical)
         yield Finding(
-            "error", "size", where, f"{s.config_name} says {key} {said}; the weights hold {canonical} {have}{f' ({where})' if canonical in origin else ''}",
-            f"set {key} to {_unshift(s, canonical, have)}",
+            "warning" if overruled else "error", "size", where, f"{s.config_name} says {key} {json.dumps(shown)}; the weights hold {f'{canonical} {have}' if have else f'no {canonical}'}"
+            f"{f' ({where})' if canonical in origin else ''}{f': {overruled}' if overruled else ''}", f"set {key} to {json.dumps(_unshift(s, canonical, have))}",
         )  # fmt: skip
 
 
-def _unshift(s: Subject, canonical: str, value: int) -> int:
+def _unshift(s: Subject, canonical: str, value: int) -> object:
     if s.values is None or s.architecture is None:
         return value
-    spec = s.architecture.dialects[s.values.form].config.keys.get(form_keys(s.architecture.dialects[s.values.form].config, canonical))
-    return value - (0 if spec is None or isinstance(spec, str) else spec.shift)
+    form = s.architecture.dialects[s.values.form].config
+    spec = form.keys.get(form_keys(form, canonical))
+    if spec is None or isinstance(spec, str):
+        return value
+    return next((w for w, m in (spec.words or {}).items() if m == value), value - spec.shift)
 
 
 @rule("heads", "error", "The number of attention heads divides the hidden size")
