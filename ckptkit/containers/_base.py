@@ -63,6 +63,7 @@ class Checkpoint:
         self.wrapper = wrapper
         self.beside = beside
         self.findings: list[Finding] = list(findings)
+        self.total_size: int | None = None  # what an index of shards says that all tensors take
         self._checks = checks
         self._stack = ExitStack()
         self._fds: dict[str, int] = {}
