@@ -222,7 +222,7 @@ class Pair:
                     return total
 
                 self._folded[i, target] = added
-                self._folded[i, p] = lambda p=p, other=other: self.weights[other].get(p)  # type: ignore[index,misc]
+                self._folded[i, p] = lambda p=p, other=other: self.weights[other].get(p)  # type: ignore[misc]
                 self.notes.append(f"{p} is folded into {target} on one side: compared as their sum")
 
     # --- comparing -------------------------------------------------------------------------------------------------

@@ -80,7 +80,7 @@ def compare_behaviour(pair: Pair, values: Level, probes: str | int) -> Level:
         traces.append(run_torch(full, {n: _rounded(pair, i, n, x) for n, x in arrays.items()}, inputs))
     exact = values.verdict == "same" and not pair.notes and pair.atol is None and pair.rtol is None
     atol, rtol = (0.0, 0.0) if exact else _allowed(pair)
-    steps = compare_traces(*traces, inputs, atol, rtol)
+    steps = compare_traces(traces[0], traces[1], inputs, atol, rtol)
     said = "equal weights in one engine must agree to 0" if exact else f"allowed {atol:g} + {rtol:g} of the largest output"
     basis = f"both rebuilt in PyTorch, float32, {len(inputs['input_ids'])} probes of {inputs['input_ids'].shape[1]} tokens; {said}"
     return Level("behaviour", _verdict(steps), basis, (), steps)

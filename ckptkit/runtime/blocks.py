@@ -9,6 +9,7 @@ transformer_layers.py (buckets), fairseq and transformers modeling_roberta.py (c
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from .spec import Spec
@@ -91,7 +92,7 @@ def block(
 ) -> Any:
     """One layer: attention to itself, to the encoder where it has a `cross`, feed-forward; each added to what came in."""
     after = spec.traits.norm == "after"
-    steps = [(node.attention, lambda h: node.attention(h, h, mask, bias, relative))]
+    steps: list[tuple[Any, Callable[[Any], Any]]] = [(node.attention, lambda h: node.attention(h, h, mask, bias, relative))]
     if node.has("cross"):
         steps.append((node.cross, lambda h: node.cross(h, memory, memory_mask)))
     steps.append((node.ffn, node.ffn))

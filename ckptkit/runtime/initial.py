@@ -58,5 +58,5 @@ def how(spec: Spec, name: str, shape: tuple[int, ...]) -> tuple[str, float]:
 def _scale(text: str, spec: Spec, shape: tuple[int, ...]) -> float:
     """A number, or "in**-0.5": one over the square root of the width that is read."""
     if text == "in**-0.5":
-        return float(shape[-1]) ** -0.5
+        return 1.0 / float(shape[-1]) ** 0.5 if shape[-1] else 0.0
     return float(text) if text else float(str(spec.values.get("initializer_range", 0.02)))

@@ -33,9 +33,10 @@ def load_and_run(library: str, subject: Subject, inputs: Arrays, like: Arrays) -
     folder = os.path.dirname(os.path.abspath(subject.checkpoint.files[0]))
     named = subject.config.raw.get("architectures") if subject.config is not None else None
     name = str(named[0]) if isinstance(named, list) and named else "AutoModel"
-    level = transformers.utils.logging.get_verbosity()
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    log: Any = transformers.utils.logging
+    level = log.get_verbosity()
+    log.set_verbosity(50)
+    log.disable_progress_bar()
     try:
         model, info = getattr(transformers, name, transformers.AutoModel).from_pretrained(
             folder, output_loading_info=True, dtype=torch.float32, attn_implementation="eager", local_files_only=True
@@ -43,7 +44,7 @@ def load_and_run(library: str, subject: Subject, inputs: Arrays, like: Arrays) -
     except Exception as e:  # whatever a library raises is its answer
         raise CheckpointError(f"{library} cannot load it: {type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}", path=folder) from e
     finally:
-        transformers.utils.logging.set_verbosity(level)
+        log.set_verbosity(level)
     wrong = {k: sorted(map(str, v)) for k, v in info.items() if v and k in ("missing_keys", "mismatched_keys", "error_msgs")}
     model.eval()
     return _run(model, inputs, like), "; ".join(f"{k.replace('_', ' ')} {', '.join(v[:4])}" for k, v in wrong.items())

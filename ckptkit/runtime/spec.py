@@ -93,7 +93,7 @@ def make_spec(
     if not arch.traits:
         raise UndecidedError(f"it is not known here how {arch.title} runs", hint="its file in ckptkit/arch states no traits")
     traits = _resolve(arch, values)
-    at_all = {**sizes.axis, **{k: v for k, v in counts.items()}}
+    at_all = {**sizes.axis, **counts}
     leaves = []
     owned: set[str] = set()
     for template, module in arch.modules.items():
@@ -177,8 +177,7 @@ def spec_of(subject: Subject, groups: Collection[str] | None = None) -> Spec:
             for at in combinations(*(range(counts.get(count_name(h), 0)) for h in holders)):
                 present.add(expand(p, dict(zip(holders, at, strict=True))))
     have = subject.graph.groups
-    spec = make_spec(arch, sizes, counts, values, have if groups is None else groups, present)
-    return spec
+    return make_spec(arch, sizes, counts, values, have if groups is None else groups, present)
 
 
 def spec_of_config(arch: Architecture, values: Mapping[str, object], groups: Collection[str]) -> Spec:

@@ -203,7 +203,8 @@ def make_leaf(leaf: Leaf, spec: Spec) -> nn.Module:
         out, inn = shapes["weight"]
         return nn.Linear(inn, out, bias="bias" in shapes)
     if leaf.kind == "embedding":
-        return nn.Embedding(*shapes["weight"])
+        rows, width = shapes["weight"]
+        return nn.Embedding(rows, width)
     if leaf.kind == "norm":
         eps = float(str(spec.traits.norm_eps))
         return RMSNorm(shapes["weight"], eps) if spec.traits.norm_kind == "rms" else nn.LayerNorm(shapes["weight"], eps)
