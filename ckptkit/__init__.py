@@ -16,7 +16,7 @@ Everything is loaded when first used: importing ckptkit imports no numpy and no 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from ._typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 __all__ = ["Checkpoint", "CheckpointError", "Finding", "build_transformer_model", "convert", "examine", "inspect", "open", "validate", "verify"]

@@ -8,8 +8,8 @@ float32 and round twice, so there float32 is rounded to odd first (Boldo and Mel
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
 
+from ._typing import TYPE_CHECKING, Any
 from .arrays import numpy_dtype
 from .errors import UnsupportedError
 from .tensors import DTYPES

@@ -8,11 +8,11 @@ each), and tensors made window by window.
 from __future__ import annotations
 
 import gc
-from typing import NamedTuple
 
 from ._casts import check_cast, work_dtype
 from ._fileio import CHUNK
 from ._relay import Flat, Nest, Segment, check_nest, nest, segments
+from ._typing import NamedTuple
 from .errors import CheckpointError, UnsupportedError
 from .moves import Plan, Task
 from .tensors import DTYPES

@@ -15,10 +15,10 @@ import mmap
 from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any, NamedTuple
 
 from ._casts import fill_value
 from ._fileio import CHUNK, Files
+from ._typing import Any, NamedTuple
 from .errors import CheckpointError, CorruptError
 from .moves import Piece, Source
 from .tensors import DTYPES, Extent

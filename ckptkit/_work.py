@@ -6,12 +6,12 @@ Policy: nothing is allocated for a tensor; bytes are summed and written while th
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from ._casts import cast
 from ._fileio import CHUNK, Checksum, Files
 from ._jobs import APART, Batch, Job, Made, Raw
 from ._relay import Buffer, Flat, Mover
+from ._typing import NamedTuple
 from .tensors import DTYPES
 
 EARLY = 16 << 20  # bytes written before the kernel is told to begin with them

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 from . import __version__
+from ._typing import NamedTuple
 from .arch import architectures
 from .config import to_json_text, write_config
 from .containers import Container, by_name, containers
@@ -249,8 +249,12 @@ def _configuration(
     values.update(subject.given)
     values.update(sizes.axis)
     values.update(subject.graph.counts)
+    values.update({name: next(iter(on)) for name, on in subject.graph.switches.items() if len(on) == 1})
+    ties = [p for p in arch.params.values() if p.tied and p.group in weights.groups]
     if weights.untied:
         values["tied"] = False
+    elif any(p.name not in subject.graph.params for p in ties):
+        values["tied"] = True  # whatever the configuration says: there is nothing else to use
     labelled = {p.group for p in arch.params.values() if "labels" in p.layout.axes}
     labels = sizes.axis.get("labels") if weights.groups & labelled else None
     dtypes = {s.dtype for _, s, _ in weights.targets if DTYPES[s.dtype].kind == "float"}

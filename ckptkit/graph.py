@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import NamedTuple
 
+from ._typing import NamedTuple
 from .containers import Checkpoint
 from .layout import Placed
 from .recognize import Recognition, optimizer_state, recognize
@@ -130,6 +130,15 @@ class WeightGraph:
             return frozenset()
         params = self.recognition.architecture.params
         return frozenset(params[p].group for b in self.params.values() for p in b.row.parts[b.which : b.which + 1])
+
+    @cached_property
+    def switches(self) -> dict[str, frozenset[bool]]:
+        """How each switch of the architecture stands by the tensors that are there: empty or both where they do not say."""
+        if self.recognition is None:
+            return {}
+        params = self.recognition.architecture.params
+        seen = {params[b.row.parts[b.which]].switch for b in self.params.values()}
+        return {s: frozenset(on for on in (True, False) if (s if on else f"not {s}") in seen) for s in self.recognition.architecture.switches}
 
     @cached_property
     def shapes(self) -> dict[Row, dict[str, Shape]]:

@@ -12,8 +12,8 @@ import json
 import os
 import re
 import stat
-from typing import Any, Literal, NoReturn, overload
 
+from ._typing import Any, Literal, NoReturn, overload
 from .errors import CheckpointError, CorruptError, NotFoundError, printable
 from .limits import LIMITS, Limits
 

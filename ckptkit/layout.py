@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 from math import prod
-from typing import NamedTuple
 
+from ._typing import NamedTuple
 from .errors import UndecidedError
 from .moves import Loop, simplify
 

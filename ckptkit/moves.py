@@ -8,8 +8,7 @@ So one shape of step is enough; a byte copy is the nest with a single loop of st
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from ._typing import NamedTuple
 from .containers._base import FileLayout, Part, Slot
 from .tensors import Extent
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from itertools import groupby
 from itertools import product as combinations
-from typing import NamedTuple
 
+from ._typing import NamedTuple
 from .containers import Container
 from .errors import UnsupportedError, UsageError
 from .findings import Finding
@@ -213,7 +213,7 @@ class _Translate(_Builder):
                 self._row(row, at)
         if self.request.container.TIES and self.dialect.writes_ties:
             for row, at in walk(self.table.rows, self.graph.counts):
-                if row.role == "repeat":
+                if row.role == "repeat" and (not row.note or row.note in self.groups):
                     self._tie(self.table.stored_name(row, at, self.prefix), expand(row.parts[0], at))
         self._lacking()
         self._rest()
@@ -320,8 +320,9 @@ class _Translate(_Builder):
             return True
         if target not in self.graph.params:
             return False
-        same = compare_ties(self.graph, name, target, self.sizes)
-        if same:
+        values = self.subject.values
+        said_untied = self.subject.value("tied") is False and (values is None or "tied" not in values.assumed)
+        if not said_untied and compare_ties(self.graph, name, target, self.sizes):
             self.went.setdefault(self.graph.params[name].stored, {"tied": self.graph.params[target].stored})
             return True
         self.untied = True

@@ -8,12 +8,13 @@ names share ("module." of DataParallel, "_orig_mod." of torch.compile) is set ap
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
+from ._typing import NamedTuple
 from .arch import architectures
 from .schema import Architecture, Dialect, Match, Table, reduce_name
 
-Score = tuple[int, bool, int, int, int]  # names explained, declared, core patterns missing (negative), signature, rank (negative)
+# names explained, declared, core patterns missing (negative), signature, core patterns as they are written, rank (negative)
+Score = tuple[int, bool, int, int, int, int]
 Reduced = Mapping[str, tuple[str, tuple[str, ...]]]  # stored name -> (pattern, numbers)
 
 WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.", "student.", "teacher.", "ema_model.", "transformer.", "encoder.")
@@ -81,7 +82,9 @@ def _candidates(
                 if held * 2 < len(core):
                     continue
                 matched = sum(n for p, n in patterns.items() if p in index)
-                score = (matched, declared is not None and declared in arch.names, held - len(core), _signature(table, prefix, shapes), -arch.rank)
+                written = sum(p in patterns for p in table.written(prefix))
+                is_declared = declared is not None and declared in arch.names
+                score = (matched, is_declared, held - len(core), _signature(table, prefix, shapes), written, -arch.rank)
                 found.append((score, arch, d, prefix))
     return found
 
@@ -153,6 +156,8 @@ def _signature(table: Table, prefix: str, shapes: Mapping[str, tuple[int, ...]])
 
 def _shared_wrapper(reduced: Reduced) -> str:
     """The known wrapper that at least nine tenths of the names begin with, or ""."""
+    if sum(p.startswith(WRAPPERS) for p, _ in reduced.values()) * 10 < 9 * len(reduced):
+        return ""
     for w in WRAPPERS:
         n = sum(p.startswith(w) for p, _ in reduced.values())
         if n and n * 10 >= 9 * len(reduced):
@@ -175,7 +180,7 @@ def optimizer_state(names: Iterable[str], known: Mapping[str, object] | None = N
         if name.startswith("optimizer") and name not in have:
             out[name] = ""
             continue
-        for slot in SLOTS:
+        for slot in SLOTS if name.endswith(SLOTS) else ():
             base = name.removesuffix(slot)
             if len(base) < len(name) and base in have:
                 out[name] = base

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import NamedTuple
 
+from ._typing import NamedTuple
 from .layout import Axes, Sizes, terms
 from .schema import Architecture, Row
 
@@ -81,6 +81,11 @@ def _equations(row: Row, parts: Sequence[object], shape: Shape, by_name: Mapping
     return [_Equation(name, i, terms(row.layout, parts, i), n, weight) for i, n in enumerate(shape)]  # type: ignore[arg-type]
 
 
+def _first(votes: Counter[int]) -> int:
+    """What most say; the first among equals. (Counter.most_common imports heapq.)"""
+    return max(votes, key=votes.__getitem__)
+
+
 def _unify(equations: Sequence[_Equation], sizes: Sizes, origin: dict[str, tuple[str, int]], arch: Architecture) -> None:
     """Solve what has one unknown, round by round; where equations disagree, the most tensors decide."""
     while True:
@@ -119,14 +124,14 @@ def _unify(equations: Sequence[_Equation], sizes: Sizes, origin: dict[str, tuple
                     joint.setdefault(frozenset(unknown_axes), Counter())[value_known // known] += 0
         new = False
         for axis, counter in votes.items():
-            value = counter.most_common(1)[0][0]
+            value = _first(counter)
             sizes.axis[axis] = value
             if (axis, value) in source:
                 origin[axis] = source[axis, value]
             new = True
         for axes, counter in joint.items():
             if axes not in sizes.products:
-                sizes.products[axes] = counter.most_common(1)[0][0]
+                sizes.products[axes] = _first(counter)
                 new = True
         if not new:
             return

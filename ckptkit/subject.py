@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from types import TracebackType
-from typing import NamedTuple
 
+from ._typing import NamedTuple
+from .arch import architectures, by_name
 from .config import RawConfig, Values, interpret, load_config, size_names
 from .containers import Checkpoint, open_checkpoint
-from .errors import CheckpointError
+from .errors import CheckpointError, UsageError
 from .findings import Finding
 from .graph import WeightGraph, bind
 from .layout import Sizes
@@ -50,6 +51,26 @@ class Subject(NamedTuple):
             return "the configuration"
         return "the configuration inside the file" if self.config.inside else os.path.basename(self.config.source)
 
+    def counted(self) -> list[str]:
+        """The stored names whose elements are the model's parameters, each parameter once.
+
+        A tie counts once unless the configuration says that it is none. Of an unknown architecture everything counts that
+        is not optimizer state. What nothing explains counts too; derived tensors and strays do not.
+        """
+        kinds = {"param", "unexplained"} | ({"tied"} if self.value("tied") is False else set())
+        seen: set[object] = set()
+        out = []
+        for name, t in self.checkpoint.tensors.items():
+            if self.graph.roles[name].kind not in kinds or t.spec.dtype == "STRING":
+                continue
+            identity = t.identity
+            if identity is not None:
+                if identity in seen:
+                    continue
+                seen.add(identity)
+            out.append(name)
+        return out
+
     def sizes(self) -> Sizes:
         """The sizes that tensors imply, with what they leave open (heads) as the user or the configuration says."""
         arch, found = self.architecture, self.graph.solution.sizes
@@ -83,6 +104,12 @@ def examine(
 
     A configuration that cannot be read is an error finding, unless it was named. Raises CheckpointError.
     """
+    if architecture is not None:
+        by_name(architecture)
+    if dialect is not None:
+        known = dict.fromkeys(n for a in architectures().values() for d in a.dialects.values() for n in (d.name, d.alias) if n)
+        if dialect not in known:
+            raise UsageError(f"no dialect is called {dialect!r}", hint=f"one of {', '.join(known)}")
     checkpoint = open_checkpoint(path, container)
     try:
         findings: list[Finding] = []

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod
-from typing import NamedTuple
+
+from ._typing import NamedTuple
 
 
 class DType(NamedTuple):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
+from ._typing import TYPE_CHECKING
 from .containers import Checkpoint
 from .graph import WeightGraph
 from .layout import Placed, Sizes, nest, stored_shape

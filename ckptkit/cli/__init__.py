@@ -1,7 +1,11 @@
-"""The command line: thin click commands, one file each, found by being in this folder.
+"""The command line: thin commands, one file each, found by being in this folder.
 
 stdout is data, stderr is progress and messages. An error is one line with a hint and an exit status, never a traceback:
 0 fine, 1 findings or differences, 2 usage or unreadable, 3 could not be decided.
+
+A command is a click command called `command`. Importing click takes longer than inspecting a checkpoint, so a command that
+has to start quickly declares itself as a `Quick` called `quick` instead: its plain use is parsed here, and whatever is
+not plain (help, completion, a mistake) goes to the click command that the same declaration makes.
 """
 
 from __future__ import annotations
@@ -9,54 +13,30 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
-from typing import NoReturn
 
-import click
+from .._typing import TYPE_CHECKING, NoReturn
+from ..errors import EXIT_USAGE, CheckpointError, printable
 
-from .. import __version__
-from ..errors import EXIT_USAGE, CheckpointError, UsageError, printable
-
-
-class Commands(click.Group):
-    """Commands by file name; a command's module is imported when it is used or listed."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        here = os.path.dirname(__file__)
-        return sorted(f[:-3].rstrip("_") for f in os.listdir(here) if f.endswith(".py") and not f.startswith("_"))
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        here = os.path.dirname(__file__)
-        for stem in (name, name + "_"):
-            if stem.isidentifier() and not stem.startswith("_") and os.path.exists(os.path.join(here, stem + ".py")):
-                command: click.Command = import_module(f"{__name__}.{stem}").command
-                return command
-        return None
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        known = self.list_commands(ctx)
-        if args and not args[0].startswith("-") and args[0] not in known:
-            from difflib import get_close_matches
-
-            close = get_close_matches(args[0], known, 1, 0.5)
-            raise UsageError(
-                f"there is no command {args[0]!r}", hint=f"did you mean {close[0]!r}?" if close else f"one of {', '.join(known)}; ckptkit --help"
-            )
-        return super().resolve_command(ctx, args)
+if TYPE_CHECKING:
+    from ._group import cli as cli
+    from ._quick import Quick
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(__version__, prog_name="ckptkit", message="%(prog)s %(version)s")
-def cli() -> None:
-    """Inspect, validate and convert model checkpoints: TensorFlow, PyTorch and safetensors.
+def __getattr__(name: str) -> object:
+    if name == "cli":
+        from ._group import cli
 
-    \b
-    ckptkit inspect  PATH               what is in it
-    ckptkit validate PATH               is it whole and right (exit status 1 if not)
-    ckptkit convert  SRC DST --to hf    write it in another form, complete enough to run
+        return cli
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
-    PATH is a file, a TensorFlow prefix, or a directory that holds a checkpoint.
-    Exit status: 0 fine, 1 findings, 2 usage or unreadable, 3 could not be decided.
-    """
+
+def module_of(command: str) -> str | None:
+    """The module of this folder that a command is in; None if there is none. A trailing underscore keeps off keywords."""
+    here = os.path.dirname(__file__)
+    for stem in (command, command + "_"):
+        if stem.isidentifier() and not stem.startswith("_") and os.path.exists(os.path.join(here, stem + ".py")):
+            return stem
+    return None
 
 
 def fail(message: str, status: int) -> NoReturn:
@@ -66,25 +46,44 @@ def fail(message: str, status: int) -> NoReturn:
     sys.exit(status)
 
 
-def main() -> NoReturn:
-    """The console script. Every way a command can end becomes an exit status."""
+def _run() -> object:
+    """Run the command of sys.argv and give its status."""
+    stem = module_of(sys.argv[1]) if len(sys.argv) > 1 and "_CKPTKIT_COMPLETE" not in os.environ else None
+    if stem is not None:
+        quick: Quick | None = getattr(import_module(f"{__name__}.{stem}"), "quick", None)
+        values = quick.parse(sys.argv[2:]) if quick is not None else None
+        if quick is not None and values is not None:
+            return quick.run(**values)
+    return _with_click()
+
+
+def _with_click() -> object:
+    import click
+
+    from ._group import cli
+
     try:
-        status = cli.main(standalone_mode=False)
-        sys.stdout.flush()
-        sys.exit(status if isinstance(status, int) else 0)
-    except CheckpointError as e:
-        fail(str(e), e.exit_code)
+        return cli.main(prog_name="ckptkit" if sys.argv[0].endswith("__main__.py") else None, standalone_mode=False)
     except click.exceptions.Exit as e:
         sys.exit(e.exit_code)
-    except click.exceptions.NoArgsIsHelpError as e:
-        print(e.ctx.get_help() if e.ctx else "", file=sys.stderr)
-        sys.exit(EXIT_USAGE)
     except click.UsageError as e:
         hint = f" Hint: {e.ctx.command_path} --help" if e.ctx is not None else ""
         fail(f"{printable(e.format_message(), 1000)}{hint}", EXIT_USAGE)
     except click.ClickException as e:
         fail(printable(e.format_message(), 1000), EXIT_USAGE)
-    except (KeyboardInterrupt, click.Abort):
+    except click.Abort:
+        fail("interrupted", 130)
+
+
+def main() -> NoReturn:
+    """The console script. Every way a command can end becomes an exit status."""
+    try:
+        status = _run()
+        sys.stdout.flush()
+        sys.exit(status if isinstance(status, int) else 0)
+    except CheckpointError as e:
+        fail(str(e), e.exit_code)
+    except KeyboardInterrupt:
         fail("interrupted", 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer goes nowhere

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from functools import cache
 from importlib import import_module
-from typing import cast
 
+from .._typing import cast
 from ..errors import CheckpointError, NotFoundError, UnknownFormatError, UsageError
 from ._base import Checkpoint, Container, open_fd
 

@@ -20,8 +20,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from .._typing import TYPE_CHECKING, NamedTuple, Protocol
 from ..errors import CheckpointError, CorruptError, NotFoundError
 from ..findings import Finding
 from ..tensors import DTYPES, Check, Extent, StoredTensor, TensorSpec

@@ -6,8 +6,8 @@ Source: tensorflow/core/protobuf/tensor_bundle.proto, core/framework/{types,vers
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
+from .._typing import NamedTuple
 from ..errors import UnsupportedError
 from ..limits import LIMITS
 from ..tensors import DTYPES, TensorSpec

@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import repeat
 from struct import Struct, error
-from typing import Any, NamedTuple
 
+from .._typing import Any, NamedTuple
 from ..errors import CheckpointError, CorruptError, LimitError, printable
 from ..findings import Finding
 from ..limits import LIMITS

@@ -8,8 +8,8 @@ an `Opaque`, which keeps the name, the arguments and the state as data. Nothing 
 from __future__ import annotations
 
 from struct import Struct
-from typing import NamedTuple
 
+from .._typing import NamedTuple
 from ..errors import CorruptError, printable
 from ..tensors import DTYPES
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
+from .._typing import Any
 from ..errors import CorruptError, UnsupportedError
 from ._pickle_globals import Opaque, call, extend, find, persistent, py2_text, set_items, text
 

@@ -7,8 +7,8 @@ that the same code serves bytes in memory and a window on a file whose weights m
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NoReturn, Protocol, SupportsIndex, overload
 
+from .._typing import NoReturn, Protocol, SupportsIndex, overload
 from ..errors import CorruptError
 from ..limits import LIMITS
 

@@ -14,8 +14,8 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from typing import NamedTuple
 
+from .._typing import NamedTuple
 from ..errors import CorruptError, UnsafeError, UsageError, printable
 from ..findings import Finding
 from ..jsonio import loads, read_bytes

@@ -10,8 +10,8 @@ import os
 from collections.abc import Iterator
 from itertools import product
 from math import prod
-from typing import NamedTuple
 
+from .._typing import NamedTuple
 from ..errors import CorruptError, UnsupportedError
 from ..limits import LIMITS
 from ..tensors import Extent

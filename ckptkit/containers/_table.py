@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, SupportsIndex, overload
 
+from .._typing import NamedTuple, SupportsIndex, overload
 from ..errors import CheckpointError, CorruptError
 from ..limits import LIMITS
 from . import _crc32c

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from struct import pack
-from typing import Any, NamedTuple
 
+from .._typing import Any, NamedTuple
 from ..errors import UnsafeError, UsageError, printable
 from ..limits import LIMITS
 from ..tensors import DTYPES, row_major_strides
@@ -239,5 +239,5 @@ def dump(state: Mapping[str, Stored], wrapper: Sequence[str], extras: Mapping[st
         if depth < len(wrapper) or rest:
             w.out.append(b"u")
 
-    level(0, extras)
+    level(0, dict(extras.items()))
     return b"".join([*w.out, b"."])

@@ -7,8 +7,8 @@ storage keys; then for each key an int64 number of elements and the elements. A 
 from __future__ import annotations
 
 import os
-from typing import Any
 
+from .._typing import Any
 from ..errors import CorruptError, UnsupportedError
 from ..findings import Finding
 from ..limits import LIMITS

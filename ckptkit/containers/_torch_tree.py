@@ -7,8 +7,8 @@ storage here, so that nothing behind this file meets an offset or a size that it
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
 
+from .._typing import Any, NamedTuple
 from ..errors import CorruptError, LimitError, UnsupportedError, printable
 from ..findings import Finding
 from ..limits import LIMITS

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
 from zlib import crc32
 
+from .._typing import Any, cast
 from ..errors import UnsupportedError, UsageError, printable
 from ..tensors import DTYPES, TensorSpec
 from ._base import FileLayout, Part, Slot

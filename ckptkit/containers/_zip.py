@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from operator import itemgetter
 from struct import Struct
 from struct import error as StructError
-from typing import NamedTuple
 
+from .._typing import NamedTuple
 from ..errors import CorruptError, UnsupportedError, printable
 from ..limits import LIMITS
 

@@ -14,8 +14,8 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import NoReturn
 
+from .._typing import NoReturn
 from ..errors import CorruptError, UnsupportedError, UsageError, printable
 from ..findings import Finding
 from ..jsonio import loads

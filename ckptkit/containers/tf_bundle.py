@@ -13,8 +13,8 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from math import prod
-from typing import Any
 
+from .._typing import Any
 from ..errors import CheckpointError, CorruptError, UnsupportedError, UsageError
 from ..findings import Finding
 from ..tensors import DTYPES, Check, Extent, StoredTensor, TensorSpec

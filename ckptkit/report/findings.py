@@ -6,8 +6,8 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
+from .._typing import TYPE_CHECKING
 from ..errors import printable
 from ..findings import SEVERITIES, Finding
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
+from .._typing import TYPE_CHECKING
 from ..errors import printable
 from ..moves import Task, is_copy, to_json
 from ..progress import human_bytes

@@ -1,0 +1,79 @@
+"""What ckptkit takes from `typing`, without importing it when a program runs.
+
+`inspect` has to start in a few times what `python -c pass` takes. `typing` and the fifty record types of ckptkit, made
+by `typing.NamedTuple`, cost more than reading a checkpoint: the import, every annotation compiled, a template evaluated
+for each class. Type checkers see typing itself. At run time annotations are text (`from __future__ import annotations`), so
+the other names need only be there, and NamedTuple makes the same classes (fields, defaults, methods, properties,
+`_asdict`, `_replace`) from the names of the fields alone.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Literal, NamedTuple, NoReturn, Protocol, SupportsIndex, cast, overload
+else:
+    from _collections import _tuplegetter
+
+    def _make(cls, values):
+        """A record of an iterable that gives a value for each field."""
+        out = tuple.__new__(cls, values)
+        if len(out) != len(cls._fields):
+            raise TypeError(f"{cls.__name__} has {len(cls._fields)} fields, not {len(out)}")
+        return out
+
+    def _replace(self, /, **changes):
+        """A copy with some fields changed."""
+        out = self._make(changes.pop(f, v) for f, v in zip(self._fields, self, strict=True))
+        if changes:
+            raise ValueError(f"{type(self).__name__} has no field {', '.join(changes)}")
+        return out
+
+    def _asdict(self):
+        """The fields as a dict."""
+        return dict(zip(self._fields, self, strict=True))
+
+    def _repr(self):
+        inside = ", ".join(f"{f}={v!r}" for f, v in zip(self._fields, self, strict=True))
+        return f"{type(self).__name__}({inside})"
+
+    def _getnewargs(self):
+        return tuple(self)
+
+    _SHARED = {"_replace": _replace, "_asdict": _asdict, "__repr__": _repr, "__getnewargs__": _getnewargs, "__slots__": ()}
+
+    class _Maker(type):
+        def __new__(mcls, name, bases, body):
+            if not bases:
+                return super().__new__(mcls, name, bases, body)
+            fields = tuple(body["__annotations__"])
+            made = {**_SHARED, "_make": classmethod(_make), **body, "_fields": fields, "__match_args__": fields}
+            defaults = {f: body[f] for f in fields if f in body}
+            if fields[len(fields) - len(defaults) :] != tuple(defaults):
+                raise TypeError(f"{name}: a field without a default follows one with a default")
+            for i, field in enumerate(fields):
+                made[field] = _tuplegetter(i, None)
+            listed = ", ".join(fields)
+            new = eval(f"lambda cls, {listed}: make(cls, ({listed},))", {"make": tuple.__new__, "__builtins__": {}})
+            new.__name__ = "__new__"
+            new.__qualname__ = f"{name}.__new__"
+            new.__defaults__ = tuple(defaults.values())
+            made["__new__"] = new
+            made["_field_defaults"] = defaults
+            return type.__new__(type, name, (tuple,), made)
+
+    class NamedTuple(metaclass=_Maker):
+        pass
+
+    class Protocol:
+        pass
+
+    def cast(kind, value):
+        return value
+
+    def overload(function):
+        return function
+
+    Any = Literal = NoReturn = SupportsIndex = object
+
+__all__ = ["TYPE_CHECKING", "Any", "Literal", "NamedTuple", "NoReturn", "Protocol", "SupportsIndex", "cast", "overload"]

@@ -1,0 +1,51 @@
+"""The click group: commands by file name, each imported when it is used or listed."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+
+import click
+
+from .. import __version__
+from ..errors import UsageError
+
+
+class Commands(click.Group):
+    """Commands by file name; a command's module is imported when it is used or listed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        here = os.path.dirname(__file__)
+        return sorted(f[:-3].rstrip("_") for f in os.listdir(here) if f.endswith(".py") and not f.startswith("_"))
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        from . import module_of
+
+        stem = module_of(name)
+        command: click.Command | None = import_module(f"{__package__}.{stem}").command if stem else None
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        known = self.list_commands(ctx)
+        if args and not args[0].startswith("-") and args[0] not in known:
+            from difflib import get_close_matches
+
+            close = get_close_matches(args[0], known, 1, 0.5)
+            hint = f"did you mean {close[0]!r}?" if close else f"one of {', '.join(known)}; ckptkit --help"
+            raise UsageError(f"there is no command {args[0]!r}", hint=hint)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="ckptkit", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Inspect, validate and convert model checkpoints: TensorFlow, PyTorch and safetensors.
+
+    \b
+    ckptkit inspect  PATH               what is in it
+    ckptkit validate PATH               is it whole and right (exit status 1 if not)
+    ckptkit convert  SRC DST --to hf    write it in another form, complete enough to run
+
+    PATH is a file, a TensorFlow prefix, or a directory that holds a checkpoint.
+    Exit status: 0 fine, 1 findings, 2 usage or unreadable, 3 could not be decided.
+    """

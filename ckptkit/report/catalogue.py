@@ -1,0 +1,83 @@
+"""What ckptkit knows, read off its tables: architectures, dialects, containers, variants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from ..arch import architectures
+from ..containers import containers
+from .inspection import columns
+
+SCHEMA_VERSION = 1
+Entry = dict[str, object]
+
+
+def _architectures() -> Iterator[Entry]:
+    for a in architectures().values():
+        yield {
+            "name": a.name, "title": a.title, "dialects": list(a.dialects), "groups": list(dict.fromkeys(p.group for p in a.params.values())),
+            "variants": len(a.variants), "called": list(a.names),
+        }  # fmt: skip
+
+
+def _dialects() -> Iterator[Entry]:
+    for a in architectures().values():
+        for d in a.dialects.values():
+            container = containers().get(d.container)
+            yield {
+                "architecture": a.name, "name": d.name, "title": d.title, "container": d.container,
+                "file": d.filename or (container.DEFAULT_FILE if container is not None else None), "config": d.config.filename or None,
+                "groups": [g for g in dict.fromkeys(p.group for p in a.params.values()) if g in a.table(d.name).groups],
+            }  # fmt: skip
+
+
+def _containers() -> Iterator[Entry]:
+    for c in containers().values():
+        writable = c.WRITABLE
+        yield {
+            "name": c.NAME, "title": c.TITLE, "reads": True, "writes": writable, "file": c.DEFAULT_FILE, "suffixes": list(c.SUFFIXES),
+            "ties": writable and c.TIES, "strings": writable and c.STRINGS,
+        }  # fmt: skip
+
+
+def _variants() -> Iterator[Entry]:
+    for a in architectures().values():
+        for name, sizes in a.variants.items():
+            yield {"architecture": a.name, "name": name, "sizes": dict(sizes)}
+
+
+TABLES: dict[str, Callable[[], Iterator[Entry]]] = {
+    "architectures": _architectures, "dialects": _dialects, "containers": _containers, "variants": _variants,
+}  # fmt: skip
+
+
+def catalogue(what: str) -> list[Entry]:
+    """The entries of one table: "architectures", "dialects", "containers" or "variants"."""
+    return list(TABLES[what]())
+
+
+def show_catalogue(what: str, form: str = "text") -> str:
+    """The entries in a form: text, json or markdown."""
+    entries = catalogue(what)
+    if form == "json":
+        import json
+
+        return json.dumps({"schema_version": SCHEMA_VERSION, what: entries}, indent=2)
+    headings = list(dict.fromkeys(k for e in entries for k in e))
+    rows = [[_words(e[h]) for h in headings] for e in entries]
+    if form == "markdown":
+        from .findings import markdown
+
+        lines = ["| " + " | ".join(headings) + " |", "|" + " --- |" * len(headings)]
+        return "\n".join([*lines, *("| " + " | ".join(markdown(c) for c in r) + " |" for r in rows)])
+    return "\n".join(columns(headings, rows))
+
+
+def _words(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k} {v}" for k, v in value.items())
+    if isinstance(value, list):
+        return ", ".join(str(v) for v in value)
+    return "-" if value is None else str(value)

@@ -1,0 +1,317 @@
+"""An inspection for people and for programs: text, Markdown, JSON.
+
+Policy: the first screen says what it is and why; then the tensors, layer runs collapsed. Every text that came from a file is
+made printable. Columns are set here: importing tabulate takes longer than inspecting a checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+
+from ..errors import printable
+from ..inspection import Inspection, TensorRow, to_json
+from ._fold import Node, by_parameter, by_tensor, stored_as
+
+ROWS = 150  # of a listing that was not asked for
+STATS = ("minimum", "maximum", "mean", "deviation", "norm", "nan", "inf", "zeros")
+Table = tuple[Sequence[str], list[Sequence[str]]]  # headings, rows
+
+
+def show_inspection(i: Inspection, form: str = "text", *, tensors: bool = False, tree: bool = False) -> str:
+    """The whole in a form: text, json or markdown. `tensors` lists every tensor, `tree` the modules with their sums."""
+    if form == "json":
+        import json
+
+        data = to_json(i)
+        if tree:
+            data["tree"] = [_tree_json(n) for n in _tree(i)]
+        return json.dumps(data, indent=2)
+    tensors = tensors or any(row.stats is not None for row in i.tensors)
+    sections: list[tuple[str, Table]] = []
+    if len(i.modules) > 1:
+        modules: list[Sequence[str]] = [(printable(m.name, 80), f"{m.tensors:,}", f"{m.parameters:,}", _share(m.parameters, i.parameters)) for m in i.modules]
+        sections.append(("modules", (("module", "#tensors", "#parameters", "#share"), _cut(modules, 24))))
+    if len(i.dtypes) > 1:
+        dtypes: list[Sequence[str]] = [(d.name, f"{d.tensors:,}", f"{d.parameters:,}", f"{d.nbytes:,}") for d in i.dtypes]
+        sections.append(("dtypes", (("dtype", "#tensors", "#elements", "#bytes"), dtypes)))
+    if tree:
+        sections.append(("tree", (("module", "#tensors", "#parameters", "#bytes"), list(_tree_rows(_tree(i), "")))))
+    if tensors:
+        sections.append(("tensors", _full(i)))
+    elif not tree:
+        sections += _collapsed(i)
+    facts = list(_facts(i))
+    return _markdown(i, facts, sections) if form == "markdown" else _text(i, facts, sections)
+
+
+# --- the first screen ----------------------------------------------------------------------------------------------
+
+
+def human(n: float) -> str:
+    """ "1.3 GB" of a number of bytes."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if n < 1000:
+            return f"{n:,.0f} {unit}" if unit == "bytes" else f"{n:.1f} {unit}"
+        n /= 1000
+    return f"{n:,.1f} TB"
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else ""
+
+
+def _many(n: int, word: str) -> str:
+    return f"{n:,} {word}{'s' * (n != 1)}"
+
+
+def _facts(i: Inspection) -> Iterator[tuple[str, str]]:
+    inside = f", tensors under {i.wrapper!r}" if i.wrapper else ""
+    files = f"{_many(len(i.files), 'file')}, {human(sum(n for _, n in i.files))}"
+    yield "container", f"{i.container}: {'; '.join(i.evidence['container'])}; {files}{inside}"
+    why = "; ".join(i.evidence["architecture"])
+    yield "architecture", f"{i.architecture_title} ({i.architecture}): {why}" if i.architecture else f"unknown: {why}"
+    if i.dialect:
+        before = f", names begin with {i.prefix!r}" if i.prefix else ""
+        yield "dialect", f"{i.dialect}: {i.dialect_title}{before}"
+    if i.architecture:
+        if i.variant:
+            also = f"; so are {', '.join(i.variants[1:])}" if len(i.variants) > 1 else ""
+            yield "variant", f"{i.variant} ({', '.join(i.evidence['variant'])}){also}"
+        yield "shape", _shape(i)
+    if i.config:
+        source = os.path.basename(i.config) if not i.config.endswith("(inside)") else "inside the file"
+        yield "config", f"{source}: {'; '.join(i.evidence['config'])}"
+    else:
+        yield "config", "none found" + ("" if i.architecture else ", none needed to convert names as they are")
+    heads = [g for g in i.groups if g != "core"]
+    if heads:
+        yield "heads", ", ".join(heads)
+    yield "parameters", f"{i.parameters:,} in {_many(sum(m.tensors for m in i.modules), 'tensor')}{' (tied ones counted once)' if i.ties else ''}"
+    dtypes = ", ".join(d.name for d in i.dtypes)
+    yield "bytes", f"{i.nbytes:,} ({human(i.nbytes)}) in {_many(i.total, 'tensor')}{', ' + dtypes if dtypes else ''}"
+    o = i.optimizer
+    if o.tensors:
+        share = _share(o.nbytes, i.nbytes)
+        yield "optimizer", f"{_many(o.tensors, 'tensor')}, {o.nbytes:,} bytes: dropping them saves {human(o.nbytes)}{f' ({share})' if share else ''}"
+    else:
+        yield "optimizer", "no optimizer state"
+    if i.ties:
+        yield "ties", _few([" = ".join(t) for t in i.ties])
+    for role, what in (("derived", "computed, not trained"), ("stray", "markers without weights"), ("unexplained", "not known to the architecture")):
+        names = [row.name for row in i.tensors if row.role == role]
+        if names:
+            yield role, f"{_many(len(names), 'tensor')} ({what}): {_few(names)}"
+    for key, value in i.metadata.items():
+        yield "metadata", f"{key} = {value}"
+    for key, extra in i.extras.items():
+        yield "extras", f"{key} = {extra}"
+    if len(i.tensors) != i.total:
+        yield "selected", f"{len(i.tensors):,} of {_many(i.total, 'tensor')}"
+
+
+def _few(names: Sequence[str], limit: int = 3) -> str:
+    more = f", and {len(names) - limit:,} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def _shape(i: Inspection) -> str:
+    """ "24 layers x 1024 hidden x 16 heads; intermediate 4096, vocab 21128, ..." """
+    sizes = dict(i.sizes)
+    main = [f"{n} {k.replace('_', ' ')}" for k, n in i.counts.items()]
+    main += [f"{sizes[k]} {k}" for k in ("hidden", "heads") if k in sizes]
+    rest = [f"{k} {n}" for k, n in sizes.items() if k not in i.counts and k not in ("hidden", "heads")]
+    rest += [f"{axes.replace(' ', ' x ')} {n} (told apart by no configuration)" for axes, n in i.undecided.items()]
+    return " x ".join(main) + ("; " + ", ".join(rest) if rest else "")
+
+
+# --- tensors -------------------------------------------------------------------------------------------------------
+
+
+def shape_words(shape: Sequence[int]) -> str:
+    """ "[30522, 768]"; "scalar" of none."""
+    return str(list(shape)) if shape else "scalar"
+
+
+def _collapsed(i: Inspection) -> list[tuple[str, Table]]:
+    """The listing with layer runs collapsed: parameters, then what else there is. Optimizer state is only counted."""
+    known = i.architecture is not None
+    main = [row for row in i.tensors if row.canonical or row.role == "tensor"]
+    rest = [row for row in i.tensors if not row.canonical and row.role not in ("tensor", "optimizer")]
+    out: list[tuple[str, Table]] = []
+    for title, rows in (("tensors", main), ("other tensors", rest)):
+        if rows:
+            headings = ("parameter" if known and rows is main else "tensor", "dtype", "shape", "stored as" if known and rows is main else "")
+            out.append((title, (headings, _cut(list(_run_rows(by_tensor(rows), "", "")), ROWS))))
+    return out
+
+
+def _cut(rows: list[Sequence[str]], limit: int) -> list[Sequence[str]]:
+    if len(rows) <= limit:
+        return rows
+    return [*rows[:limit], (f"... and {len(rows) - limit:,} more rows (--tensors lists every tensor)", *[""] * (len(rows[0]) - 1))]
+
+
+def _run_rows(nodes: Iterable[Node], before: str, indent: str) -> Iterator[Sequence[str]]:
+    for node in nodes:
+        label = printable(before + node.label)
+        times = f"{node.members} x " if node.members > 1 else ""
+        if node.leaf is not None:
+            row = node.leaf.row
+            yield (f"{indent}{times}{label}{_also(row)}", row.dtype, shape_words(row.shape), _stored(row))
+        if node.children and node.members > 1:
+            each = f"{node.parameters // node.members:,} parameters each"
+            if node.leaf is None:
+                yield (f"{indent}{times}{label.rstrip('./')}", "", "", each)
+            yield from _run_rows(node.children, "", indent + "    ")
+        elif node.children:
+            yield from _run_rows(node.children, before + node.part, indent)
+
+
+def _also(row: TensorRow) -> str:
+    """The further parameters that a fused tensor holds, by what tells them from the first."""
+    if len(row.canonical) < 2:
+        return ""
+    first = row.canonical[0].split(".")
+    others = []
+    for name in row.canonical[1:]:
+        parts = name.split(".")
+        n = next((k for k, (a, b) in enumerate(zip(first, parts, strict=False)) if a != b), 0)
+        others.append(".".join(parts[n:]))
+    return " + " + " + ".join(others)
+
+
+def _stored(row: TensorRow) -> str:
+    note = {"param": "", "tensor": ""}.get(row.role, row.role) + (f": {row.note}" if row.note else "")
+    if row.canonical:
+        return stored_as(row) + (f"  ({note})" if note else "")
+    return printable(note)
+
+
+def _full(i: Inspection) -> Table:
+    """Every selected tensor, canonical names beside stored ones."""
+    stats = any(row.stats is not None for row in i.tensors)
+    headings = ["tensor", "parameter", "dtype", "shape", "#bytes", *(["#" + s for s in STATS] if stats else [])]
+    rows: list[Sequence[str]] = []
+    for row in i.tensors:
+        what = ", ".join(row.canonical)
+        if row.role not in ("param", "tensor"):
+            what = f"{what} ({row.role})" if what else f"({row.role}{': ' + row.note if row.note else ''})"
+        cells = [printable(row.name), printable(what), row.dtype, shape_words(row.shape), f"{row.nbytes:,}"]
+        if stats:
+            cells += [""] * len(STATS) if row.stats is None else [_figure(getattr(row.stats, s)) for s in STATS]
+        rows.append(cells)
+    return headings, rows
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
+
+
+# --- tree ----------------------------------------------------------------------------------------------------------
+
+
+def _tree(i: Inspection) -> tuple[Node, ...]:
+    """The tree of the selected tensors without optimizer state."""
+    from ..arch import by_name
+
+    rows = [row for row in i.tensors if row.role != "optimizer"]
+    shares: dict[str, tuple[int, ...]] = {}
+    params = by_name(i.architecture).params if i.architecture is not None else {}
+    for row in rows:
+        if len(row.templates) > 1:
+            sizes = [_product(params[t].layout.axes, i.sizes) for t in row.templates]
+            shares[row.name] = tuple(sizes) if sum(sizes) == row.elements else tuple(_even(row.elements, len(sizes)))
+    seen: set[object] = set()
+    once = []  # the bytes of a tensor that has several names are under the first
+    for row in rows:
+        place = (row.file, row.offset, row.dtype, row.shape)
+        once.append(row._replace(nbytes=0) if row.offset is not None and place in seen else row)
+        seen.add(place)
+    return by_parameter(once, shares)
+
+
+def _product(axes: Iterable[str], sizes: dict[str, int]) -> int:
+    out = 1
+    for a in axes:
+        out *= sizes.get(a, 0)
+    return out
+
+
+def _even(total: int, parts: int) -> Iterator[int]:
+    """`total` in equal parts (joint tensors of one shape each, whose axes nothing tells apart); the first takes the rest."""
+    yield total - total // parts * (parts - 1)
+    for _ in range(parts - 1):
+        yield total // parts
+
+
+def _tree_rows(nodes: Iterable[Node], indent: str) -> Iterator[Sequence[str]]:
+    for node in nodes:
+        sums = (f"{node.tensors:,}", f"{node.parameters:,}", f"{node.nbytes:,}")
+        label, times = node.label, node.members
+        while len(node.children) == 1 and node.leaf is None and 1 in (times, node.children[0].members):
+            node = node.children[0]
+            label, times = label + node.label, times * node.members
+        suffix = ""
+        if node.leaf is not None:
+            row = node.leaf.row
+            suffix = f"  {row.dtype} {'part of ' * (len(row.canonical) > 1)}{shape_words(row.shape)}"
+        yield (f"{indent}{f'{times} x ' * (times > 1)}{printable(label.rstrip('./'))}{suffix}", *sums)
+        yield from _tree_rows(node.children, indent + "  ")
+
+
+def _tree_json(node: Node) -> dict[str, object]:
+    return {
+        "name": node.label.rstrip("./"), "members": node.members, "tensors": node.tensors, "parameters": node.parameters, "bytes": node.nbytes,
+        "children": [_tree_json(c) for c in node.children],
+    }  # fmt: skip
+
+
+# --- setting -------------------------------------------------------------------------------------------------------
+
+
+def columns(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines with the cells of a column under one another; a heading that begins with # is of a column set to the right."""
+    right = [h.startswith("#") for h in headings]
+    table = [[h.lstrip("#") for h in headings], *rows]
+    # the last column, and a line of one long cell, take the room they need
+    widths = [max((len(r[k]) for r in table if any(r[k + 1 :])), default=0) for k in range(len(headings))]
+    widths[-1] = max(len(r[-1]) for r in table) if right[-1] else 0
+    lines = []
+    for r in table:
+        cells = [c.rjust(w) if to_right else c.ljust(w) for c, w, to_right in zip(r, widths, right, strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def _text(i: Inspection, facts: Iterable[tuple[str, str]], sections: Iterable[tuple[str, Table]]) -> str:
+    from .findings import show_findings
+
+    lines = [printable(i.path)]
+    last = ""
+    for key, value in facts:
+        lines.append(f"  {key if key != last else '':<13} {printable(value, 600)}")
+        last = key
+    notable = [f for f in i.findings if f.severity != "info"]
+    if notable:
+        lines += ["", show_findings(notable)]
+    for _, (headings, rows) in sections:
+        lines += ["", *("  " + line for line in columns(headings, rows))]
+    return "\n".join(lines)
+
+
+def _markdown(i: Inspection, facts: Iterable[tuple[str, str]], sections: Iterable[tuple[str, Table]]) -> str:
+    from .findings import markdown
+
+    lines = [f"**{markdown(i.path)}**", "", "| | |", "| --- | --- |"]
+    lines += [f"| {key} | {markdown(value)} |" for key, value in facts]
+    if i.findings:
+        lines += ["", "| severity | rule | where | message |", "| --- | --- | --- | --- |"]
+        lines += [f"| {f.severity} | {f.rule} | {markdown(f.where)} | {markdown(f.message)} |" for f in i.findings]
+    for title, (headings, rows) in sections:
+        lines += ["", f"## {title}", "", "| " + " | ".join(h.lstrip("#") for h in headings) + " |"]
+        lines.append("| " + " | ".join("---:" if h.startswith("#") else "---" for h in headings) + " |")
+        for r in rows:
+            first = len(r[0]) - len(r[0].lstrip(" "))
+            lines.append("| " + "&nbsp;" * first + " | ".join(markdown(c.strip()) for c in r) + " |")
+    return "\n".join(lines)
