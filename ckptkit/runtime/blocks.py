@@ -38,7 +38,7 @@ def embeddings(ops: Any, spec: Spec, node: Any, ids: Any, segments: Any = None, 
     if node.has("norm"):
         x = node.norm(x)
     x = node.drop(x)
-    return x, node.projection(x) if node.has("projection") else x, node.word.weight
+    return x, node.project(x) if node.has("project") else x, node.word.weight
 
 
 def place(ops: Any, spec: Spec, ids: Any) -> Any:
@@ -81,7 +81,7 @@ def ffn(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
     """The feed-forward half: widen, activate (times the other way in where it is gated), narrow."""
     activation = str(spec.traits.activation)
     if node.has("gate"):
-        x = activate(ops, activation, node.gate(x)) * node.intermediate(x)
+        x = activate(ops, activation, node.gate(x)) * node.up(x)
     else:
         x = activate(ops, activation, node.intermediate(x))
     return node.output(node.inner_drop(x))
@@ -90,11 +90,11 @@ def ffn(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
 def block(
     ops: Any, spec: Spec, node: Any, x: Any, mask: Any = None, bias: Any = None, relative: Any = None, memory: Any = None, memory_mask: Any = None
 ) -> Any:
-    """One layer: attention to itself, to the encoder where it has a `cross`, feed-forward; each added to what came in."""
+    """One layer: attention to itself, to the encoder where it has a `cross_attention`, feed-forward; each added to what came in."""
     after = spec.traits.norm == "after"
     steps: list[tuple[Any, Callable[[Any], Any]]] = [(node.attention, lambda h: node.attention(h, h, mask, bias, relative))]
-    if node.has("cross"):
-        steps.append((node.cross, lambda h: node.cross(h, memory, memory_mask)))
+    if node.has("cross_attention"):
+        steps.append((node.cross_attention, lambda h: node.cross_attention(h, memory, memory_mask)))
     steps.append((node.ffn, node.ffn))
     for part, run in steps:
         if after:
@@ -106,7 +106,7 @@ def block(
 
 def sinusoids(ops: Any, spec: Spec, length: Any, dtype: Any) -> Any:
     """NEZHA's relative positions [query, key, head_dim]: sinusoids of the distance, clipped."""
-    width, far = spec.head_dim, spec.traits.distance
+    width, far = spec.head_dim, int(str(spec.traits.distance))
     at = ops.arange(length)
     distance = ops.clip(ops.expand_dims(at, 0) - ops.expand_dims(at, 1), -far, far) + far
     column = ops.arange(width)
@@ -130,9 +130,10 @@ def buckets(ops: Any, distance: Any, *, both: bool, count: int, farthest: int) -
     return base + ops.where(distance < exact, ops.cast(distance, "int32"), far)
 
 
-def position_bias(ops: Any, spec: Spec, node: Any, length: Any, *, both: bool) -> Any:
-    """T5's bias of a stack, [1, heads, query, key], from its table [buckets, heads] or [heads, buckets]."""
+def position_bias(ops: Any, spec: Spec, node: Any, length: Any, *, both: bool, transposed: bool = False) -> Any:
+    """T5's bias of a stack, [1, heads, query, key], from its table [buckets, heads], or UniLM's linear [heads, buckets]."""
     at = ops.arange(length)
     distance = ops.expand_dims(at, 0) - ops.expand_dims(at, 1)
     where = buckets(ops, distance, both=both, count=spec.sizes["buckets"], farthest=int(str(spec.traits.bucket_distance)))
-    return ops.expand_dims(ops.transpose(node(where), (2, 0, 1)), 0)
+    found = ops.take(ops.transpose(node.weight, (1, 0)), where, axis=0) if transposed else node(where)
+    return ops.expand_dims(ops.transpose(found, (2, 0, 1)), 0)

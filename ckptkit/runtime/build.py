@@ -22,6 +22,7 @@ from .flow import APPLICATIONS
 from .freeze import frozen
 from .initial import INITIALIZERS, initial
 from .spec import Spec, make_spec, spec_of, spec_of_config
+from .traits import head, traits_of
 from .weights import Weights, tied_here
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def build_transformer_model(
         if config_path is None:
             raise UsageError("neither a configuration nor a checkpoint is named")
         arch, values = _from_config(os.fspath(config_path), name)
-        spec = spec_of_config(arch, {**values, **(given or {}), **more}, _known(arch, asked))
+        spec = spec_of_config(arch, {**values, **(given or {}), **more}, _known(arch, asked) | parts(arch))
         return finish(spec, None, framework=framework, application=application, freeze=freeze, initializer=initializer, seed=seed, dtype=dtype)
     config = os.fspath(config_path) if config_path is not None else None
     with examine(checkpoint_path, config=config, part=part, given={**(given or {}), **more}) as subject:
@@ -86,7 +87,7 @@ def build_transformer_model(
             what = found.title if found is not None else "no known architecture"
             raise UsageError(f"the weights are those of {what}" + (f", not of {model}" if model else ""), path=subject.checkpoint.path)
         refuse_errors(subject)
-        groups = _known(found, asked)
+        groups = _known(found, asked) | (parts(found) & subject.graph.groups)
         spec = with_new(subject, groups)
         return finish(spec, Weights(subject), framework=framework, application=application, freeze=freeze, initializer=initializer, seed=seed, dtype=dtype)
 
@@ -119,6 +120,11 @@ def _known(arch: Architecture, groups: Collection[str]) -> frozenset[str]:
     if out - have:
         raise UsageError(f"{arch.title} has no head called {', '.join(sorted(out - have))}", hint=f"one of {', '.join(sorted(have))}")
     return frozenset(out)
+
+
+def parts(arch: Architecture) -> frozenset[str]:
+    """The groups that are no head but a part of the model itself (T5's decoder)."""
+    return frozenset(g for g, text in traits_of(arch).heads.items() if head(text).kind == "part")
 
 
 def _from_config(path: str, name: str | None) -> tuple[Architecture, dict[str, object]]:

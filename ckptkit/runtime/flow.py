@@ -11,6 +11,7 @@ from typing import Any
 
 from . import blocks, heads, masks
 from .spec import Spec
+from .traits import Head, head
 
 Run = Callable[..., Any]
 APPLICATIONS = ("encoder", "lm", "unilm")
@@ -41,12 +42,12 @@ def bias(ops: Any, spec: Spec, node: Any, ids: Any, both: bool) -> Any:
     return blocks.position_bias(ops, spec, node, ops.shape(ids)[1], both=both)
 
 
+def linear_bias(ops: Any, spec: Spec, node: Any, ids: Any, both: bool) -> Any:
+    return blocks.position_bias(ops, spec, node, ops.shape(ids)[1], both=both, transposed=True)
+
+
 def norm(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
     return node(x)
-
-
-def final_norm(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
-    return node.drop(node(x)) if hasattr(node, "drop") else node(x)
 
 
 def linear(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
@@ -72,10 +73,12 @@ ROLES: dict[str, Callable[..., Any]] = {
     "visible": visible,
     "relative": relative,
     "bias": bias,
+    "linear_bias": linear_bias,
     "norm": norm,
     "pooler": heads.pooler,
     "lm": heads.lm,
     "first": heads.first,
+    "summary": heads.summary,
     "detector": heads.detector,
     "linear": linear,
     "first_linear": first_linear,
@@ -117,6 +120,8 @@ def _stack(
     positions = spec.traits.positions
     far = run("relative", "", ids, x) if positions == "relative" else None
     added = run("bias", f"{stack}.position_bias", ids, stack == "encoder") if positions == "bucketed" else None
+    if spec.has(f"{stack}.relative"):
+        added = run("linear_bias", f"{stack}.relative", ids, stack == "encoder")
     for i, path in enumerate(spec.blocks(stack)):
         x = run("block", path, x, seen, added, far, memory, memory_seen)
         out[f"{stack}.{i}"] = x
@@ -128,27 +133,35 @@ def _stack(
 
 def _heads(run: Run, spec: Spec, hidden: Any, table: Any, mask: Any, out: dict[str, Any]) -> None:
     pooled = None
-    for group, kind in sorted(spec.traits.heads.items(), key=lambda g: g[1] != "pooler"):
-        if group not in spec.groups:
-            continue
-        path = head_path(spec, group)
+    order = ("pooler", "summary")
+    for name, (kind, path, activation) in sorted(heads_of(spec).items(), key=lambda h: h[1].kind not in order):
         if kind == "pooled_or_tokens":
             kind = "pooled" if pooled is not None else "tokens"
         if kind == "pooler":
-            pooled = out[group] = run("pooler", path, hidden)
+            pooled = out[name] = run("pooler", path, hidden)
+        elif kind == "summary":
+            pooled = out[name] = run("summary", path, hidden, activation)
         elif kind == "lm":
-            out[group] = run("lm", path, hidden, table)
+            out[name] = run("lm", path, hidden, table)
         elif kind == "pooled":
-            out[group] = run("linear", path, pooled) if pooled is not None else run("first_linear", path, hidden)
+            out[name] = run("linear", path, pooled) if pooled is not None else run("first_linear", path, hidden)
         elif kind == "tokens":
-            out[group] = run("linear", path, hidden)
+            out[name] = run("linear", path, hidden)
         elif kind == "last":
-            out[group] = run("last_linear", path, hidden, mask)
-        else:
-            out[group] = run(kind, path, hidden)
+            out[name] = run("last_linear", path, hidden, mask)
+        elif kind == "first":
+            out[name] = run("first", path, hidden, activation)
+        elif kind == "detector":
+            out[name] = run("detector", path, hidden)
 
 
-def head_path(spec: Spec, group: str) -> str:
-    """Where a head's modules lie: the module of its group, or what they lie under."""
-    paths = [leaf.path for leaf in spec.leaves if leaf.group == group]
-    return paths[0] if len(paths) == 1 else paths[0].rpartition(".")[0]
+def heads_of(spec: Spec) -> dict[str, Head]:
+    """The heads that a model has, each with the path of its module or of what its modules lie under."""
+    out = {}
+    for name, text in spec.traits.heads.items():
+        found = head(text)
+        paths = [leaf.path for leaf in spec.leaves if leaf.path == found.path or (not found.path and leaf.group == name)]
+        if paths:
+            path = paths[0] if len(paths) == 1 else paths[0].rpartition(".")[0]
+            out[name] = found._replace(path=path)
+    return out

@@ -56,7 +56,9 @@ def how(spec: Spec, name: str, shape: tuple[int, ...]) -> tuple[str, float]:
 
 
 def _scale(text: str, spec: Spec, shape: tuple[int, ...]) -> float:
-    """A number, or "in**-0.5": one over the square root of the width that is read."""
-    if text == "in**-0.5":
-        return 1.0 / float(shape[-1]) ** 0.5 if shape[-1] else 0.0
+    """A number; "in**-0.5" or "hidden**-0.5", one over the root of a width; "query", of the product of both widths; times T5's factor."""
+    factor = float(str(spec.values.get("initializer_factor", 1.0)))
+    widths = {"in**-0.5": shape[-1], "hidden**-0.5": spec.sizes.get("hidden", 1), "query": spec.sizes.get("hidden", 1) * spec.sizes.get("head_dim", 1)}
+    if text in widths:
+        return factor / float(widths[text]) ** 0.5
     return float(text) if text else float(str(spec.values.get("initializer_range", 0.02)))

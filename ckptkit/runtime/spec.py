@@ -17,8 +17,11 @@ from .traits import ACTIVATIONS, Traits, traits_of
 if TYPE_CHECKING:
     from ..subject import Subject
 
-RESOLVED = ("norm_eps", "activation", "scaled", "scaled_by_layer", "dropout", "attention_dropout", "pad", "bucket_distance", "head_scale")
-FALLBACKS: dict[str, object] = {"pad": 1, "dropout": 0.0, "attention_dropout": 0.0, "scaled": True, "scaled_by_layer": False}
+RESOLVED = ("norm_eps", "activation", "scaled", "scaled_by_layer", "dropout", "attention_dropout", "pad", "distance", "bucket_distance", "head_scaled")
+# fields -> what they are where the configuration says nothing; what else changes outputs is asked for
+FALLBACKS: dict[str, object] = {
+    "pad": 1, "dropout": 0.0, "attention_dropout": 0.0, "scaled": True, "scaled_by_layer": False, "distance": 64, "bucket_distance": 128, "head_scaled": "tied",
+}  # fmt: skip
 
 
 class Leaf(NamedTuple):
@@ -47,6 +50,12 @@ class Spec(NamedTuple):
     @property
     def head_dim(self) -> int:
         return self.sizes["head_dim"]
+
+    @property
+    def head_scaled(self) -> bool:
+        """Whether the hidden states are scaled before an lm head."""
+        said = self.traits.head_scaled
+        return "lm_head.weight" in self.ties if said == "tied" else bool(said)
 
     @property
     def groups(self) -> frozenset[str]:
@@ -137,7 +146,7 @@ def _resolve(arch: Architecture, values: Mapping[str, object]) -> Traits:
         said = getattr(traits, field)
         if isinstance(said, str) and said.startswith("="):
             name = said[1:]
-            value = values.get(name, FALLBACKS.get(name, FALLBACKS.get(field)))
+            value = values.get(name, FALLBACKS.get(field))
             if value is None:
                 raise UndecidedError(f"neither the tensors nor a configuration say {name}", hint=f"give the configuration, or set {name}")
             found[field] = value
@@ -151,9 +160,17 @@ def values_of(subject: Subject) -> dict[str, object]:
     """All canonical values of a checkpoint: what its form implies, its configuration, what was given by hand, its sizes."""
     values: dict[str, object] = dict(subject.graph.dialect.config.implied) if subject.graph.dialect else {}
     if subject.values is not None:
-        values.update(subject.values.values)
+        values.update({k: v for k, v in subject.values.values.items() if not _echo(subject, k)})
     values.update(subject.given)
     return values
+
+
+def _echo(subject: Subject, canonical: str) -> bool:
+    """Whether a value is only what the form takes for `tied`, which the tensors say better."""
+    assert subject.values is not None and subject.architecture is not None
+    if canonical not in subject.values.assumed:
+        return False
+    return subject.architecture.dialects[subject.values.form].config.defaults.get(canonical) == "=tied"
 
 
 def spec_of(subject: Subject, groups: Collection[str] | None = None) -> Spec:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .flow import ROLES, flow
+from .flow import ROLES, flow, heads_of
 from .spec import Leaf, Spec
 
 if TYPE_CHECKING:
@@ -84,6 +84,10 @@ class Ops:
         return torch.take_along_dim(x, where.long(), axis)
 
     @staticmethod
+    def take(x: Tensor, where: Tensor, *, axis: int) -> Tensor:
+        return F.embedding(where, x)
+
+    @staticmethod
     def linear(leaf: Any, x: Tensor, table: Any) -> Tensor:
         """A linear leaf whose weight may be another's: here the parameter itself is shared."""
         out: Tensor = leaf(x)
@@ -133,7 +137,7 @@ def _same(x: Tensor) -> Tensor:
     return x
 
 
-ROLE_OF_NAME = {"attention": "attention", "cross": "attention", "ffn": "ffn", "embeddings": "embeddings"}
+ROLE_OF_NAME = {"attention": "attention", "cross_attention": "attention", "ffn": "ffn", "embeddings": "embeddings"}
 
 
 class TransformerModel(nn.Module):
@@ -155,12 +159,12 @@ class TransformerModel(nn.Module):
     def _place(self, leaf: Leaf, dtype: torch.dtype) -> None:
         at: nn.Module = self
         words = leaf.path.split(".")
+        roles = {h.path: h.kind for h in heads_of(self.spec).values()}
         blocks = {b for s in ("encoder", "decoder") for b in self.spec.blocks(s)}
         for i, word in enumerate(words[:-1]):
             path = ".".join(words[: i + 1])
             if word not in at._modules:
-                kind = self.spec.traits.heads.get(leaf.group, "")
-                role = "block" if path in blocks else ROLE_OF_NAME.get(word, kind if leaf.group != "core" else "")
+                role = roles.get(path) or ("block" if path in blocks else ROLE_OF_NAME.get(word, ""))
                 at.add_module(word, Node(self.spec, path, role))
             at = at._modules[word]  # type: ignore[assignment]
         at.add_module(words[-1], make_leaf(leaf, self.spec).to(dtype))
@@ -193,7 +197,7 @@ class TransformerModel(nn.Module):
             "decoder_input_ids": decoder_input_ids, "decoder_attention_mask": decoder_attention_mask,
         }  # fmt: skip
         out = flow(self.run, self.spec, inputs, self.application)
-        return out if trace else {k: v for k, v in out.items() if k == "hidden" or k in self.spec.traits.heads}
+        return out if trace else {k: v for k, v in out.items() if k in ("hidden", "encoder") or k in self.spec.traits.heads}
 
 
 def make_leaf(leaf: Leaf, spec: Spec) -> nn.Module:

@@ -17,6 +17,21 @@ if TYPE_CHECKING:
     from ..schema import Architecture
 
 
+class Head(NamedTuple):
+    """A head's kind, the path it lies at ("": where its group does), and its activation ("": the kind's own)."""
+
+    kind: str
+    path: str
+    activation: str
+
+
+def head(text: str) -> Head:
+    """"lm at lm_head", "first with gelu" as a Head."""
+    kind, *more = text.split()
+    said = dict(zip(more[::2], more[1::2], strict=False))
+    return Head(kind, said.get("at", ""), said.get("with", ""))
+
+
 class Traits(NamedTuple):
     """How a model runs. The comments list the words of each field."""
 
@@ -31,12 +46,12 @@ class Traits(NamedTuple):
     scaled_by_layer: object = False  # and by the layer's number, from 1
     mask: str = "all"  # all | causal: what a position of the only stack may see besides padding
     positions: str = "learned"  # learned | counted (after the padding index, padding not counted) | relative (sinusoids) | bucketed | none
-    distance: int = 64  # relative: clipped there
+    distance: object = 64  # relative: clipped there
     bucket_distance: object = 128  # bucketed: the farthest bucket begins there
     pad: object = 0  # the padding index that `counted` positions begin after
     repeats: str = ""  # canonical value that says how often shared blocks run: "layers" (ALBERT)
-    heads: Mapping[str, str] = {}  # group -> kind of head, see heads.py
-    head_scale: object = 1.0  # hidden states are multiplied by it before a language model head ("hidden**-0.5" where tied, T5)
+    heads: Mapping[str, str] = {}  # group -> kind of head (see heads.py), "KIND at PATH", "KIND with ACTIVATION"; "part": no head
+    head_scaled: object = False  # hidden states are divided by the root of their width before an lm head; "tied": where it is tied
     dropout: object = "=dropout"
     attention_dropout: object = "=attention_dropout"
     init: Mapping[str, object] = {}  # glob of parameters -> what a new one starts as, before the usual rules (see initial.py)
@@ -48,7 +63,7 @@ WORDS: dict[str, frozenset[str]] = {
     "mask": frozenset(("all", "causal")),
     "positions": frozenset(("learned", "counted", "relative", "bucketed", "none")),
 }
-HEAD_KINDS = frozenset(("pooler", "lm", "pooled", "tokens", "pooled_or_tokens", "first", "last", "detector"))
+HEAD_KINDS = frozenset(("pooler", "lm", "pooled", "tokens", "pooled_or_tokens", "first", "summary", "last", "detector", "kept", "part"))
 ACTIVATIONS = frozenset(("gelu", "gelu_tanh", "relu", "silu", "tanh", "linear", "quick_gelu"))
 
 
@@ -70,9 +85,10 @@ def traits_of(arch: Architecture) -> Traits:
         if template and not placeholders(template):
             raise LayoutError(f"{where}: the {field}'s {template!r} has no placeholder")
     groups = {m.group for m in arch.modules.values()} - {"core"}
-    for group, kind in traits.heads.items():
-        if group not in groups or kind not in HEAD_KINDS:
-            raise LayoutError(f"{where}: {group!r}: {kind!r} is no head of the architecture, or no kind of one")
+    for group, text in traits.heads.items():
+        kind, path, activation = head(text)
+        if kind not in HEAD_KINDS or (activation and activation not in ACTIVATIONS) or (path or group) not in {*groups, *arch.modules}:
+            raise LayoutError(f"{where}: {group!r}: {text!r} is no head of the architecture, or no kind of one")
     for group in groups - traits.heads.keys():
         raise LayoutError(f"{where}: the head {group!r} has no kind")
     return traits
