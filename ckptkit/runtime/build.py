@@ -50,6 +50,7 @@ def build_transformer_model(
     initializer: str | None = None,
     seed: int = 0,
     dtype: str | None = "float32",
+    full_mask: bool = False,
     part: str | None = None,
     given: Mapping[str, object] | None = None,
 ) -> Any:
@@ -59,7 +60,8 @@ def build_transformer_model(
     (each position sees what comes before) or "unilm" (the second segment is written after the first); `heads`: further heads
     by group ("classifier", with `labels` classes); `freeze`: names, globs, modules, ranges of layers ("embeddings",
     "encoder.layers.0-5"); `initializer`: truncated_normal, normal, zeros or xavier_uniform instead of the authors' own for
-    new weights, drawn by `seed`; `dtype`: of the parameters, None keeps the stored one (PyTorch).
+    new weights, drawn by `seed`; `dtype`: of the parameters, None keeps the stored one (PyTorch);
+    `full_mask`: a Keras model's attention mask is [batch, query, key] (a PyTorch model takes either).
 
     Raises FindingsError with the findings of `validate` where configuration and weights do not fit, and UsageError or
     UnsupportedError, with the extra to install, where the framework is not there.
@@ -79,7 +81,9 @@ def build_transformer_model(
             raise UsageError("neither a configuration nor a checkpoint is named")
         arch, values = _from_config(os.fspath(config_path), name)
         spec = spec_of_config(arch, {**values, **(given or {}), **more}, _known(arch, asked) | parts(arch))
-        return finish(spec, None, framework=framework, application=application, freeze=freeze, initializer=initializer, seed=seed, dtype=dtype)
+        return finish(
+            spec, None, framework=framework, application=application, freeze=freeze, initializer=initializer, seed=seed, dtype=dtype, full_mask=full_mask
+        )
     config = os.fspath(config_path) if config_path is not None else None
     with examine(checkpoint_path, config=config, part=part, given={**(given or {}), **more}) as subject:
         found = subject.architecture
@@ -89,7 +93,10 @@ def build_transformer_model(
         refuse_errors(subject)
         groups = _known(found, asked) | (parts(found) & subject.graph.groups)
         spec = with_new(subject, groups)
-        return finish(spec, Weights(subject), framework=framework, application=application, freeze=freeze, initializer=initializer, seed=seed, dtype=dtype)
+        return finish(
+            spec, Weights(subject), framework=framework, application=application, freeze=freeze, initializer=initializer, seed=seed, dtype=dtype,
+            full_mask=full_mask,
+        )  # fmt: skip
 
 
 def require(framework: str) -> None:
@@ -185,8 +192,9 @@ def finish(
     seed: int = 0,
     dtype: str | None = "float32",
     keep: bool = True,
+    full_mask: bool = False,
 ) -> Any:
-    """The built model. `keep`: PyTorch parameters may lie over the mapped file."""
+    """The built model. `keep`: PyTorch parameters may lie over the mapped file. `full_mask`: see `build_transformer_model`."""
     spec, arrays, new = arrays_of(spec, weights, initializer=initializer, seed=seed)
     fixed = frozen([n for n, _, _ in spec.params()], freeze)
     if weights is not None and new:
@@ -198,8 +206,8 @@ def finish(
     else:
         from . import keras as keras_engine  # type: ignore[attr-defined,no-redef,unused-ignore]
 
-        built = keras_engine.build(spec, arrays, application=application)
-    built.initialised = new
+        built = keras_engine.build(spec, arrays, application=application, full_mask=full_mask)
+    built.__dict__["initialised"] = new
     (engine if framework == "torch" else keras_engine).freeze(built, fixed)
     return built
 

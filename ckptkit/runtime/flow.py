@@ -1,6 +1,6 @@
 """From token ids through embeddings, blocks and heads: one assembly for every architecture and both frameworks.
 
-`run(role, path, *args)` runs a function of `ROLES` with the node at `path`: in PyTorch at once, in Keras as a layer of a
+`run(role, path, *arrays, **options)` runs a function of `ROLES` with the node at `path`: in PyTorch at once, in Keras as a layer of a
 functional model. Everything that computes goes through it, so both do the same in the same order.
 """
 
@@ -99,13 +99,13 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
     stack = "encoder" if traits.encoder else "decoder"
     kind = "lm" if application == "encoder" and traits.mask == "causal" else application
     out["embeddings"] = embedded
-    seen = run("visible", "", ids, mask, segments, kind)
+    seen = run("visible", "", ids, mask, segments, application=kind)
     x = _stack(run, spec, stack, ids, x, seen, out)
     if traits.encoder and traits.decoder and spec.has("decoder"):
         out["encoder"] = x
         target = inputs["decoder_input_ids"]
         _, y, _ = run("embeddings", "embeddings", target)
-        sees = run("visible", "", target, inputs.get("decoder_attention_mask"), None, "lm")
+        sees = run("visible", "", target, inputs.get("decoder_attention_mask"), application="lm")
         memory_seen = run("visible", "", ids, mask) if mask is None or len(mask.shape) == 2 else None
         x = _stack(run, spec, "decoder", target, y, sees, out, x, memory_seen)
     out["hidden"] = x
@@ -119,9 +119,9 @@ def _stack(
     out[f"{stack}.input"] = x
     positions = spec.traits.positions
     far = run("relative", "", ids, x) if positions == "relative" else None
-    added = run("bias", f"{stack}.position_bias", ids, stack == "encoder") if positions == "bucketed" else None
+    added = run("bias", f"{stack}.position_bias", ids, both=stack == "encoder") if positions == "bucketed" else None
     if spec.has(f"{stack}.relative"):
-        added = run("linear_bias", f"{stack}.relative", ids, stack == "encoder")
+        added = run("linear_bias", f"{stack}.relative", ids, both=stack == "encoder")
     for i, path in enumerate(spec.blocks(stack)):
         x = run("block", path, x, seen, added, far, memory, memory_seen)
         out[f"{stack}.{i}"] = x
@@ -140,7 +140,7 @@ def _heads(run: Run, spec: Spec, hidden: Any, table: Any, mask: Any, out: dict[s
         if kind == "pooler":
             pooled = out[name] = run("pooler", path, hidden)
         elif kind == "summary":
-            pooled = out[name] = run("summary", path, hidden, activation)
+            pooled = out[name] = run("summary", path, hidden, activation=activation)
         elif kind == "lm":
             out[name] = run("lm", path, hidden, table)
         elif kind == "pooled":
@@ -150,7 +150,7 @@ def _heads(run: Run, spec: Spec, hidden: Any, table: Any, mask: Any, out: dict[s
         elif kind == "last":
             out[name] = run("last_linear", path, hidden, mask)
         elif kind == "first":
-            out[name] = run("first", path, hidden, activation)
+            out[name] = run("first", path, hidden, activation=activation)
         elif kind == "detector":
             out[name] = run("detector", path, hidden)
 

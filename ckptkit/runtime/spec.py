@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from itertools import product as combinations
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import UndecidedError
 from ..layout import Sizes, stored_shape
@@ -84,6 +84,21 @@ class Spec(NamedTuple):
         inner = len(every) // len(ranges[0])  # the first placeholder counts groups: each runs its share of the layers
         total, groups = self.sizes[self.traits.repeats], len(ranges[0])
         return [b for i in range(total) for b in every[(i * groups // total) * inner :][:inner]]
+
+
+def to_json(spec: Spec) -> dict[str, object]:
+    """A spec as JSON data; `from_json` is its inverse."""
+    return {**spec._asdict(), "traits": spec.traits._asdict(), "leaves": [list(leaf) for leaf in spec.leaves], "values": _plain(spec.values)}
+
+
+def from_json(data: Mapping[str, Any]) -> Spec:
+    """A spec of `to_json`'s data."""
+    leaves = tuple(Leaf(path, kind, tuple((s, tuple(shape)) for s, shape in params), group) for path, kind, params, group in data["leaves"])
+    return Spec(data["architecture"], Traits(**data["traits"]), leaves, dict(data["ties"]), dict(data["sizes"]), dict(data["values"]))
+
+
+def _plain(values: Mapping[str, object]) -> dict[str, object]:
+    return {k: v for k, v in values.items() if isinstance(v, (str, int, float, bool))}
 
 
 def make_spec(

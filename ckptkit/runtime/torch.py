@@ -126,8 +126,8 @@ class Node(nn.Module):
     def inner_drop(self) -> Callable[[Tensor], Tensor]:
         return self.drop if self.spec.traits.positions == "bucketed" else _same
 
-    def forward(self, *args: Any) -> Any:
-        return ROLES[self.role](Ops(args[0].device), self.spec, self, *args)
+    def forward(self, *args: Any, **options: Any) -> Any:
+        return ROLES[self.role](Ops(args[0].device), self.spec, self, *args, **options)
 
     def extra_repr(self) -> str:
         return self.role
@@ -174,12 +174,12 @@ class TransformerModel(nn.Module):
         owner, _, theirs = other.rpartition(".")
         setattr(self.get_submodule(path), suffix, getattr(self.get_submodule(owner), theirs))
 
-    def run(self, role: str, path: str, *args: Any) -> Any:
+    def run(self, role: str, path: str, *args: Any, **options: Any) -> Any:
         """Run a role at a path: the node's own forward where it has that role."""
         node = self.get_submodule(path) if path else None
         if isinstance(node, Node) and node.role == role:
-            return node(*args)
-        return ROLES[role](Ops(args[0].device), self.spec, node, *args)
+            return node(*args, **options)
+        return ROLES[role](Ops(args[0].device), self.spec, node, *args, **options)
 
     def forward(
         self,

@@ -17,10 +17,10 @@ Arrays = dict[str, np.ndarray]
 HF_NAMES = {"pooler": "pooler_output", "mlm": "prediction_logits", "nsp": "seq_relationship_logits", "sop": "sop_logits", "embeddings": "embedding_output"}
 
 
-def built(path: Path, framework: str, *, application: str = "encoder", **options: Any) -> Any:
+def built(path: Path, framework: str, *, application: str = "encoder", full_mask: bool = False, **options: Any) -> Any:
     """The model of a checkpoint with all the heads it holds."""
     with examine(path, **options) as subject:
-        return finish(spec_of(subject), Weights(subject), framework=framework, application=application)
+        return finish(spec_of(subject), Weights(subject), framework=framework, application=application, full_mask=full_mask)
 
 
 def run(model: Any, inputs: Arrays) -> Arrays:
