@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from itertools import product as combinations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import UndecidedError
+from ..errors import UndecidedError, UnsupportedError
 from ..layout import Sizes, stored_shape
 from ..schema import Architecture, count_name, expand, placeholders
 from .traits import ACTIVATIONS, Traits, traits_of
@@ -117,6 +117,9 @@ def make_spec(
     if not arch.traits:
         raise UndecidedError(f"it is not known here how {arch.title} runs", hint="its file in ckptkit/arch states no traits")
     traits = _resolve(arch, values)
+    for axis, n in traits.only.items():
+        if sizes.axis.get(axis, n) != n:
+            raise UnsupportedError(f"{arch.title} runs here with {axis} {n}, not {sizes.axis[axis]}")
     at_all = {**sizes.axis, **counts}
     leaves = []
     owned: set[str] = set()
@@ -208,7 +211,7 @@ def spec_of(subject: Subject, groups: Collection[str] | None = None) -> Spec:
             holders = placeholders(p)
             for at in combinations(*(range(counts.get(count_name(h), 0)) for h in holders)):
                 present.add(expand(p, dict(zip(holders, at, strict=True))))
-    have = subject.graph.groups
+    have = subject.graph.groups | arch.tied_groups
     return make_spec(arch, sizes, counts, values, have if groups is None else groups, present)
 
 

@@ -52,6 +52,7 @@ class Traits(NamedTuple):
     repeats: str = ""  # canonical value that says how often shared blocks run: "layers" (ALBERT)
     heads: Mapping[str, str] = {}  # group -> kind of head (see heads.py), "KIND at PATH", "KIND with ACTIVATION"; "part": no head
     head_scaled: object = False  # hidden states are divided by the root of their width before an lm head; "tied": where it is tied
+    only: Mapping[str, int] = {}  # sizes other than which do not run here
     dropout: object = "=dropout"
     attention_dropout: object = "=attention_dropout"
     init: Mapping[str, object] = {}  # glob of parameters -> what a new one starts as, before the usual rules (see initial.py)
