@@ -45,7 +45,7 @@ def sequence_to_sequence(segments: Any, *, ops: Any = None) -> Any:
 
 
 def unilm(mode: str, segments: Any, mask: Any = None, *, ops: Any = None) -> Any:
-    """UniLM's matrix for one of its four tasks, padded positions neither seen nor (as a row) seeing: [batch, query, key].
+    """UniLM's matrix for one of its four tasks, padded positions neither seen nor (as a row) seeing.
 
     bi: all see all. s2s: see `sequence_to_sequence`. l2r: left to right. r2l: right to left.
     """
@@ -64,4 +64,4 @@ def unilm(mode: str, segments: Any, mask: Any = None, *, ops: Any = None) -> Any
     if mask is not None:
         real = mask != 0
         seen = seen & ops.expand_dims(real, 1) & ops.expand_dims(real, 2)
-    return seen & (ops.expand_dims(segments == segments, 2) & ops.expand_dims(segments == segments, 1))
+    return seen
