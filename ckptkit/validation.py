@@ -111,7 +111,7 @@ def _architecture(s: Subject) -> Iterator[Finding]:
         )
     elif declared is None and s.config is not None and s.values is not None:
         for key, mark in arch.dialects[s.values.form].config.marks.items():
-            if s.config.raw.get(key) != mark:
+            if key != "model_type" and s.config.raw.get(key) != mark:  # original configurations seldom name their model
                 said = f"says {key} {json.dumps(s.config.raw[key])}" if key in s.config.raw else f"does not say {key} {json.dumps(mark)}"
                 yield Finding(
                     "error", "architecture", key, f"the tensors are those of {arch.title}, but {s.config_name} {said}, as every configuration of it does: "
@@ -447,9 +447,14 @@ def _derived(s: Subject) -> Iterator[Finding]:
     r = s.graph.recognition
     assert r is not None
     made: dict[object, object] = {}  # layers share what is computed
+    right: set[object] = set()  # and perhaps store once
     for stored in s.graph.of_role("derived"):
-        row = r.matches[stored].row
-        if not derived_is_right(s, stored, row, made):
+        row, identity = r.matches[stored].row, s.checkpoint.tensors[stored].identity
+        if (row.note, identity) in right:
+            continue
+        if derived_is_right(s, stored, row, made):
+            right |= {(row.note, identity)} if identity is not None else set()
+        else:
             yield Finding("warning", "derived", stored, f"{stored} is not the {row.note.partition(' ')[0]} that {r.architecture.title} computes")
 
 
