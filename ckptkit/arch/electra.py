@@ -132,11 +132,19 @@ MLM = {
     "generator_predictions/output_bias": "mlm.decoder.bias",
 }
 
+TRAITS = {
+    "encoder": L[:-1],
+    "heads": {
+        "rtd": "detector", "mlm": "lm", "classification": "first with gelu", "summary": "summary with gelu", "classifier": "pooled_or_tokens", "qa": "tokens",
+    },
+}  # fmt: skip
+
 ARCHITECTURE = Architecture(
     name="electra",
     title="ELECTRA",
     rank=2,
     modules=MODULES,
+    traits=TRAITS,
     relations=("hidden = heads head_dim", "pooled = hidden", "transformed = embedding"),
     fixed={"rtd_labels": 1, "qa_labels": 2},
     variants={
