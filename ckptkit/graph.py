@@ -51,8 +51,9 @@ class WeightGraph:
             self._other_parts(recognition)
         rest = [n for n in checkpoint.tensors if n not in self.roles]
         slots = optimizer_state(rest, self.roles if recognition is not None else checkpoint.tensors)
+        unexplained = Role("unexplained", "")
         for n in rest:
-            self.roles[n] = Role("optimizer", slots[n]) if n in slots else Role("unexplained", "")
+            self.roles[n] = Role("optimizer", slots[n]) if n in slots else unexplained
 
     def _bind(self, r: Recognition) -> None:
         params = r.architecture.params

@@ -17,6 +17,7 @@ from .layout import Axes, Layout, LayoutError, parse, terms
 
 _PLACEHOLDER = re.compile(r"\{(\w+)(?::(\d+))?\}")
 _DIGITS = re.compile(r"\d+")
+_NUMBERS = re.compile(r"(\d+)")
 
 
 def placeholders(template: str) -> tuple[str, ...]:
@@ -36,8 +37,8 @@ def pattern_of(template: str) -> str:
 
 def reduce_name(name: str) -> tuple[str, tuple[str, ...]]:
     """A stored name as a pattern and its numbers: ("layer.#.bias", ("12",))."""
-    numbers = tuple(_DIGITS.findall(name))
-    return (_DIGITS.sub("#", name), numbers) if numbers else (name, ())
+    parts = _NUMBERS.split(name)
+    return ("#".join(parts[::2]), tuple(parts[1::2])) if len(parts) > 1 else (name, ())
 
 
 # --- modules -------------------------------------------------------------------------------------------------------
