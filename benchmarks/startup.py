@@ -77,7 +77,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         todo = commands(os.path.abspath(options.python), Path(folder))
         times: dict[str, list[float]] = {name: [] for name in todo}
-        for name, (command, _) in todo.items():
+        for command, _ in todo.values():
             seconds(command, env)  # writes the bytecode, warms the page cache
         for _ in range(options.runs):
             for name, (command, _) in todo.items():

@@ -135,6 +135,18 @@ class Files:
                 self.read(path, offset, view)
                 offset += len(view)
 
+    def read_apart(self, path: str, offset: int, step: int, into: list[memoryview]) -> None:
+        """Fill pieces of memory of one length, each from `step` bytes after the one before."""
+        fd, preadv = self.reader(path), os.preadv
+        try:
+            for view in into:
+                n = preadv(fd, (view,), offset)
+                if n < len(view):
+                    self.read(path, offset, view)
+                offset += step
+        except OSError as e:
+            raise read_error(e, self.label(path), offset) from None
+
     def write(self, path: str, offset: int, data: memoryview | bytes) -> None:
         """Write all of `data` at `offset`."""
         fd, done = self.writer(path), 0
@@ -155,7 +167,9 @@ class Files:
         """
         if not hasattr(os, "copy_file_range"):
             return 0
-        a, b, done = self.reader(source), self.writer(target), 0
+        b, a, done = self.writer(target), self.reader(source), 0
+        if (target, True) not in self._fds:  # closed to make room for the other: now that one is the newest, and stays
+            b = self.writer(target)
         try:
             while done < length:
                 n = os.copy_file_range(a, b, length - done, source_offset + done, target_offset + done)
@@ -166,6 +180,19 @@ class Files:
             if e.errno not in _NO_RANGE:
                 raise write_error(e, self.label(target), target_offset + done) from None
         return done
+
+
+def writeback() -> Callable[[int, int, int], object] | None:
+    """f(fd, offset, length) that has the kernel begin to write a range to disk (sync_file_range), so that fsync waits less."""
+    try:
+        import ctypes
+
+        call = ctypes.CDLL(None).sync_file_range
+        call.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+    except (ImportError, OSError, AttributeError):
+        return None
+    begin = 2  # SYNC_FILE_RANGE_WRITE
+    return lambda fd, offset, length: call(fd, offset, length, begin)
 
 
 def preallocate(fd: int, size: int, path: str) -> None:

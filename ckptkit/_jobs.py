@@ -7,9 +7,11 @@ each), and tensors made window by window.
 
 from __future__ import annotations
 
+import gc
+
 from ._casts import check_cast, work_dtype
 from ._fileio import CHUNK
-from ._relay import Flat, Nest, Segment, check_nest, flat, nest, segments
+from ._relay import Flat, Nest, Segment, check_nest, nest, segments
 from ._typing import NamedTuple
 from .errors import CheckpointError, UnsupportedError
 from .moves import Plan, Task
@@ -18,6 +20,7 @@ from .tensors import DTYPES
 SMALL = 256 << 10  # slots up to this many bytes are gathered with their neighbours
 APART = 16 << 10  # small slots or source runs further apart than this are not taken together
 WINDOW = 16 << 20  # bytes of a window that is turned round, unless the tensor is so large that it would be read too often
+RUN = 8 << 10  # bytes: shorter runs are not worth a write each
 LONG = 32 << 20  # a plain run is cut into jobs of this many bytes when nothing runs along it
 
 Run = tuple[str, int, int]  # (path, offset, bytes)
@@ -43,6 +46,8 @@ class Made(NamedTuple):
     work: str
     dtype: str
     segments: tuple[Segment, ...]
+    runs: tuple[Run, ...] = ()  # instead of segments, for a small tensor that is only cast: where its `work` bytes lie
+    strip: int = 0  # for a large transposition: how many source rows to turn at a time instead of windows
 
 
 class Batch(NamedTuple):
@@ -72,15 +77,22 @@ def classify(task: Task, plan: Plan, sources: tuple[Flat, ...], budget: int) -> 
         return None
     if len(pieces) == 1:  # most tensors of most plans: one run, nothing else to look at
         index, loops, so, to, op, _ = pieces[0]
-        if op == "copy" and not to and 0 <= index < len(sources) and plan.sources[index].dtype == dtype:
-            n = 1 if not loops else loops[0][0] if len(loops) == 1 and loops[0][1] == loops[0][2] == 1 else -1
-            if n == numel and bits >= 8:
-                s = sources[index]
-                if so >= 0 and so * bits // 8 + length <= s.nbytes:
-                    if len(s.extents) == 1:
-                        e = s.extents[0]
-                        return Raw(name, file, offset, length, ((e.path, e.offset + so * bits // 8, length),))
-                    return Raw(name, file, offset, length, tuple(runs(s, so * bits // 8, length)))
+        n = 1 if not loops else loops[0][0] if len(loops) == 1 and loops[0][1] == loops[0][2] == 1 else -1
+        if n == numel and op == "copy" and not to and 0 <= index < len(sources) and so >= 0:
+            stored = plan.sources[index].dtype
+            s = sources[index]
+            width = DTYPES[stored].bits // 8
+            at, size = so * width, n * width
+            if width and at + size <= s.nbytes and (stored == dtype or length <= SMALL):
+                if len(s.extents) == 1:
+                    path, start, _ = s.extents[0]
+                    where: tuple[Run, ...] = ((path, start + at, size),)
+                else:
+                    where = tuple(runs(s, at, size))
+                if stored == dtype:
+                    return Raw(name, file, offset, length, where)
+                check_cast(stored, dtype, name)
+                return Made(name, file, offset, length, stored, dtype, (), where)
     return _general(task, plan, sources, numel, bits, budget)
 
 
@@ -124,7 +136,19 @@ def _general(task: Task, plan: Plan, sources: tuple[Flat, ...], numel: int, bits
     work = work_dtype(used, dtype, any(x.op != "copy" for x in nests))
     size = DTYPES[work].bits // 8
     cap = min(budget, max(WINDOW, numel * size // 8))
-    return Made(name, file, offset, length, work, dtype, tuple(segments(nests, size, cap)))
+    strip = _strip(nests, size, numel, cap)
+    return Made(name, file, offset, length, work, dtype, tuple(segments(nests, size, cap)), (), strip)
+
+
+def _strip(nests: list[Nest], size: int, numel: int, cap: int) -> int:
+    """Source rows to turn at a time if the tensor is one transposition larger than `cap` bytes and the runs get long enough."""
+    if len(nests) != 1 or numel * size <= cap or nests[0].op != "copy" or len(nests[0].loops) != 2:
+        return 0
+    (rows, s, t), (columns, step, unit) = nests[0].loops
+    if unit != 1 or t != columns or abs(step) < rows * abs(s):
+        return 0
+    strip = min(columns, cap // (rows * size))
+    return strip if strip * size >= RUN else 0
 
 
 def _plain(x: Nest) -> bool:
@@ -141,11 +165,20 @@ def runs(source: Flat, at: int, length: int) -> list[Run]:
     return out
 
 
-def jobs_of(plan: Plan, budget: int, by_slot: bool) -> list[Job]:
+def jobs_of(plan: Plan, sources: tuple[Flat, ...], budget: int, by_slot: bool) -> list[Job]:
     """The plan's tasks as jobs, large ones first so that no worker is left alone with one at the end."""
-    sources = tuple(flat(s) for s in plan.sources)
-    items = [x for x in (classify(t, plan, sources, budget) for t in plan.tasks) if x is not None]
-    items.sort(key=lambda x: (x.file, x.offset))
+    collects = gc.isenabled()
+    gc.disable()  # tens of thousands of tuples are made and none is dropped: looking through them costs as much as making them
+    try:
+        items = [x for x in (classify(t, plan, sources, budget) for t in plan.tasks) if x is not None]
+        return _grouped(items, by_slot)
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _grouped(items: list[Raw | Made], by_slot: bool) -> list[Job]:
+    items.sort(key=_place)
     end = (-1, 0)
     for x in items:
         if x.file == end[0] and x.offset < end[1]:
@@ -170,6 +203,10 @@ def jobs_of(plan: Plan, budget: int, by_slot: bool) -> list[Job]:
         out.append(_batch(group))
     out.sort(key=lambda j: -j.length if j.length > LONG // 4 else 0)
     return out
+
+
+def _place(x: Raw | Made) -> tuple[int, int]:
+    return x[1], x[2]
 
 
 def _batch(group: list[Raw | Made]) -> Batch:

@@ -64,11 +64,14 @@ class Segment(NamedTuple):
 
 def flat(source: Source) -> Flat:
     """`source` with the running positions of its extents."""
+    name, _, extents, _ = source
+    if len(extents) == 1:
+        return Flat(name, extents, (0,), extents[0][2])
     starts, at = [], 0
-    for e in source.extents:
+    for e in extents:
         starts.append(at)
         at += e.length
-    return Flat(source.name, source.extents, tuple(starts), at)
+    return Flat(name, extents, tuple(starts), at)
 
 
 def read_flat(files: Files, source: Flat, at: int, into: memoryview) -> None:
@@ -212,6 +215,7 @@ class Mover:
     def __init__(self, files: Files, sources: tuple[Flat, ...], dtypes: tuple[str, ...]) -> None:
         self._files, self._sources, self._dtypes = files, sources, dtypes
         self._read = Buffer()
+        self._views: tuple[memoryview, int, int, list[memoryview]] = (memoryview(b""), 0, 0, [])
         self.bytes_read = 0
 
     def place(self, x: Nest, low: int, high: int, window: memoryview, work: str, target: str) -> None:
@@ -249,7 +253,11 @@ class Mover:
         rest = loops[1:]
         inner = _reach(rest, 1)
         gap = abs(s) - inner
-        if span <= limit and gap * size <= GAP:
+        if inner * size > 2 * GAP and n > SLAB // 2 and len(rest) == 1 and abs(rest[0][1]) == 1 and t < rest[0][2]:
+            (columns, one, step), block = rest[0], CHUNK // SLAB // size  # rows too wide for a slab of them: part of each
+            for i in range(0, columns, block):
+                self._pull(job, ((n, s, t), (min(block, columns - i), one, step)), so + i * one, to + i * step)
+        elif span <= limit and gap * size <= GAP:
             self._span(job, loops, so, to, span)
         elif inner > limit:
             for i in range(n):
@@ -291,7 +299,7 @@ class Mover:
         apart -= apart % size  # what numpy steps by
         m = min(m, 1024)  # IOV_MAX
         buffer = self._read.get(apart * min(m, n))
-        views = [buffer[j * apart : j * apart + row] for j in range(min(m, n))]
+        views = self._rows_of(buffer, apart, row, min(m, n))
         source, files = job.source, self._files
         for i in range(0, n, m):
             k = min(m, n - i)
@@ -299,12 +307,22 @@ class Mover:
             if near:
                 path, offset, _ = source.extents[0]
                 files.read_all(path, offset + at, [*views[: k - 1], views[k - 1][: inner * size]])
+            elif len(source.extents) == 1:
+                path, offset, _ = source.extents[0]
+                files.read_apart(path, offset + at, s * size, views[:k])
             else:
                 for j in range(k):
-                    read_flat(files, source, at, views[j])
-                    at += s * size
+                    read_flat(files, source, at + j * s * size, views[j])
             self.bytes_read += k * row
             self._scatter(job, buffer, ((k, apart // size, t), *rest), -down, to + i * t)
+
+    def _rows_of(self, buffer: memoryview, apart: int, row: int, n: int) -> list[memoryview]:
+        """`n` rows of the read buffer, kept from one window to the next."""
+        of, a, r, views = self._views
+        if of is not buffer or a != apart or r != row or len(views) < n:
+            views = [buffer[j * apart : j * apart + row] for j in range(n)]
+            self._views = buffer, apart, row, views
+        return views
 
     def _scatter(self, job: _Pull, buffer: memoryview, loops: Loops, origin: int, to: int) -> None:
         """window[target] = buffer[source] for a nest, in slabs along the target's innermost loop if the source's is another."""

@@ -5,6 +5,8 @@ Policy: nothing is allocated for a tensor; bytes are summed and written while th
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ._casts import cast
 from ._fileio import CHUNK, Checksum, Files
 from ._jobs import APART, Batch, Job, Made, Raw
@@ -12,6 +14,9 @@ from ._relay import Buffer, Flat, Mover
 from ._typing import NamedTuple
 from .tensors import DTYPES
 
+EARLY = 16 << 20  # bytes written before the kernel is told to begin with them
+
+Wanted = tuple[str, int, int, int]  # (path, offset, bytes, where in memory)
 Written = tuple[int, int, int, int, str]  # (file, offset, length, checksum, name)
 
 
@@ -27,6 +32,7 @@ class Settings(NamedTuple):
     dtypes: tuple[str, ...]  # of the sources
     checksum: Checksum | None  # to be run along every write
     by_slot: bool  # whether every slot needs a checksum of its own
+    writeback: Callable[[int, int, int], object] | None  # to begin writing to disk early
     clip: bool  # what to do with values too large for a type
     stop: list[bool]
 
@@ -38,7 +44,8 @@ class Worker:
         self._s = settings
         self._files = files
         self._mover = Mover(files, settings.sources, settings.dtypes)
-        self._window, self._out, self._gather = Buffer(), Buffer(), Buffer()
+        self._window, self._out, self._gather, self._cast_out = Buffer(), Buffer(), Buffer(), Buffer()
+        self._dirty = ("", 0, 0)  # the run written last: (path, from, to)
         self.done = 0
         self._read = 0
         self.crcs: dict[str, int] = {}
@@ -71,8 +78,21 @@ class Worker:
     def _write(self, file: int, offset: int, data: memoryview) -> None:
         if self._s.stop[0]:
             raise Stopped
-        self._files.write(self._s.paths[file], offset, data)
-        self.done += len(data)
+        path = self._s.paths[file]
+        self._files.write(path, offset, data)
+        self._wrote(path, offset, len(data))
+
+    def _wrote(self, path: str, offset: int, length: int) -> None:
+        self.done += length
+        if self._s.writeback is None:
+            return
+        p, start, stop = self._dirty
+        if p == path and stop == offset and stop - start < EARLY:
+            self._dirty = p, start, offset + length
+            return
+        if stop - start >= CHUNK:
+            self._s.writeback(self._files.writer(p), start, stop - start)
+        self._dirty = path, offset, offset + length
 
     def _stream(self, x: Raw) -> None:
         """A long plain run: in the kernel, or through one buffer with the checksum taken while the bytes are in the cache."""
@@ -85,7 +105,7 @@ class Worker:
                     k = min(n, 8 << 20)
                     got = self._files.copy_range(source, o, path, at, k)
                     self._read += got
-                    self.done += got
+                    self._wrote(path, at, got)
                     o, at, n = o + got, at + got, n - got
                     if got < k:
                         break
@@ -106,6 +126,9 @@ class Worker:
         """A tensor window by window, each cast, summed and written while it is warm."""
         crc, sum_ = 0, self._s.checksum
         size, width = DTYPES[x.work].bits // 8, DTYPES[x.dtype].bits // 8
+        if x.strip:
+            self._strips(x, size, width)
+            return
         for segment in x.segments:
             window = self._window.get(segment.step * size)
             for low in range(segment.start, segment.stop, segment.step):
@@ -127,6 +150,40 @@ class Worker:
         if sum_ is not None:
             self._note(x.file, x.offset, x.length, crc, x.name)
 
+    def _strips(self, x: Made, size: int, width: int) -> None:
+        """A transposition larger than its window: `strip` source rows at a time, each a short run in every target row.
+
+        So the source is read once. The checksum of the whole is taken from what was written, that of each run before.
+        """
+        (rows, s, _), (columns, step, _) = x.segments[0].nests[0].loops
+        whole = x.segments[0].nests[0]
+        window, sum_, path = self._window.get(rows * x.strip * size), self._s.checksum, self._s.paths[x.file]
+        for low in range(0, columns, x.strip):
+            k = min(x.strip, columns - low)
+            part = whole._replace(loops=((rows, s, k), (k, step, 1)), source_offset=whole.source_offset + low * step, span=rows * k)
+            self._mover.place(part, 0, rows * k, window, x.work, x.dtype)
+            many = max(1, CHUNK // (k * max(size, width)))
+            for first in range(0, rows, many):
+                n = min(many, rows - first)
+                data = window[first * k * size : (first + n) * k * size]
+                if x.work != x.dtype:
+                    data = self._cast(x, data, self._out.get(n * k * width)[: n * k * width])
+                for j in range(n):
+                    run = data[j * k * width : (j + 1) * k * width]
+                    at = x.offset + ((first + j) * columns + low) * width
+                    if sum_ is not None:
+                        self.written.append((x.file, at, k * width, sum_(run, 0), x.name))
+                    self._write(x.file, at, run)
+        if self._s.writeback is not None:
+            self._s.writeback(self._files.writer(path), x.offset, x.length)
+        if sum_ is not None and self._s.by_slot:
+            crc, buffer = 0, self._out.get(CHUNK)
+            for at in range(0, x.length, CHUNK):
+                data = buffer[: min(CHUNK, x.length - at)]
+                self._files.read(path, x.offset + at, data)
+                crc = sum_(data, crc)
+            self.crcs[x.name] = crc
+
     def _cast(self, x: Made, data: memoryview, out: memoryview) -> memoryview:
         import numpy as np
 
@@ -142,7 +199,8 @@ class Worker:
         """Small neighbours into one buffer, and that into the file."""
         memory = self._gather.get(CHUNK)
         base, at = job.offset, job.offset
-        wanted: list[tuple[str, int, int, int]] = []  # (path, offset, bytes, where in the buffer)
+        wanted: list[Wanted] = []
+        casts: dict[tuple[str, str], list[Made]] = {}
         for x in job.items:
             if x.offset > at:
                 memory[at - base : x.offset - base] = bytes(x.offset - at)  # padding must not depend on what was here before
@@ -152,11 +210,15 @@ class Worker:
                 for path, o, n in x.runs:
                     wanted.append((path, o, n, to))
                     to += n
+            elif x.runs:
+                casts.setdefault((x.work, x.dtype), []).append(x)
             else:
                 self._small(x, memory[at - base : at - base + x.length])
             at += x.length
         if wanted:
             self._collect(wanted, memory)
+        for items in casts.values():
+            self._cast_all(items, memory, base)
         sum_ = self._s.checksum
         if sum_ is not None and self._s.by_slot:
             crcs, file, note = self.crcs, job.file, self.written.append
@@ -168,7 +230,41 @@ class Worker:
             self._note(job.file, base, job.length, sum_(memory[: job.length], 0), job.items[0].name)
         self._write(job.file, base, memory[: job.length])
 
-    def _collect(self, wanted: list[tuple[str, int, int, int]], memory: memoryview) -> None:
+    def _cast_all(self, items: list[Made], memory: memoryview, base: int) -> None:
+        """Read small tensors of one type side by side, cast them at once, and put them where they belong."""
+        import numpy as np
+
+        from .arrays import numpy_dtype
+
+        work, dtype = items[0].work, items[0].dtype
+        size, width = DTYPES[work].bits // 8, DTYPES[dtype].bits // 8
+        wanted: list[Wanted] = []
+        at = 0
+        for x in items:
+            for path, o, n in x.runs:
+                wanted.append((path, o, n, at))
+                at += n
+        window = self._window.get(at)
+        self._collect(wanted, window)
+        count = at // size
+        src = np.frombuffer(window, numpy_dtype(work), count)
+        first, last = items[0], items[-1]
+        together = last.offset + last.length - first.offset == count * width
+        out = memory[first.offset - base : first.offset - base + count * width] if together else self._cast_out.get(count * width)
+        dst = np.frombuffer(out, numpy_dtype(dtype), count)
+        lost = cast(src, dst, work, dtype, self._s.clip)
+        done = 0
+        for x in items if lost or not together else ():
+            n = x.length // width
+            if lost:  # by which of them? rare enough to cast each again
+                mine = cast(src[done : done + n], dst[done : done + n], work, dtype, self._s.clip)
+                if mine:
+                    self.lost[x.name] = mine
+            if not together:
+                memory[x.offset - base : x.offset - base + x.length] = out[done * width : done * width + x.length]
+            done += n
+
+    def _collect(self, wanted: list[Wanted], memory: memoryview) -> None:
         """Read many small runs with few reads: those that lie close together in a source are read as one."""
         wanted.sort()
         i = 0

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from ._typing import NamedTuple
+from ._typing import Any, NamedTuple
 from .arch import architectures
 from .containers import Checkpoint
 from .errors import CheckpointError, NotFoundError, UndecidedError, UsageError
@@ -20,6 +20,7 @@ from .jsonio import read_json
 from .schema import Architecture, Class, ConfigForm, Dialect, Key, count_name
 
 BLOCK = "ckptkit"  # the key of our own block in a written configuration
+MAX_TEXT = 1 << 20  # characters of a configuration that is no JSON
 NEVER_ASSUMED = ("heads", "activation", "norm_eps")
 
 
@@ -54,8 +55,9 @@ def find_config(checkpoint: Checkpoint) -> str | None:
         names = set(os.listdir(folder))
     except OSError:
         return None
-    own = [d.config.filename for a in architectures().values() for d in a.dialects.values() if d.config.filename]
-    for name in dict.fromkeys(["config.json", "bert_config.json", *own]):
+    forms = [d.config for a in architectures().values() for d in a.dialects.values()]
+    own = [f.filename for f in forms if f.filename]
+    for name in dict.fromkeys(["config.json", "bert_config.json", *own, *(t for f in forms for t in f.texts)]):
         if name in names:
             return os.path.join(folder, name)
     others = sorted(n for n in names if n.endswith("_config.json") and n not in NOT_MODEL_CONFIGS)
@@ -73,6 +75,10 @@ def read_config(path: str) -> RawConfig:
         raise UsageError("is a directory where a configuration file is due", path=path)
     if not os.path.exists(path):
         raise NotFoundError("no such configuration file", path=path)
+    for form in (d.config for a in architectures().values() for d in a.dialects.values()):
+        if os.path.basename(path) in form.texts:
+            with open(path, encoding="utf-8", errors="replace") as f:
+                return RawConfig(path, form.texts[os.path.basename(path)](f.read(MAX_TEXT)))
     data = read_json(path)
     if not isinstance(data, dict):
         raise CheckpointError(f"the configuration is {_kind(data)}, not an object", path=path)
@@ -162,22 +168,34 @@ def interpret(config: RawConfig, arch: Architecture, dialect: Dialect) -> Values
         if key not in rest:
             continue
         value = rest.pop(key)
-        keys[k.canonical] = key
+        said_here: dict[str, object] = {}
         if k.canonical in sizes or k.shift:
             problem = _size_problem(value, k.canonical)
             if problem:
+                keys[k.canonical] = key
                 findings.append(Finding("error", "config", key, f"{key} is {_shown(value)}: {problem}"))
                 continue
             assert isinstance(value, int)
-            values[k.canonical] = value + k.shift
+            said_here = dict.fromkeys((k.canonical, *k.more), value + k.shift)
         elif k.words is not None:
-            if not isinstance(value, str) or value not in k.words:
+            word = tuple(value) if isinstance(value, list) and all(isinstance(v, str) for v in value) else value
+            if not isinstance(word, (str, tuple)) or word not in k.words:
+                keys[k.canonical] = key
                 known = ", ".join(str(w) for w in k.words)
                 findings.append(Finding("warning", "config", key, f"{key} is {_shown(value)}, which {d.title} does not have ({known})"))
                 continue
-            values[k.canonical] = k.words[value]
+            meaning = k.words[word]
+            said_here = dict(zip((k.canonical, *k.more), meaning, strict=True)) if k.more and isinstance(meaning, tuple) else {k.canonical: meaning}
         elif value is not None:
-            values[k.canonical] = value
+            said_here = dict.fromkeys((k.canonical, *k.more), value)
+        else:
+            keys[k.canonical] = key
+        for c, v in said_here.items():
+            if c in values and values[c] != v:
+                findings.append(
+                    Finding("warning", "config", key, f"{key} is {_shown(value)}, but {keys[c]} is {_shown(config.raw[keys[c]])}: they contradict each other; {key} counts")
+                )
+            values[c], keys[c] = v, key
     for key in form.marks:
         rest.pop(key, None) if rest.get(key) == form.marks[key] else None
     assumed = {c for c in form.defaults if c not in values}
@@ -195,7 +213,7 @@ def interpret(config: RawConfig, arch: Architecture, dialect: Dialect) -> Values
             assumed -= {str(k) for k in said}
         if isinstance(kept, Mapping):
             rests = {str(f): dict(r) for f, r in kept.items() if isinstance(r, Mapping)}
-    rests[d.name] = rest
+    rests[d.name] = {**rests.get(d.name, {}), **rest}
     hidden, heads = values.get("hidden"), values.get("heads")
     if _splits(arch) and isinstance(hidden, int) and isinstance(heads, int) and heads > 0 and hidden % heads:
         key, hidden_key = keys.get("heads", "heads"), keys.get("hidden", "hidden")
@@ -274,27 +292,31 @@ def write_config(
     for key, spec in form.keys.items():
         k = Key(spec) if isinstance(spec, str) else spec
         said.add(k.canonical)
-        value = values.get(k.canonical)
+        value = _value(values, form, k.canonical)
         if value is None:
             if k.canonical in NEVER_ASSUMED or (k.canonical not in form.defaults and k.required):
                 missing.append(k.canonical)
-                continue
-            if k.canonical not in form.defaults:
-                continue
-            value = form.defaults[k.canonical]
+            continue
+        more = tuple(_value(values, form, c) for c in k.more)
+        said.update(k.more)
         if k.words is not None:
-            word = next((w for w, meaning in k.words.items() if meaning == value), None)
+            meaning = (value, *more) if k.more else value
+            word = next((w for w, m in k.words.items() if m == meaning), None)
             if word is None:
-                word = _nearest(str(value), k.words)
+                word = _nearest(meaning, k.words)
                 if word is None:
-                    raise UndecidedError(f"{target.title} has no {k.canonical} {value!r}", hint=f"its own: {', '.join(map(str, k.words))}")
+                    raise UndecidedError(f"{target.title} has no {k.canonical} {_words(meaning)}", hint=f"its own: {', '.join(map(str, k.words))}")
                 unsaid[k.canonical] = value
                 findings.append(
-                    Finding("warning", "config", key, f"{target.title} has no {value!r}; its {word!r} is {k.words[word]!r}: outputs differ slightly there")
+                    Finding("warning", "config", key, f"{target.title} has no {_words(meaning)}; its {word!r} is {_words(k.words[word])}: outputs differ slightly there")
                 )
-            raw[key] = word
+            raw[key] = list(word) if isinstance(word, tuple) else word
         else:
             raw[key] = value - k.shift if k.shift and isinstance(value, int) else value
+            for c, v in zip(k.more, more, strict=True):
+                if v is not None and v != value:
+                    unsaid[c] = v
+                    findings.append(Finding("warning", "config", key, f"{target.title} has one {key} for {k.canonical} {value} and {c} {v}: its loader will take {c} for {value}"))
     for c, v in form.implied.items():
         said.add(c)
         if values.get(c, v) != v:
@@ -303,6 +325,7 @@ def write_config(
                 Finding("warning", "config", c, f"{target.title} always takes {c} {v}; the model has {values[c]}: outputs differ slightly there")
             )
     if missing:
+        missing = list(dict.fromkeys(missing))
         sets = " ".join(f"--set {m}={_example(m)}" for m in missing)
         raise UndecidedError(
             f"neither the tensors nor a configuration say {', '.join(missing)}", hint=f"give the configuration with --config FILE, or: {sets}"
@@ -347,11 +370,27 @@ def _worth_keeping(canonical: str, value: object, arch: Architecture) -> bool:
     return canonical in ("activation", "norm_eps", "dropout", "attention_dropout", "initializer_range") or canonical in arch.heads
 
 
-def _nearest(value: str, words: Mapping[str, object]) -> str | None:
-    """The word that comes closest in behaviour: one gelu for the other; None otherwise."""
-    if value.startswith("gelu"):
-        return next((w for w, m in words.items() if str(m).startswith("gelu")), None)
-    return None
+def _value(values: Mapping[str, object], form: ConfigForm, canonical: str) -> object:
+    """A canonical value, or the form's default for it unless that may never be assumed."""
+    value = values.get(canonical)
+    if value is None and canonical not in NEVER_ASSUMED:
+        value = form.defaults.get(canonical)
+        if isinstance(value, str) and value.startswith("="):
+            value = values.get(value[1:], form.defaults.get(value[1:]))
+    return value
+
+
+def _nearest(value: object, words: Mapping[Any, object]) -> Any | None:
+    """The word that comes closest in behaviour: one gelu for the other, all else the same; None otherwise."""
+
+    def plain(v: object) -> object:
+        return tuple(map(plain, v)) if isinstance(v, tuple) else "gelu" if str(v).startswith("gelu") else v
+
+    return next((w for w, m in words.items() if plain(m) == plain(value)), None)
+
+
+def _words(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else repr(value)
 
 
 def _example(canonical: str) -> str:

@@ -120,9 +120,9 @@ def choose_dialect(subject: Subject, to: str | None) -> Dialect | None:
         return None
     arch = subject.architecture
     if arch is None:
-        known = sorted({d for a in architectures().values() for d in a.dialects})
-        if to not in known:
-            raise UsageError(f"no dialect is called {to!r}", hint=f"one of {', '.join(known)}")
+        every = {d.name for a in architectures().values() for d in a.dialects.values()} | {d.alias for a in architectures().values() for d in a.dialects.values()}
+        if to not in every:
+            raise UsageError(f"no dialect is called {to!r}", hint=f"one of {', '.join(sorted(filter(None, every)))}")
         raise UsageError(
             f"the architecture is unknown, so its names cannot be translated to {to}", path=subject.checkpoint.path,
             hint="leave --to out to change the container only (--container NAME), or see `ckptkit list architectures`",
@@ -131,10 +131,10 @@ def choose_dialect(subject: Subject, to: str | None) -> Dialect | None:
     if not fits:
         raise UsageError(f"{arch.title} has no dialect {to!r}", hint=f"one of {', '.join(arch.dialects)}")
     own, groups = subject.graph.dialect, subject.graph.groups
-    rest = subject.values.rest if subject.values is not None else {}
+    rests = subject.values.rest if subject.values is not None else {}
     return max(  # the one that holds the heads; between equals the source's own, one it once came from, its part
         fits,
-        key=lambda d: (len(groups & arch.table(d.name).groups), d is own, bool(rest.get(d.name)), own is not None and d.part == own.part),
+        key=lambda d: (len(groups & arch.table(d.name).groups), d is own, bool(rests.get(d.name)), own is not None and d.part == own.part),
     )
 
 
@@ -212,6 +212,9 @@ def _plan(
             copies.append((subject.config.source, os.path.basename(subject.config.source)))
         elif subject.config is not None and not extras:
             texts.append(("config.json", to_json_text(_plain(subject.config.raw))))
+    lost = [k for k in ck.extras if not extras and k not in ("args", "cfg")]
+    if lost:
+        findings.append(Finding("info", "dropped", ", ".join(lost[:6]), f"what lies beside the tensors is not carried over: {', '.join(lost[:12])}"))
     if not single:
         folder = os.path.dirname(os.path.abspath(ck.files[0]))
         taken = {name for name, _ in texts} | {name for _, name in copies}
@@ -246,8 +249,12 @@ def _configuration(
     values.update(subject.given)
     values.update(sizes.axis)
     values.update(subject.graph.counts)
+    values.update({name: next(iter(on)) for name, on in subject.graph.switches.items() if len(on) == 1})
+    ties = [p for p in arch.params.values() if p.tied and p.group in weights.groups]
     if weights.untied:
         values["tied"] = False
+    elif any(p.name not in subject.graph.params for p in ties):
+        values["tied"] = True  # whatever the configuration says: there is nothing else to use
     labelled = {p.group for p in arch.params.values() if "labels" in p.layout.axes}
     labels = sizes.axis.get("labels") if weights.groups & labelled else None
     dtypes = {s.dtype for _, s, _ in weights.targets if DTYPES[s.dtype].kind == "float"}

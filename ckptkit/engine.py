@@ -9,12 +9,14 @@ Reading back proves what the kernel holds, not what the disk holds: those bytes 
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple, TypeVar
 
-from ._fileio import CHUNK, Files, checksum, preallocate, quickest_checksum, write_error
+from ._fileio import CHUNK, Files, checksum, preallocate, quickest_checksum, write_error, writeback
 from ._jobs import Batch, Job, Made, jobs_of
 from ._relay import flat
 from ._stage import Stage, readable_file
@@ -22,11 +24,13 @@ from ._work import Settings, Stopped, Worker, Written, check_groups
 from .containers._base import FileLayout, Part
 from .errors import CheckpointError, CorruptError, FindingsError, NotFoundError, UsageError
 from .findings import Finding
-from .moves import Plan
+from .moves import Plan, Source
+from .tensors import Extent
 
 LEAST_MEMORY = 8 << 20
 _EACH = 4 << 20  # a worker needs this much at least: 1 MiB to read, to gather and to cast, and a window
 OVERFLOW = ("error", "clip", "keep")
+MANY = 64 << 20  # bytes from which on it pays to have the disk begin early
 T = TypeVar("T")
 
 
@@ -68,25 +72,26 @@ def run(
     if jobs is not None and jobs < 1:
         raise UsageError(f"{jobs} jobs", hint="at least 1")
     inputs = [p for p, _, _ in plan.inputs] + [e.path for s in plan.sources for e in s.extents] + [p for p, _ in plan.copies]
-    with Stage(plan.target, single=plan.single, overwrite=overwrite, inputs=dict.fromkeys(inputs)) as stage:
+    with Stage(plan.target, single=plan.single, overwrite=overwrite, inputs=dict.fromkeys(inputs)) as stage, _inline(plan) as plan:
         check_inputs(plan)
         names = _names(plan)
         _check_space(plan, stage)
-        workers = max(1, min(jobs or os.cpu_count() or 1, max_memory // _EACH))
+        workers = max(1, min(jobs or os.cpu_count() or 1, max_memory // _EACH, len(plan.tasks)))
         kind = plan.layout.checksum or (quickest_checksum() if check else None)
         by_slot = plan.layout.checksum is not None
-        todo = jobs_of(plan, max_memory // workers - 3 * CHUNK, by_slot)
+        sources = tuple(flat(s) for s in plan.sources)
+        todo = jobs_of(plan, sources, max_memory // workers - 3 * CHUNK, by_slot)
         _prepare_numpy(todo)
         paths = tuple(stage.file(n) for n in names)
         for path, (_, size) in zip(paths, plan.layout.files, strict=True):
             _create(path, size, stage)
+        total = sum(j.length for j in todo)
         stop = [False]
         settings = Settings(
-            paths, tuple(flat(s) for s in plan.sources), tuple(s.dtype for s in plan.sources),
-            checksum(kind) if kind else None, by_slot, on_overflow == "clip", stop,
+            paths, sources, tuple(s.dtype for s in plan.sources),
+            checksum(kind) if kind else None, by_slot, writeback() if total >= MANY else None, on_overflow == "clip", stop,
         )  # fmt: skip
         hands = [Worker(settings, Files(stage.label)) for _ in range(max(1, min(workers, len(todo))))]
-        total = sum(j.length for j in todo)
         report = None if progress is None else (lambda: progress(sum(h.done for h in hands), total))
         try:
             _spread(hands, Worker.do, todo, stop, report)
@@ -122,6 +127,24 @@ def run(
         stage.commit(names[0] if plan.single else None)
         read = sum(h.bytes_read for h in hands)
         return Result(plan.target, sizes, read, total + extra, time.perf_counter() - started, crcs, findings)
+
+
+@contextmanager
+def _inline(plan: Plan) -> Iterator[Plan]:
+    """The plan with the sources that carry their own bytes put into a temporary file, so that every source has extents."""
+    if all(s.data is None for s in plan.sources):
+        yield plan
+        return
+    with tempfile.NamedTemporaryFile(prefix="ckptkit-") as file:
+        sources = []
+        for s in plan.sources:
+            if s.data is None:
+                sources.append(s)
+            else:
+                sources.append(Source(s.name, s.dtype, (Extent(file.name, file.tell(), len(s.data)),)))
+                file.write(s.data)
+        file.flush()
+        yield plan._replace(sources=tuple(sources))
 
 
 def check_inputs(plan: Plan) -> None:

@@ -33,7 +33,8 @@ class CheckpointError(Exception):
 
     def __str__(self) -> str:
         where = f"{self.path}: " if self.path else ""
-        hint = f" Hint: {self.hint}" if self.hint else ""
+        stop = "" if self.message.endswith((".", "?", "!")) else "."
+        hint = f"{stop} Hint: {self.hint}" if self.hint else ""
         return f"{where}{self.message}{hint}"
 
 

@@ -53,7 +53,10 @@ class WeightGraph:
         slots = optimizer_state(rest, self.roles if recognition is not None else checkpoint.tensors)
         unexplained = Role("unexplained", "")
         for n in rest:
-            self.roles[n] = Role("optimizer", slots[n]) if n in slots else unexplained
+            if n in slots or n in checkpoint.beside:
+                self.roles[n] = Role("optimizer", slots.get(n, ""))
+            else:
+                self.roles[n] = unexplained
 
     def _bind(self, r: Recognition) -> None:
         params = r.architecture.params
@@ -128,6 +131,15 @@ class WeightGraph:
             return frozenset()
         params = self.recognition.architecture.params
         return frozenset(params[p].group for b in self.params.values() for p in b.row.parts[b.which : b.which + 1])
+
+    @cached_property
+    def switches(self) -> dict[str, frozenset[bool]]:
+        """How each switch of the architecture stands by the tensors that are there: empty or both where they do not say."""
+        if self.recognition is None:
+            return {}
+        params = self.recognition.architecture.params
+        seen = {params[b.row.parts[b.which]].switch for b in self.params.values()}
+        return {s: frozenset(on for on in (True, False) if (s if on else f"not {s}") in seen) for s in self.recognition.architecture.switches}
 
     @cached_property
     def shapes(self) -> dict[Row, dict[str, Shape]]:

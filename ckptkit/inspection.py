@@ -15,7 +15,8 @@ from ._typing import TYPE_CHECKING, Any, NamedTuple
 from .containers import containers
 from .errors import printable
 from .findings import Finding
-from .names import natural, split_last_number
+from .names import natural
+from .recognize import reduce_names
 from .subject import Subject, examine
 
 if TYPE_CHECKING:
@@ -249,14 +250,11 @@ class _Sums:
     def __init__(self) -> None:
         self.of: dict[str, list[int]] = {}
 
-    def add(self, name: str, parameters: int, nbytes: int) -> None:
-        found = self.of.get(name)
-        if found is None:
-            self.of[name] = [1, parameters, nbytes]
-        else:
-            found[0] += 1
-            found[1] += parameters
-            found[2] += nbytes
+    def add(self, name: str, parameters: int, nbytes: int, times: int) -> None:
+        found = self.of.setdefault(name, [0, 0, 0])
+        found[0] += times
+        found[1] += times * parameters
+        found[2] += times * nbytes
 
     def result(self) -> list[Sum]:
         return [Sum(k, *v) for k, v in self.of.items()]
@@ -266,38 +264,31 @@ def _modules(rows: Iterable[TensorRow], *, known: bool) -> tuple[Sum, ...]:
     """Parameters by module: embeddings, encoder.layers, pooler, a head; by first component of the names if nothing is known."""
     sums = _Sums()
     rows = [row for row in rows if row.counted]
-    labels = {} if known else _components([row.name for row in rows])
-    cache: dict[str, str] = {}
-    for row in rows:
-        if not known:
-            label = labels[row.name]
-        elif not row.templates:
-            label = "(unexplained)"
-        else:
-            first = row.templates[0]
-            label = cache.get(first, "")
-            if not label:
-                head, brace, _ = first.partition("{")
-                label = cache[first] = head.rstrip(".") if brace else first.partition(".")[0]
-        sums.add(label, row.elements, row.nbytes)
-    return tuple(sums.result() if known else sorted(sums.result(), key=lambda m: natural(m.name)))
+    if not known:
+        patterns = reduce_names(row.name for row in rows)
+        labels = _components(set(patterns.values()))
+        for (pattern, elements, nbytes), n in _count((patterns[row.name], row.elements, row.nbytes) for row in rows).items():
+            sums.add(labels[pattern], elements, nbytes, n)
+        return tuple(sorted(sums.result(), key=lambda m: natural(m.name)))
+    for (template, elements, nbytes), n in _count((row.templates[0] if row.templates else "", row.elements, row.nbytes) for row in rows).items():
+        head, brace, _ = template.partition("{")
+        label = (head.rstrip(".") if brace else template.partition(".")[0]) if template else "(unexplained)"
+        sums.add(label, elements, nbytes, n)
+    return tuple(sums.result())
 
 
-def _components(names: Sequence[str]) -> dict[str, str]:
-    """Stored name -> the first component in which the names differ, its last number as #."""
-    common = _common(min(names), max(names)) if len(names) > 1 else ""
+def _count(items: Iterable[tuple[str, int, int]]) -> dict[tuple[str, int, int], int]:
+    from collections import Counter
+
+    return Counter(items)
+
+
+def _components(patterns: set[str]) -> dict[str, str]:
+    """Pattern -> the first component in which the patterns differ."""
+    common = _common(min(patterns), max(patterns)) if len(patterns) > 1 else ""
     start = max(common.rfind("."), common.rfind("/")) + 1
     component = re.compile("[^./]*").match
-    out: dict[str, str] = {}
-    seen: dict[str, str] = {}
-    for name in names:
-        part = component(name, start)[0]  # type: ignore[index]
-        label = seen.get(part)
-        if label is None:
-            head, number, tail = split_last_number(part)
-            label = seen[part] = common[:start] + (part if number is None else f"{head}#{tail}")
-        out[name] = label
-    return out
+    return {p: common[:start] + component(p, start)[0] for p in patterns}  # type: ignore[index]
 
 
 def _common(a: str, b: str) -> str:
@@ -307,14 +298,15 @@ def _common(a: str, b: str) -> str:
 def _dtypes(rows: Iterable[TensorRow], shared: Mapping[str, object]) -> tuple[Sum, ...]:
     """By dtype, the most bytes first. A tensor that has several names counts once."""
     sums = _Sums()
+    once = []
     seen: set[object] = set()
-    for row in rows:
+    for row in rows if shared else ():
         identity = shared.get(row.name)
-        if identity is not None:
-            if identity in seen:
-                continue
+        if identity is None or identity not in seen:
+            once.append(row)
             seen.add(identity)
-        sums.add(row.dtype, row.elements, row.nbytes)
+    for (dtype, elements, nbytes), n in _count((row.dtype, row.elements, row.nbytes) for row in (once if shared else rows)).items():
+        sums.add(dtype, elements, nbytes, n)
     return tuple(sorted(sums.result(), key=lambda d: (-d.nbytes, d.name)))
 
 

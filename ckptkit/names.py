@@ -28,13 +28,13 @@ def split_last_number(part: str) -> tuple[str, int | None, str]:
     return (part[:start], int(part[start:end]), part[end:]) if start < end else (part, None, "")
 
 
-def ranges(numbers: Iterable[int]) -> str:
-    """ "0-4, 6-11" of a set of numbers."""
+def ranges(numbers: Iterable[int], width: int = 0) -> str:
+    """ "0-4, 6-11" of a set of numbers, each in at least `width` digits."""
     out: list[str] = []
     start = last = None
     for n in [*sorted(set(numbers)), None]:
         if start is not None and last is not None and n != last + 1:
-            out.append(str(start) if start == last else f"{start}-{last}")
+            out.append(f"{start:0{width}}" if start == last else f"{start:0{width}}-{last:0{width}}")
             start = None
         if n is not None and start is None:
             start = n
@@ -42,17 +42,17 @@ def ranges(numbers: Iterable[int]) -> str:
     return ", ".join(out)
 
 
-def braced(numbers: Iterable[int]) -> str:
+def braced(numbers: Iterable[int], width: int = 0) -> str:
     """ "{12...23}" of a run of numbers, "{0...4,6}" of a broken one, "7" of a single one."""
     ns = sorted(set(numbers))
     if len(ns) == 1:
-        return str(ns[0])
-    return "{" + ranges(ns).replace(", ", ",").replace("-", "...") + "}"
+        return f"{ns[0]:0{width}}"
+    return "{" + ranges(ns, width).replace(", ", ",").replace("-", "...") + "}"
 
 
 def collapse(names: Sequence[str], limit: int = 8) -> str:
     """`names` as a short list of patterns whose first number is collapsed, the tails merged to `*` where there are many."""
-    groups: dict[tuple[str, str], set[int]] = {}
+    groups: dict[tuple[str, str], set[str]] = {}
     order: list[tuple[str, str]] = []
     for name in names:
         parts = _PARTS.split(name, maxsplit=1)
@@ -60,21 +60,23 @@ def collapse(names: Sequence[str], limit: int = 8) -> str:
             key = (parts[0], parts[2])
             if key not in groups:
                 order.append(key)
-            groups.setdefault(key, set()).add(int(parts[1]))
+            groups.setdefault(key, set()).add(parts[1])
         else:
             order.append((name, ""))
             groups[(name, "")] = set()
-    heads: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    heads: dict[tuple[str, tuple[int, ...], int], list[str]] = {}
     for head, tail in order:
-        heads.setdefault((head, tuple(sorted(groups[head, tail]))), []).append(tail)
+        written = groups[head, tail]
+        width = max((len(n) for n in written if n[0] == "0" and len(n) > 1), default=0)
+        heads.setdefault((head, tuple(sorted(map(int, written))), width), []).append(tail)
     out = []
-    for (head, numbers), tails in heads.items():
+    for (head, numbers, width), tails in heads.items():
         if not numbers:
             out.append(head)
         elif len(tails) > 3:
-            out.append(f"{head}{braced(numbers)}{_common(tails)}*")
+            out.append(f"{head}{braced(numbers, width)}{_common(tails)}*")
         else:
-            out += [f"{head}{braced(numbers)}{t}" for t in tails]
+            out += [f"{head}{braced(numbers, width)}{t}" for t in tails]
     if len(out) > limit:
         out = [*out[: limit - 1], f"and {len(out) - limit + 1} more"]
     return ", ".join(out)

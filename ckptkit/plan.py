@@ -134,10 +134,12 @@ class _Same(_Builder):
 
     def weights(self) -> Weights:
         first: dict[object, str] = {}
+        beside = []  # optimizer state outside the state dict of a nested PyTorch file: it would get in among the weights
         for name, t in self.tensors.items():
             role = self.subject.graph.roles[name]
-            if role.kind == "optimizer" and self.request.drop_optimizer:
+            if role.kind == "optimizer" and (self.request.drop_optimizer or name in self.subject.checkpoint.beside):
                 self.went[name] = {"dropped": "optimizer state"}
+                beside += [] if self.request.drop_optimizer else [name]
                 continue
             if t.spec.dtype == "STRING":
                 self._string(name)
@@ -155,6 +157,9 @@ class _Same(_Builder):
             self.targets.append((name, TensorSpec(dtype, t.spec.shape), pieces))
             self.moved(name, name)
             self.came[name] = {"from": [name], "how": _how(pieces, dtype != t.spec.dtype)}
+        if beside:
+            message = f"{len(beside)} tensors of optimizer state beside {self.subject.checkpoint.wrapper!r} are not carried over"
+            self.findings.append(Finding("warning", "dropped", collapse(beside, 3), message))
         return self.finish(self.subject.graph.groups, False)
 
     def _string(self, name: str) -> None:
@@ -208,7 +213,7 @@ class _Translate(_Builder):
                 self._row(row, at)
         if self.request.container.TIES and self.dialect.writes_ties:
             for row, at in walk(self.table.rows, self.graph.counts):
-                if row.role == "repeat":
+                if row.role == "repeat" and (not row.note or row.note in self.groups):
                     self._tie(self.table.stored_name(row, at, self.prefix), expand(row.parts[0], at))
         self._lacking()
         self._rest()
@@ -315,8 +320,9 @@ class _Translate(_Builder):
             return True
         if target not in self.graph.params:
             return False
-        same = compare_ties(self.graph, name, target, self.sizes)
-        if same:
+        values = self.subject.values
+        said_untied = self.subject.value("tied") is False and (values is None or "tied" not in values.assumed)
+        if not said_untied and compare_ties(self.graph, name, target, self.sizes):
             self.went.setdefault(self.graph.params[name].stored, {"tied": self.graph.params[target].stored})
             return True
         self.untied = True
@@ -415,8 +421,9 @@ def assemble(
 ) -> Plan:
     """Give every target tensor its place in a file: the Plan."""
     container = request.container
+    specs = {n: s for n, s, _ in weights.targets}
     layout = container.layout(
-        [(n, s) for n, s, _ in weights.targets],
+        [(n, specs[weights.ties.get(n, n)]) for n in weights.came],
         filename=request.filename,
         ties=weights.ties,
         metadata=metadata,

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Mapping
 
 from ._typing import NamedTuple
 from .arch import architectures
-from .schema import Architecture, Dialect, Match, Table, reduce_name
+from .schema import Architecture, Dialect, Match, Table, pattern_of_text, reduce_name
 
-Score = tuple[int, bool, int, int, int]  # names explained, declared, core patterns missing (negative), signature, rank (negative)
-Reduced = Mapping[str, tuple[str, tuple[str, ...]]]  # stored name -> (pattern, numbers)
+# names explained, declared, core patterns missing (negative), signature, core patterns as they are written, rank (negative)
+Score = tuple[int, bool, int, int, int, int]
+Reduced = Mapping[str, str]  # stored name -> pattern
 
 WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.", "student.", "teacher.", "ema_model.", "transformer.", "encoder.")
 
@@ -44,15 +45,17 @@ class Recognition(NamedTuple):
         return self.architecture.table(self.dialect.name)
 
 
-def reduce_names(names: Iterable[str]) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Every stored name with its pattern and numbers."""
-    return {n: reduce_name(n) for n in names}
+def reduce_names(names: Iterable[str]) -> dict[str, str]:
+    """Every stored name with its pattern. All at once: 20,000 are three times as quick as one by one."""
+    every = list(names)
+    patterns = pattern_of_text("\n".join(every)).split("\n")
+    return dict(zip(every, patterns, strict=True)) if len(patterns) == len(every) else {n: reduce_name(n)[0] for n in every}
 
 
-def _strip(reduced: Reduced, wrapper: str) -> dict[str, tuple[str, tuple[str, ...]]]:
+def _strip(reduced: Reduced, wrapper: str) -> dict[str, str]:
     """The names that begin with `wrapper`, their patterns without it (a wrapper holds no digits)."""
     n = len(wrapper)
-    return {k: (p[n:], nums) for k, (p, nums) in reduced.items() if p.startswith(wrapper)}
+    return {k: p[n:] for k, p in reduced.items() if p.startswith(wrapper)}
 
 
 def _candidates(
@@ -81,7 +84,9 @@ def _candidates(
                 if held * 2 < len(core):
                     continue
                 matched = sum(n for p, n in patterns.items() if p in index)
-                score = (matched, declared is not None and declared in arch.names, held - len(core), _signature(table, prefix, shapes), -arch.rank)
+                written = sum(p in patterns for p in table.written(prefix))
+                is_declared = declared is not None and declared in arch.names
+                score = (matched, is_declared, held - len(core), _signature(table, prefix, shapes), written, -arch.rank)
                 found.append((score, arch, d, prefix))
     return found
 
@@ -104,7 +109,7 @@ def recognize(
     best = None
     for _ in range(4):
         patterns: dict[str, int] = {}
-        for p, _numbers in stripped.values():
+        for p in stripped.values():
             patterns[p] = patterns.get(p, 0) + 1
         inner = {n[len(wrapper) :]: s for n, s in shapes.items()} if wrapper else shapes
         found = _candidates(patterns, inner, declared, architecture, dialect, part, thorough=False)
@@ -112,7 +117,7 @@ def recognize(
         if found:
             best = max(found, key=lambda c: c[0])
             break
-        shared = _shared_wrapper(stripped)
+        shared = _shared_wrapper(patterns)
         if not shared:
             return None
         wrapper += shared
@@ -122,8 +127,9 @@ def recognize(
     score, arch, d, prefix = best
     table = arch.table(d.name)
     matches = {}
-    for name, (pattern, numbers) in stripped.items():
-        m = table.match(pattern, numbers, prefix)
+    index = table.index(prefix)
+    for name, pattern in stripped.items():
+        m = table.match(pattern, reduce_name(name)[1], prefix) if pattern in index else None
         if m is not None:
             matches[name] = m
     evidence = [f"{len(matches)} of {len(reduced)} tensor names are {d.title}'s for {arch.title}"]
@@ -151,13 +157,12 @@ def _signature(table: Table, prefix: str, shapes: Mapping[str, tuple[int, ...]])
     return said
 
 
-def _shared_wrapper(reduced: Reduced) -> str:
-    """The known wrapper that at least nine tenths of the names begin with, or ""."""
-    if sum(p.startswith(WRAPPERS) for p, _ in reduced.values()) * 10 < 9 * len(reduced):
-        return ""
+def _shared_wrapper(patterns: Mapping[str, int]) -> str:
+    """The known wrapper that at least nine tenths of the names begin with, or ""; `patterns` has how many names each is."""
+    total = sum(patterns.values())
     for w in WRAPPERS:
-        n = sum(p.startswith(w) for p, _ in reduced.values())
-        if n and n * 10 >= 9 * len(reduced):
+        n = sum(k for p, k in patterns.items() if p.startswith(w))
+        if n and n * 10 >= 9 * total:
             return w
     return ""
 

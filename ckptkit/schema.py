@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 
-from ._typing import NamedTuple
+from ._typing import Any, NamedTuple
 from .layout import Axes, Layout, LayoutError, parse, terms
 
 _PLACEHOLDER = re.compile(r"\{(\w+)(?::(\d+))?\}")
@@ -35,6 +35,11 @@ def pattern_of(template: str) -> str:
     return _DIGITS.sub("#", _PLACEHOLDER.sub("#", template))
 
 
+def pattern_of_text(text: str) -> str:
+    """Names, or several joined, with every run of digits as a placeholder."""
+    return _DIGITS.sub("#", text)
+
+
 def reduce_name(name: str) -> tuple[str, tuple[str, ...]]:
     """A stored name as a pattern and its numbers: ("layer.#.bias", ("12",))."""
     parts = _NUMBERS.split(name)
@@ -51,7 +56,8 @@ class Module(NamedTuple):
     params: tuple[tuple[str, str], ...]  # (suffix, canonical layout): ("weight", "out in")
     group: str = "core"
     tied: Mapping[str, str] = {}
-    optional: bool = False  # absent or present, as a whole; `switch` in the configuration must agree
+    optional: bool = False  # absent or present, as a whole
+    switch: str = ""  # "gated" or "not gated": there exactly where the switch says so (see `when`)
 
 
 def _wrap(axes: str) -> str:
@@ -82,6 +88,14 @@ def param(axes: str, *, group: str = "core", tied: str | None = None, optional: 
     return Module("param", (("", axes),), group, {"": tied} if tied else {}, optional)
 
 
+def when(switch: str, module: Module) -> Module:
+    """A module that is there in every layer where a switch is on ("gated") or off ("not gated"), and else nowhere.
+
+    The tensors decide how a switch stands; the configuration must agree, under the switch's name as canonical key.
+    """
+    return module._replace(optional=True, switch=switch)
+
+
 class Param(NamedTuple):
     """One canonical parameter (a template while it holds placeholders)."""
 
@@ -91,6 +105,7 @@ class Param(NamedTuple):
     group: str
     tied: str | None
     optional: bool
+    switch: str = ""
 
     @property
     def is_required_core(self) -> bool:
@@ -141,12 +156,17 @@ class Lack(NamedTuple):
 
 
 class Key(NamedTuple):
-    """How a configuration key translates: `words` maps a value to the canonical one, `shift` is added when reading."""
+    """How a configuration key translates: `words` maps a value to the canonical one, `shift` is added when reading.
+
+    A word that is a list in the file is a tuple here. With `more`, one key says several canonical values: each word's
+    meaning is a tuple of them, or, without words, the one value holds for all.
+    """
 
     canonical: str
-    words: Mapping[str, object] | None = None
+    words: Mapping[Any, object] | None = None
     shift: int = 0
     required: bool = True  # written even where the value is unknown -> asked for
+    more: tuple[str, ...] = ()
 
 
 class ConfigForm(NamedTuple):
@@ -154,7 +174,8 @@ class ConfigForm(NamedTuple):
 
     `marks` are keys with a fixed value that say which form this is, written always; `implied` canonical values that the
     form takes for granted and cannot say; `defaults` canonical values where a key is absent ("=layers": the value of
-    another); `also` further keys that a written file gets where nothing else sets them.
+    another); `also` further keys that a written file gets where nothing else sets them; `texts` other files that the
+    configuration may lie in (never written), each with what makes this form's keys of their text.
     """
 
     filename: str  # what a conversion writes; "" where it goes into the weights file
@@ -166,6 +187,7 @@ class ConfigForm(NamedTuple):
     labels: bool = False  # names classes and labels as transformers does (architectures, id2label, dtype)
     read: Callable[[Mapping[str, object]], dict[str, object] | None] | None = None  # extras of the file -> the raw keys
     extras: Callable[[dict[str, object]], dict[str, object]] | None = None  # the raw keys -> what goes into the file itself
+    texts: Mapping[str, Callable[[str], dict[str, object]]] = {}
 
 
 class Class(NamedTuple):
@@ -180,7 +202,8 @@ class Dialect(NamedTuple):
     """One naming. `rows`: stored name template -> module, parameter, or (parameters..., layout). A name that begins
     with `~` takes the prefix. ` | ` parts alternatives: the first is written, all are read.
 
-    `repeats`: further stored names of a parameter, which must be equal to it. `derived`: stored name -> (how it is
+    `repeats`: further stored names of a parameter, which must be equal to it; (parameter, group) is written only where
+    the group is. `derived`: stored name -> (how it is
     computed, layout). `strays`: stored names that carry no weight, and what they are. `lacks`: parameters it has no
     place for. `metadata`: what a written container carries.
     """
@@ -194,7 +217,7 @@ class Dialect(NamedTuple):
     container: str = "safetensors"
     filename: str | None = None  # None: the container's own default
     wrapper: str = ""
-    repeats: Mapping[str, str] = {}
+    repeats: Mapping[str, str | tuple[str, str]] = {}
     derived: Mapping[str, tuple[str, str]] = {}
     strays: Mapping[str, str] = {}
     lacks: Mapping[str, Lack] = {}
@@ -213,7 +236,7 @@ class Row(NamedTuple):
     parts: tuple[str, ...]  # canonical parameter templates
     layout: Layout
     role: str = "param"  # param | repeat | derived | stray
-    note: str = ""
+    note: str = ""  # of a derived row how it is computed, of a stray what it is, of a repeat the group it belongs to
 
 
 class Match(NamedTuple):
@@ -232,6 +255,7 @@ class Table:
         self.rows: tuple[Row, ...] = tuple(_rows(arch, dialect))
         self._index: dict[str, dict[str, list[tuple[Row, tuple[str, ...]]]]] = {}
         self._core: dict[str, dict[str, set[str]]] = {}
+        self._written: dict[str, frozenset[str]] = {}
 
     @cached_property
     def by_param(self) -> dict[str, tuple[Row, int]]:
@@ -267,6 +291,15 @@ class Table:
                     if row.role == "param" and all(self.arch.params[p].is_required_core and p not in lacks for p in row.parts):
                         found.setdefault(row.names[0], set()).add(pattern)
             self._core[prefix] = found
+        return found
+
+    def written(self, prefix: str) -> frozenset[str]:
+        """The patterns of the names that the core is written under (those of further alternatives are only read)."""
+        found = self._written.get(prefix)
+        if found is None:
+            core = self.core(prefix)
+            found = frozenset(pattern_of(prefix + r.names[0] if r.prefixed else r.names[0]) for r in self.rows if r.names[0] in core)
+            self._written[prefix] = found
         return found
 
     def marks(self, prefix: str) -> Iterator[str]:
@@ -322,9 +355,10 @@ def _rows(arch: Architecture, dialect: Dialect) -> Iterator[Row]:
                 yield Row(stored, prefixed, (f"{value}.{suffix}" if suffix else value,), layout)
         else:
             raise LayoutError(f"{arch.name}/{dialect.name}: {key!r} names {value!r}, which is no module and no parameter")
-    for key, p in dialect.repeats.items():
+    for key, value in dialect.repeats.items():
         names, prefixed = _split_key(key)
-        yield Row(tuple(names), prefixed, (p,), arch.params[p].layout, "repeat")
+        p, group = value if isinstance(value, tuple) else (value, "")
+        yield Row(tuple(names), prefixed, (p,), arch.params[p].layout, "repeat", group)
     for key, (how, text) in dialect.derived.items():
         names, prefixed = _split_key(key)
         yield Row(tuple(names), prefixed, (), parse(text), "derived", how)
@@ -380,8 +414,13 @@ class Architecture:
         for m, module in self.modules.items():
             for suffix, text in module.params:
                 name = f"{m}.{suffix}" if suffix else m
-                out[name] = Param(name, m, parse(text), module.group, module.tied.get(suffix), module.optional)
+                out[name] = Param(name, m, parse(text), module.group, module.tied.get(suffix), module.optional, module.switch)
         return out
+
+    @cached_property
+    def switches(self) -> tuple[str, ...]:
+        """The switches that the tensors decide."""
+        return tuple(dict.fromkeys(m.switch.removeprefix("not ") for m in self.modules.values() if m.switch))
 
     @cached_property
     def counted(self) -> tuple[str, ...]:

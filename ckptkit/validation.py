@@ -19,7 +19,7 @@ from .findings import Finding
 from .integrity import verify_checksums
 from .layout import Axes
 from .names import collapse, natural, ranges
-from .schema import count_name, expand, placeholders
+from .schema import Param, count_name, expand, placeholders
 from .subject import Subject, examine
 from .tensors import DTYPES
 from .values import compare_ties, compare_values
@@ -139,6 +139,10 @@ def _layers(s: Subject) -> Iterator[Finding]:
         if not isinstance(said, int) or isinstance(said, bool) or said == n:
             continue
         key = s.values.keys.get(count, count) if s.values else count
+        if not have and _leaves_out(s, placeholder):
+            if not s.config or "architectures" not in s.config.raw:
+                yield Finding("info", "head", word, f"the weights hold no {word}; {s.config_name} says {said} of them ({key}), which this part of the model does not use")
+            continue
         contiguous = f"{ranges(have)}, contiguous" if not holes else ranges(have)
         variant = _variant_words(s)
         if said < n:
@@ -158,6 +162,18 @@ def _layers(s: Subject) -> Iterator[Finding]:
                 f"{s.config_name} says {said} {word}s; the weights hold {n}{f' ({contiguous})' if n else ''}. A loader that trusts the configuration "
                 f"would make {(said - n) * per} tensors of {word}{'s' * (said - n > 1)} {lacking} at random.{variant}", f"set {key} to {n}, or get the whole checkpoint",
             )  # fmt: skip
+
+
+def _leaves_out(s: Subject, placeholder: str) -> bool:
+    """Whether a checkpoint may lack every layer of a kind: their group is a whole that it does not hold, nor claims to."""
+    assert s.architecture is not None
+    groups = {i.group for p, i in s.architecture.params.items() if placeholder in placeholders(p)}
+    if "core" in groups or groups & s.graph.groups:
+        return False
+    named = s.config.raw.get("architectures") if s.config is not None else None
+    known = {c.name: c.groups for d in s.architecture.dialects.values() for c in d.classes}
+    claims = known.get(str(named[0]), frozenset()) if isinstance(named, list) and named else frozenset()
+    return not groups & claims
 
 
 def _variant_words(s: Subject) -> str:
@@ -180,12 +196,19 @@ def _missing(s: Subject) -> Iterator[Finding]:
     sizes = s.sizes().axis
     lacked = {p for p, lack in r.dialect.lacks.items() if lack.holds(sizes)}
     optional_seen = {arch.params[p].module for b in graph.params.values() for p in (b.row.parts[b.which],) if arch.params[p].optional}
+    stand = {name: next(iter(on)) if len(on) == 1 else s.value(name) is True for name, on in graph.switches.items()}
+
+    def wanted(info: Param) -> bool:
+        if info.switch:
+            return stand[info.switch.removeprefix("not ")] is not info.switch.startswith("not ")
+        return not info.optional or info.module in optional_seen
+
     for row in r.table.rows:
         if row.role != "param":
             continue
         infos = [arch.params[p] for p in row.parts]
         info = infos[0]
-        if all(i.tied for i in infos) or info.group not in graph.groups or (info.optional and info.module not in optional_seen):
+        if all(i.tied for i in infos) or info.group not in graph.groups or not wanted(info):
             continue
         holders = placeholders(row.names[0])
         for at_values in combinations(*(sorted(whole.get(h, ())) for h in holders)):
@@ -200,8 +223,35 @@ def _missing(s: Subject) -> Iterator[Finding]:
         else:
             held = [n for n, m in r.matches.items() if any(arch.params[p].group == group for p in m.row.parts)]
             yield Finding(
-                "error", "missing", collapse(names, 4), f"half of the {group} head is missing: {collapse(names)} ({collapse(held, 3)} {_are(held)} there)"
+                "error", "missing", collapse(names, 4), f"part of the {group} is missing: {collapse(names)} ({collapse(held, 3)} {_are(held)} there)"
             )
+
+
+def _switches(s: Subject) -> Iterator[Finding]:
+    """A switch stands one way in all layers, and as the configuration says."""
+    r = s.graph.recognition
+    for name, states in s.graph.switches.items():
+        assert r is not None
+        held = {on: [] for on in (True, False)}  # type: dict[bool, list[str]]
+        for stored, m in r.matches.items():
+            for word in {r.architecture.params[p].switch for p in m.row.parts}:
+                if word.removeprefix("not ") == name:
+                    held[not word.startswith("not ")].append(stored)
+        if len(states) == 2:
+            few = min(held.values(), key=len)
+            yield Finding(
+                "error", "switch", collapse(sorted(few, key=natural), 4), f"some layers are {name} ({collapse(sorted(held[True], key=natural), 2)}) and some "
+                f"are not ({collapse(sorted(held[False], key=natural), 2)}); in {r.architecture.title} all are or none is",
+            )  # fmt: skip
+            continue
+        said = s.value(name)
+        if states and isinstance(said, bool) and said not in states and not (s.values is not None and name in s.values.assumed):
+            key = s.values.keys.get(name, name) if s.values is not None else name
+            value = s.config.raw.get(key, said) if s.config is not None else said
+            yield Finding(
+                "error", "switch", collapse(sorted(held[not said], key=natural), 4), f"{s.config_name} says {key} {value!r}, which is {'' if said else 'not '}{name}; "
+                f"the weights are {'not ' if said else ''}{name} ({collapse(sorted(held[not said], key=natural), 2)})", f"correct {key}",
+            )  # fmt: skip
 
 
 def _by_place(names: list[str]) -> list[str]:
@@ -450,4 +500,4 @@ def parameters(s: Subject) -> int:
     return sum(s.checkpoint.tensors[n].spec.numel for n in s.counted())
 
 
-STRUCTURE_RULES: tuple[Rule, ...] = (_empty, _architecture, _layers, _missing, _shapes, _sizes, _twice, _unexpected, _optimizer, _dtypes)
+STRUCTURE_RULES: tuple[Rule, ...] = (_empty, _architecture, _layers, _switches, _missing, _shapes, _sizes, _twice, _unexpected, _optimizer, _dtypes)

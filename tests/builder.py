@@ -56,7 +56,7 @@ def names_and_shapes(
         infos = [arch.params[p] for p in row.parts]
         if infos[0].group not in groups | {"core"} or all(i.tied for i in infos) or any(p in lacks for p in row.parts):
             continue
-        if infos[0].optional:
+        if infos[0].optional and not infos[0].switch.startswith("not "):  # every switch stands off
             continue
         out[table.stored_name(row, at, prefix)] = (row.parts, stored_shape(row.layout, [i.layout for i in infos], known))
     return out
@@ -65,6 +65,7 @@ def names_and_shapes(
 def values_of(arch: Architecture, sizes: dict[str, int], counts: dict[str, int]) -> dict[str, object]:
     """Canonical configuration values for these sizes."""
     values: dict[str, object] = {**sizes, **counts, "activation": "gelu_tanh", "norm_eps": 1e-12, "dropout": 0.1, "attention_dropout": 0.1}
+    values |= dict.fromkeys(arch.switches, False)
     for c in arch.config_counts:
         values[c] = max(counts.values(), default=1) * 2
     return values

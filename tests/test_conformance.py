@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import ckptkit
 from ckptkit.arch import architectures
-from ckptkit.schema import check, count_name
+from ckptkit.schema import check, count_name, placeholders
 
 ARCHITECTURES = sorted(architectures())
 SLOW = settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -97,7 +97,8 @@ def test_a_wrong_layer_count_is_an_error_that_says_both_numbers(tmp_path: Path, 
     arch = architectures()[arch_name]
     d = arch.dialects[dialect]
     sizes, counts = builder.sizes_of(arch, random.Random(3), layers=4)
-    builder.make(tmp_path, arch, d, sizes, counts, frozenset())
+    groups = frozenset(arch.params[p].group for p in arch.params if placeholder in placeholders(p)) - {"core"}
+    builder.make(tmp_path, arch, d, sizes, counts, groups)
     key = next((k for k, v in d.config.keys.items() if (v if isinstance(v, str) else v.canonical) == count_name(placeholder)), None)
     if key is None:
         assert count_name(placeholder) not in {v if isinstance(v, str) else v.canonical for v in d.config.keys.values()}

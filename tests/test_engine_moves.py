@@ -52,10 +52,13 @@ def shrink(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(work, "CHUNK", 512)
     monkeypatch.setattr(_relay, "GAP", 40)
+    monkeypatch.setattr(_relay, "SLAB", 8)
+    monkeypatch.setattr(_relay, "SPREAD", 64)
     monkeypatch.setattr(_jobs, "SMALL", 100)
     monkeypatch.setattr(_jobs, "APART", 64)
     monkeypatch.setattr(_jobs, "WINDOW", 700)
     monkeypatch.setattr(_jobs, "LONG", 1500)
+    monkeypatch.setattr(_jobs, "RUN", 16)
 
 
 @pytest.mark.parametrize("checksum", CHECKS)
@@ -172,11 +175,13 @@ def test_any_nest_is_index_arithmetic(
 
 
 @pytest.mark.parametrize("dtype", ["F32", "BF16"])
+@pytest.mark.parametrize("run", [64, 1 << 30])
 @pytest.mark.parametrize("shape", [(1500, 1300), (3, 900, 700), (5, 400001), (400001, 5)])
 def test_the_memory_bound_and_the_workers_change_nothing(
-    tmp_path: Path, shape: tuple[int, ...], dtype: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, shape: tuple[int, ...], dtype: str, run: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_jobs, "WINDOW", 1 << 20)
+    monkeypatch.setattr(_jobs, "RUN", run)
     a = rng.integers(0, 1 << 16, shape).astype(NUMPY[dtype])
     s = list(store(tmp_path / "in", {"a": a}, gap=1).values())
     axes = (*range(len(shape) - 2), len(shape) - 1, len(shape) - 2)

@@ -376,6 +376,18 @@ def test_more_shards_than_descriptors(tmp_path: Path) -> None:
     assert all((read_back(plan, f"t{i}") == i).all() for i in range(90))
 
 
+def test_a_copy_in_the_kernel_is_between_the_two_files_it_names_whatever_else_is_open(tmp_path: Path) -> None:
+    for i in range(3):
+        (tmp_path / f"a{i}").write_bytes(bytes([i]) * 10)
+        (tmp_path / f"b{i}").write_bytes(b"x" * 10)
+    files = _fileio.Files(keep=2)
+    for i in (0, 1, 2, 0, 2, 1, 1, 0):
+        files.reader(str(tmp_path / f"a{2 - i}"))
+        done = files.copy_range(str(tmp_path / f"a{i}"), 0, str(tmp_path / f"b{i}"), 0, 10)
+        assert done == 10 and (tmp_path / f"b{i}").read_bytes() == bytes([i]) * 10
+    files.close()
+
+
 CHILD = """
 import sys, pickle
 from plans import go

@@ -8,6 +8,7 @@ from importlib import import_module
 import click
 
 from .. import __version__
+from ..errors import UsageError
 
 
 class Commands(click.Group):
@@ -25,15 +26,14 @@ class Commands(click.Group):
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as e:
+        known = self.list_commands(ctx)
+        if args and not args[0].startswith("-") and args[0] not in known:
             from difflib import get_close_matches
 
-            close = get_close_matches(args[0], self.list_commands(ctx), 1, 0.5)
-            if not close:
-                raise
-            raise click.UsageError(f"{e.message} Did you mean {close[0]!r}?", ctx) from None
+            close = get_close_matches(args[0], known, 1, 0.5)
+            hint = f"did you mean {close[0]!r}?" if close else f"one of {', '.join(known)}; ckptkit --help"
+            raise UsageError(f"there is no command {args[0]!r}", hint=hint)
+        return super().resolve_command(ctx, args)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

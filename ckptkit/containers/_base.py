@@ -36,7 +36,7 @@ class Checkpoint:
 
     `tensors` keeps the file's order. `metadata` is text the container carries; `extras` whatever else lies beside
     the tensors (a fairseq config, a step count) as plain data; `wrapper` the key path under which a nested PyTorch
-    file holds the state dict ("model"); `findings` what the reader noticed and did not refuse.
+    file holds the state dict ("model"), `beside` the tensors outside it (optimizer state); `findings` what the reader noticed and did not refuse.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class Checkpoint:
         metadata: Mapping[str, str] | None = None,
         extras: Mapping[str, object] | None = None,
         wrapper: str = "",
+        beside: frozenset[str] = frozenset(),
         findings: Iterable[Finding] = (),
         checks: Callable[[], Iterable[Check]] | None = None,
     ) -> None:
@@ -59,6 +60,7 @@ class Checkpoint:
         self.metadata: dict[str, str] = dict(metadata or {})
         self.extras: dict[str, object] = dict(extras or {})
         self.wrapper = wrapper
+        self.beside = beside
         self.findings: list[Finding] = list(findings)
         self._checks = checks
         self._stack = ExitStack()
@@ -128,8 +130,7 @@ class Checkpoint:
         import numpy as np
 
         dtype = numpy_dtype(t.spec.dtype)
-        flat = np.frombuffer(raw, dtype)
-        view = np.lib.stride_tricks.as_strided(flat, t.spec.shape, tuple(s * dtype.itemsize for s in t.strides))
+        view: NDArray[np.generic] = np.ndarray(t.spec.shape, dtype, raw, 0, tuple(s * dtype.itemsize for s in t.strides))
         return np.ascontiguousarray(view)
 
 

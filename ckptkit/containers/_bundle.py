@@ -10,14 +10,15 @@ import os
 from .._typing import NamedTuple
 from ..errors import UnsupportedError
 from ..limits import LIMITS
-from ..tensors import DTYPES
+from ..tensors import DTYPES, TensorSpec
 from ._base import open_fd
 from ._proto import BYTES, VARINT, Readable, bad, encode, fields, signed, varint
 from ._proto import shape as parse_shape
-from ._slices import parse as parse_slice
+from ._slices import add as add_slice
 from ._table import scan
 
 VERSION = 1
+_new = tuple.__new__  # a named tuple without its argument handling
 KINDS = {d.tensorflow: d.name for d in DTYPES.values() if d.tensorflow is not None}
 # quantised integers are integers; the rest has no array form
 QUANTISED = {11: ("I8", "qint8"), 12: ("U8", "quint8"), 13: ("I32", "qint32"), 15: ("I16", "qint16"), 16: ("U16", "quint16")}
@@ -26,11 +27,20 @@ OPAQUE = {
 }  # fmt: skip
 
 
-class Raw(NamedTuple):
-    """A BundleEntryProto. `kind` is a DataType; numbers are as encoded, so a negative one is above 2**63."""
+class Kind(NamedTuple):
+    """What an entry says a tensor is. `spec` is None for a DataType that has no array form or does not exist."""
 
-    kind: int
+    number: int  # DataType
     shape: tuple[int, ...]
+    spec: TensorSpec | None
+    nbytes: int
+    usual: bytes  # how the size and the tag of the checksum are encoded in a sound entry
+
+
+class Raw(NamedTuple):
+    """A BundleEntryProto. Numbers are as encoded: a negative one is above 2**63."""
+
+    kind: Kind
     shard: int
     offset: int
     size: int
@@ -38,54 +48,83 @@ class Raw(NamedTuple):
     slices: tuple[tuple[tuple[int, int], ...], ...]
 
 
-def entry(v: Readable, p: int, end: int, path: str, shapes: dict[bytes, tuple[int, ...]]) -> Raw:
-    """One BundleEntryProto. Written out since there are 20,000 of them; `shapes` remembers what encodings mean."""
-    kind = shard = offset = size = crc = 0
+def kind_of(number: int, shape: tuple[int, ...]) -> Kind:
+    """The Kind of a DataType and a shape."""
+    dtype = KINDS.get(number) or QUANTISED.get(number, ("",))[0]
+    spec = TensorSpec(dtype, shape) if dtype else None
+    nbytes = spec.nbytes if spec else 0
+    return Kind(number, shape, spec, nbytes, encode(5, nbytes) + b"\x35")
+
+
+def entry(v: Readable, start: int, end: int, path: str, heads: dict[bytes, Kind]) -> Raw:
+    """One BundleEntryProto. Written out, as an index may have 20,000.
+
+    `heads` remembers what encoded dtypes and shapes mean; where such a beginning and the usual end frame nothing but
+    a data file's number and an offset, that is all there is to read.
+    """
+    p = start
+    kind: Kind | None = None
+    number = shard = offset = size = crc = 0
     shape: tuple[int, ...] | None = None
-    slices: list[tuple[tuple[int, int], ...]] = []
+    slices: list[tuple[tuple[int, int], ...]] | None = None
+    if end - p > 4 and v[p] == 0x08 and v[p + 2] == 0x12:
+        head = v[p : p + 4 + v[p + 3]]
+        kind = heads.get(head)
+        if kind is not None:
+            p += len(head)
+            cut = end - 4 - len(kind.usual)
+            if kind.nbytes and cut >= p and v[cut : end - 4] == kind.usual and v[cut - 1] < 128:
+                q = p
+                if v[q] == 0x18 and v[q + 1] < 128:
+                    shard = v[q + 1]
+                    q += 2
+                if q < cut and v[q] == 0x20:
+                    offset, q = varint(v, q + 1, cut, path)
+                if q == cut:
+                    crc = int.from_bytes(v[end - 4 : end], "little")
+                    return _new(Raw, (kind, shard, offset, kind.nbytes, crc, ()))
+                shard = offset = 0
     while p < end:
+        at = p
         tag = v[p]
-        p += 1
         if tag == 0x35:
-            crc = int.from_bytes(v[p : p + 4], "little")
-            p += 4
-        elif tag in (0x08, 0x18, 0x20, 0x28, 0x12, 0x3A):
-            n = v[p]
-            if n > 127 or p >= end:
-                n, p = varint(v, p, end, path)
-            else:
-                p += 1
-            if tag == 0x20:
-                offset = n
-            elif tag == 0x28:
-                size = n
-            elif tag == 0x08:
-                kind = n
-            elif tag == 0x18:
-                shard = n
-            else:
-                stop = p + n
-                if stop > end:
-                    break
-                if tag == 0x3A:
-                    slices.append(parse_slice(v, p, stop, path))
-                else:
-                    if shape is not None:
-                        bad("two shapes in one entry", path, p)
-                    code = v[p:stop]
-                    shape = shapes.get(code)
-                    if shape is None:
-                        shape = shapes[code] = parse_shape(v, p, stop, path)
-                p = stop
+            crc = int.from_bytes(v[p + 1 : p + 5], "little")
+            p += 5
+            continue
+        n = v[p + 1]
+        p += 2
+        if n > 127:
+            n, p = varint(v, p - 1, end, path)
+        if tag == 0x20:
+            offset = n
+        elif tag == 0x28:
+            size = n
+        elif tag == 0x18:
+            shard = n
+        elif tag == 0x08 and kind is None and not number:
+            number = n
+        elif tag == 0x12 and kind is None and shape is None and p + n <= end:
+            shape = parse_shape(v, p, p + n, path)
+            if p == start + 4:
+                heads[v[start : p + n]] = kind_of(number, shape)
+            p += n
+        elif tag == 0x3A and p + n <= end:
+            slices = slices or []
+            add_slice(slices, v, p, p + n, path)
+            p += n
         else:
-            p -= 1
-            number, _, _, stop = next(fields(v, p, end, path))
-            if number < 8:
-                bad(f"field {number} of an entry is not encoded as it should be", path, p)
-            p = stop
+            p = _unknown(v, at, end, path)
     if p != end:
-        bad("an entry's fields run past its end", path, p)
-    return Raw(kind, shape or (), shard, offset, size, crc, tuple(slices))
+        bad("an entry's fields run past its end", path, start)
+    return _new(Raw, (kind or kind_of(number, shape or ()), shard, offset, size, crc, tuple(slices) if slices else ()))
+
+
+def _unknown(v: Readable, p: int, end: int, path: str) -> int:
+    """Where a field that this version does not know ends."""
+    number, _, _, stop = next(fields(v, p, end, path))
+    if number < 8:
+        bad(f"field {number} of an entry is not encoded as it should be", path, p)
+    return stop
 
 
 def header(data: Readable, start: int, end: int, path: str) -> int:
@@ -118,11 +157,11 @@ def load(path: str) -> tuple[int, dict[bytes, Raw]]:
         os.close(fd)
     shards = 0
     out: dict[bytes, Raw] = {}
-    shapes: dict[bytes, tuple[int, ...]] = {}
+    heads: dict[bytes, Kind] = {}
     for _, held, found in scan(data, len(data), path):
         for key, start, end in found:
             if shards:
-                out[key] = entry(held, start, end, path, shapes)
+                out[key] = entry(held, start, end, path, heads)
             elif key:
                 break
             else:
@@ -139,6 +178,6 @@ def encode_header(shards: int) -> bytes:
 
 def encode_entry(raw: Raw) -> bytes:
     """A BundleEntryProto without slices."""
-    dims = b"".join(encode(2, encode(1, n)) for n in raw.shape)
+    dims = b"".join(encode(2, encode(1, n)) for n in raw.kind.shape)
     crc = b"\x35" + raw.crc.to_bytes(4, "little") if raw.crc else b""
-    return encode(1, raw.kind) + encode(2, dims) + encode(3, raw.shard) + encode(4, raw.offset) + encode(5, raw.size) + crc
+    return encode(1, raw.kind.number) + encode(2, dims) + encode(3, raw.shard) + encode(4, raw.offset) + encode(5, raw.size) + crc

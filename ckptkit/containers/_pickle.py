@@ -90,7 +90,8 @@ def _run_of_tensor(memo: dict[int, Any], storages: list[object]) -> Callable[[by
         memo[puts[0]] = k
         where = new(Storage, ("storage", memo[type_[0]], k, memo[place[0]], int.from_bytes(numel[1:], "little"), None))
         storages.append(where)
-        made = new(Tensor, (where, int.from_bytes(offset[1:], "little"), a, b, None, None))
+        first = 0 if offset == b"K\0" else int.from_bytes(offset[1:], "little")
+        made = new(Tensor, (where, first, a, b, None, None))
         memo[u4(put)[0]] = made
         return made, hit.end()
 
@@ -109,12 +110,10 @@ def load(data: bytes, start: int = 0, total: int | None = None, path: str | None
     except CheckpointError as e:
         raise type(e)(e.message + _would_call(m.named), path=path, hint=e.hint) from None
     except (IndexError, error):
-        if m.i >= m.size or m.size - m.i < 8:
-            if m.size < m.total:
-                raise Short from None
-            what = "ends in the middle" if m.size > start else "is empty"
-        else:
-            what = f"takes from an empty stack at byte {m.i}"
+        near_end = m.size - m.i < 8  # the widest argument that is read without a check
+        if near_end and m.size < m.total:
+            raise Short from None
+        what = "is empty" if m.size <= start else f"takes from an empty stack{' or ends in the middle' if near_end else ''}, at byte {m.i}"
         raise CorruptError(f"the pickle {what}{_would_call(m.named)}", path=path) from None
     except KeyError:
         if shortcut:

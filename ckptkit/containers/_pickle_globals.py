@@ -91,6 +91,7 @@ def _allowed() -> dict[tuple[str, str], object]:
         ("torch", "device"): "device",
         ("_codecs", "encode"): "encode",  # bytes in protocol 2
         ("builtins", "bytearray"): "bytes",
+        ("builtins", "bytes"): "bytes",  # empty bytes in protocol 2
         ("builtins", "set"): "list",  # kept as a list: plain data
         ("builtins", "frozenset"): "tuple",
         ("builtins", "list"): "list",
@@ -100,6 +101,7 @@ def _allowed() -> dict[tuple[str, str], object]:
         ("numpy.core.multiarray", "scalar"): "scalar",  # losses and steps kept as numpy numbers
         ("numpy._core.multiarray", "scalar"): "scalar",
         # plain data without a form of its own here; kept by name, never called
+        ("builtins", "object"): "data",  # the base that protocols 0 and 1 name
         ("builtins", "complex"): "data",
         ("builtins", "slice"): "data",
         ("builtins", "range"): "data",

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from .._typing import NoReturn, Protocol, SupportsIndex, overload
 from ..errors import CorruptError
+from ..limits import LIMITS
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
@@ -32,17 +33,14 @@ def bad(what: str, path: str, at: int | None = None) -> NoReturn:
 def varint(data: Readable, pos: int, end: int, path: str) -> tuple[int, int]:
     """The unsigned varint at `pos` and where it ends. CorruptError if it passes `end` or 64 bits."""
     value = shift = 0
-    start = pos
-    while pos < end and shift < 70:
-        b = data[pos]
-        pos += 1
+    for b in data[pos : min(pos + 10, end)]:
         value |= (b & 127) << shift
+        shift += 7
         if b < 128:
             if value >> 64:
                 break
-            return value, pos
-        shift += 7
-    bad("bad varint", path, start)
+            return value, pos + shift // 7
+    bad("bad varint", path, pos)
 
 
 def signed(value: int) -> int:
@@ -89,6 +87,7 @@ def shape(data: Readable, pos: int, end: int, path: str) -> tuple[int, ...]:
             if size < 0:
                 bad(f"a dimension of size {size}", path, value)
             dims.append(size)
+            LIMITS.check("rank", len(dims), f"the rank of the shape at byte {pos}", path)
         elif number == 3 and value:
             bad("a shape of unknown rank", path, pos)
     return tuple(dims)

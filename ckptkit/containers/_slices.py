@@ -13,6 +13,7 @@ from math import prod
 
 from .._typing import NamedTuple
 from ..errors import CorruptError, UnsupportedError
+from ..limits import LIMITS
 from ..tensors import Extent
 from ._base import open_fd
 from ._proto import BYTES, VARINT, Readable, fields, signed
@@ -45,7 +46,15 @@ def parse(data: Readable, pos: int, end: int, path: str) -> tuple[tuple[int, int
             if length < 0 and start:
                 raise CorruptError(f"a slice from {start} without a length at byte {value}", path=path)
             out.append((start, length))
+            LIMITS.check("rank", len(out), f"the rank of the slice at byte {pos}", path)
     return tuple(out)
+
+
+def add(out: list[tuple[tuple[int, int], ...]], data: Readable, pos: int, end: int, path: str) -> None:
+    """Append a TensorSliceProto to the slices of one tensor. UnsupportedError for more of them than are handled."""
+    if len(out) == _MAX_SLICES:
+        raise UnsupportedError(f"a tensor is cut into more than {_MAX_SLICES:,} slices, at byte {pos}", path=path)
+    out.append(parse(data, pos, end, path))
 
 
 def key(name: bytes, ranges: tuple[tuple[int, int], ...]) -> bytes:
@@ -77,14 +86,16 @@ def resolve(ranges: tuple[tuple[int, int], ...], shape: tuple[int, ...], what: s
 
 def cover(pieces: list[Piece], shape: tuple[int, ...], what: str, path: str) -> None:
     """Hold that the pieces cover the tensor once. CorruptError for holes and overlaps."""
-    if len(pieces) > _MAX_SLICES:
-        raise UnsupportedError(f"{what} is cut into {len(pieces):,} slices, more than {_MAX_SLICES:,}", path=path)
     held = sum(prod(n for _, n in p.box) for p in pieces)
     total = prod(shape)
     if held < total:
         raise CorruptError(f"slices of {what} are missing: {held} of {total} elements are there", path=path)
+    if not shape:
+        if len(pieces) > 1:
+            raise CorruptError(f"the scalar {what} is there {len(pieces)} times", path=path)
+        return
     boxes = [p.box for p in pieces if all(n for _, n in p.box)]
-    axis = max(range(len(shape)), key=lambda d: len({b[d] for b in boxes}), default=0)
+    axis = max(range(len(shape)), key=lambda d: len({b[d] for b in boxes}))
     boxes.sort(key=lambda b: b[axis])
     for i, a in enumerate(boxes):
         for b in boxes[i + 1 :]:

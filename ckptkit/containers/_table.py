@@ -22,6 +22,7 @@ FOOTER = 48
 TRAILER = 5  # type byte, checksum
 BLOCK_SIZE = 262144  # TensorFlow's table::Options
 RESTART_INTERVAL = 16
+_new = tuple.__new__  # a named tuple without its argument handling
 _KEY_LIMIT = LIMITS.name_bytes + 20 * LIMITS.rank + 64  # a name, escaped, with a slice behind it
 
 
@@ -127,14 +128,13 @@ def verify(data: Readable, offset: int, size: int, path: str) -> None:
 
 def contents(data: Readable, offset: int, size: int, path: str, *, check: bool = True) -> tuple[Readable, int, int]:
     """What holds a block's content, and from where to where: the file itself, or bytes where it was compressed."""
-    if check:
-        verify(data, offset, size, path)
     kind = data[offset + size]
+    if check or kind:
+        verify(data, offset, size, path)
     if kind == 0:
         return data, offset, offset + size
     if kind != 1:
         bad(f"compression type {kind} of the table block", path, offset)
-    LIMITS.check("header_bytes", size, "a compressed table block's size in bytes", path)
     plain = snappy(data[offset : offset + size], path)
     return plain, 0, len(plain)
 
@@ -171,7 +171,7 @@ def entries(data: Readable, start: int, end: int, path: str, above: bytes | None
         kept += shared + own
         last = key
         pos = stop + length
-        out.append(Entry(key, stop, pos))
+        out.append(_new(Entry, (key, stop, pos)))
         if kept > LIMITS.header_bytes:
             LIMITS.check("header_bytes", kept, "the keys' size in bytes", path)
     if any(int.from_bytes(restarts[i : i + 4], "little") not in whole for i in range(0, 4 * count, 4)):
@@ -282,8 +282,10 @@ class _Builder:
 
 
 def _shared(a: bytes, b: bytes) -> int:
-    n = min(len(a), len(b))
-    return next((i for i in range(n) if a[i] != b[i]), n)
+    i, n = 0, min(len(a), len(b))
+    while i < n and a[i] == b[i]:
+        i += 1
+    return i
 
 
 def _between(low: bytes, high: bytes) -> bytes:

@@ -9,6 +9,7 @@ import os
 import re
 
 from ..errors import CheckpointError, CorruptError, NotFoundError
+from ..limits import LIMITS
 from . import _table
 from ._base import open_fd
 
@@ -17,6 +18,7 @@ _STATE_BYTES = 1 << 20
 _LINE = re.compile(rb'^\s*model_checkpoint_path\s*:\s*(?:"((?:[^"\\]|\\.)*)"|\'((?:[^\'\\]|\\.)*)\')', re.M)
 _ESCAPE = re.compile(rb"\\([0-7]{1,3}|.)")
 _DATA = re.compile(r"(.+)\.data-\d{5,}-of-\d{5,}")
+_SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}")
 _PLAIN = {b"n": b"\n", b"t": b"\t", b"r": b"\r"}
 
 
@@ -62,8 +64,29 @@ def target(path: str) -> str | None:
 
 
 def exists(prefix: str) -> bool:
-    """Whether a V2 bundle or a V1 file is at `prefix`."""
-    return os.path.isfile(prefix + ".index") or os.path.isfile(prefix)
+    """Whether a V2 bundle or V1 files are at `prefix`."""
+    return os.path.isfile(prefix + ".index") or bool(v1_files(prefix))
+
+
+def v1_files(prefix: str) -> list[str]:
+    """The file at `prefix`, or PREFIX-00000-of-00002 and so on where the Saver was told to shard. All or none of them."""
+    if os.path.isfile(prefix):
+        return [prefix]
+    try:
+        names = os.listdir(os.path.dirname(prefix) or ".")
+    except OSError:
+        return []
+    base = os.path.basename(prefix) + "-00000-of-"
+    counts = [n[len(base) :] for n in names if n.startswith(base) and n[len(base) :].isdecimal()]
+    if len(counts) != 1:
+        return []
+    return [f"{prefix}-{i:05d}-of-{counts[0]}" for i in range(min(int(counts[0]), LIMITS.shards))]
+
+
+def v1_prefix(path: str) -> str:
+    """The prefix of a V1 shard's path; any other path is its own."""
+    found = _SHARD.fullmatch(path)
+    return found[1] if found and len(v1_files(found[1])) > 0 else path
 
 
 def of_state(path: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from struct import pack
 
-from .._typing import NamedTuple
+from .._typing import Any, NamedTuple
 from ..errors import UnsafeError, UsageError, printable
 from ..limits import LIMITS
 from ..tensors import DTYPES, row_major_strides
@@ -213,7 +213,7 @@ def dump(state: Mapping[str, Stored], wrapper: Sequence[str], extras: Mapping[st
     """
     w = _Writer()
 
-    def level(depth: int, beside: Mapping[object, object]) -> None:
+    def level(depth: int, beside: Mapping[Any, object]) -> None:
         if depth < len(wrapper):
             w.out.append(b"}")
             w.put()
@@ -239,6 +239,5 @@ def dump(state: Mapping[str, Stored], wrapper: Sequence[str], extras: Mapping[st
         if depth < len(wrapper) or rest:
             w.out.append(b"u")
 
-    top: dict[object, object] = dict(extras.items())
-    level(0, top)
+    level(0, dict(extras.items()))
     return b"".join([*w.out, b"."])

@@ -14,7 +14,7 @@ from ..findings import Finding
 from ..limits import LIMITS
 from . import _pickle
 from ._pickle_globals import Storage, StorageType
-from ._torch_tree import SIZES, Tree, read_tree, shown
+from ._torch_tree import SIZES, Tree, read_tree, shown, storage_key
 
 MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
@@ -55,8 +55,8 @@ class Stream:
         return _pickle.findings(tuple(self.opaque), os.path.basename(self.path))
 
 
-def read_legacy(stream: Stream) -> tuple[Tree, list[Finding]]:
-    """The tensors of a legacy file whose magic number `stream` has just given. Raises CorruptError, UnsupportedError."""
+def read_legacy(stream: Stream) -> tuple[Any, Tree, list[Finding]]:
+    """The object and the tensors of a legacy file whose magic number `stream` has just given. Raises CorruptError, UnsupportedError."""
     path = stream.path
     protocol = stream.next()
     if protocol != _PROTOCOL:
@@ -65,17 +65,18 @@ def read_legacy(stream: Stream) -> tuple[Tree, list[Finding]]:
     if type(info) is dict and info.get("little_endian") is False:
         raise UnsupportedError("was written on a big-endian machine", path=path)
     value = stream.next()
-    sizes = {str(s.key): SIZES[s.type.dtype] for s in stream.storages if type(s.type) is StorageType and s.type.dtype}
+    sizes = {storage_key(s.key): SIZES[s.type.dtype] for s in stream.storages if type(s.type) is StorageType and s.type.dtype}
+    rebuilt = len(stream.storages)
     keys = stream.next()
     if type(keys) is not list or any(type(k) not in (str, int) for k in keys):
         raise CorruptError("its list of storages is no list of keys", path=path)
     placed, end = _place(stream, keys, sizes)
-    tree = read_tree(value, lambda s, declared: _locate(s, declared, placed, sizes, path), path)
+    tree = read_tree(value, lambda s, declared: _locate(s, declared, placed, sizes, path), path, rebuilt)
     found = stream.findings()
     if end != stream.size:
         text = f"{stream.size - end:,} bytes follow the last storage; nothing reads them"
         found.append(Finding("warning", "trailing", os.path.basename(path), text))
-    return tree, found
+    return value, tree, found
 
 
 def _place(stream: Stream, keys: list[object], sizes: dict[str, int]) -> tuple[dict[str, tuple[int, int]], int]:
@@ -83,22 +84,22 @@ def _place(stream: Stream, keys: list[object], sizes: dict[str, int]) -> tuple[d
     placed: dict[str, tuple[int, int]] = {}
     at = stream.at
     for raw in keys:
-        key = shown(raw)
-        item = sizes.get(str(raw))
-        if item is None or str(raw) in placed:
-            raise CorruptError(f"storage {key} is listed {'twice' if item else 'and no tensor is made of it'}", path=stream.path)
+        key = storage_key(raw)
+        item = sizes.get(key)
+        if item is None or key in placed:
+            raise CorruptError(f"storage {shown(raw)} is listed {'twice' if item else 'and no tensor is made of it'}", path=stream.path)
         head = os.pread(stream.fd, 8, at) if at < stream.size else b""
         numel = int.from_bytes(head, "little", signed=True)
         if len(head) != 8 or numel < 0 or at + 8 + numel * item > stream.size:
-            raise CorruptError(f"storage {key} at byte {at} does not fit into the file: cut short or damaged", path=stream.path)
-        placed[str(raw)] = (at + 8, numel * item)
+            raise CorruptError(f"storage {shown(raw)} at byte {at} does not fit into the file: cut short or damaged", path=stream.path)
+        placed[key] = (at + 8, numel * item)
         at += 8 + numel * item
     return placed, at
 
 
 def _locate(s: Storage, declared: int, placed: dict[str, tuple[int, int]], sizes: dict[str, int], path: str) -> tuple[int, int, str]:
     """Where a storage, or the view of one that it is, lies."""
-    key = str(s.key) if type(s.key) in (str, int) else ""
+    key = storage_key(s.key)
     if key not in placed:
         raise CorruptError(f"storage {shown(s.key)} is used by a tensor and is not in the file", path=path)
     offset, there = placed[key]

@@ -20,6 +20,7 @@ KNOWN = ("state_dict", "model_state_dict", "model_state", "model", "module", "ne
 _OPTIMIZER = ("optim", "adam", "ema", "scheduler", "scaler")  # beginnings of keys that hold no weights
 _EXPANDED = 16 << 20  # bytes from which a view that repeats itself is worth a warning
 _PLAIN = 1_000_000  # values that extras may hold, shared ones counted as often as they are reached
+_NAMES_EACH = 16  # names that a tensor may have on average
 _DTYPES = {f"torch.{d.torch}": d.name for d in DTYPES.values() if d.torch}
 SIZES = {d.name: d.bits // 8 for d in DTYPES.values()}
 
@@ -34,6 +35,7 @@ class Tree(NamedTuple):
     extras: dict[str, object]
     wrapper: str
     findings: list[Finding]
+    beside: frozenset[str]  # the tensors that lie outside the state dict (optimizer state)
 
 
 def shown(value: object) -> str:
@@ -45,6 +47,17 @@ def shown(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
+def storage_key(key: object) -> str:
+    """A storage's key as text; "" for what no storage has."""
+    return key if type(key) is str else str(key) if type(key) is int and abs(key) < 1 << 64 else ""
+
+
+def _is_module(value: object) -> bool:
+    """Whether this is a pickled nn.Module."""
+    state = value.state if type(value) is Opaque else None
+    return type(state) is dict and type(state.get("_parameters")) is dict and type(state.get("_modules")) is dict
+
+
 def _children(value: object) -> Iterator[tuple[object, object]]:
     """(key, value) of a container; of a pickled nn.Module what its state_dict() would give; of another Opaque all it carries."""
     if type(value) is dict:
@@ -53,9 +66,9 @@ def _children(value: object) -> Iterator[tuple[object, object]]:
         yield from enumerate(value)
     elif type(value) is Opaque:
         state = value.state
-        if type(state) is dict and type(state.get("_parameters")) is dict and type(state.get("_modules")) is dict:
+        if _is_module(value):
             for part in ("_parameters", "_buffers", "_modules"):
-                yield from _children(state.get(part))
+                yield from _children(state.get(part) if type(state) is dict else None)
             return
         for inner in (state, value.items):
             if type(inner) is dict:
@@ -72,7 +85,8 @@ _CONTAINERS = (dict, list, tuple, Opaque)
 class _Counts:
     """How many tensors lie below each container, each container looked at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: str) -> None:
+        self.path = path
         self.below: dict[int, int] = {}
 
     def of(self, value: object, depth: int = 0) -> int:
@@ -85,7 +99,7 @@ class _Counts:
         if known is not None:
             return known
         if depth > LIMITS.pickle_depth:
-            raise LimitError(f"the pickle is nested deeper than the limit pickle_depth={LIMITS.pickle_depth}")
+            raise LimitError(f"the pickle is nested deeper than the limit pickle_depth={LIMITS.pickle_depth}", path=self.path)
         self.below[id(value)] = 0  # a container within itself adds nothing
         n = 0
         for _, child in _children(value):
@@ -117,12 +131,13 @@ def _choose(root: object, counts: _Counts) -> tuple[object, tuple[str, ...]]:
     queue: list[tuple[object, tuple[str, ...], bool]] = [(root, (), False)]
     seen = {id(root)}
     for node, at, optimizer in queue:
-        own = sum(type(c) is Tensor for _, c in _children(node))
+        module = _is_module(node)
+        own = counts.of(node) if module else sum(type(c) is Tensor for _, c in _children(node))
         if optimizer:
             spare = (own, node, at) if own > spare[0] else spare
         elif own > best[0]:
             best = (own, node, at)
-        for key, child in _children(node):
+        for key, child in () if module else _children(node):
             if type(child) in _CONTAINERS and id(child) not in seen and counts.of(child):
                 seen.add(id(child))
                 name = _key(key)
@@ -146,16 +161,23 @@ def _key(key: object) -> str:
     return repr(key) if type(key) is Opaque else printable(str(key)) if type(key) is TorchName else type(key).__name__
 
 
-def read_tree(value: Any, locate: Locate, path: str) -> Tree:
-    """The named tensors of what a pickle described. Raises CorruptError for a view that leaves its storage, LimitError for counts."""
-    counts = _Counts()
-    counts.of(value)
+def read_tree(value: Any, locate: Locate, path: str, rebuilt: int) -> Tree:
+    """The named tensors of what a pickle described, in which `rebuilt` tensors were made.
+
+    Raises CorruptError for a view that leaves its storage, LimitError for counts: also where sharing gives each tensor many names.
+    """
+    counts = _Counts(path)
+    reached = counts.of(value)
+    if reached > 1000 + _NAMES_EACH * rebuilt:
+        raise LimitError(f"its {rebuilt:,} tensors have {shown(reached)} names, over the limit of {_NAMES_EACH} each", path=path)
     main, where = _choose(value, counts)
     maker = _Maker(locate, path)
     out: dict[str, StoredTensor] = {}
     doubled: list[str] = []
 
-    def add(name: str, t: object) -> None:
+    beside: set[str] = set()
+
+    def add(name: str, t: object, inside: bool) -> None:
         if name in out:
             n = 2
             while f"{name}#{n}" in out:
@@ -165,11 +187,14 @@ def read_tree(value: Any, locate: Locate, path: str) -> Tree:
         if len(out) >= LIMITS.tensors:
             raise LimitError(f"it has more tensors than the limit tensors={LIMITS.tensors:,}", path=path)
         out[name] = maker.tensor(name, t)
+        if not inside:
+            beside.add(name)
 
-    def walk(node: object, prefix: str, depth: int, open_: tuple[int, ...]) -> None:
+    def walk(node: object, prefix: str, depth: int, open_: tuple[int, ...], inside: bool) -> None:
         if depth > LIMITS.pickle_depth:
             raise LimitError(f"the pickle is nested deeper than the limit pickle_depth={LIMITS.pickle_depth}", path=path)
         if node is main:
+            inside = True
             prefix = "" if prefix == ".".join(where) else prefix
         for key, child in _children(node):
             t = type(child)
@@ -179,19 +204,19 @@ def read_tree(value: Any, locate: Locate, path: str) -> Tree:
             if prefix:
                 name = f"{prefix}.{name}"
             if t is Tensor or t is Storage:
-                add(name, child)
+                add(name, child, inside)
             elif counts.below.get(id(child)) and id(child) not in open_:
-                walk(child, name, depth + 1, (*open_, id(child)))
+                walk(child, name, depth + 1, (*open_, id(child)), inside)
 
     if type(value) is Tensor or type(value) is Storage:
-        add("tensor", value)
+        add("tensor", value, True)
     elif type(value) in _CONTAINERS:
-        walk(value, "", 0, (id(value),))
+        walk(value, "", 0, (id(value),), False)
     found = maker.findings()
     if doubled:
         more = f" and {len(doubled) - 1} more" if len(doubled) > 1 else ""
         found.append(Finding("warning", "names", doubled[0], f"two tensors have this name{more}: the second is listed with #2"))
-    return Tree(maker.tie(out), _extras(value, counts), ".".join(where), found)
+    return Tree(maker.tie(out), _extras(value, counts, found), ".".join(where), found, frozenset(beside))
 
 
 class _Maker:
@@ -199,28 +224,10 @@ class _Maker:
 
     def __init__(self, locate: Locate, path: str) -> None:
         self.locate, self.path = locate, path
-        self.storages: dict[Storage, tuple[int, int, str]] = {}
         self.uses: dict[str, int] = {}
         self.keys: list[str] = []
         self.devices: dict[str, None] = {}
         self.expanded: list[tuple[str, int, int]] = []
-
-    def storage(self, name: str, s: object) -> tuple[int, int, str, str]:
-        """(offset, bytes, dtype, key) of a storage."""
-        if type(s) is not Storage or type(s.type) is not StorageType:
-            raise CorruptError(f"tensor {name!r} has no storage of a known type", path=self.path)
-        dtype = s.type.dtype
-        if not dtype:
-            raise UnsupportedError(f"tensor {name!r} is quantised (torch.{s.type.name}), which ckptkit does not read", path=self.path)
-        known = self.storages.get(s)
-        if known is None:
-            if type(s.numel) is not int or s.numel < 0:
-                raise CorruptError(f"the storage of tensor {name!r} has {shown(s.numel)} elements", path=self.path)
-            location = s.location.decode("latin-1") if type(s.location) is bytes else s.location
-            if type(location) is str and location != "cpu":
-                self.devices[printable(location, 40)] = None
-            known = self.storages[s] = self.locate(s, s.numel * SIZES[dtype])
-        return known[0], known[1], dtype, known[2]
 
     def tensor(self, name: str, t: object) -> StoredTensor:
         """One tensor, its view held against its storage."""
@@ -229,7 +236,19 @@ class _Maker:
         if type(t) is Storage:
             t = Tensor(t, 0, (t.numel,), (1,), None, None)
         assert type(t) is Tensor
-        at, there, dtype, key = self.storage(name, t.storage)
+        s = t.storage
+        if type(s) is not Storage or type(s.type) is not StorageType:
+            raise CorruptError(f"tensor {name!r} has no storage of a known type", path=self.path)
+        dtype, numel = s.type.dtype, s.numel
+        if not dtype:
+            raise UnsupportedError(f"tensor {name!r} is quantised (torch.{s.type.name}), which ckptkit does not read", path=self.path)
+        if type(numel) is not int or numel < 0:
+            raise CorruptError(f"the storage of tensor {name!r} has {shown(numel)} elements", path=self.path)
+        if s.location != "cpu":
+            place = s.location.decode("latin-1") if type(s.location) is bytes else s.location
+            if place != "cpu" and type(place) is str:
+                self.devices[printable(place, 40)] = None
+        at, there, key = self.locate(s, numel * SIZES[dtype])
         if t.dtype is not None:
             dtype = _DTYPES.get(t.dtype, "") if type(t.dtype) is TorchName else ""
             if not dtype:
@@ -243,8 +262,7 @@ class _Maker:
             LIMITS.check("rank", len(size), f"the rank of tensor {name!r}", self.path)
         item = SIZES[dtype]
         numel, last, packed = 1, 0, True
-        for k in range(len(size) - 1, -1, -1):
-            n, step = size[k], stride[k]
+        for n, step in zip(size[::-1], stride[::-1]):  # noqa: B905
             if type(n) is not int or type(step) is not int or n < 0 or step < 0:
                 raise CorruptError(f"tensor {name!r} has a size of {shown(n)} with a stride of {shown(step)}", path=self.path)
             if n != 1:
@@ -293,15 +311,22 @@ class _Maker:
 _NOTHING = object()
 
 
-def _extras(value: Any, counts: _Counts) -> dict[str, object]:
-    """Everything but the tensors, as plain data by top-level key: dicts, lists, tuples, scalars, text, bytes and Opaque."""
+class _TooMany(Exception):
+    """More values than extras may hold."""
+
+
+def _extras(value: Any, counts: _Counts, found: list[Finding]) -> dict[str, object]:
+    """Everything but the tensors, as plain data by top-level key: dicts, lists, tuples, scalars, text, bytes and Opaque.
+
+    A key that holds more than `_PLAIN` values (or seems to, by sharing) is left out with a finding.
+    """
     budget = _PLAIN
 
     def plain(v: Any, depth: int, open_: frozenset[int]) -> Any:
         nonlocal budget
         budget -= 1
         if budget < 0:
-            raise LimitError(f"the values beside the tensors are more than {_PLAIN:,}")
+            raise _TooMany
         t = type(v)
         if v is None or t in (bool, int, float, str, bytes):
             return v
@@ -316,7 +341,7 @@ def _extras(value: Any, counts: _Counts) -> dict[str, object]:
         if id(v) in open_:
             return "<itself>"
         if depth > LIMITS.pickle_depth:
-            raise LimitError(f"the pickle is nested deeper than the limit pickle_depth={LIMITS.pickle_depth}")
+            raise LimitError(f"the pickle is nested deeper than the limit pickle_depth={LIMITS.pickle_depth}", path=counts.path)
         inside, deep = open_ | {id(v)}, depth + 1
         if t is dict:
             out = {
@@ -335,10 +360,19 @@ def _extras(value: Any, counts: _Counts) -> dict[str, object]:
             return _NOTHING
         return t(None if c is _NOTHING else c for c in items)
 
-    if type(value) is dict:
-        out = plain(value, 0, frozenset())
-        return {} if out is _NOTHING else {k if type(k) is str else _key(k): c for k, c in out.items()}
+    out: dict[str, object] = {}
     if type(value) is Opaque and counts.of(value):
-        return {}
-    out = plain(value, 0, frozenset())
-    return {} if out is _NOTHING or (type(out) in (list, tuple) and not any(c is not None for c in out)) else {"value": out}
+        return out
+    for key, child in value.items() if type(value) is dict else [("value", value)]:
+        if type(child) is Tensor:
+            continue
+        try:
+            budget = _PLAIN
+            kept = plain(child, 1, frozenset((id(value),)) if child is not value else frozenset())
+        except _TooMany:
+            text = f"holds more than {_PLAIN:,} values beside the tensors; they are left out"
+            found.append(Finding("warning", "extras", printable(_key(key)), text))
+            continue
+        if kept is not _NOTHING and not (type(value) in (list, tuple) and not any(c is not None for c in kept)):
+            out[_key(key)] = kept
+    return out

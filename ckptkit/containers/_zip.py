@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
 from struct import Struct
 from struct import error as StructError
 
@@ -39,6 +40,11 @@ class Entry(NamedTuple):
     start: int
     size: int
     crc: int
+
+
+def _text(raw: bytes) -> str:
+    """An entry's name in a message."""
+    return printable(raw.decode("utf-8", "backslashreplace"))
 
 
 def read_directory(fd: int, size: int, path: str) -> dict[str, Entry]:
@@ -100,16 +106,16 @@ def _central(raw: bytes, count: int, path: str) -> Iterator[tuple[bytes, int, in
         at += 46 + n + x + c
         if flags & ~_FLAGS:
             raise UnsupportedError(
-                f"entry {printable(name)} is encrypted or patched (zip flags 0x{flags:x}), which PyTorch never writes", path=path
+                f"entry {_text(name)} is encrypted or patched (zip flags 0x{flags:x}), which PyTorch never writes", path=path
             )
         if method:
             raise UnsupportedError(
-                f"entry {printable(name)} is compressed (zip method {method}); PyTorch stores its records",
+                f"entry {_text(name)} is compressed (zip method {method}); PyTorch stores its records",
                 path=path,
                 hint="unpack it and pack it again without compression (zip -0), or save it again with torch.save",
             )
         if packed != size or disk not in (0, 0xFFFF):
-            raise CorruptError(f"entry {printable(name)} is stored, but its two sizes differ", path=path)
+            raise CorruptError(f"entry {_text(name)} is stored, but its two sizes differ", path=path)
         yield name, flags, method, crc, size, header
     if at != len(raw):
         raise CorruptError(f"its zip directory has {len(raw) - at} bytes more than its {count} entries", path=path)
@@ -132,18 +138,19 @@ def _locals(fd: int, listed: list[tuple[bytes, int, int, int, int, int]], end: i
     """The entries, each held against its local header and its neighbours."""
     out: dict[str, Entry] = {}
     unpack, pread, new = _LOCAL.unpack_from, os.pread, tuple.__new__
-    for raw, flags, method, crc, size, header in listed:
+    names = _names([row[0] for row in listed], path)
+    for k, (raw, flags, method, crc, size, header) in enumerate(listed):
         n = len(raw)
         head = pread(fd, 30 + n, header) if header < end else b""
         if len(head) != 30 + n:
-            raise CorruptError(f"entry {printable(raw)} is said to lie at byte {header}, beyond the file", path=path)
+            raise CorruptError(f"entry {_text(raw)} is said to lie at byte {header}, beyond the file", path=path)
         sig, _, lflags, lmethod, _, _, lcrc, lpacked, lsize, ln, lx = unpack(head)
         if sig != b"PK\3\4":
-            raise CorruptError(f"entry {printable(raw)} has no header at byte {header}", path=path)
+            raise CorruptError(f"entry {_text(raw)} has no header at byte {header}", path=path)
         if ln != n or head[30:] != raw:
-            raise CorruptError(f"entry {printable(raw)} is called {printable(head[30:])} by its own header", path=path)
+            raise CorruptError(f"entry {_text(raw)} is called {_text(head[30:])} by its own header", path=path)
         if lflags != flags or lmethod != method:
-            raise CorruptError(f"entry {printable(raw)} has other flags or another method in its own header", path=path)
+            raise CorruptError(f"entry {_text(raw)} has other flags or another method in its own header", path=path)
         start = header + 30 + n + lx
         if lsize != size or lpacked != size or lcrc != crc:
             if flags & 8 and lsize == lpacked == lcrc == 0:
@@ -151,17 +158,17 @@ def _locals(fd: int, listed: list[tuple[bytes, int, int, int, int, int]], end: i
             elif _FULL in (lsize, lpacked):
                 big = _zip64(pread(fd, lx, header + 30 + n), lsize, lpacked, 0, path)
                 if big[:2] not in ((size, size), (0, 0)):
-                    raise CorruptError(f"entry {printable(raw)} has another size in its own header", path=path)
+                    raise CorruptError(f"entry {_text(raw)} has another size in its own header", path=path)
             else:
-                raise CorruptError(f"entry {printable(raw)} has another size or checksum in its own header", path=path)
-        name = _name(raw, path)
+                raise CorruptError(f"entry {_text(raw)} has another size or checksum in its own header", path=path)
+        name = names[k]
         if name in out:
             raise CorruptError(f"has two entries called {printable(name)}", path=path)
         out[name] = new(Entry, (name, header, start, size, crc))
     if len({n.lower() for n in out}) != len(out):
         raise CorruptError("has entries whose names differ only in case", path=path)
     last = 0
-    for e in sorted(out.values(), key=lambda e: e.header):
+    for e in sorted(out.values(), key=itemgetter(1)):
         if e.header < last or (last == 0 and e.header != 0):
             raise CorruptError(f"entry {printable(e.name)} overlaps what lies before it, or something precedes the first entry", path=path)
         last = e.start + e.size
@@ -170,17 +177,20 @@ def _locals(fd: int, listed: list[tuple[bytes, int, int, int, int, int]], end: i
     return out
 
 
-def _name(raw: bytes, path: str) -> str:
-    """An entry's name as text. Raises CorruptError for one that leads out of the archive."""
+def _names(raws: list[bytes], path: str) -> list[str]:
+    """The entries' names as text. Raises CorruptError for one that leads out of the archive."""
     try:
-        name = raw.decode()
+        names = [raw.decode() for raw in raws]
     except UnicodeDecodeError:
-        raise CorruptError(f"an entry's name is not UTF-8: {printable(raw)}", path=path) from None
-    if not name or name[0] == "/" or "\\" in name or "\0" in name or ":" in name[:2] or (".." in name and ".." in name.split("/")):
-        raise CorruptError(f"an entry's name leads out of the archive: {printable(name)}", path=path)
-    if len(raw) > LIMITS.name_bytes:
-        LIMITS.check("name_bytes", len(raw), "the length of an entry's name", path)
-    return name
+        raise CorruptError("an entry's name is not UTF-8", path=path) from None
+    all_ = "\n" + "\n".join(names)
+    if "\n/" in all_ or "\n\n" in all_ or any(c in all_ for c in ("\\", "\0", ":", "..")) or "" in names or all_.count("\n") != len(names):
+        for name in names:
+            if not name or name[0] == "/" or "\\" in name or "\0" in name or "\n" in name or ":" in name[:2] or ".." in name.split("/"):
+                raise CorruptError(f"an entry's name leads out of the archive: {printable(name)}", path=path)
+    longest = max(map(len, raws), default=0)
+    LIMITS.check("name_bytes", longest, "the length of an entry's name", path)
+    return names
 
 
 class Record(NamedTuple):

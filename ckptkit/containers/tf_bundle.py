@@ -17,7 +17,6 @@ from math import prod
 from .._typing import Any
 from ..errors import CheckpointError, CorruptError, UnsupportedError, UsageError
 from ..findings import Finding
-from ..limits import LIMITS
 from ..tensors import DTYPES, Check, Extent, StoredTensor, TensorSpec
 from . import _bundle, _crc32c, _slices, _table, _tf_paths, _tf_strings
 from ._base import Checkpoint, FileLayout, Part, Slot
@@ -32,6 +31,9 @@ TIES = False
 SINGLE = False
 STRINGS = True
 
+_STRING = 7
+_new = tuple.__new__  # a named tuple without its argument handling
+
 
 def sniff(head: bytes, tail: bytes, path: str) -> bool:
     """An index, or a file that stands for one: a data shard or a .meta beside an index, a state file."""
@@ -43,7 +45,7 @@ def sniff(head: bytes, tail: bytes, path: str) -> bool:
     if os.path.basename(path) != _tf_paths.STATE or not _tf_paths.looks_like_state(head):
         return False
     named = _tf_paths.target(path)
-    return named is None or os.path.isfile(named + ".index") or not os.path.isfile(named)
+    return named is None or os.path.isfile(named + ".index") or not _tf_paths.exists(named)
 
 
 def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
@@ -52,8 +54,8 @@ def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
     named = _tf_paths.target(state) if _tf_paths.STATE in names and os.path.isfile(state) else None
     if named is not None and os.path.isfile(named + ".index"):
         return [(25, named + ".index")]
-    if named is not None and os.path.isfile(named):
-        return []  # a V1 file
+    if named is not None and _tf_paths.exists(named):
+        return []  # V1 files
     indexes = [os.path.join(directory, n) for n in names if n.endswith(".index")]
     found = [(35, p) for p in indexes if os.path.isfile(p) and _table.is_table(_tf_paths.tail(p))]
     if "saved_model.pb" in names:
@@ -82,31 +84,29 @@ def _index_of(path: str) -> str:
 
 
 class _Files:
-    """The data files of a bundle, looked up when an entry is in them, and what has been found to lie where."""
+    """The data files of a bundle, looked up when an entry is in them, and which of their bytes are taken."""
 
     def __init__(self, index: str, count: int) -> None:
         self.index = index
         self.paths = [f"{index.removesuffix('.index')}.data-{i:05d}-of-{count:05d}" for i in range(count)]
         self.sizes: dict[int, int] = {}
-        self.used: list[tuple[int, int, int, str]] = []  # data file, start, end, name
+        self.taken: list[tuple[int, int, int, str, int, int]] = []  # data file, start, end, name, masked checksum, strings
 
-    def extent(self, raw: Raw, name: str) -> Extent:
-        """Where an entry's bytes are. CorruptError if that is outside a data file, or the file is missing."""
-        shard, offset, size = raw.shard, raw.offset, raw.size
-        end = offset + size
+    def extent(self, raw: Raw, name: str, strings: int = -1) -> Extent:
+        """Where an entry's bytes are (`strings` of them if not -1). CorruptError if outside its data file, or that is missing."""
+        _, shard, offset, size, masked, _ = raw
         held = self.sizes.get(shard)
         if held is None:
             held = self.look_up(shard, name)
-        if end > held:
-            raise CorruptError(
-                f"{name!r} is said to be bytes {_signed(offset)} to {_signed(offset) + _signed(size)} of "
-                f"{os.path.basename(self.paths[shard])}, which has {held}",
-                path=self.index,
-            )
-        self.used.append((shard, offset, end, name))
-        return Extent(self.paths[shard], offset, size)
+        if offset + size > held:
+            start, end = _signed(offset), _signed(offset) + _signed(size)
+            what = f"{name!r} is said to be bytes {start} to {end} of {os.path.basename(self.paths[shard])}, which has {held}"
+            raise CorruptError(what, path=self.index)
+        self.taken.append((shard, offset, offset + size, name, masked, strings))
+        return _new(Extent, (self.paths[shard], offset, size))
 
     def look_up(self, shard: int, name: str) -> int:
+        """The size of a data file. CorruptError if there is none."""
         count = len(self.paths)
         if shard >= count:
             raise CorruptError(f"{name!r} is said to be in data file {_signed(shard)} of {count}", path=self.index)
@@ -117,18 +117,31 @@ class _Files:
         self.sizes[shard] = size = os.stat(path).st_size
         return size
 
+    def checks(self) -> Iterator[Check]:
+        """The checksum of every entry."""
+        for shard, start, end, name, masked, strings in self.taken:
+            extent = Extent(self.paths[shard], start, end - start)
+            if strings >= 0:
+                yield _tf_strings.check(extent, strings, masked, name)
+            else:
+                yield Check(name, "crc32c", (extent,), _crc32c.unmask(masked))
+
     def findings(self) -> Iterator[Finding]:
         """Overlaps, bytes of no tensor, data files that nothing is in."""
         shared: list[str] = []
-        last = dict.fromkeys(self.sizes, (0, ""))
         unused = dict(self.sizes)
-        for shard, start, end, name in sorted(self.used):
-            before, who = last[shard]
-            if start < before and end > start:
-                shared.append(f"{who!r} and {name!r}")
+        before, who, at = 0, "", -1
+        for shard, start, end, name, _, _ in sorted(self.taken):
+            if shard != at:
+                before, at = 0, shard
             if end > before:
-                unused[shard] -= end - max(start, before)
-                last[shard] = (end, name)
+                if start < before:
+                    shared.append(f"{who!r} and {name!r}")
+                    start = before
+                unused[shard] -= end - start
+                before, who = end, name
+            elif end > start:
+                shared.append(f"{who!r} and {name!r}")
         if shared:
             more = f" (and {len(shared) - 1} more pairs)" if len(shared) > 1 else ""
             yield Finding("warning", "overlap", shared[0], f"tensors share bytes of a data file{more}")
@@ -153,10 +166,8 @@ def open(path: str) -> Checkpoint:
     count, raws = _bundle.load(index)
     files = _Files(index, count)
     findings: list[Finding] = []
-    sums: list[tuple[str, Extent, int, int]] = []  # name, bytes, masked checksum, number of strings (-1: none)
     tensors: dict[str, StoredTensor] = {}
     slices = {k: raw for k, raw in raws.items() if k[0] == 0}
-    specs: dict[tuple[int, tuple[int, ...]], tuple[TensorSpec, int]] = {}
     for key, raw in raws.items():
         if key[0] == 0:
             continue
@@ -164,45 +175,40 @@ def open(path: str) -> Checkpoint:
             name = key.decode()
         except UnicodeDecodeError:
             raise CorruptError(f"the name {key!r} is not UTF-8", path=index) from None
-        kind = (raw.kind, raw.shape)
-        known = specs.get(kind)
-        if known is None:
-            if raw.kind in _bundle.OPAQUE:
-                what = f"a {_bundle.OPAQUE[raw.kind]} tensor, which has no portable form, is left out"
-                findings.append(Finding("warning", "dtype", name, what))
-                continue
-            known = specs[kind] = _spec(raw, name, index)
-        spec, nbytes = known
-        if raw.slices:
-            tensors[name] = _joined(name, key, raw, spec, slices, files, sums)
-            continue
-        extent = files.extent(raw, name)
-        if spec.dtype == "STRING":
+        number, shape, spec, nbytes, _ = raw.kind
+        if spec is None:
+            findings.append(_left_out(raw, name, files))
+        elif raw.slices:
+            tensors[name] = _joined(name, key, raw, spec, slices, files)
+        elif number == _STRING:
             n = spec.numel
+            extent = files.extent(raw, name, n)
             if raw.size < n + 4 and (n or raw.size):
                 raise CorruptError(f"{name!r} has {raw.size} bytes, too few for {n} strings", path=index)
-            sums.append((name, extent, raw.crc, n))
             tensors[name] = StoredTensor(name, spec, read=partial(_tf_strings.read, extent, n, raw.crc, name))
-            continue
-        if nbytes != raw.size:
-            raise CorruptError(f"{name!r} has {raw.size} bytes where {spec.dtype} {list(spec.shape)} needs {nbytes}", path=index)
-        sums.append((name, extent, raw.crc, -1))
-        tensors[name] = StoredTensor(name, spec, (extent,))
-        if raw.kind in _bundle.QUANTISED:
-            findings.append(Finding("info", "dtype", name, f"{_bundle.QUANTISED[raw.kind][1]} is read as {spec.dtype}"))
+        else:
+            extent = files.extent(raw, name)
+            if nbytes != extent.length:
+                raise CorruptError(f"{name!r} has {raw.size} bytes where {spec.dtype} {list(shape)} needs {nbytes}", path=index)
+            tensors[name] = _new(StoredTensor, (name, spec, (extent,), None, None, None))
+            if number in _bundle.QUANTISED:
+                findings.append(Finding("info", "dtype", name, f"{_bundle.QUANTISED[number][1]} is read as {spec.dtype}"))
     findings += [Finding("warning", "slice", repr(key), "the entry of a slice that belongs to no tensor") for key in slices]
     findings += files.findings()
     paths = [index, *(files.paths[i] for i in sorted(files.sizes))]
-    return Checkpoint(index, NAME, tensors, files=paths, findings=findings, checks=lambda: _checks(sums))
+    return Checkpoint(index, NAME, tensors, files=paths, findings=findings, checks=files.checks)
 
 
-def _spec(raw: Raw, name: str, index: str) -> tuple[TensorSpec, int]:
-    dtype = _bundle.KINDS.get(raw.kind) or _bundle.QUANTISED.get(raw.kind, ("",))[0]
-    if not dtype:
-        raise CorruptError(f"{name!r} has dtype {_signed(raw.kind)}, which TensorFlow does not have", path=index)
-    LIMITS.check("rank", len(raw.shape), f"the rank of {name!r}", index)
-    spec = TensorSpec(dtype, raw.shape)
-    return spec, spec.nbytes
+def _left_out(raw: Raw, name: str, files: _Files) -> Finding:
+    """The finding about a tensor of a dtype without an array form. CorruptError for one that does not exist."""
+    dtype = _bundle.OPAQUE.get(raw.kind.number)
+    if dtype is None:
+        raise CorruptError(f"{name!r} has dtype {_signed(raw.kind.number)}, which TensorFlow does not have", path=files.index)
+    if not raw.slices:
+        files.extent(raw, name)
+        if dtype == "variant":
+            files.taken.pop()  # its checksum is of more than its bytes
+    return Finding("warning", "dtype", name, f"a {dtype} tensor, which has no portable form, is left out")
 
 
 def _joined(
@@ -212,7 +218,6 @@ def _joined(
     spec: TensorSpec,
     slices: dict[bytes, Raw],
     files: _Files,
-    sums: list[tuple[str, Extent, int, int]],
 ) -> StoredTensor:
     """A partitioned variable from its slices, whose entries are taken out of `slices`."""
     index = files.index
@@ -227,25 +232,16 @@ def _joined(
         if part is None:
             raise CorruptError(f"the slice {shown!r} is missing", path=index)
         shape = tuple(n for _, n in box)
-        if part.kind != raw.kind or part.shape != shape or part.slices or part.size != prod(shape) * width:
-            what = f"the slice {shown!r} is stored as {list(part.shape)} in {_signed(part.size)} bytes"
+        if part.kind.number != raw.kind.number or part.kind.shape != shape or part.slices or part.size != prod(shape) * width:
+            what = f"the slice {shown!r} is stored as {list(part.kind.shape)} in {_signed(part.size)} bytes"
             raise CorruptError(f"{what}, which is not what {name!r} says", path=index)
         extent = files.extent(part, shown)
-        sums.append((shown, extent, part.crc, -1))
         pieces.append(_slices.Piece(box, extent))
     _slices.cover(pieces, spec.shape, repr(name), index)
     extents = _slices.join(pieces, spec.shape, width)
     if extents is None:
         return StoredTensor(name, spec, read=partial(_slices.read, pieces, spec.shape, width))
     return StoredTensor(name, spec, extents)
-
-
-def _checks(sums: list[tuple[str, Extent, int, int]]) -> Iterator[Check]:
-    for name, extent, masked, strings in sums:
-        if strings >= 0:
-            yield _tf_strings.check(extent, strings, masked, name)
-        else:
-            yield Check(name, "crc32c", (extent,), _crc32c.unmask(masked))
 
 
 def layout(
@@ -271,9 +267,8 @@ def layout(
     parts: list[Part] = []
     entries: list[list[object]] = []
     sizes = [0]
-    for _, name, spec in sorted((_key(name), name, spec) for name, spec in tensors):
-        if entries and entries[-1][0] == name:
-            raise UsageError(f"two tensors are called {name!r}")
+    for name, spec in tensors:
+        _key(name)
         text: bytes | None = None
         crc: int | None = None
         size = spec.nbytes
@@ -293,6 +288,8 @@ def layout(
         else:
             parts.append(Part(shard, offset, text))
         entries.append([name, _kind(spec, name), list(spec.shape), shard, offset, size, crc])
+    if len({e[0] for e in entries}) < len(entries):
+        raise UsageError("two tensors have the same name")
     state = _tf_paths.state_text(prefix)
     parts.append(Part(len(sizes), 0, state))
     files = [(f"{prefix}.data-{i:05d}-of-{len(sizes):05d}", n) for i, n in enumerate(sizes)]
@@ -321,10 +318,13 @@ def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:
     """The index, given the CRC-32C (unmasked) of every slot's bytes."""
     count: Any = layout.state["data_files"]
     entries: Any = layout.state["entries"]
-    items = [(b"", _bundle.encode_header(count))]
+    items = []
     for name, kind, shape, shard, offset, size, known in entries:
         crc = known if known is not None else crcs.get(name, None if size else 0)
         if crc is None:
             raise CheckpointError(f"the checksum of {name!r} is not known")
-        items.append((name.encode(), _bundle.encode_entry(Raw(kind, tuple(shape), shard, offset, size, _crc32c.mask(crc), ()))))
-    return (Part(len(layout.files) - 1, 0, _table.build(items)),)
+        items.append(
+            (name.encode(), _bundle.encode_entry(Raw(_bundle.kind_of(kind, tuple(shape)), shard, offset, size, _crc32c.mask(crc), ())))
+        )
+    items.sort()
+    return (Part(len(layout.files) - 1, 0, _table.build([(b"", _bundle.encode_header(count)), *items])),)

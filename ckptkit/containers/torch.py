@@ -17,9 +17,10 @@ from ..limits import LIMITS
 from ..tensors import Check, Extent, TensorSpec
 from . import _pickle
 from ._base import Checkpoint, FileLayout, Part, open_fd
+from ._gc import paused
 from ._pickle_globals import Storage
 from ._torch_legacy import MAGIC, Stream, read_legacy
-from ._torch_tree import Tree, read_tree, shown
+from ._torch_tree import Tree, read_tree, shown, storage_key
 from ._zip import Entry, read_directory
 
 NAME = "torch"
@@ -50,7 +51,7 @@ def _is_text_pickle(head: bytes, tail: bytes) -> bool:
     if head[:1] == b"c":
         lines = head[1:].split(b"\n", 2)
         return len(lines) == 3 and all(n.replace(b".", b"").replace(b"_", b"").isalnum() for n in lines[:2])
-    return head[:3] in (b"(dp", b"(lp", b"(tp", b"(i\n") or head[:2] in (b"(c", b"(i", b"(S", b"(V")
+    return head[:3] in (b"(dp", b"(lp", b"(tp", b"(i\n", b"}q\0", b"]q\0") or head[:2] in (b"(c", b"(i", b"(S", b"(V")
 
 
 def sniff(head: bytes, tail: bytes, path: str) -> bool:
@@ -74,11 +75,15 @@ def _lists_data_pkl(path: str) -> bool:
     except CheckpointError:
         return False
     try:
-        size = os.fstat(fd).st_size
-        want = min(size, 1 << 20)
-        return b"/data.pkl" in os.pread(fd, want, size - want)
+        return b"/data.pkl" in _tail(fd, os.fstat(fd).st_size)
     finally:
         os.close(fd)
+
+
+def _tail(fd: int, size: int) -> bytes:
+    """The last MiB, where a zip's directory is."""
+    want = min(size, 1 << 20)
+    return os.pread(fd, want, size - want)
 
 
 def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
@@ -128,14 +133,16 @@ def _open_file(path: str) -> Checkpoint:
         size = os.fstat(fd).st_size
         head = os.pread(fd, 512, 0)
         if head.startswith(b"PK"):
-            return _open_zip(fd, size, path)
+            with paused():
+                return _open_zip(fd, size, path)
         if _is_tar(head):
             raise UnsupportedError(
                 "is PyTorch's tar form of 2016, which is not read",
                 path=path,
                 hint="load it with PyTorch 0.1 to 2.x (weights_only=False, if you trust it) and save it again",
             )
-        return _open_pickles(fd, size, path)
+        with paused():
+            return _open_pickles(fd, size, path)
     finally:
         os.close(fd)
 
@@ -145,7 +152,9 @@ def _open_pickles(fd: int, size: int, path: str) -> Checkpoint:
     stream = Stream(fd, size, path)
     first = stream.next()
     if type(first) is int and first == MAGIC:
-        tree, found = read_legacy(stream)
+        value, tree, found = read_legacy(stream)
+        if not tree.tensors and value != {}:
+            raise _refusal(value, tuple(stream.opaque), path, "a torch.save")
         return _checkpoint(path, tree, found)
     raise _refusal(first, tuple(stream.opaque), path, "a plain pickle")
 
@@ -165,39 +174,46 @@ def _refusal(value: object, opaque: tuple[str, ...], path: str, what: str) -> Un
     )
 
 
+def _torchscript(path: str) -> UnsupportedError:
+    return UnsupportedError(
+        "is a TorchScript archive (torch.jit.save), a program rather than a checkpoint",
+        path=path,
+        hint="torch.save(torch.jit.load(path).state_dict(), 'pytorch_model.bin') gives one",
+    )
+
+
 def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
     """The zip form. Raises CorruptError, UnsupportedError (TorchScript, big-endian, compressed)."""
-    entries = read_directory(fd, size, path)
+    try:
+        entries = read_directory(fd, size, path)
+    except UnsupportedError:
+        if b"/constants.pkl" in _tail(fd, size):  # its code is compressed
+            raise _torchscript(path) from None
+        raise
     pickles = [n for n in entries if n == "data.pkl" or n.endswith("/data.pkl")]
     if len(pickles) != 1:
         raise CorruptError(f"a PyTorch zip has one data.pkl; this has {len(pickles)}", path=path)
     root = pickles[0][: -len("data.pkl")]
     if root + "constants.pkl" in entries or any(n.startswith(root + "code/") for n in entries):
-        raise UnsupportedError(
-            "is a TorchScript archive (torch.jit.save), a program rather than a checkpoint",
-            path=path,
-            hint="torch.save(torch.jit.load(path).state_dict(), 'pytorch_model.bin') gives one",
-        )
+        raise _torchscript(path)
     summed = any(e.crc for e in entries.values())
     found = _small_records(fd, entries, root, summed, path)
     data = entries[pickles[0]]
     LIMITS.check("pickle_bytes", data.size, "the size of data.pkl", path)
     got = _pickle.load(_record(fd, data, summed, path), path=path)
     found += _pickle.findings(got.opaque, os.path.basename(path))
-    places: dict[object, Entry] = {}
+    records = root + "data/"
 
     def locate(s: Storage, declared: int) -> tuple[int, int, str]:
-        e = places.get(s.key)
-        if e is None:
-            e = entries.get(f"{root}data/{s.key}") if type(s.key) in (str, int) and s.view is None else None
-            if e is None:
-                raise CorruptError(f"the storage {shown(s.key)} of a tensor has no record in the file", path=path)
-            places[s.key] = e
+        key = s.key if type(s.key) is str else storage_key(s.key)
+        e = entries.get(records + key)
+        if e is None or s.view is not None:
+            raise CorruptError(f"the storage {shown(s.key)} of a tensor has no record in the file", path=path)
         if declared > e.size:
-            raise CorruptError(f"storage {shown(s.key)} is said to have {shown(declared)} bytes; its record has {e.size:,}", path=path)
-        return e.start, declared, str(s.key)
+            raise CorruptError(f"storage {shown(key)} is said to have {shown(declared)} bytes; its record has {e.size:,}", path=path)
+        return e.start, declared, key
 
-    tree = read_tree(got.value, locate, path)
+    tree = read_tree(got.value, locate, path, len(got.storages))
     if not tree.tensors and got.value != {}:
         raise _refusal(got.value, got.opaque, path, "a torch.save")
 
@@ -212,7 +228,7 @@ def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
 
 
 def _checkpoint(path: str, tree: Tree, found: list[Finding]) -> Checkpoint:
-    return Checkpoint(path, NAME, tree.tensors, files=[path], extras=tree.extras, wrapper=tree.wrapper, findings=found + tree.findings)
+    return Checkpoint(path, NAME, tree.tensors, files=[path], extras=tree.extras, wrapper=tree.wrapper, beside=tree.beside, findings=found + tree.findings)
 
 
 def _record(fd: int, e: Entry, summed: bool, path: str) -> bytes:

@@ -1,0 +1,25 @@
+"""mT5: T5 1.1 with a vocabulary of many languages, the later names of Mesh TensorFlow's norms, and classes of its own.
+
+Source: google-research/multilingual-t5; tensorflow/mesh transformer/transformer.py (sublayer_rms_norm); transformers
+models/mt5; bojone/bert4keras models.py (version mt5.1.1).
+"""
+
+from ckptkit.arch.t5 import DEFAULTS, GATED, KEYS, MODULES, classes, dialects
+from ckptkit.schema import Architecture
+
+ARCHITECTURE = Architecture(
+    name="mt5",
+    title="mT5",
+    rank=1,
+    modules=MODULES,  # type: ignore[arg-type]
+    fixed={"qa_labels": 2},
+    variants={f"mt5-{size}": {**v, "vocab": 250112} for size, v in GATED.items()},
+    dialects=dialects(
+        "mt5",
+        classes("MT5"),
+        ("rms_norm", "layer_norm"),
+        ("rms_norm", "final_layer_norm"),
+        KEYS,
+        {**DEFAULTS, "activation": "gelu_tanh", "gated": True},
+    ),
+)

@@ -1,0 +1,257 @@
+"""T5 1.0 and 1.1 (and Flan-T5): encoder-decoder, bucketed relative positions, norms without a shift, linears without bias.
+
+Source: tensorflow/mesh transformer/transformer.py, transformer_layers.py and google-research/text-to-text-transfer-transformer
+t5/models/gin (names, sizes, operative_config.gin); transformers models/t5 (PyTorch names and classes, its configuration);
+bojone/bert4keras models.py T5_Base and bojone/t5_in_bert4keras (its configuration).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from ckptkit.arch.bert import HF_ACTIVATIONS
+from ckptkit.schema import TORCH, Architecture, Class, ConfigForm, Dialect, Key, Style, embedding, linear, norm, when
+
+E = "encoder.layers.{layer}."
+D = "decoder.layers.{decoder_layer}."
+
+
+def _attention(group: str) -> dict[str, object]:
+    return {
+        **{k: linear("heads head_dim", "hidden", bias=False, group=group) for k in ("query", "key", "value")},
+        "output": linear("hidden", "heads head_dim", bias=False, group=group),
+        "norm": norm("hidden", bias=False, group=group),
+    }
+
+
+def _ffn(group: str) -> dict[str, object]:
+    """1.0: `intermediate` is activated. 1.1: `gate` is activated and multiplied with `up`."""
+    return {
+        "intermediate": when("not gated", linear("intermediate", "hidden", bias=False, group=group)),
+        "gate": when("gated", linear("intermediate", "hidden", bias=False, group=group)),
+        "up": when("gated", linear("intermediate", "hidden", bias=False, group=group)),
+        "output": linear("hidden", "intermediate", bias=False, group=group),
+        "norm": norm("hidden", bias=False, group=group),
+    }
+
+
+MODULES = {
+    "embeddings.word": embedding("vocab hidden"),
+    "encoder.position_bias": embedding("buckets heads"),
+    **{E + "attention." + k: m for k, m in _attention("core").items()},
+    **{E + "ffn." + k: m for k, m in _ffn("core").items()},
+    "encoder.norm": norm("hidden", bias=False),
+    "decoder.position_bias": embedding("buckets heads", group="decoder"),
+    **{D + "attention." + k: m for k, m in _attention("decoder").items()},
+    **{D + "cross_attention." + k: m for k, m in _attention("decoder").items()},
+    **{D + "ffn." + k: m for k, m in _ffn("decoder").items()},
+    "decoder.norm": norm("hidden", bias=False, group="decoder"),
+    "lm_head": linear("vocab", "hidden", bias=False, group="decoder", tied={"weight": "embeddings.word.weight"}),
+    "qa": linear("qa_labels", "hidden", group="qa"),
+}
+
+MESH: Style = {
+    "linear": {"weight": ("transposed", ""), "bias": ("canonical", "/bias")},
+    "norm": {"weight": ("canonical", "/scale")},
+    "embedding": {"weight": ("canonical", "/embedding")},
+}
+_PARTS = {"query": "q", "key": "k", "value": "v", "output": "o"}
+_FFN = {"intermediate": "wi", "gate": "wi_0", "up": "wi_1", "output": "wo"}
+# (canonical module, stored block, stored layers: (canonical part, index, stored part))
+_STACKS = (
+    ("encoder", "layer", (("attention", 0, "SelfAttention"), ("ffn", 1, "DenseReluDense"))),
+    ("decoder", "decoder_layer", (("attention", 0, "SelfAttention"), ("cross_attention", 1, "EncDecAttention"), ("ffn", 2, "DenseReluDense"))),
+)
+
+
+def _stack_rows(join: str, block: str, layer: str, kernel: str, norms: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """The rows of both stacks, for the naming that writes {stack}/{block}/{layer}/{part}/{tensor} with `join` between."""
+    for stack, holder, parts in _STACKS:
+        for part, index, stored in parts:
+            at = f"{stack}{join}{block.replace('N', holder)}{join}{layer.format(index)}{join}"
+            ours = f"{stack}.layers.{{{holder}}}.{part}."
+            for k, name in (_FFN if part == "ffn" else _PARTS).items():
+                yield f"{at}{stored}{join}{name}{kernel if part == 'ffn' else ''}", ours + k
+            yield " | ".join(at + n for n in norms), ours + "norm"
+
+
+def mesh_rows(norms: tuple[str, ...], final: tuple[str, ...]) -> dict[str, str | tuple[str, ...]]:
+    """Mesh TensorFlow's names; `norms` and `final` are those of its norms, the first of which is written."""
+    rows: dict[str, str | tuple[str, ...]] = {"shared": "embeddings.word"}
+    rows.update(_stack_rows("/", "block_{N:3}", "layer_{:03d}", "/kernel", norms))
+    for stack in ("encoder", "decoder"):
+        bias = (f"{stack}.position_bias.weight", "heads buckets")
+        rows[f"{stack}/block_000/layer_000/SelfAttention/relative_attention_bias"] = bias
+        rows[" | ".join(f"{stack}/{n}" for n in final)] = f"{stack}.norm"
+    rows["decoder/logits/kernel"] = "lm_head"
+    return rows
+
+
+HF_ROWS: dict[str, str | tuple[str, ...]] = {
+    "shared": "embeddings.word",
+    **dict(_stack_rows(".", "block.{N}", "layer.{}", "", ("layer_norm",))),
+    **{f"{s}.block.0.layer.0.SelfAttention.relative_attention_bias": f"{s}.position_bias" for s in ("encoder", "decoder")},
+    **{f"{s}.final_layer_norm": f"{s}.norm" for s in ("encoder", "decoder")},
+    "lm_head": "lm_head",
+    "qa_outputs": "qa",
+}
+
+# "gated-gelu" is the tanh approximation in transformers, whatever "gelu" is elsewhere
+FEED_FORWARD = {
+    **{w: (a, False) for w, a in HF_ACTIVATIONS.items()},
+    "gated-gelu": ("gelu_tanh", True),
+    **{f"gated-{w}": (a, True) for w, a in HF_ACTIVATIONS.items() if w != "gelu"},
+}
+KEYS: dict[str, str | Key] = {
+    "vocab_size": "vocab",
+    "d_model": "hidden",
+    "d_kv": "head_dim",
+    "d_ff": "intermediate",
+    "num_layers": "layers",
+    "num_decoder_layers": "decoder_layers",
+    "num_heads": "heads",
+    "relative_attention_num_buckets": "buckets",
+    "relative_attention_max_distance": "max_distance",
+    "dropout_rate": "dropout",
+    "layer_norm_epsilon": "norm_eps",
+    "initializer_factor": "initializer_factor",
+    "feed_forward_proj": Key("activation", words=FEED_FORWARD, more=("gated",)),
+    "dense_act_fn": Key("activation", words=HF_ACTIVATIONS),
+    "is_gated_act": "gated",
+    "tie_word_embeddings": "tied",
+}
+DEFAULTS: dict[str, object] = {
+    "decoder_layers": "=layers", "buckets": 32, "max_distance": 128, "dropout": 0.1, "norm_eps": 1e-6, "initializer_factor": 1.0, "tied": True,
+}  # fmt: skip
+ALSO: dict[str, object] = {"decoder_start_token_id": 0, "eos_token_id": 1, "is_encoder_decoder": True, "pad_token_id": 0, "use_cache": True}
+
+
+def read_gin(text: str) -> dict[str, object]:
+    """The model's sizes in an operative_config.gin, under the keys of `KEYS`."""
+    from ckptkit._gin import bindings, value
+
+    found = bindings(text)
+
+    def of(name: str, stack: str = "encoder") -> object:
+        return value(found, stack, name)
+
+    said = {
+        "d_model": of("Unitransformer.d_model"),
+        "d_kv": of("SelfAttention.key_value_size"),
+        "d_ff": of("DenseReluDense.hidden_size"),
+        "num_heads": of("SelfAttention.num_heads"),
+        "num_layers": of("make_layer_stack.num_layers"),
+        "num_decoder_layers": of("make_layer_stack.num_layers", "decoder"),
+        "relative_attention_num_buckets": of("SelfAttention.relative_attention_num_buckets"),
+        "dropout_rate": of("DenseReluDense.dropout_rate"),
+        "layer_norm_epsilon": of("sublayer_rms_norm.epsilon") or of("LayerStack.norm_epsilon") or 1e-6,
+        "tie_word_embeddings": of("Unitransformer.shared_embedding_and_softmax_weights", "decoder"),
+        "feed_forward_proj": GIN_ACTIVATIONS.get(str(of("DenseReluDense.activation"))),
+    }
+    return {k: v for k, v in said.items() if v is not None}
+
+
+# mesh's "gelu" is the tanh approximation
+GIN_ACTIVATIONS = {
+    "relu": "relu", "gelu": "gelu_new", "swish": "silu", "['relu']": "relu", "['gelu', 'linear']": "gated-gelu",
+    "['relu', 'linear']": "gated-relu", "['swish', 'linear']": "gated-silu",
+}  # fmt: skip
+B4K_ACTIVATIONS: Mapping[str | tuple[str, ...], object] = {
+    **{a: (m, False) for a, m in (("relu", "relu"), ("gelu_tanh", "gelu_tanh"), ("gelu_erf", "gelu"), ("gelu", "gelu_tanh"), ("tanh", "tanh"), ("linear", "linear"))},
+    **{(a, "linear"): (m, True) for a, m in (("gelu", "gelu_tanh"), ("gelu_tanh", "gelu_tanh"), ("gelu_erf", "gelu"), ("relu", "relu"), ("swish", "silu"))},
+}
+IGNORED = "an unused bias that older versions of transformers kept"
+
+
+def dialects(
+    model_type: str, classes: tuple[Class, ...], norms: tuple[str, ...], final: tuple[str, ...], keys: Mapping[str, str | Key], defaults: Mapping[str, object]
+) -> tuple[Dialect, ...]:
+    """T5's namings, for the model type `model_type`: mesh, bert4keras (the same names with its own configuration) and hf."""
+    mesh = Dialect(
+        name="mesh",
+        title="Mesh TensorFlow (google-research/text-to-text-transfer-transformer)",
+        style=MESH,
+        container="tf",
+        filename="model.ckpt",
+        rows=mesh_rows(norms, final),
+        strays={"decoder/block_000/layer_001/EncDecAttention/relative_attention_bias": "an unused bias of the cross-attention"},
+        classes=classes,
+        config=ConfigForm(
+            "config.json", keys, marks={"model_type": model_type}, defaults=defaults, also=ALSO, texts={"operative_config.gin": read_gin}
+        ),
+    )
+    bert4keras = mesh._replace(
+        name="bert4keras",
+        title="bert4keras (Mesh TensorFlow's names)",
+        classes=(),
+        config=ConfigForm(
+            filename="config.json",
+            keys={
+                "vocab_size": "vocab",
+                "hidden_size": "hidden",
+                "attention_head_size": "head_dim",
+                "num_hidden_layers": Key("layers", more=("decoder_layers",)),
+                "num_attention_heads": "heads",
+                "intermediate_size": "intermediate",
+                "hidden_act": Key("activation", words=B4K_ACTIVATIONS, more=("gated",)),
+                "hidden_dropout_prob": "dropout",
+            },
+            implied={"norm_eps": 1e-6},
+            defaults={"decoder_layers": "=layers", "dropout": 0.1, "gated": defaults["gated"]},
+        ),
+    )
+    hf = Dialect(
+        name="hf",
+        title="transformers (PyTorch)",
+        style=TORCH,
+        rows=HF_ROWS,
+        repeats={"encoder.embed_tokens.weight": "embeddings.word.weight", "decoder.embed_tokens.weight": ("embeddings.word.weight", "decoder")},
+        strays={"decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight": IGNORED},
+        classes=classes,
+        metadata={"format": "pt"},
+        config=ConfigForm("config.json", keys, marks={"model_type": model_type}, defaults=defaults, also=ALSO, labels=True),
+    )
+    return mesh, bert4keras, hf
+
+
+def classes(prefix: str) -> tuple[Class, ...]:
+    """transformers' classes; the one with the head first, since a tied head is in no file."""
+    return (
+        Class(prefix + "ForConditionalGeneration", frozenset({"decoder"})),
+        Class(prefix + "Model", frozenset({"decoder"})),
+        Class(prefix + "EncoderModel", frozenset()),
+        Class(prefix + "ForQuestionAnswering", frozenset({"decoder", "qa"})),
+    )
+
+
+GATED = {
+    "small": {"layers": 8, "hidden": 512, "heads": 6, "intermediate": 1024},
+    "base": {"layers": 12, "hidden": 768, "heads": 12, "intermediate": 2048},
+    "large": {"layers": 24, "hidden": 1024, "heads": 16, "intermediate": 2816},
+    "xl": {"layers": 24, "hidden": 2048, "heads": 32, "intermediate": 5120},
+    "xxl": {"layers": 24, "hidden": 4096, "heads": 64, "intermediate": 10240},
+}
+
+ARCHITECTURE = Architecture(
+    name="t5",
+    title="T5",
+    modules=MODULES,  # type: ignore[arg-type]
+    fixed={"qa_labels": 2},
+    variants={
+        "t5-small": {"layers": 6, "hidden": 512, "heads": 8, "intermediate": 2048},
+        "t5-base": {"layers": 12, "hidden": 768, "heads": 12, "intermediate": 3072},
+        "t5-large": {"layers": 24, "hidden": 1024, "heads": 16, "intermediate": 4096},
+        "t5-3b": {"layers": 24, "hidden": 1024, "heads": 32, "intermediate": 16384},
+        "t5-11b": {"layers": 24, "hidden": 1024, "heads": 128, "intermediate": 65536},
+        **{f"{family}-{size}": v for family in ("t5-v1.1", "flan-t5") for size, v in GATED.items()},
+    },
+    dialects=dialects(
+        "t5",
+        classes("T5"),
+        ("layer_norm", "rms_norm"),
+        ("final_layer_norm", "rms_norm"),
+        # whether the decoder's output is scaled before the head was once read off the tying, and is its own key since
+        {**KEYS, "scale_decoder_outputs": Key("scaled", required=False)},
+        {**DEFAULTS, "activation": "relu", "gated": False, "scaled": "=tied"},
+    ),
+)
