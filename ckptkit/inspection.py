@@ -36,8 +36,8 @@ class TensorRow(NamedTuple):
     shape: tuple[int, ...]
     elements: int
     nbytes: int
-    role: str  # as graph.Role: param | tied | repeat | derived | optimizer | stray | unexplained; "tensor" where nothing is known
-    note: str  # what it is of: an optimizer's variable, how a derived tensor is computed
+    role: str  # as graph.Role (param, tied, repeat, derived, optimizer, ...); "tensor" where nothing is known
+    note: str  # what it is of: an optimizer's variable, the model of several that it belongs to, how it is computed
     counted: bool  # whether its elements are in the number of parameters
     file: str
     offset: int | None

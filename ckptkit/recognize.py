@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from ._typing import NamedTuple
 from .arch import architectures
-from .schema import Architecture, Dialect, Match, Table, pattern_of_text, reduce_name
+from .schema import Architecture, Dialect, Match, Table, pattern_of_text, reduce_name, stem
 
 # names explained, declared, core patterns missing (negative), signature, core patterns as they are written, rank (negative)
 Score = tuple[int, bool, int, int, int, int]
@@ -68,6 +68,7 @@ def _candidates(
     thorough: bool,
 ) -> list[tuple[Score, Architecture, Dialect, str]]:
     found = []
+    stems = {stem(p) for p in patterns}
     for arch in architectures().values():
         if only is not None and only not in arch.names:
             continue
@@ -76,9 +77,9 @@ def _candidates(
                 continue
             table = arch.table(d.name)
             for prefix in d.prefixes:
-                index = table.index(prefix)
-                if not thorough and not any(p in patterns for p in table.marks(prefix)):
+                if stems.isdisjoint(table.stems(prefix)) or not (thorough or any(p in patterns for p in table.marks(prefix))):
                     continue
+                index = table.index(prefix)
                 core = table.core(prefix)
                 held = sum(any(p in patterns for p in alternatives) for alternatives in core.values())
                 if held * 2 < len(core):

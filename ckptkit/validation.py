@@ -355,11 +355,12 @@ def _dtypes(s: Subject) -> Iterator[Finding]:
     """Parameters should have one dtype; the odd ones are named."""
     by: dict[str, list[str]] = {}
     roles = s.graph.roles
-    known = s.graph.recognition is not None
+    if s.graph.recognition is None:
+        return
     for name, t in s.checkpoint.tensors.items():
-        if DTYPES[t.spec.dtype].kind == "float" and (not known or roles[name].kind in ("param", "tied", "repeat")):
+        if DTYPES[t.spec.dtype].kind == "float" and roles[name].kind in ("param", "tied", "repeat"):
             by.setdefault(t.spec.dtype, []).append(name)
-    if len(by) > 1 and known:
+    if len(by) > 1:
         main = max(by, key=lambda d: len(by[d]))
         for dtype, names in by.items():
             if dtype != main:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ..errors import printable
 from ..inspection import Inspection, TensorRow, to_json
+from ..names import collapse, natural
 from ._fold import Node, by_parameter, by_tensor, stored_as
 
 ROWS = 150  # of a listing that was not asked for
@@ -101,7 +102,9 @@ def _facts(i: Inspection) -> Iterator[tuple[str, str]]:
     for role, what in (("derived", "computed, not trained"), ("stray", "markers without weights"), ("unexplained", "not known to the architecture")):
         names = [row.name for row in i.tensors if row.role == role]
         if names:
-            yield role, f"{_many(len(names), 'tensor')} ({what}): {_few(names)}"
+            yield role, f"{_many(len(names), 'tensor')} ({what}): {collapse(sorted(names, key=natural), 3)}"
+    for part in dict.fromkeys(row.note for row in i.tensors if row.role == "part"):
+        yield "other part", f"{_many(sum(row.note == part for row in i.tensors if row.role == 'part'), 'tensor')} of the {part}"
     for key, value in i.metadata.items():
         yield "metadata", f"{key} = {value}"
     for key, extra in i.extras.items():
