@@ -284,8 +284,8 @@ def _count(items: Iterable[tuple[str, int, int]]) -> dict[tuple[str, int, int], 
 
 
 def _components(patterns: set[str]) -> dict[str, str]:
-    """Pattern -> the first component in which the patterns differ."""
-    common = _common(min(patterns), max(patterns)) if len(patterns) > 1 else ""
+    """Pattern -> the first component in which the names differ: that of the first number, if not one before it."""
+    common = _common(min(patterns), max(patterns)).partition("#")[0] if patterns else ""
     start = max(common.rfind("."), common.rfind("/")) + 1
     component = re.compile("[^./]*").match
     return {p: common[:start] + component(p, start)[0] for p in patterns}  # type: ignore[index]

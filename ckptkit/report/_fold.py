@@ -14,7 +14,7 @@ from ..errors import printable
 from ..inspection import TensorRow
 from ..names import braced, natural, split_last_number
 
-_LAYER = re.compile(r"([^0-9]*)([0-9]+)([^0-9./]*(?:[./]|$))")  # the first number of a name, if its part has no other
+_LAYER = re.compile(r"([^0-9]*)([0-9]+)([^0-9./]*(?:[./]|$))(.*)", re.DOTALL)  # the first number of a name, if its part has no other
 _PART = re.compile(r"[^./]*[./]|[^./]+$")
 _DEEPEST = 40  # parts of a name; the rest of a longer one is one part
 
@@ -53,17 +53,22 @@ def by_tensor(rows: Iterable[TensorRow]) -> tuple[Node, ...]:
     kept: list[tuple[str, TensorRow | Leaf]] = []
     layers: dict[tuple[str, str], dict[str, list[tuple[str, int, TensorRow]]]] = {}  # around the number -> number -> what follows
     kinds: dict[object, int] = {}
+    layer_of = _LAYER.match
     for row in rows:
         name = row.canonical[0] if row.canonical else row.name
-        m = _LAYER.match(name)
+        m = layer_of(name)
         if m is None:
             kept.append((name, row))
             continue
-        head, number, tail = m.groups()
-        if (head, tail) not in layers:
-            layers[head, tail] = {}
-        kind = kinds.setdefault(_kind(row), len(kinds))
-        layers[head, tail].setdefault(number, []).append((name[m.end() :], kind, row))
+        head, number, tail, rest = m.groups()
+        by_number = layers.get((head, tail))
+        if by_number is None:
+            by_number = layers[head, tail] = {}
+        what = (rest, kinds.setdefault(_kind(row), len(kinds)), row)
+        if number in by_number:
+            by_number[number].append(what)
+        else:
+            by_number[number] = [what]
     runs: dict[str, list[int]] = {}
     for (head, tail), by_number in layers.items():
         equal: dict[tuple[tuple[str, ...], tuple[int, ...]], list[str]] = {}

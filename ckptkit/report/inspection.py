@@ -99,12 +99,13 @@ def _facts(i: Inspection) -> Iterator[tuple[str, str]]:
         yield "optimizer", "no optimizer state"
     if i.ties:
         yield "ties", _few([" = ".join(t) for t in i.ties])
+    odd = [row for row in i.tensors if row.role not in ("param", "tensor")]
     for role, what in (("derived", "computed, not trained"), ("stray", "markers without weights"), ("unexplained", "not known to the architecture")):
-        names = [row.name for row in i.tensors if row.role == role]
+        names = [row.name for row in odd if row.role == role]
         if names:
             yield role, f"{_many(len(names), 'tensor')} ({what}): {collapse(sorted(names, key=natural), 3)}"
-    for part in dict.fromkeys(row.note for row in i.tensors if row.role == "part"):
-        yield "other part", f"{_many(sum(row.note == part for row in i.tensors if row.role == 'part'), 'tensor')} of the {part}"
+    for part in dict.fromkeys(row.note for row in odd if row.role == "part"):
+        yield "other part", f"{_many(sum(row.note == part for row in odd if row.role == 'part'), 'tensor')} of the {part}"
     for key, value in i.metadata.items():
         yield "metadata", f"{key} = {value}"
     for key, extra in i.extras.items():
