@@ -9,6 +9,7 @@ configuration and no dialect says it: it is asked for by name.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 
 from ._typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from .containers import Checkpoint
 from .errors import CheckpointError, NotFoundError, UndecidedError, UsageError
 from .findings import Finding
 from .jsonio import read_json
+from .layout import parse
 from .schema import Architecture, Class, ConfigForm, Dialect, Key, count_name
 
 BLOCK = "ckptkit"  # the key of our own block in a written configuration
@@ -48,8 +50,12 @@ class Values(NamedTuple):
 # --- finding and reading -------------------------------------------------------------------------------------------
 
 
-def find_config(checkpoint: Checkpoint) -> str | None:
-    """The configuration file beside a checkpoint: config.json, bert_config.json, *_config.json, hparams.json; None if none."""
+def find_config(checkpoint: Checkpoint, part: str = "") -> str | None:
+    """The configuration file beside a checkpoint: config.json, bert_config.json, *_config.json, hparams.json; None if none.
+
+    `part` says whose it is to be where the checkpoint holds several models: a file that has the part's name as a word
+    (generator.json, electra_config_generator.json) comes first, one that has another part's is not looked at.
+    """
     folder = os.path.dirname(os.path.abspath(checkpoint.files[0] if checkpoint.files else checkpoint.path))
     try:
         names = set(os.listdir(folder))
@@ -57,6 +63,13 @@ def find_config(checkpoint: Checkpoint) -> str | None:
         return None
     forms = [d.config for a in architectures().values() for d in a.dialects.values()]
     own = [f.filename for f in forms if f.filename]
+    if part:
+        words = {n: set(re.split(r"[._-]", n.lower())) for n in names if n.endswith(".json")}
+        named = sorted((n for n, w in words.items() if part in w), key=lambda n: (n not in own, n))
+        if named:
+            return os.path.join(folder, named[0])
+        others_parts = {d.part for a in architectures().values() for d in a.dialects.values() if d.part} - {part}
+        names -= {n for n, w in words.items() if w & others_parts}
     for name in dict.fromkeys(["config.json", "bert_config.json", *own, *(t for f in forms for t in f.texts)]):
         if name in names:
             return os.path.join(folder, name)
@@ -99,21 +112,21 @@ def inside_config(checkpoint: Checkpoint) -> RawConfig | None:
     return None
 
 
-def load_config(checkpoint: Checkpoint, path: str | None = None) -> RawConfig | None:
-    """The configuration of a checkpoint: the one named, the one beside it, or the one inside it."""
+def load_config(checkpoint: Checkpoint, path: str | None = None, part: str = "") -> RawConfig | None:
+    """The configuration of a checkpoint, or of a `part` of it: the one named, the one beside it, or the one inside it."""
     if path is not None:
         return read_config(path)
     inside = inside_config(checkpoint)
     if inside is not None:
         return inside
-    found = find_config(checkpoint)
+    found = find_config(checkpoint, part)
     return read_config(found) if found else None
 
 
 def declared_name(raw: Mapping[str, object]) -> str | None:
-    """What a configuration calls its model: model_type, or the architecture whose class it names."""
+    """What a configuration calls its model: model_type (in our own block first), or the architecture whose class it names."""
     block = raw.get(BLOCK)
-    for where in (raw, block if isinstance(block, Mapping) else {}):
+    for where in (block if isinstance(block, Mapping) else {}, raw):
         name = where.get("model_type")
         if isinstance(name, str) and name:
             return name
@@ -137,6 +150,8 @@ def form_of(config: RawConfig, arch: Architecture, dialect: Dialect) -> Dialect:
     block = config.raw.get(BLOCK)
     if isinstance(block, Mapping) and block.get("form") in arch.dialects:
         return arch.dialects[str(block["form"])]
+    if dialect.config.unfold is not None and dialect.config.unfold(config.raw) is not None:
+        return dialect
     if config.inside:
         for d in (dialect, *arch.dialects.values()):
             if d.config.read is not None:
@@ -150,27 +165,43 @@ def form_of(config: RawConfig, arch: Architecture, dialect: Dialect) -> Dialect:
 def size_names(arch: Architecture) -> set[str]:
     """The canonical values that are sizes: positive whole numbers."""
     axes = {a for p in arch.params.values() for a in p.layout.axes}
+    axes |= {a for d in arch.dialects.values() for _, text in d.derived.values() for a in parse(text).axes}
     return axes | {count_name(p) for p in arch.counted} | set(arch.heads) | set(arch.config_counts)
+
+
+def optional_axes(arch: Architecture) -> set[str]:
+    """The axes that only optional modules have: a configuration's 0 says that there is none."""
+    free = {n for n, p in arch.params.items() if p.optional and not p.switch}
+    return {a for n in free for a in arch.params[n].layout.axes} - {a for n, p in arch.params.items() if n not in free for a in p.layout.axes}
 
 
 def interpret(config: RawConfig, arch: Architecture, dialect: Dialect) -> Values:
     """The canonical values of a configuration, with a finding for every value that cannot be one."""
     d = form_of(config, arch, dialect)
     form = d.config
-    sizes = size_names(arch)
+    sizes, may_lack = size_names(arch), optional_axes(arch)
     values: dict[str, object] = {}
     keys: dict[str, str] = {}
     findings = []
-    rest = dict(config.raw)
+    unfolded = form.unfold(config.raw) if form.unfold is not None else None
+    rest = dict(config.raw) if unfolded is None else unfolded
     block = rest.pop(BLOCK, None)
     for key, spec in form.keys.items():
         k = Key(spec) if isinstance(spec, str) else spec
         if key not in rest:
             continue
         value = rest.pop(key)
+        if value is None and not k.required:
+            continue
+        if k.words is not None and k.canonical in sizes:  # words for single sizes (true: 4); other numbers are themselves
+            value = next((m for w, m in k.words.items() if w == value and type(w) is type(value)), value)
         said_here: dict[str, object] = {}
         if k.canonical in sizes or k.shift:
-            problem = _size_problem(value, k.canonical)
+            problem = _size_problem(value, k.canonical) if value != 0 or k.canonical not in may_lack else ""
+            if k.plus in rest and not problem:
+                more = rest.pop(k.plus)
+                problem = f"with {k.plus} {_shown(more)}: {_size_problem(more, k.plus)}" if more != 0 and _size_problem(more, k.plus) else ""
+                value = value + more if isinstance(value, int) and isinstance(more, int) else value
             if problem:
                 keys[k.canonical] = key
                 findings.append(Finding("error", "config", key, f"{key} is {_shown(value)}: {problem}"))
@@ -198,13 +229,13 @@ def interpret(config: RawConfig, arch: Architecture, dialect: Dialect) -> Values
             values[c], keys[c] = v, key
     for key in form.marks:
         rest.pop(key, None) if rest.get(key) == form.marks[key] else None
-    assumed = {c for c in form.defaults if c not in values}
+    assumed = {c for c in form.defaults if c not in values} | {c for c, v in form.implied.items() if _refers(v)}
     values = {**form.defaults, **values, **form.implied}
     for c, v in list(values.items()):
-        if isinstance(v, str) and v.startswith("=") and c in assumed:
+        if c in assumed and _refers(v):
             values.pop(c)
-            if v[1:] in values:
-                values[c] = values[v[1:]]
+            if (n := _resolved(v, values)) is not None:
+                values[c] = n
     rests: dict[str, dict[str, object]] = {}
     if isinstance(block, Mapping):
         said, kept = block.get("values"), block.get("rest")
@@ -219,6 +250,19 @@ def interpret(config: RawConfig, arch: Architecture, dialect: Dialect) -> Values
         key, hidden_key = keys.get("heads", "heads"), keys.get("hidden", "hidden")
         findings.append(Finding("error", "heads", key, f"{key} is {heads}, which does not divide {hidden_key} {hidden}"))
     return Values(d.name, config.source, values, frozenset(assumed), rests, keys, tuple(findings))
+
+
+def _refers(value: object) -> bool:
+    return isinstance(value, str) and value.startswith("=")
+
+
+def _resolved(value: object, values: Mapping[str, object]) -> object:
+    """A value of a table: "=layers" is another value, "=4 hidden" a multiple of it; None where that is not known."""
+    if not isinstance(value, str) or not value.startswith("="):
+        return value
+    factor, _, name = value[1:].rpartition(" ")
+    other = values.get(name)
+    return int(factor) * other if factor and isinstance(other, int) else other if not factor else None
 
 
 def _splits(arch: Architecture) -> bool:
@@ -255,17 +299,23 @@ class Written(NamedTuple):
 
 
 def choose_class(
-    classes: Sequence[Class], groups: frozenset[str], preferred: object = None
+    classes: Sequence[Class], groups: frozenset[str], preferred: object = None, free: frozenset[str] = frozenset()
 ) -> tuple[Class, frozenset[str], frozenset[str]] | None:
-    """(class, groups it leaves over, groups it lacks): the class that holds the most of `groups` and needs the fewest others.
+    """(class, groups it leaves over, groups it lacks): the class that holds the most heads of `groups` and needs the fewest others.
 
-    `preferred`, the class a configuration names, wins between equals.
+    What the first class, the one without heads, has (a pooler) only decides after that: a model with a pooler and an MLM
+    head is one for masked words, not one with a new head for sentence pairs. `preferred`, the class a configuration
+    names, wins between equals. The groups in `free` lack nothing.
     """
     have = groups - {"core"}
     if not classes:
         return None
-    best = min(classes, key=lambda c: (len(have - c.groups), len(c.groups - have), c.name != preferred, classes.index(c)))
-    return best, have - best.groups, best.groups - have
+    heads = have - classes[0].groups
+    best = min(
+        classes,
+        key=lambda c: (len(heads - c.groups), len(c.groups - have - free), len(have - c.groups), c.name != preferred, classes.index(c)),
+    )
+    return best, have - best.groups, best.groups - have - free
 
 
 def write_config(
@@ -289,6 +339,7 @@ def write_config(
     unsaid: dict[str, object] = {}
     missing = []
     said = set()
+    sizes = size_names(arch)
     for key, spec in form.keys.items():
         k = Key(spec) if isinstance(spec, str) else spec
         said.add(k.canonical)
@@ -301,7 +352,7 @@ def write_config(
         said.update(k.more)
         if k.words is not None:
             meaning = (value, *more) if k.more else value
-            word = next((w for w, m in k.words.items() if m == meaning), None)
+            word = next((w for w, m in k.words.items() if m == meaning), value if k.canonical in sizes else None)
             if word is None:
                 word = _nearest(meaning, k.words)
                 if word is None:
@@ -317,23 +368,26 @@ def write_config(
                 if v is not None and v != value:
                     unsaid[c] = v
                     findings.append(Finding("warning", "config", key, f"{target.title} has one {key} for {k.canonical} {value} and {c} {v}: its loader will take {c} for {value}"))
-    for c, v in form.implied.items():
+    sizes = size_names(arch)
+    for c, stated in form.implied.items():
         said.add(c)
-        if values.get(c, v) != v:
+        v = _resolved(stated, values)
+        if v is not None and values.get(c, v) != v:
             unsaid[c] = values[c]
-            findings.append(
-                Finding("warning", "config", c, f"{target.title} always takes {c} {v}; the model has {values[c]}: outputs differ slightly there")
-            )
+            means = "its own code cannot load these weights" if c in sizes else "outputs differ slightly there"
+            findings.append(Finding("warning", "config", c, f"{target.title} always takes {c} {v}; the model has {values[c]}: {means}"))
     if missing:
         missing = list(dict.fromkeys(missing))
-        sets = " ".join(f"--set {m}={_example(m)}" for m in missing)
+        fits = (v for v in arch.variants.values() if all(values.get(k) == n for k, n in v.items() if k != "heads"))
+        likely = {"activation": form.defaults.get("activation"), **next(fits, {})}
+        sets = " ".join(f"--set {m}={likely.get(m) or _example(m)}" for m in missing)
         raise UndecidedError(
             f"neither the tensors nor a configuration say {', '.join(missing)}", hint=f"give the configuration with --config FILE, or: {sets}"
         )
     unsaid |= {c: v for c, v in values.items() if c not in said and c not in form.defaults and _worth_keeping(c, v, arch)}
     carried = dict(rest.get(target.name, {}))
     named = carried.get("architectures")
-    chosen = choose_class(target.classes, groups, named[0] if isinstance(named, list) and named else None)
+    chosen = choose_class(target.classes, groups, named[0] if isinstance(named, list) and named else None, arch.free_groups)
     head: dict[str, object] = {}
     classes: tuple[str, ...] = ()
     if chosen is not None:
@@ -345,16 +399,19 @@ def write_config(
         for g in sorted(lacking):
             findings.append(Finding("info", "head", g, f"{cls.name} has a {g} that the weights lack; its loader will make a new one"))
     head |= form.marks
-    if "model_type" in form.marks and carried.get("model_type") in arch.names:
+    if form.marks.get("model_type") in arch.names and carried.get("model_type") in arch.names:
         head["model_type"] = carried["model_type"]
     kept = {f: dict(r) for f, r in rest.items() if f != target.name and r}
     if kept:
         block["rest"] = kept
+    if form.marks.get("model_type", arch.name) not in arch.names:  # written as another architecture: what it was is our word
+        block["model_type"] = arch.name
     if form.labels and labels is not None and "id2label" not in carried:
         head["id2label"] = {str(i): f"LABEL_{i}" for i in range(labels)}
         head["label2id"] = {f"LABEL_{i}": i for i in range(labels)}
     carried = {k: v for k, v in carried.items() if k not in head}
-    out = {**{k: v for k, v in form.also.items() if k not in carried}, **head, **raw, **carried}
+    also = {k: v(values) if callable(v) else v for k, v in form.also.items() if k not in carried}
+    out = {**also, **head, **raw, **carried}
     if dtype is not None and form.labels:
         out.pop("torch_dtype", None)
         out["dtype"] = dtype
@@ -375,8 +432,8 @@ def _value(values: Mapping[str, object], form: ConfigForm, canonical: str) -> ob
     value = values.get(canonical)
     if value is None and canonical not in NEVER_ASSUMED:
         value = form.defaults.get(canonical)
-        if isinstance(value, str) and value.startswith("="):
-            value = values.get(value[1:], form.defaults.get(value[1:]))
+        if _refers(value):
+            value = _resolved(value, {**form.defaults, **values})
     return value
 
 

@@ -218,7 +218,7 @@ def _plan(
     if not single:
         folder = os.path.dirname(os.path.abspath(ck.files[0]))
         taken = {name for name, _ in texts} | {name for _, name in copies}
-        copies += [(os.path.join(folder, n), n) for n in sorted(os.listdir(folder)) if n in SIDECARS - taken and os.path.isfile(os.path.join(folder, n))]
+        copies += [(os.path.join(folder, n), t) for n, t in _sidecars(os.listdir(folder), subject, dialect) if t not in taken and os.path.isfile(os.path.join(folder, n))]
     elif texts or copies:
         findings.append(Finding("info", "config", dst, "the target is a single file: the configuration and vocabulary are not written beside it"))
         texts, copies = [], []
@@ -230,6 +230,14 @@ def _plan(
         weights, request, target=dst, single=single, inputs=inputs, metadata=metadata, extras=extras, wrapper=wrapper, copies=copies, texts=texts
     )
     return plan, ledger, classes, findings
+
+
+def _sidecars(names: Sequence[str], subject: Subject, target: Dialect | None) -> list[tuple[str, str]]:
+    """What goes along of a folder's files, with what the target's dialect calls it."""
+    own = {n: what for d in (subject.architecture.dialects.values() if subject.architecture else ()) for what, n in d.sidecars.items()}
+    calls = target.sidecars if target is not None else {}
+    named = {n: calls.get(own.get(n, ""), n) for n in sorted(names) if n in SIDECARS or n in own}
+    return [(n, t) for n, t in named.items() if t == n or t not in named]
 
 
 def _plain(raw: Mapping[str, object]) -> dict[str, object]:
@@ -247,6 +255,7 @@ def _configuration(
     if subject.values is not None:
         values.update(subject.values.values)
     values.update(subject.given)
+    values.update({c: v for c in subject.graph.dialect.config.follows if c not in values and (v := subject.value(c)) is not None})
     values.update(sizes.axis)
     values.update(subject.graph.counts)
     values.update({name: next(iter(on)) for name, on in subject.graph.switches.items() if len(on) == 1})

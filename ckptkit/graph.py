@@ -166,7 +166,7 @@ class WeightGraph:
         known = {**self.solution.sizes.axis, **self.counts}
         if heads is not None:
             known["heads"] = heads
-        fits = [(len(v), name) for name, v in arch.variants.items() if all(known.get(k, n if k == "heads" else None) == n for k, n in v.items())]
+        fits = [(len(v), name) for name, v in arch.variants.items() if all(known.get(k, n if k in arch.untold else None) == n for k, n in v.items())]
         return max(fits, key=lambda f: f[0])[1] if fits else None
 
     def of_role(self, kind: str) -> list[str]:
@@ -181,7 +181,8 @@ def bind(
     architecture: str | None = None,
     dialect: str | None = None,
     part: str | None = None,
+    config: Mapping[str, object] | None = None,
 ) -> WeightGraph:
     """Recognise a checkpoint and bind its tensors. Arguments as in `recognize.recognize`."""
     shapes = {n: t.spec.shape for n, t in checkpoint.tensors.items()}
-    return WeightGraph(checkpoint, recognize(shapes, declared=declared, architecture=architecture, dialect=dialect, part=part))
+    return WeightGraph(checkpoint, recognize(shapes, declared=declared, architecture=architecture, dialect=dialect, part=part, config=config))

@@ -8,6 +8,8 @@ So one shape of step is enough; a byte copy is the nest with a single loop of st
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ._typing import NamedTuple
 from .containers._base import FileLayout, Part, Slot
 from .tensors import Extent
@@ -88,6 +90,35 @@ def is_copy(piece: Piece) -> bool:
     return piece.op == "copy" and (not piece.loops or (len(piece.loops) == 1 and piece.loops[0].source == piece.loops[0].target == 1))
 
 
+def cut(piece: Piece, start: int, stop: int) -> Iterator[Piece]:
+    """The part of a piece that writes the target's elements [start, stop), as pieces of a target that begins at `start`.
+
+    Target strides must be those of a row-major tensor's loops: positive, each at least what the loops below it reach.
+    """
+    loops = tuple(sorted((x for x in piece.loops if x.size != 1), key=lambda x: -x.target))
+    yield from _cut(piece, loops, piece.source_offset, piece.target_offset, start, stop)
+
+
+def _cut(piece: Piece, loops: tuple[Loop, ...], source: int, target: int, start: int, stop: int) -> Iterator[Piece]:
+    reach = 1 + sum((x.size - 1) * x.target for x in loops)
+    if target >= stop or target + reach <= start or any(x.size == 0 for x in loops):
+        return
+    if start <= target and target + reach <= stop:
+        yield piece._replace(loops=loops, source_offset=source, target_offset=target - start)
+        return
+    (n, s, t), inner = loops[0], loops[1:]
+    below = 1 + sum((x.size - 1) * x.target for x in inner)
+    first = max(0, -(-(start - target) // t))  # the steps that lie inside as a whole are [first, last)
+    last = min(n, (stop - target - below) // t + 1)
+    for i in range(max(0, (start - target) // t), min(first, n)):
+        yield from _cut(piece, inner, source + i * s, target + i * t, start, stop)
+    if first < last:
+        whole = simplify((Loop(last - first, s, t), *inner))
+        yield piece._replace(loops=whole, source_offset=source + first * s, target_offset=target + first * t - start)
+    for i in range(max(first, last), min(n, -(-(stop - target) // t))):
+        yield from _cut(piece, inner, source + i * s, target + i * t, start, stop)
+
+
 def to_json(plan: Plan) -> dict[str, object]:
     """A JSON-able form; `from_json` is its inverse."""
     import base64
@@ -112,6 +143,7 @@ def from_json(data: dict[str, object]) -> Plan:
         parts=tuple(Part(f, o, base64.b64decode(b)) for f, o, b in lay["parts"]),
         checksum=lay["checksum"],
         state=lay["state"],
+        split={k: tuple(Slot(*x) for x in v) for k, v in lay["split"].items()},
     )
     return Plan(
         target=d["target"],

@@ -28,6 +28,11 @@ def split_last_number(part: str) -> tuple[str, int | None, str]:
     return (part[:start], int(part[start:end]), part[end:]) if start < end else (part, None, "")
 
 
+def counted(n: int, name: str) -> str:
+    """ "1 layer", "2 inner groups" of a count's name."""
+    return f"{n} {(name.removesuffix('s') if n == 1 else name).replace('_', ' ')}"
+
+
 def ranges(numbers: Iterable[int], width: int = 0) -> str:
     """ "0-4, 6-11" of a set of numbers, each in at least `width` digits."""
     out: list[str] = []

@@ -15,10 +15,11 @@ from itertools import product as combinations
 
 from ._typing import NamedTuple
 from .containers import Container
+from .containers._base import Slot
 from .errors import UnsupportedError, UsageError
 from .findings import Finding
 from .layout import Layout, Placed, Sizes, atoms, nest, region, stored_shape
-from .moves import Loop, Piece, Plan, Source, Task, is_copy, simplify
+from .moves import Loop, Piece, Plan, Source, Task, cut, is_copy, simplify
 from .names import collapse
 from .schema import Dialect, Row, Table, count_name, expand, placeholders
 from .subject import Subject
@@ -77,6 +78,7 @@ class _Builder:
         self.request = request
         self.tensors = subject.checkpoint.tensors
         self.sources: dict[str, int] = {}
+        self.made: dict[str, bytes] = {}  # sources that are computed, float32
         self.targets: list[tuple[str, TensorSpec, tuple[Piece, ...]]] = []
         self.ties: dict[str, str] = {}
         self.strings: dict[str, list[bytes]] = {}
@@ -102,9 +104,11 @@ class _Builder:
 
     def finish(self, groups: frozenset[str], untied: bool) -> Weights:
         checkpoint = self.subject.checkpoint
-        inline = {n: t.read() for n in self.sources if (t := self.tensors[n]).read is not None}
+        inline = {n: t.read() for n in self.sources if n in self.tensors and (t := self.tensors[n]).read is not None}
         sources = tuple(
-            Source(n, self.tensors[n].spec.dtype, self.tensors[n].extents, data if isinstance(data := inline.get(n), bytes) else None)
+            Source(n, "F32", (), self.made[n])
+            if n in self.made
+            else Source(n, self.tensors[n].spec.dtype, self.tensors[n].extents, data if isinstance(data := inline.get(n), bytes) else None)
             for n in self.sources
         )
         for name in checkpoint.tensors:
@@ -196,6 +200,7 @@ class _Translate(_Builder):
         self.absent = {p: k for p, k in self.recognition.dialect.lacks.items() if k.holds(self.sizes.axis)}
         self.lacked = {p: k for p, k in dialect.lacks.items() if k.holds(self.sizes.axis)}
         self.untied = False
+        self.harmless: dict[str, list[str]] = {}  # why it may be left out -> stored names
         self.prefix = self._prefix()
 
     def _prefix(self) -> str:
@@ -215,6 +220,7 @@ class _Translate(_Builder):
             for row, at in walk(self.table.rows, self.graph.counts):
                 if row.role == "repeat" and (not row.note or row.note in self.groups):
                     self._tie(self.table.stored_name(row, at, self.prefix), expand(row.parts[0], at))
+        self._derived()
         self._lacking()
         self._rest()
         return self.finish(self.groups, self.untied)
@@ -229,8 +235,12 @@ class _Translate(_Builder):
             if self.request.container.TIES and self.dialect.writes_ties:
                 self._tie(target, expand(infos[0].tied, at))
             return
-        if len(row.parts) == 1 and self._leave_out(row.parts[0], canonical[0]):
+        if len(row.parts) == 1 and row.parts[0] in self.lacked and (canonical[0] not in self.graph.params or self._leave_out(row.parts[0], canonical[0])):
             return
+        for axis in set(row.layout.axes) & self.dialect.limits.keys():
+            n, why = self.dialect.limits[axis]
+            if self.sizes.axis.get(axis, n) != n:
+                raise UnsupportedError(f"{self.dialect.title} has no place for {axis} {self.sizes.axis[axis]} ({target}): {why}", hint=self._others())
         layouts = tuple(i.layout for i in infos)
         pieces: list[Piece] = []
         stored: list[str] = []
@@ -287,7 +297,7 @@ class _Translate(_Builder):
             self.went.setdefault(stored, {"dropped": f"{'an identity' if lack.fill == 'identity' else f'all {lack.fill:g}'}, which {self.dialect.title} takes for granted"})
         elif lack.harmless:
             self.went.setdefault(stored, {"dropped": lack.harmless})
-            self.findings.append(Finding("info", "dropped", stored, f"{self.dialect.title} has no place for {stored}, which is left out: {lack.harmless}"))
+            self.harmless.setdefault(lack.harmless, []).append(stored)
         else:
             raise UnsupportedError(f"{self.dialect.title} has no place for {stored}{': ' + lack.why if lack.why else ''}")
         return True
@@ -335,6 +345,29 @@ class _Translate(_Builder):
             self.ties[target] = holder
             self.came[target] = {"from": self.came[holder]["from"], "how": f"tied to {holder}"}
 
+    def _others(self) -> str:
+        return f"convert to another dialect: {', '.join(d for d in self.arch.dialects if d != self.dialect.name)}"
+
+    def _derived(self) -> None:
+        """What is computed but missed by the target's loader: made once, for all layers."""
+        holders: dict[str, str] = {}
+        for row, at in walk(self.table.rows, self.graph.counts):
+            if row.role != "derived" or row.note.partition(" ")[0] not in self.dialect.makes:
+                continue
+            target = self.table.stored_name(row, at, self.prefix)
+            self.came[target] = {"from": [], "how": f"computed ({row.note})"}
+            if row.note in holders and self.request.container.TIES:
+                self.ties[target] = holders[row.note]
+                continue
+            source, shape = f"(computed) {row.note}", stored_shape(row.layout, (row.layout,), self.sizes)
+            if row.note not in holders:
+                import numpy as np
+
+                holders[row.note] = target
+                self.made[source] = np.ascontiguousarray(self.subject.derive(row.note, shape), "<f4").tobytes()
+            spec = TensorSpec(self.dtype(target, target, self._main_dtype()), shape)
+            self.targets.append((target, spec, (Piece(self.source(source), simplify((Loop(spec.numel, 1, 1),))),)))
+
     def _lacking(self) -> None:
         """What the target dialect has no row for: a head it does not know is dropped, an untied parameter is refused."""
         dropped: dict[str, list[str]] = {}
@@ -347,17 +380,19 @@ class _Translate(_Builder):
             names = [n for n, b in self.graph.params.items() if b.row.parts[b.which] == template]
             if [self._leave_out(template, n) for n in names].count(False) == 0:
                 continue
-            if info.tied is not None and info.group in self.table.groups:
+            if info.tied is not None and info.group in self.table.groups | self.arch.free_groups & self.groups:
                 if self._is_tied(template, info.tied):
                     continue
                 raise UnsupportedError(
                     f"{stored[0]} is a tensor of its own (not tied to {self.graph.params[info.tied].stored}); {self.dialect.title} has no place for it",
-                    hint=f"convert to another dialect: {', '.join(d for d in self.arch.dialects if d != self.dialect.name)}",
+                    hint=self._others(),
                 )
             dropped.setdefault(info.group, []).extend(stored)
+        for why, names in self.harmless.items():
+            self.findings.append(Finding("info", "dropped", collapse(names, 2), f"{self.dialect.title} has no place for {collapse(names, 2)}: left out; {why}"))
         for group, names in dropped.items():
             if group == "core":
-                raise UnsupportedError(f"{self.dialect.title} has no place for {collapse(names)}")
+                raise UnsupportedError(f"{self.dialect.title} has no place for {collapse(names)}", hint=self._others())
             for n in names:
                 self.went[n] = {"dropped": f"{self.dialect.title} has no {group}"}
             self.findings.append(Finding("warning", "dropped", collapse(names), f"{self.dialect.title} has no place for the {group}: {collapse(names)} dropped"))
@@ -406,6 +441,15 @@ def walk(rows: Sequence[Row], counts: Mapping[str, int]) -> Iterator[tuple[Row, 
                 yield row, at
 
 
+def _split(name: str, dtype: str, pieces: Sequence[Piece], slots: Sequence[Slot]) -> Iterator[Task]:
+    """A tensor that the container keeps in several places, as one task for each."""
+    at = 0
+    for slot in slots:
+        n = slot.length * 8 // DTYPES[dtype].bits
+        yield Task(name, slot, dtype, (n,), tuple(c for p in pieces for c in cut(p, at, at + n)))
+        at += n
+
+
 def assemble(
     weights: Weights,
     request: Request,
@@ -435,7 +479,12 @@ def assemble(
     if single and len(layout.files) != 1:
         names = ", ".join(n for n, _ in layout.files[:4])
         raise UsageError(f"{container.TITLE} would be {len(layout.files)} files ({names})", path=target, hint="name a directory as the target")
-    tasks = tuple(Task(n, layout.slots[n], s.dtype, s.shape, p) for n, s, p in weights.targets if s.dtype != "STRING")
+    tasks = tuple(
+        task
+        for n, s, p in weights.targets
+        if s.dtype != "STRING"
+        for task in ([Task(n, layout.slots[n], s.dtype, s.shape, p)] if n not in layout.split else _split(n, s.dtype, p, layout.split[n]))
+    )
     stamps = []
     for path in dict.fromkeys(inputs):
         st = os.stat(path)

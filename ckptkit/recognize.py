@@ -11,10 +11,12 @@ from collections.abc import Iterable, Mapping
 
 from ._typing import NamedTuple
 from .arch import architectures
+from .errors import UsageError
 from .schema import Architecture, Dialect, Match, Table, pattern_of_text, reduce_name, stem
 
-# names explained, declared, core patterns missing (negative), signature, core patterns as they are written, rank (negative)
-Score = tuple[int, bool, int, int, int, int]
+# names explained, declared (2: by the architecture's first name), core patterns missing (negative), signature, core patterns as they are written, marks of the
+# dialect's form that the configuration bears, rank (negative)
+Score = tuple[int, int, int, int, int, int, int]
 Reduced = Mapping[str, str]  # stored name -> pattern
 
 WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.", "student.", "teacher.", "ema_model.", "transformer.", "encoder.")
@@ -65,6 +67,7 @@ def _candidates(
     only: str | None,
     dialect: str | None,
     part: str | None,
+    config: Mapping[str, object],
     thorough: bool,
 ) -> list[tuple[Score, Architecture, Dialect, str]]:
     found = []
@@ -86,10 +89,14 @@ def _candidates(
                     continue
                 matched = sum(n for p, n in patterns.items() if p in index)
                 written = sum(p in patterns for p in table.written(prefix))
-                is_declared = declared is not None and declared in arch.names
-                score = (matched, is_declared, held - len(core), _signature(table, prefix, shapes), written, -arch.rank)
+                is_declared = (declared in arch.names) + (declared == arch.name)
+                marked = sum(config.get(k) == v for k, v in d.config.marks.items())
+                score = (matched, is_declared, held - len(core), _signature(table, prefix, shapes), written, marked, -arch.rank)
                 found.append((score, arch, d, prefix))
-    return found
+    if part is not None:
+        return found
+    first: dict[str, str] = {}  # of several parts in one checkpoint the first listed is meant, unless another is asked for
+    return [c for c in found if not c[2].part or first.setdefault(c[1].name, c[2].part) == c[2].part]
 
 
 def recognize(
@@ -99,10 +106,12 @@ def recognize(
     architecture: str | None = None,
     dialect: str | None = None,
     part: str | None = None,
+    config: Mapping[str, object] | None = None,
 ) -> Recognition | None:
     """The architecture and dialect that explain most of the names in `shapes`, or None where no one explains half of its own core.
 
-    `declared` is what the configuration calls the model (evidence); `architecture`, `dialect` and `part` narrow the choice.
+    `declared` is what the configuration calls the model and `config` all that it says (evidence); `architecture`, `dialect`
+    and `part` narrow the choice. UsageError where it is a known model, but has no such `part`.
     """
     reduced = reduce_names(shapes)
     wrapper = ""
@@ -113,17 +122,18 @@ def recognize(
         for p in stripped.values():
             patterns[p] = patterns.get(p, 0) + 1
         inner = {n[len(wrapper) :]: s for n, s in shapes.items()} if wrapper else shapes
-        found = _candidates(patterns, inner, declared, architecture, dialect, part, thorough=False)
-        found = found or _candidates(patterns, inner, declared, architecture, dialect, part, thorough=True)
+        found = _candidates(patterns, inner, declared, architecture, dialect, part, config or {}, thorough=False)
+        found = found or _candidates(patterns, inner, declared, architecture, dialect, part, config or {}, thorough=True)
         if found:
             best = max(found, key=lambda c: c[0])
             break
         shared = _shared_wrapper(patterns)
         if not shared:
-            return None
+            break
         wrapper += shared
         stripped = _strip(stripped, shared)
     if best is None:
+        _refuse_part(shapes, architecture, dialect, part)
         return None
     score, arch, d, prefix = best
     table = arch.table(d.name)
@@ -135,13 +145,38 @@ def recognize(
             matches[name] = m
     evidence = [f"{len(matches)} of {len(reduced)} tensor names are {d.title}'s for {arch.title}"]
     if declared is not None:
-        evidence.append(f"the configuration calls it {declared}" + ("" if declared in arch.names else ", which the tensors are not"))
+        written_as = declared in (o.config.marks.get("model_type") for o in arch.dialects.values())
+        remark = "" if declared in arch.names else f", as which {arch.title} is written too" if written_as else ", which the tensors are not"
+        evidence.append(f"the configuration calls it {declared}{remark}")
     if wrapper:
         evidence.append(f"the names are wrapped in {wrapper!r}")
-    others = sorted({a.name for s, a, _, _ in found if a is not arch and s[0] == score[0] and s[2] == score[2]})
+    if score[3] > 0:
+        evidence += [_signature_words(arch, table, p, dim, size) for p, dim, size in arch.signature]
+    others = sorted({a.name for s, a, o, _ in found if a is not arch and (s[0], s[2]) == (score[0], score[2]) and s[3] >= 0 and _own(o, a)})
     if others and not score[1]:
         evidence.append(f"the names alone could also be {', '.join(others)}")
     return Recognition(arch, d, prefix, wrapper, matches, score, tuple(evidence))
+
+
+def _own(dialect: Dialect, arch: Architecture) -> bool:
+    """Whether a dialect is the architecture's own: not one in which it is written as another architecture."""
+    return dialect.config.marks.get("model_type", arch.name) in arch.names
+
+
+def _signature_words(arch: Architecture, table: Table, param: str, dim: int, size: int) -> str:
+    row, _ = table.by_param[param]
+    return f"{row.names[0]} has {' x '.join(row.layout.dims[dim])} {size}, which tells {arch.title} from others of these names"
+
+
+def _refuse_part(shapes: Mapping[str, tuple[int, ...]], architecture: str | None, dialect: str | None, part: str | None) -> None:
+    """Say that there is no such part, if without asking for it the checkpoint is recognised."""
+    whole = recognize(shapes, architecture=architecture, dialect=dialect) if part is not None else None
+    if whole is not None:
+        parts = list(dict.fromkeys(d.part for d in whole.architecture.dialects.values() if d.part and d.alias == whole.dialect.alias))
+        raise UsageError(
+            f"--part {part}: {whole.dialect.title} has no such part, or it is not in the checkpoint",
+            hint=f"parts of that naming: {', '.join(parts)}" if parts else f"a checkpoint of {whole.dialect.title} is one model: leave --part out",
+        )
 
 
 def _signature(table: Table, prefix: str, shapes: Mapping[str, tuple[int, ...]]) -> int:

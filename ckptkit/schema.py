@@ -126,7 +126,7 @@ class Param(NamedTuple):
 # --- dialects ------------------------------------------------------------------------------------------------------
 
 # style: kind -> canonical suffix -> (layout form, stored suffix, further suffixes met when reading)
-# the form is "canonical" or "transposed" (linear weights stored in, out)
+# the form is "canonical", "transposed" (linear weights stored in, out) or "conv" (stored 1, in, out: a convolution of width one)
 Style = Mapping[str, Mapping[str, tuple[str, ...]]]
 
 GOOGLE: Style = {
@@ -167,15 +167,19 @@ class Lack(NamedTuple):
 
 class Key(NamedTuple):
     """How a configuration key translates: `words` maps a value to the canonical one, `shift` is added when reading.
+    A size may have words too (true: 4); numbers that are none of them are themselves.
 
     A word that is a list in the file is a tuple here. With `more`, one key says several canonical values: each word's
     meaning is a tuple of them, or, without words, the one value holds for all.
+    `plus` is another key of the same file whose number is added when reading (rows of special tokens after the vocabulary);
+    a written file has the sum in the key itself. A size that is null and not `required` is unknown, not wrong.
     """
 
     canonical: str
     words: Mapping[Any, object] | None = None
     shift: int = 0
     required: bool = True  # written even where the value is unknown -> asked for
+    plus: str = ""
     more: tuple[str, ...] = ()
 
 
@@ -183,9 +187,13 @@ class ConfigForm(NamedTuple):
     """A dialect's configuration file.
 
     `marks` are keys with a fixed value that say which form this is, written always; `implied` canonical values that the
-    form takes for granted and cannot say; `defaults` canonical values where a key is absent ("=layers": the value of
-    another); `also` further keys that a written file gets where nothing else sets them; `texts` other files that the
-    configuration may lie in (never written), each with what makes this form's keys of their text.
+    form takes for granted and cannot say; `defaults` canonical values where a key is absent (in both, "=layers" is the
+    value of another, "=4 hidden" a multiple of it); `follows` canonical values that the original code computes from others
+    where a configuration does not say them; `also` further keys that a written file gets where nothing else sets them, or
+    functions of the canonical values; `texts` other files that the configuration may lie in (never written), each with what
+    makes this form's keys of their text; `unfold` makes them of a file that holds the settings of several models (None where
+    it is no such file); `overruled` sizes in which configurations of this form are not trusted, and why: where the tensors
+    differ that is a warning.
     """
 
     filename: str  # what a conversion writes; "" where it goes into the weights file
@@ -193,11 +201,14 @@ class ConfigForm(NamedTuple):
     marks: Mapping[str, object] = {}
     implied: Mapping[str, object] = {}
     defaults: Mapping[str, object] = {}
+    follows: Mapping[str, Callable[[Mapping[str, object]], object]] = {}
     also: Mapping[str, object] = {}
     labels: bool = False  # names classes and labels as transformers does (architectures, id2label, dtype)
     read: Callable[[Mapping[str, object]], dict[str, object] | None] | None = None  # extras of the file -> the raw keys
+    unfold: Callable[[Mapping[str, object]], dict[str, object] | None] | None = None
     extras: Callable[[dict[str, object]], dict[str, object]] | None = None  # the raw keys -> what goes into the file itself
     texts: Mapping[str, Callable[[str], dict[str, object]]] = {}
+    overruled: Mapping[str, str] = {}
 
 
 class Class(NamedTuple):
@@ -213,9 +224,12 @@ class Dialect(NamedTuple):
     with `~` takes the prefix. ` | ` parts alternatives: the first is written, all are read.
 
     `repeats`: further stored names of a parameter, which must be equal to it; (parameter, group) is written only where
-    the group is. `derived`: stored name -> (how it is
-    computed, layout). `strays`: stored names that carry no weight, and what they are. `lacks`: parameters it has no
-    place for. `metadata`: what a written container carries.
+    the group is. `derived`: stored name -> (how it is computed, layout); words after the first are canonical values that
+    it depends on besides its shape. `makes`: those of them that a written checkpoint has, made anew, since the library's
+    loader misses them. `strays`: stored names that carry no weight, and what they are. `lacks`: parameters it has no
+    place for. `limits`: axes that have one size in this naming, and why: others are refused. `metadata`: what a written
+    container carries. `sidecars`: what a file beside the weights is -> what it is called here (a vocabulary that other
+    dialects keep under another name).
     """
 
     name: str
@@ -229,12 +243,15 @@ class Dialect(NamedTuple):
     wrapper: str = ""
     repeats: Mapping[str, str | tuple[str, str]] = {}
     derived: Mapping[str, tuple[str, str]] = {}
+    makes: tuple[str, ...] = ()
     strays: Mapping[str, str] = {}
     lacks: Mapping[str, Lack] = {}
+    limits: Mapping[str, tuple[int, str]] = {}
     classes: tuple[Class, ...] = ()
     metadata: Mapping[str, str] = {}
+    sidecars: Mapping[str, str] = {}
     writes_ties: bool = True  # whether tied names are written where the container can say that they are one tensor
-    part: str = ""  # which model of several that one checkpoint of this naming holds (ELECTRA's generator)
+    part: str = ""  # which model of several that one checkpoint of this naming holds (ELECTRA's generator); the first listed is meant first
     alias: str = ""  # the name that --to knows it by besides its own: dialects of several parts share one
 
 
@@ -372,8 +389,8 @@ def _rows(arch: Architecture, dialect: Dialect) -> Iterator[Row]:
             for suffix, text in module.params:
                 form, *endings = dialect.style[module.kind][suffix]
                 layout = parse(text)
-                if form == "transposed":
-                    layout = Layout(tuple(reversed(layout.dims)))
+                if form != "canonical":
+                    layout = Layout(((),) * (form == "conv") + tuple(reversed(layout.dims)))
                 stored = tuple(n + e for n in names for e in endings)
                 yield Row(stored, prefixed, (f"{value}.{suffix}" if suffix else value,), layout)
         else:
@@ -409,8 +426,9 @@ class Architecture:
         variants: Mapping[str, Mapping[str, int]] | None = None,
         heads: Sequence[str] = ("heads",),
         config_counts: Sequence[str] = (),
+        at_most: Sequence[tuple[str, str]] = (),
         signature: Sequence[tuple[str, int, int]] = (),
-        derivations: Mapping[str, Callable[[tuple[int, ...]], object]] | None = None,
+        derivations: Mapping[str, Callable[..., object]] | None = None,
         rank: int = 0,
         traits: Mapping[str, object] | None = None,
     ) -> None:
@@ -424,8 +442,9 @@ class Architecture:
         self.variants = {k: dict(v) for k, v in (variants or {}).items()}
         self.heads = tuple(heads)
         self.config_counts = tuple(config_counts)  # counts that no tensor's name holds, only the configuration (shared layers)
+        self.at_most = tuple(at_most)  # (a count that the weights hold, a config count): the first is never the greater
         self.signature = tuple(signature)  # (parameter, dimension, size) that tells it from one with the same names
-        self.derivations = dict(derivations or {})  # how a derived tensor is computed: its stored shape -> a numpy array
+        self.derivations = dict(derivations or {})  # how a derived tensor is computed: its stored shape (and values) -> a numpy array
         self.rank = rank  # where two architectures explain the same tensors equally well, the lower one is meant
         self.traits = dict(traits or {})
         self._tables: dict[str, Table] = {}
@@ -439,6 +458,16 @@ class Architecture:
                 name = f"{m}.{suffix}" if suffix else m
                 out[name] = Param(name, m, parse(text), module.group, module.tied.get(suffix), module.optional, module.switch)
         return out
+
+    @cached_property
+    def free_groups(self) -> frozenset[str]:
+        """Groups that need no tensor of their own, since all they hold is tied: every checkpoint has them."""
+        return frozenset({p.group for p in self.params.values()} - {p.group for p in self.params.values() if p.tied is None})
+
+    @cached_property
+    def untold(self) -> frozenset[str]:
+        """Sizes that tensors may leave open, so that a variant is not ruled out by them."""
+        return frozenset({*self.heads, *self.config_counts})
 
     @cached_property
     def switches(self) -> tuple[str, ...]:

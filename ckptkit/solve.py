@@ -67,6 +67,8 @@ def solve(arch: Architecture, shapes: Mapping[Row, Mapping[str, Shape]], given: 
         equations += _equations(row, parts[row], best, shapes[row], counted[row][best])
     if open_rows:
         _unify(equations, sizes, origin, arch)
+    if not given:
+        _round_off(equations, sizes)
     mismatches = [m for row, by_name in shapes.items() for m in _check(row, parts[row], by_name, sizes)]
     broken = []
     for left, right_axes in arch.relations:
@@ -135,6 +137,15 @@ def _unify(equations: Sequence[_Equation], sizes: Sizes, origin: dict[str, tuple
                 new = True
         if not new:
             return
+
+
+def _round_off(equations: Sequence[_Equation], sizes: Sizes) -> None:
+    """Give an axis that no equation fits without a rest ("tasks" where tasks x 32 is 33) the nearest size, so that the rest is a mismatch."""
+    for e in equations:
+        unknown = {a for t in e.terms for a in t if a not in sizes.axis}
+        if len(unknown) == 1 and len(e.terms) == 1:
+            factor = prod(sizes.axis[a] for a in e.terms[0] if a not in unknown)
+            sizes.axis[unknown.pop()] = max(1, e.size // factor) if factor else 1
 
 
 def _value(dim_terms: Sequence[Axes], sizes: Sizes) -> int | None:

@@ -15,7 +15,7 @@ from .findings import Finding
 from .graph import WeightGraph, bind
 from .layout import Sizes
 from .schema import Architecture
-from .solve import solve
+from .solve import Solution, solve
 
 
 class Subject(NamedTuple):
@@ -39,10 +39,21 @@ class Subject(NamedTuple):
         return self.graph.architecture
 
     def value(self, canonical: str) -> object:
-        """A canonical value: the user's, else the configuration's, else None."""
+        """A canonical value: the user's, else the configuration's, else what the dialect's own code computes, else None."""
         if canonical in self.given:
             return self.given[canonical]
-        return self.values.values.get(canonical) if self.values is not None else None
+        said = self.values.values.get(canonical) if self.values is not None else None
+        if said is None and self.graph.dialect is not None and canonical in self.graph.dialect.config.follows:
+            return self.graph.dialect.config.follows[canonical](self.graph.solution.sizes.axis)
+        return said
+
+    def says(self, canonical: str) -> str:
+        """Who says a canonical value that `value` gives, for a message: "config.json says"."""
+        if canonical in self.given:
+            return "--set says"
+        if self.values is None or self.values.values.get(canonical) is None:
+            return f"{self.graph.dialect.title} computes" if self.graph.dialect is not None else "nothing says"
+        return f"{self.config_name} says"
 
     @property
     def config_name(self) -> str:
@@ -50,6 +61,12 @@ class Subject(NamedTuple):
         if self.config is None:
             return "the configuration"
         return "the configuration inside the file" if self.config.inside else os.path.basename(self.config.source)
+
+    def derive(self, how: str, shape: tuple[int, ...]) -> object:
+        """The array of `shape` that a dialect's derived tensor holds by the architecture's derivation ("name value value")."""
+        assert self.architecture is not None
+        name, *values = how.split()
+        return self.architecture.derivations[name](shape, *(self.value(v) for v in values))
 
     def counted(self) -> list[str]:
         """The stored names whose elements are the model's parameters, each parameter once.
@@ -70,17 +87,22 @@ class Subject(NamedTuple):
             out.append(name)
         return out
 
-    def sizes(self) -> Sizes:
-        """The sizes that tensors imply, with what they leave open (heads) as the user or the configuration says."""
-        arch, found = self.architecture, self.graph.solution.sizes
-        if arch is None:
-            return found.copy()
+    def completed(self) -> Solution:
+        """The graph's solution, solved on with the sizes that only the user or the configuration says (a table of two joined ones)."""
+        arch, found = self.architecture, self.graph.solution
+        assert arch is not None
         given = {}
-        for axis in sorted(size_names(arch) - found.axis.keys()):
+        for axis in sorted(size_names(arch) - found.sizes.axis.keys()):
             n = self.value(axis)
             if isinstance(n, int) and not isinstance(n, bool) and n > 0:
                 given[axis] = n
-        sizes = solve(arch, self.graph.shapes, given).sizes if given else found.copy()
+        return solve(arch, self.graph.shapes, given) if given else found
+
+    def sizes(self) -> Sizes:
+        """The sizes that tensors imply, with what they leave open (heads) as the user or the configuration says."""
+        if self.architecture is None:
+            return self.graph.solution.sizes.copy()
+        sizes = self.completed().sizes.copy()
         assert self.graph.dialect is not None
         for param, lack in self.graph.dialect.lacks.items():
             if param not in self.graph.params:
@@ -111,15 +133,11 @@ def examine(
             raise UsageError(f"no dialect is called {dialect!r}", hint=f"one of {', '.join(known)}")
     checkpoint = open_checkpoint(path, container)
     try:
-        findings: list[Finding] = []
-        raw = None
-        try:
-            raw = load_config(checkpoint, config)
-        except CheckpointError as e:
-            if config is not None:
-                raise
-            findings.append(Finding("error", "config", os.path.basename(e.path or "config"), e.message, e.hint or ""))
-        graph = bind(checkpoint, declared=raw.declared if raw else None, architecture=architecture, dialect=dialect, part=part)
+        raw, findings = _configuration(checkpoint, config, part or "")
+        said = raw.raw if raw else None
+        graph = bind(checkpoint, declared=raw.declared if raw else None, architecture=architecture, dialect=dialect, part=part, config=said)
+        if graph.dialect is not None and graph.dialect.part != (part or ""):
+            raw, findings = _configuration(checkpoint, config, graph.dialect.part)
         values = None
         if raw is not None and graph.recognition is not None:
             values = interpret(raw, graph.recognition.architecture, graph.recognition.dialect)
@@ -128,3 +146,13 @@ def examine(
     except BaseException:
         checkpoint.close()
         raise
+
+
+def _configuration(checkpoint: Checkpoint, path: str | None, part: str) -> tuple[RawConfig | None, list[Finding]]:
+    """The configuration, and the finding that it cannot be read; an error only where it was named."""
+    try:
+        return load_config(checkpoint, path, part), []
+    except CheckpointError as e:
+        if path is not None:
+            raise
+        return None, [Finding("error", "config", os.path.basename(e.path or "config"), e.message, e.hint or "")]

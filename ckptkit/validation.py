@@ -6,20 +6,21 @@ Each rule is a function of a Subject and yields Findings; `validate` runs them a
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from itertools import product as combinations
 
 from ._typing import NamedTuple
 from .arch import architectures
-from .config import form_keys
+from .config import form_keys, optional_axes
 from .containers import containers
 from .errors import EXIT_FINDINGS, EXIT_OK, EXIT_UNDECIDED, UsageError
 from .findings import Finding
 from .integrity import verify_checksums
 from .layout import Axes
-from .names import collapse, natural, ranges
-from .schema import Param, count_name, expand, placeholders
+from .names import collapse, counted, natural, ranges
+from .schema import Param, Row, count_name, expand, placeholders
 from .subject import Subject, examine
 from .tensors import DTYPES
 from .values import compare_ties, compare_values
@@ -98,7 +99,7 @@ def _architecture(s: Subject) -> Iterator[Finding]:
         elif declared is not None:
             yield Finding("info", "architecture", declared, f"{declared} is not an architecture known here: only the container was checked", basis="undecided")
         return
-    if known is not None and known is not arch:
+    if known is not None and declared not in arch.names and declared not in (d.config.marks.get("model_type") for d in arch.dialects.values()):
         names = sorted(s.graph.recognition.matches if s.graph.recognition else (), key=natural)
         yield Finding(
             "error", "architecture", collapse(names, 3), f"{s.config_name} says {declared}, but the tensors are those of {arch.title}: they do not match",
@@ -108,6 +109,14 @@ def _architecture(s: Subject) -> Iterator[Finding]:
         yield Finding(
             "warning", "config", "model_type", f"{s.config_name} has no model_type; the tensors are those of {arch.title}", f'add "model_type": "{arch.name}"'
         )
+    elif declared is None and s.config is not None and s.values is not None:
+        for key, mark in arch.dialects[s.values.form].config.marks.items():
+            if s.config.raw.get(key) != mark:
+                said = f"says {key} {json.dumps(s.config.raw[key])}" if key in s.config.raw else f"does not say {key} {json.dumps(mark)}"
+                yield Finding(
+                    "error", "architecture", key, f"the tensors are those of {arch.title}, but {s.config_name} {said}, as every configuration of it does: "
+                    "it belongs to another model, or the weights are one that lost what tells it from this", f"get the model whole, or set {key} to {json.dumps(mark)}",
+                )  # fmt: skip
     elif declared is not None and known is None:
         yield Finding("warning", "architecture", declared, f"{s.config_name} says {declared}, which is unknown here; the tensors are those of {arch.title}")
 
@@ -150,7 +159,7 @@ def _layers(s: Subject) -> Iterator[Finding]:
             extra = f"{word}s {ranges(range(said, n))}" if n - said > 1 else f"{word} {said}"
             yield Finding(
                 "error", "layers", collapse(over, 4),
-                f"{s.config_name} says {said} {word}s; the weights hold {n} ({contiguous}). {len(over)} tensors of {extra} would be dropped "
+                f"{s.config_name} says {counted(said, count)}; the weights hold {n} ({contiguous}). {len(over)} tensors of {extra} would be dropped "
                 f"by a loader that trusts the configuration.{variant}", f"set {key} to {n}",
             )  # fmt: skip
         else:
@@ -159,8 +168,34 @@ def _layers(s: Subject) -> Iterator[Finding]:
             stored = sorted(_stored_of(s, placeholder, {n - 1}), key=natural) if n else []
             yield Finding(
                 "error", "layers", collapse(stored, 2) or word,
-                f"{s.config_name} says {said} {word}s; the weights hold {n}{f' ({contiguous})' if n else ''}. A loader that trusts the configuration "
+                f"{s.config_name} says {counted(said, count)}; the weights hold {n}{f' ({contiguous})' if n else ''}. A loader that trusts the configuration "
                 f"would make {(said - n) * per} tensors of {word}{'s' * (said - n > 1)} {lacking} at random.{variant}", f"set {key} to {n}, or get the whole checkpoint",
+            )  # fmt: skip
+
+
+def _shared_layers(s: Subject) -> Iterator[Finding]:
+    """Counts that no tensor holds, since layers share their weights: what bounds them, and what the known models of the shape have."""
+    arch = s.architecture
+    if arch is None:
+        return
+    for small, large in arch.at_most:
+        n, said = s.graph.counts.get(small, 0), s.value(large)
+        if isinstance(said, int) and not isinstance(said, bool) and said < n:
+            yield Finding(
+                "error", "layers", s.values.keys.get(large, large) if s.values else large,
+                f"{s.says(large)} {counted(said, large)}; the weights hold {counted(n, small)}, each for at least one of them: "
+                f"a loader that trusts the configuration would leave {n - said} unused", f"find out how many {large} it was trained with",
+            )  # fmt: skip
+    heads = s.value("heads")
+    for count in arch.config_counts:
+        said = s.value(count)
+        known = {arch.variants[v][count]: v for v in reversed(variants(s, heads if isinstance(heads, int) else None)) if count in arch.variants[v]}
+        if isinstance(said, int) and known and said not in known:
+            usual = " or ".join(f"{n} ({v})" for n, v in known.items())
+            yield Finding(
+                "warning", "layers", s.values.keys.get(count, count) if s.values else count,
+                f"{s.says(count)} {counted(said, count)}; no tensor holds the count, as layers share their weights, but the known models of this shape have {usual}",
+                f"make sure of {s.values.keys.get(count, count) if s.values else count}", "inferred",
             )  # fmt: skip
 
 
@@ -282,6 +317,14 @@ def _shapes(s: Subject) -> Iterator[Finding]:
         else:
             text = f"shape {shape}: dimension {dim} is {have}, the other tensors make it {want} ({_axis_words(s, axes)})"
         yield Finding("error", "shape", collapse(names, 4), text)
+    for m in set(s.completed().mismatches) - set(solution.mismatches):
+        said = " and ".join(f"{a} {s.value(a)}" for a in m.axes if a not in solution.sizes.axis)
+        yield Finding("error", "size", m.name, f"shape {list(tensors[m.name].spec.shape)}: dimension {m.dim} is {m.have}; {said}, as {s.config_name} says, make {m.want}")
+    r = s.graph.recognition
+    for axis, (n, why) in (r.dialect.limits if r is not None else {}).items():
+        have = solution.sizes.axis.get(axis, n)
+        if have != n:
+            yield Finding("error", "shape", _origin(s, (axis,)), f"{axis} is {have}; in this naming ({s.graph.dialect.title if s.graph.dialect else ''}) it is {n}: {why}")
     for left, a, right, b in solution.broken:
         yield Finding("error", "shape", _origin(s, left + right), f"{' x '.join(left)} is {a}, but {' x '.join(right)} is {b}: in {s.architecture.title} they are equal")
 
@@ -301,19 +344,22 @@ def _sizes(s: Subject) -> Iterator[Finding]:
     if s.architecture is None or s.values is None:
         return
     sizes = s.graph.solution.sizes
-    counted = {count_name(p) for p in s.architecture.counted}
+    counts = {count_name(p) for p in s.architecture.counted}
     origin = s.graph.solution.origin
+    may_lack = optional_axes(s.architecture)
     for canonical, said in s.values.values.items():
-        have = sizes.axis.get(canonical)
-        if have is None or said == have or canonical in counted or canonical in s.architecture.fixed or not isinstance(said, int):
+        have = sizes.axis.get(canonical, 0 if canonical in may_lack else None)
+        if have is None or said == have or canonical in counts or canonical in s.architecture.fixed or not isinstance(said, int):
             continue
         if canonical in s.values.assumed:
             continue
         key = s.values.keys.get(canonical, canonical)
         where = origin[canonical][0] if canonical in origin else key
+        shown = s.config.raw.get(key, said) if s.config is not None else said
+        overruled = s.architecture.dialects[s.values.form].config.overruled.get(canonical)
         yield Finding(
-            "error", "size", where, f"{s.config_name} says {key} {said}; the weights hold {canonical} {have}{f' ({where})' if canonical in origin else ''}",
-            f"set {key} to {_unshift(s, canonical, have)}",
+            "warning" if overruled else "error", "size", where, f"{s.config_name} says {key} {json.dumps(shown)}; the weights hold {f'{canonical} {have}' if have else f'no {canonical}'}"
+            f"{f' ({where})' if canonical in origin else ''}{f': {overruled}' if overruled else ''}", f"set {key} to {json.dumps(_unshift(s, canonical, have))}",
         )  # fmt: skip
     for axis in s.architecture.heads:
         n = s.value(axis)
@@ -323,11 +369,15 @@ def _sizes(s: Subject) -> Iterator[Finding]:
             yield Finding("error", "heads", key, f"{key} is {n}, which does not divide the {joint} rows of the query")
 
 
-def _unshift(s: Subject, canonical: str, value: int) -> int:
+def _unshift(s: Subject, canonical: str, value: int) -> object:
+    """A canonical size as the configuration's form says it."""
     if s.values is None or s.architecture is None:
         return value
-    spec = s.architecture.dialects[s.values.form].config.keys.get(form_keys(s.architecture.dialects[s.values.form].config, canonical))
-    return value - (0 if spec is None or isinstance(spec, str) else spec.shift)
+    form = s.architecture.dialects[s.values.form].config
+    spec = form.keys.get(form_keys(form, canonical))
+    if spec is None or isinstance(spec, str):
+        return value
+    return next((w for w, m in (spec.words or {}).items() if m == value), value - spec.shift)
 
 
 def _twice(s: Subject) -> Iterator[Finding]:
@@ -397,26 +447,35 @@ def _repeats(s: Subject) -> Iterator[Finding]:
 def _derived(s: Subject) -> Iterator[Finding]:
     r = s.graph.recognition
     assert r is not None
+    made: dict[object, object] = {}  # layers share what is computed
     for stored in s.graph.of_role("derived"):
         row = r.matches[stored].row
-        if not derived_is_right(s, stored, row.note):
-            yield Finding("warning", "derived", stored, f"{stored} is not the {row.note} that {r.architecture.title} computes")
+        if not derived_is_right(s, stored, row, made):
+            yield Finding("warning", "derived", stored, f"{stored} is not the {row.note.partition(' ')[0]} that {r.architecture.title} computes")
 
 
-def derived_is_right(s: Subject, stored: str, how: str) -> bool:
-    """Whether a derived tensor holds what the architecture computes."""
-    array = s.checkpoint.array(stored).reshape(-1)
-    made = s.architecture.derivations.get(how) if s.architecture is not None else None
-    if made is not None:
+def derived_is_right(s: Subject, stored: str, row: Row, made: dict[object, object]) -> bool:
+    """Whether a derived tensor holds what the architecture computes (to within the rounding of its dtype)."""
+    how, have = row.note, s.checkpoint.array(stored)
+    if s.architecture is not None and how.partition(" ")[0] in s.architecture.derivations:
         import numpy as np
 
-        want = np.asarray(made(s.checkpoint.tensors[stored].spec.shape))
-        have = s.checkpoint.array(stored)
-        return bool(np.allclose(have.astype(np.float64), want.astype(np.float64), rtol=0, atol=1e-5)) if want.shape == have.shape else False
+        if have.ndim != len(row.layout.dims):
+            return False
+        key = (how, have.shape)
+        if key not in made:
+            made[key] = s.derive(how, have.shape)
+        want = np.asarray(made[key])
+        if want.shape != have.shape:
+            return False
+        atol = 1e-5 if have.itemsize > 2 else 1e-2
+        rows = zip(have, want, strict=True) if have.ndim else ((have, want),)
+        return all(np.allclose(a.astype(np.float64), b.astype(np.float64), rtol=0, atol=atol) for a, b in rows)
+    flat = have.reshape(-1)
     if how == "arange":
-        return bool((array == range(len(array))).all()) if len(array) else True
+        return bool((flat == range(len(flat))).all()) if len(flat) else True
     if how == "zeros":
-        return not array.any()
+        return not flat.any()
     return True
 
 
@@ -429,7 +488,7 @@ def parse_expectations(expect: Mapping[str, str]) -> dict[str, object]:
     """{"layers": "24"} with numbers as numbers; UsageError for what nobody can expect."""
     known = set(_WORDS) | {"parameters", "tensors"}
     for arch in architectures().values():
-        known |= {a for p in arch.params.values() for a in p.layout.axes} | {count_name(p) for p in arch.counted}
+        known |= {a for p in arch.params.values() for a in p.layout.axes} | {count_name(p) for p in arch.counted} | set(arch.config_counts)
     out: dict[str, object] = {}
     for key, value in expect.items():
         if key not in known:
@@ -451,9 +510,11 @@ def _expectations(s: Subject, expect: Mapping[str, object]) -> Iterator[Finding]
         if have is None:
             said = s.value(key)
             if said is not None and said != want:
-                yield Finding("error", "expect", key, f"expected {key} {want}; {s.config_name} says {said}, the tensors do not tell")
+                yield Finding("error", "expect", key, f"expected {key} {want}; {s.says(key)} {said}, the tensors do not tell")
             elif said is None:
                 yield Finding("warning", "expect", key, f"expected {key} {want}; neither the tensors nor a configuration say it", basis="undecided")
+            else:
+                yield Finding("info", "expect", key, f"{key} {want} rests on what {s.says(key)}: the tensors do not tell", basis="inferred")
         elif have != want and not (isinstance(have, tuple) and want in have):
             shown = " or ".join(map(str, have)) if isinstance(have, tuple) else have
             yield Finding("error", "expect", key, f"expected {key} {want}; the checkpoint has {shown}")
@@ -479,7 +540,9 @@ def _observed(s: Subject, key: str) -> object:
         return g.recognition.dialect.name
     if key == "variant":
         heads = s.value("heads")
-        return tuple(variants(s, heads if isinstance(heads, int) else None)) or "no known variant"
+        every, open_counts = g.recognition.architecture.variants, g.recognition.architecture.config_counts
+        fits = [v for v in variants(s, heads if isinstance(heads, int) else None) if all(s.value(c) in (None, every[v].get(c, s.value(c))) for c in open_counts)]
+        return tuple(fits) or "no known variant"
     if key in {count_name(p) for p in g.recognition.architecture.counted}:
         return g.counts.get(key, 0)
     return g.solution.sizes.axis.get(key)
@@ -493,7 +556,7 @@ def variants(s: Subject, heads: int | None) -> list[str]:
     known = {**s.graph.solution.sizes.axis, **s.graph.counts}
     if heads is not None:
         known["heads"] = heads
-    return [name for name, v in arch.variants.items() if all(known.get(k, n if k == "heads" else None) == n for k, n in v.items())]
+    return [name for name, v in arch.variants.items() if all(known.get(k, n if k in arch.untold else None) == n for k, n in v.items())]
 
 
 def parameters(s: Subject) -> int:
@@ -501,4 +564,4 @@ def parameters(s: Subject) -> int:
     return sum(s.checkpoint.tensors[n].spec.numel for n in s.counted())
 
 
-STRUCTURE_RULES: tuple[Rule, ...] = (_empty, _architecture, _layers, _switches, _missing, _shapes, _sizes, _twice, _unexpected, _optimizer, _dtypes)
+STRUCTURE_RULES: tuple[Rule, ...] = (_empty, _architecture, _layers, _shared_layers, _switches, _missing, _shapes, _sizes, _twice, _unexpected, _optimizer, _dtypes)

@@ -21,6 +21,7 @@ from ckptkit.schema import Architecture, Dialect, count_name, expand
 def sizes_of(arch: Architecture, rng: random.Random, *, layers: int | None = None, equal: bool = False) -> tuple[dict[str, int], dict[str, int]]:
     """Random axis sizes that satisfy the architecture's relations, and counts of its placeholders."""
     axes = {a for p in arch.params.values() for a in p.layout.axes}
+    axes |= {a for d in arch.dialects.values() for r in arch.table(d.name).rows if r.role == "derived" for a in r.layout.axes}
     sizes = {a: rng.randint(2, 9) for a in sorted(axes)}
     if "heads" in sizes:
         sizes["heads"] = rng.choice([1, 2, 3, 4])
@@ -32,8 +33,8 @@ def sizes_of(arch: Architecture, rng: random.Random, *, layers: int | None = Non
         for left, right in arch.relations:
             if len(left) == 1:
                 sizes[left[0]] = int(np.prod([sizes[a] for a in right]))
-    if equal and "embedding" in sizes and "hidden" in sizes:
-        sizes["embedding"] = sizes["hidden"]
+        if equal and "embedding" in sizes and "hidden" in sizes:
+            sizes["embedding"] = sizes["hidden"]
     for _param, dim, size in arch.signature:
         sizes[arch.params[_param].layout.axes[dim]] = size
     counts = {count_name(p): layers if layers is not None and p.endswith("layer") else rng.choice([1, 2, 3]) for p in arch.counted}

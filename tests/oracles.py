@@ -406,3 +406,38 @@ def real_package(name: str, version: str, sha256_prefix: str) -> Path:
         if hashlib.sha256(path.read_bytes()).hexdigest().startswith(sha256_prefix):
             return path
     raise AssertionError(f"{name}=={version} holds no file whose sha256 starts with {sha256_prefix}")
+
+
+# ---------------------------------------------------------------------------------------------- other environments
+
+
+def environment(name: str, *requirements: str) -> Path:
+    """The interpreter of a virtual environment with these pinned packages, built once into `.cache/envs`.
+
+    Building takes minutes and a download, so it is done only where CKPTKIT_ORACLE_ENVS=1 asks for it; without, and where
+    no python3.11 is found or the download fails, the test is skipped and says so.
+    """
+    folder = CACHE.parent / "envs" / name
+    python = folder / "bin" / "python"
+    if (folder / "complete").exists():
+        return python
+    if os.environ.get("CKPTKIT_ORACLE_ENVS") != "1":
+        pytest.skip(f"not compared with {name}: set CKPTKIT_ORACLE_ENVS=1 to build its environment ({' '.join(requirements)})")
+    base = shutil.which("python3.11")
+    if base is None:
+        pytest.skip(f"not compared with {name}: it needs a python3.11, which is not here")
+    shutil.rmtree(folder, ignore_errors=True)
+    for command in ([base, "-m", "venv", str(folder)], [str(python), "-m", "pip", "install", "--quiet", *requirements]):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
+        if done.returncode:
+            pytest.skip(f"not compared with {name}: its environment could not be built ({(done.stderr.strip().splitlines() or ['?'])[-1]})")
+    (folder / "complete").write_text("\n".join(requirements) + "\n")
+    return python
+
+
+def run_in(python: Path, program: str, *args: str | Path) -> str:
+    """What a program prints when another environment's interpreter runs it; nothing of this one's path is seen there."""
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run([str(python), "-c", program, *map(str, args)], capture_output=True, text=True, timeout=600, check=False, env=env)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout

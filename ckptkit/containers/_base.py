@@ -169,6 +169,7 @@ class FileLayout(NamedTuple):
     parts: tuple[Part, ...]  # headers, known now
     checksum: str | None = None  # what finish() must be told of every slot: crc32 | crc32c
     state: dict[str, object] = {}  # noqa: RUF012  what finish() needs besides; JSON-able
+    split: dict[str, tuple[Slot, ...]] = {}  # noqa: RUF012  tensors whose bytes lie in several places one after another: all of them
 
 
 class Container(Protocol):

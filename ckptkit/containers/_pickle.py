@@ -21,7 +21,7 @@ from ..errors import CheckpointError, CorruptError, LimitError, printable
 from ..findings import Finding
 from ..limits import LIMITS
 from ._pickle_globals import Opaque, Storage, Tensor, call, find, persistent, set_items, text
-from ._pickle_ops import RARE, Machine, Short
+from ._pickle_ops import RARE, Inline, Machine, Short
 
 __all__ = ["Opaque", "Pickle", "Short", "Storage", "Tensor", "findings", "load"]
 
@@ -98,13 +98,17 @@ def _run_of_tensor(memo: dict[int, Any], storages: list[object]) -> Callable[[by
     return run
 
 
-def load(data: bytes, start: int = 0, total: int | None = None, path: str | None = None, *, shortcut: bool = True) -> Pickle:
+def load(
+    data: bytes, start: int = 0, total: int | None = None, path: str | None = None, *, shortcut: bool = True, inline: Inline | None = None
+) -> Pickle:
     """What the pickle at `start` describes.
 
-    `total` is where the file ends, if `data` is only its beginning: then Short says that more is needed. Raises CorruptError for what
+    `total` is where the file ends, if `data` is only its beginning: then Short says that more is needed. `inline` is asked after
+    every BUILD what to leave on the stack, and may pass over bytes that a format puts there. Raises CorruptError for what
     breaks the rules, with the globals named so far in the message, LimitError for more than LIMITS allows.
     """
     m = Machine(data, start, len(data) if total is None else total)
+    m.inline = inline
     try:
         value = _run(m, shortcut and len(data) - start >= _SHORTCUT)
     except CheckpointError as e:
@@ -117,7 +121,7 @@ def load(data: bytes, start: int = 0, total: int | None = None, path: str | None
         raise CorruptError(f"the pickle {what}{_would_call(m.named)}", path=path) from None
     except KeyError:
         if shortcut:
-            return load(data, start, total, path, shortcut=False)
+            return load(data, start, total, path, shortcut=False, inline=inline)
         raise CorruptError(f"the pickle asks for what it never stored, at byte {m.i}{_would_call(m.named)}", path=path) from None
     return Pickle(value, m.i, tuple(m.named), m.storages)
 

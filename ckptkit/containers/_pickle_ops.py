@@ -11,6 +11,9 @@ from ._pickle_globals import Opaque, call, extend, find, persistent, py2_text, s
 _LINE = 8192  # bytes of a line of the text opcodes
 
 
+Inline = Callable[["Machine", Opaque], object]  # (the machine, what BUILD has completed) -> what stands for it
+
+
 class Short(Exception):
     """The bytes at hand end before the pickle does, though the file goes on."""
 
@@ -18,7 +21,7 @@ class Short(Exception):
 class Machine:
     """The state that the rare opcodes share with the loop."""
 
-    __slots__ = ("data", "i", "memo", "meta", "named", "size", "skipped", "stack", "storages", "total")
+    __slots__ = ("data", "i", "inline", "memo", "meta", "named", "size", "skipped", "stack", "storages", "total")
 
     def __init__(self, data: bytes, start: int, total: int) -> None:
         self.data, self.i, self.size, self.total = data, start, len(data), total
@@ -27,6 +30,7 @@ class Machine:
         self.memo: dict[int, Any] = {}
         self.named: dict[str, None] = {}
         self.storages: list[object] = []
+        self.inline: Inline | None = None
         self.skipped = False  # whether memo entries were left out
 
     def take(self, n: int) -> bytes:
@@ -161,6 +165,8 @@ def _build(m: Machine) -> None:
     target = m.stack[-1]
     if type(target) is Opaque:  # the attributes of a dict (`_metadata`) or of a tensor are dropped
         target.state = state
+        if m.inline is not None:
+            m.stack[-1] = m.inline(m, target)
 
 
 def _dict(m: Machine) -> None:

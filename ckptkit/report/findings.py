@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from .._typing import TYPE_CHECKING
 from ..errors import printable
 from ..findings import SEVERITIES, Finding
+from ..names import counted
 
 if TYPE_CHECKING:
     from ..validation import Report
@@ -56,7 +57,7 @@ def headline(report: Report) -> str:
     s = report.subject
     r = s.graph.recognition
     what = f"{r.architecture.title} ({r.dialect.name}, {s.checkpoint.container})" if r else f"unknown architecture ({s.checkpoint.container})"
-    layers = "".join(f", {n} {k.replace('_', ' ')}" for k, n in s.graph.counts.items())
+    layers = "".join(f", {counted(n, k)}" for k, n in s.graph.counts.items())
     n = counts(report.findings)
     said = ", ".join(f"{n[k]} {k}{'s' * (n[k] != 1 and k != 'info')}" for k in SEVERITIES if n[k])
     return f"{printable(s.checkpoint.path)}: {what}{layers}, {len(s.checkpoint.tensors)} tensors: {said or 'no findings'}"

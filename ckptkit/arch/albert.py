@@ -1,0 +1,190 @@
+"""ALBERT, versions 1 and 2: the layers of a group share one set of weights, the embeddings are narrower than the layers.
+
+How many layers share the weights is in no tensor: only a configuration says it (`config_counts`). Layer i belongs to group
+int(i / layers * groups), so there are no more groups than layers.
+
+Source: google-research/albert modeling.py, run_pretraining.py, classifier_utils.py, squad_utils.py (TensorFlow names);
+transformers models/albert (PyTorch names and classes).
+"""
+
+from ckptkit.arch.bert import GOOGLE_ACTIVATIONS, HF_ACTIVATIONS, SIZES
+from ckptkit.schema import GOOGLE, TORCH, Architecture, Class, ConfigForm, Dialect, Key, Lack, embedding, linear, norm
+
+L = "encoder.groups.{group}.inner_groups.{inner_group}."
+
+MODULES = {
+    "embeddings.word": embedding("vocab embedding"),
+    "embeddings.position": embedding("positions embedding"),
+    "embeddings.segment": embedding("segments embedding"),
+    "embeddings.norm": norm("embedding"),
+    "embeddings.project": linear("hidden", "embedding"),
+    L + "attention.query": linear("heads head_dim", "hidden"),
+    L + "attention.key": linear("heads head_dim", "hidden"),
+    L + "attention.value": linear("heads head_dim", "hidden"),
+    L + "attention.output": linear("hidden", "heads head_dim"),
+    L + "attention.norm": norm("hidden"),
+    L + "ffn.intermediate": linear("intermediate", "hidden"),
+    L + "ffn.output": linear("hidden", "intermediate"),
+    L + "ffn.norm": norm("hidden"),
+    "pooler": linear("pooled", "hidden", group="pooler"),
+    "mlm.transform": linear("transformed", "hidden", group="mlm"),
+    "mlm.norm": norm("transformed", group="mlm"),
+    "mlm.decoder": linear("vocab", "transformed", group="mlm", tied={"weight": "embeddings.word.weight"}),
+    "sop": linear("sop_labels", "pooled", group="sop"),
+    "classifier": linear("labels", "hidden", group="classifier"),
+    "qa": linear("qa_labels", "hidden", group="qa"),
+    # SQuAD 2: a start, an end that is given the start, and whether there is an answer at all
+    "span.start": linear("one", "hidden", group="span"),
+    "span.end.dense": linear("pooled", "two hidden", group="span"),
+    "span.end.norm": norm("pooled", group="span"),
+    "span.end.output": linear("one", "pooled", group="span"),
+    "span.answer.dense": linear("pooled", "two hidden", group="span"),
+    "span.answer.output": linear("one", "pooled", group="span", bias=False),
+}
+
+G = "bert/encoder/transformer/group_{group}/inner_group_{inner_group}/"
+H = "~encoder.albert_layer_groups.{group}.albert_layers.{inner_group}."
+
+KEYS: dict[str, str | Key] = {**SIZES, "embedding_size": "embedding", "num_hidden_groups": "groups", "inner_group_num": "inner_groups"}
+DEFAULTS = {"dropout": 0, "attention_dropout": 0, "initializer_range": 0.02}
+
+# the original projects the embeddings only where they are of another width than the layers
+NO_PROJECTION = {
+    "embeddings.project.weight": Lack("identity", when=("embedding", "hidden"), why="the original has it only where the embeddings are narrower"),
+    "embeddings.project.bias": Lack(0.0, when=("embedding", "hidden"), why="the original has it only where the embeddings are narrower"),
+}
+
+BASE = {"layers": 12, "hidden": 768, "heads": 12, "embedding": 128}
+LARGE = {"layers": 24, "hidden": 1024, "heads": 16, "embedding": 128}
+XLARGE = {"layers": 24, "hidden": 2048, "heads": 16, "embedding": 128}
+XXLARGE = {"layers": 12, "hidden": 4096, "heads": 64, "embedding": 128}
+
+ARCHITECTURE = Architecture(
+    name="albert",
+    title="ALBERT",
+    modules=MODULES,
+    relations=("hidden = heads head_dim", "pooled = hidden", "transformed = embedding"),
+    fixed={"sop_labels": 2, "qa_labels": 2, "one": 1, "two": 2},
+    config_counts=("layers",),
+    at_most=(("groups", "layers"),),
+    variants={  # both versions have one shape
+        "albert-base": BASE,
+        "albert-large": LARGE,
+        "albert-xlarge": XLARGE,
+        "albert-xxlarge": XXLARGE,
+        **{
+            f"albert-{size}-{version}": {**shape, "vocab": 30000}
+            for version in ("v2", "v1")
+            for size, shape in (("base", BASE), ("large", LARGE), ("xlarge", XLARGE), ("xxlarge", XXLARGE))
+        },
+        "albert-tiny-zh": {"layers": 4, "hidden": 312, "heads": 12, "embedding": 128, "vocab": 21128},
+        "albert-small-zh": {"layers": 6, "hidden": 384, "heads": 12, "embedding": 128, "vocab": 21128},
+        "albert-base-zh": {**BASE, "vocab": 21128},
+        "albert-large-zh": {**LARGE, "vocab": 21128},
+        "albert-xlarge-zh": {**XLARGE, "vocab": 21128},
+        "albert-xxlarge-zh": {**XXLARGE, "vocab": 21128},
+    },
+    dialects=(
+        Dialect(
+            name="google",
+            title="google-research/albert (TensorFlow)",
+            style=GOOGLE,
+            container="tf",
+            filename="model.ckpt-best",
+            rows={
+                "bert/embeddings/word_embeddings": "embeddings.word",
+                "bert/embeddings/position_embeddings": "embeddings.position",
+                "bert/embeddings/token_type_embeddings": "embeddings.segment",
+                "bert/embeddings/LayerNorm": "embeddings.norm",
+                "bert/encoder/embedding_hidden_mapping_in": "embeddings.project",
+                G + "attention_1/self/query": L + "attention.query",
+                G + "attention_1/self/key": L + "attention.key",
+                G + "attention_1/self/value": L + "attention.value",
+                G + "attention_1/output/dense": L + "attention.output",
+                G + "LayerNorm": L + "attention.norm",
+                G + "ffn_1/intermediate/dense": L + "ffn.intermediate",
+                G + "ffn_1/intermediate/output/dense": L + "ffn.output",
+                G + "LayerNorm_1": L + "ffn.norm",
+                "bert/pooler/dense": "pooler",
+                "cls/predictions/transform/dense": "mlm.transform",
+                "cls/predictions/transform/LayerNorm": "mlm.norm",
+                "cls/predictions/output_bias": "mlm.decoder.bias",
+                "cls/seq_relationship/output_weights": "sop.weight",
+                "cls/seq_relationship/output_bias": "sop.bias",
+                "output_weights": "classifier.weight",
+                "output_bias": "classifier.bias",
+                "cls/squad/output_weights": "qa.weight",
+                "cls/squad/output_bias": "qa.bias",
+                "start_logits/dense": "span.start",
+                "end_logits/dense_0": "span.end.dense",
+                "end_logits/LayerNorm": "span.end.norm",
+                "end_logits/dense_1": "span.end.output",
+                "answer_class/dense_0": "span.answer.dense",
+                "answer_class/dense_1": "span.answer.output",
+            },
+            lacks=NO_PROJECTION,
+            config=ConfigForm(
+                filename="albert_config.json",
+                keys={**KEYS, "hidden_act": Key("activation", words=GOOGLE_ACTIVATIONS)},
+                implied={"norm_eps": 1e-12},
+                defaults=DEFAULTS,
+                also={"net_structure_type": 0, "gap_size": 0, "num_memory_blocks": 0, "down_scale_factor": 1},
+            ),
+        ),
+        Dialect(
+            name="hf",
+            title="transformers (PyTorch)",
+            style=TORCH,
+            prefixes=("albert.", ""),
+            rows={
+                "~embeddings.word_embeddings": "embeddings.word",
+                "~embeddings.position_embeddings": "embeddings.position",
+                "~embeddings.token_type_embeddings": "embeddings.segment",
+                "~embeddings.LayerNorm": "embeddings.norm",
+                "~encoder.embedding_hidden_mapping_in": "embeddings.project",
+                H + "full_layer_layer_norm": L + "ffn.norm",
+                H + "attention.query": L + "attention.query",
+                H + "attention.key": L + "attention.key",
+                H + "attention.value": L + "attention.value",
+                H + "attention.dense": L + "attention.output",
+                H + "attention.LayerNorm": L + "attention.norm",
+                H + "ffn": L + "ffn.intermediate",
+                H + "ffn_output": L + "ffn.output",
+                "~pooler": "pooler",
+                "predictions.bias": "mlm.decoder.bias",
+                "predictions.LayerNorm": "mlm.norm",
+                "predictions.dense": "mlm.transform",
+                "predictions.decoder.weight": "mlm.decoder.weight",
+                "sop_classifier.classifier": "sop",
+                "classifier": "classifier",
+                "qa_outputs": "qa",
+            },
+            repeats={"predictions.decoder.bias": "mlm.decoder.bias"},
+            derived={"~embeddings.position_ids": ("arange", "1 positions"), "~embeddings.token_type_ids": ("zeros", "1 positions")},
+            classes=(
+                Class("AlbertModel", frozenset({"pooler"})),
+                Class("AlbertForPreTraining", frozenset({"pooler", "mlm", "sop"})),
+                Class("AlbertForMaskedLM", frozenset({"mlm"})),
+                Class("AlbertForSequenceClassification", frozenset({"pooler", "classifier"})),
+                Class("AlbertForTokenClassification", frozenset({"classifier"})),
+                Class("AlbertForQuestionAnswering", frozenset({"qa"})),
+                Class("AlbertForMultipleChoice", frozenset({"pooler", "classifier"})),
+            ),
+            metadata={"format": "pt"},
+            config=ConfigForm(
+                filename="config.json",
+                keys={
+                    **KEYS,
+                    "hidden_act": Key("activation", words=HF_ACTIVATIONS),
+                    "layer_norm_eps": "norm_eps",
+                    "tie_word_embeddings": "tied",
+                    "pad_token_id": "pad",
+                },
+                labels=True,
+                marks={"model_type": "albert"},
+                defaults={**DEFAULTS, "norm_eps": 1e-12, "activation": "gelu_tanh", "tied": True, "pad": 0, "groups": 1, "inner_groups": 1},
+                also={"bos_token_id": 2, "eos_token_id": 3},
+            ),
+        ),
+    ),
+)

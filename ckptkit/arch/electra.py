@@ -1,0 +1,207 @@
+"""ELECTRA: a discriminator and the generator it was trained against, in one TensorFlow checkpoint or each a model of its own.
+
+The generator has no embedding tables of its own, it uses the discriminator's; where the embeddings are as wide as the
+layers, nothing projects them. Without a configuration its heads follow from its width, as in the original code.
+
+Source: google-research/electra model/modeling.py, run_pretraining.py, configure_pretraining.py, util/training_utils.py
+(TensorFlow names and hyperparameters); transformers models/electra (PyTorch names and classes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ckptkit.arch.bert import DEFAULTS, HF_ACTIVATIONS, SIZES
+from ckptkit.arch.bert import MODULES as BERT
+from ckptkit.schema import GOOGLE, TORCH, Architecture, Class, ConfigForm, Dialect, Key, Lack, embedding, linear, norm
+
+L = "encoder.layers.{layer}."
+
+MODULES = {
+    "embeddings.word": embedding("vocab embedding"),
+    "embeddings.position": embedding("positions embedding"),
+    "embeddings.segment": embedding("segments embedding"),
+    "embeddings.norm": norm("embedding"),
+    "embeddings.project": linear("hidden", "embedding"),
+    **{k: m for k, m in BERT.items() if k.startswith(L)},
+    "rtd.dense": linear("pooled", "hidden", group="rtd"),  # replaced token detection: what the discriminator learns
+    "rtd.output": linear("rtd_labels", "pooled", group="rtd"),
+    "mlm.transform": linear("transformed", "hidden", group="mlm"),
+    "mlm.norm": norm("transformed", group="mlm"),
+    "mlm.decoder": linear("vocab", "transformed", group="mlm", tied={"weight": "embeddings.word.weight"}),
+    "classification.dense": linear("pooled", "hidden", group="classification"),
+    "classification.output": linear("labels", "pooled", group="classification"),
+    "summary": linear("pooled", "hidden", group="summary"),
+    "classifier": linear("labels", "hidden", group="classifier"),
+    "qa": linear("qa_labels", "hidden", group="qa"),
+}
+
+H = "~encoder.layer.{layer}."
+
+KEYS: dict[str, str | Key] = {**SIZES, "embedding_size": "embedding"}
+# its gelu is the exact one, with erf
+ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "tanh": "tanh", "linear": "linear"}
+MODEL_SIZES = {"small": (256, 12), "base": (768, 12), "large": (1024, 24)}  # model_size -> hidden, layers
+
+NO_PROJECTION = {
+    "embeddings.project.weight": Lack("identity", when=("embedding", "hidden"), why="ELECTRA has it only where the embeddings are narrower"),
+    "embeddings.project.bias": Lack(0.0, when=("embedding", "hidden"), why="ELECTRA has it only where the embeddings are narrower"),
+}
+
+
+def heads_of(values: Mapping[str, object]) -> object:
+    """One head for every 64 of the width, at least one."""
+    hidden = values.get("hidden")
+    return max(1, hidden // 64) if isinstance(hidden, int) else None
+
+
+def _number(value: object, default: float) -> float:
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else default
+
+
+def read_hyperparameters(raw: Mapping[str, object], part: str) -> dict[str, object] | None:
+    """The model's settings out of the training's: those of both parts side by side, or a size with overrides and fractions."""
+    both = {k: v for k, v in raw.items() if k in ("discriminator", "generator") and isinstance(v, Mapping)}
+    settings = both.get(part)
+    if not both and ("model_hparam_overrides" in raw or "model_size" in raw):
+        overrides = raw.get("model_hparam_overrides")
+        given = dict(overrides) if isinstance(overrides, Mapping) else {}
+        hidden, layers = MODEL_SIZES.get(str(raw.get("model_size", "small")), (0, 0))
+        hidden, layers = given.get("hidden_size", hidden), given.get("num_hidden_layers", layers)
+        if part == "generator":
+            hidden = round(_number(hidden, 0) * _number(raw.get("generator_hidden_size"), 0.25))
+            layers = round(_number(layers, 0) * _number(raw.get("generator_layers"), 1.0))
+            given = {k: v for k, v in given.items() if k not in ("intermediate_size", "num_attention_heads")}
+        inferred = {"intermediate_size": 4 * hidden, "num_attention_heads": heads_of({"hidden": hidden}), "vocab_size": raw.get("vocab_size", 30522)}
+        settings = {"hidden_act": "gelu", **inferred, **given, "hidden_size": hidden, "num_hidden_layers": layers}
+    if settings is None:
+        return None
+    width = raw.get("embedding_size")
+    if width is None:
+        discriminator = both.get("discriminator", settings if part == "discriminator" else {})
+        width = 128 if not both and raw.get("model_size", "small") == "small" else discriminator.get("hidden_size")
+    return {**settings, **({} if width is None else {"embedding_size": width})}
+
+
+def _google(part: str, scope: str, tables: str, heads: Mapping[str, str], name: str = "") -> Dialect:
+    g = f"{scope}/encoder/layer_{{layer}}/"
+    return Dialect(
+        name=name or f"google_{part}",
+        title=f"google-research/electra's {part} (TensorFlow)",
+        alias="google",
+        part=part,
+        style=GOOGLE,
+        container="tf",
+        filename="model.ckpt",
+        rows={
+            f"{tables}/embeddings/word_embeddings": "embeddings.word",
+            f"{tables}/embeddings/position_embeddings": "embeddings.position",
+            f"{tables}/embeddings/token_type_embeddings": "embeddings.segment",
+            f"{tables}/embeddings/LayerNorm": "embeddings.norm",
+            f"{scope}/embeddings_project": "embeddings.project",
+            g + "attention/self/query": L + "attention.query",
+            g + "attention/self/key": L + "attention.key",
+            g + "attention/self/value": L + "attention.value",
+            g + "attention/output/dense": L + "attention.output",
+            g + "attention/output/LayerNorm": L + "attention.norm",
+            g + "intermediate/dense": L + "ffn.intermediate",
+            g + "output/dense": L + "ffn.output",
+            g + "output/LayerNorm": L + "ffn.norm",
+            **heads,
+        },
+        lacks=NO_PROJECTION,
+        config=ConfigForm(
+            filename=f"electra_config_{part}.json",
+            keys={**KEYS, "hidden_act": Key("activation", words=ACTIVATIONS)},
+            implied={"norm_eps": 1e-12},
+            defaults=DEFAULTS,
+            follows={"heads": heads_of} if part == "generator" else {},
+            unfold=lambda raw: read_hyperparameters(raw, part),
+        ),
+    )
+
+
+RTD = {"discriminator_predictions/dense": "rtd.dense", "discriminator_predictions/dense_1": "rtd.output"}
+MLM = {
+    "generator_predictions/dense": "mlm.transform",
+    "generator_predictions/LayerNorm": "mlm.norm",
+    "generator_predictions/output_bias": "mlm.decoder.bias",
+}
+
+ARCHITECTURE = Architecture(
+    name="electra",
+    title="ELECTRA",
+    rank=2,
+    modules=MODULES,
+    relations=("hidden = heads head_dim", "pooled = hidden", "transformed = embedding"),
+    fixed={"rtd_labels": 1, "qa_labels": 2},
+    variants={
+        "electra-small": {"layers": 12, "hidden": 256, "heads": 4, "embedding": 128},
+        "electra-base": {"layers": 12, "hidden": 768, "heads": 12, "embedding": 768},
+        "electra-large": {"layers": 24, "hidden": 1024, "heads": 16, "embedding": 1024},
+        "electra-small-generator": {"layers": 12, "hidden": 64, "heads": 1, "embedding": 128},
+        "electra-base-generator": {"layers": 12, "hidden": 256, "heads": 4, "embedding": 768},
+        "electra-large-generator": {"layers": 24, "hidden": 256, "heads": 4, "embedding": 1024},
+    },
+    dialects=(
+        Dialect(
+            name="hf",
+            title="transformers (PyTorch)",
+            style=TORCH,
+            prefixes=("electra.", ""),
+            rows={
+                "~embeddings.word_embeddings": "embeddings.word",
+                "~embeddings.position_embeddings": "embeddings.position",
+                "~embeddings.token_type_embeddings": "embeddings.segment",
+                "~embeddings.LayerNorm": "embeddings.norm",
+                "~embeddings_project": "embeddings.project",
+                H + "attention.self.query": L + "attention.query",
+                H + "attention.self.key": L + "attention.key",
+                H + "attention.self.value": L + "attention.value",
+                H + "attention.output.dense": L + "attention.output",
+                H + "attention.output.LayerNorm": L + "attention.norm",
+                H + "intermediate.dense": L + "ffn.intermediate",
+                H + "output.dense": L + "ffn.output",
+                H + "output.LayerNorm": L + "ffn.norm",
+                "discriminator_predictions.dense": "rtd.dense",
+                "discriminator_predictions.dense_prediction": "rtd.output",
+                "generator_predictions.LayerNorm": "mlm.norm",
+                "generator_predictions.dense": "mlm.transform",
+                "generator_lm_head": "mlm.decoder",
+                "classifier.dense": "classification.dense",
+                "classifier.out_proj": "classification.output",
+                "sequence_summary.summary": "summary",
+                "classifier": "classifier",
+                "qa_outputs": "qa",
+            },
+            derived={"~embeddings.position_ids": ("arange", "1 positions"), "~embeddings.token_type_ids": ("zeros", "1 positions")},
+            lacks=NO_PROJECTION,
+            classes=(
+                Class("ElectraModel", frozenset()),
+                Class("ElectraForPreTraining", frozenset({"rtd"})),
+                Class("ElectraForMaskedLM", frozenset({"mlm"})),
+                Class("ElectraForSequenceClassification", frozenset({"classification"})),
+                Class("ElectraForTokenClassification", frozenset({"classifier"})),
+                Class("ElectraForQuestionAnswering", frozenset({"qa"})),
+                Class("ElectraForMultipleChoice", frozenset({"summary", "classifier"})),
+            ),
+            metadata={"format": "pt"},
+            config=ConfigForm(
+                filename="config.json",
+                keys={
+                    **KEYS,
+                    "hidden_act": Key("activation", words=HF_ACTIVATIONS),
+                    "layer_norm_eps": "norm_eps",
+                    "tie_word_embeddings": "tied",
+                    "pad_token_id": "pad",
+                },
+                labels=True,
+                marks={"model_type": "electra"},
+                defaults={**DEFAULTS, "norm_eps": 1e-12, "activation": "gelu", "tied": True, "pad": 0},
+            ),
+        ),
+        _google("discriminator", "electra", "electra", RTD),
+        _google("generator", "generator", "electra", MLM),
+        _google("generator", "generator", "generator", MLM, "google_generator_untied"),
+    ),
+)

@@ -1,0 +1,229 @@
+"""GPT-2: a decoder whose norms come first, one more norm at its end, the output tied to the word embeddings.
+
+Sources: openai/gpt-2 src/model.py and hparams.json (TensorFlow names); transformers models/gpt2 (PyTorch names, classes, the
+older masks); bert4keras models.py, class GPT2 (the names of its TensorFlow checkpoints), backend.py. There "gelu" is whichever
+form the program chose (set_gelu), which no file says; it is read as the one that GPT models are trained with, and written by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ckptkit.arch.bert import DEFAULTS, HF_ACTIVATIONS
+from ckptkit.arch.bert import SIZES as BERT_SIZES
+from ckptkit.schema import CONV1D, GOOGLE, Architecture, Class, ConfigForm, Dialect, Key, Style, embedding, linear, norm
+
+D = "decoder.layers.{layer}."
+
+BLOCK = {
+    D + "attention.norm": norm("hidden"),
+    D + "attention.query": linear("heads head_dim", "hidden"),
+    D + "attention.key": linear("heads head_dim", "hidden"),
+    D + "attention.value": linear("heads head_dim", "hidden"),
+    D + "attention.output": linear("hidden", "heads head_dim"),
+    D + "ffn.norm": norm("hidden"),
+    D + "ffn.intermediate": linear("intermediate", "hidden"),
+    D + "ffn.output": linear("hidden", "intermediate"),
+}
+HEADS = {
+    "lm_head": linear("vocab", "hidden", group="lm", bias=False, tied={"weight": "embeddings.word.weight"}),
+    "multiple_choice": linear("choices", "hidden", group="multiple_choice"),
+    "score": linear("labels", "hidden", group="score", bias=False),
+}
+MODULES = {
+    "embeddings.word": embedding("vocab hidden"),
+    "embeddings.position": embedding("positions hidden"),
+    **BLOCK,
+    "decoder.norm": norm("hidden"),
+    **HEADS,
+    "classifier": linear("labels", "hidden", group="classifier"),
+    "qa": linear("qa_labels", "hidden", group="qa"),
+}
+
+# openai's own naming: a linear layer is a convolution of width one
+OPENAI: Style = {
+    "linear": {"weight": ("conv", "/w"), "bias": ("canonical", "/b")},
+    "norm": {"weight": ("canonical", "/g"), "bias": ("canonical", "/b")},
+    "embedding": {"weight": ("canonical", "")},
+    "param": {"": ("canonical", "")},
+}
+
+
+def _joined(suffix: str, layout: str) -> tuple[str, ...]:
+    return (*(f"{D}attention.{part}.{suffix}" for part in ("query", "key", "value")), layout)
+
+
+O = "model/h{layer}/"  # noqa: E741
+OPENAI_BLOCK: dict[str, str | tuple[str, ...]] = {
+    O + "attn/c_attn/w": _joined("weight", "1 hidden *(heads head_dim)"),
+    O + "attn/c_attn/b": _joined("bias", "*(heads head_dim)"),
+    O + "attn/c_proj": D + "attention.output",
+    O + "ln_1": D + "attention.norm",
+    O + "mlp/c_fc": D + "ffn.intermediate",
+    O + "mlp/c_proj": D + "ffn.output",
+    O + "ln_2": D + "ffn.norm",
+}
+H = "~h.{layer}."
+HF_BLOCK: dict[str, str | tuple[str, ...]] = {
+    H + "ln_1": D + "attention.norm",
+    H + "attn.c_attn.weight": _joined("weight", "hidden *(heads head_dim)"),
+    H + "attn.c_attn.bias": _joined("bias", "*(heads head_dim)"),
+    H + "attn.c_proj": D + "attention.output",
+    H + "ln_2": D + "ffn.norm",
+    H + "mlp.c_fc": D + "ffn.intermediate",
+    H + "mlp.c_proj": D + "ffn.output",
+}
+HF_HEADS: dict[str, str | tuple[str, ...]] = {  # these are torch.nn.Linear, unlike the layers
+    "lm_head.weight": "lm_head.weight",
+    "multiple_choice_head.summary.weight": "multiple_choice.weight",
+    "multiple_choice_head.summary.bias": "multiple_choice.bias",
+    "score.weight": "score.weight",
+}
+HF_MASKS = {H + "attn.bias": ("causal", "1 1 queries positions")}
+HF_STRAYS = {H + "attn.masked_bias": "the number that older versions put where the mask hides a score"}
+HF_SIZES: dict[str, str | Key] = {
+    "n_positions": "positions",
+    "n_embd": "hidden",
+    "n_layer": "layers",
+    "n_head": "heads",
+    "resid_pdrop": "dropout",
+    "embd_pdrop": "embedding_dropout",
+    "attn_pdrop": "attention_dropout",
+    "layer_norm_epsilon": "norm_eps",
+    "initializer_range": "initializer_range",
+    "tie_word_embeddings": "tied",
+}
+HF_DEFAULTS = {**DEFAULTS, "embedding_dropout": 0.1, "activation": "gelu_tanh", "norm_eps": 1e-5, "tied": True}
+HPARAMS: dict[str, str | Key] = {"n_vocab": "vocab", "n_ctx": "positions", "n_embd": "hidden", "n_head": "heads", "n_layer": "layers"}
+OPENAI_IMPLIED = {"intermediate": "=4 hidden", "norm_eps": 1e-5, "tied": True}
+B4K_KEYS: dict[str, str | Key] = {
+    **{k: v for k, v in BERT_SIZES.items() if v != "segments"},
+    "hidden_act": Key(
+        "activation",
+        words={"gelu_tanh": "gelu_tanh", "gelu_erf": "gelu", "gelu": "gelu_tanh", "relu": "relu", "tanh": "tanh", "swish": "silu", "linear": "linear"},
+    ),
+}
+
+
+def end_of_text(values: Mapping[str, object]) -> int | None:
+    """The token that begins and ends a text: the last of the published vocabulary; None for a smaller one, which has its own."""
+    vocab = values.get("vocab")
+    return 50256 if isinstance(vocab, int) and vocab > 50256 else None
+
+
+def causal(shape: tuple[int, ...]) -> object:
+    """The mask that older versions keep in every layer: ones on and below the diagonal."""
+    import numpy as np
+
+    return np.broadcast_to(np.tril(np.ones(shape[-2:])), shape)
+
+
+B = "gpt/transformer/layer_{layer}/"
+
+ARCHITECTURE = Architecture(
+    name="gpt2",
+    title="GPT-2",
+    modules=MODULES,
+    relations=("hidden = heads head_dim",),
+    fixed={"qa_labels": 2},
+    derivations={"causal": causal},
+    variants={
+        "gpt2": {"layers": 12, "hidden": 768, "heads": 12},
+        "gpt2-medium": {"layers": 24, "hidden": 1024, "heads": 16},
+        "gpt2-large": {"layers": 36, "hidden": 1280, "heads": 20},
+        "gpt2-xl": {"layers": 48, "hidden": 1600, "heads": 25},
+        "distilgpt2": {"layers": 6, "hidden": 768, "heads": 12},
+    },
+    dialects=(
+        Dialect(
+            name="openai",
+            title="openai/gpt-2 (TensorFlow)",
+            style=OPENAI,
+            container="tf",
+            filename="model.ckpt",
+            rows={
+                "model/wte": "embeddings.word",
+                "model/wpe": "embeddings.position",
+                **OPENAI_BLOCK,
+                "model/ln_f": "decoder.norm",
+            },
+            sidecars={"bpe vocabulary": "encoder.json", "bpe merges": "vocab.bpe"},
+            config=ConfigForm(
+                filename="hparams.json",
+                keys=HPARAMS,
+                implied={**OPENAI_IMPLIED, "activation": "gelu_tanh", "scaled": True, "scaled_by_layer": False},
+            ),
+        ),
+        Dialect(
+            name="hf",
+            title="transformers (PyTorch)",
+            style=CONV1D,
+            prefixes=("transformer.", ""),
+            rows={
+                "~wte": "embeddings.word",
+                "~wpe": "embeddings.position",
+                **HF_BLOCK,
+                "~ln_f": "decoder.norm",
+                **HF_HEADS,
+                "classifier.weight": "classifier.weight",
+                "classifier.bias": "classifier.bias",
+                "qa_outputs.weight": "qa.weight",
+                "qa_outputs.bias": "qa.bias",
+            },
+            derived=HF_MASKS,
+            strays=HF_STRAYS,
+            sidecars={"bpe vocabulary": "vocab.json", "bpe merges": "merges.txt"},
+            classes=(
+                Class("GPT2LMHeadModel", frozenset({"lm"})),
+                Class("GPT2Model", frozenset()),
+                Class("GPT2DoubleHeadsModel", frozenset({"lm", "multiple_choice"})),
+                Class("GPT2ForSequenceClassification", frozenset({"score"})),
+                Class("GPT2ForTokenClassification", frozenset({"classifier"})),
+                Class("GPT2ForQuestionAnswering", frozenset({"qa"})),
+            ),
+            metadata={"format": "pt"},
+            config=ConfigForm(
+                filename="config.json",
+                keys={
+                    "vocab_size": "vocab",
+                    **HF_SIZES,
+                    "n_inner": Key("intermediate", required=False),
+                    "activation_function": Key("activation", words=HF_ACTIVATIONS),
+                    "scale_attn_weights": "scaled",
+                    "scale_attn_by_inverse_layer_idx": "scaled_by_layer",
+                },
+                labels=True,
+                marks={"model_type": "gpt2"},
+                defaults={**HF_DEFAULTS, "scaled": True, "scaled_by_layer": False},
+                also={"bos_token_id": end_of_text, "eos_token_id": end_of_text},
+            ),
+        ),
+        Dialect(
+            name="bert4keras",
+            title="bert4keras (TensorFlow)",
+            style=GOOGLE,
+            container="tf",
+            filename="gpt_model.ckpt",
+            rows={
+                "gpt/embeddings/word_embeddings": "embeddings.word",
+                "gpt/embeddings/position_embeddings": "embeddings.position",
+                B + "attention/input/LayerNorm": D + "attention.norm",
+                B + "attention/self/query": D + "attention.query",
+                B + "attention/self/key": D + "attention.key",
+                B + "attention/self/value": D + "attention.value",
+                B + "attention/output/dense": D + "attention.output",
+                B + "input/LayerNorm": D + "ffn.norm",
+                B + "intermediate/dense": D + "ffn.intermediate",
+                B + "output/dense": D + "ffn.output",
+                "gpt/output/LayerNorm": "decoder.norm",
+            },
+            config=ConfigForm(
+                filename="gpt_config.json",
+                keys=B4K_KEYS,
+                implied={"norm_eps": 1e-5, "tied": True, "scaled": True, "scaled_by_layer": False},
+                defaults=DEFAULTS,
+                also={"type_vocab_size": 0},
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,99 @@
+"""NEZHA: BERT whose positions are relative, computed and in no table, added to keys and values.
+
+Source: huawei-noah/Pretrained-Language-Model NEZHA-TensorFlow/modeling.py, run_pretraining.py (TensorFlow names, the
+sinusoid, its clipping at 64); transformers 4.30 models/nezha (PyTorch names, the buffer that each layer keeps of it).
+"""
+
+from __future__ import annotations
+
+from ckptkit._typing import TYPE_CHECKING
+from ckptkit.arch.bert import ARCHITECTURE as BERT
+from ckptkit.arch.bert import DEFAULTS, GOOGLE_ACTIVATIONS, HF_ACTIVATIONS, SIZES
+from ckptkit.schema import GOOGLE, TORCH, Architecture, Class, ConfigForm, Dialect, Key
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+POSITIONS = "embeddings.position"  # the one module of BERT's that NEZHA has not
+
+
+def relative_positions(shape: tuple[int, ...], farthest: object) -> NDArray[np.float32]:
+    """The sinusoid of the distance key - query, clipped at `farthest`: (queries, keys, head_dim); sine and cosine alternate."""
+    import numpy as np
+
+    queries, keys, depth = shape
+    limit = farthest if isinstance(farthest, int) else 64
+    angle = np.arange(2 * limit + 1)[:, None] * np.exp(np.arange(0, depth, 2) * (-np.log(10000.0) / depth))
+    table = np.zeros((2 * limit + 1, depth), np.float32)
+    table[:, 0::2], table[:, 1::2] = np.sin(angle), np.cos(angle)[:, : depth // 2]
+    distance = np.arange(keys)[None, :] - np.arange(queries)[:, None]
+    rows: NDArray[np.float32] = table[np.clip(distance, -limit, limit) + limit]
+    return rows
+
+
+NEZHA_DEFAULTS = {**DEFAULTS, "positions": 512, "farthest": 64}  # `positions` is how far a loader computes; no tensor binds it
+
+ARCHITECTURE = Architecture(
+    name="nezha",
+    title="NEZHA",
+    modules={k: m for k, m in BERT.modules.items() if k != POSITIONS},
+    relations=("hidden = heads head_dim", "pooled = hidden", "transformed = hidden", "keys = positions"),
+    fixed=BERT.fixed,
+    rank=1,
+    derivations={"relative_positions": relative_positions},
+    variants={
+        "nezha-base": {"layers": 12, "hidden": 768, "heads": 12},
+        "nezha-large": {"layers": 24, "hidden": 1024, "heads": 16},
+        "nezha-cn-base": {"layers": 12, "hidden": 768, "heads": 12, "vocab": 21128},
+        "nezha-cn-large": {"layers": 24, "hidden": 1024, "heads": 16, "vocab": 21128},
+    },
+    dialects=(
+        Dialect(
+            name="google",
+            title="NEZHA-TensorFlow",
+            style=GOOGLE,
+            container="tf",
+            filename="model.ckpt",
+            rows={k: v for k, v in BERT.dialects["google"].rows.items() if v != POSITIONS},
+            config=ConfigForm(
+                filename="bert_config.json",
+                keys={**SIZES, "hidden_act": Key("activation", words=GOOGLE_ACTIVATIONS)},
+                marks={"use_relative_position": True},
+                implied={"norm_eps": 1e-12, "farthest": 64},
+                defaults=NEZHA_DEFAULTS,
+            ),
+        ),
+        Dialect(
+            name="hf",
+            title="transformers 4.30 (PyTorch)",
+            style=TORCH,
+            prefixes=("nezha.", "bert.", ""),
+            rows={k: v for k, v in BERT.dialects["hf"].rows.items() if v != POSITIONS},
+            repeats=BERT.dialects["hf"].repeats,
+            derived={
+                "~encoder.layer.{layer}.attention.self.relative_positions_encoding.positions_encoding": (
+                    "relative_positions farthest", "positions keys head_dim",
+                ),
+                "~embeddings.token_type_ids": ("zeros", "1 positions"),
+            },
+            makes=("relative_positions",),
+            classes=tuple(Class(c.name.replace("Bert", "Nezha"), c.groups) for c in BERT.dialects["hf"].classes),
+            metadata={"format": "pt"},
+            config=ConfigForm(
+                filename="config.json",
+                keys={
+                    **SIZES,
+                    "hidden_act": Key("activation", words=HF_ACTIVATIONS),
+                    "layer_norm_eps": "norm_eps",
+                    "max_relative_position": "farthest",
+                    "tie_word_embeddings": "tied",
+                    "pad_token_id": "pad",
+                },
+                labels=True,
+                marks={"model_type": "nezha"},
+                defaults={**NEZHA_DEFAULTS, "norm_eps": 1e-12, "activation": "gelu", "tied": True, "pad": 0},
+            ),
+        ),
+    ),
+)  # fmt: skip
