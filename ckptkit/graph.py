@@ -51,11 +51,12 @@ class WeightGraph:
             self._other_parts(recognition)
         rest = [n for n in checkpoint.tensors if n not in self.roles]
         slots = optimizer_state(rest, self.roles if recognition is not None else checkpoint.tensors)
+        unexplained = Role("unexplained", "")
         for n in rest:
             if n in slots or n in checkpoint.beside:
                 self.roles[n] = Role("optimizer", slots.get(n, ""))
             else:
-                self.roles[n] = Role("unexplained", "")
+                self.roles[n] = unexplained
 
     def _bind(self, r: Recognition) -> None:
         params = r.architecture.params

@@ -33,8 +33,8 @@ def architecture(s: Subject) -> Iterator[Finding]:
     known = next((a for a in architectures().values() if declared in a.names), None)
     arch = s.architecture
     if arch is None:
-        names = sorted(s.checkpoint.tensors, key=natural)
         if known is not None:
+            names = sorted(s.checkpoint.tensors, key=natural)
             yield Finding(
                 "error", "architecture", collapse(names, 3), f"{s.config_name} says {declared}, but no naming of {known.title} matches the tensors"
             )

@@ -182,7 +182,7 @@ def build(spec: Spec, arrays: Mapping[str, NDArray[np.generic]], *, application:
 
 def trace(model: keras.Model, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Every array on the way, as numpy, for inputs as `build` has them; an attention mask may be [batch, query, key]."""
-    given = {name: inputs[name] if name in inputs else None for name in (t.name for t in model.inputs)}
+    given = {name: inputs.get(name) for name in (t.name for t in model.inputs)}
     out = model.__dict__["traced"]({k: None if v is None else keras.ops.convert_to_tensor(v, "int32") for k, v in given.items()})
     return {k: keras.ops.convert_to_numpy(v) for k, v in out.items()}
 
