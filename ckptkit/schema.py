@@ -483,6 +483,12 @@ class Architecture:
         return tuple(dict.fromkeys(m.switch.removeprefix("not ") for m in self.modules.values() if m.switch))
 
     @cached_property
+    def tied_groups(self) -> frozenset[str]:
+        """The heads that have no parameter of their own, so that every checkpoint of the core has them (GPT-2's output)."""
+        own = {p.group for p in self.params.values() if not p.tied}
+        return frozenset(p.group for p in self.params.values()) - own
+
+    @cached_property
     def counted(self) -> tuple[str, ...]:
         """The placeholders, whose counts are sizes like any axis: layer -> "layers"."""
         return tuple(dict.fromkeys(h for m in self.modules for h in placeholders(m)))

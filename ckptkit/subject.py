@@ -9,7 +9,7 @@ from types import TracebackType
 from ._typing import NamedTuple
 from .arch import architectures, by_name
 from .config import RawConfig, Values, interpret, load_config, size_names
-from .containers import Checkpoint, open_checkpoint
+from .containers import Checkpoint, drop_explained, open_checkpoint
 from .errors import CheckpointError, UsageError
 from .findings import Finding
 from .graph import WeightGraph, bind
@@ -138,6 +138,7 @@ def examine(
         graph = bind(checkpoint, declared=raw.declared if raw else None, architecture=architecture, dialect=dialect, part=part, config=said)
         if graph.dialect is not None and graph.dialect.part != (part or ""):
             raw, findings = _configuration(checkpoint, config, graph.dialect.part)
+        drop_explained(checkpoint, [n for n, role in graph.roles.items() if role.kind in ("tied", "repeat")])
         values = None
         if raw is not None and graph.recognition is not None:
             values = interpret(raw, graph.recognition.architecture, graph.recognition.dialect)

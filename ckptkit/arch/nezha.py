@@ -38,6 +38,7 @@ ARCHITECTURE = Architecture(
     name="nezha",
     title="NEZHA",
     modules={k: m for k, m in BERT.modules.items() if k != POSITIONS},
+    traits={**BERT.traits, "positions": "relative", "distance": "=farthest"},
     relations=("hidden = heads head_dim", "pooled = hidden", "transformed = hidden", "keys = positions"),
     fixed=BERT.fixed,
     rank=1,

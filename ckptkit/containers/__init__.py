@@ -9,8 +9,9 @@ from importlib import import_module
 from .._typing import cast
 from ..errors import CheckpointError, NotFoundError, UnknownFormatError, UsageError
 from ._base import Checkpoint, Container, open_fd
+from ._shards import drop_explained
 
-__all__ = ["Checkpoint", "Container", "by_name", "containers", "locate", "open_checkpoint"]
+__all__ = ["Checkpoint", "Container", "by_name", "containers", "drop_explained", "locate", "open_checkpoint"]
 
 
 @cache
