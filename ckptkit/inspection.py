@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from ._typing import TYPE_CHECKING, Any, NamedTuple
-from .containers import containers
+from .containers import by_name as container_by_name
 from .errors import printable
 from .findings import Finding
 from .names import natural
@@ -131,7 +131,7 @@ def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tupl
     from .validation import run_rules, variants
 
     ck, r = s.checkpoint, s.graph.recognition
-    title = containers()[ck.container].TITLE
+    title = container_by_name(ck.container).TITLE
     evidence: dict[str, tuple[str, ...]] = {"container": (_container_evidence(path, ck.path, title, named),)}
     evidence["architecture"] = r.evidence if r is not None else ("no architecture known here explains the tensor names",)
     if s.config is not None:
