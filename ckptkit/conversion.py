@@ -134,7 +134,9 @@ def choose_dialect(subject: Subject, to: str | None) -> Dialect | None:
         )  # fmt: skip
     fits = [d for d in arch.dialects.values() if to in (d.name, d.alias)]
     if not fits:
-        raise UsageError(f"{arch.title} has no dialect {to!r}", hint=f"one of {', '.join(arch.dialects)}")
+        others = [a.name for a in architectures().values() if any(to in (d.name, d.alias) for d in a.dialects.values())]
+        also = f"; if it is one of {', '.join(others)}, say so with --architecture" if others else ""
+        raise UsageError(f"{arch.title} has no dialect {to!r}", hint=f"one of {', '.join(arch.dialects)}{also}")
     own, groups = subject.graph.dialect, subject.graph.groups
     rests = subject.values.rest if subject.values is not None else {}
     return max(  # the one that holds the heads; between equals the source's own, one it once came from, its part
@@ -159,8 +161,8 @@ def choose_container(subject: Subject, dialect: Dialect | None, name: str | None
 
 
 def writable() -> list[str]:
-    """The names of the containers that can be written."""
-    return [c.NAME for c in containers().values() if c.WRITABLE]
+    """The names of the containers that can be written, those that hold any model's tensors first."""
+    return [c.NAME for c in sorted(containers().values(), key=lambda c: getattr(c, "ONLY", "")) if c.WRITABLE]
 
 
 def filename(container: Container, dialect: Dialect | None, file: str | None) -> str:

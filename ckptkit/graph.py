@@ -51,11 +51,12 @@ class WeightGraph:
             self._other_parts(recognition)
         rest = [n for n in checkpoint.tensors if n not in self.roles]
         slots = optimizer_state(rest, self.roles if recognition is not None else checkpoint.tensors)
+        unexplained = Role("unexplained", "")
         for n in rest:
             if n in slots or n in checkpoint.beside:
                 self.roles[n] = Role("optimizer", slots.get(n, ""))
             else:
-                self.roles[n] = Role("unexplained", "")
+                self.roles[n] = unexplained
 
     def _bind(self, r: Recognition) -> None:
         params = r.architecture.params
@@ -85,13 +86,20 @@ class WeightGraph:
             else:
                 self.params[name] = bound
                 self.roles[stored] = Role("param", name)
+        for name, info in params.items():
+            holder = self.params.get(name)
+            if holder is None or info.tied is None or info.group not in r.architecture.free_groups or info.tied in self.params:
+                continue
+            if holder.row.parts == (name,) and info.layout == params[info.tied].layout:  # one tensor: which of its names it is saved under differs
+                self.params[info.tied] = holder
+                self.roles[holder.stored] = Role("param", info.tied)
 
     def _other_parts(self, r: Recognition) -> None:
         """Name the tensors of the other models that lie in the same checkpoint (ELECTRA's generator beside its discriminator)."""
         if not r.dialect.part:
             return
         for d in r.architecture.dialects.values():
-            if d.part and d.part != r.dialect.part and (d.alias or d.name) == (r.dialect.alias or r.dialect.name):
+            if d.part and d.part != r.dialect.part and d.style is r.dialect.style:
                 table = r.architecture.table(d.name)
                 for name in self.checkpoint.tensors:
                     if name not in self.roles and table.match(*reduce_name(name), d.prefixes[0]) is not None:

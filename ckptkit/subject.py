@@ -80,8 +80,7 @@ class Subject(NamedTuple):
         for name, t in self.checkpoint.tensors.items():
             if self.graph.roles[name].kind not in kinds or t.spec.dtype == "STRING":
                 continue
-            identity = t.identity
-            if identity is not None:
+            if t.storage is not None and (identity := t.identity) is not None:
                 if identity in seen:
                     continue
                 seen.add(identity)

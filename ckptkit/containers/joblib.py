@@ -2,8 +2,8 @@
 
 Source: joblib/numpy_pickle.py (0.10 and later). Such a file is a pickle in which a NumpyArrayWrapper stands for each array, and
 right after it come the array's bytes, aligned by a counted padding. The pickle is read as data (`_pickle`): nothing is called, no
-array is loaded, and what is no plain array is refused. A list has no names: where its length is that of GPT's parameters they
-are those (`_openai_order`), else the places are.
+array is loaded, and what is no plain array is refused. A list has no names: where it is as long as GPT's parameters
+and begins like them it has theirs (`_openai_order`), else its places.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def _dtype(made: object) -> str:
 def _named(value: object, path: str) -> list[tuple[str, _Array]]:
     """The arrays with names: GPT's, the places of a list, the keys of dicts joined by dots."""
     if isinstance(value, (list, tuple)) and all(isinstance(v, _Array) for v in value):
-        names = _openai_order.finetuned(len(value))
+        names = _openai_order.finetuned([v.spec.shape for v in value])
         return list(zip(names or [str(i) for i in range(len(value))], value, strict=True))
     out: list[tuple[str, _Array]] = []
     todo: list[tuple[str, object, int]] = [("", value, 0)]

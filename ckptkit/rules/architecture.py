@@ -33,8 +33,8 @@ def architecture(s: Subject) -> Iterator[Finding]:
     known = next((a for a in architectures().values() if declared in a.names), None)
     arch = s.architecture
     if arch is None:
-        names = sorted(s.checkpoint.tensors, key=natural)
         if known is not None:
+            names = sorted(s.checkpoint.tensors, key=natural)
             yield Finding(
                 "error", "architecture", collapse(names, 3), f"{s.config_name} says {declared}, but no naming of {known.title} matches the tensors"
             )
@@ -49,7 +49,7 @@ def architecture(s: Subject) -> Iterator[Finding]:
         )  # fmt: skip
     elif declared is None and s.config is not None and s.values is not None and s.values.form != "hf":
         for key, mark in arch.dialects[s.values.form].config.marks.items():
-            if s.config.raw.get(key) != mark:
+            if key != "model_type" and s.config.raw.get(key) != mark:  # original configurations seldom name their model
                 said = f"says {key} {json.dumps(s.config.raw[key])}" if key in s.config.raw else f"does not say {key} {json.dumps(mark)}"
                 yield Finding(
                     "error", "architecture", key, f"the tensors are those of {arch.title}, but {s.config_name} {said}, as every configuration of it does: "

@@ -49,9 +49,14 @@ def derived(s: Subject) -> Iterator[Finding]:
     r = s.graph.recognition
     assert r is not None
     made: dict[object, object] = {}  # layers share what is computed
+    right: set[object] = set()  # and perhaps store once
     for stored in s.graph.of_role("derived"):
-        row = r.matches[stored].row
-        if not derived_is_right(s, stored, row, made):
+        row, identity = r.matches[stored].row, s.checkpoint.tensors[stored].identity
+        if (row.note, identity) in right:
+            continue
+        if derived_is_right(s, stored, row, made):
+            right |= {(row.note, identity)} if identity is not None else set()
+        else:
             yield Finding("warning", "derived", stored, f"{stored} is not the {row.note.partition(' ')[0]} that {r.architecture.title} computes")
 
 
