@@ -68,13 +68,14 @@ def convert(
     jobs: int | None = None,
     max_memory: int = 256 << 20,
     progress: Callable[[int, int], None] | None = None,
+    trim: int | None = None,
 ) -> Conversion:
     """Write the checkpoint at `source` to `target` in dialect `to` (None: names stay) and `container` (None: the dialect's own).
 
     `target` is a directory, or one file if it ends like one of the container's and the container is a single file.
     `dtypes`: (glob, dtype) pairs; `given`: canonical values that nothing else says ({"heads": 16}); `drop`: head groups to
     leave out; `max_shard_size` and `max_memory` in bytes; `check` verifies the source's checksums and reads back what was
-    written; `force` converts in spite of error findings. Raises FindingsError, UndecidedError, UsageError, ... (`errors`).
+    written; `trim` is how many rows of the vocabulary are kept (None: all); `force` converts in spite of error findings. Raises FindingsError, UndecidedError, UsageError, ... (`errors`).
     """
     from ._stage import check_target
     from .engine import run
@@ -94,9 +95,13 @@ def convert(
             )  # fmt: skip
         request = Request(
             chosen, target_dialect, filename(chosen, target_dialect or subject.graph.dialect, dst if single else None), tuple(dtypes), max_shard_size,
-            drop_optimizer, known_groups(subject, drop),
+            drop_optimizer, known_groups(subject, drop), trim,
         )  # fmt: skip
         weights = arrange(subject, request)
+        if trim is not None:
+            from .trim import trimmed
+
+            weights = trimmed(subject, request, weights, trim)
         plan, ledger, classes, said = _plan(subject, request, weights, dst, single)
         findings += [*weights.findings, *said]
         if dry_run:
@@ -259,6 +264,8 @@ def _configuration(
     values.update(subject.given)
     values.update({c: v for c in subject.graph.dialect.config.follows if c not in values and (v := subject.value(c)) is not None})
     values.update(sizes.axis)
+    if request.vocab is not None:
+        values["vocab"] = request.vocab
     values.update(subject.graph.counts)
     values.update({name: next(iter(on)) for name, on in subject.graph.switches.items() if len(on) == 1})
     ties = [p for p in arch.params.values() if p.tied and p.group in weights.groups]

@@ -37,6 +37,7 @@ class Request(NamedTuple):
     max_shard_size: int | None = None
     drop_optimizer: bool = False
     drop_groups: frozenset[str] = frozenset()
+    vocab: int | None = None  # rows of the vocabulary to keep
 
 
 class Weights(NamedTuple):

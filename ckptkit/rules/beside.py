@@ -204,8 +204,11 @@ def said_untied(s: Subject) -> Iterator[Finding]:
 def _named_variant(words: list[str]) -> tuple[str, dict[str, int]] | None:
     """The longest known variant whose name's words stand in `words` one after another."""
     best: tuple[int, str, dict[str, int]] | None = None
+    families = {n for arch in architectures().values() for n in arch.names}  # "gpt2" says the family, and no size of it
     for arch in architectures().values():
         for name, sizes in arch.variants.items():
+            if name in families:
+                continue
             parts = [w for w in _WORDS.split(name.lower()) if w]
             if any(words[i : i + len(parts)] == parts for i in range(len(words))) and (best is None or len(parts) > best[0]):
                 best = (len(parts), name, sizes)
