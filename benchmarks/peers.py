@@ -39,7 +39,6 @@ def safetensors_to_torch(source: str, target: str) -> None:
 def _tf_to_hf(source: str) -> dict[str, object]:
     import tensorflow as tf
     import torch
-
     from data import hf_name
 
     reader = tf.train.load_checkpoint(os.path.join(source, "bert_model.ckpt"))
@@ -69,9 +68,8 @@ def tf_to_safetensors(source: str, target: str) -> None:
 
 def hf_to_tf(source: str, target: str) -> None:
     import tensorflow as tf
-    from safetensors.numpy import load_file
-
     from data import BASE, LARGE, TINY, google_shapes, hf_name
+    from safetensors.numpy import load_file
 
     os.makedirs(target)
     state = load_file(os.path.join(source, "model.safetensors"))
@@ -186,9 +184,6 @@ def baseline() -> None:
     import ml_dtypes  # noqa: F401
     import numpy  # noqa: F401
 
-    import ckptkit.conversion
-    import ckptkit.engine
-    import ckptkit.report.plan
     from ckptkit.arch import architectures
     from ckptkit.containers import containers
 

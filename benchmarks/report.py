@@ -40,7 +40,7 @@ def _table(rows: Sequence[Row], idle: int) -> list[str]:
 
 
 def _plots(out: Path, rows: Sequence[Row], extra: Sequence[tuple[str, int, float, int]]) -> list[str]:
-    shown = [r for r in rows if r.case.group in ("same layout", "checksums") and "checksums" == r.case.group]
+    shown = [r for r in rows if r.case.group in ("same layout", "checksums") and r.case.group == "checksums"]
     if len(shown) < 2:
         return []
     names = {"cp": "cp", "ckptkit": "ckptkit", "safetensors_to_torch": "load_file + torch.save"}

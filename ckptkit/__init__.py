@@ -7,6 +7,8 @@
     print(ckptkit.inspect("model.safetensors").architecture)
     report = ckptkit.validate("roberta-large/", expect={"layers": "24"})
     ckptkit.convert("bert_model.ckpt", "bert-hf/", to="hf")
+    model = ckptkit.build_transformer_model("bert_config.json", "bert_model.ckpt", with_mlm=True)   # a torch.nn.Module
+    ckptkit.verify("bert_model.ckpt", "bert-hf/")
 
 Everything is loaded when first used: importing ckptkit imports no numpy and no framework. All errors are
 `CheckpointError`s, whose kinds are in `ckptkit.errors`.
@@ -17,15 +19,18 @@ from __future__ import annotations
 from ._typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["Checkpoint", "CheckpointError", "Finding", "convert", "examine", "inspect", "open", "validate"]
+__all__ = ["Checkpoint", "CheckpointError", "Finding", "build_transformer_model", "convert", "examine", "export", "inspect", "open", "validate", "verify"]
 
 if TYPE_CHECKING:
+    from .comparison import verify
     from .containers import Checkpoint
     from .containers import open_checkpoint as open
     from .conversion import convert
     from .errors import CheckpointError
     from .findings import Finding
     from .inspection import inspect
+    from .runtime.build import build_transformer_model
+    from .runtime.export import export
     from .subject import examine
     from .validation import validate
 
@@ -33,11 +38,14 @@ _WHERE = {
     "Checkpoint": ("containers", "Checkpoint"),
     "CheckpointError": ("errors", "CheckpointError"),
     "Finding": ("findings", "Finding"),
+    "build_transformer_model": ("runtime.build", "build_transformer_model"),
     "convert": ("conversion", "convert"),
     "examine": ("subject", "examine"),
+    "export": ("runtime.export", "export"),
     "inspect": ("inspection", "inspect"),
     "open": ("containers", "open_checkpoint"),
     "validate": ("validation", "validate"),
+    "verify": ("comparison", "verify"),
 }
 
 

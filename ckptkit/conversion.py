@@ -71,13 +71,15 @@ def convert(
     on_overflow: str = "error",
     sync: bool = True,
     progress: Callable[[int, int], None] | None = None,
+    trim: int | None = None,
 ) -> Conversion:
     """Write the checkpoint at `source` to `target` in dialect `to` (None: names stay) and `container` (None: the dialect's own).
 
     `target` is a directory, or one file if it ends like one of the container's and the container is a single file.
     `dtypes`: (glob, dtype) pairs; `given`: canonical values that nothing else says ({"heads": 16}); `drop`: head groups to
     leave out; `max_shard_size` and `max_memory` in bytes; `check` verifies the source's checksums and reads back what was
-    written; `on_overflow` (error, clip, keep) and `sync` are the engine's; `force` converts in spite of error findings. Raises FindingsError, UndecidedError, UsageError, ... (`errors`).
+    written; `on_overflow` (error, clip, keep) and `sync` are the engine's; `trim` is how many rows of the vocabulary are kept (None: all);
+    `force` converts in spite of error findings. Raises FindingsError, UndecidedError, UsageError, ... (`errors`).
     """
     from ._stage import check_target
     from .engine import run
@@ -97,9 +99,13 @@ def convert(
             )  # fmt: skip
         request = Request(
             chosen, target_dialect, filename(chosen, target_dialect or subject.graph.dialect, dst if single else None), tuple(dtypes), max_shard_size,
-            drop_optimizer, known_groups(subject, drop),
+            drop_optimizer, known_groups(subject, drop), trim,
         )  # fmt: skip
         weights = arrange(subject, request)
+        if trim is not None:
+            from .trim import trimmed
+
+            weights = trimmed(subject, request, weights, trim)
         plan, ledger, classes, said = _plan(subject, request, weights, dst, single)
         findings += [*weights.findings, *said]
         if dry_run:
@@ -133,7 +139,9 @@ def choose_dialect(subject: Subject, to: str | None) -> Dialect | None:
         )  # fmt: skip
     fits = [d for d in arch.dialects.values() if to in (d.name, d.alias)]
     if not fits:
-        raise UsageError(f"{arch.title} has no dialect {to!r}", hint=f"one of {', '.join(arch.dialects)}")
+        others = [a.name for a in architectures().values() if any(to in (d.name, d.alias) for d in a.dialects.values())]
+        also = f"; if it is one of {', '.join(others)}, say so with --architecture" if others else ""
+        raise UsageError(f"{arch.title} has no dialect {to!r}", hint=f"one of {', '.join(arch.dialects)}{also}")
     own, groups = subject.graph.dialect, subject.graph.groups
     rests = subject.values.rest if subject.values is not None else {}
     return max(  # the one that holds the heads; between equals the source's own, one it once came from, its part
@@ -158,8 +166,8 @@ def choose_container(subject: Subject, dialect: Dialect | None, name: str | None
 
 
 def writable() -> list[str]:
-    """The names of the containers that can be written."""
-    return [c.NAME for c in containers().values() if c.WRITABLE]
+    """The names of the containers that can be written, those that hold any model's tensors first."""
+    return [c.NAME for c in sorted(containers().values(), key=lambda c: getattr(c, "ONLY", "")) if c.WRITABLE]
 
 
 def filename(container: Container, dialect: Dialect | None, file: str | None) -> str:
@@ -261,6 +269,8 @@ def _configuration(
     values.update(subject.given)
     values.update({c: v for c in subject.graph.dialect.config.follows if c not in values and (v := subject.value(c)) is not None})
     values.update(sizes.axis)
+    if request.vocab is not None:
+        values["vocab"] = request.vocab
     values.update(subject.graph.counts)
     values.update({name: next(iter(on)) for name, on in subject.graph.switches.items() if len(on) == 1})
     ties = [p for p in arch.params.values() if p.tied and p.group in weights.groups]

@@ -9,7 +9,6 @@ Reading back proves what the kernel holds, not what the disk holds: those bytes 
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 import threading
 import time
@@ -18,7 +17,7 @@ from contextlib import contextmanager
 from typing import NamedTuple, TypeVar
 
 from ._fileio import CHUNK, Files, checksum, preallocate, quickest_checksum, write_error, writeback
-from ._jobs import APART, Batch, Job, Made, jobs_of
+from ._jobs import APART, Job, jobs_of, ordered
 from ._relay import flat
 from ._resume import Done, Journal, fingerprint, take_up
 from ._stage import Stage, readable_file
@@ -92,7 +91,7 @@ def run(
         by_slot = plan.layout.checksum is not None
         sources = tuple(flat(s) for s in plan.sources)
         todo = jobs_of(plan, sources, max_memory // workers - 3 * CHUNK, by_slot)
-        todo = _ordered(todo)
+        todo = ordered(todo)
         paths = tuple(stage.file(n) for n in names)
         for path, (_, size) in zip(paths, plan.layout.files, strict=True):
             if not earlier or size <= 0:
@@ -210,17 +209,6 @@ def _check_space(plan: Plan, stage: Stage) -> None:
         raise CheckpointError(
             f"needs {human_bytes(need)}, has {human_bytes(free)} free", path=plan.target, hint="free some space or choose another place"
         )
-
-
-def _ordered(todo: list[Job]) -> list[Job]:
-    """The jobs with one that needs numpy first, and next those that do not: they run while numpy is imported."""
-    made = [j for j in todo if isinstance(j, Made) or (isinstance(j, Batch) and any(isinstance(x, Made) for x in j.items))]
-    if not made:
-        return todo
-    if "numpy" not in sys.modules:
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # nothing here multiplies: its threads only cost memory and time
-    needs = set(map(id, made))
-    return [made[0], *(j for j in todo if id(j) not in needs), *made[1:]]
 
 
 def _create(path: str, size: int, stage: Stage) -> None:

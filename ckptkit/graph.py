@@ -41,6 +41,7 @@ class WeightGraph:
     def __init__(self, checkpoint: Checkpoint, recognition: Recognition | None) -> None:
         self.checkpoint = checkpoint
         self.recognition = recognition
+        self._solved: dict[object, Solution] = {}
         self.params: dict[str, Bound] = {}
         self.roles: dict[str, Role] = {}
         self.indices: dict[str, set[int]] = {}  # placeholder -> the numbers met
@@ -51,11 +52,12 @@ class WeightGraph:
             self._other_parts(recognition)
         rest = [n for n in checkpoint.tensors if n not in self.roles]
         slots = optimizer_state(rest, self.roles if recognition is not None else checkpoint.tensors)
+        unexplained = Role("unexplained", "")
         for n in rest:
             if n in slots or n in checkpoint.beside:
                 self.roles[n] = Role("optimizer", slots.get(n, ""))
             else:
-                self.roles[n] = Role("unexplained", "")
+                self.roles[n] = unexplained
 
     def _bind(self, r: Recognition) -> None:
         params = r.architecture.params
@@ -85,13 +87,20 @@ class WeightGraph:
             else:
                 self.params[name] = bound
                 self.roles[stored] = Role("param", name)
+        for name, info in params.items():
+            holder = self.params.get(name)
+            if holder is None or info.tied is None or info.group not in r.architecture.free_groups or info.tied in self.params:
+                continue
+            if holder.row.parts == (name,) and info.layout == params[info.tied].layout:  # one tensor: which of its names it is saved under differs
+                self.params[info.tied] = holder
+                self.roles[holder.stored] = Role("param", info.tied)
 
     def _other_parts(self, r: Recognition) -> None:
         """Name the tensors of the other models that lie in the same checkpoint (ELECTRA's generator beside its discriminator)."""
         if not r.dialect.part:
             return
         for d in r.architecture.dialects.values():
-            if d.part and d.part != r.dialect.part and (d.alias or d.name) == (r.dialect.alias or r.dialect.name):
+            if d.part and d.part != r.dialect.part and d.style is r.dialect.style:
                 table = r.architecture.table(d.name)
                 for name in self.checkpoint.tensors:
                     if name not in self.roles and table.match(*reduce_name(name), d.prefixes[0]) is not None:
@@ -154,8 +163,16 @@ class WeightGraph:
     @cached_property
     def solution(self) -> Solution:
         """The axis sizes that the tensors imply."""
-        assert self.recognition is not None
-        return solve(self.recognition.architecture, self.shapes)
+        return self.solved({})
+
+    def solved(self, given: Mapping[str, int]) -> Solution:
+        """The same with the sizes that are `given` besides. Made once for each: not to be changed."""
+        key = tuple(sorted(given.items()))
+        found = self._solved.get(key)
+        if found is None:
+            assert self.recognition is not None
+            found = self._solved[key] = solve(self.recognition.architecture, self.shapes, given)
+        return found
 
     def variant(self, heads: int | None = None) -> str | None:
         """The best-known name of this shape ("roberta-large"), the most specific variant that agrees; None if there is none."""

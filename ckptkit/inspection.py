@@ -8,13 +8,17 @@ rules of `validate` find (layers against the configuration, holes, shapes) is pa
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from ._typing import TYPE_CHECKING, Any, NamedTuple
-from .containers import containers
+from .containers import by_name as container_by_name
 from .errors import printable
 from .findings import Finding
 from .names import natural
+from .recognize import reduce_names
+from .schema import count_name
 from .subject import Subject, examine
 
 if TYPE_CHECKING:
@@ -34,8 +38,8 @@ class TensorRow(NamedTuple):
     shape: tuple[int, ...]
     elements: int
     nbytes: int
-    role: str  # as graph.Role: param | tied | repeat | derived | optimizer | stray | unexplained; "tensor" where nothing is known
-    note: str  # what it is of: an optimizer's variable, how a derived tensor is computed
+    role: str  # as graph.Role (param, tied, repeat, derived, optimizer, ...); "tensor" where nothing is known
+    note: str  # what it is of: an optimizer's variable, the model of several that it belongs to, how it is computed
     counted: bool  # whether its elements are in the number of parameters
     file: str
     offset: int | None
@@ -83,7 +87,11 @@ class Inspection(NamedTuple):
     extras: dict[str, object]  # summarised
     findings: tuple[Finding, ...]
     total: int  # tensors in the checkpoint
-    tensors: tuple[TensorRow, ...]  # in natural order; those selected by include and exclude
+    tensors: tuple[TensorRow, ...]  # in the file's order; those selected by include and exclude
+
+    def sorted(self) -> list[TensorRow]:
+        """`tensors` in natural order: h.2 before h.10."""
+        return sorted(self.tensors, key=lambda row: natural(row.name))
 
     @property
     def optimizer_share(self) -> float:
@@ -116,7 +124,6 @@ def inspect(
             from .stats import tensor_stats
 
             selected = [r._replace(stats=tensor_stats(s.checkpoint, s.checkpoint.tensors[r.name])) for r in selected]
-        selected.sort(key=lambda r: natural(r.name))
         return _inspection(s, os.fspath(path), rows, tuple(selected), named=container is not None)
 
 
@@ -124,19 +131,20 @@ def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tupl
     from .validation import run_rules, variants
 
     ck, r = s.checkpoint, s.graph.recognition
-    module = containers().get(ck.container)
-    title = module.TITLE if module is not None else ck.container
+    title = container_by_name(ck.container).TITLE
     evidence: dict[str, tuple[str, ...]] = {"container": (_container_evidence(path, ck.path, title, named),)}
     evidence["architecture"] = r.evidence if r is not None else ("no architecture known here explains the tensor names",)
     if s.config is not None:
         evidence["config"] = (_config_evidence(s),)
     sizes: dict[str, int] = {}
     undecided: dict[str, int] = {}
+    counts: dict[str, int] = {}
     variant, agreeing = None, []
     if r is not None:
         found = s.sizes()
         order = dict.fromkeys(a for p in r.architecture.params.values() if p.group in s.graph.groups for a in p.layout.axes)
-        sizes = {**s.graph.counts, **{a: found.axis[a] for a in order if a in found.axis}}
+        counts = {c: s.graph.counts[c] for c in map(count_name, r.architecture.counted) if c in s.graph.counts}
+        sizes = {**counts, **{a: found.axis[a] for a in (*r.architecture.config_counts, *order) if a in found.axis}}
         undecided = {" ".join(a for a in order if a in axes): n for axes, n in found.products.items() if not axes & sizes.keys()}
         heads = s.value("heads")
         heads = heads if isinstance(heads, int) else None
@@ -144,7 +152,8 @@ def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tupl
         if variant is not None:
             agreeing = [variant, *(v for v in variants(s, heads) if v != variant)]
             evidence["variant"] = (", ".join(f"{k} {v}" for k, v in r.architecture.variants[variant].items()),)
-    dtypes = _dtypes(s)
+    shared = {name: t.identity for name, t in ck.tensors.items() if t.storage is not None}
+    dtypes = _dtypes(rows, shared)
     state = [row for row in rows if row.role == "optimizer"]
     return Inspection(
         path=path,
@@ -162,7 +171,7 @@ def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tupl
         evidence=evidence,
         config=s.config.source if s.config is not None else None,
         declared=s.config.declared if s.config is not None else None,
-        counts=dict(s.graph.counts),
+        counts=counts,
         sizes=sizes,
         undecided=undecided,
         groups=tuple(sorted(s.graph.groups, key=lambda g: (g != "core", g))),
@@ -171,7 +180,7 @@ def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tupl
         dtypes=dtypes,
         nbytes=sum(d.nbytes for d in dtypes),
         optimizer=Sum("optimizer", len(state), sum(row.elements for row in state), sum(row.nbytes for row in state)),
-        ties=_ties(s),
+        ties=_ties(s, shared),
         metadata=dict(ck.metadata),
         extras={printable(k, 80): summarise(v, 2) for k, v in ck.extras.items()},
         findings=tuple(run_rules(s, integrity=False)),
@@ -202,6 +211,8 @@ def _rows(s: Subject) -> list[TensorRow]:
     r, roles = s.graph.recognition, s.graph.roles
     counted = set(s.counted())
     rows = []
+    new = tuple.__new__  # a third of the time that the constructor takes
+    sizes: dict[object, tuple[int, int]] = {}  # of the few specs there are
     for name, t in s.checkpoint.tensors.items():
         kind, what = roles[name]
         canonical: tuple[str, ...] = ()
@@ -212,10 +223,12 @@ def _rows(s: Subject) -> list[TensorRow]:
             canonical, templates, at, what = tuple(what.split(", ")), match.row.parts, match.at, ""
         elif r is None and kind == "unexplained":
             kind = "tensor"
-        spec, first = t.spec, t.extents[0] if t.extents else None
-        place = (first.path, first.offset) if first else ("", None)
-        size = (spec.dtype, spec.shape, spec.numel, spec.nbytes)
-        rows.append(TensorRow(name, canonical, templates, at, *size, kind, what, name in counted, *place))
+        spec = t.spec
+        size = sizes.get(spec)
+        if size is None:
+            size = sizes[spec] = (spec.numel, spec.nbytes)
+        file, offset = t.extents[0][:2] if t.extents else ("", None)
+        rows.append(new(TensorRow, (name, canonical, templates, at, *spec, *size, kind, what, name in counted, file, offset, None)))
     return rows
 
 
@@ -234,74 +247,73 @@ def _select(rows: Iterable[TensorRow], include: Sequence[str], exclude: Sequence
 # --- sums ----------------------------------------------------------------------------------------------------------
 
 
-def _add(sums: dict[str, Sum], name: str, parameters: int, nbytes: int) -> None:
-    old = sums.get(name) or Sum(name, 0, 0, 0)
-    sums[name] = Sum(name, old.tensors + 1, old.parameters + parameters, old.nbytes + nbytes)
+class _Sums:
+    """Sums by name, in the order the names came."""
+
+    def __init__(self) -> None:
+        self.of: dict[str, list[int]] = {}
+
+    def add(self, name: str, parameters: int, nbytes: int, times: int) -> None:
+        found = self.of.setdefault(name, [0, 0, 0])
+        found[0] += times
+        found[1] += times * parameters
+        found[2] += times * nbytes
+
+    def result(self) -> list[Sum]:
+        return [Sum(k, *v) for k, v in self.of.items()]
 
 
 def _modules(rows: Iterable[TensorRow], *, known: bool) -> tuple[Sum, ...]:
     """Parameters by module: embeddings, encoder.layers, pooler, a head; by first component of the names if nothing is known."""
-    sums: dict[str, Sum] = {}
+    sums = _Sums()
     rows = [row for row in rows if row.counted]
-    labels = {} if known else _components([row.name for row in rows])
-    cache: dict[str, str] = {}
-    for row in rows:
-        if not known:
-            label = labels[row.name]
-        elif not row.templates:
-            label = "(unexplained)"
-        else:
-            first = row.templates[0]
-            label = cache.get(first, "")
-            if not label:
-                head, brace, _ = first.partition("{")
-                label = cache[first] = head.rstrip(".") if brace else first.partition(".")[0]
-        _add(sums, label, row.elements, row.nbytes)
-    return tuple(sums.values()) if known else tuple(sums[k] for k in sorted(sums, key=natural))
+    if not known:
+        patterns = reduce_names(row.name for row in rows)
+        labels = _components(set(patterns.values()))
+        for (pattern, elements, nbytes), n in Counter((patterns[row.name], row.elements, row.nbytes) for row in rows).items():
+            sums.add(labels[pattern], elements, nbytes, n)
+        return tuple(sorted(sums.result(), key=lambda m: natural(m.name)))
+    for (template, elements, nbytes), n in Counter((row.templates[0] if row.templates else "", row.elements, row.nbytes) for row in rows).items():
+        head, brace, _ = template.partition("{")
+        label = (head.rstrip(".") if brace else template.partition(".")[0]) if template else "(unexplained)"
+        sums.add(label, elements, nbytes, n)
+    return tuple(sums.result())
 
 
-def _components(names: Sequence[str]) -> dict[str, str]:
-    """Stored name -> the first component in which the names differ, its last number as #."""
-    from .names import split_last_number
-
-    common = _common(min(names), max(names)) if len(names) > 1 else ""
+def _components(patterns: set[str]) -> dict[str, str]:
+    """Pattern -> the first component in which the names differ: that of the first number, if not one before it."""
+    common = _common(min(patterns), max(patterns)).partition("#")[0] if patterns else ""
     start = max(common.rfind("."), common.rfind("/")) + 1
-    out: dict[str, str] = {}
-    seen: dict[str, str] = {}
-    for name in names:
-        end = min((i for i in (name.find(".", start), name.find("/", start)) if i >= 0), default=len(name))
-        part = name[start:end]
-        if part not in seen:
-            head, number, tail = split_last_number(part)
-            seen[part] = common[:start] + (part if number is None else f"{head}#{tail}")
-        out[name] = seen[part]
-    return out
+    component = re.compile("[^./]*").match
+    return {p: common[:start] + component(p, start)[0] for p in patterns}  # type: ignore[index]
 
 
 def _common(a: str, b: str) -> str:
     return a[: next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))]
 
 
-def _dtypes(s: Subject) -> tuple[Sum, ...]:
+def _dtypes(rows: Iterable[TensorRow], shared: Mapping[str, object]) -> tuple[Sum, ...]:
     """By dtype, the most bytes first. A tensor that has several names counts once."""
-    sums: dict[str, Sum] = {}
+    sums = _Sums()
+    once = []
     seen: set[object] = set()
-    for t in s.checkpoint.tensors.values():
-        if t.identity is not None:
-            if t.identity in seen:
-                continue
-            seen.add(t.identity)
-        _add(sums, t.spec.dtype, t.spec.numel, t.spec.nbytes)
-    return tuple(sorted(sums.values(), key=lambda d: (-d.nbytes, d.name)))
+    for row in rows if shared else ():
+        identity = shared.get(row.name)
+        if identity is None or identity not in seen:
+            once.append(row)
+            seen.add(identity)
+    for (dtype, elements, nbytes), n in Counter((row.dtype, row.elements, row.nbytes) for row in (once if shared else rows)).items():
+        sums.add(dtype, elements, nbytes, n)
+    return tuple(sorted(sums.result(), key=lambda d: (-d.nbytes, d.name)))
 
 
-def _ties(s: Subject) -> tuple[tuple[str, ...], ...]:
+def _ties(s: Subject, shared: Mapping[str, object]) -> tuple[tuple[str, ...], ...]:
     """Groups of stored names that are one tensor by storage, or one parameter by the architecture."""
     groups: list[list[str]] = []
     by_identity: dict[object, list[str]] = {}
-    for name, t in s.checkpoint.tensors.items():
-        if t.identity is not None and t.spec.numel:
-            by_identity.setdefault(t.identity, []).append(name)
+    for name, identity in shared.items():
+        if identity is not None and s.checkpoint.tensors[name].spec.numel:
+            by_identity.setdefault(identity, []).append(name)
     groups += [g for g in by_identity.values() if len(g) > 1]
     known = {frozenset(g) for g in groups}
     r = s.graph.recognition
@@ -340,6 +352,7 @@ def summarise(value: object, depth: int) -> object:
 
 def to_json(i: Inspection) -> dict[str, object]:
     """The inspection as JSON data: a schema_version, keys in a stable order, tensors in natural order."""
+    rows = i.sorted()
     architecture = {"name": i.architecture, "title": i.architecture_title}
     return {
         "schema_version": SCHEMA_VERSION,
@@ -364,12 +377,12 @@ def to_json(i: Inspection) -> dict[str, object]:
             "share": round(i.optimizer_share, 6),
         },
         "ties": [list(t) for t in i.ties],
-        "roles": {k: [row.name for row in i.tensors if row.role == k] for k in ("derived", "stray", "unexplained")},
+        "roles": {k: [row.name for row in rows if row.role == k] for k in ("derived", "stray", "unexplained")},
         "metadata": i.metadata,
         "extras": i.extras,
         "findings": [f._asdict() for f in i.findings],
         "count": {"total": i.total, "selected": len(i.tensors)},
-        "tensors": [_tensor(row) for row in i.tensors],
+        "tensors": [_tensor(row) for row in rows],
     }  # fmt: skip
 
 

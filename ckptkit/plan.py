@@ -37,6 +37,7 @@ class Request(NamedTuple):
     max_shard_size: int | None = None
     drop_optimizer: bool = False
     drop_groups: frozenset[str] = frozenset()
+    vocab: int | None = None  # rows of the vocabulary to keep
 
 
 class Weights(NamedTuple):
@@ -311,8 +312,7 @@ class _Translate(_Builder):
         """What the target has no place for and is added onto this row instead (see Lack)."""
         out = []
         for param, lack in self.lacked.items():
-            name = expand(param, at)
-            if lack.fold not in row.parts or name not in self.graph.params or row.parts != (lack.fold,):
+            if row.parts != (lack.fold,) or (name := expand(param, at)) not in self.graph.params:
                 continue
             stored = self.graph.params[name].stored
             rows, width = self.tensors[stored].spec.shape
@@ -377,7 +377,7 @@ class _Translate(_Builder):
         """What the target dialect has no row for: a head it does not know is dropped, an untied parameter is refused."""
         dropped: dict[str, list[str]] = {}
         for template, info in self.arch.params.items():
-            if template in self.table.by_param:
+            if template in self.table.by_param or info.group not in self.groups:
                 continue
             stored = [b.stored for n, b in self.graph.params.items() if b.row.parts[b.which] == template]
             if not stored or (template in self.lacked and self.lacked[template].fold):
@@ -385,7 +385,7 @@ class _Translate(_Builder):
             names = [n for n, b in self.graph.params.items() if b.row.parts[b.which] == template]
             if [self._leave_out(template, n) for n in names].count(False) == 0:
                 continue
-            if info.tied is not None and info.group in self.table.groups | self.arch.free_groups & self.groups:
+            if info.tied is not None and info.group in self.table.groups | self.arch.free_groups:
                 if self._is_tied(template, info.tied):
                     continue
                 raise UnsupportedError(

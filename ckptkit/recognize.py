@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping
 from ._typing import NamedTuple
 from .arch import architectures
 from .errors import UsageError
-from .schema import Architecture, Dialect, Match, Table, reduce_name
+from .schema import Architecture, Dialect, Match, Table, pattern_of_text, reduce_name, stem
 
 # names explained, declared (2: by the architecture's first name), core patterns missing (negative), signature, core patterns as they are written, marks of the
 # dialect's form that the configuration bears, rank (negative)
 Score = tuple[int, int, int, int, int, int, int]
-Reduced = Mapping[str, tuple[str, tuple[str, ...]]]  # stored name -> (pattern, numbers)
+Reduced = Mapping[str, str]  # stored name -> pattern
 
 WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.", "student.", "teacher.", "ema_model.", "transformer.", "encoder.")
 
@@ -47,15 +47,17 @@ class Recognition(NamedTuple):
         return self.architecture.table(self.dialect.name)
 
 
-def reduce_names(names: Iterable[str]) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Every stored name with its pattern and numbers."""
-    return {n: reduce_name(n) for n in names}
+def reduce_names(names: Iterable[str]) -> dict[str, str]:
+    """Every stored name with its pattern. All at once: 20,000 are three times as quick as one by one."""
+    every = list(names)
+    patterns = pattern_of_text("\n".join(every)).split("\n")
+    return dict(zip(every, patterns, strict=True)) if len(patterns) == len(every) else {n: reduce_name(n)[0] for n in every}
 
 
-def _strip(reduced: Reduced, wrapper: str) -> dict[str, tuple[str, tuple[str, ...]]]:
+def _strip(reduced: Reduced, wrapper: str) -> dict[str, str]:
     """The names that begin with `wrapper`, their patterns without it (a wrapper holds no digits)."""
     n = len(wrapper)
-    return {k: (p[n:], nums) for k, (p, nums) in reduced.items() if p.startswith(wrapper)}
+    return {k: p[n:] for k, p in reduced.items() if p.startswith(wrapper)}
 
 
 def _candidates(
@@ -69,6 +71,7 @@ def _candidates(
     thorough: bool,
 ) -> list[tuple[Score, Architecture, Dialect, str]]:
     found = []
+    stems = {stem(p) for p in patterns}
     for arch in architectures().values():
         if only is not None and only not in arch.names:
             continue
@@ -77,9 +80,9 @@ def _candidates(
                 continue
             table = arch.table(d.name)
             for prefix in d.prefixes:
-                index = table.index(prefix)
-                if not thorough and not any(p in patterns for p in table.marks(prefix)):
+                if stems.isdisjoint(table.stems(prefix)) or not (thorough or any(p in patterns for p in table.marks(prefix))):
                     continue
+                index = table.index(prefix)
                 core = table.core(prefix)
                 held = sum(any(p in patterns for p in alternatives) for alternatives in core.values())
                 if held * 2 < len(core):
@@ -116,7 +119,7 @@ def recognize(
     best = None
     for _ in range(4):
         patterns: dict[str, int] = {}
-        for p, _numbers in stripped.values():
+        for p in stripped.values():
             patterns[p] = patterns.get(p, 0) + 1
         inner = {n[len(wrapper) :]: s for n, s in shapes.items()} if wrapper else shapes
         found = _candidates(patterns, inner, declared, architecture, dialect, part, config or {}, thorough=False)
@@ -124,7 +127,7 @@ def recognize(
         if found:
             best = max(found, key=lambda c: c[0])
             break
-        shared = _shared_wrapper(stripped)
+        shared = _shared_wrapper(patterns)
         if not shared:
             break
         wrapper += shared
@@ -135,8 +138,9 @@ def recognize(
     score, arch, d, prefix = best
     table = arch.table(d.name)
     matches = {}
-    for name, (pattern, numbers) in stripped.items():
-        m = table.match(pattern, numbers, prefix)
+    index = table.index(prefix)
+    for name, pattern in stripped.items():
+        m = table.match(pattern, reduce_name(name)[1], prefix) if pattern in index else None
         if m is not None:
             matches[name] = m
     evidence = [f"{len(matches)} of {len(reduced)} tensor names are {d.title}'s for {arch.title}"]
@@ -189,13 +193,12 @@ def _signature(table: Table, prefix: str, shapes: Mapping[str, tuple[int, ...]])
     return said
 
 
-def _shared_wrapper(reduced: Reduced) -> str:
-    """The known wrapper that at least nine tenths of the names begin with, or ""."""
-    if sum(p.startswith(WRAPPERS) for p, _ in reduced.values()) * 10 < 9 * len(reduced):
-        return ""
+def _shared_wrapper(patterns: Mapping[str, int]) -> str:
+    """The known wrapper that at least nine tenths of the names begin with, or ""; `patterns` has how many names each is."""
+    total = sum(patterns.values())
     for w in WRAPPERS:
-        n = sum(p.startswith(w) for p, _ in reduced.values())
-        if n and n * 10 >= 9 * len(reduced):
+        n = sum(k for p, k in patterns.items() if p.startswith(w))
+        if n and n * 10 >= 9 * total:
             return w
     return ""
 

@@ -11,12 +11,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 
 from ._typing import Any, NamedTuple
 from .layout import Axes, Layout, LayoutError, parse, terms
 
 _PLACEHOLDER = re.compile(r"\{(\w+)(?::(\d+))?\}")
-_DIGITS = re.compile(r"\d+")
+_DIGITS = re.compile(r"[0-9]+")
+_NUMBERS = re.compile(r"([0-9]+)")
+_TO_MARKS = str.maketrans("0123456789", "##########")
 
 
 def placeholders(template: str) -> tuple[str, ...]:
@@ -34,10 +37,23 @@ def pattern_of(template: str) -> str:
     return _DIGITS.sub("#", _PLACEHOLDER.sub("#", template))
 
 
+def pattern_of_text(text: str) -> str:
+    """A name, or many joined, with every run of digits as a placeholder: `pattern_of` where there is none."""
+    text = text.translate(_TO_MARKS)
+    while "##" in text:
+        text = text.replace("##", "#")
+    return text
+
+
+def stem(pattern: str) -> str:
+    """The first part of a pattern: "bert" of "bert/pooler/dense/kernel", "h#" of "h#.ln.weight"."""
+    return pattern.partition("/")[0].partition(".")[0]
+
+
 def reduce_name(name: str) -> tuple[str, tuple[str, ...]]:
     """A stored name as a pattern and its numbers: ("layer.#.bias", ("12",))."""
-    numbers = tuple(_DIGITS.findall(name))
-    return (_DIGITS.sub("#", name), numbers) if numbers else (name, ())
+    parts = _NUMBERS.split(name)
+    return ("#".join(parts[::2]), tuple(parts[1::2])) if len(parts) > 1 else (name, ())
 
 
 # --- modules -------------------------------------------------------------------------------------------------------
@@ -263,10 +279,14 @@ class Table:
     def __init__(self, arch: Architecture, dialect: Dialect) -> None:
         self.arch = arch
         self.dialect = dialect
-        self.rows: tuple[Row, ...] = tuple(_rows(arch, dialect))
         self._index: dict[str, dict[str, list[tuple[Row, tuple[str, ...]]]]] = {}
         self._core: dict[str, dict[str, set[str]]] = {}
         self._written: dict[str, frozenset[str]] = {}
+
+    @cached_property
+    def rows(self) -> tuple[Row, ...]:
+        """Every row of the dialect, expanded."""
+        return tuple(_rows(self.arch, self.dialect))
 
     @cached_property
     def by_param(self) -> dict[str, tuple[Row, int]]:
@@ -315,14 +335,31 @@ class Table:
 
     def marks(self, prefix: str) -> Iterator[str]:
         """The patterns of the first rows: one of them is nearly always there, so that other dialects need no scoring."""
-        for row in self.rows[:3]:
+        for row in islice(_rows(self.arch, self.dialect), 3):
             for name in row.names:
                 yield pattern_of(prefix + name if row.prefixed else name)
+
+    def stems(self, prefix: str) -> frozenset[str]:
+        """The first parts of all patterns: where none of them begins a stored name, nothing of this dialect is there."""
+        plain, prefixed = self._stems
+        return plain | ({stem(prefix)} if "." in prefix or "/" in prefix else {stem(pattern_of(prefix + p)) for p in prefixed})
+
+    @cached_property
+    def _stems(self) -> tuple[frozenset[str], frozenset[str]]:
+        """Of the names that take no prefix, and of those that do. Read off the keys: no row is expanded for it."""
+        found: tuple[set[str], set[str]] = set(), set()
+        for key in (*self.dialect.rows, *self.dialect.repeats):
+            names, prefixed = _split_key(key)
+            found[prefixed].update(map(stem, names))
+        plain, after = ({pattern_of(p) if "{" in p or not p.isalpha() else p for p in part} for part in found)
+        return frozenset(plain), frozenset(after)
 
     def match(self, pattern: str, numbers: tuple[str, ...], prefix: str) -> Match | None:
         """The row that a reduced stored name belongs to, with its placeholders' values; None if there is none."""
         for row, slots in self.index(prefix).get(pattern, ()):
             at: dict[str, int] = {}
+            if len(slots) != len(numbers):  # a mark that stands in the name itself: "layer_#"
+                continue
             for slot, number in zip(slots, numbers, strict=True):
                 if slot[0] != "{":
                     if slot != number:
@@ -353,7 +390,7 @@ def _rows(arch: Architecture, dialect: Dialect) -> Iterator[Row]:
         names, prefixed = _split_key(key)
         if isinstance(value, tuple):
             yield Row(tuple(names), prefixed, tuple(value[:-1]), parse(value[-1]))
-        elif value in arch.params:
+        elif value not in arch.modules and value in arch.params:
             yield Row(tuple(names), prefixed, (value,), arch.params[value].layout)
         elif value in arch.modules:
             module = arch.modules[value]
@@ -444,6 +481,12 @@ class Architecture:
     def switches(self) -> tuple[str, ...]:
         """The switches that the tensors decide."""
         return tuple(dict.fromkeys(m.switch.removeprefix("not ") for m in self.modules.values() if m.switch))
+
+    @cached_property
+    def tied_groups(self) -> frozenset[str]:
+        """The heads that have no parameter of their own, so that every checkpoint of the core has them (GPT-2's output)."""
+        own = {p.group for p in self.params.values() if not p.tied}
+        return frozenset(p.group for p in self.params.values()) - own
 
     @cached_property
     def counted(self) -> tuple[str, ...]:

@@ -9,13 +9,13 @@ from types import TracebackType
 from ._typing import NamedTuple
 from .arch import architectures, by_name
 from .config import RawConfig, Values, interpret, load_config, size_names
-from .containers import Checkpoint, open_checkpoint
+from .containers import Checkpoint, drop_explained, open_checkpoint
 from .errors import CheckpointError, UsageError
 from .findings import Finding
 from .graph import WeightGraph, bind
 from .layout import Sizes
 from .schema import Architecture
-from .solve import Solution, solve
+from .solve import Solution
 
 
 class Subject(NamedTuple):
@@ -80,8 +80,7 @@ class Subject(NamedTuple):
         for name, t in self.checkpoint.tensors.items():
             if self.graph.roles[name].kind not in kinds or t.spec.dtype == "STRING":
                 continue
-            identity = t.identity
-            if identity is not None:
+            if t.storage is not None and (identity := t.identity) is not None:
                 if identity in seen:
                     continue
                 seen.add(identity)
@@ -97,7 +96,7 @@ class Subject(NamedTuple):
             n = self.value(axis)
             if isinstance(n, int) and not isinstance(n, bool) and n > 0:
                 given[axis] = n
-        return solve(arch, self.graph.shapes, given) if given else found
+        return self.graph.solved(given) if given else found
 
     def sizes(self) -> Sizes:
         """The sizes that tensors imply, with what they leave open (heads) as the user or the configuration says."""
@@ -139,6 +138,7 @@ def examine(
         graph = bind(checkpoint, declared=raw.declared if raw else None, architecture=architecture, dialect=dialect, part=part, config=said)
         if graph.dialect is not None and graph.dialect.part != (part or ""):
             raw, findings = _configuration(checkpoint, config, graph.dialect.part)
+        drop_explained(checkpoint, [n for n, role in graph.roles.items() if role.kind in ("tied", "repeat")])
         values = None
         if raw is not None and graph.recognition is not None:
             values = interpret(raw, graph.recognition.architecture, graph.recognition.dialect)

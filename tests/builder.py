@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ckptkit.arch import architectures
-from ckptkit.config import to_json_text, write_config
+from ckptkit.config import optional_axes, to_json_text, write_config
 from ckptkit.layout import Sizes, stored_shape
 from ckptkit.plan import walk
 from ckptkit.schema import Architecture, Dialect, count_name, expand
@@ -35,6 +35,7 @@ def sizes_of(arch: Architecture, rng: random.Random, *, layers: int | None = Non
                 sizes[left[0]] = int(np.prod([sizes[a] for a in right]))
         if equal and "embedding" in sizes and "hidden" in sizes:
             sizes["embedding"] = sizes["hidden"]
+    sizes |= {axis: n for d in arch.dialects.values() for axis, (n, _) in d.limits.items()}
     for _param, dim, size in arch.signature:
         sizes[arch.params[_param].layout.axes[dim]] = size
     counts = {count_name(p): layers if layers is not None and p.endswith("layer") else rng.choice([1, 2, 3]) for p in arch.counted}
@@ -67,6 +68,7 @@ def values_of(arch: Architecture, sizes: dict[str, int], counts: dict[str, int])
     """Canonical configuration values for these sizes."""
     values: dict[str, object] = {**sizes, **counts, "activation": "gelu_tanh", "norm_eps": 1e-12, "dropout": 0.1, "attention_dropout": 0.1}
     values |= dict.fromkeys(arch.switches, False)
+    values |= dict.fromkeys(optional_axes(arch), 0)  # names_and_shapes leaves the optional modules out
     for c in arch.config_counts:
         values[c] = max(counts.values(), default=1) * 2
     return values

@@ -48,8 +48,9 @@ def test_a_dialect_and_back_is_the_same_bits(arch_name: str, one: str, other: st
     fill_what_the_other_lacks(tmp / "a", arch, a, b, sizes, counts, groups, arrays)
     there = ckptkit.convert(tmp / "a", tmp / "b", to=other, container="safetensors", architecture=arch_name, dialect=one)
     assert there.ledger["target"]["dialect"] == other  # type: ignore[index]
-    ckptkit.convert(tmp / "b", tmp / "c", to=one, container="safetensors", architecture=arch_name, dialect=other)
-    back = builder.read_back(tmp / "c")
+    again = ckptkit.convert(tmp / "b", tmp / "c", to=one, container="safetensors", architecture=arch_name, dialect=other)
+    told = again.ledger["target"]["tensors"]  # type: ignore[index]
+    back = {n: v for n, v in builder.read_back(tmp / "c").items() if not told[n]["how"].startswith("computed")}
     same({n: v for n, v in arrays.items() if n in back}, back)
     assert not {n for n in arrays if n not in back} - builder_optional(arch, a, b, arrays)
 

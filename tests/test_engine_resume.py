@@ -49,8 +49,7 @@ def a_plan(folder: Path, *, checksum: str | None = "crc32", files: int = 1, targ
             tensors.append((n, "F32", a.shape[::-1], (transposed(i, a.shape, (1, 0)),)))
         else:
             tensors.append((n, "F16" if n in ("a2", "s7", "s8") else "F32", a.shape, (copy_of(i, a.size),)))
-    plan = plan_of(folder / target, sources, tensors, checksum=checksum, files=files, gap=4)
-    return plan
+    return plan_of(folder / target, sources, tensors, checksum=checksum, files=files, gap=4)
 
 
 def stored(path: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, object]:

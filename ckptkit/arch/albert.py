@@ -59,10 +59,19 @@ LARGE = {"layers": 24, "hidden": 1024, "heads": 16, "embedding": 128}
 XLARGE = {"layers": 24, "hidden": 2048, "heads": 16, "embedding": 128}
 XXLARGE = {"layers": 12, "hidden": 4096, "heads": 64, "embedding": 128}
 
+TRAITS = {
+    "encoder": L[:-1],
+    "repeats": "layers",
+    "heads": {
+        "pooler": "pooler", "mlm": "lm", "sop": "pooled", "classifier": "pooled_or_tokens", "qa": "tokens", "span": "kept",
+    },
+}  # fmt: skip
+
 ARCHITECTURE = Architecture(
     name="albert",
     title="ALBERT",
     modules=MODULES,
+    traits=TRAITS,
     relations=("hidden = heads head_dim", "pooled = hidden", "transformed = embedding"),
     fixed={"sop_labels": 2, "qa_labels": 2, "one": 1, "two": 2},
     config_counts=("layers",),

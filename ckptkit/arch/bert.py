@@ -52,10 +52,16 @@ SIZES = {
 }
 DEFAULTS = {"dropout": 0.1, "attention_dropout": 0.1, "initializer_range": 0.02}
 
+TRAITS = {
+    "encoder": "encoder.layers.{layer}",
+    "heads": {"pooler": "pooler", "mlm": "lm", "nsp": "pooled", "classifier": "pooled_or_tokens", "qa": "tokens"},
+}
+
 ARCHITECTURE = Architecture(
     name="bert",
     title="BERT",
     modules=MODULES,
+    traits=TRAITS,
     relations=("hidden = heads head_dim", "pooled = hidden", "transformed = hidden"),
     fixed={"nsp_labels": 2, "qa_labels": 2},
     variants={

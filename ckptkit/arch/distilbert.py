@@ -17,10 +17,16 @@ MODULES = {
     "qa": linear("qa_labels", "hidden", group="qa"),
 }
 
+TRAITS = {
+    "encoder": L[:-1],
+    "heads": {"mlm": "lm", "classification": "summary with relu", "classifier": "pooled_or_tokens", "qa": "tokens"},
+}
+
 ARCHITECTURE = Architecture(
     name="distilbert",
     title="DistilBERT",
     modules=MODULES,
+    traits=TRAITS,
     relations=("hidden = heads head_dim", "pooled = hidden", "transformed = hidden"),
     fixed={"qa_labels": 2},
     variants={

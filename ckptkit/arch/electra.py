@@ -61,34 +61,38 @@ def _number(value: object, default: float) -> float:
 
 def read_hyperparameters(raw: Mapping[str, object], part: str) -> dict[str, object] | None:
     """The model's settings out of the training's: those of both parts side by side, or a size with overrides and fractions."""
-    both = {k: v for k, v in raw.items() if k in ("discriminator", "generator") and isinstance(v, Mapping)}
-    settings = both.get(part)
-    if not both and ("model_hparam_overrides" in raw or "model_size" in raw):
-        overrides = raw.get("model_hparam_overrides")
-        given = dict(overrides) if isinstance(overrides, Mapping) else {}
-        hidden, layers = MODEL_SIZES.get(str(raw.get("model_size", "small")), (0, 0))
-        hidden, layers = given.get("hidden_size", hidden), given.get("num_hidden_layers", layers)
+    settings, discriminator = raw.get(part), raw.get("discriminator")
+    narrow = None
+    if "discriminator" not in raw and ("model_hparam_overrides" in raw or "model_size" in raw):
+        overrides, size = raw.get("model_hparam_overrides"), str(raw.get("model_size", "small"))
+        hidden, layers = MODEL_SIZES.get(size, (0, 0))
+        discriminator = _complete({"hidden_size": hidden, "num_hidden_layers": layers, "vocab_size": raw.get("vocab_size", 30522)}, overrides)
+        narrow = 128 if size == "small" else None
+        settings = discriminator
         if part == "generator":
-            hidden = round(_number(hidden, 0) * _number(raw.get("generator_hidden_size"), 0.25))
-            layers = round(_number(layers, 0) * _number(raw.get("generator_layers"), 1.0))
-            given = {k: v for k, v in given.items() if k not in ("intermediate_size", "num_attention_heads")}
-        inferred = {"intermediate_size": 4 * hidden, "num_attention_heads": heads_of({"hidden": hidden}), "vocab_size": raw.get("vocab_size", 30522)}
-        settings = {"hidden_act": "gelu", **inferred, **given, "hidden_size": hidden, "num_hidden_layers": layers}
-    if settings is None:
+            hidden = round(_number(discriminator["hidden_size"], 0) * _number(raw.get("generator_hidden_size"), 0.25))
+            layers = round(_number(discriminator["num_hidden_layers"], 0) * _number(raw.get("generator_layers"), 1.0))
+            settings = {**discriminator, **_complete({"hidden_size": hidden, "num_hidden_layers": layers}, None)}
+    if not isinstance(settings, Mapping) or not isinstance(discriminator, Mapping):
         return None
-    width = raw.get("embedding_size")
-    if width is None:
-        discriminator = both.get("discriminator", settings if part == "discriminator" else {})
-        width = 128 if not both and raw.get("model_size", "small") == "small" else discriminator.get("hidden_size")
-    return {**settings, **({} if width is None else {"embedding_size": width})}
+    width = raw.get("embedding_size") or narrow or discriminator.get("hidden_size")
+    return {**settings, "embedding_size": width}
 
 
-def _google(part: str, scope: str, tables: str, heads: Mapping[str, str], name: str = "") -> Dialect:
+def _complete(sizes: dict[str, object], overrides: object) -> dict[str, object]:
+    """A model's settings: `overrides` above what follows from the width, above `sizes`."""
+    given = dict(overrides) if isinstance(overrides, Mapping) else {}
+    hidden = given.get("hidden_size", sizes["hidden_size"])
+    follows = {"intermediate_size": 4 * hidden if isinstance(hidden, int) else None, "num_attention_heads": heads_of({"hidden": hidden})}
+    return {"hidden_act": "gelu", **sizes, **follows, **given}
+
+
+def _google(part: str, scope: str, tables: str, heads: Mapping[str, str], untied: str = "") -> Dialect:
     g = f"{scope}/encoder/layer_{{layer}}/"
     return Dialect(
-        name=name or f"google_{part}",
+        name=f"google_{part}{untied}",
         title=f"google-research/electra's {part} (TensorFlow)",
-        alias="google",
+        alias=f"google{untied}",
         part=part,
         style=GOOGLE,
         container="tf",
@@ -128,11 +132,19 @@ MLM = {
     "generator_predictions/output_bias": "mlm.decoder.bias",
 }
 
+TRAITS = {
+    "encoder": L[:-1],
+    "heads": {
+        "rtd": "detector", "mlm": "lm", "classification": "first with gelu", "summary": "summary with gelu", "classifier": "pooled_or_tokens", "qa": "tokens",
+    },
+}  # fmt: skip
+
 ARCHITECTURE = Architecture(
     name="electra",
     title="ELECTRA",
     rank=2,
     modules=MODULES,
+    traits=TRAITS,
     relations=("hidden = heads head_dim", "pooled = hidden", "transformed = embedding"),
     fixed={"rtd_labels": 1, "qa_labels": 2},
     variants={
@@ -201,7 +213,7 @@ ARCHITECTURE = Architecture(
             ),
         ),
         _google("discriminator", "electra", "electra", RTD),
+        _google("generator", "generator", "generator", MLM, "_untied"),  # trained with tables of its own, which is not the default
         _google("generator", "generator", "electra", MLM),
-        _google("generator", "generator", "generator", MLM, "google_generator_untied"),
     ),
 )

@@ -120,10 +120,21 @@ def causal(shape: tuple[int, ...]) -> object:
 
 B = "gpt/transformer/layer_{layer}/"
 
+TRAITS = {
+    "decoder": D[:-1],
+    "norm": "before",
+    "mask": "causal",
+    "scaled": "=scaled",
+    "scaled_by_layer": "=scaled_by_layer",
+    "heads": {"lm": "lm", "multiple_choice": "last", "score": "last", "classifier": "tokens", "qa": "tokens"},
+    "init": {"embeddings.position.weight": "normal 0.01", "*": "normal"},
+}
+
 ARCHITECTURE = Architecture(
     name="gpt2",
     title="GPT-2",
     modules=MODULES,
+    traits=TRAITS,
     relations=("hidden = heads head_dim",),
     fixed={"qa_labels": 2},
     derivations={"causal": causal},

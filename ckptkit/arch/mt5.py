@@ -4,7 +4,7 @@ Source: google-research/multilingual-t5; tensorflow/mesh transformer/transformer
 models/mt5; bojone/bert4keras models.py (version mt5.1.1).
 """
 
-from ckptkit.arch.t5 import DEFAULTS, GATED, KEYS, MODULES, classes, dialects
+from ckptkit.arch.t5 import DEFAULTS, GATED, KEYS, MODULES, TRAITS, classes, dialects
 from ckptkit.schema import Architecture
 
 ARCHITECTURE = Architecture(
@@ -12,6 +12,7 @@ ARCHITECTURE = Architecture(
     title="mT5",
     rank=1,
     modules=MODULES,  # type: ignore[arg-type]
+    traits=TRAITS,
     fixed={"qa_labels": 2},
     variants={f"mt5-{size}": {**v, "vocab": 250112} for size, v in GATED.items()},
     dialects=dialects(

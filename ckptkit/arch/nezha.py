@@ -6,8 +6,7 @@ sinusoid, its clipping at 64); transformers 4.30 models/nezha (PyTorch names, th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from ckptkit._typing import TYPE_CHECKING
 from ckptkit.arch.bert import ARCHITECTURE as BERT
 from ckptkit.arch.bert import DEFAULTS, GOOGLE_ACTIVATIONS, HF_ACTIVATIONS, SIZES
 from ckptkit.schema import GOOGLE, TORCH, Architecture, Class, ConfigForm, Dialect, Key
@@ -39,6 +38,7 @@ ARCHITECTURE = Architecture(
     name="nezha",
     title="NEZHA",
     modules={k: m for k, m in BERT.modules.items() if k != POSITIONS},
+    traits={**BERT.traits, "positions": "relative", "distance": "=farthest"},
     relations=("hidden = heads head_dim", "pooled = hidden", "transformed = hidden", "keys = positions"),
     fixed=BERT.fixed,
     rank=1,

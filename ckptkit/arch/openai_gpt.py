@@ -23,11 +23,19 @@ AFN = {"gelu": "gelu_tanh", "gelu_new": "gelu_tanh", "relu": "relu", "swish": "s
 VOCABULARY = {"bpe vocabulary": "encoder_bpe_40000.json", "bpe merges": "vocab_40000.bpe"}
 B = "gpt/transformer/layer_{layer}/"
 
+TRAITS = {
+    "decoder": D[:-1],
+    "mask": "causal",
+    "heads": {"lm": "lm", "multiple_choice": "last", "score": "last"},
+    "init": {"*": "normal"},
+}
+
 ARCHITECTURE = Architecture(
     name="openai-gpt",
     title="GPT",
     names=("gpt",),
     modules=MODULES,
+    traits=TRAITS,
     relations=("hidden = heads head_dim",),
     derivations={"causal": gpt2.causal},
     variants={"openai-gpt": {"layers": 12, "hidden": 768, "heads": 12}},

@@ -130,12 +130,20 @@ def _fairseq(name: str, title: str, rows: Mapping[str, str | tuple[str, ...]], w
     )
 
 
+TRAITS = {
+    "encoder": "encoder.layers.{layer}",
+    "positions": "counted",
+    "pad": "=pad",
+    "heads": {"pooler": "pooler", "mlm": "lm", "classification": "first", "classifier": "tokens", "qa": "tokens"},
+}
+
 ARCHITECTURE = Architecture(
     name="roberta",
     title="RoBERTa",
     names=("xlm-roberta", "camembert"),
     rank=1,
     modules=MODULES,
+    traits=TRAITS,
     relations=("hidden = heads head_dim", "pooled = hidden", "transformed = hidden"),
     fixed={"qa_labels": 2},
     variants={

@@ -232,10 +232,29 @@ GATED = {
     "xxl": {"layers": 24, "hidden": 4096, "heads": 64, "intermediate": 10240},
 }
 
+TRAITS = {
+    "encoder": E[:-1],
+    "decoder": D[:-1],
+    "norm": "before",
+    "norm_kind": "rms",
+    "scaled": False,  # the initialisation makes up for it
+    "positions": "bucketed",
+    "bucket_distance": "=max_distance",
+    "attention_dropout": "=dropout",
+    "heads": {"decoder": "part", "lm": "lm at lm_head", "qa": "tokens"},
+    "head_scaled": "=scaled",
+    # mesh_tensorflow transformer_layers.py: the queries so small that unscaled scores are of size one
+    "init": {
+        "*.attention.query.weight": "normal query", "*.cross_attention.query.weight": "normal query", "embeddings.word.weight": "normal 1.0",
+        "*.position_bias.weight": "normal hidden**-0.5", "lm_head.weight": "normal 1.0", "*.weight": "normal in**-0.5",
+    },
+}  # fmt: skip
+
 ARCHITECTURE = Architecture(
     name="t5",
     title="T5",
     modules=MODULES,  # type: ignore[arg-type]
+    traits=TRAITS,
     fixed={"qa_labels": 2},
     variants={
         "t5-small": {"layers": 6, "hidden": 512, "heads": 8, "intermediate": 2048},

@@ -18,6 +18,7 @@ LIMITS = {"tasks": (1, ONE_TASK.format("new_pos_ids")), "projections": (1, ONE_T
 ARCHITECTURE = Architecture(
     name="unilm",
     title="UniLM v1",
+    traits={**BERT.traits, "only": {"tasks": 1, "projections": 1}},
     modules={
         **BERT.modules,
         "embeddings.position": embedding("positions (tasks hidden)"),

@@ -50,6 +50,7 @@ def _dialect(name: str, title: str, rows: dict[str, str | tuple[str, ...]], lack
 ARCHITECTURE = Architecture(
     name="unilm2",
     title="UniLM v2",
+    traits={**BERT.traits, "bucket_distance": "=farthest"},
     names=("unilm",),
     modules={**BERT.modules, "encoder.relative": linear("heads", "buckets", bias=False, optional=True)},
     relations=("hidden = heads head_dim", "pooled = hidden", "transformed = hidden"),

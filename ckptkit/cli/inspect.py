@@ -19,13 +19,18 @@ def run(
     ckptkit inspect model.safetensors --tensors --include 'encoder.layers.0.*'
     ckptkit inspect roberta-large/ --tree --format json
     """
+    import gc
+
+    from ..containers._gc import paused
     from ..inspection import inspect
     from ..report.inspection import show_inspection
 
-    found = inspect(
-        path, config=config, container=container, architecture=architecture, dialect=dialect, include=include, exclude=exclude, stats=stats
-    )
-    print_out(show_inspection(found, form, tensors=tensors, tree=tree))
+    with paused():
+        found = inspect(
+            path, config=config, container=container, architecture=architecture, dialect=dialect, include=include, exclude=exclude, stats=stats
+        )
+        print_out(show_inspection(found, form, tensors=tensors, tree=tree))
+        gc.freeze()  # the program ends here: nothing to look through once more
     return 0
 
 

@@ -4,34 +4,85 @@ from __future__ import annotations
 
 import click
 
+from ..errors import UsageError
 from ._options import format_option, parse_pairs, source_options
+
+FORMATS = ("text", "json", "markdown", "sarif", "junit", "github")
 
 
 @click.command("validate")
-@click.argument("path")
+@click.argument("paths", metavar="[PATH]...", nargs=-1)
 @source_options
 @click.option("--expect", metavar="NAME=VALUE", multiple=True, help="What must be true, such as layers=24, hidden=1024, variant=roberta-large, dtype=float32. Repeatable.")
 @click.option("--container", metavar="NAME", help="Read it as this container instead of recognising it.")
-@click.option("--no-integrity", is_flag=True, help="Do not read the weights: no checksums, no comparison of tied tensors.")
-@format_option("text", "json", "markdown")
+@click.option("--lock", metavar="FILE", help="Say what is another than when `ckptkit lock` wrote FILE.")
+@click.option("--policy", metavar="FILE", help="The policy file; without PATH it is looked for: ckptkit.toml, or pyproject.toml with [tool.ckptkit].")
+@click.option("--select", metavar="RULES", multiple=True, help="Only these rules, separated by commas. Repeatable.")
+@click.option("--ignore", metavar="RULES", multiple=True, help="Not these rules. Repeatable.")
+@click.option("--fail-on", type=click.Choice(("error", "warning")), help="The mildest severity that makes the exit status 1.  [default: error]")
+@click.option("--baseline", metavar="FILE", help="Findings that are known: counted, not listed, not failing.")
+@click.option("--write-baseline", metavar="FILE", help="Write the findings of this run as a baseline.")
+@click.option("--no-integrity", is_flag=True, help="Do not read the weights: no checksums, no values, no comparison of tied tensors.")
+@click.option("--report", metavar="FORMAT=FILE", multiple=True, help=f"Also write a report to FILE ({', '.join(FORMATS)}). Repeatable.")
+@format_option(*FORMATS)
 def command(
-    path: str, config: str | None, architecture: str | None, dialect: str | None, part: str | None, expect: tuple[str, ...], container: str | None, no_integrity: bool, form: str
-) -> int:
+    paths: tuple[str, ...], config: str | None, architecture: str | None, dialect: str | None, part: str | None, expect: tuple[str, ...], container: str | None,
+    lock: str | None, policy: str | None, select: tuple[str, ...], ignore: tuple[str, ...], fail_on: str | None, baseline: str | None, write_baseline: str | None,
+    no_integrity: bool, report: tuple[str, ...], form: str,
+) -> int:  # fmt: skip
     """Check that the checkpoint at PATH is whole and is what its configuration says.
 
-    Layers against the configuration both ways, missing and unexpected tensors, every size, ties, shards, checksums.
+    Layers against the configuration both ways, missing and unexpected tensors, every size, ties, shards, checksums, NaN
+    and zeros; docs/rules.md lists the rules. Without PATH, every checkpoint of the policy file is checked.
+    What no file shows (a transposed square kernel, query and key exchanged, the number of heads) is for `ckptkit verify`.
     Exit status: 0 without an error finding, 1 with one, 2 if it cannot be read, 3 if an expectation cannot be decided.
 
     \b
     ckptkit validate roberta-large/
     ckptkit validate bert_model.ckpt --config bert_config.json --expect layers=24
+    ckptkit validate --report sarif=ckptkit.sarif --format github
     """
-    from ..report.findings import show_report
-    from ..validation import validate
+    from ..choice import Choice, baseline_text, read_baseline, rule_ids
+    from ..gate import check_all, worst_exit
+    from ..policy import Entry, find_policy, read_policy
+    from ..report.findings import show_checked
 
-    report = validate(
-        path, config=config, container=container, architecture=architecture, dialect=dialect, part=part, expect=parse_pairs(expect, "--expect"),
-        integrity=not no_integrity,
-    )  # fmt: skip
-    click.echo(show_report(report, form))
-    return report.exit_code
+    wanted = {}
+    for name, file in parse_pairs(report, "--report").items():
+        if name not in FORMATS:
+            raise UsageError(f"--report {name}: no such format", hint=f"one of {', '.join(FORMATS)}")
+        wanted[name] = file
+    selected, ignored = rule_ids(select, "--select"), rule_ids(ignore, "--ignore")
+    known = read_baseline(baseline) if baseline else frozenset()
+    if paths:
+        options = {k: v for k, v in (("config", config), ("architecture", architecture), ("dialect", dialect), ("part", part), ("container", container)) if v}
+        choice = Choice(selected, ignored, {}, known, fail_on or "error")
+        entries = [Entry(p, choice, parse_pairs(expect, "--expect"), (), lock or "", "", options, not no_integrity) for p in paths]
+    else:
+        if any((config, architecture, dialect, part, container, expect, lock)):
+            raise UsageError("--config, --expect, --lock and the like are of a PATH", hint="name it, or say it in the policy file")
+        source = policy or find_policy()
+        if source is None:
+            raise UsageError("neither PATH nor a policy file", hint="ckptkit validate PATH, or write ckptkit.toml")
+        entries = [
+            e._replace(
+                choice=e.choice._replace(
+                    select=selected or e.choice.select, ignore=e.choice.ignore | ignored, known=e.choice.known | known, fail_on=fail_on or e.choice.fail_on
+                ),
+                integrity=e.integrity and not no_integrity,
+            )
+            for e in read_policy(source).entries
+        ]
+    checked = check_all(entries)
+    if len(checked) == 1 and checked[0].error is not None and form not in ("sarif", "junit", "github") and not wanted:
+        raise checked[0].error
+    failing = entries[0].choice.fail_on
+    for name, file in wanted.items():
+        with open(file, "w", encoding="utf-8") as f:
+            f.write(show_checked(checked, name, failing) + "\n")
+    if write_baseline:
+        with open(write_baseline, "w", encoding="utf-8") as f:
+            f.write(baseline_text((c.path, c.findings) for c in checked))
+        return 0
+    click.echo(show_checked(checked, form, failing))
+    return worst_exit(checked)

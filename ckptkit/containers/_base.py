@@ -10,7 +10,8 @@ A container is one module of this package whose name does not begin with an unde
     prefix(path)            the file to open for a `path` that is no file itself (a TF prefix), or None
     open(path)              -> Checkpoint; reads headers only, never a weight
   and, if it can be written (WRITABLE = True), with TIES saying whether it can store one tensor under two names, SINGLE
-  whether a checkpoint can be one file, and STRINGS whether it holds string tensors:
+  whether a checkpoint can be one file, and STRINGS whether it holds string tensors (and ONLY naming the one
+  architecture whose tensors it can hold, where it is such a format):
     layout(...)             -> FileLayout: every header byte and every tensor's offset before any weight is read
     finish(layout, crcs)    -> the Parts that depend on the content
 """
@@ -62,6 +63,7 @@ class Checkpoint:
         self.wrapper = wrapper
         self.beside = beside
         self.findings: list[Finding] = list(findings)
+        self.total_size: int | None = None  # what an index of shards says that all tensors take
         self._checks = checks
         self._stack = ExitStack()
         self._fds: dict[str, int] = {}
@@ -169,7 +171,7 @@ class FileLayout(NamedTuple):
     parts: tuple[Part, ...]  # headers, known now
     checksum: str | None = None  # what finish() must be told of every slot: crc32 | crc32c
     state: dict[str, object] = {}  # noqa: RUF012  what finish() needs besides; JSON-able
-    split: dict[str, tuple[Slot, ...]] = {}  # noqa: RUF012  tensors whose bytes lie in several places one after another: all of them
+    split: dict[str, tuple[Slot, ...]] = {}  # noqa: RUF012  tensors whose bytes lie in several places, in order (without a checksum)
 
 
 class Container(Protocol):

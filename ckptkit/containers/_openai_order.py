@@ -6,6 +6,8 @@ arrays). A layer has twelve; positions come before tokens in the published array
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 LAYER = (
     "attn/c_attn/w", "attn/c_attn/b", "attn/c_proj/w", "attn/c_proj/b", "ln_1/g", "ln_1/b",
     "mlp/c_fc/w", "mlp/c_fc/b", "mlp/c_proj/w", "mlp/c_proj/b", "ln_2/g", "ln_2/b",
@@ -25,8 +27,9 @@ def published(count: int) -> list[str]:
     return [*PUBLISHED, *layers(count - 2)][:count]
 
 
-def finetuned(count: int) -> list[str] | None:
-    """The names of the `count` arrays of a fine-tuned file; None where that is no possible number."""
-    if count < 3 or (count - 3) % len(LAYER):
+def finetuned(shapes: Sequence[tuple[int, ...]]) -> list[str] | None:
+    """The names of a fine-tuned file's arrays; None where their number or the first ones' shapes are no such model's."""
+    count = len(shapes)
+    if count <= 3 or (count - 3) % len(LAYER) or len(shapes[0]) != 2 or shapes[1] != (1, shapes[0][1], 3 * shapes[0][1]):
         return None
     return [*FINETUNED, *layers(count - 3), *CLASSIFIER]

@@ -24,6 +24,7 @@ from ..tensors import Check, StoredTensor
 from ._base import Checkpoint
 
 RULE = "shards"
+TOTAL = "metadata.total_size"
 _SHARD = re.compile(r"(?P<stem>.+)-\d{5,}-of-\d{5,}(?P<ext>\.[A-Za-z0-9]+)", re.DOTALL)
 
 
@@ -81,7 +82,7 @@ def _total_size(metadata: dict[str, object]) -> tuple[int | None, list[Finding]]
         size = int(size)
     if size is None or (isinstance(size, int) and not isinstance(size, bool) and size >= 0):
         return size, []
-    return None, [Finding("warning", RULE, "metadata.total_size", f"total_size is {size!r}, not a number of bytes; ignored")]
+    return None, [Finding("warning", RULE, TOTAL, f"total_size is {size!r}, not a number of bytes; ignored")]
 
 
 def open_sharded(path: str, container: str, open_one: Callable[[str], Checkpoint]) -> Checkpoint:
@@ -127,6 +128,7 @@ def open_sharded(path: str, container: str, open_one: Callable[[str], Checkpoint
             findings=[*index.findings, *findings, *(f for p in parts.values() for f in p.findings)],
             checks=checks,
         )
+        merged.total_size = index.total_size
         merged._stack.enter_context(stack.pop_all())  # closing it closes the shards
     return merged
 
@@ -176,7 +178,21 @@ def _check_total_size(stated: int | None, tensors: Mapping[str, StoredTensor]) -
     if stated == each or stated == sum({t.identity or t.name: t.spec.nbytes for t in tensors.values()}.values()):
         return []
     message = f"the index says total_size {stated:,}; the tensors are {each:,} bytes"
-    return [Finding("warning", RULE, "metadata.total_size", message)]
+    return [Finding("warning", RULE, TOTAL, message)]
+
+
+def drop_explained(checkpoint: Checkpoint, repeated: Sequence[str]) -> None:
+    """Take back the finding of a total_size that counts some of the `repeated` tensors (known to be others again) once.
+
+    transformers counts a tied tensor once, though each shard that needs it holds a copy of its own.
+    """
+    if checkpoint.total_size is None or not any(f.where == TOTAL for f in checkpoint.findings):
+        return
+    left = {sum(t.spec.nbytes for t in checkpoint.tensors.values()) - checkpoint.total_size}
+    for name in repeated[:16]:
+        left |= {n - checkpoint.tensors[name].spec.nbytes for n in left}
+    if 0 in left:
+        checkpoint.findings = [f for f in checkpoint.findings if f.where != TOTAL]
 
 
 def _unlisted_files(folder: str, shards: Sequence[str]) -> list[Finding]:

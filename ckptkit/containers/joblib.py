@@ -2,8 +2,8 @@
 
 Source: joblib/numpy_pickle.py (0.10 and later). Such a file is a pickle in which a NumpyArrayWrapper stands for each array, and
 right after it come the array's bytes, aligned by a counted padding. The pickle is read as data (`_pickle`): nothing is called, no
-array is loaded, and what is no plain array is refused. A list has no names: where its length is that of GPT's parameters they
-are those (`_openai_order`), else the places are.
+array is loaded, and what is no plain array is refused. A list has no names: where it is as long as GPT's parameters
+and begins like them it has theirs (`_openai_order`), else its places.
 """
 
 from __future__ import annotations
@@ -12,13 +12,16 @@ import os
 from collections.abc import Sequence
 from math import prod
 
-from .._typing import NamedTuple, NoReturn
+from .._typing import TYPE_CHECKING, NamedTuple, NoReturn
 from ..errors import CorruptError, UnsupportedError, printable
 from ..limits import LIMITS
 from ..tensors import Extent, StoredTensor, TensorSpec
-from . import _openai_order, _pickle
+from . import _openai_order
 from ._base import Checkpoint, open_fd
-from ._pickle_ops import Machine
+
+if TYPE_CHECKING:
+    from . import _pickle
+    from ._pickle_ops import Machine
 
 NAME = "joblib"
 TITLE = "joblib (a list or dict of numpy arrays)"
@@ -62,6 +65,8 @@ def prefix(path: str) -> str | None:
 def open(path: str) -> Checkpoint:
     """The arrays of a file; no weight is read. Raises CorruptError, UnsupportedError."""
     import mmap
+
+    from . import _pickle
 
     fd = open_fd(path)
     try:
@@ -113,6 +118,7 @@ def _inline(m: Machine, made: _pickle.Opaque) -> object:
 
 def _dtype(made: object) -> str:
     """The dtype that a pickled numpy.dtype describes: ("f4", ...) with the state (3, "<", ...)."""
+    from . import _pickle
     from ._npy import dtype_of
 
     if not isinstance(made, _pickle.Opaque) or not made.args or not isinstance(made.args[0], str):
@@ -124,7 +130,7 @@ def _dtype(made: object) -> str:
 def _named(value: object, path: str) -> list[tuple[str, _Array]]:
     """The arrays with names: GPT's, the places of a list, the keys of dicts joined by dots."""
     if isinstance(value, (list, tuple)) and all(isinstance(v, _Array) for v in value):
-        names = _openai_order.finetuned(len(value))
+        names = _openai_order.finetuned([v.spec.shape for v in value])
         return list(zip(names or [str(i) for i in range(len(value))], value, strict=True))
     out: list[tuple[str, _Array]] = []
     todo: list[tuple[str, object, int]] = [("", value, 0)]
@@ -141,6 +147,8 @@ def _named(value: object, path: str) -> list[tuple[str, _Array]]:
 
 
 def _refuse(value: object, path: str) -> NoReturn:
+    from . import _pickle
+
     what = repr(value) if isinstance(value, _pickle.Opaque) else f"a {type(value).__name__}"
     hint = "ckptkit calls nothing that a pickle names; save the arrays alone: joblib.dump(list_of_arrays, FILE)"
     raise UnsupportedError(f"holds {printable(what, 100)} where arrays are due: no checkpoint", path=path, hint=hint)

@@ -33,6 +33,7 @@ WRITABLE = True
 TIES = False
 SINGLE = False
 STRINGS = False
+ONLY = "openai-gpt"
 
 SHAPES, NAMES = "params_shapes.json", "parameters_names.json"
 FILES = 10

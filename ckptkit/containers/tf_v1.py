@@ -12,8 +12,8 @@ import os
 from collections.abc import Sequence
 from functools import partial
 from itertools import islice
-from typing import NamedTuple
 
+from .._typing import NamedTuple
 from ..errors import CorruptError, UnsupportedError, UsageError
 from ..findings import Finding
 from ..limits import LIMITS

@@ -14,6 +14,7 @@ from ..errors import printable
 from ..inspection import TensorRow
 from ..names import braced, natural, split_last_number
 
+_LAYER = re.compile(r"([^0-9]*)([0-9]+)([^0-9./]*(?:[./]|$))(.*)", re.DOTALL)  # the first number of a name, if its part has no other
 _PART = re.compile(r"[^./]*[./]|[^./]+$")
 _DEEPEST = 40  # parts of a name; the rest of a longer one is one part
 
@@ -40,86 +41,155 @@ class Node(NamedTuple):
     nbytes: int
 
 
-Trie = dict[Any, Any]  # part -> Trie; None -> Leaf
+Trie = dict[Any, Any]  # part -> Trie; None -> TensorRow or Leaf
 
 
 def by_tensor(rows: Iterable[TensorRow]) -> tuple[Node, ...]:
-    """The tree of stored tensors, each under its first canonical name, or its own."""
-    return _build((row.canonical[0] if row.canonical else row.name, _whole(row)) for row in rows)
+    """The tree of stored tensors, each under its first canonical name, or its own.
+
+    Layers are compared whole first, by what follows their number in the names, so that only the first of equal ones
+    gets into the tree: that makes listing 20,000 tensors three times as quick.
+    """
+    kept: list[tuple[str, TensorRow | Leaf]] = []
+    layers: dict[tuple[str, str], dict[str, list[tuple[str, int, TensorRow]]]] = {}  # around the number -> number -> what follows
+    kinds: dict[object, int] = {}
+    layer_of = _LAYER.match
+    for row in rows:
+        name = row.canonical[0] if row.canonical else row.name
+        m = layer_of(name)
+        if m is None or _padded(m[2]):
+            kept.append((name, row))
+            continue
+        head, number, tail, rest = m.groups()
+        by_number = layers.get((head, tail))
+        if by_number is None:
+            by_number = layers[head, tail] = {}
+        what = (rest, kinds.setdefault(_kind(row), len(kinds)), row)
+        if number in by_number:
+            by_number[number].append(what)
+        else:
+            by_number[number] = [what]
+    runs: dict[str, list[int]] = {}
+    for (head, tail), by_number in layers.items():
+        equal: dict[tuple[tuple[str, ...], tuple[int, ...]], list[str]] = {}
+        for number, below in by_number.items():
+            rests, of_kind, _ = zip(*below, strict=True)
+            equal.setdefault((rests, of_kind), []).append(number)
+        for numbers in equal.values():
+            first = min(numbers, key=int)
+            before = head + first + tail
+            runs[before] = [int(n) for n in numbers]
+            kept += [(before + rest, row) for rest, _, row in by_number[first]]
+    return _build(kept, runs)
 
 
 def by_parameter(rows: Iterable[TensorRow], sizes: dict[str, tuple[int, ...]]) -> tuple[Node, ...]:
     """The tree of canonical parameters, a fused tensor's parts apart. `sizes` has the elements of each part by stored name."""
-    entries = []
+    entries: list[tuple[str, TensorRow | Leaf]] = []
     for row in rows:
         shares = sizes.get(row.name)
         if shares is None:
-            entries.append((row.canonical[0] if row.canonical else row.name, _whole(row)))
+            entries.append((row.canonical[0] if row.canonical else row.name, row))
             continue
         total = sum(shares) or 1
         for i, (name, n) in enumerate(zip(row.canonical, shares, strict=True)):
             entries.append((name, Leaf(row, n if row.counted else 0, row.nbytes * n // total, int(i == 0))))
-    return _build(entries)
+    return _build(entries, {})
 
 
-def _whole(row: TensorRow) -> Leaf:
-    return Leaf(row, row.elements if row.counted else 0, row.nbytes, 1)
+def _padded(digits: str) -> int:
+    """How many digits a number with leading zeros has; 0 without them."""
+    return len(digits) if len(digits) > 1 and digits[0] == "0" else 0
 
 
-def _build(entries: Iterable[tuple[str, Leaf]]) -> tuple[Node, ...]:
+def _kind(row: TensorRow) -> object:
+    """Equal for rows that are shown alike but for their names."""
+    return (row.dtype, row.shape, row.role, row.counted, row.nbytes, row.role == "derived" and row.note, row.templates[1:])
+
+
+def _leaf(held: TensorRow | Leaf | None) -> Leaf | None:
+    return Leaf(held, held.elements if held.counted else 0, held.nbytes, 1) if isinstance(held, TensorRow) else held
+
+
+def _build(entries: Iterable[tuple[str, TensorRow | Leaf]], runs: dict[str, list[int]]) -> tuple[Node, ...]:
     root: Trie = {}
+    inside: dict[str, Trie] = {}  # everything up to the last separator -> its level
     for name, leaf in entries:
-        parts: Sequence[str] = _PART.findall(name)
-        if len(parts) > _DEEPEST:
-            parts = [*parts[:_DEEPEST], "".join(parts[_DEEPEST:])]
-        at = root
-        for part in parts:
-            below = at.get(part)
-            if below is None:
-                below = at[part] = {}
-            at = below
+        cut = max(name.rfind(".", 0, -1), name.rfind("/", 0, -1)) + 1
+        level = inside.get(name[:cut])
+        if level is None:
+            level = root
+            parts: Sequence[str] = _PART.findall(name[:cut])
+            if len(parts) > _DEEPEST:
+                parts = [*parts[:_DEEPEST], "".join(parts[_DEEPEST:])]
+            for part in parts:
+                level = level.setdefault(part, {})
+            inside[name[:cut]] = level
+        last = name[cut:]
+        if last not in level:
+            level[last] = {None: leaf}
+            continue
+        at = level[last]
         while None in at:  # a second stored name of one parameter
             at = at.setdefault(" (again)", {})
         at[None] = leaf
-    return _fold(root, {})[0]
+    return _nodes(root, "", _Shapes(), runs)
 
 
-def _fold(trie: Trie, seen: dict[object, int]) -> tuple[tuple[Node, ...], int]:
-    """The nodes of one level and the number of its shape: equal for levels that are equal."""
-    groups: dict[tuple[str, str | None, int], list[tuple[int, Node]]] = {}
-    shape = []
-    for part, below in trie.items():
-        if part is None:
-            continue
-        children, inner = _fold(below, seen)
-        leaf: Leaf | None = below.get(None)
-        if leaf is None:
-            mine: object = inner
+class _Shapes:
+    """Numbers for levels: equal for those that are equal in everything that is shown."""
+
+    def __init__(self) -> None:
+        self.known: dict[object, int] = {}
+        self.of: dict[int, int] = {}  # id of a level with parts in it -> its number
+        self.nodes: dict[int, tuple[Node, ...]] = {}
+
+    def number(self, level: Trie) -> int:
+        held = level.get(None)
+        if held is None:
+            what: object = None
+        elif type(held) is TensorRow:
+            what = _kind(held)
+            if len(level) == 1:
+                return self.known.setdefault(what, len(self.known))
         else:
-            row = leaf.row
-            mine = (inner, row.dtype, row.shape, row.role, row.note if row.role == "derived" else "", row.templates[1:], row.counted)
-        number = seen.setdefault(mine, len(seen))
-        shape.append((part, number))
-        head, n, tail = split_last_number(part)
-        tensors = sum(c.tensors for c in children)
-        parameters = sum(c.parameters for c in children)
-        nbytes = sum(c.nbytes for c in children)
-        if leaf is not None:
-            tensors, parameters, nbytes = tensors + leaf.tensors, parameters + leaf.elements, nbytes + leaf.nbytes
-        node = Node(part, part, 1, leaf, children, tensors, parameters, nbytes)
-        groups.setdefault((head, None if n is None else tail, number), []).append((n or 0, node))
+            what = (held.row.dtype, held.row.shape, held.row.role, *held[1:], held.row.templates)
+        found = self.of.get(id(level))
+        if found is None:
+            below = frozenset([(p, self.number(sub)) for p, sub in level.items() if p is not None])
+            found = self.of[id(level)] = self.known.setdefault((what, below), len(self.known))
+        return found
+
+
+def _nodes(level: Trie, before: str, shapes: _Shapes, runs: dict[str, list[int]]) -> tuple[Node, ...]:
+    """The nodes of a level in natural order, equal siblings as one. Levels that are equal share theirs.
+
+    `before` is the name so far; `runs` has, by name so far, the numbers of the layers that one stands for already.
+    """
+    shape = shapes.number(level)
+    if shape in shapes.nodes and not runs:
+        return shapes.nodes[shape]
+    groups: dict[tuple[str, str, int, int], list[tuple[int, str]]] = {}
+    for part, below in level.items():
+        if part is not None:
+            head, digits, tail = split_last_number(part)
+            groups.setdefault((head, tail, _padded(digits), shapes.number(below)), []).append((int(digits or 0), part))
     nodes = []
-    for (head, end, _), members in groups.items():
-        first = members[0][1]
-        if end is not None and len(members) > 1:
-            members.sort(key=lambda m: m[0])
-            k, first = len(members), members[0][1]
-            label = head + braced(n for n, _ in members) + end
-            first = Node(first.part, label, k, first.leaf, first.children, k * first.tensors, k * first.parameters, k * first.nbytes)
-        nodes.append(first)
+    for (head, tail, width, _), members in groups.items():
+        members.sort()
+        part = members[0][1]
+        numbers = [n for number, p in members for n in runs.get(before + p, (number,))]
+        k = len(numbers)
+        label = part if k == 1 else head + braced(numbers, width) + tail
+        leaf = _leaf(level[part].get(None))
+        children = _nodes(level[part], before + part, shapes, runs)
+        own = (leaf.tensors, leaf.elements, leaf.nbytes) if leaf is not None else (0, 0, 0)
+        tensors = k * (own[0] + sum(c.tensors for c in children))
+        parameters = k * (own[1] + sum(c.parameters for c in children))
+        nodes.append(Node(part, label, k, leaf, children, tensors, parameters, k * (own[2] + sum(c.nbytes for c in children))))
     nodes.sort(key=lambda node: natural(node.part))
-    shape.sort()
-    return tuple(nodes), seen.setdefault(("level", *shape), len(seen))
+    shapes.nodes[shape] = tuple(nodes)
+    return shapes.nodes[shape]
 
 
 def stored_as(row: TensorRow) -> str:

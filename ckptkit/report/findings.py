@@ -13,6 +13,7 @@ from ..findings import SEVERITIES, Finding
 from ..names import counted
 
 if TYPE_CHECKING:
+    from ..gate import Checked
     from ..validation import Report
 
 SCHEMA_VERSION = 1
@@ -78,8 +79,13 @@ def report_json(report: Report) -> dict[str, object]:
         "tensors": len(s.checkpoint.tensors),
         "findings": [f._asdict() for f in report.findings],
         "summary": counts(report.findings),
+        "known": report.known,
+        "undecidable": UNDECIDABLE if r else None,
         "exit_code": report.exit_code,
     }
+
+
+UNDECIDABLE = "a transposed square kernel, query and key exchanged, the number of heads"
 
 
 def show_report(report: Report, form: str = "text") -> str:
@@ -95,7 +101,34 @@ def show_report(report: Report, form: str = "text") -> str:
                 for f in report.findings
             ]
         return "\n".join(lines)
-    return "\n".join(filter(None, (headline(report), show_findings(report.findings))))
+    known = f"({report.known} known to the baseline)" if report.known else ""
+    return "\n".join(filter(None, (headline(report), show_findings(report.findings), known)))
+
+
+def show_checked(checked: Sequence[Checked], form: str, fail_on: str) -> str:
+    """The outcome for one or many checkpoints: text, json, markdown, sarif, junit or github."""
+    if form in ("sarif", "junit", "github"):
+        from . import machine
+
+        found = [(c.path, c.findings) for c in checked]
+        return machine.junit(found, fail_on) if form == "junit" else (machine.sarif if form == "sarif" else machine.github)(found)
+    if form == "json":
+        data = [report_json(c.report) if c.report is not None else _unreadable(c) for c in checked]
+        return json.dumps(data[0] if len(data) == 1 else {"schema_version": SCHEMA_VERSION, "checkpoints": data}, indent=2, ensure_ascii=False)
+    parts = []
+    for c in checked:
+        if c.report is not None:
+            parts.append(show_report(c.report, form))
+        else:
+            line = f"{c.path}: cannot be read"
+            parts.append(f"**{markdown(line)}**: {markdown(c.findings[0].message)}" if form == "markdown" else f"{line}\n{show_findings(c.findings)}")
+    return "\n\n".join(parts) if form == "markdown" else "\n".join(parts)
+
+
+def _unreadable(c: Checked) -> dict[str, object]:
+    return {
+        "schema_version": SCHEMA_VERSION, "path": c.path, "findings": [f._asdict() for f in c.findings], "summary": counts(c.findings), "exit_code": c.exit_code,
+    }  # fmt: skip
 
 
 def markdown(text: str) -> str:

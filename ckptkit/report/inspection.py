@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ..errors import printable
 from ..inspection import Inspection, TensorRow, to_json
+from ..names import collapse, counted, natural
 from ._fold import Node, by_parameter, by_tensor, stored_as
 
 ROWS = 150  # of a listing that was not asked for
@@ -98,10 +99,13 @@ def _facts(i: Inspection) -> Iterator[tuple[str, str]]:
         yield "optimizer", "no optimizer state"
     if i.ties:
         yield "ties", _few([" = ".join(t) for t in i.ties])
+    odd = [row for row in i.tensors if row.role not in ("param", "tensor")]
     for role, what in (("derived", "computed, not trained"), ("stray", "markers without weights"), ("unexplained", "not known to the architecture")):
-        names = [row.name for row in i.tensors if row.role == role]
+        names = [row.name for row in odd if row.role == role]
         if names:
-            yield role, f"{_many(len(names), 'tensor')} ({what}): {_few(names)}"
+            yield role, f"{_many(len(names), 'tensor')} ({what}): {collapse(sorted(names, key=natural), 3)}"
+    for part in dict.fromkeys(row.note for row in odd if row.role == "part"):
+        yield "other part", f"{_many(sum(row.note == part for row in odd if row.role == 'part'), 'tensor')} of the {part}"
     for key, value in i.metadata.items():
         yield "metadata", f"{key} = {value}"
     for key, extra in i.extras.items():
@@ -118,9 +122,10 @@ def _few(names: Sequence[str], limit: int = 3) -> str:
 def _shape(i: Inspection) -> str:
     """ "24 layers x 1024 hidden x 16 heads; intermediate 4096, vocab 21128, ..." """
     sizes = dict(i.sizes)
-    main = [f"{n} {k.replace('_', ' ')}" for k, n in i.counts.items()]
-    main += [f"{sizes[k]} {k}" for k in ("hidden", "heads") if k in sizes]
-    rest = [f"{k} {n}" for k, n in sizes.items() if k not in i.counts and k not in ("hidden", "heads")]
+    first = [k for k in ("layers", "hidden", "heads") if k in sizes and k not in i.counts]
+    main = [counted(n, k) for k, n in i.counts.items()]
+    main += [f"{sizes[k]} {k}" for k in first]
+    rest = [f"{k} {n}" for k, n in sizes.items() if k not in i.counts and k not in first]
     rest += [f"{axes.replace(' ', ' x ')} {n} (told apart by no configuration)" for axes, n in i.undecided.items()]
     return " x ".join(main) + ("; " + ", ".join(rest) if rest else "")
 
@@ -154,13 +159,17 @@ def _cut(rows: list[Sequence[str]], limit: int) -> list[Sequence[str]]:
 
 def _run_rows(nodes: Iterable[Node], before: str, indent: str) -> Iterator[Sequence[str]]:
     for node in nodes:
-        label = printable(before + node.label)
-        times = f"{node.members} x " if node.members > 1 else ""
+        name, members = before + node.label, node.members
+        while members > 1 and node.leaf is None and len(node.children) == 1 and node.children[0].members == 1:
+            node = node.children[0]
+            name += node.label
+        label = printable(name)
+        times = f"{members} x " if members > 1 else ""
         if node.leaf is not None:
             row = node.leaf.row
             yield (f"{indent}{times}{label}{_also(row)}", row.dtype, shape_words(row.shape), _stored(row))
-        if node.children and node.members > 1:
-            each = f"{node.parameters // node.members:,} parameters each"
+        if node.children and members > 1:
+            each = f"{sum(c.parameters for c in node.children):,} parameters each"
             if node.leaf is None:
                 yield (f"{indent}{times}{label.rstrip('./')}", "", "", each)
             yield from _run_rows(node.children, "", indent + "    ")
@@ -193,7 +202,7 @@ def _full(i: Inspection) -> Table:
     stats = any(row.stats is not None for row in i.tensors)
     headings = ["tensor", "parameter", "dtype", "shape", "#bytes", *(["#" + s for s in STATS] if stats else [])]
     rows: list[Sequence[str]] = []
-    for row in i.tensors:
+    for row in i.sorted():
         what = ", ".join(row.canonical)
         if row.role not in ("param", "tensor"):
             what = f"{what} ({row.role})" if what else f"({row.role}{': ' + row.note if row.note else ''})"
@@ -215,7 +224,7 @@ def _tree(i: Inspection) -> tuple[Node, ...]:
     """The tree of the selected tensors without optimizer state."""
     from ..arch import by_name
 
-    rows = [row for row in i.tensors if row.role != "optimizer"]
+    rows = [row for row in i.sorted() if row.role != "optimizer"]
     shares: dict[str, tuple[int, ...]] = {}
     params = by_name(i.architecture).params if i.architecture is not None else {}
     for row in rows:

@@ -315,7 +315,7 @@ def test_a_wrong_layer_count_is_caught_with_both_numbers(tmp_path: Path, case: s
         found = errors(ckptkit.validate(source(case), config=str(config)))
         assert [f.rule for f in found] == ["layers"]
         word = "decoder layer" if "decoder" in key else "layer"
-        assert f" {wrong} {word}s; the weights hold {count} " in found[0].message and key in found[0].hint
+        assert f" {wrong} {word}{'s' * (wrong != 1)}; the weights hold {count} " in found[0].message and key in found[0].hint
 
 
 def test_one_count_for_both_stacks_is_wrong_for_both() -> None:

@@ -62,7 +62,7 @@ def test_a_dialect_that_the_architecture_does_not_have(tmp_path: Path) -> None:
 
 
 def test_neither_dialect_nor_container(tmp_path: Path) -> None:
-    one_line(run("convert", oracles.made("bert-google"), tmp_path / "o"), 2, "--container safetensors")
+    one_line(run("convert", oracles.made("bert-google"), tmp_path / "o"), 2, "--container ", "safetensors")
 
 
 def test_a_target_that_exists(tmp_path: Path) -> None:

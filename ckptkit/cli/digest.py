@@ -1,0 +1,33 @@
+"""`ckptkit digest`."""
+
+from __future__ import annotations
+
+import click
+
+from ._options import format_option, source_options
+
+
+@click.command("digest")
+@click.argument("path")
+@source_options
+@click.option("--parameters", is_flag=True, help="Also the digest of each canonical parameter.")
+@format_option("text", "json")
+def command(path: str, config: str | None, architecture: str | None, dialect: str | None, part: str | None, parameters: bool, form: str) -> int:
+    """Print the canonical digest of the checkpoint at PATH.
+
+    It is of the model's weights: the same for the TensorFlow original and its safetensors twin, in any sharding and order.
+    """
+    import json
+
+    from ..digest import canonical_digest
+    from ..subject import examine
+
+    with examine(path, config=config, architecture=architecture, dialect=dialect, part=part) as subject:
+        d = canonical_digest(subject)
+    if form == "json":
+        click.echo(json.dumps({"schema_version": 1, "digest": d.whole, **({"parameters": d.parameters} if parameters else {})}, indent=2, ensure_ascii=False))
+    else:
+        from ..errors import printable
+
+        click.echo("\n".join([f"{d.whole}  {printable(path)}", *([f"{v}  {printable(n)}" for n, v in d.parameters.items()] if parameters else [])]))
+    return 0

@@ -1,0 +1,58 @@
+"""`ckptkit fix`."""
+
+from __future__ import annotations
+
+import click
+
+from ..errors import FindingsError
+from ._options import format_option, parse_size
+
+
+@click.command("fix")
+@click.argument("source", metavar="PATH")
+@click.argument("target", metavar="DST")
+@click.option("--config", metavar="FILE", help="The model's configuration, if it is not beside the weights.")
+@click.option("--keep-optimizer", is_flag=True, help="Leave optimizer state in, where names need no repair.")
+@click.option("--keep-padding", is_flag=True, help="Do not cut the padding rows off the vocabulary.")
+@click.option("--drop-unexpected", is_flag=True, help="DANGEROUS: leave out tensors that the architecture does not know.")
+@click.option("--max-shard-size", metavar="SIZE", help="Split the weights into files of at most this size, such as 5GB.")
+@click.option("--dry-run", is_flag=True, help="Name the repairs and write nothing.")
+@click.option("--overwrite", is_flag=True, help="Replace DST if it exists.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
+@format_option("text", "json")
+def command(
+    source: str, target: str, config: str | None, keep_optimizer: bool, keep_padding: bool, drop_unexpected: bool, max_shard_size: str | None, dry_run: bool,
+    overwrite: bool, quiet: bool, form: str,
+) -> int:  # fmt: skip
+    """Write the checkpoint at PATH to DST with what can be repaired without guessing, each repair named.
+
+    Wrapper prefixes, names of older code (gamma, beta), optimizer state, an index that is not its shards', sizes of the
+    configuration that are not the tensors', padding rows of the vocabulary. PATH stays as it is.
+    Exit status: 0 repaired or nothing to repair, 1 where an error remains that needs a guess (nothing is written).
+    """
+    import json
+
+    from ..progress import Progress
+    from ..repair import fix
+    from ..report.findings import show_findings
+
+    with Progress(quiet=quiet or dry_run) as progress:
+        try:
+            done = fix(
+                source, target, config=config, keep_optimizer=keep_optimizer, trim=not keep_padding, drop_unexpected=drop_unexpected,
+                max_shard_size=parse_size(max_shard_size, "--max-shard-size"), dry_run=dry_run, overwrite=overwrite, progress=progress,
+            )  # fmt: skip
+        except FindingsError as e:
+            click.echo(show_findings(e.findings), err=True)
+            raise
+    if form == "json":
+        data = {"schema_version": 1, "written": done.conversion is not None and not dry_run, "repairs": [r._asdict() for r in done.repairs], "remaining": [f._asdict() for f in done.remaining]}
+        click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+        return 0
+    if not done.repairs:
+        click.echo("nothing to repair, nothing written")
+        return 0
+    click.echo("\n".join(f"{'would repair' if dry_run else 'repaired'}  {r.kind:<10} {r.what}" for r in done.repairs))
+    if done.remaining:
+        click.echo(show_findings(done.remaining), err=True)
+    return 0

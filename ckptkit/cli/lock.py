@@ -1,0 +1,29 @@
+"""`ckptkit lock`."""
+
+from __future__ import annotations
+
+import click
+
+from ._options import source_options
+
+
+@click.command("lock")
+@click.argument("path")
+@source_options
+@click.option("-o", "--output", metavar="FILE", help="Where to write it.  [default: stdout]")
+def command(path: str, config: str | None, architecture: str | None, dialect: str | None, part: str | None, output: str | None) -> int:
+    """Write down what the checkpoint at PATH is: its schema, the digest of every parameter, the digests of its files.
+
+    `ckptkit validate PATH --lock FILE` says later what of it is another one, and tells converted from changed.
+    """
+    from ..lock import lock_text
+    from ..subject import examine
+
+    with examine(path, config=config, architecture=architecture, dialect=dialect, part=part) as subject:
+        text = lock_text(subject)
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        with open(output, "w", encoding="utf-8") as f:
+            f.write(text)
+    return 0

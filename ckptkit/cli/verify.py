@@ -1,0 +1,45 @@
+"""`ckptkit verify`."""
+
+from __future__ import annotations
+
+import click
+
+from ._options import format_option, parse_given
+
+
+@click.command("verify")
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@click.option("--level", type=click.Choice(["bits", "values", "behaviour"]), help="How far to look.  [default: as far as it goes]")
+@click.option("--against", metavar="LIBRARY", help="Also load B with the library its users will load it with: transformers.")
+@click.option("--atol", type=click.FloatRange(0), metavar="X", help="Allow this absolute difference.  [default: 0; other engines 1e-5]")
+@click.option("--rtol", type=click.FloatRange(0), metavar="X", help="Allow this relative difference.  [default: 0; other engines 1e-6]")
+@click.option("--probes", default="4", show_default=True, metavar="FILE|N", help="How many made inputs, or an .npz file with input_ids, attention_mask, token_type_ids.")
+@click.option("--config", metavar="FILE", help="A's configuration, if it is not beside the weights.")
+@click.option("--config-b", metavar="FILE", help="B's configuration, if it is not beside the weights.")
+@click.option("--part", metavar="NAME", help="Which model of a checkpoint that holds several (ELECTRA: discriminator, generator).")
+@click.option("--set", "given", metavar="NAME=VALUE", multiple=True, help="What no configuration says, such as heads=16. Repeatable.")
+@format_option("text", "json", "markdown")
+def command(
+    a: str, b: str, level: str | None, against: str | None, atol: float | None, rtol: float | None, probes: str, config: str | None, config_b: str | None,
+    part: str | None, given: tuple[str, ...], form: str,
+) -> int:  # fmt: skip
+    """Are the checkpoints A and B the same model? Any container, naming and dtype on either side.
+
+    Three levels: the same bits; the same values (a copy in a narrower dtype: the same after rounding to it); the same
+    behaviour: both rebuilt and run, the first block that drifts named.
+    Exit status: 0 the same, 1 different, 2 unreadable, 3 could not be decided.
+
+    \b
+    ckptkit verify bert_model.ckpt bert-hf/
+    ckptkit verify bert_model.ckpt bert-hf/ --against transformers
+    """
+    from ..comparison import verify
+    from ..report.verification import show_verification
+
+    outcome = verify(
+        a, b, level=level, against=against, atol=atol, rtol=rtol, probes=int(probes) if probes.isascii() and probes.isdigit() else probes, config=config,
+        config_b=config_b, part=part, given=parse_given(given),
+    )  # fmt: skip
+    click.echo(show_verification(outcome, form))
+    return outcome.exit_code

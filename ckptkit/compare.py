@@ -1,0 +1,262 @@
+"""`diff`: two checkpoints parameter by parameter through the canonical graph, whatever they are stored in.
+
+Policy: a parameter is first compared bit by bit, tile by tile, and only one that differs is read again for its figures, so that
+equal checkpoints cost one reading. Figures are of a - b in float32 (float64 where a side is), summed in float64 over blocks of
+65,536 elements. Where the types differ, it is also said whether b is a rounded to b's type, which is all a cast does.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+
+from ._casts import cast
+from ._typing import TYPE_CHECKING, Any, NamedTuple
+from .arrays import numpy_dtype
+from .canonical import Canon, Item, items_of
+from .names import natural
+from .subject import Subject
+from .tensors import DTYPES
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+BLOCK = 1 << 16
+KINDS = ("same", "changed", "retyped", "reshaped", "added", "removed")
+
+
+class Change(NamedTuple):
+    """One parameter on both sides. `kind` is one of KINDS; figures are there where values were compared and differ."""
+
+    name: str
+    kind: str
+    a: Item | None
+    b: Item | None
+    changed: int = 0  # elements that differ (beyond the tolerance, if one was given)
+    largest: float = 0.0  # of |a - b|
+    mean: float = 0.0  # of |a - b|
+    relative: float = 0.0  # |a - b| / |a|, as Euclidean norms
+    cosine: float = 1.0
+    rounded: bool = False  # retyped: b is a cast to b's type
+
+    @property
+    def item(self) -> Item:
+        item = self.a or self.b
+        assert item is not None
+        return item
+
+
+class Diff(NamedTuple):
+    """The outcome of `diff`. `config` are canonical values and `metadata` keys that differ: key -> (a's, b's)."""
+
+    a: Subject
+    b: Subject
+    changes: tuple[Change, ...]
+    config: dict[str, tuple[object, object]]
+    metadata: dict[str, tuple[object, object]]
+    model: dict[str, tuple[object, object]]  # architecture, dialect, container
+    tolerant: bool
+
+    @property
+    def different(self) -> list[Change]:
+        """The changes that count: a rounded or tolerated cast counts unless a tolerance was given."""
+        return [c for c in self.changes if c.kind != "same" and not (self.tolerant and c.kind == "retyped" and not c.changed)]
+
+    @property
+    def exit_code(self) -> int:
+        """0 where both are the same weights of the same model and configuration, 1 otherwise."""
+        return 1 if self.different or self.config or self.metadata or "architecture" in self.model else 0
+
+
+def diff(a: Subject, b: Subject, *, atol: float = 0.0, rtol: float = 0.0, metadata: bool = False, jobs: int | None = None) -> Diff:
+    """Compare two open subjects. An element is unchanged where |a - b| <= atol + rtol |b|.
+
+    Raises UndecidedError where nothing says how to take a tensor apart.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    sizes = a.sizes(), b.sizes()
+    left, right = {i.name: i for i in items_of(a, sizes[0])}, {i.name: i for i in items_of(b, sizes[1])}
+    if (a.graph.recognition is None) is not (b.graph.recognition is None):  # one is unknown: by stored names
+        left, right = ({i.stored: i._replace(name=i.stored) for i in side.values()} for side in (left, right))
+    local = threading.local()
+    opened: list[Canon] = []
+
+    def one(name: str) -> Change:
+        x, y = left.get(name), right.get(name)
+        if x is None or y is None:
+            return Change(name, "added" if x is None else "removed", x, y)
+        if x.spec.shape != y.spec.shape:
+            return Change(name, "reshaped", x, y)
+        pair = getattr(local, "pair", None)
+        if pair is None:
+            pair = local.pair = _Pair(a, b, Canon(a, sizes[0]), Canon(b, sizes[1]), atol, rtol)
+            opened.extend((pair.x, pair.y))
+        return compare(pair, x, y)
+
+    names = [*left, *(n for n in right if n not in left)]
+    order = sorted(names, key=lambda n: -(left.get(n) or right[n]).spec.nbytes)
+    try:
+        with ThreadPoolExecutor(max(1, min(jobs or os.cpu_count() or 1, 4))) as pool:
+            done = dict(zip(order, pool.map(one, order), strict=True))
+    finally:
+        for canon in opened:
+            canon.close()
+    changes = tuple(done[n] for n in names)
+    return Diff(a, b, changes, _config(a, b), _metadata(a, b) if metadata else {}, _model(a, b), bool(atol or rtol))
+
+
+# --- values --------------------------------------------------------------------------------------------------------
+
+
+class _Pair(NamedTuple):
+    """What a thread compares with."""
+
+    a: Subject
+    b: Subject
+    x: Canon
+    y: Canon
+    atol: float
+    rtol: float
+
+
+def _tiles(pair: _Pair, a: Item, b: Item) -> Iterator[tuple[memoryview, memoryview]]:
+    plain = a.natural and b.natural and _layout(pair.a, a) == _layout(pair.b, b)
+    step = max(pair.x.step(a, stored_order=plain), pair.y.step(b, stored_order=plain))
+    return zip(pair.x.tiles(a, step, stored_order=plain), pair.y.tiles(b, step, stored_order=plain), strict=True)
+
+
+def _layout(subject: Subject, item: Item) -> object:
+    """What must be equal for the stored orders to be the same; never equal for a view."""
+    t = subject.checkpoint.tensors[item.stored]
+    if t.strides is not None:
+        return object()
+    bound = subject.graph.params.get(item.name)
+    return (bound.row.layout, t.spec.shape) if bound is not None else t.spec.shape
+
+
+def compare(pair: _Pair, a: Item, b: Item) -> Change:
+    """One parameter that both sides have in one shape."""
+    import numpy as np
+
+    if a.spec.dtype == b.spec.dtype:
+        unsigned = f"<u{DTYPES[a.spec.dtype].bits // 8}" if DTYPES[a.spec.dtype].bits <= 64 else "u1"
+        if not any(_differ(np.frombuffer(p, unsigned), np.frombuffer(q, unsigned)) for p, q in _tiles(pair, a, b)):
+            return Change(a.name, "same", a, b)
+    figures = _Figures(a.spec.dtype, b.spec.dtype, pair.atol, pair.rtol)
+    for p, q in _tiles(pair, a, b):
+        x, y = np.frombuffer(p, numpy_dtype(a.spec.dtype)), np.frombuffer(q, numpy_dtype(b.spec.dtype))
+        for at in range(0, len(x), BLOCK):
+            figures.take(x[at : at + BLOCK], y[at : at + BLOCK])
+    return figures.change(a, b)
+
+
+def _differ(x: Array, y: Array) -> bool:
+    import numpy as np
+
+    return not (np.array_equal(x, y) if len(x) <= BLOCK else all(np.array_equal(x[i : i + BLOCK], y[i : i + BLOCK]) for i in range(0, len(x), BLOCK)))
+
+
+class _Figures:
+    """Sums over the blocks of one parameter."""
+
+    def __init__(self, a: str, b: str, atol: float, rtol: float) -> None:
+        self.a, self.b, self.atol, self.rtol = a, b, atol, rtol
+        self.work = "F64" if "F64" in (a, b) or DTYPES[a].kind != "float" or DTYPES[b].kind != "float" else "F32"
+        self.changed = self.count = 0
+        self.largest = self.total = self.aa = self.bb = self.ab = self.dd = 0.0
+        self.rounded = a != b and DTYPES[a].kind == DTYPES[b].kind == "float"
+
+    def take(self, x: Array, y: Array) -> None:
+        """Take in one block of both sides."""
+        import numpy as np
+
+        with np.errstate(all="ignore"):
+            if self.rounded:
+                out = np.empty(len(x), y.dtype)
+                cast(x, out, self.a, self.b, False)
+                self.rounded = out.tobytes() == y.tobytes()
+            work = np.float64 if self.work == "F64" else np.float32
+            u, v = x.astype(work, copy=False), y.astype(work, copy=False)
+            d = u - v
+            size = np.abs(d)
+            if self.atol or self.rtol:
+                unlike = ~(size <= self.atol + self.rtol * np.abs(v)) & (u != v)
+                unlike &= ~(np.isnan(u) & np.isnan(v))
+                self.changed += int(np.count_nonzero(unlike))
+            elif self.a == self.b:
+                bits = f"u{x.dtype.itemsize}" if x.dtype.itemsize <= 8 else x.dtype
+                self.changed += int(np.count_nonzero(x.view(bits) != y.view(bits)))
+            else:
+                self.changed += int(np.count_nonzero((u != v) & ~(np.isnan(u) & np.isnan(v))))
+            top = float(size.max())
+            if top != top or top == float("inf"):  # NaN or infinity on one side: figures of what is finite on both
+                fine = np.isfinite(u) & np.isfinite(v)
+                one_sided = bool((np.isfinite(u) != np.isfinite(v)).any())
+                u, v, d, size = u[fine], v[fine], d[fine], size[fine]
+                top = float("inf") if one_sided else float(size.max()) if len(size) else 0.0
+            self.largest = max(self.largest, top)
+            self.total += float(size.sum(dtype=work))
+            self.count += len(size)
+            for name, p, q in (("aa", u, u), ("bb", v, v), ("ab", u, v), ("dd", d, d)):
+                setattr(self, name, getattr(self, name) + float(np.dot(p, q)))
+
+    def change(self, a: Item, b: Item) -> Change:
+        """The outcome."""
+        retyped = a.spec.dtype != b.spec.dtype
+        if not retyped and not self.changed:
+            return Change(a.name, "same", a, b)
+        norms = (self.aa * self.bb) ** 0.5
+        cosine = min(1.0, max(-1.0, self.ab / norms)) if norms else (1.0 if self.aa == self.bb else 0.0)
+        relative = (self.dd / self.aa) ** 0.5 if self.aa else (0.0 if not self.dd else float("inf"))
+        mean = self.total / self.count if self.count else 0.0
+        return Change(a.name, "retyped" if retyped else "changed", a, b, self.changed, self.largest, mean, relative, cosine, self.rounded)
+
+
+# --- beside the values ---------------------------------------------------------------------------------------------
+
+
+def _model(a: Subject, b: Subject) -> dict[str, tuple[object, object]]:
+    def of(s: Subject) -> dict[str, object]:
+        r = s.graph.recognition
+        return {"architecture": r.architecture.name if r else None, "dialect": r.dialect.name if r else None, "container": s.checkpoint.container, **s.graph.counts}
+
+    return _unlike(of(a), of(b))
+
+
+def _config(a: Subject, b: Subject) -> dict[str, tuple[object, object]]:
+    """Canonical values that both configurations say, and say differently."""
+    if a.values is None or b.values is None:
+        return {}
+    x, y = a.values.values, b.values.values
+    return {k: (x[k], y[k]) for k in sorted(x.keys() & y.keys()) if x[k] != y[k]}
+
+
+def _metadata(a: Subject, b: Subject) -> dict[str, tuple[object, object]]:
+    out = _unlike(dict(a.checkpoint.metadata), dict(b.checkpoint.metadata))
+    raws = [{} if s.config is None else {k: v for k, v in s.config.raw.items() if k != "ckptkit"} for s in (a, b)]
+    return out | _unlike(raws[0], raws[1])
+
+
+def _unlike(x: Mapping[str, object], y: Mapping[str, object]) -> dict[str, tuple[object, object]]:
+    return {k: (x.get(k), y.get(k)) for k in sorted({*x, *y}, key=natural) if x.get(k) != y.get(k)}
+
+
+def place(item: Item) -> str:
+    """Where a parameter belongs, in a word: "layer 3", "embeddings", "the pooler"."""
+    if item.layer >= 0:
+        return f"{item.layer_kind.replace('_', ' ')} {item.layer}"
+    if item.group not in ("core", ""):
+        return f"the {item.group}"
+    return item.name.split(".")[0].split("/")[0]
+
+
+def by_place(changes: Sequence[Change]) -> dict[str, list[Change]]:
+    """Changes by where they belong, in the model's order."""
+    out: dict[str, list[Change]] = {}
+    for c in changes:
+        out.setdefault(place(c.item), []).append(c)
+    return out

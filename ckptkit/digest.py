@@ -1,0 +1,84 @@
+"""The canonical digest of a checkpoint: of the model's weights, whatever they are stored in.
+
+The digest of a parameter is the SHA-256 of a header and its bytes. The header is the JSON text (no spaces, keys in this order)
+    {"dtype":"F32","name":"encoder.layers.0.attention.query.weight","shape":[768,768]}
+and a newline; the bytes are the little-endian elements of the canonical form (out, in), row-major. The digest of the whole is the
+SHA-256 of the lines "HEX name\\n" of all parameters, sorted by name. It begins with "ckptkit1:", the version of this definition.
+
+So it does not depend on container, dialect, sharding, orientation or order. A tie that holds its target's values counts
+once; computed buffers and optimizer state do not count; what the architecture does not know counts under its stored name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+
+from ._typing import NamedTuple
+from .canonical import Canon, Item, items_of
+from .findings import Finding
+from .subject import Subject
+
+PREFIX = "ckptkit1:"
+
+
+class Digest(NamedTuple):
+    """The digest of a checkpoint: of the whole, and of each canonical parameter."""
+
+    whole: str
+    parameters: dict[str, str]
+    items: dict[str, Item]
+
+
+def canonical_digest(subject: Subject, *, jobs: int | None = None) -> Digest:
+    """Read all weights once and digest them. Raises UndecidedError where nothing says how to take a tensor apart."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    sizes = subject.sizes()
+    items = items_of(subject, sizes)
+    local = threading.local()
+    canons: list[Canon] = []
+
+    def one(item: Item) -> str:
+        canon = getattr(local, "canon", None)
+        if canon is None:
+            canon = local.canon = Canon(subject, sizes)
+            canons.append(canon)
+        return parameter_digest(canon, item)
+
+    order = sorted(items, key=lambda i: -i.spec.nbytes)
+    try:
+        with ThreadPoolExecutor(max(1, min(jobs or os.cpu_count() or 1, 4))) as pool:
+            done = dict(zip((i.name for i in order), pool.map(one, order), strict=True))
+    finally:
+        for c in canons:
+            c.close()
+    parameters = {i.name: done[i.name] for i in items}
+    return Digest(whole_digest(parameters), parameters, {i.name: i for i in items})
+
+
+def parameter_digest(canon: Canon, item: Item) -> str:
+    """The digest of one canonical parameter."""
+    from hashlib import sha256
+
+    head = json.dumps({"dtype": item.spec.dtype, "name": item.name, "shape": list(item.spec.shape)}, separators=(",", ":"))
+    state = sha256(head.encode(errors="surrogateescape") + b"\n")
+    for tile in canon.tiles(item):
+        state.update(tile)
+    return state.hexdigest()
+
+
+def whole_digest(parameters: dict[str, str]) -> str:
+    """The digest of all parameters together."""
+    from hashlib import sha256
+
+    return PREFIX + sha256("".join(f"{parameters[n]} {n}\n" for n in sorted(parameters)).encode(errors="surrogateescape")).hexdigest()
+
+
+def digest_finding(subject: Subject, wanted: str) -> Iterator[Finding]:
+    """An error finding where the digest is not the one wanted."""
+    have = canonical_digest(subject).whole
+    if have.removeprefix(PREFIX) != wanted.removeprefix(PREFIX):
+        yield Finding("error", "digest", subject.checkpoint.path, f"the canonical digest is {have}; expected {wanted}", "these are other weights; `ckptkit diff` says which")

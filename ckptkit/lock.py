@@ -1,0 +1,103 @@
+"""Lock files: what a checkpoint was when it was accepted, and what of it is another one now.
+
+A lock is JSON: the model (architecture, counts, canonical digest, each parameter's dtype, shape and digest) and the files
+(size and SHA-256 each). Where only the files differ, the weights were converted; where parameters differ, they changed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+
+from .digest import PREFIX, Digest, canonical_digest
+from .errors import CheckpointError
+from .findings import Finding
+from .jsonio import read_json
+from .names import collapse, natural
+from .subject import Subject
+
+LOCK_VERSION = 1
+
+
+def file_digest(path: str) -> str:
+    """The SHA-256 of a file."""
+    from hashlib import sha256
+
+    state = sha256()
+    with open(path, "rb", buffering=0) as f:
+        while data := f.read(1 << 20):
+            state.update(data)
+    return state.hexdigest()
+
+
+def files_of(subject: Subject) -> dict[str, str]:
+    """Name (relative to the checkpoint's folder) -> path of every file that holds the model, its configuration included."""
+    files = [*subject.checkpoint.files]
+    if subject.config is not None and not subject.config.inside:
+        files.append(subject.config.source)
+    folder = os.path.dirname(os.path.abspath(subject.checkpoint.files[0]))
+    return {os.path.relpath(os.path.abspath(f), folder): f for f in dict.fromkeys(files)}
+
+
+def lock_text(subject: Subject) -> str:
+    """The lock of an open subject, as the text of its file."""
+    digest = canonical_digest(subject)
+    r = subject.graph.recognition
+    data = {
+        "lock_version": LOCK_VERSION,
+        "architecture": r.architecture.name if r else None,
+        "dialect": r.dialect.name if r else None,
+        "container": subject.checkpoint.container,
+        "counts": dict(subject.graph.counts),
+        "digest": digest.whole,
+        "parameters": {n: {"dtype": i.spec.dtype, "shape": list(i.spec.shape), "digest": digest.parameters[n]} for n, i in digest.items.items()},
+        "files": {n: {"bytes": os.path.getsize(p), "sha256": file_digest(p)} for n, p in sorted(files_of(subject).items())},
+    }
+    return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+
+
+def compare_lock(subject: Subject, path: str) -> Iterator[Finding]:
+    """What is another one than the lock file at `path` says. Raises CheckpointError where it is no lock."""
+    lock = read_json(path)
+    said = lock.get("parameters") if isinstance(lock, dict) else None
+    files = lock.get("files") if isinstance(lock, dict) else None
+    whole = lock.get("digest") if isinstance(lock, dict) else None
+    if not isinstance(lock, dict) or not isinstance(said, dict) or not isinstance(files, dict) or not isinstance(whole, str):
+        raise CheckpointError("is no lock file", path=path, hint="ckptkit lock PATH -o FILE makes one")
+    if lock.get("lock_version") != LOCK_VERSION or not whole.startswith(PREFIX):
+        raise CheckpointError(f"is a lock of version {lock.get('lock_version')!r}; this ckptkit knows {LOCK_VERSION}", path=path)
+    name = os.path.basename(path)
+    digest = canonical_digest(subject)
+    other = [n for n, p in files_of(subject).items() if not isinstance(files.get(n), dict) or files[n].get("sha256") != file_digest(p)]
+    gone = [n for n in files if n not in files_of(subject)]
+    if digest.whole == whole:
+        if other or gone:
+            container, dialect = lock.get("container"), lock.get("dialect")
+            r = subject.graph.recognition
+            now = f"{r.dialect.name if r else None} in {subject.checkpoint.container}"
+            how = f"converted from {dialect} in {container} to {now}, same weights" if (f"{dialect} in {container}") != now else "same weights in other files"
+            yield Finding("info", "lock", collapse([*other, *gone], 4), f"{how}: the canonical digest is that of {name}; other files: {collapse([*other, *gone])}")
+        return
+    yield from _drift(digest, said, name)
+
+
+def _drift(digest: Digest, said: dict[str, object], name: str) -> Iterator[Finding]:
+    kinds: dict[str, list[str]] = {"changed": [], "of another type": [], "of another shape": []}
+    for n, item in digest.items.items():
+        was = said.get(n)
+        if not isinstance(was, dict):
+            continue
+        if was.get("shape") != list(item.spec.shape):
+            kinds["of another shape"].append(n)
+        elif was.get("dtype") != item.spec.dtype:
+            kinds["of another type"].append(n)
+        elif was.get("digest") != digest.parameters[n]:
+            kinds["changed"].append(n)
+    kinds["new"] = [n for n in digest.items if n not in said]
+    kinds["gone"] = [n for n in said if n not in digest.items]
+    for kind, names in kinds.items():
+        if names:
+            names.sort(key=natural)
+            s = "s" * (len(names) != 1)
+            yield Finding("error", "lock", collapse(names, 4), f"{len(names)} of {len(said)} parameter{s} {'are' if s else 'is'} {kind} since {name} was written: {collapse(names)}")

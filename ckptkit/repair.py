@@ -1,0 +1,143 @@
+"""`fix`: what can be repaired without guessing, each repair named before it is made; the source is never touched.
+
+A repair rewrites the checkpoint in its own dialect and container: names without wrappers and in the spelling of today, an index made
+from the shards, a configuration whose sizes are the tensors'. What would need a guess (a missing tensor, a hole in the layers,
+sizes that contradict each other) is refused with the findings that say so.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+from ._typing import NamedTuple
+from .config import form_keys
+from .conversion import Conversion, convert
+from .errors import FindingsError, UnsupportedError
+from .findings import Finding
+from .names import collapse, natural
+from .rules.beside import PADDINGS, vocabulary_size
+from .schema import expand
+from .subject import Subject, examine
+from .validation import run_rules
+
+
+class Repair(NamedTuple):
+    """One thing that is wrong and can be made right: `kind` is wrapper, names, optimizer, index, config or padding."""
+
+    kind: str
+    what: str
+
+
+class Fixed(NamedTuple):
+    """What `fix` did or, with `dry_run`, would do. `conversion` is None where there is nothing to repair, or nothing was done."""
+
+    repairs: tuple[Repair, ...]
+    remaining: tuple[Finding, ...]
+    conversion: Conversion | None
+
+
+def fix(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    config: str | None = None,
+    keep_optimizer: bool = False,
+    trim: bool = True,
+    drop_unexpected: bool = False,
+    max_shard_size: int | None = None,
+    dry_run: bool = False,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Fixed:
+    """Write the checkpoint at `source`, repaired, to `target`. Raises FindingsError where something remains that is an error."""
+    src = os.fspath(source)
+    with examine(src, config=config) as subject:
+        findings = run_rules(subject, integrity=True)
+        repairs, trimmed = find_repairs(subject, findings, keep_optimizer=keep_optimizer, trim=trim)
+        remaining = [f for f in findings if not _repaired(f, subject)]
+        dialect, container = subject.graph.dialect, subject.checkpoint.container
+        strangers = subject.graph.of_role("unexplained")
+        parts = subject.graph.of_role("part")
+    errors = [f for f in remaining if f.severity == "error"]
+    if errors:
+        raise FindingsError(f"{len(errors)} error{'s' * (len(errors) != 1)} that no repair mends without guessing, nothing was written", tuple(errors), path=src)
+    if not repairs:
+        return Fixed((), tuple(remaining), None)
+    renames = dialect is not None and any(r.kind in ("wrapper", "names", "config", "padding") for r in repairs)
+    if renames and (parts or (strangers and not drop_unexpected)):
+        what = f"belong to another model in the same checkpoint: {collapse(parts, 3)}" if parts else f"are no part of the architecture: {collapse(strangers, 3)}"
+        raise UnsupportedError(
+            f"the repair would lose {len(parts or strangers)} tensors that {what}", path=src, hint="convert that part by itself" if parts else "--drop-unexpected leaves them out"
+        )
+    done = convert(
+        src, target, to=dialect.name if renames and dialect is not None else None, container=container, config=config, max_shard_size=max_shard_size,
+        drop_optimizer=not keep_optimizer, dry_run=dry_run, overwrite=overwrite, force=True, progress=progress, trim=trimmed,
+    )  # fmt: skip
+    return Fixed(tuple(repairs), tuple(f for f in remaining if f.severity != "info"), done)
+
+
+def find_repairs(subject: Subject, findings: Sequence[Finding], *, keep_optimizer: bool, trim: bool) -> tuple[list[Repair], int | None]:
+    """(the repairs, the rows of the vocabulary to keep or None)."""
+    graph = subject.graph
+    r = graph.recognition
+    out = []
+    if r is not None and r.wrapper:
+        out.append(Repair("wrapper", f"{r.wrapper!r} is taken off the names of {len(r.matches)} tensors"))
+    if r is not None:
+        others = [n for n, m in r.matches.items() if m.row.role == "param" and n.removeprefix(r.wrapper) != (r.prefix if m.row.prefixed else "") + expand(m.row.names[0], dict(m.at))]
+        if others:
+            out.append(Repair("names", f"{len(others)} tensors get the names of today: {collapse(sorted(others, key=natural), 4)}"))
+    slots = graph.of_role("optimizer")
+    if slots and not keep_optimizer:
+        size = sum(subject.checkpoint.tensors[n].spec.nbytes for n in slots)
+        out.append(Repair("optimizer", f"{len(slots)} tensors of optimizer state are left out ({size:,} bytes)"))
+    index = [f for f in findings if f.rule == "shards" and _index_only(f)]
+    if index:
+        out.append(Repair("index", f"the index is made again from the shards: {'; '.join(f.message for f in index[:3])}{'; ...' if len(index) > 3 else ''}"))
+    out += _config_repairs(subject)
+    rows = None
+    found, have = vocabulary_size(subject.checkpoint) if trim and r is not None else None, subject.sizes().axis.get("vocab") if r is not None else None
+    if found is not None and have is not None and found[1] < have and _padding(found[1], have):
+        rows = found[1]
+        out.append(Repair("padding", f"{have - rows} padding rows of the vocabulary are cut off: {have:,} rows become the {rows:,} tokens of {found[0]}"))
+    return out, rows
+
+
+def _padding(tokens: int, rows: int) -> bool:
+    return rows - tokens < 128 or any(-(-tokens // p) * p == rows for p in PADDINGS)
+
+
+def _index_only(f: Finding) -> bool:
+    """Whether a finding of shards is the index's fault only: every tensor is there once."""
+    return f.where == "metadata.total_size" or "it lies in" in f.message or ("does not list" in f.message and "holds" in f.message)
+
+
+def _config_repairs(subject: Subject) -> list[Repair]:
+    """The sizes that the configuration says wrongly and the tensors say rightly."""
+    arch, values = subject.architecture, subject.values
+    if arch is None or values is None:
+        return []
+    out = []
+    form = arch.dialects[values.form].config
+    have = {**subject.graph.solution.sizes.axis, **subject.graph.counts}
+    for canonical, said in values.values.items():
+        n = have.get(canonical)
+        if n is not None and isinstance(said, int) and not isinstance(said, bool) and said != n and canonical not in values.assumed and canonical not in arch.fixed:
+            out.append(Repair("config", f"{form_keys(form, canonical)} becomes what the tensors say: {canonical} {said} to {n}"))
+    return out
+
+
+def _repaired(f: Finding, subject: Subject) -> bool:
+    """Whether a finding is gone after the repairs."""
+    if f.rule == "shards":
+        return _index_only(f)
+    if f.rule == "layers":
+        return "missing in the middle" not in f.message and not _holes(subject) and "set " in f.hint
+    if f.rule == "size":
+        return f.hint.startswith("set ")
+    return f.rule == "optimizer"
+
+
+def _holes(subject: Subject) -> bool:
+    return any(v != set(range(max(v) + 1)) for v in subject.graph.indices.values() if v)

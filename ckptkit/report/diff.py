@@ -1,0 +1,153 @@
+"""A Diff for people and for programs: the conclusion in one line, places, tensors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from ..compare import Change, Diff, by_place, place
+from ..errors import printable
+from ..names import natural, ranges
+
+SCHEMA_VERSION = 1
+
+
+def conclusion(d: Diff) -> str:
+    """What the differences amount to, in one line."""
+    changes, different = d.changes, d.different
+    counted = [c for c in changes if c.a is not None and c.b is not None]
+    if not counted:
+        return "nothing in common: no parameter of one is in the other"
+    x, y = d.model.get("architecture", (None, None))
+    if x is not None and y is not None:
+        same = sum(c.kind == "same" for c in counted)
+        return f"two architectures, {x} and {y}: {len(counted)} of {len(changes)} parameters have a counterpart by name, {same} of them the same values"
+    by = {k: [c for c in different if c.kind == k] for k in ("changed", "retyped", "reshaped", "added", "removed")}
+    elsewhere = [k for k in ("dialect", "container") if k in d.model]
+    if not different:
+        said = ", but the configurations differ" if d.config else ""
+        return f"the same weights{' in another ' + ' and '.join(elsewhere) if elsewhere else ''}{said}"
+    if len(by["retyped"]) == len(different) and all(c.rounded for c in different):
+        one = different[0]
+        assert one.a is not None and one.b is not None
+        some = "" if len(different) == len(counted) else f" ({len(different)} of {len(counted)} parameters)"
+        return f"the same weights, cast from {one.a.spec.dtype} to {one.b.spec.dtype}{some}"
+    moved = by["changed"] + [c for c in by["retyped"] if not c.rounded] + by["reshaped"]
+    parts = []
+    if not moved and not by["retyped"]:
+        parts = [f"B {'has' if k == 'added' else 'lacks'} {_places(by[k])}" for k in ("added", "removed") if by[k]]
+        return "what both hold is the same; " + " and ".join(parts)
+    if len(by["reshaped"]) * 2 > len(counted):
+        sizes = ", ".join(f"{k} {x} and {y}" for k, (x, y) in d.config.items() if isinstance(x, int) and k not in d.model) or "other shapes"
+        return f"two models of different sizes ({sizes}): {len(by['reshaped'])} of {len(counted)} parameters have another shape"
+    if moved:
+        whole = len(moved) == len(counted)
+        numbers = [c for c in moved if c.kind != "reshaped"]
+        cosine = min((c.cosine for c in numbers if c.item.spec.numel > 1 and len(c.item.spec.shape) > 1), default=1.0)
+        if whole:
+            kin = "two different models" if cosine < 0.5 else "a further training of A" if cosine > 0.9 else "little in common"
+            parts.append(f"everything changed (least cosine {cosine:.4g}): {kin}")
+        else:
+            kin = "a fine-tune of A" if cosine > 0.5 else "A with parts of another"
+            parts.append(f"only {_places(moved)} changed: {kin}")
+    if by["retyped"] and all(c.rounded for c in by["retyped"]):
+        parts.append(f"{len(by['retyped'])} parameters are cast")
+    parts += [f"B {'has' if k == 'added' else 'lacks'} {_places(by[k])}" for k in ("added", "removed") if by[k]]
+    return "; ".join(parts)
+
+
+def _places(changes: Sequence[Change]) -> str:
+    """ "the classifier and layers 8-11"."""
+    layers: dict[str, set[int]] = {}
+    words: dict[str, None] = {}
+    for c in changes:
+        if c.item.layer >= 0:
+            layers.setdefault(c.item.layer_kind.replace("_", " "), set()).add(c.item.layer)
+        else:
+            words[place(c.item)] = None
+    out = [printable(w, 80) for w in words] + [f"{k}{'s' * (len(n) > 1)} {ranges(n)}" for k, n in layers.items()]
+    if len(out) > 6:
+        out = [*out[:5], f"{len(out) - 5} more"]
+    return out[0] if len(out) == 1 else ", ".join(out[:-1]) + " and " + out[-1]
+
+
+def _row(name: str, cs: Sequence[Change]) -> list[str]:
+    counted = [c for c in cs if c.kind in ("changed", "retyped")]
+    kinds = ", ".join(f"{n} {k}" for k in ("same", "changed", "retyped", "reshaped", "added", "removed") if (n := sum(c.kind == k for c in cs)))
+    if len(cs) == 1:
+        c = cs[0]
+        kinds = c.kind
+        if c.a is not None and c.b is not None and c.kind in ("reshaped", "retyped"):
+            kinds += f" {list(c.a.spec.shape)} to {list(c.b.spec.shape)}" if c.kind == "reshaped" else f" {c.a.spec.dtype} to {c.b.spec.dtype}{', rounded only' if c.rounded else ''}"
+    if not counted:
+        return [printable(name), kinds, "", "", "", "", ""]
+    numel = sum(c.item.spec.numel for c in counted)
+    weights = [c.item.spec.numel / numel for c in counted]
+    return [
+        printable(name), kinds, f"{sum(c.changed for c in counted):,} of {numel:,}", f"{max(c.largest for c in counted):.3g}",
+        f"{sum(c.mean * w for c, w in zip(counted, weights, strict=True)):.3g}", f"{max(c.relative for c in counted):.3g}", f"{min(c.cosine for c in counted):.6f}",
+    ]  # fmt: skip
+
+
+HEAD = ["", "", "elements changed", "largest", "mean", "relative", "cosine"]
+
+
+def show_diff(d: Diff, form: str = "text", *, tensors: bool = False, only_changed: bool = False) -> str:
+    """The whole outcome as text, json or markdown."""
+    if form == "json":
+        return json.dumps(diff_json(d, only_changed=only_changed), indent=2, ensure_ascii=False)
+    rows = []
+    for name, cs in by_place(sorted(d.changes, key=lambda c: (c.item.layer >= 0, c.item.layer_kind, c.item.layer))).items():
+        shown = [c for c in cs if c.kind != "same" or not only_changed]
+        if tensors:
+            rows += [_row(c.name, [c]) for c in shown]
+        elif shown:
+            rows.append(_row(name, cs))
+    from tabulate import tabulate
+
+    both = {**d.model, **{f"config: {k}": v for k, v in d.config.items()}, **{f"metadata: {k}": v for k, v in d.metadata.items()}}
+    facts = [[printable(k), printable(x, 60), printable(y, 60)] for k, (x, y) in sorted(both.items(), key=lambda kv: natural(kv[0]))]
+    paths = f"A {printable(d.a.checkpoint.path)}\nB {printable(d.b.checkpoint.path)}"
+    if form == "markdown":
+        from .findings import markdown
+
+        cells = [[markdown(c) for c in r] for r in rows]
+        tables = [tabulate([[markdown(c) for c in f] for f in facts], ["", "A", "B"], tablefmt="pipe", disable_numparse=True)] if facts else []
+        tables += [tabulate(cells, HEAD, tablefmt="pipe", disable_numparse=True)] if rows else []
+        return "\n\n".join([f"**{markdown(conclusion(d))}**", *tables])
+    tables = [tabulate(facts, ["", "A", "B"], tablefmt="plain", disable_numparse=True)] if facts else []
+    if rows and d.different:
+        tables.append(tabulate(rows, HEAD, tablefmt="plain", disable_numparse=True, colalign=("left", "left", *["right"] * 5)))
+    return "\n\n".join([f"{conclusion(d)}\n{paths}", *tables])
+
+
+def diff_json(d: Diff, *, only_changed: bool = False) -> dict[str, object]:
+    """The outcome as JSON data with a schema_version."""
+
+    def side(c: Change, which: str) -> object:
+        item = getattr(c, which)
+        return None if item is None else {"stored": item.stored, "dtype": item.spec.dtype, "shape": list(item.spec.shape)}
+
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "a": d.a.checkpoint.path,
+        "b": d.b.checkpoint.path,
+        "conclusion": conclusion(d),
+        "model": {k: list(v) for k, v in d.model.items()},
+        "config": {k: list(v) for k, v in d.config.items()},
+        "metadata": {k: list(v) for k, v in d.metadata.items()},
+        "parameters": [
+            {
+                "name": c.name, "kind": c.kind, "place": place(c.item), "a": side(c, "a"), "b": side(c, "b"), "elements": c.item.spec.numel, "changed": c.changed,
+                "max_abs": _number(c.largest), "mean_abs": _number(c.mean), "relative_norm": _number(c.relative), "cosine": _number(c.cosine), "rounded": c.rounded,
+            }
+            for c in d.changes
+            if c.kind != "same" or not only_changed
+        ],
+        "summary": {k: sum(c.kind == k for c in d.changes) for k in ("same", "changed", "retyped", "reshaped", "added", "removed")},
+        "exit_code": d.exit_code,
+    }  # fmt: skip
+
+
+def _number(x: float) -> float | str:
+    return x if abs(x) != float("inf") else "inf"  # JSON has no infinity

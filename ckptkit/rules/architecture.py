@@ -1,0 +1,73 @@
+"""What the checkpoint is, against what it is said to be."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+
+from ..arch import architectures
+from ..findings import Finding
+from ..names import collapse, natural
+from ..subject import Subject
+from ._base import rule
+
+
+@rule("empty", "error", "The checkpoint holds no tensor")
+def empty(s: Subject) -> Iterator[Finding]:
+    """A file that is a valid container and holds nothing is an upload or an export that went wrong.
+    """
+    if not s.checkpoint.tensors:
+        yield Finding("error", "empty", s.checkpoint.path, "holds no tensor")
+
+
+@rule("architecture", "error", "The architecture declared is the architecture seen")
+def architecture(s: Subject) -> Iterator[Finding]:
+    """The architecture that the configuration declares (`model_type`, or the class it names) is held against the one whose
+    tensor names explain the file best. An error where they are two different ones, or where the declared one's names match nothing;
+    a warning where the declared name is unknown here though the tensors are known; undecided, as an information, where neither is.
+
+    What to do: use the configuration that belongs to the weights. `--architecture` overrules recognition.
+    """
+    declared = s.config.declared if s.config else None
+    known = next((a for a in architectures().values() if declared in a.names), None)
+    arch = s.architecture
+    if arch is None:
+        if known is not None:
+            names = sorted(s.checkpoint.tensors, key=natural)
+            yield Finding(
+                "error", "architecture", collapse(names, 3), f"{s.config_name} says {declared}, but no naming of {known.title} matches the tensors"
+            )
+        elif declared is not None:
+            yield Finding("info", "architecture", declared, f"{declared} is not an architecture known here: only the container was checked", basis="undecided")
+        return
+    if known is not None and declared not in arch.names and declared not in (d.config.marks.get("model_type") for d in arch.dialects.values()):
+        names = sorted(s.graph.recognition.matches if s.graph.recognition else (), key=natural)
+        yield Finding(
+            "error", "architecture", collapse(names, 3), f"{s.config_name} says {declared}, but the tensors are those of {arch.title}: they do not match",
+            f"use the configuration that belongs to the weights ({arch.name})",
+        )  # fmt: skip
+    elif declared is None and s.config is not None and s.values is not None and s.values.form != "hf":
+        for key, mark in arch.dialects[s.values.form].config.marks.items():
+            if key != "model_type" and s.config.raw.get(key) != mark:  # original configurations seldom name their model
+                said = f"says {key} {json.dumps(s.config.raw[key])}" if key in s.config.raw else f"does not say {key} {json.dumps(mark)}"
+                yield Finding(
+                    "error", "architecture", key, f"the tensors are those of {arch.title}, but {s.config_name} {said}, as every configuration of it does: "
+                    "it belongs to another model, or the weights are one that lost what tells it from this", f"get the model whole, or set {key} to {json.dumps(mark)}",
+                )  # fmt: skip
+    elif declared is not None and known is None:
+        yield Finding("warning", "architecture", declared, f"{s.config_name} says {declared}, which is unknown here; the tensors are those of {arch.title}")
+
+
+@rule("config", "error", "The configuration can be read and makes sense")
+def config(s: Subject) -> Iterator[Finding]:
+    """A configuration that is no JSON, whose sizes are no positive whole numbers, whose words (activations) are unknown, or that has
+    no `model_type` though it is transformers' config.json.
+    """
+    arch = s.architecture
+    if arch is None or s.config is None or s.config.declared is not None or s.values is None or s.values.form != "hf":
+        return
+    if os.path.basename(s.config.source) == "config.json":
+        yield Finding(
+            "warning", "config", "model_type", f"{s.config_name} has no model_type; the tensors are those of {arch.title}", f'add "model_type": "{arch.name}"'
+        )

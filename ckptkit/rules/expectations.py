@@ -1,0 +1,101 @@
+"""What the caller expects to be true: `--expect NAME=VALUE` and the policy's entries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from ..arch import architectures
+from ..containers import containers
+from ..errors import UsageError
+from ..findings import Finding
+from ..schema import count_name
+from ..subject import Subject
+from ..tensors import DTYPES
+from ._base import noticed
+
+noticed("expect", "error", "What was expected of the checkpoint is true", """
+    What `--expect NAME=VALUE` or the policy file says: architecture, variant, layers, any size, dtype, container. Undecided (exit
+    status 3) where neither the tensors nor a configuration say it.""")  # fmt: skip
+
+
+_WORDS = ("architecture", "dialect", "container", "variant", "dtype")
+
+
+def parse_expectations(expect: Mapping[str, str]) -> dict[str, object]:
+    """{"layers": "24"} with numbers as numbers; UsageError for what nobody can expect."""
+    known = set(_WORDS) | {"parameters", "tensors"}
+    for arch in architectures().values():
+        known |= {a for p in arch.params.values() for a in p.layout.axes} | {count_name(p) for p in arch.counted} | set(arch.config_counts)
+    out: dict[str, object] = {}
+    for key, value in expect.items():
+        if key not in known:
+            raise UsageError(f"--expect {key}: there is no such thing to expect", hint=f"one of {', '.join(sorted(known))}")
+        if key in _WORDS:
+            out[key] = value
+        elif not (value.isascii() and value.isdigit()):
+            raise UsageError(f"--expect {key}={value}: a whole number is due")
+        else:
+            out[key] = int(value)
+    if "container" in out and out["container"] not in containers():
+        raise UsageError(f"no container is called {out['container']!r}", hint=f"one of {', '.join(containers())}")
+    return out
+
+
+def expectations(s: Subject, expect: Mapping[str, object]) -> Iterator[Finding]:
+    for key, want in expect.items():
+        have = observed(s, key)
+        if have is None:
+            said = s.value(key)
+            if said is not None and said != want:
+                yield Finding("error", "expect", key, f"expected {key} {want}; {s.says(key)} {said}, the tensors do not tell")
+            elif said is None:
+                yield Finding("warning", "expect", key, f"expected {key} {want}; neither the tensors nor a configuration say it", basis="undecided")
+            else:
+                yield Finding("info", "expect", key, f"{key} {want} rests on what {s.says(key)}: the tensors do not tell", basis="inferred")
+        elif have != want and not (isinstance(have, tuple) and want in have):
+            shown = " or ".join(map(str, have)) if isinstance(have, tuple) else have
+            yield Finding("error", "expect", key, f"expected {key} {want}; the checkpoint has {shown}")
+
+
+def observed(s: Subject, key: str) -> object:
+    g = s.graph
+    if key == "container":
+        return s.checkpoint.container
+    if key == "tensors":
+        return len(s.checkpoint.tensors)
+    if key == "dtype":
+        kinds = dict.fromkeys(t.spec.dtype for t in s.checkpoint.tensors.values() if DTYPES[t.spec.dtype].kind == "float")
+        names = [DTYPES[d].numpy or d for d in kinds]
+        return names[0] if len(names) == 1 else "mixed (" + ", ".join(names) + ")"
+    if key == "parameters":
+        return parameters(s)
+    if g.recognition is None:
+        return "unknown" if key in ("architecture", "dialect") else None
+    if key == "architecture":
+        return g.recognition.architecture.name
+    if key == "dialect":
+        return g.recognition.dialect.name
+    if key == "variant":
+        heads = s.value("heads")
+        every, open_counts = g.recognition.architecture.variants, g.recognition.architecture.config_counts
+        fits = [v for v in variants(s, heads if isinstance(heads, int) else None) if all(s.value(c) in (None, every[v].get(c, s.value(c))) for c in open_counts)]
+        return tuple(fits) or "no known variant"
+    if key in {count_name(p) for p in g.recognition.architecture.counted}:
+        return g.counts.get(key, 0)
+    return g.solution.sizes.axis.get(key)
+
+
+def variants(s: Subject, heads: int | None) -> list[str]:
+    """Every variant's name that agrees with the shape."""
+    arch = s.architecture
+    if arch is None:
+        return []
+    known = {**s.graph.solution.sizes.axis, **s.graph.counts}
+    if heads is not None:
+        known["heads"] = heads
+    return [name for name, v in arch.variants.items() if all(known.get(k, n if k in arch.untold else None) == n for k, n in v.items())]
+
+
+def parameters(s: Subject) -> int:
+    """Elements of all parameters, tied ones once; of all tensors but optimizer state where the architecture is unknown."""
+    return sum(s.checkpoint.tensors[n].spec.numel for n in s.counted())

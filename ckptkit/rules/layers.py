@@ -1,0 +1,116 @@
+"""How many layers there are, by the tensors and by the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..findings import Finding
+from ..names import collapse, counted, natural, ranges
+from ..schema import count_name, placeholders
+from ..subject import Subject
+from ._base import also, rule
+from .expectations import variants
+
+
+def _stored_of(s: Subject, placeholder: str, wanted: set[int]) -> list[str]:
+    assert s.graph.recognition is not None
+    return [n for n, m in s.graph.recognition.matches.items() if dict(m.at).get(placeholder) in wanted]
+
+
+@rule("layers", "error", "The number of layers, both ways, without holes")
+def layers(s: Subject) -> Iterator[Finding]:
+    """The numbers in the tensors' names say how many layers there are. They are held against the configuration both ways, and must
+    run from 0 without a hole.
+
+    More in the weights than in the configuration: a loader that trusts the configuration drops the rest without a word, and the
+    model is another one. Fewer: it makes layers of random numbers. Both numbers, the tensors concerned and the known variant of
+    that shape are in the message. What to do: correct the configuration (`ckptkit fix` sets it from the tensors), or get the
+    whole checkpoint.
+    """
+    if s.architecture is None:
+        return
+    for placeholder in s.architecture.counted:
+        count = count_name(placeholder)
+        have = s.graph.indices.get(placeholder, set())
+        n = max(have) + 1 if have else 0
+        holes = set(range(n)) - have
+        word = placeholder.replace("_", " ")
+        if holes:
+            stored = sorted(_stored_of(s, placeholder, have), key=natural)
+            yield Finding(
+                "error", "layers", f"{word} {ranges(holes)}", f"{word}{'s' * (len(holes) > 1)} {ranges(holes)} missing in the middle: the weights hold "
+                f"{word}s {ranges(have)} ({collapse(stored, 2)})", "the checkpoint was cut or merged wrongly; get it whole",
+            )  # fmt: skip
+        said = s.value(count)
+        if not isinstance(said, int) or isinstance(said, bool) or said == n:
+            continue
+        key = s.values.keys.get(count, count) if s.values else count
+        if not have and _leaves_out(s, placeholder):
+            if not s.config or "architectures" not in s.config.raw:
+                yield Finding("info", "head", word, f"the weights hold no {word}; {s.config_name} says {said} of them ({key}), which this part of the model does not use")
+            continue
+        contiguous = f"{ranges(have)}, contiguous" if not holes else ranges(have)
+        variant = variant_words(s)
+        if said < n:
+            over = sorted(_stored_of(s, placeholder, set(range(said, n))), key=natural)
+            extra = f"{word}s {ranges(range(said, n))}" if n - said > 1 else f"{word} {said}"
+            yield Finding(
+                "error", "layers", collapse(over, 4),
+                f"{s.config_name} says {counted(said, count)}; the weights hold {n} ({contiguous}). {len(over)} tensors of {extra} would be dropped "
+                f"by a loader that trusts the configuration.{variant}", f"set {key} to {n}",
+            )  # fmt: skip
+        else:
+            lacking = ranges(range(n, said))
+            per = len(_stored_of(s, placeholder, {n - 1})) if n else 0
+            stored = sorted(_stored_of(s, placeholder, {n - 1}), key=natural) if n else []
+            yield Finding(
+                "error", "layers", collapse(stored, 2) or word,
+                f"{s.config_name} says {counted(said, count)}; the weights hold {n}{f' ({contiguous})' if n else ''}. A loader that trusts the configuration "
+                f"would make {(said - n) * per} tensors of {word}{'s' * (said - n > 1)} {lacking} at random.{variant}", f"set {key} to {n}, or get the whole checkpoint",
+            )  # fmt: skip
+
+
+def variant_words(s: Subject) -> str:
+    variant = s.graph.variant()
+    if variant is None or s.architecture is None:
+        return ""
+    return f" This is {variant}'s shape ({' x '.join(str(v) for v in s.architecture.variants[variant].values())})."
+
+
+def _leaves_out(s: Subject, placeholder: str) -> bool:
+    """Whether a checkpoint may lack every layer of a kind: their group is a whole that it does not hold, nor claims to."""
+    assert s.architecture is not None
+    groups = {i.group for p, i in s.architecture.params.items() if placeholder in placeholders(p)}
+    if "core" in groups or groups & s.graph.groups:
+        return False
+    named = s.config.raw.get("architectures") if s.config is not None else None
+    known = {c.name: c.groups for d in s.architecture.dialects.values() for c in d.classes}
+    claims = known.get(str(named[0]), frozenset()) if isinstance(named, list) and named else frozenset()
+    return not groups & claims
+
+
+@also("layers")
+def shared_layers(s: Subject) -> Iterator[Finding]:
+    """Counts that no tensor holds, since layers share their weights: what bounds them, and what the known models of the shape have."""
+    arch = s.architecture
+    if arch is None:
+        return
+    for small, large in arch.at_most:
+        n, said = s.graph.counts.get(small, 0), s.value(large)
+        if isinstance(said, int) and not isinstance(said, bool) and said < n:
+            yield Finding(
+                "error", "layers", s.values.keys.get(large, large) if s.values else large,
+                f"{s.says(large)} {counted(said, large)}; the weights hold {counted(n, small)}, each for at least one of them: "
+                f"a loader that trusts the configuration would leave {n - said} unused", f"find out how many {large} it was trained with",
+            )  # fmt: skip
+    heads = s.value("heads")
+    for count in arch.config_counts:
+        said = s.value(count)
+        known = {arch.variants[v][count]: v for v in reversed(variants(s, heads if isinstance(heads, int) else None)) if count in arch.variants[v]}
+        if isinstance(said, int) and known and said not in known:
+            usual = " or ".join(f"{n} ({v})" for n, v in known.items())
+            yield Finding(
+                "warning", "layers", s.values.keys.get(count, count) if s.values else count,
+                f"{s.says(count)} {counted(said, count)}; no tensor holds the count, as layers share their weights, but the known models of this shape have {usual}",
+                f"make sure of {s.values.keys.get(count, count) if s.values else count}", "inferred",
+            )  # fmt: skip

@@ -1,0 +1,113 @@
+"""Sizes of tensors against each other, and against the configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from ..config import form_keys, optional_axes
+from ..findings import Finding
+from ..layout import Axes
+from ..names import collapse
+from ..schema import count_name
+from ..subject import Subject
+from ._base import rule
+
+
+@rule("shape", "error", "The tensors' shapes agree with each other")
+def shape(s: Subject) -> Iterator[Finding]:
+    """Each dimension of each tensor is an equation in the sizes of the model (hidden, heads, vocabulary, ...). Where the equations
+    disagree, the most tensors decide, and those that differ are named with both numbers: a transposed kernel that is not square, an
+    embedding of another width, a scalar where a matrix is due.
+
+    A square kernel that is transposed, or query and key exchanged, fits every equation: no rule of shapes can tell. `ckptkit verify`
+    against a reference decides that.
+    """
+    if s.architecture is None:
+        return
+    solution = s.graph.solution
+    tensors = s.checkpoint.tensors
+    merged: dict[tuple[object, ...], list[str]] = {}
+    for m in solution.mismatches:
+        merged.setdefault((m.row, m.dim, m.have, m.want, m.axes), []).append(m.name)
+    for (_, dim, have, want, axes), names in merged.items():
+        shape = list(tensors[names[0]].spec.shape)
+        assert isinstance(axes, tuple)
+        if dim == -1:
+            text = f"shape {shape}: {have} dimensions where {want} are due"
+        else:
+            text = f"shape {shape}: dimension {dim} is {have}, the other tensors make it {want} ({_axis_words(s, axes)})"
+        yield Finding("error", "shape", collapse(names, 4), text)
+    for m in set(s.completed().mismatches) - set(solution.mismatches):
+        said = " and ".join(f"{a} {s.value(a)}" for a in m.axes if a not in solution.sizes.axis)
+        yield Finding("error", "size", m.name, f"shape {list(tensors[m.name].spec.shape)}: dimension {m.dim} is {m.have}; {said}, as {s.config_name} says, make {m.want}")
+    r = s.graph.recognition
+    for axis, (n, why) in (r.dialect.limits if r is not None else {}).items():
+        have = solution.sizes.axis.get(axis, n)
+        if have != n:
+            yield Finding("error", "shape", _origin(s, (axis,)), f"{axis} is {have}; in this naming ({s.graph.dialect.title if s.graph.dialect else ''}) it is {n}: {why}")
+    for left, a, right, b in solution.broken:
+        yield Finding("error", "shape", _origin(s, left + right), f"{' x '.join(left)} is {a}, but {' x '.join(right)} is {b}: in {s.architecture.title} they are equal")
+
+
+def _axis_words(s: Subject, axes: Axes) -> str:
+    origin = s.graph.solution.origin
+    return ", ".join(f"{a} from {origin[a][0]}" if a in origin else a for a in axes)
+
+
+def _origin(s: Subject, axes: Axes) -> str:
+    origin = s.graph.solution.origin
+    return ", ".join(dict.fromkeys(origin[a][0] for a in axes if a in origin)) or " x ".join(axes)
+
+
+@rule("size", "error", "The sizes of the configuration are those of the tensors")
+def size(s: Subject) -> Iterator[Finding]:
+    """The sizes that the tensors imply against those the configuration says: vocabulary, hidden, positions, segments, ... Number
+    against number, with the tensor that it was read from.
+    """
+    if s.architecture is None or s.values is None:
+        return
+    sizes = s.graph.solution.sizes
+    counts = {count_name(p) for p in s.architecture.counted}
+    origin = s.graph.solution.origin
+    may_lack = optional_axes(s.architecture)
+    for canonical, said in s.values.values.items():
+        have = sizes.axis.get(canonical, 0 if canonical in may_lack else None)
+        if have is None or said == have or canonical in counts or canonical in s.architecture.fixed or not isinstance(said, int):
+            continue
+        if canonical in s.values.assumed:
+            continue
+        key = s.values.keys.get(canonical, canonical)
+        where = origin[canonical][0] if canonical in origin else key
+        shown = s.config.raw.get(key, said) if s.config is not None else said
+        overruled = s.architecture.dialects[s.values.form].config.overruled.get(canonical)
+        yield Finding(
+            "warning" if overruled else "error", "size", where, f"{s.config_name} says {key} {json.dumps(shown)}; the weights hold {f'{canonical} {have}' if have else f'no {canonical}'}"
+            f"{f' ({where})' if canonical in origin else ''}{f': {overruled}' if overruled else ''}", f"set {key} to {json.dumps(_unshift(s, canonical, have))}",
+        )  # fmt: skip
+
+
+def _unshift(s: Subject, canonical: str, value: int) -> object:
+    if s.values is None or s.architecture is None:
+        return value
+    form = s.architecture.dialects[s.values.form].config
+    spec = form.keys.get(form_keys(form, canonical))
+    if spec is None or isinstance(spec, str):
+        return value
+    return next((w for w, m in (spec.words or {}).items() if m == value), value - spec.shift)
+
+
+@rule("heads", "error", "The number of attention heads divides the hidden size")
+def heads(s: Subject) -> Iterator[Finding]:
+    """A number of heads that does not divide the rows of the query cannot be. One that does divide them may still be wrong: no
+    tensor's shape tells heads from head size, so it is not checked further; `ckptkit verify` against a reference decides it.
+    """
+    if s.architecture is None or s.values is None:
+        return
+    sizes = s.graph.solution.sizes
+    for axis in s.architecture.heads:
+        n = s.value(axis)
+        joint = next((v for axes, v in sizes.products.items() if axis in axes), None)
+        if isinstance(n, int) and n > 0 and joint is not None and joint % n and not any(f.rule == "heads" for f in s.findings):
+            key = s.values.keys.get(axis, axis)
+            yield Finding("error", "heads", key, f"{key} is {n}, which does not divide the {joint} rows of the query")

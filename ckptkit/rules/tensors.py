@@ -1,0 +1,138 @@
+"""Which tensors are there, and of which type: missing, doubled, left over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product as combinations
+
+from ..findings import Finding
+from ..names import collapse, natural
+from ..schema import Param, expand, placeholders
+from ..subject import Subject
+from ..tensors import DTYPES
+from ._base import are, count, rule
+
+
+@rule("missing", "error", "Every tensor that the architecture needs is there")
+def missing(s: Subject) -> Iterator[Finding]:
+    """The core of a model must be whole. Every head (pooler, language model head, classifier, ...) is whole or absent; half of one is
+    an error too. A tied tensor may be absent, and so may what the naming has no place for.
+    """
+    graph, r = s.graph, s.graph.recognition
+    if r is None:
+        return
+    arch = r.architecture
+    groups: dict[str, list[str]] = {}
+    whole = {p: {i for i in range(max(v) + 1) if i in v} for p, v in graph.indices.items()}
+    sizes = s.sizes().axis
+    lacked = {p for p, lack in r.dialect.lacks.items() if lack.holds(sizes)}
+    optional_seen = {arch.params[p].module for b in graph.params.values() for p in (b.row.parts[b.which],) if arch.params[p].optional}
+    stand = {name: next(iter(on)) if len(on) == 1 else s.value(name) is True for name, on in graph.switches.items()}
+
+    def wanted(info: Param) -> bool:
+        if info.switch:
+            return stand[info.switch.removeprefix("not ")] is not info.switch.startswith("not ")
+        return not info.optional or info.module in optional_seen
+
+    for row in r.table.rows:
+        if row.role != "param":
+            continue
+        infos = [arch.params[p] for p in row.parts]
+        info = infos[0]
+        if all(i.tied for i in infos) or info.group not in graph.groups or not wanted(info):
+            continue
+        holders = placeholders(row.names[0])
+        for at_values in combinations(*(sorted(whole.get(h, ())) for h in holders)):
+            at = dict(zip(holders, at_values, strict=True))
+            absent = [expand(p, at) for p in row.parts if expand(p, at) not in graph.params and p not in lacked]
+            if absent:
+                groups.setdefault(info.group, []).append(r.wrapper + r.table.stored_name(row, at, r.prefix))
+    for group, names in groups.items():
+        if group == "core":
+            yield Finding("error", "missing", collapse(names, 6), f"{count(names, 'tensor')} that {arch.title} needs {are(names)} not there: {collapse(names)}")
+        else:
+            held = [n for n, m in r.matches.items() if any(arch.params[p].group == group for p in m.row.parts)]
+            yield Finding(
+                "error", "missing", collapse(names, 4), f"part of the {group} is missing: {collapse(names)} ({collapse(held, 3)} {are(held)} there)"
+            )
+
+
+@rule("switch", "error", "A choice of the architecture stands one way, and as configured")
+def switch(s: Subject) -> Iterator[Finding]:
+    """Some parts of an architecture are there or not, as the configuration says (gated feed-forward, a factored embedding). They
+    must be there in all layers or in none, and the configuration must say the same.
+    """
+    r = s.graph.recognition
+    for name, states in s.graph.switches.items():
+        assert r is not None
+        held = {on: [] for on in (True, False)}  # type: dict[bool, list[str]]
+        for stored, m in r.matches.items():
+            for word in {r.architecture.params[p].switch for p in m.row.parts}:
+                if word.removeprefix("not ") == name:
+                    held[not word.startswith("not ")].append(stored)
+        if len(states) == 2:
+            few = min(held.values(), key=len)
+            yield Finding(
+                "error", "switch", collapse(sorted(few, key=natural), 4), f"some layers are {name} ({collapse(sorted(held[True], key=natural), 2)}) and some "
+                f"are not ({collapse(sorted(held[False], key=natural), 2)}); in {r.architecture.title} all are or none is",
+            )  # fmt: skip
+            continue
+        said = s.value(name)
+        if states and isinstance(said, bool) and said not in states and not (s.values is not None and name in s.values.assumed):
+            key = s.values.keys.get(name, name) if s.values is not None else name
+            value = s.config.raw.get(key, said) if s.config is not None else said
+            yield Finding(
+                "error", "switch", collapse(sorted(held[not said], key=natural), 4), f"{s.config_name} says {key} {value!r}, which is {'' if said else 'not '}{name}; "
+                f"the weights are {'not ' if said else ''}{name} ({collapse(sorted(held[not said], key=natural), 2)})", f"correct {key}",
+            )  # fmt: skip
+
+
+@rule("duplicate", "error", "One parameter, one tensor")
+def duplicate(s: Subject) -> Iterator[Finding]:
+    """Two stored tensors are names of one parameter of the model, and nothing says which of them counts.
+    """
+    for canonical, first, second in s.graph.twice:
+        yield Finding("error", "duplicate", second, f"{first} and {second} both hold {canonical}")
+
+
+@rule("unexpected", "warning", "Nothing is there that the architecture does not know")
+def unexpected(s: Subject) -> Iterator[Finding]:
+    """Tensors that are no parameter, no head, no computed buffer and no optimizer state of the architecture. A loader ignores them;
+    whoever put them there meant something by them: an adapter, a head of one's own, another model in the same file.
+    """
+    if s.graph.recognition is None:
+        return
+    rest = s.graph.of_role("unexplained")
+    if rest:
+        rest = sorted(rest, key=natural)
+        yield Finding("warning", "unexpected", collapse(rest, 4), f"{count(rest, 'tensor')} {are(rest)} unexpected in {s.graph.recognition.architecture.title}: {collapse(rest)}")
+
+
+@rule("optimizer", "info", "Optimizer state beside the weights")
+def optimizer(s: Subject) -> Iterator[Finding]:
+    """Moments of Adam, slots of Adafactor, step counters: they are not part of the model and make the file two or three times as
+    large. `ckptkit fix` or `ckptkit convert --drop-optimizer` leaves them out.
+    """
+    rest = s.graph.of_role("optimizer")
+    if rest:
+        size = sum(s.checkpoint.tensors[n].spec.nbytes for n in rest)
+        yield Finding("info", "optimizer", collapse(sorted(rest, key=natural), 2), f"{count(rest, 'tensor')} of optimizer state ({size:,} bytes) beside the weights")
+
+
+@rule("dtype", "warning", "Parameters have one type")
+def dtype(s: Subject) -> Iterator[Finding]:
+    """A few tensors of another type among many: what a partial conversion or an interrupted cast leaves. The odd ones are named.
+    Also given where a type of the file has no portable form and is read as another, or where the configuration's `dtype` is another
+    one than the tensors'.
+    """
+    by: dict[str, list[str]] = {}
+    roles = s.graph.roles
+    known = s.graph.recognition is not None
+    for name, t in s.checkpoint.tensors.items():
+        if DTYPES[t.spec.dtype].kind == "float" and (not known or roles[name].kind in ("param", "tied", "repeat")):
+            by.setdefault(t.spec.dtype, []).append(name)
+    if len(by) > 1 and known:
+        main = max(by, key=lambda d: len(by[d]))
+        for dtype, names in by.items():
+            if dtype != main:
+                yield Finding("warning", "dtype", collapse(sorted(names, key=natural), 4), f"{count(names, 'tensor')} {are(names)} {dtype} among {len(by[main])} of dtype {main}")

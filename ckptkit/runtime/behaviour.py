@@ -1,0 +1,164 @@
+"""Running two models on the same probes and naming the first block where they part."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..comparison import ATOL, RTOL, Level, Step, rounded_to
+from ..errors import UndecidedError, UsageError
+from .build import arrays_of, require
+from .spec import Spec, spec_of
+from .weights import Weights
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ..comparison import Pair
+
+    Arrays = dict[str, NDArray[np.generic]]
+
+LENGTH = 24
+SEED = 20
+
+
+def make_probes(spec: Spec, probes: str | int) -> Arrays:
+    """Token ids of every kind with padding and segments as the model takes them; or those of an .npz file."""
+    import numpy as np
+
+    if isinstance(probes, str):
+        try:
+            with np.load(probes, allow_pickle=False) as file:
+                found = {n: file[n] for n in file.files}
+        except (OSError, ValueError) as e:
+            raise UsageError(f"the probes cannot be read: {e}", path=probes, hint="an .npz file with input_ids [batch, position] and what goes with them") from None
+        if "input_ids" not in found:
+            raise UsageError("the probes have no input_ids", path=probes)
+        return found
+    if probes < 1:
+        raise UsageError(f"--probes {probes}: at least one is due")
+    rng = np.random.default_rng(SEED)
+    offset = int(str(spec.traits.pad)) + 1 if spec.traits.positions == "counted" else 0
+    length = min(LENGTH, spec.sizes.get("positions", LENGTH + offset) - offset)
+    low = min(spec.sizes["vocab"] - 1, 5)
+    ids = rng.integers(low, spec.sizes["vocab"], (probes, length))
+    mask = np.ones((probes, length), np.int64)
+    two = bool(spec.traits.encoder and spec.traits.decoder and spec.has("decoder"))
+    if spec.traits.encoder:
+        for row in range(1, probes):  # the first has no padding
+            mask[row, rng.integers(length // 2, length + 1) :] = 0
+    pad = int(str(spec.traits.pad)) if spec.traits.positions == "counted" else 0
+    out: Arrays = {"input_ids": np.where(mask == 1, ids, pad), "attention_mask": mask}
+    if spec.sizes.get("segments", 0) > 1 and spec.has("embeddings.segment"):
+        out["token_type_ids"] = np.minimum(np.arange(length) * spec.sizes["segments"] // length, spec.sizes["segments"] - 1)[None].repeat(probes, 0)
+    if two:
+        out["decoder_input_ids"] = rng.integers(low, spec.sizes["vocab"], (probes, max(1, length // 2)))
+    return out
+
+
+def run_torch(spec: Spec, arrays: Arrays, inputs: Arrays) -> Arrays:
+    """Every array on the way through the PyTorch model of a spec, in float32, its weights laid out afresh."""
+    import torch as t
+
+    from . import torch as engine
+
+    model = engine.build(spec, arrays, keep=False)
+    with t.no_grad():
+        out = model(**{k: t.from_numpy(v).long() for k, v in inputs.items()}, trace=True)
+    return {k: v.numpy() for k, v in out.items()}
+
+
+def compare_behaviour(pair: Pair, values: Level, probes: str | int) -> Level:
+    """Both rebuilt by one engine. Equal weights must give equal outputs; a narrower copy is compared with the other rounded to it."""
+    require("torch")
+    specs = [spec_of(s) for s in (pair.one, pair.two)]
+    inputs = make_probes(specs[0], probes)
+    _fits(specs, inputs)
+    traces = []
+    for i, (spec, weights) in enumerate(zip(specs, (Weights(pair.one), Weights(pair.two)), strict=True)):
+        full, arrays, _ = arrays_of(spec, weights)
+        traces.append(run_torch(full, {n: _rounded(pair, i, n, x) for n, x in arrays.items()}, inputs))
+    exact = values.verdict == "same" and not pair.notes and pair.atol is None and pair.rtol is None
+    atol, rtol = (0.0, 0.0) if exact else _allowed(pair)
+    steps = compare_traces(traces[0], traces[1], inputs, atol, rtol)
+    said = "equal weights in one engine must agree to 0" if exact else f"allowed {atol:g} + {rtol:g} of the largest output"
+    basis = f"both rebuilt in PyTorch, float32, {len(inputs['input_ids'])} probes of {inputs['input_ids'].shape[1]} tokens; {said}"
+    return Level("behaviour", _verdict(steps), basis, (), steps)
+
+
+def _fits(specs: list[Spec], inputs: Arrays) -> None:
+    vocab = min(s.sizes["vocab"] for s in specs)
+    if int(inputs["input_ids"].max()) >= vocab:
+        inputs["input_ids"] = inputs["input_ids"] % vocab
+
+
+def _allowed(pair: Pair) -> tuple[float, float]:
+    if pair.atol is None and pair.rtol is None:
+        return ATOL, RTOL
+    return pair.atol or 0.0, pair.rtol or 0.0
+
+
+def _rounded(pair: Pair, i: int, name: str, x: NDArray[np.generic]) -> NDArray[np.generic]:
+    """A parameter as it is compared: rounded to the other side's narrower dtype."""
+    other = 1 - i
+    if pair.mains[0] == pair.mains[1] and not pair.casts:
+        return x
+    try:
+        y = pair.get(other, name)
+    except (KeyError, AttributeError):
+        return x
+    dtype = pair.rounding(x, y)
+    return x if dtype is None or x.shape != y.shape else rounded_to(x, dtype)
+
+
+def compare_traces(one: Arrays, two: Arrays, inputs: Arrays, atol: float, rtol: float) -> tuple[Step, ...]:
+    """The largest difference at every place that both have, padded positions left out."""
+    import numpy as np
+
+    masks = [inputs[n].astype(bool) for n in ("attention_mask", "decoder_attention_mask") if n in inputs and inputs[n].ndim == 2]
+    steps = []
+    for name in [n for n in one if n in two]:
+        x, y = (np.asarray(t[name], np.float64) for t in (one, two))
+        if x.shape != y.shape:
+            steps.append(Step(name, float("inf"), 0.0))
+            continue
+        for mask in masks:
+            if x.ndim >= 2 and x.shape[:2] == mask.shape:
+                x, y = x[mask], y[mask]
+                break
+        gap = np.abs(x - y)
+        worst = float(gap.max()) if np.isfinite(gap).all() else float("inf")
+        steps.append(Step(name, worst, atol + rtol * float(np.abs(x).max())))
+    for name in sorted(one.keys() ^ two.keys()):
+        if not name.split(".")[-1].isdigit():
+            continue
+        steps.append(Step(name, float("inf"), 0.0))
+    return tuple(steps)
+
+
+def _verdict(steps: tuple[Step, ...]) -> str:
+    if not steps:
+        return "undecided"
+    return "same" if all(s.worst <= s.allowed for s in steps) else "different"
+
+
+def compare_library(pair: Pair, probes: str | int, library: str) -> Level:
+    """The first checkpoint rebuilt here, the second loaded by the library its users will load it with."""
+    from .peers import PEERS, load_and_run
+
+    if library not in PEERS:
+        raise UsageError(f"--against {library}: not a library known here", hint=f"one of {', '.join(PEERS)}")
+    require("torch")
+    spec = spec_of(pair.one)
+    inputs = make_probes(spec, probes)
+    if pair.two.graph.dialect is None or pair.two.graph.dialect.name != "hf":
+        raise UndecidedError(f"{library} does not read this naming", path=pair.two.checkpoint.path, hint="convert it with --to hf first")
+    full, arrays, _ = arrays_of(spec, Weights(pair.one))
+    mine = run_torch(full, {n: _rounded(pair, 0, n, x) for n, x in arrays.items()}, inputs)
+    theirs, complaints = load_and_run(library, pair.two, inputs, mine)
+    atol, rtol = _allowed(pair)
+    steps = compare_traces(mine, theirs, inputs, atol, rtol)
+    basis = f"the second loaded by {library}, {len(steps)} outputs compared; allowed {atol:g} + {rtol:g} of the largest"
+    if complaints:
+        return Level(f"against {library}", "different", f"{basis}; its loader reports {complaints}", (), steps)
+    return Level(f"against {library}", _verdict(steps), basis, (), steps)

@@ -1,0 +1,215 @@
+"""Building models: from a checkpoint, or from a configuration alone. What no weights give is initialised, listed and said.
+
+Nothing is loaded in part without a word: error findings of `validate` stop the build, and every parameter that was made
+new is named in `model.initialised` and in a warning.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..arch import by_name
+from ..config import interpret, read_config
+from ..errors import FindingsError, UndecidedError, UnsupportedError, UsageError
+from ..names import collapse
+from ..schema import Architecture
+from ..subject import Subject, examine
+from ..validation import run_rules
+from .flow import APPLICATIONS
+from .freeze import frozen
+from .initial import INITIALIZERS, initial
+from .spec import Spec, make_spec, spec_of, spec_of_config
+from .traits import head, traits_of
+from .weights import Weights, tied_here
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+EXTRAS = {"torch": ("torch", "torch"), "keras": ("keras", "tensorflow")}  # framework -> (module, extra to install)
+# names that bert4keras gives models, where they are no model_type
+ALIASES = {"albert_unshared": "albert", "roberta_wwm": "bert", "gpt": "openai-gpt", "gpt2_ml": "gpt2", "t5.1.0": "t5", "t5.1.1": "t5", "mt5.1.1": "t5"}
+
+
+def build_transformer_model(
+    config_path: str | os.PathLike[str] | None = None,
+    checkpoint_path: str | os.PathLike[str] | None = None,
+    model: str | None = None,
+    framework: str = "torch",
+    application: str = "encoder",
+    with_pool: bool = False,
+    with_mlm: bool = False,
+    with_nsp: bool = False,
+    *,
+    heads: Sequence[str] = (),
+    labels: int | None = None,
+    freeze: str | Sequence[str] | None = None,
+    initializer: str | None = None,
+    seed: int = 0,
+    dtype: str | None = "float32",
+    full_mask: bool = False,
+    part: str | None = None,
+    given: Mapping[str, object] | None = None,
+) -> Any:
+    """A `torch.nn.Module` or `keras.Model` of a configuration and, if given, a checkpoint of any container and dialect.
+
+    `model`: "bert", "albert", ... (default: what the checkpoint and the configuration say); `application`: "encoder", "lm"
+    (each position sees what comes before) or "unilm" (the second segment is written after the first); `heads`: further heads
+    by group ("classifier", with `labels` classes); `freeze`: names, globs, modules, ranges of layers ("embeddings",
+    "encoder.layers.0-5"); `initializer`: truncated_normal, normal, zeros or xavier_uniform instead of the authors' own for
+    new weights, drawn by `seed`; `dtype`: of the parameters, None keeps the stored one (PyTorch);
+    `full_mask`: a Keras model's attention mask is [batch, query, key] (a PyTorch model takes either).
+
+    Raises FindingsError with the findings of `validate` where configuration and weights do not fit, and UsageError or
+    UnsupportedError, with the extra to install, where the framework is not there.
+    """
+    if framework not in EXTRAS:
+        raise UsageError(f"no framework is called {framework!r}", hint=f"one of {', '.join(EXTRAS)}")
+    if application not in APPLICATIONS:
+        raise UsageError(f"no application is called {application!r}", hint=f"one of {', '.join(APPLICATIONS)}")
+    if initializer is not None and initializer not in INITIALIZERS:
+        raise UsageError(f"no initializer is called {initializer!r}", hint=f"one of {', '.join(INITIALIZERS)}")
+    require(framework)
+    asked = {g for g, wanted in (("pooler", with_pool or with_nsp), ("mlm", with_mlm), ("nsp", with_nsp)) if wanted} | set(heads)
+    more = {"labels": labels} if labels is not None else {}
+    name = ALIASES.get(model, model) if model else None
+    if checkpoint_path is None:
+        if config_path is None:
+            raise UsageError("neither a configuration nor a checkpoint is named")
+        arch, values = _from_config(os.fspath(config_path), name)
+        spec = spec_of_config(arch, {**values, **(given or {}), **more}, _known(arch, asked) | parts(arch))
+        return finish(
+            spec, None, framework=framework, application=application, freeze=freeze, initializer=initializer, seed=seed, dtype=dtype, full_mask=full_mask
+        )
+    config = os.fspath(config_path) if config_path is not None else None
+    with examine(checkpoint_path, config=config, part=part, given={**(given or {}), **more}) as subject:
+        found = subject.architecture
+        if found is None or (name is not None and name not in found.names):
+            what = found.title if found is not None else "no known architecture"
+            raise UsageError(f"the weights are those of {what}" + (f", not of {model}" if model else ""), path=subject.checkpoint.path)
+        refuse_errors(subject)
+        groups = _known(found, asked) | (parts(found) & subject.graph.groups)
+        spec = with_new(subject, groups)
+        return finish(
+            spec, Weights(subject), framework=framework, application=application, freeze=freeze, initializer=initializer, seed=seed, dtype=dtype,
+            full_mask=full_mask,
+        )  # fmt: skip
+
+
+def require(framework: str) -> None:
+    """UnsupportedError, naming the extra, where a framework cannot be imported."""
+    from importlib import import_module
+
+    module, extra = EXTRAS[framework]
+    if framework == "keras":
+        os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    try:
+        import_module(extra)
+        import_module(module)
+    except ImportError as e:
+        raise UnsupportedError(f"{extra} is not installed, and a {framework} model needs it ({e})", hint=f"pip install 'ckptkit[{extra}]'") from None
+
+
+def refuse_errors(subject: Subject) -> None:
+    """FindingsError if the checkpoint has an error finding."""
+    errors = [f for f in run_rules(subject, integrity=False) if f.severity == "error"]
+    if errors:
+        raise FindingsError(errors[0].message, tuple(errors), path=subject.checkpoint.path, hint=errors[0].hint or "ckptkit validate shows every finding")
+
+
+def _known(arch: Architecture, groups: Collection[str]) -> frozenset[str]:
+    have = {m.group for m in arch.modules.values()} - {"core"}
+    aliases = {"mlm": "lm"} if "mlm" not in have else {}
+    out = {aliases.get(g, g) for g in groups}
+    if out - have:
+        raise UsageError(f"{arch.title} has no head called {', '.join(sorted(out - have))}", hint=f"one of {', '.join(sorted(have))}")
+    return frozenset(out)
+
+
+def parts(arch: Architecture) -> frozenset[str]:
+    """The groups that are no head but a part of the model itself (T5's decoder)."""
+    return frozenset(g for g, text in traits_of(arch).heads.items() if head(text).kind == "part")
+
+
+def _from_config(path: str, name: str | None) -> tuple[Architecture, dict[str, object]]:
+    raw = read_config(path)
+    arch = by_name(name or raw.declared or "bert")
+    d = max(arch.dialects.values(), key=lambda d: sum(k in raw.raw for k in d.config.keys))
+    values = interpret(raw, arch, d)
+    errors = [f for f in values.findings if f.severity == "error"]
+    if errors:
+        raise FindingsError(errors[0].message, tuple(errors), path=path)
+    return arch, values.values
+
+
+def with_new(subject: Subject, groups: frozenset[str]) -> Spec:
+    """The spec with heads that the weights hold and heads that they lack: sizes of the latter from relations and `given`."""
+    arch = subject.architecture
+    assert arch is not None
+    if groups <= subject.graph.groups | arch.tied_groups:
+        return spec_of(subject, groups)
+    held = spec_of(subject, groups & subject.graph.groups)
+    values = {**held.values, **{a: n for a, n in held.sizes.items() if a not in arch.fixed}}
+    wanted = spec_of_config(arch, values, groups)
+    try:
+        new = tuple(leaf for leaf in wanted.leaves if leaf.group in groups - subject.graph.groups)
+    except UndecidedError:
+        raise
+    return held._replace(leaves=held.leaves + new, ties={**held.ties, **wanted.ties}, sizes={**wanted.sizes, **held.sizes})
+
+
+def arrays_of(
+    spec: Spec, weights: Weights | None, *, initializer: str | None = None, seed: int = 0
+) -> tuple[Spec, dict[str, NDArray[np.generic]], tuple[str, ...]]:
+    """(the spec with the ties that hold, an array for every parameter that is no tie, the names of the new ones)."""
+    ties = dict(spec.ties) if weights is None else tied_here(weights, spec)
+    if weights is None and spec.values.get("tied") is False:
+        ties = {}
+    arrays: dict[str, NDArray[np.generic]] = {}
+    new = []
+    for name, shape, leaf in spec.params():
+        if name in ties:
+            continue
+        if weights is not None and name in weights:
+            arrays[name] = weights.get(name)
+        else:
+            arrays[name] = initial(spec, name, shape, leaf, initializer=initializer, seed=seed)
+            new.append(name)
+    return spec._replace(ties=ties), arrays, tuple(new)
+
+
+def finish(
+    spec: Spec,
+    weights: Weights | None,
+    *,
+    framework: str,
+    application: str = "encoder",
+    freeze: str | Sequence[str] | None = None,
+    initializer: str | None = None,
+    seed: int = 0,
+    dtype: str | None = "float32",
+    keep: bool = True,
+    full_mask: bool = False,
+) -> Any:
+    """The built model. `keep`: PyTorch parameters may lie over the mapped file. `full_mask`: see `build_transformer_model`."""
+    spec, arrays, new = arrays_of(spec, weights, initializer=initializer, seed=seed)
+    fixed = frozen([n for n, _, _ in spec.params()], freeze)
+    if weights is not None and new:
+        warnings.warn(f"{len(new)} parameter{'s' * (len(new) > 1)} not in the checkpoint, initialised (seed {seed}): {collapse(list(new))}", stacklevel=3)
+    if framework == "torch":
+        from . import torch as engine
+
+        built: Any = engine.build(spec, arrays, application=application, dtype=dtype, keep=keep)
+    else:
+        from . import keras as keras_engine  # type: ignore[attr-defined,no-redef,unused-ignore]
+
+        built = keras_engine.build(spec, arrays, application=application, full_mask=full_mask)
+    built.__dict__["initialised"] = new
+    (engine if framework == "torch" else keras_engine).freeze(built, fixed)
+    return built
+
+
+__all__ = ["arrays_of", "build_transformer_model", "finish", "make_spec", "refuse_errors", "require", "with_new"]

@@ -1,0 +1,167 @@
+"""From token ids through embeddings, blocks and heads: one assembly for every architecture and both frameworks.
+
+`run(role, path, *arrays, **options)` runs a function of `ROLES` with the node at `path`: in PyTorch at once, in Keras as a layer of a
+functional model. Everything that computes goes through it, so both do the same in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from . import blocks, heads, masks
+from .spec import Spec
+from .traits import Head, head
+
+Run = Callable[..., Any]
+APPLICATIONS = ("encoder", "lm", "unilm")
+
+
+def visible(ops: Any, spec: Spec, node: Any, ids: Any, mask: Any = None, segments: Any = None, application: str = "encoder") -> Any:
+    """The attention mask [batch or 1, 1, query or 1, key]: padding (or the caller's own matrix) and what the application hides."""
+    seen = None
+    if mask is not None:
+        seen = masks.padding(mask, ops=ops) if len(mask.shape) == 2 else mask != 0
+    rule = None
+    if application == "lm":
+        rule = masks.causal(ops.shape(ids)[1], ops=ops)
+    elif application == "unilm":
+        rule = masks.sequence_to_sequence(ops.zeros_like(ids) if segments is None else segments, ops=ops)
+    if seen is None and rule is None:
+        seen = ops.expand_dims(ids == ids, 1)
+    elif rule is not None:
+        seen = rule if seen is None else ops.logical_and(seen, rule)
+    return ops.expand_dims(seen, 1)
+
+
+def relative(ops: Any, spec: Spec, node: Any, ids: Any, like: Any) -> Any:
+    return blocks.sinusoids(ops, spec, ops.shape(ids)[1], like.dtype)
+
+
+def bias(ops: Any, spec: Spec, node: Any, ids: Any, both: bool) -> Any:
+    return blocks.position_bias(ops, spec, node, ops.shape(ids)[1], both=both)
+
+
+def linear_bias(ops: Any, spec: Spec, node: Any, ids: Any, both: bool) -> Any:
+    return blocks.position_bias(ops, spec, node, ops.shape(ids)[1], both=both, transposed=True)
+
+
+def norm(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
+    return node(x)
+
+
+def linear(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
+    return node(x)
+
+
+def first_linear(ops: Any, spec: Spec, node: Any, hidden: Any) -> Any:
+    return node(hidden[:, 0])
+
+
+def last_linear(ops: Any, spec: Spec, node: Any, hidden: Any, mask: Any = None) -> Any:
+    if mask is None:
+        return node(hidden[:, -1])
+    at = ops.max(ops.cast(mask != 0, "int32") * ops.expand_dims(ops.arange(ops.shape(mask)[1]), 0), axis=1)
+    return node(ops.take_along_axis(hidden, ops.expand_dims(ops.expand_dims(at, -1), -1), axis=1)[:, 0])
+
+
+ROLES: dict[str, Callable[..., Any]] = {
+    "embeddings": blocks.embeddings,
+    "attention": blocks.attention,
+    "ffn": blocks.ffn,
+    "block": blocks.block,
+    "visible": visible,
+    "relative": relative,
+    "bias": bias,
+    "linear_bias": linear_bias,
+    "norm": norm,
+    "pooler": heads.pooler,
+    "lm": heads.lm,
+    "first": heads.first,
+    "summary": heads.summary,
+    "detector": heads.detector,
+    "linear": linear,
+    "first_linear": first_linear,
+    "last_linear": last_linear,
+}
+
+
+def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "encoder") -> dict[str, Any]:
+    """Every array on the way, in order: "embeddings", "encoder.input", "encoder.0", ..., "hidden", then each head by its group.
+
+    `inputs`: input_ids, and as the model has them attention_mask ([batch, key] or [batch, query, key]), token_type_ids,
+    position_ids, decoder_input_ids, decoder_attention_mask.
+    """
+    out: dict[str, Any] = {}
+    ids, mask, segments = inputs["input_ids"], inputs.get("attention_mask"), inputs.get("token_type_ids")
+    embedded, x, table = run("embeddings", "embeddings", ids, segments, inputs.get("position_ids"))
+    traits = spec.traits
+    stack = "encoder" if traits.encoder else "decoder"
+    kind = "lm" if application == "encoder" and traits.mask == "causal" else application
+    out["embeddings"] = embedded
+    seen = run("visible", "", ids, mask, segments, application=kind)
+    x = _stack(run, spec, stack, ids, x, seen, out)
+    if traits.encoder and traits.decoder and spec.has("decoder"):
+        out["encoder"] = x
+        target = inputs["decoder_input_ids"]
+        _, y, _ = run("embeddings", "embeddings", target)
+        sees = run("visible", "", target, inputs.get("decoder_attention_mask"), application="lm")
+        memory_seen = run("visible", "", ids, mask) if mask is None or len(mask.shape) == 2 else None
+        x = _stack(run, spec, "decoder", target, y, sees, out, x, memory_seen)
+    out["hidden"] = x
+    _heads(run, spec, x, table, mask, out)
+    return out
+
+
+def _stack(
+    run: Run, spec: Spec, stack: str, ids: Any, x: Any, seen: Any, out: dict[str, Any], memory: Any = None, memory_seen: Any = None
+) -> Any:
+    out[f"{stack}.input"] = x
+    positions = spec.traits.positions
+    far = run("relative", "", ids, x) if positions == "relative" else None
+    added = run("bias", f"{stack}.position_bias", ids, both=stack == "encoder") if positions == "bucketed" else None
+    if spec.has(f"{stack}.relative"):
+        added = run("linear_bias", f"{stack}.relative", ids, both=stack == "encoder")
+    for i, path in enumerate(spec.blocks(stack)):
+        x = run("block", path, x, seen, added, far, memory, memory_seen)
+        out[f"{stack}.{i}"] = x
+    if spec.has(f"{stack}.norm"):
+        x = run("norm", f"{stack}.norm", x)
+        out[f"{stack}.norm"] = x
+    return x
+
+
+def _heads(run: Run, spec: Spec, hidden: Any, table: Any, mask: Any, out: dict[str, Any]) -> None:
+    pooled = None
+    order = ("pooler", "summary")
+    for name, (kind, path, activation) in sorted(heads_of(spec).items(), key=lambda h: h[1].kind not in order):
+        if kind == "pooled_or_tokens":
+            kind = "pooled" if pooled is not None else "tokens"
+        if kind == "pooler":
+            pooled = out[name] = run("pooler", path, hidden)
+        elif kind == "summary":
+            pooled = out[name] = run("summary", path, hidden, activation=activation)
+        elif kind == "lm":
+            out[name] = run("lm", path, hidden, table)
+        elif kind == "pooled":
+            out[name] = run("linear", path, pooled) if pooled is not None else run("first_linear", path, hidden)
+        elif kind == "tokens":
+            out[name] = run("linear", path, hidden)
+        elif kind == "last":
+            out[name] = run("last_linear", path, hidden, mask)
+        elif kind == "first":
+            out[name] = run("first", path, hidden, activation=activation)
+        elif kind == "detector":
+            out[name] = run("detector", path, hidden)
+
+
+def heads_of(spec: Spec) -> dict[str, Head]:
+    """The heads that a model has, each with the path of its module or of what its modules lie under."""
+    out = {}
+    for name, text in spec.traits.heads.items():
+        found = head(text)
+        paths = [leaf.path for leaf in spec.leaves if leaf.path == found.path or (not found.path and leaf.group == name)]
+        if paths:
+            path = paths[0] if len(paths) == 1 else paths[0].rpartition(".")[0]
+            out[name] = found._replace(path=path)
+    return out

@@ -1,0 +1,52 @@
+"""What stands on the last hidden states, by kind; a function of (hidden, pooled, word table, mask) for each.
+
+pooler            one dense layer and tanh over the first position: the pooled output
+lm                [dense, activation, norm,] then the vocabulary, at every position; the table may be the word embeddings'
+pooled            one linear layer over the pooled output (the first position where there is no pooler)
+tokens            one linear layer at every position
+pooled_or_tokens  `pooled` where the model has a pooler, else `tokens` (transformers' two classes with one name)
+first             dense, tanh, linear over the first position (RoBERTa's classification head)
+summary           dense and an activation over the first position; what stands on it takes it for the pooled output
+last              one linear layer at the last position that is no padding (GPT-2's score)
+detector          dense, activation, linear to one number at every position (ELECTRA's discriminator)
+kept              loaded and kept, not run (a head that needs an answer to give another)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .blocks import activate
+from .spec import Spec
+
+
+def has(node: Any, name: str) -> bool:
+    """Whether a head has a module; one that is a module itself has none."""
+    return bool(node.has(name)) if hasattr(node, "has") else False
+
+
+def pooler(ops: Any, spec: Spec, node: Any, hidden: Any) -> Any:
+    return ops.tanh(node(hidden[:, 0]))
+
+
+def lm(ops: Any, spec: Spec, node: Any, hidden: Any, table: Any) -> Any:
+    x = hidden
+    if has(node, "transform"):
+        x = activate(ops, str(spec.traits.activation), node.transform(x))
+    if has(node, "norm"):
+        x = node.norm(x)
+    if spec.head_scaled:
+        x = x * spec.sizes["hidden"] ** -0.5
+    return ops.linear(node.decoder if has(node, "decoder") else node, x, table)
+
+
+def first(ops: Any, spec: Spec, node: Any, hidden: Any, activation: str = "") -> Any:
+    return node.output(node.drop(activate(ops, activation or "tanh", node.dense(node.drop(hidden[:, 0])))))
+
+
+def summary(ops: Any, spec: Spec, node: Any, hidden: Any, activation: str = "") -> Any:
+    return activate(ops, activation or "tanh", node(hidden[:, 0]))
+
+
+def detector(ops: Any, spec: Spec, node: Any, hidden: Any) -> Any:
+    return node.output(activate(ops, str(spec.traits.activation), node.dense(hidden)))[..., 0]

@@ -1,0 +1,219 @@
+"""Keras 3 models of a spec (TensorFlow backend): functional, a layer for each block and head, variables by canonical name.
+
+Weights lie (out, in) as in the canonical form, so what is loaded is what is stored. A layer knows its part of the spec
+and no more, so a saved `.keras` file holds all that is needed to make it again (ckptkit must be importable then).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+import keras
+
+from ..errors import UnsupportedError
+from .flow import ROLES, flow, heads_of
+from .spec import Leaf, Spec, from_json, to_json
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+if keras.backend.backend() != "tensorflow":
+    raise UnsupportedError(f"Keras runs on {keras.backend.backend()} here", hint="set KERAS_BACKEND=tensorflow before Keras is imported")
+
+SINGLE = ""  # the child of a part that is a single module
+
+
+class _Ops:
+    """keras.ops, and the linear layer whose weight may be another's."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(keras.ops, name)
+
+    @staticmethod
+    def linear(leaf: Any, x: Any, table: Any) -> Any:
+        return leaf(x, table) if leaf.tied else leaf(x)
+
+
+OPS = _Ops()
+
+
+class LeafLayer(keras.layers.Layer):  # type: ignore[misc]
+    """A module with parameters: linear, embedding or norm. `tied`: its weight is given in the call."""
+
+    def __init__(self, leaf: Leaf, spec: Spec, arrays: Mapping[str, NDArray[np.generic]], frozen: frozenset[str]) -> None:
+        super().__init__(name=leaf.path.rpartition(".")[2])
+        self.kind, self.eps, self.rms = leaf.kind, float(str(spec.traits.norm_eps)), spec.traits.norm_kind == "rms"
+        self.tied = f"{leaf.path}.weight" in spec.ties
+        self.weight = self.bias = None
+        for suffix, shape in leaf.params:
+            name = f"{leaf.path}.{suffix}"
+            if name in spec.ties:
+                continue
+            array = arrays.get(name)
+            start = "zeros" if array is None else (lambda shape, dtype, array=array: keras.ops.convert_to_tensor(array.astype("float32"), dtype))
+            variable = self.add_weight(name=suffix, shape=shape, initializer=start, trainable=name not in frozen)
+            setattr(self, suffix, variable)
+        self.built = True
+
+    def call(self, x: Any, table: Any = None) -> Any:
+        ops = keras.ops
+        if self.kind == "linear":
+            y = ops.matmul(x, ops.transpose(self.weight if table is None else table))
+            return y if self.bias is None else y + self.bias
+        if self.kind == "embedding":
+            return ops.take(self.weight, x, axis=0)
+        if self.rms:
+            return self.weight * (x * ops.rsqrt(ops.mean(ops.square(x), axis=-1, keepdims=True) + self.eps))
+        mean = ops.mean(x, axis=-1, keepdims=True)
+        centred = x - mean
+        return centred * ops.rsqrt(ops.mean(ops.square(centred), axis=-1, keepdims=True) + self.eps) * self.weight + self.bias
+
+
+class NodeLayer(keras.layers.Layer):  # type: ignore[misc]
+    """A place in the tree of canonical names, with a role."""
+
+    def __init__(self, spec: Spec, role: str, path: str, arrays: Mapping[str, NDArray[np.generic]], frozen: frozenset[str], **options: Any) -> None:
+        options.setdefault("name", path.rpartition(".")[2] or role)
+        super().__init__(**options)
+        self.role, self.place = role, path
+        self.__dict__["spec"] = spec  # plain data: nothing to track
+        children: dict[str, Any] = {}
+        for leaf in spec.leaves:
+            if leaf.path == path:
+                children[SINGLE] = LeafLayer(leaf, spec, arrays, frozen)
+                continue
+            word, _, more = leaf.path[len(path) + 1 :].partition(".")
+            if not more:
+                children[word] = LeafLayer(leaf, spec, arrays, frozen)
+            elif word not in children:
+                inner = f"{path}.{word}"
+                below = tuple(other for other in spec.leaves if other.path.startswith(inner + "."))
+                children[word] = NodeLayer(spec._replace(leaves=below), "ffn" if word == "ffn" else "attention", inner, arrays, frozen)
+        self.children = children
+        self.drop = keras.layers.Dropout(float(str(spec.traits.dropout)))
+        self.attention_drop = keras.layers.Dropout(float(str(spec.traits.attention_dropout)))
+        self.built = True
+
+    def call(self, *args: Any, **options: Any) -> Any:
+        node = self.children[SINGLE] if SINGLE in self.children else Scope(self)
+        return ROLES[self.role](OPS, self.spec, node, *args, **options)
+
+
+@keras.saving.register_keras_serializable(package="ckptkit")
+class Part(NodeLayer):
+    """A layer of the functional model: embeddings, a block, a norm, a head, or something computed without parameters."""
+
+    def __init__(self, spec: Any, role: str, path: str, *, frozen: Any = (), arrays: Any = None, **options: Any) -> None:
+        spec = from_json(spec) if isinstance(spec, Mapping) else spec
+        below = tuple(leaf for leaf in spec.leaves if path and (leaf.path == path or leaf.path.startswith(path + ".")))
+        spec = spec._replace(leaves=below)
+        self.frozen_names = sorted(frozen)
+        super().__init__(spec, role, path, arrays or {}, frozenset(frozen), **options)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name, "spec": to_json(self.spec), "role": self.role, "path": self.place, "frozen": list(self.frozen_names)}
+
+
+class Scope:
+    """A node as the blocks see it: its children as attributes (Keras keeps some of their names for itself)."""
+
+    def __init__(self, layer: NodeLayer) -> None:
+        self.layer = layer
+        self.drop, self.attention_drop = layer.drop, layer.attention_drop
+
+    def has(self, name: str) -> bool:
+        return name in self.layer.children
+
+    @property
+    def number(self) -> int:
+        return next((int(w) for w in reversed(self.layer.place.split(".")) if w.isdigit()), 0)
+
+    @property
+    def inner_drop(self) -> Any:
+        return self.drop if self.layer.spec.traits.positions == "bucketed" else lambda x: x
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            child = self.layer.children[name]
+        except KeyError:
+            raise AttributeError(name) from None
+        return Scope(child) if isinstance(child, NodeLayer) else child
+
+    def __call__(self, *args: Any) -> Any:
+        return self.layer(*args)
+
+
+def build(spec: Spec, arrays: Mapping[str, NDArray[np.generic]], *, application: str = "encoder", full_mask: bool = False) -> keras.Model:
+    """The functional model of a spec with its arrays (zeros where there are none): a dict of inputs, a dict of outputs.
+
+    Segments and mask may be left out: then all are of the first segment, and every position is seen. `full_mask`: the mask
+    is [batch, query, key].
+    """
+    made: dict[str, Part] = {}
+    count: dict[str, int] = {}
+
+    def run(role: str, path: str, *args: Any, **options: Any) -> Any:
+        part = made.get(path) if path else None
+        if part is None:
+            count[role] = count.get(role, 0) + 1
+            name = path or (role if count[role] == 1 else f"{role}_{count[role]}")
+            part = Part(spec, role, path, arrays=arrays, name=name)
+            if path:
+                made[path] = part
+        return part(*args, **options)
+
+    inputs = {"input_ids": keras.Input((None,), dtype="int32", name="input_ids")}
+    if spec.has("embeddings.segment"):
+        inputs["token_type_ids"] = keras.Input((None,), dtype="int32", name="token_type_ids", optional=True)
+    inputs["attention_mask"] = keras.Input((None, None) if full_mask else (None,), dtype="int32", name="attention_mask", optional=True)
+    if spec.traits.encoder and spec.traits.decoder and spec.has("decoder"):
+        inputs["decoder_input_ids"] = keras.Input((None,), dtype="int32", name="decoder_input_ids")
+    every = flow(run, spec, inputs, application)
+    wanted = {k: v for k, v in every.items() if k in ("hidden", "encoder") or k in heads_of(spec)}
+    model = keras.Model(inputs, wanted, name=spec.architecture.replace("-", "_"))
+    model.__dict__.update(spec=spec, application=application, traced=keras.Model(inputs, every))
+    return model
+
+
+def trace(model: keras.Model, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Every array on the way, as numpy, for inputs as `build` has them; an attention mask may be [batch, query, key]."""
+    given = {name: inputs.get(name) for name in (t.name for t in model.inputs)}
+    out = model.__dict__["traced"]({k: None if v is None else keras.ops.convert_to_tensor(v, "int32") for k, v in given.items()})
+    return {k: keras.ops.convert_to_numpy(v) for k, v in out.items()}
+
+
+def parameters(model: keras.Model) -> dict[str, Any]:
+    """The variables by canonical name; a tied parameter is the one that it is tied to."""
+    out: dict[str, Any] = {}
+    ties: dict[str, str] = {}
+    for layer in model.layers:
+        if isinstance(layer, Part):
+            ties.update(layer.spec.ties)
+            for leaf, owner in _leaves(layer):
+                for suffix, _ in leaf.params:
+                    variable = getattr(owner, suffix)
+                    if variable is not None:
+                        out[f"{leaf.path}.{suffix}"] = variable
+    return {**out, **{name: out[other] for name, other in ties.items() if other in out}}
+
+
+def _leaves(part: Part) -> list[tuple[Leaf, LeafLayer]]:
+    found = []
+    for leaf in part.spec.leaves:
+        at: Any = part
+        for word in leaf.path[len(part.place) + 1 :].split("."):
+            at = at.children[word]
+        found.append((leaf, at))
+    return found
+
+
+def freeze(model: keras.Model, names: frozenset[str]) -> None:
+    """Variables of these names do not train."""
+    for name, variable in parameters(model).items():
+        if name in names:
+            variable.trainable = False

@@ -1,0 +1,67 @@
+"""Who may see whom: boolean matrices, True where a query position (row) sees a key position (column).
+
+All functions take `ops`, an array library with keras.ops' names (numpy is one, and the default); ids, masks and segments
+are [batch, position]; what is returned is [batch, query, key], [1, query, key] or [batch, 1, key].
+Sources: google-research/bert modeling.py (padding); openai/gpt-2 model.py (causal); microsoft/unilm run_seq2seq.py and
+seq2seq_loader.py (the four of UniLM); bert4keras layers.py (the last from segment ids).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+UNILM = ("bi", "s2s", "l2r", "r2l")
+
+
+def _ops(ops: Any) -> Any:
+    if ops is None:
+        import numpy
+
+        return numpy
+    return ops
+
+
+def padding(mask: Any, *, ops: Any = None) -> Any:
+    """Every position sees the keys whose `mask` is not zero: [batch, 1, key]."""
+    return _ops(ops).expand_dims(mask, 1) != 0
+
+
+def causal(length: Any, *, ops: Any = None) -> Any:
+    """Every position sees itself and what comes before: [1, query, key]."""
+    ops = _ops(ops)
+    at = ops.arange(length)
+    return ops.expand_dims(ops.expand_dims(at, 0) <= ops.expand_dims(at, 1), 0)
+
+
+def sequence_to_sequence(segments: Any, *, ops: Any = None) -> Any:
+    """The first segment sees itself whole; what follows sees all of the first and, of itself, what comes before.
+
+    The first segment is what has the id of the first position, whatever that id is (0 and 1 in BERT, 4 and 5 in UniLM).
+    """
+    ops = _ops(ops)
+    later = ops.cast(segments != segments[:, :1], "int32") if hasattr(ops, "cast") else (segments != segments[:, :1]).astype("int32")
+    order = ops.cumsum(later, axis=1)
+    return ops.expand_dims(order, 1) <= ops.expand_dims(order, 2)
+
+
+def unilm(mode: str, segments: Any, mask: Any = None, *, ops: Any = None) -> Any:
+    """UniLM's matrix for one of its four tasks, padded positions neither seen nor (as a row) seeing.
+
+    bi: all see all. s2s: see `sequence_to_sequence`. l2r: left to right. r2l: right to left.
+    """
+    ops = _ops(ops)
+    if mode not in UNILM:
+        raise ValueError(f"{mode!r} is none of {', '.join(UNILM)}")
+    forward = causal(segments.shape[1] if not hasattr(ops, "shape") else ops.shape(segments)[1], ops=ops)
+    if mode == "bi":
+        seen = ops.expand_dims(segments == segments, 1)
+    elif mode == "s2s":
+        seen = sequence_to_sequence(segments, ops=ops)
+    elif mode == "l2r":
+        seen = forward
+    else:
+        seen = ops.transpose(forward, (0, 2, 1))
+    if mask is not None:
+        real = mask != 0
+        seen = seen & ops.expand_dims(real, 1) & ops.expand_dims(real, 2)
+    return seen

@@ -1,0 +1,229 @@
+"""A model before it is built: traits resolved, sizes known, every module with its shape. Plain data, made without reading a weight.
+
+The same spec builds the PyTorch and the Keras model, goes into saved Keras files, and is what `summary` prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from itertools import product as combinations
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..errors import UndecidedError, UnsupportedError
+from ..layout import Sizes, stored_shape
+from ..schema import Architecture, count_name, expand, placeholders
+from .traits import ACTIVATIONS, Traits, traits_of
+
+if TYPE_CHECKING:
+    from ..subject import Subject
+
+RESOLVED = ("norm_eps", "activation", "scaled", "scaled_by_layer", "dropout", "attention_dropout", "pad", "distance", "bucket_distance", "head_scaled")
+# fields -> what they are where the configuration says nothing; what else changes outputs is asked for
+FALLBACKS: dict[str, object] = {
+    "pad": 1, "dropout": 0.0, "attention_dropout": 0.0, "scaled": True, "scaled_by_layer": False, "distance": 64, "bucket_distance": 128, "head_scaled": "tied",
+}  # fmt: skip
+
+
+class Leaf(NamedTuple):
+    """A module with parameters: its canonical path, its kind, and (suffix, shape) of each parameter ("weight", "bias")."""
+
+    path: str
+    kind: str  # linear | norm | embedding | param
+    params: tuple[tuple[str, tuple[int, ...]], ...]
+    group: str
+
+
+class Spec(NamedTuple):
+    """All that is needed to build a model. `ties`: parameter -> the parameter that it is."""
+
+    architecture: str
+    traits: Traits
+    leaves: tuple[Leaf, ...]
+    ties: Mapping[str, str]
+    sizes: Mapping[str, int]
+    values: Mapping[str, object]
+
+    @property
+    def heads(self) -> int:
+        return self.sizes[self.traits.attention_heads]
+
+    @property
+    def head_dim(self) -> int:
+        return self.sizes["head_dim"]
+
+    @property
+    def head_scaled(self) -> bool:
+        """Whether the hidden states are scaled before an lm head."""
+        said = self.traits.head_scaled
+        return "lm_head.weight" in self.ties if said == "tied" else bool(said)
+
+    @property
+    def groups(self) -> frozenset[str]:
+        return frozenset(leaf.group for leaf in self.leaves)
+
+    def params(self) -> Iterator[tuple[str, tuple[int, ...], Leaf]]:
+        """(canonical name, shape, leaf) of every parameter, tied ones too."""
+        for leaf in self.leaves:
+            for suffix, shape in leaf.params:
+                yield (f"{leaf.path}.{suffix}" if suffix else leaf.path), shape, leaf
+
+    def has(self, path: str) -> bool:
+        """Whether a module, or one below it, is there."""
+        return any(leaf.path == path or leaf.path.startswith(path + ".") for leaf in self.leaves)
+
+    def blocks(self, stack: str) -> list[str]:
+        """The paths of a stack's blocks in the order they run ("encoder" or "decoder"); shared ones come more than once."""
+        template = getattr(self.traits, stack)
+        if not template:
+            return []
+        holders = placeholders(template)
+        ranges = [range(self.sizes.get(count_name(h), 0)) for h in holders]
+        every = [expand(template, dict(zip(holders, at, strict=True))) for at in combinations(*ranges)]
+        if not self.traits.repeats or not every:
+            return every
+        inner = len(every) // len(ranges[0])  # the first placeholder counts groups: each runs its share of the layers
+        total, groups = self.sizes[self.traits.repeats], len(ranges[0])
+        return [b for i in range(total) for b in every[(i * groups // total) * inner :][:inner]]
+
+
+def to_json(spec: Spec) -> dict[str, object]:
+    """A spec as JSON data; `from_json` is its inverse."""
+    return {**spec._asdict(), "traits": spec.traits._asdict(), "leaves": [list(leaf) for leaf in spec.leaves], "values": _plain(spec.values)}
+
+
+def from_json(data: Mapping[str, Any]) -> Spec:
+    """A spec of `to_json`'s data."""
+    leaves = tuple(Leaf(path, kind, tuple((s, tuple(shape)) for s, shape in params), group) for path, kind, params, group in data["leaves"])
+    return Spec(data["architecture"], Traits(**data["traits"]), leaves, dict(data["ties"]), dict(data["sizes"]), dict(data["values"]))
+
+
+def _plain(values: Mapping[str, object]) -> dict[str, object]:
+    return {k: v for k, v in values.items() if isinstance(v, (str, int, float, bool))}
+
+
+def make_spec(
+    arch: Architecture,
+    sizes: Sizes,
+    counts: Mapping[str, int],
+    values: Mapping[str, object],
+    groups: Collection[str],
+    present: Collection[str] | None = None,
+) -> Spec:
+    """The spec of an architecture at these sizes, with the heads `groups`.
+
+    `present` are the canonical parameters of the weights, None where there are none yet: then a module that may be absent
+    is there if its switch says so or all of its sizes are known. Raises UndecidedError naming what nothing says.
+    """
+    if not arch.traits:
+        raise UndecidedError(f"it is not known here how {arch.title} runs", hint="its file in ckptkit/arch states no traits")
+    traits = _resolve(arch, values)
+    for axis, n in traits.only.items():
+        if sizes.axis.get(axis, n) != n:
+            raise UnsupportedError(f"{arch.title} runs here with {axis} {n}, not {sizes.axis[axis]}")
+    at_all = {**sizes.axis, **counts}
+    leaves = []
+    owned: set[str] = set()
+    for template, module in arch.modules.items():
+        if module.group != "core" and module.group not in groups:
+            continue
+        holders = placeholders(template)
+        for at_values in combinations(*(range(counts.get(count_name(h), 0)) for h in holders)):
+            path = expand(template, dict(zip(holders, at_values, strict=True)))
+            names = [f"{path}.{s}" if s else path for s, _ in module.params]
+            if module.optional and not _is_there(module, names, sizes, values, present):
+                continue
+            params = []
+            for suffix, _ in module.params:
+                layout = arch.params[f"{template}.{suffix}" if suffix else template].layout
+                params.append((suffix, stored_shape(layout, (layout,), sizes)))
+            leaves.append(Leaf(path, module.kind, tuple(params), module.group))
+            owned |= set(names)
+    ties = {}
+    for name, info in arch.params.items():
+        if info.tied is not None and name in owned and info.tied in owned:
+            ties[name] = info.tied
+    return Spec(arch.name, traits, tuple(leaves), ties, at_all, dict(values))
+
+
+def _is_there(module: object, names: list[str], sizes: Sizes, values: Mapping[str, object], present: Collection[str] | None) -> bool:
+    if present is not None:
+        return any(n in present for n in names)
+    switch = getattr(module, "switch", "")
+    if switch:
+        return bool(values.get(switch.removeprefix("not "))) != switch.startswith("not ")
+    from ..layout import parse
+
+    return all(a in sizes.axis for _, text in module.params for a in parse(text).axes)  # type: ignore[attr-defined]
+
+
+def _resolve(arch: Architecture, values: Mapping[str, object]) -> Traits:
+    """The traits with every `=name` replaced by the configuration's value."""
+    traits = traits_of(arch)
+    found: dict[str, object] = {}
+    for field in RESOLVED:
+        said = getattr(traits, field)
+        if isinstance(said, str) and said.startswith("="):
+            name = said[1:]
+            value = values.get(name, FALLBACKS.get(field))
+            if value is None:
+                raise UndecidedError(f"neither the tensors nor a configuration say {name}", hint=f"give the configuration, or set {name}")
+            found[field] = value
+    made = traits._replace(**found)  # type: ignore[arg-type]
+    if made.activation not in ACTIVATIONS:
+        raise UndecidedError(f"no model can be built with the activation {made.activation!r}", hint=f"one of {', '.join(sorted(ACTIVATIONS))}")
+    return made
+
+
+def values_of(subject: Subject) -> dict[str, object]:
+    """All canonical values of a checkpoint: what its form implies, its configuration, what was given by hand, its sizes."""
+    values: dict[str, object] = dict(subject.graph.dialect.config.implied) if subject.graph.dialect else {}
+    if subject.values is not None:
+        values.update({k: v for k, v in subject.values.values.items() if not _echo(subject, k)})
+    values.update(subject.given)
+    return values
+
+
+def _echo(subject: Subject, canonical: str) -> bool:
+    """Whether a value is only what the form takes for `tied`, which the tensors say better."""
+    assert subject.values is not None and subject.architecture is not None
+    if canonical not in subject.values.assumed:
+        return False
+    return subject.architecture.dialects[subject.values.form].config.defaults.get(canonical) == "=tied"
+
+
+def spec_of(subject: Subject, groups: Collection[str] | None = None) -> Spec:
+    """The spec of a checkpoint with the heads it holds, or with those asked for."""
+    arch = subject.architecture
+    if arch is None:
+        raise UndecidedError("the architecture is unknown, so no model can be built", path=subject.checkpoint.path, hint="--architecture NAME")
+    sizes = subject.sizes()
+    values = values_of(subject)
+    counts = dict(subject.graph.counts)
+    for name in arch.config_counts:
+        n = values.get(name)
+        if not isinstance(n, int):
+            raise UndecidedError(f"the tensors do not tell the number of {name}", path=subject.checkpoint.path, hint=f"give the configuration, or --set {name}=12")
+        sizes.axis[name] = n
+    present = set(subject.graph.params)
+    if subject.graph.dialect is not None:  # what the dialect has no place for is there with its fill
+        lacked = [p for p, lack in subject.graph.dialect.lacks.items() if lack.holds(sizes.axis)]
+        for p in lacked:
+            holders = placeholders(p)
+            for at in combinations(*(range(counts.get(count_name(h), 0)) for h in holders)):
+                present.add(expand(p, dict(zip(holders, at, strict=True))))
+    have = subject.graph.groups | arch.tied_groups
+    return make_spec(arch, sizes, counts, values, have if groups is None else groups, present)
+
+
+def spec_of_config(arch: Architecture, values: Mapping[str, object], groups: Collection[str]) -> Spec:
+    """The spec that a configuration alone describes: all shapes, no weight. UndecidedError names the sizes it lacks."""
+    from ..config import size_names
+    from ..solve import solve
+
+    given = {n: v for n in size_names(arch) if isinstance(v := values.get(n), int) and not isinstance(v, bool)}
+    sizes = solve(arch, {}, given).sizes
+    counts = {count_name(p): given.get(count_name(p)) for p in arch.counted}
+    missing = [n for n, v in counts.items() if v is None]
+    if missing:
+        raise UndecidedError(f"the configuration does not say {', '.join(missing)}")
+    return make_spec(arch, sizes, {n: v for n, v in counts.items() if v is not None}, values, groups)

@@ -1,0 +1,258 @@
+"""PyTorch models of a spec: real modules with canonical names, weights mapped from the file where they lie as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .flow import ROLES, flow, heads_of
+from .spec import Leaf, Spec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Ops:
+    """keras.ops' names over torch; what is made here is made on `device`."""
+
+    matmul, einsum = staticmethod(torch.matmul), staticmethod(torch.einsum)
+    tanh, relu, silu, sigmoid = staticmethod(torch.tanh), staticmethod(torch.relu), staticmethod(F.silu), staticmethod(torch.sigmoid)
+    log, exp, sin, cos, abs = staticmethod(torch.log), staticmethod(torch.exp), staticmethod(torch.sin), staticmethod(torch.cos), staticmethod(torch.abs)
+    zeros_like, logical_and, expand_dims = staticmethod(torch.zeros_like), staticmethod(torch.logical_and), staticmethod(torch.unsqueeze)
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def arange(self, stop: int) -> Tensor:
+        return torch.arange(stop, device=self.device)
+
+    @staticmethod
+    def gelu(x: Tensor, *, approximate: bool) -> Tensor:
+        return F.gelu(x, approximate="tanh" if approximate else "none")
+
+    @staticmethod
+    def where(condition: Tensor, a: Any, b: Any) -> Tensor:
+        return torch.where(condition, a, b)
+
+    @staticmethod
+    def softmax(x: Tensor, *, axis: int) -> Tensor:
+        return torch.softmax(x, axis)
+
+    @staticmethod
+    def shape(x: Tensor) -> tuple[int, ...]:
+        return tuple(x.shape)
+
+    @staticmethod
+    def reshape(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+        return x.reshape(shape)
+
+    @staticmethod
+    def transpose(x: Tensor, axes: tuple[int, ...]) -> Tensor:
+        return x.permute(axes)
+
+    @staticmethod
+    def cast(x: Tensor, dtype: Any) -> Tensor:
+        return x.to(getattr(torch, dtype) if isinstance(dtype, str) else dtype)
+
+    @staticmethod
+    def cumsum(x: Tensor, *, axis: int) -> Tensor:
+        return torch.cumsum(x, axis)
+
+    @staticmethod
+    def clip(x: Tensor, low: int, high: int) -> Tensor:
+        return x.clamp(low, high)
+
+    @staticmethod
+    def maximum(a: Tensor, b: Any) -> Tensor:
+        return torch.clamp(a, min=b)
+
+    @staticmethod
+    def minimum(a: Tensor, b: Any) -> Tensor:
+        return torch.clamp(a, max=b)
+
+    @staticmethod
+    def max(x: Tensor, *, axis: int) -> Tensor:
+        return x.amax(axis)
+
+    @staticmethod
+    def take_along_axis(x: Tensor, where: Tensor, *, axis: int) -> Tensor:
+        return torch.take_along_dim(x, where.long(), axis)
+
+    @staticmethod
+    def take(x: Tensor, where: Tensor, *, axis: int) -> Tensor:
+        return F.embedding(where, x)
+
+    @staticmethod
+    def linear(leaf: Any, x: Tensor, table: Any) -> Tensor:
+        """A linear leaf whose weight may be another's: here the parameter itself is shared."""
+        out: Tensor = leaf(x)
+        return out
+
+
+class RMSNorm(nn.Module):
+    """Scale by the root mean square; no shift."""
+
+    def __init__(self, shape: tuple[int, ...], eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(shape))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.float()
+        return self.weight * (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)).to(x.dtype)
+
+
+class Node(nn.Module):
+    """A place in the tree of canonical names. It runs the function of its role over the leaves below it."""
+
+    def __init__(self, spec: Spec, path: str, role: str) -> None:
+        super().__init__()
+        self.spec, self.path, self.role = spec, path, role
+        self.number = next((int(w) for w in reversed(path.split(".")) if w.isdigit()), 0)
+        if role in ("block", "embeddings", "first", "ffn"):
+            self.drop = nn.Dropout(float(str(spec.traits.dropout)))
+        if role == "attention":
+            self.attention_drop = nn.Dropout(float(str(spec.traits.attention_dropout)))
+
+    def has(self, name: str) -> bool:
+        return name in self._modules
+
+    @property
+    def inner_drop(self) -> Callable[[Tensor], Tensor]:
+        return self.drop if self.spec.traits.positions == "bucketed" else _same
+
+    def forward(self, *args: Any, **options: Any) -> Any:
+        return ROLES[self.role](Ops(args[0].device), self.spec, self, *args, **options)
+
+    def extra_repr(self) -> str:
+        return self.role
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
+ROLE_OF_NAME = {"attention": "attention", "cross_attention": "attention", "ffn": "ffn", "embeddings": "embeddings"}
+
+
+class TransformerModel(nn.Module):
+    """A model of a spec. `forward` gives a dict: "hidden", each head by its group, and with `trace` every array on the way.
+
+    `initialised` names the parameters that no checkpoint gave; `architecture` and `spec` say what it is.
+    """
+
+    def __init__(self, spec: Spec, *, application: str = "encoder", dtype: torch.dtype | None = None) -> None:
+        super().__init__()
+        self.spec, self.application = spec, application
+        self.initialised: tuple[str, ...] = ()
+        with torch.device("meta"):
+            for leaf in spec.leaves:
+                self._place(leaf, dtype or torch.float32)
+        for name, other in spec.ties.items():
+            self._share(name, other)
+
+    def _place(self, leaf: Leaf, dtype: torch.dtype) -> None:
+        at: nn.Module = self
+        words = leaf.path.split(".")
+        roles = {h.path: h.kind for h in heads_of(self.spec).values()}
+        blocks = {b for s in ("encoder", "decoder") for b in self.spec.blocks(s)}
+        for i, word in enumerate(words[:-1]):
+            path = ".".join(words[: i + 1])
+            if word not in at._modules:
+                role = roles.get(path) or ("block" if path in blocks else ROLE_OF_NAME.get(word, ""))
+                at.add_module(word, Node(self.spec, path, role))
+            at = at._modules[word]  # type: ignore[assignment]
+        at.add_module(words[-1], make_leaf(leaf, self.spec).to(dtype))
+
+    def _share(self, name: str, other: str) -> None:
+        path, _, suffix = name.rpartition(".")
+        owner, _, theirs = other.rpartition(".")
+        setattr(self.get_submodule(path), suffix, getattr(self.get_submodule(owner), theirs))
+
+    def run(self, role: str, path: str, *args: Any, **options: Any) -> Any:
+        """Run a role at a path: the node's own forward where it has that role."""
+        node = self.get_submodule(path) if path else None
+        if isinstance(node, Node) and node.role == role:
+            return node(*args, **options)
+        return ROLES[role](Ops(args[0].device), self.spec, node, *args, **options)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        token_type_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        decoder_input_ids: Tensor | None = None,
+        decoder_attention_mask: Tensor | None = None,
+        *,
+        trace: bool = False,
+    ) -> dict[str, Tensor]:
+        inputs = {
+            "input_ids": input_ids, "token_type_ids": token_type_ids, "attention_mask": attention_mask, "position_ids": position_ids,
+            "decoder_input_ids": decoder_input_ids, "decoder_attention_mask": decoder_attention_mask,
+        }  # fmt: skip
+        out = flow(self.run, self.spec, inputs, self.application)
+        return out if trace else {k: v for k, v in out.items() if k in ("hidden", "encoder") or k in self.spec.traits.heads}
+
+
+def make_leaf(leaf: Leaf, spec: Spec) -> nn.Module:
+    """The module of a leaf, its parameters without storage when made on the meta device."""
+    shapes = dict(leaf.params)
+    if leaf.kind == "linear":
+        out, inn = shapes["weight"]
+        return nn.Linear(inn, out, bias="bias" in shapes)
+    if leaf.kind == "embedding":
+        rows, width = shapes["weight"]
+        return nn.Embedding(rows, width)
+    if leaf.kind == "norm":
+        eps = float(str(spec.traits.norm_eps))
+        return RMSNorm(shapes["weight"], eps) if spec.traits.norm_kind == "rms" else nn.LayerNorm(shapes["weight"], eps)
+    raise TypeError(f"{leaf.path}: a {leaf.kind} runs nowhere")
+
+
+def assign(model: TransformerModel, arrays: Mapping[str, NDArray[np.generic]], dtype: torch.dtype | None, keep: bool = True) -> None:
+    """Give every parameter its array: over the array's own memory where it has the right dtype (`keep`), else converted once."""
+    shared: dict[nn.Parameter, nn.Parameter] = {}  # placeholder (by identity) -> what took its place
+    for name, array in arrays.items():
+        path, _, suffix = name.rpartition(".")
+        module = model.get_submodule(path)
+        old = module._parameters[suffix]
+        assert old is not None and tuple(old.shape) == array.shape, f"{name}: {tuple(old.shape) if old is not None else None} {array.shape}"
+        tensor = as_tensor(array)
+        new = tensor.to(dtype or tensor.dtype, copy=not keep)
+        module._parameters[suffix] = shared[old] = nn.Parameter(new, requires_grad=new.is_floating_point())
+    for module in model.modules():
+        for suffix, parameter in module._parameters.items():
+            if parameter is not None and parameter in shared:
+                module._parameters[suffix] = shared[parameter]
+
+
+def as_tensor(array: NDArray[np.generic]) -> Tensor:
+    """A tensor over an array's memory, bfloat16 too."""
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view("uint16")).view(torch.bfloat16)
+    if not array.flags.writeable:
+        array = array.copy()
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    return torch.from_numpy(array)
+
+
+def build(spec: Spec, arrays: Mapping[str, NDArray[np.generic]], *, application: str = "encoder", dtype: str | None = "float32", keep: bool = True) -> TransformerModel:
+    """The model of a spec with its arrays, in evaluation mode."""
+    model = TransformerModel(spec, application=application)
+    assign(model, arrays, None if dtype is None else getattr(torch, dtype), keep)
+    model.eval()
+    return model
+
+
+def freeze(model: TransformerModel, names: frozenset[str]) -> None:
+    """Parameters of these names do not train; a tied one is frozen with the parameter it is."""
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if name in names:
+            parameter.requires_grad_(False)

@@ -1,0 +1,95 @@
+"""Forward traits: the words in which an architecture file says how its parameters make a model run.
+
+An architecture's `traits` is a mapping of these fields; what it leaves out has the default. A value `"=activation"` is
+the canonical configuration value of that name. Which projections, gates, norms and biases a block has is never said
+twice: it follows from the modules that are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..layout import LayoutError
+from ..schema import placeholders
+
+if TYPE_CHECKING:
+    from ..schema import Architecture
+
+
+class Head(NamedTuple):
+    """A head's kind, the path it lies at ("": where its group does), and its activation ("": the kind's own)."""
+
+    kind: str
+    path: str
+    activation: str
+
+
+def head(text: str) -> Head:
+    """"lm at lm_head", "first with gelu" as a Head."""
+    kind, *more = text.split()
+    said = dict(zip(more[::2], more[1::2], strict=False))
+    return Head(kind, said.get("at", ""), said.get("with", ""))
+
+
+class Traits(NamedTuple):
+    """How a model runs. The comments list the words of each field."""
+
+    encoder: str = ""  # template of a block of the encoder: "encoder.layers.{layer}"; "" where there is none
+    decoder: str = ""  # of the decoder; both: the decoder also attends to the encoder
+    norm: str = "after"  # after | before: where a block's norms stand
+    norm_kind: str = "layer"  # layer | rms
+    norm_eps: object = "=norm_eps"
+    activation: object = "=activation"
+    attention_heads: str = "heads"  # the axis that counts attention heads
+    scaled: object = True  # scores divided by the square root of the head's width
+    scaled_by_layer: object = False  # and by the layer's number, from 1
+    mask: str = "all"  # all | causal: what a position of the only stack may see besides padding
+    positions: str = "learned"  # learned | counted (after the padding index, padding not counted) | relative (sinusoids) | bucketed | none
+    distance: object = 64  # relative: clipped there
+    bucket_distance: object = 128  # bucketed: the farthest bucket begins there
+    pad: object = 0  # the padding index that `counted` positions begin after
+    repeats: str = ""  # canonical value that says how often shared blocks run: "layers" (ALBERT)
+    heads: Mapping[str, str] = {}  # group -> kind of head (see heads.py), "KIND at PATH", "KIND with ACTIVATION"; "part": no head
+    head_scaled: object = False  # hidden states are divided by the root of their width before an lm head; "tied": where it is tied
+    only: Mapping[str, int] = {}  # sizes other than which do not run here
+    dropout: object = "=dropout"
+    attention_dropout: object = "=attention_dropout"
+    init: Mapping[str, object] = {}  # glob of parameters -> what a new one starts as, before the usual rules (see initial.py)
+
+
+WORDS: dict[str, frozenset[str]] = {
+    "norm": frozenset(("after", "before")),
+    "norm_kind": frozenset(("layer", "rms")),
+    "mask": frozenset(("all", "causal")),
+    "positions": frozenset(("learned", "counted", "relative", "bucketed", "none")),
+}
+HEAD_KINDS = frozenset(("pooler", "lm", "pooled", "tokens", "pooled_or_tokens", "first", "summary", "last", "detector", "kept", "part"))
+ACTIVATIONS = frozenset(("gelu", "gelu_tanh", "relu", "silu", "tanh", "linear", "quick_gelu"))
+
+
+def traits_of(arch: Architecture) -> Traits:
+    """The checked traits of an architecture. LayoutError names the word that is none of the vocabulary."""
+    where = f"{arch.name}: traits"
+    for field in arch.traits:
+        if field not in Traits._fields:
+            raise LayoutError(f"{where}: there is no {field!r}; the fields are {', '.join(Traits._fields)}")
+    traits = Traits(**arch.traits)  # type: ignore[arg-type]
+    for field, words in WORDS.items():
+        value = getattr(traits, field)
+        if value not in words:
+            raise LayoutError(f"{where}: {field} is {value!r}, not one of {', '.join(sorted(words))}")
+    for field in ("encoder", "decoder"):
+        template = getattr(traits, field)
+        if template and not any(m.startswith(template + ".") for m in arch.modules):
+            raise LayoutError(f"{where}: no module lies under the {field}'s {template!r}")
+        if template and not placeholders(template):
+            raise LayoutError(f"{where}: the {field}'s {template!r} has no placeholder")
+    groups = {m.group for m in arch.modules.values()} - {"core"}
+    for group, text in traits.heads.items():
+        kind, path, activation = head(text)
+        if kind not in HEAD_KINDS or (activation and activation not in ACTIVATIONS) or (path or group) not in {*groups, *arch.modules}:
+            raise LayoutError(f"{where}: {group!r}: {text!r} is no head of the architecture, or no kind of one")
+    for group in groups - traits.heads.keys():
+        raise LayoutError(f"{where}: the head {group!r} has no kind")
+    return traits

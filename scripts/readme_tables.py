@@ -1,0 +1,38 @@
+#!/usr/bin/env python3
+"""Writes the README's tables of architectures and containers from ckptkit's own; `--check` only says whether they are up to date."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from ckptkit.arch import architectures
+from ckptkit.containers import containers
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+BEGIN, END = "<!-- tables: scripts/readme_tables.py -->", "<!-- end of tables -->"
+
+
+def tables() -> str:
+    """Both tables as Markdown."""
+    lines = ["| architecture | namings (`--to`) that are read and written |", "| --- | --- |"]
+    for arch in architectures().values():
+        names = dict.fromkeys(d.alias or d.name for d in arch.dialects.values())
+        lines.append(f"| {arch.title} (`{arch.name}`) | {', '.join(f'`{n}`' for n in names)} |")
+    lines += ["", "| container (`--container`) | read | written |", "| --- | --- | --- |"]
+    lines += [f"| {c.TITLE} (`{c.NAME}`) | yes | {'yes' if c.WRITABLE else 'no'} |" for c in containers().values()]
+    return "\n".join(lines)
+
+
+def updated(text: str) -> str:
+    """The README's text with the tables of today."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n\n{tables()}\n\n{END}{after}"
+
+
+if __name__ == "__main__":
+    have = README.read_text()
+    if "--check" in sys.argv:
+        sys.exit(0 if have == updated(have) else "README.md: the tables are not up to date; run scripts/readme_tables.py")
+    README.write_text(updated(have))

@@ -1,0 +1,83 @@
+"""Rebuilt models asked for what the golden cases recorded: our outputs under the names that `oracles` understands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import oracles
+
+from ckptkit.runtime.build import finish
+from ckptkit.runtime.spec import spec_of
+from ckptkit.runtime.weights import Weights
+from ckptkit.subject import examine
+
+Arrays = dict[str, np.ndarray]
+HF_NAMES = {"pooler": "pooler_output", "mlm": "prediction_logits", "nsp": "seq_relationship_logits", "sop": "sop_logits", "embeddings": "embedding_output"}
+
+
+def built(path: Path, framework: str, *, application: str = "encoder", full_mask: bool = False, **options: Any) -> Any:
+    """The model of a checkpoint with all the heads it holds."""
+    with examine(path, **options) as subject:
+        return finish(spec_of(subject), Weights(subject), framework=framework, application=application, full_mask=full_mask)
+
+
+def run(model: Any, inputs: Arrays) -> Arrays:
+    """Every array on the way, as numpy."""
+    given = {k: v for k, v in inputs.items() if v is not None}
+    if hasattr(model, "forward"):
+        import torch
+
+        with torch.no_grad():
+            out = model(**{k: torch.from_numpy(np.asarray(v)).long() for k, v in given.items()}, trace=True)
+        return {k: v.numpy() for k, v in out.items()}
+    from ckptkit.runtime import keras as engine
+
+    return {k: np.asarray(v) for k, v in engine.trace(model, given).items()}
+
+
+def asked(case: str, config: Any = None) -> tuple[Arrays, np.ndarray | None]:
+    """(inputs, valid positions) of a golden case, masks as booleans instead of what is added to the scores."""
+    spec = oracles.CASES[case]
+    golden = oracles.golden_inputs(case.partition("/")[0])
+    inputs = spec.inputs(golden, config)
+    mask = inputs.get("attention_mask")
+    if mask is not None and mask.ndim == 4:
+        inputs["attention_mask"] = (mask[:, 0] >= 0).astype(np.int64)
+    return inputs, spec.valid(golden, config)
+
+
+def as_transformers(trace: Arrays) -> Arrays:
+    """A trace under transformers' names, so that `Case.outputs` finds in it what a golden case recorded."""
+    out = {hf: trace[name] for name, hf in HF_NAMES.items() if name in trace}
+    heads = [k for k in trace if k in ("mlm", "lm", "classifier", "classification", "rtd")]
+    if heads:
+        out["logits"] = trace[heads[-1]]
+    out["last_hidden_state"] = trace["hidden"]
+    both = "encoder" in trace
+    for stack in ("encoder", "decoder"):
+        names = [f"{stack}.input", *(f"{stack}.{i}" for i in range(200) if f"{stack}.{i}" in trace)]
+        if names[0] not in trace:
+            continue
+        states = [trace[n] for n in names]
+        if f"{stack}.norm" in trace:
+            states[-1] = trace[f"{stack}.norm"]  # transformers' last state is normed
+        out |= {f"{stack + '_' if both else ''}hidden_states_{i:02d}": s for i, s in enumerate(states)}
+    if both:
+        out["encoder_last_hidden_state"] = trace["encoder"]
+    return out
+
+
+def differences(case: str, model: Any, config: Any = None) -> dict[str, float]:
+    """The largest difference from each recorded output that the model gives."""
+    inputs, valid = asked(case, config)
+    spec = oracles.CASES[case]
+    trace = run(model, inputs)
+    if case.startswith("electra"):
+        trace["embeddings"] = trace["encoder.input"]  # its own code calls the projected ones so
+    given = spec.outputs(as_transformers(trace))
+    want = oracles.read_npz(oracles.golden(case.partition("/")[0]) / spec.reference)
+    names = sorted(want.keys() & given.keys())
+    assert names, f"{case}: nothing to compare"
+    return {n: oracles.largest_difference(given[n], want[n], valid) for n in names}

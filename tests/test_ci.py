@@ -1,0 +1,126 @@
+"""The action, the hooks and the documented snippets: parsed, and their commands run; the exit status of every command as a table."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import oracles
+import pytest
+import yaml
+from test_gate import SCHEMA, conforms, run
+
+HF = oracles.made("bert-hf")
+
+
+def load(name: str) -> Any:
+    return yaml.safe_load((oracles.ROOT / name).read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A repository with a fine and a wrong model, a policy of the fine one, and a `ckptkit` to call."""
+    shutil.copytree(HF, tmp_path / "models" / "fine")
+    shutil.copytree(HF, tmp_path / "models" / "wrong")
+    config = tmp_path / "models" / "wrong" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "num_hidden_layers": 12}))
+    (tmp_path / "ckptkit.toml").write_text('[[checkpoint]]\npath = "models/fine"\nexpect = { layers = 4 }\n')
+    (tmp_path / "bin").mkdir()
+    tool = tmp_path / "bin" / "ckptkit"
+    tool.write_text(f'#!/bin/sh\nexec {sys.executable} -m ckptkit "$@"\n')
+    tool.chmod(0o755)
+    return tmp_path
+
+
+def shell(script: str, project: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    path = f"{project / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    full = {**os.environ, "PYTHONPATH": str(oracles.ROOT), "PATH": path, **env}
+    return subprocess.run(["bash", "-e", "-o", "pipefail", "-c", script], cwd=project, env=full, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.parametrize(("paths", "status"), [("", 0), ("models/fine models/wrong", 1), ("models/none", 2)])
+def test_the_action_annotates_writes_sarif_and_a_summary_and_ends_with_the_status(project: Path, paths: str, status: int) -> None:
+    action = load("action.yml")
+    assert action["runs"]["using"] == "composite"
+    inputs = {k: v["default"] for k, v in action["inputs"].items()} | {"paths": paths, "python": sys.executable}
+    install, validate = action["runs"]["steps"]
+    assert "pip install" in install["run"] and validate["shell"] == "bash"
+    env = {k: re.sub(r"\$\{\{ inputs\.(\w+) \}\}", lambda m: inputs[m[1]], v) for k, v in validate["env"].items()}
+    summary = project / "summary.md"
+    done = shell(validate["run"], project, GITHUB_STEP_SUMMARY=str(summary), **env)
+    assert done.returncode == status, done.stdout + done.stderr
+    log = json.loads((project / "ckptkit.sarif").read_text())
+    assert conforms(log, SCHEMA) == [] and bool(log["runs"][0]["results"]) == (status > 0)
+    assert ("::error file=models/" in done.stdout) == (status > 0)
+    assert summary.read_text().startswith("**") and not (project / "ckptkit.sarif.md").exists()
+
+
+def test_inputs_of_the_action_reach_the_shell_as_variables_only() -> None:
+    for step in load("action.yml")["runs"]["steps"]:
+        assert "${{" not in step["run"]
+
+
+def test_the_hooks_run_and_fail_when_they_should(project: Path) -> None:
+    hooks = {h["id"]: h for h in load(".pre-commit-hooks.yaml")}
+    assert all(h["language"] == "python" and h["entry"].split()[0] == "ckptkit" for h in hooks.values())
+    assert shell(hooks["ckptkit-policy"]["entry"], project).returncode == 0
+    changed = ["models/fine/model.safetensors", "models/wrong/model.safetensors", "models/x/model-00001-of-00002.safetensors", "README.md"]
+    hook = hooks["ckptkit-validate"]
+    files = [f for f in changed if re.search(hook["files"], f) and not re.search(hook["exclude"], f)]
+    assert files == changed[:2]
+    assert shell(f"{hook['entry']} {files[0]}", project).returncode == 0
+    done = shell(f"{hook['entry']} {' '.join(files)}", project)
+    assert done.returncode == 1 and "12 layers" in done.stdout
+
+
+def test_the_documented_snippets_run(project: Path) -> None:
+    text = (oracles.ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
+    gitlab = yaml.safe_load(re.search(r"## GitLab\n\n```yaml\n(.*?)```", text, re.S)[1])  # type: ignore[index]
+    for line in gitlab["weights"]["script"][1:]:
+        assert shell(line, project).returncode == 0
+    assert ET.fromstring((project / gitlab["weights"]["artifacts"]["reports"]["junit"]).read_text()).tag == "testsuites"
+    jenkins = re.search(r"sh '\.venv/bin/(ckptkit [^']*)'", text)
+    assert jenkins is not None and shell(jenkins[1], project).returncode == 0
+    assert (project / "ckptkit.sarif").exists()
+    for block in re.findall(r"```yaml\n(.*?)```", text, re.S):
+        yaml.safe_load(block)
+    policy = re.search(r"```toml\n(.*?)```", text, re.S)
+    assert policy is not None
+    (project / "ckptkit.toml").write_text(re.sub(r"(?m)^(baseline|lock) .*\n", "", policy[1]).replace("models/bert-*/", "models/fine").replace("layers = 12", "layers = 4"))
+    done = shell("ckptkit validate", project)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+JUNK, NONE = "{junk}", "{none}"
+TABLE = [
+    ("validate {fine}", 0), ("validate {wrong}", 1), ("validate {wrong} --ignore layers", 0), ("validate {junk}", 2), ("validate {none}", 2),
+    ("validate {fine} --expect labels=3", 3), ("validate {fine} --expect layers=4", 0), ("validate {fine} --expect layers=5", 1),
+    ("validate {fine} --select nonsense", 2), ("validate {fine} --fail-on never", 2), ("validate {fine} --report pdf=x", 2), ("validate {fine} --lock {none}", 2),
+    ("validate --expect layers=4", 2), ("diff {fine} {fine}", 0), ("diff {fine} {google}", 0), ("diff {fine} {wrong}", 1), ("diff {fine} {junk}", 2),
+    ("diff {fine} {fine} --atol -1", 2), ("digest {fine}", 0), ("digest {none}", 2), ("lock {fine}", 0), ("lock {junk}", 2),
+    ("fix {fine} {out}", 0), ("fix {wrong} {out}", 0), ("fix {cut} {out}", 1), ("fix {junk} {out}", 2), ("fix {wrong} {fine}", 2),
+    ("inspect {fine}", 0), ("inspect {none}", 2), ("convert {fine} {out} --to google", 0), ("convert {wrong} {out} --to google", 1), ("convert {fine} {out} --to nothing", 2),
+    ("list architectures", 0), ("nonsense", 2), ("--version", 0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "status"), TABLE)
+def test_every_command_ends_with_the_documented_status(project: Path, line: str, status: int) -> None:
+    junk = project / "junk.safetensors"
+    junk.write_bytes(b"junk")
+    places = {
+        "fine": project / "models" / "fine", "wrong": project / "models" / "wrong", "junk": junk, "none": project / "none", "out": project / "out",
+        "google": oracles.made("bert-google"), "cut": oracles.FIXTURES / "hostile" / "corpus" / "semantic" / "missing_layer_5",
+    }  # fmt: skip
+    done = run(*[word.format(**places) for word in line.split()], cwd=project)
+    assert done.returncode == status, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    if status == 2:
+        assert len(done.stderr.splitlines()) == 1 and done.stdout == ""

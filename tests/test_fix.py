@@ -1,0 +1,133 @@
+"""fix: each repair is named, its result is what the fault was made from, and what needs a guess is refused with nothing written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import oracles
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import ckptkit
+from ckptkit.compare import diff
+from ckptkit.errors import FindingsError, UnsupportedError
+from ckptkit.repair import fix
+from ckptkit.subject import examine
+
+HF = oracles.made("bert-hf")
+
+
+def broken(folder: Path, rename=lambda n: n, change=lambda arrays: None, **config: object) -> Path:  # type: ignore[no-untyped-def]
+    shutil.copytree(HF, folder)
+    arrays = {rename(n): x for n, x in load_file(folder / "model.safetensors").items()}
+    change(arrays)
+    save_file(arrays, folder / "model.safetensors")
+    raw = {**json.loads((folder / "config.json").read_text()), **config}
+    (folder / "config.json").write_text(json.dumps(raw))
+    return folder
+
+
+def pad(arrays: dict[str, np.ndarray]) -> None:
+    for n, x in arrays.items():
+        if x.shape[:1] == (101,):
+            arrays[n] = np.concatenate([x, np.full((27, *x.shape[1:]), 7, x.dtype)])
+
+
+def gamma(name: str) -> str:
+    return name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+
+
+CASES = [
+    ("wrapper", {"rename": lambda n: "module._orig_mod." + n}),
+    ("names", {"rename": gamma}),
+    ("config", {"num_hidden_layers": 2}),
+    ("padding", {"change": pad, "vocab_size": 128}),
+]
+
+
+@pytest.mark.parametrize(("kind", "fault"), CASES)
+def test_a_fault_is_named_and_repaired_to_what_it_was_made_from(tmp_path: Path, kind: str, fault: dict[str, object]) -> None:
+    source = broken(tmp_path / "bad", **fault)  # type: ignore[arg-type]
+    before = {p.name: p.read_bytes() for p in source.iterdir()}
+    dry = fix(source, tmp_path / "good", dry_run=True)
+    assert [r.kind for r in dry.repairs] == [kind] and not (tmp_path / "good").exists()
+    done = fix(source, tmp_path / "good")
+    assert done.repairs == dry.repairs
+    assert {p.name: p.read_bytes() for p in source.iterdir()} == before
+    want, have = load_file(HF / "model.safetensors"), load_file(tmp_path / "good" / "model.safetensors")
+    assert want.keys() == have.keys() and all(want[n].tobytes() == have[n].tobytes() and want[n].shape == have[n].shape for n in want)
+    assert [f for f in ckptkit.validate(tmp_path / "good").findings if f.severity != "info"] == []
+    with examine(HF) as a, examine(tmp_path / "good") as b:
+        assert diff(a, b).exit_code == 0
+    assert fix(tmp_path / "good", tmp_path / "again").repairs == () and not (tmp_path / "again").exists()
+
+
+def test_optimizer_state_goes_and_can_be_kept(tmp_path: Path) -> None:
+    source = oracles.golden("bert_tf_optim")
+    assert [r.kind for r in fix(source, tmp_path / "good").repairs] == ["optimizer"]
+    left, was = oracles.tf_variables(tmp_path / "good" / "bert_model.ckpt"), oracles.tf_variables(source / "bert_model.ckpt")
+    assert left.keys() == {n for n in was if not n.endswith(("adam_m", "adam_v")) and n != "global_step"}
+    assert all(left[n].tobytes() == was[n].tobytes() for n in left)
+    assert fix(source, tmp_path / "kept", keep_optimizer=True).repairs == ()
+
+
+def test_an_index_that_points_to_the_wrong_shard_is_made_again(tmp_path: Path) -> None:
+    shutil.copytree(oracles.golden("hf_bert") / "safetensors_sharded", tmp_path / "bad")
+    path = tmp_path / "bad" / "model.safetensors.index.json"
+    index = json.loads(path.read_text())
+    shards = sorted(set(index["weight_map"].values()))
+    name = next(n for n, s in index["weight_map"].items() if s == shards[0])
+    index["weight_map"][name] = shards[1]
+    index["metadata"]["total_size"] += 1
+    path.write_text(json.dumps(index))
+    done = fix(tmp_path / "bad", tmp_path / "good", max_shard_size=60_000)
+    assert [r.kind for r in done.repairs] == ["index"] and name in done.repairs[0].what
+    assert ckptkit.validate(tmp_path / "good").findings == ()
+    with examine(oracles.golden("hf_bert") / "safetensors") as a, examine(tmp_path / "good") as b:
+        assert diff(a, b).different == []
+
+
+def hole(arrays: dict[str, np.ndarray]) -> None:
+    for n in [n for n in arrays if ".layer.1." in n]:
+        del arrays[n]
+
+
+def lost(arrays: dict[str, np.ndarray]) -> None:
+    del arrays["bert.encoder.layer.3.output.dense.bias"]
+
+
+def poisoned(arrays: dict[str, np.ndarray]) -> None:
+    arrays["cls.predictions.decoder.bias"] = arrays["cls.predictions.bias"] + 1
+
+
+@pytest.mark.parametrize("change", [hole, lost, poisoned])
+def test_what_needs_a_guess_is_refused(tmp_path: Path, change: object) -> None:
+    source = broken(tmp_path / "bad", change=change, num_hidden_layers=2)
+    with pytest.raises(FindingsError, match="without guessing"):
+        fix(source, tmp_path / "good")
+    assert not (tmp_path / "good").exists()
+
+
+def test_tensors_of_ones_own_are_not_lost_in_silence(tmp_path: Path) -> None:
+    def add(arrays: dict[str, np.ndarray]) -> None:
+        arrays["adapter.down"] = np.ones((3, 4), np.float32)
+
+    source = broken(tmp_path / "bad", change=add, num_hidden_layers=2)
+    with pytest.raises(UnsupportedError, match=r"adapter\.down"):
+        fix(source, tmp_path / "good")
+    fix(source, tmp_path / "good", drop_unexpected=True)
+    assert "adapter.down" not in load_file(tmp_path / "good" / "model.safetensors")
+
+
+def test_a_vocabulary_in_another_dimension_is_not_cut(tmp_path: Path) -> None:
+    case = oracles.golden("t5_orig_v11")
+    shutil.copytree(case, tmp_path / "bad", ignore=shutil.ignore_patterns("hf430_converted", "*.npz", "expected*"))
+    with examine(tmp_path / "bad") as s:
+        rows = s.sizes().axis["vocab"]
+    (tmp_path / "bad" / "vocab.txt").write_text("x\n" * (rows - 3))
+    with pytest.raises(UnsupportedError, match="another dimension"):
+        fix(tmp_path / "bad", tmp_path / "good")
+    assert not (tmp_path / "good").exists()
