@@ -67,14 +67,15 @@ def parameter_digest(canon: Canon, item: Item) -> str:
     state = blake3(head.encode(errors="surrogateescape") + b"\n")
     for tile in canon.tiles(item):
         state.update(tile)
-    return state.hexdigest()
+    return str(state.hexdigest())
 
 
 def whole_digest(parameters: dict[str, str]) -> str:
     """The digest of all parameters together."""
     from blake3 import blake3
 
-    return PREFIX + blake3("".join(f"{parameters[n]} {n}\n" for n in sorted(parameters)).encode(errors="surrogateescape")).hexdigest()
+    whole = "".join(f"{parameters[n]} {n}\n" for n in sorted(parameters))
+    return f"{PREFIX}{blake3(whole.encode(errors='surrogateescape')).hexdigest()}"
 
 
 def digest_finding(subject: Subject, wanted: str) -> Iterator[Finding]:
