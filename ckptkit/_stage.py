@@ -71,16 +71,15 @@ class Stage:
             return path
         return self.shown if self.single else os.path.join(self.shown, path[len(self.path) + 1 :])
 
-    def commit(self, name: str | None = None) -> None:
-        """Put the staged directory (with `single`: its file `name`) in the target's place. The files are synced already."""
+    def commit(self, name: str | None = None, *, sync: bool = True) -> None:
+        """Put the staged directory (with `single`: its file `name`) in the target's place. The files are synced already, if they are to be."""
         try:
-            for at, dirs, _ in os.walk(self.path):
-                for d in dirs:
-                    sync_directory(os.path.join(at, d))
-            sync_directory(self.path)
+            for at, _, _ in os.walk(self.path) if sync else ():
+                sync_directory(at)
             new = self.path if name is None else os.path.join(self.path, name)
             self._place(new)
-            sync_directory(self.parent)
+            if sync:
+                sync_directory(self.parent)
         except OSError as e:
             if e.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR):
                 raise UsageError("exists: it has come to be while this run was writing", path=self.shown, hint="--overwrite") from None
@@ -254,7 +253,7 @@ def remove_tree(path: str, *, keep: bool = False) -> None:
                 remove_tree(e.path)
             else:
                 os.unlink(e.path)
-        except OSError:  # noqa: PERF203
+        except OSError:
             continue
     if not keep:
         try:

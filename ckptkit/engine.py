@@ -9,6 +9,7 @@ Reading back proves what the kernel holds, not what the disk holds: those bytes 
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 import threading
 import time
@@ -17,7 +18,7 @@ from contextlib import contextmanager
 from typing import NamedTuple, TypeVar
 
 from ._fileio import CHUNK, Files, checksum, preallocate, quickest_checksum, write_error, writeback
-from ._jobs import Batch, Job, Made, jobs_of
+from ._jobs import APART, Batch, Job, Made, jobs_of
 from ._relay import flat
 from ._stage import Stage, readable_file
 from ._work import Settings, Stopped, Worker, Written, check_groups
@@ -54,12 +55,14 @@ def run(
     max_memory: int = 256 << 20,
     check: bool = True,
     on_overflow: str = "error",
+    sync: bool = True,
     progress: Callable[[int, int], None] | None = None,
     compute_finish: Callable[[FileLayout, Mapping[str, int]], tuple[Part, ...]],
 ) -> Result:
     """Carry out `plan`; the target is there and whole afterwards, or as it was before.
 
     `max_memory` bounds the buffers (bytes, at least 8 MiB); `jobs` is how many threads (default: the processors).
+    Without `sync` the disk is not waited for: as safe against a kill, but not against a power cut soon after.
     `check` reads every tensor back and compares. `on_overflow` says what a finite value becomes that a narrower type
     cannot hold: "error" refuses, "clip" stores the largest finite value, "keep" infinity or NaN; the last two are findings.
     `compute_finish` is the container's `finish`. Raises CheckpointError and its kinds; nothing is left behind then.
@@ -81,7 +84,7 @@ def run(
         by_slot = plan.layout.checksum is not None
         sources = tuple(flat(s) for s in plan.sources)
         todo = jobs_of(plan, sources, max_memory // workers - 3 * CHUNK, by_slot)
-        _prepare_numpy(todo)
+        todo = _ordered(todo)
         paths = tuple(stage.file(n) for n in names)
         for path, (_, size) in zip(paths, plan.layout.files, strict=True):
             _create(path, size, stage)
@@ -89,7 +92,7 @@ def run(
         stop = [False]
         settings = Settings(
             paths, sources, tuple(s.dtype for s in plan.sources),
-            checksum(kind) if kind else None, by_slot, writeback() if total >= MANY else None, on_overflow == "clip", stop,
+            checksum(kind) if kind else None, by_slot, writeback() if sync and total >= MANY else None, on_overflow == "clip", stop,
         )  # fmt: skip
         hands = [Worker(settings, Files(stage.label)) for _ in range(max(1, min(workers, len(todo))))]
         report = None if progress is None else (lambda: progress(sum(h.done for h in hands), total))
@@ -102,9 +105,7 @@ def run(
             extra = 0
             files = Files(stage.label)
             try:
-                for part in (*plan.layout.parts, *compute_finish(plan.layout, crcs)):
-                    files.write(paths[part.file], part.offset, part.data)
-                    extra += len(part.data)
+                extra += _write_parts(files, paths, [*plan.layout.parts, *compute_finish(plan.layout, crcs)])
                 for (name, size), path in zip(plan.layout.files, paths, strict=True):
                     have = os.stat(path).st_size
                     if size >= 0 and have != size:
@@ -117,14 +118,15 @@ def run(
                 _check(hands, paths, stage, stop)
             check_inputs(plan)
             staged = [*paths, *(stage.file(n) for n in dict.fromkeys([n for _, n in plan.copies] + [n for n, _ in plan.texts]))]
-            _spread(hands, lambda _, path: _sync(path, stage), staged, stop, None)
+            if sync:
+                _spread(hands, lambda _, path: _sync(path, stage), staged, stop, None)
         finally:
             for h in hands:
                 h.close()
         sizes = tuple((n, os.stat(stage.file(n)).st_size) for n in _all_names(plan))
         if progress is not None:
             progress(total, total)
-        stage.commit(names[0] if plan.single else None)
+        stage.commit(names[0] if plan.single else None, sync=sync)
         read = sum(h.bytes_read for h in hands)
         return Result(plan.target, sizes, read, total + extra, time.perf_counter() - started, crcs, findings)
 
@@ -196,14 +198,15 @@ def _check_space(plan: Plan, stage: Stage) -> None:
         )
 
 
-def _prepare_numpy(todo: list[Job]) -> None:
-    """Import numpy once, before the threads do, if any job needs it."""
-    if any(isinstance(j, Made) or (isinstance(j, Batch) and any(isinstance(x, Made) for x in j.items)) for j in todo):
-        import sys
-
-        if "numpy" not in sys.modules:
-            os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # nothing here multiplies: its threads only cost memory and time
-        import numpy  # noqa: F401
+def _ordered(todo: list[Job]) -> list[Job]:
+    """The jobs with one that needs numpy first, and next those that do not: they run while numpy is imported."""
+    made = [j for j in todo if isinstance(j, Made) or (isinstance(j, Batch) and any(isinstance(x, Made) for x in j.items))]
+    if not made:
+        return todo
+    if "numpy" not in sys.modules:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # nothing here multiplies: its threads only cost memory and time
+    needs = set(map(id, made))
+    return [made[0], *(j for j in todo if id(j) not in needs), *made[1:]]
 
 
 def _create(path: str, size: int, stage: Stage) -> None:
@@ -293,6 +296,31 @@ def _check(hands: list[Worker], paths: tuple[str, ...], stage: Stage, stop: list
         raise CorruptError(
             f"{name!r} at byte {offset:,} reads back differently from what was written", path=stage.label(paths[file]), hint=hint
         )
+
+
+def _write_parts(files: Files, paths: tuple[str, ...], parts: list[Part]) -> int:
+    """Write headers and the like; their bytes. Many that lie close together are put in place in memory and written as one."""
+    buffer = memoryview(bytearray(CHUNK)) if len(parts) > 64 else memoryview(b"")
+    parts.sort(key=lambda p: (p.file, p.offset))
+    i = 0
+    while i < len(parts):
+        file, start, data = parts[i]
+        stop, j = start + len(data), i + 1
+        while j < len(parts) and parts[j].file == file and parts[j].offset - stop <= APART and parts[j].offset + len(parts[j].data) - start <= len(buffer):
+            stop = max(stop, parts[j].offset + len(parts[j].data))
+            j += 1
+        if j - i < 4:
+            for p in parts[i:j]:
+                files.write(paths[file], p.offset, p.data)
+        else:
+            span = buffer[: stop - start]
+            files.read_there(paths[file], start, span)
+            for p in parts[i:j]:
+                at = p.offset - start
+                span[at : at + len(p.data)] = p.data
+            files.write(paths[file], start, span)
+        i = j
+    return sum(len(p.data) for p in parts)
 
 
 def _copy_file(source: str, path: str, stage: Stage) -> int:
