@@ -60,5 +60,5 @@ def _scale(text: str, spec: Spec, shape: tuple[int, ...]) -> float:
     factor = float(str(spec.values.get("initializer_factor", 1.0)))
     widths = {"in**-0.5": shape[-1], "hidden**-0.5": spec.sizes.get("hidden", 1), "query": spec.sizes.get("hidden", 1) * spec.sizes.get("head_dim", 1)}
     if text in widths:
-        return factor / float(widths[text]) ** 0.5
+        return float(factor / float(widths[text]) ** 0.5)
     return float(text) if text else float(str(spec.values.get("initializer_range", 0.02)))
