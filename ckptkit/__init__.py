@@ -19,7 +19,7 @@ from __future__ import annotations
 from ._typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["Checkpoint", "CheckpointError", "Finding", "build_transformer_model", "convert", "examine", "inspect", "open", "validate", "verify"]
+__all__ = ["Checkpoint", "CheckpointError", "Finding", "build_transformer_model", "convert", "examine", "export", "inspect", "open", "validate", "verify"]
 
 if TYPE_CHECKING:
     from .comparison import verify
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .findings import Finding
     from .inspection import inspect
     from .runtime.build import build_transformer_model
+    from .runtime.export import export
     from .subject import examine
     from .validation import validate
 
@@ -40,6 +41,7 @@ _WHERE = {
     "build_transformer_model": ("runtime.build", "build_transformer_model"),
     "convert": ("conversion", "convert"),
     "examine": ("subject", "examine"),
+    "export": ("runtime.export", "export"),
     "inspect": ("inspection", "inspect"),
     "open": ("containers", "open_checkpoint"),
     "validate": ("validation", "validate"),

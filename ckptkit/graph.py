@@ -41,6 +41,7 @@ class WeightGraph:
     def __init__(self, checkpoint: Checkpoint, recognition: Recognition | None) -> None:
         self.checkpoint = checkpoint
         self.recognition = recognition
+        self._solved: dict[object, Solution] = {}
         self.params: dict[str, Bound] = {}
         self.roles: dict[str, Role] = {}
         self.indices: dict[str, set[int]] = {}  # placeholder -> the numbers met
@@ -162,8 +163,16 @@ class WeightGraph:
     @cached_property
     def solution(self) -> Solution:
         """The axis sizes that the tensors imply."""
-        assert self.recognition is not None
-        return solve(self.recognition.architecture, self.shapes)
+        return self.solved({})
+
+    def solved(self, given: Mapping[str, int]) -> Solution:
+        """The same with the sizes that are `given` besides. Made once for each: not to be changed."""
+        key = tuple(sorted(given.items()))
+        found = self._solved.get(key)
+        if found is None:
+            assert self.recognition is not None
+            found = self._solved[key] = solve(self.recognition.architecture, self.shapes, given)
+        return found
 
     def variant(self, heads: int | None = None) -> str | None:
         """The best-known name of this shape ("roberta-large"), the most specific variant that agrees; None if there is none."""

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from ._typing import TYPE_CHECKING, Any, NamedTuple
-from .containers import containers
+from .containers import by_name as container_by_name
 from .errors import printable
 from .findings import Finding
 from .names import natural
 from .recognize import reduce_names
+from .schema import count_name
 from .subject import Subject, examine
 
 if TYPE_CHECKING:
@@ -129,19 +131,20 @@ def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tupl
     from .validation import run_rules, variants
 
     ck, r = s.checkpoint, s.graph.recognition
-    module = containers().get(ck.container)
-    title = module.TITLE if module is not None else ck.container
+    title = container_by_name(ck.container).TITLE
     evidence: dict[str, tuple[str, ...]] = {"container": (_container_evidence(path, ck.path, title, named),)}
     evidence["architecture"] = r.evidence if r is not None else ("no architecture known here explains the tensor names",)
     if s.config is not None:
         evidence["config"] = (_config_evidence(s),)
     sizes: dict[str, int] = {}
     undecided: dict[str, int] = {}
+    counts: dict[str, int] = {}
     variant, agreeing = None, []
     if r is not None:
         found = s.sizes()
         order = dict.fromkeys(a for p in r.architecture.params.values() if p.group in s.graph.groups for a in p.layout.axes)
-        sizes = {**s.graph.counts, **{a: found.axis[a] for a in order if a in found.axis}}
+        counts = {c: s.graph.counts[c] for c in map(count_name, r.architecture.counted) if c in s.graph.counts}
+        sizes = {**counts, **{a: found.axis[a] for a in (*r.architecture.config_counts, *order) if a in found.axis}}
         undecided = {" ".join(a for a in order if a in axes): n for axes, n in found.products.items() if not axes & sizes.keys()}
         heads = s.value("heads")
         heads = heads if isinstance(heads, int) else None
@@ -168,7 +171,7 @@ def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tupl
         evidence=evidence,
         config=s.config.source if s.config is not None else None,
         declared=s.config.declared if s.config is not None else None,
-        counts=dict(s.graph.counts),
+        counts=counts,
         sizes=sizes,
         undecided=undecided,
         groups=tuple(sorted(s.graph.groups, key=lambda g: (g != "core", g))),
@@ -267,20 +270,14 @@ def _modules(rows: Iterable[TensorRow], *, known: bool) -> tuple[Sum, ...]:
     if not known:
         patterns = reduce_names(row.name for row in rows)
         labels = _components(set(patterns.values()))
-        for (pattern, elements, nbytes), n in _count((patterns[row.name], row.elements, row.nbytes) for row in rows).items():
+        for (pattern, elements, nbytes), n in Counter((patterns[row.name], row.elements, row.nbytes) for row in rows).items():
             sums.add(labels[pattern], elements, nbytes, n)
         return tuple(sorted(sums.result(), key=lambda m: natural(m.name)))
-    for (template, elements, nbytes), n in _count((row.templates[0] if row.templates else "", row.elements, row.nbytes) for row in rows).items():
+    for (template, elements, nbytes), n in Counter((row.templates[0] if row.templates else "", row.elements, row.nbytes) for row in rows).items():
         head, brace, _ = template.partition("{")
         label = (head.rstrip(".") if brace else template.partition(".")[0]) if template else "(unexplained)"
         sums.add(label, elements, nbytes, n)
     return tuple(sums.result())
-
-
-def _count(items: Iterable[tuple[str, int, int]]) -> dict[tuple[str, int, int], int]:
-    from collections import Counter
-
-    return Counter(items)
 
 
 def _components(patterns: set[str]) -> dict[str, str]:
@@ -305,7 +302,7 @@ def _dtypes(rows: Iterable[TensorRow], shared: Mapping[str, object]) -> tuple[Su
         if identity is None or identity not in seen:
             once.append(row)
             seen.add(identity)
-    for (dtype, elements, nbytes), n in _count((row.dtype, row.elements, row.nbytes) for row in (once if shared else rows)).items():
+    for (dtype, elements, nbytes), n in Counter((row.dtype, row.elements, row.nbytes) for row in (once if shared else rows)).items():
         sums.add(dtype, elements, nbytes, n)
     return tuple(sorted(sums.result(), key=lambda d: (-d.nbytes, d.name)))
 

@@ -17,15 +17,15 @@ def natural(name: str) -> list[Any]:
     return parts
 
 
-def split_last_number(part: str) -> tuple[str, int | None, str]:
-    """ ("layer_", 12, "") of "layer_12"; (part, None, "") where there is no number."""
+def split_last_number(part: str) -> tuple[str, str, str]:
+    """ ("layer_", "12", "") of "layer_12"; (part, "", "") where there is no number."""
     end = len(part)
     while end and not ("0" <= part[end - 1] <= "9"):
         end -= 1
     start = end
     while start and "0" <= part[start - 1] <= "9":
         start -= 1
-    return (part[:start], int(part[start:end]), part[end:]) if start < end else (part, None, "")
+    return part[:start], part[start:end], part[end:]
 
 
 def counted(n: int, name: str) -> str:

@@ -339,12 +339,20 @@ class Table:
             for name in row.names:
                 yield pattern_of(prefix + name if row.prefixed else name)
 
-    def stems(self, prefix: str) -> Iterator[str]:
+    def stems(self, prefix: str) -> frozenset[str]:
         """The first parts of all patterns: where none of them begins a stored name, nothing of this dialect is there."""
+        plain, prefixed = self._stems
+        return plain | ({stem(prefix)} if "." in prefix or "/" in prefix else {stem(pattern_of(prefix + p)) for p in prefixed})
+
+    @cached_property
+    def _stems(self) -> tuple[frozenset[str], frozenset[str]]:
+        """Of the names that take no prefix, and of those that do. Read off the keys: no row is expanded for it."""
+        found: tuple[set[str], set[str]] = set(), set()
         for key in (*self.dialect.rows, *self.dialect.repeats):
             names, prefixed = _split_key(key)
-            for name in names:
-                yield stem(pattern_of(prefix + name if prefixed else name))
+            found[prefixed].update(map(stem, names))
+        plain, after = ({pattern_of(p) if "{" in p or not p.isalpha() else p for p in part} for part in found)
+        return frozenset(plain), frozenset(after)
 
     def match(self, pattern: str, numbers: tuple[str, ...], prefix: str) -> Match | None:
         """The row that a reduced stored name belongs to, with its placeholders' values; None if there is none."""

@@ -15,7 +15,7 @@ from .findings import Finding
 from .graph import WeightGraph, bind
 from .layout import Sizes
 from .schema import Architecture
-from .solve import Solution, solve
+from .solve import Solution
 
 
 class Subject(NamedTuple):
@@ -96,7 +96,7 @@ class Subject(NamedTuple):
             n = self.value(axis)
             if isinstance(n, int) and not isinstance(n, bool) and n > 0:
                 given[axis] = n
-        return solve(arch, self.graph.shapes, given) if given else found
+        return self.graph.solved(given) if given else found
 
     def sizes(self) -> Sizes:
         """The sizes that tensors imply, with what they leave open (heads) as the user or the configuration says."""

@@ -39,13 +39,15 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="ckptkit", message="%(prog)s %(version)s")
 def cli() -> None:
-    """Inspect, validate and convert model checkpoints: TensorFlow, PyTorch and safetensors.
+    """Inspect, validate, convert and verify model checkpoints: TensorFlow, PyTorch and safetensors.
 
     \b
     ckptkit inspect  PATH               what is in it
     ckptkit validate PATH               is it whole and right (exit status 1 if not)
     ckptkit convert  SRC DST --to hf    write it in another form, complete enough to run
+    ckptkit verify   A B                are they the same model (exit status 1 if not)
+    ckptkit summary  PATH               its layers, shapes and parameters; --flow: how a batch goes through
 
     PATH is a file, a TensorFlow prefix, or a directory that holds a checkpoint.
-    Exit status: 0 fine, 1 findings, 2 usage or unreadable, 3 could not be decided.
+    Exit status: 0 fine, 1 findings or differences, 2 usage or unreadable, 3 could not be decided.
     """

@@ -13,7 +13,7 @@ from ._options import format_option, parse_given, parse_size, source_options
 @click.command("convert")
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST")
-@click.option("--to", metavar="DIALECT", help="The naming to write: google, hf, fairseq, ... Left out, names stay as they are.")
+@click.option("--to", metavar="DIALECT", help="The naming to write: google, hf, fairseq, ..., or a program: savedmodel, keras, pt2, onnx. Left out, names stay.")
 @click.option("--container", metavar="NAME", help="The format to write: safetensors, torch, tf. Default: the dialect's own.")
 @click.option("--dtype", metavar="[GLOB=]DTYPE", multiple=True, help="Cast floating tensors (float32, bfloat16, float16, ...), all or those whose name fits GLOB. Repeatable.")
 @click.option("--max-shard-size", metavar="SIZE", help="Split the weights into files of at most this size, such as 5GB.")
@@ -25,6 +25,7 @@ from ._options import format_option, parse_given, parse_size, source_options
 @click.option("--overwrite", is_flag=True, help="Replace DST if it exists.")
 @click.option("--force", is_flag=True, help="DANGEROUS: convert a checkpoint that has errors; what is missing stays missing.")
 @click.option("--check/--no-check", default=True, help="Verify the source's checksums and read back what was written.  [default: check]")
+@click.option("--verify", "proven", is_flag=True, help="Then rebuild and run both sides: exit status 1 if DST is not the same model (see `ckptkit verify`).")
 @click.option("--jobs", type=click.IntRange(1), metavar="N", help="Threads.  [default: the processors]")
 @click.option("--max-memory", metavar="SIZE", default="256MiB", show_default=True, help="Bound of all buffers together.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no summary on stderr.")
@@ -32,7 +33,7 @@ from ._options import format_option, parse_given, parse_size, source_options
 def command(
     source: str, target: str, to: str | None, container: str | None, dtype: tuple[str, ...], max_shard_size: str | None, config: str | None,
     architecture: str | None, dialect: str | None, part: str | None, given: tuple[str, ...], drop: tuple[str, ...], drop_optimizer: bool, dry_run: bool,
-    overwrite: bool, force: bool, check: bool, jobs: int | None, max_memory: str, quiet: bool, form: str,
+    overwrite: bool, force: bool, check: bool, proven: bool, jobs: int | None, max_memory: str, quiet: bool, form: str,
 ) -> int:  # fmt: skip
     """Write the checkpoint SRC as DST in another naming and format, complete: weights, configuration, vocabulary, ledger.
 
@@ -43,7 +44,10 @@ def command(
     ckptkit convert bert_model.ckpt bert-hf/ --to hf
     ckptkit convert roberta/ model.pt --to fairseq
     ckptkit convert model.pt model.safetensors                 names stay, the container changes
+    ckptkit convert bert-hf/ bert.onnx --to onnx               a program that runs without ckptkit
     """
+    if to in PROGRAMS:
+        return _program(source, target, to, config, part, given, overwrite=overwrite, quiet=quiet)
     from ..conversion import convert
     from ..plan import parse_dtype
     from ..progress import Progress
@@ -75,4 +79,26 @@ def command(
         click.echo(summary(done, form))
     elif not quiet:
         print(summary(done, form), file=sys.stderr)
+    return _verified(source, target, config, part, given, form, quiet) if proven and not dry_run else 0
+
+
+PROGRAMS = ("savedmodel", "keras", "pt2", "onnx")
+
+
+def _program(source: str, target: str, to: str, config: str | None, part: str | None, given: tuple[str, ...], *, overwrite: bool, quiet: bool) -> int:
+    from ..runtime.export import export
+
+    done = export(source, target, to=to, config=config, part=part, given=parse_given(given), overwrite=overwrite)
+    if not quiet:
+        print(f"{done.path}: {done.form}, gives {', '.join(done.outputs)}; run again with another batch and length: at most {done.worst:.3g} off", file=sys.stderr)
     return 0
+
+
+def _verified(source: str, target: str, config: str | None, part: str | None, given: tuple[str, ...], form: str, quiet: bool) -> int:
+    from ..comparison import verify
+    from ..report.verification import show_verification
+
+    outcome = verify(source, target, config=config, part=part, given=parse_given(given), casts=True)
+    if outcome.exit_code or not quiet:
+        click.echo(show_verification(outcome, form if form != "json" else "text"), err=True)
+    return outcome.exit_code

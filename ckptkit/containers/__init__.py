@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 
@@ -11,21 +12,30 @@ from ..errors import CheckpointError, NotFoundError, UnknownFormatError, UsageEr
 from ._base import Checkpoint, Container, open_fd
 from ._shards import drop_explained
 
-__all__ = ["Checkpoint", "Container", "by_name", "containers", "drop_explained", "locate", "open_checkpoint"]
+__all__ = ["Checkpoint", "Container", "by_name", "containers", "drop_explained", "each", "locate", "open_checkpoint"]
+
+
+@cache
+def _stems() -> list[str]:
+    here = os.path.dirname(__file__)
+    return sorted(f[:-3] for f in os.listdir(here) if f.endswith(".py") and not f.startswith("_"))
+
+
+def each() -> Iterator[Container]:
+    """Every container module, each imported when it is reached: whoever has found his own need not pay for the rest."""
+    for stem in _stems():
+        yield cast(Container, import_module(f"{__name__}.{stem}"))
 
 
 @cache
 def containers() -> dict[str, Container]:
     """Every container module by its NAME."""
-    here = os.path.dirname(__file__)
-    names = sorted(f[:-3] for f in os.listdir(here) if f.endswith(".py") and not f.startswith("_"))
-    modules = [cast(Container, import_module(f"{__name__}.{n}")) for n in names]
-    return {m.NAME: m for m in modules}
+    return {m.NAME: m for m in each()}
 
 
 def by_name(name: str) -> Container:
     """The container called `name`, or a UsageError that lists them."""
-    found = containers().get(name)
+    found = next((c for c in each() if name == c.NAME), None)
     if found is None:
         raise UsageError(f"no container is called {name!r}", hint=f"one of {', '.join(containers())}")
     return found
@@ -51,7 +61,7 @@ def locate(path: str) -> tuple[Container, str]:
     if os.path.isdir(path):
         return _in_directory(path)
     if not os.path.lexists(path):
-        for c in containers().values():
+        for c in each():
             target = c.prefix(path)
             if target is not None:
                 return c, target
@@ -67,7 +77,7 @@ def _of_file(path: str) -> Container:
     head, tail = _head_and_tail(path)
     if not head:
         raise UnknownFormatError("is empty", path=path, hint="was the download cut short?")
-    for c in containers().values():
+    for c in each():
         if c.sniff(head, tail, path):
             return c
     tried = ", ".join(containers())

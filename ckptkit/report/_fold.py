@@ -57,7 +57,7 @@ def by_tensor(rows: Iterable[TensorRow]) -> tuple[Node, ...]:
     for row in rows:
         name = row.canonical[0] if row.canonical else row.name
         m = layer_of(name)
-        if m is None:
+        if m is None or _padded(m[2]):
             kept.append((name, row))
             continue
         head, number, tail, rest = m.groups()
@@ -95,6 +95,11 @@ def by_parameter(rows: Iterable[TensorRow], sizes: dict[str, tuple[int, ...]]) -
         for i, (name, n) in enumerate(zip(row.canonical, shares, strict=True)):
             entries.append((name, Leaf(row, n if row.counted else 0, row.nbytes * n // total, int(i == 0))))
     return _build(entries, {})
+
+
+def _padded(digits: str) -> int:
+    """How many digits a number with leading zeros has; 0 without them."""
+    return len(digits) if len(digits) > 1 and digits[0] == "0" else 0
 
 
 def _kind(row: TensorRow) -> object:
@@ -164,18 +169,18 @@ def _nodes(level: Trie, before: str, shapes: _Shapes, runs: dict[str, list[int]]
     shape = shapes.number(level)
     if shape in shapes.nodes and not runs:
         return shapes.nodes[shape]
-    groups: dict[tuple[str, str | None, int], list[tuple[int, str]]] = {}
+    groups: dict[tuple[str, str, int, int], list[tuple[int, str]]] = {}
     for part, below in level.items():
         if part is not None:
-            head, n, tail = split_last_number(part)
-            groups.setdefault((head, None if n is None else tail, shapes.number(below)), []).append((n or 0, part))
+            head, digits, tail = split_last_number(part)
+            groups.setdefault((head, tail, _padded(digits), shapes.number(below)), []).append((int(digits or 0), part))
     nodes = []
-    for (head, tail_or_none, _), members in groups.items():
+    for (head, tail, width, _), members in groups.items():
         members.sort()
         part = members[0][1]
         numbers = [n for number, p in members for n in runs.get(before + p, (number,))]
         k = len(numbers)
-        label = part if k == 1 else head + braced(numbers) + (tail_or_none or "")
+        label = part if k == 1 else head + braced(numbers, width) + tail
         leaf = _leaf(level[part].get(None))
         children = _nodes(level[part], before + part, shapes, runs)
         own = (leaf.tensors, leaf.elements, leaf.nbytes) if leaf is not None else (0, 0, 0)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ..errors import printable
 from ..inspection import Inspection, TensorRow, to_json
-from ..names import collapse, natural
+from ..names import collapse, counted, natural
 from ._fold import Node, by_parameter, by_tensor, stored_as
 
 ROWS = 150  # of a listing that was not asked for
@@ -122,9 +122,10 @@ def _few(names: Sequence[str], limit: int = 3) -> str:
 def _shape(i: Inspection) -> str:
     """ "24 layers x 1024 hidden x 16 heads; intermediate 4096, vocab 21128, ..." """
     sizes = dict(i.sizes)
-    main = [f"{n} {k.replace('_', ' ')}" for k, n in i.counts.items()]
-    main += [f"{sizes[k]} {k}" for k in ("hidden", "heads") if k in sizes]
-    rest = [f"{k} {n}" for k, n in sizes.items() if k not in i.counts and k not in ("hidden", "heads")]
+    first = [k for k in ("layers", "hidden", "heads") if k in sizes and k not in i.counts]
+    main = [counted(n, k) for k, n in i.counts.items()]
+    main += [f"{sizes[k]} {k}" for k in first]
+    rest = [f"{k} {n}" for k, n in sizes.items() if k not in i.counts and k not in first]
     rest += [f"{axes.replace(' ', ' x ')} {n} (told apart by no configuration)" for axes, n in i.undecided.items()]
     return " x ".join(main) + ("; " + ", ".join(rest) if rest else "")
 

@@ -158,9 +158,12 @@ def test_an_hf_case_goes_to_google_and_back_to_the_same_bits(tmp_path: Path, cas
 def test_albert_rows_by_hand_with_two_groups_and_two_inner_groups(tmp_path: Path) -> None:
     e, h, f, v, p = 6, 8, 10, 13, 11
     rng = np.random.default_rng(0)
-    new = lambda *shape: rng.standard_normal(shape).astype(np.float32)  # noqa: E731
+
+    def new(*shape: int, around: float = 0.0) -> np.ndarray:
+        return (around + 0.1 * rng.standard_normal(shape)).astype(np.float32)
+
     google = {"bert/embeddings/word_embeddings": new(v, e), "bert/embeddings/position_embeddings": new(p, e), "bert/embeddings/token_type_embeddings": new(2, e)}
-    google |= {"bert/embeddings/LayerNorm/gamma": new(e), "bert/embeddings/LayerNorm/beta": new(e)}
+    google |= {"bert/embeddings/LayerNorm/gamma": new(e, around=1), "bert/embeddings/LayerNorm/beta": new(e)}
     google |= {"bert/encoder/embedding_hidden_mapping_in/kernel": new(e, h), "bert/encoder/embedding_hidden_mapping_in/bias": new(h)}
     hf = {
         "embeddings.word_embeddings.weight": google["bert/embeddings/word_embeddings"],
@@ -182,7 +185,7 @@ def test_albert_rows_by_hand_with_two_groups_and_two_inner_groups(tmp_path: Path
                 google |= {f"{a}{there}/kernel": new(inn, out), f"{a}{there}/bias": new(out)}
                 hf |= {f"{b}{here}.weight": google[f"{a}{there}/kernel"].T, f"{b}{here}.bias": google[f"{a}{there}/bias"]}
             for there, here in (("LayerNorm", "attention.LayerNorm"), ("LayerNorm_1", "full_layer_layer_norm")):
-                google |= {f"{a}{there}/gamma": new(h), f"{a}{there}/beta": new(h)}
+                google |= {f"{a}{there}/gamma": new(h, around=1), f"{a}{there}/beta": new(h)}
                 hf |= {f"{b}{here}.weight": google[f"{a}{there}/gamma"], f"{b}{here}.bias": google[f"{a}{there}/beta"]}
     google |= {"bert/pooler/dense/kernel": new(h, h), "bert/pooler/dense/bias": new(h), "output_weights": new(3, h), "output_bias": new(3)}
     google |= {"cls/squad/output_weights": new(2, h), "cls/squad/output_bias": new(2)}
@@ -192,7 +195,7 @@ def test_albert_rows_by_hand_with_two_groups_and_two_inner_groups(tmp_path: Path
     hf |= {"qa_outputs.weight": google["cls/squad/output_weights"], "qa_outputs.bias": google["cls/squad/output_bias"]}
     span = {"start_logits/dense": (h, 1), "end_logits/dense_0": (2 * h, h), "end_logits/dense_1": (h, 1), "answer_class/dense_0": (2 * h, h)}
     spans = {f"{n}/kernel": new(*s) for n, s in span.items()} | {f"{n}/bias": new(s[1]) for n, s in span.items()}
-    spans |= {"end_logits/LayerNorm/gamma": new(h), "end_logits/LayerNorm/beta": new(h), "answer_class/dense_1/kernel": new(h, 1)}
+    spans |= {"end_logits/LayerNorm/gamma": new(h, around=1), "end_logits/LayerNorm/beta": new(h), "answer_class/dense_1/kernel": new(h, 1)}
     (tmp_path / "a").mkdir()
     save_file({n: np.ascontiguousarray(a) for n, a in {**google, **spans}.items()}, tmp_path / "a" / "model.safetensors")
     config = {"hidden_act": "gelu", "num_attention_heads": 2, "num_hidden_layers": 6, "num_hidden_groups": 2, "inner_group_num": 2}
@@ -288,6 +291,11 @@ def test_alberts_layers_rest_on_the_configuration_and_without_one_nobody_knows(t
         ckptkit.convert(tmp_path / "m", tmp_path / "hf", to="hf")
 
 
+def test_inspect_shows_the_layers_that_the_configuration_says() -> None:
+    inspection = ckptkit.inspect(source("hf_albert/safetensors"))
+    assert inspection.counts == {"groups": 2, "inner_groups": 1} and inspection.sizes["layers"] == 6
+
+
 def test_fewer_layers_than_groups_cannot_be(tmp_path: Path) -> None:
     shutil.copytree(source("hf_albert/safetensors"), tmp_path / "m")
     edit(tmp_path / "m" / "config.json", num_hidden_layers=1)
@@ -299,7 +307,7 @@ def test_fewer_layers_than_groups_cannot_be(tmp_path: Path) -> None:
 
 
 def albert_base(folder: Path, layers: int) -> Path:
-    """albert-base's shape with one row a table: only the shape is asked after."""
+    """albert-base's shape, with tables of one row: only the shape is asked after."""
     h, e, f = 768, 128, 3072
     L = "albert.encoder.albert_layer_groups.0.albert_layers.0."
     shapes = {f"albert.embeddings.{n}_embeddings.weight": (1, e) for n in ("word", "position", "token_type")}
@@ -310,7 +318,9 @@ def albert_base(folder: Path, layers: int) -> Path:
     for n, width in norms.items():
         shapes |= {n + ".weight": (width,), n + ".bias": (width,)}
     folder.mkdir()
-    save_file({n: np.zeros(s, np.float16) for n, s in shapes.items()}, folder / "model.safetensors")
+    rng = np.random.default_rng(0)
+    ones = {f"{n}.weight" for n in norms}
+    save_file({n: (rng.standard_normal(s) * 0.02 + (n in ones)).astype(np.float16) for n, s in shapes.items()}, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps({"model_type": "albert", "num_hidden_layers": layers, "num_attention_heads": 12}))
     return folder
 

@@ -1,0 +1,70 @@
+"""A model's summary and flow: text, JSON, Mermaid, DOT."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from ..errors import printable
+
+if TYPE_CHECKING:
+    from ..runtime.summary import Summary
+
+SCHEMA_VERSION = 1
+
+
+def show_summary(s: Summary, form: str = "text") -> str:
+    """Layers, shapes, parameters, what trains."""
+    if form == "json":
+        rows = [{**r._asdict(), "shape": list(r.shape), "params": {n: list(p) for n, p in r.params}} for r in s.rows]
+        edges = [{"from": a, "to": b, "shape": list(shape)} for a, b, shape in s.edges]
+        return json.dumps(
+            {"schema_version": SCHEMA_VERSION, "path": s.path, "title": s.title, "layers": dict(s.layers), "parameters": s.parameters,
+             "trainable": s.trainable, "rows": rows, "edges": edges}, indent=2, ensure_ascii=False,
+        )  # fmt: skip
+    from tabulate import tabulate
+
+    rows = [(r.path, r.role, _shape(r.shape), f"{r.parameters:,}", _trains(r.parameters, r.trainable)) for r in s.rows]
+    table = tabulate(rows, ("layer", "what", "output", "parameters", "trains"), tablefmt="github" if form == "markdown" else "simple", colalign=("left", "left", "left", "right", "left"))
+    return f"{headline(s)}\n\n{table}\n\n{totals(s)}"
+
+
+def headline(s: Summary) -> str:
+    """ "bert/: BERT, 12 encoder layers"."""
+    return f"{printable(s.path)}: {s.title}" + "".join(f", {n} {stack} layer{'s' * (n != 1)}" for stack, n in s.layers.items())
+
+
+def totals(s: Summary) -> str:
+    """The counts, tied parameters once."""
+    return f"parameters {s.parameters:,}, trainable {s.trainable:,}, frozen {s.parameters - s.trainable:,}"
+
+
+def _trains(parameters: int, trainable: int) -> str:
+    if not parameters:
+        return ""
+    return "yes" if trainable == parameters else "no" if not trainable else "in part"
+
+
+def _shape(shape: tuple[object, ...]) -> str:
+    """Open dimensions as None, as Keras writes them."""
+    return "(" + ", ".join("None" if isinstance(d, str) else str(d) for d in shape) + ")"
+
+
+def show_flow(s: Summary, form: str = "text") -> str:
+    """A batch on its way through the model: every edge with the shape of what goes along it."""
+    if form == "text":
+        incoming: dict[str, list[str]] = {}
+        for a, b, shape in s.edges:
+            incoming.setdefault(b, []).append(f"{a} {_words(shape)}")
+        return "\n".join([headline(s), *(f"{name} <- {'; '.join(sources)}" for name, sources in incoming.items())])
+    names = list(dict.fromkeys(n for a, b, _ in s.edges for n in (a, b)))
+    key = {n: f"n{i}" for i, n in enumerate(names)}
+    if form == "mermaid":
+        lines = ["flowchart TD", *(f'  {key[n]}["{n}"]' for n in names)]
+        return "\n".join([*lines, *(f'  {key[a]} -- "{_words(shape)}" --> {key[b]}' for a, b, shape in s.edges)])
+    lines = ["digraph model {", "  node [shape=box];", *(f'  {key[n]} [label="{n}"];' for n in names)]
+    return "\n".join([*lines, *(f'  {key[a]} -> {key[b]} [label="{_words(shape)}"];' for a, b, shape in s.edges), "}"])
+
+
+def _words(shape: tuple[object, ...]) -> str:
+    return " x ".join(map(str, shape))

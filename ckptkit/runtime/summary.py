@@ -1,0 +1,132 @@
+"""What a model is made of and how a batch flows through it, from the spec alone: no weight is read, no framework imported.
+
+The flow is the real one: the same assembly that runs a model runs here over shapes, so the picture cannot differ from it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any, NamedTuple
+
+from ..subject import examine
+from .flow import flow, heads_of
+from .freeze import frozen
+from .spec import Spec, spec_of
+
+Dims = tuple[Any, ...]  # numbers, and the words that stay open: "batch", "length", "target"
+
+
+class Row(NamedTuple):
+    """A part of the model: the layers it has, its parameters, how many of them train."""
+
+    path: str
+    role: str
+    shape: Dims
+    parameters: int
+    trainable: int
+    params: tuple[tuple[str, tuple[int, ...]], ...]
+
+
+class Summary(NamedTuple):
+    """The parts in the order they run, the edges between them, and the totals (tied parameters once)."""
+
+    path: str
+    title: str
+    rows: tuple[Row, ...]
+    edges: tuple[tuple[str, str, Dims], ...]
+    layers: Mapping[str, int]
+    parameters: int
+    trainable: int
+
+
+class Shape:
+    """An array that is only its shape and where it came from."""
+
+    def __init__(self, shape: Dims, origin: str) -> None:
+        self.shape, self.origin = shape, origin
+
+
+def summarize(
+    path: str | os.PathLike[str],
+    *,
+    config: str | None = None,
+    part: str | None = None,
+    given: Mapping[str, object] | None = None,
+    freeze: Sequence[str] = (),
+    application: str = "encoder",
+) -> Summary:
+    """The summary of a checkpoint's model, with the parts of it that `freeze` selects counted as not trainable."""
+    with examine(path, config=config, part=part, given=given) as subject:
+        assert subject.architecture is not None or spec_of(subject)
+        spec = spec_of(subject)
+        title = subject.architecture.title if subject.architecture else ""
+        stored = set(subject.graph.params)
+    said = spec.values.get("tied") is False
+    ties = {n: o for n, o in spec.ties.items() if n not in stored or not said}
+    return summary_of(spec._replace(ties=ties), os.fspath(path), title, frozen([n for n, _, _ in spec.params()], freeze), application)
+
+
+def summary_of(spec: Spec, path: str = "", title: str = "", fixed: frozenset[str] = frozenset(), application: str = "encoder") -> Summary:
+    """The summary of a spec."""
+    rows: dict[str, Row] = {}
+    edges: list[tuple[str, str, Dims]] = []
+    times: dict[str, int] = {}
+
+    def run(role: str, at: str, *args: Any, **options: Any) -> Any:
+        name = at or role
+        times[name] = times.get(name, 0) + 1
+        if times[name] > 1:
+            name = f"{name} ({times[name]})"
+        edges.extend((a.origin, name, a.shape) for a in args if isinstance(a, Shape) and a.origin)
+        out = _shapes(spec, role, at, args, options)
+        mine = [(n, s) for n, s, leaf in spec.params() if n not in spec.ties and (leaf.path == at or leaf.path.startswith(at + "."))] if at else []
+        if name != at:
+            mine = []
+        count = sum(prod(s) for _, s in mine)
+        still = sum(prod(s) for n, s in mine if n in fixed)
+        first = out[1] if isinstance(out, tuple) and role == "embeddings" else out
+        rows[name] = Row(name, role, first, count, count - still, tuple(mine))
+        if role == "embeddings":
+            return tuple(Shape(s, name if i < 2 else "") for i, s in enumerate(out))
+        return Shape(out, name)
+
+    inputs: dict[str, Any] = {"input_ids": Shape(("batch", "length"), "input_ids"), "attention_mask": Shape(("batch", "length"), "attention_mask")}
+    if spec.has("embeddings.segment"):
+        inputs["token_type_ids"] = Shape(("batch", "length"), "token_type_ids")
+    if spec.traits.encoder and spec.traits.decoder and spec.has("decoder"):
+        inputs["decoder_input_ids"] = Shape(("batch", "target"), "decoder_input_ids")
+    outputs = flow(run, spec, inputs, application)
+    for name in ("hidden", *heads_of(spec)):
+        found = outputs.get(name)
+        if isinstance(found, Shape):
+            edges.append((found.origin, f"{name} output", found.shape))
+    layers = {stack: len(spec.blocks(stack)) for stack in ("encoder", "decoder") if spec.blocks(stack)}
+    total = sum(prod(s) for n, s, _ in spec.params() if n not in spec.ties)
+    still = sum(prod(s) for n, s, _ in spec.params() if n not in spec.ties and n in fixed)
+    return Summary(path, title, tuple(rows.values()), tuple(edges), layers, total, total - still)
+
+
+def _shapes(spec: Spec, role: str, path: str, args: Sequence[Any], options: Mapping[str, Any]) -> Any:
+    """The shape of what a role gives."""
+    first: Dims = args[0].shape
+    leaves = {leaf.path: dict(leaf.params) for leaf in spec.leaves}
+    if role == "embeddings":
+        table = leaves["embeddings.word"]["weight"]
+        return (*first, table[1]), (*first, spec.sizes["hidden"]), table
+    if role == "visible":
+        rule = options.get("application", "encoder")
+        return ("batch", 1, 1 if rule == "encoder" else first[1], first[1])
+    if role == "relative":
+        return (first[1], first[1], spec.head_dim)
+    if role in ("bias", "linear_bias"):
+        return (1, spec.heads, first[1], first[1])
+    if role in ("block", "norm"):
+        return first
+    if role == "detector":
+        return first[:-1]
+    if role == "lm":
+        return (*first[:-1], leaves[path if path in leaves else f"{path}.decoder"]["weight"][0])
+    width = leaves[path if path in leaves else f"{path}.output"]["weight"][0]
+    return (*first[:-1], width) if role == "linear" else (first[0], width)

@@ -1,0 +1,101 @@
+"""Programs: each runs in its own runtime, without our code where it can, with a batch and a length it was not traced with."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import oracles
+import pytest
+import running
+
+import ckptkit
+from ckptkit.errors import UsageError
+
+CASES = ["bert_tf", "albert_tf", "gpt2_tf", "t5_orig_v10"]
+NAMES = {"token_type_ids": "segment_ids", "attention_mask": "input_mask"}
+
+
+def inputs_of(case: str) -> dict[str, np.ndarray]:
+    """The golden inputs, one row twice and cut, so that neither batch nor length is one that was traced."""
+    given, _ = running.asked(case)
+    given.setdefault("attention_mask", np.ones_like(given["input_ids"]))
+    return {n: np.concatenate([a, a[:2]])[:, :9].astype(np.int64) for n, a in given.items()}
+
+
+def expected(case: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return running.run(running.built(oracles.golden(case), "torch"), inputs)
+
+
+def check(have: dict[str, np.ndarray], want: dict[str, np.ndarray], inputs: dict[str, np.ndarray]) -> None:
+    mask = inputs["attention_mask"].astype(bool)
+    assert have
+    for name, array in have.items():
+        gap = oracles.largest_difference(array, want[name], mask if array.shape[:2] == mask.shape else None)
+        assert gap <= (6e-5 if "encoder" in want and "decoder.0" in want else 1e-5), name
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_pt2_program_runs_in_a_process_without_ckptkit(case: str, tmp_path: Path) -> None:
+    done = ckptkit.export(oracles.golden(case), tmp_path / "out", to="pt2")
+    inputs = inputs_of(case)
+    order = [n for n in ("input_ids", "token_type_ids", "attention_mask", "decoder_input_ids") if n in inputs]
+    np.savez(tmp_path / "in.npz", **inputs)
+    code = (
+        "import sys, numpy, torch; z = numpy.load(sys.argv[2])\n"
+        f"out = torch.export.load(sys.argv[1]).module()(*(torch.from_numpy(z[n]) for n in {order!r}))\n"
+        "numpy.savez(sys.argv[3], **{k: v.detach().numpy() for k, v in out.items()}); assert 'ckptkit' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, done.path, str(tmp_path / "in.npz"), str(tmp_path / "out.npz")], check=True, cwd=tmp_path)
+    check(oracles.read_npz(tmp_path / "out.npz"), expected(case, inputs), inputs)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_savedmodel_has_a_signature_and_runs(case: str, tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    done = ckptkit.export(oracles.golden(case), tmp_path / "saved", to="savedmodel")
+    inputs = inputs_of(case)
+    serve = tf.saved_model.load(done.path).signatures["serving_default"]
+    assert set(serve.structured_input_signature[1]) == set(inputs)
+    out = serve(**{n: tf.constant(a, tf.int32) for n, a in inputs.items()})
+    check({k: v.numpy() for k, v in out.items()}, expected(case, inputs), inputs)
+
+
+@pytest.mark.parametrize("case", ["bert_tf", "albert_tf"])
+def test_a_keras_file_is_a_keras_model_with_the_true_layers(case: str, tmp_path: Path) -> None:
+    import keras
+
+    done = ckptkit.export(oracles.golden(case), tmp_path / "m.keras", to="keras")
+    model = keras.models.load_model(done.path)
+    inputs = inputs_of(case)
+    out = model({n: keras.ops.convert_to_tensor(a, "int32") for n, a in inputs.items()})
+    check({k: np.asarray(v) for k, v in out.items()}, expected(case, inputs), inputs)
+    blocks = [layer.name for layer in model.layers if layer.name.startswith("encoder.")]
+    assert len(blocks) == {"bert_tf": 3, "albert_tf": 1}[case]
+    assert model.input_shape == {n: (None, None) for n in inputs}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_an_onnx_file_runs_in_onnxruntime(case: str, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime", reason="onnx programs not tested: onnxruntime is not installed")
+    pytest.importorskip("onnxscript", reason="onnx programs not tested: onnxscript is not installed")
+    done = ckptkit.export(oracles.golden(case), tmp_path / "m.onnx", to="onnx")
+    inputs = inputs_of(case)
+    session = onnxruntime.InferenceSession(done.path)
+    names = [o.name for o in session.get_outputs()]
+    check(dict(zip(names, session.run(None, inputs), strict=True)), expected(case, inputs), inputs)
+
+
+def test_a_program_that_exists_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "m.pt2").write_text("mine")
+    with pytest.raises(UsageError, match="exists"):
+        ckptkit.export(oracles.golden("bert_tf"), tmp_path / "m.pt2", to="pt2")
+    assert (tmp_path / "m.pt2").read_text() == "mine" and [p.name for p in tmp_path.iterdir()] == ["m.pt2"]
+
+
+def test_a_form_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no program form is called 'tflite'"):
+        ckptkit.export(oracles.golden("bert_tf"), tmp_path / "m", to="tflite")
