@@ -114,8 +114,8 @@ def _compare(mine: Arrays, theirs: Arrays, inputs: Arrays, form: str) -> float:
     import numpy as np
 
     worst = 0.0
-    for name, x in mine.items():
-        y = theirs[name]
+    for name in mine:
+        x, y = (np.asarray(side[name], np.float64) for side in (mine, theirs))
         if x.shape != y.shape:
             raise CheckpointError(f"the {form} program gives {name} of shape {list(y.shape)} where {list(x.shape)} is due")
         mask = inputs.get("attention_mask")

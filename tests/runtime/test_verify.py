@@ -122,6 +122,10 @@ CONVERSIONS = [
     ("bert_tf", "hf", "safetensors"), ("bert_tf_v1", "hf", "torch"), ("bert_tf_sharded", "hf", "safetensors"), ("bert_tf_classifier", "hf", "safetensors"),
     ("bert_tf_optim", "hf", "torch"), ("hf_bert/bin_legacy", "google", None), ("fairseq_roberta_old", "hf", "safetensors"), ("fairseq_roberta_new", "hf", "torch"),
     ("hf_roberta/safetensors", "fairseq", None), ("hf_roberta/bin_zip", "hf", "tf"),
+    ("albert_tf", "hf", "safetensors"), ("albert_tf_relu", "hf", "safetensors"), ("hf_albert/safetensors", "google", None), ("hf_electra/safetensors", "google", None),
+    ("hf_distilbert/bin_zip", "hf", "safetensors"), ("nezha_tf", "hf", "torch"), ("hf430_nezha/safetensors", "google", None), ("unilm1_pt", "hf", "safetensors"),
+    ("unilm2_pt/unilm2.bin", "hf", "safetensors"), ("gpt2_tf", "hf", "safetensors"), ("hf_gpt2/safetensors", "openai", None), ("hf_gpt1/safetensors", "bert4keras", None),
+    ("t5_orig_v10", "hf", "safetensors"), ("t5_orig_v11", "hf", "safetensors"), ("hf_t5/bin_zip", "mesh", None), ("hf430_t5_v11/safetensors", "mesh", None),
 ]  # fmt: skip
 
 
