@@ -24,7 +24,7 @@ _NOREPLACE, _EXCHANGE = 1, 2
 class Stage:
     """A staging directory for one target; a context manager that removes it unless `commit` has moved it."""
 
-    def __init__(self, target: str, *, single: bool, overwrite: bool, inputs: Iterable[str]) -> None:
+    def __init__(self, target: str, *, single: bool, overwrite: bool, inputs: Iterable[str], resume: bool = False) -> None:
         given = os.path.abspath(target)
         check_target(given, single=single, overwrite=overwrite, inputs=tuple(inputs))
         self.target = os.path.realpath(given) if overwrite else given  # a link stays, what it names is replaced
@@ -36,6 +36,7 @@ class Stage:
             name = f"{os.fsdecode(os.fsencode(name)[:150])}-{zlib.crc32(os.fsencode(name)):08x}"
         self.path = os.path.join(self.parent, f".{name}.ckptkit-partial")
         self.aside = os.path.join(self.parent, f".{name}.ckptkit-old")
+        self.resume = resume  # whether what a killed run left is for the caller to look at
         self._lock = -1
         self._moved = False  # whether the staging directory has become the target
         self._made: list[str] = []
@@ -161,7 +162,8 @@ class Stage:
             os.close(fd)  # its owner renamed or removed it between our open and our lock
         else:
             raise UsageError("other runs keep writing this target", path=self.shown)
-        remove_tree(self.path, keep=True)
+        if not self.resume:
+            remove_tree(self.path, keep=True)
         if os.path.lexists(self.aside):  # a run was killed while it exchanged old and new without renameat2
             if os.path.lexists(self.target):
                 remove_tree(self.aside)

@@ -36,6 +36,7 @@ class Settings(NamedTuple):
     writeback: Callable[[int, int, int], object] | None  # to begin writing to disk early
     clip: bool  # what to do with values too large for a type
     stop: list[bool]
+    note: Callable[[int, int, int, list[Written], dict[str, int], dict[str, int]], None] | None = None  # told of every job done
 
 
 class Worker:
@@ -64,12 +65,18 @@ class Worker:
 
     def do(self, job: Job) -> None:
         """Do one job."""
+        before = len(self.written)
         if isinstance(job, Batch):
             self._batch(job)
         elif isinstance(job, Raw):
             self._stream(job)
         else:
             self._make(job)
+        if self._s.note is not None:
+            names = [x.name for x in job.items] if isinstance(job, Batch) else [job.name]
+            crcs = {n: self.crcs[n] for n in names} if self._s.by_slot else {}
+            lost = {n: self.lost[n] for n in names if n in self.lost}
+            self._s.note(job.file, job.offset, job.length, self.written[before:], crcs, lost)
 
     def _note(self, file: int, offset: int, length: int, crc: int, name: str) -> None:
         if self._s.by_slot:

@@ -9,7 +9,6 @@ Reading back proves what the kernel holds, not what the disk holds: those bytes 
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 import threading
 import time
@@ -18,8 +17,9 @@ from contextlib import contextmanager
 from typing import NamedTuple, TypeVar
 
 from ._fileio import CHUNK, Files, checksum, preallocate, quickest_checksum, write_error, writeback
-from ._jobs import APART, Batch, Job, Made, jobs_of
+from ._jobs import APART, Job, jobs_of, ordered
 from ._relay import flat
+from ._resume import Done, Journal, fingerprint, take_up
 from ._stage import Stage, readable_file
 from ._work import Settings, Stopped, Worker, Written, check_groups
 from .containers._base import FileLayout, Part
@@ -75,28 +75,39 @@ def run(
     if jobs is not None and jobs < 1:
         raise UsageError(f"{jobs} jobs", hint="at least 1")
     inputs = [p for p, _, _ in plan.inputs] + [e.path for s in plan.sources for e in s.extents] + [p for p, _ in plan.copies]
-    with Stage(plan.target, single=plan.single, overwrite=overwrite, inputs=dict.fromkeys(inputs)) as stage, _inline(plan) as plan:
+    kind = plan.layout.checksum or (quickest_checksum() if check else None)
+    resumable = kind is not None and sum(s for _, s in plan.layout.files) >= MANY
+    mark = fingerprint(plan, kind, on_overflow) if resumable and kind else ""
+    with (
+        Stage(plan.target, single=plan.single, overwrite=overwrite, inputs=dict.fromkeys(inputs), resume=True) as stage,
+        _inline(plan) as plan,
+    ):
+        earlier = take_up(stage, plan, mark)
         check_inputs(plan)
         names = _names(plan)
-        _check_space(plan, stage)
+        if not earlier:
+            _check_space(plan, stage)
         workers = max(1, min(jobs or os.cpu_count() or 1, max_memory // _EACH, len(plan.tasks)))
-        kind = plan.layout.checksum or (quickest_checksum() if check else None)
         by_slot = plan.layout.checksum is not None
         sources = tuple(flat(s) for s in plan.sources)
         todo = jobs_of(plan, sources, max_memory // workers - 3 * CHUNK, by_slot)
-        todo = _ordered(todo)
+        todo = ordered(todo)
         paths = tuple(stage.file(n) for n in names)
         for path, (_, size) in zip(paths, plan.layout.files, strict=True):
-            _create(path, size, stage)
+            if not earlier or size <= 0:
+                _create(path, size, stage)
+        journal = Journal(stage, mark) if resumable else None
         total = sum(j.length for j in todo)
         stop = [False]
         settings = Settings(
             paths, sources, tuple(s.dtype for s in plan.sources),
             checksum(kind) if kind else None, by_slot, writeback() if sync and total >= MANY else None, on_overflow == "clip", stop,
+            (lambda *job: journal.add(Done(*job))) if journal is not None else None,
         )  # fmt: skip
         hands = [Worker(settings, Files(stage.label)) for _ in range(max(1, min(workers, len(todo))))]
         report = None if progress is None else (lambda: progress(sum(h.done for h in hands), total))
         try:
+            todo = _left(hands, todo, earlier, settings, stop)
             _spread(hands, Worker.do, todo, stop, report)
             crcs = {t.name: 0 for t in plan.tasks if by_slot}  # that of no bytes, for those that have none
             for h in hands:
@@ -126,6 +137,8 @@ def run(
         sizes = tuple((n, os.stat(stage.file(n)).st_size) for n in _all_names(plan))
         if progress is not None:
             progress(total, total)
+        if journal is not None:
+            journal.close()
         stage.commit(names[0] if plan.single else None, sync=sync)
         read = sum(h.bytes_read for h in hands)
         return Result(plan.target, sizes, read, total + extra, time.perf_counter() - started, crcs, findings)
@@ -198,17 +211,6 @@ def _check_space(plan: Plan, stage: Stage) -> None:
         )
 
 
-def _ordered(todo: list[Job]) -> list[Job]:
-    """The jobs with one that needs numpy first, and next those that do not: they run while numpy is imported."""
-    made = [j for j in todo if isinstance(j, Made) or (isinstance(j, Batch) and any(isinstance(x, Made) for x in j.items))]
-    if not made:
-        return todo
-    if "numpy" not in sys.modules:
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # nothing here multiplies: its threads only cost memory and time
-    needs = set(map(id, made))
-    return [made[0], *(j for j in todo if id(j) not in needs), *made[1:]]
-
-
 def _create(path: str, size: int, stage: Stage) -> None:
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -260,6 +262,32 @@ def _spread(
         raise
     if failures:
         raise next((e for e in failures if isinstance(e, CheckpointError)), failures[0])
+
+
+def _left(hands: list[Worker], todo: list[Job], earlier: list[Done], settings: Settings, stop: list[bool]) -> list[Job]:
+    """The jobs that an earlier run has not done, or whose bytes are no longer right; what it found out of the others is taken over."""
+    if not earlier:
+        return todo
+    wanted = {(j.file, j.offset, j.length) for j in todo}
+    right: set[tuple[int, int, int]] = set()
+
+    def look(hand: Worker, done: Done) -> None:
+        place = done.file, done.offset, done.length
+        if place in wanted and done.written and all(0 <= w[0] < len(settings.paths) for w in done.written):
+            try:
+                if any(hand.check(group) is not None for group in check_groups(done.written)):
+                    return
+            except CheckpointError:
+                return
+            hand.crcs.update(done.crcs)
+            hand.lost.update(done.lost)
+            hand.done += done.length
+            right.add(place)
+            if settings.note is not None:
+                settings.note(*done)
+
+    _spread(hands, look, earlier, stop, None)
+    return [j for j in todo if (j.file, j.offset, j.length) not in right]
 
 
 def _overflows(plan: Plan, hands: list[Worker], on_overflow: str) -> tuple[Finding, ...]:
