@@ -39,3 +39,6 @@ noticed("digest", "error", "The weights have the digest that is expected", """
 noticed("head", "info", "Every part that the configuration speaks of is there", """
     The configuration gives a number of layers to a part of the model that the weights do not hold and need not: a decoder where only the
     encoder was saved. After a conversion: a head that the class named in the new configuration has or lacks.""")  # fmt: skip
+noticed("order", "warning", "Tensors without names are in the order that is taken for theirs", """
+    A folder of numbered arrays has no names: they go by a published order, and its shapes must fit it.""")  # fmt: skip
+noticed("arrays", "warning", "Every array of a folder belongs to the model", "An array file that the folder's list does not name, or one that is more than it should be.")
