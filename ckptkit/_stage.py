@@ -254,7 +254,7 @@ def remove_tree(path: str, *, keep: bool = False) -> None:
                 remove_tree(e.path)
             else:
                 os.unlink(e.path)
-        except OSError:
+        except OSError:  # noqa: PERF203
             continue
     if not keep:
         try:
