@@ -7,6 +7,7 @@ float32 and round twice, so there float32 is rounded to odd first (Boldo and Mel
 
 from __future__ import annotations
 
+import threading
 from functools import cache
 
 from ._typing import TYPE_CHECKING, Any
@@ -77,6 +78,75 @@ def _round_to_odd(x: Array) -> Array:
     return f
 
 
+_local = threading.local()
+
+
+def _scratch(n: int) -> tuple[Array, Array, Array]:
+    """Three arrays of `n` elements that a thread keeps: two of 32 bits, one of indices."""
+    import numpy as np
+
+    kept: tuple[Array, Array, Array] | None = getattr(_local, "kept", None)
+    if kept is None:
+        kept = _local.kept = np.empty(BLOCK, np.uint32), np.empty(BLOCK, np.uint32), np.empty(BLOCK, np.intp)
+    return kept[0][:n], kept[1][:n], kept[2][:n]
+
+
+def _to_half(x: Array, y: Array) -> None:
+    """float32 -> float16 by integers, nearly twice as quick as numpy: what becomes subnormal or infinite, or is NaN, is left to numpy.
+
+    The exponent is rebiased and half of the last kept bit (less one if that bit is even) added in one go, so that carries round to even.
+    """
+    import numpy as np
+
+    a, c, _ = _scratch(len(x))
+    u = x.view(np.uint32)
+    np.bitwise_and(u, np.uint32(0x7FFFFFFF), out=a)
+    rest = a - np.uint32(0x38800000) >= np.uint32(0x477FF000 - 0x38800000)  # below the least normal (wraps), or rounding to infinity
+    np.right_shift(a, np.uint32(13), out=c)
+    np.bitwise_and(c, np.uint32(1), out=c)
+    np.add(c, np.uint32((0xFFF - (112 << 23)) & 0xFFFFFFFF), out=c)
+    np.add(a, c, out=a)
+    np.right_shift(a, np.uint32(13), out=a)
+    np.right_shift(u, np.uint32(16), out=c)
+    np.bitwise_and(c, np.uint32(0x8000), out=c)
+    np.bitwise_or(a, c, out=a)
+    np.copyto(y.view(np.uint16), a, casting="unsafe")
+    where = np.flatnonzero(rest)
+    if len(where):
+        y[where] = x[where].astype(np.float16)
+
+
+@cache
+def _table(source: str, target: str) -> Array:
+    """What each bit pattern of a type of at most 16 bits becomes, as bit patterns."""
+    import numpy as np
+
+    bits = DTYPES[source].bits
+    x: Array = np.arange(1 << bits, dtype=f"u{bits // 8}").view(numpy_dtype(source))
+    with np.errstate(all="ignore"):
+        y = x.astype(np.float32).astype(numpy_dtype(target))
+    return y.view(f"u{y.itemsize}")
+
+
+def _by_table(x: Array, y: Array, source: str, target: str) -> None:
+    """Casts from 16 bits and less, and from float32 to float8.
+
+    For the latter float32 is cut to bfloat16 first, with its last bit set where that loses anything (rounded to odd).
+    """
+    import numpy as np
+
+    into = y.view(f"u{y.itemsize}")
+    a, _, index = _scratch(len(x))
+    if source == "F32":
+        u = x.view(np.uint32)
+        np.right_shift(u, np.uint32(16), out=a)
+        np.bitwise_or(a, x.view(np.uint16)[::2] != 0, out=index, casting="unsafe")
+        source = "BF16"
+    else:
+        np.copyto(index, x.view(f"u{x.itemsize}"))
+    np.take(_table(source, target), index, out=into, mode="clip")
+
+
 def cast(src: Array, out: Array, source: str, target: str, clip: bool) -> int:
     """Cast 1-D `src` of dtype `source` into `out` of dtype `target`; how many finite values had no finite place there.
 
@@ -86,10 +156,16 @@ def cast(src: Array, out: Array, source: str, target: str, clip: bool) -> int:
 
     lost = 0
     narrow = _largest(source) > _largest(target)
+    bits, to = DTYPES[source].bits, DTYPES[target].bits
+    tabled = (source == "F32" and to == 8) or (bits <= 16 and to <= 32 and (source, target) != ("BF16", "F32") and len(src) > BLOCK // 8)
     with np.errstate(all="ignore"):
         for i in range(0, len(src), BLOCK):
             x, y = src[i : i + BLOCK], out[i : i + BLOCK]
-            if source == "F64" and target not in ("F32", "F16"):
+            if source == "F32" and target == "F16":
+                _to_half(x, y)
+            elif tabled:
+                _by_table(x, y, source, target)
+            elif source == "F64" and target not in ("F32", "F16"):
                 np.copyto(y, _round_to_odd(x), casting="unsafe")
             elif source != "F32" and target not in ("F32", "F64") and source != "F64":
                 np.copyto(y, x.astype(np.float32), casting="unsafe")

@@ -124,6 +124,14 @@ class Files:
         except OSError as e:
             raise read_error(e, self.label(path), offset + done) from None
 
+    def read_there(self, path: str, offset: int, into: memoryview) -> None:
+        """Fill `into` with what is there from `offset` on, zeros where the file has ended."""
+        try:
+            done = os.preadv(self.writer(path), [into], offset)
+        except OSError as e:
+            raise read_error(e, self.label(path), offset) from None
+        into[done:] = bytes(len(into) - done)
+
     def read_all(self, path: str, offset: int, into: list[memoryview]) -> None:
         """Fill several pieces of memory with the bytes from `offset` on, in one call as a rule."""
         try:

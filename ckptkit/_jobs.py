@@ -8,6 +8,8 @@ each), and tensors made window by window.
 from __future__ import annotations
 
 import gc
+import os
+import sys
 
 from ._casts import check_cast, work_dtype
 from ._fileio import CHUNK
@@ -203,6 +205,17 @@ def _grouped(items: list[Raw | Made], by_slot: bool) -> list[Job]:
         out.append(_batch(group))
     out.sort(key=lambda j: -j.length if j.length > LONG // 4 else 0)
     return out
+
+
+def ordered(todo: list[Job]) -> list[Job]:
+    """The jobs with one that needs numpy first, and next those that do not: they run while numpy is imported."""
+    made = [j for j in todo if isinstance(j, Made) or (isinstance(j, Batch) and any(isinstance(x, Made) for x in j.items))]
+    if not made:
+        return todo
+    if "numpy" not in sys.modules:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # nothing here multiplies: its threads only cost memory and time
+    needs = set(map(id, made))
+    return [made[0], *(j for j in todo if id(j) not in needs), *made[1:]]
 
 
 def _place(x: Raw | Made) -> tuple[int, int]:

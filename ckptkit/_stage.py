@@ -24,7 +24,7 @@ _NOREPLACE, _EXCHANGE = 1, 2
 class Stage:
     """A staging directory for one target; a context manager that removes it unless `commit` has moved it."""
 
-    def __init__(self, target: str, *, single: bool, overwrite: bool, inputs: Iterable[str]) -> None:
+    def __init__(self, target: str, *, single: bool, overwrite: bool, inputs: Iterable[str], resume: bool = False) -> None:
         given = os.path.abspath(target)
         check_target(given, single=single, overwrite=overwrite, inputs=tuple(inputs))
         self.target = os.path.realpath(given) if overwrite else given  # a link stays, what it names is replaced
@@ -36,6 +36,7 @@ class Stage:
             name = f"{os.fsdecode(os.fsencode(name)[:150])}-{zlib.crc32(os.fsencode(name)):08x}"
         self.path = os.path.join(self.parent, f".{name}.ckptkit-partial")
         self.aside = os.path.join(self.parent, f".{name}.ckptkit-old")
+        self.resume = resume  # whether what a killed run left is for the caller to look at
         self._lock = -1
         self._moved = False  # whether the staging directory has become the target
         self._made: list[str] = []
@@ -71,16 +72,15 @@ class Stage:
             return path
         return self.shown if self.single else os.path.join(self.shown, path[len(self.path) + 1 :])
 
-    def commit(self, name: str | None = None) -> None:
-        """Put the staged directory (with `single`: its file `name`) in the target's place. The files are synced already."""
+    def commit(self, name: str | None = None, *, sync: bool = True) -> None:
+        """Put the staged directory (with `single`: its file `name`) in the target's place. The files are synced already, if they are to be."""
         try:
-            for at, dirs, _ in os.walk(self.path):
-                for d in dirs:
-                    sync_directory(os.path.join(at, d))
-            sync_directory(self.path)
+            for at, _, _ in os.walk(self.path) if sync else ():
+                sync_directory(at)
             new = self.path if name is None else os.path.join(self.path, name)
             self._place(new)
-            sync_directory(self.parent)
+            if sync:
+                sync_directory(self.parent)
         except OSError as e:
             if e.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR):
                 raise UsageError("exists: it has come to be while this run was writing", path=self.shown, hint="--overwrite") from None
@@ -162,7 +162,8 @@ class Stage:
             os.close(fd)  # its owner renamed or removed it between our open and our lock
         else:
             raise UsageError("other runs keep writing this target", path=self.shown)
-        remove_tree(self.path, keep=True)
+        if not self.resume:
+            remove_tree(self.path, keep=True)
         if os.path.lexists(self.aside):  # a run was killed while it exchanged old and new without renameat2
             if os.path.lexists(self.target):
                 remove_tree(self.aside)
@@ -254,7 +255,7 @@ def remove_tree(path: str, *, keep: bool = False) -> None:
                 remove_tree(e.path)
             else:
                 os.unlink(e.path)
-        except OSError:  # noqa: PERF203
+        except OSError:
             continue
     if not keep:
         try:

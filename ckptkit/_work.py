@@ -14,6 +14,7 @@ from ._relay import Buffer, Flat, Mover
 from ._typing import NamedTuple
 from .tensors import DTYPES
 
+BLOCK = 4096  # bytes that file systems share
 EARLY = 16 << 20  # bytes written before the kernel is told to begin with them
 
 Wanted = tuple[str, int, int, int]  # (path, offset, bytes, where in memory)
@@ -35,6 +36,7 @@ class Settings(NamedTuple):
     writeback: Callable[[int, int, int], object] | None  # to begin writing to disk early
     clip: bool  # what to do with values too large for a type
     stop: list[bool]
+    note: Callable[[int, int, int, list[Written], dict[str, int], dict[str, int]], None] | None = None  # told of every job done
 
 
 class Worker:
@@ -63,12 +65,18 @@ class Worker:
 
     def do(self, job: Job) -> None:
         """Do one job."""
+        before = len(self.written)
         if isinstance(job, Batch):
             self._batch(job)
         elif isinstance(job, Raw):
             self._stream(job)
         else:
             self._make(job)
+        if self._s.note is not None:
+            names = [x.name for x in job.items] if isinstance(job, Batch) else [job.name]
+            crcs = {n: self.crcs[n] for n in names} if self._s.by_slot else {}
+            lost = {n: self.lost[n] for n in names if n in self.lost}
+            self._s.note(job.file, job.offset, job.length, self.written[before:], crcs, lost)
 
     def _note(self, file: int, offset: int, length: int, crc: int, name: str) -> None:
         if self._s.by_slot:
@@ -95,10 +103,14 @@ class Worker:
         self._dirty = path, offset, offset + length
 
     def _stream(self, x: Raw) -> None:
-        """A long plain run: in the kernel, or through one buffer with the checksum taken while the bytes are in the cache."""
+        """A long plain run through one buffer, with the checksum taken while the bytes are in the cache.
+
+        In the kernel only where blocks could be shared (both offsets lie alike in them): otherwise it copies through a pipe
+        and holds the target's lock meanwhile, so that two workers take half as long again as with this buffer.
+        """
         at, crc, sum_, path = x.offset, 0, self._s.checksum, self._s.paths[x.file]
         for source, o, n in x.runs:
-            if sum_ is None:
+            if sum_ is None and (o - at) % BLOCK == 0:
                 while n:
                     if self._s.stop[0]:
                         raise Stopped

@@ -15,6 +15,7 @@ from ._typing import NamedTuple
 from .arch import architectures
 from .config import to_json_text, write_config
 from .containers import Container, by_name, containers
+from .containers._gc import paused
 from .errors import FindingsError, UsageError
 from .findings import Finding
 from .moves import Plan
@@ -67,6 +68,8 @@ def convert(
     check: bool = True,
     jobs: int | None = None,
     max_memory: int = 256 << 20,
+    on_overflow: str = "error",
+    sync: bool = True,
     progress: Callable[[int, int], None] | None = None,
     trim: int | None = None,
 ) -> Conversion:
@@ -75,7 +78,8 @@ def convert(
     `target` is a directory, or one file if it ends like one of the container's and the container is a single file.
     `dtypes`: (glob, dtype) pairs; `given`: canonical values that nothing else says ({"heads": 16}); `drop`: head groups to
     leave out; `max_shard_size` and `max_memory` in bytes; `check` verifies the source's checksums and reads back what was
-    written; `trim` is how many rows of the vocabulary are kept (None: all); `force` converts in spite of error findings. Raises FindingsError, UndecidedError, UsageError, ... (`errors`).
+    written; `trim` is how many rows of the vocabulary are kept (None: all); `on_overflow` (error, clip, keep) and `sync` are
+    the engine's; `force` converts in spite of error findings. Raises FindingsError, UndecidedError, UsageError, ... (`errors`).
     """
     from ._stage import check_target
     from .engine import run
@@ -83,7 +87,7 @@ def convert(
     src, dst = os.fspath(source), os.fspath(target)
     single = single_file(dst, container)
     check_target(dst, single=single, overwrite=overwrite or dry_run, inputs=())
-    with examine(src, config=config, architecture=architecture, dialect=dialect, part=part, given=given) as subject:
+    with paused(), examine(src, config=config, architecture=architecture, dialect=dialect, part=part, given=given) as subject:
         target_dialect = choose_dialect(subject, to)
         chosen = choose_container(subject, target_dialect, container, dst if single else None)
         findings = run_rules(subject, integrity=check and not dry_run)
@@ -107,7 +111,8 @@ def convert(
         if dry_run:
             return Conversion(plan, ledger, tuple(findings), classes, None)
         result = run(
-            plan, overwrite=overwrite, jobs=jobs, max_memory=max_memory, check=check, progress=progress, compute_finish=chosen.finish
+            plan, overwrite=overwrite, jobs=jobs, max_memory=max_memory, check=check, on_overflow=on_overflow, sync=sync,
+            progress=progress, compute_finish=chosen.finish
         )
         return Conversion(plan, ledger, (*findings, *result.findings), classes, result)
 
@@ -231,7 +236,7 @@ def _plan(
         texts, copies = [], []
     ledger = make_ledger(subject, request, weights, findings)
     if not single:
-        texts.append((LEDGER, json.dumps(ledger, indent=1, ensure_ascii=False) + "\n"))
+        texts.append((LEDGER, ledger_text(ledger)))
     inputs = [*ck.files, *(c for c, _ in copies)]
     plan = assemble(
         weights, request, target=dst, single=single, inputs=inputs, metadata=metadata, extras=extras, wrapper=wrapper, copies=copies, texts=texts
@@ -281,6 +286,25 @@ def _configuration(
         values, subject.values.rest if subject.values is not None else {}, arch, dialect, weights.groups, labels=labels, dtype=dtype
     )
     return written.raw, written.extras, written.classes, list(written.findings)
+
+
+def ledger_text(ledger: Mapping[str, object]) -> str:
+    """The ledger as JSON with a line for each tensor; above 5,000 of them one for each side.
+
+    For twenty thousand tensors a line each takes five times as long as writing them in one go, indenting it all thirty times.
+    """
+    encode = json.JSONEncoder(ensure_ascii=False).encode
+    source = ledger["source"]
+    depth = 2 if isinstance(source, dict) and len(source["tensors"]) <= 5000 else 1
+
+    def text(v: object, level: int, indent: str) -> str:
+        if not isinstance(v, dict) or not v or level > depth:
+            return encode(v)
+        inner = indent + " "
+        lines = [f"{inner}{encode(k)}: {text(x, level + 1, inner) if level < depth else encode(x)}" for k, x in v.items()]
+        return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
+
+    return text(ledger, 0, "") + "\n"
 
 
 def make_ledger(subject: Subject, request: Request, weights: Weights, findings: Sequence[Finding]) -> dict[str, object]:

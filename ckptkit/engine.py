@@ -17,8 +17,9 @@ from contextlib import contextmanager
 from typing import NamedTuple, TypeVar
 
 from ._fileio import CHUNK, Files, checksum, preallocate, quickest_checksum, write_error, writeback
-from ._jobs import Batch, Job, Made, jobs_of
+from ._jobs import APART, Job, jobs_of, ordered
 from ._relay import flat
+from ._resume import Done, Journal, fingerprint, take_up
 from ._stage import Stage, readable_file
 from ._work import Settings, Stopped, Worker, Written, check_groups
 from .containers._base import FileLayout, Part
@@ -54,12 +55,14 @@ def run(
     max_memory: int = 256 << 20,
     check: bool = True,
     on_overflow: str = "error",
+    sync: bool = True,
     progress: Callable[[int, int], None] | None = None,
     compute_finish: Callable[[FileLayout, Mapping[str, int]], tuple[Part, ...]],
 ) -> Result:
     """Carry out `plan`; the target is there and whole afterwards, or as it was before.
 
     `max_memory` bounds the buffers (bytes, at least 8 MiB); `jobs` is how many threads (default: the processors).
+    Without `sync` the disk is not waited for: as safe against a kill, but not against a power cut soon after.
     `check` reads every tensor back and compares. `on_overflow` says what a finite value becomes that a narrower type
     cannot hold: "error" refuses, "clip" stores the largest finite value, "keep" infinity or NaN; the last two are findings.
     `compute_finish` is the container's `finish`. Raises CheckpointError and its kinds; nothing is left behind then.
@@ -72,28 +75,39 @@ def run(
     if jobs is not None and jobs < 1:
         raise UsageError(f"{jobs} jobs", hint="at least 1")
     inputs = [p for p, _, _ in plan.inputs] + [e.path for s in plan.sources for e in s.extents] + [p for p, _ in plan.copies]
-    with Stage(plan.target, single=plan.single, overwrite=overwrite, inputs=dict.fromkeys(inputs)) as stage, _inline(plan) as plan:
+    kind = plan.layout.checksum or (quickest_checksum() if check else None)
+    resumable = kind is not None and sum(s for _, s in plan.layout.files) >= MANY
+    mark = fingerprint(plan, kind, on_overflow) if resumable and kind else ""
+    with (
+        Stage(plan.target, single=plan.single, overwrite=overwrite, inputs=dict.fromkeys(inputs), resume=True) as stage,
+        _inline(plan) as plan,
+    ):
+        earlier = take_up(stage, plan, mark)
         check_inputs(plan)
         names = _names(plan)
-        _check_space(plan, stage)
+        if not earlier:
+            _check_space(plan, stage)
         workers = max(1, min(jobs or os.cpu_count() or 1, max_memory // _EACH, len(plan.tasks)))
-        kind = plan.layout.checksum or (quickest_checksum() if check else None)
         by_slot = plan.layout.checksum is not None
         sources = tuple(flat(s) for s in plan.sources)
         todo = jobs_of(plan, sources, max_memory // workers - 3 * CHUNK, by_slot)
-        _prepare_numpy(todo)
+        todo = ordered(todo)
         paths = tuple(stage.file(n) for n in names)
         for path, (_, size) in zip(paths, plan.layout.files, strict=True):
-            _create(path, size, stage)
+            if not earlier or size <= 0:
+                _create(path, size, stage)
+        journal = Journal(stage, mark) if resumable else None
         total = sum(j.length for j in todo)
         stop = [False]
         settings = Settings(
             paths, sources, tuple(s.dtype for s in plan.sources),
-            checksum(kind) if kind else None, by_slot, writeback() if total >= MANY else None, on_overflow == "clip", stop,
+            checksum(kind) if kind else None, by_slot, writeback() if sync and total >= MANY else None, on_overflow == "clip", stop,
+            (lambda *job: journal.add(Done(*job))) if journal is not None else None,
         )  # fmt: skip
         hands = [Worker(settings, Files(stage.label)) for _ in range(max(1, min(workers, len(todo))))]
         report = None if progress is None else (lambda: progress(sum(h.done for h in hands), total))
         try:
+            todo = _left(hands, todo, earlier, settings, stop)
             _spread(hands, Worker.do, todo, stop, report)
             crcs = {t.name: 0 for t in plan.tasks if by_slot}  # that of no bytes, for those that have none
             for h in hands:
@@ -102,9 +116,7 @@ def run(
             extra = 0
             files = Files(stage.label)
             try:
-                for part in (*plan.layout.parts, *compute_finish(plan.layout, crcs)):
-                    files.write(paths[part.file], part.offset, part.data)
-                    extra += len(part.data)
+                extra += _write_parts(files, paths, [*plan.layout.parts, *compute_finish(plan.layout, crcs)])
                 for (name, size), path in zip(plan.layout.files, paths, strict=True):
                     have = os.stat(path).st_size
                     if size >= 0 and have != size:
@@ -117,14 +129,17 @@ def run(
                 _check(hands, paths, stage, stop)
             check_inputs(plan)
             staged = [*paths, *(stage.file(n) for n in dict.fromkeys([n for _, n in plan.copies] + [n for n, _ in plan.texts]))]
-            _spread(hands, lambda _, path: _sync(path, stage), staged, stop, None)
+            if sync:
+                _spread(hands, lambda _, path: _sync(path, stage), staged, stop, None)
         finally:
             for h in hands:
                 h.close()
         sizes = tuple((n, os.stat(stage.file(n)).st_size) for n in _all_names(plan))
         if progress is not None:
             progress(total, total)
-        stage.commit(names[0] if plan.single else None)
+        if journal is not None:
+            journal.close()
+        stage.commit(names[0] if plan.single else None, sync=sync)
         read = sum(h.bytes_read for h in hands)
         return Result(plan.target, sizes, read, total + extra, time.perf_counter() - started, crcs, findings)
 
@@ -196,16 +211,6 @@ def _check_space(plan: Plan, stage: Stage) -> None:
         )
 
 
-def _prepare_numpy(todo: list[Job]) -> None:
-    """Import numpy once, before the threads do, if any job needs it."""
-    if any(isinstance(j, Made) or (isinstance(j, Batch) and any(isinstance(x, Made) for x in j.items)) for j in todo):
-        import sys
-
-        if "numpy" not in sys.modules:
-            os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # nothing here multiplies: its threads only cost memory and time
-        import numpy  # noqa: F401
-
-
 def _create(path: str, size: int, stage: Stage) -> None:
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -259,6 +264,32 @@ def _spread(
         raise next((e for e in failures if isinstance(e, CheckpointError)), failures[0])
 
 
+def _left(hands: list[Worker], todo: list[Job], earlier: list[Done], settings: Settings, stop: list[bool]) -> list[Job]:
+    """The jobs that an earlier run has not done, or whose bytes are no longer right; what it found out of the others is taken over."""
+    if not earlier:
+        return todo
+    wanted = {(j.file, j.offset, j.length) for j in todo}
+    right: set[tuple[int, int, int]] = set()
+
+    def look(hand: Worker, done: Done) -> None:
+        place = done.file, done.offset, done.length
+        if place in wanted and done.written and all(0 <= w[0] < len(settings.paths) for w in done.written):
+            try:
+                if any(hand.check(group) is not None for group in check_groups(done.written)):
+                    return
+            except CheckpointError:
+                return
+            hand.crcs.update(done.crcs)
+            hand.lost.update(done.lost)
+            hand.done += done.length
+            right.add(place)
+            if settings.note is not None:
+                settings.note(*done)
+
+    _spread(hands, look, earlier, stop, None)
+    return [j for j in todo if (j.file, j.offset, j.length) not in right]
+
+
 def _overflows(plan: Plan, hands: list[Worker], on_overflow: str) -> tuple[Finding, ...]:
     """A finding for every tensor with values too large for its type, in the plan's order; an error unless they are accepted."""
     lost: dict[str, int] = {}
@@ -293,6 +324,31 @@ def _check(hands: list[Worker], paths: tuple[str, ...], stage: Stage, stop: list
         raise CorruptError(
             f"{name!r} at byte {offset:,} reads back differently from what was written", path=stage.label(paths[file]), hint=hint
         )
+
+
+def _write_parts(files: Files, paths: tuple[str, ...], parts: list[Part]) -> int:
+    """Write headers and the like; their bytes. Many that lie close together are put in place in memory and written as one."""
+    buffer = memoryview(bytearray(CHUNK)) if len(parts) > 64 else memoryview(b"")
+    parts.sort(key=lambda p: (p.file, p.offset))
+    i = 0
+    while i < len(parts):
+        file, start, data = parts[i]
+        stop, j = start + len(data), i + 1
+        while j < len(parts) and parts[j].file == file and parts[j].offset - stop <= APART and parts[j].offset + len(parts[j].data) - start <= len(buffer):
+            stop = max(stop, parts[j].offset + len(parts[j].data))
+            j += 1
+        if j - i < 4:
+            for p in parts[i:j]:
+                files.write(paths[file], p.offset, p.data)
+        else:
+            span = buffer[: stop - start]
+            files.read_there(paths[file], start, span)
+            for p in parts[i:j]:
+                at = p.offset - start
+                span[at : at + len(p.data)] = p.data
+            files.write(paths[file], start, span)
+        i = j
+    return sum(len(p.data) for p in parts)
 
 
 def _copy_file(source: str, path: str, stage: Stage) -> int:

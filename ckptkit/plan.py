@@ -120,6 +120,8 @@ class _Builder:
 
 
 def _how(pieces: Sequence[Piece], cast: bool) -> str:
+    if len(pieces) == 1 and is_copy(pieces[0]):
+        return "cast" if cast else "copied"
     words = []
     if any(p.op == "fill" for p in pieces):
         words.append("filled")
@@ -180,6 +182,9 @@ class _Same(_Builder):
 
 
 def _whole(source: int, t: StoredTensor) -> Piece:
+    if t.strides is None:
+        n = t.spec.numel
+        return Piece(source, (Loop(n, 1, 1),) if n != 1 else ())
     strides = t.strides or row_major_strides(t.spec.shape)
     loops = simplify(tuple(Loop(n, s, r) for n, s, r in zip(t.spec.shape, strides, row_major_strides(t.spec.shape), strict=True)))
     return Piece(source, loops)

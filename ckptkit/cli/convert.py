@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 import click
@@ -28,12 +29,14 @@ from ._options import format_option, parse_given, parse_size, source_options
 @click.option("--verify", "proven", is_flag=True, help="Then rebuild and run both sides: exit status 1 if DST is not the same model (see `ckptkit verify`).")
 @click.option("--jobs", type=click.IntRange(1), metavar="N", help="Threads.  [default: the processors]")
 @click.option("--max-memory", metavar="SIZE", default="256MiB", show_default=True, help="Bound of all buffers together.")
+@click.option("--on-overflow", type=click.Choice(["error", "clip", "keep"]), default="error", show_default=True, help="Values too large for --dtype: refuse, store its largest, or let them become infinite.")
+@click.option("--no-sync", is_flag=True, help="DANGEROUS in a power cut: do not wait until the disk has everything.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no summary on stderr.")
 @format_option("text", "json", "markdown")
 def command(
     source: str, target: str, to: str | None, container: str | None, dtype: tuple[str, ...], max_shard_size: str | None, config: str | None,
     architecture: str | None, dialect: str | None, part: str | None, given: tuple[str, ...], drop: tuple[str, ...], drop_optimizer: bool, dry_run: bool,
-    overwrite: bool, force: bool, check: bool, proven: bool, jobs: int | None, max_memory: str, quiet: bool, form: str,
+    overwrite: bool, force: bool, check: bool, proven: bool, jobs: int | None, max_memory: str, on_overflow: str, no_sync: bool, quiet: bool, form: str,
 ) -> int:  # fmt: skip
     """Write the checkpoint SRC as DST in another naming and format, complete: weights, configuration, vocabulary, ledger.
 
@@ -54,6 +57,7 @@ def command(
     from ..report.findings import show_findings
     from ..report.plan import show_plan, summary
 
+    gc.disable()  # a conversion makes no cycles to speak of, and looking for them among a hundred thousand descriptions takes longer than it
     dtypes = []
     for word in dtype:
         glob, equals, name = word.rpartition("=")
@@ -66,7 +70,7 @@ def command(
                 source, target, to=to, container=container, dtypes=dtypes, config=config, given=parse_given(given), architecture=architecture,
                 dialect=dialect, part=part, max_shard_size=parse_size(max_shard_size, "--max-shard-size"), drop=drop, drop_optimizer=drop_optimizer,
                 dry_run=dry_run, overwrite=overwrite, force=force, check=check, jobs=jobs,
-                max_memory=parse_size(max_memory, "--max-memory") or 0, progress=progress,
+                max_memory=parse_size(max_memory, "--max-memory") or 0, on_overflow=on_overflow, sync=not no_sync, progress=progress,
             )  # fmt: skip
         except FindingsError as e:
             click.echo(show_findings(e.findings), err=True)

@@ -34,7 +34,7 @@ def header(head: bytes, size: int, path: str) -> Header:
     """The header at the start of `head`, the first bytes of a file of `size` (MAX_HEADER + 12 are enough). Raises CheckpointError."""
     if not head.startswith(MAGIC) or len(head) < 10:
         raise CorruptError("is no .npy file" if size >= 10 else f"truncated: {size} bytes are too few for a .npy file", path=path)
-    if head[6] not in (1, 2, 3):
+    if head[6] not in (1, 2, 3) or head[7]:  # numpy refuses minor versions too
         raise UnsupportedError(f"has .npy format version {head[6]}.{head[7]}, which is not known", path=path)
     at = 10 if head[6] == 1 else 12
     length = int.from_bytes(head[8:at], "little")

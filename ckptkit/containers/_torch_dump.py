@@ -37,6 +37,7 @@ class _Writer:
     def __init__(self) -> None:
         self.out: list[bytes] = [b"\x80\x02"]
         self.memo: dict[object, int] = {}
+        self.kept: dict[tuple[str, int, tuple[int, ...]], list[bytes]] = {}
         self.count = 0
 
     def put(self, key: object = None) -> None:
@@ -124,6 +125,48 @@ class _Writer:
         self.out.append(b"R")
         self.put()
 
+    def like(self, t: Stored) -> bool:
+        """Write `t` as `tensor` does, from parts kept of one of the same type and shape; False if there is none, or its storage was met.
+
+        All that differs is the key and, as all memo numbers from 256 on take five bytes, those.
+        """
+        parts, memo, n = self.kept.get((t.dtype, t.numel, t.shape)), self.memo, self.count
+        if parts is None or ("key", t.key) in memo:
+            if parts is None:
+                self.keep(t)
+            return False
+        memo["key", t.key] = n
+        raw = t.key.encode()
+        out = [parts[0], len(raw).to_bytes(4, "little"), raw]
+        for part in parts[1:]:
+            out += (b"r", n.to_bytes(4, "little"), part)
+            n += 1
+        self.out += out
+        self.count = n
+        return True
+
+    def keep(self, t: Stored) -> None:
+        """The opcodes of a tensor like `t` between one memo number and the next."""
+        names: list[object] = [("torch._utils", "_rebuild_tensor_v2"), "storage", ("torch", DTYPES[t.dtype].storage), "cpu", ("collections", "OrderedDict")]
+        if all(k in self.memo for k in names):
+            w = _Writer()
+            w.memo, w.count, key = {k: self.memo[k] for k in names}, 256, "\0key"
+            w.out.clear()
+            w.tensor(t._replace(key=key))
+            raw = key.encode()
+            code = b"X" + len(raw).to_bytes(4, "little") + raw
+            i = w.out.index(code)
+            parts, now = [b"".join(w.out[:i]) + b"X"], b""
+            for op in w.out[i + 1 :]:
+                if len(op) == 5 and op[:1] == b"r":
+                    parts.append(now)
+                    now = b""
+                else:
+                    now += op
+            parts.append(now)
+            del parts[1]  # between the key and its number there is nothing
+            self.kept[t.dtype, t.numel, t.shape] = parts
+
     def items(self, pairs: Mapping[str, Stored]) -> None:
         """The items of an OrderedDict of tensors, in batches."""
         todo = list(pairs.items())
@@ -133,7 +176,8 @@ class _Writer:
                 self.out.append(b"(")
             for key, t in batch:
                 self.text(key)
-                self.tensor(t)
+                if self.count < 256 or t.dtype not in _TYPED or not self.like(t):
+                    self.tensor(t)
             self.out.append(b"u" if len(batch) > 1 else b"s")
 
     def plain(self, v: object, depth: int = 0) -> None:

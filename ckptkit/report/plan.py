@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 
-from tabulate import tabulate
-
 from .._typing import TYPE_CHECKING
 from ..errors import printable
 from ..moves import Task, is_copy, to_json
@@ -60,6 +58,8 @@ def show_plan(done: Conversion, form: str) -> str:
     """A dry run: the files with their sizes, what is copied, re-laid, cast, dropped, and the bytes read and written."""
     if form == "json":
         return json.dumps({"schema_version": 1, "plan": to_json(done.plan), "ledger": done.ledger}, ensure_ascii=False)
+    from tabulate import tabulate  # costs more to import than the whole of a small conversion
+
     style = "github" if form == "markdown" else "simple"
     files = [[printable(n), human_bytes(size) if size >= 0 else "(known when written)"] for n, size in done.plan.layout.files]
     files += [[printable(n), human_bytes(len(t.encode()))] for n, t in done.plan.texts] + [[printable(n), "copied"] for _, n in done.plan.copies]

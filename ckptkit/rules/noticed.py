@@ -27,6 +27,9 @@ noticed("overlap", "warning", "Tensors do not share bytes", """
 noticed("unused-bytes", "info", "Every byte belongs to a tensor", "Some bytes of a data file belong to none.")
 noticed("data-file", "warning", "The data files that the index counts are there", "One is missing; no tensor is in it.")
 noticed("slice", "warning", "Every slice belongs to a variable", "The entry of a partitioned variable's slice, without the variable.")
+noticed("order", "warning", "The arrays of a GPT folder come in their order", """
+    OpenAI's published folder has no names: the order says which tensor is which, and here their number is not that of any GPT.""")  # fmt: skip
+noticed("arrays", "info", "A GPT folder has as many arrays as OpenAI's code reads", "Another number is read all the same; the original code would not.")
 noticed("header", "info", "The header has only known fields", "Further fields of a safetensors entry are ignored.")
 noticed("unreadable", "error", "The checkpoint can be read", """
     No such file, a format that nobody knows, or bytes that break their own format's rules. The exit status is 2.""")  # fmt: skip

@@ -121,7 +121,7 @@ def _compare(mine: Arrays, theirs: Arrays, inputs: Arrays, form: str) -> float:
         mask = inputs.get("attention_mask")
         if mask is not None and x.ndim >= 2 and x.shape[:2] == mask.shape:
             x, y = x[mask == 1], y[mask == 1]
-        gap = float(np.abs(x - y).max())
+        gap = float(np.abs(np.subtract(x.astype(np.float64), y.astype(np.float64))).max())
         if not gap <= ATOL + RTOL * float(np.abs(x).max()):
             raise CheckpointError(f"the {form} program gives a {name} that is {gap:.3g} off: it was not written")
         worst = max(worst, gap)

@@ -1,0 +1,90 @@
+"""What is measured: for each row the data, the copy it is held against, ckptkit's arguments, the peers, and the limit."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Case(NamedTuple):
+    """One row. `data` is converted; `copy` names the data set whose weight files `cp` copies; `limit` times that is allowed."""
+
+    name: str
+    group: str
+    data: str
+    copy: str
+    limit: float
+    arguments: tuple[str, ...]
+    peers: tuple[str, ...] = ()  # functions of peers.py
+    least: float = 0.0  # how many times quicker than the quickest peer it has to be
+    command: str = "convert"
+    suffix: str = ""  # what the peers' target ends in
+
+
+HF = ("--to", "hf")
+
+
+def cases(quick: bool) -> list[Case]:
+    """Every row; with `quick` a small BERT stands for both, and a decoder of two layers for the large one."""
+    sizes = ["tiny"] if quick else ["base", "large"]
+    decoder = f"decoder-{2 if quick else 20}"
+    split = "150MB" if quick else "900MB"
+    out: list[Case] = []
+    for b in sizes:
+        st, pt, tf, half = f"bert-{b}-safetensors", f"bert-{b}-torch", f"bert-{b}-tf", f"bert-{b}-bf16"
+        out += [
+            Case(f"BERT-{b}: torch → safetensors", "same layout", pt, pt, 1.2, ("--container", "safetensors"), ("torch_to_safetensors",)),
+            Case(f"BERT-{b}: safetensors → torch", "checksums", st, st, 1.4, ("--container", "torch"), ("safetensors_to_torch",)),
+            Case(f"BERT-{b}: TF → hf safetensors", "transposed", tf, st, 2.2, HF, ("tf_to_safetensors",), 15),
+            Case(f"BERT-{b}: TF → hf torch", "transposed", tf, st, 2.2, (*HF, "--container", "torch"), ("tf_to_torch",), 15),
+            Case(f"BERT-{b}: hf safetensors → TF", "transposed", st, st, 2.2, ("--to", "google"), ("hf_to_tf",), 15),
+            Case(f"BERT-{b}: bfloat16 → float32", "cast", half, st, 1.3, ("--container", "safetensors", "--dtype", "float32"), ("cast_float32",)),
+            Case(
+                f"BERT-{b}: float32 → bfloat16", "cast", st, st, 1.8, ("--container", "safetensors", "--dtype", "bfloat16"),
+                ("cast_bfloat16", "transformers"),
+            ),
+            Case(f"BERT-{b}: float32 → float16", "cast", st, st, 1.8, ("--container", "safetensors", "--dtype", "float16")),
+            Case(f"BERT-{b}: float32 → float8_e4m3fn", "cast", st, st, 1.8, ("--container", "safetensors", "--dtype", "float8_e4m3fn")),
+        ]  # fmt: skip
+        if b != "large":
+            adam = f"bert-{b}-tf-adam"
+            out.append(Case(f"BERT-{b}: TF with Adam → hf torch", "transposed", adam, st, 2.2, (*HF, "--container", "torch"), ("tf_to_torch",), 15))
+    out += [
+        Case("decoder: torch → safetensors, 4 shards", "same layout", f"{decoder}-torch", f"{decoder}-torch", 1.2,
+             ("--container", "safetensors", "--max-shard-size", split), ("torch_to_safetensors",)),
+        Case("decoder: safetensors → torch, 4 shards", "checksums", f"{decoder}-sharded", f"{decoder}-sharded", 1.4,
+             ("--container", "torch", "--max-shard-size", split), ("safetensors_to_torch",)),
+        Case("decoder: 4 shards → 1", "shards", f"{decoder}-sharded", f"{decoder}-sharded", 1.0, ("--container", "safetensors"), ("merge_shards",)),
+        Case("decoder: 1 → 4 shards", "shards", f"{decoder}-single", f"{decoder}-single", 1.0,
+             ("--container", "safetensors", "--max-shard-size", split), ("split_shards",)),
+    ]  # fmt: skip
+    forms = ("safetensors", "torch", "tf")
+    for a in forms:
+        for b in forms:
+            if a != b:
+                data = f"small-{a}"
+                out.append(Case(f"20,000 tensors: {a} → {b}", "small", data, data, 30, ("--container", b), ("small",), 8, suffix=f"-{b}"))
+    for b, kind in [(sizes[-1], "24-layer BERT" if not quick else "small BERT"), ("", "20,000 tensors")]:
+        for form in forms:
+            data = f"bert-{b}-{form}" if b else f"small-{form}"
+            out.append(Case(f"inspect {kind}, {form}", "inspect", data, "", 6 if b else 20, (), (f"list_{form}",), 25 if b else 0, "inspect"))
+    st = f"bert-{sizes[-1]}-safetensors"
+    out.append(Case(f"digest BERT-{sizes[-1]}, safetensors", "digest", st, st, 2.0, (), (), 0, "digest"))
+    out.append(Case(f"digest BERT-{sizes[-1]}, TF", "digest", f"bert-{sizes[-1]}-tf", f"bert-{sizes[-1]}-tf", 2.0, (), (), 0, "digest"))
+    return out
+
+
+class Bound(NamedTuple):
+    """A row of memory alone: a conversion that is run once under a bound."""
+
+    name: str
+    data: str
+    arguments: tuple[str, ...]
+
+
+def bounds(quick: bool) -> list[Bound]:
+    """Checkpoints far larger than the memory allowed."""
+    sparse, rows = ("sparse-2", 8192) if quick else ("sparse-20", 32768)
+    return [
+        Bound(f"{sparse.split('-')[1]} GB sparse safetensors → safetensors", sparse, ("--container", "safetensors")),
+        Bound(f"{rows * 8192 * 4 / 1e9:.1f} GB matrices, turned, --max-memory 32MiB", f"table-{rows}", (*HF, "--max-memory", "32MiB")),
+    ]

@@ -1,0 +1,194 @@
+"""The usual ways, each as short as a user would write it: `python peers.py WAY SOURCE TARGET`.
+
+Every way loads with a framework and saves with one. None of this is used by ckptkit.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import sys
+
+
+def _first(folder: str, *patterns: str) -> list[str]:
+    return next(sorted(found) for p in patterns if (found := glob.glob(os.path.join(folder, p))))
+
+
+def torch_to_safetensors(source: str, target: str) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    os.makedirs(target)
+    for f in _first(source, "*.bin"):
+        state = torch.load(f, mmap=True, map_location="cpu")
+        save_file(state, os.path.join(target, os.path.basename(f).replace("pytorch_model", "model").replace(".bin", ".safetensors")))
+
+
+def safetensors_to_torch(source: str, target: str) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    os.makedirs(target)
+    state = {}
+    for f in _first(source, "*.safetensors"):
+        state |= load_file(f)
+    torch.save(state, os.path.join(target, "pytorch_model.bin"))
+
+
+def _tf_to_hf(source: str) -> dict[str, object]:
+    import tensorflow as tf
+    import torch
+    from data import hf_name
+
+    reader = tf.train.load_checkpoint(os.path.join(source, "bert_model.ckpt"))
+    state = {}
+    for name in reader.get_variable_to_shape_map():
+        if name.endswith(("/adam_m", "/adam_v")):
+            continue
+        hf, turned = hf_name(name)
+        array = reader.get_tensor(name)
+        state[hf] = torch.from_numpy(array.T.copy() if turned else array)
+    return state
+
+
+def tf_to_torch(source: str, target: str) -> None:
+    import torch
+
+    os.makedirs(target)
+    torch.save(_tf_to_hf(source), os.path.join(target, "pytorch_model.bin"))
+
+
+def tf_to_safetensors(source: str, target: str) -> None:
+    from safetensors.torch import save_file
+
+    os.makedirs(target)
+    save_file(_tf_to_hf(source), os.path.join(target, "model.safetensors"))
+
+
+def hf_to_tf(source: str, target: str) -> None:
+    import tensorflow as tf
+    from data import BASE, LARGE, TINY, google_shapes, hf_name
+    from safetensors.numpy import load_file
+
+    os.makedirs(target)
+    state = load_file(os.path.join(source, "model.safetensors"))
+    back = {hf_name(n)[0]: (n, hf_name(n)[1]) for b in (BASE, LARGE, TINY) for n in google_shapes(b)}
+    out = {back[n][0]: a.T.copy() if back[n][1] else a for n, a in state.items()}
+    order = sorted(out)
+    tf.raw_ops.SaveV2(
+        prefix=os.path.join(target, "model.ckpt"), tensor_names=order, shape_and_slices=[""] * len(order), tensors=[out[n] for n in order]
+    )
+
+
+def cast_bfloat16(source: str, target: str) -> None:
+    _cast(source, target, "bfloat16")
+
+
+def cast_float32(source: str, target: str) -> None:
+    _cast(source, target, "float32")
+
+
+def _cast(source: str, target: str, dtype: str) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    os.makedirs(target)
+    state = load_file(os.path.join(source, "model.safetensors"))
+    save_file({n: t.to(getattr(torch, dtype)) for n, t in state.items()}, os.path.join(target, "model.safetensors"))
+
+
+def merge_shards(source: str, target: str) -> None:
+    from safetensors.torch import load_file, save_file
+
+    os.makedirs(target)
+    state = {}
+    for f in _first(source, "*.safetensors"):
+        state |= load_file(f)
+    save_file(state, os.path.join(target, "model.safetensors"))
+
+
+def split_shards(source: str, target: str) -> None:
+    from huggingface_hub import save_torch_state_dict
+    from safetensors.torch import load_file
+
+    os.makedirs(target)
+    save_torch_state_dict(load_file(os.path.join(source, "model.safetensors")), target, max_shard_size="900MB")
+
+
+def transformers(source: str, target: str) -> None:
+    """from_pretrained and save_pretrained: what a user of transformers does to change a dtype or the shards."""
+    from transformers import AutoModel, AutoModelForPreTraining
+
+    with open(os.path.join(source, "config.json")) as f:
+        config = json.load(f)
+    kind = AutoModelForPreTraining if config["model_type"] == "bert" else AutoModel
+    kind.from_pretrained(source, dtype="auto").save_pretrained(target)
+
+
+def small(source: str, target: str) -> None:
+    """Any pair of formats, through numpy and the frameworks' own functions; the target's ending says which."""
+    import torch
+
+    os.makedirs(target)
+    if os.path.exists(os.path.join(source, "model.safetensors")):
+        from safetensors.torch import load_file
+
+        state = load_file(os.path.join(source, "model.safetensors"))
+    elif os.path.exists(os.path.join(source, "pytorch_model.bin")):
+        state = torch.load(os.path.join(source, "pytorch_model.bin"))
+    else:
+        import tensorflow as tf
+
+        reader = tf.train.load_checkpoint(os.path.join(source, "bert_model.ckpt"))
+        state = {n: torch.from_numpy(reader.get_tensor(n)) for n in reader.get_variable_to_shape_map()}
+    if target.endswith("-safetensors"):
+        from safetensors.torch import save_file
+
+        save_file(state, os.path.join(target, "model.safetensors"))
+    elif target.endswith("-torch"):
+        torch.save(state, os.path.join(target, "pytorch_model.bin"))
+    else:
+        import tensorflow as tf
+
+        tf.raw_ops.SaveV2(
+            prefix=os.path.join(target, "model.ckpt"), tensor_names=list(state), shape_and_slices=[""] * len(state),
+            tensors=[t.numpy() for t in state.values()],
+        )  # fmt: skip
+
+
+def list_tf(source: str) -> None:
+    import tensorflow as tf
+
+    for name, shape in tf.train.list_variables(os.path.join(source, "bert_model.ckpt")):
+        print(name, shape)
+
+
+def list_torch(source: str) -> None:
+    import torch
+
+    for name, t in torch.load(os.path.join(source, "pytorch_model.bin"), mmap=True).items():
+        print(name, tuple(t.shape), t.dtype)
+
+
+def list_safetensors(source: str) -> None:
+    from safetensors import safe_open
+
+    with safe_open(os.path.join(source, "model.safetensors"), "np") as f:
+        for name in f.keys():  # noqa: SIM118
+            print(name, f.get_slice(name).get_shape(), f.get_slice(name).get_dtype())
+
+
+def baseline() -> None:
+    """The interpreter with what a conversion imports, and nothing else: what a peak of memory is counted above."""
+    import ml_dtypes  # noqa: F401
+    import numpy  # noqa: F401
+
+    from ckptkit.arch import architectures
+    from ckptkit.containers import containers
+
+    architectures(), containers()
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,80 @@
+"""RESULTS.md and the plots, from what `run.py` measured and from nothing else."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from measure import median
+from plots import plot
+
+if TYPE_CHECKING:
+    from run import Row
+
+GRACE = 0.15  # seconds that may be added where the copy takes under a tenth of a second
+
+
+def _limit(row: Row, reference: str) -> tuple[float, bool]:
+    """Seconds allowed, and whether ckptkit keeps to them and is as much quicker than its peers as it has to be."""
+    copy = row.wall(reference)
+    allowed = row.case.limit * copy + (GRACE if copy < 0.1 and row.case.command == "convert" else 0)
+    peers = [row.wall(p) for p in row.case.peers if p in row.samples]
+    quick = not row.case.least or not peers or min(peers) >= row.case.least * row.wall("ckptkit")
+    return allowed, row.wall("ckptkit") <= allowed and quick
+
+
+def _table(rows: Sequence[Row], idle: int) -> list[str]:
+    out = ["| work | who | seconds | ratio | at most | CPU s | peak MiB | runs |", "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
+    for row in rows:
+        reference = next(iter(row.samples))
+        allowed, kept = _limit(row, reference)
+        for who, samples in row.samples.items():
+            m = median(samples)
+            first = f"{row.case.name} ({row.size / 1e6:,.0f} MB)" if who == reference else ""
+            limit = f"{allowed / row.wall(reference):.1f} {'✓' if kept else '✗'}" if who == "ckptkit" else ""
+            peak = f"{row.peaks[who] / 2**20:.0f}" if who in row.peaks else ""
+            out.append(f"| {first} | {who} | {m.wall:.3f} | {m.wall / row.wall(reference):.2f} | {limit} | {m.cpu:.2f} | {peak} | {len(samples)} |")
+    return out
+
+
+def _plots(out: Path, rows: Sequence[Row], extra: Sequence[tuple[str, int, float, int]]) -> list[str]:
+    shown = [r for r in rows if r.case.group in ("same layout", "checksums") and r.case.group == "checksums"]
+    if len(shown) < 2:
+        return []
+    names = {"cp": "cp", "ckptkit": "ckptkit", "safetensors_to_torch": "load_file + torch.save"}
+    time_lines: Mapping[str, list[tuple[float, float]]] = {t: [(r.size / 1e6, r.wall(n)) for r in shown if n in r.samples] for n, t in names.items()}
+    peaks = {t: [(r.size / 1e6, r.peaks[n] / 2**20) for r in shown if n in r.peaks] for n, t in names.items() if n != "cp"}
+    peaks["ckptkit"] = peaks["ckptkit"] + [(size / 1e6, peak / 2**20) for name, size, _, peak in extra if "sparse" in name]
+    (out / "time.svg").write_text(plot("safetensors to PyTorch zip: time", "MB of weights", "seconds", {k: v for k, v in time_lines.items() if v}))
+    memory = {k: v for k, v in peaks.items() if v}
+    if memory:
+        (out / "memory.svg").write_text(plot("Peak anonymous memory", "MB of weights", "MiB", memory))
+    return ["![time against size](time.svg)", "", "![memory against size](memory.svg)", ""]
+
+
+def write_report(
+    out: Path, rows: Sequence[Row], extra: Sequence[tuple[str, int, float, int]], idle: int, about: Mapping[str, str], options: argparse.Namespace
+) -> None:
+    """Write RESULTS.md and the SVG files into `out`."""
+    lines = [
+        "# Benchmarks", "",
+        "Written by `python benchmarks/run.py"
+        + "".join(f" --{k}" for k in ("quick",) if getattr(options, k))
+        + f" --rounds {options.rounds} --peer-rounds {options.peer_rounds}`, not by hand.", "",
+        *(f"- {k}: {v}" for k, v in about.items()), "",
+        "Whole processes, start-up included; medians of the runs counted; everyone alternately, the page cache warm, each run after a scratch "
+        "file of the size about to be written was written and deleted. `cp` leaves its bytes in the page cache; `ckptkit` ends with its bytes on "
+        "the disk (fsync, before the rename that makes the target appear), which `cp, synced` does too. Ratios are to the first line of each row. "
+        f"Where `cp` takes under 0.1 s, {GRACE} s are added to what is allowed. Peak is anonymous memory, in a run of its own.", "",
+        *_table(rows, idle), "",
+    ]  # fmt: skip
+    if idle:
+        lines += [f"The interpreter with what a conversion imports holds {idle / 2**20:.0f} MiB of anonymous memory.", ""]
+    if extra:
+        lines += ["| memory alone | GB | seconds | peak MiB | above the interpreter |", "| --- | ---: | ---: | ---: | ---: |"]
+        lines += [f"| {n} | {s / 1e9:.1f} | {t:.1f} | {p / 2**20:.0f} | {(p - idle) / 2**20:.0f} |" for n, s, t, p in extra]
+        lines.append("")
+    lines += _plots(out, rows, extra)
+    (out / "RESULTS.md").write_text("\n".join(lines))

@@ -1,0 +1,166 @@
+"""Measure ckptkit, its peers and `cp` alternately, and write RESULTS.md with plots: `python benchmarks/run.py`.
+
+    --work DIR        where data and targets lie (some 30 GB; default: $TMPDIR/ckptkit-benchmarks)
+    --quick           small data: does it all work, and roughly how quick
+    --rounds N        rounds of cp and ckptkit (default 7)
+    --peer-rounds N   rounds of the peers, which take long (default 3)
+    --only WORD       rows whose name or group contains WORD; repeatable
+    --no-memory       leave out the runs that look at memory
+    --out DIR         where RESULTS.md and the plots go (default: here)
+
+Each round runs everyone once, one after another, in an order that changes; the figures are medians over the rounds of
+one run. The default options of ckptkit are measured but for --no-check, and once more with the check that reads back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+from cases import Case, bounds, cases  # noqa: E402
+from data import ensure  # noqa: E402
+from measure import Failed, Sample, clear, condition, machine, median, peak_anonymous, run_once, size_of, warm  # noqa: E402
+from report import write_report  # noqa: E402
+
+WEIGHTS = (".safetensors", ".bin", ".data-00000-of-00001", ".index")
+PYTHON = sys.executable
+
+
+class Row(NamedTuple):
+    """A case measured: medians by who ran it, peaks of anonymous memory in bytes, the bytes copied."""
+
+    case: Case
+    samples: dict[str, list[Sample]]
+    peaks: dict[str, int]
+    size: int
+
+    def wall(self, who: str) -> float:
+        return median(self.samples[who]).wall
+
+
+def environment() -> dict[str, str]:
+    """What every measured process gets: two threads at most for the libraries of the peers, no network, this checkout."""
+    keep = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH")}
+    path = os.pathsep.join([str(HERE.parent), str(HERE)])
+    return {**keep, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def weight_files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.name.endswith(WEIGHTS))
+
+
+def contenders(case: Case, work: Path) -> dict[str, tuple[list[str], Path]]:
+    """Who runs: name -> (command, where it writes)."""
+    source = ensure(work / "data", case.data)
+    out = work / "out"
+    out.mkdir(exist_ok=True)
+    us = [PYTHON, "-m", "ckptkit", case.command, str(source)]
+    if case.command == "inspect":
+        found = {"python -c pass": ([PYTHON, "-c", "pass"], out / "none"), "ckptkit": (us, out / "none")}
+        peers = {p: ([PYTHON, str(HERE / "peers.py"), p, str(source)], out / "none") for p in case.peers}
+        return {**found, **peers}
+    files = [str(p) for p in weight_files(ensure(work / "data", case.copy))]
+    if case.command == "digest":
+        return {"cat": (["sh", "-c", 'cat "$@" > /dev/null', "cat", *files], out / "none"), "ckptkit": (us, out / "none")}
+    names = {who: out / f"{who.split()[0]}{case.suffix}" for who in ("cp", "ckptkit", *case.peers)}
+    quiet = [*us, str(names["ckptkit"]), *case.arguments, "--quiet"]
+    found = {
+        "cp": (["sh", "-c", 'mkdir "$0" && cp "$@" "$0"', str(names["cp"]), *files], names["cp"]),
+        "cp, synced": (["sh", "-c", 'mkdir "$0" && cp "$@" "$0" && sync "$0"/*', str(names["cp"]), *files], names["cp"]),
+        "ckptkit": ([*quiet, "--no-check"], names["ckptkit"]),
+        "ckptkit, checked": (quiet, names["ckptkit"]),
+    }
+    return {**found, **{p: ([PYTHON, str(HERE / "peers.py"), p, str(source), str(names[p])], names[p]) for p in case.peers}}
+
+
+def measure(case: Case, work: Path, rounds: int, peer_rounds: int, memory: bool) -> Row:
+    who = contenders(case, work)
+    env = environment()
+    files = weight_files(ensure(work / "data", case.data))
+    size = sum(p.stat().st_size for p in (weight_files(ensure(work / "data", case.copy)) if case.copy else files))
+    warm(files if case.command != "inspect" else [])
+    samples: dict[str, list[Sample]] = {n: [] for n in who}
+    failed: dict[str, str] = {}
+    for k in range(-1, rounds):  # the first is not counted: compiled files, the page cache
+        order = list(who)
+        random.Random(k).shuffle(order)
+        for name in order:
+            if name in failed or (name in case.peers and not 0 <= k < peer_rounds):
+                continue
+            argv, target = who[name]
+            clear(target)
+            if case.copy and case.command == "convert":
+                condition(work / "out", size)
+            try:
+                sample = run_once(argv, env, work)
+            except Failed as e:
+                failed[name] = str(e)
+                print(f"  {name}: {e}", file=sys.stderr)
+                continue
+            finally:
+                clear(target)
+            if k >= 0:
+                samples[name].append(sample)
+    peaks = {}
+    for name, (argv, target) in who.items() if memory else ():
+        if samples[name] and name.split(",")[0] in ("ckptkit", *case.peers):
+            peaks[name] = peak_anonymous(argv, env, work)
+            clear(target)
+    return Row(case, {n: s for n, s in samples.items() if s}, peaks, size)
+
+
+def bounded(work: Path, quick: bool) -> list[tuple[str, int, float, int]]:
+    """(name, bytes of weights, seconds, peak) of the rows of memory alone."""
+    out = []
+    for b in bounds(quick):
+        source = ensure(work / "data", b.data)
+        target = work / "out" / "bounded"
+        clear(target)
+        start = time.perf_counter()
+        peak = peak_anonymous([PYTHON, "-m", "ckptkit", "convert", str(source), str(target), *b.arguments, "--quiet", "--no-check"], environment(), work)
+        out.append((b.name, size_of(source), time.perf_counter() - start, peak))
+        clear(target)
+    return out
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "ckptkit-benchmarks")
+    p.add_argument("--quick", action="store_true")
+    p.add_argument("--rounds", type=int, default=7)
+    p.add_argument("--peer-rounds", type=int, default=3)
+    p.add_argument("--only", action="append", default=[])
+    p.add_argument("--no-memory", action="store_true")
+    p.add_argument("--out", type=Path, default=HERE)
+    a = p.parse_args()
+    a.work.mkdir(parents=True, exist_ok=True)
+    (a.work / "out").mkdir(exist_ok=True)
+    rows: list[Row] = []
+    for case in cases(a.quick):
+        if a.only and not any(w in case.name or w == case.group for w in a.only):
+            continue
+        row = measure(case, a.work, a.rounds, a.peer_rounds, not a.no_memory)
+        if "ckptkit" not in row.samples:
+            print(f"{case.name}: not measured", file=sys.stderr)
+            continue
+        reference = next(iter(row.samples))
+        words = ", ".join(f"{n} {row.wall(n):.3f} s ({row.wall(n) / row.wall(reference):.2f}x)" for n in row.samples)
+        peak = f"; {row.peaks['ckptkit'] / 2**20:.0f} MiB" if "ckptkit" in row.peaks else ""
+        print(f"{case.name}: {words}{peak}", flush=True)
+        rows.append(row)
+    idle = peak_anonymous([PYTHON, str(HERE / "peers.py"), "baseline"], environment(), a.work) if not a.no_memory else 0
+    wants_bounds = not a.no_memory and (not a.only or "bounds" in a.only)
+    write_report(a.out, rows, bounded(a.work, a.quick) if wants_bounds else [], idle, machine(), a)
+
+
+if __name__ == "__main__":
+    main()
