@@ -78,8 +78,8 @@ def convert(
     `target` is a directory, or one file if it ends like one of the container's and the container is a single file.
     `dtypes`: (glob, dtype) pairs; `given`: canonical values that nothing else says ({"heads": 16}); `drop`: head groups to
     leave out; `max_shard_size` and `max_memory` in bytes; `check` verifies the source's checksums and reads back what was
-    written; `on_overflow` (error, clip, keep) and `sync` are the engine's; `trim` is how many rows of the vocabulary are kept (None: all);
-    `force` converts in spite of error findings. Raises FindingsError, UndecidedError, UsageError, ... (`errors`).
+    written; `trim` is how many rows of the vocabulary are kept (None: all); `on_overflow` (error, clip, keep) and `sync` are
+    the engine's; `force` converts in spite of error findings. Raises FindingsError, UndecidedError, UsageError, ... (`errors`).
     """
     from ._stage import check_target
     from .engine import run

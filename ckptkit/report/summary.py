@@ -24,8 +24,8 @@ def show_summary(s: Summary, form: str = "text") -> str:
         )  # fmt: skip
     from tabulate import tabulate
 
-    rows = [(r.path, r.role, _shape(r.shape), f"{r.parameters:,}", _trains(r.parameters, r.trainable)) for r in s.rows]
-    table = tabulate(rows, ("layer", "what", "output", "parameters", "trains"), tablefmt="github" if form == "markdown" else "simple", colalign=("left", "left", "left", "right", "left"))
+    cells = [(r.path, r.role, _shape(r.shape), f"{r.parameters:,}", _trains(r.parameters, r.trainable)) for r in s.rows]
+    table = tabulate(cells, ("layer", "what", "output", "parameters", "trains"), tablefmt="github" if form == "markdown" else "simple", colalign=("left", "left", "left", "right", "left"))
     return f"{headline(s)}\n\n{table}\n\n{totals(s)}"
 
 

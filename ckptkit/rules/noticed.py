@@ -39,3 +39,6 @@ noticed("digest", "error", "The weights have the digest that is expected", """
 noticed("head", "info", "Every part that the configuration speaks of is there", """
     The configuration gives a number of layers to a part of the model that the weights do not hold and need not: a decoder where only the
     encoder was saved. After a conversion: a head that the class named in the new configuration has or lacks.""")  # fmt: skip
+noticed("order", "warning", "Tensors without names are as many as their order needs", """
+    OpenAI's GPT folder has no names: the order gives them, and their number is not that of any number of layers.""")  # fmt: skip
+noticed("arrays", "info", "A folder has as many array files as its original code reads", "More or fewer hold the same once they are joined.")

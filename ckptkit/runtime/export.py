@@ -114,14 +114,14 @@ def _compare(mine: Arrays, theirs: Arrays, inputs: Arrays, form: str) -> float:
     import numpy as np
 
     worst = 0.0
-    for name, x in mine.items():
-        y = theirs[name]
+    for name in mine:
+        x, y = (np.asarray(side[name], np.float64) for side in (mine, theirs))
         if x.shape != y.shape:
             raise CheckpointError(f"the {form} program gives {name} of shape {list(y.shape)} where {list(x.shape)} is due")
         mask = inputs.get("attention_mask")
         if mask is not None and x.ndim >= 2 and x.shape[:2] == mask.shape:
             x, y = x[mask == 1], y[mask == 1]
-        gap = float(np.abs(x - y).max())
+        gap = float(np.abs(np.subtract(x.astype(np.float64), y.astype(np.float64))).max())
         if not gap <= ATOL + RTOL * float(np.abs(x).max()):
             raise CheckpointError(f"the {form} program gives a {name} that is {gap:.3g} off: it was not written")
         worst = max(worst, gap)

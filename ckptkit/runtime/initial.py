@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import zlib
 from fnmatch import fnmatchcase
+from math import sqrt
 from typing import TYPE_CHECKING
 
 from .spec import Leaf, Spec
@@ -60,5 +61,5 @@ def _scale(text: str, spec: Spec, shape: tuple[int, ...]) -> float:
     factor = float(str(spec.values.get("initializer_factor", 1.0)))
     widths = {"in**-0.5": shape[-1], "hidden**-0.5": spec.sizes.get("hidden", 1), "query": spec.sizes.get("hidden", 1) * spec.sizes.get("head_dim", 1)}
     if text in widths:
-        return factor / float(widths[text]) ** 0.5
+        return factor / sqrt(widths[text])
     return float(text) if text else float(str(spec.values.get("initializer_range", 0.02)))

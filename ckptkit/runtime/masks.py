@@ -21,9 +21,15 @@ def _ops(ops: Any) -> Any:
     return ops
 
 
+def _true(ops: Any, mask: Any) -> Any:
+    """A mask of any dtype as booleans."""
+    return ops.cast(mask, "bool") if hasattr(ops, "cast") else mask != 0
+
+
 def padding(mask: Any, *, ops: Any = None) -> Any:
     """Every position sees the keys whose `mask` is not zero: [batch, 1, key]."""
-    return _ops(ops).expand_dims(mask, 1) != 0
+    ops = _ops(ops)
+    return ops.expand_dims(_true(ops, mask), 1)
 
 
 def causal(length: Any, *, ops: Any = None) -> Any:
@@ -62,6 +68,6 @@ def unilm(mode: str, segments: Any, mask: Any = None, *, ops: Any = None) -> Any
     else:
         seen = ops.transpose(forward, (0, 2, 1))
     if mask is not None:
-        real = mask != 0
+        real = _true(ops, mask)
         seen = seen & ops.expand_dims(real, 1) & ops.expand_dims(real, 2)
     return seen

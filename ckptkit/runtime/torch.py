@@ -94,12 +94,33 @@ class Ops:
         return out
 
 
+class Linear(nn.Linear):
+    """nn.Linear that leaves its parameters alone: they are given."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
+class Embedding(nn.Embedding):
+    """nn.Embedding that leaves its table alone."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
+class LayerNorm(nn.LayerNorm):
+    """nn.LayerNorm that leaves its parameters alone."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
 class RMSNorm(nn.Module):
     """Scale by the root mean square; no shift."""
 
     def __init__(self, shape: tuple[int, ...], eps: float) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(shape))
+        self.weight = nn.Parameter(torch.empty(shape, device="meta"))
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
@@ -150,22 +171,20 @@ class TransformerModel(nn.Module):
         super().__init__()
         self.spec, self.application = spec, application
         self.initialised: tuple[str, ...] = ()
-        with torch.device("meta"):
-            for leaf in spec.leaves:
-                self._place(leaf, dtype or torch.float32)
+        roles = {b: "block" for stack in ("encoder", "decoder") for b in spec.blocks(stack)}
+        roles |= {h.path: h.kind for h in heads_of(spec).values()}
+        for leaf in spec.leaves:
+            self._place(leaf, roles, dtype or torch.float32)
         for name, other in spec.ties.items():
             self._share(name, other)
 
-    def _place(self, leaf: Leaf, dtype: torch.dtype) -> None:
+    def _place(self, leaf: Leaf, roles: Mapping[str, str], dtype: torch.dtype) -> None:
         at: nn.Module = self
         words = leaf.path.split(".")
-        roles = {h.path: h.kind for h in heads_of(self.spec).values()}
-        blocks = {b for s in ("encoder", "decoder") for b in self.spec.blocks(s)}
         for i, word in enumerate(words[:-1]):
             path = ".".join(words[: i + 1])
             if word not in at._modules:
-                role = roles.get(path) or ("block" if path in blocks else ROLE_OF_NAME.get(word, ""))
-                at.add_module(word, Node(self.spec, path, role))
+                at.add_module(word, Node(self.spec, path, roles.get(path) or ROLE_OF_NAME.get(word, "")))
             at = at._modules[word]  # type: ignore[assignment]
         at.add_module(words[-1], make_leaf(leaf, self.spec).to(dtype))
 
@@ -205,13 +224,13 @@ def make_leaf(leaf: Leaf, spec: Spec) -> nn.Module:
     shapes = dict(leaf.params)
     if leaf.kind == "linear":
         out, inn = shapes["weight"]
-        return nn.Linear(inn, out, bias="bias" in shapes)
+        return Linear(inn, out, bias="bias" in shapes, device="meta")
     if leaf.kind == "embedding":
         rows, width = shapes["weight"]
-        return nn.Embedding(rows, width)
+        return Embedding(rows, width, device="meta")
     if leaf.kind == "norm":
         eps = float(str(spec.traits.norm_eps))
-        return RMSNorm(shapes["weight"], eps) if spec.traits.norm_kind == "rms" else nn.LayerNorm(shapes["weight"], eps)
+        return RMSNorm(shapes["weight"], eps) if spec.traits.norm_kind == "rms" else LayerNorm(shapes["weight"], eps, device="meta")
     raise TypeError(f"{leaf.path}: a {leaf.kind} runs nowhere")
 
 

