@@ -81,14 +81,17 @@ def _round_to_odd(x: Array) -> Array:
 _local = threading.local()
 
 
-def _scratch(n: int) -> tuple[Array, Array, Array]:
-    """Three arrays of `n` elements that a thread keeps: two of 32 bits, one of indices."""
+def _scratch(n: int) -> tuple[Array, Array, Array, Array]:
+    """Arrays of `n` elements that a thread keeps: two of 32 bits, one of indices, one of truths.
+
+    Temporary ones of this size would be given back to the system each time: casting then takes three times as long.
+    """
     import numpy as np
 
-    kept: tuple[Array, Array, Array] | None = getattr(_local, "kept", None)
+    kept: tuple[Array, Array, Array, Array] | None = getattr(_local, "kept", None)
     if kept is None:
-        kept = _local.kept = np.empty(BLOCK, np.uint32), np.empty(BLOCK, np.uint32), np.empty(BLOCK, np.intp)
-    return kept[0][:n], kept[1][:n], kept[2][:n]
+        kept = _local.kept = np.empty(BLOCK, np.uint32), np.empty(BLOCK, np.uint32), np.empty(BLOCK, np.intp), np.empty(BLOCK, np.bool_)
+    return kept[0][:n], kept[1][:n], kept[2][:n], kept[3][:n]
 
 
 def _to_half(x: Array, y: Array) -> None:
@@ -98,10 +101,11 @@ def _to_half(x: Array, y: Array) -> None:
     """
     import numpy as np
 
-    a, c, _ = _scratch(len(x))
+    a, c, _, rest = _scratch(len(x))
     u = x.view(np.uint32)
     np.bitwise_and(u, np.uint32(0x7FFFFFFF), out=a)
-    rest = a - np.uint32(0x38800000) >= np.uint32(0x477FF000 - 0x38800000)  # below the least normal (wraps), or rounding to infinity
+    np.subtract(a, np.uint32(0x38800000), out=c)  # what is below the least normal wraps round
+    np.greater_equal(c, np.uint32(0x477FF000 - 0x38800000), out=rest)  # that, and what rounds to infinity
     np.right_shift(a, np.uint32(13), out=c)
     np.bitwise_and(c, np.uint32(1), out=c)
     np.add(c, np.uint32((0xFFF - (112 << 23)) & 0xFFFFFFFF), out=c)
@@ -136,11 +140,12 @@ def _by_table(x: Array, y: Array, source: str, target: str) -> None:
     import numpy as np
 
     into = y.view(f"u{y.itemsize}")
-    a, _, index = _scratch(len(x))
+    a, _, index, inexact = _scratch(len(x))
     if source == "F32":
         u = x.view(np.uint32)
         np.right_shift(u, np.uint32(16), out=a)
-        np.bitwise_or(a, x.view(np.uint16)[::2] != 0, out=index, casting="unsafe")
+        np.not_equal(x.view(np.uint16)[::2], 0, out=inexact)
+        np.bitwise_or(a, inexact, out=index, casting="unsafe")
         source = "BF16"
     else:
         np.copyto(index, x.view(f"u{x.itemsize}"))
@@ -189,7 +194,8 @@ def _has_nonfinite(y: Array, target: str) -> bool:
         return bool((~np.isfinite(y.astype(np.float32))).any())
     unsigned, mask, infinity = how
     u = y.view(unsigned)
-    return bool((u & u.dtype.type(mask)).max() >= infinity)
+    magnitude = _scratch(len(u))[0].view(u.dtype)[: len(u)] if u.itemsize <= 4 else None
+    return bool(np.bitwise_and(u, u.dtype.type(mask), out=magnitude).max() >= infinity)
 
 
 def fill_value(value: float, target: str, work: str) -> Any:
