@@ -45,6 +45,9 @@ def cli() -> None:
     ckptkit inspect  PATH               what is in it
     ckptkit validate PATH               is it whole and right (exit status 1 if not)
     ckptkit convert  SRC DST --to hf    write it in another form, complete enough to run
+    ckptkit diff     A B                what differs, whatever each is stored in (exit status 1 if anything)
+    ckptkit fix      PATH DST           repair what can be repaired without guessing
+    ckptkit lock     PATH               write down what it is, for validate --lock
     ckptkit verify   A B                are they the same model (exit status 1 if not)
     ckptkit summary  PATH               its layers, shapes and parameters; --flow: how a batch goes through
 

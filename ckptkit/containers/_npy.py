@@ -19,7 +19,8 @@ MAGIC = b"\x93NUMPY"
 MAX_HEADER = 10_000  # numpy's own limit for headers it does not trust
 
 _KINDS = {"f": "F", "i": "I", "u": "U", "c": "C"}
-_PAIR = re.compile(r"\s*(['\"])(descr|fortran_order|shape)\1\s*:\s*(True|False|\(([0-9L,\s-]*)\)|(['\"])([^'\"\\]{1,40})\5)\s*(,|$)")
+# blanks are all the white space there is: what else Python's grammar allows differs from what a pattern takes for white space
+_PAIR = re.compile(r" *(['\"])(descr|fortran_order|shape)\1 *: *(True|False|\(([0-9L, -]*)\)|(['\"])([^'\"\\]{1,40})\5) *(,|$)", re.ASCII)
 
 
 class Header(NamedTuple):
@@ -56,15 +57,15 @@ def header(head: bytes, size: int, path: str) -> Header:
 
 
 def _pairs(text: str, path: str) -> dict[str, str]:
-    body = text.strip()
+    body = text.strip(" \n")
     if body[:1] != "{" or body[-1:] != "}":
         raise CorruptError("the .npy header is no dict", path=path)
-    body = body[1:-1].rstrip()
+    body = body[1:-1].rstrip(" ")
     found: dict[str, str] = {}
     i = 0
     while i < len(body):
         m = _PAIR.match(body, i)
-        if m is None or m[2] in found:
+        if m is None or m[2] in found or (m[5] is None) == (m[2] == "descr"):
             if "'descr': [" in body:
                 raise UnsupportedError("holds records (a structured dtype), not a tensor", path=path)
             raise CorruptError(f"the .npy header has {printable(body[i : i + 40])!r} where numpy writes descr, fortran_order and shape", path=path)
@@ -92,9 +93,10 @@ def dtype_of(descr: str, path: str | None = None) -> str:
 
 def _shape(text: str, path: str) -> tuple[int, ...]:
     words = [w.strip().removesuffix("L") for w in text.strip("()").split(",")]
+    one = len(words) == 1 and words[0] != ""  # (4) is a number and no tuple
     if words and words[-1] == "":
         words.pop()
-    if not text.startswith("(") or not all(w.isascii() and w.isdigit() and len(w) < 20 for w in words):
+    if one or not text.startswith("(") or not all(w.isascii() and w.isdigit() and len(w) < 20 and w == str(int(w)) for w in words):
         raise CorruptError(f"the .npy header's shape is {printable(text, 60)}, which holds what is no size", path=path)
     LIMITS.check("rank", len(words), "the rank of a .npy array", path)
     return tuple(int(w) for w in words)

@@ -27,9 +27,6 @@ noticed("overlap", "warning", "Tensors do not share bytes", """
 noticed("unused-bytes", "info", "Every byte belongs to a tensor", "Some bytes of a data file belong to none.")
 noticed("data-file", "warning", "The data files that the index counts are there", "One is missing; no tensor is in it.")
 noticed("slice", "warning", "Every slice belongs to a variable", "The entry of a partitioned variable's slice, without the variable.")
-noticed("order", "warning", "The arrays of a GPT folder come in their order", """
-    OpenAI's published folder has no names: the order says which tensor is which, and here their number is not that of any GPT.""")  # fmt: skip
-noticed("arrays", "info", "A GPT folder has as many arrays as OpenAI's code reads", "Another number is read all the same; the original code would not.")
 noticed("header", "info", "The header has only known fields", "Further fields of a safetensors entry are ignored.")
 noticed("unreadable", "error", "The checkpoint can be read", """
     No such file, a format that nobody knows, or bytes that break their own format's rules. The exit status is 2.""")  # fmt: skip
@@ -42,3 +39,6 @@ noticed("digest", "error", "The weights have the digest that is expected", """
 noticed("head", "info", "Every part that the configuration speaks of is there", """
     The configuration gives a number of layers to a part of the model that the weights do not hold and need not: a decoder where only the
     encoder was saved. After a conversion: a head that the class named in the new configuration has or lacks.""")  # fmt: skip
+noticed("order", "warning", "Tensors without names are as many as their order needs", """
+    OpenAI's GPT folder has no names: the order gives them, and their number is not that of any number of layers.""")  # fmt: skip
+noticed("arrays", "info", "A folder has as many array files as its original code reads", "More or fewer hold the same once they are joined.")
