@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..comparison import ATOL, RTOL, Level, Step, rounded_to
 from ..errors import UndecidedError, UsageError
+from ..verification import ATOL, RTOL, Level, Step, rounded_to
 from .build import arrays_of, require
 from .spec import Spec, spec_of
 from .weights import Weights
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ..comparison import Pair
+    from ..verification import Pair
 
     Arrays = dict[str, NDArray[np.generic]]
 
