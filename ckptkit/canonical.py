@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CAP = 16 << 20  # bytes of a tile at most: a transposition larger than that reads its source more than once
-SMALL = 256 << 10  # bytes of a tile where no elements change places
+SMALL = 1 << 20  # bytes of a tile where no elements change places
 
 
 class Item(NamedTuple):

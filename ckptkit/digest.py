@@ -1,9 +1,9 @@
 """The canonical digest of a checkpoint: of the model's weights, whatever they are stored in.
 
-The digest of a parameter is the SHA-256 of a header and its bytes. The header is the JSON text (no spaces, keys in this order)
+The digest of a parameter is the BLAKE3 of a header and its bytes. The header is the JSON text (no spaces, keys in this order)
     {"dtype":"F32","name":"encoder.layers.0.attention.query.weight","shape":[768,768]}
 and a newline; the bytes are the little-endian elements of the canonical form (out, in), row-major. The digest of the whole is the
-SHA-256 of the lines "HEX name\\n" of all parameters, sorted by name. It begins with "ckptkit1:", the version of this definition.
+BLAKE3 of the lines "HEX name\\n" of all parameters, sorted by name. It begins with "ckptkit1:", the version of this definition.
 
 So it does not depend on container, dialect, sharding, orientation or order. A tie that holds its target's values counts
 once; computed buffers and optimizer state do not count; what the architecture does not know counts under its stored name.
@@ -61,20 +61,21 @@ def canonical_digest(subject: Subject, *, jobs: int | None = None) -> Digest:
 
 def parameter_digest(canon: Canon, item: Item) -> str:
     """The digest of one canonical parameter."""
-    from hashlib import sha256
+    from blake3 import blake3
 
     head = json.dumps({"dtype": item.spec.dtype, "name": item.name, "shape": list(item.spec.shape)}, separators=(",", ":"))
-    state = sha256(head.encode(errors="surrogateescape") + b"\n")
+    state = blake3(head.encode(errors="surrogateescape") + b"\n")
     for tile in canon.tiles(item):
         state.update(tile)
-    return state.hexdigest()
+    return str(state.hexdigest())
 
 
 def whole_digest(parameters: dict[str, str]) -> str:
     """The digest of all parameters together."""
-    from hashlib import sha256
+    from blake3 import blake3
 
-    return PREFIX + sha256("".join(f"{parameters[n]} {n}\n" for n in sorted(parameters)).encode(errors="surrogateescape")).hexdigest()
+    whole = "".join(f"{parameters[n]} {n}\n" for n in sorted(parameters))
+    return f"{PREFIX}{blake3(whole.encode(errors='surrogateescape')).hexdigest()}"
 
 
 def digest_finding(subject: Subject, wanted: str) -> Iterator[Finding]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import oracles
 import pytest
+from blake3 import blake3
 from safetensors.numpy import load_file, save_file
 from test_gate import run
 
@@ -134,9 +134,9 @@ def test_the_digest_is_what_its_definition_says() -> None:
     stored = load_file(HF / "model.safetensors")
     name, x = "encoder.layers.2.attention.query.weight", stored["bert.encoder.layer.2.attention.self.query.weight"]
     head = f'{{"dtype":"F32","name":"{name}","shape":[{x.shape[0]},{x.shape[1]}]}}\n'
-    assert d.parameters[name] == hashlib.sha256(head.encode() + x.tobytes()).hexdigest()
+    assert d.parameters[name] == blake3(head.encode() + x.tobytes()).hexdigest()
     lines = "".join(f"{v} {n}\n" for n, v in sorted(d.parameters.items()))
-    assert d.whole == "ckptkit1:" + hashlib.sha256(lines.encode()).hexdigest()
+    assert d.whole == "ckptkit1:" + blake3(lines.encode()).hexdigest()
     assert "mlm.decoder.weight" not in d.parameters  # tied
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from plans import copy_of, plan_of, store, transposed
 
 from ckptkit import engine
 from ckptkit._work import Worker
@@ -16,7 +17,6 @@ from ckptkit.containers._base import FileLayout, Part
 from ckptkit.engine import run
 from ckptkit.errors import FindingsError
 from ckptkit.moves import Plan
-from tests.plans import copy_of, plan_of, store, transposed
 
 KILLED = 9
 

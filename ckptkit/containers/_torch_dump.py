@@ -141,7 +141,7 @@ class _Writer:
         for part in parts[1:]:
             out += (b"r", n.to_bytes(4, "little"), part)
             n += 1
-        self.out += out
+        self.out.append(b"".join(out))
         self.count = n
         return True
 
@@ -284,4 +284,8 @@ def dump(state: Mapping[str, Stored], wrapper: Sequence[str], extras: Mapping[st
             w.out.append(b"u")
 
     level(0, dict(extras.items()))
-    return b"".join([*w.out, b"."])
+    w.out.append(b".")
+    raw = b"".join(w.out)
+    w.out.clear()  # `level` knows itself, and what it knows is only freed by a collector
+    w.memo.clear()
+    return raw

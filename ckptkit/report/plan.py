@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 
-from .._typing import TYPE_CHECKING
+from .._typing import TYPE_CHECKING, Any
 from ..errors import printable
 from ..moves import Task, is_copy, to_json
 from ..progress import human_bytes
-from ..tensors import DTYPES
+from ..tensors import DTYPES, TensorSpec
 
 if TYPE_CHECKING:
     from ..conversion import Conversion
@@ -62,27 +63,42 @@ def show_plan(done: Conversion, form: str) -> str:
 
     style = "github" if form == "markdown" else "simple"
     files = [[printable(n), human_bytes(size) if size >= 0 else "(known when written)"] for n, size in done.plan.layout.files]
-    files += [[printable(n), human_bytes(len(t.encode()))] for n, t in done.plan.texts] + [[printable(n), "copied"] for _, n in done.plan.copies]
+    files += [[printable(n), human_bytes(len(t.encode()))] for n, t in done.plan.texts]
+    copied = [os.path.getsize(path) for path, _ in done.plan.copies]
+    files += [[printable(n), f"{human_bytes(size)}, copied"] for (_, n), size in zip(done.plan.copies, copied, strict=True)]
     dropped = _dropped(done)
+    ties = [t for t in _entries(done, "target").values() if str(t.get("how", "")).startswith("tied to ")]
     work = [[k, n, human_bytes(size)] for k, (n, size) in totals(done).items()]
-    work += [[f"dropped: {printable(why)}", n, ""] for why, n in dropped.items()]
-    written = sum(t.slot.length for t in done.plan.tasks)
+    work += [["tied (a second name)", len(ties), "0 B"]] if ties else []
+    work += [[f"dropped: {printable(why)}", n, human_bytes(size)] for why, (n, size) in dropped.items()]
+    weights = sum(t.slot.length for t in done.plan.tasks)
+    beside = sum(copied) + sum(len(t.encode()) for _, t in done.plan.texts)
+    headers = sum(max(0, size) for _, size in done.plan.layout.files) - weights
     return "\n".join((
         f"would write {printable(done.plan.target)}" + (f" ({', '.join(done.classes)})" if done.classes else ""), "",
         tabulate(files, headers=["file", "size"], tablefmt=style), "",
         tabulate(work, headers=["tensors", "count", "size"], tablefmt=style), "",
-        f"reads {human_bytes(bytes_read(done))}, writes {human_bytes(written)} of weights",
+        f"reads {human_bytes(bytes_read(done))} of weights and {human_bytes(sum(copied))} beside them; "
+        f"writes {human_bytes(weights)} of weights, {human_bytes(max(0, headers))} of headers and padding, {human_bytes(beside)} beside them",
     ))  # fmt: skip
 
 
-def _dropped(done: Conversion) -> dict[str, int]:
-    source = done.ledger["source"]
-    assert isinstance(source, dict)
-    out: dict[str, int] = {}
-    for entry in source["tensors"].values():
+def _entries(done: Conversion, side: str) -> dict[str, dict[str, Any]]:
+    """The ledger's tensors of one side."""
+    of = done.ledger[side]
+    assert isinstance(of, dict)
+    entries: dict[str, dict[str, Any]] = of["tensors"]
+    return entries
+
+
+def _dropped(done: Conversion) -> dict[str, tuple[int, int]]:
+    """Why -> (source tensors that do not go over, their bytes)."""
+    out: dict[str, tuple[int, int]] = {}
+    for entry in _entries(done, "source").values():
         why = entry.get("dropped")
         if why:
-            out[why] = out.get(why, 0) + 1
+            n, size = out.get(why, (0, 0))
+            out[why] = n + 1, size + TensorSpec(entry["dtype"], tuple(entry["shape"])).nbytes
     return out
 
 
@@ -102,7 +118,7 @@ def summary(done: Conversion, form: str) -> str:
             ensure_ascii=False, indent=2,
         )  # fmt: skip
     kinds = ", ".join(f"{n} {k}" for k, (n, _) in totals(done).items())
-    dropped = sum(_dropped(done).values())
+    dropped = sum(n for n, _ in _dropped(done).values())
     what = f" as {', '.join(done.classes)}" if done.classes else ""
     drops = f", {dropped} dropped (see the ledger)" if dropped else ""
     return f"wrote {printable(result.target)}{what}: {len(done.plan.tasks)} tensors ({kinds}{drops}), {human_bytes(result.bytes_written)} in {result.seconds:.1f} s"
