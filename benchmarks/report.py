@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 GRACE = 0.15  # seconds that may be added where the copy takes under a tenth of a second
 
 
-def _limit(row: Row, reference: str) -> tuple[float, bool]:
-    """Seconds allowed, and whether ckptkit keeps to them and is as much quicker than its peers as it has to be."""
+def _limit(row: Row, reference: str, who: str) -> tuple[float, bool]:
+    """Seconds allowed, and whether `who` keeps to them and is as much quicker than the peers as it has to be."""
     copy = row.wall(reference)
     allowed = row.case.limit * copy + (GRACE if copy < 0.1 and row.case.command == "convert" else 0)
     peers = [row.wall(p) for p in row.case.peers if p in row.samples]
-    quick = not row.case.least or not peers or min(peers) >= row.case.least * row.wall("ckptkit")
-    return allowed, row.wall("ckptkit") <= allowed and quick
+    quick = not row.case.least or not peers or min(peers) >= row.case.least * row.wall(who)
+    return allowed, row.wall(who) <= allowed and quick
 
 
 def _table(rows: Sequence[Row], idle: int) -> list[str]:
     out = ["| work | who | seconds | ratio | at most | CPU s | peak MiB | runs |", "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
     for row in rows:
         reference = next(iter(row.samples))
-        allowed, kept = _limit(row, reference)
         for who, samples in row.samples.items():
             m = median(samples)
             first = f"{row.case.name} ({row.size / 1e6:,.0f} MB)" if who == reference else ""
-            limit = f"{allowed / row.wall(reference):.1f} {'✓' if kept else '✗'}" if who == "ckptkit" else ""
+            allowed, kept = _limit(row, reference, who)
+            limit = f"{allowed / row.wall(reference):.1f} {'✓' if kept else '✗'}" if who in ("ckptkit", "ckptkit, unsynced") else ""
             peak = f"{row.peaks[who] / 2**20:.0f}" if who in row.peaks else ""
             out.append(f"| {first} | {who} | {m.wall:.3f} | {m.wall / row.wall(reference):.2f} | {limit} | {m.cpu:.2f} | {peak} | {len(samples)} |")
     return out
@@ -66,7 +66,7 @@ def write_report(
         *(f"- {k}: {v}" for k, v in about.items()), "",
         "Whole processes, start-up included; medians of the runs counted; everyone alternately, the page cache warm, each run after a scratch "
         "file of the size about to be written was written and deleted. `cp` leaves its bytes in the page cache; `ckptkit` ends with its bytes on "
-        "the disk (fsync, before the rename that makes the target appear), which `cp, synced` does too. Ratios are to the first line of each row. "
+        "the disk (fsync, before the rename that makes the target appear), which `cp, synced` does too and `ckptkit, unsynced` (--no-sync) does not. Ratios are to the first line of each row. "
         f"Where `cp` takes under 0.1 s, {GRACE} s are added to what is allowed. Peak is anonymous memory, in a run of its own.", "",
         *_table(rows, idle), "",
     ]  # fmt: skip

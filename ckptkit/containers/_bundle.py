@@ -6,6 +6,7 @@ Source: tensorflow/core/protobuf/tensor_bundle.proto, core/framework/{types,vers
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 
 from .._typing import NamedTuple
 from ..errors import UnsupportedError
@@ -48,6 +49,7 @@ class Raw(NamedTuple):
     slices: tuple[tuple[tuple[int, int], ...], ...]
 
 
+@lru_cache(4096)
 def kind_of(number: int, shape: tuple[int, ...]) -> Kind:
     """The Kind of a DataType and a shape."""
     dtype = KINDS.get(number) or QUANTISED.get(number, ("",))[0]
@@ -178,6 +180,11 @@ def encode_header(shards: int) -> bytes:
 
 def encode_entry(raw: Raw) -> bytes:
     """A BundleEntryProto without slices."""
-    dims = b"".join(encode(2, encode(1, n)) for n in raw.kind.shape)
     crc = b"\x35" + raw.crc.to_bytes(4, "little") if raw.crc else b""
-    return encode(1, raw.kind.number) + encode(2, dims) + encode(3, raw.shard) + encode(4, raw.offset) + encode(5, raw.size) + crc
+    return _encode_kind(raw.kind.number, raw.kind.shape) + encode(3, raw.shard) + encode(4, raw.offset) + encode(5, raw.size) + crc
+
+
+@lru_cache(4096)
+def _encode_kind(number: int, shape: tuple[int, ...]) -> bytes:
+    """The dtype and shape of an entry: a model has few of them."""
+    return encode(1, number) + encode(2, b"".join(encode(2, encode(1, n)) for n in shape))

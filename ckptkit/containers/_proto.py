@@ -93,8 +93,15 @@ def shape(data: Readable, pos: int, end: int, path: str) -> tuple[int, ...]:
     return tuple(dims)
 
 
+_ONE = [bytes((i,)) for i in range(128)]
+
+
 def encode_varint(value: int) -> bytes:
     """`value` (not negative) as a varint."""
+    if value < 128:
+        return _ONE[value]
+    if value < 16384:
+        return bytes((value & 127 | 128, value >> 7))
     out = bytearray()
     while value > 127:
         out.append(value & 127 | 128)

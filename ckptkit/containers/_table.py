@@ -282,10 +282,9 @@ class _Builder:
 
 
 def _shared(a: bytes, b: bytes) -> int:
-    i, n = 0, min(len(a), len(b))
-    while i < n and a[i] == b[i]:
-        i += 1
-    return i
+    n = min(len(a), len(b))
+    differ = int.from_bytes(a[:n], "big") ^ int.from_bytes(b[:n], "big")
+    return n - (differ.bit_length() + 7) // 8
 
 
 def _between(low: bytes, high: bytes) -> bytes:
