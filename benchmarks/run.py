@@ -5,6 +5,7 @@
     --rounds N        rounds of cp and ckptkit (default 7)
     --peer-rounds N   rounds of the peers, which take long (default 3)
     --only WORD       rows whose name or group contains WORD; repeatable
+    --keep            take the rows that an earlier run measured into the report (a row is always measured as a whole, in one run)
     --no-memory       leave out the runs that look at memory
     --out DIR         where RESULTS.md and the plots go (default: here)
 
@@ -16,13 +17,14 @@ check that reads back.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
@@ -142,12 +144,19 @@ def main() -> None:
     p.add_argument("--peer-rounds", type=int, default=3)
     p.add_argument("--only", action="append", default=[])
     p.add_argument("--no-memory", action="store_true")
+    p.add_argument("--keep", action="store_true")
     p.add_argument("--out", type=Path, default=HERE)
     a = p.parse_args()
     a.work.mkdir(parents=True, exist_ok=True)
     (a.work / "out").mkdir(exist_ok=True)
+    saved = a.work / f"rows{'-quick' if a.quick else ''}.json"
+    kept: dict[str, Any] = json.loads(saved.read_text()) if a.keep and saved.exists() else {}
     rows: list[Row] = []
     for case in cases(a.quick):
+        if case.name in kept:
+            samples, peaks, size = kept[case.name]
+            rows.append(Row(case, {n: [Sample(*s) for s in ss] for n, ss in samples.items()}, peaks, size))
+            continue
         if a.only and not any(w in case.name or w == case.group for w in a.only):
             continue
         row = measure(case, a.work, a.rounds, a.peer_rounds, not a.no_memory)
@@ -159,9 +168,15 @@ def main() -> None:
         peak = f"; {row.peaks['ckptkit'] / 2**20:.0f} MiB" if "ckptkit" in row.peaks else ""
         print(f"{case.name}: {words}{peak}", flush=True)
         rows.append(row)
+        kept[case.name] = [row.samples, row.peaks, row.size]
+        saved.write_text(json.dumps(kept))
     idle = peak_anonymous([PYTHON, str(HERE / "peers.py"), "baseline"], environment(), a.work) if not a.no_memory else 0
     wants_bounds = not a.no_memory and (not a.only or "bounds" in a.only)
-    write_report(a.out, rows, bounded(a.work, a.quick) if wants_bounds else [], idle, machine(), a)
+    extra = kept.get("bounds", [])
+    if wants_bounds:
+        extra = kept["bounds"] = bounded(a.work, a.quick)
+        saved.write_text(json.dumps(kept))
+    write_report(a.out, rows, extra, idle, machine(), a)
 
 
 if __name__ == "__main__":
