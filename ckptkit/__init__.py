@@ -19,10 +19,10 @@ from __future__ import annotations
 from ._typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["Checkpoint", "CheckpointError", "Finding", "build_transformer_model", "convert", "examine", "export", "inspect", "open", "validate", "verify"]
+__all__ = ["Checkpoint", "CheckpointError", "Finding", "build_transformer_model", "convert", "diff", "examine", "export", "inspect", "open", "validate", "verify"]
 
 if TYPE_CHECKING:
-    from .comparison import verify
+    from .compare import diff
     from .containers import Checkpoint
     from .containers import open_checkpoint as open
     from .conversion import convert
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .runtime.export import export
     from .subject import examine
     from .validation import validate
+    from .verification import verify
 
 _WHERE = {
     "Checkpoint": ("containers", "Checkpoint"),
@@ -40,12 +41,13 @@ _WHERE = {
     "Finding": ("findings", "Finding"),
     "build_transformer_model": ("runtime.build", "build_transformer_model"),
     "convert": ("conversion", "convert"),
+    "diff": ("compare", "diff"),
     "examine": ("subject", "examine"),
     "export": ("runtime.export", "export"),
     "inspect": ("inspection", "inspect"),
     "open": ("containers", "open_checkpoint"),
     "validate": ("validation", "validate"),
-    "verify": ("comparison", "verify"),
+    "verify": ("verification", "verify"),
 }
 
 

@@ -27,7 +27,8 @@ def checksum(kind: str) -> Checksum:
             from isal.isal_zlib import crc32
         except ImportError:
             return zlib.crc32
-        return crc32
+        quick: Checksum = crc32
+        return quick
     if kind == "crc32c":
         import crc32c
 

@@ -7,7 +7,7 @@ memory that is reused, by the engine's own movers; memory does not grow with the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from ._fileio import Files
 from ._relay import Buffer, Flat, Mover, Nest, check_nest, flat, nest
@@ -163,9 +163,3 @@ def same_tie(subject: Subject, sizes: Sizes, item: Item, target: str) -> bool:
     with Canon(subject, sizes) as x, Canon(subject, sizes) as y:
         step = max(x.step(item), y.step(other))
         return all(bytes(p) == bytes(q) for p, q in zip(x.tiles(item, step), y.tiles(other, step), strict=True))
-
-
-def closers(canons: Sequence[Canon]) -> None:
-    """Close all of them."""
-    for c in canons:
-        c.close()

@@ -216,7 +216,6 @@ class Class(NamedTuple):
 
     name: str
     groups: frozenset[str]
-    needs: frozenset[str] = frozenset()  # groups that the class makes anew if the weights lack them
 
 
 class Dialect(NamedTuple):

@@ -99,8 +99,8 @@ def _program(source: str, target: str, to: str, config: str | None, part: str | 
 
 
 def _verified(source: str, target: str, config: str | None, part: str | None, given: tuple[str, ...], form: str, quiet: bool) -> int:
-    from ..comparison import verify
     from ..report.verification import show_verification
+    from ..verification import verify
 
     outcome = verify(source, target, config=config, part=part, given=parse_given(given), casts=True)
     if outcome.exit_code or not quiet:

@@ -34,8 +34,8 @@ def command(
     ckptkit verify bert_model.ckpt bert-hf/
     ckptkit verify bert_model.ckpt bert-hf/ --against transformers
     """
-    from ..comparison import verify
     from ..report.verification import show_verification
+    from ..verification import verify
 
     outcome = verify(
         a, b, level=level, against=against, atol=atol, rtol=rtol, probes=int(probes) if probes.isascii() and probes.isdigit() else probes, config=config,

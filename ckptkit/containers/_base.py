@@ -25,7 +25,7 @@ from contextlib import ExitStack
 from .._typing import TYPE_CHECKING, NamedTuple, Protocol
 from ..errors import CheckpointError, CorruptError, NotFoundError
 from ..findings import Finding
-from ..tensors import DTYPES, Check, Extent, StoredTensor, TensorSpec
+from ..tensors import Check, Extent, StoredTensor, TensorSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -208,10 +208,3 @@ class Container(Protocol):
     ) -> FileLayout: ...
 
     def finish(self, layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]: ...
-
-
-def check_dtype(dtype: str, container: str) -> str:
-    """`dtype` if it is one of the table's, else a CorruptError that names it."""
-    if dtype not in DTYPES:
-        raise CorruptError(f"unknown dtype {dtype!r} in a {container} file")
-    return dtype

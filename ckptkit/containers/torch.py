@@ -93,9 +93,9 @@ def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
         if known in names:
             out.append((rank, os.path.join(directory, known)))
     if not out:
-        others = [n for n in names if n.endswith(SUFFIXES) and not n.startswith(_BESIDE)]
-        if len(others) == 1 and _sniff_file(os.path.join(directory, others[0])):
-            out.append((32, os.path.join(directory, others[0])))
+        others = [os.path.join(directory, n) for n in names if n.endswith(SUFFIXES) and not n.startswith(_BESIDE)]
+        found = [p for p in others[:100] if _sniff_file(p)]
+        out += [(32 if len(found) == 1 else 36, p) for p in found]
     return out
 
 

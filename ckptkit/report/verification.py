@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 
-from ..comparison import Difference, Level, Verification
 from ..errors import printable
 from ..report.findings import coloured, markdown
+from ..verification import Difference, Level, Verification
 
 SCHEMA_VERSION = 1
 SHOWN = 8

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..comparison import ATOL, RTOL
 from ..errors import CheckpointError, UnsupportedError, UsageError
 from ..subject import examine
+from ..verification import ATOL, RTOL
 from .behaviour import make_probes
 from .build import finish, refuse_errors, require
 from .spec import Spec, spec_of

@@ -364,7 +364,7 @@ def test_a_directory_is_searched_in_the_agreed_order(tmp_path: Path) -> None:
 
     assert best() == [(32, "custom.bin")]
     save(tmp_path / "other.bin", {"a": torch.ones(1)})
-    assert best() == []
+    assert best() == [(36, "custom.bin"), (36, "other.bin")]
     save(tmp_path / "model.pt", {"a": torch.ones(1)})
     assert best() == [(24, "model.pt")]
     save(tmp_path / "pytorch_model.bin", {"a": torch.ones(1)})
@@ -695,3 +695,12 @@ def test_a_rank_beyond_the_limit_names_the_limit() -> None:
         pytest.skip("fixtures/hostile is not here")
     with pytest.raises(LimitError, match="rank=64"):
         open_checkpoint(str(path))
+
+
+def test_a_directory_of_several_files_asks_for_one_of_them(tmp_path):
+    import torch
+
+    for name in ("one.bin", "two.bin"):
+        torch.save({"a": torch.zeros(1)}, tmp_path / name)
+    with pytest.raises(CheckpointError, match=r"holds 2 checkpoints: one\.bin, two\.bin.*name one of them"):
+        open_checkpoint(tmp_path)

@@ -139,7 +139,7 @@ class Pair:
             raise UndecidedError(f"the one is {titles[0]}, the other {titles[1]}", path=two.checkpoint.path, hint="--architecture NAME, if recognition is wrong")
         self.mains = main_dtype(one), main_dtype(two)
         self.weights: tuple[Weights, Weights] | None = (Weights(one), Weights(two)) if self.known else None
-        self.folds: dict[str, Callable[[], Array]] = {}
+        self.folded: dict[tuple[int, str], Callable[[], Array]] = {}
         if self.weights:
             self._fold(0, 1)
             self._fold(1, 0)
@@ -196,20 +196,16 @@ class Pair:
         subject = (self.one, self.two)[i]
         if self.weights is None:
             return subject.checkpoint.array(name)
-        if (i, name) in self._folded:
-            return self._folded[i, name]()
+        if (i, name) in self.folded:
+            return self.folded[i, name]()
         arch = subject.architecture
         assert arch is not None
         if name not in subject.graph.params and name in arch.params and arch.params[name].tied:
             return self.get(i, str(arch.params[name].tied))
         return self.weights[i].get(name)
 
-    _folded: dict[tuple[int, str], Callable[[], Array]]
-
     def _fold(self, i: int, other: int) -> None:
         """Where the other side had to fold a table into another (RoBERTa's one segment into the positions), do the same here."""
-        if not hasattr(self, "_folded"):
-            self._folded = {}
         subject, theirs = (self.one, self.two)[i], (self.one, self.two)[other]
         assert self.weights is not None and theirs.graph.dialect is not None
         mine = self.weights[i]
@@ -221,8 +217,8 @@ class Pair:
                     total: Array = mine.get(target) + mine.get(p)[0]
                     return total
 
-                self._folded[i, target] = added
-                self._folded[i, p] = lambda p=p, other=other: self.weights[other].get(p)  # type: ignore[misc]
+                self.folded[i, target] = added
+                self.folded[i, p] = lambda p=p, other=other: self.weights[other].get(p)  # type: ignore[misc]
                 self.notes.append(f"{p} is folded into {target} on one side: compared as their sum")
 
     # --- comparing -------------------------------------------------------------------------------------------------
