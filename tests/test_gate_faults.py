@@ -11,6 +11,7 @@ import numpy as np
 import oracles
 import pytest
 from safetensors.numpy import load_file, save_file
+from test_gate import run
 
 import ckptkit
 from ckptkit.errors import UnknownFormatError
@@ -200,3 +201,6 @@ def test_what_only_running_shows_is_said_to_be_so(model: Model) -> None:
 
     said = report_json(ckptkit.validate(model.folder))["undecidable"]
     assert "query and key exchanged" in str(said)
+    done = run("validate", model.folder)
+    last = done.stdout.splitlines()[-1]
+    assert done.returncode == 0 and "query and key exchanged" in last and "transposed square" in last and "ckptkit verify" in last
