@@ -206,7 +206,7 @@ def locked(change: Callable[[Arrays], object] | None) -> Maker:
     """bert-hf, with other tensors or as it is, and the lock file of bert-hf."""
 
     def make(tmp: Path) -> Model:
-        from ckptkit.lock import lock_text
+        from ckptkit.locking import lock_text
         from ckptkit.subject import examine
 
         model = bert(change)(tmp) if change is not None else Model(HF)
@@ -219,7 +219,7 @@ def locked(change: Callable[[Arrays], object] | None) -> Maker:
 
 def digested(change: Callable[[Arrays], object]) -> Maker:
     def make(tmp: Path) -> Model:
-        from ckptkit.digest import canonical_digest
+        from ckptkit.digests import canonical_digest
         from ckptkit.subject import examine
 
         with examine(HF) as subject:
