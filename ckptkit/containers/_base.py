@@ -64,6 +64,7 @@ class Checkpoint:
         self.beside = beside
         self.findings: list[Finding] = list(findings)
         self.total_size: int | None = None  # what an index of shards says that all tensors take
+        self.copies: dict[str, tuple[StoredTensor, ...]] = {}  # tensors that lie in several shards: each of them
         self._checks = checks
         self._stack = ExitStack()
         self._fds: dict[str, int] = {}
