@@ -71,10 +71,11 @@ def test_findings_in_markdown_are_one_table_with_every_name_whole(nasty: Path) -
     assert len(table) == len(found) + 1
 
 
-@pytest.mark.parametrize("command", ["diff", "inspect", "tensors", "list"])
+@pytest.mark.parametrize("command", ["diff", "inspect", "tensors", "list", "plan", "verify"])
 def test_other_commands_markdown_is_tables_too(nasty: Path, command: str) -> None:
     line = {
         "diff": ["diff", HF, nasty, "--tensors", "--metadata"], "inspect": ["inspect", nasty], "tensors": ["inspect", nasty, "--tensors"], "list": ["list", "variants"],
+        "plan": ["convert", nasty, nasty / "a|b<c>", "--force", "--dry-run", "--container", "torch"], "verify": ["verify", HF, nasty, "--level", "bits"],
     }[command]  # fmt: skip
     done = run(*line, "--format", "markdown")
     assert done.returncode in (0, 1), done.stderr
