@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from ._typing import NamedTuple
 from .canonical import Canon, Item, items_of
@@ -33,16 +33,24 @@ class Digest(NamedTuple):
 
 
 def digest(
-    path: str | os.PathLike[str], *, config: str | None = None, architecture: str | None = None, dialect: str | None = None, part: str | None = None, jobs: int | None = None
+    path: str | os.PathLike[str],
+    *,
+    config: str | None = None,
+    architecture: str | None = None,
+    dialect: str | None = None,
+    part: str | None = None,
+    given: Mapping[str, object] | None = None,
+    jobs: int | None = None,
 ) -> Digest:
     """The canonical digest of the checkpoint at `path`: `whole`, and `parameters` one by one. Reads all weights once.
 
-    `config`, `architecture`, `dialect` and `part` overrule what is found, as in `validate`. Raises CheckpointError, UndecidedError
+    `config`, `architecture`, `dialect` and `part` overrule what is found, as in `validate`; `given` are canonical values that nothing
+    says ({"vocab": 40478}). Raises CheckpointError, UndecidedError
     where nothing says how to take a tensor apart.
     """
     from .subject import examine
 
-    with examine(path, config=config, architecture=architecture, dialect=dialect, part=part) as subject:
+    with examine(path, config=config, architecture=architecture, dialect=dialect, part=part, given=given) as subject:
         return canonical_digest(subject, jobs=jobs)
 
 
