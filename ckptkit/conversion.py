@@ -119,7 +119,7 @@ def convert(
 
 def single_file(target: str, container: str | None) -> bool:
     """Whether `target` names one file: it ends like a container that can be a single file, and is no directory."""
-    if os.path.isdir(target) or target.endswith(".index.json"):
+    if "." not in os.path.basename(target) or os.path.isdir(target) or target.endswith(".index.json"):
         return False
     return any(target.endswith(c.SUFFIXES) for c in containers().values() if c.WRITABLE and c.SINGLE and container in (None, c.NAME))
 

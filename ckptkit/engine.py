@@ -9,18 +9,17 @@ Reading back proves what the kernel holds, not what the disk holds: those bytes 
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import NamedTuple, TypeVar
 
 from ._fileio import CHUNK, Files, checksum, preallocate, quickest_checksum, write_error, writeback
 from ._jobs import APART, Job, jobs_of, ordered
 from ._relay import flat
 from ._resume import Done, Journal, fingerprint, take_up
 from ._stage import Stage, readable_file
+from ._typing import TYPE_CHECKING, NamedTuple
 from ._work import Settings, Stopped, Worker, Written, check_groups
 from .containers._base import FileLayout, Part
 from .errors import CheckpointError, CorruptError, FindingsError, NotFoundError, UsageError
@@ -28,11 +27,15 @@ from .findings import Finding
 from .moves import Plan, Source
 from .tensors import Extent
 
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
 LEAST_MEMORY = 8 << 20
 _EACH = 4 << 20  # a worker needs this much at least: 1 MiB to read, to gather and to cast, and a window
 OVERFLOW = ("error", "clip", "keep")
 MANY = 64 << 20  # bytes from which on it pays to have the disk begin early
-T = TypeVar("T")
 
 
 class Result(NamedTuple):
@@ -150,6 +153,8 @@ def _inline(plan: Plan) -> Iterator[Plan]:
     if all(s.data is None for s in plan.sources):
         yield plan
         return
+    import tempfile
+
     with tempfile.NamedTemporaryFile(prefix="ckptkit-") as file:
         sources = []
         for s in plan.sources:
