@@ -7,11 +7,11 @@ equal checkpoints cost one reading. Figures are of a - b in float32 (float64 whe
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 
 from ._casts import cast
+from ._pool import on_threads
 from ._typing import TYPE_CHECKING, Any, NamedTuple
 from .arrays import numpy_dtype
 from .canonical import Canon, Item, items_of
@@ -76,8 +76,6 @@ def diff(a: Subject, b: Subject, *, atol: float = 0.0, rtol: float = 0.0, metada
 
     Raises UndecidedError where nothing says how to take a tensor apart.
     """
-    from concurrent.futures import ThreadPoolExecutor
-
     sizes = a.sizes(), b.sizes()
     left, right = {i.name: i for i in items_of(a, sizes[0])}, {i.name: i for i in items_of(b, sizes[1])}
     if (a.graph.recognition is None) is not (b.graph.recognition is None):  # one is unknown: by stored names
@@ -100,8 +98,7 @@ def diff(a: Subject, b: Subject, *, atol: float = 0.0, rtol: float = 0.0, metada
     names = [*left, *(n for n in right if n not in left)]
     order = sorted(names, key=lambda n: -(left.get(n) or right[n]).spec.nbytes)
     try:
-        with ThreadPoolExecutor(max(1, min(jobs or os.cpu_count() or 1, 4))) as pool:
-            done = dict(zip(order, pool.map(one, order), strict=True))
+        done = dict(zip(order, on_threads(one, order, jobs), strict=True))
     finally:
         for canon in opened:
             canon.close()
