@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import cache
 from itertools import groupby
 from itertools import product as combinations
 
@@ -40,6 +41,9 @@ class Request(NamedTuple):
     vocab: int | None = None  # rows of the vocabulary to keep
 
 
+Stories = dict[str, dict[str, object] | None]  # None: copied to, or from, the same name
+
+
 class Weights(NamedTuple):
     """What `arrange` gives: the tensors of the target before they have offsets, and the story of every tensor."""
 
@@ -47,8 +51,8 @@ class Weights(NamedTuple):
     targets: tuple[tuple[str, TensorSpec, tuple[Piece, ...]], ...]
     ties: dict[str, str]  # target name -> the target name it is one tensor with
     strings: dict[str, list[bytes]]
-    came: dict[str, dict[str, object]]  # target name -> where from
-    went: dict[str, dict[str, object]]  # source name -> where to, or why not
+    came: Stories  # target name -> where from
+    went: Stories  # source name -> where to, or why not
     groups: frozenset[str]
     untied: bool  # whether a parameter that may be tied is stored apart and differs
     findings: tuple[Finding, ...]
@@ -83,8 +87,8 @@ class _Builder:
         self.targets: list[tuple[str, TensorSpec, tuple[Piece, ...]]] = []
         self.ties: dict[str, str] = {}
         self.strings: dict[str, list[bytes]] = {}
-        self.came: dict[str, dict[str, object]] = {}
-        self.went: dict[str, dict[str, object]] = {}
+        self.came: Stories = {}
+        self.went: Stories = {}
         self.findings: list[Finding] = []
 
     def source(self, stored: str) -> int:
@@ -99,7 +103,9 @@ class _Builder:
         return dtype
 
     def moved(self, stored: str, target: str) -> None:
-        to = self.went.setdefault(stored, {"to": []})["to"]
+        story = self.went.setdefault(stored, {"to": []})
+        assert story is not None
+        to = story["to"]
         assert isinstance(to, list)
         to.append(target)
 
@@ -113,7 +119,8 @@ class _Builder:
             for n in self.sources
         )
         for name in checkpoint.tensors:
-            self.went.setdefault(name, {"dropped": "not part of the target"})
+            if name not in self.went:
+                self.went[name] = {"dropped": "not part of the target"}
         return Weights(
             sources, tuple(self.targets), self.ties, self.strings, self.came, self.went, groups, untied, tuple(self.findings)
         )
@@ -154,16 +161,17 @@ class _Same(_Builder):
             identity = t.identity
             if identity is not None and identity in first and self.request.container.TIES:
                 self.ties[name] = first[identity]
-                self.moved(name, name)
+                self.went[name] = None
                 self.came[name] = {"from": [name], "how": f"tied to {first[identity]}"}
                 continue
             if identity is not None:
                 first.setdefault(identity, name)
             dtype = self.dtype(name, role.what if role.kind == "param" else name, t.spec.dtype)
             pieces = (_whole(self.source(name), t),)
-            self.targets.append((name, TensorSpec(dtype, t.spec.shape), pieces))
-            self.moved(name, name)
-            self.came[name] = {"from": [name], "how": _how(pieces, dtype != t.spec.dtype)}
+            self.targets.append((name, t.spec if dtype == t.spec.dtype else TensorSpec(dtype, t.spec.shape), pieces))
+            how = _how(pieces, dtype != t.spec.dtype)
+            self.went[name] = None
+            self.came[name] = None if how == "copied" else {"from": [name], "how": how}
         if beside:
             message = f"{len(beside)} tensors of optimizer state beside {self.subject.checkpoint.wrapper!r} are not carried over"
             self.findings.append(Finding("warning", "dropped", collapse(beside, 3), message))
@@ -174,17 +182,21 @@ class _Same(_Builder):
             t = self.tensors[name]
             self.strings[name] = self.subject.checkpoint.strings(name)
             self.targets.append((name, t.spec, ()))
-            self.moved(name, name)
-            self.came[name] = {"from": [name], "how": "copied"}
+            self.went[name] = self.came[name] = None
         else:
             self.went[name] = {"dropped": f"text, which {self.request.container.TITLE} does not hold"}
             self.findings.append(Finding("info", "dropped", name, f"{name} is text, which {self.request.container.TITLE} does not hold: dropped"))
 
 
+@cache
+def _straight(n: int) -> tuple[Loop, ...]:
+    """Every element in its place. One tuple for all tensors of a size: there may be tens of thousands."""
+    return (Loop(n, 1, 1),) if n != 1 else ()
+
+
 def _whole(source: int, t: StoredTensor) -> Piece:
     if t.strides is None:
-        n = t.spec.numel
-        return Piece(source, (Loop(n, 1, 1),) if n != 1 else ())
+        return Piece(source, _straight(t.spec.numel))
     strides = t.strides or row_major_strides(t.spec.shape)
     loops = simplify(tuple(Loop(n, s, r) for n, s, r in zip(t.spec.shape, strides, row_major_strides(t.spec.shape), strict=True)))
     return Piece(source, loops)
@@ -345,10 +357,12 @@ class _Translate(_Builder):
 
     def _tie(self, target: str, canonical: str) -> None:
         """Write `target` as another name of the tensor that holds `canonical`, if that tensor is written."""
-        holder = next((t for t, c in self.came.items() if c.get("holds") == [canonical]), None)
+        holder = next((t for t, c in self.came.items() if c is not None and c.get("holds") == [canonical]), None)
         if holder is not None:
             self.ties[target] = holder
-            self.came[target] = {"from": self.came[holder]["from"], "how": f"tied to {holder}"}
+            story = self.came[holder]
+            assert story is not None
+            self.came[target] = {"from": story["from"], "how": f"tied to {holder}"}
 
     def _others(self) -> str:
         return f"convert to another dialect: {', '.join(d for d in self.arch.dialects if d != self.dialect.name)}"

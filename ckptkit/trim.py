@@ -22,7 +22,8 @@ def trimmed(subject: Subject, request: Request, weights: Weights, rows: int) -> 
     table = arch.table(dialect.name)
     targets = []
     for name, spec, pieces in weights.targets:
-        holds = weights.came[name].get("holds")
+        story = weights.came[name] or {}
+        holds = story.get("holds")
         names = holds if isinstance(holds, list) else []
         templates = [b.row.parts[b.which] for n in names if (b := subject.graph.params.get(n)) is not None]
         layouts = [table.by_param[t][0].layout for t in templates if "vocab" in arch.params[t].layout.axes and t in table.by_param]
@@ -32,7 +33,7 @@ def trimmed(subject: Subject, request: Request, weights: Weights, rows: int) -> 
             rest = spec.numel // have
             cut = [p for piece in pieces for p in _cut(piece, name, rows * rest)]
             targets.append((name, TensorSpec(spec.dtype, (rows, *spec.shape[1:])), tuple(cut)))
-            weights.came[name]["how"] = f"{weights.came[name]['how']}, the first {rows} of {have} rows"
+            weights.came[name] = {**story, "how": f"{story['how']}, the first {rows} of {have} rows"}
         else:
             targets.append((name, spec, pieces))
     return weights._replace(targets=tuple(targets))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 
 from .._typing import TYPE_CHECKING, Any
 from ..errors import printable
@@ -58,7 +59,7 @@ def bytes_read(done: Conversion) -> int:
 def show_plan(done: Conversion, form: str) -> str:
     """A dry run: the files with their sizes, what is copied, re-laid, cast, dropped, and the bytes read and written."""
     if form == "json":
-        return json.dumps({"schema_version": 1, "plan": to_json(done.plan), "ledger": done.ledger}, ensure_ascii=False)
+        return json.dumps({"schema_version": 1, "plan": to_json(done.plan), "ledger": done.ledger}, ensure_ascii=False, default=dict)
     from tabulate import tabulate  # costs more to import than the whole of a small conversion
 
     style = "github" if form == "markdown" else "simple"
@@ -83,11 +84,11 @@ def show_plan(done: Conversion, form: str) -> str:
     ))  # fmt: skip
 
 
-def _entries(done: Conversion, side: str) -> dict[str, dict[str, Any]]:
+def _entries(done: Conversion, side: str) -> Mapping[str, Mapping[str, Any]]:
     """The ledger's tensors of one side."""
     of = done.ledger[side]
     assert isinstance(of, dict)
-    entries: dict[str, dict[str, Any]] = of["tensors"]
+    entries: Mapping[str, Mapping[str, Any]] = of["tensors"]
     return entries
 
 
