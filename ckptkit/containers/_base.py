@@ -13,7 +13,7 @@ A container is one module of this package whose name does not begin with an unde
   whether a checkpoint can be one file, and STRINGS whether it holds string tensors (and ONLY naming the one
   architecture whose tensors it can hold, where it is such a format):
     layout(...)             -> FileLayout: every header byte and every tensor's offset before any weight is read
-    finish(layout, crcs)    -> the Parts that depend on the content
+    finish(layout, crcs)    -> the Parts that depend on the content, in the order of the files
 """
 
 from __future__ import annotations
@@ -207,4 +207,4 @@ class Container(Protocol):
         max_shard_size: int | None = None,
     ) -> FileLayout: ...
 
-    def finish(self, layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]: ...
+    def finish(self, layout: FileLayout, crcs: Mapping[str, int]) -> Iterable[Part]: ...

@@ -281,7 +281,7 @@ def layout(
     return make_layout(NAME, tensors, filename, ties, extras, wrapper, max_shard_size)
 
 
-def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:
+def finish(layout: FileLayout, crcs: Mapping[str, int]) -> Iterator[Part]:
     """Data descriptors, directories and end records, now that every slot's CRC32 is known."""
     from ._torch_write import make_finish
 
