@@ -7,8 +7,10 @@ equal checkpoints cost one reading. Figures are of a - b in float32 (float64 whe
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 
 from ._casts import cast
 from ._pool import on_threads
@@ -16,7 +18,7 @@ from ._typing import TYPE_CHECKING, Any, NamedTuple
 from .arrays import numpy_dtype
 from .canonical import Canon, Item, items_of
 from .names import natural
-from .subject import Subject
+from .subject import Subject, examine
 from .tensors import DTYPES
 
 if TYPE_CHECKING:
@@ -71,11 +73,20 @@ class Diff(NamedTuple):
         return 1 if self.different or self.config or self.metadata or "architecture" in self.model else 0
 
 
-def diff(a: Subject, b: Subject, *, atol: float = 0.0, rtol: float = 0.0, metadata: bool = False, jobs: int | None = None) -> Diff:
-    """Compare two open subjects. An element is unchanged where |a - b| <= atol + rtol |b|.
+def diff(
+    a: Subject | str | os.PathLike[str], b: Subject | str | os.PathLike[str], *, atol: float = 0.0, rtol: float = 0.0, metadata: bool = False, jobs: int | None = None
+) -> Diff:
+    """Compare two checkpoints, given as paths or as open subjects. An element is unchanged where |a - b| <= atol + rtol |b|.
 
-    Raises UndecidedError where nothing says how to take a tensor apart.
+    `metadata` compares what lies beside the weights too. Paths are closed again. Raises CheckpointError, UndecidedError where nothing
+    says how to take a tensor apart.
     """
+    with ExitStack() as stack:
+        x, y = (s if isinstance(s, Subject) else stack.enter_context(examine(s)) for s in (a, b))
+        return _diff(x, y, atol, rtol, metadata, jobs)
+
+
+def _diff(a: Subject, b: Subject, atol: float, rtol: float, metadata: bool, jobs: int | None) -> Diff:
     sizes = a.sizes(), b.sizes()
     left, right = {i.name: i for i in items_of(a, sizes[0])}, {i.name: i for i in items_of(b, sizes[1])}
     if (a.graph.recognition is None) is not (b.graph.recognition is None):  # one is unknown: by stored names

@@ -148,8 +148,8 @@ def _kind(value: object) -> str:
 def form_of(config: RawConfig, arch: Architecture, dialect: Dialect) -> Dialect:
     """Whose keys a configuration uses: the dialect whose marks it bears, else that of the weights."""
     block = config.raw.get(BLOCK)
-    if isinstance(block, Mapping) and block.get("form") in arch.dialects:
-        return arch.dialects[str(block["form"])]
+    if isinstance(block, Mapping) and isinstance(form := block.get("form"), str) and form in arch.dialects:
+        return arch.dialects[form]
     if dialect.config.unfold is not None and dialect.config.unfold(config.raw) is not None:
         return dialect
     if config.inside:
@@ -213,7 +213,8 @@ def interpret(config: RawConfig, arch: Architecture, dialect: Dialect) -> Values
             if not isinstance(word, (str, tuple)) or word not in k.words:
                 keys[k.canonical] = key
                 known = ", ".join(str(w) for w in k.words)
-                findings.append(Finding("warning", "config", key, f"{key} is {_shown(value)}, which {d.title} does not have ({known})"))
+                grave = "warning" if isinstance(word, (str, tuple)) else "error"
+                findings.append(Finding(grave, "config", key, f"{key} is {_shown(value)}, which {d.title} does not have ({known})"))
                 continue
             meaning = k.words[word]
             said_here = dict(zip((k.canonical, *k.more), meaning, strict=True)) if k.more and isinstance(meaning, tuple) else {k.canonical: meaning}
@@ -239,9 +240,12 @@ def interpret(config: RawConfig, arch: Architecture, dialect: Dialect) -> Values
     rests: dict[str, dict[str, object]] = {}
     if isinstance(block, Mapping):
         said, kept = block.get("values"), block.get("rest")
-        if isinstance(said, Mapping):
-            values.update({str(k): v for k, v in said.items()})
-            assumed -= {str(k) for k in said}
+        for c, v in said.items() if isinstance(said, Mapping) else ():
+            if c in sizes and v != 0 and (problem := _size_problem(v, c)):
+                findings.append(Finding("error", "config", f"{BLOCK}.values.{c}", f"{c} is {_shown(v)} in the block {BLOCK}: {problem}"))
+            else:
+                values[str(c)] = v
+                assumed.discard(str(c))
         if isinstance(kept, Mapping):
             rests = {str(f): dict(r) for f, r in kept.items() if isinstance(r, Mapping)}
     rests[d.name] = {**rests.get(d.name, {}), **rest}

@@ -25,6 +25,7 @@ WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.", "student.", "
 SLOTS = (
     "/adam_m", "/adam_v", "/Adam", "/Adam_1", "/AdamWeightDecayOptimizer", "/AdamWeightDecayOptimizer_1", "/LAMB", "/LAMB_1", "/lamb_m",
     "/lamb_v", "/Momentum", "/RMSProp", "/RMSProp_1", "/Adagrad", "/Ftrl", "/Ftrl_1", "_slot_v", "_slot_vr", "_slot_vc", "_slot_m",
+    ".exp_avg", ".exp_avg_sq", ".max_exp_avg_sq", ".momentum_buffer",
 )  # fmt: skip
 COUNTERS = frozenset((
     "global_step", "beta1_power", "beta2_power", "current_loss_scale", "good_steps", "loss_scale/Variable", "save_counter/.ATTRIBUTES/VARIABLE_VALUE",

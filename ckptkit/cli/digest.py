@@ -18,11 +18,9 @@ def command(path: str, config: str | None, architecture: str | None, dialect: st
     """
     import json
 
-    from ..digest import canonical_digest
-    from ..subject import examine
+    from ..digests import digest
 
-    with examine(path, config=config, architecture=architecture, dialect=dialect, part=part) as subject:
-        d = canonical_digest(subject)
+    d = digest(path, config=config, architecture=architecture, dialect=dialect, part=part)
     if form == "json":
         declare.echo(json.dumps({"schema_version": 1, "digest": d.whole, **({"parameters": d.parameters} if parameters else {})}, indent=2, ensure_ascii=False))
     else:

@@ -15,11 +15,9 @@ def command(path: str, config: str | None, architecture: str | None, dialect: st
 
     `ckptkit validate PATH --lock FILE` says later what of it is another one, and tells converted from changed.
     """
-    from ..lock import lock_text
-    from ..subject import examine
+    from ..locking import lock
 
-    with examine(path, config=config, architecture=architecture, dialect=dialect, part=part) as subject:
-        text = lock_text(subject)
+    text = lock(path, config=config, architecture=architecture, dialect=dialect, part=part)
     if output is None:
         declare.echo(text, nl=False)
     else:

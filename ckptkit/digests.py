@@ -32,6 +32,20 @@ class Digest(NamedTuple):
     items: dict[str, Item]
 
 
+def digest(
+    path: str | os.PathLike[str], *, config: str | None = None, architecture: str | None = None, dialect: str | None = None, part: str | None = None, jobs: int | None = None
+) -> Digest:
+    """The canonical digest of the checkpoint at `path`: `whole`, and `parameters` one by one. Reads all weights once.
+
+    `config`, `architecture`, `dialect` and `part` overrule what is found, as in `validate`. Raises CheckpointError, UndecidedError
+    where nothing says how to take a tensor apart.
+    """
+    from .subject import examine
+
+    with examine(path, config=config, architecture=architecture, dialect=dialect, part=part) as subject:
+        return canonical_digest(subject, jobs=jobs)
+
+
 def canonical_digest(subject: Subject, *, jobs: int | None = None) -> Digest:
     """Read all weights once and digest them. Raises UndecidedError where nothing says how to take a tensor apart."""
     sizes = subject.sizes()
