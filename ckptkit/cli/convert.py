@@ -8,7 +8,7 @@ import sys
 import click
 
 from ..errors import FindingsError, UsageError
-from ._options import format_option, parse_given, parse_size, source_options
+from ._options import format_option, parse_given, parse_size, source_options, start_tensorflow
 
 
 @click.command("convert")
@@ -109,6 +109,8 @@ def refuse_in_programs(ctx: click.Context, to: str) -> None:
 def _program(source: str, target: str, to: str, config: str | None, part: str | None, given: tuple[str, ...], *, overwrite: bool, quiet: bool) -> int:
     from ..runtime.export import export
 
+    if to in ("savedmodel", "keras"):
+        start_tensorflow()
     done = export(source, target, to=to, config=config, part=part, given=parse_given(given), overwrite=overwrite)
     if not quiet:
         print(f"{done.path}: {done.form}, gives {', '.join(done.outputs)}; run again with another batch and length: at most {done.worst:.3g} off", file=sys.stderr)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ._options import format_option, parse_given
+from ._options import format_option, parse_given, start_tensorflow
 
 
 @click.command("verify")
@@ -12,6 +12,7 @@ from ._options import format_option, parse_given
 @click.argument("b", metavar="B")
 @click.option("--level", type=click.Choice(["bits", "values", "behaviour"]), help="How far to look.  [default: as far as it goes]")
 @click.option("--against", metavar="LIBRARY", help="Also load B with the library its users will load it with: transformers.")
+@click.option("--engines", metavar="A[,B]", help="What rebuilds A and B: torch, keras, or torch,keras to hold one against the other.  [default: torch]")
 @click.option("--atol", type=click.FloatRange(0), metavar="X", help="Allow this absolute difference.  [default: 0; other engines 1e-5]")
 @click.option("--rtol", type=click.FloatRange(0), metavar="X", help="Allow this relative difference.  [default: 0; other engines 1e-6]")
 @click.option("--probes", default="4", show_default=True, metavar="FILE|N", help="How many made inputs, or an .npz file with input_ids, attention_mask, token_type_ids.")
@@ -21,7 +22,7 @@ from ._options import format_option, parse_given
 @click.option("--set", "given", metavar="NAME=VALUE", multiple=True, help="What no configuration says, such as heads=16. Repeatable.")
 @format_option("text", "json", "markdown")
 def command(
-    a: str, b: str, level: str | None, against: str | None, atol: float | None, rtol: float | None, probes: str, config: str | None, config_b: str | None,
+    a: str, b: str, level: str | None, against: str | None, engines: str | None, atol: float | None, rtol: float | None, probes: str, config: str | None, config_b: str | None,
     part: str | None, given: tuple[str, ...], form: str,
 ) -> int:  # fmt: skip
     """Are the checkpoints A and B the same model? Any container, naming and dtype on either side.
@@ -37,8 +38,10 @@ def command(
     from ..report.verification import show_verification
     from ..verification import verify
 
+    if engines and "keras" in engines.split(","):
+        start_tensorflow()
     outcome = verify(
-        a, b, level=level, against=against, atol=atol, rtol=rtol, probes=int(probes) if probes.isascii() and probes.isdigit() else probes, config=config,
+        a, b, level=level, against=against, engines=tuple(engines.split(",")) if engines else (), atol=atol, rtol=rtol, probes=int(probes) if probes.isascii() and probes.isdigit() else probes, config=config,
         config_b=config_b, part=part, given=parse_given(given),
     )  # fmt: skip
     click.echo(show_verification(outcome, form))

@@ -112,6 +112,7 @@ def require(framework: str) -> None:
     module, extra = EXTRAS[framework]
     if framework == "keras":
         os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # stderr is for messages about checkpoints
     try:
         import_module(extra)
         import_module(module)
