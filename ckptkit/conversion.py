@@ -71,15 +71,21 @@ def convert(
     on_overflow: str = "error",
     sync: bool = True,
     progress: Callable[[int, int], None] | None = None,
-    trim: int | None = None,
+    init_missing: bool = False,
+    add: Sequence[str] = (),
+    resize_vocab: int | None = None,
+    seed: int = 0,
 ) -> Conversion:
     """Write the checkpoint at `source` to `target` in dialect `to` (None: names stay) and `container` (None: the dialect's own).
 
     `target` is a directory, or one file if it ends like one of the container's and the container is a single file.
     `dtypes`: (glob, dtype) pairs; `given`: canonical values that nothing else says ({"heads": 16}); `drop`: head groups to
     leave out; `max_shard_size` and `max_memory` in bytes; `check` verifies the source's checksums and reads back what was
-    written; `trim` is how many rows of the vocabulary are kept (None: all); `on_overflow` (error, clip, keep) and `sync` are
-    the engine's; `force` converts in spite of error findings. Raises FindingsError, UndecidedError, UsageError, ... (`errors`).
+    written; `on_overflow` (error, clip, keep) and `sync` are the engine's; `force` converts in spite of error findings.
+    `init_missing`: parameters that the source lacks start as the architecture's authors have them start; `add`: so do heads
+    that it lacks; `resize_vocab`: so do further rows of the vocabulary (or rows are left out); all of it by `seed`, the same
+    values as `build_transformer_model` gives, listed in the findings and the ledger.
+    Raises FindingsError, UndecidedError, UsageError, ... (`errors`).
     """
     from ._stage import check_target
     from .engine import run
@@ -88,9 +94,12 @@ def convert(
     single = single_file(dst, container)
     check_target(dst, single=single, overwrite=overwrite or dry_run, inputs=())
     with paused(), examine(src, config=config, architecture=architecture, dialect=dialect, part=part, given=given) as subject:
-        target_dialect = choose_dialect(subject, to)
+        grows = init_missing or bool(add) or resize_vocab is not None
+        target_dialect = choose_dialect(subject, to) if to is not None or not grows else own_dialect(subject)
         chosen = choose_container(subject, target_dialect, container, dst if single else None)
         findings = run_rules(subject, integrity=check and not dry_run)
+        if init_missing:
+            findings = [f for f in findings if f.rule != "missing"]
         errors = [f for f in findings if f.severity == "error"]
         if errors and not force:
             raise FindingsError(
@@ -99,13 +108,9 @@ def convert(
             )  # fmt: skip
         request = Request(
             chosen, target_dialect, filename(chosen, target_dialect or subject.graph.dialect, dst if single else None), tuple(dtypes), max_shard_size,
-            drop_optimizer, known_groups(subject, drop), trim,
+            drop_optimizer, known_groups(subject, drop, "--drop"), resize_vocab, init_missing, new_groups(subject, target_dialect, add), seed,
         )  # fmt: skip
         weights = arrange(subject, request)
-        if trim is not None:
-            from .trim import trimmed
-
-            weights = trimmed(subject, request, weights, trim)
         plan, ledger, classes, said = _plan(subject, request, weights, dst, single)
         findings += [*weights.findings, *said]
         if dry_run:
@@ -179,7 +184,24 @@ def filename(container: Container, dialect: Dialect | None, file: str | None) ->
     return container.DEFAULT_FILE
 
 
-def known_groups(subject: Subject, drop: Sequence[str]) -> frozenset[str]:
+def own_dialect(subject: Subject) -> Dialect:
+    """The dialect that the names are of; UsageError where none is known."""
+    if subject.graph.dialect is None:
+        raise UsageError("the architecture is unknown, so nothing can be made new in it", path=subject.checkpoint.path, hint="--architecture NAME, if recognition is wrong")
+    return subject.graph.dialect
+
+
+def new_groups(subject: Subject, dialect: Dialect | None, add: Sequence[str]) -> frozenset[str]:
+    """The heads of `add` that the source lacks; UsageError where the target's naming has no place for one."""
+    groups = known_groups(subject, add, "--add") - subject.graph.groups
+    if groups and subject.architecture is not None and dialect is not None:
+        table = subject.architecture.table(dialect.name)
+        for g in sorted(groups - table.groups):
+            raise UsageError(f"--add {g}: {dialect.title} has no place for it", hint=f"it has {', '.join(sorted(table.groups - {'core'}))}")
+    return groups
+
+
+def known_groups(subject: Subject, drop: Sequence[str], option: str) -> frozenset[str]:
     """`drop` as groups of the architecture that are no core; UsageError lists them."""
     if not drop:
         return frozenset()
@@ -187,7 +209,7 @@ def known_groups(subject: Subject, drop: Sequence[str]) -> frozenset[str]:
     groups = {p.group for p in arch.params.values()} - {"core"} if arch is not None else set()
     for g in drop:
         if g not in groups:
-            raise UsageError(f"--drop {g}: there is no such head here", hint=f"one of {', '.join(sorted(groups))}" if groups else None)
+            raise UsageError(f"{option} {g}: there is no such head here", hint=f"one of {', '.join(sorted(groups))}" if groups else None)
     return frozenset(drop)
 
 

@@ -12,6 +12,7 @@ once; computed buffers and optimizer state do not count; what the architecture d
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 

@@ -19,8 +19,9 @@ from .containers import Container
 from .containers._base import Slot
 from .errors import UnsupportedError, UsageError
 from .findings import Finding
+from .growth import AXIS, anew, lacking, resized, told
 from .layout import Layout, Placed, Sizes, atoms, nest, region, stored_shape
-from .moves import Loop, Piece, Plan, Source, Task, cut, is_copy, simplify
+from .moves import Drawn, Loop, Piece, Plan, Source, Task, cut, is_copy, simplify
 from .names import collapse
 from .schema import Dialect, Row, Table, count_name, expand, placeholders
 from .subject import Subject
@@ -38,7 +39,10 @@ class Request(NamedTuple):
     max_shard_size: int | None = None
     drop_optimizer: bool = False
     drop_groups: frozenset[str] = frozenset()
-    vocab: int | None = None  # rows of the vocabulary to keep
+    vocab: int | None = None  # rows of the vocabulary in the target
+    init_missing: bool = False  # whether parameters that the source lacks start anew
+    add_groups: frozenset[str] = frozenset()  # heads that start anew
+    seed: int = 0
 
 
 Stories = dict[str, dict[str, object] | None]  # None: copied to, or from, the same name
@@ -83,7 +87,7 @@ class _Builder:
         self.request = request
         self.tensors = subject.checkpoint.tensors
         self.sources: dict[str, int] = {}
-        self.made: dict[str, bytes] = {}  # sources that are computed, float32
+        self.made: dict[str, bytes | Drawn] = {}  # sources that are computed, float32
         self.targets: list[tuple[str, TensorSpec, tuple[Piece, ...]]] = []
         self.ties: dict[str, str] = {}
         self.strings: dict[str, list[bytes]] = {}
@@ -113,8 +117,8 @@ class _Builder:
         checkpoint = self.subject.checkpoint
         inline = {n: t.read() for n in self.sources if n in self.tensors and (t := self.tensors[n]).read is not None}
         sources = tuple(
-            Source(n, "F32", (), self.made[n])
-            if n in self.made
+            Source(n, "F32", (), *((None, made) if isinstance(made, Drawn) else (made,)))
+            if (made := self.made.get(n)) is not None
             else Source(n, self.tensors[n].spec.dtype, self.tensors[n].extents, data if isinstance(data := inline.get(n), bytes) else None)
             for n in self.sources
         )
@@ -214,9 +218,14 @@ class _Translate(_Builder):
         self.dialect = dialect
         self.table: Table = self.arch.table(dialect.name)
         self.sizes: Sizes = subject.sizes()
-        self.groups = self.graph.groups - request.drop_groups
+        self.wide, self.grown = resized(subject, request.vocab)  # the target's sizes
+        self.groups = (self.graph.groups | request.add_groups) - request.drop_groups
         self.absent = {p: k for p, k in self.recognition.dialect.lacks.items() if k.holds(self.sizes.axis)}
         self.lacked = {p: k for p, k in dialect.lacks.items() if k.holds(self.sizes.axis)}
+        self.new = lacking(subject, self.groups if request.init_missing else request.add_groups, self.absent) if request.init_missing or request.add_groups else frozenset()
+        self.begun: dict[str, list[str]] = {}  # how they start -> target names
+        self.rows: dict[str, list[str]] = {}  # how their new rows start -> target names
+        self.cut: list[str] = []  # target names that lose rows
         self.untied = False
         self.harmless: dict[str, list[str]] = {}  # why it may be left out -> stored names
         self.prefix = self._prefix()
@@ -241,6 +250,7 @@ class _Translate(_Builder):
         self._derived()
         self._lacking()
         self._rest()
+        self.findings += told(self.begun, self.rows, self.cut, self.request.seed, self.sizes.axis.get(AXIS, 0), self.wide.axis.get(AXIS, 0))
         return self.finish(self.groups, self.untied)
 
     def _row(self, row: Row, at: Mapping[str, int]) -> None:
@@ -257,33 +267,63 @@ class _Translate(_Builder):
             return
         for axis in set(row.layout.axes) & self.dialect.limits.keys():
             n, why = self.dialect.limits[axis]
-            if self.sizes.axis.get(axis, n) != n:
-                raise UnsupportedError(f"{self.dialect.title} has no place for {axis} {self.sizes.axis[axis]} ({target}): {why}", hint=self._others())
+            if self.wide.axis.get(axis, n) != n:
+                raise UnsupportedError(f"{self.dialect.title} has no place for {axis} {self.wide.axis[axis]} ({target}): {why}", hint=self._others())
         layouts = tuple(i.layout for i in infos)
         pieces: list[Piece] = []
         stored: list[str] = []
         dtypes: list[str] = []
+        new: dict[str, str] = {}
         for i, (template, name) in enumerate(zip(row.parts, canonical, strict=True)):
             there = Placed(row.layout, layouts, i)
             if name in self.graph.params:
                 bound = self.graph.params[name]
-                loops, a, b = nest(self.graph.placed(name), there, self.sizes)
+                loops, a, b = nest(self.graph.placed(name), there, self.sizes, self.grown)
                 pieces.append(Piece(self.source(bound.stored), loops, a, b))
                 stored.append(bound.stored)
                 dtypes.append(self.tensors[bound.stored].spec.dtype)
+                if self.grown is not None and AXIS in infos[i].layout.axes:
+                    pieces += self._resized(template, name, there, target, new)
+            elif name in self.new:
+                pieces.append(self._new(template, name, there, new))
+                self.begun.setdefault(new[name], []).append(target)
             elif template in self.absent:
                 pieces += self._fill(there, infos[i].layout, self.absent[template].fill)
             else:
                 if any(c in self.graph.params for c in canonical):
                     raise UnsupportedError(f"{target} joins {', '.join(canonical)}, but the weights lack {name}")
                 return
-        spec = TensorSpec(self.dtype(target, canonical[0], dtypes[0] if dtypes else self._main_dtype()), stored_shape(row.layout, layouts, self.sizes))
+        spec = TensorSpec(self.dtype(target, canonical[0], dtypes[0] if dtypes else self._main_dtype()), stored_shape(row.layout, layouts, self.wide))
         pieces += self._folded(row, layouts, spec, dict(at))
         for name in stored:
             self.moved(name, target)
         sources = list(dict.fromkeys(stored))
-        self.came[target] = {"from": sources, "holds": canonical, "how": _how(pieces, any(d != spec.dtype for d in dtypes))}
+        story: dict[str, object] = {"from": sources, "holds": canonical, "how": _how(pieces, any(d != spec.dtype for d in dtypes)) if stored else "initialised"}
+        self.came[target] = story
+        if new:
+            story["initialised"] = {n: f"{how}, seed {self.request.seed}" for n, how in new.items()}
         self.targets.append((target, spec, tuple(pieces)))
+
+    def _new(self, template: str, name: str, there: Placed, told: dict[str, str], first: int = 0) -> Piece:
+        """What writes a parameter that the source lacks, or its rows from `first` on; `told` is given how they start."""
+        source = f"(new) {name}"
+        new = anew(self.subject, template, name, there, self.wide, self.request.seed, first, self.sources.get(source, len(self.sources)))
+        if new.drawn is not None:
+            self.made[source] = new.drawn
+            self.source(source)
+        told[name] = str(new.how)
+        return new.piece
+
+    def _resized(self, template: str, name: str, there: Placed, target: str, told: dict[str, str]) -> list[Piece]:
+        """What writes the rows of the vocabulary that the source does not have."""
+        have, want = self.sizes.axis[AXIS], self.wide.axis[AXIS]
+        if want < have:
+            self.cut.append(target)
+            return []
+        piece = self._new(template, name, there, told, have)
+        self.rows.setdefault(told[name], []).append(target)
+        told[name] = f"rows {have}-{want - 1}: {told[name]}"
+        return [piece]
 
     def _main_dtype(self) -> str:
         for b in self.graph.params.values():
@@ -293,12 +333,12 @@ class _Translate(_Builder):
     def _fill(self, there: Placed, part: Layout, value: float | str) -> list[Piece]:
         """The pieces that write a constant, or an identity matrix, where a part belongs."""
         runs = atoms(part, (there.layout,))
-        at = region(there.layout, there.parts, there.which, runs, self.sizes)
+        at = region(there.layout, there.parts, there.which, runs, self.wide)
         order = sorted(runs, key=lambda r: -at.strides[r])
-        loops = simplify(tuple(Loop(self.sizes.product(r) or 0, 0, at.strides[r]) for r in order))
+        loops = simplify(tuple(Loop(self.wide.product(r) or 0, 0, at.strides[r]) for r in order))
         if not isinstance(value, str):
             return [Piece(-1, loops, 0, at.offset, "fill", value)]
-        (rows, columns), (a, b) = (self.sizes.product(r) for r in order), (at.strides[r] for r in order)
+        (rows, columns), (a, b) = (self.wide.product(r) for r in order), (at.strides[r] for r in order)
         if value != "identity" or rows is None or rows != columns or a != rows * b:
             raise UnsupportedError(f"a {rows} x {columns} part cannot be filled as {value}")
         ones = Piece(-1, (Loop(rows, 0, a + b),), 0, at.offset, "fill", 1.0)
@@ -378,7 +418,7 @@ class _Translate(_Builder):
             if row.note in holders and self.request.container.TIES:
                 self.ties[target] = holders[row.note]
                 continue
-            source, shape = f"(computed) {row.note}", stored_shape(row.layout, (row.layout,), self.sizes)
+            source, shape = f"(computed) {row.note}", stored_shape(row.layout, (row.layout,), self.wide)
             if row.note not in holders:
                 import numpy as np
 

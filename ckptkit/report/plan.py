@@ -15,7 +15,7 @@ from ..tensors import DTYPES, TensorSpec
 if TYPE_CHECKING:
     from ..conversion import Conversion
 
-_WORDS = ("copied", "re-laid", "cast", "joined", "filled", "added")
+_WORDS = ("copied", "re-laid", "cast", "joined", "filled", "added", "initialised")
 
 
 def kind_of(task: Task, dtypes: list[str]) -> str:
@@ -36,8 +36,9 @@ def totals(done: Conversion) -> dict[str, tuple[int, int]]:
     """Kind -> (tensors, bytes)."""
     out: dict[str, tuple[int, int]] = {}
     dtypes = [s.dtype for s in done.plan.sources]
+    told = _entries(done, "target")
     for task in done.plan.tasks:
-        k = kind_of(task, dtypes)
+        k = "initialised" if "initialised" in told.get(task.name, ()) else kind_of(task, dtypes)
         n, size = out.get(k, (0, 0))
         out[k] = (n + 1, size + task.slot.length)
     return {k: out[k] for k in _WORDS if k in out}
@@ -48,7 +49,7 @@ def bytes_read(done: Conversion) -> int:
     size = 0
     for task in done.plan.tasks:
         for p in task.pieces:
-            if p.source >= 0:
+            if p.source >= 0 and done.plan.sources[p.source].drawn is None:
                 n = 1
                 for loop in p.loops:
                     n *= loop.size
