@@ -241,8 +241,14 @@ class Worker:
                 o = x.offset - base
                 crc = crcs[x.name] = sum_(memory[o : o + x.length], 0)
                 note((file, x.offset, x.length, crc, x.name))
-        elif sum_ is not None:
-            self._note(job.file, base, job.length, sum_(memory[: job.length], 0), job.items[0].name)
+        elif sum_ is not None:  # each run by itself: what lies between two is padding, or a header that is written later
+            start, name, end = base, job.items[0].name, base
+            for x in job.items:
+                if x.offset > end:
+                    self._note(job.file, start, end - start, sum_(memory[start - base : end - base], 0), name)
+                    start, name = x.offset, x.name
+                end = x.offset + x.length
+            self._note(job.file, start, end - start, sum_(memory[start - base : end - base], 0), name)
         self._write(job.file, base, memory[: job.length])
 
     def _cast_all(self, items: list[Made], memory: memoryview, base: int) -> None:

@@ -85,10 +85,13 @@ def _total_size(metadata: dict[str, object]) -> tuple[int | None, list[Finding]]
     return None, [Finding("warning", RULE, TOTAL, f"total_size is {size!r}, not a number of bytes; ignored")]
 
 
-def open_sharded(path: str, container: str, open_one: Callable[[str], Checkpoint]) -> Checkpoint:
+def open_sharded(
+    path: str, container: str, open_one: Callable[[str], Checkpoint], rename: Callable[[str, Mapping[str, object]], str] | None = None
+) -> Checkpoint:
     """The checkpoint of the index at `path`, its tensors in the order of the weight map, then the unlisted ones.
 
-    `open_one` opens one shard; the result owns what it returns. Raises CorruptError if a shard is missing; what
+    `open_one` opens one shard; the result owns what it returns. `rename` says what a shard that holds the given tensors calls one
+    of the index, where the two have different names. Raises CorruptError if a shard is missing; what
     index and shards disagree about comes as findings (rule "shards").
     """
     index = read_index(path)
@@ -104,7 +107,10 @@ def open_sharded(path: str, container: str, open_one: Callable[[str], Checkpoint
             parts[s] = part = open_one(os.path.join(folder, s))
             stack.callback(part.close)
         owners = _owners(parts)
-        tensors, findings = _merge(index.weight_map, parts, owners)
+        weight_map = index.weight_map
+        if rename is not None:
+            weight_map = {rename(name, parts[shard].tensors): shard for name, shard in weight_map.items()}
+        tensors, findings = _merge(weight_map, parts, owners)
         LIMITS.check("tensors", len(tensors), "the number of tensors", path)
         findings += _check_total_size(index.total_size, tensors) + _unlisted_files(folder, shards)
         metadata: dict[str, str] = {}

@@ -1,5 +1,7 @@
 """The directory of a zip file, read strictly, and the bytes of one that is written: stored entries only, as `torch.save` makes them.
 
+`torch.save`, Keras and `numpy.savez` store what they write; `numpy.savez_compressed` deflates it, which is read where it is asked for.
+
 Source: PKWARE's APPNOTE.TXT 6.3 (4.3.7 local header, 4.3.9 data descriptor, 4.3.12 central directory, 4.3.14 to 16 the ends, 4.5.3 zip64);
 the order and the padding of records from `caffe2/serialize/inline_container.cc` and `miniz.c` in pytorch.
 
@@ -33,13 +35,15 @@ _ALIGN = 64
 
 
 class Entry(NamedTuple):
-    """One stored entry: `header` is its local header's offset, `start` that of its bytes."""
+    """One entry: `header` is its local header's offset, `start` that of its `packed` bytes."""
 
     name: str
     header: int
     start: int
     size: int
     crc: int
+    packed: int
+    method: int  # 0 stored, 8 deflated
 
 
 def _text(raw: bytes) -> str:
@@ -47,11 +51,14 @@ def _text(raw: bytes) -> str:
     return printable(raw.decode("utf-8", "backslashreplace"))
 
 
-def read_directory(fd: int, size: int, path: str) -> dict[str, Entry]:
-    """Every entry of a zip file by name, in the directory's order. Raises CorruptError, UnsupportedError (compressed, encrypted)."""
+def read_directory(fd: int, size: int, path: str, *, writer: str = "PyTorch", deflated: bool = False) -> dict[str, Entry]:
+    """Every entry of a zip file by name, in the directory's order. Raises CorruptError, UnsupportedError (compressed, encrypted).
+
+    `writer` is who makes such files, for messages; `deflated` allows zip's usual compression.
+    """
     try:
         raw, count, start = _find_directory(fd, size, path)
-        listed = list(_central(raw, count, path))
+        listed = list(_central(raw, count, path, writer, deflated))
         return _locals(fd, listed, start, path)
     except StructError:
         raise CorruptError("its zip directory is cut short", path=path) from None
@@ -92,8 +99,8 @@ def _find_directory(fd: int, size: int, path: str) -> tuple[bytes, int, int]:
     return raw, count, cd_at
 
 
-def _central(raw: bytes, count: int, path: str) -> Iterator[tuple[bytes, int, int, int, int, int]]:
-    """(name, flags, method, crc, size, local header offset) of each entry."""
+def _central(raw: bytes, count: int, path: str, writer: str, deflated: bool) -> Iterator[tuple[bytes, int, int, int, int, int, int]]:
+    """(name, flags, method, crc, size, local header offset, packed size) of each entry."""
     unpack = _CENTRAL.unpack_from
     at = 0
     for _ in range(count):
@@ -106,17 +113,17 @@ def _central(raw: bytes, count: int, path: str) -> Iterator[tuple[bytes, int, in
         at += 46 + n + x + c
         if flags & ~_FLAGS:
             raise UnsupportedError(
-                f"entry {_text(name)} is encrypted or patched (zip flags 0x{flags:x}), which PyTorch never writes", path=path
+                f"entry {_text(name)} is encrypted or patched (zip flags 0x{flags:x}), which {writer} never writes", path=path
             )
-        if method:
+        if method and not (deflated and method == 8):
             raise UnsupportedError(
-                f"entry {_text(name)} is compressed (zip method {method}); PyTorch stores its records",
+                f"entry {_text(name)} is compressed (zip method {method}); {writer} stores its records",
                 path=path,
-                hint="unpack it and pack it again without compression (zip -0), or save it again with torch.save",
+                hint=f"unpack it and pack it again without compression (zip -0), or save it again with {'torch.save' if writer == 'PyTorch' else writer}",
             )
-        if packed != size or disk not in (0, 0xFFFF):
+        if (packed != size and not method) or disk not in (0, 0xFFFF):
             raise CorruptError(f"entry {_text(name)} is stored, but its two sizes differ", path=path)
-        yield name, flags, method, crc, size, header
+        yield name, flags, method, crc, size, header, packed
     if at != len(raw):
         raise CorruptError(f"its zip directory has {len(raw) - at} bytes more than its {count} entries", path=path)
 
@@ -134,12 +141,12 @@ def _zip64(extra: bytes, size: int, packed: int, header: int, path: str) -> tupl
     return size, packed, header
 
 
-def _locals(fd: int, listed: list[tuple[bytes, int, int, int, int, int]], end: int, path: str) -> dict[str, Entry]:
+def _locals(fd: int, listed: list[tuple[bytes, int, int, int, int, int, int]], end: int, path: str) -> dict[str, Entry]:
     """The entries, each held against its local header and its neighbours."""
     out: dict[str, Entry] = {}
     unpack, pread, new = _LOCAL.unpack_from, os.pread, tuple.__new__
     names = _names([row[0] for row in listed], path)
-    for k, (raw, flags, method, crc, size, header) in enumerate(listed):
+    for k, (raw, flags, method, crc, size, header, packed) in enumerate(listed):
         n = len(raw)
         head = pread(fd, 30 + n, header) if header < end else b""
         if len(head) != 30 + n:
@@ -152,26 +159,26 @@ def _locals(fd: int, listed: list[tuple[bytes, int, int, int, int, int]], end: i
         if lflags != flags or lmethod != method:
             raise CorruptError(f"entry {_text(raw)} has other flags or another method in its own header", path=path)
         start = header + 30 + n + lx
-        if lsize != size or lpacked != size or lcrc != crc:
+        if lsize != size or lpacked != packed or lcrc != crc:
             if flags & 8 and lsize == lpacked == lcrc == 0:
                 pass  # they follow in a data descriptor, as PyTorch writes it
             elif _FULL in (lsize, lpacked):
                 big = _zip64(pread(fd, lx, header + 30 + n), lsize, lpacked, 0, path)
-                if big[:2] not in ((size, size), (0, 0)):
+                if big[:2] not in ((size, packed), (0, 0)) or (lcrc != crc and not flags & 8):
                     raise CorruptError(f"entry {_text(raw)} has another size in its own header", path=path)
             else:
                 raise CorruptError(f"entry {_text(raw)} has another size or checksum in its own header", path=path)
         name = names[k]
         if name in out:
             raise CorruptError(f"has two entries called {printable(name)}", path=path)
-        out[name] = new(Entry, (name, header, start, size, crc))
+        out[name] = new(Entry, (name, header, start, size, crc, packed, method))
     if len({n.lower() for n in out}) != len(out):
         raise CorruptError("has entries whose names differ only in case", path=path)
     last = 0
     for e in sorted(out.values(), key=itemgetter(1)):
         if e.header < last or (last == 0 and e.header != 0):
             raise CorruptError(f"entry {printable(e.name)} overlaps what lies before it, or something precedes the first entry", path=path)
-        last = e.start + e.size
+        last = e.start + e.packed
     if last > end:
         raise CorruptError("its last entry runs into its zip directory", path=path)
     return out

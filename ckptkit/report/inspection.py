@@ -107,7 +107,7 @@ def _facts(i: Inspection) -> Iterator[tuple[str, str]]:
     for part in dict.fromkeys(row.note for row in odd if row.role == "part"):
         yield "other part", f"{_many(sum(row.note == part for row in odd if row.role == 'part'), 'tensor')} of the {part}"
     for key, value in i.metadata.items():
-        yield "metadata", f"{key} = {value}"
+        yield "metadata", f"{key} = {printable(value, 200)}"
     for key, extra in i.extras.items():
         yield "extras", f"{key} = {extra}"
     if len(i.tensors) != i.total:
