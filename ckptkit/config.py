@@ -150,8 +150,9 @@ def form_of(config: RawConfig, arch: Architecture, dialect: Dialect) -> Dialect:
     block = config.raw.get(BLOCK)
     if isinstance(block, Mapping) and isinstance(form := block.get("form"), str) and form in arch.dialects:
         return arch.dialects[form]
-    if dialect.config.unfold is not None and dialect.config.unfold(config.raw) is not None:
-        return dialect
+    for d in (dialect, *(d for d in arch.dialects.values() if d.objects is not None)):
+        if d.config.unfold is not None and d.config.unfold(config.raw) is not None:
+            return d
     if config.inside:
         for d in (dialect, *arch.dialects.values()):
             if d.config.read is not None:

@@ -16,9 +16,11 @@ from .arch import architectures
 from .config import to_json_text, write_config
 from .containers import Container, by_name, containers
 from .containers._gc import paused
+from .containers._objects import METADATA
 from .errors import FindingsError, UsageError
 from .findings import Finding
 from .moves import Plan
+from .objects import object_places
 from .plan import Request, Stories, Weights, arrange, assemble
 from .schema import Dialect
 from .subject import Subject, examine
@@ -223,18 +225,19 @@ def _plan(
     extras: Mapping[str, object] = {}
     classes: tuple[str, ...] = ()
     findings: list[Finding] = []
-    metadata = dict(ck.metadata)
+    metadata = {k: v for k, v in ck.metadata.items() if request.dialect is None or k != METADATA}
     wrapper = ""
     dialect = request.dialect
     if dialect is not None:
         raw, extras, classes, findings = _configuration(subject, request, weights, dialect)
         if dialect.config.filename:
-            texts.append((dialect.config.filename, to_json_text(raw)))
+            texts.append((dialect.config.filename, (dialect.config.text or to_json_text)(raw)))
         elif dialect.container != request.container.NAME:
             texts.append(("config.json", to_json_text(raw)))
         metadata = {**metadata, **dialect.metadata}
         if dialect.container == request.container.NAME:
             wrapper = dialect.wrapper
+            extras = {**extras, **object_places(subject.architecture.table(dialect.name), weights.prefix, subject.graph.counts)} if subject.architecture else extras
         else:
             extras = {}
     else:
@@ -242,6 +245,8 @@ def _plan(
             wrapper, extras = ck.wrapper, ck.extras
         if subject.graph.dialect is not None:
             metadata = {**subject.graph.dialect.metadata, **metadata}
+        if ck.objects is not None:
+            metadata[METADATA] = ck.objects.packed()
         if subject.config is not None and not subject.config.inside:
             copies.append((subject.config.source, os.path.basename(subject.config.source)))
         elif subject.config is not None and not extras:

@@ -60,6 +60,7 @@ class Weights(NamedTuple):
     groups: frozenset[str]
     untied: bool  # whether a parameter that may be tied is stored apart and differs
     findings: tuple[Finding, ...]
+    prefix: str = ""  # what the target's names take before them
 
 
 def parse_dtype(word: str) -> str:
@@ -246,18 +247,18 @@ class _Translate(_Builder):
         if self.request.container.TIES and self.dialect.writes_ties:
             for row, at in walk(self.table.rows, self.graph.counts):
                 if row.role == "repeat" and (not row.note or row.note in self.groups):
-                    self._tie(self.table.stored_name(row, at, self.prefix), expand(row.parts[0], at))
+                    self._tie(self.table.stored_name(row, at, self.prefix, self.graph.counts), expand(row.parts[0], at))
         self._derived()
         self._lacking()
         self._rest()
         self.findings += told(self.begun, self.rows, self.cut, self.request.seed, self.sizes.axis.get(AXIS, 0), self.wide.axis.get(AXIS, 0))
-        return self.finish(self.groups, self.untied)
+        return self.finish(self.groups, self.untied)._replace(prefix=self.prefix)
 
     def _row(self, row: Row, at: Mapping[str, int]) -> None:
         infos = [self.arch.params[p] for p in row.parts]
         if infos[0].group not in self.groups:
             return
-        target = self.table.stored_name(row, at, self.prefix)
+        target = self.table.stored_name(row, at, self.prefix, self.graph.counts)
         canonical = [expand(p, at) for p in row.parts]
         if len(row.parts) == 1 and infos[0].tied is not None and self._is_tied(canonical[0], expand(infos[0].tied, at)):
             if self.request.container.TIES and self.dialect.writes_ties:
@@ -374,7 +375,7 @@ class _Translate(_Builder):
                 self.went[stored] = {"dropped": f"all {lack.fill:g}, which {self.dialect.title} takes for granted"}
                 continue
             out.append(Piece(self.source(stored), (Loop(spec.shape[0], 0, width), Loop(width, 1, 1)), 0, 0, "add"))
-            target = self.table.stored_name(row, at, self.prefix)
+            target = self.table.stored_name(row, at, self.prefix, self.graph.counts)
             self.went[stored] = {"to": [], "folded": f"added to every row of {target}"}
             self.findings.append(
                 Finding("warning", "lossy", stored, f"{self.dialect.title} has no place for {stored}: it is added to every row of "
@@ -413,7 +414,7 @@ class _Translate(_Builder):
         for row, at in walk(self.table.rows, self.graph.counts):
             if row.role != "derived" or row.note.partition(" ")[0] not in self.dialect.makes:
                 continue
-            target = self.table.stored_name(row, at, self.prefix)
+            target = self.table.stored_name(row, at, self.prefix, self.graph.counts)
             self.came[target] = {"from": [], "how": f"computed ({row.note})"}
             if row.note in holders and self.request.container.TIES:
                 self.ties[target] = holders[row.note]

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ._objects import ObjectGraph
+
 
 class Checkpoint:
     """Tensors by name, borrowed from files that this object owns until it is closed.
@@ -38,6 +40,8 @@ class Checkpoint:
     `tensors` keeps the file's order. `metadata` is text the container carries; `extras` whatever else lies beside
     the tensors (a fairseq config, a step count) as plain data; `wrapper` the key path under which a nested PyTorch
     file holds the state dict ("model"), `beside` the tensors outside it (optimizer state); `findings` what the reader noticed and did not refuse.
+    Where the format itself says it, `slots` is the optimizer state (name -> the variable it is of, "" for a counter), `objects`
+    the graph of objects that the tensors hang on, and `aliases` gives the variables' own names besides those they are stored under.
     """
 
     def __init__(
@@ -64,6 +68,9 @@ class Checkpoint:
         self.beside = beside
         self.findings: list[Finding] = list(findings)
         self.total_size: int | None = None  # what an index of shards says that all tensors take
+        self.slots: dict[str, str] = {}
+        self.objects: ObjectGraph | None = None
+        self.aliases: Callable[[], dict[str, str]] = dict
         self._checks = checks
         self._stack = ExitStack()
         self._fds: dict[str, int] = {}
