@@ -5,33 +5,32 @@ from __future__ import annotations
 import gc
 import sys
 
-import click
-
 from ..errors import FindingsError, UsageError
+from . import _declare as declare
 from ._options import format_option, parse_given, parse_size, source_options
 
 
-@click.command("convert")
-@click.argument("source", metavar="SRC")
-@click.argument("target", metavar="DST")
-@click.option("--to", metavar="DIALECT", help="The naming to write: google, hf, fairseq, ..., or a program: savedmodel, keras, pt2, onnx. Left out, names stay.")
-@click.option("--container", metavar="NAME", help="The format to write: safetensors, torch, tf. Default: the dialect's own.")
-@click.option("--dtype", metavar="[GLOB=]DTYPE", multiple=True, help="Cast floating tensors (float32, bfloat16, float16, ...), all or those whose name fits GLOB. Repeatable.")
-@click.option("--max-shard-size", metavar="SIZE", help="Split the weights into files of at most this size, such as 5GB.")
+@declare.command("convert")
+@declare.argument("source", metavar="SRC")
+@declare.argument("target", metavar="DST")
+@declare.option("--to", metavar="DIALECT", help="The naming to write: google, hf, fairseq, ..., or a program: savedmodel, keras, pt2, onnx. Left out, names stay.")
+@declare.option("--container", metavar="NAME", help="The format to write: safetensors, torch, tf. Default: the dialect's own.")
+@declare.option("--dtype", metavar="[GLOB=]DTYPE", multiple=True, help="Cast floating tensors (float32, bfloat16, float16, ...), all or those whose name fits GLOB. Repeatable.")
+@declare.option("--max-shard-size", metavar="SIZE", help="Split the weights into files of at most this size, such as 5GB.")
 @source_options
-@click.option("--set", "given", metavar="NAME=VALUE", multiple=True, help="What no configuration says, such as heads=16. Repeatable.")
-@click.option("--drop", metavar="HEAD", multiple=True, help="Leave a head out (pooler, mlm, nsp, ...). Repeatable.")
-@click.option("--drop-optimizer", is_flag=True, help="Leave optimizer state out where names stay (with --to it never goes over).")
-@click.option("--dry-run", is_flag=True, help="Show what would be written and write nothing.")
-@click.option("--overwrite", is_flag=True, help="Replace DST if it exists.")
-@click.option("--force", is_flag=True, help="DANGEROUS: convert a checkpoint that has errors; what is missing stays missing.")
-@click.option("--check/--no-check", default=True, help="Verify the source's checksums and read back what was written.  [default: check]")
-@click.option("--verify", "proven", is_flag=True, help="Then rebuild and run both sides: exit status 1 if DST is not the same model (see `ckptkit verify`).")
-@click.option("--jobs", type=click.IntRange(1), metavar="N", help="Threads.  [default: the processors]")
-@click.option("--max-memory", metavar="SIZE", default="256MiB", show_default=True, help="Bound of all buffers together.")
-@click.option("--on-overflow", type=click.Choice(["error", "clip", "keep"]), default="error", show_default=True, help="Values too large for --dtype: refuse, store its largest, or let them become infinite.")
-@click.option("--no-sync", is_flag=True, help="DANGEROUS in a power cut: do not wait until the disk has everything.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress and no summary on stderr.")
+@declare.option("--set", "given", metavar="NAME=VALUE", multiple=True, help="What no configuration says, such as heads=16. Repeatable.")
+@declare.option("--drop", metavar="HEAD", multiple=True, help="Leave a head out (pooler, mlm, nsp, ...). Repeatable.")
+@declare.option("--drop-optimizer", is_flag=True, help="Leave optimizer state out where names stay (with --to it never goes over).")
+@declare.option("--dry-run", is_flag=True, help="Show what would be written and write nothing.")
+@declare.option("--overwrite", is_flag=True, help="Replace DST if it exists.")
+@declare.option("--force", is_flag=True, help="DANGEROUS: convert a checkpoint that has errors; what is missing stays missing.")
+@declare.option("--check/--no-check", default=True, help="Verify the source's checksums and read back what was written.  [default: check]")
+@declare.option("--verify", "proven", is_flag=True, help="Then rebuild and run both sides: exit status 1 if DST is not the same model (see `ckptkit verify`).")
+@declare.option("--jobs", type=declare.IntRange(1), metavar="N", help="Threads.  [default: the processors]")
+@declare.option("--max-memory", metavar="SIZE", default="256MiB", show_default=True, help="Bound of all buffers together.")
+@declare.option("--on-overflow", type=declare.Choice(["error", "clip", "keep"]), default="error", show_default=True, help="Values too large for --dtype: refuse, store its largest, or let them become infinite.")
+@declare.option("--no-sync", is_flag=True, help="DANGEROUS in a power cut: do not wait until the disk has everything.")
+@declare.option("-q", "--quiet", is_flag=True, help="No progress and no summary on stderr.")
 @format_option("text", "json", "markdown")
 def command(
     source: str, target: str, to: str | None, container: str | None, dtype: tuple[str, ...], max_shard_size: str | None, config: str | None,
@@ -73,14 +72,14 @@ def command(
                 max_memory=parse_size(max_memory, "--max-memory") or 0, on_overflow=on_overflow, sync=not no_sync, progress=progress,
             )  # fmt: skip
         except FindingsError as e:
-            click.echo(show_findings(e.findings), err=True)
+            declare.echo(show_findings(e.findings), err=True)
             raise
     if done.findings and not quiet:
-        click.echo(show_findings(done.findings), err=True)
+        declare.echo(show_findings(done.findings), err=True)
     if dry_run:
-        click.echo(show_plan(done, form))
+        declare.echo(show_plan(done, form))
     elif form == "json":
-        click.echo(summary(done, form))
+        declare.echo(summary(done, form))
     elif not quiet:
         print(summary(done, form), file=sys.stderr)
     return _verified(source, target, config, part, given, form, quiet) if proven and not dry_run else 0
@@ -104,5 +103,5 @@ def _verified(source: str, target: str, config: str | None, part: str | None, gi
 
     outcome = verify(source, target, config=config, part=part, given=parse_given(given), casts=True)
     if outcome.exit_code or not quiet:
-        click.echo(show_verification(outcome, form if form != "json" else "text"), err=True)
+        declare.echo(show_verification(outcome, form if form != "json" else "text"), err=True)
     return outcome.exit_code
