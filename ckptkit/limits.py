@@ -1,6 +1,6 @@
 """How large a declared thing may be before it is refused: one frozen object, each limit named in the message that cites it.
 
-The defaults are above what any published checkpoint needs, and low enough that a file at a limit costs at most some 300 MB and
+The defaults are above what any published checkpoint needs, and low enough that a file at a limit costs a few hundred MB and
 some seconds, whatever it holds (tests/test_bombs.py). `LIMITS` is the limits in force; `using` puts others in force, for a file that
 is trusted to be that large.
 """
@@ -24,9 +24,9 @@ class Limits(NamedTuple):
     pickle_memo: int = 1_000_000
     pickle_globals: int = 10_000  # different names that are not on the allow-list
     pickle_depth: int = 200
-    json_bytes: int = 32 << 20
+    json_bytes: int = 64 << 20
     json_depth: int = 100
-    json_values: int = 1_500_000  # values of all kinds in one document: each costs memory out of proportion to its bytes
+    json_values: int = 2_500_000  # values of all kinds in one document: each costs memory out of proportion to its bytes
     tensors: int = 250_000
     shards: int = 10_000
     rank: int = 64

@@ -307,7 +307,8 @@ def set_items(target: object, items: list[object]) -> None:
         if type(k) is not str or len(k) > _LONG:
             plain_key(k)
             tuples += type(k) is tuple
-    if tuples and len(target) + tuples > _TUPLES:  # type: ignore[arg-type]
+    held = target.items if type(target) is Opaque else target
+    if tuples and tuples + (len(held) if type(held) is dict else 0) > _TUPLES:
         raise CorruptError(f"a pickle uses more than {_TUPLES:,} tuples as keys of one dict")  # whose hashes can be made to collide
     if type(target) is dict:
         target.update(zip(keys, items[1::2]))  # noqa: B905

@@ -75,7 +75,7 @@ def run(target: str, seconds: int, seed: int, work: Path) -> int:
     started = time.monotonic()
     log = work / target / "log"
     while (left := int(end - time.monotonic())) > 2:  # libFuzzer stops at a failure: note it and go on
-        flags = [f"-max_total_time={left}", f"-seed={seed + found}", f"-rss_limit_mb={MEMORY}", f"-timeout={TIMEOUT}", f"-max_len={LARGEST}"]
+        flags = [f"-max_total_time={left}", f"-seed={seed + found}", f"-rss_limit_mb={MEMORY}", f"-timeout={TIMEOUT}", f"-max_len={LARGEST.get(target, 1 << 16)}"]
         flags += [f"-artifact_prefix={failed}/", "-print_final_stats=1", "-reload=0", str(corpus)]
         env = dict(os.environ, CKPTKIT_FUZZ_CHILD=json.dumps(flags))
         with log.open("w") as out:

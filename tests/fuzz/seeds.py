@@ -37,7 +37,7 @@ def _fits(target: str, path: Path, head: bytes) -> bool:
 
 
 def seeds(target: str) -> Iterator[bytes]:
-    """Inputs of `target`, each at most LARGEST bytes: found cases first, then the fixtures, small ones before large ones."""
+    """Inputs of `target`, each no larger than LARGEST says: found cases first, then the fixtures, small ones before large ones."""
     for path in sorted((CASES / target).glob("*")):
         yield path.read_bytes()
     out = []
@@ -52,7 +52,7 @@ def seeds(target: str) -> Iterator[bytes]:
         elif _fits(target, path, path.open("rb").read(2)):
             out.append(path.read_bytes())
     out += _made(target)
-    yield from sorted({s for s in out if 0 < len(s) <= LARGEST}, key=lambda s: (len(s), s))
+    yield from sorted({s for s in out if 0 < len(s) <= LARGEST.get(target, 1 << 16)}, key=lambda s: (len(s), s))
 
 
 def _pickles(path: Path) -> list[bytes]:
