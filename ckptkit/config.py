@@ -17,7 +17,7 @@ from .arch import architectures
 from .containers import Checkpoint
 from .errors import CheckpointError, NotFoundError, UndecidedError, UsageError
 from .findings import Finding
-from .jsonio import read_json
+from .jsonio import read_bytes, read_json
 from .layout import parse
 from .schema import Architecture, Class, ConfigForm, Dialect, Key, count_name
 
@@ -90,8 +90,8 @@ def read_config(path: str) -> RawConfig:
         raise NotFoundError("no such configuration file", path=path)
     for form in (d.config for a in architectures().values() for d in a.dialects.values()):
         if os.path.basename(path) in form.texts:
-            with open(path, encoding="utf-8", errors="replace") as f:
-                return RawConfig(path, form.texts[os.path.basename(path)](f.read(MAX_TEXT)))
+            text = read_bytes(path).decode("utf-8", "replace")
+            return RawConfig(path, form.texts[os.path.basename(path)](text[:MAX_TEXT]))
     data = read_json(path)
     if not isinstance(data, dict):
         raise CheckpointError(f"the configuration is {_kind(data)}, not an object", path=path)

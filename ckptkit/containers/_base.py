@@ -21,6 +21,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from stat import S_ISREG
 
 from .._typing import TYPE_CHECKING, NamedTuple, Protocol
 from ..errors import CheckpointError, CorruptError, NotFoundError
@@ -129,6 +130,10 @@ class Checkpoint:
         from ..arrays import from_bytes, numpy_dtype
 
         t = self.tensors[name]
+        try:
+            dtype = numpy_dtype(t.spec.dtype)
+        except CheckpointError as e:
+            raise type(e)(f"{name!r}: {e.message}", path=self.path, hint=e.hint) from None
         if t.read is not None:
             raw = t.read()
             assert isinstance(raw, bytes), name
@@ -138,15 +143,18 @@ class Checkpoint:
             return from_bytes(raw, t.spec)
         import numpy as np
 
-        dtype = numpy_dtype(t.spec.dtype)
         view: NDArray[np.generic] = np.ndarray(t.spec.shape, dtype, raw, 0, tuple(s * dtype.itemsize for s in t.strides))
         return np.ascontiguousarray(view)
 
 
 def open_fd(path: str) -> int:
-    """A read-only descriptor, or the CheckpointError that says why not."""
+    """A read-only descriptor of a regular file, or the CheckpointError that says why not. Opening a pipe would wait for its other end."""
     try:
-        return os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0))
+        if S_ISREG(os.fstat(fd).st_mode):
+            return fd
+        os.close(fd)
+        raise CheckpointError("is not a regular file", path=path)
     except FileNotFoundError:
         raise NotFoundError("no such file", path=path) from None
     except OSError as e:
