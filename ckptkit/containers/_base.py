@@ -72,6 +72,7 @@ class Checkpoint:
         self.slots: dict[str, str] = {}
         self.objects: ObjectGraph | None = None
         self.aliases: Callable[[], dict[str, str]] = dict
+        self.copies: dict[str, tuple[StoredTensor, ...]] = {}  # tensors that lie in several shards: each of them
         self._checks = checks
         self._stack = ExitStack()
         self._fds: dict[str, int] = {}
