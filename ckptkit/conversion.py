@@ -40,13 +40,14 @@ SIDECARS = frozenset((
 
 
 class Conversion(NamedTuple):
-    """What `convert` did or, with `dry_run`, would do. `result` is the engine's, None for a dry run."""
+    """What `convert` did or, with `dry_run`, would do. `result` is the engine's, None for a dry run; `config` the target's, as text."""
 
     plan: Plan
     ledger: dict[str, object]
     findings: tuple[Finding, ...]
     classes: tuple[str, ...]
     result: object | None
+    config: str = ""
 
 
 def convert(
@@ -113,15 +114,15 @@ def convert(
             drop_optimizer, known_groups(subject, drop, "--drop"), resize_vocab, init_missing, new_groups(subject, target_dialect, add), seed,
         )  # fmt: skip
         weights = arrange(subject, request)
-        plan, ledger, classes, said = _plan(subject, request, weights, dst, single)
+        plan, ledger, classes, said, text = _plan(subject, request, weights, dst, single)
         findings += [*weights.findings, *said]
         if dry_run:
-            return Conversion(plan, ledger, tuple(findings), classes, None)
+            return Conversion(plan, ledger, tuple(findings), classes, None, text)
         result = run(
             plan, overwrite=overwrite, jobs=jobs, max_memory=max_memory, check=check, on_overflow=on_overflow, sync=sync,
             progress=progress, compute_finish=chosen.finish
         )
-        return Conversion(plan, ledger, (*findings, *result.findings), classes, result)
+        return Conversion(plan, ledger, (*findings, *result.findings), classes, result, text)
 
 
 def single_file(target: str, container: str | None) -> bool:
@@ -217,8 +218,8 @@ def known_groups(subject: Subject, drop: Sequence[str], option: str) -> frozense
 
 def _plan(
     subject: Subject, request: Request, weights: Weights, dst: str, single: bool
-) -> tuple[Plan, dict[str, object], tuple[str, ...], list[Finding]]:
-    """The plan with configuration, sidecars and ledger."""
+) -> tuple[Plan, dict[str, object], tuple[str, ...], list[Finding], str]:
+    """The plan with configuration, sidecars and ledger; with them the configuration's text."""
     ck = subject.checkpoint
     texts: list[tuple[str, str]] = []
     copies: list[tuple[str, str]] = []
@@ -226,14 +227,15 @@ def _plan(
     classes: tuple[str, ...] = ()
     findings: list[Finding] = []
     metadata = {k: v for k, v in ck.metadata.items() if request.dialect is None or k != METADATA}
-    wrapper = ""
+    wrapper = text = ""
     dialect = request.dialect
     if dialect is not None:
         raw, extras, classes, findings = _configuration(subject, request, weights, dialect)
+        text = (dialect.config.text or to_json_text)(raw)
         if dialect.config.filename:
-            texts.append((dialect.config.filename, (dialect.config.text or to_json_text)(raw)))
+            texts.append((dialect.config.filename, text))
         elif dialect.container != request.container.NAME:
-            texts.append(("config.json", to_json_text(raw)))
+            texts.append(("config.json", text))
         metadata = {**metadata, **dialect.metadata}
         if dialect.container == request.container.NAME:
             wrapper = dialect.wrapper
@@ -251,6 +253,7 @@ def _plan(
             copies.append((subject.config.source, os.path.basename(subject.config.source)))
         elif subject.config is not None and not extras:
             texts.append(("config.json", to_json_text(_plain(subject.config.raw))))
+        text = to_json_text(_plain(subject.config.raw)) if subject.config is not None else ""
     lost = [k for k in ck.extras if not extras and k not in ("args", "cfg")]
     if lost:
         findings.append(Finding("info", "dropped", ", ".join(lost[:6]), f"what lies beside the tensors is not carried over: {', '.join(lost[:12])}"))
@@ -268,7 +271,7 @@ def _plan(
     plan = assemble(
         weights, request, target=dst, single=single, inputs=inputs, metadata=metadata, extras=extras, wrapper=wrapper, copies=copies, texts=texts
     )
-    return plan, ledger, classes, findings
+    return plan, ledger, classes, findings, text
 
 
 def _sidecars(names: Sequence[str], subject: Subject, target: Dialect | None) -> list[tuple[str, str]]:
