@@ -37,6 +37,7 @@ class Settings(NamedTuple):
     clip: bool  # what to do with values too large for a type
     stop: list[bool]
     note: Callable[[int, int, int, list[Written], dict[str, int], dict[str, int]], None] | None = None  # told of every job done
+    keep: bool = True  # whether it is kept what was written, to be read back
 
 
 class Worker:
@@ -77,6 +78,8 @@ class Worker:
             crcs = {n: self.crcs[n] for n in names} if self._s.by_slot else {}
             lost = {n: self.lost[n] for n in names if n in self.lost}
             self._s.note(job.file, job.offset, job.length, self.written[before:], crcs, lost)
+        if not self._s.keep:
+            del self.written[before:]
 
     def _note(self, file: int, offset: int, length: int, crc: int, name: str) -> None:
         if self._s.by_slot:

@@ -1,9 +1,10 @@
 """BERT, also the Chinese RoBERTa-wwm-ext family, which is BERT-shaped and named so on disk.
 
 Source: google-research/bert modeling.py, run_pretraining.py, run_classifier.py, run_squad.py (TensorFlow names);
-transformers models/bert (PyTorch names and classes); pytorch_pretrained_bert (gamma and beta).
+transformers models/bert (PyTorch names and classes); pytorch_pretrained_bert (gamma and beta); `_tf2` for TensorFlow 2.
 """
 
+from ckptkit.arch._tf2 import BERT_DIALECTS
 from ckptkit.schema import GOOGLE, TORCH, Architecture, Class, ConfigForm, Dialect, Key, embedding, linear, norm
 
 L = "encoder.layers.{layer}."
@@ -172,5 +173,6 @@ ARCHITECTURE = Architecture(
                 defaults={**DEFAULTS, "norm_eps": 1e-12, "activation": "gelu", "tied": True, "pad": 0},
             ),
         ),
+        *BERT_DIALECTS,
     ),
 )
