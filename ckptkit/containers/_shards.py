@@ -103,6 +103,7 @@ def open_sharded(
     if missing:
         listed = ", ".join(missing[:4]) + (", ..." if len(missing) > 4 else "")
         raise CorruptError(f"{len(missing)} of {len(shards)} shards missing: {listed}", path=path, hint="is the download complete?")
+    open_one = _counted(open_one, path)
     with ExitStack() as stack:
         parts: dict[str, Checkpoint] = {}
         for s in shards:
@@ -119,7 +120,7 @@ def open_sharded(
             weight_map = {rename(name, parts[shard].tensors): shard for name, shard in weight_map.items()}
         tensors, findings = _merge(weight_map, parts, owners)
         LIMITS.check("tensors", len(tensors), "the number of tensors", path)
-        findings += _check_total_size(index.total_size, tensors) + _unlisted_files(folder, shards)
+        findings += _check_total_size(index.total_size, tensors) + _unlisted_files(folder, shards) + _links(folder, shards)
         metadata: dict[str, str] = {}
         extras: dict[str, object] = {}
         for part in reversed(parts.values()):  # where shards differ, the first one's word counts
@@ -145,6 +146,31 @@ def open_sharded(
         merged.copies = {n: tuple(parts[s].tensors[n] for s in found) for n, found in owners.items() if len(found) > 1}
         merged._stack.enter_context(stack.pop_all())  # closing it closes the shards
     return merged
+
+
+def _counted(open_one: Callable[[str], Checkpoint], path: str) -> Callable[[str], Checkpoint]:
+    """`open_one`, which stops where all shards together have too many tensors: each alone may be within the limit."""
+    total = 0
+
+    def opened(shard: str) -> Checkpoint:
+        nonlocal total
+        part = open_one(shard)
+        total += len(part.tensors)
+        if total > LIMITS.tensors:
+            part.close()
+            LIMITS.check("tensors", total, "the number of tensors in all shards", path)
+        return part
+
+    return opened
+
+
+def _links(folder: str, shards: Sequence[str]) -> list[Finding]:
+    """An information about shards that are links, as in the hub's cache: what is read lies elsewhere."""
+    links = [s for s in shards if os.path.islink(os.path.join(folder, s))]
+    if not links:
+        return []
+    more = f" (and {len(links) - 1} more)" if len(links) > 1 else ""
+    return [Finding("info", RULE, printable(links[0]), f"is a link to {printable(os.readlink(os.path.join(folder, links[0])))}{more}")]
 
 
 def _owners(parts: Mapping[str, Checkpoint]) -> dict[str, list[str]]:

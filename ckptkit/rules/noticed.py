@@ -21,7 +21,8 @@ noticed("extras", "warning", "What lies beside the tensors can be kept", """
     Something beside the tensors (an object of a class of one's own) is not plain data and goes into no other form.""")  # fmt: skip
 noticed("device", "info", "The device that the tensors were saved from", "The bytes are the same on every device.")
 noticed("version", "warning", "The format's version is known", "A newer one may mean something else by the same bytes.")
-noticed("trailing", "warning", "Nothing follows the data", "Bytes after the end of the last storage belong to no tensor.")
+noticed("trailing", "warning", "Nothing follows the data", "Bytes after the end of the last storage, or of a pickle, belong to no tensor.")
+noticed("records", "warning", "A PyTorch zip holds nothing else", "A record that torch.save does not write: nothing reads it, and it may be anything.")
 noticed("overlap", "warning", "Tensors do not share bytes", """
     Two entries of a TensorFlow index lie over each other; TensorFlow never writes that.""")  # fmt: skip
 noticed("unused-bytes", "info", "Every byte belongs to a tensor", "Some bytes of a data file belong to none.")
