@@ -22,6 +22,7 @@ class Limits(NamedTuple):
     rank: int = 64
     name_bytes: int = 4096
     zip_entries: int = 4_000_000
+    program_bytes: int = 2 << 30  # a saved_model.pb: protobuf's own bound
     string_bytes: int = 256 << 20  # the content of one string tensor
 
     def check(self, name: str, value: int, what: str, path: str | None = None) -> int:
