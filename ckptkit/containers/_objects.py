@@ -141,7 +141,7 @@ class ObjectGraph:
         renamed, names = {}, {}
         for i, node in enumerate(nodes):
             for a in node.attributes:
-                name = names[i] = name_of(a.key)
+                names[i] = name_of(a.key)
                 if i in paths and a.key.startswith(inside) and a.name == VALUE and SLOT not in a.key:
                     renamed[a.key] = names[i] = paths[i]
         if len(set(renamed.values()) & {name_of(a.key) for n in nodes for a in n.attributes}):

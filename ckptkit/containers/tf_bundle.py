@@ -34,6 +34,7 @@ SINGLE = False
 STRINGS = True
 
 _STRING = 7
+_COUNTER = "save_counter"
 _new = tuple.__new__  # a named tuple without its argument handling
 
 
@@ -304,7 +305,11 @@ def layout(
         raise UnsupportedError(f"{next(iter(ties))!r} is tied: a TensorFlow bundle stores every tensor of its own")
     prefix = filename.removesuffix(".index")
     keys: dict[str, str] = {}
+    made: dict[str, bytes] = {}
     if _objects.METADATA in metadata:
+        if not metadata[_objects.METADATA] and all(n != _COUNTER for n, _ in tensors):  # tf.train.Checkpoint.restore misses it
+            made[_COUNTER] = (1).to_bytes(8, "little")
+            tensors = [*tensors, (_COUNTER, TensorSpec("I64", ()))]
         names = [n for n, _ in tensors]
         paths, aliases = (cast(Mapping[str, str], extras.get(k, {})) for k in ("object_paths", "object_aliases"))
         graph, keys = _objects.build(names, _objects.unpack(metadata[_objects.METADATA]), paths=paths, aliases=aliases)
@@ -326,6 +331,8 @@ def layout(
                 raise UsageError(f"{name!r} needs {spec.numel} strings, and {held} were given")
             text, crc = _tf_strings.encode(items)
             size = len(text)
+        elif name in made:
+            text, crc = made[name], _crc32c.value(made[name])
         if max_shard_size is not None and sizes[-1] and sizes[-1] + size > max_shard_size:
             sizes.append(0)
         shard, offset = len(sizes) - 1, sizes[-1]
