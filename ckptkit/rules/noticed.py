@@ -14,6 +14,9 @@ noticed("shards", "error", "The index and the shards agree", """
 noticed("pickle", "warning", "The pickle names only what builds tensors", """
     A PyTorch file is a program. ckptkit reads it without running any of it; whatever it names besides storages and tensors is listed
     here, since `torch.load` without `weights_only` would import and call it.""")  # fmt: skip
+noticed("program", "warning", "The program touches no files", """
+    A SavedModel is a program besides its weights. ckptkit runs none of it; operations that read, write, list or send files whatever the
+    program is given (ReadFile, WriteFile, PrintV2, readers, dataset savers, Python functions) are named here.""")  # fmt: skip
 noticed("names", "warning", "Tensor names are unique", "Two tensors have one name; the second is listed with #2 after it.")
 noticed("expand", "warning", "Tensors are not expanded views", """
     A tensor of stride 0 takes the space of one element and becomes its full size when it is written in another form.""")  # fmt: skip
