@@ -88,7 +88,7 @@ def convert(
     single = single_file(dst, container)
     check_target(dst, single=single, overwrite=overwrite or dry_run, inputs=())
     with paused(), examine(src, config=config, architecture=architecture, dialect=dialect, part=part, given=given) as subject:
-        target_dialect = choose_dialect(subject, to)
+        target_dialect = choose_dialect(subject, to, container or (choose_container(subject, None, None, dst).NAME if single else None))
         chosen = choose_container(subject, target_dialect, container, dst if single else None)
         findings = run_rules(subject, integrity=check and not dry_run)
         errors = [f for f in findings if f.severity == "error"]
@@ -124,8 +124,8 @@ def single_file(target: str, container: str | None) -> bool:
     return any(target.endswith(c.SUFFIXES) for c in containers().values() if c.WRITABLE and c.SINGLE and container in (None, c.NAME))
 
 
-def choose_dialect(subject: Subject, to: str | None) -> Dialect | None:
-    """The target dialect called `to`; UsageError says which ones the architecture has."""
+def choose_dialect(subject: Subject, to: str | None, container: str | None = None) -> Dialect | None:
+    """The target dialect called `to`; UsageError says which ones the architecture has. Of several the one that `container` is written in counts."""
     if to is None:
         return None
     arch = subject.architecture
@@ -144,9 +144,9 @@ def choose_dialect(subject: Subject, to: str | None) -> Dialect | None:
         raise UsageError(f"{arch.title} has no dialect {to!r}", hint=f"one of {', '.join(arch.dialects)}{also}")
     own, groups = subject.graph.dialect, subject.graph.groups
     rests = subject.values.rest if subject.values is not None else {}
-    return max(  # the one that holds the heads; between equals the source's own, one it once came from, its part
+    return max(  # the container's, the one of that very name, the one that holds the heads; between equals the source's own, one it once came from, its part
         fits,
-        key=lambda d: (len(groups & arch.table(d.name).groups), d is own, bool(rests.get(d.name)), own is not None and d.part == own.part),
+        key=lambda d: (d.container == container, d.name == to, len(groups & arch.table(d.name).groups), d is own, bool(rests.get(d.name)), own is not None and d.part == own.part),
     )
 
 
@@ -208,9 +208,13 @@ def _plan(
         raw, extras, classes, findings = _configuration(subject, request, weights, dialect)
         if dialect.config.filename:
             texts.append((dialect.config.filename, to_json_text(raw)))
+            texts += [(name, to_json_text(made(raw))) for name, made in dialect.config.beside.items()]
         elif dialect.container != request.container.NAME:
             texts.append(("config.json", to_json_text(raw)))
-        metadata = {**metadata, **dialect.metadata}
+        metadata = {k: v for k, v in metadata.items() if not k.startswith(("hdf5:", "keras:"))}  # these are of the names that were
+        metadata |= dialect.metadata
+        if dialect.spelling is not None and dialect.container == request.container.NAME:
+            metadata |= dialect.spelling.metadata(list(weights.came))
         if dialect.container == request.container.NAME:
             wrapper = dialect.wrapper
         else:

@@ -14,6 +14,7 @@ from itertools import groupby
 from itertools import product as combinations
 
 from ._typing import NamedTuple
+from .config import choose_class
 from .containers import Container
 from .containers._base import Slot
 from .errors import UnsupportedError, UsageError
@@ -206,6 +207,7 @@ class _Translate(_Builder):
         self.absent = {p: k for p, k in self.recognition.dialect.lacks.items() if k.holds(self.sizes.axis)}
         self.lacked = {p: k for p, k in dialect.lacks.items() if k.holds(self.sizes.axis)}
         self.untied = False
+        self.supplied: list[str] = []  # targets that the source has nothing for
         self.harmless: dict[str, list[str]] = {}  # why it may be left out -> stored names
         self.prefix = self._prefix()
 
@@ -229,11 +231,30 @@ class _Translate(_Builder):
         self._derived()
         self._lacking()
         self._rest()
+        self._spell()
+        if self.supplied:
+            message = f"{self.dialect.title} loads no model without {collapse(self.supplied)}, which the source lacks: made new, untrained"
+            self.findings.append(Finding("warning", "head", collapse(self.supplied, 2), message))
         return self.finish(self.groups, self.untied)
+
+    def _spell(self) -> None:
+        """Give the target's tensors the names that they are stored under, where those are no templates."""
+        if self.dialect.spelling is None:
+            return
+        chosen = choose_class(self.dialect.classes, self.groups, None, self.arch.free_groups)
+        spelled = self.dialect.spelling.stored(list(self.came), chosen[0].name if chosen else "")
+        self.targets = [(spelled[n], spec, pieces) for n, spec, pieces in self.targets]
+        self.ties = {spelled[n]: spelled[t] for n, t in self.ties.items()}
+        self.came = {s: {**told, "how": f"tied to {self.ties[s]}"} if (s := spelled[n]) in self.ties else told for n, told in self.came.items()}
+        self.supplied = [spelled[n] for n in self.supplied]
+        for told in self.went.values():
+            if isinstance(told.get("to"), list):
+                told["to"] = [spelled.get(str(n), n) for n in told["to"]]  # type: ignore[attr-defined]
 
     def _row(self, row: Row, at: Mapping[str, int]) -> None:
         infos = [self.arch.params[p] for p in row.parts]
-        if infos[0].group not in self.groups:
+        supplied = infos[0].group not in self.groups and all(p in self.dialect.supplies for p in row.parts)
+        if infos[0].group not in self.groups and not supplied:
             return
         target = self.table.stored_name(row, at, self.prefix)
         canonical = [expand(p, at) for p in row.parts]
@@ -243,10 +264,11 @@ class _Translate(_Builder):
             return
         if len(row.parts) == 1 and row.parts[0] in self.lacked and (canonical[0] not in self.graph.params or self._leave_out(row.parts[0], canonical[0])):
             return
-        for axis in set(row.layout.axes) & self.dialect.limits.keys():
+        for axis in {*row.layout.axes, *map(count_name, at)} & self.dialect.limits.keys():
             n, why = self.dialect.limits[axis]
-            if self.sizes.axis.get(axis, n) != n:
-                raise UnsupportedError(f"{self.dialect.title} has no place for {axis} {self.sizes.axis[axis]} ({target}): {why}", hint=self._others())
+            have = self.graph.counts.get(axis, self.sizes.axis.get(axis, n))
+            if have != n:
+                raise UnsupportedError(f"{self.dialect.title} has no place for {axis} {have} ({target}): {why}", hint=self._others())
         layouts = tuple(i.layout for i in infos)
         pieces: list[Piece] = []
         stored: list[str] = []
@@ -259,6 +281,9 @@ class _Translate(_Builder):
                 pieces.append(Piece(self.source(bound.stored), loops, a, b))
                 stored.append(bound.stored)
                 dtypes.append(self.tensors[bound.stored].spec.dtype)
+            elif supplied or (template in self.dialect.supplies and not any(c in self.graph.params for c in canonical)):
+                pieces += self._fill(there, infos[i].layout, self.dialect.supplies[template])
+                self.supplied.append(target)
             elif template in self.absent:
                 pieces += self._fill(there, infos[i].layout, self.absent[template].fill)
             else:
@@ -312,7 +337,7 @@ class _Translate(_Builder):
         """What the target has no place for and is added onto this row instead (see Lack)."""
         out = []
         for param, lack in self.lacked.items():
-            if row.parts != (lack.fold,) or (name := expand(param, at)) not in self.graph.params:
+            if lack.fold not in row.parts or (name := expand(param, at)) not in self.graph.params:
                 continue
             stored = self.graph.params[name].stored
             rows, width = self.tensors[stored].spec.shape

@@ -46,7 +46,7 @@ def missing(s: Subject) -> Iterator[Finding]:
             at = dict(zip(holders, at_values, strict=True))
             absent = [expand(p, at) for p in row.parts if expand(p, at) not in graph.params and p not in lacked]
             if absent:
-                groups.setdefault(info.group, []).append(r.wrapper + r.table.stored_name(row, at, r.prefix))
+                groups.setdefault(info.group, []).append(r.stored_name(row, at))
     for group, names in groups.items():
         if group == "core":
             yield Finding("error", "missing", collapse(names, 6), f"{count(names, 'tensor')} that {arch.title} needs {are(names)} not there: {collapse(names)}")
