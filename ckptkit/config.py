@@ -17,7 +17,7 @@ from .arch import architectures
 from .containers import Checkpoint
 from .errors import CheckpointError, NotFoundError, UndecidedError, UsageError
 from .findings import Finding
-from .jsonio import loads, read_json
+from .jsonio import loads, read_bytes, read_json
 from .layout import parse
 from .schema import Architecture, Class, ConfigForm, Dialect, Key, count_name
 
@@ -90,8 +90,8 @@ def read_config(path: str) -> RawConfig:
         raise NotFoundError("no such configuration file", path=path)
     for form in (d.config for a in architectures().values() for d in a.dialects.values()):
         if os.path.basename(path) in form.texts:
-            with open(path, encoding="utf-8", errors="replace") as f:
-                return RawConfig(path, form.texts[os.path.basename(path)](f.read(MAX_TEXT)))
+            text = read_bytes(path).decode("utf-8", "replace")
+            return RawConfig(path, form.texts[os.path.basename(path)](text[:MAX_TEXT]))
     data = read_json(path)
     if not isinstance(data, dict):
         raise CheckpointError(f"the configuration is {_kind(data)}, not an object", path=path)
@@ -156,10 +156,11 @@ def _kind(value: object) -> str:
 def form_of(config: RawConfig, arch: Architecture, dialect: Dialect) -> Dialect:
     """Whose keys a configuration uses: the dialect whose marks it bears, else that of the weights."""
     block = config.raw.get(BLOCK)
-    if isinstance(block, Mapping) and block.get("form") in arch.dialects:
-        return arch.dialects[str(block["form"])]
-    if dialect.config.unfold is not None and dialect.config.unfold(config.raw) is not None:
-        return dialect
+    if isinstance(block, Mapping) and isinstance(form := block.get("form"), str) and form in arch.dialects:
+        return arch.dialects[form]
+    for d in (dialect, *(d for d in arch.dialects.values() if d.objects is not None)):
+        if d.config.unfold is not None and d.config.unfold(config.raw) is not None:
+            return d
     if config.inside:
         for d in (dialect, *arch.dialects.values()):
             if d.config.read is not None:
@@ -222,7 +223,8 @@ def interpret(config: RawConfig, arch: Architecture, dialect: Dialect) -> Values
             if not isinstance(word, (str, tuple)) or word not in k.words:
                 keys[k.canonical] = key
                 known = ", ".join(str(w) for w in k.words)
-                findings.append(Finding("warning", "config", key, f"{key} is {_shown(value)}, which {d.title} does not have ({known})"))
+                grave = "warning" if isinstance(word, (str, tuple)) else "error"
+                findings.append(Finding(grave, "config", key, f"{key} is {_shown(value)}, which {d.title} does not have ({known})"))
                 continue
             meaning = k.words[word]
             said_here = dict(zip((k.canonical, *k.more), meaning, strict=True)) if k.more and isinstance(meaning, tuple) else {k.canonical: meaning}
@@ -248,9 +250,12 @@ def interpret(config: RawConfig, arch: Architecture, dialect: Dialect) -> Values
     rests: dict[str, dict[str, object]] = {}
     if isinstance(block, Mapping):
         said, kept = block.get("values"), block.get("rest")
-        if isinstance(said, Mapping):
-            values.update({str(k): v for k, v in said.items()})
-            assumed -= {str(k) for k in said}
+        for c, v in said.items() if isinstance(said, Mapping) else ():
+            if c in sizes and v != 0 and (problem := _size_problem(v, c)):
+                findings.append(Finding("error", "config", f"{BLOCK}.values.{c}", f"{c} is {_shown(v)} in the block {BLOCK}: {problem}"))
+            else:
+                values[str(c)] = v
+                assumed.discard(str(c))
         if isinstance(kept, Mapping):
             rests = {str(f): dict(r) for f, r in kept.items() if isinstance(r, Mapping)}
     rests[d.name] = {**rests.get(d.name, {}), **rest}

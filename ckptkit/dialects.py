@@ -117,6 +117,7 @@ class ConfigForm(NamedTuple):
     beside: Mapping[str, Callable[[Mapping[str, object]], dict[str, object]]] = {}  # further JSON files that go with it, made of the raw keys
     texts: Mapping[str, Callable[[str], dict[str, object]]] = {}
     overruled: Mapping[str, str] = {}
+    text: Callable[[Mapping[str, object]], str] | None = None  # how a written file is put; None: JSON
 
 
 class Class(NamedTuple):
@@ -124,6 +125,21 @@ class Class(NamedTuple):
 
     name: str
     groups: frozenset[str]
+
+
+class Objects(NamedTuple):
+    """Where TensorFlow's objects keep what a naming has, so that a written object graph is restored by name.
+
+    `paths`: stored name template, or its beginning -> the attribute path of the object ("" of all this: the names are paths
+    themselves); `words` what the last part is called there. `aliases`: further paths of an object -> its path; both take the
+    prefix after `~`. `tell`: the last two parts, as a pattern, of a path that says that a checkpoint is of this naming and
+    no other with the same names.
+    """
+
+    paths: Mapping[str, str] = {}
+    words: Mapping[str, str] = {}
+    aliases: Mapping[str, str] = {}
+    tell: str = ""
 
 
 class Dialect(NamedTuple):
@@ -160,5 +176,6 @@ class Dialect(NamedTuple):
     writes_ties: bool = True  # whether tied names are written where the container can say that they are one tensor
     part: str = ""  # which model of several that one checkpoint of this naming holds (ELECTRA's generator); the first listed is meant first
     alias: str = ""  # the name that --to knows it by besides its own: dialects of several parts, or of several containers, share one
+    objects: Objects | None = None  # where TensorFlow's objects keep it: written with an object graph
     spelling: Spelling | None = None  # how names are stored that are no templates; rows hold its plain names
-    supplies: Mapping[str, float | str] = {}  # parameters that a written checkpoint has even where the source lacks them: the library loads no other -> what they are filled with
+    needs: frozenset[str] = frozenset()  # groups without which the library loads nothing: begun anew where the source lacks them

@@ -51,7 +51,7 @@ class WeightGraph:
             self._bind(recognition)
             self._other_parts(recognition)
         rest = [n for n in checkpoint.tensors if n not in self.roles]
-        slots = optimizer_state(rest, self.roles if recognition is not None else checkpoint.tensors)
+        slots = optimizer_state(rest, self.roles if recognition is not None else checkpoint.tensors) | checkpoint.slots
         unexplained = Role("unexplained", "")
         for n in rest:
             if n in slots or n in checkpoint.beside:
@@ -200,5 +200,6 @@ def bind(
     config: Mapping[str, object] | None = None,
 ) -> WeightGraph:
     """Recognise a checkpoint and bind its tensors. Arguments as in `recognize.recognize`."""
-    shapes = {n: t.spec.shape for n, t in checkpoint.tensors.items()}
-    return WeightGraph(checkpoint, recognize(shapes, declared=declared, architecture=architecture, dialect=dialect, part=part, config=config))
+    shapes = {n: t.spec.shape for n, t in checkpoint.tensors.items() if n not in checkpoint.slots}
+    found = recognize(shapes, checkpoint.aliases, declared=declared, architecture=architecture, dialect=dialect, part=part, config=config)
+    return WeightGraph(checkpoint, found)

@@ -2,12 +2,13 @@
 
 Policy: names are reduced to patterns once (digits to a placeholder) and every architecture x dialect is scored by exact
 sets of patterns. Tensors decide; what the configuration calls itself only decides between equals. A wrapper that all
-names share ("module." of DataParallel, "_orig_mod." of torch.compile) is set apart and named as such.
+names share ("module." of DataParallel, "_orig_mod." of torch.compile) is set apart and named as such. Where the names tell
+nothing and the container keeps the variables' own names besides (TensorFlow's object graph), those are tried.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 
 from ._typing import TYPE_CHECKING, NamedTuple
@@ -23,15 +24,16 @@ if TYPE_CHECKING:
 Score = tuple[int, int, int, int, int, int, int]
 Reduced = Mapping[str, str]  # stored name -> pattern
 
-WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.", "student.", "teacher.", "ema_model.", "transformer.", "encoder.")
+WRAPPERS = ("model/", "module.", "_orig_mod.", "model.", "net.", "network.", "student.", "teacher.", "ema_model.", "transformer.", "encoder.")
 
 # optimizer state beside a variable, as exact composed names: TF optimizers' slots, Adafactor in mesh
 SLOTS = (
     "/adam_m", "/adam_v", "/Adam", "/Adam_1", "/AdamWeightDecayOptimizer", "/AdamWeightDecayOptimizer_1", "/LAMB", "/LAMB_1", "/lamb_m",
     "/lamb_v", "/Momentum", "/RMSProp", "/RMSProp_1", "/Adagrad", "/Ftrl", "/Ftrl_1", "_slot_v", "_slot_vr", "_slot_vc", "_slot_m",
+    ".exp_avg", ".exp_avg_sq", ".max_exp_avg_sq", ".momentum_buffer",
 )  # fmt: skip
 COUNTERS = frozenset((
-    "global_step", "beta1_power", "beta2_power", "current_loss_scale", "good_steps", "loss_scale/Variable", "save_counter/.ATTRIBUTES/VARIABLE_VALUE",
+    "global_step", "beta1_power", "beta2_power", "current_loss_scale", "good_steps", "loss_scale/Variable",
 ))  # fmt: skip
 
 
@@ -51,9 +53,9 @@ class Recognition(NamedTuple):
     def table(self) -> Table:
         return self.architecture.table(self.dialect.name)
 
-    def stored_name(self, row: Row, at: Mapping[str, int]) -> str:
-        """The name that a tensor of this checkpoint has or would have."""
-        name = self.table.stored_name(row, at, self.prefix)
+    def stored_name(self, row: Row, at: Mapping[str, int], counts: Mapping[str, int]) -> str:
+        """The name that a tensor of this checkpoint has or would have; `counts` as in `schema.expand`."""
+        name = self.table.stored_name(row, at, self.prefix, counts)
         spelling = self.dialect.spelling
         if spelling is not None:
             name = spelling.stored([*self.plain.values(), name], "").get(name, name)
@@ -112,6 +114,7 @@ def _candidates(
     part: str | None,
     config: Mapping[str, object],
     thorough: bool,
+    places: Mapping[str, int],
 ) -> list[tuple[Score, Architecture, Dialect, str]]:
     found = []
     for arch in architectures().values():
@@ -136,7 +139,7 @@ def _candidates(
                 matched = sum(n for p, n in patterns.items() if p in index)
                 written = sum(p in patterns for p in table.written(prefix))
                 is_declared = (declared in arch.names) + (declared == arch.name)
-                marked = sum(config.get(k) == v for k, v in d.config.marks.items())
+                marked = sum(config.get(k) == v for k, v in d.config.marks.items()) + (d.objects is not None and d.objects.tell in places)
                 score = (matched, is_declared, held - len(core), _signature(table, prefix, shapes), written, marked, -arch.rank)
                 found.append((score, arch, d, prefix))
     if part is not None:
@@ -147,6 +150,7 @@ def _candidates(
 
 def recognize(
     shapes: Mapping[str, tuple[int, ...]],
+    aliases: Callable[[], Mapping[str, str]] = dict,
     *,
     declared: str | None = None,
     architecture: str | None = None,
@@ -156,9 +160,39 @@ def recognize(
 ) -> Recognition | None:
     """The architecture and dialect that explain most of the names in `shapes`, or None where no one explains half of its own core.
 
-    `declared` is what the configuration calls the model and `config` all that it says (evidence); `architecture`, `dialect`
-    and `part` narrow the choice. UsageError where it is a known model, but has no such `part`.
+    `aliases` gives further names of the tensors, asked for where the stored ones do not explain a whole core; `declared` is what
+    the configuration calls the model and `config` all that it says (evidence); `architecture`, `dialect` and `part` narrow
+    the choice. UsageError where it is a known model, but has no such `part`.
     """
+    found = _recognize(shapes, declared, architecture, dialect, part, config or {})
+    if found is None or found.score[2] < 0:
+        own = aliases()
+        renamed = {own.get(n, n): n for n in shapes}
+        if own and len(renamed) == len(shapes):
+            places = {_place(p): 1 for p in reduce_names(shapes).values()}
+            other = _recognize({a: shapes[n] for a, n in renamed.items()}, declared, architecture, dialect, part, config or {}, places)
+            if other is not None and (found is None or other.score > found.score):
+                said = f"{other.evidence[0]}, as the object graph gives them"
+                found = other._replace(matches={renamed[a]: m for a, m in other.matches.items()}, evidence=(said, *other.evidence[1:]))
+    if found is None:
+        _refuse_part(shapes, architecture, dialect, part)
+    return found
+
+
+def _place(pattern: str) -> str:
+    """The last two parts of an attribute path's pattern."""
+    return "/".join(pattern.split("/")[-2:])
+
+
+def _recognize(
+    shapes: Mapping[str, tuple[int, ...]],
+    declared: str | None,
+    architecture: str | None,
+    dialect: str | None,
+    part: str | None,
+    config: Mapping[str, object],
+    places: Mapping[str, int] = {},
+) -> Recognition | None:
     reduced = reduce_names(shapes)
     wrapper = ""
     stripped: Reduced = reduced
@@ -166,9 +200,9 @@ def recognize(
     for _ in range(4):
         patterns = _counted(stripped.values())
         inner = {n[len(wrapper) :]: s for n, s in shapes.items()} if wrapper else shapes
-        names = _Names(inner, patterns, config or {})
-        found = _candidates(names, declared, architecture, dialect, part, config or {}, thorough=False)
-        found = found or _candidates(names, declared, architecture, dialect, part, config or {}, thorough=True)
+        names = _Names(inner, patterns, config)
+        found = _candidates(names, declared, architecture, dialect, part, config, False, places)
+        found = found or _candidates(names, declared, architecture, dialect, part, config, True, places)
         if found:
             best = max(found, key=lambda c: c[0])
             break
@@ -178,7 +212,6 @@ def recognize(
         wrapper += shared
         stripped = _strip(stripped, shared)
     if best is None:
-        _refuse_part(shapes, architecture, dialect, part)
         return None
     score, arch, d, prefix = best
     table = arch.table(d.name)

@@ -15,8 +15,8 @@ from .config import form_keys
 from .conversion import Conversion, convert
 from .errors import FindingsError, UnsupportedError
 from .findings import Finding
-from .names import collapse, natural
-from .rules.beside import PADDINGS, vocabulary_size
+from .names import collapse, gaps, natural
+from .rules.beside import is_padding, vocabulary_size
 from .schema import expand
 from .subject import Subject, examine
 from .validation import run_rules
@@ -72,7 +72,7 @@ def fix(
         )
     done = convert(
         src, target, to=dialect.name if renames and dialect is not None else None, container=container, config=config, max_shard_size=max_shard_size,
-        drop_optimizer=not keep_optimizer, dry_run=dry_run, overwrite=overwrite, force=True, progress=progress, trim=trimmed,
+        drop_optimizer=not keep_optimizer, dry_run=dry_run, overwrite=overwrite, force=True, progress=progress, resize_vocab=trimmed,
     )  # fmt: skip
     return Fixed(tuple(repairs), tuple(f for f in remaining if f.severity != "info"), done)
 
@@ -98,14 +98,10 @@ def find_repairs(subject: Subject, findings: Sequence[Finding], *, keep_optimize
     out += _config_repairs(subject)
     rows = None
     found, have = vocabulary_size(subject.checkpoint) if trim and r is not None else None, subject.sizes().axis.get("vocab") if r is not None else None
-    if found is not None and have is not None and found[1] < have and _padding(found[1], have):
+    if found is not None and have is not None and found[1] < have and is_padding(found[1], have):
         rows = found[1]
         out.append(Repair("padding", f"{have - rows} padding rows of the vocabulary are cut off: {have:,} rows become the {rows:,} tokens of {found[0]}"))
     return out, rows
-
-
-def _padding(tokens: int, rows: int) -> bool:
-    return rows - tokens < 128 or any(-(-tokens // p) * p == rows for p in PADDINGS)
 
 
 def _index_only(f: Finding) -> bool:
@@ -140,4 +136,4 @@ def _repaired(f: Finding, subject: Subject) -> bool:
 
 
 def _holes(subject: Subject) -> bool:
-    return any(v != set(range(max(v) + 1)) for v in subject.graph.indices.values() if v)
+    return any(gaps(v) for v in subject.graph.indices.values())

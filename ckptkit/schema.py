@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import islice
 
 from ._typing import NamedTuple
@@ -23,20 +23,29 @@ __all__ = [
     "reduce_name", "stem", "when",
 ]  # fmt: skip
 
-_PLACEHOLDER = re.compile(r"\{(\w+)(?::(\d+))?\}")
+_PLACEHOLDER = re.compile(r"\{(#?)(\w+)(?:\*(\d+))?(?:\+(\d+))?(?::(\d+))?\}")
 _DIGITS = re.compile(r"[0-9]+")
 _NUMBERS = re.compile(r"([0-9]+)")
 _TO_MARKS = str.maketrans("0123456789", "##########")
 
 
 def placeholders(template: str) -> tuple[str, ...]:
-    """The placeholders of a name template, in order: ("layer",) of "encoder.layers.{layer}.norm"."""
-    return tuple(name for name, _ in _PLACEHOLDER.findall(template))
+    """The placeholders of a name template, in order: ("layer",) of "encoder.layers.{layer}.norm". Counts ({#layer+4}) are none."""
+    return tuple(name for count, name, *_ in _PLACEHOLDER.findall(template) if not count)
 
 
-def expand(template: str, at: Mapping[str, int]) -> str:
-    """The exact name at one place: {layer} replaced by at["layer"], {layer:3} by it in three digits ("007")."""
-    return _PLACEHOLDER.sub(lambda m: str(at[m[1]]).zfill(int(m[2] or 0)), template) if "{" in template else template
+def expand(template: str, at: Mapping[str, int], counts: Mapping[str, int] = {}) -> str:
+    """The exact name at one place: {layer} replaced by at["layer"], {layer:3} by it in three digits ("007").
+
+    Where a naming numbers other things along with the layers, {layer*7+6} is that number, and {#layer*7+7} the one after the
+    last layer, told by `counts` ({"layers": 12}).
+    """
+    return _PLACEHOLDER.sub(lambda m: _number(m, at, counts), template) if "{" in template else template
+
+
+def _number(m: re.Match[str], at: Mapping[str, int], counts: Mapping[str, int]) -> str:
+    n = counts.get(count_name(m[2]), 0) if m[1] else at[m[2]]
+    return str(n * int(m[3] or 1) + int(m[4] or 0)).zfill(int(m[5] or 0))
 
 
 def pattern_of(template: str) -> str:
@@ -244,18 +253,28 @@ class Table:
                     if slot != number:
                         break
                     continue
-                holder, _, width = slot[1:-1].partition(":")
-                value = int(number) if len(number) < 10 else -1
-                if value < 0 or str(value).zfill(int(width or 0)) != number or at.setdefault(holder, value) != value:
+                count, holder, times, first, width = _slot(slot)
+                value, odd = divmod(int(number) - first, times) if len(number) < 10 else (-1, 0)
+                if value < 0 or odd or str(int(number)).zfill(width) != number:
+                    break
+                if not count and at.setdefault(holder, value) != value:
                     break
             else:
                 return Match(row, tuple(at.items()))
         return None
 
-    def stored_name(self, row: Row, at: Mapping[str, int], prefix: str) -> str:
-        """The name that a row's tensor is written under."""
-        name = expand(row.names[0], at)
+    def stored_name(self, row: Row, at: Mapping[str, int], prefix: str, counts: Mapping[str, int] = {}) -> str:
+        """The name that a row's tensor is written under; `counts` as in `expand`."""
+        name = expand(row.names[0], at, counts)
         return prefix + name if row.prefixed else name
+
+
+@cache
+def _slot(slot: str) -> tuple[bool, str, int, int, int]:
+    """What stands at a pattern's number: (whether it is a count, the placeholder, times, plus, digits)."""
+    m = _PLACEHOLDER.fullmatch(slot)
+    assert m is not None, slot
+    return bool(m[1]), m[2], int(m[3] or 1), int(m[4] or 0), int(m[5] or 0)
 
 
 def _split_key(key: str) -> tuple[list[str], bool]:

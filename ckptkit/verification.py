@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import EXIT_FINDINGS, EXIT_OK, EXIT_UNDECIDED, CheckpointError, UndecidedError, UsageError
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.generic]
 
 LEVELS = ("bits", "values", "behaviour")
+ENGINES = ("torch", "keras")
 ATOL, RTOL = 1e-5, 1e-6  # two engines, or weights that are equal but for rounding: absolute, and of the largest output
 DIGITS = {"F64": 53, "F32": 24, "F16": 11, "BF16": 8, "F8_E4M3": 4, "F8_E5M2": 3}  # bits of significand: which dtype is narrower
 
@@ -85,6 +86,7 @@ def verify(
     *,
     level: str | None = None,
     against: str | None = None,
+    engines: Sequence[str] = (),
     atol: float | None = None,
     rtol: float | None = None,
     probes: str | int = 4,
@@ -97,14 +99,17 @@ def verify(
 ) -> Verification:
     """Compare the checkpoints `a` and `b` up to `level` (None: as far as it goes).
 
-    `against` ("transformers") also loads `b` with the library its users will load it with. `atol`, `rtol`: allowed
+    `against` ("transformers") also loads `b` with the library its users will load it with. `engines`: the frameworks that
+    rebuild `a` and `b` ("torch", "keras"; one name: both; none: whichever is installed, PyTorch first). `atol`, `rtol`: allowed
     instead of the exact comparison. `probes`: how many made inputs, or an .npz file of them. `casts`: single tensors of `b`
     may have been rounded to their dtype. Raises CheckpointError where one cannot be read or does not fit its configuration.
     """
     if level is not None and level not in LEVELS:
         raise UsageError(f"no level is called {level!r}", hint=f"one of {', '.join(LEVELS)}")
-    if against is not None and level in ("bits", "values"):
-        raise UsageError(f"--against runs the model: it needs the level behaviour, not {level}")
+    if (against is not None or engines) and level in ("bits", "values"):
+        raise UsageError(f"{'--against' if against else '--engines'} runs the model: it needs the level behaviour, not {level}")
+    if len(engines) > 2 or any(e not in ENGINES for e in engines):
+        raise UsageError(f"--engines {','.join(engines)}: one or two of {' and '.join(ENGINES)} are due", hint="such as --engines torch,keras")
     say = progress or (lambda _text: None)
     with examine(a, config=config, part=part, given=given) as one, examine(b, config=config_b, part=part, given=given) as two:
         pair = Pair(one, two, atol, rtol, casts)
@@ -115,7 +120,7 @@ def verify(
         wanted = levels[-1]
         if level in (None, "behaviour"):
             say("running both models")
-            ran, more = _behaviour(pair, values, probes, against)
+            ran, more = _behaviour(pair, values, probes, against, engines)
             levels += ran
             notes += more
         verdict = wanted.verdict
@@ -332,7 +337,7 @@ def as_float(x: Array) -> NDArray[np.float64]:
     return x.astype(np.float64)
 
 
-def _behaviour(pair: Pair, values: Level, probes: str | int, against: str | None) -> tuple[list[Level], list[str]]:
+def _behaviour(pair: Pair, values: Level, probes: str | int, against: str | None, engines: Sequence[str]) -> tuple[list[Level], list[str]]:
     """The level of behaviour, and that of the library asked for. What stands in the way makes it undecided, with the reason."""
     if not pair.known:
         return [], ["the architecture is unknown: its behaviour cannot be compared"]
@@ -340,11 +345,11 @@ def _behaviour(pair: Pair, values: Level, probes: str | int, against: str | None
 
     out = []
     try:
-        out.append(compare_behaviour(pair, values, probes))
+        out.append(compare_behaviour(pair, values, probes, engines))
     except UndecidedError as e:
         out.append(Level("behaviour", "undecided", str(e)))
     except CheckpointError as e:
-        if against is not None or e.kind != "unsupported":
+        if against is not None or engines or e.kind != "unsupported":
             raise
         out.append(Level("behaviour", "undecided", str(e)))
     if against is not None:

@@ -35,8 +35,6 @@ JOINT_EMBEDDINGS: dict[str, str | tuple[str, ...]] = {
     "embeddings_layer_norm": "embeddings.norm",
 }
 POOLED: dict[str, str | tuple[str, ...]] = {"pooled_dense": "pooler"}
-# what a backbone needs to load, and many checkpoints lack
-NEW_POOLER: dict[str, float | str] = {"pooler.weight": "identity", "pooler.bias": 0.0}
 
 SIZES: dict[str, str | Key] = {
     "vocabulary_size": "vocab",
@@ -72,7 +70,7 @@ POLICY = {"module": "keras", "class_name": "DTypePolicy", "config": {"name": "fl
 
 def backbone(
     names: tuple[str, ...], package: str, layers: Spelling | tuple[Layer, ...], rows: Mapping[str, str | tuple[str, ...]], *, keys: Mapping[str, str | Key] = WITH_SEGMENTS,
-    implied: Mapping[str, object], defaults: Mapping[str, object] = DEFAULTS, lacks: Mapping[str, Lack] = {}, supplies: Mapping[str, float | str] = NEW_POOLER,
+    implied: Mapping[str, object], defaults: Mapping[str, object] = DEFAULTS, lacks: Mapping[str, Lack] = {}, needs: tuple[str, ...] = ("pooler",),
     tasks: tuple[str, ...] = ("MaskedLM", "TextClassifier"), also: Mapping[str, object] = {},
 ) -> Dialect:  # fmt: skip
     """The dialect of one backbone: `names` its class and others of the same weights, `package` the module that it lies in."""
@@ -85,7 +83,7 @@ def backbone(
         spelling=layers if isinstance(layers, Spelling) else objects(*layers),
         rows=rows,
         lacks=lacks,
-        supplies=supplies,
+        needs=frozenset(needs),
         config=ConfigForm(
             filename="config.json",
             keys=keys,

@@ -1,7 +1,7 @@
 """BERT, also the Chinese RoBERTa-wwm-ext family, which is BERT-shaped and named so on disk.
 
 Source: google-research/bert modeling.py, run_pretraining.py, run_classifier.py, run_squad.py (TensorFlow names);
-transformers models/bert (PyTorch names and classes); pytorch_pretrained_bert (gamma and beta).
+transformers models/bert (PyTorch names and classes); pytorch_pretrained_bert (gamma and beta); `_tf2` for TensorFlow 2.
 """
 
 from ckptkit.arch import _bert4keras as b4k
@@ -10,6 +10,7 @@ from ckptkit.arch._transformers import DERIVED, HF_KEYS, flax, tf
 from ckptkit.arch._transformers import EMBEDDINGS as HF_EMBEDDINGS
 from ckptkit.arch._transformers import HF_ACTIVATIONS as HF_ACTIVATIONS
 from ckptkit.arch._transformers import LAYERS as HF_LAYERS
+from ckptkit.arch._tf2 import BERT_DIALECTS
 from ckptkit.schema import GOOGLE, TORCH, Architecture, Class, ConfigForm, Dialect, Key, embedding, linear, norm
 
 L = "encoder.layers.{layer}."
@@ -171,5 +172,6 @@ ARCHITECTURE = Architecture(
         b4k.weights(
             {**b4k.EMBEDDINGS, **b4k.LAYERS, **b4k.MLM, **b4k.POOLER, **b4k.MLM_BIAS, "NSP-Proba": "nsp"}, GOOGLE_FORM,
         ),
+        *BERT_DIALECTS,
     ),
 )

@@ -102,7 +102,7 @@ ARCHITECTURE = Architecture(
         hub.backbone(
             ("DistilBertBackbone",), "distil_bert.distil_bert_backbone",
             (hub.JOINT, hub.NORM, hub.ENCODER),
-            {**hub.JOINT_EMBEDDINGS, **hub.LAYERS}, keys=hub.SIZES, implied={"activation": "gelu", "norm_eps": 1e-12}, supplies={},
+            {**hub.JOINT_EMBEDDINGS, **hub.LAYERS}, keys=hub.SIZES, implied={"activation": "gelu", "norm_eps": 1e-12}, needs=(),
         ),
     ),
 )

@@ -250,7 +250,7 @@ ARCHITECTURE = Architecture(
                 **hub.layer_rows("transformer_layer_{layer}", D), "layer_norm": "decoder.norm",
             },
             keys=hub.SIZES, implied={"activation": "gelu_tanh", "norm_eps": 1e-5, "tied": True, "scaled": True, "scaled_by_layer": False},
-            supplies={}, tasks=("CausalLM",),
+            needs=(), tasks=("CausalLM",),
         ),
         Dialect(
             name="bert4keras",

@@ -214,7 +214,7 @@ ARCHITECTURE = Architecture(
         flax(MODULES, TRUNK, rows={"~embeddings/position_embeddings/embedding": POSITIONS}),
         hub.backbone(
             ("RobertaBackbone", "XLMRobertaBackbone"), "roberta.roberta_backbone", (hub.JOINT, hub.NORM, hub.ENCODER), {**hub.JOINT_EMBEDDINGS, **hub.LAYERS},
-            keys=hub.SIZES, implied={"activation": "gelu", "norm_eps": 1e-5, "pad": 1}, supplies={}, lacks={**NO_SEGMENTS, **NO_RESERVED},
+            keys=hub.SIZES, implied={"activation": "gelu", "norm_eps": 1e-5, "pad": 1}, needs=(), lacks={**NO_SEGMENTS, **NO_RESERVED},
         ),
         _fairseq("fairseq_new", "fairseq (query, key, value apart)", FAIRSEQ_ROWS, write_fairseq),
         _fairseq("fairseq_old", "fairseq before 0.9 (fused in_proj)", FAIRSEQ_OLD_ROWS, write_fairseq_old),

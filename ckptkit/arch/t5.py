@@ -284,7 +284,7 @@ def dialects(
         tf(MODULES, hf, "", tied=True, style={**HDF5, "norm": {"weight": scale}}, weights=()),  # type: ignore[arg-type]
         flax(MODULES, hf, style={**FLAX, "norm": {"weight": scale}}, without=("qa",)),  # type: ignore[arg-type]
         hub.backbone(
-            ("T5Backbone",), "t5.t5_backbone", HUB_NAMES, HUB_ROWS, keys=HUB_KEYS, implied={"buckets": 32, "max_distance": 128}, supplies={}, tasks=("Seq2SeqLM",),
+            ("T5Backbone",), "t5.t5_backbone", HUB_NAMES, HUB_ROWS, keys=HUB_KEYS, implied={"buckets": 32, "max_distance": 128}, needs=(), tasks=("Seq2SeqLM",),
             defaults={"dropout": 0.1, "norm_eps": 1e-6, "gated": True, "tied": True, "decoder_layers": "=layers"},
         ),
         b4k.weights(B4K_ROWS, bert4keras.config),

@@ -37,12 +37,13 @@ _SYMBOLS = Struct("<QQI4xI12x")  # name, address, kind, of a soft link the targe
 U32, U64 = Struct("<I").unpack_from, Struct("<Q").unpack_from
 
 Message = tuple[int, int, int]  # type, address, size
+Member = tuple[str, int, "str | None"]  # name, address, a soft link's target
 
 
 class File:
     """The bytes of an HDF5 file: `data` begins at address 0, which lies at byte `origin` of the file at `path`."""
 
-    __slots__ = ("copied", "data", "end", "map", "origin", "path", "root")
+    __slots__ = ("copied", "data", "end", "map", "names", "origin", "path", "root", "spaces")
 
     def __init__(self, data: memoryview, origin: int, path: str, map: mmap | None = None) -> None:
         self.data = data
@@ -50,6 +51,8 @@ class File:
         self.path = path
         self.map = map
         self.copied = 0
+        self.names: dict[bytes, str] = {}  # of links, checked
+        self.spaces: dict[bytes, object] = {}  # attributes' types and dataspaces, understood
         self.end = len(data)
         self.root = 0
         self.superblock()
@@ -164,26 +167,32 @@ class File:
 
     # --- groups ----------------------------------------------------------------------------------------------------
 
-    def symbols(self, tree: int, heap: int) -> Iterator[tuple[str, int, str | None]]:
+    def group(self, tree: int, heap: int) -> list[Member]:
         """(name, address, None) of what an old-style group holds; (name, 0, target) of a soft link."""
         data = self.data
         sig, version, size, _, start = _HEAP(data, heap)
         if sig != b"HEAP" or version:
             self.corrupt(f"there is no local heap at {heap:,}")
         names = self.take(start, size)
-        find = names.index
-        for node in self.leaves(tree):
+        sig, kind, level, n, _, _ = _TREE(data, tree)
+        # nearly every group is one node: the general way costs three times as much
+        nodes = (U64(data, tree + 32)[0],) if sig == b"TREE" and not kind and not level and n == 1 else self.leaves(tree)
+        out: list[Member] = []
+        known, end_of = self.names, names.index
+        for node in nodes:
             sig, version, n = _NODE(data, node)
             if sig != b"SNOD" or version != 1:
                 self.corrupt(f"there is no symbol table node at {node:,}")
-            if node + 8 + 40 * n > self.end:
+            end = node + 8 + 40 * n
+            if end > self.end:
                 self.corrupt(f"the symbol table node at {node:,} runs over the end of the file")
-            for at, address, kind, target in _SYMBOLS.iter_unpack(data[node + 8 : node + 8 + 40 * n]):
-                name = self.name(names[at : find(0, at)])
-                if kind == 2:
-                    yield name, 0, names[target : find(0, target)].decode("utf-8", "replace")
-                else:
-                    yield name, address, None
+            for at, address, kind, target in _SYMBOLS.iter_unpack(data[node + 8 : end]):
+                raw = names[at : end_of(0, at)]
+                name = known.get(raw)
+                if name is None:
+                    name = known[raw] = self.name(raw)
+                out.append((name, 0, names[target : end_of(0, target)].decode("utf-8", "replace")) if kind == 2 else (name, address, None))
+        return out
 
     def leaves(self, tree: int, kind: int = 0, size: int = 8) -> Iterator[int]:
         """The addresses under a version 1 B-tree whose keys are `size` bytes long."""

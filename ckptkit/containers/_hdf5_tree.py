@@ -7,6 +7,7 @@ go in circles too. A group reached by a second path is not entered again, a data
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from struct import Struct
 
 from .._typing import NamedTuple
 from ..errors import CheckpointError, UnsafeError, UnsupportedError, printable
@@ -26,12 +27,15 @@ from ._hdf5 import (
     LINK_INFO,
     NOWHERE,
     SYMBOLS,
+    U32,
     U64,
     File,
+    Member,
     Message,
 )
 from ._hdf5_types import Type, attribute, dataspace, datatype, filters
 
+_PAIR = Struct("<QQ").unpack_from
 _STALE = 4000  # objects after which the pages read so far are given back
 
 
@@ -59,11 +63,10 @@ class Tree(NamedTuple):
 def walk(file: File) -> Tree:
     """Every object of the file. Raises CheckpointError with the path of what is wrong."""
     tree = Tree({}, {}, {}, [])
+    walker = _Walker(file, tree)
     soft: dict[str, str] = {}
     seen: dict[int, str] = {file.root: ""}
     again: list[tuple[str, int]] = []  # hard links to what was met before
-    heaps: dict[int, dict[int, tuple[int, int]]] = {}
-    types: dict[bytes, Type] = {}
     todo = [("", file.root)]
     name = ""
     count = 0
@@ -71,30 +74,16 @@ def walk(file: File) -> Tree:
         while todo:
             name, at = todo.pop()
             count += 1
-            if count % _STALE == 0 and file.map is not None:
+            if count % _STALE == 0:
                 _forget(file)
-            if at >= file.end:
-                file.corrupt(f"is said to lie at byte {at:,}, beyond the end of the file")
-            messages = file.messages(at)
-            kinds = [m[0] for m in messages]
-            if LAYOUT in kinds:
-                tree.datasets[name] = _dataset(file, at, messages, types)
-                if len(tree.datasets) > LIMITS.tensors:
-                    LIMITS.check("tensors", len(tree.datasets), "the number of datasets", file.path)
+            members = walker.enter(name, at)
+            if not members:
                 continue
-            if EXTERNAL in kinds:
-                raise UnsafeError("keeps its data in other files, which are never opened", path=file.path)
-            if not (SYMBOLS in kinds or LINK_INFO in kinds or LINK in kinds or not name):
-                tree.findings.append(Finding("info", "hdf5", printable(name), f"{printable(name)} is neither a group nor a dataset: left out"))
-                continue
-            attributes = dict(attribute(file, p, n, heaps) for kind, p, n in messages if kind == ATTRIBUTE)
-            if ATTRIBUTE_INFO in kinds:
-                attributes.update(_dense_attributes(file, messages, heaps))
             base = name + "/" if name else ""
-            below: list[tuple[str, int]] = []
-            members = 0
-            for child, address, target in _members(file, messages):
-                members += 1
+            if len(base) > LIMITS.name_bytes:
+                LIMITS.check("name_bytes", len(base.encode()), "the length of a path", file.path)
+            below = []
+            for child, address, target in members:
                 path = base + child
                 if target is not None:
                     soft[path] = target
@@ -103,13 +92,10 @@ def walk(file: File) -> Tree:
                 else:
                     seen[address] = path
                     below.append((path, address))
-                    if len(path) > 16 * LIMITS.name_bytes:
-                        LIMITS.check("name_bytes", len(path.encode()), "the length of a path", file.path)
-            if members + len(soft) > LIMITS.tensors:
-                LIMITS.check("tensors", members + len(soft), "the number of links", file.path)
-            if attributes or not members:
-                tree.attributes[name] = attributes
-            todo += reversed(below)
+            if len(seen) + len(soft) + len(again) > LIMITS.tensors:
+                LIMITS.check("tensors", len(seen) + len(soft) + len(again), "the number of links", file.path)
+            below.reverse()
+            todo += below
     except DAMAGE:
         file.corrupt(f"the object {printable(name or '/')!r} is damaged: its structure leads out of the file")
     except CheckpointError as e:
@@ -156,22 +142,95 @@ def _joined(link: str, target: str) -> str:
     return "/".join([*base, *(part for part in target.split("/") if part not in ("", "."))])
 
 
-def _members(file: File, messages: list[Message]) -> Iterator[tuple[str, int, str | None]]:
-    """(name, address, soft link's target) of everything in a group."""
-    data = file.data
-    for kind, p, size in messages:
-        if kind == SYMBOLS:
-            yield from file.symbols(U64(data, p)[0], U64(data, p + 8)[0])
-        elif kind == LINK:
-            yield file.link(p, size)
-        elif kind == LINK_INFO:
-            flags = data[p + 1]
-            at = p + 2 + (8 if flags & 1 else 0)
-            if U64(data, at)[0] != NOWHERE:
-                from ._hdf5_dense import objects
+class _Walker:
+    """Understands one object header after another.
 
-                for q, n in objects(file, U64(data, at)[0], U64(data, at + 8)[0], 5):
-                    yield file.link(q, n)
+    Most headers of a file are the same but for an address: that of a dataset's bytes, or of a group's table. A header that is like one
+    understood before, byte for byte outside of that hole, is not taken apart again.
+    """
+
+    def __init__(self, file: File, tree: Tree) -> None:
+        self.file, self.tree = file, tree
+        self.forms: dict[bytes, list[tuple[int, int, int]]] = {}  # a header's first 16 bytes -> its length, the hole, the hole's width
+        self.like: dict[bytes, Dataset | None] = {}  # a header without its hole -> the dataset, or None for a plain group
+        self.types: dict[bytes, Type] = {}
+        self.heaps: dict[int, dict[int, tuple[int, int]]] = {}
+
+    def enter(self, name: str, at: int) -> list[Member]:
+        """Note the object at an address in the tree; what it holds, if it is a group."""
+        file, data = self.file, self.file.data
+        if at >= file.end:
+            file.corrupt(f"is said to lie at byte {at:,}, beyond the end of the file")
+        for length, hole, width in self.forms.get(bytes(data[at : at + 16]), ()):
+            raw = bytes(data[at : at + length])
+            known = self.like.get(raw[:hole] + raw[hole + width :], ...)
+            if known is None:
+                members = file.group(*_PAIR(raw, hole))
+                if not members:
+                    self.tree.attributes[name] = {}
+                return members
+            if known is not ...:
+                _, shape, kind, (_, _, size), pipeline, fill, _ = known
+                storage = ("contiguous", U64(raw, hole)[0], size)
+                self.tree.datasets[name] = tuple.__new__(Dataset, (at, shape, kind, storage, pipeline, fill, ()))
+                return []
+        return self._anew(name, at)
+
+    def _anew(self, name: str, at: int) -> list[Member]:
+        """Take a header apart, and remember its form."""
+        file, tree = self.file, self.tree
+        messages = file.messages(at)
+        kinds = [m[0] for m in messages]
+        if LAYOUT in kinds:
+            d = tree.datasets[name] = _dataset(file, at, messages, self.types)
+            if d.storage[0] == "contiguous" and ATTRIBUTE not in kinds:
+                hole = next(p for kind, p, _ in messages if kind == LAYOUT)
+                self._remember(at, messages, hole + (2 if file.data[hole] > 2 else 8), 8, d)
+            return []
+        if EXTERNAL in kinds:
+            raise UnsafeError("keeps its data in other files, which are never opened", path=file.path)
+        if not (SYMBOLS in kinds or LINK_INFO in kinds or LINK in kinds or not name):
+            tree.findings.append(Finding("info", "hdf5", printable(name), f"{printable(name)} is neither a group nor a dataset: left out"))
+            return []
+        attributes = dict(attribute(file, p, n, self.heaps) for kind, p, n in messages if kind == ATTRIBUTE)
+        if ATTRIBUTE_INFO in kinds:
+            attributes.update(_dense_attributes(file, messages, self.heaps))
+        members: list[Member] = []
+        for kind, p, size in messages:
+            if kind == SYMBOLS:
+                members += file.group(*_PAIR(file.data, p))
+                if not attributes and kinds.count(SYMBOLS) == 1 and LINK not in kinds and LINK_INFO not in kinds:
+                    self._remember(at, messages, p, 16, None)
+            elif kind == LINK:
+                members.append(file.link(p, size))
+            elif kind == LINK_INFO:
+                members += _dense_links(file, p)
+        if attributes or not members:
+            tree.attributes[name] = attributes
+        return members
+
+    def _remember(self, at: int, messages: list[Message], hole: int, width: int, what: Dataset | None) -> None:
+        """Headers of version 1 that are one block."""
+        data = self.file.data
+        length = 16 + U32(data, at + 8)[0]
+        if data[at] == 1 and all(at < p < at + length for _, p, _ in messages) and int.from_bytes(data[at + 2 : at + 4], "little") < 32:
+            raw = bytes(data[at : at + length])
+            form, forms = (length, hole - at, width), self.forms.setdefault(raw[:16], [])
+            if form not in forms:
+                forms.insert(0, form)
+                del forms[8:]
+            self.like[raw[: hole - at] + raw[hole - at + width :]] = what
+
+
+def _dense_links(file: File, p: int) -> list[Member]:
+    """The links that lie outside of the header, in the order of their bytes."""
+    data = file.data
+    at = p + 2 + (8 if data[p + 1] & 1 else 0)
+    if U64(data, at)[0] == NOWHERE:
+        return []
+    from ._hdf5_dense import objects
+
+    return [file.link(q, n) for q, n in objects(file, U64(data, at)[0], U64(data, at + 8)[0], 5)]
 
 
 def _dense_attributes(file: File, messages: list[Message], heaps: dict[int, dict[int, tuple[int, int]]]) -> Iterator[tuple[str, object]]:

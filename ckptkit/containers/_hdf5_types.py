@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from struct import Struct
 
-from .._typing import NamedTuple
+from .._typing import NamedTuple, cast
 from ..errors import CorruptError, UnsupportedError, printable
 from ..limits import LIMITS
 from ._hdf5 import DAMAGE, File, Vlen, heap_object
@@ -143,8 +143,11 @@ def attribute(file: File, p: int, size: int, cache: dict[int, dict[int, tuple[in
     if value > end:
         file.corrupt("has an attribute that is longer than its message")
     name = bytes(data[at : at + name_size]).split(b"\0")[0].decode("utf-8", "replace")
-    kind = datatype(bytes(data[starts[1] : starts[1] + type_size]))
-    shape = dataspace(file, starts[2], space_size)
+    raw = bytes(data[starts[1] : value])
+    known = file.spaces.get(raw)
+    if known is None:
+        known = file.spaces[raw] = (datatype(raw[:type_size]), dataspace(file, starts[2], space_size))
+    kind, shape = cast("tuple[Type, tuple[int, ...] | None]", known)
     if shape is None or len(shape) > 1:
         return name, None
     count = shape[0] if shape else 1

@@ -37,13 +37,22 @@ def judge(text: str, where: str) -> list[Finding]:
     for key in repeated:
         said[f"the configuration has the key {printable(key, 60)!r} twice; readers may differ"] = None
     todo: list[object] = [value]
+    known: set[tuple[object, object, object]] = set()  # of Keras' own: a model names the same few classes over and over
     while todo:
         v = todo.pop()
-        if isinstance(v, list):
+        if type(v) is list:
             todo += v
-        elif isinstance(v, dict):
+        elif type(v) is dict:
             todo += v.values()
+            what = (v.get("module"), v.get("class_name"), v.get("registered_name")) if "class_name" in v or "function_type" in v else (None, None, None)
+            try:
+                if what in known or (what[1] is None and "function_type" not in v):
+                    continue
+            except TypeError:  # one of them is a list: no name
+                pass
             found = _named(v)
+            if not found and all(w is None or type(w) is str for w in what) and what[1] not in (None, "function"):
+                known.add(what)
             if found:
                 said[f"the configuration names {found}; never loaded here"] = None
     listed = list(said)

@@ -32,6 +32,7 @@ _END64 = Struct("<4sQ2H2I4Q")  # signature, length, made by, version, disk, dire
 _FULL = 0xFFFFFFFF
 _FLAGS = 0x0002 | 0x0004 | 0x0008 | 0x0800  # compression level (means nothing here), data descriptor, UTF-8
 _ALIGN = 64
+_ODD = ("\n/", "\n\n", "\\", ":", "..", "//", "/./", "\n./", "/.\n")  # in a list of names, a name a line: look closer
 
 
 class Entry(NamedTuple):
@@ -75,13 +76,15 @@ def _find_directory(fd: int, size: int, path: str) -> tuple[bytes, int, int]:
         raise CorruptError("ends without a zip directory", path=path, hint="a file cut short by a partial download or a full disk?")
     _, disk, cd_disk, here, count, cd_size, cd_at, _ = _END.unpack_from(tail, at)
     end = tail_at + at
+    if at + 22 != len(tail):
+        raise CorruptError("ends in a comment, which no program writes into a checkpoint: a second directory can hide in one", path=path)
     if disk not in (0, 0xFFFF) or cd_disk not in (0, 0xFFFF) or here != count:
         raise UnsupportedError("is one part of a zip archive split over several files", path=path)
     if at >= 20 and tail[at - 20 : at - 16] == b"PK\6\7":
         _, _, at64, _ = _LOCATOR.unpack_from(tail, at - 20)
         record = os.pread(fd, _END64.size, at64) if at64 < size else b""
         sig, length, _, _, _, _, here64, count64, size64, offset64 = _END64.unpack(record)
-        if sig != b"PK\6\6" or at64 + 12 + length != end - 20 or here64 != count64:
+        if sig != b"PK\6\6" or length != 44 or at64 + 56 != end - 20 or here64 != count64:
             raise CorruptError("its zip64 end record is not where its zip says", path=path)
         pairs = ((count, 0xFFFF, count64), (cd_size, _FULL, size64), (cd_at, _FULL, offset64))
         if any(short not in (full, long) for short, full, long in pairs):
@@ -130,15 +133,18 @@ def _central(raw: bytes, count: int, path: str, writer: str, deflated: bool) -> 
 
 def _zip64(extra: bytes, size: int, packed: int, header: int, path: str) -> tuple[int, int, int]:
     """The saturated fields from the zip64 extra field (id 1)."""
-    at = 0
-    while at + 4 <= len(extra):
+    at, found = 0, None
+    while at < len(extra):
         kind, n = int.from_bytes(extra[at : at + 2], "little"), int.from_bytes(extra[at + 2 : at + 4], "little")
+        if at + 4 + n > len(extra):
+            raise CorruptError("an entry's extra field runs past its end", path=path)
         if kind == 1:
-            words = [int.from_bytes(extra[k : k + 8], "little") for k in range(at + 4, min(at + 4 + n, len(extra)) - 7, 8)]
-            out = [words.pop(0) if v == _FULL and words else v for v in (size, packed, header)]
-            return out[0], out[1], out[2]
+            if found is not None:
+                raise CorruptError("an entry has two zip64 fields", path=path)
+            words = [int.from_bytes(extra[k : k + 8], "little") for k in range(at + 4, at + 4 + n - 7, 8)]
+            found = [words.pop(0) if v == _FULL and words else v for v in (size, packed, header)]
         at += 4 + n
-    return size, packed, header
+    return (size, packed, header) if found is None else (found[0], found[1], found[2])
 
 
 def _locals(fd: int, listed: list[tuple[bytes, int, int, int, int, int, int]], end: int, path: str) -> dict[str, Entry]:
@@ -181,7 +187,27 @@ def _locals(fd: int, listed: list[tuple[bytes, int, int, int, int, int, int]], e
         last = e.start + e.packed
     if last > end:
         raise CorruptError("its last entry runs into its zip directory", path=path)
+    _no_holes(fd, [*sorted(out.values(), key=itemgetter(1)), Entry("", end, end, 0, 0)], dict(zip(names, listed, strict=True)), path)
     return out
+
+
+def _no_holes(fd: int, entries: list[Entry], listed: dict[str, tuple[bytes, int, int, int, int, int]], path: str) -> None:
+    """Hold that between an entry and the next there is nothing but the data descriptor that its flags promise, and that it says the same.
+
+    `entries` in the file's order, the last one stands for the directory. Raises CorruptError.
+    """
+    for e, following in zip(entries, entries[1:]):  # noqa: B905, RUF007
+        stop = e.start + e.size
+        gap = following.header - stop
+        if not gap:
+            continue
+        said = os.pread(fd, gap, stop) if gap <= 24 else b""
+        crc, sizes = said.removeprefix(b"PK\7\x08")[:4], said.removeprefix(b"PK\7\x08")[4:]
+        half = len(sizes) // 2
+        if not listed[e.name][1] & 8 or half not in (4, 8):
+            raise CorruptError(f"{gap:,} bytes after the entry {printable(e.name)} belong to no entry", path=path)
+        if int.from_bytes(crc, "little") != e.crc or int.from_bytes(sizes[half:], "little") != e.size:
+            raise CorruptError(f"entry {printable(e.name)} has another size or checksum behind its data", path=path)
 
 
 def _names(raws: list[bytes], path: str) -> list[str]:
@@ -190,10 +216,11 @@ def _names(raws: list[bytes], path: str) -> list[str]:
         names = [raw.decode() for raw in raws]
     except UnicodeDecodeError:
         raise CorruptError("an entry's name is not UTF-8", path=path) from None
-    all_ = "\n" + "\n".join(names)
-    if "\n/" in all_ or "\n\n" in all_ or any(c in all_ for c in ("\\", "\0", ":", "..")) or "" in names or all_.count("\n") != len(names):
+    all_ = "\n" + "\n".join(names) + "\n"
+    if names and (not all_.replace("\n", "").isprintable() or any(c in all_ for c in _ODD) or all_.count("\n") != len(names) + 1):
         for name in names:
-            if not name or name[0] == "/" or "\\" in name or "\0" in name or "\n" in name or ":" in name[:2] or ".." in name.split("/"):
+            parts = name.removesuffix("/").split("/")
+            if not name.isprintable() or "\\" in name or ":" in name[:2] or any(p in ("", ".", "..") for p in parts):
                 raise CorruptError(f"an entry's name leads out of the archive: {printable(name)}", path=path)
     longest = max(map(len, raws), default=0)
     LIMITS.check("name_bytes", longest, "the length of an entry's name", path)

@@ -19,7 +19,7 @@ NAME = "flax"
 TITLE = "flax (msgpack, single file or shards)"
 SUFFIXES: tuple[str, ...] = (".msgpack",)
 DEFAULT_FILE = "flax_model.msgpack"
-WRITABLE = False
+WRITABLE = True
 TIES = False
 SINGLE = True
 STRINGS = False
@@ -148,7 +148,10 @@ def layout(
     strings: Mapping[str, Sequence[bytes]] = {},
     max_shard_size: int | None = None,
 ) -> FileLayout:
-    raise UnsupportedError("not yet")
+    """The files that flax would write: one, or shards by transformers' rule with an index. `extras` that are plain values go along."""
+    from ._flax_write import make_layout
+
+    return make_layout(NAME, [(n, s) for n, s in tensors if n not in ties], filename, extras, max_shard_size)
 
 
 def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:

@@ -11,10 +11,10 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod
 
-from .._typing import TYPE_CHECKING
-from ..errors import CorruptError, LimitError, UnsupportedError, printable
+from .._typing import TYPE_CHECKING, Any, cast
+from ..errors import CorruptError, LimitError, UnsupportedError, UsageError, printable
 from ..tensors import Check, Extent, StoredTensor, TensorSpec
-from ._base import Checkpoint, FileLayout, Part, open_fd
+from ._base import Checkpoint, FileLayout, Part, Slot, open_fd
 
 if TYPE_CHECKING:
     from ._zip import Entry
@@ -23,7 +23,7 @@ NAME = "npz"
 TITLE = "numpy archive (.npz)"
 SUFFIXES: tuple[str, ...] = (".npz",)
 DEFAULT_FILE = "model.npz"
-WRITABLE = False
+WRITABLE = True
 TIES = False
 SINGLE = True
 STRINGS = False
@@ -166,8 +166,45 @@ def layout(
     strings: Mapping[str, Sequence[bytes]] = {},
     max_shard_size: int | None = None,
 ) -> FileLayout:
-    raise UnsupportedError("not yet")
+    """One zip of .npy files, stored, each array's bytes on a multiple of 64. numpy has no ties, metadata or text: they are left out."""
+    from zlib import crc32
+
+    from ._npy import write_header
+    from ._zip import directory, local_header, place
+
+    specs: dict[str, TensorSpec] = {}
+    for name, spec in tensors:
+        if name in ties:
+            continue
+        if name in specs or not _holds(name):
+            raise UsageError(f"numpy archives cannot hold {'two tensors' if name in specs else 'a tensor'} named {name!r}")
+        specs[name] = spec
+    if max_shard_size is not None and sum(s.nbytes for s in specs.values()) > max_shard_size:
+        raise UnsupportedError(f"{TITLE} is one file, never shards", hint="leave --max-shard-size out, or write safetensors")
+    heads = [write_header(spec) for spec in specs.values()]
+    records = place([(f"{name}.npy", len(head) + spec.nbytes) for (name, spec), head in zip(specs.items(), heads, strict=True)])
+    parts = []
+    slots: dict[str, Slot] = {}
+    for (name, spec), head, r in zip(specs.items(), heads, records, strict=True):
+        parts.append(Part(0, r.header, local_header(r) + head))
+        slots[name] = Slot(0, r.start + len(head), spec.nbytes)
+    size = (records[-1].end if records else 0) + len(directory(records, [0] * len(records)))
+    state: dict[str, object] = {"records": [list(r) for r in records], "names": list(specs), "heads": [[crc32(h), len(h)] for h in heads]}
+    return FileLayout(NAME, ((filename, size),), slots, tuple(parts), "crc32", state)
+
+
+def _holds(name: str) -> bool:
+    """Whether a name may be an entry's: one that stays inside, and that every reader takes for the same."""
+    return bool(name) and name[0] != "/" and not any(c in name for c in "\\\0\n") and ":" not in name[:2] and ".." not in name.split("/")
 
 
 def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:
-    return ()
+    """What follows each array's bytes, and the directory."""
+    from ._crc32 import combine
+    from ._zip import Record, descriptor, directory
+
+    records = [Record(*r) for r in cast("list[list[Any]]", layout.state["records"])]
+    names, heads = cast("list[str]", layout.state["names"]), cast("list[list[int]]", layout.state["heads"])
+    sums = [combine(crc, crcs.get(name, 0), layout.slots[name].length) for name, (crc, _) in zip(names, heads, strict=True)]
+    parts = [Part(0, r.start + r.size, descriptor(r, crc)) for r, crc in zip(records, sums, strict=True)]
+    return (*parts, Part(0, records[-1].end if records else 0, directory(records, sums)))

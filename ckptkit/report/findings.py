@@ -88,6 +88,9 @@ def report_json(report: Report) -> dict[str, object]:
 UNDECIDABLE = "a transposed square kernel, query and key exchanged, the number of heads"
 
 
+NOTE = f"undecided, since no file shows it: {UNDECIDABLE}; `ckptkit verify` against a reference decides"
+
+
 def show_report(report: Report, form: str = "text") -> str:
     """The whole report of `validate` in a form: text, json or markdown."""
     if form == "json":
@@ -122,6 +125,8 @@ def show_checked(checked: Sequence[Checked], form: str, fail_on: str) -> str:
         else:
             line = f"{c.path}: cannot be read"
             parts.append(f"**{markdown(line)}**: {markdown(c.findings[0].message)}" if form == "markdown" else f"{line}\n{show_findings(c.findings)}")
+    if any(c.report is not None and c.report.subject.graph.recognition is not None for c in checked):
+        parts.append(f"_{markdown(NOTE)}_" if form == "markdown" else NOTE)
     return "\n\n".join(parts) if form == "markdown" else "\n".join(parts)
 
 
