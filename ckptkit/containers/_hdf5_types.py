@@ -156,6 +156,8 @@ def attribute(file: File, p: int, size: int, cache: dict[int, dict[int, tuple[in
     if kind.kind in ("string", "vlen"):
         texts = [t.decode("utf-8", "replace") for t in strings(file, kind, bytes(data[value : value + count * kind.size]), count, cache)]
         return name, texts if shape else texts[0]
+    if shape == (0,):
+        return name, []  # what numpy makes of an empty list: floats, none of them
     raw = bytes(data[value : value + kind.size])
     if shape or kind.kind != "number" or kind.dtype[0] not in "IUF" or kind.dtype in ("BF16", "F8_E5M2", "F8_E4M3"):
         return name, None

@@ -16,21 +16,22 @@ import os
 from collections.abc import Mapping, Sequence
 
 from .._typing import TYPE_CHECKING
-from ..errors import CorruptError, LimitError, UnsupportedError, printable
+from ..errors import CorruptError, LimitError, UnsupportedError, UsageError, printable
 from ..findings import Finding
 from ..limits import LIMITS
 from ..tensors import DTYPES, Extent, StoredTensor, TensorSpec
-from ._base import Checkpoint, FileLayout, Part, open_fd
+from ._base import Checkpoint, FileLayout, Part, Slot, open_fd
 
 if TYPE_CHECKING:
     from ._hdf5 import File
     from ._hdf5_tree import Dataset, Tree
+    from ._hdf5_write import Built
 
 NAME = "hdf5"
 TITLE = "HDF5 (Keras .h5, .weights.h5, tf_model.h5)"
 SUFFIXES: tuple[str, ...] = (".h5", ".hdf5")
 DEFAULT_FILE = "model.weights.h5"
-WRITABLE = False
+WRITABLE = True
 TIES = True
 SINGLE = True
 STRINGS = False
@@ -254,7 +255,32 @@ def layout(
     strings: Mapping[str, Sequence[bytes]] = {},
     max_shard_size: int | None = None,
 ) -> FileLayout:
-    raise UnsupportedError("not yet")
+    """One file. A tied name is a hard link; attributes come from the metadata where these still speak of the same tensors (`_hdf5_keras`)."""
+    built = lay_out(tensors, ties, metadata, max_shard_size)
+    specs = dict(tensors)
+    slots = {n: Slot(0, at, specs[n].nbytes) for n, at in built.offsets.items()}
+    return FileLayout(NAME, ((filename, built.size),), slots, (Part(0, 0, built.head),))
+
+
+def lay_out(tensors: Sequence[tuple[str, TensorSpec]], ties: Mapping[str, str], metadata: Mapping[str, str], max_shard_size: int | None) -> Built:
+    """The file without its tensors. Raises UsageError, UnsupportedError."""
+    from ._hdf5_keras import attributes
+    from ._hdf5_write import build
+
+    specs = {n: s for n, s in tensors if n not in ties}
+    if len(specs) + len(ties) != len(tensors):
+        raise UsageError("two tensors are to be written under one name")
+    owners = {}
+    for name in ties:
+        owner, steps = name, 0
+        while owner in ties and steps <= len(ties):
+            owner, steps = ties[owner], steps + 1
+        if owner not in specs:
+            raise UsageError(f"tensor {name!r} is tied to {printable(owner)!r}, which has no bytes of its own")
+        owners[name] = owner
+    if max_shard_size is not None and sum(s.nbytes for s in specs.values()) > max_shard_size:
+        raise UnsupportedError("HDF5 is written as one file, never as shards", hint="leave --max-shard-size out, or write safetensors")
+    return build(specs, owners, attributes([n for n, _ in tensors], metadata))
 
 
 def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
-from .._typing import TYPE_CHECKING
+from .._typing import TYPE_CHECKING, Any, cast
 from ..errors import CheckpointError, CorruptError, UnsupportedError, printable
 from ..findings import Finding
 from ..limits import LIMITS
 from ..tensors import Check, Extent, TensorSpec
-from ._base import Checkpoint, FileLayout, Part, open_fd
+from ._base import Checkpoint, FileLayout, Part, Slot, open_fd
 
 if TYPE_CHECKING:
     from ._zip import Entry
@@ -24,7 +24,7 @@ NAME = "keras"
 TITLE = "Keras 3 archive (.keras)"
 SUFFIXES: tuple[str, ...] = (".keras",)
 DEFAULT_FILE = "model.keras"
-WRITABLE = False
+WRITABLE = True
 TIES = True
 SINGLE = True
 STRINGS = False
@@ -137,8 +137,50 @@ def layout(
     strings: Mapping[str, Sequence[bytes]] = {},
     max_shard_size: int | None = None,
 ) -> FileLayout:
-    raise UnsupportedError("not yet")
+    """The archive as Keras writes it: metadata.json, config.json, model.weights.h5. Raises UnsupportedError where there is no configuration."""
+    from zlib import crc32
+
+    from ._zip import descriptor, directory, local_header, place
+    from .hdf5 import lay_out
+
+    lacking = [n for n in (CONFIG, METADATA) if PREFIX + n not in metadata]
+    if lacking:
+        raise UnsupportedError(
+            f"a .keras archive needs the model's configuration ({lacking[0]}), and the source has none", hint="write the weights alone: --container hdf5 (model.weights.h5)"
+        )
+    built = lay_out(tensors, ties, metadata, max_shard_size)
+    texts = [(n, metadata[PREFIX + n].encode()) for n in (METADATA, CONFIG)]
+    records = place([*((n, len(raw)) for n, raw in texts), (WEIGHTS, built.size)])
+    head = b"".join(local_header(r) + raw + descriptor(r, crc32(raw)) for r, (_, raw) in zip(records, texts, strict=False))
+    weights = records[-1]
+    parts = (Part(0, 0, head + local_header(weights) + built.head),)
+    specs = dict(tensors)
+    slots = {n: Slot(0, weights.start + at, specs[n].nbytes) for n, at in built.offsets.items()}
+    state: dict[str, object] = {
+        "records": [list(r) for r in records], "sums": [crc32(raw) for _, raw in texts], "head": [crc32(built.head), len(built.head)], "names": list(slots),
+    }  # fmt: skip
+    return FileLayout(NAME, ((filename, weights.end + len(directory(records, [0] * 3))),), slots, parts, "crc32", state)
 
 
 def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:
-    return ()
+    """The weights' data descriptor and the directory, now that every tensor's CRC32 is known."""
+    from ._crc32 import combine
+    from ._zip import Record, descriptor, directory
+
+    records = [Record(*r) for r in cast("list[list[Any]]", layout.state["records"])]
+    names, sums = cast("list[str]", layout.state["names"]), cast("list[int]", layout.state["sums"])
+    crc, at = cast("list[int]", layout.state["head"])
+    weights = records[-1]
+    for name in names:  # in the order in which they lie, a few zeros between them
+        slot = layout.slots[name]
+        gap = slot.offset - weights.start - at
+        crc = combine(combine(crc, _zeros(gap), gap), crcs.get(name, 0), slot.length)
+        at += gap + slot.length
+    return (Part(0, weights.start + weights.size, descriptor(weights, crc)), Part(0, weights.end, directory(records, [*sums, crc])))
+
+
+def _zeros(n: int) -> int:
+    """The CRC32 of `n` zeros."""
+    from zlib import crc32
+
+    return crc32(bytes(n))
