@@ -14,11 +14,11 @@ from functools import cache, cached_property
 from itertools import islice
 
 from ._typing import NamedTuple
-from .dialects import CONV1D, FLAX, GOOGLE, HDF5, OBJECTS, TORCH, Class, ConfigForm, Dialect, Key, Lack, Style
+from .dialects import CONV1D, FLAX, GOOGLE, HDF5, OBJECTS, TORCH, Class, ConfigForm, Dialect, Key, Lack, Objects, Style
 from .layout import Axes, Layout, LayoutError, parse, terms
 
 __all__ = [
-    "CONV1D", "FLAX", "GOOGLE", "HDF5", "OBJECTS", "TORCH", "Architecture", "Class", "ConfigForm", "Dialect", "Key", "Lack", "Layout", "LayoutError", "Match", "Module",
+    "CONV1D", "FLAX", "GOOGLE", "HDF5", "OBJECTS", "TORCH", "Architecture", "Class", "ConfigForm", "Dialect", "Key", "Lack", "Layout", "LayoutError", "Match", "Module", "Objects",
     "Param", "Row", "Style", "Table", "check", "count_name", "embedding", "expand", "linear", "norm", "param", "pattern_of", "pattern_of_text", "placeholders",
     "reduce_name", "stem", "when",
 ]  # fmt: skip
