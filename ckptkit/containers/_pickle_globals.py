@@ -256,7 +256,7 @@ def call(f: object, args: object, copied: Copied) -> object:
         if args and type(args[0]) is str and len(args[0]) < _LONG:
             return TorchName(args[0])
     elif how == "device":
-        if 0 < len(args) < 3 and all(type(a) is str and len(a) < _LONG or type(a) is int and abs(a) < 1 << 64 for a in args):
+        if 0 < len(args) < 3 and all((type(a) is str and len(a) < _LONG) or (type(a) is int and abs(a) < 1 << 64) for a in args):
             return TorchName(":".join(map(str, args)))
     elif how == "bytes":
         if not args:

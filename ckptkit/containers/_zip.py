@@ -29,6 +29,7 @@ _CENTRAL = Struct(
 _END = Struct("<4s4H2IH")  # signature, disk, directory's disk, entries here, entries, size, offset, comment
 _LOCATOR = Struct("<4sIQI")
 _END64 = Struct("<4sQ2H2I4Q")  # signature, length, made by, version, disk, directory's disk, entries here, entries, size, offset
+_GAP = 24  # bytes of the largest data descriptor
 _FULL = 0xFFFFFFFF
 _FLAGS = 0x0002 | 0x0004 | 0x0008 | 0x0800  # compression level (means nothing here), data descriptor, UTF-8
 _ALIGN = 64
@@ -152,9 +153,12 @@ def _locals(fd: int, listed: list[tuple[bytes, int, int, int, int, int, int]], e
     out: dict[str, Entry] = {}
     unpack, pread, new = _LOCAL.unpack_from, os.pread, tuple.__new__
     names = _names([row[0] for row in listed], path)
+    before: dict[int, bytes] = {end: pread(fd, min(end, _GAP), end - min(end, _GAP))}  # offset of a header -> what stands before it
     for k, (raw, flags, method, crc, size, header, packed) in enumerate(listed):
         n = len(raw)
-        head = pread(fd, 30 + n, header) if header < end else b""
+        lead = min(header, _GAP)
+        head = pread(fd, lead + 30 + n, header - lead) if header < end else b""
+        before[header], head = head[:lead], head[lead:]
         if len(head) != 30 + n:
             raise CorruptError(f"entry {_text(raw)} is said to lie at byte {header}, beyond the file", path=path)
         sig, _, lflags, lmethod, _, _, lcrc, lpacked, lsize, ln, lx = unpack(head)
@@ -187,26 +191,25 @@ def _locals(fd: int, listed: list[tuple[bytes, int, int, int, int, int, int]], e
         last = e.start + e.packed
     if last > end:
         raise CorruptError("its last entry runs into its zip directory", path=path)
-    _no_holes(fd, [*sorted(out.values(), key=itemgetter(1)), Entry("", end, end, 0, 0)], dict(zip(names, listed, strict=True)), path)
+    _no_holes([*sorted(out.values(), key=itemgetter(1)), Entry("", end, end, 0, 0, 0, 0)], before, dict(zip(names, listed, strict=True)), path)
     return out
 
 
-def _no_holes(fd: int, entries: list[Entry], listed: dict[str, tuple[bytes, int, int, int, int, int]], path: str) -> None:
+def _no_holes(entries: list[Entry], before: dict[int, bytes], listed: dict[str, tuple[bytes, int, int, int, int, int, int]], path: str) -> None:
     """Hold that between an entry and the next there is nothing but the data descriptor that its flags promise, and that it says the same.
 
-    `entries` in the file's order, the last one stands for the directory. Raises CorruptError.
+    `entries` in the file's order, the last one stands for the directory; `before` is what stands before each header. Raises CorruptError.
     """
     for e, following in zip(entries, entries[1:]):  # noqa: B905, RUF007
-        stop = e.start + e.size
-        gap = following.header - stop
+        gap = following.header - e.start - e.packed
         if not gap:
             continue
-        said = os.pread(fd, gap, stop) if gap <= 24 else b""
+        said = before[following.header][-gap:] if gap <= _GAP else b""
         crc, sizes = said.removeprefix(b"PK\7\x08")[:4], said.removeprefix(b"PK\7\x08")[4:]
         half = len(sizes) // 2
         if not listed[e.name][1] & 8 or half not in (4, 8):
             raise CorruptError(f"{gap:,} bytes after the entry {printable(e.name)} belong to no entry", path=path)
-        if int.from_bytes(crc, "little") != e.crc or int.from_bytes(sizes[half:], "little") != e.size:
+        if int.from_bytes(crc, "little") != e.crc or int.from_bytes(sizes[half:], "little") != e.size or int.from_bytes(sizes[:half], "little") != e.packed:
             raise CorruptError(f"entry {printable(e.name)} has another size or checksum behind its data", path=path)
 
 

@@ -46,12 +46,13 @@ def child(target: str) -> int:
     import atheris
 
     with atheris.instrument_imports(include=["ckptkit"]):
-        import ckptkit.arch
-        import ckptkit.arrays
         from targets import TARGETS
 
+        import ckptkit.arch
+        import ckptkit.arrays
+
         ckptkit.arch.architectures()
-        import ckptkit.report.findings  # noqa: F401
+        import ckptkit.report.findings
     import numpy  # noqa: F401
 
     atheris.Setup([sys.argv[0], *json.loads(os.environ["CKPTKIT_FUZZ_CHILD"])], TARGETS[target])

@@ -70,7 +70,7 @@ def accepted(checkpoint: Checkpoint) -> None:
     sizes = {f: os.path.getsize(f) for f in checkpoint.files}
     for t in itertools.islice(checkpoint.tensors.values(), 500):
         for e in t.extents:
-            assert 0 <= e.offset and 0 <= e.length and e.offset + e.length <= sizes[e.path], t
+            assert e.offset >= 0 and e.length >= 0 and e.offset + e.length <= sizes[e.path], t
         if t.extents and t.strides is None:
             assert sum(e.length for e in t.extents) == t.spec.nbytes, t
         assert all(n >= 0 for n in t.spec.shape), t
@@ -85,7 +85,7 @@ def accepted(checkpoint: Checkpoint) -> None:
                 refused(e, checkpoint.path)
     for check in itertools.islice(checkpoint.checks(), 200):
         for e in check.extents:
-            assert 0 <= e.offset and 0 <= e.length and e.offset + e.length <= sizes[e.path], check
+            assert e.offset >= 0 and e.length >= 0 and e.offset + e.length <= sizes[e.path], check
     for f in checkpoint.findings:
         assert f.message == printable(f.message, 10_000), f
     checkpoint.close()
