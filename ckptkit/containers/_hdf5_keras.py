@@ -65,8 +65,8 @@ def _fits(names: list[str], kept: dict[str, dict[str, object]]) -> bool:
             return False
     if layers:
         return all(n in listed or n.startswith(OPTIMIZER + "/") for n in names)
-    above = {n.rpartition("/")[0] for n in names}
-    return not kept.keys() - {""} or any(p in kept for p in above)
+    tops = {n.partition("/")[0] for n in names}
+    return not kept.keys() - {""} or any(p.partition("/")[0] in tops for p in kept)
 
 
 def _made(names: list[str]) -> dict[str, dict[str, object]]:

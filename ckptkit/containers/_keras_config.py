@@ -23,6 +23,8 @@ _CODE = {
     "JaxLayer": "a JAX function, whose code would run",
     "FlaxLayer": "a Flax module, whose code would run",
 }
+# the optimizers of TensorFlow's Keras, which it registers under the package that users' own classes get too
+_OPTIMIZERS = frozenset(("Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Ftrl", "Lion", "Nadam", "RMSprop", "SGD"))
 _HINT = "ckptkit reads the configuration as data; load the model in Keras only if you trust who wrote it"
 _MOST = 50
 
@@ -78,8 +80,10 @@ def _named(v: dict[str, object]) -> str:
             return ""
         return f"the function {printable(f'{module}.{what}', 120)}, which Keras would import"
     if module is None:
-        package, arrow, _ = str(v.get("registered_name") or name).partition(">")
-        return f"{shown}, a class from outside Keras ({printable(package, 60)})" if arrow and package not in _ROOTS else ""
+        package, arrow, own = str(v.get("registered_name") or name).partition(">")
+        if not arrow or package in _ROOTS or (package == "Custom" and own in _OPTIMIZERS):
+            return ""
+        return f"{shown}, a class from outside Keras ({printable(package, 60)})"
     if not isinstance(module, str):
         return f"a module that is no text for {shown}"
     if module.partition(".")[0] not in _ROOTS:
