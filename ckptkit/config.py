@@ -45,6 +45,7 @@ class Values(NamedTuple):
     rest: dict[str, dict[str, object]]  # form -> its keys with no canonical meaning (those of other forms come from our block)
     keys: dict[str, str]  # canonical -> the key that said it
     findings: tuple[Finding, ...]
+    raw: Mapping[str, object] = {}  # the settings by those keys: the file's own, or where it holds more than one thing those of this model
 
 
 # --- finding and reading -------------------------------------------------------------------------------------------
@@ -195,6 +196,7 @@ def interpret(config: RawConfig, arch: Architecture, dialect: Dialect) -> Values
     unfolded = form.unfold(config.raw) if form.unfold is not None else None
     rest = dict(config.raw) if unfolded is None else unfolded
     rest.pop(BLOCK, None)
+    raw = dict(rest)
     block = config.raw.get(BLOCK)
     for key, spec in form.keys.items():
         k = Key(spec) if isinstance(spec, str) else spec
@@ -235,7 +237,7 @@ def interpret(config: RawConfig, arch: Architecture, dialect: Dialect) -> Values
         for c, v in said_here.items():
             if c in values and values[c] != v:
                 findings.append(
-                    Finding("warning", "config", key, f"{key} is {_shown(value)}, but {keys[c]} is {_shown(config.raw[keys[c]])}: they contradict each other; {key} counts")
+                    Finding("warning", "config", key, f"{key} is {_shown(value)}, but {keys[c]} is {_shown(raw[keys[c]])}: they contradict each other; {key} counts")
                 )
             values[c], keys[c] = v, key
     for key in form.marks:
@@ -263,7 +265,7 @@ def interpret(config: RawConfig, arch: Architecture, dialect: Dialect) -> Values
     if _splits(arch) and isinstance(hidden, int) and isinstance(heads, int) and heads > 0 and hidden % heads:
         key, hidden_key = keys.get("heads", "heads"), keys.get("hidden", "hidden")
         findings.append(Finding("error", "heads", key, f"{key} is {heads}, which does not divide {hidden_key} {hidden}"))
-    return Values(d.name, config.source, values, frozenset(assumed), rests, keys, tuple(findings))
+    return Values(d.name, config.source, values, frozenset(assumed), rests, keys, tuple(findings), raw)
 
 
 def _refers(value: object) -> bool:

@@ -240,6 +240,8 @@ def _plan(
         metadata |= dialect.metadata
         if dialect.spelling is not None and dialect.container == request.container.NAME:
             metadata |= dialect.spelling.metadata(list(weights.came))
+        if dialect.config.fold is not None:
+            metadata |= {"keras:config.json": to_json_text(raw), "keras:metadata.json": to_json_text({"keras_version": "3.0.0"})}
         if dialect.container == request.container.NAME:
             wrapper = dialect.wrapper
             extras = {**extras, **object_places(subject.architecture.table(dialect.name), weights.prefix, subject.graph.counts)} if subject.architecture else extras

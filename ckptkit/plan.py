@@ -265,7 +265,9 @@ class _Translate(_Builder):
         spelled = self.dialect.spelling.stored(list(self.came), chosen[0].name if chosen else "")
         self.targets = [(spelled[n], spec, pieces) for n, spec, pieces in self.targets]
         self.ties = {spelled[n]: spelled[t] for n, t in self.ties.items()}
-        self.came = {s: {**told, "how": f"tied to {self.ties[s]}"} if (s := spelled[n]) in self.ties else told for n, told in self.came.items()}
+        self.came = {spelled[n]: told for n, told in self.came.items()}
+        for n, holder in self.ties.items():
+            self.came[n] = {**self.came[n], "how": f"tied to {holder}"}
         for told in self.went.values():
             if isinstance(told.get("to"), list):
                 told["to"] = [spelled.get(str(n), n) for n in told["to"]]  # type: ignore[attr-defined]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ckptkit.arch import _bert4keras as b4k
 from ckptkit.arch import _keras_hub as hub
 from ckptkit.arch._transformers import DERIVED, HF_KEYS, flax, tf
 from ckptkit.arch._transformers import EMBEDDINGS as HF_EMBEDDINGS
@@ -209,6 +210,17 @@ ARCHITECTURE = Architecture(
             {**hub.EMBEDDINGS, "embeddings_projection": "embeddings.project", **hub.LAYERS, **hub.POOLED},
             keys={**{k: v for k, v in hub.WITH_SEGMENTS.items() if v != "vocab"}, "vocab_size": "vocab", "embedding_dim": "embedding"},
             implied={"activation": "gelu_tanh", "norm_eps": 1e-12}, lacks=NO_PROJECTION, tasks=(),
+        ),
+        b4k.weights(
+            {
+                **b4k.EMBEDDINGS, "Embedding-Mapping": "embeddings.project", **b4k.LAYERS,
+                "Discriminator-Dense": "rtd.dense", "Discriminator-Prediction": "rtd.output",
+            },
+            ConfigForm(
+                "bert_config.json", {**KEYS, "hidden_act": Key("activation", words=ACTIVATIONS)}, implied={"norm_eps": 1e-12},
+                defaults={**DEFAULTS, "activation": "gelu", "tied": True},
+            ),
+            lacks=NO_PROJECTION,
         ),
         _google("discriminator", "electra", "electra", RTD),
         _google("generator", "generator", "generator", MLM, "_untied"),  # trained with tables of its own, which is not the default
