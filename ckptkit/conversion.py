@@ -98,7 +98,8 @@ def convert(
     check_target(dst, single=single, overwrite=overwrite or dry_run, inputs=())
     with paused(), examine(src, config=config, architecture=architecture, dialect=dialect, part=part, given=given) as subject:
         grows = init_missing or bool(add) or resize_vocab is not None
-        target_dialect = choose_dialect(subject, to) if to is not None or not grows else own_dialect(subject)
+        wanted = container or (choose_container(subject, None, None, dst).NAME if single else None)
+        target_dialect = choose_dialect(subject, to, wanted) if to is not None or not grows else own_dialect(subject)
         chosen = choose_container(subject, target_dialect, container, dst if single else None)
         findings = run_rules(subject, integrity=check and not dry_run)
         if init_missing:
@@ -132,8 +133,8 @@ def single_file(target: str, container: str | None) -> bool:
     return any(target.endswith(c.SUFFIXES) for c in containers().values() if c.WRITABLE and c.SINGLE and container in (None, c.NAME))
 
 
-def choose_dialect(subject: Subject, to: str | None) -> Dialect | None:
-    """The target dialect called `to`; UsageError says which ones the architecture has."""
+def choose_dialect(subject: Subject, to: str | None, container: str | None = None) -> Dialect | None:
+    """The target dialect called `to`; UsageError says which ones the architecture has. Of several the one that `container` is written in counts."""
     if to is None:
         return None
     arch = subject.architecture
@@ -152,9 +153,9 @@ def choose_dialect(subject: Subject, to: str | None) -> Dialect | None:
         raise UsageError(f"{arch.title} has no dialect {to!r}", hint=f"one of {', '.join(arch.dialects)}{also}")
     own, groups = subject.graph.dialect, subject.graph.groups
     rests = subject.values.rest if subject.values is not None else {}
-    return max(  # the one that holds the heads; between equals the source's own, one it once came from, its part
+    return max(  # the container's, the one of that very name, the one that holds the heads; between equals the source's own, one it once came from, its part
         fits,
-        key=lambda d: (len(groups & arch.table(d.name).groups), d is own, bool(rests.get(d.name)), own is not None and d.part == own.part),
+        key=lambda d: (d.container == container, d.name == to, len(groups & arch.table(d.name).groups), d is own, bool(rests.get(d.name)), own is not None and d.part == own.part),
     )
 
 
@@ -234,9 +235,15 @@ def _plan(
         text = (dialect.config.text or to_json_text)(raw)
         if dialect.config.filename:
             texts.append((dialect.config.filename, text))
+            texts += [(name, to_json_text(made(raw))) for name, made in dialect.config.beside.items()]
         elif dialect.container != request.container.NAME:
             texts.append(("config.json", text))
-        metadata = {**metadata, **dialect.metadata}
+        metadata = {k: v for k, v in metadata.items() if not k.startswith(("hdf5:", "keras:"))}  # these are of the names that were
+        metadata |= dialect.metadata
+        if dialect.spelling is not None and dialect.container == request.container.NAME:
+            metadata |= dialect.spelling.metadata(list(weights.came))
+        if dialect.config.fold is not None:
+            metadata |= {"keras:config.json": text, "keras:metadata.json": to_json_text({"keras_version": "3.0.0"})}
         if dialect.container == request.container.NAME:
             wrapper = dialect.wrapper
             extras = {**extras, **object_places(subject.architecture.table(dialect.name), weights.prefix, subject.graph.counts)} if subject.architecture else extras
