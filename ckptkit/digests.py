@@ -16,6 +16,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 
+from ._pool import on_threads
 from ._typing import NamedTuple
 from .canonical import Canon, Item, items_of
 from .findings import Finding
@@ -56,8 +57,6 @@ def digest(
 
 def canonical_digest(subject: Subject, *, jobs: int | None = None) -> Digest:
     """Read all weights once and digest them. Raises UndecidedError where nothing says how to take a tensor apart."""
-    from concurrent.futures import ThreadPoolExecutor
-
     sizes = subject.sizes()
     items = items_of(subject, sizes)
     local = threading.local()
@@ -72,8 +71,7 @@ def canonical_digest(subject: Subject, *, jobs: int | None = None) -> Digest:
 
     order = sorted(items, key=lambda i: -i.spec.nbytes)
     try:
-        with ThreadPoolExecutor(max(1, min(jobs or os.cpu_count() or 1, 4))) as pool:
-            done = dict(zip((i.name for i in order), pool.map(one, order), strict=True))
+        done = dict(zip((i.name for i in order), on_threads(one, order, jobs), strict=True))
     finally:
         for c in canons:
             c.close()

@@ -60,7 +60,7 @@ def names_and_shapes(
             continue
         if infos[0].optional and not infos[0].switch.startswith("not "):  # every switch stands off
             continue
-        out[table.stored_name(row, at, prefix)] = (row.parts, stored_shape(row.layout, [i.layout for i in infos], known))
+        out[table.stored_name(row, at, prefix, counts)] = (row.parts, stored_shape(row.layout, [i.layout for i in infos], known))
     return out
 
 

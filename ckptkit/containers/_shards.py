@@ -87,10 +87,13 @@ def _total_size(metadata: dict[str, object]) -> tuple[int | None, list[Finding]]
     return None, [Finding("warning", RULE, TOTAL, f"total_size is {size!r}, not a number of bytes; ignored")]
 
 
-def open_sharded(path: str, container: str, open_one: Callable[[str], Checkpoint]) -> Checkpoint:
+def open_sharded(
+    path: str, container: str, open_one: Callable[[str], Checkpoint], rename: Callable[[str, Mapping[str, object]], str] | None = None
+) -> Checkpoint:
     """The checkpoint of the index at `path`, its tensors in the order of the weight map, then the unlisted ones.
 
-    `open_one` opens one shard; the result owns what it returns. Raises CorruptError if a shard is missing; what
+    `open_one` opens one shard; the result owns what it returns. `rename` says what a shard that holds the given tensors calls one
+    of the index, where the two have different names. Raises CorruptError if a shard is missing; what
     index and shards disagree about comes as findings (rule "shards"); so does an index that is not there (see `family`).
     """
     folder = os.path.dirname(path)
@@ -100,6 +103,7 @@ def open_sharded(path: str, container: str, open_one: Callable[[str], Checkpoint
     if missing:
         listed = ", ".join(missing[:4]) + (", ..." if len(missing) > 4 else "")
         raise CorruptError(f"{len(missing)} of {len(shards)} shards missing: {listed}", path=path, hint="is the download complete?")
+    open_one = _counted(open_one, path)
     with ExitStack() as stack:
         parts: dict[str, Checkpoint] = {}
         for s in shards:
@@ -107,12 +111,16 @@ def open_sharded(path: str, container: str, open_one: Callable[[str], Checkpoint
             stack.callback(part.close)
         owners = _owners(parts)
         if index is None:
+            rename = None  # what it says is what the shards say
             note = f"there is no {os.path.basename(path)}: loaders do not find the {len(shards)} shards"
             missing_index = Finding("error", RULE, os.path.basename(path), note, "ckptkit fix makes it from the shards")
             index = ShardIndex({n: s for n, (s, *_) in owners.items()}, None, {}, [missing_index])
-        tensors, findings = _merge(index.weight_map, parts, owners)
+        weight_map = index.weight_map
+        if rename is not None:
+            weight_map = {rename(name, parts[shard].tensors): shard for name, shard in weight_map.items()}
+        tensors, findings = _merge(weight_map, parts, owners)
         LIMITS.check("tensors", len(tensors), "the number of tensors", path)
-        findings += _check_total_size(index.total_size, tensors) + _unlisted_files(folder, shards)
+        findings += _check_total_size(index.total_size, tensors) + _unlisted_files(folder, shards) + _links(folder, shards)
         metadata: dict[str, str] = {}
         extras: dict[str, object] = {}
         for part in reversed(parts.values()):  # where shards differ, the first one's word counts
@@ -138,6 +146,31 @@ def open_sharded(path: str, container: str, open_one: Callable[[str], Checkpoint
         merged.copies = {n: tuple(parts[s].tensors[n] for s in found) for n, found in owners.items() if len(found) > 1}
         merged._stack.enter_context(stack.pop_all())  # closing it closes the shards
     return merged
+
+
+def _counted(open_one: Callable[[str], Checkpoint], path: str) -> Callable[[str], Checkpoint]:
+    """`open_one`, which stops where all shards together have too many tensors: each alone may be within the limit."""
+    total = 0
+
+    def opened(shard: str) -> Checkpoint:
+        nonlocal total
+        part = open_one(shard)
+        total += len(part.tensors)
+        if total > LIMITS.tensors:
+            part.close()
+            LIMITS.check("tensors", total, "the number of tensors in all shards", path)
+        return part
+
+    return opened
+
+
+def _links(folder: str, shards: Sequence[str]) -> list[Finding]:
+    """An information about shards that are links, as in the hub's cache: what is read lies elsewhere."""
+    links = [s for s in shards if os.path.islink(os.path.join(folder, s))]
+    if not links:
+        return []
+    more = f" (and {len(links) - 1} more)" if len(links) > 1 else ""
+    return [Finding("info", RULE, printable(links[0]), f"is a link to {printable(os.readlink(os.path.join(folder, links[0])))}{more}")]
 
 
 def _owners(parts: Mapping[str, Checkpoint]) -> dict[str, list[str]]:
