@@ -152,8 +152,8 @@ def legacy(old: bytes = b"", new: bytes = b"", after: bytes = b"") -> Maker:
     return make
 
 
-def version(number: bytes) -> Maker:
-    """A zip of torch whose `version` is another."""
+def zipped(number: bytes = b"3\n", *, more: str = "") -> Maker:
+    """A zip of torch whose `version` is another, or that holds a further record."""
 
     def make(tmp: Path) -> Model:
         import zipfile
@@ -162,6 +162,8 @@ def version(number: bytes) -> Maker:
         with zipfile.ZipFile(model.path) as old, zipfile.ZipFile(tmp / "n.pt", "w") as new:
             for name in old.namelist():
                 new.writestr(name, number if name.endswith("/version") else old.read(name))
+            if more:
+                new.writestr(more, b"?")
         return Model(tmp / "n.pt")
 
     return make
@@ -287,6 +289,8 @@ CASES: dict[str, tuple[Maker, Maker]] = {
     "order": (gpt1(tensors=6), gpt1(tensors=12)),
     "overlap": (hostile("tf_bundle/entry_overlap/model.ckpt"), bundle()),
     "pickle": (golden("fairseq_roberta_old/model.pt"), golden("hf_bert/bin_zip")),
+    "program": (hostile("savedmodel/op_readfile"), golden("tf2_small_bert_keras3/saved_model")),
+    "records": (zipped(more="m/evil.sh"), zipped()),
     "remote-code": (bert(auto_map={"AutoModel": "evil.Model"}), bert(auto_map={})),
     "shape": (bert(put(LAYER + "1.intermediate.dense.weight", lambda x: x.T)), bert(put(Q, lambda x: x.T))),
     "shards": (hostile("sharded/extra_shard"), golden("hf_bert/safetensors_sharded")),
@@ -299,7 +303,7 @@ CASES: dict[str, tuple[Maker, Maker]] = {
     "unreadable": (junk, bert()),
     "unused-bytes": (bundle(after=b"more"), bundle()),
     "variant": (bert(name="bert-large"), bert(name="bert-4-layers")),
-    "version": (version(b"9999\n"), version(b"3\n")),
+    "version": (zipped(b"9999\n"), zipped()),
     "vocabulary": (bert(files={"tokenizer.json": table_of(102)}), bert(files={"tokenizer.json": table_of(101)})),
     "zero": (bert(put(Q, np.zeros_like)), bert(put(LAYER + "1.attention.self.query.bias", np.zeros_like))),
 }  # fmt: skip
