@@ -257,3 +257,12 @@ def test_every_vocabulary_beside_is_held_against_the_rows(tmp_path: Path, files:
 def test_a_name_that_promises_other_layers_is_told(tmp_path: Path, path: str, told: bool) -> None:
     shutil.copytree(BERT, tmp_path / path)
     assert found(tmp_path / path) == ([("warning", "variant")] if told else [])
+
+
+def test_a_layer_far_off_is_refused_by_a_forced_conversion_too(tmp_path: Path) -> None:
+    shutil.copytree(BERT, tmp_path / "m")
+    arrays = load_file(BERT / "model.safetensors")
+    copied("999999999")(arrays)
+    save_file(arrays, tmp_path / "m" / "model.safetensors")
+    done = run("convert", tmp_path / "m", tmp_path / "out", "--to", "google", "--force")
+    assert done.returncode == 2 and "over the limit tensors" in done.stderr and not (tmp_path / "out").exists()
