@@ -193,6 +193,39 @@ def bundle(change: Callable[[dict[bytes, bytes]], object] = lambda e: None, afte
     return make
 
 
+def hdf5(link: str) -> Maker:
+    """An HDF5 file of one dataset, and a soft link to something."""
+
+    def make(tmp: Path) -> Model:
+        import h5py
+
+        with h5py.File(tmp / "m.h5", "w") as f:
+            f["a/b"] = np.ones(3, np.float32)
+            f["a/c"] = h5py.SoftLink(link)
+        return Model(tmp / "m.h5")
+
+    return make
+
+
+def keras(*texts: str) -> Maker:
+    """A .keras archive with so many of the files beside its weights."""
+
+    def make(tmp: Path) -> Model:
+        import zipfile
+
+        import h5py
+
+        with h5py.File(tmp / "model.weights.h5", "w") as f:
+            f["layers/dense/vars/0"] = np.ones((3, 2), np.float32)
+        with zipfile.ZipFile(tmp / "m.keras", "w") as z:
+            for name in texts:
+                z.writestr(name, "{}")
+            z.write(tmp / "model.weights.h5", "model.weights.h5")
+        return Model(tmp / "m.keras")
+
+    return make
+
+
 def unknown_field(field: str) -> Maker:
     """A safetensors file whose entry has a further field."""
 
@@ -277,8 +310,10 @@ CASES: dict[str, tuple[Maker, Maker]] = {
     "extreme": (bert(put(Q, one(1e9))), bert(put(Q, one(1e4)))),
     "head": (bert(drop("seq_relationship"), architectures=["BertForPreTraining"]), bert(drop("seq_relationship"), architectures=["BertForMaskedLM"])),
     "header": (unknown_field("stride"), unknown_field("")),
+    "hdf5": (hdf5("/nothing"), hdf5("/a/b")),
     "heads": (bert(num_attention_heads=5), bert(num_attention_heads=2)),
     "inf": (bert(put(Q, one(np.inf))), bert(put(Q, one(3e38)))),
+    "keras-config": (keras("metadata.json"), keras("metadata.json", "config.json")),
     "layers": (bert(num_hidden_layers=12), bert(num_hidden_layers=4)),
     "lock": (locked(put(Q, one(3))), locked(None)),
     "missing": (bert(drop(Q)), bert(drop("pooler"), architectures=["BertForMaskedLM"])),
