@@ -99,12 +99,8 @@ def compare_lock(subject: Subject, path: str) -> Iterator[Finding]:
     digest = canonical_digest(subject)
     other = [n for n, p in files_of(subject).items() if not isinstance(files.get(n), dict) or files[n].get("sha256") != file_digest(p)]
     gone = [n for n in files if n not in files_of(subject)]
-    was = kept.get("config")
-    now = said_values(subject)
-    for key in sorted(was.keys() & now.keys()) if isinstance(was, dict) else ():
-        if was[key] != now[key] and subject.values is not None:
-            said = f"{subject.config_name} says {subject.values.keys.get(key, key)}: {key} {now[key]!r}; when {name} was written it was {was[key]!r}"
-            yield Finding("error", "lock", subject.values.keys.get(key, key), said, "the weights may be the same, the model is another one")
+    config = kept.get("config")
+    yield from _config_drift(subject, config if isinstance(config, dict) else {}, name)
     if digest.whole == whole:
         if other or gone:
             container, dialect = kept.get("container"), kept.get("dialect")
@@ -114,6 +110,16 @@ def compare_lock(subject: Subject, path: str) -> Iterator[Finding]:
             yield Finding("info", "lock", collapse([*other, *gone], 4), f"{how}: the canonical digest is that of {name}; other files: {collapse([*other, *gone])}")
         return
     yield from _drift(digest, said, name)
+
+
+def _config_drift(subject: Subject, was: dict[str, object], name: str) -> Iterator[Finding]:
+    """Values that both configurations say, and say differently."""
+    now = said_values(subject)
+    for key in sorted(was.keys() & now.keys()):
+        if was[key] != now[key] and subject.values is not None:
+            where = subject.values.keys.get(key, key)
+            text = f"{subject.config_name} says {where}, {key}, {now[key]!r}; when {name} was written it was {was[key]!r}"
+            yield Finding("error", "lock", where, text, "the weights may be the same, the model is another one")
 
 
 def _drift(digest: Digest, said: dict[str, object], name: str) -> Iterator[Finding]:
