@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 from itertools import groupby
 from itertools import product as combinations
+from math import prod
 
 from ._typing import NamedTuple
 from .config import choose_class
@@ -22,6 +23,7 @@ from .errors import UnsupportedError, UsageError
 from .findings import Finding
 from .growth import AXIS, anew, lacking, resized, told
 from .layout import Layout, Placed, Sizes, atoms, nest, region, stored_shape
+from .limits import LIMITS
 from .moves import Drawn, Loop, Piece, Plan, Source, Task, cut, is_copy, simplify
 from .names import collapse
 from .schema import Dialect, Row, Table, count_name, expand, placeholders
@@ -514,6 +516,8 @@ def walk(rows: Sequence[Row], counts: Mapping[str, int]) -> Iterator[tuple[Row, 
     """Every row at every place it stands, layer by layer as models list their tensors."""
     for holders, block in groupby(rows, key=lambda r: placeholders(r.names[0])):
         members = list(block)
+        places = prod(counts.get(count_name(h), 0) for h in holders)
+        LIMITS.check("tensors", places * len(members), "the number of tensors up to the highest layer that a name has")
         for values in combinations(*(range(counts.get(count_name(h), 0)) for h in holders)):
             at = dict(zip(holders, values, strict=True))
             for row in members:
