@@ -8,8 +8,6 @@ each), and tensors made window by window.
 from __future__ import annotations
 
 import gc
-import os
-import sys
 
 from ._casts import check_cast, work_dtype
 from ._fileio import CHUNK
@@ -214,8 +212,6 @@ def ordered(todo: list[Job]) -> list[Job]:
     made = [j for j in todo if isinstance(j, Made) or (isinstance(j, Batch) and any(isinstance(x, Made) for x in j.items))]
     if not made:
         return todo
-    if "numpy" not in sys.modules:
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # nothing here multiplies: its threads only cost memory and time
     needs = set(map(id, made))
     return [made[0], *(j for j in todo if id(j) not in needs), *made[1:]]
 

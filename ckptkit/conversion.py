@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from . import __version__
 from ._typing import NamedTuple
@@ -16,10 +16,12 @@ from .arch import architectures
 from .config import to_json_text, write_config
 from .containers import Container, by_name, containers
 from .containers._gc import paused
+from .containers._objects import METADATA
 from .errors import FindingsError, UsageError
 from .findings import Finding
 from .moves import Plan
-from .plan import Request, Weights, arrange, assemble
+from .objects import object_places
+from .plan import Request, Stories, Weights, arrange, assemble
 from .schema import Dialect
 from .subject import Subject, examine
 from .tensors import DTYPES, TensorSpec
@@ -96,7 +98,8 @@ def convert(
     check_target(dst, single=single, overwrite=overwrite or dry_run, inputs=())
     with paused(), examine(src, config=config, architecture=architecture, dialect=dialect, part=part, given=given) as subject:
         grows = init_missing or bool(add) or resize_vocab is not None
-        target_dialect = choose_dialect(subject, to) if to is not None or not grows else own_dialect(subject)
+        wanted = container or (choose_container(subject, None, None, dst).NAME if single else None)
+        target_dialect = choose_dialect(subject, to, wanted) if to is not None or not grows else own_dialect(subject)
         chosen = choose_container(subject, target_dialect, container, dst if single else None)
         findings = run_rules(subject, integrity=check and not dry_run)
         if init_missing:
@@ -125,13 +128,13 @@ def convert(
 
 def single_file(target: str, container: str | None) -> bool:
     """Whether `target` names one file: it ends like a container that can be a single file, and is no directory."""
-    if os.path.isdir(target) or target.endswith(".index.json"):
+    if "." not in os.path.basename(target) or os.path.isdir(target) or target.endswith(".index.json"):
         return False
     return any(target.endswith(c.SUFFIXES) for c in containers().values() if c.WRITABLE and c.SINGLE and container in (None, c.NAME))
 
 
-def choose_dialect(subject: Subject, to: str | None) -> Dialect | None:
-    """The target dialect called `to`; UsageError says which ones the architecture has."""
+def choose_dialect(subject: Subject, to: str | None, container: str | None = None) -> Dialect | None:
+    """The target dialect called `to`; UsageError says which ones the architecture has. Of several the one that `container` is written in counts."""
     if to is None:
         return None
     arch = subject.architecture
@@ -150,9 +153,9 @@ def choose_dialect(subject: Subject, to: str | None) -> Dialect | None:
         raise UsageError(f"{arch.title} has no dialect {to!r}", hint=f"one of {', '.join(arch.dialects)}{also}")
     own, groups = subject.graph.dialect, subject.graph.groups
     rests = subject.values.rest if subject.values is not None else {}
-    return max(  # the one that holds the heads; between equals the source's own, one it once came from, its part
+    return max(  # the container's, the one of that very name, the one that holds the heads; between equals the source's own, one it once came from, its part
         fits,
-        key=lambda d: (len(groups & arch.table(d.name).groups), d is own, bool(rests.get(d.name)), own is not None and d.part == own.part),
+        key=lambda d: (d.container == container, d.name == to, len(groups & arch.table(d.name).groups), d is own, bool(rests.get(d.name)), own is not None and d.part == own.part),
     )
 
 
@@ -224,19 +227,26 @@ def _plan(
     extras: Mapping[str, object] = {}
     classes: tuple[str, ...] = ()
     findings: list[Finding] = []
-    metadata = dict(ck.metadata)
+    metadata = {k: v for k, v in ck.metadata.items() if request.dialect is None or k != METADATA}
     wrapper = text = ""
     dialect = request.dialect
     if dialect is not None:
         raw, extras, classes, findings = _configuration(subject, request, weights, dialect)
-        text = to_json_text(raw)
+        text = (dialect.config.text or to_json_text)(raw)
         if dialect.config.filename:
             texts.append((dialect.config.filename, text))
+            texts += [(name, to_json_text(made(raw))) for name, made in dialect.config.beside.items()]
         elif dialect.container != request.container.NAME:
             texts.append(("config.json", text))
-        metadata = {**metadata, **dialect.metadata}
+        metadata = {k: v for k, v in metadata.items() if not k.startswith(("hdf5:", "keras:"))}  # these are of the names that were
+        metadata |= dialect.metadata
+        if dialect.spelling is not None and dialect.container == request.container.NAME:
+            metadata |= dialect.spelling.metadata(list(weights.came))
+        if dialect.config.fold is not None:
+            metadata |= {"keras:config.json": text, "keras:metadata.json": to_json_text({"keras_version": "3.0.0"})}
         if dialect.container == request.container.NAME:
             wrapper = dialect.wrapper
+            extras = {**extras, **object_places(subject.architecture.table(dialect.name), weights.prefix, subject.graph.counts)} if subject.architecture else extras
         else:
             extras = {}
     else:
@@ -244,6 +254,8 @@ def _plan(
             wrapper, extras = ck.wrapper, ck.extras
         if subject.graph.dialect is not None:
             metadata = {**subject.graph.dialect.metadata, **metadata}
+        if ck.objects is not None:
+            metadata[METADATA] = ck.objects.packed()
         if subject.config is not None and not subject.config.inside:
             copies.append((subject.config.source, os.path.basename(subject.config.source)))
         elif subject.config is not None and not extras:
@@ -313,29 +325,45 @@ def _configuration(
     return written.raw, written.extras, written.classes, list(written.findings)
 
 
-def ledger_text(ledger: Mapping[str, object]) -> str:
-    """The ledger as JSON with a line for each tensor; above 5,000 of them one for each side.
+class Told(Mapping[str, dict[str, object]]):
+    """The tensors of one side of a ledger, each entry made when it is asked for: 40,000 of them would be a fifth of all memory."""
 
-    For twenty thousand tensors a line each takes five times as long as writing them in one go, indenting it all thirty times.
-    """
+    def __init__(self, specs: Mapping[str, TensorSpec], stories: Stories, plain: Callable[[str], dict[str, object]]) -> None:
+        self._specs, self._stories, self._plain = specs, stories, plain
+
+    def __getitem__(self, name: str) -> dict[str, object]:
+        story, spec = self._stories[name], self._specs.get(name)
+        entry = self._plain(name) if story is None else dict(story)
+        if spec is not None:
+            entry["dtype"], entry["shape"] = spec
+        return entry
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._specs
+        yield from (n for n in self._stories if n not in self._specs)
+
+    def __len__(self) -> int:
+        return len(self._stories)
+
+
+def ledger_text(ledger: Mapping[str, object]) -> str:
+    """The ledger as JSON with a line for each tensor; above 5,000 of them one for each thousand, which takes a fifth of the time."""
     encode = json.JSONEncoder(ensure_ascii=False).encode
     source = ledger["source"]
-    depth = 2 if isinstance(source, dict) and len(source["tensors"]) <= 5000 else 1
+    many = 1 if isinstance(source, dict) and len(source["tensors"]) <= 5000 else 1000
 
     def text(v: object, level: int, indent: str) -> str:
-        if not isinstance(v, dict) or not v or level > depth:
-            return encode(v)
         inner = indent + " "
-        lines = [f"{inner}{encode(k)}: {text(x, level + 1, inner) if level < depth else encode(x)}" for k, x in v.items()]
+        if isinstance(v, Told) and v:
+            names = list(v)
+            lines = [inner + encode({n: v[n] for n in names[i : i + many]})[1:-1] for i in range(0, len(names), many)]
+        elif isinstance(v, Mapping) and v and level < 2:
+            lines = [f"{inner}{encode(k)}: {text(x, level + 1, inner)}" for k, x in v.items()]
+        else:
+            return encode(v if not isinstance(v, Told) else {})
         return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
 
     return text(ledger, 0, "") + "\n"
-
-
-def _told(entry: dict[str, object], spec: TensorSpec) -> dict[str, object]:
-    """An entry of the ledger, completed in place: a second dictionary for each of 20,000 tensors would be a tenth of all memory."""
-    entry["dtype"], entry["shape"] = spec
-    return entry
 
 
 def make_ledger(subject: Subject, request: Request, weights: Weights, findings: Sequence[Finding]) -> dict[str, object]:
@@ -350,15 +378,12 @@ def make_ledger(subject: Subject, request: Request, weights: Weights, findings: 
             "container": ck.container,
             "architecture": r.architecture.name if r else None,
             "dialect": r.dialect.name if r else None,
-            "tensors": {n: _told(weights.went[n], t.spec) for n, t in ck.tensors.items()},
+            "tensors": Told({n: t.spec for n, t in ck.tensors.items()}, weights.went, lambda n: {"to": [n]}),
         },
         "target": {
             "container": request.container.NAME,
             "dialect": request.dialect.name if request.dialect else (r.dialect.name if r else None),
-            "tensors": {
-                **{n: _told(weights.came[n], s) for n, s, _ in weights.targets},
-                **{n: weights.came[n] for n in weights.ties},
-            },
+            "tensors": Told({n: s for n, s, _ in weights.targets}, weights.came, lambda n: {"from": [n], "how": "copied"}),
         },
         "findings": [f._asdict() for f in [*weights.findings, *findings]],
     }

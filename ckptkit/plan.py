@@ -10,10 +10,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import cache
 from itertools import groupby
 from itertools import product as combinations
 
 from ._typing import NamedTuple
+from .config import choose_class
 from .containers import Container
 from .containers._base import Slot
 from .errors import UnsupportedError, UsageError
@@ -44,6 +46,9 @@ class Request(NamedTuple):
     seed: int = 0
 
 
+Stories = dict[str, dict[str, object] | None]  # None: copied to, or from, the same name
+
+
 class Weights(NamedTuple):
     """What `arrange` gives: the tensors of the target before they have offsets, and the story of every tensor."""
 
@@ -51,11 +56,12 @@ class Weights(NamedTuple):
     targets: tuple[tuple[str, TensorSpec, tuple[Piece, ...]], ...]
     ties: dict[str, str]  # target name -> the target name it is one tensor with
     strings: dict[str, list[bytes]]
-    came: dict[str, dict[str, object]]  # target name -> where from
-    went: dict[str, dict[str, object]]  # source name -> where to, or why not
+    came: Stories  # target name -> where from
+    went: Stories  # source name -> where to, or why not
     groups: frozenset[str]
     untied: bool  # whether a parameter that may be tied is stored apart and differs
     findings: tuple[Finding, ...]
+    prefix: str = ""  # what the target's names take before them
 
 
 def parse_dtype(word: str) -> str:
@@ -87,8 +93,8 @@ class _Builder:
         self.targets: list[tuple[str, TensorSpec, tuple[Piece, ...]]] = []
         self.ties: dict[str, str] = {}
         self.strings: dict[str, list[bytes]] = {}
-        self.came: dict[str, dict[str, object]] = {}
-        self.went: dict[str, dict[str, object]] = {}
+        self.came: Stories = {}
+        self.went: Stories = {}
         self.findings: list[Finding] = []
 
     def source(self, stored: str) -> int:
@@ -103,7 +109,9 @@ class _Builder:
         return dtype
 
     def moved(self, stored: str, target: str) -> None:
-        to = self.went.setdefault(stored, {"to": []})["to"]
+        story = self.went.setdefault(stored, {"to": []})
+        assert story is not None
+        to = story["to"]
         assert isinstance(to, list)
         to.append(target)
 
@@ -117,7 +125,8 @@ class _Builder:
             for n in self.sources
         )
         for name in checkpoint.tensors:
-            self.went.setdefault(name, {"dropped": "not part of the target"})
+            if name not in self.went:
+                self.went[name] = {"dropped": "not part of the target"}
         return Weights(
             sources, tuple(self.targets), self.ties, self.strings, self.came, self.went, groups, untied, tuple(self.findings)
         )
@@ -158,16 +167,17 @@ class _Same(_Builder):
             identity = t.identity
             if identity is not None and identity in first and self.request.container.TIES:
                 self.ties[name] = first[identity]
-                self.moved(name, name)
+                self.went[name] = None
                 self.came[name] = {"from": [name], "how": f"tied to {first[identity]}"}
                 continue
             if identity is not None:
                 first.setdefault(identity, name)
             dtype = self.dtype(name, role.what if role.kind == "param" else name, t.spec.dtype)
             pieces = (_whole(self.source(name), t),)
-            self.targets.append((name, TensorSpec(dtype, t.spec.shape), pieces))
-            self.moved(name, name)
-            self.came[name] = {"from": [name], "how": _how(pieces, dtype != t.spec.dtype)}
+            self.targets.append((name, t.spec if dtype == t.spec.dtype else TensorSpec(dtype, t.spec.shape), pieces))
+            how = _how(pieces, dtype != t.spec.dtype)
+            self.went[name] = None
+            self.came[name] = None if how == "copied" else {"from": [name], "how": how}
         if beside:
             message = f"{len(beside)} tensors of optimizer state beside {self.subject.checkpoint.wrapper!r} are not carried over"
             self.findings.append(Finding("warning", "dropped", collapse(beside, 3), message))
@@ -178,17 +188,21 @@ class _Same(_Builder):
             t = self.tensors[name]
             self.strings[name] = self.subject.checkpoint.strings(name)
             self.targets.append((name, t.spec, ()))
-            self.moved(name, name)
-            self.came[name] = {"from": [name], "how": "copied"}
+            self.went[name] = self.came[name] = None
         else:
             self.went[name] = {"dropped": f"text, which {self.request.container.TITLE} does not hold"}
             self.findings.append(Finding("info", "dropped", name, f"{name} is text, which {self.request.container.TITLE} does not hold: dropped"))
 
 
+@cache
+def _straight(n: int) -> tuple[Loop, ...]:
+    """Every element in its place. One tuple for all tensors of a size: there may be tens of thousands."""
+    return (Loop(n, 1, 1),) if n != 1 else ()
+
+
 def _whole(source: int, t: StoredTensor) -> Piece:
     if t.strides is None:
-        n = t.spec.numel
-        return Piece(source, (Loop(n, 1, 1),) if n != 1 else ())
+        return Piece(source, _straight(t.spec.numel))
     strides = t.strides or row_major_strides(t.spec.shape)
     loops = simplify(tuple(Loop(n, s, r) for n, s, r in zip(t.spec.shape, strides, row_major_strides(t.spec.shape), strict=True)))
     return Piece(source, loops)
@@ -207,10 +221,11 @@ class _Translate(_Builder):
         self.table: Table = self.arch.table(dialect.name)
         self.sizes: Sizes = subject.sizes()
         self.wide, self.grown = resized(subject, request.vocab)  # the target's sizes
-        self.groups = (self.graph.groups | request.add_groups) - request.drop_groups
+        added = request.add_groups | (dialect.needs - self.graph.groups - request.drop_groups)
+        self.groups = (self.graph.groups | added) - request.drop_groups
         self.absent = {p: k for p, k in self.recognition.dialect.lacks.items() if k.holds(self.sizes.axis)}
         self.lacked = {p: k for p, k in dialect.lacks.items() if k.holds(self.sizes.axis)}
-        self.new = lacking(subject, self.groups if request.init_missing else request.add_groups, self.absent) if request.init_missing or request.add_groups else frozenset()
+        self.new = lacking(subject, self.groups if request.init_missing else added, self.absent) if request.init_missing or added else frozenset()
         self.begun: dict[str, list[str]] = {}  # how they start -> target names
         self.rows: dict[str, list[str]] = {}  # how their new rows start -> target names
         self.cut: list[str] = []  # target names that lose rows
@@ -234,18 +249,34 @@ class _Translate(_Builder):
         if self.request.container.TIES and self.dialect.writes_ties:
             for row, at in walk(self.table.rows, self.graph.counts):
                 if row.role == "repeat" and (not row.note or row.note in self.groups):
-                    self._tie(self.table.stored_name(row, at, self.prefix), expand(row.parts[0], at))
+                    self._tie(self.table.stored_name(row, at, self.prefix, self.graph.counts), expand(row.parts[0], at))
         self._derived()
         self._lacking()
         self._rest()
         self.findings += told(self.begun, self.rows, self.cut, self.request.seed, self.sizes.axis.get(AXIS, 0), self.wide.axis.get(AXIS, 0))
-        return self.finish(self.groups, self.untied)
+        self._spell()
+        return self.finish(self.groups, self.untied)._replace(prefix=self.prefix)
+
+    def _spell(self) -> None:
+        """Give the target's tensors the names that they are stored under, where those are no templates."""
+        if self.dialect.spelling is None:
+            return
+        chosen = choose_class(self.dialect.classes, self.groups, None, self.arch.free_groups)
+        spelled = self.dialect.spelling.stored(list(self.came), chosen[0].name if chosen else "")
+        self.targets = [(spelled[n], spec, pieces) for n, spec, pieces in self.targets]
+        self.ties = {spelled[n]: spelled[t] for n, t in self.ties.items()}
+        self.came = {spelled[n]: story for n, story in self.came.items()}
+        for n, holder in self.ties.items():
+            self.came[n] = {**(self.came[n] or {}), "how": f"tied to {holder}"}
+        for story in self.went.values():
+            if story is not None and isinstance(to := story.get("to"), list):
+                story["to"] = [spelled.get(str(n), n) for n in to]
 
     def _row(self, row: Row, at: Mapping[str, int]) -> None:
         infos = [self.arch.params[p] for p in row.parts]
         if infos[0].group not in self.groups:
             return
-        target = self.table.stored_name(row, at, self.prefix)
+        target = self.table.stored_name(row, at, self.prefix, self.graph.counts)
         canonical = [expand(p, at) for p in row.parts]
         if len(row.parts) == 1 and infos[0].tied is not None and self._is_tied(canonical[0], expand(infos[0].tied, at)):
             if self.request.container.TIES and self.dialect.writes_ties:
@@ -253,10 +284,11 @@ class _Translate(_Builder):
             return
         if len(row.parts) == 1 and row.parts[0] in self.lacked and (canonical[0] not in self.graph.params or self._leave_out(row.parts[0], canonical[0])):
             return
-        for axis in set(row.layout.axes) & self.dialect.limits.keys():
+        for axis in {*row.layout.axes, *map(count_name, at)} & self.dialect.limits.keys():
             n, why = self.dialect.limits[axis]
-            if self.wide.axis.get(axis, n) != n:
-                raise UnsupportedError(f"{self.dialect.title} has no place for {axis} {self.wide.axis[axis]} ({target}): {why}", hint=self._others())
+            have = self.graph.counts.get(axis, self.wide.axis.get(axis, n))
+            if have != n:
+                raise UnsupportedError(f"{self.dialect.title} has no place for {axis} {have} ({target}): {why}", hint=self._others())
         layouts = tuple(i.layout for i in infos)
         pieces: list[Piece] = []
         stored: list[str] = []
@@ -286,9 +318,10 @@ class _Translate(_Builder):
         for name in stored:
             self.moved(name, target)
         sources = list(dict.fromkeys(stored))
-        self.came[target] = {"from": sources, "holds": canonical, "how": _how(pieces, any(d != spec.dtype for d in dtypes)) if stored else "initialised"}
+        story: dict[str, object] = {"from": sources, "holds": canonical, "how": _how(pieces, any(d != spec.dtype for d in dtypes)) if stored else "initialised"}
+        self.came[target] = story
         if new:
-            self.came[target]["initialised"] = {n: f"{how}, seed {self.request.seed}" for n, how in new.items()}
+            story["initialised"] = {n: f"{how}, seed {self.request.seed}" for n, how in new.items()}
         self.targets.append((target, spec, tuple(pieces)))
 
     def _new(self, template: str, name: str, there: Placed, told: dict[str, str], first: int = 0) -> Piece:
@@ -351,7 +384,7 @@ class _Translate(_Builder):
         """What the target has no place for and is added onto this row instead (see Lack)."""
         out = []
         for param, lack in self.lacked.items():
-            if row.parts != (lack.fold,) or (name := expand(param, at)) not in self.graph.params:
+            if lack.fold not in row.parts or (name := expand(param, at)) not in self.graph.params:
                 continue
             stored = self.graph.params[name].stored
             rows, width = self.tensors[stored].spec.shape
@@ -361,7 +394,7 @@ class _Translate(_Builder):
                 self.went[stored] = {"dropped": f"all {lack.fill:g}, which {self.dialect.title} takes for granted"}
                 continue
             out.append(Piece(self.source(stored), (Loop(spec.shape[0], 0, width), Loop(width, 1, 1)), 0, 0, "add"))
-            target = self.table.stored_name(row, at, self.prefix)
+            target = self.table.stored_name(row, at, self.prefix, self.graph.counts)
             self.went[stored] = {"to": [], "folded": f"added to every row of {target}"}
             self.findings.append(
                 Finding("warning", "lossy", stored, f"{self.dialect.title} has no place for {stored}: it is added to every row of "
@@ -384,10 +417,12 @@ class _Translate(_Builder):
 
     def _tie(self, target: str, canonical: str) -> None:
         """Write `target` as another name of the tensor that holds `canonical`, if that tensor is written."""
-        holder = next((t for t, c in self.came.items() if c.get("holds") == [canonical]), None)
+        holder = next((t for t, c in self.came.items() if c is not None and c.get("holds") == [canonical]), None)
         if holder is not None:
             self.ties[target] = holder
-            self.came[target] = {"from": self.came[holder]["from"], "how": f"tied to {holder}"}
+            story = self.came[holder]
+            assert story is not None
+            self.came[target] = {"from": story["from"], "how": f"tied to {holder}"}
 
     def _others(self) -> str:
         return f"convert to another dialect: {', '.join(d for d in self.arch.dialects if d != self.dialect.name)}"
@@ -398,7 +433,7 @@ class _Translate(_Builder):
         for row, at in walk(self.table.rows, self.graph.counts):
             if row.role != "derived" or row.note.partition(" ")[0] not in self.dialect.makes:
                 continue
-            target = self.table.stored_name(row, at, self.prefix)
+            target = self.table.stored_name(row, at, self.prefix, self.graph.counts)
             self.came[target] = {"from": [], "how": f"computed ({row.note})"}
             if row.note in holders and self.request.container.TIES:
                 self.ties[target] = holders[row.note]
