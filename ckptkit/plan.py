@@ -246,15 +246,15 @@ class _Translate(_Builder):
         for row, at in walk(self.table.rows, self.graph.counts):
             if row.role == "param":
                 self._row(row, at)
-        if self.request.container.TIES and self.dialect.writes_ties:
+        if self.request.container.TIES:
             for row, at in walk(self.table.rows, self.graph.counts):
                 if row.role == "repeat" and (not row.note or row.note in self.groups):
                     self._tie(self.table.stored_name(row, at, self.prefix, self.graph.counts), expand(row.parts[0], at))
         self._derived()
         self._lacking()
         self._rest()
-        self.findings += told(self.begun, self.rows, self.cut, self.request.seed, self.sizes.axis.get(AXIS, 0), self.wide.axis.get(AXIS, 0))
         self._spell()
+        self.findings += told(self.begun, self.rows, self.cut, self.request.seed, self.sizes.axis.get(AXIS, 0), self.wide.axis.get(AXIS, 0))
         return self.finish(self.groups, self.untied)._replace(prefix=self.prefix)
 
     def _spell(self) -> None:
@@ -265,12 +265,15 @@ class _Translate(_Builder):
         spelled = self.dialect.spelling.stored(list(self.came), chosen[0].name if chosen else "")
         self.targets = [(spelled[n], spec, pieces) for n, spec, pieces in self.targets]
         self.ties = {spelled[n]: spelled[t] for n, t in self.ties.items()}
-        self.came = {spelled[n]: told for n, told in self.came.items()}
+        self.came = {spelled[n]: came for n, came in self.came.items()}
         for n, holder in self.ties.items():
             self.came[n] = {**self.came[n], "how": f"tied to {holder}"}
-        for told in self.went.values():
-            if isinstance(told.get("to"), list):
-                told["to"] = [spelled.get(str(n), n) for n in told["to"]]  # type: ignore[attr-defined]
+        for went in self.went.values():
+            to = went.get("to")
+            if isinstance(to, list):
+                went["to"] = [spelled.get(n, n) for n in to]
+        for names in (*self.begun.values(), *self.rows.values(), self.cut):
+            names[:] = [spelled[n] for n in names]
 
     def _row(self, row: Row, at: Mapping[str, int]) -> None:
         infos = [self.arch.params[p] for p in row.parts]

@@ -281,7 +281,7 @@ def dialects(
         mesh,
         bert4keras,
         hf,
-        tf(MODULES, hf, "", tied=True, style={**HDF5, "norm": {"weight": scale}}, weights=()),  # type: ignore[arg-type]
+        tf(MODULES, hf, "", tied=True, style={**HDF5, "norm": {"weight": scale}}, weights=(), shared={"encoder": "", "decoder": "decoder"}),  # type: ignore[arg-type]
         flax(MODULES, hf, style={**FLAX, "norm": {"weight": scale}}, without=("qa",)),  # type: ignore[arg-type]
         hub.backbone(
             ("T5Backbone",), "t5.t5_backbone", HUB_NAMES, HUB_ROWS, keys=HUB_KEYS, implied={"buckets": 32, "max_distance": 128}, needs=(), tasks=("Seq2SeqLM",),
