@@ -221,6 +221,9 @@ class _Translate(_Builder):
         self.table: Table = self.arch.table(dialect.name)
         self.sizes: Sizes = subject.sizes()
         self.wide, self.grown = resized(subject, request.vocab)  # the target's sizes
+        for p, info in self.arch.params.items():
+            if info.group in dialect.needs - self.graph.groups and any(not self.graph.counts.get(count_name(h)) for h in placeholders(p)):
+                raise UnsupportedError(f"{dialect.title} has no {self.arch.title} without the {info.group}, and nothing says how many {count_name(placeholders(p)[0])} to begin anew", hint=self._others())
         added = request.add_groups | (dialect.needs - self.graph.groups - request.drop_groups)
         self.groups = (self.graph.groups | added) - request.drop_groups
         self.absent = {p: k for p, k in self.recognition.dialect.lacks.items() if k.holds(self.sizes.axis)}
