@@ -203,7 +203,7 @@ ARCHITECTURE = Architecture(
     },
     dialects=(
         HF,
-        tf(MODULES, HF, "electra/"),
+        tf(MODULES, HF, "electra/", shared={"generator_lm_head": "mlm"}),
         flax(MODULES, HF),
         hub.backbone(
             ("ElectraBackbone",), "electra.electra_backbone",
