@@ -223,6 +223,9 @@ class _Translate(_Builder):
         self.table: Table = self.arch.table(dialect.name)
         self.sizes: Sizes = subject.sizes()
         self.wide, self.grown = resized(subject, request.vocab)  # the target's sizes
+        for p, info in self.arch.params.items():
+            if info.group in dialect.needs - self.graph.groups and any(not self.graph.counts.get(count_name(h)) for h in placeholders(p)):
+                raise UnsupportedError(f"{dialect.title} has no {self.arch.title} without the {info.group}, and nothing says how many {count_name(placeholders(p)[0])} to begin anew", hint=self._others())
         added = request.add_groups | (dialect.needs - self.graph.groups - request.drop_groups)
         self.groups = (self.graph.groups | added) - request.drop_groups
         self.absent = {p: k for p, k in self.recognition.dialect.lacks.items() if k.holds(self.sizes.axis)}
@@ -248,15 +251,15 @@ class _Translate(_Builder):
         for row, at in walk(self.table.rows, self.graph.counts):
             if row.role == "param":
                 self._row(row, at)
-        if self.request.container.TIES and self.dialect.writes_ties:
+        if self.request.container.TIES:
             for row, at in walk(self.table.rows, self.graph.counts):
                 if row.role == "repeat" and (not row.note or row.note in self.groups):
                     self._tie(self.table.stored_name(row, at, self.prefix, self.graph.counts), expand(row.parts[0], at))
         self._derived()
         self._lacking()
         self._rest()
-        self.findings += told(self.begun, self.rows, self.cut, self.request.seed, self.sizes.axis.get(AXIS, 0), self.wide.axis.get(AXIS, 0))
         self._spell()
+        self.findings += told(self.begun, self.rows, self.cut, self.request.seed, self.sizes.axis.get(AXIS, 0), self.wide.axis.get(AXIS, 0))
         return self.finish(self.groups, self.untied)._replace(prefix=self.prefix)
 
     def _spell(self) -> None:
@@ -273,6 +276,8 @@ class _Translate(_Builder):
         for story in self.went.values():
             if story is not None and isinstance(to := story.get("to"), list):
                 story["to"] = [spelled.get(str(n), n) for n in to]
+        for names in (*self.begun.values(), *self.rows.values(), self.cut):
+            names[:] = [spelled[n] for n in names]
 
     def _row(self, row: Row, at: Mapping[str, int]) -> None:
         infos = [self.arch.params[p] for p in row.parts]
