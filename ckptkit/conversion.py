@@ -65,7 +65,7 @@ def convert(
     dry_run: bool = False,
     overwrite: bool = False,
     force: bool = False,
-    check: bool = True,
+    check: bool | str = True,
     jobs: int | None = None,
     max_memory: int = 256 << 20,
     on_overflow: str = "error",
@@ -78,19 +78,21 @@ def convert(
     `target` is a directory, or one file if it ends like one of the container's and the container is a single file.
     `dtypes`: (glob, dtype) pairs; `given`: canonical values that nothing else says ({"heads": 16}); `drop`: head groups to
     leave out; `max_shard_size` and `max_memory` in bytes; `check` verifies the source's checksums and reads back what was
-    written; `trim` is how many rows of the vocabulary are kept (None: all); `on_overflow` (error, clip, keep) and `sync` are
-    the engine's; `force` converts in spite of error findings. Raises FindingsError, UndecidedError, UsageError, ... (`errors`).
+    written, with check="reference" also by the format's own library; `trim` is how many rows of the vocabulary are kept (None: all);
+    `on_overflow` (error, clip, keep) and `sync` are the engine's; `force` converts in spite of error findings. Raises FindingsError, UndecidedError, UsageError, ... (`errors`).
     """
     from ._stage import check_target
     from .engine import run
 
     src, dst = os.fspath(source), os.fspath(target)
+    if check not in (True, False, "reference"):
+        raise UsageError(f"check is {check!r}", hint="True, False or 'reference'")
     single = single_file(dst, container)
     check_target(dst, single=single, overwrite=overwrite or dry_run, inputs=())
     with paused(), examine(src, config=config, architecture=architecture, dialect=dialect, part=part, given=given) as subject:
         target_dialect = choose_dialect(subject, to)
         chosen = choose_container(subject, target_dialect, container, dst if single else None)
-        findings = run_rules(subject, integrity=check and not dry_run)
+        findings = run_rules(subject, integrity=bool(check) and not dry_run)
         errors = [f for f in findings if f.severity == "error"]
         if errors and not force:
             raise FindingsError(
@@ -108,13 +110,23 @@ def convert(
             weights = trimmed(subject, request, weights, trim)
         plan, ledger, classes, said = _plan(subject, request, weights, dst, single)
         findings += [*weights.findings, *said]
+        proof = _reference(chosen.NAME) if check == "reference" else None
         if dry_run:
             return Conversion(plan, ledger, tuple(findings), classes, None)
         result = run(
-            plan, overwrite=overwrite, jobs=jobs, max_memory=max_memory, check=check, on_overflow=on_overflow, sync=sync,
+            plan, overwrite=overwrite, jobs=jobs, max_memory=max_memory, check=bool(check), proof=proof, on_overflow=on_overflow, sync=sync,
             progress=progress, compute_finish=chosen.finish
         )
         return Conversion(plan, ledger, (*findings, *result.findings), classes, result)
+
+
+def _reference(container: str) -> Callable[[str, str], object]:
+    """What reads a container with the format's own library; imported only when it is asked for. UsageError where there is none."""
+    from .runtime.reference import READERS, hold
+
+    if container not in READERS:
+        raise UsageError(f"--check=reference: there is no library to read {container} with", hint=f"it can be had for {', '.join(READERS)}")
+    return hold
 
 
 def single_file(target: str, container: str | None) -> bool:
