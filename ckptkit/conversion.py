@@ -68,7 +68,7 @@ def convert(
     dry_run: bool = False,
     overwrite: bool = False,
     force: bool = False,
-    check: bool = True,
+    check: bool | str = True,
     jobs: int | None = None,
     max_memory: int = 256 << 20,
     on_overflow: str = "error",
@@ -84,7 +84,7 @@ def convert(
     `target` is a directory, or one file if it ends like one of the container's and the container is a single file.
     `dtypes`: (glob, dtype) pairs; `given`: canonical values that nothing else says ({"heads": 16}); `drop`: head groups to
     leave out; `max_shard_size` and `max_memory` in bytes; `check` verifies the source's checksums and reads back what was
-    written; `on_overflow` (error, clip, keep) and `sync` are the engine's; `force` converts in spite of error findings.
+    written, with check="reference" also by the format's own library; `on_overflow` (error, clip, keep) and `sync` are the engine's; `force` converts in spite of error findings.
     `init_missing`: parameters that the source lacks start as the architecture's authors have them start; `add`: so do heads
     that it lacks; `resize_vocab`: so do further rows of the vocabulary (or rows are left out); all of it by `seed`, the same
     values as `build_transformer_model` gives, listed in the findings and the ledger.
@@ -94,6 +94,8 @@ def convert(
     from .engine import run
 
     src, dst = os.fspath(source), os.fspath(target)
+    if check not in (True, False, "reference"):
+        raise UsageError(f"check is {check!r}", hint="True, False or 'reference'")
     single = single_file(dst, container)
     check_target(dst, single=single, overwrite=overwrite or dry_run, inputs=())
     with paused(), examine(src, config=config, architecture=architecture, dialect=dialect, part=part, given=given) as subject:
@@ -101,7 +103,7 @@ def convert(
         wanted = container or (choose_container(subject, None, None, dst).NAME if single else None)
         target_dialect = choose_dialect(subject, to, wanted) if to is not None or not grows else own_dialect(subject)
         chosen = choose_container(subject, target_dialect, container, dst if single else None)
-        findings = run_rules(subject, integrity=check and not dry_run)
+        findings = run_rules(subject, integrity=bool(check) and not dry_run)
         if init_missing:
             findings = [f for f in findings if f.rule != "missing"]
         errors = [f for f in findings if f.severity == "error"]
@@ -117,13 +119,23 @@ def convert(
         weights = arrange(subject, request)
         plan, ledger, classes, said, text = _plan(subject, request, weights, dst, single)
         findings += [*weights.findings, *said]
+        proof = _reference(chosen.NAME) if check == "reference" else None
         if dry_run:
             return Conversion(plan, ledger, tuple(findings), classes, None, text)
         result = run(
-            plan, overwrite=overwrite, jobs=jobs, max_memory=max_memory, check=check, on_overflow=on_overflow, sync=sync,
+            plan, overwrite=overwrite, jobs=jobs, max_memory=max_memory, check=bool(check), proof=proof, on_overflow=on_overflow, sync=sync,
             progress=progress, compute_finish=chosen.finish
         )
         return Conversion(plan, ledger, (*findings, *result.findings), classes, result, text)
+
+
+def _reference(container: str) -> Callable[[str, str], object]:
+    """What reads a container with the format's own library; imported only when it is asked for. UsageError where there is none."""
+    from .runtime.reference import READERS, hold
+
+    if container not in READERS:
+        raise UsageError(f"--check=reference: there is no library to read {container} with", hint=f"it can be had for {', '.join(READERS)}")
+    return hold
 
 
 def single_file(target: str, container: str | None) -> bool:
