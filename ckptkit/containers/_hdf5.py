@@ -69,6 +69,8 @@ class File:
             version = data[8]
             if version > 3:
                 raise UnsupportedError(f"has HDF5 superblock version {version}, which is not known", path=self.path)
+            if version < 2 and (data[9] or data[10] or data[12]):
+                self.corrupt("its HDF5 superblock is damaged: it names versions of its parts that there never were")
             widths = (data[13], data[14]) if version < 2 else (data[9], data[10])
             if widths != (8, 8):
                 raise UnsupportedError(f"has HDF5 addresses of {widths[0]} and lengths of {widths[1]} bytes; 8 and 8 are read", path=self.path)

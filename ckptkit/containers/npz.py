@@ -195,7 +195,7 @@ def layout(
 
 def _holds(name: str) -> bool:
     """Whether a name may be an entry's: one that stays inside, and that every reader takes for the same."""
-    return bool(name) and name[0] != "/" and not any(c in name for c in "\\\0\n") and ":" not in name[:2] and ".." not in name.split("/")
+    return name.isprintable() and "\\" not in name and ":" not in name[:2] and all(p not in ("", ".", "..") for p in name.split("/"))
 
 
 def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:
