@@ -52,6 +52,7 @@ def chunked(file: File, name: str, d: Dataset, spec: TensorSpec, path: str, find
     known = all(kind in (DEFLATE, SHUFFLE, FLETCHER) for kind, _ in d.filters)
     if index or not known:
         swell(name, spec.nbytes, file.end, label)
+        swell(f"{name} (one chunk of it)", prod(shape) * width, file.end, label)
         return StoredTensor(name, spec, read=_by_h5py(path, name, spec))
     chunks = [] if root == NOWHERE else _chunks(file, name, d, root, shape)
     stored = sum(c.size for c in chunks)
