@@ -41,13 +41,14 @@ SIDECARS = frozenset((
 
 
 class Conversion(NamedTuple):
-    """What `convert` did or, with `dry_run`, would do. `result` is the engine's, None for a dry run."""
+    """What `convert` did or, with `dry_run`, would do. `result` is the engine's, None for a dry run; `config` the target's, as text."""
 
     plan: Plan
     ledger: dict[str, object]
     findings: tuple[Finding, ...]
     classes: tuple[str, ...]
     result: object | None
+    config: str = ""
 
 
 def convert(
@@ -98,7 +99,8 @@ def convert(
     check_target(dst, single=single, overwrite=overwrite or dry_run, inputs=())
     with paused(), examine(src, config=config, architecture=architecture, dialect=dialect, part=part, given=given) as subject:
         grows = init_missing or bool(add) or resize_vocab is not None
-        target_dialect = choose_dialect(subject, to) if to is not None or not grows else own_dialect(subject)
+        wanted = container or (choose_container(subject, None, None, dst).NAME if single else None)
+        target_dialect = choose_dialect(subject, to, wanted) if to is not None or not grows else own_dialect(subject)
         chosen = choose_container(subject, target_dialect, container, dst if single else None)
         findings = run_rules(subject, integrity=check and not dry_run)
         if init_missing:
@@ -114,15 +116,15 @@ def convert(
             drop_optimizer, known_groups(subject, drop, "--drop"), resize_vocab, init_missing, new_groups(subject, target_dialect, add), seed,
         )  # fmt: skip
         weights = arrange(subject, request)
-        plan, ledger, classes, said = _plan(subject, request, weights, dst, single)
+        plan, ledger, classes, said, text = _plan(subject, request, weights, dst, single)
         findings += [*weights.findings, *said]
         if dry_run:
-            return Conversion(plan, ledger, tuple(findings), classes, None)
+            return Conversion(plan, ledger, tuple(findings), classes, None, text)
         result = run(
             plan, overwrite=overwrite, jobs=jobs, max_memory=max_memory, check=check, on_overflow=on_overflow, sync=sync,
             progress=progress, compute_finish=chosen.finish
         )
-        return Conversion(plan, ledger, (*findings, *result.findings), classes, result)
+        return Conversion(plan, ledger, (*findings, *result.findings), classes, result, text)
 
 
 def single_file(target: str, container: str | None) -> bool:
@@ -132,8 +134,8 @@ def single_file(target: str, container: str | None) -> bool:
     return any(target.endswith(c.SUFFIXES) for c in containers().values() if c.WRITABLE and c.SINGLE and container in (None, c.NAME))
 
 
-def choose_dialect(subject: Subject, to: str | None) -> Dialect | None:
-    """The target dialect called `to`; UsageError says which ones the architecture has."""
+def choose_dialect(subject: Subject, to: str | None, container: str | None = None) -> Dialect | None:
+    """The target dialect called `to`; UsageError says which ones the architecture has. Of several the one that `container` is written in counts."""
     if to is None:
         return None
     arch = subject.architecture
@@ -152,9 +154,9 @@ def choose_dialect(subject: Subject, to: str | None) -> Dialect | None:
         raise UsageError(f"{arch.title} has no dialect {to!r}", hint=f"one of {', '.join(arch.dialects)}{also}")
     own, groups = subject.graph.dialect, subject.graph.groups
     rests = subject.values.rest if subject.values is not None else {}
-    return max(  # the one that holds the heads; between equals the source's own, one it once came from, its part
+    return max(  # the container's, the one of that very name, the one that holds the heads; between equals the source's own, one it once came from, its part
         fits,
-        key=lambda d: (len(groups & arch.table(d.name).groups), d is own, bool(rests.get(d.name)), own is not None and d.part == own.part),
+        key=lambda d: (d.container == container, d.name == to, len(groups & arch.table(d.name).groups), d is own, bool(rests.get(d.name)), own is not None and d.part == own.part),
     )
 
 
@@ -218,25 +220,31 @@ def known_groups(subject: Subject, drop: Sequence[str], option: str) -> frozense
 
 def _plan(
     subject: Subject, request: Request, weights: Weights, dst: str, single: bool
-) -> tuple[Plan, dict[str, object], tuple[str, ...], list[Finding]]:
-    """The plan with configuration, sidecars and ledger."""
+) -> tuple[Plan, dict[str, object], tuple[str, ...], list[Finding], str]:
+    """The plan with configuration, sidecars and ledger; with them the configuration's text."""
     ck = subject.checkpoint
     texts: list[tuple[str, str]] = []
     copies: list[tuple[str, str]] = []
     extras: Mapping[str, object] = {}
     classes: tuple[str, ...] = ()
     metadata = {k: v for k, v in ck.metadata.items() if request.dialect is None or k != METADATA}
-    metadata, findings = _carried(metadata, request, names_stay=request.dialect in (None, subject.graph.dialect))
-    wrapper = ""
+    metadata, findings = _carried(metadata, request)
+    wrapper = text = ""
     dialect = request.dialect
     if dialect is not None:
         raw, extras, classes, said = _configuration(subject, request, weights, dialect)
         findings += said
+        text = (dialect.config.text or to_json_text)(raw)
         if dialect.config.filename:
-            texts.append((dialect.config.filename, (dialect.config.text or to_json_text)(raw)))
+            texts.append((dialect.config.filename, text))
+            texts += [(name, to_json_text(made(raw))) for name, made in dialect.config.beside.items()]
         elif dialect.container != request.container.NAME:
-            texts.append(("config.json", to_json_text(raw)))
-        metadata = {**metadata, **dialect.metadata}
+            texts.append(("config.json", text))
+        metadata |= dialect.metadata
+        if dialect.spelling is not None and dialect.container == request.container.NAME:
+            metadata |= dialect.spelling.metadata(list(weights.came))
+        if dialect.config.fold is not None:
+            metadata |= {"keras:config.json": text, "keras:metadata.json": to_json_text({"keras_version": "3.0.0"})}
         if dialect.container == request.container.NAME:
             wrapper = dialect.wrapper
             extras = {**extras, **object_places(subject.architecture.table(dialect.name), weights.prefix, subject.graph.counts)} if subject.architecture else extras
@@ -253,6 +261,7 @@ def _plan(
             copies.append((subject.config.source, os.path.basename(subject.config.source)))
         elif subject.config is not None and not extras:
             texts.append(("config.json", to_json_text(_plain(subject.config.raw))))
+        text = to_json_text(_plain(subject.config.raw)) if subject.config is not None else ""
     lost = [k for k in ck.extras if not extras and k not in ("args", "cfg")]
     if lost:
         findings.append(Finding("info", "dropped", ", ".join(lost[:6]), f"what lies beside the tensors is not carried over: {', '.join(lost[:12])}"))
@@ -270,12 +279,13 @@ def _plan(
     plan = assemble(
         weights, request, target=dst, single=single, inputs=inputs, metadata=metadata, extras=extras, wrapper=wrapper, copies=copies, texts=texts
     )
-    return plan, ledger, classes, findings
+    return plan, ledger, classes, findings, text
 
 
-def _carried(metadata: Mapping[str, str], request: Request, *, names_stay: bool) -> tuple[dict[str, str], list[Finding]]:
+def _carried(metadata: Mapping[str, str], request: Request) -> tuple[dict[str, str], list[Finding]]:
     """The metadata that go along, and the finding of those that do not: a Keras file's own (`hdf5:model_config`), where the target has no place for it
     or other names."""
+    names_stay = request.dialect is None
     keeps: tuple[str, ...] = getattr(request.container, "KEEPS", ()) if names_stay else ()
     lost = [k for k in metadata if k.startswith(PRIVATE) and not k.startswith(keeps)]
     kept = {k: v for k, v in metadata.items() if k not in lost}

@@ -43,6 +43,8 @@ def runs(numbers: Iterable[int]) -> list[range]:
     if isinstance(numbers, range):
         return [numbers] if numbers else []
     ns = sorted(set(numbers))
+    if not ns:
+        return []
     starts = [i for i, n in enumerate(ns) if not i or n != ns[i - 1] + 1]
     return [range(ns[i], ns[j - 1] + 1) for i, j in zip(starts, [*starts[1:], len(ns)], strict=True)]
 

@@ -15,6 +15,7 @@ from itertools import groupby
 from itertools import product as combinations
 
 from ._typing import NamedTuple
+from .config import choose_class
 from .containers import Container
 from .containers._base import Slot
 from .errors import UnsupportedError, UsageError
@@ -220,10 +221,11 @@ class _Translate(_Builder):
         self.table: Table = self.arch.table(dialect.name)
         self.sizes: Sizes = subject.sizes()
         self.wide, self.grown = resized(subject, request.vocab)  # the target's sizes
-        self.groups = (self.graph.groups | request.add_groups) - request.drop_groups
+        added = request.add_groups | (dialect.needs - self.graph.groups - request.drop_groups)
+        self.groups = (self.graph.groups | added) - request.drop_groups
         self.absent = {p: k for p, k in self.recognition.dialect.lacks.items() if k.holds(self.sizes.axis)}
         self.lacked = {p: k for p, k in dialect.lacks.items() if k.holds(self.sizes.axis)}
-        self.new = lacking(subject, self.groups if request.init_missing else request.add_groups, self.absent) if request.init_missing or request.add_groups else frozenset()
+        self.new = lacking(subject, self.groups if request.init_missing else added, self.absent) if request.init_missing or added else frozenset()
         self.begun: dict[str, list[str]] = {}  # how they start -> target names
         self.rows: dict[str, list[str]] = {}  # how their new rows start -> target names
         self.cut: list[str] = []  # target names that lose rows
@@ -252,7 +254,23 @@ class _Translate(_Builder):
         self._lacking()
         self._rest()
         self.findings += told(self.begun, self.rows, self.cut, self.request.seed, self.sizes.axis.get(AXIS, 0), self.wide.axis.get(AXIS, 0))
+        self._spell()
         return self.finish(self.groups, self.untied)._replace(prefix=self.prefix)
+
+    def _spell(self) -> None:
+        """Give the target's tensors the names that they are stored under, where those are no templates."""
+        if self.dialect.spelling is None:
+            return
+        chosen = choose_class(self.dialect.classes, self.groups, None, self.arch.free_groups)
+        spelled = self.dialect.spelling.stored(list(self.came), chosen[0].name if chosen else "")
+        self.targets = [(spelled[n], spec, pieces) for n, spec, pieces in self.targets]
+        self.ties = {spelled[n]: spelled[t] for n, t in self.ties.items()}
+        self.came = {spelled[n]: story for n, story in self.came.items()}
+        for n, holder in self.ties.items():
+            self.came[n] = {**(self.came[n] or {}), "how": f"tied to {holder}"}
+        for story in self.went.values():
+            if story is not None and isinstance(to := story.get("to"), list):
+                story["to"] = [spelled.get(str(n), n) for n in to]
 
     def _row(self, row: Row, at: Mapping[str, int]) -> None:
         infos = [self.arch.params[p] for p in row.parts]
@@ -266,10 +284,11 @@ class _Translate(_Builder):
             return
         if len(row.parts) == 1 and row.parts[0] in self.lacked and (canonical[0] not in self.graph.params or self._leave_out(row.parts[0], canonical[0])):
             return
-        for axis in set(row.layout.axes) & self.dialect.limits.keys():
+        for axis in {*row.layout.axes, *map(count_name, at)} & self.dialect.limits.keys():
             n, why = self.dialect.limits[axis]
-            if self.wide.axis.get(axis, n) != n:
-                raise UnsupportedError(f"{self.dialect.title} has no place for {axis} {self.wide.axis[axis]} ({target}): {why}", hint=self._others())
+            have = self.graph.counts.get(axis, self.wide.axis.get(axis, n))
+            if have != n:
+                raise UnsupportedError(f"{self.dialect.title} has no place for {axis} {have} ({target}): {why}", hint=self._others())
         layouts = tuple(i.layout for i in infos)
         pieces: list[Piece] = []
         stored: list[str] = []
@@ -365,7 +384,7 @@ class _Translate(_Builder):
         """What the target has no place for and is added onto this row instead (see Lack)."""
         out = []
         for param, lack in self.lacked.items():
-            if row.parts != (lack.fold,) or (name := expand(param, at)) not in self.graph.params:
+            if lack.fold not in row.parts or (name := expand(param, at)) not in self.graph.params:
                 continue
             stored = self.graph.params[name].stored
             rows, width = self.tensors[stored].spec.shape

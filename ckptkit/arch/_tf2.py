@@ -248,7 +248,7 @@ BERT_DIALECTS = (
     _model_garden("tfm_v2", "TF Model Garden BertEncoderV2 (TensorFlow 2)", BY_ATTRIBUTE, FUNCTIONAL, pretraining=False),
     _model_garden("tfm_v2_pretraining", "TF Model Garden BertPretrainerV2 of a BertEncoderV2 (TensorFlow 2)", BY_ATTRIBUTE, FUNCTIONAL, pretraining=True),
     _keras(
-        "keras",
+        "keras3",
         "Keras 3 functional model",
         Objects(
             paths=_numbered("model/_operations/", ("2", "3", "5"), 7, (6, 8, 9, 10, 12), "{#layer*7+7}"),

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Mapping
 
+from .._typing import TYPE_CHECKING
 from ..errors import FindingsError, UsageError
 from . import _declare as declare
 from ._options import format_option, parse_given, parse_size, source_options, start_tensorflow
+
+if TYPE_CHECKING:
+    from ..conversion import Conversion
 
 
 @declare.command("convert")
@@ -92,7 +97,7 @@ def command(
         declare.echo(summary(done, form))
     elif not quiet:
         print(summary(done, form), file=sys.stderr)
-    return _verified(source, target, config, part, given, form, quiet) if proven and not dry_run else 0
+    return _verified(done, source, config, part, given, drop, quiet=quiet) if proven and not dry_run else 0
 
 
 PROGRAMS = ("savedmodel", "keras", "pt2", "onnx")
@@ -117,11 +122,20 @@ def _program(source: str, target: str, to: str, config: str | None, part: str | 
     return 0
 
 
-def _verified(source: str, target: str, config: str | None, part: str | None, given: tuple[str, ...], form: str, quiet: bool) -> int:
+def _verified(done: Conversion, source: str, config: str | None, part: str | None, given: tuple[str, ...], drop: tuple[str, ...], *, quiet: bool) -> int:
+    """Compare what was written with what it was made of; a target that is one file has the configuration that would lie beside it."""
+    import tempfile
+
     from ..report.verification import show_verification
     from ..verification import verify
 
-    outcome = verify(source, target, config=config, part=part, given=parse_given(given), casts=True)
+    with tempfile.TemporaryDirectory(prefix="ckptkit-") as work:
+        beside = None
+        if done.plan.single and done.config:
+            beside = os.path.join(work, "config.json")
+            with open(beside, "w", encoding="utf-8") as f:
+                f.write(done.config)
+        outcome = verify(source, done.plan.target, config=config, config_b=beside or (config if done.plan.single else None), part=part, given=parse_given(given), casts=True, without=drop)
     if outcome.exit_code or not quiet:
-        declare.echo(show_verification(outcome, form if form != "json" else "text"), err=True)
+        declare.echo(show_verification(outcome), err=True)
     return outcome.exit_code

@@ -41,8 +41,9 @@ class Checkpoint:
     `tensors` keeps the file's order. `metadata` is text the container carries; `extras` whatever else lies beside
     the tensors (a fairseq config, a step count) as plain data; `wrapper` the key path under which a nested PyTorch
     file holds the state dict ("model"), `beside` the tensors outside it (optimizer state); `findings` what the reader noticed and did not refuse.
-    Where the format itself says it, `slots` is the optimizer state (name -> the variable it is of, "" for a counter), `objects`
-    the graph of objects that the tensors hang on, and `aliases` gives the variables' own names besides those they are stored under.
+    Where the format itself says it, `slots` is the optimizer state (name -> the variable it is of, "" for a counter or a metric),
+    `repeats` are second copies (name -> the first), `objects` is the graph of objects that the tensors hang on, and `aliases`
+    gives the variables' own names besides those they are stored under. `audit` looks for what takes longer than reading headers.
     """
 
     def __init__(
@@ -71,7 +72,10 @@ class Checkpoint:
         self.total_size: int | None = None  # what an index of shards says that all tensors take
         self.slots: dict[str, str] = {}
         self.objects: ObjectGraph | None = None
+        self.repeats: dict[str, str] = {}
+        self.audit: Callable[[], Iterable[Finding]] = tuple
         self.aliases: Callable[[], dict[str, str]] = dict
+        self.copies: dict[str, tuple[StoredTensor, ...]] = {}  # tensors that lie in several shards: each of them
         self._checks = checks
         self._stack = ExitStack()
         self._fds: dict[str, int] = {}

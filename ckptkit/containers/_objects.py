@@ -11,7 +11,7 @@ optimizer too, and TensorFlow keys them there if that way is the shorter one: th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 
 from .._typing import NamedTuple
@@ -24,6 +24,7 @@ VALUE = "VARIABLE_VALUE"
 ATTRIBUTES = "/.ATTRIBUTES/"
 SLOT = "/.OPTIMIZER_SLOT/"
 _SUFFIX = ATTRIBUTES + VALUE
+ARCHIVED = "_all_variables/"  # where Keras' export keeps every variable a second time, in no order
 _VALUE_FIELD = b"\x0a\x0eVARIABLE_VALUE\x12"
 _ITERATIONS = frozenset(("_iterations", "iter"))
 _RATES = frozenset(("_learning_rate", "learning_rate", "decay", "_variables", "_trainable_variables"))
@@ -123,6 +124,12 @@ class ObjectGraph:
         for f in own.values():
             times[f] = times.get(f, 0) + 1
         return {n: f for n, f in own.items() if times[f] == 1}
+
+    def archived(self, names: Collection[str]) -> dict[str, str]:
+        """The second copies that Keras' export makes of variables, each with the name of the first."""
+        own = {n: self.full_names.get(key_of(n), "") for n in names}
+        first = {f: n for n, f in own.items() if f and n.startswith("variables/")}
+        return {n: first[f] for n, f in own.items() if n.startswith(ARCHIVED) and f in first}
 
     def names(self) -> tuple[dict[str, str], dict[str, str]]:
         """(key -> name where that is another one, name of optimizer state -> the variable that it is of, "" for none)."""

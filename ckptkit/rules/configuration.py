@@ -87,7 +87,7 @@ def numbers(s: Subject) -> Iterator[Finding]:
     flags = {"tied", "scaled", "scaled_by_layer", *s.architecture.switches}
     form = s.architecture.dialects[s.values.form].config.keys
     for canonical, key in s.values.keys.items():
-        value, spec = s.config.raw.get(key), form.get(key, "")
+        value, spec = s.values.raw.get(key), form.get(key, "")
         if (value is None and canonical != "norm_eps") or (isinstance(spec, Key) and spec.words is not None):
             continue
         said = f"{s.config_name} says {key} {printable(repr(value), 60)}"

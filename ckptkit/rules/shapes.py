@@ -79,7 +79,7 @@ def size(s: Subject) -> Iterator[Finding]:
             continue
         key = s.values.keys.get(canonical, canonical)
         where = origin[canonical][0] if canonical in origin else key
-        shown = s.config.raw.get(key, said) if s.config is not None else said
+        shown = s.values.raw.get(key, said) if s.values is not None else said
         overruled = s.architecture.dialects[s.values.form].config.overruled.get(canonical)
         yield Finding(
             "warning" if overruled else "error", "size", where, f"{s.config_name} says {key} {json.dumps(shown)}; the weights hold {f'{canonical} {have}' if have else f'no {canonical}'}"

@@ -45,7 +45,7 @@ def missing(s: Subject) -> Iterator[Finding]:
             at = dict(zip(holders, at_values, strict=True))
             absent = [expand(p, at) for p in row.parts if expand(p, at) not in graph.params and p not in lacked]
             if absent:
-                groups.setdefault(info.group, []).append(r.wrapper + r.table.stored_name(row, at, r.prefix, graph.counts))
+                groups.setdefault(info.group, []).append(r.stored_name(row, at, graph.counts))
     for group, names in groups.items():
         if group == "core":
             yield Finding("error", "missing", collapse(names, 6), f"{count(names, 'tensor')} that {arch.title} needs {are(names)} not there: {collapse(names)}")
@@ -79,7 +79,7 @@ def switch(s: Subject) -> Iterator[Finding]:
         said = s.value(name)
         if states and isinstance(said, bool) and said not in states and not (s.values is not None and name in s.values.assumed):
             key = s.values.keys.get(name, name) if s.values is not None else name
-            value = s.config.raw.get(key, said) if s.config is not None else said
+            value = s.values.raw.get(key, said) if s.values is not None else said
             yield Finding(
                 "error", "switch", collapse(sorted(held[not said], key=natural), 4), f"{s.config_name} says {key} {value!r}, which is {'' if said else 'not '}{name}; "
                 f"the weights are {'not ' if said else ''}{name} ({collapse(sorted(held[not said], key=natural), 2)})", f"correct {key}",
