@@ -350,3 +350,18 @@ def test_a_damaged_file_costs_an_error_and_nothing_else(data: st.DataObject, sma
                 c.array(n)
     except CheckpointError as e:
         assert "\n" not in str(e)
+
+
+def test_the_weights_of_deepcut_go_to_safetensors_and_back(tmp_path: Path) -> None:
+    """Keras 2.0.2, weights only; real weights."""
+    from safetensors.numpy import load_file
+
+    path = oracles.real_package("deepcut", "0.7.0.0", "5c9a5fa34677")
+    want = by_h5py(path)
+    report = ckptkit.inspect(path)
+    assert report.parameters == sum(a.size for a in want.values()) == 535_025 and report.findings == ()
+    ckptkit.convert(path, tmp_path / "x.safetensors")
+    same({n: np.asarray(a) for n, a in load_file(tmp_path / "x.safetensors").items()}, want)
+    ckptkit.convert(tmp_path / "x.safetensors", tmp_path / "y.h5")
+    same(by_h5py(tmp_path / "y.h5"), want)
+    assert attributes(tmp_path / "y.h5") == attributes(path)

@@ -101,12 +101,12 @@ def test_archives_that_keras_does_not_write_are_refused(saved: Path, tmp_path: P
     source = saved / "model.keras"
     with pytest.raises(UnsupportedError, match="compressed"):
         open_checkpoint(rewritten(source, tmp_path / "a.keras", {}, zipfile.ZIP_DEFLATED))
-    with pytest.raises(UnsupportedError, match="no model.weights.h5"):
+    with pytest.raises(UnsupportedError, match=r"no model\.weights\.h5"):
         open_checkpoint(rewritten(source, tmp_path / "b.keras", {"model.weights.h5": None}))
-    with pytest.raises(CorruptError, match="cut short|truncated|empty"):
+    with pytest.raises(CorruptError, match=r"cut short|truncated|empty"):
         open_checkpoint(rewritten(source, tmp_path / "c.keras", {"model.weights.h5": b"\x89HDF\r\n\x1a\n"}))
     found = ckptkit.inspect(rewritten(source, tmp_path / "d.keras", {"config.json": b"{", "assets/vocabulary.txt": b"a"})).findings
-    assert {f.rule for f in found} == {"keras-config", "dropped"}
+    assert {"keras-config", "dropped"} <= {f.rule for f in found}
 
 
 CONFIGS = {

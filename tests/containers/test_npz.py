@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import oracles
 import pytest
 
 import ckptkit
@@ -117,3 +118,18 @@ def test_checksums_of_pieces_make_that_of_the_whole() -> None:
     for n, m in ((0, 0), (5, 0), (0, 5), (3, 70_000), (1 << 16, 1)):
         a, b = RNG.bytes(n), RNG.bytes(m)
         assert _crc32.combine(zlib.crc32(a), zlib.crc32(b), m) == zlib.crc32(a + b)
+
+
+def test_the_weights_of_g2p_go_to_safetensors_and_back(tmp_path: Path) -> None:
+    """Real weights, saved by numpy."""
+    from safetensors.numpy import load_file
+
+    path = oracles.real_package("g2p-en", "2.1.0", "b8af35e4596d")
+    with np.load(path) as z:
+        want = {n: z[n] for n in z.files}
+    assert len(want) == 12 and ckptkit.inspect(path).total == 12
+    ckptkit.convert(path, tmp_path / "x.safetensors")
+    same(load_file(tmp_path / "x.safetensors"), want)
+    ckptkit.convert(tmp_path / "x.safetensors", tmp_path / "y.npz")
+    with np.load(tmp_path / "y.npz") as z:
+        same({n: z[n] for n in z.files}, want)
