@@ -122,8 +122,9 @@ def read(view: memoryview, origin: int, path: str, label: str, map: object = Non
                 t = tensors[other]
                 tensors[other] = t._replace(storage=other)
                 tensors[name] = t._replace(name=name, storage=other)
+        name_bytes = LIMITS.name_bytes
         for name in tensors:
-            if 4 * len(name) > LIMITS.name_bytes:
+            if 4 * len(name) > name_bytes:
                 LIMITS.check("name_bytes", len(name.encode()), f"the length of the name {name[:40]!r}...", label)
         if file.end < len(view):
             findings.append(Finding("warning", "hdf5", os.path.basename(label), f"{len(view) - file.end:,} bytes follow the end of the HDF5 data"))
