@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 from itertools import groupby
 from itertools import product as combinations
+from math import prod
 
 from ._typing import NamedTuple
 from .config import choose_class
@@ -22,6 +23,7 @@ from .errors import UnsupportedError, UsageError
 from .findings import Finding
 from .growth import AXIS, anew, lacking, resized, told
 from .layout import Layout, Placed, Sizes, atoms, nest, region, stored_shape
+from .limits import LIMITS
 from .moves import Drawn, Loop, Piece, Plan, Source, Task, cut, is_copy, simplify
 from .names import collapse
 from .schema import Dialect, Row, Table, count_name, expand, placeholders
@@ -233,6 +235,9 @@ class _Translate(_Builder):
         self.table: Table = self.arch.table(dialect.name)
         self.sizes: Sizes = subject.sizes()
         self.wide, self.grown = resized(subject, request.vocab)  # the target's sizes
+        for p, info in self.arch.params.items():
+            if info.group in dialect.needs - self.graph.groups and any(not self.graph.counts.get(count_name(h)) for h in placeholders(p)):
+                raise UnsupportedError(f"{dialect.title} has no {self.arch.title} without the {info.group}, and nothing says how many {count_name(placeholders(p)[0])} to begin anew", hint=self._others())
         added = request.add_groups | (dialect.needs - self.graph.groups - request.drop_groups)
         self.groups = (self.graph.groups | added) - request.drop_groups
         self.absent = {p: k for p, k in self.recognition.dialect.lacks.items() if k.holds(self.sizes.axis)}
@@ -258,15 +263,15 @@ class _Translate(_Builder):
         for row, at in walk(self.table.rows, self.graph.counts):
             if row.role == "param":
                 self._row(row, at)
-        if self.request.container.TIES and self.dialect.writes_ties:
+        if self.request.container.TIES:
             for row, at in walk(self.table.rows, self.graph.counts):
                 if row.role == "repeat" and (not row.note or row.note in self.groups):
                     self._tie(self.table.stored_name(row, at, self.prefix, self.graph.counts), expand(row.parts[0], at))
         self._derived()
         self._lacking()
         self._rest()
-        self.findings += told(self.begun, self.rows, self.cut, self.request.seed, self.sizes.axis.get(AXIS, 0), self.wide.axis.get(AXIS, 0))
         self._spell()
+        self.findings += told(self.begun, self.rows, self.cut, self.request.seed, self.sizes.axis.get(AXIS, 0), self.wide.axis.get(AXIS, 0))
         return self.finish(self.groups, self.untied)._replace(prefix=self.prefix)
 
     def _spell(self) -> None:
@@ -283,6 +288,8 @@ class _Translate(_Builder):
         for story in self.went.values():
             if story is not None and isinstance(to := story.get("to"), list):
                 story["to"] = [spelled.get(str(n), n) for n in to]
+        for names in (*self.begun.values(), *self.rows.values(), self.cut):
+            names[:] = [spelled[n] for n in names]
 
     def _row(self, row: Row, at: Mapping[str, int]) -> None:
         infos = [self.arch.params[p] for p in row.parts]
@@ -526,6 +533,8 @@ def walk(rows: Sequence[Row], counts: Mapping[str, int]) -> Iterator[tuple[Row, 
     """Every row at every place it stands, layer by layer as models list their tensors."""
     for holders, block in groupby(rows, key=lambda r: placeholders(r.names[0])):
         members = list(block)
+        places = prod(counts.get(count_name(h), 0) for h in holders)
+        LIMITS.check("tensors", places * len(members), "the number of tensors up to the highest layer that a name has")
         for values in combinations(*(range(counts.get(count_name(h), 0)) for h in holders)):
             at = dict(zip(holders, values, strict=True))
             for row in members:

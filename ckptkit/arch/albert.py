@@ -201,7 +201,7 @@ ARCHITECTURE = Architecture(
             config=GOOGLE_FORM,
         ),
         HF,
-        tf(MODULES, HF, "albert/", repeats={"predictions/decoder/bias": "mlm.decoder.bias"}),
+        tf(MODULES, HF, "albert/", shared={"predictions": "mlm"}, repeats={"predictions/decoder/bias": "mlm.decoder.bias"}),
         flax(MODULES, HF),
         hub.backbone(
             ("AlbertBackbone",), "albert.albert_backbone",

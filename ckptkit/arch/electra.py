@@ -139,6 +139,7 @@ MLM = {
 TRAITS = {
     "encoder": L[:-1],
     "heads": {
+        "pooler": "pooler",
         "rtd": "detector", "mlm": "lm", "classification": "first with gelu", "summary": "summary with gelu", "classifier": "pooled_or_tokens", "qa": "tokens",
     },
 }  # fmt: skip
@@ -202,7 +203,7 @@ ARCHITECTURE = Architecture(
     },
     dialects=(
         HF,
-        tf(MODULES, HF, "electra/"),
+        tf(MODULES, HF, "electra/", shared={"generator_lm_head": "mlm"}),
         flax(MODULES, HF),
         hub.backbone(
             ("ElectraBackbone",), "electra.electra_backbone",

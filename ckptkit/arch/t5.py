@@ -212,7 +212,8 @@ HUB_NAMES = objects(
     hub.Layer("decoder_output_layer_norm", "t5_layer_norm"),
     beside={"input_projector": ("gate_projector", GATED_INPUT)},
 )
-GELU_TANH = {"module": "builtins", "class_name": "function", "config": "gelu_approximate", "registered_name": "gelu_approximate"}
+GELU_TANH = ("keras_hub>gelu_approximate", "keras_nlp>gelu_approximate", "gelu_approximate")
+HUB_ACTIVATIONS = {"relu": "relu", "gelu": "gelu", **dict.fromkeys(GELU_TANH, "gelu_tanh"), "silu": "silu", "tanh": "tanh", "linear": "linear"}
 HUB_KEYS: dict[str, str | Key] = {
     "vocabulary_size": "vocab",
     "num_layers": Key("layers", more=("decoder_layers",)),
@@ -221,7 +222,7 @@ HUB_KEYS: dict[str, str | Key] = {
     "intermediate_dim": "intermediate",
     "key_value_dim": "head_dim",
     "dropout": "dropout",
-    "activation": Key("activation", words={"relu": "relu", "gelu": "gelu", "keras_hub>gelu_approximate": "gelu_tanh", "keras_nlp>gelu_approximate": "gelu_tanh", "silu": "silu", "tanh": "tanh", "linear": "linear"}),
+    "activation": Key("activation", words=HUB_ACTIVATIONS),
     "use_gated_activation": "gated",
     "layer_norm_epsilon": "norm_eps",
     "tie_embedding_weights": "tied",
@@ -281,10 +282,10 @@ def dialects(
         mesh,
         bert4keras,
         hf,
-        tf(MODULES, hf, "", tied=True, style={**HDF5, "norm": {"weight": scale}}, weights=()),  # type: ignore[arg-type]
+        tf(MODULES, hf, "", tied=True, style={**HDF5, "norm": {"weight": scale}}, weights=(), shared={"encoder": "", "decoder": "decoder"}),  # type: ignore[arg-type]
         flax(MODULES, hf, style={**FLAX, "norm": {"weight": scale}}, without=("qa",)),  # type: ignore[arg-type]
         hub.backbone(
-            ("T5Backbone",), "t5.t5_backbone", HUB_NAMES, HUB_ROWS, keys=HUB_KEYS, implied={"buckets": 32, "max_distance": 128}, needs=(), tasks=("Seq2SeqLM",),
+            ("T5Backbone",), "t5.t5_backbone", HUB_NAMES, HUB_ROWS, keys=HUB_KEYS, implied={"buckets": 32, "max_distance": 128}, needs=("decoder",), tasks=("Seq2SeqLM",),
             defaults={"dropout": 0.1, "norm_eps": 1e-6, "gated": True, "tied": True, "decoder_layers": "=layers"},
         ),
         b4k.weights(B4K_ROWS, bert4keras.config),
