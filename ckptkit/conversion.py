@@ -28,6 +28,7 @@ from .tensors import DTYPES, TensorSpec
 from .validation import run_rules
 
 LEDGER = "ckptkit-ledger.json"
+PRIVATE = ("hdf5:", "keras:")  # metadata that only the formats of these names understand
 
 # what goes with a model besides its weights and configuration: vocabularies, tokenizers, their settings
 SIDECARS = frozenset((
@@ -238,19 +239,19 @@ def _plan(
     copies: list[tuple[str, str]] = []
     extras: Mapping[str, object] = {}
     classes: tuple[str, ...] = ()
-    findings: list[Finding] = []
     metadata = {k: v for k, v in ck.metadata.items() if request.dialect is None or k != METADATA}
+    metadata, findings = _carried(metadata, request)
     wrapper = text = ""
     dialect = request.dialect
     if dialect is not None:
-        raw, extras, classes, findings = _configuration(subject, request, weights, dialect)
+        raw, extras, classes, said = _configuration(subject, request, weights, dialect)
+        findings += said
         text = (dialect.config.text or to_json_text)(raw)
         if dialect.config.filename:
             texts.append((dialect.config.filename, text))
             texts += [(name, to_json_text(made(raw))) for name, made in dialect.config.beside.items()]
         elif dialect.container != request.container.NAME:
             texts.append(("config.json", text))
-        metadata = {k: v for k, v in metadata.items() if not k.startswith(("hdf5:", "keras:"))}  # these are of the names that were
         metadata |= dialect.metadata
         if dialect.spelling is not None and dialect.container == request.container.NAME:
             metadata |= dialect.spelling.metadata(list(weights.came))
@@ -291,6 +292,18 @@ def _plan(
         weights, request, target=dst, single=single, inputs=inputs, metadata=metadata, extras=extras, wrapper=wrapper, copies=copies, texts=texts
     )
     return plan, ledger, classes, findings, text
+
+
+def _carried(metadata: Mapping[str, str], request: Request) -> tuple[dict[str, str], list[Finding]]:
+    """The metadata that go along, and the finding of those that do not: a Keras file's own (`hdf5:model_config`), where the target has no place for it
+    or other names."""
+    names_stay = request.dialect is None
+    keeps: tuple[str, ...] = getattr(request.container, "KEEPS", ()) if names_stay else ()
+    lost = [k for k in metadata if k.startswith(PRIVATE) and not k.startswith(keeps)]
+    kept = {k: v for k, v in metadata.items() if k not in lost}
+    why = f"{request.container.TITLE} has no place for it" if names_stay else "it speaks of the old names"
+    said = f"what the file says besides its tensors is not carried over ({', '.join(lost[:8])}): {why}"
+    return kept, [Finding("info", "dropped", ", ".join(lost[:4]), said)] if lost else []
 
 
 def _sidecars(names: Sequence[str], subject: Subject, target: Dialect | None) -> list[tuple[str, str]]:

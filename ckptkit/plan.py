@@ -117,13 +117,22 @@ class _Builder:
         assert isinstance(to, list)
         to.append(target)
 
+    def _stored(self, name: str) -> Source:
+        """A stored tensor as a source. What is packed is unpacked now: into the plan, or if it is large into a temporary file."""
+        t = self.tensors[name]
+        if t.read is None:
+            return Source(name, t.spec.dtype, t.extents)
+        if t.spec.nbytes > _SMALL:
+            return Source(name, t.spec.dtype, (self.subject.checkpoint.unpacked(name),))
+        data = t.read()
+        return Source(name, t.spec.dtype, t.extents, data if isinstance(data, bytes) else None)
+
     def finish(self, groups: frozenset[str], untied: bool) -> Weights:
         checkpoint = self.subject.checkpoint
-        inline = {n: t.read() for n in self.sources if n in self.tensors and (t := self.tensors[n]).read is not None}
         sources = tuple(
             Source(n, "F32", (), *((None, made) if isinstance(made, Drawn) else (made,)))
             if (made := self.made.get(n)) is not None
-            else Source(n, self.tensors[n].spec.dtype, self.tensors[n].extents, data if isinstance(data := inline.get(n), bytes) else None)
+            else self._stored(n)
             for n in self.sources
         )
         for name in checkpoint.tensors:
@@ -132,6 +141,9 @@ class _Builder:
         return Weights(
             sources, tuple(self.targets), self.ties, self.strings, self.came, self.went, groups, untied, tuple(self.findings)
         )
+
+
+_SMALL = 1 << 20  # bytes up to which what has to be unpacked is kept in the plan itself
 
 
 def _how(pieces: Sequence[Piece], cast: bool) -> str:
