@@ -87,9 +87,9 @@ def loads(raw: bytes, *, what: str, path: str | None, duplicates: str = "refuse"
 def read_bytes(path: str, limit: str = "json_bytes") -> bytes:
     """A whole regular file, at most as large as the named limit. Raises CheckpointError, never OSError."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe or device would never end
-            raise CheckpointError("is not a regular file", path=path)
-        with open(path, "rb") as f:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as f:
+            if not stat.S_ISREG(os.fstat(f.fileno()).st_mode):  # a pipe or device would never end
+                raise CheckpointError("is not a regular file", path=path)
             LIMITS.check(limit, os.fstat(f.fileno()).st_size, "the size of the file", path)
             return f.read(getattr(LIMITS, limit) + 1)
     except FileNotFoundError:

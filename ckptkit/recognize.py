@@ -9,11 +9,15 @@ nothing and the container keeps the variables' own names besides (TensorFlow's o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 
-from ._typing import NamedTuple
+from ._typing import TYPE_CHECKING, NamedTuple
 from .arch import architectures
 from .errors import UsageError
-from .schema import Architecture, Dialect, Match, Table, pattern_of_text, reduce_name, stem
+from .schema import Architecture, Dialect, Match, Row, Table, pattern_of_text, reduce_name, stem
+
+if TYPE_CHECKING:
+    from .spelling import Spelling
 
 # names explained, declared (2: by the architecture's first name), core patterns missing (negative), signature, core patterns as they are written, marks of the
 # dialect's form that the configuration bears, rank (negative)
@@ -26,6 +30,7 @@ WRAPPERS = ("model/", "module.", "_orig_mod.", "model.", "net.", "network.", "st
 SLOTS = (
     "/adam_m", "/adam_v", "/Adam", "/Adam_1", "/AdamWeightDecayOptimizer", "/AdamWeightDecayOptimizer_1", "/LAMB", "/LAMB_1", "/lamb_m",
     "/lamb_v", "/Momentum", "/RMSProp", "/RMSProp_1", "/Adagrad", "/Ftrl", "/Ftrl_1", "_slot_v", "_slot_vr", "_slot_vc", "_slot_m",
+    ".exp_avg", ".exp_avg_sq", ".max_exp_avg_sq", ".momentum_buffer",
 )  # fmt: skip
 COUNTERS = frozenset((
     "global_step", "beta1_power", "beta2_power", "current_loss_scale", "good_steps", "loss_scale/Variable",
@@ -42,10 +47,19 @@ class Recognition(NamedTuple):
     matches: dict[str, Match]  # stored name -> its row
     score: Score
     evidence: tuple[str, ...]
+    plain: Mapping[str, str] = {}  # stored name -> plain name, where the dialect has a spelling
 
     @property
     def table(self) -> Table:
         return self.architecture.table(self.dialect.name)
+
+    def stored_name(self, row: Row, at: Mapping[str, int], counts: Mapping[str, int]) -> str:
+        """The name that a tensor of this checkpoint has or would have; `counts` as in `schema.expand`."""
+        name = self.table.stored_name(row, at, self.prefix, counts)
+        spelling = self.dialect.spelling
+        if spelling is not None:
+            name = spelling.stored([*self.plain.values(), name], "").get(name, name)
+        return self.wrapper + name
 
 
 def reduce_names(names: Iterable[str]) -> dict[str, str]:
@@ -61,9 +75,39 @@ def _strip(reduced: Reduced, wrapper: str) -> dict[str, str]:
     return {k: p[n:] for k, p in reduced.items() if p.startswith(wrapper)}
 
 
+class _Names:
+    """The names of a checkpoint as the dialects that are tried need them: how often each pattern is met, shapes, plain names."""
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], patterns: Mapping[str, int], config: Mapping[str, object], plain: Mapping[str, str] = {}) -> None:
+        self.shapes, self.patterns, self.plain = shapes, patterns, plain
+        self.stems = {stem(p) for p in patterns}
+        self._config = config
+        self._spelled: dict[Spelling, _Names | None] = {}
+
+    def of(self, dialect: Dialect) -> _Names | None:
+        """The names as a dialect's rows have them; None where they are not spelled as it spells them."""
+        spelling = dialect.spelling
+        if spelling is None:
+            return self
+        if spelling not in self._spelled:
+            self._spelled[spelling] = None
+            if any(spelling.sign in name for name in islice(self.shapes, 8)):
+                config = dialect.config.unfold(self._config) if dialect.config.unfold is not None else None
+                plain = spelling.plain(list(self.shapes), self._config if config is None else config)
+                patterns = _counted(reduce_name(p)[0] for p in plain.values())
+                self._spelled[spelling] = _Names({plain.get(n, n): s for n, s in self.shapes.items()}, patterns, self._config, plain)
+        return self._spelled[spelling]
+
+
+def _counted(patterns: Iterable[str]) -> dict[str, int]:
+    out: dict[str, int] = {}
+    for p in patterns:
+        out[p] = out.get(p, 0) + 1
+    return out
+
+
 def _candidates(
-    patterns: Mapping[str, int],
-    shapes: Mapping[str, tuple[int, ...]],
+    every: _Names,
     declared: str | None,
     only: str | None,
     dialect: str | None,
@@ -73,13 +117,16 @@ def _candidates(
     places: Mapping[str, int],
 ) -> list[tuple[Score, Architecture, Dialect, str]]:
     found = []
-    stems = {stem(p) for p in patterns}
     for arch in architectures().values():
         if only is not None and only not in arch.names:
             continue
         for d in arch.dialects.values():
             if (dialect is not None and dialect not in (d.name, d.alias)) or (part is not None and d.part != part):
                 continue
+            names = every.of(d)
+            if names is None:
+                continue
+            patterns, stems, shapes = names.patterns, names.stems, names.shapes
             table = arch.table(d.name)
             for prefix in d.prefixes:
                 if stems.isdisjoint(table.stems(prefix)) or not (thorough or any(p in patterns for p in table.marks(prefix))):
@@ -151,12 +198,11 @@ def _recognize(
     stripped: Reduced = reduced
     best = None
     for _ in range(4):
-        patterns: dict[str, int] = {}
-        for p in stripped.values():
-            patterns[p] = patterns.get(p, 0) + 1
+        patterns = _counted(stripped.values())
         inner = {n[len(wrapper) :]: s for n, s in shapes.items()} if wrapper else shapes
-        found = _candidates(patterns, inner, declared, architecture, dialect, part, config, False, places)
-        found = found or _candidates(patterns, inner, declared, architecture, dialect, part, config, True, places)
+        names = _Names(inner, patterns, config)
+        found = _candidates(names, declared, architecture, dialect, part, config, False, places)
+        found = found or _candidates(names, declared, architecture, dialect, part, config, True, places)
         if found:
             best = max(found, key=lambda c: c[0])
             break
@@ -171,8 +217,10 @@ def _recognize(
     table = arch.table(d.name)
     matches = {}
     index = table.index(prefix)
-    for name, pattern in stripped.items():
-        m = table.match(pattern, reduce_name(name)[1], prefix) if pattern in index else None
+    spelled = names.of(d)
+    plain = {wrapper + n: p for n, p in spelled.plain.items()} if spelled is not None else {}
+    for name, pattern in ({n: reduce_name(p)[0] for n, p in plain.items()} if plain else stripped).items():
+        m = table.match(pattern, reduce_name(plain.get(name, name))[1], prefix) if pattern in index else None
         if m is not None:
             matches[name] = m
     evidence = [f"{len(matches)} of {len(reduced)} tensor names are {d.title}'s for {arch.title}"]
@@ -187,7 +235,7 @@ def _recognize(
     others = sorted({a.name for s, a, o, _ in found if a is not arch and (s[0], s[2]) == (score[0], score[2]) and s[3] >= 0 and _own(o, a)})
     if others and not score[1]:
         evidence.append(f"the names alone could also be {', '.join(others)}")
-    return Recognition(arch, d, prefix, wrapper, matches, score, tuple(evidence))
+    return Recognition(arch, d, prefix, wrapper, matches, score, tuple(evidence), plain)
 
 
 def _own(dialect: Dialect, arch: Architecture) -> bool:

@@ -14,6 +14,7 @@ from .findings import Finding
 from .rules import header_checks
 from .rules.expectations import expectations, parameters, parse_expectations, variants
 from .subject import Subject, examine
+from .tensors import StoredTensor
 
 __all__ = ["Report", "parameters", "parse_expectations", "run_rules", "validate", "variants"]
 
@@ -56,6 +57,11 @@ def validate(
         return Report(subject, tuple(run_rules(subject, wanted, integrity=integrity, values=integrity if values is None else values, beside=True)))
 
 
+def _spread(t: StoredTensor) -> bool:
+    """Whether strides make many bytes of few stored ones (rule expand): a file of some bytes must not become gigabytes here."""
+    return t.strides is not None and t.spec.nbytes > max(1 << 24, 8 * sum(e.length for e in t.extents))
+
+
 def run_rules(subject: Subject, expect: Mapping[str, object] | None = None, *, integrity: bool = True, values: bool = False, beside: bool = False) -> list[Finding]:
     """All findings of an open subject: what reading noticed, then the rules in their order.
 
@@ -73,7 +79,9 @@ def run_rules(subject: Subject, expect: Mapping[str, object] | None = None, *, i
     from .scan import survey
 
     kinds = ("param", "tied", "repeat", "unexplained")
-    scan = survey(subject.checkpoint, [n for n, r in subject.graph.roles.items() if r.kind in kinds] if values else (), checks=integrity)
+    tensors = subject.checkpoint.tensors
+    looked = [n for n, r in subject.graph.roles.items() if r.kind in kinds and not _spread(tensors[n])] if values else []
+    scan = survey(subject.checkpoint, looked, checks=integrity)
     findings += scan.damaged
     if scan.damaged:
         return findings

@@ -89,7 +89,11 @@ def make(
 
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
-    arrays = {n: rng.standard_normal(s).astype(np.float32) for n, (_, s) in names_and_shapes(arch, dialect, sizes, counts, groups, skip).items()}
+    shapes = names_and_shapes(arch, dialect, sizes, counts, groups, skip)
+    arrays = {n: rng.standard_normal(s).astype(np.float32) for n, (_, s) in shapes.items()}
+    for n, (parts, _) in shapes.items():
+        if arch.modules[arch.params[parts[0]].module].kind == "norm":
+            arrays[n] = 1 + np.abs(arrays[n])  # as trained scales are
     written = write_config(values_of(arch, sizes, counts), {}, arch, dialect, groups | {"core"}, labels=sizes.get("labels"))
     (folder / (dialect.config.filename or "config.json")).write_text(to_json_text(written.raw))
     if container == "safetensors":

@@ -16,7 +16,7 @@ from test_gate import run
 import ckptkit
 from ckptkit import compare
 from ckptkit.compare import diff
-from ckptkit.digest import canonical_digest
+from ckptkit.digests import canonical_digest
 from ckptkit.report.diff import conclusion
 from ckptkit.subject import examine
 

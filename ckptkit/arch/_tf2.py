@@ -193,7 +193,7 @@ def _model_garden(name: str, title: str, own: Mapping[str, str], other: Mapping[
         repeats={"masked_lm/embedding_table": "embeddings.word.weight"},
         metadata=GRAPH,
         objects=Objects(aliases=aliases, roots=("encoder", "encoder_network")),
-        alias=name.removesuffix("_pretraining"),
+        alias=name.removesuffix("_pretraining").removesuffix("_encoder"),
         config=params_form("bert", KEYS, {"dropout": 0.1, "attention_dropout": 0.1, "initializer_range": 0.02}),
     )
 
@@ -243,9 +243,9 @@ def _numbered(to: str, first: tuple[str, str, str], layer: int, at: tuple[int, i
 
 
 BERT_DIALECTS = (
-    _model_garden("tfm", "TF Model Garden BertEncoder (TensorFlow 2)", FUNCTIONAL, BY_ATTRIBUTE, pretraining=False),
+    _model_garden("tfm_encoder", "TF Model Garden BertEncoder (TensorFlow 2)", FUNCTIONAL, BY_ATTRIBUTE, pretraining=False),
     _model_garden("tfm_pretraining", "TF Model Garden BertPretrainerV2 of a BertEncoder (TensorFlow 2)", FUNCTIONAL, BY_ATTRIBUTE, pretraining=True),
-    _model_garden("tfm_v2", "TF Model Garden BertEncoderV2 (TensorFlow 2)", BY_ATTRIBUTE, FUNCTIONAL, pretraining=False),
+    _model_garden("tfm_v2_encoder", "TF Model Garden BertEncoderV2 (TensorFlow 2)", BY_ATTRIBUTE, FUNCTIONAL, pretraining=False),
     _model_garden("tfm_v2_pretraining", "TF Model Garden BertPretrainerV2 of a BertEncoderV2 (TensorFlow 2)", BY_ATTRIBUTE, FUNCTIONAL, pretraining=True),
     _keras(
         "keras3",

@@ -3,9 +3,9 @@
 stdout is data, stderr is progress and messages. An error is one line with a hint and an exit status, never a traceback:
 0 fine, 1 findings or differences, 2 usage or unreadable, 3 could not be decided.
 
-A command is a click command called `command`. Importing click takes longer than inspecting a checkpoint, so a command that
-has to start quickly declares itself as a `Quick` called `quick` instead: its plain use is parsed here, and whatever is
-not plain (help, completion, a mistake) goes to the click command that the same declaration makes.
+A command is a declaration called `command` (`_declare`). Importing click takes longer than inspecting a checkpoint: a plain
+command line is parsed from the command's declaration, and whatever is not plain (help, completion, a mistake) goes to the click
+command that the same declaration makes.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from .._typing import TYPE_CHECKING, NoReturn
 from ..errors import EXIT_USAGE, CheckpointError, printable
 
 if TYPE_CHECKING:
+    from ._declare import Command
     from ._group import cli as cli
-    from ._quick import Quick
 
 
 def __getattr__(name: str) -> object:
@@ -50,10 +50,10 @@ def _run() -> object:
     """Run the command of sys.argv and give its status."""
     stem = module_of(sys.argv[1]) if len(sys.argv) > 1 and "_CKPTKIT_COMPLETE" not in os.environ else None
     if stem is not None:
-        quick: Quick | None = getattr(import_module(f"{__name__}.{stem}"), "quick", None)
-        values = quick.parse(sys.argv[2:]) if quick is not None else None
-        if quick is not None and values is not None:
-            return quick.run(**values)
+        command: Command = import_module(f"{__name__}.{stem}").command
+        values = command.parse(sys.argv[2:])
+        if values is not None:
+            return command.run(**values)
     return _with_click()
 
 
@@ -77,6 +77,7 @@ def _with_click() -> object:
 
 def main() -> NoReturn:
     """The console script. Every way a command can end becomes an exit status."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy is imported: nothing here multiplies with it, and its threads cost time and memory
     try:
         status = _run()
         sys.stdout.flush()

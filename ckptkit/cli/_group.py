@@ -22,7 +22,7 @@ class Commands(click.Group):
         from . import module_of
 
         stem = module_of(name)
-        command: click.Command | None = import_module(f"{__package__}.{stem}").command if stem else None
+        command: click.Command | None = import_module(f"{__package__}.{stem}").command.click() if stem else None
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import click
-
+from . import _declare as declare
 from ._options import format_option
 
 
-@click.command("diff")
-@click.argument("a", metavar="A")
-@click.argument("b", metavar="B")
-@click.option("--config-a", metavar="FILE", help="A's configuration, if it is not beside the weights.")
-@click.option("--config-b", metavar="FILE", help="B's.")
-@click.option("--atol", type=click.FloatRange(0), default=0.0, metavar="X", help="Take elements for equal where |a-b| <= atol + rtol*|b|.")
-@click.option("--rtol", type=click.FloatRange(0), default=0.0, metavar="X", help="See --atol.")
-@click.option("--tensors", is_flag=True, help="A row for each parameter, not for each layer and part.")
-@click.option("--only-changed", is_flag=True, help="Leave out what is the same.")
-@click.option("--metadata", is_flag=True, help="Compare metadata and every key of the configurations too.")
-@click.option("--jobs", type=click.IntRange(1), metavar="N", help="Threads.  [default: the processors]")
+@declare.command("diff")
+@declare.argument("a", metavar="A")
+@declare.argument("b", metavar="B")
+@declare.option("--config-a", metavar="FILE", help="A's configuration, if it is not beside the weights.")
+@declare.option("--config-b", metavar="FILE", help="B's.")
+@declare.option("--atol", type=declare.FloatRange(0), default=0.0, metavar="X", help="Take elements for equal where |a-b| <= atol + rtol*|b|.")
+@declare.option("--rtol", type=declare.FloatRange(0), default=0.0, metavar="X", help="See --atol.")
+@declare.option("--tensors", is_flag=True, help="A row for each parameter, not for each layer and part.")
+@declare.option("--only-changed", is_flag=True, help="Leave out what is the same.")
+@declare.option("--metadata", is_flag=True, help="Compare metadata and every key of the configurations too.")
+@declare.option("--jobs", type=declare.IntRange(1), metavar="N", help="Threads.  [default: the processors]")
 @format_option("text", "json", "markdown")
 def command(
     a: str, b: str, config_a: str | None, config_b: str | None, atol: float, rtol: float, tensors: bool, only_changed: bool, metadata: bool, jobs: int | None, form: str
@@ -37,5 +36,5 @@ def command(
 
     with examine(a, config=config_a) as x, examine(b, config=config_b) as y:
         d = diff(x, y, atol=atol, rtol=rtol, metadata=metadata, jobs=jobs)
-        click.echo(show_diff(d, form, tensors=tensors, only_changed=only_changed))
+        declare.echo(show_diff(d, form, tensors=tensors, only_changed=only_changed))
         return d.exit_code

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import click
-
+from . import _declare as declare
 from ._options import format_option, source_options
 
 
-@click.command("digest")
-@click.argument("path")
+@declare.command("digest")
+@declare.argument("path")
 @source_options
-@click.option("--parameters", is_flag=True, help="Also the digest of each canonical parameter.")
+@declare.option("--parameters", is_flag=True, help="Also the digest of each canonical parameter.")
 @format_option("text", "json")
 def command(path: str, config: str | None, architecture: str | None, dialect: str | None, part: str | None, parameters: bool, form: str) -> int:
     """Print the canonical digest of the checkpoint at PATH.
@@ -19,15 +18,13 @@ def command(path: str, config: str | None, architecture: str | None, dialect: st
     """
     import json
 
-    from ..digest import canonical_digest
-    from ..subject import examine
+    from ..digests import digest
 
-    with examine(path, config=config, architecture=architecture, dialect=dialect, part=part) as subject:
-        d = canonical_digest(subject)
+    d = digest(path, config=config, architecture=architecture, dialect=dialect, part=part)
     if form == "json":
-        click.echo(json.dumps({"schema_version": 1, "digest": d.whole, **({"parameters": d.parameters} if parameters else {})}, indent=2, ensure_ascii=False))
+        declare.echo(json.dumps({"schema_version": 1, "digest": d.whole, **({"parameters": d.parameters} if parameters else {})}, indent=2, ensure_ascii=False))
     else:
         from ..errors import printable
 
-        click.echo("\n".join([f"{d.whole}  {printable(path)}", *([f"{v}  {printable(n)}" for n, v in d.parameters.items()] if parameters else [])]))
+        declare.echo("\n".join([f"{d.whole}  {printable(path)}", *([f"{v}  {printable(n)}" for n, v in d.parameters.items()] if parameters else [])]))
     return 0

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import click
-
 from ..errors import FindingsError
+from . import _declare as declare
 from ._options import format_option, parse_size
 
 
-@click.command("fix")
-@click.argument("source", metavar="PATH")
-@click.argument("target", metavar="DST")
-@click.option("--config", metavar="FILE", help="The model's configuration, if it is not beside the weights.")
-@click.option("--keep-optimizer", is_flag=True, help="Leave optimizer state in, where names need no repair.")
-@click.option("--keep-padding", is_flag=True, help="Do not cut the padding rows off the vocabulary.")
-@click.option("--drop-unexpected", is_flag=True, help="DANGEROUS: leave out tensors that the architecture does not know.")
-@click.option("--max-shard-size", metavar="SIZE", help="Split the weights into files of at most this size, such as 5GB.")
-@click.option("--dry-run", is_flag=True, help="Name the repairs and write nothing.")
-@click.option("--overwrite", is_flag=True, help="Replace DST if it exists.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
+@declare.command("fix")
+@declare.argument("source", metavar="PATH")
+@declare.argument("target", metavar="DST")
+@declare.option("--config", metavar="FILE", help="The model's configuration, if it is not beside the weights.")
+@declare.option("--keep-optimizer", is_flag=True, help="Leave optimizer state in, where names need no repair.")
+@declare.option("--keep-padding", is_flag=True, help="Do not cut the padding rows off the vocabulary.")
+@declare.option("--drop-unexpected", is_flag=True, help="DANGEROUS: leave out tensors that the architecture does not know.")
+@declare.option("--max-shard-size", metavar="SIZE", help="Split the weights into files of at most this size, such as 5GB.")
+@declare.option("--dry-run", is_flag=True, help="Name the repairs and write nothing.")
+@declare.option("--overwrite", is_flag=True, help="Replace DST if it exists.")
+@declare.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
 @format_option("text", "json")
 def command(
     source: str, target: str, config: str | None, keep_optimizer: bool, keep_padding: bool, drop_unexpected: bool, max_shard_size: str | None, dry_run: bool,
@@ -43,16 +42,16 @@ def command(
                 max_shard_size=parse_size(max_shard_size, "--max-shard-size"), dry_run=dry_run, overwrite=overwrite, progress=progress,
             )  # fmt: skip
         except FindingsError as e:
-            click.echo(show_findings(e.findings), err=True)
+            declare.echo(show_findings(e.findings), err=True)
             raise
     if form == "json":
         data = {"schema_version": 1, "written": done.conversion is not None and not dry_run, "repairs": [r._asdict() for r in done.repairs], "remaining": [f._asdict() for f in done.remaining]}
-        click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+        declare.echo(json.dumps(data, indent=2, ensure_ascii=False))
         return 0
     if not done.repairs:
-        click.echo("nothing to repair, nothing written")
+        declare.echo("nothing to repair, nothing written")
         return 0
-    click.echo("\n".join(f"{'would repair' if dry_run else 'repaired'}  {r.kind:<10} {r.what}" for r in done.repairs))
+    declare.echo("\n".join(f"{'would repair' if dry_run else 'repaired'}  {r.kind:<10} {r.what}" for r in done.repairs))
     if done.remaining:
-        click.echo(show_findings(done.remaining), err=True)
+        declare.echo(show_findings(done.remaining), err=True)
     return 0

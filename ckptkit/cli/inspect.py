@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from ._quick import FORMAT, Option, Quick, print_out
+from . import _declare as declare
+from ._options import format_option
 
 
-def run(
-    path: str, *, tensors: bool, tree: bool, include: tuple[str, ...], exclude: tuple[str, ...], stats: bool, config: str | None,
+@declare.command("inspect")
+@declare.argument("path")
+@declare.option("--tensors", is_flag=True, help="List every tensor, canonical names beside stored ones.")
+@declare.option("--tree", is_flag=True, help="Show the tree of modules with their parameters and bytes.")
+@declare.option("--include", metavar="GLOB", multiple=True, help="Only tensors whose stored or canonical name fits GLOB. Repeatable.")
+@declare.option("--exclude", metavar="GLOB", multiple=True, help="Leave out tensors whose stored or canonical name fits GLOB. Repeatable.")
+@declare.option("--stats", is_flag=True, help="Minimum, maximum, mean, deviation, norm, NaN, Inf and zeros of every tensor. Reads the weights.")
+@declare.option("--config", metavar="FILE", help="The model's configuration, if it is not beside the weights.")
+@declare.option("--architecture", metavar="NAME", help="Take it for this architecture instead of recognising it.")
+@declare.option("--dialect", metavar="NAME", help="Take the names for this dialect's instead of recognising it.")
+@declare.option("--container", metavar="NAME", help="Read it as this container instead of recognising it.")
+@format_option("text", "json", "markdown")
+def command(
+    path: str, tensors: bool, tree: bool, include: tuple[str, ...], exclude: tuple[str, ...], stats: bool, config: str | None,
     architecture: str | None, dialect: str | None, container: str | None, form: str,
 ) -> int:  # fmt: skip
     """Show what is in the checkpoint at PATH: container, dialect, architecture, layers, sizes, parameters, tensors.
@@ -29,31 +42,6 @@ def run(
         found = inspect(
             path, config=config, container=container, architecture=architecture, dialect=dialect, include=include, exclude=exclude, stats=stats
         )
-        print_out(show_inspection(found, form, tensors=tensors, tree=tree))
+        declare.echo(show_inspection(found, form, tensors=tensors, tree=tree))
         gc.freeze()  # the program ends here: nothing to look through once more
     return 0
-
-
-quick = Quick(
-    "inspect",
-    "path",
-    (
-        Option("--tensors", "List every tensor, canonical names beside stored ones.", "flag"),
-        Option("--tree", "Show the tree of modules with their parameters and bytes.", "flag"),
-        Option("--include", "Only tensors whose stored or canonical name fits GLOB. Repeatable.", "many", "GLOB"),
-        Option("--exclude", "Leave out tensors whose stored or canonical name fits GLOB. Repeatable.", "many", "GLOB"),
-        Option("--stats", "Minimum, maximum, mean, deviation, norm, NaN, Inf and zeros of every tensor. Reads the weights.", "flag"),
-        Option("--config", "The model's configuration, if it is not beside the weights.", metavar="FILE"),
-        Option("--architecture", "Take it for this architecture instead of recognising it.", metavar="NAME"),
-        Option("--dialect", "Take the names for this dialect's instead of recognising it.", metavar="NAME"),
-        Option("--container", "Read it as this container instead of recognising it.", metavar="NAME"),
-        FORMAT,
-    ),
-    run,
-)
-
-
-def __getattr__(name: str) -> object:
-    if name == "command":
-        return quick.command()
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

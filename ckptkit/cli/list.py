@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from ._quick import FORMAT, Quick, print_out
+from . import _declare as declare
+from ._options import format_option
 
 WHAT = ("architectures", "dialects", "containers", "variants")
 
 
-def run(what: str, *, form: str) -> int:
+@declare.command("list")
+@declare.argument("what", type=declare.Choice(WHAT))
+@format_option("text", "json", "markdown")
+def command(what: str, form: str) -> int:
     """Show what there is, from the tables themselves: architectures, dialects, containers or variants.
 
     \b
@@ -16,14 +20,5 @@ def run(what: str, *, form: str) -> int:
     """
     from ..report.catalogue import show_catalogue
 
-    print_out(show_catalogue(what, form))
+    declare.echo(show_catalogue(what, form))
     return 0
-
-
-quick = Quick("list", "what", (FORMAT,), run, WHAT)
-
-
-def __getattr__(name: str) -> object:
-    if name == "command":
-        return quick.command()
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

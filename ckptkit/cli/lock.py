@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import click
-
+from . import _declare as declare
 from ._options import source_options
 
 
-@click.command("lock")
-@click.argument("path")
+@declare.command("lock")
+@declare.argument("path")
 @source_options
-@click.option("-o", "--output", metavar="FILE", help="Where to write it.  [default: stdout]")
+@declare.option("-o", "--output", metavar="FILE", help="Where to write it.  [default: stdout]")
 def command(path: str, config: str | None, architecture: str | None, dialect: str | None, part: str | None, output: str | None) -> int:
     """Write down what the checkpoint at PATH is: its schema, the digest of every parameter, the digests of its files.
 
     `ckptkit validate PATH --lock FILE` says later what of it is another one, and tells converted from changed.
     """
-    from ..lock import lock_text
-    from ..subject import examine
+    from ..locking import lock
 
-    with examine(path, config=config, architecture=architecture, dialect=dialect, part=part) as subject:
-        text = lock_text(subject)
+    text = lock(path, config=config, architecture=architecture, dialect=dialect, part=part)
     if output is None:
-        click.echo(text, nl=False)
+        declare.echo(text, nl=False)
     else:
         with open(output, "w", encoding="utf-8") as f:
             f.write(text)

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import click
-
 from ..errors import UsageError
+from . import _declare as declare
 from ._options import format_option, parse_pairs, source_options
 
-FORMATS = ("text", "json", "markdown", "sarif", "junit", "github")
+FORMATS = ("text", "json", "markdown", "html", "sarif", "junit", "github")
 
 
-@click.command("validate")
-@click.argument("paths", metavar="[PATH]...", nargs=-1)
+@declare.command("validate")
+@declare.argument("paths", metavar="[PATH]...", nargs=-1)
 @source_options
-@click.option("--expect", metavar="NAME=VALUE", multiple=True, help="What must be true, such as layers=24, hidden=1024, variant=roberta-large, dtype=float32. Repeatable.")
-@click.option("--container", metavar="NAME", help="Read it as this container instead of recognising it.")
-@click.option("--lock", metavar="FILE", help="Say what is another than when `ckptkit lock` wrote FILE.")
-@click.option("--policy", metavar="FILE", help="The policy file; without PATH it is looked for: ckptkit.toml, or pyproject.toml with [tool.ckptkit].")
-@click.option("--select", metavar="RULES", multiple=True, help="Only these rules, separated by commas. Repeatable.")
-@click.option("--ignore", metavar="RULES", multiple=True, help="Not these rules. Repeatable.")
-@click.option("--fail-on", type=click.Choice(("error", "warning")), help="The mildest severity that makes the exit status 1.  [default: error]")
-@click.option("--baseline", metavar="FILE", help="Findings that are known: counted, not listed, not failing.")
-@click.option("--write-baseline", metavar="FILE", help="Write the findings of this run as a baseline.")
-@click.option("--no-integrity", is_flag=True, help="Do not read the weights: no checksums, no values, no comparison of tied tensors.")
-@click.option("--report", metavar="FORMAT=FILE", multiple=True, help=f"Also write a report to FILE ({', '.join(FORMATS)}). Repeatable.")
+@declare.option("--expect", metavar="NAME=VALUE", multiple=True, help="What must be true, such as layers=24, hidden=1024, variant=roberta-large, dtype=float32. Repeatable.")
+@declare.option("--container", metavar="NAME", help="Read it as this container instead of recognising it.")
+@declare.option("--lock", metavar="FILE", help="Say what is another than when `ckptkit lock` wrote FILE.")
+@declare.option("--policy", metavar="FILE", help="The policy file; without PATH it is looked for: ckptkit.toml, or pyproject.toml with [tool.ckptkit].")
+@declare.option("--select", metavar="RULES", multiple=True, help="Only these rules, separated by commas. Repeatable.")
+@declare.option("--ignore", metavar="RULES", multiple=True, help="Not these rules. Repeatable.")
+@declare.option("--fail-on", type=declare.Choice(("error", "warning")), help="The mildest severity that makes the exit status 1.  [default: error]")
+@declare.option("--baseline", metavar="FILE", help="Findings that are known: counted, not listed, not failing.")
+@declare.option("--write-baseline", metavar="FILE", help="Write the findings of this run as a baseline.")
+@declare.option("--no-integrity", is_flag=True, help="Do not read the weights: no checksums, no values, no comparison of tied tensors.")
+@declare.option("--report", metavar="FORMAT=FILE", multiple=True, help=f"Also write a report to FILE ({', '.join(FORMATS)}). Repeatable.")
 @format_option(*FORMATS)
 def command(
     paths: tuple[str, ...], config: str | None, architecture: str | None, dialect: str | None, part: str | None, expect: tuple[str, ...], container: str | None,
@@ -74,7 +73,7 @@ def command(
             for e in read_policy(source).entries
         ]
     checked = check_all(entries)
-    if len(checked) == 1 and checked[0].error is not None and form not in ("sarif", "junit", "github") and not wanted:
+    if len(checked) == 1 and checked[0].error is not None and form not in ("html", "sarif", "junit", "github") and not wanted:
         raise checked[0].error
     failing = entries[0].choice.fail_on
     for name, file in wanted.items():
@@ -84,5 +83,5 @@ def command(
         with open(write_baseline, "w", encoding="utf-8") as f:
             f.write(baseline_text((c.path, c.findings) for c in checked))
         return 0
-    click.echo(show_checked(checked, form, failing))
+    declare.echo(show_checked(checked, form, failing))
     return worst_exit(checked)

@@ -13,7 +13,7 @@ A container is one module of this package whose name does not begin with an unde
   whether a checkpoint can be one file, and STRINGS whether it holds string tensors (and ONLY naming the one
   architecture whose tensors it can hold, where it is such a format):
     layout(...)             -> FileLayout: every header byte and every tensor's offset before any weight is read
-    finish(layout, crcs)    -> the Parts that depend on the content
+    finish(layout, crcs)    -> the Parts that depend on the content, in the order of the files
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from stat import S_ISREG
 
 from .._typing import TYPE_CHECKING, NamedTuple, Protocol
 from ..errors import CheckpointError, CorruptError, NotFoundError
@@ -74,6 +75,7 @@ class Checkpoint:
         self.repeats: dict[str, str] = {}
         self.audit: Callable[[], Iterable[Finding]] = tuple
         self.aliases: Callable[[], dict[str, str]] = dict
+        self.copies: dict[str, tuple[StoredTensor, ...]] = {}  # tensors that lie in several shards: each of them
         self._checks = checks
         self._stack = ExitStack()
         self._fds: dict[str, int] = {}
@@ -132,6 +134,10 @@ class Checkpoint:
         from ..arrays import from_bytes, numpy_dtype
 
         t = self.tensors[name]
+        try:
+            dtype = numpy_dtype(t.spec.dtype)
+        except CheckpointError as e:
+            raise type(e)(f"{name!r}: {e.message}", path=self.path, hint=e.hint) from None
         if t.read is not None:
             raw = t.read()
             assert isinstance(raw, bytes), name
@@ -141,15 +147,18 @@ class Checkpoint:
             return from_bytes(raw, t.spec)
         import numpy as np
 
-        dtype = numpy_dtype(t.spec.dtype)
         view: NDArray[np.generic] = np.ndarray(t.spec.shape, dtype, raw, 0, tuple(s * dtype.itemsize for s in t.strides))
         return np.ascontiguousarray(view)
 
 
 def open_fd(path: str) -> int:
-    """A read-only descriptor, or the CheckpointError that says why not."""
+    """A read-only descriptor of a regular file, or the CheckpointError that says why not. Opening a pipe would wait for its other end."""
     try:
-        return os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0))
+        if S_ISREG(os.fstat(fd).st_mode):
+            return fd
+        os.close(fd)
+        raise CheckpointError("is not a regular file", path=path)
     except FileNotFoundError:
         raise NotFoundError("no such file", path=path) from None
     except OSError as e:
@@ -217,4 +226,4 @@ class Container(Protocol):
         max_shard_size: int | None = None,
     ) -> FileLayout: ...
 
-    def finish(self, layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]: ...
+    def finish(self, layout: FileLayout, crcs: Mapping[str, int]) -> Iterable[Part]: ...

@@ -17,7 +17,7 @@ from itertools import repeat
 from struct import Struct, error
 
 from .._typing import Any, NamedTuple
-from ..errors import CheckpointError, CorruptError, LimitError, printable
+from ..errors import CheckpointError, CorruptError, printable
 from ..findings import Finding
 from ..limits import LIMITS
 from ._pickle_globals import Opaque, Storage, Tensor, call, find, persistent, set_items, text
@@ -29,7 +29,7 @@ _I4 = Struct("<i").unpack_from
 _U4 = Struct("<I").unpack_from
 _F8 = Struct(">d").unpack_from
 _U4x6 = Struct("<6I").unpack
-_CHUNK = 1 << 20  # opcodes between two looks at the memo's size
+_CHUNK = 1 << 18  # opcodes between two looks at the memo's size
 
 
 class Pickle(NamedTuple):
@@ -147,13 +147,14 @@ def _run(m: Machine, shortcut: bool) -> Any:
     """The loop: runs to STOP and gives the value. Leaves `m.i` where it came to."""
     data, memo, meta, size = m.data, m.memo, m.meta, m.size
     i, stack = m.i, m.stack
-    rare = RARE
+    rare, copied = RARE, m.copied
     u4, i4 = _U4, _I4
     rebuild = find("torch._utils", "_rebuild_tensor_v2", {}) if shortcut else Machine
     tensor = _run_of_tensor(memo, m.storages) if shortcut else None
     try:
-        for _ in range(-(-LIMITS.pickle_opcodes // _CHUNK)):
-            for _ in repeat(None, _CHUNK):
+        chunk = min(_CHUNK, LIMITS.pickle_opcodes)
+        for _ in range(-(-LIMITS.pickle_opcodes // chunk)):
+            for _ in repeat(None, chunk):
                 op = data[i]
                 i += 1
                 if op > 0x70:
@@ -215,11 +216,11 @@ def _run(m: Machine, shortcut: bool) -> Any:
                         m.i = i + 4
                         m.short(end)
                     raw = data[i + 4 : end]
-                    stack.append(raw.decode() if raw.isascii() else text(raw))
+                    stack.append(raw.decode() if raw.isascii() else text(raw, m.copied))
                     i = end
                 elif op == 0x52:  # R REDUCE
                     args = stack.pop()
-                    stack[-1] = call(stack[-1], args)
+                    stack[-1] = call(stack[-1], args, copied)
                 elif op == 0x4D:  # M BININT2
                     stack.append(data[i] | data[i + 1] << 8)
                     i += 2
@@ -249,6 +250,6 @@ def _run(m: Machine, shortcut: bool) -> Any:
                     rare[op](m)
                     i, stack = m.i, m.stack
             LIMITS.check("pickle_memo", len(memo), "the memo of a pickle")
-        raise LimitError(f"the pickle has more opcodes than the limit pickle_opcodes={LIMITS.pickle_opcodes:,}")
+        LIMITS.refuse("pickle_opcodes", "the pickle has more opcodes")
     finally:
         m.i, m.stack = i, stack

@@ -11,6 +11,7 @@ from struct import Struct
 
 from .._typing import NamedTuple
 from ..errors import CorruptError, printable
+from ..limits import LIMITS
 from ..tensors import DTYPES
 
 
@@ -129,6 +130,8 @@ def _allowed() -> dict[tuple[str, str], object]:
 
 
 _ALLOWED: dict[tuple[str, str], object] = {}
+_TUPLES = 10_000
+_LONG = 1000  # characters that no name of a global or device has
 _MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # Python 2's names
 
 
@@ -149,7 +152,10 @@ def find(module: str, name: str, named: dict[str, None]) -> object:
     module = _MODULES.get(module, module)
     found = _ALLOWED.get((module, name))
     if found is None:
+        if len(module) + len(name) > _LONG:
+            raise CorruptError(f"a pickle names a global with {len(module) + len(name):,} characters")
         named[f"{module}.{name}"] = None
+        LIMITS.check("pickle_globals", len(named), "the number of names in a pickle that are not on the allow-list")
         return Opaque(module, name)
     if type(found) is _Callable and found.how == "data":
         return Opaque(module, name, safe=True)
@@ -191,20 +197,39 @@ def _scalar(args: tuple[object, ...]) -> object:
     return None
 
 
-def call(f: object, args: object) -> object:
-    """What REDUCE of `f` over `args` is described as. Raises CorruptError for arguments that cannot be meant."""
+class Copied:
+    """The bytes that opcodes have copied from what the pickle holds already: few opcodes could make many gigabytes of a long list."""
+
+    __slots__ = ("bytes",)
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def add(self, n: int) -> None:
+        """Count `n` bytes. Raises LimitError."""
+        self.bytes += n
+        if self.bytes > LIMITS.pickle_bytes:
+            LIMITS.check("pickle_bytes", self.bytes, "the number of bytes that a pickle copies")
+
+
+def call(f: object, args: object, copied: Copied) -> object:
+    """What REDUCE of `f` over `args` is described as. Raises CorruptError for arguments that cannot be meant, LimitError for what copies too much."""
+    while type(f) is _Callable and f.how == "from_type" and type(args) is tuple and len(args) == 4:
+        f, args = args[0], args[2]
     if type(args) is not tuple:
         raise CorruptError("a pickle calls something with arguments that are no tuple")
     if type(f) is Opaque:
         if f.args is None and f.state is None:
             return Opaque(f.module, f.name, args, safe=f.safe)
-        return Opaque(f.module, f.name + "()", args)
+        return Opaque(f.module, f.name if f.name.endswith("()()") else f.name + "()", args)
     if type(f) is not _Callable:
         raise CorruptError(f"a pickle calls a {type(f).__name__}")
     how = f.how
     if how == "dict" or how == "defaultdict":
         out: dict[object, object] = {}
         rest = args if how == "dict" else args[1:]
+        if rest and type(rest[0]) in (dict, list, tuple) and rest[0]:
+            copied.add(100 * len(rest[0]))
         if rest and type(rest[0]) is dict:
             out.update(rest[0])
         elif rest and type(rest[0]) in (list, tuple):
@@ -222,18 +247,16 @@ def call(f: object, args: object) -> object:
     elif how == "first":
         if args:
             return args[0]
-    elif how == "from_type":
-        if len(args) == 4:
-            return call(args[0], args[2])
     elif how == "tuple" or how == "list":
         inner = args[0] if args else ()
         if type(inner) in (tuple, list):
+            copied.add(8 * len(inner))
             return tuple(inner) if how == "tuple" else list(inner)
     elif how == "name":
-        if args and type(args[0]) is str:
+        if args and type(args[0]) is str and len(args[0]) < _LONG:
             return TorchName(args[0])
     elif how == "device":
-        if args and all(type(a) in (str, int) for a in args):
+        if 0 < len(args) < 3 and all((type(a) is str and len(a) < _LONG) or (type(a) is int and abs(a) < 1 << 64) for a in args):
             return TorchName(":".join(map(str, args)))
     elif how == "bytes":
         if not args:
@@ -241,9 +264,11 @@ def call(f: object, args: object) -> object:
         if type(args[0]) is bytes:
             return args[0]
         if type(args[0]) is str and len(args) == 2:
+            copied.add(len(args[0]))
             return args[0].encode("latin-1", "replace")
     elif how == "encode":
         if args and type(args[0]) is str:
+            copied.add(4 * len(args[0]))
             return args[0].encode("latin-1" if len(args) > 1 and args[1] in ("latin1", "latin-1") else "utf-8", "replace")
     elif how == "scalar":
         number = _scalar(args)
@@ -256,7 +281,10 @@ def call(f: object, args: object) -> object:
 def plain_key(key: object, depth: int = 0) -> object:
     """`key` if it is one that can be hashed in bounded time. Raises CorruptError otherwise."""
     t = type(key)
-    if t is str or t is bytes or key is None or t is bool or t is float or t is TorchName:
+    if t is str or t is bytes:
+        LIMITS.check("name_bytes", len(key), "the length of a key in a pickle")  # type: ignore[arg-type]
+        return key
+    if key is None or t is bool or t is float or t is TorchName:
         return key
     if t is int and -(1 << 60) < key < 1 << 60:  # type: ignore[operator]
         return key
@@ -274,9 +302,14 @@ def set_items(target: object, items: list[object]) -> None:
     if len(items) % 2:
         raise CorruptError("a pickle sets a key without a value")
     keys = items[::2]
+    tuples = 0
     for k in keys:
-        if type(k) is not str:
+        if type(k) is not str or len(k) > _LONG:
             plain_key(k)
+            tuples += type(k) is tuple
+    held = target.items if type(target) is Opaque else target
+    if tuples and tuples + (len(held) if type(held) is dict else 0) > _TUPLES:
+        raise CorruptError(f"a pickle uses more than {_TUPLES:,} tuples as keys of one dict")  # whose hashes can be made to collide
     if type(target) is dict:
         target.update(zip(keys, items[1::2]))  # noqa: B905
     elif type(target) is Opaque:
@@ -299,8 +332,10 @@ def extend(target: object, items: list[object]) -> None:
         raise CorruptError(f"a pickle appends to a {type(target).__name__}")
 
 
-def text(raw: bytes) -> str:
-    """UTF-8 text; what is not UTF-8 (lone surrogates too) stays visible as escapes."""
+def text(raw: bytes, copied: Copied | None = None) -> str:
+    """UTF-8 text; what is not UTF-8 (lone surrogates too) stays visible as escapes. It may take four times its bytes: `copied` counts that."""
+    if copied is not None:
+        copied.add(3 * len(raw))
     try:
         return raw.decode()
     except UnicodeDecodeError:
@@ -318,6 +353,8 @@ def py2_text(raw: bytes) -> str | bytes:
 def persistent(pid: object, storages: list[object]) -> object:
     """What a persistent id describes: a Storage (added to `storages`), or the class of a ("module", class, file, source) of old files."""
     if type(pid) is tuple and pid:
+        if any((type(p) is str or type(p) is bytes) and len(p) > _LONG for p in pid):
+            raise CorruptError("a pickle names a storage by more than a name")
         kind = pid[0].decode("latin-1") if type(pid[0]) is bytes else pid[0]
         if kind == "storage" and 5 <= len(pid) <= 6:
             storages.append(Storage(kind, pid[1], pid[2], pid[3], pid[4], pid[5] if len(pid) > 5 else None))

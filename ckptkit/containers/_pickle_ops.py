@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from .._typing import Any
 from ..errors import CorruptError, UnsupportedError
-from ._pickle_globals import Opaque, call, extend, find, persistent, py2_text, set_items, text
+from ..limits import LIMITS
+from ._pickle_globals import Copied, Opaque, call, extend, find, persistent, py2_text, set_items, text
 
 _LINE = 8192  # bytes of a line of the text opcodes
 
@@ -21,7 +22,7 @@ class Short(Exception):
 class Machine:
     """The state that the rare opcodes share with the loop."""
 
-    __slots__ = ("data", "i", "inline", "memo", "meta", "named", "size", "skipped", "stack", "storages", "total")
+    __slots__ = ("copied", "data", "i", "inline", "memo", "meta", "named", "size", "skipped", "stack", "storages", "total")
 
     def __init__(self, data: bytes, start: int, total: int) -> None:
         self.data, self.i, self.size, self.total = data, start, len(data), total
@@ -31,6 +32,7 @@ class Machine:
         self.named: dict[str, None] = {}
         self.storages: list[object] = []
         self.inline: Inline | None = None
+        self.copied = Copied()
         self.skipped = False  # whether memo entries were left out
 
     def take(self, n: int) -> bytes:
@@ -38,6 +40,8 @@ class Machine:
         end = self.i + n
         if end > self.size:
             self.short(end)
+        if n > LIMITS.pickle_bytes:
+            LIMITS.check("pickle_bytes", n, "the length of a value in a pickle")
         out = self.data[self.i : end]
         self.i = end
         return out
@@ -132,16 +136,16 @@ def _inst(m: Machine) -> None:
     module = text(m.line())
     f = find(module, text(m.line()), m.named)
     args = tuple(m.marked())
-    m.stack.append(call(f, args))
+    m.stack.append(call(f, args, m.copied))
 
 
 def _obj(m: Machine) -> None:
     items = m.marked()
-    m.stack.append(call(items[0], tuple(items[1:])))
+    m.stack.append(call(items[0], tuple(items[1:]), m.copied))
 
 
-def _new(f: object, args: object) -> object:
-    out = call(f, args)
+def _new(f: object, args: object, copied: Copied) -> object:
+    out = call(f, args, copied)
     if type(out) is Opaque:
         out.new = True
     return out
@@ -149,12 +153,12 @@ def _new(f: object, args: object) -> object:
 
 def _newobj(m: Machine) -> None:
     args = m.stack.pop()
-    m.stack[-1] = _new(m.stack[-1], args)
+    m.stack[-1] = _new(m.stack[-1], args, m.copied)
 
 
 def _newobj_ex(m: Machine) -> None:
     kwargs, args = m.stack.pop(), m.stack.pop()
-    made = _new(m.stack[-1], args)
+    made = _new(m.stack[-1], args, m.copied)
     if type(made) is Opaque and kwargs:
         made.items = kwargs if type(kwargs) is dict else None
     m.stack[-1] = made
@@ -212,7 +216,10 @@ def _sized(width: int, make: Callable[[bytes], object]) -> Callable[[Machine], N
     """An opcode that reads a length of `width` bytes and pushes what `make` makes of so many."""
 
     def run(m: Machine) -> None:
-        m.stack.append(make(m.take(int.from_bytes(m.take(width), "little"))))
+        raw = m.take(int.from_bytes(m.take(width), "little"))
+        if (make is text or make is py2_text) and not raw.isascii():
+            m.copied.add(3 * len(raw))
+        m.stack.append(make(raw))
 
     return run
 
@@ -236,11 +243,10 @@ def _buffer(m: Machine) -> None:
     raise UnsupportedError("the pickle keeps buffers outside of itself (protocol 5)")
 
 
-def _skip(n: int) -> Callable[[Machine], None]:
-    def run(m: Machine) -> None:
-        m.take(n)
-
-    return run
+def _frame(m: Machine) -> None:
+    end = int.from_bytes(m.take(8), "little") + m.i
+    if end > m.size:
+        m.short(end)
 
 
 def _proto(m: Machine) -> None:
@@ -271,7 +277,7 @@ def _unknown(m: Machine) -> None:
 
 RARE: list[Callable[[Machine], None]] = [_unknown] * 256
 for _codes in (
-    {b"\x80": _proto, b"\x95": _skip(8), b"I": _int, b"L": _integer, b"F": _float, b"S": _string, b"V": _unicode, b"g": _get, b"p": _put},
+    {b"\x80": _proto, b"\x95": _frame, b"I": _int, b"L": _integer, b"F": _float, b"S": _string, b"V": _unicode, b"g": _get, b"p": _put},
     {b"c": _global, b"\x93": _stack_global, b"i": _inst, b"o": _obj, b"\x81": _newobj, b"\x92": _newobj_ex, b"b": _build, b"d": _dict},
     {b"l": _list, b"\x8f": _empty_set, b"\x91": _frozenset, b"e": _appends, b"\x90": _appends, b"a": _append, b"s": _setitem},
     {b"0": _pop, b"1": _pop_mark, b"2": _dup, b"\x8a": _sized(1, _long), b"\x8b": _sized(4, _long), b"T": _sized(4, py2_text)},

@@ -37,8 +37,10 @@ class Stream:
             if self.at - self.base >= len(self.data):
                 self._fill(want)
             try:
-                got = _pickle.load(self.data, self.at - self.base, min(self.size, self.at + LIMITS.pickle_bytes) - self.base, self.path)
+                got = _pickle.load(self.data, self.at - self.base, self.size - self.base, self.path)
             except _pickle.Short:
+                if len(self.data) >= LIMITS.pickle_bytes:
+                    LIMITS.refuse("pickle_bytes", f"the pickle at byte {self.at} is longer", self.path)
                 want *= 4
                 self._fill(want)
                 continue
@@ -70,6 +72,7 @@ def read_legacy(stream: Stream) -> tuple[Any, Tree, list[Finding]]:
     keys = stream.next()
     if type(keys) is not list or any(type(k) not in (str, int) for k in keys):
         raise CorruptError("its list of storages is no list of keys", path=path)
+    LIMITS.check("tensors", len(keys), "the number of storages", path)
     placed, end = _place(stream, keys, sizes)
     tree = read_tree(value, lambda s, declared: _locate(s, declared, placed, sizes, path), path, rebuilt)
     found = stream.findings()

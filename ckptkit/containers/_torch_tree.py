@@ -19,6 +19,7 @@ from ._pickle_globals import Opaque, Storage, StorageType, Tensor, TorchName
 KNOWN = ("state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "params", "weights")
 _OPTIMIZER = ("optim", "adam", "ema", "scheduler", "scaler")  # beginnings of keys that hold no weights
 _EXPANDED = 16 << 20  # bytes from which a view that repeats itself is worth a warning
+_LOOKED = 10_000_000
 _PLAIN = 1_000_000  # values that extras may hold, shared ones counted as often as they are reached
 _NAMES_EACH = 16  # names that a tensor may have on average
 _DTYPES = {f"torch.{d.torch}": d.name for d in DTYPES.values() if d.torch}
@@ -99,7 +100,7 @@ class _Counts:
         if known is not None:
             return known
         if depth > LIMITS.pickle_depth:
-            raise LimitError(f"the pickle is nested deeper than the limit pickle_depth={LIMITS.pickle_depth}", path=self.path)
+            LIMITS.refuse("pickle_depth", "the pickle is nested deeper", self.path)
         self.below[id(value)] = 0  # a container within itself adds nothing
         n = 0
         for _, child in _children(value):
@@ -157,7 +158,7 @@ def _key(key: object) -> str:
     if type(key) is bytes:
         return printable(key.decode("latin-1"))
     if type(key) is tuple:
-        return "(" + ",".join(_key(k) for k in key) + ")"
+        return "(" + ",".join(_key(k)[:100] for k in key) + ")"
     return repr(key) if type(key) is Opaque else printable(str(key)) if type(key) is TorchName else type(key).__name__
 
 
@@ -176,6 +177,7 @@ def read_tree(value: Any, locate: Locate, path: str, rebuilt: int) -> Tree:
     doubled: list[str] = []
 
     beside: set[str] = set()
+    looked = 0  # how many values were looked at, one as often as it is reached
 
     def add(name: str, t: object, inside: bool) -> None:
         if name in out:
@@ -185,17 +187,23 @@ def read_tree(value: Any, locate: Locate, path: str, rebuilt: int) -> Tree:
             doubled.append(name)
             name = f"{name}#{n}"
         if len(out) >= LIMITS.tensors:
-            raise LimitError(f"it has more tensors than the limit tensors={LIMITS.tensors:,}", path=path)
+            LIMITS.refuse("tensors", "it has more tensors", path)
         out[name] = maker.tensor(name, t)
         if not inside:
             beside.add(name)
 
     def walk(node: object, prefix: str, depth: int, open_: tuple[int, ...], inside: bool) -> None:
         if depth > LIMITS.pickle_depth:
-            raise LimitError(f"the pickle is nested deeper than the limit pickle_depth={LIMITS.pickle_depth}", path=path)
+            LIMITS.refuse("pickle_depth", "the pickle is nested deeper", path)
+        nonlocal looked
+        looked += len(node) if isinstance(node, (dict, list, tuple)) else 1
+        if looked > _LOOKED:
+            raise LimitError(f"its containers share so much that {_LOOKED:,} values would be looked at", path=path)
         if node is main:
             inside = True
             prefix = "" if prefix == ".".join(where) else prefix
+        if len(prefix) > LIMITS.name_bytes:
+            LIMITS.check("name_bytes", len(prefix), "the length of a tensor's name", path)
         for key, child in _children(node):
             t = type(child)
             if t is not Tensor and t not in _CONTAINERS and t is not Storage:
@@ -245,7 +253,7 @@ class _Maker:
         if type(numel) is not int or numel < 0:
             raise CorruptError(f"the storage of tensor {name!r} has {shown(numel)} elements", path=self.path)
         if s.location != "cpu":
-            place = s.location.decode("latin-1") if type(s.location) is bytes else s.location
+            place = s.location[:60].decode("latin-1") if type(s.location) is bytes else s.location
             if place != "cpu" and type(place) is str:
                 self.devices[printable(place, 40)] = None
         at, there, key = self.locate(s, numel * SIZES[dtype])
@@ -318,9 +326,10 @@ class _TooMany(Exception):
 def _extras(value: Any, counts: _Counts, found: list[Finding]) -> dict[str, object]:
     """Everything but the tensors, as plain data by top-level key: dicts, lists, tuples, scalars, text, bytes and Opaque.
 
-    A key that holds more than `_PLAIN` values (or seems to, by sharing) is left out with a finding.
+    What holds more than `_PLAIN` values together (or seems to, by sharing) is left out with a finding.
     """
-    budget = _PLAIN
+    budget = 2 * _PLAIN
+    left_out: list[str] = []
 
     def plain(v: Any, depth: int, open_: frozenset[int]) -> Any:
         nonlocal budget
@@ -341,7 +350,7 @@ def _extras(value: Any, counts: _Counts, found: list[Finding]) -> dict[str, obje
         if id(v) in open_:
             return "<itself>"
         if depth > LIMITS.pickle_depth:
-            raise LimitError(f"the pickle is nested deeper than the limit pickle_depth={LIMITS.pickle_depth}", path=counts.path)
+            LIMITS.refuse("pickle_depth", "the pickle is nested deeper", counts.path)
         inside, deep = open_ | {id(v)}, depth + 1
         if t is dict:
             out = {
@@ -366,13 +375,18 @@ def _extras(value: Any, counts: _Counts, found: list[Finding]) -> dict[str, obje
     for key, child in value.items() if type(value) is dict else [("value", value)]:
         if type(child) is Tensor:
             continue
+        rest = max(budget - _PLAIN, 0)  # one key takes half of what is left of the whole at most
+        budget -= rest
         try:
-            budget = _PLAIN
             kept = plain(child, 1, frozenset((id(value),)) if child is not value else frozenset())
         except _TooMany:
-            text = f"holds more than {_PLAIN:,} values beside the tensors; they are left out"
-            found.append(Finding("warning", "extras", printable(_key(key)), text))
+            left_out.append(printable(_key(key)))
             continue
+        finally:
+            budget = max(budget, 0) + rest
         if kept is not _NOTHING and not (type(value) in (list, tuple) and not any(c is not None for c in kept)):
             out[_key(key)] = kept
+    if left_out:
+        more = f" and {len(left_out) - 1:,} more keys" if len(left_out) > 1 else ""
+        found.append(Finding("warning", "extras", left_out[0], f"holds more than {_PLAIN:,} values beside the tensors{more}; they are left out"))
     return out

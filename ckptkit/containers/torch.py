@@ -33,6 +33,7 @@ SINGLE = True
 STRINGS = False
 
 _INDEX = ".bin.index.json"
+_RECORDS = ("data.pkl", "version", "byteorder", ".format_version", ".storage_alignment")
 _VERSION = 10  # kMaxSupportedFileFormatVersion
 _MAGIC = b"\x8a\x0a" + MAGIC.to_bytes(10, "little")
 _TAR = (b"sys_info", b"pickle", b"tensors", b"storages", b"attributes")
@@ -93,6 +94,11 @@ def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
         if known in names:
             out.append((rank, os.path.join(directory, known)))
     if not out:
+        from ._shards import family
+
+        whole = family(names, ".bin")
+        if whole is not None:
+            return [(14, os.path.join(directory, whole))]
         others = [os.path.join(directory, n) for n in names if n.endswith(SUFFIXES) and not n.startswith(_BESIDE)]
         found = [p for p in others[:100] if _sniff_file(p)]
         out += [(32 if len(found) == 1 else 36, p) for p in found]
@@ -202,6 +208,8 @@ def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
     LIMITS.check("pickle_bytes", data.size, "the size of data.pkl", path)
     got = _pickle.load(_record(fd, data, summed, path), path=path)
     found += _pickle.findings(got.opaque, os.path.basename(path))
+    if got.end != data.size:
+        found.append(Finding("warning", "trailing", data.name, f"{data.size - got.end:,} bytes follow the end of the pickle; nothing reads them"))
     records = root + "data/"
 
     def locate(s: Storage, declared: int) -> tuple[int, int, str]:
@@ -257,6 +265,11 @@ def _small_records(fd: int, entries: dict[str, Entry], root: str, summed: bool, 
         raw = _record(fd, version._replace(size=min(version.size, 64)), False, path).strip()
         if not raw.isdigit() or len(raw) > 9 or not 0 < int(raw) <= _VERSION:
             found.append(Finding("warning", "version", where, f"its format version is {printable(raw)}; those known are 1 to {_VERSION}"))
+    own = len(root)
+    others = [n for n in entries if not n.startswith(root) or (n[own : own + 5] not in ("data/", ".data") and n[own:] not in _RECORDS and n[-1] != "/")]
+    if others:
+        more = f" (and {len(others) - 1:,} more)" if len(others) > 1 else ""
+        found.append(Finding("warning", "records", printable(others[0]), f"is no part of what torch.save writes{more}; nothing reads it"))
     if not summed:
         found.append(Finding("info", "checksum", where, "was saved without checksums: damage to it cannot be noticed"))
     return found
@@ -281,7 +294,7 @@ def layout(
     return make_layout(NAME, tensors, filename, ties, extras, wrapper, max_shard_size)
 
 
-def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:
+def finish(layout: FileLayout, crcs: Mapping[str, int]) -> Iterator[Part]:
     """Data descriptors, directories and end records, now that every slot's CRC32 is known."""
     from ._torch_write import make_finish
 

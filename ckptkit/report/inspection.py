@@ -110,7 +110,7 @@ def _facts(i: Inspection) -> Iterator[tuple[str, str]]:
     for part in dict.fromkeys(row.note for row in odd if row.role == "part"):
         yield "other part", f"{_many(sum(row.note == part for row in odd if row.role == 'part'), 'tensor')} of the {part}"
     for key, value in i.metadata.items():
-        yield "metadata", f"{key} = {value}"
+        yield "metadata", f"{key} = {printable(value, 200)}"
     if i.program:
         yield from _program(i)
     for key, extra in i.extras.items():

@@ -6,10 +6,14 @@ rule, `also` further ones, `noticed` a rule whose findings are made while a file
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 
-from .._typing import NamedTuple
+from .._typing import TYPE_CHECKING, NamedTuple
 from ..findings import Finding
+
+if TYPE_CHECKING:
+    from ..containers import Checkpoint
 
 Check = Callable[..., Iterator[Finding]]
 READS = ("headers", "beside", "weights", "values")
@@ -56,6 +60,11 @@ def noticed(id: str, severity: str, title: str, text: str, *, basis: str = "conf
     """Document a rule whose findings are made elsewhere."""
     assert id not in RULES and reads in READS, id
     RULES[id] = Rule(id, severity, title, basis, reads, text)
+
+
+def folder_of(checkpoint: Checkpoint) -> str:
+    """The directory in which a checkpoint's files lie."""
+    return os.path.dirname(os.path.abspath(checkpoint.files[0] if checkpoint.files else checkpoint.path))
 
 
 # --- words for messages --------------------------------------------------------------------------------------------

@@ -24,7 +24,8 @@ noticed("extras", "warning", "What lies beside the tensors can be kept", """
     Something beside the tensors (an object of a class of one's own) is not plain data and goes into no other form.""")  # fmt: skip
 noticed("device", "info", "The device that the tensors were saved from", "The bytes are the same on every device.")
 noticed("version", "warning", "The format's version is known", "A newer one may mean something else by the same bytes.")
-noticed("trailing", "warning", "Nothing follows the data", "Bytes after the end of the last storage belong to no tensor.")
+noticed("trailing", "warning", "Nothing follows the data", "Bytes after the end of the last storage, or of a pickle, belong to no tensor.")
+noticed("records", "warning", "A PyTorch zip holds nothing else", "A record that torch.save does not write: nothing reads it, and it may be anything.")
 noticed("overlap", "warning", "Tensors do not share bytes", """
     Two entries of a TensorFlow index lie over each other; TensorFlow never writes that.""")  # fmt: skip
 noticed("unused-bytes", "info", "Every byte belongs to a tensor", "Some bytes of a data file belong to none.")
@@ -39,9 +40,10 @@ noticed("lock", "error", "The checkpoint is the one that was locked", """
     their names; a file that differs though the weights are the same is an information.""", reads="weights")  # fmt: skip
 noticed("digest", "error", "The weights have the digest that is expected", """
     The canonical digest that the policy names, against the checkpoint's own. It does not depend on container, dialect, sharding or order.""", reads="weights")  # fmt: skip
-noticed("head", "info", "Every part that the configuration speaks of is there", """
-    The configuration gives a number of layers to a part of the model that the weights do not hold and need not: a decoder where only the
-    encoder was saved. After a conversion: a head that the class named in the new configuration has or lacks.""")  # fmt: skip
+noticed("head", "warning", "Every part that the configuration speaks of is there", """
+    The configuration names a class with a head (BertForMaskedLM) of which the weights hold nothing: its loader makes one at random. An
+    information: the same of a pooler, a number of layers for a part of the model that the weights do not hold and need not (a decoder
+    where only the encoder was saved), and, after a conversion, a head that the class named in the new configuration has or lacks.""")  # fmt: skip
 noticed("order", "warning", "Tensors without names are as many as their order needs", """
     OpenAI's GPT folder has no names: the order gives them, and their number is not that of any number of layers.""")  # fmt: skip
 noticed("arrays", "info", "A folder has as many array files as its original code reads", "More or fewer hold the same once they are joined.")

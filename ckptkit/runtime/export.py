@@ -70,7 +70,7 @@ def export(
         try:
             import_module(module)
         except ImportError:
-            raise UnsupportedError(f"{module} is not installed, and --to {to} needs it", hint=f"pip install {' '.join(needed)}") from None
+            raise UnsupportedError(f"{module} is not installed, and --to {to} needs it", hint=f"pip install 'ckptkit[{to}]'") from None
     with examine(source, config=config, part=part, given=given) as subject:
         refuse_errors(subject)
         spec = spec_of(subject)

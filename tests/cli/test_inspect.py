@@ -1,4 +1,4 @@
-"""`ckptkit inspect`: its output, its exit status, and that its quick parsing is click's."""
+"""`ckptkit inspect`: its output and its exit status."""
 
 from __future__ import annotations
 
@@ -8,12 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import click
 import oracles
 import pytest
-
-from ckptkit.cli.inspect import quick
-from ckptkit.cli.list import quick as list_quick
 
 
 def run(*args: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
@@ -86,46 +82,3 @@ def test_a_name_that_there_is_not_is_one_line_with_those_there_are(option: str) 
 def one_line(done: subprocess.CompletedProcess[str]) -> None:
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and " Hint: " in done.stderr
-
-
-LINES = [
-    ["x"],
-    ["x", "--tensors", "--tree"],
-    ["--stats", "x"],
-    ["x", "--include", "a*", "--include=b*", "--exclude", "c"],
-    ["x", "--format", "json"],
-    ["x", "--format=markdown", "--config", "c.json", "--architecture", "bert", "--dialect", "hf", "--container", "torch"],
-    ["x", "--format", "json", "--format", "text"],
-    ["x", "--config="],
-    ["-x"],
-    ["x", "y"],
-    ["x", "--nonsense"],
-    ["x", "--format", "xml"],
-    ["x", "--include"],
-    ["x", "--include", "-a"],
-    ["x", "--tens"],
-    ["--", "x"],
-    ["x", "--help"],
-    ["x", "--tensors=1"],
-    [""],
-    [],
-]
-
-
-@pytest.mark.parametrize("words", LINES, ids=" ".join)
-def test_what_is_parsed_without_click_is_what_click_makes_of_it(words: list[str]) -> None:
-    values = quick.parse(words)
-    if values is not None:
-        context = click.Context(quick.command())
-        quick.command().parse_args(context, list(words))
-        assert values == context.params
-
-
-@pytest.mark.parametrize("words", LINES[:7], ids=" ".join)
-def test_plain_lines_need_no_click(words: list[str]) -> None:
-    assert quick.parse(words) is not None
-
-
-@pytest.mark.parametrize("what", ["architectures", "nonsense", "--help"])
-def test_a_choice_is_checked_by_click(what: str) -> None:
-    assert (list_quick.parse([what]) is None) == (what != "architectures")

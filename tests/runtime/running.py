@@ -17,6 +17,25 @@ Arrays = dict[str, np.ndarray]
 HF_NAMES = {"pooler": "pooler_output", "mlm": "prediction_logits", "nsp": "seq_relationship_logits", "sop": "sop_logits", "embeddings": "embedding_output"}
 
 
+def command(monkeypatch: Any, *args: object) -> tuple[int, str, str]:
+    """(exit status, stdout, stderr) of the command line, run in this process: frameworks are loaded once."""
+    import contextlib
+    import io
+    import sys
+
+    from ckptkit.cli import main
+
+    monkeypatch.setattr(sys, "argv", ["ckptkit", *map(str, args)])
+    out, err = io.StringIO(), io.StringIO()
+    status = 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main()
+        except SystemExit as e:
+            status = int(e.code or 0)
+    return status, out.getvalue(), err.getvalue()
+
+
 def built(path: Path, framework: str, *, application: str = "encoder", full_mask: bool = False, **options: Any) -> Any:
     """The model of a checkpoint with all the heads it holds."""
     with examine(path, **options) as subject:

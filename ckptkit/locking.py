@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Iterator
 
-from .digest import PREFIX, Digest, canonical_digest
+from .digests import PREFIX, Digest, canonical_digest
 from .errors import CheckpointError
 from .findings import Finding
 from .jsonio import read_json
@@ -40,6 +40,19 @@ def files_of(subject: Subject) -> dict[str, str]:
     return {os.path.relpath(os.path.abspath(f), folder): f for f in dict.fromkeys(files)}
 
 
+def lock(
+    path: str | os.PathLike[str], *, config: str | None = None, architecture: str | None = None, dialect: str | None = None, part: str | None = None
+) -> str:
+    """The text of a lock file of the checkpoint at `path`: schema, digests of every parameter and of every file.
+
+    `validate --lock` (or a policy's `lock`) says later what is another one. Raises CheckpointError.
+    """
+    from .subject import examine
+
+    with examine(path, config=config, architecture=architecture, dialect=dialect, part=part) as subject:
+        return lock_text(subject)
+
+
 def lock_text(subject: Subject) -> str:
     """The lock of an open subject, as the text of its file."""
     digest = canonical_digest(subject)
@@ -59,21 +72,21 @@ def lock_text(subject: Subject) -> str:
 
 def compare_lock(subject: Subject, path: str) -> Iterator[Finding]:
     """What is another one than the lock file at `path` says. Raises CheckpointError where it is no lock."""
-    lock = read_json(path)
-    said = lock.get("parameters") if isinstance(lock, dict) else None
-    files = lock.get("files") if isinstance(lock, dict) else None
-    whole = lock.get("digest") if isinstance(lock, dict) else None
-    if not isinstance(lock, dict) or not isinstance(said, dict) or not isinstance(files, dict) or not isinstance(whole, str):
+    kept = read_json(path)
+    said = kept.get("parameters") if isinstance(kept, dict) else None
+    files = kept.get("files") if isinstance(kept, dict) else None
+    whole = kept.get("digest") if isinstance(kept, dict) else None
+    if not isinstance(kept, dict) or not isinstance(said, dict) or not isinstance(files, dict) or not isinstance(whole, str):
         raise CheckpointError("is no lock file", path=path, hint="ckptkit lock PATH -o FILE makes one")
-    if lock.get("lock_version") != LOCK_VERSION or not whole.startswith(PREFIX):
-        raise CheckpointError(f"is a lock of version {lock.get('lock_version')!r}; this ckptkit knows {LOCK_VERSION}", path=path)
+    if kept.get("lock_version") != LOCK_VERSION or not whole.startswith(PREFIX):
+        raise CheckpointError(f"is a lock of version {kept.get('lock_version')!r}; this ckptkit knows {LOCK_VERSION}", path=path)
     name = os.path.basename(path)
     digest = canonical_digest(subject)
     other = [n for n, p in files_of(subject).items() if not isinstance(files.get(n), dict) or files[n].get("sha256") != file_digest(p)]
     gone = [n for n in files if n not in files_of(subject)]
     if digest.whole == whole:
         if other or gone:
-            container, dialect = lock.get("container"), lock.get("dialect")
+            container, dialect = kept.get("container"), kept.get("dialect")
             r = subject.graph.recognition
             now = f"{r.dialect.name if r else None} in {subject.checkpoint.container}"
             how = f"converted from {dialect} in {container} to {now}, same weights" if (f"{dialect} in {container}") != now else "same weights in other files"

@@ -16,6 +16,7 @@ import os
 import threading
 from collections.abc import Iterator
 
+from ._pool import on_threads
 from ._typing import NamedTuple
 from .canonical import Canon, Item, items_of
 from .findings import Finding
@@ -32,10 +33,22 @@ class Digest(NamedTuple):
     items: dict[str, Item]
 
 
+def digest(
+    path: str | os.PathLike[str], *, config: str | None = None, architecture: str | None = None, dialect: str | None = None, part: str | None = None, jobs: int | None = None
+) -> Digest:
+    """The canonical digest of the checkpoint at `path`: `whole`, and `parameters` one by one. Reads all weights once.
+
+    `config`, `architecture`, `dialect` and `part` overrule what is found, as in `validate`. Raises CheckpointError, UndecidedError
+    where nothing says how to take a tensor apart.
+    """
+    from .subject import examine
+
+    with examine(path, config=config, architecture=architecture, dialect=dialect, part=part) as subject:
+        return canonical_digest(subject, jobs=jobs)
+
+
 def canonical_digest(subject: Subject, *, jobs: int | None = None) -> Digest:
     """Read all weights once and digest them. Raises UndecidedError where nothing says how to take a tensor apart."""
-    from concurrent.futures import ThreadPoolExecutor
-
     sizes = subject.sizes()
     items = items_of(subject, sizes)
     local = threading.local()
@@ -50,8 +63,7 @@ def canonical_digest(subject: Subject, *, jobs: int | None = None) -> Digest:
 
     order = sorted(items, key=lambda i: -i.spec.nbytes)
     try:
-        with ThreadPoolExecutor(max(1, min(jobs or os.cpu_count() or 1, 4))) as pool:
-            done = dict(zip((i.name for i in order), pool.map(one, order), strict=True))
+        done = dict(zip((i.name for i in order), on_threads(one, order, jobs), strict=True))
     finally:
         for c in canons:
             c.close()
