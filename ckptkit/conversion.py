@@ -160,7 +160,7 @@ def choose_dialect(subject: Subject, to: str | None, container: str | None = Non
         key=lambda d: (
             d.container == container, d.name == to, len(groups & arch.table(d.name).groups), d is own, bool(rests.get(d.name)) or d.name in came,
             own is not None and d.part == own.part,
-        ),  # fmt: skip
+        ),
     )
 
 
