@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from . import __version__
 from ._typing import NamedTuple
 from .arch import architectures
-from .config import to_json_text, write_config
+from .config import BLOCK, to_json_text, write_config
 from .containers import Container, by_name, containers
 from .containers._gc import paused
 from .containers._objects import METADATA
 from .errors import FindingsError, UsageError
 from .findings import Finding
 from .moves import Plan
-from .objects import object_places
+from .objects import MEMORY, hung, object_places
 from .plan import Request, Stories, Weights, arrange, assemble
 from .schema import Dialect
 from .subject import Subject, examine
@@ -166,9 +166,14 @@ def choose_dialect(subject: Subject, to: str | None, container: str | None = Non
         raise UsageError(f"{arch.title} has no dialect {to!r}", hint=f"one of {', '.join(arch.dialects)}{also}")
     own, groups = subject.graph.dialect, subject.graph.groups
     rests = subject.values.rest if subject.values is not None else {}
+    block = _mapping(_mapping(subject.config.raw if subject.config is not None else None).get(BLOCK))
+    came = _mapping(block.get(MEMORY))
     return max(  # the container's, the one of that very name, the one that holds the heads; between equals the source's own, one it once came from, its part
         fits,
-        key=lambda d: (d.container == container, d.name == to, len(groups & arch.table(d.name).groups), d is own, bool(rests.get(d.name)), own is not None and d.part == own.part),
+        key=lambda d: (
+            d.container == container, d.name == to, len(groups & arch.table(d.name).groups), d is own, bool(rests.get(d.name)) or d.name in came,
+            own is not None and d.part == own.part,
+        ),
     )
 
 
@@ -259,7 +264,8 @@ def _plan(
             metadata |= {"keras:config.json": text, "keras:metadata.json": to_json_text({"keras_version": "3.0.0"})}
         if dialect.container == request.container.NAME:
             wrapper = dialect.wrapper
-            extras = {**extras, **object_places(subject.architecture.table(dialect.name), weights.prefix, subject.graph.counts)} if subject.architecture else extras
+            if weights.hung is not None and subject.architecture is not None:
+                extras = {**extras, **object_places(subject.architecture.table(dialect.name), weights.hung, subject.graph.counts)}
         else:
             extras = {}
     else:
@@ -347,7 +353,13 @@ def _configuration(
     written = write_config(
         values, subject.values.rest if subject.values is not None else {}, arch, dialect, weights.groups, labels=labels, dtype=dtype
     )
-    return written.raw, written.extras, written.classes, list(written.findings)
+    memory = hung(subject.graph.recognition, subject.graph.counts) if subject.graph.recognition is not None else {}
+    raw = {**written.raw, BLOCK: {**_mapping(written.raw.get(BLOCK)), MEMORY: memory}} if memory else written.raw
+    return raw, written.extras, written.classes, list(written.findings)
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}
 
 
 class Told(Mapping[str, dict[str, object]]):
