@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from ._typing import NamedTuple
 from .config import form_keys
 from .conversion import Conversion, convert
-from .errors import FindingsError, UnsupportedError
+from .errors import FindingsError, UnsupportedError, printable
 from .findings import Finding
 from .names import collapse, gaps, natural
 from .rules.beside import is_padding, vocabulary_size
@@ -138,7 +138,8 @@ def _config_repairs(subject: Subject) -> list[Repair]:
     arch, values = subject.architecture, subject.values
     if arch is None or values is None:
         return []
-    out = []
+    raw = subject.config.raw if subject.config is not None else {}
+    out = [Repair("config", f"{key} becomes what the tensors say: {c} {printable(repr(raw.get(key)), 40)} to {n}") for key, (c, n) in _no_sizes(subject).items()]
     form = arch.dialects[values.form].config
     have = {**subject.graph.solution.sizes.axis, **subject.graph.counts}
     for canonical, said in values.values.items():
@@ -148,12 +149,23 @@ def _config_repairs(subject: Subject) -> list[Repair]:
     return out
 
 
+def _no_sizes(subject: Subject) -> dict[str, tuple[str, int]]:
+    """Key -> (canonical name, size) where the configuration says what is no size ("12", null) and the tensors tell it."""
+    values = subject.values
+    if subject.architecture is None or values is None:
+        return {}
+    have = {**subject.graph.solution.sizes.axis, **subject.graph.counts}
+    return {values.keys[c]: (c, n) for c, n in have.items() if c in values.keys and c not in values.values}
+
+
 def _repaired(f: Finding, subject: Subject, alike: bool) -> bool:
     """Whether a finding is gone after the repairs; `alike`: copies in several shards are equal."""
     if f.rule == "shards":
         return _index_only(f) or ("; the one in " in f.message and alike)
     if f.rule == "layers":
         return "missing in the middle" not in f.message and not _holes(subject) and "set " in f.hint
+    if f.rule == "config":
+        return f.where in _no_sizes(subject)
     if f.rule == "size":
         return f.hint.startswith("set ")
     return f.rule == "optimizer"

@@ -44,6 +44,8 @@ CASES = [
     ("wrapper", {"rename": lambda n: "module._orig_mod." + n}),
     ("names", {"rename": gamma}),
     ("config", {"num_hidden_layers": 2}),
+    ("config", {"num_hidden_layers": "4"}),
+    ("config", {"vocab_size": None}),
     ("padding", {"change": pad, "vocab_size": 128}),
 ]
 
