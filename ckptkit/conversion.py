@@ -16,7 +16,7 @@ from .arch import architectures
 from .config import to_json_text, write_config
 from .containers import Container, by_name, containers
 from .containers._gc import paused
-from .errors import FindingsError, UsageError
+from .errors import CheckpointError, FindingsError, UsageError, printable
 from .findings import Finding
 from .moves import Plan
 from .plan import Request, Weights, arrange, assemble
@@ -108,7 +108,11 @@ def convert(
             from .trim import trimmed
 
             weights = trimmed(subject, request, weights, trim)
-        plan, ledger, classes, said = _plan(subject, request, weights, dst, single)
+        try:
+            plan, ledger, classes, said = _plan(subject, request, weights, dst, single)
+        except CheckpointError as e:
+            e.path = e.path or printable(src)
+            raise
         findings += [*weights.findings, *said]
         proof = _reference(chosen.NAME) if check == "reference" else None
         if dry_run:

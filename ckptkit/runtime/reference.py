@@ -96,7 +96,7 @@ def _safetensors(mine: Checkpoint) -> Arrays:
                 yield name, f.get_tensor(name)
         if len(plain) < len(names):  # only the whole file at once gives bytes without a framework
             with open(file, "rb") as whole:
-                for name, held in deserialize(whole.read()):
+                for name, held in deserialize(whole.read()):  # type: ignore[no-untyped-call]
                     if held["dtype"] not in _NUMPY:
                         yield name, Raw(str(held["dtype"]), tuple(held["shape"]), bytes(held["data"]))
 
@@ -112,7 +112,7 @@ def _torch(mine: Checkpoint) -> Arrays:
     for file in mine.files:
         if file.endswith(".json"):
             continue
-        with torch.serialization.safe_globals([argparse.Namespace]):  # type: ignore[no-untyped-call]
+        with torch.serialization.safe_globals([argparse.Namespace]):
             value: Any = torch.load(file, map_location="cpu", weights_only=True)
         for key in filter(None, mine.wrapper.split(".")):
             value = value[key]

@@ -113,7 +113,7 @@ def run(convert: Convert, fault: Fault | None = None, *, seconds: float | None =
             status, said = e.exit_code, str(e)
         except KeyboardInterrupt:
             status, said = 130, "interrupted"
-        except BaseException:  # noqa: BLE001
+        except BaseException:
             said = traceback.format_exc()
         finally:
             report(writer, json.dumps([said, count[0]]).encode())
