@@ -97,6 +97,12 @@ class Checkpoint:
         self._fds.clear()
         self._stack.close()
 
+    @property
+    def folder(self) -> str:
+        """The directory in which what belongs to the checkpoint lies: configuration, vocabulary."""
+        path = os.path.abspath(self.path)
+        return path if os.path.isdir(path) else os.path.dirname(os.path.abspath(self.files[0]) if self.files else path)
+
     def fd(self, path: str) -> int:
         """An open descriptor of one of the checkpoint's files (kept until close; only ever read with pread)."""
         if self._closed:
