@@ -27,8 +27,8 @@ noticed("extras", "warning", "What lies beside the tensors can be kept", """
 noticed("device", "info", "The device that the tensors were saved from", "The bytes are the same on every device.")
 noticed("version", "warning", "The format's version is known", "A newer one may mean something else by the same bytes.")
 noticed("trailing", "warning", "Nothing follows the data", "Bytes after the end of the last storage, or of a pickle, belong to no tensor.")
-noticed("hdf5", "warning", "Everything in the HDF5 file is read as it stands", """
-    A link that leads nowhere, out of the file or to what is listed elsewhere; a dataset or chunks that were laid out and never written,
+noticed("hdf5", "error", "Everything in the HDF5 file is there, and read as it stands", """
+    A weight that Keras' own lists (layer_names, weight_names) name and the file does not hold is an error. Warnings: a link that leads nowhere, out of the file or to what is listed elsewhere; a dataset or chunks that were laid out and never written,
     so that their elements are the fill value; bytes after the end of the data. As an information: text, and what is no dataset.""")  # fmt: skip
 noticed("keras-config", "warning", "A Keras configuration names only what Keras itself has", """
     A model's configuration, in a .keras archive or a whole-model .h5, is a program for Keras' loader: a Lambda layer's code, a function of
