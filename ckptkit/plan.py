@@ -26,6 +26,7 @@ from .layout import Layout, Placed, Sizes, atoms, nest, region, stored_shape
 from .limits import LIMITS
 from .moves import Drawn, Loop, Piece, Plan, Source, Task, cut, is_copy, simplify
 from .names import collapse
+from .objects import Hung, recalled
 from .schema import Dialect, Row, Table, count_name, expand, placeholders
 from .subject import Subject
 from .tensors import DTYPE_ALIASES, DTYPES, StoredTensor, TensorSpec, row_major_strides
@@ -63,7 +64,7 @@ class Weights(NamedTuple):
     groups: frozenset[str]
     untied: bool  # whether a parameter that may be tied is stored apart and differs
     findings: tuple[Finding, ...]
-    prefix: str = ""  # what the target's names take before them
+    hung: Hung | None = None  # where TensorFlow's objects hold the target, if they do
 
 
 def parse_dtype(word: str) -> str:
@@ -248,7 +249,13 @@ class _Translate(_Builder):
         self.cut: list[str] = []  # target names that lose rows
         self.untied = False
         self.harmless: dict[str, list[str]] = {}  # why it may be left out -> stored names
-        self.prefix = self._prefix()
+        self.hung = recalled(dialect, self.table, subject.config.raw if subject.config is not None else None) if dialect.objects else None
+        self.prefix = self.hung.prefix if self.hung is not None else self._prefix()
+
+    def _name(self, row: Row, at: Mapping[str, int]) -> str:
+        if self.hung is not None:
+            return (self.hung if not self.dialect.objects or not self.dialect.objects.paths else self.hung._replace(root="")).name(row, at, self.graph.counts)
+        return self.table.stored_name(row, at, self.prefix, self.graph.counts)
 
     def _prefix(self) -> str:
         """The first prefix; none where the dialect allows that and no head is stored beside the core."""
@@ -266,13 +273,13 @@ class _Translate(_Builder):
         if self.request.container.TIES:
             for row, at in walk(self.table.rows, self.graph.counts):
                 if row.role == "repeat" and (not row.note or row.note in self.groups):
-                    self._tie(self.table.stored_name(row, at, self.prefix, self.graph.counts), expand(row.parts[0], at))
+                    self._tie(self._name(row, at), expand(row.parts[0], at))
         self._derived()
         self._lacking()
         self._rest()
         self._spell()
         self.findings += told(self.begun, self.rows, self.cut, self.request.seed, self.sizes.axis.get(AXIS, 0), self.wide.axis.get(AXIS, 0))
-        return self.finish(self.groups, self.untied)._replace(prefix=self.prefix)
+        return self.finish(self.groups, self.untied)._replace(hung=self.hung)
 
     def _spell(self) -> None:
         """Give the target's tensors the names that they are stored under, where those are no templates."""
@@ -295,7 +302,7 @@ class _Translate(_Builder):
         infos = [self.arch.params[p] for p in row.parts]
         if infos[0].group not in self.groups:
             return
-        target = self.table.stored_name(row, at, self.prefix, self.graph.counts)
+        target = self._name(row, at)
         canonical = [expand(p, at) for p in row.parts]
         if len(row.parts) == 1 and infos[0].tied is not None and self._is_tied(canonical[0], expand(infos[0].tied, at)):
             if self.request.container.TIES and self.dialect.writes_ties:
@@ -413,7 +420,7 @@ class _Translate(_Builder):
                 self.went[stored] = {"dropped": f"all {lack.fill:g}, which {self.dialect.title} takes for granted"}
                 continue
             out.append(Piece(self.source(stored), (Loop(spec.shape[0], 0, width), Loop(width, 1, 1)), 0, 0, "add"))
-            target = self.table.stored_name(row, at, self.prefix, self.graph.counts)
+            target = self._name(row, at)
             self.went[stored] = {"to": [], "folded": f"added to every row of {target}"}
             self.findings.append(
                 Finding("warning", "lossy", stored, f"{self.dialect.title} has no place for {stored}: it is added to every row of "
@@ -452,7 +459,7 @@ class _Translate(_Builder):
         for row, at in walk(self.table.rows, self.graph.counts):
             if row.role != "derived" or row.note.partition(" ")[0] not in self.dialect.makes:
                 continue
-            target = self.table.stored_name(row, at, self.prefix, self.graph.counts)
+            target = self._name(row, at)
             self.came[target] = {"from": [], "how": f"computed ({row.note})"}
             if row.note in holders and self.request.container.TIES:
                 self.ties[target] = holders[row.note]
@@ -511,6 +518,12 @@ class _Translate(_Builder):
                 self.went[name] = {"dropped": f"no part of {self.arch.title}"}
             elif self.request.drop_groups and name not in self.went:
                 self.went[name] = {"dropped": "asked to be dropped"}
+        unused: dict[str, list[str]] = {}
+        for name, role in self.graph.roles.items():
+            if role.kind == "stray" and self.tensors[name].spec.numel > 1:
+                unused.setdefault(role.what, []).append(name)
+        for why, names in unused.items():
+            self.findings.append(Finding("warning", "dropped", collapse(names, 4), f"{collapse(names)} dropped: {why}"))
         lost = [n for n, r in self.graph.roles.items() if r.kind == "unexplained"]
         if lost:
             self.findings.append(Finding("warning", "dropped", collapse(lost, 4), f"no part of {self.arch.title}, dropped: {collapse(lost)}"))

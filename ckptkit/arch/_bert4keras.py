@@ -86,5 +86,6 @@ def weights(
         limits=limits,
         derived=derived,
         makes=makes,
+        writes_ties=False,
         config=by_name(config),
     )

@@ -166,9 +166,11 @@ class ObjectGraph:
                 if len(slots) == len(trained):
                     out |= {s: v for s, v in zip(slots, trained, strict=True) if s not in self.paths}
             for v in self._listed(node, "_variables"):
-                for a in self.nodes[v].attributes:  # tf_keras: "Adam/m/dense/kernel"
-                    if v not in out and (found := by_name.get(a.full_name.split("/", 2)[-1])) is not None and v not in self.paths:
-                        out[v] = found
+                for a in self.nodes[v].attributes if v not in self.paths else ():  # tf_keras: "Adam/m/dense/kernel", "m/dense/kernel"
+                    rests = (a.full_name.split("/", n)[-1] for n in (1, 2))
+                    found = next((by_name[r] for r in rests if r in by_name), None)
+                    if found is not None:
+                        out.setdefault(v, found)
         return out
 
     def _listed(self, node: Node, local: str) -> list[int]:

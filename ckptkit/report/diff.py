@@ -36,9 +36,9 @@ def conclusion(d: Diff) -> str:
     alone = [f"B {'has' if k == 'added' else 'lacks'} {_places(by[k], changes)}" for k in ("added", "removed") if by[k]]
     parts = []
     if all(c.item.group not in ("core", "") for c in different):
-        said = [f"{_places(c, changes)} {verb}" for c, verb in ((moved, "changed"), (by["reshaped"], "another shape")) if c]
-        said += [f"{len(by['retyped']) - len(moved)} parameters cast"] if any(c.rounded for c in by["retyped"]) else []
-        return f"only the head{'s differ' if len({c.item.group for c in different}) > 1 else ' differs'}: {', '.join([*said, *alone])}"
+        told = [f"{_places(c, changes)} {verb}" for c, verb in ((moved, "changed"), (by["reshaped"], "another shape")) if c]
+        told += [f"{len(by['retyped']) - len(moved)} parameters cast"] if any(c.rounded for c in by["retyped"]) else []
+        return f"only the head{'s differ' if len({c.item.group for c in different}) > 1 else ' differs'}: {', '.join([*told, *alone])}"
     if not moved and not by["retyped"] and not by["reshaped"]:
         return "what both hold is the same; " + " and ".join(alone)
     if len(by["reshaped"]) * 2 > len(counted):
