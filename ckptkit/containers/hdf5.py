@@ -39,19 +39,19 @@ KEEPS = ("hdf5:",)  # the metadata that it has a place for, by their beginnings
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 _NOWHERE = (1 << 64) - 1  # the undefined address
-_INDEX = ".h5.index.json"
+_INDEX, _KERAS_INDEX = ".h5.index.json", ".weights.json"  # transformers' and Keras 3's
 PREFIX = "hdf5:"  # of the metadata that only this format understands
 RATIO, SMALL = 100, 1 << 20  # what is stored may swell by RATIO at most, unless it stays below SMALL bytes
 
 
 def sniff(head: bytes, tail: bytes, path: str) -> bool:
     """The signature; an index by its name."""
-    return head.startswith(_MAGIC) or (path.endswith(_INDEX) and head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{")
+    return head.startswith(_MAGIC) or (path.endswith((_INDEX, _KERAS_INDEX)) and head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{")
 
 
 def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
     """tf_model.h5 or its index (24, 16), model.weights.h5 (26), else a sole .h5 file (34)."""
-    for rank, known in ((16, "tf_model.h5.index.json"), (24, "tf_model.h5"), (26, DEFAULT_FILE), (26, "model.h5")):
+    for rank, known in ((16, "tf_model.h5.index.json"), (16, "model.weights.json"), (24, "tf_model.h5"), (26, DEFAULT_FILE), (26, "model.h5")):
         if known in names:
             return [(rank, os.path.join(directory, known))]
     found = [n for n in names if n.endswith(SUFFIXES)]
@@ -72,6 +72,10 @@ def open(path: str) -> Checkpoint:
             from ._shards import open_sharded
 
             return open_sharded(path, NAME, open_file, rename=_in_shard)
+        if path.endswith(_KERAS_INDEX):
+            from ._hdf5_shards import open_shards
+
+            return open_shards(path)
         return open_file(path)
 
 
