@@ -344,6 +344,7 @@ def build(
     Names are attribute paths, or `paths` gives theirs; then they are the variables' own names too. `base` is a graph to go by:
     its objects stay, what it says of tensors that are not there is taken out. `aliases` are further paths of objects: "a": "b",
     "a/*": "b/*" (a has what b has, being another object) and "a": "=b" (another object whose variables have the values of b's).
+    A variable is only known otherwise to objects that are there for its own sake.
     """
     graph = ObjectGraph(lambda: base, KEY)
     b = _Builder(graph.nodes if base else [])
@@ -354,7 +355,9 @@ def build(
     held = {(i, a.name): a for i, n in enumerate(b.nodes) for a in n.attributes}
     keys: dict[str, str] = {}
     kept: dict[int, list[Attribute]] = {}
-    short = {b.at(path): alias for alias, path in aliases.items() if path[:1] != "=" and alias.count("/") < path.count("/") and b.has(path)}
+    variables = {node for node, _ in places.values()}
+    aliases = {a: p for a, p in aliases.items() if not (b.has(p) and b.at(p) in variables) or b.has(a.rpartition("/")[0])}
+    short = {b.at(p): a for a, p in aliases.items() if a.count("/") < p.count("/") and b.has(p) and b.at(p) in variables}
     for name, (node, attribute) in places.items():
         said = held.get((node, attribute))
         if said is None:
