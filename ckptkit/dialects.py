@@ -176,7 +176,7 @@ class Dialect(NamedTuple):
     classes: tuple[Class, ...] = ()
     metadata: Mapping[str, str] = {}
     sidecars: Mapping[str, str] = {}
-    writes_ties: bool = True  # whether tied names are written where the container can say that they are one tensor
+    writes_ties: bool = True  # whether tied parameters are written where the container can say that they are one tensor
     part: str = ""  # which model of several that one checkpoint of this naming holds (ELECTRA's generator); the first listed is meant first
     alias: str = ""  # the name that --to knows it by besides its own: dialects of several parts, or of several containers, share one
     objects: Objects | None = None  # where TensorFlow's objects keep it: written with an object graph

@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 from itertools import groupby
 from itertools import product as combinations
+from math import prod
 
 from ._typing import NamedTuple
 from .config import choose_class
@@ -22,6 +23,7 @@ from .errors import UnsupportedError, UsageError
 from .findings import Finding
 from .growth import AXIS, anew, lacking, resized, told
 from .layout import Layout, Placed, Sizes, atoms, nest, region, stored_shape
+from .limits import LIMITS
 from .moves import Drawn, Loop, Piece, Plan, Source, Task, cut, is_copy, simplify
 from .names import collapse
 from .objects import Hung, recalled
@@ -116,13 +118,22 @@ class _Builder:
         assert isinstance(to, list)
         to.append(target)
 
+    def _stored(self, name: str) -> Source:
+        """A stored tensor as a source. What is packed is unpacked now: into the plan, or if it is large into a temporary file."""
+        t = self.tensors[name]
+        if t.read is None:
+            return Source(name, t.spec.dtype, t.extents)
+        if t.spec.nbytes > _SMALL:
+            return Source(name, t.spec.dtype, (self.subject.checkpoint.unpacked(name),))
+        data = t.read()
+        return Source(name, t.spec.dtype, t.extents, data if isinstance(data, bytes) else None)
+
     def finish(self, groups: frozenset[str], untied: bool) -> Weights:
         checkpoint = self.subject.checkpoint
-        inline = {n: t.read() for n in self.sources if n in self.tensors and (t := self.tensors[n]).read is not None}
         sources = tuple(
             Source(n, "F32", (), *((None, made) if isinstance(made, Drawn) else (made,)))
             if (made := self.made.get(n)) is not None
-            else Source(n, self.tensors[n].spec.dtype, self.tensors[n].extents, data if isinstance(data := inline.get(n), bytes) else None)
+            else self._stored(n)
             for n in self.sources
         )
         for name in checkpoint.tensors:
@@ -131,6 +142,9 @@ class _Builder:
         return Weights(
             sources, tuple(self.targets), self.ties, self.strings, self.came, self.went, groups, untied, tuple(self.findings)
         )
+
+
+_SMALL = 1 << 20  # bytes up to which what has to be unpacked is kept in the plan itself
 
 
 def _how(pieces: Sequence[Piece], cast: bool) -> str:
@@ -222,6 +236,9 @@ class _Translate(_Builder):
         self.table: Table = self.arch.table(dialect.name)
         self.sizes: Sizes = subject.sizes()
         self.wide, self.grown = resized(subject, request.vocab)  # the target's sizes
+        for p, info in self.arch.params.items():
+            if info.group in dialect.needs - self.graph.groups and any(not self.graph.counts.get(count_name(h)) for h in placeholders(p)):
+                raise UnsupportedError(f"{dialect.title} has no {self.arch.title} without the {info.group}, and nothing says how many {count_name(placeholders(p)[0])} to begin anew", hint=self._others())
         added = request.add_groups | (dialect.needs - self.graph.groups - request.drop_groups)
         self.groups = (self.graph.groups | added) - request.drop_groups
         self.absent = {p: k for p, k in self.recognition.dialect.lacks.items() if k.holds(self.sizes.axis)}
@@ -253,15 +270,15 @@ class _Translate(_Builder):
         for row, at in walk(self.table.rows, self.graph.counts):
             if row.role == "param":
                 self._row(row, at)
-        if self.request.container.TIES and self.dialect.writes_ties:
+        if self.request.container.TIES:
             for row, at in walk(self.table.rows, self.graph.counts):
                 if row.role == "repeat" and (not row.note or row.note in self.groups):
                     self._tie(self._name(row, at), expand(row.parts[0], at))
         self._derived()
         self._lacking()
         self._rest()
-        self.findings += told(self.begun, self.rows, self.cut, self.request.seed, self.sizes.axis.get(AXIS, 0), self.wide.axis.get(AXIS, 0))
         self._spell()
+        self.findings += told(self.begun, self.rows, self.cut, self.request.seed, self.sizes.axis.get(AXIS, 0), self.wide.axis.get(AXIS, 0))
         return self.finish(self.groups, self.untied)._replace(hung=self.hung)
 
     def _spell(self) -> None:
@@ -278,6 +295,8 @@ class _Translate(_Builder):
         for story in self.went.values():
             if story is not None and isinstance(to := story.get("to"), list):
                 story["to"] = [spelled.get(str(n), n) for n in to]
+        for names in (*self.begun.values(), *self.rows.values(), self.cut):
+            names[:] = [spelled[n] for n in names]
 
     def _row(self, row: Row, at: Mapping[str, int]) -> None:
         infos = [self.arch.params[p] for p in row.parts]
@@ -527,6 +546,8 @@ def walk(rows: Sequence[Row], counts: Mapping[str, int]) -> Iterator[tuple[Row, 
     """Every row at every place it stands, layer by layer as models list their tensors."""
     for holders, block in groupby(rows, key=lambda r: placeholders(r.names[0])):
         members = list(block)
+        places = prod(counts.get(count_name(h), 0) for h in holders)
+        LIMITS.check("tensors", places * len(members), "the number of tensors up to the highest layer that a name has")
         for values in combinations(*(range(counts.get(count_name(h), 0)) for h in holders)):
             at = dict(zip(holders, values, strict=True))
             for row in members:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ._typing import NamedTuple
 
-AGAIN = "again/"  # begins the plain name of a weight that a file holds once more under another layer
+AGAIN = "again/"  # begins the plain name of a weight that a file holds once more under another layer, which follows
 
 _CAMEL = (re.compile(r"(.)([A-Z][a-z0-9]+)"), re.compile(r"([a-z])([A-Z])"))
 
@@ -107,9 +107,9 @@ def objects(*layers: Layer, beside: Mapping[str, tuple[str, str]] = {}) -> Spell
             numbers[place] = met.get(kind, 0)
             met[kind] = numbers[place] + 1
         out = {}
-        for name, place in tops.items():
-            if place is not None:
-                kind, n = layers[place[0]].kind, numbers[place]
+        for name, held in tops.items():
+            if held is not None:
+                kind, n = layers[held[0]].kind, numbers[held]
                 path, _, variable = name.partition("/")[2].rpartition("/")
                 path = back.get(path, path)
                 out[name] = "/".join(filter(None, ("layers", f"{kind}_{n}" if n else kind, path, "vars", variable)))
@@ -170,14 +170,18 @@ def _tensorflow_plain(names: Sequence[str], config: Mapping[str, object]) -> dic
         if len(parts) == 3:
             plain = parts[2]
             owner = plain.partition("/")[0] == parts[0]
-            out[name] = plain if owner and plain not in met else AGAIN + plain
+            out[name] = plain if owner and plain not in met else f"{AGAIN}{parts[0]}/{plain}"
             met |= {plain} if owner else set()
     return out
 
 
 def _tensorflow_stored(names: Sequence[str], cls: str) -> dict[str, str]:
     model = snake_case("TF" + cls) if cls else "tf_model"
-    return {n: f"{n.partition('/')[0]}/{model}/{n}:0" for n in names}
+    out = {}
+    for name in names:
+        layer, _, weight = name.removeprefix(AGAIN).partition("/")
+        out[name] = f"{layer}/{model}/{weight if name.startswith(AGAIN) else name}:0"
+    return out
 
 
 tensorflow = Spelling(":0", _tensorflow_plain, _tensorflow_stored, lambda names: _attributes(names))
@@ -257,8 +261,8 @@ def _by_depth(layers: list[str]) -> list[str]:
             out.remove(name)
             out.insert(out.index(beside) + after, name)
 
-    if "NSP-Proba" not in out:
-        move("Pooler-Dense", out[-1], 1)
+    if "NSP-Proba" not in out and "MLM-Bias" in out:
+        move("Pooler-Dense", "MLM-Bias", 1)
     for stack in ("Encoder", "Decoder"):
         move(f"{stack}-Embedding-Relative-Position", f"{stack}-Transformer-0-MultiHeadSelfAttention-Norm", 1)
     move("Encoder-Output-Norm", "Decoder-Transformer-0-MultiHeadCrossAttention-Norm", 0)

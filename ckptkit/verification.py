@@ -171,6 +171,7 @@ class Pair:
             sets = have
         else:
             sets = [self._params(i) for i in (0, 1)]
+            sets = [s - self._harmless(s, 0) - self._harmless(s, 1) for s in sets]
         out = []
         for mine, theirs, where, i in ((sets[0], sets[1], "the second", 1), (sets[1], sets[0], "the first", 0)):
             for name in sorted(mine - theirs):
@@ -197,6 +198,22 @@ class Pair:
 
         assert self.one.architecture is not None
         return self.one.architecture.params[template_of(self.one.architecture, name)].group
+
+    def _harmless(self, names: set[str], i: int) -> set[str]:
+        """Those of `names` that side `i` has no place for and whose loss does no harm."""
+        from .runtime.weights import template_of
+
+        subject = (self.one, self.two)[i]
+        assert subject.architecture is not None and subject.graph.dialect is not None
+        out = set()
+        for name in names - subject.graph.params.keys():
+            lack = subject.graph.dialect.lacks.get(template_of(subject.architecture, name))
+            if lack is not None and lack.harmless:
+                out.add(name)
+                note = f"{subject.graph.dialect.title} has no place for {name}, and needs none: {lack.harmless}"
+                if note not in self.notes:
+                    self.notes.append(note)
+        return out
 
     def _excused(self, name: str, i: int) -> bool:
         """Whether side `i` has no place for a head that the other has."""
@@ -241,7 +258,11 @@ class Pair:
                     total: Array = mine.get(target) + mine.get(p)[0]
                     return total
 
-                self.folded[i, target] = added
+                assert theirs.architecture is not None
+                row, _ = theirs.architecture.table(theirs.graph.dialect.name).by_param[target]
+                for part in row.parts:  # what is stored in one table with it gets it too
+                    if part in mine:
+                        self.folded[i, part] = lambda p=p, part=part: added(p, part)  # type: ignore[misc]
                 self.folded[i, p] = lambda p=p, other=other: self.weights[other].get(p)  # type: ignore[misc]
                 self.notes.append(f"{p} is folded into {target} on one side: compared as their sum")
 

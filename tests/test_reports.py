@@ -123,7 +123,7 @@ def test_the_html_report_is_one_page_without_code_or_links(nasty: Path, tmp_path
     assert done.returncode == 1 and text == run("validate", nasty, HF, "--format", "html").stdout
     page = Page(text)
     assert page.open == [] and page.seen["table"] == 1 and page.seen["h2"] == 2
-    assert page.seen.keys() <= set(["html", "head", "meta", "title", "style", "body", "h1", "h2", "section", "table", "thead", "tbody", "tr", "th", "td", "span", "br", "p", "footer"])
+    assert page.seen.keys() <= {"html", "head", "meta", "title", "style", "body", "h1", "h2", "section", "table", "thead", "tbody", "tr", "th", "td", "span", "br", "p", "footer"}
     assert {name for name, _ in page.attributes} <= {"lang", "charset", "http-equiv", "content", "name", "class", "title"}
     assert not re.search(r"https?:|url\(|@import", text.replace("https://v.w", "").replace("http://h", ""))
     found = json.loads(run("validate", nasty, "--format", "json").stdout)["findings"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ckptkit.schema import HDF5, ConfigForm, Dialect, Lack, Style
+from ckptkit.schema import HDF5, ConfigForm, Dialect, Key, Lack, Style
 from ckptkit.spelling import Spelling, layers
 
 LAYERS_STYLE: Style = {**HDF5, "embedding": {"weight": ("canonical", "/embeddings")}, "norm": {"bias": ("canonical", "/beta"), "weight": ("canonical", "/gamma")}}
@@ -22,6 +22,18 @@ EMBEDDINGS: dict[str, str | tuple[str, ...]] = {
 MLM: dict[str, str | tuple[str, ...]] = {"MLM-Dense": "mlm.transform", "MLM-Norm": "mlm.norm"}
 MLM_BIAS: dict[str, str | tuple[str, ...]] = {"MLM-Bias/beta": "mlm.decoder.bias"}
 POOLER: dict[str, str | tuple[str, ...]] = {"Pooler-Dense": "pooler"}
+
+
+# its "gelu" is whichever of the two the program chose (set_gelu): written by name
+ACTIVATIONS = {"gelu_tanh": "gelu_tanh", "gelu_erf": "gelu"}
+
+
+def by_name(form: ConfigForm) -> ConfigForm:
+    """A form of Google's with bert4keras' words for the activation before its own."""
+    own = form.keys["hidden_act"]
+    if not isinstance(own, Key) or own.more or own.words is None:
+        return form
+    return form._replace(keys={**form.keys, "hidden_act": own._replace(words={**ACTIVATIONS, **own.words})})
 
 
 def attention(layer: str, ours: str) -> dict[str, str | tuple[str, ...]]:
@@ -74,5 +86,6 @@ def weights(
         limits=limits,
         derived=derived,
         makes=makes,
-        config=config,
+        writes_ties=False,
+        config=by_name(config),
     )

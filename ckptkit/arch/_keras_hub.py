@@ -84,6 +84,7 @@ def backbone(
         rows=rows,
         lacks=lacks,
         needs=frozenset(needs),
+        writes_ties=False,
         config=ConfigForm(
             filename="config.json",
             keys=keys,
@@ -105,7 +106,7 @@ def unfold(names: tuple[str, ...]) -> Callable[[Mapping[str, object]], dict[str,
         if not isinstance(config, dict):
             return None
         if raw.get("class_name") in names:
-            return dict(config)
+            return {k: v["config"] if isinstance(v, dict) and v.get("class_name") == "function" else v for k, v in config.items()}
         inner = config.get("backbone")
         return settings(inner) if isinstance(inner, dict) else None
 
@@ -113,9 +114,13 @@ def unfold(names: tuple[str, ...]) -> Callable[[Mapping[str, object]], dict[str,
 
 
 def fold(name: str, package: str) -> Callable[[dict[str, object]], dict[str, object]]:
-    """Settings as Keras serialises an object."""
+    """Settings as Keras serialises an object, and in them a function of keras_hub's own."""
 
     def serialised(raw: dict[str, object]) -> dict[str, object]:
+        raw = {
+            k: {"module": "builtins", "class_name": "function", "config": v, "registered_name": "function"} if isinstance(v, str) and v.startswith("keras_hub>") else v
+            for k, v in raw.items()
+        }
         return {"module": f"keras_hub.src.models.{package}", "class_name": name, "config": raw, "registered_name": f"keras_hub>{name}"}
 
     return serialised

@@ -75,13 +75,14 @@ def _one(modules: Mapping[str, Module], value: str | tuple[str, ...], style: Sty
 
 
 def tf(
-    modules: Mapping[str, Module], hf: Dialect, prefix: str, *, words: Mapping[str, str] = {}, weights: tuple[str, ...] = ("embeddings.word",), tied: bool = False,
+    modules: Mapping[str, Module], hf: Dialect, prefix: str, *, words: Mapping[str, str] = {}, weights: tuple[str, ...] = ("embeddings.word",), tied: bool = False, shared: Mapping[str, str] = {},
     style: Style = HDF5, rows: Rows | None = None, repeats: Mapping[str, str] = {},
 ) -> Dialect:  # fmt: skip
     """The dialect of transformers' TF classes.
 
     `words` are first parts of names that differ; `weights` the embeddings whose variable is called "weight"; `tied` whether a tied weight has
-    a variable of its own where it is untied (elsewhere the class uses the embeddings); `rows` those of `hf` that hold more than modules.
+    a variable of its own where it is untied (elsewhere the class uses the embeddings); `shared` the layers that hold the embeddings once more
+    and the group that each is of ("": always); `rows` those of `hf` that hold more than modules.
     """
     out: dict[str, str | tuple[str, ...]] = {}
     again: dict[str, str | tuple[str, str]] = {}
@@ -102,9 +103,10 @@ def tf(
             out[name] = value
         if module is not None and isinstance(value, str) and value.startswith("embeddings."):
             for suffix, _ in module.params:
-                path = AGAIN + name.replace("~", prefix)
                 endings = ("/weight", "/embeddings") if value in weights else style[module.kind][suffix][1:]
-                again[" | ".join(path + e for e in endings)] = (f"{value}.{suffix}", "(never written)")
+                for layer, group in shared.items():
+                    paths = [f"{AGAIN}{layer}/{name.replace('~', prefix)}{e}" for e in endings]
+                    again[" | ".join(paths)] = (f"{value}.{suffix}", group) if group else f"{value}.{suffix}"
     return Dialect(
         name="hf_tf",
         title="transformers (TensorFlow)",
@@ -119,6 +121,7 @@ def tf(
         lacks=hf.lacks,
         classes=hf.classes,
         sidecars=hf.sidecars,
+        writes_ties=False,
         config=hf.config,
     )
 

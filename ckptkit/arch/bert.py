@@ -163,7 +163,7 @@ ARCHITECTURE = Architecture(
             config=GOOGLE_FORM,
         ),
         HF,
-        tf(MODULES, HF, "bert/", words={"cls.predictions": "mlm___cls.predictions", "cls.seq_relationship": "nsp___cls.seq_relationship"}),
+        tf(MODULES, HF, "bert/", words={"cls.predictions": "mlm___cls.predictions", "cls.seq_relationship": "nsp___cls.seq_relationship"}, shared={"mlm___cls": "mlm"}),
         flax(MODULES, HF),
         hub.backbone(
             ("BertBackbone",), "bert.bert_backbone", (hub.TOKENS, hub.POSITIONS, hub.SEGMENTS, hub.NORM, hub.ENCODER, hub.POOLER),

@@ -97,7 +97,7 @@ ARCHITECTURE = Architecture(
     },
     dialects=(
         HF,
-        tf(MODULES, HF, "distilbert/"),
+        tf(MODULES, HF, "distilbert/", shared={"vocab_projector": "mlm"}),
         flax(MODULES, HF),
         hub.backbone(
             ("DistilBertBackbone",), "distil_bert.distil_bert_backbone",

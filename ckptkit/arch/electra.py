@@ -19,6 +19,7 @@ from ckptkit.arch._transformers import LAYERS as HF_LAYERS
 from ckptkit.arch.bert import DEFAULTS, SIZES
 from ckptkit.arch.bert import MODULES as BERT
 from ckptkit.schema import GOOGLE, TORCH, Architecture, Class, ConfigForm, Dialect, Key, Lack, embedding, linear, norm
+from ckptkit.spelling import Layer
 
 L = "encoder.layers.{layer}."
 
@@ -139,6 +140,7 @@ MLM = {
 TRAITS = {
     "encoder": L[:-1],
     "heads": {
+        "pooler": "pooler",
         "rtd": "detector", "mlm": "lm", "classification": "first with gelu", "summary": "summary with gelu", "classifier": "pooled_or_tokens", "qa": "tokens",
     },
 }  # fmt: skip
@@ -202,11 +204,11 @@ ARCHITECTURE = Architecture(
     },
     dialects=(
         HF,
-        tf(MODULES, HF, "electra/"),
+        tf(MODULES, HF, "electra/", shared={"generator_lm_head": "mlm"}),
         flax(MODULES, HF),
         hub.backbone(
             ("ElectraBackbone",), "electra.electra_backbone",
-            (hub.TOKENS, hub.POSITIONS, hub.SEGMENTS, hub.NORM, hub.Layer("embeddings_projection", "dense", optional=True), hub.ENCODER, hub.POOLER),
+            (hub.TOKENS, hub.POSITIONS, hub.SEGMENTS, hub.NORM, Layer("embeddings_projection", "dense", optional=True), hub.ENCODER, hub.POOLER),
             {**hub.EMBEDDINGS, "embeddings_projection": "embeddings.project", **hub.LAYERS, **hub.POOLED},
             keys={**{k: v for k, v in hub.WITH_SEGMENTS.items() if v != "vocab"}, "vocab_size": "vocab", "embedding_dim": "embedding"},
             implied={"activation": "gelu_tanh", "norm_eps": 1e-12}, lacks=NO_PROJECTION, tasks=(),

@@ -208,8 +208,8 @@ ARCHITECTURE = Architecture(
     },
     dialects=(
         HF,
-        tf(MODULES, TRUNK, "roberta/", rows={"~embeddings/position_embeddings/embeddings | ~embeddings/position_embeddings/weight": POSITIONS})._replace(
-            strays={f"{AGAIN}roberta/embeddings/position_embeddings/{n}": "the position table once more" for n in ("embeddings", "weight")}
+        tf(MODULES, TRUNK, "roberta/", shared={"lm_head": "mlm"}, rows={"~embeddings/position_embeddings/embeddings | ~embeddings/position_embeddings/weight": POSITIONS})._replace(
+            strays={f"{AGAIN}lm_head/roberta/embeddings/position_embeddings/{n}": "the position table once more" for n in ("embeddings", "weight")}
         ),
         flax(MODULES, TRUNK, rows={"~embeddings/position_embeddings/embedding": POSITIONS}),
         hub.backbone(

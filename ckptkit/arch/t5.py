@@ -13,7 +13,7 @@ from ckptkit.arch import _bert4keras as b4k
 from ckptkit.arch import _keras_hub as hub
 from ckptkit.arch._transformers import HF_ACTIVATIONS, flax, tf
 from ckptkit.schema import FLAX, HDF5, TORCH, Architecture, Class, ConfigForm, Dialect, Key, Style, embedding, linear, norm, when
-from ckptkit.spelling import objects
+from ckptkit.spelling import Layer, objects
 
 E = "encoder.layers.{layer}."
 D = "decoder.layers.{decoder_layer}."
@@ -166,7 +166,7 @@ B4K_ACTIVATIONS: Mapping[str | tuple[str, ...], object] = {
 IGNORED = "an unused bias that older versions of transformers kept"
 
 
-def _b4k_rows() -> Iterator[tuple[str, str]]:
+def _b4k_rows() -> Iterator[tuple[str, str | tuple[str, ...]]]:
     """bert4keras' Keras layers, in the order of its model."""
     yield "Embedding-Token", "embeddings.word"
     for stack, holder, name in (("encoder", "layer", "Encoder"), ("decoder", "decoder_layer", "Decoder")):
@@ -206,13 +206,14 @@ GATED_INPUT = "gated_input_projector"
 HUB_ROWS: dict[str, str | tuple[str, ...]] = dict(_hub_rows())
 HUB_NAMES = objects(
     hub.TOKENS,
-    hub.Layer("transformer_encoder_layer_{}", "t5_transformer_layer"),
-    hub.Layer("transformer_decoder_layer_{}", "t5_transformer_layer", mark="cross_attention"),
-    hub.Layer("encoder_output_layer_norm", "t5_layer_norm"),
-    hub.Layer("decoder_output_layer_norm", "t5_layer_norm"),
+    Layer("transformer_encoder_layer_{}", "t5_transformer_layer"),
+    Layer("transformer_decoder_layer_{}", "t5_transformer_layer", mark="cross_attention"),
+    Layer("encoder_output_layer_norm", "t5_layer_norm"),
+    Layer("decoder_output_layer_norm", "t5_layer_norm"),
     beside={"input_projector": ("gate_projector", GATED_INPUT)},
 )
-GELU_TANH = {"module": "builtins", "class_name": "function", "config": "gelu_approximate", "registered_name": "gelu_approximate"}
+GELU_TANH = ("keras_hub>gelu_approximate", "keras_nlp>gelu_approximate", "gelu_approximate")
+HUB_ACTIVATIONS = {"relu": "relu", "gelu": "gelu", **dict.fromkeys(GELU_TANH, "gelu_tanh"), "silu": "silu", "tanh": "tanh", "linear": "linear"}
 HUB_KEYS: dict[str, str | Key] = {
     "vocabulary_size": "vocab",
     "num_layers": Key("layers", more=("decoder_layers",)),
@@ -221,7 +222,7 @@ HUB_KEYS: dict[str, str | Key] = {
     "intermediate_dim": "intermediate",
     "key_value_dim": "head_dim",
     "dropout": "dropout",
-    "activation": Key("activation", words={"relu": "relu", "gelu": "gelu", "keras_hub>gelu_approximate": "gelu_tanh", "keras_nlp>gelu_approximate": "gelu_tanh", "silu": "silu", "tanh": "tanh", "linear": "linear"}),
+    "activation": Key("activation", words=HUB_ACTIVATIONS),
     "use_gated_activation": "gated",
     "layer_norm_epsilon": "norm_eps",
     "tie_embedding_weights": "tied",
@@ -281,10 +282,10 @@ def dialects(
         mesh,
         bert4keras,
         hf,
-        tf(MODULES, hf, "", tied=True, style={**HDF5, "norm": {"weight": scale}}, weights=()),  # type: ignore[arg-type]
+        tf(MODULES, hf, "", tied=True, style={**HDF5, "norm": {"weight": scale}}, weights=(), shared={"encoder": "", "decoder": "decoder"}),  # type: ignore[arg-type]
         flax(MODULES, hf, style={**FLAX, "norm": {"weight": scale}}, without=("qa",)),  # type: ignore[arg-type]
         hub.backbone(
-            ("T5Backbone",), "t5.t5_backbone", HUB_NAMES, HUB_ROWS, keys=HUB_KEYS, implied={"buckets": 32, "max_distance": 128}, needs=(), tasks=("Seq2SeqLM",),
+            ("T5Backbone",), "t5.t5_backbone", HUB_NAMES, HUB_ROWS, keys=HUB_KEYS, implied={"buckets": 32, "max_distance": 128}, needs=("decoder",), tasks=("Seq2SeqLM",),
             defaults={"dropout": 0.1, "norm_eps": 1e-6, "gated": True, "tied": True, "decoder_layers": "=layers"},
         ),
         b4k.weights(B4K_ROWS, bert4keras.config),

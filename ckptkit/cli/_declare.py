@@ -98,7 +98,7 @@ class Parameter(NamedTuple):
             a["type"] = a["type"].kind()
         if not self.flags:
             return click.Argument([self.name], **a)
-        flags = [f"{self.flags[0]}/{self.off}", *self.flags[1:]] if self.off else self.flags
+        flags = [f"{self.flags[0]}/{self.off}", *self.flags[1:]] if self.off else [f for f in self.flags if "=" not in f]  # click splits there
         return click.Option([*flags, self.name], **a)
 
 
@@ -139,7 +139,7 @@ class Command(NamedTuple):
                         return None
                     plain.append(word)
                     continue
-                flag, equals, text = word.partition("=")
+                flag, equals, text = (word, "", "") if word in options else word.partition("=")
                 p = options.get(flag)
                 if p is None or (equals and (p.attributes.get("is_flag") or p.off or not flag.startswith("--"))):
                     return None

@@ -160,9 +160,10 @@ def open_checkpoint(path: str | os.PathLike[str], container: str | None = None) 
     try:
         if container is not None:
             c = by_name(container)
-            return c.open(p if os.path.isfile(p) else (c.prefix(p) or locate(p)[1]))
-        c, target = locate(p)
-        return c.open(target)
+            p = p if os.path.isfile(p) else (c.prefix(p) or locate(p)[1])
+        else:
+            c, p = locate(p)
+        return c.open(p)
     except OSError as e:
         raise CheckpointError(f"cannot be read: {e.strerror}", path=e.filename or p) from None
     except RecursionError:

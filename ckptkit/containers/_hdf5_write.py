@@ -285,7 +285,8 @@ def _attributes(values: Mapping[str, object], strings: _Strings) -> list[bytes]:
                 space = pack("<BBB5xQ", 1, 1, 0, len(cut))
                 out.append(_attribute(name if len(cuts) == 1 else f"{name}{i}", pack("<BBHI", 0x13, 1, 0, width), space, data))
         elif isinstance(value, str):
-            kind = pack("<BBBBI", 0x19, 1, 1, 0, 16) + _number("U8")
+            # plain text as ASCII: h5py 2 gives it as bytes, which Keras 2.3 decodes
+            kind = pack("<BBBBI", 0x19, 1, not value.isascii(), 0, 16) + _number("U8")
             out.append(_attribute(name, kind, pack("<BBB5x", 1, 0, 0), strings.mark(value)))
         elif isinstance(value, (int, float)):
             kind, data = (_number("F64"), pack("<d", value)) if isinstance(value, float) else (_number("I64"), pack("<q", value))

@@ -33,6 +33,7 @@ WRITABLE = True
 TIES = False
 SINGLE = True
 STRINGS = False
+KEEPS = ("",)  # the metadata that it has a place for, by their beginnings
 
 INDEX_SUFFIX = ".safetensors.index.json"
 MAX_HEADER = 100_000_000  # the reference refuses more

@@ -25,6 +25,11 @@ noticed("extras", "warning", "What lies beside the tensors can be kept", """
 noticed("device", "info", "The device that the tensors were saved from", "The bytes are the same on every device.")
 noticed("version", "warning", "The format's version is known", "A newer one may mean something else by the same bytes.")
 noticed("trailing", "warning", "Nothing follows the data", "Bytes after the end of the last storage, or of a pickle, belong to no tensor.")
+noticed("hdf5", "warning", "Everything in the HDF5 file is read as it stands", """
+    A link that leads nowhere, out of the file or to what is listed elsewhere; a dataset or chunks that were laid out and never written,
+    so that their elements are the fill value; bytes after the end of the data. As an information: text, and what is no dataset.""")  # fmt: skip
+noticed("keras-config", "warning", "A .keras archive holds all that Keras loads", """
+    The weights are in model.weights.h5; without config.json or metadata.json Keras does not load the archive.""")  # fmt: skip
 noticed("records", "warning", "A PyTorch zip holds nothing else", "A record that torch.save does not write: nothing reads it, and it may be anything.")
 noticed("overlap", "warning", "Tensors do not share bytes", """
     Two entries of a TensorFlow index lie over each other; TensorFlow never writes that.""")  # fmt: skip
