@@ -45,6 +45,7 @@ def test_a_dialect_and_back_is_the_same_bits(arch_name: str, one: str, other: st
     sizes, counts = builder.sizes_of(arch, rng, layers=layers, equal=equal)
     for lack in [*a.lacks.values(), *b.lacks.values()]:
         sizes |= lack.sizes
+    counts |= {axis: n for d in (a, b) for axis, (n, _) in d.limits.items() if axis in counts}
     groups = frozenset(g for g in builder.common_groups(arch, a, b) if rng.random() < 0.6)
     tmp = tmp_path_factory.mktemp("pair")
     arrays = builder.make(tmp / "a", arch, a, sizes, counts, groups, seed, skip=builder.lacked(arch, sizes, a))
