@@ -238,7 +238,7 @@ class _Translate(_Builder):
 
     def _prefix(self) -> str:
         """The first prefix; none where the dialect allows that and no head is stored beside the core."""
-        if "" not in self.dialect.prefixes:
+        if "" not in self.dialect.prefixes or self.dialect.prefixed:
             return self.dialect.prefixes[0]
         outside = any(
             not row.prefixed and self.arch.params[p].group in self.groups for row in self.table.rows if row.role == "param" for p in row.parts
@@ -270,10 +270,10 @@ class _Translate(_Builder):
         self.ties = {spelled[n]: spelled[t] for n, t in self.ties.items()}
         self.came = {spelled[n]: came for n, came in self.came.items()}
         for n, holder in self.ties.items():
-            self.came[n] = {**self.came[n], "how": f"tied to {holder}"}
+            self.came[n] = {**(self.came[n] or {}), "how": f"tied to {holder}"}
         for went in self.went.values():
-            to = went.get("to")
-            if isinstance(to, list):
+            to = went.get("to") if went else None
+            if went and isinstance(to, list):
                 went["to"] = [spelled.get(n, n) for n in to]
         for names in (*self.begun.values(), *self.rows.values(), self.cut):
             names[:] = [spelled[n] for n in names]

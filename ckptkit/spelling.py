@@ -21,7 +21,7 @@ from ._typing import NamedTuple
 
 AGAIN = "again/"  # begins the plain name of a weight that a file holds once more under another layer, which follows
 
-_CAMEL = (re.compile(r"(.)([A-Z][a-z0-9]+)"), re.compile(r"([a-z])([A-Z])"))
+_CAMEL = (re.compile(r"(.)([A-Z][a-z]+)"), re.compile(r"([a-z])([A-Z])"))
 
 
 class Spelling(NamedTuple):
@@ -107,9 +107,9 @@ def objects(*layers: Layer, beside: Mapping[str, tuple[str, str]] = {}) -> Spell
             numbers[place] = met.get(kind, 0)
             met[kind] = numbers[place] + 1
         out = {}
-        for name, place in tops.items():
-            if place is not None:
-                kind, n = layers[place[0]].kind, numbers[place]
+        for name, at in tops.items():
+            if at is not None:
+                kind, n = layers[at[0]].kind, numbers[at]
                 path, _, variable = name.partition("/")[2].rpartition("/")
                 path = back.get(path, path)
                 out[name] = "/".join(filter(None, ("layers", f"{kind}_{n}" if n else kind, path, "vars", variable)))
@@ -180,7 +180,8 @@ def _tensorflow_stored(names: Sequence[str], cls: str) -> dict[str, str]:
     out = {}
     for name in names:
         layer, _, weight = name.removeprefix(AGAIN).partition("/")
-        out[name] = f"{layer}/{model}/{weight if name.startswith(AGAIN) else name}:0"
+        weight = weight if name.startswith(AGAIN) else name
+        out[name] = f"{layer}/{'shared' if weight.startswith('shared/') else model}/{weight}:0"  # T5 names the layer of its table apart
     return out
 
 

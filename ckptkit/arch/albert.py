@@ -13,7 +13,7 @@ from ckptkit.arch._transformers import DERIVED, HF_KEYS, flax, tf
 from ckptkit.arch._transformers import EMBEDDINGS as HF_EMBEDDINGS
 from ckptkit.arch.bert import GOOGLE_ACTIVATIONS, SIZES
 from ckptkit.schema import GOOGLE, TORCH, Architecture, Class, ConfigForm, Dialect, Key, Lack, embedding, linear, norm
-from ckptkit.spelling import layers, starting
+from ckptkit.spelling import Layer, layers, starting
 
 L = "encoder.groups.{group}.inner_groups.{inner_group}."
 
@@ -206,8 +206,8 @@ ARCHITECTURE = Architecture(
         hub.backbone(
             ("AlbertBackbone",), "albert.albert_backbone",
             (
-                hub.TOKENS, hub.POSITIONS, hub.SEGMENTS, hub.NORM, hub.Layer("embedding_projection", "dense"),
-                hub.Layer("group_{}_inner_layer_{}", "transformer_encoder", inner="num_inner_repetitions"), hub.POOLER,
+                hub.TOKENS, hub.POSITIONS, hub.SEGMENTS, hub.NORM, Layer("embedding_projection", "dense"),
+                Layer("group_{}_inner_layer_{}", "transformer_encoder", inner="num_inner_repetitions"), hub.POOLER,
             ),
             {**hub.EMBEDDINGS, "embedding_projection": "embeddings.project", **hub.layer_rows(HUB_LAYER, L), **hub.POOLED},
             keys=HUB_KEYS, implied={"activation": "gelu_tanh", "norm_eps": 1e-12}, defaults=DEFAULTS,

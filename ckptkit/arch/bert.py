@@ -6,11 +6,11 @@ transformers models/bert (PyTorch names and classes); pytorch_pretrained_bert (g
 
 from ckptkit.arch import _bert4keras as b4k
 from ckptkit.arch import _keras_hub as hub
+from ckptkit.arch._tf2 import BERT_DIALECTS
 from ckptkit.arch._transformers import DERIVED, HF_KEYS, flax, tf
 from ckptkit.arch._transformers import EMBEDDINGS as HF_EMBEDDINGS
 from ckptkit.arch._transformers import HF_ACTIVATIONS as HF_ACTIVATIONS
 from ckptkit.arch._transformers import LAYERS as HF_LAYERS
-from ckptkit.arch._tf2 import BERT_DIALECTS
 from ckptkit.schema import GOOGLE, TORCH, Architecture, Class, ConfigForm, Dialect, Key, embedding, linear, norm
 
 L = "encoder.layers.{layer}."

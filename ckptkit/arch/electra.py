@@ -19,6 +19,7 @@ from ckptkit.arch._transformers import LAYERS as HF_LAYERS
 from ckptkit.arch.bert import DEFAULTS, SIZES
 from ckptkit.arch.bert import MODULES as BERT
 from ckptkit.schema import GOOGLE, TORCH, Architecture, Class, ConfigForm, Dialect, Key, Lack, embedding, linear, norm
+from ckptkit.spelling import Layer
 
 L = "encoder.layers.{layer}."
 
@@ -206,7 +207,7 @@ ARCHITECTURE = Architecture(
         flax(MODULES, HF),
         hub.backbone(
             ("ElectraBackbone",), "electra.electra_backbone",
-            (hub.TOKENS, hub.POSITIONS, hub.SEGMENTS, hub.NORM, hub.Layer("embeddings_projection", "dense", optional=True), hub.ENCODER, hub.POOLER),
+            (hub.TOKENS, hub.POSITIONS, hub.SEGMENTS, hub.NORM, Layer("embeddings_projection", "dense", optional=True), hub.ENCODER, hub.POOLER),
             {**hub.EMBEDDINGS, "embeddings_projection": "embeddings.project", **hub.LAYERS, **hub.POOLED},
             keys={**{k: v for k, v in hub.WITH_SEGMENTS.items() if v != "vocab"}, "vocab_size": "vocab", "embedding_dim": "embedding"},
             implied={"activation": "gelu_tanh", "norm_eps": 1e-12}, lacks=NO_PROJECTION, tasks=(),

@@ -15,6 +15,7 @@ from ckptkit.arch._transformers import HF_ACTIVATIONS, flax, tf
 from ckptkit.arch.bert import DEFAULTS
 from ckptkit.arch.bert import SIZES as BERT_SIZES
 from ckptkit.schema import CONV1D, FLAX, GOOGLE, HDF5, Architecture, Class, ConfigForm, Dialect, Key, Style, embedding, linear, norm
+from ckptkit.spelling import Layer
 
 D = "decoder.layers.{layer}."
 
@@ -242,9 +243,9 @@ ARCHITECTURE = Architecture(
         ),
         HF,
         tf(MODULES, TRUNK, "transformer/", weights=(), style=TF_CONV1D, rows={**TF_BLOCK, **TF_HEADS}),
-        flax(MODULES, TRUNK, style=FLAX_CONV1D, rows={**FLAX_BLOCK, "lm_head/kernel": ("lm_head.weight", "hidden vocab")}, without=("multiple_choice", "score", "classifier", "qa")),
+        flax(MODULES, TRUNK, style=FLAX_CONV1D, rows={**FLAX_BLOCK, "lm_head/kernel": ("lm_head.weight", "hidden vocab")}, without=("multiple_choice", "score", "classifier", "qa"), prefixed=True),
         hub.backbone(
-            ("GPT2Backbone",), "gpt2.gpt2_backbone", (hub.TOKENS, hub.POSITIONS, hub.DECODER, hub.Layer("layer_norm", "layer_normalization")),
+            ("GPT2Backbone",), "gpt2.gpt2_backbone", (hub.TOKENS, hub.POSITIONS, hub.DECODER, Layer("layer_norm", "layer_normalization")),
             {
                 "token_embedding": "embeddings.word", "position_embedding": "embeddings.position",
                 **hub.layer_rows("transformer_layer_{layer}", D), "layer_norm": "decoder.norm",

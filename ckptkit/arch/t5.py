@@ -13,7 +13,7 @@ from ckptkit.arch import _bert4keras as b4k
 from ckptkit.arch import _keras_hub as hub
 from ckptkit.arch._transformers import HF_ACTIVATIONS, flax, tf
 from ckptkit.schema import FLAX, HDF5, TORCH, Architecture, Class, ConfigForm, Dialect, Key, Style, embedding, linear, norm, when
-from ckptkit.spelling import objects
+from ckptkit.spelling import Layer, objects
 
 E = "encoder.layers.{layer}."
 D = "decoder.layers.{decoder_layer}."
@@ -166,7 +166,7 @@ B4K_ACTIVATIONS: Mapping[str | tuple[str, ...], object] = {
 IGNORED = "an unused bias that older versions of transformers kept"
 
 
-def _b4k_rows() -> Iterator[tuple[str, str]]:
+def _b4k_rows() -> Iterator[tuple[str, str | tuple[str, ...]]]:
     """bert4keras' Keras layers, in the order of its model."""
     yield "Embedding-Token", "embeddings.word"
     for stack, holder, name in (("encoder", "layer", "Encoder"), ("decoder", "decoder_layer", "Decoder")):
@@ -206,10 +206,10 @@ GATED_INPUT = "gated_input_projector"
 HUB_ROWS: dict[str, str | tuple[str, ...]] = dict(_hub_rows())
 HUB_NAMES = objects(
     hub.TOKENS,
-    hub.Layer("transformer_encoder_layer_{}", "t5_transformer_layer"),
-    hub.Layer("transformer_decoder_layer_{}", "t5_transformer_layer", mark="cross_attention"),
-    hub.Layer("encoder_output_layer_norm", "t5_layer_norm"),
-    hub.Layer("decoder_output_layer_norm", "t5_layer_norm"),
+    Layer("transformer_encoder_layer_{}", "t5_transformer_layer"),
+    Layer("transformer_decoder_layer_{}", "t5_transformer_layer", mark="cross_attention"),
+    Layer("encoder_output_layer_norm", "t5_layer_norm"),
+    Layer("decoder_output_layer_norm", "t5_layer_norm"),
     beside={"input_projector": ("gate_projector", GATED_INPUT)},
 )
 GELU_TANH = ("keras_hub>gelu_approximate", "keras_nlp>gelu_approximate", "gelu_approximate")
