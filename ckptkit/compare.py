@@ -16,7 +16,7 @@ from ._casts import cast
 from ._pool import on_threads
 from ._typing import TYPE_CHECKING, Any, NamedTuple
 from .arrays import numpy_dtype
-from .canonical import Canon, Item, items_of
+from .canonical import Canon, Item, items_of, like_absent
 from .names import natural
 from .subject import Subject, examine
 from .tensors import DTYPES
@@ -31,7 +31,10 @@ KINDS = ("same", "changed", "retyped", "reshaped", "added", "removed")
 
 
 class Change(NamedTuple):
-    """One parameter on both sides. `kind` is one of KINDS; figures are there where values were compared and differ."""
+    """One parameter on both sides. `kind` is one of KINDS; figures are there where values were compared and differ.
+
+    It is "same" with one side None where that side's naming has no place for it and the other holds what its absence means.
+    """
 
     name: str
     kind: str
@@ -88,7 +91,10 @@ def diff(
 
 def _diff(a: Subject, b: Subject, atol: float, rtol: float, metadata: bool, jobs: int | None) -> Diff:
     sizes = a.sizes(), b.sizes()
-    left, right = {i.name: i for i in items_of(a, sizes[0])}, {i.name: i for i in items_of(b, sizes[1])}
+    sides = items_of(a, sizes[0]), items_of(b, sizes[1])
+    left, right = ({i.name: i for i in side} for side in sides)
+    void = [like_absent(s, z, side) for s, z, side in zip((a, b), sizes, sides, strict=True)]
+    void = [void[0] - right.keys(), void[1] - left.keys()]  # what one naming has no place for, and the other holds as nothing
     if (a.graph.recognition is None) is not (b.graph.recognition is None):  # one is unknown: by stored names
         left, right = ({i.stored: i._replace(name=i.stored) for i in side.values()} for side in (left, right))
     local = threading.local()
@@ -97,7 +103,8 @@ def _diff(a: Subject, b: Subject, atol: float, rtol: float, metadata: bool, jobs
     def one(name: str) -> Change:
         x, y = left.get(name), right.get(name)
         if x is None or y is None:
-            return Change(name, "added" if x is None else "removed", x, y)
+            same = name in void[0] or name in void[1]
+            return Change(name, "same" if same else "added" if x is None else "removed", x, y)
         if x.spec.shape != y.spec.shape:
             return Change(name, "reshaped", x, y)
         pair = getattr(local, "pair", None)

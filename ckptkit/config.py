@@ -112,9 +112,9 @@ def inside_config(checkpoint: Checkpoint) -> RawConfig | None:
     for arch in architectures().values():
         for d in arch.dialects.values():
             if d.config.read is not None:
-                raw = d.config.read(checkpoint.extras)
-                if raw:
-                    return RawConfig(f"{checkpoint.path} (inside)", raw, None, True)
+                read = d.config.read(checkpoint.extras)
+                if read:
+                    return RawConfig(f"{checkpoint.path} (inside)", read, None, True)
     return None
 
 

@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from . import __version__
 from ._typing import NamedTuple
 from .arch import architectures
-from .config import to_json_text, write_config
+from .config import BLOCK, to_json_text, write_config
 from .containers import Container, by_name, containers
 from .containers._gc import paused
 from .containers._objects import METADATA
 from .errors import FindingsError, UsageError
 from .findings import Finding
 from .moves import Plan
-from .objects import object_places
+from .objects import MEMORY, hung, object_places
 from .plan import Request, Stories, Weights, arrange, assemble
 from .schema import Dialect
 from .subject import Subject, examine
@@ -28,6 +28,7 @@ from .tensors import DTYPES, TensorSpec
 from .validation import run_rules
 
 LEDGER = "ckptkit-ledger.json"
+PRIVATE = ("hdf5:", "keras:")  # metadata that only the formats of these names understand
 
 # what goes with a model besides its weights and configuration: vocabularies, tokenizers, their settings
 SIDECARS = frozenset((
@@ -40,13 +41,14 @@ SIDECARS = frozenset((
 
 
 class Conversion(NamedTuple):
-    """What `convert` did or, with `dry_run`, would do. `result` is the engine's, None for a dry run."""
+    """What `convert` did or, with `dry_run`, would do. `result` is the engine's, None for a dry run; `config` the target's, as text."""
 
     plan: Plan
     ledger: dict[str, object]
     findings: tuple[Finding, ...]
     classes: tuple[str, ...]
     result: object | None
+    config: str = ""
 
 
 def convert(
@@ -67,7 +69,7 @@ def convert(
     dry_run: bool = False,
     overwrite: bool = False,
     force: bool = False,
-    check: bool = True,
+    check: bool | str = True,
     jobs: int | None = None,
     max_memory: int = 256 << 20,
     on_overflow: str = "error",
@@ -83,7 +85,7 @@ def convert(
     `target` is a directory, or one file if it ends like one of the container's and the container is a single file.
     `dtypes`: (glob, dtype) pairs; `given`: canonical values that nothing else says ({"heads": 16}); `drop`: head groups to
     leave out; `max_shard_size` and `max_memory` in bytes; `check` verifies the source's checksums and reads back what was
-    written; `on_overflow` (error, clip, keep) and `sync` are the engine's; `force` converts in spite of error findings.
+    written, with check="reference" also by the format's own library; `on_overflow` (error, clip, keep) and `sync` are the engine's; `force` converts in spite of error findings.
     `init_missing`: parameters that the source lacks start as the architecture's authors have them start; `add`: so do heads
     that it lacks; `resize_vocab`: so do further rows of the vocabulary (or rows are left out); all of it by `seed`, the same
     values as `build_transformer_model` gives, listed in the findings and the ledger.
@@ -93,6 +95,8 @@ def convert(
     from .engine import run
 
     src, dst = os.fspath(source), os.fspath(target)
+    if check not in (True, False, "reference"):
+        raise UsageError(f"check is {check!r}", hint="True, False or 'reference'")
     single = single_file(dst, container)
     check_target(dst, single=single, overwrite=overwrite or dry_run, inputs=())
     with paused(), examine(src, config=config, architecture=architecture, dialect=dialect, part=part, given=given) as subject:
@@ -100,7 +104,7 @@ def convert(
         wanted = container or (choose_container(subject, None, None, dst).NAME if single else None)
         target_dialect = choose_dialect(subject, to, wanted) if to is not None or not grows else own_dialect(subject)
         chosen = choose_container(subject, target_dialect, container, dst if single else None)
-        findings = run_rules(subject, integrity=check and not dry_run)
+        findings = run_rules(subject, integrity=bool(check) and not dry_run)
         if init_missing:
             findings = [f for f in findings if f.rule != "missing"]
         errors = [f for f in findings if f.severity == "error"]
@@ -114,15 +118,25 @@ def convert(
             drop_optimizer, known_groups(subject, drop, "--drop"), resize_vocab, init_missing, new_groups(subject, target_dialect, add), seed,
         )  # fmt: skip
         weights = arrange(subject, request)
-        plan, ledger, classes, said = _plan(subject, request, weights, dst, single)
+        plan, ledger, classes, said, text = _plan(subject, request, weights, dst, single)
         findings += [*weights.findings, *said]
+        proof = _reference(chosen.NAME) if check == "reference" else None
         if dry_run:
-            return Conversion(plan, ledger, tuple(findings), classes, None)
+            return Conversion(plan, ledger, tuple(findings), classes, None, text)
         result = run(
-            plan, overwrite=overwrite, jobs=jobs, max_memory=max_memory, check=check, on_overflow=on_overflow, sync=sync,
+            plan, overwrite=overwrite, jobs=jobs, max_memory=max_memory, check=bool(check), proof=proof, on_overflow=on_overflow, sync=sync,
             progress=progress, compute_finish=chosen.finish
         )
-        return Conversion(plan, ledger, (*findings, *result.findings), classes, result)
+        return Conversion(plan, ledger, (*findings, *result.findings), classes, result, text)
+
+
+def _reference(container: str) -> Callable[[str, str], object]:
+    """What reads a container with the format's own library; imported only when it is asked for. UsageError where there is none."""
+    from .runtime.reference import READERS, hold
+
+    if container not in READERS:
+        raise UsageError(f"--check=reference: there is no library to read {container} with", hint=f"it can be had for {', '.join(READERS)}")
+    return hold
 
 
 def single_file(target: str, container: str | None) -> bool:
@@ -152,9 +166,14 @@ def choose_dialect(subject: Subject, to: str | None, container: str | None = Non
         raise UsageError(f"{arch.title} has no dialect {to!r}", hint=f"one of {', '.join(arch.dialects)}{also}")
     own, groups = subject.graph.dialect, subject.graph.groups
     rests = subject.values.rest if subject.values is not None else {}
+    block = _mapping(_mapping(subject.config.raw if subject.config is not None else None).get(BLOCK))
+    came = _mapping(block.get(MEMORY))
     return max(  # the container's, the one of that very name, the one that holds the heads; between equals the source's own, one it once came from, its part
         fits,
-        key=lambda d: (d.container == container, d.name == to, len(groups & arch.table(d.name).groups), d is own, bool(rests.get(d.name)), own is not None and d.part == own.part),
+        key=lambda d: (
+            d.container == container, d.name == to, len(groups & arch.table(d.name).groups), d is own, bool(rests.get(d.name)) or d.name in came,
+            own is not None and d.part == own.part,
+        ),
     )
 
 
@@ -218,33 +237,35 @@ def known_groups(subject: Subject, drop: Sequence[str], option: str) -> frozense
 
 def _plan(
     subject: Subject, request: Request, weights: Weights, dst: str, single: bool
-) -> tuple[Plan, dict[str, object], tuple[str, ...], list[Finding]]:
-    """The plan with configuration, sidecars and ledger."""
+) -> tuple[Plan, dict[str, object], tuple[str, ...], list[Finding], str]:
+    """The plan with configuration, sidecars and ledger; with them the configuration's text."""
     ck = subject.checkpoint
     texts: list[tuple[str, str]] = []
     copies: list[tuple[str, str]] = []
     extras: Mapping[str, object] = {}
     classes: tuple[str, ...] = ()
-    findings: list[Finding] = []
     metadata = {k: v for k, v in ck.metadata.items() if request.dialect is None or k != METADATA}
-    wrapper = ""
+    metadata, findings = _carried(metadata, request)
+    wrapper = text = ""
     dialect = request.dialect
     if dialect is not None:
-        raw, extras, classes, findings = _configuration(subject, request, weights, dialect)
+        raw, extras, classes, said = _configuration(subject, request, weights, dialect)
+        findings += said
+        text = (dialect.config.text or to_json_text)(raw)
         if dialect.config.filename:
-            texts.append((dialect.config.filename, (dialect.config.text or to_json_text)(raw)))
+            texts.append((dialect.config.filename, text))
             texts += [(name, to_json_text(made(raw))) for name, made in dialect.config.beside.items()]
         elif dialect.container != request.container.NAME:
-            texts.append(("config.json", to_json_text(raw)))
-        metadata = {k: v for k, v in metadata.items() if not k.startswith(("hdf5:", "keras:"))}  # these are of the names that were
+            texts.append(("config.json", text))
         metadata |= dialect.metadata
         if dialect.spelling is not None and dialect.container == request.container.NAME:
             metadata |= dialect.spelling.metadata(list(weights.came))
         if dialect.config.fold is not None:
-            metadata |= {"keras:config.json": to_json_text(raw), "keras:metadata.json": to_json_text({"keras_version": "3.0.0"})}
+            metadata |= {"keras:config.json": text, "keras:metadata.json": to_json_text({"keras_version": "3.0.0"})}
         if dialect.container == request.container.NAME:
             wrapper = dialect.wrapper
-            extras = {**extras, **object_places(subject.architecture.table(dialect.name), weights.prefix, subject.graph.counts)} if subject.architecture else extras
+            if weights.hung is not None and subject.architecture is not None:
+                extras = {**extras, **object_places(subject.architecture.table(dialect.name), weights.hung, subject.graph.counts)}
         else:
             extras = {}
     else:
@@ -258,6 +279,7 @@ def _plan(
             copies.append((subject.config.source, os.path.basename(subject.config.source)))
         elif subject.config is not None and not extras:
             texts.append(("config.json", to_json_text(_plain(subject.config.raw))))
+        text = to_json_text(_plain(subject.config.raw)) if subject.config is not None else ""
     lost = [k for k in ck.extras if not extras and k not in ("args", "cfg")]
     if lost:
         findings.append(Finding("info", "dropped", ", ".join(lost[:6]), f"what lies beside the tensors is not carried over: {', '.join(lost[:12])}"))
@@ -275,7 +297,19 @@ def _plan(
     plan = assemble(
         weights, request, target=dst, single=single, inputs=inputs, metadata=metadata, extras=extras, wrapper=wrapper, copies=copies, texts=texts
     )
-    return plan, ledger, classes, findings
+    return plan, ledger, classes, findings, text
+
+
+def _carried(metadata: Mapping[str, str], request: Request) -> tuple[dict[str, str], list[Finding]]:
+    """The metadata that go along, and the finding of those that do not: a Keras file's own (`hdf5:model_config`), where the target has no place for it
+    or other names."""
+    names_stay = request.dialect is None
+    keeps: tuple[str, ...] = getattr(request.container, "KEEPS", ()) if names_stay else ()
+    lost = [k for k in metadata if k.startswith(PRIVATE) and not k.startswith(keeps)]
+    kept = {k: v for k, v in metadata.items() if k not in lost}
+    why = f"{request.container.TITLE} has no place for it" if names_stay else "it speaks of the old names"
+    said = f"what the file says besides its tensors is not carried over ({', '.join(lost[:8])}): {why}"
+    return kept, [Finding("info", "dropped", ", ".join(lost[:4]), said)] if lost else []
 
 
 def _sidecars(names: Sequence[str], subject: Subject, target: Dialect | None) -> list[tuple[str, str]]:
@@ -319,7 +353,13 @@ def _configuration(
     written = write_config(
         values, subject.values.rest if subject.values is not None else {}, arch, dialect, weights.groups, labels=labels, dtype=dtype
     )
-    return written.raw, written.extras, written.classes, list(written.findings)
+    memory = hung(subject.graph.recognition, subject.graph.counts) if subject.graph.recognition is not None else {}
+    raw = {**written.raw, BLOCK: {**_mapping(written.raw.get(BLOCK)), MEMORY: memory}} if memory else written.raw
+    return raw, written.extras, written.classes, list(written.findings)
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}
 
 
 class Told(Mapping[str, dict[str, object]]):

@@ -130,15 +130,18 @@ class Class(NamedTuple):
 class Objects(NamedTuple):
     """Where TensorFlow's objects keep what a naming has, so that a written object graph is restored by name.
 
-    `paths`: stored name template, or its beginning -> the attribute path of the object ("" of all this: the names are paths
-    themselves); `words` what the last part is called there. `aliases`: further paths of an object -> its path; both take the
-    prefix after `~`. `tell`: the last two parts, as a pattern, of a path that says that a checkpoint is of this naming and
-    no other with the same names.
+    `paths`: stored name template, or its beginning -> the attribute path of the object (none: the names are paths themselves);
+    `words` what the last part is called there. `aliases`: further paths of an object -> its path, or -> "=path": another object
+    with the same values; both take the prefix after `~`. `roots`: attributes that programs hang the model at; `root` the one
+    it is written under. `tell`: the last two parts, as a pattern, of a path that says that a checkpoint is of this naming and no
+    other with the same names.
     """
 
     paths: Mapping[str, str] = {}
     words: Mapping[str, str] = {}
     aliases: Mapping[str, str] = {}
+    roots: tuple[str, ...] = ()
+    root: str = ""
     tell: str = ""
 
 

@@ -61,6 +61,7 @@ def run(
     on_overflow: str = "error",
     sync: bool = True,
     progress: Callable[[int, int], None] | None = None,
+    proof: Callable[[str, str], object] | None = None,
     compute_finish: Callable[[FileLayout, Mapping[str, int]], Iterable[Part]],
 ) -> Result:
     """Carry out `plan`; the target is there and whole afterwards, or as it was before.
@@ -69,7 +70,8 @@ def run(
     Without `sync` the disk is not waited for: as safe against a kill, but not against a power cut soon after.
     `check` reads every tensor back and compares. `on_overflow` says what a finite value becomes that a narrower type
     cannot hold: "error" refuses, "clip" stores the largest finite value, "keep" infinity or NaN; the last two are findings.
-    `compute_finish` is the container's `finish`. Raises CheckpointError and its kinds; nothing is left behind then.
+    `proof` is called with the path of what was written, before it is put in place, and its name for messages: what it raises stops the
+    run. `compute_finish` is the container's `finish`. Raises CheckpointError and its kinds; nothing is left behind then.
     """
     started = time.perf_counter()
     if on_overflow not in OVERFLOW:
@@ -134,6 +136,8 @@ def run(
             extra += sum(_write_text(stage.file(name), text, stage) for name, text in plan.texts)
             if check:
                 _check(hands, paths, stage, stop)
+            if proof is not None:
+                proof(paths[0] if plan.single else stage.path, plan.target)
             check_inputs(plan)
             staged = [*paths, *(stage.file(n) for n in dict.fromkeys([n for _, n in plan.copies] + [n for n, _ in plan.texts]))]
             if sync:

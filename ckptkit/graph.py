@@ -50,6 +50,11 @@ class WeightGraph:
         if recognition is not None:
             self._bind(recognition)
             self._other_parts(recognition)
+        for n, first in checkpoint.repeats.items():
+            canonical = next((c for c, b in self.params.items() if b.stored == first and len(b.row.parts) == 1), None)
+            self.roles[n] = Role("repeat", canonical or first)
+            if canonical is not None:
+                self.repeats.append((n, canonical))
         rest = [n for n in checkpoint.tensors if n not in self.roles]
         slots = optimizer_state(rest, self.roles if recognition is not None else checkpoint.tensors) | checkpoint.slots
         unexplained = Role("unexplained", "")
@@ -200,6 +205,6 @@ def bind(
     config: Mapping[str, object] | None = None,
 ) -> WeightGraph:
     """Recognise a checkpoint and bind its tensors. Arguments as in `recognize.recognize`."""
-    shapes = {n: t.spec.shape for n, t in checkpoint.tensors.items() if n not in checkpoint.slots}
+    shapes = {n: t.spec.shape for n, t in checkpoint.tensors.items() if n not in checkpoint.slots and n not in checkpoint.repeats}
     found = recognize(shapes, checkpoint.aliases, declared=declared, architecture=architecture, dialect=dialect, part=part, config=config)
     return WeightGraph(checkpoint, found)

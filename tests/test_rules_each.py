@@ -152,8 +152,8 @@ def legacy(old: bytes = b"", new: bytes = b"", after: bytes = b"") -> Maker:
     return make
 
 
-def version(number: bytes) -> Maker:
-    """A zip of torch whose `version` is another."""
+def zipped(number: bytes = b"3\n", *, more: str = "") -> Maker:
+    """A zip of torch whose `version` is another, or that holds a further record."""
 
     def make(tmp: Path) -> Model:
         import zipfile
@@ -162,6 +162,8 @@ def version(number: bytes) -> Maker:
         with zipfile.ZipFile(model.path) as old, zipfile.ZipFile(tmp / "n.pt", "w") as new:
             for name in old.namelist():
                 new.writestr(name, number if name.endswith("/version") else old.read(name))
+            if more:
+                new.writestr(more, b"?")
         return Model(tmp / "n.pt")
 
     return make
@@ -187,6 +189,39 @@ def bundle(change: Callable[[dict[bytes, bytes]], object] = lambda e: None, afte
         data.write_bytes(data.read_bytes() + after)
         data.rename(tmp / f"m.ckpt.data-00000-of-{count:05d}")
         return Model(tmp / "m.ckpt")
+
+    return make
+
+
+def hdf5(link: str) -> Maker:
+    """An HDF5 file of one dataset, and a soft link to something."""
+
+    def make(tmp: Path) -> Model:
+        import h5py
+
+        with h5py.File(tmp / "m.h5", "w") as f:
+            f["a/b"] = np.ones(3, np.float32)
+            f["a/c"] = h5py.SoftLink(link)
+        return Model(tmp / "m.h5")
+
+    return make
+
+
+def keras(*texts: str) -> Maker:
+    """A .keras archive with so many of the files beside its weights."""
+
+    def make(tmp: Path) -> Model:
+        import zipfile
+
+        import h5py
+
+        with h5py.File(tmp / "model.weights.h5", "w") as f:
+            f["layers/dense/vars/0"] = np.ones((3, 2), np.float32)
+        with zipfile.ZipFile(tmp / "m.keras", "w") as z:
+            for name in texts:
+                z.writestr(name, "{}")
+            z.write(tmp / "model.weights.h5", "model.weights.h5")
+        return Model(tmp / "m.keras")
 
     return make
 
@@ -275,8 +310,10 @@ CASES: dict[str, tuple[Maker, Maker]] = {
     "extreme": (bert(put(Q, one(1e9))), bert(put(Q, one(1e4)))),
     "head": (bert(drop("seq_relationship"), architectures=["BertForPreTraining"]), bert(drop("seq_relationship"), architectures=["BertForMaskedLM"])),
     "header": (unknown_field("stride"), unknown_field("")),
+    "hdf5": (hdf5("/nothing"), hdf5("/a/b")),
     "heads": (bert(num_attention_heads=5), bert(num_attention_heads=2)),
     "inf": (bert(put(Q, one(np.inf))), bert(put(Q, one(3e38)))),
+    "keras-config": (keras("metadata.json"), keras("metadata.json", "config.json")),
     "layers": (bert(num_hidden_layers=12), bert(num_hidden_layers=4)),
     "lock": (locked(put(Q, one(3))), locked(None)),
     "missing": (bert(drop(Q)), bert(drop("pooler"), architectures=["BertForMaskedLM"])),
@@ -287,6 +324,8 @@ CASES: dict[str, tuple[Maker, Maker]] = {
     "order": (gpt1(tensors=6), gpt1(tensors=12)),
     "overlap": (hostile("tf_bundle/entry_overlap/model.ckpt"), bundle()),
     "pickle": (golden("fairseq_roberta_old/model.pt"), golden("hf_bert/bin_zip")),
+    "program": (hostile("savedmodel/op_readfile"), golden("tf2_small_bert_keras3/saved_model")),
+    "records": (zipped(more="m/evil.sh"), zipped()),
     "remote-code": (bert(auto_map={"AutoModel": "evil.Model"}), bert(auto_map={})),
     "shape": (bert(put(LAYER + "1.intermediate.dense.weight", lambda x: x.T)), bert(put(Q, lambda x: x.T))),
     "shards": (hostile("sharded/extra_shard"), golden("hf_bert/safetensors_sharded")),
@@ -299,7 +338,7 @@ CASES: dict[str, tuple[Maker, Maker]] = {
     "unreadable": (junk, bert()),
     "unused-bytes": (bundle(after=b"more"), bundle()),
     "variant": (bert(name="bert-large"), bert(name="bert-4-layers")),
-    "version": (version(b"9999\n"), version(b"3\n")),
+    "version": (zipped(b"9999\n"), zipped()),
     "vocabulary": (bert(files={"tokenizer.json": table_of(102)}), bert(files={"tokenizer.json": table_of(101)})),
     "zero": (bert(put(Q, np.zeros_like)), bert(put(LAYER + "1.attention.self.query.bias", np.zeros_like))),
 }  # fmt: skip

@@ -144,6 +144,7 @@ def _scalar(text: str) -> object:
 L = "encoder.layers.{layer}."
 PREFIXES = ("encoder/", "encoder_network/", "")
 OWN_POOLER = "the encoder's own pooler, which pretraining with a sentence head does not use: that head has one of its own"
+HALF_HEAD = "the pooler of a sentence head whose output is not there; the encoder has one of its own"
 # BertEncoder is a functional model, which numbers its layers; BertEncoderV2 is a layer, which keeps them by attribute
 FUNCTIONAL = {
     "word": "~layer_with_weights-0", "position": "~layer_with_weights-1", "segment": "~layer_with_weights-2", "norm": "~layer_with_weights-3",
@@ -153,8 +154,8 @@ BY_ATTRIBUTE = {
     "word": "~_embedding_layer", "position": "~_position_embedding_layer", "segment": "~_type_embedding_layer", "norm": "~_embedding_norm_layer",
     "layer": "~_transformer_layers/{layer}", "pooler": "~_pooler_layer",
 }  # fmt: skip
-# checkpoint_items of a BertPretrainerV2, and what its attributes are called
-HEADS = {"masked_lm": "masked_lm", "classification_heads/0/dense": "next_sentence..pooler_dense", "classification_heads/0/out_proj": "next_sentence..logits"}
+# what the first classification head of a BertPretrainerV2 is called in its checkpoint_items, and by its attributes
+HEADS = (("next_sentence..pooler_dense", "classification_heads/0/dense", "pooler"), ("next_sentence..logits", "classification_heads/0/out_proj", "nsp"))
 
 
 def _model_garden(name: str, title: str, own: Mapping[str, str], other: Mapping[str, str], *, pretraining: bool) -> Dialect:
@@ -170,17 +171,16 @@ def _model_garden(name: str, title: str, own: Mapping[str, str], other: Mapping[
         "masked_lm/output_bias.Sbias | masked_lm/bias": "mlm.decoder.bias",
     }
     pooler = own["pooler"]
-    aliases = {other[k]: own[k] for k in own}
-    aliases |= {"masked_lm/embedding_table": f"{own['word']}/embeddings", "model/*": "encoder/*", "model/encoder_network": "encoder", "encoder_network": "encoder"}
+    aliases = {other[k]: own[k] for k in own if k != "pooler"} | {"masked_lm/embedding_table": f"{own['word']}/embeddings"}
     if pretraining:
-        rows |= {
-            "next_sentence..pooler_dense | classification_heads/0/dense": "pooler",
-            "next_sentence..logits | classification_heads/0/out_proj": "nsp",
-        }
-        aliases |= {pooler: "=next_sentence..pooler_dense", other["pooler"]: pooler}
+        rows |= {f"{item} | {attribute}": module for item, attribute, module in HEADS}
+        aliases[pooler] = f"={HEADS[0][0]}"
+        unused = {pooler: OWN_POOLER}
     else:
         rows[pooler] = "pooler"
-    aliases |= {f"model/{k}": v for k, v in HEADS.items()} | {k: v for k, v in HEADS.items() if k != v} | {"*": "encoder/*"}
+        unused = dict.fromkeys(HEADS[0][:2], HALF_HEAD)
+    aliases[other["pooler"]] = pooler
+    aliases |= {attribute: item for item, attribute, _ in HEADS} | {item: attribute for item, attribute, _ in HEADS}
     return Dialect(
         name=name,
         title=title,
@@ -189,11 +189,11 @@ def _model_garden(name: str, title: str, own: Mapping[str, str], other: Mapping[
         container="tf",
         filename="bert_model.ckpt-1",
         rows=rows,
-        strays={f"{pooler}/kernel": OWN_POOLER, f"{pooler}/bias": OWN_POOLER} if pretraining else {},
+        strays={f"{t}/{w}": why for t, why in unused.items() for w in ("kernel", "bias")},
         repeats={"masked_lm/embedding_table": "embeddings.word.weight"},
         metadata=GRAPH,
-        objects=Objects(aliases=aliases),
-        alias=name.removesuffix("_pretraining"),
+        objects=Objects(aliases=aliases, roots=("encoder", "encoder_network")),
+        alias=name.removesuffix("_pretraining").removesuffix("_encoder"),
         config=params_form("bert", KEYS, {"dropout": 0.1, "attention_dropout": 0.1, "initializer_range": 0.02}),
     )
 
@@ -243,17 +243,17 @@ def _numbered(to: str, first: tuple[str, str, str], layer: int, at: tuple[int, i
 
 
 BERT_DIALECTS = (
-    _model_garden("tfm", "TF Model Garden BertEncoder (TensorFlow 2)", FUNCTIONAL, BY_ATTRIBUTE, pretraining=False),
+    _model_garden("tfm_encoder", "TF Model Garden BertEncoder (TensorFlow 2)", FUNCTIONAL, BY_ATTRIBUTE, pretraining=False),
     _model_garden("tfm_pretraining", "TF Model Garden BertPretrainerV2 of a BertEncoder (TensorFlow 2)", FUNCTIONAL, BY_ATTRIBUTE, pretraining=True),
-    _model_garden("tfm_v2", "TF Model Garden BertEncoderV2 (TensorFlow 2)", BY_ATTRIBUTE, FUNCTIONAL, pretraining=False),
+    _model_garden("tfm_v2_encoder", "TF Model Garden BertEncoderV2 (TensorFlow 2)", BY_ATTRIBUTE, FUNCTIONAL, pretraining=False),
     _model_garden("tfm_v2_pretraining", "TF Model Garden BertPretrainerV2 of a BertEncoderV2 (TensorFlow 2)", BY_ATTRIBUTE, FUNCTIONAL, pretraining=True),
     _keras(
-        "keras",
+        "keras3",
         "Keras 3 functional model",
         Objects(
-            paths=_numbered("model/_operations/", ("2", "3", "5"), 7, (6, 8, 9, 10, 12), "{#layer*7+7}"),
+            paths=_numbered("_operations/", ("2", "3", "5"), 7, (6, 8, 9, 10, 12), "{#layer*7+7}"),
             words={"kernel": "_kernel", "embeddings": "_embeddings"},
-            aliases={"*": "model/*"},
+            root="model/",
             tell="#/_embeddings",
         ),
     ),
@@ -261,8 +261,8 @@ BERT_DIALECTS = (
         "tf_keras",
         "tf_keras functional model",
         Objects(
-            paths=_numbered("model/layer_with_weights-", ("0", "1", "2"), 5, (3, 4, 5, 6, 7), "{#layer*5+3}"),
-            aliases={"*": "model/*"},
+            paths=_numbered("layer_with_weights-", ("0", "1", "2"), 5, (3, 4, 5, 6, 7), "{#layer*5+3}"),
+            root="model/",
             tell="layer_with_weights-#/embeddings",
         ),
     ),

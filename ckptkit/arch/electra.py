@@ -140,6 +140,7 @@ MLM = {
 TRAITS = {
     "encoder": L[:-1],
     "heads": {
+        "pooler": "pooler",
         "rtd": "detector", "mlm": "lm", "classification": "first with gelu", "summary": "summary with gelu", "classifier": "pooled_or_tokens", "qa": "tokens",
     },
 }  # fmt: skip

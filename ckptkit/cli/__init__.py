@@ -62,6 +62,7 @@ def _with_click() -> object:
 
     from ._group import cli
 
+    sys.argv[1:] = ["--check-reference" if word == "--check=reference" else word for word in sys.argv[1:]]  # a flag, though it looks like a value
     try:
         return cli.main(prog_name="ckptkit" if sys.argv[0].endswith("__main__.py") else None, standalone_mode=False)
     except click.exceptions.Exit as e:

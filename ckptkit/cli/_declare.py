@@ -98,8 +98,25 @@ class Parameter(NamedTuple):
             a["type"] = a["type"].kind()
         if not self.flags:
             return click.Argument([self.name], **a)
-        flags = [f"{self.flags[0]}/{self.off}", *self.flags[1:]] if self.off else self.flags
+        flags = [f"{self.flags[0]}/{self.off}", *self.flags[1:]] if self.off else [f for f in self.flags if "=" not in f]  # click splits there
         return click.Option([*flags, self.name], **a)
+
+
+def allow(pairs: object) -> None:
+    """Put the limits of --limit in force: ("rank=100", "json_bytes=1GB"). Raises UsageError."""
+    if not isinstance(pairs, (tuple, list)) or not pairs:
+        return
+    from ..limits import put
+    from ._options import parse_pairs, parse_size
+
+    put({name: parse_size(text, f"--limit {name}") or 0 for name, text in parse_pairs(tuple(pairs), "--limit", "rank=100").items()})
+
+
+# every command has it
+LIMIT = Parameter("limit", ("--limit",), None, {
+    "metavar": "NAME=VALUE", "multiple": True, "expose_value": False, "callback": lambda _ctx, _param, value: allow(value),
+    "help": "Raise a limit that a trusted file meets; the message names it (docs/security.md). Repeatable.",
+})  # fmt: skip
 
 
 class Command(NamedTuple):
@@ -122,7 +139,7 @@ class Command(NamedTuple):
                         return None
                     plain.append(word)
                     continue
-                flag, equals, text = word.partition("=")
+                flag, equals, text = (word, "", "") if word in options else word.partition("=")
                 p = options.get(flag)
                 if p is None or (equals and (p.attributes.get("is_flag") or p.off or not flag.startswith("--"))):
                     return None
@@ -134,6 +151,7 @@ class Command(NamedTuple):
                     return None
                 value, old = p.value(word), values[p.name]
                 values[p.name] = (*old, value) if isinstance(old, tuple) else value
+            allow(values.pop(LIMIT.name))
             arguments = [p for p in self.parameters if not p.flags]
             if len(arguments) == 1 and arguments[0].attributes.get("nargs") == -1:
                 return {arguments[0].name: tuple(plain), **values}
@@ -166,7 +184,7 @@ def option(*words: str, **attributes: Any) -> Callable[[Function], Function]:
 
 def command(name: str) -> Callable[[Function], Command]:
     """The command that the decorators below this one declare."""
-    return lambda f: Command(name, tuple(reversed(f.__dict__.pop("parameters"))), f)
+    return lambda f: Command(name, (*reversed(f.__dict__.pop("parameters")), LIMIT), f)
 
 
 def _declared(f: Function, p: Parameter) -> Function:

@@ -61,13 +61,13 @@ def parse_size(text: str | None, option: str) -> int | None:
     return int(float(m[1]) * _UNITS[m[2].upper()])
 
 
-def parse_pairs(pairs: tuple[str, ...], option: str) -> dict[str, str]:
+def parse_pairs(pairs: tuple[str, ...], option: str, example: str = "layers=24") -> dict[str, str]:
     """{"layers": "24"} of ("layers=24",); UsageError where there is no `=`."""
     out = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key.strip() or not value.strip():
-            raise UsageError(f"{option} {pair}: NAME=VALUE is due", hint=f"such as {option} layers=24")
+            raise UsageError(f"{option} {pair}: NAME=VALUE is due", hint=f"such as {option} {example}")
         out[key.strip()] = value.strip()
     return out
 

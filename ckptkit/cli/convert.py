@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Mapping
 
+from .._typing import TYPE_CHECKING
 from ..errors import FindingsError, UsageError
 from . import _declare as declare
 from ._options import format_option, parse_given, parse_size, source_options, start_tensorflow
+
+if TYPE_CHECKING:
+    from ..conversion import Conversion
 
 
 @declare.command("convert")
@@ -30,6 +35,7 @@ from ._options import format_option, parse_given, parse_size, source_options, st
 @declare.option("--overwrite", is_flag=True, help="Replace DST if it exists.")
 @declare.option("--force", is_flag=True, help="DANGEROUS: convert a checkpoint that has errors; what is missing stays missing.")
 @declare.option("--check/--no-check", default=True, help="Verify the source's checksums and read back what was written.  [default: check]")
+@declare.option("--check=reference", "--check-reference", "reference", is_flag=True, help="Read what was written with its format's own library too (safetensors, torch, tensorflow, h5py), before it is put in place. Also spelled --check=reference.")
 @declare.option("--verify", "proven", is_flag=True, help="Then rebuild and run both sides: exit status 1 if DST is not the same model (see `ckptkit verify`).")
 @declare.option("--jobs", type=declare.IntRange(1), metavar="N", help="Threads.  [default: the processors]")
 @declare.option("--max-memory", metavar="SIZE", default="256MiB", show_default=True, help="Bound of all buffers together.")
@@ -41,7 +47,7 @@ def command(
     source: str, target: str, to: str | None, container: str | None, dtype: tuple[str, ...], max_shard_size: str | None, config: str | None,
     architecture: str | None, dialect: str | None, part: str | None, given: tuple[str, ...], drop: tuple[str, ...], add: tuple[str, ...], init_missing: bool,
     resize_vocab: int | None, seed: int, drop_optimizer: bool, dry_run: bool,
-    overwrite: bool, force: bool, check: bool, proven: bool, jobs: int | None, max_memory: str, on_overflow: str, no_sync: bool, quiet: bool, form: str,
+    overwrite: bool, force: bool, check: bool, reference: bool, proven: bool, jobs: int | None, max_memory: str, on_overflow: str, no_sync: bool, quiet: bool, form: str,
 ) -> int:  # fmt: skip
     """Write the checkpoint SRC as DST in another naming and format, complete: weights, configuration, vocabulary, ledger.
 
@@ -78,7 +84,7 @@ def command(
             done = convert(
                 source, target, to=to, container=container, dtypes=dtypes, config=config, given=parse_given(given), architecture=architecture,
                 dialect=dialect, part=part, max_shard_size=parse_size(max_shard_size, "--max-shard-size"), drop=drop, drop_optimizer=drop_optimizer,
-                dry_run=dry_run, overwrite=overwrite, force=force, check=check, jobs=jobs,
+                dry_run=dry_run, overwrite=overwrite, force=force, check="reference" if reference else check, jobs=jobs,
                 add=add, init_missing=init_missing, resize_vocab=resize_vocab, seed=seed, max_memory=parse_size(max_memory, "--max-memory") or 0, on_overflow=on_overflow, sync=not no_sync, progress=progress,
             )  # fmt: skip
         except FindingsError as e:
@@ -92,7 +98,7 @@ def command(
         declare.echo(summary(done, form))
     elif not quiet:
         print(summary(done, form), file=sys.stderr)
-    return _verified(source, target, config, part, given, form, quiet) if proven and not dry_run else 0
+    return _verified(done, source, config, part, given, drop, quiet=quiet) if proven and not dry_run else 0
 
 
 PROGRAMS = ("savedmodel", "keras", "pt2", "onnx")
@@ -117,11 +123,20 @@ def _program(source: str, target: str, to: str, config: str | None, part: str | 
     return 0
 
 
-def _verified(source: str, target: str, config: str | None, part: str | None, given: tuple[str, ...], form: str, quiet: bool) -> int:
+def _verified(done: Conversion, source: str, config: str | None, part: str | None, given: tuple[str, ...], drop: tuple[str, ...], *, quiet: bool) -> int:
+    """Compare what was written with what it was made of; a target that is one file has the configuration that would lie beside it."""
+    import tempfile
+
     from ..report.verification import show_verification
     from ..verification import verify
 
-    outcome = verify(source, target, config=config, part=part, given=parse_given(given), casts=True)
+    with tempfile.TemporaryDirectory(prefix="ckptkit-") as work:
+        beside = None
+        if done.plan.single and done.config:
+            beside = os.path.join(work, "config.json")
+            with open(beside, "w", encoding="utf-8") as f:
+                f.write(done.config)
+        outcome = verify(source, done.plan.target, config=config, config_b=beside or (config if done.plan.single else None), part=part, given=parse_given(given), casts=True, without=drop)
     if outcome.exit_code or not quiet:
-        declare.echo(show_verification(outcome, form if form != "json" else "text"), err=True)
+        declare.echo(show_verification(outcome), err=True)
     return outcome.exit_code

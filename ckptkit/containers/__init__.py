@@ -8,7 +8,7 @@ from functools import cache
 from importlib import import_module
 
 from .._typing import cast
-from ..errors import CheckpointError, NotFoundError, UnknownFormatError, UsageError
+from ..errors import CheckpointError, NotFoundError, UnknownFormatError, UnsupportedError, UsageError
 from ._base import Checkpoint, Container, open_fd
 from ._shards import drop_explained
 
@@ -80,6 +80,7 @@ def _of_file(path: str) -> Container:
     for c in each():
         if c.sniff(head, tail, path):
             return c
+    _refuse_by_name(path, head)
     tried = ", ".join(containers())
     start = head.lstrip()[:9].lower()
     if head.startswith(b"version https://git-lfs"):
@@ -92,6 +93,32 @@ def _of_file(path: str) -> Container:
     raise UnknownFormatError("is no checkpoint format that ckptkit knows", path=path, hint=hint)
 
 
+# formats of weights that have no container here: what they begin with, what they are, how their content gets here
+_FOREIGN = (
+    (b"GGUF", "a GGUF file (llama.cpp)", "convert the checkpoint that it was made of"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file", "save the model as TensorFlow checkpoint or safetensors"),
+    (b"\x93NUMPY", "a single numpy array", "safetensors.numpy.save_file({name: array}, FILE) gives it a name"),
+    (b"\x08\x01\x12", "a protocol buffer, perhaps a SavedModel's or an ONNX graph", "name the directory of the SavedModel, or the weights that the graph was made of"),
+    (b"PK\3\4", "a zip archive without a data.pkl, and no PyTorch checkpoint", "a .keras or .npz file? unpack it and name the weights"),
+    (b"PK\5\6", "an empty zip archive", ""),
+    (b"\x1f\x8b", "compressed (gzip)", "unpack it"),
+    (b"BZh", "compressed (bzip2)", "unpack it"),
+    (b"\xfd7zXZ\0", "compressed (xz)", "unpack it"),
+    (b"\x28\xb5\x2f\xfd", "compressed (zstd)", "unpack it"),
+)  # fmt: skip
+_FOREIGN_DIRECTORIES = (
+    (("_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt", ".zarray", "zarr.json"), "an orbax or zarr checkpoint", "restore it with orbax and save it as safetensors"),
+    ((".metadata", "__0_0.distcp"), "a distributed checkpoint of PyTorch", "python -m torch.distributed.checkpoint.format_utils dcp_to_torch DIR FILE"),
+)  # fmt: skip
+
+
+def _refuse_by_name(path: str, head: bytes) -> None:
+    """Raise UnsupportedError for a known format that is not read."""
+    for magic, what, hint in _FOREIGN:
+        if head.startswith(magic):
+            raise UnsupportedError(f"is {what}, which this version does not read", path=path, hint=hint or None)
+
+
 def _in_directory(path: str) -> tuple[Container, str]:
     try:
         names = sorted(os.listdir(path))
@@ -99,6 +126,9 @@ def _in_directory(path: str) -> tuple[Container, str]:
         raise CheckpointError(f"cannot be read: {e.strerror}", path=path) from None
     found = sorted(((rank, target, c) for c in containers().values() for rank, target in c.find(path, names)), key=lambda t: t[:2])
     if not found:
+        for marks, foreign, hint in _FOREIGN_DIRECTORIES:
+            if not set(marks).isdisjoint(names):
+                raise UnsupportedError(f"is {foreign}, which this version does not read", path=path, hint=hint)
         what = "is an empty directory" if not names else f"holds no checkpoint ({len(names)} other entries)"
         raise NotFoundError(what, path=path, hint="name the file, the TensorFlow prefix, or the directory that holds it")
     best = [f for f in found if f[0] == found[0][0]]
@@ -130,9 +160,10 @@ def open_checkpoint(path: str | os.PathLike[str], container: str | None = None) 
     try:
         if container is not None:
             c = by_name(container)
-            return c.open(p if os.path.isfile(p) else (c.prefix(p) or locate(p)[1]))
-        c, target = locate(p)
-        return c.open(target)
+            p = p if os.path.isfile(p) else (c.prefix(p) or locate(p)[1])
+        else:
+            c, p = locate(p)
+        return c.open(p)
     except OSError as e:
         raise CheckpointError(f"cannot be read: {e.strerror}", path=e.filename or p) from None
     except RecursionError:

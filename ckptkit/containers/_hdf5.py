@@ -32,6 +32,7 @@ _MESSAGE = Struct("<HHB3x").unpack_from  # type, size, flags
 _PAIR = Struct("<QQ").unpack_from
 _HEAP = Struct("<4sB3xQQQ").unpack_from  # signature, version, size of the data, free list, address of the data
 _TREE = Struct("<4sBBHQQ").unpack_from  # signature, type, level, entries, left, right
+_SMALL_TREE = Struct("<4sBBH24xQ").unpack_from  # the same with its first child
 _NODE = Struct("<4sBxH").unpack_from  # signature, version, symbols
 _SYMBOLS = Struct("<QQI4xI12x")  # name, address, kind, of a soft link the target
 U32, U64 = Struct("<I").unpack_from, Struct("<Q").unpack_from
@@ -43,7 +44,7 @@ Member = tuple[str, int, "str | None"]  # name, address, a soft link's target
 class File:
     """The bytes of an HDF5 file: `data` begins at address 0, which lies at byte `origin` of the file at `path`."""
 
-    __slots__ = ("copied", "data", "end", "map", "names", "origin", "path", "root", "spaces")
+    __slots__ = ("copied", "data", "end", "map", "most", "names", "origin", "path", "root", "spaces")
 
     def __init__(self, data: memoryview, origin: int, path: str, map: mmap | None = None) -> None:
         self.data = data
@@ -51,7 +52,8 @@ class File:
         self.path = path
         self.map = map
         self.copied = 0
-        self.names: dict[bytes, str] = {}  # of links, checked
+        self.most = LIMITS.header_bytes
+        self.names: dict[bytes, dict[int, str]] = {}  # a small local heap -> the links' names in it, checked
         self.spaces: dict[bytes, object] = {}  # attributes' types and dataspaces, understood
         self.end = len(data)
         self.root = 0
@@ -69,6 +71,8 @@ class File:
             version = data[8]
             if version > 3:
                 raise UnsupportedError(f"has HDF5 superblock version {version}, which is not known", path=self.path)
+            if version < 2 and (data[9] or data[10] or data[12]):
+                self.corrupt("its HDF5 superblock is damaged: it names versions of its parts that there never were")
             widths = (data[13], data[14]) if version < 2 else (data[9], data[10])
             if widths != (8, 8):
                 raise UnsupportedError(f"has HDF5 addresses of {widths[0]} and lengths of {widths[1]} bytes; 8 and 8 are read", path=self.path)
@@ -91,7 +95,8 @@ class File:
         if at + n > self.end or n < 0:
             self.corrupt(f"has something of {n:,} bytes at {at:,}; it ends at {self.end:,}")
         self.copied += n
-        LIMITS.check("header_bytes", self.copied, "the size of the HDF5 metadata", self.path)
+        if self.copied > self.most:
+            LIMITS.check("header_bytes", self.copied, "the size of the HDF5 metadata", self.path)
         return bytes(self.data[at : at + n])
 
     # --- objects ---------------------------------------------------------------------------------------------------
@@ -173,12 +178,19 @@ class File:
         sig, version, size, _, start = _HEAP(data, heap)
         if sig != b"HEAP" or version:
             self.corrupt(f"there is no local heap at {heap:,}")
-        names = self.take(start, size)
-        sig, kind, level, n, _, _ = _TREE(data, tree)
+        if start + size > self.end or self.copied > self.most:
+            self.take(start, size)  # says what is wrong
+        self.copied += size
+        names = bytes(data[start : start + size])
+        known = self.names.get(names)
+        if known is None:  # many groups hold the same few names ("0", "1", "kernel"): they are cut out once
+            known = {}
+            if size < 512:
+                self.names[names] = known
+        sig, kind, level, n, child = _SMALL_TREE(data, tree)
         # nearly every group is one node: the general way costs three times as much
-        nodes = (U64(data, tree + 32)[0],) if sig == b"TREE" and not kind and not level and n == 1 else self.leaves(tree)
+        nodes = (child,) if sig == b"TREE" and not kind and not level and n == 1 else self.leaves(tree)
         out: list[Member] = []
-        known, end_of = self.names, names.index
         for node in nodes:
             sig, version, n = _NODE(data, node)
             if sig != b"SNOD" or version != 1:
@@ -187,11 +199,10 @@ class File:
             if end > self.end:
                 self.corrupt(f"the symbol table node at {node:,} runs over the end of the file")
             for at, address, kind, target in _SYMBOLS.iter_unpack(data[node + 8 : end]):
-                raw = names[at : end_of(0, at)]
-                name = known.get(raw)
+                name = known.get(at)
                 if name is None:
-                    name = known[raw] = self.name(raw)
-                out.append((name, 0, names[target : end_of(0, target)].decode("utf-8", "replace")) if kind == 2 else (name, address, None))
+                    name = known[at] = self.name(names[at : names.index(0, at)])
+                out.append((name, 0, names[target : names.index(0, target)].decode("utf-8", "replace")) if kind == 2 else (name, address, None))
         return out
 
     def leaves(self, tree: int, kind: int = 0, size: int = 8) -> Iterator[int]:

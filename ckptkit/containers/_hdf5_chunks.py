@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Iterator
 from math import prod
 from struct import Struct
 
@@ -17,7 +17,7 @@ from .._typing import TYPE_CHECKING, NamedTuple
 from ..errors import CorruptError, LimitError, UnsupportedError
 from ..findings import Finding
 from ..tensors import Extent, StoredTensor, TensorSpec
-from ._base import open_fd
+from ._base import Packed, open_fd
 from ._hdf5 import NOWHERE, File
 from ._hdf5_types import DEFLATE, FLETCHER, SHUFFLE, Type
 
@@ -52,6 +52,7 @@ def chunked(file: File, name: str, d: Dataset, spec: TensorSpec, path: str, find
     known = all(kind in (DEFLATE, SHUFFLE, FLETCHER) for kind, _ in d.filters)
     if index or not known:
         swell(name, spec.nbytes, file.end, label)
+        swell(f"{name} (one chunk of it)", prod(shape) * width, file.end, label)
         return StoredTensor(name, spec, read=_by_h5py(path, name, spec))
     chunks = [] if root == NOWHERE else _chunks(file, name, d, root, shape)
     stored = sum(c.size for c in chunks)
@@ -102,29 +103,35 @@ def _rows(
 
 def _reader(
     path: str, name: str, shape: tuple[int, ...], kind: Type, chunk: tuple[int, ...], filters: Filters, chunks: tuple[Chunk, ...], fill: bytes
-) -> Callable[[], bytes]:
-    """What gives the row-major bytes of a dataset in chunks."""
+) -> Packed:
+    """What gives the row-major bytes of a dataset in chunks, a band of chunks at a time."""
 
-    def read() -> bytes:
+    def pieces() -> Iterator[bytes]:
         import numpy as np
 
         element = np.dtype(("V", kind.size))
-        out: NDArray[np.void] = np.frombuffer(bytearray(fill) * prod(shape), element).reshape(shape)
         fd = open_fd(path)
+        i = 0
         try:
-            for c in chunks:
-                raw = os.pread(fd, c.size, c.offset)
-                if len(raw) != c.size:
-                    raise CorruptError(f"dataset {name}: the chunk at {list(c.first)} is cut short", path=path)
-                raw = unpack(raw, filters, c.skipped, prod(chunk) * kind.size, f"dataset {name}: the chunk at {list(c.first)}", path)
-                part = np.frombuffer(raw, element).reshape(chunk)
-                there = tuple(slice(a, min(a + n, m)) for a, n, m in zip(c.first, chunk, shape, strict=True))
-                out[there] = part[tuple(slice(0, s.stop - s.start) for s in there)]
+            for top in range(0, shape[0], chunk[0]):
+                rows = min(chunk[0], shape[0] - top)
+                band: NDArray[np.void] = np.frombuffer(bytearray(fill) * (rows * prod(shape[1:])), element).reshape(rows, *shape[1:])
+                while i < len(chunks) and chunks[i].first[0] == top:
+                    c = chunks[i]
+                    i += 1
+                    what = f"dataset {name}: the chunk at {list(c.first)}"
+                    raw = os.pread(fd, c.size, c.offset)
+                    if len(raw) != c.size:
+                        raise CorruptError(f"{what} is cut short", path=path)
+                    part = np.frombuffer(unpack(raw, filters, c.skipped, prod(chunk) * kind.size, what, path), element).reshape(chunk)
+                    sizes = (rows, *(min(n, m - a) for a, n, m in zip(c.first[1:], chunk[1:], shape[1:], strict=True)))
+                    there = tuple(slice(a, a + n) for a, n in zip((0, *c.first[1:]), sizes, strict=True))
+                    band[there] = part[tuple(slice(0, n) for n in sizes)]
+                yield band.tobytes()
         finally:
             os.close(fd)
-        return out.tobytes()
 
-    return read
+    return Packed(pieces)
 
 
 def unpack(raw: bytes, filters: Filters, skipped: int, size: int, what: str, path: str) -> bytes:
@@ -179,27 +186,39 @@ import sys, resource
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 import h5py
 with h5py.File(sys.argv[1], "r") as f:
-    data = f[sys.argv[2]][()]
-sys.stdout.buffer.write(data.tobytes())
+    d = f[sys.argv[2]]
+    rows = max(1, (1 << 24) * len(d) // d.nbytes)
+    for i in range(0, len(d), rows):
+        sys.stdout.buffer.write(d[i : i + rows].tobytes())
 """
 
 
-def _by_h5py(path: str, name: str, spec: TensorSpec) -> Callable[[], bytes]:
+def _by_h5py(path: str, name: str, spec: TensorSpec) -> Packed:
     """What has h5py read a dataset: in a process of its own, so that only that one can be lost to a damaged file."""
 
-    def read() -> bytes:
+    def pieces() -> Iterator[bytes]:
         import subprocess
         import sys
+        import tempfile
         from importlib.util import find_spec
 
         if find_spec("h5py") is None:
             raise UnsupportedError(
                 f"dataset {name} is packed in a way that only h5py unpacks", path=path, hint="install ckptkit with the extra hdf5: pip install '.[hdf5]'"
             )
-        done = subprocess.run([sys.executable, "-c", _PROGRAM, path, name], capture_output=True, timeout=600, check=False)
-        if done.returncode or len(done.stdout) != spec.nbytes:
-            said = done.stderr.decode(errors="replace").strip().splitlines()
-            raise CorruptError(f"dataset {name} cannot be unpacked by h5py: {said[-1] if said else f'it stopped with status {done.returncode}'}", path=path)
-        return done.stdout
+        left = spec.nbytes
+        with tempfile.TemporaryFile() as said, subprocess.Popen([sys.executable, "-c", _PROGRAM, path, name], stdout=subprocess.PIPE, stderr=said) as child:
+            assert child.stdout is not None
+            while left > 0 and (piece := child.stdout.read(min(1 << 20, left))):
+                left -= len(piece)
+                yield piece
+            more = child.stdout.read(1)
+            child.stdout.close()
+            status = child.wait()
+            said.seek(0)
+            words = said.read(1 << 16).decode(errors="replace").strip().splitlines()
+        if status or left or more:
+            why = words[-1] if words else f"it stopped with status {status}"
+            raise CorruptError(f"dataset {name} cannot be unpacked by h5py: {why}", path=path)
 
-    return read
+    return Packed(pieces)

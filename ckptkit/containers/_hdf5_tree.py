@@ -32,10 +32,13 @@ from ._hdf5 import (
     File,
     Member,
     Message,
+    Vlen,
+    heap_object,
 )
 from ._hdf5_types import Type, attribute, dataspace, datatype, filters
 
 _PAIR = Struct("<QQ").unpack_from
+_VLEN = Struct("<IQI").unpack_from
 _STALE = 4000  # objects after which the pages read so far are given back
 
 
@@ -70,6 +73,7 @@ def walk(file: File) -> Tree:
     todo = [("", file.root)]
     name = ""
     count = 0
+    name_bytes, most = LIMITS.name_bytes, LIMITS.tensors
     try:
         while todo:
             name, at = todo.pop()
@@ -80,7 +84,7 @@ def walk(file: File) -> Tree:
             if not members:
                 continue
             base = name + "/" if name else ""
-            if len(base) > LIMITS.name_bytes:
+            if len(base) > name_bytes:
                 LIMITS.check("name_bytes", len(base.encode()), "the length of a path", file.path)
             below = []
             for child, address, target in members:
@@ -92,7 +96,7 @@ def walk(file: File) -> Tree:
                 else:
                     seen[address] = path
                     below.append((path, address))
-            if len(seen) + len(soft) + len(again) > LIMITS.tensors:
+            if len(seen) + len(soft) + len(again) > most:
                 LIMITS.check("tensors", len(seen) + len(soft) + len(again), "the number of links", file.path)
             below.reverse()
             todo += below
@@ -153,6 +157,9 @@ class _Walker:
         self.file, self.tree = file, tree
         self.forms: dict[bytes, list[tuple[int, int, int]]] = {}  # a header's first 16 bytes -> its length, the hole, the hole's width
         self.like: dict[bytes, Dataset | None] = {}  # a header without its hole -> the dataset, or None for a plain group
+        # a group with one text, as Keras 3 makes them: its header goes on in a second block, which has two holes, the group's table and the text
+        self.chains: dict[bytes, list[tuple[int, int]]] = {}  # a header's first 24 bytes -> the holes of the second block
+        self.said: dict[bytes, str] = {}  # the second block without its holes -> the attribute's name
         self.types: dict[bytes, Type] = {}
         self.heaps: dict[int, dict[int, tuple[int, int]]] = {}
 
@@ -161,7 +168,8 @@ class _Walker:
         file, data = self.file, self.file.data
         if at >= file.end:
             file.corrupt(f"is said to lie at byte {at:,}, beyond the end of the file")
-        for length, hole, width in self.forms.get(bytes(data[at : at + 16]), ()):
+        head = bytes(data[at : at + 40])
+        for length, hole, width in self.forms.get(head[:16], ()):
             raw = bytes(data[at : at + length])
             known = self.like.get(raw[:hole] + raw[hole + width :], ...)
             if known is None:
@@ -174,6 +182,14 @@ class _Walker:
                 storage = ("contiguous", U64(raw, hole)[0], size)
                 self.tree.datasets[name] = tuple.__new__(Dataset, (at, shape, kind, storage, pipeline, fill, ()))
                 return []
+        for symbols, text in self.chains.get(head[:24], ()):
+            block, length = _PAIR(head, 24)
+            raw = bytes(data[block : block + length])
+            said = self.said.get(raw[:symbols] + raw[symbols + 16 : text] + raw[text + 16 :])
+            if said is not None:
+                value = heap_object(file, Vlen(*_VLEN(raw, text)), self.heaps)
+                self.tree.attributes[name] = {said: value.decode("utf-8", "replace")}
+                return file.group(*_PAIR(raw, symbols))
         return self._anew(name, at)
 
     def _anew(self, name: str, at: int) -> list[Member]:
@@ -207,7 +223,27 @@ class _Walker:
                 members += _dense_links(file, p)
         if attributes or not members:
             tree.attributes[name] = attributes
+        if kinds == [SYMBOLS, ATTRIBUTE]:
+            self._remember_chain(at, messages, attributes)
         return members
+
+    def _remember_chain(self, at: int, messages: list[Message], attributes: dict[str, object]) -> None:
+        """Headers of version 1 that are a reference to a second block, in which there is a table and after it a text of any length."""
+        data = self.file.data
+        head = bytes(data[at : at + 40])
+        (_, p, _), (_, q, size) = messages
+        value = next(iter(attributes.values()))
+        if head[0] != 1 or head[8:12] != b"\x18\0\0\0" or head[16:20] != b"\x10\0\x10\0" or not isinstance(value, str):
+            return
+        block, length = _PAIR(head, 24)
+        text = q + size - 16
+        if _VLEN(data, text)[0] == len(value.encode()) > 0 and block < p < q and q + size == block + length:
+            raw = bytes(data[block : block + length])
+            holes, chain = (p - block, text - block), self.chains.setdefault(head[:24], [])
+            if holes not in chain:
+                chain.insert(0, holes)
+                del chain[8:]
+            self.said[raw[: p - block] + raw[p - block + 16 : text - block]] = next(iter(attributes))
 
     def _remember(self, at: int, messages: list[Message], hole: int, width: int, what: Dataset | None) -> None:
         """Headers of version 1 that are one block."""

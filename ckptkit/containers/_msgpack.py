@@ -137,7 +137,8 @@ class Reader:
     def _array(self, end: int) -> Array:
         start = self.at
         try:
-            if self.take(1)[0] != 0x93:
+            b = self.take(1)[0]
+            if (self._int(2 if b == 0xDC else 4) if b in (0xDC, 0xDD) else b - 0x90) != 3:
                 raise ValueError
             shape = self.value()
             name = self.value()

@@ -11,7 +11,7 @@ optimizer too, and TensorFlow keys them there if that way is the shorter one: th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 
 from .._typing import NamedTuple
@@ -24,6 +24,7 @@ VALUE = "VARIABLE_VALUE"
 ATTRIBUTES = "/.ATTRIBUTES/"
 SLOT = "/.OPTIMIZER_SLOT/"
 _SUFFIX = ATTRIBUTES + VALUE
+ARCHIVED = "_all_variables/"  # where Keras' export keeps every variable a second time, in no order
 _VALUE_FIELD = b"\x0a\x0eVARIABLE_VALUE\x12"
 _ITERATIONS = frozenset(("_iterations", "iter"))
 _RATES = frozenset(("_learning_rate", "learning_rate", "decay", "_variables", "_trainable_variables"))
@@ -124,6 +125,12 @@ class ObjectGraph:
             times[f] = times.get(f, 0) + 1
         return {n: f for n, f in own.items() if times[f] == 1}
 
+    def archived(self, names: Collection[str]) -> dict[str, str]:
+        """The second copies that Keras' export makes of variables, each with the name of the first."""
+        own = {n: self.full_names.get(key_of(n), "") for n in names}
+        first = {f: n for n, f in own.items() if f and n.startswith("variables/")}
+        return {n: first[f] for n, f in own.items() if n.startswith(ARCHIVED) and f in first}
+
     def names(self) -> tuple[dict[str, str], dict[str, str]]:
         """(key -> name where that is another one, name of optimizer state -> the variable that it is of, "" for none)."""
         nodes, optimizers, paths = self.nodes, self.optimizers, self.paths
@@ -159,9 +166,11 @@ class ObjectGraph:
                 if len(slots) == len(trained):
                     out |= {s: v for s, v in zip(slots, trained, strict=True) if s not in self.paths}
             for v in self._listed(node, "_variables"):
-                for a in self.nodes[v].attributes:  # tf_keras: "Adam/m/dense/kernel"
-                    if v not in out and (found := by_name.get(a.full_name.split("/", 2)[-1])) is not None and v not in self.paths:
-                        out[v] = found
+                for a in self.nodes[v].attributes if v not in self.paths else ():  # tf_keras: "Adam/m/dense/kernel", "m/dense/kernel"
+                    rests = (a.full_name.split("/", n)[-1] for n in (1, 2))
+                    found = next((by_name[r] for r in rests if r in by_name), None)
+                    if found is not None:
+                        out.setdefault(v, found)
         return out
 
     def _listed(self, node: Node, local: str) -> list[int]:

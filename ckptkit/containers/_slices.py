@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from itertools import product
+from itertools import islice, product
 from math import prod
 
 from .._typing import NamedTuple
@@ -21,6 +21,7 @@ from ._proto import BYTES, VARINT, Readable, fields, signed
 WHOLE = (0, -1)  # the range of a dimension that is not sliced
 _MAX_RUNS = 1 << 17
 _MAX_SLICES = 20_000
+_MAX_COMPARED = 2_000_000  # pairs of slices that are side by side along one axis
 
 
 class Piece(NamedTuple):
@@ -97,10 +98,14 @@ def cover(pieces: list[Piece], shape: tuple[int, ...], what: str, path: str) -> 
     boxes = [p.box for p in pieces if all(n for _, n in p.box)]
     axis = max(range(len(shape)), key=lambda d: len({b[d] for b in boxes}))
     boxes.sort(key=lambda b: b[axis])
+    compared = 0
     for i, a in enumerate(boxes):
-        for b in boxes[i + 1 :]:
+        for b in islice(boxes, i + 1, None):
             if b[axis][0] >= sum(a[axis]):
                 break
+            compared += 1
+            if compared > _MAX_COMPARED:
+                raise UnsupportedError(f"{what} is cut into {len(boxes):,} slices along too many axes", path=path)
             if all(s < t + m and t < s + n for (s, n), (t, m) in zip(a, b, strict=True)):
                 raise CorruptError(f"slices of {what} overlap: {list(a)} and {list(b)} (start, length)", path=path)
 

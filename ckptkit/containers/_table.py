@@ -23,7 +23,11 @@ TRAILER = 5  # type byte, checksum
 BLOCK_SIZE = 262144  # TensorFlow's table::Options
 RESTART_INTERVAL = 16
 _new = tuple.__new__  # a named tuple without its argument handling
-_KEY_LIMIT = LIMITS.name_bytes + 20 * LIMITS.rank + 64  # a name, escaped, with a slice behind it
+
+
+def _key_limit() -> int:
+    """Bytes of a name, escaped, with a slice behind it."""
+    return LIMITS.name_bytes + 20 * LIMITS.rank + 64
 
 
 class Window:
@@ -121,7 +125,7 @@ def checksum(data: Readable, offset: int, size: int) -> int:
 
 def verify(data: Readable, offset: int, size: int, path: str) -> None:
     """Hold a block against its checksum. Raises CorruptError."""
-    LIMITS.check("header_bytes", size, "a table block's size in bytes", path)
+    LIMITS.check("block_bytes", size, f"the size in bytes of the table block at byte {offset}", path)
     if _crc32c.value(data[offset : offset + size + 1]) != checksum(data, offset, size):
         bad("the checksum does not match in the table block", path, offset)
 
@@ -135,7 +139,7 @@ def contents(data: Readable, offset: int, size: int, path: str, *, check: bool =
         return data, offset, offset + size
     if kind != 1:
         bad(f"compression type {kind} of the table block", path, offset)
-    plain = snappy(data[offset : offset + size], path)
+    plain = snappy(data[offset : offset + size], path, offset)
     return plain, 0, len(plain)
 
 
@@ -148,6 +152,7 @@ def entries(data: Readable, start: int, end: int, path: str, above: bytes | None
     LIMITS.check("header_bytes", 4 * count, f"the size of the restart points of the table block at byte {start}", path)
     restarts = data[limit : end - 4]
     out: list[Entry] = []
+    most = _key_limit()
     whole = {0}  # where entries with their whole key begin
     key, last, pos, kept = b"", above, start, 0
     while pos < limit:
@@ -161,7 +166,7 @@ def entries(data: Readable, start: int, end: int, path: str, above: bytes | None
         stop = pos + own
         if stop + length > limit or shared > len(key):
             bad("a table entry runs past its block", path, at)
-        if shared + own > _KEY_LIMIT:
+        if shared + own > most:
             LIMITS.check("name_bytes", shared + own, f"the length of the key at byte {at}", path)
         key = key[:shared] + data[pos:stop]
         if last is not None and key <= last:
@@ -207,7 +212,7 @@ def first(path: str) -> tuple[bytes, bytes] | None:
         shared, pos = varint(held, start, end, path)
         own, pos = varint(held, pos, end, path)
         length, pos = varint(held, pos, end, path)
-        if shared or own > _KEY_LIMIT or pos + own + length > end:
+        if shared or own > _key_limit() or pos + own + length > end:
             return None
         return held[pos : pos + own], held[pos + own : pos + own + min(length, 1)]
     except (CheckpointError, OSError, IndexError):
@@ -216,10 +221,12 @@ def first(path: str) -> tuple[bytes, bytes] | None:
         os.close(fd)
 
 
-def snappy(data: bytes, path: str) -> bytes:
-    """Undo snappy's block format (github.com/google/snappy format_description.txt). Raises CorruptError, LimitError."""
+def snappy(data: bytes, path: str, at: int = 0) -> bytes:
+    """Undo snappy's block format (github.com/google/snappy format_description.txt) of the block at byte `at`. Raises CorruptError, LimitError."""
     size, pos = varint(data, 0, len(data), path)
-    LIMITS.check("header_bytes", size, "a compressed block's size in bytes", path)
+    LIMITS.check("block_bytes", size, f"the unpacked size in bytes of the table block at byte {at}", path)
+    if size > 64 * len(data):  # three bytes give 64 at most
+        bad(f"{len(data)} bytes of snappy cannot give {size}, in the table block", path, at)
     out = bytearray()
     while pos < len(data):
         tag = data[pos]
@@ -232,7 +239,7 @@ def snappy(data: bytes, path: str) -> bytes:
                 pos += extra
             length += 1
             if pos + length > len(data):
-                bad("a snappy literal runs past its block", path)
+                bad("a snappy literal runs past the table block", path, at)
             out += data[pos : pos + length]
             pos += length
         else:
@@ -243,13 +250,13 @@ def snappy(data: bytes, path: str) -> bytes:
             if kind == 1:
                 length, back = 4 + (tag >> 2 & 7), back | tag >> 5 << 8
             if pos > len(data) or not 0 < back <= len(out):
-                bad("a snappy copy reaches before its block", path)
+                bad("a snappy copy reaches before the table block", path, at)
             piece = bytes(out[-back : len(out) - back + length] if length < back else out[-back:])
             out += (piece * (length // back + 1))[:length]
         if len(out) > size:
             break
     if len(out) != size:
-        bad(f"a snappy block of {size} bytes gives {len(out)}", path)
+        bad(f"a snappy block of {size} bytes gives {len(out)}: the table block", path, at)
     return bytes(out)
 
 

@@ -31,6 +31,8 @@ def _fixed(lengths: Sequence[int]) -> bytes:
 
 def _lengths(extent: Extent, count: int, name: str) -> tuple[list[int], int, int]:
     """The lengths of the strings, where in the extent the strings begin, and the checksum of all before them."""
+    LIMITS.check("string_bytes", extent.length, f"the size of the string tensor {name!r} in bytes", extent.path)
+    LIMITS.check("strings", count, f"the number of strings of {name!r}", extent.path)
     data = slurp(extent._replace(length=min(extent.length, 10 * count + 4)))
     lengths, pos = [], 0
     for _ in range(count):
@@ -49,7 +51,6 @@ def read(extent: Extent, count: int, masked: int, name: str) -> list[bytes]:
     """The strings of an entry. Raises CorruptError, also where a checksum does not match, and LimitError."""
     if not extent.length:
         return []
-    LIMITS.check("string_bytes", extent.length, f"the size of the string tensor {name!r} in bytes", extent.path)
     lengths, pos, head = _lengths(extent, count, name)
     data = slurp(extent)
     if _crc32c.value(data[pos:], head) != _crc32c.unmask(masked):

@@ -35,6 +35,7 @@ WRITABLE = True
 TIES = True
 SINGLE = True
 STRINGS = False
+KEEPS = ("hdf5:",)  # the metadata that it has a place for, by their beginnings
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 _NOWHERE = (1 << 64) - 1  # the undefined address
@@ -99,7 +100,7 @@ def _in_shard(name: str, held: Mapping[str, object]) -> str:
 
 def read(view: memoryview, origin: int, path: str, label: str, map: object = None) -> Checkpoint:
     """The checkpoint in the bytes of an HDF5 file that begins at byte `origin` of the file at `path`; nothing of `view` is kept."""
-    from ._hdf5 import File
+    from ._hdf5 import DAMAGE, File
     from ._hdf5_tree import walk
 
     file = File(view, origin, label, map)  # type: ignore[arg-type]
@@ -108,18 +109,22 @@ def read(view: memoryview, origin: int, path: str, label: str, map: object = Non
         tensors: dict[str, StoredTensor] = {}
         findings = tree.findings
         specs: dict[tuple[object, ...], TensorSpec] = {}
-        for name in _ordered(tree):
-            d = tree.datasets[name]
-            t = _tensor(file, name, d, path, specs, findings)
-            if t is not None:
-                tensors[name] = t
+        name = ""
+        try:
+            for name in _ordered(tree):
+                t = _tensor(file, name, tree.datasets[name], path, specs, findings)
+                if t is not None:
+                    tensors[name] = t
+        except DAMAGE:
+            raise CorruptError(f"dataset {name} is damaged: its structure leads out of the file", path=label) from None
         for name, other in tree.aliases.items():
             if other in tensors:
                 t = tensors[other]
                 tensors[other] = t._replace(storage=other)
                 tensors[name] = t._replace(name=name, storage=other)
+        name_bytes = LIMITS.name_bytes
         for name in tensors:
-            if 4 * len(name) > LIMITS.name_bytes:
+            if 4 * len(name) > name_bytes:
                 LIMITS.check("name_bytes", len(name.encode()), f"the length of the name {name[:40]!r}...", label)
         if file.end < len(view):
             findings.append(Finding("warning", "hdf5", os.path.basename(label), f"{len(view) - file.end:,} bytes follow the end of the HDF5 data"))

@@ -28,6 +28,7 @@ WRITABLE = True
 TIES = True
 SINGLE = True
 STRINGS = False
+KEEPS = ("hdf5:", "keras:")  # the metadata that it has a place for, by their beginnings
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 PREFIX = "keras:"

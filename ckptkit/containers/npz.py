@@ -8,13 +8,13 @@ Object arrays, which only a pickle can carry, are refused.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 
 from .._typing import TYPE_CHECKING, Any, cast
 from ..errors import CorruptError, LimitError, UnsupportedError, UsageError, printable
 from ..tensors import Check, Extent, StoredTensor, TensorSpec
-from ._base import Checkpoint, FileLayout, Part, Slot, open_fd
+from ._base import Checkpoint, FileLayout, Packed, Part, Slot, open_fd
 
 if TYPE_CHECKING:
     from ._zip import Entry
@@ -115,44 +115,46 @@ def _inflate(raw: bytes, most: int, label: str) -> bytes:
         raise CorruptError("cannot be unpacked: its data are damaged", path=label) from None
 
 
-def _reader(path: str, e: Entry, start: int, spec: TensorSpec, fortran: bool) -> Callable[[], bytes]:
+def _reader(path: str, e: Entry, start: int, spec: TensorSpec, fortran: bool) -> Packed:
     """What gives the row-major bytes of a deflated array, its checksum held against them."""
 
-    def read() -> bytes:
+    def pieces() -> Iterator[bytes]:
         import zlib
 
         label = os.path.join(path, e.name)
         fd = open_fd(path)
         try:
             d = zlib.decompressobj(-15)
-            out = bytearray()
-            crc = at = 0
+            crc = made = at = 0
             while at < e.packed and not d.eof:
-                raw = os.pread(fd, min(1 << 20, e.packed - at), e.start + at)
+                raw = os.pread(fd, min(1 << 18, e.packed - at), e.start + at)
                 if not raw:
                     break
                 at += len(raw)
-                try:
-                    piece = d.decompress(raw, e.size - len(out) + 1)
-                except zlib.error:
-                    raise CorruptError("cannot be unpacked: its data are damaged", path=label) from None
-                crc = zlib.crc32(piece, crc)
-                out += piece
-                if len(out) > e.size:
-                    raise LimitError(f"unpacks to more than the {e.size:,} bytes that it is said to have", path=label)
+                while raw and not d.eof:
+                    try:
+                        piece = d.decompress(raw, min(1 << 20, e.size - made + 1))
+                    except zlib.error:
+                        raise CorruptError("cannot be unpacked: its data are damaged", path=label) from None
+                    raw = d.unconsumed_tail
+                    crc = zlib.crc32(piece, crc)
+                    skip = max(0, start - made)
+                    made += len(piece)
+                    if made > e.size:
+                        raise LimitError(f"unpacks to more than the {e.size:,} bytes that it is said to have", path=label)
+                    yield piece[skip:]
         finally:
             os.close(fd)
-        if len(out) != e.size or crc != e.crc:
+        if made != e.size or crc != e.crc:
             raise CorruptError("is damaged: what it unpacks to is not what its checksum is of", path=label)
-        raw = bytes(memoryview(out)[start:])
-        if fortran:
-            import numpy as np
 
-            width = spec.nbytes // spec.numel if spec.numel else 1
-            raw = np.frombuffer(raw, np.dtype(("V", width))).reshape(spec.shape, order="F").tobytes("C")
-        return raw
+    def turned() -> Iterator[bytes]:
+        import numpy as np
 
-    return read
+        width = spec.nbytes // spec.numel if spec.numel else 1
+        yield np.frombuffer(b"".join(pieces()), np.dtype(("V", width))).reshape(spec.shape, order="F").tobytes("C")
+
+    return Packed(turned if fortran else pieces)
 
 
 def layout(
@@ -195,7 +197,7 @@ def layout(
 
 def _holds(name: str) -> bool:
     """Whether a name may be an entry's: one that stays inside, and that every reader takes for the same."""
-    return bool(name) and name[0] != "/" and not any(c in name for c in "\\\0\n") and ":" not in name[:2] and ".." not in name.split("/")
+    return name.isprintable() and "\\" not in name and ":" not in name[:2] and all(p not in ("", ".", "..") for p in name.split("/"))
 
 
 def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:

@@ -34,6 +34,7 @@ SINGLE = False
 STRINGS = True
 
 _STRING = 7
+_COUNTER = "save_counter"
 _new = tuple.__new__  # a named tuple without its argument handling
 
 
@@ -51,7 +52,7 @@ def sniff(head: bytes, tail: bytes, path: str) -> bool:
 
 
 def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
-    """What the state file names (25), any index (35), a SavedModel's variables (45), a state file that names nothing here (90)."""
+    """What the state file names (25), any index (35), a state file that names nothing here (90)."""
     state = os.path.join(directory, _tf_paths.STATE)
     named = _tf_paths.target(state) if _tf_paths.STATE in names and os.path.isfile(state) else None
     if named is not None and os.path.isfile(named + ".index"):
@@ -60,15 +61,13 @@ def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
         return []  # V1 files
     indexes = [os.path.join(directory, n) for n in names if n.endswith(".index")]
     found = [(35, p) for p in indexes if os.path.isfile(p) and _table.is_table(_tf_paths.tail(p))]
-    if "saved_model.pb" in names:
-        variables = os.path.join(directory, "variables", "variables.index")
-        found += [(45, variables)] if os.path.isfile(variables) else []
     return found or ([(90, state)] if named is not None else [])
 
 
 def prefix(path: str) -> str | None:
-    """PREFIX.index for PREFIX."""
-    return path + ".index" if os.path.isfile(path + ".index") else None
+    """PREFIX.index for PREFIX, the variables of a SavedModel for its directory."""
+    variables = os.path.join(path, "variables", "variables.index")
+    return path + ".index" if os.path.isfile(path + ".index") else variables if os.path.isfile(variables) else None
 
 
 def _index_of(path: str) -> str:
@@ -224,19 +223,21 @@ def _by_objects(checkpoint: Checkpoint, graph: _objects.ObjectGraph) -> None:
     """Name what only the object graph tells: the weights that are keyed in the optimizer, its state, counters, the variables' own names."""
     tensors = checkpoint.tensors
     checkpoint.objects = graph
-    keys = {n: _objects.key_of(n) for n in tensors}
+    keys: dict[str, str] = {}  # of the tensors that do not go by their key
     if any(n.endswith(("_iterations", "iter")) or _objects.SLOT in n for n in tensors):
         renamed, slots = graph.names()
-        moved = {_objects.name_of(k): n for k, n in renamed.items() if _objects.name_of(k) in tensors}
-        if moved:
-            keys = {moved.get(n, n): k for n, k in keys.items()}
+        keys = {n: k for k, n in renamed.items() if _objects.name_of(k) in tensors}
+        if keys:
+            moved = {_objects.name_of(k): n for n, k in keys.items()}
             checkpoint.tensors = tensors = {(m := moved.get(n, n)): t._replace(name=m) for n, t in tensors.items()}
         checkpoint.slots |= {n: of for n, of in slots.items() if n in tensors}
     for n, t in tensors.items():
-        if "/" not in n and not t.spec.shape and DTYPES[t.spec.dtype].kind == "int":
+        if (not t.spec.shape and "/" not in n and DTYPES[t.spec.dtype].kind == "int") or n.startswith("keras_api/metrics/"):
             checkpoint.slots.setdefault(n, "")
-    weights = {n: k for n, k in keys.items() if n not in checkpoint.slots}
-    checkpoint.aliases = cache(partial(graph.aliases, weights))
+    if f"{_objects.ARCHIVED}0" in tensors:
+        checkpoint.repeats = graph.archived(tensors)
+    aside = checkpoint.slots.keys() | checkpoint.repeats.keys()
+    checkpoint.aliases = cache(lambda: graph.aliases({n: keys.get(n) or _objects.key_of(n) for n in tensors if n not in aside}))
 
 
 def _left_out(raw: Raw, name: str, files: _Files) -> Finding:
@@ -304,7 +305,11 @@ def layout(
         raise UnsupportedError(f"{next(iter(ties))!r} is tied: a TensorFlow bundle stores every tensor of its own")
     prefix = filename.removesuffix(".index")
     keys: dict[str, str] = {}
+    made: dict[str, bytes] = {}
     if _objects.METADATA in metadata:
+        if not metadata[_objects.METADATA] and all(n != _COUNTER for n, _ in tensors):  # tf.train.Checkpoint.restore misses it
+            made[_COUNTER] = (1).to_bytes(8, "little")
+            tensors = [*tensors, (_COUNTER, TensorSpec("I64", ()))]
         names = [n for n, _ in tensors]
         paths, aliases = (cast(Mapping[str, str], extras.get(k, {})) for k in ("object_paths", "object_aliases"))
         graph, keys = _objects.build(names, _objects.unpack(metadata[_objects.METADATA]), paths=paths, aliases=aliases)
@@ -326,6 +331,8 @@ def layout(
                 raise UsageError(f"{name!r} needs {spec.numel} strings, and {held} were given")
             text, crc = _tf_strings.encode(items)
             size = len(text)
+        elif name in made:
+            text, crc = made[name], _crc32c.value(made[name])
         if max_shard_size is not None and sizes[-1] and sizes[-1] + size > max_shard_size:
             sizes.append(0)
         shard, offset = len(sizes) - 1, sizes[-1]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from itertools import islice
 
 from .._typing import NamedTuple
@@ -270,9 +270,14 @@ def _bytes(value: _Value, start: int, end: int) -> bytes:
     """Bytes of a value, from the file or its compressed block."""
     if value.block is None:
         return _slices.slurp(Extent(value.path, start, end - start))
-    offset, size = value.block
-    data = _slices.slurp(Extent(value.path, offset, size))
-    return _table.snappy(data, value.path)[start:end]
+    s = os.stat(value.path)
+    return _unpacked(value.path, *value.block, (s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns))[start:end]
+
+
+@lru_cache(1)
+def _unpacked(path: str, offset: int, size: int, version: tuple[int, ...]) -> bytes:
+    """A compressed block of a `version` of a file; the last one is kept, as many tensors may lie in it."""
+    return _table.snappy(_slices.slurp(Extent(path, offset, size)), path, offset)
 
 
 def _elements(name: str, spec: TensorSpec, value: _Value) -> bytes:

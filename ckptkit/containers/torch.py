@@ -94,6 +94,11 @@ def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
         if known in names:
             out.append((rank, os.path.join(directory, known)))
     if not out:
+        from ._shards import family
+
+        whole = family(names, ".bin")
+        if whole is not None:
+            return [(14, os.path.join(directory, whole))]
         others = [os.path.join(directory, n) for n in names if n.endswith(SUFFIXES) and not n.startswith(_BESIDE)]
         found = [p for p in others[:100] if _sniff_file(p)]
         out += [(32 if len(found) == 1 else 36, p) for p in found]

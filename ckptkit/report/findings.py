@@ -100,7 +100,7 @@ def show_report(report: Report, form: str = "text") -> str:
         if report.findings:
             lines += ["", "| severity | rule | where | message |", "| --- | --- | --- | --- |"]
             lines += [
-                f"| {f.severity} | {f.rule} | {markdown(f.where)} | {markdown(f.message)}{' Hint: ' + markdown(f.hint) if f.hint else ''} |"
+                f"| {f.severity} | {f.rule} | {markdown(f.where)} | {markdown(f.message)}{'' if f.basis == 'confirmed' else f' ({f.basis})'}{' Hint: ' + markdown(f.hint) if f.hint else ''} |"
                 for f in report.findings
             ]
         return "\n".join(lines)
@@ -109,7 +109,11 @@ def show_report(report: Report, form: str = "text") -> str:
 
 
 def show_checked(checked: Sequence[Checked], form: str, fail_on: str) -> str:
-    """The outcome for one or many checkpoints: text, json, markdown, sarif, junit or github."""
+    """The outcome for one or many checkpoints: text, json, markdown, html, sarif, junit or github."""
+    if form == "html":
+        from .html import show_html
+
+        return show_html(checked)
     if form in ("sarif", "junit", "github"):
         from . import machine
 

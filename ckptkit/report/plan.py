@@ -63,21 +63,24 @@ def show_plan(done: Conversion, form: str) -> str:
         return json.dumps({"schema_version": 1, "plan": to_json(done.plan), "ledger": done.ledger}, ensure_ascii=False, default=dict)
     from tabulate import tabulate  # costs more to import than the whole of a small conversion
 
+    from .findings import markdown
+
     style = "github" if form == "markdown" else "simple"
-    files = [[printable(n), human_bytes(size) if size >= 0 else "(known when written)"] for n, size in done.plan.layout.files]
-    files += [[printable(n), human_bytes(len(t.encode()))] for n, t in done.plan.texts]
+    shown = markdown if form == "markdown" else printable
+    files = [[shown(n), human_bytes(size) if size >= 0 else "(known when written)"] for n, size in done.plan.layout.files]
+    files += [[shown(n), human_bytes(len(t.encode()))] for n, t in done.plan.texts]
     copied = [os.path.getsize(path) for path, _ in done.plan.copies]
-    files += [[printable(n), f"{human_bytes(size)}, copied"] for (_, n), size in zip(done.plan.copies, copied, strict=True)]
+    files += [[shown(n), f"{human_bytes(size)}, copied"] for (_, n), size in zip(done.plan.copies, copied, strict=True)]
     dropped = _dropped(done)
     ties = [t for t in _entries(done, "target").values() if str(t.get("how", "")).startswith("tied to ")]
     work = [[k, n, human_bytes(size)] for k, (n, size) in totals(done).items()]
     work += [["tied (a second name)", len(ties), "0 B"]] if ties else []
-    work += [[f"dropped: {printable(why)}", n, human_bytes(size)] for why, (n, size) in dropped.items()]
+    work += [[f"dropped: {shown(why)}", n, human_bytes(size)] for why, (n, size) in dropped.items()]
     weights = sum(t.slot.length for t in done.plan.tasks)
     beside = sum(copied) + sum(len(t.encode()) for _, t in done.plan.texts)
     headers = sum(max(0, size) for _, size in done.plan.layout.files) - weights
     return "\n".join((
-        f"would write {printable(done.plan.target)}" + (f" ({', '.join(done.classes)})" if done.classes else ""), "",
+        f"would write {shown(done.plan.target)}" + (f" ({', '.join(done.classes)})" if done.classes else ""), "",
         tabulate(files, headers=["file", "size"], tablefmt=style), "",
         tabulate(work, headers=["tensors", "count", "size"], tablefmt=style), "",
         f"reads {human_bytes(bytes_read(done))} of weights and {human_bytes(sum(copied))} beside them; "

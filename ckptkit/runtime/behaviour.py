@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ..subject import Subject
     from ..verification import Pair
 
     Arrays = dict[str, NDArray[np.generic]]
@@ -95,7 +96,7 @@ def both(engines: Sequence[str]) -> tuple[str, str]:
 def compare_behaviour(pair: Pair, values: Level, probes: str | int, engines: Sequence[str] = ()) -> Level:
     """Both rebuilt and run. Equal weights in one engine must give equal outputs; a narrower copy is compared with the other rounded to it."""
     used = both(engines)
-    specs = [spec_of(s) for s in (pair.one, pair.two)]
+    specs = [_spec(s, pair) for s in (pair.one, pair.two)]
     inputs = make_probes(specs[0], probes)
     _fits(specs, inputs)
     traces, first = [], None
@@ -114,6 +115,11 @@ def compare_behaviour(pair: Pair, values: Level, probes: str | int, engines: Seq
     where = f"both rebuilt in {TITLES[used[0]]}" if used[0] == used[1] else f"the first rebuilt in {TITLES[used[0]]}, the second in {TITLES[used[1]]}"
     basis = f"{where}, float32, {len(inputs['input_ids'])} probes of {inputs['input_ids'].shape[1]} tokens; {said}"
     return Level("behaviour", _verdict(steps), basis, (), steps)
+
+
+def _spec(subject: Subject, pair: Pair) -> Spec:
+    assert subject.architecture is not None
+    return spec_of(subject, (subject.graph.groups | subject.architecture.tied_groups) - pair.without)
 
 
 def _conditioned(pair: Pair, first: tuple[Spec, Arrays], trace: Arrays, inputs: Arrays, steps: tuple[Step, ...]) -> tuple[tuple[Step, ...], str]:
@@ -181,6 +187,10 @@ def compare_traces(one: Arrays, two: Arrays, inputs: Arrays, atol: float, rtol: 
     return tuple(steps)
 
 
+def _is_block(name: str, stack: str) -> bool:
+    return name.startswith(f"{stack}.") and name.rpartition(".")[2].isdigit()
+
+
 def _verdict(steps: tuple[Step, ...]) -> str:
     if not steps:
         return "undecided"
@@ -194,7 +204,7 @@ def compare_library(pair: Pair, probes: str | int, library: str) -> Level:
     if library not in PEERS:
         raise UsageError(f"--against {library}: not a library known here", hint=f"one of {', '.join(PEERS)}")
     require("torch")
-    spec = spec_of(pair.one)
+    spec = _spec(pair.one, pair)
     inputs = make_probes(spec, probes)
     if pair.two.graph.dialect is None or pair.two.graph.dialect.name != "hf":
         raise UndecidedError(f"{library} does not read this naming", path=pair.two.checkpoint.path, hint="convert it with --to hf first")
@@ -203,7 +213,9 @@ def compare_library(pair: Pair, probes: str | int, library: str) -> Level:
     mine = run_torch(full, arrays, inputs)
     theirs, complaints = load_and_run(library, pair.two, inputs, mine)
     atol, rtol = _allowed(pair)
-    steps, more = _conditioned(pair, (full, arrays), mine, inputs, compare_traces(mine, theirs, inputs, atol, rtol))
+    normed = {names[-1] for stack in ("encoder", "decoder") if f"{stack}.norm" in theirs and (names := [n for n in mine if _is_block(n, stack)])}
+    seen = {n: x for n, x in mine.items() if n not in normed}  # of the last block the library shows what the norm makes of it
+    steps, more = _conditioned(pair, (full, arrays), seen, inputs, compare_traces(seen, theirs, inputs, atol, rtol))
     basis = f"the second loaded by {library}, {len(steps)} outputs compared; allowed {atol:g} + {rtol:g} of the largest{more}"
     if complaints:
         return Level(f"against {library}", "different", f"{basis}; its loader reports {complaints}", (), steps)

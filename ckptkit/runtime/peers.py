@@ -23,6 +23,10 @@ FIELDS = {
 }  # fmt: skip
 
 
+class LoadError(CheckpointError):
+    """A library that does not load a checkpoint, with what it says."""
+
+
 def load_and_run(library: str, subject: Subject, inputs: Arrays, like: Arrays) -> tuple[Arrays, str]:
     """(outputs under the names of a trace, what the loader complained of). `like`: a trace of ours, to tell which head `logits` is."""
     try:
@@ -42,7 +46,7 @@ def load_and_run(library: str, subject: Subject, inputs: Arrays, like: Arrays) -
             folder, output_loading_info=True, dtype=torch.float32, attn_implementation="eager", local_files_only=True
         )
     except Exception as e:  # whatever a library raises is its answer
-        raise CheckpointError(f"{library} cannot load it: {type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}", path=folder) from e
+        raise LoadError(f"{library} cannot load it: {type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}", path=folder) from e
     finally:
         log.set_verbosity(level)
     wrong = {k: sorted(map(str, v)) for k, v in info.items() if v and k in ("missing_keys", "mismatched_keys", "error_msgs")}

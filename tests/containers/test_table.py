@@ -161,7 +161,7 @@ def test_broken_snappy_is_refused(stream):
 
 
 def test_snappy_sizes_are_bounded():
-    with pytest.raises(LimitError, match="header_bytes"):
+    with pytest.raises(LimitError, match="block_bytes"):
         _table.snappy(_proto.encode_varint(1 << 60), "t")
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import faults
 import pytest
+import running
 
 CASES = [(family, fault) for family in faults.FAMILIES for fault in faults.FAULTS if faults.applies(faults.FAMILIES[family], fault)]
 
@@ -18,22 +18,12 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: faults.make(f.source, folder) for name, f in faults.FAMILIES.items()}
 
 
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, str]:
-    """(exit status, stdout) of the command line, in this process: PyTorch is loaded once."""
-    from ckptkit.cli import main
-
-    monkeypatch.setattr(sys, "argv", ["ckptkit", *map(str, args)])
-    with pytest.raises(SystemExit) as done:
-        main()
-    return int(done.value.code or 0), capsys.readouterr().out
-
-
 @pytest.mark.parametrize(("family", "fault"), CASES)
 def test_a_fault_is_different_and_the_first_block_named(
-    sources: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], family: str, fault: str
+    sources: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, fault: str
 ) -> None:
     bad = faults.spoiled(family, fault, sources[family], tmp_path / "bad")
-    status, out = command(monkeypatch, capsys, "verify", sources[family], bad, "--format", "json")
+    status, out, _ = running.command(monkeypatch, "verify", sources[family], bad, "--format", "json")
     said = json.loads(out)
     assert (status, said["verdict"], said["first_drift"]) == (1, "different", faults.first_block(family, fault))
     behaviour = said["levels"][-1]["steps"]
@@ -43,7 +33,7 @@ def test_a_fault_is_different_and_the_first_block_named(
 
 @pytest.mark.parametrize("family", faults.FAMILIES)
 def test_a_family_without_a_fault_is_the_same(
-    sources: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], family: str
+    sources: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str
 ) -> None:
-    status, out = command(monkeypatch, capsys, "verify", sources[family], sources[family])
+    status, out, _ = running.command(monkeypatch, "verify", sources[family], sources[family])
     assert status == 0 and ": same\n" in out

@@ -1,0 +1,171 @@
+"""A conversion that is killed or fails at any step leaves the old target or none, and the next run ends with the right bytes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import ckptkit
+from ckptkit.errors import CheckpointError
+
+sys.path.insert(0, str(Path(__file__).parent / "faults"))
+import faults
+import kill as killing
+
+Made = tuple[Path, Callable[[Path, bool], faults.Convert]]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return faults.make_bert(tmp_path_factory.mktemp("source"), 1)
+
+
+@pytest.fixture
+def made(source: Path, tmp_path: Path) -> dict[str, Made]:
+    for target, of in faults.conversions(source, tmp_path / "warm", 300_000).values():
+        of(target, False)()  # so that the forked processes import nothing
+    return faults.conversions(source, tmp_path, 300_000)
+
+
+def undisturbed(made: Made) -> tuple[dict[str, str], int]:
+    target, of = made
+    outcome = faults.run(of(target, False))
+    assert outcome.status == 0, outcome
+    files = faults.tree(target)
+    killing.remove(target)
+    return files, outcome.steps
+
+
+@pytest.mark.parametrize("form", ["safetensors", "sharded", "torch", "tf"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_kill_at_any_step_leaves_the_old_target_or_the_new(form: str, overwrite: bool, made: dict[str, Made]) -> None:
+    target, of = made[form]
+    new, steps = undisturbed(made[form])
+    assert steps > 8
+    seen = set()
+    for at in range(0, steps + 12, 1 if os.environ.get("CKPTKIT_FAULTS") else 3):
+        after = bool(at % 2)
+        old = {}
+        if overwrite:
+            killing.older(target)
+            old = faults.tree(target)
+        outcome = faults.run(of(target, overwrite), faults.Fault(at, "kill", after=after))
+        state = faults.hold(target, old, new, outcome, killed=outcome.status < 0)
+        seen.add((outcome.status < 0, state))
+        again = faults.run(of(target, True))
+        assert again.status == 0, again
+        assert faults.tree(target) == new, f"step {at}"
+        assert not faults.left_behind(target), f"step {at}"
+        killing.remove(target)
+    assert (True, "old") in seen
+
+
+@pytest.mark.parametrize("what", ["ENOSPC", "EIO", "EDQUOT", "interrupt"])
+@pytest.mark.parametrize("form", ["safetensors", "tf"])
+def test_an_error_at_any_step_leaves_nothing(form: str, what: str, made: dict[str, Made]) -> None:
+    target, of = made[form]
+    new, steps = undisturbed(made[form])
+    killing.older(target)
+    old = faults.tree(target)
+    stopped = 0
+    for at in range(0, steps, 1 if os.environ.get("CKPTKIT_FAULTS") else 4):
+        outcome = faults.run(of(target, True), faults.Fault(at, what))
+        if faults.tree(target) == new:  # a step that may fail, such as removing what is old
+            assert outcome.status in (0, 2, 130)
+            killing.remove(target)
+            killing.older(target)
+            continue
+        faults.hold(target, old, new, outcome, killed=False)
+        stopped += 1
+    assert stopped
+    assert faults.run(of(target, True)).status == 0
+    assert faults.tree(target) == new
+
+
+@pytest.mark.parametrize("form", ["sharded", "tf"])
+def test_a_source_that_cannot_be_read_or_vanishes_leaves_nothing(form: str, source: Path, made: dict[str, Made], tmp_path: Path) -> None:
+    target, of = made[form]
+    new, _ = undisturbed(made[form])
+    weights = source / "model.safetensors"
+    kept = tmp_path / "kept"
+    os.link(weights, kept)
+    for at in (0, 1, 3, 8):
+        for what in ("EIO", "vanish"):
+            outcome = faults.run(of(target, False), faults.Fault(at, what, faults.READS, path=str(weights)))
+            if not weights.exists():
+                os.link(kept, weights)
+            if outcome.status:
+                faults.hold(target, {}, new, outcome, killed=False)
+                assert weights.name in outcome.said or "byte" in outcome.said, outcome
+            else:
+                assert faults.tree(target) == new
+                killing.remove(target)
+
+
+def test_a_file_size_limit_that_is_really_there_leaves_nothing(made: dict[str, Made]) -> None:
+    import resource
+    import signal
+
+    target, of = made["tf"]
+
+    def limited() -> object:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        return of(target, False)()
+
+    outcome = faults.run(limited)
+    assert outcome.status == 2
+    assert "file size limit" in outcome.said
+    assert not target.exists()
+    assert not faults.left_behind(target)
+
+
+def test_random_kills_of_larger_conversions(tmp_path: Path) -> None:
+    figures = killing.kills(tmp_path, 12, 8, 1, 20)
+    assert figures["kills"]
+
+
+def test_of_two_runs_at_once_one_wins_and_the_other_says_so(made: dict[str, Made]) -> None:
+    target, of = made["sharded"]
+    new, _ = undisturbed(made["sharded"])
+
+    def both() -> object:
+        held = faults.run  # a second process while this one holds the staging directory
+        from ckptkit import engine
+
+        real = engine.check_inputs
+        said: list[str] = []
+
+        def meanwhile(plan: object) -> None:
+            if not said:
+                said.append("")
+                said[0] = held(of(target, False)).said
+            real(plan)  # type: ignore[arg-type]
+
+        engine.check_inputs = meanwhile  # type: ignore[assignment]
+        of(target, False)()
+        raise CheckpointError(said[0])
+
+    outcome = faults.run(both)
+    assert "another run is writing this target" in outcome.said
+    assert faults.tree(target) == new
+
+
+@pytest.mark.parametrize("link", ["symlink", "hard link", "itself", "inside"])
+def test_the_input_is_never_the_output(link: str, source: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "in" / "model.safetensors"
+    mine.parent.mkdir()
+    mine.write_bytes((source / "model.safetensors").read_bytes())
+    before = faults.tree(mine)
+    target = {"itself": mine, "inside": mine.parent}.get(link, tmp_path / "out.safetensors")
+    if link == "symlink":
+        target.symlink_to(mine)
+    elif link == "hard link":
+        target.hardlink_to(mine)
+    with pytest.raises(CheckpointError, match="input of this conversion"):
+        ckptkit.convert(mine, target, overwrite=True, container="safetensors")
+    assert faults.tree(mine) == before
