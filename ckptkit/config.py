@@ -57,7 +57,7 @@ def find_config(checkpoint: Checkpoint, part: str = "") -> str | None:
     `part` says whose it is to be where the checkpoint holds several models: a file that has the part's name as a word
     (generator.json, electra_config_generator.json) comes first, one that has another part's is not looked at.
     """
-    folder = os.path.dirname(os.path.abspath(checkpoint.files[0] if checkpoint.files else checkpoint.path))
+    folder = checkpoint.folder
     try:
         names = set(os.listdir(folder))
     except OSError:

@@ -284,7 +284,7 @@ def _plan(
     if lost:
         findings.append(Finding("info", "dropped", ", ".join(lost[:6]), f"what lies beside the tensors is not carried over: {', '.join(lost[:12])}"))
     if not single:
-        folder = os.path.dirname(os.path.abspath(ck.files[0]))
+        folder = ck.folder
         taken = {name for name, _ in texts} | {name for _, name in copies}
         copies += [(os.path.join(folder, n), t) for n, t in _sidecars(os.listdir(folder), subject, dialect) if t not in taken and os.path.isfile(os.path.join(folder, n))]
     elif texts or copies:

@@ -111,7 +111,7 @@ def read(view: memoryview, origin: int, path: str, label: str, map: object = Non
         specs: dict[tuple[object, ...], TensorSpec] = {}
         name = ""
         try:
-            for name in _ordered(tree):
+            for name in _ordered(tree, findings):
                 t = _tensor(file, name, tree.datasets[name], path, specs, findings)
                 if t is not None:
                     tensors[name] = t
@@ -139,9 +139,10 @@ def read(view: memoryview, origin: int, path: str, label: str, map: object = Non
         file.data.release()
 
 
-def _ordered(tree: Tree) -> list[str]:
+def _ordered(tree: Tree, findings: list[Finding]) -> list[str]:
     """The datasets in the order that the Keras attributes give (layers, then their weights), the others as they are met."""
     out: dict[str, None] = {}
+    missing = []
     for base in ("", "model_weights"):
         layers = joined(tree.attributes.get(base, {}), "layer_names")
         for layer in [*layers, "top_level_model_weights"] if layers else ():
@@ -151,6 +152,11 @@ def _ordered(tree: Tree) -> list[str]:
                 path = tree.aliases.get(path, path)
                 if path in tree.datasets:
                     out[path] = None
+                else:
+                    missing.append(path)
+    if missing:
+        said = f"{len(missing)} weights that Keras' lists name are not in the file: {printable(', '.join(missing[:3]), 300)}{', ...' if len(missing) > 3 else ''}"
+        findings.append(Finding("error", "hdf5", printable(missing[0]), said, "Keras does not load such a file: was it cut while it was written?"))
     for path in tree.datasets:
         out.setdefault(path, None)
     return list(out)

@@ -106,7 +106,7 @@ def test_archives_that_keras_does_not_write_are_refused(saved: Path, tmp_path: P
     with pytest.raises(CorruptError, match=r"cut short|truncated|empty"):
         open_checkpoint(rewritten(source, tmp_path / "c.keras", {"model.weights.h5": b"\x89HDF\r\n\x1a\n"}))
     found = ckptkit.inspect(rewritten(source, tmp_path / "d.keras", {"config.json": b"{", "assets/vocabulary.txt": b"a"})).findings
-    assert {"keras-config", "dropped"} <= {f.rule for f in found}
+    assert {"keras-config", "extras"} <= {f.rule for f in found}
 
 
 CONFIGS = {
