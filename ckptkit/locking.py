@@ -36,7 +36,7 @@ def files_of(subject: Subject) -> dict[str, str]:
     files = [*subject.checkpoint.files]
     if subject.config is not None and not subject.config.inside:
         files.append(subject.config.source)
-    folder = os.path.dirname(os.path.abspath(subject.checkpoint.files[0]))
+    folder = subject.checkpoint.folder
     return {os.path.relpath(os.path.abspath(f), folder): f for f in dict.fromkeys(files)}
 
 
