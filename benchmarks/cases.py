@@ -70,9 +70,18 @@ def cases(quick: bool) -> list[Case]:
         for form in forms:
             data = f"bert-{b}-{form}" if b else f"small-{form}"
             out.append(Case(f"inspect {kind}, {form}", "inspect", data, "", 6 if b else 20, (), (f"list_{form}",), 25 if b else 0, "inspect"))
-    st = f"bert-{sizes[-1]}-safetensors"
-    out.append(Case(f"digest BERT-{sizes[-1]}, safetensors", "digest", st, st, 2.0, (), (), 0, "digest"))
-    out.append(Case(f"digest BERT-{sizes[-1]}, TF", "digest", f"bert-{sizes[-1]}-tf", f"bert-{sizes[-1]}-tf", 2.0, (), (), 0, "digest"))
+    b = sizes[-1]
+    st = f"bert-{b}-safetensors"
+    out += [
+        Case(f"digest BERT-{b}, safetensors", "digest", st, st, 2.0, (), (), 0, "digest"),
+        Case(f"digest BERT-{b}, TF", "digest", f"bert-{b}-tf", f"bert-{b}-tf", 2.0, (), (), 0, "digest"),
+        Case(f"validate BERT-{b}, safetensors", "gate", st, st, 2.5, (), ("isfinite",), 0, "validate"),
+        Case(f"validate BERT-{b}, torch", "gate", f"bert-{b}-torch", f"bert-{b}-torch", 2.5, (), (), 0, "validate"),
+        Case(f"validate BERT-{b}, TF", "gate", f"bert-{b}-tf", f"bert-{b}-tf", 2.5, (), (), 0, "validate"),
+        Case(f"diff BERT-{b}, equal, torch", "gate", st, f"bert-{b}-torch", 2.5, (), ("equal",), 0, "diff"),
+        Case(f"diff BERT-{b}, all changed", "gate", st, f"bert-{b}-changed", 2.5, (), ("equal",), 0, "diff"),
+        Case(f"diff BERT-{b}, equal, TF", "gate", st, f"bert-{b}-tf", 2.5, (), (), 0, "diff"),
+    ]
     return out
 
 

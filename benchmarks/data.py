@@ -135,7 +135,7 @@ def _save_tf(folder: Path, tensors: dict[str, object]) -> None:
 
 
 def make_bert(folder: Path, b: Bert, form: str) -> None:
-    """`form`: tf, tf-adam, safetensors, torch, bf16 (safetensors)."""
+    """`form`: tf, tf-adam, safetensors, torch, bf16 (safetensors), changed (safetensors, every value another)."""
     config = bert_config(b)
     if form.startswith("tf"):
         tensors = dict(arrays(google_shapes(b)))
@@ -149,6 +149,8 @@ def make_bert(folder: Path, b: Bert, form: str) -> None:
         import torch
 
         state = {n: torch.from_numpy(a) for n, a in arrays(hf_shapes(b))}
+        if form == "changed":
+            state = {n: t * 1.001 + 1e-5 for n, t in state.items()}
         if form == "bf16":
             state = {n: t.bfloat16() for n, t in state.items()}
         if form == "torch":

@@ -179,6 +179,28 @@ def list_safetensors(source: str) -> None:
             print(name, f.get_slice(name).get_shape(), f.get_slice(name).get_dtype())
 
 
+def isfinite(source: str) -> None:
+    """Whether every value is a number: less than `validate` asks."""
+    import numpy as np
+    from safetensors import safe_open
+
+    with safe_open(os.path.join(source, "model.safetensors"), "np") as f:
+        print(all(np.isfinite(f.get_tensor(name)).all() for name in f.keys()))  # noqa: SIM118
+
+
+def equal(one: str, two: str) -> None:
+    """Whether two checkpoints of the same names are equal: without figures."""
+    import torch
+    from safetensors.torch import load_file
+
+    a, b = (
+        load_file(os.path.join(d, "model.safetensors")) if os.path.exists(os.path.join(d, "model.safetensors"))
+        else torch.load(os.path.join(d, "pytorch_model.bin"), mmap=True)
+        for d in (one, two)
+    )  # fmt: skip
+    print(all(torch.equal(a[name], b[name]) for name in a))
+
+
 def baseline() -> None:
     """The interpreter with what a conversion imports, and nothing else: what a peak of memory is counted above."""
     import ml_dtypes  # noqa: F401

@@ -6,6 +6,7 @@
     --peer-rounds N   rounds of the peers, which take long (default 3)
     --only WORD       rows whose name or group contains WORD; repeatable
     --keep            take the rows that an earlier run measured into the report (a row is always measured as a whole, in one run)
+    --tools DIR       a virtual environment of tools.txt: mergekit, sft and modelinfo are measured too
     --no-memory       leave out the runs that look at memory
     --out DIR         where RESULTS.md and the plots go (default: here)
 
@@ -33,6 +34,7 @@ from cases import Case, bounds, cases  # noqa: E402
 from data import ensure  # noqa: E402
 from measure import Failed, Sample, clear, condition, machine, median, peak_anonymous, run_once, size_of, warm  # noqa: E402
 from report import write_report  # noqa: E402
+from tools import TOOLS, command  # noqa: E402
 
 WEIGHTS = (".safetensors", ".bin", ".data-00000-of-00001", ".index")
 PYTHON = sys.executable
@@ -61,7 +63,7 @@ def weight_files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.name.endswith(WEIGHTS))
 
 
-def contenders(case: Case, work: Path) -> dict[str, tuple[list[str], Path]]:
+def contenders(case: Case, work: Path, tools: Path | None) -> dict[str, tuple[list[str], Path]]:
     """Who runs: name -> (command, where it writes)."""
     source = ensure(work / "data", case.data)
     out = work / "out"
@@ -70,10 +72,14 @@ def contenders(case: Case, work: Path) -> dict[str, tuple[list[str], Path]]:
     if case.command == "inspect":
         found = {"python -c pass": ([PYTHON, "-c", "pass"], out / "none"), "ckptkit": (us, out / "none")}
         peers = {p: ([PYTHON, str(HERE / "peers.py"), p, str(source)], out / "none") for p in case.peers}
-        return {**found, **peers}
+        return {**found, **peers, **_tools(case, tools, source, out)}
     files = [str(p) for p in weight_files(ensure(work / "data", case.copy))]
-    if case.command == "digest":
-        return {"cat": (["sh", "-c", 'cat "$@" > /dev/null', "cat", *files], out / "none"), "ckptkit": (us, out / "none")}
+    if case.command != "convert":
+        first = [str(p) for p in weight_files(source)] if case.command == "diff" else []
+        given = [str(source), str(work / "data" / case.copy)] if case.command == "diff" else [str(source)]
+        peers = {p: ([PYTHON, str(HERE / "peers.py"), p, *given], out / "none") for p in case.peers}
+        ours = [PYTHON, "-m", "ckptkit", case.command, *given]
+        return {"cat": (["sh", "-c", 'cat "$@" > /dev/null', "cat", *first, *files], out / "none"), "ckptkit": (ours, out / "none"), **peers, **_tools(case, tools, source, out)}
     names = {who: out / f"{who.split()[0]}{case.suffix}" for who in ("cp", "ckptkit", *case.peers)}
     quiet = [*us, str(names["ckptkit"]), *case.arguments, "--quiet"]
     found = {
@@ -83,14 +89,24 @@ def contenders(case: Case, work: Path) -> dict[str, tuple[list[str], Path]]:
         "ckptkit, unsynced": ([*quiet, "--no-check", "--no-sync"], names["ckptkit"]),
         "ckptkit, checked": (quiet, names["ckptkit"]),
     }
-    return {**found, **{p: ([PYTHON, str(HERE / "peers.py"), p, str(source), str(names[p])], names[p]) for p in case.peers}}
+    peers = {p: ([PYTHON, str(HERE / "peers.py"), p, str(source), str(names[p])], names[p]) for p in case.peers}
+    return {**found, **peers, **_tools(case, tools, source, out)}
 
 
-def measure(case: Case, work: Path, rounds: int, peer_rounds: int, memory: bool) -> Row:
-    who = contenders(case, work)
+def _tools(case: Case, tools: Path | None, source: Path, out: Path) -> dict[str, tuple[list[str], Path]]:
+    found = {t: (command(t, case.name, tools / "bin", source, out / t), out / t) for t in TOOLS} if tools is not None else {}
+    return {t: (argv, target) for t, (argv, target) in found.items() if argv is not None}
+
+
+def measure(case: Case, work: Path, rounds: int, peer_rounds: int, memory: bool, tools: Path | None) -> Row:
+    who = contenders(case, work, tools)
+    others = (*case.peers, *TOOLS)
     env = environment()
     files = weight_files(ensure(work / "data", case.data))
     size = sum(p.stat().st_size for p in (weight_files(ensure(work / "data", case.copy)) if case.copy else files))
+    if case.command == "diff":
+        size += sum(p.stat().st_size for p in files)
+        files = files + weight_files(ensure(work / "data", case.copy))
     warm(files if case.command != "inspect" else [])
     samples: dict[str, list[Sample]] = {n: [] for n in who}
     failed: dict[str, str] = {}
@@ -98,7 +114,7 @@ def measure(case: Case, work: Path, rounds: int, peer_rounds: int, memory: bool)
         order = list(who)
         random.Random(k).shuffle(order)
         for name in order:
-            if name in failed or (name in case.peers and not 0 <= k < peer_rounds):
+            if name in failed or (name in others and not 0 <= k < peer_rounds):
                 continue
             argv, target = who[name]
             clear(target)
@@ -116,7 +132,7 @@ def measure(case: Case, work: Path, rounds: int, peer_rounds: int, memory: bool)
                 samples[name].append(sample)
     peaks = {}
     for name, (argv, target) in who.items() if memory else ():
-        if samples[name] and name in ("ckptkit", *case.peers):
+        if samples[name] and name in ("ckptkit", *others):
             peaks[name] = peak_anonymous(argv, env, work)
             clear(target)
     return Row(case, {n: s for n, s in samples.items() if s}, peaks, size)
@@ -144,6 +160,7 @@ def main() -> None:
     p.add_argument("--peer-rounds", type=int, default=3)
     p.add_argument("--only", action="append", default=[])
     p.add_argument("--no-memory", action="store_true")
+    p.add_argument("--tools", type=Path)
     p.add_argument("--keep", action="store_true")
     p.add_argument("--out", type=Path, default=HERE)
     a = p.parse_args()
@@ -159,7 +176,7 @@ def main() -> None:
             continue
         if a.only and not any(w in case.name or w == case.group for w in a.only):
             continue
-        row = measure(case, a.work, a.rounds, a.peer_rounds, not a.no_memory)
+        row = measure(case, a.work, a.rounds, a.peer_rounds, not a.no_memory, a.tools)
         if "ckptkit" not in row.samples:
             print(f"{case.name}: not measured", file=sys.stderr)
             continue

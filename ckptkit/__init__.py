@@ -9,6 +9,10 @@
     ckptkit.convert("bert_model.ckpt", "bert-hf/", to="hf")
     model = ckptkit.build_transformer_model("bert_config.json", "bert_model.ckpt", with_mlm=True)   # a torch.nn.Module
     ckptkit.verify("bert_model.ckpt", "bert-hf/")
+    print([change.name for change in ckptkit.diff("base/", "fine-tuned/").different])
+    assert ckptkit.digest("bert_model.ckpt").whole == ckptkit.digest("bert-hf/").whole
+    Path("bert.lock.json").write_text(ckptkit.lock("bert-hf/"))
+    ckptkit.fix("broken/", "mended/")
 
 Everything is loaded when first used: importing ckptkit imports no numpy and no framework. All errors are
 `CheckpointError`s, whose kinds are in `ckptkit.errors`.
@@ -19,16 +23,21 @@ from __future__ import annotations
 from ._typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["Checkpoint", "CheckpointError", "Finding", "build_transformer_model", "convert", "diff", "examine", "export", "inspect", "open", "validate", "verify"]
+__all__ = [
+    "Checkpoint", "CheckpointError", "Finding", "build_transformer_model", "convert", "diff", "digest", "examine", "export", "fix", "inspect", "lock", "open", "validate", "verify",
+]  # fmt: skip
 
 if TYPE_CHECKING:
     from .compare import diff
     from .containers import Checkpoint
     from .containers import open_checkpoint as open
     from .conversion import convert
+    from .digests import digest
     from .errors import CheckpointError
     from .findings import Finding
     from .inspection import inspect
+    from .locking import lock
+    from .repair import fix
     from .runtime.build import build_transformer_model
     from .runtime.export import export
     from .subject import examine
@@ -42,9 +51,12 @@ _WHERE = {
     "build_transformer_model": ("runtime.build", "build_transformer_model"),
     "convert": ("conversion", "convert"),
     "diff": ("compare", "diff"),
+    "digest": ("digests", "digest"),
     "examine": ("subject", "examine"),
     "export": ("runtime.export", "export"),
+    "fix": ("repair", "fix"),
     "inspect": ("inspection", "inspect"),
+    "lock": ("locking", "lock"),
     "open": ("containers", "open_checkpoint"),
     "validate": ("validation", "validate"),
     "verify": ("verification", "verify"),

@@ -226,3 +226,13 @@ def preallocate(fd: int, size: int, path: str) -> None:
         return
     if full:
         raise write_error(OSError(errno.ENOSPC, "no space"), path)
+
+
+def trim() -> None:
+    """Give free memory back to the system where the C library can (glibc: malloc_trim)."""
+    try:
+        import ctypes
+
+        ctypes.CDLL(None).malloc_trim(0)
+    except (ImportError, OSError, AttributeError):
+        return

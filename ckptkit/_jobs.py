@@ -8,8 +8,6 @@ each), and tensors made window by window.
 from __future__ import annotations
 
 import gc
-import os
-import sys
 
 from ._casts import check_cast, work_dtype
 from ._fileio import CHUNK
@@ -80,7 +78,7 @@ def classify(task: Task, plan: Plan, sources: tuple[Flat, ...], budget: int) -> 
     if len(pieces) == 1:  # most tensors of most plans: one run, nothing else to look at
         index, loops, so, to, op, _ = pieces[0]
         n = 1 if not loops else loops[0][0] if len(loops) == 1 and loops[0][1] == loops[0][2] == 1 else -1
-        if n == numel and op == "copy" and not to and 0 <= index < len(sources) and so >= 0:
+        if n == numel and op == "copy" and not to and 0 <= index < len(sources) and so >= 0 and sources[index].drawn is None:
             stored = plan.sources[index].dtype
             s = sources[index]
             width = DTYPES[stored].bits // 8
@@ -102,6 +100,7 @@ def _general(task: Task, plan: Plan, sources: tuple[Flat, ...], numel: int, bits
     name, (file, offset, length), dtype, _, pieces = task
     nests: list[Nest] = []
     used: set[str] = set()
+    stored = True
     count = 0
     for p in pieces:
         if p.op not in ("copy", "add", "fill") or not (p.op == "fill" or 0 <= p.source < len(sources)):
@@ -116,6 +115,7 @@ def _general(task: Task, plan: Plan, sources: tuple[Flat, ...], numel: int, bits
             check_cast(source, dtype, name)
             check_nest(x, name, sources[p.source], DTYPES[source].bits, numel)
             used.add(source)
+            stored = stored and sources[p.source].drawn is None
         if p.op == "add" and dtype == "BOOL":
             raise UnsupportedError(f"{name!r}: booleans are not added")
         elements = 1
@@ -125,7 +125,7 @@ def _general(task: Task, plan: Plan, sources: tuple[Flat, ...], numel: int, bits
         nests.append(x)
     if count != numel:
         raise CheckpointError(f"{name!r}: the plan writes {count:,} of its {numel:,} elements")
-    if used == {dtype} and all(x.op == "copy" and _plain(x) for x in nests):
+    if stored and used == {dtype} and all(x.op == "copy" and _plain(x) for x in nests):
         out: list[Run] = []
         for x in sorted(nests, key=lambda x: x.target_offset):
             if (x.source_offset * bits) % 8 or (x.span * bits) % 8:
@@ -212,8 +212,6 @@ def ordered(todo: list[Job]) -> list[Job]:
     made = [j for j in todo if isinstance(j, Made) or (isinstance(j, Batch) and any(isinstance(x, Made) for x in j.items))]
     if not made:
         return todo
-    if "numpy" not in sys.modules:
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # nothing here multiplies: its threads only cost memory and time
     needs = set(map(id, made))
     return [made[0], *(j for j in todo if id(j) not in needs), *made[1:]]
 

@@ -20,7 +20,7 @@ from ._casts import fill_value
 from ._fileio import CHUNK, Files
 from ._typing import Any, NamedTuple
 from .errors import CheckpointError, CorruptError
-from .moves import Piece, Source
+from .moves import Drawn, Piece, Source
 from .tensors import DTYPES, Extent
 
 SLAB = 128  # rows of a transposition moved at once: with a line each they fill a quarter of a first-level cache
@@ -33,12 +33,13 @@ Loops = tuple[tuple[int, int, int], ...]  # (size, source stride, target stride)
 
 
 class Flat(NamedTuple):
-    """A source as one run of bytes: its extents, where each begins in it, its length."""
+    """A source as one run of bytes: its extents, where each begins in it, its length. Without extents it is `drawn`."""
 
     name: str
     extents: tuple[Extent, ...]
     starts: tuple[int, ...]
     nbytes: int
+    drawn: Drawn | None = None
 
 
 class Nest(NamedTuple):
@@ -64,7 +65,9 @@ class Segment(NamedTuple):
 
 def flat(source: Source) -> Flat:
     """`source` with the running positions of its extents."""
-    name, _, extents, _ = source
+    name, dtype, extents, _, drawn = source
+    if drawn is not None:
+        return Flat(name, (), (), drawn.numel * DTYPES[dtype].bits // 8, drawn)
     if len(extents) == 1:
         return Flat(name, extents, (0,), extents[0][2])
     starts, at = [], 0
@@ -76,6 +79,14 @@ def flat(source: Source) -> Flat:
 
 def read_flat(files: Files, source: Flat, at: int, into: memoryview) -> None:
     """Fill `into` with the source's bytes from `at` on, across extents."""
+    if source.drawn is not None:
+        import numpy as np
+
+        from .initial import Recipe, draw
+
+        kind, scale, name, seed, _ = source.drawn
+        draw(Recipe(kind, scale), name, seed, at // 4, np.frombuffer(into, np.float32))
+        return
     if len(source.extents) == 1:
         e = source.extents[0]
         files.read(e.path, e.offset + at, into)

@@ -12,9 +12,9 @@ import json
 import os
 import stat
 from contextlib import suppress
-from typing import NamedTuple
 
 from ._stage import Stage, remove_tree
+from ._typing import NamedTuple
 from ._work import Written
 from .moves import Plan
 

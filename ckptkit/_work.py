@@ -37,6 +37,7 @@ class Settings(NamedTuple):
     clip: bool  # what to do with values too large for a type
     stop: list[bool]
     note: Callable[[int, int, int, list[Written], dict[str, int], dict[str, int]], None] | None = None  # told of every job done
+    keep: bool = True  # whether it is kept what was written, to be read back
 
 
 class Worker:
@@ -77,6 +78,8 @@ class Worker:
             crcs = {n: self.crcs[n] for n in names} if self._s.by_slot else {}
             lost = {n: self.lost[n] for n in names if n in self.lost}
             self._s.note(job.file, job.offset, job.length, self.written[before:], crcs, lost)
+        if not self._s.keep:
+            del self.written[before:]
 
     def _note(self, file: int, offset: int, length: int, crc: int, name: str) -> None:
         if self._s.by_slot:
@@ -238,8 +241,14 @@ class Worker:
                 o = x.offset - base
                 crc = crcs[x.name] = sum_(memory[o : o + x.length], 0)
                 note((file, x.offset, x.length, crc, x.name))
-        elif sum_ is not None:
-            self._note(job.file, base, job.length, sum_(memory[: job.length], 0), job.items[0].name)
+        elif sum_ is not None:  # each run by itself: what lies between two is padding, or a header that is written later
+            start, name, end = base, job.items[0].name, base
+            for x in job.items:
+                if x.offset > end:
+                    self._note(job.file, start, end - start, sum_(memory[start - base : end - base], 0), name)
+                    start, name = x.offset, x.name
+                end = x.offset + x.length
+            self._note(job.file, start, end - start, sum_(memory[start - base : end - base], 0), name)
         self._write(job.file, base, memory[: job.length])
 
     def _cast_all(self, items: list[Made], memory: memoryview, base: int) -> None:

@@ -16,6 +16,7 @@ from ._typing import TYPE_CHECKING, Any, NamedTuple
 from .layout import Placed, Sizes, stored_shape
 from .layout import nest as loops_of
 from .moves import Loop, Piece, Source
+from .schema import Lack
 from .subject import Subject
 from .tensors import DTYPES, StoredTensor, TensorSpec
 
@@ -163,3 +164,45 @@ def same_tie(subject: Subject, sizes: Sizes, item: Item, target: str) -> bool:
     with Canon(subject, sizes) as x, Canon(subject, sizes) as y:
         step = max(x.step(item), y.step(other))
         return all(bytes(p) == bytes(q) for p, q in zip(x.tiles(item, step), y.tiles(other, step), strict=True))
+
+
+def like_absent(subject: Subject, sizes: Sizes, items: list[Item]) -> set[str]:
+    """The names of the parameters that some naming of the architecture has no place for and that hold, bit for bit, what its absence means.
+
+    A bias of zeros, an identity, one row of segments that are all zero: with it or without it, it is the same model.
+    """
+    graph = subject.graph
+    if graph.recognition is None:
+        return set()
+    lacks: dict[str, list[Lack]] = {}
+    for d in graph.recognition.architecture.dialects.values():
+        for p, lack in d.lacks.items():
+            if lack.holds(sizes.axis) and all(sizes.axis.get(a) == n for a, n in lack.sizes.items()):
+                lacks.setdefault(p, []).append(lack)
+    out = set()
+    with Canon(subject, sizes) as canon:
+        for item in items:
+            bound = graph.params.get(item.name) if lacks and DTYPES[item.spec.dtype].kind == "float" else None
+            fills = lacks.get(bound.row.parts[bound.which], []) if bound is not None and bound.stored == item.stored else []
+            if any(_holds(canon, item, fill) for fill in dict.fromkeys(k.fill for k in fills)):
+                out.add(item.name)
+    return out
+
+
+def _holds(canon: Canon, item: Item, fill: float | str) -> bool:
+    """Whether every element is `fill`, or the whole the identity ("identity")."""
+    import numpy as np
+
+    from .arrays import numpy_dtype
+
+    dtype, width = numpy_dtype(item.spec.dtype), item.spec.shape[-1] if item.spec.shape else 1
+    at = 0
+    for tile in canon.tiles(item):
+        n = len(tile) // dtype.itemsize
+        want = np.zeros(n, dtype) if fill == "identity" else np.full(n, fill, dtype)
+        if fill == "identity":
+            want[-at % (width + 1) :: width + 1] = 1
+        if bytes(tile) != want.tobytes():
+            return False
+        at += n
+    return at > 0

@@ -10,13 +10,15 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 
 from ._casts import cast
+from ._pool import on_threads
 from ._typing import TYPE_CHECKING, Any, NamedTuple
 from .arrays import numpy_dtype
-from .canonical import Canon, Item, items_of
+from .canonical import Canon, Item, items_of, like_absent
 from .names import natural
-from .subject import Subject
+from .subject import Subject, examine
 from .tensors import DTYPES
 
 if TYPE_CHECKING:
@@ -29,7 +31,10 @@ KINDS = ("same", "changed", "retyped", "reshaped", "added", "removed")
 
 
 class Change(NamedTuple):
-    """One parameter on both sides. `kind` is one of KINDS; figures are there where values were compared and differ."""
+    """One parameter on both sides. `kind` is one of KINDS; figures are there where values were compared and differ.
+
+    It is "same" with one side None where that side's naming has no place for it and the other holds what its absence means.
+    """
 
     name: str
     kind: str
@@ -71,15 +76,25 @@ class Diff(NamedTuple):
         return 1 if self.different or self.config or self.metadata or "architecture" in self.model else 0
 
 
-def diff(a: Subject, b: Subject, *, atol: float = 0.0, rtol: float = 0.0, metadata: bool = False, jobs: int | None = None) -> Diff:
-    """Compare two open subjects. An element is unchanged where |a - b| <= atol + rtol |b|.
+def diff(
+    a: Subject | str | os.PathLike[str], b: Subject | str | os.PathLike[str], *, atol: float = 0.0, rtol: float = 0.0, metadata: bool = False, jobs: int | None = None
+) -> Diff:
+    """Compare two checkpoints, given as paths or as open subjects. An element is unchanged where |a - b| <= atol + rtol |b|.
 
-    Raises UndecidedError where nothing says how to take a tensor apart.
+    `metadata` compares what lies beside the weights too. Paths are closed again. Raises CheckpointError, UndecidedError where nothing
+    says how to take a tensor apart.
     """
-    from concurrent.futures import ThreadPoolExecutor
+    with ExitStack() as stack:
+        x, y = (s if isinstance(s, Subject) else stack.enter_context(examine(s)) for s in (a, b))
+        return _diff(x, y, atol, rtol, metadata, jobs)
 
+
+def _diff(a: Subject, b: Subject, atol: float, rtol: float, metadata: bool, jobs: int | None) -> Diff:
     sizes = a.sizes(), b.sizes()
-    left, right = {i.name: i for i in items_of(a, sizes[0])}, {i.name: i for i in items_of(b, sizes[1])}
+    sides = items_of(a, sizes[0]), items_of(b, sizes[1])
+    left, right = ({i.name: i for i in side} for side in sides)
+    void = [like_absent(s, z, side) for s, z, side in zip((a, b), sizes, sides, strict=True)]
+    void = [void[0] - right.keys(), void[1] - left.keys()]  # what one naming has no place for, and the other holds as nothing
     if (a.graph.recognition is None) is not (b.graph.recognition is None):  # one is unknown: by stored names
         left, right = ({i.stored: i._replace(name=i.stored) for i in side.values()} for side in (left, right))
     local = threading.local()
@@ -88,7 +103,8 @@ def diff(a: Subject, b: Subject, *, atol: float = 0.0, rtol: float = 0.0, metada
     def one(name: str) -> Change:
         x, y = left.get(name), right.get(name)
         if x is None or y is None:
-            return Change(name, "added" if x is None else "removed", x, y)
+            same = name in void[0] or name in void[1]
+            return Change(name, "same" if same else "added" if x is None else "removed", x, y)
         if x.spec.shape != y.spec.shape:
             return Change(name, "reshaped", x, y)
         pair = getattr(local, "pair", None)
@@ -100,8 +116,7 @@ def diff(a: Subject, b: Subject, *, atol: float = 0.0, rtol: float = 0.0, metada
     names = [*left, *(n for n in right if n not in left)]
     order = sorted(names, key=lambda n: -(left.get(n) or right[n]).spec.nbytes)
     try:
-        with ThreadPoolExecutor(max(1, min(jobs or os.cpu_count() or 1, 4))) as pool:
-            done = dict(zip(order, pool.map(one, order), strict=True))
+        done = dict(zip(order, on_threads(one, order, jobs), strict=True))
     finally:
         for canon in opened:
             canon.close()
@@ -142,10 +157,8 @@ def compare(pair: _Pair, a: Item, b: Item) -> Change:
     """One parameter that both sides have in one shape."""
     import numpy as np
 
-    if a.spec.dtype == b.spec.dtype:
-        unsigned = f"<u{DTYPES[a.spec.dtype].bits // 8}" if DTYPES[a.spec.dtype].bits <= 64 else "u1"
-        if not any(_differ(np.frombuffer(p, unsigned), np.frombuffer(q, unsigned)) for p, q in _tiles(pair, a, b)):
-            return Change(a.name, "same", a, b)
+    if a.spec.dtype == b.spec.dtype and not any(_differ(p, q) for p, q in _tiles(pair, a, b)):
+        return Change(a.name, "same", a, b)
     figures = _Figures(a.spec.dtype, b.spec.dtype, pair.atol, pair.rtol)
     for p, q in _tiles(pair, a, b):
         x, y = np.frombuffer(p, numpy_dtype(a.spec.dtype)), np.frombuffer(q, numpy_dtype(b.spec.dtype))
@@ -154,10 +167,31 @@ def compare(pair: _Pair, a: Item, b: Item) -> Change:
     return figures.change(a, b)
 
 
-def _differ(x: Array, y: Array) -> bool:
+def _differ(p: memoryview, q: memoryview) -> bool:
+    """Whether two runs of bytes differ, eight at a time."""
     import numpy as np
 
-    return not (np.array_equal(x, y) if len(x) <= BLOCK else all(np.array_equal(x[i : i + BLOCK], y[i : i + BLOCK]) for i in range(0, len(x), BLOCK)))
+    whole = len(p) & ~7
+    x, y = np.frombuffer(p[:whole], "u8"), np.frombuffer(q[:whole], "u8")
+    for i in range(0, len(x), BLOCK):
+        part = x[i : i + BLOCK]
+        if np.not_equal(part, y[i : i + BLOCK], out=_scratch(len(part), np.float32)[4]).any():
+            return True
+    return bytes(p[whole:]) != bytes(q[whole:])
+
+
+_local = threading.local()
+
+
+def _scratch(n: int, work: Any) -> tuple[Array, Array, Array, Array, Array]:
+    """Arrays of `n` elements that a thread keeps: three of type `work`, one of ones, one of truths. Temporary ones would cost a page fault a page."""
+    import numpy as np
+
+    kept: dict[Any, tuple[Array, Array, Array, Array, Array]] = _local.__dict__.setdefault("kept", {})
+    if work not in kept:
+        kept[work] = np.empty(BLOCK, work), np.empty(BLOCK, work), np.empty(BLOCK, work), np.ones(BLOCK, work), np.empty(BLOCK, np.bool_)
+    u, v, d, ones, unlike = kept[work]
+    return u[:n], v[:n], d[:n], ones[:n], unlike[:n]
 
 
 class _Figures:
@@ -174,35 +208,60 @@ class _Figures:
         """Take in one block of both sides."""
         import numpy as np
 
+        n, work = len(x), np.float64 if self.work == "F64" else np.float32
+        u, v, d, ones, unlike = _scratch(n, work)
         with np.errstate(all="ignore"):
             if self.rounded:
-                out = np.empty(len(x), y.dtype)
+                out = np.empty(n, y.dtype)
                 cast(x, out, self.a, self.b, False)
                 self.rounded = out.tobytes() == y.tobytes()
-            work = np.float64 if self.work == "F64" else np.float32
-            u, v = x.astype(work, copy=False), y.astype(work, copy=False)
-            d = u - v
-            size = np.abs(d)
-            if self.atol or self.rtol:
-                unlike = ~(size <= self.atol + self.rtol * np.abs(v)) & (u != v)
-                unlike &= ~(np.isnan(u) & np.isnan(v))
-                self.changed += int(np.count_nonzero(unlike))
-            elif self.a == self.b:
-                bits = f"u{x.dtype.itemsize}" if x.dtype.itemsize <= 8 else x.dtype
-                self.changed += int(np.count_nonzero(x.view(bits) != y.view(bits)))
+            if x.dtype == work:
+                u = x
             else:
-                self.changed += int(np.count_nonzero((u != v) & ~(np.isnan(u) & np.isnan(v))))
-            top = float(size.max())
-            if top != top or top == float("inf"):  # NaN or infinity on one side: figures of what is finite on both
-                fine = np.isfinite(u) & np.isfinite(v)
-                one_sided = bool((np.isfinite(u) != np.isfinite(v)).any())
-                u, v, d, size = u[fine], v[fine], d[fine], size[fine]
-                top = float("inf") if one_sided else float(size.max()) if len(size) else 0.0
-            self.largest = max(self.largest, top)
-            self.total += float(size.sum(dtype=work))
-            self.count += len(size)
-            for name, p, q in (("aa", u, u), ("bb", v, v), ("ab", u, v), ("dd", d, d)):
-                setattr(self, name, getattr(self, name) + float(np.dot(p, q)))
+                np.copyto(u, x, casting="unsafe")
+            if y.dtype == work:
+                v = y
+            else:
+                np.copyto(v, y, casting="unsafe")
+            np.subtract(u, v, out=d)
+            self.changed += self._changed(x, y, u, v, d, unlike)
+            dd, aa, bb, ab = float(np.dot(d, d)), float(np.dot(u, u)), float(np.dot(v, v)), float(np.dot(u, v))
+            every = dd + aa + bb
+            if every - every != 0:  # NaN or infinity somewhere, or squares that overflow
+                self._odd(u, v)
+                return
+            np.abs(d, out=d)
+            self.largest = max(self.largest, float(d.max()))
+            self.total += float(np.dot(d, ones))
+            self.count += n
+            self.dd, self.aa, self.bb, self.ab = self.dd + dd, self.aa + aa, self.bb + bb, self.ab + ab
+
+    def _changed(self, x: Array, y: Array, u: Array, v: Array, d: Array, unlike: Array) -> int:
+        """How many elements differ: by their bits, or where the types or a tolerance say otherwise by their values."""
+        import numpy as np
+
+        if not (self.atol or self.rtol) and self.a == self.b:
+            bits = f"u{x.dtype.itemsize}" if x.dtype.itemsize <= 8 else x.dtype
+            return int(np.count_nonzero(np.not_equal(x.view(bits), y.view(bits), out=unlike)))
+        far = u != v
+        if self.atol or self.rtol:
+            far &= ~(np.abs(d) <= self.atol + self.rtol * np.abs(v))
+        return int(np.count_nonzero(far & ~(np.isnan(u) & np.isnan(v))))
+
+    def _odd(self, u: Array, v: Array) -> None:
+        """The figures of a block that holds NaN or infinity, of what is finite on both sides; in float64, which nothing overflows."""
+        import numpy as np
+
+        fine = np.isfinite(u) & np.isfinite(v)
+        if bool((np.isfinite(u) != np.isfinite(v)).any()):
+            self.largest = float("inf")
+        u, v = u[fine].astype(np.float64), v[fine].astype(np.float64)
+        d = np.abs(u - v)
+        self.largest = max(self.largest, float(d.max()) if len(d) else 0.0)
+        self.total += float(d.sum())
+        self.count += len(d)
+        for name, p, q in (("aa", u, u), ("bb", v, v), ("ab", u, v), ("dd", d, d)):
+            setattr(self, name, getattr(self, name) + float(np.dot(p, q)))
 
     def change(self, a: Item, b: Item) -> Change:
         """The outcome."""

@@ -17,7 +17,7 @@ from .arch import architectures
 from .containers import Checkpoint
 from .errors import CheckpointError, NotFoundError, UndecidedError, UsageError
 from .findings import Finding
-from .jsonio import read_bytes, read_json
+from .jsonio import loads, read_bytes, read_json
 from .layout import parse
 from .schema import Architecture, Class, ConfigForm, Dialect, Key, count_name
 
@@ -45,6 +45,7 @@ class Values(NamedTuple):
     rest: dict[str, dict[str, object]]  # form -> its keys with no canonical meaning (those of other forms come from our block)
     keys: dict[str, str]  # canonical -> the key that said it
     findings: tuple[Finding, ...]
+    raw: Mapping[str, object] = {}  # the settings by those keys: the file's own, or where it holds more than one thing those of this model
 
 
 # --- finding and reading -------------------------------------------------------------------------------------------
@@ -56,7 +57,7 @@ def find_config(checkpoint: Checkpoint, part: str = "") -> str | None:
     `part` says whose it is to be where the checkpoint holds several models: a file that has the part's name as a word
     (generator.json, electra_config_generator.json) comes first, one that has another part's is not looked at.
     """
-    folder = os.path.dirname(os.path.abspath(checkpoint.files[0] if checkpoint.files else checkpoint.path))
+    folder = checkpoint.folder
     try:
         names = set(os.listdir(folder))
     except OSError:
@@ -101,14 +102,19 @@ def read_config(path: str) -> RawConfig:
 
 def inside_config(checkpoint: Checkpoint) -> RawConfig | None:
     """The configuration that lies in the checkpoint file itself (fairseq's args or cfg), if an architecture knows how to read it."""
+    archived = checkpoint.metadata.get("keras:config.json")
+    if archived is not None:
+        data = loads(archived.encode(), what="the model's configuration", path=checkpoint.path)
+        settings: dict[str, object] = {str(k): v for k, v in data.items()} if isinstance(data, dict) else {}
+        return RawConfig(f"{checkpoint.path} (inside)", settings, declared_name(settings), True) if settings else None
     if not checkpoint.extras:
         return None
     for arch in architectures().values():
         for d in arch.dialects.values():
             if d.config.read is not None:
-                raw = d.config.read(checkpoint.extras)
-                if raw:
-                    return RawConfig(f"{checkpoint.path} (inside)", raw, None, True)
+                read = d.config.read(checkpoint.extras)
+                if read:
+                    return RawConfig(f"{checkpoint.path} (inside)", read, None, True)
     return None
 
 
@@ -130,6 +136,9 @@ def declared_name(raw: Mapping[str, object]) -> str | None:
         name = where.get("model_type")
         if isinstance(name, str) and name:
             return name
+    for arch in sorted(architectures().values(), key=lambda a: a.rank) if "class_name" in raw else ():
+        if any(d.config.fold is not None and d.config.unfold is not None and d.config.unfold(raw) is not None for d in arch.dialects.values()):
+            return arch.name
     classes = raw.get("architectures")
     if isinstance(classes, list) and classes and isinstance(classes[0], str):
         for arch in architectures().values():
@@ -148,10 +157,11 @@ def _kind(value: object) -> str:
 def form_of(config: RawConfig, arch: Architecture, dialect: Dialect) -> Dialect:
     """Whose keys a configuration uses: the dialect whose marks it bears, else that of the weights."""
     block = config.raw.get(BLOCK)
-    if isinstance(block, Mapping) and block.get("form") in arch.dialects:
-        return arch.dialects[str(block["form"])]
-    if dialect.config.unfold is not None and dialect.config.unfold(config.raw) is not None:
-        return dialect
+    if isinstance(block, Mapping) and isinstance(form := block.get("form"), str) and form in arch.dialects:
+        return arch.dialects[form]
+    for d in (dialect, *(d for d in arch.dialects.values() if d.objects is not None)):
+        if d.config.unfold is not None and d.config.unfold(config.raw) is not None:
+            return d
     if config.inside:
         for d in (dialect, *arch.dialects.values()):
             if d.config.read is not None:
@@ -185,7 +195,9 @@ def interpret(config: RawConfig, arch: Architecture, dialect: Dialect) -> Values
     findings = []
     unfolded = form.unfold(config.raw) if form.unfold is not None else None
     rest = dict(config.raw) if unfolded is None else unfolded
-    block = rest.pop(BLOCK, None)
+    rest.pop(BLOCK, None)
+    raw = dict(rest)
+    block = config.raw.get(BLOCK)
     for key, spec in form.keys.items():
         k = Key(spec) if isinstance(spec, str) else spec
         if key not in rest:
@@ -213,7 +225,8 @@ def interpret(config: RawConfig, arch: Architecture, dialect: Dialect) -> Values
             if not isinstance(word, (str, tuple)) or word not in k.words:
                 keys[k.canonical] = key
                 known = ", ".join(str(w) for w in k.words)
-                findings.append(Finding("warning", "config", key, f"{key} is {_shown(value)}, which {d.title} does not have ({known})"))
+                grave = "warning" if isinstance(word, (str, tuple)) else "error"
+                findings.append(Finding(grave, "config", key, f"{key} is {_shown(value)}, which {d.title} does not have ({known})"))
                 continue
             meaning = k.words[word]
             said_here = dict(zip((k.canonical, *k.more), meaning, strict=True)) if k.more and isinstance(meaning, tuple) else {k.canonical: meaning}
@@ -224,7 +237,7 @@ def interpret(config: RawConfig, arch: Architecture, dialect: Dialect) -> Values
         for c, v in said_here.items():
             if c in values and values[c] != v:
                 findings.append(
-                    Finding("warning", "config", key, f"{key} is {_shown(value)}, but {keys[c]} is {_shown(config.raw[keys[c]])}: they contradict each other; {key} counts")
+                    Finding("warning", "config", key, f"{key} is {_shown(value)}, but {keys[c]} is {_shown(raw[keys[c]])}: they contradict each other; {key} counts")
                 )
             values[c], keys[c] = v, key
     for key in form.marks:
@@ -239,9 +252,12 @@ def interpret(config: RawConfig, arch: Architecture, dialect: Dialect) -> Values
     rests: dict[str, dict[str, object]] = {}
     if isinstance(block, Mapping):
         said, kept = block.get("values"), block.get("rest")
-        if isinstance(said, Mapping):
-            values.update({str(k): v for k, v in said.items()})
-            assumed -= {str(k) for k in said}
+        for c, v in said.items() if isinstance(said, Mapping) else ():
+            if c in sizes and v != 0 and (problem := _size_problem(v, c)):
+                findings.append(Finding("error", "config", f"{BLOCK}.values.{c}", f"{c} is {_shown(v)} in the block {BLOCK}: {problem}"))
+            else:
+                values[str(c)] = v
+                assumed.discard(str(c))
         if isinstance(kept, Mapping):
             rests = {str(f): dict(r) for f, r in kept.items() if isinstance(r, Mapping)}
     rests[d.name] = {**rests.get(d.name, {}), **rest}
@@ -249,7 +265,7 @@ def interpret(config: RawConfig, arch: Architecture, dialect: Dialect) -> Values
     if _splits(arch) and isinstance(hidden, int) and isinstance(heads, int) and heads > 0 and hidden % heads:
         key, hidden_key = keys.get("heads", "heads"), keys.get("hidden", "hidden")
         findings.append(Finding("error", "heads", key, f"{key} is {heads}, which does not divide {hidden_key} {hidden}"))
-    return Values(d.name, config.source, values, frozenset(assumed), rests, keys, tuple(findings))
+    return Values(d.name, config.source, values, frozenset(assumed), rests, keys, tuple(findings), raw)
 
 
 def _refers(value: object) -> bool:
@@ -385,7 +401,8 @@ def write_config(
             f"neither the tensors nor a configuration say {', '.join(missing)}", hint=f"give the configuration with --config FILE, or: {sets}"
         )
     unsaid |= {c: v for c, v in values.items() if c not in said and c not in form.defaults and _worth_keeping(c, v, arch)}
-    carried = dict(rest.get(target.name, {}))
+    same = {d.name for d in arch.dialects.values() if d.config is form}  # namings that share a form share what it says besides
+    carried = dict(next((r for f, r in rest.items() if f in {target.name, *same} and r), {}))
     named = carried.get("architectures")
     chosen = choose_class(target.classes, groups, named[0] if isinstance(named, list) and named else None, arch.free_groups)
     head: dict[str, object] = {}
@@ -401,7 +418,7 @@ def write_config(
     head |= form.marks
     if form.marks.get("model_type") in arch.names and carried.get("model_type") in arch.names:
         head["model_type"] = carried["model_type"]
-    kept = {f: dict(r) for f, r in rest.items() if f != target.name and r}
+    kept = {f: dict(r) for f, r in rest.items() if f not in {target.name, *same} and r}
     if kept:
         block["rest"] = kept
     if form.marks.get("model_type", arch.name) not in arch.names:  # written as another architecture: what it was is our word
@@ -417,6 +434,8 @@ def write_config(
         out["dtype"] = dtype
     if unsaid:
         block["values"] = unsaid
+    if form.fold is not None:
+        out = form.fold(out)
     if block:
         out[BLOCK] = block
     extras = form.extras(out) if form.extras is not None else {}

@@ -8,24 +8,27 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from . import __version__
 from ._typing import NamedTuple
 from .arch import architectures
-from .config import to_json_text, write_config
+from .config import BLOCK, to_json_text, write_config
 from .containers import Container, by_name, containers
 from .containers._gc import paused
+from .containers._objects import METADATA
 from .errors import CheckpointError, FindingsError, UsageError, printable
 from .findings import Finding
 from .moves import Plan
-from .plan import Request, Weights, arrange, assemble
+from .objects import MEMORY, hung, object_places
+from .plan import Request, Stories, Weights, arrange, assemble
 from .schema import Dialect
 from .subject import Subject, examine
 from .tensors import DTYPES, TensorSpec
 from .validation import run_rules
 
 LEDGER = "ckptkit-ledger.json"
+PRIVATE = ("hdf5:", "keras:")  # metadata that only the formats of these names understand
 
 # what goes with a model besides its weights and configuration: vocabularies, tokenizers, their settings
 SIDECARS = frozenset((
@@ -38,13 +41,14 @@ SIDECARS = frozenset((
 
 
 class Conversion(NamedTuple):
-    """What `convert` did or, with `dry_run`, would do. `result` is the engine's, None for a dry run."""
+    """What `convert` did or, with `dry_run`, would do. `result` is the engine's, None for a dry run; `config` the target's, as text."""
 
     plan: Plan
     ledger: dict[str, object]
     findings: tuple[Finding, ...]
     classes: tuple[str, ...]
     result: object | None
+    config: str = ""
 
 
 def convert(
@@ -71,15 +75,21 @@ def convert(
     on_overflow: str = "error",
     sync: bool = True,
     progress: Callable[[int, int], None] | None = None,
-    trim: int | None = None,
+    init_missing: bool = False,
+    add: Sequence[str] = (),
+    resize_vocab: int | None = None,
+    seed: int = 0,
 ) -> Conversion:
     """Write the checkpoint at `source` to `target` in dialect `to` (None: names stay) and `container` (None: the dialect's own).
 
     `target` is a directory, or one file if it ends like one of the container's and the container is a single file.
     `dtypes`: (glob, dtype) pairs; `given`: canonical values that nothing else says ({"heads": 16}); `drop`: head groups to
     leave out; `max_shard_size` and `max_memory` in bytes; `check` verifies the source's checksums and reads back what was
-    written, with check="reference" also by the format's own library; `trim` is how many rows of the vocabulary are kept (None: all);
-    `on_overflow` (error, clip, keep) and `sync` are the engine's; `force` converts in spite of error findings. Raises FindingsError, UndecidedError, UsageError, ... (`errors`).
+    written, with check="reference" also by the format's own library; `on_overflow` (error, clip, keep) and `sync` are the engine's; `force` converts in spite of error findings.
+    `init_missing`: parameters that the source lacks start as the architecture's authors have them start; `add`: so do heads
+    that it lacks; `resize_vocab`: so do further rows of the vocabulary (or rows are left out); all of it by `seed`, the same
+    values as `build_transformer_model` gives, listed in the findings and the ledger.
+    Raises FindingsError, UndecidedError, UsageError, ... (`errors`).
     """
     from ._stage import check_target
     from .engine import run
@@ -90,9 +100,13 @@ def convert(
     single = single_file(dst, container)
     check_target(dst, single=single, overwrite=overwrite or dry_run, inputs=())
     with paused(), examine(src, config=config, architecture=architecture, dialect=dialect, part=part, given=given) as subject:
-        target_dialect = choose_dialect(subject, to)
+        grows = init_missing or bool(add) or resize_vocab is not None
+        wanted = container or (choose_container(subject, None, None, dst).NAME if single else None)
+        target_dialect = choose_dialect(subject, to, wanted) if to is not None or not grows else own_dialect(subject)
         chosen = choose_container(subject, target_dialect, container, dst if single else None)
         findings = run_rules(subject, integrity=bool(check) and not dry_run)
+        if init_missing:
+            findings = [f for f in findings if f.rule != "missing"]
         errors = [f for f in findings if f.severity == "error"]
         if errors and not force:
             raise FindingsError(
@@ -101,27 +115,23 @@ def convert(
             )  # fmt: skip
         request = Request(
             chosen, target_dialect, filename(chosen, target_dialect or subject.graph.dialect, dst if single else None), tuple(dtypes), max_shard_size,
-            drop_optimizer, known_groups(subject, drop), trim,
+            drop_optimizer, known_groups(subject, drop, "--drop"), resize_vocab, init_missing, new_groups(subject, target_dialect, add), seed,
         )  # fmt: skip
         weights = arrange(subject, request)
-        if trim is not None:
-            from .trim import trimmed
-
-            weights = trimmed(subject, request, weights, trim)
         try:
-            plan, ledger, classes, said = _plan(subject, request, weights, dst, single)
+            plan, ledger, classes, said, text = _plan(subject, request, weights, dst, single)
         except CheckpointError as e:
             e.path = e.path or printable(src)
             raise
         findings += [*weights.findings, *said]
         proof = _reference(chosen.NAME) if check == "reference" else None
         if dry_run:
-            return Conversion(plan, ledger, tuple(findings), classes, None)
+            return Conversion(plan, ledger, tuple(findings), classes, None, text)
         result = run(
             plan, overwrite=overwrite, jobs=jobs, max_memory=max_memory, check=bool(check), proof=proof, on_overflow=on_overflow, sync=sync,
             progress=progress, compute_finish=chosen.finish
         )
-        return Conversion(plan, ledger, (*findings, *result.findings), classes, result)
+        return Conversion(plan, ledger, (*findings, *result.findings), classes, result, text)
 
 
 def _reference(container: str) -> Callable[[str, str], object]:
@@ -135,13 +145,13 @@ def _reference(container: str) -> Callable[[str, str], object]:
 
 def single_file(target: str, container: str | None) -> bool:
     """Whether `target` names one file: it ends like a container that can be a single file, and is no directory."""
-    if os.path.isdir(target) or target.endswith(".index.json"):
+    if "." not in os.path.basename(target) or os.path.isdir(target) or target.endswith(".index.json"):
         return False
     return any(target.endswith(c.SUFFIXES) for c in containers().values() if c.WRITABLE and c.SINGLE and container in (None, c.NAME))
 
 
-def choose_dialect(subject: Subject, to: str | None) -> Dialect | None:
-    """The target dialect called `to`; UsageError says which ones the architecture has."""
+def choose_dialect(subject: Subject, to: str | None, container: str | None = None) -> Dialect | None:
+    """The target dialect called `to`; UsageError says which ones the architecture has. Of several the one that `container` is written in counts."""
     if to is None:
         return None
     arch = subject.architecture
@@ -160,9 +170,14 @@ def choose_dialect(subject: Subject, to: str | None) -> Dialect | None:
         raise UsageError(f"{arch.title} has no dialect {to!r}", hint=f"one of {', '.join(arch.dialects)}{also}")
     own, groups = subject.graph.dialect, subject.graph.groups
     rests = subject.values.rest if subject.values is not None else {}
-    return max(  # the one that holds the heads; between equals the source's own, one it once came from, its part
+    block = _mapping(_mapping(subject.config.raw if subject.config is not None else None).get(BLOCK))
+    came = _mapping(block.get(MEMORY))
+    return max(  # the container's, the one of that very name, the one that holds the heads; between equals the source's own, one it once came from, its part
         fits,
-        key=lambda d: (len(groups & arch.table(d.name).groups), d is own, bool(rests.get(d.name)), own is not None and d.part == own.part),
+        key=lambda d: (
+            d.container == container, d.name == to, len(groups & arch.table(d.name).groups), d is own, bool(rests.get(d.name)) or d.name in came,
+            own is not None and d.part == own.part,
+        ),
     )
 
 
@@ -195,7 +210,24 @@ def filename(container: Container, dialect: Dialect | None, file: str | None) ->
     return container.DEFAULT_FILE
 
 
-def known_groups(subject: Subject, drop: Sequence[str]) -> frozenset[str]:
+def own_dialect(subject: Subject) -> Dialect:
+    """The dialect that the names are of; UsageError where none is known."""
+    if subject.graph.dialect is None:
+        raise UsageError("the architecture is unknown, so nothing can be made new in it", path=subject.checkpoint.path, hint="--architecture NAME, if recognition is wrong")
+    return subject.graph.dialect
+
+
+def new_groups(subject: Subject, dialect: Dialect | None, add: Sequence[str]) -> frozenset[str]:
+    """The heads of `add` that the source lacks; UsageError where the target's naming has no place for one."""
+    groups = known_groups(subject, add, "--add") - subject.graph.groups
+    if groups and subject.architecture is not None and dialect is not None:
+        table = subject.architecture.table(dialect.name)
+        for g in sorted(groups - table.groups):
+            raise UsageError(f"--add {g}: {dialect.title} has no place for it", hint=f"it has {', '.join(sorted(table.groups - {'core'}))}")
+    return groups
+
+
+def known_groups(subject: Subject, drop: Sequence[str], option: str) -> frozenset[str]:
     """`drop` as groups of the architecture that are no core; UsageError lists them."""
     if not drop:
         return frozenset()
@@ -203,32 +235,41 @@ def known_groups(subject: Subject, drop: Sequence[str]) -> frozenset[str]:
     groups = {p.group for p in arch.params.values()} - {"core"} if arch is not None else set()
     for g in drop:
         if g not in groups:
-            raise UsageError(f"--drop {g}: there is no such head here", hint=f"one of {', '.join(sorted(groups))}" if groups else None)
+            raise UsageError(f"{option} {g}: there is no such head here", hint=f"one of {', '.join(sorted(groups))}" if groups else None)
     return frozenset(drop)
 
 
 def _plan(
     subject: Subject, request: Request, weights: Weights, dst: str, single: bool
-) -> tuple[Plan, dict[str, object], tuple[str, ...], list[Finding]]:
-    """The plan with configuration, sidecars and ledger."""
+) -> tuple[Plan, dict[str, object], tuple[str, ...], list[Finding], str]:
+    """The plan with configuration, sidecars and ledger; with them the configuration's text."""
     ck = subject.checkpoint
     texts: list[tuple[str, str]] = []
     copies: list[tuple[str, str]] = []
     extras: Mapping[str, object] = {}
     classes: tuple[str, ...] = ()
-    findings: list[Finding] = []
-    metadata = dict(ck.metadata)
-    wrapper = ""
+    metadata = {k: v for k, v in ck.metadata.items() if request.dialect is None or k != METADATA}
+    metadata, findings = _carried(metadata, request)
+    wrapper = text = ""
     dialect = request.dialect
     if dialect is not None:
-        raw, extras, classes, findings = _configuration(subject, request, weights, dialect)
+        raw, extras, classes, said = _configuration(subject, request, weights, dialect)
+        findings += said
+        text = (dialect.config.text or to_json_text)(raw)
         if dialect.config.filename:
-            texts.append((dialect.config.filename, to_json_text(raw)))
+            texts.append((dialect.config.filename, text))
+            texts += [(name, to_json_text(made(raw))) for name, made in dialect.config.beside.items()]
         elif dialect.container != request.container.NAME:
-            texts.append(("config.json", to_json_text(raw)))
-        metadata = {**metadata, **dialect.metadata}
+            texts.append(("config.json", text))
+        metadata |= dialect.metadata
+        if dialect.spelling is not None and dialect.container == request.container.NAME:
+            metadata |= dialect.spelling.metadata(list(weights.came))
+        if dialect.config.fold is not None:
+            metadata |= {"keras:config.json": text, "keras:metadata.json": to_json_text({"keras_version": "3.0.0"})}
         if dialect.container == request.container.NAME:
             wrapper = dialect.wrapper
+            if weights.hung is not None and subject.architecture is not None:
+                extras = {**extras, **object_places(subject.architecture.table(dialect.name), weights.hung, subject.graph.counts)}
         else:
             extras = {}
     else:
@@ -236,15 +277,18 @@ def _plan(
             wrapper, extras = ck.wrapper, ck.extras
         if subject.graph.dialect is not None:
             metadata = {**subject.graph.dialect.metadata, **metadata}
+        if ck.objects is not None:
+            metadata[METADATA] = ck.objects.packed()
         if subject.config is not None and not subject.config.inside:
             copies.append((subject.config.source, os.path.basename(subject.config.source)))
         elif subject.config is not None and not extras:
             texts.append(("config.json", to_json_text(_plain(subject.config.raw))))
+        text = to_json_text(_plain(subject.config.raw)) if subject.config is not None else ""
     lost = [k for k in ck.extras if not extras and k not in ("args", "cfg")]
     if lost:
         findings.append(Finding("info", "dropped", ", ".join(lost[:6]), f"what lies beside the tensors is not carried over: {', '.join(lost[:12])}"))
     if not single:
-        folder = os.path.dirname(os.path.abspath(ck.files[0]))
+        folder = ck.folder
         taken = {name for name, _ in texts} | {name for _, name in copies}
         copies += [(os.path.join(folder, n), t) for n, t in _sidecars(os.listdir(folder), subject, dialect) if t not in taken and os.path.isfile(os.path.join(folder, n))]
     elif texts or copies:
@@ -257,7 +301,19 @@ def _plan(
     plan = assemble(
         weights, request, target=dst, single=single, inputs=inputs, metadata=metadata, extras=extras, wrapper=wrapper, copies=copies, texts=texts
     )
-    return plan, ledger, classes, findings
+    return plan, ledger, classes, findings, text
+
+
+def _carried(metadata: Mapping[str, str], request: Request) -> tuple[dict[str, str], list[Finding]]:
+    """The metadata that go along, and the finding of those that do not: a Keras file's own (`hdf5:model_config`), where the target has no place for it
+    or other names."""
+    names_stay = request.dialect is None
+    keeps: tuple[str, ...] = getattr(request.container, "KEEPS", ()) if names_stay else ()
+    lost = [k for k in metadata if k.startswith(PRIVATE) and not k.startswith(keeps)]
+    kept = {k: v for k, v in metadata.items() if k not in lost}
+    why = f"{request.container.TITLE} has no place for it" if names_stay else "it speaks of the old names"
+    said = f"what the file says besides its tensors is not carried over ({', '.join(lost[:8])}): {why}"
+    return kept, [Finding("info", "dropped", ", ".join(lost[:4]), said)] if lost else []
 
 
 def _sidecars(names: Sequence[str], subject: Subject, target: Dialect | None) -> list[tuple[str, str]]:
@@ -301,32 +357,54 @@ def _configuration(
     written = write_config(
         values, subject.values.rest if subject.values is not None else {}, arch, dialect, weights.groups, labels=labels, dtype=dtype
     )
-    return written.raw, written.extras, written.classes, list(written.findings)
+    memory = hung(subject.graph.recognition, subject.graph.counts) if subject.graph.recognition is not None else {}
+    raw = {**written.raw, BLOCK: {**_mapping(written.raw.get(BLOCK)), MEMORY: memory}} if memory else written.raw
+    return raw, written.extras, written.classes, list(written.findings)
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}
+
+
+class Told(Mapping[str, dict[str, object]]):
+    """The tensors of one side of a ledger, each entry made when it is asked for: 40,000 of them would be a fifth of all memory."""
+
+    def __init__(self, specs: Mapping[str, TensorSpec], stories: Stories, plain: Callable[[str], dict[str, object]]) -> None:
+        self._specs, self._stories, self._plain = specs, stories, plain
+
+    def __getitem__(self, name: str) -> dict[str, object]:
+        story, spec = self._stories[name], self._specs.get(name)
+        entry = self._plain(name) if story is None else dict(story)
+        if spec is not None:
+            entry["dtype"], entry["shape"] = spec
+        return entry
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._specs
+        yield from (n for n in self._stories if n not in self._specs)
+
+    def __len__(self) -> int:
+        return len(self._stories)
 
 
 def ledger_text(ledger: Mapping[str, object]) -> str:
-    """The ledger as JSON with a line for each tensor; above 5,000 of them one for each side.
-
-    For twenty thousand tensors a line each takes five times as long as writing them in one go, indenting it all thirty times.
-    """
+    """The ledger as JSON with a line for each tensor; above 5,000 of them one for each thousand, which takes a fifth of the time."""
     encode = json.JSONEncoder(ensure_ascii=False).encode
     source = ledger["source"]
-    depth = 2 if isinstance(source, dict) and len(source["tensors"]) <= 5000 else 1
+    many = 1 if isinstance(source, dict) and len(source["tensors"]) <= 5000 else 1000
 
     def text(v: object, level: int, indent: str) -> str:
-        if not isinstance(v, dict) or not v or level > depth:
-            return encode(v)
         inner = indent + " "
-        lines = [f"{inner}{encode(k)}: {text(x, level + 1, inner) if level < depth else encode(x)}" for k, x in v.items()]
+        if isinstance(v, Told) and v:
+            names = list(v)
+            lines = [inner + encode({n: v[n] for n in names[i : i + many]})[1:-1] for i in range(0, len(names), many)]
+        elif isinstance(v, Mapping) and v and level < 2:
+            lines = [f"{inner}{encode(k)}: {text(x, level + 1, inner)}" for k, x in v.items()]
+        else:
+            return encode(v if not isinstance(v, Told) else {})
         return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
 
     return text(ledger, 0, "") + "\n"
-
-
-def _told(entry: dict[str, object], spec: TensorSpec) -> dict[str, object]:
-    """An entry of the ledger, completed in place: a second dictionary for each of 20,000 tensors would be a tenth of all memory."""
-    entry["dtype"], entry["shape"] = spec
-    return entry
 
 
 def make_ledger(subject: Subject, request: Request, weights: Weights, findings: Sequence[Finding]) -> dict[str, object]:
@@ -341,15 +419,12 @@ def make_ledger(subject: Subject, request: Request, weights: Weights, findings: 
             "container": ck.container,
             "architecture": r.architecture.name if r else None,
             "dialect": r.dialect.name if r else None,
-            "tensors": {n: _told(weights.went[n], t.spec) for n, t in ck.tensors.items()},
+            "tensors": Told({n: t.spec for n, t in ck.tensors.items()}, weights.went, lambda n: {"to": [n]}),
         },
         "target": {
             "container": request.container.NAME,
             "dialect": request.dialect.name if request.dialect else (r.dialect.name if r else None),
-            "tensors": {
-                **{n: _told(weights.came[n], s) for n, s, _ in weights.targets},
-                **{n: weights.came[n] for n in weights.ties},
-            },
+            "tensors": Told({n: s for n, s, _ in weights.targets}, weights.came, lambda n: {"from": [n], "how": "copied"}),
         },
         "findings": [f._asdict() for f in [*weights.findings, *findings]],
     }

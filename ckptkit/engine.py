@@ -9,18 +9,17 @@ Reading back proves what the kernel holds, not what the disk holds: those bytes 
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import NamedTuple, TypeVar
 
-from ._fileio import CHUNK, Files, checksum, preallocate, quickest_checksum, write_error, writeback
+from ._fileio import CHUNK, Files, checksum, preallocate, quickest_checksum, trim, write_error, writeback
 from ._jobs import APART, Job, jobs_of, ordered
 from ._relay import flat
 from ._resume import Done, Journal, fingerprint, take_up
 from ._stage import Stage, readable_file
+from ._typing import TYPE_CHECKING, NamedTuple
 from ._work import Settings, Stopped, Worker, Written, check_groups
 from .containers._base import FileLayout, Part
 from .errors import CheckpointError, CorruptError, FindingsError, NotFoundError, UsageError
@@ -28,11 +27,16 @@ from .findings import Finding
 from .moves import Plan, Source
 from .tensors import Extent
 
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
 LEAST_MEMORY = 8 << 20
 _EACH = 4 << 20  # a worker needs this much at least: 1 MiB to read, to gather and to cast, and a window
 OVERFLOW = ("error", "clip", "keep")
+TRIM = 5000  # tensors from which on what planning needed is given back to the system before more is asked for
 MANY = 64 << 20  # bytes from which on it pays to have the disk begin early
-T = TypeVar("T")
 
 
 class Result(NamedTuple):
@@ -58,7 +62,7 @@ def run(
     sync: bool = True,
     progress: Callable[[int, int], None] | None = None,
     proof: Callable[[str, str], object] | None = None,
-    compute_finish: Callable[[FileLayout, Mapping[str, int]], tuple[Part, ...]],
+    compute_finish: Callable[[FileLayout, Mapping[str, int]], Iterable[Part]],
 ) -> Result:
     """Carry out `plan`; the target is there and whole afterwards, or as it was before.
 
@@ -92,6 +96,8 @@ def run(
         workers = max(1, min(jobs or os.cpu_count() or 1, max_memory // _EACH, len(plan.tasks)))
         by_slot = plan.layout.checksum is not None
         sources = tuple(flat(s) for s in plan.sources)
+        if len(plan.tasks) >= TRIM:
+            trim()
         todo = jobs_of(plan, sources, max_memory // workers - 3 * CHUNK, by_slot)
         todo = ordered(todo)
         paths = tuple(stage.file(n) for n in names)
@@ -104,7 +110,7 @@ def run(
         settings = Settings(
             paths, sources, tuple(s.dtype for s in plan.sources),
             checksum(kind) if kind else None, by_slot, writeback() if sync and total >= MANY else None, on_overflow == "clip", stop,
-            (lambda *job: journal.add(Done(*job))) if journal is not None else None,
+            (lambda *job: journal.add(Done(*job))) if journal is not None else None, check,
         )  # fmt: skip
         hands = [Worker(settings, Files(stage.label)) for _ in range(max(1, min(workers, len(todo))))]
         report = None if progress is None else (lambda: progress(sum(h.done for h in hands), total))
@@ -118,7 +124,8 @@ def run(
             extra = 0
             files = Files(stage.label)
             try:
-                extra += _write_parts(files, paths, [*plan.layout.parts, *compute_finish(plan.layout, crcs)])
+                extra += _write_parts(files, paths, sorted(plan.layout.parts, key=lambda p: (p.file, p.offset)))
+                extra += _write_parts(files, paths, compute_finish(plan.layout, crcs))
                 for (name, size), path in zip(plan.layout.files, paths, strict=True):
                     have = os.stat(path).st_size
                     if size >= 0 and have != size:
@@ -154,6 +161,8 @@ def _inline(plan: Plan) -> Iterator[Plan]:
     if all(s.data is None for s in plan.sources):
         yield plan
         return
+    import tempfile
+
     with tempfile.NamedTemporaryFile(prefix="ckptkit-") as file:
         sources = []
         for s in plan.sources:
@@ -330,29 +339,37 @@ def _check(hands: list[Worker], paths: tuple[str, ...], stage: Stage, stop: list
         )
 
 
-def _write_parts(files: Files, paths: tuple[str, ...], parts: list[Part]) -> int:
-    """Write headers and the like; their bytes. Many that lie close together are put in place in memory and written as one."""
-    buffer = memoryview(bytearray(CHUNK)) if len(parts) > 64 else memoryview(b"")
-    parts.sort(key=lambda p: (p.file, p.offset))
-    i = 0
-    while i < len(parts):
-        file, start, data = parts[i]
-        stop, j = start + len(data), i + 1
-        while j < len(parts) and parts[j].file == file and parts[j].offset - stop <= APART and parts[j].offset + len(parts[j].data) - start <= len(buffer):
-            stop = max(stop, parts[j].offset + len(parts[j].data))
-            j += 1
-        if j - i < 4:
-            for p in parts[i:j]:
-                files.write(paths[file], p.offset, p.data)
+def _write_parts(files: Files, paths: tuple[str, ...], parts: Iterable[Part]) -> int:
+    """Write headers and the like; their bytes. Those that lie close together in their order are put in place in memory and written as one."""
+    buffer = memoryview(b"")
+    group: list[Part] = []
+    start = stop = total = 0
+
+    def write() -> None:
+        nonlocal buffer
+        if len(group) < 4:
+            for file, at, data in group:
+                files.write(paths[file], at, data)
         else:
-            span = buffer[: stop - start]
+            buffer = buffer or memoryview(bytearray(CHUNK))
+            file, span = group[0].file, buffer[: stop - start]
             files.read_there(paths[file], start, span)
-            for p in parts[i:j]:
-                at = p.offset - start
-                span[at : at + len(p.data)] = p.data
+            for _, at, data in group:
+                span[at - start : at - start + len(data)] = data
             files.write(paths[file], start, span)
-        i = j
-    return sum(len(p.data) for p in parts)
+
+    for p in parts:
+        end = p.offset + len(p.data)
+        total += len(p.data)
+        if group and (p.file != group[0].file or not stop <= p.offset <= stop + APART or end - start > CHUNK):
+            write()
+            group.clear()
+        if not group:
+            start = p.offset
+        stop = end
+        group.append(p)
+    write()
+    return total
 
 
 def _copy_file(source: str, path: str, stage: Stage) -> int:

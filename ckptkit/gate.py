@@ -47,11 +47,11 @@ def check(entry: Entry) -> Checked:
             if entry.containers and own not in entry.containers:
                 findings.append(Finding("error", "expect", "container", f"the container is {own}; allowed: {', '.join(entry.containers)}"))
             if entry.lock:
-                from .lock import compare_lock
+                from .locking import compare_lock
 
                 findings += compare_lock(subject, entry.lock)
             if entry.digest:
-                from .digest import digest_finding
+                from .digests import digest_finding
 
                 findings += digest_finding(subject, entry.digest)
             kept, known = choose(entry.path, findings, entry.choice)

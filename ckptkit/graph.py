@@ -12,7 +12,7 @@ from functools import cached_property
 
 from ._typing import NamedTuple
 from .containers import Checkpoint
-from .layout import Placed
+from .layout import Placed, Sizes
 from .recognize import Recognition, optimizer_state, recognize
 from .schema import Architecture, Dialect, Row, count_name, expand, reduce_name
 from .solve import Shape, Solution, solve
@@ -50,8 +50,13 @@ class WeightGraph:
         if recognition is not None:
             self._bind(recognition)
             self._other_parts(recognition)
+        for n, first in checkpoint.repeats.items():
+            canonical = next((c for c, b in self.params.items() if b.stored == first and len(b.row.parts) == 1), None)
+            self.roles[n] = Role("repeat", canonical or first)
+            if canonical is not None:
+                self.repeats.append((n, canonical))
         rest = [n for n in checkpoint.tensors if n not in self.roles]
-        slots = optimizer_state(rest, self.roles if recognition is not None else checkpoint.tensors)
+        slots = optimizer_state(rest, self.roles if recognition is not None else checkpoint.tensors) | checkpoint.slots
         unexplained = Role("unexplained", "")
         for n in rest:
             if n in slots or n in checkpoint.beside:
@@ -170,8 +175,8 @@ class WeightGraph:
         key = tuple(sorted(given.items()))
         found = self._solved.get(key)
         if found is None:
-            assert self.recognition is not None
-            found = self._solved[key] = solve(self.recognition.architecture, self.shapes, given)
+            r = self.recognition
+            found = self._solved[key] = Solution(Sizes(), {}, (), ()) if r is None else solve(r.architecture, self.shapes, given)
         return found
 
     def variant(self, heads: int | None = None) -> str | None:
@@ -200,5 +205,6 @@ def bind(
     config: Mapping[str, object] | None = None,
 ) -> WeightGraph:
     """Recognise a checkpoint and bind its tensors. Arguments as in `recognize.recognize`."""
-    shapes = {n: t.spec.shape for n, t in checkpoint.tensors.items()}
-    return WeightGraph(checkpoint, recognize(shapes, declared=declared, architecture=architecture, dialect=dialect, part=part, config=config))
+    shapes = {n: t.spec.shape for n, t in checkpoint.tensors.items() if n not in checkpoint.slots and n not in checkpoint.repeats}
+    found = recognize(shapes, checkpoint.aliases, declared=declared, architecture=architecture, dialect=dialect, part=part, config=config)
+    return WeightGraph(checkpoint, found)

@@ -88,6 +88,7 @@ class Inspection(NamedTuple):
     findings: tuple[Finding, ...]
     total: int  # tensors in the checkpoint
     tensors: tuple[TensorRow, ...]  # in the file's order; those selected by include and exclude
+    program: dict[str, Any] = {}  # noqa: RUF012  of a SavedModel: signatures, functions, callables, assets, ... in full
 
     def sorted(self) -> list[TensorRow]:
         """`tensors` in natural order: h.2 before h.10."""
@@ -154,6 +155,7 @@ def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tupl
             evidence["variant"] = (", ".join(f"{k} {v}" for k, v in r.architecture.variants[variant].items()),)
     shared = {name: t.identity for name, t in ck.tensors.items() if t.storage is not None}
     dtypes = _dtypes(rows, shared)
+    program = ck.container == "savedmodel"
     state = [row for row in rows if row.role == "optimizer"]
     return Inspection(
         path=path,
@@ -182,10 +184,11 @@ def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tupl
         optimizer=Sum("optimizer", len(state), sum(row.elements for row in state), sum(row.nbytes for row in state)),
         ties=_ties(s, shared),
         metadata=dict(ck.metadata),
-        extras={printable(k, 80): summarise(v, 2) for k, v in ck.extras.items()},
+        extras={printable(k, 80): summarise(v, 2) for k, v in ck.extras.items() if not program},
         findings=tuple(run_rules(s, integrity=False)),
         total=len(rows),
         tensors=selected,
+        program=dict(ck.extras) if program else {},
     )
 
 
@@ -380,6 +383,7 @@ def to_json(i: Inspection) -> dict[str, object]:
         "roles": {k: [row.name for row in rows if row.role == k] for k in ("derived", "stray", "unexplained")},
         "metadata": i.metadata,
         "extras": i.extras,
+        **({"program": i.program} if i.program else {}),
         "findings": [f._asdict() for f in i.findings],
         "count": {"total": i.total, "selected": len(i.tensors)},
         "tensors": [_tensor(row) for row in rows],

@@ -157,12 +157,15 @@ class Region(NamedTuple):
     strides: dict[Axes, int]
 
 
-def atoms(part: Layout, layouts: Sequence[Layout]) -> list[Axes]:
-    """The axes of `part` in runs that no one of `layouts` takes apart, so that only a run's product need be known."""
+def atoms(part: Layout, layouts: Sequence[Layout], apart: str = "") -> list[Axes]:
+    """The axes of `part` in runs that no one of `layouts` takes apart, so that only a run's product need be known.
+
+    The axis `apart` stands alone.
+    """
     runs: list[list[str]] = []
     for dim in part.dims:
         for i, a in enumerate(dim):
-            if i and all(_adjacent(lay, dim[i - 1], a, part) for lay in layouts):
+            if i and apart not in (a, dim[i - 1]) and all(_adjacent(lay, dim[i - 1], a, part) for lay in layouts):
                 runs[-1].append(a)
             else:
                 runs.append([a])
@@ -233,18 +236,32 @@ class Placed(NamedTuple):
     strides: tuple[int, ...] | None = None  # of the stored tensor, in elements, where it is not row-major
 
 
-def nest(source: Placed, target: Placed, sizes: Sizes) -> tuple[tuple[Loop, ...], int, int]:
+class Grown(NamedTuple):
+    """An axis that has another size on the target's side, whose sizes these are; only what lies from `first` on along it is moved."""
+
+    axis: str
+    sizes: Sizes
+    first: int = 0
+
+
+def nest(source: Placed, target: Placed, sizes: Sizes, grown: Grown | None = None) -> tuple[tuple[Loop, ...], int, int]:
     """(loops, source offset, target offset) that move one part from where it lies to where it belongs, simplified.
 
-    Raises UndecidedError where the two sides tell axes apart whose sizes nothing says.
+    `sizes` are those of both sides, unless an axis is `grown`. Raises UndecidedError where the two sides tell axes apart
+    whose sizes nothing says.
     """
     part = source.parts[source.which]
-    runs = atoms(part, (source.layout, target.layout))
+    runs = atoms(part, (source.layout, target.layout), grown.axis if grown else "")
     a = region(source.layout, source.parts, source.which, runs, sizes, source.strides)
-    b = region(target.layout, target.parts, target.which, runs, sizes, target.strides)
+    b = region(target.layout, target.parts, target.which, runs, grown.sizes if grown else sizes, target.strides)
     order = sorted(runs, key=lambda r: -b.strides[r])
-    loops = simplify(tuple(Loop(_need(sizes, r), a.strides[r], b.strides[r]) for r in order))
-    return loops, a.offset, b.offset
+    if grown is None or (grown.axis,) not in runs:
+        loops = simplify(tuple(Loop(_need(sizes, r), a.strides[r], b.strides[r]) for r in order))
+        return loops, a.offset, b.offset
+    mine = (grown.axis,)
+    first, stop = grown.first, min(_need(sizes, mine), _need(grown.sizes, mine))
+    loops = simplify(tuple(Loop(max(0, stop - first) if r == mine else _need(sizes, r), a.strides[r], b.strides[r]) for r in order))
+    return loops, a.offset + first * a.strides[mine], b.offset + first * b.strides[mine]
 
 
 def numel(part: Layout, sizes: Sizes) -> int:

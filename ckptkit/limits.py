@@ -36,6 +36,7 @@ class Limits(NamedTuple):
     zip_ratio: int = 1100  # unpacked bytes for each packed one: deflate reaches 1032
     string_bytes: int = 64 << 20  # the content of one string tensor
     strings: int = 2_000_000  # the elements of one string tensor
+    program_bytes: int = 2 << 30  # a saved_model.pb: protobuf's own bound
 
     def check(self, name: str, value: int, what: str, path: str | None = None) -> int:
         """`value` if it is within the limit `name`, else a LimitError that names both."""

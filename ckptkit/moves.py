@@ -17,16 +17,28 @@ from .tensors import Extent
 PLAN_VERSION = 1
 
 
+class Drawn(NamedTuple):
+    """The elements of a new parameter, made where they are needed (see `initial.draw`)."""
+
+    kind: str
+    scale: float
+    name: str  # canonical
+    seed: int
+    numel: int
+
+
 class Source(NamedTuple):
     """A stored tensor as the engine sees it: the extents one after another are a flat array of `dtype`.
 
-    `data` is set instead where a format encodes its elements so that no extent holds them (varints, compression).
+    `data` is set instead where a format encodes its elements so that no extent holds them (varints, compression), and
+    `drawn` where no file has them: a new parameter, float32.
     """
 
     name: str
     dtype: str
     extents: tuple[Extent, ...]
     data: bytes | None = None
+    drawn: Drawn | None = None
 
 
 class Loop(NamedTuple):
@@ -125,7 +137,7 @@ def to_json(plan: Plan) -> dict[str, object]:
 
     layout = plan.layout._asdict()
     layout["parts"] = [(p.file, p.offset, base64.b64encode(p.data).decode()) for p in plan.layout.parts]
-    sources = [(s.name, s.dtype, s.extents, None if s.data is None else base64.b64encode(s.data).decode()) for s in plan.sources]
+    sources = [(s.name, s.dtype, s.extents, None if s.data is None else base64.b64encode(s.data).decode(), s.drawn) for s in plan.sources]
     return {**plan._asdict(), "layout": layout, "sources": sources}
 
 
@@ -149,7 +161,8 @@ def from_json(data: dict[str, object]) -> Plan:
         target=d["target"],
         single=d["single"],
         sources=tuple(
-            Source(n, t, tuple(Extent(*e) for e in es), None if b is None else base64.b64decode(b)) for n, t, es, b in d["sources"]
+            Source(n, t, tuple(Extent(*e) for e in es), None if b is None else base64.b64decode(b), None if w is None else Drawn(*w))
+            for n, t, es, b, w in d["sources"]
         ),
         tasks=tuple(
             Task(n, Slot(*s), t, tuple(sh), tuple(Piece(p[0], tuple(Loop(*x) for x in p[1]), *p[2:]) for p in ps))

@@ -35,16 +35,24 @@ def counted(n: int, name: str) -> str:
 
 def ranges(numbers: Iterable[int], width: int = 0) -> str:
     """ "0-4, 6-11" of a set of numbers, each in at least `width` digits."""
-    out: list[str] = []
-    start = last = None
-    for n in [*sorted(set(numbers)), None]:
-        if start is not None and last is not None and n != last + 1:
-            out.append(f"{start:0{width}}" if start == last else f"{start:0{width}}-{last:0{width}}")
-            start = None
-        if n is not None and start is None:
-            start = n
-        last = n
-    return ", ".join(out)
+    return ", ".join(f"{r.start:0{width}}{f'-{r.stop - 1:0{width}}' if r.stop - r.start > 1 else ''}" for r in runs(numbers))
+
+
+def runs(numbers: Iterable[int]) -> list[range]:
+    """The runs of numbers one after another in a set of them. A `range` is never spelled out: its length may come from a hostile file."""
+    if isinstance(numbers, range):
+        return [numbers] if numbers else []
+    ns = sorted(set(numbers))
+    if not ns:
+        return []
+    starts = [i for i, n in enumerate(ns) if not i or n != ns[i - 1] + 1]
+    return [range(ns[i], ns[j - 1] + 1) for i, j in zip(starts, [*starts[1:], len(ns)], strict=True)]
+
+
+def gaps(numbers: Iterable[int]) -> list[range]:
+    """What lacks between 0 and the largest of the numbers, as runs."""
+    there = runs(numbers)
+    return [r for r in (range(a.stop, b.start) for a, b in zip([range(0), *there], there, strict=False)) if r]
 
 
 def braced(numbers: Iterable[int], width: int = 0) -> str:

@@ -10,17 +10,23 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import cache
 from itertools import groupby
 from itertools import product as combinations
+from math import prod
 
 from ._typing import NamedTuple
+from .config import choose_class
 from .containers import Container
 from .containers._base import Slot
 from .errors import UnsupportedError, UsageError
 from .findings import Finding
+from .growth import AXIS, anew, lacking, resized, told
 from .layout import Layout, Placed, Sizes, atoms, nest, region, stored_shape
-from .moves import Loop, Piece, Plan, Source, Task, cut, is_copy, simplify
+from .limits import LIMITS
+from .moves import Drawn, Loop, Piece, Plan, Source, Task, cut, is_copy, simplify
 from .names import collapse
+from .objects import Hung, recalled
 from .schema import Dialect, Row, Table, count_name, expand, placeholders
 from .subject import Subject
 from .tensors import DTYPE_ALIASES, DTYPES, StoredTensor, TensorSpec, row_major_strides
@@ -37,7 +43,13 @@ class Request(NamedTuple):
     max_shard_size: int | None = None
     drop_optimizer: bool = False
     drop_groups: frozenset[str] = frozenset()
-    vocab: int | None = None  # rows of the vocabulary to keep
+    vocab: int | None = None  # rows of the vocabulary in the target
+    init_missing: bool = False  # whether parameters that the source lacks start anew
+    add_groups: frozenset[str] = frozenset()  # heads that start anew
+    seed: int = 0
+
+
+Stories = dict[str, dict[str, object] | None]  # None: copied to, or from, the same name
 
 
 class Weights(NamedTuple):
@@ -47,11 +59,12 @@ class Weights(NamedTuple):
     targets: tuple[tuple[str, TensorSpec, tuple[Piece, ...]], ...]
     ties: dict[str, str]  # target name -> the target name it is one tensor with
     strings: dict[str, list[bytes]]
-    came: dict[str, dict[str, object]]  # target name -> where from
-    went: dict[str, dict[str, object]]  # source name -> where to, or why not
+    came: Stories  # target name -> where from
+    went: Stories  # source name -> where to, or why not
     groups: frozenset[str]
     untied: bool  # whether a parameter that may be tied is stored apart and differs
     findings: tuple[Finding, ...]
+    hung: Hung | None = None  # where TensorFlow's objects hold the target, if they do
 
 
 def parse_dtype(word: str) -> str:
@@ -79,12 +92,12 @@ class _Builder:
         self.request = request
         self.tensors = subject.checkpoint.tensors
         self.sources: dict[str, int] = {}
-        self.made: dict[str, bytes] = {}  # sources that are computed, float32
+        self.made: dict[str, bytes | Drawn] = {}  # sources that are computed, float32
         self.targets: list[tuple[str, TensorSpec, tuple[Piece, ...]]] = []
         self.ties: dict[str, str] = {}
         self.strings: dict[str, list[bytes]] = {}
-        self.came: dict[str, dict[str, object]] = {}
-        self.went: dict[str, dict[str, object]] = {}
+        self.came: Stories = {}
+        self.went: Stories = {}
         self.findings: list[Finding] = []
 
     def source(self, stored: str) -> int:
@@ -99,24 +112,39 @@ class _Builder:
         return dtype
 
     def moved(self, stored: str, target: str) -> None:
-        to = self.went.setdefault(stored, {"to": []})["to"]
+        story = self.went.setdefault(stored, {"to": []})
+        assert story is not None
+        to = story["to"]
         assert isinstance(to, list)
         to.append(target)
 
+    def _stored(self, name: str) -> Source:
+        """A stored tensor as a source. What is packed is unpacked now: into the plan, or if it is large into a temporary file."""
+        t = self.tensors[name]
+        if t.read is None:
+            return Source(name, t.spec.dtype, t.extents)
+        if t.spec.nbytes > _SMALL:
+            return Source(name, t.spec.dtype, (self.subject.checkpoint.unpacked(name),))
+        data = t.read()
+        return Source(name, t.spec.dtype, t.extents, data if isinstance(data, bytes) else None)
+
     def finish(self, groups: frozenset[str], untied: bool) -> Weights:
         checkpoint = self.subject.checkpoint
-        inline = {n: t.read() for n in self.sources if n in self.tensors and (t := self.tensors[n]).read is not None}
         sources = tuple(
-            Source(n, "F32", (), self.made[n])
-            if n in self.made
-            else Source(n, self.tensors[n].spec.dtype, self.tensors[n].extents, data if isinstance(data := inline.get(n), bytes) else None)
+            Source(n, "F32", (), *((None, made) if isinstance(made, Drawn) else (made,)))
+            if (made := self.made.get(n)) is not None
+            else self._stored(n)
             for n in self.sources
         )
         for name in checkpoint.tensors:
-            self.went.setdefault(name, {"dropped": "not part of the target"})
+            if name not in self.went:
+                self.went[name] = {"dropped": "not part of the target"}
         return Weights(
             sources, tuple(self.targets), self.ties, self.strings, self.came, self.went, groups, untied, tuple(self.findings)
         )
+
+
+_SMALL = 1 << 20  # bytes up to which what has to be unpacked is kept in the plan itself
 
 
 def _how(pieces: Sequence[Piece], cast: bool) -> str:
@@ -154,16 +182,17 @@ class _Same(_Builder):
             identity = t.identity
             if identity is not None and identity in first and self.request.container.TIES:
                 self.ties[name] = first[identity]
-                self.moved(name, name)
+                self.went[name] = None
                 self.came[name] = {"from": [name], "how": f"tied to {first[identity]}"}
                 continue
             if identity is not None:
                 first.setdefault(identity, name)
             dtype = self.dtype(name, role.what if role.kind == "param" else name, t.spec.dtype)
             pieces = (_whole(self.source(name), t),)
-            self.targets.append((name, TensorSpec(dtype, t.spec.shape), pieces))
-            self.moved(name, name)
-            self.came[name] = {"from": [name], "how": _how(pieces, dtype != t.spec.dtype)}
+            self.targets.append((name, t.spec if dtype == t.spec.dtype else TensorSpec(dtype, t.spec.shape), pieces))
+            how = _how(pieces, dtype != t.spec.dtype)
+            self.went[name] = None
+            self.came[name] = None if how == "copied" else {"from": [name], "how": how}
         if beside:
             message = f"{len(beside)} tensors of optimizer state beside {self.subject.checkpoint.wrapper!r} are not carried over"
             self.findings.append(Finding("warning", "dropped", collapse(beside, 3), message))
@@ -174,17 +203,21 @@ class _Same(_Builder):
             t = self.tensors[name]
             self.strings[name] = self.subject.checkpoint.strings(name)
             self.targets.append((name, t.spec, ()))
-            self.moved(name, name)
-            self.came[name] = {"from": [name], "how": "copied"}
+            self.went[name] = self.came[name] = None
         else:
             self.went[name] = {"dropped": f"text, which {self.request.container.TITLE} does not hold"}
             self.findings.append(Finding("info", "dropped", name, f"{name} is text, which {self.request.container.TITLE} does not hold: dropped"))
 
 
+@cache
+def _straight(n: int) -> tuple[Loop, ...]:
+    """Every element in its place. One tuple for all tensors of a size: there may be tens of thousands."""
+    return (Loop(n, 1, 1),) if n != 1 else ()
+
+
 def _whole(source: int, t: StoredTensor) -> Piece:
     if t.strides is None:
-        n = t.spec.numel
-        return Piece(source, (Loop(n, 1, 1),) if n != 1 else ())
+        return Piece(source, _straight(t.spec.numel))
     strides = t.strides or row_major_strides(t.spec.shape)
     loops = simplify(tuple(Loop(n, s, r) for n, s, r in zip(t.spec.shape, strides, row_major_strides(t.spec.shape), strict=True)))
     return Piece(source, loops)
@@ -202,16 +235,31 @@ class _Translate(_Builder):
         self.dialect = dialect
         self.table: Table = self.arch.table(dialect.name)
         self.sizes: Sizes = subject.sizes()
-        self.groups = self.graph.groups - request.drop_groups
+        self.wide, self.grown = resized(subject, request.vocab)  # the target's sizes
+        for p, info in self.arch.params.items():
+            if info.group in dialect.needs - self.graph.groups and any(not self.graph.counts.get(count_name(h)) for h in placeholders(p)):
+                raise UnsupportedError(f"{dialect.title} has no {self.arch.title} without the {info.group}, and nothing says how many {count_name(placeholders(p)[0])} to begin anew", hint=self._others())
+        added = request.add_groups | (dialect.needs - self.graph.groups - request.drop_groups)
+        self.groups = (self.graph.groups | added) - request.drop_groups
         self.absent = {p: k for p, k in self.recognition.dialect.lacks.items() if k.holds(self.sizes.axis)}
         self.lacked = {p: k for p, k in dialect.lacks.items() if k.holds(self.sizes.axis)}
+        self.new = lacking(subject, self.groups if request.init_missing else added, self.absent) if request.init_missing or added else frozenset()
+        self.begun: dict[str, list[str]] = {}  # how they start -> target names
+        self.rows: dict[str, list[str]] = {}  # how their new rows start -> target names
+        self.cut: list[str] = []  # target names that lose rows
         self.untied = False
         self.harmless: dict[str, list[str]] = {}  # why it may be left out -> stored names
-        self.prefix = self._prefix()
+        self.hung = recalled(dialect, self.table, subject.config.raw if subject.config is not None else None) if dialect.objects else None
+        self.prefix = self.hung.prefix if self.hung is not None else self._prefix()
+
+    def _name(self, row: Row, at: Mapping[str, int]) -> str:
+        if self.hung is not None:
+            return (self.hung if not self.dialect.objects or not self.dialect.objects.paths else self.hung._replace(root="")).name(row, at, self.graph.counts)
+        return self.table.stored_name(row, at, self.prefix, self.graph.counts)
 
     def _prefix(self) -> str:
         """The first prefix; none where the dialect allows that and no head is stored beside the core."""
-        if "" not in self.dialect.prefixes:
+        if "" not in self.dialect.prefixes or self.dialect.prefixed:
             return self.dialect.prefixes[0]
         outside = any(
             not row.prefixed and self.arch.params[p].group in self.groups for row in self.table.rows if row.role == "param" for p in row.parts
@@ -222,20 +270,39 @@ class _Translate(_Builder):
         for row, at in walk(self.table.rows, self.graph.counts):
             if row.role == "param":
                 self._row(row, at)
-        if self.request.container.TIES and self.dialect.writes_ties:
+        if self.request.container.TIES:
             for row, at in walk(self.table.rows, self.graph.counts):
                 if row.role == "repeat" and (not row.note or row.note in self.groups):
-                    self._tie(self.table.stored_name(row, at, self.prefix), expand(row.parts[0], at))
+                    self._tie(self._name(row, at), expand(row.parts[0], at))
         self._derived()
         self._lacking()
         self._rest()
-        return self.finish(self.groups, self.untied)
+        self._spell()
+        self.findings += told(self.begun, self.rows, self.cut, self.request.seed, self.sizes.axis.get(AXIS, 0), self.wide.axis.get(AXIS, 0))
+        return self.finish(self.groups, self.untied)._replace(hung=self.hung)
+
+    def _spell(self) -> None:
+        """Give the target's tensors the names that they are stored under, where those are no templates."""
+        if self.dialect.spelling is None:
+            return
+        chosen = choose_class(self.dialect.classes, self.groups, None, self.arch.free_groups)
+        spelled = self.dialect.spelling.stored(list(self.came), chosen[0].name if chosen else "")
+        self.targets = [(spelled[n], spec, pieces) for n, spec, pieces in self.targets]
+        self.ties = {spelled[n]: spelled[t] for n, t in self.ties.items()}
+        self.came = {spelled[n]: story for n, story in self.came.items()}
+        for n, holder in self.ties.items():
+            self.came[n] = {**(self.came[n] or {}), "how": f"tied to {holder}"}
+        for story in self.went.values():
+            if story is not None and isinstance(to := story.get("to"), list):
+                story["to"] = [spelled.get(str(n), n) for n in to]
+        for names in (*self.begun.values(), *self.rows.values(), self.cut):
+            names[:] = [spelled[n] for n in names]
 
     def _row(self, row: Row, at: Mapping[str, int]) -> None:
         infos = [self.arch.params[p] for p in row.parts]
         if infos[0].group not in self.groups:
             return
-        target = self.table.stored_name(row, at, self.prefix)
+        target = self._name(row, at)
         canonical = [expand(p, at) for p in row.parts]
         if len(row.parts) == 1 and infos[0].tied is not None and self._is_tied(canonical[0], expand(infos[0].tied, at)):
             if self.request.container.TIES and self.dialect.writes_ties:
@@ -243,35 +310,66 @@ class _Translate(_Builder):
             return
         if len(row.parts) == 1 and row.parts[0] in self.lacked and (canonical[0] not in self.graph.params or self._leave_out(row.parts[0], canonical[0])):
             return
-        for axis in set(row.layout.axes) & self.dialect.limits.keys():
+        for axis in {*row.layout.axes, *map(count_name, at)} & self.dialect.limits.keys():
             n, why = self.dialect.limits[axis]
-            if self.sizes.axis.get(axis, n) != n:
-                raise UnsupportedError(f"{self.dialect.title} has no place for {axis} {self.sizes.axis[axis]} ({target}): {why}", hint=self._others())
+            have = self.graph.counts.get(axis, self.wide.axis.get(axis, n))
+            if have != n:
+                raise UnsupportedError(f"{self.dialect.title} has no place for {axis} {have} ({target}): {why}", hint=self._others())
         layouts = tuple(i.layout for i in infos)
         pieces: list[Piece] = []
         stored: list[str] = []
         dtypes: list[str] = []
+        new: dict[str, str] = {}
         for i, (template, name) in enumerate(zip(row.parts, canonical, strict=True)):
             there = Placed(row.layout, layouts, i)
             if name in self.graph.params:
                 bound = self.graph.params[name]
-                loops, a, b = nest(self.graph.placed(name), there, self.sizes)
+                loops, a, b = nest(self.graph.placed(name), there, self.sizes, self.grown)
                 pieces.append(Piece(self.source(bound.stored), loops, a, b))
                 stored.append(bound.stored)
                 dtypes.append(self.tensors[bound.stored].spec.dtype)
+                if self.grown is not None and AXIS in infos[i].layout.axes:
+                    pieces += self._resized(template, name, there, target, new)
+            elif name in self.new:
+                pieces.append(self._new(template, name, there, new))
+                self.begun.setdefault(new[name], []).append(target)
             elif template in self.absent:
                 pieces += self._fill(there, infos[i].layout, self.absent[template].fill)
             else:
                 if any(c in self.graph.params for c in canonical):
                     raise UnsupportedError(f"{target} joins {', '.join(canonical)}, but the weights lack {name}")
                 return
-        spec = TensorSpec(self.dtype(target, canonical[0], dtypes[0] if dtypes else self._main_dtype()), stored_shape(row.layout, layouts, self.sizes))
+        spec = TensorSpec(self.dtype(target, canonical[0], dtypes[0] if dtypes else self._main_dtype()), stored_shape(row.layout, layouts, self.wide))
         pieces += self._folded(row, layouts, spec, dict(at))
         for name in stored:
             self.moved(name, target)
         sources = list(dict.fromkeys(stored))
-        self.came[target] = {"from": sources, "holds": canonical, "how": _how(pieces, any(d != spec.dtype for d in dtypes))}
+        story: dict[str, object] = {"from": sources, "holds": canonical, "how": _how(pieces, any(d != spec.dtype for d in dtypes)) if stored else "initialised"}
+        self.came[target] = story
+        if new:
+            story["initialised"] = {n: f"{how}, seed {self.request.seed}" for n, how in new.items()}
         self.targets.append((target, spec, tuple(pieces)))
+
+    def _new(self, template: str, name: str, there: Placed, told: dict[str, str], first: int = 0) -> Piece:
+        """What writes a parameter that the source lacks, or its rows from `first` on; `told` is given how they start."""
+        source = f"(new) {name}"
+        new = anew(self.subject, template, name, there, self.wide, self.request.seed, first, self.sources.get(source, len(self.sources)))
+        if new.drawn is not None:
+            self.made[source] = new.drawn
+            self.source(source)
+        told[name] = str(new.how)
+        return new.piece
+
+    def _resized(self, template: str, name: str, there: Placed, target: str, told: dict[str, str]) -> list[Piece]:
+        """What writes the rows of the vocabulary that the source does not have."""
+        have, want = self.sizes.axis[AXIS], self.wide.axis[AXIS]
+        if want < have:
+            self.cut.append(target)
+            return []
+        piece = self._new(template, name, there, told, have)
+        self.rows.setdefault(told[name], []).append(target)
+        told[name] = f"rows {have}-{want - 1}: {told[name]}"
+        return [piece]
 
     def _main_dtype(self) -> str:
         for b in self.graph.params.values():
@@ -281,12 +379,12 @@ class _Translate(_Builder):
     def _fill(self, there: Placed, part: Layout, value: float | str) -> list[Piece]:
         """The pieces that write a constant, or an identity matrix, where a part belongs."""
         runs = atoms(part, (there.layout,))
-        at = region(there.layout, there.parts, there.which, runs, self.sizes)
+        at = region(there.layout, there.parts, there.which, runs, self.wide)
         order = sorted(runs, key=lambda r: -at.strides[r])
-        loops = simplify(tuple(Loop(self.sizes.product(r) or 0, 0, at.strides[r]) for r in order))
+        loops = simplify(tuple(Loop(self.wide.product(r) or 0, 0, at.strides[r]) for r in order))
         if not isinstance(value, str):
             return [Piece(-1, loops, 0, at.offset, "fill", value)]
-        (rows, columns), (a, b) = (self.sizes.product(r) for r in order), (at.strides[r] for r in order)
+        (rows, columns), (a, b) = (self.wide.product(r) for r in order), (at.strides[r] for r in order)
         if value != "identity" or rows is None or rows != columns or a != rows * b:
             raise UnsupportedError(f"a {rows} x {columns} part cannot be filled as {value}")
         ones = Piece(-1, (Loop(rows, 0, a + b),), 0, at.offset, "fill", 1.0)
@@ -312,7 +410,7 @@ class _Translate(_Builder):
         """What the target has no place for and is added onto this row instead (see Lack)."""
         out = []
         for param, lack in self.lacked.items():
-            if row.parts != (lack.fold,) or (name := expand(param, at)) not in self.graph.params:
+            if lack.fold not in row.parts or (name := expand(param, at)) not in self.graph.params:
                 continue
             stored = self.graph.params[name].stored
             rows, width = self.tensors[stored].spec.shape
@@ -322,7 +420,7 @@ class _Translate(_Builder):
                 self.went[stored] = {"dropped": f"all {lack.fill:g}, which {self.dialect.title} takes for granted"}
                 continue
             out.append(Piece(self.source(stored), (Loop(spec.shape[0], 0, width), Loop(width, 1, 1)), 0, 0, "add"))
-            target = self.table.stored_name(row, at, self.prefix)
+            target = self._name(row, at)
             self.went[stored] = {"to": [], "folded": f"added to every row of {target}"}
             self.findings.append(
                 Finding("warning", "lossy", stored, f"{self.dialect.title} has no place for {stored}: it is added to every row of "
@@ -345,10 +443,12 @@ class _Translate(_Builder):
 
     def _tie(self, target: str, canonical: str) -> None:
         """Write `target` as another name of the tensor that holds `canonical`, if that tensor is written."""
-        holder = next((t for t, c in self.came.items() if c.get("holds") == [canonical]), None)
+        holder = next((t for t, c in self.came.items() if c is not None and c.get("holds") == [canonical]), None)
         if holder is not None:
             self.ties[target] = holder
-            self.came[target] = {"from": self.came[holder]["from"], "how": f"tied to {holder}"}
+            story = self.came[holder]
+            assert story is not None
+            self.came[target] = {"from": story["from"], "how": f"tied to {holder}"}
 
     def _others(self) -> str:
         return f"convert to another dialect: {', '.join(d for d in self.arch.dialects if d != self.dialect.name)}"
@@ -359,12 +459,12 @@ class _Translate(_Builder):
         for row, at in walk(self.table.rows, self.graph.counts):
             if row.role != "derived" or row.note.partition(" ")[0] not in self.dialect.makes:
                 continue
-            target = self.table.stored_name(row, at, self.prefix)
+            target = self._name(row, at)
             self.came[target] = {"from": [], "how": f"computed ({row.note})"}
             if row.note in holders and self.request.container.TIES:
                 self.ties[target] = holders[row.note]
                 continue
-            source, shape = f"(computed) {row.note}", stored_shape(row.layout, (row.layout,), self.sizes)
+            source, shape = f"(computed) {row.note}", stored_shape(row.layout, (row.layout,), self.wide)
             if row.note not in holders:
                 import numpy as np
 
@@ -418,6 +518,12 @@ class _Translate(_Builder):
                 self.went[name] = {"dropped": f"no part of {self.arch.title}"}
             elif self.request.drop_groups and name not in self.went:
                 self.went[name] = {"dropped": "asked to be dropped"}
+        unused: dict[str, list[str]] = {}
+        for name, role in self.graph.roles.items():
+            if role.kind == "stray" and self.tensors[name].spec.numel > 1:
+                unused.setdefault(role.what, []).append(name)
+        for why, names in unused.items():
+            self.findings.append(Finding("warning", "dropped", collapse(names, 4), f"{collapse(names)} dropped: {why}"))
         lost = [n for n, r in self.graph.roles.items() if r.kind == "unexplained"]
         if lost:
             self.findings.append(Finding("warning", "dropped", collapse(lost, 4), f"no part of {self.arch.title}, dropped: {collapse(lost)}"))
@@ -440,6 +546,8 @@ def walk(rows: Sequence[Row], counts: Mapping[str, int]) -> Iterator[tuple[Row, 
     """Every row at every place it stands, layer by layer as models list their tensors."""
     for holders, block in groupby(rows, key=lambda r: placeholders(r.names[0])):
         members = list(block)
+        places = prod(counts.get(count_name(h), 0) for h in holders)
+        LIMITS.check("tensors", places * len(members), "the number of tensors up to the highest layer that a name has")
         for values in combinations(*(range(counts.get(count_name(h), 0)) for h in holders)):
             at = dict(zip(holders, values, strict=True))
             for row in members:

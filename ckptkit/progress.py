@@ -6,7 +6,11 @@ import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import TextIO
+
+from ._typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import TextIO
 
 INTERVAL = 0.1  # seconds between two drawings
 

@@ -2,32 +2,38 @@
 
 Policy: names are reduced to patterns once (digits to a placeholder) and every architecture x dialect is scored by exact
 sets of patterns. Tensors decide; what the configuration calls itself only decides between equals. A wrapper that all
-names share ("module." of DataParallel, "_orig_mod." of torch.compile) is set apart and named as such.
+names share ("module." of DataParallel, "_orig_mod." of torch.compile) is set apart and named as such. Where the names tell
+nothing and the container keeps the variables' own names besides (TensorFlow's object graph), those are tried.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 
-from ._typing import NamedTuple
+from ._typing import TYPE_CHECKING, NamedTuple
 from .arch import architectures
 from .errors import UsageError
-from .schema import Architecture, Dialect, Match, Table, pattern_of_text, reduce_name, stem
+from .schema import Architecture, Dialect, Match, Row, Table, pattern_of_text, reduce_name, stem
+
+if TYPE_CHECKING:
+    from .spelling import Spelling
 
 # names explained, declared (2: by the architecture's first name), core patterns missing (negative), signature, core patterns as they are written, marks of the
 # dialect's form that the configuration bears, rank (negative)
 Score = tuple[int, int, int, int, int, int, int]
 Reduced = Mapping[str, str]  # stored name -> pattern
 
-WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.", "student.", "teacher.", "ema_model.", "transformer.", "encoder.")
+WRAPPERS = ("model/", "module.", "_orig_mod.", "model.", "net.", "network.", "student.", "teacher.", "ema_model.", "transformer.", "encoder.")
 
 # optimizer state beside a variable, as exact composed names: TF optimizers' slots, Adafactor in mesh
 SLOTS = (
     "/adam_m", "/adam_v", "/Adam", "/Adam_1", "/AdamWeightDecayOptimizer", "/AdamWeightDecayOptimizer_1", "/LAMB", "/LAMB_1", "/lamb_m",
     "/lamb_v", "/Momentum", "/RMSProp", "/RMSProp_1", "/Adagrad", "/Ftrl", "/Ftrl_1", "_slot_v", "_slot_vr", "_slot_vc", "_slot_m",
+    ".exp_avg", ".exp_avg_sq", ".max_exp_avg_sq", ".momentum_buffer",
 )  # fmt: skip
 COUNTERS = frozenset((
-    "global_step", "beta1_power", "beta2_power", "current_loss_scale", "good_steps", "loss_scale/Variable", "save_counter/.ATTRIBUTES/VARIABLE_VALUE",
+    "global_step", "beta1_power", "beta2_power", "current_loss_scale", "good_steps", "loss_scale/Variable",
 ))  # fmt: skip
 
 
@@ -41,10 +47,19 @@ class Recognition(NamedTuple):
     matches: dict[str, Match]  # stored name -> its row
     score: Score
     evidence: tuple[str, ...]
+    plain: Mapping[str, str] = {}  # stored name -> plain name, where the dialect has a spelling
 
     @property
     def table(self) -> Table:
         return self.architecture.table(self.dialect.name)
+
+    def stored_name(self, row: Row, at: Mapping[str, int], counts: Mapping[str, int]) -> str:
+        """The name that a tensor of this checkpoint has or would have; `counts` as in `schema.expand`."""
+        name = self.table.stored_name(row, at, self.prefix, counts)
+        spelling = self.dialect.spelling
+        if spelling is not None:
+            name = spelling.stored([*self.plain.values(), name], "").get(name, name)
+        return self.wrapper + name
 
 
 def reduce_names(names: Iterable[str]) -> dict[str, str]:
@@ -60,24 +75,58 @@ def _strip(reduced: Reduced, wrapper: str) -> dict[str, str]:
     return {k: p[n:] for k, p in reduced.items() if p.startswith(wrapper)}
 
 
+class _Names:
+    """The names of a checkpoint as the dialects that are tried need them: how often each pattern is met, shapes, plain names."""
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], patterns: Mapping[str, int], config: Mapping[str, object], plain: Mapping[str, str] = {}) -> None:
+        self.shapes, self.patterns, self.plain = shapes, patterns, plain
+        self.stems = {stem(p) for p in patterns}
+        self._config = config
+        self._spelled: dict[Spelling, _Names | None] = {}
+
+    def of(self, dialect: Dialect) -> _Names | None:
+        """The names as a dialect's rows have them; None where they are not spelled as it spells them."""
+        spelling = dialect.spelling
+        if spelling is None:
+            return self
+        if spelling not in self._spelled:
+            self._spelled[spelling] = None
+            if any(spelling.sign in name for name in islice(self.shapes, 8)):
+                config = dialect.config.unfold(self._config) if dialect.config.unfold is not None else None
+                plain = spelling.plain(list(self.shapes), self._config if config is None else config)
+                patterns = _counted(reduce_name(p)[0] for p in plain.values())
+                self._spelled[spelling] = _Names({plain.get(n, n): s for n, s in self.shapes.items()}, patterns, self._config, plain)
+        return self._spelled[spelling]
+
+
+def _counted(patterns: Iterable[str]) -> dict[str, int]:
+    out: dict[str, int] = {}
+    for p in patterns:
+        out[p] = out.get(p, 0) + 1
+    return out
+
+
 def _candidates(
-    patterns: Mapping[str, int],
-    shapes: Mapping[str, tuple[int, ...]],
+    every: _Names,
     declared: str | None,
     only: str | None,
     dialect: str | None,
     part: str | None,
     config: Mapping[str, object],
     thorough: bool,
+    places: Mapping[str, int],
 ) -> list[tuple[Score, Architecture, Dialect, str]]:
     found = []
-    stems = {stem(p) for p in patterns}
     for arch in architectures().values():
         if only is not None and only not in arch.names:
             continue
         for d in arch.dialects.values():
             if (dialect is not None and dialect not in (d.name, d.alias)) or (part is not None and d.part != part):
                 continue
+            names = every.of(d)
+            if names is None:
+                continue
+            patterns, stems, shapes = names.patterns, names.stems, names.shapes
             table = arch.table(d.name)
             for prefix in d.prefixes:
                 if stems.isdisjoint(table.stems(prefix)) or not (thorough or any(p in patterns for p in table.marks(prefix))):
@@ -91,6 +140,8 @@ def _candidates(
                 written = sum(p in patterns for p in table.written(prefix))
                 is_declared = (declared in arch.names) + (declared == arch.name)
                 marked = sum(config.get(k) == v for k, v in d.config.marks.items())
+                if d.objects is not None:
+                    marked += (d.objects.tell in places) + (d.config.unfold is not None and d.config.unfold(config) is not None)
                 score = (matched, is_declared, held - len(core), _signature(table, prefix, shapes), written, marked, -arch.rank)
                 found.append((score, arch, d, prefix))
     if part is not None:
@@ -101,6 +152,7 @@ def _candidates(
 
 def recognize(
     shapes: Mapping[str, tuple[int, ...]],
+    aliases: Callable[[], Mapping[str, str]] = dict,
     *,
     declared: str | None = None,
     architecture: str | None = None,
@@ -110,22 +162,51 @@ def recognize(
 ) -> Recognition | None:
     """The architecture and dialect that explain most of the names in `shapes`, or None where no one explains half of its own core.
 
-    `declared` is what the configuration calls the model and `config` all that it says (evidence); `architecture`, `dialect`
-    and `part` narrow the choice. UsageError where it is a known model, but has no such `part`.
+    `aliases` gives further names of the tensors, asked for where the stored ones do not explain a whole core; `declared` is what
+    the configuration calls the model and `config` all that it says (evidence); `architecture`, `dialect` and `part` narrow
+    the choice. UsageError where it is a known model, but has no such `part`.
     """
+    found = _recognize(shapes, declared, architecture, dialect, part, config or {})
+    if found is None or found.score[2] < 0:
+        own = aliases()
+        renamed = {own.get(n, n): n for n in shapes}
+        if own and len(renamed) == len(shapes):
+            places = {_place(p): 1 for p in reduce_names(shapes).values()}
+            other = _recognize({a: shapes[n] for a, n in renamed.items()}, declared, architecture, dialect, part, config or {}, places)
+            if other is not None and (found is None or other.score > found.score):
+                said = f"{other.evidence[0]}, as the object graph gives them"
+                found = other._replace(matches={renamed[a]: m for a, m in other.matches.items()}, evidence=(said, *other.evidence[1:]))
+    if found is None:
+        _refuse_part(shapes, architecture, dialect, part)
+    return found
+
+
+def _place(pattern: str) -> str:
+    """The last two parts of an attribute path's pattern."""
+    return "/".join(pattern.split("/")[-2:])
+
+
+def _recognize(
+    shapes: Mapping[str, tuple[int, ...]],
+    declared: str | None,
+    architecture: str | None,
+    dialect: str | None,
+    part: str | None,
+    config: Mapping[str, object],
+    places: Mapping[str, int] = {},
+) -> Recognition | None:
     reduced = reduce_names(shapes)
     wrapper = ""
     stripped: Reduced = reduced
     best = None
     for _ in range(4):
-        patterns: dict[str, int] = {}
-        for p in stripped.values():
-            patterns[p] = patterns.get(p, 0) + 1
+        patterns = _counted(stripped.values())
         inner = {n[len(wrapper) :]: s for n, s in shapes.items()} if wrapper else shapes
-        found = _candidates(patterns, inner, declared, architecture, dialect, part, config or {}, thorough=False)
-        found = found or _candidates(patterns, inner, declared, architecture, dialect, part, config or {}, thorough=True)
+        names = _Names(inner, patterns, config)
+        found = _candidates(names, declared, architecture, dialect, part, config, False, places)
+        found = found or _candidates(names, declared, architecture, dialect, part, config, True, places)
         if found:
-            best = max(found, key=lambda c: c[0])
+            best = _best(found, stripped)
             break
         shared = _shared_wrapper(patterns)
         if not shared:
@@ -133,14 +214,15 @@ def recognize(
         wrapper += shared
         stripped = _strip(stripped, shared)
     if best is None:
-        _refuse_part(shapes, architecture, dialect, part)
         return None
     score, arch, d, prefix = best
     table = arch.table(d.name)
     matches = {}
     index = table.index(prefix)
-    for name, pattern in stripped.items():
-        m = table.match(pattern, reduce_name(name)[1], prefix) if pattern in index else None
+    spelled = names.of(d)
+    plain = {wrapper + n: p for n, p in spelled.plain.items()} if spelled is not None else {}
+    for name, pattern in ({n: reduce_name(p)[0] for n, p in plain.items()} if plain else stripped).items():
+        m = table.match(pattern, reduce_name(plain.get(name, name))[1], prefix) if pattern in index else None
         if m is not None:
             matches[name] = m
     evidence = [f"{len(matches)} of {len(reduced)} tensor names are {d.title}'s for {arch.title}"]
@@ -155,7 +237,32 @@ def recognize(
     others = sorted({a.name for s, a, o, _ in found if a is not arch and (s[0], s[2]) == (score[0], score[2]) and s[3] >= 0 and _own(o, a)})
     if others and not score[1]:
         evidence.append(f"the names alone could also be {', '.join(others)}")
-    return Recognition(arch, d, prefix, wrapper, matches, score, tuple(evidence))
+    return Recognition(arch, d, prefix, wrapper, matches, score, tuple(evidence), plain)
+
+
+def _best(found: list[tuple[Score, Architecture, Dialect, str]], reduced: Reduced) -> tuple[Score, Architecture, Dialect, str]:
+    """The candidate of the highest score. Where objects are numbered through, patterns tell less than numbers: those must fit first."""
+    most = max(c[0][0] for c in found)
+    best = [c for c in found if c[0][0] == most]
+    if len({c[1].name for c in best}) > 1 and all(c[2].objects is not None for c in best):
+        return min(best, key=lambda c: (_misfits(c[1].table(c[2].name), c[3], reduced), tuple(-n for n in c[0])))
+    return max(best, key=lambda c: c[0])
+
+
+def _misfits(table: Table, prefix: str, reduced: Reduced) -> int:
+    """Names of a known pattern with numbers that are not, or a second time, and numbers that are left out."""
+    wrong, seen, indices = 0, set(), dict[str, set[int]]()
+    for name, pattern in reduced.items():
+        numbers = reduce_name(name)[1]
+        m = table.match(pattern, numbers[len(numbers) - pattern.count("#") :], prefix)
+        if m is not None:
+            wrong += m in seen
+            seen.add(m)
+            for holder, i in m.at:
+                indices.setdefault(holder, set()).add(i)
+        elif pattern in table.index(prefix):
+            wrong += 1
+    return wrong + sum(max(i) + 1 - len(i) for i in indices.values())
 
 
 def _own(dialect: Dialect, arch: Architecture) -> bool:

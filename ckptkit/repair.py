@@ -15,15 +15,16 @@ from .config import form_keys
 from .conversion import Conversion, convert
 from .errors import FindingsError, UnsupportedError
 from .findings import Finding
-from .names import collapse, natural
-from .rules.beside import PADDINGS, vocabulary_size
+from .names import collapse, gaps, natural
+from .rules.beside import is_padding, vocabulary_size
 from .schema import expand
 from .subject import Subject, examine
 from .validation import run_rules
+from .values import same_bits
 
 
 class Repair(NamedTuple):
-    """One thing that is wrong and can be made right: `kind` is wrapper, names, optimizer, index, config or padding."""
+    """One thing that is wrong and can be made right: `kind` is wrapper, names, optimizer, index, duplicate, config or padding."""
 
     kind: str
     what: str
@@ -72,7 +73,7 @@ def fix(
         )
     done = convert(
         src, target, to=dialect.name if renames and dialect is not None else None, container=container, config=config, max_shard_size=max_shard_size,
-        drop_optimizer=not keep_optimizer, dry_run=dry_run, overwrite=overwrite, force=True, progress=progress, trim=trimmed,
+        drop_optimizer=not keep_optimizer, dry_run=dry_run, overwrite=overwrite, force=True, progress=progress, resize_vocab=trimmed,
     )  # fmt: skip
     return Fixed(tuple(repairs), tuple(f for f in remaining if f.severity != "info"), done)
 
@@ -92,25 +93,31 @@ def find_repairs(subject: Subject, findings: Sequence[Finding], *, keep_optimize
     if slots and not keep_optimizer:
         size = sum(subject.checkpoint.tensors[n].spec.nbytes for n in slots)
         out.append(Repair("optimizer", f"{len(slots)} tensors of optimizer state are left out ({size:,} bytes)"))
+    copies = sorted(subject.checkpoint.copies, key=natural)
+    if copies and _alike(subject):
+        s, verb = ("", "is") if len(copies) == 1 else ("s", "are")
+        out.append(Repair("duplicate", f"{len(copies)} tensor{s} in several shards, with the same bytes in each, {verb} kept once: {collapse(copies, 4)}"))
     index = [f for f in findings if f.rule == "shards" and _index_only(f)]
     if index:
         out.append(Repair("index", f"the index is made again from the shards: {'; '.join(f.message for f in index[:3])}{'; ...' if len(index) > 3 else ''}"))
     out += _config_repairs(subject)
     rows = None
     found, have = vocabulary_size(subject.checkpoint) if trim and r is not None else None, subject.sizes().axis.get("vocab") if r is not None else None
-    if found is not None and have is not None and found[1] < have and _padding(found[1], have):
+    if found is not None and have is not None and found[1] < have and is_padding(found[1], have):
         rows = found[1]
         out.append(Repair("padding", f"{have - rows} padding rows of the vocabulary are cut off: {have:,} rows become the {rows:,} tokens of {found[0]}"))
     return out, rows
 
 
-def _padding(tokens: int, rows: int) -> bool:
-    return rows - tokens < 128 or any(-(-tokens // p) * p == rows for p in PADDINGS)
-
-
 def _index_only(f: Finding) -> bool:
     """Whether a finding of shards is the index's fault only: every tensor is there once."""
-    return f.where == "metadata.total_size" or "it lies in" in f.message or ("does not list" in f.message and "holds" in f.message)
+    return f.where == "metadata.total_size" or "it lies in" in f.message or f.message.startswith("there is no ") or ("does not list" in f.message and "holds" in f.message)
+
+
+def _alike(subject: Subject) -> bool:
+    """Whether every tensor that lies in several shards holds the same bytes in each."""
+    ckpt = subject.checkpoint
+    return all(same_bits(ckpt, ts[0], t) for ts in ckpt.copies.values() for t in ts[1:])
 
 
 def _config_repairs(subject: Subject) -> list[Repair]:
@@ -131,7 +138,7 @@ def _config_repairs(subject: Subject) -> list[Repair]:
 def _repaired(f: Finding, subject: Subject) -> bool:
     """Whether a finding is gone after the repairs."""
     if f.rule == "shards":
-        return _index_only(f)
+        return _index_only(f) or ("; the one in " in f.message and _alike(subject))
     if f.rule == "layers":
         return "missing in the middle" not in f.message and not _holes(subject) and "set " in f.hint
     if f.rule == "size":
@@ -140,4 +147,4 @@ def _repaired(f: Finding, subject: Subject) -> bool:
 
 
 def _holes(subject: Subject) -> bool:
-    return any(v != set(range(max(v) + 1)) for v in subject.graph.indices.values() if v)
+    return any(gaps(v) for v in subject.graph.indices.values())

@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from ._fileio import checksum
+from ._pool import on_threads
 from ._typing import TYPE_CHECKING, Any, NamedTuple
 from .arrays import numpy_dtype
 from .containers import Checkpoint
@@ -135,16 +136,7 @@ def survey(checkpoint: Checkpoint, names: Collection[str], *, checks: bool = Tru
         checkpoint.fd(path)  # opened before the threads ask for them
     for path in {r.extent.path for j in todo for r in j.runs}:
         checkpoint.fd(path)
-    workers = max(1, min(jobs or os.cpu_count() or 1, 4, len(todo)))
-    if workers == 1:
-        for numbered in enumerate(todo):
-            do(numbered)
-    else:
-        from concurrent.futures import ThreadPoolExecutor
-
-        with ThreadPoolExecutor(workers) as pool:
-            for _ in pool.map(do, enumerate(todo)):
-                pass
+    on_threads(do, enumerate(todo), jobs)
     for t in odd:
         tallies[t.name] = _of_array(checkpoint, t)
     order = {c.where: i for i, c in enumerate(checkpoint.checks())} if found else {}

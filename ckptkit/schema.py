@@ -10,31 +10,54 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import islice
 
-from ._typing import Any, NamedTuple
+from ._typing import NamedTuple
+from .dialects import CONV1D, FLAX, GOOGLE, HDF5, OBJECTS, TORCH, Class, ConfigForm, Dialect, Key, Lack, Objects, Style
 from .layout import Axes, Layout, LayoutError, parse, terms
 
-_PLACEHOLDER = re.compile(r"\{(\w+)(?::(\d+))?\}")
+__all__ = [
+    "CONV1D", "FLAX", "GOOGLE", "HDF5", "OBJECTS", "TORCH", "Architecture", "Class", "ConfigForm", "Dialect", "Key", "Lack", "Layout", "LayoutError", "Match", "Module", "Objects",
+    "Param", "Row", "Style", "Table", "check", "count_name", "embedding", "expand", "linear", "norm", "param", "pattern_of", "pattern_of_text", "placeholders",
+    "reduce_name", "stem", "when",
+]  # fmt: skip
+
+_PLACEHOLDER = re.compile(r"\{(#?)(\w+)(?:\*(\d+))?(?:\+(\d+))?(?::(\d+))?(!?)\}")
 _DIGITS = re.compile(r"[0-9]+")
 _NUMBERS = re.compile(r"([0-9]+)")
 _TO_MARKS = str.maketrans("0123456789", "##########")
 
 
 def placeholders(template: str) -> tuple[str, ...]:
-    """The placeholders of a name template, in order: ("layer",) of "encoder.layers.{layer}.norm"."""
-    return tuple(name for name, _ in _PLACEHOLDER.findall(template))
+    """The placeholders of a name template, in order: ("layer",) of "encoder.layers.{layer}.norm". Counts ({#layer+4}) are none."""
+    return tuple(name for count, name, *_ in _PLACEHOLDER.findall(template) if not count)
 
 
-def expand(template: str, at: Mapping[str, int]) -> str:
-    """The exact name at one place: {layer} replaced by at["layer"], {layer:3} by it in three digits ("007")."""
-    return _PLACEHOLDER.sub(lambda m: str(at[m[1]]).zfill(int(m[2] or 0)), template) if "{" in template else template
+def expand(template: str, at: Mapping[str, int], counts: Mapping[str, int] = {}) -> str:
+    """The exact name at one place: {layer} replaced by at["layer"], {layer:3} by it in three digits ("007").
+
+    Where a naming numbers other things along with the layers, {layer*7+6} is that number, and {#layer*7+7} the one after the
+    last layer, told by `counts` ({"layers": 12}). {group!} is not written: there is one group, 0.
+    """
+    return _PLACEHOLDER.sub(lambda m: _number(m, at, counts), template) if "{" in template else template
+
+
+def _number(m: re.Match[str], at: Mapping[str, int], counts: Mapping[str, int]) -> str:
+    if m[6]:
+        return ""
+    n = counts.get(count_name(m[2]), 0) if m[1] else at[m[2]]
+    return str(n * int(m[3] or 1) + int(m[4] or 0)).zfill(int(m[5] or 0))
 
 
 def pattern_of(template: str) -> str:
     """What the names of a template reduce to: "layer.#.bias"."""
-    return _DIGITS.sub("#", _PLACEHOLDER.sub("#", template))
+    return _DIGITS.sub("#", _PLACEHOLDER.sub(lambda m: "" if m[6] else "#", template))
+
+
+def single(template: str) -> tuple[str, ...]:
+    """The placeholders of which a naming has one and does not write it: ("group",) of "layer{group!}/kernel"."""
+    return tuple(m[2] for m in _PLACEHOLDER.finditer(template) if m[6]) if "!" in template else ()
 
 
 def pattern_of_text(text: str) -> str:
@@ -123,135 +146,8 @@ class Param(NamedTuple):
         return self.group == "core" and self.tied is None and not self.optional
 
 
-# --- dialects ------------------------------------------------------------------------------------------------------
+# --- rows ----------------------------------------------------------------------------------------------------------
 
-# style: kind -> canonical suffix -> (layout form, stored suffix, further suffixes met when reading)
-# the form is "canonical", "transposed" (linear weights stored in, out) or "conv" (stored 1, in, out: a convolution of width one)
-Style = Mapping[str, Mapping[str, tuple[str, ...]]]
-
-GOOGLE: Style = {
-    "linear": {"weight": ("transposed", "/kernel"), "bias": ("canonical", "/bias")},
-    "norm": {"weight": ("canonical", "/gamma"), "bias": ("canonical", "/beta")},
-    "embedding": {"weight": ("canonical", "")},
-    "param": {"": ("canonical", "")},
-}
-TORCH: Style = {
-    "linear": {"weight": ("canonical", ".weight"), "bias": ("canonical", ".bias")},
-    "norm": {"weight": ("canonical", ".weight", ".gamma"), "bias": ("canonical", ".bias", ".beta")},
-    "embedding": {"weight": ("canonical", ".weight")},
-    "param": {"": ("canonical", "")},
-}
-CONV1D: Style = {**TORCH, "linear": {"weight": ("transposed", ".weight"), "bias": ("canonical", ".bias")}}
-
-
-class Lack(NamedTuple):
-    """A parameter that a dialect has no place for, and what its absence means.
-
-    Reading: the parameter is `fill` everywhere ("identity": ones on the diagonal), with `sizes` for axes only it has.
-    Writing from a source that holds it: what is all `fill` is left out; else its rows are added to every row of `fold`
-    (float addition, reported as not lossless), or it is left out because that is `harmless` (the reason, which is
-    reported), or it is refused. With `when` (two axes) all of this holds only where those axes are of one size.
-    """
-
-    fill: float | str
-    sizes: Mapping[str, int] = {}
-    fold: str | None = None
-    why: str = ""
-    when: tuple[str, str] | None = None
-    harmless: str = ""
-
-    def holds(self, sizes: Mapping[str, int]) -> bool:
-        """Whether the dialect lacks the parameter at these axis sizes."""
-        return self.when is None or (self.when[0] in sizes and sizes.get(self.when[0]) == sizes.get(self.when[1]))
-
-
-class Key(NamedTuple):
-    """How a configuration key translates: `words` maps a value to the canonical one, `shift` is added when reading.
-    A size may have words too (true: 4); numbers that are none of them are themselves.
-
-    A word that is a list in the file is a tuple here. With `more`, one key says several canonical values: each word's
-    meaning is a tuple of them, or, without words, the one value holds for all.
-    `plus` is another key of the same file whose number is added when reading (rows of special tokens after the vocabulary);
-    a written file has the sum in the key itself. A size that is null and not `required` is unknown, not wrong.
-    """
-
-    canonical: str
-    words: Mapping[Any, object] | None = None
-    shift: int = 0
-    required: bool = True  # written even where the value is unknown -> asked for
-    plus: str = ""
-    more: tuple[str, ...] = ()
-
-
-class ConfigForm(NamedTuple):
-    """A dialect's configuration file.
-
-    `marks` are keys with a fixed value that say which form this is, written always; `implied` canonical values that the
-    form takes for granted and cannot say; `defaults` canonical values where a key is absent (in both, "=layers" is the
-    value of another, "=4 hidden" a multiple of it); `follows` canonical values that the original code computes from others
-    where a configuration does not say them; `also` further keys that a written file gets where nothing else sets them, or
-    functions of the canonical values; `texts` other files that the configuration may lie in (never written), each with what
-    makes this form's keys of their text; `unfold` makes them of a file that holds the settings of several models (None where
-    it is no such file); `overruled` sizes in which configurations of this form are not trusted, and why: where the tensors
-    differ that is a warning.
-    """
-
-    filename: str  # what a conversion writes; "" where it goes into the weights file
-    keys: Mapping[str, str | Key]  # key -> canonical key
-    marks: Mapping[str, object] = {}
-    implied: Mapping[str, object] = {}
-    defaults: Mapping[str, object] = {}
-    follows: Mapping[str, Callable[[Mapping[str, object]], object]] = {}
-    also: Mapping[str, object] = {}
-    labels: bool = False  # names classes and labels as transformers does (architectures, id2label, dtype)
-    read: Callable[[Mapping[str, object]], dict[str, object] | None] | None = None  # extras of the file -> the raw keys
-    unfold: Callable[[Mapping[str, object]], dict[str, object] | None] | None = None
-    extras: Callable[[dict[str, object]], dict[str, object]] | None = None  # the raw keys -> what goes into the file itself
-    texts: Mapping[str, Callable[[str], dict[str, object]]] = {}
-    overruled: Mapping[str, str] = {}
-
-
-class Class(NamedTuple):
-    """A class of the library that a dialect belongs to, with the groups it holds."""
-
-    name: str
-    groups: frozenset[str]
-
-
-class Dialect(NamedTuple):
-    """One naming. `rows`: stored name template -> module, parameter, or (parameters..., layout). A name that begins
-    with `~` takes the prefix. ` | ` parts alternatives: the first is written, all are read.
-
-    `repeats`: further stored names of a parameter, which must be equal to it; (parameter, group) is written only where
-    the group is. `derived`: stored name -> (how it is computed, layout); words after the first are canonical values that
-    it depends on besides its shape. `makes`: those of them that a written checkpoint has, made anew, since the library's
-    loader misses them. `strays`: stored names that carry no weight, and what they are. `lacks`: parameters it has no
-    place for. `limits`: axes that have one size in this naming, and why: others are refused. `metadata`: what a written
-    container carries. `sidecars`: what a file beside the weights is -> what it is called here (a vocabulary that other
-    dialects keep under another name).
-    """
-
-    name: str
-    title: str
-    style: Style
-    rows: Mapping[str, str | tuple[str, ...]]
-    config: ConfigForm
-    prefixes: tuple[str, ...] = ("",)  # the first is written; "" too where no head is stored beside the core
-    container: str = "safetensors"
-    filename: str | None = None  # None: the container's own default
-    wrapper: str = ""
-    repeats: Mapping[str, str | tuple[str, str]] = {}
-    derived: Mapping[str, tuple[str, str]] = {}
-    makes: tuple[str, ...] = ()
-    strays: Mapping[str, str] = {}
-    lacks: Mapping[str, Lack] = {}
-    limits: Mapping[str, tuple[int, str]] = {}
-    classes: tuple[Class, ...] = ()
-    metadata: Mapping[str, str] = {}
-    sidecars: Mapping[str, str] = {}
-    writes_ties: bool = True  # whether tied names are written where the container can say that they are one tensor
-    part: str = ""  # which model of several that one checkpoint of this naming holds (ELECTRA's generator); the first listed is meant first
-    alias: str = ""  # the name that --to knows it by besides its own: dialects of several parts share one
 
 
 class Row(NamedTuple):
@@ -305,7 +201,7 @@ class Table:
             for row in self.rows:
                 for name in row.names:
                     full = prefix + name if row.prefixed else name
-                    slots = tuple(re.findall(r"\{[^}]*\}|\d+", full))
+                    slots = tuple(re.findall(r"\{[^}]*[^}!]\}|\d+", full))
                     found.setdefault(pattern_of(full), []).append((row, slots))
             self._index[prefix] = found
         return found
@@ -364,18 +260,29 @@ class Table:
                     if slot != number:
                         break
                     continue
-                holder, _, width = slot[1:-1].partition(":")
-                value = int(number) if len(number) < 10 else -1
-                if value < 0 or str(value).zfill(int(width or 0)) != number or at.setdefault(holder, value) != value:
+                count, holder, times, first, width = _slot(slot)
+                value, odd = divmod(int(number) - first, times) if len(number) < 10 else (-1, 0)
+                if value < 0 or odd or str(int(number)).zfill(width) != number:
+                    break
+                if not count and at.setdefault(holder, value) != value:
                     break
             else:
+                at.update(dict.fromkeys(single(row.names[0]), 0))
                 return Match(row, tuple(at.items()))
         return None
 
-    def stored_name(self, row: Row, at: Mapping[str, int], prefix: str) -> str:
-        """The name that a row's tensor is written under."""
-        name = expand(row.names[0], at)
+    def stored_name(self, row: Row, at: Mapping[str, int], prefix: str, counts: Mapping[str, int] = {}) -> str:
+        """The name that a row's tensor is written under; `counts` as in `expand`."""
+        name = expand(row.names[0], at, counts)
         return prefix + name if row.prefixed else name
+
+
+@cache
+def _slot(slot: str) -> tuple[bool, str, int, int, int]:
+    """What stands at a pattern's number: (whether it is a count, the placeholder, times, plus, digits)."""
+    m = _PLACEHOLDER.fullmatch(slot)
+    assert m is not None, slot
+    return bool(m[1]), m[2], int(m[3] or 1), int(m[4] or 0), int(m[5] or 0)
 
 
 def _split_key(key: str) -> tuple[list[str], bool]:
@@ -397,7 +304,7 @@ def _rows(arch: Architecture, dialect: Dialect) -> Iterator[Row]:
                 form, *endings = dialect.style[module.kind][suffix]
                 layout = parse(text)
                 if form != "canonical":
-                    layout = Layout(((),) * (form == "conv") + tuple(reversed(layout.dims)))
+                    layout = Layout(((),) * (form in ("conv", "row")) + (layout.dims if form == "row" else tuple(reversed(layout.dims))))
                 stored = tuple(n + e for n in names for e in endings)
                 yield Row(stored, prefixed, (f"{value}.{suffix}" if suffix else value,), layout)
         else:

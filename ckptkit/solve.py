@@ -50,7 +50,8 @@ def solve(arch: Architecture, shapes: Mapping[Row, Mapping[str, Shape]], given: 
     """The axis sizes that the stored `shapes` (row -> stored name -> shape) imply."""
     sizes = Sizes({**arch.fixed, **(given or {})})
     origin: dict[str, tuple[str, int]] = {}
-    counted = {row: Counter(by_name.values()) for row, by_name in shapes.items()}
+    # what may be tied to another comes last: between equals the first counts
+    counted = {row: Counter(shapes[row].values()) for row in sorted(shapes, key=lambda r: all(arch.params[p].tied for p in r.parts))}
     parts = {row: [arch.params[p].layout for p in row.parts] for row in shapes}
     equations: list[_Equation] = []
     open_rows = []

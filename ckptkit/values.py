@@ -8,6 +8,7 @@ from ._typing import TYPE_CHECKING
 from .containers import Checkpoint
 from .graph import WeightGraph
 from .layout import Placed, Sizes, nest, stored_shape
+from .tensors import StoredTensor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,19 +20,28 @@ CHUNK = 1 << 20
 def compare_values(checkpoint: Checkpoint, a: str, b: str) -> bool:
     """Whether two stored tensors of one checkpoint hold the same bits (and the same dtype and shape)."""
     x, y = checkpoint.tensors[a], checkpoint.tensors[b]
+    if x.spec == y.spec and not (_whole(x) and _whole(y)) and (x.identity is None or x.identity != y.identity):
+        return checkpoint.array(a).tobytes() == checkpoint.array(b).tobytes()
+    return same_bits(checkpoint, x, y)
+
+
+def _whole(t: StoredTensor) -> bool:
+    """Whether the bytes lie row-major in one piece."""
+    return t.strides is None and t.read is None and len(t.extents) == 1
+
+
+def same_bits(checkpoint: Checkpoint, x: StoredTensor, y: StoredTensor) -> bool:
+    """Whether two tensors of the checkpoint's files hold the same bits (and the same dtype and shape), stored alike and in one piece."""
     if x.identity is not None and x.identity == y.identity:
         return True
-    if x.spec != y.spec:
+    if x.spec != y.spec or x.strides != y.strides or x.read is not None or y.read is not None or len(x.extents) != 1 or len(y.extents) != 1:
         return False
-    simple = all(t.strides is None and t.read is None and len(t.extents) == 1 for t in (x, y))
-    if not simple:
-        return checkpoint.array(a).tobytes() == checkpoint.array(b).tobytes()
     ex, ey = x.extents[0], y.extents[0]
     fx, fy = checkpoint.fd(ex.path), checkpoint.fd(ey.path)
     return all(
         os.pread(fx, min(CHUNK, ex.length - at), ex.offset + at) == os.pread(fy, min(CHUNK, ex.length - at), ey.offset + at)
         for at in range(0, ex.length, CHUNK)
-    )
+    ) and ex.length == ey.length
 
 
 def canonical_array(graph: WeightGraph, name: str, sizes: Sizes) -> NDArray[np.generic]:

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from .errors import EXIT_FINDINGS, EXIT_OK, EXIT_UNDECIDED, CheckpointError, UndecidedError, UsageError
+from .errors import EXIT_FINDINGS, EXIT_OK, EXIT_UNDECIDED, CheckpointError, LoadError, UndecidedError, UsageError
 from .schema import expand, placeholders
 from .subject import Subject, examine
 from .tensors import DTYPES
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.generic]
 
 LEVELS = ("bits", "values", "behaviour")
+ENGINES = ("torch", "keras")
 ATOL, RTOL = 1e-5, 1e-6  # two engines, or weights that are equal but for rounding: absolute, and of the largest output
 DIGITS = {"F64": 53, "F32": 24, "F16": 11, "BF16": 8, "F8_E4M3": 4, "F8_E5M2": 3}  # bits of significand: which dtype is narrower
 
@@ -85,6 +86,7 @@ def verify(
     *,
     level: str | None = None,
     against: str | None = None,
+    engines: Sequence[str] = (),
     atol: float | None = None,
     rtol: float | None = None,
     probes: str | int = 4,
@@ -93,21 +95,27 @@ def verify(
     part: str | None = None,
     given: Mapping[str, object] | None = None,
     casts: bool = False,
+    without: Sequence[str] = (),
     progress: Callable[[str], None] | None = None,
 ) -> Verification:
     """Compare the checkpoints `a` and `b` up to `level` (None: as far as it goes).
 
-    `against` ("transformers") also loads `b` with the library its users will load it with. `atol`, `rtol`: allowed
+    `against` ("transformers", "keras_hub") also loads `b` with the library its users will load it with. `engines`: the frameworks that
+    rebuild `a` and `b` ("torch", "keras"; one name: both; none: whichever is installed, PyTorch first). `atol`, `rtol`: allowed
     instead of the exact comparison. `probes`: how many made inputs, or an .npz file of them. `casts`: single tensors of `b`
-    may have been rounded to their dtype. Raises CheckpointError where one cannot be read or does not fit its configuration.
+    may have been rounded to their dtype. `without`: heads to leave out of account. `part`: of a side that holds several models. Raises CheckpointError where one cannot be read or does not fit its configuration.
     """
     if level is not None and level not in LEVELS:
         raise UsageError(f"no level is called {level!r}", hint=f"one of {', '.join(LEVELS)}")
-    if against is not None and level in ("bits", "values"):
-        raise UsageError(f"--against runs the model: it needs the level behaviour, not {level}")
+    if (against is not None or engines) and level in ("bits", "values"):
+        raise UsageError(f"{'--against' if against else '--engines'} runs the model: it needs the level behaviour, not {level}")
+    if len(engines) > 2 or any(e not in ENGINES for e in engines):
+        raise UsageError(f"--engines {','.join(engines)}: one or two of {' and '.join(ENGINES)} are due", hint="such as --engines torch,keras")
     say = progress or (lambda _text: None)
-    with examine(a, config=config, part=part, given=given) as one, examine(b, config=config_b, part=part, given=given) as two:
-        pair = Pair(one, two, atol, rtol, casts)
+    with _open(a, config, part, given) as one, _open(b, config_b, part, given) as two:
+        if part and all(s.graph.dialect is None or s.graph.dialect.part != part for s in (one, two)):
+            raise UsageError(f"--part {part}: neither side has such a part", path=os.fspath(a))
+        pair = Pair(one, two, atol, rtol, casts, frozenset(without))
         notes = list(pair.notes)
         say("comparing parameters")
         bits, values = pair.compare()
@@ -115,7 +123,7 @@ def verify(
         wanted = levels[-1]
         if level in (None, "behaviour"):
             say("running both models")
-            ran, more = _behaviour(pair, values, probes, against)
+            ran, more = _behaviour(pair, values, probes, against, engines)
             levels += ran
             notes += more
         verdict = wanted.verdict
@@ -125,13 +133,23 @@ def verify(
         return Verification(os.fspath(a), os.fspath(b), tuple(levels), verdict, tuple(notes))
 
 
+def _open(path: str | os.PathLike[str], config: str | None, part: str | None, given: Mapping[str, object] | None) -> Subject:
+    """Examine one side; `part` means nothing to a side that is one model."""
+    try:
+        return examine(path, config=config, part=part, given=given)
+    except UsageError:
+        if part is None:
+            raise
+        return examine(path, config=config, given=given)
+
+
 class Pair:
     """Two open checkpoints, parameter by parameter."""
 
-    def __init__(self, one: Subject, two: Subject, atol: float | None, rtol: float | None, casts: bool) -> None:
+    def __init__(self, one: Subject, two: Subject, atol: float | None, rtol: float | None, casts: bool, without: frozenset[str] = frozenset()) -> None:
         from .runtime.weights import Weights
 
-        self.one, self.two, self.atol, self.rtol, self.casts = one, two, atol, rtol, casts
+        self.one, self.two, self.atol, self.rtol, self.casts, self.without = one, two, atol, rtol, casts, without
         self.notes: list[str] = []
         self.known = one.architecture is not None and one.architecture is two.architecture
         if (one.architecture is None) != (two.architecture is None) or (one.architecture is not two.architecture):
@@ -153,6 +171,7 @@ class Pair:
             sets = have
         else:
             sets = [self._params(i) for i in (0, 1)]
+            sets = [s - self._harmless(s, 0) - self._harmless(s, 1) for s in sets]
         out = []
         for mine, theirs, where, i in ((sets[0], sets[1], "the second", 1), (sets[1], sets[0], "the first", 0)):
             for name in sorted(mine - theirs):
@@ -172,7 +191,29 @@ class Pair:
         for other in set((self.two, self.one)[i].graph.params) - names:
             if other in self.weights[i]:
                 names.add(other)
-        return names
+        return {n for n in names if self._group(n) not in self.without} if self.without else names
+
+    def _group(self, name: str) -> str:
+        from .runtime.weights import template_of
+
+        assert self.one.architecture is not None
+        return self.one.architecture.params[template_of(self.one.architecture, name)].group
+
+    def _harmless(self, names: set[str], i: int) -> set[str]:
+        """Those of `names` that side `i` has no place for and whose loss does no harm."""
+        from .runtime.weights import template_of
+
+        subject = (self.one, self.two)[i]
+        assert subject.architecture is not None and subject.graph.dialect is not None
+        out = set()
+        for name in names - subject.graph.params.keys():
+            lack = subject.graph.dialect.lacks.get(template_of(subject.architecture, name))
+            if lack is not None and lack.harmless:
+                out.add(name)
+                note = f"{subject.graph.dialect.title} has no place for {name}, and needs none: {lack.harmless}"
+                if note not in self.notes:
+                    self.notes.append(note)
+        return out
 
     def _excused(self, name: str, i: int) -> bool:
         """Whether side `i` has no place for a head that the other has."""
@@ -217,7 +258,11 @@ class Pair:
                     total: Array = mine.get(target) + mine.get(p)[0]
                     return total
 
-                self.folded[i, target] = added
+                assert theirs.architecture is not None
+                row, _ = theirs.architecture.table(theirs.graph.dialect.name).by_param[target]
+                for part in row.parts:  # what is stored in one table with it gets it too
+                    if part in mine:
+                        self.folded[i, part] = lambda p=p, part=part: added(p, part)  # type: ignore[misc]
                 self.folded[i, p] = lambda p=p, other=other: self.weights[other].get(p)  # type: ignore[misc]
                 self.notes.append(f"{p} is folded into {target} on one side: compared as their sum")
 
@@ -332,7 +377,7 @@ def as_float(x: Array) -> NDArray[np.float64]:
     return x.astype(np.float64)
 
 
-def _behaviour(pair: Pair, values: Level, probes: str | int, against: str | None) -> tuple[list[Level], list[str]]:
+def _behaviour(pair: Pair, values: Level, probes: str | int, against: str | None, engines: Sequence[str]) -> tuple[list[Level], list[str]]:
     """The level of behaviour, and that of the library asked for. What stands in the way makes it undecided, with the reason."""
     if not pair.known:
         return [], ["the architecture is unknown: its behaviour cannot be compared"]
@@ -340,15 +385,18 @@ def _behaviour(pair: Pair, values: Level, probes: str | int, against: str | None
 
     out = []
     try:
-        out.append(compare_behaviour(pair, values, probes))
+        out.append(compare_behaviour(pair, values, probes, engines))
     except UndecidedError as e:
         out.append(Level("behaviour", "undecided", str(e)))
     except CheckpointError as e:
-        if against is not None or e.kind != "unsupported":
+        if against is not None or engines or e.kind != "unsupported":
             raise
         out.append(Level("behaviour", "undecided", str(e)))
     if against is not None:
-        out.append(compare_library(pair, probes, against))
+        try:
+            out.append(compare_library(pair, probes, against))
+        except (UndecidedError, LoadError) as e:
+            out.append(Level(f"against {against}", "undecided", str(e)))
     return out, []
 
 

@@ -9,6 +9,7 @@ import json
 import random
 from pathlib import Path
 
+import flax_files
 import numpy as np
 
 from ckptkit.arch import architectures
@@ -60,7 +61,7 @@ def names_and_shapes(
             continue
         if infos[0].optional and not infos[0].switch.startswith("not "):  # every switch stands off
             continue
-        out[table.stored_name(row, at, prefix)] = (row.parts, stored_shape(row.layout, [i.layout for i in infos], known))
+        out[table.stored_name(row, at, prefix, counts)] = (row.parts, stored_shape(row.layout, [i.layout for i in infos], known))
     return out
 
 
@@ -89,7 +90,11 @@ def make(
 
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
-    arrays = {n: rng.standard_normal(s).astype(np.float32) for n, (_, s) in names_and_shapes(arch, dialect, sizes, counts, groups, skip).items()}
+    shapes = names_and_shapes(arch, dialect, sizes, counts, groups, skip)
+    arrays = {n: rng.standard_normal(s).astype(np.float32) for n, (_, s) in shapes.items()}
+    for n, (parts, _) in shapes.items():
+        if arch.modules[arch.params[parts[0]].module].kind == "norm":
+            arrays[n] = 1 + np.abs(arrays[n])  # as trained scales are
     written = write_config(values_of(arch, sizes, counts), {}, arch, dialect, groups | {"core"}, labels=sizes.get("labels"))
     (folder / (dialect.config.filename or "config.json")).write_text(to_json_text(written.raw))
     if container == "safetensors":
@@ -98,6 +103,20 @@ def make(
         import torch
 
         torch.save({k: torch.from_numpy(v) for k, v in arrays.items()}, folder / "pytorch_model.bin")
+    elif container == "hdf5":
+        import h5py
+
+        with h5py.File(folder / "tf_model.h5", "w") as f:
+            for k, v in arrays.items():
+                f[k] = v
+    elif container == "npz":
+        np.savez(folder / "model.npz", **arrays)  # type: ignore[arg-type]
+    elif container == "npy":
+        for k, v in arrays.items():
+            (folder / k).parent.mkdir(parents=True, exist_ok=True)
+            np.save(folder / f"{k}.npy", v)
+    elif container == "flax":
+        (folder / "flax_model.msgpack").write_bytes(flax_files.pack(flax_files.nested(arrays)))
     else:
         import tensorflow as tf
 
@@ -122,6 +141,21 @@ def read_back(folder: Path) -> dict[str, np.ndarray]:
         state = torch.load(bins[0], map_location="cpu", weights_only=False)
         state = state.get("model", state)
         return {k: v.numpy() for k, v in state.items()}
+    found = next((p for p in sorted(folder.iterdir()) if p.suffix in (".h5", ".npz", ".msgpack", ".npy") or (p.is_dir() and any(p.rglob("*.npy")))), folder)
+    if found.suffix == ".h5":
+        import h5py
+
+        out: dict[str, np.ndarray] = {}
+        with h5py.File(found) as f:
+            f.visititems(lambda name, o: out.__setitem__(name, o[()]) if isinstance(o, h5py.Dataset) else None)
+        return out
+    if found.suffix == ".npz":
+        with np.load(found) as z:
+            return {n: z[n] for n in z.files}
+    if found.suffix == ".msgpack":
+        return flax_files.flat(flax_files.unpack(found.read_bytes()))
+    if found != folder:
+        return {p.relative_to(folder).as_posix().removesuffix(".npy"): np.load(p) for p in folder.rglob("*.npy")}
     import tensorflow as tf
 
     index = next(p for p in folder.iterdir() if p.suffix == ".index")
@@ -130,12 +164,16 @@ def read_back(folder: Path) -> dict[str, np.ndarray]:
 
 
 def pairs() -> list[tuple[str, str, str]]:
-    """Every architecture with every ordered pair of its dialects that hold the same model (parts apart)."""
+    """Every architecture with every ordered pair of its dialects that hold the same model (parts apart).
+
+    Those of TensorFlow 2's object graphs, which are many for one model, are paired with transformers' only.
+    """
     out = []
     for arch in architectures().values():
         for a in arch.dialects.values():
             for b in arch.dialects.values():
-                if a.name != b.name and (not a.part or not b.part or a.part == b.part):
+                objects = a.objects is not None or b.objects is not None
+                if a.name != b.name and (not a.part or not b.part or a.part == b.part) and (not objects or "hf" in (a.name, b.name)):
                     out.append((arch.name, a.name, b.name))
     return out
 

@@ -15,6 +15,7 @@ from typing import Any
 import oracles
 import pytest
 import yaml
+from safetensors.numpy import load_file, save_file
 from test_gate import SCHEMA, conforms, run
 
 HF = oracles.made("bert-hf")
@@ -53,6 +54,7 @@ def test_the_action_annotates_writes_sarif_and_a_summary_and_ends_with_the_statu
     install, validate = action["runs"]["steps"]
     assert "pip install" in install["run"] and validate["shell"] == "bash"
     env = {k: re.sub(r"\$\{\{ inputs\.(\w+) \}\}", lambda m: inputs[m[1]], v) for k, v in validate["env"].items()}
+    assert not any("${{" in v for v in env.values())
     summary = project / "summary.md"
     done = shell(validate["run"], project, GITHUB_STEP_SUMMARY=str(summary), **env)
     assert done.returncode == status, done.stdout + done.stderr
@@ -60,6 +62,24 @@ def test_the_action_annotates_writes_sarif_and_a_summary_and_ends_with_the_statu
     assert conforms(log, SCHEMA) == [] and bool(log["runs"][0]["results"]) == (status > 0)
     assert ("::error file=models/" in done.stdout) == (status > 0)
     assert summary.read_text().startswith("**") and not (project / "ckptkit.sarif.md").exists()
+
+
+@pytest.mark.parametrize(("package", "installed"), [("", "/own/path"), ("wheels/ckptkit.whl", "wheels/ckptkit.whl")])
+def test_the_action_installs_itself_and_never_a_namesake(project: Path, package: str, installed: str) -> None:
+    action = load("action.yml")
+    step = action["runs"]["steps"][0]
+    assert step["if"] == "inputs.package != 'none'" and action["inputs"]["package"]["default"] == ""
+    python = project / "bin" / "python"
+    python.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    python.chmod(0o755)
+    values = {"inputs.package": package, "inputs.python": str(python), "github.action_path": "/own/path"}
+    env = {k: re.sub(r"\$\{\{ ([\w.]+) \}\}", lambda m: values[m[1]], v) for k, v in step["env"].items()}
+    assert shell(step["run"], project, **env).stdout.split() == ["-m", "pip", "install", "--quiet", installed]
+
+
+def test_the_documents_name_no_repository_that_is_not_this_one() -> None:
+    text = (oracles.ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
+    assert "OWNER" not in text and "github.com/" not in text and not re.search(r"pip install (-\S+ )*ckptkit", text)
 
 
 def test_inputs_of_the_action_reach_the_shell_as_variables_only() -> None:
@@ -98,17 +118,48 @@ def test_the_documented_snippets_run(project: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-JUNK, NONE = "{junk}", "{none}"
 TABLE = [
+    ("inspect {fine}", 0), ("inspect {none}", 2), ("inspect {junk}", 2), ("inspect {fine} --container nothing", 2), ("inspect", 2),
     ("validate {fine}", 0), ("validate {wrong}", 1), ("validate {wrong} --ignore layers", 0), ("validate {junk}", 2), ("validate {none}", 2),
     ("validate {fine} --expect labels=3", 3), ("validate {fine} --expect layers=4", 0), ("validate {fine} --expect layers=5", 1),
     ("validate {fine} --select nonsense", 2), ("validate {fine} --fail-on never", 2), ("validate {fine} --report pdf=x", 2), ("validate {fine} --lock {none}", 2),
-    ("validate --expect layers=4", 2), ("diff {fine} {fine}", 0), ("diff {fine} {google}", 0), ("diff {fine} {wrong}", 1), ("diff {fine} {junk}", 2),
-    ("diff {fine} {fine} --atol -1", 2), ("digest {fine}", 0), ("digest {none}", 2), ("lock {fine}", 0), ("lock {junk}", 2),
-    ("fix {fine} {out}", 0), ("fix {wrong} {out}", 0), ("fix {cut} {out}", 1), ("fix {junk} {out}", 2), ("fix {wrong} {fine}", 2),
-    ("inspect {fine}", 0), ("inspect {none}", 2), ("convert {fine} {out} --to google", 0), ("convert {wrong} {out} --to google", 1), ("convert {fine} {out} --to nothing", 2),
-    ("list architectures", 0), ("nonsense", 2), ("--version", 0),
+    ("validate --expect layers=4", 2), ("validate", 0), ("validate {wrong} {junk}", 2), ("validate {code}", 0), ("validate {code} --fail-on warning", 1),
+    ("convert {fine} {out} --to google", 0), ("convert {wrong} {out} --to google", 1), ("convert {wrong} {out} --to google --force", 0),
+    ("convert {fine} {out} --to nothing", 2), ("convert {junk} {out} --to hf", 2), ("convert {fine} {fine} --to google", 2), ("convert {bare} {out} --to hf", 3),
+    ("list architectures", 0), ("list dialects", 0), ("list containers", 0), ("list variants", 0), ("list nothing", 2),
+    ("diff {fine} {fine}", 0), ("diff {fine} {google}", 0), ("diff {fine} {wrong}", 1), ("diff {fine} {junk}", 2), ("diff {fine} {fine} --atol -1", 2),
+    ("diff {joined} {fine}", 3), ("digest {fine}", 0), ("digest {none}", 2), ("digest {joined}", 3),
+    ("lock {fine}", 0), ("lock {junk}", 2), ("lock {joined}", 3), ("lock {fine} -o {fine}", 2),
+    ("fix {fine} {out}", 0), ("fix {wrong} {out}", 0), ("fix {wrong} {out} --dry-run", 0), ("fix {cut} {out}", 1), ("fix {cut} {out} --dry-run", 1),
+    ("fix {junk} {out}", 2), ("fix {wrong} {fine}", 2), ("fix {wrapped} {out}", 3),
+    ("verify {fine} {google} --level values", 0), ("verify {fine} {other} --level values", 1), ("verify {fine} {junk}", 2), ("verify {fine} {other} --probes -1", 2),
+    ("verify {fine} {bert24} --level bits", 1), ("verify {fine} {gpt2} --level bits", 3), ("summary {fine}", 0), ("summary {none}", 2), ("summary {fine} --format dot", 2), ("summary {bare}", 3),
+    ("nonsense", 2), ("--version", 0), ("", 2), ("validate --nonsense", 2),
 ]  # fmt: skip
+
+
+def test_the_table_has_every_command_and_every_status_that_is_documented() -> None:
+    text = (oracles.ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
+    wanted = set()
+    for row in re.findall(r"^\| (`.*)\|$", text, re.M):
+        names, *cells = [c.strip() for c in row.split("|")]
+        wanted |= {(n, status) for n in re.findall(r"`(\w+)`", names) for status, cell in enumerate(cells) if cell}
+    tried = {(line.split()[0], status) for line, status in TABLE if line and line.split()[0] in {n for n, _ in wanted}}
+    assert tried == wanted
+    commands = {p.stem for p in (oracles.ROOT / "ckptkit" / "cli").glob("[a-z]*.py")}
+    assert {n for n, _ in wanted} == commands
+
+
+def make_others(models: Path) -> None:
+    """The model without configuration, the same in a wrapper, one with other weights, one that names code."""
+    weights = load_file(HF / "model.safetensors")
+    changed = {n: x + 1 if n.endswith("pooler.dense.bias") else x for n, x in weights.items()}
+    for name, arrays in (("bare", weights), ("wrapped", {"module." + n: x for n, x in weights.items()}), ("other", changed), ("code", weights)):
+        (models / name).mkdir()
+        save_file(arrays, models / name / "model.safetensors")
+    config = json.loads((HF / "config.json").read_text())
+    (models / "other" / "config.json").write_text(json.dumps(config))
+    (models / "code" / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModel": "m.M"}}))
 
 
 @pytest.mark.parametrize(("line", "status"), TABLE)
@@ -118,9 +169,13 @@ def test_every_command_ends_with_the_documented_status(project: Path, line: str,
     places = {
         "fine": project / "models" / "fine", "wrong": project / "models" / "wrong", "junk": junk, "none": project / "none", "out": project / "out",
         "google": oracles.made("bert-google"), "cut": oracles.FIXTURES / "hostile" / "corpus" / "semantic" / "missing_layer_5",
+        "joined": oracles.golden("gpt1_npy") / "finetuned_best_params.jl", "gpt2": oracles.golden("hf_gpt2") / "safetensors", "bert24": oracles.golden("hf_bert") / "safetensors",
+        **{name: project / "models" / name for name in ("bare", "wrapped", "other", "code")},
     }  # fmt: skip
+    if any("{" + name + "}" in line for name in ("bare", "wrapped", "other", "code")):
+        make_others(project / "models")
     done = run(*[word.format(**places) for word in line.split()], cwd=project)
     assert done.returncode == status, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
-    if status == 2:
+    if status == 2 and line != "validate {wrong} {junk}":  # of several, each is shown
         assert len(done.stderr.splitlines()) == 1 and done.stdout == ""

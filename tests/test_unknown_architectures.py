@@ -21,10 +21,11 @@ def test_basic_pitch_goes_to_safetensors_bit_equal_to_tensorflows_reading(tmp_pa
     done = ckptkit.convert(prefix, tmp_path / "out.safetensors", container="safetensors")
     want = {n: v for n, v in oracles.tf_variables(prefix).items() if v.dtype.kind not in "OSU"}
     have = safetensors.numpy.load_file(tmp_path / "out.safetensors")
+    want = {n.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE"): v for n, v in want.items()}  # attribute paths
     assert have.keys() == want.keys() and len(want) > 20
     for name, array in want.items():
         assert have[name].dtype == array.dtype and have[name].shape == array.shape and have[name].tobytes() == array.tobytes(), name
-    assert [f.where for f in done.findings if f.rule == "dropped"] == ["_CHECKPOINTABLE_OBJECT_GRAPH"]
+    assert not [f for f in done.findings if f.rule == "dropped"]  # the object graph goes along
 
 
 def test_tied_and_strided_tensors_of_an_unknown_model_stay_what_they_are(tmp_path: Path) -> None:

@@ -7,8 +7,14 @@ Source: google-research/albert modeling.py, run_pretraining.py, classifier_utils
 transformers models/albert (PyTorch names and classes).
 """
 
-from ckptkit.arch.bert import GOOGLE_ACTIVATIONS, HF_ACTIVATIONS, SIZES
+from ckptkit.arch import _bert4keras as b4k
+from ckptkit.arch import _keras_hub as hub
+from ckptkit.arch._tf2 import albert as albert_of_tf2
+from ckptkit.arch._transformers import DERIVED, HF_KEYS, flax, tf
+from ckptkit.arch._transformers import EMBEDDINGS as HF_EMBEDDINGS
+from ckptkit.arch.bert import GOOGLE_ACTIVATIONS, SIZES
 from ckptkit.schema import GOOGLE, TORCH, Architecture, Class, ConfigForm, Dialect, Key, Lack, embedding, linear, norm
+from ckptkit.spelling import Layer, layers, starting
 
 L = "encoder.groups.{group}.inner_groups.{inner_group}."
 
@@ -67,6 +73,65 @@ TRAITS = {
     },
 }  # fmt: skip
 
+GOOGLE_FORM = ConfigForm(
+    filename="albert_config.json",
+    keys={**KEYS, "hidden_act": Key("activation", words=GOOGLE_ACTIVATIONS)},
+    implied={"norm_eps": 1e-12},
+    defaults=DEFAULTS,
+    also={"net_structure_type": 0, "gap_size": 0, "num_memory_blocks": 0, "down_scale_factor": 1},
+)
+
+B4K_LAYER = "Transformer-{group}-{inner_group}-"
+HUB_KEYS: dict[str, str | Key] = {**hub.WITH_SEGMENTS, "embedding_dim": "embedding", "num_groups": "groups", "num_inner_repetitions": "inner_groups"}
+HUB_LAYER = "group_{group}_inner_layer_{inner_group}"
+
+HF = Dialect(
+    name="hf",
+    title="transformers (PyTorch)",
+    style=TORCH,
+    prefixes=("albert.", ""),
+    rows={
+        **HF_EMBEDDINGS,
+        "~encoder.embedding_hidden_mapping_in": "embeddings.project",
+        H + "full_layer_layer_norm": L + "ffn.norm",
+        H + "attention.query": L + "attention.query",
+        H + "attention.key": L + "attention.key",
+        H + "attention.value": L + "attention.value",
+        H + "attention.dense": L + "attention.output",
+        H + "attention.LayerNorm": L + "attention.norm",
+        H + "ffn": L + "ffn.intermediate",
+        H + "ffn_output": L + "ffn.output",
+        "~pooler": "pooler",
+        "predictions.bias": "mlm.decoder.bias",
+        "predictions.LayerNorm": "mlm.norm",
+        "predictions.dense": "mlm.transform",
+        "predictions.decoder.weight": "mlm.decoder.weight",
+        "sop_classifier.classifier": "sop",
+        "classifier": "classifier",
+        "qa_outputs": "qa",
+    },
+    repeats={"predictions.decoder.bias": "mlm.decoder.bias"},
+    derived=DERIVED,
+    classes=(
+        Class("AlbertModel", frozenset({"pooler"})),
+        Class("AlbertForPreTraining", frozenset({"pooler", "mlm", "sop"})),
+        Class("AlbertForMaskedLM", frozenset({"mlm"})),
+        Class("AlbertForSequenceClassification", frozenset({"pooler", "classifier"})),
+        Class("AlbertForTokenClassification", frozenset({"classifier"})),
+        Class("AlbertForQuestionAnswering", frozenset({"qa"})),
+        Class("AlbertForMultipleChoice", frozenset({"pooler", "classifier"})),
+    ),
+    metadata={"format": "pt"},
+    config=ConfigForm(
+        filename="config.json",
+        keys={**KEYS, **HF_KEYS},
+        labels=True,
+        marks={"model_type": "albert"},
+        defaults={**DEFAULTS, "norm_eps": 1e-12, "activation": "gelu_tanh", "tied": True, "pad": 0, "groups": 1, "inner_groups": 1},
+        also={"bos_token_id": 2, "eos_token_id": 3},
+    ),
+)
+
 ARCHITECTURE = Architecture(
     name="albert",
     title="ALBERT",
@@ -74,6 +139,7 @@ ARCHITECTURE = Architecture(
     traits=TRAITS,
     relations=("hidden = heads head_dim", "pooled = hidden", "transformed = embedding"),
     fixed={"sop_labels": 2, "qa_labels": 2, "one": 1, "two": 2},
+    rank=3,  # keras_hub numbers the layers of BERT, ELECTRA and ALBERT alike
     config_counts=("layers",),
     at_most=(("groups", "layers"),),
     variants={  # both versions have one shape
@@ -97,6 +163,7 @@ ARCHITECTURE = Architecture(
         Dialect(
             name="google",
             title="google-research/albert (TensorFlow)",
+            alias="bert4keras",
             style=GOOGLE,
             container="tf",
             filename="model.ckpt-best",
@@ -132,68 +199,25 @@ ARCHITECTURE = Architecture(
                 "answer_class/dense_1": "span.answer.output",
             },
             lacks=NO_PROJECTION,
-            config=ConfigForm(
-                filename="albert_config.json",
-                keys={**KEYS, "hidden_act": Key("activation", words=GOOGLE_ACTIVATIONS)},
-                implied={"norm_eps": 1e-12},
-                defaults=DEFAULTS,
-                also={"net_structure_type": 0, "gap_size": 0, "num_memory_blocks": 0, "down_scale_factor": 1},
-            ),
+            config=GOOGLE_FORM,
         ),
-        Dialect(
-            name="hf",
-            title="transformers (PyTorch)",
-            style=TORCH,
-            prefixes=("albert.", ""),
-            rows={
-                "~embeddings.word_embeddings": "embeddings.word",
-                "~embeddings.position_embeddings": "embeddings.position",
-                "~embeddings.token_type_embeddings": "embeddings.segment",
-                "~embeddings.LayerNorm": "embeddings.norm",
-                "~encoder.embedding_hidden_mapping_in": "embeddings.project",
-                H + "full_layer_layer_norm": L + "ffn.norm",
-                H + "attention.query": L + "attention.query",
-                H + "attention.key": L + "attention.key",
-                H + "attention.value": L + "attention.value",
-                H + "attention.dense": L + "attention.output",
-                H + "attention.LayerNorm": L + "attention.norm",
-                H + "ffn": L + "ffn.intermediate",
-                H + "ffn_output": L + "ffn.output",
-                "~pooler": "pooler",
-                "predictions.bias": "mlm.decoder.bias",
-                "predictions.LayerNorm": "mlm.norm",
-                "predictions.dense": "mlm.transform",
-                "predictions.decoder.weight": "mlm.decoder.weight",
-                "sop_classifier.classifier": "sop",
-                "classifier": "classifier",
-                "qa_outputs": "qa",
-            },
-            repeats={"predictions.decoder.bias": "mlm.decoder.bias"},
-            derived={"~embeddings.position_ids": ("arange", "1 positions"), "~embeddings.token_type_ids": ("zeros", "1 positions")},
-            classes=(
-                Class("AlbertModel", frozenset({"pooler"})),
-                Class("AlbertForPreTraining", frozenset({"pooler", "mlm", "sop"})),
-                Class("AlbertForMaskedLM", frozenset({"mlm"})),
-                Class("AlbertForSequenceClassification", frozenset({"pooler", "classifier"})),
-                Class("AlbertForTokenClassification", frozenset({"classifier"})),
-                Class("AlbertForQuestionAnswering", frozenset({"qa"})),
-                Class("AlbertForMultipleChoice", frozenset({"pooler", "classifier"})),
+        HF,
+        tf(MODULES, HF, "albert/", shared={"predictions": "mlm"}, repeats={"predictions/decoder/bias": "mlm.decoder.bias"}),
+        flax(MODULES, HF),
+        hub.backbone(
+            ("AlbertBackbone",), "albert.albert_backbone",
+            (
+                hub.TOKENS, hub.POSITIONS, hub.SEGMENTS, hub.NORM, Layer("embedding_projection", "dense"),
+                Layer("group_{}_inner_layer_{}", "transformer_encoder", inner="num_inner_repetitions"), hub.POOLER,
             ),
-            metadata={"format": "pt"},
-            config=ConfigForm(
-                filename="config.json",
-                keys={
-                    **KEYS,
-                    "hidden_act": Key("activation", words=HF_ACTIVATIONS),
-                    "layer_norm_eps": "norm_eps",
-                    "tie_word_embeddings": "tied",
-                    "pad_token_id": "pad",
-                },
-                labels=True,
-                marks={"model_type": "albert"},
-                defaults={**DEFAULTS, "norm_eps": 1e-12, "activation": "gelu_tanh", "tied": True, "pad": 0, "groups": 1, "inner_groups": 1},
-                also={"bos_token_id": 2, "eos_token_id": 3},
-            ),
+            {**hub.EMBEDDINGS, "embedding_projection": "embeddings.project", **hub.layer_rows(HUB_LAYER, L), **hub.POOLED},
+            keys=HUB_KEYS, implied={"activation": "gelu_tanh", "norm_eps": 1e-12}, defaults=DEFAULTS,
         ),
+        b4k.weights(
+            {**b4k.EMBEDDINGS, "Embedding-Mapping": "embeddings.project", **b4k.after(B4K_LAYER, L), **b4k.MLM, **b4k.POOLER, **b4k.MLM_BIAS, "NSP-Proba": "sop"},
+            GOOGLE_FORM, lacks=NO_PROJECTION, spelling=starting({"Transformer-0-0-": "Transformer-"}, layers),
+            limits={"groups": (1, "bert4keras' ALBERT has one group of layers"), "inner_groups": (1, "bert4keras' ALBERT has one layer in its group")},
+        ),
+        albert_of_tf2(L, NO_PROJECTION),
     ),
 )

@@ -1,9 +1,16 @@
 """BERT, also the Chinese RoBERTa-wwm-ext family, which is BERT-shaped and named so on disk.
 
 Source: google-research/bert modeling.py, run_pretraining.py, run_classifier.py, run_squad.py (TensorFlow names);
-transformers models/bert (PyTorch names and classes); pytorch_pretrained_bert (gamma and beta).
+transformers models/bert (PyTorch names and classes); pytorch_pretrained_bert (gamma and beta); `_tf2` for TensorFlow 2.
 """
 
+from ckptkit.arch import _bert4keras as b4k
+from ckptkit.arch import _keras_hub as hub
+from ckptkit.arch._tf2 import BERT_DIALECTS
+from ckptkit.arch._transformers import DERIVED, HF_KEYS, flax, tf
+from ckptkit.arch._transformers import EMBEDDINGS as HF_EMBEDDINGS
+from ckptkit.arch._transformers import HF_ACTIVATIONS as HF_ACTIVATIONS
+from ckptkit.arch._transformers import LAYERS as HF_LAYERS
 from ckptkit.schema import GOOGLE, TORCH, Architecture, Class, ConfigForm, Dialect, Key, embedding, linear, norm
 
 L = "encoder.layers.{layer}."
@@ -31,13 +38,8 @@ MODULES = {
 }
 
 G = "bert/encoder/layer_{layer}/"
-H = "~encoder.layer.{layer}."
 
 GOOGLE_ACTIVATIONS = {"gelu": "gelu_tanh", "relu": "relu", "tanh": "tanh", "linear": "linear"}
-HF_ACTIVATIONS = {
-    "gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu_fast": "gelu_tanh", "gelu_python": "gelu",
-    "relu": "relu", "tanh": "tanh", "linear": "linear", "silu": "silu", "swish": "silu",
-}  # fmt: skip
 SIZES = {
     "vocab_size": "vocab",
     "hidden_size": "hidden",
@@ -56,6 +58,51 @@ TRAITS = {
     "encoder": "encoder.layers.{layer}",
     "heads": {"pooler": "pooler", "mlm": "lm", "nsp": "pooled", "classifier": "pooled_or_tokens", "qa": "tokens"},
 }
+
+GOOGLE_FORM = ConfigForm(
+    filename="bert_config.json",
+    keys={**SIZES, "hidden_act": Key("activation", words=GOOGLE_ACTIVATIONS)},
+    implied={"norm_eps": 1e-12},
+    defaults=DEFAULTS,
+)
+
+HF = Dialect(
+    name="hf",
+    title="transformers (PyTorch)",
+    style=TORCH,
+    prefixes=("bert.", ""),
+    rows={
+        **HF_EMBEDDINGS,
+        **HF_LAYERS,
+        "~pooler.dense": "pooler",
+        "cls.predictions.transform.dense": "mlm.transform",
+        "cls.predictions.transform.LayerNorm": "mlm.norm",
+        "cls.predictions.decoder.weight": "mlm.decoder.weight",
+        "cls.predictions.bias": "mlm.decoder.bias",
+        "cls.seq_relationship": "nsp",
+        "classifier": "classifier",
+        "qa_outputs": "qa",
+    },
+    repeats={"cls.predictions.decoder.bias": "mlm.decoder.bias"},
+    derived=DERIVED,
+    classes=(
+        Class("BertModel", frozenset({"pooler"})),
+        Class("BertForPreTraining", frozenset({"pooler", "mlm", "nsp"})),
+        Class("BertForMaskedLM", frozenset({"mlm"})),
+        Class("BertForNextSentencePrediction", frozenset({"pooler", "nsp"})),
+        Class("BertForSequenceClassification", frozenset({"pooler", "classifier"})),
+        Class("BertForTokenClassification", frozenset({"classifier"})),
+        Class("BertForQuestionAnswering", frozenset({"qa"})),
+    ),
+    metadata={"format": "pt"},
+    config=ConfigForm(
+        filename="config.json",
+        keys={**SIZES, **HF_KEYS},
+        labels=True,
+        marks={"model_type": "bert"},
+        defaults={**DEFAULTS, "norm_eps": 1e-12, "activation": "gelu", "tied": True, "pad": 0},
+    ),
+)
 
 ARCHITECTURE = Architecture(
     name="bert",
@@ -85,6 +132,7 @@ ARCHITECTURE = Architecture(
         Dialect(
             name="google",
             title="google-research/bert (TensorFlow)",
+            alias="bert4keras",
             style=GOOGLE,
             container="tf",
             filename="bert_model.ckpt",
@@ -112,65 +160,18 @@ ARCHITECTURE = Architecture(
                 "cls/squad/output_weights": "qa.weight",
                 "cls/squad/output_bias": "qa.bias",
             },
-            config=ConfigForm(
-                filename="bert_config.json",
-                keys={**SIZES, "hidden_act": Key("activation", words=GOOGLE_ACTIVATIONS)},
-                implied={"norm_eps": 1e-12},
-                defaults=DEFAULTS,
-            ),
+            config=GOOGLE_FORM,
         ),
-        Dialect(
-            name="hf",
-            title="transformers (PyTorch)",
-            style=TORCH,
-            prefixes=("bert.", ""),
-            rows={
-                "~embeddings.word_embeddings": "embeddings.word",
-                "~embeddings.position_embeddings": "embeddings.position",
-                "~embeddings.token_type_embeddings": "embeddings.segment",
-                "~embeddings.LayerNorm": "embeddings.norm",
-                H + "attention.self.query": L + "attention.query",
-                H + "attention.self.key": L + "attention.key",
-                H + "attention.self.value": L + "attention.value",
-                H + "attention.output.dense": L + "attention.output",
-                H + "attention.output.LayerNorm": L + "attention.norm",
-                H + "intermediate.dense": L + "ffn.intermediate",
-                H + "output.dense": L + "ffn.output",
-                H + "output.LayerNorm": L + "ffn.norm",
-                "~pooler.dense": "pooler",
-                "cls.predictions.transform.dense": "mlm.transform",
-                "cls.predictions.transform.LayerNorm": "mlm.norm",
-                "cls.predictions.decoder.weight": "mlm.decoder.weight",
-                "cls.predictions.bias": "mlm.decoder.bias",
-                "cls.seq_relationship": "nsp",
-                "classifier": "classifier",
-                "qa_outputs": "qa",
-            },
-            repeats={"cls.predictions.decoder.bias": "mlm.decoder.bias"},
-            derived={"~embeddings.position_ids": ("arange", "1 positions"), "~embeddings.token_type_ids": ("zeros", "1 positions")},
-            classes=(
-                Class("BertModel", frozenset({"pooler"})),
-                Class("BertForPreTraining", frozenset({"pooler", "mlm", "nsp"})),
-                Class("BertForMaskedLM", frozenset({"mlm"})),
-                Class("BertForNextSentencePrediction", frozenset({"pooler", "nsp"})),
-                Class("BertForSequenceClassification", frozenset({"pooler", "classifier"})),
-                Class("BertForTokenClassification", frozenset({"classifier"})),
-                Class("BertForQuestionAnswering", frozenset({"qa"})),
-            ),
-            metadata={"format": "pt"},
-            config=ConfigForm(
-                filename="config.json",
-                keys={
-                    **SIZES,
-                    "hidden_act": Key("activation", words=HF_ACTIVATIONS),
-                    "layer_norm_eps": "norm_eps",
-                    "tie_word_embeddings": "tied",
-                    "pad_token_id": "pad",
-                },
-                labels=True,
-                marks={"model_type": "bert"},
-                defaults={**DEFAULTS, "norm_eps": 1e-12, "activation": "gelu", "tied": True, "pad": 0},
-            ),
+        HF,
+        tf(MODULES, HF, "bert/", words={"cls.predictions": "mlm___cls.predictions", "cls.seq_relationship": "nsp___cls.seq_relationship"}, shared={"mlm___cls": "mlm"}),
+        flax(MODULES, HF),
+        hub.backbone(
+            ("BertBackbone",), "bert.bert_backbone", (hub.TOKENS, hub.POSITIONS, hub.SEGMENTS, hub.NORM, hub.ENCODER, hub.POOLER),
+            {**hub.EMBEDDINGS, **hub.LAYERS, **hub.POOLED}, implied={"activation": "gelu_tanh", "norm_eps": 1e-12}, tasks=("MaskedLM", "TextClassifier", "TextEmbedder"),
         ),
+        b4k.weights(
+            {**b4k.EMBEDDINGS, **b4k.LAYERS, **b4k.MLM, **b4k.POOLER, **b4k.MLM_BIAS, "NSP-Proba": "nsp"}, GOOGLE_FORM,
+        ),
+        *BERT_DIALECTS,
     ),
 )

@@ -3,7 +3,9 @@
 Source: transformers models/distilbert (names, classes, configuration keys of its own).
 """
 
-from ckptkit.arch.bert import DEFAULTS, HF_ACTIVATIONS
+from ckptkit.arch import _keras_hub as hub
+from ckptkit.arch._transformers import HF_ACTIVATIONS, flax, tf
+from ckptkit.arch.bert import DEFAULTS
 from ckptkit.arch.bert import MODULES as BERT
 from ckptkit.schema import TORCH, Architecture, Class, ConfigForm, Dialect, Key, linear
 
@@ -22,6 +24,63 @@ TRAITS = {
     "heads": {"mlm": "lm", "classification": "summary with relu", "classifier": "pooled_or_tokens", "qa": "tokens"},
 }
 
+HF = Dialect(
+    name="hf",
+    title="transformers (PyTorch)",
+    style=TORCH,
+    prefixes=("distilbert.", ""),
+    rows={
+        "~embeddings.word_embeddings": "embeddings.word",
+        "~embeddings.position_embeddings": "embeddings.position",
+        "~embeddings.LayerNorm": "embeddings.norm",
+        H + "attention.q_lin": L + "attention.query",
+        H + "attention.k_lin": L + "attention.key",
+        H + "attention.v_lin": L + "attention.value",
+        H + "attention.out_lin": L + "attention.output",
+        H + "sa_layer_norm": L + "attention.norm",
+        H + "ffn.lin1": L + "ffn.intermediate",
+        H + "ffn.lin2": L + "ffn.output",
+        H + "output_layer_norm": L + "ffn.norm",
+        "vocab_transform": "mlm.transform",
+        "vocab_layer_norm": "mlm.norm",
+        "vocab_projector": "mlm.decoder",
+        "pre_classifier": "classification.dense",
+        "classifier": "classifier",
+        "qa_outputs": "qa",
+    },
+    derived={"~embeddings.position_ids": ("arange", "1 positions")},
+    classes=(
+        Class("DistilBertModel", frozenset()),
+        Class("DistilBertForMaskedLM", frozenset({"mlm"})),
+        Class("DistilBertForSequenceClassification", frozenset({"classification", "classifier"})),
+        Class("DistilBertForTokenClassification", frozenset({"classifier"})),
+        Class("DistilBertForQuestionAnswering", frozenset({"qa"})),
+        Class("DistilBertForMultipleChoice", frozenset({"classification", "classifier"})),
+    ),
+    metadata={"format": "pt"},
+    config=ConfigForm(
+        filename="config.json",
+        keys={
+            "vocab_size": "vocab",
+            "dim": "hidden",
+            "n_layers": "layers",
+            "n_heads": "heads",
+            "hidden_dim": "intermediate",
+            "max_position_embeddings": "positions",
+            "activation": Key("activation", words=HF_ACTIVATIONS),
+            "dropout": "dropout",
+            "attention_dropout": "attention_dropout",
+            "initializer_range": "initializer_range",
+            "tie_word_embeddings": "tied",
+            "pad_token_id": "pad",
+        },
+        labels=True,
+        marks={"model_type": "distilbert"},
+        implied={"norm_eps": 1e-12},
+        defaults={**DEFAULTS, "activation": "gelu", "tied": True, "pad": 0},
+    ),
+)
+
 ARCHITECTURE = Architecture(
     name="distilbert",
     title="DistilBERT",
@@ -37,61 +96,13 @@ ARCHITECTURE = Architecture(
         "distilbert-base-multilingual-cased": {"layers": 6, "hidden": 768, "heads": 12, "vocab": 119547},
     },
     dialects=(
-        Dialect(
-            name="hf",
-            title="transformers (PyTorch)",
-            style=TORCH,
-            prefixes=("distilbert.", ""),
-            rows={
-                "~embeddings.word_embeddings": "embeddings.word",
-                "~embeddings.position_embeddings": "embeddings.position",
-                "~embeddings.LayerNorm": "embeddings.norm",
-                H + "attention.q_lin": L + "attention.query",
-                H + "attention.k_lin": L + "attention.key",
-                H + "attention.v_lin": L + "attention.value",
-                H + "attention.out_lin": L + "attention.output",
-                H + "sa_layer_norm": L + "attention.norm",
-                H + "ffn.lin1": L + "ffn.intermediate",
-                H + "ffn.lin2": L + "ffn.output",
-                H + "output_layer_norm": L + "ffn.norm",
-                "vocab_transform": "mlm.transform",
-                "vocab_layer_norm": "mlm.norm",
-                "vocab_projector": "mlm.decoder",
-                "pre_classifier": "classification.dense",
-                "classifier": "classifier",
-                "qa_outputs": "qa",
-            },
-            derived={"~embeddings.position_ids": ("arange", "1 positions")},
-            classes=(
-                Class("DistilBertModel", frozenset()),
-                Class("DistilBertForMaskedLM", frozenset({"mlm"})),
-                Class("DistilBertForSequenceClassification", frozenset({"classification", "classifier"})),
-                Class("DistilBertForTokenClassification", frozenset({"classifier"})),
-                Class("DistilBertForQuestionAnswering", frozenset({"qa"})),
-                Class("DistilBertForMultipleChoice", frozenset({"classification", "classifier"})),
-            ),
-            metadata={"format": "pt"},
-            config=ConfigForm(
-                filename="config.json",
-                keys={
-                    "vocab_size": "vocab",
-                    "dim": "hidden",
-                    "n_layers": "layers",
-                    "n_heads": "heads",
-                    "hidden_dim": "intermediate",
-                    "max_position_embeddings": "positions",
-                    "activation": Key("activation", words=HF_ACTIVATIONS),
-                    "dropout": "dropout",
-                    "attention_dropout": "attention_dropout",
-                    "initializer_range": "initializer_range",
-                    "tie_word_embeddings": "tied",
-                    "pad_token_id": "pad",
-                },
-                labels=True,
-                marks={"model_type": "distilbert"},
-                implied={"norm_eps": 1e-12},
-                defaults={**DEFAULTS, "activation": "gelu", "tied": True, "pad": 0},
-            ),
+        HF,
+        tf(MODULES, HF, "distilbert/", shared={"vocab_projector": "mlm"}),
+        flax(MODULES, HF),
+        hub.backbone(
+            ("DistilBertBackbone",), "distil_bert.distil_bert_backbone",
+            (hub.JOINT, hub.NORM, hub.ENCODER),
+            {**hub.JOINT_EMBEDDINGS, **hub.LAYERS}, keys=hub.SIZES, implied={"activation": "gelu", "norm_eps": 1e-12}, needs=(),
         ),
     ),
 )

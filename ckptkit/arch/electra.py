@@ -11,9 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ckptkit.arch.bert import DEFAULTS, HF_ACTIVATIONS, SIZES
+from ckptkit.arch import _bert4keras as b4k
+from ckptkit.arch import _keras_hub as hub
+from ckptkit.arch._transformers import DERIVED, HF_KEYS, flax, tf
+from ckptkit.arch._transformers import EMBEDDINGS as HF_EMBEDDINGS
+from ckptkit.arch._transformers import LAYERS as HF_LAYERS
+from ckptkit.arch.bert import DEFAULTS, SIZES
 from ckptkit.arch.bert import MODULES as BERT
 from ckptkit.schema import GOOGLE, TORCH, Architecture, Class, ConfigForm, Dialect, Key, Lack, embedding, linear, norm
+from ckptkit.spelling import Layer
 
 L = "encoder.layers.{layer}."
 
@@ -24,6 +30,7 @@ MODULES = {
     "embeddings.norm": norm("embedding"),
     "embeddings.project": linear("hidden", "embedding"),
     **{k: m for k, m in BERT.items() if k.startswith(L)},
+    "pooler": linear("pooled", "hidden", group="pooler"),  # keras_hub's: the original has none
     "rtd.dense": linear("pooled", "hidden", group="rtd"),  # replaced token detection: what the discriminator learns
     "rtd.output": linear("rtd_labels", "pooled", group="rtd"),
     "mlm.transform": linear("transformed", "hidden", group="mlm"),
@@ -35,8 +42,6 @@ MODULES = {
     "classifier": linear("labels", "hidden", group="classifier"),
     "qa": linear("qa_labels", "hidden", group="qa"),
 }
-
-H = "~encoder.layer.{layer}."
 
 KEYS: dict[str, str | Key] = {**SIZES, "embedding_size": "embedding"}
 # its gelu is the exact one, with erf
@@ -135,9 +140,51 @@ MLM = {
 TRAITS = {
     "encoder": L[:-1],
     "heads": {
+        "pooler": "pooler",
         "rtd": "detector", "mlm": "lm", "classification": "first with gelu", "summary": "summary with gelu", "classifier": "pooled_or_tokens", "qa": "tokens",
     },
 }  # fmt: skip
+
+HF = Dialect(
+    name="hf",
+    title="transformers (PyTorch)",
+    style=TORCH,
+    prefixes=("electra.", ""),
+    rows={
+        **HF_EMBEDDINGS,
+        "~embeddings_project": "embeddings.project",
+        **HF_LAYERS,
+        "discriminator_predictions.dense": "rtd.dense",
+        "discriminator_predictions.dense_prediction": "rtd.output",
+        "generator_predictions.LayerNorm": "mlm.norm",
+        "generator_predictions.dense": "mlm.transform",
+        "generator_lm_head": "mlm.decoder",
+        "classifier.dense": "classification.dense",
+        "classifier.out_proj": "classification.output",
+        "sequence_summary.summary": "summary",
+        "classifier": "classifier",
+        "qa_outputs": "qa",
+    },
+    derived=DERIVED,
+    lacks=NO_PROJECTION,
+    classes=(
+        Class("ElectraModel", frozenset()),
+        Class("ElectraForPreTraining", frozenset({"rtd"})),
+        Class("ElectraForMaskedLM", frozenset({"mlm"})),
+        Class("ElectraForSequenceClassification", frozenset({"classification"})),
+        Class("ElectraForTokenClassification", frozenset({"classifier"})),
+        Class("ElectraForQuestionAnswering", frozenset({"qa"})),
+        Class("ElectraForMultipleChoice", frozenset({"summary", "classifier"})),
+    ),
+    metadata={"format": "pt"},
+    config=ConfigForm(
+        filename="config.json",
+        keys={**KEYS, **HF_KEYS},
+        labels=True,
+        marks={"model_type": "electra"},
+        defaults={**DEFAULTS, "norm_eps": 1e-12, "activation": "gelu", "tied": True, "pad": 0},
+    ),
+)
 
 ARCHITECTURE = Architecture(
     name="electra",
@@ -156,61 +203,26 @@ ARCHITECTURE = Architecture(
         "electra-large-generator": {"layers": 24, "hidden": 256, "heads": 4, "embedding": 1024},
     },
     dialects=(
-        Dialect(
-            name="hf",
-            title="transformers (PyTorch)",
-            style=TORCH,
-            prefixes=("electra.", ""),
-            rows={
-                "~embeddings.word_embeddings": "embeddings.word",
-                "~embeddings.position_embeddings": "embeddings.position",
-                "~embeddings.token_type_embeddings": "embeddings.segment",
-                "~embeddings.LayerNorm": "embeddings.norm",
-                "~embeddings_project": "embeddings.project",
-                H + "attention.self.query": L + "attention.query",
-                H + "attention.self.key": L + "attention.key",
-                H + "attention.self.value": L + "attention.value",
-                H + "attention.output.dense": L + "attention.output",
-                H + "attention.output.LayerNorm": L + "attention.norm",
-                H + "intermediate.dense": L + "ffn.intermediate",
-                H + "output.dense": L + "ffn.output",
-                H + "output.LayerNorm": L + "ffn.norm",
-                "discriminator_predictions.dense": "rtd.dense",
-                "discriminator_predictions.dense_prediction": "rtd.output",
-                "generator_predictions.LayerNorm": "mlm.norm",
-                "generator_predictions.dense": "mlm.transform",
-                "generator_lm_head": "mlm.decoder",
-                "classifier.dense": "classification.dense",
-                "classifier.out_proj": "classification.output",
-                "sequence_summary.summary": "summary",
-                "classifier": "classifier",
-                "qa_outputs": "qa",
+        HF,
+        tf(MODULES, HF, "electra/", shared={"generator_lm_head": "mlm"}),
+        flax(MODULES, HF),
+        hub.backbone(
+            ("ElectraBackbone",), "electra.electra_backbone",
+            (hub.TOKENS, hub.POSITIONS, hub.SEGMENTS, hub.NORM, Layer("embeddings_projection", "dense", optional=True), hub.ENCODER, hub.POOLER),
+            {**hub.EMBEDDINGS, "embeddings_projection": "embeddings.project", **hub.LAYERS, **hub.POOLED},
+            keys={**{k: v for k, v in hub.WITH_SEGMENTS.items() if v != "vocab"}, "vocab_size": "vocab", "embedding_dim": "embedding"},
+            implied={"activation": "gelu_tanh", "norm_eps": 1e-12}, lacks=NO_PROJECTION, tasks=(),
+        ),
+        b4k.weights(
+            {
+                **b4k.EMBEDDINGS, "Embedding-Mapping": "embeddings.project", **b4k.LAYERS,
+                "Discriminator-Dense": "rtd.dense", "Discriminator-Prediction": "rtd.output",
             },
-            derived={"~embeddings.position_ids": ("arange", "1 positions"), "~embeddings.token_type_ids": ("zeros", "1 positions")},
+            ConfigForm(
+                "bert_config.json", {**KEYS, "hidden_act": Key("activation", words=ACTIVATIONS)}, implied={"norm_eps": 1e-12},
+                defaults={**DEFAULTS, "activation": "gelu", "tied": True},
+            ),
             lacks=NO_PROJECTION,
-            classes=(
-                Class("ElectraModel", frozenset()),
-                Class("ElectraForPreTraining", frozenset({"rtd"})),
-                Class("ElectraForMaskedLM", frozenset({"mlm"})),
-                Class("ElectraForSequenceClassification", frozenset({"classification"})),
-                Class("ElectraForTokenClassification", frozenset({"classifier"})),
-                Class("ElectraForQuestionAnswering", frozenset({"qa"})),
-                Class("ElectraForMultipleChoice", frozenset({"summary", "classifier"})),
-            ),
-            metadata={"format": "pt"},
-            config=ConfigForm(
-                filename="config.json",
-                keys={
-                    **KEYS,
-                    "hidden_act": Key("activation", words=HF_ACTIVATIONS),
-                    "layer_norm_eps": "norm_eps",
-                    "tie_word_embeddings": "tied",
-                    "pad_token_id": "pad",
-                },
-                labels=True,
-                marks={"model_type": "electra"},
-                defaults={**DEFAULTS, "norm_eps": 1e-12, "activation": "gelu", "tied": True, "pad": 0},
-            ),
         ),
         _google("discriminator", "electra", "electra", RTD),
         _google("generator", "generator", "generator", MLM, "_untied"),  # trained with tables of its own, which is not the default

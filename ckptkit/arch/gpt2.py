@@ -9,9 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ckptkit.arch.bert import DEFAULTS, HF_ACTIVATIONS
+from ckptkit.arch import _bert4keras as b4k
+from ckptkit.arch import _keras_hub as hub
+from ckptkit.arch._transformers import HF_ACTIVATIONS, flax, tf
+from ckptkit.arch.bert import DEFAULTS
 from ckptkit.arch.bert import SIZES as BERT_SIZES
-from ckptkit.schema import CONV1D, GOOGLE, Architecture, Class, ConfigForm, Dialect, Key, Style, embedding, linear, norm
+from ckptkit.schema import CONV1D, FLAX, GOOGLE, HDF5, Architecture, Class, ConfigForm, Dialect, Key, Style, embedding, linear, norm
+from ckptkit.spelling import Layer
 
 D = "decoder.layers.{layer}."
 
@@ -73,6 +77,22 @@ HF_BLOCK: dict[str, str | tuple[str, ...]] = {
     H + "mlp.c_fc": D + "ffn.intermediate",
     H + "mlp.c_proj": D + "ffn.output",
 }
+# transformers' TF and Flax classes: its Conv1D has a bias with a unit dimension in one, (out, in) weights in the other
+TF_CONV1D: Style = {**HDF5, "linear": {"weight": ("transposed", "/weight"), "bias": ("row", "/bias")}}
+TF_BLOCK: dict[str, str | tuple[str, ...]] = {
+    "~h_._{layer}/attn/c_attn/weight": _joined("weight", "hidden *(heads head_dim)"),
+    "~h_._{layer}/attn/c_attn/bias": _joined("bias", "1 *(heads head_dim)"),
+}
+TF_HEADS: dict[str, str | tuple[str, ...]] = {  # these are Keras' Dense
+    "multiple_choice_head/summary/kernel": ("multiple_choice.weight", "hidden choices"),
+    "multiple_choice_head/summary/bias": "multiple_choice.bias",
+    "score/kernel": ("score.weight", "hidden labels"),
+}
+FLAX_CONV1D: Style = {**FLAX, "linear": {"weight": ("canonical", "/kernel"), "bias": ("canonical", "/bias")}}
+FLAX_BLOCK: dict[str, str | tuple[str, ...]] = {
+    "~h/{layer}/attn/c_attn/kernel": _joined("weight", "*(heads head_dim) hidden"),
+    "~h/{layer}/attn/c_attn/bias": _joined("bias", "*(heads head_dim)"),
+}
 HF_HEADS: dict[str, str | tuple[str, ...]] = {  # these are torch.nn.Linear, unlike the layers
     "lm_head.weight": "lm_head.weight",
     "multiple_choice_head.summary.weight": "multiple_choice.weight",
@@ -130,6 +150,62 @@ TRAITS = {
     "init": {"embeddings.position.weight": "normal 0.01", "*": "normal"},
 }
 
+HF = Dialect(
+    name="hf",
+    title="transformers (PyTorch)",
+    style=CONV1D,
+    prefixes=("transformer.", ""),
+    rows={
+        "~wte": "embeddings.word",
+        "~wpe": "embeddings.position",
+        **HF_BLOCK,
+        "~ln_f": "decoder.norm",
+        **HF_HEADS,
+        "classifier.weight": "classifier.weight",
+        "classifier.bias": "classifier.bias",
+        "qa_outputs.weight": "qa.weight",
+        "qa_outputs.bias": "qa.bias",
+    },
+    derived=HF_MASKS,
+    strays=HF_STRAYS,
+    sidecars={"bpe vocabulary": "vocab.json", "bpe merges": "merges.txt"},
+    classes=(
+        Class("GPT2LMHeadModel", frozenset({"lm"})),
+        Class("GPT2Model", frozenset()),
+        Class("GPT2DoubleHeadsModel", frozenset({"lm", "multiple_choice"})),
+        Class("GPT2ForSequenceClassification", frozenset({"score"})),
+        Class("GPT2ForTokenClassification", frozenset({"classifier"})),
+        Class("GPT2ForQuestionAnswering", frozenset({"qa"})),
+    ),
+    metadata={"format": "pt"},
+    config=ConfigForm(
+        filename="config.json",
+        keys={
+            "vocab_size": "vocab",
+            **HF_SIZES,
+            "n_inner": Key("intermediate", required=False),
+            "activation_function": Key("activation", words=HF_ACTIVATIONS),
+            "scale_attn_weights": "scaled",
+            "scale_attn_by_inverse_layer_idx": "scaled_by_layer",
+        },
+        labels=True,
+        marks={"model_type": "gpt2"},
+        defaults={**HF_DEFAULTS, "scaled": True, "scaled_by_layer": False},
+        also={"bos_token_id": end_of_text, "eos_token_id": end_of_text},
+    ),
+)
+
+# what the TF and Flax classes name alike
+TRUNK = HF._replace(rows={k: v for k, v in HF.rows.items() if k.startswith("~") and "c_attn" not in k})
+
+B4K_FORM = ConfigForm(
+    filename="gpt_config.json",
+    keys=B4K_KEYS,
+    implied={"norm_eps": 1e-5, "tied": True, "scaled": True, "scaled_by_layer": False},
+    defaults=DEFAULTS,
+    also={"type_vocab_size": 0},
+)
+
 ARCHITECTURE = Architecture(
     name="gpt2",
     title="GPT-2",
@@ -165,49 +241,17 @@ ARCHITECTURE = Architecture(
                 implied={**OPENAI_IMPLIED, "activation": "gelu_tanh", "scaled": True, "scaled_by_layer": False},
             ),
         ),
-        Dialect(
-            name="hf",
-            title="transformers (PyTorch)",
-            style=CONV1D,
-            prefixes=("transformer.", ""),
-            rows={
-                "~wte": "embeddings.word",
-                "~wpe": "embeddings.position",
-                **HF_BLOCK,
-                "~ln_f": "decoder.norm",
-                **HF_HEADS,
-                "classifier.weight": "classifier.weight",
-                "classifier.bias": "classifier.bias",
-                "qa_outputs.weight": "qa.weight",
-                "qa_outputs.bias": "qa.bias",
+        HF,
+        tf(MODULES, TRUNK, "transformer/", weights=(), style=TF_CONV1D, rows={**TF_BLOCK, **TF_HEADS}),
+        flax(MODULES, TRUNK, style=FLAX_CONV1D, rows={**FLAX_BLOCK, "lm_head/kernel": ("lm_head.weight", "hidden vocab")}, without=("multiple_choice", "score", "classifier", "qa"), prefixed=True),
+        hub.backbone(
+            ("GPT2Backbone",), "gpt2.gpt2_backbone", (hub.TOKENS, hub.POSITIONS, hub.DECODER, Layer("layer_norm", "layer_normalization")),
+            {
+                "token_embedding": "embeddings.word", "position_embedding": "embeddings.position",
+                **hub.layer_rows("transformer_layer_{layer}", D), "layer_norm": "decoder.norm",
             },
-            derived=HF_MASKS,
-            strays=HF_STRAYS,
-            sidecars={"bpe vocabulary": "vocab.json", "bpe merges": "merges.txt"},
-            classes=(
-                Class("GPT2LMHeadModel", frozenset({"lm"})),
-                Class("GPT2Model", frozenset()),
-                Class("GPT2DoubleHeadsModel", frozenset({"lm", "multiple_choice"})),
-                Class("GPT2ForSequenceClassification", frozenset({"score"})),
-                Class("GPT2ForTokenClassification", frozenset({"classifier"})),
-                Class("GPT2ForQuestionAnswering", frozenset({"qa"})),
-            ),
-            metadata={"format": "pt"},
-            config=ConfigForm(
-                filename="config.json",
-                keys={
-                    "vocab_size": "vocab",
-                    **HF_SIZES,
-                    "n_inner": Key("intermediate", required=False),
-                    "activation_function": Key("activation", words=HF_ACTIVATIONS),
-                    "scale_attn_weights": "scaled",
-                    "scale_attn_by_inverse_layer_idx": "scaled_by_layer",
-                },
-                labels=True,
-                marks={"model_type": "gpt2"},
-                defaults={**HF_DEFAULTS, "scaled": True, "scaled_by_layer": False},
-                also={"bos_token_id": end_of_text, "eos_token_id": end_of_text},
-            ),
+            keys=hub.SIZES, implied={"activation": "gelu_tanh", "norm_eps": 1e-5, "tied": True, "scaled": True, "scaled_by_layer": False},
+            needs=(), tasks=("CausalLM",),
         ),
         Dialect(
             name="bert4keras",
@@ -228,13 +272,14 @@ ARCHITECTURE = Architecture(
                 B + "output/dense": D + "ffn.output",
                 "gpt/output/LayerNorm": "decoder.norm",
             },
-            config=ConfigForm(
-                filename="gpt_config.json",
-                keys=B4K_KEYS,
-                implied={"norm_eps": 1e-5, "tied": True, "scaled": True, "scaled_by_layer": False},
-                defaults=DEFAULTS,
-                also={"type_vocab_size": 0},
-            ),
+            config=B4K_FORM,
+        ),
+        b4k.weights(
+            {
+                "Embedding-Token": "embeddings.word", "Embedding-Position": "embeddings.position", **b4k.before("Transformer-{layer}-", D),
+                "Output-Norm": "decoder.norm",
+            },
+            B4K_FORM,
         ),
     ),
 )

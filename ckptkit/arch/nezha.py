@@ -7,8 +7,10 @@ sinusoid, its clipping at 64); transformers 4.30 models/nezha (PyTorch names, th
 from __future__ import annotations
 
 from ckptkit._typing import TYPE_CHECKING
+from ckptkit.arch import _bert4keras as b4k
+from ckptkit.arch._transformers import HF_KEYS
 from ckptkit.arch.bert import ARCHITECTURE as BERT
-from ckptkit.arch.bert import DEFAULTS, GOOGLE_ACTIVATIONS, HF_ACTIVATIONS, SIZES
+from ckptkit.arch.bert import DEFAULTS, GOOGLE_ACTIVATIONS, SIZES
 from ckptkit.schema import GOOGLE, TORCH, Architecture, Class, ConfigForm, Dialect, Key
 
 if TYPE_CHECKING:
@@ -18,21 +20,66 @@ if TYPE_CHECKING:
 POSITIONS = "embeddings.position"  # the one module of BERT's that NEZHA has not
 
 
+def distances(shape: tuple[int, ...], farthest: object = 64) -> NDArray[np.float32]:
+    """The sinusoid of every distance, from the farthest before to the farthest behind: (distances, head_dim); sine and cosine alternate."""
+    import numpy as np
+
+    rows, depth = shape
+    angle = np.arange(rows)[:, None] * np.exp(np.arange(0, depth, 2) * (-np.log(10000.0) / depth))
+    table = np.zeros((rows, depth), np.float32)
+    table[:, 0::2], table[:, 1::2] = np.sin(angle), np.cos(angle)[:, : depth // 2]
+    return table
+
+
 def relative_positions(shape: tuple[int, ...], farthest: object) -> NDArray[np.float32]:
-    """The sinusoid of the distance key - query, clipped at `farthest`: (queries, keys, head_dim); sine and cosine alternate."""
+    """The sinusoid of the distance key - query, clipped at `farthest`: (queries, keys, head_dim)."""
     import numpy as np
 
     queries, keys, depth = shape
     limit = farthest if isinstance(farthest, int) else 64
-    angle = np.arange(2 * limit + 1)[:, None] * np.exp(np.arange(0, depth, 2) * (-np.log(10000.0) / depth))
-    table = np.zeros((2 * limit + 1, depth), np.float32)
-    table[:, 0::2], table[:, 1::2] = np.sin(angle), np.cos(angle)[:, : depth // 2]
     distance = np.arange(keys)[None, :] - np.arange(queries)[:, None]
-    rows: NDArray[np.float32] = table[np.clip(distance, -limit, limit) + limit]
+    rows: NDArray[np.float32] = distances((2 * limit + 1, depth))[np.clip(distance, -limit, limit) + limit]
     return rows
 
 
 NEZHA_DEFAULTS = {**DEFAULTS, "positions": 512, "farthest": 64}  # `positions` is how far a loader computes; no tensor binds it
+
+GOOGLE_FORM = ConfigForm(
+    filename="bert_config.json",
+    keys={**SIZES, "hidden_act": Key("activation", words=GOOGLE_ACTIVATIONS)},
+    marks={"use_relative_position": True},
+    implied={"norm_eps": 1e-12, "farthest": 64},
+    defaults=NEZHA_DEFAULTS,
+)
+
+HF = Dialect(
+    name="hf",
+    title="transformers 4.30 (PyTorch)",
+    style=TORCH,
+    prefixes=("nezha.", "bert.", ""),
+    rows={k: v for k, v in BERT.dialects["hf"].rows.items() if v != POSITIONS},
+    repeats=BERT.dialects["hf"].repeats,
+    derived={
+        "~encoder.layer.{layer}.attention.self.relative_positions_encoding.positions_encoding": (
+            "relative_positions farthest", "positions keys head_dim",
+        ),
+        "~embeddings.token_type_ids": ("zeros", "1 positions"),
+    },
+    makes=("relative_positions",),
+    classes=tuple(Class(c.name.replace("Bert", "Nezha"), c.groups) for c in BERT.dialects["hf"].classes),
+    metadata={"format": "pt"},
+    config=ConfigForm(
+        filename="config.json",
+        keys={
+            **SIZES,
+            **HF_KEYS,
+            "max_relative_position": "farthest",
+        },
+        labels=True,
+        marks={"model_type": "nezha"},
+        defaults={**NEZHA_DEFAULTS, "norm_eps": 1e-12, "activation": "gelu", "tied": True, "pad": 0},
+    ),
+)
 
 ARCHITECTURE = Architecture(
     name="nezha",
@@ -40,9 +87,9 @@ ARCHITECTURE = Architecture(
     modules={k: m for k, m in BERT.modules.items() if k != POSITIONS},
     traits={**BERT.traits, "positions": "relative", "distance": "=farthest"},
     relations=("hidden = heads head_dim", "pooled = hidden", "transformed = hidden", "keys = positions"),
-    fixed=BERT.fixed,
+    fixed={**BERT.fixed, "distances": 129},  # bert4keras' table: 64 to either side
     rank=1,
-    derivations={"relative_positions": relative_positions},
+    derivations={"relative_positions": relative_positions, "distances": distances},
     variants={
         "nezha-base": {"layers": 12, "hidden": 768, "heads": 12},
         "nezha-large": {"layers": 24, "hidden": 1024, "heads": 16},
@@ -53,48 +100,17 @@ ARCHITECTURE = Architecture(
         Dialect(
             name="google",
             title="NEZHA-TensorFlow",
+            alias="bert4keras",
             style=GOOGLE,
             container="tf",
             filename="model.ckpt",
             rows={k: v for k, v in BERT.dialects["google"].rows.items() if v != POSITIONS},
-            config=ConfigForm(
-                filename="bert_config.json",
-                keys={**SIZES, "hidden_act": Key("activation", words=GOOGLE_ACTIVATIONS)},
-                marks={"use_relative_position": True},
-                implied={"norm_eps": 1e-12, "farthest": 64},
-                defaults=NEZHA_DEFAULTS,
-            ),
+            config=GOOGLE_FORM,
         ),
-        Dialect(
-            name="hf",
-            title="transformers 4.30 (PyTorch)",
-            style=TORCH,
-            prefixes=("nezha.", "bert.", ""),
-            rows={k: v for k, v in BERT.dialects["hf"].rows.items() if v != POSITIONS},
-            repeats=BERT.dialects["hf"].repeats,
-            derived={
-                "~encoder.layer.{layer}.attention.self.relative_positions_encoding.positions_encoding": (
-                    "relative_positions farthest", "positions keys head_dim",
-                ),
-                "~embeddings.token_type_ids": ("zeros", "1 positions"),
-            },
-            makes=("relative_positions",),
-            classes=tuple(Class(c.name.replace("Bert", "Nezha"), c.groups) for c in BERT.dialects["hf"].classes),
-            metadata={"format": "pt"},
-            config=ConfigForm(
-                filename="config.json",
-                keys={
-                    **SIZES,
-                    "hidden_act": Key("activation", words=HF_ACTIVATIONS),
-                    "layer_norm_eps": "norm_eps",
-                    "max_relative_position": "farthest",
-                    "tie_word_embeddings": "tied",
-                    "pad_token_id": "pad",
-                },
-                labels=True,
-                marks={"model_type": "nezha"},
-                defaults={**NEZHA_DEFAULTS, "norm_eps": 1e-12, "activation": "gelu", "tied": True, "pad": 0},
-            ),
+        HF,
+        b4k.weights(
+            {k: v for k, v in BERT.dialects["bert4keras_h5"].rows.items() if v != POSITIONS}, GOOGLE_FORM,
+            derived={"Embedding-Relative-Position/embeddings": ("distances farthest", "distances head_dim")}, makes=("distances",),
         ),
     ),
 )  # fmt: skip

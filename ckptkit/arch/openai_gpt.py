@@ -7,7 +7,9 @@ models.py, class GPT. `gelu` is the tanh approximation in the first two, also wh
 
 from __future__ import annotations
 
+from ckptkit.arch import _bert4keras as b4k
 from ckptkit.arch import gpt2
+from ckptkit.arch._transformers import tf
 from ckptkit.arch.bert import DEFAULTS
 from ckptkit.arch.gpt2 import D
 from ckptkit.schema import CONV1D, GOOGLE, Architecture, Class, ConfigForm, Dialect, Key, embedding
@@ -29,6 +31,46 @@ TRAITS = {
     "heads": {"lm": "lm", "multiple_choice": "last", "score": "last"},
     "init": {"*": "normal"},
 }
+
+HF = Dialect(
+    name="hf",
+    title="transformers (PyTorch)",
+    style=CONV1D,
+    prefixes=("transformer.", ""),
+    rows={
+        "~tokens_embed": "embeddings.word",
+        "~positions_embed": "embeddings.position",
+        **gpt2.HF_BLOCK,
+        **gpt2.HF_HEADS,
+    },
+    derived={"~position_ids": ("arange", "positions"), **gpt2.HF_MASKS},
+    strays=gpt2.HF_STRAYS,
+    sidecars={"bpe vocabulary": "vocab.json", "bpe merges": "merges.txt"},
+    classes=(
+        Class("OpenAIGPTLMHeadModel", frozenset({"lm"})),
+        Class("OpenAIGPTModel", frozenset()),
+        Class("OpenAIGPTDoubleHeadsModel", frozenset({"lm", "multiple_choice"})),
+        Class("OpenAIGPTForSequenceClassification", frozenset({"score"})),
+    ),
+    metadata={"format": "pt"},
+    config=ConfigForm(
+        filename="config.json",
+        keys={"vocab_size": Key("vocab", plus="n_special"), **gpt2.HF_SIZES, "afn": Key("activation", words=AFN)},
+        labels=True,
+        marks={"model_type": "openai-gpt"},
+        defaults=gpt2.HF_DEFAULTS,
+    ),
+)
+
+TRUNK = HF._replace(rows={k: v for k, v in HF.rows.items() if k.startswith("~") and "c_attn" not in k})
+
+B4K_FORM = ConfigForm(
+    filename="gpt_config.json",
+    keys=gpt2.B4K_KEYS,
+    implied={"norm_eps": 1e-7, "tied": True},
+    defaults=DEFAULTS,
+    also={"type_vocab_size": 0},
+)
 
 ARCHITECTURE = Architecture(
     name="openai-gpt",
@@ -79,35 +121,8 @@ ARCHITECTURE = Architecture(
                 defaults={"activation": "gelu_tanh"},
             ),
         ),
-        Dialect(
-            name="hf",
-            title="transformers (PyTorch)",
-            style=CONV1D,
-            prefixes=("transformer.", ""),
-            rows={
-                "~tokens_embed": "embeddings.word",
-                "~positions_embed": "embeddings.position",
-                **gpt2.HF_BLOCK,
-                **gpt2.HF_HEADS,
-            },
-            derived={"~position_ids": ("arange", "positions"), **gpt2.HF_MASKS},
-            strays=gpt2.HF_STRAYS,
-            sidecars={"bpe vocabulary": "vocab.json", "bpe merges": "merges.txt"},
-            classes=(
-                Class("OpenAIGPTLMHeadModel", frozenset({"lm"})),
-                Class("OpenAIGPTModel", frozenset()),
-                Class("OpenAIGPTDoubleHeadsModel", frozenset({"lm", "multiple_choice"})),
-                Class("OpenAIGPTForSequenceClassification", frozenset({"score"})),
-            ),
-            metadata={"format": "pt"},
-            config=ConfigForm(
-                filename="config.json",
-                keys={"vocab_size": Key("vocab", plus="n_special"), **gpt2.HF_SIZES, "afn": Key("activation", words=AFN)},
-                labels=True,
-                marks={"model_type": "openai-gpt"},
-                defaults=gpt2.HF_DEFAULTS,
-            ),
-        ),
+        HF,
+        tf(MODULES, TRUNK, "transformer/", style=gpt2.TF_CONV1D, rows={**gpt2.TF_BLOCK, **gpt2.TF_HEADS}),
         Dialect(
             name="bert4keras",
             title="bert4keras (TensorFlow)",
@@ -127,13 +142,14 @@ ARCHITECTURE = Architecture(
                 B + "output/dense": D + "ffn.output",
                 B + "output/LayerNorm": D + "ffn.norm",
             },
-            config=ConfigForm(
-                filename="gpt_config.json",
-                keys=gpt2.B4K_KEYS,
-                implied={"norm_eps": 1e-7, "tied": True},
-                defaults=DEFAULTS,
-                also={"type_vocab_size": 0},
-            ),
+            config=B4K_FORM,
+        ),
+        b4k.weights(
+            {
+                "Embedding-Token": "embeddings.word", "Embedding-Segment": "embeddings.segment", "Embedding-Position": "embeddings.position",
+                **b4k.after("Transformer-{layer}-", D),
+            },
+            B4K_FORM,
         ),
     ),
 )

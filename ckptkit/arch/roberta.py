@@ -8,14 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ckptkit.arch.bert import DEFAULTS, HF_ACTIVATIONS, SIZES
+from ckptkit.arch import _keras_hub as hub
+from ckptkit.arch._transformers import DERIVED, HF_KEYS, flax, tf
+from ckptkit.arch._transformers import EMBEDDINGS as HF_EMBEDDINGS
+from ckptkit.arch._transformers import LAYERS as HF_LAYERS
+from ckptkit.arch.bert import DEFAULTS, SIZES
 from ckptkit.arch.bert import MODULES as BERT
-from ckptkit.schema import TORCH, Architecture, Class, ConfigForm, Dialect, Key, Lack, linear, norm
+from ckptkit.schema import TORCH, Architecture, Class, ConfigForm, Dialect, Key, Lack, embedding, linear, norm
+from ckptkit.spelling import AGAIN
 
 L = "encoder.layers.{layer}."
 
 MODULES = {
-    **{k: m for k, m in BERT.items() if m.group in ("core", "pooler")},
+    "embeddings.word": BERT["embeddings.word"],
+    "embeddings.reserved": embedding("reserved hidden"),  # the rows up to the padding index: what padding uses
+    **{k: m for k, m in BERT.items() if m.group in ("core", "pooler") and k != "embeddings.word"},
     "mlm.transform": linear("transformed", "hidden", group="mlm"),
     "mlm.norm": norm("transformed", group="mlm"),
     "mlm.decoder": linear("vocab", "transformed", group="mlm", tied={"weight": "embeddings.word.weight"}),
@@ -25,13 +32,15 @@ MODULES = {
     "qa": linear("qa_labels", "hidden", group="qa"),
 }
 
+# one table, of which positions begin after the padding index, 1
+POSITIONS = ("embeddings.reserved.weight", "embeddings.position.weight", "*(reserved positions) hidden")
+
 F = "~sentence_encoder.layers.{layer}."
-H = "~encoder.layer.{layer}."
 HEAD = "classification_heads.sentence_classification_head."
 
 FAIRSEQ_ROWS: dict[str, str | tuple[str, ...]] = {
     "~sentence_encoder.embed_tokens": "embeddings.word",
-    "~sentence_encoder.embed_positions": "embeddings.position",
+    "~sentence_encoder.embed_positions.weight": POSITIONS,
     "~sentence_encoder.layernorm_embedding | sentence_encoder.emb_layer_norm": "embeddings.norm",
     F + "self_attn.q_proj": L + "attention.query",
     F + "self_attn.k_proj": L + "attention.key",
@@ -70,7 +79,7 @@ FAIRSEQ_KEYS: dict[str, str | Key] = {
         "activation",
         words={"gelu": "gelu", "gelu_accurate": "gelu_tanh", "gelu_fast": "gelu_tanh", "relu": "relu", "tanh": "tanh", "linear": "linear"},
     ),
-    "max_positions": Key("positions", shift=2),  # two rows more: positions begin after the padding index, 1
+    "max_positions": "positions",
     "dropout": "dropout",
     "attention_dropout": "attention_dropout",
 }
@@ -98,9 +107,12 @@ def write_fairseq_old(raw: dict[str, object]) -> dict[str, object]:
     return {"args": Opaque("argparse", "Namespace", (), dict(raw))}
 
 
+NO_RESERVED = {
+    "embeddings.reserved.weight": Lack(0.0, {"reserved": 2}, harmless="only padding uses the first two rows of the position table"),
+}
 NO_SEGMENTS = {
     "embeddings.segment.weight": Lack(
-        0.0, {"segments": 1}, fold="embeddings.position.weight", why="fairseq's RoBERTa has no segments; transformers' has one row of them"
+        0.0, {"segments": 1}, fold="embeddings.position.weight", why="RoBERTa has no segments; transformers has one row of them"
     )
 }
 
@@ -137,6 +149,47 @@ TRAITS = {
     "heads": {"pooler": "pooler", "mlm": "lm", "classification": "first", "classifier": "tokens", "qa": "tokens"},
 }
 
+HF = Dialect(
+    name="hf",
+    title="transformers (PyTorch)",
+    style=TORCH,
+    prefixes=("roberta.", ""),
+    rows={
+        **{k: v for k, v in HF_EMBEDDINGS.items() if v != "embeddings.position"},
+        "~embeddings.position_embeddings.weight": POSITIONS,
+        **HF_LAYERS,
+        "~pooler.dense": "pooler",
+        "lm_head.dense": "mlm.transform",
+        "lm_head.layer_norm": "mlm.norm",
+        "lm_head.decoder.weight": "mlm.decoder.weight",
+        "lm_head.bias": "mlm.decoder.bias",
+        "classifier.dense": "classification.dense",
+        "classifier.out_proj": "classification.output",
+        "classifier": "classifier",
+        "qa_outputs": "qa",
+    },
+    repeats={"lm_head.decoder.bias": "mlm.decoder.bias"},
+    derived=DERIVED,
+    classes=(
+        Class("RobertaModel", frozenset({"pooler"})),
+        Class("RobertaForMaskedLM", frozenset({"mlm"})),
+        Class("RobertaForSequenceClassification", frozenset({"classification"})),
+        Class("RobertaForTokenClassification", frozenset({"classifier"})),
+        Class("RobertaForQuestionAnswering", frozenset({"qa"})),
+    ),
+    metadata={"format": "pt"},
+    config=ConfigForm(
+        filename="config.json",
+        keys={**SIZES, "max_position_embeddings": Key("positions", shift=-2), **HF_KEYS},
+        labels=True,
+        marks={"model_type": "roberta"},
+        defaults={**DEFAULTS, "norm_eps": 1e-12, "activation": "gelu", "tied": True, "pad": 1},
+        also={"bos_token_id": 0, "eos_token_id": 2},
+    ),
+)
+
+TRUNK = HF._replace(rows={k: v for k, v in HF.rows.items() if v != POSITIONS})
+
 ARCHITECTURE = Architecture(
     name="roberta",
     title="RoBERTa",
@@ -145,7 +198,7 @@ ARCHITECTURE = Architecture(
     modules=MODULES,
     traits=TRAITS,
     relations=("hidden = heads head_dim", "pooled = hidden", "transformed = hidden"),
-    fixed={"qa_labels": 2},
+    fixed={"qa_labels": 2, "reserved": 2},
     variants={
         "roberta-base": {"layers": 12, "hidden": 768, "heads": 12},
         "roberta-large": {"layers": 24, "hidden": 1024, "heads": 16},
@@ -154,58 +207,14 @@ ARCHITECTURE = Architecture(
         "xlm-roberta-large": {"layers": 24, "hidden": 1024, "heads": 16, "vocab": 250002},
     },
     dialects=(
-        Dialect(
-            name="hf",
-            title="transformers (PyTorch)",
-            style=TORCH,
-            prefixes=("roberta.", ""),
-            rows={
-                "~embeddings.word_embeddings": "embeddings.word",
-                "~embeddings.position_embeddings": "embeddings.position",
-                "~embeddings.token_type_embeddings": "embeddings.segment",
-                "~embeddings.LayerNorm": "embeddings.norm",
-                H + "attention.self.query": L + "attention.query",
-                H + "attention.self.key": L + "attention.key",
-                H + "attention.self.value": L + "attention.value",
-                H + "attention.output.dense": L + "attention.output",
-                H + "attention.output.LayerNorm": L + "attention.norm",
-                H + "intermediate.dense": L + "ffn.intermediate",
-                H + "output.dense": L + "ffn.output",
-                H + "output.LayerNorm": L + "ffn.norm",
-                "~pooler.dense": "pooler",
-                "lm_head.dense": "mlm.transform",
-                "lm_head.layer_norm": "mlm.norm",
-                "lm_head.decoder.weight": "mlm.decoder.weight",
-                "lm_head.bias": "mlm.decoder.bias",
-                "classifier.dense": "classification.dense",
-                "classifier.out_proj": "classification.output",
-                "classifier": "classifier",
-                "qa_outputs": "qa",
-            },
-            repeats={"lm_head.decoder.bias": "mlm.decoder.bias"},
-            derived={"~embeddings.position_ids": ("arange", "1 positions"), "~embeddings.token_type_ids": ("zeros", "1 positions")},
-            classes=(
-                Class("RobertaModel", frozenset({"pooler"})),
-                Class("RobertaForMaskedLM", frozenset({"mlm"})),
-                Class("RobertaForSequenceClassification", frozenset({"classification"})),
-                Class("RobertaForTokenClassification", frozenset({"classifier"})),
-                Class("RobertaForQuestionAnswering", frozenset({"qa"})),
-            ),
-            metadata={"format": "pt"},
-            config=ConfigForm(
-                filename="config.json",
-                keys={
-                    **SIZES,
-                    "hidden_act": Key("activation", words=HF_ACTIVATIONS),
-                    "layer_norm_eps": "norm_eps",
-                    "tie_word_embeddings": "tied",
-                    "pad_token_id": "pad",
-                },
-                labels=True,
-                marks={"model_type": "roberta"},
-                defaults={**DEFAULTS, "norm_eps": 1e-12, "activation": "gelu", "tied": True, "pad": 1},
-                also={"bos_token_id": 0, "eos_token_id": 2},
-            ),
+        HF,
+        tf(MODULES, TRUNK, "roberta/", shared={"lm_head": "mlm"}, rows={"~embeddings/position_embeddings/embeddings | ~embeddings/position_embeddings/weight": POSITIONS})._replace(
+            strays={f"{AGAIN}lm_head/roberta/embeddings/position_embeddings/{n}": "the position table once more" for n in ("embeddings", "weight")}
+        ),
+        flax(MODULES, TRUNK, rows={"~embeddings/position_embeddings/embedding": POSITIONS}),
+        hub.backbone(
+            ("RobertaBackbone", "XLMRobertaBackbone"), "roberta.roberta_backbone", (hub.JOINT, hub.NORM, hub.ENCODER), {**hub.JOINT_EMBEDDINGS, **hub.LAYERS},
+            keys=hub.SIZES, implied={"activation": "gelu", "norm_eps": 1e-5, "pad": 1}, needs=(), lacks={**NO_SEGMENTS, **NO_RESERVED},
         ),
         _fairseq("fairseq_new", "fairseq (query, key, value apart)", FAIRSEQ_ROWS, write_fairseq),
         _fairseq("fairseq_old", "fairseq before 0.9 (fused in_proj)", FAIRSEQ_OLD_ROWS, write_fairseq_old),

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from ckptkit.arch.bert import HF_ACTIVATIONS
-from ckptkit.schema import TORCH, Architecture, Class, ConfigForm, Dialect, Key, Style, embedding, linear, norm, when
+from ckptkit.arch import _bert4keras as b4k
+from ckptkit.arch import _keras_hub as hub
+from ckptkit.arch._transformers import HF_ACTIVATIONS, flax, tf
+from ckptkit.schema import FLAX, HDF5, TORCH, Architecture, Class, ConfigForm, Dialect, Key, Style, embedding, linear, norm, when
+from ckptkit.spelling import Layer, objects
 
 E = "encoder.layers.{layer}."
 D = "decoder.layers.{decoder_layer}."
@@ -163,6 +166,69 @@ B4K_ACTIVATIONS: Mapping[str | tuple[str, ...], object] = {
 IGNORED = "an unused bias that older versions of transformers kept"
 
 
+def _b4k_rows() -> Iterator[tuple[str, str | tuple[str, ...]]]:
+    """bert4keras' Keras layers, in the order of its model."""
+    yield "Embedding-Token", "embeddings.word"
+    for stack, holder, name in (("encoder", "layer", "Encoder"), ("decoder", "decoder_layer", "Decoder")):
+        layer, ours = f"{name}-Transformer-{{{holder}}}-", f"{stack}.layers.{{{holder}}}."
+        yield f"{name}-Embedding-Relative-Position", f"{stack}.position_bias"
+        yield from ((k, v) for k, v in b4k.before(layer, ours).items() if "FeedForward" not in k)
+        if stack == "decoder":
+            yield f"{layer}MultiHeadCrossAttention-Norm", ours + "cross_attention.norm"
+            yield from b4k.attention(layer + "MultiHeadCrossAttention", ours + "cross_attention").items()
+        yield f"{layer}FeedForward-Norm", ours + "ffn.norm"
+        for place, part in (("1of2", "intermediate"), ("1of3", "gate"), ("2of3", "up"), ("last", "output")):
+            yield f"{layer}FeedForward/{place}", f"{ours}ffn.{part}"
+        yield f"{name}-Output-Norm", f"{stack}.norm"
+    yield "Decoder-Output-LM", "lm_head"
+
+
+B4K_ROWS: dict[str, str | tuple[str, ...]] = dict(_b4k_rows())
+
+
+def _hub_rows() -> Iterator[tuple[str, str | tuple[str, ...]]]:
+    """keras_hub's T5: in a gated layer the activated projector is the gate, elsewhere the only one."""
+    yield "token_embedding", "embeddings.word"
+    yield "token_embedding/1", ("lm_head.weight", "hidden vocab")
+    for stack, holder in (("encoder", "layer"), ("decoder", "decoder_layer")):
+        layer, ours = f"transformer_{stack}_layer_{{{holder}}}/", f"{stack}.layers.{{{holder}}}."
+        for theirs, mine in (("self_attention", "attention"), ("cross_attention", "cross_attention"))[: 1 + (stack == "decoder")]:
+            for part in ("query", "key", "value", "output"):
+                yield f"{layer}{theirs}/{part}_projector", f"{ours}{mine}.{part}"
+            yield f"{layer}{theirs}_layer_norm", f"{ours}{mine}.norm"
+        for part, name in (("intermediate", "input_projector"), ("gate", GATED_INPUT), ("up", "gate_projector"), ("output", "output_projector"), ("norm", "layer_norm")):
+            yield layer + name, f"{ours}ffn.{part}"
+        yield f"transformer_{stack}_layer_0/self_attention", f"{stack}.position_bias"
+        yield f"{stack}_output_layer_norm", f"{stack}.norm"
+
+
+GATED_INPUT = "gated_input_projector"
+HUB_ROWS: dict[str, str | tuple[str, ...]] = dict(_hub_rows())
+HUB_NAMES = objects(
+    hub.TOKENS,
+    Layer("transformer_encoder_layer_{}", "t5_transformer_layer"),
+    Layer("transformer_decoder_layer_{}", "t5_transformer_layer", mark="cross_attention"),
+    Layer("encoder_output_layer_norm", "t5_layer_norm"),
+    Layer("decoder_output_layer_norm", "t5_layer_norm"),
+    beside={"input_projector": ("gate_projector", GATED_INPUT)},
+)
+GELU_TANH = ("keras_hub>gelu_approximate", "keras_nlp>gelu_approximate", "gelu_approximate")
+HUB_ACTIVATIONS = {"relu": "relu", "gelu": "gelu", **dict.fromkeys(GELU_TANH, "gelu_tanh"), "silu": "silu", "tanh": "tanh", "linear": "linear"}
+HUB_KEYS: dict[str, str | Key] = {
+    "vocabulary_size": "vocab",
+    "num_layers": Key("layers", more=("decoder_layers",)),
+    "num_heads": "heads",
+    "hidden_dim": "hidden",
+    "intermediate_dim": "intermediate",
+    "key_value_dim": "head_dim",
+    "dropout": "dropout",
+    "activation": Key("activation", words=HUB_ACTIVATIONS),
+    "use_gated_activation": "gated",
+    "layer_norm_epsilon": "norm_eps",
+    "tie_embedding_weights": "tied",
+}
+
+
 def dialects(
     model_type: str, classes: tuple[Class, ...], norms: tuple[str, ...], final: tuple[str, ...], keys: Mapping[str, str | Key], defaults: Mapping[str, object]
 ) -> tuple[Dialect, ...]:
@@ -211,7 +277,19 @@ def dialects(
         metadata={"format": "pt"},
         config=ConfigForm("config.json", keys, marks={"model_type": model_type}, defaults=defaults, also=ALSO, labels=True),
     )
-    return mesh, bert4keras, hf
+    scale = ("canonical", "/weight")
+    return (
+        mesh,
+        bert4keras,
+        hf,
+        tf(MODULES, hf, "", tied=True, style={**HDF5, "norm": {"weight": scale}}, weights=(), shared={"encoder": "", "decoder": "decoder"}),  # type: ignore[arg-type]
+        flax(MODULES, hf, style={**FLAX, "norm": {"weight": scale}}, without=("qa",)),  # type: ignore[arg-type]
+        hub.backbone(
+            ("T5Backbone",), "t5.t5_backbone", HUB_NAMES, HUB_ROWS, keys=HUB_KEYS, implied={"buckets": 32, "max_distance": 128}, needs=("decoder",), tasks=("Seq2SeqLM",),
+            defaults={"dropout": 0.1, "norm_eps": 1e-6, "gated": True, "tied": True, "decoder_layers": "=layers"},
+        ),
+        b4k.weights(B4K_ROWS, bert4keras.config),
+    )
 
 
 def classes(prefix: str) -> tuple[Class, ...]:

@@ -78,6 +78,7 @@ def _with_click() -> object:
 
 def main() -> NoReturn:
     """The console script. Every way a command can end becomes an exit status."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy is imported: nothing here multiplies with it, and its threads cost time and memory
     try:
         status = _run()
         sys.stdout.flush()

@@ -28,6 +28,27 @@ def format_option(*formats: str) -> Callable[[Function], Function]:
     return declare.option("--format", "form", type=declare.Choice(formats), default=formats[0], show_default=True, help="How to print.")
 
 
+def start_tensorflow() -> None:
+    """Import TensorFlow, if it is installed, without what its libraries print to stderr when they begin: that is for our messages."""
+    import os
+    import sys
+    from contextlib import suppress
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        with suppress(ImportError):  # who needs it says what to install
+            import tensorflow
+
+            tensorflow.config.list_logical_devices()
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 def parse_size(text: str | None, option: str) -> int | None:
     """Bytes of "5GB", "64MiB", "1000"; None of None; UsageError otherwise."""
     if text is None:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
+from collections.abc import Mapping
 
+from .._typing import TYPE_CHECKING
 from ..errors import FindingsError, UsageError
 from . import _declare as declare
-from ._options import format_option, parse_given, parse_size, source_options
+from ._options import format_option, parse_given, parse_size, source_options, start_tensorflow
+
+if TYPE_CHECKING:
+    from ..conversion import Conversion
 
 
 @declare.command("convert")
@@ -20,6 +26,10 @@ from ._options import format_option, parse_given, parse_size, source_options
 @source_options
 @declare.option("--set", "given", metavar="NAME=VALUE", multiple=True, help="What no configuration says, such as heads=16. Repeatable.")
 @declare.option("--drop", metavar="HEAD", multiple=True, help="Leave a head out (pooler, mlm, nsp, ...). Repeatable.")
+@declare.option("--add", metavar="HEAD", multiple=True, help="Make a head that SRC lacks, new (classifier with --set labels=N, ...). Repeatable.")
+@declare.option("--init-missing", is_flag=True, help="Make parameters new that SRC lacks and the model needs, as its authors initialise them; each is listed.")
+@declare.option("--resize-vocab", type=declare.IntRange(1), metavar="N", help="Give the vocabulary N rows: further ones are new, those above N are left out.")
+@declare.option("--seed", type=declare.IntRange(0), default=0, show_default=True, help="Of what is made new: the same seed, the same bits.")
 @declare.option("--drop-optimizer", is_flag=True, help="Leave optimizer state out where names stay (with --to it never goes over).")
 @declare.option("--dry-run", is_flag=True, help="Show what would be written and write nothing.")
 @declare.option("--overwrite", is_flag=True, help="Replace DST if it exists.")
@@ -35,7 +45,8 @@ from ._options import format_option, parse_given, parse_size, source_options
 @format_option("text", "json", "markdown")
 def command(
     source: str, target: str, to: str | None, container: str | None, dtype: tuple[str, ...], max_shard_size: str | None, config: str | None,
-    architecture: str | None, dialect: str | None, part: str | None, given: tuple[str, ...], drop: tuple[str, ...], drop_optimizer: bool, dry_run: bool,
+    architecture: str | None, dialect: str | None, part: str | None, given: tuple[str, ...], drop: tuple[str, ...], add: tuple[str, ...], init_missing: bool,
+    resize_vocab: int | None, seed: int, drop_optimizer: bool, dry_run: bool,
     overwrite: bool, force: bool, check: bool, reference: bool, proven: bool, jobs: int | None, max_memory: str, on_overflow: str, no_sync: bool, quiet: bool, form: str,
 ) -> int:  # fmt: skip
     """Write the checkpoint SRC as DST in another naming and format, complete: weights, configuration, vocabulary, ledger.
@@ -48,8 +59,10 @@ def command(
     ckptkit convert roberta/ model.pt --to fairseq
     ckptkit convert model.pt model.safetensors                 names stay, the container changes
     ckptkit convert bert-hf/ bert.onnx --to onnx               a program that runs without ckptkit
+    ckptkit convert bert/ new/ --to hf --add classifier --set labels=15 --resize-vocab 21200
     """
     if to in PROGRAMS:
+        refuse_in_programs(locals(), str(to))
         return _program(source, target, to, config, part, given, overwrite=overwrite, quiet=quiet)
     from ..conversion import convert
     from ..plan import parse_dtype
@@ -57,6 +70,8 @@ def command(
     from ..report.findings import show_findings
     from ..report.plan import show_plan, summary
 
+    if proven and (add or init_missing or resize_vocab is not None):
+        raise UsageError("--verify says whether DST is the same model, and it is to be another", hint="leave --verify out with --add, --init-missing and --resize-vocab")
     gc.disable()  # a conversion makes no cycles to speak of, and looking for them among a hundred thousand descriptions takes longer than it
     dtypes = []
     for word in dtype:
@@ -70,7 +85,7 @@ def command(
                 source, target, to=to, container=container, dtypes=dtypes, config=config, given=parse_given(given), architecture=architecture,
                 dialect=dialect, part=part, max_shard_size=parse_size(max_shard_size, "--max-shard-size"), drop=drop, drop_optimizer=drop_optimizer,
                 dry_run=dry_run, overwrite=overwrite, force=force, check="reference" if reference else check, jobs=jobs,
-                max_memory=parse_size(max_memory, "--max-memory") or 0, on_overflow=on_overflow, sync=not no_sync, progress=progress,
+                add=add, init_missing=init_missing, resize_vocab=resize_vocab, seed=seed, max_memory=parse_size(max_memory, "--max-memory") or 0, on_overflow=on_overflow, sync=not no_sync, progress=progress,
             )  # fmt: skip
         except FindingsError as e:
             declare.echo(show_findings(e.findings), err=True)
@@ -83,26 +98,45 @@ def command(
         declare.echo(summary(done, form))
     elif not quiet:
         print(summary(done, form), file=sys.stderr)
-    return _verified(source, target, config, part, given, form, quiet) if proven and not dry_run else 0
+    return _verified(done, source, config, part, given, drop, quiet=quiet) if proven and not dry_run else 0
 
 
 PROGRAMS = ("savedmodel", "keras", "pt2", "onnx")
+FOR_PROGRAMS = {"source", "target", "to", "config", "part", "given", "overwrite", "quiet", "form"}
+
+
+def refuse_in_programs(values: Mapping[str, object], to: str) -> None:
+    """UsageError for an option that a program cannot have: none is ignored."""
+    for p in command.parameters:
+        if p.flags and p.name not in FOR_PROGRAMS and values[p.name] != p.start:
+            raise UsageError(f"{p.flags[0]} has no meaning with --to {to}", hint="convert with it first, then make the program")
 
 
 def _program(source: str, target: str, to: str, config: str | None, part: str | None, given: tuple[str, ...], *, overwrite: bool, quiet: bool) -> int:
     from ..runtime.export import export
 
+    if to in ("savedmodel", "keras"):
+        start_tensorflow()
     done = export(source, target, to=to, config=config, part=part, given=parse_given(given), overwrite=overwrite)
     if not quiet:
         print(f"{done.path}: {done.form}, gives {', '.join(done.outputs)}; run again with another batch and length: at most {done.worst:.3g} off", file=sys.stderr)
     return 0
 
 
-def _verified(source: str, target: str, config: str | None, part: str | None, given: tuple[str, ...], form: str, quiet: bool) -> int:
+def _verified(done: Conversion, source: str, config: str | None, part: str | None, given: tuple[str, ...], drop: tuple[str, ...], *, quiet: bool) -> int:
+    """Compare what was written with what it was made of; a target that is one file has the configuration that would lie beside it."""
+    import tempfile
+
     from ..report.verification import show_verification
     from ..verification import verify
 
-    outcome = verify(source, target, config=config, part=part, given=parse_given(given), casts=True)
+    with tempfile.TemporaryDirectory(prefix="ckptkit-") as work:
+        beside = None
+        if done.plan.single and done.config:
+            beside = os.path.join(work, "config.json")
+            with open(beside, "w", encoding="utf-8") as f:
+                f.write(done.config)
+        outcome = verify(source, done.plan.target, config=config, config_b=beside or (config if done.plan.single else None), part=part, given=parse_given(given), casts=True, without=drop)
     if outcome.exit_code or not quiet:
-        declare.echo(show_verification(outcome, form if form != "json" else "text"), err=True)
+        declare.echo(show_verification(outcome), err=True)
     return outcome.exit_code

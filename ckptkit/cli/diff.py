@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import _declare as declare
-from ._options import format_option
+from ._options import format_option, parse_given
 
 
 @declare.command("diff")
@@ -11,6 +11,7 @@ from ._options import format_option
 @declare.argument("b", metavar="B")
 @declare.option("--config-a", metavar="FILE", help="A's configuration, if it is not beside the weights.")
 @declare.option("--config-b", metavar="FILE", help="B's.")
+@declare.option("--set", "given", metavar="NAME=VALUE", multiple=True, help="What neither tensors nor configuration say, such as vocab=40478. Repeatable.")
 @declare.option("--atol", type=declare.FloatRange(0), default=0.0, metavar="X", help="Take elements for equal where |a-b| <= atol + rtol*|b|.")
 @declare.option("--rtol", type=declare.FloatRange(0), default=0.0, metavar="X", help="See --atol.")
 @declare.option("--tensors", is_flag=True, help="A row for each parameter, not for each layer and part.")
@@ -19,7 +20,7 @@ from ._options import format_option
 @declare.option("--jobs", type=declare.IntRange(1), metavar="N", help="Threads.  [default: the processors]")
 @format_option("text", "json", "markdown")
 def command(
-    a: str, b: str, config_a: str | None, config_b: str | None, atol: float, rtol: float, tensors: bool, only_changed: bool, metadata: bool, jobs: int | None, form: str
+    a: str, b: str, config_a: str | None, config_b: str | None, given: tuple[str, ...], atol: float, rtol: float, tensors: bool, only_changed: bool, metadata: bool, jobs: int | None, form: str
 ) -> int:
     """Say what differs between the checkpoints A and B, whatever container, naming, type and sharding each has.
 
@@ -34,7 +35,8 @@ def command(
     from ..report.diff import show_diff
     from ..subject import examine
 
-    with examine(a, config=config_a) as x, examine(b, config=config_b) as y:
+    said = parse_given(given)
+    with examine(a, config=config_a, given=said) as x, examine(b, config=config_b, given=said) as y:
         d = diff(x, y, atol=atol, rtol=rtol, metadata=metadata, jobs=jobs)
         declare.echo(show_diff(d, form, tensors=tensors, only_changed=only_changed))
         return d.exit_code

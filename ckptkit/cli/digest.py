@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from . import _declare as declare
-from ._options import format_option, source_options
+from ._options import format_option, parse_given, source_options
 
 
 @declare.command("digest")
 @declare.argument("path")
 @source_options
+@declare.option("--set", "given", metavar="NAME=VALUE", multiple=True, help="What neither tensors nor configuration say, such as vocab=40478. Repeatable.")
 @declare.option("--parameters", is_flag=True, help="Also the digest of each canonical parameter.")
 @format_option("text", "json")
-def command(path: str, config: str | None, architecture: str | None, dialect: str | None, part: str | None, parameters: bool, form: str) -> int:
+def command(path: str, config: str | None, architecture: str | None, dialect: str | None, part: str | None, given: tuple[str, ...], parameters: bool, form: str) -> int:
     """Print the canonical digest of the checkpoint at PATH.
 
     It is of the model's weights: the same for the TensorFlow original and its safetensors twin, in any sharding and order.
     """
     import json
 
-    from ..digest import canonical_digest
-    from ..subject import examine
+    from ..digests import digest
 
-    with examine(path, config=config, architecture=architecture, dialect=dialect, part=part) as subject:
-        d = canonical_digest(subject)
+    d = digest(path, config=config, architecture=architecture, dialect=dialect, part=part, given=parse_given(given))
     if form == "json":
         declare.echo(json.dumps({"schema_version": 1, "digest": d.whole, **({"parameters": d.parameters} if parameters else {})}, indent=2, ensure_ascii=False))
     else:

@@ -6,7 +6,7 @@ from ..errors import UsageError
 from . import _declare as declare
 from ._options import format_option, parse_pairs, source_options
 
-FORMATS = ("text", "json", "markdown", "sarif", "junit", "github")
+FORMATS = ("text", "json", "markdown", "html", "sarif", "junit", "github")
 
 
 @declare.command("validate")
@@ -73,7 +73,7 @@ def command(
             for e in read_policy(source).entries
         ]
     checked = check_all(entries)
-    if len(checked) == 1 and checked[0].error is not None and form not in ("sarif", "junit", "github") and not wanted:
+    if len(checked) == 1 and checked[0].error is not None and form not in ("html", "sarif", "junit", "github") and not wanted:
         raise checked[0].error
     failing = entries[0].choice.fail_on
     for name, file in wanted.items():

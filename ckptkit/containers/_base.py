@@ -5,15 +5,16 @@ A container is one module of this package whose name does not begin with an unde
     NAME, TITLE             "safetensors", "safetensors (single file or shards)"
     SUFFIXES                what its files end in, only ever a tie-break after the bytes
     DEFAULT_FILE            "model.safetensors": the file name a conversion writes when nobody names one
-    sniff(head, tail, path) whether these are its bytes: the first 512 and the last 64 of a file, its path
+    sniff(head, tail, path) whether these are its bytes: the first 512 and the last 64 of a file, its path (with GENERAL = True, others are asked first)
     find(directory, names)  what a directory listing holds of it: [(rank, path)], a smaller rank is preferred
     prefix(path)            the file to open for a `path` that is no file itself (a TF prefix), or None
     open(path)              -> Checkpoint; reads headers only, never a weight
   and, if it can be written (WRITABLE = True), with TIES saying whether it can store one tensor under two names, SINGLE
   whether a checkpoint can be one file, and STRINGS whether it holds string tensors (and ONLY naming the one
-  architecture whose tensors it can hold, where it is such a format):
+  architecture whose tensors it can hold, where it is such a format; KEEPS the beginnings of what metadata it has a place for, if any; CONFIGURED whether it
+  cannot do without the framework's own configuration of the model):
     layout(...)             -> FileLayout: every header byte and every tensor's offset before any weight is read
-    finish(layout, crcs)    -> the Parts that depend on the content
+    finish(layout, crcs)    -> the Parts that depend on the content, in the order of the files
 """
 
 from __future__ import annotations
@@ -29,8 +30,12 @@ from ..findings import Finding
 from ..tensors import Check, Extent, StoredTensor, TensorSpec
 
 if TYPE_CHECKING:
+    from typing import IO
+
     import numpy as np
     from numpy.typing import NDArray
+
+    from ._objects import ObjectGraph
 
 
 class Checkpoint:
@@ -39,6 +44,9 @@ class Checkpoint:
     `tensors` keeps the file's order. `metadata` is text the container carries; `extras` whatever else lies beside
     the tensors (a fairseq config, a step count) as plain data; `wrapper` the key path under which a nested PyTorch
     file holds the state dict ("model"), `beside` the tensors outside it (optimizer state); `findings` what the reader noticed and did not refuse.
+    Where the format itself says it, `slots` is the optimizer state (name -> the variable it is of, "" for a counter or a metric),
+    `repeats` are second copies (name -> the first), `objects` is the graph of objects that the tensors hang on, and `aliases`
+    gives the variables' own names besides those they are stored under. `audit` looks for what takes longer than reading headers.
     """
 
     def __init__(
@@ -65,7 +73,14 @@ class Checkpoint:
         self.beside = beside
         self.findings: list[Finding] = list(findings)
         self.total_size: int | None = None  # what an index of shards says that all tensors take
+        self.slots: dict[str, str] = {}
+        self.objects: ObjectGraph | None = None
+        self.repeats: dict[str, str] = {}
+        self.audit: Callable[[], Iterable[Finding]] = tuple
+        self.aliases: Callable[[], dict[str, str]] = dict
+        self.copies: dict[str, tuple[StoredTensor, ...]] = {}  # tensors that lie in several shards: each of them
         self._checks = checks
+        self._unpacked: IO[bytes] | None = None
         self._stack = ExitStack()
         self._fds: dict[str, int] = {}
         self._closed = False
@@ -81,6 +96,12 @@ class Checkpoint:
         self._closed = True
         self._fds.clear()
         self._stack.close()
+
+    @property
+    def folder(self) -> str:
+        """The directory in which what belongs to the checkpoint lies: configuration, vocabulary."""
+        path = os.path.abspath(self.path)
+        return path if os.path.isdir(path) else os.path.dirname(os.path.abspath(self.files[0]) if self.files else path)
 
     def fd(self, path: str) -> int:
         """An open descriptor of one of the checkpoint's files (kept until close; only ever read with pread)."""
@@ -115,6 +136,30 @@ class Checkpoint:
             raise CheckpointError(f"{name!r} is not a string tensor", path=self.path)
         return got
 
+    def unpacked(self, name: str) -> Extent:
+        """The bytes of a tensor that only `read` gives, put into a temporary file piece by piece; it is there until the checkpoint is closed."""
+        import tempfile
+
+        t = self.tensors[name]
+        if self._closed or t.read is None:
+            raise CheckpointError("the checkpoint is closed" if self._closed else f"{name!r} lies in its file as it is", path=self.path)
+        pieces = t.read.pieces() if isinstance(t.read, Packed) else [t.read()]
+        try:
+            if self._unpacked is None:
+                self._unpacked = self._stack.enter_context(tempfile.NamedTemporaryFile(prefix="ckptkit-"))  # noqa: SIM115  it is closed with the stack
+            at = self._unpacked.tell()
+            for piece in pieces:
+                assert isinstance(piece, (bytes, bytearray, memoryview)), name
+                self._unpacked.write(piece)
+            self._unpacked.flush()
+        except OSError as e:
+            message = f"{name!r} cannot be unpacked into {tempfile.gettempdir()}: {e.strerror}"
+            raise CheckpointError(message, path=self.path, hint="TMPDIR names another folder") from None
+        n = self._unpacked.tell() - at
+        if n != t.spec.nbytes:
+            raise CorruptError(f"{name!r} unpacks to {n:,} bytes; its shape needs {t.spec.nbytes:,}", path=self.path)
+        return Extent(self._unpacked.name, at, n)
+
     def array(self, name: str) -> NDArray[np.generic]:
         """One tensor as a new row-major numpy array (bfloat16 and float8 as ml_dtypes types). Imports numpy.
 
@@ -138,6 +183,18 @@ class Checkpoint:
 
         view: NDArray[np.generic] = np.ndarray(t.spec.shape, dtype, raw, 0, tuple(s * dtype.itemsize for s in t.strides))
         return np.ascontiguousarray(view)
+
+
+class Packed:
+    """What `StoredTensor.read` is where many bytes have to be unpacked: called it gives them all, `pieces` one run after another."""
+
+    __slots__ = ("pieces",)
+
+    def __init__(self, pieces: Callable[[], Iterator[bytes]]) -> None:
+        self.pieces = pieces
+
+    def __call__(self) -> bytes:
+        return b"".join(self.pieces())
 
 
 def open_fd(path: str) -> int:
@@ -215,4 +272,4 @@ class Container(Protocol):
         max_shard_size: int | None = None,
     ) -> FileLayout: ...
 
-    def finish(self, layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]: ...
+    def finish(self, layout: FileLayout, crcs: Mapping[str, int]) -> Iterable[Part]: ...

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 
 from .._typing import NamedTuple
@@ -20,12 +20,14 @@ from ..errors import CheckpointError, CorruptError, UnsafeError, UsageError, pri
 from ..findings import Finding
 from ..jsonio import loads, read_bytes
 from ..limits import LIMITS
+from ..names import collapse
 from ..tensors import Check, StoredTensor
 from ._base import Checkpoint
 
 RULE = "shards"
 TOTAL = "metadata.total_size"
-_SHARD = re.compile(r"(?P<stem>.+)-\d{5,}-of-\d{5,}(?P<ext>\.[A-Za-z0-9]+)", re.DOTALL)
+FEW = 20  # findings of one kind that are listed one by one
+_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5,9})-of-(?P<of>\d{5,9})(?P<ext>\.[A-Za-z0-9]+)", re.DOTALL)
 
 
 class ShardIndex(NamedTuple):
@@ -58,7 +60,7 @@ def read_index(path: str) -> ShardIndex:
         if not isinstance(shard, str):
             raise CorruptError(f"the index gives no file name for {name!r}", path=path)
         if shard not in known:
-            _check_shard_name(name, shard, path)
+            check_shard_name(name, shard, path)
             known.add(shard)
     LIMITS.check("shards", len(known), "the number of shards", path)
     metadata = value.get("metadata", {})
@@ -69,7 +71,8 @@ def read_index(path: str) -> ShardIndex:
     return ShardIndex(weight_map, total_size, metadata, findings + problem)
 
 
-def _check_shard_name(name: str, shard: str, path: str) -> None:
+def check_shard_name(name: str, shard: str, path: str) -> None:
+    """Refuse a shard that lies anywhere but beside the index at `path`."""
     if not shard or "\0" in shard:
         raise CorruptError(f"the index gives {name!r} the impossible file name {shard!r}", path=path)
     if "/" in shard or "\\" in shard or shard in (".", ".."):
@@ -85,15 +88,18 @@ def _total_size(metadata: dict[str, object]) -> tuple[int | None, list[Finding]]
     return None, [Finding("warning", RULE, TOTAL, f"total_size is {size!r}, not a number of bytes; ignored")]
 
 
-def open_sharded(path: str, container: str, open_one: Callable[[str], Checkpoint]) -> Checkpoint:
+def open_sharded(
+    path: str, container: str, open_one: Callable[[str], Checkpoint], rename: Callable[[str, Mapping[str, object]], str] | None = None
+) -> Checkpoint:
     """The checkpoint of the index at `path`, its tensors in the order of the weight map, then the unlisted ones.
 
-    `open_one` opens one shard; the result owns what it returns. Raises CorruptError if a shard is missing; what
-    index and shards disagree about comes as findings (rule "shards").
+    `open_one` opens one shard; the result owns what it returns. `rename` says what a shard that holds the given tensors calls one
+    of the index, where the two have different names. Raises CorruptError if a shard is missing; what
+    index and shards disagree about comes as findings (rule "shards"); so does an index that is not there (see `family`).
     """
-    index = read_index(path)
     folder = os.path.dirname(path)
-    shards = list(dict.fromkeys(index.weight_map.values()))
+    index = read_index(path) if os.path.lexists(path) else None
+    shards = list(dict.fromkeys(index.weight_map.values())) if index is not None else _members(folder, os.path.basename(path))
     missing = [s for s in shards if not os.path.isfile(os.path.join(folder, s))]
     if missing:
         listed = ", ".join(missing[:4]) + (", ..." if len(missing) > 4 else "")
@@ -105,7 +111,15 @@ def open_sharded(path: str, container: str, open_one: Callable[[str], Checkpoint
             parts[s] = part = open_one(os.path.join(folder, s))
             stack.callback(part.close)
         owners = _owners(parts)
-        tensors, findings = _merge(index.weight_map, parts, owners)
+        if index is None:
+            rename = None  # what it says is what the shards say
+            note = f"there is no {os.path.basename(path)}: loaders do not find the {len(shards)} shards"
+            missing_index = Finding("error", RULE, os.path.basename(path), note, "ckptkit fix makes it from the shards")
+            index = ShardIndex({n: s for n, (s, *_) in owners.items()}, None, {}, [missing_index])
+        weight_map = index.weight_map
+        if rename is not None:
+            weight_map = {rename(name, parts[shard].tensors): shard for name, shard in weight_map.items()}
+        tensors, findings = _merge(weight_map, parts, owners)
         LIMITS.check("tensors", len(tensors), "the number of tensors", path)
         findings += _check_total_size(index.total_size, tensors) + _unlisted_files(folder, shards) + _links(folder, shards)
         metadata: dict[str, str] = {}
@@ -122,7 +136,7 @@ def open_sharded(path: str, container: str, open_one: Callable[[str], Checkpoint
             path,
             container,
             tensors,
-            files=[path, *(f for p in parts.values() for f in p.files)],
+            files=[*([path] if os.path.lexists(path) else []), *(f for p in parts.values() for f in p.files)],
             metadata=metadata,
             extras=extras,
             wrapper=next((p.wrapper for p in parts.values() if p.wrapper), ""),
@@ -130,6 +144,7 @@ def open_sharded(path: str, container: str, open_one: Callable[[str], Checkpoint
             checks=checks,
         )
         merged.total_size = index.total_size
+        merged.copies = {n: tuple(parts[s].tensors[n] for s in found) for n, found in owners.items() if len(found) > 1}
         merged._stack.enter_context(stack.pop_all())  # closing it closes the shards
     return merged
 
@@ -176,26 +191,34 @@ def _merge(
 ) -> tuple[dict[str, StoredTensor], list[Finding]]:
     """Every tensor once, from the shard that the index names if it is there, and what was found on the way."""
     tensors: dict[str, StoredTensor] = {}
-    findings: list[Finding] = []
+    noted: dict[tuple[str, str, str, str], list[str]] = {}  # (severity, before the name, after it, hint) -> names
 
-    def note(severity: str, name: str, message: str, hint: str = "") -> None:
-        findings.append(Finding(severity, RULE, printable(name), printable(message, 1000), hint))
+    def note(severity: str, name: str, before: str, after: str, hint: str) -> None:
+        noted.setdefault((severity, before, after, hint), []).append(name)
 
     for name, shard in weight_map.items():
         found = owners.get(name)
         if not found:
-            note("error", name, f"the index says that {shard} holds {name!r}; no shard does", "the tensor is lost: fetch the shard again")
+            note("error", name, f"the index says that {shard} holds ", "; no shard does", "the tensor is lost: fetch the shard again")
             continue
         if shard not in found:
-            note("error", name, f"the index says that {shard} holds {name!r}; it lies in {' and '.join(found)}")
+            note("error", name, f"the index says that {shard} holds ", f"; it lies in {' and '.join(found)}", "ckptkit fix makes the index again")
         tensors[name] = parts[shard if shard in found else found[0]].tensors[name]
     for name, found in owners.items():
         if name not in tensors:
-            note("warning", name, f"{found[0]} holds {name!r}, which the index does not list", "loaders that follow the index miss it")
+            note("warning", name, f"{found[0]} holds ", ", which the index does not list", "loaders that follow the index miss it")
             tensors[name] = parts[found[0]].tensors[name]
         if len(found) > 1:
             read = weight_map.get(name) if weight_map.get(name) in found else found[0]
-            note("error", name, f"{name!r} lies in {' and '.join(found)}; the one in {read} is read")
+            note("error", name, "", f" lies in {' and '.join(found)}; the one in {read} is read", "ckptkit fix keeps one where they hold the same bytes")
+    findings = []
+    for (severity, before, after, hint), names in noted.items():
+        for name in names[:FEW] if len(names) > FEW + 1 else names:
+            findings.append(Finding(severity, RULE, printable(name), printable(f"{before}{name!r}{after}", 1000), hint))
+        if len(names) > FEW + 1:
+            rest = [printable(n) for n in names[FEW:]]
+            what = f"{before}{len(rest)} more: {collapse(rest, 4)}{after}"
+            findings.append(Finding(severity, RULE, collapse(rest, 4), printable(what, 1000), hint))
     return tensors, findings
 
 
@@ -224,8 +247,25 @@ def drop_explained(checkpoint: Checkpoint, repeated: Sequence[str]) -> None:
         checkpoint.findings = [f for f in checkpoint.findings if f.where != TOTAL]
 
 
+def family(names: Iterable[str], ext: str) -> str | None:
+    """What the index would be called of shards without one: "model.safetensors.index.json"; None unless every one of them is there."""
+    found: dict[tuple[str, str], set[int]] = {}
+    for n in names:
+        m = _SHARD.fullmatch(n)
+        if m is not None and m["ext"] == ext:
+            found.setdefault((m["stem"], m["of"]), set()).add(int(m["number"]))
+    whole = [stem for (stem, of), numbers in found.items() if int(of) > 1 and len(numbers) == int(of) and min(numbers) == 1 and max(numbers) == int(of)]
+    return f"{whole[0]}{ext}.index.json" if len(whole) == 1 and len(found) == 1 else None
+
+
+def _members(folder: str, index: str) -> list[str]:
+    """The shards, in order, that an index of this name would have."""
+    stem, ext = os.path.splitext(index.removesuffix(".index.json"))
+    return sorted(n for n in os.listdir(folder or ".") if (m := _SHARD.fullmatch(n)) and m.group("stem", "ext") == (stem, ext))
+
+
 def _unlisted_files(folder: str, shards: Sequence[str]) -> list[Finding]:
-    """Files named like further shards of this checkpoint."""
+    """Files named like further shards of this checkpoint, the whole of it in one file, and shards that by the others' names should be there."""
     families = {m.group("stem", "ext") for s in shards if (m := _SHARD.fullmatch(s))}
     try:
         names = sorted(os.listdir(folder or "."))
@@ -233,7 +273,16 @@ def _unlisted_files(folder: str, shards: Sequence[str]) -> list[Finding]:
         return []
     listed = set(shards)
     others = [printable(n) for n in names if n not in listed and (m := _SHARD.fullmatch(n)) and m.group("stem", "ext") in families]
-    return [Finding("warning", RULE, n, f"{n} lies beside the shards, but the index does not list it") for n in others]
+    out = [Finding("warning", RULE, n, f"{n} lies beside the shards, but the index does not list it") for n in others]
+    for stem, ext in families:
+        if stem + ext in names:
+            whole = printable(stem + ext)
+            out.append(Finding("warning", RULE, whole, f"{whole} lies beside the shards: a loader that looks for it first reads it, and not them", "keep one of the two"))
+    counts = {m["of"] for s in shards if (m := _SHARD.fullmatch(s))}
+    if len(counts) == 1 and len(families) == 1 and int(next(iter(counts))) > len(shards) + len(others):
+        of = int(next(iter(counts)))
+        out.append(Finding("warning", RULE, printable(shards[0]), f"the shards are called one of {of:,}; the index lists {len(shards)}", "is the rest lost?"))
+    return out
 
 
 def split(items: Sequence[tuple[str, int]], max_shard_size: int | None) -> list[list[str]]:

@@ -9,7 +9,7 @@ directory. A sharded checkpoint is flat and has no place for a wrapper or extras
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from zlib import crc32
 
 from .._typing import Any, cast
@@ -70,20 +70,23 @@ def make_layout(
     return FileLayout(container, tuple(files), slots, tuple(parts), "crc32", {"archives": archives})
 
 
-def make_finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:
-    """What follows each tensor's bytes. Raises UsageError if a tensor's checksum is missing."""
-    parts: list[Part] = []
-    for file, archive in enumerate(cast("list[Any]", layout.state["archives"])):
-        records, small, own = [Record(*r) for r in archive[0]], archive[1], archive[2]
-        missing = next((n for n in own if n not in crcs and layout.slots[n].length), None)
-        if missing is not None:
-            raise UsageError(f"no checksum was given for tensor {missing!r}")
+def make_finish(layout: FileLayout, crcs: Mapping[str, int]) -> Iterator[Part]:
+    """What follows each tensor's bytes, in the files' order. Raises UsageError if a tensor's checksum is missing."""
+    archives = cast("list[Any]", layout.state["archives"])
+    missing = next((n for archive in archives for n in archive[2] if n not in crcs and layout.slots[n].length), None)
+    if missing is not None:
+        raise UsageError(f"no checksum was given for tensor {missing!r}")
+    return _tails(archives, crcs)
+
+
+def _tails(archives: list[Any], crcs: Mapping[str, int]) -> Iterator[Part]:
+    for file, (places, small, own) in enumerate(archives):
+        records = [Record(*r) for r in places]
         sums = [*small, *(crcs.get(n, 0) for n in own), crc32(_VERSION)]
         for k in range(len(small), len(records) - 1):
             r = records[k]
-            parts.append(Part(file, r.start + r.size, descriptor(r, sums[k]) + _header(records[k + 1])))
-        parts.append(Part(file, records[-1].end, directory(records, sums)))
-    return tuple(parts)
+            yield Part(file, r.start + r.size, descriptor(r, sums[k]) + _header(records[k + 1]))
+        yield Part(file, records[-1].end, directory(records, sums))
 
 
 def _header(r: Record) -> bytes:

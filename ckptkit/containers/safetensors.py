@@ -23,7 +23,7 @@ from ..limits import LIMITS
 from ..tensors import DTYPES, Extent, StoredTensor, TensorSpec
 from ._base import Checkpoint, FileLayout, Part, Slot, open_fd
 from ._gc import paused
-from ._shards import index_json, open_sharded, shard_names, split
+from ._shards import family, index_json, open_sharded, shard_names, split
 
 NAME = "safetensors"
 TITLE = "safetensors (single file or shards)"
@@ -33,6 +33,7 @@ WRITABLE = True
 TIES = False
 SINGLE = True
 STRINGS = False
+KEEPS = ("",)  # the metadata that it has a place for, by their beginnings
 
 INDEX_SUFFIX = ".safetensors.index.json"
 MAX_HEADER = 100_000_000  # the reference refuses more
@@ -58,7 +59,7 @@ def sniff(head: bytes, tail: bytes, path: str) -> bool:
 
 
 def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
-    """An index (rank 10), model.safetensors (20), else, without an index, every *.safetensors (30)."""
+    """An index (rank 10), model.safetensors (20), else, without an index, the shards of one that is not there (15) or every *.safetensors (30)."""
     indexes = [n for n in names if n.endswith(INDEX_SUFFIX)]
     if DEFAULT_FILE + ".index.json" in indexes:
         indexes = [DEFAULT_FILE + ".index.json"]
@@ -66,7 +67,8 @@ def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
     if DEFAULT_FILE in names:
         ranked.append((20, DEFAULT_FILE))
     elif not indexes:
-        ranked += [(30, n) for n in names if n.endswith(".safetensors")]
+        whole = family(names, ".safetensors")
+        ranked += [(15, whole)] if whole else [(30, n) for n in names if n.endswith(".safetensors")]
     return [(rank, os.path.join(directory, n)) for rank, n in ranked]
 
 

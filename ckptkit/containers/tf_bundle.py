@@ -3,22 +3,24 @@
 Source: tensorflow/core/protobuf/tensor_bundle.proto, core/util/tensor_bundle/tensor_bundle.cc. The index is a table
 (`_table`) from names to BundleEntryProto, with a BundleHeaderProto under the empty key; the data files are the tensors'
 bytes. A partitioned variable has an entry with its slices and, under encoded keys, an entry for each slice; it is
-read as one tensor. String tensors hold varint lengths, a checksum of them, and the strings.
-Writing gives the bytes TensorFlow 2 gives for the same tensors: names sorted, no padding, no compression.
+read as one tensor. String tensors hold varint lengths, a checksum of them, and the strings. In an object-based bundle
+tensors go by their attribute paths (`_objects`), and the graph, a string tensor, is not one of them.
+Writing gives the bytes TensorFlow 2 gives for the same tensors: names sorted, no padding, no compression. An object graph is
+written too where the metadata holds one, or an empty one: then it is made from the names.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from math import prod
 
-from .._typing import Any
+from .._typing import Any, cast
 from ..errors import CheckpointError, CorruptError, UnsupportedError, UsageError
 from ..findings import Finding
 from ..tensors import DTYPES, Check, Extent, StoredTensor, TensorSpec
-from . import _bundle, _crc32c, _slices, _table, _tf_paths, _tf_strings
+from . import _bundle, _crc32c, _objects, _slices, _table, _tf_paths, _tf_strings
 from ._base import Checkpoint, FileLayout, Part, Slot
 from ._bundle import Raw
 
@@ -32,6 +34,7 @@ SINGLE = False
 STRINGS = True
 
 _STRING = 7
+_COUNTER = "save_counter"
 _new = tuple.__new__  # a named tuple without its argument handling
 
 
@@ -49,7 +52,7 @@ def sniff(head: bytes, tail: bytes, path: str) -> bool:
 
 
 def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
-    """What the state file names (25), any index (35), a SavedModel's variables (45), a state file that names nothing here (90)."""
+    """What the state file names (25), any index (35), a state file that names nothing here (90)."""
     state = os.path.join(directory, _tf_paths.STATE)
     named = _tf_paths.target(state) if _tf_paths.STATE in names and os.path.isfile(state) else None
     if named is not None and os.path.isfile(named + ".index"):
@@ -58,15 +61,13 @@ def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
         return []  # V1 files
     indexes = [os.path.join(directory, n) for n in names if n.endswith(".index")]
     found = [(35, p) for p in indexes if os.path.isfile(p) and _table.is_table(_tf_paths.tail(p))]
-    if "saved_model.pb" in names:
-        variables = os.path.join(directory, "variables", "variables.index")
-        found += [(45, variables)] if os.path.isfile(variables) else []
     return found or ([(90, state)] if named is not None else [])
 
 
 def prefix(path: str) -> str | None:
-    """PREFIX.index for PREFIX."""
-    return path + ".index" if os.path.isfile(path + ".index") else None
+    """PREFIX.index for PREFIX, the variables of a SavedModel for its directory."""
+    variables = os.path.join(path, "variables", "variables.index")
+    return path + ".index" if os.path.isfile(path + ".index") else variables if os.path.isfile(variables) else None
 
 
 def _index_of(path: str) -> str:
@@ -167,6 +168,7 @@ def open(path: str) -> Checkpoint:
     files = _Files(index, count)
     findings: list[Finding] = []
     tensors: dict[str, StoredTensor] = {}
+    graph = _graph(raws, files)
     slices = {k: raw for k, raw in raws.items() if k[0] == 0}
     for key, raw in raws.items():
         if key[0] == 0:
@@ -175,6 +177,10 @@ def open(path: str) -> Checkpoint:
             name = key.decode()
         except UnicodeDecodeError:
             raise CorruptError(f"the name {key!r} is not UTF-8", path=index) from None
+        if graph is not None:
+            name = name.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE")
+            if name in tensors:
+                raise CorruptError(f"the path {name!r} is there twice", path=index)
         number, shape, spec, nbytes, _ = raw.kind
         if spec is None:
             findings.append(_left_out(raw, name, files))
@@ -196,7 +202,42 @@ def open(path: str) -> Checkpoint:
     findings += [Finding("warning", "slice", repr(key), "the entry of a slice that belongs to no tensor") for key in slices]
     findings += files.findings()
     paths = [index, *(files.paths[i] for i in sorted(files.sizes))]
-    return Checkpoint(index, NAME, tensors, files=paths, findings=findings, checks=files.checks)
+    checkpoint = Checkpoint(index, NAME, tensors, files=paths, findings=findings, checks=files.checks)
+    if graph is not None:
+        _by_objects(checkpoint, graph)
+    return checkpoint
+
+
+def _graph(raws: dict[bytes, Raw], files: _Files) -> _objects.ObjectGraph | None:
+    """The object graph of an object-based bundle, whose entry is taken out of `raws`."""
+    key = _objects.KEY.encode()
+    raw = raws.get(key)
+    if raw is None or raw.kind.number != _STRING or raw.kind.shape or raw.slices or raw.size < 5:
+        return None
+    del raws[key]
+    extent = files.extent(raw, _objects.KEY, 1)
+    return _objects.ObjectGraph(lambda: _tf_strings.read(extent, 1, raw.crc, _objects.KEY)[0], files.index)
+
+
+def _by_objects(checkpoint: Checkpoint, graph: _objects.ObjectGraph) -> None:
+    """Name what only the object graph tells: the weights that are keyed in the optimizer, its state, counters, the variables' own names."""
+    tensors = checkpoint.tensors
+    checkpoint.objects = graph
+    keys: dict[str, str] = {}  # of the tensors that do not go by their key
+    if any(n.endswith(("_iterations", "iter")) or _objects.SLOT in n for n in tensors):
+        renamed, slots = graph.names()
+        keys = {n: k for k, n in renamed.items() if _objects.name_of(k) in tensors}
+        if keys:
+            moved = {_objects.name_of(k): n for n, k in keys.items()}
+            checkpoint.tensors = tensors = {(m := moved.get(n, n)): t._replace(name=m) for n, t in tensors.items()}
+        checkpoint.slots |= {n: of for n, of in slots.items() if n in tensors}
+    for n, t in tensors.items():
+        if (not t.spec.shape and "/" not in n and DTYPES[t.spec.dtype].kind == "int") or n.startswith("keras_api/metrics/"):
+            checkpoint.slots.setdefault(n, "")
+    if f"{_objects.ARCHIVED}0" in tensors:
+        checkpoint.repeats = graph.archived(tensors)
+    aside = checkpoint.slots.keys() | checkpoint.repeats.keys()
+    checkpoint.aliases = cache(lambda: graph.aliases({n: keys.get(n) or _objects.key_of(n) for n in tensors if n not in aside}))
 
 
 def _left_out(raw: Raw, name: str, files: _Files) -> Finding:
@@ -257,18 +298,29 @@ def layout(
 ) -> FileLayout:
     """Lay out a bundle whose prefix is `filename`, in data files of `max_shard_size` bytes where that can be kept.
 
-    A bundle has no place for metadata, extras and a wrapper. `strings` gives the content of STRING tensors.
-    Raises UnsupportedError for ties, names and dtypes that a bundle cannot hold, UsageError for missing strings.
+    `metadata` may hold an object graph (see `_objects.METADATA`), whose paths and further ones `extras` may give ("object_paths",
+    "object_aliases"); a bundle has no place for anything else. `strings` gives the content of STRING tensors. Raises UnsupportedError for ties, names and dtypes that a bundle cannot hold, UsageError for missing strings.
     """
     if ties:
         raise UnsupportedError(f"{next(iter(ties))!r} is tied: a TensorFlow bundle stores every tensor of its own")
     prefix = filename.removesuffix(".index")
+    keys: dict[str, str] = {}
+    made: dict[str, bytes] = {}
+    if _objects.METADATA in metadata:
+        if not metadata[_objects.METADATA] and all(n != _COUNTER for n, _ in tensors):  # tf.train.Checkpoint.restore misses it
+            made[_COUNTER] = (1).to_bytes(8, "little")
+            tensors = [*tensors, (_COUNTER, TensorSpec("I64", ()))]
+        names = [n for n, _ in tensors]
+        paths, aliases = (cast(Mapping[str, str], extras.get(k, {})) for k in ("object_paths", "object_aliases"))
+        graph, keys = _objects.build(names, _objects.unpack(metadata[_objects.METADATA]), paths=paths, aliases=aliases)
+        tensors = [*tensors, (_objects.KEY, TensorSpec("STRING", ()))]
+        strings = {**strings, _objects.KEY: [graph]}
     slots: dict[str, Slot] = {}
     parts: list[Part] = []
     entries: list[list[object]] = []
     sizes = [0]
     for name, spec in tensors:
-        _key(name)
+        _key(keys.get(name, name))
         text: bytes | None = None
         crc: int | None = None
         size = spec.nbytes
@@ -279,6 +331,8 @@ def layout(
                 raise UsageError(f"{name!r} needs {spec.numel} strings, and {held} were given")
             text, crc = _tf_strings.encode(items)
             size = len(text)
+        elif name in made:
+            text, crc = made[name], _crc32c.value(made[name])
         if max_shard_size is not None and sizes[-1] and sizes[-1] + size > max_shard_size:
             sizes.append(0)
         shard, offset = len(sizes) - 1, sizes[-1]
@@ -287,8 +341,8 @@ def layout(
             slots[name] = Slot(shard, offset, size)
         else:
             parts.append(Part(shard, offset, text))
-        entries.append([name, _kind(spec, name), list(spec.shape), shard, offset, size, crc])
-    if len({e[0] for e in entries}) < len(entries):
+        entries.append([name, _kind(spec, name), list(spec.shape), shard, offset, size, crc, keys.get(name, name)])
+    if len({e[7] for e in entries}) < len(entries):
         raise UsageError("two tensors have the same name")
     state = _tf_paths.state_text(prefix)
     parts.append(Part(len(sizes), 0, state))
@@ -319,12 +373,12 @@ def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:
     count: Any = layout.state["data_files"]
     entries: Any = layout.state["entries"]
     items = []
-    for name, kind, shape, shard, offset, size, known in entries:
+    for name, kind, shape, shard, offset, size, known, key in entries:
         crc = known if known is not None else crcs.get(name, None if size else 0)
         if crc is None:
             raise CheckpointError(f"the checksum of {name!r} is not known")
         items.append(
-            (name.encode(), _bundle.encode_entry(Raw(_bundle.kind_of(kind, tuple(shape)), shard, offset, size, _crc32c.mask(crc), ())))
+            (key.encode(), _bundle.encode_entry(Raw(_bundle.kind_of(kind, tuple(shape)), shard, offset, size, _crc32c.mask(crc), ())))
         )
     items.sort()
     return (Part(len(layout.files) - 1, 0, _table.build([(b"", _bundle.encode_header(count)), *items])),)

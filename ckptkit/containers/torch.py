@@ -94,6 +94,11 @@ def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
         if known in names:
             out.append((rank, os.path.join(directory, known)))
     if not out:
+        from ._shards import family
+
+        whole = family(names, ".bin")
+        if whole is not None:
+            return [(14, os.path.join(directory, whole))]
         others = [os.path.join(directory, n) for n in names if n.endswith(SUFFIXES) and not n.startswith(_BESIDE)]
         found = [p for p in others[:100] if _sniff_file(p)]
         out += [(32 if len(found) == 1 else 36, p) for p in found]
@@ -289,7 +294,7 @@ def layout(
     return make_layout(NAME, tensors, filename, ties, extras, wrapper, max_shard_size)
 
 
-def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:
+def finish(layout: FileLayout, crcs: Mapping[str, int]) -> Iterator[Part]:
     """Data descriptors, directories and end records, now that every slot's CRC32 is known."""
     from ._torch_write import make_finish
 

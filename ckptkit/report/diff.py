@@ -32,39 +32,46 @@ def conclusion(d: Diff) -> str:
         assert one.a is not None and one.b is not None
         some = "" if len(different) == len(counted) else f" ({len(different)} of {len(counted)} parameters)"
         return f"the same weights, cast from {one.a.spec.dtype} to {one.b.spec.dtype}{some}"
-    moved = by["changed"] + [c for c in by["retyped"] if not c.rounded] + by["reshaped"]
+    moved = by["changed"] + [c for c in by["retyped"] if not c.rounded]
+    alone = [f"B {'has' if k == 'added' else 'lacks'} {_places(by[k], changes)}" for k in ("added", "removed") if by[k]]
     parts = []
-    if not moved and not by["retyped"]:
-        parts = [f"B {'has' if k == 'added' else 'lacks'} {_places(by[k])}" for k in ("added", "removed") if by[k]]
-        return "what both hold is the same; " + " and ".join(parts)
+    if all(c.item.group not in ("core", "") for c in different):
+        told = [f"{_places(c, changes)} {verb}" for c, verb in ((moved, "changed"), (by["reshaped"], "another shape")) if c]
+        told += [f"{len(by['retyped']) - len(moved)} parameters cast"] if any(c.rounded for c in by["retyped"]) else []
+        return f"only the head{'s differ' if len({c.item.group for c in different}) > 1 else ' differs'}: {', '.join([*told, *alone])}"
+    if not moved and not by["retyped"] and not by["reshaped"]:
+        return "what both hold is the same; " + " and ".join(alone)
     if len(by["reshaped"]) * 2 > len(counted):
         sizes = ", ".join(f"{k} {x} and {y}" for k, (x, y) in d.config.items() if isinstance(x, int) and k not in d.model) or "other shapes"
         return f"two models of different sizes ({sizes}): {len(by['reshaped'])} of {len(counted)} parameters have another shape"
     if moved:
         whole = len(moved) == len(counted)
-        numbers = [c for c in moved if c.kind != "reshaped"]
-        cosine = min((c.cosine for c in numbers if c.item.spec.numel > 1 and len(c.item.spec.shape) > 1), default=1.0)
+        cosine = min((c.cosine for c in moved if c.item.spec.numel > 1 and len(c.item.spec.shape) > 1), default=1.0)
         if whole:
             kin = "two different models" if cosine < 0.5 else "a further training of A" if cosine > 0.9 else "little in common"
             parts.append(f"everything changed (least cosine {cosine:.4g}): {kin}")
         else:
             kin = "a fine-tune of A" if cosine > 0.5 else "A with parts of another"
-            parts.append(f"only {_places(moved)} changed: {kin}")
+            parts.append(f"only {_places(moved, changes)} changed: {kin}")
+    if by["reshaped"]:
+        c, n = by["reshaped"][0], len(by["reshaped"])
+        assert c.a is not None and c.b is not None
+        parts.append(f"{n} parameter{'s have' if n > 1 else ' has'} another shape ({printable(c.name, 80)} {list(c.a.spec.shape)} to {list(c.b.spec.shape)})")
     if by["retyped"] and all(c.rounded for c in by["retyped"]):
         parts.append(f"{len(by['retyped'])} parameters are cast")
-    parts += [f"B {'has' if k == 'added' else 'lacks'} {_places(by[k])}" for k in ("added", "removed") if by[k]]
-    return "; ".join(parts)
+    return "; ".join([*parts, *alone])
 
 
-def _places(changes: Sequence[Change]) -> str:
-    """ "the classifier and layers 8-11"."""
+def _places(some: Sequence[Change], every: Sequence[Change]) -> str:
+    """ "the classifier and layers 8-11"; what is there on one side only by name, where the rest of its place is on both."""
     layers: dict[str, set[int]] = {}
     words: dict[str, None] = {}
-    for c in changes:
+    both = {place(c.item) for c in every if c.a is not None and c.b is not None}
+    for c in some:
         if c.item.layer >= 0:
             layers.setdefault(c.item.layer_kind.replace("_", " "), set()).add(c.item.layer)
         else:
-            words[place(c.item)] = None
+            words[c.name if (c.a is None or c.b is None) and place(c.item) in both else place(c.item)] = None
     out = [printable(w, 80) for w in words] + [f"{k}{'s' * (len(n) > 1)} {ranges(n)}" for k, n in layers.items()]
     if len(out) > 6:
         out = [*out[:5], f"{len(out) - 5} more"]

@@ -88,6 +88,9 @@ def report_json(report: Report) -> dict[str, object]:
 UNDECIDABLE = "a transposed square kernel, query and key exchanged, the number of heads"
 
 
+NOTE = f"undecided, since no file shows it: {UNDECIDABLE}; `ckptkit verify` against a reference decides"
+
+
 def show_report(report: Report, form: str = "text") -> str:
     """The whole report of `validate` in a form: text, json or markdown."""
     if form == "json":
@@ -97,7 +100,7 @@ def show_report(report: Report, form: str = "text") -> str:
         if report.findings:
             lines += ["", "| severity | rule | where | message |", "| --- | --- | --- | --- |"]
             lines += [
-                f"| {f.severity} | {f.rule} | {markdown(f.where)} | {markdown(f.message)}{' Hint: ' + markdown(f.hint) if f.hint else ''} |"
+                f"| {f.severity} | {f.rule} | {markdown(f.where)} | {markdown(f.message)}{'' if f.basis == 'confirmed' else f' ({f.basis})'}{' Hint: ' + markdown(f.hint) if f.hint else ''} |"
                 for f in report.findings
             ]
         return "\n".join(lines)
@@ -106,7 +109,11 @@ def show_report(report: Report, form: str = "text") -> str:
 
 
 def show_checked(checked: Sequence[Checked], form: str, fail_on: str) -> str:
-    """The outcome for one or many checkpoints: text, json, markdown, sarif, junit or github."""
+    """The outcome for one or many checkpoints: text, json, markdown, html, sarif, junit or github."""
+    if form == "html":
+        from .html import show_html
+
+        return show_html(checked)
     if form in ("sarif", "junit", "github"):
         from . import machine
 
@@ -122,6 +129,8 @@ def show_checked(checked: Sequence[Checked], form: str, fail_on: str) -> str:
         else:
             line = f"{c.path}: cannot be read"
             parts.append(f"**{markdown(line)}**: {markdown(c.findings[0].message)}" if form == "markdown" else f"{line}\n{show_findings(c.findings)}")
+    if any(c.report is not None and c.report.subject.graph.recognition is not None for c in checked):
+        parts.append(f"_{markdown(NOTE)}_" if form == "markdown" else NOTE)
     return "\n\n".join(parts) if form == "markdown" else "\n".join(parts)
 
 

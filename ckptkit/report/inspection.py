@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 
+from .._typing import Any
 from ..errors import printable
 from ..inspection import Inspection, TensorRow, to_json
 from ..names import collapse, counted, natural
@@ -30,6 +31,8 @@ def show_inspection(i: Inspection, form: str = "text", *, tensors: bool = False,
         return json.dumps(data, indent=2)
     tensors = tensors or any(row.stats is not None for row in i.tensors)
     sections: list[tuple[str, Table]] = []
+    if i.program.get("signatures"):
+        sections.append(("signatures", _signatures(i.program["signatures"])))
     if len(i.modules) > 1:
         modules: list[Sequence[str]] = [(printable(m.name, 80), f"{m.tensors:,}", f"{m.parameters:,}", _share(m.parameters, i.parameters)) for m in i.modules]
         sections.append(("modules", (("module", "#tensors", "#parameters", "#share"), _cut(modules, 24))))
@@ -107,11 +110,37 @@ def _facts(i: Inspection) -> Iterator[tuple[str, str]]:
     for part in dict.fromkeys(row.note for row in odd if row.role == "part"):
         yield "other part", f"{_many(sum(row.note == part for row in odd if row.role == 'part'), 'tensor')} of the {part}"
     for key, value in i.metadata.items():
-        yield "metadata", f"{key} = {value}"
+        yield "metadata", f"{key} = {printable(value, 200)}"
+    if i.program:
+        yield from _program(i)
     for key, extra in i.extras.items():
         yield "extras", f"{key} = {extra}"
     if len(i.tensors) != i.total:
         yield "selected", f"{len(i.tensors):,} of {_many(i.total, 'tensor')}"
+
+
+def _program(i: Inspection) -> Iterator[tuple[str, str]]:
+    """What a SavedModel says of its program."""
+    said = {k: i.program.get(k) or [] for k in ("tags", "signatures", "callables", "functions", "assets")}
+    tags = "; ".join(printable(t, 80) for t in said["tags"])
+    yield "program", f"written by TensorFlow {printable(i.program.get('tensorflow', '') or 'unknown', 40)}{f', tags {tags}' if tags else ''}"
+    called = [printable(k, 80) for k in said["callables"]]
+    names = [printable(f, 120) for f in said["functions"]]
+    if names:
+        yield "functions", f"{len(names):,} in the library{f'; the model has {_few(called, 8)}' if called else ''}: {collapse(names, 6)}"
+    if said["assets"]:
+        yield "assets", _few([printable(a, 80) for a in said["assets"]], 6)
+
+
+def _signatures(signatures: dict[str, dict[str, Any]]) -> Table:
+    """Every input and output of every signature."""
+    rows: list[Sequence[str]] = []
+    for name, s in signatures.items():
+        for side in ("inputs", "outputs"):
+            for tensor, t in s[side].items():
+                shape = "unknown" if t["shape"] is None else f"[{', '.join('?' if n is None else str(n) for n in t['shape'])}]" if t["shape"] else "scalar"
+                rows.append((printable(name, 80), side.removesuffix("s"), printable(tensor, 80), t["dtype"], shape))
+    return ("signature", "", "name", "dtype", "shape"), _cut(rows, ROWS)
 
 
 def _few(names: Sequence[str], limit: int = 3) -> str:

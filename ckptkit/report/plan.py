@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 
 from .._typing import TYPE_CHECKING, Any
 from ..errors import printable
@@ -14,7 +15,7 @@ from ..tensors import DTYPES, TensorSpec
 if TYPE_CHECKING:
     from ..conversion import Conversion
 
-_WORDS = ("copied", "re-laid", "cast", "joined", "filled", "added")
+_WORDS = ("copied", "re-laid", "cast", "joined", "filled", "added", "initialised")
 
 
 def kind_of(task: Task, dtypes: list[str]) -> str:
@@ -35,8 +36,9 @@ def totals(done: Conversion) -> dict[str, tuple[int, int]]:
     """Kind -> (tensors, bytes)."""
     out: dict[str, tuple[int, int]] = {}
     dtypes = [s.dtype for s in done.plan.sources]
+    told = _entries(done, "target")
     for task in done.plan.tasks:
-        k = kind_of(task, dtypes)
+        k = "initialised" if "initialised" in told.get(task.name, ()) else kind_of(task, dtypes)
         n, size = out.get(k, (0, 0))
         out[k] = (n + 1, size + task.slot.length)
     return {k: out[k] for k in _WORDS if k in out}
@@ -47,7 +49,7 @@ def bytes_read(done: Conversion) -> int:
     size = 0
     for task in done.plan.tasks:
         for p in task.pieces:
-            if p.source >= 0:
+            if p.source >= 0 and done.plan.sources[p.source].drawn is None:
                 n = 1
                 for loop in p.loops:
                     n *= loop.size
@@ -58,24 +60,27 @@ def bytes_read(done: Conversion) -> int:
 def show_plan(done: Conversion, form: str) -> str:
     """A dry run: the files with their sizes, what is copied, re-laid, cast, dropped, and the bytes read and written."""
     if form == "json":
-        return json.dumps({"schema_version": 1, "plan": to_json(done.plan), "ledger": done.ledger}, ensure_ascii=False)
+        return json.dumps({"schema_version": 1, "plan": to_json(done.plan), "ledger": done.ledger}, ensure_ascii=False, default=dict)
     from tabulate import tabulate  # costs more to import than the whole of a small conversion
 
+    from .findings import markdown
+
     style = "github" if form == "markdown" else "simple"
-    files = [[printable(n), human_bytes(size) if size >= 0 else "(known when written)"] for n, size in done.plan.layout.files]
-    files += [[printable(n), human_bytes(len(t.encode()))] for n, t in done.plan.texts]
+    shown = markdown if form == "markdown" else printable
+    files = [[shown(n), human_bytes(size) if size >= 0 else "(known when written)"] for n, size in done.plan.layout.files]
+    files += [[shown(n), human_bytes(len(t.encode()))] for n, t in done.plan.texts]
     copied = [os.path.getsize(path) for path, _ in done.plan.copies]
-    files += [[printable(n), f"{human_bytes(size)}, copied"] for (_, n), size in zip(done.plan.copies, copied, strict=True)]
+    files += [[shown(n), f"{human_bytes(size)}, copied"] for (_, n), size in zip(done.plan.copies, copied, strict=True)]
     dropped = _dropped(done)
     ties = [t for t in _entries(done, "target").values() if str(t.get("how", "")).startswith("tied to ")]
     work = [[k, n, human_bytes(size)] for k, (n, size) in totals(done).items()]
     work += [["tied (a second name)", len(ties), "0 B"]] if ties else []
-    work += [[f"dropped: {printable(why)}", n, human_bytes(size)] for why, (n, size) in dropped.items()]
+    work += [[f"dropped: {shown(why)}", n, human_bytes(size)] for why, (n, size) in dropped.items()]
     weights = sum(t.slot.length for t in done.plan.tasks)
     beside = sum(copied) + sum(len(t.encode()) for _, t in done.plan.texts)
     headers = sum(max(0, size) for _, size in done.plan.layout.files) - weights
     return "\n".join((
-        f"would write {printable(done.plan.target)}" + (f" ({', '.join(done.classes)})" if done.classes else ""), "",
+        f"would write {shown(done.plan.target)}" + (f" ({', '.join(done.classes)})" if done.classes else ""), "",
         tabulate(files, headers=["file", "size"], tablefmt=style), "",
         tabulate(work, headers=["tensors", "count", "size"], tablefmt=style), "",
         f"reads {human_bytes(bytes_read(done))} of weights and {human_bytes(sum(copied))} beside them; "
@@ -83,11 +88,11 @@ def show_plan(done: Conversion, form: str) -> str:
     ))  # fmt: skip
 
 
-def _entries(done: Conversion, side: str) -> dict[str, dict[str, Any]]:
+def _entries(done: Conversion, side: str) -> Mapping[str, Mapping[str, Any]]:
     """The ledger's tensors of one side."""
     of = done.ledger[side]
     assert isinstance(of, dict)
-    entries: dict[str, dict[str, Any]] = of["tensors"]
+    entries: Mapping[str, Mapping[str, Any]] = of["tensors"]
     return entries
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CHECKS", "READS", "RULES", "Check", "Rule", "header_checks", "known"]
 
-_HEADERS = ("architecture", "layers", "tensors", "shapes", "beside")
+_HEADERS = ("architecture", "layers", "tensors", "shapes", "configuration", "beside")
 _WEIGHTS = ("content", "values", "noticed", "expectations")
 
 for _name in _HEADERS:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from .._typing import NamedTuple
+from .._typing import TYPE_CHECKING, NamedTuple
 from ..findings import Finding
+
+if TYPE_CHECKING:
+    from ..containers import Checkpoint
 
 Check = Callable[..., Iterator[Finding]]
 READS = ("headers", "beside", "weights", "values")
@@ -56,6 +59,11 @@ def noticed(id: str, severity: str, title: str, text: str, *, basis: str = "conf
     """Document a rule whose findings are made elsewhere."""
     assert id not in RULES and reads in READS, id
     RULES[id] = Rule(id, severity, title, basis, reads, text)
+
+
+def folder_of(checkpoint: Checkpoint) -> str:
+    """The directory in which a checkpoint's files lie."""
+    return checkpoint.folder
 
 
 # --- words for messages --------------------------------------------------------------------------------------------

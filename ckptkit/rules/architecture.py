@@ -7,18 +7,26 @@ import os
 from collections.abc import Iterator
 
 from ..arch import architectures
+from ..config import BLOCK
 from ..findings import Finding
 from ..names import collapse, natural
 from ..subject import Subject
-from ._base import rule
+from ._base import count, rule
 
 
-@rule("empty", "error", "The checkpoint holds no tensor")
+@rule("empty", "error", "There are tensors, and elements in them")
 def empty(s: Subject) -> Iterator[Finding]:
-    """A file that is a valid container and holds nothing is an upload or an export that went wrong.
+    """A file that is a valid container and holds nothing is an upload or an export that went wrong; so is a weight of no elements
+    (what a process of a sharded training holds of another's part). A tensor without elements that is no known weight is an information.
     """
     if not s.checkpoint.tensors:
         yield Finding("error", "empty", s.checkpoint.path, "holds no tensor")
+    for grave in ("error", "info"):
+        hollow = [n for n, t in s.checkpoint.tensors.items() if 0 in t.spec.shape and (s.graph.roles[n].kind in ("param", "tied", "repeat")) is (grave == "error")]
+        if hollow:
+            hollow.sort(key=natural)
+            shape = list(s.checkpoint.tensors[hollow[0]].spec.shape)
+            yield Finding(grave, "empty", collapse(hollow, 4), f"{count(hollow, 'tensor')} of no elements: {collapse(hollow, 4)} (shape {shape})")
 
 
 @rule("architecture", "error", "The architecture declared is the architecture seen")
@@ -65,9 +73,10 @@ def config(s: Subject) -> Iterator[Finding]:
     no `model_type` though it is transformers' config.json.
     """
     arch = s.architecture
-    if arch is None or s.config is None or s.config.declared is not None or s.values is None or s.values.form != "hf":
+    if arch is None or s.config is None or s.config.raw.get("model_type") or s.values is None or s.values.form != "hf":
         return
-    if os.path.basename(s.config.source) == "config.json":
+    block = s.config.raw.get(BLOCK)
+    if os.path.basename(s.config.source) == "config.json" and not (isinstance(block, dict) and block.get("model_type")):
         yield Finding(
             "warning", "config", "model_type", f"{s.config_name} has no model_type; the tensors are those of {arch.title}", f'add "model_type": "{arch.name}"'
         )

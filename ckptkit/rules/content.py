@@ -15,7 +15,7 @@ from ._base import also, rule
 def tie(s: Subject) -> Iterator[Finding]:
     """Two names of one parameter must hold the same bits (an error otherwise, since which one a loader takes is chance). A tensor that
     may be tied to another, stored apart and different, is a warning where the configuration says that they are tied: a loader that
-    ties them drops one.
+    ties them drops one. So is one that the configuration says is not tied though it holds the same values, or shares the storage.
     """
     assert s.architecture is not None
     flag = s.value("tied")
@@ -31,6 +31,18 @@ def tie(s: Subject) -> Iterator[Finding]:
                 "warning", "tie", stored, f"{stored} differs from {other}, though {said}: a loader that ties them drops one",
                 "set tie_word_embeddings to false",
             )  # fmt: skip
+        elif same is True and flag is False and s.values is not None and "tied" not in s.values.assumed:
+            stored, other = s.graph.params[name].stored, s.graph.params[info.tied].stored
+            how = "one storage" if _one_storage(s, stored, other) else "the same values"
+            yield Finding(
+                "warning", "tie", stored, f"{s.config_name} says that {stored} and {other} are not tied, but they are {how}: trained further, they would part",
+                f"set {s.values.keys.get('tied', 'tie_word_embeddings')} to true", "inferred",
+            )  # fmt: skip
+
+
+def _one_storage(s: Subject, a: str, b: str) -> bool:
+    x, y = (s.checkpoint.tensors[n].identity for n in (a, b))
+    return x is not None and x == y
 
 
 @also("tie", reads="weights")

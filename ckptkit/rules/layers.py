@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..findings import Finding
-from ..names import collapse, counted, natural, ranges
+from ..names import collapse, counted, gaps, natural, ranges
 from ..schema import count_name, placeholders
 from ..subject import Subject
 from ._base import also, rule
@@ -33,12 +33,13 @@ def layers(s: Subject) -> Iterator[Finding]:
         count = count_name(placeholder)
         have = s.graph.indices.get(placeholder, set())
         n = max(have) + 1 if have else 0
-        holes = set(range(n)) - have
+        holes = gaps(have)
         word = placeholder.replace("_", " ")
         if holes:
             stored = sorted(_stored_of(s, placeholder, have), key=natural)
+            gone = ", ".join(map(ranges, holes))
             yield Finding(
-                "error", "layers", f"{word} {ranges(holes)}", f"{word}{'s' * (len(holes) > 1)} {ranges(holes)} missing in the middle: the weights hold "
+                "error", "layers", f"{word} {gone}", f"{word}{'s' * (n - len(have) > 1)} {gone} missing in the middle: the weights hold "
                 f"{word}s {ranges(have)} ({collapse(stored, 2)})", "the checkpoint was cut or merged wrongly; get it whole",
             )  # fmt: skip
         said = s.value(count)
@@ -52,7 +53,7 @@ def layers(s: Subject) -> Iterator[Finding]:
         contiguous = f"{ranges(have)}, contiguous" if not holes else ranges(have)
         variant = variant_words(s)
         if said < n:
-            over = sorted(_stored_of(s, placeholder, set(range(said, n))), key=natural)
+            over = sorted(_stored_of(s, placeholder, {i for i in have if i >= said}), key=natural)
             extra = f"{word}s {ranges(range(said, n))}" if n - said > 1 else f"{word} {said}"
             yield Finding(
                 "error", "layers", collapse(over, 4),

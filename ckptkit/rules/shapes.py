@@ -79,7 +79,7 @@ def size(s: Subject) -> Iterator[Finding]:
             continue
         key = s.values.keys.get(canonical, canonical)
         where = origin[canonical][0] if canonical in origin else key
-        shown = s.config.raw.get(key, said) if s.config is not None else said
+        shown = s.values.raw.get(key, said) if s.values is not None else said
         overruled = s.architecture.dialects[s.values.form].config.overruled.get(canonical)
         yield Finding(
             "warning" if overruled else "error", "size", where, f"{s.config_name} says {key} {json.dumps(shown)}; the weights hold {f'{canonical} {have}' if have else f'no {canonical}'}"
@@ -100,9 +100,18 @@ def _unshift(s: Subject, canonical: str, value: int) -> object:
 @rule("heads", "error", "The number of attention heads divides the hidden size")
 def heads(s: Subject) -> Iterator[Finding]:
     """A number of heads that does not divide the rows of the query cannot be. One that does divide them may still be wrong: no
-    tensor's shape tells heads from head size, so it is not checked further; `ckptkit verify` against a reference decides it.
+    tensor's shape tells heads from head size, so it is not checked further; `ckptkit verify` against a reference decides it. Where
+    nothing says the number, that is an information, undecided.
     """
-    if s.architecture is None or s.values is None:
+    if s.architecture is None:
+        return
+    for axis in s.architecture.heads:
+        if s.value(axis) is None and axis not in s.completed().sizes.axis and not any(f.rule in ("heads", "config") and f.severity == "error" for f in s.findings):
+            yield Finding(
+                "info", "heads", axis, f"neither the tensors nor a configuration say how many {axis} there are: no shape tells them from their size", "give the configuration with --config FILE",
+                "undecided",
+            )  # fmt: skip
+    if s.values is None:
         return
     sizes = s.graph.solution.sizes
     for axis in s.architecture.heads:

@@ -7,7 +7,7 @@ from itertools import product as combinations
 
 from ..findings import Finding
 from ..names import collapse, natural
-from ..schema import Param, expand, placeholders
+from ..schema import Param, expand, placeholders, reduce_name
 from ..subject import Subject
 from ..tensors import DTYPES
 from ._base import are, count, rule
@@ -23,7 +23,6 @@ def missing(s: Subject) -> Iterator[Finding]:
         return
     arch = r.architecture
     groups: dict[str, list[str]] = {}
-    whole = {p: {i for i in range(max(v) + 1) if i in v} for p, v in graph.indices.items()}
     sizes = s.sizes().axis
     lacked = {p for p, lack in r.dialect.lacks.items() if lack.holds(sizes)}
     optional_seen = {arch.params[p].module for b in graph.params.values() for p in (b.row.parts[b.which],) if arch.params[p].optional}
@@ -42,11 +41,11 @@ def missing(s: Subject) -> Iterator[Finding]:
         if all(i.tied for i in infos) or info.group not in graph.groups or not wanted(info):
             continue
         holders = placeholders(row.names[0])
-        for at_values in combinations(*(sorted(whole.get(h, ())) for h in holders)):
+        for at_values in combinations(*(sorted(graph.indices.get(h, ())) for h in holders)):
             at = dict(zip(holders, at_values, strict=True))
             absent = [expand(p, at) for p in row.parts if expand(p, at) not in graph.params and p not in lacked]
             if absent:
-                groups.setdefault(info.group, []).append(r.wrapper + r.table.stored_name(row, at, r.prefix))
+                groups.setdefault(info.group, []).append(r.stored_name(row, at, graph.counts))
     for group, names in groups.items():
         if group == "core":
             yield Finding("error", "missing", collapse(names, 6), f"{count(names, 'tensor')} that {arch.title} needs {are(names)} not there: {collapse(names)}")
@@ -80,7 +79,7 @@ def switch(s: Subject) -> Iterator[Finding]:
         said = s.value(name)
         if states and isinstance(said, bool) and said not in states and not (s.values is not None and name in s.values.assumed):
             key = s.values.keys.get(name, name) if s.values is not None else name
-            value = s.config.raw.get(key, said) if s.config is not None else said
+            value = s.values.raw.get(key, said) if s.values is not None else said
             yield Finding(
                 "error", "switch", collapse(sorted(held[not said], key=natural), 4), f"{s.config_name} says {key} {value!r}, which is {'' if said else 'not '}{name}; "
                 f"the weights are {'not ' if said else ''}{name} ({collapse(sorted(held[not said], key=natural), 2)})", f"correct {key}",
@@ -89,10 +88,29 @@ def switch(s: Subject) -> Iterator[Finding]:
 
 @rule("duplicate", "error", "One parameter, one tensor")
 def duplicate(s: Subject) -> Iterator[Finding]:
-    """Two stored tensors are names of one parameter of the model, and nothing says which of them counts.
+    """Two stored tensors are names of one parameter of the model (layer norms as gamma and as weight, with a prefix and without), and
+    nothing says which of them counts.
     """
     for canonical, first, second in s.graph.twice:
         yield Finding("error", "duplicate", second, f"{first} and {second} both hold {canonical}")
+    r = s.graph.recognition
+    rest = s.graph.of_role("unexplained") if r is not None else []
+    again: list[tuple[str, str]] = []
+    for name in rest:
+        assert r is not None
+        bare = name.removeprefix(r.wrapper)
+        for prefix in r.dialect.prefixes:  # the same name with the prefix, or without it
+            m = r.table.match(*reduce_name(bare), prefix) if prefix != r.prefix else None
+            held = s.graph.params.get(expand(m.row.parts[0], dict(m.at))) if m is not None and m.row.role == "param" else None
+            if held is not None:
+                again.append((name, held.stored))
+                break
+    if again:
+        names, firsts = (sorted(x, key=natural) for x in zip(*again, strict=True))
+        yield Finding(
+            "error", "duplicate", collapse(names, 4), f"{count(names, 'tensor')} with another prefix {are(names)} there a second time: {collapse(names, 4)} beside {collapse(firsts, 4)}",
+            "find out which of them counts, and leave the others out",
+        )  # fmt: skip
 
 
 @rule("unexpected", "warning", "Nothing is there that the architecture does not know")
@@ -119,18 +137,25 @@ def optimizer(s: Subject) -> Iterator[Finding]:
         yield Finding("info", "optimizer", collapse(sorted(rest, key=natural), 2), f"{count(rest, 'tensor')} of optimizer state ({size:,} bytes) beside the weights")
 
 
-@rule("dtype", "warning", "Parameters have one type")
+@rule("dtype", "error", "Parameters have one type")
 def dtype(s: Subject) -> Iterator[Finding]:
     """A few tensors of another type among many: what a partial conversion or an interrupted cast leaves. The odd ones are named.
-    Also given where a type of the file has no portable form and is read as another, or where the configuration's `dtype` is another
+    An error where parameters are of no floating type at all: whole numbers, truth values. Also given where a type of the file has no portable form and is read as another, or where the configuration's `dtype` is another
     one than the tensors'.
     """
     by: dict[str, list[str]] = {}
+    wrong: dict[str, list[str]] = {}
     roles = s.graph.roles
     known = s.graph.recognition is not None
     for name, t in s.checkpoint.tensors.items():
         if DTYPES[t.spec.dtype].kind == "float" and (not known or roles[name].kind in ("param", "tied", "repeat")):
             by.setdefault(t.spec.dtype, []).append(name)
+        elif known and roles[name].kind in ("param", "tied", "repeat"):
+            wrong.setdefault(t.spec.dtype, []).append(name)
+    for dtype, names in wrong.items():
+        most = max(by, key=lambda d: len(by[d]), default="")
+        others = f"; the other {len(by[most])} are {most}" if most else ""
+        yield Finding("error", "dtype", collapse(sorted(names, key=natural), 4), f"{count(names, 'tensor')} {are(names)} {dtype}, which no weight is{others}", "quantised or cast? get the weights as numbers")
     if len(by) > 1 and known:
         main = max(by, key=lambda d: len(by[d]))
         for dtype, names in by.items():

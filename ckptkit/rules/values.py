@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..scan import Scan, Values
 
 LARGEST_F16 = 65504.0
+FAR = 100  # of a mean of a normalisation's scale or shift: trained ones stay far below
 
 
 def _shown(s: Subject, stored: str, v: Values) -> str:
@@ -93,9 +94,13 @@ def zero(s: Subject, scan: Scan) -> Iterator[Finding]:
 @rule("constant", "warning", "No weight matrix holds one number only", reads="values", basis="inferred")
 def constant(s: Subject, scan: Scan) -> Iterator[Finding]:
     """A matrix in which every element is the same number (not zero: that is `zero`) was initialised and never trained or loaded."""
+    by: dict[float, list[str]] = {}
     for stored, v in _matrices(s, scan):
-        if v.constant and not v.zero and not v.nan and not v.inf:
-            yield Finding(_grave(s), "constant", stored, f"every element of {stored} is {v.value:g}", "made but never filled?", basis="inferred")
+        if v.constant and not v.zero and not v.nan and not v.inf and v.size > 1:
+            by.setdefault(v.value, []).append(stored)
+    for value, names in by.items():
+        names.sort(key=natural)
+        yield Finding(_grave(s), "constant", collapse(names, 4), f"every element of {collapse(names, 4)} is {value:g}", "made but never filled?", basis="inferred")
 
 
 @rule("extreme", "warning", "No weight is beyond all measure", reads="values", basis="inferred")
@@ -110,26 +115,39 @@ def extreme(s: Subject, scan: Scan) -> Iterator[Finding]:
 
 @rule("norm", "warning", "Normalisations scale by something near one", reads="values", basis="inferred")
 def norm(s: Subject, scan: Scan) -> Iterator[Finding]:
-    """The scale of a normalisation begins at one and stays in its neighbourhood; its shift begins at zero. A scale that is zero
-    everywhere silences its layer, and a scale around zero of both signs beside a shift around one means that the two are exchanged.
+    """The scale of a normalisation begins at one and stays in its neighbourhood, positive almost everywhere; its shift begins at zero.
+    A scale that is zero everywhere silences its layer; one that is negative in a quarter of its elements is a fresh draw or a shift; one of hundreds, or a shift of
+    hundreds, was never trained; a scale around zero beside a shift around one means that the two are exchanged.
     """
     arch = s.architecture
     if arch is None:
         return
+    found: dict[str, list[tuple[str, str]]] = {}  # what is wrong -> (tensor, figure)
     for stored, v in scan.values.items():
         role = s.graph.roles[stored]
         bound = s.graph.params.get(role.what)
         if bound is None or role.kind != "param" or v.mean is None or v.nan or v.inf:
             continue
         template = bound.row.parts[bound.which]
-        info = arch.params[template]
-        if arch.modules[info.module].kind != "norm" or not template.endswith(".weight"):
+        if arch.modules[arch.params[template].module].kind != "norm":
+            continue
+        if not template.endswith(".weight"):
+            if abs(v.mean) > FAR:
+                found.setdefault(f"shifts by more than {FAR}", []).append((stored, f"mean {v.mean:.3g}"))
             continue
         shift = s.graph.params.get(role.what.removesuffix("weight") + "bias")
         other = scan.values.get(shift.stored) if shift is not None else None
-        if v.zero:
-            yield Finding("warning", "norm", stored, f"{stored} scales by zero everywhere: what passes through this normalisation is lost", basis="inferred")
-        elif other is not None and other.mean is not None and shift is not None and v.size > 3 and abs(v.mean) < 0.1 * abs(other.mean) and abs(other.mean - 1) < 0.5:
-            yield Finding(
-                "warning", "norm", stored, f"{stored} has mean {v.mean:.3g} and {shift.stored} {other.mean:.3g}: scale and shift seem to be exchanged", basis="inferred"
-            )
+        beside = other.mean if other is not None else None
+        if beside is not None and shift is not None and v.size > 3 and abs(v.mean) < 0.1 * abs(beside) and abs(beside - 1) < 0.5:
+            found.setdefault("scale and shift seem to be exchanged", []).append((stored, f"mean {v.mean:.3g}, {shift.stored} {beside:.3g}"))
+        elif v.zero:
+            found.setdefault("scales by zero everywhere: what passes through is lost", []).append((stored, "all zero"))
+        elif v.size >= 8 and v.negative is not None and v.negative >= 0.25:
+            found.setdefault("scales by numbers below zero, as no trained normalisation does", []).append((stored, f"{v.negative:.0%} negative, mean {v.mean:.3g}"))
+        elif abs(v.mean) > FAR:
+            found.setdefault(f"scales by more than {FAR}", []).append((stored, f"mean {v.mean:.3g}"))
+    for what, cases in found.items():
+        names = sorted((n for n, _ in cases), key=natural)
+        figure = dict(cases)[names[0]]
+        of = f"{names[0]} has {figure}" if len(names) > 1 else figure
+        yield Finding("warning", "norm", collapse(names, 4), f"{collapse(names, 4)}: {what} ({of})", basis="inferred")

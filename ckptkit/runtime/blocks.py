@@ -32,13 +32,22 @@ def embeddings(ops: Any, spec: Spec, node: Any, ids: Any, segments: Any = None, 
     """(embedded, what enters the first block, the word table): word + position + segment, normed; then projected."""
     x = node.word(ids)
     if node.has("position"):
-        x = x + node.position(place(ops, spec, ids) if positions is None else positions)
+        x = x + position_rows(ops, spec, node, place(ops, spec, ids) if positions is None else positions)
     if node.has("segment"):
         x = x + node.segment(ops.zeros_like(ids) if segments is None else segments)
     if node.has("norm"):
         x = node.norm(x)
     x = node.drop(x)
     return x, node.project(x) if node.has("project") else x, node.word.weight
+
+
+def position_rows(ops: Any, spec: Spec, node: Any, rows: Any) -> Any:
+    """The rows of the position table, which may lie in two: those that padding uses, and those of real positions after them."""
+    if not node.has("reserved"):
+        return node.position(rows)
+    first = spec.sizes["reserved"]
+    real = node.position(ops.maximum(rows - first, 0))
+    return ops.where(ops.expand_dims(rows >= first, -1), real, node.reserved(ops.minimum(rows, first - 1)))
 
 
 def place(ops: Any, spec: Spec, ids: Any) -> Any:

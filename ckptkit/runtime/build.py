@@ -6,6 +6,7 @@ new is named in `model.initialised` and in a warning.
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Collection, Mapping, Sequence
@@ -13,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from ..arch import by_name
 from ..config import interpret, read_config
-from ..errors import FindingsError, UndecidedError, UnsupportedError, UsageError
+from ..errors import FindingsError, UnsupportedError, UsageError
+from ..initial import INITIALIZERS, draw, recipe
 from ..names import collapse
 from ..schema import Architecture
 from ..subject import Subject, examine
 from ..validation import run_rules
 from .flow import APPLICATIONS
 from .freeze import frozen
-from .initial import INITIALIZERS, initial
-from .spec import Spec, make_spec, spec_of, spec_of_config
+from .spec import Leaf, Spec, make_spec, spec_of, spec_of_config
 from .traits import head, traits_of
 from .weights import Weights, tied_here
 
@@ -51,6 +52,8 @@ def build_transformer_model(
     seed: int = 0,
     dtype: str | None = "float32",
     full_mask: bool = False,
+    resize_vocab: int | None = None,
+    init_missing: bool = False,
     part: str | None = None,
     given: Mapping[str, object] | None = None,
 ) -> Any:
@@ -61,7 +64,8 @@ def build_transformer_model(
     by group ("classifier", with `labels` classes); `freeze`: names, globs, modules, ranges of layers ("embeddings",
     "encoder.layers.0-5"); `initializer`: truncated_normal, normal, zeros or xavier_uniform instead of the authors' own for
     new weights, drawn by `seed`; `dtype`: of the parameters, None keeps the stored one (PyTorch);
-    `full_mask`: a Keras model's attention mask is [batch, query, key] (a PyTorch model takes either).
+    `resize_vocab`: rows of the vocabulary, further ones new; `init_missing`: parameters that the weights lack start anew as
+    well, instead of being an error; `full_mask`: a Keras model's attention mask is [batch, query, key] (a PyTorch model takes either).
 
     Raises FindingsError with the findings of `validate` where configuration and weights do not fit, and UsageError or
     UnsupportedError, with the extra to install, where the framework is not there.
@@ -80,6 +84,8 @@ def build_transformer_model(
         if config_path is None:
             raise UsageError("neither a configuration nor a checkpoint is named")
         arch, values = _from_config(os.fspath(config_path), name)
+        if resize_vocab is not None:
+            more["vocab"] = resize_vocab
         spec = spec_of_config(arch, {**values, **(given or {}), **more}, _known(arch, asked) | parts(arch))
         return finish(
             spec, None, framework=framework, application=application, freeze=freeze, initializer=initializer, seed=seed, dtype=dtype, full_mask=full_mask
@@ -90,9 +96,9 @@ def build_transformer_model(
         if found is None or (name is not None and name not in found.names):
             what = found.title if found is not None else "no known architecture"
             raise UsageError(f"the weights are those of {what}" + (f", not of {model}" if model else ""), path=subject.checkpoint.path)
-        refuse_errors(subject)
+        refuse_errors(subject, init_missing)
         groups = _known(found, asked) | (parts(found) & subject.graph.groups)
-        spec = with_new(subject, groups)
+        spec = with_new(subject, groups, resize_vocab)
         return finish(
             spec, Weights(subject), framework=framework, application=application, freeze=freeze, initializer=initializer, seed=seed, dtype=dtype,
             full_mask=full_mask,
@@ -106,6 +112,7 @@ def require(framework: str) -> None:
     module, extra = EXTRAS[framework]
     if framework == "keras":
         os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # stderr is for messages about checkpoints
     try:
         import_module(extra)
         import_module(module)
@@ -113,9 +120,9 @@ def require(framework: str) -> None:
         raise UnsupportedError(f"{extra} is not installed, and a {framework} model needs it ({e})", hint=f"pip install 'ckptkit[{extra}]'") from None
 
 
-def refuse_errors(subject: Subject) -> None:
-    """FindingsError if the checkpoint has an error finding."""
-    errors = [f for f in run_rules(subject, integrity=False) if f.severity == "error"]
+def refuse_errors(subject: Subject, init_missing: bool = False) -> None:
+    """FindingsError if the checkpoint has an error finding (other than what is missing, if that is to be made)."""
+    errors = [f for f in run_rules(subject, integrity=False) if f.severity == "error" and not (init_missing and f.rule == "missing")]
     if errors:
         raise FindingsError(errors[0].message, tuple(errors), path=subject.checkpoint.path, hint=errors[0].hint or "ckptkit validate shows every finding")
 
@@ -145,19 +152,16 @@ def _from_config(path: str, name: str | None) -> tuple[Architecture, dict[str, o
     return arch, values.values
 
 
-def with_new(subject: Subject, groups: frozenset[str]) -> Spec:
+def with_new(subject: Subject, groups: frozenset[str], vocab: int | None = None) -> Spec:
     """The spec with heads that the weights hold and heads that they lack: sizes of the latter from relations and `given`."""
     arch = subject.architecture
     assert arch is not None
     if groups <= subject.graph.groups | arch.tied_groups:
-        return spec_of(subject, groups)
-    held = spec_of(subject, groups & subject.graph.groups)
+        return spec_of(subject, groups, vocab)
+    held = spec_of(subject, groups & subject.graph.groups, vocab)
     values = {**held.values, **{a: n for a, n in held.sizes.items() if a not in arch.fixed}}
     wanted = spec_of_config(arch, values, groups)
-    try:
-        new = tuple(leaf for leaf in wanted.leaves if leaf.group in groups - subject.graph.groups)
-    except UndecidedError:
-        raise
+    new = tuple(leaf for leaf in wanted.leaves if leaf.group in groups - subject.graph.groups)
     return held._replace(leaves=held.leaves + new, ties={**held.ties, **wanted.ties}, sizes={**wanted.sizes, **held.sizes})
 
 
@@ -165,6 +169,8 @@ def arrays_of(
     spec: Spec, weights: Weights | None, *, initializer: str | None = None, seed: int = 0
 ) -> tuple[Spec, dict[str, NDArray[np.generic]], tuple[str, ...]]:
     """(the spec with the ties that hold, an array for every parameter that is no tie, the names of the new ones)."""
+    import numpy as np
+
     ties = dict(spec.ties) if weights is None else tied_here(weights, spec)
     if weights is None and spec.values.get("tied") is False:
         ties = {}
@@ -173,12 +179,32 @@ def arrays_of(
     for name, shape, leaf in spec.params():
         if name in ties:
             continue
-        if weights is not None and name in weights:
-            arrays[name] = weights.get(name)
-        else:
-            arrays[name] = initial(spec, name, shape, leaf, initializer=initializer, seed=seed)
+        if weights is None or name not in weights:
+            arrays[name] = _drawn(spec, name, shape, leaf, initializer, seed, 0, shape[0])
             new.append(name)
+            continue
+        array = weights.get(name)
+        if array.shape != shape:  # the vocabulary, which is the first axis of every canonical parameter that has it
+            have, want = len(array), shape[0]
+            if want > have:
+                new.append(f"{name}[{have}:{want}]")
+                array = np.concatenate([array, _drawn(spec, name, shape, leaf, initializer, seed, have, want).astype(array.dtype)])
+            array = array[:want]
+        arrays[name] = array
     return spec._replace(ties=ties), arrays, tuple(new)
+
+
+def _drawn(
+    spec: Spec, name: str, shape: tuple[int, ...], leaf: Leaf, initializer: str | None, seed: int, first: int, stop: int
+) -> NDArray[np.generic]:
+    """Rows first..stop of a new parameter."""
+    import numpy as np
+
+    how = recipe(spec.traits.init, leaf.kind, name[len(leaf.path) + 1 :], name, shape, spec.values.get, spec.sizes, initializer)
+    row = math.prod(shape[1:])
+    out = np.empty((stop - first) * row, np.float32)
+    draw(how, name, seed, first * row, out)
+    return out.reshape(stop - first, *shape[1:])
 
 
 def finish(

@@ -70,7 +70,7 @@ def export(
         try:
             import_module(module)
         except ImportError:
-            raise UnsupportedError(f"{module} is not installed, and --to {to} needs it", hint=f"pip install {' '.join(needed)}") from None
+            raise UnsupportedError(f"{module} is not installed, and --to {to} needs it", hint=f"pip install 'ckptkit[{to}]'") from None
     with examine(source, config=config, part=part, given=given) as subject:
         refuse_errors(subject)
         spec = spec_of(subject)
@@ -165,14 +165,25 @@ def _read_pt2(path: str, names: tuple[str, ...], inputs: Arrays, outputs: tuple[
 
 
 def _write_onnx(model: Any, spec: Spec, path: str, names: tuple[str, ...], probes: Arrays) -> None:
+    import logging
+    import warnings
+
     import torch
 
     module, args, shapes = _program(model, spec, names, probes)
     with torch.no_grad():
         outputs = list(module(*args))
-    torch.onnx.export(
-        module, args, path, input_names=list(names), output_names=outputs, dynamic_shapes=shapes, dynamo=True, external_data=False, verbose=False
-    )
+    log = logging.getLogger("torch.onnx")  # it warns of what it does not find and nothing here needs
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                module, args, path, input_names=list(names), output_names=outputs, dynamic_shapes=shapes, dynamo=True, external_data=False, verbose=False
+            )
+    finally:
+        log.setLevel(level)
 
 
 def _read_onnx(path: str, names: tuple[str, ...], inputs: Arrays, outputs: tuple[str, ...]) -> Arrays:

@@ -10,6 +10,7 @@ from itertools import product as combinations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import UndecidedError, UnsupportedError
+from ..growth import resized
 from ..layout import Sizes, stored_shape
 from ..schema import Architecture, count_name, expand, placeholders
 from .traits import ACTIVATIONS, Traits, traits_of
@@ -191,12 +192,12 @@ def _echo(subject: Subject, canonical: str) -> bool:
     return subject.architecture.dialects[subject.values.form].config.defaults.get(canonical) == "=tied"
 
 
-def spec_of(subject: Subject, groups: Collection[str] | None = None) -> Spec:
-    """The spec of a checkpoint with the heads it holds, or with those asked for."""
+def spec_of(subject: Subject, groups: Collection[str] | None = None, vocab: int | None = None) -> Spec:
+    """The spec of a checkpoint with the heads it holds, or with those asked for; `vocab`: with another number of words."""
     arch = subject.architecture
     if arch is None:
         raise UndecidedError("the architecture is unknown, so no model can be built", path=subject.checkpoint.path, hint="--architecture NAME")
-    sizes = subject.sizes()
+    sizes, _ = resized(subject, vocab)
     values = values_of(subject)
     counts = dict(subject.graph.counts)
     for name in arch.config_counts:

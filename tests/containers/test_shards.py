@@ -152,7 +152,7 @@ def test_a_tied_tensor_may_count_once_or_for_each_name(tmp_path: Path) -> None:
 
     for size, count in ((8, 0), (16, 0), (12, 1)):
         path = write(tmp_path, {ONE: ["a"]}, weight_map={"a": ONE, "b": ONE}, metadata={"total_size": size})
-        assert len(open_sharded(path, "x", open_one).findings) == count
+        assert sum(f.where == "metadata.total_size" for f in open_sharded(path, "x", open_one).findings) == count
 
 
 def test_a_further_shard_file_is_a_warning_but_other_files_are_not(tmp_path: Path) -> None:
@@ -300,3 +300,23 @@ def test_a_damaged_index_is_a_result_or_an_error(tmp_path_factory: pytest.TempPa
             assert "a" in cp.tensors or cp.findings
     except CheckpointError as e:
         assert "\n" not in str(e)
+
+
+@pytest.mark.parametrize(("beside", "says"), [("model.safetensors", "reads it, and not them"), ("model-00003-of-00002.safetensors", "does not list it"), ("other.safetensors", "")])
+def test_what_lies_beside_the_shards_and_would_be_read_instead_is_said(tmp_path: Path, beside: str, says: str) -> None:
+    path = write(tmp_path)
+    (tmp_path / beside).write_bytes((tmp_path / ONE).read_bytes())
+    with open_checkpoint(path) as c:
+        assert [f.where for f in c.findings] == ([beside] if says else []) and all(says in f.message for f in c.findings)
+
+
+def test_shards_that_are_called_one_of_more_than_the_index_lists_are_told(tmp_path: Path) -> None:
+    path = write(tmp_path, {ONE: ["a"]}, {"a": ONE}, {})
+    with open_checkpoint(path) as c:
+        assert [(f.severity, f.rule) for f in c.findings] == [("warning", "shards")] and "one of 2; the index lists 1" in c.findings[0].message
+
+
+def test_many_ghosts_are_a_few_findings(tmp_path: Path) -> None:
+    path = write(tmp_path, weight_map={**WEIGHT_MAP, **{f"g.{i}.w": ONE for i in range(500)}})
+    with open_checkpoint(path) as c:
+        assert 2 < len(c.findings) < 30 and "480 more: g.{20...499}.w" in c.findings[-1].message

@@ -17,6 +17,39 @@ Arrays = dict[str, np.ndarray]
 HF_NAMES = {"pooler": "pooler_output", "mlm": "prediction_logits", "nsp": "seq_relationship_logits", "sop": "sop_logits", "embeddings": "embedding_output"}
 
 
+def command(monkeypatch: Any, *args: object) -> tuple[int, str, str]:
+    """(exit status, stdout, stderr) of the command line, run in this process: frameworks are loaded once."""
+    import contextlib
+    import io
+    import sys
+
+    from ckptkit.cli import main
+
+    monkeypatch.setattr(sys, "argv", ["ckptkit", *map(str, args)])
+    out, err = io.StringIO(), io.StringIO()
+    status = 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main()
+        except SystemExit as e:
+            status = int(e.code or 0)
+    return status, out.getvalue(), err.getvalue()
+
+
+def needs(*modules: str) -> None:
+    """Skip, saying so, where a module of the extra `test` is not installed; in CI it must be."""
+    import importlib
+    import os
+
+    import pytest
+
+    for module in modules:
+        if os.environ.get("CI"):
+            importlib.import_module(module)
+        else:
+            pytest.importorskip(module, reason=f"not tested: {module} is not installed")
+
+
 def built(path: Path, framework: str, *, application: str = "encoder", full_mask: bool = False, **options: Any) -> Any:
     """The model of a checkpoint with all the heads it holds."""
     with examine(path, **options) as subject:
@@ -37,9 +70,28 @@ def run(model: Any, inputs: Arrays) -> Arrays:
     return {k: np.asarray(v) for k, v in engine.trace(model, given).items()}
 
 
+# cases that transformers of today cannot run, so that `oracles` has none
+CASES = {**oracles.CASES, "nezha_tf": oracles.google(""), "hf430_nezha": oracles.plain("")}
+# recorded outputs that are none of the model's: another part's, another mask's, a loss, a cache
+EXCUSED = {
+    "gpt1_npy": {"clf_logits", "lm_losses"},  # of the fine-tuned file, which has a test of its own
+    "gpt2_tf": {"present"},
+}
+
+
+def excused(case: str, names: set[str]) -> set[str]:
+    """The outputs of a golden folder that belong to another case of it, or that no model gives."""
+    part = case.partition("/")[2]
+    if case.startswith("electra"):
+        return {n for n in names if n.startswith("gen_") != (part == "generator")}
+    if part:
+        return {n for n in names if not n.startswith(part + "_")}
+    return EXCUSED.get(case, set())
+
+
 def asked(case: str, config: Any = None) -> tuple[Arrays, np.ndarray | None]:
     """(inputs, valid positions) of a golden case, masks as booleans instead of what is added to the scores."""
-    spec = oracles.CASES[case]
+    spec = CASES[case]
     golden = oracles.golden_inputs(case.partition("/")[0])
     inputs = spec.inputs(golden, config)
     mask = inputs.get("attention_mask")
@@ -72,12 +124,12 @@ def as_transformers(trace: Arrays) -> Arrays:
 def differences(case: str, model: Any, config: Any = None) -> dict[str, float]:
     """The largest difference from each recorded output that the model gives."""
     inputs, valid = asked(case, config)
-    spec = oracles.CASES[case]
+    spec = CASES[case]
     trace = run(model, inputs)
     if case.startswith("electra"):
         trace["embeddings"] = trace["encoder.input"]  # its own code calls the projected ones so
     given = spec.outputs(as_transformers(trace))
     want = oracles.read_npz(oracles.golden(case.partition("/")[0]) / spec.reference)
-    names = sorted(want.keys() & given.keys())
-    assert names, f"{case}: nothing to compare"
+    names = sorted(want.keys() - excused(case, set(want)))
+    assert names and not set(names) - given.keys(), f"{case}: not given: {set(names) - given.keys()}"
     return {n: oracles.largest_difference(given[n], want[n], valid) for n in names}

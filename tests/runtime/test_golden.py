@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import oracles
 import pytest
 import running
@@ -16,7 +17,7 @@ INDEX = oracles.golden_index()
 FRAMEWORKS = ["torch", "keras"]
 
 
-FILES = {"unilm2_pt": "unilm2.bin", "gpt1_npy": "model", "hf430_t5_v11": "safetensors"}
+FILES = {"unilm2_pt": "unilm2.bin", "gpt1_npy": "model"}
 SAID = {"gpt1_npy": {"heads": 4, "activation": "gelu_tanh"}}  # the published folder has no configuration
 
 
@@ -28,7 +29,7 @@ def sources(case: str, framework: str) -> list[Path]:
     return [folder / f for f in HF_FORMS if (folder / f).is_dir()][: None if framework == "torch" else 1] or [folder]
 
 
-KNOWN = [c for c in oracles.CASES if any(INDEX[c.partition("/")[0]]["architecture"] in a.names for a in architectures().values())]
+KNOWN = [c for c in running.CASES if any(INDEX[c.partition("/")[0]]["architecture"] in a.names for a in architectures().values())]
 
 
 def tolerance(case: str) -> float:
@@ -46,16 +47,74 @@ def test_a_rebuilt_model_gives_the_golden_outputs(case: str, framework: str) -> 
         assert {n: d for n, d in found.items() if not d <= tolerance(case)} == {}, path
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
-@pytest.mark.parametrize("case", [c for c in KNOWN if "/" not in c and (oracles.golden(c) / "bert4keras_outputs.npz").exists()])
-@pytest.mark.parametrize("application", ["lm", "unilm"])
-def test_causal_and_unilm_models_give_the_outputs_of_bert4keras(case: str, framework: str, application: str) -> None:
-    want = oracles.read_npz(oracles.golden(case) / "bert4keras_outputs.npz")
+B4K = [p.parent.name for p in sorted((oracles.FIXTURES / "golden").glob("*/bert4keras_outputs.npz"))]
+
+
+def bert4keras(case: str, framework: str, application: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
+    """(our trace, what bert4keras recorded, the valid positions) of a case."""
     inputs = oracles.golden_inputs(case)
     model = running.built(oracles.golden(case), framework, application=application)
-    trace = running.run(
-        model, {"input_ids": inputs["input_ids"], "token_type_ids": inputs["segment_ids"], "attention_mask": inputs["input_ids"] != 0}
-    )
     valid = inputs["input_ids"] != 0
+    given = {"input_ids": inputs["input_ids"], "token_type_ids": inputs["segment_ids"], "attention_mask": valid}
+    return running.run(model, given), oracles.read_npz(oracles.golden(case) / "bert4keras_outputs.npz"), valid
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("case", [c for c in B4K if not c.startswith("electra")])
+@pytest.mark.parametrize("application", ["lm", "unilm"])
+def test_causal_and_unilm_models_give_the_outputs_of_bert4keras(case: str, framework: str, application: str) -> None:
+    trace, want, valid = bert4keras(case, framework, application)
     for ours, theirs in (("hidden", f"{application}_hidden"), ("mlm", f"{application}_mlm_logits")):
         assert oracles.largest_difference(trace[ours], want[theirs], valid) <= 1e-5, theirs
+
+
+@pytest.mark.parametrize("case", B4K)
+def test_encoders_give_the_outputs_of_bert4keras(case: str) -> None:
+    trace, want, valid = bert4keras(case, "torch", "encoder")
+    ours = {"encoder": trace["hidden"], "pooled": trace.get("pooler"), "mlm_logits": trace.get("mlm")}
+    if "nsp" in trace:
+        ours["nsp_probs"] = oracles.softmax(trace["nsp"])
+    if "rtd" in trace:
+        ours["disc"] = trace["rtd"]
+    names = {n for n in want if not n.startswith(("lm_", "unilm_"))}
+    assert names and not [n for n in names if not oracles.largest_difference(ours[n], want[n], None if n in ("pooled", "nsp_probs") else valid) <= 1e-5]
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_gpt2_of_bert4keras_gives_its_outputs(framework: str) -> None:
+    model = running.built(oracles.golden("b4k_gpt2"), framework)
+    trace = running.run(model, {"input_ids": oracles.golden_inputs("b4k_gpt2")["input_ids"]})
+    assert oracles.largest_difference(trace["lm"], oracles.golden_outputs("b4k_gpt2")["logits"], None) <= 1e-5
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_the_encoder_of_a_t5_of_bert4keras_gives_its_outputs(framework: str) -> None:
+    """Not its decoder: bert4keras adds the decoder's relative bias to the attention to the encoder, which T5 does not."""
+    inputs, _ = running.asked("b4k_t5_v10")
+    trace = running.run(running.built(oracles.golden("b4k_t5_v10"), framework), inputs)
+    want = oracles.golden_outputs("b4k_t5_v10")["encoder_hidden"]
+    assert oracles.largest_difference(trace["encoder"], want, inputs["attention_mask"].astype(bool)) <= 6e-5
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_fine_tuned_gpt_gives_its_choices_and_every_layer(framework: str) -> None:
+    folder = oracles.golden("gpt1_npy")
+    model = running.built(folder / "finetuned_best_params.jl", framework, config=str(folder / "hparams_train_args.json"))
+    ids, want = oracles.golden_inputs("gpt1_npy")["input_ids"], oracles.golden_outputs("gpt1_npy")
+    trace = running.run(model, {"input_ids": ids})
+    assert np.abs(trace["multiple_choice"].reshape(2, 2) - want["clf_logits"]).max() <= 1e-5
+    for i in range(3):
+        assert oracles.largest_difference(trace[f"decoder.{i}"], want[f"layer_{i:02d}"], None) <= 1e-5
+    logits = trace["lm"][:, :-1].reshape(60, -1)
+    assert oracles.largest_difference(logits, want["lm_logits_no_last"], None) <= 1e-5
+
+
+def test_every_golden_case_with_outputs_is_compared() -> None:
+    here = {c.partition("/")[0] for c in KNOWN} | {"b4k_gpt2"}
+    known = {n for a in architectures().values() for n in a.names}
+    readable = {e["case"] for e in INDEX.values() if e["architecture"] in known and (oracles.golden(e["case"]) / "outputs.npz").exists()}
+    assert readable - here <= NOT_YET
+
+
+# the architecture is known, the container or the naming is not
+NOT_YET: set[str] = {"tf2_small_bert_keras3"}

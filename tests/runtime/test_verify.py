@@ -118,27 +118,6 @@ def test_the_same_file_is_the_same_at_every_level() -> None:
     assert max(s.worst for s in outcome.levels[-1].steps) == 0 and outcome.exit_code == 0
 
 
-CONVERSIONS = [
-    ("bert_tf", "hf", "safetensors"), ("bert_tf_v1", "hf", "torch"), ("bert_tf_sharded", "hf", "safetensors"), ("bert_tf_classifier", "hf", "safetensors"),
-    ("bert_tf_optim", "hf", "torch"), ("hf_bert/bin_legacy", "google", None), ("fairseq_roberta_old", "hf", "safetensors"), ("fairseq_roberta_new", "hf", "torch"),
-    ("hf_roberta/safetensors", "fairseq", None), ("hf_roberta/bin_zip", "hf", "tf"),
-    ("albert_tf", "hf", "safetensors"), ("albert_tf_relu", "hf", "safetensors"), ("hf_albert/safetensors", "google", None), ("hf_electra/safetensors", "google", None),
-    ("hf_distilbert/bin_zip", "hf", "safetensors"), ("nezha_tf", "hf", "torch"), ("hf430_nezha/safetensors", "google", None), ("unilm1_pt", "hf", "safetensors"),
-    ("unilm2_pt/unilm2.bin", "hf", "safetensors"), ("gpt2_tf", "hf", "safetensors"), ("hf_gpt2/safetensors", "openai", None), ("hf_gpt1/safetensors", "bert4keras", None),
-    ("t5_orig_v10", "hf", "safetensors"), ("t5_orig_v11", "hf", "safetensors"), ("hf_t5/bin_zip", "mesh", None), ("hf430_t5_v11/safetensors", "mesh", None),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("case", "to", "container"), CONVERSIONS)
-def test_a_conversion_is_the_same_model(tmp_path: Path, case: str, to: str, container: str | None) -> None:
-    source = oracles.golden(case.split("/")[0]) / "/".join(case.split("/")[1:])
-    ckptkit.convert(source, tmp_path / "out", to=to, container=container)
-    outcome = ckptkit.verify(source, tmp_path / "out")
-    assert outcome.verdict == "same" and outcome.levels[1].verdict == "same"
-    worst = max(s.worst for s in outcome.levels[-1].steps)
-    assert worst <= (1e-5 if case.startswith("hf_roberta") and to == "fairseq" else 0)
-
-
 @pytest.mark.parametrize("dtype", ["BF16", "F16"])
 def test_a_narrower_copy_is_the_same_after_rounding_and_says_so(tmp_path: Path, dtype: str) -> None:
     ckptkit.convert(HF, tmp_path / "narrow", to="hf", dtypes=[("*", dtype)])

@@ -6,7 +6,7 @@ and a newline; the bytes are the little-endian elements of the canonical form (o
 BLAKE3 of the lines "HEX name\\n" of all parameters, sorted by name. It begins with "ckptkit1:", the version of this definition.
 
 So it does not depend on container, dialect, sharding, orientation or order. A tie that holds its target's values counts
-once; computed buffers and optimizer state do not count; what the architecture does not know counts under its stored name.
+once; computed buffers and optimizer state do not count, nor does what a naming has no place for and holds what that means; what the architecture does not know counts under its stored name.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+from ._pool import on_threads
 from ._typing import NamedTuple
-from .canonical import Canon, Item, items_of
+from .canonical import Canon, Item, items_of, like_absent
 from .findings import Finding
 from .subject import Subject
 
@@ -32,12 +33,34 @@ class Digest(NamedTuple):
     items: dict[str, Item]
 
 
+def digest(
+    path: str | os.PathLike[str],
+    *,
+    config: str | None = None,
+    architecture: str | None = None,
+    dialect: str | None = None,
+    part: str | None = None,
+    given: Mapping[str, object] | None = None,
+    jobs: int | None = None,
+) -> Digest:
+    """The canonical digest of the checkpoint at `path`: `whole`, and `parameters` one by one. Reads all weights once.
+
+    `config`, `architecture`, `dialect` and `part` overrule what is found, as in `validate`; `given` are canonical values that nothing
+    says ({"vocab": 40478}). Raises CheckpointError, UndecidedError
+    where nothing says how to take a tensor apart.
+    """
+    from .subject import examine
+
+    with examine(path, config=config, architecture=architecture, dialect=dialect, part=part, given=given) as subject:
+        return canonical_digest(subject, jobs=jobs)
+
+
 def canonical_digest(subject: Subject, *, jobs: int | None = None) -> Digest:
     """Read all weights once and digest them. Raises UndecidedError where nothing says how to take a tensor apart."""
-    from concurrent.futures import ThreadPoolExecutor
-
     sizes = subject.sizes()
     items = items_of(subject, sizes)
+    void = like_absent(subject, sizes, items)
+    items = [i for i in items if i.name not in void]
     local = threading.local()
     canons: list[Canon] = []
 
@@ -50,8 +73,7 @@ def canonical_digest(subject: Subject, *, jobs: int | None = None) -> Digest:
 
     order = sorted(items, key=lambda i: -i.spec.nbytes)
     try:
-        with ThreadPoolExecutor(max(1, min(jobs or os.cpu_count() or 1, 4))) as pool:
-            done = dict(zip((i.name for i in order), pool.map(one, order), strict=True))
+        done = dict(zip((i.name for i in order), on_threads(one, order, jobs), strict=True))
     finally:
         for c in canons:
             c.close()

@@ -1,0 +1,314 @@
+"""Namings of BERT-like encoders in TensorFlow 2's object-based checkpoints: the TensorFlow Model Garden's, and Keras models'.
+
+Source: tensorflow/models official/nlp: modeling/networks/{bert_encoder,albert_encoder}.py, modeling/layers/
+{transformer_encoder_block,masked_lm,cls_head}.py, modeling/models/bert_pretrainer.py (what its checkpoint_items are called),
+configs/encoders.py (the keys of params.yaml), modeling/activations/gelu.py (its gelu is the tanh approximation).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+
+from ckptkit.schema import GOOGLE, ConfigForm, Dialect, Key, Lack, Objects
+
+Rows = dict[str, "str | tuple[str, ...]"]
+GRAPH = {"tensorflow_object_graph": ""}  # a written bundle gets an object graph, made from the names
+PARAMS = "params.yaml"
+ACTIVATIONS = {"gelu": "gelu_tanh", "relu": "relu", "tanh": "tanh", "linear": "linear", "swish": "silu", "silu": "silu"}
+KEYS: dict[str, str | Key] = {
+    "vocab_size": "vocab",
+    "hidden_size": "hidden",
+    "num_layers": "layers",
+    "num_attention_heads": "heads",
+    "hidden_activation": Key("activation", words=ACTIVATIONS),
+    "intermediate_size": "intermediate",
+    "dropout_rate": "dropout",
+    "attention_dropout_rate": "attention_dropout",
+    "max_position_embeddings": "positions",
+    "type_vocab_size": "segments",
+    "initializer_range": "initializer_range",
+}
+
+
+def attention(at: str, module: str, query: str, key: str, value: str, output: str) -> Rows:
+    """The rows of a Keras MultiHeadAttention at `at`: kernels (hidden, heads, head_dim), the output's (heads, head_dim, hidden)."""
+    rows: Rows = {}
+    for local, name in ((query, "query"), (key, "key"), (value, "value")):
+        rows[f"{at}{local}/kernel"] = (f"{module}{name}.weight", "hidden heads head_dim")
+        rows[f"{at}{local}/bias"] = (f"{module}{name}.bias", "heads head_dim")
+    rows[f"{at}{output}/kernel"] = (f"{module}output.weight", "heads head_dim hidden")
+    rows[f"{at}{output}/bias"] = f"{module}output.bias"
+    return rows
+
+
+def block(at: str, module: str) -> Rows:
+    """The rows of a Model Garden TransformerEncoderBlock at `at`, whose canonical modules begin with `module`."""
+    return {
+        **attention(f"{at}/_attention_layer/", f"{module}attention.", "_query_dense", "_key_dense", "_value_dense", "_output_dense"),
+        f"{at}/_attention_layer_norm": f"{module}attention.norm",
+        f"{at}/_intermediate_dense": f"{module}ffn.intermediate",
+        f"{at}/_output_dense": f"{module}ffn.output",
+        f"{at}/_output_layer_norm": f"{module}ffn.norm",
+    }
+
+
+# --- configurations ------------------------------------------------------------------------------------------------
+
+
+def params_form(kind: str, keys: Mapping[str, str | Key], defaults: Mapping[str, object]) -> ConfigForm:
+    """The form of an experiment's params.yaml, whose encoder is of a `kind` (bert, albert)."""
+    return ConfigForm(
+        filename=PARAMS,
+        keys=keys,
+        implied={"norm_eps": 1e-12},
+        defaults=defaults,
+        texts={PARAMS: yaml_mapping},
+        unfold=_encoder_of(kind),
+        text=_params_text(kind),
+    )
+
+
+def _encoder_of(kind: str) -> Callable[[Mapping[str, object]], dict[str, object] | None]:
+    def unfold(raw: Mapping[str, object]) -> dict[str, object] | None:
+        found: object = raw
+        for step in ("task", "model", "encoder"):
+            found = found.get(step, found) if isinstance(found, Mapping) else found
+        found = found.get(kind) if isinstance(found, Mapping) else None
+        if not isinstance(found, Mapping):
+            return None
+        return {**{str(k): v for k, v in found.items()}, **{k: v for k, v in raw.items() if k == "ckptkit"}}
+
+    return unfold
+
+
+def _params_text(kind: str) -> Callable[[Mapping[str, object]], str]:
+    def text(raw: Mapping[str, object]) -> str:
+        own = {k: v for k, v in raw.items() if k != "ckptkit"}
+        lines = [f"        {k}: {json.dumps(v, ensure_ascii=False)}" for k, v in sorted(own.items())]
+        kept = f"# ckptkit: {json.dumps(raw['ckptkit'], ensure_ascii=False)}\n" if "ckptkit" in raw else ""
+        return f"{kept}task:\n  model:\n    encoder:\n      type: {kind}\n      {kind}:\n" + "\n".join(lines) + "\n"
+
+    return text
+
+
+def yaml_mapping(text: str) -> dict[str, object]:
+    """The nested mappings of a YAML file with their scalars, which is what a params.yaml is made of; lists are passed over. JSON too."""
+    if text.lstrip()[:1] == "{":
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
+    root: dict[str, object] = {}
+    open_at: list[tuple[int, dict[str, object]]] = [(-1, root)]
+    for line in text.splitlines():
+        stripped = line.strip()
+        if stripped.startswith("# ckptkit: "):
+            root["ckptkit"] = _scalar(stripped.removeprefix("# ckptkit: "))
+        if not stripped or stripped[0] in "#-%" or ":" not in stripped:
+            continue
+        indent = len(line) - len(line.lstrip())
+        while indent <= open_at[-1][0]:
+            open_at.pop()
+        key, _, value = stripped.partition(":")
+        value = value.strip()
+        if value[:1] not in ("'", '"', "{", "["):
+            value = value.partition(" #")[0].rstrip()
+        within: dict[str, object] = {}
+        open_at[-1][1][key.strip().strip("'\"")] = within if not value or value[0] in "&!" else _scalar(value)
+        if not value or value[0] in "&!":
+            open_at.append((indent, within))
+    return root
+
+
+def _scalar(text: str) -> object:
+    """A YAML scalar: a number, true, false, null, or text."""
+    words: dict[str, object] = {"true": True, "false": False, "null": None, "~": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    if len(text) > 1 and text[0] == text[-1] == "'":
+        return text[1:-1].replace("''", "'")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return float(text) if text[:1] in "+-.0123456789" else text
+    except ValueError:
+        return text
+
+
+# --- BERT ----------------------------------------------------------------------------------------------------------
+
+L = "encoder.layers.{layer}."
+PREFIXES = ("encoder/", "encoder_network/", "")
+OWN_POOLER = "the encoder's own pooler, which pretraining with a sentence head does not use: that head has one of its own"
+HALF_HEAD = "the pooler of a sentence head whose output is not there; the encoder has one of its own"
+# BertEncoder is a functional model, which numbers its layers; BertEncoderV2 is a layer, which keeps them by attribute
+FUNCTIONAL = {
+    "word": "~layer_with_weights-0", "position": "~layer_with_weights-1", "segment": "~layer_with_weights-2", "norm": "~layer_with_weights-3",
+    "layer": "~layer_with_weights-{layer+4}", "pooler": "~layer_with_weights-{#layer+4}",
+}  # fmt: skip
+BY_ATTRIBUTE = {
+    "word": "~_embedding_layer", "position": "~_position_embedding_layer", "segment": "~_type_embedding_layer", "norm": "~_embedding_norm_layer",
+    "layer": "~_transformer_layers/{layer}", "pooler": "~_pooler_layer",
+}  # fmt: skip
+# what the first classification head of a BertPretrainerV2 is called in its checkpoint_items, and by its attributes
+HEADS = (("next_sentence..pooler_dense", "classification_heads/0/dense", "pooler"), ("next_sentence..logits", "classification_heads/0/out_proj", "nsp"))
+
+
+def _model_garden(name: str, title: str, own: Mapping[str, str], other: Mapping[str, str], *, pretraining: bool) -> Dialect:
+    """A Model Garden BERT encoder whose objects are called as `own` says, in a graph that knows them as `other` too."""
+    rows: Rows = {
+        f"{own['word']}/embeddings": "embeddings.word.weight",
+        f"{own['position']}/embeddings": "embeddings.position.weight",
+        f"{own['segment']}/embeddings": "embeddings.segment.weight",
+        own["norm"]: "embeddings.norm",
+        **block(own["layer"], L),
+        "masked_lm/dense": "mlm.transform",
+        "masked_lm/layer_norm": "mlm.norm",
+        "masked_lm/output_bias.Sbias | masked_lm/bias": "mlm.decoder.bias",
+    }
+    pooler = own["pooler"]
+    aliases = {other[k]: own[k] for k in own if k != "pooler"} | {"masked_lm/embedding_table": f"{own['word']}/embeddings"}
+    if pretraining:
+        rows |= {f"{item} | {attribute}": module for item, attribute, module in HEADS}
+        aliases[pooler] = f"={HEADS[0][0]}"
+        unused = {pooler: OWN_POOLER}
+    else:
+        rows[pooler] = "pooler"
+        unused = dict.fromkeys(HEADS[0][:2], HALF_HEAD)
+    aliases[other["pooler"]] = pooler
+    aliases |= {attribute: item for item, attribute, _ in HEADS} | {item: attribute for item, attribute, _ in HEADS}
+    return Dialect(
+        name=name,
+        title=title,
+        style=GOOGLE,
+        prefixes=PREFIXES,
+        container="tf",
+        filename="bert_model.ckpt-1",
+        rows=rows,
+        strays={f"{t}/{w}": why for t, why in unused.items() for w in ("kernel", "bias")},
+        repeats={"masked_lm/embedding_table": "embeddings.word.weight"},
+        metadata=GRAPH,
+        objects=Objects(aliases=aliases, roots=("encoder", "encoder_network")),
+        alias=name.removesuffix("_pretraining").removesuffix("_encoder"),
+        config=params_form("bert", KEYS, {"dropout": 0.1, "attention_dropout": 0.1, "initializer_range": 0.02}),
+    )
+
+
+KERAS_ROWS: Rows = {
+    "word_embeddings/embeddings": "embeddings.word.weight",
+    "token_type_embeddings/embeddings": "embeddings.segment.weight",
+    "embeddings_LayerNorm": "embeddings.norm",
+    **attention("layer_{layer}_attention/", L + "attention.", "query", "key", "value", "attention_output"),
+    "layer_{layer}_attention_LayerNorm": L + "attention.norm",
+    "layer_{layer}_intermediate": L + "ffn.intermediate",
+    "layer_{layer}_output": L + "ffn.output",
+    "layer_{layer}_output_LayerNorm": L + "ffn.norm",
+    "pooler": "pooler",
+}
+
+
+def _keras(name: str, title: str, objects: Objects) -> Dialect:
+    """A functional Keras model without positions: its variables' own names, its layers numbered as `objects` says."""
+    return Dialect(
+        name=name,
+        title=title,
+        style=GOOGLE,
+        container="tf",
+        filename="model.ckpt",
+        rows=KERAS_ROWS,
+        lacks={"embeddings.position.weight": Lack(0.0, {"positions": 512}, why="the model has no positions")},
+        metadata=GRAPH,
+        objects=objects,
+        config=ConfigForm(
+            filename="config.json",
+            keys={k: v for k, v in KEYS.items() if k not in ("hidden_activation", "max_position_embeddings")},
+            implied={"activation": "gelu", "norm_eps": 1e-12},
+            defaults={"dropout": 0.0, "attention_dropout": 0.0, "initializer_range": 0.02},
+        ),
+    )
+
+
+def _numbered(to: str, first: tuple[str, str, str], layer: int, at: tuple[int, int, int, int, int], pooler: str) -> dict[str, str]:
+    """Object paths of such a model: embeddings and their norm, then `layer` numbers a layer, of which five have weights."""
+    paths = {n: to + i for n, i in zip(("word_embeddings", "token_type_embeddings", "embeddings_LayerNorm"), first, strict=True)}
+    of = {n: f"{to}{{layer*{layer}+{i}}}" for n, i in zip(("attention", "attention_LayerNorm", "intermediate", "output", "output_LayerNorm"), at, strict=True)}
+    paths |= {f"layer_{{layer}}_{n}": path for n, path in of.items()}
+    for local, dense in (("query", "_query_dense"), ("key", "_key_dense"), ("value", "_value_dense"), ("attention_output", "_output_dense")):
+        paths[f"layer_{{layer}}_attention/{local}"] = f"{of['attention']}/{dense}"
+    return {**paths, "pooler": to + pooler}
+
+
+BERT_DIALECTS = (
+    _model_garden("tfm_encoder", "TF Model Garden BertEncoder (TensorFlow 2)", FUNCTIONAL, BY_ATTRIBUTE, pretraining=False),
+    _model_garden("tfm_pretraining", "TF Model Garden BertPretrainerV2 of a BertEncoder (TensorFlow 2)", FUNCTIONAL, BY_ATTRIBUTE, pretraining=True),
+    _model_garden("tfm_v2_encoder", "TF Model Garden BertEncoderV2 (TensorFlow 2)", BY_ATTRIBUTE, FUNCTIONAL, pretraining=False),
+    _model_garden("tfm_v2_pretraining", "TF Model Garden BertPretrainerV2 of a BertEncoderV2 (TensorFlow 2)", BY_ATTRIBUTE, FUNCTIONAL, pretraining=True),
+    _keras(
+        "keras3",
+        "Keras 3 functional model",
+        Objects(
+            paths=_numbered("_operations/", ("2", "3", "5"), 7, (6, 8, 9, 10, 12), "{#layer*7+7}"),
+            words={"kernel": "_kernel", "embeddings": "_embeddings"},
+            root="model/",
+            tell="#/_embeddings",
+        ),
+    ),
+    _keras(
+        "tf_keras",
+        "tf_keras functional model",
+        Objects(
+            paths=_numbered("layer_with_weights-", ("0", "1", "2"), 5, (3, 4, 5, 6, 7), "{#layer*5+3}"),
+            root="model/",
+            tell="layer_with_weights-#/embeddings",
+        ),
+    ),
+)
+
+
+# --- ALBERT --------------------------------------------------------------------------------------------------------
+
+
+def either(one: Rows, other: Rows) -> Rows:
+    """Rows that are met under two names, those of `one` written."""
+    return {f"{a} | {b.removeprefix('~')}": what for (a, what), b in zip(one.items(), other, strict=True)}
+
+
+def albert(module: str, lacks: Mapping[str, Lack]) -> Dialect:
+    """A Model Garden AlbertEncoder: one layer for all, numbered after the projection, which is there where the embeddings are narrower."""
+    layer, one = "~layer_with_weights-{}", "{group!}{inner_group!}"
+    return Dialect(
+        name="tfm",
+        title="TF Model Garden AlbertEncoder (TensorFlow 2)",
+        style=GOOGLE,
+        prefixes=PREFIXES,
+        container="tf",
+        filename="albert_model.ckpt-1",
+        rows={
+            f"{FUNCTIONAL['word']}/embeddings": "embeddings.word.weight",
+            f"{FUNCTIONAL['position']}/embeddings": "embeddings.position.weight",
+            f"{FUNCTIONAL['segment']}/embeddings": "embeddings.segment.weight",
+            FUNCTIONAL["norm"]: "embeddings.norm",
+            layer.format(4): "embeddings.project",
+            **either(block(layer.format(5) + one, module), block(layer.format(4) + one, module)),
+            **either({layer.format(6): "pooler"}, {layer.format(5): "pooler"}),
+            "masked_lm/dense": "mlm.transform",
+            "masked_lm/layer_norm": "mlm.norm",
+            "masked_lm/output_bias.Sbias | masked_lm/bias": "mlm.decoder.bias",
+        },
+        repeats={"masked_lm/embedding_table": "embeddings.word.weight"},
+        lacks=lacks,
+        limits={"groups": (1, "its layers share one set of weights"), "inner_groups": (1, "its one group is one layer")},
+        metadata=GRAPH,
+        objects=Objects(
+            aliases={"~_embedding_layer": FUNCTIONAL["word"], "masked_lm/embedding_table": f"{FUNCTIONAL['word']}/embeddings"},
+            roots=("encoder", "encoder_network"),
+        ),
+        config=params_form(
+            "albert", {**KEYS, "embedding_width": "embedding"},
+            {"dropout": 0.0, "attention_dropout": 0.0, "initializer_range": 0.02, "groups": 1, "inner_groups": 1},
+        ),
+    )  # fmt: skip

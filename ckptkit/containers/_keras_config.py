@@ -1,0 +1,96 @@
+"""What a Keras model configuration names that would run code when Keras loads it. It is read as data: nothing is imported or called here.
+
+Source: keras/src/saving/serialization_lib.py and keras/src/legacy/saving/serialization.py (which keys name a class, a function or a lambda).
+The names of Keras' own layers, initializers, ... are known by their module; whatever else a configuration names is reported. Keras
+refuses some of it too (`safe_mode`), but not all, and not in every version.
+"""
+
+from __future__ import annotations
+
+from ..errors import CheckpointError, printable
+from ..findings import Finding
+from ..jsonio import loads
+
+RULE = "keras-config"
+_ROOTS = frozenset(("keras", "keras_hub", "keras_nlp", "keras_cv", "tf_keras", "keras_core"))
+# parts of Keras that a configuration has no business with: they read files, fetch them, run or load code
+_UTILITIES = ("utils", "export", "saving", "config", "datasets", "preprocessing", "legacy", "testing", "backend", "src.utils", "src.saving", "src.backend", "src.export", "src.legacy", "src.trainers.data_adapters")
+_CODE = {
+    "Lambda": "a Lambda layer, whose code would run",
+    "__lambda__": "a lambda, whose code would run",
+    "TorchModuleWrapper": "a pickled PyTorch module, whose code would run",
+    "TFSMLayer": "a SavedModel beside it, which would be loaded",
+    "JaxLayer": "a JAX function, whose code would run",
+    "FlaxLayer": "a Flax module, whose code would run",
+}
+# the optimizers of TensorFlow's Keras, which it registers under the package that users' own classes get too
+_OPTIMIZERS = frozenset(("Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Ftrl", "Lion", "Nadam", "RMSprop", "SGD"))
+_HINT = "ckptkit reads the configuration as data; load the model in Keras only if you trust who wrote it"
+_MOST = 50
+
+
+def judge(text: str, where: str) -> list[Finding]:
+    """Findings for what a configuration (JSON) names beyond Keras' own layers; one for a configuration that is no JSON."""
+    try:
+        value, repeated = loads(text.encode(errors="replace"), what="the model's configuration", path=None, duplicates="report")
+    except CheckpointError as e:
+        return [Finding("warning", RULE, printable(where), f"{e.message}; Keras would not load the model")]
+    said: dict[str, None] = {}
+    for key in repeated:
+        said[f"the configuration has the key {printable(key, 60)!r} twice; readers may differ"] = None
+    todo: list[object] = [value]
+    known: set[tuple[object, object, object]] = set()  # of Keras' own: a model names the same few classes over and over
+    while todo:
+        v = todo.pop()
+        if type(v) is list:
+            todo += v
+        elif type(v) is dict:
+            todo += v.values()
+            what = (v.get("module"), v.get("class_name"), v.get("registered_name")) if "class_name" in v or "function_type" in v else (None, None, None)
+            try:
+                if what in known or (what[1] is None and "function_type" not in v):
+                    continue
+            except TypeError:  # one of them is a list: no name
+                pass
+            found = _named(v)
+            if not found and all(w is None or type(w) is str for w in what) and what[1] not in (None, "function"):
+                known.add(what)
+            if found:
+                said[f"the configuration names {found}; never loaded here"] = None
+    listed = list(said)
+    if len(listed) > _MOST:
+        listed = [*listed[:_MOST], f"the configuration names {len(said) - _MOST} more of the kind"]
+    return [Finding("warning", RULE, printable(where), m, _HINT) for m in listed]
+
+
+def _named(v: dict[str, object]) -> str:
+    """What one object of the configuration names that is worth a finding; "" for Keras' own."""
+    name, module = v.get("class_name"), v.get("module")
+    if not isinstance(name, str):
+        if v.get("function_type") == "lambda":
+            return "a lambda, whose code would run"
+        return ""
+    shown = printable(f"{module}.{name}" if isinstance(module, str) else name, 120)
+    if name in _CODE:
+        return f"{_CODE[name]} ({shown})"
+    config = v.get("config")
+    if name == "function":
+        what = config if isinstance(config, str) else config.get("name", "?") if isinstance(config, dict) else "?"
+        if isinstance(module, str) and module.partition(".")[0] in _ROOTS and not _utility(module):
+            return ""
+        return f"the function {printable(f'{module}.{what}', 120)}, which Keras would import"
+    if module is None:
+        package, arrow, own = str(v.get("registered_name") or name).partition(">")
+        if not arrow or package in _ROOTS or (package == "Custom" and own in _OPTIMIZERS):
+            return ""
+        return f"{shown}, a class from outside Keras ({printable(package, 60)})"
+    if not isinstance(module, str):
+        return f"a module that is no text for {shown}"
+    if module.partition(".")[0] not in _ROOTS:
+        return f"{shown}, a class from outside Keras" if not (module == "builtins" and name in ("slice", "set", "tuple", "dict", "list", "__tuple__")) else ""
+    return f"{shown}, no part of a model" if _utility(module) else ""
+
+
+def _utility(module: str) -> bool:
+    rest = module.partition(".")[2]
+    return any(rest == u or rest.startswith(u + ".") for u in _UTILITIES)

@@ -1,0 +1,303 @@
+"""HDF5 files as Keras and transformers write them: legacy `.h5`, whole models or weights, Keras 3 `.weights.h5`, `tf_model.h5` and its shards.
+
+Sources: HDF5 File Format Specification 3.0; Keras' `legacy_h5_format.py` (layer_names, weight_names, model_weights) and `saving_lib.py`
+(layers/.../vars/0); transformers 4's `tf_model.h5.index.json`. A tensor's name is the dataset's path without the first slash.
+
+Policy: ckptkit reads and writes the format itself (`_hdf5`): neither h5py nor Keras is imported, so a damaged file cannot crash a C library. h5py
+(the extra `hdf5`) is asked, in a process of its own, only for chunks that were packed by a filter other than gzip, shuffle and fletcher32
+or are listed in one of HDF5 1.10's indexes. What the file says besides its tensors goes into the metadata, each root attribute as
+`hdf5:NAME`, those of groups as JSON in `hdf5:groups`, so that writing HDF5 again gives the same file to Keras. A model's configuration
+is read as data.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+from .._typing import TYPE_CHECKING
+from ..errors import CorruptError, LimitError, UnsupportedError, UsageError, printable
+from ..findings import Finding
+from ..limits import LIMITS
+from ..tensors import DTYPES, Extent, StoredTensor, TensorSpec
+from ._base import Checkpoint, FileLayout, Part, Slot, open_fd
+
+if TYPE_CHECKING:
+    from ._hdf5 import File
+    from ._hdf5_tree import Dataset, Tree
+    from ._hdf5_write import Built
+
+NAME = "hdf5"
+TITLE = "HDF5 (Keras .h5, .weights.h5, tf_model.h5)"
+SUFFIXES: tuple[str, ...] = (".h5", ".hdf5")
+DEFAULT_FILE = "model.weights.h5"
+WRITABLE = True
+TIES = True
+SINGLE = True
+STRINGS = False
+KEEPS = ("hdf5:",)  # the metadata that it has a place for, by their beginnings
+
+_MAGIC = b"\x89HDF\r\n\x1a\n"
+_NOWHERE = (1 << 64) - 1  # the undefined address
+_INDEX, _KERAS_INDEX = ".h5.index.json", ".weights.json"  # transformers' and Keras 3's
+PREFIX = "hdf5:"  # of the metadata that only this format understands
+RATIO, SMALL = 100, 1 << 20  # what is stored may swell by RATIO at most, unless it stays below SMALL bytes
+
+
+def sniff(head: bytes, tail: bytes, path: str) -> bool:
+    """The signature; an index by its name."""
+    return head.startswith(_MAGIC) or (path.endswith((_INDEX, _KERAS_INDEX)) and head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{")
+
+
+def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
+    """tf_model.h5 or its index (24, 16), model.weights.h5 (26), else a sole .h5 file (34)."""
+    for rank, known in ((16, "tf_model.h5.index.json"), (16, "model.weights.json"), (24, "tf_model.h5"), (26, DEFAULT_FILE), (26, "model.h5")):
+        if known in names:
+            return [(rank, os.path.join(directory, known))]
+    found = [n for n in names if n.endswith(SUFFIXES)]
+    return [(34, os.path.join(directory, n)) for n in found[:100]]
+
+
+def prefix(path: str) -> str | None:
+    """HDF5 files are named in full."""
+    return None
+
+
+def open(path: str) -> Checkpoint:
+    """The datasets of a file, or of the shards of an index. Raises CorruptError, UnsafeError, UnsupportedError, LimitError."""
+    from ._gc import paused
+
+    with paused():
+        if path.endswith(_INDEX):
+            from ._shards import open_sharded
+
+            return open_sharded(path, NAME, open_file, rename=_in_shard)
+        if path.endswith(_KERAS_INDEX):
+            from ._hdf5_shards import open_shards
+
+            return open_shards(path)
+        return open_file(path)
+
+
+def open_file(path: str) -> Checkpoint:
+    """One file."""
+    import mmap
+
+    fd = open_fd(path)
+    try:
+        size = os.fstat(fd).st_size
+        if size < 64:
+            raise CorruptError(f"truncated: {size} bytes are too few for an HDF5 file", path=path)
+        with mmap.mmap(fd, size, prot=mmap.PROT_READ) as data, memoryview(data) as whole, whole[:] as view:
+            return read(view, 0, path, path, data)
+    finally:
+        os.close(fd)
+
+
+def _in_shard(name: str, held: Mapping[str, object]) -> str:
+    """What a shard calls the tensor that the index calls `name`: transformers leaves the model's own name out in the shard."""
+    if name in held:
+        return name
+    rest = name.partition("/")[2]
+    return rest if rest in held else name
+
+
+def read(view: memoryview, origin: int, path: str, label: str, map: object = None) -> Checkpoint:
+    """The checkpoint in the bytes of an HDF5 file that begins at byte `origin` of the file at `path`; nothing of `view` is kept."""
+    from ._hdf5 import DAMAGE, File
+    from ._hdf5_tree import walk
+
+    file = File(view, origin, label, map)  # type: ignore[arg-type]
+    try:
+        tree = walk(file)
+        tensors: dict[str, StoredTensor] = {}
+        findings = tree.findings
+        specs: dict[tuple[object, ...], TensorSpec] = {}
+        name = ""
+        try:
+            for name in _ordered(tree, findings):
+                t = _tensor(file, name, tree.datasets[name], path, specs, findings)
+                if t is not None:
+                    tensors[name] = t
+        except DAMAGE:
+            raise CorruptError(f"dataset {name} is damaged: its structure leads out of the file", path=label) from None
+        for name, other in tree.aliases.items():
+            if other in tensors:
+                t = tensors[other]
+                tensors[other] = t._replace(storage=other)
+                tensors[name] = t._replace(name=name, storage=other)
+        name_bytes = LIMITS.name_bytes
+        for name in tensors:
+            if 4 * len(name) > name_bytes:
+                LIMITS.check("name_bytes", len(name.encode()), f"the length of the name {name[:40]!r}...", label)
+        if file.end < len(view):
+            findings.append(Finding("warning", "hdf5", os.path.basename(label), f"{len(view) - file.end:,} bytes follow the end of the HDF5 data"))
+        metadata = _metadata(tree)
+        from ._keras_config import judge
+
+        for key in ("model_config", "training_config"):
+            if PREFIX + key in metadata:
+                findings += judge(metadata[PREFIX + key], f"{os.path.basename(label)}:{key}")
+        return Checkpoint(path, NAME, tensors, files=(path,), metadata=metadata, findings=findings)
+    finally:
+        file.data.release()
+
+
+def _ordered(tree: Tree, findings: list[Finding]) -> list[str]:
+    """The datasets in the order that the Keras attributes give (layers, then their weights), the others as they are met."""
+    out: dict[str, None] = {}
+    missing = []
+    for base in ("", "model_weights"):
+        layers = joined(tree.attributes.get(base, {}), "layer_names")
+        for layer in [*layers, "top_level_model_weights"] if layers else ():
+            group = f"{base}/{layer}" if base else layer
+            for weight in joined(tree.attributes.get(group, {}), "weight_names"):
+                path = f"{group}/{weight}"
+                path = tree.aliases.get(path, path)
+                if path in tree.datasets:
+                    out[path] = None
+                else:
+                    missing.append(path)
+    if missing:
+        said = f"{len(missing)} weights that Keras' lists name are not in the file: {printable(', '.join(missing[:3]), 300)}{', ...' if len(missing) > 3 else ''}"
+        findings.append(Finding("error", "hdf5", printable(missing[0]), said, "Keras does not load such a file: was it cut while it was written?"))
+    for path in tree.datasets:
+        out.setdefault(path, None)
+    return list(out)
+
+
+def joined(attributes: Mapping[str, object], name: str) -> list[str]:
+    """A list that Keras keeps in an attribute, or where it is longer than 64 KB in several: name0, name1, ..."""
+    value = attributes.get(name)
+    if isinstance(value, list):
+        return value
+    out: list[str] = []
+    i = 0
+    while isinstance(value := attributes.get(f"{name}{i}"), list):
+        out += value
+        i += 1
+    return out
+
+
+def _tensor(file: File, name: str, d: Dataset, path: str, specs: dict[tuple[object, ...], TensorSpec], findings: list[Finding]) -> StoredTensor | None:
+    """The tensor of a dataset; None (and a finding) where it is text."""
+    label = file.path
+    dtype = d.type.dtype
+    if d.type.kind == "opaque" and d.type.size in (1, 2):
+        dtype = _opaque(file, d)
+    if not dtype:
+        raise UnsupportedError(f"dataset {name} holds {d.type.what}, which are no tensor", path=label)
+    if dtype == "STRING":
+        findings.append(Finding("info", "hdf5", printable(name), f"{printable(name)} is text ({list(d.shape)}), no tensor: left out"))
+        return None
+    key = (dtype, d.shape)
+    spec = specs.get(key)
+    if spec is None:
+        spec = specs[key] = TensorSpec(dtype, d.shape)
+        if spec.numel >= 1 << 62:
+            raise CorruptError(f"dataset {name} is said to have the shape {list(d.shape)}, which overflows 64 bits", path=label)
+    n = spec.nbytes
+    kind, at, size = d.storage[:3]
+    assert isinstance(at, int) and isinstance(size, int)
+    if kind == "contiguous" or kind == "compact":
+        if at == _NOWHERE:
+            return _unwritten(name, d, spec, label, findings)
+        if size not in (n, -1):
+            raise CorruptError(f"dataset {name}: {dtype} {list(d.shape)} needs {n:,} bytes, {size:,} are stored", path=label)
+        if at + n > file.end:
+            raise CorruptError(f"dataset {name}: bytes {at:,} to {at + n:,} are said to be its own; the file ends at {file.end:,}", path=label, hint="is it cut short?")
+        return tuple.__new__(StoredTensor, (name, spec, (tuple.__new__(Extent, (path, file.origin + at, n)),), None, None, None))
+    from ._hdf5_chunks import chunked
+
+    return chunked(file, name, d, spec, path, findings)
+
+
+def _opaque(file: File, d: Dataset) -> str:
+    """The dtype that Keras notes beside elements which HDF5 has no type for."""
+    from ._hdf5_types import attribute
+
+    said = dict(attribute(file, p, n, {}) for _, p, n in d.attributes).get("dtype")
+    names = {t.numpy: t.name for t in DTYPES.values() if t.numpy and t.bits == 8 * d.type.size}
+    return names.get(said, "") if isinstance(said, str) else ""
+
+
+def swell(name: str, need: int, stored: int, label: str) -> None:
+    """Refuse a tensor that is out of all proportion to what the file stores of it: a bomb, whatever its size."""
+    if need > SMALL and need > RATIO * stored:
+        raise LimitError(
+            f"dataset {name} is said to have {need:,} bytes, of which the file stores {stored:,}: more than {RATIO} to 1 is not unpacked", path=label,
+            hint="where you trust its writer, copy it without compression (h5repack -f NONE)",
+        )  # fmt: skip
+
+
+def _unwritten(name: str, d: Dataset, spec: TensorSpec, label: str, findings: list[Finding]) -> StoredTensor:
+    """A dataset that was never written: every element is the fill value."""
+    n = spec.nbytes
+    swell(name, n, 0, label)
+    if not n:
+        return StoredTensor(name, spec, (Extent(label, 0, 0),))
+    fill = d.fill if len(d.fill) == d.type.size else bytes(d.type.size)
+    findings.append(Finding("warning", "hdf5", printable(name), f"{printable(name)} was laid out but never written: all its elements are the fill value"))
+    return StoredTensor(name, spec, read=lambda: fill * spec.numel)
+
+
+def _metadata(tree: Tree) -> dict[str, str]:
+    """The attributes of root and groups as text, empty groups among them."""
+    import json
+
+    out = {}
+    groups: dict[str, dict[str, object]] = {}
+    for path, attributes in tree.attributes.items():
+        kept = {k: v for k, v in attributes.items() if v is not None}
+        if not path:
+            out = {PREFIX + k: v for k, v in kept.items() if isinstance(v, str)}
+            kept = {k: v for k, v in kept.items() if not isinstance(v, str)}
+        if kept or path:
+            groups[path] = kept
+    if groups:
+        out[PREFIX + "groups"] = json.dumps(groups, ensure_ascii=False, separators=(",", ":"))
+    return out
+
+
+def layout(
+    tensors: Sequence[tuple[str, TensorSpec]],
+    *,
+    filename: str,
+    ties: Mapping[str, str] = {},
+    metadata: Mapping[str, str] = {},
+    extras: Mapping[str, object] = {},
+    wrapper: str = "",
+    strings: Mapping[str, Sequence[bytes]] = {},
+    max_shard_size: int | None = None,
+) -> FileLayout:
+    """One file. A tied name is a hard link; attributes come from the metadata where these still speak of the same tensors (`_hdf5_keras`)."""
+    built = lay_out(tensors, ties, metadata, max_shard_size)
+    specs = dict(tensors)
+    slots = {n: Slot(0, at, specs[n].nbytes) for n, at in built.offsets.items()}
+    return FileLayout(NAME, ((filename, built.size),), slots, (Part(0, 0, built.head),))
+
+
+def lay_out(tensors: Sequence[tuple[str, TensorSpec]], ties: Mapping[str, str], metadata: Mapping[str, str], max_shard_size: int | None) -> Built:
+    """The file without its tensors. Raises UsageError, UnsupportedError."""
+    from ._hdf5_keras import attributes
+    from ._hdf5_write import build
+
+    specs = {n: s for n, s in tensors if n not in ties}
+    if len(specs) + len(ties) != len(tensors):
+        raise UsageError("two tensors are to be written under one name")
+    owners = {}
+    for name in ties:
+        owner, steps = name, 0
+        while owner in ties and steps <= len(ties):
+            owner, steps = ties[owner], steps + 1
+        if owner not in specs:
+            raise UsageError(f"tensor {name!r} is tied to {printable(owner)!r}, which has no bytes of its own")
+        owners[name] = owner
+    if max_shard_size is not None and sum(s.nbytes for s in specs.values()) > max_shard_size:
+        raise UnsupportedError("HDF5 is written as one file, never as shards", hint="leave --max-shard-size out, or write safetensors")
+    return build(specs, owners, attributes([n for n, _ in tensors], metadata))
+
+
+def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:
+    """Nothing in an HDF5 file of this kind depends on the weights."""
+    return ()

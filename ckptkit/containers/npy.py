@@ -1,0 +1,140 @@
+"""Folders of numpy's `.npy` files, one array each, and a single such file.
+
+Source: numpy/lib/format.py, read by `_npy`. A tensor's name is the file's path in the folder without `.npy`, "/" between its parts, or for
+a single file its name. Only plain files are taken: a link could lead out of the folder.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from math import prod
+
+from ..errors import CheckpointError, UsageError
+from ..limits import LIMITS
+from ..tensors import Extent, StoredTensor, TensorSpec
+from ._base import Checkpoint, FileLayout, Part, Slot, open_fd
+
+NAME = "npy"
+TITLE = "numpy arrays (.npy), one or a folder of them"
+GENERAL = True  # a folder of arrays may be a form of its own: whoever knows more of it comes first
+SUFFIXES: tuple[str, ...] = (".npy",)
+DEFAULT_FILE = "model"
+WRITABLE = True
+TIES = False
+SINGLE = False
+STRINGS = False
+
+_DEPTH = 16  # of folders in folders
+_LOOK = 2000  # entries that are looked at to find out whether a folder holds arrays
+
+
+def sniff(head: bytes, tail: bytes, path: str) -> bool:
+    """numpy's signature."""
+    return head.startswith(b"\x93NUMPY")
+
+
+def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
+    """The folder itself, if it or a folder in it holds .npy files (60, 62): anything that is meant to be a checkpoint comes before it."""
+    if any(n.endswith(SUFFIXES) for n in names):
+        return [(60, directory)]
+    seen = 0
+    todo = [os.path.join(directory, n) for n in names]
+    for depth in range(_DEPTH if names else 0):
+        below = []
+        for path in todo:
+            if seen > _LOOK:
+                return []
+            if os.path.isdir(path) and not os.path.islink(path):
+                try:
+                    with os.scandir(path) as entries:
+                        listed = [e.path for e in entries]
+                except OSError:  # a folder that may not be looked into
+                    listed = []
+                seen += 1 + len(listed)
+                if any(p.endswith(SUFFIXES) for p in listed):
+                    return [(62 + depth, directory)]
+                below += listed
+        todo = below
+    return []
+
+
+def prefix(path: str) -> str | None:
+    """Files and folders are named in full."""
+    return None
+
+
+def open(path: str) -> Checkpoint:
+    """The arrays of a folder, or the one of a file; only headers are read. Raises CorruptError, UnsupportedError, LimitError."""
+    from ._npy import MAX_HEADER, header
+
+    files = _files(path) if os.path.isdir(path) else {os.path.basename(path).removesuffix(".npy") or "0": path}
+    tensors: dict[str, StoredTensor] = {}
+    for name, file in files.items():
+        fd = open_fd(file)
+        try:
+            h = header(os.pread(fd, MAX_HEADER + 12, 0), os.fstat(fd).st_size, file)
+        finally:
+            os.close(fd)
+        shape = h.spec.shape
+        strides = tuple(prod(shape[:i]) for i in range(len(shape))) if h.fortran and len(shape) > 1 else None
+        tensors[name] = StoredTensor(name, h.spec, (Extent(file, h.start, h.spec.nbytes),), strides)
+    return Checkpoint(path, NAME, tensors, files=tuple(files.values()))
+
+
+def _files(folder: str) -> dict[str, str]:
+    """The .npy files of a folder and of those in it, by name."""
+    out: dict[str, str] = {}
+    todo = [("", folder, 0)]
+    while todo:
+        base, at, depth = todo.pop(0)
+        with os.scandir(at) as entries:
+            listed = sorted(entries, key=lambda e: e.name)
+        for e in listed:
+            if e.name.endswith(SUFFIXES) and e.is_file(follow_symlinks=False):
+                out[base + e.name.removesuffix(".npy")] = e.path
+                if len(out) > LIMITS.tensors:
+                    LIMITS.check("tensors", len(out), "the number of arrays", folder)
+            elif e.is_dir(follow_symlinks=False):
+                if depth >= _DEPTH:
+                    raise CheckpointError(f"its folders are nested more than {_DEPTH} deep", path=folder)
+                todo.append((f"{base}{e.name}/", e.path, depth + 1))
+    return out
+
+
+def layout(
+    tensors: Sequence[tuple[str, TensorSpec]],
+    *,
+    filename: str,
+    ties: Mapping[str, str] = {},
+    metadata: Mapping[str, str] = {},
+    extras: Mapping[str, object] = {},
+    wrapper: str = "",
+    strings: Mapping[str, Sequence[bytes]] = {},
+    max_shard_size: int | None = None,
+) -> FileLayout:
+    """A file for each tensor, in folders as its name says. numpy has no ties, metadata or text: they are left out."""
+    from ._npy import write_header
+
+    files: list[tuple[str, int]] = []
+    parts: list[Part] = []
+    slots: dict[str, Slot] = {}
+    taken: set[str] = set()
+    for name, spec in tensors:
+        if name in ties:
+            continue
+        steps = name.split("/")
+        if name in slots or not all(s and s.strip(".") and "\0" not in s and len(s.encode()) < 250 for s in steps) or name.lower() in taken:
+            raise UsageError(f"no file can be named after the tensor {name!r}" if name not in slots else f"two tensors are to be written as {name!r}")
+        taken.add(name.lower())
+        head = write_header(spec)
+        slots[name] = Slot(len(files), len(head), spec.nbytes)
+        parts.append(Part(len(files), 0, head))
+        files.append((f"{name}.npy", len(head) + spec.nbytes))
+    LIMITS.check("shards", len(files), "the number of files")
+    return FileLayout(NAME, tuple(files), slots, tuple(parts))
+
+
+def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:
+    """Nothing here depends on the weights."""
+    return ()

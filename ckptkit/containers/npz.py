@@ -1,0 +1,212 @@
+"""numpy's `.npz` files: a zip of .npy arrays, stored (`numpy.savez`) or deflated (`numpy.savez_compressed`).
+
+Source: numpy/lib/_npyio_impl.py and numpy/lib/format.py; the zip by `_zip`, the arrays' headers by `_npy`. A tensor's name is its entry's
+without `.npy`. Stored arrays are extents; a deflated one is unpacked when it is asked for, never to more than its header says.
+Object arrays, which only a pickle can carry, are refused.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from math import prod
+
+from .._typing import TYPE_CHECKING, Any, cast
+from ..errors import CorruptError, LimitError, UnsupportedError, UsageError, printable
+from ..tensors import Check, Extent, StoredTensor, TensorSpec
+from ._base import Checkpoint, FileLayout, Packed, Part, Slot, open_fd
+
+if TYPE_CHECKING:
+    from ._zip import Entry
+
+NAME = "npz"
+TITLE = "numpy archive (.npz)"
+SUFFIXES: tuple[str, ...] = (".npz",)
+DEFAULT_FILE = "model.npz"
+WRITABLE = True
+TIES = False
+SINGLE = True
+STRINGS = False
+
+RATIO, SMALL = 100, 1 << 20  # what is stored may swell by RATIO at most, unless it stays below SMALL bytes
+_WRITER = "numpy.savez"
+
+
+def sniff(head: bytes, tail: bytes, path: str) -> bool:
+    """A zip whose first entry is a .npy file, or that is named .npz."""
+    if not head.startswith((b"PK\3\4", b"PK\5\6")):
+        return False
+    return path.endswith(SUFFIXES) or head[30 : 30 + int.from_bytes(head[26:28], "little")].endswith(b".npy")
+
+
+def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
+    """model.npz (29), else the .npz files there are (44)."""
+    if DEFAULT_FILE in names:
+        return [(29, os.path.join(directory, DEFAULT_FILE))]
+    return [(44, os.path.join(directory, n)) for n in names if n.endswith(SUFFIXES)][:100]
+
+
+def prefix(path: str) -> str | None:
+    """npz files are named in full."""
+    return None
+
+
+def open(path: str) -> Checkpoint:
+    """The arrays of a file, no weight read. Raises CorruptError, UnsupportedError, LimitError."""
+    from ._gc import paused
+    from ._zip import read_directory
+
+    fd = open_fd(path)
+    try:
+        with paused():
+            entries = read_directory(fd, os.fstat(fd).st_size, path, writer=_WRITER, deflated=True)
+            return _open(fd, entries, path)
+    finally:
+        os.close(fd)
+
+
+def _open(fd: int, entries: Mapping[str, Entry], path: str) -> Checkpoint:
+    tensors: dict[str, StoredTensor] = {}
+    for e in entries.values():
+        if not e.name.endswith(".npy"):
+            raise UnsupportedError(f"is a zip with the entry {printable(e.name, 100)}, which is no .npy array", path=path)
+        name = e.name.removesuffix(".npy")
+        tensors[name] = _tensor(fd, e, name, path)
+    if not tensors:
+        raise UnsupportedError("is an empty zip: it holds no arrays", path=path)
+
+    def checks() -> Iterator[Check]:
+        for e in entries.values():
+            if not e.method:
+                yield Check(e.name, "crc32", (Extent(path, e.start, e.size),), e.crc)
+
+    return Checkpoint(path, NAME, tensors, files=(path,), checks=checks)
+
+
+def _tensor(fd: int, e: Entry, name: str, path: str) -> StoredTensor:
+    from ._npy import MAX_HEADER, header
+
+    label = os.path.join(path, e.name)
+    want = min(e.size, MAX_HEADER + 12)
+    if e.method:
+        if e.size > SMALL and e.size > RATIO * e.packed:
+            raise LimitError(
+                f"{printable(e.name)} is said to have {e.size:,} bytes, of which {e.packed:,} are stored: more than {RATIO} to 1 is not unpacked", path=path,
+                hint="where you trust its writer, save it with numpy.savez, which does not compress",
+            )  # fmt: skip
+        head = _inflate(os.pread(fd, min(e.packed, want + 1024), e.start), want, label)
+    else:
+        head = os.pread(fd, want, e.start)
+    h = header(head, e.size, label)
+    shape = h.spec.shape
+    strides = tuple(prod(shape[:i]) for i in range(len(shape))) if h.fortran and len(shape) > 1 else None
+    if not e.method:
+        return StoredTensor(name, h.spec, (Extent(path, e.start + h.start, h.spec.nbytes),), strides)
+    return StoredTensor(name, h.spec, read=_reader(path, e, h.start, h.spec, strides is not None))
+
+
+def _inflate(raw: bytes, most: int, label: str) -> bytes:
+    """The first `most` bytes that `raw` unpacks to."""
+    import zlib
+
+    try:
+        return zlib.decompressobj(-15).decompress(raw, most)
+    except zlib.error:
+        raise CorruptError("cannot be unpacked: its data are damaged", path=label) from None
+
+
+def _reader(path: str, e: Entry, start: int, spec: TensorSpec, fortran: bool) -> Packed:
+    """What gives the row-major bytes of a deflated array, its checksum held against them."""
+
+    def pieces() -> Iterator[bytes]:
+        import zlib
+
+        label = os.path.join(path, e.name)
+        fd = open_fd(path)
+        try:
+            d = zlib.decompressobj(-15)
+            crc = made = at = 0
+            while at < e.packed and not d.eof:
+                raw = os.pread(fd, min(1 << 18, e.packed - at), e.start + at)
+                if not raw:
+                    break
+                at += len(raw)
+                while raw and not d.eof:
+                    try:
+                        piece = d.decompress(raw, min(1 << 20, e.size - made + 1))
+                    except zlib.error:
+                        raise CorruptError("cannot be unpacked: its data are damaged", path=label) from None
+                    raw = d.unconsumed_tail
+                    crc = zlib.crc32(piece, crc)
+                    skip = max(0, start - made)
+                    made += len(piece)
+                    if made > e.size:
+                        raise LimitError(f"unpacks to more than the {e.size:,} bytes that it is said to have", path=label)
+                    yield piece[skip:]
+        finally:
+            os.close(fd)
+        if made != e.size or crc != e.crc:
+            raise CorruptError("is damaged: what it unpacks to is not what its checksum is of", path=label)
+
+    def turned() -> Iterator[bytes]:
+        import numpy as np
+
+        width = spec.nbytes // spec.numel if spec.numel else 1
+        yield np.frombuffer(b"".join(pieces()), np.dtype(("V", width))).reshape(spec.shape, order="F").tobytes("C")
+
+    return Packed(turned if fortran else pieces)
+
+
+def layout(
+    tensors: Sequence[tuple[str, TensorSpec]],
+    *,
+    filename: str,
+    ties: Mapping[str, str] = {},
+    metadata: Mapping[str, str] = {},
+    extras: Mapping[str, object] = {},
+    wrapper: str = "",
+    strings: Mapping[str, Sequence[bytes]] = {},
+    max_shard_size: int | None = None,
+) -> FileLayout:
+    """One zip of .npy files, stored, each array's bytes on a multiple of 64. numpy has no ties, metadata or text: they are left out."""
+    from zlib import crc32
+
+    from ._npy import write_header
+    from ._zip import directory, local_header, place
+
+    specs: dict[str, TensorSpec] = {}
+    for name, spec in tensors:
+        if name in ties:
+            continue
+        if name in specs or not _holds(name):
+            raise UsageError(f"numpy archives cannot hold {'two tensors' if name in specs else 'a tensor'} named {name!r}")
+        specs[name] = spec
+    if max_shard_size is not None and sum(s.nbytes for s in specs.values()) > max_shard_size:
+        raise UnsupportedError(f"{TITLE} is one file, never shards", hint="leave --max-shard-size out, or write safetensors")
+    heads = [write_header(spec) for spec in specs.values()]
+    records = place([(f"{name}.npy", len(head) + spec.nbytes) for (name, spec), head in zip(specs.items(), heads, strict=True)])
+    parts = []
+    slots: dict[str, Slot] = {}
+    for (name, spec), head, r in zip(specs.items(), heads, records, strict=True):
+        parts.append(Part(0, r.header, local_header(r) + head))
+        slots[name] = Slot(0, r.start + len(head), spec.nbytes)
+    size = (records[-1].end if records else 0) + len(directory(records, [0] * len(records)))
+    state: dict[str, object] = {"records": [list(r) for r in records], "names": list(specs), "heads": [[crc32(h), len(h)] for h in heads]}
+    return FileLayout(NAME, ((filename, size),), slots, tuple(parts), "crc32", state)
+
+
+def _holds(name: str) -> bool:
+    """Whether a name may be an entry's: one that stays inside, and that every reader takes for the same."""
+    return name.isprintable() and "\\" not in name and ":" not in name[:2] and all(p not in ("", ".", "..") for p in name.split("/"))
+
+
+def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:
+    """What follows each array's bytes, and the directory."""
+    from ._crc32 import combine
+    from ._zip import Record, descriptor, directory
+
+    records = [Record(*r) for r in cast("list[list[Any]]", layout.state["records"])]
+    names, heads = cast("list[str]", layout.state["names"]), cast("list[list[int]]", layout.state["heads"])
+    sums = [combine(crc, crcs.get(name, 0), layout.slots[name].length) for name, (crc, _) in zip(names, heads, strict=True)]
+    parts = [Part(0, r.start + r.size, descriptor(r, crc)) for r, crc in zip(records, sums, strict=True)]
+    return (*parts, Part(0, records[-1].end if records else 0, directory(records, sums)))

@@ -1,0 +1,277 @@
+"""How libraries spell names that are no template: numbers that depend on what else is there, a model's class, a repeated layer name.
+
+A `Spelling` is a pair of functions between the names of a file and the plain names that a dialect's rows are written in. Each
+is the other's inverse for the names it knows; a name that it does not know stays as it is and is matched by no row.
+
+`objects` (Keras 3, keras_hub): saving_lib.py numbers the layers of a model within each class, the first without a number:
+layers/dense/vars/0, layers/dense_1/vars/0. A plain name has the name that the model gives the layer: pooled_dense/0.
+`tensorflow` (transformers' TF classes): legacy HDF5 groups by top layer, then the weight's name, which begins with the model's
+own name: bert/tf_bert_model/bert/pooler/dense/kernel:0. transformers' loader ignores that name; a plain name is bert/pooler/dense/kernel.
+`layers` (bert4keras): legacy HDF5 groups by layer; the dense layers inside are numbered through the whole program:
+Transformer-0-FeedForward/Transformer-0-FeedForward/dense_5/kernel:0. A plain name counts within the layer, since of two or of three
+the first is another thing: Transformer-0-FeedForward/1of2/kernel, Transformer-0-FeedForward/last/kernel.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+from ._typing import NamedTuple
+
+AGAIN = "again/"  # begins the plain name of a weight that a file holds once more under another layer, which follows
+
+_CAMEL = (re.compile(r"(.)([A-Z][a-z]+)"), re.compile(r"([a-z])([A-Z])"))
+
+
+class Spelling(NamedTuple):
+    """`sign` is in the names that are spelled so; without it `plain` is not tried.
+
+    plain(stored names, configuration as read) -> stored name -> plain name; stored(plain names in the order they are written, the class
+    of the library that they are for, "" for none) -> plain name -> stored name. metadata(stored names) -> what a container written with
+    them carries besides.
+    """
+
+    sign: str
+    plain: Callable[[Sequence[str], Mapping[str, object]], dict[str, str]]
+    stored: Callable[[Sequence[str], str], dict[str, str]]
+    metadata: Callable[[Sequence[str]], dict[str, str]] = lambda names: {}
+
+
+class Layer(NamedTuple):
+    """A layer of a Keras 3 model: its plain name (a template: "transformer_layer_{}" for each of several), its class in snake case.
+
+    Of several entries with one class, those that come first have the lower numbers. `mark` is a path that only this entry's layers have,
+    where two templates share a class. `optional`: where there are fewer layers of the class than entries, this one is not there.
+    `inner` is the configuration key that says how many layers make a group, where the name has two numbers (1 where nothing says it).
+    """
+
+    name: str
+    kind: str
+    mark: str = ""
+    optional: bool = False
+    inner: str = ""
+
+
+def snake_case(name: str) -> str:
+    """Keras' name for a class: "TFBertModel" -> "tf_bert_model", "TFGPT2LMHeadModel" -> "tfgpt2lm_head_model"."""
+    for pattern in _CAMEL:
+        name = pattern.sub(r"\1_\2", name)
+    return name.lower()
+
+
+# --- Keras 3 ---------------------------------------------------------------------------------------------------------------
+
+
+def objects(*layers: Layer, beside: Mapping[str, tuple[str, str]] = {}) -> Spelling:
+    """The spelling of a Keras 3 model that has these layers, in the model's order (those without weights may be left out).
+
+    `beside`: a part of a layer -> (another part, what the first is called in plain names where the layer has the other one).
+    """
+    kinds = {x.kind for x in layers}
+    back = {plain: part for part, (_, plain) in beside.items()}
+
+    def plain(names: Sequence[str], config: Mapping[str, object]) -> dict[str, str]:
+        parts: dict[str, tuple[str, int, str]] = {}  # stored -> class, number, path below the layer
+        paths: dict[tuple[str, int], set[str]] = {}
+        for name in names:
+            found = _object(name, kinds)
+            if found is not None:
+                parts[name] = found
+                paths.setdefault(found[:2], set()).add(found[2].partition("/")[0])
+        called = {}
+        for kind in {k for k, _ in paths}:
+            held = {n: below for (k, n), below in paths.items() if k == kind}
+            called.update({(kind, n): word for n, word in _called([x for x in layers if x.kind == kind], held, config).items()})
+        out = {}
+        for n, (k, i, rest) in parts.items():
+            if (k, i) in called:
+                part, slash, variable = rest.partition("/")
+                other, word = beside.get(part, ("", ""))
+                out[n] = f"{called[k, i]}/{word if other in paths[k, i] else part}{slash}{variable}"
+        return out
+
+    def stored(names: Sequence[str], cls: str) -> dict[str, str]:
+        def key(name: str) -> tuple[int, tuple[int, ...]] | None:
+            for i, x in enumerate(layers):
+                at = _fit(x.name, name)
+                if at is not None:
+                    return i, at
+            return None
+
+        tops = {n: key(n.partition("/")[0]) for n in names}
+        numbers: dict[tuple[int, tuple[int, ...]], int] = {}
+        met: dict[str, int] = {}
+        for place in sorted({k for k in tops.values() if k is not None}):
+            kind = layers[place[0]].kind
+            numbers[place] = met.get(kind, 0)
+            met[kind] = numbers[place] + 1
+        out = {}
+        for name, held in tops.items():
+            if held is not None:
+                kind, n = layers[held[0]].kind, numbers[held]
+                path, _, variable = name.partition("/")[2].rpartition("/")
+                path = back.get(path, path)
+                out[name] = "/".join(filter(None, ("layers", f"{kind}_{n}" if n else kind, path, "vars", variable)))
+        return out
+
+    return Spelling("/vars/", plain, stored)
+
+
+def _object(name: str, kinds: set[str]) -> tuple[str, int, str] | None:
+    """("dense", 1, "0") of "layers/dense_1/vars/0"; None for a name that is none of these classes' or written otherwise."""
+    first, _, rest = name.partition("/")
+    top, _, below = rest.partition("/")
+    path, vars_, variable = below.rpartition("vars/")
+    if first != "layers" or not vars_ or (path and not path.endswith("/")):
+        return None
+    kind, _, digits = top.rpartition("_")
+    if top in kinds:
+        return top, 0, path + variable
+    if kind in kinds and digits.isdecimal() and digits[0] != "0" and len(digits) < 10:
+        return kind, int(digits), path + variable
+    return None
+
+
+def _called(entries: Sequence[Layer], held: Mapping[int, set[str]], config: Mapping[str, object]) -> dict[int, str]:
+    """What the layers of one class are called: their numbers -> plain names."""
+    numbers = list(range(max(held) + 1))
+    single = [x for x in entries if "{}" not in x.name]
+    if len(single) == len(entries):
+        spare = len(single) - len(numbers)
+        there = [x for i, x in enumerate(single) if not (x.optional and sum(y.optional for y in single[: i + 1]) <= spare)]
+        return {n: x.name for n, x in zip(numbers, there, strict=False)}
+    out = {}
+    marked = next((x for x in entries if x.mark), None)
+    first = min((n for n, below in held.items() if marked is not None and marked.mark in below), default=len(numbers))
+    for n in numbers:
+        x = marked if marked is not None and n >= first else next(e for e in entries if e is not marked)
+        i = n - first if x is marked else n
+        size = config.get(x.inner) if x.inner else None
+        size = size if isinstance(size, int) and size > 0 else 1
+        out[n] = x.name.format(*divmod(i, size)) if x.name.count("{}") == 2 else x.name.format(i)
+    return out
+
+
+def _fit(template: str, name: str) -> tuple[int, ...] | None:
+    """The numbers of a name made from a template with {}; None if it was not."""
+    found = re.fullmatch(re.escape(template).replace(r"\{\}", "([0-9]+)"), name)
+    return tuple(map(int, found.groups())) if found else None
+
+
+# --- legacy HDF5 -----------------------------------------------------------------------------------------------------------
+
+
+def _tensorflow_plain(names: Sequence[str], config: Mapping[str, object]) -> dict[str, str]:
+    out: dict[str, str] = {}
+    met: set[str] = set()
+    for name in names:
+        parts = name.removesuffix(":0").split("/", 2)
+        if len(parts) == 3:
+            plain = parts[2]
+            owner = plain.partition("/")[0] == parts[0]
+            out[name] = plain if owner and plain not in met else f"{AGAIN}{parts[0]}/{plain}"
+            met |= {plain} if owner else set()
+    return out
+
+
+def _tensorflow_stored(names: Sequence[str], cls: str) -> dict[str, str]:
+    model = snake_case("TF" + cls) if cls else "tf_model"
+    out = {}
+    for name in names:
+        layer, _, weight = name.removeprefix(AGAIN).partition("/")
+        weight = weight if name.startswith(AGAIN) else name
+        out[name] = f"{layer}/{'shared' if weight.startswith('shared/') else model}/{weight}:0"  # T5 names the layer of its table apart
+    return out
+
+
+tensorflow = Spelling(":0", _tensorflow_plain, _tensorflow_stored, lambda names: _attributes(names))
+
+
+def _layers_plain(names: Sequence[str], config: Mapping[str, object]) -> dict[str, str]:
+    out: dict[str, str] = {}
+    inside: dict[str, set[int]] = {}
+    dense: dict[str, tuple[str, int, str]] = {}
+    for name in names:
+        parts = name.removesuffix(":0").split("/")
+        if len(parts) == 3:
+            out[name] = f"{parts[0]}/{parts[2]}"
+        elif len(parts) == 4:
+            kind, _, number = parts[2].partition("_")
+            if kind == "dense" and (not number or (number.isdecimal() and len(number) < 10)):
+                n = int(number or 0)
+                inside.setdefault(parts[0], set()).add(n)
+                dense[name] = (parts[0], n, parts[3])
+    order = {layer: sorted(ns) for layer, ns in inside.items()}
+    for name, (layer, n, variable) in dense.items():
+        place, of = order[layer].index(n) + 1, len(order[layer])
+        out[name] = f"{layer}/{'last' if place == of else f'{place}of{of}'}/{variable}"
+    return out
+
+
+def _layers_stored(names: Sequence[str], cls: str) -> dict[str, str]:
+    out: dict[str, str] = {}
+    numbers: dict[str, int] = {}
+    for name in names:
+        layer, _, rest = name.partition("/")
+        place, slash, variable = rest.partition("/")
+        if slash:
+            number = numbers.setdefault(f"{layer}/{place}", len(numbers) + 1)
+            rest = f"dense_{number}/{variable}"
+        out[name] = f"{layer}/{layer}/{rest}:0"
+    return out
+
+
+def starting(starts: Mapping[str, str], spelling: Spelling) -> Spelling:
+    """A spelling in which plain names that begin with a key of `starts` are spelled as if they began with its value."""
+
+    def plain(names: Sequence[str], config: Mapping[str, object]) -> dict[str, str]:
+        out = spelling.plain(names, config)
+        return {n: next((new + p[len(old) :] for new, old in starts.items() if p.startswith(old)), p) for n, p in out.items()}
+
+    def stored(names: Sequence[str], cls: str) -> dict[str, str]:
+        shorter = {n: next((old + n[len(new) :] for new, old in starts.items() if n.startswith(new)), n) for n in names}
+        out = spelling.stored(list(shorter.values()), cls)
+        return {n: out[s] for n, s in shorter.items()}
+
+    return spelling._replace(plain=plain, stored=stored)
+
+
+def _attributes(names: Sequence[str], order: Callable[[list[str]], list[str]] = list) -> dict[str, str]:
+    """What a legacy HDF5 file says of itself: its layers in order, and the weights of each, a shift before its scale as Keras has them."""
+    import json
+
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        layer, _, weight = name.partition("/")
+        groups.setdefault(layer, []).append(weight)
+    for weights in groups.values():
+        if any(w.endswith("/gamma:0") for w in weights):
+            weights.sort(key=lambda w: (w.rpartition("/")[0], w))
+    told: dict[str, object] = {"": {"layer_names": order(list(groups))}, **{g: {"weight_names": w} for g, w in groups.items()}}
+    return {"hdf5:backend": "tensorflow", "hdf5:keras_version": "2.3.1", "hdf5:groups": json.dumps(told, separators=(",", ":"))}
+
+
+def _by_depth(layers: list[str]) -> list[str]:
+    """The layers of a bert4keras model as Keras orders them: what is further from the outputs comes first."""
+    out = [n for n in layers if n.startswith("Embedding-")]
+    out += [n for n in layers if n not in out]
+
+    def move(name: str, beside: str, after: int) -> None:
+        if name in out and beside in out:
+            out.remove(name)
+            out.insert(out.index(beside) + after, name)
+
+    if "NSP-Proba" not in out and "MLM-Bias" in out:
+        move("Pooler-Dense", "MLM-Bias", 1)
+    for stack in ("Encoder", "Decoder"):
+        move(f"{stack}-Embedding-Relative-Position", f"{stack}-Transformer-0-MultiHeadSelfAttention-Norm", 1)
+    move("Encoder-Output-Norm", "Decoder-Transformer-0-MultiHeadCrossAttention-Norm", 0)
+    return out
+
+
+def _layers_attributes(names: Sequence[str]) -> dict[str, str]:
+    return _attributes(names, _by_depth)
+
+
+layers = Spelling(":0", _layers_plain, _layers_stored, _layers_attributes)

@@ -1,0 +1,190 @@
+"""Ways in which weights go wrong, done by hand to the files of each family: tensors by the names their authors gave them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import oracles
+from safetensors.numpy import load_file, save_file
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Family:
+    """Where a family keeps what is changed. `layer` is the name of a layer with {} for its number; "" where there is none."""
+
+    source: str  # a golden case, or the name of a model that `make` makes
+    layer: str
+    query: str = "attention.self.query"
+    key: str = "attention.self.key"
+    square: str = "attention.self.value.weight"
+    positions: str = ""
+    segments: str = ""
+    activation: tuple[str, object] = ("hidden_act", "gelu_new")
+    epsilon: tuple[str, float] = ("layer_norm_eps", 1e-5)
+    stack: str = "encoder"
+    block: Callable[[int], int] = lambda layer: layer  # the block in which the layer of that number first runs
+    normed: str = "embeddings"  # the first place where an epsilon shows
+    placed: str = "embeddings"  # the first where positions show
+    joined: int = -1  # along which axis query, key and value lie one after another, where they do
+
+
+def bert_like(source: str, prefix: str, **other: object) -> Family:
+    e = f"{prefix}embeddings."
+    made = Family(source, f"{prefix}encoder.layer.{{}}.", positions=e + "position_embeddings.weight", segments=e + "token_type_embeddings.weight")
+    return replace(made, **other)  # type: ignore[arg-type]
+
+
+GPT = Family(
+    "", "transformer.h.{}.", "attn.c_attn", "attn.c_attn", "attn.c_proj.weight", "transformer.wpe.weight", "", ("activation_function", "gelu"),
+    ("layer_norm_epsilon", 1e-12), "decoder", normed="decoder.0",
+)  # fmt: skip
+SELF = "layer.0.SelfAttention."
+T5 = Family(
+    "t5", "encoder.block.{}.", SELF + "q", SELF + "k", SELF + "v.weight", "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", "",
+    ("dense_act_fn", "gelu_new"), ("layer_norm_epsilon", 1e-5), normed="encoder.0", placed="encoder.0",
+)  # fmt: skip
+FAMILIES = {
+    "bert": bert_like("hf_bert", "bert."),
+    "roberta": bert_like("hf_roberta", "roberta.", segments="", epsilon=("layer_norm_eps", 1e-12)),
+    "albert": bert_like(
+        "hf_albert", "albert.", layer="albert.encoder.albert_layer_groups.{}.albert_layers.0.", query="attention.query", key="attention.key",
+        square="attention.value.weight", activation=("hidden_act", "gelu"), block=lambda group: 3 * group,
+    ),
+    "electra": bert_like("hf_electra", "electra."),
+    "nezha": bert_like("hf430_nezha", "nezha.", positions=""),
+    "unilm": bert_like("unilm1_pt/pytorch_model.bin", "bert.", epsilon=("", 0.0), activation=("hidden_act", "relu")),
+    "unilm2": bert_like(
+        "unilm2_pt/unilm2.bin", "bert.", query="attention.self.qkv_linear", key="attention.self.qkv_linear", square="attention.output.dense.weight", joined=0
+    ),
+    "distilbert": Family(
+        "hf_distilbert", "distilbert.transformer.layer.{}.", "attention.q_lin", "attention.k_lin", "attention.v_lin.weight",
+        "distilbert.embeddings.position_embeddings.weight", "", ("activation", "relu"), ("", 0.0),
+    ),
+    "gpt": replace(
+        GPT, source="hf_gpt1", positions="transformer.positions_embed.weight", activation=("afn", "relu")
+    ),
+    "gpt2": replace(GPT, source="hf_gpt2"),
+    "t5": T5,
+    "t5 v1.1": replace(T5, source="t5_v11", activation=("dense_act_fn", "silu")),
+}  # fmt: skip
+
+
+def make(name: str, folder: Path) -> Path:
+    """The checkpoint of a family: a golden case, or a T5 with square kernels that transformers initialises."""
+    if name.endswith(".bin"):
+        import torch
+
+        source = oracles.golden(name.split("/")[0])
+        folder = folder / source.name
+        folder.mkdir()
+        tensors = torch.load(source / name.split("/")[1], map_location="cpu", weights_only=True)
+        save_file({n: t.numpy() for n, t in tensors.items()}, folder / "model.safetensors")
+        shutil.copy(source / config_of(source), folder)
+        return folder
+    if not name.startswith("t5"):
+        return oracles.golden(name) / "safetensors"
+    import torch
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    torch.manual_seed(5)
+    made = T5Config(
+        vocab_size=97, d_model=24, d_kv=6, num_heads=4, d_ff=40, num_layers=3, num_decoder_layers=2, tie_word_embeddings=name == "t5",
+        feed_forward_proj="relu" if name == "t5" else "gated-gelu", decoder_start_token_id=0,
+    )  # fmt: skip
+    T5ForConditionalGeneration(made).save_pretrained(folder / name)
+    return folder / name
+
+
+def config_of(folder: Path) -> str:
+    return next(n for n in ("config.json", "bert_config.json") if (folder / n).exists())
+
+
+def exchange(a: Arrays, one: str, other: str) -> None:
+    a[one], a[other] = a[other], a[one]
+
+
+def transpose(f: Family, a: Arrays) -> None:
+    name = f.layer.format(1) + f.square
+    assert a[name].shape[0] == a[name].shape[1] > 1
+    a[name] = np.ascontiguousarray(a[name].T)
+
+
+def exchange_query_and_key(f: Family, a: Arrays) -> None:
+    for suffix in ("weight", "bias"):
+        query, key = (f"{f.layer.format(1)}{x}.{suffix}" for x in (f.query, f.key))
+        if query == key:
+            if query in a:
+                q, k, v = np.split(a[query], 3, axis=f.joined)
+                a[query] = np.concatenate([k, q, v], axis=f.joined)
+        elif query in a:
+            exchange(a, query, key)
+
+
+def exchange_layers(f: Family, a: Arrays) -> None:
+    for name in [n for n in a if n.startswith(f.layer.format(1))]:
+        exchange(a, name, name.replace(f.layer.format(1), f.layer.format(0 if f.layer.startswith("albert") else 2)))
+
+
+def round_one(f: Family, a: Arrays) -> None:
+    name = f.layer.format(1) + f.square
+    a[name] = a[name].astype(ml_dtypes.bfloat16)
+
+
+def move_positions(f: Family, a: Arrays) -> None:
+    a[f.positions] = np.roll(a[f.positions], 2, axis=0)
+
+
+def exchange_segments(f: Family, a: Arrays) -> None:
+    a[f.segments] = np.ascontiguousarray(a[f.segments][::-1])
+
+
+EDITS: dict[str, Callable[[Family, Arrays], None]] = {
+    "one square kernel transposed": transpose,
+    "query and key exchanged": exchange_query_and_key,
+    "two layers exchanged": exchange_layers,
+    "one tensor in bf16": round_one,
+    "positions off by two": move_positions,
+    "segment rows exchanged": exchange_segments,
+}
+FAULTS = (*EDITS, "another activation", "another epsilon")
+
+
+def applies(f: Family, fault: str) -> bool:
+    needs = {"positions off by two": f.positions, "segment rows exchanged": f.segments, "another epsilon": f.epsilon[0]}
+    return bool(needs.get(fault, True))
+
+
+def spoiled(family: str, fault: str, source: Path, folder: Path) -> Path:
+    """A copy of a checkpoint with a fault."""
+    f = FAMILIES[family]
+    shutil.copytree(source, folder)
+    if fault in EDITS:
+        arrays = dict(load_file(folder / "model.safetensors"))
+        EDITS[fault](f, arrays)
+        save_file(arrays, folder / "model.safetensors", metadata={"format": "pt"})
+        return folder
+    key, value = f.activation if fault == "another activation" else f.epsilon
+    path = folder / config_of(folder)
+    config = json.loads(path.read_text())
+    assert key in config and config[key] != value, f"{family}: {key} {config.get(key)!r}"
+    path.write_text(json.dumps({**config, key: value}))
+    return folder
+
+
+def first_block(family: str, fault: str) -> str:
+    """Where the outputs must begin to differ."""
+    f = FAMILIES[family]
+    if fault in ("positions off by two", "segment rows exchanged"):
+        return f.placed if "positions" in fault else "embeddings"
+    if fault == "another epsilon":
+        return f.normed
+    layer = 0 if fault == "another activation" or (fault == "two layers exchanged" and family == "albert") else 1
+    return f"{f.stack}.{f.block(layer)}"

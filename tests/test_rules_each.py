@@ -1,0 +1,364 @@
+"""Every rule of docs/rules.md: a checkpoint that it finds something in, and the nearest one in which it finds nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import oracles
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from ckptkit.choice import Choice
+from ckptkit.containers import _table
+from ckptkit.findings import SEVERITIES, Finding
+from ckptkit.gate import check
+from ckptkit.policy import Entry
+from ckptkit.rules import RULES
+
+HF = oracles.made("bert-hf")
+HOSTILE = oracles.FIXTURES / "hostile" / "corpus"
+LAYER = "bert.encoder.layer."
+Q, NORM = LAYER + "1.attention.self.query.weight", LAYER + "1.output.LayerNorm"
+DECODER = "cls.predictions.decoder.weight"
+Arrays = dict[str, np.ndarray]
+
+
+class Model(NamedTuple):
+    """Where a checkpoint lies, and how it is checked."""
+
+    path: Path
+    expect: dict[str, str] | None = None
+    lock: str = ""
+    digest: str = ""
+
+
+def findings(model: Model) -> tuple[Finding, ...]:
+    return check(Entry(str(model.path), Choice(), model.expect or {}, (), model.lock, model.digest, {}, True)).findings
+
+
+# --- ways to make them ---------------------------------------------------------------------------------------------
+
+Maker = Callable[[Path], Model]
+
+
+def bert(change: Callable[[Arrays], object] = lambda a: None, files: dict[str, str] = {}, name: str = "m", **config: Any) -> Maker:  # noqa: B006
+    """bert-hf with other tensors, configuration, or files beside it. A configuration's None takes the key away."""
+
+    def make(tmp: Path) -> Model:
+        shutil.copytree(HF, tmp / name)
+        arrays = load_file(HF / "model.safetensors")
+        change(arrays)
+        save_file({n: np.ascontiguousarray(x) for n, x in arrays.items()}, tmp / name / "model.safetensors")
+        raw = {**json.loads((HF / "config.json").read_text()), **config}
+        (tmp / name / "config.json").write_text(json.dumps({k: v for k, v in raw.items() if v is not None}))
+        for file, text in files.items():
+            (tmp / name / file).write_text(text)
+        return Model(tmp / name)
+
+    return make
+
+
+def put(name: str, x: Callable[[np.ndarray], np.ndarray]) -> Callable[[Arrays], object]:
+    return lambda a: a.update({name: x(a[name])})
+
+
+def one(value: float) -> Callable[[np.ndarray], np.ndarray]:
+    """One element replaced."""
+
+    def change(x: np.ndarray) -> np.ndarray:
+        x = x.copy()
+        x.flat[5] = value
+        return x
+
+    return change
+
+
+def drop(*words: str) -> Callable[[Arrays], object]:
+    return lambda a: [a.pop(n) for n in list(a) if any(w in n for w in words)]
+
+
+def hostile(case: str) -> Maker:
+    return lambda tmp: Model(HOSTILE / case)
+
+
+def golden(case: str) -> Maker:
+    return lambda tmp: Model(oracles.golden(case.partition("/")[0]) / case.partition("/")[2])
+
+
+def exchanged(a: Arrays) -> None:
+    a[NORM + ".weight"], a[NORM + ".bias"] = a[NORM + ".bias"] * 0, a[NORM + ".weight"]
+
+
+def t5(gated: bool) -> Maker:
+    """T5 v1.1, whose weights are gated, with a configuration that says so or not."""
+
+    def make(tmp: Path) -> Model:
+        shutil.copytree(oracles.golden("hf430_t5_v11") / "safetensors", tmp / "m")
+        path = tmp / "m" / "config.json"
+        raw = json.loads(path.read_text())
+        for key in ("is_gated_act", "dense_act_fn"):
+            raw.pop(key, None)
+        path.write_text(json.dumps({**raw, "feed_forward_proj": "gated-gelu" if gated else "relu"}))
+        return Model(tmp / "m")
+
+    return make
+
+
+def gpt1(tensors: int = 0, arrays: int = 10) -> Maker:
+    """OpenAI's GPT folder with so many tensors fewer, in so many arrays."""
+
+    def make(tmp: Path) -> Model:
+        shutil.copytree(oracles.golden("gpt1_npy") / "model", tmp / "model")
+        shapes = json.loads((tmp / "model" / "params_shapes.json").read_text())
+        flat = np.concatenate([np.load(tmp / "model" / f"params_{n}.npy") for n in range(10)])
+        for n in range(10):
+            (tmp / "model" / f"params_{n}.npy").unlink()
+        cut = sum(int(np.prod(s)) for s in shapes[len(shapes) - tensors :])
+        for n, part in enumerate(np.array_split(flat[: len(flat) - cut], arrays)):
+            np.save(tmp / "model" / f"params_{n}.npy", part)
+        (tmp / "model" / "params_shapes.json").write_text(json.dumps(shapes[: len(shapes) - tensors]))
+        return Model(tmp / "model")
+
+    return make
+
+
+def saved(value: Callable[[Any], Any], **options: Any) -> Maker:
+    """What torch.save makes of a value, which gets torch itself."""
+
+    def make(tmp: Path) -> Model:
+        import torch
+
+        torch.save(value(torch), tmp / "m.pt", **options)
+        return Model(tmp / "m.pt")
+
+    return make
+
+
+def legacy(old: bytes = b"", new: bytes = b"", after: bytes = b"") -> Maker:
+    """A file of torch's old format, with some bytes replaced, or more after them."""
+
+    def make(tmp: Path) -> Model:
+        model = saved(lambda torch: {"a": torch.ones(3)}, _use_new_zipfile_serialization=False)(tmp)
+        raw = model.path.read_bytes()
+        assert not old or raw.count(old) == 1
+        model.path.write_bytes((raw.replace(old, new) if old else raw) + after)
+        return model
+
+    return make
+
+
+def zipped(number: bytes = b"3\n", *, more: str = "") -> Maker:
+    """A zip of torch whose `version` is another, or that holds a further record."""
+
+    def make(tmp: Path) -> Model:
+        import zipfile
+
+        model = saved(lambda torch: {"a": torch.ones(3)})(tmp)
+        with zipfile.ZipFile(model.path) as old, zipfile.ZipFile(tmp / "n.pt", "w") as new:
+            for name in old.namelist():
+                new.writestr(name, number if name.endswith("/version") else old.read(name))
+            if more:
+                new.writestr(more, b"?")
+        return Model(tmp / "n.pt")
+
+    return make
+
+
+def bundle(change: Callable[[dict[bytes, bytes]], object] = lambda e: None, after: bytes = b"", count: int = 1) -> Maker:
+    """A TensorFlow checkpoint of a partitioned variable with another index, more bytes in its data file, or more data files by name."""
+
+    def make(tmp: Path) -> Model:
+        import tensorflow as tf
+
+        from ckptkit.containers import _bundle
+
+        slices = ["4 2 0,2:-", "4 2 2,2:-", ""]
+        tf.raw_ops.SaveV2(prefix=str(tmp / "m.ckpt"), tensor_names=["v", "v", "w"], shape_and_slices=slices, tensors=[tf.ones((2, 2))] * 3)
+        raw = (tmp / "m.ckpt.index").read_bytes()
+        items = {e.key: bytes(held[e.start : e.end]) for _, held, es in _table.scan(raw, len(raw), "m") for e in es}
+        change(items)
+        if count > 1:
+            items[b""] = _bundle.encode_header(count)
+        (tmp / "m.ckpt.index").write_bytes(_table.build(sorted(items.items())))
+        data = tmp / "m.ckpt.data-00000-of-00001"
+        data.write_bytes(data.read_bytes() + after)
+        data.rename(tmp / f"m.ckpt.data-00000-of-{count:05d}")
+        return Model(tmp / "m.ckpt")
+
+    return make
+
+
+def hdf5(link: str) -> Maker:
+    """An HDF5 file of one dataset, and a soft link to something."""
+
+    def make(tmp: Path) -> Model:
+        import h5py
+
+        with h5py.File(tmp / "m.h5", "w") as f:
+            f["a/b"] = np.ones(3, np.float32)
+            f["a/c"] = h5py.SoftLink(link)
+        return Model(tmp / "m.h5")
+
+    return make
+
+
+def keras(*texts: str) -> Maker:
+    """A .keras archive with so many of the files beside its weights."""
+
+    def make(tmp: Path) -> Model:
+        import zipfile
+
+        import h5py
+
+        with h5py.File(tmp / "model.weights.h5", "w") as f:
+            f["layers/dense/vars/0"] = np.ones((3, 2), np.float32)
+        with zipfile.ZipFile(tmp / "m.keras", "w") as z:
+            for name in texts:
+                z.writestr(name, "{}")
+            z.write(tmp / "model.weights.h5", "model.weights.h5")
+        return Model(tmp / "m.keras")
+
+    return make
+
+
+def unknown_field(field: str) -> Maker:
+    """A safetensors file whose entry has a further field."""
+
+    def make(tmp: Path) -> Model:
+        header = json.dumps({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4], **({field: 1} if field else {})}}).encode()
+        (tmp / "m.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+        return Model(tmp / "m.safetensors")
+
+    return make
+
+
+def locked(change: Callable[[Arrays], object] | None) -> Maker:
+    """bert-hf, with other tensors or as it is, and the lock file of bert-hf."""
+
+    def make(tmp: Path) -> Model:
+        from ckptkit.locking import lock_text
+        from ckptkit.subject import examine
+
+        model = bert(change)(tmp) if change is not None else Model(HF)
+        with examine(HF) as subject:
+            (tmp / "lock.json").write_text(lock_text(subject))
+        return model._replace(lock=str(tmp / "lock.json"))
+
+    return make
+
+
+def digested(change: Callable[[Arrays], object]) -> Maker:
+    def make(tmp: Path) -> Model:
+        from ckptkit.digests import canonical_digest
+        from ckptkit.subject import examine
+
+        with examine(HF) as subject:
+            return bert(change)(tmp)._replace(digest=canonical_digest(subject).whole)
+
+    return make
+
+
+def expecting(**expect: str) -> Maker:
+    return lambda tmp: Model(HF, expect)
+
+
+def hollow(tmp: Path) -> Model:
+    save_file({}, tmp / "m.safetensors")
+    return Model(tmp / "m.safetensors")
+
+
+def junk(tmp: Path) -> Model:
+    (tmp / "m.safetensors").write_bytes(b"junk")
+    return Model(tmp / "m.safetensors")
+
+
+def extras(count: int) -> Maker:
+    return saved(lambda torch: {"state_dict": {"a": torch.ones(3)}, "history": list(range(count))})
+
+
+def more(name: str, x: np.ndarray) -> Callable[[Arrays], object]:
+    return lambda a: a.update({name: x})
+
+
+def table_of(rows: int) -> str:
+    return json.dumps({"model": {"vocab": {f"t{i}": i for i in range(rows)}}})
+
+
+POSITIONS = "bert.embeddings.position_ids"
+# rule -> (finds something in, finds nothing in)
+CASES: dict[str, tuple[Maker, Maker]] = {
+    "architecture": (hostile("semantic/wrong_family"), hostile("semantic/ok_bert12")),
+    "arrays": (gpt1(arrays=3), gpt1()),
+    "checksum": (hostile("tf_bundle/data_zeroed/model.ckpt"), golden("bert_tf/bert_model.ckpt")),
+    "config": (bert(model_type=None), bert()),
+    "constant": (bert(put(Q, lambda x: x * 0 + 3)), bert(put(NORM + ".weight", lambda x: x * 0 + 1))),
+    "data-file": (bundle(count=2), bundle()),
+    "derived": (bert(more(POSITIONS, np.arange(64)[None, ::-1])), bert(more(POSITIONS, np.arange(64)[None]))),
+    "device": (legacy(b"X\x03\0\0\0cpu", b"X\x06\0\0\0cuda:0"), legacy()),
+    "digest": (digested(put(Q, one(3))), digested(lambda a: None)),
+    "dtype": (bert(put(Q, lambda x: x.astype(np.float16))), bert(lambda a: [a.update({n: x.astype(np.float16)}) for n, x in a.items()], dtype="float16")),
+    "duplicate": (bert(lambda a: a.update({Q.removeprefix("bert."): a[Q]})), bert(lambda a: a.update({"adapter." + Q: a[Q]}))),
+    "empty": (hollow, unknown_field("")),
+    "expand": (saved(lambda torch: {"a": torch.ones(1).expand(5 << 20)}), saved(lambda torch: {"a": torch.ones(1).expand(4096)})),
+    "expect": (expecting(layers="5"), expecting(layers="4")),
+    "extras": (extras(2_000_000), extras(10)),
+    "extreme": (bert(put(Q, one(1e9))), bert(put(Q, one(1e4)))),
+    "head": (bert(drop("seq_relationship"), architectures=["BertForPreTraining"]), bert(drop("seq_relationship"), architectures=["BertForMaskedLM"])),
+    "header": (unknown_field("stride"), unknown_field("")),
+    "hdf5": (hdf5("/nothing"), hdf5("/a/b")),
+    "heads": (bert(num_attention_heads=5), bert(num_attention_heads=2)),
+    "inf": (bert(put(Q, one(np.inf))), bert(put(Q, one(3e38)))),
+    "keras-config": (keras("metadata.json"), keras("metadata.json", "config.json")),
+    "layers": (bert(num_hidden_layers=12), bert(num_hidden_layers=4)),
+    "lock": (locked(put(Q, one(3))), locked(None)),
+    "missing": (bert(drop(Q)), bert(drop("pooler"), architectures=["BertForMaskedLM"])),
+    "names": (saved(lambda torch: {0: torch.ones(1), "0": torch.zeros(1)}), saved(lambda torch: {0: torch.ones(1), "1": torch.zeros(1)})),
+    "nan": (bert(put(Q, one(np.nan))), bert(put(Q, one(1)))),
+    "norm": (bert(exchanged), bert(put(NORM + ".weight", lambda x: np.abs(x) * 9))),
+    "optimizer": (bert(lambda a: a.update({Q + ".exp_avg": a[Q]})), bert(lambda a: a.update({Q + ".exp": a[Q]}))),
+    "order": (gpt1(tensors=6), gpt1(tensors=12)),
+    "overlap": (hostile("tf_bundle/entry_overlap/model.ckpt"), bundle()),
+    "pickle": (golden("fairseq_roberta_old/model.pt"), golden("hf_bert/bin_zip")),
+    "program": (hostile("savedmodel/op_readfile"), golden("tf2_small_bert_keras3/saved_model")),
+    "records": (zipped(more="m/evil.sh"), zipped()),
+    "remote-code": (bert(auto_map={"AutoModel": "evil.Model"}), bert(auto_map={})),
+    "shape": (bert(put(LAYER + "1.intermediate.dense.weight", lambda x: x.T)), bert(put(Q, lambda x: x.T))),
+    "shards": (hostile("sharded/extra_shard"), golden("hf_bert/safetensors_sharded")),
+    "size": (bert(intermediate_size=65), bert(intermediate_size=64)),
+    "slice": (bundle(lambda items: items.pop(b"v")), bundle()),
+    "switch": (t5(gated=False), t5(gated=True)),
+    "tie": (bert(lambda a: a.update({DECODER: a["bert.embeddings.word_embeddings.weight"] + 1})), bert(lambda a: a.update({DECODER: a["bert.embeddings.word_embeddings.weight"]}))),
+    "trailing": (legacy(after=b"more"), legacy()),
+    "unexpected": (bert(more("adapter.down", np.eye(3, dtype=np.float32))), bert(more(POSITIONS, np.arange(64)[None]))),
+    "unreadable": (junk, bert()),
+    "unused-bytes": (bundle(after=b"more"), bundle()),
+    "variant": (bert(name="bert-large"), bert(name="bert-4-layers")),
+    "version": (zipped(b"9999\n"), zipped()),
+    "vocabulary": (bert(files={"tokenizer.json": table_of(102)}), bert(files={"tokenizer.json": table_of(101)})),
+    "zero": (bert(put(Q, np.zeros_like)), bert(put(LAYER + "1.attention.self.query.bias", np.zeros_like))),
+}  # fmt: skip
+
+
+def test_every_rule_has_a_checkpoint_in_which_it_finds_something_and_one_in_which_it_does_not() -> None:
+    assert CASES.keys() == RULES.keys()
+
+
+@pytest.mark.parametrize("rule", CASES)
+def test_the_rule_finds_it(rule: str, tmp_path: Path) -> None:
+    found = findings(CASES[rule][0](tmp_path))
+    mine = [f for f in found if f.rule == rule]
+    assert mine, found
+    grave = SEVERITIES.index(RULES[rule].severity)
+    for f in mine:
+        assert SEVERITIES.index(f.severity) >= grave and f.basis in ("confirmed", "inferred", "undecided")
+        assert f.where.isprintable() and f.message and "\n" not in f.message
+
+
+@pytest.mark.parametrize("rule", CASES)
+def test_the_rule_finds_nothing_where_there_is_nothing(rule: str, tmp_path: Path) -> None:
+    assert [f for f in findings(CASES[rule][1](tmp_path)) if f.rule == rule] == []

@@ -1,0 +1,434 @@
+"""TensorFlow 2's object-based checkpoints and SavedModels, against TensorFlow and Keras themselves, both ways."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import oracles
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tf2_models import small_bert
+
+import ckptkit
+from ckptkit.containers._graph_def import programs
+from ckptkit.containers._objects import KEY, ObjectGraph, build, escape, unescape
+
+KERAS3, TF_KERAS, TFM = (oracles.FIXTURES / "golden" / c for c in ("tf2_small_bert_keras3", "tf2_small_bert_tf_keras", "tfmo_bert_encoder"))
+SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+# The golden programs' own float32 rounding: the same weights in float64 are up to 2.05e-5 from what they recorded, wherever they were read from.
+CLOSE = {"rtol": 1e-5, "atol": 2.1e-5}
+Arrays = dict[str, np.ndarray]
+
+
+def variables(prefix: Path) -> Arrays:
+    """What TensorFlow reads, by its own keys, without the graph."""
+    return {n: v for n, v in oracles.tf_variables(prefix).items() if n != KEY}
+
+
+def graph_of(prefix: Path) -> Any:
+    """The object graph as TensorFlow's own protobuf."""
+    import tensorflow as tf
+    from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
+
+    return TrackableObjectGraph.FromString(tf.train.load_checkpoint(str(prefix)).get_tensor(KEY))
+
+
+def exact_outputs(folder: Path, inputs: Arrays, model_class: str | None = None, allow: set[str] | None = None) -> Arrays:
+    """What transformers computes in float64, so that only the golden program's rounding is left."""
+    import torch
+
+    model, _ = oracles.hf_load(folder, model_class, allow=allow or ())
+    with torch.no_grad():
+        out = model.double()(**{n: torch.from_numpy(v).long() for n, v in inputs.items()}, output_hidden_states=True)
+    found = {n: v.numpy() for n, v in out.items() if isinstance(v, torch.Tensor)}
+    return {"last_hidden_state": out.hidden_states[-1].numpy(), **found}
+
+
+def same(have: Arrays, want: Arrays) -> None:
+    assert have.keys() == want.keys()
+    for n, v in want.items():
+        if v.dtype == object:
+            assert list(have[n]) == list(v), n
+            continue
+        assert have[n].dtype == v.dtype and have[n].shape == v.shape and have[n].tobytes() == v.tobytes(), n
+
+
+# --- the golden cases ----------------------------------------------------------------------------------------------
+
+SMALL = [KERAS3 / "objckpt", KERAS3 / "manager", KERAS3 / "saved_model", TF_KERAS / "objckpt", TF_KERAS]
+
+
+@pytest.mark.parametrize("source", SMALL, ids=lambda p: "/".join(p.parts[-2:]))
+def test_a_keras_model_becomes_a_transformers_model_with_the_golden_outputs(source: Path, tmp_path: Path) -> None:
+    case = KERAS3 if source.is_relative_to(KERAS3) else TF_KERAS
+    assert ckptkit.validate(source).exit_code == 0
+    ckptkit.convert(source, tmp_path / "hf", to="hf")
+    inputs, want = oracles.read_npz(case / "inputs.npz"), oracles.read_npz(case / "outputs.npz")
+    have = exact_outputs(tmp_path / "hf", {"input_ids": inputs["input_ids"], "token_type_ids": inputs["segment_ids"]})
+    np.testing.assert_allclose(have["last_hidden_state"], want["sequence"], **CLOSE)
+    np.testing.assert_allclose(have["pooler_output"], want["pooled"], **CLOSE)
+
+
+@pytest.mark.parametrize(("name", "heads"), [("bert_model.ckpt-1", ()), ("bert_model_items.ckpt-1", ()), ("ckpt-1", ("seq_relationship_logits",))])
+def test_a_model_garden_encoder_becomes_a_transformers_model_with_the_golden_outputs(name: str, heads: tuple[str, ...], tmp_path: Path) -> None:
+    ckptkit.convert(TFM / name, tmp_path / "hf", to="hf")
+    inputs, want = oracles.read_npz(TFM / "inputs.npz"), oracles.read_npz(TFM / "outputs.npz")
+    unused = set() if heads else {r.name for r in ckptkit.inspect(tmp_path / "hf").tensors if r.name.startswith("cls.")}
+    tied = {"cls.predictions.decoder.bias", "cls.predictions.decoder.weight"}
+    have = exact_outputs(tmp_path / "hf", oracles.google_inputs(inputs, None), None if heads else "BertModel", unused | tied)
+    valid = inputs["input_mask"].astype(bool)
+    np.testing.assert_allclose(have["last_hidden_state"][valid], want["sequence_output"][valid], **CLOSE)
+    if heads:
+        np.testing.assert_allclose(have["seq_relationship_logits"], want["next_sentence"], **CLOSE)
+    else:
+        np.testing.assert_allclose(have["pooler_output"], want["pooled_output"], **CLOSE)
+
+
+BACK = [
+    # (the source, --to, what does not come back: counters, optimizer state, and the second of two poolers)
+    (TFM / "bert_model.ckpt-1", "tfm", {"save_counter"}),
+    (TFM / "bert_model_items.ckpt-1", "tfm", {"save_counter", "next_sentence..pooler_dense/kernel", "next_sentence..pooler_dense/bias"}),
+    (TFM / "ckpt-1", "tfm", {"save_counter", "global_step", "model/encoder_network/layer_with_weights-7/kernel", "model/encoder_network/layer_with_weights-7/bias"}),
+    (KERAS3 / "manager" / "ckpt-3", "keras3", {"save_counter"}),
+    (KERAS3 / "saved_model" / "variables" / "variables", "keras3", set()),
+    (TF_KERAS / "objckpt", "tf_keras", {"step", "optimizer"}),
+    (TF_KERAS / "weights_tf_format", "tf_keras", set()),
+]
+
+
+@pytest.mark.parametrize(("source", "to", "without"), BACK, ids=lambda p: p.name if isinstance(p, Path) else "")
+def test_to_transformers_and_back_every_variable_has_its_key_and_its_bits(source: Path, to: str, without: set[str], tmp_path: Path) -> None:
+    ckptkit.convert(source, tmp_path / "hf", to="hf")
+    done = ckptkit.convert(tmp_path / "hf", tmp_path / "back", to=to)
+    prefix = next((tmp_path / "back").glob("*.index")).with_suffix("")
+    want = {n: v for n, v in variables(source).items() if n.removesuffix(SUFFIX) not in without and n.partition("/")[0] not in without}
+    have = variables(prefix)
+    assert have.pop(f"save_counter{SUFFIX}") == 1
+    same(have, want)
+    assert done.ledger["target"]["container"] == "tf"  # type: ignore[index]
+
+
+# --- what Keras and TensorFlow load --------------------------------------------------------------------------------
+
+
+def outputs_of(model: Any, length: int = 12) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    ids, segments = rng.integers(0, 131, (2, length), dtype=np.int32), rng.integers(0, 2, (2, length), dtype=np.int32)
+    return [np.asarray(x) for x in model([ids, segments])]
+
+
+def keras_of(name: str) -> Any:
+    if name == "keras3":
+        import keras
+
+        return keras
+    return pytest.importorskip("tf_keras", reason="tf_keras is not installed (it is in the extra `test`)")
+
+
+def saved(keras: Any, model: Any, how: str, folder: Path) -> Path:
+    """A checkpoint of the model, saved by TensorFlow or Keras in one of their ways; what to open."""
+    import tensorflow as tf
+
+    folder.mkdir()
+    if how == "manager":
+        manager = tf.train.CheckpointManager(tf.train.Checkpoint(model=model), str(folder), max_to_keep=2)
+        for _ in range(3):
+            manager.save()
+        return folder
+    if how == "export":
+        model.export(str(folder), verbose=False)
+        return folder
+    if how == "saved_model":
+        tf.saved_model.save(model, str(folder))
+        return folder
+    if how == "weights":
+        model.save_weights(str(folder / "w"), save_format="tf")
+        return folder
+    held = {"net": model} if how == "elsewhere" else {"model": model, "step": tf.Variable(7, dtype=tf.int64)}
+    if how == "trained":
+        optimizer = held["optimizer"] = keras.optimizers.Adam(0.01, use_ema=True)
+        optimizer.build(model.trainable_variables)
+        rng = np.random.default_rng(1)
+        optimizer.apply_gradients([(tf.constant(rng.normal(size=v.shape), tf.float32), v) for v in model.trainable_variables])
+    tf.train.Checkpoint(**held).save(str(folder / "ckpt"))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("library", "layers", "how"),
+    [("keras3", 2, "trained"), ("keras3", 1, "manager"), ("keras3", 5, "export"), ("keras3", 2, "elsewhere"), ("tf_keras", 2, "trained"), ("tf_keras", 11, "weights"), ("tf_keras", 1, "saved_model")],
+)
+def test_what_keras_saves_is_read_and_what_is_written_keras_restores(library: str, layers: int, how: str, tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    keras = keras_of(library)
+    model = small_bert(keras, layers=layers)
+    source = saved(keras, model, how, tmp_path / "source")
+    want = outputs_of(model)
+    found = ckptkit.inspect(source)
+    assert (found.architecture, found.dialect, found.counts["layers"]) == ("bert", library, layers)
+    assert found.parameters == sum(int(np.prod(w.shape)) for w in model.weights)
+    assert not [f for f in ckptkit.validate(source).findings if f.severity != "info"]
+    if how == "trained":
+        slots = [r for r in found.tensors if r.role == "optimizer" and r.note and r.elements > 1]
+        assert len(slots) == 3 * len(model.trainable_variables)  # two moments and the average
+        assert {r.note for r in slots} == {r.name for r in found.tensors if r.role == "param"}
+    ckptkit.convert(source, tmp_path / "hf", to="hf")
+    ckptkit.convert(tmp_path / "hf", tmp_path / "back", to=library)
+    prefix = str(tmp_path / "back" / "model.ckpt")
+    again = small_bert(keras, layers=layers)
+    again.set_weights([np.zeros(w.shape, np.float32) for w in again.weights])
+    held = {"net": again} if how == "elsewhere" else {"model": again}
+    tf.train.Checkpoint(**held).restore(prefix).assert_consumed()
+    for a, b in zip(model.get_weights(), again.get_weights(), strict=True):
+        assert a.tobytes() == b.tobytes()
+    assert all(np.array_equal(a, b) for a, b in zip(outputs_of(again), want, strict=True))
+    if library == "tf_keras":
+        again.set_weights([np.zeros(w.shape, np.float32) for w in again.weights])
+        again.load_weights(prefix).assert_existing_objects_matched()
+        assert all(np.array_equal(a, b) for a, b in zip(outputs_of(again), want, strict=True))
+
+
+def program() -> Any:
+    """A module with what object graphs can hold: shared objects, lists, dictionaries, names that need escapes, several types."""
+    import tensorflow as tf
+
+    class Part(tf.Module):
+        def __init__(self, seed: int) -> None:
+            super().__init__()
+            rng = np.random.default_rng(seed)
+            self.kernel = tf.Variable(rng.normal(size=(3, 4)).astype(np.float32), name="kernel")
+            self.count = tf.Variable(seed, dtype=tf.int64)
+
+    class Whole(tf.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = [Part(i) for i in range(12)]
+            self.again = self.parts[3]
+            self.by_name = {"a/b": Part(20), "c.d": Part(21), ".S": Part(22)}
+            self.half = tf.Variable(np.arange(5, dtype=np.float16))
+            self.flags = tf.Variable([True, False])
+            self.text = tf.Variable(["one", "two"])
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32, name="rows")])
+        def __call__(self, rows: Any) -> Any:
+            return {"product": rows @ self.parts[0].kernel, "twice": rows * 2}
+
+    return Whole()
+
+
+@pytest.mark.parametrize("through", ["safetensors", "tf"])
+def test_an_unknown_model_comes_back_as_it_was(through: str, tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    whole = program()
+    tf.train.Checkpoint(whole=whole).save(str(tmp_path / "ckpt"))
+    ckptkit.convert(tmp_path / "ckpt-1", tmp_path / "there", container=through)
+    with ckptkit.open(tmp_path / "there") as there:
+        assert "whole/parts/11/kernel" in there.tensors and "whole/by_name/a.Sb/kernel" in there.tensors
+    ckptkit.convert(tmp_path / "there", tmp_path / "back", container="tf")
+    prefix = next((tmp_path / "back").glob("*.index")).with_suffix("")
+    text = {n for n, v in variables(tmp_path / "ckpt-1").items() if v.dtype == object}
+    assert len(text) == 1
+    same(variables(prefix), {n: v for n, v in variables(tmp_path / "ckpt-1").items() if through == "tf" or n not in text})
+    have, want = graph_of(prefix), graph_of(tmp_path / "ckpt-1")
+    if through != "tf":
+        for node in want.nodes:
+            kept = [a for a in node.attributes if a.checkpoint_key not in text]
+            del node.attributes[:]
+            node.attributes.extend(kept)
+    for node in [*have.nodes, *want.nodes]:  # both orders of children mean the same
+        node.children.sort(key=lambda c: c.local_name)
+    assert have == want
+    again = program()
+    for v in again.variables:
+        v.assign(tf.zeros_like(v))
+    status = tf.train.Checkpoint(whole=again).restore(str(prefix))
+    if through == "tf":
+        status.assert_consumed()
+    assert all(np.array_equal(a.numpy(), b.numpy()) for a, b in zip(again.variables, whole.variables, strict=True) if a.dtype != tf.string)
+
+
+def test_a_graph_made_from_names_alone_is_restored(tmp_path: Path) -> None:
+    import tensorflow as tf
+    from safetensors.numpy import save_file
+
+    arrays = {f"whole/parts/{i}/{n}": np.full(s, i, d) for i in range(12) for n, s, d in (("kernel", (3, 4), np.float32), ("count", (), np.int64))}
+    arrays["whole/by_name/a.Sb/kernel"] = np.full((3, 4), 30, np.float32)
+    save_file(arrays, tmp_path / "m.safetensors", metadata={"tensorflow_object_graph": ""})
+    ckptkit.convert(tmp_path / "m.safetensors", tmp_path / "out", container="tf")
+    whole = program()
+    tf.train.Checkpoint(whole=whole).restore(str(tmp_path / "out" / "model.ckpt")).expect_partial()
+    assert whole.parts[11].kernel.numpy()[0, 0] == whole.again.kernel.numpy()[0, 0] + 8 == 11
+    assert whole.by_name["a/b"].kernel.numpy()[0, 0] == 30
+
+
+def test_dropping_the_optimizer_leaves_a_graph_that_tensorflow_restores(tmp_path: Path) -> None:
+    import keras
+    import tensorflow as tf
+
+    model = small_bert(keras, layers=2)
+    saved(keras, model, "trained", tmp_path / "source")
+    ckptkit.convert(tmp_path / "source", tmp_path / "less", container="tf", drop_optimizer=True)
+    prefix = str(tmp_path / "less" / "model.ckpt")
+    assert len(variables(Path(prefix))) == len(model.weights)
+    again = small_bert(keras, layers=2)
+    again.set_weights([np.zeros(w.shape, np.float32) for w in again.weights])
+    tf.train.Checkpoint(model=again).read(prefix).assert_consumed()
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(model.get_weights(), again.get_weights(), strict=True))
+
+
+def test_slot_variables_of_keras_legacy_optimizers_are_optimizer_state(tmp_path: Path) -> None:
+    weights = oracles.real_package("basic-pitch", "0.4.0", "f5d12cd7245f")
+    folder = weights.parent.parent
+    prefix = weights.parent / "variables"
+    found = ckptkit.inspect(folder)
+    assert found.container == "savedmodel" and found.parameters == 16_864
+    moments = {n for n in variables(prefix) if ".OPTIMIZER_SLOT" in n}
+    slots = {r.name: r.note for r in found.tensors if r.role == "optimizer"}
+    assert moments and all(slots[n.removesuffix(SUFFIX)] == n.partition("/.OPTIMIZER_SLOT/")[0] for n in moments)
+    ckptkit.convert(folder, tmp_path / "st", container="safetensors")
+    ckptkit.convert(tmp_path / "st", tmp_path / "back", container="tf")
+    same(variables(tmp_path / "back" / "model.ckpt"), variables(prefix))
+    assert graph_of(tmp_path / "back" / "model.ckpt") == graph_of(prefix)
+
+
+# --- SavedModels ---------------------------------------------------------------------------------------------------
+
+
+def signature_of(function: Any) -> dict[str, Any]:
+    def specs(tensors: Any) -> dict[str, Any]:
+        return {n: (t.dtype.name, None if t.shape.rank is None else t.shape.as_list()) for n, t in tensors.items()}
+
+    return {"inputs": specs(function.structured_input_signature[1]), "outputs": specs(function.structured_outputs)}
+
+
+def test_signatures_and_functions_are_those_that_tensorflow_loads(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    from ckptkit.tensors import DTYPES
+
+    whole = program()
+    tf.saved_model.save(whole, str(tmp_path / "sm"), signatures={"serving_default": whole.__call__, "other": whole.__call__})
+    found = ckptkit.inspect(tmp_path / "sm")
+    loaded = tf.saved_model.load(str(tmp_path / "sm"))
+    have = {
+        name: {side: {n: (DTYPES[t["dtype"]].numpy, t["shape"]) for n, t in s[side].items()} for side in ("inputs", "outputs")}
+        for name, s in found.program["signatures"].items() if name != "__saved_model_init_op"
+    }  # fmt: skip
+    assert have == {name: signature_of(f) for name, f in loaded.signatures.items()}
+    assert set(found.program["callables"]) == {"__call__"}
+    model = tf.compat.v1.saved_model.loader_impl.parse_saved_model(str(tmp_path / "sm")) if hasattr(tf.compat.v1.saved_model, "loader_impl") else None
+    assert model is None or set(found.program["functions"]) == {f.signature.name for f in model.meta_graphs[0].graph_def.library.function}
+    want = variables(tmp_path / "sm" / "variables" / "variables")
+    with ckptkit.open(tmp_path / "sm") as c:
+        assert {f"{n}{SUFFIX}" for n in c.tensors} == set(want)
+        assert all(c.array(n).tobytes() == want[n + SUFFIX].tobytes() for n, t in c.tensors.items() if t.spec.dtype != "STRING")
+    assert not ckptkit.validate(tmp_path / "sm").findings
+
+
+def test_inspect_lists_signatures_and_functions() -> None:
+    from ckptkit.report.inspection import show_inspection
+
+    found = ckptkit.inspect(KERAS3 / "saved_model")
+    text, said = show_inspection(found), json.loads(show_inspection(found, "json"))
+    assert re.search(r"serving_default +input +inputs +I32 +\[\?, 12\]", text) and "in the library" in text
+    assert said["program"]["signatures"]["serving_default"]["outputs"]["output_0"] == {"dtype": "F32", "shape": [None, 12, 32], "tensor": "StatefulPartitionedCall:0"}
+
+
+@pytest.mark.parametrize("op", ["ReadFile", "WriteFile", "MatchingFiles", "PyFunc"])
+@pytest.mark.parametrize("inside", [False, True])
+def test_an_operation_that_touches_files_is_named_wherever_it_hides(op: str, inside: bool, tmp_path: Path) -> None:
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    model = SavedModel.FromString((KERAS3 / "saved_model" / "saved_model.pb").read_bytes())
+    graph = model.meta_graphs[0].graph_def
+    node = graph.library.function[0].node_def.add() if inside else graph.node.add()
+    node.name, node.op = "quiet", op
+    (tmp_path / "saved_model.pb").write_bytes(model.SerializeToString())
+    report = ckptkit.validate(tmp_path)
+    assert [(f.severity, f.where) for f in report.findings if f.rule == "program"] == [("warning", op)]
+    node.name, node.op = op, "NoOp"  # the name of a node is no operation
+    (tmp_path / "saved_model.pb").write_bytes(model.SerializeToString())
+    assert not [f for f in ckptkit.validate(tmp_path).findings if f.rule == "program"]
+
+
+def test_the_hostile_savedmodels_are_refused_or_reported() -> None:
+    for row in oracles.hostile_cases("savedmodel"):
+        try:
+            findings = ckptkit.validate(row["path"]).findings
+        except ckptkit.CheckpointError:
+            assert row["expect"] == "reject", row["id"]
+        else:
+            assert row["expect"] == "warn" and [f.rule for f in findings] == ["program"], row["id"]
+
+
+# --- the graph itself ----------------------------------------------------------------------------------------------
+
+
+def parsed(data: bytes) -> ObjectGraph:
+    return ObjectGraph(lambda: data, "index")
+
+
+@pytest.mark.parametrize("prefix", [KERAS3 / "objckpt", TF_KERAS / "objckpt", TFM / "ckpt-1"], ids=lambda p: p.parent.name)
+def test_a_graph_is_what_tensorflows_protobuf_says(prefix: Path) -> None:
+    want = graph_of(prefix)
+    have = parsed(want.SerializeToString()).nodes
+    assert [[(c.local_name, c.node_id) for c in n.children] for n in want.nodes] == [list(n.children.items()) for n in have]
+    assert [[(a.name, a.full_name, a.checkpoint_key) for a in n.attributes] for n in want.nodes] == [[tuple(a) for a in n.attributes] for n in have]
+
+
+def test_names_are_escaped_as_tensorflow_escapes_them() -> None:
+    from tensorflow.python.trackable import trackable_utils
+
+    for local in ("a", "a/b", "a.b", "..", ".S", "a.S/b", "/", "", "x./.y"):
+        assert escape(local) == trackable_utils.escape_local_name(local)
+        assert unescape(escape(local)) == local
+
+
+def test_a_built_graph_is_read_by_tensorflow_and_goes_by_the_one_it_was_given() -> None:
+    from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
+
+    data, keys = build(["a/b/c", "a/d", "a/d/.OPTIMIZER_SLOT/opt/m"], aliases={"e": "a", "f": "=a", "*": "a/*"})
+    graph = TrackableObjectGraph.FromString(data)
+    assert keys == {"a/b/c": "a/b/c" + SUFFIX, "a/d": "a/d" + SUFFIX, "a/d/.OPTIMIZER_SLOT/opt/m": "a/d/.OPTIMIZER_SLOT/opt/m" + SUFFIX}
+    root = {c.local_name: c.node_id for c in graph.nodes[0].children}
+    assert root.keys() == {"a", "opt", "e", "f", "b", "d"} and root["e"] == root["a"] != root["f"]
+    slot = graph.nodes[root["opt"]].slot_variables[0]
+    assert (slot.original_variable_node_id, slot.slot_name) == (root["d"], "m")
+    copy = {c.local_name: c.node_id for c in graph.nodes[root["f"]].children}["d"]
+    assert graph.nodes[copy].attributes == graph.nodes[root["d"]].attributes and copy != root["d"]
+    less, _ = build(["a/d"], data)
+    assert [a.checkpoint_key for n in TrackableObjectGraph.FromString(less).nodes for a in n.attributes] == ["a/d" + SUFFIX]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_a_damaged_graph_or_program_is_refused_or_read_and_nothing_else(data: st.DataObject) -> None:
+    which = data.draw(st.sampled_from(["graph", "program"]))
+    raw = bytearray(GRAPH if which == "graph" else PROGRAM)
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(raw) - 1))
+        raw[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=4))
+        raw = raw or bytearray(b"\0")
+    try:
+        if which == "graph":
+            graph = parsed(bytes(raw))
+            graph.names()
+            graph.aliases({})
+            assert len(graph.full_names) < 100
+        else:
+            programs(bytes(raw), len(raw), "saved_model.pb")
+    except ckptkit.CheckpointError as e:
+        assert os.linesep not in e.message
+
+
+GRAPH = build([f"model/layers/{i}/{n}" for i in range(3) for n in ("kernel", "bias")] + ["optimizer/_iterations", "optimizer/_variables/0", "optimizer/_learning_rate"])[0]
+PROGRAM = (KERAS3 / "saved_model" / "saved_model.pb").read_bytes()[-4000:]
+PROGRAM = b"\x08\x01\x12" + bytes([len(PROGRAM) & 127 | 128, len(PROGRAM) >> 7]) + PROGRAM
