@@ -13,8 +13,8 @@ import pytest
 HERE = Path(__file__).resolve().parent
 CORPUS = HERE.parent / "fixtures" / "hostile" / "corpus"
 sys.path.insert(0, str(HERE / "hostile"))
-import runner
-import variants
+import runner  # noqa: E402
+import variants  # noqa: E402
 
 
 def results(*options: str) -> list[dict[str, object]]:
