@@ -57,7 +57,7 @@ def find_config(checkpoint: Checkpoint, part: str = "") -> str | None:
     `part` says whose it is to be where the checkpoint holds several models: a file that has the part's name as a word
     (generator.json, electra_config_generator.json) comes first, one that has another part's is not looked at.
     """
-    folder = os.path.dirname(os.path.abspath(checkpoint.files[0] if checkpoint.files else checkpoint.path))
+    folder = checkpoint.folder
     try:
         names = set(os.listdir(folder))
     except OSError:
@@ -105,8 +105,8 @@ def inside_config(checkpoint: Checkpoint) -> RawConfig | None:
     archived = checkpoint.metadata.get("keras:config.json")
     if archived is not None:
         data = loads(archived.encode(), what="the model's configuration", path=checkpoint.path)
-        raw = {str(k): v for k, v in data.items()} if isinstance(data, dict) else {}
-        return RawConfig(f"{checkpoint.path} (inside)", raw, declared_name(raw), True) if raw else None
+        settings: dict[str, object] = {str(k): v for k, v in data.items()} if isinstance(data, dict) else {}
+        return RawConfig(f"{checkpoint.path} (inside)", settings, declared_name(settings), True) if settings else None
     if not checkpoint.extras:
         return None
     for arch in architectures().values():

@@ -164,6 +164,7 @@ class Dialect(NamedTuple):
     rows: Mapping[str, str | tuple[str, ...]]
     config: ConfigForm
     prefixes: tuple[str, ...] = ("",)  # the first is written; "" too where no head is stored beside the core
+    prefixed: bool = False  # whether the first prefix is written always, and the others only read
     container: str = "safetensors"
     filename: str | None = None  # None: the container's own default
     wrapper: str = ""

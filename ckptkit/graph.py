@@ -12,7 +12,7 @@ from functools import cached_property
 
 from ._typing import NamedTuple
 from .containers import Checkpoint
-from .layout import Placed
+from .layout import Placed, Sizes
 from .recognize import Recognition, optimizer_state, recognize
 from .schema import Architecture, Dialect, Row, count_name, expand, reduce_name
 from .solve import Shape, Solution, solve
@@ -175,8 +175,8 @@ class WeightGraph:
         key = tuple(sorted(given.items()))
         found = self._solved.get(key)
         if found is None:
-            assert self.recognition is not None
-            found = self._solved[key] = solve(self.recognition.architecture, self.shapes, given)
+            r = self.recognition
+            found = self._solved[key] = Solution(Sizes(), {}, (), ()) if r is None else solve(r.architecture, self.shapes, given)
         return found
 
     def variant(self, heads: int | None = None) -> str | None:

@@ -31,6 +31,7 @@ class Limits(NamedTuple):
     shards: int = 10_000
     rank: int = 64
     name_bytes: int = 4096
+    expand_ratio: int = 100  # bytes of a tensor for each stored one, where strides repeat them; from 256 MiB on
     zip_entries: int = 300_000
     zip_ratio: int = 1100  # unpacked bytes for each packed one: deflate reaches 1032
     string_bytes: int = 64 << 20  # the content of one string tensor

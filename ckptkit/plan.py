@@ -259,7 +259,7 @@ class _Translate(_Builder):
 
     def _prefix(self) -> str:
         """The first prefix; none where the dialect allows that and no head is stored beside the core."""
-        if "" not in self.dialect.prefixes:
+        if "" not in self.dialect.prefixes or self.dialect.prefixed:
             return self.dialect.prefixes[0]
         outside = any(
             not row.prefixed and self.arch.params[p].group in self.groups for row in self.table.rows if row.role == "param" for p in row.parts

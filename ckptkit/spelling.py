@@ -21,7 +21,7 @@ from ._typing import NamedTuple
 
 AGAIN = "again/"  # begins the plain name of a weight that a file holds once more under another layer, which follows
 
-_CAMEL = (re.compile(r"(.)([A-Z][a-z0-9]+)"), re.compile(r"([a-z])([A-Z])"))
+_CAMEL = (re.compile(r"(.)([A-Z][a-z]+)"), re.compile(r"([a-z])([A-Z])"))
 
 
 class Spelling(NamedTuple):
@@ -180,7 +180,8 @@ def _tensorflow_stored(names: Sequence[str], cls: str) -> dict[str, str]:
     out = {}
     for name in names:
         layer, _, weight = name.removeprefix(AGAIN).partition("/")
-        out[name] = f"{layer}/{model}/{weight if name.startswith(AGAIN) else name}:0"
+        weight = weight if name.startswith(AGAIN) else name
+        out[name] = f"{layer}/{'shared' if weight.startswith('shared/') else model}/{weight}:0"  # T5 names the layer of its table apart
     return out
 
 

@@ -8,19 +8,26 @@ from pathlib import Path
 
 from ckptkit.arch import architectures
 from ckptkit.containers import containers
+from ckptkit.report.catalogue import catalogue
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 BEGIN, END = "<!-- tables: scripts/readme_tables.py -->", "<!-- end of tables -->"
 
 
 def tables() -> str:
-    """Both tables as Markdown."""
+    """Both tables as Markdown, from what `ckptkit list matrix` shows."""
+    matrix = catalogue("matrix")
     lines = ["| architecture | namings (`--to`) that are read and written |", "| --- | --- |"]
     for arch in architectures().values():
         names = dict.fromkeys(d.alias or d.name for d in arch.dialects.values())
         lines.append(f"| {arch.title} (`{arch.name}`) | {', '.join(f'`{n}`' for n in names)} |")
-    lines += ["", "| container (`--container`) | read | written |", "| --- | --- | --- |"]
-    lines += [f"| {c.TITLE} (`{c.NAME}`) | yes | {'yes' if c.WRITABLE else 'no'} |" for c in containers().values()]
+    lines += ["", "| container (`--container`) | read | written | the namings whose own it is | holds the others too |", "| --- | --- | --- | --- | --- |"]
+    for c in containers().values():
+        own = dict.fromkeys(f"`{e['naming']}`" for e in matrix if e[c.NAME] == "own")
+        others = [e for e in matrix if e[c.NAME] != "own"]
+        held = sum(e[c.NAME] == "yes" for e in others)
+        word = "" if not c.WRITABLE else "yes" if held == len(others) else f"{held} of {len(others)}"
+        lines.append(f"| {c.TITLE} (`{c.NAME}`) | yes | {'yes' if c.WRITABLE else 'no'} | {', '.join(own)} | {word} |")
     return "\n".join(lines)
 
 

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 import ckptkit
 from ckptkit.arch import architectures
 from ckptkit.containers import containers
+from ckptkit.report.catalogue import catalogue
 from ckptkit.schema import check, count_name, placeholders
+from ckptkit.tensors import TensorSpec
 
 ARCHITECTURES = sorted(architectures())
 SLOW = settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -43,6 +45,7 @@ def test_a_dialect_and_back_is_the_same_bits(arch_name: str, one: str, other: st
     sizes, counts = builder.sizes_of(arch, rng, layers=layers, equal=equal)
     for lack in [*a.lacks.values(), *b.lacks.values()]:
         sizes |= lack.sizes
+    counts |= {axis: n for d in (a, b) for axis, (n, _) in d.limits.items() if axis in counts}
     groups = frozenset(g for g in builder.common_groups(arch, a, b) if rng.random() < 0.6)
     tmp = tmp_path_factory.mktemp("pair")
     arrays = builder.make(tmp / "a", arch, a, sizes, counts, groups, seed, skip=builder.lacked(arch, sizes, a))
@@ -118,3 +121,25 @@ def test_a_wrong_layer_count_is_an_error_that_says_both_numbers(tmp_path: Path, 
         found = [f for f in report.findings if f.rule == "layers"]
         assert report.exit_code == 1 and len(found) == 1, report.findings
         assert f" {wrong} " in found[0].message and f" {n} " in found[0].message
+
+
+MATRIX = [(e["architecture"], e["naming"], c) for e in catalogue("matrix") for c, word in e.items() if word in ("own", "yes")]
+
+
+@pytest.mark.parametrize("container", sorted({c for _, _, c in MATRIX}))
+def test_every_naming_has_a_place_in_every_container_that_the_matrix_says(container: str) -> None:
+    c = containers()[container]
+    for arch_name, naming, _ in (m for m in MATRIX if m[2] == container):
+        arch = architectures()[str(arch_name)]
+        sizes, counts = builder.sizes_of(arch, random.Random(5), layers=2)
+        named = builder.names_and_shapes(arch, arch.dialects[str(naming)], sizes, counts, arch.table(str(naming)).groups)
+        if container == "openai-npy":  # the order is the name
+            continue
+        specs = [(n, TensorSpec("F32", shape)) for n, (_, shape) in named.items()]
+        metadata = {"keras:config.json": "{}", "keras:metadata.json": "{}"}
+        layout = c.layout(specs, filename=c.DEFAULT_FILE, metadata=metadata)
+        assert layout.slots.keys() == named.keys(), (arch_name, naming)
+        end = (-1, 0)
+        for file, offset, length in sorted(layout.slots.values()):
+            assert length and (file, offset) >= end and (layout.files[file][1] < 0 or offset + length <= layout.files[file][1]), (arch_name, naming)
+            end = (file, offset + length)

@@ -338,7 +338,7 @@ def test_inspect_lists_signatures_and_functions() -> None:
 
     found = ckptkit.inspect(KERAS3 / "saved_model")
     text, said = show_inspection(found), json.loads(show_inspection(found, "json"))
-    assert re.search(r"serving_default +input +input_ids +I32 +\[\?, 12\]", text) and "in the library" in text
+    assert re.search(r"serving_default +input +inputs +I32 +\[\?, 12\]", text) and "in the library" in text
     assert said["program"]["signatures"]["serving_default"]["outputs"]["output_0"] == {"dtype": "F32", "shape": [None, 12, 32], "tensor": "StatefulPartitionedCall:0"}
 
 

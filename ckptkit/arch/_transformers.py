@@ -126,8 +126,8 @@ def tf(
     )
 
 
-def flax(modules: Mapping[str, Module], hf: Dialect, *, style: Style = FLAX, rows: Rows | None = None, without: tuple[str, ...] = ()) -> Dialect:
-    """The dialect of transformers' Flax classes; `rows` as in `tf`, `without` the groups that have no class there."""
+def flax(modules: Mapping[str, Module], hf: Dialect, *, style: Style = FLAX, rows: Rows | None = None, without: tuple[str, ...] = (), prefixed: bool = False) -> Dialect:
+    """The dialect of transformers' Flax classes; `rows` as in `tf`, `without` the groups that have no class there, `prefixed` as in `Dialect`."""
     out: dict[str, str | tuple[str, ...]] = {}
     for key, value in {**hf.rows, **(rows or {})}.items():
         name = key.replace(".", "/")
@@ -139,6 +139,7 @@ def flax(modules: Mapping[str, Module], hf: Dialect, *, style: Style = FLAX, row
         alias="hf",
         style=style,
         prefixes=tuple(p.replace(".", "/") for p in hf.prefixes),
+        prefixed=prefixed,
         container="flax",
         rows=out,
         lacks=hf.lacks,

@@ -243,7 +243,7 @@ ARCHITECTURE = Architecture(
         ),
         HF,
         tf(MODULES, TRUNK, "transformer/", weights=(), style=TF_CONV1D, rows={**TF_BLOCK, **TF_HEADS}),
-        flax(MODULES, TRUNK, style=FLAX_CONV1D, rows={**FLAX_BLOCK, "lm_head/kernel": ("lm_head.weight", "hidden vocab")}, without=("multiple_choice", "score", "classifier", "qa")),
+        flax(MODULES, TRUNK, style=FLAX_CONV1D, rows={**FLAX_BLOCK, "lm_head/kernel": ("lm_head.weight", "hidden vocab")}, without=("multiple_choice", "score", "classifier", "qa"), prefixed=True),
         hub.backbone(
             ("GPT2Backbone",), "gpt2.gpt2_backbone", (hub.TOKENS, hub.POSITIONS, hub.DECODER, Layer("layer_norm", "layer_normalization")),
             {

@@ -25,8 +25,9 @@ def command(
 ) -> int:  # fmt: skip
     """Write the checkpoint at PATH to DST with what can be repaired without guessing, each repair named.
 
-    Wrapper prefixes, names of older code (gamma, beta), optimizer state, an index that is not its shards', sizes of the
-    configuration that are not the tensors', padding rows of the vocabulary. PATH stays as it is.
+    Wrapper prefixes, names of older code (gamma, beta), optimizer state, an index that is lost or is not its shards', a
+    tensor that several shards hold with the same bytes, sizes of the configuration that are not the tensors', padding rows
+    of the vocabulary. PATH stays as it is.
     Exit status: 0 repaired or nothing to repair, 1 where an error remains that needs a guess (nothing is written).
     """
     import json

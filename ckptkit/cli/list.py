@@ -5,18 +5,19 @@ from __future__ import annotations
 from . import _declare as declare
 from ._options import format_option
 
-WHAT = ("architectures", "dialects", "containers", "variants")
+WHAT = ("architectures", "dialects", "containers", "variants", "matrix")
 
 
 @declare.command("list")
 @declare.argument("what", type=declare.Choice(WHAT))
 @format_option("text", "json", "markdown")
 def command(what: str, form: str) -> int:
-    """Show what there is, from the tables themselves: architectures, dialects, containers or variants.
+    """Show what there is, from the tables themselves: architectures, dialects, containers, variants, or the matrix of dialects and containers.
 
     \b
     ckptkit list architectures
     ckptkit list variants --format json
+    ckptkit list matrix                     what is each naming's own, what holds it too, what it is only read from
     """
     from ..report.catalogue import show_catalogue
 

@@ -5,13 +5,14 @@ A container is one module of this package whose name does not begin with an unde
     NAME, TITLE             "safetensors", "safetensors (single file or shards)"
     SUFFIXES                what its files end in, only ever a tie-break after the bytes
     DEFAULT_FILE            "model.safetensors": the file name a conversion writes when nobody names one
-    sniff(head, tail, path) whether these are its bytes: the first 512 and the last 64 of a file, its path
+    sniff(head, tail, path) whether these are its bytes: the first 512 and the last 64 of a file, its path (with GENERAL = True, others are asked first)
     find(directory, names)  what a directory listing holds of it: [(rank, path)], a smaller rank is preferred
     prefix(path)            the file to open for a `path` that is no file itself (a TF prefix), or None
     open(path)              -> Checkpoint; reads headers only, never a weight
   and, if it can be written (WRITABLE = True), with TIES saying whether it can store one tensor under two names, SINGLE
   whether a checkpoint can be one file, and STRINGS whether it holds string tensors (and ONLY naming the one
-  architecture whose tensors it can hold, where it is such a format; KEEPS the beginnings of what metadata it has a place for, if any):
+  architecture whose tensors it can hold, where it is such a format; KEEPS the beginnings of what metadata it has a place for, if any; CONFIGURED whether it
+  cannot do without the framework's own configuration of the model):
     layout(...)             -> FileLayout: every header byte and every tensor's offset before any weight is read
     finish(layout, crcs)    -> the Parts that depend on the content, in the order of the files
 """
@@ -95,6 +96,12 @@ class Checkpoint:
         self._closed = True
         self._fds.clear()
         self._stack.close()
+
+    @property
+    def folder(self) -> str:
+        """The directory in which what belongs to the checkpoint lies: configuration, vocabulary."""
+        path = os.path.abspath(self.path)
+        return path if os.path.isdir(path) else os.path.dirname(os.path.abspath(self.files[0]) if self.files else path)
 
     def fd(self, path: str) -> int:
         """An open descriptor of one of the checkpoint's files (kept until close; only ever read with pread)."""

@@ -86,6 +86,8 @@ def walk(file: File) -> Tree:
             base = name + "/" if name else ""
             if len(base) > name_bytes:
                 LIMITS.check("name_bytes", len(base.encode()), "the length of a path", file.path)
+            if len(members) > 1 and len({m[0] for m in members}) != len(members):
+                file.corrupt("is a group that holds two things under one name")
             below = []
             for child, address, target in members:
                 path = base + child

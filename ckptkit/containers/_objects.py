@@ -138,25 +138,32 @@ class ObjectGraph:
             return {}, {}
         every = _walk(nodes, frozenset())
         inside = tuple(every[i] + "/" for i in optimizers if i in every)
-        renamed, names = {}, {}
+        names = {i: name_of(a.key) for i, n in enumerate(nodes) for a in n.attributes}
+        taken = {*names.values(), *paths.values()}
+        renamed = {}
         for i, node in enumerate(nodes):
             for a in node.attributes:
-                names[i] = name_of(a.key)
-                if i in paths and a.key.startswith(inside) and a.name == VALUE and SLOT not in a.key:
-                    renamed[a.key] = names[i] = paths[i]
-        if len(set(renamed.values()) & {name_of(a.key) for n in nodes for a in n.attributes}):
+                if a.name != VALUE or SLOT in a.key or not a.key.startswith(inside):
+                    continue
+                name = paths.get(i) or (a.full_name if i in self.trained else "")
+                if name and (i in paths or name not in taken):
+                    renamed[a.key] = names[i] = name
+                    taken.add(name)
+        if len(set(renamed.values())) < len(renamed) or len(set(names.values())) < len(names):
             bad("two keys of the object graph are one path", self.path)
-        slots = {}
         of = self._slot_variables()
-        for i, node in enumerate(nodes):
-            if i not in paths and node.attributes:
-                slots[names[i]] = names.get(of.get(i, -1), "")
+        slots = {names[i]: names.get(of.get(i, -1), "") for i, n in enumerate(nodes) if n.attributes and i not in paths and i not in self.trained}
         return renamed, slots
+
+    @cached_property
+    def trained(self) -> frozenset[int]:
+        """The variables that Keras 3 lists as trained: weights, even where no path of the model's leads to them (layers in a list of its own)."""
+        return frozenset(v for i in self.optimizers for v in self._listed(self.nodes[i], "_trainable_variables"))
 
     def _slot_variables(self) -> dict[int, int]:
         """Slot variable -> the variable that it is a slot of."""
         out: dict[int, int] = {}
-        by_name = {a.full_name: i for i, n in enumerate(self.nodes) if i in self.paths for a in n.attributes}
+        by_name = {a.full_name: i for i, n in enumerate(self.nodes) if i in self.paths or i in self.trained for a in n.attributes}
         for i in self.optimizers:
             node = self.nodes[i]
             out |= {slot: original for original, _, slot in node.slots}
@@ -164,9 +171,9 @@ class ObjectGraph:
             for local in node.children:
                 slots = self._listed(node, local) if trained and local not in ("_variables", "_trainable_variables") else []
                 if len(slots) == len(trained):
-                    out |= {s: v for s, v in zip(slots, trained, strict=True) if s not in self.paths}
+                    out |= {s: v for s, v in zip(slots, trained, strict=True) if s not in self.paths and s not in self.trained}
             for v in self._listed(node, "_variables"):
-                for a in self.nodes[v].attributes if v not in self.paths else ():  # tf_keras: "Adam/m/dense/kernel", "m/dense/kernel"
+                for a in self.nodes[v].attributes if v not in self.paths and v not in self.trained else ():  # tf_keras: "Adam/m/dense/kernel", "m/dense/kernel"
                     rests = (a.full_name.split("/", n)[-1] for n in (1, 2))
                     found = next((by_name[r] for r in rests if r in by_name), None)
                     if found is not None:
@@ -337,14 +344,20 @@ def build(
     Names are attribute paths, or `paths` gives theirs; then they are the variables' own names too. `base` is a graph to go by:
     its objects stay, what it says of tensors that are not there is taken out. `aliases` are further paths of objects: "a": "b",
     "a/*": "b/*" (a has what b has, being another object) and "a": "=b" (another object whose variables have the values of b's).
+    A variable is only known otherwise to objects that are there for its own sake.
     """
-    b = _Builder(list(_nodes(base, KEY)) if base else [])
+    graph = ObjectGraph(lambda: base, KEY)
+    b = _Builder(graph.nodes if base else [])
     names = list(names)
-    places = {n: b.tensor(paths.get(n, n)) for n in names}
+    renamed = {n: k for k, n in graph.names()[0].items()} if base else {}
+    at = {a.key: (i, a.name) for i, n in enumerate(b.nodes) for a in n.attributes} if renamed else {}
+    places = {n: at[renamed[n]] if n in renamed else b.tensor(paths.get(n, n)) for n in names}
     held = {(i, a.name): a for i, n in enumerate(b.nodes) for a in n.attributes}
     keys: dict[str, str] = {}
     kept: dict[int, list[Attribute]] = {}
-    short = {b.at(path): alias for alias, path in aliases.items() if path[:1] != "=" and alias.count("/") < path.count("/") and b.has(path)}
+    variables = {node for node, _ in places.values()}
+    aliases = {a: p for a, p in aliases.items() if not (b.has(p) and b.at(p) in variables) or b.has(a.rpartition("/")[0])}
+    short = {b.at(p): a for a, p in aliases.items() if a.count("/") < p.count("/") and b.has(p) and b.at(p) in variables}
     for name, (node, attribute) in places.items():
         said = held.get((node, attribute))
         if said is None:

@@ -19,6 +19,7 @@ from ._pickle_globals import Opaque, Storage, StorageType, Tensor, TorchName
 KNOWN = ("state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "params", "weights")
 _OPTIMIZER = ("optim", "adam", "ema", "scheduler", "scaler")  # beginnings of keys that hold no weights
 _EXPANDED = 16 << 20  # bytes from which a view that repeats itself is worth a warning
+_LARGE = 256 << 20  # bytes of an expanded view
 _LOOKED = 10_000_000
 _PLAIN = 1_000_000  # values that extras may hold, shared ones counted as often as they are reached
 _NAMES_EACH = 16  # names that a tensor may have on average
@@ -292,6 +293,8 @@ class _Maker:
         length = (last + 1) * item
         if not packed and numel * item > max(_EXPANDED, 8 * length):
             self.expanded.append((name, numel * item, length))
+            if numel * item > _LARGE:
+                LIMITS.check("expand_ratio", numel * item // length, f"tensor {name!r} is {numel * item:,} bytes made of {length:,} stored ones: the ratio", self.path)
         extent = new(Extent, (self.path, at + first * item, length))
         return new(StoredTensor, (name, new(TensorSpec, (dtype, size)), (extent,), None if packed else stride, None, None))
 

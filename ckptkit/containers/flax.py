@@ -78,7 +78,7 @@ def open_file(path: str) -> Checkpoint:
     if reader.at != size:
         raise CorruptError(f"{size - reader.at:,} bytes follow the end of the msgpack data", path=path)
     findings = [
-        Finding("warning", "duplicate", printable(key), f"the key {printable(key, 100)!r} is there twice; the last one counts") for key in reader.repeated[:50]
+        Finding("warning", "names", printable(key), f"the key {printable(key, 100)!r} is there twice; the last one counts") for key in reader.repeated[:50]
     ]
     tensors: dict[str, StoredTensor] = {}
     extras: dict[str, object] = {}

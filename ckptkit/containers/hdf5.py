@@ -39,19 +39,19 @@ KEEPS = ("hdf5:",)  # the metadata that it has a place for, by their beginnings
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 _NOWHERE = (1 << 64) - 1  # the undefined address
-_INDEX = ".h5.index.json"
+_INDEX, _KERAS_INDEX = ".h5.index.json", ".weights.json"  # transformers' and Keras 3's
 PREFIX = "hdf5:"  # of the metadata that only this format understands
 RATIO, SMALL = 100, 1 << 20  # what is stored may swell by RATIO at most, unless it stays below SMALL bytes
 
 
 def sniff(head: bytes, tail: bytes, path: str) -> bool:
     """The signature; an index by its name."""
-    return head.startswith(_MAGIC) or (path.endswith(_INDEX) and head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{")
+    return head.startswith(_MAGIC) or (path.endswith((_INDEX, _KERAS_INDEX)) and head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{")
 
 
 def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
     """tf_model.h5 or its index (24, 16), model.weights.h5 (26), else a sole .h5 file (34)."""
-    for rank, known in ((16, "tf_model.h5.index.json"), (24, "tf_model.h5"), (26, DEFAULT_FILE), (26, "model.h5")):
+    for rank, known in ((16, "tf_model.h5.index.json"), (16, "model.weights.json"), (24, "tf_model.h5"), (26, DEFAULT_FILE), (26, "model.h5")):
         if known in names:
             return [(rank, os.path.join(directory, known))]
     found = [n for n in names if n.endswith(SUFFIXES)]
@@ -72,6 +72,10 @@ def open(path: str) -> Checkpoint:
             from ._shards import open_sharded
 
             return open_sharded(path, NAME, open_file, rename=_in_shard)
+        if path.endswith(_KERAS_INDEX):
+            from ._hdf5_shards import open_shards
+
+            return open_shards(path)
         return open_file(path)
 
 
@@ -111,7 +115,7 @@ def read(view: memoryview, origin: int, path: str, label: str, map: object = Non
         specs: dict[tuple[object, ...], TensorSpec] = {}
         name = ""
         try:
-            for name in _ordered(tree):
+            for name in _ordered(tree, findings):
                 t = _tensor(file, name, tree.datasets[name], path, specs, findings)
                 if t is not None:
                     tensors[name] = t
@@ -139,9 +143,10 @@ def read(view: memoryview, origin: int, path: str, label: str, map: object = Non
         file.data.release()
 
 
-def _ordered(tree: Tree) -> list[str]:
+def _ordered(tree: Tree, findings: list[Finding]) -> list[str]:
     """The datasets in the order that the Keras attributes give (layers, then their weights), the others as they are met."""
     out: dict[str, None] = {}
+    missing = []
     for base in ("", "model_weights"):
         layers = joined(tree.attributes.get(base, {}), "layer_names")
         for layer in [*layers, "top_level_model_weights"] if layers else ():
@@ -151,6 +156,11 @@ def _ordered(tree: Tree) -> list[str]:
                 path = tree.aliases.get(path, path)
                 if path in tree.datasets:
                     out[path] = None
+                else:
+                    missing.append(path)
+    if missing:
+        said = f"{len(missing)} weights that Keras' lists name are not in the file: {printable(', '.join(missing[:3]), 300)}{', ...' if len(missing) > 3 else ''}"
+        findings.append(Finding("error", "hdf5", printable(missing[0]), said, "Keras does not load such a file: was it cut while it was written?"))
     for path in tree.datasets:
         out.setdefault(path, None)
     return list(out)

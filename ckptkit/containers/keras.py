@@ -28,6 +28,7 @@ WRITABLE = True
 TIES = True
 SINGLE = True
 STRINGS = False
+CONFIGURED = True  # needs the model's own configuration besides its tensors
 KEEPS = ("hdf5:", "keras:")  # the metadata that it has a place for, by their beginnings
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
@@ -95,7 +96,7 @@ def _open(fd: int, size: int, path: str) -> Checkpoint:
     rest = [n for n in entries if n not in (CONFIG, METADATA, WEIGHTS)]
     if rest:
         said = f"the archive also holds {printable(', '.join(rest[:4]), 200)}{', ...' if len(rest) > 4 else ''}, which is not carried over"
-        findings.append(Finding("info", "dropped", os.path.basename(path), said))
+        findings.append(Finding("info", "extras", os.path.basename(path), said))
     if not weights.size:
         raise CorruptError(f"its {WEIGHTS} is empty", path=path)
     try:

@@ -17,6 +17,7 @@ from ._base import Checkpoint, FileLayout, Part, Slot, open_fd
 
 NAME = "npy"
 TITLE = "numpy arrays (.npy), one or a folder of them"
+GENERAL = True  # a folder of arrays may be a form of its own: whoever knows more of it comes first
 SUFFIXES: tuple[str, ...] = (".npy",)
 DEFAULT_FILE = "model"
 WRITABLE = True

@@ -1,11 +1,12 @@
-"""What ckptkit knows, read off its tables: architectures, dialects, containers, variants."""
+"""What ckptkit knows, read off its tables: architectures, dialects, containers, variants, and which naming goes into which container."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
 from ..arch import architectures
-from ..containers import containers
+from ..containers import Container, containers
+from ..schema import Architecture, Dialect
 from .inspection import columns
 
 SCHEMA_VERSION = 1
@@ -40,6 +41,22 @@ def _containers() -> Iterator[Entry]:
         }  # fmt: skip
 
 
+def _matrix() -> Iterator[Entry]:
+    """Every naming with what each container is to it: its own, one that holds it too (yes), one that it is only read from (read), none (no)."""
+    for a in architectures().values():
+        for d in a.dialects.values():
+            yield {"architecture": a.name, "naming": d.name, **{c.NAME: pair(a, d, c) for c in containers().values()}}
+
+
+def pair(a: Architecture, d: Dialect, c: Container) -> str:
+    """What a container is to a naming of an architecture: "own", "yes", "read" or "no"."""
+    if getattr(c, "ONLY", a.name) != a.name or (getattr(c, "CONFIGURED", False) and d.config.fold is None and d.container != c.NAME):
+        return "no"
+    if not c.WRITABLE:
+        return "read"
+    return "own" if d.container == c.NAME else "yes"
+
+
 def _variants() -> Iterator[Entry]:
     for a in architectures().values():
         for name, sizes in a.variants.items():
@@ -47,12 +64,12 @@ def _variants() -> Iterator[Entry]:
 
 
 TABLES: dict[str, Callable[[], Iterator[Entry]]] = {
-    "architectures": _architectures, "dialects": _dialects, "containers": _containers, "variants": _variants,
+    "architectures": _architectures, "dialects": _dialects, "containers": _containers, "variants": _variants, "matrix": _matrix,
 }  # fmt: skip
 
 
 def catalogue(what: str) -> list[Entry]:
-    """The entries of one table: "architectures", "dialects", "containers" or "variants"."""
+    """The entries of one table: "architectures", "dialects", "containers", "variants" or "matrix" (namings against containers)."""
     return list(TABLES[what]())
 
 

@@ -6,7 +6,6 @@ rule, `also` further ones, `noticed` a rule whose findings are made while a file
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 
 from .._typing import TYPE_CHECKING, NamedTuple
@@ -64,7 +63,7 @@ def noticed(id: str, severity: str, title: str, text: str, *, basis: str = "conf
 
 def folder_of(checkpoint: Checkpoint) -> str:
     """The directory in which a checkpoint's files lie."""
-    return os.path.dirname(os.path.abspath(checkpoint.files[0] if checkpoint.files else checkpoint.path))
+    return checkpoint.folder
 
 
 # --- words for messages --------------------------------------------------------------------------------------------

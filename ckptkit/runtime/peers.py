@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 from ..errors import LoadError, UnsupportedError
@@ -34,7 +33,7 @@ def load_and_run(library: str, subject: Subject, inputs: Arrays, like: Arrays) -
         import transformers
     except ImportError as e:
         raise UnsupportedError(f"{library} is not installed ({e})", hint=f"pip install {library} torch") from None
-    folder = os.path.dirname(os.path.abspath(subject.checkpoint.files[0]))
+    folder = subject.checkpoint.folder
     named = subject.config.raw.get("architectures") if subject.config is not None else None
     name = str(named[0]) if isinstance(named, list) and named else "AutoModel"
     log: Any = transformers.utils.logging

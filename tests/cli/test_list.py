@@ -72,3 +72,11 @@ def test_the_forms_name_the_same_entries(what: str, form: str) -> None:
 def test_something_that_is_not_listed_is_one_line_and_status_2() -> None:
     done = run("nonsense")
     assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
+
+
+def test_the_matrix_says_of_every_naming_what_each_container_is_to_it() -> None:
+    by_name = {(e["architecture"], e["naming"]): e for e in listed("matrix")}
+    assert by_name.keys() == {(e["architecture"], e["name"]) for e in listed("dialects")}
+    google = by_name["bert", "google"]
+    assert (google["tf"], google["safetensors"], google["hdf5"], google["tf_v1"], google["openai-npy"], google["keras"]) == ("own", "yes", "yes", "read", "no", "no")
+    assert by_name["openai-gpt", "openai"]["openai-npy"] == "own"

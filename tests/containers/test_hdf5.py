@@ -365,3 +365,21 @@ def test_the_weights_of_deepcut_go_to_safetensors_and_back(tmp_path: Path) -> No
     ckptkit.convert(tmp_path / "x.safetensors", tmp_path / "y.h5")
     same(by_h5py(tmp_path / "y.h5"), want)
     assert attributes(tmp_path / "y.h5") == attributes(path)
+
+
+def test_a_weight_that_keras_lists_and_the_file_lacks_is_an_error(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as f:
+        f.attrs["layer_names"] = np.array([b"dense"])
+        f["dense/kernel:0"] = np.ones(3)
+        f["dense"].attrs["weight_names"] = np.array([b"kernel:0", b"bias:0"])
+    found = ckptkit.validate(tmp_path / "x.h5").findings
+    assert [(f.severity, f.where) for f in found] == [("error", "dense/bias:0")]
+
+
+def test_a_file_and_its_safetensors_twin_have_one_digest(tmp_path: Path, assorted: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as f, h5py.File(assorted) as g:
+        for name in ("gzip", "rows", "tiles"):
+            g.copy(name, f)
+    ckptkit.convert(tmp_path / "x.h5", tmp_path / "x.safetensors")
+    assert ckptkit.digest(tmp_path / "x.h5") == ckptkit.digest(tmp_path / "x.safetensors")
+    assert ckptkit.diff(tmp_path / "x.h5", tmp_path / "x.safetensors").exit_code == 0

@@ -133,3 +133,11 @@ def test_the_weights_of_g2p_go_to_safetensors_and_back(tmp_path: Path) -> None:
     ckptkit.convert(tmp_path / "x.safetensors", tmp_path / "y.npz")
     with np.load(tmp_path / "y.npz") as z:
         same({n: z[n] for n in z.files}, want)
+
+
+def test_what_lies_beside_a_folder_of_arrays_is_found(tmp_path: Path) -> None:
+    ckptkit.convert(oracles.made("bert-google"), tmp_path / "out", container="npy")
+    found = ckptkit.inspect(tmp_path / "out")
+    assert found.architecture == "bert" and found.config == str(tmp_path / "out" / "bert_config.json")
+    ckptkit.convert(tmp_path / "out", tmp_path / "hf", to="hf")
+    assert (tmp_path / "hf" / "vocab.txt").exists()
