@@ -48,6 +48,12 @@ def test_a_conversion_of_a_variant_leaves_nothing_where_it_is_refused(ids: str) 
     held(found)
 
 
+def test_a_file_at_the_limits_costs_seconds_and_300_mb_at_most() -> None:
+    found = results("--bombs", "--commands", "inspect")
+    assert len(found) > 10
+    held(found)
+
+
 def test_the_runner_notices_what_is_wrong(tmp_path: Path) -> None:
     sound = tmp_path / "model.safetensors"
     sound.write_bytes(variants.tensors({"w": "F32 2"}))

@@ -103,7 +103,7 @@ def test_reference_reads_what_was_written_and_stops_what_it_finds_wrong(tmp_path
     from ckptkit.runtime import reference
 
     source = Path(__file__).resolve().parent.parent / "fixtures" / "made" / "bert-hf"
-    for container, options in (("safetensors", {"to": "hf", "max_shard_size": 40_000}), ("torch", {"to": "hf", "container": "torch"}), ("tf", {"to": "google"})):
+    for container, options in (("safetensors", {"to": "hf", "max_shard_size": 40_000}), ("torch", {"to": "hf", "container": "torch"}), ("tf", {"to": "google"}), ("out.h5", {"container": "hdf5"}), ("out.npz", {"container": "npz"})):
         ckptkit.convert(source, tmp_path / container, check="reference", **options)
         with ckptkit.open(tmp_path / container) as checkpoint:
             assert reference.hold(str(tmp_path / container), container) == len(checkpoint.tensors) > 70

@@ -41,7 +41,7 @@ _MAGIC = b"\x89HDF\r\n\x1a\n"
 _NOWHERE = (1 << 64) - 1  # the undefined address
 _INDEX, _KERAS_INDEX = ".h5.index.json", ".weights.json"  # transformers' and Keras 3's
 PREFIX = "hdf5:"  # of the metadata that only this format understands
-RATIO, SMALL = 100, 1 << 20  # what is stored may swell by RATIO at most, unless it stays below SMALL bytes
+SMALL = 1 << 20  # bytes: what is stored may swell by the limit unpack_ratio at most, unless it stays below this
 
 
 def sniff(head: bytes, tail: bytes, path: str) -> bool:
@@ -223,10 +223,10 @@ def _opaque(file: File, d: Dataset) -> str:
 
 def swell(name: str, need: int, stored: int, label: str) -> None:
     """Refuse a tensor that is out of all proportion to what the file stores of it: a bomb, whatever its size."""
-    if need > SMALL and need > RATIO * stored:
+    if need > SMALL and need > LIMITS.unpack_ratio * stored:
         raise LimitError(
-            f"dataset {name} is said to have {need:,} bytes, of which the file stores {stored:,}: more than {RATIO} to 1 is not unpacked", path=label,
-            hint="where you trust its writer, copy it without compression (h5repack -f NONE)",
+            f"dataset {name} is said to have {need:,} bytes, of which the file stores {stored:,}: more than {LIMITS.unpack_ratio} to 1 is not unpacked (the limit unpack_ratio)", path=label,
+            hint="where you trust its writer, copy it without compression (h5repack -f NONE), or --limit unpack_ratio=N",
         )  # fmt: skip
 
 

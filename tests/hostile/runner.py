@@ -168,6 +168,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, action="append", help="a folder with a manifest.json; repeatable")
     parser.add_argument("--variants", action="store_true", help="the made variants as well")
+    parser.add_argument("--bombs", action="store_true", help="the files that cost most as well")
     parser.add_argument("--commands", default="validate,inspect,convert")
     parser.add_argument("--ids", default="")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only every Nth case")
@@ -183,6 +184,15 @@ def main() -> int:
             from variants import variants
 
             cases += variants(Path(made))
+        if a.bombs:  # made in a process that ends, so that this one stays small
+            pid = os.fork()
+            if pid == 0:
+                from variants import bombs
+
+                Path(made, "bombs.json").write_text(json.dumps(bombs(Path(made))))
+                os._exit(0)
+            os.waitpid(pid, 0)
+            cases += [Case(*row) for row in json.loads(Path(made, "bombs.json").read_text())]
         bad = total = 0
         worst = (0, 0.0)
         for r in run([c for c in cases if re.search(a.ids, c.id)][:: a.every], tuple(a.commands.split(","))):

@@ -48,6 +48,26 @@ def _file(name: str, data: bytes, expect: str = "refuse", mention: str = "") -> 
     return make
 
 
+def bombs(folder: Path) -> list[Case]:
+    """Files of up to 60 MB that cost as much memory and time as a file within the limits can."""
+    n = 1_990_000  # opcodes
+    pickles = {
+        "dicts": b"}" * n, "lists": b"]" * n, "memo": b"N" + b"\x94" * 990_000 + b".", "strings": b"".join(b"\x8c\x06%06d" % i for i in range(n)), "tuples": b")" + b"\x85" * n + b".",
+        "emoji": b"X" + (60 << 20).to_bytes(4, "little") + "\U0001f600".encode() * (15 << 20) + b".", "objects": b"ca\nb\nq\0" + b"h\0)\x81" * 600_000 + b".", "inst": b"(ia\nb\n" * 500_000 + b".",
+    }  # fmt: skip
+    texts = {
+        "objects": b"[" + b",".join([b'{"a":0}'] * 990_000) + b"]", "strings": b'["' + b'","'.join(b"%d" % i for i in range(1_900_000)) + b'"]', "emoji": ('["' + "\U0001f600" * 15_000_000 + '"]').encode(),
+    }  # fmt: skip
+    made = [(f"pickle_{k}", "model.pt", zipped(b"\x80\x02" + v)) for k, v in pickles.items()]
+    made += [(f"json_{k}", "model.safetensors.index.json", b'{"weight_map":{"w":"a.safetensors"},"x":' + v + b"}") for k, v in texts.items()]
+    out = []
+    for name, file, data in made:
+        (folder / name).mkdir()
+        (folder / name / file).write_bytes(data)
+        out.append(Case(f"bomb/{name}", str(folder / name / file), "refuse"))
+    return out
+
+
 # --- paths ---------------------------------------------------------------------------------------------------------
 
 
