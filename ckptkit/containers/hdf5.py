@@ -25,6 +25,7 @@ from ._base import Checkpoint, FileLayout, Part, Slot, open_fd
 if TYPE_CHECKING:
     from ._hdf5 import File
     from ._hdf5_tree import Dataset, Tree
+    from ._hdf5_types import Type
     from ._hdf5_write import Built
 
 NAME = "hdf5"
@@ -112,7 +113,7 @@ def read(view: memoryview, origin: int, path: str, label: str, map: object = Non
         tree = walk(file)
         tensors: dict[str, StoredTensor] = {}
         findings = tree.findings
-        specs: dict[tuple[object, ...], TensorSpec] = {}
+        specs: dict[tuple[Type, tuple[int, ...]], tuple[TensorSpec, int]] = {}
         name = ""
         try:
             for name in _ordered(tree, findings):
@@ -179,9 +180,15 @@ def joined(attributes: Mapping[str, object], name: str) -> list[str]:
     return out
 
 
-def _tensor(file: File, name: str, d: Dataset, path: str, specs: dict[tuple[object, ...], TensorSpec], findings: list[Finding]) -> StoredTensor | None:
+def _tensor(file: File, name: str, d: Dataset, path: str, specs: dict[tuple[Type, tuple[int, ...]], tuple[TensorSpec, int]], findings: list[Finding]) -> StoredTensor | None:
     """The tensor of a dataset; None (and a finding) where it is text."""
     label = file.path
+    known = specs.get((d.type, d.shape))
+    if known is not None and d.storage[0] == "contiguous":  # like one before: nearly all of a large model's
+        spec, n = known
+        at = d.storage[1]
+        if d.storage[2] == n and type(at) is int and at + n <= file.end:
+            return tuple.__new__(StoredTensor, (name, spec, (tuple.__new__(Extent, (path, file.origin + at, n)),), None, None, None))
     dtype = d.type.dtype
     if d.type.kind == "opaque" and d.type.size in (1, 2):
         dtype = _opaque(file, d)
@@ -190,13 +197,12 @@ def _tensor(file: File, name: str, d: Dataset, path: str, specs: dict[tuple[obje
     if dtype == "STRING":
         findings.append(Finding("info", "hdf5", printable(name), f"{printable(name)} is text ({list(d.shape)}), no tensor: left out"))
         return None
-    key = (dtype, d.shape)
-    spec = specs.get(key)
-    if spec is None:
-        spec = specs[key] = TensorSpec(dtype, d.shape)
-        if spec.numel >= 1 << 62:
-            raise CorruptError(f"dataset {name} is said to have the shape {list(d.shape)}, which overflows 64 bits", path=label)
+    spec = TensorSpec(dtype, d.shape)
+    if spec.numel >= 1 << 62:
+        raise CorruptError(f"dataset {name} is said to have the shape {list(d.shape)}, which overflows 64 bits", path=label)
     n = spec.nbytes
+    if d.type.kind == "number":
+        specs[d.type, d.shape] = (spec, n)
     kind, at, size = d.storage[:3]
     assert isinstance(at, int) and isinstance(size, int)
     if kind == "contiguous" or kind == "compact":
