@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 from .._typing import TYPE_CHECKING
 from ..errors import CorruptError, LimitError, UnsupportedError, UsageError, printable
@@ -21,6 +22,7 @@ from ..findings import Finding
 from ..limits import LIMITS
 from ..tensors import DTYPES, Extent, StoredTensor, TensorSpec
 from ._base import Checkpoint, FileLayout, Part, Slot, open_fd
+from ._keras_names import own_names
 
 if TYPE_CHECKING:
     from ._hdf5 import File
@@ -139,7 +141,9 @@ def read(view: memoryview, origin: int, path: str, label: str, map: object = Non
         for key in ("model_config", "training_config"):
             if PREFIX + key in metadata:
                 findings += judge(metadata[PREFIX + key], f"{os.path.basename(label)}:{key}")
-        return Checkpoint(path, NAME, tensors, files=(path,), metadata=metadata, findings=findings)
+        checkpoint = Checkpoint(path, NAME, tensors, files=(path,), metadata=metadata, findings=findings)
+        checkpoint.aliases = cache(lambda: own_names(checkpoint.tensors, checkpoint.metadata))
+        return checkpoint
     finally:
         file.data.release()
 
