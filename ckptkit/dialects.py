@@ -150,7 +150,7 @@ class Dialect(NamedTuple):
     with `~` takes the prefix. ` | ` parts alternatives: the first is written, all are read.
 
     `repeats`: further stored names of a parameter, which must be equal to it; (parameter, group) is written only where
-    the group is. `derived`: stored name -> (how it is computed, layout); words after the first are canonical values that
+    the group is; (parameters..., layout, group) repeats a tensor that joins several. `derived`: stored name -> (how it is computed, layout); words after the first are canonical values that
     it depends on besides its shape. `makes`: those of them that a written checkpoint has, made anew, since the library's
     loader misses them. `strays`: stored names that carry no weight, and what they are. `lacks`: parameters it has no
     place for. `limits`: axes that have one size in this naming, and why: others are refused. `metadata`: what a written
@@ -168,7 +168,7 @@ class Dialect(NamedTuple):
     container: str = "safetensors"
     filename: str | None = None  # None: the container's own default
     wrapper: str = ""
-    repeats: Mapping[str, str | tuple[str, str]] = {}
+    repeats: Mapping[str, str | tuple[str, ...]] = {}
     derived: Mapping[str, tuple[str, str]] = {}
     makes: tuple[str, ...] = ()
     strays: Mapping[str, str] = {}

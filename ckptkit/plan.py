@@ -273,7 +273,7 @@ class _Translate(_Builder):
         if self.request.container.TIES:
             for row, at in walk(self.table.rows, self.graph.counts):
                 if row.role == "repeat" and (not row.note or row.note in self.groups):
-                    self._tie(self._name(row, at), expand(row.parts[0], at))
+                    self._tie(self._name(row, at), *(expand(p, at) for p in row.parts))
         self._derived()
         self._lacking()
         self._rest()
@@ -441,9 +441,9 @@ class _Translate(_Builder):
         self.untied = True
         return False
 
-    def _tie(self, target: str, canonical: str) -> None:
+    def _tie(self, target: str, *canonical: str) -> None:
         """Write `target` as another name of the tensor that holds `canonical`, if that tensor is written."""
-        holder = next((t for t, c in self.came.items() if c is not None and c.get("holds") == [canonical]), None)
+        holder = next((t for t, c in self.came.items() if c is not None and c.get("holds") == [*canonical]), None)
         if holder is not None:
             self.ties[target] = holder
             story = self.came[holder]

@@ -311,8 +311,11 @@ def _rows(arch: Architecture, dialect: Dialect) -> Iterator[Row]:
             raise LayoutError(f"{arch.name}/{dialect.name}: {key!r} names {value!r}, which is no module and no parameter")
     for key, value in dialect.repeats.items():
         names, prefixed = _split_key(key)
-        p, group = value if isinstance(value, tuple) else (value, "")
-        yield Row(tuple(names), prefixed, (p,), arch.params[p].layout, "repeat", group)
+        *joined, group = value if isinstance(value, tuple) else (value, "")
+        if len(joined) > 1:
+            yield Row(tuple(names), prefixed, tuple(joined[:-1]), parse(joined[-1]), "repeat", group)
+        else:
+            yield Row(tuple(names), prefixed, (joined[0],), arch.params[joined[0]].layout, "repeat", group)
     for key, (how, text) in dialect.derived.items():
         names, prefixed = _split_key(key)
         yield Row(tuple(names), prefixed, (), parse(text), "derived", how)

@@ -51,7 +51,7 @@ def names_and_shapes(
     table = arch.table(dialect.name)
     known = Sizes(sizes)
     heads = {arch.params[p].group for r in table.rows if r.role == "param" and not r.prefixed for p in r.parts} & groups
-    prefix = "" if "" in dialect.prefixes and not heads else dialect.prefixes[0]
+    prefix = "" if "" in dialect.prefixes and not heads and not dialect.prefixed else dialect.prefixes[0]
     lacks = {p for p, k in dialect.lacks.items() if k.holds(sizes)} | skip
     for row, at in walk(table.rows, counts):
         if row.role != "param":
@@ -62,6 +62,9 @@ def names_and_shapes(
         if infos[0].optional and not infos[0].switch.startswith("not "):  # every switch stands off
             continue
         out[table.stored_name(row, at, prefix, counts)] = (row.parts, stored_shape(row.layout, [i.layout for i in infos], known))
+    if dialect.spelling is not None:
+        spelled = dialect.spelling.stored(list(out), "")
+        return {spelled[n]: what for n, what in out.items()}
     return out
 
 
@@ -89,6 +92,7 @@ def make(
     from safetensors.numpy import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
+    groups = groups | dialect.needs
     rng = np.random.default_rng(seed)
     shapes = names_and_shapes(arch, dialect, sizes, counts, groups, skip)
     arrays = {n: rng.standard_normal(s).astype(np.float32) for n, (_, s) in shapes.items()}
@@ -166,13 +170,14 @@ def read_back(folder: Path) -> dict[str, np.ndarray]:
 def pairs() -> list[tuple[str, str, str]]:
     """Every architecture with every ordered pair of its dialects that hold the same model (parts apart).
 
-    Those of TensorFlow 2's object graphs, which are many for one model, are paired with transformers' only.
+    Those of TensorFlow 2's object graphs, of Keras and of transformers' other frameworks, which are many for one model, are paired with
+    transformers' own only.
     """
     out = []
     for arch in architectures().values():
         for a in arch.dialects.values():
             for b in arch.dialects.values():
-                objects = a.objects is not None or b.objects is not None
+                objects = any(d.objects is not None or d.spelling is not None or d.container == "flax" for d in (a, b))
                 if a.name != b.name and (not a.part or not b.part or a.part == b.part) and (not objects or "hf" in (a.name, b.name)):
                     out.append((arch.name, a.name, b.name))
     return out

@@ -359,6 +359,26 @@ def test_an_operation_that_touches_files_is_named_wherever_it_hides(op: str, ins
     assert not [f for f in ckptkit.validate(tmp_path).findings if f.rule == "program"]
 
 
+def test_messages_nested_too_deeply_are_refused_wherever_they_are(tmp_path: Path) -> None:
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    for depth, refused in ((60, False), (500, True)):
+        model = SavedModel.FromString((KERAS3 / "saved_model" / "saved_model.pb").read_bytes())
+        nested = b""
+        for _ in range(depth):  # a FullTypeDef in a FullTypeDef
+            size = len(nested)
+            nested = b"\x12" + (bytes([size]) if size < 128 else bytes([size & 127 | 128, size >> 7])) + nested
+        model.meta_graphs[0].graph_def.node[0].experimental_type.args.add()
+        whole = model.SerializeToString()
+        extra = b"\x12" + bytes([len(nested) & 127 | 128, len(nested) >> 7]) + nested  # one more meta graph
+        (tmp_path / "saved_model.pb").write_bytes(whole + extra)
+        if refused:
+            with pytest.raises(ckptkit.CheckpointError, match="100 deep"):
+                ckptkit.validate(tmp_path)
+        else:
+            ckptkit.validate(tmp_path)
+
+
 def test_the_hostile_savedmodels_are_refused_or_reported() -> None:
     for row in oracles.hostile_cases("savedmodel"):
         try:

@@ -76,7 +76,7 @@ def _one(modules: Mapping[str, Module], value: str | tuple[str, ...], style: Sty
 
 def tf(
     modules: Mapping[str, Module], hf: Dialect, prefix: str, *, words: Mapping[str, str] = {}, weights: tuple[str, ...] = ("embeddings.word",), tied: bool = False, shared: Mapping[str, str] = {},
-    style: Style = HDF5, rows: Rows | None = None, repeats: Mapping[str, str] = {},
+    style: Style = HDF5, rows: Rows | None = None, repeats: Mapping[str, str | tuple[str, ...]] = {},
 ) -> Dialect:  # fmt: skip
     """The dialect of transformers' TF classes.
 
@@ -85,7 +85,7 @@ def tf(
     and the group that each is of ("": always); `rows` those of `hf` that hold more than modules.
     """
     out: dict[str, str | tuple[str, ...]] = {}
-    again: dict[str, str | tuple[str, str]] = {}
+    again: dict[str, str | tuple[str, ...]] = {}
     for key, value in {**_renamed(hf.rows, words), **(rows or {})}.items():
         name = _NUMBERED.sub("_\0_\\1", key).replace(".", "/").replace("\0", ".") if "/" not in key else key
         one = _one(modules, value, style)

@@ -188,6 +188,7 @@ HF = Dialect(
     ),
 )
 
+TF_POSITIONS = "embeddings/position_embeddings"
 TRUNK = HF._replace(rows={k: v for k, v in HF.rows.items() if v != POSITIONS})
 
 ARCHITECTURE = Architecture(
@@ -208,8 +209,9 @@ ARCHITECTURE = Architecture(
     },
     dialects=(
         HF,
-        tf(MODULES, TRUNK, "roberta/", shared={"lm_head": "mlm"}, rows={"~embeddings/position_embeddings/embeddings | ~embeddings/position_embeddings/weight": POSITIONS})._replace(
-            strays={f"{AGAIN}lm_head/roberta/embeddings/position_embeddings/{n}": "the position table once more" for n in ("embeddings", "weight")}
+        tf(
+            MODULES, TRUNK, "roberta/", shared={"lm_head": "mlm"}, rows={" | ".join(f"~{TF_POSITIONS}/{n}" for n in ("embeddings", "weight")): POSITIONS},
+            repeats={" | ".join(f"{AGAIN}lm_head/roberta/{TF_POSITIONS}/{n}" for n in ("embeddings", "weight")): (*POSITIONS, "mlm")},
         ),
         flax(MODULES, TRUNK, rows={"~embeddings/position_embeddings/embedding": POSITIONS}),
         hub.backbone(

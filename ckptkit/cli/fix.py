@@ -14,7 +14,7 @@ from ._options import format_option, parse_size
 @declare.option("--keep-optimizer", is_flag=True, help="Leave optimizer state in, where names need no repair.")
 @declare.option("--keep-padding", is_flag=True, help="Do not cut the padding rows off the vocabulary.")
 @declare.option("--drop-unexpected", is_flag=True, help="DANGEROUS: leave out tensors that the architecture does not know.")
-@declare.option("--max-shard-size", metavar="SIZE", help="Split the weights into files of at most this size, such as 5GB.")
+@declare.option("--max-shard-size", metavar="SIZE", help="Split the weights into files of at most this size, such as 5GB.  [default: as large as the source's shards]")
 @declare.option("--dry-run", is_flag=True, help="Name the repairs and write nothing.")
 @declare.option("--overwrite", is_flag=True, help="Replace DST if it exists.")
 @declare.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")

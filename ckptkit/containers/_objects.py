@@ -97,11 +97,16 @@ class ObjectGraph:
         """Key -> the variable's own name ("dense/kernel"), read without the graph's shape: a third of the time."""
         out = {}
         for piece in self.data.split(_VALUE_FIELD)[1:]:
-            n, at = varint(piece, 0, len(piece), self.path)
+            n, at = piece[0] if piece else 128, 1
+            if n > 127:
+                n, at = varint(piece, 0, len(piece), self.path)
             end = at + n
-            if piece[end : end + 1] == b"\x1a":
+            if piece[end : end + 1] != b"\x1a":
+                continue
+            length, start = piece[end + 1] if end + 1 < len(piece) else 128, end + 2
+            if length > 127:
                 length, start = varint(piece, end + 1, len(piece), self.path)
-                out[_text(piece[start : start + length])] = _text(piece[at:end])
+            out[piece[start : start + length].decode("utf-8", "surrogateescape")] = piece[at:end].decode("utf-8", "surrogateescape")
         return out
 
     @cached_property
@@ -149,7 +154,8 @@ class ObjectGraph:
                 if name and (i in paths or name not in taken):
                     renamed[a.key] = names[i] = name
                     taken.add(name)
-        if len(set(renamed.values())) < len(renamed) or len(set(names.values())) < len(names):
+        called = {a.key: names[i] for i, n in enumerate(nodes) for a in n.attributes if a.name == VALUE}
+        if len(set(called.values())) < len(called):
             bad("two keys of the object graph are one path", self.path)
         of = self._slot_variables()
         slots = {names[i]: names.get(of.get(i, -1), "") for i, n in enumerate(nodes) if n.attributes and i not in paths and i not in self.trained}

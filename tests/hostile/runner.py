@@ -118,6 +118,7 @@ def _child(words: list[str], output: int, canary: Path) -> None:
         os.dup2(output, 1)
         os.dup2(output, 2)
         os.chdir(canary.parent)
+        sys.stdout, sys.stderr = os.fdopen(os.dup(1), "w"), os.fdopen(os.dup(2), "w")
         os.environ.update(CKPTKIT_CANARY=str(canary), NO_COLOR="1")
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         sys.argv = ["ckptkit", *words]
@@ -169,6 +170,7 @@ def main() -> int:
     parser.add_argument("--variants", action="store_true", help="the made variants as well")
     parser.add_argument("--commands", default="validate,inspect,convert")
     parser.add_argument("--ids", default="")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="only every Nth case")
     parser.add_argument("--json", action="store_true", help="a line of JSON for each result")
     parser.add_argument("-v", action="store_true")
     a = parser.parse_args()
@@ -183,7 +185,7 @@ def main() -> int:
             cases += variants(Path(made))
         bad = total = 0
         worst = (0, 0.0)
-        for r in run([c for c in cases if re.search(a.ids, c.id)], tuple(a.commands.split(","))):
+        for r in run([c for c in cases if re.search(a.ids, c.id)][:: a.every], tuple(a.commands.split(","))):
             total += 1
             bad += bool(r.wrong)
             worst = max(worst[0], r.megabytes), max(worst[1], r.seconds)

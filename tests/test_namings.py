@@ -1,0 +1,213 @@
+"""The namings of Keras, of transformers' TF and Flax classes and of bert4keras' layers, in files that those libraries wrote.
+
+`fixtures/made/namings` (made by `fixtures/generate_namings.py`) has the libraries' files with their inputs and outputs; transformers 5 is the
+judge of what ckptkit makes of them, the files themselves of what it makes of that.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import oracles
+import pytest
+
+import ckptkit
+from ckptkit.spelling import Layer, layers, objects, snake_case, starting, tensorflow
+
+Inputs = Callable[[oracles.Arrays], oracles.Arrays]
+
+
+def hub_encoder(given: oracles.Arrays) -> oracles.Arrays:
+    out = {"input_ids": given["token_ids"], "attention_mask": given["padding_mask"]}
+    return out | ({"token_type_ids": given["segment_ids"]} if "segment_ids" in given else {})
+
+
+def hub_t5(given: oracles.Arrays) -> oracles.Arrays:
+    return {
+        "input_ids": given["encoder_token_ids"], "attention_mask": given["encoder_padding_mask"],
+        "decoder_input_ids": given["decoder_token_ids"], "decoder_attention_mask": given["decoder_padding_mask"],
+    }  # fmt: skip
+
+
+def unchanged(given: oracles.Arrays) -> oracles.Arrays:
+    return given
+
+
+HUB = {"sequence_output": "last_hidden_state", "pooled_output": "pooler_output", "out": "last_hidden_state"}
+T5 = {"encoder_sequence_output": "encoder_last_hidden_state", "decoder_sequence_output": "last_hidden_state"}
+# (folder, architecture, dialect, its inputs for transformers, outputs by transformers' names, the class)
+CASES: list[tuple[str, str, str, Inputs, dict[str, str], str | None]] = [
+    ("keras_hub_roberta", "roberta", "keras_hub", hub_encoder, HUB, "RobertaModel"),
+    ("keras_hub_albert", "albert", "keras_hub", hub_encoder, HUB, "AlbertModel"),
+    ("keras_hub_electra", "electra", "keras_hub", hub_encoder, {"sequence_output": "last_hidden_state"}, "ElectraModel"),
+    ("keras_hub_t5v11", "t5", "keras_hub", hub_t5, T5, "T5Model"),
+    *((f"tf_{n}", n, "hf_tf", unchanged, {}, None) for n in ("bert", "gpt2", "roberta")),
+    *((f"flax_{n}", n, "hf_flax", unchanged, {}, None) for n in ("albert", "roberta", "distilbert", "gpt2", "t5", "electra", "bert")),
+]
+IDS = [c[0] for c in CASES]
+
+
+def arrays(path: Path) -> oracles.Arrays:
+    """The tensors of a file by a reader of the format's own."""
+    if path.suffix == ".h5":
+        import h5py
+
+        def walk(group: h5py.Group, above: str) -> oracles.Arrays:  # visititems leaves further names of an object out
+            found: oracles.Arrays = {}
+            for name, item in group.items():
+                found |= walk(item, f"{above}{name}/") if isinstance(item, h5py.Group) else {f"{above}{name}": item[()]}
+            return found
+
+        with h5py.File(path) as f:
+            return walk(f, "")
+    with ckptkit.open(path) as c:
+        return {n: np.asarray(c.array(n)) for n in c.tensors}
+
+
+def same_bits(a: oracles.Arrays, b: oracles.Arrays, without: frozenset[str] = frozenset()) -> None:
+    assert a.keys() == b.keys()
+    different = [n for n in a if n not in without and (a[n].shape != b[n].shape or a[n].tobytes() != b[n].tobytes())]
+    assert different == []
+
+
+def weights(folder: Path) -> Path:
+    return next(p for p in sorted(folder.iterdir()) if p.suffix in (".h5", ".msgpack"))
+
+
+@pytest.mark.parametrize(("name", "architecture", "dialect", "inputs", "outputs", "model_class"), CASES, ids=IDS)
+def test_a_library_s_own_file_becomes_a_model_of_the_same_outputs_and_itself_again(
+    tmp_path: Path, name: str, architecture: str, dialect: str, inputs: Inputs, outputs: dict[str, str], model_class: str | None
+) -> None:
+    source = oracles.made("namings") / name
+    report = ckptkit.validate(source)
+    assert [f for f in report.findings if f.severity == "error"] == []
+    graph = report.subject.graph
+    assert (graph.architecture.name, graph.dialect.name) == (architecture, dialect)  # type: ignore[union-attr]
+    ckptkit.convert(source, tmp_path / "hf", to="hf")
+    given, golden = oracles.read_npz(source / "inputs.npz"), oracles.read_npz(source / "outputs.npz")
+    allow = {"electra": ("pooler",), "roberta": ("pooler.dense.weight", "pooler.dense.bias")}.get(architecture, ()) if dialect == "keras_hub" else ()
+    allow = ("lm_head.weight",) if model_class == "T5Model" else allow  # the backbone alone is compared
+    ours = oracles.hf_outputs(tmp_path / "hf", inputs(given), model_class, allow=allow)
+    mask = inputs(given)["attention_mask"].astype(bool)
+    named = {g: outputs.get(g, g) for g in golden if outputs.get(g, g) in ours and (not outputs or g in outputs)}
+    assert named
+    for theirs, mine in named.items():
+        assert oracles.largest_difference(ours[mine], golden[theirs], mask) < 1e-5, theirs
+    ckptkit.convert(tmp_path / "hf", tmp_path / "back", to=dialect)
+    # transformers has no pooler for ELECTRA: keras_hub's begins anew
+    anew = frozenset({"layers/dense_1/vars/0", "layers/dense_1/vars/1"}) if name == "keras_hub_electra" else frozenset()
+    same_bits(arrays(weights(source)), arrays(weights(tmp_path / "back")), anew)
+
+
+@pytest.mark.parametrize("name", ["bert", "nezha", "t511"])
+def test_bert4keras_layers_go_through_transformers_names_and_come_back(tmp_path: Path, name: str) -> None:
+    source = oracles.made("namings") / f"bert4keras_{name}"
+    assert [f for f in ckptkit.validate(source).findings if f.severity in ("error", "warning")] == []
+    ckptkit.convert(source, tmp_path / "hf", to="hf")
+    ckptkit.convert(tmp_path / "hf", tmp_path / "back", to="bert4keras", container="hdf5")
+    made = tmp_path / "back" / "model.h5"
+    old, new = arrays(source / "keras_weights.h5"), arrays(made)
+    computed = frozenset(n for n in old if "Relative-Position/Embedding" in n)  # NEZHA's sinusoid, which TensorFlow computed
+    same_bits(old, new, computed)
+    assert all(np.abs(old[n] - new[n]).max() < 1e-5 for n in computed)
+    import h5py
+
+    with h5py.File(source / "keras_weights.h5") as a, h5py.File(made) as b:  # Keras loads by this order
+
+        def order(f: h5py.File) -> list[tuple[str, list[str]]]:
+            names = [n.decode() for n in f.attrs["layer_names"]]
+            return [(n, w) for n in names if (w := [x.decode() for x in f[n].attrs["weight_names"]])]
+
+        assert order(a) == order(b)
+
+
+def test_bert4keras_layers_have_bert4keras_outputs(tmp_path: Path) -> None:
+    source = oracles.made("namings") / "bert4keras_bert"
+    ckptkit.convert(source, tmp_path / "hf", to="hf")
+    tokens, segments = oracles.read_npz(source / "inputs.npz").values()
+    golden = next(a for a in oracles.read_npz(source / "outputs.npz").values() if a.ndim == 3)
+    given = {"input_ids": tokens.astype(np.int64), "token_type_ids": segments.astype(np.int64), "attention_mask": (tokens > 0).astype(np.int64)}
+    ours = oracles.hf_outputs(tmp_path / "hf", given, "BertForPreTraining")["prediction_logits"]
+    assert oracles.largest_difference(ours, golden, tokens > 0) < 1e-5
+
+
+def test_a_preset_has_what_keras_hub_reads(tmp_path: Path) -> None:
+    ckptkit.convert(oracles.made("namings") / "flax_albert", tmp_path / "preset", to="keras_hub")
+    config = json.loads((tmp_path / "preset" / "config.json").read_text())
+    assert (config["class_name"], config["registered_name"]) == ("AlbertBackbone", "keras_hub>AlbertBackbone")
+    assert config["config"]["num_inner_repetitions"] == 2 and config["config"]["num_groups"] == 2
+    assert (tmp_path / "preset" / "model.weights.h5").exists() and (tmp_path / "preset" / "metadata.json").exists()
+
+
+def test_to_hf_takes_the_framework_of_the_container(tmp_path: Path) -> None:
+    source = oracles.made("namings") / "flax_bert"
+    ckptkit.convert(source, tmp_path / "tf", to="hf", container="hdf5")
+    ckptkit.convert(source, tmp_path / "pt", to="hf")
+    assert "bert/tf_bert_model/bert/pooler/dense/kernel:0" in arrays(tmp_path / "tf" / "tf_model.h5")
+    assert "pooler.dense.weight" in ckptkit.convert(source, tmp_path / "x", to="hf", dry_run=True).ledger["target"]["tensors"]  # type: ignore[operator, index]
+
+
+def test_a_wrong_layer_count_in_a_preset_is_found(tmp_path: Path) -> None:
+    source = oracles.made("namings") / "keras_hub_roberta"
+    raw = json.loads((source / "config.json").read_text())
+    raw["config"]["num_layers"] = 5
+    (tmp_path / "config.json").write_text(json.dumps(raw))
+    found = [f for f in ckptkit.validate(source, config=tmp_path / "config.json").findings if f.rule == "layers"]
+    assert len(found) == 1 and " 5 layers" in found[0].message and " 3 " in found[0].message
+
+
+# --- spellings -------------------------------------------------------------------------------------------------------
+
+
+def test_keras_numbers_layers_within_their_class_and_the_first_has_no_number() -> None:
+    names = ["layers/dense/vars/0", "layers/dense_1/vars/1", "layers/dense_10/vars/0", "layers/dense_01/vars/0", "layers/other/vars/0", "dense/vars/0"]
+    spelling = objects(*(Layer(f"d{i}", "dense") for i in range(11)))
+    plain = spelling.plain(names, {})
+    assert plain == {"layers/dense/vars/0": "d0/0", "layers/dense_1/vars/1": "d1/1", "layers/dense_10/vars/0": "d10/0"}
+    every = [f"d{i}/0" for i in range(11)]
+    assert spelling.stored(every, "") == {f"d{i}/0": f"layers/dense{f'_{i}' * bool(i)}/vars/0" for i in range(11)}
+
+
+def test_an_optional_layer_shifts_the_numbers_of_those_behind_it() -> None:
+    spelling = objects(Layer("project", "dense", optional=True), Layer("pooled", "dense"))
+    assert spelling.plain(["layers/dense/vars/0"], {}) == {"layers/dense/vars/0": "pooled/0"}
+    assert spelling.plain(["layers/dense/vars/0", "layers/dense_1/vars/0"], {})["layers/dense/vars/0"] == "project/0"
+    assert spelling.stored(["pooled/0"], "") == {"pooled/0": "layers/dense/vars/0"}
+
+
+def test_two_stacks_of_one_class_are_told_apart_by_what_only_one_has() -> None:
+    spelling = objects(Layer("encoder_{}", "block"), Layer("decoder_{}", "block", mark="cross"))
+    names = ["layers/block/self/vars/0", "layers/block_1/self/vars/0", "layers/block_2/self/vars/0", "layers/block_2/cross/vars/0"]
+    plain = spelling.plain(names, {})
+    assert list(plain.values()) == ["encoder_0/self/0", "encoder_1/self/0", "decoder_0/self/0", "decoder_0/cross/0"]
+    assert {plain[n]: n for n in names} == spelling.stored(list(plain.values()), "")
+
+
+def test_groups_of_layers_are_told_apart_by_the_configuration() -> None:
+    spelling = objects(Layer("group_{}_inner_{}", "block", inner="each"))
+    names = [f"layers/block{f'_{i}' * bool(i)}/vars/0" for i in range(4)]
+    assert list(spelling.plain(names, {"each": 2}).values()) == [f"group_{i // 2}_inner_{i % 2}/0" for i in range(4)]
+    assert list(spelling.plain(names, {}).values()) == [f"group_{i}_inner_0/0" for i in range(4)]
+
+
+def test_dense_layers_are_counted_within_their_layer_whatever_their_numbers() -> None:
+    names = [f"F/F/dense_{i}/kernel:0" for i in (9, 10, 41)] + ["N/N/gamma:0", "A/A/dense/kernel:0"]
+    plain = layers.plain(names, {})
+    assert list(plain.values()) == ["N/gamma", "F/1of3/kernel", "F/2of3/kernel", "F/last/kernel", "A/last/kernel"]
+    assert layers.stored(["F/1of2/kernel", "F/1of2/bias", "F/last/kernel"], "")["F/last/kernel"] == "F/F/dense_2/kernel:0"
+    shared = starting({"T-0-0-": "T-"}, layers)
+    assert shared.plain(["T-F/T-F/dense_1/bias:0"], {}) == {"T-F/T-F/dense_1/bias:0": "T-0-0-F/last/bias"}
+    assert shared.stored(["T-0-0-N/gamma"], "") == {"T-0-0-N/gamma": "T-N/T-N/gamma:0"}
+
+
+def test_transformers_weights_are_known_whatever_the_model_is_called() -> None:
+    plain = tensorflow.plain(["bert/mine_3/bert/pooler/dense/kernel:0", "cls/mine_3/bert/embeddings/gamma:0"], {})
+    assert list(plain.values()) == ["bert/pooler/dense/kernel", "again/cls/bert/embeddings/gamma"]
+    assert tensorflow.stored(list(plain.values()), "BertModel") == {
+        "bert/pooler/dense/kernel": "bert/tf_bert_model/bert/pooler/dense/kernel:0",
+        "again/cls/bert/embeddings/gamma": "cls/tf_bert_model/bert/embeddings/gamma:0",
+    }
+    assert snake_case("TFGPT2LMHeadModel") == "tfgpt2lm_head_model" and snake_case("TFOpenAIGPTModel") == "tf_open_aigpt_model"
