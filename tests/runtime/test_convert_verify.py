@@ -45,7 +45,7 @@ def test_a_conversion_is_the_same_model(tmp_path: Path, monkeypatch: pytest.Monk
     assert status == 0 and f"{tmp_path / 'out'}: same\n" in err, err
     found = re.search(r"largest difference: (\S+)", err)
     assert found is not None
-    folded = case.startswith("hf_roberta") and to == "fairseq"  # a table of one segment is added to the positions
+    folded = case.startswith("hf_roberta") and to in ("fairseq", "keras_hub")  # a table of one segment is added to the positions
     assert float(found[1]) <= (1e-5 if folded else 0)
 
 
