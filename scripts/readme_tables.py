@@ -19,7 +19,8 @@ def tables() -> str:
     matrix = catalogue("matrix")
     lines = ["| architecture | namings (`--to`) that are read and written |", "| --- | --- |"]
     for arch in architectures().values():
-        names = dict.fromkeys(d.alias or d.name for d in arch.dialects.values())
+        # several of one alias go by it, unless one of them has its name
+        names = dict.fromkeys(d.alias if d.alias not in arch.dialects and d.name.startswith(f"{d.alias}_") else d.name for d in arch.dialects.values())
         lines.append(f"| {arch.title} (`{arch.name}`) | {', '.join(f'`{n}`' for n in names)} |")
     lines += ["", "| container (`--container`) | read | written | the namings whose own it is | holds the others too |", "| --- | --- | --- | --- | --- |"]
     for c in containers().values():
