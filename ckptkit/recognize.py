@@ -3,7 +3,7 @@
 Policy: names are reduced to patterns once (digits to a placeholder) and every architecture x dialect is scored by exact
 sets of patterns. Tensors decide; what the configuration calls itself only decides between equals. A wrapper that all
 names share ("module." of DataParallel, "_orig_mod." of torch.compile) is set apart and named as such. Where the names tell
-nothing and the container keeps the variables' own names besides (TensorFlow's object graph), those are tried.
+nothing and the container keeps the variables' own names besides (TensorFlow's object graph, Keras' HDF5), those are tried.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def recognize(
             places = {_place(p): 1 for p in reduce_names(shapes).values()}
             other = _recognize({a: shapes[n] for a, n in renamed.items()}, declared, architecture, dialect, part, config or {}, places)
             if other is not None and (found is None or other.score > found.score):
-                said = f"{other.evidence[0]}, as the object graph gives them"
+                said = f"{other.evidence[0]}, by the variables' own names"
                 found = other._replace(matches={renamed[a]: m for a, m in other.matches.items()}, evidence=(said, *other.evidence[1:]))
     if found is None:
         _refuse_part(shapes, architecture, dialect, part)

@@ -13,7 +13,7 @@ import flax_files
 import numpy as np
 
 from ckptkit.arch import architectures
-from ckptkit.config import optional_axes, to_json_text, write_config
+from ckptkit.config import choose_class, optional_axes, to_json_text, write_config
 from ckptkit.layout import Sizes, stored_shape
 from ckptkit.plan import walk
 from ckptkit.schema import Architecture, Dialect, count_name, expand
@@ -63,7 +63,8 @@ def names_and_shapes(
             continue
         out[table.stored_name(row, at, prefix, counts)] = (row.parts, stored_shape(row.layout, [i.layout for i in infos], known))
     if dialect.spelling is not None:
-        spelled = dialect.spelling.stored(list(out), "")
+        chosen = choose_class(dialect.classes, groups | {"core"}, None, arch.free_groups)
+        spelled = dialect.spelling.stored(list(out), chosen[0].name if chosen else "")
         return {spelled[n]: what for n, what in out.items()}
     return out
 
@@ -79,9 +80,9 @@ def values_of(arch: Architecture, sizes: dict[str, int], counts: dict[str, int])
 
 
 def common_groups(arch: Architecture, *dialects: Dialect) -> list[str]:
-    """The heads that all of the dialects have a place for."""
+    """The heads that all of the dialects have a place for, and a tensor of their own."""
     sets = [arch.table(d.name).groups for d in dialects]
-    return sorted(frozenset.intersection(*sets) - {"core"})
+    return sorted(frozenset.intersection(*sets) - {"core"} - arch.free_groups)
 
 
 def make(
@@ -167,8 +168,9 @@ def read_back(folder: Path) -> dict[str, np.ndarray]:
     return {n: reader.get_tensor(n) for n in reader.get_variable_to_shape_map()}
 
 
-def pairs() -> list[tuple[str, str, str]]:
-    """Every architecture with every ordered pair of its dialects that hold the same model (parts apart).
+def pairs(*, libraries: bool) -> list[tuple[str, str, str]]:
+    """Every architecture with every ordered pair of its dialects that hold the same model (parts apart), `libraries`: of the further
+    forms that libraries of these days write, or of the others.
 
     Those of TensorFlow 2's object graphs, of Keras and of transformers' other frameworks, which are many for one model, are paired with
     transformers' own only.
@@ -178,7 +180,7 @@ def pairs() -> list[tuple[str, str, str]]:
         for a in arch.dialects.values():
             for b in arch.dialects.values():
                 objects = any(d.objects is not None or d.spelling is not None or d.container == "flax" for d in (a, b))
-                if a.name != b.name and (not a.part or not b.part or a.part == b.part) and (not objects or "hf" in (a.name, b.name)):
+                if a.name != b.name and (not a.part or not b.part or a.part == b.part) and objects == libraries and (not objects or "hf" in (a.name, b.name)):
                     out.append((arch.name, a.name, b.name))
     return out
 

@@ -284,12 +284,14 @@ def dialects(
         hf,
         tf(MODULES, hf, "", tied=True, style={**HDF5, "norm": {"weight": scale}}, weights=(), shared={"encoder": "", "decoder": "decoder"}),  # type: ignore[arg-type]
         flax(MODULES, hf, style={**FLAX, "norm": {"weight": scale}}, without=("qa",)),  # type: ignore[arg-type]
-        hub.backbone(
-            ("T5Backbone",), "t5.t5_backbone", HUB_NAMES, HUB_ROWS, keys=HUB_KEYS, implied={"buckets": 32, "max_distance": 128}, needs=("decoder",), tasks=("Seq2SeqLM",),
-            defaults={"dropout": 0.1, "norm_eps": 1e-6, "gated": True, "tied": True, "decoder_layers": "=layers"},
-        ),
         b4k.weights(B4K_ROWS, bert4keras.config),
     )
+
+
+HUB = hub.backbone(
+    ("T5Backbone",), "t5.t5_backbone", HUB_NAMES, HUB_ROWS, keys=HUB_KEYS, implied={"buckets": 32, "max_distance": 128}, needs=("decoder",), tasks=("Seq2SeqLM",),
+    defaults={"dropout": 0.1, "norm_eps": 1e-6, "gated": True, "tied": True, "decoder_layers": "=layers"},
+)
 
 
 def classes(prefix: str) -> tuple[Class, ...]:
@@ -342,13 +344,16 @@ ARCHITECTURE = Architecture(
         "t5-11b": {"layers": 24, "hidden": 1024, "heads": 128, "intermediate": 65536},
         **{f"{family}-{size}": v for family in ("t5-v1.1", "flan-t5") for size, v in GATED.items()},
     },
-    dialects=dialects(
-        "t5",
-        classes("T5"),
-        ("layer_norm", "rms_norm"),
-        ("final_layer_norm", "rms_norm"),
-        # whether the decoder's output is scaled before the head was once read off the tying, and is its own key since
-        {**KEYS, "scale_decoder_outputs": Key("scaled", required=False)},
-        {**DEFAULTS, "activation": "relu", "gated": False, "scaled": "=tied"},
+    dialects=(
+        *dialects(
+            "t5",
+            classes("T5"),
+            ("layer_norm", "rms_norm"),
+            ("final_layer_norm", "rms_norm"),
+            # whether the decoder's output is scaled before the head was once read off the tying, and is its own key since
+            {**KEYS, "scale_decoder_outputs": Key("scaled", required=False)},
+            {**DEFAULTS, "activation": "relu", "gated": False, "scaled": "=tied"},
+        ),
+        HUB,
     ),
 )
