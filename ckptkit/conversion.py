@@ -17,7 +17,7 @@ from .config import BLOCK, to_json_text, write_config
 from .containers import Container, by_name, containers
 from .containers._gc import paused
 from .containers._objects import METADATA
-from .errors import FindingsError, UsageError
+from .errors import CheckpointError, FindingsError, UsageError, printable
 from .findings import Finding
 from .moves import Plan
 from .objects import MEMORY, hung, object_places
@@ -118,7 +118,11 @@ def convert(
             drop_optimizer, known_groups(subject, drop, "--drop"), resize_vocab, init_missing, new_groups(subject, target_dialect, add), seed,
         )  # fmt: skip
         weights = arrange(subject, request)
-        plan, ledger, classes, said, text = _plan(subject, request, weights, dst, single)
+        try:
+            plan, ledger, classes, said, text = _plan(subject, request, weights, dst, single)
+        except CheckpointError as e:
+            e.path = e.path or printable(src)
+            raise
         findings += [*weights.findings, *said]
         proof = _reference(chosen.NAME) if check == "reference" else None
         if dry_run:

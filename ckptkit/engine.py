@@ -393,7 +393,7 @@ def _copy_file(source: str, path: str, stage: Stage) -> int:
 
 
 def _write_text(path: str, text: str, stage: Stage) -> int:
-    data = text.encode("utf-8")
+    data = text.encode("utf-8", "backslashreplace")  # half a surrogate pair, of a file name that is no UTF-8, as JSON writes it
     _create(path, 0, stage)
     files = Files(stage.label)
     try:

@@ -80,6 +80,12 @@ class UsageError(CheckpointError):
     kind = "usage"
 
 
+class LoadError(CheckpointError):
+    """A library that does not load a checkpoint, with what it says."""
+
+    kind = "load"
+
+
 class FindingsError(CheckpointError):
     """A checkpoint with error findings that was not to be used with them; `findings` holds them."""
 

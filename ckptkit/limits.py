@@ -1,7 +1,7 @@
 """How large a declared thing may be before it is refused: one frozen object, each limit named in the message that cites it.
 
 The defaults are above what any published checkpoint needs, and low enough that a file at a limit costs a few hundred MB and
-some seconds, whatever it holds (tests/test_bombs.py). `LIMITS` is the limits in force; `using` puts others in force, for a file that
+some seconds, whatever it holds (tests/test_hostile.py). `LIMITS` is the limits in force; `using` puts others in force, for a file that
 is trusted to be that large.
 """
 
@@ -24,15 +24,17 @@ class Limits(NamedTuple):
     pickle_memo: int = 1_000_000
     pickle_globals: int = 10_000  # different names that are not on the allow-list
     pickle_depth: int = 200
+    pickle_values: int = 10_000_000  # of the containers that hold tensors, shared ones as often as they are reached
     json_bytes: int = 64 << 20
     json_depth: int = 100
-    json_values: int = 2_500_000  # values of all kinds in one document: each costs memory out of proportion to its bytes
+    json_values: int = 2_000_000  # values of all kinds in one document: each costs memory out of proportion to its bytes
     tensors: int = 250_000
+    names_each: int = 16  # names that a tensor of a PyTorch file may have on average, through shared containers
     shards: int = 10_000
     rank: int = 64
     name_bytes: int = 4096
+    unpack_ratio: int = 100  # bytes of a tensor for each stored one: of what is compressed (from 1 MiB on) or repeated by strides (from 256 MiB)
     zip_entries: int = 300_000
-    zip_ratio: int = 1100  # unpacked bytes for each packed one: deflate reaches 1032
     string_bytes: int = 64 << 20  # the content of one string tensor
     strings: int = 2_000_000  # the elements of one string tensor
     program_bytes: int = 2 << 30  # a saved_model.pb: protobuf's own bound

@@ -1,6 +1,6 @@
 """Lock files: what a checkpoint was when it was accepted, and what of it is another one now.
 
-A lock is JSON: the model (architecture, counts, canonical digest, each parameter's dtype, shape and digest) and the files
+A lock is JSON: the model (architecture, counts, configuration, canonical digest, each parameter's dtype, shape and digest) and the files
 (size and SHA-256 each). Where only the files differ, the weights were converted; where parameters differ, they changed.
 """
 
@@ -69,11 +69,20 @@ def lock_text(subject: Subject) -> str:
         "dialect": r.dialect.name if r else None,
         "container": subject.checkpoint.container,
         "counts": dict(subject.graph.counts),
+        "config": said_values(subject),
         "digest": digest.whole,
         "parameters": {n: {"dtype": i.spec.dtype, "shape": list(i.spec.shape), "digest": digest.parameters[n]} for n, i in digest.items.items()},
         "files": {n: {"bytes": os.path.getsize(p), "sha256": file_digest(p)} for n, p in sorted(files_of(subject).items())},
     }
     return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+
+
+def said_values(subject: Subject) -> dict[str, object]:
+    """What the configuration says, in canonical words: the same whatever form it is in. Defaults of a form are no word."""
+    if subject.values is None:
+        return {}
+    values = subject.values.values
+    return {k: values[k] for k in sorted(values) if k not in subject.values.assumed and isinstance(values[k], (str, int, float, bool))}
 
 
 def compare_lock(subject: Subject, path: str) -> Iterator[Finding]:
@@ -90,6 +99,8 @@ def compare_lock(subject: Subject, path: str) -> Iterator[Finding]:
     digest = canonical_digest(subject)
     other = [n for n, p in files_of(subject).items() if not isinstance(files.get(n), dict) or files[n].get("sha256") != file_digest(p)]
     gone = [n for n in files if n not in files_of(subject)]
+    config = kept.get("config")
+    yield from _config_drift(subject, config if isinstance(config, dict) else {}, name)
     if digest.whole == whole:
         if other or gone:
             container, dialect = kept.get("container"), kept.get("dialect")
@@ -99,6 +110,16 @@ def compare_lock(subject: Subject, path: str) -> Iterator[Finding]:
             yield Finding("info", "lock", collapse([*other, *gone], 4), f"{how}: the canonical digest is that of {name}; other files: {collapse([*other, *gone])}")
         return
     yield from _drift(digest, said, name)
+
+
+def _config_drift(subject: Subject, was: dict[str, object], name: str) -> Iterator[Finding]:
+    """Values that both configurations say, and say differently."""
+    now = said_values(subject)
+    for key in sorted(was.keys() & now.keys()):
+        if was[key] != now[key] and subject.values is not None:
+            where = subject.values.keys.get(key, key)
+            text = f"{subject.config_name} says {where}, {key}, {now[key]!r}; when {name} was written it was {was[key]!r}"
+            yield Finding("error", "lock", where, text, "the weights may be the same, the model is another one")
 
 
 def _drift(digest: Digest, said: dict[str, object], name: str) -> Iterator[Finding]:

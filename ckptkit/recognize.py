@@ -3,7 +3,7 @@
 Policy: names are reduced to patterns once (digits to a placeholder) and every architecture x dialect is scored by exact
 sets of patterns. Tensors decide; what the configuration calls itself only decides between equals. A wrapper that all
 names share ("module." of DataParallel, "_orig_mod." of torch.compile) is set apart and named as such. Where the names tell
-nothing and the container keeps the variables' own names besides (TensorFlow's object graph), those are tried.
+nothing and the container keeps the variables' own names besides (TensorFlow's object graph, Keras' HDF5), those are tried.
 """
 
 from __future__ import annotations
@@ -139,7 +139,9 @@ def _candidates(
                 matched = sum(n for p, n in patterns.items() if p in index)
                 written = sum(p in patterns for p in table.written(prefix))
                 is_declared = (declared in arch.names) + (declared == arch.name)
-                marked = sum(config.get(k) == v for k, v in d.config.marks.items()) + (d.objects is not None and d.objects.tell in places)
+                marked = sum(config.get(k) == v for k, v in d.config.marks.items())
+                if d.objects is not None:
+                    marked += (d.objects.tell in places) + (d.config.unfold is not None and d.config.unfold(config) is not None)
                 score = (matched, is_declared, held - len(core), _signature(table, prefix, shapes), written, marked, -arch.rank)
                 found.append((score, arch, d, prefix))
     if part is not None:
@@ -172,7 +174,7 @@ def recognize(
             places = {_place(p): 1 for p in reduce_names(shapes).values()}
             other = _recognize({a: shapes[n] for a, n in renamed.items()}, declared, architecture, dialect, part, config or {}, places)
             if other is not None and (found is None or other.score > found.score):
-                said = f"{other.evidence[0]}, as the object graph gives them"
+                said = f"{other.evidence[0]}, by the variables' own names"
                 found = other._replace(matches={renamed[a]: m for a, m in other.matches.items()}, evidence=(said, *other.evidence[1:]))
     if found is None:
         _refuse_part(shapes, architecture, dialect, part)
@@ -204,7 +206,7 @@ def _recognize(
         found = _candidates(names, declared, architecture, dialect, part, config, False, places)
         found = found or _candidates(names, declared, architecture, dialect, part, config, True, places)
         if found:
-            best = max(found, key=lambda c: c[0])
+            best = _best(found, stripped)
             break
         shared = _shared_wrapper(patterns)
         if not shared:
@@ -236,6 +238,31 @@ def _recognize(
     if others and not score[1]:
         evidence.append(f"the names alone could also be {', '.join(others)}")
     return Recognition(arch, d, prefix, wrapper, matches, score, tuple(evidence), plain)
+
+
+def _best(found: list[tuple[Score, Architecture, Dialect, str]], reduced: Reduced) -> tuple[Score, Architecture, Dialect, str]:
+    """The candidate of the highest score. Where objects are numbered through, patterns tell less than numbers: those must fit first."""
+    most = max(c[0][0] for c in found)
+    best = [c for c in found if c[0][0] == most]
+    if len({c[1].name for c in best}) > 1 and all(c[2].objects is not None for c in best):
+        return min(best, key=lambda c: (_misfits(c[1].table(c[2].name), c[3], reduced), tuple(-n for n in c[0])))
+    return max(best, key=lambda c: c[0])
+
+
+def _misfits(table: Table, prefix: str, reduced: Reduced) -> int:
+    """Names of a known pattern with numbers that are not, or a second time, and numbers that are left out."""
+    wrong, seen, indices = 0, set(), dict[str, set[int]]()
+    for name, pattern in reduced.items():
+        numbers = reduce_name(name)[1]
+        m = table.match(pattern, numbers[len(numbers) - pattern.count("#") :], prefix)
+        if m is not None:
+            wrong += m in seen
+            seen.add(m)
+            for holder, i in m.at:
+                indices.setdefault(holder, set()).add(i)
+        elif pattern in table.index(prefix):
+            wrong += 1
+    return wrong + sum(max(i) + 1 - len(i) for i in indices.values())
 
 
 def _own(dialect: Dialect, arch: Architecture) -> bool:

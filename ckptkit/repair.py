@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from ._typing import NamedTuple
 from .config import form_keys
 from .conversion import Conversion, convert
-from .errors import FindingsError, UnsupportedError
+from .errors import FindingsError, UnsupportedError, printable
 from .findings import Finding
 from .names import collapse, gaps, natural
 from .rules.beside import is_padding, vocabulary_size
@@ -55,11 +55,13 @@ def fix(
     src = os.fspath(source)
     with examine(src, config=config) as subject:
         findings = run_rules(subject, integrity=True)
-        repairs, trimmed = find_repairs(subject, findings, keep_optimizer=keep_optimizer, trim=trim)
-        remaining = [f for f in findings if not _repaired(f, subject)]
+        alike = bool(subject.checkpoint.copies) and _alike(subject)
+        repairs, trimmed = find_repairs(subject, findings, keep_optimizer=keep_optimizer, trim=trim, alike=alike)
+        remaining = [f for f in findings if not _repaired(f, subject, alike)]
         dialect, container = subject.graph.dialect, subject.checkpoint.container
         strangers = subject.graph.of_role("unexplained")
         parts = subject.graph.of_role("part")
+        max_shard_size = max_shard_size or _largest_shard(subject)
     errors = [f for f in remaining if f.severity == "error"]
     if errors:
         raise FindingsError(f"{len(errors)} error{'s' * (len(errors) != 1)} that no repair mends without guessing, nothing was written", tuple(errors), path=src)
@@ -78,7 +80,18 @@ def fix(
     return Fixed(tuple(repairs), tuple(f for f in remaining if f.severity != "info"), done)
 
 
-def find_repairs(subject: Subject, findings: Sequence[Finding], *, keep_optimizer: bool, trim: bool) -> tuple[list[Repair], int | None]:
+def _largest_shard(subject: Subject) -> int | None:
+    """Bytes of tensors in the largest shard, so that what is in shards stays in shards; None for a single file."""
+    if not subject.checkpoint.path.endswith(".index.json"):
+        return None
+    sizes: dict[str, int] = {}
+    for t in subject.checkpoint.tensors.values():
+        for e in t.extents:
+            sizes[e.path] = sizes.get(e.path, 0) + e.length
+    return max(sizes.values(), default=None)
+
+
+def find_repairs(subject: Subject, findings: Sequence[Finding], *, keep_optimizer: bool, trim: bool, alike: bool) -> tuple[list[Repair], int | None]:
     """(the repairs, the rows of the vocabulary to keep or None)."""
     graph = subject.graph
     r = graph.recognition
@@ -94,7 +107,7 @@ def find_repairs(subject: Subject, findings: Sequence[Finding], *, keep_optimize
         size = sum(subject.checkpoint.tensors[n].spec.nbytes for n in slots)
         out.append(Repair("optimizer", f"{len(slots)} tensors of optimizer state are left out ({size:,} bytes)"))
     copies = sorted(subject.checkpoint.copies, key=natural)
-    if copies and _alike(subject):
+    if copies and alike:
         s, verb = ("", "is") if len(copies) == 1 else ("s", "are")
         out.append(Repair("duplicate", f"{len(copies)} tensor{s} in several shards, with the same bytes in each, {verb} kept once: {collapse(copies, 4)}"))
     index = [f for f in findings if f.rule == "shards" and _index_only(f)]
@@ -125,7 +138,8 @@ def _config_repairs(subject: Subject) -> list[Repair]:
     arch, values = subject.architecture, subject.values
     if arch is None or values is None:
         return []
-    out = []
+    raw = subject.config.raw if subject.config is not None else {}
+    out = [Repair("config", f"{key} becomes what the tensors say: {c} {printable(repr(raw.get(key)), 40)} to {n}") for key, (c, n) in _no_sizes(subject).items()]
     form = arch.dialects[values.form].config
     have = {**subject.graph.solution.sizes.axis, **subject.graph.counts}
     for canonical, said in values.values.items():
@@ -135,12 +149,23 @@ def _config_repairs(subject: Subject) -> list[Repair]:
     return out
 
 
-def _repaired(f: Finding, subject: Subject) -> bool:
-    """Whether a finding is gone after the repairs."""
+def _no_sizes(subject: Subject) -> dict[str, tuple[str, int]]:
+    """Key -> (canonical name, size) where the configuration says what is no size ("12", null) and the tensors tell it."""
+    values = subject.values
+    if subject.architecture is None or values is None:
+        return {}
+    have = {**subject.graph.solution.sizes.axis, **subject.graph.counts}
+    return {values.keys[c]: (c, n) for c, n in have.items() if c in values.keys and c not in values.values}
+
+
+def _repaired(f: Finding, subject: Subject, alike: bool) -> bool:
+    """Whether a finding is gone after the repairs; `alike`: copies in several shards are equal."""
     if f.rule == "shards":
-        return _index_only(f) or ("; the one in " in f.message and _alike(subject))
+        return _index_only(f) or ("; the one in " in f.message and alike)
     if f.rule == "layers":
         return "missing in the middle" not in f.message and not _holes(subject) and "set " in f.hint
+    if f.rule == "config":
+        return f.where in _no_sizes(subject)
     if f.rule == "size":
         return f.hint.startswith("set ")
     return f.rule == "optimizer"

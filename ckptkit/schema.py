@@ -23,7 +23,7 @@ __all__ = [
     "reduce_name", "stem", "when",
 ]  # fmt: skip
 
-_PLACEHOLDER = re.compile(r"\{(#?)(\w+)(?:\*(\d+))?(?:\+(\d+))?(?::(\d+))?\}")
+_PLACEHOLDER = re.compile(r"\{(#?)(\w+)(?:\*(\d+))?(?:\+(\d+))?(?::(\d+))?(!?)\}")
 _DIGITS = re.compile(r"[0-9]+")
 _NUMBERS = re.compile(r"([0-9]+)")
 _TO_MARKS = str.maketrans("0123456789", "##########")
@@ -38,19 +38,26 @@ def expand(template: str, at: Mapping[str, int], counts: Mapping[str, int] = {})
     """The exact name at one place: {layer} replaced by at["layer"], {layer:3} by it in three digits ("007").
 
     Where a naming numbers other things along with the layers, {layer*7+6} is that number, and {#layer*7+7} the one after the
-    last layer, told by `counts` ({"layers": 12}).
+    last layer, told by `counts` ({"layers": 12}). {group!} is not written: there is one group, 0.
     """
     return _PLACEHOLDER.sub(lambda m: _number(m, at, counts), template) if "{" in template else template
 
 
 def _number(m: re.Match[str], at: Mapping[str, int], counts: Mapping[str, int]) -> str:
+    if m[6]:
+        return ""
     n = counts.get(count_name(m[2]), 0) if m[1] else at[m[2]]
     return str(n * int(m[3] or 1) + int(m[4] or 0)).zfill(int(m[5] or 0))
 
 
 def pattern_of(template: str) -> str:
     """What the names of a template reduce to: "layer.#.bias"."""
-    return _DIGITS.sub("#", _PLACEHOLDER.sub("#", template))
+    return _DIGITS.sub("#", _PLACEHOLDER.sub(lambda m: "" if m[6] else "#", template))
+
+
+def single(template: str) -> tuple[str, ...]:
+    """The placeholders of which a naming has one and does not write it: ("group",) of "layer{group!}/kernel"."""
+    return tuple(m[2] for m in _PLACEHOLDER.finditer(template) if m[6]) if "!" in template else ()
 
 
 def pattern_of_text(text: str) -> str:
@@ -194,7 +201,7 @@ class Table:
             for row in self.rows:
                 for name in row.names:
                     full = prefix + name if row.prefixed else name
-                    slots = tuple(re.findall(r"\{[^}]*\}|\d+", full))
+                    slots = tuple(re.findall(r"\{[^}]*[^}!]\}|\d+", full))
                     found.setdefault(pattern_of(full), []).append((row, slots))
             self._index[prefix] = found
         return found
@@ -260,6 +267,7 @@ class Table:
                 if not count and at.setdefault(holder, value) != value:
                     break
             else:
+                at.update(dict.fromkeys(single(row.names[0]), 0))
                 return Match(row, tuple(at.items()))
         return None
 

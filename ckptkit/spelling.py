@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 
 from ._typing import NamedTuple
 
@@ -72,6 +73,8 @@ def objects(*layers: Layer, beside: Mapping[str, tuple[str, str]] = {}) -> Spell
     back = {plain: part for part, (_, plain) in beside.items()}
 
     def plain(names: Sequence[str], config: Mapping[str, object]) -> dict[str, str]:
+        if 2 * len(kinds & _classes(tuple(names))) < len(kinds):
+            return {}  # less than half of the model's classes: it would not be recognised, and 20,000 names need not be taken apart for it
         parts: dict[str, tuple[str, int, str]] = {}  # stored -> class, number, path below the layer
         paths: dict[tuple[str, int], set[str]] = {}
         for name in names:
@@ -116,6 +119,13 @@ def objects(*layers: Layer, beside: Mapping[str, tuple[str, str]] = {}) -> Spell
         return out
 
     return Spelling("/vars/", plain, stored)
+
+
+@lru_cache(maxsize=1)
+def _classes(names: tuple[str, ...]) -> frozenset[str]:
+    """The layers' classes in a Keras 3 model's names: "dense" of "layers/dense_1/vars/0". Every architecture asks for those of the same names."""
+    tops = {n.split("/", 2)[1] for n in names if n.startswith("layers/")}
+    return frozenset(t[: t.rindex("_")] if t[-1:].isdecimal() and "_" in t else t for t in tops) | tops
 
 
 def _object(name: str, kinds: set[str]) -> tuple[str, int, str] | None:

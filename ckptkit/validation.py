@@ -9,12 +9,14 @@ import os
 from collections.abc import Mapping
 
 from ._typing import NamedTuple
+from .containers import Checkpoint, drop_explained
 from .errors import EXIT_FINDINGS, EXIT_OK, EXIT_UNDECIDED
 from .findings import Finding
 from .rules import header_checks
 from .rules.expectations import expectations, parameters, parse_expectations, variants
 from .subject import Subject, examine
 from .tensors import StoredTensor
+from .values import compare_values
 
 __all__ = ["Report", "parameters", "parse_expectations", "run_rules", "validate", "variants"]
 
@@ -57,6 +59,14 @@ def validate(
         return Report(subject, tuple(run_rules(subject, wanted, integrity=integrity, values=integrity if values is None else values, beside=True)))
 
 
+def _copies(checkpoint: Checkpoint) -> list[str]:
+    """The tensor of an unknown architecture that an index of shards counts once, since it is another one again: by its bytes."""
+    tensors = checkpoint.tensors.values()
+    over = sum(t.spec.nbytes for t in tensors) - (checkpoint.total_size or 0)
+    large = [t for t in tensors if t.spec.nbytes == over > 0][:8]
+    return [t.name for i, t in enumerate(large) if any(t.spec == u.spec and compare_values(checkpoint, t.name, u.name) for u in large[:i])]
+
+
 def _spread(t: StoredTensor) -> bool:
     """Whether strides make many bytes of few stored ones (rule expand): a file of some bytes must not become gigabytes here."""
     return t.strides is not None and t.spec.nbytes > max(1 << 24, 8 * sum(e.length for e in t.extents))
@@ -67,6 +77,8 @@ def run_rules(subject: Subject, expect: Mapping[str, object] | None = None, *, i
 
     Where a checksum does not hold, nothing is said of the values.
     """
+    if integrity and subject.graph.recognition is None and subject.checkpoint.total_size is not None:
+        drop_explained(subject.checkpoint, _copies(subject.checkpoint))
     findings = [*subject.checkpoint.findings, *subject.findings]
     for _, reads, check in header_checks():
         if reads == "headers" or beside:

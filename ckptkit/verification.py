@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from .errors import EXIT_FINDINGS, EXIT_OK, EXIT_UNDECIDED, CheckpointError, UndecidedError, UsageError
+from .errors import EXIT_FINDINGS, EXIT_OK, EXIT_UNDECIDED, CheckpointError, LoadError, UndecidedError, UsageError
 from .schema import expand, placeholders
 from .subject import Subject, examine
 from .tensors import DTYPES
@@ -100,7 +100,7 @@ def verify(
 ) -> Verification:
     """Compare the checkpoints `a` and `b` up to `level` (None: as far as it goes).
 
-    `against` ("transformers") also loads `b` with the library its users will load it with. `engines`: the frameworks that
+    `against` ("transformers", "keras_hub") also loads `b` with the library its users will load it with. `engines`: the frameworks that
     rebuild `a` and `b` ("torch", "keras"; one name: both; none: whichever is installed, PyTorch first). `atol`, `rtol`: allowed
     instead of the exact comparison. `probes`: how many made inputs, or an .npz file of them. `casts`: single tensors of `b`
     may have been rounded to their dtype. `without`: heads to leave out of account. `part`: of a side that holds several models. Raises CheckpointError where one cannot be read or does not fit its configuration.
@@ -382,7 +382,6 @@ def _behaviour(pair: Pair, values: Level, probes: str | int, against: str | None
     if not pair.known:
         return [], ["the architecture is unknown: its behaviour cannot be compared"]
     from .runtime.behaviour import compare_behaviour, compare_library
-    from .runtime.peers import LoadError
 
     out = []
     try:

@@ -171,6 +171,16 @@ def test_a_lock_tells_converted_from_changed(tmp_path: Path) -> None:
     found = [f for f in json.loads(done.stdout)["findings"] if f["rule"] == "lock"]
     assert done.returncode == 1 and [f["where"] for f in found] == ["pooler.bias", "bert.extra"]
     assert "changed" in found[0]["message"] and "new" in found[1]["message"]
+    c = altered(tmp_path / "c")
+    raw = json.loads((HF / "config.json").read_text())
+    (c / "config.json").write_text(json.dumps({**raw, "num_attention_heads": 2, "vocab_size": 101, "unknown": 3}))
+    done = run("validate", c, "--lock", lock, "--select", "lock", "--format", "json")
+    found = [f for f in json.loads(done.stdout)["findings"] if f["severity"] == "error"]
+    assert done.returncode == 1 and [f["where"] for f in found] == ["num_attention_heads"] and "2; when m.lock.json was written it was 4" in found[0]["message"]
+    d = altered(tmp_path / "d", **{"bert.pooler.dense.bias": new})
+    (d / "config.json").write_text((c / "config.json").read_text())
+    done = run("validate", d, "--lock", lock, "--select", "lock", "--format", "json")
+    assert [f["where"] for f in json.loads(done.stdout)["findings"] if f["severity"] == "error"] == ["num_attention_heads", "pooler.bias"]
     lock.write_text("{}")
     assert run("validate", HF, "--lock", lock).returncode == 2
 

@@ -44,6 +44,8 @@ CASES = [
     ("wrapper", {"rename": lambda n: "module._orig_mod." + n}),
     ("names", {"rename": gamma}),
     ("config", {"num_hidden_layers": 2}),
+    ("config", {"num_hidden_layers": "4"}),
+    ("config", {"vocab_size": None}),
     ("padding", {"change": pad, "vocab_size": 128}),
 ]
 
@@ -158,7 +160,7 @@ def test_a_tensor_in_two_shards_is_kept_once_where_both_are_the_same(tmp_path: P
     name = min(want)
     source = shards(tmp_path / "bad", want[name], index=True)
     assert any(f.rule == "shards" and f.severity == "error" and name in f.message for f in ckptkit.validate(source).findings)
-    done = fix(source, tmp_path / "good", max_shard_size=100_000)
+    done = fix(source, tmp_path / "good")  # what is in shards stays in shards
     assert [r.kind for r in done.repairs] == ["duplicate"] and name in done.repairs[0].what
     parts = [load_file(p) for p in sorted((tmp_path / "good").glob("*.safetensors"))]
     have = {n: x for part in parts for n, x in part.items()}
@@ -174,7 +176,7 @@ def test_an_index_that_is_lost_is_made_from_the_shards(tmp_path: Path) -> None:
     source = shards(tmp_path / "bad", None, index=False)
     found = ckptkit.validate(source).findings
     assert [(f.rule, f.severity, f.where) for f in found] == [("shards", "error", "model.safetensors.index.json")]
-    done = fix(source, tmp_path / "good", max_shard_size=100_000)
+    done = fix(source, tmp_path / "good")
     assert [r.kind for r in done.repairs] == ["index"]
     made = json.loads((tmp_path / "good" / "model.safetensors.index.json").read_text())
     assert made["weight_map"].keys() == load_file(HF / "model.safetensors").keys()

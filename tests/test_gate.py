@@ -222,3 +222,26 @@ def test_one_unreadable_checkpoint_does_not_hide_the_others(wrong: Path, tmp_pat
     (tmp_path / "models" / "junk.safetensors").write_bytes(b"junk")
     done = run("validate", wrong, tmp_path / "models" / "junk.safetensors", oracles.made("bert-hf"))
     assert done.returncode == 2 and "hold 24" in done.stdout and "no findings" in done.stdout and "cannot be read" in done.stdout
+
+
+def test_an_expected_variant_that_is_none_is_told_with_both_shapes() -> None:
+    done = run("validate", oracles.made("bert-hf"), "--expect", "variant=bert-base", "--format", "json")
+    (found,) = [f for f in json.loads(done.stdout)["findings"] if f["rule"] == "expect"]
+    assert done.returncode == 1 and "bert-base (layers 12, hidden 768" in found["message"] and "has layers 4, hidden 32" in found["message"]
+    done = run("validate", oracles.made("bert-hf"), "--expect", "variant=bert-bse")
+    assert done.returncode == 1 and "no variant known here" in done.stdout
+
+
+def test_an_index_that_counts_a_copied_tie_of_an_unknown_architecture_once_is_right(tmp_path: Path) -> None:
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    x, y = np.arange(8, dtype=np.float32), np.arange(6, dtype=np.float32)
+    parts = {"model-00001-of-00002.safetensors": {"a.table": x, "b.b": y}, "model-00002-of-00002.safetensors": {"z.head": x, "c.c": y + 1}}
+    for name, arrays in parts.items():
+        save_file(arrays, tmp_path / name)
+    index = {"metadata": {"total_size": 32 + 24 + 24}, "weight_map": {n: f for f, arrays in parts.items() for n in arrays}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "total_size" not in run("validate", tmp_path).stdout
+    save_file({"z.head": x + 1, "c.c": y + 1}, tmp_path / "model-00002-of-00002.safetensors")
+    assert "total_size 80; the tensors are 112 bytes" in run("validate", tmp_path).stdout

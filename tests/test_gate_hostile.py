@@ -251,7 +251,7 @@ def test_every_vocabulary_beside_is_held_against_the_rows(tmp_path: Path, files:
     ("path", "told"),
     [
         ("roberta-large", True), ("bert-24-layers", True), ("my-6layer-bert", True), ("all-MiniLM-L6-v2", True), ("uncased_L-24_H-1024_A-16", True), ("models--roberta-large/snapshots/0123456789abcdef", True),
-        ("bert-large/checkpoint-500", True), ("bert", False), ("tiny-12-layers", False), ("L12-x", False), ("bert-large/notes", False),
+        ("bert-large/checkpoint-500", True), ("bert", False), ("tiny-12-layers", False), ("bert-large-12-layers", False), ("L12-x", False), ("bert-large/notes", False),
     ],
 )  # fmt: skip
 def test_a_name_that_promises_other_layers_is_told(tmp_path: Path, path: str, told: bool) -> None:

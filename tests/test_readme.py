@@ -35,7 +35,7 @@ def test_the_python_it_shows_runs(tmp_path: Path) -> None:
 
 def test_every_option_it_names_exists() -> None:
     helps = "".join(
-        subprocess.run([sys.executable, "-m", "ckptkit", c, "--help"], capture_output=True, text=True, check=True).stdout for c in ("inspect", "validate", "convert")
+        subprocess.run([sys.executable, "-m", "ckptkit", c, "--help"], capture_output=True, text=True, check=True).stdout for c in ("inspect", "validate", "convert", "verify")
     )
     for option in set(re.findall(r"`(--[a-z-]+)", README)):
         assert option in helps, option

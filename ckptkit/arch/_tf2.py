@@ -267,3 +267,48 @@ BERT_DIALECTS = (
         ),
     ),
 )
+
+
+# --- ALBERT --------------------------------------------------------------------------------------------------------
+
+
+def either(one: Rows, other: Rows) -> Rows:
+    """Rows that are met under two names, those of `one` written."""
+    return {f"{a} | {b.removeprefix('~')}": what for (a, what), b in zip(one.items(), other, strict=True)}
+
+
+def albert(module: str, lacks: Mapping[str, Lack]) -> Dialect:
+    """A Model Garden AlbertEncoder: one layer for all, numbered after the projection, which is there where the embeddings are narrower."""
+    layer, one = "~layer_with_weights-{}", "{group!}{inner_group!}"
+    return Dialect(
+        name="tfm",
+        title="TF Model Garden AlbertEncoder (TensorFlow 2)",
+        style=GOOGLE,
+        prefixes=PREFIXES,
+        container="tf",
+        filename="albert_model.ckpt-1",
+        rows={
+            f"{FUNCTIONAL['word']}/embeddings": "embeddings.word.weight",
+            f"{FUNCTIONAL['position']}/embeddings": "embeddings.position.weight",
+            f"{FUNCTIONAL['segment']}/embeddings": "embeddings.segment.weight",
+            FUNCTIONAL["norm"]: "embeddings.norm",
+            layer.format(4): "embeddings.project",
+            **either(block(layer.format(5) + one, module), block(layer.format(4) + one, module)),
+            **either({layer.format(6): "pooler"}, {layer.format(5): "pooler"}),
+            "masked_lm/dense": "mlm.transform",
+            "masked_lm/layer_norm": "mlm.norm",
+            "masked_lm/output_bias.Sbias | masked_lm/bias": "mlm.decoder.bias",
+        },
+        repeats={"masked_lm/embedding_table": "embeddings.word.weight"},
+        lacks=lacks,
+        limits={"groups": (1, "its layers share one set of weights"), "inner_groups": (1, "its one group is one layer")},
+        metadata=GRAPH,
+        objects=Objects(
+            aliases={"~_embedding_layer": FUNCTIONAL["word"], "masked_lm/embedding_table": f"{FUNCTIONAL['word']}/embeddings"},
+            roots=("encoder", "encoder_network"),
+        ),
+        config=params_form(
+            "albert", {**KEYS, "embedding_width": "embedding"},
+            {"dropout": 0.0, "attention_dropout": 0.0, "initializer_range": 0.02, "groups": 1, "inner_groups": 1},
+        ),
+    )  # fmt: skip

@@ -9,6 +9,7 @@ transformers models/albert (PyTorch names and classes).
 
 from ckptkit.arch import _bert4keras as b4k
 from ckptkit.arch import _keras_hub as hub
+from ckptkit.arch._tf2 import albert as albert_of_tf2
 from ckptkit.arch._transformers import DERIVED, HF_KEYS, flax, tf
 from ckptkit.arch._transformers import EMBEDDINGS as HF_EMBEDDINGS
 from ckptkit.arch.bert import GOOGLE_ACTIVATIONS, SIZES
@@ -217,5 +218,6 @@ ARCHITECTURE = Architecture(
             GOOGLE_FORM, lacks=NO_PROJECTION, spelling=starting({"Transformer-0-0-": "Transformer-"}, layers),
             limits={"groups": (1, "bert4keras' ALBERT has one group of layers"), "inner_groups": (1, "bert4keras' ALBERT has one layer in its group")},
         ),
+        albert_of_tf2(L, NO_PROJECTION),
     ),
 )

@@ -192,9 +192,21 @@ def _declared(f: Function, p: Parameter) -> Function:
     return f
 
 
+def _utf16(c: str) -> list[int]:
+    """The UTF-16 units of a character."""
+    raw = c.encode("utf-16-le", "surrogatepass")
+    return [int.from_bytes(raw[i : i + 2], "little") for i in range(0, len(raw), 2)]
+
+
 def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
-    """`text` on stdout (or stderr); characters that its encoding does not have are escaped."""
+    """`text` on stdout (or stderr); characters that its encoding does not have are escaped, and those that no terminal should get.
+
+    The reports have made names from files printable; JSON may hold them as they are. So this is the last look: control characters
+    above ASCII, marks of direction and the like become what JSON writes for them.
+    """
     stream = sys.stderr if err else sys.stdout
+    if not text.isascii() and not text.replace("\n", "").isprintable():
+        text = "".join(c if c.isprintable() or c in "\n\t\x1b" else "".join(f"\\u{u:04x}" for u in _utf16(c)) for c in text)  # ESC: our own colours
     end = "\n" if nl else ""
     try:
         stream.write(text + end)

@@ -108,7 +108,7 @@ FOR_PROGRAMS = {"source", "target", "to", "config", "part", "given", "overwrite"
 def refuse_in_programs(values: Mapping[str, object], to: str) -> None:
     """UsageError for an option that a program cannot have: none is ignored."""
     for p in command.parameters:
-        if p.flags and p.name not in FOR_PROGRAMS and values[p.name] != p.start:
+        if p.flags and p.name not in FOR_PROGRAMS and values.get(p.name, p.start) != p.start:
             raise UsageError(f"{p.flags[0]} has no meaning with --to {to}", hint="convert with it first, then make the program")
 
 

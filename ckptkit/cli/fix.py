@@ -14,7 +14,7 @@ from ._options import format_option, parse_size
 @declare.option("--keep-optimizer", is_flag=True, help="Leave optimizer state in, where names need no repair.")
 @declare.option("--keep-padding", is_flag=True, help="Do not cut the padding rows off the vocabulary.")
 @declare.option("--drop-unexpected", is_flag=True, help="DANGEROUS: leave out tensors that the architecture does not know.")
-@declare.option("--max-shard-size", metavar="SIZE", help="Split the weights into files of at most this size, such as 5GB.")
+@declare.option("--max-shard-size", metavar="SIZE", help="Split the weights into files of at most this size, such as 5GB.  [default: as large as the source's shards]")
 @declare.option("--dry-run", is_flag=True, help="Name the repairs and write nothing.")
 @declare.option("--overwrite", is_flag=True, help="Replace DST if it exists.")
 @declare.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
@@ -25,8 +25,9 @@ def command(
 ) -> int:  # fmt: skip
     """Write the checkpoint at PATH to DST with what can be repaired without guessing, each repair named.
 
-    Wrapper prefixes, names of older code (gamma, beta), optimizer state, an index that is not its shards', sizes of the
-    configuration that are not the tensors', padding rows of the vocabulary. PATH stays as it is.
+    Wrapper prefixes, names of older code (gamma, beta), optimizer state, an index that is lost or is not its shards', a
+    tensor that several shards hold with the same bytes, sizes of the configuration that are not the tensors', padding rows
+    of the vocabulary. PATH stays as it is.
     Exit status: 0 repaired or nothing to repair, 1 where an error remains that needs a guess (nothing is written).
     """
     import json

@@ -22,6 +22,6 @@ def command(path: str, config: str | None, architecture: str | None, dialect: st
     if output is None:
         declare.echo(text, nl=False)
     else:
-        with open(output, "w", encoding="utf-8") as f:
+        with open(output, "w", encoding="utf-8", errors="backslashreplace") as f:
             f.write(text)
     return 0

@@ -77,10 +77,10 @@ def command(
         raise checked[0].error
     failing = entries[0].choice.fail_on
     for name, file in wanted.items():
-        with open(file, "w", encoding="utf-8") as f:
+        with open(file, "w", encoding="utf-8", errors="backslashreplace") as f:
             f.write(show_checked(checked, name, failing) + "\n")
     if write_baseline:
-        with open(write_baseline, "w", encoding="utf-8") as f:
+        with open(write_baseline, "w", encoding="utf-8", errors="backslashreplace") as f:
             f.write(baseline_text((c.path, c.findings) for c in checked))
         return 0
     declare.echo(show_checked(checked, form, failing))

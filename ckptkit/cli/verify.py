@@ -10,7 +10,7 @@ from ._options import format_option, parse_given, start_tensorflow
 @declare.argument("a", metavar="A")
 @declare.argument("b", metavar="B")
 @declare.option("--level", type=declare.Choice(["bits", "values", "behaviour"]), help="How far to look.  [default: as far as it goes]")
-@declare.option("--against", metavar="LIBRARY", help="Also load B with the library its users will load it with: transformers.")
+@declare.option("--against", metavar="LIBRARY", help="Also load B with the library its users will load it with: transformers or keras_hub.")
 @declare.option("--engines", metavar="A[,B]", help="What rebuilds A and B: torch, keras, or torch,keras to hold one against the other.  [default: torch]")
 @declare.option("--atol", type=declare.FloatRange(0), metavar="X", help="Allow this absolute difference.  [default: 0; other engines 1e-5]")
 @declare.option("--rtol", type=declare.FloatRange(0), metavar="X", help="Allow this relative difference.  [default: 0; other engines 1e-6]")
@@ -37,7 +37,7 @@ def command(
     from ..report.verification import show_verification
     from ..verification import verify
 
-    if engines and "keras" in engines.split(","):
+    if (engines and "keras" in engines.split(",")) or against == "keras_hub":
         start_tensorflow()
     outcome = verify(
         a, b, level=level, against=against, engines=tuple(engines.split(",")) if engines else (), atol=atol, rtol=rtol, probes=int(probes) if probes.isascii() and probes.isdigit() else probes, config=config,

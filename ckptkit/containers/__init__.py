@@ -77,9 +77,14 @@ def _of_file(path: str) -> Container:
     head, tail = _head_and_tail(path)
     if not head:
         raise UnknownFormatError("is empty", path=path, hint="was the download cut short?")
+    general = None
     for c in each():
         if c.sniff(head, tail, path):
-            return c
+            if not getattr(c, "GENERAL", False):
+                return c
+            general = general or c
+    if general is not None:
+        return general
     _refuse_by_name(path, head)
     tried = ", ".join(containers())
     start = head.lstrip()[:9].lower()

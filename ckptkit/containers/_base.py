@@ -5,7 +5,7 @@ A container is one module of this package whose name does not begin with an unde
     NAME, TITLE             "safetensors", "safetensors (single file or shards)"
     SUFFIXES                what its files end in, only ever a tie-break after the bytes
     DEFAULT_FILE            "model.safetensors": the file name a conversion writes when nobody names one
-    sniff(head, tail, path) whether these are its bytes: the first 512 and the last 64 of a file, its path
+    sniff(head, tail, path) whether these are its bytes: the first 512 and the last 64 of a file, its path (with GENERAL = True, others are asked first)
     find(directory, names)  what a directory listing holds of it: [(rank, path)], a smaller rank is preferred
     prefix(path)            the file to open for a `path` that is no file itself (a TF prefix), or None
     open(path)              -> Checkpoint; reads headers only, never a weight

@@ -68,7 +68,8 @@ def _nested(names: Sequence[str], plain: Mapping[str, object]) -> Node:
         for part in above:
             at = at.setdefault(part, {}) if isinstance(at, dict) else None
         if not isinstance(at, dict) or last in at:
-            raise UsageError(f"flax cannot hold a tensor and a map of tensors under one name: {name!r}")
+            hint = "TensorFlow's optimizer state lies below its variables: leave it out with --drop-optimizer"
+            raise UsageError(f"flax cannot hold a tensor and a map of tensors under one name: {name!r}", hint=hint)
         at[last] = leaf
     return root
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .._typing import Any, NamedTuple, Protocol
+from ..errors import CorruptError
 from ..limits import LIMITS
 from ._bundle import KINDS, OPAQUE, QUANTISED
 from ._proto import BYTES, VARINT, Readable, bad, fields, signed, varint
@@ -189,6 +190,58 @@ def file_operations(data: Held, size: int, path: str) -> tuple[str, ...]:
             if n == 2 and (name := wanted.get(data[c:d])):
                 found[name] = None
     return tuple(found)
+
+
+def hold_depth(data: bytes, path: str, limit: int = 100) -> None:
+    """Raise CorruptError where messages lie in one another deeper than protobuf's own readers go.
+
+    What a field holds is taken for a message as long as it reads as one: text and tensors soon do not.
+    """
+    ends = [len(data)]
+    p = 0
+    while ends:
+        end = ends[-1]
+        if p >= end:
+            ends.pop()
+            continue
+        tag = data[p]
+        if 7 < tag < 128 and tag & 7 == BYTES and p + 1 < end:
+            n, at = data[p + 1], p + 2
+            if n > 127:
+                n, at = _length(data, p + 1, end)
+            if 0 <= n <= end - at:
+                p = at
+                if n:
+                    ends.append(at + n)
+                    if len(ends) > limit:
+                        bad(f"messages lie in one another more than {limit} deep", path, p)
+                continue
+        elif 7 < tag < 128 and tag & 7 == VARINT:
+            at = p + 1
+            while at < end and data[at] > 127 and at - p < 10:
+                at += 1
+            if at < end and data[at] < 128:
+                p = at + 1
+                continue
+        elif tag > 127 or tag & 7 in (1, 5):
+            try:
+                *_, p = next(fields(data, p, end, path))
+                continue
+            except CorruptError:
+                pass
+        p = end  # no message after all
+        ends.pop()
+
+
+def _length(data: bytes, p: int, end: int) -> tuple[int, int]:
+    """A length of several bytes and where it ends; -1 where it is none."""
+    n = shift = 0
+    for at in range(p, min(p + 5, end)):
+        n |= (data[at] & 127) << shift
+        shift += 7
+        if data[at] < 128:
+            return n, at + 1
+    return -1, p
 
 
 def _callables(data: Held, start: int, stop: int, path: str) -> dict[str, tuple[str, ...]]:

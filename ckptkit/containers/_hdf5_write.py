@@ -19,6 +19,7 @@ _LEAF, _INNER = 4, 4  # half of what a symbol table node and a B-tree node hold 
 _SYMBOL = Struct("<QQIIQQ")
 _MESSAGE = Struct("<HHBxxx")
 _LIST_BYTES = 64512  # what Keras puts into one attribute
+_SLOTS = "TensorFlow's optimizer state lies below its variables: leave it out with --drop-optimizer"
 _OPAQUE = {"BF16": "bfloat16"}  # types that HDF5 has no word for, marked as Keras marks them
 _EXPONENTS = {2: (10, 5, 15), 4: (23, 8, 127), 8: (52, 11, 1023)}  # mantissa bits, exponent bits, bias
 
@@ -113,7 +114,7 @@ def _tree(names: Sequence[str], attributes: Mapping[str, Mapping[str, object]]) 
         for part in path:
             child = at.children.setdefault(part, _Group())
             if not isinstance(child, _Group):
-                raise UsageError(f"HDF5 cannot hold a tensor and a group under one name: {printable(whole)!r}")
+                raise UsageError(f"HDF5 cannot hold a tensor and a group under one name: {printable(whole)!r}", hint=_SLOTS)
             at = child
         return at
 
@@ -124,7 +125,7 @@ def _tree(names: Sequence[str], attributes: Mapping[str, Mapping[str, object]]) 
         *above, last = parts
         parent = group(above, name)
         if last in parent.children:
-            raise UsageError(f"HDF5 cannot hold two things under one name: {printable(name)!r}")
+            raise UsageError(f"HDF5 cannot hold two things under one name: {printable(name)!r}", hint=_SLOTS)
         parent.children[last] = name
     for path, values in attributes.items():
         group([p for p in path.split("/") if p], path).attributes.update(values)

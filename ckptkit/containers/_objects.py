@@ -1,4 +1,4 @@
-"""TensorFlow's object graph: how the variables of an object-based checkpoint hang on the program's objects, both ways.
+"""TensorFlow's object graph: how the variables of an object-based checkpoint hang on the program's objects.
 
 Source: tensorflow/core/protobuf/trackable_object_graph.proto; python/checkpoint/{graph_view,trackable_view,util}.py and
 python/trackable/trackable_utils.py (paths, their escapes, which of several paths is the key: the first that a breadth-first
@@ -11,12 +11,12 @@ optimizer too, and TensorFlow keys them there if that way is the shorter one: th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 
 from .._typing import NamedTuple
 from ..limits import LIMITS
-from ._proto import BYTES, VARINT, bad, encode, fields, signed, varint
+from ._proto import BYTES, VARINT, bad, fields, signed, varint
 
 KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 METADATA = "tensorflow_object_graph"  # where containers without objects keep a graph, packed; empty: to be made from the names
@@ -97,11 +97,16 @@ class ObjectGraph:
         """Key -> the variable's own name ("dense/kernel"), read without the graph's shape: a third of the time."""
         out = {}
         for piece in self.data.split(_VALUE_FIELD)[1:]:
-            n, at = varint(piece, 0, len(piece), self.path)
+            n, at = piece[0] if piece else 128, 1
+            if n > 127:
+                n, at = varint(piece, 0, len(piece), self.path)
             end = at + n
-            if piece[end : end + 1] == b"\x1a":
+            if piece[end : end + 1] != b"\x1a":
+                continue
+            length, start = piece[end + 1] if end + 1 < len(piece) else 128, end + 2
+            if length > 127:
                 length, start = varint(piece, end + 1, len(piece), self.path)
-                out[_text(piece[start : start + length])] = _text(piece[at:end])
+            out[piece[start : start + length].decode("utf-8", "surrogateescape")] = piece[at:end].decode("utf-8", "surrogateescape")
         return out
 
     @cached_property
@@ -138,25 +143,37 @@ class ObjectGraph:
             return {}, {}
         every = _walk(nodes, frozenset())
         inside = tuple(every[i] + "/" for i in optimizers if i in every)
-        renamed, names = {}, {}
+        names = {i: name_of(a.key) for i, n in enumerate(nodes) for a in n.attributes}
+        taken = {*names.values(), *paths.values()}
+        once: dict[str, int] = {}
+        for v in self.trained:
+            for a in nodes[v].attributes:
+                once[a.full_name] = once.get(a.full_name, 0) + 1
+        renamed = {}
         for i, node in enumerate(nodes):
             for a in node.attributes:
-                names[i] = name_of(a.key)
-                if i in paths and a.key.startswith(inside) and a.name == VALUE and SLOT not in a.key:
-                    renamed[a.key] = names[i] = paths[i]
-        if len(set(renamed.values()) & {name_of(a.key) for n in nodes for a in n.attributes}):
+                if a.name != VALUE or SLOT in a.key or not a.key.startswith(inside):
+                    continue
+                name = paths.get(i) or (a.full_name if once.get(a.full_name) == 1 else "")
+                if name and (i in paths or name not in taken):
+                    renamed[a.key] = names[i] = name
+                    taken.add(name)
+        called = {a.key: names[i] for i, n in enumerate(nodes) for a in n.attributes if a.name == VALUE}
+        if len(set(called.values())) < len(called):
             bad("two keys of the object graph are one path", self.path)
-        slots = {}
         of = self._slot_variables()
-        for i, node in enumerate(nodes):
-            if i not in paths and node.attributes:
-                slots[names[i]] = names.get(of.get(i, -1), "")
+        slots = {names[i]: names.get(of.get(i, -1), "") for i, n in enumerate(nodes) if n.attributes and i not in paths and i not in self.trained}
         return renamed, slots
+
+    @cached_property
+    def trained(self) -> frozenset[int]:
+        """The variables that Keras 3 lists as trained: weights, even where no path of the model's leads to them (layers in a list of its own)."""
+        return frozenset(v for i in self.optimizers for v in self._listed(self.nodes[i], "_trainable_variables"))
 
     def _slot_variables(self) -> dict[int, int]:
         """Slot variable -> the variable that it is a slot of."""
         out: dict[int, int] = {}
-        by_name = {a.full_name: i for i, n in enumerate(self.nodes) if i in self.paths for a in n.attributes}
+        by_name = {a.full_name: i for i, n in enumerate(self.nodes) if i in self.paths or i in self.trained for a in n.attributes}
         for i in self.optimizers:
             node = self.nodes[i]
             out |= {slot: original for original, _, slot in node.slots}
@@ -164,9 +181,9 @@ class ObjectGraph:
             for local in node.children:
                 slots = self._listed(node, local) if trained and local not in ("_variables", "_trainable_variables") else []
                 if len(slots) == len(trained):
-                    out |= {s: v for s, v in zip(slots, trained, strict=True) if s not in self.paths}
+                    out |= {s: v for s, v in zip(slots, trained, strict=True) if s not in self.paths and s not in self.trained}
             for v in self._listed(node, "_variables"):
-                for a in self.nodes[v].attributes if v not in self.paths else ():  # tf_keras: "Adam/m/dense/kernel", "m/dense/kernel"
+                for a in self.nodes[v].attributes if v not in self.paths and v not in self.trained else ():  # tf_keras: "Adam/m/dense/kernel", "m/dense/kernel"
                     rests = (a.full_name.split("/", n)[-1] for n in (1, 2))
                     found = next((by_name[r] for r in rests if r in by_name), None)
                     if found is not None:
@@ -277,102 +294,3 @@ def _walk(nodes: Sequence[Node], shut: frozenset[int]) -> dict[int, str]:
                 paths[child] = before + escape(local)
                 queue.append(child)
     return paths
-
-
-# --- writing -------------------------------------------------------------------------------------------------------
-
-
-class _Builder:
-    def __init__(self, nodes: list[Node]) -> None:
-        self.nodes = nodes or [Node({}, [], [])]
-
-    def has(self, path: str) -> bool:
-        """Whether there is an object at a path."""
-        node: int | None = 0
-        for part in path.split("/") if path else ():
-            node = self.nodes[node].children.get(unescape(part)) if node is not None else None
-        return node is not None
-
-    def copy(self, path: str, node: int, kept: dict[int, list[Attribute]]) -> None:
-        """Another object at a path, with the attributes of `node` and of what hangs on it."""
-        there = self.at(path)
-        if node in kept:
-            kept[there] = kept[node]
-        for local, child in list(self.nodes[node].children.items()):
-            self.copy(f"{path}/{escape(local)}", child, kept)
-
-    def at(self, path: str) -> int:
-        """The object at a path; made where there is none."""
-        node = 0
-        for part in path.split("/") if path else ():
-            local = unescape(part)
-            child = self.nodes[node].children.get(local)
-            if child is None:
-                child = self.nodes[node].children[local] = len(self.nodes)
-                self.nodes.append(Node({}, [], []))
-            node = child
-        return node
-
-    def tensor(self, name: str) -> tuple[int, str]:
-        """The object and the attribute that a tensor's name stands for; slot variables are entered at their optimizer."""
-        path, _, attribute = name.partition(ATTRIBUTES)
-        variable, _, slot = path.partition(SLOT)
-        if not slot:
-            return self.at(path), attribute or VALUE
-        optimizer, _, local = slot.rpartition("/")
-        owner, original = self.nodes[self.at(optimizer)], self.at(variable)
-        for v, s, node in owner.slots:
-            if (v, s) == (original, unescape(local)):
-                return node, attribute or VALUE
-        self.nodes.append(Node({}, [], []))
-        owner.slots.append((original, unescape(local), len(self.nodes) - 1))
-        return len(self.nodes) - 1, attribute or VALUE
-
-
-def build(
-    names: Iterable[str], base: bytes = b"", *, paths: Mapping[str, str] = {}, aliases: Mapping[str, str] = {}
-) -> tuple[bytes, dict[str, str]]:
-    """(the object graph that holds the tensors `names`, encoded; name -> key).
-
-    Names are attribute paths, or `paths` gives theirs; then they are the variables' own names too. `base` is a graph to go by:
-    its objects stay, what it says of tensors that are not there is taken out. `aliases` are further paths of objects: "a": "b",
-    "a/*": "b/*" (a has what b has, being another object) and "a": "=b" (another object whose variables have the values of b's).
-    """
-    b = _Builder(list(_nodes(base, KEY)) if base else [])
-    names = list(names)
-    places = {n: b.tensor(paths.get(n, n)) for n in names}
-    held = {(i, a.name): a for i, n in enumerate(b.nodes) for a in n.attributes}
-    keys: dict[str, str] = {}
-    kept: dict[int, list[Attribute]] = {}
-    short = {b.at(path): alias for alias, path in aliases.items() if path[:1] != "=" and alias.count("/") < path.count("/") and b.has(path)}
-    for name, (node, attribute) in places.items():
-        said = held.get((node, attribute))
-        if said is None:
-            said = Attribute(attribute, name if name in paths else "", key_of(short.get(node) or paths.get(name, name)))
-        keys[name] = said.key
-        kept.setdefault(node, []).append(said)
-    for alias, path in aliases.items():
-        whole = path.removeprefix("=")
-        if not b.has(whole.removesuffix("/*").removesuffix("*")):
-            continue
-        if alias.endswith("*"):
-            there = b.nodes[b.at(alias[:-2])].children
-            for local, child in b.nodes[b.at(whole[:-2])].children.items():
-                there.setdefault(local, child)
-        elif path != whole:
-            b.copy(alias, b.at(whole), kept)
-        else:
-            parent, _, local = alias.rpartition("/")
-            b.nodes[b.at(parent)].children.setdefault(unescape(local), b.at(path))
-    return b"".join(encode(1, _encode(n, kept.get(i, []))) for i, n in enumerate(b.nodes)), keys
-
-
-def _encode(node: Node, attributes: Iterable[Attribute]) -> bytes:
-    parts = [encode(1, encode(1, child) + encode(2, _raw(local))) for local, child in node.children.items()]
-    parts += [encode(2, encode(1, _raw(a.name)) + encode(2, _raw(a.full_name)) + encode(3, _raw(a.key))) for a in attributes]
-    parts += [encode(3, encode(1, v) + encode(2, _raw(s)) + encode(3, i)) for v, s, i in node.slots]
-    return b"".join(parts) + node.rest
-
-
-def _raw(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")

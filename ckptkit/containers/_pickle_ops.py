@@ -95,12 +95,15 @@ def _float(m: Machine) -> None:
 
 def _string(m: Machine) -> None:
     from codecs import escape_decode
+    from warnings import catch_warnings, simplefilter
 
     raw = m.line()
     if len(raw) < 2 or raw[:1] != raw[-1:] or raw[:1] not in b"'\"":
         raise CorruptError("the pickle has a string without quotes")
     try:
-        m.stack.append(py2_text(escape_decode(raw[1:-1])[0]))
+        with catch_warnings():
+            simplefilter("ignore")  # of escapes that Python will not have for ever
+            m.stack.append(py2_text(escape_decode(raw[1:-1])[0]))
     except ValueError:
         raise CorruptError("the pickle has a string with a broken escape") from None
 

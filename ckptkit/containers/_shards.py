@@ -60,7 +60,7 @@ def read_index(path: str) -> ShardIndex:
         if not isinstance(shard, str):
             raise CorruptError(f"the index gives no file name for {name!r}", path=path)
         if shard not in known:
-            _check_shard_name(name, shard, path)
+            check_shard_name(name, shard, path)
             known.add(shard)
     LIMITS.check("shards", len(known), "the number of shards", path)
     metadata = value.get("metadata", {})
@@ -71,7 +71,8 @@ def read_index(path: str) -> ShardIndex:
     return ShardIndex(weight_map, total_size, metadata, findings + problem)
 
 
-def _check_shard_name(name: str, shard: str, path: str) -> None:
+def check_shard_name(name: str, shard: str, path: str) -> None:
+    """Refuse a shard that lies anywhere but beside the index at `path`."""
     if not shard or "\0" in shard:
         raise CorruptError(f"the index gives {name!r} the impossible file name {shard!r}", path=path)
     if "/" in shard or "\\" in shard or shard in (".", ".."):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 
 from ..errors import CheckpointError, CorruptError, NotFoundError
 from ..limits import LIMITS
@@ -81,6 +82,26 @@ def v1_files(prefix: str) -> list[str]:
     if len(counts) != 1:
         return []
     return [f"{prefix}-{i:05d}-of-{counts[0]}" for i in range(min(int(counts[0]), LIMITS.shards))]
+
+
+def first_shards(names: Sequence[str]) -> dict[str, str]:
+    """For every prefix of shards in a listing the name of its first one; "" where it is cut in two ways, or is a file itself.
+
+    From the listing alone: looking into the directory for each of its names would take the square of their number.
+    """
+    out: dict[str, str] = {}
+    for n in names:
+        prefix, middle, count = n.rpartition("-00000-of-")
+        if middle and count.isdecimal():
+            out[prefix] = n if prefix not in out else ""
+    whole = frozenset(names)
+    return {prefix: "" if prefix in whole else first for prefix, first in out.items()}
+
+
+def without_shard(name: str) -> str:
+    """The prefix of a V1 shard's name; any other name is its own."""
+    found = _SHARD.fullmatch(name)
+    return found[1] if found else name
 
 
 def v1_prefix(path: str) -> str:

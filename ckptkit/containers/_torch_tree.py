@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from .._typing import Any, NamedTuple
-from ..errors import CorruptError, LimitError, UnsupportedError, printable
+from ..errors import CorruptError, UnsupportedError, printable
 from ..findings import Finding
 from ..limits import LIMITS
 from ..tensors import DTYPES, Extent, StoredTensor, TensorSpec
@@ -19,9 +19,8 @@ from ._pickle_globals import Opaque, Storage, StorageType, Tensor, TorchName
 KNOWN = ("state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "params", "weights")
 _OPTIMIZER = ("optim", "adam", "ema", "scheduler", "scaler")  # beginnings of keys that hold no weights
 _EXPANDED = 16 << 20  # bytes from which a view that repeats itself is worth a warning
-_LOOKED = 10_000_000
+_LARGE = 256 << 20  # bytes of an expanded view
 _PLAIN = 1_000_000  # values that extras may hold, shared ones counted as often as they are reached
-_NAMES_EACH = 16  # names that a tensor may have on average
 _DTYPES = {f"torch.{d.torch}": d.name for d in DTYPES.values() if d.torch}
 SIZES = {d.name: d.bits // 8 for d in DTYPES.values()}
 
@@ -169,8 +168,8 @@ def read_tree(value: Any, locate: Locate, path: str, rebuilt: int) -> Tree:
     """
     counts = _Counts(path)
     reached = counts.of(value)
-    if reached > 1000 + _NAMES_EACH * rebuilt:
-        raise LimitError(f"its {rebuilt:,} tensors have {shown(reached)} names, over the limit of {_NAMES_EACH} each", path=path)
+    if reached > 1000 + LIMITS.names_each * rebuilt:
+        LIMITS.refuse("names_each", f"its {rebuilt:,} tensors have {shown(reached)} names", path)
     main, where = _choose(value, counts)
     maker = _Maker(locate, path)
     out: dict[str, StoredTensor] = {}
@@ -197,8 +196,8 @@ def read_tree(value: Any, locate: Locate, path: str, rebuilt: int) -> Tree:
             LIMITS.refuse("pickle_depth", "the pickle is nested deeper", path)
         nonlocal looked
         looked += len(node) if isinstance(node, (dict, list, tuple)) else 1
-        if looked > _LOOKED:
-            raise LimitError(f"its containers share so much that {_LOOKED:,} values would be looked at", path=path)
+        if looked > LIMITS.pickle_values:
+            LIMITS.check("pickle_values", looked, "the number of values, shared ones counted as often as they are reached,", path)
         if node is main:
             inside = True
             prefix = "" if prefix == ".".join(where) else prefix
@@ -292,6 +291,8 @@ class _Maker:
         length = (last + 1) * item
         if not packed and numel * item > max(_EXPANDED, 8 * length):
             self.expanded.append((name, numel * item, length))
+            if numel * item > _LARGE:
+                LIMITS.check("unpack_ratio", numel * item // length, f"tensor {name!r} is {numel * item:,} bytes made of {length:,} stored ones: the ratio", self.path)
         extent = new(Extent, (self.path, at + first * item, length))
         return new(StoredTensor, (name, new(TensorSpec, (dtype, size)), (extent,), None if packed else stride, None, None))
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 from .._typing import TYPE_CHECKING
 from ..errors import CorruptError, LimitError, UnsupportedError, UsageError, printable
@@ -21,10 +22,12 @@ from ..findings import Finding
 from ..limits import LIMITS
 from ..tensors import DTYPES, Extent, StoredTensor, TensorSpec
 from ._base import Checkpoint, FileLayout, Part, Slot, open_fd
+from ._keras_names import own_names
 
 if TYPE_CHECKING:
     from ._hdf5 import File
     from ._hdf5_tree import Dataset, Tree
+    from ._hdf5_types import Type
     from ._hdf5_write import Built
 
 NAME = "hdf5"
@@ -39,19 +42,19 @@ KEEPS = ("hdf5:",)  # the metadata that it has a place for, by their beginnings
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 _NOWHERE = (1 << 64) - 1  # the undefined address
-_INDEX = ".h5.index.json"
+_INDEX, _KERAS_INDEX = ".h5.index.json", ".weights.json"  # transformers' and Keras 3's
 PREFIX = "hdf5:"  # of the metadata that only this format understands
-RATIO, SMALL = 100, 1 << 20  # what is stored may swell by RATIO at most, unless it stays below SMALL bytes
+SMALL = 1 << 20  # bytes: what is stored may swell by the limit unpack_ratio at most, unless it stays below this
 
 
 def sniff(head: bytes, tail: bytes, path: str) -> bool:
     """The signature; an index by its name."""
-    return head.startswith(_MAGIC) or (path.endswith(_INDEX) and head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{")
+    return head.startswith(_MAGIC) or (path.endswith((_INDEX, _KERAS_INDEX)) and head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{")
 
 
 def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
     """tf_model.h5 or its index (24, 16), model.weights.h5 (26), else a sole .h5 file (34)."""
-    for rank, known in ((16, "tf_model.h5.index.json"), (24, "tf_model.h5"), (26, DEFAULT_FILE), (26, "model.h5")):
+    for rank, known in ((16, "tf_model.h5.index.json"), (16, "model.weights.json"), (24, "tf_model.h5"), (26, DEFAULT_FILE), (26, "model.h5")):
         if known in names:
             return [(rank, os.path.join(directory, known))]
     found = [n for n in names if n.endswith(SUFFIXES)]
@@ -72,6 +75,10 @@ def open(path: str) -> Checkpoint:
             from ._shards import open_sharded
 
             return open_sharded(path, NAME, open_file, rename=_in_shard)
+        if path.endswith(_KERAS_INDEX):
+            from ._hdf5_shards import open_shards
+
+            return open_shards(path)
         return open_file(path)
 
 
@@ -108,7 +115,7 @@ def read(view: memoryview, origin: int, path: str, label: str, map: object = Non
         tree = walk(file)
         tensors: dict[str, StoredTensor] = {}
         findings = tree.findings
-        specs: dict[tuple[object, ...], TensorSpec] = {}
+        specs: dict[tuple[Type, tuple[int, ...]], tuple[TensorSpec, int]] = {}
         name = ""
         try:
             for name in _ordered(tree, findings):
@@ -134,7 +141,9 @@ def read(view: memoryview, origin: int, path: str, label: str, map: object = Non
         for key in ("model_config", "training_config"):
             if PREFIX + key in metadata:
                 findings += judge(metadata[PREFIX + key], f"{os.path.basename(label)}:{key}")
-        return Checkpoint(path, NAME, tensors, files=(path,), metadata=metadata, findings=findings)
+        checkpoint = Checkpoint(path, NAME, tensors, files=(path,), metadata=metadata, findings=findings)
+        checkpoint.aliases = cache(lambda: own_names(checkpoint.tensors, checkpoint.metadata))
+        return checkpoint
     finally:
         file.data.release()
 
@@ -175,9 +184,15 @@ def joined(attributes: Mapping[str, object], name: str) -> list[str]:
     return out
 
 
-def _tensor(file: File, name: str, d: Dataset, path: str, specs: dict[tuple[object, ...], TensorSpec], findings: list[Finding]) -> StoredTensor | None:
+def _tensor(file: File, name: str, d: Dataset, path: str, specs: dict[tuple[Type, tuple[int, ...]], tuple[TensorSpec, int]], findings: list[Finding]) -> StoredTensor | None:
     """The tensor of a dataset; None (and a finding) where it is text."""
     label = file.path
+    known = specs.get((d.type, d.shape))
+    if known is not None and d.storage[0] == "contiguous":  # like one before: nearly all of a large model's
+        spec, n = known
+        at = d.storage[1]
+        if d.storage[2] == n and type(at) is int and at + n <= file.end:
+            return tuple.__new__(StoredTensor, (name, spec, (tuple.__new__(Extent, (path, file.origin + at, n)),), None, None, None))
     dtype = d.type.dtype
     if d.type.kind == "opaque" and d.type.size in (1, 2):
         dtype = _opaque(file, d)
@@ -186,13 +201,12 @@ def _tensor(file: File, name: str, d: Dataset, path: str, specs: dict[tuple[obje
     if dtype == "STRING":
         findings.append(Finding("info", "hdf5", printable(name), f"{printable(name)} is text ({list(d.shape)}), no tensor: left out"))
         return None
-    key = (dtype, d.shape)
-    spec = specs.get(key)
-    if spec is None:
-        spec = specs[key] = TensorSpec(dtype, d.shape)
-        if spec.numel >= 1 << 62:
-            raise CorruptError(f"dataset {name} is said to have the shape {list(d.shape)}, which overflows 64 bits", path=label)
+    spec = TensorSpec(dtype, d.shape)
+    if spec.numel >= 1 << 62:
+        raise CorruptError(f"dataset {name} is said to have the shape {list(d.shape)}, which overflows 64 bits", path=label)
     n = spec.nbytes
+    if d.type.kind == "number":
+        specs[d.type, d.shape] = (spec, n)
     kind, at, size = d.storage[:3]
     assert isinstance(at, int) and isinstance(size, int)
     if kind == "contiguous" or kind == "compact":
@@ -219,10 +233,10 @@ def _opaque(file: File, d: Dataset) -> str:
 
 def swell(name: str, need: int, stored: int, label: str) -> None:
     """Refuse a tensor that is out of all proportion to what the file stores of it: a bomb, whatever its size."""
-    if need > SMALL and need > RATIO * stored:
+    if need > SMALL and need > LIMITS.unpack_ratio * stored:
         raise LimitError(
-            f"dataset {name} is said to have {need:,} bytes, of which the file stores {stored:,}: more than {RATIO} to 1 is not unpacked", path=label,
-            hint="where you trust its writer, copy it without compression (h5repack -f NONE)",
+            f"dataset {name} is said to have {need:,} bytes, of which the file stores {stored:,}: more than {LIMITS.unpack_ratio} to 1 is not unpacked (the limit unpack_ratio)", path=label,
+            hint="where you trust its writer, copy it without compression (h5repack -f NONE), or --limit unpack_ratio=N",
         )  # fmt: skip
 
 

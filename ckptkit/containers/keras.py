@@ -112,7 +112,9 @@ def _open(fd: int, size: int, path: str) -> Checkpoint:
         for e in entries.values():
             yield Check(e.name, "crc32", (Extent(path, e.start, e.size),), e.crc)
 
-    return Checkpoint(path, NAME, inner.tensors, files=(path,), metadata=inner.metadata, findings=findings + inner.findings, checks=checks)
+    checkpoint = Checkpoint(path, NAME, inner.tensors, files=(path,), metadata=inner.metadata, findings=findings + inner.findings, checks=checks)
+    checkpoint.aliases = inner.aliases
+    return checkpoint
 
 
 def _text(fd: int, e: Entry, path: str) -> str:

@@ -17,6 +17,7 @@ from ._base import Checkpoint, FileLayout, Part, Slot, open_fd
 
 NAME = "npy"
 TITLE = "numpy arrays (.npy), one or a folder of them"
+GENERAL = True  # a folder of arrays may be a form of its own: whoever knows more of it comes first
 SUFFIXES: tuple[str, ...] = (".npy",)
 DEFAULT_FILE = "model"
 WRITABLE = True
@@ -34,28 +35,28 @@ def sniff(head: bytes, tail: bytes, path: str) -> bool:
 
 
 def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
-    """The folder itself, if it or a folder in it holds .npy files (60, 62): anything that is meant to be a checkpoint comes before it."""
+    """The folder itself, if it (60) or folders in it that hold nothing else (62) hold .npy files: whatever is meant to be a checkpoint comes before."""
     if any(n.endswith(SUFFIXES) for n in names):
         return [(60, directory)]
-    seen = 0
+    seen = found = 0
     todo = [os.path.join(directory, n) for n in names]
-    for depth in range(_DEPTH if names else 0):
-        below = []
+    for depth in range(_DEPTH):
+        below: list[str] = []
         for path in todo:
-            if seen > _LOOK:
-                return []
-            if os.path.isdir(path) and not os.path.islink(path):
+            if path.endswith(SUFFIXES):
+                found += 1
+            elif os.path.isdir(path) and not os.path.islink(path):
                 try:
-                    with os.scandir(path) as entries:
-                        listed = [e.path for e in entries]
+                    below += [os.path.join(path, n) for n in os.listdir(path)]
                 except OSError:  # a folder that may not be looked into
-                    listed = []
-                seen += 1 + len(listed)
-                if any(p.endswith(SUFFIXES) for p in listed):
-                    return [(62 + depth, directory)]
-                below += listed
+                    return []
+            elif depth:
+                return []
+            seen += 1
+            if seen > _LOOK:
+                return [(62, directory)] if found else []
         todo = below
-    return []
+    return [(62, directory)] if found else []
 
 
 def prefix(path: str) -> str | None:

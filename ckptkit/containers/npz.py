@@ -13,6 +13,7 @@ from math import prod
 
 from .._typing import TYPE_CHECKING, Any, cast
 from ..errors import CorruptError, LimitError, UnsupportedError, UsageError, printable
+from ..limits import LIMITS
 from ..tensors import Check, Extent, StoredTensor, TensorSpec
 from ._base import Checkpoint, FileLayout, Packed, Part, Slot, open_fd
 
@@ -28,7 +29,7 @@ TIES = False
 SINGLE = True
 STRINGS = False
 
-RATIO, SMALL = 100, 1 << 20  # what is stored may swell by RATIO at most, unless it stays below SMALL bytes
+SMALL = 1 << 20  # bytes: what is stored may swell by the limit unpack_ratio at most, unless it stays below this
 _WRITER = "numpy.savez"
 
 
@@ -89,10 +90,10 @@ def _tensor(fd: int, e: Entry, name: str, path: str) -> StoredTensor:
     label = os.path.join(path, e.name)
     want = min(e.size, MAX_HEADER + 12)
     if e.method:
-        if e.size > SMALL and e.size > RATIO * e.packed:
+        if e.size > SMALL and e.size > LIMITS.unpack_ratio * e.packed:
             raise LimitError(
-                f"{printable(e.name)} is said to have {e.size:,} bytes, of which {e.packed:,} are stored: more than {RATIO} to 1 is not unpacked", path=path,
-                hint="where you trust its writer, save it with numpy.savez, which does not compress",
+                f"{printable(e.name)} is said to have {e.size:,} bytes, of which {e.packed:,} are stored: more than {LIMITS.unpack_ratio} to 1 is not unpacked (the limit unpack_ratio)", path=path,
+                hint="where you trust its writer, save it with numpy.savez, which does not compress, or --limit unpack_ratio=N",
             )  # fmt: skip
         head = _inflate(os.pread(fd, min(e.packed, want + 1024), e.start), want, label)
     else:

@@ -16,7 +16,7 @@ from ..findings import Finding
 from ..limits import LIMITS
 from . import tf_bundle
 from ._base import Checkpoint, open_fd
-from ._graph_def import Program, file_operations, programs
+from ._graph_def import Program, file_operations, hold_depth, programs
 
 NAME = "savedmodel"
 TITLE = "TensorFlow SavedModel"
@@ -28,6 +28,7 @@ SINGLE = False
 STRINGS = True
 
 SMALL = 4 << 20  # bytes of a program whose operations are looked through whenever it is opened; of larger ones `validate` does it
+DEEP = 16 << 20  # bytes of a program whose nesting `validate` looks through
 COUNTERS = ("save_counter", "global_step")
 
 
@@ -64,10 +65,9 @@ def open(path: str) -> Checkpoint:
         if os.path.isdir(folder) and os.listdir(folder):
             checkpoint.findings.append(Finding("warning", "data-file", "variables", "variables/variables.index is missing: the weights cannot be read"))
     checkpoint.extras |= _described(every)
-    checkpoint.audit = lambda: _audit(path)
-    if os.path.getsize(path) < SMALL:
-        checkpoint.findings += checkpoint.audit()
-        checkpoint.audit = tuple
+    small = os.path.getsize(path) < SMALL
+    checkpoint.findings += _audit(path) if small else ()
+    checkpoint.audit = lambda: _audit(path, again=small)
     return checkpoint
 
 
@@ -82,10 +82,15 @@ def _mapped(path: str) -> mmap:
         os.close(fd)
 
 
-def _audit(path: str) -> list[Finding]:
-    """A finding where the program holds operations that touch files. A large program takes longer than all the rest."""
+def _audit(path: str, *, again: bool | None = None) -> list[Finding]:
+    """A finding where the program holds operations that touch files. A large program takes longer than all the rest.
+
+    `again` is None while a file is opened: `validate` looks at the nesting too, and at the operations where that was not done.
+    """
     with _mapped(path) as data:
-        found = file_operations(data, len(data), path)
+        if again is not None and len(data) < DEEP:
+            hold_depth(data[:], path)
+        found = () if again else file_operations(data, len(data), path)
     return [_warning(found)] if found else []
 
 

@@ -307,12 +307,14 @@ def layout(
     keys: dict[str, str] = {}
     made: dict[str, bytes] = {}
     if _objects.METADATA in metadata:
+        from . import _objects_write
+
         if not metadata[_objects.METADATA] and all(n != _COUNTER for n, _ in tensors):  # tf.train.Checkpoint.restore misses it
             made[_COUNTER] = (1).to_bytes(8, "little")
             tensors = [*tensors, (_COUNTER, TensorSpec("I64", ()))]
         names = [n for n, _ in tensors]
         paths, aliases = (cast(Mapping[str, str], extras.get(k, {})) for k in ("object_paths", "object_aliases"))
-        graph, keys = _objects.build(names, _objects.unpack(metadata[_objects.METADATA]), paths=paths, aliases=aliases)
+        graph, keys = _objects_write.build(names, _objects.unpack(metadata[_objects.METADATA]), paths=paths, aliases=aliases)
         tensors = [*tensors, (_objects.KEY, TensorSpec("STRING", ()))]
         strings = {**strings, _objects.KEY: [graph]}
     slots: dict[str, Slot] = {}

@@ -60,9 +60,10 @@ def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
         if files and _table.is_table(_tf_paths.tail(files[0])):
             return [(25, files[0])]
     found = []
-    for path in (os.path.join(directory, n) for n in names if ".ckpt" in n and not n.endswith(_NOT_WEIGHTS)):
-        first = _tf_paths.v1_files(_tf_paths.v1_prefix(path))[:1] == [path]
-        if first and _table.is_table(_tf_paths.tail(path)) and _tf_paths.is_v1(path):
+    firsts = _tf_paths.first_shards(names)
+    for name in (n for n in names if ".ckpt" in n and not n.endswith(_NOT_WEIGHTS)):
+        path = os.path.join(directory, name)
+        if firsts.get(_tf_paths.without_shard(name), name) == name and os.path.isfile(path) and _table.is_table(_tf_paths.tail(path)) and _tf_paths.is_v1(path):
             found.append((36, path))
     return found
 

@@ -80,7 +80,7 @@ def report_json(report: Report) -> dict[str, object]:
         "findings": [f._asdict() for f in report.findings],
         "summary": counts(report.findings),
         "known": report.known,
-        "undecidable": UNDECIDABLE if r else None,
+        "undecidable": undecidable([report]) or None,
         "exit_code": report.exit_code,
     }
 
@@ -88,7 +88,19 @@ def report_json(report: Report) -> dict[str, object]:
 UNDECIDABLE = "a transposed square kernel, query and key exchanged, the number of heads"
 
 
-NOTE = f"undecided, since no file shows it: {UNDECIDABLE}; `ckptkit verify` against a reference decides"
+
+
+def undecidable(reports: Sequence[Report]) -> str:
+    """What no file of these shows; "" where every architecture is unknown."""
+    known = [a for r in reports if (a := r.subject.architecture) is not None]
+    shared = dict.fromkeys(f", the number of {c.replace('_', ' ')} of {a.title}, which share their weights" for a in known for c in a.config_counts)
+    return UNDECIDABLE + "".join(shared) if known else ""
+
+
+def note(checked: Sequence[Checked]) -> str:
+    """One line that says so, and what decides it; "" where there is nothing to say."""
+    what = undecidable([c.report for c in checked if c.report is not None])
+    return f"undecided, since no file shows it: {what}; `ckptkit verify` against a reference decides" if what else ""
 
 
 def show_report(report: Report, form: str = "text") -> str:
@@ -129,8 +141,8 @@ def show_checked(checked: Sequence[Checked], form: str, fail_on: str) -> str:
         else:
             line = f"{c.path}: cannot be read"
             parts.append(f"**{markdown(line)}**: {markdown(c.findings[0].message)}" if form == "markdown" else f"{line}\n{show_findings(c.findings)}")
-    if any(c.report is not None and c.report.subject.graph.recognition is not None for c in checked):
-        parts.append(f"_{markdown(NOTE)}_" if form == "markdown" else NOTE)
+    if said := note(checked):
+        parts.append(f"_{markdown(said)}_" if form == "markdown" else said)
     return "\n\n".join(parts) if form == "markdown" else "\n".join(parts)
 
 

@@ -12,7 +12,7 @@ from .._typing import TYPE_CHECKING
 from ..errors import printable
 from ..findings import SEVERITIES, Finding
 from ..rules import RULES
-from .findings import NOTE, counts, headline
+from .findings import counts, headline, note
 
 if TYPE_CHECKING:
     from ..gate import Checked
@@ -35,8 +35,8 @@ def show_html(checked: Sequence[Checked]) -> str:
     said = ", ".join(f"{total[s]} {s}{'s' * (total[s] != 1 and s != 'info')}" for s in SEVERITIES if total[s]) or "no findings"
     n = f"{len(checked)} checkpoint{'s' * (len(checked) != 1)}"
     body = [f"<h1>ckptkit validate: {n}, {said}</h1>", *(_section(c) for c in checked)]
-    if any(c.report is not None and c.report.subject.graph.recognition is not None for c in checked):
-        body.append(f"<footer><p>{_text(NOTE)}</p></footer>")
+    if undecided := note(checked):
+        body.append(f"<footer><p>{_text(undecided)}</p></footer>")
     head = [
         '<meta charset="utf-8">', f'<meta http-equiv="Content-Security-Policy" content="{escape(_POLICY)}">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">', f"<title>ckptkit validate: {said}</title>", f"<style>\n{_STYLE}\n</style>",

@@ -103,7 +103,7 @@ def _facts(i: Inspection) -> Iterator[tuple[str, str]]:
     if i.ties:
         yield "ties", _few([" = ".join(t) for t in i.ties])
     odd = [row for row in i.tensors if row.role not in ("param", "tensor")]
-    for role, what in (("derived", "computed, not trained"), ("stray", "markers without weights"), ("unexplained", "not known to the architecture")):
+    for role, what in (("derived", "computed, not trained"), ("stray", "no part of what the model computes"), ("unexplained", "not known to the architecture")):
         names = [row.name for row in odd if row.role == role]
         if names:
             yield role, f"{_many(len(names), 'tensor')} ({what}): {collapse(sorted(names, key=natural), 3)}"

@@ -173,10 +173,9 @@ def _promise(name: str) -> tuple[str, dict[str, int], bool] | None:
     if m:
         return "its name", dict(zip(("layers", "hidden"), map(int, m.groups()[:2]), strict=True)), True
     words = [w for w in _WORDS.split(name.lower()) if w]
-    named = _named_variant(words)
-    if named is not None:
+    named, m = _named_variant(words), _LAYERS.search(name)
+    if named is not None and m is None:
         return named[0], named[1], [w for w in _WORDS.split(named[0].lower()) if w] == words
-    m = _LAYERS.search(name)
     return ("its name", {"layers": int(m[1] or m[2])}, True) if m else None
 
 

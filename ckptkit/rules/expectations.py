@@ -54,7 +54,19 @@ def expectations(s: Subject, expect: Mapping[str, object]) -> Iterator[Finding]:
                 yield Finding("info", "expect", key, f"{key} {want} rests on what {s.says(key)}: the tensors do not tell", basis="inferred")
         elif have != want and not (isinstance(have, tuple) and want in have):
             shown = " or ".join(map(str, have)) if isinstance(have, tuple) else have
+            if key == "variant":
+                shown, want = _variant_words(s, str(want), shown)
             yield Finding("error", "expect", key, f"expected {key} {want}; the checkpoint has {shown}")
+
+
+def _variant_words(s: Subject, want: str, shown: object) -> tuple[str, str]:
+    """What is there and what was expected, each with the sizes that a variant is known by."""
+    wanted = next((a.variants[want] for a in architectures().values() if want in a.variants), None)
+    if wanted is None:
+        return str(shown), f"{want}, which is no variant known here"
+    have = {**s.graph.solution.sizes.axis, **s.graph.counts}
+    seen = ", ".join(f"{k} {have[k]}" for k in wanted if k in have)
+    return f"{seen} ({shown})" if seen else str(shown), f"{want} ({', '.join(f'{k} {n}' for k, n in wanted.items())})"
 
 
 def observed(s: Subject, key: str) -> object:

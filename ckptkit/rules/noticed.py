@@ -47,7 +47,7 @@ noticed("unreadable", "error", "The checkpoint can be read", """
 noticed("lock", "error", "The checkpoint is the one that was locked", """
     `ckptkit lock` wrote down what a checkpoint is; `validate --lock` says what is another one now. Weights that are the same in another
     container, dialect or sharding are "converted, same weights" (an information); changed, added and missing parameters are errors with
-    their names; a file that differs though the weights are the same is an information.""", reads="weights")  # fmt: skip
+    their names, and so is another value in the configuration, in whatever form it is said; a file that differs though the weights are the same is an information.""", reads="weights")  # fmt: skip
 noticed("digest", "error", "The weights have the digest that is expected", """
     The canonical digest that the policy names, against the checkpoint's own. It does not depend on container, dialect, sharding or order.""", reads="weights")  # fmt: skip
 noticed("head", "warning", "Every part that the configuration speaks of is there", """

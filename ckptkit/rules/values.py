@@ -144,8 +144,8 @@ def norm(s: Subject, scan: Scan) -> Iterator[Finding]:
             found.setdefault("scales by zero everywhere: what passes through is lost", []).append((stored, "all zero"))
         elif v.size >= 8 and v.negative is not None and v.negative >= 0.25:
             found.setdefault("scales by numbers below zero, as no trained normalisation does", []).append((stored, f"{v.negative:.0%} negative, mean {v.mean:.3g}"))
-        elif abs(v.mean) > FAR:
-            found.setdefault(f"scales by more than {FAR}", []).append((stored, f"mean {v.mean:.3g}"))
+        elif abs(v.mean) > (FAR if shift is not None else 10 * FAR):  # without a shift (RMSNorm) scales are larger
+            found.setdefault(f"scales by more than {FAR if shift is not None else 10 * FAR}", []).append((stored, f"mean {v.mean:.3g}"))
     for what, cases in found.items():
         names = sorted((n for n, _ in cases), key=natural)
         figure = dict(cases)[names[0]]

@@ -206,8 +206,9 @@ def compare_library(pair: Pair, probes: str | int, library: str) -> Level:
     require("torch")
     spec = _spec(pair.one, pair)
     inputs = make_probes(spec, probes)
-    if pair.two.graph.dialect is None or pair.two.graph.dialect.name != "hf":
-        raise UndecidedError(f"{library} does not read this naming", path=pair.two.checkpoint.path, hint="convert it with --to hf first")
+    reads = PEERS[library]
+    if pair.two.graph.dialect is None or pair.two.graph.dialect.name != reads:
+        raise UndecidedError(f"{library} does not read this naming", path=pair.two.checkpoint.path, hint=f"convert it with --to {reads} first")
     full, arrays, _ = arrays_of(spec, Weights(pair.one))
     arrays = {n: _rounded(pair, 0, n, x) for n, x in arrays.items()}
     mine = run_torch(full, arrays, inputs)

@@ -213,7 +213,10 @@ def _leaves(part: Part) -> list[tuple[Leaf, LeafLayer]]:
 
 
 def freeze(model: keras.Model, names: frozenset[str]) -> None:
-    """Variables of these names do not train."""
+    """Variables of these names do not train, also after the model was saved and loaded."""
     for name, variable in parameters(model).items():
         if name in names:
             variable.trainable = False
+    for layer in model.layers:
+        if isinstance(layer, Part):
+            layer.frozen_names = sorted(names & {n for n, _, _ in layer.spec.params()})

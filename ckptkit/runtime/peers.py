@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CheckpointError, UnsupportedError
+from ..errors import LoadError, UnsupportedError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     Arrays = dict[str, NDArray[np.generic]]
 
-PEERS = ("transformers",)
+PEERS = {"transformers": "hf", "keras_hub": "keras_hub"}  # library -> the naming that it reads
 # fields of transformers' outputs -> our heads, the first that the model has
 FIELDS = {
     "pooler_output": ("pooler",), "prediction_logits": ("mlm",), "seq_relationship_logits": ("nsp",), "sop_logits": ("sop",),
@@ -22,12 +22,12 @@ FIELDS = {
 }  # fmt: skip
 
 
-class LoadError(CheckpointError):
-    """A library that does not load a checkpoint, with what it says."""
-
-
 def load_and_run(library: str, subject: Subject, inputs: Arrays, like: Arrays) -> tuple[Arrays, str]:
     """(outputs under the names of a trace, what the loader complained of). `like`: a trace of ours, to tell which head `logits` is."""
+    if library == "keras_hub":
+        from . import keras_hub
+
+        return keras_hub.load_and_run(subject, inputs, like)
     try:
         import torch
         import transformers

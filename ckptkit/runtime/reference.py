@@ -1,4 +1,4 @@
-"""What was written, read with the format's own library: safetensors, torch, tensorflow, h5py. `convert --check=reference`.
+"""What was written, read with the format's own library: safetensors, torch, tensorflow, h5py, numpy. `convert --check=reference`.
 
 ckptkit reads and writes these formats itself, so reading back with ckptkit shows only that it agrees with itself. Here the library that
 users will load the file with gives every tensor, and its bytes are held against those that ckptkit's reader finds. One tensor at a time.
@@ -157,5 +157,13 @@ def _h5py(mine: Checkpoint) -> Arrays:
                 yield name, held.pop(name)
 
 
-READERS: dict[str, Callable[[Checkpoint], Arrays]] = {"safetensors": _safetensors, "torch": _torch, "tf": _tensorflow, "hdf5": _h5py}
-_LIBRARY = {"safetensors": "safetensors", "torch": "torch", "tf": "tensorflow", "hdf5": "h5py"}
+def _numpy_archive(mine: Checkpoint) -> Arrays:
+    import numpy as np
+
+    for file in mine.files:
+        with np.load(file, allow_pickle=False) as archive:
+            yield from archive.items()
+
+
+READERS: dict[str, Callable[[Checkpoint], Arrays]] = {"safetensors": _safetensors, "torch": _torch, "tf": _tensorflow, "hdf5": _h5py, "npz": _numpy_archive}
+_LIBRARY = {"safetensors": "safetensors", "torch": "torch", "tf": "tensorflow", "hdf5": "h5py", "npz": "numpy"}

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import ckptkit
 from ckptkit.containers import open_checkpoint
 from ckptkit.errors import FindingsError, UndecidedError, UnsupportedError
+from ckptkit.findings import Finding
 
 Arrays = dict[str, np.ndarray]
 TOLERANCE = 1e-5
@@ -60,7 +61,7 @@ def equal(have: Arrays, want: Arrays) -> None:
         assert have[name].shape == array.shape and have[name].dtype == array.dtype and have[name].tobytes() == array.tobytes(), name
 
 
-def errors(report: ckptkit.Report) -> list[object]:
+def errors(report: ckptkit.Report) -> list[Finding]:
     return [f for f in report.findings if f.severity != "info"]
 
 
@@ -365,12 +366,12 @@ def test_masks_of_older_versions_are_checked_and_not_carried(tmp_path: Path) -> 
     mask = np.tril(np.ones((1, 1, 8, 8), np.float32))
     old = {f"h.{i}.attn.bias": mask.copy() for i in range(2)} | {f"h.{i}.attn.masked_bias": np.array(-1e4, np.float32) for i in range(2)}
     folder = save_hf(tmp_path / "a", {**arrays, **old}, config)
-    assert errors(ckptkit.validate(folder)) == []
+    assert [f.rule for f in errors(ckptkit.validate(folder))] == ["norm"]  # the weights are random
     ckptkit.convert(folder, tmp_path / "b", to="hf")
     equal(load_safetensors(tmp_path / "b" / "model.safetensors"), arrays)
     old["h.1.attn.bias"][0, 0, 0, 7] = 1
     save_file({**arrays, **old}, folder / "model.safetensors")
-    assert [(f.rule, f.where) for f in errors(ckptkit.validate(folder))] == [("derived", "h.1.attn.bias")]  # type: ignore[attr-defined]
+    assert [(f.rule, f.where) for f in errors(ckptkit.validate(folder)) if f.rule != "norm"] == [("derived", "h.1.attn.bias")]
 
 
 def test_an_output_layer_of_its_own_is_not_given_up_in_silence(tmp_path: Path) -> None:

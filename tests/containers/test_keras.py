@@ -13,7 +13,7 @@ import pytest
 
 import ckptkit
 from ckptkit.containers import _keras_config, open_checkpoint
-from ckptkit.errors import CorruptError, UnsupportedError
+from ckptkit.errors import CorruptError, UnsafeError, UnsupportedError
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -131,3 +131,22 @@ def test_what_a_configuration_would_run_is_a_finding(words: str) -> None:
 def test_keras_own_layers_are_no_finding(saved: Path) -> None:
     with open_checkpoint(saved / "model.h5") as c:
         assert c.findings == [] and "hdf5:model_config" in c.metadata
+
+
+def test_weights_in_shards_are_those_that_keras_saved(tmp_path: Path) -> None:
+    import keras
+
+    model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(64), keras.layers.Dense(64), keras.layers.Dense(8)])
+    keras.saving.save_weights(model, str(tmp_path / "model.weights.json"), max_shard_size=2e-5)
+    model.save_weights(str(tmp_path / "whole.weights.h5"))
+    with open_checkpoint(tmp_path / "model.weights.json") as c, open_checkpoint(tmp_path / "whole.weights.h5") as w:
+        assert len(c.files) == 3 and c.findings == [] and list(c.tensors) == list(w.tensors)
+        assert all(c.array(n).tobytes() == w.array(n).tobytes() for n in w.tensors)
+    index = json.loads((tmp_path / "model.weights.json").read_text())
+    index["weight_map"]["/layers/other/vars"] = ["model_00000.weights.h5"]
+    (tmp_path / "model.weights.json").write_text(json.dumps(index))
+    assert [(f.severity, f.where) for f in ckptkit.inspect(tmp_path / "model.weights.json").findings] == [("error", "layers/other/vars")]
+    index["weight_map"]["/layers/other/vars"] = "../elsewhere.h5"
+    (tmp_path / "model.weights.json").write_text(json.dumps(index))
+    with pytest.raises(UnsafeError, match="outside its own directory"):
+        open_checkpoint(tmp_path / "model.weights.json")

@@ -73,7 +73,7 @@ def run(target: str, seconds: int, seed: int, work: Path) -> int:
         given += 1
         (corpus / hashlib.sha1(data).hexdigest()).write_bytes(data)
     end, runs, coverage, features, found = time.monotonic() + seconds, 0, 0, 0, 0
-    started = time.monotonic()
+    started, before = time.monotonic(), sum(os.times()[2:4])
     log = work / target / "log"
     while (left := int(end - time.monotonic())) > 2:  # libFuzzer stops at a failure: note it and go on
         flags = [f"-max_total_time={left}", f"-seed={seed + found}", f"-rss_limit_mb={MEMORY}", f"-timeout={TIMEOUT}", f"-max_len={LARGEST.get(target, 1 << 16)}"]
@@ -93,7 +93,7 @@ def run(target: str, seconds: int, seed: int, work: Path) -> int:
         if found > 40 or not counts:
             break
     figures = {
-        "target": target, "seconds": round(time.monotonic() - started), "executions": runs, "coverage": coverage, "features": features, "seeds": given,
+        "target": target, "seconds": round(time.monotonic() - started), "cpu_seconds": round(sum(os.times()[2:4]) - before), "executions": runs, "coverage": coverage, "features": features, "seeds": given,
         "inputs": len(list(corpus.iterdir())), "failed": found, "seed": seed,
     }  # fmt: skip
     print(json.dumps(figures), flush=True)

@@ -19,6 +19,10 @@ _BY_SUFFIX = {
     "npy": (".npy",),
     "joblib": (".jl",),
     "gin": (".gin",),
+    "hdf5": (".h5", ".hdf5"),
+    "keras": (".keras",),
+    "npz": (".npz",),
+    "flax": (".msgpack",),
 }
 _TABLE = bytes.fromhex("57fb808b247547db")  # the magic number at the end of a leveldb table
 

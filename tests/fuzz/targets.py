@@ -22,7 +22,23 @@ from pathlib import Path
 from ckptkit import jsonio
 from ckptkit._gin import bindings
 from ckptkit.config import RawConfig, declared_name, interpret
-from ckptkit.containers import Checkpoint, _npy, _pickle, _shards, _table, _torch_tree, joblib, safetensors, tf_bundle, tf_v1, torch
+from ckptkit.containers import (
+    Checkpoint,
+    _npy,
+    _pickle,
+    _shards,
+    _table,
+    _torch_tree,
+    flax,
+    hdf5,
+    joblib,
+    keras,
+    npz,
+    safetensors,
+    tf_bundle,
+    tf_v1,
+    torch,
+)
 from ckptkit.errors import CheckpointError, printable
 from ckptkit.limits import LIMITS
 
@@ -280,6 +296,26 @@ def fuzz_joblib(data: bytes) -> None:
     _opens(FOLDER.put("params.jl", data), joblib.open)
 
 
+def fuzz_hdf5(data: bytes) -> None:
+    """An HDF5 file."""
+    _opens(FOLDER.put("model.h5", data), hdf5.open)
+
+
+def fuzz_keras(data: bytes) -> None:
+    """A .keras archive."""
+    _opens(FOLDER.put("model.keras", data), keras.open)
+
+
+def fuzz_npz(data: bytes) -> None:
+    """A .npz archive."""
+    _opens(FOLDER.put("weights.npz", data), npz.open)
+
+
+def fuzz_flax(data: bytes) -> None:
+    """A msgpack file of Flax."""
+    _opens(FOLDER.put("flax_model.msgpack", data), flax.open)
+
+
 def fuzz_gin(data: bytes) -> None:
     """An operative_config.gin."""
     bindings(data.decode("utf-8", "replace"))
@@ -296,5 +332,9 @@ TARGETS: dict[str, Target] = {  # the most dangerous first
     "config": fuzz_config,
     "npy": fuzz_npy,
     "joblib": fuzz_joblib,
+    "hdf5": fuzz_hdf5,
+    "keras": fuzz_keras,
+    "npz": fuzz_npz,
+    "flax": fuzz_flax,
     "gin": fuzz_gin,
 }

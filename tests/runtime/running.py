@@ -36,6 +36,20 @@ def command(monkeypatch: Any, *args: object) -> tuple[int, str, str]:
     return status, out.getvalue(), err.getvalue()
 
 
+def needs(*modules: str) -> None:
+    """Skip, saying so, where a module of the extra `test` is not installed; in CI it must be."""
+    import importlib
+    import os
+
+    import pytest
+
+    for module in modules:
+        if os.environ.get("CI"):
+            importlib.import_module(module)
+        else:
+            pytest.importorskip(module, reason=f"not tested: {module} is not installed")
+
+
 def built(path: Path, framework: str, *, application: str = "encoder", full_mask: bool = False, **options: Any) -> Any:
     """The model of a checkpoint with all the heads it holds."""
     with examine(path, **options) as subject:

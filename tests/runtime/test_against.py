@@ -39,6 +39,27 @@ def test_transformers_shows_a_fault_in_the_copy_too(tmp_path: Path, monkeypatch:
     assert first == faults.first_block(family, "another activation")
 
 
+@pytest.mark.parametrize("case", ["bert_tf", "gpt2_tf", "hf_roberta/safetensors", "t5_orig_v10"])
+def test_keras_hub_runs_the_converted_preset_to_the_same_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    running.needs("keras_hub")
+    assert running.command(monkeypatch, "convert", path_of(case), tmp_path / "hub", "--to", "keras_hub", "-q")[0] == 0
+    status, out, err = running.command(monkeypatch, "verify", path_of(case), tmp_path / "hub", "--against", "keras_hub", "--format", "json")
+    assert status == 0, err
+    steps = json.loads(out)["levels"][-1]["steps"]
+    assert {"hidden", "decoder.2" if case.startswith(("gpt2", "t5")) else "encoder.2"} <= {s["name"] for s in steps}
+    assert all(s["worst"] <= (6e-5 if "t5" in case else 1e-5) for s in steps)
+
+
+def test_keras_hub_shows_that_its_bert_has_another_activation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its presets cannot say that gelu is the exact one: the weights are right, and what its users get is not the model."""
+    running.needs("keras_hub")
+    source = oracles.golden("hf_bert") / "safetensors"
+    assert running.command(monkeypatch, "convert", source, tmp_path / "hub", "--to", "keras_hub", "-q")[0] == 0
+    status, out, _ = running.command(monkeypatch, "verify", source, tmp_path / "hub", "--against", "keras_hub", "--format", "json")
+    levels = json.loads(out)["levels"]
+    assert status == 1 and [lv["verdict"] for lv in levels[:2]] == ["same", "same"] and levels[-1]["verdict"] == "different"
+
+
 def test_what_the_library_does_not_know_is_undecided(monkeypatch: pytest.MonkeyPatch) -> None:
     source = oracles.golden("hf430_nezha") / "safetensors"
     status, out, _ = running.command(monkeypatch, "verify", source, source, "--against", "transformers")

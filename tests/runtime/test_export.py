@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import os
 import re
 import subprocess
 import sys
@@ -34,15 +32,6 @@ def exported(monkeypatch: pytest.MonkeyPatch, case: str, to: str, target: Path) 
     said = re.search(rf"(\S+): {to}, gives \S.*; run again with another batch and length: at most (\S+) off", err)
     assert status == 0 and said is not None and float(said[2]) <= 6e-5, err
     return Path(said[1])
-
-
-def needs(*modules: str) -> None:
-    """Skip, saying so, where a module is not installed; in CI it must be."""
-    for module in modules:
-        if os.environ.get("CI"):
-            importlib.import_module(module)
-        else:
-            pytest.importorskip(module, reason=f"onnx programs not tested: {module} is not installed")
 
 
 def expected(case: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -99,7 +88,7 @@ def test_a_keras_file_is_a_keras_model_with_the_true_layers(case: str, tmp_path:
 
 @pytest.mark.parametrize("case", CASES)
 def test_an_onnx_file_runs_in_onnxruntime(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    needs("onnx", "onnxscript", "onnxruntime")
+    running.needs("onnx", "onnxscript", "onnxruntime")
     import onnxruntime
 
     done = exported(monkeypatch, case, "onnx", tmp_path / "m.onnx")

@@ -1,0 +1,85 @@
+"""The variables' own names in Keras' HDF5 files, where they are stored under others: "layer_0_attention/query/kernel".
+
+Source: keras/src/legacy/saving/legacy_h5_format.py (groups of layers, weight_names), keras/src/saving/saving_lib.py (layers by class and
+count, the layer's name as an attribute of its `vars`; tf_keras has none: its names are in the configuration).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+
+GROUPS = "hdf5:groups"
+CONFIG = "keras:config.json"
+# what the layers of each class call their variables, in order
+_VARIABLES = {"embedding": ("embeddings",), "layer_normalization": ("gamma", "beta"), "batch_normalization": ("gamma", "beta", "moving_mean", "moving_variance")}
+_USUAL = ("kernel", "bias")
+_PARTS = {"query_dense": "query", "key_dense": "key", "value_dense": "value", "output_dense": "attention_output"}
+_COUNTED = re.compile(r"(.+?)(?:_(\d+))?")
+_SNAKE = (re.compile(r"(.)([A-Z][a-z0-9]+)"), re.compile(r"([a-z])([A-Z])"))
+
+
+def own_names(names: Iterable[str], metadata: Mapping[str, str]) -> dict[str, str]:
+    """Stored name -> the variable's own, of those that Keras gave one; no name twice."""
+    groups = _mapping(metadata.get(GROUPS, ""))
+    layers = _layers(_mapping(metadata.get(CONFIG, "")))
+    root = next((g for g in ("model_weights", "") if "layer_names" in _of(groups, g)), None)
+    out: dict[str, str] = {}
+    for name in names:
+        if "/vars/" in name:
+            own = _of_layout(name, groups, layers)
+        elif root is not None:
+            own = name.removeprefix(f"{root}/" if root else "").partition("/")[2].removesuffix(":0")
+        else:
+            own = ""
+        if own:
+            out[name] = own
+    return out if len(set(out.values())) == len(out) else {}
+
+
+def _mapping(text: str) -> Mapping[str, object]:
+    try:
+        found = json.loads(text) if text else {}
+    except (ValueError, RecursionError):
+        found = {}
+    return found if isinstance(found, dict) else {}
+
+
+def _of(groups: Mapping[str, object], group: str) -> Mapping[str, object]:
+    found = groups.get(group)
+    return found if isinstance(found, dict) else {}
+
+
+def _of_layout(name: str, groups: Mapping[str, object], layers: Mapping[str, str]) -> str:
+    """The own name of "layers/multi_head_attention_1/key_dense/vars/0"."""
+    group, _, number = name.partition("/vars/")
+    parts = group.split("/")
+    if parts[0] != "layers" or len(parts) not in (2, 3) or not number.isdecimal():
+        return ""
+    layer = _of(groups, f"layers/{parts[1]}/vars").get("name") or layers.get(parts[1])
+    found = _COUNTED.fullmatch(parts[1])
+    variables = _VARIABLES.get(found[1] if found else "", _USUAL)
+    if not isinstance(layer, str) or int(number) >= len(variables):
+        return ""
+    part = "/" + _PARTS.get(parts[2].lstrip("_"), parts[2]) if len(parts) == 3 else ""
+    return f"{layer}{part}/{variables[int(number)]}"
+
+
+def _layers(config: Mapping[str, object]) -> dict[str, str]:
+    """Class and count -> the layer's name, as tf_keras counts the layers of a model's configuration."""
+    inner = config.get("config")
+    listed = inner.get("layers") if isinstance(inner, dict) else None
+    out: dict[str, str] = {}
+    counts: dict[str, int] = {}
+    for layer in listed if isinstance(listed, list) else ():
+        settings = layer.get("config") if isinstance(layer, dict) else None
+        name = settings.get("name") if isinstance(settings, dict) else None
+        if isinstance(name, str):
+            kind = str(layer.get("class_name"))
+            for pattern in _SNAKE:
+                kind = pattern.sub(r"\1_\2", kind)
+            kind = kind.lower()
+            n = counts[kind] = counts.get(kind, -1) + 1
+            out[f"{kind}_{n}" if n else kind] = name
+    return out
