@@ -54,7 +54,8 @@ def test_a_file_at_the_limits_costs_seconds_and_300_mb_at_most() -> None:
     held(found)
 
 
-def test_the_runner_notices_what_is_wrong(tmp_path: Path) -> None:
+def test_the_runner_notices_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "MEGABYTES", 1 << 20)  # these processes begin as large as this one
     sound = tmp_path / "model.safetensors"
     sound.write_bytes(variants.tensors({"w": "F32 2"}))
     broken = tmp_path / "broken.safetensors"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import faults
+import drifts
 import oracles
 import pytest
 import running
@@ -30,13 +30,13 @@ def test_transformers_runs_the_converted_copy_to_the_same_outputs(tmp_path: Path
 
 @pytest.mark.parametrize("family", ["bert", "albert", "gpt2", "t5"])
 def test_transformers_shows_a_fault_in_the_copy_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str) -> None:
-    source = faults.make(faults.FAMILIES[family].source, tmp_path)
-    bad = faults.spoiled(family, "another activation", source, tmp_path / "bad")
+    source = drifts.make(drifts.FAMILIES[family].source, tmp_path)
+    bad = drifts.spoiled(family, "another activation", source, tmp_path / "bad")
     status, out, _ = running.command(monkeypatch, "verify", source, bad, "--against", "transformers", "--format", "json")
     levels = json.loads(out)["levels"]
     assert status == 1 and levels[-1]["verdict"] == "different"
     first = next(s["name"] for s in levels[-1]["steps"] if s["worst"] is None or s["worst"] > s["allowed"])
-    assert first == faults.first_block(family, "another activation")
+    assert first == drifts.first_block(family, "another activation")
 
 
 @pytest.mark.parametrize("case", ["bert_tf", "gpt2_tf", "hf_roberta/safetensors", "t5_orig_v10"])
@@ -90,7 +90,7 @@ def test_one_engine_agrees_with_itself_to_the_bit(monkeypatch: pytest.MonkeyPatc
 
 def test_the_other_engine_finds_faults_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = oracles.golden("hf_gpt2") / "safetensors"
-    bad = faults.spoiled("gpt2", "another activation", source, tmp_path / "bad")
+    bad = drifts.spoiled("gpt2", "another activation", source, tmp_path / "bad")
     for engines in ("keras", "torch,keras"):
         status, out, _ = running.command(monkeypatch, "verify", source, bad, "--engines", engines, "--format", "json")
         assert status == 1 and json.loads(out)["first_drift"] == "decoder.0"

@@ -113,8 +113,8 @@ def test_every_golden_case_with_outputs_is_compared() -> None:
     here = {c.partition("/")[0] for c in KNOWN} | {"b4k_gpt2"}
     known = {n for a in architectures().values() for n in a.names}
     readable = {e["case"] for e in INDEX.values() if e["architecture"] in known and (oracles.golden(e["case"]) / "outputs.npz").exists()}
-    assert readable - here <= NOT_YET
+    assert readable - here <= ELSEWHERE
 
 
-# the architecture is known, the container or the naming is not
-NOT_YET: set[str] = {"tf2_small_bert_keras3"}
+# compared in test_tensorflow2.py: what TensorFlow recorded in float32 is itself up to 2e-5 off what the same weights give in float64
+ELSEWHERE = {"tf2_small_bert_keras3", "tfmo_bert_encoder"}
