@@ -183,3 +183,8 @@ class Dialect(NamedTuple):
     objects: Objects | None = None  # where TensorFlow's objects keep it: written with an object graph
     spelling: Spelling | None = None  # how names are stored that are no templates; rows hold its plain names
     needs: frozenset[str] = frozenset()  # groups without which the library loads nothing: begun anew where the source lacks them
+
+    @property
+    def mark(self) -> str:
+        """A character that is in the name of every row, "/" or ".", so that where no stored name has it nothing of the dialect is there; "" if none is."""
+        return next((mark for mark in "/." if all(mark in key for key in self.rows)), "")

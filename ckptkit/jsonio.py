@@ -29,8 +29,8 @@ _MARKS = (
 _DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
 _ONE_BRACKET = bytes.maketrans(b"{}", b"[]")
 _NOT_MARKS = bytes(set(range(256)) - set(b'"[]{},:'))
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-_SURROGATE_PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
+_SURROGATE = rb"\\u[dD][89a-fA-F]"
+_SURROGATE_PAIR = rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 
 
 @overload
@@ -124,7 +124,7 @@ def _check_text(raw: bytes, what: str, path: str | None, limits: Limits) -> int:
     """
     if b"\\" in raw:
         plain = raw.replace(rb"\\", b"__")
-        if _SURROGATE.search(plain) and (lone := _SURROGATE.search(_SURROGATE_PAIR.sub(b"", plain))):
+        if b"\\u" in plain and re.search(_SURROGATE, plain) and (lone := re.search(_SURROGATE, re.sub(_SURROGATE_PAIR, b"", plain))):
             raise CorruptError(f"{what} holds half a surrogate pair ({lone[0].decode()}..): no character", path=path)
         raw = plain.replace(rb"\"", b"__")
     endless = b"0" * (MAX_DIGITS + 1)

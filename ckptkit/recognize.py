@@ -81,6 +81,7 @@ class _Names:
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], patterns: Mapping[str, int], config: Mapping[str, object], plain: Mapping[str, str] = {}) -> None:
         self.shapes, self.patterns, self.plain = shapes, patterns, plain
         self.stems = {stem(p) for p in patterns}
+        self.marks = [mark for mark in "/." if any(mark in p for p in patterns)]
         self._config = config
         self._spelled: dict[Spelling, _Names | None] = {}
 
@@ -127,6 +128,8 @@ def _candidates(
             if names is None:
                 continue
             patterns, stems, shapes = names.patterns, names.stems, names.shapes
+            if d.mark and d.mark not in names.marks:
+                continue
             table = arch.table(d.name)
             for prefix in d.prefixes:
                 if stems.isdisjoint(table.stems(prefix)) or not (thorough or any(p in patterns for p in table.marks(prefix))):

@@ -22,7 +22,7 @@ from ._typing import NamedTuple
 
 AGAIN = "again/"  # begins the plain name of a weight that a file holds once more under another layer, which follows
 
-_CAMEL = (re.compile(r"(.)([A-Z][a-z]+)"), re.compile(r"([a-z])([A-Z])"))
+_CAMEL = (r"(.)([A-Z][a-z]+)", r"([a-z])([A-Z])")
 
 
 class Spelling(NamedTuple):
@@ -57,7 +57,7 @@ class Layer(NamedTuple):
 def snake_case(name: str) -> str:
     """Keras' name for a class: "TFBertModel" -> "tf_bert_model", "TFGPT2LMHeadModel" -> "tfgpt2lm_head_model"."""
     for pattern in _CAMEL:
-        name = pattern.sub(r"\1_\2", name)
+        name = re.sub(pattern, r"\1_\2", name)
     return name.lower()
 
 

@@ -27,7 +27,7 @@ from ._base import Checkpoint
 RULE = "shards"
 TOTAL = "metadata.total_size"
 FEW = 20  # findings of one kind that are listed one by one
-_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5,9})-of-(?P<of>\d{5,9})(?P<ext>\.[A-Za-z0-9]+)", re.DOTALL)
+_SHARD = r"(?s)(?P<stem>.+)-(?P<number>\d{5,9})-of-(?P<of>\d{5,9})(?P<ext>\.[A-Za-z0-9]+)"  # compiled when it is first needed
 
 
 class ShardIndex(NamedTuple):
@@ -251,7 +251,7 @@ def family(names: Iterable[str], ext: str) -> str | None:
     """What the index would be called of shards without one: "model.safetensors.index.json"; None unless every one of them is there."""
     found: dict[tuple[str, str], set[int]] = {}
     for n in names:
-        m = _SHARD.fullmatch(n)
+        m = re.fullmatch(_SHARD, n)
         if m is not None and m["ext"] == ext:
             found.setdefault((m["stem"], m["of"]), set()).add(int(m["number"]))
     whole = [stem for (stem, of), numbers in found.items() if int(of) > 1 and len(numbers) == int(of) and min(numbers) == 1 and max(numbers) == int(of)]
@@ -261,24 +261,24 @@ def family(names: Iterable[str], ext: str) -> str | None:
 def _members(folder: str, index: str) -> list[str]:
     """The shards, in order, that an index of this name would have."""
     stem, ext = os.path.splitext(index.removesuffix(".index.json"))
-    return sorted(n for n in os.listdir(folder or ".") if (m := _SHARD.fullmatch(n)) and m.group("stem", "ext") == (stem, ext))
+    return sorted(n for n in os.listdir(folder or ".") if (m := re.fullmatch(_SHARD, n)) and m.group("stem", "ext") == (stem, ext))
 
 
 def _unlisted_files(folder: str, shards: Sequence[str]) -> list[Finding]:
     """Files named like further shards of this checkpoint, the whole of it in one file, and shards that by the others' names should be there."""
-    families = {m.group("stem", "ext") for s in shards if (m := _SHARD.fullmatch(s))}
+    families = {m.group("stem", "ext") for s in shards if (m := re.fullmatch(_SHARD, s))}
     try:
         names = sorted(os.listdir(folder or "."))
     except OSError:  # a directory that may be entered but not listed
         return []
     listed = set(shards)
-    others = [printable(n) for n in names if n not in listed and (m := _SHARD.fullmatch(n)) and m.group("stem", "ext") in families]
+    others = [printable(n) for n in names if n not in listed and (m := re.fullmatch(_SHARD, n)) and m.group("stem", "ext") in families]
     out = [Finding("warning", RULE, n, f"{n} lies beside the shards, but the index does not list it") for n in others]
     for stem, ext in families:
         if stem + ext in names:
             whole = printable(stem + ext)
             out.append(Finding("warning", RULE, whole, f"{whole} lies beside the shards: a loader that looks for it first reads it, and not them", "keep one of the two"))
-    counts = {m["of"] for s in shards if (m := _SHARD.fullmatch(s))}
+    counts = {m["of"] for s in shards if (m := re.fullmatch(_SHARD, s))}
     if len(counts) == 1 and len(families) == 1 and int(next(iter(counts))) > len(shards) + len(others):
         of = int(next(iter(counts)))
         out.append(Finding("warning", RULE, printable(shards[0]), f"the shards are called one of {of:,}; the index lists {len(shards)}", "is the rest lost?"))

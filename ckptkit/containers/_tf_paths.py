@@ -16,16 +16,16 @@ from ._base import open_fd
 
 STATE = "checkpoint"
 _STATE_BYTES = 1 << 20
-_LINE = re.compile(rb'^\s*model_checkpoint_path\s*:\s*(?:"((?:[^"\\]|\\.)*)"|\'((?:[^\'\\]|\\.)*)\')', re.M)
-_ESCAPE = re.compile(rb"\\([0-7]{1,3}|.)")
-_DATA = re.compile(r"(.+)\.data-\d{5,}-of-\d{5,}")
-_SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}")
+_LINE = rb'(?m)^\s*model_checkpoint_path\s*:\s*(?:"((?:[^"\\]|\\.)*)"|\'((?:[^\'\\]|\\.)*)\')'
+_ESCAPE = rb"\\([0-7]{1,3}|.)"
+_DATA = r"(.+)\.data-\d{5,}-of-\d{5,}"
+_SHARD = r"(.+)-\d{5}-of-\d{5}"
 _PLAIN = {b"n": b"\n", b"t": b"\t", b"r": b"\r"}
 
 
 def looks_like_state(head: bytes) -> bool:
     """Whether a file that begins with `head` is a `checkpoint` state file."""
-    return _LINE.search(head) is not None
+    return re.search(_LINE, head) is not None
 
 
 def state(path: str) -> str | None:
@@ -35,11 +35,11 @@ def state(path: str) -> str | None:
         text = os.pread(fd, _STATE_BYTES, 0)
     finally:
         os.close(fd)
-    found = _LINE.search(text)
+    found = re.search(_LINE, text)
     if found is None:
         return None
     raw = found[1] if found[1] is not None else found[2]
-    return _ESCAPE.sub(lambda m: bytes([int(m[1], 8) & 255]) if m[1].isdigit() else _PLAIN.get(m[1], m[1]), raw).decode("utf-8", "replace")
+    return re.sub(_ESCAPE, lambda m: bytes([int(m[1], 8) & 255]) if m[1].isdigit() else _PLAIN.get(m[1], m[1]), raw).decode("utf-8", "replace")
 
 
 def state_text(prefix: str) -> bytes:
@@ -100,13 +100,13 @@ def first_shards(names: Sequence[str]) -> dict[str, str]:
 
 def without_shard(name: str) -> str:
     """The prefix of a V1 shard's name; any other name is its own."""
-    found = _SHARD.fullmatch(name)
+    found = re.fullmatch(_SHARD, name)
     return found[1] if found else name
 
 
 def v1_prefix(path: str) -> str:
     """The prefix of a V1 shard's path; any other path is its own."""
-    found = _SHARD.fullmatch(path)
+    found = re.fullmatch(_SHARD, path)
     return found[1] if found and len(v1_files(found[1])) > 0 else path
 
 
@@ -122,7 +122,7 @@ def of_state(path: str) -> str:
 
 def of_data(path: str) -> str | None:
     """The prefix of a data shard's path."""
-    found = _DATA.fullmatch(path)
+    found = re.fullmatch(_DATA, path)
     return found[1] if found else None
 
 

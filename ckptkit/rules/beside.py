@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from ..containers import Checkpoint
 
 PADDINGS = (8, 16, 32, 64, 128, 256, 512)  # to a multiple of which programs pad a vocabulary
-_GOOGLE_NAME = re.compile(r"(?:^|[_-])L-(\d+)_H-(\d+)_A-(\d+)(?:$|[_-])")
-_LAYERS = re.compile(r"(?:^|[_-])(?:(\d{1,3})[_-]?layers?|L(\d{1,3}))(?=[_-]|$)")
-_SAVE = re.compile(r"(?:checkpoint|ckpt|step|epoch|iter|global|best|final|last|latest|main|models?|weights|snapshots?|py|torch|pytorch|tf\d?|tensorflow|safetensors|bin|\d+|[0-9a-f]{7,40}|[_-])+")
-_WORDS = re.compile(r"[^a-z0-9]+")
+_GOOGLE_NAME = r"(?:^|[_-])L-(\d+)_H-(\d+)_A-(\d+)(?:$|[_-])"
+_LAYERS = r"(?:^|[_-])(?:(\d{1,3})[_-]?layers?|L(\d{1,3}))(?=[_-]|$)"
+_SAVE = r"(?:checkpoint|ckpt|step|epoch|iter|global|best|final|last|latest|main|models?|weights|snapshots?|py|torch|pytorch|tf\d?|tensorflow|safetensors|bin|\d+|[0-9a-f]{7,40}|[_-])+"
+_WORDS = r"[^a-z0-9]+"
 
 
 # --- vocabulary ----------------------------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ def _names(checkpoint: Checkpoint) -> Iterator[str]:
     for _ in range(4):
         name = os.path.basename(folder)
         yield name
-        if not _SAVE.fullmatch(name.lower()):
+        if not re.fullmatch(_SAVE, name.lower()):
             return
         folder = os.path.dirname(folder)
 
@@ -161,7 +161,7 @@ def _named_variant(words: list[str]) -> tuple[str, dict[str, int]] | None:
         for name, sizes in arch.variants.items():
             if name in families:
                 continue
-            parts = [w for w in _WORDS.split(name.lower()) if w]
+            parts = [w for w in re.split(_WORDS, name.lower()) if w]
             if any(words[i : i + len(parts)] == parts for i in range(len(words))) and (best is None or len(parts) > best[0]):
                 best = (len(parts), name, sizes)
     return best[1:] if best is not None else None
@@ -169,13 +169,13 @@ def _named_variant(words: list[str]) -> tuple[str, dict[str, int]] | None:
 
 def _promise(name: str) -> tuple[str, dict[str, int], bool] | None:
     """(who says it, the sizes, whether all of them are meant) of a name; None where it says nothing."""
-    m = _GOOGLE_NAME.search(name)
+    m = re.search(_GOOGLE_NAME, name)
     if m:
         return "its name", dict(zip(("layers", "hidden"), map(int, m.groups()[:2]), strict=True)), True
-    words = [w for w in _WORDS.split(name.lower()) if w]
-    named, m = _named_variant(words), _LAYERS.search(name)
+    words = [w for w in re.split(_WORDS, name.lower()) if w]
+    named, m = _named_variant(words), re.search(_LAYERS, name)
     if named is not None and m is None:
-        return named[0], named[1], [w for w in _WORDS.split(named[0].lower()) if w] == words
+        return named[0], named[1], [w for w in re.split(_WORDS, named[0].lower()) if w] == words
     return ("its name", {"layers": int(m[1] or m[2])}, True) if m else None
 
 
