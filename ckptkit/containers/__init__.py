@@ -21,9 +21,12 @@ def _stems() -> list[str]:
     return sorted(f[:-3] for f in os.listdir(here) if f.endswith(".py") and not f.startswith("_"))
 
 
-def each() -> Iterator[Container]:
-    """Every container module, each imported when it is reached: whoever has found his own need not pay for the rest."""
-    for stem in _stems():
+def each(name: str = "") -> Iterator[Container]:
+    """Every container module, each imported when it is reached: whoever has found his own need not pay for the rest.
+
+    Those come first whose own name is in the file's `name` (safetensors, torch).
+    """
+    for stem in sorted(_stems(), key=lambda s: s not in name):
         yield cast(Container, import_module(f"{__name__}.{stem}"))
 
 
@@ -78,7 +81,7 @@ def _of_file(path: str) -> Container:
     if not head:
         raise UnknownFormatError("is empty", path=path, hint="was the download cut short?")
     general = None
-    for c in each():
+    for c in each(os.path.basename(path)):
         if c.sniff(head, tail, path):
             if not getattr(c, "GENERAL", False):
                 return c
