@@ -59,7 +59,7 @@ def warm(paths: list[Path]) -> None:
 
 def _failed(argv: list[str], status: int) -> bool:
     """1 is what `ckptkit diff` says of two that differ."""
-    return status not in ((0, 1) if "ckptkit" in argv and "diff" in argv else (0,))
+    return status not in ((0, 1) if "diff" in argv and "ckptkit" in argv[2] else (0,))
 
 
 def run_once(argv: list[str], env: dict[str, str], cwd: Path) -> Sample:

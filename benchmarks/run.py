@@ -38,6 +38,7 @@ from tools import TOOLS, command  # noqa: E402
 
 WEIGHTS = (".safetensors", ".bin", ".data-00000-of-00001", ".index")
 PYTHON = sys.executable
+OURS = [PYTHON, "-c", "import sys; from ckptkit.cli import main; sys.argv[0] = 'ckptkit'; main()"]  # what the console script does
 
 
 class Row(NamedTuple):
@@ -68,7 +69,7 @@ def contenders(case: Case, work: Path, tools: Path | None) -> dict[str, tuple[li
     source = ensure(work / "data", case.data)
     out = work / "out"
     out.mkdir(exist_ok=True)
-    us = [PYTHON, "-m", "ckptkit", case.command, str(source)]
+    us = [*OURS, case.command, str(source)]
     if case.command == "inspect":
         found = {"python -c pass": ([PYTHON, "-c", "pass"], out / "none"), "ckptkit": (us, out / "none")}
         peers = {p: ([PYTHON, str(HERE / "peers.py"), p, str(source)], out / "none") for p in case.peers}
@@ -78,7 +79,7 @@ def contenders(case: Case, work: Path, tools: Path | None) -> dict[str, tuple[li
         first = [str(p) for p in weight_files(source)] if case.command == "diff" else []
         given = [str(source), str(work / "data" / case.copy)] if case.command == "diff" else [str(source)]
         peers = {p: ([PYTHON, str(HERE / "peers.py"), p, *given], out / "none") for p in case.peers}
-        ours = [PYTHON, "-m", "ckptkit", case.command, *given]
+        ours = [*OURS, case.command, *given]
         return {"cat": (["sh", "-c", 'cat "$@" > /dev/null', "cat", *first, *files], out / "none"), "ckptkit": (ours, out / "none"), **peers, **_tools(case, tools, source, out)}
     names = {who: out / f"{who.split()[0]}{case.suffix}" for who in ("cp", "ckptkit", *case.peers)}
     quiet = [*us, str(names["ckptkit"]), *case.arguments, "--quiet"]

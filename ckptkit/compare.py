@@ -2,7 +2,7 @@
 
 Policy: a parameter is first compared bit by bit, tile by tile, and only one that differs is read again for its figures, so that
 equal checkpoints cost one reading. Figures are of a - b in float32 (float64 where a side is), summed in float64 over blocks of
-65,536 elements. Where the types differ, it is also said whether b is a rounded to b's type, which is all a cast does.
+262,144 elements. Where the types differ, it is also said whether b is a rounded to b's type, which is all a cast does.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-BLOCK = 1 << 16
+BLOCK = 1 << 18  # elements: with smaller ones two threads wait for each other between numpy's calls
 KINDS = ("same", "changed", "retyped", "reshaped", "added", "removed")
 
 

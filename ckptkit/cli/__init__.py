@@ -10,6 +10,7 @@ command that the same declaration makes.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from importlib import import_module
@@ -20,6 +21,9 @@ from ..errors import EXIT_USAGE, CheckpointError, printable
 if TYPE_CHECKING:
     from ._declare import Command
     from ._group import cli as cli
+
+
+LONG = ("convert", "fix", "summary", "verify")  # commands that may run frameworks, whose objects go round in circles
 
 
 def __getattr__(name: str) -> object:
@@ -50,6 +54,8 @@ def _run() -> object:
     """Run the command of sys.argv and give its status."""
     stem = module_of(sys.argv[1]) if len(sys.argv) > 1 and "_CKPTKIT_COMPLETE" not in os.environ else None
     if stem is not None:
+        if stem not in LONG:
+            gc.disable()  # the program ends before there are cycles to speak of, and looking for them costs a twentieth of its time
         command: Command = import_module(f"{__name__}.{stem}").command
         values = command.parse(sys.argv[2:])
         if values is not None:
