@@ -104,8 +104,6 @@ def _of_file(path: str) -> Container:
 # formats of weights that have no container here: what they begin with, what they are, how their content gets here
 _FOREIGN = (
     (b"GGUF", "a GGUF file (llama.cpp)", "convert the checkpoint that it was made of"),
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file", "save the model as TensorFlow checkpoint or safetensors"),
-    (b"\x93NUMPY", "a single numpy array", "safetensors.numpy.save_file({name: array}, FILE) gives it a name"),
     (b"\x08\x01\x12", "a protocol buffer, perhaps a SavedModel's or an ONNX graph", "name the directory of the SavedModel, or the weights that the graph was made of"),
     (b"PK\3\4", "a zip archive without a data.pkl, and no PyTorch checkpoint", "a .keras or .npz file? unpack it and name the weights"),
     (b"PK\5\6", "an empty zip archive", ""),
