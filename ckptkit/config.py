@@ -392,6 +392,9 @@ def write_config(
             unsaid[c] = values[c]
             means = "its own code cannot load these weights" if c in sizes else "outputs differ slightly there"
             findings.append(Finding("warning", "config", c, f"{target.title} always takes {c} {v}; the model has {values[c]}: {means}"))
+    own, head_own = values.get("activation"), values.get("mlm_activation")
+    if "mlm" in groups and "mlm_activation" not in said and head_own not in (None, own):
+        findings.append(Finding("warning", "config", "mlm_activation", f"{target.title} has one activation, {own}; the model has {head_own} in its MLM head: its logits differ"))
     if missing:
         missing = list(dict.fromkeys(missing))
         fits = (v for v in arch.variants.values() if all(values.get(k) == n for k, n in v.items() if k != "heads"))
@@ -443,7 +446,7 @@ def write_config(
 
 
 def _worth_keeping(canonical: str, value: object, arch: Architecture) -> bool:
-    return canonical in ("activation", "norm_eps", "dropout", "attention_dropout", "initializer_range") or canonical in arch.heads
+    return canonical in ("activation", "mlm_activation", "norm_eps", "dropout", "attention_dropout", "initializer_range") or canonical in arch.heads
 
 
 def _value(values: Mapping[str, object], form: ConfigForm, canonical: str) -> object:
