@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from zlib import crc32
 
 from .._later import later
 from .._typing import TYPE_CHECKING
@@ -244,8 +245,6 @@ def _checkpoint(path: str, tree: Tree, found: list[Finding]) -> Checkpoint:
 
 def _record(fd: int, e: Entry, summed: bool, path: str) -> bytes:
     """A small record's bytes, held against their checksum."""
-    from zlib import crc32
-
     raw = os.pread(fd, e.size, e.start)
     if len(raw) != e.size or (summed and crc32(raw) != e.crc):
         raise CorruptError(f"entry {printable(e.name)} is damaged: its CRC32 is not the one the file keeps", path=path)
