@@ -27,6 +27,7 @@ class Limits(NamedTuple):
     pickle_values: int = 10_000_000  # of the containers that hold tensors, shared ones as often as they are reached
     json_bytes: int = 64 << 20
     json_depth: int = 100
+    json_digits: int = 400  # of one number. Python itself stops at 4300, but with a ValueError; no dimension or size needs 20
     json_values: int = 2_000_000  # values of all kinds in one document: each costs memory out of proportion to its bytes
     tensors: int = 250_000
     names_each: int = 16  # names that a tensor of a PyTorch file may have on average, through shared containers

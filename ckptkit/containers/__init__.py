@@ -9,7 +9,7 @@ from importlib import import_module
 
 from .._typing import cast
 from ..errors import CheckpointError, NotFoundError, UnknownFormatError, UnsupportedError, UsageError
-from ._base import Checkpoint, Container, open_fd
+from ._base import PIPE, Checkpoint, Container, open_fd
 from ._shards import drop_explained
 
 __all__ = ["Checkpoint", "Container", "by_name", "containers", "drop_explained", "each", "locate", "open_checkpoint"]
@@ -75,8 +75,8 @@ def locate(path: str) -> tuple[Container, str]:
 def _of_file(path: str) -> Container:
     if not os.path.isfile(path):
         if os.path.exists(path):
-            raise CheckpointError("is not a regular file", path=path)
-        raise NotFoundError("is a link to nothing", path=path)
+            raise CheckpointError("is not a regular file", path=path, hint=PIPE)
+        raise NotFoundError("is a link to nothing", path=path, hint="the file that it names is gone, or it leads back to itself")
     head, tail = _head_and_tail(path)
     if not head:
         raise UnknownFormatError("is empty", path=path, hint="was the download cut short?")

@@ -197,6 +197,9 @@ class Packed:
         return b"".join(self.pieces())
 
 
+PIPE = "pipes, sockets, devices and directories are never read as one: name a file"
+
+
 def open_fd(path: str) -> int:
     """A read-only descriptor of a regular file, or the CheckpointError that says why not. Opening a pipe would wait for its other end."""
     try:
@@ -204,7 +207,7 @@ def open_fd(path: str) -> int:
         if S_ISREG(os.fstat(fd).st_mode):
             return fd
         os.close(fd)
-        raise CheckpointError("is not a regular file", path=path)
+        raise CheckpointError("is not a regular file", path=path, hint=PIPE)
     except FileNotFoundError:
         raise NotFoundError("no such file", path=path) from None
     except OSError as e:
