@@ -184,7 +184,7 @@ def _locals(fd: int, listed: list[tuple[bytes, int, int, int, int, int, int]], e
         out[name] = new(Entry, (name, header, start, size, crc, packed, method))
     if len({n.lower() for n in out}) != len(out):
         folded: dict[str, str] = {}
-        a, b = next((folded[k], n) for n in out if folded.setdefault(k := n.lower(), n) != n)
+        a, b = next((folded[n.lower()], n) for n in out if folded.setdefault(n.lower(), n) != n)
         raise CorruptError(f"has entries whose names differ only in case: {printable(a, 200)} and {printable(b, 200)}", path=path)
     last = 0
     for e in sorted(out.values(), key=itemgetter(1)):
