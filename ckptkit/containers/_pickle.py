@@ -163,12 +163,13 @@ def load(
     try:
         value = _run(m, shortcut and len(data) - start >= _SHORTCUT)
     except CheckpointError as e:
-        raise type(e)(e.message + _would_call(m.named), path=path, hint=e.hint) from None
+        at = "" if f"at byte {m.i}" in e.message else f", at byte {m.i}"
+        raise type(e)(f"{e.message}{at}{_would_call(m.named)}", path=path, hint=e.hint) from None
     except (IndexError, error):
         near_end = m.size - m.i < 8  # the widest argument that is read without a check
         if near_end and m.size < m.total:
             raise Short from None
-        what = "is empty" if m.size <= start else f"takes from an empty stack{' or ends in the middle' if near_end else ''}, at byte {m.i}"
+        what = f"is empty, at byte {start}" if m.size <= start else f"takes from an empty stack{' or ends in the middle' if near_end else ''}, at byte {m.i}"
         raise CorruptError(f"the pickle {what}{_would_call(m.named)}", path=path) from None
     except KeyError:
         if shortcut:

@@ -21,7 +21,6 @@ KNOWN = ("state_dict", "model_state_dict", "model_state", "model", "module", "ne
 _OPTIMIZER = ("optim", "adam", "ema", "scheduler", "scaler")  # beginnings of keys that hold no weights
 _EXPANDED = 16 << 20  # bytes from which a view that repeats itself is worth a warning
 _LARGE = 256 << 20  # bytes of an expanded view
-_PLAIN = 1_000_000  # values that extras may hold, shared ones counted as often as they are reached
 _DTYPES = {f"torch.{d.torch}": d.name for d in DTYPES.values() if d.torch}
 SIZES = {d.name: d.bits // 8 for d in DTYPES.values()}
 _new = tuple.__new__  # a named tuple without its argument handling
@@ -340,9 +339,10 @@ class _TooMany(Exception):
 def _extras(value: Any, counts: _Counts, found: list[Finding]) -> dict[str, object]:
     """Everything but the tensors, as plain data by top-level key: dicts, lists, tuples, scalars, text, bytes and Opaque.
 
-    What holds more than `_PLAIN` values together (or seems to, by sharing) is left out with a finding.
+    What holds more values than the limit `extras` together (or seems to, by sharing) is left out with a finding.
     """
-    budget = 2 * _PLAIN
+    most = LIMITS.extras
+    budget = 2 * most
     left_out: list[str] = []
 
     def plain(v: Any, depth: int, open_: frozenset[int]) -> Any:
@@ -389,7 +389,7 @@ def _extras(value: Any, counts: _Counts, found: list[Finding]) -> dict[str, obje
     for key, child in value.items() if type(value) is dict else [("value", value)]:
         if type(child) is Tensor:
             continue
-        rest = max(budget - _PLAIN, 0)  # one key takes half of what is left of the whole at most
+        rest = max(budget - most, 0)  # one key takes half of what is left of the whole at most
         budget -= rest
         try:
             kept = plain(child, 1, frozenset((id(value),)) if child is not value else frozenset())
@@ -402,5 +402,5 @@ def _extras(value: Any, counts: _Counts, found: list[Finding]) -> dict[str, obje
             out[_key(key)] = kept
     if left_out:
         more = f" and {len(left_out) - 1:,} more keys" if len(left_out) > 1 else ""
-        found.append(Finding("warning", "extras", left_out[0], f"holds more than {_PLAIN:,} values beside the tensors{more}; they are left out"))
+        found.append(Finding("warning", "extras", left_out[0], f"holds more values beside the tensors{more} than the limit extras={most:,}; they are left out"))
     return out

@@ -79,22 +79,22 @@ def _find_directory(fd: int, size: int, path: str) -> tuple[bytes, int, int]:
     while at >= 0 and len(tail) - at >= 22 and at + 22 + int.from_bytes(tail[at + 20 : at + 22], "little") != len(tail):
         at = tail.rfind(b"PK\5\6", 0, at)
     if at < 0 or len(tail) - at < 22:
-        raise CorruptError("ends without a zip directory", path=path, hint="a file cut short by a partial download or a full disk?")
+        raise CorruptError(f"ends at byte {size} without a zip directory", path=path, hint="a file cut short by a partial download or a full disk?")
     _, disk, cd_disk, here, count, cd_size, cd_at, _ = _END.unpack_from(tail, at)
     end = tail_at + at
     if at + 22 != len(tail):
-        raise CorruptError("ends in a comment, which no program writes into a checkpoint: a second directory can hide in one", path=path)
+        raise CorruptError(f"ends at byte {end + 22} in a comment, which no program writes into a checkpoint: a second directory can hide in one", path=path)
     if disk not in (0, 0xFFFF) or cd_disk not in (0, 0xFFFF) or here != count:
-        raise UnsupportedError("is one part of a zip archive split over several files", path=path)
+        raise UnsupportedError(f"is one part of a zip archive split over several files, says its end at byte {end}", path=path)
     if at >= 20 and tail[at - 20 : at - 16] == b"PK\6\7":
         _, _, at64, _ = _LOCATOR.unpack_from(tail, at - 20)
         record = os.pread(fd, _END64.size, at64) if at64 < size else b""
         sig, length, _, _, _, _, here64, count64, size64, offset64 = _END64.unpack(record)
         if sig != b"PK\6\6" or length != 44 or at64 + 56 != end - 20 or here64 != count64:
-            raise CorruptError("its zip64 end record is not where its zip says", path=path)
+            raise CorruptError(f"its zip64 end record is not at byte {at64}, where its zip says", path=path)
         pairs = ((count, 0xFFFF, count64), (cd_size, _FULL, size64), (cd_at, _FULL, offset64))
         if any(short not in (full, long) for short, full, long in pairs):
-            raise CorruptError("its two zip end records contradict each other", path=path)
+            raise CorruptError(f"its two zip end records, at bytes {at64} and {end}, contradict each other", path=path)
         count, cd_size, cd_at, end = count64, size64, offset64, at64
     if cd_at + cd_size != end:
         raise CorruptError(f"its zip directory is said to end at byte {cd_at + cd_size}, not at {end}", path=path)
@@ -104,7 +104,7 @@ def _find_directory(fd: int, size: int, path: str) -> tuple[bytes, int, int]:
     LIMITS.check("header_bytes", cd_size, "the zip directory's size", path)
     raw = os.pread(fd, cd_size, cd_at)
     if len(raw) != cd_size:
-        raise CorruptError("its zip directory is cut short", path=path)
+        raise CorruptError(f"its zip directory at byte {cd_at} is cut short", path=path)
     return raw, count, cd_at
 
 
@@ -115,10 +115,10 @@ def _central(raw: bytes, count: int, path: str, writer: str, deflated: bool) -> 
     for _ in range(count):
         sig, _, _, flags, method, _, _, crc, packed, size, n, x, c, disk, _, _, header = unpack(raw, at)
         if sig != b"PK\1\2":
-            raise CorruptError("its zip directory is damaged", path=path)
+            raise CorruptError(f"its zip directory is damaged at its byte {at}", path=path)
         name = raw[at + 46 : at + 46 + n]
         if size == _FULL or packed == _FULL or header == _FULL:
-            size, packed, header = _zip64(raw[at + 46 + n : at + 46 + n + x], size, packed, header, path)
+            size, packed, header = _zip64(raw[at + 46 + n : at + 46 + n + x], size, packed, header, name, path)
         at += 46 + n + x + c
         if flags & ~_FLAGS:
             raise UnsupportedError(
@@ -137,16 +137,16 @@ def _central(raw: bytes, count: int, path: str, writer: str, deflated: bool) -> 
         raise CorruptError(f"its zip directory has {len(raw) - at} bytes more than its {count} entries", path=path)
 
 
-def _zip64(extra: bytes, size: int, packed: int, header: int, path: str) -> tuple[int, int, int]:
+def _zip64(extra: bytes, size: int, packed: int, header: int, name: bytes, path: str) -> tuple[int, int, int]:
     """The saturated fields from the zip64 extra field (id 1)."""
     at, found = 0, None
     while at < len(extra):
         kind, n = int.from_bytes(extra[at : at + 2], "little"), int.from_bytes(extra[at + 2 : at + 4], "little")
         if at + 4 + n > len(extra):
-            raise CorruptError("an entry's extra field runs past its end", path=path)
+            raise CorruptError(f"the extra field of entry {_text(name)} runs past its end at its byte {at}", path=path)
         if kind == 1:
             if found is not None:
-                raise CorruptError("an entry has two zip64 fields", path=path)
+                raise CorruptError(f"entry {_text(name)} has two zip64 fields", path=path)
             words = [int.from_bytes(extra[k : k + 8], "little") for k in range(at + 4, at + 4 + n - 7, 8)]
             found = [words.pop(0) if v == _FULL and words else v for v in (size, packed, header)]
         at += 4 + n
@@ -161,7 +161,9 @@ def _locals(fd: int, listed: list[tuple[bytes, int, int, int, int, int, int]], e
         twice = Counter(names).most_common(1)[0][0]
         raise CorruptError(f"has two entries called {printable(twice)}", path=path)
     if len({n.lower() for n in names}) != len(names):
-        raise CorruptError("has entries whose names differ only in case", path=path)
+        folded: dict[str, str] = {}
+        a, b = next((folded[n.lower()], n) for n in names if folded.setdefault(n.lower(), n) != n)
+        raise CorruptError(f"has entries whose names differ only in case: {printable(a, 200)} and {printable(b, 200)}", path=path)
     order = sorted(range(len(listed)), key=[row[5] for row in listed].__getitem__)
     heads = list(_heads(fd, [listed[k] for k in order], end))
     if order == list(range(len(listed))) and (usual := _as_torch_writes(names, listed, heads, fd, end)) is not None:
@@ -185,7 +187,7 @@ def _locals(fd: int, listed: list[tuple[bytes, int, int, int, int, int, int]], e
             if flags & 8 and lsize == lpacked == lcrc == 0:
                 pass  # they follow in a data descriptor, as PyTorch writes it
             elif full in (lsize, lpacked):
-                big = _zip64(os.pread(fd, lx, header + 30 + n), lsize, lpacked, 0, path)
+                big = _zip64(os.pread(fd, lx, header + 30 + n), lsize, lpacked, 0, raw, path)
                 if big[:2] not in ((size, packed), (0, 0)) or (lcrc != crc and not flags & 8):
                     raise CorruptError(f"entry {_text(raw)} has another size in its own header", path=path)
             else:
@@ -197,7 +199,7 @@ def _locals(fd: int, listed: list[tuple[bytes, int, int, int, int, int, int]], e
         at, last = start + packed, (name, flags, crc, size, packed)
         found[k] = new(Entry, (name, header, start, size, crc, packed, method))
     if at > end:
-        raise CorruptError("its last entry runs into its zip directory", path=path)
+        raise CorruptError(f"its last entry ends at byte {at}, in its zip directory, which begins at {end}", path=path)
     if at != end:
         _gap("", end, at, os.pread(fd, min(_GAP, end), end - min(_GAP, end)), last, path)
     return {e.name: e for e in found if e is not None}
@@ -224,6 +226,7 @@ def _as_torch_writes(
         or any(lcrcs) or any(lpacked) or any(lsizes)
         or list(lengths) != list(map(len, raws))
         or headers[0] != 0
+        or max(*sizes, *packed) >= _FULL
     ):  # fmt: skip
         return None
     starts = [h + 30 + n + x for h, n, x in zip(headers, lengths, extras, strict=True)]
@@ -260,7 +263,7 @@ def _gap(name: str, header: int, at: int, before: bytes, last: tuple[str, int, i
     """
     who, flags, crc, size, packed = last
     if header < at or not who:
-        raise CorruptError(f"entry {printable(name)} overlaps what lies before it, or something precedes the first entry", path=path)
+        raise CorruptError(f"entry {printable(name)} at byte {header} overlaps what lies before it, or something precedes the first entry", path=path)
     gap = header - at
     said = before[-gap:] if gap <= _GAP else b""
     sum_, sizes = said.removeprefix(b"PK\7\x08")[:4], said.removeprefix(b"PK\7\x08")[4:]
@@ -275,16 +278,16 @@ def _names(raws: list[bytes], path: str) -> list[str]:
     """The entries' names as text. Raises CorruptError for one that leads out of the archive."""
     try:
         names = [raw.decode() for raw in raws]
-    except UnicodeDecodeError:
-        raise CorruptError("an entry's name is not UTF-8", path=path) from None
+    except UnicodeDecodeError as e:
+        raise CorruptError(f"the name of entry {_text(e.object)} is not UTF-8", path=path) from None
     all_ = "\n" + "\n".join(names) + "\n"
     if names and (not all_.replace("\n", "").isprintable() or any(c in all_ for c in _ODD) or all_.count("\n") != len(names) + 1):
         for name in names:
             parts = name.removesuffix("/").split("/")
             if not name.isprintable() or "\\" in name or ":" in name[:2] or any(p in ("", ".", "..") for p in parts):
-                raise CorruptError(f"an entry's name leads out of the archive: {printable(name)}", path=path)
+                raise CorruptError(f"an entry's name leads out of the archive: '{printable(name)}'", path=path)
     longest = max(map(len, raws), default=0)
-    LIMITS.check("name_bytes", longest, "the length of an entry's name", path)
+    LIMITS.check("name_bytes", longest, f"the length of the entry name {_text(max(raws, key=len, default=b'')[:40])}...", path)
     return names
 
 

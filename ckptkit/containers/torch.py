@@ -202,15 +202,15 @@ def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
         raise
     pickles = [n for n in entries if n == "data.pkl" or n.endswith("/data.pkl")]
     if len(pickles) != 1:
-        raise CorruptError(f"a PyTorch zip has one data.pkl; this has {len(pickles)}", path=path)
+        raise CorruptError(f"a PyTorch zip has one data.pkl; this has {printable(', '.join(pickles[:4]), 200) or 'none'}", path=path)
     root = pickles[0][: -len("data.pkl")]
     if root + "constants.pkl" in entries or any(n.startswith(root + "code/") for n in entries):
         raise _torchscript(path)
     summed = any(e.crc for e in entries.values())
     found = _small_records(fd, entries, root, summed, path)
     data = entries[pickles[0]]
-    LIMITS.check("pickle_bytes", data.size, "the size of data.pkl", path)
-    got = _pickle.load(_record(fd, data, summed, path), path=path)
+    LIMITS.check("pickle_bytes", data.size, f"the size of {data.name}", path)
+    got = _pickle.load(_record(fd, data, summed, path), path=f"{path}/{data.name}")
     found += _pickle.findings(got.opaque, os.path.basename(path))
     if got.end != data.size:
         found.append(Finding("warning", "trailing", data.name, f"{data.size - got.end:,} bytes follow the end of the pickle; nothing reads them"))
@@ -220,7 +220,7 @@ def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
         key = s.key if type(s.key) is str else _torch_tree.storage_key(s.key)
         e = entries.get(records + key)
         if e is None or s.view is not None:
-            raise CorruptError(f"the storage {_torch_tree.shown(s.key)} of a tensor has no record in the file", path=path)
+            raise CorruptError(f"the storage {_torch_tree.shown(s.key)} of a tensor has no record {printable(records + key, 200)} in the file", path=path)
         if declared > e.size:
             raise CorruptError(f"storage {_torch_tree.shown(key)} is said to have {_torch_tree.shown(declared)} bytes; its record has {e.size:,}", path=path)
         return e.start, declared, key
