@@ -131,7 +131,7 @@ def backbone(
             unfold=unfold(names),
             fold=fold(names[0], package),
             beside={
-                "metadata.json": metadata(tasks), "tokenizer.json": tokenizer(stem, package), "preprocessor.json": preprocessor(stem, package), "task.json": task(stem, package),
+                "metadata.json": metadata(tasks), "tokenizer.json": (text := tokenizer(stem, package, words)), "preprocessor.json": preprocessor(stem, package, text), "task.json": task(stem, package, text),
             },
             taken={"mlm": MASKED_LM_HEAD} if masked else {},
             words=words,
@@ -184,14 +184,16 @@ def _object(module: str, cls: str, config: Mapping[str, object]) -> dict[str, ob
     return {"module": f"keras_hub.src.models.{module}", "class_name": cls, "config": dict(config), "registered_name": f"keras_hub>{cls}"}
 
 
-def tokenizer(stem: str, package: str) -> Made:
+def tokenizer(stem: str, package: str, words: Vocabulary | None) -> Made:
     """tokenizer.json: keras_hub's tokenizer with the settings that the source says; None without a vocabulary."""
     module = package.replace("backbone", "tokenizer")
+    files: dict[str, dict[str, object]] = {"word pieces": {"vocabulary": None}, "sentence pieces": {"proto": None}}  # read from assets/ after
+    unset = files.get(words.files[0], {}) if words is not None else {}
 
     def said(raw: Mapping[str, object], kit: Kit) -> dict[str, object] | None:
         if kit.text is None:
             return None
-        return _object(module, f"{stem}Tokenizer", {"name": module.partition(".")[2], "trainable": True, "dtype": INTEGERS, "config_file": "tokenizer.json", **kit.text})
+        return _object(module, f"{stem}Tokenizer", {"name": module.partition(".")[2], "trainable": True, "dtype": INTEGERS, "config_file": "tokenizer.json", **unset, **kit.text})
 
     return said
 
@@ -200,10 +202,8 @@ def _kind(stem: str, kit: Kit) -> str:
     return kit.model.removeprefix(stem) if kit.model.removeprefix(stem) in TASKS else ""
 
 
-def preprocessor(stem: str, package: str) -> Made:
+def preprocessor(stem: str, package: str, words: Made) -> Made:
     """preprocessor.json: what a task does to text; None where the model has no head or no vocabulary."""
-    words = tokenizer(stem, package)
-
     def said(raw: Mapping[str, object], kit: Kit) -> dict[str, object] | None:
         inner, kind = words(raw, kit), _kind(stem, kit)
         if inner is None or not kind:
@@ -218,9 +218,9 @@ def preprocessor(stem: str, package: str) -> Made:
     return said
 
 
-def task(stem: str, package: str) -> Made:
+def task(stem: str, package: str, words: Made) -> Made:
     """task.json: the backbone with its head; None where the model has none."""
-    text = preprocessor(stem, package)
+    text = preprocessor(stem, package, words)
 
     def said(raw: Mapping[str, object], kit: Kit) -> dict[str, object] | None:
         kind = _kind(stem, kit)
