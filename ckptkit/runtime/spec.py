@@ -18,10 +18,10 @@ from .traits import ACTIVATIONS, Traits, traits_of
 if TYPE_CHECKING:
     from ..subject import Subject
 
-RESOLVED = ("norm_eps", "activation", "mlm_activation", "scaled", "scaled_by_layer", "dropout", "attention_dropout", "pad", "distance", "bucket_distance", "head_scaled")
+RESOLVED = ("norm_eps", "activation", "mlm_activation", "scaled", "scaled_by_layer", "dropout", "attention_dropout", "pad", "distance", "bucket_distance", "eos", "head_scaled")
 # fields -> what they are where the configuration says nothing; what else changes outputs is asked for
 FALLBACKS: dict[str, object] = {
-    "mlm_activation": "", "pad": 1, "dropout": 0.0, "attention_dropout": 0.0, "scaled": True, "scaled_by_layer": False, "distance": 64, "bucket_distance": 128, "head_scaled": "tied",
+    "mlm_activation": "", "pad": 1, "dropout": 0.0, "attention_dropout": 0.0, "scaled": True, "scaled_by_layer": False, "distance": 64, "bucket_distance": 128, "eos": 1, "head_scaled": "tied",
 }  # fmt: skip
 
 
