@@ -278,3 +278,30 @@ def test_flax_shards_hold_what_the_whole_file_holds(tmp_path: Path, name: str) -
     held = {p.name: flat(unpack(p.read_bytes())) for p in files}
     whole = flat(unpack((source / "flax_model.msgpack").read_bytes()))
     same_bits(whole, {n: held[file][n] for n, file in index.items()})
+
+
+# --- what a library's classes cannot hold ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("dialect", "container"), [("keras_hub", None), ("bert4keras", None), ("bert4keras", "hdf5")])
+def test_stacks_of_unequal_depth_are_refused_where_one_number_says_both(tmp_path: Path, dialect: str, container: str | None) -> None:
+    import transformers
+
+    config = transformers.T5Config(vocab_size=20, d_model=8, d_kv=4, d_ff=12, num_layers=2, num_decoder_layers=3, num_heads=2)
+    transformers.T5ForConditionalGeneration(config).save_pretrained(tmp_path / "hf")
+    with pytest.raises(ckptkit.CheckpointError, match=r"for layers and decoder_layers; the weights have 2 and 3: no model of its own holds them"):
+        ckptkit.convert(tmp_path / "hf", tmp_path / "out", to=dialect, container=container)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_size_that_a_library_never_has_is_refused(tmp_path: Path) -> None:
+    import transformers
+
+    config = transformers.GPT2Config(vocab_size=20, n_embd=8, n_layer=2, n_head=2, n_positions=10, n_inner=12)
+    transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path / "hf")
+    with pytest.raises(ckptkit.CheckpointError, match="always has intermediate 32; the weights have 12"):
+        ckptkit.convert(tmp_path / "hf", tmp_path / "out", to="openai")
+    config = transformers.T5Config(vocab_size=20, d_model=8, d_kv=4, d_ff=12, num_layers=2, num_heads=2, relative_attention_num_buckets=16)
+    transformers.T5ForConditionalGeneration(config).save_pretrained(tmp_path / "t5")
+    with pytest.raises(ckptkit.CheckpointError, match="always has buckets 32; the weights have 16"):
+        ckptkit.convert(tmp_path / "t5", tmp_path / "out", to="keras_hub")
