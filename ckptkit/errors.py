@@ -1,7 +1,7 @@
 """What goes wrong, as values of one family.
 
-Policy: every message is one line and says what is wrong, where, and (in `hint`) what to do. Text that came
-from a file is made printable before it gets into a message, so that nothing in a checkpoint reaches a terminal raw.
+Policy: every message is one line and says what is wrong, where, and (in `hint`) what to do; a kind of error with one usual way
+out has it as `advice`, which is the hint for a file where none is given. Text that came from a file is made printable before it gets into a message, so that nothing in a checkpoint reaches a terminal raw.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ class CheckpointError(Exception):
 
     kind = "unreadable"
     exit_code = EXIT_USAGE
+    advice: str | None = None
 
     def __init__(self, message: str, *, path: str | None = None, hint: str | None = None) -> None:
         self.message = printable(message, 1000)
         self.path = None if path is None else printable(path)
-        self.hint = None if hint is None else printable(hint, 1000)
+        self.hint = printable(hint, 1000) if hint else self.advice if path else None
         super().__init__(self.message)
 
     def __str__(self) -> str:
@@ -42,6 +43,7 @@ class NotFoundError(CheckpointError):
     """There is no such file, or no checkpoint in that directory."""
 
     kind = "not-found"
+    advice = "check the path"
 
 
 class UnknownFormatError(CheckpointError):
@@ -54,18 +56,21 @@ class CorruptError(CheckpointError):
     """The bytes break the rules of their own format, or are damaged or cut short."""
 
     kind = "corrupt"
+    advice = "get the file again, or have it written again; nothing of it was used"
 
 
 class UnsafeError(CheckpointError):
     """Reading would need something this tool never does, such as calling code named by the file."""
 
     kind = "unsafe"
+    advice = "where you trust who made it, load it with its own library and save the weights alone"
 
 
 class UnsupportedError(CheckpointError):
     """A valid thing that this version cannot read or write."""
 
     kind = "unsupported"
+    advice = "load it with the library that wrote it and save the weights in another form"
 
 
 class LimitError(CheckpointError):

@@ -11,6 +11,7 @@ from ._typing import NamedTuple
 from .choice import choose
 from .errors import EXIT_FINDINGS, EXIT_OK, EXIT_UNDECIDED, EXIT_USAGE, CheckpointError, UsageError
 from .findings import Finding
+from .limits import unset, using
 from .policy import Entry
 from .rules.expectations import parse_expectations
 from .subject import examine
@@ -38,6 +39,9 @@ class Checked(NamedTuple):
 
 def check(entry: Entry) -> Checked:
     """Everything that is asked of one checkpoint. Usage errors are raised: they are nobody's checkpoint's fault."""
+    if entry.limits:
+        with using(**unset(entry.limits)):
+            return check(entry._replace(limits={}))
     expect = parse_expectations(entry.expect)
     options = {k: entry.options.get(k) for k in ("config", "architecture", "dialect", "part", "container")}
     try:

@@ -17,8 +17,6 @@ from ._typing import Any, Literal, NoReturn, overload
 from .errors import CheckpointError, CorruptError, NotFoundError, printable
 from .limits import LIMITS, Limits
 
-MAX_DIGITS = 400  # of one number. Python itself stops at 4300, but with a ValueError; no dimension or size needs 20
-
 _MARKS = (
     (b"\xef\xbb\xbf", "utf-8-sig"),
     (b"\xff\xfe\0\0", "utf-32"),
@@ -59,11 +57,11 @@ def loads(raw: bytes, *, what: str, path: str | None, duplicates: str = "refuse"
     def make_float(text: str) -> float:
         value = float(text)
         if value in (float("inf"), float("-inf")):
-            refuse(f"holds the number {text}, which is out of range")
+            refuse(f"holds the number {printable(text, 40)}, which is out of range,{_place(raw, re.escape(text.encode()))}")
         return value
 
     def no_constant(text: str) -> NoReturn:
-        refuse(f"holds {text}, which is not JSON")
+        refuse(f"holds {text}, which is not JSON,{_place(raw, re.escape(text.encode()))}")
 
     raw = _as_utf8(raw, what, path)
     keys = _check_text(raw, what, path, limits)
@@ -76,7 +74,7 @@ def loads(raw: bytes, *, what: str, path: str | None, duplicates: str = "refuse"
         empty = "is empty, not JSON" if not raw.strip() else None
         refuse(empty or f"is not valid JSON: {e.msg.removesuffix(' at')} at line {e.lineno} column {e.colno}")
     except RecursionError:
-        refuse("is nested too deeply")
+        refuse(f"is nested too deeply{_depth_place(raw, 900)}")
     if duplicates == "report":
         return value, list(repeated)
     if repeated:
@@ -124,12 +122,12 @@ def _check_text(raw: bytes, what: str, path: str | None, limits: Limits) -> int:
     """
     if b"\\" in raw:
         plain = raw.replace(rb"\\", b"__")
-        if b"\\u" in plain and re.search(_SURROGATE, plain) and (lone := re.search(_SURROGATE, re.sub(_SURROGATE_PAIR, b"", plain))):
-            raise CorruptError(f"{what} holds half a surrogate pair ({lone[0].decode()}..): no character", path=path)
+        if b"\\u" in plain and re.search(_SURROGATE, plain) and (lone := re.search(_SURROGATE, re.sub(_SURROGATE_PAIR, b"_" * 12, plain))):
+            raise CorruptError(f"{what} holds half a surrogate pair ({lone[0].decode()}..), no character,{_at(raw, lone.start())}", path=path)
         raw = plain.replace(rb"\"", b"__")
-    endless = b"0" * (MAX_DIGITS + 1)
+    endless = b"0" * (limits.json_digits + 1)
     if endless in raw.translate(_DIGITS_TO_ZERO) and endless in _outside_strings(raw).translate(_DIGITS_TO_ZERO):
-        raise CorruptError(f"{what} holds a number of more than {MAX_DIGITS} digits", path=path)
+        limits.refuse("json_digits", f"{what} holds a number of more digits{_place(raw, b'[0-9]{%d}' % len(endless))}", path)
     # Without the text in them, almost all strings are two quotes side by side, and quickly gone
     marks = _outside_strings(raw.translate(_ONE_BRACKET, _NOT_MARKS).replace(b'""', b""))
     brackets = marks.translate(None, b",:")
@@ -141,13 +139,42 @@ def _check_text(raw: bytes, what: str, path: str | None, limits: Limits) -> int:
         brackets = inner
     else:
         if brackets:
-            raise CorruptError(f"{what} is nested deeper than the limit json_depth={limits.json_depth}", path=path)
+            limits.refuse("json_depth", f"{what} is nested deeper{_depth_place(raw, limits.json_depth)}", path)
     return marks.count(b":")
 
 
 def _outside_strings(raw: bytes) -> bytes:
     """JSON text without its strings; their escaped quotes must be gone already."""
     return b"".join(raw.split(b'"')[::2])
+
+
+def _at(raw: bytes, at: int) -> str:
+    """A byte of JSON text in a message: " at line 2 column 7"."""
+    start = raw.rfind(b"\n", 0, at) + 1
+    line = raw.count(b"\n", 0, at) + 1
+    return f" at line {line} column {len(raw[start:at].decode(errors='replace')) + 1}"
+
+
+def _place(raw: bytes, pattern: bytes) -> str:
+    """Where `pattern` first occurs outside of strings, as `_at` says it; "" if it does not."""
+    at = 0
+    for k, piece in enumerate(raw.replace(rb"\\", b"__").replace(rb"\"", b"__").split(b'"')):
+        if not k % 2 and (m := re.search(pattern, piece)):
+            return _at(raw, at + m.start())
+        at += len(piece) + 1
+    return ""
+
+
+def _depth_place(raw: bytes, most: int) -> str:
+    """Where the nesting first goes deeper than `most`, as `_at` says it."""
+    at = depth = 0
+    for k, piece in enumerate(raw.replace(rb"\\", b"__").replace(rb"\"", b"__").split(b'"')):
+        for m in re.finditer(rb"[\[\]{}]", piece) if not k % 2 else ():
+            depth += 1 if m[0] in b"[{" else -1
+            if depth > most:
+                return _at(raw, at + m.start())
+        at += len(piece) + 1
+    return ""
 
 
 def _fewer_keys(value: object, keys: int) -> bool:

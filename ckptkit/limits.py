@@ -7,7 +7,7 @@ is trusted to be that large.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from ._typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
@@ -24,13 +24,20 @@ class Limits(NamedTuple):
     pickle_memo: int = 1_000_000
     pickle_globals: int = 10_000  # different names that are not on the allow-list
     pickle_depth: int = 200
+    pickle_tuples: int = 10_000  # tuples as keys of one dict: their hashes can be made to collide
     pickle_values: int = 10_000_000  # of the containers that hold tensors, shared ones as often as they are reached
     json_bytes: int = 64 << 20
     json_depth: int = 100
+    json_digits: int = 400  # of one number. Python itself stops at 4300, but with a ValueError; no dimension or size needs 20
     json_values: int = 2_000_000  # values of all kinds in one document: each costs memory out of proportion to its bytes
     tensors: int = 250_000
     names_each: int = 16  # names that a tensor of a PyTorch file may have on average, through shared containers
     shards: int = 10_000
+    slices: int = 20_000  # of one partitioned tensor
+    slice_pairs: int = 2_000_000  # of one tensor's slices, those that lie side by side along one axis
+    extras: int = 1_000_000  # values that a PyTorch file may hold beside its tensors; more are left out, with a finding
+    folders: int = 16  # of .npy arrays, one in another
+    messages: int = 100  # of a SavedModel's program, one in another: protobuf's own bound
     rank: int = 64
     name_bytes: int = 4096
     unpack_ratio: int = 100  # bytes of a tensor for each stored one: of what is compressed (from 1 MiB on) or repeated by strides (from 256 MiB)
@@ -73,6 +80,9 @@ def using(**values: int) -> Iterator[Limits]:
     """Put the limits of these names in force until the block ends; the others stay. Raises UsageError for a name or value that is none."""
     held: Any = LIMITS
     before = held.limits
+    if not values:
+        yield before
+        return
     put(values)
     try:
         yield held.limits
@@ -80,12 +90,28 @@ def using(**values: int) -> Iterator[Limits]:
         held.limits = before
 
 
-def put(values: dict[str, int]) -> None:
+def put(values: Mapping[str, int]) -> None:
     """Put the limits of these names in force for good. Raises UsageError."""
     held: Any = LIMITS
+    held.limits = held.limits._replace(**accepted(values))
+
+
+def accepted(values: Mapping[str, object]) -> dict[str, int]:
+    """`values` if they are limits: names that there are, positive whole numbers. Raises UsageError."""
+    out = {}
     for name, value in values.items():
         if name not in Limits._fields:
-            raise UsageError(f"no limit is called {name!r}", hint=f"one of {', '.join(Limits._fields)}")
+            from difflib import get_close_matches
+
+            close = get_close_matches(name, Limits._fields, 1, 0.5)
+            raise UsageError(f"no limit is called {name!r}", hint=f"did you mean {close[0]}?" if close else f"one of {', '.join(Limits._fields)}")
         if type(value) is not int or value < 1:
             raise UsageError(f"the limit {name} is {value!r}, not a positive whole number")
-    held.limits = held.limits._replace(**values)
+        out[name] = value
+    return out
+
+
+def unset(values: Mapping[str, int]) -> dict[str, int]:
+    """Those of `values` whose limits are in force as they usually are: what a command line sets counts for more than a policy file."""
+    usual: Any = Limits()
+    return {name: value for name, value in values.items() if getattr(LIMITS, name) == getattr(usual, name)}

@@ -5,6 +5,9 @@
     baseline = "ckptkit-baseline.json"
     severity = { zero = "error" }          # error, warning, info, off
 
+    [limits]                               # of what a file may declare: docs/security.md
+    rank = 100
+
     [[checkpoint]]
     path = "models/bert-*/"                # a path or glob, from the policy file's folder
     expect = { architecture = "bert", layers = 12, dtype = "float32" }
@@ -12,6 +15,7 @@
     lock = "bert.lock.json"
     digest = "..."
     severity = { dtype = "off" }
+    limits = { tensors = 500000 }
 
 Unknown keys are errors: a misspelt expectation must not pass for a kept one.
 """
@@ -25,10 +29,11 @@ from ._typing import NamedTuple
 from .choice import FAIL_ON, Choice, grades, read_baseline, rule_ids
 from .containers import containers
 from .errors import NotFoundError, UsageError
+from .limits import accepted
 
 NAMES = ("ckptkit.toml", "pyproject.toml")
-_TOP = {"fail-on", "select", "ignore", "severity", "baseline", "checkpoint"}
-_ENTRY = {"path", "expect", "containers", "lock", "digest", "config", "architecture", "dialect", "part", "container", "select", "ignore", "severity", "integrity"}
+_TOP = {"fail-on", "select", "ignore", "severity", "baseline", "limits", "checkpoint"}
+_ENTRY = {"path", "expect", "containers", "lock", "digest", "config", "architecture", "dialect", "part", "container", "select", "ignore", "severity", "integrity", "limits"}
 
 
 class Entry(NamedTuple):
@@ -42,6 +47,7 @@ class Entry(NamedTuple):
     digest: str
     options: Mapping[str, str]  # config, architecture, dialect, part, container
     integrity: bool
+    limits: Mapping[str, int] = {}  # those that are other than usual
 
 
 class Policy(NamedTuple):
@@ -107,14 +113,15 @@ def read_policy(path: str) -> Policy:
         rule_ids(_texts(raw, "select", path), "select"), rule_ids(_texts(raw, "ignore", path), "ignore"), grades(_map(raw, "severity", path), "severity"),
         read_baseline(os.path.join(folder, baseline)) if baseline else frozenset(), fail_on,
     )  # fmt: skip
+    limits = _limits(raw, path)
     listed = raw.get("checkpoint")
     if not isinstance(listed, list) or not listed or not all(isinstance(e, dict) for e in listed):
         raise UsageError("lists no checkpoint", path=path, hint='[[checkpoint]] and path = "models/*"')
-    entries = [entry for e in listed for entry in _entries(e, base, folder, path)]
+    entries = [entry for e in listed for entry in _entries(e, base, limits, folder, path)]
     return Policy(path, tuple(entries), fail_on)
 
 
-def _entries(raw: dict[str, object], base: Choice, folder: str, source: str) -> list[Entry]:
+def _entries(raw: dict[str, object], base: Choice, limits: Mapping[str, int], folder: str, source: str) -> list[Entry]:
     from glob import glob
 
     _known(raw, _ENTRY, source)
@@ -143,11 +150,12 @@ def _entries(raw: dict[str, object], base: Choice, folder: str, source: str) -> 
     if "config" in options:
         options["config"] = os.path.join(folder, options["config"])
     lock = _text(raw, "lock", source)
+    limits = {**limits, **_limits(raw, source)}
     integrity = raw.get("integrity", True)
     if not isinstance(integrity, bool):
         raise UsageError(f"integrity = {integrity!r}: true or false is due", path=source)
     return [
-        Entry(os.path.relpath(p), choice, expect, allowed, os.path.join(folder, lock) if lock else "", _text(raw, "digest", source), options, integrity)
+        Entry(os.path.relpath(p), choice, expect, allowed, os.path.join(folder, lock) if lock else "", _text(raw, "digest", source), options, integrity, limits)
         for p in paths
     ]
 
@@ -173,6 +181,16 @@ def _texts(raw: Mapping[str, object], key: str, source: str) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
         raise UsageError(f"{key} = {value!r}: a list of strings is due", path=source)
     return value
+
+
+def _limits(raw: Mapping[str, object], source: str) -> dict[str, int]:
+    out = {}
+    for name, value in _map(raw, "limits", source).items():
+        try:
+            out.update(accepted({name: value}))
+        except UsageError as e:
+            raise UsageError(e.message, path=source, hint=e.hint) from None
+    return out
 
 
 def _map(raw: Mapping[str, object], key: str, source: str) -> dict[str, object]:

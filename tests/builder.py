@@ -15,8 +15,8 @@ import numpy as np
 from ckptkit.arch import architectures
 from ckptkit.config import choose_class, optional_axes, to_json_text, write_config
 from ckptkit.layout import Sizes, stored_shape
-from ckptkit.plan import walk
 from ckptkit.schema import Architecture, Dialect, count_name, expand
+from ckptkit.translation import walk
 
 
 def sizes_of(arch: Architecture, rng: random.Random, *, layers: int | None = None, equal: bool = False) -> tuple[dict[str, int], dict[str, int]]:

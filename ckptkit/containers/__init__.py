@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import import_module
 
 from .._typing import cast
 from ..errors import CheckpointError, NotFoundError, UnknownFormatError, UnsupportedError, UsageError
-from ._base import Checkpoint, Container, open_fd
+from ..limits import using
+from ._base import PIPE, Checkpoint, Container, open_fd
 from ._shards import drop_explained
 
 __all__ = ["Checkpoint", "Container", "by_name", "containers", "drop_explained", "each", "locate", "open_checkpoint"]
@@ -75,8 +76,8 @@ def locate(path: str) -> tuple[Container, str]:
 def _of_file(path: str) -> Container:
     if not os.path.isfile(path):
         if os.path.exists(path):
-            raise CheckpointError("is not a regular file", path=path)
-        raise NotFoundError("is a link to nothing", path=path)
+            raise CheckpointError("is not a regular file", path=path, hint=PIPE)
+        raise NotFoundError("is a link to nothing", path=path, hint="the file that it names is gone, or it leads back to itself")
     head, tail = _head_and_tail(path)
     if not head:
         raise UnknownFormatError("is empty", path=path, hint="was the download cut short?")
@@ -157,11 +158,17 @@ def _neighbours(path: str) -> str:
     return f"did you mean {' or '.join(close)}?" if close else "check the path"
 
 
-def open_checkpoint(path: str | os.PathLike[str], container: str | None = None) -> Checkpoint:
+def open_checkpoint(path: str | os.PathLike[str], container: str | None = None, *, limits: Mapping[str, int] | None = None) -> Checkpoint:
     """Read the headers of the checkpoint at `path`. A context manager; weights are read when asked for.
 
-    `container` names the format instead of having it recognised. Raises CheckpointError (see `errors`).
+    `container` names the format instead of having it recognised; `limits` raises limits for a file that is trusted ({"rank": 100}; the names
+    are `ckptkit.limits.Limits`'s), here and in what the checkpoint's own methods read. Raises CheckpointError (see `errors`).
     """
+    if limits:
+        with using(**limits):
+            opened = open_checkpoint(path, container)
+        opened.limits = dict(limits)
+        return opened
     p = os.fspath(path)
     try:
         if container is not None:

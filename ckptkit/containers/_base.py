@@ -27,6 +27,7 @@ from stat import S_ISREG
 from .._typing import TYPE_CHECKING, NamedTuple, Protocol
 from ..errors import CheckpointError, CorruptError, NotFoundError
 from ..findings import Finding
+from ..limits import using
 from ..tensors import Check, Extent, StoredTensor, TensorSpec
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class Checkpoint:
         self.audit: Callable[[], Iterable[Finding]] = tuple
         self.aliases: Callable[[], dict[str, str]] = dict
         self.copies: dict[str, tuple[StoredTensor, ...]] = {}  # tensors that lie in several shards: each of them
+        self.limits: Mapping[str, int] = {}  # raised for this checkpoint
         self._checks = checks
         self._unpacked: IO[bytes] | None = None
         self._stack = ExitStack()
@@ -131,7 +133,8 @@ class Checkpoint:
     def strings(self, name: str) -> list[bytes]:
         """The elements of a STRING tensor, row-major."""
         t = self.tensors[name]
-        got = t.read() if t.read is not None and not self._closed else None
+        with using(**self.limits):
+            got = t.read() if t.read is not None and not self._closed else None
         if not isinstance(got, list):
             raise CheckpointError(f"{name!r} is not a string tensor", path=self.path)
         return got
@@ -143,14 +146,14 @@ class Checkpoint:
         t = self.tensors[name]
         if self._closed or t.read is None:
             raise CheckpointError("the checkpoint is closed" if self._closed else f"{name!r} lies in its file as it is", path=self.path)
-        pieces = t.read.pieces() if isinstance(t.read, Packed) else [t.read()]
         try:
             if self._unpacked is None:
                 self._unpacked = self._stack.enter_context(tempfile.NamedTemporaryFile(prefix="ckptkit-"))  # noqa: SIM115  it is closed with the stack
             at = self._unpacked.tell()
-            for piece in pieces:
-                assert isinstance(piece, (bytes, bytearray, memoryview)), name
-                self._unpacked.write(piece)
+            with using(**self.limits):
+                for piece in t.read.pieces() if isinstance(t.read, Packed) else [t.read()]:
+                    assert isinstance(piece, (bytes, bytearray, memoryview)), name
+                    self._unpacked.write(piece)
             self._unpacked.flush()
         except OSError as e:
             message = f"{name!r} cannot be unpacked into {tempfile.gettempdir()}: {e.strerror}"
@@ -173,7 +176,8 @@ class Checkpoint:
         except CheckpointError as e:
             raise type(e)(f"{name!r}: {e.message}", path=self.path, hint=e.hint) from None
         if t.read is not None:
-            raw = t.read()
+            with using(**self.limits):
+                raw = t.read()
             assert isinstance(raw, bytes), name
         else:
             raw = b"".join(self.read_extent(e) for e in t.extents)
@@ -197,6 +201,9 @@ class Packed:
         return b"".join(self.pieces())
 
 
+PIPE = "pipes, sockets, devices and directories are never read as one: name a file"
+
+
 def open_fd(path: str) -> int:
     """A read-only descriptor of a regular file, or the CheckpointError that says why not. Opening a pipe would wait for its other end."""
     try:
@@ -204,7 +211,7 @@ def open_fd(path: str) -> int:
         if S_ISREG(os.fstat(fd).st_mode):
             return fd
         os.close(fd)
-        raise CheckpointError("is not a regular file", path=path)
+        raise CheckpointError("is not a regular file", path=path, hint=PIPE)
     except FileNotFoundError:
         raise NotFoundError("no such file", path=path) from None
     except OSError as e:

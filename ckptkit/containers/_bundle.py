@@ -9,7 +9,7 @@ import os
 from functools import lru_cache
 
 from .._typing import NamedTuple
-from ..errors import UnsupportedError
+from ..errors import CheckpointError, UnsupportedError
 from ..limits import LIMITS
 from ..tensors import DTYPES, TensorSpec
 from ._base import open_fd
@@ -163,7 +163,10 @@ def load(path: str) -> tuple[int, dict[bytes, Raw]]:
     for _, held, found in scan(data, len(data), path):
         for key, start, end in found:
             if shards:
-                out[key] = entry(held, start, end, path, heads)
+                try:
+                    out[key] = entry(held, start, end, path, heads)
+                except CheckpointError as e:
+                    raise type(e)(f"{key.decode('utf-8', 'backslashreplace')!r}: {e.message}", path=path, hint=e.hint) from None
             elif key:
                 break
             else:

@@ -192,13 +192,14 @@ def file_operations(data: Held, size: int, path: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def hold_depth(data: bytes, path: str, limit: int = 100) -> None:
-    """Raise CorruptError where messages lie in one another deeper than protobuf's own readers go.
+def hold_depth(data: bytes, path: str) -> None:
+    """Raise LimitError where messages lie in one another deeper than protobuf's own readers go.
 
     What a field holds is taken for a message as long as it reads as one: text and tensors soon do not.
     """
     ends = [len(data)]
     p = 0
+    limit = LIMITS.messages
     while ends:
         end = ends[-1]
         if p >= end:
@@ -214,7 +215,7 @@ def hold_depth(data: bytes, path: str, limit: int = 100) -> None:
                 if n:
                     ends.append(at + n)
                     if len(ends) > limit:
-                        bad(f"messages lie in one another more than {limit} deep", path, p)
+                        LIMITS.refuse("messages", f"messages lie in one another deeper at byte {p}", path)
                 continue
         elif 7 < tag < 128 and tag & 7 == VARINT:
             at = p + 1

@@ -66,13 +66,13 @@ class File:
         """Find the root group and the end of the file, which must be there."""
         data = self.data
         if bytes(data[:8]) != MAGIC:
-            self.corrupt("has no HDF5 signature")
+            self.corrupt(f"has no HDF5 signature at byte {self.origin:,}")
         try:
             version = data[8]
             if version > 3:
                 raise UnsupportedError(f"has HDF5 superblock version {version}, which is not known", path=self.path)
             if version < 2 and (data[9] or data[10] or data[12]):
-                self.corrupt("its HDF5 superblock is damaged: it names versions of its parts that there never were")
+                self.corrupt(f"its HDF5 superblock at byte {self.origin:,} is damaged: it names versions of its parts that there never were")
             widths = (data[13], data[14]) if version < 2 else (data[9], data[10])
             if widths != (8, 8):
                 raise UnsupportedError(f"has HDF5 addresses of {widths[0]} and lengths of {widths[1]} bytes; 8 and 8 are read", path=self.path)
@@ -80,7 +80,7 @@ class File:
             base, _, end, other = Struct("<4Q").unpack_from(data, at)
             self.root = U64(data, at + 32 + 8)[0] if version < 2 else other
             if version >= 2 and U32(data, 44)[0] != checksum(bytes(data[:44])):
-                self.corrupt("its superblock is damaged: the checksum is not its own")
+                self.corrupt(f"its HDF5 superblock at byte {self.origin:,} is damaged: the checksum is not its own")
         except DAMAGE:
             self.corrupt("is cut short within the HDF5 superblock")
         if base:
@@ -93,7 +93,7 @@ class File:
     def take(self, at: int, n: int) -> bytes:
         """`n` bytes at an address; all that is copied counts against the limit header_bytes."""
         if at + n > self.end or n < 0:
-            self.corrupt(f"has something of {n:,} bytes at {at:,}; it ends at {self.end:,}")
+            self.corrupt(f"has something of {n:,} bytes at byte {at:,}; it ends at {self.end:,}")
         self.copied += n
         if self.copied > self.most:
             LIMITS.check("header_bytes", self.copied, "the size of the HDF5 metadata", self.path)
@@ -113,13 +113,13 @@ class File:
         for p, n in blocks:
             end = p + n
             if end > end_of_file:
-                self.corrupt(f"the object header at {at:,} is said to go on to byte {end:,}; the file ends at {end_of_file:,}")
+                self.corrupt(f"the object header at byte {at:,} is said to go on to byte {end:,}; the file ends at {end_of_file:,}")
             while p + 8 <= end and left:
                 kind, size, flags = _MESSAGE(data, p)
                 left -= 1
                 p += 8
                 if p + size > end:
-                    self.corrupt(f"a message of the object header at {at:,} is longer than the header")
+                    self.corrupt(f"a message of the object header at byte {at:,} is longer than the header")
                 if kind == CONTINUATION:
                     blocks.append(_PAIR(data, p))
                 elif kind:
@@ -133,7 +133,7 @@ class File:
         """Those of a version 2 header, which carries checksums."""
         data = self.data
         if bytes(data[at : at + 4]) != b"OHDR" or data[at + 4] != 2:
-            self.corrupt(f"there is no HDF5 object header at {at:,}")
+            self.corrupt(f"there is no HDF5 object header at byte {at:,}")
         flags = data[at + 5]
         p = at + 6 + (16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0)
         width = 1 << (flags & 3)
@@ -145,18 +145,18 @@ class File:
         seen = {at}
         for start, p, end in blocks:
             if end + 4 > self.end:
-                self.corrupt(f"the object header at {at:,} is said to go on to byte {end:,}; the file ends at {self.end:,}")
+                self.corrupt(f"the object header at byte {at:,} is said to go on to byte {end:,}; the file ends at {self.end:,}")
             if U32(data, end)[0] != checksum(self.take(start, end - start)):
-                self.corrupt(f"the object header at {at:,} is damaged: the checksum is not its own")
+                self.corrupt(f"the object header at byte {at:,} is damaged: the checksum is not its own")
             while p + head <= end:
                 kind, size, own = data[p], data[p + 1] | data[p + 2] << 8, data[p + 3]
                 p += head
                 if p + size > end:
-                    self.corrupt(f"a message of the object header at {at:,} is longer than the header")
+                    self.corrupt(f"a message of the object header at byte {at:,} is longer than the header")
                 if kind == CONTINUATION:
                     block, length = _PAIR(data, p)
                     if block in seen or bytes(data[block : block + 4]) != b"OCHK":
-                        self.corrupt(f"the object header at {at:,} goes on where no continuation is")
+                        self.corrupt(f"the object header at byte {at:,} goes on where no continuation is")
                     seen.add(block)
                     blocks.append((block, block + 4, block + length - 4))
                 elif kind:
@@ -177,7 +177,7 @@ class File:
         data = self.data
         sig, version, size, _, start = _HEAP(data, heap)
         if sig != b"HEAP" or version:
-            self.corrupt(f"there is no local heap at {heap:,}")
+            self.corrupt(f"there is no local heap at byte {heap:,}")
         if start + size > self.end or self.copied > self.most:
             self.take(start, size)  # says what is wrong
         self.copied += size
@@ -194,10 +194,10 @@ class File:
         for node in nodes:
             sig, version, n = _NODE(data, node)
             if sig != b"SNOD" or version != 1:
-                self.corrupt(f"there is no symbol table node at {node:,}")
+                self.corrupt(f"there is no symbol table node at byte {node:,}")
             end = node + 8 + 40 * n
             if end > self.end:
-                self.corrupt(f"the symbol table node at {node:,} runs over the end of the file")
+                self.corrupt(f"the symbol table node at byte {node:,} runs over the end of the file")
             for at, address, kind, target in _SYMBOLS.iter_unpack(data[node + 8 : end]):
                 name = known.get(at)
                 if name is None:
@@ -219,14 +219,14 @@ class File:
             at, level = todo.pop()
             sig, what, found, n, _, _ = _TREE(data, at)
             if sig != b"TREE" or what != kind:
-                self.corrupt(f"there is no B-tree node at {at:,}")
+                self.corrupt(f"there is no B-tree node at byte {at:,}")
             if level >= 0 and found != level:
-                self.corrupt(f"the B-tree node at {at:,} has level {found}, where {level} is due")
+                self.corrupt(f"the B-tree node at byte {at:,} has level {found}, where {level} is due")
             seen += 1
             if seen * 24 > self.end or found > 60:
                 self.corrupt("its B-tree has more nodes than fit into the file")
             if at + 24 + n * (size + 8) > self.end:
-                self.corrupt(f"the B-tree node at {at:,} runs over the end of the file")
+                self.corrupt(f"the B-tree node at byte {at:,} runs over the end of the file")
             children = [(p, U64(data, p + size)[0]) for p in range(at + 24, at + 24 + n * (size + 8), size + 8)]
             if found:
                 todo += [(child, found - 1) for _, child in reversed(children)]
@@ -293,7 +293,7 @@ def heap_object(file: File, v: Vlen, cache: dict[int, dict[int, tuple[int, int]]
         data = file.data
         sig, _, size = Struct("<4sB3xQ").unpack_from(data, v.address)
         if sig != b"GCOL" or v.address + size > file.end:
-            file.corrupt(f"there is no global heap at {v.address:,}")
+            file.corrupt(f"there is no global heap at byte {v.address:,}")
         found = cache[v.address] = {}
         p, end = v.address + 16, v.address + size
         while p + 16 <= end:
@@ -301,14 +301,14 @@ def heap_object(file: File, v: Vlen, cache: dict[int, dict[int, tuple[int, int]]
             if not index:
                 break
             if p + 16 + n > end:
-                file.corrupt(f"an object of the global heap at {v.address:,} runs over its end")
+                file.corrupt(f"an object of the global heap at byte {v.address:,} runs over its end")
             found[index] = (p + 16, n)
             p += 16 + n + -n % 8
     if v.number not in found:
-        file.corrupt(f"the global heap at {v.address:,} has no object {v.number}")
+        file.corrupt(f"the global heap at byte {v.address:,} has no object {v.number}")
     at, n = found[v.number]
     if v.length > n:
-        file.corrupt(f"object {v.number} of the global heap at {v.address:,} is shorter than is said")
+        file.corrupt(f"object {v.number} of the global heap at byte {v.address:,} is shorter than is said")
     return file.take(at, v.length)
 
 

@@ -30,10 +30,10 @@ def _records(file: File, at: int, kind: int) -> Iterator[bytes]:
     """The records of a version 2 B-tree."""
     data = file.data
     if bytes(data[at : at + 4]) != b"BTHD":
-        file.corrupt(f"there is no B-tree at {at:,}")
+        file.corrupt(f"there is no B-tree at byte {at:,}")
     _, what, node, size, depth, _, _, root, n, total = _TREE(data, at + 4)
     if what != kind or size < 11 or node < 16 + size or depth > 30:
-        file.corrupt(f"the B-tree at {at:,} is damaged")
+        file.corrupt(f"the B-tree at byte {at:,} is damaged")
     LIMITS.check("tensors", total, "the number of links or attributes", file.path)
     most = (node - 10) // size
     width = _bytes_for(most)
@@ -50,12 +50,12 @@ def _records(file: File, at: int, kind: int) -> Iterator[bytes]:
         pointer = 8 + width + totals[level - 1] if level else 0
         used = 6 + n * size + (n + 1) * pointer * bool(level)
         if bytes(data[p : p + 4]) != (b"BTIN" if level else b"BTLF") or data[p + 5] != kind or used + 4 > node or p + node > file.end:
-            file.corrupt(f"the B-tree node at {p:,} is damaged")
+            file.corrupt(f"the B-tree node at byte {p:,} is damaged")
         if U32(data, p + used)[0] != checksum(file.take(p, used)):
-            file.corrupt(f"the B-tree node at {p:,} is damaged: the checksum is not its own")
+            file.corrupt(f"the B-tree node at byte {p:,} is damaged: the checksum is not its own")
         met += n
         if met > total:
-            file.corrupt(f"the B-tree at {at:,} has more records than it says")
+            file.corrupt(f"the B-tree at byte {at:,} has more records than it says")
         for i in range(n):
             yield bytes(data[p + 6 + i * size : p + 6 + (i + 1) * size])
         for i in range((n + 1) * bool(level)):
@@ -74,14 +74,14 @@ class _Heap:
     def __init__(self, file: File, at: int) -> None:
         data = file.data
         if bytes(data[at : at + 4]) != b"FRHP":
-            file.corrupt(f"there is no fractal heap at {at:,}")
+            file.corrupt(f"there is no fractal heap at byte {at:,}")
         version, _, packed, _, largest = _HEAP(data, at + 4)
         if version or packed:
             raise UnsupportedError("keeps links or attributes in a packed heap, which is not read", path=file.path, hint="h5repack gives a plain file")
         self.file = file
         self.width, self.first, self.direct, bits, _, self.root, self.rows = _TABLE(data, at + 110)
         if not self.width or not self.first or self.width & self.width - 1 or self.first & self.first - 1 or bits > 64:
-            file.corrupt(f"the fractal heap at {at:,} is damaged")
+            file.corrupt(f"the fractal heap at byte {at:,} is damaged")
         self.offset_bytes = (bits + 7) // 8
         self.length_bytes = min(_bytes_for(self.direct), _bytes_for(largest))
 

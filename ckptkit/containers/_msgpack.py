@@ -30,13 +30,14 @@ class Array(NamedTuple):
 class Reader:
     """Values of a file one after another. `repeated` holds the keys that a map had twice."""
 
-    __slots__ = ("at", "fd", "items", "path", "repeated", "size", "start", "text", "window")
+    __slots__ = ("at", "fd", "items", "path", "repeated", "size", "start", "text", "trail", "window")
 
     def __init__(self, fd: int, size: int, path: str) -> None:
         self.fd, self.size, self.path = fd, size, path
         self.at = 0
         self.start, self.window = 0, b""
         self.items = 0
+        self.trail: list[object] = []  # the keys on the way to what is being read
         self.text = 0
         self.repeated: list[str] = []
 
@@ -117,7 +118,9 @@ class Reader:
                 raise CorruptError(f"a msgpack map at byte {self.at:,} has a key that is neither text nor a number", path=self.path)
             if key in out:
                 self.repeated.append(str(key))
+            self.trail.append(key)  # stays where an error comes through here: it says which entry
             out[key] = self.value(depth + 1)
+            self.trail.pop()
         return out
 
     def _ext(self, n: int) -> object:
@@ -150,7 +153,7 @@ class Reader:
             raise CorruptError(f"the array at byte {start:,} is not (shape, dtype, bytes), as flax writes it", path=self.path) from None
         if not all(type(d) is int and 0 <= d < 1 << 62 for d in shape):
             raise CorruptError(f"the array at byte {start:,} has the shape {printable(shape, 80)}", path=self.path)
-        LIMITS.check("rank", len(shape), "the rank of an array", self.path)
+        LIMITS.check("rank", len(shape), f"the rank of the array at byte {start:,}", self.path)
         dtype = _NAMES.get(name)
         if dtype is None:
             what = "holds Python objects, which only a pickle can carry" if name == "object" else f"has dtype {printable(name, 40)!r}, which is not read"

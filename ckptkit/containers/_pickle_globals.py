@@ -130,7 +130,6 @@ def _allowed() -> dict[tuple[str, str], object]:
 
 
 _ALLOWED: dict[tuple[str, str], object] = {}
-_TUPLES = 10_000
 _LONG = 1000  # characters that no name of a global or device has
 _MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # Python 2's names
 
@@ -308,8 +307,8 @@ def set_items(target: object, items: list[object]) -> None:
             plain_key(k)
             tuples += type(k) is tuple
     held = target.items if type(target) is Opaque else target
-    if tuples and tuples + (len(held) if type(held) is dict else 0) > _TUPLES:
-        raise CorruptError(f"a pickle uses more than {_TUPLES:,} tuples as keys of one dict")  # whose hashes can be made to collide
+    if tuples:
+        LIMITS.check("pickle_tuples", tuples + (len(held) if type(held) is dict else 0), "the number of keys of a dict with tuples among them")
     if type(target) is dict:
         target.update(zip(keys, items[1::2]))  # noqa: B905
     elif type(target) is Opaque:

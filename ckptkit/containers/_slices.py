@@ -12,7 +12,7 @@ from itertools import islice, product
 from math import prod
 
 from .._typing import NamedTuple
-from ..errors import CorruptError, UnsupportedError
+from ..errors import CorruptError
 from ..limits import LIMITS
 from ..tensors import Extent
 from ._base import open_fd
@@ -20,8 +20,6 @@ from ._proto import BYTES, VARINT, Readable, fields, signed
 
 WHOLE = (0, -1)  # the range of a dimension that is not sliced
 _MAX_RUNS = 1 << 17
-_MAX_SLICES = 20_000
-_MAX_COMPARED = 2_000_000  # pairs of slices that are side by side along one axis
 
 
 class Piece(NamedTuple):
@@ -52,9 +50,9 @@ def parse(data: Readable, pos: int, end: int, path: str) -> tuple[tuple[int, int
 
 
 def add(out: list[tuple[tuple[int, int], ...]], data: Readable, pos: int, end: int, path: str) -> None:
-    """Append a TensorSliceProto to the slices of one tensor. UnsupportedError for more of them than are handled."""
-    if len(out) == _MAX_SLICES:
-        raise UnsupportedError(f"a tensor is cut into more than {_MAX_SLICES:,} slices, at byte {pos}", path=path)
+    """Append a TensorSliceProto to the slices of one tensor. LimitError for more of them than are handled."""
+    if len(out) >= LIMITS.slices:
+        LIMITS.refuse("slices", f"a tensor is cut into more slices, at byte {pos}", path)
     out.append(parse(data, pos, end, path))
 
 
@@ -104,8 +102,8 @@ def cover(pieces: list[Piece], shape: tuple[int, ...], what: str, path: str) -> 
             if b[axis][0] >= sum(a[axis]):
                 break
             compared += 1
-            if compared > _MAX_COMPARED:
-                raise UnsupportedError(f"{what} is cut into {len(boxes):,} slices along too many axes", path=path)
+            if compared > LIMITS.slice_pairs:
+                LIMITS.refuse("slice_pairs", f"{what} is cut into {len(boxes):,} slices along too many axes", path)
             if all(s < t + m and t < s + n for (s, n), (t, m) in zip(a, b, strict=True)):
                 raise CorruptError(f"slices of {what} overlap: {list(a)} and {list(b)} (start, length)", path=path)
 

@@ -16,8 +16,8 @@ from ..errors import CheckpointError, CorruptError
 from ..limits import LIMITS
 from . import _crc32c
 from ._proto import Readable, bad, encode_varint, varint
+from ._tf_paths import MAGIC
 
-MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 FOOTER = 48
 TRAILER = 5  # type byte, checksum
 BLOCK_SIZE = 262144  # TensorFlow's table::Options
@@ -84,11 +84,6 @@ class Entry(NamedTuple):
     end: int
 
 
-def is_table(tail: bytes) -> bool:
-    """Whether a file that ends in `tail` is a table."""
-    return tail.endswith(MAGIC)
-
-
 def blocks(data: Readable, size: int, path: str) -> list[Block]:
     """The data blocks of a table of `size` bytes, ascending and apart. Checks the footer, the metaindex and the index."""
     if size < FOOTER or data[size - 8 : size] != MAGIC:
@@ -152,7 +147,7 @@ def entries(data: Readable, start: int, end: int, path: str, above: bytes | None
     LIMITS.check("header_bytes", 4 * count, f"the size of the restart points of the table block at byte {start}", path)
     restarts = data[limit : end - 4]
     out: list[Entry] = []
-    most = _key_limit()
+    most, room = _key_limit(), LIMITS.header_bytes
     whole = {0}  # where entries with their whole key begin
     key, last, pos, kept = b"", above, start, 0
     while pos < limit:
@@ -177,7 +172,7 @@ def entries(data: Readable, start: int, end: int, path: str, above: bytes | None
         last = key
         pos = stop + length
         out.append(_new(Entry, (key, stop, pos)))
-        if kept > LIMITS.header_bytes:
+        if kept > room:
             LIMITS.check("header_bytes", kept, "the keys' size in bytes", path)
     if any(int.from_bytes(restarts[i : i + 4], "little") not in whole for i in range(0, 4 * count, 4)):
         bad("a restart point lies within an entry of the table block", path, start)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from .._typing import Any
-from ..errors import CorruptError, UnsupportedError
+from ..errors import CheckpointError, CorruptError, UnsupportedError
 from ..findings import Finding
 from ..limits import LIMITS
 from . import _pickle
@@ -44,6 +44,10 @@ class Stream:
                 want *= 4
                 self._fill(want)
                 continue
+            except CheckpointError as e:
+                if not self.base:
+                    raise
+                raise type(e)(f"{e.message} (bytes counted from {self.base:,})", path=self.path, hint=e.hint) from None
             self.at = self.base + got.end
             self.storages = got.storages
             self.opaque.update(dict.fromkeys(got.opaque))
@@ -65,13 +69,13 @@ def read_legacy(stream: Stream) -> tuple[Any, Tree, list[Finding]]:
         raise UnsupportedError(f"is of PyTorch's serialization protocol {shown(protocol)}, not {_PROTOCOL}", path=path)
     info = stream.next()
     if type(info) is dict and info.get("little_endian") is False:
-        raise UnsupportedError("was written on a big-endian machine", path=path)
+        raise UnsupportedError("was written on a big-endian machine", path=path, hint="load and save it again with PyTorch on a usual machine")
     value = stream.next()
     sizes = {storage_key(s.key): SIZES[s.type.dtype] for s in stream.storages if type(s.type) is StorageType and s.type.dtype}
     rebuilt = len(stream.storages)
     keys = stream.next()
     if type(keys) is not list or any(type(k) not in (str, int) for k in keys):
-        raise CorruptError("its list of storages is no list of keys", path=path)
+        raise CorruptError(f"its list of storages, which ends at byte {stream.at}, is no list of keys", path=path)
     LIMITS.check("tensors", len(keys), "the number of storages", path)
     placed, end = _place(stream, keys, sizes)
     tree = read_tree(value, lambda s, declared: _locate(s, declared, placed, sizes, path), path, rebuilt)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from ..errors import CorruptError, UnsupportedError, printable
+from ..errors import CheckpointError, CorruptError, UnsupportedError, printable
 from ..findings import Finding
 from ..limits import LIMITS
 from ..tensors import Extent, StoredTensor, TensorSpec
@@ -72,7 +72,11 @@ def open_file(path: str) -> Checkpoint:
         if not (head & 0xF0 == 0x80 or head in (0xDE, 0xDF)):
             raise CorruptError("is no flax checkpoint: it does not begin with a msgpack map", path=path)
         reader.at = 0
-        value = reader.value()
+        try:
+            value = reader.value()
+        except CheckpointError as e:
+            where = f"in {printable('/'.join(map(str, reader.trail)), 200)!r}: " if reader.trail else ""
+            raise type(e)(where + e.message, path=path, hint=e.hint) from None
     finally:
         os.close(fd)
     if reader.at != size:

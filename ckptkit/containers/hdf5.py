@@ -16,19 +16,22 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import cache
 
+from .._later import later
 from .._typing import TYPE_CHECKING
 from ..errors import CorruptError, LimitError, UnsupportedError, UsageError, printable
 from ..findings import Finding
 from ..limits import LIMITS
 from ..tensors import DTYPES, Extent, StoredTensor, TensorSpec
 from ._base import Checkpoint, FileLayout, Part, Slot, open_fd
-from ._keras_names import own_names
 
 if TYPE_CHECKING:
+    from . import _keras_names
     from ._hdf5 import File
     from ._hdf5_tree import Dataset, Tree
     from ._hdf5_types import Type
     from ._hdf5_write import Built
+else:
+    later(globals(), "_keras_names")
 
 NAME = "hdf5"
 TITLE = "HDF5 (Keras .h5, .weights.h5, tf_model.h5)"
@@ -151,7 +154,7 @@ def read(view: memoryview, origin: int, path: str, label: str, map: object = Non
             if PREFIX + key in metadata:
                 findings += judge(metadata[PREFIX + key], f"{os.path.basename(label)}:{key}")
         checkpoint = Checkpoint(path, NAME, tensors, files=(path,), metadata=metadata, findings=findings)
-        checkpoint.aliases = cache(lambda: own_names(checkpoint.tensors, checkpoint.metadata))
+        checkpoint.aliases = cache(lambda: _keras_names.own_names(checkpoint.tensors, checkpoint.metadata))
         return checkpoint
     finally:
         file.data.release()

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from math import prod
 
-from ..errors import CheckpointError, UsageError
+from ..errors import UsageError, printable
 from ..limits import LIMITS
 from ..tensors import Extent, StoredTensor, TensorSpec
 from ._base import Checkpoint, FileLayout, Part, Slot, open_fd
@@ -25,7 +25,6 @@ TIES = False
 SINGLE = False
 STRINGS = False
 
-_DEPTH = 16  # of folders in folders
 _LOOK = 2000  # entries that are looked at to find out whether a folder holds arrays
 
 
@@ -40,7 +39,7 @@ def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
         return [(60, directory)]
     seen = found = 0
     todo = [os.path.join(directory, n) for n in names]
-    for depth in range(_DEPTH):
+    for depth in range(LIMITS.folders):
         below: list[str] = []
         for path in todo:
             if path.endswith(SUFFIXES):
@@ -96,8 +95,8 @@ def _files(folder: str) -> dict[str, str]:
                 if len(out) > LIMITS.tensors:
                     LIMITS.check("tensors", len(out), "the number of arrays", folder)
             elif e.is_dir(follow_symlinks=False):
-                if depth >= _DEPTH:
-                    raise CheckpointError(f"its folders are nested more than {_DEPTH} deep", path=folder)
+                if depth >= LIMITS.folders:
+                    LIMITS.refuse("folders", f"its folders are nested deeper at {printable(base + e.name)}", folder)
                 todo.append((f"{base}{e.name}/", e.path, depth + 1))
     return out
 

@@ -11,17 +11,22 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from zlib import crc32
 
+from .._later import later
+from .._typing import TYPE_CHECKING
 from ..errors import CheckpointError, CorruptError, UnsupportedError, printable
 from ..findings import Finding
 from ..limits import LIMITS
 from ..tensors import Check, Extent, TensorSpec
-from . import _pickle
 from ._base import Checkpoint, FileLayout, Part, open_fd
 from ._gc import paused
-from ._pickle_globals import Storage
-from ._torch_legacy import MAGIC, Stream, read_legacy
-from ._torch_tree import Tree, read_tree, shown, storage_key
-from ._zip import Entry, read_directory
+
+if TYPE_CHECKING:
+    from . import _pickle, _torch_legacy, _torch_tree, _zip
+    from ._pickle_globals import Storage
+    from ._torch_tree import Tree
+    from ._zip import Entry
+else:
+    later(globals(), "_pickle", "_torch_legacy", "_torch_tree", "_zip")
 
 NAME = "torch"
 TITLE = "PyTorch (zip, legacy, shards)"
@@ -35,7 +40,6 @@ STRINGS = False
 _INDEX = ".bin.index.json"
 _RECORDS = ("data.pkl", "version", "byteorder", ".format_version", ".storage_alignment")
 _VERSION = 10  # kMaxSupportedFileFormatVersion
-_MAGIC = b"\x8a\x0a" + MAGIC.to_bytes(10, "little")
 _TAR = (b"sys_info", b"pickle", b"tensors", b"storages", b"attributes")
 # what training scripts save beside the weights
 _BESIDE = ("training_args", "optimizer", "scheduler", "rng_state", "random_states", "scaler", "tokenizer", "trainer_state")
@@ -155,10 +159,10 @@ def _open_file(path: str) -> Checkpoint:
 
 def _open_pickles(fd: int, size: int, path: str) -> Checkpoint:
     """The legacy form; any other pickle is refused with the globals that it names."""
-    stream = Stream(fd, size, path)
+    stream = _torch_legacy.Stream(fd, size, path)
     first = stream.next()
-    if type(first) is int and first == MAGIC:
-        value, tree, found = read_legacy(stream)
+    if type(first) is int and first == _torch_legacy.MAGIC:
+        value, tree, found = _torch_legacy.read_legacy(stream)
         if not tree.tensors and value != {}:
             raise _refusal(value, tuple(stream.opaque), path, "a torch.save")
         return _checkpoint(path, tree, found)
@@ -191,37 +195,37 @@ def _torchscript(path: str) -> UnsupportedError:
 def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
     """The zip form. Raises CorruptError, UnsupportedError (TorchScript, big-endian, compressed)."""
     try:
-        entries = read_directory(fd, size, path)
+        entries = _zip.read_directory(fd, size, path)
     except UnsupportedError:
         if b"/constants.pkl" in _tail(fd, size):  # its code is compressed
             raise _torchscript(path) from None
         raise
     pickles = [n for n in entries if n == "data.pkl" or n.endswith("/data.pkl")]
     if len(pickles) != 1:
-        raise CorruptError(f"a PyTorch zip has one data.pkl; this has {len(pickles)}", path=path)
+        raise CorruptError(f"a PyTorch zip has one data.pkl; this has {printable(', '.join(pickles[:4]), 200) or 'none'}", path=path)
     root = pickles[0][: -len("data.pkl")]
     if root + "constants.pkl" in entries or any(n.startswith(root + "code/") for n in entries):
         raise _torchscript(path)
     summed = any(e.crc for e in entries.values())
     found = _small_records(fd, entries, root, summed, path)
     data = entries[pickles[0]]
-    LIMITS.check("pickle_bytes", data.size, "the size of data.pkl", path)
-    got = _pickle.load(_record(fd, data, summed, path), path=path)
+    LIMITS.check("pickle_bytes", data.size, f"the size of {data.name}", path)
+    got = _pickle.load(_record(fd, data, summed, path), path=f"{path}/{data.name}")
     found += _pickle.findings(got.opaque, os.path.basename(path))
     if got.end != data.size:
         found.append(Finding("warning", "trailing", data.name, f"{data.size - got.end:,} bytes follow the end of the pickle; nothing reads them"))
     records = root + "data/"
 
     def locate(s: Storage, declared: int) -> tuple[int, int, str]:
-        key = s.key if type(s.key) is str else storage_key(s.key)
+        key = s.key if type(s.key) is str else _torch_tree.storage_key(s.key)
         e = entries.get(records + key)
         if e is None or s.view is not None:
-            raise CorruptError(f"the storage {shown(s.key)} of a tensor has no record in the file", path=path)
+            raise CorruptError(f"the storage {_torch_tree.shown(s.key)} of a tensor has no record {printable(records + key, 200)} in the file", path=path)
         if declared > e.size:
-            raise CorruptError(f"storage {shown(key)} is said to have {shown(declared)} bytes; its record has {e.size:,}", path=path)
+            raise CorruptError(f"storage {_torch_tree.shown(key)} is said to have {_torch_tree.shown(declared)} bytes; its record has {e.size:,}", path=path)
         return e.start, declared, key
 
-    tree = read_tree(got.value, locate, path, len(got.storages))
+    tree = _torch_tree.read_tree(got.value, locate, path, len(got.storages))
     if not tree.tensors and got.value != {}:
         raise _refusal(got.value, got.opaque, path, "a torch.save")
 

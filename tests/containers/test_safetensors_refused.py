@@ -17,7 +17,7 @@ from ckptkit.errors import CheckpointError, CorruptError, LimitError
 from ckptkit.tensors import TensorSpec
 
 
-def refusal(tmp_path: Path, data: bytes, kind: type[CheckpointError] = CorruptError) -> str:
+def refusal(tmp_path: Path, data: bytes, kind: type[CheckpointError] | tuple[type[CheckpointError], ...] = (CorruptError, LimitError)) -> str:
     (tmp_path / "bad.safetensors").write_bytes(data)
     with pytest.raises(kind) as e:
         open_checkpoint(tmp_path / "bad.safetensors", "safetensors")

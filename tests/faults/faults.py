@@ -194,7 +194,7 @@ def make_bert(folder: Path, megabytes: int) -> Path:
 
 
 def conversions(source: Path, folder: Path, shard: int) -> dict[str, tuple[Path, Callable[[Path, bool], Convert]]]:
-    """name -> (target, f(target, overwrite) -> what runs the conversion): one file, shards, PyTorch, TensorFlow, a single .pt."""
+    """name -> (target, f(target, overwrite) -> what runs the conversion): one file and shards of safetensors and PyTorch, TensorFlow, HDF5, npz."""
     import ckptkit
 
     def of(**options: Any) -> Callable[[Path, bool], Convert]:
@@ -205,6 +205,9 @@ def conversions(source: Path, folder: Path, shard: int) -> dict[str, tuple[Path,
         "sharded": (folder / "sharded", of(to="hf", max_shard_size=shard)),
         "torch": (folder / "torch", of(to="hf", container="torch", max_shard_size=shard)),
         "tf": (folder / "tf", of(to="google")),
+        "single": (folder / "model.pt", of()),
+        "hdf5": (folder / "hdf5", of(to="hf_tf")),
+        "npz": (folder / "model.npz", of()),
     }
 
 

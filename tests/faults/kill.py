@@ -2,7 +2,7 @@
 
     python tests/faults/kill.py --kills 1000 --megabytes 200 --work /tmp/kills
 
-Every round converts a BERT of so many MB (in turn to one safetensors file, shards, PyTorch shards, a TensorFlow bundle; every second time over
+Every round converts a BERT of so many MB (to one file or shards of safetensors or PyTorch, a TensorFlow bundle, HDF5, npz; every second time over
 an older target) in a process that gets SIGKILL at a random instant. Then the target must be what it was before, or whole; and a second
 run, which takes up what the killed one left, must end with the same bytes as an undisturbed one. Prints a line of figures as JSON.
 """
