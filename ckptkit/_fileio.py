@@ -11,13 +11,38 @@ import os
 import zlib
 from collections.abc import Callable
 
+from .containers import _crc32c
 from .containers._base import open_fd
 from .errors import CheckpointError, CorruptError, UnsupportedError
 
 CHUNK = 1 << 20  # 256 KiB to 1 MiB is quickest: larger buffers fall out of the caches
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_RANGE = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF, errno.ETXTBSY, errno.EIO}
+LINE, PAGE = 64, 4096  # bytes
 Checksum = Callable[[memoryview, int], int]
+
+
+def memory(size: int) -> memoryview:
+    """Writable anonymous memory that begins a page, for buffers that are kept."""
+    import mmap
+
+    return memoryview(mmap.mmap(-1, max(size, 1), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+
+
+def in_line(buffer: memoryview, offset: int) -> memoryview:
+    """The part of page-aligned `buffer` that begins in a cache line where the file offset does.
+
+    Kernels copy between a file's pages and memory with one string instruction, which on AMD's Zen takes 4.6 times as long (2.6 instead of
+    12 GB/s, measured) where the place it writes to is less than a line behind the one it reads from, both taken within their page. A
+    bytearray begins 16 bytes into its page: the worst there is for a file that is read from its page boundaries on.
+    """
+    return buffer[offset % LINE :]
+
+
+def between(buffer: memoryview, source: int, target: int) -> memoryview:
+    """The part of page-aligned `buffer` to copy through from one file offset to another, neither side of it slow (see `in_line`)."""
+    start = target % LINE
+    return buffer[start + LINE if 0 < (start - source) % PAGE < LINE else start :]
 
 
 def checksum(kind: str) -> Checksum:
@@ -30,10 +55,7 @@ def checksum(kind: str) -> Checksum:
         quick: Checksum = crc32
         return quick
     if kind == "crc32c":
-        import crc32c
-
-        sum32c: Checksum = crc32c.crc32c
-        return sum32c
+        return _crc32c.function()
     raise UnsupportedError(f"no checksum is called {kind!r}")
 
 
@@ -42,11 +64,7 @@ def quickest_checksum() -> str:
     try:
         import isal.isal_zlib  # noqa: F401
     except ImportError:
-        try:
-            import crc32c  # noqa: F401
-        except ImportError:
-            return "crc32"
-        return "crc32c"
+        return "crc32" if _crc32c.function() is _crc32c.in_python else "crc32c"
     return "crc32"
 
 

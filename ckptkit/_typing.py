@@ -40,6 +40,19 @@ else:
     def _getnewargs(self):
         return tuple(self)
 
+    def _compiled_later(name, fields, defaults):
+        """A __new__ that compiles the real one when the first record is made: most programs make none of most kinds."""
+
+        def __new__(cls, *values, **named):
+            owner = next(c for c in cls.__mro__ if "_fields" in c.__dict__)
+            listed = ", ".join(fields)
+            new = eval(f"lambda cls, {listed}: make(cls, ({listed},))", {"make": tuple.__new__, "__builtins__": {}})
+            new.__name__, new.__qualname__, new.__defaults__ = "__new__", f"{name}.__new__", defaults
+            owner.__new__ = staticmethod(new)
+            return new(cls, *values, **named)
+
+        return __new__
+
     _SHARED = {"_replace": _replace, "_asdict": _asdict, "__repr__": _repr, "__getnewargs__": _getnewargs, "__slots__": ()}
 
     class _Maker(type):
@@ -53,12 +66,7 @@ else:
                 raise TypeError(f"{name}: a field without a default follows one with a default")
             for i, field in enumerate(fields):
                 made[field] = _tuplegetter(i, None)
-            listed = ", ".join(fields)
-            new = eval(f"lambda cls, {listed}: make(cls, ({listed},))", {"make": tuple.__new__, "__builtins__": {}})
-            new.__name__ = "__new__"
-            new.__qualname__ = f"{name}.__new__"
-            new.__defaults__ = tuple(defaults.values())
-            made["__new__"] = new
+            made["__new__"] = _compiled_later(name, fields, tuple(defaults.values()))
             made["_field_defaults"] = defaults
             return type.__new__(type, name, (tuple,), made)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ._casts import cast
-from ._fileio import CHUNK, Checksum, Files
+from ._fileio import CHUNK, LINE, Checksum, Files, between, in_line
 from ._jobs import APART, Batch, Job, Made, Raw
 from ._relay import Buffer, Flat, Mover
 from ._typing import NamedTuple
@@ -124,7 +124,7 @@ class Worker:
                     o, at, n = o + got, at + got, n - got
                     if got < k:
                         break
-            buffer = self._out.get(CHUNK)
+            buffer = between(self._out.get(CHUNK + 2 * LINE), o, at)
             while n:
                 part = buffer[: min(n, CHUNK)]
                 k = len(part)
@@ -145,7 +145,9 @@ class Worker:
             self._strips(x, size, width)
             return
         for segment in x.segments:
-            window = self._window.get(segment.step * size)
+            window = self._window.get(segment.step * size + LINE)
+            if x.work == x.dtype and x.offset % size == 0:
+                window = in_line(window, x.offset + segment.start * size)
             for low in range(segment.start, segment.stop, segment.step):
                 high = min(low + segment.step, segment.stop)
                 for n in segment.nests:
@@ -158,7 +160,9 @@ class Worker:
                     k = min(step, high - at)
                     data = window[(at - low) * size : (at - low + k) * size]
                     if x.work != x.dtype:
-                        data = self._cast(x, data, self._out.get(CHUNK)[: k * width])
+                        out = self._out.get(CHUNK + LINE)
+                        start = x.offset + at * width
+                        data = self._cast(x, data, (out if start % width else in_line(out, start))[: k * width])
                     if sum_ is not None:
                         crc = sum_(data, crc)
                     self._write(x.file, x.offset + at * width, data)
@@ -212,7 +216,7 @@ class Worker:
 
     def _batch(self, job: Batch) -> None:
         """Small neighbours into one buffer, and that into the file."""
-        memory = self._gather.get(CHUNK)
+        memory = in_line(self._gather.get(CHUNK + LINE), job.offset)
         base, at = job.offset, job.offset
         wanted: list[Wanted] = []
         casts: dict[tuple[str, str], list[Made]] = {}
@@ -322,8 +326,9 @@ class Worker:
     def check(self, group: list[Written]) -> tuple[int, int, str] | None:
         """Read written ranges back; (file, offset, name) of the first that differs from what was written."""
         assert self._s.checksum is not None
-        buffer, sum_ = self._out.get(CHUNK), self._s.checksum
+        sum_ = self._s.checksum
         file, start, length, expected, name = group[0]
+        buffer = in_line(self._out.get(CHUNK + LINE), start)
         path = self._s.paths[file]
         if self._s.stop[0]:
             raise Stopped

@@ -225,7 +225,7 @@ class _Figures:
                 np.copyto(v, y, casting="unsafe")
             np.subtract(u, v, out=d)
             self.changed += self._changed(x, y, u, v, d, unlike)
-            dd, aa, bb, ab = float(np.dot(d, d)), float(np.dot(u, u)), float(np.dot(v, v)), float(np.dot(u, v))
+            dd, aa, bb = float(np.dot(d, d)), float(np.dot(u, u)), float(np.dot(v, v))
             every = dd + aa + bb
             if every - every != 0:  # NaN or infinity somewhere, or squares that overflow
                 self._odd(u, v)
@@ -234,6 +234,7 @@ class _Figures:
             self.largest = max(self.largest, float(d.max()))
             self.total += float(np.dot(d, ones))
             self.count += n
+            ab = (aa + bb - dd) / 2 if aa < 4 * bb < 16 * aa else float(np.dot(u, v))  # the law of cosines, where nothing is lost by it
             self.dd, self.aa, self.bb, self.ab = self.dd + dd, self.aa + aa, self.bb + bb, self.ab + ab
 
     def _changed(self, x: Array, y: Array, u: Array, v: Array, d: Array, unlike: Array) -> int:

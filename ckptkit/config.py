@@ -392,6 +392,10 @@ def write_config(
             unsaid[c] = values[c]
             means = "its own code cannot load these weights" if c in sizes else "outputs differ slightly there"
             findings.append(Finding("warning", "config", c, f"{target.title} always takes {c} {v}; the model has {values[c]}: {means}"))
+    for g in sorted(groups & form.taken.keys()):
+        differs = [f"{c} {v} where the model has {values[c]}" for c, v in form.taken[g].items() if values.get(c, v) != v]
+        if differs:
+            findings.append(Finding("warning", "config", g, f"{target.title}'s {g} takes {', '.join(differs)}: its outputs differ slightly"))
     if missing:
         missing = list(dict.fromkeys(missing))
         fits = (v for v in arch.variants.values() if all(values.get(k) == n for k, n in v.items() if k != "heads"))
@@ -411,7 +415,7 @@ def write_config(
         cls, over, lacking = chosen
         classes = (cls.name,)
         head["architectures"] = [cls.name]
-        for g in sorted(over):
+        for g in sorted(over & arch.table(target.name).groups):
             findings.append(Finding("info", "head", g, f"{cls.name} does not use the {g} that the weights hold; its loader will list it as unexpected"))
         for g in sorted(lacking):
             findings.append(Finding("info", "head", g, f"{cls.name} has a {g} that the weights lack; its loader will make a new one"))

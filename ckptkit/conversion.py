@@ -23,21 +23,13 @@ from .moves import Plan
 from .objects import MEMORY, hung, object_places
 from .plan import Request, Stories, Weights, arrange, assemble
 from .schema import Dialect
+from .sidecars import gather
 from .subject import Subject, examine
 from .tensors import DTYPES, TensorSpec
 from .validation import run_rules
 
 LEDGER = "ckptkit-ledger.json"
 PRIVATE = ("hdf5:", "keras:")  # metadata that only the formats of these names understand
-
-# what goes with a model besides its weights and configuration: vocabularies, tokenizers, their settings
-SIDECARS = frozenset((
-    "vocab.txt", "vocab.json", "vocab.bpe", "encoder.json", "merges.txt", "dict.txt", "tokenizer.json", "tokenizer_config.json",
-    "special_tokens_map.json", "added_tokens.json", "spiece.model", "sentencepiece.model", "sentencepiece.bpe.model", "spiece.vocab",
-    "spm.model", "30k-clean.model", "30k-clean.vocab", "tokenizer.model", "chat_template.jinja", "chat_template.json",
-    "generation_config.json", "preprocessor_config.json", "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json",
-    "sentencepiece.model", "bpe.model", "LICENSE", "LICENSE.txt",
-))  # fmt: skip
 
 
 class Conversion(NamedTuple):
@@ -259,14 +251,15 @@ def _plan(
     metadata = {k: v for k, v in ck.metadata.items() if request.dialect is None or k != METADATA}
     metadata, findings = _carried(metadata, request)
     wrapper = text = ""
+    raw: dict[str, object] = {}
+    labels: int | None = None
     dialect = request.dialect
     if dialect is not None:
-        raw, extras, classes, said = _configuration(subject, request, weights, dialect)
+        raw, extras, classes, said, labels = _configuration(subject, request, weights, dialect)
         findings += said
         text = (dialect.config.text or to_json_text)(raw)
         if dialect.config.filename:
             texts.append((dialect.config.filename, text))
-            texts += [(name, to_json_text(made(raw))) for name, made in dialect.config.beside.items()]
         elif dialect.container != request.container.NAME:
             texts.append(("config.json", text))
         metadata |= dialect.metadata
@@ -296,9 +289,10 @@ def _plan(
     if lost:
         findings.append(Finding("info", "dropped", ", ".join(lost[:6]), f"what lies beside the tensors is not carried over: {', '.join(lost[:12])}"))
     if not single:
-        folder = ck.folder
-        taken = {name for name, _ in texts} | {name for _, name in copies}
-        copies += [(os.path.join(folder, n), t) for n, t in _sidecars(os.listdir(folder), subject, dialect) if t not in taken and os.path.isfile(os.path.join(folder, n))]
+        company = gather(subject, dialect, raw, classes[0] if classes else "", labels, {name for name, _ in texts} | {name for _, name in copies})
+        copies += company.copies
+        texts += company.texts
+        findings += company.findings
     elif texts or copies:
         findings.append(Finding("info", "config", dst, "the target is a single file: the configuration and vocabulary are not written beside it"))
         texts, copies = [], []
@@ -324,14 +318,6 @@ def _carried(metadata: Mapping[str, str], request: Request) -> tuple[dict[str, s
     return kept, [Finding("info", "dropped", ", ".join(lost[:4]), said)] if lost else []
 
 
-def _sidecars(names: Sequence[str], subject: Subject, target: Dialect | None) -> list[tuple[str, str]]:
-    """What goes along of a folder's files, with what the target's dialect calls it."""
-    own = {n: what for d in (subject.architecture.dialects.values() if subject.architecture else ()) for what, n in d.sidecars.items()}
-    calls = target.sidecars if target is not None else {}
-    named = {n: calls.get(own.get(n, ""), n) for n in sorted(names) if n in SIDECARS or n in own}
-    return [(n, t) for n, t in named.items() if t == n or t not in named]
-
-
 def _plain(raw: Mapping[str, object]) -> dict[str, object]:
     """The part of a configuration found inside a file that JSON can hold."""
     return {k: v for k, v in raw.items() if isinstance(v, (str, int, float, bool, list, dict, type(None)))}
@@ -339,7 +325,7 @@ def _plain(raw: Mapping[str, object]) -> dict[str, object]:
 
 def _configuration(
     subject: Subject, request: Request, weights: Weights, dialect: Dialect
-) -> tuple[dict[str, object], Mapping[str, object], tuple[str, ...], list[Finding]]:
+) -> tuple[dict[str, object], Mapping[str, object], tuple[str, ...], list[Finding], int | None]:
     arch = subject.architecture
     assert arch is not None and subject.graph.dialect is not None
     sizes = subject.sizes()
@@ -367,7 +353,7 @@ def _configuration(
     )
     memory = hung(subject.graph.recognition, subject.graph.counts) if subject.graph.recognition is not None else {}
     raw = {**written.raw, BLOCK: {**_mapping(written.raw.get(BLOCK)), MEMORY: memory}} if memory else written.raw
-    return raw, written.extras, written.classes, list(written.findings)
+    return raw, written.extras, written.classes, list(written.findings), labels
 
 
 def _mapping(value: object) -> Mapping[str, object]:

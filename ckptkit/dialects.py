@@ -89,6 +89,23 @@ class Key(NamedTuple):
     more: tuple[str, ...] = ()
 
 
+class Kit(NamedTuple):
+    """What else goes into a written folder: the library's class for its heads, the number of labels, and how text is split ("": no vocabulary)."""
+
+    model: str = ""
+    labels: int | None = None
+    text: Mapping[str, object] | None = None
+
+
+class Vocabulary(NamedTuple):
+    """The vocabulary that a library loads: what it is (`files` are keys of `Dialect.sidecars`), the tokens without which it does not load,
+    and what its tokenizer does otherwise than transformers', as far as no setting says it."""
+
+    files: tuple[str, ...]
+    tokens: tuple[str, ...] = ()
+    otherwise: str = ""
+
+
 class ConfigForm(NamedTuple):
     """A dialect's configuration file.
 
@@ -114,7 +131,9 @@ class ConfigForm(NamedTuple):
     unfold: Callable[[Mapping[str, object]], dict[str, object] | None] | None = None
     fold: Callable[[dict[str, object]], dict[str, object]] | None = None  # the raw keys -> the file's own shape: what `unfold` undoes
     extras: Callable[[dict[str, object]], dict[str, object]] | None = None  # the raw keys -> what goes into the file itself
-    beside: Mapping[str, Callable[[Mapping[str, object]], dict[str, object]]] = {}  # further JSON files that go with it, made of the raw keys
+    beside: Mapping[str, Callable[[Mapping[str, object], Kit], dict[str, object] | None]] = {}  # further JSON files, made of the raw keys (None: not written)
+    taken: Mapping[str, Mapping[str, object]] = {}  # what a head's own code takes for granted besides: group -> canonical values
+    words: Vocabulary | None = None  # the vocabulary that its library loads with a model, where it has its own form for it
     texts: Mapping[str, Callable[[str], dict[str, object]]] = {}
     overruled: Mapping[str, str] = {}
     text: Callable[[Mapping[str, object]], str] | None = None  # how a written file is put; None: JSON
@@ -155,7 +174,7 @@ class Dialect(NamedTuple):
     loader misses them. `strays`: stored names that carry no weight, and what they are. `lacks`: parameters it has no
     place for. `limits`: axes that have one size in this naming, and why: others are refused. `metadata`: what a written
     container carries. `sidecars`: what a file beside the weights is -> what it is called here (a vocabulary that other
-    dialects keep under another name).
+    dialects keep under another name). `stands`: a head -> the group without which it is another one that the library does not have.
     """
 
     name: str
@@ -177,6 +196,7 @@ class Dialect(NamedTuple):
     classes: tuple[Class, ...] = ()
     metadata: Mapping[str, str] = {}
     sidecars: Mapping[str, str] = {}
+    stands: Mapping[str, str] = {}
     writes_ties: bool = True  # whether tied parameters are written where the container can say that they are one tensor
     part: str = ""  # which model of several that one checkpoint of this naming holds (ELECTRA's generator); the first listed is meant first
     alias: str = ""  # the name that --to knows it by besides its own: dialects of several parts, or of several containers, share one

@@ -241,6 +241,8 @@ class _Translate(_Builder):
                 raise UnsupportedError(f"{dialect.title} has no {self.arch.title} without the {info.group}, and nothing says how many {count_name(placeholders(p)[0])} to begin anew", hint=self._others())
         added = request.add_groups | (dialect.needs - self.graph.groups - request.drop_groups)
         self.groups = (self.graph.groups | added) - request.drop_groups
+        others = {g for g, base in dialect.stands.items() if g in self.groups and base not in self.graph.groups}
+        self.groups -= others
         self.absent = {p: k for p, k in self.recognition.dialect.lacks.items() if k.holds(self.sizes.axis)}
         self.lacked = {p: k for p, k in dialect.lacks.items() if k.holds(self.sizes.axis)}
         self.new = lacking(subject, self.groups if request.init_missing else added, self.absent) if request.init_missing or added else frozenset()
@@ -249,6 +251,11 @@ class _Translate(_Builder):
         self.cut: list[str] = []  # target names that lose rows
         self.untied = False
         self.harmless: dict[str, list[str]] = {}  # why it may be left out -> stored names
+        for g in sorted(others):
+            stored = [b.stored for b in self.graph.params.values() if self.arch.params[b.row.parts[b.which]].group == g]
+            self.went |= {n: {"dropped": f"{dialect.title} has no {g} of this kind"} for n in stored}
+            message = f"{dialect.title} has no {g} without a {dialect.stands[g]}, so none of this kind: {collapse(stored)} dropped"
+            self.findings.append(Finding("warning", "dropped", collapse(stored), message))
         self.hung = recalled(dialect, self.table, subject.config.raw if subject.config is not None else None) if dialect.objects else None
         self.prefix = self.hung.prefix if self.hung is not None else self._prefix()
 

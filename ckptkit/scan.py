@@ -12,7 +12,7 @@ import threading
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Sequence
 
-from ._fileio import checksum
+from ._fileio import LINE, checksum, in_line, memory
 from ._pool import on_threads
 from ._typing import TYPE_CHECKING, Any, NamedTuple
 from .arrays import numpy_dtype
@@ -121,7 +121,7 @@ def survey(checkpoint: Checkpoint, names: Collection[str], *, checks: bool = Tru
     def do(numbered: tuple[int, _Job]) -> None:
         buffer = getattr(local, "buffer", None)
         if buffer is None:
-            buffer = local.buffer = memoryview(bytearray(PIECE))
+            buffer = local.buffer = memory(PIECE + LINE)
         number, job = numbered
         mine, finding = _do(checkpoint, job, buffer)
         with lock:
@@ -224,7 +224,7 @@ def _do(checkpoint: Checkpoint, job: _Job, buffer: memoryview) -> tuple[dict[str
         fd, at, end = checkpoint.fd(extent.path), extent.offset, extent.offset + extent.length
         tally = tallies.setdefault(tensor.name, _Tally()) if tensor is not None else None
         while at < end:
-            piece = buffer[: min(PIECE, end - at)]
+            piece = in_line(buffer, at)[: min(PIECE, end - at)]
             have = os.preadv(fd, [piece], at)
             while 0 < have < len(piece):
                 more = os.preadv(fd, [piece[have:]], at + have)

@@ -14,12 +14,12 @@ from functools import cache, cached_property
 from itertools import islice
 
 from ._typing import NamedTuple
-from .dialects import CONV1D, FLAX, GOOGLE, HDF5, OBJECTS, TORCH, Class, ConfigForm, Dialect, Key, Lack, Objects, Style
+from .dialects import CONV1D, FLAX, GOOGLE, HDF5, OBJECTS, TORCH, Class, ConfigForm, Dialect, Key, Kit, Lack, Objects, Style, Vocabulary
 from .layout import Axes, Layout, LayoutError, parse, terms
 
 __all__ = [
-    "CONV1D", "FLAX", "GOOGLE", "HDF5", "OBJECTS", "TORCH", "Architecture", "Class", "ConfigForm", "Dialect", "Key", "Lack", "Layout", "LayoutError", "Match", "Module", "Objects",
-    "Param", "Row", "Style", "Table", "check", "count_name", "embedding", "expand", "linear", "norm", "param", "pattern_of", "pattern_of_text", "placeholders",
+    "CONV1D", "FLAX", "GOOGLE", "HDF5", "OBJECTS", "TORCH", "Architecture", "Class", "ConfigForm", "Dialect", "Key", "Kit", "Lack", "Layout", "LayoutError", "Match", "Module",
+    "Objects", "Param", "Row", "Style", "Table", "Vocabulary", "check", "count_name", "embedding", "expand", "linear", "norm", "param", "pattern_of", "pattern_of_text", "placeholders",
     "reduce_name", "stem", "when",
 ]  # fmt: skip
 

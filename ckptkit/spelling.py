@@ -20,6 +20,7 @@ from functools import lru_cache
 
 from ._typing import NamedTuple
 
+TASK = "task/"  # begins the names, stored and plain, of what a preset of keras_hub keeps in its head's file
 AGAIN = "again/"  # begins the plain name of a weight that a file holds once more under another layer, which follows
 
 _CAMEL = (r"(.)([A-Z][a-z]+)", r"([a-z])([A-Z])")
@@ -62,6 +63,34 @@ def snake_case(name: str) -> str:
 
 
 # --- Keras 3 ---------------------------------------------------------------------------------------------------------------
+
+
+def headed(model: str, backbone: Spelling, head: Spelling) -> Spelling:
+    """The spelling of a keras_hub model, `model` its backbone's class in snake case, whose head's names begin with `task/`.
+
+    As Keras saves the two in one file, which is only read, the backbone is one of the model's layers: layers/bert_backbone/layers/dense/vars/0.
+    """
+    inside = f"layers/{model}/"
+
+    def plain(names: Sequence[str], config: Mapping[str, object]) -> dict[str, str]:
+        whole = any(n.startswith(inside) for n in names)
+        if whole:
+            parts = {n: n[len(inside) :] if n.startswith(inside) else TASK + n for n in names}
+        else:
+            parts = {n: n for n in names}
+        below = backbone.plain([p for p in parts.values() if not p.startswith(TASK)], config)
+        if not below:
+            return {}
+        above = head.plain([p[len(TASK) :] for p in parts.values() if p.startswith(TASK)], config)
+        called = {**below, **{TASK + n: TASK + p for n, p in above.items()}}
+        return {n: called[p] for n, p in parts.items() if p in called}
+
+    def stored(names: Sequence[str], cls: str) -> dict[str, str]:
+        below = backbone.stored([n for n in names if not n.startswith(TASK)], cls)
+        above = head.stored([n[len(TASK) :] for n in names if n.startswith(TASK)], cls)
+        return {n: TASK + above[n[len(TASK) :]] if n.startswith(TASK) else below[n] for n in names}
+
+    return Spelling("/vars/", plain, stored, backbone.metadata)
 
 
 def objects(*layers: Layer, beside: Mapping[str, tuple[str, str]] = {}) -> Spelling:

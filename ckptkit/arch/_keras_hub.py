@@ -1,16 +1,17 @@
 """keras_hub's backbones: the rows of its transformer layers, and the configuration of its presets.
 
 Source: keras_hub 0.32 models/*/*_backbone.py, layers/modeling/transformer_encoder.py and transformer_decoder.py, utils/preset_utils.py; Keras 3
-saving/saving_lib.py (names: see `spelling.objects`). A preset is a folder of config.json, metadata.json and model.weights.h5. Activations
-and epsilons are the backbones' own, no preset can say them.
+saving/saving_lib.py (names: see `spelling.objects`); models/*/*_text_classifier.py, *_masked_lm.py, layers/modeling/masked_lm_head.py (heads). A preset is a
+folder of config.json, metadata.json and model.weights.h5; with a vocabulary of tokenizer.json and assets/tokenizer; with a head of task.json, task.weights.h5 and
+preprocessor.json. Activations and epsilons are the classes' own, no preset can say them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from ckptkit.schema import OBJECTS, ConfigForm, Dialect, Key, Lack
-from ckptkit.spelling import Layer, Spelling, objects
+from ckptkit.schema import OBJECTS, Class, ConfigForm, Dialect, Key, Kit, Lack, Vocabulary
+from ckptkit.spelling import Layer, Spelling, headed, objects, snake_case
 
 VERSION = "0.32.0"
 
@@ -65,26 +66,62 @@ def layer_rows(layer: str, ours: str) -> dict[str, str | tuple[str, ...]]:
 
 
 LAYERS = layer_rows("transformer_layer_{layer}", "encoder.layers.{layer}.")
+HEAD = (Layer("pooled_dense", "dense", optional=True), Layer("logits", "dense"), Layer("mlm_head", "masked_lm_head"))
+MLM: dict[str, str | tuple[str, ...]] = {
+    "task/mlm_head/_intermediate_dense": "mlm.transform",
+    "task/mlm_head/_intermediate_layer_norm": "mlm.norm",
+    "task/mlm_head/0": "mlm.decoder.bias",
+}
+CLASSIFIER: dict[str, str | tuple[str, ...]] = {"task/logits": "classifier"}
+DEEP_CLASSIFIER: dict[str, str | tuple[str, ...]] = {"task/pooled_dense": "classification.dense", "task/logits": "classification.output"}
+MASKED_LM_HEAD = {"norm_eps": 1e-5, "activation": "gelu"}  # MaskedLMHead's, whatever the backbone has
+
+# the vocabularies of its tokenizers, by what `Dialect.sidecars` calls the files
+WORD_PIECES = Vocabulary(("word pieces",), ("[CLS]", "[SEP]", "[PAD]", "[MASK]", "[UNK]"))
+BYTE_PAIRS = ("bpe vocabulary", "bpe merges")
+PIECES = ("sentence pieces",)
+FILES = {
+    "word pieces": "assets/tokenizer/vocabulary.txt",
+    "bpe vocabulary": "assets/tokenizer/vocabulary.json",
+    "bpe merges": "assets/tokenizer/merges.txt",
+    "sentence pieces": "assets/tokenizer/vocabulary.spm",
+    "transformers' tokenizer": "assets/transformers/tokenizer.json",  # whose name is that of keras_hub's settings here
+}
+# of a tokenizer, a dtype is that of the token ids; of everything else that of the arithmetic
+INTEGERS = {"module": "keras", "class_name": "DTypePolicy", "config": {"name": "int32"}, "registered_name": None}
 POLICY = {"module": "keras", "class_name": "DTypePolicy", "config": {"name": "float32"}, "registered_name": None}
+LONGEST = {"TextClassifier": 512, "MaskedLM": 512}  # what their preprocessors cut text to, at most
+TASKS = {"TextClassifier": "text_classifier", "MaskedLM": "masked_lm"}
 
 
 def backbone(
     names: tuple[str, ...], package: str, layers: Spelling | tuple[Layer, ...], rows: Mapping[str, str | tuple[str, ...]], *, keys: Mapping[str, str | Key] = WITH_SEGMENTS,
     implied: Mapping[str, object], defaults: Mapping[str, object] = DEFAULTS, lacks: Mapping[str, Lack] = {}, needs: tuple[str, ...] = ("pooler",),
-    tasks: tuple[str, ...] = ("MaskedLM", "TextClassifier"), also: Mapping[str, object] = {},
+    tasks: tuple[str, ...] = ("MaskedLM", "TextClassifier"), also: Mapping[str, object] = {}, classifies: tuple[str, ...] = (), words: Vocabulary | None = None,
 ) -> Dialect:  # fmt: skip
-    """The dialect of one backbone: `names` its class and others of the same weights, `package` the module that it lies in."""
+    """The dialect of one backbone: `names` its class and others of the same weights, `package` the module that it lies in.
+
+    `classifies`: the groups of its text classifier's head, if it has one, the rows of which are among `rows`. `words`: its tokenizer's vocabulary.
+    """
+    below = layers if isinstance(layers, Spelling) else objects(*layers)
+    stem, masked = names[0].removesuffix("Backbone"), "task/mlm_head/0" in rows
+    classes = [Class(names[0], frozenset(needs))]
+    classes += [Class(f"{stem}MaskedLM", frozenset({*needs, "mlm"}))] if masked else []
+    classes += [Class(f"{stem}TextClassifier", frozenset({*needs, *classifies}))] if classifies else []
     return Dialect(
         name="keras_hub",
         title="keras_hub",
         style=OBJECTS,
         container="hdf5",
         filename="model.weights.h5",
-        spelling=layers if isinstance(layers, Spelling) else objects(*layers),
+        spelling=headed(snake_case(names[0]), below, objects(*(h for h in HEAD if h.name in {k.split("/")[1] for k in rows if k.startswith("task/")}))),
         rows=rows,
         lacks=lacks,
         needs=frozenset(needs),
+        stands={"classifier": "pooler"} if classifies == ("classifier",) else {"classifier": "classification"} if "classifier" in classifies else {},
         writes_ties=False,
+        classes=tuple(classes) if masked or classifies else (),
+        sidecars=FILES,
         config=ConfigForm(
             filename="config.json",
             keys=keys,
@@ -93,7 +130,11 @@ def backbone(
             also={"name": package.rpartition(".")[2], "trainable": True, "dtype": POLICY, **also},
             unfold=unfold(names),
             fold=fold(names[0], package),
-            beside={"metadata.json": metadata(tasks)},
+            beside={
+                "metadata.json": metadata(tasks), "tokenizer.json": (text := tokenizer(stem, package, words)), "preprocessor.json": preprocessor(stem, package, text), "task.json": task(stem, package, text),
+            },
+            taken={"mlm": MASKED_LM_HEAD} if masked else {},
+            words=words,
         ),
     )
 
@@ -117,6 +158,7 @@ def fold(name: str, package: str) -> Callable[[dict[str, object]], dict[str, obj
     """Settings as Keras serialises an object, and in them a function of keras_hub's own."""
 
     def serialised(raw: dict[str, object]) -> dict[str, object]:
+        raw.pop("architectures", None)
         raw = {
             k: {"module": "builtins", "class_name": "function", "config": v, "registered_name": "function"} if isinstance(v, str) and v.startswith("keras_hub>") else v
             for k, v in raw.items()
@@ -126,10 +168,68 @@ def fold(name: str, package: str) -> Callable[[dict[str, object]], dict[str, obj
     return serialised
 
 
-def metadata(tasks: tuple[str, ...]) -> Callable[[Mapping[str, object]], dict[str, object]]:
+Made = Callable[[Mapping[str, object], Kit], "dict[str, object] | None"]
+
+
+def metadata(tasks: tuple[str, ...]) -> Made:
     """A preset's metadata.json, without the date: the same source gives the same files."""
 
-    def said(raw: Mapping[str, object]) -> dict[str, object]:
+    def said(raw: Mapping[str, object], kit: Kit) -> dict[str, object]:
         return {"keras_hub_version": VERSION, "tasks": list(tasks)}
+
+    return said
+
+
+def _object(module: str, cls: str, config: Mapping[str, object]) -> dict[str, object]:
+    return {"module": f"keras_hub.src.models.{module}", "class_name": cls, "config": dict(config), "registered_name": f"keras_hub>{cls}"}
+
+
+def tokenizer(stem: str, package: str, words: Vocabulary | None) -> Made:
+    """tokenizer.json: keras_hub's tokenizer with the settings that the source says; None without a vocabulary."""
+    module = package.replace("backbone", "tokenizer")
+    files: dict[str, dict[str, object]] = {"word pieces": {"vocabulary": None}, "sentence pieces": {"proto": None}}  # read from assets/ after
+    unset = files.get(words.files[0], {}) if words is not None else {}
+
+    def said(raw: Mapping[str, object], kit: Kit) -> dict[str, object] | None:
+        if kit.text is None:
+            return None
+        return _object(module, f"{stem}Tokenizer", {"name": module.partition(".")[2], "trainable": True, "dtype": INTEGERS, "config_file": "tokenizer.json", **unset, **kit.text})
+
+    return said
+
+
+def _kind(stem: str, kit: Kit) -> str:
+    return kit.model.removeprefix(stem) if kit.model.removeprefix(stem) in TASKS else ""
+
+
+def preprocessor(stem: str, package: str, words: Made) -> Made:
+    """preprocessor.json: what a task does to text; None where the model has no head or no vocabulary."""
+    def said(raw: Mapping[str, object], kit: Kit) -> dict[str, object] | None:
+        inner, kind = words(raw, kit), _kind(stem, kit)
+        if inner is None or not kind:
+            return None
+        settings = raw.get("config")
+        positions = settings.get("max_sequence_length") if isinstance(settings, dict) else None
+        length = min(LONGEST[kind], positions) if isinstance(positions, int) else LONGEST[kind]
+        name = f"{package.rpartition('.')[2].replace('backbone', TASKS[kind])}_preprocessor"
+        config = {"name": name, "trainable": True, "dtype": POLICY, "tokenizer": inner, "config_file": "preprocessor.json", "sequence_length": length, "truncate": "round_robin"}
+        return _object(f"{package.partition('.')[0]}.{name}", f"{stem}{kind}Preprocessor", config)
+
+    return said
+
+
+def task(stem: str, package: str, words: Made) -> Made:
+    """task.json: the backbone with its head; None where the model has none."""
+    text = preprocessor(stem, package, words)
+
+    def said(raw: Mapping[str, object], kit: Kit) -> dict[str, object] | None:
+        kind = _kind(stem, kit)
+        if not kind:
+            return None
+        name = package.rpartition(".")[2].replace("backbone", TASKS[kind])
+        config: dict[str, object] = {"backbone": dict(raw), "preprocessor": text(raw, kit), "name": name}
+        if kind == "TextClassifier":
+            config |= {"num_classes": kit.labels, "activation": "linear"}
+        return _object(f"{package.partition('.')[0]}.{name}", kit.model, config)
 
     return said

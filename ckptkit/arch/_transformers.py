@@ -74,6 +74,13 @@ def _one(modules: Mapping[str, Module], value: str | tuple[str, ...], style: Sty
     return ending, (value, turned(layout)) if form == "transposed" else value
 
 
+# what its tokenizers keep beside a model (`Dialect.sidecars`)
+_TOKENIZER = {"transformers' tokenizer": "tokenizer.json"}
+WORD_PIECES = {"word pieces": "vocab.txt", **_TOKENIZER}
+BYTE_PAIRS = {"bpe vocabulary": "vocab.json", "bpe merges": "merges.txt", **_TOKENIZER}
+PIECES = {"sentence pieces": "spiece.model", **_TOKENIZER}
+
+
 def tf(
     modules: Mapping[str, Module], hf: Dialect, prefix: str, *, words: Mapping[str, str] = {}, weights: tuple[str, ...] = ("embeddings.word",), tied: bool = False, shared: Mapping[str, str] = {},
     style: Style = HDF5, rows: Rows | None = None, repeats: Mapping[str, str | tuple[str, ...]] = {},

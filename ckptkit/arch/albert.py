@@ -10,10 +10,10 @@ transformers models/albert (PyTorch names and classes).
 from ckptkit.arch import _bert4keras as b4k
 from ckptkit.arch import _keras_hub as hub
 from ckptkit.arch._tf2 import albert as albert_of_tf2
-from ckptkit.arch._transformers import DERIVED, HF_KEYS, flax, tf
+from ckptkit.arch._transformers import DERIVED, HF_KEYS, PIECES, flax, tf
 from ckptkit.arch._transformers import EMBEDDINGS as HF_EMBEDDINGS
 from ckptkit.arch.bert import GOOGLE_ACTIVATIONS, SIZES
-from ckptkit.schema import GOOGLE, TORCH, Architecture, Class, ConfigForm, Dialect, Key, Lack, embedding, linear, norm
+from ckptkit.schema import GOOGLE, TORCH, Architecture, Class, ConfigForm, Dialect, Key, Lack, Vocabulary, embedding, linear, norm
 from ckptkit.spelling import Layer, layers, starting
 
 L = "encoder.groups.{group}.inner_groups.{inner_group}."
@@ -122,6 +122,7 @@ HF = Dialect(
         Class("AlbertForMultipleChoice", frozenset({"pooler", "classifier"})),
     ),
     metadata={"format": "pt"},
+    sidecars=PIECES,
     config=ConfigForm(
         filename="config.json",
         keys={**KEYS, **HF_KEYS},
@@ -210,8 +211,9 @@ ARCHITECTURE = Architecture(
                 hub.TOKENS, hub.POSITIONS, hub.SEGMENTS, hub.NORM, Layer("embedding_projection", "dense"),
                 Layer("group_{}_inner_layer_{}", "transformer_encoder", inner="num_inner_repetitions"), hub.POOLER,
             ),
-            {**hub.EMBEDDINGS, "embedding_projection": "embeddings.project", **hub.layer_rows(HUB_LAYER, L), **hub.POOLED},
-            keys=HUB_KEYS, implied={"activation": "gelu_tanh", "norm_eps": 1e-12}, defaults=DEFAULTS,
+            {**hub.EMBEDDINGS, "embedding_projection": "embeddings.project", **hub.layer_rows(HUB_LAYER, L), **hub.POOLED, **hub.MLM, **hub.CLASSIFIER},
+            keys=HUB_KEYS, implied={"activation": "gelu_tanh", "norm_eps": 1e-12}, defaults=DEFAULTS, classifies=("classifier",),
+            words=Vocabulary(hub.PIECES, otherwise="transformers' ALBERT lower-cases text, takes accents off and splits digits from commas first"),
         ),
         b4k.weights(
             {**b4k.EMBEDDINGS, "Embedding-Mapping": "embeddings.project", **b4k.after(B4K_LAYER, L), **b4k.MLM, **b4k.POOLER, **b4k.MLM_BIAS, "NSP-Proba": "sop"},

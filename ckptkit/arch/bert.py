@@ -7,7 +7,7 @@ transformers models/bert (PyTorch names and classes); pytorch_pretrained_bert (g
 from ckptkit.arch import _bert4keras as b4k
 from ckptkit.arch import _keras_hub as hub
 from ckptkit.arch._tf2 import BERT_DIALECTS
-from ckptkit.arch._transformers import DERIVED, HF_KEYS, flax, tf
+from ckptkit.arch._transformers import DERIVED, HF_KEYS, WORD_PIECES, flax, tf
 from ckptkit.arch._transformers import EMBEDDINGS as HF_EMBEDDINGS
 from ckptkit.arch._transformers import HF_ACTIVATIONS as HF_ACTIVATIONS
 from ckptkit.arch._transformers import LAYERS as HF_LAYERS
@@ -95,6 +95,7 @@ HF = Dialect(
         Class("BertForQuestionAnswering", frozenset({"qa"})),
     ),
     metadata={"format": "pt"},
+    sidecars=WORD_PIECES,
     config=ConfigForm(
         filename="config.json",
         keys={**SIZES, **HF_KEYS},
@@ -167,7 +168,8 @@ ARCHITECTURE = Architecture(
         flax(MODULES, HF),
         hub.backbone(
             ("BertBackbone",), "bert.bert_backbone", (hub.TOKENS, hub.POSITIONS, hub.SEGMENTS, hub.NORM, hub.ENCODER, hub.POOLER),
-            {**hub.EMBEDDINGS, **hub.LAYERS, **hub.POOLED}, implied={"activation": "gelu_tanh", "norm_eps": 1e-12}, tasks=("MaskedLM", "TextClassifier", "TextEmbedder"),
+            {**hub.EMBEDDINGS, **hub.LAYERS, **hub.POOLED, **hub.MLM, **hub.CLASSIFIER}, implied={"activation": "gelu_tanh", "norm_eps": 1e-12},
+            tasks=("MaskedLM", "TextClassifier", "TextEmbedder"), classifies=("classifier",), words=hub.WORD_PIECES,
         ),
         b4k.weights(
             {**b4k.EMBEDDINGS, **b4k.LAYERS, **b4k.MLM, **b4k.POOLER, **b4k.MLM_BIAS, "NSP-Proba": "nsp"}, GOOGLE_FORM,

@@ -4,7 +4,7 @@ Source: transformers models/distilbert (names, classes, configuration keys of it
 """
 
 from ckptkit.arch import _keras_hub as hub
-from ckptkit.arch._transformers import HF_ACTIVATIONS, flax, tf
+from ckptkit.arch._transformers import HF_ACTIVATIONS, WORD_PIECES, flax, tf
 from ckptkit.arch.bert import DEFAULTS
 from ckptkit.arch.bert import MODULES as BERT
 from ckptkit.schema import TORCH, Architecture, Class, ConfigForm, Dialect, Key, linear
@@ -58,6 +58,7 @@ HF = Dialect(
         Class("DistilBertForMultipleChoice", frozenset({"classification", "classifier"})),
     ),
     metadata={"format": "pt"},
+    sidecars=WORD_PIECES,
     config=ConfigForm(
         filename="config.json",
         keys={
@@ -102,7 +103,8 @@ ARCHITECTURE = Architecture(
         hub.backbone(
             ("DistilBertBackbone",), "distil_bert.distil_bert_backbone",
             (hub.JOINT, hub.NORM, hub.ENCODER),
-            {**hub.JOINT_EMBEDDINGS, **hub.LAYERS}, keys=hub.SIZES, implied={"activation": "gelu", "norm_eps": 1e-12}, needs=(),
+            {**hub.JOINT_EMBEDDINGS, **hub.LAYERS, **hub.MLM, "task/pooled_dense": "classification.dense", **hub.CLASSIFIER}, keys=hub.SIZES,
+            implied={"activation": "gelu", "norm_eps": 1e-12}, needs=(), classifies=("classification", "classifier"), words=hub.WORD_PIECES,
         ),
     ),
 )

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from ckptkit.arch import _bert4keras as b4k
 from ckptkit.arch import _keras_hub as hub
-from ckptkit.arch._transformers import DERIVED, HF_KEYS, flax, tf
+from ckptkit.arch._transformers import DERIVED, HF_KEYS, WORD_PIECES, flax, tf
 from ckptkit.arch._transformers import EMBEDDINGS as HF_EMBEDDINGS
 from ckptkit.arch._transformers import LAYERS as HF_LAYERS
 from ckptkit.arch.bert import DEFAULTS, SIZES
@@ -177,6 +177,7 @@ HF = Dialect(
         Class("ElectraForMultipleChoice", frozenset({"summary", "classifier"})),
     ),
     metadata={"format": "pt"},
+    sidecars=WORD_PIECES,
     config=ConfigForm(
         filename="config.json",
         keys={**KEYS, **HF_KEYS},
@@ -211,7 +212,7 @@ ARCHITECTURE = Architecture(
             (hub.TOKENS, hub.POSITIONS, hub.SEGMENTS, hub.NORM, Layer("embeddings_projection", "dense", optional=True), hub.ENCODER, hub.POOLER),
             {**hub.EMBEDDINGS, "embeddings_projection": "embeddings.project", **hub.LAYERS, **hub.POOLED},
             keys={**{k: v for k, v in hub.WITH_SEGMENTS.items() if v != "vocab"}, "vocab_size": "vocab", "embedding_dim": "embedding"},
-            implied={"activation": "gelu_tanh", "norm_eps": 1e-12}, lacks=NO_PROJECTION, tasks=(),
+            implied={"activation": "gelu_tanh", "norm_eps": 1e-12}, lacks=NO_PROJECTION, tasks=(), words=hub.WORD_PIECES,
         ),
         b4k.weights(
             {

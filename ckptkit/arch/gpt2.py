@@ -11,10 +11,25 @@ from collections.abc import Mapping
 
 from ckptkit.arch import _bert4keras as b4k
 from ckptkit.arch import _keras_hub as hub
-from ckptkit.arch._transformers import HF_ACTIVATIONS, flax, tf
+from ckptkit.arch._transformers import BYTE_PAIRS, HF_ACTIVATIONS, flax, tf
 from ckptkit.arch.bert import DEFAULTS
 from ckptkit.arch.bert import SIZES as BERT_SIZES
-from ckptkit.schema import CONV1D, FLAX, GOOGLE, HDF5, Architecture, Class, ConfigForm, Dialect, Key, Style, embedding, linear, norm
+from ckptkit.schema import (
+    CONV1D,
+    FLAX,
+    GOOGLE,
+    HDF5,
+    Architecture,
+    Class,
+    ConfigForm,
+    Dialect,
+    Key,
+    Style,
+    Vocabulary,
+    embedding,
+    linear,
+    norm,
+)
 from ckptkit.spelling import Layer
 
 D = "decoder.layers.{layer}."
@@ -168,7 +183,7 @@ HF = Dialect(
     },
     derived=HF_MASKS,
     strays=HF_STRAYS,
-    sidecars={"bpe vocabulary": "vocab.json", "bpe merges": "merges.txt"},
+    sidecars=BYTE_PAIRS,
     classes=(
         Class("GPT2LMHeadModel", frozenset({"lm"})),
         Class("GPT2Model", frozenset()),
@@ -251,7 +266,7 @@ ARCHITECTURE = Architecture(
                 **hub.layer_rows("transformer_layer_{layer}", D), "layer_norm": "decoder.norm",
             },
             keys=hub.SIZES, implied={"activation": "gelu_tanh", "norm_eps": 1e-5, "tied": True, "scaled": True, "scaled_by_layer": False},
-            needs=(), tasks=("CausalLM",),
+            needs=(), tasks=("CausalLM",), words=Vocabulary(hub.BYTE_PAIRS, ("<|endoftext|>",)),
         ),
         Dialect(
             name="bert4keras",

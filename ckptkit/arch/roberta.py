@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ckptkit.arch import _keras_hub as hub
-from ckptkit.arch._transformers import DERIVED, HF_KEYS, flax, tf
+from ckptkit.arch._transformers import BYTE_PAIRS, DERIVED, HF_KEYS, flax, tf
 from ckptkit.arch._transformers import EMBEDDINGS as HF_EMBEDDINGS
 from ckptkit.arch._transformers import LAYERS as HF_LAYERS
 from ckptkit.arch.bert import DEFAULTS, SIZES
 from ckptkit.arch.bert import MODULES as BERT
-from ckptkit.schema import TORCH, Architecture, Class, ConfigForm, Dialect, Key, Lack, embedding, linear, norm
+from ckptkit.schema import TORCH, Architecture, Class, ConfigForm, Dialect, Key, Lack, Vocabulary, embedding, linear, norm
 from ckptkit.spelling import AGAIN
 
 L = "encoder.layers.{layer}."
@@ -178,6 +178,7 @@ HF = Dialect(
         Class("RobertaForQuestionAnswering", frozenset({"qa"})),
     ),
     metadata={"format": "pt"},
+    sidecars=BYTE_PAIRS,
     config=ConfigForm(
         filename="config.json",
         keys={**SIZES, "max_position_embeddings": Key("positions", shift=-2), **HF_KEYS},
@@ -215,8 +216,9 @@ ARCHITECTURE = Architecture(
         ),
         flax(MODULES, TRUNK, rows={"~embeddings/position_embeddings/embedding": POSITIONS}),
         hub.backbone(
-            ("RobertaBackbone", "XLMRobertaBackbone"), "roberta.roberta_backbone", (hub.JOINT, hub.NORM, hub.ENCODER), {**hub.JOINT_EMBEDDINGS, **hub.LAYERS},
-            keys=hub.SIZES, implied={"activation": "gelu", "norm_eps": 1e-5, "pad": 1}, needs=(), lacks={**NO_SEGMENTS, **NO_RESERVED},
+            ("RobertaBackbone", "XLMRobertaBackbone"), "roberta.roberta_backbone", (hub.JOINT, hub.NORM, hub.ENCODER),
+            {**hub.JOINT_EMBEDDINGS, **hub.LAYERS, **hub.MLM, **hub.DEEP_CLASSIFIER}, keys=hub.SIZES, implied={"activation": "gelu", "norm_eps": 1e-5, "pad": 1}, needs=(),
+            lacks={**NO_SEGMENTS, **NO_RESERVED}, classifies=("classification",), words=Vocabulary(hub.BYTE_PAIRS, ("<s>", "</s>", "<pad>", "<mask>")),
         ),
         _fairseq("fairseq_new", "fairseq (query, key, value apart)", FAIRSEQ_ROWS, write_fairseq),
         _fairseq("fairseq_old", "fairseq before 0.9 (fused in_proj)", FAIRSEQ_OLD_ROWS, write_fairseq_old),

@@ -11,8 +11,23 @@ from collections.abc import Iterator, Mapping
 
 from ckptkit.arch import _bert4keras as b4k
 from ckptkit.arch import _keras_hub as hub
-from ckptkit.arch._transformers import HF_ACTIVATIONS, flax, tf
-from ckptkit.schema import FLAX, HDF5, TORCH, Architecture, Class, ConfigForm, Dialect, Key, Style, embedding, linear, norm, when
+from ckptkit.arch._transformers import HF_ACTIVATIONS, PIECES, flax, tf
+from ckptkit.schema import (
+    FLAX,
+    HDF5,
+    TORCH,
+    Architecture,
+    Class,
+    ConfigForm,
+    Dialect,
+    Key,
+    Style,
+    Vocabulary,
+    embedding,
+    linear,
+    norm,
+    when,
+)
 from ckptkit.spelling import Layer, objects
 
 E = "encoder.layers.{layer}."
@@ -275,6 +290,7 @@ def dialects(
         strays={"decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight": IGNORED},
         classes=classes,
         metadata={"format": "pt"},
+        sidecars=PIECES,
         config=ConfigForm("config.json", keys, marks={"model_type": model_type}, defaults=defaults, also=ALSO, labels=True),
     )
     scale = ("canonical", "/weight")
@@ -289,7 +305,7 @@ def dialects(
 
 
 HUB = hub.backbone(
-    ("T5Backbone",), "t5.t5_backbone", HUB_NAMES, HUB_ROWS, keys=HUB_KEYS, implied={"buckets": 32, "max_distance": 128}, needs=("decoder",), tasks=("Seq2SeqLM",),
+    ("T5Backbone",), "t5.t5_backbone", HUB_NAMES, HUB_ROWS, keys=HUB_KEYS, implied={"buckets": 32, "max_distance": 128}, needs=("decoder",), tasks=("Seq2SeqLM",), words=Vocabulary(hub.PIECES),
     defaults={"dropout": 0.1, "norm_eps": 1e-6, "gated": True, "tied": True, "decoder_layers": "=layers"},
 )
 

@@ -13,8 +13,10 @@ ask for it is read again without the shortcut.
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import repeat
-from struct import Struct, error
+from functools import partial
+from itertools import chain, repeat
+from operator import lt
+from struct import Struct, error, unpack
 
 from .._typing import Any, NamedTuple
 from ..errors import CheckpointError, CorruptError, printable
@@ -45,9 +47,10 @@ _INT = rb"(?:K.|M..|J...[\x00-\x7f])"
 _DIMS = rb"(" + _INT + rb"{1,3}[\x85-\x87]|\(" + _INT + rb"{4,64}t)"
 # what follows the BINGET of _rebuild_tensor_v2: ((storage, type, key, location, numel), offset, size, stride, bool, OrderedDict()), called
 _RUN = (
-    rb"(?s)\(\(h(.)h(.)X(.)\0\0\0([0-9]{1,40})r(....)h(.)(" + _INT + rb")N?tr(....)Q(" + _INT + rb")" + _DIMS + rb"r(....)" + _DIMS
+    rb"\(\(h(.)h(.)X(.)\0\0\0([0-9]{1,40})r(....)h(.)(" + _INT + rb")N?tr(....)Q(" + _INT + rb")" + _DIMS + rb"r(....)" + _DIMS
     + rb"r(....)[\x88\x89]h(.)\)Rr(....)tr(....)Rr(....)"
 )  # fmt: skip
+_ITEM = rb"(?s)X(.)\0\0\0([ -~]{1,255}?)r(....)h(.)" + _RUN  # the same with the key of a dict before it
 _SHORTCUT = 1 << 15  # bytes of a pickle from which compiling the pattern is worth it
 
 
@@ -67,7 +70,7 @@ def _run_of_tensor(memo: dict[int, Any], storages: list[object]) -> Callable[[by
     """A matcher for one rebuilt tensor: (Tensor, where it ends), or None where the opcodes must be taken one by one."""
     import re
 
-    match = re.compile(_RUN).match
+    match = re.compile(b"(?s)" + _RUN).match
     dims: dict[bytes, tuple[int, ...] | None] = {}
     hooks = find("collections", "OrderedDict", {})
     new = tuple.__new__
@@ -96,6 +99,54 @@ def _run_of_tensor(memo: dict[int, Any], storages: list[object]) -> Callable[[by
         return made, hit.end()
 
     return run
+
+
+def _items_of_tensors(memo: dict[int, Any], storages: list[object]) -> Callable[[bytes, int], tuple[list[object], int] | None]:
+    """A matcher for rebuilt tensors with their keys, one after another, as a dict holds them: ([key, Tensor, ...], where they end), or None.
+
+    What all of them must have is looked at column by column, and they are made so.
+    """
+    import re
+
+    scanner: Any = re.compile(_ITEM).scanner  # type: ignore[attr-defined]  # whose matches follow one another
+    rebuild, hooks = find("torch._utils", "_rebuild_tensor_v2", {}), find("collections", "OrderedDict", {})
+    storage, tensor = partial(tuple.__new__, Storage), partial(tuple.__new__, Tensor)
+
+    def items(data: bytes, i: int) -> tuple[list[object], int] | None:
+        rows, following, hit, end = [], scanner(data, i).match, None, i
+        while (hit := following()) is not None:
+            rows.append(hit.groups())
+            end = hit.end()
+        if not rows:
+            return None
+        n_name, name, p0, get, kind, type_, n_key, key, p1, place, numel, p2, offset, size, p3, stride, p4, od, p5, p6, put = zip(*rows, strict=True)
+        puts = unpack(f"<{8 * len(rows)}I", b"".join(chain.from_iterable(zip(p0, p1, p2, p3, p4, p5, p6, put, strict=True))))
+        if (
+            bytes(map(len, name)) != b"".join(n_name)
+            or bytes(map(len, key)) != b"".join(n_key)
+            or any(memo[g[0]] is not rebuild for g in set(get))
+            or any(memo[k[0]] != "storage" for k in set(kind))
+            or any(memo[o[0]] is not hooks for o in set(od))
+            or not memo.keys().isdisjoint(puts)
+            or not all(map(lt, puts, puts[1:]))
+        ):
+            return None
+        dims = {d: _ints(d) for d in {*size, *stride}}
+        if None in dims.values():
+            return None
+        names, keys = (b"\n".join(column).decode().split("\n") for column in (name, key))
+        named = {b: memo[b[0]] for b in {*type_, *place}}.__getitem__
+        number = {b: int.from_bytes(b[1:], "little") for b in {*numel, *offset}}.__getitem__
+        where = list(map(storage, zip(repeat("storage"), map(named, type_), keys, map(named, place), map(number, numel), repeat(None))))
+        made = list(map(tensor, zip(where, map(number, offset), map(dims.__getitem__, size), map(dims.__getitem__, stride), repeat(None), repeat(None))))
+        storages.extend(where)
+        for first, column in ((0, names), (1, keys), (7, made)):
+            memo.update(zip(puts[first::8], column, strict=True))
+        out: list[object] = [None] * (2 * len(rows))
+        out[::2], out[1::2] = names, made
+        return out, end
+
+    return items
 
 
 def load(
@@ -152,6 +203,7 @@ def _run(m: Machine, shortcut: bool) -> Any:
     u4, i4 = _U4, _I4
     rebuild = find("torch._utils", "_rebuild_tensor_v2", {}) if shortcut else Machine
     tensor = _run_of_tensor(memo, m.storages) if shortcut else None
+    items_of = _items_of_tensors(memo, m.storages) if shortcut else None
     try:
         chunk = min(_CHUNK, LIMITS.pickle_opcodes)
         for _ in range(-(-LIMITS.pickle_opcodes // chunk)):
@@ -204,6 +256,11 @@ def _run(m: Machine, shortcut: bool) -> Any:
                         if run is not None:
                             value, i = run
                             m.skipped = True
+                            stack.append(value)
+                            if data[i] == 0x58 and items_of is not None and (more := items_of(data, i)) is not None:
+                                stack += more[0]
+                                i = more[1]
+                            continue
                     stack.append(value)
                 elif op == 0x4B:  # K BININT1
                     stack.append(data[i])

@@ -16,8 +16,8 @@ from ..errors import CheckpointError, CorruptError
 from ..limits import LIMITS
 from . import _crc32c
 from ._proto import Readable, bad, encode_varint, varint
+from ._tf_paths import MAGIC
 
-MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 FOOTER = 48
 TRAILER = 5  # type byte, checksum
 BLOCK_SIZE = 262144  # TensorFlow's table::Options
@@ -82,11 +82,6 @@ class Entry(NamedTuple):
     key: bytes
     start: int
     end: int
-
-
-def is_table(tail: bytes) -> bool:
-    """Whether a file that ends in `tail` is a table."""
-    return tail.endswith(MAGIC)
 
 
 def blocks(data: Readable, size: int, path: str) -> list[Block]:

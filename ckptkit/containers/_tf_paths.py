@@ -9,11 +9,18 @@ import os
 import re
 from collections.abc import Sequence
 
+from .._later import later
+from .._typing import TYPE_CHECKING
 from ..errors import CheckpointError, CorruptError, NotFoundError
 from ..limits import LIMITS
-from . import _table
 from ._base import open_fd
 
+if TYPE_CHECKING:
+    from . import _table
+else:
+    later(globals(), "_table")
+
+MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")  # the end of every table
 STATE = "checkpoint"
 _STATE_BYTES = 1 << 20
 _LINE = rb'(?m)^\s*model_checkpoint_path\s*:\s*(?:"((?:[^"\\]|\\.)*)"|\'((?:[^\'\\]|\\.)*)\')'
@@ -21,6 +28,11 @@ _ESCAPE = rb"\\([0-7]{1,3}|.)"
 _DATA = r"(.+)\.data-\d{5,}-of-\d{5,}"
 _SHARD = r"(.+)-\d{5}-of-\d{5}"
 _PLAIN = {b"n": b"\n", b"t": b"\t", b"r": b"\r"}
+
+
+def is_table(tail: bytes) -> bool:
+    """Whether a file that ends in `tail` is a table."""
+    return tail.endswith(MAGIC)
 
 
 def looks_like_state(head: bytes) -> bool:

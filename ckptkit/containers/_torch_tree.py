@@ -6,6 +6,7 @@ storage here, so that nothing behind this file meets an offset or a size that it
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from .._typing import Any, NamedTuple
@@ -22,6 +23,7 @@ _EXPANDED = 16 << 20  # bytes from which a view that repeats itself is worth a w
 _LARGE = 256 << 20  # bytes of an expanded view
 _DTYPES = {f"torch.{d.torch}": d.name for d in DTYPES.values() if d.torch}
 SIZES = {d.name: d.bits // 8 for d in DTYPES.values()}
+_new = tuple.__new__  # a named tuple without its argument handling
 
 # (storage, its declared bytes) -> (offset in the file, bytes a tensor may use, the key that tells storages apart); CorruptError
 Locate = Callable[[Storage, int], tuple[int, int, str]]
@@ -176,6 +178,7 @@ def read_tree(value: Any, locate: Locate, path: str, rebuilt: int) -> Tree:
 
     beside: set[str] = set()
     looked = 0  # how many values were looked at, one as often as it is reached
+    most = LIMITS.tensors
 
     def add(name: str, t: object, inside: bool) -> None:
         if name in out:
@@ -184,7 +187,7 @@ def read_tree(value: Any, locate: Locate, path: str, rebuilt: int) -> Tree:
                 n += 1
             doubled.append(name)
             name = f"{name}#{n}"
-        if len(out) >= LIMITS.tensors:
+        if len(out) >= most:
             LIMITS.refuse("tensors", "it has more tensors", path)
         out[name] = maker.tensor(name, t)
         if not inside:
@@ -230,15 +233,25 @@ class _Maker:
 
     def __init__(self, locate: Locate, path: str) -> None:
         self.locate, self.path = locate, path
-        self.uses: dict[str, int] = {}
         self.keys: list[str] = []
         self.devices: dict[str, None] = {}
         self.expanded: list[tuple[str, int, int]] = []
+        self.plain: dict[tuple[int, int, int], tuple[int, int, TensorSpec, object, object]] = {}
+        self.name_bytes = LIMITS.name_bytes
 
     def tensor(self, name: str, t: object) -> StoredTensor:
         """One tensor, its view held against its storage."""
-        if len(name) > LIMITS.name_bytes:
+        if len(name) > self.name_bytes:
             LIMITS.check("name_bytes", len(name), "the length of a tensor's name", self.path)
+        if type(t) is Tensor:
+            s = t.storage
+            if type(s) is Storage and t.offset == 0:
+                # by identity, which no file can choose: most tensors of most files share few shapes and strides
+                known = self.plain.get((id(s.type), id(t.size), id(t.stride)))
+                if known is not None and known[0] == s.numel and s.location == "cpu" and t.dtype is None and not t.flags:
+                    at, _, key = self.locate(s, known[1])
+                    self.keys.append(key)
+                    return _new(StoredTensor, (name, known[2], (_new(Extent, (self.path, at, known[1])),), None, None, None))
         if type(t) is Storage:
             t = Tensor(t, 0, (t.numel,), (1,), None, None)
         assert type(t) is Tensor
@@ -276,12 +289,10 @@ class _Maker:
                     packed = False
                 last += (n - 1) * step
                 numel *= n
-        new = tuple.__new__
         self.keys.append(key)
-        self.uses[key] = self.uses.get(key, 0) + 1
+        spec = _new(TensorSpec, (dtype, size))
         if not numel:
-            spec = new(TensorSpec, (dtype, size))
-            return new(StoredTensor, (name, spec, (Extent(self.path, at, 0),), None, None, None))
+            return _new(StoredTensor, (name, spec, (Extent(self.path, at, 0),), None, None, None))
         if first < 0 or (first + last + 1) * item > there or numel >> 62:
             raise CorruptError(
                 f"tensor {name!r} reaches element {shown(first + last)} of a storage that has {there // item:,}, or is too large",
@@ -292,14 +303,16 @@ class _Maker:
             self.expanded.append((name, numel * item, length))
             if numel * item > _LARGE:
                 LIMITS.check("unpack_ratio", numel * item // length, f"tensor {name!r} is {numel * item:,} bytes made of {length:,} stored ones: the ratio", self.path)
-        extent = new(Extent, (self.path, at + first * item, length))
-        return new(StoredTensor, (name, new(TensorSpec, (dtype, size)), (extent,), None if packed else stride, None, None))
+        if packed and s.numel == numel and t.dtype is None and first == 0:  # the whole of its storage, as it lies there
+            self.plain[id(s.type), id(size), id(stride)] = numel, length, spec, s.type, stride  # which keeps all three of them
+        extent = _new(Extent, (self.path, at + first * item, length))
+        return _new(StoredTensor, (name, spec, (extent,), None if packed else stride, None, None))
 
     def tie(self, tensors: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
         """`tensors` with `storage` set on those that share theirs with others."""
-        if len(self.uses) == len(tensors):
+        uses = Counter(self.keys)
+        if len(uses) == len(tensors):
             return tensors
-        uses = self.uses
         return {
             n: t if uses[key] == 1 else t._replace(storage=f"{self.path}#{key}")
             for (n, t), key in zip(tensors.items(), self.keys)  # noqa: B905

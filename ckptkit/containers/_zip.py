@@ -13,8 +13,10 @@ regard to case) and stay inside; no two entries overlap; nothing precedes the fi
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from operator import itemgetter
+from functools import partial
+from itertools import repeat
 from struct import Struct
 from struct import error as StructError
 
@@ -26,10 +28,13 @@ _LOCAL = Struct("<4s5H3I2H")  # signature, version, flags, method, time, date, c
 _CENTRAL = Struct(
     "<4s6H3I5H2I"
 )  # signature, made by, version, flags, method, time, date, crc, packed, size, name, extra, comment, disk, ...
+_DESCRIPTOR = Struct("<4s3I")  # signature, crc, packed, size
 _END = Struct("<4s4H2IH")  # signature, disk, directory's disk, entries here, entries, size, offset, comment
 _LOCATOR = Struct("<4sIQI")
 _END64 = Struct("<4sQ2H2I4Q")  # signature, length, made by, version, disk, directory's disk, entries here, entries, size, offset
 _GAP = 24  # bytes of the largest data descriptor
+_DENSE = 16 << 10  # bytes of an entry, on average, up to which headers are read many at once
+_WINDOW = 1 << 20
 _FULL = 0xFFFFFFFF
 _FLAGS = 0x0002 | 0x0004 | 0x0008 | 0x0800  # compression level (means nothing here), data descriptor, UTF-8
 _ALIGN = 64
@@ -149,70 +154,124 @@ def _zip64(extra: bytes, size: int, packed: int, header: int, name: bytes, path:
 
 
 def _locals(fd: int, listed: list[tuple[bytes, int, int, int, int, int, int]], end: int, path: str) -> dict[str, Entry]:
-    """The entries, each held against its local header and its neighbours."""
-    out: dict[str, Entry] = {}
-    unpack, pread, new = _LOCAL.unpack_from, os.pread, tuple.__new__
+    """The entries, each held against its local header and its neighbours: between two there is nothing but a data descriptor."""
+    new, full = tuple.__new__, _FULL
     names = _names([row[0] for row in listed], path)
-    before: dict[int, bytes] = {end: pread(fd, min(end, _GAP), end - min(end, _GAP))}  # offset of a header -> what stands before it
-    for k, (raw, flags, method, crc, size, header, packed) in enumerate(listed):
+    if len(set(names)) != len(names):
+        twice = Counter(names).most_common(1)[0][0]
+        raise CorruptError(f"has two entries called {printable(twice)}", path=path)
+    if len({n.lower() for n in names}) != len(names):
+        folded: dict[str, str] = {}
+        a, b = next((folded[n.lower()], n) for n in names if folded.setdefault(n.lower(), n) != n)
+        raise CorruptError(f"has entries whose names differ only in case: {printable(a, 200)} and {printable(b, 200)}", path=path)
+    order = sorted(range(len(listed)), key=[row[5] for row in listed].__getitem__)
+    heads = list(_heads(fd, [listed[k] for k in order], end))
+    if order == list(range(len(listed))) and (usual := _as_torch_writes(names, listed, heads, fd, end)) is not None:
+        return usual
+    found: list[Entry | None] = [None] * len(listed)
+    at = 0  # where the last entry ends
+    last = ("", 0, 0, 0, 0)  # its name, flags, checksum and sizes
+    for k, (lead, head) in zip(order, heads, strict=True):
+        raw, flags, method, crc, size, header, packed = listed[k]
         n = len(raw)
-        lead = min(header, _GAP)
-        head = pread(fd, lead + 30 + n, header - lead) if header < end else b""
-        before[header], head = head[:lead], head[lead:]
         if len(head) != 30 + n:
             raise CorruptError(f"entry {_text(raw)} is said to lie at byte {header}, beyond the file", path=path)
-        sig, _, lflags, lmethod, _, _, lcrc, lpacked, lsize, ln, lx = unpack(head)
+        sig, _, lflags, lmethod, _, _, lcrc, lpacked, lsize, ln, lx = _LOCAL.unpack_from(head)
         if sig != b"PK\3\4":
             raise CorruptError(f"entry {_text(raw)} has no header at byte {header}", path=path)
         if ln != n or head[30:] != raw:
             raise CorruptError(f"entry {_text(raw)} is called {_text(head[30:])} by its own header", path=path)
         if lflags != flags or lmethod != method:
             raise CorruptError(f"entry {_text(raw)} has other flags or another method in its own header", path=path)
-        start = header + 30 + n + lx
         if lsize != size or lpacked != packed or lcrc != crc:
             if flags & 8 and lsize == lpacked == lcrc == 0:
                 pass  # they follow in a data descriptor, as PyTorch writes it
-            elif _FULL in (lsize, lpacked):
-                big = _zip64(pread(fd, lx, header + 30 + n), lsize, lpacked, 0, raw, path)
+            elif full in (lsize, lpacked):
+                big = _zip64(os.pread(fd, lx, header + 30 + n), lsize, lpacked, 0, raw, path)
                 if big[:2] not in ((size, packed), (0, 0)) or (lcrc != crc and not flags & 8):
                     raise CorruptError(f"entry {_text(raw)} has another size in its own header", path=path)
             else:
                 raise CorruptError(f"entry {_text(raw)} has another size or checksum in its own header", path=path)
         name = names[k]
-        if name in out:
-            raise CorruptError(f"has two entries called {printable(name)}", path=path)
-        out[name] = new(Entry, (name, header, start, size, crc, packed, method))
-    if len({n.lower() for n in out}) != len(out):
-        folded: dict[str, str] = {}
-        a, b = next((folded[n.lower()], n) for n in out if folded.setdefault(n.lower(), n) != n)
-        raise CorruptError(f"has entries whose names differ only in case: {printable(a, 200)} and {printable(b, 200)}", path=path)
-    last = 0
-    for e in sorted(out.values(), key=itemgetter(1)):
-        if e.header < last or (last == 0 and e.header != 0):
-            raise CorruptError(f"entry {printable(e.name)} at byte {e.header} overlaps what lies before it, or something precedes the first entry", path=path)
-        last = e.start + e.packed
-    if last > end:
-        raise CorruptError(f"its last entry ends at byte {last}, in its zip directory, which begins at {end}", path=path)
-    _no_holes([*sorted(out.values(), key=itemgetter(1)), Entry("", end, end, 0, 0, 0, 0)], before, dict(zip(names, listed, strict=True)), path)
-    return out
+        if header != at:
+            _gap(name, header, at, lead, last, path)
+        start = header + 30 + n + lx
+        at, last = start + packed, (name, flags, crc, size, packed)
+        found[k] = new(Entry, (name, header, start, size, crc, packed, method))
+    if at > end:
+        raise CorruptError(f"its last entry ends at byte {at}, in its zip directory, which begins at {end}", path=path)
+    if at != end:
+        _gap("", end, at, os.pread(fd, min(_GAP, end), end - min(_GAP, end)), last, path)
+    return {e.name: e for e in found if e is not None}
 
 
-def _no_holes(entries: list[Entry], before: dict[int, bytes], listed: dict[str, tuple[bytes, int, int, int, int, int, int]], path: str) -> None:
-    """Hold that between an entry and the next there is nothing but the data descriptor that its flags promise, and that it says the same.
+def _as_torch_writes(
+    names: list[str], listed: list[tuple[bytes, int, int, int, int, int, int]], heads: list[tuple[bytes, bytes]], fd: int, end: int
+) -> dict[str, Entry] | None:
+    """The entries, if all have the form that `torch.save` gives them: the same tests as one by one, column by column. None if one has not.
 
-    `entries` in the file's order, the last one stands for the directory; `before` is what stands before each header. Raises CorruptError.
+    That is: a local header without sizes and checksum, then its bytes, then a descriptor with both in 32 bits, then the next.
     """
-    for e, following in zip(entries, entries[1:]):  # noqa: B905, RUF007
-        gap = following.header - e.start - e.packed
-        if not gap:
+    fixed = b"".join([head[:30] for _, head in heads])
+    raws = [row[0] for row in listed]
+    if not listed or len(fixed) != 30 * len(heads) or [head[30:] for _, head in heads] != raws:
+        return None
+    _, flags, methods, crcs, sizes, headers, packed = zip(*listed, strict=True)
+    signatures, _, lflags, lmethods, _, _, lcrcs, lpacked, lsizes, lengths, extras = zip(*_LOCAL.iter_unpack(fixed), strict=True)
+    if (
+        set(signatures) != {b"PK\3\4"}
+        or lflags != flags
+        or lmethods != methods
+        or not all(f & 8 for f in set(flags))
+        or any(lcrcs) or any(lpacked) or any(lsizes)
+        or list(lengths) != list(map(len, raws))
+        or headers[0] != 0
+        or max(*sizes, *packed) >= _FULL
+    ):  # fmt: skip
+        return None
+    starts = [h + 30 + n + x for h, n, x in zip(headers, lengths, extras, strict=True)]
+    following = (*headers[1:], end)
+    if any(start + size + 16 != then for start, size, then in zip(starts, packed, following, strict=True)):
+        return None
+    descriptors = [*[lead[-16:] for lead, _ in heads[1:]], os.pread(fd, 16, end - 16)]
+    if descriptors != list(map(_DESCRIPTOR.pack, repeat(b"PK\7\x08"), crcs, packed, sizes)):
+        return None
+    entries = map(partial(tuple.__new__, Entry), zip(names, headers, starts, sizes, crcs, packed, methods, strict=True))
+    return dict(zip(names, entries, strict=True))
+
+
+def _heads(fd: int, listed: list[tuple[bytes, int, int, int, int, int, int]], end: int) -> Iterator[tuple[bytes, bytes]]:
+    """What stands before each local header (up to _GAP bytes) and the header with its name; of entries in the file's order."""
+    pread, window, low, high = os.pread, b"", 0, 0
+    dense = end < len(listed) * _DENSE  # so small are they that one reading serves many
+    for raw, _, _, _, _, header, _ in listed:
+        start = header - _GAP if header > _GAP else 0
+        stop = header + 30 + len(raw)
+        if header >= end:
+            yield b"", b""
             continue
-        said = before[following.header][-gap:] if gap <= _GAP else b""
-        crc, sizes = said.removeprefix(b"PK\7\x08")[:4], said.removeprefix(b"PK\7\x08")[4:]
-        half = len(sizes) // 2
-        if not listed[e.name][1] & 8 or half not in (4, 8):
-            raise CorruptError(f"{gap:,} bytes after the entry {printable(e.name)} belong to no entry", path=path)
-        if int.from_bytes(crc, "little") != e.crc or int.from_bytes(sizes[half:], "little") != e.size or int.from_bytes(sizes[:half], "little") != e.packed:
-            raise CorruptError(f"entry {printable(e.name)} has another size or checksum behind its data", path=path)
+        if start < low or stop > high:
+            window, low = pread(fd, max(_WINDOW, stop - start) if dense else stop - start, start), start
+            high = start + len(window)
+        yield window[start - low : header - low], window[header - low : stop - low]
+
+
+def _gap(name: str, header: int, at: int, before: bytes, last: tuple[str, int, int, int, int], path: str) -> None:
+    """Hold that what lies between the entry `last` and the header of `name` is the data descriptor that its flags promise, and says the same.
+
+    `before` is what stands before that header (the directory's, where `name` is empty). Raises CorruptError.
+    """
+    who, flags, crc, size, packed = last
+    if header < at or not who:
+        raise CorruptError(f"entry {printable(name)} at byte {header} overlaps what lies before it, or something precedes the first entry", path=path)
+    gap = header - at
+    said = before[-gap:] if gap <= _GAP else b""
+    sum_, sizes = said.removeprefix(b"PK\7\x08")[:4], said.removeprefix(b"PK\7\x08")[4:]
+    half = len(sizes) // 2
+    if not flags & 8 or half not in (4, 8):
+        raise CorruptError(f"{gap:,} bytes after the entry {printable(who)} belong to no entry", path=path)
+    if int.from_bytes(sum_, "little") != crc or int.from_bytes(sizes[half:], "little") != size or int.from_bytes(sizes[:half], "little") != packed:
+        raise CorruptError(f"entry {printable(who)} has another size or checksum behind its data", path=path)
 
 
 def _names(raws: list[bytes], path: str) -> list[str]:

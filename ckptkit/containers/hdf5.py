@@ -16,19 +16,22 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import cache
 
+from .._later import later
 from .._typing import TYPE_CHECKING
 from ..errors import CorruptError, LimitError, UnsupportedError, UsageError, printable
 from ..findings import Finding
 from ..limits import LIMITS
 from ..tensors import DTYPES, Extent, StoredTensor, TensorSpec
 from ._base import Checkpoint, FileLayout, Part, Slot, open_fd
-from ._keras_names import own_names
 
 if TYPE_CHECKING:
+    from . import _keras_names
     from ._hdf5 import File
     from ._hdf5_tree import Dataset, Tree
     from ._hdf5_types import Type
     from ._hdf5_write import Built
+else:
+    later(globals(), "_keras_names")
 
 NAME = "hdf5"
 TITLE = "HDF5 (Keras .h5, .weights.h5, tf_model.h5)"
@@ -42,18 +45,22 @@ KEEPS = ("hdf5:",)  # the metadata that it has a place for, by their beginnings
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 _NOWHERE = (1 << 64) - 1  # the undefined address
-_INDEX, _KERAS_INDEX = ".h5.index.json", ".weights.json"  # transformers' and Keras 3's
+_INDEX, KERAS_INDEX = ".h5.index.json", ".weights.json"  # transformers' and Keras 3's
+TASK = "task/"  # begins the names of what keras_hub keeps in a file of its own, a model's head
+TASK_FILE = "task.weights.h5"
 PREFIX = "hdf5:"  # of the metadata that only this format understands
 SMALL = 1 << 20  # bytes: what is stored may swell by the limit unpack_ratio at most, unless it stays below this
 
 
 def sniff(head: bytes, tail: bytes, path: str) -> bool:
     """The signature; an index by its name."""
-    return head.startswith(_MAGIC) or (path.endswith((_INDEX, _KERAS_INDEX)) and head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{")
+    return head.startswith(_MAGIC) or (path.endswith((_INDEX, KERAS_INDEX)) and head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{")
 
 
 def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
     """tf_model.h5 or its index (24, 16), model.weights.h5 (26), else a sole .h5 file (34)."""
+    if TASK_FILE in names and (DEFAULT_FILE in names or "model" + KERAS_INDEX in names):
+        return [(16, os.path.join(directory, TASK_FILE))]
     for rank, known in ((16, "tf_model.h5.index.json"), (16, "model.weights.json"), (24, "tf_model.h5"), (26, DEFAULT_FILE), (26, "model.h5")):
         if known in names:
             return [(rank, os.path.join(directory, known))]
@@ -75,10 +82,14 @@ def open(path: str) -> Checkpoint:
             from ._shards import open_sharded
 
             return open_sharded(path, NAME, open_file, rename=_in_shard)
-        if path.endswith(_KERAS_INDEX):
+        if path.endswith(KERAS_INDEX):
             from ._hdf5_shards import open_shards
 
             return open_shards(path)
+        if os.path.basename(path) == TASK_FILE:
+            from ._hdf5_task import open_task
+
+            return open_task(path)
         return open_file(path)
 
 
@@ -142,7 +153,7 @@ def read(view: memoryview, origin: int, path: str, label: str, map: object = Non
             if PREFIX + key in metadata:
                 findings += judge(metadata[PREFIX + key], f"{os.path.basename(label)}:{key}")
         checkpoint = Checkpoint(path, NAME, tensors, files=(path,), metadata=metadata, findings=findings)
-        checkpoint.aliases = cache(lambda: own_names(checkpoint.tensors, checkpoint.metadata))
+        checkpoint.aliases = cache(lambda: _keras_names.own_names(checkpoint.tensors, checkpoint.metadata))
         return checkpoint
     finally:
         file.data.release()
@@ -279,11 +290,18 @@ def layout(
     strings: Mapping[str, Sequence[bytes]] = {},
     max_shard_size: int | None = None,
 ) -> FileLayout:
-    """One file. A tied name is a hard link; attributes come from the metadata where these still speak of the same tensors (`_hdf5_keras`)."""
-    built = lay_out(tensors, ties, metadata, max_shard_size)
-    specs = dict(tensors)
-    slots = {n: Slot(0, at, specs[n].nbytes) for n, at in built.offsets.items()}
-    return FileLayout(NAME, ((filename, built.size),), slots, (Part(0, 0, built.head),))
+    """One file, and one for a keras_hub model's head. A tied name is a hard link; attributes come from the metadata where these still speak of the same
+    tensors (`_hdf5_keras`)."""
+    heads = [(n.removeprefix(TASK), s) for n, s in tensors if n.startswith(TASK) and filename == DEFAULT_FILE]
+    if not heads:
+        built = lay_out(tensors, ties, metadata, max_shard_size)
+        specs = dict(tensors)
+        slots = {n: Slot(0, at, specs[n].nbytes) for n, at in built.offsets.items()}
+        return FileLayout(NAME, ((filename, built.size),), slots, (Part(0, 0, built.head),))
+    body = layout([t for t in tensors if not t[0].startswith(TASK)], filename=filename, ties=ties, metadata=metadata, max_shard_size=max_shard_size)
+    built = lay_out(heads, {}, {}, max_shard_size)
+    slots = body.slots | {TASK + n: Slot(1, built.offsets[n], s.nbytes) for n, s in heads}
+    return FileLayout(NAME, (*body.files, (TASK_FILE, built.size)), slots, (*body.parts, Part(1, 0, built.head)))
 
 
 def lay_out(tensors: Sequence[tuple[str, TensorSpec]], ties: Mapping[str, str], metadata: Mapping[str, str], max_shard_size: int | None) -> Built:

@@ -12,16 +12,18 @@ import os
 from collections.abc import Sequence
 from math import prod
 
+from .._later import later
 from .._typing import TYPE_CHECKING, NamedTuple, NoReturn
 from ..errors import CorruptError, UnsupportedError, printable
 from ..limits import LIMITS
 from ..tensors import Extent, StoredTensor, TensorSpec
-from . import _openai_order
 from ._base import Checkpoint, open_fd
 
 if TYPE_CHECKING:
-    from . import _pickle
+    from . import _openai_order, _pickle
     from ._pickle_ops import Machine
+else:
+    later(globals(), "_openai_order", "_pickle")
 
 NAME = "joblib"
 TITLE = "joblib (a list or dict of numpy arrays)"
@@ -65,8 +67,6 @@ def prefix(path: str) -> str | None:
 def open(path: str) -> Checkpoint:
     """The arrays of a file; no weight is read. Raises CorruptError, UnsupportedError."""
     import mmap
-
-    from . import _pickle
 
     fd = open_fd(path)
     try:
@@ -118,7 +118,6 @@ def _inline(m: Machine, made: _pickle.Opaque) -> object:
 
 def _dtype(made: object) -> str:
     """The dtype that a pickled numpy.dtype describes: ("f4", ...) with the state (3, "<", ...)."""
-    from . import _pickle
     from ._npy import dtype_of
 
     if not isinstance(made, _pickle.Opaque) or not made.args or not isinstance(made.args[0], str):
@@ -147,8 +146,6 @@ def _named(value: object, path: str) -> list[tuple[str, _Array]]:
 
 
 def _refuse(value: object, path: str) -> NoReturn:
-    from . import _pickle
-
     what = repr(value) if isinstance(value, _pickle.Opaque) else f"a {type(value).__name__}"
     hint = "ckptkit calls nothing that a pickle names; save the arrays alone: joblib.dump(list_of_arrays, FILE)"
     raise UnsupportedError(f"holds {printable(what, 100)} where arrays are due: no checkpoint", path=path, hint=hint)

@@ -13,6 +13,7 @@ import os
 from collections.abc import Mapping, Sequence
 from math import prod
 
+from .._later import later
 from .._typing import TYPE_CHECKING
 from ..errors import CorruptError, NotFoundError, UnsupportedError
 from ..findings import Finding
@@ -20,10 +21,12 @@ from ..jsonio import read_json
 from ..limits import LIMITS
 from ..tensors import DTYPES, Extent, StoredTensor, TensorSpec
 from ._base import Checkpoint, FileLayout, Part, Slot, open_fd
-from ._openai_order import LAYER, published
 
 if TYPE_CHECKING:
+    from . import _openai_order
     from ._npy import Header
+else:
+    later(globals(), "_openai_order")
 
 NAME = "openai-npy"
 TITLE = "OpenAI's GPT folder (params_shapes.json and flat .npy arrays)"
@@ -80,7 +83,7 @@ def open(path: str) -> Checkpoint:
         raise CorruptError(what, path=where, hint="an array is missing or cut" if have < need else "the list does not belong to these arrays")
     tensors: dict[str, StoredTensor] = {}
     i, done = 0, 0  # the array, and how many of its elements have been given out
-    for name, shape in zip(published(len(shapes)), shapes, strict=True):
+    for name, shape in zip(_openai_order.published(len(shapes)), shapes, strict=True):
         left = prod(shape)
         extents = []
         while left:
@@ -137,10 +140,10 @@ def _arrays(folder: str) -> list[tuple[str, Header]]:
 
 def _findings(tensors: int, arrays: int, path: str) -> list[Finding]:
     out = []
-    rest = (tensors - 2) % len(LAYER)
+    rest = (tensors - 2) % len(_openai_order.LAYER)
     if tensors < 2 or rest:
         out.append(Finding(
-            "warning", "order", path, f"{tensors} tensors are not two and {len(LAYER)} a layer: the names, which only the order gives, cannot be right",
+            "warning", "order", path, f"{tensors} tensors are not two and {len(_openai_order.LAYER)} a layer: the names, which only the order gives, cannot be right",
             "the list of shapes was cut, or belongs to another model",
         ))  # fmt: skip
     if arrays != FILES:
@@ -163,11 +166,11 @@ def layout(
     from ._npy import write_header
 
     specs = {n: s for n, s in tensors if n not in ties}
-    order = published(len(specs))
+    order = _openai_order.published(len(specs))
     other = sorted(specs.keys() - set(order))
     lacking = [n for n in order if n not in specs]
-    if other or len(order) % len(LAYER) != 2 or not specs:
-        what = f"no place for {other[0]}" if other else f"{len(specs)} tensors where it has two and {len(LAYER)} a layer"
+    if other or len(order) % len(_openai_order.LAYER) != 2 or not specs:
+        what = f"no place for {other[0]}" if other else f"{len(specs)} tensors where it has two and {len(_openai_order.LAYER)} a layer"
         hint = f"{lacking[0]} is missing" if lacking else None
         raise UnsupportedError(f"OpenAI's GPT folder holds one model, its tensors known by their order: {what}", hint=hint)
     dtypes = sorted({s.dtype for s in specs.values()})

@@ -9,14 +9,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from mmap import ACCESS_READ, mmap
 
+from .._later import later
+from .._typing import TYPE_CHECKING
 from ..errors import CorruptError
 from ..findings import Finding
 from ..limits import LIMITS
 from . import tf_bundle
 from ._base import Checkpoint, open_fd
-from ._graph_def import Program, file_operations, hold_depth, programs
+
+if TYPE_CHECKING:
+    from mmap import mmap
+
+    from . import _graph_def
+    from ._graph_def import Program
+else:
+    later(globals(), "_graph_def")
 
 NAME = "savedmodel"
 TITLE = "TensorFlow SavedModel"
@@ -54,7 +62,7 @@ def open(path: str) -> Checkpoint:
     Raises CorruptError, UnsupportedError, LimitError, NotFoundError.
     """
     with _mapped(path) as data:
-        every = programs(data, len(data), path)
+        every = _graph_def.programs(data, len(data), path)
     folder = os.path.join(os.path.dirname(path), "variables")
     if os.path.isfile(os.path.join(folder, "variables.index")):
         checkpoint = tf_bundle.open(os.path.join(folder, "variables.index"))
@@ -72,6 +80,8 @@ def open(path: str) -> Checkpoint:
 
 
 def _mapped(path: str) -> mmap:
+    from mmap import ACCESS_READ, mmap
+
     fd = open_fd(path)
     try:
         LIMITS.check("program_bytes", os.fstat(fd).st_size, "the program's size in bytes", path)
@@ -89,8 +99,8 @@ def _audit(path: str, *, again: bool | None = None) -> list[Finding]:
     """
     with _mapped(path) as data:
         if again is not None and len(data) < DEEP:
-            hold_depth(data[:], path)
-        found = () if again else file_operations(data, len(data), path)
+            _graph_def.hold_depth(data[:], path)
+        found = () if again else _graph_def.file_operations(data, len(data), path)
     return [_warning(found)] if found else []
 
 

@@ -16,13 +16,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, partial
 from math import prod
 
-from .._typing import Any, cast
+from .._later import later
+from .._typing import TYPE_CHECKING, Any, cast
 from ..errors import CheckpointError, CorruptError, UnsupportedError, UsageError
 from ..findings import Finding
 from ..tensors import DTYPES, Check, Extent, StoredTensor, TensorSpec
-from . import _bundle, _crc32c, _objects, _slices, _table, _tf_paths, _tf_strings
+from . import _tf_paths
 from ._base import Checkpoint, FileLayout, Part, Slot
-from ._bundle import Raw
+
+if TYPE_CHECKING:
+    from . import _bundle, _crc32c, _objects, _slices, _table, _tf_strings
+    from ._bundle import Raw
+else:
+    later(globals(), "_bundle", "_crc32c", "_objects", "_slices", "_table", "_tf_strings")
 
 NAME = "tf"
 TITLE = "TensorFlow V2 bundle"
@@ -40,7 +46,7 @@ _new = tuple.__new__  # a named tuple without its argument handling
 
 def sniff(head: bytes, tail: bytes, path: str) -> bool:
     """An index, or a file that stands for one: a data shard or a .meta beside an index, a state file."""
-    if _table.is_table(tail):
+    if _tf_paths.is_table(tail):
         return not _tf_paths.is_v1(path)
     prefix = _tf_paths.of_data(path) or path.removesuffix(".meta")
     if prefix != path:
@@ -60,7 +66,7 @@ def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
     if named is not None and _tf_paths.exists(named):
         return []  # V1 files
     indexes = [os.path.join(directory, n) for n in names if n.endswith(".index")]
-    found = [(35, p) for p in indexes if os.path.isfile(p) and _table.is_table(_tf_paths.tail(p))]
+    found = [(35, p) for p in indexes if os.path.isfile(p) and _tf_paths.is_table(_tf_paths.tail(p))]
     return found or ([(90, state)] if named is not None else [])
 
 
@@ -380,7 +386,7 @@ def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:
         if crc is None:
             raise CheckpointError(f"the checksum of {name!r} is not known")
         items.append(
-            (key.encode(), _bundle.encode_entry(Raw(_bundle.kind_of(kind, tuple(shape)), shard, offset, size, _crc32c.mask(crc), ())))
+            (key.encode(), _bundle.encode_entry(_bundle.Raw(_bundle.kind_of(kind, tuple(shape)), shard, offset, size, _crc32c.mask(crc), ())))
         )
     items.sort()
     return (Part(len(layout.files) - 1, 0, _table.build([(b"", _bundle.encode_header(count)), *items])),)

@@ -13,14 +13,20 @@ from collections.abc import Sequence
 from functools import lru_cache, partial
 from itertools import islice
 
-from .._typing import NamedTuple
+from .._later import later
+from .._typing import TYPE_CHECKING, NamedTuple
 from ..errors import CorruptError, UnsupportedError, UsageError
 from ..findings import Finding
 from ..limits import LIMITS
 from ..tensors import DTYPES, Check, Extent, StoredTensor, TensorSpec
-from . import _bundle, _slices, _table, _tf_paths
+from . import _tf_paths
 from ._base import Checkpoint, open_fd
 from ._proto import BYTES, FIXED32, VARINT, Readable, bad, fields, shape, signed
+
+if TYPE_CHECKING:
+    from . import _bundle, _slices, _table
+else:
+    later(globals(), "_bundle", "_slices", "_table")
 
 NAME = "tf_v1"
 TITLE = "TensorFlow V1 checkpoint"
@@ -41,7 +47,7 @@ _NOT_WEIGHTS = (".meta", ".index", ".tmp", ".json")
 
 def sniff(head: bytes, tail: bytes, path: str) -> bool:
     """A table of slices, a state file that names one, or a .meta beside one."""
-    if _table.is_table(tail):
+    if _tf_paths.is_table(tail):
         return _tf_paths.is_v1(path)
     if path.endswith(".meta"):
         return os.path.isfile(path.removesuffix(".meta"))
@@ -57,13 +63,13 @@ def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
     named = _tf_paths.target(state) if _tf_paths.STATE in names and os.path.isfile(state) else None
     if named is not None and not os.path.isfile(named + ".index"):
         files = _tf_paths.v1_files(named)
-        if files and _table.is_table(_tf_paths.tail(files[0])):
+        if files and _tf_paths.is_table(_tf_paths.tail(files[0])):
             return [(25, files[0])]
     found = []
     firsts = _tf_paths.first_shards(names)
     for name in (n for n in names if ".ckpt" in n and not n.endswith(_NOT_WEIGHTS)):
         path = os.path.join(directory, name)
-        if firsts.get(_tf_paths.without_shard(name), name) == name and os.path.isfile(path) and _table.is_table(_tf_paths.tail(path)) and _tf_paths.is_v1(path):
+        if firsts.get(_tf_paths.without_shard(name), name) == name and os.path.isfile(path) and _tf_paths.is_table(_tf_paths.tail(path)) and _tf_paths.is_v1(path):
             found.append((36, path))
     return found
 
@@ -105,7 +111,7 @@ def open(path: str) -> Checkpoint:
     """
     if path.endswith(".meta"):
         raise UsageError("is the graph, which holds no weights", path=path, hint=f"name the weights: {path.removesuffix('.meta')}")
-    if os.path.basename(path) == _tf_paths.STATE and not _table.is_table(_tf_paths.tail(path)):
+    if os.path.basename(path) == _tf_paths.STATE and not _tf_paths.is_table(_tf_paths.tail(path)):
         path = _tf_paths.of_state(path)
     files = _tf_paths.v1_files(_tf_paths.v1_prefix(path)) or [path]
     held = _Files({}, {}, [])

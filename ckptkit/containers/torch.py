@@ -11,17 +11,22 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from zlib import crc32
 
+from .._later import later
+from .._typing import TYPE_CHECKING
 from ..errors import CheckpointError, CorruptError, UnsupportedError, printable
 from ..findings import Finding
 from ..limits import LIMITS
 from ..tensors import Check, Extent, TensorSpec
-from . import _pickle
 from ._base import Checkpoint, FileLayout, Part, open_fd
 from ._gc import paused
-from ._pickle_globals import Storage
-from ._torch_legacy import MAGIC, Stream, read_legacy
-from ._torch_tree import Tree, read_tree, shown, storage_key
-from ._zip import Entry, read_directory
+
+if TYPE_CHECKING:
+    from . import _pickle, _torch_legacy, _torch_tree, _zip
+    from ._pickle_globals import Storage
+    from ._torch_tree import Tree
+    from ._zip import Entry
+else:
+    later(globals(), "_pickle", "_torch_legacy", "_torch_tree", "_zip")
 
 NAME = "torch"
 TITLE = "PyTorch (zip, legacy, shards)"
@@ -35,7 +40,6 @@ STRINGS = False
 _INDEX = ".bin.index.json"
 _RECORDS = ("data.pkl", "version", "byteorder", ".format_version", ".storage_alignment")
 _VERSION = 10  # kMaxSupportedFileFormatVersion
-_MAGIC = b"\x8a\x0a" + MAGIC.to_bytes(10, "little")
 _TAR = (b"sys_info", b"pickle", b"tensors", b"storages", b"attributes")
 # what training scripts save beside the weights
 _BESIDE = ("training_args", "optimizer", "scheduler", "rng_state", "random_states", "scaler", "tokenizer", "trainer_state")
@@ -155,10 +159,10 @@ def _open_file(path: str) -> Checkpoint:
 
 def _open_pickles(fd: int, size: int, path: str) -> Checkpoint:
     """The legacy form; any other pickle is refused with the globals that it names."""
-    stream = Stream(fd, size, path)
+    stream = _torch_legacy.Stream(fd, size, path)
     first = stream.next()
-    if type(first) is int and first == MAGIC:
-        value, tree, found = read_legacy(stream)
+    if type(first) is int and first == _torch_legacy.MAGIC:
+        value, tree, found = _torch_legacy.read_legacy(stream)
         if not tree.tensors and value != {}:
             raise _refusal(value, tuple(stream.opaque), path, "a torch.save")
         return _checkpoint(path, tree, found)
@@ -191,7 +195,7 @@ def _torchscript(path: str) -> UnsupportedError:
 def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
     """The zip form. Raises CorruptError, UnsupportedError (TorchScript, big-endian, compressed)."""
     try:
-        entries = read_directory(fd, size, path)
+        entries = _zip.read_directory(fd, size, path)
     except UnsupportedError:
         if b"/constants.pkl" in _tail(fd, size):  # its code is compressed
             raise _torchscript(path) from None
@@ -213,15 +217,15 @@ def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
     records = root + "data/"
 
     def locate(s: Storage, declared: int) -> tuple[int, int, str]:
-        key = s.key if type(s.key) is str else storage_key(s.key)
+        key = s.key if type(s.key) is str else _torch_tree.storage_key(s.key)
         e = entries.get(records + key)
         if e is None or s.view is not None:
-            raise CorruptError(f"the storage {shown(s.key)} of a tensor has no record {printable(records + key, 200)} in the file", path=path)
+            raise CorruptError(f"the storage {_torch_tree.shown(s.key)} of a tensor has no record {printable(records + key, 200)} in the file", path=path)
         if declared > e.size:
-            raise CorruptError(f"storage {shown(key)} is said to have {shown(declared)} bytes; its record has {e.size:,}", path=path)
+            raise CorruptError(f"storage {_torch_tree.shown(key)} is said to have {_torch_tree.shown(declared)} bytes; its record has {e.size:,}", path=path)
         return e.start, declared, key
 
-    tree = read_tree(got.value, locate, path, len(got.storages))
+    tree = _torch_tree.read_tree(got.value, locate, path, len(got.storages))
     if not tree.tensors and got.value != {}:
         raise _refusal(got.value, got.opaque, path, "a torch.save")
 

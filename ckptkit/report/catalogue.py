@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from ..arch import architectures
 from ..containers import Container, containers
 from ..schema import Architecture, Dialect
-from .inspection import columns
+from ._columns import columns
 
 SCHEMA_VERSION = 1
 Entry = dict[str, object]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from ..compare import Change, Diff, by_place, place
 from ..errors import printable
 from ..names import natural, ranges
+from ._columns import columns
 
 SCHEMA_VERSION = 1
 
@@ -110,21 +111,21 @@ def show_diff(d: Diff, form: str = "text", *, tensors: bool = False, only_change
             rows += [_row(c.name, [c]) for c in shown]
         elif shown:
             rows.append(_row(name, cs))
-    from tabulate import tabulate
-
     both = {**d.model, **{f"config: {k}": v for k, v in d.config.items()}, **{f"metadata: {k}": v for k, v in d.metadata.items()}}
     facts = [[printable(k), printable(x, 60), printable(y, 60)] for k, (x, y) in sorted(both.items(), key=lambda kv: natural(kv[0]))]
     paths = f"A {printable(d.a.checkpoint.path)}\nB {printable(d.b.checkpoint.path)}"
     if form == "markdown":
+        from tabulate import tabulate
+
         from .findings import markdown
 
         cells = [[markdown(c) for c in r] for r in rows]
         tables = [tabulate([[markdown(c) for c in f] for f in facts], ["", "A", "B"], tablefmt="pipe", disable_numparse=True)] if facts else []
         tables += [tabulate(cells, HEAD, tablefmt="pipe", disable_numparse=True)] if rows else []
         return "\n\n".join([f"**{markdown(conclusion(d))}**", *tables])
-    tables = [tabulate(facts, ["", "A", "B"], tablefmt="plain", disable_numparse=True)] if facts else []
+    tables = ["\n".join(columns(["", "A", "B"], facts))] if facts else []
     if rows and d.different:
-        tables.append(tabulate(rows, HEAD, tablefmt="plain", disable_numparse=True, colalign=("left", "left", *["right"] * 5)))
+        tables.append("\n".join(columns([*HEAD[:2], *("#" + h for h in HEAD[2:])], rows)))
     return "\n\n".join([f"{conclusion(d)}\n{paths}", *tables])
 
 

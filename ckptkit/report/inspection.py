@@ -1,7 +1,7 @@
 """An inspection for people and for programs: text, Markdown, JSON.
 
 Policy: the first screen says what it is and why; then the tensors, layer runs collapsed. Every text that came from a file is
-made printable. Columns are set here: importing tabulate takes longer than inspecting a checkpoint.
+made printable.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from .._typing import Any
 from ..errors import printable
 from ..inspection import Inspection, TensorRow, to_json
 from ..names import collapse, counted, natural
+from ._columns import columns
 from ._fold import Node, by_parameter, by_tensor, stored_as
 
 ROWS = 150  # of a listing that was not asked for
@@ -306,20 +307,6 @@ def _tree_json(node: Node) -> dict[str, object]:
 
 
 # --- setting -------------------------------------------------------------------------------------------------------
-
-
-def columns(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Lines with the cells of a column under one another; a heading that begins with # is of a column set to the right."""
-    right = [h.startswith("#") for h in headings]
-    table = [[h.lstrip("#") for h in headings], *rows]
-    # the last column, and a line of one long cell, take the room they need
-    widths = [max((len(r[k]) for r in table if any(r[k + 1 :])), default=0) for k in range(len(headings))]
-    widths[-1] = max(len(r[-1]) for r in table) if right[-1] else 0
-    lines = []
-    for r in table:
-        cells = [c.rjust(w) if to_right else c.ljust(w) for c, w, to_right in zip(r, widths, right, strict=True)]
-        lines.append("  ".join(cells).rstrip())
-    return lines
 
 
 def _text(i: Inspection, facts: Iterable[tuple[str, str]], sections: Iterable[tuple[str, Table]]) -> str:

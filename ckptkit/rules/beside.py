@@ -74,6 +74,8 @@ def _added_tokens(path: str) -> int:
 
 
 VOCABULARIES = {
+    # keras_hub's presets, whose tokenizer.json has settings alone
+    "assets/tokenizer/vocabulary.txt": _lines, "assets/tokenizer/vocabulary.json": _json_ids, "assets/tokenizer/vocabulary.spm": _pieces,
     "tokenizer.json": _tokenizer_json, "vocab.txt": _lines, "vocab.json": _json_ids, "encoder.json": _json_ids, "spiece.model": _pieces,
     "sentencepiece.model": _pieces, "sentencepiece.bpe.model": _pieces, "tokenizer.model": _pieces, "30k-clean.model": _pieces,
 }  # fmt: skip
@@ -86,6 +88,8 @@ def vocabularies(checkpoint: Checkpoint) -> dict[str, int | None]:
     found: dict[str, int | None] = {}
     for name, size in {**VOCABULARIES, **ADDED}.items():
         path = os.path.join(folder, name)
+        if name == "tokenizer.json" and found:
+            continue
         if os.path.isfile(path) and (name in VOCABULARIES or found):
             try:
                 found[name] = size(path)
