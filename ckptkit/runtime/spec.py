@@ -18,10 +18,10 @@ from .traits import ACTIVATIONS, Traits, traits_of
 if TYPE_CHECKING:
     from ..subject import Subject
 
-RESOLVED = ("norm_eps", "activation", "scaled", "scaled_by_layer", "dropout", "attention_dropout", "pad", "distance", "bucket_distance", "head_scaled")
+RESOLVED = ("norm_eps", "activation", "mlm_activation", "scaled", "scaled_by_layer", "dropout", "attention_dropout", "pad", "distance", "bucket_distance", "eos", "head_scaled")
 # fields -> what they are where the configuration says nothing; what else changes outputs is asked for
 FALLBACKS: dict[str, object] = {
-    "pad": 1, "dropout": 0.0, "attention_dropout": 0.0, "scaled": True, "scaled_by_layer": False, "distance": 64, "bucket_distance": 128, "head_scaled": "tied",
+    "mlm_activation": "", "pad": 1, "dropout": 0.0, "attention_dropout": 0.0, "scaled": True, "scaled_by_layer": False, "distance": 64, "bucket_distance": 128, "eos": 1, "head_scaled": "tied",
 }  # fmt: skip
 
 
@@ -170,8 +170,9 @@ def _resolve(arch: Architecture, values: Mapping[str, object]) -> Traits:
                 raise UndecidedError(f"neither the tensors nor a configuration say {name}", hint=f"give the configuration, or set {name}")
             found[field] = value
     made = traits._replace(**found)  # type: ignore[arg-type]
-    if made.activation not in ACTIVATIONS:
-        raise UndecidedError(f"no model can be built with the activation {made.activation!r}", hint=f"one of {', '.join(sorted(ACTIVATIONS))}")
+    for name, word in (("activation", made.activation), ("mlm_activation", made.mlm_activation or "linear")):
+        if word not in ACTIVATIONS:
+            raise UndecidedError(f"no model can be built with the {name} {word!r}", hint=f"one of {', '.join(sorted(ACTIVATIONS))}")
     return made
 
 
