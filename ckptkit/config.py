@@ -321,7 +321,7 @@ def choose_class(
 
     What the first class, the one without heads, has (a pooler) only decides after that: a model with a pooler and an MLM
     head is one for masked words, not one with a new head for sentence pairs. `preferred`, the class a configuration
-    names, wins between equals. The groups in `free` lack nothing.
+    names, wins between those that hold as many heads. The groups in `free` lack nothing.
     """
     have = groups - {"core"}
     if not classes:
@@ -329,7 +329,7 @@ def choose_class(
     heads = have - classes[0].groups
     best = min(
         classes,
-        key=lambda c: (len(heads - c.groups), len(c.groups - have - free), len(have - c.groups), c.name != preferred, classes.index(c)),
+        key=lambda c: (len(heads - c.groups), len(c.groups - have - free), c.name != preferred, len(have - c.groups), classes.index(c)),
     )
     return best, have - best.groups, best.groups - have - free
 

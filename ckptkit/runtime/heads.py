@@ -4,7 +4,8 @@ pooler            one dense layer and tanh over the first position: the pooled o
 lm                [dense, activation, norm,] then the vocabulary, at every position; the table may be the word embeddings'
 pooled            one linear layer over the pooled output (the first position where there is no pooler)
 tokens            one linear layer at every position
-pooled_or_tokens  `pooled` where the model has a pooler, else `tokens` (transformers' two classes with one name)
+pooled_or_tokens  `pooled` where the model has a pooler, else `tokens` (transformers' two classes with one name; the one that
+                  a configuration names decides)
 first             dense, tanh, linear over the first position (RoBERTa's classification head)
 ended             the same over the position at which the encoder's tokens end (T5's classification head)
 summary           dense and an activation over the first position; what stands on it takes it for the pooled output
