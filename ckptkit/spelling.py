@@ -179,6 +179,8 @@ def _called(entries: Sequence[Layer], held: Mapping[int, set[str]], config: Mapp
     single = [x for x in entries if "{}" not in x.name]
     if len(single) == len(entries):
         spare = len(single) - len(numbers)
+        if spare > sum(x.optional for x in single):
+            return {}  # another model: this one has more layers of the class
         there = [x for i, x in enumerate(single) if not (x.optional and sum(y.optional for y in single[: i + 1]) <= spare)]
         return {n: x.name for n, x in zip(numbers, there, strict=False)}
     out = {}
