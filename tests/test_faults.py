@@ -227,6 +227,18 @@ def test_a_directory_named_from_here_is_replaced_and_never_where_it_is_the_input
     assert sorted(os.listdir()) == ["further", "hard", "link", "out"]
 
 
+def test_arrays_are_read_back_with_numpy_before_they_are_put_in_place(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import numpy as np
+
+    ckptkit.convert(source, tmp_path / "good", container="npy", check="reference")
+    real = np.load
+    monkeypatch.setattr(np, "load", lambda file, **options: real(file, **options)[..., ::-1])
+    with pytest.raises(CheckpointError, match=r"numpy|npy"):
+        ckptkit.convert(source, tmp_path / "bad", container="npy", check="reference")
+    assert not (tmp_path / "bad").exists()
+    assert not faults.left_behind(tmp_path / "bad")
+
+
 @pytest.mark.parametrize("link", ["symlink", "hard link", "itself", "inside"])
 def test_the_input_is_never_the_output(link: str, source: Path, tmp_path: Path) -> None:
     mine = tmp_path / "in" / "model.safetensors"
