@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from . import __version__
 from ._typing import NamedTuple
 from .arch import architectures
+from .arranging import Request, Stories, Weights
 from .config import BLOCK, to_json_text, write_config
 from .containers import Container, by_name, containers
 from .containers._gc import paused
@@ -21,7 +22,7 @@ from .errors import CheckpointError, FindingsError, UsageError, printable
 from .findings import Finding
 from .moves import Plan
 from .objects import MEMORY, hung, object_places
-from .plan import Request, Stories, Weights, arrange, assemble
+from .plan import arrange, assemble
 from .schema import Dialect
 from .sidecars import gather
 from .subject import Subject, examine

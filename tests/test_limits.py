@@ -134,7 +134,7 @@ def test_a_limit_that_is_met_is_named_with_its_value_and_how_to_raise_it(name: s
     assert re.search(r" is | has | have | holds |deeper|more", e.message)
 
 
-@pytest.mark.parametrize("name", set(MET) - {"names_each", "slices", "strings", "string_bytes", "unpack_ratio"})  # whose files are not whole
+@pytest.mark.parametrize("name", sorted(set(MET) - {"names_each", "slices", "strings", "string_bytes", "unpack_ratio"}))  # whose files are not whole
 def test_the_usual_limits_let_these_files_through(name: str, tmp_path: Path) -> None:
     with ckptkit.open(MET[name](tmp_path)) as c:
         assert c.tensors

@@ -173,7 +173,7 @@ def layout(
     from zlib import crc32
 
     from ._npy import write_header
-    from ._zip import directory, local_header, place
+    from ._zip import directory_size, local_header, place
 
     specs: dict[str, TensorSpec] = {}
     for name, spec in tensors:
@@ -191,7 +191,7 @@ def layout(
     for (name, spec), head, r in zip(specs.items(), heads, records, strict=True):
         parts.append(Part(0, r.header, local_header(r) + head))
         slots[name] = Slot(0, r.start + len(head), spec.nbytes)
-    size = (records[-1].end if records else 0) + len(directory(records, [0] * len(records)))
+    size = (records[-1].end if records else 0) + directory_size(records)
     state: dict[str, object] = {"records": [list(r) for r in records], "names": list(specs), "heads": [[crc32(h), len(h)] for h in heads]}
     return FileLayout(NAME, ((filename, size),), slots, tuple(parts), "crc32", state)
 
