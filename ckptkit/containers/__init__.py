@@ -8,9 +8,9 @@ from functools import cache
 from importlib import import_module
 
 from .._typing import cast
-from ..errors import CheckpointError, NotFoundError, UnknownFormatError, UnsupportedError, UsageError
+from ..errors import PIPE, UNREADABLE, CheckpointError, CorruptError, NotFoundError, UnknownFormatError, UnsupportedError, UsageError
 from ..limits import using
-from ._base import PIPE, Checkpoint, Container, open_fd
+from ._base import Checkpoint, Container, open_fd
 from ._shards import drop_explained, with_others
 
 __all__ = ["Checkpoint", "Container", "by_name", "containers", "drop_explained", "each", "locate", "open_checkpoint"]
@@ -51,7 +51,7 @@ def _head_and_tail(path: str) -> tuple[bytes, bytes]:
         size = os.fstat(fd).st_size
         return os.pread(fd, 512, 0), os.pread(fd, 64, max(0, size - 64))
     except OSError as e:
-        raise CheckpointError(f"cannot be read: {e.strerror}", path=path) from None
+        raise CheckpointError(f"cannot be read: {e.strerror}", path=path, hint=UNREADABLE) from None
     finally:
         os.close(fd)
 
@@ -155,7 +155,7 @@ def _in_directory(path: str) -> tuple[Container, str]:
     try:
         names = sorted(os.listdir(path))
     except OSError as e:
-        raise CheckpointError(f"cannot be read: {e.strerror}", path=path) from None
+        raise CheckpointError(f"cannot be read: {e.strerror}", path=path, hint=UNREADABLE) from None
     found = sorted(((rank, target, c) for c in containers().values() for rank, target in c.find(path, names)), key=lambda t: t[:2])
     if not found:
         for marks, foreign, hint in _FOREIGN_DIRECTORIES:
@@ -203,6 +203,6 @@ def open_checkpoint(path: str | os.PathLike[str], container: str | None = None, 
             c, p = locate(p)
         return with_others(c.open(p))
     except OSError as e:
-        raise CheckpointError(f"cannot be read: {e.strerror}", path=e.filename or p) from None
+        raise CheckpointError(f"cannot be read: {e.strerror}", path=e.filename or p, hint=UNREADABLE) from None
     except RecursionError:
-        raise CheckpointError("nested too deeply", path=p) from None
+        raise CorruptError("nested too deeply", path=p) from None

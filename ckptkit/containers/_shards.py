@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 
 from .._typing import NamedTuple
-from ..errors import CheckpointError, CorruptError, UnsafeError, UsageError, printable
+from ..errors import UNREADABLE, CheckpointError, CorruptError, UnsafeError, UsageError, printable
 from ..findings import Finding
 from ..jsonio import loads, read_bytes
 from ..limits import LIMITS
@@ -158,7 +158,7 @@ def _counted(open_one: Callable[[str], Checkpoint], path: str) -> Callable[[str]
         try:
             part = open_one(shard)
         except OSError as e:
-            raise CheckpointError(f"cannot be read: {e.strerror}", path=shard) from None
+            raise CheckpointError(f"cannot be read: {e.strerror}", path=shard, hint=UNREADABLE) from None
         total += len(part.tensors)
         if total > LIMITS.tensors:
             part.close()

@@ -68,7 +68,7 @@ def read_directory(fd: int, size: int, path: str, *, writer: str = "PyTorch", de
         listed = list(_central(raw, count, path, writer, deflated))
         return _locals(fd, listed, start, path)
     except StructError:
-        raise CorruptError("its zip directory is cut short", path=path) from None
+        raise CorruptError(f"ends at byte {size} within its zip directory", path=path) from None
 
 
 def _find_directory(fd: int, size: int, path: str) -> tuple[bytes, int, int]:
@@ -134,7 +134,7 @@ def _central(raw: bytes, count: int, path: str, writer: str, deflated: bool) -> 
             raise CorruptError(f"entry {_text(name)} is stored, but its two sizes differ", path=path)
         yield name, flags, method, crc, size, header, packed
     if at != len(raw):
-        raise CorruptError(f"its zip directory has {len(raw) - at} bytes more than its {count} entries", path=path)
+        raise CorruptError(f"its zip directory of {len(raw):,} bytes has {count:,} entries, which end at its byte {at:,}", path=path)
 
 
 def _zip64(extra: bytes, size: int, packed: int, header: int, name: bytes, path: str) -> tuple[int, int, int]:

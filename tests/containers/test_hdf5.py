@@ -297,7 +297,7 @@ def test_a_damaged_chunk_is_refused_when_it_is_read(assorted: Path, tmp_path: Pa
 def test_a_chunk_never_unpacks_to_more_than_its_shape() -> None:
     import zlib
 
-    with pytest.raises(LimitError, match="more than the 100 bytes"):
+    with pytest.raises(CorruptError, match="more than the 100 bytes"):
         _hdf5_chunks.unpack(zlib.compress(bytes(1 << 20)), ((1, ()),), 0, 100, "the chunk", "x")
     with pytest.raises(CorruptError, match="needs 100"):
         _hdf5_chunks.unpack(zlib.compress(bytes(99)), ((1, ()),), 0, 100, "the chunk", "x")
