@@ -213,7 +213,7 @@ def check_target(target: str, *, single: bool, overwrite: bool, inputs: tuple[st
         if os.path.ismount(real):
             raise UsageError("is a mount point: not replaced", path=target, hint="name a directory inside it")
         if not os.path.islink(target) and not os.access(os.path.dirname(os.path.abspath(target)), os.W_OK):
-            raise CheckpointError("its directory cannot be written", path=target)
+            raise CheckpointError("its directory cannot be written", path=target, hint="name a target elsewhere")
 
 
 def own_input(target: str, inputs: tuple[str, ...]) -> str | None:

@@ -15,11 +15,11 @@ from collections.abc import Mapping, Sequence
 from ._typing import Any, NamedTuple
 from .arch import architectures
 from .containers import Checkpoint
-from .errors import CheckpointError, NotFoundError, UndecidedError, UsageError
+from .errors import CheckpointError, NotFoundError, UndecidedError, UnsupportedError, UsageError
 from .findings import Finding
 from .jsonio import loads, read_bytes, read_json
 from .layout import parse
-from .schema import Architecture, Class, ConfigForm, Dialect, Key, count_name
+from .schema import Architecture, Class, ConfigForm, Dialect, Key, count_name, placeholders
 
 BLOCK = "ckptkit"  # the key of our own block in a written configuration
 MAX_TEXT = 1 << 20  # characters of a configuration that is no JSON
@@ -381,6 +381,11 @@ def write_config(
         else:
             raw[key] = value - k.shift if k.shift and isinstance(value, int) else value
             for c, v in zip(k.more, more, strict=True):
+                if v is not None and v != value and c in {count_name(h) for n, p in arch.params.items() if p.group in groups for h in placeholders(n)}:
+                    raise UnsupportedError(
+                        f"{target.title} has one {key} for {k.canonical} and {c}; the weights have {value} and {v}: no model of its own holds them",
+                        hint=f"convert to another dialect: {', '.join(n for n, d in arch.dialects.items() if d is not target and not _joins(d.config, c))}",
+                    )
                 if v is not None and v != value:
                     unsaid[c] = v
                     findings.append(Finding("warning", "config", key, f"{target.title} has one {key} for {k.canonical} {value} and {c} {v}: its loader will take {c} for {value}"))
@@ -389,9 +394,12 @@ def write_config(
         said.add(c)
         v = _resolved(stated, values)
         if v is not None and values.get(c, v) != v:
+            if c in sizes:
+                others = [n for n, d in arch.dialects.items() if _resolved(d.config.implied.get(c), values) in (None, values[c])]
+                message = f"{target.title} always has {c} {v}; the weights have {values[c]}: no model of its own holds them"
+                raise UnsupportedError(message, hint=f"convert to another dialect: {', '.join(others)}")
             unsaid[c] = values[c]
-            means = "its own code cannot load these weights" if c in sizes else "outputs differ slightly there"
-            findings.append(Finding("warning", "config", c, f"{target.title} always takes {c} {v}; the model has {values[c]}: {means}"))
+            findings.append(Finding("warning", "config", c, f"{target.title} always takes {c} {v}; the model has {values[c]}: outputs differ slightly there"))
     own, head_own = values.get("activation"), values.get("mlm_activation")
     if "mlm" in groups and "mlm_activation" not in said and head_own not in (None, own):
         findings.append(Finding("warning", "config", "mlm_activation", f"{target.title} has one activation, {own}; the model has {head_own} in its MLM head: its logits differ"))
@@ -447,6 +455,11 @@ def write_config(
         out[BLOCK] = block
     extras = form.extras(out) if form.extras is not None else {}
     return Written(form.filename, out, extras, classes, tuple(findings))
+
+
+def _joins(form: ConfigForm, count: str) -> bool:
+    """Whether a form has one key for this count and another."""
+    return any(not isinstance(k, str) and count in k.more for k in form.keys.values())
 
 
 def _worth_keeping(canonical: str, value: object, arch: Architecture) -> bool:

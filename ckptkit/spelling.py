@@ -6,7 +6,7 @@ is the other's inverse for the names it knows; a name that it does not know stay
 `objects` (Keras 3, keras_hub): saving_lib.py numbers the layers of a model within each class, the first without a number:
 layers/dense/vars/0, layers/dense_1/vars/0. A plain name has the name that the model gives the layer: pooled_dense/0.
 `tensorflow` (transformers' TF classes): legacy HDF5 groups by top layer, then the weight's name, which begins with the model's
-own name: bert/tf_bert_model/bert/pooler/dense/kernel:0. transformers' loader ignores that name; a plain name is bert/pooler/dense/kernel.
+own name: bert/tf_bert_model/bert/pooler/dense/kernel:0. transformers' loader ignores that name; a plain name is bert/pooler/dense/kernel, and so are those in shards but for :0.
 `layers` (bert4keras): legacy HDF5 groups by layer; the dense layers inside are numbered through the whole program:
 Transformer-0-FeedForward/Transformer-0-FeedForward/dense_5/kernel:0. A plain name counts within the layer, since of two or of three
 the first is another thing: Transformer-0-FeedForward/1of2/kernel, Transformer-0-FeedForward/last/kernel.
@@ -179,6 +179,8 @@ def _called(entries: Sequence[Layer], held: Mapping[int, set[str]], config: Mapp
     single = [x for x in entries if "{}" not in x.name]
     if len(single) == len(entries):
         spare = len(single) - len(numbers)
+        if spare > sum(x.optional for x in single):
+            return {}  # another model: this one has more layers of the class
         there = [x for i, x in enumerate(single) if not (x.optional and sum(y.optional for y in single[: i + 1]) <= spare)]
         return {n: x.name for n, x in zip(numbers, there, strict=False)}
     out = {}
@@ -205,9 +207,13 @@ def _fit(template: str, name: str) -> tuple[int, ...] | None:
 def _tensorflow_plain(names: Sequence[str], config: Mapping[str, object]) -> dict[str, str]:
     out: dict[str, str] = {}
     met: set[str] = set()
+    split = (n.split("/", 3) for n in names)
+    whole = any(len(parts) == 4 and parts[2] == parts[0] for parts in split)  # shards have neither the layer nor the model's own name
     for name in names:
         parts = name.removesuffix(":0").split("/", 2)
-        if len(parts) == 3:
+        if not whole:
+            out[name] = name.removesuffix(":0")
+        elif len(parts) == 3:
             plain = parts[2]
             owner = plain.partition("/")[0] == parts[0]
             out[name] = plain if owner and plain not in met else f"{AGAIN}{parts[0]}/{plain}"

@@ -15,8 +15,8 @@ import numpy as np
 from ckptkit.arch import architectures
 from ckptkit.config import choose_class, optional_axes, to_json_text, write_config
 from ckptkit.layout import Sizes, stored_shape
-from ckptkit.plan import walk
 from ckptkit.schema import Architecture, Dialect, count_name, expand
+from ckptkit.translation import walk
 
 
 def sizes_of(arch: Architecture, rng: random.Random, *, layers: int | None = None, equal: bool = False) -> tuple[dict[str, int], dict[str, int]]:
@@ -85,15 +85,24 @@ def common_groups(arch: Architecture, *dialects: Dialect) -> list[str]:
     return sorted(frozenset.intersection(*sets) - {"core"} - arch.free_groups)
 
 
+def suit(sizes: dict[str, int], dialect: Dialect) -> None:
+    """Give the sizes that a naming's own code never has otherwise their value there."""
+    for axis, said in dialect.config.implied.items():
+        if axis in sizes:
+            assert isinstance(said, int) or said == "=4 hidden"
+            sizes[axis] = said if isinstance(said, int) else 4 * sizes["hidden"]
+
+
 def make(
     folder: Path, arch: Architecture, dialect: Dialect, sizes: dict[str, int], counts: dict[str, int], groups: frozenset[str], seed: int = 0,
     skip: frozenset[str] = frozenset(), container: str = "safetensors",
 ) -> dict[str, np.ndarray]:  # fmt: skip
-    """Write a checkpoint with its configuration into `folder` by the format's own library; the arrays by stored name."""
+    """Write a checkpoint with its configuration into `folder` by the format's own library; the arrays by stored name. `sizes` are made to `suit`."""
     from safetensors.numpy import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
     groups = groups | dialect.needs
+    suit(sizes, dialect)
     rng = np.random.default_rng(seed)
     shapes = names_and_shapes(arch, dialect, sizes, counts, groups, skip)
     arrays = {n: rng.standard_normal(s).astype(np.float32) for n, (_, s) in shapes.items()}

@@ -56,6 +56,7 @@ def there_and_back(arch_name: str, one: str, other: str, tmp: Path, seed: int, l
     for lack in [*a.lacks.values(), *b.lacks.values()]:
         sizes |= lack.sizes
     counts |= {c: n for d in (a, b) for c, (n, _) in d.limits.items() if c in counts}
+    builder.suit(sizes, b)
     groups = frozenset(g for g in builder.common_groups(arch, a, b) if rng.random() < 0.6)
     groups |= b.needs & arch.table(one).groups
     if groups:  # a head of T5 stands on its decoder

@@ -211,3 +211,97 @@ def test_transformers_weights_are_known_whatever_the_model_is_called() -> None:
         "again/cls/bert/embeddings/gamma": "cls/tf_bert_model/bert/embeddings/gamma:0",
     }
     assert snake_case("TFGPT2LMHeadModel") == "tfgpt2lm_head_model" and snake_case("TFOpenAIGPTModel") == "tf_open_aigpt_model"
+
+
+# --- shards ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2", "roberta"])
+def test_shards_as_transformers_writes_them_of_its_tf_classes_are_the_whole_file(tmp_path: Path, name: str) -> None:
+    """Made with h5py as modeling_tf_utils.py does: the index has a variable's name, a shard the name without the model's own."""
+    import h5py
+
+    whole = arrays(oracles.made("namings") / f"tf_{name}" / "tf_model.h5")
+    variables = {n.partition("/")[2]: a for n, a in whole.items()}
+    files = [f"tf_model-0000{i}-of-00003.h5" for i in (1, 2, 3)]
+    weight_map = {v: files[i % 3] for i, v in enumerate(variables)}
+    (tmp_path / "s").mkdir()
+    for file in files:
+        with h5py.File(tmp_path / "s" / file, "w") as f:
+            held = sorted(v.partition("/")[2] for v, where in weight_map.items() if where == file)
+            for v, a in variables.items():
+                if weight_map[v] == file:
+                    f.create_dataset(v.partition("/")[2], data=a)
+            f.attrs["layer_names"] = [n.encode() for n in held]
+    index = {"metadata": {"total_size": sum(a.nbytes for a in variables.values())}, "weight_map": weight_map}
+    (tmp_path / "s" / "tf_model.h5.index.json").write_text(json.dumps(index))
+    (tmp_path / "s" / "config.json").write_bytes((oracles.made("namings") / f"tf_{name}" / "config.json").read_bytes())
+    assert [f for f in ckptkit.validate(tmp_path / "s").findings if f.severity == "error"] == []
+    assert ckptkit.diff(tmp_path / "s", oracles.made("namings") / f"tf_{name}").exit_code == 0
+    ckptkit.convert(tmp_path / "s", tmp_path / "back", to="hf_tf")
+    same_bits(whole, arrays(tmp_path / "back" / "tf_model.h5"))
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2", "roberta"])
+def test_tf_model_is_cut_into_shards_that_transformers_loads(tmp_path: Path, name: str) -> None:
+    source = oracles.made("namings") / f"tf_{name}"
+    whole = arrays(source / "tf_model.h5")
+    ckptkit.convert(source, tmp_path / "hf", to="hf")
+    ckptkit.convert(tmp_path / "hf", tmp_path / "s", to="hf_tf", max_shard_size=2000)
+    index = json.loads((tmp_path / "s" / "tf_model.h5.index.json").read_text())
+    files = sorted(p.name for p in (tmp_path / "s").glob("*.h5"))
+    assert len(files) > 3 and sorted(set(index["weight_map"].values())) == files == [f"tf_model-{i + 1:05d}-of-{len(files):05d}.h5" for i in range(len(files))]
+    assert index["weight_map"].keys() == {n.partition("/")[2] for n in whole}
+    found = {}
+    for file in files:
+        held = arrays(tmp_path / "s" / file)
+        import h5py
+
+        with h5py.File(tmp_path / "s" / file) as f:
+            assert sorted(n.decode() if isinstance(n, bytes) else n for n in f.attrs["layer_names"]) == sorted(held)
+        found |= {v: held[v.partition("/")[2]] for v, where in index["weight_map"].items() if where == file}
+    same_bits({n.partition("/")[2]: a for n, a in whole.items()}, found)
+    assert index["metadata"]["total_size"] == sum(a.nbytes for a in found.values())
+    ckptkit.convert(tmp_path / "s", tmp_path / "again", to="hf")
+    assert ckptkit.diff(tmp_path / "hf", tmp_path / "again").exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["t5", "gpt2"])
+def test_flax_shards_hold_what_the_whole_file_holds(tmp_path: Path, name: str) -> None:
+    from flax_files import flat, unpack
+
+    source = oracles.made("namings") / f"flax_{name}"
+    ckptkit.convert(source, tmp_path / "s", container="flax", max_shard_size=3000)
+    index = json.loads((tmp_path / "s" / "flax_model.msgpack.index.json").read_text())["weight_map"]
+    files = sorted((tmp_path / "s").glob("*.msgpack"))
+    assert len(files) > 3 and {p.name for p in files} == set(index.values())
+    held = {p.name: flat(unpack(p.read_bytes())) for p in files}
+    whole = flat(unpack((source / "flax_model.msgpack").read_bytes()))
+    same_bits(whole, {n: held[file][n] for n, file in index.items()})
+
+
+# --- what a library's classes cannot hold ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("dialect", "container"), [("keras_hub", None), ("bert4keras", None), ("bert4keras", "hdf5")])
+def test_stacks_of_unequal_depth_are_refused_where_one_number_says_both(tmp_path: Path, dialect: str, container: str | None) -> None:
+    import transformers
+
+    config = transformers.T5Config(vocab_size=20, d_model=8, d_kv=4, d_ff=12, num_layers=2, num_decoder_layers=3, num_heads=2)
+    transformers.T5ForConditionalGeneration(config).save_pretrained(tmp_path / "hf")
+    with pytest.raises(ckptkit.CheckpointError, match=r"for layers and decoder_layers; the weights have 2 and 3: no model of its own holds them"):
+        ckptkit.convert(tmp_path / "hf", tmp_path / "out", to=dialect, container=container)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_size_that_a_library_never_has_is_refused(tmp_path: Path) -> None:
+    import transformers
+
+    config = transformers.GPT2Config(vocab_size=20, n_embd=8, n_layer=2, n_head=2, n_positions=10, n_inner=12)
+    transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path / "hf")
+    with pytest.raises(ckptkit.CheckpointError, match="always has intermediate 32; the weights have 12"):
+        ckptkit.convert(tmp_path / "hf", tmp_path / "out", to="openai")
+    config = transformers.T5Config(vocab_size=20, d_model=8, d_kv=4, d_ff=12, num_layers=2, num_heads=2, relative_attention_num_buckets=16)
+    transformers.T5ForConditionalGeneration(config).save_pretrained(tmp_path / "t5")
+    with pytest.raises(ckptkit.CheckpointError, match="always has buckets 32; the weights have 16"):
+        ckptkit.convert(tmp_path / "t5", tmp_path / "out", to="keras_hub")

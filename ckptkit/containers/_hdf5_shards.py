@@ -1,20 +1,24 @@
-"""Keras 3's weights in shards: an index (`model.weights.json`) that says in which of the files beside it each group of variables lies.
+"""Weights in shards. Keras 3's are only read: an index (`model.weights.json`) that says in which of the files beside it each group of variables lies.
 
 Source: keras/src/saving/saving_lib.py, ShardedH5IOStore: `weight_map` gives for "/layers/dense/vars" a file or a list of them.
+
+transformers' are written here too (read by `_shards`): modeling_tf_utils.py, tf_shard_checkpoint and save_pretrained. The index has a variable's name, which begins
+with the model's, and the shard the name without that, listed in the attribute layer_names; the layer that a whole file groups it under is in neither.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack
 
-from ..errors import CorruptError, printable
+from ..errors import CorruptError, UnsupportedError, printable
 from ..findings import Finding
 from ..jsonio import read_json
 from ..limits import LIMITS
-from ..tensors import StoredTensor
-from ._base import Checkpoint
-from ._shards import RULE, check_shard_name
+from ..tensors import StoredTensor, TensorSpec
+from ._base import Checkpoint, FileLayout, Part, Slot
+from ._shards import RULE, check_shard_name, index_json, shard_names, split
 from .hdf5 import NAME, open_file
 
 
@@ -65,3 +69,29 @@ def open_shards(path: str) -> Checkpoint:
                 findings.append(Finding("error", RULE, printable(name), f"{printable(name)} lies in {' and '.join(files[:3])}; one of them is read"))
         metadata = {k: v for part in reversed(parts.values()) for k, v in part.metadata.items() if not k.endswith(":groups")}
     return Checkpoint(path, NAME, tensors, files=[path, *(os.path.join(folder, f) for f in shards)], metadata=metadata, findings=findings)
+
+
+def lay_out_shards(tensors: Sequence[tuple[str, TensorSpec]], filename: str, max_shard_size: int) -> FileLayout:
+    """transformers' shards of `tf_model.h5`: of "bert/tf_bert_model/bert/pooler/dense/kernel:0", each variable once. Raises UnsupportedError for other names."""
+    from ._hdf5_write import build
+
+    specs: dict[str, tuple[str, TensorSpec]] = {}  # variable -> the tensor
+    for name, spec in tensors:
+        variable = name.partition("/")[2]
+        if "/" not in variable or not name.endswith(":0"):
+            raise UnsupportedError(f"{printable(name)!r} is no variable of transformers' TensorFlow classes, which alone are written as shards of HDF5", hint="leave --max-shard-size out")
+        specs.setdefault(variable, (name, spec))
+    shards = split([(v, s.nbytes) for v, (_, s) in specs.items()], max_shard_size)
+    names = shard_names(filename, len(shards))
+    files: list[tuple[str, int]] = []
+    parts: list[Part] = []
+    slots: dict[str, Slot] = {}
+    for i, (file, held) in enumerate(zip(names, shards, strict=True)):
+        inside = {v.partition("/")[2]: specs[v] for v in sorted(held)}
+        built = build({n: s for n, (_, s) in inside.items()}, {}, {"": {"layer_names": list(inside)}})
+        parts.append(Part(i, 0, built.head))
+        slots |= {name: Slot(i, built.offsets[n], s.nbytes) for n, (name, s) in inside.items()}
+        files.append((file, built.size))
+    index = index_json({v: file for file, held in zip(names, shards, strict=True) for v in held}, sum(s.nbytes for _, s in specs.values()))
+    parts.append(Part(len(files), 0, index))
+    return FileLayout(NAME, (*files, (filename + ".index.json", len(index))), slots, tuple(parts))

@@ -147,7 +147,7 @@ def entries(data: Readable, start: int, end: int, path: str, above: bytes | None
     LIMITS.check("header_bytes", 4 * count, f"the size of the restart points of the table block at byte {start}", path)
     restarts = data[limit : end - 4]
     out: list[Entry] = []
-    most = _key_limit()
+    most, room = _key_limit(), LIMITS.header_bytes
     whole = {0}  # where entries with their whole key begin
     key, last, pos, kept = b"", above, start, 0
     while pos < limit:
@@ -172,7 +172,7 @@ def entries(data: Readable, start: int, end: int, path: str, above: bytes | None
         last = key
         pos = stop + length
         out.append(_new(Entry, (key, stop, pos)))
-        if kept > LIMITS.header_bytes:
+        if kept > room:
             LIMITS.check("header_bytes", kept, "the keys' size in bytes", path)
     if any(int.from_bytes(restarts[i : i + 4], "little") not in whole for i in range(0, 4 * count, 4)):
         bad("a restart point lies within an entry of the table block", path, start)
@@ -269,7 +269,11 @@ class _Builder:
             self.count = 0
         elif self.count:
             shared = _shared(self.last, key)
-        self.out += encode_varint(shared) + encode_varint(len(key) - shared) + encode_varint(len(value)) + key[shared:] + value
+        own, n = len(key) - shared, len(value)
+        if shared < 128 and own < 128 and n < 128:
+            self.out += bytes((shared, own, n)) + key[shared:] + value
+        else:
+            self.out += encode_varint(shared) + encode_varint(own) + encode_varint(n) + key[shared:] + value
         self.last = key
         self.count += 1
 

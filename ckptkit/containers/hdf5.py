@@ -47,6 +47,7 @@ _MAGIC = b"\x89HDF\r\n\x1a\n"
 _NOWHERE = (1 << 64) - 1  # the undefined address
 _INDEX, KERAS_INDEX = ".h5.index.json", ".weights.json"  # transformers' and Keras 3's
 TASK = "task/"  # begins the names of what keras_hub keeps in a file of its own, a model's head
+TRANSFORMERS = "tf_model.h5"  # what alone is ever cut into shards with an index of transformers' kind
 TASK_FILE = "task.weights.h5"
 PREFIX = "hdf5:"  # of the metadata that only this format understands
 SMALL = 1 << 20  # bytes: what is stored may swell by the limit unpack_ratio at most, unless it stays below this
@@ -245,10 +246,9 @@ def _opaque(file: File, d: Dataset) -> str:
 def swell(name: str, need: int, stored: int, label: str) -> None:
     """Refuse a tensor that is out of all proportion to what the file stores of it: a bomb, whatever its size."""
     if need > SMALL and need > LIMITS.unpack_ratio * stored:
-        raise LimitError(
-            f"dataset {name} is said to have {need:,} bytes, of which the file stores {stored:,}: more than {LIMITS.unpack_ratio} to 1 is not unpacked (the limit unpack_ratio)", path=label,
-            hint="where you trust its writer, copy it without compression (h5repack -f NONE), or --limit unpack_ratio=N",
-        )  # fmt: skip
+        hint = "where you trust its writer, copy it without compression (h5repack -f NONE), or --limit unpack_ratio=N"
+        what = f"dataset {name} is said to have {need:,} bytes, of which the file stores {stored:,}"
+        raise LimitError(f"{what}, over the limit unpack_ratio={LIMITS.unpack_ratio}", path=label, hint=hint)
 
 
 def _unwritten(name: str, d: Dataset, spec: TensorSpec, label: str, findings: list[Finding]) -> StoredTensor:
@@ -293,6 +293,10 @@ def layout(
 ) -> FileLayout:
     """One file, and one for a keras_hub model's head. A tied name is a hard link; attributes come from the metadata where these still speak of the same
     tensors (`_hdf5_keras`)."""
+    if max_shard_size is not None and filename == TRANSFORMERS and sum(s.nbytes for n, s in tensors if n not in ties) > max_shard_size:
+        from ._hdf5_shards import lay_out_shards
+
+        return lay_out_shards([t for t in tensors if t[0] not in ties], filename, max_shard_size)
     heads = [(n.removeprefix(TASK), s) for n, s in tensors if n.startswith(TASK) and filename == DEFAULT_FILE]
     if not heads:
         built = lay_out(tensors, ties, metadata, max_shard_size)
@@ -322,7 +326,7 @@ def lay_out(tensors: Sequence[tuple[str, TensorSpec]], ties: Mapping[str, str], 
             raise UsageError(f"tensor {name!r} is tied to {printable(owner)!r}, which has no bytes of its own")
         owners[name] = owner
     if max_shard_size is not None and sum(s.nbytes for s in specs.values()) > max_shard_size:
-        raise UnsupportedError("HDF5 is written as one file, never as shards", hint="leave --max-shard-size out, or write safetensors")
+        raise UnsupportedError("Keras' HDF5 is written as one file, never as shards (transformers' tf_model.h5 is)", hint="leave --max-shard-size out, or write safetensors")
     return build(specs, owners, attributes([n for n, _ in tensors], metadata))
 
 

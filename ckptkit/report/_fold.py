@@ -55,16 +55,22 @@ def by_tensor(rows: Iterable[TensorRow]) -> tuple[Node, ...]:
     kinds: dict[object, int] = {}
     layer_of = _LAYER.match
     for row in rows:
-        name = row.canonical[0] if row.canonical else row.name
+        name, canonical, templates, _, dtype, shape, _, nbytes, role, note, counted, *_ = row
+        if canonical:
+            name = canonical[0]
         m = layer_of(name)
-        if m is None or _padded(m[2]):
+        if m is None:
             kept.append((name, row))
             continue
         head, number, tail, rest = m.groups()
+        if number[0] == "0" and len(number) > 1:
+            kept.append((name, row))
+            continue
         by_number = layers.get((head, tail))
         if by_number is None:
             by_number = layers[head, tail] = {}
-        what = (rest, kinds.setdefault(_kind(row), len(kinds)), row)
+        kind = (dtype, shape, role, counted, nbytes, role == "derived" and note, templates[1:])  # as _kind, without a call for each
+        what = (rest, kinds.setdefault(kind, len(kinds)), row)
         if number in by_number:
             by_number[number].append(what)
         else:
