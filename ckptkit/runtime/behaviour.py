@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import UndecidedError, UsageError
-from ..verification import ATOL, RTOL, Level, Step, rounded_to
+from ..pair import ATOL, RTOL, Level, Step, rounded_to
 from .build import arrays_of, require
+from .probes import make_probes
 from .spec import Spec, spec_of
 from .weights import Weights
 
@@ -15,48 +16,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ..pair import Pair
     from ..subject import Subject
-    from ..verification import Pair
 
     Arrays = dict[str, NDArray[np.generic]]
 
-LENGTH = 24
-SEED = 20
 ROUNDINGS = 4
-
-
-def make_probes(spec: Spec, probes: str | int) -> Arrays:
-    """Token ids of every kind with padding and segments as the model takes them; or those of an .npz file."""
-    import numpy as np
-
-    if isinstance(probes, str):
-        try:
-            with np.load(probes, allow_pickle=False) as file:
-                found = {n: file[n] for n in file.files}
-        except (OSError, ValueError) as e:
-            raise UsageError(f"the probes cannot be read: {e}", path=probes, hint="an .npz file with input_ids [batch, position] and what goes with them") from None
-        if "input_ids" not in found:
-            raise UsageError("the probes have no input_ids", path=probes)
-        return found
-    if probes < 1:
-        raise UsageError(f"--probes {probes}: at least one is due")
-    rng = np.random.default_rng(SEED)
-    offset = int(str(spec.traits.pad)) + 1 - spec.sizes.get("reserved", 0) if spec.traits.positions == "counted" else 0
-    length = min(LENGTH, spec.sizes.get("positions", LENGTH + offset) - offset)
-    low = min(spec.sizes["vocab"] - 1, 5)
-    ids = rng.integers(low, spec.sizes["vocab"], (probes, length))
-    mask = np.ones((probes, length), np.int64)
-    two = bool(spec.traits.encoder and spec.traits.decoder and spec.has("decoder"))
-    if spec.traits.encoder:
-        for row in range(1, probes):  # the first has no padding
-            mask[row, rng.integers(length // 2, length + 1) :] = 0
-    pad = int(str(spec.traits.pad)) if spec.traits.positions == "counted" else 0
-    out: Arrays = {"input_ids": np.where(mask == 1, ids, pad), "attention_mask": mask}
-    if spec.sizes.get("segments", 0) > 1 and spec.has("embeddings.segment"):
-        out["token_type_ids"] = np.minimum(np.arange(length) * spec.sizes["segments"] // length, spec.sizes["segments"] - 1)[None].repeat(probes, 0)
-    if two:
-        out["decoder_input_ids"] = rng.integers(low, spec.sizes["vocab"], (probes, max(1, length // 2)))
-    return out
 
 
 def run_torch(spec: Spec, arrays: Arrays, inputs: Arrays, dtype: str = "float32") -> Arrays:
@@ -113,7 +78,7 @@ def compare_behaviour(pair: Pair, values: Level, probes: str | int, engines: Seq
         steps, more = _conditioned(pair, first, traces[0], inputs, steps)
         said += more
     where = f"both rebuilt in {TITLES[used[0]]}" if used[0] == used[1] else f"the first rebuilt in {TITLES[used[0]]}, the second in {TITLES[used[1]]}"
-    basis = f"{where}, float32, {len(inputs['input_ids'])} probes of {inputs['input_ids'].shape[1]} tokens; {said}"
+    basis = f"{where}, float32, {len(inputs['input_ids'])} probe{'s' * (len(inputs['input_ids']) > 1)} of {inputs['input_ids'].shape[1]} tokens; {said}"
     return Level("behaviour", _verdict(steps), basis, (), steps)
 
 

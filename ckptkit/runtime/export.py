@@ -14,10 +14,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import CheckpointError, UnsupportedError, UsageError
+from ..pair import ATOL, RTOL
 from ..subject import examine
-from ..verification import ATOL, RTOL
-from .behaviour import make_probes
 from .build import finish, refuse_errors, require
+from .probes import make_probes
 from .spec import Spec, spec_of
 from .weights import Weights
 

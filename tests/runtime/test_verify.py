@@ -226,3 +226,35 @@ def test_minilm_rebuilt_in_both_frameworks_gives_what_transformers_gives(tmp_pat
         have = running.run(running.built(tmp_path / "google", framework), {"input_ids": ids, "attention_mask": mask})
         for ours, theirs in (("hidden", "last_hidden_state"), ("pooler", "pooler_output")):
             assert oracles.largest_difference(have[ours], want[theirs], mask.astype(bool)) <= 1e-5, (framework, ours)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"ids": np.ones((1, 4), int)}, "have no input_ids"),
+        ({"input_ids": np.ones(4, int)}, r"input_ids of the probes is \[4\]"),
+        ({"input_ids": np.ones((0, 4), int)}, r"is \[0, 4\]"),
+        ({"input_ids": np.ones((1, 4))}, "float64, not whole numbers"),
+        ({"input_ids": np.full((1, 4), 211)}, "from 211 to 211; the model has 211 rows"),
+        ({"input_ids": np.full((1, 4), -1)}, "from -1 to -1"),
+        ({"input_ids": np.ones((1, 41), int)}, "41 positions; the model has 40"),
+        ({"input_ids": np.ones((1, 4), int), "token_type_ids": np.full((1, 4), 2)}, "token_type_ids of the probes goes"),
+        ({"input_ids": np.ones((1, 4), int), "attention_mask": np.ones((1, 5), int)}, "attention_mask of the probes is"),
+        ({"input_ids": np.ones((1, 4), int), "labels": np.ones(1, int)}, "'labels', which no model takes"),
+    ],
+)
+def test_probes_that_do_not_fit_the_model_are_refused(arrays: dict[str, np.ndarray], said: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "p.npz", **arrays)  # type: ignore[arg-type]
+    case = oracles.golden("bert_tf")
+    with pytest.raises(ckptkit.CheckpointError, match=said) as e:
+        ckptkit.verify(case, case, probes=str(tmp_path / "p.npz"))
+    assert e.value.exit_code == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"PK\x03\x04", b"\x93NUMPY\x01\x00"])
+def test_a_file_that_holds_no_probes_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "p.npz").write_bytes(content)
+    case = oracles.golden("bert_tf")
+    with pytest.raises(ckptkit.CheckpointError, match="the probes cannot be read") as e:
+        ckptkit.verify(case, case, probes=str(tmp_path / "p.npz"))
+    assert e.value.exit_code == 2
