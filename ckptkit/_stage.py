@@ -212,8 +212,8 @@ def check_target(target: str, *, single: bool, overwrite: bool, inputs: tuple[st
                 raise UsageError(f"is or holds {what}: not replaced", path=target, hint="name a directory of its own")
         if os.path.ismount(real):
             raise UsageError("is a mount point: not replaced", path=target, hint="name a directory inside it")
-        if not os.path.islink(target) and not os.access(os.path.dirname(target), os.W_OK):
-            raise CheckpointError("its directory cannot be written", path=target)
+        if not os.path.islink(target) and not os.access(os.path.dirname(os.path.abspath(target)), os.W_OK):
+            raise CheckpointError("its directory cannot be written", path=target, hint="name a target elsewhere")
 
 
 def own_input(target: str, inputs: tuple[str, ...]) -> str | None:

@@ -328,7 +328,7 @@ def choose_class(
 
     What the first class, the one without heads, has (a pooler) only decides after that: a model with a pooler and an MLM
     head is one for masked words, not one with a new head for sentence pairs. `preferred`, the class a configuration
-    names, wins between equals. The groups in `free` lack nothing.
+    names, wins between those that hold as many heads. The groups in `free` lack nothing.
     """
     have = groups - {"core"}
     if not classes:
@@ -336,7 +336,7 @@ def choose_class(
     heads = have - classes[0].groups
     best = min(
         classes,
-        key=lambda c: (len(heads - c.groups), len(c.groups - have - free), len(have - c.groups), c.name != preferred, classes.index(c)),
+        key=lambda c: (len(heads - c.groups), len(c.groups - have - free), c.name != preferred, len(have - c.groups), classes.index(c)),
     )
     return best, have - best.groups, best.groups - have - free
 
@@ -407,6 +407,9 @@ def write_config(
                 raise UnsupportedError(message, hint=f"convert to another dialect: {', '.join(others)}")
             unsaid[c] = values[c]
             findings.append(Finding("warning", "config", c, f"{target.title} always takes {c} {v}; the model has {values[c]}: outputs differ slightly there"))
+    own, head_own = values.get("activation"), values.get("mlm_activation")
+    if "mlm" in groups and "mlm_activation" not in said and head_own not in (None, own):
+        findings.append(Finding("warning", "config", "mlm_activation", f"{target.title} has one activation, {own}; the model has {head_own} in its MLM head: its logits differ"))
     for g in sorted(groups & form.taken.keys()):
         differs = [f"{c} {v} where the model has {values[c]}" for c, v in form.taken[g].items() if values.get(c, v) != v]
         if differs:
@@ -467,7 +470,7 @@ def _joins(form: ConfigForm, count: str) -> bool:
 
 
 def _worth_keeping(canonical: str, value: object, arch: Architecture) -> bool:
-    return canonical in ("activation", "norm_eps", "dropout", "attention_dropout", "initializer_range") or canonical in arch.heads
+    return canonical in ("activation", "mlm_activation", "norm_eps", "dropout", "attention_dropout", "initializer_range") or canonical in arch.heads
 
 
 def _value(values: Mapping[str, object], form: ConfigForm, canonical: str) -> object:

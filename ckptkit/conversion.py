@@ -73,7 +73,7 @@ def convert(
     resize_vocab: int | None = None,
     seed: int = 0,
 ) -> Conversion:
-    """Write the checkpoint at `source` to `target` in dialect `to` (None: names stay) and `container` (None: the dialect's own).
+    """Write the checkpoint at `source` to `target` in dialect `to` (None, or a container's name: names stay) and `container` (None: the dialect's own).
 
     `target` is a directory, or one file if it ends like one of the container's and the container is a single file.
     `dtypes`: (glob, dtype) pairs; `given`: canonical values that nothing else says ({"heads": 16}); `drop`: head groups to
@@ -88,6 +88,8 @@ def convert(
     from .engine import run
 
     src, dst = os.fspath(source), os.fspath(target)
+    if to is not None and container is None and _container_only(to):
+        to, container = None, to
     if check not in (True, False, "reference"):
         raise UsageError(f"check is {check!r}", hint="True, False or 'reference'")
     single = single_file(dst, container)
@@ -141,6 +143,12 @@ def single_file(target: str, container: str | None) -> bool:
     if "." not in os.path.basename(target) or os.path.isdir(target) or target.endswith(".index.json"):
         return False
     return any(target.endswith(c.SUFFIXES) for c in containers().values() if c.WRITABLE and c.SINGLE and container in (None, c.NAME))
+
+
+def _container_only(word: str) -> bool:
+    """Whether a target form is a container's name and no dialect's: the names then stay as they are."""
+    dialects = {n for a in architectures().values() for d in a.dialects.values() for n in (d.name, d.alias)}
+    return word not in dialects and getattr(containers().get(word), "WRITABLE", False)
 
 
 def choose_dialect(subject: Subject, to: str | None, container: str | None = None) -> Dialect | None:

@@ -6,6 +6,8 @@ out has it as `advice`, which is the hint for a file where none is given. Text t
 
 from __future__ import annotations
 
+PIPE = "pipes, sockets, devices and directories are never read as one: name a file"
+UNREADABLE = "see who may read it, where a link of it leads, and whether its disk is well"
 EXIT_OK, EXIT_FINDINGS, EXIT_USAGE, EXIT_UNDECIDED = 0, 1, 2, 3
 
 
@@ -77,6 +79,7 @@ class LimitError(CheckpointError):
     """A declared size or count is over a limit of `ckptkit.limits.Limits`; the message names the limit."""
 
     kind = "limit"
+    advice = "where the file is trusted: --limit NAME=N"
 
 
 class UsageError(CheckpointError):

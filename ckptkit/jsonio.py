@@ -14,7 +14,7 @@ import re
 import stat
 
 from ._typing import Any, Literal, NoReturn, overload
-from .errors import CheckpointError, CorruptError, NotFoundError, printable
+from .errors import PIPE, UNREADABLE, CheckpointError, CorruptError, NotFoundError, printable
 from .limits import LIMITS, Limits
 
 _MARKS = (
@@ -87,13 +87,13 @@ def read_bytes(path: str, limit: str = "json_bytes") -> bytes:
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as f:
             if not stat.S_ISREG(os.fstat(f.fileno()).st_mode):  # a pipe or device would never end
-                raise CheckpointError("is not a regular file", path=path)
+                raise CheckpointError("is not a regular file", path=path, hint=PIPE)
             LIMITS.check(limit, os.fstat(f.fileno()).st_size, "the size of the file", path)
             return f.read(getattr(LIMITS, limit) + 1)
     except FileNotFoundError:
         raise NotFoundError("no such file", path=path) from None
     except (OSError, ValueError) as e:  # ValueError: a NUL in the name
-        raise CheckpointError(f"cannot be read: {getattr(e, 'strerror', None) or e}", path=path) from None
+        raise CheckpointError(f"cannot be read: {getattr(e, 'strerror', None) or e}", path=path, hint=UNREADABLE) from None
 
 
 def read_json(path: str) -> object:

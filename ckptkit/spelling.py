@@ -20,6 +20,7 @@ from functools import lru_cache
 
 from ._typing import NamedTuple
 
+WHOLE = "model_weights/"  # the group of the weights in a file that holds the whole model
 TASK = "task/"  # begins the names, stored and plain, of what a preset of keras_hub keeps in its head's file
 AGAIN = "again/"  # begins the plain name of a weight that a file holds once more under another layer, which follows
 
@@ -238,7 +239,7 @@ def _layers_plain(names: Sequence[str], config: Mapping[str, object]) -> dict[st
     inside: dict[str, set[int]] = {}
     dense: dict[str, tuple[str, int, str]] = {}
     for name in names:
-        parts = name.removesuffix(":0").split("/")
+        parts = name.removeprefix(WHOLE).removesuffix(":0").split("/")
         if len(parts) == 3:
             out[name] = f"{parts[0]}/{parts[2]}"
         elif len(parts) == 4:

@@ -76,6 +76,14 @@ def test_a_target_that_is_there_is_refused_then_replaced(tmp_path: Path, single:
     assert read_back(plan, "t")[0] == 1 and left(tmp_path) == ["out"]
 
 
+def test_a_folder_named_without_a_path_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go(simple(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    plan = simple(tmp_path, value=1)._replace(target="out")
+    go(plan, overwrite=True)
+    assert read_back(plan, "t")[0] == 1 and left(tmp_path) == ["out"]
+
+
 @pytest.mark.parametrize("single", [False, True])
 def test_existing_is_told_before_anything_else(tmp_path: Path, single: bool) -> None:
     plan = simple(tmp_path, single=single)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import ckptkit
-from ckptkit.errors import CheckpointError
+from ckptkit.errors import CheckpointError, UsageError
 
 sys.path.insert(0, str(Path(__file__).parent / "faults"))
 import faults
@@ -202,6 +202,41 @@ def test_of_two_runs_at_once_one_wins_and_the_other_says_so(made: dict[str, Made
     outcome = faults.run(both)
     assert "another run is writing this target" in outcome.said
     assert faults.tree(target) == new
+
+
+@pytest.mark.parametrize("container", ["safetensors", "torch", "tf", "hdf5", "npz", "npy", "flax"])
+def test_a_directory_named_from_here_is_replaced_and_never_where_it_is_the_input(container: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    ckptkit.convert(source, "out", container=container)
+    new = faults.tree(Path("out"))
+    Path("out", "old").touch()
+    ckptkit.convert(source, "out", container=container, overwrite=True)
+    assert faults.tree(Path("out")) == new
+    Path("link").symlink_to("out")
+    Path("further").mkdir()
+    Path("further", "up").symlink_to("..")
+    Path("hard").mkdir()
+    for p in Path("out").iterdir():
+        Path("hard", p.name).hardlink_to(p)
+    for target in ("out", "link", "./out/", "further/up/out", "further/../out", "hard", str(tmp_path / "out")):
+        with pytest.raises(UsageError, match=r"an input of this conversion \("):
+            ckptkit.convert("out", target, container=container, overwrite=True)
+        with pytest.raises(UsageError, match=r"an input of this conversion \("):
+            ckptkit.convert("further/up/link", target, container=container, overwrite=True)
+        assert faults.tree(Path("out")) == new
+    assert sorted(os.listdir()) == ["further", "hard", "link", "out"]
+
+
+def test_arrays_are_read_back_with_numpy_before_they_are_put_in_place(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import numpy as np
+
+    ckptkit.convert(source, tmp_path / "good", container="npy", check="reference")
+    real = np.load
+    monkeypatch.setattr(np, "load", lambda file, **options: real(file, **options)[..., ::-1])
+    with pytest.raises(CheckpointError, match=r"numpy|npy"):
+        ckptkit.convert(source, tmp_path / "bad", container="npy", check="reference")
+    assert not (tmp_path / "bad").exists()
+    assert not faults.left_behind(tmp_path / "bad")
 
 
 @pytest.mark.parametrize("link", ["symlink", "hard link", "itself", "inside"])

@@ -36,7 +36,7 @@ def test_every_case_of_the_corpus() -> None:
 
 
 def test_every_variant_is_refused_or_survived_by_validate() -> None:
-    found = results("--variants", "--commands", "validate", "--every", "1" if os.environ.get("CKPTKIT_FAULTS") else "3")
+    found = results("--variants", "--commands", "validate", "--every", "1" if os.environ.get("CKPTKIT_FAULTS") else "7")
     assert len(found) > 200
     held(found)
 

@@ -28,7 +28,9 @@ KEYS: dict[str, str | Key] = {
     "max_position_embeddings": "positions",
     "type_vocab_size": "segments",
     "initializer_range": "initializer_range",
+    "mlm_activation": Key("mlm_activation", words=ACTIVATIONS, required=False),
 }
+BESIDE = ("mlm_activation",)  # keys of the model, which stand beside its encoder
 
 
 def attention(at: str, module: str, query: str, key: str, value: str, output: str) -> Rows:
@@ -72,12 +74,15 @@ def params_form(kind: str, keys: Mapping[str, str | Key], defaults: Mapping[str,
 def _encoder_of(kind: str) -> Callable[[Mapping[str, object]], dict[str, object] | None]:
     def unfold(raw: Mapping[str, object]) -> dict[str, object] | None:
         found: object = raw
+        beside: dict[str, object] = {}
         for step in ("task", "model", "encoder"):
-            found = found.get(step, found) if isinstance(found, Mapping) else found
+            if isinstance(found, Mapping):
+                beside |= {k: "linear" if found[k] is None else found[k] for k in BESIDE if k in found}  # null: no activation
+                found = found.get(step, found)
         found = found.get(kind) if isinstance(found, Mapping) else None
         if not isinstance(found, Mapping):
             return None
-        return {**{str(k): v for k, v in found.items()}, **{k: v for k, v in raw.items() if k == "ckptkit"}}
+        return {**beside, **{str(k): v for k, v in found.items()}, **{k: v for k, v in raw.items() if k == "ckptkit"}}
 
     return unfold
 
@@ -85,7 +90,8 @@ def _encoder_of(kind: str) -> Callable[[Mapping[str, object]], dict[str, object]
 def _params_text(kind: str) -> Callable[[Mapping[str, object]], str]:
     def text(raw: Mapping[str, object]) -> str:
         own = {k: v for k, v in raw.items() if k != "ckptkit"}
-        lines = [f"        {k}: {json.dumps(v, ensure_ascii=False)}" for k, v in sorted(own.items())]
+        lines = [f"        {k}: {json.dumps(v, ensure_ascii=False)}" for k, v in sorted(own.items()) if k not in BESIDE]
+        lines += [f"    {k}: {json.dumps(own[k], ensure_ascii=False)}" for k in BESIDE if k in own]
         kept = f"# ckptkit: {json.dumps(raw['ckptkit'], ensure_ascii=False)}\n" if "ckptkit" in raw else ""
         return f"{kept}task:\n  model:\n    encoder:\n      type: {kind}\n      {kind}:\n" + "\n".join(lines) + "\n"
 
@@ -225,7 +231,7 @@ def _keras(name: str, title: str, objects: Objects) -> Dialect:
         objects=objects,
         config=ConfigForm(
             filename="config.json",
-            keys={k: v for k, v in KEYS.items() if k not in ("hidden_activation", "max_position_embeddings")},
+            keys={k: v for k, v in KEYS.items() if k not in ("hidden_activation", "max_position_embeddings", *BESIDE)},
             implied={"activation": "gelu", "norm_eps": 1e-12},
             defaults={"dropout": 0.0, "attention_dropout": 0.0, "initializer_range": 0.02},
         ),

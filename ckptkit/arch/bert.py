@@ -93,6 +93,7 @@ HF = Dialect(
         Class("BertForSequenceClassification", frozenset({"pooler", "classifier"})),
         Class("BertForTokenClassification", frozenset({"classifier"})),
         Class("BertForQuestionAnswering", frozenset({"qa"})),
+        Class("BertForMultipleChoice", frozenset({"pooler", "classifier"})),
     ),
     metadata={"format": "pt"},
     sidecars=WORD_PIECES,

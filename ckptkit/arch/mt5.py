@@ -13,6 +13,7 @@ ARCHITECTURE = Architecture(
     rank=1,
     modules=MODULES,  # type: ignore[arg-type]
     traits=TRAITS,
+    relations=("pooled = hidden",),
     fixed={"qa_labels": 2},
     variants={f"mt5-{size}": {**v, "vocab": 250112} for size, v in GATED.items()},
     dialects=dialects(
@@ -22,5 +23,6 @@ ARCHITECTURE = Architecture(
         ("rms_norm", "final_layer_norm"),
         KEYS,
         {**DEFAULTS, "activation": "gelu_tanh", "gated": True},
+        {"scaled": False},  # transformers 5 ties every mT5 and scales none; mesh, and transformers 4, scale what is tied
     ),
 )

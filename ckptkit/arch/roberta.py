@@ -146,7 +146,7 @@ TRAITS = {
     "encoder": "encoder.layers.{layer}",
     "positions": "counted",
     "pad": "=pad",
-    "heads": {"pooler": "pooler", "mlm": "lm", "classification": "first", "classifier": "tokens", "qa": "tokens"},
+    "heads": {"pooler": "pooler", "mlm": "lm", "classification": "first", "classifier": "pooled_or_tokens", "qa": "tokens"},
 }
 
 HF = Dialect(
@@ -176,6 +176,7 @@ HF = Dialect(
         Class("RobertaForSequenceClassification", frozenset({"classification"})),
         Class("RobertaForTokenClassification", frozenset({"classifier"})),
         Class("RobertaForQuestionAnswering", frozenset({"qa"})),
+        Class("RobertaForMultipleChoice", frozenset({"pooler", "classifier"})),
     ),
     metadata={"format": "pt"},
     sidecars=BYTE_PAIRS,

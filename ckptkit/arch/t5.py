@@ -66,6 +66,9 @@ MODULES = {
     "decoder.norm": norm("hidden", bias=False, group="decoder"),
     "lm_head": linear("vocab", "hidden", bias=False, group="decoder", tied={"weight": "embeddings.word.weight"}),
     "qa": linear("qa_labels", "hidden", group="qa"),
+    "classification.dense": linear("pooled", "hidden", group="classification"),
+    "classification.output": linear("labels", "pooled", group="classification"),
+    "classifier": linear("labels", "hidden", group="classifier"),
 }
 
 MESH: Style = {
@@ -113,6 +116,8 @@ HF_ROWS: dict[str, str | tuple[str, ...]] = {
     "lm_head": "lm_head",
     "qa_outputs": "qa",
 }
+# transformers' classes of these heads keep the model itself under "transformer"
+HF_HEADS = {"classification_head.dense": "classification.dense", "classification_head.out_proj": "classification.output", "classifier": "classifier"}
 
 # "gated-gelu" is the tanh approximation in transformers, whatever "gelu" is elsewhere
 FEED_FORWARD = {
@@ -131,15 +136,17 @@ KEYS: dict[str, str | Key] = {
     "relative_attention_num_buckets": "buckets",
     "relative_attention_max_distance": "max_distance",
     "dropout_rate": "dropout",
+    "eos_token_id": Key("eos", required=False),
     "layer_norm_epsilon": "norm_eps",
     "initializer_factor": "initializer_factor",
     "feed_forward_proj": Key("activation", words=FEED_FORWARD, more=("gated",)),
     "dense_act_fn": Key("activation", words=HF_ACTIVATIONS),
     "is_gated_act": "gated",
     "tie_word_embeddings": "tied",
+    "scale_decoder_outputs": Key("scaled", required=False),  # before the head: once read off the tying, its own key since
 }
 DEFAULTS: dict[str, object] = {
-    "decoder_layers": "=layers", "buckets": 32, "max_distance": 128, "dropout": 0.1, "norm_eps": 1e-6, "initializer_factor": 1.0, "tied": True,
+    "decoder_layers": "=layers", "buckets": 32, "max_distance": 128, "dropout": 0.1, "norm_eps": 1e-6, "initializer_factor": 1.0, "tied": True, "scaled": "=tied",
 }  # fmt: skip
 ALSO: dict[str, object] = {"decoder_start_token_id": 0, "eos_token_id": 1, "is_encoder_decoder": True, "pad_token_id": 0, "use_cache": True}
 
@@ -245,9 +252,10 @@ HUB_KEYS: dict[str, str | Key] = {
 
 
 def dialects(
-    model_type: str, classes: tuple[Class, ...], norms: tuple[str, ...], final: tuple[str, ...], keys: Mapping[str, str | Key], defaults: Mapping[str, object]
-) -> tuple[Dialect, ...]:
-    """T5's namings, for the model type `model_type`: mesh, bert4keras (the same names with its own configuration) and hf."""
+    model_type: str, classes: tuple[Class, ...], norms: tuple[str, ...], final: tuple[str, ...], keys: Mapping[str, str | Key], defaults: Mapping[str, object],
+    implied: Mapping[str, object] = {},
+) -> tuple[Dialect, ...]:  # fmt: skip
+    """T5's namings, for the model type `model_type`: mesh, bert4keras (the same names with its own configuration) and hf, whose code takes `implied` for granted."""
     mesh = Dialect(
         name="mesh",
         title="Mesh TensorFlow (google-research/text-to-text-transfer-transformer)",
@@ -285,21 +293,23 @@ def dialects(
         name="hf",
         title="transformers (PyTorch)",
         style=TORCH,
-        rows=HF_ROWS,
-        repeats={"encoder.embed_tokens.weight": "embeddings.word.weight", "decoder.embed_tokens.weight": ("embeddings.word.weight", "decoder")},
-        strays={"decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight": IGNORED},
+        prefixes=("", "transformer."),
+        rows={**{f"~{k}": v for k, v in HF_ROWS.items()}, **HF_HEADS},
+        repeats={"~encoder.embed_tokens.weight": "embeddings.word.weight", "~decoder.embed_tokens.weight": ("embeddings.word.weight", "decoder")},
+        strays={"~decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight": IGNORED},
         classes=classes,
         metadata={"format": "pt"},
         sidecars=PIECES,
-        config=ConfigForm("config.json", keys, marks={"model_type": model_type}, defaults=defaults, also=ALSO, labels=True),
+        config=ConfigForm("config.json", keys, marks={"model_type": model_type}, implied=implied, defaults=defaults, also=ALSO, labels=True),
     )
     scale = ("canonical", "/weight")
+    trunk = hf._replace(prefixes=("",), rows=HF_ROWS, classes=tuple(c for c in classes if not c.groups & {"classification", "classifier"}))
     return (
         mesh,
         bert4keras,
         hf,
-        tf(MODULES, hf, "", tied=True, style={**HDF5, "norm": {"weight": scale}}, weights=(), shared={"encoder": "", "decoder": "decoder"}),  # type: ignore[arg-type]
-        flax(MODULES, hf, style={**FLAX, "norm": {"weight": scale}}, without=("qa",)),  # type: ignore[arg-type]
+        tf(MODULES, trunk, "", tied=True, style={**HDF5, "norm": {"weight": scale}}, weights=(), shared={"encoder": "", "decoder": "decoder"}),  # type: ignore[arg-type]
+        flax(MODULES, trunk, style={**FLAX, "norm": {"weight": scale}}, without=("qa",)),  # type: ignore[arg-type]
         b4k.weights(B4K_ROWS, bert4keras.config),
     )
 
@@ -317,6 +327,8 @@ def classes(prefix: str) -> tuple[Class, ...]:
         Class(prefix + "Model", frozenset({"decoder"})),
         Class(prefix + "EncoderModel", frozenset()),
         Class(prefix + "ForQuestionAnswering", frozenset({"decoder", "qa"})),
+        Class(prefix + "ForSequenceClassification", frozenset({"decoder", "classification"})),
+        Class(prefix + "ForTokenClassification", frozenset({"classifier"})),
     )
 
 
@@ -336,8 +348,9 @@ TRAITS = {
     "scaled": False,  # the initialisation makes up for it
     "positions": "bucketed",
     "bucket_distance": "=max_distance",
+    "eos": "=eos",
     "attention_dropout": "=dropout",
-    "heads": {"decoder": "part", "lm": "lm at lm_head", "qa": "tokens"},
+    "heads": {"decoder": "part", "lm": "lm at lm_head", "qa": "tokens", "classification": "ended", "classifier": "tokens"},
     "head_scaled": "=scaled",
     # mesh_tensorflow transformer_layers.py: the queries so small that unscaled scores are of size one
     "init": {
@@ -351,6 +364,7 @@ ARCHITECTURE = Architecture(
     title="T5",
     modules=MODULES,  # type: ignore[arg-type]
     traits=TRAITS,
+    relations=("pooled = hidden",),
     fixed={"qa_labels": 2},
     variants={
         "t5-small": {"layers": 6, "hidden": 512, "heads": 8, "intermediate": 2048},
@@ -366,9 +380,8 @@ ARCHITECTURE = Architecture(
             classes("T5"),
             ("layer_norm", "rms_norm"),
             ("final_layer_norm", "rms_norm"),
-            # whether the decoder's output is scaled before the head was once read off the tying, and is its own key since
-            {**KEYS, "scale_decoder_outputs": Key("scaled", required=False)},
-            {**DEFAULTS, "activation": "relu", "gated": False, "scaled": "=tied"},
+            KEYS,
+            {**DEFAULTS, "activation": "relu", "gated": False},
         ),
         HUB,
     ),

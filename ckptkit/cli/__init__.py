@@ -54,7 +54,9 @@ def _run() -> object:
     """Run the command of sys.argv and give its status."""
     stem = module_of(sys.argv[1]) if len(sys.argv) > 1 and "_CKPTKIT_COMPLETE" not in os.environ else None
     if stem is not None:
-        if stem not in LONG:
+        if stem in LONG:
+            gc.set_threshold(50_000)  # the usual 700 looks through every module's objects dozens of times while they are made
+        else:
             gc.disable()  # the program ends before there are cycles to speak of, and looking for them costs a twentieth of its time
         command: Command = import_module(f"{__name__}.{stem}").command
         values = command.parse(sys.argv[2:])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @declare.command("convert")
 @declare.argument("source", metavar="SRC")
 @declare.argument("target", metavar="DST")
-@declare.option("--to", metavar="DIALECT", help="The naming to write: google, hf, fairseq, ..., or a program: savedmodel, keras, pt2, onnx. Left out, names stay.")
+@declare.option("--to", metavar="DIALECT", help="The naming to write: google, hf, fairseq, ..., or a program: savedmodel, keras, pt2, onnx. Left out, or a container: names stay.")
 @declare.option("--container", metavar="NAME", help="The format to write: safetensors, torch, tf. Default: the dialect's own.")
 @declare.option("--dtype", metavar="[GLOB=]DTYPE", multiple=True, help="Cast floating tensors (float32, bfloat16, float16, ...), all or those whose name fits GLOB. Repeatable.")
 @declare.option("--max-shard-size", metavar="SIZE", help="Split the weights into files of at most this size, such as 5GB.")

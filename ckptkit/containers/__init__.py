@@ -8,10 +8,10 @@ from functools import cache
 from importlib import import_module
 
 from .._typing import cast
-from ..errors import CheckpointError, NotFoundError, UnknownFormatError, UnsupportedError, UsageError
+from ..errors import PIPE, UNREADABLE, CheckpointError, CorruptError, NotFoundError, UnknownFormatError, UnsupportedError, UsageError
 from ..limits import using
-from ._base import PIPE, Checkpoint, Container, open_fd
-from ._shards import drop_explained
+from ._base import Checkpoint, Container, open_fd
+from ._shards import drop_explained, with_others
 
 __all__ = ["Checkpoint", "Container", "by_name", "containers", "drop_explained", "each", "locate", "open_checkpoint"]
 
@@ -51,7 +51,7 @@ def _head_and_tail(path: str) -> tuple[bytes, bytes]:
         size = os.fstat(fd).st_size
         return os.pread(fd, 512, 0), os.pread(fd, 64, max(0, size - 64))
     except OSError as e:
-        raise CheckpointError(f"cannot be read: {e.strerror}", path=path) from None
+        raise CheckpointError(f"cannot be read: {e.strerror}", path=path, hint=UNREADABLE) from None
     finally:
         os.close(fd)
 
@@ -106,14 +106,24 @@ def _of_file(path: str) -> Container:
 _FOREIGN = (
     (b"GGUF", "a GGUF file (llama.cpp)", "convert the checkpoint that it was made of"),
     (b"\x08\x01\x12", "a protocol buffer, perhaps a SavedModel's or an ONNX graph", "name the directory of the SavedModel, or the weights that the graph was made of"),
-    (b"PK\3\4", "a zip archive without a data.pkl, and no PyTorch checkpoint", "a .keras or .npz file? unpack it and name the weights"),
     (b"PK\5\6", "an empty zip archive", ""),
     (b"\x1f\x8b", "compressed (gzip)", "unpack it"),
     (b"BZh", "compressed (bzip2)", "unpack it"),
     (b"\xfd7zXZ\0", "compressed (xz)", "unpack it"),
     (b"\x28\xb5\x2f\xfd", "compressed (zstd)", "unpack it"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it"),
+    (b"Rar!\x1a\7", "a rar archive", "unpack it"),
+    (b"lmgg", "a GGML file (old llama.cpp)", "convert the checkpoint that it was made of"),
+    ((0x112).to_bytes(8, "little"), "an MXNet parameter file", "load it with MXNet and save its arrays with numpy.savez"),
 )  # fmt: skip
+_FOREIGN_ZIPS = (  # a name in the directory at the end
+    (b"MAR-INF/MANIFEST.json", "a TorchServe archive (.mar), with code", "unpack it and name the weights in it"),
+    (b"archive_format", "a program of torch.export (.pt2)", "save the state_dict() of the module that it was made of"),
+    (b".data/extern_modules", "a torch.package archive, with code", "load it where you trust it, and save the model's state_dict()"),
+    (b"", "a zip archive without a data.pkl, and no PyTorch checkpoint", "a .keras or .npz file? unpack it and name the weights"),
+)
 _FOREIGN_DIRECTORIES = (
+    (("Manifest.json",), "a Core ML package", "name the weights that it was made of"),
     (("_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt", ".zarray", "zarr.json"), "an orbax or zarr checkpoint", "restore it with orbax and save it as safetensors"),
     ((".metadata", "__0_0.distcp"), "a distributed checkpoint of PyTorch", "python -m torch.distributed.checkpoint.format_utils dcp_to_torch DIR FILE"),
 )  # fmt: skip
@@ -121,16 +131,31 @@ _FOREIGN_DIRECTORIES = (
 
 def _refuse_by_name(path: str, head: bytes) -> None:
     """Raise UnsupportedError for a known format that is not read."""
-    for magic, what, hint in _FOREIGN:
-        if head.startswith(magic):
-            raise UnsupportedError(f"is {what}, which this version does not read", path=path, hint=hint or None)
+    found = [(what, hint) for magic, what, hint in _FOREIGN if head.startswith(magic)]
+    if head.startswith(b"PK\3\4"):
+        fd = open_fd(path)
+        try:
+            names = os.pread(fd, 1 << 16, max(0, os.fstat(fd).st_size - (1 << 16)))
+        finally:
+            os.close(fd)
+        found += [(what, hint) for mark, what, hint in _FOREIGN_ZIPS if mark in names]
+    elif head[257:262] == b"ustar":
+        found.append(("a tar archive, perhaps NeMo's", "unpack it and name the weights in it"))
+    elif head[4:8] == b"TFL3":
+        found.append(("a TensorFlow Lite model", "name the checkpoint or SavedModel that it was made of"))
+    elif not found and head[:1] == b"\x08" and head[1:2] < b"\x20" and head[2:3] == b"\x12":
+        kinds = {".onnx": "an ONNX graph", ".mlmodel": "a Core ML model"}
+        what = next((kinds[s] for s in kinds if path.endswith(s)), "a protocol buffer, perhaps an ONNX graph or a Core ML model")
+        found.append((what, "name the weights that it was made of"))
+    for what, hint in found:
+        raise UnsupportedError(f"is {what}, which this version does not read", path=path, hint=hint or None)
 
 
 def _in_directory(path: str) -> tuple[Container, str]:
     try:
         names = sorted(os.listdir(path))
     except OSError as e:
-        raise CheckpointError(f"cannot be read: {e.strerror}", path=path) from None
+        raise CheckpointError(f"cannot be read: {e.strerror}", path=path, hint=UNREADABLE) from None
     found = sorted(((rank, target, c) for c in containers().values() for rank, target in c.find(path, names)), key=lambda t: t[:2])
     if not found:
         for marks, foreign, hint in _FOREIGN_DIRECTORIES:
@@ -176,8 +201,8 @@ def open_checkpoint(path: str | os.PathLike[str], container: str | None = None, 
             p = p if os.path.isfile(p) else (c.prefix(p) or locate(p)[1])
         else:
             c, p = locate(p)
-        return c.open(p)
+        return with_others(c.open(p))
     except OSError as e:
-        raise CheckpointError(f"cannot be read: {e.strerror}", path=e.filename or p) from None
+        raise CheckpointError(f"cannot be read: {e.strerror}", path=e.filename or p, hint=UNREADABLE) from None
     except RecursionError:
-        raise CheckpointError("nested too deeply", path=p) from None
+        raise CorruptError("nested too deeply", path=p) from None

@@ -25,7 +25,7 @@ from contextlib import ExitStack
 from stat import S_ISREG
 
 from .._typing import TYPE_CHECKING, NamedTuple, Protocol
-from ..errors import CheckpointError, CorruptError, NotFoundError
+from ..errors import PIPE, UNREADABLE, CheckpointError, CorruptError, NotFoundError
 from ..findings import Finding
 from ..limits import using
 from ..tensors import Check, Extent, StoredTensor, TensorSpec
@@ -201,9 +201,6 @@ class Packed:
         return b"".join(self.pieces())
 
 
-PIPE = "pipes, sockets, devices and directories are never read as one: name a file"
-
-
 def open_fd(path: str) -> int:
     """A read-only descriptor of a regular file, or the CheckpointError that says why not. Opening a pipe would wait for its other end."""
     try:
@@ -215,7 +212,7 @@ def open_fd(path: str) -> int:
     except FileNotFoundError:
         raise NotFoundError("no such file", path=path) from None
     except OSError as e:
-        raise CheckpointError(f"cannot be read: {e.strerror}", path=path) from None
+        raise CheckpointError(f"cannot be read: {e.strerror}", path=path, hint=UNREADABLE) from None
 
 
 class Part(NamedTuple):

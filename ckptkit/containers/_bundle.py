@@ -13,7 +13,7 @@ from ..errors import CheckpointError, UnsupportedError
 from ..limits import LIMITS
 from ..tensors import DTYPES, TensorSpec
 from ._base import open_fd
-from ._proto import BYTES, VARINT, Readable, bad, encode, fields, signed, varint
+from ._proto import BYTES, VARINT, Readable, bad, encode, encode_varint, fields, signed, varint
 from ._proto import shape as parse_shape
 from ._slices import add as add_slice
 from ._table import scan
@@ -183,8 +183,11 @@ def encode_header(shards: int) -> bytes:
 
 def encode_entry(raw: Raw) -> bytes:
     """A BundleEntryProto without slices."""
-    crc = b"\x35" + raw.crc.to_bytes(4, "little") if raw.crc else b""
-    return _encode_kind(raw.kind.number, raw.kind.shape) + encode(3, raw.shard) + encode(4, raw.offset) + encode(5, raw.size) + crc
+    kind, shard, offset, size, crc, _ = raw
+    head = _encode_kind(kind.number, kind.shape) + (encode(3, shard) if shard else b"") + (b"\x20" + encode_varint(offset) if offset else b"")
+    if crc and size == kind.nbytes:
+        return head + kind.usual + crc.to_bytes(4, "little")
+    return head + encode(5, size) + (b"\x35" + crc.to_bytes(4, "little") if crc else b"")
 
 
 @lru_cache(4096)

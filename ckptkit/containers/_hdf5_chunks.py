@@ -14,7 +14,7 @@ from math import prod
 from struct import Struct
 
 from .._typing import TYPE_CHECKING, NamedTuple
-from ..errors import CorruptError, LimitError, UnsupportedError
+from ..errors import CorruptError, UnsupportedError
 from ..findings import Finding
 from ..tensors import Extent, StoredTensor, TensorSpec
 from ._base import Packed, open_fd
@@ -152,7 +152,7 @@ def unpack(raw: bytes, filters: Filters, skipped: int, size: int, what: str, pat
             except zlib.error:
                 raise CorruptError(f"{what} cannot be unpacked: its data are damaged", path=path) from None
             if more or len(raw) > size + 4:
-                raise LimitError(f"{what} unpacks to more than the {size:,} bytes that it should be", path=path)
+                raise CorruptError(f"{what} unpacks to more than the {size:,} bytes that it should be", path=path)
         elif kind == SHUFFLE:
             import numpy as np
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 
 from .._typing import NamedTuple
-from ..errors import CheckpointError, CorruptError, UnsafeError, UsageError, printable
+from ..errors import UNREADABLE, CheckpointError, CorruptError, UnsafeError, UsageError, printable
 from ..findings import Finding
 from ..jsonio import loads, read_bytes
 from ..limits import LIMITS
@@ -158,7 +158,7 @@ def _counted(open_one: Callable[[str], Checkpoint], path: str) -> Callable[[str]
         try:
             part = open_one(shard)
         except OSError as e:
-            raise CheckpointError(f"cannot be read: {e.strerror}", path=shard) from None
+            raise CheckpointError(f"cannot be read: {e.strerror}", path=shard, hint=UNREADABLE) from None
         total += len(part.tensors)
         if total > LIMITS.tensors:
             part.close()
@@ -320,3 +320,13 @@ def index_json(weight_map: Mapping[str, str], total_size: int) -> bytes:
     """The bytes of an index file, laid out as transformers does, but in the order given: it is the model's."""
     content = {"metadata": {"total_size": total_size}, "weight_map": dict(weight_map)}
     return (json.dumps(content, indent=2) + "\n").encode()
+
+
+def with_others(checkpoint: Checkpoint) -> Checkpoint:
+    """`checkpoint`, with a finding where it is one file whose name says that it is a part of several."""
+    m = re.fullmatch(_SHARD, os.path.basename(checkpoint.path)) if "-of-" in checkpoint.path else None
+    if m is not None and checkpoint.files == (checkpoint.path,) and int(m["of"]) > 1:
+        what = f"is part {int(m['number'])} of {int(m['of'])} by its name: the other parts are not looked at"
+        hint = "name the index, or the directory, for all of them"
+        checkpoint.findings.append(Finding("warning", "shards", os.path.basename(checkpoint.path), what, hint))
+    return checkpoint

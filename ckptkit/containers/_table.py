@@ -269,7 +269,11 @@ class _Builder:
             self.count = 0
         elif self.count:
             shared = _shared(self.last, key)
-        self.out += encode_varint(shared) + encode_varint(len(key) - shared) + encode_varint(len(value)) + key[shared:] + value
+        own, n = len(key) - shared, len(value)
+        if shared < 128 and own < 128 and n < 128:
+            self.out += bytes((shared, own, n)) + key[shared:] + value
+        else:
+            self.out += encode_varint(shared) + encode_varint(own) + encode_varint(n) + key[shared:] + value
         self.last = key
         self.count += 1
 

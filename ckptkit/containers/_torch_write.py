@@ -18,7 +18,7 @@ from ..tensors import DTYPES, TensorSpec
 from ._base import FileLayout, Part, Slot
 from ._shards import index_json, shard_names, split
 from ._torch_dump import Stored, dump
-from ._zip import Record, descriptor, directory, local_header, place
+from ._zip import Record, descriptor, directory, directory_size, local_header, place
 
 _VERSION = b"3\n"
 _SMALL = ((".format_version", b"1"), (".storage_alignment", b"64"), ("byteorder", b"little"))
@@ -61,7 +61,7 @@ def make_layout(
         head = b"".join(local_header(r) + b + descriptor(r, crc32(b)) for r, (_, b) in zip(records, small))  # noqa: B905
         parts.append(Part(i, 0, head + _header(records[len(small)])))
         slots |= {n: Slot(i, r.start, r.size) for n, r in zip(own, records[len(small) :])}  # noqa: B905
-        files.append((file, records[-1].end + len(directory(records, [0] * len(records)))))
+        files.append((file, records[-1].end + directory_size(records)))
         archives.append([[list(r) for r in records], [crc32(b) for _, b in small], own])
     if not whole:
         index = index_json({n: names[home[owners[n]]] for n in specs}, sum(size for _, size in sizes))

@@ -68,7 +68,7 @@ def read_directory(fd: int, size: int, path: str, *, writer: str = "PyTorch", de
         listed = list(_central(raw, count, path, writer, deflated))
         return _locals(fd, listed, start, path)
     except StructError:
-        raise CorruptError("its zip directory is cut short", path=path) from None
+        raise CorruptError(f"ends at byte {size} within its zip directory", path=path) from None
 
 
 def _find_directory(fd: int, size: int, path: str) -> tuple[bytes, int, int]:
@@ -134,7 +134,7 @@ def _central(raw: bytes, count: int, path: str, writer: str, deflated: bool) -> 
             raise CorruptError(f"entry {_text(name)} is stored, but its two sizes differ", path=path)
         yield name, flags, method, crc, size, header, packed
     if at != len(raw):
-        raise CorruptError(f"its zip directory has {len(raw) - at} bytes more than its {count} entries", path=path)
+        raise CorruptError(f"its zip directory of {len(raw):,} bytes has {count:,} entries, which end at its byte {at:,}", path=path)
 
 
 def _zip64(extra: bytes, size: int, packed: int, header: int, name: bytes, path: str) -> tuple[int, int, int]:
@@ -313,19 +313,22 @@ class Record(NamedTuple):
 def place(entries: Iterable[tuple[str, int]]) -> list[Record]:
     """Where (name, size) records lie, one after another."""
     out = []
-    at = 0
+    at, new = 0, tuple.__new__
     for name, size in entries:
-        fixed = at + 30 + len(name.encode()) + len(_extra64(size, at)) + 4
-        r = Record(name, at, fixed + -fixed % _ALIGN, size)
-        out.append(r)
-        at = r.end
+        big = size >= _FULL or at >= _FULL
+        fixed = at + 34 + len(name if name.isascii() else name.encode()) + (len(_extra64(size, at)) if big else 0)
+        start = fixed + -fixed % _ALIGN
+        out.append(new(Record, (name, at, start, size)))
+        at = start + size + (0 if not size else 24 if big else 16)  # as Record.end
     return out
 
 
 def _extra64(size: int, header: int) -> bytes:
     """The zip64 extra field with what is saturated, or nothing."""
+    if size < _FULL and header < _FULL:
+        return b""
     words = ([size, size] if size >= _FULL else []) + ([header] if header >= _FULL else [])
-    return b"" if not words else b"\1\0" + (8 * len(words)).to_bytes(2, "little") + b"".join(w.to_bytes(8, "little") for w in words)
+    return b"\1\0" + (8 * len(words)).to_bytes(2, "little") + b"".join(w.to_bytes(8, "little") for w in words)
 
 
 def local_header(r: Record) -> bytes:
@@ -343,21 +346,26 @@ def descriptor(r: Record, crc: int) -> bytes:
     """What follows a record's bytes; nothing for an empty record."""
     if not r.size:
         return b""
-    w = 8 if r.big else 4
-    return b"PK\7\x08" + crc.to_bytes(4, "little") + r.size.to_bytes(w, "little") * 2
+    if not r.big:
+        return _DESCRIPTOR.pack(b"PK\7\x08", crc, r.size, r.size)
+    return b"PK\7\x08" + crc.to_bytes(4, "little") + r.size.to_bytes(8, "little") * 2
+
+
+def directory_size(records: Sequence[Record]) -> int:
+    """How many bytes `directory` gives."""
+    names = "".join([r.name for r in records])
+    extras = sum([len(_extra64(r.size, r.header)) for r in records if r.big])
+    return _CENTRAL.size * len(records) + len(names if names.isascii() else names.encode()) + extras + _END64.size + _LOCATOR.size + _END.size
 
 
 def directory(records: Sequence[Record], crcs: Sequence[int]) -> bytes:
-    """The central directory and the end records. Its length does not depend on the checksums."""
-    out = []
-    for r, crc in zip(records, crcs, strict=True):
-        name = r.name.encode()
-        extra = _extra64(r.size, r.header)
-        flags = 0x0808 if r.size else 0x0800
-        size, header = min(r.size, _FULL), min(r.header, _FULL)
-        out.append(
-            _CENTRAL.pack(b"PK\1\2", 0, 0, flags, 0, 0, 0, crc, size, size, len(name), len(extra), 0, 0, 0, 0, header) + name + extra
-        )
+    """The central directory and the end records."""
+    out, pack = [], _CENTRAL.pack
+    for (text, header, _, size), crc in zip(records, crcs, strict=True):
+        name, extra = text.encode(), b""
+        if size >= _FULL or header >= _FULL:
+            extra, size, header = _extra64(size, header), min(size, _FULL), min(header, _FULL)
+        out.append(pack(b"PK\1\2", 0, 0, 0x0808 if size else 0x0800, 0, 0, 0, crc, size, size, len(name), len(extra), 0, 0, 0, 0, header) + name + extra)
     raw = b"".join(out)
     at, n = records[-1].end if records else 0, len(records)
     end64 = _END64.pack(b"PK\6\6", 44, 0x031E, 45, 0, 0, n, n, len(raw), at)

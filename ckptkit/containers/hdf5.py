@@ -246,10 +246,9 @@ def _opaque(file: File, d: Dataset) -> str:
 def swell(name: str, need: int, stored: int, label: str) -> None:
     """Refuse a tensor that is out of all proportion to what the file stores of it: a bomb, whatever its size."""
     if need > SMALL and need > LIMITS.unpack_ratio * stored:
-        raise LimitError(
-            f"dataset {name} is said to have {need:,} bytes, of which the file stores {stored:,}: more than {LIMITS.unpack_ratio} to 1 is not unpacked (the limit unpack_ratio)", path=label,
-            hint="where you trust its writer, copy it without compression (h5repack -f NONE), or --limit unpack_ratio=N",
-        )  # fmt: skip
+        hint = "where you trust its writer, copy it without compression (h5repack -f NONE), or --limit unpack_ratio=N"
+        what = f"dataset {name} is said to have {need:,} bytes, of which the file stores {stored:,}"
+        raise LimitError(f"{what}, over the limit unpack_ratio={LIMITS.unpack_ratio}", path=label, hint=hint)
 
 
 def _unwritten(name: str, d: Dataset, spec: TensorSpec, label: str, findings: list[Finding]) -> StoredTensor:

@@ -144,7 +144,7 @@ def layout(
     """The archive as Keras writes it: metadata.json, config.json, model.weights.h5. Raises UnsupportedError where there is no configuration."""
     from zlib import crc32
 
-    from ._zip import descriptor, directory, local_header, place
+    from ._zip import descriptor, directory_size, local_header, place
     from .hdf5 import lay_out
 
     lacking = [n for n in (CONFIG, METADATA) if PREFIX + n not in metadata]
@@ -163,7 +163,7 @@ def layout(
     state: dict[str, object] = {
         "records": [list(r) for r in records], "sums": [crc32(raw) for _, raw in texts], "head": [crc32(built.head), len(built.head)], "names": list(slots),
     }  # fmt: skip
-    return FileLayout(NAME, ((filename, weights.end + len(directory(records, [0] * 3))),), slots, parts, "crc32", state)
+    return FileLayout(NAME, ((filename, weights.end + directory_size(records)),), slots, parts, "crc32", state)
 
 
 def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:

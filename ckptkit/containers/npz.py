@@ -91,10 +91,9 @@ def _tensor(fd: int, e: Entry, name: str, path: str) -> StoredTensor:
     want = min(e.size, MAX_HEADER + 12)
     if e.method:
         if e.size > SMALL and e.size > LIMITS.unpack_ratio * e.packed:
-            raise LimitError(
-                f"{printable(e.name)} is said to have {e.size:,} bytes, of which {e.packed:,} are stored: more than {LIMITS.unpack_ratio} to 1 is not unpacked (the limit unpack_ratio)", path=path,
-                hint="where you trust its writer, save it with numpy.savez, which does not compress, or --limit unpack_ratio=N",
-            )  # fmt: skip
+            hint = "where you trust its writer, save it with numpy.savez, which does not compress, or --limit unpack_ratio=N"
+            what = f"{printable(e.name)} is said to have {e.size:,} bytes, of which {e.packed:,} are stored"
+            raise LimitError(f"{what}, over the limit unpack_ratio={LIMITS.unpack_ratio}", path=path, hint=hint)
         head = _inflate(os.pread(fd, min(e.packed, want + 1024), e.start), want, label)
     else:
         head = os.pread(fd, want, e.start)
@@ -113,7 +112,7 @@ def _inflate(raw: bytes, most: int, label: str) -> bytes:
     try:
         return zlib.decompressobj(-15).decompress(raw, most)
     except zlib.error:
-        raise CorruptError("cannot be unpacked: its data are damaged", path=label) from None
+        raise CorruptError(f"cannot be unpacked: its first {len(raw):,} bytes are damaged", path=label) from None
 
 
 def _reader(path: str, e: Entry, start: int, spec: TensorSpec, fortran: bool) -> Packed:
@@ -127,27 +126,28 @@ def _reader(path: str, e: Entry, start: int, spec: TensorSpec, fortran: bool) ->
         try:
             d = zlib.decompressobj(-15)
             crc = made = at = 0
-            while at < e.packed and not d.eof:
-                raw = os.pread(fd, min(1 << 18, e.packed - at), e.start + at)
+            raw = b""
+            while not d.eof:
                 if not raw:
+                    raw = os.pread(fd, min(1 << 18, e.packed - at), e.start + at)
+                    at += len(raw)
+                try:
+                    piece = d.decompress(raw, min(1 << 20, e.size - made + 1))
+                except zlib.error:
+                    raise CorruptError(f"cannot be unpacked: its data are damaged before byte {e.start + at:,} of the archive", path=label) from None
+                if not piece and not raw:  # with nothing more to unpack it may still give what it held back
                     break
-                at += len(raw)
-                while raw and not d.eof:
-                    try:
-                        piece = d.decompress(raw, min(1 << 20, e.size - made + 1))
-                    except zlib.error:
-                        raise CorruptError("cannot be unpacked: its data are damaged", path=label) from None
-                    raw = d.unconsumed_tail
-                    crc = zlib.crc32(piece, crc)
-                    skip = max(0, start - made)
-                    made += len(piece)
-                    if made > e.size:
-                        raise LimitError(f"unpacks to more than the {e.size:,} bytes that it is said to have", path=label)
-                    yield piece[skip:]
+                raw = d.unconsumed_tail
+                crc = zlib.crc32(piece, crc)
+                skip = max(0, start - made)
+                made += len(piece)
+                if made > e.size:
+                    raise CorruptError(f"unpacks to more than the {e.size:,} bytes that it is said to have", path=label)
+                yield piece[skip:]
         finally:
             os.close(fd)
         if made != e.size or crc != e.crc:
-            raise CorruptError("is damaged: what it unpacks to is not what its checksum is of", path=label)
+            raise CorruptError(f"is damaged: the {made:,} bytes that it unpacks to are not what its checksum is of", path=label)
 
     def turned() -> Iterator[bytes]:
         import numpy as np
@@ -173,7 +173,7 @@ def layout(
     from zlib import crc32
 
     from ._npy import write_header
-    from ._zip import directory, local_header, place
+    from ._zip import directory_size, local_header, place
 
     specs: dict[str, TensorSpec] = {}
     for name, spec in tensors:
@@ -191,7 +191,7 @@ def layout(
     for (name, spec), head, r in zip(specs.items(), heads, records, strict=True):
         parts.append(Part(0, r.header, local_header(r) + head))
         slots[name] = Slot(0, r.start + len(head), spec.nbytes)
-    size = (records[-1].end if records else 0) + len(directory(records, [0] * len(records)))
+    size = (records[-1].end if records else 0) + directory_size(records)
     state: dict[str, object] = {"records": [list(r) for r in records], "names": list(specs), "heads": [[crc32(h), len(h)] for h in heads]}
     return FileLayout(NAME, ((filename, size),), slots, tuple(parts), "crc32", state)
 

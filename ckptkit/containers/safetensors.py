@@ -130,7 +130,7 @@ def _check_metadata(metadata: object, path: str) -> dict[str, str]:
     if metadata is None:
         return {}
     if not isinstance(metadata, dict):
-        raise CorruptError(f"{METADATA} is not a map of strings", path=path)
+        raise CorruptError(f"{METADATA!r} is not a map of strings", path=path)
     for key, value in metadata.items():
         if not isinstance(value, str):
             raise CorruptError(f"{METADATA} is not a map of strings: {key!r} is {value!r}", path=path)
@@ -216,7 +216,7 @@ def _check_coverage(tensors: Mapping[str, StoredTensor], base: int, size: int, p
         message = f"truncated: header promises {at:,} bytes, file has {size:,}; {cut} is the first tensor not whole"
         raise CorruptError(message, path=path, hint="download it again")
     if at < size:
-        raise CorruptError(f"{size - at:,} bytes follow the last tensor: header promises {at:,} bytes, file has {size:,}", path=path)
+        raise CorruptError(f"{size - at:,} bytes follow the last tensor, from byte {at:,} on: header promises {at:,} bytes, file has {size:,}", path=path)
 
 
 def _refuse_gap(name: str, begin: int, length: int, at: int, last: str, path: str) -> NoReturn:

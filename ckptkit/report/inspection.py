@@ -88,7 +88,9 @@ def _facts(i: Inspection) -> Iterator[tuple[str, str]]:
         source = os.path.basename(i.config) if not i.config.endswith("(inside)") else "inside the file"
         yield "config", f"{source}: {'; '.join(i.evidence['config'])}"
     else:
-        yield "config", "none found" + ("" if i.architecture else ", none needed to convert names as they are")
+        bad = next((f for f in i.findings if f.rule == "config" and f.severity == "error"), None)
+        found = f"{bad.where} cannot be used: {bad.message}" if bad is not None else "none found"
+        yield "config", found + ("" if i.architecture else ", none needed to convert names as they are")
     heads = [g for g in i.groups if g != "core"]
     if heads:
         yield "heads", ", ".join(heads)

@@ -61,8 +61,7 @@ def first_linear(ops: Any, spec: Spec, node: Any, hidden: Any) -> Any:
 def last_linear(ops: Any, spec: Spec, node: Any, hidden: Any, mask: Any = None) -> Any:
     if mask is None:
         return node(hidden[:, -1])
-    at = ops.max(ops.cast(mask != 0, "int32") * ops.expand_dims(ops.arange(ops.shape(mask)[1]), 0), axis=1)
-    return node(ops.take_along_axis(hidden, ops.expand_dims(ops.expand_dims(at, -1), -1), axis=1)[:, 0])
+    return node(heads.at_last(ops, hidden, mask != 0)[:, 0])
 
 
 ROLES: dict[str, Callable[..., Any]] = {
@@ -78,6 +77,7 @@ ROLES: dict[str, Callable[..., Any]] = {
     "pooler": heads.pooler,
     "lm": heads.lm,
     "first": heads.first,
+    "ended": heads.ended,
     "summary": heads.summary,
     "detector": heads.detector,
     "linear": linear,
@@ -109,7 +109,7 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
         memory_seen = run("visible", "", ids, mask) if mask is None or len(mask.shape) == 2 else None
         x = _stack(run, spec, "decoder", target, y, sees, out, x, memory_seen)
     out["hidden"] = x
-    _heads(run, spec, x, table, mask, out)
+    _heads(run, spec, x, table, ids, mask, out)
     return out
 
 
@@ -131,7 +131,7 @@ def _stack(
     return x
 
 
-def _heads(run: Run, spec: Spec, hidden: Any, table: Any, mask: Any, out: dict[str, Any]) -> None:
+def _heads(run: Run, spec: Spec, hidden: Any, table: Any, ids: Any, mask: Any, out: dict[str, Any]) -> None:
     pooled = None
     order = ("pooler", "summary")
     for name, (kind, path, activation) in sorted(heads_of(spec).items(), key=lambda h: h[1].kind not in order):
@@ -151,6 +151,8 @@ def _heads(run: Run, spec: Spec, hidden: Any, table: Any, mask: Any, out: dict[s
             out[name] = run("last_linear", path, hidden, mask)
         elif kind == "first":
             out[name] = run("first", path, hidden, activation=activation)
+        elif kind == "ended":
+            out[name] = run("ended", path, hidden, ids)
         elif kind == "detector":
             out[name] = run("detector", path, hidden)
 

@@ -4,8 +4,10 @@ pooler            one dense layer and tanh over the first position: the pooled o
 lm                [dense, activation, norm,] then the vocabulary, at every position; the table may be the word embeddings'
 pooled            one linear layer over the pooled output (the first position where there is no pooler)
 tokens            one linear layer at every position
-pooled_or_tokens  `pooled` where the model has a pooler, else `tokens` (transformers' two classes with one name)
+pooled_or_tokens  `pooled` where the model has a pooler, else `tokens` (transformers' two classes with one name; the one that
+                  a configuration names decides)
 first             dense, tanh, linear over the first position (RoBERTa's classification head)
+ended             the same over the position at which the encoder's tokens end (T5's classification head)
 summary           dense and an activation over the first position; what stands on it takes it for the pooled output
 last              one linear layer at the last position that is no padding (GPT-2's score)
 detector          dense, activation, linear to one number at every position (ELECTRA's discriminator)
@@ -32,7 +34,7 @@ def pooler(ops: Any, spec: Spec, node: Any, hidden: Any) -> Any:
 def lm(ops: Any, spec: Spec, node: Any, hidden: Any, table: Any) -> Any:
     x = hidden
     if has(node, "transform"):
-        x = activate(ops, str(spec.traits.activation), node.transform(x))
+        x = activate(ops, str(spec.traits.mlm_activation or spec.traits.activation), node.transform(x))
     if has(node, "norm"):
         x = node.norm(x)
     if spec.head_scaled:
@@ -42,6 +44,16 @@ def lm(ops: Any, spec: Spec, node: Any, hidden: Any, table: Any) -> Any:
 
 def first(ops: Any, spec: Spec, node: Any, hidden: Any, activation: str = "") -> Any:
     return node.output(node.drop(activate(ops, activation or "tanh", node.dense(node.drop(hidden[:, 0])))))
+
+
+def ended(ops: Any, spec: Spec, node: Any, hidden: Any, ids: Any) -> Any:
+    return first(ops, spec, node, at_last(ops, hidden, ids == int(str(spec.traits.eos))))
+
+
+def at_last(ops: Any, hidden: Any, marked: Any) -> Any:
+    """The hidden states, [batch, 1, width], at the last position that is marked."""
+    at = ops.max(ops.cast(marked, "int32") * ops.expand_dims(ops.arange(ops.shape(marked)[1]), 0), axis=1)
+    return ops.take_along_axis(hidden, ops.expand_dims(ops.expand_dims(at, -1), -1), axis=1)
 
 
 def summary(ops: Any, spec: Spec, node: Any, hidden: Any, activation: str = "") -> Any:

@@ -165,5 +165,14 @@ def _numpy_archive(mine: Checkpoint) -> Arrays:
             yield from archive.items()
 
 
-READERS: dict[str, Callable[[Checkpoint], Arrays]] = {"safetensors": _safetensors, "torch": _torch, "tf": _tensorflow, "hdf5": _h5py, "npz": _numpy_archive}
-_LIBRARY = {"safetensors": "safetensors", "torch": "torch", "tf": "tensorflow", "hdf5": "h5py", "npz": "numpy"}
+def _numpy_arrays(mine: Checkpoint) -> Arrays:
+    import numpy as np
+
+    for file in mine.files:
+        held = [n for n, t in mine.tensors.items() if t.extents and t.extents[0].path == file]
+        array = np.load(file, allow_pickle=False)
+        yield (held[0] if held else os.path.relpath(file, mine.folder).removesuffix(".npy")), array
+
+
+READERS: dict[str, Callable[[Checkpoint], Arrays]] = {"safetensors": _safetensors, "torch": _torch, "tf": _tensorflow, "hdf5": _h5py, "npz": _numpy_archive, "npy": _numpy_arrays}
+_LIBRARY = {"safetensors": "safetensors", "torch": "torch", "tf": "tensorflow", "hdf5": "h5py", "npz": "numpy", "npy": "numpy"}

@@ -13,15 +13,15 @@ from ..errors import UndecidedError, UnsupportedError
 from ..growth import resized
 from ..layout import Sizes, stored_shape
 from ..schema import Architecture, count_name, expand, placeholders
-from .traits import ACTIVATIONS, Traits, traits_of
+from .traits import ACTIVATIONS, Traits, head, traits_of
 
 if TYPE_CHECKING:
     from ..subject import Subject
 
-RESOLVED = ("norm_eps", "activation", "scaled", "scaled_by_layer", "dropout", "attention_dropout", "pad", "distance", "bucket_distance", "head_scaled")
+RESOLVED = ("norm_eps", "activation", "mlm_activation", "scaled", "scaled_by_layer", "dropout", "attention_dropout", "pad", "distance", "bucket_distance", "eos", "head_scaled")
 # fields -> what they are where the configuration says nothing; what else changes outputs is asked for
 FALLBACKS: dict[str, object] = {
-    "pad": 1, "dropout": 0.0, "attention_dropout": 0.0, "scaled": True, "scaled_by_layer": False, "distance": 64, "bucket_distance": 128, "head_scaled": "tied",
+    "mlm_activation": "", "pad": 1, "dropout": 0.0, "attention_dropout": 0.0, "scaled": True, "scaled_by_layer": False, "distance": 64, "bucket_distance": 128, "eos": 1, "head_scaled": "tied",
 }  # fmt: skip
 
 
@@ -170,8 +170,9 @@ def _resolve(arch: Architecture, values: Mapping[str, object]) -> Traits:
                 raise UndecidedError(f"neither the tensors nor a configuration say {name}", hint=f"give the configuration, or set {name}")
             found[field] = value
     made = traits._replace(**found)  # type: ignore[arg-type]
-    if made.activation not in ACTIVATIONS:
-        raise UndecidedError(f"no model can be built with the activation {made.activation!r}", hint=f"one of {', '.join(sorted(ACTIVATIONS))}")
+    for name, word in (("activation", made.activation), ("mlm_activation", made.mlm_activation or "linear")):
+        if word not in ACTIVATIONS:
+            raise UndecidedError(f"no model can be built with the {name} {word!r}", hint=f"one of {', '.join(sorted(ACTIVATIONS))}")
     return made
 
 
@@ -213,7 +214,20 @@ def spec_of(subject: Subject, groups: Collection[str] | None = None, vocab: int 
             for at in combinations(*(range(counts.get(count_name(h), 0)) for h in holders)):
                 present.add(expand(p, dict(zip(holders, at, strict=True))))
     have = subject.graph.groups | arch.tied_groups
-    return make_spec(arch, sizes, counts, values, have if groups is None else groups, present)
+    return _as_named(make_spec(arch, sizes, counts, values, have if groups is None else groups, present), subject)
+
+
+def _as_named(spec: Spec, subject: Subject) -> Spec:
+    """The spec with a head over every position where the class that the configuration names has no pooler, though the weights hold one."""
+    named = subject.config.raw.get("architectures") if subject.config is not None else None
+    first = named[0] if isinstance(named, list) and named else None
+    assert subject.architecture is not None
+    cls = next((c for d in subject.architecture.dialects.values() for c in d.classes if c.name == first), None)
+    heads = spec.traits.heads
+    if cls is None or any(head(heads[g]).kind in ("pooler", "summary") for g in cls.groups & heads.keys()):
+        return spec
+    over = {g: "tokens" for g in cls.groups & heads.keys() if heads[g] == "pooled_or_tokens"}
+    return spec._replace(traits=spec.traits._replace(heads={**heads, **over})) if over else spec
 
 
 def spec_of_config(arch: Architecture, values: Mapping[str, object], groups: Collection[str]) -> Spec:

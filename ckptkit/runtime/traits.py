@@ -41,6 +41,7 @@ class Traits(NamedTuple):
     norm_kind: str = "layer"  # layer | rms
     norm_eps: object = "=norm_eps"
     activation: object = "=activation"
+    mlm_activation: object = "=mlm_activation"  # of the layer before an MLM head's words; "": the blocks' own
     attention_heads: str = "heads"  # the axis that counts attention heads
     scaled: object = True  # scores divided by the square root of the head's width
     scaled_by_layer: object = False  # and by the layer's number, from 1
@@ -49,6 +50,7 @@ class Traits(NamedTuple):
     distance: object = 64  # relative: clipped there
     bucket_distance: object = 128  # bucketed: the farthest bucket begins there
     pad: object = 0  # the padding index that `counted` positions begin after
+    eos: object = 1  # the token that ends a sequence, at whose last place an `ended` head stands
     repeats: str = ""  # canonical value that says how often shared blocks run: "layers" (ALBERT)
     heads: Mapping[str, str] = {}  # group -> kind of head (see heads.py), "KIND at PATH", "KIND with ACTIVATION"; "part": no head
     head_scaled: object = False  # hidden states are divided by the root of their width before an lm head; "tied": where it is tied
@@ -64,7 +66,7 @@ WORDS: dict[str, frozenset[str]] = {
     "mask": frozenset(("all", "causal")),
     "positions": frozenset(("learned", "counted", "relative", "bucketed", "none")),
 }
-HEAD_KINDS = frozenset(("pooler", "lm", "pooled", "tokens", "pooled_or_tokens", "first", "summary", "last", "detector", "kept", "part"))
+HEAD_KINDS = frozenset(("pooler", "lm", "pooled", "tokens", "pooled_or_tokens", "first", "ended", "summary", "last", "detector", "kept", "part"))
 ACTIVATIONS = frozenset(("gelu", "gelu_tanh", "relu", "silu", "tanh", "linear", "quick_gelu"))
 
 

@@ -27,6 +27,18 @@ if __name__ == "__main__":
     sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 SECONDS, MEGABYTES = 20, 300
 
+# a place in a file: a byte, a line, a tensor, entry, key or storage by its name, the limit that is met
+PLACE = r"\bbytes? -?\d|\bline \d+ column \d|'[^']*'|\bentry \S|\bdataset \S|\blimit \w+=\d|\bhas \d+ bytes|\d+ bytes are too few|\bstorage \S|/[\w.]+\.npy: |vars/\d+: "
+# what is wrong with a file as a whole, which no place in it tells
+WHOLE = (
+    "is no checkpoint format that ckptkit knows", "is not a regular file", "cannot be read: ", "is a link to nothing", "is empty", "is an empty directory", "holds no checkpoint", "is no safetensors file", "no such file",
+    "is no table: the footer's magic number is missing", "has no header: the first key is not the empty one", "the header says", "asks for a newer reader", "is a big-endian bundle", "was written on a big-endian machine",
+    "shards missing: ", "which this version does not read", "is not the index of a sharded checkpoint", "the index lists no tensors", "the index is empty", "the index is not a JSON object", "is a plain pickle of ",
+    "is a torch.save of ", "is a TorchScript archive", "is PyTorch's tar form", "is of PyTorch's serialization protocol", "two entries called ", "whose names differ only in case: ", "this has ", "its byteorder is ",
+    "is no SavedModel", "is no flax checkpoint", "the architecture is unknown", "the header's length is given as ", "is no HDF5", "has no object ", "would be called by whoever loads the file",
+    "is a compressed joblib file", "is a msgpack file without arrays", "a SavedModel without ",
+)  # fmt: skip
+
 
 class Case(NamedTuple):
     """`expect`: refuse (a status other than 0), warn (that, or a finding), accept (0), survive (either)."""
@@ -153,6 +165,8 @@ def _wrong(case: Case, command: str, status: int, said: str, megabytes: int) -> 
     shown = name if name.isprintable() else name.encode("unicode_escape").decode()[:8]
     if status == 2 and shown not in errors[0] and os.path.basename(os.path.dirname(case.path)) not in errors[0]:
         return "the error does not name the file"
+    if status == 2 and (bad := _message(errors[0].removeprefix("error: "))):
+        return bad
     if case.expect == "accept" and status:
         return "refused"
     if command == "validate" and case.expect in ("refuse", "warn"):
@@ -161,6 +175,23 @@ def _wrong(case: Case, command: str, status: int, said: str, megabytes: int) -> 
             return "accepted without a word"
         if case.mention and not re.search(case.mention, said):
             return f"does not mention {case.mention}"
+    return ""
+
+
+def _message(text: str) -> str:
+    """What an error of a file lacks: a path first, what is wrong with its place, and a hint."""
+    import re
+
+    what, hint, advice = text.partition(" Hint: ")
+    if not hint or len(advice) < 8:
+        return "the error has no hint"
+    if len(text) > 2500:
+        return "the error is too long"
+    path, colon, what = what.partition(": ")
+    if not colon or not (path.startswith(("/", ".")) or "/" in path):
+        return "the error does not begin with a path"
+    if not re.search(PLACE, f"{path}: {what}") and not any(w in what for w in WHOLE):
+        return "the error names no place"
     return ""
 
 

@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from formats import formats
 from runner import Case
 
 Made = tuple[str, str, str]  # (path or its name in the folder, what is expected, what is to be mentioned)
@@ -28,7 +29,7 @@ def variants(folder: Path) -> list[Case]:
 
 
 def _made(folder: Path) -> Iterator[Case]:
-    for name, make in (*MAKERS, *_safetensors(), *_json(), *_pickles(), *_zips(), *_legacy(), *_tables()):
+    for name, make in (*MAKERS, *_safetensors(), *_json(), *_pickles(), *_zips(), *_legacy(), *_tables(), *formats()):
         here = folder / name.replace("/", "_")
         here.mkdir(parents=True, exist_ok=True)
         path, expect, mention = make(here)
