@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from ._typing import Any, NamedTuple
 from .arch import architectures
 from .containers import Checkpoint
-from .errors import CheckpointError, NotFoundError, UndecidedError, UnsupportedError, UsageError
+from .errors import CheckpointError, CorruptError, NotFoundError, UndecidedError, UnsupportedError, UsageError
 from .findings import Finding
-from .jsonio import loads, read_bytes, read_json
+from .jsonio import read_bytes, read_json
 from .layout import parse
 from .schema import Architecture, Class, ConfigForm, Dialect, Key, count_name, placeholders
 
@@ -104,7 +104,14 @@ def inside_config(checkpoint: Checkpoint) -> RawConfig | None:
     """The configuration that lies in the checkpoint file itself (fairseq's args or cfg), if an architecture knows how to read it."""
     archived = checkpoint.metadata.get("keras:config.json")
     if archived is not None:
-        data = loads(archived.encode(), what="the model's configuration", path=checkpoint.path)
+        from .containers._keras_config import understood
+
+        try:
+            data, repeated = understood(archived)
+        except CheckpointError as e:
+            raise type(e)(e.message, path=checkpoint.path, hint=e.hint) from None
+        if repeated:
+            raise CorruptError(f"the model's configuration has the key {repeated[0]!r} twice in one object", path=checkpoint.path)
         settings: dict[str, object] = {str(k): v for k, v in data.items()} if isinstance(data, dict) else {}
         return RawConfig(f"{checkpoint.path} (inside)", settings, declared_name(settings), True) if settings else None
     if not checkpoint.extras:

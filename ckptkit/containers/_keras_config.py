@@ -7,6 +7,8 @@ refuses some of it too (`safe_mode`), but not all, and not in every version.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from ..errors import CheckpointError, printable
 from ..findings import Finding
 from ..jsonio import loads
@@ -29,10 +31,20 @@ _HINT = "ckptkit reads the configuration as data; load the model in Keras only i
 _MOST = 50
 
 
+@lru_cache(1)
+def understood(text: str) -> tuple[object, tuple[str, ...]]:
+    """The value of a configuration's text, which nobody changes, and its repeated keys. Kept, since a large one takes longer than all the rest.
+
+    Raises CorruptError, LimitError as `jsonio.loads`.
+    """
+    value, repeated = loads(text.encode(errors="replace"), what="the model's configuration", path=None, duplicates="report")
+    return value, tuple(repeated)
+
+
 def judge(text: str, where: str) -> list[Finding]:
     """Findings for what a configuration (JSON) names beyond Keras' own layers; one for a configuration that is no JSON."""
     try:
-        value, repeated = loads(text.encode(errors="replace"), what="the model's configuration", path=None, duplicates="report")
+        value, repeated = understood(text)
     except CheckpointError as e:
         return [Finding("warning", RULE, printable(where), f"{e.message}; Keras would not load the model")]
     said: dict[str, None] = {}
@@ -43,10 +55,12 @@ def judge(text: str, where: str) -> list[Finding]:
     while todo:
         v = todo.pop()
         if type(v) is list:
-            todo += v
+            todo += [x for x in v if type(x) is dict or type(x) is list]
         elif type(v) is dict:
-            todo += v.values()
-            what = (v.get("module"), v.get("class_name"), v.get("registered_name")) if "class_name" in v or "function_type" in v else (None, None, None)
+            todo += [x for x in v.values() if type(x) is dict or type(x) is list]
+            if "class_name" not in v and "function_type" not in v:
+                continue
+            what = (v.get("module"), v.get("class_name"), v.get("registered_name"))
             try:
                 if what in known or (what[1] is None and "function_type" not in v):
                     continue

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+
+from ..errors import CheckpointError
+from ._keras_config import understood
 
 GROUPS = "hdf5:groups"
 CONFIG = "keras:config.json"
@@ -23,7 +27,7 @@ _SNAKE = (re.compile(r"(.)([A-Z][a-z0-9]+)"), re.compile(r"([a-z])([A-Z])"))
 def own_names(names: Iterable[str], metadata: Mapping[str, str]) -> dict[str, str]:
     """Stored name -> the variable's own, of those that Keras gave one; no name twice."""
     groups = _mapping(metadata.get(GROUPS, ""))
-    layers = _layers(_mapping(metadata.get(CONFIG, "")))
+    layers = cache(lambda: _layers(_configuration(metadata.get(CONFIG, ""))))  # a large one takes long, and the groups mostly say it
     root = next((g for g in ("model_weights", "") if "layer_names" in _of(groups, g)), None)
     out: dict[str, str] = {}
     for name in names:
@@ -36,6 +40,14 @@ def own_names(names: Iterable[str], metadata: Mapping[str, str]) -> dict[str, st
         if own:
             out[name] = own
     return out if len(set(out.values())) == len(out) else {}
+
+
+def _configuration(text: str) -> Mapping[str, object]:
+    try:
+        found = understood(text)[0] if text else {}
+    except CheckpointError:
+        found = {}
+    return found if isinstance(found, dict) else {}
 
 
 def _mapping(text: str) -> Mapping[str, object]:
@@ -51,13 +63,13 @@ def _of(groups: Mapping[str, object], group: str) -> Mapping[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-def _of_layout(name: str, groups: Mapping[str, object], layers: Mapping[str, str]) -> str:
+def _of_layout(name: str, groups: Mapping[str, object], layers: Callable[[], Mapping[str, str]]) -> str:
     """The own name of "layers/multi_head_attention_1/key_dense/vars/0"."""
     group, _, number = name.partition("/vars/")
     parts = group.split("/")
     if parts[0] != "layers" or len(parts) not in (2, 3) or not number.isdecimal():
         return ""
-    layer = _of(groups, f"layers/{parts[1]}/vars").get("name") or layers.get(parts[1])
+    layer = _of(groups, f"layers/{parts[1]}/vars").get("name") or layers().get(parts[1])
     found = _COUNTED.fullmatch(parts[1])
     variables = _VARIABLES.get(found[1] if found else "", _USUAL)
     if not isinstance(layer, str) or int(number) >= len(variables):
