@@ -17,6 +17,11 @@ os.environ.update(
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# a busy machine makes no test wrong
+settings.register_profile("ckptkit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ckptkit")
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 
