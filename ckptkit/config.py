@@ -107,7 +107,7 @@ def inside_config(checkpoint: Checkpoint) -> RawConfig | None:
         from .containers._keras_config import understood
 
         try:
-            data, repeated = understood(archived)
+            data, repeated, _ = understood(archived)
         except CheckpointError as e:
             raise type(e)(e.message, path=checkpoint.path, hint=e.hint) from None
         if repeated:

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import stat
+from collections.abc import Callable
 
 from ._typing import Any, Literal, NoReturn, overload
 from .errors import PIPE, UNREADABLE, CheckpointError, CorruptError, NotFoundError, printable
@@ -35,12 +36,14 @@ _SURROGATE_PAIR = rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 def loads(raw: bytes, *, what: str, path: str | None, duplicates: Literal["refuse"] = "refuse", limits: Limits = LIMITS) -> object: ...
 @overload
 def loads(
-    raw: bytes, *, what: str, path: str | None, duplicates: Literal["report"], limits: Limits = LIMITS
+    raw: bytes, *, what: str, path: str | None, duplicates: Literal["report"], limits: Limits = LIMITS, each: Callable[[dict[str, object]], None] | None = None
 ) -> tuple[object, list[str]]: ...
-def loads(raw: bytes, *, what: str, path: str | None, duplicates: str = "refuse", limits: Limits = LIMITS) -> object:
+def loads(
+    raw: bytes, *, what: str, path: str | None, duplicates: str = "refuse", limits: Limits = LIMITS, each: Callable[[dict[str, object]], None] | None = None
+) -> object:
     """The value of the JSON text `raw`; `what` ("the header") and `path` go into messages.
 
-    With duplicates="report" the result is (value, keys that occur twice in one object); the last one counts.
+    With duplicates="report" the result is (value, keys that occur twice in one object); the last one counts. `each` is told every object, what is inside it first.
     Raises CorruptError for what is not JSON or ambiguous, LimitError for what is too large or too many.
     """
     limits.check("json_bytes", len(raw), f"the size of {what}", path)
@@ -52,6 +55,8 @@ def loads(raw: bytes, *, what: str, path: str | None, duplicates: str = "refuse"
         made = dict(pairs)
         if len(made) != len(pairs):
             repeated.update(_repeated(pairs))
+        if each is not None:
+            each(made)
         return made
 
     def make_float(text: str) -> float:
@@ -67,8 +72,8 @@ def loads(raw: bytes, *, what: str, path: str | None, duplicates: str = "refuse"
     keys = _check_text(raw, what, path, limits)
     repeated: dict[str, None] = {}
     try:
-        value = json.loads(raw.decode(), parse_float=make_float, parse_constant=no_constant)
-        if _fewer_keys(value, keys):  # some were lost: find out which, at a third more time
+        value = json.loads(raw.decode(), parse_float=make_float, parse_constant=no_constant, object_pairs_hook=make_object if each is not None else None)
+        if each is None and _fewer_keys(value, keys):  # some were lost: find out which, at a third more time
             value = json.loads(raw.decode(), parse_float=make_float, object_pairs_hook=make_object)
     except json.JSONDecodeError as e:
         empty = "is empty, not JSON" if not raw.strip() else None

@@ -32,45 +32,45 @@ _MOST = 50
 
 
 @lru_cache(1)
-def understood(text: str) -> tuple[object, tuple[str, ...]]:
-    """The value of a configuration's text, which nobody changes, and its repeated keys. Kept, since a large one takes longer than all the rest.
+def understood(text: str) -> tuple[object, tuple[str, ...], list[dict[str, object]]]:
+    """The value of a configuration's text, which nobody changes, its repeated keys, and the objects in it that name something.
+
+    Kept, since a large one takes longer than all the rest.
 
     Raises CorruptError, LimitError as `jsonio.loads`.
     """
-    value, repeated = loads(text.encode(errors="replace"), what="the model's configuration", path=None, duplicates="report")
-    return value, tuple(repeated)
+    named: list[dict[str, object]] = []
+
+    def each(v: dict[str, object]) -> None:
+        if "class_name" in v or "function_type" in v:
+            named.append(v)
+
+    value, repeated = loads(text.encode(errors="replace"), what="the model's configuration", path=None, duplicates="report", each=each)
+    return value, tuple(repeated), named
 
 
 def judge(text: str, where: str) -> list[Finding]:
     """Findings for what a configuration (JSON) names beyond Keras' own layers; one for a configuration that is no JSON."""
     try:
-        value, repeated = understood(text)
+        _, repeated, named = understood(text)
     except CheckpointError as e:
         return [Finding("warning", RULE, printable(where), f"{e.message}; Keras would not load the model")]
     said: dict[str, None] = {}
     for key in repeated:
         said[f"the configuration has the key {printable(key, 60)!r} twice; readers may differ"] = None
-    todo: list[object] = [value]
     known: set[tuple[object, object, object]] = set()  # of Keras' own: a model names the same few classes over and over
-    while todo:
-        v = todo.pop()
-        if type(v) is list:
-            todo += [x for x in v if type(x) is dict or type(x) is list]
-        elif type(v) is dict:
-            todo += [x for x in v.values() if type(x) is dict or type(x) is list]
-            if "class_name" not in v and "function_type" not in v:
+    for v in reversed(named):
+        what = (v.get("module"), v.get("class_name"), v.get("registered_name"))
+        try:
+            if what in known or (what[1] is None and "function_type" not in v):
                 continue
-            what = (v.get("module"), v.get("class_name"), v.get("registered_name"))
-            try:
-                if what in known or (what[1] is None and "function_type" not in v):
-                    continue
-            except TypeError:  # one of them is a list: no name
-                pass
-            found = _named(v)
-            if not found and all(w is None or type(w) is str for w in what) and what[1] not in (None, "function"):
-                known.add(what)
-            if found:
-                said[f"the configuration names {found}; never loaded here"] = None
+        except TypeError:  # one of them is a list: no name
+            pass
+        found = _named(v)
+        if not found and all(w is None or type(w) is str for w in what) and what[1] not in (None, "function"):
+            known.add(what)
+        if found:
+            said[f"the configuration names {found}; never loaded here"] = None
     listed = list(said)
     if len(listed) > _MOST:
         listed = [*listed[:_MOST], f"the configuration names {len(said) - _MOST} more of the kind"]
