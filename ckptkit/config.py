@@ -388,25 +388,28 @@ def write_config(
         else:
             raw[key] = value - k.shift if k.shift and isinstance(value, int) else value
             for c, v in zip(k.more, more, strict=True):
-                if v is not None and v != value and c in {count_name(h) for n, p in arch.params.items() if p.group in groups for h in placeholders(n)}:
+                held = c in {count_name(h) for n, p in arch.params.items() if p.group in groups for h in placeholders(n)}
+                if v is not None and v != value and held and form.exact:
                     raise UnsupportedError(
                         f"{target.title} has one {key} for {k.canonical} and {c}; the weights have {value} and {v}: no model of its own holds them",
                         hint=f"convert to another dialect: {', '.join(n for n, d in arch.dialects.items() if d is not target and not _joins(d.config, c))}",
                     )
                 if v is not None and v != value:
                     unsaid[c] = v
-                    findings.append(Finding("warning", "config", key, f"{target.title} has one {key} for {k.canonical} {value} and {c} {v}: its loader will take {c} for {value}"))
+                    means = "its own code cannot load these weights" if held else f"its loader will take {c} for {value}"
+                    findings.append(Finding("warning", "config", key, f"{target.title} has one {key} for {k.canonical} {value} and {c} {v}: {means}"))
     sizes = size_names(arch)
     for c, stated in form.implied.items():
         said.add(c)
         v = _resolved(stated, values)
         if v is not None and values.get(c, v) != v:
-            if c in sizes:
+            if c in sizes and form.exact:
                 others = [n for n, d in arch.dialects.items() if _resolved(d.config.implied.get(c), values) in (None, values[c])]
                 message = f"{target.title} always has {c} {v}; the weights have {values[c]}: no model of its own holds them"
                 raise UnsupportedError(message, hint=f"convert to another dialect: {', '.join(others)}")
             unsaid[c] = values[c]
-            findings.append(Finding("warning", "config", c, f"{target.title} always takes {c} {v}; the model has {values[c]}: outputs differ slightly there"))
+            means = "its own code cannot load these weights" if c in sizes else "outputs differ slightly there"
+            findings.append(Finding("warning", "config", c, f"{target.title} always takes {c} {v}; the model has {values[c]}: {means}"))
     own, head_own = values.get("activation"), values.get("mlm_activation")
     if "mlm" in groups and "mlm_activation" not in said and head_own not in (None, own):
         findings.append(Finding("warning", "config", "mlm_activation", f"{target.title} has one activation, {own}; the model has {head_own} in its MLM head: its logits differ"))

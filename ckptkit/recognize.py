@@ -95,8 +95,9 @@ class _Names:
             if any(spelling.sign in name for name in islice(self.shapes, 8)):
                 config = dialect.config.unfold(self._config) if dialect.config.unfold is not None else None
                 plain = spelling.plain(list(self.shapes), self._config if config is None else config)
-                patterns = _counted(reduce_name(p)[0] for p in plain.values())
-                self._spelled[spelling] = _Names({plain.get(n, n): s for n, s in self.shapes.items()}, patterns, self._config, plain)
+                if plain:
+                    patterns = _counted(reduce_name(p)[0] for p in plain.values())
+                    self._spelled[spelling] = _Names({plain.get(n, n): s for n, s in self.shapes.items()}, patterns, self._config, plain)
         return self._spelled[spelling]
 
 

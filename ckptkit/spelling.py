@@ -74,11 +74,13 @@ def headed(model: str, backbone: Spelling, head: Spelling) -> Spelling:
     inside = f"layers/{model}/"
 
     def plain(names: Sequence[str], config: Mapping[str, object]) -> dict[str, str]:
-        whole = any(n.startswith(inside) for n in names)
-        if whole:
+        lines = _lines(tuple(names))
+        if f"\n{inside}" in lines:
             parts = {n: n[len(inside) :] if n.startswith(inside) else TASK + n for n in names}
-        else:
+        elif f"\n{TASK}" in lines:
             parts = {n: n for n in names}
+        else:
+            return backbone.plain(names, config)
         below = backbone.plain([p for p in parts.values() if not p.startswith(TASK)], config)
         if not below:
             return {}
@@ -92,6 +94,12 @@ def headed(model: str, backbone: Spelling, head: Spelling) -> Spelling:
         return {n: TASK + above[n[len(TASK) :]] if n.startswith(TASK) else below[n] for n in names}
 
     return Spelling("/vars/", plain, stored, backbone.metadata)
+
+
+@lru_cache(4)
+def _lines(names: tuple[str, ...]) -> str:
+    """Names, each after a line's end: looking through 20,000 one by one takes long for a question that every dialect asks."""
+    return "\n" + "\n".join(names)
 
 
 def objects(*layers: Layer, beside: Mapping[str, tuple[str, str]] = {}) -> Spelling:

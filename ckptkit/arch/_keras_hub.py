@@ -124,6 +124,7 @@ def backbone(
         sidecars=FILES,
         config=ConfigForm(
             filename="config.json",
+            exact=True,
             keys=keys,
             implied=implied,
             defaults=defaults,

@@ -27,6 +27,7 @@ SOURCES = [
 REFUSED = {  # what a naming has no place for
     **{(f"hf_bert/{form}", to): "the model has no positions" for form in ("safetensors", "bin_legacy") for to in ("keras3", "tf_keras")},
     ("hf_albert/safetensors", "tfm"): "groups 2",
+    ("hf_t5/bin_zip", "keras_hub"): "has one num_layers for layers and decoder_layers; the weights have 3 and 2",
 }
 
 
@@ -59,7 +60,7 @@ def test_a_conversion_is_the_same_model(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(("case", "to"), REFUSED)
 def test_what_a_naming_has_no_place_for_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str, to: str) -> None:
     status, _, err = running.command(monkeypatch, "convert", path_of(case), tmp_path / "out", "--to", to, "--verify")
-    assert status == 2 and "has no place for" in err and REFUSED[case, to] in err and not (tmp_path / "out").exists()
+    assert status == 2 and REFUSED[case, to] in err and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
