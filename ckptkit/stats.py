@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterator
 from math import sqrt
 
+from ._fileio import memory
 from ._typing import TYPE_CHECKING, NamedTuple
 from .arrays import numpy_dtype
 from .containers import Checkpoint
@@ -126,7 +127,7 @@ def _chunks(checkpoint: Checkpoint, t: StoredTensor) -> Iterator[tuple[NDArray[n
     elif t.strides is not None:
         yield from _strided(checkpoint, t, dtype)
     else:
-        buffer = memoryview(bytearray(ELEMENTS * width))
+        buffer = memory(ELEMENTS * width)
         held = 0  # bytes in the buffer: extents may end inside a chunk, or inside an element
         for e in t.extents:
             at, end = e.offset, e.offset + e.length
@@ -174,7 +175,7 @@ def _strided(checkpoint: Checkpoint, t: StoredTensor, dtype: np.dtype[np.generic
     depth = next(i for i, span in enumerate(spans) if span <= ELEMENTS)
     # the dimension before `depth` is taken some rows at a time, those before it one index at a time
     rows = max(1, 1 + (ELEMENTS - spans[depth]) // steps[depth - 1][0]) if depth else 1
-    buffer = memoryview(bytearray(ELEMENTS * dtype.itemsize))
+    buffer = memory(ELEMENTS * dtype.itemsize)
 
     def walk(level: int, start: int) -> Iterator[NDArray[np.generic]]:
         if level + 1 < depth:

@@ -51,6 +51,7 @@ _RUN = (
     + rb"r(....)[\x88\x89]h(.)\)Rr(....)tr(....)Rr(....)"
 )  # fmt: skip
 _ITEM = rb"(?s)X(.)\0\0\0([ -~]{1,255}?)r(....)h(.)" + _RUN  # the same with the key of a dict before it
+_RUN_OF_ITEMS = 1024  # taken together at most: Python's pickler puts 1,000 into a dict at once, and each takes 1 KiB while it is looked at
 _SHORTCUT = 1 << 15  # bytes of a pickle from which compiling the pattern is worth it
 
 
@@ -113,8 +114,11 @@ def _items_of_tensors(memo: dict[int, Any], storages: list[object]) -> Callable[
     storage, tensor = partial(tuple.__new__, Storage), partial(tuple.__new__, Tensor)
 
     def items(data: bytes, i: int) -> tuple[list[object], int] | None:
-        rows, following, hit, end = [], scanner(data, i).match, None, i
-        while (hit := following()) is not None:
+        rows: list[tuple[bytes, ...]] = []
+        following, end = scanner(data, i).match, i
+        if len(memo) > LIMITS.pickle_memo:  # which is looked at between opcodes, of which these would be too few
+            return None
+        while len(rows) < _RUN_OF_ITEMS and (hit := following()) is not None:
             rows.append(hit.groups())
             end = hit.end()
         if not rows:
