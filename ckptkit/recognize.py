@@ -191,7 +191,7 @@ def recognize(
         own = aliases()
         renamed = {own.get(n, n): n for n in shapes}
         if own and len(renamed) == len(shapes):
-            places = {_place(p): 1 for p in reduce_names(shapes).values()}
+            places = {_place(p): 1 for p in set(patterns_of(shapes))}
             other = _recognize({a: shapes[n] for a, n in renamed.items()}, declared, architecture, dialect, part, config or {}, places)
             if other is not None and (found is None or other.score > found.score):
                 said = f"{other.evidence[0]}, by the variables' own names"
