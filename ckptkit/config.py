@@ -104,10 +104,10 @@ def inside_config(checkpoint: Checkpoint) -> RawConfig | None:
     """The configuration that lies in the checkpoint file itself (fairseq's args or cfg), if an architecture knows how to read it."""
     archived = checkpoint.metadata.get("keras:config.json")
     if archived is not None:
-        from .containers._keras_config import understood
+        from .containers._keras_config import outline
 
         try:
-            data, repeated, _ = understood(archived)
+            data, repeated, _ = outline(archived)  # settings of a known model are no list of layers
         except CheckpointError as e:
             raise type(e)(e.message, path=checkpoint.path, hint=e.hint) from None
         if repeated:

@@ -277,7 +277,7 @@ def _metadata(tree: Tree) -> dict[str, str]:
     out = {}
     groups: dict[str, dict[str, object]] = {}
     for path, attributes in tree.attributes.items():
-        kept = {k: v for k, v in attributes.items() if v is not None}
+        kept = {k: v for k, v in attributes.items() if v is not None} if None in attributes.values() else attributes
         if not path:
             out = {PREFIX + k: v for k, v in kept.items() if isinstance(v, str)}
             kept = {k: v for k, v in kept.items() if not isinstance(v, str)}

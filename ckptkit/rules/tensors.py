@@ -7,7 +7,8 @@ from itertools import product as combinations
 
 from ..findings import Finding
 from ..names import collapse, natural
-from ..schema import Param, expand, placeholders, reduce_name
+from ..patterns import reduce_name
+from ..schema import Param, expand, placeholders
 from ..subject import Subject
 from ..tensors import DTYPES
 from ._base import are, count, rule
@@ -43,8 +44,7 @@ def missing(s: Subject) -> Iterator[Finding]:
         holders = placeholders(row.names[0])
         for at_values in combinations(*(sorted(graph.indices.get(h, ())) for h in holders)):
             at = dict(zip(holders, at_values, strict=True))
-            absent = [expand(p, at) for p in row.parts if expand(p, at) not in graph.params and p not in lacked]
-            if absent:
+            if any(expand(p, at) not in graph.params and p not in lacked for p in row.parts):
                 groups.setdefault(info.group, []).append(r.stored_name(row, at, graph.counts))
     for group, names in groups.items():
         if group == "core":
