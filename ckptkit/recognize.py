@@ -133,6 +133,7 @@ def _candidates(
     config: Mapping[str, object],
     thorough: bool,
     places: Mapping[str, int],
+    called: str,
 ) -> list[tuple[Score, Architecture, Dialect, str]]:
     found = []
     for arch in architectures().values():
@@ -158,7 +159,7 @@ def _candidates(
                     continue
                 matched = sum(n for p, n in patterns.items() if p in index)
                 written = sum(p in patterns for p in table.written(prefix))
-                is_declared = (declared in arch.names) + (declared == arch.name)
+                is_declared = (declared in arch.names) + (declared == arch.name) if declared is not None else called in d.models
                 marked = sum(config.get(k) == v for k, v in d.config.marks.items())
                 if d.objects is not None:
                     marked += (d.objects.tell in places) + (d.config.unfold is not None and d.config.unfold(config) is not None)
@@ -179,14 +180,15 @@ def recognize(
     dialect: str | None = None,
     part: str | None = None,
     config: Mapping[str, object] | None = None,
+    called: str = "",
 ) -> Recognition | None:
     """The architecture and dialect that explain most of the names in `shapes`, or None where no one explains half of its own core.
 
     `aliases` gives further names of the tensors, asked for where the stored ones do not explain a whole core; `declared` is what
-    the configuration calls the model and `config` all that it says (evidence); `architecture`, `dialect` and `part` narrow
+    the configuration calls the model, `config` all that it says and `called` the name that the file gives the model (evidence); `architecture`, `dialect` and `part` narrow
     the choice. UsageError where it is a known model, but has no such `part`.
     """
-    found = _recognize(shapes, declared, architecture, dialect, part, config or {})
+    found = _recognize(shapes, declared, architecture, dialect, part, config or {}, called=called)
     if found is None or found.score[2] < 0:
         own = aliases()
         renamed = {own.get(n, n): n for n in shapes}
@@ -214,6 +216,7 @@ def _recognize(
     part: str | None,
     config: Mapping[str, object],
     places: Mapping[str, int] = {},
+    called: str = "",
 ) -> Recognition | None:
     reduced = reduce_names(shapes)
     wrapper = ""
@@ -223,8 +226,8 @@ def _recognize(
         patterns = tally(stripped.values())
         inner = {n[len(wrapper) :]: s for n, s in shapes.items()} if wrapper else shapes
         names = _Names(inner, patterns, config)
-        found = _candidates(names, declared, architecture, dialect, part, config, False, places)
-        found = found or _candidates(names, declared, architecture, dialect, part, config, True, places)
+        found = _candidates(names, declared, architecture, dialect, part, config, False, places, called)
+        found = found or _candidates(names, declared, architecture, dialect, part, config, True, places, called)
         if found:
             best = _best(found, stripped)
             break
@@ -252,6 +255,8 @@ def _recognize(
         written_as = declared in (o.config.marks.get("model_type") for o in arch.dialects.values())
         remark = "" if declared in arch.names else f", as which {arch.title} is written too" if written_as else ", which the tensors are not"
         evidence.append(f"the configuration calls it {declared}{remark}")
+    elif called in d.models:
+        evidence.append(f"the file calls it {called}")
     if wrapper:
         evidence.append(f"the names are wrapped in {wrapper!r}")
     if score[3] > 0:

@@ -153,6 +153,8 @@ def _named(v: dict[str, object]) -> str:
         what = config if isinstance(config, str) else config.get("name", "?") if isinstance(config, dict) else "?"
         if isinstance(module, str) and module.partition(".")[0] in _ROOTS and not _utility(module):
             return ""
+        if module == "builtins" and isinstance(config, str) and config.partition(">")[0] in _ROOTS and ">" in config:
+            return ""  # looked up among what those libraries have registered, never imported
         return f"the function {printable(f'{module}.{what}', 120)}, which Keras would import"
     if module is None:
         package, arrow, own = str(v.get("registered_name") or name).partition(">")

@@ -154,10 +154,18 @@ def read(view: memoryview, origin: int, path: str, label: str, map: object = Non
             if PREFIX + key in metadata:
                 findings += judge(metadata[PREFIX + key], f"{os.path.basename(label)}:{key}")
         checkpoint = Checkpoint(path, NAME, tensors, files=(path,), metadata=metadata, findings=findings)
+        checkpoint.called = _called(tree)
         checkpoint.aliases = cache(lambda: _keras_names.own_names(checkpoint.tensors, checkpoint.metadata))
         return checkpoint
     finally:
         file.data.release()
+
+
+def _called(tree: Tree) -> str:
+    """The name of the model, which Keras 3 keeps as an attribute of the root's `vars`, without the number that tells it from others: "bert_backbone" of "bert_backbone_3"."""
+    name = tree.attributes.get("vars", {}).get("name")
+    stem, _, number = name.rpartition("_") if isinstance(name, str) else ("", "", "")
+    return stem if number.isdecimal() else name if isinstance(name, str) else ""
 
 
 def _ordered(tree: Tree, findings: list[Finding]) -> list[str]:
