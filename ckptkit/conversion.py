@@ -348,8 +348,9 @@ def _configuration(
     dtypes = {s.dtype for _, s, _ in weights.targets if DTYPES[s.dtype].kind == "float"}
     dtype = DTYPES[next(iter(dtypes))].torch if len(dtypes) == 1 else None
     written = write_config(
-        values, subject.values.rest if subject.values is not None else {}, arch, dialect, weights.groups, labels=labels, dtype=dtype
-    )
+        values, subject.values.rest if subject.values is not None else {}, arch, dialect, weights.groups, labels=labels, dtype=dtype,
+        preferred=subject.graph.dialect.like or None,
+    )  # fmt: skip
     memory = hung(subject.graph.recognition, subject.graph.counts) if subject.graph.recognition is not None else {}
     raw = {**written.raw, BLOCK: {**_mapping(written.raw.get(BLOCK)), MEMORY: memory}} if memory else written.raw
     return raw, written.extras, written.classes, list(written.findings), labels

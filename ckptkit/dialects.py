@@ -205,6 +205,7 @@ class Dialect(NamedTuple):
     objects: Objects | None = None  # where TensorFlow's objects keep it: written with an object graph
     spelling: Spelling | None = None  # how names are stored that are no templates; rows hold its plain names
     models: tuple[str, ...] = ()
+    like: str = ""  # transformers' class for what this naming is of, where the groups that are there do not tell it from another
     needs: frozenset[str] = frozenset()  # groups without which the library loads nothing: begun anew where the source lacks them
 
     @property

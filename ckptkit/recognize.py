@@ -271,7 +271,7 @@ def _best(found: list[tuple[Score, Architecture, Dialect, str]], reduced: Reduce
     """The candidate of the highest score. Where objects are numbered through, patterns tell less than numbers: those must fit first."""
     most = max(c[0][0] for c in found)
     best = [c for c in found if c[0][0] == most]
-    if len({c[1].name for c in best}) > 1 and all(c[2].objects is not None for c in best):
+    if len(best) > 1 and all(c[2].objects is not None for c in best):
         return min(best, key=lambda c: (_misfits(c[1].table(c[2].name), c[3], reduced), tuple(-n for n in c[0])))
     return max(best, key=lambda c: c[0])
 

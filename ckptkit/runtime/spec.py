@@ -218,9 +218,10 @@ def spec_of(subject: Subject, groups: Collection[str] | None = None, vocab: int 
 
 
 def _as_named(spec: Spec, subject: Subject) -> Spec:
-    """The spec with a head over every position where the class that the configuration names has no pooler, though the weights hold one."""
+    """The spec with a head over every position where the class that the configuration or the naming names has no pooler, though the weights hold one."""
     named = subject.config.raw.get("architectures") if subject.config is not None else None
-    first = named[0] if isinstance(named, list) and named else None
+    own = subject.graph.dialect.like if subject.graph.dialect is not None else ""
+    first = named[0] if isinstance(named, list) and named else own or None
     assert subject.architecture is not None
     cls = next((c for d in subject.architecture.dialects.values() for c in d.classes if c.name == first), None)
     heads = spec.traits.heads
