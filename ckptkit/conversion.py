@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ._typing import NamedTuple
 from .arch import architectures
 from .arranging import Request, Weights
-from .config import BLOCK, to_json_text, write_config
+from .config import BLOCK, named_class, to_json_text, write_config
 from .containers import Container, by_name, containers
 from .containers._gc import paused
 from .containers._objects import METADATA
@@ -338,19 +338,24 @@ def _configuration(
         values["vocab"] = request.vocab
     values.update(subject.graph.counts)
     values.update({name: next(iter(on)) for name, on in subject.graph.switches.items() if len(on) == 1})
-    ties = [p for p in arch.params.values() if p.tied and p.group in weights.groups]
+    rest = subject.values.rest if subject.values is not None else {}
+    named = named_class(rest, arch, dialect, weights.groups)
+    used = weights.groups | (named.groups if named is not None else frozenset())
+    ties = [p for p in arch.params.values() if p.tied and p.group in used and (named is None or p.name not in named.without)]
     if weights.untied:
         values["tied"] = False
     elif any(p.name not in subject.graph.params for p in ties):
         values["tied"] = True  # whatever the configuration says: there is nothing else to use
+    elif named is not None and named.without and subject.values is not None:
+        form = arch.dialects[subject.values.form].config.defaults  # its class has no head that could be scaled or not
+        values = {c: v for c, v in values.items() if c not in subject.values.assumed or form.get(c) != "=tied"}
     labelled = {p.group for p in arch.params.values() if "labels" in p.layout.axes}
     labels = sizes.axis.get("labels") if weights.groups & labelled else None
     dtypes = {s.dtype for _, s, _ in weights.targets if DTYPES[s.dtype].kind == "float"}
     dtype = DTYPES[next(iter(dtypes))].torch if len(dtypes) == 1 else None
     written = write_config(
-        values, subject.values.rest if subject.values is not None else {}, arch, dialect, weights.groups, labels=labels, dtype=dtype,
-        preferred=subject.graph.dialect.like or None,
-    )  # fmt: skip
+        values, rest, arch, dialect, weights.groups, labels=labels, dtype=dtype, preferred=subject.graph.dialect.like or None
+    )
     memory = hung(subject.graph.recognition, subject.graph.counts) if subject.graph.recognition is not None else {}
     raw = {**written.raw, BLOCK: {**_mapping(written.raw.get(BLOCK)), MEMORY: memory}} if memory else written.raw
     return raw, written.extras, written.classes, list(written.findings), labels
