@@ -336,12 +336,19 @@ def layout(
     strings: Mapping[str, Sequence[bytes]] = {},
     max_shard_size: int | None = None,
 ) -> FileLayout:
-    """One file, and one for a keras_hub model's head. A tied name is a hard link; attributes come from the metadata where these still speak of the same
+    """One file, or Keras 3's shards, and one for a keras_hub model's head. A tied name is a hard link; attributes come from the metadata where these still speak of the same
     tensors (`_hdf5_keras`)."""
     if max_shard_size is not None and filename == TRANSFORMERS and sum(s.nbytes for n, s in tensors if n not in ties) > max_shard_size:
         from ._hdf5_shards import lay_out_shards
 
         return lay_out_shards([t for t in tensors if t[0] not in ties], filename, max_shard_size)
+    if max_shard_size is not None and filename == DEFAULT_FILE and not ties and sum(s.nbytes for n, s in tensors if not n.startswith(TASK)) > max_shard_size:
+        from ._hdf5_keras import numbered
+
+        if all(numbered(n) for n, _ in tensors) and not any(n.startswith(TASK) for n, _ in tensors):
+            from ._hdf5_shards import lay_out_groups
+
+            return lay_out_groups(tensors, filename, max_shard_size)
     heads = [(n.removeprefix(TASK), s) for n, s in tensors if n.startswith(TASK) and filename == DEFAULT_FILE]
     if not heads:
         built = lay_out(tensors, ties, metadata, max_shard_size)
@@ -349,9 +356,9 @@ def layout(
         slots = {n: Slot(0, at, specs[n].nbytes) for n, at in built.offsets.items()}
         return FileLayout(NAME, ((filename, built.size),), slots, (Part(0, 0, built.head),))
     body = layout([t for t in tensors if not t[0].startswith(TASK)], filename=filename, ties=ties, metadata=metadata, max_shard_size=max_shard_size)
-    built = lay_out(heads, {}, {}, max_shard_size)
-    slots = body.slots | {TASK + n: Slot(1, built.offsets[n], s.nbytes) for n, s in heads}
-    return FileLayout(NAME, (*body.files, (TASK_FILE, built.size)), slots, (*body.parts, Part(1, 0, built.head)))
+    built, at = lay_out(heads, {}, {}, None), len(body.files)
+    slots = body.slots | {TASK + n: Slot(at, built.offsets[n], s.nbytes) for n, s in heads}
+    return FileLayout(NAME, (*body.files, (TASK_FILE, built.size)), slots, (*body.parts, Part(at, 0, built.head)))
 
 
 def lay_out(tensors: Sequence[tuple[str, TensorSpec]], ties: Mapping[str, str], metadata: Mapping[str, str], max_shard_size: int | None) -> Built:
@@ -371,7 +378,7 @@ def lay_out(tensors: Sequence[tuple[str, TensorSpec]], ties: Mapping[str, str], 
             raise UsageError(f"tensor {name!r} is tied to {printable(owner)!r}, which has no bytes of its own")
         owners[name] = owner
     if max_shard_size is not None and sum(s.nbytes for s in specs.values()) > max_shard_size:
-        raise UnsupportedError("Keras' HDF5 is written as one file, never as shards (transformers' tf_model.h5 is)", hint="leave --max-shard-size out, or write safetensors")
+        raise UnsupportedError("this HDF5 is written as one file, never as shards (Keras 3's model.weights.h5 and transformers' tf_model.h5 are)", hint="leave --max-shard-size out, or write safetensors")
     return build(specs, owners, attributes([n for n, _ in tensors], metadata))
 
 
