@@ -95,3 +95,25 @@ def test_a_registered_function_of_keras_hub_s_is_no_code_from_outside(tmp_path: 
 
     made("T5Backbone", activation=gelu_approximate).save(tmp_path / "model.keras")
     assert [f for f in ckptkit.validate(tmp_path / "model.keras").findings if f.severity in ("error", "warning")] == []
+
+
+def test_shards_that_are_written_are_loaded_by_keras_and_keras_hub(tmp_path: Path) -> None:
+    import keras_hub
+
+    model = keras_hub.models.BertTextClassifier(made("BertBackbone"), num_classes=3)
+    model.save_to_preset(str(tmp_path / "preset"))
+    ckptkit.convert(tmp_path / "preset", tmp_path / "hf", to="hf")
+    ckptkit.convert(tmp_path / "hf", tmp_path / "sharded", to="keras_hub", max_shard_size=20_000)
+    files = {p.name for p in (tmp_path / "sharded").iterdir()}
+    assert {"model.weights.json", "model_00000.weights.h5", "model_00001.weights.h5", "task.weights.h5"} <= files and "model.weights.h5" not in files
+    loaded = keras_hub.models.TextClassifier.from_preset(str(tmp_path / "sharded"), preprocessor=None)
+    assert [a.tobytes() for a in loaded.get_weights()] == [a.tobytes() for a in model.get_weights()]
+    backbone = made("BertBackbone", num_segments=2)
+    backbone.set_weights([w * 0 for w in backbone.get_weights()])
+    backbone.load_weights(str(tmp_path / "sharded" / "model.weights.json"))
+    assert [a.tobytes() for a in backbone.get_weights()] == [a.tobytes() for a in model.backbone.get_weights()]
+    with ckptkit.open(tmp_path / "sharded") as a, ckptkit.open(tmp_path / "preset") as b:
+        assert {n for n in b.tensors if "optimizer" not in n} == set(a.tensors)
+        assert all(a.array(n).tobytes() == b.array(n).tobytes() for n in a.tensors)
+    with pytest.raises(ckptkit.errors.UnsupportedError, match="never as shards"):
+        ckptkit.convert(tmp_path / "hf", tmp_path / "other", container="hdf5", max_shard_size=20_000)

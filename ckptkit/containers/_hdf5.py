@@ -85,7 +85,9 @@ class File:
                 self.corrupt(f"its HDF5 superblock at byte {self.origin:,} is damaged: the checksum is not its own")
         except DAMAGE:
             self.corrupt("is cut short within the HDF5 superblock")
-        if base:
+        if base == self.origin:  # after a block of the user's own; addresses count from the superblock, the end from the file's beginning
+            end -= base
+        elif base:
             self.corrupt(f"its HDF5 base address is {base:,}, not where its superblock is")
         if end > len(data):
             raise CorruptError(f"truncated: HDF5 says that it ends at byte {end:,}, the file at {len(data):,}", path=self.path, hint="download it again")
