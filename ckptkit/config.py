@@ -89,10 +89,12 @@ def read_config(path: str) -> RawConfig:
         raise UsageError("is a directory where a configuration file is due", path=path)
     if not os.path.exists(path):
         raise NotFoundError("no such configuration file", path=path)
-    for form in (d.config for a in architectures().values() for d in a.dialects.values()):
-        if os.path.basename(path) in form.texts:
-            text = read_bytes(path).decode("utf-8", "replace")
-            return RawConfig(path, form.texts[os.path.basename(path)](text[:MAX_TEXT]))
+    name = os.path.basename(path)
+    texts = {n: read for a in architectures().values() for d in a.dialects.values() for n, read in d.config.texts.items()}
+    ending = os.path.splitext(name)[1].lower().replace(".yml", ".yaml")
+    alike = name if name in texts else next((n for n in texts if ending and n.endswith(ending)), None)  # people name theirs after the experiment
+    if alike is not None:
+        return RawConfig(path, texts[alike](read_bytes(path).decode("utf-8", "replace")[:MAX_TEXT]))
     data = read_json(path)
     if not isinstance(data, dict):
         raise CheckpointError(f"the configuration is {_kind(data)}, not an object", path=path)
@@ -104,10 +106,10 @@ def inside_config(checkpoint: Checkpoint) -> RawConfig | None:
     """The configuration that lies in the checkpoint file itself (fairseq's args or cfg), if an architecture knows how to read it."""
     archived = checkpoint.metadata.get("keras:config.json")
     if archived is not None:
-        from .containers._keras_config import understood
+        from .containers._keras_config import outline
 
         try:
-            data, repeated, _ = understood(archived)
+            data, repeated, _ = outline(archived)  # settings of a known model are no list of layers
         except CheckpointError as e:
             raise type(e)(e.message, path=checkpoint.path, hint=e.hint) from None
         if repeated:
@@ -367,8 +369,9 @@ def write_config(
     *,
     labels: int | None = None,
     dtype: str | None = None,
+    preferred: str | None = None,
 ) -> Written:
-    """A complete configuration in the target's form.
+    """A complete configuration in the target's form. `preferred` is the class of the target's library to name where nothing else decides between several.
 
     Raises UndecidedError naming what nothing says (--set heads=16), with all that is missing in one message.
     """
@@ -445,7 +448,7 @@ def write_config(
     unsaid |= {c: v for c, v in values.items() if c not in said and c not in form.defaults and _worth_keeping(c, v, arch)}
     same = {d.name for d in arch.dialects.values() if d.config is form}
     carried = dict(_carried(rest, arch, target))
-    chosen = choose_class(target.classes, groups, _named(rest, arch, target), arch.free_groups)
+    chosen = choose_class(target.classes, groups, _named(rest, arch, target) or preferred, arch.free_groups)
     head: dict[str, object] = {}
     classes: tuple[str, ...] = ()
     if chosen is not None:

@@ -182,7 +182,8 @@ class Dialect(NamedTuple):
     loader misses them. `strays`: stored names that carry no weight, and what they are. `lacks`: parameters it has no
     place for. `limits`: axes that have one size in this naming, and why: others are refused. `metadata`: what a written
     container carries. `sidecars`: what a file beside the weights is -> what it is called here (a vocabulary that other
-    dialects keep under another name). `stands`: a head -> the group without which it is another one that the library does not have.
+    dialects keep under another name). `stands`: a head -> the group without which it is another one that the library does not have. `models`: what the library names its models of
+    this naming in files that keep the name, without the number it counts them by.
     """
 
     name: str
@@ -212,6 +213,8 @@ class Dialect(NamedTuple):
     alias: str = ""  # the name that --to knows it by besides its own: dialects of several parts, or of several containers, share one
     objects: Objects | None = None  # where TensorFlow's objects keep it: written with an object graph
     spelling: Spelling | None = None  # how names are stored that are no templates; rows hold its plain names
+    models: tuple[str, ...] = ()
+    like: str = ""  # transformers' class for what this naming is of, where the groups that are there do not tell it from another
     needs: frozenset[str] = frozenset()  # groups without which the library loads nothing: begun anew where the source lacks them
 
     @property

@@ -242,7 +242,7 @@ HUB_KEYS: dict[str, str | Key] = {
     "num_heads": "heads",
     "hidden_dim": "hidden",
     "intermediate_dim": "intermediate",
-    "key_value_dim": "head_dim",
+    "key_value_dim": Key("head_dim", required=False),  # null: hidden / heads
     "dropout": "dropout",
     "activation": Key("activation", words=HUB_ACTIVATIONS),
     "use_gated_activation": "gated",

@@ -29,7 +29,7 @@ def objects(file: File, heap: int, tree: int, kind: int) -> list[tuple[int, int]
 def _records(file: File, at: int, kind: int) -> Iterator[bytes]:
     """The records of a version 2 B-tree."""
     data = file.data
-    if bytes(data[at : at + 4]) != b"BTHD":
+    if data[at : at + 4].tobytes() != b"BTHD":
         file.corrupt(f"there is no B-tree at byte {at:,}")
     _, what, node, size, depth, _, _, root, n, total = _TREE(data, at + 4)
     if what != kind or size < 11 or node < 16 + size or depth > 30:
@@ -49,7 +49,7 @@ def _records(file: File, at: int, kind: int) -> Iterator[bytes]:
         p, n, level = todo.pop()
         pointer = 8 + width + totals[level - 1] if level else 0
         used = 6 + n * size + (n + 1) * pointer * bool(level)
-        if bytes(data[p : p + 4]) != (b"BTIN" if level else b"BTLF") or data[p + 5] != kind or used + 4 > node or p + node > file.end:
+        if data[p : p + 4].tobytes() != (b"BTIN" if level else b"BTLF") or data[p + 5] != kind or used + 4 > node or p + node > file.end:
             file.corrupt(f"the B-tree node at byte {p:,} is damaged")
         if U32(data, p + used)[0] != checksum(file.take(p, used)):
             file.corrupt(f"the B-tree node at byte {p:,} is damaged: the checksum is not its own")
@@ -57,7 +57,7 @@ def _records(file: File, at: int, kind: int) -> Iterator[bytes]:
         if met > total:
             file.corrupt(f"the B-tree at byte {at:,} has more records than it says")
         for i in range(n):
-            yield bytes(data[p + 6 + i * size : p + 6 + (i + 1) * size])
+            yield data[p + 6 + i * size : p + 6 + (i + 1) * size].tobytes()
         for i in range((n + 1) * bool(level)):
             q = p + 6 + n * size + i * pointer
             todo.append((U64(data, q)[0], int.from_bytes(data[q + 8 : q + 8 + width], "little"), level - 1))
@@ -73,7 +73,7 @@ class _Heap:
 
     def __init__(self, file: File, at: int) -> None:
         data = file.data
-        if bytes(data[at : at + 4]) != b"FRHP":
+        if data[at : at + 4].tobytes() != b"FRHP":
             file.corrupt(f"there is no fractal heap at byte {at:,}")
         version, _, packed, _, largest = _HEAP(data, at + 4)
         if version or packed:
@@ -99,13 +99,13 @@ class _Heap:
             size = self.first << max(row - 1, 0)
             start = self.first * self.width << row - 1 if row else 0
             column = (offset - start) // size
-            if row >= rows or bytes(data[block : block + 4]) != b"FHIB":
+            if row >= rows or data[block : block + 4].tobytes() != b"FHIB":
                 self.file.corrupt("a fractal heap has no block where an object should lie")
             block = U64(data, block + 13 + self.offset_bytes + 8 * (row * self.width + column))[0]
             offset -= start + column * size
             if size <= self.direct:
                 break
             rows = size.bit_length() - (self.first * self.width).bit_length() + 1
-        if offset + length > size or block + size > self.file.end or bytes(data[block : block + 4]) != b"FHDB":
+        if offset + length > size or block + size > self.file.end or data[block : block + 4].tobytes() != b"FHDB":
             self.file.corrupt("a fractal heap has no block where an object should lie")
         return block + offset, length

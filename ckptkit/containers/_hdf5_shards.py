@@ -68,7 +68,9 @@ def open_shards(path: str) -> Checkpoint:
             if len(files) > 1:
                 findings.append(Finding("error", RULE, printable(name), f"{printable(name)} lies in {' and '.join(files[:3])}; one of them is read"))
         metadata = {k: v for part in reversed(parts.values()) for k, v in part.metadata.items() if not k.endswith(":groups")}
-    return Checkpoint(path, NAME, tensors, files=[path, *(os.path.join(folder, f) for f in shards)], metadata=metadata, findings=findings)
+    joined = Checkpoint(path, NAME, tensors, files=[path, *(os.path.join(folder, f) for f in shards)], metadata=metadata, findings=findings)
+    joined.called = next((part.called for part in parts.values() if part.called), "")
+    return joined
 
 
 def lay_out_shards(tensors: Sequence[tuple[str, TensorSpec]], filename: str, max_shard_size: int) -> FileLayout:

@@ -11,7 +11,7 @@ from struct import Struct
 from .._typing import NamedTuple, cast
 from ..errors import CorruptError, UnsupportedError, printable
 from ..limits import LIMITS
-from ._hdf5 import DAMAGE, File, Vlen, heap_object
+from ._hdf5 import DAMAGE, File, heap_object
 
 DEFLATE, SHUFFLE, FLETCHER = 1, 2, 3
 
@@ -142,7 +142,7 @@ def attribute(file: File, p: int, size: int, cache: dict[int, dict[int, tuple[in
     value = starts[2] + padded(space_size)
     if value > end:
         file.corrupt("has an attribute that is longer than its message")
-    name = bytes(data[at : at + name_size]).split(b"\0")[0].decode("utf-8", "replace")
+    name = data[at : at + name_size].tobytes().split(b"\0")[0].decode("utf-8", "replace")
     raw = bytes(data[starts[1] : value])
     known = file.spaces.get(raw)
     if known is None:
@@ -154,11 +154,11 @@ def attribute(file: File, p: int, size: int, cache: dict[int, dict[int, tuple[in
     if value + count * kind.size > end:
         file.corrupt(f"the attribute {printable(name)!r} has fewer bytes than elements")
     if kind.kind in ("string", "vlen"):
-        texts = [t.decode("utf-8", "replace") for t in strings(file, kind, bytes(data[value : value + count * kind.size]), count, cache)]
+        texts = [t.decode("utf-8", "replace") for t in strings(file, kind, data[value : value + count * kind.size].tobytes(), count, cache)]
         return name, texts if shape else texts[0]
     if shape == (0,):
         return name, []  # what numpy makes of an empty list: floats, none of them
-    raw = bytes(data[value : value + kind.size])
+    raw = data[value : value + kind.size].tobytes()
     if shape or kind.kind != "number" or kind.dtype[0] not in "IUF" or kind.dtype in ("BF16", "F8_E5M2", "F8_E4M3"):
         return name, None
     if kind.dtype[0] != "F":
@@ -175,7 +175,7 @@ def strings(file: File, kind: Type, raw: bytes, count: int, cache: dict[int, dic
     for length, address, index in _VLEN.iter_unpack(raw[: 16 * count]):
         total += length
         LIMITS.check("string_bytes", total, "the text of one dataset or attribute", file.path)
-        out.append(heap_object(file, Vlen(length, address, index), cache))
+        out.append(heap_object(file, (length, address, index), cache))
     return out
 
 

@@ -154,10 +154,18 @@ def read(view: memoryview, origin: int, path: str, label: str, map: object = Non
             if PREFIX + key in metadata:
                 findings += judge(metadata[PREFIX + key], f"{os.path.basename(label)}:{key}")
         checkpoint = Checkpoint(path, NAME, tensors, files=(path,), metadata=metadata, findings=findings)
+        checkpoint.called = _called(tree)
         checkpoint.aliases = cache(lambda: _keras_names.own_names(checkpoint.tensors, checkpoint.metadata))
         return checkpoint
     finally:
         file.data.release()
+
+
+def _called(tree: Tree) -> str:
+    """The name of the model, which Keras 3 keeps as an attribute of the root's `vars`, without the number that tells it from others: "bert_backbone" of "bert_backbone_3"."""
+    name = tree.attributes.get("vars", {}).get("name")
+    stem, _, number = name.rpartition("_") if isinstance(name, str) else ("", "", "")
+    return stem if number.isdecimal() else name if isinstance(name, str) else ""
 
 
 def _ordered(tree: Tree, findings: list[Finding]) -> list[str]:
@@ -269,7 +277,7 @@ def _metadata(tree: Tree) -> dict[str, str]:
     out = {}
     groups: dict[str, dict[str, object]] = {}
     for path, attributes in tree.attributes.items():
-        kept = {k: v for k, v in attributes.items() if v is not None}
+        kept = {k: v for k, v in attributes.items() if v is not None} if None in attributes.values() else attributes
         if not path:
             out = {PREFIX + k: v for k, v in kept.items() if isinstance(v, str)}
             kept = {k: v for k, v in kept.items() if not isinstance(v, str)}

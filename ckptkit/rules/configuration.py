@@ -213,12 +213,14 @@ def said_dtype(s: Subject) -> Iterator[Finding]:
     if s.config is None or s.graph.recognition is None:
         return
     key = next((k for k in ("dtype", "torch_dtype") if s.config.raw.get(k) is not None), None)
+    if key is None:
+        return
     sizes: dict[str, int] = {}
     for name in s.graph.of_role("param"):
         spec = s.checkpoint.tensors[name].spec
         if DTYPES[spec.dtype].kind == "float":
             sizes[spec.dtype] = sizes.get(spec.dtype, 0) + spec.numel
-    if key is None or not sizes:
+    if not sizes:
         return
     main = DTYPES[max(sizes, key=lambda d: sizes[d])]
     said = s.config.raw[key]

@@ -219,15 +219,16 @@ def spec_of(subject: Subject, groups: Collection[str] | None = None, vocab: int 
 
 
 def _class_of(subject: Subject) -> Class | None:
-    """The class that the configuration names first, if it is one of the architecture's."""
+    """The class that the configuration names first, or the naming, if it is one of the architecture's."""
     named = subject.config.raw.get("architectures") if subject.config is not None else None
-    first = named[0] if isinstance(named, list) and named else None
+    own = subject.graph.dialect.like if subject.graph.dialect is not None else ""
+    first = named[0] if isinstance(named, list) and named else own or None
     assert subject.architecture is not None
     return next((c for d in subject.architecture.dialects.values() for c in d.classes if c.name == first), None)
 
 
 def _as_named(spec: Spec, subject: Subject) -> Spec:
-    """The spec with a head over every position where the class that the configuration names has no pooler, though the weights hold one."""
+    """The spec with a head over every position where the class that the configuration or the naming names has no pooler, though the weights hold one."""
     cls = _class_of(subject)
     heads = spec.traits.heads
     if cls is None or any(head(heads[g]).kind in ("pooler", "summary") for g in cls.groups & heads.keys()):
