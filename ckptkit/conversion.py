@@ -346,9 +346,6 @@ def _configuration(
         values["tied"] = False
     elif any(p.name not in subject.graph.params for p in ties):
         values["tied"] = True  # whatever the configuration says: there is nothing else to use
-    elif named is not None and named.without and subject.values is not None:
-        form = arch.dialects[subject.values.form].config.defaults  # its class has no head that could be scaled or not
-        values = {c: v for c, v in values.items() if c not in subject.values.assumed or form.get(c) != "=tied"}
     labelled = {p.group for p in arch.params.values() if "labels" in p.layout.axes}
     labels = sizes.axis.get("labels") if weights.groups & labelled else None
     dtypes = {s.dtype for _, s, _ in weights.targets if DTYPES[s.dtype].kind == "float"}
