@@ -106,10 +106,10 @@ def inside_config(checkpoint: Checkpoint) -> RawConfig | None:
     """The configuration that lies in the checkpoint file itself (fairseq's args or cfg), if an architecture knows how to read it."""
     archived = checkpoint.metadata.get("keras:config.json")
     if archived is not None:
-        from .containers._keras_config import understood
+        from .containers._keras_config import outline
 
         try:
-            data, repeated, _ = understood(archived)
+            data, repeated, _ = outline(archived)  # settings of a known model are no list of layers
         except CheckpointError as e:
             raise type(e)(e.message, path=checkpoint.path, hint=e.hint) from None
         if repeated:
@@ -343,6 +343,23 @@ def choose_class(
     return best, have - best.groups, best.groups - have - free
 
 
+def named_class(rest: Mapping[str, Mapping[str, object]], arch: Architecture, target: Dialect, groups: frozenset[str]) -> Class | None:
+    """The class that the configuration names first, where that is the one that `choose_class` takes; None where it is not."""
+    named = _named(rest, arch, target)
+    chosen = choose_class(target.classes, groups, named, arch.free_groups)
+    return chosen[0] if chosen is not None and chosen[0].name == named else None
+
+
+def _named(rest: Mapping[str, Mapping[str, object]], arch: Architecture, target: Dialect) -> object:
+    named = _carried(rest, arch, target).get("architectures")
+    return named[0] if isinstance(named, list) and named else None
+
+
+def _carried(rest: Mapping[str, Mapping[str, object]], arch: Architecture, target: Dialect) -> Mapping[str, object]:
+    same = {target.name, *(d.name for d in arch.dialects.values() if d.config is target.config)}  # namings that share a form share what it says besides
+    return next((r for f, r in rest.items() if f in same and r), {})
+
+
 def write_config(
     values: Mapping[str, object],
     rest: Mapping[str, Mapping[str, object]],
@@ -429,10 +446,9 @@ def write_config(
             f"neither the tensors nor a configuration say {', '.join(missing)}", hint=f"give the configuration with --config FILE, or: {sets}"
         )
     unsaid |= {c: v for c, v in values.items() if c not in said and c not in form.defaults and _worth_keeping(c, v, arch)}
-    same = {d.name for d in arch.dialects.values() if d.config is form}  # namings that share a form share what it says besides
-    carried = dict(next((r for f, r in rest.items() if f in {target.name, *same} and r), {}))
-    named = carried.get("architectures")
-    chosen = choose_class(target.classes, groups, named[0] if isinstance(named, list) and named else preferred, arch.free_groups)
+    same = {d.name for d in arch.dialects.values() if d.config is form}
+    carried = dict(_carried(rest, arch, target))
+    chosen = choose_class(target.classes, groups, _named(rest, arch, target) or preferred, arch.free_groups)
     head: dict[str, object] = {}
     classes: tuple[str, ...] = ()
     if chosen is not None:

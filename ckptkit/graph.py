@@ -13,8 +13,9 @@ from functools import cached_property
 from ._typing import NamedTuple
 from .containers import Checkpoint
 from .layout import Placed, Sizes
+from .patterns import reduce_name
 from .recognize import Recognition, optimizer_state, recognize
-from .schema import Architecture, Dialect, Row, count_name, expand, reduce_name
+from .schema import Architecture, Dialect, Row, count_name, expand
 from .solve import Shape, Solution, solve
 from .tensors import StoredTensor
 
@@ -47,6 +48,7 @@ class WeightGraph:
         self.indices: dict[str, set[int]] = {}  # placeholder -> the numbers met
         self.twice: list[tuple[str, str, str]] = []  # (canonical, stored, stored again)
         self.repeats: list[tuple[str, str]] = []  # (stored, canonical) of further names of a parameter
+        self.idle: list[tuple[str, str]] = []  # of such as the library does not compute with
         if recognition is not None:
             self._bind(recognition)
             self._other_parts(recognition)
@@ -67,26 +69,37 @@ class WeightGraph:
     def _bind(self, r: Recognition) -> None:
         params = r.architecture.params
         repeats: list[tuple[str, Bound, str]] = []
+        tied: dict[int, bool] = {}  # by the row's id: a row is large, and its hash is made anew each time
+        new = tuple.__new__
         for stored, (row, at_items) in r.matches.items():
-            at = dict(at_items)
             if row.role in ("derived", "stray"):
                 self.roles[stored] = Role(row.role, row.note)
                 continue
+            at = dict(at_items)
             names = [expand(p, at) for p in row.parts]
             if row.role == "repeat":
                 repeats.append((names[0], Bound(stored, row, 0, at), stored))
                 continue
-            for placeholder, value in at.items():
-                self.indices.setdefault(placeholder, set()).add(value)
+            for placeholder, value in at_items:
+                if placeholder in self.indices:
+                    self.indices[placeholder].add(value)
+                else:
+                    self.indices[placeholder] = {value}
             for i, name in enumerate(names):
                 if name in self.params:
                     self.twice.append((name, self.params[name].stored, stored))
                 else:
-                    self.params[name] = Bound(stored, row, i, at)
-            tied = all(params[p].tied for p in row.parts)
-            self.roles[stored] = Role("tied" if tied else "param", ", ".join(names))
+                    self.params[name] = new(Bound, (stored, row, i, at))
+            kind = tied.get(id(row))
+            if kind is None:
+                kind = tied[id(row)] = all(params[p].tied for p in row.parts)
+            self.roles[stored] = new(Role, ("tied" if kind else "param", names[0] if len(names) == 1 else ", ".join(names)))
         for name, bound, stored in repeats:
-            if name in self.params:
+            if name in self.params and bound.row.names[0] in r.dialect.computes:
+                idle, self.params[name] = self.params[name].stored, bound
+                self.roles[stored], self.roles[idle] = Role("param", name), Role("repeat", name)
+                self.idle.append((idle, name))
+            elif name in self.params:
                 self.roles[stored] = Role("repeat", name)
                 self.repeats.append((stored, name))
             else:
@@ -157,13 +170,16 @@ class WeightGraph:
     @cached_property
     def shapes(self) -> dict[Row, dict[str, Shape]]:
         """Row -> stored name -> stored shape, for every tensor that holds parameters."""
-        out: dict[Row, dict[str, Shape]] = {}
+        rows: dict[int, tuple[Row, dict[str, Shape]]] = {}  # by id, as in `_bind`
         tensors = self.checkpoint.tensors
         if self.recognition is not None:
             for stored, (row, _) in self.recognition.matches.items():
                 if row.role in ("param", "repeat"):
-                    out.setdefault(row, {})[stored] = tensors[stored].spec.shape
-        return out
+                    held = rows.get(id(row))
+                    if held is None:
+                        held = rows[id(row)] = row, {}
+                    held[1][stored] = tensors[stored].spec.shape
+        return dict(rows.values())
 
     @cached_property
     def solution(self) -> Solution:
@@ -206,5 +222,5 @@ def bind(
 ) -> WeightGraph:
     """Recognise a checkpoint and bind its tensors. Arguments as in `recognize.recognize`."""
     shapes = {n: t.spec.shape for n, t in checkpoint.tensors.items() if n not in checkpoint.slots and n not in checkpoint.repeats}
-    found = recognize(shapes, checkpoint.aliases, declared=declared, architecture=architecture, dialect=dialect, part=part, config=config)
+    found = recognize(shapes, checkpoint.aliases, declared=declared, architecture=architecture, dialect=dialect, part=part, config=config, called=checkpoint.called)
     return WeightGraph(checkpoint, found)

@@ -17,7 +17,7 @@ from .containers import by_name as container_by_name
 from .errors import printable
 from .findings import Finding
 from .names import natural
-from .recognize import reduce_names
+from .patterns import reduce_names
 from .schema import count_name
 from .subject import Subject, examine
 

@@ -119,6 +119,11 @@ def _as_utf8(raw: bytes, what: str, path: str | None) -> bytes:
         raise CorruptError(f"{what} is not {name} text: {e.reason} at byte {e.start}", path=path) from None
 
 
+def check_text(raw: bytes, what: str, path: str | None = None) -> None:
+    """Hold JSON text (UTF-8) against the limits without parsing it. Raises LimitError, CorruptError."""
+    _check_text(raw, what, path, LIMITS)
+
+
 def _check_text(raw: bytes, what: str, path: str | None, limits: Limits) -> int:
     """Refuse by the text alone what must not reach the parser; the number of keys in it.
 

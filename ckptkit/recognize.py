@@ -8,13 +8,16 @@ nothing and the container keeps the variables' own names besides (TensorFlow's o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from itertools import islice
 
 from ._typing import TYPE_CHECKING, NamedTuple
 from .arch import architectures
 from .errors import UsageError
-from .schema import Architecture, Dialect, Match, Row, Table, pattern_of_text, reduce_name, stem
+from .patterns import patterns_of, reduce_name, reduce_names, stem, tally
+from .schema import Architecture, Dialect, Match, Row, Table
 
 if TYPE_CHECKING:
     from .spelling import Spelling
@@ -62,13 +65,6 @@ class Recognition(NamedTuple):
         return self.wrapper + name
 
 
-def reduce_names(names: Iterable[str]) -> dict[str, str]:
-    """Every stored name with its pattern. All at once: 20,000 are three times as quick as one by one."""
-    every = list(names)
-    patterns = pattern_of_text("\n".join(every)).split("\n")
-    return dict(zip(every, patterns, strict=True)) if len(patterns) == len(every) else {n: reduce_name(n)[0] for n in every}
-
-
 def _strip(reduced: Reduced, wrapper: str) -> dict[str, str]:
     """The names that begin with `wrapper`, their patterns without it (a wrapper holds no digits)."""
     n = len(wrapper)
@@ -78,12 +74,22 @@ def _strip(reduced: Reduced, wrapper: str) -> dict[str, str]:
 class _Names:
     """The names of a checkpoint as the dialects that are tried need them: how often each pattern is met, shapes, plain names."""
 
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]], patterns: Mapping[str, int], config: Mapping[str, object], plain: Mapping[str, str] = {}) -> None:
-        self.shapes, self.patterns, self.plain = shapes, patterns, plain
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], patterns: Mapping[str, int], config: Mapping[str, object]) -> None:
+        self.stored, self.patterns = shapes, patterns
         self.stems = {stem(p) for p in patterns}
         self.marks = [mark for mark in "/." if any(mark in p for p in patterns)]
         self._config = config
         self._spelled: dict[Spelling, _Names | None] = {}
+
+    @property
+    def plain(self) -> Mapping[str, str]:
+        """Stored name -> plain name, where a spelling tells them apart."""
+        return {}
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """The shapes by plain names."""
+        return self.stored
 
     def of(self, dialect: Dialect) -> _Names | None:
         """The names as a dialect's rows have them; None where they are not spelled as it spells them."""
@@ -92,20 +98,30 @@ class _Names:
             return self
         if spelling not in self._spelled:
             self._spelled[spelling] = None
-            if any(spelling.sign in name for name in islice(self.shapes, 8)):
+            if any(spelling.sign in name for name in islice(self.stored, 8)):
                 config = dialect.config.unfold(self._config) if dialect.config.unfold is not None else None
-                plain = spelling.plain(list(self.shapes), self._config if config is None else config)
-                if plain:
-                    patterns = _counted(reduce_name(p)[0] for p in plain.values())
-                    self._spelled[spelling] = _Names({plain.get(n, n): s for n, s in self.shapes.items()}, patterns, self._config, plain)
+                spelled = _Spelled(self.stored, spelling, self._config if config is None else config)
+                if spelled.patterns:
+                    self._spelled[spelling] = spelled
         return self._spelled[spelling]
 
 
-def _counted(patterns: Iterable[str]) -> dict[str, int]:
-    out: dict[str, int] = {}
-    for p in patterns:
-        out[p] = out.get(p, 0) + 1
-    return out
+class _Spelled(_Names):
+    """The same names as a spelling has them. They are made when they are needed: most dialects are only tried, by the patterns."""
+
+    def __init__(self, stored: Mapping[str, tuple[int, ...]], spelling: Spelling, config: Mapping[str, object]) -> None:
+        self.stored = stored
+        self._make: Callable[[], Mapping[str, str]] = lambda: spelling.plain(list(stored), config)
+        super().__init__(stored, tally(patterns_of(self.plain.values())) if spelling.patterns is None else spelling.patterns(list(stored), config), config)
+
+    @cached_property
+    def plain(self) -> Mapping[str, str]:
+        return self._make()
+
+    @cached_property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        plain = self.plain
+        return {plain.get(n, n): s for n, s in self.stored.items()}
 
 
 def _candidates(
@@ -117,6 +133,7 @@ def _candidates(
     config: Mapping[str, object],
     thorough: bool,
     places: Mapping[str, int],
+    called: str,
 ) -> list[tuple[Score, Architecture, Dialect, str]]:
     found = []
     for arch in architectures().values():
@@ -128,7 +145,7 @@ def _candidates(
             names = every.of(d)
             if names is None:
                 continue
-            patterns, stems, shapes = names.patterns, names.stems, names.shapes
+            patterns, stems = names.patterns, names.stems
             if d.mark and d.mark not in names.marks:
                 continue
             table = arch.table(d.name)
@@ -142,11 +159,11 @@ def _candidates(
                     continue
                 matched = sum(n for p, n in patterns.items() if p in index)
                 written = sum(p in patterns for p in table.written(prefix))
-                is_declared = (declared in arch.names) + (declared == arch.name)
+                is_declared = (declared in arch.names) + (declared == arch.name) if declared is not None else called in d.models
                 marked = sum(config.get(k) == v for k, v in d.config.marks.items())
                 if d.objects is not None:
                     marked += (d.objects.tell in places) + (d.config.unfold is not None and d.config.unfold(config) is not None)
-                score = (matched, is_declared, held - len(core), _signature(table, prefix, shapes), written, marked, -arch.rank)
+                score = (matched, is_declared, held - len(core), _signature(table, prefix, names), written, marked, -arch.rank)
                 found.append((score, arch, d, prefix))
     if part is not None:
         return found
@@ -163,19 +180,20 @@ def recognize(
     dialect: str | None = None,
     part: str | None = None,
     config: Mapping[str, object] | None = None,
+    called: str = "",
 ) -> Recognition | None:
     """The architecture and dialect that explain most of the names in `shapes`, or None where no one explains half of its own core.
 
     `aliases` gives further names of the tensors, asked for where the stored ones do not explain a whole core; `declared` is what
-    the configuration calls the model and `config` all that it says (evidence); `architecture`, `dialect` and `part` narrow
+    the configuration calls the model, `config` all that it says and `called` the name that the file gives the model (evidence); `architecture`, `dialect` and `part` narrow
     the choice. UsageError where it is a known model, but has no such `part`.
     """
-    found = _recognize(shapes, declared, architecture, dialect, part, config or {})
+    found = _recognize(shapes, declared, architecture, dialect, part, config or {}, called=called)
     if found is None or found.score[2] < 0:
         own = aliases()
         renamed = {own.get(n, n): n for n in shapes}
         if own and len(renamed) == len(shapes):
-            places = {_place(p): 1 for p in reduce_names(shapes).values()}
+            places = {_place(p): 1 for p in set(patterns_of(shapes))}
             other = _recognize({a: shapes[n] for a, n in renamed.items()}, declared, architecture, dialect, part, config or {}, places)
             if other is not None and (found is None or other.score > found.score):
                 said = f"{other.evidence[0]}, by the variables' own names"
@@ -198,17 +216,18 @@ def _recognize(
     part: str | None,
     config: Mapping[str, object],
     places: Mapping[str, int] = {},
+    called: str = "",
 ) -> Recognition | None:
     reduced = reduce_names(shapes)
     wrapper = ""
     stripped: Reduced = reduced
     best = None
     for _ in range(4):
-        patterns = _counted(stripped.values())
+        patterns = tally(stripped.values())
         inner = {n[len(wrapper) :]: s for n, s in shapes.items()} if wrapper else shapes
         names = _Names(inner, patterns, config)
-        found = _candidates(names, declared, architecture, dialect, part, config, False, places)
-        found = found or _candidates(names, declared, architecture, dialect, part, config, True, places)
+        found = _candidates(names, declared, architecture, dialect, part, config, False, places, called)
+        found = found or _candidates(names, declared, architecture, dialect, part, config, True, places, called)
         if found:
             best = _best(found, stripped)
             break
@@ -225,8 +244,10 @@ def _recognize(
     index = table.index(prefix)
     spelled = names.of(d)
     plain = {wrapper + n: p for n, p in spelled.plain.items()} if spelled is not None else {}
-    for name, pattern in ({n: reduce_name(p)[0] for n, p in plain.items()} if plain else stripped).items():
-        m = table.match(pattern, reduce_name(plain.get(name, name))[1], prefix) if pattern in index else None
+    numbers = re.compile("[0-9]+").findall
+    match = table.match
+    for name, pattern in (dict(zip(plain, patterns_of(plain.values()), strict=True)) if plain else stripped).items():
+        m = match(pattern, numbers(plain.get(name, name)), prefix) if pattern in index else None
         if m is not None:
             matches[name] = m
     evidence = [f"{len(matches)} of {len(reduced)} tensor names are {d.title}'s for {arch.title}"]
@@ -234,6 +255,8 @@ def _recognize(
         written_as = declared in (o.config.marks.get("model_type") for o in arch.dialects.values())
         remark = "" if declared in arch.names else f", as which {arch.title} is written too" if written_as else ", which the tensors are not"
         evidence.append(f"the configuration calls it {declared}{remark}")
+    elif called in d.models:
+        evidence.append(f"the file calls it {called}")
     if wrapper:
         evidence.append(f"the names are wrapped in {wrapper!r}")
     if score[3] > 0:
@@ -290,13 +313,13 @@ def _refuse_part(shapes: Mapping[str, tuple[int, ...]], architecture: str | None
         )
 
 
-def _signature(table: Table, prefix: str, shapes: Mapping[str, tuple[int, ...]]) -> int:
+def _signature(table: Table, prefix: str, names: _Names) -> int:
     """1 where the shapes bear the architecture's signature, -1 where they contradict it, 0 where it has none or they do not tell."""
     said = 0
     for param, dim, size in table.arch.signature:
         row, _ = table.by_param[param]
         for name in row.names:
-            shape = shapes.get(prefix + name if row.prefixed else name)
+            shape = names.shapes.get(prefix + name if row.prefixed else name)
             if shape is not None and len(shape) > dim:
                 if shape[dim] != size:
                     return -1

@@ -15,10 +15,12 @@ the first is another thing: Transformer-0-FeedForward/1of2/kernel, Transformer-0
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from functools import lru_cache
 
 from ._typing import NamedTuple
+from .patterns import pattern_of_text, patterns_of, tally
 
 WHOLE = "model_weights/"  # the group of the weights in a file that holds the whole model
 TASK = "task/"  # begins the names, stored and plain, of what a preset of keras_hub keeps in its head's file
@@ -32,13 +34,14 @@ class Spelling(NamedTuple):
 
     plain(stored names, configuration as read) -> stored name -> plain name; stored(plain names in the order they are written, the class
     of the library that they are for, "" for none) -> plain name -> stored name. metadata(stored names) -> what a container written with
-    them carries besides.
+    them carries besides. patterns(as `plain`) -> the plain names with # for their numbers, and how many there are of each: quicker.
     """
 
     sign: str
     plain: Callable[[Sequence[str], Mapping[str, object]], dict[str, str]]
     stored: Callable[[Sequence[str], str], dict[str, str]]
     metadata: Callable[[Sequence[str]], dict[str, str]] = lambda names: {}
+    patterns: Callable[[Sequence[str], Mapping[str, object]], dict[str, int]] | None = None
 
 
 class Layer(NamedTuple):
@@ -93,7 +96,13 @@ def headed(model: str, backbone: Spelling, head: Spelling) -> Spelling:
         above = head.stored([n[len(TASK) :] for n in names if n.startswith(TASK)], cls)
         return {n: TASK + above[n[len(TASK) :]] if n.startswith(TASK) else below[n] for n in names}
 
-    return Spelling("/vars/", plain, stored, backbone.metadata)
+    def patterns(names: Sequence[str], config: Mapping[str, object]) -> dict[str, int]:
+        lines = _lines(tuple(names))
+        if f"\n{inside}" not in lines and f"\n{TASK}" not in lines and backbone.patterns is not None:
+            return backbone.patterns(names, config)
+        return tally(patterns_of(plain(names, config).values()))
+
+    return Spelling("/vars/", plain, stored, backbone.metadata, patterns)
 
 
 @lru_cache(4)
@@ -110,26 +119,35 @@ def objects(*layers: Layer, beside: Mapping[str, tuple[str, str]] = {}) -> Spell
     kinds = {x.kind for x in layers}
     back = {plain: part for part, (_, plain) in beside.items()}
 
+    def called(names: Sequence[str], config: Mapping[str, object]) -> Iterator[tuple[str, _Inside]]:
+        """What the model calls each layer that it knows, and the names in it."""
+        classes = _classes(tuple(names))
+        if 2 * len(kinds & classes.keys()) < len(kinds):
+            return  # less than half of the model's classes: it would not be recognised
+        for kind in dict.fromkeys(x.kind for x in layers):
+            of = classes.get(kind, {})
+            words = _called([x for x in layers if x.kind == kind], {n: i.parts for n, i in of.items()}, config)
+            yield from ((words[n], inside) for n, inside in of.items() if n in words)
+
+    def below(rest: str, parts: frozenset[str]) -> str:
+        part, slash, variable = rest.partition("/")
+        other, word = beside.get(part, ("", ""))
+        return f"{word if other in parts else part}{slash}{variable}"
+
     def plain(names: Sequence[str], config: Mapping[str, object]) -> dict[str, str]:
-        if 2 * len(kinds & _classes(tuple(names))) < len(kinds):
-            return {}  # less than half of the model's classes: it would not be recognised, and 20,000 names need not be taken apart for it
-        parts: dict[str, tuple[str, int, str]] = {}  # stored -> class, number, path below the layer
-        paths: dict[tuple[str, int], set[str]] = {}
-        for name in names:
-            found = _object(name, kinds)
-            if found is not None:
-                parts[name] = found
-                paths.setdefault(found[:2], set()).add(found[2].partition("/")[0])
-        called = {}
-        for kind in {k for k, _ in paths}:
-            held = {n: below for (k, n), below in paths.items() if k == kind}
-            called.update({(kind, n): word for n, word in _called([x for x in layers if x.kind == kind], held, config).items()})
-        out = {}
-        for n, (k, i, rest) in parts.items():
-            if (k, i) in called:
-                part, slash, variable = rest.partition("/")
-                other, word = beside.get(part, ("", ""))
-                out[n] = f"{called[k, i]}/{word if other in paths[k, i] else part}{slash}{variable}"
+        out = {n: f"{word}/{below(rest, i.parts)}" for word, i in called(names, config) for n, rest in zip(i.names, i.rests, strict=True)}
+        return {n: out[n] for n in names if n in out}  # in the file's order
+
+    def patterns(names: Sequence[str], config: Mapping[str, object]) -> dict[str, int]:
+        alike: dict[tuple[str, tuple[str, ...], frozenset[str]], int] = {}
+        for word, i in called(names, config):
+            key = (pattern_of_text(word), i.rests, i.parts)
+            alike[key] = alike.get(key, 0) + 1
+        out: dict[str, int] = {}
+        for (word, rests, parts), n in alike.items():
+            for rest in rests:
+                p = f"{word}/{pattern_of_text(below(rest, parts))}"
+                out[p] = out.get(p, 0) + n
         return out
 
     def stored(names: Sequence[str], cls: str) -> dict[str, str]:
@@ -156,34 +174,48 @@ def objects(*layers: Layer, beside: Mapping[str, tuple[str, str]] = {}) -> Spell
                 out[name] = "/".join(filter(None, ("layers", f"{kind}_{n}" if n else kind, path, "vars", variable)))
         return out
 
-    return Spelling("/vars/", plain, stored)
+    return Spelling("/vars/", plain, stored, patterns=patterns)
+
+
+class _Inside(NamedTuple):
+    """What is in one layer: the stored names, what follows the layer in them but for "vars/", and the parts that these begin with."""
+
+    names: list[str]
+    rests: tuple[str, ...]
+    parts: frozenset[str]
 
 
 @lru_cache(maxsize=1)
-def _classes(names: tuple[str, ...]) -> frozenset[str]:
-    """The layers' classes in a Keras 3 model's names: "dense" of "layers/dense_1/vars/0". Every architecture asks for those of the same names."""
-    tops = {n.split("/", 2)[1] for n in names if n.startswith("layers/")}
-    return frozenset(t[: t.rindex("_")] if t[-1:].isdecimal() and "_" in t else t for t in tops) | tops
+def _classes(names: tuple[str, ...]) -> dict[str, dict[int, _Inside]]:
+    """The layers of a Keras 3 model by class and number: layers/dense_1/vars/0 is in "dense" 1. Every architecture asks for those of the same names."""
+    found: dict[str, list[str]] = {}
+    rests: dict[str, list[str]] = {}
+    for name in names:
+        at = name.rfind("/vars/")
+        end = name.find("/", 7)
+        if at < 7 or not name.startswith("layers/"):
+            continue
+        top = name[7:end]
+        if top in found:
+            found[top].append(name)
+        else:
+            found[top], rests[top] = [name], []
+        rests[top].append(name[end + 1 : at + 1] + name[at + 6 :] if end < at else name[at + 6 :])
+    kept: dict[tuple[str, ...], tuple[tuple[str, ...], frozenset[str]]] = {}  # most layers are alike
+    out: dict[str, dict[int, _Inside]] = {}
+    for top, of in found.items():
+        key = tuple(rests[top])
+        inside = _Inside(of, *(kept.get(key) or kept.setdefault(key, (key, frozenset(r.partition("/")[0] for r in key)))))
+        kind, _, digits = top.rpartition("_")
+        if kind and digits.isdecimal() and digits[0] != "0" and len(digits) < 10:
+            out.setdefault(kind, {})[int(digits)] = inside
+        out.setdefault(top, {})[0] = inside  # also what looks like a number may belong to the class's name
+    return out
 
 
-def _object(name: str, kinds: set[str]) -> tuple[str, int, str] | None:
-    """("dense", 1, "0") of "layers/dense_1/vars/0"; None for a name that is none of these classes' or written otherwise."""
-    first, _, rest = name.partition("/")
-    top, _, below = rest.partition("/")
-    path, vars_, variable = below.rpartition("vars/")
-    if first != "layers" or not vars_ or (path and not path.endswith("/")):
-        return None
-    kind, _, digits = top.rpartition("_")
-    if top in kinds:
-        return top, 0, path + variable
-    if kind in kinds and digits.isdecimal() and digits[0] != "0" and len(digits) < 10:
-        return kind, int(digits), path + variable
-    return None
-
-
-def _called(entries: Sequence[Layer], held: Mapping[int, set[str]], config: Mapping[str, object]) -> dict[int, str]:
+def _called(entries: Sequence[Layer], held: Mapping[int, AbstractSet[str]], config: Mapping[str, object]) -> dict[int, str]:
     """What the layers of one class are called: their numbers -> plain names."""
-    numbers = list(range(max(held) + 1))
+    numbers = range(max(held, default=-1) + 1)  # of any length: the numbers come from the file
     single = [x for x in entries if "{}" not in x.name]
     if len(single) == len(entries):
         spare = len(single) - len(numbers)
@@ -194,7 +226,7 @@ def _called(entries: Sequence[Layer], held: Mapping[int, set[str]], config: Mapp
     out = {}
     marked = next((x for x in entries if x.mark), None)
     first = min((n for n, below in held.items() if marked is not None and marked.mark in below), default=len(numbers))
-    for n in numbers:
+    for n in held:
         x = marked if marked is not None and n >= first else next(e for e in entries if e is not marked)
         i = n - first if x is marked else n
         size = config.get(x.inner) if x.inner else None
@@ -288,7 +320,7 @@ def starting(starts: Mapping[str, str], spelling: Spelling) -> Spelling:
         out = spelling.stored(list(shorter.values()), cls)
         return {n: out[s] for n, s in shorter.items()}
 
-    return spelling._replace(plain=plain, stored=stored)
+    return spelling._replace(plain=plain, stored=stored, patterns=None)
 
 
 def _attributes(names: Sequence[str], order: Callable[[list[str]], list[str]] = list) -> dict[str, str]:

@@ -2,8 +2,8 @@
 
 Source: keras_hub 0.32 models/*/*_backbone.py, layers/modeling/transformer_encoder.py and transformer_decoder.py, utils/preset_utils.py; Keras 3
 saving/saving_lib.py (names: see `spelling.objects`); models/*/*_text_classifier.py, *_masked_lm.py, layers/modeling/masked_lm_head.py (heads). A preset is a
-folder of config.json, metadata.json and model.weights.h5; with a vocabulary of tokenizer.json and assets/tokenizer; with a head of task.json, task.weights.h5 and
-preprocessor.json. Activations and epsilons are the classes' own, no preset can say them.
+folder of config.json, metadata.json and model.weights.h5; with a vocabulary of tokenizer.json and assets/tokenizer; with a head of task.json, task.weights.h5 (none
+where the head is the word table) and preprocessor.json. Activations and epsilons are the classes' own, no preset can say them.
 """
 
 from __future__ import annotations
@@ -90,8 +90,11 @@ FILES = {
 # of a tokenizer, a dtype is that of the token ids; of everything else that of the arithmetic
 INTEGERS = {"module": "keras", "class_name": "DTypePolicy", "config": {"name": "int32"}, "registered_name": None}
 POLICY = {"module": "keras", "class_name": "DTypePolicy", "config": {"name": "float32"}, "registered_name": None}
-LONGEST = {"TextClassifier": 512, "MaskedLM": 512}  # what their preprocessors cut text to, at most
-TASKS = {"TextClassifier": "text_classifier", "MaskedLM": "masked_lm"}
+TASKS = {"TextClassifier": "text_classifier", "MaskedLM": "masked_lm", "CausalLM": "causal_lm", "Seq2SeqLM": "seq_2_seq_lm"}
+LONGEST = {"TextClassifier": 512, "MaskedLM": 512, "CausalLM": 1024, "Seq2SeqLM": 1024}  # what their preprocessors cut text to, at most
+# the keys that say that length, and what a preprocessor is told besides
+LENGTHS = {"Seq2SeqLM": ("encoder_sequence_length", "decoder_sequence_length")}
+TOLD: dict[str, dict[str, object]] = {"CausalLM": {"add_start_token": True, "add_end_token": True}, "Seq2SeqLM": {}}
 
 
 def backbone(
@@ -108,6 +111,7 @@ def backbone(
     classes = [Class(names[0], frozenset(needs))]
     classes += [Class(f"{stem}MaskedLM", frozenset({*needs, "mlm"}))] if masked else []
     classes += [Class(f"{stem}TextClassifier", frozenset({*needs, *classifies}))] if classifies else []
+    own = [Class(f"{stem}{t}", frozenset(needs)) for t in tasks if t in TOLD]  # its head is the word table: every checkpoint has it
     return Dialect(
         name="keras_hub",
         title="keras_hub",
@@ -115,12 +119,13 @@ def backbone(
         container="hdf5",
         filename="model.weights.h5",
         spelling=headed(snake_case(names[0]), below, objects(*(h for h in HEAD if h.name in {k.split("/")[1] for k in rows if k.startswith("task/")}))),
+        models=tuple(map(snake_case, names)),
         rows=rows,
         lacks=lacks,
         needs=frozenset(needs),
         stands={"classifier": "pooler"} if classifies == ("classifier",) else {"classifier": "classification"} if "classifier" in classifies else {},
         writes_ties=False,
-        classes=tuple(classes) if masked or classifies else (),
+        classes=tuple(own or (classes if masked or classifies else ())),
         sidecars=FILES,
         config=ConfigForm(
             filename="config.json",
@@ -213,7 +218,8 @@ def preprocessor(stem: str, package: str, words: Made) -> Made:
         positions = settings.get("max_sequence_length") if isinstance(settings, dict) else None
         length = min(LONGEST[kind], positions) if isinstance(positions, int) else LONGEST[kind]
         name = f"{package.rpartition('.')[2].replace('backbone', TASKS[kind])}_preprocessor"
-        config = {"name": name, "trainable": True, "dtype": POLICY, "tokenizer": inner, "config_file": "preprocessor.json", "sequence_length": length, "truncate": "round_robin"}
+        told = dict.fromkeys(LENGTHS.get(kind, ("sequence_length",)), length) | TOLD.get(kind, {"truncate": "round_robin"})
+        config = {"name": name, "trainable": True, "dtype": POLICY, "tokenizer": inner, "config_file": "preprocessor.json", **told}
         return _object(f"{package.partition('.')[0]}.{name}", f"{stem}{kind}Preprocessor", config)
 
     return said

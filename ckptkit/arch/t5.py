@@ -242,7 +242,7 @@ HUB_KEYS: dict[str, str | Key] = {
     "num_heads": "heads",
     "hidden_dim": "hidden",
     "intermediate_dim": "intermediate",
-    "key_value_dim": "head_dim",
+    "key_value_dim": Key("head_dim", required=False),  # null: hidden / heads
     "dropout": "dropout",
     "activation": Key("activation", words=HUB_ACTIVATIONS),
     "use_gated_activation": "gated",
@@ -324,7 +324,7 @@ def classes(prefix: str) -> tuple[Class, ...]:
     """transformers' classes; the one with the head first, since a tied head is in no file."""
     return (
         Class(prefix + "ForConditionalGeneration", frozenset({"decoder"})),
-        Class(prefix + "Model", frozenset({"decoder"})),
+        Class(prefix + "Model", frozenset({"decoder"}), without=frozenset({"lm_head.weight"})),
         Class(prefix + "EncoderModel", frozenset()),
         Class(prefix + "ForQuestionAnswering", frozenset({"decoder", "qa"})),
         Class(prefix + "ForSequenceClassification", frozenset({"decoder", "classification"})),

@@ -47,7 +47,7 @@ class Checkpoint:
     file holds the state dict ("model"), `beside` the tensors outside it (optimizer state); `findings` what the reader noticed and did not refuse.
     Where the format itself says it, `slots` is the optimizer state (name -> the variable it is of, "" for a counter or a metric),
     `repeats` are second copies (name -> the first), `objects` is the graph of objects that the tensors hang on, and `aliases`
-    gives the variables' own names besides those they are stored under. `audit` looks for what takes longer than reading headers.
+    gives the variables' own names besides those they are stored under; `called` is the model's own name ("bert_backbone"). `audit` looks for what takes longer than reading headers.
     """
 
     def __init__(
@@ -79,6 +79,7 @@ class Checkpoint:
         self.repeats: dict[str, str] = {}
         self.audit: Callable[[], Iterable[Finding]] = tuple
         self.aliases: Callable[[], dict[str, str]] = dict
+        self.called = ""
         self.copies: dict[str, tuple[StoredTensor, ...]] = {}  # tensors that lie in several shards: each of them
         self.limits: Mapping[str, int] = {}  # raised for this checkpoint
         self._checks = checks

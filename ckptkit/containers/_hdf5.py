@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from struct import Struct
 from struct import error as StructError
 
-from .._typing import TYPE_CHECKING, NamedTuple, NoReturn
+from .._typing import TYPE_CHECKING, NoReturn
 from ..errors import CorruptError, UnsafeError, UnsupportedError, printable
 from ..limits import LIMITS
 
@@ -34,7 +34,10 @@ _HEAP = Struct("<4sB3xQQQ").unpack_from  # signature, version, size of the data,
 _TREE = Struct("<4sBBHQQ").unpack_from  # signature, type, level, entries, left, right
 _SMALL_TREE = Struct("<4sBBH24xQ").unpack_from  # the same with its first child
 _NODE = Struct("<4sBxH").unpack_from  # signature, version, symbols
+_SMALL_NODE = Struct("<4sBxHQQI").unpack_from  # the same with its first symbol's name, address, kind
 _SYMBOLS = Struct("<QQI4xI12x")  # name, address, kind, of a soft link the target
+_COLLECTION = Struct("<4sB3xQ").unpack_from  # signature, version, size
+_OBJECT = Struct("<H6xQ").unpack_from  # number, size
 U32, U64 = Struct("<I").unpack_from, Struct("<Q").unpack_from
 
 Message = tuple[int, int, int]  # type, address, size
@@ -65,7 +68,7 @@ class File:
     def superblock(self) -> None:
         """Find the root group and the end of the file, which must be there."""
         data = self.data
-        if bytes(data[:8]) != MAGIC:
+        if data[:8].tobytes() != MAGIC:
             self.corrupt(f"has no HDF5 signature at byte {self.origin:,}")
         try:
             version = data[8]
@@ -79,11 +82,13 @@ class File:
             at = (24, 28)[version] if version < 2 else 12
             base, _, end, other = Struct("<4Q").unpack_from(data, at)
             self.root = U64(data, at + 32 + 8)[0] if version < 2 else other
-            if version >= 2 and U32(data, 44)[0] != checksum(bytes(data[:44])):
+            if version >= 2 and U32(data, 44)[0] != checksum(data[:44].tobytes()):
                 self.corrupt(f"its HDF5 superblock at byte {self.origin:,} is damaged: the checksum is not its own")
         except DAMAGE:
             self.corrupt("is cut short within the HDF5 superblock")
-        if base:
+        if base == self.origin:  # after a block of the user's own; addresses count from the superblock, the end from the file's beginning
+            end -= base
+        elif base:
             self.corrupt(f"its HDF5 base address is {base:,}, not where its superblock is")
         if end > len(data):
             raise CorruptError(f"truncated: HDF5 says that it ends at byte {end:,}, the file at {len(data):,}", path=self.path, hint="download it again")
@@ -97,7 +102,7 @@ class File:
         self.copied += n
         if self.copied > self.most:
             LIMITS.check("header_bytes", self.copied, "the size of the HDF5 metadata", self.path)
-        return bytes(self.data[at : at + n])
+        return self.data[at : at + n].tobytes()
 
     # --- objects ---------------------------------------------------------------------------------------------------
 
@@ -132,7 +137,7 @@ class File:
     def _messages2(self, at: int) -> list[Message]:
         """Those of a version 2 header, which carries checksums."""
         data = self.data
-        if bytes(data[at : at + 4]) != b"OHDR" or data[at + 4] != 2:
+        if data[at : at + 4].tobytes() != b"OHDR" or data[at + 4] != 2:
             self.corrupt(f"there is no HDF5 object header at byte {at:,}")
         flags = data[at + 5]
         p = at + 6 + (16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0)
@@ -155,7 +160,7 @@ class File:
                     self.corrupt(f"a message of the object header at byte {at:,} is longer than the header")
                 if kind == CONTINUATION:
                     block, length = _PAIR(data, p)
-                    if block in seen or bytes(data[block : block + 4]) != b"OCHK":
+                    if block in seen or data[block : block + 4].tobytes() != b"OCHK":
                         self.corrupt(f"the object header at byte {at:,} goes on where no continuation is")
                     seen.add(block)
                     blocks.append((block, block + 4, block + length - 4))
@@ -181,15 +186,20 @@ class File:
         if start + size > self.end or self.copied > self.most:
             self.take(start, size)  # says what is wrong
         self.copied += size
-        names = bytes(data[start : start + size])
+        names = data[start : start + size].tobytes()
         known = self.names.get(names)
         if known is None:  # many groups hold the same few names ("0", "1", "kernel"): they are cut out once
             known = {}
             if size < 512:
                 self.names[names] = known
         sig, kind, level, n, child = _SMALL_TREE(data, tree)
+        if n == 1 and sig == b"TREE" and not kind and not level:
+            sig, version, n, at, address, kind = _SMALL_NODE(data, child)
+            if n == 1 and sig == b"SNOD" and version == 1 and kind != 2 and at in known and child + 48 <= self.end:
+                return [(known[at], address, None)]  # one link of a usual name
+            sig, kind, n = b"TREE", 0, 1
         # nearly every group is one node: the general way costs three times as much
-        nodes = (child,) if sig == b"TREE" and not kind and not level and n == 1 else self.leaves(tree)
+        nodes = ((child,) if n else ()) if n < 2 and sig == b"TREE" and not kind and not level else self.leaves(tree)
         out: list[Member] = []
         for node in nodes:
             sig, version, n = _NODE(data, node)
@@ -262,12 +272,12 @@ class File:
         p += width
         if p + n > end:
             self.corrupt("has a link whose name is longer than the link")
-        name = self.name(bytes(data[p : p + n]))
+        name = self.name(data[p : p + n].tobytes())
         p += n
         if kind == 0:
             return name, U64(data, p)[0], None
         n = data[p] | data[p + 1] << 8
-        value = bytes(data[p + 2 : min(p + 2 + n, end)])
+        value = data[p + 2 : min(p + 2 + n, end)].tobytes()
         if kind == 1:
             return name, 0, value.decode("utf-8", "replace")
         if kind == 64:
@@ -276,40 +286,34 @@ class File:
         raise UnsafeError(f"the link {printable(name)!r} is of the user-defined kind {kind}, which is never followed", path=self.path)
 
 
-class Vlen(NamedTuple):
-    """Where a string of variable length lies: its length, the collection's address, its number there."""
-
-    length: int
-    address: int
-    number: int
-
-
-def heap_object(file: File, v: Vlen, cache: dict[int, dict[int, tuple[int, int]]]) -> bytes:
-    """The bytes of an object in a global heap."""
-    if not v.length:
+def heap_object(file: File, v: tuple[int, int, int], cache: dict[int, dict[int, tuple[int, int]]]) -> bytes:
+    """The bytes of a string of variable length: `v` is its length, the address of the global heap it lies in, its number there."""
+    length, address, number = v
+    if not length:
         return b""
-    found = cache.get(v.address)
+    found = cache.get(address)
     if found is None:
         data = file.data
-        sig, _, size = Struct("<4sB3xQ").unpack_from(data, v.address)
-        if sig != b"GCOL" or v.address + size > file.end:
-            file.corrupt(f"there is no global heap at byte {v.address:,}")
-        found = cache[v.address] = {}
-        p, end = v.address + 16, v.address + size
+        sig, _, size = _COLLECTION(data, address)
+        if sig != b"GCOL" or address + size > file.end:
+            file.corrupt(f"there is no global heap at byte {address:,}")
+        found = cache[address] = {}
+        p, end = address + 16, address + size
         while p + 16 <= end:
-            index, _, n = Struct("<HHxxxxQ").unpack_from(data, p)
+            index, n = _OBJECT(data, p)
             if not index:
                 break
             if p + 16 + n > end:
-                file.corrupt(f"an object of the global heap at byte {v.address:,} runs over its end")
+                file.corrupt(f"an object of the global heap at byte {address:,} runs over its end")
             found[index] = (p + 16, n)
             p += 16 + n + -n % 8
-    if v.number not in found:
-        file.corrupt(f"the global heap at byte {v.address:,} has no object {v.number}")
-    at, n = found[v.number]
-    if v.length > n:
-        file.corrupt(f"object {v.number} of the global heap at byte {v.address:,} is shorter than is said")
-    return file.take(at, v.length)
+    held = found.get(number)
+    if held is None:
+        file.corrupt(f"the global heap at byte {address:,} has no object {number}")
+    at, n = held
+    if length > n:
+        file.corrupt(f"object {number} of the global heap at byte {address:,} is shorter than is said")
+    return file.take(at, length)
 
 
 def checksum(raw: bytes) -> int:

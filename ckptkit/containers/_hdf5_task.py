@@ -28,5 +28,5 @@ def open_task(path: str) -> Checkpoint:
             tensors[TASK + name] = t._replace(name=TASK + name, storage=TASK + str(t.storage) if t.storage is not None else None)
         joined = Checkpoint(path, NAME, tensors, files=[*base.files, path], metadata=base.metadata, findings=[*base.findings, *head.findings])
         joined.slots = {TASK + n: "" for n in head.tensors if n.startswith("optimizer/")}
-        joined.aliases = base.aliases
+        joined.aliases, joined.called = base.aliases, base.called
         return joined

@@ -32,13 +32,14 @@ from ._hdf5 import (
     File,
     Member,
     Message,
-    Vlen,
     heap_object,
 )
 from ._hdf5_types import Type, attribute, dataspace, datatype, filters
 
 _PAIR = Struct("<QQ").unpack_from
 _VLEN = Struct("<IQI").unpack_from
+_HEADER = 512  # bytes that nearly every object header fits into
+_NO_HEAP: dict[int, tuple[int, int]] = {}
 _STALE = 4000  # objects after which the pages read so far are given back
 
 
@@ -70,18 +71,17 @@ def walk(file: File) -> Tree:
     soft: dict[str, str] = {}
     seen: dict[int, str] = {file.root: ""}
     again: list[tuple[str, int]] = []  # hard links to what was met before
-    todo = [("", file.root)]
+    todo: list[Iterator[tuple[str, int]]] = [iter([("", file.root)])]  # depth first, in the order of the links
     name = ""
-    count = 0
-    name_bytes, most = LIMITS.name_bytes, LIMITS.tensors
+    name_bytes, most, enter = LIMITS.name_bytes, LIMITS.tensors, walker.enter
     try:
         while todo:
-            name, at = todo.pop()
-            count += 1
-            if count % _STALE == 0:
-                _forget(file)
-            members = walker.enter(name, at)
-            if not members:
+            for name, at in todo[-1]:
+                members = enter(name, at)
+                if members:
+                    break
+            else:
+                todo.pop()
                 continue
             base = name + "/" if name else ""
             if len(base) > name_bytes:
@@ -100,8 +100,7 @@ def walk(file: File) -> Tree:
                     below.append((path, address))
             if len(seen) + len(soft) + len(again) > most:
                 LIMITS.check("tensors", len(seen) + len(soft) + len(again), "the number of links", file.path)
-            below.reverse()
-            todo += below
+            todo.append(iter(below))
     except DAMAGE:
         file.corrupt(f"the object {printable(name or '/')!r} is damaged: its structure leads out of the file")
     except CheckpointError as e:
@@ -157,8 +156,13 @@ class _Walker:
 
     def __init__(self, file: File, tree: Tree) -> None:
         self.file, self.tree = file, tree
-        self.forms: dict[bytes, list[tuple[int, int, int]]] = {}  # a header's first 16 bytes -> its length, the hole, the hole's width
-        self.like: dict[bytes, Dataset | None] = {}  # a header without its hole -> the dataset, or None for a plain group
+        self.data, self.datasets = file.data, tree.datasets
+        self.count = 0
+        # of datasets and of plain groups: a header's first 16 bytes -> its length and the hole; a header without its hole
+        self.forms: dict[bytes, list[tuple[int, int]]] = {}
+        self.like: dict[bytes, Dataset] = {}
+        self.groups: dict[bytes, list[tuple[int, int]]] = {}
+        self.plain: set[bytes] = set()
         # a group with one text, as Keras 3 makes them: its header goes on in a second block, which has two holes, the group's table and the text
         self.chains: dict[bytes, list[tuple[int, int]]] = {}  # a header's first 24 bytes -> the holes of the second block
         self.said: dict[bytes, str] = {}  # the second block without its holes -> the attribute's name
@@ -167,29 +171,36 @@ class _Walker:
 
     def enter(self, name: str, at: int) -> list[Member]:
         """Note the object at an address in the tree; what it holds, if it is a group."""
-        file, data = self.file, self.file.data
+        file, data = self.file, self.data
         if at >= file.end:
             file.corrupt(f"is said to lie at byte {at:,}, beyond the end of the file")
-        head = bytes(data[at : at + 40])
-        for length, hole, width in self.forms.get(head[:16], ()):
-            raw = bytes(data[at : at + length])
-            known = self.like.get(raw[:hole] + raw[hole + width :], ...)
-            if known is None:
-                members = file.group(*_PAIR(raw, hole))
+        self.count += 1
+        if self.count % _STALE == 0:
+            _forget(file)
+        head = data[at : at + _HEADER].tobytes()
+        for length, hole in self.forms.get(head[:16], ()):
+            known = self.like.get(head[:hole] + head[hole + 8 : length])
+            if known is not None:
+                _, shape, kind, (_, _, size), pipeline, fill, _ = known
+                self.datasets[name] = tuple.__new__(Dataset, (at, shape, kind, ("contiguous", U64(head, hole)[0], size), pipeline, fill, ()))
+                return []
+        for length, hole in self.groups.get(head[:16], ()):
+            if head[:hole] + head[hole + 16 : length] in self.plain:
+                members = file.group(*_PAIR(head, hole))
                 if not members:
                     self.tree.attributes[name] = {}
                 return members
-            if known is not ...:
-                _, shape, kind, (_, _, size), pipeline, fill, _ = known
-                storage = ("contiguous", U64(raw, hole)[0], size)
-                self.tree.datasets[name] = tuple.__new__(Dataset, (at, shape, kind, storage, pipeline, fill, ()))
-                return []
         for symbols, text in self.chains.get(head[:24], ()):
             block, length = _PAIR(head, 24)
-            raw = bytes(data[block : block + length])
+            raw = data[block : block + length].tobytes()
             said = self.said.get(raw[:symbols] + raw[symbols + 16 : text] + raw[text + 16 :])
             if said is not None:
-                value = heap_object(file, Vlen(*_VLEN(raw, text)), self.heaps)
+                length, address, number = _VLEN(raw, text)
+                at, n = self.heaps.get(address, _NO_HEAP).get(number, (0, 0))
+                if length <= n and length < 256:
+                    value = data[at : at + length].tobytes()
+                else:
+                    value = heap_object(file, (length, address, number), self.heaps)
                 self.tree.attributes[name] = {said: value.decode("utf-8", "replace")}
                 return file.group(*_PAIR(raw, symbols))
         return self._anew(name, at)
@@ -203,7 +214,7 @@ class _Walker:
             d = tree.datasets[name] = _dataset(file, at, messages, self.types)
             if d.storage[0] == "contiguous" and ATTRIBUTE not in kinds:
                 hole = next(p for kind, p, _ in messages if kind == LAYOUT)
-                self._remember(at, messages, hole + (2 if file.data[hole] > 2 else 8), 8, d)
+                self._remember(at, messages, hole + (2 if file.data[hole] > 2 else 8), d)
             return []
         if EXTERNAL in kinds:
             raise UnsafeError("keeps its data in other files, which are never opened", path=file.path)
@@ -218,7 +229,7 @@ class _Walker:
             if kind == SYMBOLS:
                 members += file.group(*_PAIR(file.data, p))
                 if not attributes and kinds.count(SYMBOLS) == 1 and LINK not in kinds and LINK_INFO not in kinds:
-                    self._remember(at, messages, p, 16, None)
+                    self._remember(at, messages, p, None)
             elif kind == LINK:
                 members.append(file.link(p, size))
             elif kind == LINK_INFO:
@@ -232,7 +243,7 @@ class _Walker:
     def _remember_chain(self, at: int, messages: list[Message], attributes: dict[str, object]) -> None:
         """Headers of version 1 that are a reference to a second block, in which there is a table and after it a text of any length."""
         data = self.file.data
-        head = bytes(data[at : at + 40])
+        head = data[at : at + 40].tobytes()
         (_, p, _), (_, q, size) = messages
         value = next(iter(attributes.values()))
         if head[0] != 1 or head[8:12] != b"\x18\0\0\0" or head[16:20] != b"\x10\0\x10\0" or not isinstance(value, str):
@@ -240,24 +251,28 @@ class _Walker:
         block, length = _PAIR(head, 24)
         text = q + size - 16
         if _VLEN(data, text)[0] == len(value.encode()) > 0 and block < p < q and q + size == block + length:
-            raw = bytes(data[block : block + length])
+            raw = data[block : block + length].tobytes()
             holes, chain = (p - block, text - block), self.chains.setdefault(head[:24], [])
             if holes not in chain:
                 chain.insert(0, holes)
                 del chain[8:]
             self.said[raw[: p - block] + raw[p - block + 16 : text - block]] = next(iter(attributes))
 
-    def _remember(self, at: int, messages: list[Message], hole: int, width: int, what: Dataset | None) -> None:
-        """Headers of version 1 that are one block."""
-        data = self.file.data
+    def _remember(self, at: int, messages: list[Message], hole: int, what: Dataset | None) -> None:
+        """Headers of version 1 that are one block: a dataset's, or a plain group's."""
+        data = self.data
         length = 16 + U32(data, at + 8)[0]
-        if data[at] == 1 and all(at < p < at + length for _, p, _ in messages) and int.from_bytes(data[at + 2 : at + 4], "little") < 32:
-            raw = bytes(data[at : at + length])
-            form, forms = (length, hole - at, width), self.forms.setdefault(raw[:16], [])
-            if form not in forms:
-                forms.insert(0, form)
-                del forms[8:]
-            self.like[raw[: hole - at] + raw[hole - at + width :]] = what
+        if data[at] != 1 or length > _HEADER or not all(at < p < at + length for _, p, _ in messages) or int.from_bytes(data[at + 2 : at + 4], "little") >= 32:
+            return
+        raw = data[at : at + length].tobytes()
+        form, forms = (length, hole - at), (self.groups if what is None else self.forms).setdefault(raw[:16], [])
+        if form not in forms:
+            forms.insert(0, form)
+            del forms[8:]
+        if what is None:
+            self.plain.add(raw[: hole - at] + raw[hole - at + 16 :])
+        else:
+            self.like[raw[: hole - at] + raw[hole - at + 8 :]] = what
 
 
 def _dense_links(file: File, p: int) -> list[Member]:
@@ -298,7 +313,7 @@ def _dataset(file: File, at: int, messages: list[Message], types: dict[bytes, Ty
             shape = dataspace(file, p, n)
             shape = (0,) if shape is None else shape
         elif what == DATATYPE:
-            raw = bytes(data[p : p + n])
+            raw = data[p : p + n].tobytes()
             kind = types.get(raw)
             if kind is None:
                 kind = types[raw] = datatype(raw)
@@ -364,7 +379,7 @@ def _fill(file: File, p: int, size: int) -> bytes:
     n = int.from_bytes(data[at : at + 4], "little") if at else 0
     if at and at + 4 + n > p + size:
         file.corrupt("has a fill value that is longer than its message")
-    return bytes(data[at + 4 : at + 4 + n]) if at and n < 1 << 16 else b""
+    return data[at + 4 : at + 4 + n].tobytes() if at and n < 1 << 16 else b""
 
 
 def _forget(file: File) -> None:

@@ -11,7 +11,7 @@ from struct import Struct
 from .._typing import NamedTuple, cast
 from ..errors import CorruptError, UnsupportedError, printable
 from ..limits import LIMITS
-from ._hdf5 import DAMAGE, File, Vlen, heap_object
+from ._hdf5 import DAMAGE, File, heap_object
 
 DEFLATE, SHUFFLE, FLETCHER = 1, 2, 3
 
@@ -24,7 +24,8 @@ _VLEN = Struct("<IQI")
 
 
 class Type(NamedTuple):
-    """A datatype: `kind` is number, string, vlen (a string of any length), opaque or other; `dtype` that of DTYPES, "" where it has none."""
+    """A datatype: `kind` is number, swapped (a number, its high byte first), string, vlen (a string of any length), opaque or other; `dtype` that of DTYPES,
+    "" where it has none."""
 
     kind: str
     size: int
@@ -42,15 +43,13 @@ def datatype(raw: bytes) -> Type:
         offset, precision = Struct("<HH").unpack_from(raw, 8)
         if size not in (1, 2, 4, 8) or offset or precision != 8 * size:
             return Type("other", size, "", f"integers of {precision} bits")
-        if bits & 1 and size > 1:
-            return Type("other", size, "", "big-endian integers")
-        return Type("number", size, f"{'I' if bits & 8 else 'U'}{8 * size}")
+        return Type("swapped" if bits & 1 and size > 1 else "number", size, f"{'I' if bits & 8 else 'U'}{8 * size}")
     if kind == 1:
         offset, precision, _, exponent, _, mantissa, bias = Struct("<HHBBBBI").unpack_from(raw, 8)
         dtype = _FLOATS.get((size, exponent, mantissa, bias), "")
-        if not dtype or offset or precision != 8 * size:
+        if not dtype or offset or precision != 8 * size or bits & 0x40:
             return Type("other", size, "", f"floating-point numbers of {exponent} and {mantissa} bits")
-        return Type("other", size, "", "big-endian floating-point numbers") if bits & 0x41 and size > 1 else Type("number", size, dtype)
+        return Type("swapped" if bits & 1 and size > 1 else "number", size, dtype)
     if kind == 3:
         return Type("string", size, "STRING")
     if kind == 5:
@@ -80,7 +79,7 @@ def _complex(raw: bytes, version: int, size: int) -> Type:
             return other
         at += len(name) + gap
         part = datatype(raw[at:])
-        if part.dtype != {8: "F32", 16: "F64"}.get(size):
+        if part.kind != "number" or part.dtype != {8: "F32", 16: "F64"}.get(size):
             return other
         at += 20
     return Type("number", size, f"C{8 * size}")
@@ -142,7 +141,7 @@ def attribute(file: File, p: int, size: int, cache: dict[int, dict[int, tuple[in
     value = starts[2] + padded(space_size)
     if value > end:
         file.corrupt("has an attribute that is longer than its message")
-    name = bytes(data[at : at + name_size]).split(b"\0")[0].decode("utf-8", "replace")
+    name = data[at : at + name_size].tobytes().split(b"\0")[0].decode("utf-8", "replace")
     raw = bytes(data[starts[1] : value])
     known = file.spaces.get(raw)
     if known is None:
@@ -154,11 +153,11 @@ def attribute(file: File, p: int, size: int, cache: dict[int, dict[int, tuple[in
     if value + count * kind.size > end:
         file.corrupt(f"the attribute {printable(name)!r} has fewer bytes than elements")
     if kind.kind in ("string", "vlen"):
-        texts = [t.decode("utf-8", "replace") for t in strings(file, kind, bytes(data[value : value + count * kind.size]), count, cache)]
+        texts = [t.decode("utf-8", "replace") for t in strings(file, kind, data[value : value + count * kind.size].tobytes(), count, cache)]
         return name, texts if shape else texts[0]
     if shape == (0,):
         return name, []  # what numpy makes of an empty list: floats, none of them
-    raw = bytes(data[value : value + kind.size])
+    raw = data[value : value + kind.size].tobytes()
     if shape or kind.kind != "number" or kind.dtype[0] not in "IUF" or kind.dtype in ("BF16", "F8_E5M2", "F8_E4M3"):
         return name, None
     if kind.dtype[0] != "F":
@@ -175,7 +174,7 @@ def strings(file: File, kind: Type, raw: bytes, count: int, cache: dict[int, dic
     for length, address, index in _VLEN.iter_unpack(raw[: 16 * count]):
         total += length
         LIMITS.check("string_bytes", total, "the text of one dataset or attribute", file.path)
-        out.append(heap_object(file, Vlen(length, address, index), cache))
+        out.append(heap_object(file, (length, address, index), cache))
     return out
 
 

@@ -20,7 +20,6 @@ CONFIG = "keras:config.json"
 _VARIABLES = {"embedding": ("embeddings",), "layer_normalization": ("gamma", "beta"), "batch_normalization": ("gamma", "beta", "moving_mean", "moving_variance")}
 _USUAL = ("kernel", "bias")
 _PARTS = {"query_dense": "query", "key_dense": "key", "value_dense": "value", "output_dense": "attention_output"}
-_COUNTED = re.compile(r"(.+?)(?:_(\d+))?")
 _SNAKE = (re.compile(r"(.)([A-Z][a-z0-9]+)"), re.compile(r"([a-z])([A-Z])"))
 
 
@@ -30,15 +29,20 @@ def own_names(names: Iterable[str], metadata: Mapping[str, str]) -> dict[str, st
     layers = cache(lambda: _layers(_configuration(metadata.get(CONFIG, ""))))  # a large one takes long, and the groups mostly say it
     root = next((g for g in ("model_weights", "") if "layer_names" in _of(groups, g)), None)
     out: dict[str, str] = {}
+    inside: dict[str, tuple[str, tuple[str, ...]]] = {}  # group -> what its variables' names begin with, what they are called
     for name in names:
-        if "/vars/" in name:
-            own = _of_layout(name, groups, layers)
+        group, _, number = name.partition("/vars/")
+        if number:
+            known = inside.get(group)
+            if known is None:
+                known = inside[group] = _of_layout(group, groups, layers)
+            before, variables = known
+            if before and len(number) == 1 and number.isdecimal() and int(number) < len(variables):
+                out[name] = before + variables[int(number)]
         elif root is not None:
             own = name.removeprefix(f"{root}/" if root else "").partition("/")[2].removesuffix(":0")
-        else:
-            own = ""
-        if own:
-            out[name] = own
+            if own:
+                out[name] = own
     return out if len(set(out.values())) == len(out) else {}
 
 
@@ -63,19 +67,17 @@ def _of(groups: Mapping[str, object], group: str) -> Mapping[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-def _of_layout(name: str, groups: Mapping[str, object], layers: Callable[[], Mapping[str, str]]) -> str:
-    """The own name of "layers/multi_head_attention_1/key_dense/vars/0"."""
-    group, _, number = name.partition("/vars/")
+def _of_layout(group: str, groups: Mapping[str, object], layers: Callable[[], Mapping[str, str]]) -> tuple[str, tuple[str, ...]]:
+    """("layer_0_attention/key/", ("kernel", "bias")) of "layers/multi_head_attention_1/key_dense"; ("", ()) of a group that is no layer's."""
     parts = group.split("/")
-    if parts[0] != "layers" or len(parts) not in (2, 3) or not number.isdecimal():
-        return ""
+    if parts[0] != "layers" or len(parts) not in (2, 3):
+        return "", ()
     layer = _of(groups, f"layers/{parts[1]}/vars").get("name") or layers().get(parts[1])
-    found = _COUNTED.fullmatch(parts[1])
-    variables = _VARIABLES.get(found[1] if found else "", _USUAL)
-    if not isinstance(layer, str) or int(number) >= len(variables):
-        return ""
+    if not isinstance(layer, str):
+        return "", ()
+    kind, _, count = parts[1].rpartition("_")
     part = "/" + _PARTS.get(parts[2].lstrip("_"), parts[2]) if len(parts) == 3 else ""
-    return f"{layer}{part}/{variables[int(number)]}"
+    return f"{layer}{part}/", _VARIABLES.get(kind if count.isdecimal() else parts[1], _USUAL)
 
 
 def _layers(config: Mapping[str, object]) -> dict[str, str]:

@@ -113,7 +113,7 @@ def _open(fd: int, size: int, path: str) -> Checkpoint:
             yield Check(e.name, "crc32", (Extent(path, e.start, e.size),), e.crc)
 
     checkpoint = Checkpoint(path, NAME, inner.tensors, files=(path,), metadata=inner.metadata, findings=findings + inner.findings, checks=checks)
-    checkpoint.aliases = inner.aliases
+    checkpoint.aliases, checkpoint.called = inner.aliases, inner.called
     return checkpoint
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product as combinations
+from math import prod as product
 
 from ..findings import Finding
 from ..names import collapse, natural
-from ..schema import Param, expand, placeholders, reduce_name
+from ..patterns import reduce_name
+from ..schema import Param, expand, placeholders
 from ..subject import Subject
 from ..tensors import DTYPES
 from ._base import are, count, rule
@@ -41,10 +43,12 @@ def missing(s: Subject) -> Iterator[Finding]:
         if all(i.tied for i in infos) or info.group not in graph.groups or not wanted(info):
             continue
         holders = placeholders(row.names[0])
-        for at_values in combinations(*(sorted(graph.indices.get(h, ())) for h in holders)):
+        met = [sorted(graph.indices.get(h, ())) for h in holders]
+        if len(graph.shapes.get(row, ())) == product(map(len, met)) and not graph.twice:
+            continue  # one tensor for each place: none is missing
+        for at_values in combinations(*met):
             at = dict(zip(holders, at_values, strict=True))
-            absent = [expand(p, at) for p in row.parts if expand(p, at) not in graph.params and p not in lacked]
-            if absent:
+            if any(expand(p, at) not in graph.params and p not in lacked for p in row.parts):
                 groups.setdefault(info.group, []).append(r.stored_name(row, at, graph.counts))
     for group, names in groups.items():
         if group == "core":

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..arrays import numpy_dtype
 from ..layout import Placed, Sizes, nest, stored_shape
-from ..schema import Architecture, placeholders, reduce_name
+from ..patterns import reduce_name
+from ..schema import Architecture, placeholders
 from ..subject import Subject
 from .spec import Spec
 
