@@ -72,3 +72,12 @@ def test_a_gpt_whose_feed_forward_is_not_four_times_its_width_is_none_of_transfo
     ckptkit.convert(tmp_path / "a", tmp_path / "hf", to="hf")
     oracles.hf_load(tmp_path / "hf", "OpenAIGPTLMHeadModel", allow=("lm_head.weight",))
     assert json.loads((tmp_path / "hf" / "config.json").read_text())["layer_norm_epsilon"] == 1e-12  # models.py: BERT's layers
+
+
+def test_what_nothing_says_is_asked_for_with_the_word_that_fits_the_weights_own_code(tmp_path: Path) -> None:
+    """Google's and bert4keras' "gelu" is the tanh approximation: who follows the hint has the model that was trained."""
+    for file in oracles.golden("bert_tf").glob("bert_model.ckpt.*"):
+        shutil.copy(file, tmp_path)
+    with pytest.raises(ckptkit.CheckpointError) as asked:
+        ckptkit.convert(tmp_path / "bert_model.ckpt", tmp_path / "hf", to="hf")
+    assert "--set activation=gelu_tanh" in asked.value.hint

@@ -221,6 +221,6 @@ ARCHITECTURE = Architecture(
             GOOGLE_FORM, lacks=NO_PROJECTION, spelling=starting({"Transformer-0-0-": "Transformer-"}, layers),
             limits={"groups": (1, "bert4keras' ALBERT has one group of layers"), "inner_groups": (1, "bert4keras' ALBERT has one layer in its group")},
         ),
-        albert_of_tf2(L, NO_PROJECTION),
+        *albert_of_tf2(L, NO_PROJECTION),
     ),
 )
