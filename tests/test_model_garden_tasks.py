@@ -42,6 +42,22 @@ def test_a_model_for_a_task_has_its_outputs_in_transformers_and_comes_back(task:
     assert ckptkit.verify(source, tmp_path / "hf").exit_code == 0
 
 
+def test_a_bert_encoder_of_narrower_embeddings_is_an_albert_of_as_many_groups_as_layers(tmp_path: Path) -> None:
+    source = oracles.made("model_garden") / "factored"
+    report = ckptkit.validate(source)
+    assert report.exit_code == 0 and [f for f in report.findings if f.severity != "info"] == []
+    assert report.subject.graph.dialect.name == "tfm_bert"  # type: ignore[union-attr]
+    ckptkit.convert(source, tmp_path / "hf", to="hf")
+    given, want = oracles.read_npz(source / "inputs.npz"), oracles.read_npz(source / "outputs.npz")
+    names = {"input_word_ids": "input_ids", "input_mask": "attention_mask", "input_type_ids": "token_type_ids"}
+    have = oracles.hf_outputs(tmp_path / "hf", {names[n]: v.astype(np.int64) for n, v in given.items()}, "AlbertModel")
+    for name, array in want.items():
+        assert oracles.largest_difference(have[name], array, given["input_mask"].astype(bool)) < 1e-5, name
+    ckptkit.convert(tmp_path / "hf", tmp_path / "back", to="tfm_bert")
+    old, new = variables(source / "ckpt-1"), variables(next((tmp_path / "back").glob("*.index")).with_suffix(""))
+    assert old.keys() == new.keys() and all(old[n].tobytes() == new[n].tobytes() for n in old)
+
+
 def test_tensorflow_restores_a_written_model_for_a_task(tmp_path: Path) -> None:
     """What a program hangs at `model` finds everything by the layers' numbers, though the checkpoint came from transformers."""
     import tensorflow as tf

@@ -119,15 +119,19 @@ BY_ATTRIBUTE = {
 HEADS = (("next_sentence..pooler_dense", "classification_heads/0/dense", "pooler"), ("next_sentence..logits", "classification_heads/0/out_proj", "nsp"))
 
 
-def _encoder(own: Mapping[str, str]) -> Rows:
-    """The rows of an encoder whose objects are called as `own` says, but for the pooler."""
+def _embeddings(own: Mapping[str, str]) -> Rows:
+    """The rows of the embeddings of an encoder whose objects are called as `own` says."""
     return {
         f"{own['word']}/embeddings": "embeddings.word.weight",
         f"{own['position']}/embeddings": "embeddings.position.weight",
         f"{own['segment']}/embeddings": "embeddings.segment.weight",
         own["norm"]: "embeddings.norm",
-        **block(own["layer"], L),
     }
+
+
+def _encoder(own: Mapping[str, str]) -> Rows:
+    """The rows of such an encoder, but for the pooler."""
+    return {**_embeddings(own), **block(own["layer"], L)}
 
 
 def _masked_lm(at: str) -> Rows:
@@ -316,7 +320,7 @@ def either(one: Rows, other: Rows) -> Rows:
     return {f"{a} | {b.removeprefix('~')}": what for (a, what), b in zip(one.items(), other, strict=True)}
 
 
-def albert(module: str, lacks: Mapping[str, Lack]) -> tuple[Dialect, Dialect]:
+def albert(module: str, lacks: Mapping[str, Lack]) -> tuple[Dialect, ...]:
     """A Model Garden AlbertEncoder: one layer for all, numbered after the projection, which is there where the embeddings are narrower; and by its variables' own names."""
     layer, one = "~layer_with_weights-{}", "{group!}{inner_group!}"
     objects = Dialect(
@@ -351,6 +355,24 @@ def albert(module: str, lacks: Mapping[str, Lack]) -> tuple[Dialect, Dialect]:
             {"dropout": 0.0, "attention_dropout": 0.0, "initializer_range": 0.02, "groups": 1, "inner_groups": 1},
         ),
     )  # fmt: skip
+    # a BERT whose embeddings are narrower: as many groups as layers, each of one layer of its own
+    alone = {"inner_groups": (1, "each of its layers has weights of its own")}
+    form = params_form(
+        "bert", {**{k: v for k, v in KEYS.items() if k != "num_layers"}, "num_layers": Key("layers", more=("groups",)), "embedding_width": "embedding"},
+        {"dropout": 0.1, "attention_dropout": 0.1, "initializer_range": 0.02, "inner_groups": 1},
+    )  # fmt: skip
+    factored = [
+        objects._replace(
+            name=f"tfm_bert{version}", title=f"TF Model Garden {title} with an embedding_width (TensorFlow 2)", alias="", filename="bert_model.ckpt-1",
+            rows={**_embeddings(own), project: "embeddings.project", **block(blocks, module), pooler: "pooler", **_masked_lm("masked_lm")},
+            repeats={"masked_lm/embedding_table": "embeddings.word.weight"}, limits=alone, config=form,
+            objects=Objects(aliases={"masked_lm/embedding_table": f"{own['word']}/embeddings"}, roots=("encoder", "encoder_network")),
+        )
+        for version, title, own, project, blocks, pooler in (
+            ("", "BertEncoder", FUNCTIONAL, layer.format(4), layer.format("{group+5}") + "{inner_group!}", layer.format("{#group+5}")),
+            ("_v2", "BertEncoderV2", BY_ATTRIBUTE, "~_embedding_projection", "~_transformer_layers/{group}{inner_group!}", "~_pooler_layer"),
+        )
+    ]
     names = {"~embedding_projection": "embeddings.project", **_by_variable("~transformer/{group!}{inner_group!}", module)}
     variables = objects._replace(name="tfm_names", title="TF Model Garden ALBERT by its variables' own names", prefixes=OWN_NAMES, rows=names, repeats={}, metadata={}, objects=None)
-    return objects, variables
+    return objects, variables, *factored
