@@ -18,6 +18,8 @@ class Case(NamedTuple):
     least: float = 0.0  # how many times quicker than the quickest peer it has to be
     command: str = "convert"
     suffix: str = ""  # what the peers' target ends in
+    seconds: float = 0.0  # what is allowed, where it is no multiple of the first line's
+    program: str = "pass"  # what the interpreter of an inspection's first line runs
 
 
 HF = ("--to", "hf")
@@ -70,6 +72,11 @@ def cases(quick: bool) -> list[Case]:
         for form in forms:
             data = f"bert-{b}-{form}" if b else f"small-{form}"
             out.append(Case(f"inspect {kind}, {form}", "inspect", data, "", 6 if b else 20, (), (f"list_{form}",), 25 if b else 0, "inspect"))
+    for form, what in {"object": "object checkpoint", "savedmodel": "SavedModel", "keras": ".keras, one layer", "keras_layers": ".keras, 10,000 layers"}.items():
+        case = Case(f"inspect 20,000 variables, {what}", "variables", f"variables-{form}", "", 0, (), (f"list_{form.partition('_')[0]}",), 0, "inspect", seconds=0.5)
+        out.append(case)
+    for form, what in {"h5": ".weights.h5, one layer", "tf_model": "tf_model.h5 of 200 variables"}.items():
+        out.append(Case(f"inspect {'20,000 variables, ' * (form == 'h5')}{what}", "variables", f"variables-{form}", "", 1.2, (), ("list_h5",), 0, "inspect", program="import h5py"))
     b = sizes[-1]
     st = f"bert-{b}-safetensors"
     out += [

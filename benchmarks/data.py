@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -207,6 +207,79 @@ def make_small(folder: Path, form: str) -> None:
         save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
 
 
+def make_variables(folder: Path, form: str) -> None:
+    """20,000 variables of 8 x 8 as TensorFlow 2 and Keras keep them. `form`: object, savedmodel, keras and h5 (one layer), keras_layers (10,000 layers, whose
+    configuration is 6 MB), tf_model (some 200 variables in transformers' layout).
+    """
+    if form == "tf_model":
+        _save_tf_model(folder)
+    elif form in ("object", "savedmodel"):
+        import tensorflow as tf
+
+        model = tf.Module()
+        model.blocks = [tf.Module() for _ in range(SMALL_TENSORS // 8)]
+        for block in model.blocks:
+            for k in range(8):
+                setattr(block, f"w{k}", tf.Variable(tf.ones((8, 8)), name=f"w{k}"))
+        if form == "object":
+            tf.train.Checkpoint(model=model).write(str(folder / "model.ckpt"))
+        else:
+            tf.saved_model.save(model, str(folder))
+    else:
+        _deep(lambda: _save_keras(folder, form))
+
+
+def _save_keras(folder: Path, form: str) -> None:
+    import keras
+
+    class Many(keras.layers.Layer):  # type: ignore[misc]
+        def build(self, shape: object) -> None:
+            self.held = [self.add_weight(shape=(8, 8), name=f"w{k}") for k in range(SMALL_TENSORS)]
+            self.built = True
+
+        def call(self, x: object) -> object:
+            return x
+
+    layers = [keras.layers.Dense(8) for _ in range(SMALL_TENSORS // 2)] if form == "keras_layers" else [Many()]
+    model = keras.Sequential([keras.layers.Input((8,)), *layers])
+    if form == "h5":
+        model.save_weights(str(folder / "model.weights.h5"))
+    else:
+        model.save(str(folder / "model.keras"))
+
+
+def _save_tf_model(folder: Path) -> None:
+    """The layout of transformers' TFBertModel.save_weights: a group for the layer, in it the variables by their full names."""
+    import h5py
+    import numpy as np
+
+    names = [f"tf_bert_model/{n}:0" for n in google_shapes(BASE) if n.startswith("bert/")]
+    with h5py.File(folder / "tf_model.h5", "w") as f:
+        f.attrs["layer_names"] = [b"bert"]
+        f.attrs["backend"] = "tensorflow"
+        f.attrs["keras_version"] = "2.12.0"
+        group = f.create_group("bert")
+        group.attrs["weight_names"] = [n.encode() for n in names]
+        for name, shape in zip(names, (s for n, s in google_shapes(BASE).items() if n.startswith("bert/")), strict=True):
+            group.create_dataset(name, data=np.zeros(shape, np.float32))
+
+
+def _deep(work: Callable[[], None]) -> None:
+    """Run what recurses once for each of 10,000 layers."""
+    import sys
+    import threading
+
+    old = sys.getrecursionlimit(), threading.stack_size(1 << 30)
+    sys.setrecursionlimit(1 << 20)
+    try:
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    finally:
+        sys.setrecursionlimit(old[0])
+        threading.stack_size(old[1])
+
+
 def make_sparse(folder: Path, gigabytes: int) -> None:
     """A safetensors file whose weights are a hole: matrices of 100 MB and, last, one of 1 GB."""
     shapes = {f"model.layers.{n}.weight": (5000, 5000) for n in range(10 * gigabytes - 10)} | {"lm_head.weight": (16000, 15625)}
@@ -252,6 +325,8 @@ def ensure(root: Path, name: str) -> Path:
         make_decoder(made, int(layers), form)
     elif kind == "small":
         make_small(made, rest)
+    elif kind == "variables":
+        make_variables(made, rest)
     elif kind == "sparse":
         make_sparse(made, int(rest))
     else:

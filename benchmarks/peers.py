@@ -179,6 +179,40 @@ def list_safetensors(source: str) -> None:
             print(name, f.get_slice(name).get_shape(), f.get_slice(name).get_dtype())
 
 
+def list_object(source: str) -> None:
+    import tensorflow as tf
+
+    for name, shape in tf.train.list_variables(os.path.join(source, "model.ckpt")):
+        print(name, shape)
+
+
+def list_savedmodel(source: str) -> None:
+    import tensorflow as tf
+
+    for name, shape in tf.train.list_variables(os.path.join(source, "variables", "variables")):
+        print(name, shape)
+
+
+def list_h5(source: str) -> None:
+    _list_h5(_first(source, "*.h5")[0])
+
+
+def list_keras(source: str) -> None:
+    import io
+    import zipfile
+
+    with zipfile.ZipFile(os.path.join(source, "model.keras")) as z:
+        json.loads(z.read("config.json"))
+        _list_h5(io.BytesIO(z.read("model.weights.h5")))
+
+
+def _list_h5(file: object) -> None:
+    import h5py
+
+    with h5py.File(file, "r") as f:
+        f.visititems(lambda name, o: print(name, o.shape, o.dtype) if isinstance(o, h5py.Dataset) else None)
+
+
 def isfinite(source: str) -> None:
     """Whether every value is a number: less than `validate` asks."""
     import numpy as np

@@ -61,7 +61,7 @@ def environment() -> dict[str, str]:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.name.endswith(WEIGHTS))
+    return sorted(p for p in folder.iterdir() if p.name.endswith(WEIGHTS)) or sorted(p for p in folder.rglob("*") if p.is_file())
 
 
 def contenders(case: Case, work: Path, tools: Path | None) -> dict[str, tuple[list[str], Path]]:
@@ -71,7 +71,7 @@ def contenders(case: Case, work: Path, tools: Path | None) -> dict[str, tuple[li
     out.mkdir(exist_ok=True)
     us = [*OURS, case.command, str(source)]
     if case.command == "inspect":
-        found = {"python -c pass": ([PYTHON, "-c", "pass"], out / "none"), "ckptkit": (us, out / "none")}
+        found = {f"python -c {case.program!r}" if " " in case.program else f"python -c {case.program}": ([PYTHON, "-c", case.program], out / "none"), "ckptkit": (us, out / "none")}
         peers = {p: ([PYTHON, str(HERE / "peers.py"), p, str(source)], out / "none") for p in case.peers}
         return {**found, **peers, **_tools(case, tools, source, out)}
     files = [str(p) for p in weight_files(ensure(work / "data", case.copy))]

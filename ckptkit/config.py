@@ -89,10 +89,12 @@ def read_config(path: str) -> RawConfig:
         raise UsageError("is a directory where a configuration file is due", path=path)
     if not os.path.exists(path):
         raise NotFoundError("no such configuration file", path=path)
-    for form in (d.config for a in architectures().values() for d in a.dialects.values()):
-        if os.path.basename(path) in form.texts:
-            text = read_bytes(path).decode("utf-8", "replace")
-            return RawConfig(path, form.texts[os.path.basename(path)](text[:MAX_TEXT]))
+    name = os.path.basename(path)
+    texts = {n: read for a in architectures().values() for d in a.dialects.values() for n, read in d.config.texts.items()}
+    ending = os.path.splitext(name)[1].lower().replace(".yml", ".yaml")
+    alike = name if name in texts else next((n for n in texts if ending and n.endswith(ending)), None)  # people name theirs after the experiment
+    if alike is not None:
+        return RawConfig(path, texts[alike](read_bytes(path).decode("utf-8", "replace")[:MAX_TEXT]))
     data = read_json(path)
     if not isinstance(data, dict):
         raise CheckpointError(f"the configuration is {_kind(data)}, not an object", path=path)
@@ -341,6 +343,23 @@ def choose_class(
     return best, have - best.groups, best.groups - have - free
 
 
+def named_class(rest: Mapping[str, Mapping[str, object]], arch: Architecture, target: Dialect, groups: frozenset[str]) -> Class | None:
+    """The class that the configuration names first, where that is the one that `choose_class` takes; None where it is not."""
+    named = _named(rest, arch, target)
+    chosen = choose_class(target.classes, groups, named, arch.free_groups)
+    return chosen[0] if chosen is not None and chosen[0].name == named else None
+
+
+def _named(rest: Mapping[str, Mapping[str, object]], arch: Architecture, target: Dialect) -> object:
+    named = _carried(rest, arch, target).get("architectures")
+    return named[0] if isinstance(named, list) and named else None
+
+
+def _carried(rest: Mapping[str, Mapping[str, object]], arch: Architecture, target: Dialect) -> Mapping[str, object]:
+    same = {target.name, *(d.name for d in arch.dialects.values() if d.config is target.config)}  # namings that share a form share what it says besides
+    return next((r for f, r in rest.items() if f in same and r), {})
+
+
 def write_config(
     values: Mapping[str, object],
     rest: Mapping[str, Mapping[str, object]],
@@ -350,8 +369,9 @@ def write_config(
     *,
     labels: int | None = None,
     dtype: str | None = None,
+    preferred: str | None = None,
 ) -> Written:
-    """A complete configuration in the target's form.
+    """A complete configuration in the target's form. `preferred` is the class of the target's library to name where nothing else decides between several.
 
     Raises UndecidedError naming what nothing says (--set heads=16), with all that is missing in one message.
     """
@@ -426,10 +446,9 @@ def write_config(
             f"neither the tensors nor a configuration say {', '.join(missing)}", hint=f"give the configuration with --config FILE, or: {sets}"
         )
     unsaid |= {c: v for c, v in values.items() if c not in said and c not in form.defaults and _worth_keeping(c, v, arch)}
-    same = {d.name for d in arch.dialects.values() if d.config is form}  # namings that share a form share what it says besides
-    carried = dict(next((r for f, r in rest.items() if f in {target.name, *same} and r), {}))
-    named = carried.get("architectures")
-    chosen = choose_class(target.classes, groups, named[0] if isinstance(named, list) and named else None, arch.free_groups)
+    same = {d.name for d in arch.dialects.values() if d.config is form}
+    carried = dict(_carried(rest, arch, target))
+    chosen = choose_class(target.classes, groups, _named(rest, arch, target) or preferred, arch.free_groups)
     head: dict[str, object] = {}
     classes: tuple[str, ...] = ()
     if chosen is not None:

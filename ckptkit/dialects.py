@@ -141,10 +141,16 @@ class ConfigForm(NamedTuple):
 
 
 class Class(NamedTuple):
-    """A class of the library that a dialect belongs to, with the groups it holds."""
+    """A class of the library that a dialect belongs to, with the groups it holds.
+
+    `without`: parameters of those groups that it does not have; `labels`: rows of its classifier, where they are not what the
+    configuration lists (a choice has one score).
+    """
 
     name: str
     groups: frozenset[str]
+    without: frozenset[str] = frozenset()
+    labels: int | None = None
 
 
 class Objects(NamedTuple):
@@ -170,7 +176,8 @@ class Dialect(NamedTuple):
     with `~` takes the prefix. ` | ` parts alternatives: the first is written, all are read.
 
     `repeats`: further stored names of a parameter, which must be equal to it; (parameter, group) is written only where
-    the group is; (parameters..., layout, group) repeats a tensor that joins several. `derived`: stored name -> (how it is computed, layout); words after the first are canonical values that
+    the group is; (parameters..., layout, group) repeats a tensor that joins several. `computes`: those of them that the library computes
+    with, the row's own being idle there; `apart`: those that its loader misses where the parameter tied beside them is not tied. `derived`: stored name -> (how it is computed, layout); words after the first are canonical values that
     it depends on besides its shape. `makes`: those of them that a written checkpoint has, made anew, since the library's
     loader misses them. `strays`: stored names that carry no weight, and what they are. `lacks`: parameters it has no
     place for. `limits`: axes that have one size in this naming, and why: others are refused. `metadata`: what a written
@@ -190,6 +197,8 @@ class Dialect(NamedTuple):
     filename: str | None = None  # None: the container's own default
     wrapper: str = ""
     repeats: Mapping[str, str | tuple[str, ...]] = {}
+    computes: frozenset[str] = frozenset()
+    apart: frozenset[str] = frozenset()
     derived: Mapping[str, tuple[str, str]] = {}
     makes: tuple[str, ...] = ()
     strays: Mapping[str, str] = {}
@@ -205,6 +214,7 @@ class Dialect(NamedTuple):
     objects: Objects | None = None  # where TensorFlow's objects keep it: written with an object graph
     spelling: Spelling | None = None  # how names are stored that are no templates; rows hold its plain names
     models: tuple[str, ...] = ()
+    like: str = ""  # transformers' class for what this naming is of, where the groups that are there do not tell it from another
     needs: frozenset[str] = frozenset()  # groups without which the library loads nothing: begun anew where the source lacks them
 
     @property

@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
-from ._fileio import CHUNK, Files, checksum, preallocate, quickest_checksum, trim, write_error, writeback
-from ._jobs import APART, Job, jobs_of, ordered
+from ._fileio import CHUNK, Files, checksum, quickest_checksum, trim, writeback
+from ._jobs import Job, jobs_of, ordered
+from ._output import copy_file, create, flush, write_parts, write_text
 from ._relay import flat
 from ._resume import Done, Journal, fingerprint, take_up
 from ._stage import Stage, readable_file
@@ -103,7 +104,7 @@ def run(
         paths = tuple(stage.file(n) for n in names)
         for path, (_, size) in zip(paths, plan.layout.files, strict=True):
             if not earlier or size <= 0:
-                _create(path, size, stage)
+                create(path, size, stage)
         journal = Journal(stage, mark) if resumable else None
         total = sum(j.length for j in todo)
         stop = [False]
@@ -124,16 +125,16 @@ def run(
             extra = 0
             files = Files(stage.label)
             try:
-                extra += _write_parts(files, paths, sorted(plan.layout.parts, key=lambda p: (p.file, p.offset)))
-                extra += _write_parts(files, paths, compute_finish(plan.layout, crcs))
+                extra += write_parts(files, paths, sorted(plan.layout.parts, key=lambda p: (p.file, p.offset)))
+                extra += write_parts(files, paths, compute_finish(plan.layout, crcs))
                 for (name, size), path in zip(plan.layout.files, paths, strict=True):
                     have = os.stat(path).st_size
                     if size >= 0 and have != size:
                         raise CheckpointError(f"is {have:,} bytes and was laid out as {size:,}: a mistake of the container", path=name)
             finally:
                 files.close()
-            extra += sum(_copy_file(source, stage.file(name), stage) for source, name in plan.copies)
-            extra += sum(_write_text(stage.file(name), text, stage) for name, text in plan.texts)
+            extra += sum(copy_file(source, stage.file(name), stage) for source, name in plan.copies)
+            extra += sum(write_text(stage.file(name), text, stage) for name, text in plan.texts)
             if check:
                 _check(hands, paths, stage, stop)
             if proof is not None:
@@ -141,7 +142,7 @@ def run(
             check_inputs(plan)
             staged = [*paths, *(stage.file(n) for n in dict.fromkeys([n for _, n in plan.copies] + [n for n, _ in plan.texts]))]
             if sync:
-                _spread(hands, lambda _, path: _sync(path, stage), staged, stop, None)
+                _spread(hands, lambda _, path: flush(path, stage), staged, stop, None)
         finally:
             for h in hands:
                 h.close()
@@ -222,17 +223,6 @@ def _check_space(plan: Plan, stage: Stage) -> None:
         raise CheckpointError(
             f"needs {human_bytes(need)}, has {human_bytes(free)} free", path=plan.target, hint="free some space or choose another place"
         )
-
-
-def _create(path: str, size: int, stage: Stage) -> None:
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-    except OSError as e:
-        raise write_error(e, stage.label(path)) from None
-    try:
-        preallocate(fd, size, stage.label(path))
-    finally:
-        os.close(fd)
 
 
 def _spread(
@@ -337,78 +327,3 @@ def _check(hands: list[Worker], paths: tuple[str, ...], stage: Stage, stop: list
         raise CorruptError(
             f"{name!r} at byte {offset:,} reads back differently from what was written", path=stage.label(paths[file]), hint=hint
         )
-
-
-def _write_parts(files: Files, paths: tuple[str, ...], parts: Iterable[Part]) -> int:
-    """Write headers and the like; their bytes. Those that lie close together in their order are put in place in memory and written as one."""
-    buffer = memoryview(b"")
-    group: list[Part] = []
-    start = stop = total = 0
-
-    def write() -> None:
-        nonlocal buffer
-        if len(group) < 4:
-            for file, at, data in group:
-                files.write(paths[file], at, data)
-        else:
-            buffer = buffer or memoryview(bytearray(CHUNK))
-            file, span = group[0].file, buffer[: stop - start]
-            files.read_there(paths[file], start, span)
-            for _, at, data in group:
-                span[at - start : at - start + len(data)] = data
-            files.write(paths[file], start, span)
-
-    for p in parts:
-        end = p.offset + len(p.data)
-        total += len(p.data)
-        if group and (p.file != group[0].file or not stop <= p.offset <= stop + APART or end - start > CHUNK):
-            write()
-            group.clear()
-        if not group:
-            start = p.offset
-        stop = end
-        group.append(p)
-    write()
-    return total
-
-
-def _copy_file(source: str, path: str, stage: Stage) -> int:
-    """Copy a file's content (links followed); its size."""
-    files = Files(stage.label)
-    try:
-        info = readable_file(source)
-        if info is None:
-            raise NotFoundError("was to be copied along and is no readable file", path=source)
-        _create(path, 0, stage)
-        done = files.copy_range(source, 0, path, 0, info.st_size)
-        buffer = memoryview(bytearray(min(CHUNK, info.st_size - done)))
-        while done < info.st_size:
-            part = buffer[: info.st_size - done]
-            files.read(source, done, part)
-            files.write(path, done, part)
-            done += len(part)
-        return done
-    finally:
-        files.close()
-
-
-def _write_text(path: str, text: str, stage: Stage) -> int:
-    data = text.encode("utf-8", "backslashreplace")  # half a surrogate pair, of a file name that is no UTF-8, as JSON writes it
-    _create(path, 0, stage)
-    files = Files(stage.label)
-    try:
-        if data:
-            files.write(path, 0, data)
-    finally:
-        files.close()
-    return len(data)
-
-
-def _sync(path: str, stage: Stage) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    except OSError as e:
-        raise write_error(e, stage.label(path)) from None
-    finally:
-        os.close(fd)

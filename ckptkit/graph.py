@@ -48,6 +48,7 @@ class WeightGraph:
         self.indices: dict[str, set[int]] = {}  # placeholder -> the numbers met
         self.twice: list[tuple[str, str, str]] = []  # (canonical, stored, stored again)
         self.repeats: list[tuple[str, str]] = []  # (stored, canonical) of further names of a parameter
+        self.idle: list[tuple[str, str]] = []  # of such as the library does not compute with
         if recognition is not None:
             self._bind(recognition)
             self._other_parts(recognition)
@@ -94,7 +95,11 @@ class WeightGraph:
                 kind = tied[id(row)] = all(params[p].tied for p in row.parts)
             self.roles[stored] = new(Role, ("tied" if kind else "param", names[0] if len(names) == 1 else ", ".join(names)))
         for name, bound, stored in repeats:
-            if name in self.params:
+            if name in self.params and bound.row.names[0] in r.dialect.computes:
+                idle, self.params[name] = self.params[name].stored, bound
+                self.roles[stored], self.roles[idle] = Role("param", name), Role("repeat", name)
+                self.idle.append((idle, name))
+            elif name in self.params:
                 self.roles[stored] = Role("repeat", name)
                 self.repeats.append((stored, name))
             else:

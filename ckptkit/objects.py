@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import product as combinations
+from itertools import takewhile
 
 from ._typing import NamedTuple
 from .config import BLOCK
@@ -53,7 +54,9 @@ def hung(r: Recognition, counts: Mapping[str, int]) -> dict[str, object]:
         if other is not None:
             called[row.names[0]] = other
     found = Hung(root, r.prefix, called)
-    return {} if found == usual(r.dialect) else {r.dialect.name: {"root": root, "prefix": r.prefix, "called": called}}
+    earlier = [d for d in takewhile(lambda d: d is not r.dialect, r.architecture.dialects.values()) if d.alias == r.dialect.alias != ""]
+    told = any(r.architecture.table(d.name).groups == r.table.groups for d in earlier)  # asked for by that name, the other one would be written
+    return {} if found == usual(r.dialect) and not told else {r.dialect.name: {"root": root, "prefix": r.prefix, "called": called}}
 
 
 def usual(dialect: Dialect) -> Hung:
@@ -116,7 +119,7 @@ def _aliases(objects: Objects, hung: Hung, counts: Mapping[str, int]) -> Iterato
     for name in objects.roots:
         if name != model:
             yield (root + name, root + model) if model else (f"{root}{name}/*", f"{root}*")
-    if model:
+    if model and objects.roots:
         yield f"{root}*", f"{root}{model}/*"
     if root:
         yield "*", f"{root}*"

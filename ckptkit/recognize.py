@@ -193,7 +193,7 @@ def recognize(
         own = aliases()
         renamed = {own.get(n, n): n for n in shapes}
         if own and len(renamed) == len(shapes):
-            places = {_place(p): 1 for p in reduce_names(shapes).values()}
+            places = {_place(p): 1 for p in set(patterns_of(shapes))}
             other = _recognize({a: shapes[n] for a, n in renamed.items()}, declared, architecture, dialect, part, config or {}, places)
             if other is not None and (found is None or other.score > found.score):
                 said = f"{other.evidence[0]}, by the variables' own names"
@@ -271,7 +271,7 @@ def _best(found: list[tuple[Score, Architecture, Dialect, str]], reduced: Reduce
     """The candidate of the highest score. Where objects are numbered through, patterns tell less than numbers: those must fit first."""
     most = max(c[0][0] for c in found)
     best = [c for c in found if c[0][0] == most]
-    if len({c[1].name for c in best}) > 1 and all(c[2].objects is not None for c in best):
+    if len(best) > 1 and all(c[2].objects is not None for c in best):
         return min(best, key=lambda c: (_misfits(c[1].table(c[2].name), c[3], reduced), tuple(-n for n in c[0])))
     return max(best, key=lambda c: c[0])
 

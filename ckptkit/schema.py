@@ -232,7 +232,7 @@ class Table:
     def stems(self, prefix: str) -> frozenset[str]:
         """The first parts of all patterns: where none of them begins a stored name, nothing of this dialect is there."""
         plain, prefixed = self._stems
-        return plain | ({stem(prefix)} if "." in prefix or "/" in prefix else {stem(pattern_of(prefix + p)) for p in prefixed})
+        return plain | ({pattern_of(stem(prefix))} if "." in prefix or "/" in prefix else {stem(pattern_of(prefix + p)) for p in prefixed})
 
     @cached_property
     def _stems(self) -> tuple[frozenset[str], frozenset[str]]:

@@ -121,15 +121,11 @@ def objects(*layers: Layer, beside: Mapping[str, tuple[str, str]] = {}) -> Spell
 
     def called(names: Sequence[str], config: Mapping[str, object]) -> Iterator[tuple[str, _Inside]]:
         """What the model calls each layer that it knows, and the names in it."""
-        tops = _tops(tuple(names))
-        held: dict[str, dict[int, _Inside]] = {}
-        for top, inside in tops.items():
-            kind, n = _class(top, kinds)
-            if kind:
-                held.setdefault(kind, {})[n] = inside
-        if 2 * len(held) < len(kinds):
+        classes = _classes(tuple(names))
+        if 2 * len(kinds & classes.keys()) < len(kinds):
             return  # less than half of the model's classes: it would not be recognised
-        for kind, of in held.items():
+        for kind in dict.fromkeys(x.kind for x in layers):
+            of = classes.get(kind, {})
             words = _called([x for x in layers if x.kind == kind], {n: i.parts for n, i in of.items()}, config)
             yield from ((words[n], inside) for n, inside in of.items() if n in words)
 
@@ -139,7 +135,8 @@ def objects(*layers: Layer, beside: Mapping[str, tuple[str, str]] = {}) -> Spell
         return f"{word if other in parts else part}{slash}{variable}"
 
     def plain(names: Sequence[str], config: Mapping[str, object]) -> dict[str, str]:
-        return {n: f"{word}/{below(rest, i.parts)}" for word, i in called(names, config) for n, rest in zip(i.names, i.rests, strict=True)}
+        out = {n: f"{word}/{below(rest, i.parts)}" for word, i in called(names, config) for n, rest in zip(i.names, i.rests, strict=True)}
+        return {n: out[n] for n in names if n in out}  # in the file's order
 
     def patterns(names: Sequence[str], config: Mapping[str, object]) -> dict[str, int]:
         alike: dict[tuple[str, tuple[str, ...], frozenset[str]], int] = {}
@@ -189,8 +186,8 @@ class _Inside(NamedTuple):
 
 
 @lru_cache(maxsize=1)
-def _tops(names: tuple[str, ...]) -> dict[str, _Inside]:
-    """The layers of a Keras 3 model by its names: "dense_1" of "layers/dense_1/vars/0". Every architecture asks for those of the same names."""
+def _classes(names: tuple[str, ...]) -> dict[str, dict[int, _Inside]]:
+    """The layers of a Keras 3 model by class and number: layers/dense_1/vars/0 is in "dense" 1. Every architecture asks for those of the same names."""
     found: dict[str, list[str]] = {}
     rests: dict[str, list[str]] = {}
     for name in names:
@@ -199,34 +196,26 @@ def _tops(names: tuple[str, ...]) -> dict[str, _Inside]:
         if at < 7 or not name.startswith("layers/"):
             continue
         top = name[7:end]
-        held = found.get(top)
-        if held is None:
-            held = found[top] = []
-            rests[top] = []
-        held.append(name)
+        if top in found:
+            found[top].append(name)
+        else:
+            found[top], rests[top] = [name], []
         rests[top].append(name[end + 1 : at + 1] + name[at + 6 :] if end < at else name[at + 6 :])
     kept: dict[tuple[str, ...], tuple[tuple[str, ...], frozenset[str]]] = {}  # most layers are alike
-    out = {}
+    out: dict[str, dict[int, _Inside]] = {}
     for top, of in found.items():
         key = tuple(rests[top])
-        rest, parts = kept.get(key) or kept.setdefault(key, (key, frozenset(r.partition("/")[0] for r in key)))
-        out[top] = _Inside(of, rest, parts)
+        inside = _Inside(of, *(kept.get(key) or kept.setdefault(key, (key, frozenset(r.partition("/")[0] for r in key)))))
+        kind, _, digits = top.rpartition("_")
+        if kind and digits.isdecimal() and digits[0] != "0" and len(digits) < 10:
+            out.setdefault(kind, {})[int(digits)] = inside
+        out.setdefault(top, {})[0] = inside  # also what looks like a number may belong to the class's name
     return out
-
-
-def _class(top: str, kinds: set[str]) -> tuple[str, int]:
-    """("dense", 1) of the layer "dense_1"; ("", 0) of a layer that is none of these classes' or written otherwise."""
-    if top in kinds:
-        return top, 0
-    kind, _, digits = top.rpartition("_")
-    if kind in kinds and digits.isdecimal() and digits[0] != "0" and len(digits) < 10:
-        return kind, int(digits)
-    return "", 0
 
 
 def _called(entries: Sequence[Layer], held: Mapping[int, AbstractSet[str]], config: Mapping[str, object]) -> dict[int, str]:
     """What the layers of one class are called: their numbers -> plain names."""
-    numbers = list(range(max(held) + 1))
+    numbers = range(max(held, default=-1) + 1)  # of any length: the numbers come from the file
     single = [x for x in entries if "{}" not in x.name]
     if len(single) == len(entries):
         spare = len(single) - len(numbers)
@@ -237,7 +226,7 @@ def _called(entries: Sequence[Layer], held: Mapping[int, AbstractSet[str]], conf
     out = {}
     marked = next((x for x in entries if x.mark), None)
     first = min((n for n, below in held.items() if marked is not None and marked.mark in below), default=len(numbers))
-    for n in numbers:
+    for n in held:
         x = marked if marked is not None and n >= first else next(e for e in entries if e is not marked)
         i = n - first if x is marked else n
         size = config.get(x.inner) if x.inner else None

@@ -8,7 +8,7 @@ from itertools import product as combinations
 from math import prod
 
 from .arranging import Builder, Request, Weights, how_made
-from .config import choose_class
+from .config import choose_class, named_class
 from .errors import UnsupportedError
 from .findings import Finding
 from .growth import AXIS, anew, lacking, resized, told
@@ -56,6 +56,8 @@ class Translate(Builder):
             self.went |= {n: {"dropped": f"{dialect.title} has no {g} of this kind"} for n in stored}
             message = f"{dialect.title} has no {g} without a {dialect.stands[g]}, so none of this kind: {collapse(stored)} dropped"
             self.findings.append(Finding("warning", "dropped", collapse(stored), message))
+        rest = subject.values.rest if subject.values is not None else {}
+        self.named = named_class(rest, self.arch, dialect, self.groups)
         self.hung = recalled(dialect, self.table, subject.config.raw if subject.config is not None else None) if dialect.objects else None
         self.prefix = self.hung.prefix if self.hung is not None else self._prefix()
 
@@ -65,22 +67,23 @@ class Translate(Builder):
         return self.table.stored_name(row, at, self.prefix, self.graph.counts)
 
     def _prefix(self) -> str:
-        """The first prefix; none where the dialect allows that and no head is stored beside the core."""
-        if "" not in self.dialect.prefixes or self.dialect.prefixed:
+        """The first prefix; none where the dialect allows that and no head is stored beside the core, nor has the class that is named one."""
+        if "" not in self.dialect.prefixes or (self.dialect.prefixed and self.named is None):
             return self.dialect.prefixes[0]
-        outside = any(
-            not row.prefixed and self.arch.params[p].group in self.groups for row in self.table.rows if row.role == "param" for p in row.parts
-        )
+        groups = self.groups | (self.named.groups if self.named is not None else frozenset())
+        outside = any(not row.prefixed and self.arch.params[p].group in groups for row in self.table.rows if row.role == "param" for p in row.parts)
         return self.dialect.prefixes[0] if outside else ""
 
     def weights(self) -> Weights:
         for row, at in walk(self.table.rows, self.graph.counts):
             if row.role == "param":
                 self._row(row, at)
-        if self.request.container.TIES:
-            for row, at in walk(self.table.rows, self.graph.counts):
-                if row.role == "repeat" and (not row.note or row.note in self.groups):
-                    self._tie(self._name(row, at), *(expand(p, at) for p in row.parts))
+        apart = self.dialect.computes | (self.dialect.apart if self.untied and not self.request.container.TIES else frozenset())
+        for row, at in walk(self.table.rows, self.graph.counts):
+            if row.role == "repeat" and row.names[0] in apart:
+                self._apart(self._name(row, at), *(expand(p, at) for p in row.parts))
+            elif row.role == "repeat" and self.request.container.TIES and (not row.note or row.note in self.groups):
+                self._tie(self._name(row, at), *(expand(p, at) for p in row.parts))
         self._derived()
         self._lacking()
         self._rest()
@@ -88,11 +91,19 @@ class Translate(Builder):
         self.findings += told(self.begun, self.rows, self.cut, self.request.seed, self.sizes.axis.get(AXIS, 0), self.wide.axis.get(AXIS, 0))
         return self.finish(self.groups, self.untied)._replace(hung=self.hung)
 
+    def _apart(self, target: str, *canonical: str) -> None:
+        """Write `target` as a tensor of its own, with the values of the one that holds `canonical`, if that is written."""
+        holder = self._holder(*canonical)
+        if holder is not None:
+            story = self.came[holder] or {}
+            self.targets.append((target, *next(t for t in self.targets if t[0] == holder)[1:]))
+            self.came[target] = {"from": story["from"], "how": f"{story['how']}, as {holder}"}
+
     def _spell(self) -> None:
         """Give the target's tensors the names that they are stored under, where those are no templates."""
         if self.dialect.spelling is None:
             return
-        chosen = choose_class(self.dialect.classes, self.groups, None, self.arch.free_groups)
+        chosen = (self.named,) if self.named is not None else choose_class(self.dialect.classes, self.groups, None, self.arch.free_groups)
         spelled = self.dialect.spelling.stored(list(self.came), chosen[0].name if chosen else "")
         self.targets = [(spelled[n], spec, pieces) for n, spec, pieces in self.targets]
         self.ties = {spelled[n]: spelled[t] for n, t in self.ties.items()}
@@ -112,7 +123,7 @@ class Translate(Builder):
         target = self._name(row, at)
         canonical = [expand(p, at) for p in row.parts]
         if len(row.parts) == 1 and infos[0].tied is not None and self._is_tied(canonical[0], expand(infos[0].tied, at)):
-            if self.request.container.TIES and self.dialect.writes_ties:
+            if self.request.container.TIES and self.dialect.writes_ties and not (self.named is not None and row.parts[0] in self.named.without):
                 self._tie(target, expand(infos[0].tied, at))
             return
         if len(row.parts) == 1 and row.parts[0] in self.lacked and (canonical[0] not in self.graph.params or self._leave_out(row.parts[0], canonical[0])):
@@ -250,12 +261,15 @@ class Translate(Builder):
 
     def _tie(self, target: str, *canonical: str) -> None:
         """Write `target` as another name of the tensor that holds `canonical`, if that tensor is written."""
-        holder = next((t for t, c in self.came.items() if c is not None and c.get("holds") == [*canonical]), None)
+        holder = self._holder(*canonical)
         if holder is not None:
             self.ties[target] = holder
             story = self.came[holder]
             assert story is not None
             self.came[target] = {"from": story["from"], "how": f"tied to {holder}"}
+
+    def _holder(self, *canonical: str) -> str | None:
+        return next((t for t, c in self.came.items() if c is not None and c.get("holds") == [*canonical]), None)
 
     def _others(self) -> str:
         return f"convert to another dialect: {', '.join(d for d in self.arch.dialects if d != self.dialect.name)}"

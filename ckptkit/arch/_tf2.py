@@ -164,18 +164,28 @@ BY_ATTRIBUTE = {
 HEADS = (("next_sentence..pooler_dense", "classification_heads/0/dense", "pooler"), ("next_sentence..logits", "classification_heads/0/out_proj", "nsp"))
 
 
-def _model_garden(name: str, title: str, own: Mapping[str, str], other: Mapping[str, str], *, pretraining: bool) -> Dialect:
-    """A Model Garden BERT encoder whose objects are called as `own` says, in a graph that knows them as `other` too."""
-    rows: Rows = {
+def _encoder(own: Mapping[str, str]) -> Rows:
+    """The rows of an encoder whose objects are called as `own` says, but for the pooler."""
+    return {
         f"{own['word']}/embeddings": "embeddings.word.weight",
         f"{own['position']}/embeddings": "embeddings.position.weight",
         f"{own['segment']}/embeddings": "embeddings.segment.weight",
         own["norm"]: "embeddings.norm",
         **block(own["layer"], L),
-        "masked_lm/dense": "mlm.transform",
-        "masked_lm/layer_norm": "mlm.norm",
-        "masked_lm/output_bias.Sbias | masked_lm/bias": "mlm.decoder.bias",
     }
+
+
+def _masked_lm(at: str) -> Rows:
+    """The rows of a MaskedLM layer at `at`."""
+    return {f"{at}/dense": "mlm.transform", f"{at}/layer_norm": "mlm.norm", f"{at}/output_bias.Sbias | {at}/bias": "mlm.decoder.bias"}
+
+
+BERT_FORM = params_form("bert", KEYS, {"dropout": 0.1, "attention_dropout": 0.1, "initializer_range": 0.02})
+
+
+def _model_garden(name: str, title: str, own: Mapping[str, str], other: Mapping[str, str], *, pretraining: bool) -> Dialect:
+    """A Model Garden BERT encoder whose objects are called as `own` says, in a graph that knows them as `other` too."""
+    rows: Rows = {**_encoder(own), **_masked_lm("masked_lm")}
     pooler = own["pooler"]
     aliases = {other[k]: own[k] for k in own if k != "pooler"} | {"masked_lm/embedding_table": f"{own['word']}/embeddings"}
     if pretraining:
@@ -200,7 +210,37 @@ def _model_garden(name: str, title: str, own: Mapping[str, str], other: Mapping[
         metadata=GRAPH,
         objects=Objects(aliases=aliases, roots=("encoder", "encoder_network")),
         alias=name.removesuffix("_pretraining").removesuffix("_encoder"),
-        config=params_form("bert", KEYS, {"dropout": 0.1, "attention_dropout": 0.1, "initializer_range": 0.02}),
+        config=BERT_FORM,
+    )
+
+
+# the functional models around an encoder, which is their first layer with weights: (suffix, class, transformers' class, the head)
+FIRST, SECOND, THIRD = (f"layer_with_weights-{i}" for i in range(3))
+TASKS: tuple[tuple[str, str, str, Rows], ...] = (
+    ("classifier", "BertClassifier", "BertForSequenceClassification", {f"{SECOND}/out_proj": "classifier"}),
+    ("tokens", "BertTokenClassifier", "BertForTokenClassification", {SECOND: "classifier"}),
+    ("span", "BertSpanLabeler", "BertForQuestionAnswering", {f"{SECOND}/{FIRST}": "qa"}),
+    ("pretrainer", "BertPretrainer", "BertForPreTraining", {f"{SECOND}/{FIRST}": "nsp", **_masked_lm(THIRD)}),
+)
+
+
+def _task(encoder: str, version: str, own: Mapping[str, str], other: Mapping[str, str], suffix: str, model: str, like: str, head: Rows) -> Dialect:
+    """A Model Garden model for a task: an encoder whose objects are called as `own` says, in a graph that knows them as `other` too, and a head."""
+    table = {f"{THIRD}/embedding_table": f"{own['word']}/embeddings"} if "mlm.norm" in head.values() else {}
+    return Dialect(
+        name=f"tfm{version}_{suffix}",
+        title=f"TF Model Garden {model} of a {encoder} (TensorFlow 2)",
+        style=GOOGLE,
+        prefixes=(f"{FIRST}/",),
+        container="tf",
+        filename="bert_model.ckpt-1",
+        rows={**_encoder(own), own["pooler"]: "pooler", **head},
+        repeats=dict.fromkeys(table, "embeddings.word.weight"),
+        like=like,
+        metadata=GRAPH,
+        objects=Objects(aliases={other[k]: own[k] for k in own} | table, root="model/"),
+        alias=f"tfm{version}",
+        config=BERT_FORM,
     )
 
 
@@ -253,6 +293,8 @@ BERT_DIALECTS = (
     _model_garden("tfm_pretraining", "TF Model Garden BertPretrainerV2 of a BertEncoder (TensorFlow 2)", FUNCTIONAL, BY_ATTRIBUTE, pretraining=True),
     _model_garden("tfm_v2_encoder", "TF Model Garden BertEncoderV2 (TensorFlow 2)", BY_ATTRIBUTE, FUNCTIONAL, pretraining=False),
     _model_garden("tfm_v2_pretraining", "TF Model Garden BertPretrainerV2 of a BertEncoderV2 (TensorFlow 2)", BY_ATTRIBUTE, FUNCTIONAL, pretraining=True),
+    *(_task("BertEncoder", "", FUNCTIONAL, BY_ATTRIBUTE, *task) for task in TASKS),
+    *(_task("BertEncoderV2", "_v2", BY_ATTRIBUTE, FUNCTIONAL, *task) for task in TASKS[:3]),
     _keras(
         "keras3",
         "Keras 3 functional model",

@@ -83,7 +83,7 @@ PIECES = {"sentence pieces": "spiece.model", **_TOKENIZER}
 
 def tf(
     modules: Mapping[str, Module], hf: Dialect, prefix: str, *, words: Mapping[str, str] = {}, weights: tuple[str, ...] = ("embeddings.word",), tied: bool = False, shared: Mapping[str, str] = {},
-    style: Style = HDF5, rows: Rows | None = None, repeats: Mapping[str, str | tuple[str, ...]] = {},
+    style: Style = HDF5, rows: Rows | None = None, repeats: Mapping[str, str | tuple[str, ...]] = {}, computes: frozenset[str] = frozenset(),
 ) -> Dialect:  # fmt: skip
     """The dialect of transformers' TF classes.
 
@@ -108,7 +108,7 @@ def tf(
             out[f"{name}/weight | {name}/embeddings"] = f"{value}.weight"
         else:
             out[name] = value
-        if module is not None and isinstance(value, str) and value.startswith("embeddings."):
+        if module is not None and isinstance(value, str) and value.startswith("embeddings.") and (key.startswith("~embeddings.") or key[0] != "~"):
             for suffix, _ in module.params:
                 endings = ("/weight", "/embeddings") if value in weights else style[module.kind][suffix][1:]
                 for layer, group in shared.items():
@@ -125,6 +125,7 @@ def tf(
         spelling=tensorflow,
         rows=out,
         repeats={**again, **repeats},
+        computes=computes,
         lacks=hf.lacks,
         classes=hf.classes,
         sidecars=hf.sidecars,

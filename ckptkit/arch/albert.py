@@ -111,6 +111,7 @@ HF = Dialect(
         "qa_outputs": "qa",
     },
     repeats={"predictions.decoder.bias": "mlm.decoder.bias"},
+    apart=frozenset({"predictions.decoder.bias"}),
     derived=DERIVED,
     classes=(
         Class("AlbertModel", frozenset({"pooler"})),
@@ -119,7 +120,7 @@ HF = Dialect(
         Class("AlbertForSequenceClassification", frozenset({"pooler", "classifier"})),
         Class("AlbertForTokenClassification", frozenset({"classifier"})),
         Class("AlbertForQuestionAnswering", frozenset({"qa"})),
-        Class("AlbertForMultipleChoice", frozenset({"pooler", "classifier"})),
+        Class("AlbertForMultipleChoice", frozenset({"pooler", "classifier"}), labels=1),
     ),
     metadata={"format": "pt"},
     sidecars=PIECES,
@@ -203,7 +204,7 @@ ARCHITECTURE = Architecture(
             config=GOOGLE_FORM,
         ),
         HF,
-        tf(MODULES, HF, "albert/", shared={"predictions": "mlm"}, repeats={"predictions/decoder/bias": "mlm.decoder.bias"}),
+        tf(MODULES, HF, "albert/", shared={"predictions": "mlm"}, repeats={"predictions/decoder/bias": "mlm.decoder.bias"}, computes=frozenset({"predictions/decoder/bias"})),
         flax(MODULES, HF),
         hub.backbone(
             ("AlbertBackbone",), "albert.albert_backbone",

@@ -84,6 +84,7 @@ HF = Dialect(
         "qa_outputs": "qa",
     },
     repeats={"cls.predictions.decoder.bias": "mlm.decoder.bias"},
+    apart=frozenset({"cls.predictions.decoder.bias"}),
     derived=DERIVED,
     classes=(
         Class("BertModel", frozenset({"pooler"})),
@@ -93,7 +94,8 @@ HF = Dialect(
         Class("BertForSequenceClassification", frozenset({"pooler", "classifier"})),
         Class("BertForTokenClassification", frozenset({"classifier"})),
         Class("BertForQuestionAnswering", frozenset({"qa"})),
-        Class("BertForMultipleChoice", frozenset({"pooler", "classifier"})),
+        Class("BertForMultipleChoice", frozenset({"pooler", "classifier"}), labels=1),
+        Class("BertLMHeadModel", frozenset({"mlm"})),
     ),
     metadata={"format": "pt"},
     sidecars=WORD_PIECES,

@@ -55,7 +55,7 @@ HF = Dialect(
         Class("DistilBertForSequenceClassification", frozenset({"classification", "classifier"})),
         Class("DistilBertForTokenClassification", frozenset({"classifier"})),
         Class("DistilBertForQuestionAnswering", frozenset({"qa"})),
-        Class("DistilBertForMultipleChoice", frozenset({"classification", "classifier"})),
+        Class("DistilBertForMultipleChoice", frozenset({"classification", "classifier"}), labels=1),
     ),
     metadata={"format": "pt"},
     sidecars=WORD_PIECES,

@@ -174,7 +174,8 @@ HF = Dialect(
         Class("ElectraForSequenceClassification", frozenset({"classification"})),
         Class("ElectraForTokenClassification", frozenset({"classifier"})),
         Class("ElectraForQuestionAnswering", frozenset({"qa"})),
-        Class("ElectraForMultipleChoice", frozenset({"summary", "classifier"})),
+        Class("ElectraForMultipleChoice", frozenset({"summary", "classifier"}), labels=1),
+        Class("ElectraForCausalLM", frozenset({"mlm"})),
     ),
     metadata={"format": "pt"},
     sidecars=WORD_PIECES,
@@ -186,6 +187,12 @@ HF = Dialect(
         defaults={**DEFAULTS, "norm_eps": 1e-12, "activation": "gelu", "tied": True, "pad": 0},
     ),
 )
+
+DISCRIMINATOR = _google("discriminator", "electra", "electra", RTD)
+B4K_FORM = ConfigForm(
+    "bert_config.json", {**KEYS, "hidden_act": Key("activation", words=ACTIVATIONS)}, implied={"norm_eps": 1e-12},
+    defaults={**DEFAULTS, "activation": "gelu", "tied": True},
+)  # fmt: skip
 
 ARCHITECTURE = Architecture(
     name="electra",
@@ -219,14 +226,12 @@ ARCHITECTURE = Architecture(
                 **b4k.EMBEDDINGS, "Embedding-Mapping": "embeddings.project", **b4k.LAYERS,
                 "Discriminator-Dense": "rtd.dense", "Discriminator-Prediction": "rtd.output",
             },
-            ConfigForm(
-                "bert_config.json", {**KEYS, "hidden_act": Key("activation", words=ACTIVATIONS)}, implied={"norm_eps": 1e-12},
-                defaults={**DEFAULTS, "activation": "gelu", "tied": True},
-            ),
+            B4K_FORM,
             lacks=NO_PROJECTION,
         ),
-        _google("discriminator", "electra", "electra", RTD),
+        DISCRIMINATOR,
         _google("generator", "generator", "generator", MLM, "_untied"),  # trained with tables of its own, which is not the default
         _google("generator", "generator", "electra", MLM),
+        DISCRIMINATOR._replace(name="bert4keras", title="bert4keras (TensorFlow)", alias="", part="", filename="electra_model.ckpt", config=B4K_FORM),
     ),
 )

@@ -11,7 +11,7 @@ from ckptkit.arch import _bert4keras as b4k
 from ckptkit.arch._transformers import HF_KEYS
 from ckptkit.arch.bert import ARCHITECTURE as BERT
 from ckptkit.arch.bert import DEFAULTS, GOOGLE_ACTIVATIONS, SIZES
-from ckptkit.schema import GOOGLE, TORCH, Architecture, Class, ConfigForm, Dialect, Key
+from ckptkit.schema import GOOGLE, TORCH, Architecture, ConfigForm, Dialect, Key
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,7 +66,7 @@ HF = Dialect(
         "~embeddings.token_type_ids": ("zeros", "1 positions"),
     },
     makes=("relative_positions",),
-    classes=tuple(Class(c.name.replace("Bert", "Nezha"), c.groups) for c in BERT.dialects["hf"].classes),
+    classes=tuple(c._replace(name=c.name.replace("Bert", "Nezha")) for c in BERT.dialects["hf"].classes if c.name != "BertLMHeadModel"),
     metadata={"format": "pt"},
     config=ConfigForm(
         filename="config.json",

@@ -56,6 +56,8 @@ HF = Dialect(
     config=ConfigForm(
         filename="config.json",
         keys={"vocab_size": Key("vocab", plus="n_special"), **gpt2.HF_SIZES, "afn": Key("activation", words=AFN)},
+        implied={"intermediate": "=4 hidden"},
+        exact=True,
         labels=True,
         marks={"model_type": "openai-gpt"},
         defaults=gpt2.HF_DEFAULTS,
@@ -67,7 +69,7 @@ TRUNK = HF._replace(rows={k: v for k, v in HF.rows.items() if k.startswith("~") 
 B4K_FORM = ConfigForm(
     filename="gpt_config.json",
     keys=gpt2.B4K_KEYS,
-    implied={"norm_eps": 1e-7, "tied": True},
+    implied={"norm_eps": 1e-12, "tied": True},
     defaults=DEFAULTS,
     also={"type_vocab_size": 0},
 )

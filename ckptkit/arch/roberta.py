@@ -149,6 +149,17 @@ TRAITS = {
     "heads": {"pooler": "pooler", "mlm": "lm", "classification": "first", "classifier": "pooled_or_tokens", "qa": "tokens"},
 }
 
+# by each of its models' names; first come those that are written where no configuration names one
+CLASSES = tuple(
+    Class(family + name, frozenset(groups), labels=labels)
+    for family in ("Roberta", "XLMRoberta", "Camembert")
+    for name, groups, labels in (
+        ("Model", {"pooler"}, None), ("ForMaskedLM", {"mlm"}, None), ("ForSequenceClassification", {"classification"}, None),
+        ("ForTokenClassification", {"classifier"}, None), ("ForQuestionAnswering", {"qa"}, None), ("ForMultipleChoice", {"pooler", "classifier"}, 1),
+        ("ForCausalLM", {"mlm"}, None),
+    )
+)  # fmt: skip
+
 HF = Dialect(
     name="hf",
     title="transformers (PyTorch)",
@@ -169,15 +180,9 @@ HF = Dialect(
         "qa_outputs": "qa",
     },
     repeats={"lm_head.decoder.bias": "mlm.decoder.bias"},
+    apart=frozenset({"lm_head.decoder.bias"}),
     derived=DERIVED,
-    classes=(
-        Class("RobertaModel", frozenset({"pooler"})),
-        Class("RobertaForMaskedLM", frozenset({"mlm"})),
-        Class("RobertaForSequenceClassification", frozenset({"classification"})),
-        Class("RobertaForTokenClassification", frozenset({"classifier"})),
-        Class("RobertaForQuestionAnswering", frozenset({"qa"})),
-        Class("RobertaForMultipleChoice", frozenset({"pooler", "classifier"})),
-    ),
+    classes=CLASSES,
     metadata={"format": "pt"},
     sidecars=BYTE_PAIRS,
     config=ConfigForm(

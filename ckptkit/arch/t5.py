@@ -324,7 +324,7 @@ def classes(prefix: str) -> tuple[Class, ...]:
     """transformers' classes; the one with the head first, since a tied head is in no file."""
     return (
         Class(prefix + "ForConditionalGeneration", frozenset({"decoder"})),
-        Class(prefix + "Model", frozenset({"decoder"})),
+        Class(prefix + "Model", frozenset({"decoder"}), without=frozenset({"lm_head.weight"})),
         Class(prefix + "EncoderModel", frozenset()),
         Class(prefix + "ForQuestionAnswering", frozenset({"decoder", "qa"})),
         Class(prefix + "ForSequenceClassification", frozenset({"decoder", "classification"})),

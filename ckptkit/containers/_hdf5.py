@@ -193,7 +193,7 @@ class File:
                 self.names[names] = known
         sig, kind, level, n, child = _SMALL_TREE(data, tree)
         # nearly every group is one node: the general way costs three times as much
-        nodes = (child,) if sig == b"TREE" and not kind and not level and n == 1 else self.leaves(tree)
+        nodes = ((child,) if n else ()) if n < 2 and sig == b"TREE" and not kind and not level else self.leaves(tree)
         out: list[Member] = []
         for node in nodes:
             sig, version, n = _NODE(data, node)

@@ -28,6 +28,9 @@ ARCHIVED = "_all_variables/"  # where Keras' export keeps every variable a secon
 _VALUE_FIELD = b"\x0a\x0eVARIABLE_VALUE\x12"
 _ITERATIONS = frozenset(("_iterations", "iter"))
 _RATES = frozenset(("_learning_rate", "learning_rate", "decay", "_variables", "_trainable_variables"))
+# what names have where there may be an optimizer, whose counter may go by another name ("global_step"): a quick question before the graph is decoded
+COUNTED = ("_iterations", "iter", "learning_rate", "decay")
+HELD = "/_variables/"
 _WRAPPED = frozenset(("inner_optimizer", "base_optimizer", "_optimizer"))
 
 

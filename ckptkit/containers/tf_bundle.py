@@ -230,7 +230,7 @@ def _by_objects(checkpoint: Checkpoint, graph: _objects.ObjectGraph) -> None:
     tensors = checkpoint.tensors
     checkpoint.objects = graph
     keys: dict[str, str] = {}  # of the tensors that do not go by their key
-    if any(n.endswith(("_iterations", "iter")) or _objects.SLOT in n for n in tensors):
+    if any(n.endswith(_objects.COUNTED) or _objects.SLOT in n or _objects.HELD in n for n in tensors):
         renamed, slots = graph.names()
         keys = {n: k for k, n in renamed.items() if _objects.name_of(k) in tensors}
         if keys:

@@ -202,10 +202,11 @@ def stored_as(row: TensorRow) -> str:
     """The stored name with the numbers of its layer as {layer}."""
     if not row.at:
         return printable(row.name)
-    pieces = re.split(r"([0-9]+)", row.name)
+    name, variable, number = row.name.partition("/vars/")  # Keras 3 numbers a layer's variables after it, and the first layer has no number
+    pieces = re.split(r"([0-9]+)", name)
     for placeholder, value in row.at:
         for i in range(1, len(pieces), 2):
             if pieces[i] == str(value):
                 pieces[i] = "{" + placeholder + "}"
                 break
-    return printable("".join(pieces))
+    return printable("".join(pieces) + variable + number)

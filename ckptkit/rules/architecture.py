@@ -55,7 +55,7 @@ def architecture(s: Subject) -> Iterator[Finding]:
             "error", "architecture", collapse(names, 3), f"{s.config_name} says {declared}, but the tensors are those of {arch.title}: they do not match",
             f"use the configuration that belongs to the weights ({arch.name})",
         )  # fmt: skip
-    elif declared is None and s.config is not None and s.values is not None and s.values.form != "hf":
+    elif declared is None and s.config is not None and s.values is not None and s.values.form != "hf" and not _told(s):
         for key, mark in arch.dialects[s.values.form].config.marks.items():
             if key != "model_type" and s.config.raw.get(key) != mark:  # original configurations seldom name their model
                 said = f"says {key} {json.dumps(s.config.raw[key])}" if key in s.config.raw else f"does not say {key} {json.dumps(mark)}"
@@ -65,6 +65,12 @@ def architecture(s: Subject) -> Iterator[Finding]:
                 )  # fmt: skip
     elif declared is not None and known is None:
         yield Finding("warning", "architecture", declared, f"{s.config_name} says {declared}, which is unknown here; the tensors are those of {arch.title}")
+
+
+def _told(s: Subject) -> bool:
+    """Whether the tensors say what the configuration leaves out: a computed one of this architecture's own is among them."""
+    r = s.graph.recognition
+    return r is not None and any(m.row.role == "derived" and m.row.note.partition(" ")[0] in r.dialect.makes for m in r.matches.values())
 
 
 @rule("config", "error", "The configuration can be read and makes sense")

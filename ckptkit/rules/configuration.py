@@ -9,6 +9,7 @@ from ..arch import architectures
 from ..errors import CheckpointError, printable
 from ..findings import Finding
 from ..jsonio import read_json
+from ..names import collapse
 from ..schema import Class, Key
 from ..subject import Subject
 from ..tensors import DTYPES
@@ -186,13 +187,23 @@ def other_forms(s: Subject) -> Iterator[Finding]:
                 "warning", "config", "quantization_config", f"{s.config_name} says that the weights are quantised ({method or 'method unsaid'}); {held} of them are plain numbers, "
                 "and are taken as such", "leave quantization_config out if the weights are not quantised",
             )  # fmt: skip
+    others = s.graph.of_role("unexplained")
     if raw.get("position_embedding_type") not in (None, "absolute"):
+        said, beside = raw["position_embedding_type"], [n for n in others if "distance_embedding" in n]
         yield Finding(
-            "warning", "config", "position_embedding_type", f"{s.config_name} says position_embedding_type {raw['position_embedding_type']!r}; {s.architecture.title} is known here with absolute only",
+            "error" if beside else "warning", "config", "position_embedding_type",
+            f"{s.config_name} says position_embedding_type {said!r}{f', and the weights hold tables of distances ({collapse(beside, 2)})' if beside else ''}; "
+            f"{s.architecture.title} is known here with absolute only", "leave --to out: names and tensors stay as they are" if beside else "",
         )  # fmt: skip
     if raw.get("pruned_heads"):
         yield Finding("warning", "config", "pruned_heads", f"{s.config_name} says that heads are pruned; every layer is taken to have all")
-    if raw.get("add_cross_attention") is True and not any("cross" in n for n in s.checkpoint.tensors):
+    crossing = [n for n in others if "crossattention" in n]
+    if raw.get("add_cross_attention") is True and crossing:
+        yield Finding(
+            "error", "config", "add_cross_attention", f"{s.config_name} says add_cross_attention, and the weights hold it ({collapse(crossing, 2)}); "
+            f"{s.architecture.title} is known here without", "leave --to out: names and tensors stay as they are",
+        )  # fmt: skip
+    elif raw.get("add_cross_attention") is True and not any("cross" in n for n in s.checkpoint.tensors):
         yield Finding("warning", "config", "add_cross_attention", f"{s.config_name} says add_cross_attention; the weights hold none: its loader makes it at random")
 
 
@@ -249,6 +260,9 @@ def said_labels(s: Subject) -> Iterator[Finding]:
     have = s.graph.solution.sizes.axis.get("labels")
     if have is None or not labels & s.graph.groups:
         return
+    _, claimed, _ = _claims(s)
+    if claimed is not None and claimed.labels == have:
+        return
     listed = s.config.raw.get("id2label")
     count = s.config.raw.get("num_labels")
     said, key = (len(listed), "id2label") if isinstance(listed, dict) else (count, "num_labels")
@@ -263,14 +277,13 @@ def said_untied(s: Subject) -> Iterator[Finding]:
     if arch is None or s.values is None or s.value("tied") is not False or "tied" in s.values.assumed or s.graph.dialect is None:
         return
     assert s.config is not None
-    named = s.config.raw.get("architectures")
-    classes = {c.name: c.groups for d in arch.dialects.values() for c in d.classes}
-    claimed = classes.get(str(named[0]), frozenset()) if isinstance(named, list) and named else frozenset()
+    _, cls, _ = _claims(s)
+    claimed = cls.groups if cls is not None else frozenset()
     table = arch.table(s.graph.dialect.name)
     for name, info in arch.params.items():
         if info.tied is None or info.group == "core" or name in s.graph.params or name not in table.by_param:
             continue
-        if info.group in claimed or info.group in s.graph.groups:
+        if (info.group in claimed or info.group in s.graph.groups) and (cls is None or name not in cls.without):
             key = s.values.keys.get("tied", "tie_word_embeddings")
             stored = table.by_param[name][0].names[0]
             yield Finding(

@@ -51,6 +51,10 @@ def repeats(s: Subject) -> Iterator[Finding]:
         first = s.graph.params[canonical].stored
         if compare_values(s.checkpoint, stored, first) is False:
             yield Finding("error", "tie", stored, f"{stored} and {first} are two names of {canonical}, but their values differ")
+    for stored, canonical in s.graph.idle:
+        first = s.graph.params[canonical].stored
+        if compare_values(s.checkpoint, stored, first) is False:
+            yield Finding("info", "tie", stored, f"{stored} differs from {first}; {s.graph.dialect.title if s.graph.dialect else 'the library'} computes with the latter alone")
 
 
 @rule("derived", "warning", "Computed buffers hold what is computed", reads="weights")

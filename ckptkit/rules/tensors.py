@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product as combinations
+from math import prod as product
 
 from ..findings import Finding
 from ..names import collapse, natural
@@ -42,7 +43,10 @@ def missing(s: Subject) -> Iterator[Finding]:
         if all(i.tied for i in infos) or info.group not in graph.groups or not wanted(info):
             continue
         holders = placeholders(row.names[0])
-        for at_values in combinations(*(sorted(graph.indices.get(h, ())) for h in holders)):
+        met = [sorted(graph.indices.get(h, ())) for h in holders]
+        if len(graph.shapes.get(row, ())) == product(map(len, met)) and not graph.twice:
+            continue  # one tensor for each place: none is missing
+        for at_values in combinations(*met):
             at = dict(zip(holders, at_values, strict=True))
             if any(expand(p, at) not in graph.params and p not in lacked for p in row.parts):
                 groups.setdefault(info.group, []).append(r.stored_name(row, at, graph.counts))

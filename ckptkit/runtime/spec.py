@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import UndecidedError, UnsupportedError
 from ..growth import resized
 from ..layout import Sizes, stored_shape
-from ..schema import Architecture, count_name, expand, placeholders
+from ..schema import Architecture, Class, count_name, expand, placeholders
 from .traits import ACTIVATIONS, Traits, head, traits_of
 
 if TYPE_CHECKING:
@@ -186,9 +186,10 @@ def values_of(subject: Subject) -> dict[str, object]:
 
 
 def _echo(subject: Subject, canonical: str) -> bool:
-    """Whether a value is only what the form takes for `tied`, which the tensors say better."""
+    """Whether a value is only what the form takes for `tied`, which the tensors say better, unless the model's class has no head that they would be of."""
     assert subject.values is not None and subject.architecture is not None
-    if canonical not in subject.values.assumed:
+    cls = _class_of(subject)
+    if canonical not in subject.values.assumed or (cls is not None and cls.without):
         return False
     return subject.architecture.dialects[subject.values.form].config.defaults.get(canonical) == "=tied"
 
@@ -217,12 +218,18 @@ def spec_of(subject: Subject, groups: Collection[str] | None = None, vocab: int 
     return _as_named(make_spec(arch, sizes, counts, values, have if groups is None else groups, present), subject)
 
 
-def _as_named(spec: Spec, subject: Subject) -> Spec:
-    """The spec with a head over every position where the class that the configuration names has no pooler, though the weights hold one."""
+def _class_of(subject: Subject) -> Class | None:
+    """The class that the configuration names first, or the naming, if it is one of the architecture's."""
     named = subject.config.raw.get("architectures") if subject.config is not None else None
-    first = named[0] if isinstance(named, list) and named else None
+    own = subject.graph.dialect.like if subject.graph.dialect is not None else ""
+    first = named[0] if isinstance(named, list) and named else own or None
     assert subject.architecture is not None
-    cls = next((c for d in subject.architecture.dialects.values() for c in d.classes if c.name == first), None)
+    return next((c for d in subject.architecture.dialects.values() for c in d.classes if c.name == first), None)
+
+
+def _as_named(spec: Spec, subject: Subject) -> Spec:
+    """The spec with a head over every position where the class that the configuration or the naming names has no pooler, though the weights hold one."""
+    cls = _class_of(subject)
     heads = spec.traits.heads
     if cls is None or any(head(heads[g]).kind in ("pooler", "summary") for g in cls.groups & heads.keys()):
         return spec

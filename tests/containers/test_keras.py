@@ -133,6 +133,61 @@ def test_keras_own_layers_are_no_finding(saved: Path) -> None:
         assert c.findings == [] and "hdf5:model_config" in c.metadata
 
 
+def layer(n: int, **more: object) -> dict[str, object]:
+    return {
+        "module": "keras.layers", "class_name": "Dense", "config": {"name": f"dense_{n}", "units": 8, "activation": "linear", "seed": 1e-3, **more},
+        "registered_name": None, "inbound_nodes": [{"args": [{"class_name": "__keras_tensor__", "config": {"keras_history": [f"dense_{n - 1}", 0, 0]}}]}],
+    }  # fmt: skip
+
+
+def model(layers: list[dict[str, object]]) -> str:
+    return json.dumps({"module": "keras", "class_name": "Functional", "config": {"name": "m", "layers": layers}, "registered_name": None})
+
+
+LAYERS = 1500
+
+
+@pytest.mark.parametrize("at", (0, 1, 700, LAYERS - 1))
+@pytest.mark.parametrize(
+    "put, said",
+    (
+        (lambda t, n: t.replace(f'"dense_{n}", "units": 8', f'"dense_{n}", "units": 08'), "not valid JSON"),
+        (lambda t, n: t.replace(f'"dense_{n}", "units": 8', f'"dense_{n}", "units": '), "not valid JSON"),
+        (lambda t, n: t.replace(f'"dense_{n}", "units": 8', f'"dense_{n}", "units": 1e999'), "out of range"),
+        (lambda t, n: t.replace(f'"dense_{n}", "units": 8', f'"dense_{n}", "units": ]8'), "not valid JSON"),
+        (lambda t, n: t.replace(f'"dense_{n}", "units": 8', f'"dense_{n}", "units": 8, "name": 3'), "'name' twice"),
+        (lambda t, n: t.replace(f'"dense_{n}", "units": 8', f'"dense_{n}", "u1": 8, "u1": 8'), "'u1' twice"),
+        (lambda t, n: t.replace(f'"Dense", "config": {{"name": "dense_{n}"', f'"Lambda", "config": {{"name": "dense_{n}"'), "Lambda layer"),
+        (lambda t, n: t.replace(f'"Dense", "config": {{"name": "dense_{n}"', f'"L\\u0061mbda", "config": {{"name": "dense_{n}"'), "Lambda layer"),
+        (lambda t, n: t.replace(f'"keras.layers", "class_name": "Dense", "config": {{"name": "dense_{n}"', f'"os", "class_name": "Dense", "config": {{"name": "dense_{n}"'), "os.Dense"),
+        (lambda t, n: t.replace(f'{{"module": "keras.layers", "class_name": "Dense", "config": {{"name": "dense_{n}"', f'"x": {{"module": "keras.layers", "class_name": "Dense", "config": {{"name": "dense_{n}"'), "not valid JSON"),
+    ),
+    ids=("octal", "no value", "infinite", "bracket", "repeated key", "repeated numbered key", "Lambda", "Lambda escaped", "module", "key in a list"),
+)  # fmt: skip
+def test_one_layer_of_many_that_are_alike_is_not_overlooked(put: Any, said: str, at: int) -> None:
+    text = put(model([layer(n) for n in range(LAYERS)]), at)
+    assert text != model([layer(n) for n in range(LAYERS)])
+    found = _keras_config.judge(text, "x.keras:config.json")
+    assert len(found) == 1
+    assert said in found[0].message
+
+
+def test_layers_that_are_alike_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    loads = _keras_config.loads
+    monkeypatch.setattr(_keras_config, "loads", lambda raw, **more: read.append(len(raw)) or loads(raw, **more))
+    text = model([layer(n) for n in range(LAYERS)])
+    assert _keras_config.judge(text, "x.keras:config.json") == []
+    assert sum(read) < len(text) / 4
+    nested = model([{"module": "keras", "class_name": "Functional", "config": {"name": f"inner_{k}", "layers": [layer(n) for n in range(5)]}} for k in range(300)])
+    assert _keras_config.judge(nested, "x.keras:config.json") == []
+    value, repeated, named = _keras_config.outline(nested)
+    assert isinstance(value, dict)
+    assert value["class_name"] == "Functional"
+    assert {v.get("class_name") for v in named} == {"Functional", "Dense", "__keras_tensor__"}
+    assert not repeated
+
+
 def test_weights_in_shards_are_those_that_keras_saved(tmp_path: Path) -> None:
     import keras
 
@@ -150,3 +205,27 @@ def test_weights_in_shards_are_those_that_keras_saved(tmp_path: Path) -> None:
     (tmp_path / "model.weights.json").write_text(json.dumps(index))
     with pytest.raises(UnsafeError, match="outside its own directory"):
         open_checkpoint(tmp_path / "model.weights.json")
+
+
+def test_a_layer_number_of_nine_digits_costs_nothing(tmp_path: Path) -> None:
+    import tracemalloc
+
+    import h5py
+
+    path = str(tmp_path / "m.weights.h5")
+    with h5py.File(path, "w") as f, h5py.File(Path(__file__).parents[2] / "fixtures/golden/keras_hub_bert/preset/model.weights.h5") as source:
+        source.visititems(lambda name, o: f.create_dataset(name, data=o[()]) if isinstance(o, h5py.Dataset) else None)
+        for name in ("layers/transformer_encoder_999999999/vars/0", "layers/dense_999999998/vars/0"):
+            f[name] = np.zeros(3, np.float32)
+    tracemalloc.start()
+    ckptkit.inspect(path)
+    assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    tracemalloc.stop()
+
+
+def test_the_first_layer_is_listed_as_it_is_stored() -> None:
+    from ckptkit.report.inspection import show_inspection
+
+    text = show_inspection(ckptkit.inspect(str(Path(__file__).parents[2] / "fixtures/golden/keras_hub_bert/preset")))
+    assert "layers/transformer_encoder/_self_attention_layer/query_dense/vars/0" in text
+    assert "vars/{" not in text

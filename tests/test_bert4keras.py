@@ -1,0 +1,74 @@
+"""What bert4keras' own models are, beyond the shapes that Google's have: configurations that say little, models that transformers cannot hold."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from pathlib import Path
+
+import builder
+import oracles
+import pytest
+
+import ckptkit
+from ckptkit.arch import architectures
+
+
+def nezha(folder: Path, *, table: bool = True) -> Path:
+    """bert4keras' NEZHA with a configuration that does not say so, which its library does not need; a RoFormer without the table."""
+    import h5py
+
+    folder.mkdir()
+    source = oracles.made("namings") / "bert4keras_nezha"
+    said = json.loads((source / "config.json").read_text())
+    del said["use_relative_position"]
+    (folder / "config.json").write_text(json.dumps(said))
+    shutil.copy(source / "keras_weights.h5", folder)
+    if not table:
+        with h5py.File(folder / "keras_weights.h5", "r+") as f:
+            del f["Embedding-Relative-Position"]
+            f.attrs["layer_names"] = [n for n in f.attrs["layer_names"] if n != b"Embedding-Relative-Position"]
+    return folder
+
+
+def test_a_table_of_relative_positions_says_that_it_is_nezha_where_the_configuration_does_not(tmp_path: Path) -> None:
+    report = ckptkit.validate(nezha(tmp_path / "a"))
+    assert report.exit_code == 0 and [f for f in report.findings if f.severity != "info"] == []
+    ckptkit.convert(tmp_path / "a", tmp_path / "hf", to="hf")
+    assert ckptkit.diff(tmp_path / "a", tmp_path / "hf").exit_code == 0
+
+
+def test_without_the_table_it_is_another_model(tmp_path: Path) -> None:
+    """A RoFormer's layers are called as BERT's and NEZHA's are, but it has no positions at all."""
+    report = ckptkit.validate(nezha(tmp_path / "a", table=False))
+    assert [(f.rule, f.where) for f in report.findings if f.severity == "error"] == [("architecture", "use_relative_position")]
+
+
+def test_electra_goes_to_bert4keras_checkpoint_and_to_its_layers(tmp_path: Path) -> None:
+    source = oracles.golden("electra_tf")
+    ckptkit.convert(source, tmp_path / "hf", to="hf")
+    tf = ckptkit.convert(tmp_path / "hf", tmp_path / "tf", to="bert4keras")
+    assert tf.ledger["target"]["container"] == "tf"  # type: ignore[index]
+    given, back = oracles.tf_variables(next(source.glob("*.index")).with_suffix("")), oracles.tf_variables(tmp_path / "tf" / "electra_model.ckpt")
+    held = {n for n in given if n.startswith(("electra/", "discriminator_predictions/")) and "adam" not in n}
+    assert back.keys() == held and all(given[n].tobytes() == back[n].tobytes() for n in held)
+    assert json.loads((tmp_path / "tf" / "bert_config.json").read_text())["hidden_act"] == "gelu"  # erf, in bert4keras as in ELECTRA
+    assert [f for f in ckptkit.validate(tmp_path / "tf").findings if f.severity != "info"] == []
+    ckptkit.convert(tmp_path / "tf", tmp_path / "h5", to="bert4keras", container="hdf5")
+    assert ckptkit.diff(source, tmp_path / "h5").exit_code == 0
+
+
+@pytest.mark.parametrize(("inner", "fits"), [(4, True), (3, False)])
+def test_a_gpt_whose_feed_forward_is_not_four_times_its_width_is_none_of_transformers(tmp_path: Path, inner: int, fits: bool) -> None:
+    arch = architectures()["openai-gpt"]
+    sizes, counts = builder.sizes_of(arch, random.Random(3), layers=2)
+    sizes["intermediate"] = inner * sizes["hidden"]
+    builder.make(tmp_path / "a", arch, arch.dialects["bert4keras"], sizes, counts, frozenset(), container="tf")
+    if not fits:
+        with pytest.raises(ckptkit.CheckpointError, match=f"always has intermediate {4 * sizes['hidden']}"):
+            ckptkit.convert(tmp_path / "a", tmp_path / "hf", to="hf")
+        return
+    ckptkit.convert(tmp_path / "a", tmp_path / "hf", to="hf")
+    oracles.hf_load(tmp_path / "hf", "OpenAIGPTLMHeadModel", allow=("lm_head.weight",))
+    assert json.loads((tmp_path / "hf" / "config.json").read_text())["layer_norm_epsilon"] == 1e-12  # models.py: BERT's layers
