@@ -139,3 +139,23 @@ def test_an_mlm_head_runs_with_the_epsilon_and_the_gelu_of_its_own(tmp_path: Pat
     assert [f.where for f in done.findings if f.severity == "warning"] == ([] if stem == "Roberta" else ["mlm_norm_eps"])  # transformers has one for all its norms
     again = ckptkit.convert(tmp_path / "hf", tmp_path / "again", to="keras_hub")
     assert [f for f in again.findings if f.severity == "warning"] == []
+
+
+@pytest.mark.parametrize("form", ["model.keras", "w.weights.h5", "sharded/model.weights.json"])
+def test_an_xlm_roberta_with_its_head_in_one_file(tmp_path: Path, form: str) -> None:
+    import keras_hub
+
+    model = keras_hub.models.XLMRobertaTextClassifier(made("XLMRobertaBackbone"), num_classes=3)
+    (tmp_path / "sharded").mkdir()
+    path = tmp_path / form
+    if form == "model.keras":
+        model.save(path)
+        model.save_weights(tmp_path / "model.weights.h5")  # of the two, the one with the configuration is the folder's
+        assert ckptkit.inspect(tmp_path).container == "keras"
+    else:
+        model.save_weights(path, **({"max_shard_size": 2e-5} if "sharded" in form else {}))
+    done = ckptkit.convert(path, tmp_path / "hf", to="hf", given={"heads": 3})
+    assert done.classes == ("RobertaForSequenceClassification",)
+    inputs = given(model)
+    ours = oracles.hf_outputs(tmp_path / "hf", for_transformers(inputs))["logits"]
+    assert oracles.largest_difference(ours, plain(model(inputs)), None) < 1e-5

@@ -118,7 +118,7 @@ def backbone(
         style=OBJECTS,
         container="hdf5",
         filename="model.weights.h5",
-        spelling=headed(snake_case(names[0]), below, objects(*(h for h in HEAD if h.name in {k.split("/")[1] for k in rows if k.startswith("task/")}))),
+        spelling=headed(tuple(map(snake_case, names)), below, objects(*(h for h in HEAD if h.name in {k.split("/")[1] for k in rows if k.startswith("task/")}))),
         models=tuple(map(snake_case, names)),
         rows=rows,
         lacks=lacks,
