@@ -74,7 +74,7 @@ MLM: dict[str, str | tuple[str, ...]] = {
 }
 CLASSIFIER: dict[str, str | tuple[str, ...]] = {"task/logits": "classifier"}
 DEEP_CLASSIFIER: dict[str, str | tuple[str, ...]] = {"task/pooled_dense": "classification.dense", "task/logits": "classification.output"}
-MASKED_LM_HEAD = {"norm_eps": 1e-5, "activation": "gelu"}  # MaskedLMHead's, whatever the backbone has
+MASKED_LM_HEAD = {"mlm_norm_eps": 1e-5, "mlm_activation": "gelu"}  # MaskedLMHead's, whatever the backbone has
 
 # the vocabularies of its tokenizers, by what `Dialect.sidecars` calls the files
 WORD_PIECES = Vocabulary(("word pieces",), ("[CLS]", "[SEP]", "[PAD]", "[MASK]", "[UNK]"))
@@ -118,7 +118,7 @@ def backbone(
         style=OBJECTS,
         container="hdf5",
         filename="model.weights.h5",
-        spelling=headed(snake_case(names[0]), below, objects(*(h for h in HEAD if h.name in {k.split("/")[1] for k in rows if k.startswith("task/")}))),
+        spelling=headed(tuple(map(snake_case, names)), below, objects(*(h for h in HEAD if h.name in {k.split("/")[1] for k in rows if k.startswith("task/")}))),
         models=tuple(map(snake_case, names)),
         rows=rows,
         lacks=lacks,
@@ -131,7 +131,7 @@ def backbone(
             filename="config.json",
             exact=True,
             keys=keys,
-            implied=implied,
+            implied={**MASKED_LM_HEAD, **implied} if masked else implied,
             defaults=defaults,
             also={"name": package.rpartition(".")[2], "trainable": True, "dtype": POLICY, **also},
             unfold=unfold(names),
@@ -139,7 +139,6 @@ def backbone(
             beside={
                 "metadata.json": metadata(tasks), "tokenizer.json": (text := tokenizer(stem, package, words)), "preprocessor.json": preprocessor(stem, package, text), "task.json": task(stem, package, text),
             },
-            taken={"mlm": MASKED_LM_HEAD} if masked else {},
             words=words,
         ),
     )

@@ -50,6 +50,7 @@ TASK = "task/"  # begins the names of what keras_hub keeps in a file of its own,
 TRANSFORMERS = "tf_model.h5"  # what alone is ever cut into shards with an index of transformers' kind
 TASK_FILE = "task.weights.h5"
 PREFIX = "hdf5:"  # of the metadata that only this format understands
+UNMARKED = "holds opaque elements of 2 bytes: read as bfloat16, which Keras 2 and Keras' legacy form store so without a mark (and so is what else is opaque here)"
 SMALL = 1 << 20  # bytes: what is stored may swell by the limit unpack_ratio at most, unless it stays below this
 
 
@@ -229,6 +230,10 @@ def _tensor(file: File, name: str, d: Dataset, path: str, specs: dict[tuple[int,
     dtype = d.type.dtype
     if d.type.kind == "opaque" and d.type.size in (1, 2):
         dtype = _opaque(file, d)
+        if not dtype and d.type.size == 2:
+            dtype = "BF16"
+            if not any(f.message.endswith(UNMARKED) for f in findings):
+                findings.append(Finding("warning", "hdf5", printable(name), f"{printable(name)} {UNMARKED}", "hold it against the model: no mark says so"))
     if not dtype:
         raise UnsupportedError(f"dataset {name} holds {d.type.what}, which are no tensor", path=label)
     if dtype == "STRING":

@@ -132,6 +132,20 @@ def test_bfloat16_is_what_keras_marks_as_such(tmp_path: Path) -> None:
         np.testing.assert_array_equal(np.array(f["vars/0"], dtype=ml_dtypes.bfloat16), values)
 
 
+def test_bfloat16_that_keras_2_leaves_unmarked_is_read_and_said(tmp_path: Path) -> None:
+    values = {"a/a/kernel:0": np.arange(6).astype(ml_dtypes.bfloat16), "a/a/bias:0": np.ones(3).astype(ml_dtypes.bfloat16), "b/b/kernel:0": np.ones(2, "f4")}
+    with h5py.File(tmp_path / "a.h5", "w") as f:
+        for n, v in values.items():
+            f[n] = v  # as tf_keras saves it
+    same(mine(tmp_path / "a.h5"), values)
+    with open_checkpoint(tmp_path / "a.h5") as c:
+        assert [(f.severity, f.where) for f in c.findings] == [("warning", "a/a/bias:0")]
+    with h5py.File(tmp_path / "b.h5", "w") as f:
+        f["x"] = np.zeros(2, "V1")  # of one byte there are several
+    with pytest.raises(UnsupportedError, match="opaque elements of 1"):
+        open_checkpoint(tmp_path / "b.h5")
+
+
 @pytest.mark.parametrize("libver", ["earliest", "latest"])
 def test_numbers_with_the_high_byte_first_are_turned(tmp_path: Path, libver: str) -> None:
     rng = np.random.default_rng(2)
