@@ -50,6 +50,7 @@ class Translate(Builder):
         self.rows: dict[str, list[str]] = {}  # how their new rows start -> target names
         self.cut: list[str] = []  # target names that lose rows
         self.untied = False
+        self.again: dict[str, str] = {}  # target names that are written once more as a tensor of their own -> the first
         self.harmless: dict[str, list[str]] = {}  # why it may be left out -> stored names
         for g in sorted(others):
             stored = [b.stored for b in self.graph.params.values() if self.arch.params[b.row.parts[b.which]].group == g]
@@ -95,9 +96,9 @@ class Translate(Builder):
         """Write `target` as a tensor of its own, with the values of the one that holds `canonical`, if that is written."""
         holder = self._holder(*canonical)
         if holder is not None:
-            story = self.came[holder] or {}
             self.targets.append((target, *next(t for t in self.targets if t[0] == holder)[1:]))
-            self.came[target] = {"from": story["from"], "how": f"{story['how']}, as {holder}"}
+            self.again[target] = holder
+            self.came[target] = {"from": (self.came[holder] or {})["from"], "how": f"repeats {holder}"}
 
     def _spell(self) -> None:
         """Give the target's tensors the names that they are stored under, where those are no templates."""
@@ -114,6 +115,8 @@ class Translate(Builder):
         self.came = {spelled[n]: story for n, story in self.came.items()}
         for n, holder in self.ties.items():
             self.came[n] = {**(self.came[n] or {}), "how": f"tied to {holder}"}
+        for n, holder in self.again.items():
+            self.came[spelled[n]] = {**(self.came[spelled[n]] or {}), "how": f"repeats {spelled[holder]}"}
         for story in self.went.values():
             if story is not None and isinstance(to := story.get("to"), list):
                 story["to"] = [spelled.get(str(n), n) for n in to]
