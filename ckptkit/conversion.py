@@ -26,6 +26,7 @@ from .schema import Dialect
 from .sidecars import gather
 from .subject import Subject, examine
 from .tensors import DTYPES
+from .translation import bare
 from .validation import run_rules
 
 PRIVATE = ("hdf5:", "keras:")  # metadata that only the formats of these names understand
@@ -354,6 +355,7 @@ def _configuration(
         values, rest, arch, dialect, weights.groups, labels=labels, dtype=dtype, preferred=subject.graph.dialect.like or None
     )
     memory = hung(subject.graph.recognition, subject.graph.counts) if subject.graph.recognition is not None else {}
+    memory |= bare(subject) if dialect is not subject.graph.dialect else {}
     if dialect.spelling != subject.graph.dialect.spelling:
         memory |= scope(subject.graph.dialect, list(subject.checkpoint.tensors), named.name if named is not None else "")
     raw = {**written.raw, BLOCK: {**_mapping(written.raw.get(BLOCK)), MEMORY: memory}} if memory else written.raw

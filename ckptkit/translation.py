@@ -71,9 +71,12 @@ class Translate(Builder):
         """The first prefix; none where the dialect allows that and no head is stored beside the core, nor has the class that is named one."""
         if "" not in self.dialect.prefixes or (self.dialect.prefixed and self.named is None):
             return self.dialect.prefixes[0]
-        groups = self.groups | (self.named.groups if self.named is not None else frozenset())
-        outside = any(not row.prefixed and self.arch.params[p].group in groups for row in self.table.rows if row.role == "param" for p in row.parts)
-        return self.dialect.prefixes[0] if outside else ""
+        if outside(self.table, self.groups):
+            return self.dialect.prefixes[0]
+        raw = self.subject.config.raw if self.subject.config is not None else None
+        said = {"prefix": self.recognition.prefix} if self.dialect is self.recognition.dialect else remembered(raw).get(self.dialect.name)
+        bare = isinstance(said, Mapping) and said.get("prefix") == ""
+        return self.dialect.prefixes[0] if self.named is not None and outside(self.table, self.named.groups) and not bare else ""
 
     def weights(self) -> Weights:
         for row, at in walk(self.table.rows, self.graph.counts):
@@ -368,6 +371,20 @@ def _is_fill(subject: Subject, canonical: str, value: float | str) -> bool:
     if isinstance(value, str):
         return bool(array.ndim == 2 and array.shape[0] == array.shape[1] and np.array_equal(array, np.eye(len(array))))
     return bool((array == value).all())
+
+
+def outside(table: Table, groups: frozenset[str]) -> bool:
+    """Whether some of these groups is stored beside the prefix."""
+    return any(not row.prefixed and table.arch.params[p].group in groups for row in table.rows if row.role == "param" for p in row.parts)
+
+
+def bare(subject: Subject) -> dict[str, object]:
+    """What to remember of a checkpoint without the prefix that the class has that its configuration names; {} of others."""
+    r = subject.graph.recognition
+    if r is None or r.prefix or "" not in r.dialect.prefixes:
+        return {}
+    cls = named_class(subject.values.rest if subject.values is not None else {}, r.architecture, r.dialect, subject.graph.groups)
+    return {r.dialect.name: {"prefix": ""}} if cls is not None and outside(r.table, cls.groups) else {}
 
 
 def walk(rows: Sequence[Row], counts: Mapping[str, int]) -> Iterator[tuple[Row, dict[str, int]]]:
