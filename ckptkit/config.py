@@ -323,6 +323,9 @@ class Written(NamedTuple):
     findings: tuple[Finding, ...]
 
 
+OF_MLM_HEAD = {"mlm_activation": "activation", "mlm_norm_eps": "norm_eps"}  # values of an MLM head -> those of the blocks, which it has where nothing says otherwise
+
+
 def choose_class(
     classes: Sequence[Class], groups: frozenset[str], preferred: object = None, free: frozenset[str] = frozenset()
 ) -> tuple[Class, frozenset[str], frozenset[str]] | None:
@@ -419,8 +422,11 @@ def write_config(
                     means = "its own code cannot load these weights" if held else f"its loader will take {c} for {value}"
                     findings.append(Finding("warning", "config", key, f"{target.title} has one {key} for {k.canonical} {value} and {c} {v}: {means}"))
     sizes = size_names(arch)
+    keyed = said.copy()
     for c, stated in form.implied.items():
         said.add(c)
+        if c in OF_MLM_HEAD:
+            continue
         v = _resolved(stated, values)
         if v is not None and values.get(c, v) != v:
             if c in sizes and form.exact:
@@ -430,13 +436,13 @@ def write_config(
             unsaid[c] = values[c]
             means = "its own code cannot load these weights" if c in sizes else "outputs differ slightly there"
             findings.append(Finding("warning", "config", c, f"{target.title} always takes {c} {v}; the model has {values[c]}: {means}"))
-    own, head_own = values.get("activation"), values.get("mlm_activation")
-    if "mlm" in groups and "mlm_activation" not in said and head_own not in (None, own):
-        findings.append(Finding("warning", "config", "mlm_activation", f"{target.title} has one activation, {own}; the model has {head_own} in its MLM head: its logits differ"))
-    for g in sorted(groups & form.taken.keys()):
-        differs = [f"{c} {v} where the model has {values[c]}" for c, v in form.taken[g].items() if values.get(c, v) != v]
-        if differs:
-            findings.append(Finding("warning", "config", g, f"{target.title}'s {g} takes {', '.join(differs)}: its outputs differ slightly"))
+    for c, common in OF_MLM_HEAD.items():
+        own = values.get(c) or values.get(common)
+        takes = form.implied.get(c) or form.implied.get(common) or values.get(common)
+        if "mlm" in groups and c not in keyed and None not in (own, takes) and own != takes:
+            findings.append(Finding("warning", "config", c, f"{target.title} takes {common} {takes} in its MLM head, where the model has {own}: its logits differ slightly"))
+            unsaid[c] = own
+        said.add(c)
     if missing:
         missing = list(dict.fromkeys(missing))
         fits = (v for v in arch.variants.values() if all(values.get(k) == n for k, n in v.items() if k != "heads"))
@@ -492,7 +498,7 @@ def _joins(form: ConfigForm, count: str) -> bool:
 
 
 def _worth_keeping(canonical: str, value: object, arch: Architecture) -> bool:
-    return canonical in ("activation", "mlm_activation", "norm_eps", "dropout", "attention_dropout", "initializer_range") or canonical in arch.heads
+    return canonical in ("activation", "norm_eps", "dropout", "attention_dropout", "initializer_range") or canonical in arch.heads
 
 
 def _value(values: Mapping[str, object], form: ConfigForm, canonical: str) -> object:

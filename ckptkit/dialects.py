@@ -132,7 +132,6 @@ class ConfigForm(NamedTuple):
     fold: Callable[[dict[str, object]], dict[str, object]] | None = None  # the raw keys -> the file's own shape: what `unfold` undoes
     extras: Callable[[dict[str, object]], dict[str, object]] | None = None  # the raw keys -> what goes into the file itself
     beside: Mapping[str, Callable[[Mapping[str, object], Kit], dict[str, object] | None]] = {}  # further JSON files, made of the raw keys (None: not written)
-    taken: Mapping[str, Mapping[str, object]] = {}  # what a head's own code takes for granted besides: group -> canonical values
     exact: bool = False  # whether the library builds its model from this file alone: weights of another form than it can say are refused
     words: Vocabulary | None = None  # the vocabulary that its library loads with a model, where it has its own form for it
     texts: Mapping[str, Callable[[str], dict[str, object]]] = {}

@@ -72,16 +72,19 @@ def snake_case(name: str) -> str:
 # --- Keras 3 ---------------------------------------------------------------------------------------------------------------
 
 
-def headed(model: str, backbone: Spelling, head: Spelling) -> Spelling:
-    """The spelling of a keras_hub model, `model` its backbone's class in snake case, whose head's names begin with `task/`.
+def headed(models: Sequence[str], backbone: Spelling, head: Spelling) -> Spelling:
+    """The spelling of a keras_hub model, `models` the classes in snake case that its backbone may have, whose head's names begin with `task/`.
 
     As Keras saves the two in one file, which is only read, the backbone is one of the model's layers: layers/bert_backbone/layers/dense/vars/0.
     """
-    inside = f"layers/{model}/"
+    def holder(lines: str) -> str:
+        """The layer that the backbone is, with a slash; "" where it is the model."""
+        return next((i for i in (f"layers/{m}/" for m in models) if f"\n{i}" in lines), "")
 
     def plain(names: Sequence[str], config: Mapping[str, object]) -> dict[str, str]:
         lines = _lines(tuple(names))
-        if f"\n{inside}" in lines:
+        inside = holder(lines)
+        if inside:
             parts = {n: n[len(inside) :] if n.startswith(inside) else TASK + n for n in names}
         elif f"\n{TASK}" in lines:
             parts = {n: n for n in names}
@@ -101,7 +104,7 @@ def headed(model: str, backbone: Spelling, head: Spelling) -> Spelling:
 
     def patterns(names: Sequence[str], config: Mapping[str, object]) -> dict[str, int]:
         lines = _lines(tuple(names))
-        if f"\n{inside}" not in lines and f"\n{TASK}" not in lines and backbone.patterns is not None:
+        if not holder(lines) and f"\n{TASK}" not in lines and backbone.patterns is not None:
             return backbone.patterns(names, config)
         return tally(patterns_of(plain(names, config).values()))
 

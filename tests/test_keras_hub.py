@@ -95,3 +95,67 @@ def test_a_registered_function_of_keras_hub_s_is_no_code_from_outside(tmp_path: 
 
     made("T5Backbone", activation=gelu_approximate).save(tmp_path / "model.keras")
     assert [f for f in ckptkit.validate(tmp_path / "model.keras").findings if f.severity in ("error", "warning")] == []
+
+
+def test_shards_that_are_written_are_loaded_by_keras_and_keras_hub(tmp_path: Path) -> None:
+    import keras_hub
+
+    model = keras_hub.models.BertTextClassifier(made("BertBackbone"), num_classes=3)
+    model.save_to_preset(str(tmp_path / "preset"))
+    ckptkit.convert(tmp_path / "preset", tmp_path / "hf", to="hf")
+    ckptkit.convert(tmp_path / "hf", tmp_path / "sharded", to="keras_hub", max_shard_size=20_000)
+    files = {p.name for p in (tmp_path / "sharded").iterdir()}
+    assert {"model.weights.json", "model_00000.weights.h5", "model_00001.weights.h5", "task.weights.h5"} <= files and "model.weights.h5" not in files
+    loaded = keras_hub.models.TextClassifier.from_preset(str(tmp_path / "sharded"), preprocessor=None)
+    assert [a.tobytes() for a in loaded.get_weights()] == [a.tobytes() for a in model.get_weights()]
+    backbone = made("BertBackbone", num_segments=2)
+    backbone.set_weights([w * 0 for w in backbone.get_weights()])
+    backbone.load_weights(str(tmp_path / "sharded" / "model.weights.json"))
+    assert [a.tobytes() for a in backbone.get_weights()] == [a.tobytes() for a in model.backbone.get_weights()]
+    with ckptkit.open(tmp_path / "sharded") as a, ckptkit.open(tmp_path / "preset") as b:
+        assert {n for n in b.tensors if "optimizer" not in n} == set(a.tensors)
+        assert all(a.array(n).tobytes() == b.array(n).tobytes() for n in a.tensors)
+    with pytest.raises(ckptkit.errors.UnsupportedError, match="never as shards"):
+        ckptkit.convert(tmp_path / "hf", tmp_path / "other", container="hdf5", max_shard_size=20_000)
+
+
+@pytest.mark.parametrize("stem", ["DistilBert", "Albert", "Roberta"])
+def test_an_mlm_head_runs_with_the_epsilon_and_the_gelu_of_its_own(tmp_path: Path, stem: str) -> None:
+    import keras_hub.models as hub
+    import torch
+
+    model = getattr(hub, f"{stem}MaskedLM")(made(f"{stem}Backbone", **({"embedding_dim": 10} if stem == "Albert" else {})))
+    rng = np.random.default_rng(5)
+    model.set_weights([w + rng.normal(0, 0.08, w.shape).astype(np.float32) for w in model.get_weights()])
+    model.save_to_preset(str(tmp_path / "preset"))
+    inputs = given(model) | {"mask_positions": np.tile(np.arange(7), (2, 1)).astype(np.int32)}
+    expected = plain(model({t.name: inputs[t.name] for t in model.inputs}))
+    ours = ckptkit.build_transformer_model(tmp_path / "preset" / "config.json", tmp_path / "preset", with_mlm=True, framework="torch").eval()
+    asked = {n: torch.from_numpy(a).long() for n, a in for_transformers({k: a for k, a in inputs.items() if k != "mask_positions"}).items()}
+    with torch.no_grad():
+        got = ours(**asked)["mlm"].numpy()
+    assert oracles.largest_difference(got, expected, inputs["padding_mask"].astype(bool)) < 2e-6
+    done = ckptkit.convert(tmp_path / "preset", tmp_path / "hf", to="hf")
+    assert [f.where for f in done.findings if f.severity == "warning"] == ([] if stem == "Roberta" else ["mlm_norm_eps"])  # transformers has one for all its norms
+    again = ckptkit.convert(tmp_path / "hf", tmp_path / "again", to="keras_hub")
+    assert [f for f in again.findings if f.severity == "warning"] == []
+
+
+@pytest.mark.parametrize("form", ["model.keras", "w.weights.h5", "sharded/model.weights.json"])
+def test_an_xlm_roberta_with_its_head_in_one_file(tmp_path: Path, form: str) -> None:
+    import keras_hub
+
+    model = keras_hub.models.XLMRobertaTextClassifier(made("XLMRobertaBackbone"), num_classes=3)
+    (tmp_path / "sharded").mkdir()
+    path = tmp_path / form
+    if form == "model.keras":
+        model.save(path)
+        model.save_weights(tmp_path / "model.weights.h5")  # of the two, the one with the configuration is the folder's
+        assert ckptkit.inspect(tmp_path).container == "keras"
+    else:
+        model.save_weights(path, **({"max_shard_size": 2e-5} if "sharded" in form else {}))
+    done = ckptkit.convert(path, tmp_path / "hf", to="hf", given={"heads": 3})
+    assert done.classes == ("RobertaForSequenceClassification",)
+    inputs = given(model)
+    ours = oracles.hf_outputs(tmp_path / "hf", for_transformers(inputs))["logits"]
+    assert oracles.largest_difference(ours, plain(model(inputs)), None) < 1e-5

@@ -2,8 +2,8 @@
 
 Source: keras_hub 0.32 models/*/*_backbone.py, layers/modeling/transformer_encoder.py and transformer_decoder.py, utils/preset_utils.py; Keras 3
 saving/saving_lib.py (names: see `spelling.objects`); models/*/*_text_classifier.py, *_masked_lm.py, layers/modeling/masked_lm_head.py (heads). A preset is a
-folder of config.json, metadata.json and model.weights.h5; with a vocabulary of tokenizer.json and assets/tokenizer; with a head of task.json, task.weights.h5 and
-preprocessor.json. Activations and epsilons are the classes' own, no preset can say them.
+folder of config.json, metadata.json and model.weights.h5; with a vocabulary of tokenizer.json and assets/tokenizer; with a head of task.json, task.weights.h5 (none
+where the head is the word table) and preprocessor.json. Activations and epsilons are the classes' own, no preset can say them.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ MLM: dict[str, str | tuple[str, ...]] = {
 }
 CLASSIFIER: dict[str, str | tuple[str, ...]] = {"task/logits": "classifier"}
 DEEP_CLASSIFIER: dict[str, str | tuple[str, ...]] = {"task/pooled_dense": "classification.dense", "task/logits": "classification.output"}
-MASKED_LM_HEAD = {"norm_eps": 1e-5, "activation": "gelu"}  # MaskedLMHead's, whatever the backbone has
+MASKED_LM_HEAD = {"mlm_norm_eps": 1e-5, "mlm_activation": "gelu"}  # MaskedLMHead's, whatever the backbone has
 
 # the vocabularies of its tokenizers, by what `Dialect.sidecars` calls the files
 WORD_PIECES = Vocabulary(("word pieces",), ("[CLS]", "[SEP]", "[PAD]", "[MASK]", "[UNK]"))
@@ -90,8 +90,11 @@ FILES = {
 # of a tokenizer, a dtype is that of the token ids; of everything else that of the arithmetic
 INTEGERS = {"module": "keras", "class_name": "DTypePolicy", "config": {"name": "int32"}, "registered_name": None}
 POLICY = {"module": "keras", "class_name": "DTypePolicy", "config": {"name": "float32"}, "registered_name": None}
-LONGEST = {"TextClassifier": 512, "MaskedLM": 512}  # what their preprocessors cut text to, at most
-TASKS = {"TextClassifier": "text_classifier", "MaskedLM": "masked_lm"}
+TASKS = {"TextClassifier": "text_classifier", "MaskedLM": "masked_lm", "CausalLM": "causal_lm", "Seq2SeqLM": "seq_2_seq_lm"}
+LONGEST = {"TextClassifier": 512, "MaskedLM": 512, "CausalLM": 1024, "Seq2SeqLM": 1024}  # what their preprocessors cut text to, at most
+# the keys that say that length, and what a preprocessor is told besides
+LENGTHS = {"Seq2SeqLM": ("encoder_sequence_length", "decoder_sequence_length")}
+TOLD: dict[str, dict[str, object]] = {"CausalLM": {"add_start_token": True, "add_end_token": True}, "Seq2SeqLM": {}}
 
 
 def backbone(
@@ -108,26 +111,27 @@ def backbone(
     classes = [Class(names[0], frozenset(needs))]
     classes += [Class(f"{stem}MaskedLM", frozenset({*needs, "mlm"}))] if masked else []
     classes += [Class(f"{stem}TextClassifier", frozenset({*needs, *classifies}))] if classifies else []
+    own = [Class(f"{stem}{t}", frozenset(needs)) for t in tasks if t in TOLD]  # its head is the word table: every checkpoint has it
     return Dialect(
         name="keras_hub",
         title="keras_hub",
         style=OBJECTS,
         container="hdf5",
         filename="model.weights.h5",
-        spelling=headed(snake_case(names[0]), below, objects(*(h for h in HEAD if h.name in {k.split("/")[1] for k in rows if k.startswith("task/")}))),
+        spelling=headed(tuple(map(snake_case, names)), below, objects(*(h for h in HEAD if h.name in {k.split("/")[1] for k in rows if k.startswith("task/")}))),
         models=tuple(map(snake_case, names)),
         rows=rows,
         lacks=lacks,
         needs=frozenset(needs),
         stands={"classifier": "pooler"} if classifies == ("classifier",) else {"classifier": "classification"} if "classifier" in classifies else {},
         writes_ties=False,
-        classes=tuple(classes) if masked or classifies else (),
+        classes=tuple(own or (classes if masked or classifies else ())),
         sidecars=FILES,
         config=ConfigForm(
             filename="config.json",
             exact=True,
             keys=keys,
-            implied=implied,
+            implied={**MASKED_LM_HEAD, **implied} if masked else implied,
             defaults=defaults,
             also={"name": package.rpartition(".")[2], "trainable": True, "dtype": POLICY, **also},
             unfold=unfold(names),
@@ -135,7 +139,6 @@ def backbone(
             beside={
                 "metadata.json": metadata(tasks), "tokenizer.json": (text := tokenizer(stem, package, words)), "preprocessor.json": preprocessor(stem, package, text), "task.json": task(stem, package, text),
             },
-            taken={"mlm": MASKED_LM_HEAD} if masked else {},
             words=words,
         ),
     )
@@ -214,7 +217,8 @@ def preprocessor(stem: str, package: str, words: Made) -> Made:
         positions = settings.get("max_sequence_length") if isinstance(settings, dict) else None
         length = min(LONGEST[kind], positions) if isinstance(positions, int) else LONGEST[kind]
         name = f"{package.rpartition('.')[2].replace('backbone', TASKS[kind])}_preprocessor"
-        config = {"name": name, "trainable": True, "dtype": POLICY, "tokenizer": inner, "config_file": "preprocessor.json", "sequence_length": length, "truncate": "round_robin"}
+        told = dict.fromkeys(LENGTHS.get(kind, ("sequence_length",)), length) | TOLD.get(kind, {"truncate": "round_robin"})
+        config = {"name": name, "trainable": True, "dtype": POLICY, "tokenizer": inner, "config_file": "preprocessor.json", **told}
         return _object(f"{package.partition('.')[0]}.{name}", f"{stem}{kind}Preprocessor", config)
 
     return said

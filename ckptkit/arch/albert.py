@@ -213,7 +213,7 @@ ARCHITECTURE = Architecture(
                 Layer("group_{}_inner_layer_{}", "transformer_encoder", inner="num_inner_repetitions"), hub.POOLER,
             ),
             {**hub.EMBEDDINGS, "embedding_projection": "embeddings.project", **hub.layer_rows(HUB_LAYER, L), **hub.POOLED, **hub.MLM, **hub.CLASSIFIER},
-            keys=HUB_KEYS, implied={"activation": "gelu_tanh", "norm_eps": 1e-12}, defaults=DEFAULTS, classifies=("classifier",),
+            keys=HUB_KEYS, implied={"activation": "gelu_tanh", "norm_eps": 1e-12, "mlm_activation": "gelu_tanh"}, defaults=DEFAULTS, classifies=("classifier",),
             words=Vocabulary(hub.PIECES, otherwise="transformers' ALBERT lower-cases text, takes accents off and splits digits from commas first"),
         ),
         b4k.weights(

@@ -1,7 +1,7 @@
 """What HDF5 1.8 and later keep outside of object headers: links and attributes in a fractal heap, found through a version 2 B-tree.
 
 Source: HDF5 File Format Specification 3.0, III.A.2 (version 2 B-trees), III.G (fractal heaps). h5py writes these with `libver="latest"` or
-`track_order=True`; Keras does not. Only objects that lie in the heap's own blocks, unfiltered, are read: links and short attributes do.
+`track_order=True`; Keras does not. Only unfiltered heaps are read.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from ._hdf5 import U32, U64, File, checksum
 _TREE = Struct("<BBIHHBBQHQ").unpack_from  # version, type, node size, record size, depth, split, merge, root, records, all records
 _HEAP = Struct("<BHHBI").unpack_from  # version, length of an id, of the filters, flags, largest object
 _TABLE = Struct("<HQQHHQH").unpack_from  # width, first block's size, largest direct block's, bits of the heap, rows at first, root, rows of the root
+_HUGE = Struct("<QQQ").unpack_from  # where an object lies that no block holds, its bytes, the number it is known by
 _ID_AT = {5: 4, 8: 0}  # where a record of a B-tree of this type has the heap's id
 
 
@@ -75,10 +76,12 @@ class _Heap:
         data = file.data
         if data[at : at + 4].tobytes() != b"FRHP":
             file.corrupt(f"there is no fractal heap at byte {at:,}")
-        version, _, packed, _, largest = _HEAP(data, at + 4)
+        version, self.id_bytes, packed, _, largest = _HEAP(data, at + 4)
         if version or packed:
             raise UnsupportedError("keeps links or attributes in a packed heap, which is not read", path=file.path, hint="h5repack gives a plain file")
         self.file = file
+        self.huge_tree: int = U64(data, at + 22)[0]
+        self.huge: dict[int, tuple[int, int]] | None = None
         self.width, self.first, self.direct, bits, _, self.root, self.rows = _TABLE(data, at + 110)
         if not self.width or not self.first or self.width & self.width - 1 or self.first & self.first - 1 or bits > 64:
             file.corrupt(f"the fractal heap at byte {at:,} is damaged")
@@ -87,8 +90,15 @@ class _Heap:
 
     def find(self, key: bytes) -> tuple[int, int]:
         """(address, size) of the object with this id."""
+        if key[0] >> 4 == 1 and self.id_bytes < 17:  # too long for the blocks: a B-tree of the heap's own says where it lies
+            if self.huge is None:
+                self.huge = {number: (at, n) for at, n, number in map(_HUGE, _records(self.file, self.huge_tree, 1))}
+            at, n = self.huge.get(int.from_bytes(key[1 : self.id_bytes], "little"), (self.file.end, 1))
+            if at + n > self.file.end:
+                self.file.corrupt("keeps a long attribute where there is none")
+            return at, n
         if key[0] >> 4:
-            raise UnsupportedError("keeps a long attribute outside of its heap, which is not read", path=self.file.path, hint="h5repack gives a plain file")
+            raise UnsupportedError("keeps an attribute in a form of heap that is not read", path=self.file.path, hint="h5repack gives a plain file")
         end = 1 + self.offset_bytes
         offset, length = int.from_bytes(key[1:end], "little"), int.from_bytes(key[end : end + self.length_bytes], "little")
         block, rows = self.root, self.rows

@@ -74,7 +74,7 @@ def _made(names: list[str]) -> dict[str, dict[str, object]]:
     whole = any(n.startswith(WHOLE + "/") for n in names) and all(n.startswith((WHOLE + "/", OPTIMIZER + "/")) for n in names)
     base = WHOLE + "/" if whole else ""
     inner = [n.removeprefix(base) for n in names if n.startswith(base)]
-    if not inner or not all("/" in n for n in inner) or all(_numbered(n) for n in inner):
+    if not inner or not all("/" in n for n in inner) or all(numbered(n) for n in inner):
         return {}
     layers: dict[str, list[str]] = {}
     for n in inner:
@@ -89,7 +89,7 @@ def _made(names: list[str]) -> dict[str, dict[str, object]]:
     return out
 
 
-def _numbered(name: str) -> bool:
+def numbered(name: str) -> bool:
     """Whether a name is of Keras 3's form: .../vars/0."""
     *_, group, number = ("", *name.rsplit("/", 2))
     return group == "vars" and number.isdigit()

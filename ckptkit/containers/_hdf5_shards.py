@@ -1,13 +1,14 @@
-"""Weights in shards. Keras 3's are only read: an index (`model.weights.json`) that says in which of the files beside it each group of variables lies.
+"""Weights in shards. Keras 3's: an index (`model.weights.json`) that says in which of the files beside it each group of variables lies; a group is never cut here.
 
 Source: keras/src/saving/saving_lib.py, ShardedH5IOStore: `weight_map` gives for "/layers/dense/vars" a file or a list of them.
 
-transformers' are written here too (read by `_shards`): modeling_tf_utils.py, tf_shard_checkpoint and save_pretrained. The index has a variable's name, which begins
+transformers' are written here (read by `_shards`): modeling_tf_utils.py, tf_shard_checkpoint and save_pretrained. The index has a variable's name, which begins
 with the model's, and the shard the name without that, listed in the attribute layer_names; the layer that a whole file groups it under is in neither.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -19,7 +20,7 @@ from ..limits import LIMITS
 from ..tensors import StoredTensor, TensorSpec
 from ._base import Checkpoint, FileLayout, Part, Slot
 from ._shards import RULE, check_shard_name, index_json, shard_names, split
-from .hdf5 import NAME, open_file
+from .hdf5 import KERAS_INDEX, NAME, open_file
 
 
 def open_shards(path: str) -> Checkpoint:
@@ -97,3 +98,29 @@ def lay_out_shards(tensors: Sequence[tuple[str, TensorSpec]], filename: str, max
     index = index_json({v: file for file, held in zip(names, shards, strict=True) for v in held}, sum(s.nbytes for _, s in specs.values()))
     parts.append(Part(len(files), 0, index))
     return FileLayout(NAME, (*files, (filename + ".index.json", len(index))), slots, tuple(parts))
+
+
+def lay_out_groups(tensors: Sequence[tuple[str, TensorSpec]], filename: str, max_shard_size: int) -> FileLayout:
+    """Keras 3's shards of `model.weights.h5`: model_00000.weights.h5, ... and model.weights.json, each layer's own variables ("layers/dense/vars/0") in one of them."""
+    from ._hdf5_write import build
+
+    groups: dict[str, list[tuple[str, TensorSpec]]] = {}
+    for name, spec in tensors:
+        groups.setdefault(name.rpartition("/")[0], []).append((name, spec))
+    sizes = {g: sum(s.nbytes for _, s in held) for g, held in groups.items()}
+    shards = split(list(sizes.items()), max_shard_size)
+    stem = filename.removesuffix(".weights.h5")
+    files: list[tuple[str, int]] = []
+    parts: list[Part] = []
+    slots: dict[str, Slot] = {}
+    weight_map = {}
+    for i, held in enumerate(shards):
+        inside = dict(t for g in held for t in groups[g])
+        built = build(inside, {}, {})
+        parts.append(Part(i, 0, built.head))
+        slots |= {n: Slot(i, built.offsets[n], s.nbytes) for n, s in inside.items()}
+        files.append((f"{stem}_{i:05}.weights.h5", built.size))
+        weight_map.update({f"/{g}": [files[-1][0]] for g in held})
+    index = json.dumps({"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map}, indent=4, ensure_ascii=False).encode()
+    parts.append(Part(len(files), 0, index))
+    return FileLayout(NAME, (*files, (stem + KERAS_INDEX, len(index))), slots, tuple(parts))

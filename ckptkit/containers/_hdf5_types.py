@@ -24,7 +24,8 @@ _VLEN = Struct("<IQI")
 
 
 class Type(NamedTuple):
-    """A datatype: `kind` is number, string, vlen (a string of any length), opaque or other; `dtype` that of DTYPES, "" where it has none."""
+    """A datatype: `kind` is number, swapped (a number, its high byte first), string, vlen (a string of any length), opaque or other; `dtype` that of DTYPES,
+    "" where it has none."""
 
     kind: str
     size: int
@@ -42,15 +43,13 @@ def datatype(raw: bytes) -> Type:
         offset, precision = Struct("<HH").unpack_from(raw, 8)
         if size not in (1, 2, 4, 8) or offset or precision != 8 * size:
             return Type("other", size, "", f"integers of {precision} bits")
-        if bits & 1 and size > 1:
-            return Type("other", size, "", "big-endian integers")
-        return Type("number", size, f"{'I' if bits & 8 else 'U'}{8 * size}")
+        return Type("swapped" if bits & 1 and size > 1 else "number", size, f"{'I' if bits & 8 else 'U'}{8 * size}")
     if kind == 1:
         offset, precision, _, exponent, _, mantissa, bias = Struct("<HHBBBBI").unpack_from(raw, 8)
         dtype = _FLOATS.get((size, exponent, mantissa, bias), "")
-        if not dtype or offset or precision != 8 * size:
+        if not dtype or offset or precision != 8 * size or bits & 0x40:
             return Type("other", size, "", f"floating-point numbers of {exponent} and {mantissa} bits")
-        return Type("other", size, "", "big-endian floating-point numbers") if bits & 0x41 and size > 1 else Type("number", size, dtype)
+        return Type("swapped" if bits & 1 and size > 1 else "number", size, dtype)
     if kind == 3:
         return Type("string", size, "STRING")
     if kind == 5:
@@ -80,7 +79,7 @@ def _complex(raw: bytes, version: int, size: int) -> Type:
             return other
         at += len(name) + gap
         part = datatype(raw[at:])
-        if part.dtype != {8: "F32", 16: "F64"}.get(size):
+        if part.kind != "number" or part.dtype != {8: "F32", 16: "F64"}.get(size):
             return other
         at += 20
     return Type("number", size, f"C{8 * size}")

@@ -170,4 +170,6 @@ def _named(v: dict[str, object]) -> str:
 
 def _utility(module: str) -> bool:
     rest = module.partition(".")[2]
+    if rest.startswith("src.backend.") and rest.split(".")[3:4] == ["optimizers"]:  # PyTorch's: keras.src.backend.torch.optimizers.torch_adam
+        return False
     return any(rest == u or rest.startswith(u + ".") for u in _UTILITIES)

@@ -13,22 +13,22 @@ is read as data.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from itertools import chain
 
 from .._later import later
-from .._typing import TYPE_CHECKING
+from .._typing import TYPE_CHECKING, cast
 from ..errors import CorruptError, LimitError, UnsupportedError, UsageError, printable
 from ..findings import Finding
 from ..limits import LIMITS
 from ..tensors import DTYPES, Extent, StoredTensor, TensorSpec
-from ._base import Checkpoint, FileLayout, Part, Slot, open_fd
+from ._base import Checkpoint, FileLayout, Packed, Part, Slot, open_fd
 
 if TYPE_CHECKING:
     from . import _keras_names
     from ._hdf5 import File
     from ._hdf5_tree import Dataset, Tree
-    from ._hdf5_types import Type
     from ._hdf5_write import Built
 else:
     later(globals(), "_keras_names")
@@ -50,11 +50,14 @@ TASK = "task/"  # begins the names of what keras_hub keeps in a file of its own,
 TRANSFORMERS = "tf_model.h5"  # what alone is ever cut into shards with an index of transformers' kind
 TASK_FILE = "task.weights.h5"
 PREFIX = "hdf5:"  # of the metadata that only this format understands
+UNMARKED = "holds opaque elements of 2 bytes: read as bfloat16, which Keras 2 and Keras' legacy form store so without a mark (and so is what else is opaque here)"
 SMALL = 1 << 20  # bytes: what is stored may swell by the limit unpack_ratio at most, unless it stays below this
 
 
 def sniff(head: bytes, tail: bytes, path: str) -> bool:
-    """The signature; an index by its name."""
+    """The signature, in a file named .h5 also after a block of the user's own; an index by its name."""
+    if path.endswith(SUFFIXES) and not head.startswith(_MAGIC) and _block(path):
+        return True
     return head.startswith(_MAGIC) or (path.endswith((_INDEX, KERAS_INDEX)) and head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{")
 
 
@@ -67,6 +70,15 @@ def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
             return [(rank, os.path.join(directory, known))]
     found = [n for n in names if n.endswith(SUFFIXES)]
     return [(34, os.path.join(directory, n)) for n in found[:100]]
+
+
+def _block(path: str) -> int:
+    """How long the user's own block is that the file begins with: 512 bytes, or a doubling of it; 0 for none."""
+    fd = open_fd(path)
+    try:
+        return next((512 << i for i in range(12) if os.pread(fd, 8, 512 << i) == _MAGIC), 0)
+    finally:
+        os.close(fd)
 
 
 def prefix(path: str) -> str | None:
@@ -103,8 +115,9 @@ def open_file(path: str) -> Checkpoint:
         size = os.fstat(fd).st_size
         if size < 64:
             raise CorruptError(f"truncated: {size} bytes are too few for an HDF5 file", path=path)
-        with mmap.mmap(fd, size, prot=mmap.PROT_READ) as data, memoryview(data) as whole, whole[:] as view:
-            return read(view, 0, path, path, data)
+        block = _block(path) if os.pread(fd, 8, 0) != _MAGIC else 0
+        with mmap.mmap(fd, size, prot=mmap.PROT_READ) as data, memoryview(data) as whole, whole[block:] as view:
+            return read(view, block, path, path, data)
     finally:
         os.close(fd)
 
@@ -127,13 +140,14 @@ def read(view: memoryview, origin: int, path: str, label: str, map: object = Non
         tree = walk(file)
         tensors: dict[str, StoredTensor] = {}
         findings = tree.findings
-        specs: dict[tuple[Type, tuple[int, ...]], tuple[TensorSpec, int]] = {}
+        specs: dict[tuple[int, tuple[int, ...]], tuple[TensorSpec, int]] = {}  # by the type's id: equal ones are one, and hashing them takes longer
         name = ""
         try:
             for name in _ordered(tree, findings):
-                t = _tensor(file, name, tree.datasets[name], path, specs, findings)
+                d = tree.datasets[name]
+                t = _tensor(file, name, d, path, specs, findings)
                 if t is not None:
-                    tensors[name] = t
+                    tensors[name] = _turned(t, d.type.size) if d.type.kind == "swapped" else t
         except DAMAGE:
             raise CorruptError(f"dataset {name} is damaged: its structure leads out of the file", path=label) from None
         for name, other in tree.aliases.items():
@@ -204,10 +218,10 @@ def joined(attributes: Mapping[str, object], name: str) -> list[str]:
     return out
 
 
-def _tensor(file: File, name: str, d: Dataset, path: str, specs: dict[tuple[Type, tuple[int, ...]], tuple[TensorSpec, int]], findings: list[Finding]) -> StoredTensor | None:
+def _tensor(file: File, name: str, d: Dataset, path: str, specs: dict[tuple[int, tuple[int, ...]], tuple[TensorSpec, int]], findings: list[Finding]) -> StoredTensor | None:
     """The tensor of a dataset; None (and a finding) where it is text."""
     label = file.path
-    known = specs.get((d.type, d.shape))
+    known = specs.get((id(d.type), d.shape))
     if known is not None and d.storage[0] == "contiguous":  # like one before: nearly all of a large model's
         spec, n = known
         at = d.storage[1]
@@ -216,6 +230,10 @@ def _tensor(file: File, name: str, d: Dataset, path: str, specs: dict[tuple[Type
     dtype = d.type.dtype
     if d.type.kind == "opaque" and d.type.size in (1, 2):
         dtype = _opaque(file, d)
+        if not dtype and d.type.size == 2:
+            dtype = "BF16"
+            if not any(f.message.endswith(UNMARKED) for f in findings):
+                findings.append(Finding("warning", "hdf5", printable(name), f"{printable(name)} {UNMARKED}", "hold it against the model: no mark says so"))
     if not dtype:
         raise UnsupportedError(f"dataset {name} holds {d.type.what}, which are no tensor", path=label)
     if dtype == "STRING":
@@ -226,7 +244,7 @@ def _tensor(file: File, name: str, d: Dataset, path: str, specs: dict[tuple[Type
         raise CorruptError(f"dataset {name} is said to have the shape {list(d.shape)}, which overflows 64 bits", path=label)
     n = spec.nbytes
     if d.type.kind == "number":
-        specs[d.type, d.shape] = (spec, n)
+        specs[id(d.type), d.shape] = (spec, n)
     kind, at, size = d.storage[:3]
     assert isinstance(at, int) and isinstance(size, int)
     if kind == "contiguous" or kind == "compact":
@@ -240,6 +258,29 @@ def _tensor(file: File, name: str, d: Dataset, path: str, specs: dict[tuple[Type
     from ._hdf5_chunks import chunked
 
     return chunked(file, name, d, spec, path, findings)
+
+
+def _turned(t: StoredTensor, width: int) -> StoredTensor:
+    """A tensor whose elements of `width` bytes are stored with the high byte first."""
+
+    def pieces() -> Iterator[bytes]:
+        for raw in t.read.pieces() if isinstance(t.read, Packed) else chain.from_iterable(map(_pieces, t.extents)) if t.read is None else (cast("bytes", t.read()),):
+            turned = bytearray(len(raw))
+            for i in range(width):
+                turned[i::width] = raw[width - 1 - i :: width]
+            yield bytes(turned)
+
+    return t._replace(extents=(), read=Packed(pieces))
+
+
+def _pieces(e: Extent) -> Iterator[bytes]:
+    """The bytes of an extent, a megabyte at a time."""
+    fd = open_fd(e.path)
+    try:
+        for at in range(0, e.length, 1 << 20):
+            yield os.pread(fd, min(1 << 20, e.length - at), e.offset + at)
+    finally:
+        os.close(fd)
 
 
 def _opaque(file: File, d: Dataset) -> str:
@@ -299,12 +340,19 @@ def layout(
     strings: Mapping[str, Sequence[bytes]] = {},
     max_shard_size: int | None = None,
 ) -> FileLayout:
-    """One file, and one for a keras_hub model's head. A tied name is a hard link; attributes come from the metadata where these still speak of the same
+    """One file, or Keras 3's shards, and one for a keras_hub model's head. A tied name is a hard link; attributes come from the metadata where these still speak of the same
     tensors (`_hdf5_keras`)."""
     if max_shard_size is not None and filename == TRANSFORMERS and sum(s.nbytes for n, s in tensors if n not in ties) > max_shard_size:
         from ._hdf5_shards import lay_out_shards
 
         return lay_out_shards([t for t in tensors if t[0] not in ties], filename, max_shard_size)
+    if max_shard_size is not None and filename == DEFAULT_FILE and not ties and sum(s.nbytes for n, s in tensors if not n.startswith(TASK)) > max_shard_size:
+        from ._hdf5_keras import numbered
+
+        if all(numbered(n) for n, _ in tensors) and not any(n.startswith(TASK) for n, _ in tensors):
+            from ._hdf5_shards import lay_out_groups
+
+            return lay_out_groups(tensors, filename, max_shard_size)
     heads = [(n.removeprefix(TASK), s) for n, s in tensors if n.startswith(TASK) and filename == DEFAULT_FILE]
     if not heads:
         built = lay_out(tensors, ties, metadata, max_shard_size)
@@ -312,9 +360,9 @@ def layout(
         slots = {n: Slot(0, at, specs[n].nbytes) for n, at in built.offsets.items()}
         return FileLayout(NAME, ((filename, built.size),), slots, (Part(0, 0, built.head),))
     body = layout([t for t in tensors if not t[0].startswith(TASK)], filename=filename, ties=ties, metadata=metadata, max_shard_size=max_shard_size)
-    built = lay_out(heads, {}, {}, max_shard_size)
-    slots = body.slots | {TASK + n: Slot(1, built.offsets[n], s.nbytes) for n, s in heads}
-    return FileLayout(NAME, (*body.files, (TASK_FILE, built.size)), slots, (*body.parts, Part(1, 0, built.head)))
+    built, at = lay_out(heads, {}, {}, None), len(body.files)
+    slots = body.slots | {TASK + n: Slot(at, built.offsets[n], s.nbytes) for n, s in heads}
+    return FileLayout(NAME, (*body.files, (TASK_FILE, built.size)), slots, (*body.parts, Part(at, 0, built.head)))
 
 
 def lay_out(tensors: Sequence[tuple[str, TensorSpec]], ties: Mapping[str, str], metadata: Mapping[str, str], max_shard_size: int | None) -> Built:
@@ -334,7 +382,7 @@ def lay_out(tensors: Sequence[tuple[str, TensorSpec]], ties: Mapping[str, str], 
             raise UsageError(f"tensor {name!r} is tied to {printable(owner)!r}, which has no bytes of its own")
         owners[name] = owner
     if max_shard_size is not None and sum(s.nbytes for s in specs.values()) > max_shard_size:
-        raise UnsupportedError("Keras' HDF5 is written as one file, never as shards (transformers' tf_model.h5 is)", hint="leave --max-shard-size out, or write safetensors")
+        raise UnsupportedError("this HDF5 is written as one file, never as shards (Keras 3's model.weights.h5 and transformers' tf_model.h5 are)", hint="leave --max-shard-size out, or write safetensors")
     return build(specs, owners, attributes([n for n, _ in tensors], metadata))
 
 

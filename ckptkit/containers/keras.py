@@ -44,9 +44,9 @@ def sniff(head: bytes, tail: bytes, path: str) -> bool:
 
 
 def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
-    """model.keras (26), else the .keras files there are (34)."""
+    """model.keras (25: it has its configuration, which the model.weights.h5 beside it has not), else the .keras files there are (34)."""
     if DEFAULT_FILE in names:
-        return [(26, os.path.join(directory, DEFAULT_FILE))]
+        return [(25, os.path.join(directory, DEFAULT_FILE))]
     return [(34, os.path.join(directory, n)) for n in names if n.endswith(SUFFIXES)][:100]
 
 

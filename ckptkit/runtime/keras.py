@@ -47,7 +47,7 @@ class LeafLayer(keras.layers.Layer):  # type: ignore[misc]
 
     def __init__(self, leaf: Leaf, spec: Spec, arrays: Mapping[str, NDArray[np.generic]], frozen: frozenset[str]) -> None:
         super().__init__(name=leaf.path.rpartition(".")[2])
-        self.kind, self.eps, self.rms = leaf.kind, float(str(spec.traits.norm_eps)), spec.traits.norm_kind == "rms"
+        self.kind, self.eps, self.rms = leaf.kind, spec.eps(leaf), spec.traits.norm_kind == "rms"
         self.tied = f"{leaf.path}.weight" in spec.ties
         self.weight = self.bias = None
         for suffix, shape in leaf.params:

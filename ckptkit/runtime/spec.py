@@ -18,10 +18,10 @@ from .traits import ACTIVATIONS, Traits, head, traits_of
 if TYPE_CHECKING:
     from ..subject import Subject
 
-RESOLVED = ("norm_eps", "activation", "mlm_activation", "scaled", "scaled_by_layer", "dropout", "attention_dropout", "pad", "distance", "bucket_distance", "eos", "head_scaled")
+RESOLVED = ("norm_eps", "activation", "mlm_activation", "mlm_norm_eps", "scaled", "scaled_by_layer", "dropout", "attention_dropout", "pad", "distance", "bucket_distance", "eos", "head_scaled")
 # fields -> what they are where the configuration says nothing; what else changes outputs is asked for
 FALLBACKS: dict[str, object] = {
-    "mlm_activation": "", "pad": 1, "dropout": 0.0, "attention_dropout": 0.0, "scaled": True, "scaled_by_layer": False, "distance": 64, "bucket_distance": 128, "eos": 1, "head_scaled": "tied",
+    "mlm_activation": "", "mlm_norm_eps": 0.0, "pad": 1, "dropout": 0.0, "attention_dropout": 0.0, "scaled": True, "scaled_by_layer": False, "distance": 64, "bucket_distance": 128, "eos": 1, "head_scaled": "tied",
 }  # fmt: skip
 
 
@@ -51,6 +51,11 @@ class Spec(NamedTuple):
     @property
     def head_dim(self) -> int:
         return self.sizes["head_dim"]
+
+    def eps(self, leaf: Leaf) -> float:
+        """What a norm adds to the variance."""
+        own = self.traits.mlm_norm_eps if leaf.group == "mlm" else 0.0
+        return float(str(own or self.traits.norm_eps))
 
     @property
     def head_scaled(self) -> bool:

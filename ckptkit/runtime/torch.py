@@ -229,7 +229,7 @@ def make_leaf(leaf: Leaf, spec: Spec) -> nn.Module:
         rows, width = shapes["weight"]
         return Embedding(rows, width, device="meta")
     if leaf.kind == "norm":
-        eps = float(str(spec.traits.norm_eps))
+        eps = spec.eps(leaf)
         return RMSNorm(shapes["weight"], eps) if spec.traits.norm_kind == "rms" else LayerNorm(shapes["weight"], eps, device="meta")
     raise TypeError(f"{leaf.path}: a {leaf.kind} runs nowhere")
 

@@ -42,6 +42,7 @@ class Traits(NamedTuple):
     norm_eps: object = "=norm_eps"
     activation: object = "=activation"
     mlm_activation: object = "=mlm_activation"  # of the layer before an MLM head's words; "": the blocks' own
+    mlm_norm_eps: object = "=mlm_norm_eps"  # of an MLM head's norm; 0.0: the blocks' own
     attention_heads: str = "heads"  # the axis that counts attention heads
     scaled: object = True  # scores divided by the square root of the head's width
     scaled_by_layer: object = False  # and by the layer's number, from 1
