@@ -26,6 +26,7 @@ from .schema import Dialect
 from .sidecars import gather
 from .subject import Subject, examine
 from .tensors import DTYPES
+from .translation import bare
 from .validation import run_rules
 
 PRIVATE = ("hdf5:", "keras:")  # metadata that only the formats of these names understand
@@ -359,6 +360,7 @@ def _configuration(
         message = f"no file says the activation of the MLM head, which {own.title} has apart from that of the layers; {values.get('activation')} is taken for both"
         written = written._replace(findings=(*written.findings, Finding("warning", "config", "mlm_activation", message, "--set mlm_activation=linear, say")))
     memory = hung(subject.graph.recognition, subject.graph.counts) if subject.graph.recognition is not None else {}
+    memory |= bare(subject) if dialect is not subject.graph.dialect else {}
     if dialect.spelling != subject.graph.dialect.spelling:
         memory |= scope(subject.graph.dialect, list(subject.checkpoint.tensors), named.name if named is not None else "")
     raw = {**written.raw, BLOCK: {**_mapping(written.raw.get(BLOCK)), MEMORY: memory}} if memory else written.raw

@@ -50,6 +50,7 @@ class Translate(Builder):
         self.rows: dict[str, list[str]] = {}  # how their new rows start -> target names
         self.cut: list[str] = []  # target names that lose rows
         self.untied = False
+        self.again: dict[str, str] = {}  # target names that are written once more as a tensor of their own -> the first
         self.harmless: dict[str, list[str]] = {}  # why it may be left out -> stored names
         for g in sorted(others):
             stored = [b.stored for b in self.graph.params.values() if self.arch.params[b.row.parts[b.which]].group == g]
@@ -70,9 +71,12 @@ class Translate(Builder):
         """The first prefix; none where the dialect allows that and no head is stored beside the core, nor has the class that is named one."""
         if "" not in self.dialect.prefixes or (self.dialect.prefixed and self.named is None):
             return self.dialect.prefixes[0]
-        groups = self.groups | (self.named.groups if self.named is not None else frozenset())
-        outside = any(not row.prefixed and self.arch.params[p].group in groups for row in self.table.rows if row.role == "param" for p in row.parts)
-        return self.dialect.prefixes[0] if outside else ""
+        if outside(self.table, self.groups):
+            return self.dialect.prefixes[0]
+        raw = self.subject.config.raw if self.subject.config is not None else None
+        said = {"prefix": self.recognition.prefix} if self.dialect is self.recognition.dialect else remembered(raw).get(self.dialect.name)
+        bare = isinstance(said, Mapping) and said.get("prefix") == ""
+        return self.dialect.prefixes[0] if self.named is not None and outside(self.table, self.named.groups) and not bare else ""
 
     def weights(self) -> Weights:
         for row, at in walk(self.table.rows, self.graph.counts):
@@ -95,9 +99,9 @@ class Translate(Builder):
         """Write `target` as a tensor of its own, with the values of the one that holds `canonical`, if that is written."""
         holder = self._holder(*canonical)
         if holder is not None:
-            story = self.came[holder] or {}
             self.targets.append((target, *next(t for t in self.targets if t[0] == holder)[1:]))
-            self.came[target] = {"from": story["from"], "how": f"{story['how']}, as {holder}"}
+            self.again[target] = holder
+            self.came[target] = {"from": (self.came[holder] or {})["from"], "how": f"repeats {holder}"}
 
     def _spell(self) -> None:
         """Give the target's tensors the names that they are stored under, where those are no templates."""
@@ -114,6 +118,8 @@ class Translate(Builder):
         self.came = {spelled[n]: story for n, story in self.came.items()}
         for n, holder in self.ties.items():
             self.came[n] = {**(self.came[n] or {}), "how": f"tied to {holder}"}
+        for n, holder in self.again.items():
+            self.came[spelled[n]] = {**(self.came[spelled[n]] or {}), "how": f"repeats {spelled[holder]}"}
         for story in self.went.values():
             if story is not None and isinstance(to := story.get("to"), list):
                 story["to"] = [spelled.get(str(n), n) for n in to]
@@ -365,6 +371,20 @@ def _is_fill(subject: Subject, canonical: str, value: float | str) -> bool:
     if isinstance(value, str):
         return bool(array.ndim == 2 and array.shape[0] == array.shape[1] and np.array_equal(array, np.eye(len(array))))
     return bool((array == value).all())
+
+
+def outside(table: Table, groups: frozenset[str]) -> bool:
+    """Whether some of these groups is stored beside the prefix."""
+    return any(not row.prefixed and table.arch.params[p].group in groups for row in table.rows if row.role == "param" for p in row.parts)
+
+
+def bare(subject: Subject) -> dict[str, object]:
+    """What to remember of a checkpoint without the prefix that the class has that its configuration names; {} of others."""
+    r = subject.graph.recognition
+    if r is None or r.prefix or "" not in r.dialect.prefixes:
+        return {}
+    cls = named_class(subject.values.rest if subject.values is not None else {}, r.architecture, r.dialect, subject.graph.groups)
+    return {r.dialect.name: {"prefix": ""}} if cls is not None and outside(r.table, cls.groups) else {}
 
 
 def walk(rows: Sequence[Row], counts: Mapping[str, int]) -> Iterator[tuple[Row, dict[str, int]]]:

@@ -70,7 +70,7 @@ def there_and_back(arch_name: str, one: str, other: str, tmp: Path, seed: int, l
     anew = a.needs - arch.table(other).groups  # what the other has no place for begins anew where the library needs it
     begun = {n for n, (parts, _) in builder.names_and_shapes(arch, a, sizes, counts, groups | anew).items() if arch.params[parts[0]].group in anew}
     arrays = {n: v for n, v in arrays.items() if n not in begun}
-    back = {n: v for n, v in builder.read_back(tmp / "c").items() if not told[n]["how"].startswith("computed") and n not in begun}
+    back = {n: v for n, v in builder.read_back(tmp / "c").items() if not told[n]["how"].startswith(("computed", "repeats ")) and n not in begun}
     same({n: v for n, v in arrays.items() if n in back}, back)
     assert not {n for n in arrays if n not in back} - builder_optional(arch, a, b, arrays)
 
