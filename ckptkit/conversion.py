@@ -20,7 +20,7 @@ from .errors import CheckpointError, FindingsError, UsageError, printable
 from .findings import Finding
 from .ledger import LEDGER, ledger_text, make_ledger
 from .moves import Plan
-from .objects import MEMORY, hung, object_places
+from .objects import MEMORY, hung, object_places, scope
 from .plan import arrange, assemble
 from .schema import Dialect
 from .sidecars import gather
@@ -354,6 +354,8 @@ def _configuration(
         values, rest, arch, dialect, weights.groups, labels=labels, dtype=dtype, preferred=subject.graph.dialect.like or None
     )
     memory = hung(subject.graph.recognition, subject.graph.counts) if subject.graph.recognition is not None else {}
+    if dialect.spelling != subject.graph.dialect.spelling:
+        memory |= scope(subject.graph.dialect, list(subject.checkpoint.tensors), named.name if named is not None else "")
     raw = {**written.raw, BLOCK: {**_mapping(written.raw.get(BLOCK)), MEMORY: memory}} if memory else written.raw
     return raw, written.extras, written.classes, list(written.findings), labels
 

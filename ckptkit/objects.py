@@ -7,7 +7,7 @@ from another naming has the keys it had.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product as combinations
 from itertools import takewhile
 
@@ -59,6 +59,26 @@ def hung(r: Recognition, counts: Mapping[str, int]) -> dict[str, object]:
     return {} if found == usual(r.dialect) and not told else {r.dialect.name: {"root": root, "prefix": r.prefix, "called": called}}
 
 
+def scope(dialect: Dialect, names: Sequence[str], cls: str) -> dict[str, object]:
+    """What to remember of names whose model is called otherwise than its class says; {} of others."""
+    called = dialect.spelling.scope(names, cls) if dialect.spelling is not None else ""
+    return {dialect.name: {"scope": called, "class": cls}} if called else {}
+
+
+def recalled_scope(dialect: Dialect, cls: str, memory: Mapping[str, object]) -> str:
+    """What the model of a class is called in a dialect's names, as remembered; "" where nothing is, or no name that a layer can have."""
+    said = memory.get(dialect.name)
+    called = said.get("scope") if isinstance(said, Mapping) and said.get("class") == cls else None
+    return called if isinstance(called, str) and len(called) < 200 and "/" not in called and called.isprintable() and called.strip(". ") else ""
+
+
+def remembered(raw: Mapping[str, object] | None) -> Mapping[str, object]:
+    """What a configuration's own block remembers, by dialect."""
+    block = (raw or {}).get(BLOCK)
+    memory = block.get(MEMORY) if isinstance(block, Mapping) else None
+    return memory if isinstance(memory, Mapping) else {}
+
+
 def usual(dialect: Dialect) -> Hung:
     """How a dialect is written where nothing is remembered."""
     return Hung(dialect.objects.root if dialect.objects is not None else "", dialect.prefixes[0], {})
@@ -66,9 +86,7 @@ def usual(dialect: Dialect) -> Hung:
 
 def recalled(dialect: Dialect, table: Table, raw: Mapping[str, object] | None) -> Hung:
     """How a dialect with objects is written: as remembered in a configuration, if that fits its tables."""
-    block = (raw or {}).get(BLOCK)
-    memory = block.get(MEMORY) if isinstance(block, Mapping) else None
-    said = memory.get(dialect.name) if isinstance(memory, Mapping) else None
+    said = remembered(raw).get(dialect.name)
     if not isinstance(said, Mapping):
         return usual(dialect)
     root, prefix, called = said.get("root"), said.get("prefix"), said.get("called")

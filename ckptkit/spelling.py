@@ -26,6 +26,7 @@ WHOLE = "model_weights/"  # the group of the weights in a file that holds the wh
 TASK = "task/"  # begins the names, stored and plain, of what a preset of keras_hub keeps in its head's file
 AGAIN = "again/"  # begins the plain name of a weight that a file holds once more under another layer, which follows
 
+_MANY = 16  # tensors from which a layer all of whose names go on alike is a model with one layer of its own (a head has two)
 _CAMEL = (r"(.)([A-Z][a-z]+)", r"([a-z])([A-Z])")
 
 
@@ -34,14 +35,16 @@ class Spelling(NamedTuple):
 
     plain(stored names, configuration as read) -> stored name -> plain name; stored(plain names in the order they are written, the class
     of the library that they are for, "" for none) -> plain name -> stored name. metadata(stored names) -> what a container written with
-    them carries besides. patterns(as `plain`) -> the plain names with # for their numbers, and how many there are of each: quicker.
+    them carries besides. patterns(as `plain`) -> the plain names with # for their numbers, and how many there are of each: quicker. scope(stored names, class)
+    -> what their model is called where that is not as usual ("": it is), which `stored` takes then.
     """
 
     sign: str
     plain: Callable[[Sequence[str], Mapping[str, object]], dict[str, str]]
-    stored: Callable[[Sequence[str], str], dict[str, str]]
+    stored: Callable[..., dict[str, str]]
     metadata: Callable[[Sequence[str]], dict[str, str]] = lambda names: {}
     patterns: Callable[[Sequence[str], Mapping[str, object]], dict[str, int]] | None = None
+    scope: Callable[[Sequence[str], str], str] = lambda names, cls: ""
 
 
 class Layer(NamedTuple):
@@ -248,6 +251,36 @@ def _fit(template: str, name: str) -> tuple[int, ...] | None:
 
 
 def _tensorflow_plain(names: Sequence[str], config: Mapping[str, object]) -> dict[str, str]:
+    return _wrapped(names) or _alone(names)
+
+
+def _wrapped(names: Sequence[str]) -> dict[str, str]:
+    """The plain names of a Keras model that has one of transformers' TF models for a layer, which a group of that model's name holds:
+    "tf_bert_model/tf_bert_model/bert/pooler/dense/kernel:0", or with the outer model's name before the second. {} where there is none."""
+    inside: dict[str, dict[str, list[str]]] = {}
+    for name in names:
+        layer, _, path = name.removeprefix(WHOLE).removesuffix(":0").partition("/")
+        inside.setdefault(layer, {})[name] = path.split("/")
+    held: set[str] = set()
+    for layer, paths in inside.items():
+        if all(layer in p[:-2] for p in paths.values()):
+            parts = {p[p.index(layer) + 1] for p in paths.values()}
+            if layer.startswith("tf") or (len(parts) == 1 and len(paths) >= _MANY):
+                held.add(layer)
+    if not held:
+        return {}
+    out: dict[str, str] = {}
+    met: set[str] = set()
+    for layer, paths in inside.items():
+        for name, below in paths.items():
+            place = below.index(layer) if layer in below else 0
+            plain = "/".join(below[place + (layer in held) :])
+            out[name] = f"{AGAIN}{layer}/{plain}" if plain in met else plain
+            met.add(plain)
+    return out
+
+
+def _alone(names: Sequence[str]) -> dict[str, str]:
     out: dict[str, str] = {}
     met: set[str] = set()
     split = (n.split("/", 3) for n in names)
@@ -264,8 +297,16 @@ def _tensorflow_plain(names: Sequence[str], config: Mapping[str, object]) -> dic
     return out
 
 
-def _tensorflow_stored(names: Sequence[str], cls: str) -> dict[str, str]:
-    model = snake_case("TF" + cls) if cls else "tf_model"
+def _tensorflow_scope(names: Sequence[str], cls: str) -> str:
+    """The model's own name where it is not what Keras calls the first one of its class: "tf_bert_model_1" of a second one."""
+    if not cls or _wrapped(names):
+        return ""
+    found = {p[1] for p in (n.split("/", 3) for n in names) if len(p) == 4 and p[2] == p[0] and p[1] != "shared"}
+    return found.pop() if len(found) == 1 and found != {snake_case("TF" + cls)} else ""
+
+
+def _tensorflow_stored(names: Sequence[str], cls: str, scope: str = "") -> dict[str, str]:
+    model = scope or (snake_case("TF" + cls) if cls else "tf_model")
     out = {}
     for name in names:
         layer, _, weight = name.removeprefix(AGAIN).partition("/")
@@ -274,7 +315,7 @@ def _tensorflow_stored(names: Sequence[str], cls: str) -> dict[str, str]:
     return out
 
 
-tensorflow = Spelling(":0", _tensorflow_plain, _tensorflow_stored, lambda names: _attributes(names))
+tensorflow = Spelling(":0", _tensorflow_plain, _tensorflow_stored, lambda names: _attributes(names), scope=_tensorflow_scope)
 
 
 def _layers_plain(names: Sequence[str], config: Mapping[str, object]) -> dict[str, str]:

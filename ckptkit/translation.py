@@ -16,7 +16,7 @@ from .layout import Layout, Placed, Sizes, atoms, nest, region, stored_shape
 from .limits import LIMITS
 from .moves import Loop, Piece, simplify
 from .names import collapse
-from .objects import recalled
+from .objects import recalled, recalled_scope, remembered, scope
 from .schema import Dialect, Row, Table, count_name, expand, placeholders
 from .subject import Subject
 from .tensors import TensorSpec
@@ -104,7 +104,11 @@ class Translate(Builder):
         if self.dialect.spelling is None:
             return
         chosen = (self.named,) if self.named is not None else choose_class(self.dialect.classes, self.groups, None, self.arch.free_groups)
-        spelled = self.dialect.spelling.stored(list(self.came), chosen[0].name if chosen else "")
+        cls = chosen[0].name if chosen else ""
+        raw = self.subject.config.raw if self.subject.config is not None else None
+        same = self.dialect.spelling == self.recognition.dialect.spelling
+        called = recalled_scope(self.dialect, cls, scope(self.dialect, list(self.tensors), cls) if same else remembered(raw))
+        spelled = self.dialect.spelling.stored(list(self.came), cls, *filter(None, (called,)))
         self.targets = [(spelled[n], spec, pieces) for n, spec, pieces in self.targets]
         self.ties = {spelled[n]: spelled[t] for n, t in self.ties.items()}
         self.came = {spelled[n]: story for n, story in self.came.items()}

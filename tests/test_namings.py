@@ -307,3 +307,74 @@ def test_a_size_that_a_library_never_has_is_refused_or_said(tmp_path: Path) -> N
     transformers.T5ForConditionalGeneration(config).save_pretrained(tmp_path / "t5")
     with pytest.raises(ckptkit.CheckpointError, match="always has buckets 32; the weights have 16"):
         ckptkit.convert(tmp_path / "t5", tmp_path / "out", to="keras_hub")
+
+
+# --- TF and Flax classes made as such ------------------------------------------------------------------------------------------
+
+CLASSES = ["tf_albert_lm", "tf_xlm_roberta_causal", "tf_bert_choice", "tf_electra_lm", "flax_bert_untied", "flax_gpt2_bare", "tf_t5_untied_bare", "tf_bert_inside"]
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_class_becomes_the_same_class_with_its_outputs_and_its_file_again(tmp_path: Path, name: str) -> None:
+    source = oracles.made("namings") / name
+    own = json.loads((source / "config.json").read_text())
+    report = ckptkit.validate(source)
+    said = [(f.severity, f.rule) for f in report.findings if f.severity != "info"]
+    assert said == ([("warning", "unexpected")] if name == "tf_bert_inside" else [])
+    ckptkit.convert(source, tmp_path / "hf", to="hf")
+    made = json.loads((tmp_path / "hf" / "config.json").read_text())
+    assert made["architectures"] == own["architectures"] and made["model_type"] == own["model_type"]
+    assert made.get("tie_word_embeddings") is own.get("tie_word_embeddings", True)
+    given, golden = oracles.read_npz(source / "inputs.npz"), oracles.read_npz(source / "outputs.npz")
+    ours = oracles.hf_outputs(tmp_path / "hf", given)
+    mask = given["attention_mask"].astype(bool)
+    compared = [k for k in golden if k in ours]
+    assert compared and all(oracles.largest_difference(ours[k], golden[k], mask if mask.ndim == 2 and golden[k].shape[:2] == mask.shape else None) < 1e-5 for k in compared)
+    assert ckptkit.verify(source, tmp_path / "hf").exit_code == 0
+    ckptkit.convert(tmp_path / "hf", tmp_path / "back", to="hf_flax" if name.startswith("flax") else "hf_tf")
+    old, new = arrays(weights(source)), arrays(weights(tmp_path / "back"))
+    if name == "tf_bert_inside":  # what comes back is the model itself
+        assert {n.partition("/bert/")[2] for n in new} == {n.partition("/bert/")[2] for n in old} - {""}
+        return
+    idle = frozenset(n for n in old if n.endswith("/predictions/bias:0"))  # TF's ALBERT does not compute with it
+    same_bits(old, new, idle)
+
+
+def test_albert_s_idle_bias_is_told_and_both_are_written_in_shards_too(tmp_path: Path) -> None:
+    source = oracles.made("namings") / "tf_albert_lm"
+    found = [f for f in ckptkit.validate(source).findings if f.rule == "tie"]
+    assert [f.severity for f in found] == ["info"] and "predictions/decoder/bias:0, which" not in found[0].where and "computes with the latter alone" in found[0].message
+    ckptkit.convert(source, tmp_path / "shards", to="hf_tf", max_shard_size=2000)
+    with ckptkit.open(tmp_path / "shards") as c:
+        held = {n: np.asarray(c.array(n)) for n in c.tensors}
+    computed = next(a for n, a in arrays(weights(source)).items() if n.endswith("predictions/decoder/bias:0"))
+    assert np.array_equal(held["predictions/decoder/bias:0"], computed) and np.array_equal(held["predictions/bias:0"], computed)
+
+
+def test_the_name_of_a_second_model_is_kept_only_for_its_class(tmp_path: Path) -> None:
+    source = oracles.made("namings") / "tf_xlm_roberta_causal"
+    ckptkit.convert(source, tmp_path / "hf", to="hf")
+    path = tmp_path / "hf" / "config.json"
+    config = json.loads(path.read_text())
+    assert config["ckptkit"]["objects"] == {"hf_tf": {"scope": "tfxlm_roberta_for_causal_lm_1", "class": "XLMRobertaForCausalLM"}}
+    for change in ({"architectures": ["XLMRobertaForMaskedLM"]}, {"ckptkit": {"objects": {"hf_tf": {"scope": "../x", "class": "XLMRobertaForCausalLM"}}}}):
+        path.write_text(json.dumps({**config, **change}))
+        ckptkit.convert(tmp_path / "hf", tmp_path / "back", to="hf_tf", overwrite=True)
+        usual = snake_case("TF" + change.get("architectures", config["architectures"])[0])
+        assert {n.split("/")[1] for n in arrays(tmp_path / "back" / "tf_model.h5")} == {usual}
+
+
+@pytest.mark.parametrize(("key", "value", "tensor"), [("add_cross_attention", True, "crossattention.self.query.weight"), ("position_embedding_type", "relative_key", "attention.self.distance_embedding.weight")])  # fmt: skip
+def test_parts_that_no_naming_has_are_refused_where_the_configuration_says_them(tmp_path: Path, key: str, value: object, tensor: str) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    ckptkit.convert(oracles.made("namings") / "flax_bert", tmp_path / "hf", to="hf")
+    path = tmp_path / "hf" / "model.safetensors"
+    save_file({**load_file(path), f"encoder.layer.0.{tensor}": np.ones((8, 8), np.float32)}, path)
+    config = json.loads((tmp_path / "hf" / "config.json").read_text())
+    (tmp_path / "hf" / "config.json").write_text(json.dumps({**config, key: value}))
+    found = [f for f in ckptkit.validate(tmp_path / "hf").findings if f.severity == "error"]
+    assert [f.where for f in found] == [key] and tensor in found[0].message
+    with pytest.raises(ckptkit.CheckpointError, match="1 error"):
+        ckptkit.convert(tmp_path / "hf", tmp_path / "tf", to="hf_tf")
+    ckptkit.convert(tmp_path / "hf", tmp_path / "pt", container="torch", force=True)

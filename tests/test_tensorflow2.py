@@ -115,6 +115,43 @@ def test_to_transformers_and_back_every_variable_has_its_key_and_its_bits(source
     assert done.ledger["target"]["container"] == "tf"  # type: ignore[index]
 
 
+@pytest.mark.parametrize("form", ["m.weights.h5", "model.h5", "model.keras"])
+def test_keras_loads_the_weights_file_that_is_written_for_its_model(form: str, tmp_path: Path) -> None:
+    """A model of other sizes, saved by Keras 3, through transformers' names and back: the weights file holds every layer where Keras looks for it."""
+    import keras
+
+    made = small_bert(keras, layers=2, hidden=24, heads=3, inner=40)
+    source = tmp_path / "a" / form
+    source.parent.mkdir()
+    (made.save_weights if "weights" in form else made.save)(str(source))
+    ckptkit.convert(source, tmp_path / "hf", to="hf")
+    ckptkit.convert(tmp_path / "hf", tmp_path / "back", to="keras3", container="hdf5")
+    again = small_bert(keras, layers=2, hidden=24, heads=3, inner=40)
+    again.set_weights([np.zeros(w.shape, np.float32) for w in again.weights])
+    again.load_weights(str(tmp_path / "back" / "model.weights.h5"))
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(made.get_weights(), again.get_weights(), strict=True))
+    if form == "m.weights.h5":
+        import h5py
+
+        with h5py.File(source) as a, h5py.File(tmp_path / "back" / "model.weights.h5") as b:
+            held: list[str] = []
+            a.visititems(lambda n, o: held.append(n) if isinstance(o, h5py.Dataset) else None)
+            assert held and all(a[n][()].tobytes() == b[n][()].tobytes() for n in held)
+    assert ckptkit.verify(source, tmp_path / "back").exit_code == 0
+
+
+def test_tf_keras_loads_the_weights_file_that_is_written_for_its_model(tmp_path: Path) -> None:
+    keras = pytest.importorskip("tf_keras", reason="tf_keras is not installed (it is in the extra `test`)")
+    made, again = (small_bert(keras, layers=2, hidden=24, heads=3, inner=40) for _ in range(2))
+    made.save_weights(str(tmp_path / "weights.h5"))
+    again.set_weights([np.zeros(w.shape, np.float32) for w in again.weights])
+    ckptkit.convert(tmp_path / "weights.h5", tmp_path / "hf", to="hf")
+    ckptkit.convert(tmp_path / "hf", tmp_path / "back", to="tf_keras", container="hdf5")
+    again.load_weights(str(tmp_path / "back" / "model.weights.h5"))
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(made.get_weights(), again.get_weights(), strict=True))
+    assert ckptkit.diff(tmp_path / "weights.h5", tmp_path / "back").exit_code == 0
+
+
 # --- what Keras and TensorFlow load --------------------------------------------------------------------------------
 
 

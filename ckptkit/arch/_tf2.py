@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 
+from ckptkit.arch._keras_h5 import spelling
 from ckptkit.schema import GOOGLE, ConfigForm, Dialect, Key, Lack, Objects
 
 Rows = dict[str, "str | tuple[str, ...]"]
@@ -257,9 +258,9 @@ KERAS_ROWS: Rows = {
 }
 
 
-def _keras(name: str, title: str, objects: Objects) -> Dialect:
-    """A functional Keras model without positions: its variables' own names, its layers numbered as `objects` says."""
-    return Dialect(
+def _keras(name: str, title: str, objects: Objects) -> tuple[Dialect, Dialect]:
+    """A functional Keras model without positions: its variables' own names, its layers numbered as `objects` says; and in a weights file of Keras' own."""
+    dialect = Dialect(
         name=name,
         title=title,
         style=GOOGLE,
@@ -276,6 +277,11 @@ def _keras(name: str, title: str, objects: Objects) -> Dialect:
             defaults={"dropout": 0.0, "attention_dropout": 0.0, "initializer_range": 0.02},
         ),
     )
+    file = dialect._replace(
+        name=f"{name}_h5", title=f"{title}, weights (.weights.h5)", alias=name, container="hdf5", filename="model.weights.h5", metadata={}, objects=None,
+        spelling=spelling("" if name == "keras3" else "_"),
+    )  # fmt: skip
+    return dialect, file
 
 
 def _numbered(to: str, first: tuple[str, str, str], layer: int, at: tuple[int, int, int, int, int], pooler: str) -> dict[str, str]:
@@ -295,7 +301,7 @@ BERT_DIALECTS = (
     _model_garden("tfm_v2_pretraining", "TF Model Garden BertPretrainerV2 of a BertEncoderV2 (TensorFlow 2)", BY_ATTRIBUTE, FUNCTIONAL, pretraining=True),
     *(_task("BertEncoder", "", FUNCTIONAL, BY_ATTRIBUTE, *task) for task in TASKS),
     *(_task("BertEncoderV2", "_v2", BY_ATTRIBUTE, FUNCTIONAL, *task) for task in TASKS[:3]),
-    _keras(
+    *_keras(
         "keras3",
         "Keras 3 functional model",
         Objects(
@@ -305,7 +311,7 @@ BERT_DIALECTS = (
             tell="#/_embeddings",
         ),
     ),
-    _keras(
+    *_keras(
         "tf_keras",
         "tf_keras functional model",
         Objects(

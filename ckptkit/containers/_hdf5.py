@@ -34,6 +34,7 @@ _HEAP = Struct("<4sB3xQQQ").unpack_from  # signature, version, size of the data,
 _TREE = Struct("<4sBBHQQ").unpack_from  # signature, type, level, entries, left, right
 _SMALL_TREE = Struct("<4sBBH24xQ").unpack_from  # the same with its first child
 _NODE = Struct("<4sBxH").unpack_from  # signature, version, symbols
+_SMALL_NODE = Struct("<4sBxHQQI").unpack_from  # the same with its first symbol's name, address, kind
 _SYMBOLS = Struct("<QQI4xI12x")  # name, address, kind, of a soft link the target
 _COLLECTION = Struct("<4sB3xQ").unpack_from  # signature, version, size
 _OBJECT = Struct("<H6xQ").unpack_from  # number, size
@@ -192,6 +193,11 @@ class File:
             if size < 512:
                 self.names[names] = known
         sig, kind, level, n, child = _SMALL_TREE(data, tree)
+        if n == 1 and sig == b"TREE" and not kind and not level:
+            sig, version, n, at, address, kind = _SMALL_NODE(data, child)
+            if n == 1 and sig == b"SNOD" and version == 1 and kind != 2 and at in known and child + 48 <= self.end:
+                return [(known[at], address, None)]  # one link of a usual name
+            sig, kind, n = b"TREE", 0, 1
         # nearly every group is one node: the general way costs three times as much
         nodes = ((child,) if n else ()) if n < 2 and sig == b"TREE" and not kind and not level else self.leaves(tree)
         out: list[Member] = []

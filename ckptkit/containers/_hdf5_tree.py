@@ -39,6 +39,7 @@ from ._hdf5_types import Type, attribute, dataspace, datatype, filters
 _PAIR = Struct("<QQ").unpack_from
 _VLEN = Struct("<IQI").unpack_from
 _HEADER = 512  # bytes that nearly every object header fits into
+_NO_HEAP: dict[int, tuple[int, int]] = {}
 _STALE = 4000  # objects after which the pages read so far are given back
 
 
@@ -194,7 +195,12 @@ class _Walker:
             raw = data[block : block + length].tobytes()
             said = self.said.get(raw[:symbols] + raw[symbols + 16 : text] + raw[text + 16 :])
             if said is not None:
-                value = heap_object(file, _VLEN(raw, text), self.heaps)
+                length, address, number = _VLEN(raw, text)
+                at, n = self.heaps.get(address, _NO_HEAP).get(number, (0, 0))
+                if length <= n and length < 256:
+                    value = data[at : at + length].tobytes()
+                else:
+                    value = heap_object(file, (length, address, number), self.heaps)
                 self.tree.attributes[name] = {said: value.decode("utf-8", "replace")}
                 return file.group(*_PAIR(raw, symbols))
         return self._anew(name, at)

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from . import _keras_names
     from ._hdf5 import File
     from ._hdf5_tree import Dataset, Tree
-    from ._hdf5_types import Type
     from ._hdf5_write import Built
 else:
     later(globals(), "_keras_names")
@@ -141,7 +140,7 @@ def read(view: memoryview, origin: int, path: str, label: str, map: object = Non
         tree = walk(file)
         tensors: dict[str, StoredTensor] = {}
         findings = tree.findings
-        specs: dict[tuple[Type, tuple[int, ...]], tuple[TensorSpec, int]] = {}
+        specs: dict[tuple[int, tuple[int, ...]], tuple[TensorSpec, int]] = {}  # by the type's id: equal ones are one, and hashing them takes longer
         name = ""
         try:
             for name in _ordered(tree, findings):
@@ -219,10 +218,10 @@ def joined(attributes: Mapping[str, object], name: str) -> list[str]:
     return out
 
 
-def _tensor(file: File, name: str, d: Dataset, path: str, specs: dict[tuple[Type, tuple[int, ...]], tuple[TensorSpec, int]], findings: list[Finding]) -> StoredTensor | None:
+def _tensor(file: File, name: str, d: Dataset, path: str, specs: dict[tuple[int, tuple[int, ...]], tuple[TensorSpec, int]], findings: list[Finding]) -> StoredTensor | None:
     """The tensor of a dataset; None (and a finding) where it is text."""
     label = file.path
-    known = specs.get((d.type, d.shape))
+    known = specs.get((id(d.type), d.shape))
     if known is not None and d.storage[0] == "contiguous":  # like one before: nearly all of a large model's
         spec, n = known
         at = d.storage[1]
@@ -245,7 +244,7 @@ def _tensor(file: File, name: str, d: Dataset, path: str, specs: dict[tuple[Type
         raise CorruptError(f"dataset {name} is said to have the shape {list(d.shape)}, which overflows 64 bits", path=label)
     n = spec.nbytes
     if d.type.kind == "number":
-        specs[d.type, d.shape] = (spec, n)
+        specs[id(d.type), d.shape] = (spec, n)
     kind, at, size = d.storage[:3]
     assert isinstance(at, int) and isinstance(size, int)
     if kind == "contiguous" or kind == "compact":
