@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 
 from ..errors import CheckpointError
 from ..jsonio import loads
-from .hdf5 import PREFIX, joined
+from ._keras_names import joined
+from .hdf5 import PREFIX
 
 _MADE = {"backend": "tensorflow", "keras_version": "2.15.0"}  # a version whose weights every later Keras reads as they are
 WHOLE, OPTIMIZER = "model_weights", "optimizer_weights"

@@ -23,14 +23,14 @@ _PARTS = {"query_dense": "query", "key_dense": "key", "value_dense": "value", "o
 _SNAKE = (re.compile(r"(.)([A-Z][a-z0-9]+)"), re.compile(r"([a-z])([A-Z])"))
 
 
-def own_names(names: Iterable[str], metadata: Mapping[str, str]) -> dict[str, str]:
-    """Stored name -> the variable's own, of those that Keras gave one; no name twice."""
-    groups = _mapping(metadata.get(GROUPS, ""))
+def own_names(names: Iterable[str], metadata: Mapping[str, str], groups: Mapping[str, object] | None = None) -> dict[str, str]:
+    """Stored name -> the variable's own, of those that Keras gave one; no name twice. `groups` are the attributes of the file's groups, where they are known."""
+    groups = _mapping(metadata.get(GROUPS, "")) if groups is None else groups
     layers = cache(lambda: _layers(_configuration(metadata.get(CONFIG, ""))))  # a large one takes long, and the groups mostly say it
-    root = next((g for g in ("model_weights", "") if "layer_names" in _of(groups, g)), None)
+    root = next((g for g in ("model_weights", "") if joined(_of(groups, g), "layer_names")), None)
     out: dict[str, str] = {}
-    listed = _of(groups, root).get("layer_names") if root is not None else None
-    nested = {str(n) for n in listed if "/" in str(n)} if isinstance(listed, list) else set()  # a layer may be called "transformer/layer_0"
+    listed = joined(_of(groups, root), "layer_names") if root is not None else []
+    nested = {str(n) for n in listed if "/" in str(n)}  # a layer may be called "transformer/layer_0"
     inside: dict[str, tuple[str, tuple[str, ...]]] = {}  # group -> what its variables' names begin with, what they are called
     for name in names:
         group, _, number = name.partition("/vars/")
@@ -46,6 +46,19 @@ def own_names(names: Iterable[str], metadata: Mapping[str, str]) -> dict[str, st
             if own:
                 out[name] = own
     return out if len(set(out.values())) == len(out) else {}
+
+
+def joined(attributes: Mapping[str, object], name: str) -> list[str]:
+    """A list that Keras keeps in an attribute, or where it is longer than 64 KB in several: name0, name1, ..."""
+    value = attributes.get(name)
+    if isinstance(value, list):
+        return value
+    out: list[str] = []
+    i = 0
+    while isinstance(value := attributes.get(f"{name}{i}"), list):
+        out += value
+        i += 1
+    return out
 
 
 def _behind(name: str, nested: set[str]) -> str:

@@ -169,7 +169,7 @@ def read(view: memoryview, origin: int, path: str, label: str, map: object = Non
                 findings += judge(metadata[PREFIX + key], f"{os.path.basename(label)}:{key}")
         checkpoint = Checkpoint(path, NAME, tensors, files=(path,), metadata=metadata, findings=findings)
         checkpoint.called = _called(tree)
-        checkpoint.aliases = cache(lambda: _keras_names.own_names(checkpoint.tensors, checkpoint.metadata))
+        checkpoint.aliases = cache(lambda: _keras_names.own_names(checkpoint.tensors, checkpoint.metadata, tree.attributes))
         return checkpoint
     finally:
         file.data.release()
@@ -203,19 +203,6 @@ def _ordered(tree: Tree, findings: list[Finding]) -> list[str]:
     for path in tree.datasets:
         out.setdefault(path, None)
     return list(out)
-
-
-def joined(attributes: Mapping[str, object], name: str) -> list[str]:
-    """A list that Keras keeps in an attribute, or where it is longer than 64 KB in several: name0, name1, ..."""
-    value = attributes.get(name)
-    if isinstance(value, list):
-        return value
-    out: list[str] = []
-    i = 0
-    while isinstance(value := attributes.get(f"{name}{i}"), list):
-        out += value
-        i += 1
-    return out
 
 
 def _tensor(file: File, name: str, d: Dataset, path: str, specs: dict[tuple[int, tuple[int, ...]], tuple[TensorSpec, int]], findings: list[Finding]) -> StoredTensor | None:
