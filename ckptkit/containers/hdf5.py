@@ -187,10 +187,10 @@ def _ordered(tree: Tree, findings: list[Finding]) -> list[str]:
     out: dict[str, None] = {}
     missing = []
     for base in ("", "model_weights"):
-        layers = joined(tree.attributes.get(base, {}), "layer_names")
+        layers = _keras_names.joined(tree.attributes.get(base, {}), "layer_names")
         for layer in [*layers, "top_level_model_weights"] if layers else ():
             group = f"{base}/{layer}" if base else layer
-            for weight in joined(tree.attributes.get(group, {}), "weight_names"):
+            for weight in _keras_names.joined(tree.attributes.get(group, {}), "weight_names"):
                 path = f"{group}/{weight}"
                 path = tree.aliases.get(path, path)
                 if path in tree.datasets:
