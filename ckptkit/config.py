@@ -373,8 +373,10 @@ def write_config(
     labels: int | None = None,
     dtype: str | None = None,
     preferred: str | None = None,
+    usual: str | None = None,
 ) -> Written:
-    """A complete configuration in the target's form. `preferred` is the class of the target's library to name where nothing else decides between several.
+    """A complete configuration in the target's form. `preferred` is the class of the target's library to name where nothing else decides between several,
+    `usual` the activation to suggest: what the weights' own code mostly has.
 
     Raises UndecidedError naming what nothing says (--set heads=16), with all that is missing in one message.
     """
@@ -446,7 +448,7 @@ def write_config(
     if missing:
         missing = list(dict.fromkeys(missing))
         fits = (v for v in arch.variants.values() if all(values.get(k) == n for k, n in v.items() if k != "heads"))
-        likely = {"activation": form.defaults.get("activation"), **next(fits, {})}
+        likely = {"activation": usual or form.defaults.get("activation"), **next(fits, {})}
         sets = " ".join(f"--set {m}={likely.get(m) or _example(m)}" for m in missing)
         raise UndecidedError(
             f"neither the tensors nor a configuration say {', '.join(missing)}", hint=f"give the configuration with --config FILE, or: {sets}"

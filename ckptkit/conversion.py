@@ -352,14 +352,27 @@ def _configuration(
     dtypes = {s.dtype for _, s, _ in weights.targets if DTYPES[s.dtype].kind == "float"}
     dtype = DTYPES[next(iter(dtypes))].torch if len(dtypes) == 1 else None
     written = write_config(
-        values, rest, arch, dialect, weights.groups, labels=labels, dtype=dtype, preferred=subject.graph.dialect.like or None
-    )
+        values, rest, arch, dialect, weights.groups, labels=labels, dtype=dtype, preferred=subject.graph.dialect.like or None,
+        usual=_usual_activation(subject.graph.dialect),
+    )  # fmt: skip
+    apart = "mlm_activation" in (own := subject.graph.dialect).config.keys and "mlm" in weights.groups and own.config is not dialect.config
+    if apart and values.get("mlm_activation") is None:
+        message = f"no file says the activation of the MLM head, which {own.title} has apart from that of the layers; {values.get('activation')} is taken for both"
+        written = written._replace(findings=(*written.findings, Finding("warning", "config", "mlm_activation", message, "--set mlm_activation=linear, say")))
     memory = hung(subject.graph.recognition, subject.graph.counts) if subject.graph.recognition is not None else {}
     memory |= bare(subject) if dialect is not subject.graph.dialect else {}
     if dialect.spelling != subject.graph.dialect.spelling:
         memory |= scope(subject.graph.dialect, list(subject.checkpoint.tensors), named.name if named is not None else "")
     raw = {**written.raw, BLOCK: {**_mapping(written.raw.get(BLOCK)), MEMORY: memory}} if memory else written.raw
     return raw, written.extras, written.classes, list(written.findings), labels
+
+
+def _usual_activation(dialect: Dialect) -> str | None:
+    """The activation that a naming's own configuration names first: Google's "gelu" is the tanh approximation."""
+    said = next((k.words for k in dialect.config.keys.values() if not isinstance(k, str) and k.canonical == "activation" and k.words), None)
+    first = next(iter(said.values())) if said else None
+    first = first[0] if isinstance(first, tuple) else first
+    return first if isinstance(first, str) else None
 
 
 def _mapping(value: object) -> Mapping[str, object]:

@@ -45,6 +45,28 @@ def test_without_the_table_it_is_another_model(tmp_path: Path) -> None:
     assert [(f.rule, f.where) for f in report.findings if f.severity == "error"] == [("architecture", "use_relative_position")]
 
 
+@pytest.mark.parametrize("container", ["hdf5", "tf"])
+def test_an_unshared_albert_is_one_of_as_many_groups_as_layers(container: str, tmp_path: Path) -> None:
+    """bert4keras' model `albert_unshared`: layers called as BERT's, embeddings of ALBERT's width."""
+    source = oracles.made("namings") / "bert4keras_unshared"
+    report = ckptkit.validate(source)
+    assert report.exit_code == 0 and [f for f in report.findings if f.severity != "info"] == []
+    ckptkit.convert(source, tmp_path / "hf", to="hf")
+    tokens, segments = (v.astype("int64") for v in oracles.read_npz(source / "inputs.npz").values())
+    want = oracles.read_npz(source / "outputs.npz")
+    have = oracles.hf_outputs(tmp_path / "hf", {"input_ids": tokens, "token_type_ids": segments, "attention_mask": (tokens > 0).astype("int64")}, "AlbertForPreTraining")
+    assert oracles.largest_difference(have["prediction_logits"], want["mlm_logits"], tokens > 0) < 1e-5
+    ckptkit.convert(tmp_path / "hf", tmp_path / "back", to="bert4keras_unshared", container=container)
+    assert ckptkit.diff(source, tmp_path / "back").exit_code == 0 and ckptkit.verify(source, tmp_path / "back").exit_code == 0
+    if container == "hdf5":
+        import h5py
+
+        with h5py.File(source / "keras_weights.h5") as a, h5py.File(tmp_path / "back" / "model.h5") as b:
+            held: list[str] = []
+            a.visititems(lambda n, o: held.append(n) if isinstance(o, h5py.Dataset) else None)
+            assert held and all(a[n][()].tobytes() == b[n][()].tobytes() for n in held)
+
+
 def test_electra_goes_to_bert4keras_checkpoint_and_to_its_layers(tmp_path: Path) -> None:
     source = oracles.golden("electra_tf")
     ckptkit.convert(source, tmp_path / "hf", to="hf")
@@ -72,3 +94,12 @@ def test_a_gpt_whose_feed_forward_is_not_four_times_its_width_is_none_of_transfo
     ckptkit.convert(tmp_path / "a", tmp_path / "hf", to="hf")
     oracles.hf_load(tmp_path / "hf", "OpenAIGPTLMHeadModel", allow=("lm_head.weight",))
     assert json.loads((tmp_path / "hf" / "config.json").read_text())["layer_norm_epsilon"] == 1e-12  # models.py: BERT's layers
+
+
+def test_what_nothing_says_is_asked_for_with_the_word_that_fits_the_weights_own_code(tmp_path: Path) -> None:
+    """Google's and bert4keras' "gelu" is the tanh approximation: who follows the hint has the model that was trained."""
+    for file in oracles.golden("bert_tf").glob("bert_model.ckpt.*"):
+        shutil.copy(file, tmp_path)
+    with pytest.raises(ckptkit.CheckpointError) as asked:
+        ckptkit.convert(tmp_path / "bert_model.ckpt", tmp_path / "hf", to="hf")
+    assert "--set activation=gelu_tanh" in asked.value.hint

@@ -159,3 +159,25 @@ def test_an_xlm_roberta_with_its_head_in_one_file(tmp_path: Path, form: str) -> 
     inputs = given(model)
     ours = oracles.hf_outputs(tmp_path / "hf", for_transformers(inputs))["logits"]
     assert oracles.largest_difference(ours, plain(model(inputs)), None) < 1e-5
+
+
+@pytest.mark.parametrize(("kin", "cls"), [("xlm-roberta", "XLMRobertaBackbone"), ("roberta", "RobertaBackbone"), ("camembert", "RobertaBackbone")])
+def test_a_preset_has_the_class_of_its_kin(tmp_path: Path, kin: str, cls: str) -> None:
+    import keras_hub.models as hub
+    import torch
+    import transformers
+
+    torch.manual_seed(1)
+    kind = {"xlm-roberta": "XLMRoberta", "roberta": "Roberta", "camembert": "Camembert"}[kin]
+    config = getattr(transformers, f"{kind}Config")(hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=37, max_position_embeddings=21, vocab_size=61, layer_norm_eps=1e-5, type_vocab_size=1)
+    getattr(transformers, f"{kind}ForMaskedLM")(config).save_pretrained(tmp_path / "hf")
+    ckptkit.convert(tmp_path / "hf", tmp_path / "preset", to="keras_hub")
+    assert type(hub.Backbone.from_preset(str(tmp_path / "preset"))).__name__ == cls
+    task = getattr(hub, cls.replace("Backbone", "MaskedLM")).from_preset(str(tmp_path / "preset"), preprocessor=None)
+    assert isinstance(task.backbone, getattr(hub, cls))
+    assert [f for f in ckptkit.validate(tmp_path / "preset").findings if f.severity != "info" and f.rule != "zero"] == []  # biases that begin at zero
+    ckptkit.convert(tmp_path / "preset", tmp_path / "back", to="hf")
+    if kin != "camembert":
+        assert transformers.AutoConfig.from_pretrained(tmp_path / "back").model_type == kin
+    ckptkit.convert(tmp_path / "hf", tmp_path / "same", to="hf")
+    assert transformers.AutoConfig.from_pretrained(tmp_path / "same").model_type == kin

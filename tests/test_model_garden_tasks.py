@@ -42,6 +42,22 @@ def test_a_model_for_a_task_has_its_outputs_in_transformers_and_comes_back(task:
     assert ckptkit.verify(source, tmp_path / "hf").exit_code == 0
 
 
+def test_a_bert_encoder_of_narrower_embeddings_is_an_albert_of_as_many_groups_as_layers(tmp_path: Path) -> None:
+    source = oracles.made("model_garden") / "factored"
+    report = ckptkit.validate(source)
+    assert report.exit_code == 0 and [f for f in report.findings if f.severity != "info"] == []
+    assert report.subject.graph.dialect.name == "tfm_bert"  # type: ignore[union-attr]
+    ckptkit.convert(source, tmp_path / "hf", to="hf")
+    given, want = oracles.read_npz(source / "inputs.npz"), oracles.read_npz(source / "outputs.npz")
+    names = {"input_word_ids": "input_ids", "input_mask": "attention_mask", "input_type_ids": "token_type_ids"}
+    have = oracles.hf_outputs(tmp_path / "hf", {names[n]: v.astype(np.int64) for n, v in given.items()}, "AlbertModel")
+    for name, array in want.items():
+        assert oracles.largest_difference(have[name], array, given["input_mask"].astype(bool)) < 1e-5, name
+    ckptkit.convert(tmp_path / "hf", tmp_path / "back", to="tfm_bert")
+    old, new = variables(source / "ckpt-1"), variables(next((tmp_path / "back").glob("*.index")).with_suffix(""))
+    assert old.keys() == new.keys() and all(old[n].tobytes() == new[n].tobytes() for n in old)
+
+
 def test_tensorflow_restores_a_written_model_for_a_task(tmp_path: Path) -> None:
     """What a program hangs at `model` finds everything by the layers' numbers, though the checkpoint came from transformers."""
     import tensorflow as tf
@@ -91,3 +107,52 @@ def test_params_yaml_of_another_name_is_found_by_config(tmp_path: Path) -> None:
         shutil.copy(file, tmp_path / ("experiment.yaml" if file.name == "params.yaml" else file.name))
     report = ckptkit.validate(tmp_path / "ckpt-1", config=tmp_path / "experiment.yaml")
     assert report.exit_code == 0 and report.subject.values is not None and report.subject.values.values["heads"] == 2
+
+
+def test_the_activation_of_an_mlm_head_that_no_file_says_is_a_warning(tmp_path: Path) -> None:
+    """A BertPretrainerV2 has none there unless it is told, and transformers has one for layers and head: the logits would differ without a word."""
+    source = oracles.golden("tfmo_bert_encoder") / "ckpt-1"
+    said = ckptkit.convert(source, tmp_path / "hf", to="hf").findings
+    assert [f.where for f in said if f.rule == "config" and f.severity == "warning"] == ["mlm_activation"]
+    assert "mlm_activation" not in {f.where for f in ckptkit.convert(oracles.made("model_garden") / "span", tmp_path / "span", to="hf").findings}
+
+
+def test_variables_own_names_tell_a_model_garden_encoder_in_a_keras_file(tmp_path: Path) -> None:
+    """A SavedModel or an HDF5 file has an encoder's layers under numbers and Keras' groups; the variables say what they are, as BertEncoder names them."""
+    import h5py
+    from safetensors.numpy import load_file
+
+    end = "/.ATTRIBUTES/VARIABLE_VALUE"
+    own = {
+        "layer_with_weights-0/embeddings": "word_embeddings", "layer_with_weights-1/embeddings": "position_embedding", "layer_with_weights-2/embeddings": "type_embeddings",
+    }  # fmt: skip
+    block = {"_attention_layer/": "self_attention/", "_attention_layer_norm/": "self_attention_layer_norm/", "_intermediate_dense/": "intermediate/", "_output_dense/": "output/", "_output_layer_norm/": "output_layer_norm/"}  # fmt: skip
+    parts = {"_query_dense": "query", "_key_dense": "key", "_value_dense": "value", "_output_dense": "attention_output"}
+    groups: dict[str, list[tuple[str, np.ndarray]]] = {}
+    for key, array in variables(oracles.made("model_garden") / "span" / "ckpt-1").items():
+        name = key.removesuffix(end).removeprefix("model/layer_with_weights-0/")
+        at, _, rest = name.partition("/")
+        if name in own:
+            groups.setdefault(own[name], []).append((f"{own[name]}/embeddings:0", array))
+        elif at == "layer_with_weights-3":
+            groups.setdefault("embeddings/layer_norm", []).append((f"embeddings/layer_norm/{rest}:0", array))
+        elif at == "layer_with_weights-4":
+            first, _, last = rest.partition("/")
+            local = block[f"{first}/"] + ("/".join([parts[last.split("/")[0]], last.split("/")[1]]) if first == "_attention_layer" else last)
+            groups.setdefault("transformer/layer_0", []).append((f"transformer/layer_0/{local}:0", array))
+        elif at == "layer_with_weights-5":
+            groups.setdefault("pooler_transform", []).append((f"pooler_transform/{rest}:0", array))
+    with h5py.File(tmp_path / "weights.h5", "w") as f:
+        f.attrs["layer_names"], f.attrs["backend"], f.attrs["keras_version"] = [n.encode() for n in groups], b"tensorflow", b"2.12.0"
+        for layer, held in groups.items():
+            f.create_group(layer).attrs["weight_names"] = [n.encode() for n, _ in held]
+            for name, array in held:
+                f[f"{layer}/{name}"] = array
+    shutil.copy(oracles.made("model_garden") / "span" / "params.yaml", tmp_path)
+    report = ckptkit.validate(tmp_path)
+    assert report.exit_code == 0 and report.subject.graph.dialect.name == "tfm_names"  # type: ignore[union-attr]
+    ckptkit.convert(tmp_path / "weights.h5", tmp_path / "hf", to="hf")
+    ckptkit.convert(oracles.made("model_garden") / "span", tmp_path / "other", to="hf")
+    mine, theirs = (load_file(tmp_path / d / "model.safetensors") for d in ("hf", "other"))
+    bare = {n.removeprefix("bert."): v for n, v in theirs.items() if not n.startswith("qa_outputs")}
+    assert {n.removeprefix("bert."): v.tobytes() for n, v in mine.items()} == {n: v.tobytes() for n, v in bare.items()}

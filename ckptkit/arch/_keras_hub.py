@@ -90,6 +90,7 @@ FILES = {
 # of a tokenizer, a dtype is that of the token ids; of everything else that of the arithmetic
 INTEGERS = {"module": "keras", "class_name": "DTypePolicy", "config": {"name": "int32"}, "registered_name": None}
 POLICY = {"module": "keras", "class_name": "DTypePolicy", "config": {"name": "float32"}, "registered_name": None}
+CLASS = "class_name"  # of a backbone, among its settings where several classes have the same weights
 TASKS = {"TextClassifier": "text_classifier", "MaskedLM": "masked_lm", "CausalLM": "causal_lm", "Seq2SeqLM": "seq_2_seq_lm"}
 LONGEST = {"TextClassifier": 512, "MaskedLM": 512, "CausalLM": 1024, "Seq2SeqLM": 1024}  # what their preprocessors cut text to, at most
 # the keys that say that length, and what a preprocessor is told besides
@@ -135,9 +136,9 @@ def backbone(
             defaults=defaults,
             also={"name": package.rpartition(".")[2], "trainable": True, "dtype": POLICY, **also},
             unfold=unfold(names),
-            fold=fold(names[0], package),
+            fold=fold(names, package),
             beside={
-                "metadata.json": metadata(tasks), "tokenizer.json": (text := tokenizer(stem, package, words)), "preprocessor.json": preprocessor(stem, package, text), "task.json": task(stem, package, text),
+                "metadata.json": metadata(tasks), "tokenizer.json": (text := tokenizer(names[0], words)), "preprocessor.json": preprocessor(stem, text), "task.json": task(stem, text),
             },
             words=words,
         ),
@@ -152,23 +153,26 @@ def unfold(names: tuple[str, ...]) -> Callable[[Mapping[str, object]], dict[str,
         if not isinstance(config, dict):
             return None
         if raw.get("class_name") in names:
-            return {k: v["config"] if isinstance(v, dict) and v.get("class_name") == "function" else v for k, v in config.items()}
+            plain = {k: v["config"] if isinstance(v, dict) and v.get("class_name") == "function" else v for k, v in config.items()}
+            return plain | ({CLASS: raw["class_name"]} if names[1:] else {})
         inner = config.get("backbone")
         return settings(inner) if isinstance(inner, dict) else None
 
     return settings
 
 
-def fold(name: str, package: str) -> Callable[[dict[str, object]], dict[str, object]]:
+def fold(names: tuple[str, ...], package: str) -> Callable[[dict[str, object]], dict[str, object]]:
     """Settings as Keras serialises an object, and in them a function of keras_hub's own."""
 
     def serialised(raw: dict[str, object]) -> dict[str, object]:
         raw.pop("architectures", None)
+        name = str(raw.pop(CLASS, "") or names[0])  # "": it has no class of its own
+        where = package if name == names[0] else "{0}.{0}_backbone".format(snake_case(name.removesuffix("Backbone")))
         raw = {
             k: {"module": "builtins", "class_name": "function", "config": v, "registered_name": "function"} if isinstance(v, str) and v.startswith("keras_hub>") else v
             for k, v in raw.items()
         }
-        return {"module": f"keras_hub.src.models.{package}", "class_name": name, "config": raw, "registered_name": f"keras_hub>{name}"}
+        return {"module": f"keras_hub.src.models.{where}", "class_name": name, "config": raw, "registered_name": f"keras_hub>{name}"}
 
     return serialised
 
@@ -189,15 +193,21 @@ def _object(module: str, cls: str, config: Mapping[str, object]) -> dict[str, ob
     return {"module": f"keras_hub.src.models.{module}", "class_name": cls, "config": dict(config), "registered_name": f"keras_hub>{cls}"}
 
 
-def tokenizer(stem: str, package: str, words: Vocabulary | None) -> Made:
-    """tokenizer.json: keras_hub's tokenizer with the settings that the source says; None without a vocabulary."""
-    module = package.replace("backbone", "tokenizer")
+def _own(raw: Mapping[str, object]) -> tuple[str, str]:
+    """("Bert", "bert.bert_backbone") of a folded configuration: whose classes the preset's are, and the module of its backbone."""
+    return str(raw["class_name"]).removesuffix("Backbone"), str(raw["module"]).removeprefix("keras_hub.src.models.")
+
+
+def tokenizer(name: str, words: Vocabulary | None) -> Made:
+    """tokenizer.json: keras_hub's tokenizer with the settings that the source says; None without a vocabulary, and for another class than `name`, whose `words` are."""
     files: dict[str, dict[str, object]] = {"word pieces": {"vocabulary": None}, "sentence pieces": {"proto": None}}  # read from assets/ after
     unset = files.get(words.files[0], {}) if words is not None else {}
 
     def said(raw: Mapping[str, object], kit: Kit) -> dict[str, object] | None:
-        if kit.text is None:
+        stem, package = _own(raw)
+        if kit.text is None or raw["class_name"] != name:
             return None
+        module = package.replace("backbone", "tokenizer")
         return _object(module, f"{stem}Tokenizer", {"name": module.partition(".")[2], "trainable": True, "dtype": INTEGERS, "config_file": "tokenizer.json", **unset, **kit.text})
 
     return said
@@ -207,10 +217,10 @@ def _kind(stem: str, kit: Kit) -> str:
     return kit.model.removeprefix(stem) if kit.model.removeprefix(stem) in TASKS else ""
 
 
-def preprocessor(stem: str, package: str, words: Made) -> Made:
+def preprocessor(stem: str, words: Made) -> Made:
     """preprocessor.json: what a task does to text; None where the model has no head or no vocabulary."""
     def said(raw: Mapping[str, object], kit: Kit) -> dict[str, object] | None:
-        inner, kind = words(raw, kit), _kind(stem, kit)
+        inner, kind, (own, package) = words(raw, kit), _kind(stem, kit), _own(raw)
         if inner is None or not kind:
             return None
         settings = raw.get("config")
@@ -219,23 +229,23 @@ def preprocessor(stem: str, package: str, words: Made) -> Made:
         name = f"{package.rpartition('.')[2].replace('backbone', TASKS[kind])}_preprocessor"
         told = dict.fromkeys(LENGTHS.get(kind, ("sequence_length",)), length) | TOLD.get(kind, {"truncate": "round_robin"})
         config = {"name": name, "trainable": True, "dtype": POLICY, "tokenizer": inner, "config_file": "preprocessor.json", **told}
-        return _object(f"{package.partition('.')[0]}.{name}", f"{stem}{kind}Preprocessor", config)
+        return _object(f"{package.partition('.')[0]}.{name}", f"{own}{kind}Preprocessor", config)
 
     return said
 
 
-def task(stem: str, package: str, words: Made) -> Made:
+def task(stem: str, words: Made) -> Made:
     """task.json: the backbone with its head; None where the model has none."""
-    text = preprocessor(stem, package, words)
+    text = preprocessor(stem, words)
 
     def said(raw: Mapping[str, object], kit: Kit) -> dict[str, object] | None:
-        kind = _kind(stem, kit)
+        kind, (own, package) = _kind(stem, kit), _own(raw)
         if not kind:
             return None
         name = package.rpartition(".")[2].replace("backbone", TASKS[kind])
         config: dict[str, object] = {"backbone": dict(raw), "preprocessor": text(raw, kit), "name": name}
         if kind == "TextClassifier":
             config |= {"num_classes": kit.labels, "activation": "linear"}
-        return _object(f"{package.partition('.')[0]}.{name}", kit.model, config)
+        return _object(f"{package.partition('.')[0]}.{name}", own + kind, config)
 
     return said

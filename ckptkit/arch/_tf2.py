@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 
+from ckptkit._yaml import yaml_mapping
 from ckptkit.arch._keras_h5 import spelling
 from ckptkit.schema import GOOGLE, ConfigForm, Dialect, Key, Lack, Objects
 
@@ -99,53 +100,6 @@ def _params_text(kind: str) -> Callable[[Mapping[str, object]], str]:
     return text
 
 
-def yaml_mapping(text: str) -> dict[str, object]:
-    """The nested mappings of a YAML file with their scalars, which is what a params.yaml is made of; lists are passed over. JSON too."""
-    if text.lstrip()[:1] == "{":
-        try:
-            found = json.loads(text)
-        except (ValueError, RecursionError):
-            return {}
-        return found if isinstance(found, dict) else {}
-    root: dict[str, object] = {}
-    open_at: list[tuple[int, dict[str, object]]] = [(-1, root)]
-    for line in text.splitlines():
-        stripped = line.strip()
-        if stripped.startswith("# ckptkit: "):
-            root["ckptkit"] = _scalar(stripped.removeprefix("# ckptkit: "))
-        if not stripped or stripped[0] in "#-%" or ":" not in stripped:
-            continue
-        indent = len(line) - len(line.lstrip())
-        while indent <= open_at[-1][0]:
-            open_at.pop()
-        key, _, value = stripped.partition(":")
-        value = value.strip()
-        if value[:1] not in ("'", '"', "{", "["):
-            value = value.partition(" #")[0].rstrip()
-        within: dict[str, object] = {}
-        open_at[-1][1][key.strip().strip("'\"")] = within if not value or value[0] in "&!" else _scalar(value)
-        if not value or value[0] in "&!":
-            open_at.append((indent, within))
-    return root
-
-
-def _scalar(text: str) -> object:
-    """A YAML scalar: a number, true, false, null, or text."""
-    words: dict[str, object] = {"true": True, "false": False, "null": None, "~": None}
-    if text.lower() in words:
-        return words[text.lower()]
-    if len(text) > 1 and text[0] == text[-1] == "'":
-        return text[1:-1].replace("''", "'")
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        pass
-    try:
-        return float(text) if text[:1] in "+-.0123456789" else text
-    except ValueError:
-        return text
-
-
 # --- BERT ----------------------------------------------------------------------------------------------------------
 
 L = "encoder.layers.{layer}."
@@ -165,15 +119,19 @@ BY_ATTRIBUTE = {
 HEADS = (("next_sentence..pooler_dense", "classification_heads/0/dense", "pooler"), ("next_sentence..logits", "classification_heads/0/out_proj", "nsp"))
 
 
-def _encoder(own: Mapping[str, str]) -> Rows:
-    """The rows of an encoder whose objects are called as `own` says, but for the pooler."""
+def _embeddings(own: Mapping[str, str]) -> Rows:
+    """The rows of the embeddings of an encoder whose objects are called as `own` says."""
     return {
         f"{own['word']}/embeddings": "embeddings.word.weight",
         f"{own['position']}/embeddings": "embeddings.position.weight",
         f"{own['segment']}/embeddings": "embeddings.segment.weight",
         own["norm"]: "embeddings.norm",
-        **block(own["layer"], L),
     }
+
+
+def _encoder(own: Mapping[str, str]) -> Rows:
+    """The rows of such an encoder, but for the pooler."""
+    return {**_embeddings(own), **block(own["layer"], L)}
 
 
 def _masked_lm(at: str) -> Rows:
@@ -214,6 +172,27 @@ def _model_garden(name: str, title: str, own: Mapping[str, str], other: Mapping[
         config=BERT_FORM,
     )
 
+
+def _by_variable(layer: str, module: str) -> Rows:
+    """The rows of an encoder by its variables' own names, which Keras' HDF5 files and SavedModels say where they number the objects."""
+    return {
+        "~word_embeddings/embeddings": "embeddings.word.weight",
+        "~position_embedding/embeddings": "embeddings.position.weight",
+        "~type_embeddings/embeddings": "embeddings.segment.weight",
+        "~embeddings/layer_norm": "embeddings.norm",
+        **attention(f"{layer}self_attention/", f"{module}attention.", "query", "key", "value", "attention_output"),
+        f"{layer}self_attention_layer_norm": f"{module}attention.norm",
+        f"{layer}intermediate": f"{module}ffn.intermediate",
+        f"{layer}output": f"{module}ffn.output",
+        f"{layer}output_layer_norm": f"{module}ffn.norm",
+        "~pooler_transform": "pooler",
+        "cls/predictions/transform/dense": "mlm.transform",
+        "cls/predictions/transform/LayerNorm": "mlm.norm",
+        "cls/predictions/output_bias/bias": "mlm.decoder.bias",
+    }
+
+
+OWN_NAMES: tuple[str, ...] = ("", "bert_encoder_v2/", "bert_encoder/", "albert_encoder/")
 
 # the functional models around an encoder, which is their first layer with weights: (suffix, class, transformers' class, the head)
 FIRST, SECOND, THIRD = (f"layer_with_weights-{i}" for i in range(3))
@@ -299,6 +278,16 @@ BERT_DIALECTS = (
     _model_garden("tfm_pretraining", "TF Model Garden BertPretrainerV2 of a BertEncoder (TensorFlow 2)", FUNCTIONAL, BY_ATTRIBUTE, pretraining=True),
     _model_garden("tfm_v2_encoder", "TF Model Garden BertEncoderV2 (TensorFlow 2)", BY_ATTRIBUTE, FUNCTIONAL, pretraining=False),
     _model_garden("tfm_v2_pretraining", "TF Model Garden BertPretrainerV2 of a BertEncoderV2 (TensorFlow 2)", BY_ATTRIBUTE, FUNCTIONAL, pretraining=True),
+    Dialect(
+        name="tfm_names",
+        title="TF Model Garden BERT by its variables' own names",
+        style=GOOGLE,
+        prefixes=OWN_NAMES,
+        container="tf",
+        filename="bert_model.ckpt-1",
+        rows={**_by_variable("~transformer/layer_{layer}/", L), "sentence_prediction/logits": "classifier"},
+        config=BERT_FORM,
+    ),
     *(_task("BertEncoder", "", FUNCTIONAL, BY_ATTRIBUTE, *task) for task in TASKS),
     *(_task("BertEncoderV2", "_v2", BY_ATTRIBUTE, FUNCTIONAL, *task) for task in TASKS[:3]),
     *_keras(
@@ -331,10 +320,10 @@ def either(one: Rows, other: Rows) -> Rows:
     return {f"{a} | {b.removeprefix('~')}": what for (a, what), b in zip(one.items(), other, strict=True)}
 
 
-def albert(module: str, lacks: Mapping[str, Lack]) -> Dialect:
-    """A Model Garden AlbertEncoder: one layer for all, numbered after the projection, which is there where the embeddings are narrower."""
+def albert(module: str, lacks: Mapping[str, Lack]) -> tuple[Dialect, ...]:
+    """A Model Garden AlbertEncoder: one layer for all, numbered after the projection, which is there where the embeddings are narrower; and by its variables' own names."""
     layer, one = "~layer_with_weights-{}", "{group!}{inner_group!}"
-    return Dialect(
+    objects = Dialect(
         name="tfm",
         title="TF Model Garden AlbertEncoder (TensorFlow 2)",
         style=GOOGLE,
@@ -366,3 +355,24 @@ def albert(module: str, lacks: Mapping[str, Lack]) -> Dialect:
             {"dropout": 0.0, "attention_dropout": 0.0, "initializer_range": 0.02, "groups": 1, "inner_groups": 1},
         ),
     )  # fmt: skip
+    # a BERT whose embeddings are narrower: as many groups as layers, each of one layer of its own
+    alone = {"inner_groups": (1, "each of its layers has weights of its own")}
+    form = params_form(
+        "bert", {**{k: v for k, v in KEYS.items() if k != "num_layers"}, "num_layers": Key("layers", more=("groups",)), "embedding_width": "embedding"},
+        {"dropout": 0.1, "attention_dropout": 0.1, "initializer_range": 0.02, "inner_groups": 1},
+    )  # fmt: skip
+    factored = [
+        objects._replace(
+            name=f"tfm_bert{version}", title=f"TF Model Garden {title} with an embedding_width (TensorFlow 2)", alias="", filename="bert_model.ckpt-1",
+            rows={**_embeddings(own), project: "embeddings.project", **block(blocks, module), pooler: "pooler", **_masked_lm("masked_lm")},
+            repeats={"masked_lm/embedding_table": "embeddings.word.weight"}, limits=alone, config=form,
+            objects=Objects(aliases={"masked_lm/embedding_table": f"{own['word']}/embeddings"}, roots=("encoder", "encoder_network")),
+        )
+        for version, title, own, project, blocks, pooler in (
+            ("", "BertEncoder", FUNCTIONAL, layer.format(4), layer.format("{group+5}") + "{inner_group!}", layer.format("{#group+5}")),
+            ("_v2", "BertEncoderV2", BY_ATTRIBUTE, "~_embedding_projection", "~_transformer_layers/{group}{inner_group!}", "~_pooler_layer"),
+        )
+    ]
+    names = {"~embedding_projection": "embeddings.project", **_by_variable("~transformer/{group!}{inner_group!}", module)}
+    variables = objects._replace(name="tfm_names", title="TF Model Garden ALBERT by its variables' own names", prefixes=OWN_NAMES, rows=names, repeats={}, metadata={}, objects=None)
+    return objects, variables, *factored

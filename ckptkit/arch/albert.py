@@ -7,11 +7,14 @@ Source: google-research/albert modeling.py, run_pretraining.py, classifier_utils
 transformers models/albert (PyTorch names and classes).
 """
 
+from collections.abc import Mapping
+
 from ckptkit.arch import _bert4keras as b4k
 from ckptkit.arch import _keras_hub as hub
 from ckptkit.arch._tf2 import albert as albert_of_tf2
 from ckptkit.arch._transformers import DERIVED, HF_KEYS, PIECES, flax, tf
 from ckptkit.arch._transformers import EMBEDDINGS as HF_EMBEDDINGS
+from ckptkit.arch.bert import ARCHITECTURE as BERT
 from ckptkit.arch.bert import GOOGLE_ACTIVATIONS, SIZES
 from ckptkit.schema import GOOGLE, TORCH, Architecture, Class, ConfigForm, Dialect, Key, Lack, Vocabulary, embedding, linear, norm
 from ckptkit.spelling import Layer, layers, starting
@@ -80,6 +83,21 @@ GOOGLE_FORM = ConfigForm(
     defaults=DEFAULTS,
     also={"net_structure_type": 0, "gap_size": 0, "num_memory_blocks": 0, "down_scale_factor": 1},
 )
+
+# bert4keras' albert_unshared, and its BERT of narrower embeddings: as many groups as layers, each of one layer of its own
+UNSHARED = {"inner_groups": (1, "each of its layers has weights of its own")}
+UNSHARED_FORM = GOOGLE_FORM._replace(
+    keys={**{k: v for k, v in GOOGLE_FORM.keys.items() if v not in ("groups", "inner_groups", "layers")}, "num_hidden_layers": Key("layers", more=("groups",))},
+    defaults={**DEFAULTS, "inner_groups": 1}, also={},
+)  # fmt: skip
+
+
+def unshared(rows: Mapping[str, str | tuple[str, ...]]) -> dict[str, str | tuple[str, ...]]:
+    """BERT's rows as ALBERT's: a layer is a group."""
+    ours = {"nsp": "sop", "nsp.weight": "sop.weight", "nsp.bias": "sop.bias"}
+    at = "encoder.layers.{layer}."
+    return {k.replace("{layer}", "{group}{inner_group!}"): ours.get(v, v.replace(at, L)) for k, v in rows.items() if isinstance(v, str)}
+
 
 B4K_LAYER = "Transformer-{group}-{inner_group}-"
 HUB_KEYS: dict[str, str | Key] = {**hub.WITH_SEGMENTS, "embedding_dim": "embedding", "num_groups": "groups", "num_inner_repetitions": "inner_groups"}
@@ -221,6 +239,20 @@ ARCHITECTURE = Architecture(
             GOOGLE_FORM, lacks=NO_PROJECTION, spelling=starting({"Transformer-0-0-": "Transformer-"}, layers),
             limits={"groups": (1, "bert4keras' ALBERT has one group of layers"), "inner_groups": (1, "bert4keras' ALBERT has one layer in its group")},
         ),
-        albert_of_tf2(L, NO_PROJECTION),
+        Dialect(
+            name="bert4keras_unshared",
+            title="bert4keras, embeddings narrower than BERT's layers (TensorFlow)",
+            style=GOOGLE,
+            container="tf",
+            filename="bert_model.ckpt",
+            rows={**unshared(BERT.dialects["google"].rows), "bert/encoder/embedding_hidden_mapping_in": "embeddings.project"},
+            lacks=NO_PROJECTION,
+            limits=UNSHARED,
+            config=UNSHARED_FORM,
+        ),
+        b4k.weights({**unshared(BERT.dialects["bert4keras_h5"].rows), "Embedding-Mapping": "embeddings.project"}, UNSHARED_FORM, lacks=NO_PROJECTION, limits=UNSHARED)._replace(
+            name="bert4keras_unshared_h5", title="bert4keras, layers of ALBERT's width unshared (Keras layers)", alias="bert4keras_unshared"
+        ),
+        *albert_of_tf2(L, NO_PROJECTION),
     ),
 )

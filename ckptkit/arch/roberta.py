@@ -142,6 +142,8 @@ def _fairseq(name: str, title: str, rows: Mapping[str, str | tuple[str, ...]], w
     )
 
 
+KIN = ("roberta", "xlm-roberta", "camembert")  # the same model; what they split text into is another matter
+
 TRAITS = {
     "encoder": "encoder.layers.{layer}",
     "positions": "counted",
@@ -187,7 +189,7 @@ HF = Dialect(
     sidecars=BYTE_PAIRS,
     config=ConfigForm(
         filename="config.json",
-        keys={**SIZES, "max_position_embeddings": Key("positions", shift=-2), **HF_KEYS},
+        keys={**SIZES, "max_position_embeddings": Key("positions", shift=-2), "model_type": Key("kin", words={n: n for n in KIN}, required=False), **HF_KEYS},
         labels=True,
         marks={"model_type": "roberta"},
         defaults={**DEFAULTS, "norm_eps": 1e-12, "activation": "gelu", "tied": True, "pad": 1},
@@ -223,7 +225,7 @@ ARCHITECTURE = Architecture(
         flax(MODULES, TRUNK, rows={"~embeddings/position_embeddings/embedding": POSITIONS}),
         hub.backbone(
             ("RobertaBackbone", "XLMRobertaBackbone"), "roberta.roberta_backbone", (hub.JOINT, hub.NORM, hub.ENCODER),
-            {**hub.JOINT_EMBEDDINGS, **hub.LAYERS, **hub.MLM, **hub.DEEP_CLASSIFIER}, keys=hub.SIZES, implied={"activation": "gelu", "norm_eps": 1e-5, "pad": 1}, needs=(),
+            {**hub.JOINT_EMBEDDINGS, **hub.LAYERS, **hub.MLM, **hub.DEEP_CLASSIFIER}, keys={**hub.SIZES, hub.CLASS: Key("kin", words={"RobertaBackbone": "roberta", "XLMRobertaBackbone": "xlm-roberta", "": "camembert"}, required=False)}, implied={"activation": "gelu", "norm_eps": 1e-5, "pad": 1}, needs=(),
             lacks={**NO_SEGMENTS, **NO_RESERVED}, classifies=("classification",), words=Vocabulary(hub.BYTE_PAIRS, ("<s>", "</s>", "<pad>", "<mask>")),
         ),
         _fairseq("fairseq_new", "fairseq (query, key, value apart)", FAIRSEQ_ROWS, write_fairseq),

@@ -29,6 +29,8 @@ def own_names(names: Iterable[str], metadata: Mapping[str, str]) -> dict[str, st
     layers = cache(lambda: _layers(_configuration(metadata.get(CONFIG, ""))))  # a large one takes long, and the groups mostly say it
     root = next((g for g in ("model_weights", "") if "layer_names" in _of(groups, g)), None)
     out: dict[str, str] = {}
+    listed = _of(groups, root).get("layer_names") if root is not None else None
+    nested = {str(n) for n in listed if "/" in str(n)} if isinstance(listed, list) else set()  # a layer may be called "transformer/layer_0"
     inside: dict[str, tuple[str, tuple[str, ...]]] = {}  # group -> what its variables' names begin with, what they are called
     for name in names:
         group, _, number = name.partition("/vars/")
@@ -40,10 +42,19 @@ def own_names(names: Iterable[str], metadata: Mapping[str, str]) -> dict[str, st
             if before and len(number) == 1 and number.isdecimal() and int(number) < len(variables):
                 out[name] = before + variables[int(number)]
         elif root is not None:
-            own = name.removeprefix(f"{root}/" if root else "").partition("/")[2].removesuffix(":0")
+            own = _behind(name.removeprefix(f"{root}/" if root else ""), nested).removesuffix(":0")
             if own:
                 out[name] = own
     return out if len(set(out.values())) == len(out) else {}
+
+
+def _behind(name: str, nested: set[str]) -> str:
+    """What follows the layer's name: the first part, or several of them that are a layer's together."""
+    layer, _, rest = name.partition("/")
+    while nested and rest and layer not in nested:
+        part, _, rest = rest.partition("/")
+        layer += f"/{part}"
+    return rest if rest or not nested else name.partition("/")[2]
 
 
 def _configuration(text: str) -> Mapping[str, object]:
