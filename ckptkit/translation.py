@@ -128,7 +128,7 @@ class Translate(Builder):
 
     def _row(self, row: Row, at: Mapping[str, int]) -> None:
         infos = [self.arch.params[p] for p in row.parts]
-        if infos[0].group not in self.groups:
+        if infos[0].group not in self.groups | (self.arch.free_groups & self.named.groups if self.named is not None else frozenset()):
             return
         target = self._name(row, at)
         canonical = [expand(p, at) for p in row.parts]

@@ -351,6 +351,17 @@ def test_albert_s_idle_bias_is_told_and_both_are_written_in_shards_too(tmp_path:
     assert np.array_equal(held["predictions/decoder/bias:0"], computed) and np.array_equal(held["predictions/bias:0"], computed)
 
 
+def test_a_pytorch_file_of_a_class_with_a_tied_head_has_the_head_s_name_too(tmp_path: Path) -> None:
+    import torch
+
+    for name, held in (("flax_gpt2", True), ("flax_gpt2_bare", False)):  # GPT2LMHeadModel, GPT2Model
+        ckptkit.convert(oracles.made("namings") / name, tmp_path / name, to="hf", container="torch")
+        state = torch.load(next((tmp_path / name).glob("*.bin")), weights_only=True)
+        table = next(v for n, v in state.items() if n.endswith("wte.weight"))
+        assert ("lm_head.weight" in state) is held
+        assert not held or state["lm_head.weight"].data_ptr() == table.data_ptr()
+
+
 def test_the_name_of_a_second_model_is_kept_only_for_its_class(tmp_path: Path) -> None:
     source = oracles.made("namings") / "tf_xlm_roberta_causal"
     ckptkit.convert(source, tmp_path / "hf", to="hf")
