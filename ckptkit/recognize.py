@@ -184,15 +184,17 @@ def recognize(
 ) -> Recognition | None:
     """The architecture and dialect that explain most of the names in `shapes`, or None where no one explains half of its own core.
 
-    `aliases` gives further names of the tensors, asked for where the stored ones do not explain a whole core; `declared` is what
+    `aliases` gives further names of the tensors, asked for where the stored ones do not explain all; `declared` is what
     the configuration calls the model, `config` all that it says and `called` the name that the file gives the model (evidence); `architecture`, `dialect` and `part` narrow
     the choice. UsageError where it is a known model, but has no such `part`.
     """
     found = _recognize(shapes, declared, architecture, dialect, part, config or {}, called=called)
-    if found is None or found.score[2] < 0:
+    if found is None or found.score[2] < 0 or found.score[0] < len(shapes):
         own = aliases()
-        renamed = {own.get(n, n): n for n in shapes}
-        if own and len(renamed) == len(shapes):
+        for named in filter(None, (own, _without_scope(own))):
+            renamed = {named.get(n, n): n for n in shapes}
+            if len(renamed) < len(shapes):
+                continue
             places = {_place(p): 1 for p in set(patterns_of(shapes))}
             other = _recognize({a: shapes[n] for a, n in renamed.items()}, declared, architecture, dialect, part, config or {}, places)
             if other is not None and (found is None or other.score > found.score):
@@ -201,6 +203,16 @@ def recognize(
     if found is None:
         _refuse_part(shapes, architecture, dialect, part)
     return found
+
+
+def _without_scope(own: Mapping[str, str]) -> dict[str, str]:
+    """The variables' own names without the name of the model, as transformers' TF classes have them in their shards: of a TensorFlow checkpoint or a
+    SavedModel of such a class, where they are "tf_bert_model/bert/pooler/dense/kernel". {} of other models."""
+    scopes = tally(a.partition("/")[0] for a in own.values())
+    scope = max(scopes, key=lambda s: scopes[s], default="")
+    if not scope.startswith("tf"):
+        return {}
+    return {n: f"{a.partition('/')[2]}:0" for n, a in own.items() if a.startswith((f"{scope}/", "shared/"))}  # T5 names the layer of its table apart
 
 
 def _place(pattern: str) -> str:

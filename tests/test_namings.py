@@ -340,6 +340,22 @@ def test_a_class_becomes_the_same_class_with_its_outputs_and_its_file_again(tmp_
     same_bits(old, new, idle)
 
 
+@pytest.mark.parametrize("name", ["bert", "albert", "t5"])
+def test_a_tf_class_in_tensorflow_s_format_is_known_by_its_variables_own_names(tmp_path: Path, name: str) -> None:
+    source = oracles.made("namings") / f"tf_checkpoint_{name}"
+    found = ckptkit.inspect(source)
+    assert (found.container, found.architecture, found.dialect, found.counts["layers"] if name != "albert" else 2) == ("tf", name, "hf_tf", 2)
+    assert [f for f in ckptkit.validate(source).findings if f.severity != "info"] == []
+    ckptkit.convert(source, tmp_path / "hf", to="hf")
+    own, made = (json.loads((d / "config.json").read_text())["architectures"] for d in (source, tmp_path / "hf"))
+    assert own == made
+    given, golden = oracles.read_npz(source / "inputs.npz"), oracles.read_npz(source / "outputs.npz")
+    ours = oracles.hf_outputs(tmp_path / "hf", given)
+    compared = [k for k in golden if k in ours]
+    assert compared and all(oracles.largest_difference(ours[k], golden[k], None) < 1e-5 for k in compared)
+    assert ckptkit.verify(source, tmp_path / "hf").exit_code == 0
+
+
 def test_albert_s_idle_bias_is_told_and_both_are_written_in_shards_too(tmp_path: Path) -> None:
     source = oracles.made("namings") / "tf_albert_lm"
     found = [f for f in ckptkit.validate(source).findings if f.rule == "tie"]
