@@ -441,7 +441,8 @@ def write_config(
     for c, common in OF_MLM_HEAD.items():
         own = values.get(c) or values.get(common)
         takes = form.implied.get(c) or form.implied.get(common) or values.get(common)
-        if "mlm" in groups and c not in keyed and None not in (own, takes) and own != takes:
+        follows = own == values.get(common) and takes == form.implied.get(common)  # said of the whole model already
+        if "mlm" in groups and c not in keyed and None not in (own, takes) and own != takes and not follows:
             findings.append(Finding("warning", "config", c, f"{target.title} takes {common} {takes} in its MLM head, where the model has {own}: its logits differ slightly"))
             unsaid[c] = own
         said.add(c)

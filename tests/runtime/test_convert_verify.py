@@ -27,6 +27,7 @@ SOURCES = [
 REFUSED = {  # what a naming has no place for
     **{(f"hf_bert/{form}", to): "the model has no positions" for form in ("safetensors", "bin_legacy") for to in ("keras3", "tf_keras")},
     ("hf_albert/safetensors", "tfm"): "groups 2",
+    ("hf_albert/safetensors", "tfm_names"): "groups 2",
     ("hf_t5/bin_zip", "keras_hub"): "has one num_layers for layers and decoder_layers; the weights have 3 and 2",
 }
 
