@@ -9,14 +9,14 @@ nothing and the container keeps the variables' own names besides (TensorFlow's o
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 
 from ._typing import TYPE_CHECKING, NamedTuple
 from .arch import architectures
 from .errors import UsageError
-from .patterns import patterns_of, reduce_name, reduce_names, stem, tally
+from .patterns import patterns_of, reduce_names, stem, tally
 from .schema import Architecture, Dialect, Match, Row, Table
 
 if TYPE_CHECKING:
@@ -284,23 +284,36 @@ def _best(found: list[tuple[Score, Architecture, Dialect, str]], reduced: Reduce
     most = max(c[0][0] for c in found)
     best = [c for c in found if c[0][0] == most]
     if len(best) > 1 and all(c[2].objects is not None for c in best):
-        return min(best, key=lambda c: (_misfits(c[1].table(c[2].name), c[3], reduced), tuple(-n for n in c[0])))
+        tables = [(c[1].table(c[2].name), c[3]) for c in best]
+        named = [frozenset((p, tuple(slots for _, slots in rows)) for p, rows in t.index(prefix).items()) for t, prefix in tables]
+        if len(set(named)) > 1:  # else they differ in the layout alone, and the numbers fit one as well as the other
+            numbers = re.compile("[0-9]+").findall
+            numbered = [(pattern, numbers(name)) for name, pattern in reduced.items()]
+            wrong = dict(zip(named, (_misfits(t, prefix, numbered) for t, prefix in tables), strict=True))
+            least = min(wrong.values())
+            best = [c for c, n in zip(best, named, strict=True) if wrong[n] == least]
     return max(best, key=lambda c: c[0])
 
 
-def _misfits(table: Table, prefix: str, reduced: Reduced) -> int:
-    """Names of a known pattern with numbers that are not, or a second time, and numbers that are left out."""
+def _misfits(table: Table, prefix: str, numbered: Sequence[tuple[str, list[str]]]) -> int:
+    """Names of a known pattern with numbers that are not, or a second time, and numbers that are left out. `numbered`: the names' patterns and numbers."""
     wrong, seen, indices = 0, set(), dict[str, set[int]]()
-    for name, pattern in reduced.items():
-        numbers = reduce_name(name)[1]
-        m = table.match(pattern, numbers[len(numbers) - pattern.count("#") :], prefix)
-        if m is not None:
-            wrong += m in seen
-            seen.add(m)
-            for holder, i in m.at:
-                indices.setdefault(holder, set()).add(i)
-        elif pattern in table.index(prefix):
+    index, match = table.index(prefix), table.match
+    for pattern, numbers in numbered:
+        if pattern not in index:
+            continue
+        m = match(pattern, numbers, prefix)
+        if m is None:
             wrong += 1
+            continue
+        place = id(m.row), m.at
+        wrong += place in seen
+        seen.add(place)
+        for holder, i in m.at:
+            if holder in indices:
+                indices[holder].add(i)
+            else:
+                indices[holder] = {i}
     return wrong + sum(max(i) + 1 - len(i) for i in indices.values())
 
 
