@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from ._typing import NamedTuple
 from .arch import architectures
 from .arranging import Request, Weights
-from .config import BLOCK, named_class, to_json_text, write_config
+from .config import BLOCK
+from .configuring import named_class, to_json_text, write_config
 from .containers import Container, by_name, containers
 from .containers._gc import paused
 from .containers._objects import METADATA

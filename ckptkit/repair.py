@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 
 from ._typing import NamedTuple
-from .config import form_keys
+from .configuring import form_keys
 from .conversion import Conversion, convert
 from .errors import FindingsError, UnsupportedError, printable
 from .findings import Finding

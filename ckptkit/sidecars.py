@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 
 from ._typing import Any, NamedTuple
-from .config import to_json_text
+from .configuring import to_json_text
 from .errors import CheckpointError
 from .findings import Finding
 from .jsonio import read_bytes, read_json

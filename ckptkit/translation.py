@@ -9,7 +9,7 @@ from math import prod
 
 from ._typing import TYPE_CHECKING, Any
 from .arranging import Builder, Request, Weights, how_made
-from .config import choose_class, named_class
+from .configuring import choose_class, named_class
 from .errors import UnsupportedError
 from .findings import Finding
 from .growth import AXIS, anew, lacking, resized, told

@@ -13,7 +13,8 @@ import flax_files
 import numpy as np
 
 from ckptkit.arch import architectures
-from ckptkit.config import choose_class, optional_axes, to_json_text, write_config
+from ckptkit.config import optional_axes
+from ckptkit.configuring import choose_class, to_json_text, write_config
 from ckptkit.layout import Sizes, stored_shape
 from ckptkit.schema import Architecture, Dialect, count_name, expand
 from ckptkit.translation import walk

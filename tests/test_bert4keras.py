@@ -103,3 +103,19 @@ def test_what_nothing_says_is_asked_for_with_the_word_that_fits_the_weights_own_
     with pytest.raises(ckptkit.CheckpointError) as asked:
         ckptkit.convert(tmp_path / "bert_model.ckpt", tmp_path / "hf", to="hf")
     assert "--set activation=gelu_tanh" in asked.value.hint
+
+
+def test_a_variable_that_is_there_twice_under_tensorflow_s_number_is_an_error(tmp_path: Path) -> None:
+    """What saving an unshared ALBERT under the names of a shared one leaves (bert4keras does): one of its layers, and the others as kernel_1, kernel_2."""
+    import tensorflow as tf
+
+    source = oracles.golden("bert_tf")
+    held = oracles.tf_variables(source / "bert_model.ckpt")
+    held |= {f"{n}_1": a for n, a in held.items() if n.startswith("bert/encoder/layer_0/output/dense/")} | {"mine/dense_1": held["bert/pooler/dense/bias"]}
+    tf.raw_ops.SaveV2(prefix=str(tmp_path / "bert_model.ckpt"), tensor_names=[*held], shape_and_slices=[""] * len(held), tensors=[*held.values()])
+    shutil.copy(source / "bert_config.json", tmp_path)
+    found = [(f.severity, f.rule, f.message) for f in ckptkit.validate(tmp_path).findings if f.severity != "info"]
+    assert [f[:2] for f in found] == [("error", "unexpected"), ("warning", "unexpected")]
+    assert "2 variables" in found[0][2] and "kernel_1" in found[0][2].replace("{bias_1,kernel_1}", "kernel_1") and "mine/dense_1" in found[1][2]
+    with pytest.raises(ckptkit.CheckpointError, match="1 error"):
+        ckptkit.convert(tmp_path, tmp_path / "hf", to="hf")

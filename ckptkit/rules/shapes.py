@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from ..config import form_keys, optional_axes
+from ..config import optional_axes
+from ..configuring import form_keys
 from ..findings import Finding
 from ..layout import Axes
 from ..names import collapse

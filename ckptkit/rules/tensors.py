@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import product as combinations
 from math import prod as product
 
 from ..findings import Finding
+from ..graph import Role
 from ..names import collapse, natural
 from ..patterns import reduce_name
 from ..schema import Param, expand, placeholders
 from ..subject import Subject
 from ..tensors import DTYPES
 from ._base import are, count, rule
+
+_NONE = Role("", "")
 
 
 @rule("missing", "error", "Every tensor that the architecture needs is there")
@@ -125,6 +129,14 @@ def unexpected(s: Subject) -> Iterator[Finding]:
     if s.graph.recognition is None:
         return
     rest = s.graph.of_role("unexplained")
+    twice = [n for n in rest if s.graph.roles.get(re.sub("_[1-9][0-9]*$", "", n), _NONE).kind == "param"] if s.checkpoint.container.startswith("tf") else []
+    if twice:
+        first = re.sub("_[1-9][0-9]*$", "", min(twice, key=natural))
+        yield Finding(
+            "error", "unexpected", collapse(sorted(twice, key=natural), 4), f"{count(twice, 'variable')} {are(twice)} there a second time under a number that TensorFlow gave "
+            f"({collapse(sorted(twice, key=natural), 2)} beside {first}): which of them the model computes with, no name says", "save the one model that is meant in a graph of its own",
+        )  # fmt: skip
+        rest = sorted({*rest} - {*twice})
     if rest:
         rest = sorted(rest, key=natural)
         yield Finding("warning", "unexpected", collapse(rest, 4), f"{count(rest, 'tensor')} {are(rest)} unexpected in {s.graph.recognition.architecture.title}: {collapse(rest)}")

@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import ckptkit
-from ckptkit.config import choose_class
+from ckptkit.configuring import choose_class
 from ckptkit.schema import Class
 from ckptkit.subject import Subject
 
