@@ -1,7 +1,8 @@
 """The checkpoints that are measured: made here, by the frameworks' own writers, with names and shapes of real models.
 
 BERT-base and -large in the original TensorFlow naming (with and without Adam's slots), in transformers' naming as
-safetensors and as a PyTorch zip; a decoder of 3.2 GB of bfloat16 in four shards and in one file; 20,000 small tensors.
+safetensors and as a PyTorch zip; a decoder of 3.2 GB of bfloat16 in four shards and in one file; 20,000 small tensors; 20,000
+variables in the forms of TensorFlow 2 and Keras.
 Values are pseudo-random blocks repeated: what is measured moves bytes and does not look at them. What is there already
 is not made again. This module imports the frameworks only inside the functions that write.
 """

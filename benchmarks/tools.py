@@ -49,6 +49,6 @@ def _sft(name: str, source: Path, target: Path, shards: Sequence[str]) -> list[s
 
 
 def _modelinfo(name: str, source: Path, target: Path, shards: Sequence[str]) -> list[str] | None:
-    if not name.startswith("inspect") or name.endswith(", tf"):
+    if not name.startswith("inspect") or not name.endswith((", safetensors", ", torch")):
         return None
     return ["modelinfo", str(source / ("pytorch_model.bin" if name.endswith("torch") else "model.safetensors"))]
