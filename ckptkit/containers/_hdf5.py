@@ -47,7 +47,7 @@ Member = tuple[str, int, "str | None"]  # name, address, a soft link's target
 class File:
     """The bytes of an HDF5 file: `data` begins at address 0, which lies at byte `origin` of the file at `path`."""
 
-    __slots__ = ("copied", "data", "end", "map", "most", "names", "origin", "path", "root", "spaces")
+    __slots__ = ("copied", "data", "end", "map", "most", "names", "origin", "path", "root", "spaces", "texts")
 
     def __init__(self, data: memoryview, origin: int, path: str, map: mmap | None = None) -> None:
         self.data = data
@@ -55,6 +55,7 @@ class File:
         self.path = path
         self.map = map
         self.copied = 0
+        self.texts = 0  # in attributes
         self.most = LIMITS.header_bytes
         self.names: dict[bytes, dict[int, str]] = {}  # a small local heap -> the links' names in it, checked
         self.spaces: dict[bytes, object] = {}  # attributes' types and dataspaces, understood

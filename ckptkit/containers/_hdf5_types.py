@@ -153,7 +153,10 @@ def attribute(file: File, p: int, size: int, cache: dict[int, dict[int, tuple[in
     if value + count * kind.size > end:
         file.corrupt(f"the attribute {printable(name)!r} has fewer bytes than elements")
     if kind.kind in ("string", "vlen"):
-        texts = [t.decode("utf-8", "replace") for t in strings(file, kind, data[value : value + count * kind.size].tobytes(), count, cache)]
+        file.texts += count
+        if file.texts > LIMITS.strings:
+            LIMITS.check("strings", file.texts, "the number of texts in the attributes", file.path)
+        texts = [t.decode("utf-8", "replace") for t in strings(file, kind, file.take(value, count * kind.size), count, cache)]
         return name, texts if shape else texts[0]
     if shape == (0,):
         return name, []  # what numpy makes of an empty list: floats, none of them

@@ -439,3 +439,19 @@ def test_a_file_and_its_safetensors_twin_have_one_digest(tmp_path: Path, assorte
     ckptkit.convert(tmp_path / "x.h5", tmp_path / "x.safetensors")
     assert ckptkit.digest(tmp_path / "x.h5") == ckptkit.digest(tmp_path / "x.safetensors")
     assert ckptkit.diff(tmp_path / "x.h5", tmp_path / "x.safetensors").exit_code == 0
+
+
+def test_a_long_attribute_of_too_many_texts_is_refused_before_they_are_made(tmp_path: Path) -> None:
+    import tracemalloc
+
+    from ckptkit.errors import LimitError
+
+    path = tmp_path / "m.h5"
+    with h5py.File(path, "w", libver="latest") as f:  # such a file keeps long attributes in a heap of their own
+        f.create_group("a").attrs.create("weight_names", np.zeros(3_000_000, "S1"))
+        f["x"] = np.zeros(3, "f4")
+    tracemalloc.start()
+    with pytest.raises(LimitError, match="number of texts in the attributes is 3,000,000"):
+        open_checkpoint(str(path))
+    assert tracemalloc.get_traced_memory()[1] < 2 << 20
+    tracemalloc.stop()
