@@ -197,7 +197,8 @@ def recognize(
                 continue
             places = {_place(p): 1 for p in set(patterns_of(shapes))}
             other = _recognize({a: shapes[n] for a, n in renamed.items()}, declared, architecture, dialect, part, config or {}, places)
-            if other is not None and (found is None or other.score > found.score):
+            whole = found is not None and found.score[2] >= 0  # then other names must explain more, and not only better
+            if other is not None and (found is None or (other.score[0] > found.score[0] if whole else other.score > found.score)):
                 said = f"{other.evidence[0]}, by the variables' own names"
                 found = other._replace(matches={renamed[a]: m for a, m in other.matches.items()}, evidence=(said, *other.evidence[1:]))
     if found is None:
