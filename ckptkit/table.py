@@ -124,14 +124,18 @@ class Table:
         for row, slots, plain, fixed in ready:
             if len(slots) != len(numbers):  # a mark that stands in the name itself: "layer_#"
                 continue
-            if plain:  # each number is one placeholder: nearly all names
+            if plain:  # each number is one placeholder, or the name's own: nearly all names
                 values = []
-                for holder, number in zip(plain, numbers, strict=True):
-                    if len(number) > 9 or (number[0] == "0" and number != "0"):
+                for (holder, literal), number in zip(plain, numbers, strict=True):
+                    if literal:
+                        if literal != number:
+                            break
+                    elif len(number) > 9 or (number[0] == "0" and number != "0"):
                         break
-                    values.append((holder, int(number)))
+                    else:
+                        values.append((holder, int(number)))
                 else:
-                    return Match(row, (*values, *fixed))
+                    return tuple.__new__(Match, (row, (*values, *fixed)))
                 continue
             at: dict[str, int] = {}
             for slot, number in zip(slots, numbers, strict=True):
@@ -155,14 +159,16 @@ class Table:
         return prefix + name if row.prefixed else name
 
 
-_Alternative = tuple[Row, tuple[str, ...], tuple[str, ...], tuple[tuple[str, int], ...]]
+_Alternative = tuple[Row, tuple[str, ...], tuple[tuple[str, str], ...], tuple[tuple[str, int], ...]]
 
 
 def _alternative(row: Row, slots: tuple[str, ...]) -> _Alternative:
-    """A row with its slots, the placeholders in them if each is a plain one that is met once, and the placeholders that are not written."""
+    """A row with its slots; these as (placeholder, literal) if each is a literal or a plain placeholder that is met once; the placeholders that are not written."""
     said = [slot_of(slot) if slot[0] == "{" else None for slot in slots]
-    plain = tuple(x[1] for x in said if x is not None and x[2:] == (1, 0, 0) and not x[0])
-    return row, slots, plain if len(set(plain)) == len(slots) else (), tuple((h, 0) for h in single(row.names[0]))
+    holders = [x[1] for x in said if x is not None]
+    plain = all(x is None or (not x[0] and x[2:] == (1, 0, 0)) for x in said) and len(set(holders)) == len(holders)
+    pairs = tuple((x[1], "") if x is not None else ("", slot) for x, slot in zip(said, slots, strict=True))
+    return row, slots, pairs if plain else (), tuple((h, 0) for h in single(row.names[0]))
 
 
 def _split_key(key: str) -> tuple[list[str], bool]:
