@@ -210,7 +210,7 @@ def make_small(folder: Path, form: str) -> None:
 
 def make_variables(folder: Path, form: str) -> None:
     """20,000 variables of 8 x 8 as TensorFlow 2 and Keras keep them. `form`: object, savedmodel, keras and h5 (one layer), keras_layers (10,000 layers, whose
-    configuration is 6 MB), tf_model (some 200 variables in transformers' layout).
+    configuration is 8 MB), tf_model (some 200 variables in transformers' layout).
     """
     if form == "tf_model":
         _save_tf_model(folder)
