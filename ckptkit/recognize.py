@@ -191,16 +191,18 @@ def recognize(
     found = _recognize(shapes, declared, architecture, dialect, part, config or {}, called=called)
     if found is None or found.score[2] < 0 or found.score[0] < len(shapes):
         own = aliases()
+        places = {_place(p): 1 for p in set(patterns_of(shapes))} if own else {}
         for named in filter(None, (own, _without_scope(own))):
             renamed = {named.get(n, n): n for n in shapes}
             if len(renamed) < len(shapes):
                 continue
-            places = {_place(p): 1 for p in set(patterns_of(shapes))}
             other = _recognize({a: shapes[n] for a, n in renamed.items()}, declared, architecture, dialect, part, config or {}, places)
             whole = found is not None and found.score[2] >= 0  # then other names must explain more, and not only better
             if other is not None and (found is None or (other.score[0] > found.score[0] if whole else other.score > found.score)):
                 said = f"{other.evidence[0]}, by the variables' own names"
                 found = other._replace(matches={renamed[a]: m for a, m in other.matches.items()}, evidence=(said, *other.evidence[1:]))
+                if found.score[0] == len(shapes):
+                    break
     if found is None:
         _refuse_part(shapes, architecture, dialect, part)
     return found

@@ -8,15 +8,12 @@ from itertools import product as combinations
 from math import prod as product
 
 from ..findings import Finding
-from ..graph import Role
 from ..names import collapse, natural
 from ..patterns import reduce_name
 from ..schema import Param, expand, placeholders
 from ..subject import Subject
 from ..tensors import DTYPES
 from ._base import are, count, rule
-
-_NONE = Role("", "")
 
 
 @rule("missing", "error", "Every tensor that the architecture needs is there")
@@ -96,8 +93,8 @@ def switch(s: Subject) -> Iterator[Finding]:
 
 @rule("duplicate", "error", "One parameter, one tensor")
 def duplicate(s: Subject) -> Iterator[Finding]:
-    """Two stored tensors are names of one parameter of the model (layer norms as gamma and as weight, with a prefix and without), and
-    nothing says which of them counts.
+    """Two stored tensors are names of one parameter of the model (layer norms as gamma and as weight, with a prefix and without, a
+    variable and the same once more under the number that TensorFlow gives: kernel_1), and nothing says which of them counts.
     """
     for canonical, first, second in s.graph.twice:
         yield Finding("error", "duplicate", second, f"{first} and {second} both hold {canonical}")
@@ -119,6 +116,15 @@ def duplicate(s: Subject) -> Iterator[Finding]:
             "error", "duplicate", collapse(names, 4), f"{count(names, 'tensor')} with another prefix {are(names)} there a second time: {collapse(names, 4)} beside {collapse(firsts, 4)}",
             "find out which of them counts, and leave the others out",
         )  # fmt: skip
+    if r is None or not s.checkpoint.container.startswith("tf"):
+        return
+    numbered = [(n, first) for n in rest if (first := re.sub("_[1-9][0-9]*$", "", n)) != n and first in s.graph.roles and s.graph.roles[first].kind == "param"]
+    if numbered:
+        names, firsts = (sorted(x, key=natural) for x in zip(*numbered, strict=True))
+        yield Finding(
+            "error", "duplicate", collapse(names, 4), f"{count(names, 'variable')} {are(names)} there a second time under a number that TensorFlow gave: {collapse(names, 4)} beside "
+            f"{collapse(firsts, 4)}; which of them the model computes with, no name says", "save the one model that is meant in a graph of its own",
+        )  # fmt: skip
 
 
 @rule("unexpected", "warning", "Nothing is there that the architecture does not know")
@@ -129,14 +135,6 @@ def unexpected(s: Subject) -> Iterator[Finding]:
     if s.graph.recognition is None:
         return
     rest = s.graph.of_role("unexplained")
-    twice = [n for n in rest if s.graph.roles.get(re.sub("_[1-9][0-9]*$", "", n), _NONE).kind == "param"] if s.checkpoint.container.startswith("tf") else []
-    if twice:
-        first = re.sub("_[1-9][0-9]*$", "", min(twice, key=natural))
-        yield Finding(
-            "error", "unexpected", collapse(sorted(twice, key=natural), 4), f"{count(twice, 'variable')} {are(twice)} there a second time under a number that TensorFlow gave "
-            f"({collapse(sorted(twice, key=natural), 2)} beside {first}): which of them the model computes with, no name says", "save the one model that is meant in a graph of its own",
-        )  # fmt: skip
-        rest = sorted({*rest} - {*twice})
     if rest:
         rest = sorted(rest, key=natural)
         yield Finding("warning", "unexpected", collapse(rest, 4), f"{count(rest, 'tensor')} {are(rest)} unexpected in {s.graph.recognition.architecture.title}: {collapse(rest)}")
