@@ -25,32 +25,22 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from .row import Row
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from cases import Case, bounds, cases  # noqa: E402
 from data import ensure  # noqa: E402
-from measure import Failed, Sample, clear, condition, machine, median, peak_anonymous, run_once, size_of, warm  # noqa: E402
+from measure import Failed, Sample, clear, condition, machine, peak_anonymous, run_once, size_of, warm  # noqa: E402
 from report import write_report  # noqa: E402
 from tools import TOOLS, command  # noqa: E402
 
 WEIGHTS = (".safetensors", ".bin", ".data-00000-of-00001", ".index")
 PYTHON = sys.executable
 OURS = [PYTHON, "-c", "import sys; from ckptkit.cli import main; sys.argv[0] = 'ckptkit'; main()"]  # what the console script does
-
-
-class Row(NamedTuple):
-    """A case measured: medians by who ran it, peaks of anonymous memory in bytes, the bytes copied."""
-
-    case: Case
-    samples: dict[str, list[Sample]]
-    peaks: dict[str, int]
-    size: int
-
-    def wall(self, who: str) -> float:
-        return median(self.samples[who]).wall
 
 
 def environment() -> dict[str, str]:

@@ -21,45 +21,45 @@ Everything is loaded when first used: importing ckptkit imports no numpy and no 
 from __future__ import annotations
 
 from ._typing import TYPE_CHECKING
+from ._version import __version__ as __version__
 
-__version__ = "0.1.0"
 __all__ = [
     "Checkpoint", "CheckpointError", "Finding", "build_transformer_model", "convert", "diff", "digest", "examine", "export", "fix", "inspect", "lock", "open", "validate", "verify",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
-    from .compare import diff
     from .containers import Checkpoint
     from .containers import open_checkpoint as open
-    from .conversion import convert
-    from .digests import digest
     from .errors import CheckpointError
     from .findings import Finding
-    from .inspection import inspect
-    from .locking import lock
-    from .repair import fix
+    from .graph.examine import examine
     from .runtime.build import build_transformer_model
     from .runtime.export import export
-    from .subject import examine
-    from .validation import validate
-    from .verification import verify
+    from .verbs.convert import convert
+    from .verbs.diff import diff
+    from .verbs.digest import digest
+    from .verbs.fix import fix
+    from .verbs.inspect import inspect
+    from .verbs.lock import lock
+    from .verbs.validate import validate
+    from .verbs.verify import verify
 
 _WHERE = {
     "Checkpoint": ("containers", "Checkpoint"),
     "CheckpointError": ("errors", "CheckpointError"),
     "Finding": ("findings", "Finding"),
     "build_transformer_model": ("runtime.build", "build_transformer_model"),
-    "convert": ("conversion", "convert"),
-    "diff": ("compare", "diff"),
-    "digest": ("digests", "digest"),
-    "examine": ("subject", "examine"),
+    "convert": ("verbs.convert", "convert"),
+    "diff": ("verbs.diff", "diff"),
+    "digest": ("verbs.digest", "digest"),
+    "examine": ("graph.examine", "examine"),
     "export": ("runtime.export", "export"),
-    "fix": ("repair", "fix"),
-    "inspect": ("inspection", "inspect"),
-    "lock": ("locking", "lock"),
+    "fix": ("verbs.fix", "fix"),
+    "inspect": ("verbs.inspect", "inspect"),
+    "lock": ("verbs.lock", "lock"),
     "open": ("containers", "open_checkpoint"),
-    "validate": ("validation", "validate"),
-    "verify": ("verification", "verify"),
+    "validate": ("verbs.validate", "validate"),
+    "verify": ("verbs.verify", "verify"),
 }
 
 

@@ -13,11 +13,11 @@ import flax_files
 import numpy as np
 
 from ckptkit.arch import architectures
-from ckptkit.config import optional_axes
-from ckptkit.configuring import choose_class, to_json_text, write_config
-from ckptkit.layout import Sizes, stored_shape
+from ckptkit.configuration.read import optional_axes
+from ckptkit.configuration.write import choose_class, to_json_text, write_config
+from ckptkit.plan.translate import walk
 from ckptkit.schema import Architecture, Dialect, count_name, expand
-from ckptkit.translation import walk
+from ckptkit.schema.layout import Sizes, stored_shape
 
 
 def sizes_of(arch: Architecture, rng: random.Random, *, layers: int | None = None, equal: bool = False) -> tuple[dict[str, int], dict[str, int]]:

@@ -9,9 +9,10 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
-from ckptkit.containers._base import FileLayout, Part, Slot
-from ckptkit.engine import Result, run
-from ckptkit.moves import Loop, Piece, Plan, Source, Task, simplify
+from ckptkit.containers import FileLayout, Part, Slot
+from ckptkit.engine.run import Result, run
+from ckptkit.plan.values import Piece, Plan, Source, Task
+from ckptkit.schema.loops import Loop, simplify
 from ckptkit.tensors import DTYPES, Extent, TensorSpec, row_major_strides
 
 NUMPY = {d.name: np.dtype(getattr(ml_dtypes, d.numpy, None) or d.numpy) for d in DTYPES.values() if d.numpy}

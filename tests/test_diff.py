@@ -14,11 +14,11 @@ from safetensors.numpy import load_file, save_file
 from test_gate import run
 
 import ckptkit
-from ckptkit import compare
-from ckptkit.compare import diff
-from ckptkit.digests import canonical_digest
+from ckptkit.graph.examine import examine
 from ckptkit.report.diff import conclusion
-from ckptkit.subject import examine
+from ckptkit.verbs import diff as compare
+from ckptkit.verbs.diff import diff
+from ckptkit.verbs.digest import canonical_digest
 
 HF, GOOGLE = oracles.made("bert-hf"), oracles.made("bert-google")
 PAIRS = [

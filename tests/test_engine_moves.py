@@ -14,9 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plans import NUMPY, copy_of, go, plan_of, read_back, same_bits, store, transposed
 
-from ckptkit import _fileio, _jobs, _relay
+from ckptkit.engine import jobs as _jobs
+from ckptkit.engine import loop_nest
 from ckptkit.errors import CheckpointError, CorruptError, FindingsError, UnsupportedError
-from ckptkit.moves import Loop, Piece
+from ckptkit.plan.values import Piece
+from ckptkit.schema.loops import Loop
+from ckptkit.support import files
 from ckptkit.tensors import row_major_strides
 
 rng = np.random.default_rng(7)
@@ -46,14 +49,14 @@ def tiny_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def shrink(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (_relay, _jobs, _fileio):
+    for module in (loop_nest, _jobs, files):
         monkeypatch.setattr(module, "CHUNK", 512, raising=False)
-    import ckptkit._work as work
+    import ckptkit.engine.worker as work
 
     monkeypatch.setattr(work, "CHUNK", 512)
-    monkeypatch.setattr(_relay, "GAP", 40)
-    monkeypatch.setattr(_relay, "SLAB", 8)
-    monkeypatch.setattr(_relay, "SPREAD", 64)
+    monkeypatch.setattr(loop_nest, "GAP", 40)
+    monkeypatch.setattr(loop_nest, "SLAB", 8)
+    monkeypatch.setattr(loop_nest, "SPREAD", 64)
     monkeypatch.setattr(_jobs, "SMALL", 100)
     monkeypatch.setattr(_jobs, "APART", 64)
     monkeypatch.setattr(_jobs, "WINDOW", 700)

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from plans import copy_of, plan_of, store, transposed
 
-from ckptkit import engine
-from ckptkit._work import Worker
-from ckptkit.containers._base import FileLayout, Part
-from ckptkit.engine import run
+from ckptkit.containers import FileLayout, Part
+from ckptkit.engine import run as engine
+from ckptkit.engine.run import run
+from ckptkit.engine.worker import Worker
 from ckptkit.errors import FindingsError
-from ckptkit.moves import Plan
+from ckptkit.plan.values import Plan
 
 KILLED = 9
 

@@ -18,12 +18,14 @@ import numpy as np
 import pytest
 from plans import copy_of, go, plan_of, read_back, store, transposed
 
-from ckptkit import _fileio, _stage, engine
-from ckptkit._work import Worker
-from ckptkit.containers._base import Part
-from ckptkit.engine import run
+from ckptkit.containers import Part
+from ckptkit.engine import run as engine
+from ckptkit.engine import staging
+from ckptkit.engine.run import run
+from ckptkit.engine.worker import Worker
 from ckptkit.errors import CheckpointError, CorruptError, NotFoundError, UsageError
-from ckptkit.moves import Plan
+from ckptkit.plan.values import Plan
+from ckptkit.support import files as fileio
 
 DATA = np.arange(300_000, dtype="f4")
 
@@ -353,7 +355,7 @@ def test_a_target_that_comes_to_be_meanwhile_is_not_overwritten(tmp_path: Path, 
 
 @pytest.mark.parametrize("single", [False, True])
 def test_without_renameat2_the_target_is_replaced_all_the_same(tmp_path: Path, single: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_stage, "_renameat2", lambda *_: False)
+    monkeypatch.setattr(staging, "_renameat2", lambda *_: False)
     go(simple(tmp_path, single=single))
     plan = simple(tmp_path, value=1, single=single)
     go(plan, overwrite=True)
@@ -388,7 +390,7 @@ def test_a_copy_in_the_kernel_is_between_the_two_files_it_names_whatever_else_is
     for i in range(3):
         (tmp_path / f"a{i}").write_bytes(bytes([i]) * 10)
         (tmp_path / f"b{i}").write_bytes(b"x" * 10)
-    files = _fileio.Files(keep=2)
+    files = fileio.Files(keep=2)
     for i in (0, 1, 2, 0, 2, 1, 1, 0):
         files.reader(str(tmp_path / f"a{2 - i}"))
         done = files.copy_range(str(tmp_path / f"a{i}"), 0, str(tmp_path / f"b{i}"), 0, 10)
@@ -450,9 +452,9 @@ def test_numpy_stays_out_of_plain_copies(tmp_path: Path) -> None:
     plan = simple(tmp_path, checksum="crc32")
     (tmp_path / "src/plan").write_bytes(pickle.dumps(plan))
     code = (
-        "import sys, pickle; from ckptkit.engine import run; plan = pickle.load(open(sys.argv[1], 'rb'));"
+        "import sys, pickle; from ckptkit.engine.run import run; plan = pickle.load(open(sys.argv[1], 'rb'));"
         "run(plan, compute_finish=lambda *a: ()); sys.exit('numpy' in sys.modules)"
     )
     env = os.environ | {"PYTHONPATH": str(Path(engine.__file__).parent.parent)}
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "src/plan")], env=env).returncode == 0
-    assert _fileio.CHUNK <= 1 << 20
+    assert fileio.CHUNK <= 1 << 20

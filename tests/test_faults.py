@@ -184,7 +184,7 @@ def test_of_two_runs_at_once_one_wins_and_the_other_says_so(made: dict[str, Made
 
     def both() -> object:
         held = faults.run  # a second process while this one holds the staging directory
-        from ckptkit import engine
+        from ckptkit.engine import run as engine
 
         real = engine.check_inputs
         said: list[str] = []

@@ -12,10 +12,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import ckptkit
-from ckptkit.compare import diff
 from ckptkit.errors import FindingsError, UnsupportedError
-from ckptkit.repair import fix
-from ckptkit.subject import examine
+from ckptkit.graph.examine import examine
+from ckptkit.verbs.diff import diff
+from ckptkit.verbs.fix import fix
 
 HF = oracles.made("bert-hf")
 

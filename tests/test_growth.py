@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 import ckptkit
 from ckptkit.errors import FindingsError, UsageError
-from ckptkit.initial import BLOCK, Recipe, draw
+from ckptkit.plan.initial import BLOCK, Recipe, draw
 
 BERT = oracles.golden("bert_tf")
 WORD = "bert.embeddings.word_embeddings.weight"

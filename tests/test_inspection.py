@@ -16,10 +16,10 @@ import oracles
 import pytest
 
 import ckptkit
-from ckptkit.inspection import Inspection, to_json
+from ckptkit.comparison.stats import ELEMENTS, Stats
 from ckptkit.report._fold import Node, by_parameter, by_tensor
 from ckptkit.report.inspection import show_inspection
-from ckptkit.stats import ELEMENTS, Stats
+from ckptkit.verbs.inspect import Inspection, to_json
 
 OPTIMIZER = ("/adam_m", "/adam_v")
 

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ckptkit.errors import CheckpointError, CorruptError, LimitError, NotFoundError
-from ckptkit.jsonio import loads, read_json
 from ckptkit.limits import Limits
+from ckptkit.support.strict_json import loads, read_json
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from('[]{}",:\\\n'), max_size=12)
 NUMBERS = st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)
@@ -183,5 +183,5 @@ def test_a_file_over_the_limit_is_not_read(tmp_path: Path) -> None:
 
 
 def test_header_reading_imports_no_numpy() -> None:
-    code = "import sys, ckptkit.jsonio, ckptkit.containers.safetensors; print('numpy' in sys.modules)"
+    code = "import sys, ckptkit.support.strict_json, ckptkit.containers.safetensors; print('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"

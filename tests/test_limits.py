@@ -141,7 +141,7 @@ def test_the_usual_limits_let_these_files_through(name: str, tmp_path: Path) -> 
 
 
 def test_pairs_of_slices_and_values_beside_the_tensors(tmp_path: Path) -> None:
-    from ckptkit.containers._slices import Piece, cover
+    from ckptkit.containers._tensorflow.partitions import Piece, cover
     from ckptkit.tensors import Extent
 
     boxes = [((i, 1), (j, 1)) for i in range(2) for j in range(2)]

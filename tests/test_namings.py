@@ -15,7 +15,7 @@ import oracles
 import pytest
 
 import ckptkit
-from ckptkit.spelling import Layer, layers, objects, snake_case, starting, tensorflow
+from ckptkit.schema.library_names import Layer, layers, objects, snake_case, starting, tensorflow
 
 Inputs = Callable[[oracles.Arrays], oracles.Arrays]
 

@@ -11,13 +11,13 @@ import pytest
 from oracles import golden
 
 from ckptkit import convert
-from ckptkit.moves import from_json, to_json
+from ckptkit.plan.values import from_json, to_json
 
 RUN = """
 import json, sys
 from ckptkit.containers import by_name
-from ckptkit.engine import run
-from ckptkit.moves import from_json
+from ckptkit.engine.run import run
+from ckptkit.plan.values import from_json
 plan = from_json(json.load(sys.stdin))
 run(plan, compute_finish=by_name(plan.layout.container).finish)
 """

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from ckptkit._pool import MOST, on_threads
+from ckptkit.support.threads import MOST, on_threads
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 3, 99])

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from ckptkit.progress import Progress, describe, human_bytes, human_seconds
+from ckptkit.support.progress import Progress, describe, human_bytes, human_seconds
 
 
 class Terminal(io.StringIO):

@@ -87,7 +87,7 @@ def test_a_folder_named_after_another_variant_is_told(folder: Path, name: str, s
 
 
 def test_sentencepiece_models_are_counted_as_their_library_counts(tmp_path: Path) -> None:
-    from ckptkit.rules.beside import VOCABULARIES
+    from ckptkit.rules.sidecars import VOCABULARIES
 
     # ModelProto: repeated SentencePiece pieces = 1 (piece = 1, score = 2); trainer_spec = 2
     piece = b"\x0a\x02ab\x15\x00\x00\x80\x3f"

@@ -13,11 +13,11 @@ import oracles
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from ckptkit.choice import Choice
-from ckptkit.containers import _table
+from ckptkit.containers._tensorflow import table
 from ckptkit.findings import SEVERITIES, Finding
-from ckptkit.gate import check
-from ckptkit.policy import Entry
+from ckptkit.gate.policy import Entry
+from ckptkit.gate.run import check
+from ckptkit.gate.selection import Choice
 from ckptkit.rules import RULES
 
 HF = oracles.made("bert-hf")
@@ -175,16 +175,16 @@ def bundle(change: Callable[[dict[bytes, bytes]], object] = lambda e: None, afte
     def make(tmp: Path) -> Model:
         import tensorflow as tf
 
-        from ckptkit.containers import _bundle
+        from ckptkit.containers._tensorflow import bundle_entry
 
         slices = ["4 2 0,2:-", "4 2 2,2:-", ""]
         tf.raw_ops.SaveV2(prefix=str(tmp / "m.ckpt"), tensor_names=["v", "v", "w"], shape_and_slices=slices, tensors=[tf.ones((2, 2))] * 3)
         raw = (tmp / "m.ckpt.index").read_bytes()
-        items = {e.key: bytes(held[e.start : e.end]) for _, held, es in _table.scan(raw, len(raw), "m") for e in es}
+        items = {e.key: bytes(held[e.start : e.end]) for _, held, es in table.scan(raw, len(raw), "m") for e in es}
         change(items)
         if count > 1:
-            items[b""] = _bundle.encode_header(count)
-        (tmp / "m.ckpt.index").write_bytes(_table.build(sorted(items.items())))
+            items[b""] = bundle_entry.encode_header(count)
+        (tmp / "m.ckpt.index").write_bytes(table.build(sorted(items.items())))
         data = tmp / "m.ckpt.data-00000-of-00001"
         data.write_bytes(data.read_bytes() + after)
         data.rename(tmp / f"m.ckpt.data-00000-of-{count:05d}")
@@ -241,8 +241,8 @@ def locked(change: Callable[[Arrays], object] | None) -> Maker:
     """bert-hf, with other tensors or as it is, and the lock file of bert-hf."""
 
     def make(tmp: Path) -> Model:
-        from ckptkit.locking import lock_text
-        from ckptkit.subject import examine
+        from ckptkit.graph.examine import examine
+        from ckptkit.verbs.lock import lock_text
 
         model = bert(change)(tmp) if change is not None else Model(HF)
         with examine(HF) as subject:
@@ -254,8 +254,8 @@ def locked(change: Callable[[Arrays], object] | None) -> Maker:
 
 def digested(change: Callable[[Arrays], object]) -> Maker:
     def make(tmp: Path) -> Model:
-        from ckptkit.digests import canonical_digest
-        from ckptkit.subject import examine
+        from ckptkit.graph.examine import examine
+        from ckptkit.verbs.digest import canonical_digest
 
         with examine(HF) as subject:
             return bert(change)(tmp)._replace(digest=canonical_digest(subject).whole)

@@ -13,8 +13,8 @@ import pytest
 from safetensors.numpy import save_file
 
 import ckptkit
-from ckptkit import scan
 from ckptkit.containers import open_checkpoint
+from ckptkit.rules.weights import scan
 
 DTYPES = [np.float64, np.float32, np.float16, ml_dtypes.bfloat16, ml_dtypes.float8_e5m2, ml_dtypes.float8_e4m3fn]
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from tf2_models import small_bert
 
 import ckptkit
-from ckptkit.containers._graph_def import programs
-from ckptkit.containers._objects import KEY, ObjectGraph, escape, unescape
-from ckptkit.containers._objects_write import build
+from ckptkit.containers._tensorflow.graph_def import programs
+from ckptkit.containers._tensorflow.object_graph import KEY, ObjectGraph, escape, unescape
+from ckptkit.containers._tensorflow.object_graph_write import build
 
 KERAS3, TF_KERAS, TFM = (oracles.FIXTURES / "golden" / c for c in ("tf2_small_bert_keras3", "tf2_small_bert_tf_keras", "tfmo_bert_encoder"))
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"

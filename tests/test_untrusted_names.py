@@ -100,7 +100,7 @@ def test_a_limit_that_is_none_is_refused() -> None:
 def test_reference_reads_what_was_written_and_stops_what_it_finds_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import numpy as np
 
-    from ckptkit.runtime import reference
+    from ckptkit.runtime.verify import reference
 
     source = Path(__file__).resolve().parent.parent / "fixtures" / "made" / "bert-hf"
     for container, options in (("safetensors", {"to": "hf", "max_shard_size": 40_000}), ("torch", {"to": "hf", "container": "torch"}), ("tf", {"to": "google"}), ("out.h5", {"container": "hdf5"}), ("out.npz", {"container": "npz"})):

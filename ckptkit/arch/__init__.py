@@ -12,6 +12,7 @@ from importlib import import_module
 
 from ..errors import UsageError
 from ..schema import Architecture, check
+from ..support.discovery import stems
 
 __all__ = ["architectures", "by_name", "load"]
 
@@ -19,12 +20,10 @@ __all__ = ["architectures", "by_name", "load"]
 @cache
 def architectures() -> dict[str, Architecture]:
     """Every architecture by name, the shipped ones first."""
-    here = os.path.dirname(__file__)
     found: dict[str, Architecture] = {}
-    for f in sorted(os.listdir(here)):
-        if f.endswith(".py") and not f.startswith("_"):
-            arch: Architecture = import_module(f"{__name__}.{f[:-3]}").ARCHITECTURE
-            found[arch.name] = arch
+    for stem in stems(os.path.dirname(__file__)):
+        arch: Architecture = import_module(f"{__name__}.{stem}").ARCHITECTURE
+        found[arch.name] = arch
     for folder in filter(None, os.environ.get("CKPTKIT_ARCH", "").split(os.pathsep)):
         try:
             files = sorted(f for f in os.listdir(folder) if f.endswith(".py") and not f.startswith("_"))

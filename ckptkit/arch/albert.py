@@ -9,15 +9,15 @@ transformers models/albert (PyTorch names and classes).
 
 from collections.abc import Mapping
 
-from ckptkit.arch import _bert4keras as b4k
-from ckptkit.arch import _keras_hub as hub
-from ckptkit.arch._tf2 import albert as albert_of_tf2
-from ckptkit.arch._transformers import DERIVED, HF_KEYS, PIECES, flax, tf
-from ckptkit.arch._transformers import EMBEDDINGS as HF_EMBEDDINGS
+from ckptkit.arch._libraries import bert4keras as b4k
+from ckptkit.arch._libraries import keras_hub as hub
+from ckptkit.arch._libraries.model_garden import albert as albert_of_tf2
+from ckptkit.arch._libraries.transformers import DERIVED, HF_KEYS, PIECES, flax, tf
+from ckptkit.arch._libraries.transformers import EMBEDDINGS as HF_EMBEDDINGS
 from ckptkit.arch.bert import ARCHITECTURE as BERT
 from ckptkit.arch.bert import GOOGLE_ACTIVATIONS, SIZES
 from ckptkit.schema import GOOGLE, TORCH, Architecture, Class, ConfigForm, Dialect, Key, Lack, Vocabulary, embedding, linear, norm
-from ckptkit.spelling import Layer, layers, starting
+from ckptkit.schema.library_names import Layer, layers, starting
 
 L = "encoder.groups.{group}.inner_groups.{inner_group}."
 

@@ -4,13 +4,13 @@ Source: google-research/bert modeling.py, run_pretraining.py, run_classifier.py,
 transformers models/bert (PyTorch names and classes); pytorch_pretrained_bert (gamma and beta); `_tf2` for TensorFlow 2.
 """
 
-from ckptkit.arch import _bert4keras as b4k
-from ckptkit.arch import _keras_hub as hub
-from ckptkit.arch._tf2 import BERT_DIALECTS
-from ckptkit.arch._transformers import DERIVED, HF_KEYS, WORD_PIECES, flax, tf
-from ckptkit.arch._transformers import EMBEDDINGS as HF_EMBEDDINGS
-from ckptkit.arch._transformers import HF_ACTIVATIONS as HF_ACTIVATIONS
-from ckptkit.arch._transformers import LAYERS as HF_LAYERS
+from ckptkit.arch._libraries import bert4keras as b4k
+from ckptkit.arch._libraries import keras_hub as hub
+from ckptkit.arch._libraries.model_garden import BERT_DIALECTS
+from ckptkit.arch._libraries.transformers import DERIVED, HF_KEYS, WORD_PIECES, flax, tf
+from ckptkit.arch._libraries.transformers import EMBEDDINGS as HF_EMBEDDINGS
+from ckptkit.arch._libraries.transformers import HF_ACTIVATIONS as HF_ACTIVATIONS
+from ckptkit.arch._libraries.transformers import LAYERS as HF_LAYERS
 from ckptkit.schema import GOOGLE, TORCH, Architecture, Class, ConfigForm, Dialect, Key, embedding, linear, norm
 
 L = "encoder.layers.{layer}."

@@ -3,8 +3,8 @@
 Source: transformers models/distilbert (names, classes, configuration keys of its own).
 """
 
-from ckptkit.arch import _keras_hub as hub
-from ckptkit.arch._transformers import HF_ACTIVATIONS, WORD_PIECES, flax, tf
+from ckptkit.arch._libraries import keras_hub as hub
+from ckptkit.arch._libraries.transformers import HF_ACTIVATIONS, WORD_PIECES, flax, tf
 from ckptkit.arch.bert import DEFAULTS
 from ckptkit.arch.bert import MODULES as BERT
 from ckptkit.schema import TORCH, Architecture, Class, ConfigForm, Dialect, Key, linear

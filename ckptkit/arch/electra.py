@@ -11,15 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ckptkit.arch import _bert4keras as b4k
-from ckptkit.arch import _keras_hub as hub
-from ckptkit.arch._transformers import DERIVED, HF_KEYS, WORD_PIECES, flax, tf
-from ckptkit.arch._transformers import EMBEDDINGS as HF_EMBEDDINGS
-from ckptkit.arch._transformers import LAYERS as HF_LAYERS
+from ckptkit.arch._libraries import bert4keras as b4k
+from ckptkit.arch._libraries import keras_hub as hub
+from ckptkit.arch._libraries.transformers import DERIVED, HF_KEYS, WORD_PIECES, flax, tf
+from ckptkit.arch._libraries.transformers import EMBEDDINGS as HF_EMBEDDINGS
+from ckptkit.arch._libraries.transformers import LAYERS as HF_LAYERS
 from ckptkit.arch.bert import DEFAULTS, SIZES
 from ckptkit.arch.bert import MODULES as BERT
 from ckptkit.schema import GOOGLE, TORCH, Architecture, Class, ConfigForm, Dialect, Key, Lack, embedding, linear, norm
-from ckptkit.spelling import Layer
+from ckptkit.schema.library_names import Layer
 
 L = "encoder.layers.{layer}."
 

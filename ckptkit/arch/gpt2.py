@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ckptkit.arch import _bert4keras as b4k
-from ckptkit.arch import _keras_hub as hub
-from ckptkit.arch._transformers import BYTE_PAIRS, HF_ACTIVATIONS, flax, tf
+from ckptkit.arch._libraries import bert4keras as b4k
+from ckptkit.arch._libraries import keras_hub as hub
+from ckptkit.arch._libraries.transformers import BYTE_PAIRS, HF_ACTIVATIONS, flax, tf
 from ckptkit.arch.bert import DEFAULTS
 from ckptkit.arch.bert import SIZES as BERT_SIZES
 from ckptkit.schema import (
@@ -30,7 +30,7 @@ from ckptkit.schema import (
     linear,
     norm,
 )
-from ckptkit.spelling import Layer
+from ckptkit.schema.library_names import Layer
 
 D = "decoder.layers.{layer}."
 

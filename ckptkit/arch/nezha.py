@@ -7,8 +7,8 @@ sinusoid, its clipping at 64); transformers 4.30 models/nezha (PyTorch names, th
 from __future__ import annotations
 
 from ckptkit._typing import TYPE_CHECKING
-from ckptkit.arch import _bert4keras as b4k
-from ckptkit.arch._transformers import HF_KEYS
+from ckptkit.arch._libraries import bert4keras as b4k
+from ckptkit.arch._libraries.transformers import HF_KEYS
 from ckptkit.arch.bert import ARCHITECTURE as BERT
 from ckptkit.arch.bert import DEFAULTS, GOOGLE_ACTIVATIONS, SIZES
 from ckptkit.schema import GOOGLE, TORCH, Architecture, ConfigForm, Dialect, Key

@@ -7,9 +7,9 @@ models.py, class GPT. `gelu` is the tanh approximation in the first two, also wh
 
 from __future__ import annotations
 
-from ckptkit.arch import _bert4keras as b4k
 from ckptkit.arch import gpt2
-from ckptkit.arch._transformers import tf
+from ckptkit.arch._libraries import bert4keras as b4k
+from ckptkit.arch._libraries.transformers import tf
 from ckptkit.arch.bert import DEFAULTS
 from ckptkit.arch.gpt2 import D
 from ckptkit.schema import CONV1D, GOOGLE, Architecture, Class, ConfigForm, Dialect, Key, embedding

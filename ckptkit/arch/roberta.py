@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ckptkit.arch import _keras_hub as hub
-from ckptkit.arch._transformers import BYTE_PAIRS, DERIVED, HF_KEYS, flax, tf
-from ckptkit.arch._transformers import EMBEDDINGS as HF_EMBEDDINGS
-from ckptkit.arch._transformers import LAYERS as HF_LAYERS
+from ckptkit.arch._libraries import keras_hub as hub
+from ckptkit.arch._libraries.transformers import BYTE_PAIRS, DERIVED, HF_KEYS, flax, tf
+from ckptkit.arch._libraries.transformers import EMBEDDINGS as HF_EMBEDDINGS
+from ckptkit.arch._libraries.transformers import LAYERS as HF_LAYERS
 from ckptkit.arch.bert import DEFAULTS, SIZES
 from ckptkit.arch.bert import MODULES as BERT
 from ckptkit.schema import TORCH, Architecture, Class, ConfigForm, Dialect, Key, Lack, Vocabulary, embedding, linear, norm
-from ckptkit.spelling import AGAIN
+from ckptkit.schema.library_names import AGAIN
 
 L = "encoder.layers.{layer}."
 
@@ -102,7 +102,7 @@ def write_fairseq(raw: dict[str, object]) -> dict[str, object]:
 
 def write_fairseq_old(raw: dict[str, object]) -> dict[str, object]:
     """The older form: `args` is an argparse.Namespace."""
-    from ckptkit.containers._pickle import Opaque
+    from ckptkit.support.opaque import Opaque
 
     return {"args": Opaque("argparse", "Namespace", (), dict(raw))}
 

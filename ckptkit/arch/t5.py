@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from ckptkit.arch import _bert4keras as b4k
-from ckptkit.arch import _keras_hub as hub
-from ckptkit.arch._transformers import HF_ACTIVATIONS, PIECES, flax, tf
+from ckptkit.arch._libraries import bert4keras as b4k
+from ckptkit.arch._libraries import keras_hub as hub
+from ckptkit.arch._libraries.transformers import HF_ACTIVATIONS, PIECES, flax, tf
 from ckptkit.schema import (
     FLAX,
     HDF5,
@@ -28,7 +28,7 @@ from ckptkit.schema import (
     norm,
     when,
 )
-from ckptkit.spelling import Layer, objects
+from ckptkit.schema.library_names import Layer, objects
 
 E = "encoder.layers.{layer}."
 D = "decoder.layers.{decoder_layer}."
@@ -153,7 +153,7 @@ ALSO: dict[str, object] = {"decoder_start_token_id": 0, "eos_token_id": 1, "is_e
 
 def read_gin(text: str) -> dict[str, object]:
     """The model's sizes in an operative_config.gin, under the keys of `KEYS`."""
-    from ckptkit._gin import bindings, value
+    from ckptkit.support.gin import bindings, value
 
     found = bindings(text)
 

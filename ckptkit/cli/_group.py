@@ -7,16 +7,16 @@ from importlib import import_module
 
 import click
 
-from .. import __version__
+from .._version import __version__
 from ..errors import UsageError
+from ..support.discovery import stems
 
 
 class Commands(click.Group):
     """Commands by file name; a command's module is imported when it is used or listed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        here = os.path.dirname(__file__)
-        return sorted(f[:-3].rstrip("_") for f in os.listdir(here) if f.endswith(".py") and not f.startswith("_"))
+        return sorted(stem.rstrip("_") for stem in stems(os.path.dirname(__file__)))
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         from . import module_of

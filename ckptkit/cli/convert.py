@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from .._typing import TYPE_CHECKING
 from ..errors import FindingsError, UsageError
 from . import _declare as declare
-from ._options import format_option, parse_given, parse_size, source_options, start_tensorflow
+from ._options import format_option, parse_given, source_options, start_tensorflow
+from ._words import parse_size
 
 if TYPE_CHECKING:
-    from ..conversion import Conversion
+    from ..verbs.convert import Conversion
 
 
 @declare.command("convert")
@@ -64,11 +65,11 @@ def command(
     if to in PROGRAMS:
         refuse_in_programs(locals(), str(to))
         return _program(source, target, to, config, part, given, overwrite=overwrite, quiet=quiet)
-    from ..conversion import convert
-    from ..plan import parse_dtype
-    from ..progress import Progress
+    from ..plan.assemble import parse_dtype
     from ..report.findings import show_findings
     from ..report.plan import show_plan, summary
+    from ..support.progress import Progress
+    from ..verbs.convert import convert
 
     if proven and (add or init_missing or resize_vocab is not None):
         raise UsageError("--verify says whether DST is the same model, and it is to be another", hint="leave --verify out with --add, --init-missing and --resize-vocab")
@@ -128,7 +129,7 @@ def _verified(done: Conversion, source: str, config: str | None, part: str | Non
     import tempfile
 
     from ..report.verification import show_verification
-    from ..verification import verify
+    from ..verbs.verify import verify
 
     with tempfile.TemporaryDirectory(prefix="ckptkit-") as work:
         beside = None

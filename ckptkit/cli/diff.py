@@ -31,9 +31,9 @@ def command(
     ckptkit diff bert_model.ckpt bert-hf/
     ckptkit diff base/ fine-tuned/ --only-changed
     """
-    from ..compare import diff
+    from ..graph.examine import examine
     from ..report.diff import show_diff
-    from ..subject import examine
+    from ..verbs.diff import diff
 
     said = parse_given(given)
     with examine(a, config=config_a, given=said) as x, examine(b, config=config_b, given=said) as y:

@@ -19,7 +19,7 @@ def command(path: str, config: str | None, architecture: str | None, dialect: st
     """
     import json
 
-    from ..digests import digest
+    from ..verbs.digest import digest
 
     d = digest(path, config=config, architecture=architecture, dialect=dialect, part=part, given=parse_given(given))
     if form == "json":

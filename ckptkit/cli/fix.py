@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..errors import FindingsError
 from . import _declare as declare
-from ._options import format_option, parse_size
+from ._options import format_option
+from ._words import parse_size
 
 
 @declare.command("fix")
@@ -32,9 +33,9 @@ def command(
     """
     import json
 
-    from ..progress import Progress
-    from ..repair import fix
     from ..report.findings import show_findings
+    from ..support.progress import Progress
+    from ..verbs.fix import fix
 
     with Progress(quiet=quiet or dry_run) as progress:
         try:

@@ -34,9 +34,9 @@ def command(
     """
     import gc
 
-    from ..containers._gc import paused
-    from ..inspection import inspect
     from ..report.inspection import show_inspection
+    from ..support.collector import paused
+    from ..verbs.inspect import inspect
 
     with paused():
         found = inspect(

@@ -16,7 +16,7 @@ def command(path: str, config: str | None, architecture: str | None, dialect: st
 
     `ckptkit validate PATH --lock FILE` says later what of it is another one, and tells converted from changed.
     """
-    from ..locking import lock
+    from ..verbs.lock import lock
 
     text = lock(path, config=config, architecture=architecture, dialect=dialect, part=part, given=parse_given(given))
     if output is None:

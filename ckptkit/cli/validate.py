@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..errors import UsageError
 from . import _declare as declare
-from ._options import format_option, parse_pairs, source_options
+from ._options import format_option, source_options
+from ._words import parse_pairs
 
 FORMATS = ("text", "json", "markdown", "html", "sarif", "junit", "github")
 
@@ -41,10 +42,10 @@ def command(
     ckptkit validate bert_model.ckpt --config bert_config.json --expect layers=24
     ckptkit validate --report sarif=ckptkit.sarif --format github
     """
-    from ..choice import Choice, baseline_text, read_baseline, rule_ids
-    from ..gate import check_all, worst_exit
-    from ..policy import Entry, find_policy, read_policy
-    from ..report.findings import show_checked
+    from ..gate.policy import Entry, find_policy, read_policy
+    from ..gate.run import check_all, worst_exit
+    from ..gate.selection import Choice, baseline_text, read_baseline, rule_ids
+    from ..report.checked import show_checked
 
     wanted = {}
     for name, file in parse_pairs(report, "--report").items():

@@ -35,7 +35,7 @@ def command(
     ckptkit verify bert_model.ckpt bert-hf/ --against transformers
     """
     from ..report.verification import show_verification
-    from ..verification import verify
+    from ..verbs.verify import verify
 
     if (engines and "keras" in engines.split(",")) or against == "keras_hub":
         start_tensorflow()

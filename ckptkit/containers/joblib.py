@@ -12,18 +12,20 @@ import os
 from collections.abc import Sequence
 from math import prod
 
-from .._later import later
 from .._typing import TYPE_CHECKING, NamedTuple, NoReturn
 from ..errors import CorruptError, UnsupportedError, printable
 from ..limits import LIMITS
+from ..support.lazy import later
+from ..support.open_file import open_fd
 from ..tensors import Extent, StoredTensor, TensorSpec
-from ._base import Checkpoint, open_fd
+from ._interface import Checkpoint
 
 if TYPE_CHECKING:
-    from . import _openai_order, _pickle
-    from ._pickle_ops import Machine
+    from ._pickle import interpreter
+    from ._pickle.opcodes import Machine
+    from .openai_npy import order as openai_order
 else:
-    later(globals(), "_openai_order", "_pickle")
+    later(globals(), openai_order=".openai_npy.order", interpreter="._pickle.interpreter")
 
 NAME = "joblib"
 TITLE = "joblib (a list or dict of numpy arrays)"
@@ -77,7 +79,7 @@ def open(path: str) -> Checkpoint:
         if size < 2:
             raise CorruptError(f"truncated: {size} bytes are too few for a pickle", path=path)
         with mmap.mmap(fd, size, prot=mmap.PROT_READ) as data:
-            pickle = _pickle.load(data, path=path, shortcut=False, inline=_inline)  # type: ignore[arg-type]
+            pickle = interpreter.load(data, path=path, shortcut=False, inline=_inline)  # type: ignore[arg-type]
     finally:
         os.close(fd)
     if pickle.end != size:
@@ -91,11 +93,11 @@ def open(path: str) -> Checkpoint:
         strides = tuple(prod(shape[:i]) for i in range(len(shape))) if array.fortran and len(shape) > 1 else None
         tensors[name] = StoredTensor(name, array.spec, (Extent(path, array.offset, array.spec.nbytes),), strides)
     LIMITS.check("tensors", len(tensors), "the number of tensors", path)
-    findings = _pickle.findings(tuple(n for n in pickle.opaque if n != _WRAPPER), path)
+    findings = interpreter.findings(tuple(n for n in pickle.opaque if n != _WRAPPER), path)
     return Checkpoint(path, NAME, tensors, files=(path,), findings=findings)
 
 
-def _inline(m: Machine, made: _pickle.Opaque) -> object:
+def _inline(m: Machine, made: interpreter.Opaque) -> object:
     """What BUILD leaves: for a wrapper the description of its array, whose bytes are passed over."""
     if f"{made.module}.{made.name}".removesuffix("()") != _WRAPPER:
         return made
@@ -118,9 +120,9 @@ def _inline(m: Machine, made: _pickle.Opaque) -> object:
 
 def _dtype(made: object) -> str:
     """The dtype that a pickled numpy.dtype describes: ("f4", ...) with the state (3, "<", ...)."""
-    from ._npy import dtype_of
+    from ._wire.npy_header import dtype_of
 
-    if not isinstance(made, _pickle.Opaque) or not made.args or not isinstance(made.args[0], str):
+    if not isinstance(made, interpreter.Opaque) or not made.args or not isinstance(made.args[0], str):
         raise CorruptError("joblib's array wrapper has no dtype")
     state = made.state if isinstance(made.state, tuple) and len(made.state) > 1 else (3, "|")
     return dtype_of(f"{state[1]}{made.args[0]}")
@@ -129,7 +131,7 @@ def _dtype(made: object) -> str:
 def _named(value: object, path: str) -> list[tuple[str, _Array]]:
     """The arrays with names: GPT's, the places of a list, the keys of dicts joined by dots."""
     if isinstance(value, (list, tuple)) and all(isinstance(v, _Array) for v in value):
-        names = _openai_order.finetuned([v.spec.shape for v in value])
+        names = openai_order.finetuned([v.spec.shape for v in value])
         return list(zip(names or [str(i) for i in range(len(value))], value, strict=True))
     out: list[tuple[str, _Array]] = []
     todo: list[tuple[str, object, int]] = [("", value, 0)]
@@ -146,6 +148,6 @@ def _named(value: object, path: str) -> list[tuple[str, _Array]]:
 
 
 def _refuse(value: object, path: str) -> NoReturn:
-    what = repr(value) if isinstance(value, _pickle.Opaque) else f"a {type(value).__name__}"
+    what = repr(value) if isinstance(value, interpreter.Opaque) else f"a {type(value).__name__}"
     hint = "ckptkit calls nothing that a pickle names; save the arrays alone: joblib.dump(list_of_arrays, FILE)"
     raise UnsupportedError(f"holds {printable(what, 100)} where arrays are due: no checkpoint", path=path, hint=hint)

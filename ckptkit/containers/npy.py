@@ -12,8 +12,9 @@ from math import prod
 
 from ..errors import UsageError, printable
 from ..limits import LIMITS
+from ..support.open_file import open_fd
 from ..tensors import Extent, StoredTensor, TensorSpec
-from ._base import Checkpoint, FileLayout, Part, Slot, open_fd
+from ._interface import Checkpoint, FileLayout, Part, Slot
 
 NAME = "npy"
 TITLE = "numpy arrays (.npy), one or a folder of them"
@@ -65,7 +66,7 @@ def prefix(path: str) -> str | None:
 
 def open(path: str) -> Checkpoint:
     """The arrays of a folder, or the one of a file; only headers are read. Raises CorruptError, UnsupportedError, LimitError."""
-    from ._npy import MAX_HEADER, header
+    from ._wire.npy_header import MAX_HEADER, header
 
     files = _files(path) if os.path.isdir(path) else {os.path.basename(path).removesuffix(".npy") or "0": path}
     tensors: dict[str, StoredTensor] = {}
@@ -113,7 +114,7 @@ def layout(
     max_shard_size: int | None = None,
 ) -> FileLayout:
     """A file for each tensor, in folders as its name says. numpy has no ties, metadata or text: they are left out."""
-    from ._npy import write_header
+    from ._wire.npy_header import write_header
 
     files: list[tuple[str, int]] = []
     parts: list[Part] = []

@@ -14,11 +14,12 @@ from math import prod
 from .._typing import TYPE_CHECKING, Any, cast
 from ..errors import CorruptError, LimitError, UnsupportedError, UsageError, printable
 from ..limits import LIMITS
+from ..support.open_file import open_fd
 from ..tensors import Check, Extent, StoredTensor, TensorSpec
-from ._base import Checkpoint, FileLayout, Packed, Part, Slot, open_fd
+from ._interface import Checkpoint, FileLayout, Packed, Part, Slot
 
 if TYPE_CHECKING:
-    from ._zip import Entry
+    from ._wire.zip_archive import Entry
 
 NAME = "npz"
 TITLE = "numpy archive (.npz)"
@@ -54,8 +55,8 @@ def prefix(path: str) -> str | None:
 
 def open(path: str) -> Checkpoint:
     """The arrays of a file, no weight read. Raises CorruptError, UnsupportedError, LimitError."""
-    from ._gc import paused
-    from ._zip import read_directory
+    from ..support.collector import paused
+    from ._wire.zip_archive import read_directory
 
     fd = open_fd(path)
     try:
@@ -85,7 +86,7 @@ def _open(fd: int, entries: Mapping[str, Entry], path: str) -> Checkpoint:
 
 
 def _tensor(fd: int, e: Entry, name: str, path: str) -> StoredTensor:
-    from ._npy import MAX_HEADER, header
+    from ._wire.npy_header import MAX_HEADER, header
 
     label = os.path.join(path, e.name)
     want = min(e.size, MAX_HEADER + 12)
@@ -172,8 +173,8 @@ def layout(
     """One zip of .npy files, stored, each array's bytes on a multiple of 64. numpy has no ties, metadata or text: they are left out."""
     from zlib import crc32
 
-    from ._npy import write_header
-    from ._zip import directory_size, local_header, place
+    from ._wire.npy_header import write_header
+    from ._wire.zip_archive import directory_size, local_header, place
 
     specs: dict[str, TensorSpec] = {}
     for name, spec in tensors:
@@ -203,8 +204,8 @@ def _holds(name: str) -> bool:
 
 def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:
     """What follows each array's bytes, and the directory."""
-    from ._crc32 import combine
-    from ._zip import Record, descriptor, directory
+    from ..support.crc32 import combine
+    from ._wire.zip_archive import Record, descriptor, directory
 
     records = [Record(*r) for r in cast("list[list[Any]]", layout.state["records"])]
     names, heads = cast("list[str]", layout.state["names"]), cast("list[list[int]]", layout.state["heads"])

@@ -18,12 +18,13 @@ from math import prod
 from .._typing import NoReturn
 from ..errors import CorruptError, UnsupportedError, UsageError, printable
 from ..findings import Finding
-from ..jsonio import loads
 from ..limits import LIMITS
+from ..support.collector import paused
+from ..support.open_file import open_fd
+from ..support.strict_json import loads
 from ..tensors import DTYPES, Extent, StoredTensor, TensorSpec
-from ._base import Checkpoint, FileLayout, Part, Slot, open_fd
-from ._gc import paused
-from ._shards import family, index_json, open_sharded, shard_names, split
+from ._interface import Checkpoint, FileLayout, Part, Slot
+from ._sharding import family, index_json, open_sharded, shard_names, split
 
 NAME = "safetensors"
 TITLE = "safetensors (single file or shards)"

@@ -10,21 +10,22 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from .._later import later
 from .._typing import TYPE_CHECKING
 from ..errors import CorruptError
 from ..findings import Finding
 from ..limits import LIMITS
+from ..support.lazy import later
+from ..support.open_file import open_fd
 from . import tf_bundle
-from ._base import Checkpoint, open_fd
+from ._interface import Checkpoint
 
 if TYPE_CHECKING:
     from mmap import mmap
 
-    from . import _graph_def
-    from ._graph_def import Program
+    from ._tensorflow import graph_def
+    from ._tensorflow.graph_def import Program
 else:
-    later(globals(), "_graph_def")
+    later(globals(), graph_def="._tensorflow.graph_def")
 
 NAME = "savedmodel"
 TITLE = "TensorFlow SavedModel"
@@ -62,7 +63,7 @@ def open(path: str) -> Checkpoint:
     Raises CorruptError, UnsupportedError, LimitError, NotFoundError.
     """
     with _mapped(path) as data:
-        every = _graph_def.programs(data, len(data), path)
+        every = graph_def.programs(data, len(data), path)
     folder = os.path.join(os.path.dirname(path), "variables")
     if os.path.isfile(os.path.join(folder, "variables.index")):
         checkpoint = tf_bundle.open(os.path.join(folder, "variables.index"))
@@ -99,8 +100,8 @@ def _audit(path: str, *, again: bool | None = None) -> list[Finding]:
     """
     with _mapped(path) as data:
         if again is not None and len(data) < DEEP:
-            _graph_def.hold_depth(data[:], path)
-        found = () if again else _graph_def.file_operations(data, len(data), path)
+            graph_def.hold_depth(data[:], path)
+        found = () if again else graph_def.file_operations(data, len(data), path)
     return [_warning(found)] if found else []
 
 

@@ -16,19 +16,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, partial
 from math import prod
 
-from .._later import later
 from .._typing import TYPE_CHECKING, Any, cast
 from ..errors import CheckpointError, CorruptError, UnsupportedError, UsageError
 from ..findings import Finding
+from ..support.lazy import later
 from ..tensors import DTYPES, Check, Extent, StoredTensor, TensorSpec
-from . import _tf_paths
-from ._base import Checkpoint, FileLayout, Part, Slot
+from ._interface import OBJECT_GRAPH, Checkpoint, FileLayout, Part, Slot
+from ._tensorflow import paths as tf_paths
 
 if TYPE_CHECKING:
-    from . import _bundle, _crc32c, _objects, _slices, _table, _tf_strings
-    from ._bundle import Raw
+    from ..support import crc32c
+    from ._tensorflow import bundle_entry, object_graph, partitions, table
+    from ._tensorflow import strings as tf_strings
+    from ._tensorflow.bundle_entry import Raw
 else:
-    later(globals(), "_bundle", "_crc32c", "_objects", "_slices", "_table", "_tf_strings")
+    later(
+        globals(), bundle_entry="._tensorflow.bundle_entry", crc32c="..support.crc32c", object_graph="._tensorflow.object_graph",
+        partitions="._tensorflow.partitions", table="._tensorflow.table", tf_strings="._tensorflow.strings",
+    )
 
 NAME = "tf"
 TITLE = "TensorFlow V2 bundle"
@@ -46,27 +51,27 @@ _new = tuple.__new__  # a named tuple without its argument handling
 
 def sniff(head: bytes, tail: bytes, path: str) -> bool:
     """An index, or a file that stands for one: a data shard or a .meta beside an index, a state file."""
-    if _tf_paths.is_table(tail):
-        return not _tf_paths.is_v1(path)
-    prefix = _tf_paths.of_data(path) or path.removesuffix(".meta")
+    if tf_paths.is_table(tail):
+        return not tf_paths.is_v1(path)
+    prefix = tf_paths.of_data(path) or path.removesuffix(".meta")
     if prefix != path:
         return os.path.isfile(prefix + ".index")
-    if os.path.basename(path) != _tf_paths.STATE or not _tf_paths.looks_like_state(head):
+    if os.path.basename(path) != tf_paths.STATE or not tf_paths.looks_like_state(head):
         return False
-    named = _tf_paths.target(path)
-    return named is None or os.path.isfile(named + ".index") or not _tf_paths.exists(named)
+    named = tf_paths.target(path)
+    return named is None or os.path.isfile(named + ".index") or not tf_paths.exists(named)
 
 
 def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
     """What the state file names (25), any index (35), a state file that names nothing here (90)."""
-    state = os.path.join(directory, _tf_paths.STATE)
-    named = _tf_paths.target(state) if _tf_paths.STATE in names and os.path.isfile(state) else None
+    state = os.path.join(directory, tf_paths.STATE)
+    named = tf_paths.target(state) if tf_paths.STATE in names and os.path.isfile(state) else None
     if named is not None and os.path.isfile(named + ".index"):
         return [(25, named + ".index")]
-    if named is not None and _tf_paths.exists(named):
+    if named is not None and tf_paths.exists(named):
         return []  # V1 files
     indexes = [os.path.join(directory, n) for n in names if n.endswith(".index")]
-    found = [(35, p) for p in indexes if os.path.isfile(p) and _tf_paths.is_table(_tf_paths.tail(p))]
+    found = [(35, p) for p in indexes if os.path.isfile(p) and tf_paths.is_table(tf_paths.tail(p))]
     return found or ([(90, state)] if named is not None else [])
 
 
@@ -79,14 +84,14 @@ def prefix(path: str) -> str | None:
 def _index_of(path: str) -> str:
     if path.endswith(".index"):
         return path
-    data = _tf_paths.of_data(path)
+    data = tf_paths.of_data(path)
     if data is not None:
         return data + ".index"
     if path.endswith(".meta"):
         named = path.removesuffix(".meta")
         raise UsageError("is the graph, which holds no weights", path=path, hint=f"name the prefix: {named}")
-    if os.path.basename(path) == _tf_paths.STATE:
-        return _tf_paths.of_state(path) + ".index"
+    if os.path.basename(path) == tf_paths.STATE:
+        return tf_paths.of_state(path) + ".index"
     raise CorruptError("is a TensorFlow index that is not named PREFIX.index, so its data files cannot be found", path=path)
 
 
@@ -129,9 +134,9 @@ class _Files:
         for shard, start, end, name, masked, strings in self.taken:
             extent = Extent(self.paths[shard], start, end - start)
             if strings >= 0:
-                yield _tf_strings.check(extent, strings, masked, name)
+                yield tf_strings.check(extent, strings, masked, name)
             else:
-                yield Check(name, "crc32c", (extent,), _crc32c.unmask(masked))
+                yield Check(name, "crc32c", (extent,), crc32c.unmask(masked))
 
     def findings(self) -> Iterator[Finding]:
         """Overlaps, bytes of no tensor, data files that nothing is in."""
@@ -170,7 +175,7 @@ def open(path: str) -> Checkpoint:
     Raises CorruptError, UnsupportedError, LimitError, NotFoundError.
     """
     index = _index_of(path)
-    count, raws = _bundle.load(index)
+    count, raws = bundle_entry.load(index)
     files = _Files(index, count)
     findings: list[Finding] = []
     tensors: dict[str, StoredTensor] = {}
@@ -197,14 +202,14 @@ def open(path: str) -> Checkpoint:
             extent = files.extent(raw, name, n)
             if raw.size < n + 4 and (n or raw.size):
                 raise CorruptError(f"{name!r} has {raw.size} bytes, too few for {n} strings", path=index)
-            tensors[name] = StoredTensor(name, spec, read=partial(_tf_strings.read, extent, n, raw.crc, name))
+            tensors[name] = StoredTensor(name, spec, read=partial(tf_strings.read, extent, n, raw.crc, name))
         else:
             extent = files.extent(raw, name)
             if nbytes != extent.length:
                 raise CorruptError(f"{name!r} has {raw.size} bytes where {spec.dtype} {list(shape)} needs {nbytes}", path=index)
             tensors[name] = _new(StoredTensor, (name, spec, (extent,), None, None, None))
-            if number in _bundle.QUANTISED:
-                findings.append(Finding("info", "dtype", name, f"{_bundle.QUANTISED[number][1]} is read as {spec.dtype}"))
+            if number in bundle_entry.QUANTISED:
+                findings.append(Finding("info", "dtype", name, f"{bundle_entry.QUANTISED[number][1]} is read as {spec.dtype}"))
     findings += [Finding("warning", "slice", repr(key), "the entry of a slice that belongs to no tensor") for key in slices]
     findings += files.findings()
     paths = [index, *(files.paths[i] for i in sorted(files.sizes))]
@@ -214,41 +219,41 @@ def open(path: str) -> Checkpoint:
     return checkpoint
 
 
-def _graph(raws: dict[bytes, Raw], files: _Files) -> _objects.ObjectGraph | None:
+def _graph(raws: dict[bytes, Raw], files: _Files) -> object_graph.ObjectGraph | None:
     """The object graph of an object-based bundle, whose entry is taken out of `raws`."""
-    key = _objects.KEY.encode()
+    key = object_graph.KEY.encode()
     raw = raws.get(key)
     if raw is None or raw.kind.number != _STRING or raw.kind.shape or raw.slices or raw.size < 5:
         return None
     del raws[key]
-    extent = files.extent(raw, _objects.KEY, 1)
-    return _objects.ObjectGraph(lambda: _tf_strings.read(extent, 1, raw.crc, _objects.KEY)[0], files.index)
+    extent = files.extent(raw, object_graph.KEY, 1)
+    return object_graph.ObjectGraph(lambda: tf_strings.read(extent, 1, raw.crc, object_graph.KEY)[0], files.index)
 
 
-def _by_objects(checkpoint: Checkpoint, graph: _objects.ObjectGraph) -> None:
+def _by_objects(checkpoint: Checkpoint, graph: object_graph.ObjectGraph) -> None:
     """Name what only the object graph tells: the weights that are keyed in the optimizer, its state, counters, the variables' own names."""
     tensors = checkpoint.tensors
     checkpoint.objects = graph
     keys: dict[str, str] = {}  # of the tensors that do not go by their key
-    if any(n.endswith(_objects.COUNTED) or _objects.SLOT in n or _objects.HELD in n for n in tensors):
+    if any(n.endswith(object_graph.COUNTED) or object_graph.SLOT in n or object_graph.HELD in n for n in tensors):
         renamed, slots = graph.names()
-        keys = {n: k for k, n in renamed.items() if _objects.name_of(k) in tensors}
+        keys = {n: k for k, n in renamed.items() if object_graph.name_of(k) in tensors}
         if keys:
-            moved = {_objects.name_of(k): n for n, k in keys.items()}
+            moved = {object_graph.name_of(k): n for n, k in keys.items()}
             checkpoint.tensors = tensors = {(m := moved.get(n, n)): t._replace(name=m) for n, t in tensors.items()}
         checkpoint.slots |= {n: of for n, of in slots.items() if n in tensors}
     for n, t in tensors.items():
         if (not t.spec.shape and "/" not in n and DTYPES[t.spec.dtype].kind == "int") or n.startswith("keras_api/metrics/"):
             checkpoint.slots.setdefault(n, "")
-    if f"{_objects.ARCHIVED}0" in tensors:
+    if f"{object_graph.ARCHIVED}0" in tensors:
         checkpoint.repeats = graph.archived(tensors)
     aside = checkpoint.slots.keys() | checkpoint.repeats.keys()
-    checkpoint.aliases = cache(lambda: graph.aliases({n: keys.get(n) or _objects.key_of(n) for n in tensors if n not in aside}))
+    checkpoint.aliases = cache(lambda: graph.aliases({n: keys.get(n) or object_graph.key_of(n) for n in tensors if n not in aside}))
 
 
 def _left_out(raw: Raw, name: str, files: _Files) -> Finding:
     """The finding about a tensor of a dtype without an array form. CorruptError for one that does not exist."""
-    dtype = _bundle.OPAQUE.get(raw.kind.number)
+    dtype = bundle_entry.OPAQUE.get(raw.kind.number)
     if dtype is None:
         raise CorruptError(f"{name!r} has dtype {_signed(raw.kind.number)}, which TensorFlow does not have", path=files.index)
     if not raw.slices:
@@ -273,9 +278,9 @@ def _joined(
     width = DTYPES[spec.dtype].bits // 8
     pieces = []
     for ranges in raw.slices:
-        box = _slices.resolve(ranges, spec.shape, repr(name), index)
+        box = partitions.resolve(ranges, spec.shape, repr(name), index)
         shown = f"{name}[{', '.join(f'{s}:{s + n}' for s, n in box)}]"
-        part = slices.pop(_slices.key(key, ranges), None)
+        part = slices.pop(partitions.key(key, ranges), None)
         if part is None:
             raise CorruptError(f"the slice {shown!r} is missing", path=index)
         shape = tuple(n for _, n in box)
@@ -283,11 +288,11 @@ def _joined(
             what = f"the slice {shown!r} is stored as {list(part.kind.shape)} in {_signed(part.size)} bytes"
             raise CorruptError(f"{what}, which is not what {name!r} says", path=index)
         extent = files.extent(part, shown)
-        pieces.append(_slices.Piece(box, extent))
-    _slices.cover(pieces, spec.shape, repr(name), index)
-    extents = _slices.join(pieces, spec.shape, width)
+        pieces.append(partitions.Piece(box, extent))
+    partitions.cover(pieces, spec.shape, repr(name), index)
+    extents = partitions.join(pieces, spec.shape, width)
     if extents is None:
-        return StoredTensor(name, spec, read=partial(_slices.read, pieces, spec.shape, width))
+        return StoredTensor(name, spec, read=partial(partitions.read, pieces, spec.shape, width))
     return StoredTensor(name, spec, extents)
 
 
@@ -304,7 +309,7 @@ def layout(
 ) -> FileLayout:
     """Lay out a bundle whose prefix is `filename`, in data files of `max_shard_size` bytes where that can be kept.
 
-    `metadata` may hold an object graph (see `_objects.METADATA`), whose paths and further ones `extras` may give ("object_paths",
+    `metadata` may hold an object graph (see `OBJECT_GRAPH`), whose paths and further ones `extras` may give ("object_paths",
     "object_aliases"); a bundle has no place for anything else. `strings` gives the content of STRING tensors. Raises UnsupportedError for ties, names and dtypes that a bundle cannot hold, UsageError for missing strings.
     """
     if ties:
@@ -312,17 +317,17 @@ def layout(
     prefix = filename.removesuffix(".index")
     keys: dict[str, str] = {}
     made: dict[str, bytes] = {}
-    if _objects.METADATA in metadata:
-        from . import _objects_write
+    if OBJECT_GRAPH in metadata:
+        from ._tensorflow import object_graph_write
 
-        if not metadata[_objects.METADATA] and all(n != _COUNTER for n, _ in tensors):  # tf.train.Checkpoint.restore misses it
+        if not metadata[OBJECT_GRAPH] and all(n != _COUNTER for n, _ in tensors):  # tf.train.Checkpoint.restore misses it
             made[_COUNTER] = (1).to_bytes(8, "little")
             tensors = [*tensors, (_COUNTER, TensorSpec("I64", ()))]
         names = [n for n, _ in tensors]
         paths, aliases = (cast(Mapping[str, str], extras.get(k, {})) for k in ("object_paths", "object_aliases"))
-        graph, keys = _objects_write.build(names, _objects.unpack(metadata[_objects.METADATA]), paths=paths, aliases=aliases)
-        tensors = [*tensors, (_objects.KEY, TensorSpec("STRING", ()))]
-        strings = {**strings, _objects.KEY: [graph]}
+        graph, keys = object_graph_write.build(names, object_graph.unpack(metadata[OBJECT_GRAPH]), paths=paths, aliases=aliases)
+        tensors = [*tensors, (object_graph.KEY, TensorSpec("STRING", ()))]
+        strings = {**strings, object_graph.KEY: [graph]}
     slots: dict[str, Slot] = {}
     parts: list[Part] = []
     entries: list[list[object]] = []
@@ -337,10 +342,10 @@ def layout(
             if items is None or len(items) != spec.numel:
                 held = "no" if items is None else len(items)
                 raise UsageError(f"{name!r} needs {spec.numel} strings, and {held} were given")
-            text, crc = _tf_strings.encode(items)
+            text, crc = tf_strings.encode(items)
             size = len(text)
         elif name in made:
-            text, crc = made[name], _crc32c.value(made[name])
+            text, crc = made[name], crc32c.value(made[name])
         if max_shard_size is not None and sizes[-1] and sizes[-1] + size > max_shard_size:
             sizes.append(0)
         shard, offset = len(sizes) - 1, sizes[-1]
@@ -352,10 +357,10 @@ def layout(
         entries.append([name, _kind(spec, name), list(spec.shape), shard, offset, size, crc, keys.get(name, name)])
     if len({e[7] for e in entries}) < len(entries):
         raise UsageError("two tensors have the same name")
-    state = _tf_paths.state_text(prefix)
+    state = tf_paths.state_text(prefix)
     parts.append(Part(len(sizes), 0, state))
     files = [(f"{prefix}.data-{i:05d}-of-{len(sizes):05d}", n) for i, n in enumerate(sizes)]
-    files += [(_tf_paths.STATE, len(state)), (f"{prefix}.index", -1)]
+    files += [(tf_paths.STATE, len(state)), (f"{prefix}.index", -1)]
     return FileLayout(NAME, tuple(files), slots, tuple(parts), "crc32c", {"entries": entries, "data_files": len(sizes)})
 
 
@@ -386,7 +391,7 @@ def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:
         if crc is None:
             raise CheckpointError(f"the checksum of {name!r} is not known")
         items.append(
-            (key.encode(), _bundle.encode_entry(_bundle.Raw(_bundle.kind_of(kind, tuple(shape)), shard, offset, size, _crc32c.mask(crc), ())))
+            (key.encode(), bundle_entry.encode_entry(bundle_entry.Raw(bundle_entry.kind_of(kind, tuple(shape)), shard, offset, size, crc32c.mask(crc), ())))
         )
     items.sort()
-    return (Part(len(layout.files) - 1, 0, _table.build([(b"", _bundle.encode_header(count)), *items])),)
+    return (Part(len(layout.files) - 1, 0, table.build([(b"", bundle_entry.encode_header(count)), *items])),)

@@ -13,20 +13,21 @@ from collections.abc import Sequence
 from functools import lru_cache, partial
 from itertools import islice
 
-from .._later import later
 from .._typing import TYPE_CHECKING, NamedTuple
 from ..errors import CorruptError, UnsupportedError, UsageError
 from ..findings import Finding
 from ..limits import LIMITS
+from ..support.lazy import later
+from ..support.open_file import open_fd
+from ..support.protobuf import BYTES, FIXED32, VARINT, Readable, bad, fields, shape, signed
 from ..tensors import DTYPES, Check, Extent, StoredTensor, TensorSpec
-from . import _tf_paths
-from ._base import Checkpoint, open_fd
-from ._proto import BYTES, FIXED32, VARINT, Readable, bad, fields, shape, signed
+from ._interface import Checkpoint
+from ._tensorflow import paths
 
 if TYPE_CHECKING:
-    from . import _bundle, _slices, _table
+    from ._tensorflow import bundle_entry, partitions, table
 else:
-    later(globals(), "_bundle", "_slices", "_table")
+    later(globals(), bundle_entry="._tensorflow.bundle_entry", partitions="._tensorflow.partitions", table="._tensorflow.table")
 
 NAME = "tf_v1"
 TITLE = "TensorFlow V1 checkpoint"
@@ -47,36 +48,36 @@ _NOT_WEIGHTS = (".meta", ".index", ".tmp", ".json")
 
 def sniff(head: bytes, tail: bytes, path: str) -> bool:
     """A table of slices, a state file that names one, or a .meta beside one."""
-    if _tf_paths.is_table(tail):
-        return _tf_paths.is_v1(path)
+    if paths.is_table(tail):
+        return paths.is_v1(path)
     if path.endswith(".meta"):
         return os.path.isfile(path.removesuffix(".meta"))
-    if os.path.basename(path) != _tf_paths.STATE or not _tf_paths.looks_like_state(head):
+    if os.path.basename(path) != paths.STATE or not paths.looks_like_state(head):
         return False
-    named = _tf_paths.target(path)
-    return named is not None and not os.path.isfile(named + ".index") and _tf_paths.exists(named)
+    named = paths.target(path)
+    return named is not None and not os.path.isfile(named + ".index") and paths.exists(named)
 
 
 def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
     """What the state file names (25); files with .ckpt in their name that are such tables (36)."""
-    state = os.path.join(directory, _tf_paths.STATE)
-    named = _tf_paths.target(state) if _tf_paths.STATE in names and os.path.isfile(state) else None
+    state = os.path.join(directory, paths.STATE)
+    named = paths.target(state) if paths.STATE in names and os.path.isfile(state) else None
     if named is not None and not os.path.isfile(named + ".index"):
-        files = _tf_paths.v1_files(named)
-        if files and _tf_paths.is_table(_tf_paths.tail(files[0])):
+        files = paths.v1_files(named)
+        if files and paths.is_table(paths.tail(files[0])):
             return [(25, files[0])]
     found = []
-    firsts = _tf_paths.first_shards(names)
+    firsts = paths.first_shards(names)
     for name in (n for n in names if ".ckpt" in n and not n.endswith(_NOT_WEIGHTS)):
         path = os.path.join(directory, name)
-        if firsts.get(_tf_paths.without_shard(name), name) == name and os.path.isfile(path) and _tf_paths.is_table(_tf_paths.tail(path)) and _tf_paths.is_v1(path):
+        if firsts.get(paths.without_shard(name), name) == name and os.path.isfile(path) and paths.is_table(paths.tail(path)) and paths.is_v1(path):
             found.append((36, path))
     return found
 
 
 def prefix(path: str) -> str | None:
     """The first shard, where the files are PREFIX-00000-of-00002 and so on."""
-    files = _tf_paths.v1_files(path)
+    files = paths.v1_files(path)
     return files[0] if files else None
 
 
@@ -111,9 +112,9 @@ def open(path: str) -> Checkpoint:
     """
     if path.endswith(".meta"):
         raise UsageError("is the graph, which holds no weights", path=path, hint=f"name the weights: {path.removesuffix('.meta')}")
-    if os.path.basename(path) == _tf_paths.STATE and not _tf_paths.is_table(_tf_paths.tail(path)):
-        path = _tf_paths.of_state(path)
-    files = _tf_paths.v1_files(_tf_paths.v1_prefix(path)) or [path]
+    if os.path.basename(path) == paths.STATE and not paths.is_table(paths.tail(path)):
+        path = paths.of_state(path)
+    files = paths.v1_files(paths.v1_prefix(path)) or [path]
     held = _Files({}, {}, [])
     for file in files:
         _read_file(file, held)
@@ -125,16 +126,16 @@ def open(path: str) -> Checkpoint:
         except UnicodeDecodeError:
             raise CorruptError(f"the name {key!r} is not UTF-8", path=path) from None
         number, dims, slices = held.tensors[key]
-        spec = _bundle.kind_of(number, dims).spec
-        values = [(_slices.resolve(r, dims, repr(name), path), held.values.pop(_slices.key(key, r), None)) for r in slices]
+        spec = bundle_entry.kind_of(number, dims).spec
+        values = [(partitions.resolve(r, dims, repr(name), path), held.values.pop(partitions.key(key, r), None)) for r in slices]
         if spec is None:
-            if number not in _bundle.OPAQUE:
+            if number not in bundle_entry.OPAQUE:
                 raise CorruptError(f"{name!r} has dtype {number}, which TensorFlow does not have", path=path)
-            what = f"a {_bundle.OPAQUE[number]} tensor, which has no portable form, is left out"
+            what = f"a {bundle_entry.OPAQUE[number]} tensor, which has no portable form, is left out"
             findings.append(Finding("warning", "dtype", name, what))
             continue
-        if number in _bundle.QUANTISED:
-            findings.append(Finding("info", "dtype", name, f"{_bundle.QUANTISED[number][1]} is read as {spec.dtype}"))
+        if number in bundle_entry.QUANTISED:
+            findings.append(Finding("info", "dtype", name, f"{bundle_entry.QUANTISED[number][1]} is read as {spec.dtype}"))
         tensors[name] = _stored(name, spec, values, path)
     findings += [Finding("warning", "slice", repr(k), "the data of a slice that belongs to no tensor") for k in held.values]
     return Checkpoint(path, NAME, tensors, files=files, findings=findings, checks=lambda: iter(held.checks))
@@ -145,12 +146,12 @@ def _read_file(path: str, out: _Files) -> None:
     fd = open_fd(path)
     try:
         size = os.fstat(fd).st_size
-        window = _table.Window(fd, path)
+        window = table.Window(fd, path)
         listed = False
-        for block, data, entries in _table.scan(window, size, path, check=False):
+        for block, data, entries in table.scan(window, size, path, check=False):
             extent = Extent(path, block.offset, block.size + 1)
             out.checks.append(
-                Check(f"block at byte {block.offset}", "crc32c", (extent,), _table.checksum(window, block.offset, block.size))
+                Check(f"block at byte {block.offset}", "crc32c", (extent,), table.checksum(window, block.offset, block.size))
             )
             where = None if data is window else (block.offset, block.size)
             for key, start, end in entries:
@@ -205,7 +206,7 @@ def _listed(data: Readable, start: int, end: int, path: str) -> tuple[bytes, _Te
         elif number == 3 and wire == VARINT:
             kind = a
         elif number == 4 and wire == BYTES:
-            _slices.add(slices, data, a, b, path)
+            partitions.add(slices, data, a, b, path)
     return name, _Tensor(kind, dims, slices)
 
 
@@ -224,7 +225,7 @@ def _value(data: Readable, start: int, end: int, path: str) -> list[tuple[int, i
 
 def _stored(name: str, spec: TensorSpec, values: list[tuple[tuple[tuple[int, int], ...], _Value | None]], path: str) -> StoredTensor:
     """A tensor from its slices: extents where all of them lie in the file as they are, else a `read`."""
-    pieces: list[_slices.Piece] = []
+    pieces: list[partitions.Piece] = []
     parts: list[tuple[tuple[tuple[int, int], ...], TensorSpec, _Value]] = []
     for box, value in values:
         sizes = tuple(n for _, n in box)
@@ -235,16 +236,16 @@ def _stored(name: str, spec: TensorSpec, values: list[tuple[tuple[tuple[int, int
         extent = _place(shown, part, value)
         parts.append((box, part, value))
         if extent is not None:
-            pieces.append(_slices.Piece(box, extent))
+            pieces.append(partitions.Piece(box, extent))
     if len(pieces) == len(parts) == 1 and parts[0][1] == spec:
         return StoredTensor(name, spec, (pieces[0].extent,))
-    _slices.cover([_slices.Piece(box, Extent(path, 0, 0)) for box, _, _ in parts], spec.shape, repr(name), path)
+    partitions.cover([partitions.Piece(box, Extent(path, 0, 0)) for box, _, _ in parts], spec.shape, repr(name), path)
     if spec.dtype == "STRING":
         if len(parts) > 1:
             raise UnsupportedError(f"{name!r} is a partitioned string tensor", path=path)
         return StoredTensor(name, spec, read=partial(_strings, name, spec, parts[0][2]))
     width = DTYPES[spec.dtype].bits // 8
-    extents = _slices.join(pieces, spec.shape, width) if len(pieces) == len(parts) else None
+    extents = partitions.join(pieces, spec.shape, width) if len(pieces) == len(parts) else None
     if extents is None:
         return StoredTensor(name, spec, read=partial(_read, name, spec, parts))
     return StoredTensor(name, spec, extents)
@@ -276,7 +277,7 @@ def _place(name: str, spec: TensorSpec, value: _Value) -> Extent | None:
 def _bytes(value: _Value, start: int, end: int) -> bytes:
     """Bytes of a value, from the file or its compressed block."""
     if value.block is None:
-        return _slices.slurp(Extent(value.path, start, end - start))
+        return partitions.slurp(Extent(value.path, start, end - start))
     s = os.stat(value.path)
     return _unpacked(value.path, *value.block, (s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns))[start:end]
 
@@ -284,7 +285,7 @@ def _bytes(value: _Value, start: int, end: int) -> bytes:
 @lru_cache(1)
 def _unpacked(path: str, offset: int, size: int, version: tuple[int, ...]) -> bytes:
     """A compressed block of a `version` of a file; the last one is kept, as many tensors may lie in it."""
-    return _table.snappy(_slices.slurp(Extent(path, offset, size)), path, offset)
+    return table.snappy(partitions.slurp(Extent(path, offset, size)), path, offset)
 
 
 def _elements(name: str, spec: TensorSpec, value: _Value) -> bytes:
@@ -332,7 +333,7 @@ def _packed(values: list[int], dtype: str, width: int, name: str, path: str) -> 
 
 def _read(name: str, spec: TensorSpec, parts: list[tuple[tuple[tuple[int, int], ...], TensorSpec, _Value]]) -> bytes:
     held = [(box, _elements(name, part, value)) for box, part, value in parts]
-    return held[0][1] if len(held) == 1 else _slices.assemble(held, spec.shape, DTYPES[spec.dtype].bits // 8)
+    return held[0][1] if len(held) == 1 else partitions.assemble(held, spec.shape, DTYPES[spec.dtype].bits // 8)
 
 
 def _strings(name: str, spec: TensorSpec, value: _Value) -> list[bytes]:

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 
 from .._typing import Any, NamedTuple
 from ..errors import printable
-from ..inspection import TensorRow
-from ..names import braced, natural, split_last_number
+from ..support.name_text import braced, natural, split_last_number
+from ..verbs.inspect import TensorRow
 
 _LAYER = re.compile(r"([^0-9]*)([0-9]+)([^0-9./]*(?:[./]|$))(.*)", re.DOTALL)  # the first number of a name, if its part has no other
 _PART = re.compile(r"[^./]*[./]|[^./]+$")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from ..compare import Change, Diff, by_place, place
 from ..errors import printable
-from ..names import natural, ranges
+from ..support.name_text import natural, ranges
+from ..verbs.diff import Change, Diff, by_place, place
 from ._columns import columns
 
 SCHEMA_VERSION = 1

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Sequence
 from .._typing import TYPE_CHECKING
 from ..errors import printable
 from ..findings import SEVERITIES, Finding
-from ..names import counted
+from ..support.name_text import counted
 
 if TYPE_CHECKING:
-    from ..gate import Checked
-    from ..validation import Report
+    from ..gate.run import Checked
+    from ..verbs.validate import Report
 
 SCHEMA_VERSION = 1
 _COLOUR = {"error": "31;1", "warning": "33", "info": "36"}
@@ -88,8 +88,6 @@ def report_json(report: Report) -> dict[str, object]:
 UNDECIDABLE = "a transposed square kernel, query and key exchanged, the number of heads"
 
 
-
-
 def undecidable(reports: Sequence[Report]) -> str:
     """What no file of these shows; "" where every architecture is unknown."""
     known = [a for r in reports if (a := r.subject.architecture) is not None]
@@ -118,32 +116,6 @@ def show_report(report: Report, form: str = "text") -> str:
         return "\n".join(lines)
     known = f"({report.known} known to the baseline)" if report.known else ""
     return "\n".join(filter(None, (headline(report), show_findings(report.findings), known)))
-
-
-def show_checked(checked: Sequence[Checked], form: str, fail_on: str) -> str:
-    """The outcome for one or many checkpoints: text, json, markdown, html, sarif, junit or github."""
-    if form == "html":
-        from .html import show_html
-
-        return show_html(checked)
-    if form in ("sarif", "junit", "github"):
-        from . import machine
-
-        found = [(c.path, c.findings) for c in checked]
-        return machine.junit(found, fail_on) if form == "junit" else (machine.sarif if form == "sarif" else machine.github)(found)
-    if form == "json":
-        data = [report_json(c.report) if c.report is not None else _unreadable(c) for c in checked]
-        return json.dumps(data[0] if len(data) == 1 else {"schema_version": SCHEMA_VERSION, "checkpoints": data}, indent=2, ensure_ascii=False)
-    parts = []
-    for c in checked:
-        if c.report is not None:
-            parts.append(show_report(c.report, form))
-        else:
-            line = f"{c.path}: cannot be read"
-            parts.append(f"**{markdown(line)}**: {markdown(c.findings[0].message)}" if form == "markdown" else f"{line}\n{show_findings(c.findings)}")
-    if said := note(checked):
-        parts.append(f"_{markdown(said)}_" if form == "markdown" else said)
-    return "\n\n".join(parts) if form == "markdown" else "\n".join(parts)
 
 
 def _unreadable(c: Checked) -> dict[str, object]:

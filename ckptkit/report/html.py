@@ -15,7 +15,7 @@ from ..rules import RULES
 from .findings import counts, headline, note
 
 if TYPE_CHECKING:
-    from ..gate import Checked
+    from ..gate.run import Checked
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _STYLE = """\

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from .._typing import Any
 from ..errors import printable
-from ..inspection import Inspection, TensorRow, to_json
-from ..names import collapse, counted, natural
+from ..support.name_text import collapse, counted, natural
+from ..verbs.inspect import Inspection, TensorRow, to_json
 from ._columns import columns
 from ._fold import Node, by_parameter, by_tensor, stored_as
 

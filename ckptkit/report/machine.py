@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from urllib.parse import quote
 from xml.sax.saxutils import escape, quoteattr
 
-from .. import __version__
-from ..choice import fingerprint
+from .._version import __version__
 from ..errors import printable
 from ..findings import Finding
+from ..gate.selection import fingerprint
 from ..rules import RULES
 
 Found = Sequence[tuple[str, Sequence[Finding]]]  # (path, its findings)

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 
 from .._typing import TYPE_CHECKING, Any
 from ..errors import printable
-from ..moves import Task, is_copy, to_json
-from ..progress import human_bytes
+from ..plan.values import Task, is_copy, to_json
+from ..support.progress import human_bytes
 from ..tensors import DTYPES, TensorSpec
 
 if TYPE_CHECKING:
-    from ..conversion import Conversion
+    from ..verbs.convert import Conversion
 
 _WORDS = ("copied", "re-laid", "cast", "joined", "filled", "added", "initialised")
 
@@ -109,7 +109,7 @@ def _dropped(done: Conversion) -> dict[str, tuple[int, int]]:
 
 def summary(done: Conversion, form: str) -> str:
     """What a conversion did, in a line (text) or as JSON."""
-    from ..engine import Result
+    from ..engine.run import Result
 
     result = done.result
     assert isinstance(result, Result)

@@ -6,8 +6,8 @@ import json
 import math
 
 from ..errors import printable
-from ..report.findings import coloured, markdown
-from ..verification import Difference, Level, Verification
+from ..verbs.verify import Difference, Level, Verification
+from .findings import coloured, markdown
 
 SCHEMA_VERSION = 1
 SHOWN = 8

@@ -1,14 +1,19 @@
 """The rules of `validate`: what a checkpoint must be. `RULES` documents each, `CHECKS` runs them; docs/rules.md is made from here.
 
-A module of this package holds the rules of one kind. The order of the modules is that of a report. `inspect` runs only
-what headers tell, so the modules that read weights are imported when `RULES` or `CHECKS` is first asked for.
+A module of this folder holds the rules of one kind and is found by being here. Its `ORDER`, if it has one, is its place in a
+report. `inspect` runs only what headers tell; rules that read weights lie in the folder `weights`, whose modules are imported when
+`RULES` or `CHECKS` is first asked for.
 """
 
 from __future__ import annotations
 
+import os
+import sys
+from functools import cache
 from importlib import import_module
 
 from .._typing import TYPE_CHECKING
+from ..support.discovery import stems
 from . import _base
 from ._base import READS, Check, Rule
 
@@ -17,16 +22,25 @@ if TYPE_CHECKING:
 
 __all__ = ["CHECKS", "READS", "RULES", "Check", "Rule", "header_checks", "known"]
 
-_HEADERS = ("architecture", "layers", "tensors", "shapes", "configuration", "beside")
-_WEIGHTS = ("content", "values", "noticed", "expectations")
-
-for _name in _HEADERS:
-    import_module(f"{__name__}.{_name}")
+_LAST = 1000  # the place of a module that says none
 
 
+@cache
+def _load(folder: str = "") -> None:
+    """Import every module of this folder, or of one within it; each registers its rules."""
+    for stem in stems(os.path.join(os.path.dirname(__file__), folder)):
+        import_module(".".join(filter(None, (__name__, folder, stem))))
+
+
+def _ordered() -> list[tuple[str, str, Check]]:
+    return sorted(_base.CHECKS, key=lambda c: getattr(sys.modules.get(c[2].__module__), "ORDER", _LAST))
+
+
+@cache
 def header_checks() -> list[tuple[str, str, Check]]:
     """The checks that read headers and what lies beside the weights, in their order."""
-    return [c for c in _base.CHECKS if c[1] in ("headers", "beside")]
+    _load()
+    return [c for c in _ordered() if c[1] in ("headers", "beside")]
 
 
 def known(rule: str) -> bool:
@@ -38,7 +52,7 @@ def known(rule: str) -> bool:
 def __getattr__(name: str) -> object:
     if name not in ("CHECKS", "RULES"):
         raise AttributeError(f"module 'ckptkit.rules' has no attribute {name!r}")
-    for module in _WEIGHTS:
-        import_module(f"{__name__}.{module}")
-    globals().update(CHECKS=_base.CHECKS, RULES=_base.RULES)
+    _load()
+    _load("weights")
+    globals().update(CHECKS=_ordered(), RULES=_base.RULES)
     return globals()[name]

@@ -7,11 +7,13 @@ import os
 from collections.abc import Iterator
 
 from ..arch import architectures
-from ..config import BLOCK
+from ..configuration.read import BLOCK
 from ..findings import Finding
-from ..names import collapse, natural
-from ..subject import Subject
+from ..graph.examine import Subject
+from ..support.name_text import collapse, natural
 from ._base import count, rule
+
+ORDER = 10
 
 
 @rule("empty", "error", "There are tensors, and elements in them")

@@ -8,12 +8,14 @@ from collections.abc import Iterator, Mapping
 from ..arch import architectures
 from ..errors import CheckpointError, printable
 from ..findings import Finding
-from ..jsonio import read_json
-from ..names import collapse
+from ..graph.examine import Subject
 from ..schema import Class, Key
-from ..subject import Subject
+from ..support.name_text import collapse
+from ..support.strict_json import read_json
 from ..tensors import DTYPES
 from ._base import also, folder_of, rule
+
+ORDER = 50
 
 TOKENIZER_FILES = ("tokenizer_config.json", "processor_config.json", "preprocessor_config.json")
 IDS = ("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id", "mask_token_id", "unk_token_id", "decoder_start_token_id")

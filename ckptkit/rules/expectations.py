@@ -8,10 +8,12 @@ from ..arch import architectures
 from ..containers import containers
 from ..errors import UsageError
 from ..findings import Finding
+from ..graph.examine import Subject
 from ..schema import count_name
-from ..subject import Subject
 from ..tensors import DTYPES
 from ._base import noticed
+
+ORDER = 70
 
 noticed("expect", "error", "What was expected of the checkpoint is true", """
     What `--expect NAME=VALUE` or the policy file says: architecture, variant, layers, any size, dtype, container. Undecided (exit

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..findings import Finding
-from ..names import collapse, counted, gaps, natural, ranges
+from ..graph.examine import Subject
 from ..schema import count_name, placeholders
-from ..subject import Subject
+from ..support.name_text import collapse, counted, gaps, natural, ranges
 from ._base import also, rule
 from .expectations import variants
+
+ORDER = 20
 
 
 def _stored_of(s: Subject, placeholder: str, wanted: set[int]) -> list[str]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from ..config import optional_axes
-from ..configuring import form_keys
+from ..configuration.read import optional_axes
+from ..configuration.write import form_keys
 from ..findings import Finding
-from ..layout import Axes
-from ..names import collapse
+from ..graph.examine import Subject
 from ..schema import count_name
-from ..subject import Subject
+from ..schema.layout import Axes
+from ..support.name_text import collapse
 from ._base import rule
+
+ORDER = 40
 
 
 @rule("shape", "error", "The tensors' shapes agree with each other")

@@ -8,12 +8,14 @@ from itertools import product as combinations
 from math import prod as product
 
 from ..findings import Finding
-from ..names import collapse, natural
-from ..patterns import reduce_name
+from ..graph.examine import Subject
 from ..schema import Param, expand, placeholders
-from ..subject import Subject
+from ..schema.templates import reduce_name
+from ..support.name_text import collapse, natural
 from ..tensors import DTYPES
 from ._base import are, count, rule
+
+ORDER = 30
 
 
 @rule("missing", "error", "Every tensor that the architecture needs is there")

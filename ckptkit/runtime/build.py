@@ -13,18 +13,18 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..arch import by_name
-from ..config import interpret, read_config
+from ..configuration.read import interpret, read_config
 from ..errors import FindingsError, UnsupportedError, UsageError
-from ..initial import INITIALIZERS, draw, recipe
-from ..names import collapse
+from ..graph.canonical_arrays import Weights
+from ..graph.examine import Subject, examine
+from ..plan.initial import INITIALIZERS, draw, recipe
+from ..rules.run import run_rules
 from ..schema import Architecture
-from ..subject import Subject, examine
-from ..validation import run_rules
+from ..support.name_text import collapse
 from .flow import APPLICATIONS
 from .freeze import frozen
 from .spec import Leaf, Spec, make_spec, spec_of, spec_of_config
 from .traits import head, traits_of
-from .weights import Weights, tied_here
 
 if TYPE_CHECKING:
     import numpy as np
@@ -239,3 +239,17 @@ def finish(
 
 
 __all__ = ["arrays_of", "build_transformer_model", "finish", "make_spec", "refuse_errors", "require", "with_new"]
+
+
+def tied_here(weights: Weights, spec: Spec) -> dict[str, str]:
+    """The ties of the spec that hold: the parameter is absent, or present and equal while nothing says that they are apart."""
+    import numpy as np
+
+    out = {}
+    for name, other in spec.ties.items():
+        if name not in weights.subject.graph.params:
+            if spec.values.get("tied") is not False or other in weights:
+                out[name] = other
+        elif spec.values.get("tied") is not False and np.array_equal(weights.get(name), weights.get(other)):
+            out[name] = other
+    return out

@@ -13,13 +13,13 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..comparison.pair import ATOL, RTOL
 from ..errors import CheckpointError, UnsupportedError, UsageError
-from ..pair import ATOL, RTOL
-from ..subject import examine
+from ..graph.canonical_arrays import Weights
+from ..graph.examine import examine
 from .build import finish, refuse_errors, require
-from .probes import make_probes
 from .spec import Spec, spec_of
-from .weights import Weights
+from .verify.probes import make_probes
 
 if TYPE_CHECKING:
     import numpy as np

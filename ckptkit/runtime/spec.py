@@ -10,13 +10,13 @@ from itertools import product as combinations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import UndecidedError, UnsupportedError
-from ..growth import resized
-from ..layout import Sizes, stored_shape
+from ..plan.new_parameters import resized
 from ..schema import Architecture, Class, count_name, expand, placeholders
+from ..schema.layout import Sizes, stored_shape
 from .traits import ACTIVATIONS, Traits, head, traits_of
 
 if TYPE_CHECKING:
-    from ..subject import Subject
+    from ..graph.examine import Subject
 
 RESOLVED = ("norm_eps", "activation", "mlm_activation", "mlm_norm_eps", "scaled", "scaled_by_layer", "dropout", "attention_dropout", "pad", "distance", "bucket_distance", "eos", "head_scaled")
 # fields -> what they are where the configuration says nothing; what else changes outputs is asked for
@@ -157,7 +157,7 @@ def _is_there(module: object, names: list[str], sizes: Sizes, values: Mapping[st
     switch = getattr(module, "switch", "")
     if switch:
         return bool(values.get(switch.removeprefix("not "))) != switch.startswith("not ")
-    from ..layout import parse
+    from ..schema.layout import parse
 
     return all(a in sizes.axis for _, text in module.params for a in parse(text).axes)  # type: ignore[attr-defined]
 
@@ -244,8 +244,8 @@ def _as_named(spec: Spec, subject: Subject) -> Spec:
 
 def spec_of_config(arch: Architecture, values: Mapping[str, object], groups: Collection[str]) -> Spec:
     """The spec that a configuration alone describes: all shapes, no weight. UndecidedError names the sizes it lacks."""
-    from ..config import size_names
-    from ..solve import solve
+    from ..configuration.read import size_names
+    from ..graph.solve import solve
 
     given = {n: v for n in size_names(arch) if isinstance(v := values.get(n), int) and not isinstance(v, bool)}
     sizes = solve(arch, {}, given).sizes

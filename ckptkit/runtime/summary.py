@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
-from ..subject import examine
+from ..graph.examine import examine
 from .flow import flow, heads_of
 from .freeze import frozen
 from .spec import Spec, spec_of

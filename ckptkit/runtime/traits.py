@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..layout import LayoutError
 from ..schema import placeholders
+from ..schema.layout import LayoutError
 
 if TYPE_CHECKING:
     from ..schema import Architecture

@@ -13,9 +13,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import ckptkit
-from ckptkit.configuring import choose_class
+from ckptkit.configuration.write import choose_class
+from ckptkit.graph.examine import Subject
 from ckptkit.schema import Class
-from ckptkit.subject import Subject
 
 FORMS = ["safetensors", "bin_zip", "bin_legacy"]
 HF = [f"{c}/{f}" for c in ("hf_albert", "hf_electra", "hf_distilbert") for f in FORMS]

@@ -52,7 +52,7 @@ def config_of(folder: Path, name: str = "config.json") -> dict[str, object]:
     return dict(json.loads((folder / name).read_text()))
 
 
-def recognised(report: ckptkit.validation.Report) -> tuple[str, str, str, dict[str, int]]:
+def recognised(report: ckptkit.verbs.validate.Report) -> tuple[str, str, str, dict[str, int]]:
     graph = report.subject.graph
     assert graph.architecture is not None and graph.dialect is not None
     return graph.architecture.name, graph.dialect.name, report.subject.checkpoint.container, graph.counts

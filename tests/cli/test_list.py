@@ -26,7 +26,9 @@ def listed(what: str) -> list[dict[str, object]]:
 
 
 def modules(folder: str) -> set[str]:
-    return {p.stem for p in (Path(ckptkit.__file__).parent / folder).glob("*.py") if not p.stem.startswith("_")}
+    here = Path(ckptkit.__file__).parent / folder
+    found = {p.stem for p in here.glob("*.py")} | {p.parent.name for p in here.glob("*/__init__.py")}
+    return {stem for stem in found if not stem.startswith("_")}
 
 
 def test_every_file_of_the_folders_is_listed() -> None:

@@ -11,9 +11,8 @@ import safetensors
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from ckptkit.containers import open_checkpoint
+from ckptkit.containers import FileLayout, open_checkpoint
 from ckptkit.containers import safetensors as container
-from ckptkit.containers._base import FileLayout
 from ckptkit.tensors import TensorSpec
 
 # what the library calls the dtypes it takes as raw bytes

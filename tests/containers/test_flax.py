@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ckptkit
-from ckptkit.containers import _flax_write, flax, open_checkpoint
+from ckptkit.containers import flax, open_checkpoint
+from ckptkit.containers.flax import write as flax_write
 from ckptkit.errors import CheckpointError, CorruptError, LimitError, UnsupportedError, UsageError
 from ckptkit.tensors import TensorSpec
 
@@ -61,7 +62,7 @@ def test_large_arrays_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     chunked = {"__msgpack_chunked_array__": True, "shape": {"0": 5, "1": 12}, "chunks": pieces}
     (tmp_path / "x.msgpack").write_bytes(flax_files.pack({"p": {"w": chunked}}))
     same(mine(tmp_path / "x.msgpack"), {"p/w": a})
-    monkeypatch.setattr(_flax_write, "MAX_CHUNK", 100)
+    monkeypatch.setattr(flax_write, "MAX_CHUNK", 100)
     ckptkit.convert(tmp_path / "x.msgpack", tmp_path / "y.msgpack")
     got = flax_files.unpack((tmp_path / "y.msgpack").read_bytes())["p"]["w"]  # type: ignore[index]
     assert got["__msgpack_chunked_array__"] is True and got["shape"] == {"0": 5, "1": 12}

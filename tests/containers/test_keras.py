@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import ckptkit
-from ckptkit.containers import _keras_config, open_checkpoint
+from ckptkit.containers import open_checkpoint
+from ckptkit.containers.keras import model_config
 from ckptkit.errors import CorruptError, UnsafeError, UnsupportedError
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -123,7 +124,7 @@ CONFIGS = {
 
 @pytest.mark.parametrize("words", CONFIGS)
 def test_what_a_configuration_would_run_is_a_finding(words: str) -> None:
-    found = _keras_config.judge(json.dumps({"class_name": "Sequential", "module": "keras", "config": {"layers": [CONFIGS[words]]}}), "x.keras:config.json")
+    found = model_config.judge(json.dumps({"class_name": "Sequential", "module": "keras", "config": {"layers": [CONFIGS[words]]}}), "x.keras:config.json")
     assert found and all(f.severity == "warning" and f.rule == "keras-config" for f in found)
     assert any(words.split(",")[0] in f.message for f in found) and all("never loaded" in f.message for f in found)
 
@@ -167,21 +168,21 @@ LAYERS = 1500
 def test_one_layer_of_many_that_are_alike_is_not_overlooked(put: Any, said: str, at: int) -> None:
     text = put(model([layer(n) for n in range(LAYERS)]), at)
     assert text != model([layer(n) for n in range(LAYERS)])
-    found = _keras_config.judge(text, "x.keras:config.json")
+    found = model_config.judge(text, "x.keras:config.json")
     assert len(found) == 1
     assert said in found[0].message
 
 
 def test_layers_that_are_alike_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
-    loads = _keras_config.loads
-    monkeypatch.setattr(_keras_config, "loads", lambda raw, **more: read.append(len(raw)) or loads(raw, **more))
+    loads = model_config.loads
+    monkeypatch.setattr(model_config, "loads", lambda raw, **more: read.append(len(raw)) or loads(raw, **more))
     text = model([layer(n) for n in range(LAYERS)])
-    assert _keras_config.judge(text, "x.keras:config.json") == []
+    assert model_config.judge(text, "x.keras:config.json") == []
     assert sum(read) < len(text) / 4
     nested = model([{"module": "keras", "class_name": "Functional", "config": {"name": f"inner_{k}", "layers": [layer(n) for n in range(5)]}} for k in range(300)])
-    assert _keras_config.judge(nested, "x.keras:config.json") == []
-    value, repeated, named = _keras_config.outline(nested)
+    assert model_config.judge(nested, "x.keras:config.json") == []
+    value, repeated, named = model_config.outline(nested)
     assert isinstance(value, dict)
     assert value["class_name"] == "Functional"
     assert {v.get("class_name") for v in named} == {"Functional", "Dense", "__keras_tensor__"}

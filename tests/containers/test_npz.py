@@ -11,8 +11,9 @@ import oracles
 import pytest
 
 import ckptkit
-from ckptkit.containers import _crc32, npy, npz, open_checkpoint
+from ckptkit.containers import npy, npz, open_checkpoint
 from ckptkit.errors import CheckpointError, CorruptError, LimitError, UnsupportedError, UsageError
+from ckptkit.support import crc32
 from ckptkit.tensors import TensorSpec
 
 Arrays = dict[str, np.ndarray]
@@ -117,7 +118,7 @@ def test_checksums_of_pieces_make_that_of_the_whole() -> None:
 
     for n, m in ((0, 0), (5, 0), (0, 5), (3, 70_000), (1 << 16, 1)):
         a, b = RNG.bytes(n), RNG.bytes(m)
-        assert _crc32.combine(zlib.crc32(a), zlib.crc32(b), m) == zlib.crc32(a + b)
+        assert crc32.combine(zlib.crc32(a), zlib.crc32(b), m) == zlib.crc32(a + b)
 
 
 def test_the_weights_of_g2p_go_to_safetensors_and_back(tmp_path: Path) -> None:

@@ -15,9 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ckptkit
-from ckptkit.containers import _npy, locate, open_checkpoint
+from ckptkit.containers import locate, open_checkpoint
+from ckptkit.containers._wire import npy_header
 from ckptkit.errors import CheckpointError, CorruptError, NotFoundError, UnsupportedError
-from ckptkit.moves import Loop, Piece, cut, from_json, to_json
+from ckptkit.plan.values import Piece, cut, from_json, to_json
+from ckptkit.schema.loops import Loop
 from ckptkit.tensors import TensorSpec
 
 GOLDEN = oracles.golden("gpt1_npy")
@@ -46,7 +48,7 @@ def test_headers_that_numpy_writes_are_understood(version: tuple[int, int], dtyp
     for order in ("C", "F"):
         array = np.asarray(np.zeros(shape, dtype), order=order)  # type: ignore[call-overload]
         data = saved(array, version)
-        h = _npy.header(data, len(data), "x.npy")
+        h = npy_header.header(data, len(data), "x.npy")
         assert h.spec.shape == shape and h.start == len(data) - array.nbytes
         assert h.fortran == (order == "F" and not array.flags.c_contiguous)
 
@@ -54,16 +56,16 @@ def test_headers_that_numpy_writes_are_understood(version: tuple[int, int], dtyp
 @pytest.mark.parametrize("dtype", [("F32", "<f4"), ("F16", "<f2"), ("I64", "<i8"), ("BOOL", "|b1"), ("U8", "|u1")])
 def test_headers_are_written_as_numpy_writes_them(dtype: tuple[str, str]) -> None:
     for shape in [(), (0,), (4410,), (3, 5)]:
-        head = _npy.write_header(TensorSpec(dtype[0], shape))
+        head = npy_header.write_header(TensorSpec(dtype[0], shape))
         array = np.load(io.BytesIO(head + b"\0" * TensorSpec(dtype[0], shape).nbytes), allow_pickle=False)
         assert array.shape == shape and array.dtype == np.dtype(dtype[1]) and len(head) % 64 == 0
-    assert _npy.write_header(TensorSpec("F32", (4410,))) == (GOLDEN / "model" / "params_0.npy").read_bytes()[:128]
+    assert npy_header.write_header(TensorSpec("F32", (4410,))) == (GOLDEN / "model" / "params_0.npy").read_bytes()[:128]
     with pytest.raises(UnsupportedError, match="no dtype BF16"):
-        _npy.write_header(TensorSpec("BF16", (2,)))
+        npy_header.write_header(TensorSpec("BF16", (2,)))
 
 
 def npy(text: str, body: bytes = b"\0" * 16, version: bytes = b"\x01\x00", length: int | None = None) -> bytes:
-    return _npy.MAGIC + version + (len(text) if length is None else length).to_bytes(2 if version[0] == 1 else 4, "little") + text.encode() + body
+    return npy_header.MAGIC + version + (len(text) if length is None else length).to_bytes(2 if version[0] == 1 else 4, "little") + text.encode() + body
 
 
 GOOD = "{'descr': '<f4', 'fortran_order': False, 'shape': (4,), }"
@@ -101,7 +103,7 @@ BAD = {
 def test_headers_that_are_wrong_are_refused_by_name(fault: str, folder: Path) -> None:
     data, says = BAD[fault]
     with pytest.raises(CheckpointError) as caught:
-        _npy.header(data[: _npy.MAX_HEADER + 12], len(data), "x.npy")
+        npy_header.header(data[: npy_header.MAX_HEADER + 12], len(data), "x.npy")
     assert says in str(caught.value)
     (folder / "params_4.npy").write_bytes(data)
     with pytest.raises(CheckpointError, match=r"params_4\.npy"):
@@ -115,7 +117,7 @@ def test_any_damage_to_a_header_is_a_checkpoint_error_or_what_numpy_says(data: s
     for _ in range(data.draw(st.integers(1, 4))):
         raw[data.draw(st.integers(0, 127))] = data.draw(st.integers(0, 255))
     try:
-        h = _npy.header(bytes(raw), len(raw), "x.npy")
+        h = npy_header.header(bytes(raw), len(raw), "x.npy")
     except CheckpointError:
         return
     array = np.load(io.BytesIO(bytes(raw)), allow_pickle=False)

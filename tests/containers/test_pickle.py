@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ckptkit.containers import _pickle
-from ckptkit.containers._pickle import Opaque, load
+from ckptkit.containers._pickle import interpreter
+from ckptkit.containers._pickle.interpreter import Opaque, load
 from ckptkit.errors import CheckpointError, CorruptError, LimitError, UnsupportedError
 
 torch = pytest.importorskip("torch")
@@ -101,7 +101,7 @@ def test_nothing_is_ever_called(protocol: int, tmp_path: object) -> None:
     assert not os.path.exists(mark)
     assert got.opaque == ("posix.mkdir", "builtins.eval")
     assert got.value[0].args == (mark,)
-    found = _pickle.findings(got.opaque, "x.bin")
+    found = interpreter.findings(got.opaque, "x.bin")
     assert [(f.severity, f.rule) for f in found] == [("warning", "pickle")] * 2
     assert "posix.mkdir" in found[0].message and "never calls" in found[0].message
 
@@ -156,11 +156,11 @@ def test_a_protocol_of_the_future_is_unsupported() -> None:
 
 
 def test_limits_name_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_pickle, "_CHUNK", 64)
-    monkeypatch.setattr(_pickle, "LIMITS", _pickle.LIMITS._replace(pickle_opcodes=1000))
+    monkeypatch.setattr(interpreter, "_CHUNK", 64)
+    monkeypatch.setattr(interpreter, "LIMITS", interpreter.LIMITS._replace(pickle_opcodes=1000))
     with pytest.raises(LimitError, match="pickle_opcodes=1,000"):
         load(b"\x80\x02" + b"N0" * 2000 + b"N.")
-    monkeypatch.setattr(_pickle, "LIMITS", _pickle.LIMITS._replace(pickle_opcodes=10**6, pickle_memo=10))
+    monkeypatch.setattr(interpreter, "LIMITS", interpreter.LIMITS._replace(pickle_opcodes=10**6, pickle_memo=10))
     with pytest.raises(LimitError, match="pickle_memo=10"):
         load(b"\x80\x02" + b"".join(b"Nq" + bytes((k,)) + b"0" for k in range(200)) + b"N.")
 
@@ -197,7 +197,7 @@ def test_the_shortcut_for_tensors_changes_nothing(protocol: int) -> None:
         tensors[f"v{k}"] = base[k : k + 66_000 : k % 4 + 1]
         tensors[f"p{k}"] = torch.nn.Parameter(torch.zeros(k + 1, 2).t())
     raw = _state_dict_pickle(tensors, protocol)
-    assert len(raw) > _pickle._SHORTCUT
+    assert len(raw) > interpreter._SHORTCUT
     fast, slow = load(raw), load(raw, shortcut=False)
     assert fast.value == slow.value
     assert fast.storages == slow.storages
@@ -245,7 +245,7 @@ def test_endless_tensors_in_one_dict_meet_the_limit_of_the_memo_before_the_memor
     """60 MiB of rebuilt tensors without an opcode between them, which are taken together: as many at a time as torch.save writes, and the memo bounds them."""
     script = r"""
 import resource, struct
-from ckptkit.containers import _pickle
+from ckptkit.containers._pickle import interpreter
 from ckptkit.errors import LimitError
 put = lambda n: b"r" + struct.pack("<I", n)
 text = lambda s: b"X" + struct.pack("<I", len(s)) + s
@@ -259,7 +259,7 @@ for k in range(1, 600_000):
 data = bytes(data + b"u.")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
-    _pickle.load(data)
+    interpreter.load(data)
 except LimitError as e:
     assert "pickle_memo=1,000,000" in str(e), e
 else:

@@ -13,9 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from ckptkit.containers import open_checkpoint
-from ckptkit.containers._base import Checkpoint
-from ckptkit.containers._shards import index_json, open_sharded, read_index, shard_names, split
+from ckptkit.containers import Checkpoint, open_checkpoint
+from ckptkit.containers._sharding import index_json, open_sharded, read_index, shard_names, split
 from ckptkit.errors import CheckpointError, CorruptError, UnsafeError, UsageError
 from ckptkit.findings import Finding
 from ckptkit.tensors import Check, Extent, StoredTensor, TensorSpec

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ckptkit.containers import _crc32c, _proto, _slices, _table
+from ckptkit.containers._tensorflow import partitions
+from ckptkit.containers._tensorflow import table as _table
 from ckptkit.errors import CheckpointError, CorruptError, LimitError
+from ckptkit.support import crc32c, protobuf
 
 
 def read(data: bytes) -> list[tuple[bytes, bytes]]:
@@ -22,7 +24,7 @@ def read(data: bytes) -> list[tuple[bytes, bytes]]:
 def sealed(content: bytes, kind: int = 0) -> bytes:
     """A block with its trailer."""
     content += bytes([kind])
-    return content + _crc32c.mask(_crc32c.value(content)).to_bytes(4, "little")
+    return content + crc32c.mask(crc32c.value(content)).to_bytes(4, "little")
 
 
 def table(*blocks: bytes, kind: int = 0, last: bytes = b"\xff", handles: list[tuple[int, int]] | None = None) -> bytes:
@@ -33,7 +35,7 @@ def table(*blocks: bytes, kind: int = 0, last: bytes = b"\xff", handles: list[tu
         found.append((len(out), len(content)))
         out += sealed(content, kind)
     for i, (offset, size) in enumerate(handles or found):
-        handle = _proto.encode_varint(offset) + _proto.encode_varint(size)
+        handle = protobuf.encode_varint(offset) + protobuf.encode_varint(size)
         key = last + bytes([i])
         index += bytes([0, len(key), len(handle)]) + key + handle
     meta = len(out)
@@ -41,7 +43,7 @@ def table(*blocks: bytes, kind: int = 0, last: bytes = b"\xff", handles: list[tu
     index += b"\0\0\0\0\1\0\0\0"
     at = len(out)
     out += sealed(index)
-    footer = b"".join(_proto.encode_varint(n) for n in (meta, 8, at, len(index)))
+    footer = b"".join(protobuf.encode_varint(n) for n in (meta, 8, at, len(index)))
     return out + footer.ljust(40, b"\0") + _table.MAGIC
 
 
@@ -123,24 +125,24 @@ def test_damage_anywhere_is_an_error_or_harmless(at, flip, data):
 
 
 def test_crc32c_has_the_values_of_rfc_3720():
-    assert _crc32c.value(bytes(32)) == 0x8A9136AA
-    assert _crc32c.value(b"\xff" * 32) == 0x62A8AB43
-    assert _crc32c.value(bytes(range(32))) == 0x46DD794E
-    assert _crc32c.in_python(bytes(range(32))) == 0x46DD794E
-    assert _crc32c.function() is not _crc32c.in_python
+    assert crc32c.value(bytes(32)) == 0x8A9136AA
+    assert crc32c.value(b"\xff" * 32) == 0x62A8AB43
+    assert crc32c.value(bytes(range(32))) == 0x46DD794E
+    assert crc32c.in_python(bytes(range(32))) == 0x46DD794E
+    assert crc32c.function() is not crc32c.in_python
 
 
 @given(st.binary(max_size=99), st.binary(max_size=5000))
 @settings(deadline=None, max_examples=50)
 def test_crc32c_goes_on_comes_apart_and_masks(a, b):
-    whole = _crc32c.value(a + b)
-    assert _crc32c.value(b, _crc32c.value(a)) == _crc32c.in_python(b, _crc32c.in_python(a)) == whole
-    assert _crc32c.rest(whole, _crc32c.value(a), len(b)) == _crc32c.value(b)
-    assert _crc32c.unmask(_crc32c.mask(whole)) == whole
+    whole = crc32c.value(a + b)
+    assert crc32c.value(b, crc32c.value(a)) == crc32c.in_python(b, crc32c.in_python(a)) == whole
+    assert crc32c.rest(whole, crc32c.value(a), len(b)) == crc32c.value(b)
+    assert crc32c.unmask(crc32c.mask(whole)) == whole
 
 
 def test_crc32c_loads_no_package_metadata():
-    code = "import sys; from ckptkit.containers import _crc32c as c; c.value(b'x'); assert 'importlib.metadata' not in sys.modules"
+    code = "import sys; from ckptkit.support import crc32c as c; c.value(b'x'); assert 'importlib.metadata' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -162,7 +164,7 @@ def test_broken_snappy_is_refused(stream):
 
 def test_snappy_sizes_are_bounded():
     with pytest.raises(LimitError, match="block_bytes"):
-        _table.snappy(_proto.encode_varint(1 << 60), "t")
+        _table.snappy(protobuf.encode_varint(1 << 60), "t")
 
 
 @given(st.binary(max_size=60))
@@ -174,26 +176,26 @@ def test_random_snappy_gives_bytes_or_an_error(stream):
 
 def test_a_compressed_block_is_read():
     content = block((0, b"", b"h"), (0, b"a", b"v"))
-    stream = _proto.encode_varint(len(content)) + bytes([len(content) - 1 << 2]) + content
+    stream = protobuf.encode_varint(len(content)) + bytes([len(content) - 1 << 2]) + content
     assert read(table(stream, kind=1)) == [(b"", b"h"), (b"a", b"v")]
 
 
 @given(st.integers(0, (1 << 64) - 1))
 def test_varints_are_read_as_written(n):
-    raw = _proto.encode_varint(n)
-    assert _proto.varint(raw + b"\0", 0, len(raw), "t") == (n, len(raw))
+    raw = protobuf.encode_varint(n)
+    assert protobuf.varint(raw + b"\0", 0, len(raw), "t") == (n, len(raw))
 
 
 @pytest.mark.parametrize("raw", [b"", b"\x80", b"\x80" * 10 + b"\x01", b"\xff" * 9 + b"\x02"])
 def test_bad_varints_are_refused(raw):
     with pytest.raises(CorruptError, match="bad varint"):
-        _proto.varint(raw, 0, len(raw), "t")
+        protobuf.varint(raw, 0, len(raw), "t")
 
 
 @pytest.mark.parametrize("raw", [b"\x0a\x05ab", b"\x0d\0\0", b"\x0b", b"\x00\x01", b"\x09\0\0\0\0\0\0\0"])
 def test_broken_fields_are_refused(raw):
     with pytest.raises(CorruptError):
-        list(_proto.fields(raw, 0, len(raw), "t"))
+        list(protobuf.fields(raw, 0, len(raw), "t"))
 
 
 @pytest.mark.parametrize(
@@ -202,12 +204,12 @@ def test_broken_fields_are_refused(raw):
 )
 def test_signed_numbers_have_the_codes_of_ordered_code(value, code):
     """The last two are the examples in ordered_code.cc; 0x424242 takes four bytes there."""
-    assert _slices._signed(value).hex() == code
+    assert partitions._signed(value).hex() == code
 
 
 @given(st.integers(-(1 << 63), (1 << 63) - 1), st.integers(-(1 << 63), (1 << 63) - 1))
 def test_signed_codes_sort_as_their_numbers(a, b):
-    assert (_slices._signed(a) < _slices._signed(b)) == (a < b)
+    assert (partitions._signed(a) < partitions._signed(b)) == (a < b)
 
 
 @given(st.data())
@@ -225,17 +227,17 @@ def test_slices_put_together_are_the_tensor(data):
     data_file, pieces, parts = b"", [], []
     for cell in data.draw(st.permutations(cells)):
         raw = full[tuple(slice(s, s + n) for s, n in cell)].tobytes()
-        pieces.append(_slices.Piece(tuple(cell), _slices.Extent("d", len(data_file), len(raw))))
+        pieces.append(partitions.Piece(tuple(cell), partitions.Extent("d", len(data_file), len(raw))))
         parts.append((tuple(cell), raw))
         data_file += raw
-    _slices.cover(pieces, shape, "t", "d")
-    extents = _slices.join(pieces, shape, 4)
+    partitions.cover(pieces, shape, "t", "d")
+    extents = partitions.join(pieces, shape, 4)
     assert extents is not None
     assert b"".join(data_file[e.offset : e.offset + e.length] for e in extents) == full.tobytes()
-    assert _slices.assemble(parts, shape, 4) == full.tobytes()
+    assert partitions.assemble(parts, shape, 4) == full.tobytes()
     with pytest.raises(CorruptError, match="missing"):
-        _slices.cover(pieces[1:], shape, "t", "d")
+        partitions.cover(pieces[1:], shape, "t", "d")
     if len(pieces) > 1:
         doubled = [pieces[0], *pieces]
         with pytest.raises(CorruptError, match="overlap"):
-            _slices.cover(doubled, shape, "t", "d")
+            partitions.cover(doubled, shape, "t", "d")

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tf_files import GOLDEN, NUMERIC, STRINGS, array, failed_checks, layout_of, save, write
 
-from ckptkit.containers import _bundle, _slices, _table, locate, open_checkpoint, tf_bundle
+from ckptkit.containers import locate, open_checkpoint, tf_bundle
+from ckptkit.containers._tensorflow import bundle_entry, partitions, table
 from ckptkit.errors import CorruptError, NotFoundError, UsageError
 from ckptkit.tensors import TensorSpec
 
@@ -59,7 +60,7 @@ def test_the_writer_gives_savev2s_bytes(tmp_path):
     write(layout_of(arrays, dtypes), arrays, tmp_path / "us")
     assert files(tmp_path / "us") == files(tmp_path / "tf")
     index = (tmp_path / "us" / "m.ckpt.index").read_bytes()
-    assert len(_table.blocks(index, len(index), "i")) > 1
+    assert len(table.blocks(index, len(index), "i")) > 1
 
 
 def test_tensorflow_reads_what_is_written_in_several_data_files(tmp_path):
@@ -126,7 +127,7 @@ def test_a_tensor_of_very_many_runs_is_read_all_the_same(tmp_path, monkeypatch):
     tf.raw_ops.SaveV2(
         prefix=str(tmp_path / "m"), tensor_names=["x", "x"], shape_and_slices=["50 4 -:0,1", "50 4 -:1,3"], tensors=list(halves.values())
     )
-    monkeypatch.setattr(_slices, "_MAX_RUNS", 20)
+    monkeypatch.setattr(partitions, "_MAX_RUNS", 20)
     with open_checkpoint(tmp_path / "m") as c:
         assert not c.tensors["x"].extents
         assert (c.array("x") == full).all()
@@ -184,7 +185,7 @@ GOLDEN_PREFIXES = {
 
 def offset_of(prefix, name):
     """Where in the data file a key's bytes begin."""
-    return _bundle.load(f"{prefix}.index")[1][f"{name}/.ATTRIBUTES/VARIABLE_VALUE".encode()].offset
+    return bundle_entry.load(f"{prefix}.index")[1][f"{name}/.ATTRIBUTES/VARIABLE_VALUE".encode()].offset
 
 
 @pytest.mark.parametrize("prefix", GOLDEN_PREFIXES)

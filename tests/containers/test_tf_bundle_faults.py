@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tf_files import HOSTILE, array, failed_checks, layout_of, save, write
 
-from ckptkit.containers import _bundle, _crc32c, _proto, _table, open_checkpoint, tf_bundle
+from ckptkit.containers import open_checkpoint, tf_bundle
+from ckptkit.containers._tensorflow import bundle_entry, table
 from ckptkit.errors import CheckpointError, CorruptError, UnsupportedError
+from ckptkit.support import crc32c, protobuf
 from ckptkit.tensors import TensorSpec
 
 pytest.importorskip("tensorflow")
@@ -28,9 +30,9 @@ def sound(tmp_path_factory):
 
 def resealed(index: bytes, change) -> bytes:
     """The index with `change` made to its entries, and sound checksums."""
-    items = {e.key: held[e.start : e.end] for _, held, es in _table.scan(index, len(index), "t") for e in es}
+    items = {e.key: held[e.start : e.end] for _, held, es in table.scan(index, len(index), "t") for e in es}
     change(items)
-    return _table.build(sorted(items.items()))
+    return table.build(sorted(items.items()))
 
 
 @given(st.integers(0, 10**6), st.integers(1, 255), st.booleans())
@@ -59,17 +61,17 @@ def test_damage_under_sound_checksums_is_read_or_refused(sound, tmp_path_factory
 @settings(max_examples=300, deadline=None)
 def test_the_quick_way_of_reading_an_entry_gives_what_the_slow_one_gives(tail, size):
     """An entry's usual form is recognised by its ends; fields in any other order and number must mean the same."""
-    kind = _bundle.kind_of(1, (size,))
-    good = _bundle.encode_entry(_bundle.Raw(kind, 3, 1 << 40, 4 * size, 77, ()))
+    kind = bundle_entry.kind_of(1, (size,))
+    good = bundle_entry.encode_entry(bundle_entry.Raw(kind, 3, 1 << 40, 4 * size, 77, ()))
     head = good[: 4 + good[3]]
     for raw in (good, head + tail, head + tail + good[len(head) :], good + tail):
         assert outcome(raw, {}) == outcome(raw, {head: kind})
 
 
-def outcome(raw: bytes, heads: dict[bytes, _bundle.Kind]) -> object:
+def outcome(raw: bytes, heads: dict[bytes, bundle_entry.Kind]) -> object:
     """An entry, or the kind of error it is."""
     try:
-        return _bundle.entry(raw + b"\0" * 12, 0, len(raw), "t", heads)
+        return bundle_entry.entry(raw + b"\0" * 12, 0, len(raw), "t", heads)
     except CheckpointError as e:
         return type(e)
 
@@ -102,15 +104,15 @@ def test_overlapping_entries_are_a_warning():
         assert [(f.severity, f.rule) for f in c.findings] == [("warning", "overlap")]
 
 
-def entry(**more) -> _bundle.Raw:
-    kind = _bundle.kind_of(more.get("number", 1), more.get("shape", (2,)))
-    return _bundle.Raw(kind, more.get("shard", 0), more.get("offset", 0), more.get("size", kind.nbytes), 0, ())
+def entry(**more) -> bundle_entry.Raw:
+    kind = bundle_entry.kind_of(more.get("number", 1), more.get("shape", (2,)))
+    return bundle_entry.Raw(kind, more.get("shard", 0), more.get("offset", 0), more.get("size", kind.nbytes), 0, ())
 
 
-def bundle(directory, entries: dict[str, _bundle.Raw], data: bytes = bytes(64), header: bytes | None = None):
-    items = [(b"", _bundle.encode_header(1) if header is None else header)]
-    items += sorted((n.encode(), _bundle.encode_entry(e)) for n, e in entries.items())
-    (directory / "m.index").write_bytes(_table.build(items))
+def bundle(directory, entries: dict[str, bundle_entry.Raw], data: bytes = bytes(64), header: bytes | None = None):
+    items = [(b"", bundle_entry.encode_header(1) if header is None else header)]
+    items += sorted((n.encode(), bundle_entry.encode_entry(e)) for n, e in entries.items())
+    (directory / "m.index").write_bytes(table.build(items))
     (directory / "m.data-00000-of-00001").write_bytes(data)
     return directory / "m"
 
@@ -158,9 +160,9 @@ def test_an_entry_that_cannot_be_is_named(tmp_path, entries, error):
 @pytest.mark.parametrize(
     ("header", "error"),
     [
-        (_proto.encode(1, 1) + _proto.encode(2, 1), "big-endian"),
-        (_proto.encode(1, 1) + _proto.encode(3, _proto.encode(2, 2)), "newer reader"),
-        (_proto.encode(1, 1) + _proto.encode(3, _proto.encode(3, 1)), "newer reader"),
+        (protobuf.encode(1, 1) + protobuf.encode(2, 1), "big-endian"),
+        (protobuf.encode(1, 1) + protobuf.encode(3, protobuf.encode(2, 2)), "newer reader"),
+        (protobuf.encode(1, 1) + protobuf.encode(3, protobuf.encode(3, 1)), "newer reader"),
     ],
 )
 def test_headers_of_other_kinds_are_unsupported(tmp_path, header, error):
@@ -168,7 +170,7 @@ def test_headers_of_other_kinds_are_unsupported(tmp_path, header, error):
         open_checkpoint(bundle(tmp_path, {"x": entry()}, header=header))
 
 
-@pytest.mark.parametrize("header", [b"", _proto.encode(1, (1 << 64) - 1), _proto.encode(1, 1 << 40), b"\x08"])
+@pytest.mark.parametrize("header", [b"", protobuf.encode(1, (1 << 64) - 1), protobuf.encode(1, 1 << 40), b"\x08"])
 def test_headers_with_an_impossible_count_are_refused(tmp_path, header):
     with pytest.raises(CheckpointError):
         open_checkpoint(bundle(tmp_path, {"x": entry()}, header=header))
@@ -208,4 +210,4 @@ def test_finish_needs_every_checksum():
     layout = tf_bundle.layout([("a", TensorSpec("F32", ())), ("none", TensorSpec("F32", (0,)))], filename="m")
     with pytest.raises(CheckpointError, match="checksum of 'a'"):
         tf_bundle.finish(layout, {})
-    assert tf_bundle.finish(layout._replace(state=json.loads(json.dumps(layout.state))), {"a": _crc32c.value(bytes(4))})
+    assert tf_bundle.finish(layout._replace(state=json.loads(json.dumps(layout.state))), {"a": crc32c.value(bytes(4))})

@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tf_files import GOLDEN, HOSTILE, array, failed_checks
 
-from ckptkit.containers import _proto, _slices, _table, locate, open_checkpoint, tf_v1
+from ckptkit.containers import locate, open_checkpoint, tf_v1
+from ckptkit.containers._tensorflow import partitions, table
 from ckptkit.errors import CheckpointError, CorruptError, NotFoundError, UnsupportedError, UsageError
+from ckptkit.support import protobuf
 from ckptkit.tensors import DTYPES, TensorSpec
 
 tf = pytest.importorskip("tensorflow")
@@ -126,14 +128,14 @@ def test_a_large_file_is_not_read_to_be_opened(tmp_path, monkeypatch):
     arrays = {f"w{i}": np.zeros((600, 600), "f4") for i in range(6)}
     save(tmp_path / "m.ckpt", arrays, dict.fromkeys(arrays, "F32"))
     seen = 0
-    load = _table.Window._load
+    load = table.Window._load
 
     def counted(self, start, length):
         nonlocal seen
         load(self, start, length)
         seen += len(self.chunk)
 
-    monkeypatch.setattr(_table.Window, "_load", counted)
+    monkeypatch.setattr(table.Window, "_load", counted)
     with open_checkpoint(tmp_path / "m.ckpt") as c:
         assert sum(t.spec.nbytes for t in c.tensors.values()) > 8_000_000
         assert seen < 200_000
@@ -166,17 +168,17 @@ def test_the_graph_is_no_checkpoint(tmp_path):
 
 
 def proto(*fields: tuple[int, int | bytes]) -> bytes:
-    return b"".join(_proto.encode(n, v) if v or isinstance(v, bytes) else b"" for n, v in fields)
+    return b"".join(protobuf.encode(n, v) if v or isinstance(v, bytes) else b"" for n, v in fields)
 
 
 def v1(path, data: bytes, *, dtype: int = 3, shape: tuple[int, ...] = (2,), header: bytes = b"", slices: bytes | None = None) -> str:
     """A file with one tensor "x" whose TensorProto is `data`."""
-    dims = b"".join(_proto.encode(2, _proto.encode(1, n)) for n in shape)
-    whole = b"".join(_proto.encode(1, b"") for _ in shape) if slices is None else slices
+    dims = b"".join(protobuf.encode(2, protobuf.encode(1, n)) for n in shape)
+    whole = b"".join(protobuf.encode(1, b"") for _ in shape) if slices is None else slices
     meta = proto((1, proto((1, b"x"), (2, dims), (3, dtype), (4, whole)))) + header
     value = proto((2, proto((1, b"x"), (2, whole), (3, data))))
-    key = _slices.key(b"x", _slices.parse(whole, 0, len(whole), "t"))
-    path.write_bytes(_table.build([(b"", proto((1, meta))), (key, value)]))
+    key = partitions.key(b"x", partitions.parse(whole, 0, len(whole), "t"))
+    path.write_bytes(table.build([(b"", proto((1, meta))), (key, value)]))
     return str(path)
 
 
@@ -195,7 +197,7 @@ def v1(path, data: bytes, *, dtype: int = 3, shape: tuple[int, ...] = (2,), head
 )
 def test_every_encoding_of_a_tensorproto_is_read(tmp_path, dtype, data, values):
     if dtype == 14:
-        data = proto((13, _proto.encode_varint(0x3F80) + _proto.encode_varint(0x4000)))
+        data = proto((13, protobuf.encode_varint(0x3F80) + protobuf.encode_varint(0x4000)))
     with open_checkpoint(v1(tmp_path / "m", data, dtype=dtype)) as c:
         assert [v.item() for v in c.array("x")] == values
 
@@ -242,22 +244,22 @@ def test_a_newer_version_is_unsupported(tmp_path):
 def test_compressed_blocks_are_read(tmp_path):
     """The same table with its data block as one snappy literal: nothing lies there as it is."""
     plain = (tmp_path / "m", v1(tmp_path / "m", proto((5, np.array([1, 2], "f4").tobytes())), dtype=1))[0].read_bytes()
-    first = _table.blocks(plain, len(plain), "t")[0]
+    first = table.blocks(plain, len(plain), "t")[0]
     content = plain[: first.size]
     assert len(content) < 256
-    packed = _proto.encode_varint(len(content)) + bytes([60 << 2, len(content) - 1]) + content
+    packed = protobuf.encode_varint(len(content)) + bytes([60 << 2, len(content) - 1]) + content
 
     def sealed(data: bytes, kind: int) -> bytes:
         data += bytes([kind])
-        return data + _table._crc32c.mask(_table._crc32c.value(data)).to_bytes(4, "little")
+        return data + table.crc32c.mask(table.crc32c.value(data)).to_bytes(4, "little")
 
     out = sealed(packed, 1)
-    meta = _proto.encode_varint(len(out)) + b"\x08"
+    meta = protobuf.encode_varint(len(out)) + b"\x08"
     out += sealed(b"\0\0\0\0\1\0\0\0", 0)
-    handle = b"\0" + _proto.encode_varint(len(packed))
+    handle = b"\0" + protobuf.encode_varint(len(packed))
     index = bytes([0, 1, len(handle)]) + b"\xff" + handle + b"\0\0\0\0\1\0\0\0"
-    footer = meta + _proto.encode_varint(len(out)) + _proto.encode_varint(len(index))
-    (tmp_path / "z").write_bytes(out + sealed(index, 0) + footer.ljust(40, b"\0") + _table.MAGIC)
+    footer = meta + protobuf.encode_varint(len(out)) + protobuf.encode_varint(len(index))
+    (tmp_path / "z").write_bytes(out + sealed(index, 0) + footer.ljust(40, b"\0") + table.MAGIC)
     assert tf.train.load_checkpoint(str(tmp_path / "z")).get_tensor("x").tolist() == [1, 2]
     with open_checkpoint(tmp_path / "z") as c:
         assert not c.tensors["x"].extents
@@ -277,12 +279,12 @@ def sound(tmp_path_factory):
 @settings(max_examples=300, deadline=None)
 def test_damage_under_sound_checksums_is_read_or_refused(sound, tmp_path_factory, at, flip, cut):
     directory = tmp_path_factory.mktemp("d")
-    items = {e.key: held[e.start : e.end] for _, held, es in _table.scan(sound, len(sound), "t") for e in es}
+    items = {e.key: held[e.start : e.end] for _, held, es in table.scan(sound, len(sound), "t") for e in es}
     key = sorted(items)[at % len(items)]
     value = bytearray(items[key])
     value[at % len(value)] ^= flip
     items[key] = bytes(value[: at % len(value)] if cut else value)
-    (directory / "m").write_bytes(_table.build(sorted(items.items())))
+    (directory / "m").write_bytes(table.build(sorted(items.items())))
     with contextlib.suppress(CheckpointError), tf_v1.open(str(directory / "m")) as c:
         failed_checks(c)
         for name, t in c.tensors.items():
@@ -298,7 +300,7 @@ def test_damage_anywhere_is_refused_or_noticed_by_a_checksum(sound, tmp_path_fac
     data[at % len(data)] ^= flip
     (directory / "m").write_bytes(data)
     with contextlib.suppress(CheckpointError), tf_v1.open(str(directory / "m")) as c:
-        in_footer = at % len(data) >= len(data) - _table.FOOTER
+        in_footer = at % len(data) >= len(data) - table.FOOTER
         assert failed_checks(c) or in_footer
     shutil.rmtree(directory)
 

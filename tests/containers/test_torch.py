@@ -18,8 +18,8 @@ from torch_files import bits, write
 
 from ckptkit.containers import locate, open_checkpoint
 from ckptkit.containers import torch as container
-from ckptkit.containers._pickle import Opaque
-from ckptkit.containers._zip import directory, place
+from ckptkit.containers._pickle.interpreter import Opaque
+from ckptkit.containers._wire.zip_archive import directory, place
 from ckptkit.errors import CheckpointError, CorruptError, LimitError, UnsafeError, UnsupportedError, UsageError
 from ckptkit.tensors import DTYPES, TensorSpec
 

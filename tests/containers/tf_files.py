@@ -10,9 +10,9 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 import numpy as np
 
-from ckptkit.arrays import numpy_dtype
-from ckptkit.containers import Checkpoint, _crc32c, tf_bundle
-from ckptkit.containers._base import FileLayout
+from ckptkit.containers import Checkpoint, FileLayout, tf_bundle
+from ckptkit.support import crc32c
+from ckptkit.support.arrays import numpy_dtype
 from ckptkit.tensors import DTYPES, TensorSpec
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
@@ -31,7 +31,7 @@ def write(layout: FileLayout, arrays: dict[str, np.ndarray], directory: Path) ->
     for name, slot in layout.slots.items():
         raw = arrays[name].tobytes()
         assert len(raw) == slot.length
-        crcs[name] = _crc32c.value(raw)
+        crcs[name] = crc32c.value(raw)
         handles[slot.file].seek(slot.offset)
         handles[slot.file].write(raw)
     for part in (*layout.parts, *tf_bundle.finish(layout, crcs)):
@@ -48,7 +48,7 @@ def failed_checks(ckpt: Checkpoint) -> list[str]:
     for check in ckpt.checks():
         crc = 0
         for extent in check.extents:
-            crc = _crc32c.value(ckpt.read_extent(extent), crc)
+            crc = crc32c.value(ckpt.read_extent(extent), crc)
         if crc != check.expected:
             bad.append(check.where)
     return bad

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ckptkit.containers._base import FileLayout
+from ckptkit.containers import FileLayout
 from ckptkit.containers.torch import finish
 
 

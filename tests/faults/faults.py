@@ -55,7 +55,7 @@ def left_behind(target: Path) -> list[str]:
 
 def _arm(fault: Fault | None, count: list[int]) -> None:
     """Wrap the calls in this process."""
-    from ckptkit import _stage
+    from ckptkit.engine import staging
 
     lock = threading.Lock()
 
@@ -90,7 +90,7 @@ def _arm(fault: Fault | None, count: list[int]) -> None:
         if hasattr(os, name):
             setattr(os, name, wrapped(getattr(os, name)))
     if fault is None or fault.steps is WRITES:
-        _stage._renameat2 = wrapped(_stage._renameat2)
+        staging._renameat2 = wrapped(staging._renameat2)
 
 
 def run(convert: Convert, fault: Fault | None = None, *, seconds: float | None = None) -> Outcome:

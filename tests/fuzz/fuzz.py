@@ -49,7 +49,7 @@ def child(target: str) -> int:
         from targets import TARGETS
 
         import ckptkit.arch
-        import ckptkit.arrays
+        import ckptkit.support.arrays
 
         ckptkit.arch.architectures()
         import ckptkit.report.findings

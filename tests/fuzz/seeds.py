@@ -98,13 +98,13 @@ def _made(target: str) -> list[bytes]:
 
 def _v1() -> bytes:
     """A V1 checkpoint of one float tensor [2], by the formats' definitions."""
-    from ckptkit.containers._table import build
+    from ckptkit.containers._tensorflow.table import build
 
     meta = b"\x0a\x0e\x0a\x0c\x0a\1w\x12\x04\x12\x02\x08\x02\x18\1\x22\x00"[:2] + b"\x0a\x0d\x0a\1w\x12\x04\x12\x02\x08\x02\x18\1\x22\x02\x0a\x00"
     meta = b"\x0a" + bytes([len(meta[2:])]) + meta[2:]
     proto = b"\x08\1\x12\x04\x12\x02\x08\x02\x2a\x08" + bytes(8)
     saved = b"\x0a\1w\x12\x02\x0a\0\x1a" + bytes([len(proto)]) + proto
     value = b"\x12" + bytes([len(saved)]) + saved
-    from ckptkit.containers._slices import key
+    from ckptkit.containers._tensorflow.partitions import key
 
     return build([(b"", meta), (key(b"w", ((0, -1),)), value)])

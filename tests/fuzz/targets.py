@@ -19,28 +19,16 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from ckptkit import jsonio
-from ckptkit._gin import bindings
-from ckptkit.config import RawConfig, declared_name, interpret
-from ckptkit.containers import (
-    Checkpoint,
-    _npy,
-    _pickle,
-    _shards,
-    _table,
-    _torch_tree,
-    flax,
-    hdf5,
-    joblib,
-    keras,
-    npz,
-    safetensors,
-    tf_bundle,
-    tf_v1,
-    torch,
-)
+from ckptkit.configuration.read import RawConfig, declared_name, interpret
+from ckptkit.containers import Checkpoint, _sharding, flax, hdf5, joblib, keras, npz, safetensors, tf_bundle, tf_v1, torch
+from ckptkit.containers._pickle import interpreter
+from ckptkit.containers._tensorflow import table
+from ckptkit.containers._wire import npy_header
+from ckptkit.containers.torch import state_dict
 from ckptkit.errors import CheckpointError, printable
 from ckptkit.limits import LIMITS
+from ckptkit.support import strict_json
+from ckptkit.support.gin import bindings
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 CASES = Path(__file__).resolve().parent / "cases"
@@ -160,14 +148,14 @@ def _alike(a: object, b: object, budget: list[int]) -> bool:
         return len(a) == len(b) and all(_alike(x, y, budget) for x, y in zip(a, b, strict=True))  # type: ignore[arg-type]
     if isinstance(a, float):
         return a == b or (math.isnan(a) and math.isnan(b))  # type: ignore[arg-type]
-    if isinstance(a, _pickle.Opaque):
+    if isinstance(a, interpreter.Opaque):
         return repr(a) == repr(b) and _alike([a.args, a.state, a.items], [b.args, b.state, b.items], budget)  # type: ignore[attr-defined]
     return isinstance(a, (int, str, bytes, type(None))) is False or a == b
 
 
-def _interpreted(data: bytes, shortcut: bool) -> _pickle.Pickle | str:
+def _interpreted(data: bytes, shortcut: bool) -> interpreter.Pickle | str:
     try:
-        return _pickle.load(data, path="data.pkl", shortcut=shortcut)
+        return interpreter.load(data, path="data.pkl", shortcut=shortcut)
     except CheckpointError as e:
         refused(e, "data.pkl")
         return str(e)
@@ -175,11 +163,11 @@ def _interpreted(data: bytes, shortcut: bool) -> _pickle.Pickle | str:
 
 def fuzz_pickle(data: bytes) -> None:
     """A data.pkl: with its short cut and without, then the tensors it describes, over records of a MiB each."""
-    kept, _pickle._SHORTCUT = _pickle._SHORTCUT, 0
+    kept, interpreter._SHORTCUT = interpreter._SHORTCUT, 0
     try:
         got, plain = _interpreted(data, True), _interpreted(data, False)
     finally:
-        _pickle._SHORTCUT = kept
+        interpreter._SHORTCUT = kept
     if isinstance(got, str) or isinstance(plain, str):
         assert isinstance(got, str) and isinstance(plain, str), f"the short cut decides: {got!r} or {plain!r}"
         return
@@ -191,13 +179,13 @@ def fuzz_pickle(data: bytes) -> None:
     path = FOLDER.put("records", b"")
     os.truncate(path, 1 << 20)
 
-    def locate(s: _pickle.Storage, declared: int) -> tuple[int, int, str]:
+    def locate(s: interpreter.Storage, declared: int) -> tuple[int, int, str]:
         if declared > 1 << 20:
             raise CheckpointError("too large", path=path)
-        return 0, declared, _torch_tree.storage_key(s.key)
+        return 0, declared, state_dict.storage_key(s.key)
 
     try:
-        tree = _torch_tree.read_tree(got.value, locate, path, len(got.storages))
+        tree = state_dict.read_tree(got.value, locate, path, len(got.storages))
     except CheckpointError as e:
         refused(e, path)
         return
@@ -209,11 +197,11 @@ def _unsummed(data: object, offset: int, size: int, path: str) -> None:
 
 
 def _without_sums(path: str, open_: Callable[[str], Checkpoint]) -> None:
-    kept, _table.verify = _table.verify, _unsummed
+    kept, table.verify = table.verify, _unsummed
     try:
         _opens(path, open_)
     finally:
-        _table.verify = kept
+        table.verify = kept
 
 
 def fuzz_tf_v2(data: bytes) -> None:
@@ -237,13 +225,13 @@ def fuzz_json(data: bytes) -> None:
     """A JSON text, held against Python's parser; what an index of shards and every architecture's configuration make of it."""
     path = FOLDER.put("model.safetensors.index.json", data)
     try:
-        value = jsonio.loads(data, what="the file", path=path)
+        value = strict_json.loads(data, what="the file", path=path)
     except CheckpointError as e:
         refused(e, path)
     else:
-        assert json.dumps(value) == json.dumps(json.loads(jsonio._as_utf8(data, "", None), parse_constant=_no_constant)), "read otherwise than by json"
+        assert json.dumps(value) == json.dumps(json.loads(strict_json._as_utf8(data, "", None), parse_constant=_no_constant)), "read otherwise than by json"
     try:
-        index = _shards.read_index(path)
+        index = _sharding.read_index(path)
     except CheckpointError as e:
         refused(e, path)
     else:
@@ -257,7 +245,7 @@ def fuzz_config(data: bytes) -> None:
 
     path = FOLDER.put("config.json", data)
     try:
-        value = jsonio.read_json(path)
+        value = strict_json.read_json(path)
     except CheckpointError as e:
         refused(e, path)
         return
@@ -282,7 +270,7 @@ def fuzz_npy(data: bytes) -> None:
 
     path = FOLDER.put("params_0.npy", data)
     try:
-        h = _npy.header(data[: _npy.MAX_HEADER + 12], len(data), path)
+        h = npy_header.header(data[: npy_header.MAX_HEADER + 12], len(data), path)
     except CheckpointError as e:
         refused(e, path)
         return

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import oracles
 
+from ckptkit.graph.canonical_arrays import Weights
+from ckptkit.graph.examine import examine
 from ckptkit.runtime.build import finish
 from ckptkit.runtime.spec import spec_of
-from ckptkit.runtime.weights import Weights
-from ckptkit.subject import examine
 
 Arrays = dict[str, np.ndarray]
 HF_NAMES = {"pooler": "pooler_output", "mlm": "prediction_logits", "nsp": "seq_relationship_logits", "sop": "sop_logits", "embeddings": "embedding_output"}

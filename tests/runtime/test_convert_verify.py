@@ -10,9 +10,10 @@ import oracles
 import pytest
 import running
 
-from ckptkit import conversion
 from ckptkit.arch import architectures, by_name
-from ckptkit.moves import Loop, Plan
+from ckptkit.plan.values import Plan
+from ckptkit.schema.loops import Loop
+from ckptkit.verbs import convert
 
 INDEX = oracles.golden_index()
 SAID = {"gpt1_npy/model": ["--set", "heads=4", "--set", "activation=gelu_tanh"]}  # the published folder has no configuration
@@ -115,8 +116,8 @@ WRONG: dict[str, tuple[Callable[[Plan], Plan], str]] = {
 @pytest.mark.parametrize("fault", WRONG)
 def test_a_wrong_plan_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     change, block = WRONG[fault]
-    assemble = conversion.assemble
-    monkeypatch.setattr(conversion, "assemble", lambda *a, **k: change(assemble(*a, **k)))
+    assemble = convert.assemble
+    monkeypatch.setattr(convert, "assemble", lambda *a, **k: change(assemble(*a, **k)))
     status, _, err = running.command(monkeypatch, "convert", oracles.golden("bert_tf"), tmp_path / "out", "--to", "hf", "--verify", "--quiet")
     assert status == 1 and f"different; the first block that drifts is {block}\n" in err, err
 

@@ -20,7 +20,7 @@ import pytest
 import running
 
 import ckptkit
-from ckptkit.runtime.behaviour import ROUNDINGS
+from ckptkit.runtime.verify.behaviour import ROUNDINGS
 
 Arrays = dict[str, np.ndarray]
 GOLDEN = oracles.FIXTURES / "golden"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from ckptkit.arch import architectures
-from ckptkit.layout import LayoutError
+from ckptkit.graph.examine import examine
 from ckptkit.runtime.spec import from_json, spec_of, to_json
 from ckptkit.runtime.traits import traits_of
 from ckptkit.schema import Architecture
-from ckptkit.subject import examine
+from ckptkit.schema.layout import LayoutError
 
 
 @pytest.mark.parametrize("name", sorted(architectures()))

@@ -1,0 +1,208 @@
+"""The canonical parameters of a checkpoint as streams: name, dtype, shape, and their row-major values tile by tile.
+
+Policy: what a model computes with counts. Computed buffers and optimizer state are left out, a tie that holds the same
+values as its target counts once, tensors that the architecture does not know go by their stored names. A tile is read into
+memory that is reused, by the engine's own movers; memory does not grow with the checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .._typing import TYPE_CHECKING, Any, NamedTuple
+from ..engine.loop_nest import Buffer, Flat, Mover, Nest, check_nest, flat, nest, step_of
+from ..graph.examine import Subject
+from ..plan.values import Piece, Source
+from ..schema import Lack
+from ..schema.layout import Placed, Sizes, stored_shape
+from ..schema.layout import nest as loops_of
+from ..schema.loops import Loop
+from ..support.files import Files
+from ..tensors import DTYPES, StoredTensor, TensorSpec
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+CAP = 16 << 20  # bytes of a tile at most: a transposition larger than that reads its source more than once
+SMALL = 1 << 20  # bytes of a tile where no elements change places
+
+
+class Item(NamedTuple):
+    """One canonical parameter: its name, what it is, the stored tensor that holds it, its group and its layer (-1: none)."""
+
+    name: str
+    spec: TensorSpec
+    stored: str
+    group: str
+    layer: int
+    layer_kind: str
+    natural: bool  # whether the stored tensor is the parameter as it stands, or turned
+
+
+class Canon:
+    """Reads canonical values of one subject. One to a thread; close it (or use `with`) to give its files back."""
+
+    def __init__(self, subject: Subject, sizes: Sizes) -> None:
+        self._subject, self._sizes = subject, sizes
+        self._files = Files()
+        self._buffer = Buffer()
+
+    def __enter__(self) -> Canon:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._files.close()
+
+    def close(self) -> None:
+        self._files.close()
+
+    def nest_of(self, item: Item, *, stored_order: bool = False) -> tuple[Nest | None, Flat | None, Any]:
+        """(the movement from the stored tensor into a row-major one, its source, or the array where no extent holds it)."""
+        t = self._subject.checkpoint.tensors[item.stored]
+        loops, start = _loops(self._subject, item, self._sizes, t, stored_order)
+        if t.read is not None:
+            return None, None, _array(self._subject, item, loops, start)
+        source = flat(Source(t.name, t.spec.dtype, t.extents))
+        piece = nest(Piece(0, loops, start), item.name)
+        if piece is not None:
+            check_nest(piece, item.name, source, DTYPES[t.spec.dtype].bits, item.spec.numel)
+        return piece, source, None
+
+    def tiles(self, item: Item, step: int = 0, *, stored_order: bool = False) -> Iterator[memoryview]:
+        """The row-major bytes of a parameter, `step` elements at a time (0: what is best). Each view is good until the next."""
+        size = DTYPES[item.spec.dtype].bits // 8
+        piece, source, array = self.nest_of(item, stored_order=stored_order)
+        numel = item.spec.numel
+        step = step or best_step(piece, size)
+        if array is not None:
+            raw = memoryview(array)
+            for low in range(0, numel, step):
+                yield raw[low * size : min(low + step, numel) * size]
+            return
+        if piece is None or source is None:
+            return
+        mover = Mover(self._files, (source,), (item.spec.dtype,))
+        window = self._buffer.get(min(step, numel) * size)
+        for low in range(0, numel, step):
+            high = min(low + step, numel)
+            part = window[: (high - low) * size]
+            mover.place(piece, low, high, part, item.spec.dtype, item.spec.dtype)
+            yield part
+
+    def step(self, item: Item, *, stored_order: bool = False) -> int:
+        """How many elements a tile of this parameter should have."""
+        return best_step(self.nest_of(item, stored_order=stored_order)[0], DTYPES[item.spec.dtype].bits // 8)
+
+
+def best_step(piece: Nest | None, size: int) -> int:
+    """Elements of a good tile: few where the source is met in order, a whole turned block otherwise."""
+    if piece is None or len(piece.loops) <= 1:
+        return max(1, SMALL // size)
+    return step_of(piece, size, CAP)
+
+
+def _loops(subject: Subject, item: Item, sizes: Sizes, t: StoredTensor, stored_order: bool) -> tuple[tuple[Loop, ...], int]:
+    if item.natural and stored_order and t.strides is None:
+        return ((Loop(item.spec.numel, 1, 1),), 0)
+    graph = subject.graph
+    if item.name in graph.params and graph.params[item.name].stored == item.stored:
+        placed = graph.placed(item.name)
+        own = placed.parts[placed.which]
+        loops, start, _ = loops_of(placed, Placed(own, (own,), 0), sizes)
+        return loops, start
+    out, step = [], 1
+    strides = t.strides
+    for i in range(len(t.spec.shape) - 1, -1, -1):
+        n = t.spec.shape[i]
+        out.append(Loop(n, strides[i] if strides is not None else step, step))
+        step *= n
+    from ..schema.loops import simplify
+
+    return simplify(tuple(reversed(out))) if item.spec.numel else (), 0
+
+
+def _array(subject: Subject, item: Item, loops: tuple[Loop, ...], start: int) -> bytes:
+    from numpy.lib.stride_tricks import as_strided
+
+    array: NDArray[Any] = subject.checkpoint.array(item.stored).reshape(-1)[start:]
+    view = as_strided(array, [n.size for n in loops], [n.source * array.itemsize for n in loops], writeable=False)
+    return view.tobytes()
+
+
+def items_of(subject: Subject, sizes: Sizes) -> list[Item]:
+    """Every canonical parameter of a subject, in the order of the architecture's tables, then what it does not know."""
+    graph = subject.graph
+    tensors = subject.checkpoint.tensors
+    out = []
+    if graph.recognition is not None:
+        params = graph.recognition.architecture.params
+        for name, bound in graph.params.items():
+            info = params[bound.row.parts[bound.which]]
+            own = info.layout
+            shape = stored_shape(own, (own,), sizes)
+            kind, layer = next(iter(bound.at.items()), ("", -1))
+            item = Item(name, TensorSpec(tensors[bound.stored].spec.dtype, shape), bound.stored, info.group, layer, kind, len(bound.row.parts) == 1)
+            if info.tied is not None and info.tied in graph.params and same_tie(subject, sizes, item, info.tied):
+                continue
+            out.append(item)
+    for name in graph.of_role("unexplained"):
+        t = tensors[name]
+        if t.spec.dtype != "STRING" and DTYPES[t.spec.dtype].bits % 8 == 0:
+            out.append(Item(name, t.spec, name, "", -1, "", True))
+    return out
+
+
+def same_tie(subject: Subject, sizes: Sizes, item: Item, target: str) -> bool:
+    """Whether a tied parameter holds the values of its target."""
+    bound = subject.graph.params[target]
+    a, b = subject.checkpoint.tensors[item.stored], subject.checkpoint.tensors[bound.stored]
+    if a.identity is not None and a.identity == b.identity:
+        return True
+    other = item._replace(name=target, stored=bound.stored)
+    if a.spec.dtype != b.spec.dtype or a.spec.numel != b.spec.numel:
+        return False
+    with Canon(subject, sizes) as x, Canon(subject, sizes) as y:
+        step = max(x.step(item), y.step(other))
+        return all(bytes(p) == bytes(q) for p, q in zip(x.tiles(item, step), y.tiles(other, step), strict=True))
+
+
+def like_absent(subject: Subject, sizes: Sizes, items: list[Item]) -> set[str]:
+    """The names of the parameters that some naming of the architecture has no place for and that hold, bit for bit, what its absence means.
+
+    A bias of zeros, an identity, one row of segments that are all zero: with it or without it, it is the same model.
+    """
+    graph = subject.graph
+    if graph.recognition is None:
+        return set()
+    lacks: dict[str, list[Lack]] = {}
+    for d in graph.recognition.architecture.dialects.values():
+        for p, lack in d.lacks.items():
+            if lack.holds(sizes.axis) and all(sizes.axis.get(a) == n for a, n in lack.sizes.items()):
+                lacks.setdefault(p, []).append(lack)
+    out = set()
+    with Canon(subject, sizes) as canon:
+        for item in items:
+            bound = graph.params.get(item.name) if lacks and DTYPES[item.spec.dtype].kind == "float" else None
+            fills = lacks.get(bound.row.parts[bound.which], []) if bound is not None and bound.stored == item.stored else []
+            if any(_holds(canon, item, fill) for fill in dict.fromkeys(k.fill for k in fills)):
+                out.add(item.name)
+    return out
+
+
+def _holds(canon: Canon, item: Item, fill: float | str) -> bool:
+    """Whether every element is `fill`, or the whole the identity ("identity")."""
+    import numpy as np
+
+    from ..support.arrays import numpy_dtype
+
+    dtype, width = numpy_dtype(item.spec.dtype), item.spec.shape[-1] if item.spec.shape else 1
+    at = 0
+    for tile in canon.tiles(item):
+        n = len(tile) // dtype.itemsize
+        want = np.zeros(n, dtype) if fill == "identity" else np.full(n, fill, dtype)
+        if fill == "identity":
+            want[-at % (width + 1) :: width + 1] = 1
+        if bytes(tile) != want.tobytes():
+            return False
+        at += n
+    return at > 0

@@ -1,0 +1,269 @@
+"""What every container module gives and gets: `Checkpoint` for reading, `FileLayout` for writing.
+
+A container is one module of this package whose name does not begin with an underscore. It defines
+
+    NAME, TITLE             "safetensors", "safetensors (single file or shards)"
+    SUFFIXES                what its files end in, only ever a tie-break after the bytes
+    DEFAULT_FILE            "model.safetensors": the file name a conversion writes when nobody names one
+    sniff(head, tail, path) whether these are its bytes: the first 512 and the last 64 of a file, its path (with GENERAL = True, others are asked first)
+    find(directory, names)  what a directory listing holds of it: [(rank, path)], a smaller rank is preferred
+    prefix(path)            the file to open for a `path` that is no file itself (a TF prefix), or None
+    open(path)              -> Checkpoint; reads headers only, never a weight
+  and, if it can be written (WRITABLE = True), with TIES saying whether it can store one tensor under two names, SINGLE
+  whether a checkpoint can be one file, and STRINGS whether it holds string tensors (and ONLY naming the one
+  architecture whose tensors it can hold, where it is such a format; KEEPS the beginnings of what metadata it has a place for, if any; CONFIGURED whether it
+  cannot do without the framework's own configuration of the model):
+    layout(...)             -> FileLayout: every header byte and every tensor's offset before any weight is read
+    finish(layout, crcs)    -> the Parts that depend on the content, in the order of the files
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+
+from .._typing import TYPE_CHECKING, NamedTuple, Protocol
+from ..errors import CheckpointError, CorruptError
+from ..findings import Finding
+from ..limits import using
+from ..support.open_file import open_fd
+from ..tensors import Check, Extent, StoredTensor, TensorSpec
+
+if TYPE_CHECKING:
+    from typing import IO
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ._tensorflow.object_graph import ObjectGraph
+
+# metadata key under which containers without objects keep a TensorFlow object graph, packed; empty: to be made from the names
+OBJECT_GRAPH = "tensorflow_object_graph"
+
+
+class Checkpoint:
+    """Tensors by name, borrowed from files that this object owns until it is closed.
+
+    `tensors` keeps the file's order. `metadata` is text the container carries; `extras` whatever else lies beside
+    the tensors (a fairseq config, a step count) as plain data; `wrapper` the key path under which a nested PyTorch
+    file holds the state dict ("model"), `beside` the tensors outside it (optimizer state); `findings` what the reader noticed and did not refuse.
+    Where the format itself says it, `slots` is the optimizer state (name -> the variable it is of, "" for a counter or a metric),
+    `repeats` are second copies (name -> the first), `objects` is the graph of objects that the tensors hang on, and `aliases`
+    gives the variables' own names besides those they are stored under; `called` is the model's own name ("bert_backbone"). `audit` looks for what takes longer than reading headers.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        container: str,
+        tensors: dict[str, StoredTensor],
+        *,
+        files: Sequence[str],
+        metadata: Mapping[str, str] | None = None,
+        extras: Mapping[str, object] | None = None,
+        wrapper: str = "",
+        beside: frozenset[str] = frozenset(),
+        findings: Iterable[Finding] = (),
+        checks: Callable[[], Iterable[Check]] | None = None,
+    ) -> None:
+        self.path = path
+        self.container = container
+        self.tensors = tensors
+        self.files = tuple(files)
+        self.metadata: dict[str, str] = dict(metadata or {})
+        self.extras: dict[str, object] = dict(extras or {})
+        self.wrapper = wrapper
+        self.beside = beside
+        self.findings: list[Finding] = list(findings)
+        self.total_size: int | None = None  # what an index of shards says that all tensors take
+        self.slots: dict[str, str] = {}
+        self.objects: ObjectGraph | None = None
+        self.repeats: dict[str, str] = {}
+        self.audit: Callable[[], Iterable[Finding]] = tuple
+        self.aliases: Callable[[], dict[str, str]] = dict
+        self.called = ""
+        self.copies: dict[str, tuple[StoredTensor, ...]] = {}  # tensors that lie in several shards: each of them
+        self.limits: Mapping[str, int] = {}  # raised for this checkpoint
+        self._checks = checks
+        self._unpacked: IO[bytes] | None = None
+        self._stack = ExitStack()
+        self._fds: dict[str, int] = {}
+        self._closed = False
+
+    def __enter__(self) -> Checkpoint:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the files back; using the checkpoint afterwards is an error."""
+        self._closed = True
+        self._fds.clear()
+        self._stack.close()
+
+    @property
+    def folder(self) -> str:
+        """The directory in which what belongs to the checkpoint lies: configuration, vocabulary."""
+        path = os.path.abspath(self.path)
+        return path if os.path.isdir(path) else os.path.dirname(os.path.abspath(self.files[0]) if self.files else path)
+
+    def fd(self, path: str) -> int:
+        """An open descriptor of one of the checkpoint's files (kept until close; only ever read with pread)."""
+        if self._closed:
+            raise CheckpointError("the checkpoint is closed", path=self.path)
+        fd = self._fds.get(path)
+        if fd is None:
+            fd = open_fd(path)
+            self._stack.callback(os.close, fd)
+            self._fds[path] = fd
+        return fd
+
+    def checks(self) -> Iterator[Check]:
+        """The checksums the container keeps of its content; reading and comparing them is the caller's."""
+        yield from (self._checks() if self._checks else ())
+
+    def read_extent(self, extent: Extent) -> bytes:
+        """The bytes of one extent; CorruptError if the file ends before it does."""
+        data = os.pread(self.fd(extent.path), extent.length, extent.offset)
+        while len(data) < extent.length:
+            more = os.pread(self.fd(extent.path), extent.length - len(data), extent.offset + len(data))
+            if not more:
+                raise CorruptError(f"ends at byte {extent.offset + len(data)}, {extent.length - len(data)} short", path=extent.path)
+            data += more
+        return data
+
+    def strings(self, name: str) -> list[bytes]:
+        """The elements of a STRING tensor, row-major."""
+        t = self.tensors[name]
+        with using(**self.limits):
+            got = t.read() if t.read is not None and not self._closed else None
+        if not isinstance(got, list):
+            raise CheckpointError(f"{name!r} is not a string tensor", path=self.path)
+        return got
+
+    def unpacked(self, name: str) -> Extent:
+        """The bytes of a tensor that only `read` gives, put into a temporary file piece by piece; it is there until the checkpoint is closed."""
+        import tempfile
+
+        t = self.tensors[name]
+        if self._closed or t.read is None:
+            raise CheckpointError("the checkpoint is closed" if self._closed else f"{name!r} lies in its file as it is", path=self.path)
+        try:
+            if self._unpacked is None:
+                self._unpacked = self._stack.enter_context(tempfile.NamedTemporaryFile(prefix="ckptkit-"))  # noqa: SIM115  it is closed with the stack
+            at = self._unpacked.tell()
+            with using(**self.limits):
+                for piece in t.read.pieces() if isinstance(t.read, Packed) else [t.read()]:
+                    assert isinstance(piece, (bytes, bytearray, memoryview)), name
+                    self._unpacked.write(piece)
+            self._unpacked.flush()
+        except OSError as e:
+            message = f"{name!r} cannot be unpacked into {tempfile.gettempdir()}: {e.strerror}"
+            raise CheckpointError(message, path=self.path, hint="TMPDIR names another folder") from None
+        n = self._unpacked.tell() - at
+        if n != t.spec.nbytes:
+            raise CorruptError(f"{name!r} unpacks to {n:,} bytes; its shape needs {t.spec.nbytes:,}", path=self.path)
+        return Extent(self._unpacked.name, at, n)
+
+    def array(self, name: str) -> NDArray[np.generic]:
+        """One tensor as a new row-major numpy array (bfloat16 and float8 as ml_dtypes types). Imports numpy.
+
+        Raises UnsupportedError for sub-byte dtypes, CorruptError when the file is shorter than it says.
+        """
+        from ..support.arrays import from_bytes, numpy_dtype
+
+        t = self.tensors[name]
+        try:
+            dtype = numpy_dtype(t.spec.dtype)
+        except CheckpointError as e:
+            raise type(e)(f"{name!r}: {e.message}", path=self.path, hint=e.hint) from None
+        if t.read is not None:
+            with using(**self.limits):
+                raw = t.read()
+            assert isinstance(raw, bytes), name
+        else:
+            raw = b"".join(self.read_extent(e) for e in t.extents)
+        if t.strides is None:
+            return from_bytes(raw, t.spec)
+        import numpy as np
+
+        view: NDArray[np.generic] = np.ndarray(t.spec.shape, dtype, raw, 0, tuple(s * dtype.itemsize for s in t.strides))
+        return np.ascontiguousarray(view)
+
+
+class Packed:
+    """What `StoredTensor.read` is where many bytes have to be unpacked: called it gives them all, `pieces` one run after another."""
+
+    __slots__ = ("pieces",)
+
+    def __init__(self, pieces: Callable[[], Iterator[bytes]]) -> None:
+        self.pieces = pieces
+
+    def __call__(self) -> bytes:
+        return b"".join(self.pieces())
+
+
+class Part(NamedTuple):
+    """Bytes that belong at an offset of an output file (its index in FileLayout.files)."""
+
+    file: int
+    offset: int
+    data: bytes
+
+
+class Slot(NamedTuple):
+    """Where the engine puts a tensor's row-major bytes."""
+
+    file: int
+    offset: int
+    length: int
+
+
+class FileLayout(NamedTuple):
+    """A checkpoint to be written, all of it but the weights. Plain data: it goes into a Plan."""
+
+    container: str
+    files: tuple[tuple[str, int], ...]  # (name, size), in the order of commit; size -1: known at finish
+    slots: dict[str, Slot]  # tensors with bytes of their own; a tied name has none
+    parts: tuple[Part, ...]  # headers, known now
+    checksum: str | None = None  # what finish() must be told of every slot: crc32 | crc32c
+    state: dict[str, object] = {}  # noqa: RUF012  what finish() needs besides; JSON-able
+    split: dict[str, tuple[Slot, ...]] = {}  # noqa: RUF012  tensors whose bytes lie in several places, in order (without a checksum)
+
+
+class Container(Protocol):
+    """The shape of a container module."""
+
+    NAME: str
+    TITLE: str
+    SUFFIXES: tuple[str, ...]
+    DEFAULT_FILE: str
+    WRITABLE: bool
+    TIES: bool
+    SINGLE: bool
+    STRINGS: bool
+
+    def sniff(self, head: bytes, tail: bytes, path: str) -> bool: ...
+
+    def find(self, directory: str, names: Sequence[str]) -> list[tuple[int, str]]: ...
+
+    def prefix(self, path: str) -> str | None: ...
+
+    def open(self, path: str) -> Checkpoint: ...
+
+    def layout(
+        self,
+        tensors: Sequence[tuple[str, TensorSpec]],
+        *,
+        filename: str,
+        ties: Mapping[str, str] = ...,
+        metadata: Mapping[str, str] = ...,
+        extras: Mapping[str, object] = ...,
+        wrapper: str = ...,
+        strings: Mapping[str, Sequence[bytes]] = ...,
+        max_shard_size: int | None = None,
+    ) -> FileLayout: ...
+
+    def finish(self, layout: FileLayout, crcs: Mapping[str, int]) -> Iterable[Part]: ...

@@ -1,0 +1,340 @@
+"""What stands for the globals that a pickle names: an exact allow-list, and descriptions instead of the things themselves.
+
+Source: what `torch.save` emits, from `torch/_utils.py`, `torch/serialization.py` and the allow-list of `torch/_weights_only_unpickler.py`.
+A storage type is its dtype, a rebuilt tensor is a `Tensor` (storage, offset, size, stride), an OrderedDict is a dict. Any other global is
+an `Opaque`, which keeps the name, the arguments and the state as data. Nothing is ever imported or called.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from ..._typing import NamedTuple
+from ...errors import CorruptError, printable
+from ...limits import LIMITS
+from ...support.opaque import Opaque
+from ...tensors import DTYPES
+
+
+class Storage(NamedTuple):
+    """A persistent id of `torch.save`: ("storage", type, key, location, numel) and, in old files, (view key, offset, numel)."""
+
+    kind: object
+    type: object
+    key: object
+    location: object
+    numel: object
+    view: object
+
+
+class Tensor(NamedTuple):
+    """The arguments of a rebuild function, unchecked. `dtype` is None where the storage says it; `flags` are conj and neg bits."""
+
+    storage: object
+    offset: object
+    size: object
+    stride: object
+    dtype: object
+    flags: object
+
+
+class StorageType(NamedTuple):
+    """torch.<X>Storage: a name of DTYPES; U8 for untyped storages; "" for types that are known and not supported."""
+
+    dtype: str
+    name: str
+
+
+class TorchName(str):
+    """A torch dtype or layout, by name: `torch.float32`."""
+
+    __slots__ = ()
+
+
+def _allowed() -> dict[tuple[str, str], object]:
+    """(module, name) -> what stands for it. A string names the way it is described (`call`); each line has its reason."""
+    table: dict[tuple[str, str], object] = {
+        ("collections", "OrderedDict"): "dict",  # every state dict, and every tensor's empty backward hooks
+        ("collections", "Counter"): "dict",  # schedulers of optimizers
+        ("collections", "defaultdict"): "defaultdict",  # optimizer.state of older releases
+        ("torch._utils", "_rebuild_tensor"): "tensor",  # before 0.4
+        ("torch._utils", "_rebuild_tensor_v2"): "tensor",
+        ("torch._utils", "_rebuild_tensor_v3"): "tensor_v3",  # dtypes without a storage class of their own
+        ("torch._utils", "_rebuild_parameter"): "first",  # nn.Parameter around a tensor
+        ("torch._utils", "_rebuild_parameter_with_state"): "first",
+        ("torch.nn.parameter", "Parameter"): "first",
+        ("torch._tensor", "_rebuild_from_type_v2"): "from_type",  # a tensor with attributes
+        ("torch", "Size"): "tuple",
+        ("torch.serialization", "_get_layout"): "name",  # torch.strided, in optimizer options
+        ("torch", "device"): "device",
+        ("_codecs", "encode"): "encode",  # bytes in protocol 2
+        ("builtins", "bytearray"): "bytes",
+        ("builtins", "bytes"): "bytes",  # empty bytes in protocol 2
+        ("builtins", "set"): "list",  # kept as a list: plain data
+        ("builtins", "frozenset"): "tuple",
+        ("builtins", "list"): "list",
+        ("builtins", "tuple"): "tuple",
+        ("builtins", "dict"): "dict",
+        ("copyreg", "_reconstructor"): "reconstructor",  # objects in protocols 0 and 1
+        ("numpy.core.multiarray", "scalar"): "scalar",  # losses and steps kept as numpy numbers
+        ("numpy._core.multiarray", "scalar"): "scalar",
+        # plain data without a form of its own here; kept by name, never called
+        ("builtins", "object"): "data",  # the base that protocols 0 and 1 name
+        ("builtins", "complex"): "data",
+        ("builtins", "slice"): "data",
+        ("builtins", "range"): "data",
+        ("builtins", "int"): "data",
+        ("builtins", "float"): "data",
+        ("builtins", "str"): "data",
+        ("builtins", "bool"): "data",
+        ("numpy", "dtype"): "data",
+        ("numpy", "ndarray"): "data",
+        ("numpy.core.multiarray", "_reconstruct"): "data",  # random states
+        ("numpy._core.multiarray", "_reconstruct"): "data",
+    }
+    for d in DTYPES.values():
+        if d.storage:
+            table["torch", d.storage] = table["torch.cuda", d.storage] = StorageType(d.name, d.storage)
+        if d.torch:
+            table["torch", d.torch] = TorchName(f"torch.{d.torch}")
+    for q in ("QUInt8Storage", "QInt8Storage", "QInt32Storage", "QUInt4x2Storage", "QUInt2x4Storage"):
+        table["torch", q] = StorageType("", q)
+    for u in ("UntypedStorage", "_UntypedStorage", "TypedStorage", "_TypedStorage"):
+        table["torch.storage", u] = table["torch", u] = StorageType("U8", u)
+    for n in ("per_tensor_affine", "per_channel_affine", "strided", "contiguous_format", "preserve_format", "channels_last"):
+        table["torch", n] = TorchName(f"torch.{n}")
+    return table
+
+
+_ALLOWED: dict[tuple[str, str], object] = {}
+_LONG = 1000  # characters that no name of a global or device has
+_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # Python 2's names
+
+
+class _Callable:
+    """An allow-listed global: how to describe what it would have made."""
+
+    __slots__ = ("how", "module", "name")
+
+    def __init__(self, how: str, module: str, name: str) -> None:
+        self.how, self.module, self.name = how, module, name
+
+
+def find(module: str, name: str, named: dict[str, None]) -> object:
+    """What stands for a global; one that is not allowed is added to `named`."""
+    if not _ALLOWED:
+        for key, what in _allowed().items():
+            _ALLOWED[key] = _Callable(what, *key) if type(what) is str else what
+    module = _MODULES.get(module, module)
+    found = _ALLOWED.get((module, name))
+    if found is None:
+        if len(module) + len(name) > _LONG:
+            raise CorruptError(f"a pickle names a global with {len(module) + len(name):,} characters")
+        named[f"{module}.{name}"] = None
+        LIMITS.check("pickle_globals", len(named), "the number of names in a pickle that are not on the allow-list")
+        return Opaque(module, name)
+    if type(found) is _Callable and found.how == "data":
+        return Opaque(module, name, safe=True)
+    return found
+
+
+def is_data(module: str, name: str) -> bool:
+    """Whether a global is on the allow-list as plain data, which whoever loads it may safely make."""
+    found = find(module, name, {})
+    return type(found) is Opaque and found.safe
+
+
+_SCALARS = {
+    "f8": "d",
+    "f4": "f",
+    "f2": "e",
+    "i8": "q",
+    "i4": "i",
+    "i2": "h",
+    "i1": "b",
+    "u8": "Q",
+    "u4": "I",
+    "u2": "H",
+    "u1": "B",
+    "b1": "?",
+}
+
+
+def _scalar(args: tuple[object, ...]) -> object:
+    """numpy's scalar(dtype, bytes) as a Python number where it is one, else None."""
+    if len(args) == 2 and type(args[0]) is Opaque and args[0].args and type(args[1]) is bytes:
+        code = _SCALARS.get(args[0].args[0]) if type(args[0].args[0]) is str else None
+        state = args[0].state
+        order = state[1] if type(state) is tuple and len(state) > 1 else "<"
+        if code is not None:
+            s = Struct((">" if order == ">" else "<") + code)
+            if s.size == len(args[1]):
+                return s.unpack(args[1])[0]
+    return None
+
+
+class Copied:
+    """The bytes that opcodes have copied from what the pickle holds already: few opcodes could make many gigabytes of a long list."""
+
+    __slots__ = ("bytes",)
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def add(self, n: int) -> None:
+        """Count `n` bytes. Raises LimitError."""
+        self.bytes += n
+        if self.bytes > LIMITS.pickle_bytes:
+            LIMITS.check("pickle_bytes", self.bytes, "the number of bytes that a pickle copies")
+
+
+def call(f: object, args: object, copied: Copied) -> object:
+    """What REDUCE of `f` over `args` is described as. Raises CorruptError for arguments that cannot be meant, LimitError for what copies too much."""
+    while type(f) is _Callable and f.how == "from_type" and type(args) is tuple and len(args) == 4:
+        f, args = args[0], args[2]
+    if type(args) is not tuple:
+        raise CorruptError("a pickle calls something with arguments that are no tuple")
+    if type(f) is Opaque:
+        if f.args is None and f.state is None:
+            return Opaque(f.module, f.name, args, safe=f.safe)
+        return Opaque(f.module, f.name if f.name.endswith("()()") else f.name + "()", args)
+    if type(f) is not _Callable:
+        raise CorruptError(f"a pickle calls a {type(f).__name__}")
+    how = f.how
+    if how == "dict" or how == "defaultdict":
+        out: dict[object, object] = {}
+        rest = args if how == "dict" else args[1:]
+        if rest and type(rest[0]) in (dict, list, tuple) and rest[0]:
+            copied.add(100 * len(rest[0]))
+        if rest and type(rest[0]) is dict:
+            out.update(rest[0])
+        elif rest and type(rest[0]) in (list, tuple):
+            for pair in rest[0]:
+                if type(pair) not in (list, tuple) or len(pair) != 2:
+                    raise CorruptError("a pickle makes a dict of something else than pairs")
+                out[plain_key(pair[0])] = pair[1]
+        return out
+    if how == "tensor":
+        if 4 <= len(args) <= 7:
+            return Tensor(args[0], args[1], args[2], args[3], None, args[6] if len(args) > 6 else None)
+    elif how == "tensor_v3":
+        if 7 <= len(args) <= 8:
+            return Tensor(args[0], args[1], args[2], args[3], args[6], args[7] if len(args) > 7 else None)
+    elif how == "first":
+        if args:
+            return args[0]
+    elif how == "tuple" or how == "list":
+        inner = args[0] if args else ()
+        if type(inner) in (tuple, list):
+            copied.add(8 * len(inner))
+            return tuple(inner) if how == "tuple" else list(inner)
+    elif how == "name":
+        if args and type(args[0]) is str and len(args[0]) < _LONG:
+            return TorchName(args[0])
+    elif how == "device":
+        if 0 < len(args) < 3 and all((type(a) is str and len(a) < _LONG) or (type(a) is int and abs(a) < 1 << 64) for a in args):
+            return TorchName(":".join(map(str, args)))
+    elif how == "bytes":
+        if not args:
+            return b""
+        if type(args[0]) is bytes:
+            return args[0]
+        if type(args[0]) is str and len(args) == 2:
+            copied.add(len(args[0]))
+            return args[0].encode("latin-1", "replace")
+    elif how == "encode":
+        if args and type(args[0]) is str:
+            copied.add(4 * len(args[0]))
+            return args[0].encode("latin-1" if len(args) > 1 and args[1] in ("latin1", "latin-1") else "utf-8", "replace")
+    elif how == "scalar":
+        number = _scalar(args)
+        return Opaque(f.module, f.name, args, safe=True) if number is None else number
+    elif how == "reconstructor" and args and type(args[0]) is Opaque:
+        return Opaque(args[0].module, args[0].name, (), safe=args[0].safe, new=True)
+    raise CorruptError(f"{f.module}.{f.name} is called with arguments that it does not take")
+
+
+def plain_key(key: object, depth: int = 0) -> object:
+    """`key` if it is one that can be hashed in bounded time. Raises CorruptError otherwise."""
+    t = type(key)
+    if t is str or t is bytes:
+        LIMITS.check("name_bytes", len(key), "the length of a key in a pickle")  # type: ignore[arg-type]
+        return key
+    if key is None or t is bool or t is float or t is TorchName:
+        return key
+    if t is int and -(1 << 60) < key < 1 << 60:  # type: ignore[operator]
+        return key
+    if t is tuple and depth < 3 and len(key) <= 16:  # type: ignore[arg-type]
+        for k in key:  # type: ignore[attr-defined]
+            plain_key(k, depth + 1)
+        return key
+    if t is Opaque or t is StorageType:
+        return key
+    raise CorruptError(f"a pickle uses a {t.__name__} as a key that no checkpoint uses")
+
+
+def set_items(target: object, items: list[object]) -> None:
+    """SETITEM and SETITEMS: key, value, key, value into a dict (or what an Opaque remembers)."""
+    if len(items) % 2:
+        raise CorruptError("a pickle sets a key without a value")
+    keys = items[::2]
+    tuples = 0
+    for k in keys:
+        if type(k) is not str or len(k) > _LONG:
+            plain_key(k)
+            tuples += type(k) is tuple
+    held = target.items if type(target) is Opaque else target
+    if tuples:
+        LIMITS.check("pickle_tuples", tuples + (len(held) if type(held) is dict else 0), "the number of keys of a dict with tuples among them")
+    if type(target) is dict:
+        target.update(zip(keys, items[1::2]))  # noqa: B905
+    elif type(target) is Opaque:
+        if type(target.items) is not dict:
+            target.items = {}
+        target.items.update(zip(keys, items[1::2]))  # noqa: B905
+    else:
+        raise CorruptError(f"a pickle sets keys of a {type(target).__name__}")
+
+
+def extend(target: object, items: list[object]) -> None:
+    """APPEND, APPENDS, ADDITEMS: values into a list (or what an Opaque remembers)."""
+    if type(target) is list:
+        target.extend(items)
+    elif type(target) is Opaque:
+        if type(target.items) is not list:
+            target.items = []
+        target.items.extend(items)
+    else:
+        raise CorruptError(f"a pickle appends to a {type(target).__name__}")
+
+
+def text(raw: bytes, copied: Copied | None = None) -> str:
+    """UTF-8 text; what is not UTF-8 (lone surrogates too) stays visible as escapes. It may take four times its bytes: `copied` counts that."""
+    if copied is not None:
+        copied.add(3 * len(raw))
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("utf-8", "backslashreplace")
+
+
+def py2_text(raw: bytes) -> str | bytes:
+    """A Python 2 `str`: text if it is UTF-8, else the bytes it is."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw
+
+
+def persistent(pid: object, storages: list[object]) -> object:
+    """What a persistent id describes: a Storage (added to `storages`), or the class of a ("module", class, file, source) of old files."""
+    if type(pid) is tuple and pid:
+        if any((type(p) is str or type(p) is bytes) and len(p) > _LONG for p in pid):
+            raise CorruptError("a pickle names a storage by more than a name")
+        kind = pid[0].decode("latin-1") if type(pid[0]) is bytes else pid[0]
+        if kind == "storage" and 5 <= len(pid) <= 6:
+            storages.append(Storage(kind, pid[1], pid[2], pid[3], pid[4], pid[5] if len(pid) > 5 else None))
+            return storages[-1]
+        if kind == "module" and len(pid) > 1:
+            return pid[1]
+    return Opaque("persistent_id", printable(type(pid).__name__), (pid,), safe=True)

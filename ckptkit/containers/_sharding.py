@@ -1,0 +1,332 @@
+"""Checkpoints in shards: an index.json that says which file of its directory holds which tensor.
+
+Format source: huggingface_hub `serialization/_base.py` (which tensor goes to which shard, the names of the files)
+and transformers `modeling_utils.save_pretrained` (the index). Used by safetensors and PyTorch alike.
+
+Policy: an index may only name files beside it. A shard may be a link, as in the hub's cache. What the index and
+the shards disagree about is reported tensor by tensor, and the bytes win over the index.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+
+from .._typing import NamedTuple
+from ..errors import UNREADABLE, CheckpointError, CorruptError, UnsafeError, UsageError, printable
+from ..findings import Finding
+from ..limits import LIMITS
+from ..support.name_text import collapse
+from ..support.strict_json import loads, read_bytes
+from ..tensors import Check, StoredTensor
+from ._interface import Checkpoint
+
+RULE = "shards"
+TOTAL = "metadata.total_size"
+FEW = 20  # findings of one kind that are listed one by one
+_SHARD = r"(?s)(?P<stem>.+)-(?P<number>\d{5,9})-of-(?P<of>\d{5,9})(?P<ext>\.[A-Za-z0-9]+)"  # compiled when it is first needed
+
+
+class ShardIndex(NamedTuple):
+    """A read index. `metadata` is its metadata as it stands, total_size included."""
+
+    weight_map: dict[str, str]
+    total_size: int | None
+    metadata: dict[str, object]
+    findings: list[Finding]
+
+
+def read_index(path: str) -> ShardIndex:
+    """Read and check an index file, not its shards.
+
+    Raises CorruptError for what is no index, UnsafeError for a shard that lies anywhere but beside it, LimitError.
+    """
+    value, repeated = loads(read_bytes(path), what="the index", path=path, duplicates="report")
+    findings = [Finding("warning", RULE, key, f"the index has the key {key!r} twice; the last one counts") for key in repeated]
+    if not isinstance(value, dict):
+        raise CorruptError("the index is not a JSON object", path=path)
+    weight_map = value.get("weight_map")
+    if not isinstance(weight_map, dict):
+        found = "its weight_map is not an object" if "weight_map" in value else "it has no weight_map"
+        raise CorruptError(f"is not the index of a sharded checkpoint: {found}", path=path)
+    if not weight_map:
+        raise CorruptError("the index lists no tensors", path=path)
+    LIMITS.check("tensors", len(weight_map), "the number of tensors", path)
+    known: set[str] = set()
+    for name, shard in weight_map.items():
+        if not isinstance(shard, str):
+            raise CorruptError(f"the index gives no file name for {name!r}", path=path)
+        if shard not in known:
+            check_shard_name(name, shard, path)
+            known.add(shard)
+    LIMITS.check("shards", len(known), "the number of shards", path)
+    metadata = value.get("metadata", {})
+    if not isinstance(metadata, dict):
+        findings.append(Finding("warning", RULE, "metadata", "the metadata of the index is not an object; ignored"))
+        metadata = {}
+    total_size, problem = _total_size(metadata)
+    return ShardIndex(weight_map, total_size, metadata, findings + problem)
+
+
+def check_shard_name(name: str, shard: str, path: str) -> None:
+    """Refuse a shard that lies anywhere but beside the index at `path`."""
+    if not shard or "\0" in shard:
+        raise CorruptError(f"the index gives {name!r} the impossible file name {shard!r}", path=path)
+    if "/" in shard or "\\" in shard or shard in (".", ".."):
+        raise UnsafeError(f"the index puts {name!r} outside its own directory: {shard!r}", path=path)
+
+
+def _total_size(metadata: dict[str, object]) -> tuple[int | None, list[Finding]]:
+    size = metadata.get("total_size")
+    if isinstance(size, float) and size.is_integer():  # older writers summed element sizes as floats
+        size = int(size)
+    if size is None or (isinstance(size, int) and not isinstance(size, bool) and size >= 0):
+        return size, []
+    return None, [Finding("warning", RULE, TOTAL, f"total_size is {size!r}, not a number of bytes; ignored")]
+
+
+def open_sharded(
+    path: str, container: str, open_one: Callable[[str], Checkpoint], rename: Callable[[str, Mapping[str, object]], str] | None = None
+) -> Checkpoint:
+    """The checkpoint of the index at `path`, its tensors in the order of the weight map, then the unlisted ones.
+
+    `open_one` opens one shard; the result owns what it returns. `rename` says what a shard that holds the given tensors calls one
+    of the index, where the two have different names. Raises CorruptError if a shard is missing; what
+    index and shards disagree about comes as findings (rule "shards"); so does an index that is not there (see `family`).
+    """
+    folder = os.path.dirname(path)
+    index = read_index(path) if os.path.lexists(path) else None
+    shards = list(dict.fromkeys(index.weight_map.values())) if index is not None else _members(folder, os.path.basename(path))
+    missing = [s for s in shards if not os.path.isfile(os.path.join(folder, s))]
+    if missing:
+        listed = ", ".join(missing[:4]) + (", ..." if len(missing) > 4 else "")
+        raise CorruptError(f"{len(missing)} of {len(shards)} shards missing: {listed}", path=path, hint="is the download complete?")
+    open_one = _counted(open_one, path)
+    with ExitStack() as stack:
+        parts: dict[str, Checkpoint] = {}
+        for s in shards:
+            parts[s] = part = open_one(os.path.join(folder, s))
+            stack.callback(part.close)
+        owners = _owners(parts)
+        if index is None:
+            rename = None  # what it says is what the shards say
+            note = f"there is no {os.path.basename(path)}: loaders do not find the {len(shards)} shards"
+            missing_index = Finding("error", RULE, os.path.basename(path), note, "ckptkit fix makes it from the shards")
+            index = ShardIndex({n: s for n, (s, *_) in owners.items()}, None, {}, [missing_index])
+        weight_map = index.weight_map
+        if rename is not None:
+            weight_map = {rename(name, parts[shard].tensors): shard for name, shard in weight_map.items()}
+        tensors, findings = _merge(weight_map, parts, owners)
+        LIMITS.check("tensors", len(tensors), "the number of tensors", path)
+        findings += _check_total_size(index.total_size, tensors) + _unlisted_files(folder, shards) + _links(folder, shards)
+        metadata: dict[str, str] = {}
+        extras: dict[str, object] = {}
+        for part in reversed(parts.values()):  # where shards differ, the first one's word counts
+            metadata = {**part.metadata, **{k: v for k, v in metadata.items() if k not in part.metadata}}
+            extras = {**part.extras, **{k: v for k, v in extras.items() if k not in part.extras}}
+
+        def checks() -> Iterator[Check]:
+            for p in parts.values():
+                yield from p.checks()
+
+        merged = Checkpoint(
+            path,
+            container,
+            tensors,
+            files=[*([path] if os.path.lexists(path) else []), *(f for p in parts.values() for f in p.files)],
+            metadata=metadata,
+            extras=extras,
+            wrapper=next((p.wrapper for p in parts.values() if p.wrapper), ""),
+            findings=[*index.findings, *findings, *(f for p in parts.values() for f in p.findings)],
+            checks=checks,
+        )
+        merged.total_size = index.total_size
+        merged.copies = {n: tuple(parts[s].tensors[n] for s in found) for n, found in owners.items() if len(found) > 1}
+        merged._stack.enter_context(stack.pop_all())  # closing it closes the shards
+    return merged
+
+
+def _counted(open_one: Callable[[str], Checkpoint], path: str) -> Callable[[str], Checkpoint]:
+    """`open_one`, which stops where all shards together have too many tensors: each alone may be within the limit."""
+    total = 0
+
+    def opened(shard: str) -> Checkpoint:
+        nonlocal total
+        try:
+            part = open_one(shard)
+        except OSError as e:
+            raise CheckpointError(f"cannot be read: {e.strerror}", path=shard, hint=UNREADABLE) from None
+        total += len(part.tensors)
+        if total > LIMITS.tensors:
+            part.close()
+            LIMITS.check("tensors", total, "the number of tensors in all shards", path)
+        return part
+
+    return opened
+
+
+def _links(folder: str, shards: Sequence[str]) -> list[Finding]:
+    """An information about shards that are links, as in the hub's cache: what is read lies elsewhere."""
+    links = [s for s in shards if os.path.islink(os.path.join(folder, s))]
+    if not links:
+        return []
+    more = f" (and {len(links) - 1} more)" if len(links) > 1 else ""
+    return [Finding("info", RULE, printable(links[0]), f"is a link to {printable(os.readlink(os.path.join(folder, links[0])))}{more}")]
+
+
+def _owners(parts: Mapping[str, Checkpoint]) -> dict[str, list[str]]:
+    """The shards in which each tensor lies."""
+    owners: dict[str, list[str]] = {}
+    for shard, part in parts.items():
+        for name in part.tensors:
+            owners.setdefault(name, []).append(shard)
+    return owners
+
+
+def _merge(
+    weight_map: Mapping[str, str], parts: Mapping[str, Checkpoint], owners: Mapping[str, list[str]]
+) -> tuple[dict[str, StoredTensor], list[Finding]]:
+    """Every tensor once, from the shard that the index names if it is there, and what was found on the way."""
+    tensors: dict[str, StoredTensor] = {}
+    noted: dict[tuple[str, str, str, str], list[str]] = {}  # (severity, before the name, after it, hint) -> names
+
+    def note(severity: str, name: str, before: str, after: str, hint: str) -> None:
+        noted.setdefault((severity, before, after, hint), []).append(name)
+
+    for name, shard in weight_map.items():
+        found = owners.get(name)
+        if not found:
+            note("error", name, f"the index says that {shard} holds ", "; no shard does", "the tensor is lost: fetch the shard again")
+            continue
+        if shard not in found:
+            note("error", name, f"the index says that {shard} holds ", f"; it lies in {' and '.join(found)}", "ckptkit fix makes the index again")
+        tensors[name] = parts[shard if shard in found else found[0]].tensors[name]
+    for name, found in owners.items():
+        if name not in tensors:
+            note("warning", name, f"{found[0]} holds ", ", which the index does not list", "loaders that follow the index miss it")
+            tensors[name] = parts[found[0]].tensors[name]
+        if len(found) > 1:
+            read = weight_map.get(name) if weight_map.get(name) in found else found[0]
+            note("error", name, "", f" lies in {' and '.join(found)}; the one in {read} is read", "ckptkit fix keeps one where they hold the same bytes")
+    findings = []
+    for (severity, before, after, hint), names in noted.items():
+        for name in names[:FEW] if len(names) > FEW + 1 else names:
+            findings.append(Finding(severity, RULE, printable(name), printable(f"{before}{name!r}{after}", 1000), hint))
+        if len(names) > FEW + 1:
+            rest = [printable(n) for n in names[FEW:]]
+            what = f"{before}{len(rest)} more: {collapse(rest, 4)}{after}"
+            findings.append(Finding(severity, RULE, collapse(rest, 4), printable(what, 1000), hint))
+    return tensors, findings
+
+
+def _check_total_size(stated: int | None, tensors: Mapping[str, StoredTensor]) -> list[Finding]:
+    """Writers count tied tensors once or for each name: both are right."""
+    if stated is None:
+        return []
+    each = sum(t.spec.nbytes for t in tensors.values())
+    if stated == each or stated == sum({t.identity or t.name: t.spec.nbytes for t in tensors.values()}.values()):
+        return []
+    message = f"the index says total_size {stated:,}; the tensors are {each:,} bytes"
+    return [Finding("warning", RULE, TOTAL, message)]
+
+
+def drop_explained(checkpoint: Checkpoint, repeated: Sequence[str]) -> None:
+    """Take back the finding of a total_size that counts some of the `repeated` tensors (known to be others again) once.
+
+    transformers counts a tied tensor once, though each shard that needs it holds a copy of its own.
+    """
+    if checkpoint.total_size is None or not any(f.where == TOTAL for f in checkpoint.findings):
+        return
+    left = {sum(t.spec.nbytes for t in checkpoint.tensors.values()) - checkpoint.total_size}
+    for name in repeated[:16]:
+        left |= {n - checkpoint.tensors[name].spec.nbytes for n in left}
+    if 0 in left:
+        checkpoint.findings = [f for f in checkpoint.findings if f.where != TOTAL]
+
+
+def family(names: Iterable[str], ext: str) -> str | None:
+    """What the index would be called of shards without one: "model.safetensors.index.json"; None unless every one of them is there."""
+    found: dict[tuple[str, str], set[int]] = {}
+    for n in names:
+        m = re.fullmatch(_SHARD, n)
+        if m is not None and m["ext"] == ext:
+            found.setdefault((m["stem"], m["of"]), set()).add(int(m["number"]))
+    whole = [stem for (stem, of), numbers in found.items() if int(of) > 1 and len(numbers) == int(of) and min(numbers) == 1 and max(numbers) == int(of)]
+    return f"{whole[0]}{ext}.index.json" if len(whole) == 1 and len(found) == 1 else None
+
+
+def _members(folder: str, index: str) -> list[str]:
+    """The shards, in order, that an index of this name would have."""
+    stem, ext = os.path.splitext(index.removesuffix(".index.json"))
+    return sorted(n for n in os.listdir(folder or ".") if (m := re.fullmatch(_SHARD, n)) and m.group("stem", "ext") == (stem, ext))
+
+
+def _unlisted_files(folder: str, shards: Sequence[str]) -> list[Finding]:
+    """Files named like further shards of this checkpoint, the whole of it in one file, and shards that by the others' names should be there."""
+    families = {m.group("stem", "ext") for s in shards if (m := re.fullmatch(_SHARD, s))}
+    try:
+        names = sorted(os.listdir(folder or "."))
+    except OSError:  # a directory that may be entered but not listed
+        return []
+    listed = set(shards)
+    others = [printable(n) for n in names if n not in listed and (m := re.fullmatch(_SHARD, n)) and m.group("stem", "ext") in families]
+    out = [Finding("warning", RULE, n, f"{n} lies beside the shards, but the index does not list it") for n in others]
+    for stem, ext in families:
+        if stem + ext in names:
+            whole = printable(stem + ext)
+            out.append(Finding("warning", RULE, whole, f"{whole} lies beside the shards: a loader that looks for it first reads it, and not them", "keep one of the two"))
+    counts = {m["of"] for s in shards if (m := re.fullmatch(_SHARD, s))}
+    if len(counts) == 1 and len(families) == 1 and int(next(iter(counts))) > len(shards) + len(others):
+        of = int(next(iter(counts)))
+        out.append(Finding("warning", RULE, printable(shards[0]), f"the shards are called one of {of:,}; the index lists {len(shards)}", "is the rest lost?"))
+    return out
+
+
+def split(items: Sequence[tuple[str, int]], max_shard_size: int | None) -> list[list[str]]:
+    """The names of (name, bytes) `items` in shards, by huggingface_hub's rule.
+
+    In the given order, a new shard where the next tensor would exceed the size; a tensor that is larger
+    gets a shard of its own at once, and the shard being filled goes on after it. Never an empty shard.
+    """
+    if max_shard_size is None:
+        return [[name for name, _ in items]] if items else []
+    if max_shard_size <= 0:
+        raise UsageError(f"a shard size of {max_shard_size} bytes holds nothing")
+    shards: list[list[str]] = []
+    current: list[str] = []
+    used = 0
+    for name, size in items:
+        if size > max_shard_size:
+            shards.append([name])
+            continue
+        if used + size > max_shard_size:
+            shards.append(current)
+            current, used = [], 0
+        current.append(name)
+        used += size
+    return [*shards, current] if current else shards
+
+
+def shard_names(filename: str, count: int) -> list[str]:
+    """`model.safetensors`, 3 -> `model-00001-of-00003.safetensors`, ..."""
+    stem, ext = os.path.splitext(filename)
+    return [f"{stem}-{i:05d}-of-{count:05d}{ext}" for i in range(1, count + 1)]
+
+
+def index_json(weight_map: Mapping[str, str], total_size: int) -> bytes:
+    """The bytes of an index file, laid out as transformers does, but in the order given: it is the model's."""
+    content = {"metadata": {"total_size": total_size}, "weight_map": dict(weight_map)}
+    return (json.dumps(content, indent=2) + "\n").encode()
+
+
+def with_others(checkpoint: Checkpoint) -> Checkpoint:
+    """`checkpoint`, with a finding where it is one file whose name says that it is a part of several."""
+    m = re.fullmatch(_SHARD, os.path.basename(checkpoint.path)) if "-of-" in checkpoint.path else None
+    if m is not None and checkpoint.files == (checkpoint.path,) and int(m["of"]) > 1:
+        what = f"is part {int(m['number'])} of {int(m['of'])} by its name: the other parts are not looked at"
+        hint = "name the index, or the directory, for all of them"
+        checkpoint.findings.append(Finding("warning", "shards", os.path.basename(checkpoint.path), what, hint))
+    return checkpoint

@@ -1,0 +1,374 @@
+"""The directory of a zip file, read strictly, and the bytes of one that is written: stored entries only, as `torch.save` makes them.
+
+`torch.save`, Keras and `numpy.savez` store what they write; `numpy.savez_compressed` deflates it, which is read where it is asked for.
+
+Source: PKWARE's APPNOTE.TXT 6.3 (4.3.7 local header, 4.3.9 data descriptor, 4.3.12 central directory, 4.3.14 to 16 the ends, 4.5.3 zip64);
+the order and the padding of records from `caffe2/serialize/inline_container.cc` and `miniz.c` in pytorch.
+
+A zip says everything twice, and readers that believe different halves are how payloads get past scanners. So both halves must agree
+here: name, method, sizes and flags of the local and the central header, the two kinds of end record; names are unique (also without
+regard to case) and stay inside; no two entries overlap; nothing precedes the first and nothing follows the end.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from itertools import repeat
+from struct import Struct
+from struct import error as StructError
+
+from ..._typing import NamedTuple
+from ...errors import CorruptError, UnsupportedError, printable
+from ...limits import LIMITS
+
+_LOCAL = Struct("<4s5H3I2H")  # signature, version, flags, method, time, date, crc, packed, size, name, extra
+_CENTRAL = Struct(
+    "<4s6H3I5H2I"
+)  # signature, made by, version, flags, method, time, date, crc, packed, size, name, extra, comment, disk, ...
+_DESCRIPTOR = Struct("<4s3I")  # signature, crc, packed, size
+_END = Struct("<4s4H2IH")  # signature, disk, directory's disk, entries here, entries, size, offset, comment
+_LOCATOR = Struct("<4sIQI")
+_END64 = Struct("<4sQ2H2I4Q")  # signature, length, made by, version, disk, directory's disk, entries here, entries, size, offset
+_GAP = 24  # bytes of the largest data descriptor
+_DENSE = 16 << 10  # bytes of an entry, on average, up to which headers are read many at once
+_WINDOW = 1 << 20
+_FULL = 0xFFFFFFFF
+_FLAGS = 0x0002 | 0x0004 | 0x0008 | 0x0800  # compression level (means nothing here), data descriptor, UTF-8
+_ALIGN = 64
+_ODD = ("\n/", "\n\n", "\\", ":", "..", "//", "/./", "\n./", "/.\n")  # in a list of names, a name a line: look closer
+
+
+class Entry(NamedTuple):
+    """One entry: `header` is its local header's offset, `start` that of its `packed` bytes."""
+
+    name: str
+    header: int
+    start: int
+    size: int
+    crc: int
+    packed: int
+    method: int  # 0 stored, 8 deflated
+
+
+def _text(raw: bytes) -> str:
+    """An entry's name in a message."""
+    return printable(raw.decode("utf-8", "backslashreplace"))
+
+
+def read_directory(fd: int, size: int, path: str, *, writer: str = "PyTorch", deflated: bool = False) -> dict[str, Entry]:
+    """Every entry of a zip file by name, in the directory's order. Raises CorruptError, UnsupportedError (compressed, encrypted).
+
+    `writer` is who makes such files, for messages; `deflated` allows zip's usual compression.
+    """
+    try:
+        raw, count, start = _find_directory(fd, size, path)
+        listed = list(_central(raw, count, path, writer, deflated))
+        return _locals(fd, listed, start, path)
+    except StructError:
+        raise CorruptError(f"ends at byte {size} within its zip directory", path=path) from None
+
+
+def _find_directory(fd: int, size: int, path: str) -> tuple[bytes, int, int]:
+    """The central directory's bytes, its number of entries and its offset."""
+    tail_at = max(0, size - (1 << 16) - 22 - 76)
+    tail = os.pread(fd, size - tail_at, tail_at)
+    at = tail.rfind(b"PK\5\6")
+    while at >= 0 and len(tail) - at >= 22 and at + 22 + int.from_bytes(tail[at + 20 : at + 22], "little") != len(tail):
+        at = tail.rfind(b"PK\5\6", 0, at)
+    if at < 0 or len(tail) - at < 22:
+        raise CorruptError(f"ends at byte {size} without a zip directory", path=path, hint="a file cut short by a partial download or a full disk?")
+    _, disk, cd_disk, here, count, cd_size, cd_at, _ = _END.unpack_from(tail, at)
+    end = tail_at + at
+    if at + 22 != len(tail):
+        raise CorruptError(f"ends at byte {end + 22} in a comment, which no program writes into a checkpoint: a second directory can hide in one", path=path)
+    if disk not in (0, 0xFFFF) or cd_disk not in (0, 0xFFFF) or here != count:
+        raise UnsupportedError(f"is one part of a zip archive split over several files, says its end at byte {end}", path=path)
+    if at >= 20 and tail[at - 20 : at - 16] == b"PK\6\7":
+        _, _, at64, _ = _LOCATOR.unpack_from(tail, at - 20)
+        record = os.pread(fd, _END64.size, at64) if at64 < size else b""
+        sig, length, _, _, _, _, here64, count64, size64, offset64 = _END64.unpack(record)
+        if sig != b"PK\6\6" or length != 44 or at64 + 56 != end - 20 or here64 != count64:
+            raise CorruptError(f"its zip64 end record is not at byte {at64}, where its zip says", path=path)
+        pairs = ((count, 0xFFFF, count64), (cd_size, _FULL, size64), (cd_at, _FULL, offset64))
+        if any(short not in (full, long) for short, full, long in pairs):
+            raise CorruptError(f"its two zip end records, at bytes {at64} and {end}, contradict each other", path=path)
+        count, cd_size, cd_at, end = count64, size64, offset64, at64
+    if cd_at + cd_size != end:
+        raise CorruptError(f"its zip directory is said to end at byte {cd_at + cd_size}, not at {end}", path=path)
+    LIMITS.check("zip_entries", count, "the number of zip entries", path)
+    if count * _CENTRAL.size > cd_size:
+        raise CorruptError(f"its zip directory has no room for {count:,} entries", path=path)
+    LIMITS.check("header_bytes", cd_size, "the zip directory's size", path)
+    raw = os.pread(fd, cd_size, cd_at)
+    if len(raw) != cd_size:
+        raise CorruptError(f"its zip directory at byte {cd_at} is cut short", path=path)
+    return raw, count, cd_at
+
+
+def _central(raw: bytes, count: int, path: str, writer: str, deflated: bool) -> Iterator[tuple[bytes, int, int, int, int, int, int]]:
+    """(name, flags, method, crc, size, local header offset, packed size) of each entry."""
+    unpack = _CENTRAL.unpack_from
+    at = 0
+    for _ in range(count):
+        sig, _, _, flags, method, _, _, crc, packed, size, n, x, c, disk, _, _, header = unpack(raw, at)
+        if sig != b"PK\1\2":
+            raise CorruptError(f"its zip directory is damaged at its byte {at}", path=path)
+        name = raw[at + 46 : at + 46 + n]
+        if size == _FULL or packed == _FULL or header == _FULL:
+            size, packed, header = _zip64(raw[at + 46 + n : at + 46 + n + x], size, packed, header, name, path)
+        at += 46 + n + x + c
+        if flags & ~_FLAGS:
+            raise UnsupportedError(
+                f"entry {_text(name)} is encrypted or patched (zip flags 0x{flags:x}), which {writer} never writes", path=path
+            )
+        if method and not (deflated and method == 8):
+            raise UnsupportedError(
+                f"entry {_text(name)} is compressed (zip method {method}); {writer} stores its records",
+                path=path,
+                hint=f"unpack it and pack it again without compression (zip -0), or save it again with {'torch.save' if writer == 'PyTorch' else writer}",
+            )
+        if (packed != size and not method) or disk not in (0, 0xFFFF):
+            raise CorruptError(f"entry {_text(name)} is stored, but its two sizes differ", path=path)
+        yield name, flags, method, crc, size, header, packed
+    if at != len(raw):
+        raise CorruptError(f"its zip directory of {len(raw):,} bytes has {count:,} entries, which end at its byte {at:,}", path=path)
+
+
+def _zip64(extra: bytes, size: int, packed: int, header: int, name: bytes, path: str) -> tuple[int, int, int]:
+    """The saturated fields from the zip64 extra field (id 1)."""
+    at, found = 0, None
+    while at < len(extra):
+        kind, n = int.from_bytes(extra[at : at + 2], "little"), int.from_bytes(extra[at + 2 : at + 4], "little")
+        if at + 4 + n > len(extra):
+            raise CorruptError(f"the extra field of entry {_text(name)} runs past its end at its byte {at}", path=path)
+        if kind == 1:
+            if found is not None:
+                raise CorruptError(f"entry {_text(name)} has two zip64 fields", path=path)
+            words = [int.from_bytes(extra[k : k + 8], "little") for k in range(at + 4, at + 4 + n - 7, 8)]
+            found = [words.pop(0) if v == _FULL and words else v for v in (size, packed, header)]
+        at += 4 + n
+    return (size, packed, header) if found is None else (found[0], found[1], found[2])
+
+
+def _locals(fd: int, listed: list[tuple[bytes, int, int, int, int, int, int]], end: int, path: str) -> dict[str, Entry]:
+    """The entries, each held against its local header and its neighbours: between two there is nothing but a data descriptor."""
+    new, full = tuple.__new__, _FULL
+    names = _names([row[0] for row in listed], path)
+    if len(set(names)) != len(names):
+        twice = Counter(names).most_common(1)[0][0]
+        raise CorruptError(f"has two entries called {printable(twice)}", path=path)
+    if len({n.lower() for n in names}) != len(names):
+        folded: dict[str, str] = {}
+        a, b = next((folded[n.lower()], n) for n in names if folded.setdefault(n.lower(), n) != n)
+        raise CorruptError(f"has entries whose names differ only in case: {printable(a, 200)} and {printable(b, 200)}", path=path)
+    order = sorted(range(len(listed)), key=[row[5] for row in listed].__getitem__)
+    heads = list(_heads(fd, [listed[k] for k in order], end))
+    if order == list(range(len(listed))) and (usual := _as_torch_writes(names, listed, heads, fd, end)) is not None:
+        return usual
+    found: list[Entry | None] = [None] * len(listed)
+    at = 0  # where the last entry ends
+    last = ("", 0, 0, 0, 0)  # its name, flags, checksum and sizes
+    for k, (lead, head) in zip(order, heads, strict=True):
+        raw, flags, method, crc, size, header, packed = listed[k]
+        n = len(raw)
+        if len(head) != 30 + n:
+            raise CorruptError(f"entry {_text(raw)} is said to lie at byte {header}, beyond the file", path=path)
+        sig, _, lflags, lmethod, _, _, lcrc, lpacked, lsize, ln, lx = _LOCAL.unpack_from(head)
+        if sig != b"PK\3\4":
+            raise CorruptError(f"entry {_text(raw)} has no header at byte {header}", path=path)
+        if ln != n or head[30:] != raw:
+            raise CorruptError(f"entry {_text(raw)} is called {_text(head[30:])} by its own header", path=path)
+        if lflags != flags or lmethod != method:
+            raise CorruptError(f"entry {_text(raw)} has other flags or another method in its own header", path=path)
+        if lsize != size or lpacked != packed or lcrc != crc:
+            if flags & 8 and lsize == lpacked == lcrc == 0:
+                pass  # they follow in a data descriptor, as PyTorch writes it
+            elif full in (lsize, lpacked):
+                big = _zip64(os.pread(fd, lx, header + 30 + n), lsize, lpacked, 0, raw, path)
+                if big[:2] not in ((size, packed), (0, 0)) or (lcrc != crc and not flags & 8):
+                    raise CorruptError(f"entry {_text(raw)} has another size in its own header", path=path)
+            else:
+                raise CorruptError(f"entry {_text(raw)} has another size or checksum in its own header", path=path)
+        name = names[k]
+        if header != at:
+            _gap(name, header, at, lead, last, path)
+        start = header + 30 + n + lx
+        at, last = start + packed, (name, flags, crc, size, packed)
+        found[k] = new(Entry, (name, header, start, size, crc, packed, method))
+    if at > end:
+        raise CorruptError(f"its last entry ends at byte {at}, in its zip directory, which begins at {end}", path=path)
+    if at != end:
+        _gap("", end, at, os.pread(fd, min(_GAP, end), end - min(_GAP, end)), last, path)
+    return {e.name: e for e in found if e is not None}
+
+
+def _as_torch_writes(
+    names: list[str], listed: list[tuple[bytes, int, int, int, int, int, int]], heads: list[tuple[bytes, bytes]], fd: int, end: int
+) -> dict[str, Entry] | None:
+    """The entries, if all have the form that `torch.save` gives them: the same tests as one by one, column by column. None if one has not.
+
+    That is: a local header without sizes and checksum, then its bytes, then a descriptor with both in 32 bits, then the next.
+    """
+    fixed = b"".join([head[:30] for _, head in heads])
+    raws = [row[0] for row in listed]
+    if not listed or len(fixed) != 30 * len(heads) or [head[30:] for _, head in heads] != raws:
+        return None
+    _, flags, methods, crcs, sizes, headers, packed = zip(*listed, strict=True)
+    signatures, _, lflags, lmethods, _, _, lcrcs, lpacked, lsizes, lengths, extras = zip(*_LOCAL.iter_unpack(fixed), strict=True)
+    if (
+        set(signatures) != {b"PK\3\4"}
+        or lflags != flags
+        or lmethods != methods
+        or not all(f & 8 for f in set(flags))
+        or any(lcrcs) or any(lpacked) or any(lsizes)
+        or list(lengths) != list(map(len, raws))
+        or headers[0] != 0
+        or max(*sizes, *packed) >= _FULL
+    ):  # fmt: skip
+        return None
+    starts = [h + 30 + n + x for h, n, x in zip(headers, lengths, extras, strict=True)]
+    following = (*headers[1:], end)
+    if any(start + size + 16 != then for start, size, then in zip(starts, packed, following, strict=True)):
+        return None
+    descriptors = [*[lead[-16:] for lead, _ in heads[1:]], os.pread(fd, 16, end - 16)]
+    if descriptors != list(map(_DESCRIPTOR.pack, repeat(b"PK\7\x08"), crcs, packed, sizes)):
+        return None
+    entries = map(partial(tuple.__new__, Entry), zip(names, headers, starts, sizes, crcs, packed, methods, strict=True))
+    return dict(zip(names, entries, strict=True))
+
+
+def _heads(fd: int, listed: list[tuple[bytes, int, int, int, int, int, int]], end: int) -> Iterator[tuple[bytes, bytes]]:
+    """What stands before each local header (up to _GAP bytes) and the header with its name; of entries in the file's order."""
+    pread, window, low, high = os.pread, b"", 0, 0
+    dense = end < len(listed) * _DENSE  # so small are they that one reading serves many
+    for raw, _, _, _, _, header, _ in listed:
+        start = header - _GAP if header > _GAP else 0
+        stop = header + 30 + len(raw)
+        if header >= end:
+            yield b"", b""
+            continue
+        if start < low or stop > high:
+            window, low = pread(fd, max(_WINDOW, stop - start) if dense else stop - start, start), start
+            high = start + len(window)
+        yield window[start - low : header - low], window[header - low : stop - low]
+
+
+def _gap(name: str, header: int, at: int, before: bytes, last: tuple[str, int, int, int, int], path: str) -> None:
+    """Hold that what lies between the entry `last` and the header of `name` is the data descriptor that its flags promise, and says the same.
+
+    `before` is what stands before that header (the directory's, where `name` is empty). Raises CorruptError.
+    """
+    who, flags, crc, size, packed = last
+    if header < at or not who:
+        raise CorruptError(f"entry {printable(name)} at byte {header} overlaps what lies before it, or something precedes the first entry", path=path)
+    gap = header - at
+    said = before[-gap:] if gap <= _GAP else b""
+    sum_, sizes = said.removeprefix(b"PK\7\x08")[:4], said.removeprefix(b"PK\7\x08")[4:]
+    half = len(sizes) // 2
+    if not flags & 8 or half not in (4, 8):
+        raise CorruptError(f"{gap:,} bytes after the entry {printable(who)} belong to no entry", path=path)
+    if int.from_bytes(sum_, "little") != crc or int.from_bytes(sizes[half:], "little") != size or int.from_bytes(sizes[:half], "little") != packed:
+        raise CorruptError(f"entry {printable(who)} has another size or checksum behind its data", path=path)
+
+
+def _names(raws: list[bytes], path: str) -> list[str]:
+    """The entries' names as text. Raises CorruptError for one that leads out of the archive."""
+    try:
+        names = [raw.decode() for raw in raws]
+    except UnicodeDecodeError as e:
+        raise CorruptError(f"the name of entry {_text(e.object)} is not UTF-8", path=path) from None
+    all_ = "\n" + "\n".join(names) + "\n"
+    if names and (not all_.replace("\n", "").isprintable() or any(c in all_ for c in _ODD) or all_.count("\n") != len(names) + 1):
+        for name in names:
+            parts = name.removesuffix("/").split("/")
+            if not name.isprintable() or "\\" in name or ":" in name[:2] or any(p in ("", ".", "..") for p in parts):
+                raise CorruptError(f"an entry's name leads out of the archive: '{printable(name)}'", path=path)
+    longest = max(map(len, raws), default=0)
+    LIMITS.check("name_bytes", longest, f"the length of the entry name {_text(max(raws, key=len, default=b'')[:40])}...", path)
+    return names
+
+
+class Record(NamedTuple):
+    """An entry to be written: its local header at `header`, padded so that its bytes begin at `start`, a multiple of 64."""
+
+    name: str
+    header: int
+    start: int
+    size: int
+
+    @property
+    def big(self) -> bool:
+        """Whether it needs zip64 fields."""
+        return self.size >= _FULL or self.header >= _FULL
+
+    @property
+    def end(self) -> int:
+        """Where the next record begins: after the data descriptor, which empty records do not have."""
+        return self.start + self.size + (0 if not self.size else 24 if self.big else 16)
+
+
+def place(entries: Iterable[tuple[str, int]]) -> list[Record]:
+    """Where (name, size) records lie, one after another."""
+    out = []
+    at, new = 0, tuple.__new__
+    for name, size in entries:
+        big = size >= _FULL or at >= _FULL
+        fixed = at + 34 + len(name if name.isascii() else name.encode()) + (len(_extra64(size, at)) if big else 0)
+        start = fixed + -fixed % _ALIGN
+        out.append(new(Record, (name, at, start, size)))
+        at = start + size + (0 if not size else 24 if big else 16)  # as Record.end
+    return out
+
+
+def _extra64(size: int, header: int) -> bytes:
+    """The zip64 extra field with what is saturated, or nothing."""
+    if size < _FULL and header < _FULL:
+        return b""
+    words = ([size, size] if size >= _FULL else []) + ([header] if header >= _FULL else [])
+    return b"\1\0" + (8 * len(words)).to_bytes(2, "little") + b"".join(w.to_bytes(8, "little") for w in words)
+
+
+def local_header(r: Record) -> bytes:
+    """A record's local header: sizes and checksum follow the data, the padding is an extra field FB of Z."""
+    name = r.name.encode()
+    extra = _extra64(r.size, r.header)
+    pad = r.start - r.header - 30 - len(name) - len(extra) - 4
+    full = _FULL if r.size >= _FULL else 0
+    flags = 0x0808 if r.size else 0x0800
+    head = _LOCAL.pack(b"PK\3\4", 0, flags, 0, 0, 0, 0, full, full, len(name), len(extra) + 4 + pad)
+    return head + name + extra + b"FB" + pad.to_bytes(2, "little") + b"Z" * pad
+
+
+def descriptor(r: Record, crc: int) -> bytes:
+    """What follows a record's bytes; nothing for an empty record."""
+    if not r.size:
+        return b""
+    if not r.big:
+        return _DESCRIPTOR.pack(b"PK\7\x08", crc, r.size, r.size)
+    return b"PK\7\x08" + crc.to_bytes(4, "little") + r.size.to_bytes(8, "little") * 2
+
+
+def directory_size(records: Sequence[Record]) -> int:
+    """How many bytes `directory` gives."""
+    names = "".join([r.name for r in records])
+    extras = sum([len(_extra64(r.size, r.header)) for r in records if r.big])
+    return _CENTRAL.size * len(records) + len(names if names.isascii() else names.encode()) + extras + _END64.size + _LOCATOR.size + _END.size
+
+
+def directory(records: Sequence[Record], crcs: Sequence[int]) -> bytes:
+    """The central directory and the end records."""
+    out, pack = [], _CENTRAL.pack
+    for (text, header, _, size), crc in zip(records, crcs, strict=True):
+        name, extra = text.encode(), b""
+        if size >= _FULL or header >= _FULL:
+            extra, size, header = _extra64(size, header), min(size, _FULL), min(header, _FULL)
+        out.append(pack(b"PK\1\2", 0, 0, 0x0808 if size else 0x0800, 0, 0, 0, crc, size, size, len(name), len(extra), 0, 0, 0, 0, header) + name + extra)
+    raw = b"".join(out)
+    at, n = records[-1].end if records else 0, len(records)
+    end64 = _END64.pack(b"PK\6\6", 44, 0x031E, 45, 0, 0, n, n, len(raw), at)
+    locator = _LOCATOR.pack(b"PK\6\7", 0, at + len(raw), 1)
+    few = min(n, 0xFFFF)
+    return raw + end64 + locator + _END.pack(b"PK\5\6", 0, 0, few, few, min(len(raw), _FULL), min(at, _FULL), 0)

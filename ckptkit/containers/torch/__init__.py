@@ -1,0 +1,308 @@
+"""PyTorch checkpoints: the zip form of `torch.save` (1.6 and later), the legacy form before it, and shards with an index.
+
+Sources: `torch/serialization.py` (both forms), `caffe2/serialize/inline_container.h` (records and version), transformers'
+`pytorch_model.bin.index.json`. The zip's directory is read by `_zip`, the pickle by `_pickle`, which executes nothing; what the pickle
+describes becomes tensors in `_torch_tree`. TorchScript archives, the tar form of PyTorch 0.1 and pickles without tensors are refused by name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from zlib import crc32
+
+from ..._typing import TYPE_CHECKING
+from ...errors import CheckpointError, CorruptError, UnsupportedError, printable
+from ...findings import Finding
+from ...limits import LIMITS
+from ...support.collector import paused
+from ...support.lazy import later
+from ...support.open_file import open_fd
+from ...tensors import Check, Extent, TensorSpec
+from .._interface import Checkpoint, FileLayout, Part
+
+if TYPE_CHECKING:
+    from .._pickle import interpreter
+    from .._pickle.globals import Storage
+    from .._wire import zip_archive
+    from .._wire.zip_archive import Entry
+    from . import legacy, state_dict
+    from .state_dict import Tree
+else:
+    later(globals(), interpreter=".._pickle.interpreter", legacy=".legacy", state_dict=".state_dict", zip_archive=".._wire.zip_archive")
+
+NAME = "torch"
+TITLE = "PyTorch (zip, legacy, shards)"
+SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
+DEFAULT_FILE = "pytorch_model.bin"
+WRITABLE = True
+TIES = True
+SINGLE = True
+STRINGS = False
+
+_INDEX = ".bin.index.json"
+_RECORDS = ("data.pkl", "version", "byteorder", ".format_version", ".storage_alignment")
+_VERSION = 10  # kMaxSupportedFileFormatVersion
+_TAR = (b"sys_info", b"pickle", b"tensors", b"storages", b"attributes")
+# what training scripts save beside the weights
+_BESIDE = ("training_args", "optimizer", "scheduler", "rng_state", "random_states", "scaler", "tokenizer", "trainer_state")
+
+
+def _is_tar(head: bytes) -> bool:
+    return head[257:262] == b"ustar" and head.split(b"\0", 1)[0].rstrip(b"/") in _TAR
+
+
+def _is_text_pickle(head: bytes, tail: bytes) -> bool:
+    """Whether it looks like a pickle of protocol 0: a global or a container first, STOP last."""
+    if not tail.rstrip(b"\n").endswith(b"."):
+        return False
+    if head[:1] == b"c":
+        lines = head[1:].split(b"\n", 2)
+        return len(lines) == 3 and all(n.replace(b".", b"").replace(b"_", b"").isalnum() for n in lines[:2])
+    return head[:3] in (b"(dp", b"(lp", b"(tp", b"(i\n", b"}q\0", b"]q\0") or head[:2] in (b"(c", b"(i", b"(S", b"(V")
+
+
+def sniff(head: bytes, tail: bytes, path: str) -> bool:
+    """A zip with a data.pkl, PyTorch's magic number, the tar form, an index of .bin shards; any other pickle too, to be refused by name."""
+    if head.startswith(b"PK\3\4"):
+        n = int.from_bytes(head[26:28], "little")
+        return head[30 : 30 + n].endswith(b"data.pkl") or _lists_data_pkl(path)
+    if head.startswith((b"PK\7\x08PK\3\4", b"PK00PK\3\4")):
+        return _lists_data_pkl(path)
+    if len(head) > 1 and head[0] == 0x80 and 1 < head[1] < 6:
+        return True
+    if head[:1] == b"{" and path.endswith(_INDEX):
+        return True
+    return _is_tar(head) or _is_text_pickle(head, tail)
+
+
+def _lists_data_pkl(path: str) -> bool:
+    """Whether a zip's directory, at the end of the file, names a data.pkl."""
+    try:
+        fd = open_fd(path)
+    except CheckpointError:
+        return False
+    try:
+        return b"/data.pkl" in _tail(fd, os.fstat(fd).st_size)
+    finally:
+        os.close(fd)
+
+
+def _tail(fd: int, size: int) -> bytes:
+    """The last MiB, where a zip's directory is."""
+    want = min(size, 1 << 20)
+    return os.pread(fd, want, size - want)
+
+
+def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
+    """What a directory listing holds: an index before a whole file, the usual names before a sole other file."""
+    out = [(12, os.path.join(directory, n)) for n in names if n.endswith(_INDEX)]
+    for rank, known in ((22, "pytorch_model.bin"), (24, "model.pt"), (24, "model.pth")):
+        if known in names:
+            out.append((rank, os.path.join(directory, known)))
+    if not out:
+        from .._sharding import family
+
+        whole = family(names, ".bin")
+        if whole is not None:
+            return [(14, os.path.join(directory, whole))]
+        others = [os.path.join(directory, n) for n in names if n.endswith(SUFFIXES) and not n.startswith(_BESIDE)]
+        found = [p for p in others[:100] if _sniff_file(p)]
+        out += [(32 if len(found) == 1 else 36, p) for p in found]
+    return out
+
+
+def _sniff_file(path: str) -> bool:
+    if not os.path.isfile(path):
+        return False
+    try:
+        fd = open_fd(path)
+    except CheckpointError:
+        return False
+    try:
+        return sniff(os.pread(fd, 512, 0), os.pread(fd, 64, max(0, os.fstat(fd).st_size - 64)), path)
+    finally:
+        os.close(fd)
+
+
+def prefix(path: str) -> str | None:
+    """PyTorch has no prefixes."""
+    return None
+
+
+def open(path: str) -> Checkpoint:
+    """Read a file, or with the path of an index its shards. Raises CheckpointError (see `errors`)."""
+    if path.endswith(_INDEX):
+        from .._sharding import open_sharded
+
+        return open_sharded(path, NAME, _open_file)
+    return _open_file(path)
+
+
+def _open_file(path: str) -> Checkpoint:
+    """One file, never an index."""
+    fd = open_fd(path)
+    try:
+        size = os.fstat(fd).st_size
+        head = os.pread(fd, 512, 0)
+        if head.startswith(b"PK"):
+            with paused():
+                return _open_zip(fd, size, path)
+        if _is_tar(head):
+            raise UnsupportedError(
+                "is PyTorch's tar form of 2016, which is not read",
+                path=path,
+                hint="load it with PyTorch 0.1 to 2.x (weights_only=False, if you trust it) and save it again",
+            )
+        with paused():
+            return _open_pickles(fd, size, path)
+    finally:
+        os.close(fd)
+
+
+def _open_pickles(fd: int, size: int, path: str) -> Checkpoint:
+    """The legacy form; any other pickle is refused with the globals that it names."""
+    stream = legacy.Stream(fd, size, path)
+    first = stream.next()
+    if type(first) is int and first == legacy.MAGIC:
+        value, tree, found = legacy.read_legacy(stream)
+        if not tree.tensors and value != {}:
+            raise _refusal(value, tuple(stream.opaque), path, "a torch.save")
+        return _checkpoint(path, tree, found)
+    raise _refusal(first, tuple(stream.opaque), path, "a plain pickle")
+
+
+def _refusal(value: object, opaque: tuple[str, ...], path: str, what: str) -> UnsupportedError:
+    """The error for a pickle that holds no checkpoint: what it is, and what it names."""
+    kind = f"{printable(value.module)}.{printable(value.name)}" if isinstance(value, interpreter.Opaque) else f"a {type(value).__name__}"
+    names = (
+        f"; it names {', '.join(printable(n, 80) for n in opaque[:8])}{', ...' if len(opaque) > 8 else ''}, never called here"
+        if opaque
+        else ""
+    )
+    return UnsupportedError(
+        f"is {what} of {kind}, not a PyTorch checkpoint: it holds no tensors that torch.save wrote{names}",
+        path=path,
+        hint="training arguments, tokenizers and optimizers lie beside the weights; name the file with the weights",
+    )
+
+
+def _torchscript(path: str) -> UnsupportedError:
+    return UnsupportedError(
+        "is a TorchScript archive (torch.jit.save), a program rather than a checkpoint",
+        path=path,
+        hint="torch.save(torch.jit.load(path).state_dict(), 'pytorch_model.bin') gives one",
+    )
+
+
+def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
+    """The zip form. Raises CorruptError, UnsupportedError (TorchScript, big-endian, compressed)."""
+    try:
+        entries = zip_archive.read_directory(fd, size, path)
+    except UnsupportedError:
+        if b"/constants.pkl" in _tail(fd, size):  # its code is compressed
+            raise _torchscript(path) from None
+        raise
+    pickles = [n for n in entries if n == "data.pkl" or n.endswith("/data.pkl")]
+    if len(pickles) != 1:
+        raise CorruptError(f"a PyTorch zip has one data.pkl; this has {printable(', '.join(pickles[:4]), 200) or 'none'}", path=path)
+    root = pickles[0][: -len("data.pkl")]
+    if root + "constants.pkl" in entries or any(n.startswith(root + "code/") for n in entries):
+        raise _torchscript(path)
+    summed = any(e.crc for e in entries.values())
+    found = _small_records(fd, entries, root, summed, path)
+    data = entries[pickles[0]]
+    LIMITS.check("pickle_bytes", data.size, f"the size of {data.name}", path)
+    got = interpreter.load(_record(fd, data, summed, path), path=f"{path}/{data.name}")
+    found += interpreter.findings(got.opaque, os.path.basename(path))
+    if got.end != data.size:
+        found.append(Finding("warning", "trailing", data.name, f"{data.size - got.end:,} bytes follow the end of the pickle; nothing reads them"))
+    records = root + "data/"
+
+    def locate(s: Storage, declared: int) -> tuple[int, int, str]:
+        key = s.key if type(s.key) is str else state_dict.storage_key(s.key)
+        e = entries.get(records + key)
+        if e is None or s.view is not None:
+            raise CorruptError(f"the storage {state_dict.shown(s.key)} of a tensor has no record {printable(records + key, 200)} in the file", path=path)
+        if declared > e.size:
+            raise CorruptError(f"storage {state_dict.shown(key)} is said to have {state_dict.shown(declared)} bytes; its record has {e.size:,}", path=path)
+        return e.start, declared, key
+
+    tree = state_dict.read_tree(got.value, locate, path, len(got.storages))
+    if not tree.tensors and got.value != {}:
+        raise _refusal(got.value, got.opaque, path, "a torch.save")
+
+    def checks() -> Iterator[Check]:
+        if summed:
+            for e in entries.values():
+                yield Check(e.name, "crc32", (Extent(path, e.start, e.size),), e.crc)
+
+    ckpt = _checkpoint(path, tree, found)
+    ckpt._checks = checks
+    return ckpt
+
+
+def _checkpoint(path: str, tree: Tree, found: list[Finding]) -> Checkpoint:
+    return Checkpoint(path, NAME, tree.tensors, files=[path], extras=tree.extras, wrapper=tree.wrapper, beside=tree.beside, findings=found + tree.findings)
+
+
+def _record(fd: int, e: Entry, summed: bool, path: str) -> bytes:
+    """A small record's bytes, held against their checksum."""
+    raw = os.pread(fd, e.size, e.start)
+    if len(raw) != e.size or (summed and crc32(raw) != e.crc):
+        raise CorruptError(f"entry {printable(e.name)} is damaged: its CRC32 is not the one the file keeps", path=path)
+    return raw
+
+
+def _small_records(fd: int, entries: dict[str, Entry], root: str, summed: bool, path: str) -> list[Finding]:
+    """Findings about byteorder, version and missing checksums. Raises UnsupportedError for big-endian files."""
+    found = []
+    where = os.path.basename(path)
+    order = entries.get(root + "byteorder")
+    if order is not None:
+        raw = _record(fd, order._replace(size=min(order.size, 64)), False, path)
+        if raw == b"big":
+            raise UnsupportedError(
+                "was written on a big-endian machine", path=path, hint="load and save it again with PyTorch on a usual machine"
+            )
+        if raw != b"little":
+            raise CorruptError(f"its byteorder is {printable(raw)}, neither little nor big", path=path)
+    version = entries.get(root + "version") or entries.get(root + ".data/version")
+    if version is not None:
+        raw = _record(fd, version._replace(size=min(version.size, 64)), False, path).strip()
+        if not raw.isdigit() or len(raw) > 9 or not 0 < int(raw) <= _VERSION:
+            found.append(Finding("warning", "version", where, f"its format version is {printable(raw)}; those known are 1 to {_VERSION}"))
+    own = len(root)
+    others = [n for n in entries if not n.startswith(root) or (n[own : own + 5] not in ("data/", ".data") and n[own:] not in _RECORDS and n[-1] != "/")]
+    if others:
+        more = f" (and {len(others) - 1:,} more)" if len(others) > 1 else ""
+        found.append(Finding("warning", "records", printable(others[0]), f"is no part of what torch.save writes{more}; nothing reads it"))
+    if not summed:
+        found.append(Finding("info", "checksum", where, "was saved without checksums: damage to it cannot be noticed"))
+    return found
+
+
+def layout(
+    tensors: Sequence[tuple[str, TensorSpec]],
+    *,
+    filename: str,
+    ties: Mapping[str, str] = {},
+    metadata: Mapping[str, str] = {},
+    extras: Mapping[str, object] = {},
+    wrapper: str = "",
+    strings: Mapping[str, Sequence[bytes]] = {},
+    max_shard_size: int | None = None,
+) -> FileLayout:
+    """The files of a checkpoint as torch.save makes them (see `_torch_write`). `metadata` has no place in them and is left out."""
+    from .write import make_layout
+
+    if strings:
+        raise UnsupportedError(f"PyTorch has no string tensors: {printable(next(iter(strings)))}")
+    return make_layout(NAME, tensors, filename, ties, extras, wrapper, max_shard_size)
+
+
+def finish(layout: FileLayout, crcs: Mapping[str, int]) -> Iterator[Part]:
+    """Data descriptors, directories and end records, now that every slot's CRC32 is known."""
+    from .write import make_finish
+
+    return make_finish(layout, crcs)

@@ -1,0 +1,138 @@
+"""Writing PyTorch's zip form: the records that torch.save writes, in its order, at its offsets, with its padding and data descriptors.
+
+Source: `_save` in `torch/serialization.py` and `caffe2/serialize/inline_container.cc`. The bytes are those of torch.save but for
+`.data/serialization_id`, a hash of the whole that nothing needs. What depends on the weights is the checksum in the data descriptor after
+each record and in the directory; so `make_finish` gives, for each tensor, that descriptor with the next record's header, and last the
+directory. A sharded checkpoint is flat and has no place for a wrapper or extras: they are left out, as transformers does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from zlib import crc32
+
+from ..._typing import Any, cast
+from ...errors import UnsupportedError, UsageError, printable
+from ...tensors import DTYPES, TensorSpec
+from .._interface import FileLayout, Part, Slot
+from .._sharding import index_json, shard_names, split
+from .._wire.zip_archive import Record, descriptor, directory, directory_size, local_header, place
+from .pickle_write import Stored, dump
+
+_VERSION = b"3\n"
+_SMALL = ((".format_version", b"1"), (".storage_alignment", b"64"), ("byteorder", b"little"))
+
+
+def make_layout(
+    container: str,
+    tensors: Sequence[tuple[str, TensorSpec]],
+    filename: str,
+    ties: Mapping[str, str],
+    extras: Mapping[str, object],
+    wrapper: str,
+    max_shard_size: int | None,
+) -> FileLayout:
+    """Where every byte goes. Raises UnsupportedError for what PyTorch cannot hold, UsageError for names and ties that contradict each other."""
+    specs = _check(tensors)
+    owners = _owners(specs, ties)
+    sizes = [(n, s.nbytes) for n, s in specs.items() if owners[n] == n]
+    shards = split(sizes, max_shard_size) or [[]]
+    whole = len(shards) == 1
+    names = [filename] if whole else shard_names(filename, len(shards))
+    home = {n: i for i, held in enumerate(shards) for n in held}
+    members: list[list[str]] = [[] for _ in shards]
+    for n in specs:
+        members[home[owners[n]]].append(n)
+    files: list[tuple[str, int]] = []
+    parts: list[Part] = []
+    slots: dict[str, Slot] = {}
+    archives: list[object] = []
+    for i, (file, held) in enumerate(zip(names, members, strict=True)):
+        own = [n for n in held if owners[n] == n]
+        root = _root(file)
+        pickled = _pickle({n: specs[n] for n in held}, owners, own, extras if whole else {}, wrapper if whole else "")
+        small = [("data.pkl", pickled), *_SMALL]
+        records = place(
+            [(root + n, len(b)) for n, b in small]
+            + [(f"{root}data/{k}", specs[n].nbytes) for k, n in enumerate(own)]
+            + [(root + "version", len(_VERSION))]
+        )
+        head = b"".join(local_header(r) + b + descriptor(r, crc32(b)) for r, (_, b) in zip(records, small))  # noqa: B905
+        parts.append(Part(i, 0, head + _header(records[len(small)])))
+        slots |= {n: Slot(i, r.start, r.size) for n, r in zip(own, records[len(small) :])}  # noqa: B905
+        files.append((file, records[-1].end + directory_size(records)))
+        archives.append([[list(r) for r in records], [crc32(b) for _, b in small], own])
+    if not whole:
+        index = index_json({n: names[home[owners[n]]] for n in specs}, sum(size for _, size in sizes))
+        parts.append(Part(len(files), 0, index))
+        files.append((filename + ".index.json", len(index)))
+    return FileLayout(container, tuple(files), slots, tuple(parts), "crc32", {"archives": archives})
+
+
+def make_finish(layout: FileLayout, crcs: Mapping[str, int]) -> Iterator[Part]:
+    """What follows each tensor's bytes, in the files' order. Raises UsageError if a tensor's checksum is missing."""
+    archives = cast("list[Any]", layout.state["archives"])
+    missing = next((n for archive in archives for n in archive[2] if n not in crcs and layout.slots[n].length), None)
+    if missing is not None:
+        raise UsageError(f"no checksum was given for tensor {missing!r}")
+    return _tails(archives, crcs)
+
+
+def _tails(archives: list[Any], crcs: Mapping[str, int]) -> Iterator[Part]:
+    for file, (places, small, own) in enumerate(archives):
+        records = [Record(*r) for r in places]
+        sums = [*small, *(crcs.get(n, 0) for n in own), crc32(_VERSION)]
+        for k in range(len(small), len(records) - 1):
+            r = records[k]
+            yield Part(file, r.start + r.size, descriptor(r, sums[k]) + _header(records[k + 1]))
+        yield Part(file, records[-1].end, directory(records, sums))
+
+
+def _header(r: Record) -> bytes:
+    """A record's local header; of the last record also its bytes, which are always the same."""
+    return local_header(r) + (_VERSION + descriptor(r, crc32(_VERSION)) if r.name.endswith("/version") else b"")
+
+
+def _root(file: str) -> str:
+    """The archive's root: the file's name without its ending, as torch.save takes it."""
+    stem = os.path.splitext(os.path.basename(file))[0]
+    return (
+        stem if stem and stem.isascii() and stem.isprintable() and "\\" not in stem and ":" not in stem and stem != ".." else "archive"
+    ) + "/"
+
+
+def _pickle(
+    specs: Mapping[str, TensorSpec], owners: Mapping[str, str], own: Sequence[str], extras: Mapping[str, object], wrapper: str
+) -> bytes:
+    """data.pkl: the state dict under `wrapper`, the extras beside it."""
+    keys = {n: str(k) for k, n in enumerate(own)}
+    numels = {n: specs[n].numel for n in own}
+    state = {n: Stored(keys[owners[n]], spec.dtype, numels[owners[n]], spec.shape) for n, spec in specs.items()}
+    return dump(state, wrapper.split(".") if wrapper else [], extras)
+
+
+def _check(tensors: Sequence[tuple[str, TensorSpec]]) -> dict[str, TensorSpec]:
+    specs: dict[str, TensorSpec] = {}
+    for name, spec in tensors:
+        if name in specs:
+            raise UsageError(f"two tensors are to be written as {name!r}")
+        if DTYPES[spec.dtype].torch is None:
+            raise UnsupportedError(f"PyTorch has no dtype for the {spec.dtype} of tensor {printable(name)!r}")
+        specs[name] = spec
+    return specs
+
+
+def _owners(specs: Mapping[str, TensorSpec], ties: Mapping[str, str]) -> dict[str, str]:
+    """For each tensor the one whose storage it uses. Raises UsageError for ties in a circle or between different tensors."""
+    out: dict[str, str] = {}
+    for name, spec in specs.items():
+        owner, steps = name, 0
+        while owner in ties and steps <= len(ties):
+            owner, steps = ties[owner], steps + 1
+        if owner not in specs or steps > len(ties):
+            raise UsageError(f"tensor {name!r} is tied to {printable(owner)!r}, which has no bytes of its own")
+        if specs[owner].dtype != spec.dtype or specs[owner].numel != spec.numel:
+            raise UsageError(f"tensor {name!r} is tied to {owner!r}, which has another dtype or size")
+        out[name] = owner
+    return out

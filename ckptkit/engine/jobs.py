@@ -1,0 +1,260 @@
+"""From a Plan to jobs: what is copied, what is gathered, what is re-laid.
+
+Policy: tasks are looked at once and checked against the sizes on both sides before any byte moves, and become few jobs:
+long plain runs (copied in the kernel where no checksum is wanted), batches of neighbouring small tensors (one write
+each), and tensors made window by window.
+"""
+
+from __future__ import annotations
+
+import gc
+
+from .._typing import NamedTuple
+from ..errors import CheckpointError, UnsupportedError
+from ..plan.values import Plan, Task
+from ..support.files import CHUNK
+from ..tensors import DTYPES
+from .casts import check_cast, work_dtype
+from .loop_nest import Flat, Nest, Segment, check_nest, nest, segments
+
+SMALL = 256 << 10  # slots up to this many bytes are gathered with their neighbours
+APART = 16 << 10  # small slots or source runs further apart than this are not taken together
+WINDOW = 16 << 20  # bytes of a window that is turned round, unless the tensor is so large that it would be read too often
+RUN = 8 << 10  # bytes: shorter runs are not worth a write each
+LONG = 32 << 20  # a plain run is cut into jobs of this many bytes when nothing runs along it
+
+Run = tuple[str, int, int]  # (path, offset, bytes)
+
+
+class Raw(NamedTuple):
+    """A tensor (or, joined, several) whose bytes are copied as they are."""
+
+    name: str
+    file: int
+    offset: int
+    length: int
+    runs: tuple[Run, ...]
+
+
+class Made(NamedTuple):
+    """A tensor that is put together by loop nests in type `work`, and cast."""
+
+    name: str
+    file: int
+    offset: int
+    length: int
+    work: str
+    dtype: str
+    segments: tuple[Segment, ...]
+    runs: tuple[Run, ...] = ()  # instead of segments, for a small tensor that is only cast: where its `work` bytes lie
+    strip: int = 0  # for a large transposition: how many source rows to turn at a time instead of windows
+
+
+class Batch(NamedTuple):
+    """Small neighbouring tensors [offset, offset + length) of one file, written at once."""
+
+    file: int
+    offset: int
+    length: int
+    items: tuple[Raw | Made, ...]
+
+
+Job = Raw | Made | Batch
+
+
+def classify(task: Task, plan: Plan, sources: tuple[Flat, ...], budget: int) -> Raw | Made | None:
+    """What kind of work a task is, all of it checked against the sizes on both sides; None if it has no bytes."""
+    name, (file, offset, length), dtype, shape, pieces = task
+    bits = DTYPES[dtype].bits
+    numel = 1
+    for d in shape:
+        numel *= d
+    if numel * bits != length * 8:
+        raise CheckpointError(f"{name!r}: the plan gives {length:,} bytes to {numel:,} elements of {dtype}")
+    if not 0 <= file < len(plan.layout.files) or offset < 0:
+        raise CheckpointError(f"{name!r}: the plan puts it in no file")
+    if not numel:
+        return None
+    if len(pieces) == 1:  # most tensors of most plans: one run, nothing else to look at
+        index, loops, so, to, op, _ = pieces[0]
+        n = 1 if not loops else loops[0][0] if len(loops) == 1 and loops[0][1] == loops[0][2] == 1 else -1
+        if n == numel and op == "copy" and not to and 0 <= index < len(sources) and so >= 0 and sources[index].drawn is None:
+            stored = plan.sources[index].dtype
+            s = sources[index]
+            width = DTYPES[stored].bits // 8
+            at, size = so * width, n * width
+            if width and at + size <= s.nbytes and (stored == dtype or length <= SMALL):
+                if len(s.extents) == 1:
+                    path, start, _ = s.extents[0]
+                    where: tuple[Run, ...] = ((path, start + at, size),)
+                else:
+                    where = tuple(runs(s, at, size))
+                if stored == dtype:
+                    return Raw(name, file, offset, length, where)
+                check_cast(stored, dtype, name)
+                return Made(name, file, offset, length, stored, dtype, (), where)
+    return _general(task, plan, sources, numel, bits, budget)
+
+
+def _general(task: Task, plan: Plan, sources: tuple[Flat, ...], numel: int, bits: int, budget: int) -> Raw | Made:
+    name, (file, offset, length), dtype, _, pieces = task
+    nests: list[Nest] = []
+    used: set[str] = set()
+    stored = True
+    count = 0
+    for p in pieces:
+        if p.op not in ("copy", "add", "fill") or not (p.op == "fill" or 0 <= p.source < len(sources)):
+            raise CheckpointError(f"{name!r}: the plan has a step {p.op!r} of source {p.source}, which there is not")
+        x = nest(p, name)
+        if x is None:
+            continue
+        if p.op == "fill":
+            check_nest(x, name, None, 0, numel)
+        else:
+            source = plan.sources[p.source].dtype
+            check_cast(source, dtype, name)
+            check_nest(x, name, sources[p.source], DTYPES[source].bits, numel)
+            used.add(source)
+            stored = stored and sources[p.source].drawn is None
+        if p.op == "add" and dtype == "BOOL":
+            raise UnsupportedError(f"{name!r}: booleans are not added")
+        elements = 1
+        for n, _, _ in x.loops:
+            elements *= n
+        count += elements if p.op != "add" else 0
+        nests.append(x)
+    if count != numel:
+        raise CheckpointError(f"{name!r}: the plan writes {count:,} of its {numel:,} elements")
+    if stored and used == {dtype} and all(x.op == "copy" and _plain(x) for x in nests):
+        out: list[Run] = []
+        for x in sorted(nests, key=lambda x: x.target_offset):
+            if (x.source_offset * bits) % 8 or (x.span * bits) % 8:
+                break
+            out += runs(sources[x.source], x.source_offset * bits // 8, x.span * bits // 8)
+        else:
+            return Raw(name, file, offset, length, tuple(out))
+    if bits < 8 or DTYPES[dtype].numpy is None:
+        raise UnsupportedError(f"{name!r}: {dtype} elements are only copied as they lie, not re-laid")
+    work = work_dtype(used, dtype, any(x.op != "copy" for x in nests))
+    size = DTYPES[work].bits // 8
+    cap = min(budget, max(WINDOW, numel * size // 8))
+    strip = _strip(nests, size, numel, cap)
+    return Made(name, file, offset, length, work, dtype, tuple(segments(nests, size, cap)), (), strip)
+
+
+def _strip(nests: list[Nest], size: int, numel: int, cap: int) -> int:
+    """Source rows to turn at a time if the tensor is one transposition larger than `cap` bytes and the runs get long enough."""
+    if len(nests) != 1 or numel * size <= cap or nests[0].op != "copy" or len(nests[0].loops) != 2:
+        return 0
+    (rows, s, t), (columns, step, unit) = nests[0].loops
+    if unit != 1 or t != columns or abs(step) < rows * abs(s):
+        return 0
+    strip = min(columns, cap // (rows * size))
+    return strip if strip * size >= RUN else 0
+
+
+def _plain(x: Nest) -> bool:
+    return not x.loops or (len(x.loops) == 1 and x.loops[0][1] == x.loops[0][2] == 1)
+
+
+def runs(source: Flat, at: int, length: int) -> list[Run]:
+    """The file ranges of a source's bytes [at, at + length)."""
+    out = []
+    for e, start in zip(source.extents, source.starts, strict=True):
+        low, high = max(at, start), min(at + length, start + e.length)
+        if low < high:
+            out.append((e.path, e.offset + low - start, high - low))
+    return out
+
+
+def jobs_of(plan: Plan, sources: tuple[Flat, ...], budget: int, by_slot: bool) -> list[Job]:
+    """The plan's tasks as jobs, large ones first so that no worker is left alone with one at the end."""
+    collects = gc.isenabled()
+    gc.disable()  # tens of thousands of tuples are made and none is dropped: looking through them costs as much as making them
+    try:
+        items = [x for x in (classify(t, plan, sources, budget) for t in plan.tasks) if x is not None]
+        return _grouped(items, by_slot)
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _grouped(items: list[Raw | Made], by_slot: bool) -> list[Job]:
+    items.sort(key=_place)
+    end = (-1, 0)
+    for x in items:
+        if x.file == end[0] and x.offset < end[1]:
+            raise CheckpointError(f"{x.name!r}: the plan puts it over another tensor")
+        end = (x.file, x.offset + x.length)
+    if not by_slot:
+        items = _join(items)
+    out: list[Job] = []
+    group: list[Raw | Made] = []
+    for x in items:
+        if x.length > SMALL:
+            out.append(x)
+            continue
+        if group:
+            last = group[-1]
+            gap = x.offset - last.offset - last.length
+            if x.file != last.file or gap > APART or x.offset + x.length - group[0].offset > CHUNK:
+                out.append(_batch(group))
+                group = []
+        group.append(x)
+    if group:
+        out.append(_batch(group))
+    out.sort(key=lambda j: -j.length if j.length > LONG // 4 else 0)
+    return out
+
+
+def ordered(todo: list[Job]) -> list[Job]:
+    """The jobs with one that needs numpy first, and next those that do not: they run while numpy is imported."""
+    made = [j for j in todo if isinstance(j, Made) or (isinstance(j, Batch) and any(isinstance(x, Made) for x in j.items))]
+    if not made:
+        return todo
+    needs = set(map(id, made))
+    return [made[0], *(j for j in todo if id(j) not in needs), *made[1:]]
+
+
+def _place(x: Raw | Made) -> tuple[int, int]:
+    return x[1], x[2]
+
+
+def _batch(group: list[Raw | Made]) -> Batch:
+    a, b = group[0], group[-1]
+    return Batch(a.file, a.offset, b.offset + b.length - a.offset, tuple(group))
+
+
+def _join(items: list[Raw | Made]) -> list[Raw | Made]:
+    """Neighbouring plain runs as one, cut where they grow too long for one worker."""
+    out: list[Raw | Made] = []
+    name, file, offset, length = "", -1, 0, 0
+    parts: list[Run] = []
+
+    def flush() -> None:
+        nonlocal length, parts
+        if parts:
+            out.append(Raw(name, file, offset, length, tuple(parts)))
+        length, parts = 0, []
+
+    for x in items:
+        if isinstance(x, Made):
+            flush()
+            out.append(x)
+            continue
+        at = x.offset
+        for path, o, n in x.runs:
+            while n:
+                if parts:
+                    p, q, m = parts[-1]
+                    if file == x.file and offset + length == at and p == path and q + m == o and length < LONG:
+                        k = min(n, LONG - length)
+                        parts[-1] = (p, q, m + k)
+                        length, at, o, n = length + k, at + k, o + k, n - k
+                        continue
+                    flush()
+                k = min(n, LONG)
+                name, file, offset, length, parts = x.name, x.file, at, k, [(path, o, k)]
+                at, o, n = at + k, o + k, n - k
+    flush()
+    return out

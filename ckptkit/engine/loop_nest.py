@@ -1,0 +1,390 @@
+"""Element movement: loop nests from source files into a window of the target, in bounded memory.
+
+Policy: a target tensor is made window by window in its own order, so checksums run along and nothing is written twice.
+A window is 1 MiB where the source is met in the target's order; for transpositions it is the whole block that is
+transposed, or as many of its rows as the memory bound allows, and the source is then read once for each window.
+The source passes through a 1 MiB buffer in its own order (whole spans, or row by row where the gaps are large) and is
+scattered into the window in slabs of 128 rows, so that both sides stay in the cache. Rows are put an odd number of cache
+lines apart: at the distance they have in a tensor of 1024 columns they would all fall into the same few sets, and
+transposing is then up to seven times slower. Numpy only scatters; plain runs are read straight into the window without it.
+"""
+
+from __future__ import annotations
+
+import mmap
+from bisect import bisect_right
+from collections.abc import Iterator
+from contextlib import suppress
+
+from .._typing import Any, NamedTuple
+from ..errors import CheckpointError, CorruptError
+from ..plan.values import Drawn, Piece, Source
+from ..support.files import CHUNK, Files
+from ..tensors import DTYPES, Extent
+from .casts import fill_value
+
+SLAB = 128  # rows of a transposition moved at once: with a line each they fill a quarter of a first-level cache
+LINE = 64  # bytes of a cache line
+SPREAD = 1024  # bytes: shorter rows need not be put apart
+GAP = 12 << 10  # bytes: a wider gap is cheaper skipped with a read of its own than read
+_UNSIGNED = {1: "u1", 2: "<u2", 4: "<u4", 8: "<u8", 16: "<c16"}
+
+Loops = tuple[tuple[int, int, int], ...]  # (size, source stride, target stride)
+
+
+class Flat(NamedTuple):
+    """A source as one run of bytes: its extents, where each begins in it, its length. Without extents it is `drawn`."""
+
+    name: str
+    extents: tuple[Extent, ...]
+    starts: tuple[int, ...]
+    nbytes: int
+    drawn: Drawn | None = None
+
+
+class Nest(NamedTuple):
+    """A piece made regular: target strides positive and falling from the outermost loop to the innermost."""
+
+    source: int
+    loops: Loops
+    source_offset: int
+    target_offset: int
+    span: int  # target elements from the first to the last
+    op: str
+    value: float
+
+
+class Segment(NamedTuple):
+    """A run [start, stop) of target elements that these nests, and no others, write; done in windows of `step`."""
+
+    start: int
+    stop: int
+    step: int
+    nests: tuple[Nest, ...]
+
+
+def flat(source: Source) -> Flat:
+    """`source` with the running positions of its extents."""
+    name, dtype, extents, _, drawn = source
+    if drawn is not None:
+        return Flat(name, (), (), drawn.numel * DTYPES[dtype].bits // 8, drawn)
+    if len(extents) == 1:
+        return Flat(name, extents, (0,), extents[0][2])
+    starts, at = [], 0
+    for e in extents:
+        starts.append(at)
+        at += e.length
+    return Flat(name, extents, tuple(starts), at)
+
+
+def read_flat(files: Files, source: Flat, at: int, into: memoryview) -> None:
+    """Fill `into` with the source's bytes from `at` on, across extents."""
+    if source.drawn is not None:
+        import numpy as np
+
+        from ..plan.initial import Recipe, draw
+
+        kind, scale, name, seed, _ = source.drawn
+        draw(Recipe(kind, scale), name, seed, at // 4, np.frombuffer(into, np.float32))
+        return
+    if len(source.extents) == 1:
+        e = source.extents[0]
+        files.read(e.path, e.offset + at, into)
+        return
+    i, done = bisect_right(source.starts, at) - 1, 0
+    while done < len(into):
+        e = source.extents[i]
+        skip = at + done - source.starts[i]
+        n = min(e.length - skip, len(into) - done)
+        if n > 0:
+            files.read(e.path, e.offset + skip, into[done : done + n])
+            done += n
+        i += 1
+
+
+def _reach(loops: Loops, side: int) -> int:
+    """Elements from the lowest to the highest that a nest touches on one side (1 source, 2 target)."""
+    return 1 + sum((loop[0] - 1) * abs(loop[side]) for loop in loops)
+
+
+def nest(piece: Piece, name: str) -> Nest | None:
+    """The piece with its loops in the target's order; None if it moves nothing."""
+    loops, so, to = [], piece.source_offset, piece.target_offset
+    for n, s, t in piece.loops:
+        if n == 1:
+            continue
+        if n <= 0:
+            return None
+        if t < 0:
+            so, to, s, t = so + (n - 1) * s, to + (n - 1) * t, -s, -t
+        if t == 0:
+            raise CheckpointError(f"{name!r}: the plan writes an element {n} times")
+        loops.append((n, s, t))
+    ordered = tuple(sorted(loops, key=lambda x: -x[2]))
+    return Nest(piece.source, ordered, so, to, _reach(ordered, 2), piece.op, piece.value)
+
+
+def check_nest(x: Nest, name: str, source: Flat | None, bits: int, numel: int) -> None:
+    """Hold a nest against the sizes of both sides, so that what follows cannot leave them."""
+    if x.target_offset < 0 or x.target_offset + x.span > numel:
+        raise CheckpointError(f"{name!r}: the plan writes outside of the tensor's {numel:,} elements")
+    if source is None:
+        return
+    low = x.source_offset + sum(min(0, (n - 1) * s) for n, s, _ in x.loops)
+    high = low + _reach(x.loops, 1)
+    if low < 0 or high * bits > source.nbytes * 8:
+        have = source.nbytes * 8 // bits
+        path = source.extents[0].path if source.extents else None
+        raise CorruptError(f"{source.name!r} has {have:,} elements; {name!r} needs those from {low:,} to {high:,}", path=path)
+
+
+def segments(nests: list[Nest], itemsize: int, cap: int) -> list[Segment]:
+    """Cut a tensor where no nest reaches across, and choose each cut's window: `cap` is the most bytes of one."""
+    out: list[tuple[int, int, list[Nest]]] = []
+    order = sorted(range(len(nests)), key=lambda i: nests[i].target_offset)
+    for i in order:
+        x = nests[i]
+        if out and x.target_offset < out[-1][1]:
+            start, stop, group = out[-1]
+            out[-1] = (start, max(stop, x.target_offset + x.span), [*group, x])
+        else:
+            out.append((x.target_offset, x.target_offset + x.span, [x]))
+    place = {id(x): i for i, x in enumerate(nests)}  # within a segment the plan's order counts: adds come after copies
+    return [
+        Segment(a, b, min(b - a, max(step_of(x, itemsize, cap) for x in g)), tuple(sorted(g, key=lambda x: place[id(x)]))) for a, b, g in out
+    ]
+
+
+def step_of(x: Nest, itemsize: int, cap: int) -> int:
+    """Elements of a good window for a nest: see the module's docstring."""
+    small = max(1, min(CHUNK, cap) // itemsize)
+    loops = x.loops
+    if x.op == "fill":
+        return small
+    inner = len(loops)  # how many outer loops keep the source's order: only what is inside them is turned round
+    for k in range(len(loops)):
+        if abs(loops[k][1]) < _reach(loops[k + 1 :], 1):
+            inner = k
+            break
+    if inner == len(loops):
+        return small
+    block = loops[inner - 1][2] if inner else x.span
+    most = max(1, cap // itemsize)
+    if block <= most:
+        return max(block, small // block * block)
+    unit = loops[inner][2]
+    return most // unit * unit if unit <= most else most
+
+
+def clip(loops: Loops, so: int, to: int, low: int, high: int) -> Iterator[tuple[Loops, int, int]]:
+    """The parts of a nest that write target elements low <= e < high, each a nest (loops, source offset, target offset)."""
+    span = _reach(loops, 2)
+    if low <= to and to + span <= high:
+        yield loops, so, to
+        return
+    if to >= high or to + span <= low:
+        return
+    n, s, t = loops[0]
+    rest = loops[1:]
+    inner = span - (n - 1) * t
+    first, stop = max(0, (low - to - inner) // t + 1), min(n, -((to - high) // t))  # iterations that touch the range
+    whole, end = max(first, -((to - low) // t)), min(stop, (high - inner - to) // t + 1)  # those wholly inside
+    if end <= whole:
+        whole = end = stop
+    for i in range(first, whole):
+        yield from clip(rest, so + i * s, to + i * t, low, high)
+    if end > whole:
+        yield ((end - whole, s, t), *rest), so + whole * s, to + whole * t
+    for i in range(end, stop):
+        yield from clip(rest, so + i * s, to + i * t, low, high)
+
+
+class Buffer:
+    """Anonymous memory that grows when asked and is then reused: pages cost far more the first time than ever after."""
+
+    def __init__(self) -> None:
+        self._map: mmap.mmap | None = None
+        self.view = memoryview(b"")
+
+    def get(self, size: int) -> memoryview:
+        """At least `size` writable bytes (what they hold is left over)."""
+        if len(self.view) < size:
+            size = -(-size // CHUNK) * CHUNK
+            self._map = None
+            self.view = memoryview(b"")  # numpy views of the old one have gone with their windows: it is freed here
+            self._map = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            if size >= 4 << 20 and hasattr(mmap, "MADV_HUGEPAGE"):
+                with suppress(OSError):
+                    self._map.madvise(mmap.MADV_HUGEPAGE)
+            self.view = memoryview(self._map)
+        return self.view
+
+
+class Mover:
+    """Puts nests into a window of memory; one to a worker, with its read buffer."""
+
+    def __init__(self, files: Files, sources: tuple[Flat, ...], dtypes: tuple[str, ...]) -> None:
+        self._files, self._sources, self._dtypes = files, sources, dtypes
+        self._read = Buffer()
+        self._views: tuple[memoryview, int, int, list[memoryview]] = (memoryview(b""), 0, 0, [])
+        self.bytes_read = 0
+
+    def place(self, x: Nest, low: int, high: int, window: memoryview, work: str, target: str) -> None:
+        """Do the part of a nest that falls into target elements low..high; `window` holds those, as type `work`."""
+        size = DTYPES[work].bits // 8
+        if x.op == "fill":
+            from ..support.arrays import numpy_dtype
+
+            value = fill_value(x.value, target, work)
+            for loops, _, to in clip(x.loops, 0, x.target_offset, low, high):
+                self._view(window, loops, 2, to - low, numpy_dtype(work))[...] = value
+            return
+        dtype = self._dtypes[x.source]
+        plain = x.op == "copy" and dtype == work
+        source = self._sources[x.source]
+        for loops, so, to in clip(x.loops, x.source_offset, x.target_offset, low, high):
+            if plain and (not loops or (len(loops) == 1 and loops[0][1] == loops[0][2] == 1)):
+                n = (loops[0][0] if loops else 1) * size
+                at = (to - low) * size
+                read_flat(self._files, source, so * size, window[at : at + n])
+                self.bytes_read += n
+                continue
+            job = _Pull(source, window, low, dtype, work, x.op, DTYPES[dtype].bits // 8)
+            self._pull(job, tuple(sorted(loops, key=lambda v: -abs(v[1]))), so, to)
+
+    def _pull(self, job: _Pull, loops: Loops, so: int, to: int) -> None:
+        """Read what a nest (loops in the source's order) needs, in pieces that fit the read buffer, and scatter it."""
+        size = job.size
+        limit = CHUNK // size
+        span = _reach(loops, 1)
+        if not loops:
+            self._span(job, loops, so, to, 1)
+            return
+        n, s, t = loops[0]
+        rest = loops[1:]
+        inner = _reach(rest, 1)
+        gap = abs(s) - inner
+        if inner * size > 2 * GAP and n > SLAB // 2 and len(rest) == 1 and abs(rest[0][1]) == 1 and t < rest[0][2]:
+            (columns, one, step), block = rest[0], CHUNK // SLAB // size  # rows too wide for a slab of them: part of each
+            for i in range(0, columns, block):
+                self._pull(job, ((n, s, t), (min(block, columns - i), one, step)), so + i * one, to + i * step)
+        elif span <= limit and gap * size <= GAP:
+            self._span(job, loops, so, to, span)
+        elif inner > limit:
+            for i in range(n):
+                self._pull(job, rest, so + i * s, to + i * t)
+        elif gap * size > GAP:
+            self._rows(job, loops, so, to, inner, max(1, limit // inner))
+        else:
+            m = 1 + (limit - inner) // abs(s)
+            if m > SLAB:
+                m -= m % SLAB
+            for i in range(0, n, m):
+                k = min(m, n - i)
+                self._span(job, ((k, s, t), *rest), so + i * s, to + i * t, inner + (k - 1) * abs(s))
+
+    def _span(self, job: _Pull, loops: Loops, so: int, to: int, span: int) -> None:
+        """One read of all that lies between the first and the last element."""
+        size = job.size
+        if len(loops) > 1 and loops[0][0] > 1 and abs(loops[0][1]) * size >= SPREAD and loops[0][2] == min(v[2] for v in loops):
+            self._rows(job, loops, so, to, _reach(loops[1:], 1), max(1, CHUNK // size // abs(loops[0][1])))
+            return
+        low = so + sum(min(0, (n - 1) * s) for n, s, _ in loops)
+        buffer = self._read.get(CHUNK)
+        read_flat(self._files, job.source, low * size, buffer[: span * size])
+        self.bytes_read += span * size
+        self._scatter(job, buffer, loops, so - low, to)
+
+    def _rows(self, job: _Pull, loops: Loops, so: int, to: int, inner: int, m: int) -> None:
+        """Read each iteration of the outer loop as a row of its own, `m` in the buffer at once.
+
+        Rows that follow closely come with one call, the gaps between them read as well.
+        """
+        n, s, t = loops[0]
+        rest = loops[1:]
+        down = sum(min(0, (k - 1) * v) for k, v, _ in rest)
+        size = job.size
+        near = len(job.source.extents) == 1 and s > 0 and 0 <= (s - inner) * size <= GAP
+        row = (s if near else inner) * size
+        apart = -(-row // (LINE * 2)) * LINE * 2 + LINE if row >= SPREAD else row
+        apart -= apart % size  # what numpy steps by
+        m = min(m, 1024)  # IOV_MAX
+        buffer = self._read.get(apart * min(m, n))
+        views = self._rows_of(buffer, apart, row, min(m, n))
+        source, files = job.source, self._files
+        for i in range(0, n, m):
+            k = min(m, n - i)
+            at = (so + i * s + down) * size
+            if near:
+                path, offset, _ = source.extents[0]
+                files.read_all(path, offset + at, [*views[: k - 1], views[k - 1][: inner * size]])
+            elif len(source.extents) == 1:
+                path, offset, _ = source.extents[0]
+                files.read_apart(path, offset + at, s * size, views[:k])
+            else:
+                for j in range(k):
+                    read_flat(files, source, at + j * s * size, views[j])
+            self.bytes_read += k * row
+            self._scatter(job, buffer, ((k, apart // size, t), *rest), -down, to + i * t)
+
+    def _rows_of(self, buffer: memoryview, apart: int, row: int, n: int) -> list[memoryview]:
+        """`n` rows of the read buffer, kept from one window to the next."""
+        of, a, r, views = self._views
+        if of is not buffer or a != apart or r != row or len(views) < n:
+            views = [buffer[j * apart : j * apart + row] for j in range(n)]
+            self._views = buffer, apart, row, views
+        return views
+
+    def _scatter(self, job: _Pull, buffer: memoryview, loops: Loops, origin: int, to: int) -> None:
+        """window[target] = buffer[source] for a nest, in slabs along the target's innermost loop if the source's is another."""
+        import numpy as np
+
+        if job.op == "copy" and job.dtype == job.work:
+            a = b = np.dtype(_UNSIGNED[job.size])
+        else:
+            from ..support.arrays import numpy_dtype
+
+            a, b = numpy_dtype(job.dtype), numpy_dtype(job.work)
+        src = self._view(buffer, loops, 1, origin, a)
+        dst = self._view(job.window, loops, 2, to - job.low, b)
+        if loops:
+            fast = min(range(len(loops)), key=lambda i: loops[i][2])
+            n = loops[fast][0]
+            if n > SLAB * 3 // 2 and abs(loops[fast][1]) > min(abs(v[1]) for v in loops):
+                before = (slice(None),) * fast
+                for i in range(0, n, SLAB):
+                    part = (*before, slice(i, i + SLAB))
+                    self._move(job.op, dst[part], src[part])
+                return
+        self._move(job.op, dst, src)
+
+    @staticmethod
+    def _move(op: str, dst: Any, src: Any) -> None:
+        import numpy as np
+
+        with np.errstate(all="ignore"):
+            if op == "add":
+                np.add(dst, src.astype(dst.dtype), out=dst)
+            else:
+                np.copyto(dst, src, casting="unsafe")
+
+    @staticmethod
+    def _view(memory: memoryview, loops: Loops, side: int, origin: int, dtype: Any) -> Any:
+        """The elements of a nest on one side as an array over `memory`; numpy checks that it stays inside."""
+        import numpy as np
+
+        size = dtype.itemsize
+        shape, strides = tuple(v[0] for v in loops), tuple(v[side] * size for v in loops)
+        return np.ndarray(shape, dtype, memory, origin * size, strides)
+
+
+class _Pull(NamedTuple):
+    """What stays the same while one nest is read."""
+
+    source: Flat
+    window: memoryview
+    low: int
+    dtype: str
+    work: str
+    op: str
+    size: int

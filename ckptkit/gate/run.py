@@ -1,0 +1,78 @@
+"""`validate` over one or many checkpoints: the rules, what a policy expects, a lock file, and which findings count.
+
+One unreadable checkpoint does not keep the others from being checked; it is a finding of its own and the exit status is 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from .._typing import NamedTuple
+from ..errors import EXIT_FINDINGS, EXIT_OK, EXIT_UNDECIDED, EXIT_USAGE, CheckpointError, UsageError
+from ..findings import Finding
+from ..graph.examine import examine
+from ..limits import unset, using
+from ..rules.expectations import parse_expectations
+from ..rules.run import run_rules
+from ..verbs.validate import Report
+from .policy import Entry
+from .selection import choose
+
+
+class Checked(NamedTuple):
+    """The outcome for one checkpoint: its report, or why it could not be read."""
+
+    path: str
+    report: Report | None
+    error: CheckpointError | None = None
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        if self.report is not None:
+            return self.report.findings
+        assert self.error is not None
+        return (Finding("error", "unreadable", self.path, self.error.message, self.error.hint or ""),)
+
+    @property
+    def exit_code(self) -> int:
+        return self.report.exit_code if self.report is not None else self.error.exit_code if self.error is not None else EXIT_OK
+
+
+def check(entry: Entry) -> Checked:
+    """Everything that is asked of one checkpoint. Usage errors are raised: they are nobody's checkpoint's fault."""
+    if entry.limits:
+        with using(**unset(entry.limits)):
+            return check(entry._replace(limits={}))
+    expect = parse_expectations(entry.expect)
+    options = {k: entry.options.get(k) for k in ("config", "architecture", "dialect", "part", "container")}
+    try:
+        with examine(entry.path, **options) as subject:  # type: ignore[arg-type]
+            findings = run_rules(subject, expect, integrity=entry.integrity, values=entry.integrity, beside=True)
+            own = subject.checkpoint.container
+            if entry.containers and own not in entry.containers:
+                findings.append(Finding("error", "expect", "container", f"the container is {own}; allowed: {', '.join(entry.containers)}"))
+            if entry.lock:
+                from ..verbs.lock import compare_lock
+
+                findings += compare_lock(subject, entry.lock)
+            if entry.digest:
+                from ..verbs.digest import digest_finding
+
+                findings += digest_finding(subject, entry.digest)
+            kept, known = choose(entry.path, findings, entry.choice)
+            return Checked(entry.path, Report(subject, kept, entry.choice.fail_on, known))
+    except UsageError:
+        raise
+    except CheckpointError as e:
+        return Checked(entry.path, None, e)
+
+
+def check_all(entries: Iterable[Entry]) -> list[Checked]:
+    """`check` for each, in order."""
+    return [check(e) for e in entries]
+
+
+def worst_exit(checked: Sequence[Checked]) -> int:
+    """2 if one could not be read, else 1 if one has findings that fail, else 3 if one is undecided."""
+    codes = {c.exit_code for c in checked}
+    return next((c for c in (EXIT_USAGE, EXIT_FINDINGS, EXIT_UNDECIDED) if c in codes), EXIT_OK)

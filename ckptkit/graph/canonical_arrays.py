@@ -1,0 +1,100 @@
+"""Canonical arrays of a checkpoint, mapped where they lie as they are wanted, copied once where they do not.
+
+Imports numpy. A mapping is private (copy on write), so a model over it can be trained and the file never changes.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..schema import Architecture, placeholders
+from ..schema.layout import Placed, Sizes, nest, stored_shape
+from ..schema.templates import reduce_name
+from ..support.arrays import numpy_dtype
+from .examine import Subject
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Weights:
+    """The parameters of an open subject by canonical name. Arrays stay valid after the subject is closed."""
+
+    def __init__(self, subject: Subject, sizes: Sizes | None = None) -> None:
+        self.subject = subject
+        self.sizes = subject.sizes() if sizes is None else sizes
+        self._maps: dict[str, mmap.mmap] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.subject.graph.params or self._lack(name) is not None
+
+    def _lack(self, name: str) -> Any:
+        graph = self.subject.graph
+        if graph.dialect is None or graph.architecture is None:
+            return None
+        template = template_of(graph.architecture, name)
+        lack = graph.dialect.lacks.get(template) if template else None
+        return lack if lack is not None and lack.holds(self.sizes.axis) else None
+
+    def get(self, name: str) -> NDArray[np.generic]:
+        """One parameter, row-major in its canonical layout: a view of the mapped file where it lies so, else one copy."""
+        import numpy as np
+
+        graph = self.subject.graph
+        if name not in graph.params:
+            return self._filled(name)
+        stored = graph.tensor(name)
+        placed = graph.placed(name)
+        if stored.read is not None or len(stored.extents) != 1:
+            placed = placed._replace(strides=None)
+            flat = graph.checkpoint.array(stored.name).reshape(-1)
+        else:
+            extent = stored.extents[0]
+            dtype = numpy_dtype(stored.spec.dtype)
+            flat = np.frombuffer(self._map(extent.path), np.uint8, extent.length, extent.offset)
+            if extent.offset % dtype.itemsize:
+                flat = flat.copy()
+            flat = flat.view(dtype)
+        own = placed.parts[placed.which]
+        loops, start, _ = nest(placed, Placed(own, (own,), 0), self.sizes)
+        flat = flat[start:]
+        view = np.lib.stride_tricks.as_strided(flat, [n.size for n in loops], [n.source * flat.itemsize for n in loops])
+        shape = stored_shape(own, (own,), self.sizes)
+        return np.ascontiguousarray(view).reshape(shape)
+
+    def _map(self, path: str) -> mmap.mmap:
+        found = self._maps.get(path)
+        if found is None:
+            found = self._maps[path] = mmap.mmap(self.subject.checkpoint.fd(path), 0, access=mmap.ACCESS_COPY)
+        return found
+
+    def _filled(self, name: str) -> NDArray[np.generic]:
+        """What a parameter that the dialect has no place for is: its fill."""
+        import numpy as np
+
+        arch = self.subject.graph.architecture
+        assert arch is not None
+        lack = self._lack(name)
+        layout = arch.params[template_of(arch, name)].layout
+        shape = stored_shape(layout, (layout,), self.sizes)
+        if lack.fill == "identity":
+            made: NDArray[np.generic] = np.eye(shape[0], shape[1], dtype=np.float32)
+            return made
+        return np.full(shape, lack.fill, np.float32)
+
+
+def template_of(arch: Architecture, name: str) -> str:
+    """The template that a canonical name is an expansion of, or ""."""
+    if name in arch.params:
+        return name
+    pattern, _ = reduce_name(name)
+    return _patterns(arch).get(pattern, "")
+
+
+def _patterns(arch: Architecture) -> Mapping[str, str]:
+    from ..schema import pattern_of
+
+    return {pattern_of(p): p for p in arch.params if placeholders(p)}

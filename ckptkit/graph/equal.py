@@ -1,0 +1,74 @@
+"""Comparing stored values where two tensors should be one: streamed, exact to the bit."""
+
+from __future__ import annotations
+
+import os
+
+from .._typing import TYPE_CHECKING
+from ..containers import Checkpoint
+from ..schema.layout import Placed, Sizes, nest, stored_shape
+from ..tensors import StoredTensor
+from .weight_graph import WeightGraph
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+CHUNK = 1 << 20
+
+
+def compare_values(checkpoint: Checkpoint, a: str, b: str) -> bool:
+    """Whether two stored tensors of one checkpoint hold the same bits (and the same dtype and shape)."""
+    x, y = checkpoint.tensors[a], checkpoint.tensors[b]
+    if x.spec == y.spec and not (_whole(x) and _whole(y)) and (x.identity is None or x.identity != y.identity):
+        return checkpoint.array(a).tobytes() == checkpoint.array(b).tobytes()
+    return same_bits(checkpoint, x, y)
+
+
+def _whole(t: StoredTensor) -> bool:
+    """Whether the bytes lie row-major in one piece."""
+    return t.strides is None and t.read is None and len(t.extents) == 1
+
+
+def same_bits(checkpoint: Checkpoint, x: StoredTensor, y: StoredTensor) -> bool:
+    """Whether two tensors of the checkpoint's files hold the same bits (and the same dtype and shape), stored alike and in one piece."""
+    if x.identity is not None and x.identity == y.identity:
+        return True
+    if x.spec != y.spec or x.strides != y.strides or x.read is not None or y.read is not None or len(x.extents) != 1 or len(y.extents) != 1:
+        return False
+    ex, ey = x.extents[0], y.extents[0]
+    fx, fy = checkpoint.fd(ex.path), checkpoint.fd(ey.path)
+    return all(
+        os.pread(fx, min(CHUNK, ex.length - at), ex.offset + at) == os.pread(fy, min(CHUNK, ex.length - at), ey.offset + at)
+        for at in range(0, ex.length, CHUNK)
+    ) and ex.length == ey.length
+
+
+def canonical_array(graph: WeightGraph, name: str, sizes: Sizes) -> NDArray[np.generic]:
+    """A canonical parameter as a row-major array in its canonical layout, heads and other groups flattened. Imports numpy."""
+    from numpy.lib.stride_tricks import as_strided
+
+    placed = graph.placed(name)._replace(strides=None)  # `array` gives views row-major
+    own = placed.parts[placed.which]
+    loops, start, _ = nest(placed, Placed(own, (own,), 0), sizes)
+    array = graph.checkpoint.array(graph.params[name].stored)
+    flat = array.reshape(-1)[start:]
+    view = as_strided(flat, [n.size for n in loops], [n.source * array.itemsize for n in loops], writeable=False)
+    return view.reshape(stored_shape(own, (own,), sizes))
+
+
+def compare_ties(graph: WeightGraph, a: str, b: str, sizes: Sizes) -> bool | None:
+    """Whether two canonical parameters hold the same values; None where their shapes do not allow the question."""
+    ta, tb = graph.tensor(a), graph.tensor(b)
+    if ta.spec.dtype != tb.spec.dtype:
+        return None
+    if _plain(graph, a) and _plain(graph, b):
+        return compare_values(graph.checkpoint, ta.name, tb.name)
+    return bool(canonical_array(graph, a, sizes).tobytes() == canonical_array(graph, b, sizes).tobytes())
+
+
+def _plain(graph: WeightGraph, name: str) -> bool:
+    """Whether the stored tensor is the parameter as it stands."""
+    placed = graph.placed(name)
+    own = placed.parts[placed.which]
+    return placed.layout == own and len(placed.parts) == 1

@@ -1,0 +1,159 @@
+"""A checkpoint with all that is known of it before a weight is read: graph, configuration, and what was noticed on the way."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from types import TracebackType
+
+from .._typing import NamedTuple
+from ..arch import architectures, by_name
+from ..configuration.read import RawConfig, Values, interpret, load_config, size_names
+from ..containers import Checkpoint, drop_explained, open_checkpoint
+from ..errors import CheckpointError, UsageError
+from ..findings import Finding
+from ..schema import Architecture
+from ..schema.layout import Sizes
+from .solve import Solution
+from .weight_graph import WeightGraph, bind
+
+
+class Subject(NamedTuple):
+    """What `examine` gives: close it (or use it in a `with`) to give the files back."""
+
+    checkpoint: Checkpoint
+    graph: WeightGraph
+    config: RawConfig | None
+    values: Values | None
+    given: Mapping[str, object]  # what the user set by hand: canonical values, above the configuration's
+    findings: tuple[Finding, ...]
+
+    def __enter__(self) -> Subject:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.checkpoint.close()
+
+    @property
+    def architecture(self) -> Architecture | None:
+        return self.graph.architecture
+
+    def value(self, canonical: str) -> object:
+        """A canonical value: the user's, else the configuration's, else what the dialect's own code computes, else None."""
+        if canonical in self.given:
+            return self.given[canonical]
+        said = self.values.values.get(canonical) if self.values is not None else None
+        if said is None and self.graph.dialect is not None and canonical in self.graph.dialect.config.follows:
+            return self.graph.dialect.config.follows[canonical](self.graph.solution.sizes.axis)
+        return said
+
+    def says(self, canonical: str) -> str:
+        """Who says a canonical value that `value` gives, for a message: "config.json says"."""
+        if canonical in self.given:
+            return "--set says"
+        if self.values is None or self.values.values.get(canonical) is None:
+            return f"{self.graph.dialect.title} computes" if self.graph.dialect is not None else "nothing says"
+        return f"{self.config_name} says"
+
+    @property
+    def config_name(self) -> str:
+        """What messages call the configuration."""
+        if self.config is None:
+            return "the configuration"
+        return "the configuration inside the file" if self.config.inside else os.path.basename(self.config.source)
+
+    def derive(self, how: str, shape: tuple[int, ...]) -> object:
+        """The array of `shape` that a dialect's derived tensor holds by the architecture's derivation ("name value value")."""
+        assert self.architecture is not None
+        name, *values = how.split()
+        return self.architecture.derivations[name](shape, *(self.value(v) for v in values))
+
+    def counted(self) -> list[str]:
+        """The stored names whose elements are the model's parameters, each parameter once.
+
+        A tie counts once unless the configuration says that it is none. Of an unknown architecture everything counts that
+        is not optimizer state. What nothing explains counts too; derived tensors and strays do not.
+        """
+        kinds = {"param", "unexplained"} | ({"tied"} if self.value("tied") is False else set())
+        seen: set[object] = set()
+        out = []
+        for name, t in self.checkpoint.tensors.items():
+            if self.graph.roles[name].kind not in kinds or t.spec.dtype == "STRING":
+                continue
+            if t.storage is not None and (identity := t.identity) is not None:
+                if identity in seen:
+                    continue
+                seen.add(identity)
+            out.append(name)
+        return out
+
+    def completed(self) -> Solution:
+        """The graph's solution, solved on with the sizes that only the user or the configuration says (a table of two joined ones)."""
+        arch, found = self.architecture, self.graph.solution
+        assert arch is not None
+        given = {}
+        for axis in sorted(size_names(arch) - found.sizes.axis.keys()):
+            n = self.value(axis)
+            if isinstance(n, int) and not isinstance(n, bool) and n > 0:
+                given[axis] = n
+        return self.graph.solved(given) if given else found
+
+    def sizes(self) -> Sizes:
+        """The sizes that tensors imply, with what they leave open (heads) as the user or the configuration says."""
+        if self.architecture is None:
+            return self.graph.solution.sizes.copy()
+        sizes = self.completed().sizes.copy()
+        assert self.graph.dialect is not None
+        for param, lack in self.graph.dialect.lacks.items():
+            if param not in self.graph.params:
+                for axis, n in lack.sizes.items():
+                    sizes.axis[axis] = n
+        return sizes
+
+
+def examine(
+    path: str | os.PathLike[str],
+    *,
+    config: str | None = None,
+    container: str | None = None,
+    architecture: str | None = None,
+    dialect: str | None = None,
+    part: str | None = None,
+    given: Mapping[str, object] | None = None,
+) -> Subject:
+    """Open `path`, find its configuration, and recognise it. Reads headers only.
+
+    A configuration that cannot be read is an error finding, unless it was named. Raises CheckpointError.
+    """
+    if architecture is not None:
+        by_name(architecture)
+    if dialect is not None:
+        known = dict.fromkeys(n for a in architectures().values() for d in a.dialects.values() for n in (d.name, d.alias) if n)
+        if dialect not in known:
+            raise UsageError(f"no dialect is called {dialect!r}", hint=f"one of {', '.join(known)}")
+    checkpoint = open_checkpoint(path, container)
+    try:
+        raw, findings = _configuration(checkpoint, config, part or "")
+        said = raw.raw if raw else None
+        graph = bind(checkpoint, declared=raw.declared if raw else None, architecture=architecture, dialect=dialect, part=part, config=said)
+        if graph.dialect is not None and graph.dialect.part != (part or ""):
+            raw, findings = _configuration(checkpoint, config, graph.dialect.part)
+        drop_explained(checkpoint, [n for n, role in graph.roles.items() if role.kind in ("tied", "repeat")])
+        values = None
+        if raw is not None and graph.recognition is not None:
+            values = interpret(raw, graph.recognition.architecture, graph.recognition.dialect)
+            findings += values.findings
+        return Subject(checkpoint, graph, raw, values, dict(given or {}), tuple(findings))
+    except BaseException:
+        checkpoint.close()
+        raise
+
+
+def _configuration(checkpoint: Checkpoint, path: str | None, part: str) -> tuple[RawConfig | None, list[Finding]]:
+    """The configuration, and the finding that it cannot be read; an error only where it was named."""
+    try:
+        return load_config(checkpoint, path, part), []
+    except CheckpointError as e:
+        if path is not None:
+            raise
+        return None, [Finding("error", "config", os.path.basename(e.path or "config"), e.message, e.hint or "")]

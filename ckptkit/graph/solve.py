@@ -1,0 +1,182 @@
+"""Sizes by unification: each stored dimension is an equation in the named axes.
+
+Tensors of one row (the same module in every layer) should have one shape; where they do not, the shape that agrees with
+the rest of the model is taken for right and the others are reported. Every mismatch names the tensor, the dimension,
+what it is and what it needs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from math import prod
+
+from .._typing import NamedTuple
+from ..schema import Architecture, Row
+from ..schema.layout import Axes, Sizes, terms
+
+Shape = tuple[int, ...]
+
+
+class Mismatch(NamedTuple):
+    """A stored dimension that does not fit. `dim` is -1 where the number of dimensions is wrong."""
+
+    name: str
+    row: Row
+    dim: int
+    have: int
+    want: int
+    axes: Axes
+
+
+class Solution(NamedTuple):
+    """The sizes, the tensor and dimension each came from, and what contradicts them."""
+
+    sizes: Sizes
+    origin: dict[str, tuple[str, int]]
+    mismatches: tuple[Mismatch, ...]
+    broken: tuple[tuple[Axes, int, Axes, int], ...]  # relations of the architecture that do not hold: (left, value, right, value)
+
+
+class _Equation(NamedTuple):
+    name: str  # a tensor it was read off
+    dim: int
+    terms: Sequence[Axes]
+    size: int
+    weight: int  # how many tensors say so
+
+
+def solve(arch: Architecture, shapes: Mapping[Row, Mapping[str, Shape]], given: Mapping[str, int] | None = None) -> Solution:
+    """The axis sizes that the stored `shapes` (row -> stored name -> shape) imply."""
+    sizes = Sizes({**arch.fixed, **(given or {})})
+    origin: dict[str, tuple[str, int]] = {}
+    # what may be tied to another comes last: between equals the first counts
+    counted = {row: Counter(shapes[row].values()) for row in sorted(shapes, key=lambda r: all(arch.params[p].tied for p in r.parts))}
+    parts = {row: [arch.params[p].layout for p in row.parts] for row in shapes}
+    equations: list[_Equation] = []
+    open_rows = []
+    for row, counts in counted.items():
+        right = [s for s in counts if len(s) == len(row.layout.dims)]
+        if len(right) == 1:
+            equations += _equations(row, parts[row], right[0], shapes[row], counts[right[0]])
+        elif right:
+            open_rows.append((row, right))
+    _unify(equations, sizes, origin, arch)
+    for row, right in open_rows:
+        fits = [s for s in right if _fits(row, parts[row], s, sizes)]
+        best = max(fits or right, key=lambda s: counted[row][s])
+        equations += _equations(row, parts[row], best, shapes[row], counted[row][best])
+    if open_rows:
+        _unify(equations, sizes, origin, arch)
+    if not given:
+        _round_off(equations, sizes)
+    mismatches = [m for row, by_name in shapes.items() for m in _check(row, parts[row], by_name, sizes)]
+    broken = []
+    for left, right_axes in arch.relations:
+        a, b = sizes.product(left), sizes.product(right_axes)
+        if a is not None and b is not None and a != b:
+            broken.append((left, a, right_axes, b))
+    return Solution(sizes, origin, tuple(mismatches), tuple(broken))
+
+
+def _equations(row: Row, parts: Sequence[object], shape: Shape, by_name: Mapping[str, Shape], weight: int) -> list[_Equation]:
+    name = next(n for n, s in by_name.items() if s == shape)
+    return [_Equation(name, i, terms(row.layout, parts, i), n, weight) for i, n in enumerate(shape)]  # type: ignore[arg-type]
+
+
+def _first(votes: Counter[int]) -> int:
+    """What most say; the first among equals. (Counter.most_common imports heapq.)"""
+    return max(votes, key=votes.__getitem__)
+
+
+def _unify(equations: Sequence[_Equation], sizes: Sizes, origin: dict[str, tuple[str, int]], arch: Architecture) -> None:
+    """Solve what has one unknown, round by round; where equations disagree, the most tensors decide."""
+    while True:
+        votes: dict[str, Counter[int]] = {}
+        source: dict[tuple[str, int], tuple[str, int]] = {}
+        joint: dict[frozenset[str], Counter[int]] = {}
+        for e in equations:
+            unknown = {a for t in e.terms for a in t if a not in sizes.axis}
+            if not unknown:
+                continue
+            if len(unknown) == 1:
+                (axis,) = unknown
+                const = sum(prod(sizes.axis[a] for a in t) for t in e.terms if axis not in t)
+                factor = sum(prod(sizes.axis[a] for a in t if a != axis) for t in e.terms if axis in t)
+                value, rest = divmod(e.size - const, factor) if factor else (0, 1)
+                if rest == 0 and value >= 0:
+                    votes.setdefault(axis, Counter())[value] += e.weight
+                    source.setdefault((axis, value), (e.name, e.dim))
+            else:
+                inner = {frozenset(a for a in t if a not in sizes.axis) for t in e.terms}
+                if len(inner) == 1:
+                    factor = sum(prod(sizes.axis[a] for a in t if a in sizes.axis) for t in e.terms)
+                    value, rest = divmod(e.size, factor) if factor else (0, 1)
+                    if rest == 0:
+                        joint.setdefault(next(iter(inner)), Counter())[value] += e.weight
+        for left, right in arch.relations:
+            for one, other in ((left, right), (right, left)):
+                unknown_axes = [a for a in one if a not in sizes.axis]
+                value_known = sizes.product(other)
+                if value_known is None:
+                    continue
+                known = prod(sizes.axis[a] for a in one if a in sizes.axis)
+                if len(unknown_axes) == 1 and unknown_axes[0] not in votes and known and value_known % known == 0:
+                    votes[unknown_axes[0]] = Counter({value_known // known: 0})
+                elif len(unknown_axes) > 1 and known and value_known % known == 0:
+                    joint.setdefault(frozenset(unknown_axes), Counter())[value_known // known] += 0
+        new = False
+        for axis, counter in votes.items():
+            value = _first(counter)
+            sizes.axis[axis] = value
+            if (axis, value) in source:
+                origin[axis] = source[axis, value]
+            new = True
+        for axes, counter in joint.items():
+            if axes not in sizes.products:
+                sizes.products[axes] = _first(counter)
+                new = True
+        if not new:
+            return
+
+
+def _round_off(equations: Sequence[_Equation], sizes: Sizes) -> None:
+    """Give an axis that no equation fits without a rest ("tasks" where tasks x 32 is 33) the nearest size, so that the rest is a mismatch."""
+    for e in equations:
+        unknown = {a for t in e.terms for a in t if a not in sizes.axis}
+        if len(unknown) == 1 and len(e.terms) == 1:
+            factor = prod(sizes.axis[a] for a in e.terms[0] if a not in unknown)
+            sizes.axis[unknown.pop()] = max(1, e.size // factor) if factor else 1
+
+
+def _value(dim_terms: Sequence[Axes], sizes: Sizes) -> int | None:
+    total = 0
+    for t in dim_terms:
+        n = sizes.product(t)
+        if n is None:
+            return None
+        total += n
+    return total
+
+
+def _fits(row: Row, parts: Sequence[object], shape: Shape, sizes: Sizes) -> bool:
+    wants = [_value(terms(row.layout, parts, i), sizes) for i in range(len(shape))]  # type: ignore[arg-type]
+    return all(w is None or w == n for w, n in zip(wants, shape, strict=True))
+
+
+def _check(row: Row, parts: Sequence[object], by_name: Mapping[str, Shape], sizes: Sizes) -> list[Mismatch]:
+    rank = len(row.layout.dims)
+    dims = [terms(row.layout, parts, i) for i in range(rank)]  # type: ignore[arg-type]
+    want = [_value(d, sizes) for d in dims]
+    known = tuple(want)
+    out = []
+    for name, shape in by_name.items():
+        if shape == known:
+            continue
+        if len(shape) != rank:
+            out.append(Mismatch(name, row, -1, len(shape), rank, ()))
+            continue
+        for i, (w, n) in enumerate(zip(want, shape, strict=True)):
+            if w is not None and w != n:
+                out.append(Mismatch(name, row, i, n, w, tuple(dict.fromkeys(a for t in dims[i] for a in t))))
+    return out

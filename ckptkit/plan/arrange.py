@@ -1,0 +1,191 @@
+"""What a conversion asks for, what arranging it gives, and the arrangement of tensors that keep their names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from functools import cache
+
+from .._typing import NamedTuple
+from ..containers import Container
+from ..findings import Finding
+from ..graph.examine import Subject
+from ..graph.tf_objects import Hung
+from ..schema import Dialect
+from ..schema.loops import Loop, simplify
+from ..support.name_text import collapse
+from ..tensors import DTYPES, StoredTensor, TensorSpec, row_major_strides
+from .values import Drawn, Piece, Source, is_copy
+
+
+class Request(NamedTuple):
+    """What is asked for. `dtypes`: (glob on target or canonical names, dtype), the last that fits counts."""
+
+    container: Container
+    dialect: Dialect | None
+    filename: str
+    dtypes: tuple[tuple[str, str], ...] = ()
+    max_shard_size: int | None = None
+    drop_optimizer: bool = False
+    drop_groups: frozenset[str] = frozenset()
+    vocab: int | None = None  # rows of the vocabulary in the target
+    init_missing: bool = False  # whether parameters that the source lacks start anew
+    add_groups: frozenset[str] = frozenset()  # heads that start anew
+    seed: int = 0
+
+
+Stories = dict[str, dict[str, object] | None]  # None: copied to, or from, the same name
+
+
+class Weights(NamedTuple):
+    """What `arrange` gives: the tensors of the target before they have offsets, and the story of every tensor."""
+
+    sources: tuple[Source, ...]
+    targets: tuple[tuple[str, TensorSpec, tuple[Piece, ...]], ...]
+    ties: dict[str, str]  # target name -> the target name it is one tensor with
+    strings: dict[str, list[bytes]]
+    came: Stories  # target name -> where from
+    went: Stories  # source name -> where to, or why not
+    groups: frozenset[str]
+    untied: bool  # whether a parameter that may be tied is stored apart and differs
+    findings: tuple[Finding, ...]
+    hung: Hung | None = None  # where TensorFlow's objects hold the target, if they do
+
+
+class Builder:
+    """What both ways of arranging share: sources by name, target tensors, ties and the ledger's two sides."""
+
+    def __init__(self, subject: Subject, request: Request) -> None:
+        self.subject = subject
+        self.request = request
+        self.tensors = subject.checkpoint.tensors
+        self.sources: dict[str, int] = {}
+        self.made: dict[str, bytes | Drawn] = {}  # sources that are computed, float32
+        self.targets: list[tuple[str, TensorSpec, tuple[Piece, ...]]] = []
+        self.ties: dict[str, str] = {}
+        self.strings: dict[str, list[bytes]] = {}
+        self.came: Stories = {}
+        self.went: Stories = {}
+        self.findings: list[Finding] = []
+
+    def source(self, stored: str) -> int:
+        return self.sources.setdefault(stored, len(self.sources))
+
+    def dtype(self, target: str, canonical: str, dtype: str) -> str:
+        """The dtype a target tensor gets: only floating ones are ever cast."""
+        if DTYPES[dtype].kind == "float":
+            for glob, wanted in self.request.dtypes:
+                if fnmatchcase(target, glob) or fnmatchcase(canonical, glob):
+                    dtype = wanted
+        return dtype
+
+    def moved(self, stored: str, target: str) -> None:
+        story = self.went.setdefault(stored, {"to": []})
+        assert story is not None
+        to = story["to"]
+        assert isinstance(to, list)
+        to.append(target)
+
+    def _stored(self, name: str) -> Source:
+        """A stored tensor as a source. What is packed is unpacked now: into the plan, or if it is large into a temporary file."""
+        t = self.tensors[name]
+        if t.read is None:
+            return Source(name, t.spec.dtype, t.extents)
+        if t.spec.nbytes > _SMALL:
+            return Source(name, t.spec.dtype, (self.subject.checkpoint.unpacked(name),))
+        data = t.read()
+        return Source(name, t.spec.dtype, t.extents, data if isinstance(data, bytes) else None)
+
+    def finish(self, groups: frozenset[str], untied: bool) -> Weights:
+        checkpoint = self.subject.checkpoint
+        sources = tuple(
+            Source(n, "F32", (), *((None, made) if isinstance(made, Drawn) else (made,)))
+            if (made := self.made.get(n)) is not None
+            else self._stored(n)
+            for n in self.sources
+        )
+        for name in checkpoint.tensors:
+            if name not in self.went:
+                self.went[name] = {"dropped": "not part of the target"}
+        return Weights(
+            sources, tuple(self.targets), self.ties, self.strings, self.came, self.went, groups, untied, tuple(self.findings)
+        )
+
+
+_SMALL = 1 << 20  # bytes up to which what has to be unpacked is kept in the plan itself
+
+
+def how_made(pieces: Sequence[Piece], cast: bool) -> str:
+    if len(pieces) == 1 and is_copy(pieces[0]):
+        return "cast" if cast else "copied"
+    words = []
+    if any(p.op == "fill" for p in pieces):
+        words.append("filled")
+    if any(p.op == "add" for p in pieces):
+        words.append("added")
+    if len([p for p in pieces if p.op == "copy"]) > 1:
+        words.append("joined")
+    if any(p.op == "copy" and not is_copy(p) for p in pieces):
+        words.append("re-laid")
+    if cast:
+        words.append("cast")
+    return ", ".join(words) or "copied"
+
+
+class Same(Builder):
+    """Name for name: another container, the same tensors."""
+
+    def weights(self) -> Weights:
+        first: dict[object, str] = {}
+        beside = []  # optimizer state outside the state dict of a nested PyTorch file: it would get in among the weights
+        for name, t in self.tensors.items():
+            role = self.subject.graph.roles[name]
+            if role.kind == "optimizer" and (self.request.drop_optimizer or name in self.subject.checkpoint.beside):
+                self.went[name] = {"dropped": "optimizer state"}
+                beside += [] if self.request.drop_optimizer else [name]
+                continue
+            if t.spec.dtype == "STRING":
+                self._string(name)
+                continue
+            identity = t.identity
+            if identity is not None and identity in first and self.request.container.TIES:
+                self.ties[name] = first[identity]
+                self.went[name] = None
+                self.came[name] = {"from": [name], "how": f"tied to {first[identity]}"}
+                continue
+            if identity is not None:
+                first.setdefault(identity, name)
+            dtype = self.dtype(name, role.what if role.kind == "param" else name, t.spec.dtype)
+            pieces = (_whole(self.source(name), t),)
+            self.targets.append((name, t.spec if dtype == t.spec.dtype else TensorSpec(dtype, t.spec.shape), pieces))
+            how = how_made(pieces, dtype != t.spec.dtype)
+            self.went[name] = None
+            self.came[name] = None if how == "copied" else {"from": [name], "how": how}
+        if beside:
+            message = f"{len(beside)} tensors of optimizer state beside {self.subject.checkpoint.wrapper!r} are not carried over"
+            self.findings.append(Finding("warning", "dropped", collapse(beside, 3), message))
+        return self.finish(self.subject.graph.groups, False)
+
+    def _string(self, name: str) -> None:
+        if self.request.container.STRINGS:
+            t = self.tensors[name]
+            self.strings[name] = self.subject.checkpoint.strings(name)
+            self.targets.append((name, t.spec, ()))
+            self.went[name] = self.came[name] = None
+        else:
+            self.went[name] = {"dropped": f"text, which {self.request.container.TITLE} does not hold"}
+            self.findings.append(Finding("info", "dropped", name, f"{name} is text, which {self.request.container.TITLE} does not hold: dropped"))
+
+
+@cache
+def _straight(n: int) -> tuple[Loop, ...]:
+    """Every element in its place. One tuple for all tensors of a size: there may be tens of thousands."""
+    return (Loop(n, 1, 1),) if n != 1 else ()
+
+
+def _whole(source: int, t: StoredTensor) -> Piece:
+    if t.strides is None:
+        return Piece(source, _straight(t.spec.numel))
+    strides = t.strides or row_major_strides(t.spec.shape)
+    loops = simplify(tuple(Loop(n, s, r) for n, s, r in zip(t.spec.shape, strides, row_major_strides(t.spec.shape), strict=True)))
+    return Piece(source, loops)

@@ -1,0 +1,88 @@
+"""From a Subject to a Plan: what the target holds and where every element of it comes from. Reads no weight.
+
+With a target dialect, the target's rows are walked and each is filled from the canonical parameters; without one (an
+unknown architecture, or a change of container only) every tensor goes over under its own name. Nothing is dropped in
+silence: the ledger says of every source tensor where it went or why not, and of every target tensor where it came from.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+
+from ..containers import Slot
+from ..errors import UsageError
+from ..graph.examine import Subject
+from ..tensors import DTYPE_ALIASES, DTYPES
+from .arrange import Request, Same, Weights
+from .translate import Translate
+from .values import Piece, Plan, Task, cut
+
+
+def parse_dtype(word: str) -> str:
+    """A name of DTYPES from what people write (float32, fp16, bf16, BF16); UsageError lists them."""
+    up = word.upper()
+    name = up if up in DTYPES else DTYPE_ALIASES.get(word.lower(), {"bf16": "BF16"}.get(word.lower(), ""))
+    if not name or DTYPES[name].kind != "float" or DTYPES[name].numpy is None:
+        known = ", ".join(d.numpy for d in DTYPES.values() if d.kind == "float" and d.numpy)
+        raise UsageError(f"no floating dtype is called {word!r}", hint=f"one of {known}")
+    return name
+
+
+def arrange(subject: Subject, request: Request) -> Weights:
+    """Decide what the target holds. Raises UndecidedError or UnsupportedError where it cannot be decided or stored."""
+    if request.dialect is None or subject.graph.recognition is None:
+        return Same(subject, request).weights()
+    return Translate(subject, request, request.dialect).weights()
+
+
+def _split(name: str, dtype: str, pieces: Sequence[Piece], slots: Sequence[Slot]) -> Iterator[Task]:
+    """A tensor that the container keeps in several places, as one task for each."""
+    at = 0
+    for slot in slots:
+        n = slot.length * 8 // DTYPES[dtype].bits
+        yield Task(name, slot, dtype, (n,), tuple(c for p in pieces for c in cut(p, at, at + n)))
+        at += n
+
+
+def assemble(
+    weights: Weights,
+    request: Request,
+    *,
+    target: str,
+    single: bool,
+    inputs: Sequence[str],
+    metadata: Mapping[str, str],
+    extras: Mapping[str, object],
+    wrapper: str,
+    copies: Sequence[tuple[str, str]],
+    texts: Sequence[tuple[str, str]],
+) -> Plan:
+    """Give every target tensor its place in a file: the Plan."""
+    container = request.container
+    specs = {n: s for n, s, _ in weights.targets}
+    layout = container.layout(
+        [(n, specs[weights.ties.get(n, n)]) for n in weights.came],
+        filename=request.filename,
+        ties=weights.ties,
+        metadata=metadata,
+        extras=extras,
+        wrapper=wrapper,
+        strings=weights.strings,
+        max_shard_size=request.max_shard_size,
+    )
+    if single and len(layout.files) != 1:
+        names = ", ".join(n for n, _ in layout.files[:4])
+        raise UsageError(f"{container.TITLE} would be {len(layout.files)} files ({names})", path=target, hint="name a directory as the target")
+    tasks = tuple(
+        task
+        for n, s, p in weights.targets
+        if s.dtype != "STRING"
+        for task in ([Task(n, layout.slots[n], s.dtype, s.shape, p)] if n not in layout.split else _split(n, s.dtype, p, layout.split[n]))
+    )
+    stamps = []
+    for path in dict.fromkeys(inputs):
+        st = os.stat(path)
+        stamps.append((os.path.abspath(path), st.st_size, st.st_mtime_ns))
+    return Plan(target, single, weights.sources, tasks, layout, tuple(stamps), tuple(copies), tuple(texts))
+

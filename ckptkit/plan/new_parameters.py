@@ -1,0 +1,111 @@
+"""What a conversion makes new or leaves out: parameters the source lacks, rows of a larger or smaller vocabulary.
+
+Nothing is drawn here. A new parameter is a source whose elements the engine makes where it needs them, by `initial`, so a
+plan with a vocabulary of millions stays small and its bytes do not depend on windows or threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from itertools import product as combinations
+
+from .._typing import NamedTuple
+from ..errors import UsageError
+from ..findings import Finding
+from ..graph.examine import Subject
+from ..schema import Param, count_name, expand, placeholders
+from ..schema.layout import Grown, Placed, Sizes, nest, stored_shape
+from ..schema.loops import Loop
+from ..support.name_text import collapse
+from .initial import Recipe, recipe
+from .values import Drawn, Piece
+
+AXIS = "vocab"
+
+
+class New(NamedTuple):
+    """Elements that start anew. `source` is -1 where they are all the same: then `piece` fills them in."""
+
+    how: Recipe
+    drawn: Drawn | None
+    piece: Piece
+
+
+def resized(subject: Subject, rows: int | None) -> tuple[Sizes, Grown | None]:
+    """(the sizes of the target, the axis that changes) for a vocabulary of `rows` (None: as it is). UsageError where there is none."""
+    sizes = subject.sizes()
+    if rows is None:
+        return sizes, None
+    have = sizes.axis.get(AXIS)
+    if have is None:
+        raise UsageError(f"the vocabulary cannot have {rows} rows: no table of words is known here", path=subject.checkpoint.path)
+    if rows < 1:
+        raise UsageError(f"a vocabulary of {rows} rows", hint="at least 1")
+    if rows == have:
+        return sizes, None
+    wide = sizes.copy()
+    wide.axis[AXIS] = rows
+    return wide, Grown(AXIS, wide)
+
+
+def lacking(subject: Subject, groups: Collection[str], absent: Collection[str]) -> frozenset[str]:
+    """The canonical parameters that the core and the heads `groups` need and that are not there; `absent` may be."""
+    graph, arch = subject.graph, subject.architecture
+    assert arch is not None
+    seen = {arch.params[b.row.parts[b.which]].module for b in graph.params.values()}
+    stand = {name: next(iter(on)) if len(on) == 1 else subject.value(name) is True for name, on in graph.switches.items()}
+
+    def wanted(info: Param) -> bool:
+        if info.switch:
+            return stand[info.switch.removeprefix("not ")] is not info.switch.startswith("not ")
+        return not info.optional or info.module in seen
+
+    return frozenset(
+        name
+        for template, info in arch.params.items()
+        if (info.group == "core" or info.group in groups) and not info.tied and template not in absent and wanted(info)
+        for name, _ in places(template, graph.counts)
+        if name not in graph.params
+    )
+
+
+def places(template: str, counts: Mapping[str, int]) -> Iterator[tuple[str, dict[str, int]]]:
+    """Every parameter of a template, with the values of its placeholders."""
+    holders = placeholders(template)
+    for values in combinations(*(range(counts.get(count_name(h), 0)) for h in holders)):
+        at = dict(zip(holders, values, strict=True))
+        yield expand(template, at), at
+
+
+def anew(subject: Subject, template: str, name: str, there: Placed, sizes: Sizes, seed: int, first: int = 0, index: int = 0) -> New:
+    """What writes the parameter `name` (from row `first` of the vocabulary on) where it belongs; `index` is its source's."""
+    arch = subject.architecture
+    assert arch is not None
+    info = arch.params[template]
+    shape = stored_shape(info.layout, (info.layout,), sizes)
+    suffix = template[len(info.module) + 1 :]
+    init = arch.traits.get("init")
+    how = recipe(init if isinstance(init, Mapping) else {}, arch.modules[info.module].kind, suffix, name, shape, subject.value, sizes.axis)
+    loops, a, b = nest(Placed(info.layout, (info.layout,), 0), there, sizes, Grown(AXIS, sizes, first))
+    if how.kind in ("zeros", "ones"):
+        return New(how, None, Piece(-1, tuple(Loop(n, 0, t) for n, _, t in loops), 0, b, "fill", float(how.kind == "ones")))
+    numel = 1
+    for n in shape:
+        numel *= n
+    return New(how, Drawn(how.kind, how.scale, name, seed, numel), Piece(index, loops, a, b))
+
+
+def told(new: Mapping[str, list[str]], rows: Mapping[str, list[str]], cut: list[str], seed: int, have: int, want: int) -> list[Finding]:
+    """The findings: `new` and `rows` are target names by how they start, `cut` those that lost rows of the vocabulary."""
+    out = []
+    if new:
+        every = [n for names in new.values() for n in names]
+        what = "; ".join(f"{collapse(names)} {how}" for how, names in new.items())
+        out.append(Finding("warning", "initialised", collapse(every, 4), f"{len(every)} tensor{'s' * (len(every) > 1)} with values that the source lacks, initialised (seed {seed}): {what}"))
+    if rows:
+        every = [n for names in rows.values() for n in names]
+        what = "; ".join(f"{collapse(names)} {how}" for how, names in rows.items())
+        out.append(Finding("warning", "initialised", collapse(every, 4), f"rows {have}-{want - 1} of the vocabulary are new, initialised (seed {seed}): {what}", "give the tokenizer as many tokens"))
+    if cut:
+        out.append(Finding("warning", "dropped", collapse(cut, 4), f"rows {want}-{have - 1} of the vocabulary are left out: {collapse(cut)}"))
+    return out

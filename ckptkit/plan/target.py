@@ -1,0 +1,120 @@
+"""What a conversion writes: the target's naming, container and file name, and which heads are added or dropped. Each is chosen, or refused with the names that there are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+from ..arch import architectures
+from ..configuration.read import BLOCK
+from ..containers import Container, by_name, containers
+from ..errors import UsageError
+from ..graph.examine import Subject
+from ..graph.tf_objects import MEMORY
+from ..schema import Dialect
+
+
+def single_file(target: str, container: str | None) -> bool:
+    """Whether `target` names one file: it ends like a container that can be a single file, and is no directory."""
+    if "." not in os.path.basename(target) or os.path.isdir(target) or target.endswith(".index.json"):
+        return False
+    return any(target.endswith(c.SUFFIXES) for c in containers().values() if c.WRITABLE and c.SINGLE and container in (None, c.NAME))
+
+
+def is_container(word: str) -> bool:
+    """Whether a target form is a container's name and no dialect's: the names then stay as they are."""
+    dialects = {n for a in architectures().values() for d in a.dialects.values() for n in (d.name, d.alias)}
+    return word not in dialects and getattr(containers().get(word), "WRITABLE", False)
+
+
+def choose_dialect(subject: Subject, to: str | None, container: str | None = None) -> Dialect | None:
+    """The target dialect called `to`; UsageError says which ones the architecture has. Of several the one that `container` is written in counts."""
+    if to is None:
+        return None
+    arch = subject.architecture
+    if arch is None:
+        every = {d.name for a in architectures().values() for d in a.dialects.values()} | {d.alias for a in architectures().values() for d in a.dialects.values()}
+        if to not in every:
+            raise UsageError(f"no dialect is called {to!r}", hint=f"one of {', '.join(sorted(filter(None, every)))}")
+        raise UsageError(
+            f"the architecture is unknown, so its names cannot be translated to {to}", path=subject.checkpoint.path,
+            hint="leave --to out to change the container only (--container NAME), or see `ckptkit list architectures`",
+        )  # fmt: skip
+    fits = [d for d in arch.dialects.values() if to in (d.name, d.alias)]
+    if not fits:
+        others = [a.name for a in architectures().values() if any(to in (d.name, d.alias) for d in a.dialects.values())]
+        also = f"; if it is one of {', '.join(others)}, say so with --architecture" if others else ""
+        raise UsageError(f"{arch.title} has no dialect {to!r}", hint=f"one of {', '.join(arch.dialects)}{also}")
+    own, groups = subject.graph.dialect, subject.graph.groups
+    rests = subject.values.rest if subject.values is not None else {}
+    block = as_mapping(as_mapping(subject.config.raw if subject.config is not None else None).get(BLOCK))
+    came = as_mapping(block.get(MEMORY))
+    return max(  # the container's, the one of that very name, the one that holds the heads; between equals the source's own, one it once came from, its part
+        fits,
+        key=lambda d: (
+            d.container == container, d.name == to, len(groups & arch.table(d.name).groups), d is own, bool(rests.get(d.name)) or d.name in came,
+            own is not None and d.part == own.part,
+        ),
+    )
+
+
+def choose_container(subject: Subject, dialect: Dialect | None, name: str | None, file: str | None) -> Container:
+    """The container asked for, the one a file name asks for, the dialect's own, or the source's."""
+    if name is not None:
+        c = by_name(name)
+    elif file is not None:
+        c = next(c for c in containers().values() if c.WRITABLE and c.SINGLE and file.endswith(c.SUFFIXES))
+    elif dialect is not None:
+        c = by_name(dialect.container)
+    else:
+        raise UsageError("neither a dialect (--to) nor a container (--container) is named", hint=f"--container {' or '.join(writable())}")
+    if not c.WRITABLE:
+        raise UsageError(f"{c.TITLE} can be read but not written", hint=f"one of {', '.join(writable())}")
+    return c
+
+
+def writable() -> list[str]:
+    """The names of the containers that can be written, those that hold any model's tensors first."""
+    return [c.NAME for c in sorted(containers().values(), key=lambda c: getattr(c, "ONLY", "")) if c.WRITABLE]
+
+
+def filename(container: Container, dialect: Dialect | None, file: str | None) -> str:
+    """What the weights are called in the target."""
+    if file is not None:
+        return os.path.basename(file)
+    if dialect is not None and dialect.filename is not None and dialect.container == container.NAME:
+        return dialect.filename
+    return container.DEFAULT_FILE
+
+
+def own_dialect(subject: Subject) -> Dialect:
+    """The dialect that the names are of; UsageError where none is known."""
+    if subject.graph.dialect is None:
+        raise UsageError("the architecture is unknown, so nothing can be made new in it", path=subject.checkpoint.path, hint="--architecture NAME, if recognition is wrong")
+    return subject.graph.dialect
+
+
+def new_groups(subject: Subject, dialect: Dialect | None, add: Sequence[str]) -> frozenset[str]:
+    """The heads of `add` that the source lacks; UsageError where the target's naming has no place for one."""
+    groups = known_groups(subject, add, "--add") - subject.graph.groups
+    if groups and subject.architecture is not None and dialect is not None:
+        table = subject.architecture.table(dialect.name)
+        for g in sorted(groups - table.groups):
+            raise UsageError(f"--add {g}: {dialect.title} has no place for it", hint=f"it has {', '.join(sorted(table.groups - {'core'}))}")
+    return groups
+
+
+def known_groups(subject: Subject, drop: Sequence[str], option: str) -> frozenset[str]:
+    """`drop` as groups of the architecture that are no core; UsageError lists them."""
+    if not drop:
+        return frozenset()
+    arch = subject.architecture
+    groups = {p.group for p in arch.params.values()} - {"core"} if arch is not None else set()
+    for g in drop:
+        if g not in groups:
+            raise UsageError(f"{option} {g}: there is no such head here", hint=f"one of {', '.join(sorted(groups))}" if groups else None)
+    return frozenset(drop)
+
+
+def as_mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}

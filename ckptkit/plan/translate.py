@@ -1,0 +1,417 @@
+"""The arrangement from one dialect to another: the target's rows are walked, and each is filled from the canonical parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from itertools import product as combinations
+from math import prod
+
+from .._typing import TYPE_CHECKING, Any
+from ..configuration.write import choose_class, named_class
+from ..errors import UnsupportedError
+from ..findings import Finding
+from ..graph.equal import compare_ties
+from ..graph.examine import Subject
+from ..graph.tf_objects import recalled, recalled_scope, remembered, scope
+from ..limits import LIMITS
+from ..schema import Dialect, Row, Table, count_name, expand, placeholders
+from ..schema.layout import Layout, Placed, Sizes, atoms, nest, region, stored_shape
+from ..schema.loops import Loop, simplify
+from ..support.name_text import collapse
+from ..tensors import DTYPES, TensorSpec
+from .arrange import Builder, Request, Weights, how_made
+from .new_parameters import AXIS, anew, lacking, resized, told
+from .values import Piece
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Translate(Builder):
+    """From one dialect to another, through the canonical parameters."""
+
+    def __init__(self, subject: Subject, request: Request, dialect: Dialect) -> None:
+        super().__init__(subject, request)
+        assert subject.graph.recognition is not None
+        self.recognition = subject.graph.recognition
+        self.arch = self.recognition.architecture
+        self.graph = subject.graph
+        self.dialect = dialect
+        self.table: Table = self.arch.table(dialect.name)
+        self.sizes: Sizes = subject.sizes()
+        self.wide, self.grown = resized(subject, request.vocab)  # the target's sizes
+        for p, info in self.arch.params.items():
+            if info.group in dialect.needs - self.graph.groups and any(not self.graph.counts.get(count_name(h)) for h in placeholders(p)):
+                raise UnsupportedError(f"{dialect.title} has no {self.arch.title} without the {info.group}, and nothing says how many {count_name(placeholders(p)[0])} to begin anew", hint=self._others())
+        added = request.add_groups | (dialect.needs - self.graph.groups - request.drop_groups)
+        self.groups = (self.graph.groups | added) - request.drop_groups
+        others = {g for g, base in dialect.stands.items() if g in self.groups and base not in self.graph.groups}
+        self.groups -= others
+        self.absent = {p: k for p, k in self.recognition.dialect.lacks.items() if k.holds(self.sizes.axis)}
+        self.lacked = {p: k for p, k in dialect.lacks.items() if k.holds(self.sizes.axis)}
+        self.new = lacking(subject, self.groups if request.init_missing else added, self.absent) if request.init_missing or added else frozenset()
+        self.begun: dict[str, list[str]] = {}  # how they start -> target names
+        self.rows: dict[str, list[str]] = {}  # how their new rows start -> target names
+        self.cut: list[str] = []  # target names that lose rows
+        self.untied = False
+        self.again: dict[str, str] = {}  # target names that are written once more as a tensor of their own -> the first
+        self.harmless: dict[str, list[str]] = {}  # why it may be left out -> stored names
+        for g in sorted(others):
+            stored = [b.stored for b in self.graph.params.values() if self.arch.params[b.row.parts[b.which]].group == g]
+            self.went |= {n: {"dropped": f"{dialect.title} has no {g} of this kind"} for n in stored}
+            message = f"{dialect.title} has no {g} without a {dialect.stands[g]}, so none of this kind: {collapse(stored)} dropped"
+            self.findings.append(Finding("warning", "dropped", collapse(stored), message))
+        rest = subject.values.rest if subject.values is not None else {}
+        self.named = named_class(rest, self.arch, dialect, self.groups)
+        self.hung = recalled(dialect, self.table, subject.config.raw if subject.config is not None else None) if dialect.objects else None
+        self.prefix = self.hung.prefix if self.hung is not None else self._prefix()
+
+    def _name(self, row: Row, at: Mapping[str, int]) -> str:
+        if self.hung is not None:
+            return (self.hung if not self.dialect.objects or not self.dialect.objects.paths else self.hung._replace(root="")).name(row, at, self.graph.counts)
+        return self.table.stored_name(row, at, self.prefix, self.graph.counts)
+
+    def _prefix(self) -> str:
+        """The first prefix; none where the dialect allows that and no head is stored beside the core, nor has the class that is named one."""
+        if "" not in self.dialect.prefixes or (self.dialect.prefixed and self.named is None):
+            return self.dialect.prefixes[0]
+        if outside(self.table, self.groups):
+            return self.dialect.prefixes[0]
+        raw = self.subject.config.raw if self.subject.config is not None else None
+        said = {"prefix": self.recognition.prefix} if self.dialect is self.recognition.dialect else remembered(raw).get(self.dialect.name)
+        bare = isinstance(said, Mapping) and said.get("prefix") == ""
+        return self.dialect.prefixes[0] if self.named is not None and outside(self.table, self.named.groups) and not bare else ""
+
+    def weights(self) -> Weights:
+        for row, at in walk(self.table.rows, self.graph.counts):
+            if row.role == "param":
+                self._row(row, at)
+        apart = self.dialect.computes | (self.dialect.apart if self.untied and not self.request.container.TIES else frozenset())
+        for row, at in walk(self.table.rows, self.graph.counts):
+            if row.role == "repeat" and row.names[0] in apart:
+                self._apart(self._name(row, at), *(expand(p, at) for p in row.parts))
+            elif row.role == "repeat" and self.request.container.TIES and (not row.note or row.note in self.groups):
+                self._tie(self._name(row, at), *(expand(p, at) for p in row.parts))
+        self._derived()
+        self._lacking()
+        self._rest()
+        self._spell()
+        self.findings += told(self.begun, self.rows, self.cut, self.request.seed, self.sizes.axis.get(AXIS, 0), self.wide.axis.get(AXIS, 0))
+        return self.finish(self.groups, self.untied)._replace(hung=self.hung)
+
+    def _apart(self, target: str, *canonical: str) -> None:
+        """Write `target` as a tensor of its own, with the values of the one that holds `canonical`, if that is written."""
+        holder = self._holder(*canonical)
+        if holder is not None:
+            self.targets.append((target, *next(t for t in self.targets if t[0] == holder)[1:]))
+            self.again[target] = holder
+            self.came[target] = {"from": (self.came[holder] or {})["from"], "how": f"repeats {holder}"}
+
+    def _spell(self) -> None:
+        """Give the target's tensors the names that they are stored under, where those are no templates."""
+        if self.dialect.spelling is None:
+            return
+        chosen = (self.named,) if self.named is not None else choose_class(self.dialect.classes, self.groups, None, self.arch.free_groups)
+        cls = chosen[0].name if chosen else ""
+        raw = self.subject.config.raw if self.subject.config is not None else None
+        same = self.dialect.spelling == self.recognition.dialect.spelling
+        called = recalled_scope(self.dialect, cls, scope(self.dialect, list(self.tensors), cls) if same else remembered(raw))
+        spelled = self.dialect.spelling.stored(list(self.came), cls, *filter(None, (called,)))
+        self.targets = [(spelled[n], spec, pieces) for n, spec, pieces in self.targets]
+        self.ties = {spelled[n]: spelled[t] for n, t in self.ties.items()}
+        self.came = {spelled[n]: story for n, story in self.came.items()}
+        for n, holder in self.ties.items():
+            self.came[n] = {**(self.came[n] or {}), "how": f"tied to {holder}"}
+        for n, holder in self.again.items():
+            self.came[spelled[n]] = {**(self.came[spelled[n]] or {}), "how": f"repeats {spelled[holder]}"}
+        for story in self.went.values():
+            if story is not None and isinstance(to := story.get("to"), list):
+                story["to"] = [spelled.get(str(n), n) for n in to]
+        for names in (*self.begun.values(), *self.rows.values(), self.cut):
+            names[:] = [spelled[n] for n in names]
+
+    def _row(self, row: Row, at: Mapping[str, int]) -> None:
+        infos = [self.arch.params[p] for p in row.parts]
+        if infos[0].group not in self.groups | (self.arch.free_groups & self.named.groups if self.named is not None else frozenset()):
+            return
+        target = self._name(row, at)
+        canonical = [expand(p, at) for p in row.parts]
+        if len(row.parts) == 1 and infos[0].tied is not None and self._is_tied(canonical[0], expand(infos[0].tied, at)):
+            if self.request.container.TIES and self.dialect.writes_ties and not (self.named is not None and row.parts[0] in self.named.without):
+                self._tie(target, expand(infos[0].tied, at))
+            return
+        if len(row.parts) == 1 and row.parts[0] in self.lacked and (canonical[0] not in self.graph.params or self._leave_out(row.parts[0], canonical[0])):
+            return
+        for axis in {*row.layout.axes, *map(count_name, at)} & self.dialect.limits.keys():
+            n, why = self.dialect.limits[axis]
+            have = self.graph.counts.get(axis, self.wide.axis.get(axis, n))
+            if have != n:
+                raise UnsupportedError(f"{self.dialect.title} has no place for {axis} {have} ({target}): {why}", hint=self._others())
+        layouts = tuple(i.layout for i in infos)
+        pieces: list[Piece] = []
+        stored: list[str] = []
+        dtypes: list[str] = []
+        new: dict[str, str] = {}
+        for i, (template, name) in enumerate(zip(row.parts, canonical, strict=True)):
+            there = Placed(row.layout, layouts, i)
+            if name in self.graph.params:
+                bound = self.graph.params[name]
+                loops, a, b = nest(self.graph.placed(name), there, self.sizes, self.grown)
+                pieces.append(Piece(self.source(bound.stored), loops, a, b))
+                stored.append(bound.stored)
+                dtypes.append(self.tensors[bound.stored].spec.dtype)
+                if self.grown is not None and AXIS in infos[i].layout.axes:
+                    pieces += self._resized(template, name, there, target, new)
+            elif name in self.new:
+                pieces.append(self._new(template, name, there, new))
+                self.begun.setdefault(new[name], []).append(target)
+            elif template in self.absent:
+                pieces += self._fill(there, infos[i].layout, self.absent[template].fill)
+            else:
+                if any(c in self.graph.params for c in canonical):
+                    raise UnsupportedError(f"{target} joins {', '.join(canonical)}, but the weights lack {name}")
+                return
+        spec = TensorSpec(self.dtype(target, canonical[0], dtypes[0] if dtypes else self._main_dtype()), stored_shape(row.layout, layouts, self.wide))
+        pieces += self._folded(row, layouts, spec, dict(at))
+        for name in stored:
+            self.moved(name, target)
+        sources = list(dict.fromkeys(stored))
+        story: dict[str, object] = {"from": sources, "holds": canonical, "how": how_made(pieces, any(d != spec.dtype for d in dtypes)) if stored else "initialised"}
+        self.came[target] = story
+        if new:
+            story["initialised"] = {n: f"{how}, seed {self.request.seed}" for n, how in new.items()}
+        self.targets.append((target, spec, tuple(pieces)))
+
+    def _new(self, template: str, name: str, there: Placed, told: dict[str, str], first: int = 0) -> Piece:
+        """What writes a parameter that the source lacks, or its rows from `first` on; `told` is given how they start."""
+        source = f"(new) {name}"
+        new = anew(self.subject, template, name, there, self.wide, self.request.seed, first, self.sources.get(source, len(self.sources)))
+        if new.drawn is not None:
+            self.made[source] = new.drawn
+            self.source(source)
+        told[name] = str(new.how)
+        return new.piece
+
+    def _resized(self, template: str, name: str, there: Placed, target: str, told: dict[str, str]) -> list[Piece]:
+        """What writes the rows of the vocabulary that the source does not have."""
+        have, want = self.sizes.axis[AXIS], self.wide.axis[AXIS]
+        if want < have:
+            self.cut.append(target)
+            return []
+        piece = self._new(template, name, there, told, have)
+        self.rows.setdefault(told[name], []).append(target)
+        told[name] = f"rows {have}-{want - 1}: {told[name]}"
+        return [piece]
+
+    def _main_dtype(self) -> str:
+        for b in self.graph.params.values():
+            return self.tensors[b.stored].spec.dtype
+        return "F32"
+
+    def _fill(self, there: Placed, part: Layout, value: float | str) -> list[Piece]:
+        """The pieces that write a constant, or an identity matrix, where a part belongs."""
+        runs = atoms(part, (there.layout,))
+        at = region(there.layout, there.parts, there.which, runs, self.wide)
+        order = sorted(runs, key=lambda r: -at.strides[r])
+        loops = simplify(tuple(Loop(self.wide.product(r) or 0, 0, at.strides[r]) for r in order))
+        if not isinstance(value, str):
+            return [Piece(-1, loops, 0, at.offset, "fill", value)]
+        (rows, columns), (a, b) = (self.wide.product(r) for r in order), (at.strides[r] for r in order)
+        if value != "identity" or rows is None or rows != columns or a != rows * b:
+            raise UnsupportedError(f"a {rows} x {columns} part cannot be filled as {value}")
+        ones = Piece(-1, (Loop(rows, 0, a + b),), 0, at.offset, "fill", 1.0)
+        zeros = Piece(-1, (Loop(rows - 1, 0, a + b), Loop(rows, 0, b)), 0, at.offset + b, "fill", 0.0)
+        return [ones, zeros] if rows > 1 else [ones]
+
+    def _leave_out(self, template: str, canonical: str) -> bool:
+        """Whether the target lacks a parameter and may: it is what its absence means, or its loss is harmless."""
+        lack = self.lacked.get(template)
+        if lack is None or lack.fold is not None or canonical not in self.graph.params:
+            return False
+        stored = self.graph.params[canonical].stored
+        if _is_fill(self.subject, canonical, lack.fill):
+            self.went.setdefault(stored, {"dropped": f"{'an identity' if lack.fill == 'identity' else f'all {lack.fill:g}'}, which {self.dialect.title} takes for granted"})
+        elif lack.harmless:
+            self.went.setdefault(stored, {"dropped": lack.harmless})
+            self.harmless.setdefault(lack.harmless, []).append(stored)
+        else:
+            raise UnsupportedError(f"{self.dialect.title} has no place for {stored}{': ' + lack.why if lack.why else ''}")
+        return True
+
+    def _folded(self, row: Row, layouts: tuple[Layout, ...], spec: TensorSpec, at: dict[str, int]) -> list[Piece]:
+        """What the target has no place for and is added onto this row instead (see Lack)."""
+        out = []
+        for param, lack in self.lacked.items():
+            if lack.fold not in row.parts or (name := expand(param, at)) not in self.graph.params:
+                continue
+            stored = self.graph.params[name].stored
+            rows, width = self.tensors[stored].spec.shape
+            if rows != 1:
+                raise UnsupportedError(f"{stored} has {rows} rows; {self.dialect.title} has no place for them", hint=lack.why)
+            if _is_fill(self.subject, name, lack.fill):
+                self.went[stored] = {"dropped": f"all {lack.fill:g}, which {self.dialect.title} takes for granted"}
+                continue
+            out.append(Piece(self.source(stored), (Loop(spec.shape[0], 0, width), Loop(width, 1, 1)), 0, 0, "add"))
+            target = self._name(row, at)
+            self.went[stored] = {"to": [], "folded": f"added to every row of {target}"}
+            self.findings.append(
+                Finding("warning", "lossy", stored, f"{self.dialect.title} has no place for {stored}: it is added to every row of "
+                        f"{target}. Outputs stay the same, the two cannot be told apart again")
+            )  # fmt: skip
+        return out
+
+    def _is_tied(self, name: str, target: str) -> bool:
+        if name not in self.graph.params:
+            return True
+        if target not in self.graph.params:
+            return False
+        values = self.subject.values
+        said_untied = self.subject.value("tied") is False and (values is None or "tied" not in values.assumed)
+        if not said_untied and compare_ties(self.graph, name, target, self.sizes):
+            self.went.setdefault(self.graph.params[name].stored, {"tied": self.graph.params[target].stored})
+            return True
+        self.untied = True
+        return False
+
+    def _tie(self, target: str, *canonical: str) -> None:
+        """Write `target` as another name of the tensor that holds `canonical`, if that tensor is written."""
+        holder = self._holder(*canonical)
+        if holder is not None:
+            self.ties[target] = holder
+            story = self.came[holder]
+            assert story is not None
+            self.came[target] = {"from": story["from"], "how": f"tied to {holder}"}
+
+    def _holder(self, *canonical: str) -> str | None:
+        return next((t for t, c in self.came.items() if c is not None and c.get("holds") == [*canonical]), None)
+
+    def _others(self) -> str:
+        return f"convert to another dialect: {', '.join(d for d in self.arch.dialects if d != self.dialect.name)}"
+
+    def _derived(self) -> None:
+        """What is computed but missed by the target's loader: made once, for all layers."""
+        holders: dict[str, str] = {}
+        for row, at in walk(self.table.rows, self.graph.counts):
+            if row.role != "derived" or row.note.partition(" ")[0] not in self.dialect.makes:
+                continue
+            target = self._name(row, at)
+            self.came[target] = {"from": [], "how": f"computed ({row.note})"}
+            if row.note in holders and self.request.container.TIES:
+                self.ties[target] = holders[row.note]
+                continue
+            source, shape = f"(computed) {row.note}", stored_shape(row.layout, (row.layout,), self.wide)
+            if row.note not in holders:
+                import numpy as np
+
+                holders[row.note] = target
+                values = np.ascontiguousarray(self.subject.derive(row.note, shape), "<f4")
+                self.made[source] = self._as_stored(row.note, values).tobytes()
+            spec = TensorSpec(self.dtype(target, target, self._main_dtype()), shape)
+            self.targets.append((target, spec, (Piece(self.source(source), simplify((Loop(spec.numel, 1, 1),))),)))
+
+    def _as_stored(self, how: str, computed: NDArray[Any]) -> NDArray[Any]:
+        """The values that the source stores of what is `computed` so, which differ from ours in the last bits; ours where it has none, or others."""
+        import numpy as np
+
+        for stored, (row, _) in self.recognition.matches.items():
+            t = self.subject.checkpoint.tensors[stored]
+            if row.role == "derived" and row.note == how and t.spec.shape == computed.shape and DTYPES[t.spec.dtype].kind == "float":
+                held = np.ascontiguousarray(self.subject.checkpoint.array(stored), "<f4")
+                if np.allclose(held, computed, rtol=0, atol=1e-5):
+                    return held
+        return computed
+
+    def _lacking(self) -> None:
+        """What the target dialect has no row for: a head it does not know is dropped, an untied parameter is refused."""
+        dropped: dict[str, list[str]] = {}
+        for template, info in self.arch.params.items():
+            if template in self.table.by_param or info.group not in self.groups:
+                continue
+            stored = [b.stored for n, b in self.graph.params.items() if b.row.parts[b.which] == template]
+            if not stored or (template in self.lacked and self.lacked[template].fold):
+                continue
+            names = [n for n, b in self.graph.params.items() if b.row.parts[b.which] == template]
+            if [self._leave_out(template, n) for n in names].count(False) == 0:
+                continue
+            if info.tied is not None and info.group in self.table.groups | self.arch.free_groups:
+                if self._is_tied(template, info.tied):
+                    continue
+                raise UnsupportedError(
+                    f"{stored[0]} is a tensor of its own (not tied to {self.graph.params[info.tied].stored}); {self.dialect.title} has no place for it",
+                    hint=self._others(),
+                )
+            dropped.setdefault(info.group, []).extend(stored)
+        for why, names in self.harmless.items():
+            self.findings.append(Finding("info", "dropped", collapse(names, 2), f"{self.dialect.title} has no place for {collapse(names, 2)}: left out; {why}"))
+        for group, names in dropped.items():
+            if group == "core":
+                raise UnsupportedError(f"{self.dialect.title} has no place for {collapse(names)}", hint=self._others())
+            for n in names:
+                self.went[n] = {"dropped": f"{self.dialect.title} has no {group}"}
+            self.findings.append(Finding("warning", "dropped", collapse(names), f"{self.dialect.title} has no place for the {group}: {collapse(names)} dropped"))
+
+    def _rest(self) -> None:
+        for name, role in self.graph.roles.items():
+            if role.kind == "optimizer":
+                self.went[name] = {"dropped": "optimizer state"}
+            elif role.kind == "derived":
+                self.went[name] = {"dropped": f"derived ({role.what}): computed, not stored"}
+            elif role.kind == "stray":
+                self.went[name] = {"dropped": role.what}
+            elif role.kind == "repeat":
+                self.went[name] = {"repeats": role.what}
+            elif role.kind == "part":
+                self.went[name] = {"dropped": f"part of the {role.what}"}
+            elif role.kind == "unexplained":
+                self.went[name] = {"dropped": f"no part of {self.arch.title}"}
+            elif self.request.drop_groups and name not in self.went:
+                self.went[name] = {"dropped": "asked to be dropped"}
+        unused: dict[str, list[str]] = {}
+        for name, role in self.graph.roles.items():
+            if role.kind == "stray" and self.tensors[name].spec.numel > 1:
+                unused.setdefault(role.what, []).append(name)
+        for why, names in unused.items():
+            self.findings.append(Finding("warning", "dropped", collapse(names, 4), f"{collapse(names)} dropped: {why}"))
+        lost = [n for n, r in self.graph.roles.items() if r.kind == "unexplained"]
+        if lost:
+            self.findings.append(Finding("warning", "dropped", collapse(lost, 4), f"no part of {self.arch.title}, dropped: {collapse(lost)}"))
+
+
+def _is_fill(subject: Subject, canonical: str, value: float | str) -> bool:
+    """Whether a parameter, which has a stored tensor of its own, is a constant or an identity matrix. Reads it."""
+    import numpy as np
+
+    bound = subject.graph.params[canonical]
+    array = subject.checkpoint.array(bound.stored)
+    if len(bound.row.parts) > 1:
+        return False
+    if isinstance(value, str):
+        return bool(array.ndim == 2 and array.shape[0] == array.shape[1] and np.array_equal(array, np.eye(len(array))))
+    return bool((array == value).all())
+
+
+def outside(table: Table, groups: frozenset[str]) -> bool:
+    """Whether some of these groups is stored beside the prefix."""
+    return any(not row.prefixed and table.arch.params[p].group in groups for row in table.rows if row.role == "param" for p in row.parts)
+
+
+def bare(subject: Subject) -> dict[str, object]:
+    """What to remember of a checkpoint without the prefix that the class has that its configuration names; {} of others."""
+    r = subject.graph.recognition
+    if r is None or r.prefix or "" not in r.dialect.prefixes:
+        return {}
+    cls = named_class(subject.values.rest if subject.values is not None else {}, r.architecture, r.dialect, subject.graph.groups)
+    return {r.dialect.name: {"prefix": ""}} if cls is not None and outside(r.table, cls.groups) else {}
+
+
+def walk(rows: Sequence[Row], counts: Mapping[str, int]) -> Iterator[tuple[Row, dict[str, int]]]:
+    """Every row at every place it stands, layer by layer as models list their tensors."""
+    for holders, block in groupby(rows, key=lambda r: placeholders(r.names[0])):
+        members = list(block)
+        places = prod(counts.get(count_name(h), 0) for h in holders)
+        LIMITS.check("tensors", places * len(members), "the number of tensors up to the highest layer that a name has")
+        for values in combinations(*(range(counts.get(count_name(h), 0)) for h in holders)):
+            at = dict(zip(holders, values, strict=True))
+            for row in members:
+                yield row, at

@@ -1,0 +1,156 @@
+"""The values a Plan is made of: which elements go where. Pure data, JSON both ways; no files, threads or globals.
+
+Every movement of elements between two row-major tensors that only re-lays them (copy, transposition, splitting,
+joining, interleaving, walking a strided PyTorch view) is a loop nest: for each index (i0, i1, ...) below the sizes,
+target[target_offset + sum(ik * target_stride_k)] = source[source_offset + sum(ik * source_stride_k)], in elements.
+So one shape of step is enough; a byte copy is the nest with a single loop of strides (1, 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .._typing import NamedTuple
+from ..containers import FileLayout, Part, Slot
+from ..schema.loops import Loop, simplify
+from ..tensors import Extent
+
+PLAN_VERSION = 1
+
+
+class Drawn(NamedTuple):
+    """The elements of a new parameter, made where they are needed (see `initial.draw`)."""
+
+    kind: str
+    scale: float
+    name: str  # canonical
+    seed: int
+    numel: int
+
+
+class Source(NamedTuple):
+    """A stored tensor as the engine sees it: the extents one after another are a flat array of `dtype`.
+
+    `data` is set instead where a format encodes its elements so that no extent holds them (varints, compression), and
+    `drawn` where no file has them: a new parameter, float32.
+    """
+
+    name: str
+    dtype: str
+    extents: tuple[Extent, ...]
+    data: bytes | None = None
+    drawn: Drawn | None = None
+
+
+class Piece(NamedTuple):
+    """One nest of loops. `op`: copy; add (into what an earlier piece of the task put there); fill (with `value`, no source)."""
+
+    source: int  # index into Plan.sources; -1 for fill
+    loops: tuple[Loop, ...]  # outermost first, simplified: () is one element
+    source_offset: int = 0
+    target_offset: int = 0
+    op: str = "copy"
+    value: float = 0.0
+
+
+class Task(NamedTuple):
+    """One target tensor. Its pieces together write every element once (before any `add`)."""
+
+    name: str
+    slot: Slot
+    dtype: str  # what the target stores; elements are cast from each source's dtype, round to nearest even
+    shape: tuple[int, ...]
+    pieces: tuple[Piece, ...]
+
+
+class Plan(NamedTuple):
+    """A whole conversion. `target` is a directory, or with `single` one file."""
+
+    target: str
+    single: bool
+    sources: tuple[Source, ...]
+    tasks: tuple[Task, ...]
+    layout: FileLayout
+    inputs: tuple[tuple[str, int, int], ...]  # (path, size, mtime_ns) of every file read, to notice a change
+    copies: tuple[tuple[str, str], ...] = ()  # (file beside the source, name in the target): vocabulary and the like
+    texts: tuple[tuple[str, str], ...] = ()  # (name in the target, content): configuration, ledger
+    version: int = PLAN_VERSION
+
+
+def is_copy(piece: Piece) -> bool:
+    """Whether the piece moves one contiguous run to one contiguous run."""
+    return piece.op == "copy" and (not piece.loops or (len(piece.loops) == 1 and piece.loops[0].source == piece.loops[0].target == 1))
+
+
+def cut(piece: Piece, start: int, stop: int) -> Iterator[Piece]:
+    """The part of a piece that writes the target's elements [start, stop), as pieces of a target that begins at `start`.
+
+    Target strides must be those of a row-major tensor's loops: positive, each at least what the loops below it reach.
+    """
+    loops = tuple(sorted((x for x in piece.loops if x.size != 1), key=lambda x: -x.target))
+    yield from _cut(piece, loops, piece.source_offset, piece.target_offset, start, stop)
+
+
+def _cut(piece: Piece, loops: tuple[Loop, ...], source: int, target: int, start: int, stop: int) -> Iterator[Piece]:
+    reach = 1 + sum((x.size - 1) * x.target for x in loops)
+    if target >= stop or target + reach <= start or any(x.size == 0 for x in loops):
+        return
+    if start <= target and target + reach <= stop:
+        yield piece._replace(loops=loops, source_offset=source, target_offset=target - start)
+        return
+    (n, s, t), inner = loops[0], loops[1:]
+    below = 1 + sum((x.size - 1) * x.target for x in inner)
+    first = max(0, -(-(start - target) // t))  # the steps that lie inside as a whole are [first, last)
+    last = min(n, (stop - target - below) // t + 1)
+    for i in range(max(0, (start - target) // t), min(first, n)):
+        yield from _cut(piece, inner, source + i * s, target + i * t, start, stop)
+    if first < last:
+        whole = simplify((Loop(last - first, s, t), *inner))
+        yield piece._replace(loops=whole, source_offset=source + first * s, target_offset=target + first * t - start)
+    for i in range(max(first, last), min(n, -(-(stop - target) // t))):
+        yield from _cut(piece, inner, source + i * s, target + i * t, start, stop)
+
+
+def to_json(plan: Plan) -> dict[str, object]:
+    """A JSON-able form; `from_json` is its inverse."""
+    import base64
+
+    layout = plan.layout._asdict()
+    layout["parts"] = [(p.file, p.offset, base64.b64encode(p.data).decode()) for p in plan.layout.parts]
+    sources = [(s.name, s.dtype, s.extents, None if s.data is None else base64.b64encode(s.data).decode(), s.drawn) for s in plan.sources]
+    return {**plan._asdict(), "layout": layout, "sources": sources}
+
+
+def from_json(data: dict[str, object]) -> Plan:
+    """The Plan of `to_json`'s output (also after a trip through JSON text, where tuples have become lists)."""
+    import base64
+    from typing import Any
+
+    d: dict[str, Any] = dict(data)
+    lay: dict[str, Any] = dict(d["layout"])
+    layout = FileLayout(
+        container=lay["container"],
+        files=tuple((n, s) for n, s in lay["files"]),
+        slots={k: Slot(*v) for k, v in lay["slots"].items()},
+        parts=tuple(Part(f, o, base64.b64decode(b)) for f, o, b in lay["parts"]),
+        checksum=lay["checksum"],
+        state=lay["state"],
+        split={k: tuple(Slot(*x) for x in v) for k, v in lay["split"].items()},
+    )
+    return Plan(
+        target=d["target"],
+        single=d["single"],
+        sources=tuple(
+            Source(n, t, tuple(Extent(*e) for e in es), None if b is None else base64.b64decode(b), None if w is None else Drawn(*w))
+            for n, t, es, b, w in d["sources"]
+        ),
+        tasks=tuple(
+            Task(n, Slot(*s), t, tuple(sh), tuple(Piece(p[0], tuple(Loop(*x) for x in p[1]), *p[2:]) for p in ps))
+            for n, s, t, sh, ps in d["tasks"]
+        ),
+        layout=layout,
+        inputs=tuple((p, s, m) for p, s, m in d["inputs"]),
+        copies=tuple((a, b) for a, b in d["copies"]),
+        texts=tuple((a, b) for a, b in d["texts"]),
+        version=d["version"],
+    )

@@ -1,0 +1,59 @@
+"""Running the rules over a checkpoint that is open and recognised."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..containers import Checkpoint, drop_explained
+from ..findings import Finding
+from ..graph.equal import compare_values
+from ..graph.examine import Subject
+from ..tensors import StoredTensor
+from . import header_checks
+from .expectations import expectations
+
+
+def _copies(checkpoint: Checkpoint) -> list[str]:
+    """The tensor of an unknown architecture that an index of shards counts once, since it is another one again: by its bytes."""
+    tensors = checkpoint.tensors.values()
+    over = sum(t.spec.nbytes for t in tensors) - (checkpoint.total_size or 0)
+    large = [t for t in tensors if t.spec.nbytes == over > 0][:8]
+    return [t.name for i, t in enumerate(large) if any(t.spec == u.spec and compare_values(checkpoint, t.name, u.name) for u in large[:i])]
+
+
+def _spread(t: StoredTensor) -> bool:
+    """Whether strides make many bytes of few stored ones (rule expand): a file of some bytes must not become gigabytes here."""
+    return t.strides is not None and t.spec.nbytes > max(1 << 24, 8 * sum(e.length for e in t.extents))
+
+
+def run_rules(subject: Subject, expect: Mapping[str, object] | None = None, *, integrity: bool = True, values: bool = False, beside: bool = False) -> list[Finding]:
+    """All findings of an open subject: what reading noticed, then the rules in their order.
+
+    Where a checksum does not hold, nothing is said of the values.
+    """
+    if integrity and subject.graph.recognition is None and subject.checkpoint.total_size is not None:
+        drop_explained(subject.checkpoint, _copies(subject.checkpoint))
+    findings = [*subject.checkpoint.findings, *subject.findings]
+    for _, reads, check in header_checks():
+        if reads == "headers" or beside:
+            findings += check(subject)
+    findings += expectations(subject, expect or {})
+    if not integrity and not values:
+        return findings
+    findings += subject.checkpoint.audit()
+    from ..rules import CHECKS
+    from ..rules.weights.scan import survey
+
+    kinds = ("param", "tied", "repeat", "unexplained")
+    tensors = subject.checkpoint.tensors
+    looked = [n for n, r in subject.graph.roles.items() if r.kind in kinds and not _spread(tensors[n])] if values else []
+    scan = survey(subject.checkpoint, looked, checks=integrity)
+    findings += scan.damaged
+    if scan.damaged:
+        return findings
+    for _, reads, check in CHECKS:
+        if reads == "weights" and integrity and subject.graph.recognition is not None:
+            findings += check(subject)
+        elif reads == "values" and values:
+            findings += check(subject, scan)
+    return findings

@@ -1,0 +1,188 @@
+"""Running two models on the same probes and naming the first block where they part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ...comparison.pair import ATOL, RTOL, Level, Step, rounded_to
+from ...errors import UndecidedError, UsageError
+from ...graph.canonical_arrays import Weights
+from ..build import arrays_of, require
+from ..spec import Spec, spec_of
+from .probes import make_probes
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ...comparison.pair import Pair
+    from ...graph.examine import Subject
+
+    Arrays = dict[str, NDArray[np.generic]]
+
+ROUNDINGS = 4
+
+
+def run_torch(spec: Spec, arrays: Arrays, inputs: Arrays, dtype: str = "float32") -> Arrays:
+    """Every array on the way through the PyTorch model of a spec, its weights laid out afresh."""
+    import torch as t
+
+    from .. import torch as engine
+
+    model = engine.build(spec, arrays, keep=False, dtype=dtype)
+    with t.no_grad():
+        out = model(**{k: t.from_numpy(v).long() for k, v in inputs.items()}, trace=True)
+    return {k: v.numpy() for k, v in out.items()}
+
+
+def run_keras(spec: Spec, arrays: Arrays, inputs: Arrays) -> Arrays:
+    """The same through the Keras model."""
+    from .. import keras as engine
+
+    mask = inputs.get("attention_mask")
+    return engine.trace(engine.build(spec, arrays, full_mask=mask is not None and mask.ndim == 3), inputs)
+
+
+RUN = {"torch": run_torch, "keras": run_keras}
+TITLES = {"torch": "PyTorch", "keras": "Keras"}
+
+
+def both(engines: Sequence[str]) -> tuple[str, str]:
+    """The engine of each side. UnsupportedError, naming the extra, where one is not installed."""
+    from importlib.util import find_spec
+
+    named = tuple(engines) or ("torch" if find_spec("torch") or not find_spec("tensorflow") else "keras",)
+    for engine in dict.fromkeys(named):
+        require(engine)
+    return named[0], named[-1]
+
+
+def compare_behaviour(pair: Pair, values: Level, probes: str | int, engines: Sequence[str] = ()) -> Level:
+    """Both rebuilt and run. Equal weights in one engine must give equal outputs; a narrower copy is compared with the other rounded to it."""
+    used = both(engines)
+    specs = [_spec(s, pair) for s in (pair.one, pair.two)]
+    inputs = make_probes(specs[0], probes)
+    _fits(specs, inputs)
+    traces, first = [], None
+    for i, (spec, weights) in enumerate(zip(specs, (Weights(pair.one), Weights(pair.two)), strict=True)):
+        full, arrays, _ = arrays_of(spec, weights)
+        arrays = {n: _rounded(pair, i, n, x) for n, x in arrays.items()}
+        traces.append(RUN[used[i]](full, arrays, inputs))
+        first = first or (full, arrays)
+    exact = used[0] == used[1] and values.verdict == "same" and not pair.folded and pair.atol is None and pair.rtol is None
+    atol, rtol = (0.0, 0.0) if exact else _allowed(pair)
+    steps = compare_traces(traces[0], traces[1], inputs, atol, rtol)
+    said = "equal weights in one engine must agree to 0" if exact else f"allowed {atol:g} + {rtol:g} of the largest output"
+    if used[0] != used[1] and first is not None:
+        steps, more = _conditioned(pair, first, traces[0], inputs, steps)
+        said += more
+    where = f"both rebuilt in {TITLES[used[0]]}" if used[0] == used[1] else f"the first rebuilt in {TITLES[used[0]]}, the second in {TITLES[used[1]]}"
+    basis = f"{where}, float32, {len(inputs['input_ids'])} probe{'s' * (len(inputs['input_ids']) > 1)} of {inputs['input_ids'].shape[1]} tokens; {said}"
+    return Level("behaviour", _verdict(steps), basis, (), steps)
+
+
+def _spec(subject: Subject, pair: Pair) -> Spec:
+    assert subject.architecture is not None
+    return spec_of(subject, (subject.graph.groups | subject.architecture.tied_groups) - pair.without)
+
+
+def _conditioned(pair: Pair, first: tuple[Spec, Arrays], trace: Arrays, inputs: Arrays, steps: tuple[Step, ...]) -> tuple[tuple[Step, ...], str]:
+    """The steps, and what to say of them, with more allowed where float32 itself is less exact than that.
+
+    Two engines round in different orders, and a stack whose scores are not scaled and whose residuals grow (T5's) multiplies
+    what that makes. How much is measured: the first model is run in float64 too, and four times its distance is allowed.
+    """
+    if pair.atol is not None or pair.rtol is not None or _verdict(steps) != "different":
+        return steps, ""
+    require("torch")
+    exact = run_torch(*first, inputs, "float64")
+    lost = {s.name: s.worst for s in compare_traces(trace, exact, inputs, 0.0, 0.0)}
+    wider = tuple(s._replace(allowed=max(s.allowed, ROUNDINGS * lost.get(s.name, 0.0))) for s in steps)
+    return wider, f", or {ROUNDINGS} times what float32 loses there ({max(lost.values()):.2g} at most, measured against float64)"
+
+
+def _fits(specs: list[Spec], inputs: Arrays) -> None:
+    vocab = min(s.sizes["vocab"] for s in specs)
+    if int(inputs["input_ids"].max()) >= vocab:
+        inputs["input_ids"] = inputs["input_ids"] % vocab
+
+
+def _allowed(pair: Pair) -> tuple[float, float]:
+    if pair.atol is None and pair.rtol is None:
+        return ATOL, RTOL
+    return pair.atol or 0.0, pair.rtol or 0.0
+
+
+def _rounded(pair: Pair, i: int, name: str, x: NDArray[np.generic]) -> NDArray[np.generic]:
+    """A parameter as it is compared: rounded to the other side's narrower dtype."""
+    other = 1 - i
+    if pair.mains[0] == pair.mains[1] and not pair.casts:
+        return x
+    try:
+        y = pair.get(other, name)
+    except (KeyError, AttributeError):
+        return x
+    dtype = pair.rounding(x, y)
+    return x if dtype is None or x.shape != y.shape else rounded_to(x, dtype)
+
+
+def compare_traces(one: Arrays, two: Arrays, inputs: Arrays, atol: float, rtol: float) -> tuple[Step, ...]:
+    """The largest difference at every place that both have, padded positions left out."""
+    import numpy as np
+
+    masks = [inputs[n].astype(bool) for n in ("attention_mask", "decoder_attention_mask") if n in inputs and inputs[n].ndim == 2]
+    steps = []
+    for name in [n for n in one if n in two]:
+        x, y = (np.asarray(t[name], np.float64) for t in (one, two))
+        if x.shape != y.shape:
+            steps.append(Step(name, float("inf"), 0.0))
+            continue
+        for mask in masks:
+            if x.ndim >= 2 and x.shape[:2] == mask.shape:
+                x, y = x[mask], y[mask]
+                break
+        gap = np.abs(x - y)
+        worst = float(gap.max()) if np.isfinite(gap).all() else float("inf")
+        steps.append(Step(name, worst, atol + rtol * float(np.abs(x).max())))
+    for name in sorted(one.keys() ^ two.keys()):
+        if not name.split(".")[-1].isdigit():
+            continue
+        steps.append(Step(name, float("inf"), 0.0))
+    return tuple(steps)
+
+
+def _is_block(name: str, stack: str) -> bool:
+    return name.startswith(f"{stack}.") and name.rpartition(".")[2].isdigit()
+
+
+def _verdict(steps: tuple[Step, ...]) -> str:
+    if not steps:
+        return "undecided"
+    return "same" if all(s.worst <= s.allowed for s in steps) else "different"
+
+
+def compare_library(pair: Pair, probes: str | int, library: str) -> Level:
+    """The first checkpoint rebuilt here, the second loaded by the library its users will load it with."""
+    from .peers import PEERS, load_and_run
+
+    if library not in PEERS:
+        raise UsageError(f"--against {library}: not a library known here", hint=f"one of {', '.join(PEERS)}")
+    require("torch")
+    spec = _spec(pair.one, pair)
+    inputs = make_probes(spec, probes)
+    reads = PEERS[library]
+    if pair.two.graph.dialect is None or pair.two.graph.dialect.name != reads:
+        raise UndecidedError(f"{library} does not read this naming", path=pair.two.checkpoint.path, hint=f"convert it with --to {reads} first")
+    full, arrays, _ = arrays_of(spec, Weights(pair.one))
+    arrays = {n: _rounded(pair, 0, n, x) for n, x in arrays.items()}
+    mine = run_torch(full, arrays, inputs)
+    theirs, complaints = load_and_run(library, pair.two, inputs, mine)
+    atol, rtol = _allowed(pair)
+    normed = {names[-1] for stack in ("encoder", "decoder") if f"{stack}.norm" in theirs and (names := [n for n in mine if _is_block(n, stack)])}
+    seen = {n: x for n, x in mine.items() if n not in normed}  # of the last block the library shows what the norm makes of it
+    steps, more = _conditioned(pair, (full, arrays), seen, inputs, compare_traces(seen, theirs, inputs, atol, rtol))
+    basis = f"the second loaded by {library}, {len(steps)} outputs compared; allowed {atol:g} + {rtol:g} of the largest{more}"
+    if complaints:
+        return Level(f"against {library}", "different", f"{basis}; its loader reports {complaints}", (), steps)
+    return Level(f"against {library}", _verdict(steps), basis, (), steps)

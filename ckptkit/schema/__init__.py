@@ -1,0 +1,25 @@
+"""The language of architecture files: parameters, ties, sizes, configuration keys, and the namings (dialects) they are stored in.
+
+A file in `arch/` holds one `ARCHITECTURE`. Its modules are written once in canonical names and axes, (out, in) as in
+torch.nn.Linear; a dialect has one row for each module, and its style says which tensors a module expands to. Nothing
+here describes a procedure: reading and writing, shapes and checks all follow from these tables.
+
+`layout` says where named axes lie, `loops` how elements move, `templates` how names are made and reduced, `modules` and `architecture`
+what a model is made of, `dialect` one naming of it, `table` its rows expanded; `check` holds a table against itself.
+"""
+
+from __future__ import annotations
+
+from .architecture import Architecture
+from .check import check
+from .dialect import CONV1D, FLAX, GOOGLE, HDF5, OBJECTS, TORCH, Class, ConfigForm, Dialect, Key, Kit, Lack, Objects, Style, Vocabulary
+from .layout import Layout, LayoutError
+from .modules import Module, Param, embedding, linear, norm, param, when
+from .table import Match, Row, Table
+from .templates import count_name, expand, pattern_of, placeholders
+
+__all__ = [
+    "CONV1D", "FLAX", "GOOGLE", "HDF5", "OBJECTS", "TORCH", "Architecture", "Class", "ConfigForm", "Dialect", "Key", "Kit", "Lack", "Layout", "LayoutError",
+    "Match", "Module", "Objects", "Param", "Row", "Style", "Table", "Vocabulary", "check", "count_name", "embedding", "expand", "linear", "norm", "param",
+    "pattern_of", "placeholders", "when",
+]  # fmt: skip

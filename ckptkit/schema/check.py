@@ -1,0 +1,52 @@
+"""Holding an architecture's tables against each other, so that a mistake in a row is found when it is made."""
+
+from __future__ import annotations
+
+from .architecture import Architecture
+from .layout import LayoutError, terms
+from .table import Row
+from .templates import placeholders
+
+
+def check(arch: Architecture) -> None:
+    """Hold an architecture's tables against each other; LayoutError names the row that is wrong.
+
+    Every parameter of a group that a dialect stores is held exactly once (or its absence is explained by `lacks`, or
+    it is tied, or its module is optional), no axis is lost, placeholders agree on both sides, and no two rows share a name.
+    """
+    for dialect in arch.dialects.values():
+        table = arch.table(dialect.name)
+        where = f"{arch.name}/{dialect.name}"
+        held: dict[str, Row] = {}
+        seen: set[str] = set()
+        for row in table.rows:
+            for name in row.names:
+                if name in seen:
+                    raise LayoutError(f"{where}: two rows are named {name!r}")
+                seen.add(name)
+            if row.role in ("derived", "stray"):
+                continue
+            for p in row.parts:
+                if p not in arch.params:
+                    raise LayoutError(f"{where}: {row.names[0]!r} holds {p!r}, which is no parameter")
+                if row.role == "param" and p in held:
+                    raise LayoutError(f"{where}: {p!r} is held twice, by {held[p].names[0]!r} and {row.names[0]!r}")
+                if row.role == "param":
+                    held[p] = row
+                lost = set(arch.params[p].layout.axes) - set(row.layout.axes)
+                if lost:
+                    raise LayoutError(f"{where}: {row.names[0]!r} loses the axes {sorted(lost)} of {p!r}")
+                for name in row.names:
+                    if set(placeholders(name)) != set(placeholders(p)):
+                        raise LayoutError(f"{where}: {name!r} and {p!r} differ in their placeholders")
+            extra = set(row.layout.axes) - {a for p in row.parts for a in arch.params[p].layout.axes}
+            if extra:
+                raise LayoutError(f"{where}: {row.names[0]!r} has the axes {sorted(extra)}, which none of its parts has")
+            if (len(row.parts) > 1) != row.layout.joins:
+                raise LayoutError(f"{where}: {row.names[0]!r} joins {len(row.parts)} parts: a star is missing or too many")
+            for dim in range(len(row.layout.dims)):
+                terms(row.layout, [arch.params[p].layout for p in row.parts], dim)
+        groups = {arch.params[p].group for p in held}
+        for p, info in arch.params.items():
+            if p not in held and info.group in groups and not (info.tied or info.optional or p in dialect.lacks):
+                raise LayoutError(f"{where}: no row holds {p!r}")

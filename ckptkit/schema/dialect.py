@@ -1,0 +1,222 @@
+"""The words of a dialect: styles, configuration forms, classes, what a naming lacks. `schema` has the rest and re-exports these.
+
+A dialect is one naming of one architecture. Its rows name modules; its style says which tensors a module expands to and how each
+lies. Everything is data: reading and writing follow from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from .._typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from .library_names import Spelling
+
+# style: kind -> canonical suffix -> (layout form, stored suffix, further suffixes met when reading)
+# the form is "canonical", "transposed" (linear weights stored in, out), "conv" (stored 1, in, out: a convolution of width one) or
+# "row" (a unit dimension before the canonical ones)
+Style = Mapping[str, Mapping[str, tuple[str, ...]]]
+
+GOOGLE: Style = {
+    "linear": {"weight": ("transposed", "/kernel"), "bias": ("canonical", "/bias")},
+    "norm": {"weight": ("canonical", "/gamma"), "bias": ("canonical", "/beta")},
+    "embedding": {"weight": ("canonical", "")},
+    "param": {"": ("canonical", "")},
+}
+TORCH: Style = {
+    "linear": {"weight": ("canonical", ".weight"), "bias": ("canonical", ".bias")},
+    "norm": {"weight": ("canonical", ".weight", ".gamma"), "bias": ("canonical", ".bias", ".beta")},
+    "embedding": {"weight": ("canonical", ".weight")},
+    "param": {"": ("canonical", "")},
+}
+CONV1D: Style = {**TORCH, "linear": {"weight": ("transposed", ".weight"), "bias": ("canonical", ".bias")}}
+FLAX: Style = {
+    "linear": {"weight": ("transposed", "/kernel"), "bias": ("canonical", "/bias")},
+    "norm": {"weight": ("canonical", "/scale"), "bias": ("canonical", "/bias")},
+    "embedding": {"weight": ("canonical", "/embedding")},
+    "param": {"": ("canonical", "")},
+}
+# Keras layers by the names of their variables, and by their numbers alone (Keras 3's objects)
+HDF5: Style = {
+    **GOOGLE,
+    "embedding": {"weight": ("canonical", "/embeddings", "/weight")},
+}
+OBJECTS: Style = {
+    "linear": {"weight": ("transposed", "/0"), "bias": ("canonical", "/1")},
+    "norm": {"weight": ("canonical", "/0"), "bias": ("canonical", "/1")},
+    "embedding": {"weight": ("canonical", "/0")},
+    "param": {"": ("canonical", "")},
+}
+
+
+class Lack(NamedTuple):
+    """A parameter that a dialect has no place for, and what its absence means.
+
+    Reading: the parameter is `fill` everywhere ("identity": ones on the diagonal), with `sizes` for axes only it has.
+    Writing from a source that holds it: what is all `fill` is left out; else its rows are added to every row of `fold`
+    (float addition, reported as not lossless), or it is left out because that is `harmless` (the reason, which is
+    reported), or it is refused. With `when` (two axes) all of this holds only where those axes are of one size.
+    """
+
+    fill: float | str
+    sizes: Mapping[str, int] = {}
+    fold: str | None = None
+    why: str = ""
+    when: tuple[str, str] | None = None
+    harmless: str = ""
+
+    def holds(self, sizes: Mapping[str, int]) -> bool:
+        """Whether the dialect lacks the parameter at these axis sizes."""
+        return self.when is None or (self.when[0] in sizes and sizes.get(self.when[0]) == sizes.get(self.when[1]))
+
+
+class Key(NamedTuple):
+    """How a configuration key translates: `words` maps a value to the canonical one, `shift` is added when reading.
+    A size may have words too (true: 4); numbers that are none of them are themselves.
+
+    A word that is a list in the file is a tuple here. With `more`, one key says several canonical values: each word's
+    meaning is a tuple of them, or, without words, the one value holds for all.
+    `plus` is another key of the same file whose number is added when reading (rows of special tokens after the vocabulary);
+    a written file has the sum in the key itself. A size that is null and not `required` is unknown, not wrong.
+    """
+
+    canonical: str
+    words: Mapping[Any, object] | None = None
+    shift: int = 0
+    required: bool = True  # written even where the value is unknown -> asked for
+    plus: str = ""
+    more: tuple[str, ...] = ()
+
+
+class Kit(NamedTuple):
+    """What else goes into a written folder: the library's class for its heads, the number of labels, and how text is split ("": no vocabulary)."""
+
+    model: str = ""
+    labels: int | None = None
+    text: Mapping[str, object] | None = None
+
+
+class Vocabulary(NamedTuple):
+    """The vocabulary that a library loads: what it is (`files` are keys of `Dialect.sidecars`), the tokens without which it does not load,
+    and what its tokenizer does otherwise than transformers', as far as no setting says it."""
+
+    files: tuple[str, ...]
+    tokens: tuple[str, ...] = ()
+    otherwise: str = ""
+
+
+class ConfigForm(NamedTuple):
+    """A dialect's configuration file.
+
+    `marks` are keys with a fixed value that say which form this is, written always; `implied` canonical values that the
+    form takes for granted and cannot say; `defaults` canonical values where a key is absent (in both, "=layers" is the
+    value of another, "=4 hidden" a multiple of it); `follows` canonical values that the original code computes from others
+    where a configuration does not say them; `also` further keys that a written file gets where nothing else sets them, or
+    functions of the canonical values; `texts` other files that the configuration may lie in (never written), each with what
+    makes this form's keys of their text; `unfold` makes them of a file that holds the settings of several models (None where
+    it is no such file); `overruled` sizes in which configurations of this form are not trusted, and why: where the tensors
+    differ that is a warning.
+    """
+
+    filename: str  # what a conversion writes; "" where it goes into the weights file
+    keys: Mapping[str, str | Key]  # key -> canonical key
+    marks: Mapping[str, object] = {}
+    implied: Mapping[str, object] = {}
+    defaults: Mapping[str, object] = {}
+    follows: Mapping[str, Callable[[Mapping[str, object]], object]] = {}
+    also: Mapping[str, object] = {}
+    labels: bool = False  # names classes and labels as transformers does (architectures, id2label, dtype)
+    read: Callable[[Mapping[str, object]], dict[str, object] | None] | None = None  # extras of the file -> the raw keys
+    unfold: Callable[[Mapping[str, object]], dict[str, object] | None] | None = None
+    fold: Callable[[dict[str, object]], dict[str, object]] | None = None  # the raw keys -> the file's own shape: what `unfold` undoes
+    extras: Callable[[dict[str, object]], dict[str, object]] | None = None  # the raw keys -> what goes into the file itself
+    beside: Mapping[str, Callable[[Mapping[str, object], Kit], dict[str, object] | None]] = {}  # further JSON files, made of the raw keys (None: not written)
+    exact: bool = False  # whether the library builds its model from this file alone: weights of another form than it can say are refused
+    words: Vocabulary | None = None  # the vocabulary that its library loads with a model, where it has its own form for it
+    texts: Mapping[str, Callable[[str], dict[str, object]]] = {}
+    overruled: Mapping[str, str] = {}
+    text: Callable[[Mapping[str, object]], str] | None = None  # how a written file is put; None: JSON
+
+
+class Class(NamedTuple):
+    """A class of the library that a dialect belongs to, with the groups it holds.
+
+    `without`: parameters of those groups that it does not have; `labels`: rows of its classifier, where they are not what the
+    configuration lists (a choice has one score).
+    """
+
+    name: str
+    groups: frozenset[str]
+    without: frozenset[str] = frozenset()
+    labels: int | None = None
+
+
+class Objects(NamedTuple):
+    """Where TensorFlow's objects keep what a naming has, so that a written object graph is restored by name.
+
+    `paths`: stored name template, or its beginning -> the attribute path of the object (none: the names are paths themselves);
+    `words` what the last part is called there. `aliases`: further paths of an object -> its path, or -> "=path": another object
+    with the same values; both take the prefix after `~`. `roots`: attributes that programs hang the model at; `root` the one
+    it is written under. `tell`: the last two parts, as a pattern, of a path that says that a checkpoint is of this naming and no
+    other with the same names.
+    """
+
+    paths: Mapping[str, str] = {}
+    words: Mapping[str, str] = {}
+    aliases: Mapping[str, str] = {}
+    roots: tuple[str, ...] = ()
+    root: str = ""
+    tell: str = ""
+
+
+class Dialect(NamedTuple):
+    """One naming. `rows`: stored name template -> module, parameter, or (parameters..., layout). A name that begins
+    with `~` takes the prefix. ` | ` parts alternatives: the first is written, all are read.
+
+    `repeats`: further stored names of a parameter, which must be equal to it; (parameter, group) is written only where
+    the group is; (parameters..., layout, group) repeats a tensor that joins several. `computes`: those of them that the library computes
+    with, the row's own being idle there; `apart`: those that its loader misses where the parameter tied beside them is not tied. `derived`: stored name -> (how it is computed, layout); words after the first are canonical values that
+    it depends on besides its shape. `makes`: those of them that a written checkpoint has, made anew, since the library's
+    loader misses them. `strays`: stored names that carry no weight, and what they are. `lacks`: parameters it has no
+    place for. `limits`: axes that have one size in this naming, and why: others are refused. `metadata`: what a written
+    container carries. `sidecars`: what a file beside the weights is -> what it is called here (a vocabulary that other
+    dialects keep under another name). `stands`: a head -> the group without which it is another one that the library does not have. `models`: what the library names its models of
+    this naming in files that keep the name, without the number it counts them by.
+    """
+
+    name: str
+    title: str
+    style: Style
+    rows: Mapping[str, str | tuple[str, ...]]
+    config: ConfigForm
+    prefixes: tuple[str, ...] = ("",)  # the first is written; "" too where no head is stored beside the core
+    prefixed: bool = False  # whether the first prefix is written always, and the others only read
+    container: str = "safetensors"
+    filename: str | None = None  # None: the container's own default
+    wrapper: str = ""
+    repeats: Mapping[str, str | tuple[str, ...]] = {}
+    computes: frozenset[str] = frozenset()
+    apart: frozenset[str] = frozenset()
+    derived: Mapping[str, tuple[str, str]] = {}
+    makes: tuple[str, ...] = ()
+    strays: Mapping[str, str] = {}
+    lacks: Mapping[str, Lack] = {}
+    limits: Mapping[str, tuple[int, str]] = {}
+    classes: tuple[Class, ...] = ()
+    metadata: Mapping[str, str] = {}
+    sidecars: Mapping[str, str] = {}
+    stands: Mapping[str, str] = {}
+    writes_ties: bool = True  # whether tied parameters are written where the container can say that they are one tensor
+    part: str = ""  # which model of several that one checkpoint of this naming holds (ELECTRA's generator); the first listed is meant first
+    alias: str = ""  # the name that --to knows it by besides its own: dialects of several parts, or of several containers, share one
+    objects: Objects | None = None  # where TensorFlow's objects keep it: written with an object graph
+    spelling: Spelling | None = None  # how names are stored that are no templates; rows hold its plain names
+    models: tuple[str, ...] = ()
+    like: str = ""  # transformers' class for what this naming is of, where the groups that are there do not tell it from another
+    needs: frozenset[str] = frozenset()  # groups without which the library loads nothing: begun anew where the source lacks them
+
+    @property
+    def mark(self) -> str:
+        """A character that is in the name of every row, "/" or ".", so that where no stored name has it nothing of the dialect is there; "" if none is."""
+        return next((mark for mark in "/." if all(mark in key for key in self.rows)), "")

@@ -1,0 +1,72 @@
+"""Canonical modules and parameters: what an architecture is made of, in canonical names and axes, (out, in) as in torch.nn.Linear."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .._typing import NamedTuple
+from .layout import Layout
+
+
+class Module(NamedTuple):
+    """A canonical module: the kind decides which parameters it has and how styles name them."""
+
+    kind: str  # linear | norm | embedding | param
+    params: tuple[tuple[str, str], ...]  # (suffix, canonical layout): ("weight", "out in")
+    group: str = "core"
+    tied: Mapping[str, str] = {}
+    optional: bool = False  # absent or present, as a whole
+    switch: str = ""  # "gated" or "not gated": there exactly where the switch says so (see `when`)
+
+
+def _wrap(axes: str) -> str:
+    return axes if axes.startswith("(") or " " not in axes else f"({axes})"
+
+
+def linear(
+    out: str, inn: str, *, group: str = "core", bias: bool = True, tied: Mapping[str, str] | None = None, optional: bool = False
+) -> Module:
+    """y = x W^T + b: weight (out, in), bias (out). `out` and `inn` are axes; several are flattened into one dimension."""
+    out, inn = _wrap(out), _wrap(inn)
+    params = (("weight", f"{out} {inn}"), ("bias", out)) if bias else (("weight", f"{out} {inn}"),)
+    return Module("linear", params, group, tied or {}, optional)
+
+
+def norm(axes: str, *, group: str = "core", bias: bool = True, optional: bool = False) -> Module:
+    """A normalisation: weight (the scale) and, for LayerNorm, bias (the shift)."""
+    return Module("norm", (("weight", axes), ("bias", axes)) if bias else (("weight", axes),), group, {}, optional)
+
+
+def embedding(axes: str, *, group: str = "core", tied: str | None = None, optional: bool = False) -> Module:
+    """A table: weight (rows, width)."""
+    return Module("embedding", (("weight", axes),), group, {"weight": tied} if tied else {}, optional)
+
+
+def param(axes: str, *, group: str = "core", tied: str | None = None, optional: bool = False) -> Module:
+    """A single parameter that is no module's: its canonical name has no suffix."""
+    return Module("param", (("", axes),), group, {"": tied} if tied else {}, optional)
+
+
+def when(switch: str, module: Module) -> Module:
+    """A module that is there in every layer where a switch is on ("gated") or off ("not gated"), and else nowhere.
+
+    The tensors decide how a switch stands; the configuration must agree, under the switch's name as canonical key.
+    """
+    return module._replace(optional=True, switch=switch)
+
+
+class Param(NamedTuple):
+    """One canonical parameter (a template while it holds placeholders)."""
+
+    name: str
+    module: str
+    layout: Layout
+    group: str
+    tied: str | None
+    optional: bool
+    switch: str = ""
+
+    @property
+    def is_required_core(self) -> bool:
+        """Whether no checkpoint of the architecture can do without it."""
+        return self.group == "core" and self.tied is None and not self.optional

@@ -1,0 +1,322 @@
+"""`diff`: two checkpoints parameter by parameter through the canonical graph, whatever they are stored in.
+
+Policy: a parameter is first compared bit by bit, tile by tile, and only one that differs is read again for its figures, so that
+equal checkpoints cost one reading. Figures are of a - b in float32 (float64 where a side is), summed in float64 over blocks of
+262,144 elements. Where the types differ, it is also said whether b is a rounded to b's type, which is all a cast does.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+
+from .._typing import TYPE_CHECKING, Any, NamedTuple
+from ..comparison.canonical_stream import Canon, Item, items_of, like_absent
+from ..engine.casts import cast
+from ..graph.examine import Subject, examine
+from ..support.arrays import numpy_dtype
+from ..support.name_text import natural
+from ..support.threads import on_threads
+from ..tensors import DTYPES
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+BLOCK = 1 << 18  # elements: with smaller ones two threads wait for each other between numpy's calls
+KINDS = ("same", "changed", "retyped", "reshaped", "added", "removed")
+
+
+class Change(NamedTuple):
+    """One parameter on both sides. `kind` is one of KINDS; figures are there where values were compared and differ.
+
+    It is "same" with one side None where that side's naming has no place for it and the other holds what its absence means.
+    """
+
+    name: str
+    kind: str
+    a: Item | None
+    b: Item | None
+    changed: int = 0  # elements that differ (beyond the tolerance, if one was given)
+    largest: float = 0.0  # of |a - b|
+    mean: float = 0.0  # of |a - b|
+    relative: float = 0.0  # |a - b| / |a|, as Euclidean norms
+    cosine: float = 1.0
+    rounded: bool = False  # retyped: b is a cast to b's type
+
+    @property
+    def item(self) -> Item:
+        item = self.a or self.b
+        assert item is not None
+        return item
+
+
+class Diff(NamedTuple):
+    """The outcome of `diff`. `config` are canonical values and `metadata` keys that differ: key -> (a's, b's)."""
+
+    a: Subject
+    b: Subject
+    changes: tuple[Change, ...]
+    config: dict[str, tuple[object, object]]
+    metadata: dict[str, tuple[object, object]]
+    model: dict[str, tuple[object, object]]  # architecture, dialect, container
+    tolerant: bool
+
+    @property
+    def different(self) -> list[Change]:
+        """The changes that count: a rounded or tolerated cast counts unless a tolerance was given."""
+        return [c for c in self.changes if c.kind != "same" and not (self.tolerant and c.kind == "retyped" and not c.changed)]
+
+    @property
+    def exit_code(self) -> int:
+        """0 where both are the same weights of the same model and configuration, 1 otherwise."""
+        return 1 if self.different or self.config or self.metadata or "architecture" in self.model else 0
+
+
+def diff(
+    a: Subject | str | os.PathLike[str], b: Subject | str | os.PathLike[str], *, atol: float = 0.0, rtol: float = 0.0, metadata: bool = False, jobs: int | None = None
+) -> Diff:
+    """Compare two checkpoints, given as paths or as open subjects. An element is unchanged where |a - b| <= atol + rtol |b|.
+
+    `metadata` compares what lies beside the weights too. Paths are closed again. Raises CheckpointError, UndecidedError where nothing
+    says how to take a tensor apart.
+    """
+    with ExitStack() as stack:
+        x, y = (s if isinstance(s, Subject) else stack.enter_context(examine(s)) for s in (a, b))
+        return _diff(x, y, atol, rtol, metadata, jobs)
+
+
+def _diff(a: Subject, b: Subject, atol: float, rtol: float, metadata: bool, jobs: int | None) -> Diff:
+    sizes = a.sizes(), b.sizes()
+    sides = items_of(a, sizes[0]), items_of(b, sizes[1])
+    left, right = ({i.name: i for i in side} for side in sides)
+    void = [like_absent(s, z, side) for s, z, side in zip((a, b), sizes, sides, strict=True)]
+    void = [void[0] - right.keys(), void[1] - left.keys()]  # what one naming has no place for, and the other holds as nothing
+    if (a.graph.recognition is None) is not (b.graph.recognition is None):  # one is unknown: by stored names
+        left, right = ({i.stored: i._replace(name=i.stored) for i in side.values()} for side in (left, right))
+    local = threading.local()
+    opened: list[Canon] = []
+
+    def one(name: str) -> Change:
+        x, y = left.get(name), right.get(name)
+        if x is None or y is None:
+            same = name in void[0] or name in void[1]
+            return Change(name, "same" if same else "added" if x is None else "removed", x, y)
+        if x.spec.shape != y.spec.shape:
+            return Change(name, "reshaped", x, y)
+        pair = getattr(local, "pair", None)
+        if pair is None:
+            pair = local.pair = _Pair(a, b, Canon(a, sizes[0]), Canon(b, sizes[1]), atol, rtol)
+            opened.extend((pair.x, pair.y))
+        return compare(pair, x, y)
+
+    names = [*left, *(n for n in right if n not in left)]
+    order = sorted(names, key=lambda n: -(left.get(n) or right[n]).spec.nbytes)
+    try:
+        done = dict(zip(order, on_threads(one, order, jobs), strict=True))
+    finally:
+        for canon in opened:
+            canon.close()
+    changes = tuple(done[n] for n in names)
+    return Diff(a, b, changes, _config(a, b), _metadata(a, b) if metadata else {}, _model(a, b), bool(atol or rtol))
+
+
+# --- values --------------------------------------------------------------------------------------------------------
+
+
+class _Pair(NamedTuple):
+    """What a thread compares with."""
+
+    a: Subject
+    b: Subject
+    x: Canon
+    y: Canon
+    atol: float
+    rtol: float
+
+
+def _tiles(pair: _Pair, a: Item, b: Item) -> Iterator[tuple[memoryview, memoryview]]:
+    plain = a.natural and b.natural and _layout(pair.a, a) == _layout(pair.b, b)
+    step = max(pair.x.step(a, stored_order=plain), pair.y.step(b, stored_order=plain))
+    return zip(pair.x.tiles(a, step, stored_order=plain), pair.y.tiles(b, step, stored_order=plain), strict=True)
+
+
+def _layout(subject: Subject, item: Item) -> object:
+    """What must be equal for the stored orders to be the same; never equal for a view."""
+    t = subject.checkpoint.tensors[item.stored]
+    if t.strides is not None:
+        return object()
+    bound = subject.graph.params.get(item.name)
+    return (bound.row.layout, t.spec.shape) if bound is not None else t.spec.shape
+
+
+def compare(pair: _Pair, a: Item, b: Item) -> Change:
+    """One parameter that both sides have in one shape."""
+    import numpy as np
+
+    if a.spec.dtype == b.spec.dtype and not any(_differ(p, q) for p, q in _tiles(pair, a, b)):
+        return Change(a.name, "same", a, b)
+    figures = _Figures(a.spec.dtype, b.spec.dtype, pair.atol, pair.rtol)
+    for p, q in _tiles(pair, a, b):
+        x, y = np.frombuffer(p, numpy_dtype(a.spec.dtype)), np.frombuffer(q, numpy_dtype(b.spec.dtype))
+        for at in range(0, len(x), BLOCK):
+            figures.take(x[at : at + BLOCK], y[at : at + BLOCK])
+    return figures.change(a, b)
+
+
+def _differ(p: memoryview, q: memoryview) -> bool:
+    """Whether two runs of bytes differ, eight at a time."""
+    import numpy as np
+
+    whole = len(p) & ~7
+    x, y = np.frombuffer(p[:whole], "u8"), np.frombuffer(q[:whole], "u8")
+    for i in range(0, len(x), BLOCK):
+        part = x[i : i + BLOCK]
+        if np.not_equal(part, y[i : i + BLOCK], out=_scratch(len(part), np.float32)[4]).any():
+            return True
+    return bytes(p[whole:]) != bytes(q[whole:])
+
+
+_local = threading.local()
+
+
+def _scratch(n: int, work: Any) -> tuple[Array, Array, Array, Array, Array]:
+    """Arrays of `n` elements that a thread keeps: three of type `work`, one of ones, one of truths. Temporary ones would cost a page fault a page."""
+    import numpy as np
+
+    kept: dict[Any, tuple[Array, Array, Array, Array, Array]] = _local.__dict__.setdefault("kept", {})
+    if work not in kept:
+        kept[work] = np.empty(BLOCK, work), np.empty(BLOCK, work), np.empty(BLOCK, work), np.ones(BLOCK, work), np.empty(BLOCK, np.bool_)
+    u, v, d, ones, unlike = kept[work]
+    return u[:n], v[:n], d[:n], ones[:n], unlike[:n]
+
+
+class _Figures:
+    """Sums over the blocks of one parameter."""
+
+    def __init__(self, a: str, b: str, atol: float, rtol: float) -> None:
+        self.a, self.b, self.atol, self.rtol = a, b, atol, rtol
+        self.work = "F64" if "F64" in (a, b) or DTYPES[a].kind != "float" or DTYPES[b].kind != "float" else "F32"
+        self.changed = self.count = 0
+        self.largest = self.total = self.aa = self.bb = self.ab = self.dd = 0.0
+        self.rounded = a != b and DTYPES[a].kind == DTYPES[b].kind == "float"
+
+    def take(self, x: Array, y: Array) -> None:
+        """Take in one block of both sides."""
+        import numpy as np
+
+        n, work = len(x), np.float64 if self.work == "F64" else np.float32
+        u, v, d, ones, unlike = _scratch(n, work)
+        with np.errstate(all="ignore"):
+            if self.rounded:
+                out = np.empty(n, y.dtype)
+                cast(x, out, self.a, self.b, False)
+                self.rounded = out.tobytes() == y.tobytes()
+            if x.dtype == work:
+                u = x
+            else:
+                np.copyto(u, x, casting="unsafe")
+            if y.dtype == work:
+                v = y
+            else:
+                np.copyto(v, y, casting="unsafe")
+            np.subtract(u, v, out=d)
+            self.changed += self._changed(x, y, u, v, d, unlike)
+            dd, aa, bb = float(np.dot(d, d)), float(np.dot(u, u)), float(np.dot(v, v))
+            every = dd + aa + bb
+            if every - every != 0:  # NaN or infinity somewhere, or squares that overflow
+                self._odd(u, v)
+                return
+            np.abs(d, out=d)
+            self.largest = max(self.largest, float(d.max()))
+            self.total += float(np.dot(d, ones))
+            self.count += n
+            ab = (aa + bb - dd) / 2 if aa < 4 * bb < 16 * aa else float(np.dot(u, v))  # the law of cosines, where nothing is lost by it
+            self.dd, self.aa, self.bb, self.ab = self.dd + dd, self.aa + aa, self.bb + bb, self.ab + ab
+
+    def _changed(self, x: Array, y: Array, u: Array, v: Array, d: Array, unlike: Array) -> int:
+        """How many elements differ: by their bits, or where the types or a tolerance say otherwise by their values."""
+        import numpy as np
+
+        if not (self.atol or self.rtol) and self.a == self.b:
+            bits = f"u{x.dtype.itemsize}" if x.dtype.itemsize <= 8 else x.dtype
+            return int(np.count_nonzero(np.not_equal(x.view(bits), y.view(bits), out=unlike)))
+        far = u != v
+        if self.atol or self.rtol:
+            far &= ~(np.abs(d) <= self.atol + self.rtol * np.abs(v))
+        return int(np.count_nonzero(far & ~(np.isnan(u) & np.isnan(v))))
+
+    def _odd(self, u: Array, v: Array) -> None:
+        """The figures of a block that holds NaN or infinity, of what is finite on both sides; in float64, which nothing overflows."""
+        import numpy as np
+
+        fine = np.isfinite(u) & np.isfinite(v)
+        if bool((np.isfinite(u) != np.isfinite(v)).any()):
+            self.largest = float("inf")
+        u, v = u[fine].astype(np.float64), v[fine].astype(np.float64)
+        d = np.abs(u - v)
+        self.largest = max(self.largest, float(d.max()) if len(d) else 0.0)
+        self.total += float(d.sum())
+        self.count += len(d)
+        for name, p, q in (("aa", u, u), ("bb", v, v), ("ab", u, v), ("dd", d, d)):
+            setattr(self, name, getattr(self, name) + float(np.dot(p, q)))
+
+    def change(self, a: Item, b: Item) -> Change:
+        """The outcome."""
+        retyped = a.spec.dtype != b.spec.dtype
+        if not retyped and not self.changed:
+            return Change(a.name, "same", a, b)
+        norms = (self.aa * self.bb) ** 0.5
+        cosine = min(1.0, max(-1.0, self.ab / norms)) if norms else (1.0 if self.aa == self.bb else 0.0)
+        relative = (self.dd / self.aa) ** 0.5 if self.aa else (0.0 if not self.dd else float("inf"))
+        mean = self.total / self.count if self.count else 0.0
+        return Change(a.name, "retyped" if retyped else "changed", a, b, self.changed, self.largest, mean, relative, cosine, self.rounded)
+
+
+# --- beside the values ---------------------------------------------------------------------------------------------
+
+
+def _model(a: Subject, b: Subject) -> dict[str, tuple[object, object]]:
+    def of(s: Subject) -> dict[str, object]:
+        r = s.graph.recognition
+        return {"architecture": r.architecture.name if r else None, "dialect": r.dialect.name if r else None, "container": s.checkpoint.container, **s.graph.counts}
+
+    return _unlike(of(a), of(b))
+
+
+def _config(a: Subject, b: Subject) -> dict[str, tuple[object, object]]:
+    """Canonical values that both configurations say, and say differently."""
+    if a.values is None or b.values is None:
+        return {}
+    x, y = a.values.values, b.values.values
+    return {k: (x[k], y[k]) for k in sorted(x.keys() & y.keys()) if x[k] != y[k]}
+
+
+def _metadata(a: Subject, b: Subject) -> dict[str, tuple[object, object]]:
+    out = _unlike(dict(a.checkpoint.metadata), dict(b.checkpoint.metadata))
+    raws = [{} if s.config is None else {k: v for k, v in s.config.raw.items() if k != "ckptkit"} for s in (a, b)]
+    return out | _unlike(raws[0], raws[1])
+
+
+def _unlike(x: Mapping[str, object], y: Mapping[str, object]) -> dict[str, tuple[object, object]]:
+    return {k: (x.get(k), y.get(k)) for k in sorted({*x, *y}, key=natural) if x.get(k) != y.get(k)}
+
+
+def place(item: Item) -> str:
+    """Where a parameter belongs, in a word: "layer 3", "embeddings", "the pooler"."""
+    if item.layer >= 0:
+        return f"{item.layer_kind.replace('_', ' ')} {item.layer}"
+    if item.group not in ("core", ""):
+        return f"the {item.group}"
+    return item.name.split(".")[0].split("/")[0]
+
+
+def by_place(changes: Sequence[Change]) -> dict[str, list[Change]]:
+    """Changes by where they belong, in the model's order."""
+    out: dict[str, list[Change]] = {}
+    for c in changes:
+        out.setdefault(place(c.item), []).append(c)
+    return out

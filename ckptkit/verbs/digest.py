@@ -1,0 +1,107 @@
+"""The canonical digest of a checkpoint: of the model's weights, whatever they are stored in.
+
+The digest of a parameter is the BLAKE3 of a header and its bytes. The header is the JSON text (no spaces, keys in this order)
+    {"dtype":"F32","name":"encoder.layers.0.attention.query.weight","shape":[768,768]}
+and a newline; the bytes are the little-endian elements of the canonical form (out, in), row-major. The digest of the whole is the
+BLAKE3 of the lines "HEX name\\n" of all parameters, sorted by name. It begins with "ckptkit1:", the version of this definition.
+
+So it does not depend on container, dialect, sharding, orientation or order. A tie that holds its target's values counts
+once; computed buffers and optimizer state do not count, nor does what a naming has no place for and holds what that means; what the architecture does not know counts under its stored name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping
+
+from .._typing import NamedTuple
+from ..comparison.canonical_stream import Canon, Item, items_of, like_absent
+from ..findings import Finding
+from ..graph.examine import Subject
+from ..support.threads import on_threads
+
+PREFIX = "ckptkit1:"
+
+
+class Digest(NamedTuple):
+    """The digest of a checkpoint: of the whole, and of each canonical parameter."""
+
+    whole: str
+    parameters: dict[str, str]
+    items: dict[str, Item]
+
+
+def digest(
+    path: str | os.PathLike[str],
+    *,
+    config: str | None = None,
+    architecture: str | None = None,
+    dialect: str | None = None,
+    part: str | None = None,
+    given: Mapping[str, object] | None = None,
+    jobs: int | None = None,
+) -> Digest:
+    """The canonical digest of the checkpoint at `path`: `whole`, and `parameters` one by one. Reads all weights once.
+
+    `config`, `architecture`, `dialect` and `part` overrule what is found, as in `validate`; `given` are canonical values that nothing
+    says ({"vocab": 40478}). Raises CheckpointError, UndecidedError
+    where nothing says how to take a tensor apart.
+    """
+    from ..graph.examine import examine
+
+    with examine(path, config=config, architecture=architecture, dialect=dialect, part=part, given=given) as subject:
+        return canonical_digest(subject, jobs=jobs)
+
+
+def canonical_digest(subject: Subject, *, jobs: int | None = None) -> Digest:
+    """Read all weights once and digest them. Raises UndecidedError where nothing says how to take a tensor apart."""
+    sizes = subject.sizes()
+    items = items_of(subject, sizes)
+    void = like_absent(subject, sizes, items)
+    items = [i for i in items if i.name not in void]
+    local = threading.local()
+    canons: list[Canon] = []
+
+    def one(item: Item) -> str:
+        canon = getattr(local, "canon", None)
+        if canon is None:
+            canon = local.canon = Canon(subject, sizes)
+            canons.append(canon)
+        return parameter_digest(canon, item)
+
+    order = sorted(items, key=lambda i: -i.spec.nbytes)
+    try:
+        done = dict(zip((i.name for i in order), on_threads(one, order, jobs), strict=True))
+    finally:
+        for c in canons:
+            c.close()
+    parameters = {i.name: done[i.name] for i in items}
+    return Digest(whole_digest(parameters), parameters, {i.name: i for i in items})
+
+
+def parameter_digest(canon: Canon, item: Item) -> str:
+    """The digest of one canonical parameter."""
+    from blake3 import blake3
+
+    head = json.dumps({"dtype": item.spec.dtype, "name": item.name, "shape": list(item.spec.shape)}, separators=(",", ":"))
+    state = blake3(head.encode(errors="surrogateescape") + b"\n")
+    for tile in canon.tiles(item):
+        state.update(tile)
+    return str(state.hexdigest())
+
+
+def whole_digest(parameters: dict[str, str]) -> str:
+    """The digest of all parameters together."""
+    from blake3 import blake3
+
+    whole = "".join(f"{parameters[n]} {n}\n" for n in sorted(parameters))
+    return f"{PREFIX}{blake3(whole.encode(errors='surrogateescape')).hexdigest()}"
+
+
+def digest_finding(subject: Subject, wanted: str) -> Iterator[Finding]:
+    """An error finding where the digest is not the one wanted."""
+    have = canonical_digest(subject).whole
+    if have.removeprefix(PREFIX) != wanted.removeprefix(PREFIX):
+        yield Finding("error", "digest", subject.checkpoint.path, f"the canonical digest is {have}; expected {wanted}", "these are other weights; `ckptkit diff` says which")

@@ -1,0 +1,405 @@
+"""`inspect`: what is in a checkpoint, as one value. Headers only, unless statistics are asked for.
+
+Policy: what was recognised is said with its evidence, and what was not is said too. Every stored tensor is in one row with
+its role, so that the rows add up to the file. Unknown architectures are inspected name for name. What the structure
+rules of `validate` find (layers against the configuration, holes, shapes) is part of the data.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from .._typing import TYPE_CHECKING, Any, NamedTuple
+from ..containers import by_name as container_by_name
+from ..errors import printable
+from ..findings import Finding
+from ..graph.examine import Subject, examine
+from ..schema import count_name
+from ..schema.templates import reduce_names
+from ..support.name_text import natural
+
+if TYPE_CHECKING:
+    from ..comparison.stats import Stats
+
+SCHEMA_VERSION = 1
+
+
+class TensorRow(NamedTuple):
+    """One stored tensor. `file` and `offset` say where its first byte is; they are "" and None where the format cannot."""
+
+    name: str
+    canonical: tuple[str, ...]  # the parameters it holds
+    templates: tuple[str, ...]  # the same with placeholders: "encoder.layers.{layer}.ffn.output.weight"
+    at: tuple[tuple[str, int], ...]  # the placeholders' values
+    dtype: str
+    shape: tuple[int, ...]
+    elements: int
+    nbytes: int
+    role: str  # as graph.Role (param, tied, repeat, derived, optimizer, ...); "tensor" where nothing is known
+    note: str  # what it is of: an optimizer's variable, the model of several that it belongs to, how it is computed
+    counted: bool  # whether its elements are in the number of parameters
+    file: str
+    offset: int | None
+    stats: Stats | None = None
+
+
+class Sum(NamedTuple):
+    """Tensors taken together: a module, a dtype, the optimizer's."""
+
+    name: str
+    tensors: int
+    parameters: int
+    nbytes: int
+
+
+class Inspection(NamedTuple):
+    """What a checkpoint is. `counts` are its layers, `sizes` its axes; `evidence` says what each answer rests on."""
+
+    path: str
+    files: tuple[tuple[str, int], ...]  # (path, bytes)
+    container: str
+    container_title: str
+    wrapper: str  # the key path that a nested PyTorch file holds the tensors under
+    prefix: str  # what was set apart before every name
+    architecture: str | None
+    architecture_title: str | None
+    dialect: str | None
+    dialect_title: str | None
+    variant: str | None
+    variants: tuple[str, ...]  # all that agree, the best first
+    evidence: dict[str, tuple[str, ...]]  # container, architecture, variant, config -> sentences
+    config: str | None
+    declared: str | None  # what the configuration calls the model
+    counts: dict[str, int]
+    sizes: dict[str, int]
+    undecided: dict[str, int]  # products of axes that nothing tells apart: "heads head_dim"
+    groups: tuple[str, ...]  # core, and the heads that are there
+    parameters: int  # tied ones counted once
+    modules: tuple[Sum, ...]
+    dtypes: tuple[Sum, ...]  # `parameters` are all elements; one tensor under several names counts once
+    nbytes: int  # of the tensors, likewise
+    optimizer: Sum
+    ties: tuple[tuple[str, ...], ...]  # stored names of one tensor, or of parameters that are one
+    metadata: dict[str, str]
+    extras: dict[str, object]  # summarised
+    findings: tuple[Finding, ...]
+    total: int  # tensors in the checkpoint
+    tensors: tuple[TensorRow, ...]  # in the file's order; those selected by include and exclude
+    program: dict[str, Any] = {}  # noqa: RUF012  of a SavedModel: signatures, functions, callables, assets, ... in full
+
+    def sorted(self) -> list[TensorRow]:
+        """`tensors` in natural order: h.2 before h.10."""
+        return sorted(self.tensors, key=lambda row: natural(row.name))
+
+    @property
+    def optimizer_share(self) -> float:
+        """The part of the bytes that dropping the optimizer state saves."""
+        return self.optimizer.nbytes / self.nbytes if self.nbytes else 0.0
+
+
+def inspect(
+    path: str | os.PathLike[str],
+    *,
+    config: str | None = None,
+    container: str | None = None,
+    architecture: str | None = None,
+    dialect: str | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    stats: bool = False,
+) -> Inspection:
+    """What is in the checkpoint at `path`. Raises CheckpointError where it cannot be read.
+
+    `include` and `exclude` are globs on stored or canonical names and select the rows of `tensors`, nothing else;
+    `stats` reads the weights of the selected tensors. The other arguments overrule what would be recognised.
+    """
+    from ..support.collector import paused
+
+    with paused(), examine(path, config=config, container=container, architecture=architecture, dialect=dialect) as s:
+        rows = _rows(s)
+        selected = _select(rows, include, exclude)
+        if stats:
+            from ..comparison.stats import tensor_stats
+
+            selected = [r._replace(stats=tensor_stats(s.checkpoint, s.checkpoint.tensors[r.name])) for r in selected]
+        return _inspection(s, os.fspath(path), rows, tuple(selected), named=container is not None)
+
+
+def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tuple[TensorRow, ...], *, named: bool) -> Inspection:
+    from ..rules.run import run_rules
+    from .validate import variants
+
+    ck, r = s.checkpoint, s.graph.recognition
+    title = container_by_name(ck.container).TITLE
+    evidence: dict[str, tuple[str, ...]] = {"container": (_container_evidence(path, ck.path, title, named),)}
+    evidence["architecture"] = r.evidence if r is not None else ("no architecture known here explains the tensor names",)
+    if s.config is not None:
+        evidence["config"] = (_config_evidence(s),)
+    sizes: dict[str, int] = {}
+    undecided: dict[str, int] = {}
+    counts: dict[str, int] = {}
+    variant, agreeing = None, []
+    if r is not None:
+        found = s.sizes()
+        order = dict.fromkeys(a for p in r.architecture.params.values() if p.group in s.graph.groups for a in p.layout.axes)
+        counts = {c: s.graph.counts[c] for c in map(count_name, r.architecture.counted) if c in s.graph.counts}
+        sizes = {**counts, **{a: found.axis[a] for a in (*r.architecture.config_counts, *order) if a in found.axis}}
+        undecided = {" ".join(a for a in order if a in axes): n for axes, n in found.products.items() if not axes & sizes.keys()}
+        heads = s.value("heads")
+        heads = heads if isinstance(heads, int) else None
+        variant = s.graph.variant(heads)
+        if variant is not None:
+            agreeing = [variant, *(v for v in variants(s, heads) if v != variant)]
+            evidence["variant"] = (", ".join(f"{k} {v}" for k, v in r.architecture.variants[variant].items()),)
+    shared = {name: t.identity for name, t in ck.tensors.items() if t.storage is not None}
+    dtypes = _dtypes(rows, shared)
+    program = ck.container == "savedmodel"
+    state = [row for row in rows if row.role == "optimizer"]
+    return Inspection(
+        path=path,
+        files=tuple((f, os.stat(f).st_size) for f in ck.files),
+        container=ck.container,
+        container_title=title,
+        wrapper=ck.wrapper,
+        prefix=r.wrapper + r.prefix if r is not None else "",
+        architecture=r.architecture.name if r is not None else None,
+        architecture_title=r.architecture.title if r is not None else None,
+        dialect=r.dialect.name if r is not None else None,
+        dialect_title=r.dialect.title if r is not None else None,
+        variant=variant,
+        variants=tuple(agreeing),
+        evidence=evidence,
+        config=s.config.source if s.config is not None else None,
+        declared=s.config.declared if s.config is not None else None,
+        counts=counts,
+        sizes=sizes,
+        undecided=undecided,
+        groups=tuple(sorted(s.graph.groups, key=lambda g: (g != "core", g))),
+        parameters=sum(row.elements for row in rows if row.counted),
+        modules=_modules(rows, known=r is not None),
+        dtypes=dtypes,
+        nbytes=sum(d.nbytes for d in dtypes),
+        optimizer=Sum("optimizer", len(state), sum(row.elements for row in state), sum(row.nbytes for row in state)),
+        ties=_ties(s, shared),
+        metadata=dict(ck.metadata),
+        extras={printable(k, 80): summarise(v, 2) for k, v in ck.extras.items() if not program},
+        findings=tuple(run_rules(s, integrity=False)),
+        total=len(rows),
+        tensors=selected,
+        program=dict(ck.extras) if program else {},
+    )
+
+
+def _container_evidence(path: str, opened: str, title: str, named: bool) -> str:
+    if named:
+        return "named by the caller"
+    by_bytes = f"{title}, by its bytes"
+    if os.path.isdir(path):
+        return f"{by_bytes}: {os.path.basename(opened)} in the directory"
+    return by_bytes if os.path.exists(path) else f"{by_bytes}: {os.path.basename(opened)}"
+
+
+def _config_evidence(s: Subject) -> str:
+    said = s.config.declared if s.config is not None else None
+    keys = f"; its keys are {s.values.form}'s" if s.values is not None else ""
+    return (f"calls the model {said}" if said else "does not name the model") + keys
+
+
+# --- rows ----------------------------------------------------------------------------------------------------------
+
+
+def _rows(s: Subject) -> list[TensorRow]:
+    r, roles = s.graph.recognition, s.graph.roles
+    counted = set(s.counted())
+    rows = []
+    new = tuple.__new__  # a third of the time that the constructor takes
+    sizes: dict[object, tuple[int, int]] = {}  # of the few specs there are
+    for name, t in s.checkpoint.tensors.items():
+        kind, what = roles[name]
+        canonical: tuple[str, ...] = ()
+        templates: tuple[str, ...] = ()
+        at: tuple[tuple[str, int], ...] = ()
+        match = r.matches.get(name) if r is not None else None
+        if match is not None and kind in ("param", "tied", "repeat"):
+            canonical, templates, at, what = tuple(what.split(", ")), match.row.parts, match.at, ""
+        elif r is None and kind == "unexplained":
+            kind = "tensor"
+        spec = t.spec
+        size = sizes.get(spec)
+        if size is None:
+            size = sizes[spec] = (spec.numel, spec.nbytes)
+        file, offset = t.extents[0][:2] if t.extents else ("", None)
+        rows.append(new(TensorRow, (name, canonical, templates, at, *spec, *size, kind, what, name in counted, file, offset, None)))
+    return rows
+
+
+def _select(rows: Iterable[TensorRow], include: Sequence[str], exclude: Sequence[str]) -> list[TensorRow]:
+    """The rows of which one name fits a glob of `include` (or there is none) and no name fits one of `exclude`."""
+    if not include and not exclude:
+        return list(rows)
+    from fnmatch import fnmatchcase
+
+    def fits(row: TensorRow, globs: Sequence[str]) -> bool:
+        return any(fnmatchcase(n, g) for g in globs for n in (row.name, *row.canonical))
+
+    return [row for row in rows if (not include or fits(row, include)) and not fits(row, exclude)]
+
+
+# --- sums ----------------------------------------------------------------------------------------------------------
+
+
+class _Sums:
+    """Sums by name, in the order the names came."""
+
+    def __init__(self) -> None:
+        self.of: dict[str, list[int]] = {}
+
+    def add(self, name: str, parameters: int, nbytes: int, times: int) -> None:
+        found = self.of.setdefault(name, [0, 0, 0])
+        found[0] += times
+        found[1] += times * parameters
+        found[2] += times * nbytes
+
+    def result(self) -> list[Sum]:
+        return [Sum(k, *v) for k, v in self.of.items()]
+
+
+def _modules(rows: Iterable[TensorRow], *, known: bool) -> tuple[Sum, ...]:
+    """Parameters by module: embeddings, encoder.layers, pooler, a head; by first component of the names if nothing is known."""
+    sums = _Sums()
+    rows = [row for row in rows if row.counted]
+    if not known:
+        patterns = reduce_names(row.name for row in rows)
+        labels = _components(set(patterns.values()))
+        for (pattern, elements, nbytes), n in Counter((patterns[row.name], row.elements, row.nbytes) for row in rows).items():
+            sums.add(labels[pattern], elements, nbytes, n)
+        return tuple(sorted(sums.result(), key=lambda m: natural(m.name)))
+    for (template, elements, nbytes), n in Counter((row.templates[0] if row.templates else "", row.elements, row.nbytes) for row in rows).items():
+        head, brace, _ = template.partition("{")
+        label = (head.rstrip(".") if brace else template.partition(".")[0]) if template else "(unexplained)"
+        sums.add(label, elements, nbytes, n)
+    return tuple(sums.result())
+
+
+def _components(patterns: set[str]) -> dict[str, str]:
+    """Pattern -> the first component in which the names differ: that of the first number, if not one before it."""
+    common = _common(min(patterns), max(patterns)).partition("#")[0] if patterns else ""
+    start = max(common.rfind("."), common.rfind("/")) + 1
+    component = re.compile("[^./]*").match
+    return {p: common[:start] + component(p, start)[0] for p in patterns}  # type: ignore[index]
+
+
+def _common(a: str, b: str) -> str:
+    return a[: next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))]
+
+
+def _dtypes(rows: Iterable[TensorRow], shared: Mapping[str, object]) -> tuple[Sum, ...]:
+    """By dtype, the most bytes first. A tensor that has several names counts once."""
+    sums = _Sums()
+    once = []
+    seen: set[object] = set()
+    for row in rows if shared else ():
+        identity = shared.get(row.name)
+        if identity is None or identity not in seen:
+            once.append(row)
+            seen.add(identity)
+    for (dtype, elements, nbytes), n in Counter((row.dtype, row.elements, row.nbytes) for row in (once if shared else rows)).items():
+        sums.add(dtype, elements, nbytes, n)
+    return tuple(sorted(sums.result(), key=lambda d: (-d.nbytes, d.name)))
+
+
+def _ties(s: Subject, shared: Mapping[str, object]) -> tuple[tuple[str, ...], ...]:
+    """Groups of stored names that are one tensor by storage, or one parameter by the architecture."""
+    groups: list[list[str]] = []
+    by_identity: dict[object, list[str]] = {}
+    for name, identity in shared.items():
+        if identity is not None and s.checkpoint.tensors[name].spec.numel:
+            by_identity.setdefault(identity, []).append(name)
+    groups += [g for g in by_identity.values() if len(g) > 1]
+    known = {frozenset(g) for g in groups}
+    r = s.graph.recognition
+    pairs = [(s.graph.params[c].stored, stored) for stored, c in s.graph.repeats]
+    for stored in s.graph.of_role("tied"):
+        tied = r.architecture.params[r.matches[stored].row.parts[0]].tied if r is not None else None
+        if tied in s.graph.params:
+            pairs.append((s.graph.params[tied].stored, stored))
+    groups += [list(p) for p in pairs if not any(set(p) <= g for g in known)]
+    return tuple(tuple(sorted(g, key=natural)) for g in groups)
+
+
+def summarise(value: object, depth: int) -> object:
+    """Plain data for showing: text cut, bytes and long lists counted, mappings `depth` levels deep, 40 entries of each."""
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, str):
+        return printable(value, 200)
+    if isinstance(value, bytes):
+        return f"<{len(value):,} bytes>"
+    if isinstance(value, Mapping):
+        if not depth:
+            return f"<{len(value):,} entries>"
+        kept = {printable(k, 80): summarise(v, depth - 1) for k, v in list(value.items())[:40]}
+        return kept if len(kept) == len(value) else {**kept, "...": f"{len(value) - len(kept):,} more"}
+    if isinstance(value, (list, tuple)):
+        plain = all(v is None or isinstance(v, (bool, int, float, str)) for v in value)
+        return [summarise(v, 0) for v in value] if plain and len(value) <= 16 else f"<{len(value):,} values>"
+    state: Any = getattr(value, "state", None)
+    name = f"{getattr(value, 'module', '')}.{getattr(value, 'name', type(value).__name__)}"
+    return {printable(name, 80): summarise(state, depth - 1)} if depth and isinstance(state, Mapping) else f"<{printable(name, 80)}>"
+
+
+# --- JSON ----------------------------------------------------------------------------------------------------------
+
+
+def to_json(i: Inspection) -> dict[str, object]:
+    """The inspection as JSON data: a schema_version, keys in a stable order, tensors in natural order."""
+    rows = i.sorted()
+    architecture = {"name": i.architecture, "title": i.architecture_title}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "path": i.path,
+        "files": [{"path": p, "bytes": n} for p, n in i.files],
+        "container": {"name": i.container, "title": i.container_title, "wrapper": i.wrapper},
+        "architecture": architecture if i.architecture is not None else None,
+        "dialect": {"name": i.dialect, "title": i.dialect_title, "prefix": i.prefix} if i.dialect is not None else None,
+        "variant": i.variant,
+        "variants": list(i.variants),
+        "evidence": {k: list(v) for k, v in i.evidence.items()},
+        "config": {"source": i.config, "declared": i.declared} if i.config is not None else None,
+        "counts": i.counts,
+        "sizes": i.sizes,
+        "undecided": i.undecided,
+        "groups": list(i.groups),
+        "parameters": {"total": i.parameters, "modules": [_sum(m) for m in i.modules]},
+        "dtypes": [{"name": d.name, "tensors": d.tensors, "elements": d.parameters, "bytes": d.nbytes} for d in i.dtypes],
+        "bytes": i.nbytes,
+        "optimizer": {
+            "tensors": i.optimizer.tensors, "elements": i.optimizer.parameters, "bytes": i.optimizer.nbytes,
+            "share": round(i.optimizer_share, 6),
+        },
+        "ties": [list(t) for t in i.ties],
+        "roles": {k: [row.name for row in rows if row.role == k] for k in ("derived", "stray", "unexplained")},
+        "metadata": i.metadata,
+        "extras": i.extras,
+        **({"program": i.program} if i.program else {}),
+        "findings": [f._asdict() for f in i.findings],
+        "count": {"total": i.total, "selected": len(i.tensors)},
+        "tensors": [_tensor(row) for row in rows],
+    }  # fmt: skip
+
+
+def _sum(m: Sum) -> dict[str, object]:
+    return {"name": m.name, "tensors": m.tensors, "parameters": m.parameters, "bytes": m.nbytes}
+
+
+def _tensor(row: TensorRow) -> dict[str, object]:
+    out: dict[str, object] = {
+        "name": row.name, "canonical": list(row.canonical), "dtype": row.dtype, "shape": list(row.shape), "elements": row.elements,
+        "bytes": row.nbytes, "role": row.role, "note": row.note, "counted": row.counted, "file": row.file, "offset": row.offset,
+    }  # fmt: skip
+    if row.stats is not None:
+        out["stats"] = row.stats._asdict()
+    return out

@@ -1,0 +1,143 @@
+"""Lock files: what a checkpoint was when it was accepted, and what of it is another one now.
+
+A lock is JSON: the model (architecture, counts, configuration, canonical digest, each parameter's dtype, shape and digest) and the files
+(size and SHA-256 each). Where only the files differ, the weights were converted; where parameters differ, they changed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+
+from ..errors import CheckpointError
+from ..findings import Finding
+from ..graph.examine import Subject
+from ..support.name_text import collapse, natural
+from ..support.strict_json import read_json
+from .digest import PREFIX, Digest, canonical_digest
+
+LOCK_VERSION = 1
+
+
+def file_digest(path: str) -> str:
+    """The SHA-256 of a file."""
+    from hashlib import sha256
+
+    state = sha256()
+    with open(path, "rb", buffering=0) as f:
+        while data := f.read(1 << 20):
+            state.update(data)
+    return state.hexdigest()
+
+
+def files_of(subject: Subject) -> dict[str, str]:
+    """Name (relative to the checkpoint's folder) -> path of every file that holds the model, its configuration included."""
+    files = [*subject.checkpoint.files]
+    if subject.config is not None and not subject.config.inside:
+        files.append(subject.config.source)
+    folder = subject.checkpoint.folder
+    return {os.path.relpath(os.path.abspath(f), folder): f for f in dict.fromkeys(files)}
+
+
+def lock(
+    path: str | os.PathLike[str],
+    *,
+    config: str | None = None,
+    architecture: str | None = None,
+    dialect: str | None = None,
+    part: str | None = None,
+    given: Mapping[str, object] | None = None,
+) -> str:
+    """The text of a lock file of the checkpoint at `path`: schema, digests of every parameter and of every file.
+
+    `validate --lock` (or a policy's `lock`) says later what is another one. Raises CheckpointError.
+    """
+    from ..graph.examine import examine
+
+    with examine(path, config=config, architecture=architecture, dialect=dialect, part=part, given=given) as subject:
+        return lock_text(subject)
+
+
+def lock_text(subject: Subject) -> str:
+    """The lock of an open subject, as the text of its file."""
+    digest = canonical_digest(subject)
+    r = subject.graph.recognition
+    data = {
+        "lock_version": LOCK_VERSION,
+        "architecture": r.architecture.name if r else None,
+        "dialect": r.dialect.name if r else None,
+        "container": subject.checkpoint.container,
+        "counts": dict(subject.graph.counts),
+        "config": said_values(subject),
+        "digest": digest.whole,
+        "parameters": {n: {"dtype": i.spec.dtype, "shape": list(i.spec.shape), "digest": digest.parameters[n]} for n, i in digest.items.items()},
+        "files": {n: {"bytes": os.path.getsize(p), "sha256": file_digest(p)} for n, p in sorted(files_of(subject).items())},
+    }
+    return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+
+
+def said_values(subject: Subject) -> dict[str, object]:
+    """What the configuration says, in canonical words: the same whatever form it is in. Defaults of a form are no word."""
+    if subject.values is None:
+        return {}
+    values = subject.values.values
+    return {k: values[k] for k in sorted(values) if k not in subject.values.assumed and isinstance(values[k], (str, int, float, bool))}
+
+
+def compare_lock(subject: Subject, path: str) -> Iterator[Finding]:
+    """What is another one than the lock file at `path` says. Raises CheckpointError where it is no lock."""
+    kept = read_json(path)
+    said = kept.get("parameters") if isinstance(kept, dict) else None
+    files = kept.get("files") if isinstance(kept, dict) else None
+    whole = kept.get("digest") if isinstance(kept, dict) else None
+    if not isinstance(kept, dict) or not isinstance(said, dict) or not isinstance(files, dict) or not isinstance(whole, str):
+        raise CheckpointError("is no lock file", path=path, hint="ckptkit lock PATH -o FILE makes one")
+    if kept.get("lock_version") != LOCK_VERSION or not whole.startswith(PREFIX):
+        raise CheckpointError(f"is a lock of version {kept.get('lock_version')!r}; this ckptkit knows {LOCK_VERSION}", path=path)
+    name = os.path.basename(path)
+    digest = canonical_digest(subject)
+    other = [n for n, p in files_of(subject).items() if not isinstance(files.get(n), dict) or files[n].get("sha256") != file_digest(p)]
+    gone = [n for n in files if n not in files_of(subject)]
+    config = kept.get("config")
+    yield from _config_drift(subject, config if isinstance(config, dict) else {}, name)
+    if digest.whole == whole:
+        if other or gone:
+            container, dialect = kept.get("container"), kept.get("dialect")
+            r = subject.graph.recognition
+            now = f"{r.dialect.name if r else None} in {subject.checkpoint.container}"
+            how = f"converted from {dialect} in {container} to {now}, same weights" if (f"{dialect} in {container}") != now else "same weights in other files"
+            yield Finding("info", "lock", collapse([*other, *gone], 4), f"{how}: the canonical digest is that of {name}; other files: {collapse([*other, *gone])}")
+        return
+    yield from _drift(digest, said, name)
+
+
+def _config_drift(subject: Subject, was: dict[str, object], name: str) -> Iterator[Finding]:
+    """Values that both configurations say, and say differently."""
+    now = said_values(subject)
+    for key in sorted(was.keys() & now.keys()):
+        if was[key] != now[key] and subject.values is not None:
+            where = subject.values.keys.get(key, key)
+            text = f"{subject.config_name} says {where}, {key}, {now[key]!r}; when {name} was written it was {was[key]!r}"
+            yield Finding("error", "lock", where, text, "the weights may be the same, the model is another one")
+
+
+def _drift(digest: Digest, said: dict[str, object], name: str) -> Iterator[Finding]:
+    kinds: dict[str, list[str]] = {"changed": [], "of another type": [], "of another shape": []}
+    for n, item in digest.items.items():
+        was = said.get(n)
+        if not isinstance(was, dict):
+            continue
+        if was.get("shape") != list(item.spec.shape):
+            kinds["of another shape"].append(n)
+        elif was.get("dtype") != item.spec.dtype:
+            kinds["of another type"].append(n)
+        elif was.get("digest") != digest.parameters[n]:
+            kinds["changed"].append(n)
+    kinds["new"] = [n for n in digest.items if n not in said]
+    kinds["gone"] = [n for n in said if n not in digest.items]
+    for kind, names in kinds.items():
+        if names:
+            names.sort(key=natural)
+            s = "s" * (len(names) != 1)
+            yield Finding("error", "lock", collapse(names, 4), f"{len(names)} of {len(said)} parameter{s} {'are' if s else 'is'} {kind} since {name} was written: {collapse(names)}")

@@ -1,0 +1,56 @@
+"""`validate`: every rule over one checkpoint, as findings. The rules are in `rules/`; nothing here decides what is wrong.
+
+What a finding rests on is in its `basis`: confirmed (read off bytes or headers), inferred, or undecided.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from .._typing import NamedTuple
+from ..errors import EXIT_FINDINGS, EXIT_OK, EXIT_UNDECIDED
+from ..findings import Finding
+from ..graph.examine import Subject, examine
+from ..rules.expectations import parameters, parse_expectations, variants
+from ..rules.run import run_rules
+
+__all__ = ["Report", "parameters", "parse_expectations", "run_rules", "validate", "variants"]
+
+
+class Report(NamedTuple):
+    """The outcome of `validate`."""
+
+    subject: Subject
+    findings: tuple[Finding, ...]
+    fail_on: str = "error"  # the mildest severity that fails: error | warning
+    known: int = 0  # findings that a baseline holds and that are not listed
+
+    @property
+    def exit_code(self) -> int:
+        """0 fine, 1 with a finding that fails, 3 where something that was asked could not be decided."""
+        if any(f.severity == "error" or (f.severity == self.fail_on and f.basis != "undecided") for f in self.findings):
+            return EXIT_FINDINGS
+        return EXIT_UNDECIDED if any(f.basis == "undecided" and f.severity == "warning" for f in self.findings) else EXIT_OK
+
+
+def validate(
+    path: str | os.PathLike[str],
+    *,
+    config: str | None = None,
+    container: str | None = None,
+    architecture: str | None = None,
+    dialect: str | None = None,
+    part: str | None = None,
+    expect: Mapping[str, str] | None = None,
+    integrity: bool = True,
+    values: bool | None = None,
+) -> Report:
+    """Check the checkpoint at `path` by every rule. Raises CheckpointError where it cannot be read at all.
+
+    `expect` holds what the caller wants to be true ({"layers": "24"}); `integrity` reads the weights to hold checksums
+    and ties against the bytes, `values` (as `integrity`, if not said) to look at every value. The report's checkpoint is closed.
+    """
+    wanted = parse_expectations(expect or {})
+    with examine(path, config=config, container=container, architecture=architecture, dialect=dialect, part=part) as subject:
+        return Report(subject, tuple(run_rules(subject, wanted, integrity=integrity, values=integrity if values is None else values, beside=True)))
