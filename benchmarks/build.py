@@ -80,7 +80,18 @@ def child(who: str, folder: str) -> None:
     after = anonymous()
     stop.set()
     watcher.join()
-    print(json.dumps({"build": built - start, "cpu": cpu, "first": ran - start, "peak": most - before, "after": max(peak[0], after) - before, "whole": most}))
+    print(
+        json.dumps(
+            {
+                "build": built - start,
+                "cpu": cpu,
+                "first": ran - start,
+                "peak": most - before,
+                "after": max(peak[0], after) - before,
+                "whole": most,
+            }
+        )
+    )
 
 
 def main() -> int:
@@ -99,7 +110,9 @@ def main() -> int:
     found: dict[str, list[dict[str, float]]] = {who: [] for who in WHO}
     for k in range(-1, options.rounds):  # the first is not counted
         for who in sorted(WHO, reverse=k % 2 == 1):
-            done = subprocess.run([sys.executable, __file__, "child", who, str(folder)], env=env, capture_output=True, text=True, check=True)
+            done = subprocess.run(
+                [sys.executable, __file__, "child", who, str(folder)], env=env, capture_output=True, text=True, check=True
+            )
             if k >= 0:
                 found[who].append(json.loads(done.stdout.splitlines()[-1]))
     medians = {who: {f: statistics.median(run[f] for run in runs) for f in runs[0]} for who, runs in found.items()}
@@ -107,8 +120,10 @@ def main() -> int:
     lines = [
         "# Building a BERT-large in PyTorch", "",
         f"Written by `python benchmarks/build.py --rounds {options.rounds}`, not by hand. {about}.", "",
-        "| who | seconds to the model | CPU s of its thread | MiB added | MiB of the process | seconds to the end of a first run | MiB added |", "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-        *(f"| {w} | {m['build']:.3f} | {m['cpu']:.3f} | {m['peak'] / 2**20:.1f} | {m['whole'] / 2**20:.0f} | {m['first']:.3f} | {m['after'] / 2**20:.1f} |" for w, m in medians.items()), "",
+        "| who | seconds to the model | CPU s of its thread | MiB added | MiB of the process | seconds to "
+        "the end of a first run | MiB added |", "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        *((f"| {w} | {m['build']:.3f} | {m['cpu']:.3f} | {m['peak'] / 2**20:.1f} | {m['whole'] / 2**20:.0f} | "
+           f"{m['first']:.3f} | {m['after'] / 2**20:.1f} |") for w, m in medians.items()), "",
     ]  # fmt: skip
     print("\n".join(lines))
     if options.out:

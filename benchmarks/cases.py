@@ -40,7 +40,8 @@ def cases(quick: bool) -> list[Case]:
             Case(f"BERT-{b}: TF → hf safetensors", "transposed", tf, st, 2.2, HF, ("tf_to_safetensors",), 15),
             Case(f"BERT-{b}: TF → hf torch", "transposed", tf, st, 2.2, (*HF, "--container", "torch"), ("tf_to_torch",), 15),
             Case(f"BERT-{b}: hf safetensors → TF", "transposed", st, st, 2.2, ("--to", "google"), ("hf_to_tf",), 15),
-            Case(f"BERT-{b}: bfloat16 → float32", "cast", half, st, 1.3, ("--container", "safetensors", "--dtype", "float32"), ("cast_float32",)),
+            Case(f"BERT-{b}: bfloat16 → float32", "cast", half, st, 1.3, ("--container", "safetensors", "--dtype", "float32"),
+                ("cast_float32",)),
             Case(
                 f"BERT-{b}: float32 → bfloat16", "cast", st, st, 1.8, ("--container", "safetensors", "--dtype", "bfloat16"),
                 ("cast_bfloat16", "transformers"),
@@ -52,13 +53,16 @@ def cases(quick: bool) -> list[Case]:
             out[before:] = [c for c in out[before:] if any(w in c.name for w in ("safetensors → torch", "TF", "bfloat16"))]
         else:
             adam = f"bert-{b}-tf-adam"
-            out.append(Case(f"BERT-{b}: TF with Adam → hf torch", "transposed", adam, st, 2.2, (*HF, "--container", "torch"), ("tf_to_torch",), 15))
+            out.append(
+                Case(f"BERT-{b}: TF with Adam → hf torch", "transposed", adam, st, 2.2, (*HF, "--container", "torch"), ("tf_to_torch",), 15)
+            )
     out += [
         Case("decoder: torch → safetensors, 4 shards", "same layout", f"{decoder}-torch", f"{decoder}-torch", 1.2,
              ("--container", "safetensors", "--max-shard-size", split), ("torch_to_safetensors",)),
         Case("decoder: safetensors → torch, 4 shards", "checksums", f"{decoder}-sharded", f"{decoder}-sharded", 1.4,
              ("--container", "torch", "--max-shard-size", split), ("safetensors_to_torch",)),
-        Case("decoder: 4 shards → 1", "shards", f"{decoder}-sharded", f"{decoder}-sharded", 1.0, ("--container", "safetensors"), ("merge_shards",)),
+        Case("decoder: 4 shards → 1", "shards", f"{decoder}-sharded", f"{decoder}-sharded", 1.0, ("--container", "safetensors"),
+            ("merge_shards",)),
         Case("decoder: 1 → 4 shards", "shards", f"{decoder}-single", f"{decoder}-single", 1.0,
              ("--container", "safetensors", "--max-shard-size", split), ("split_shards",)),
     ]  # fmt: skip
@@ -71,12 +75,44 @@ def cases(quick: bool) -> list[Case]:
     for b, kind in [(sizes[-1], "24-layer BERT" if not quick else "small BERT"), ("", "20,000 tensors")]:
         for form in forms:
             data = f"bert-{b}-{form}" if b else f"small-{form}"
-            out.append(Case(f"inspect {kind}, {form}", "inspect", data, "", 6 if b else 20, (), (f"list_{form}",), 25 if b else 0, "inspect"))
-    for form, what in {"object": "object checkpoint", "savedmodel": "SavedModel", "keras": ".keras, one layer", "keras_layers": ".keras, 10,000 layers"}.items():
-        case = Case(f"inspect 20,000 variables, {what}", "variables", f"variables-{form}", "", 0, (), (f"list_{form.partition('_')[0]}",), 0, "inspect", seconds=0.5)
+            out.append(
+                Case(f"inspect {kind}, {form}", "inspect", data, "", 6 if b else 20, (), (f"list_{form}",), 25 if b else 0, "inspect")
+            )
+    for form, what in {
+        "object": "object checkpoint",
+        "savedmodel": "SavedModel",
+        "keras": ".keras, one layer",
+        "keras_layers": ".keras, 10,000 layers",
+    }.items():
+        case = Case(
+            f"inspect 20,000 variables, {what}",
+            "variables",
+            f"variables-{form}",
+            "",
+            0,
+            (),
+            (f"list_{form.partition('_')[0]}",),
+            0,
+            "inspect",
+            seconds=0.5,
+        )
         out.append(case)
     for form, what, seconds in (("h5", "20,000 variables, .weights.h5, one layer", 0.5), ("tf_model", "tf_model.h5 of 200 variables", 0.0)):
-        out.append(Case(f"inspect {what}", "variables", f"variables-{form}", "", 1.2, (), ("list_h5",), 0, "inspect", seconds=seconds, program="import h5py"))
+        out.append(
+            Case(
+                f"inspect {what}",
+                "variables",
+                f"variables-{form}",
+                "",
+                1.2,
+                (),
+                ("list_h5",),
+                0,
+                "inspect",
+                seconds=seconds,
+                program="import h5py",
+            )
+        )
     b = sizes[-1]
     st = f"bert-{b}-safetensors"
     out += [

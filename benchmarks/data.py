@@ -209,8 +209,8 @@ def make_small(folder: Path, form: str) -> None:
 
 
 def make_variables(folder: Path, form: str) -> None:
-    """20,000 variables of 8 x 8 as TensorFlow 2 and Keras keep them. `form`: object, savedmodel, keras and h5 (one layer), keras_layers (10,000 layers, whose
-    configuration is 8 MB), tf_model (some 200 variables in transformers' layout).
+    """20,000 variables of 8 x 8 as TensorFlow 2 and Keras keep them. `form`: object, savedmodel, keras and h5 (one layer),
+    keras_layers (10,000 layers, whose configuration is 8 MB), tf_model (some 200 variables in transformers' layout).
     """
     if form == "tf_model":
         _save_tf_model(folder)
@@ -303,7 +303,9 @@ def make_table(folder: Path, rows: int) -> None:
     shapes = google_shapes(b)
     for n in list(shapes):
         if "intermediate/dense" in n or n.endswith("layer_0/output/dense/kernel"):
-            shapes[n] = {"intermediate/dense/kernel": (h, rows), "intermediate/dense/bias": (rows,)}.get("/".join(n.split("/")[-3:]), (rows, h))
+            shapes[n] = {"intermediate/dense/kernel": (h, rows), "intermediate/dense/bias": (rows,)}.get(
+                "/".join(n.split("/")[-3:]), (rows, h)
+            )
     _save_tf(folder, dict(arrays(shapes)))
     config = {**bert_config(b), "intermediate_size": rows}
     keep = {k: v for k, v in config.items() if k not in ("model_type", "architectures", "layer_norm_eps")}

@@ -21,7 +21,8 @@ def plot(title: str, unit_x: str, unit_y: str, lines: Mapping[str, Sequence[tupl
         return _LEFT + width * (log10(x) - x0) / (x1 - x0), _TOP + height * (1 - (log10(y) - y0) / (y1 - y0))
 
     out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_W}" height="{_H}" viewBox="0 0 {_W} {_H}" font-family="sans-serif" font-size="12">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_W}" height="{_H}" viewBox="0 0 {_W} {_H}" '
+        f'font-family="sans-serif" font-size="12">',
         f'<rect width="{_W}" height="{_H}" fill="white"/>',
         f'<text x="{_LEFT}" y="22" font-size="14">{title}</text>',
     ]

@@ -26,7 +26,10 @@ def _limit(row: Row, reference: str, who: str) -> tuple[float, bool]:
 
 
 def _table(rows: Sequence[Row], idle: int) -> list[str]:
-    out = ["| work | who | seconds | ratio | at most | CPU s | peak MiB | runs |", "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
+    out = [
+        "| work | who | seconds | ratio | at most | CPU s | peak MiB | runs |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
     for row in rows:
         reference = next(iter(row.samples))
         for who, samples in row.samples.items():
@@ -35,7 +38,9 @@ def _table(rows: Sequence[Row], idle: int) -> list[str]:
             allowed, kept = _limit(row, reference, who)
             limit = f"{allowed / row.wall(reference):.1f} {'✓' if kept else '✗'}" if who in ("ckptkit", "ckptkit, unsynced") else ""
             peak = f"{row.peaks[who] / 2**20:.0f}" if who in row.peaks else ""
-            out.append(f"| {first} | {who} | {m.wall:.3f} | {m.wall / row.wall(reference):.2f} | {limit} | {m.cpu:.2f} | {peak} | {len(samples)} |")
+            out.append(
+                f"| {first} | {who} | {m.wall:.3f} | {m.wall / row.wall(reference):.2f} | {limit} | {m.cpu:.2f} | {peak} | {len(samples)} |"
+            )
     return out
 
 
@@ -44,10 +49,14 @@ def _plots(out: Path, rows: Sequence[Row], extra: Sequence[tuple[str, int, float
     if len(shown) < 2:
         return []
     names = {"cp": "cp", "ckptkit": "ckptkit", "safetensors_to_torch": "load_file + torch.save"}
-    time_lines: Mapping[str, list[tuple[float, float]]] = {t: [(r.size / 1e6, r.wall(n)) for r in shown if n in r.samples] for n, t in names.items()}
+    time_lines: Mapping[str, list[tuple[float, float]]] = {
+        t: [(r.size / 1e6, r.wall(n)) for r in shown if n in r.samples] for n, t in names.items()
+    }
     peaks = {t: [(r.size / 1e6, r.peaks[n] / 2**20) for r in shown if n in r.peaks] for n, t in names.items() if n != "cp"}
     peaks["ckptkit"] = peaks["ckptkit"] + [(size / 1e6, peak / 2**20) for name, size, _, peak in extra if "sparse" in name]
-    (out / "time.svg").write_text(plot("safetensors to PyTorch zip: time", "MB of weights", "seconds", {k: v for k, v in time_lines.items() if v}))
+    (out / "time.svg").write_text(
+        plot("safetensors to PyTorch zip: time", "MB of weights", "seconds", {k: v for k, v in time_lines.items() if v})
+    )
     memory = {k: v for k, v in peaks.items() if v}
     if memory:
         (out / "memory.svg").write_text(plot("Peak anonymous memory", "MB of weights", "MiB", memory))
@@ -55,7 +64,12 @@ def _plots(out: Path, rows: Sequence[Row], extra: Sequence[tuple[str, int, float
 
 
 def write_report(
-    out: Path, rows: Sequence[Row], extra: Sequence[tuple[str, int, float, int]], idle: int, about: Mapping[str, str], options: argparse.Namespace
+    out: Path,
+    rows: Sequence[Row],
+    extra: Sequence[tuple[str, int, float, int]],
+    idle: int,
+    about: Mapping[str, str],
+    options: argparse.Namespace,
 ) -> None:
     """Write RESULTS.md and the SVG files into `out`."""
     lines = [
@@ -64,9 +78,12 @@ def write_report(
         + "".join(f" --{k}" for k in ("quick",) if getattr(options, k))
         + f" --rounds {options.rounds} --peer-rounds {options.peer_rounds}`, not by hand.", "",
         *(f"- {k}: {v}" for k, v in about.items()), "",
-        "Whole processes, start-up included; medians of the runs counted; everyone alternately, the page cache warm, each run after a scratch "
-        "file of the size about to be written was written and deleted. `cp` leaves its bytes in the page cache; `ckptkit` ends with its bytes on "
-        "the disk (fsync, before the rename that makes the target appear), which `cp, synced` does too and `ckptkit, unsynced` (--no-sync) does not. Ratios are to the first line of each row. "
+        "Whole processes, start-up included; medians of the runs counted; everyone alternately, the page "
+        "cache warm, each run after a scratch "
+        "file of the size about to be written was written and deleted. `cp` leaves its bytes in the page "
+        "cache; `ckptkit` ends with its bytes on "
+        "the disk (fsync, before the rename that makes the target appear), which `cp, synced` does too and "
+        "`ckptkit, unsynced` (--no-sync) does not. Ratios are to the first line of each row. "
         f"Where `cp` takes under 0.1 s, {GRACE} s are added to what is allowed. Peak is anonymous memory, in a run of its own.", "",
         *_table(rows, idle), "",
     ]  # fmt: skip

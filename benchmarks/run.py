@@ -11,8 +11,8 @@
     --out DIR         where RESULTS.md and the plots go (default: here)
 
 Each round runs everyone once, one after another, in an order that changes; the figures are medians over the rounds of
-one run. The default options of ckptkit are measured but for --no-check; once more without waiting for the disk, as `cp` does not, and once with the
-check that reads back.
+one run. The default options of ckptkit are measured but for --no-check; once more without waiting for the disk, as `cp` does not, and
+once with the check that reads back.
 """
 
 from __future__ import annotations
@@ -61,7 +61,13 @@ def contenders(case: Case, work: Path, tools: Path | None) -> dict[str, tuple[li
     out.mkdir(exist_ok=True)
     us = [*OURS, case.command, str(source)]
     if case.command == "inspect":
-        found = {f"python -c {case.program!r}" if " " in case.program else f"python -c {case.program}": ([PYTHON, "-c", case.program], out / "none"), "ckptkit": (us, out / "none")}
+        found = {
+            f"python -c {case.program!r}" if " " in case.program else f"python -c {case.program}": (
+                [PYTHON, "-c", case.program],
+                out / "none",
+            ),
+            "ckptkit": (us, out / "none"),
+        }
         peers = {p: ([PYTHON, str(HERE / "peers.py"), p, str(source)], out / "none") for p in case.peers}
         return {**found, **peers, **_tools(case, tools, source, out)}
     files = [str(p) for p in weight_files(ensure(work / "data", case.copy))]
@@ -70,7 +76,12 @@ def contenders(case: Case, work: Path, tools: Path | None) -> dict[str, tuple[li
         given = [str(source), str(work / "data" / case.copy)] if case.command == "diff" else [str(source)]
         peers = {p: ([PYTHON, str(HERE / "peers.py"), p, *given], out / "none") for p in case.peers}
         ours = [*OURS, case.command, *given]
-        return {"cat": (["sh", "-c", 'cat "$@" > /dev/null', "cat", *first, *files], out / "none"), "ckptkit": (ours, out / "none"), **peers, **_tools(case, tools, source, out)}
+        return {
+            "cat": (["sh", "-c", 'cat "$@" > /dev/null', "cat", *first, *files], out / "none"),
+            "ckptkit": (ours, out / "none"),
+            **peers,
+            **_tools(case, tools, source, out),
+        }
     names = {who: out / f"{who.split()[0]}{case.suffix}" for who in ("cp", "ckptkit", *case.peers)}
     quiet = [*us, str(names["ckptkit"]), *case.arguments, "--quiet"]
     found = {
@@ -137,7 +148,9 @@ def bounded(work: Path, quick: bool) -> list[tuple[str, int, float, int]]:
         target = work / "out" / "bounded"
         clear(target)
         start = time.perf_counter()
-        peak = peak_anonymous([PYTHON, "-m", "ckptkit", "convert", str(source), str(target), *b.arguments, "--quiet", "--no-check"], environment(), work)
+        peak = peak_anonymous(
+            [PYTHON, "-m", "ckptkit", "convert", str(source), str(target), *b.arguments, "--quiet", "--no-check"], environment(), work
+        )
         out.append((b.name, size_of(source), time.perf_counter() - start, peak))
         clear(target)
     return out

@@ -27,7 +27,9 @@ def _mergekit(name: str, source: Path, target: Path, shards: Sequence[str]) -> l
         return None
     recipe = target.parent / "mergekit.yaml"
     recipe.write_text(json.dumps({"merge_method": "passthrough", "dtype": "bfloat16", "models": [{"model": str(source)}]}))
-    size = ["--out-shard-size", "450M"] if "4 shards" in name.split("→")[1] else ["--out-shard-size", "100B"]  # of parameters, two bytes each
+    size = (
+        ["--out-shard-size", "450M"] if "4 shards" in name.split("→")[1] else ["--out-shard-size", "100B"]
+    )  # of parameters, two bytes each
     return ["mergekit-yaml", str(recipe), str(target), *size, "--no-copy-tokenizer", "--no-write-model-card", "--no-cuda", "--quiet"]
 
 

@@ -24,7 +24,8 @@ from ._typing import TYPE_CHECKING
 from ._version import __version__ as __version__
 
 __all__ = [
-    "Checkpoint", "CheckpointError", "Finding", "build_transformer_model", "convert", "diff", "digest", "examine", "export", "fix", "inspect", "lock", "open", "validate", "verify",
+    "Checkpoint", "CheckpointError", "Finding", "build_transformer_model", "convert", "diff", "digest", "examine", "export", "fix",
+    "inspect", "lock", "open", "validate", "verify",
 ]  # fmt: skip
 
 if TYPE_CHECKING:

@@ -1,7 +1,8 @@
 """What goes wrong, as values of one family.
 
 Policy: every message is one line and says what is wrong, where, and (in `hint`) what to do; a kind of error with one usual way
-out has it as `advice`, which is the hint for a file where none is given. Text that came from a file is made printable before it gets into a message, so that nothing in a checkpoint reaches a terminal raw.
+out has it as `advice`, which is the hint for a file where none is given. Text that came from a file is made printable before it gets
+into a message, so that nothing in a checkpoint reaches a terminal raw.
 """
 
 from __future__ import annotations

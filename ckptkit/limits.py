@@ -40,7 +40,8 @@ class Limits(NamedTuple):
     messages: int = 100  # of a SavedModel's program, one in another: protobuf's own bound
     rank: int = 64
     name_bytes: int = 4096
-    unpack_ratio: int = 100  # bytes of a tensor for each stored one: of what is compressed (from 1 MiB on) or repeated by strides (from 256 MiB)
+    # bytes of a tensor for each stored one: of what is compressed (from 1 MiB on) or repeated by strides (from 256 MiB)
+    unpack_ratio: int = 100
     zip_entries: int = 300_000
     string_bytes: int = 64 << 20  # the content of one string tensor
     strings: int = 2_000_000  # the elements of one string tensor
@@ -49,12 +50,16 @@ class Limits(NamedTuple):
     def check(self, name: str, value: int, what: str, path: str | None = None) -> int:
         """`value` if it is within the limit `name`, else a LimitError that names both."""
         if value > getattr(self, name):
-            self.refuse(name, f"{what} is {value:,}" if -(1 << 80) < value < 1 << 80 else f"{what} is a number of {value.bit_length()} bits", path)
+            self.refuse(
+                name, f"{what} is {value:,}" if -(1 << 80) < value < 1 << 80 else f"{what} is a number of {value.bit_length()} bits", path
+            )
         return value
 
     def refuse(self, name: str, what: str, path: str | None = None) -> NoReturn:
         """The LimitError of the limit `name`, which `what` is over."""
-        raise LimitError(f"{what}, over the limit {name}={getattr(self, name):,}", path=path, hint=f"where the file is trusted: --limit {name}=N")
+        raise LimitError(
+            f"{what}, over the limit {name}={getattr(self, name):,}", path=path, hint=f"where the file is trusted: --limit {name}=N"
+        )
 
 
 class _InForce:
@@ -104,7 +109,9 @@ def accepted(values: Mapping[str, object]) -> dict[str, int]:
             from difflib import get_close_matches
 
             close = get_close_matches(name, Limits._fields, 1, 0.5)
-            raise UsageError(f"no limit is called {name!r}", hint=f"did you mean {close[0]}?" if close else f"one of {', '.join(Limits._fields)}")
+            raise UsageError(
+                f"no limit is called {name!r}", hint=f"did you mean {close[0]}?" if close else f"one of {', '.join(Limits._fields)}"
+            )
         if type(value) is not int or value < 1:
             raise UsageError(f"the limit {name} is {value!r}, not a positive whole number")
         out[name] = value

@@ -20,9 +20,16 @@ def tables() -> str:
     lines = ["| architecture | namings (`--to`) that are read and written |", "| --- | --- |"]
     for arch in architectures().values():
         # several of one alias go by it, unless one of them has its name
-        names = dict.fromkeys(d.alias if d.alias and d.alias not in arch.dialects and (d.part or d.name.startswith(f"{d.alias}_")) else d.name for d in arch.dialects.values())
+        names = dict.fromkeys(
+            d.alias if d.alias and d.alias not in arch.dialects and (d.part or d.name.startswith(f"{d.alias}_")) else d.name
+            for d in arch.dialects.values()
+        )
         lines.append(f"| {arch.title} (`{arch.name}`) | {', '.join(f'`{n}`' for n in names)} |")
-    lines += ["", "| container (`--container`) | read | written | the namings whose own it is | holds the others too |", "| --- | --- | --- | --- | --- |"]
+    lines += [
+        "",
+        "| container (`--container`) | read | written | the namings whose own it is | holds the others too |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     for c in containers().values():
         own = dict.fromkeys(f"`{e['naming']}`" for e in matrix if e[c.NAME] == "own")
         others = [e for e in matrix if e[c.NAME] != "own"]

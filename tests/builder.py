@@ -20,7 +20,9 @@ from ckptkit.schema import Architecture, Dialect, count_name, expand
 from ckptkit.schema.layout import Sizes, stored_shape
 
 
-def sizes_of(arch: Architecture, rng: random.Random, *, layers: int | None = None, equal: bool = False) -> tuple[dict[str, int], dict[str, int]]:
+def sizes_of(
+    arch: Architecture, rng: random.Random, *, layers: int | None = None, equal: bool = False
+) -> tuple[dict[str, int], dict[str, int]]:
     """Random axis sizes that satisfy the architecture's relations, and counts of its placeholders."""
     axes = {a for p in arch.params.values() for a in p.layout.axes}
     axes |= {a for d in arch.dialects.values() for r in arch.table(d.name).rows if r.role == "derived" for a in r.layout.axes}
@@ -45,7 +47,12 @@ def sizes_of(arch: Architecture, rng: random.Random, *, layers: int | None = Non
 
 
 def names_and_shapes(
-    arch: Architecture, dialect: Dialect, sizes: dict[str, int], counts: dict[str, int], groups: frozenset[str], skip: frozenset[str] = frozenset()
+    arch: Architecture,
+    dialect: Dialect,
+    sizes: dict[str, int],
+    counts: dict[str, int],
+    groups: frozenset[str],
+    skip: frozenset[str] = frozenset(),
 ) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
     """Stored name -> (canonical templates it holds, shape) of a checkpoint of these sizes. Tied parameters are left out."""
     out = {}
@@ -95,10 +102,12 @@ def suit(sizes: dict[str, int], dialect: Dialect) -> None:
 
 
 def make(
-    folder: Path, arch: Architecture, dialect: Dialect, sizes: dict[str, int], counts: dict[str, int], groups: frozenset[str], seed: int = 0,
+    folder: Path, arch: Architecture, dialect: Dialect, sizes: dict[str, int], counts: dict[str, int], groups: frozenset[str],
+    seed: int = 0,
     skip: frozenset[str] = frozenset(), container: str = "safetensors",
 ) -> dict[str, np.ndarray]:  # fmt: skip
-    """Write a checkpoint with its configuration into `folder` by the format's own library; the arrays by stored name. `sizes` are made to `suit`."""
+    """Write a checkpoint with its configuration into `folder` by the format's own library; the arrays by stored name. `sizes` are made
+    to `suit`."""
     from safetensors.numpy import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -137,7 +146,10 @@ def make(
 
         order = sorted(arrays)
         tf.raw_ops.SaveV2(
-            prefix=str(folder / "model.ckpt"), tensor_names=order, shape_and_slices=[""] * len(order), tensors=[tf.constant(arrays[n]) for n in order]
+            prefix=str(folder / "model.ckpt"),
+            tensor_names=order,
+            shape_and_slices=[""] * len(order),
+            tensors=[tf.constant(arrays[n]) for n in order],
         )
     return arrays
 
@@ -156,7 +168,10 @@ def read_back(folder: Path) -> dict[str, np.ndarray]:
         state = torch.load(bins[0], map_location="cpu", weights_only=False)
         state = state.get("model", state)
         return {k: v.numpy() for k, v in state.items()}
-    found = next((p for p in sorted(folder.iterdir()) if p.suffix in (".h5", ".npz", ".msgpack", ".npy") or (p.is_dir() and any(p.rglob("*.npy")))), folder)
+    found = next(
+        (p for p in sorted(folder.iterdir()) if p.suffix in (".h5", ".npz", ".msgpack", ".npy") or (p.is_dir() and any(p.rglob("*.npy")))),
+        folder,
+    )
     if found.suffix == ".h5":
         import h5py
 
@@ -190,7 +205,12 @@ def pairs(*, libraries: bool) -> list[tuple[str, str, str]]:
         for a in arch.dialects.values():
             for b in arch.dialects.values():
                 objects = any(d.objects is not None or d.spelling is not None or d.container == "flax" for d in (a, b))
-                if a.name != b.name and (not a.part or not b.part or a.part == b.part) and objects == libraries and (not objects or "hf" in (a.name, b.name)):
+                if (
+                    a.name != b.name
+                    and (not a.part or not b.part or a.part == b.part)
+                    and objects == libraries
+                    and (not objects or "hf" in (a.name, b.name))
+                ):
                     out.append((arch.name, a.name, b.name))
     return out
 
@@ -206,4 +226,16 @@ def lacked(arch: Architecture, sizes: dict[str, int], *dialects: Dialect) -> fro
     return frozenset(p for d in dialects for p, k in d.lacks.items() if k.holds(sizes))
 
 
-__all__ = ["common_groups", "config_of", "count_name", "expand", "lacked", "make", "names_and_shapes", "pairs", "read_back", "sizes_of", "values_of"]
+__all__ = [
+    "common_groups",
+    "config_of",
+    "count_name",
+    "expand",
+    "lacked",
+    "make",
+    "names_and_shapes",
+    "pairs",
+    "read_back",
+    "sizes_of",
+    "values_of",
+]

@@ -1,4 +1,5 @@
-"""msgpack as its specification has it, packed and unpacked without ckptkit: enough for flax's files. Arrays are extension 1 of (shape, dtype, bytes)."""
+"""msgpack as its specification has it, packed and unpacked without ckptkit: enough for flax's files. Arrays are extension 1 of (shape,
+dtype, bytes)."""
 
 from __future__ import annotations
 
@@ -54,7 +55,8 @@ def _value(raw: bytes, i: int) -> tuple[object, int]:
     if 0xD4 <= b <= 0xD8:
         return _sized(raw, i, "ext", 1 << b - 0xD4)
     kind, width = {
-        0xC4: ("bytes", 1), 0xC5: ("bytes", 2), 0xC6: ("bytes", 4), 0xC7: ("ext", 1), 0xC8: ("ext", 2), 0xC9: ("ext", 4), 0xD9: ("text", 1), 0xDA: ("text", 2),
+        0xC4: ("bytes", 1), 0xC5: ("bytes", 2), 0xC6: ("bytes", 4), 0xC7: ("ext", 1), 0xC8: ("ext", 2), 0xC9: ("ext", 4), 0xD9: ("text", 1),
+        0xDA: ("text", 2),
         0xDB: ("text", 4), 0xDC: ("list", 2), 0xDD: ("list", 4), 0xDE: ("map", 2), 0xDF: ("map", 4),
     }[b]  # fmt: skip
     return _sized(raw, i + width, kind, int.from_bytes(raw[i : i + width], "big"))

@@ -21,7 +21,8 @@ import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ABSENT = frozenset((
-    "tensorflow_hub", "tensorflow_text", "tensorflow_datasets", "sentencepiece", "yaml", "tensorflow_model_optimization", "seqeval", "sacrebleu",
+    "tensorflow_hub", "tensorflow_text", "tensorflow_datasets", "sentencepiece", "yaml", "tensorflow_model_optimization", "seqeval",
+    "sacrebleu",
     "pycocotools", "cv2", "matplotlib", "pandas", "psutil", "tensorflow_probability", "kaggle", "scipy", "tf_slim", "immutabledict",
 ))  # fmt: skip
 
@@ -58,7 +59,9 @@ def garden() -> Any:
     from official.nlp.modeling.networks.albert_encoder import AlbertEncoder
     from official.nlp.modeling.networks.bert_encoder import BertEncoder, BertEncoderV2
 
-    return types.SimpleNamespace(**{c.__name__: c for c in (ClassificationHead, BertPretrainerV2, AlbertEncoder, BertEncoder, BertEncoderV2)})
+    return types.SimpleNamespace(
+        **{c.__name__: c for c in (ClassificationHead, BertPretrainerV2, AlbertEncoder, BertEncoder, BertEncoderV2)}
+    )
 
 
 SIZES: dict[str, Any] = {"vocab_size": 141, "hidden_size": 32, "num_attention_heads": 4, "max_sequence_length": 40, "type_vocab_size": 2}
@@ -85,7 +88,11 @@ def model_of(kind: str, layers: int) -> tuple[Any, Any]:
     g = garden()
     if kind == "albert":
         return g.AlbertEncoder(**SIZES, num_layers=layers, embedding_width=16, intermediate_size=80, dict_outputs=True), None
-    encoder = g.BertEncoder(**SIZES, num_layers=layers, inner_dim=80, dict_outputs=True) if kind == "v1" else g.BertEncoderV2(**SIZES, num_layers=layers, inner_dim=80)
+    encoder = (
+        g.BertEncoder(**SIZES, num_layers=layers, inner_dim=80, dict_outputs=True)
+        if kind == "v1"
+        else g.BertEncoderV2(**SIZES, num_layers=layers, inner_dim=80)
+    )
     head = g.ClassificationHead(inner_dim=32, num_classes=2, name="next_sentence")
     gelu = tf_keras.activations.get(lambda x: tf_keras.activations.gelu(x, approximate=True))
     pretrainer = g.BertPretrainerV2(encoder, mlm_activation=gelu, classification_heads=[head])
@@ -97,7 +104,11 @@ def inputs_of(positions: bool) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(5)
     mask = np.ones((2, 10), np.int32)
     mask[1, 7:] = 0
-    ids = {"input_word_ids": rng.integers(0, 141, (2, 10), dtype=np.int32), "input_mask": mask, "input_type_ids": rng.integers(0, 2, (2, 10), dtype=np.int32)}
+    ids = {
+        "input_word_ids": rng.integers(0, 141, (2, 10), dtype=np.int32),
+        "input_mask": mask,
+        "input_type_ids": rng.integers(0, 2, (2, 10), dtype=np.int32),
+    }
     return ids | ({"masked_lm_positions": np.tile(np.arange(10, dtype=np.int32), (2, 1))} if positions else {})
 
 
@@ -112,7 +123,9 @@ def outputs_of(encoder: Any, pretrainer: Any) -> dict[str, np.ndarray]:
 
 def hung(encoder: Any, pretrainer: Any, how: str) -> dict[str, Any]:
     """What a program gives tf.train.Checkpoint: encoder=, model= either of them, the pretrainer's checkpoint_items."""
-    return {"encoder": {"encoder": encoder}, "model": {"model": encoder}, "pretrainer": {"model": pretrainer}}.get(how) or dict(pretrainer.checkpoint_items)
+    return {"encoder": {"encoder": encoder}, "model": {"model": encoder}, "pretrainer": {"model": pretrainer}}.get(how) or dict(
+        pretrainer.checkpoint_items
+    )
 
 
 def main(action: str, kind: str, layers: str, folder: str, *rest: str) -> None:
@@ -127,7 +140,10 @@ def main(action: str, kind: str, layers: str, folder: str, *rest: str) -> None:
         for how in ("encoder", "model", "pretrainer", "items") if pretrainer is not None else ("encoder",):
             os.makedirs(f"{folder}/{how}")
             tf.train.Checkpoint(**hung(encoder, pretrainer, how)).save(f"{folder}/{how}/ckpt")
-            Path(f"{folder}/{how}/params.yaml").write_text(PARAMS.format(kind="albert" if kind == "albert" else "bert", layers=layers) + "        embedding_width: 16\n" * (kind == "albert"))
+            Path(f"{folder}/{how}/params.yaml").write_text(
+                PARAMS.format(kind="albert" if kind == "albert" else "bert", layers=layers)
+                + "        embedding_width: 16\n" * (kind == "albert")
+            )
         return
     prefix, how = rest
     tf.train.Checkpoint(**hung(encoder, pretrainer, how)).restore(prefix).assert_existing_objects_matched()

@@ -24,15 +24,27 @@ def example() -> str:
 
 def run(folder: Path, *args: str | Path) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "CKPTKIT_ARCH": str(folder)}
-    return subprocess.run([sys.executable, "-m", "ckptkit", *map(str, args)], capture_output=True, text=True, env=env, timeout=120, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "ckptkit", *map(str, args)], capture_output=True, text=True, env=env, timeout=120, check=False
+    )
 
 
 def by_hand(state: dict[str, np.ndarray], layers: int) -> dict[str, np.ndarray]:
     """transformers' BERT weights in the names of the README's example, fused with numpy."""
-    own = {"embeddings.word_embeddings": "tokens", "embeddings.position_embeddings": "positions", "embeddings.token_type_embeddings": "segments"}
+    own = {
+        "embeddings.word_embeddings": "tokens",
+        "embeddings.position_embeddings": "positions",
+        "embeddings.token_type_embeddings": "segments",
+    }
     out = {f"backbone.{b}.weight": state[f"bert.{a}.weight"] for a, b in own.items()}
     pairs = [("embeddings.LayerNorm", "norm"), ("pooler.dense", "pool")]
-    inside = [("attention.output.dense", "proj"), ("attention.output.LayerNorm", "norm1"), ("intermediate.dense", "up"), ("output.dense", "down"), ("output.LayerNorm", "norm2")]
+    inside = [
+        ("attention.output.dense", "proj"),
+        ("attention.output.LayerNorm", "norm1"),
+        ("intermediate.dense", "up"),
+        ("output.dense", "down"),
+        ("output.LayerNorm", "norm2"),
+    ]
     for n in range(layers):
         pairs += [(f"encoder.layer.{n}.{a}", f"blocks.{n}.{b}") for a, b in inside]
         for kind in ("weight", "bias"):
@@ -65,7 +77,11 @@ def test_a_file_dropped_into_a_folder_is_inspected_validated_and_converted(tmp_p
 
     report = run(archs, "validate", mine, "--format", "json")
     assert report.returncode == 0, report.stdout + report.stderr
-    assert {k: json.loads(report.stdout)[k] for k in ("architecture", "dialect", "counts")} == {"architecture": "mybert", "dialect": "mine", "counts": {"layers": 3}}
+    assert {k: json.loads(report.stdout)[k] for k in ("architecture", "dialect", "counts")} == {
+        "architecture": "mybert",
+        "dialect": "mine",
+        "counts": {"layers": 3},
+    }
 
     done = run(archs, "convert", mine, tmp_path / "hf", "--to", "hf")
     assert done.returncode == 0, done.stderr

@@ -26,14 +26,20 @@ def test_a_public_name_is_there_and_says_what_it_is(name: str) -> None:
 
 def test_a_public_function_stays_one_whatever_has_been_imported() -> None:
     """A module of the package that is called as a function is would take its name."""
-    code = "import pkgutil, importlib, ckptkit\nfor m in pkgutil.iter_modules(ckptkit.__path__): m.name in ckptkit.__all__ and importlib.import_module('ckptkit.' + m.name)\n"
+    code = (
+        "import pkgutil, importlib, ckptkit\nfor m in pkgutil.iter_modules(ckptkit.__path__): m.name in "
+        "ckptkit.__all__ and importlib.import_module('ckptkit.' + m.name)\n"
+    )
     code += "bad = [n for n in ckptkit.__all__ if not callable(getattr(ckptkit, n))]; assert not bad, bad"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False, cwd=oracles.ROOT)
     assert done.returncode == 0, done.stderr
 
 
 def test_importing_it_and_looking_its_light_functions_up_imports_no_numpy() -> None:
-    code = "import sys, ckptkit; ckptkit.digest, ckptkit.lock, ckptkit.fix, ckptkit.diff, ckptkit.validate; print([m for m in ('numpy', 'torch', 'tensorflow', 'blake3', 'click') if m in sys.modules])"
+    code = (
+        "import sys, ckptkit; ckptkit.digest, ckptkit.lock, ckptkit.fix, ckptkit.diff, ckptkit.validate; "
+        "print([m for m in ('numpy', 'torch', 'tensorflow', 'blake3', 'click') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False, cwd=oracles.ROOT)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 

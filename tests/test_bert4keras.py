@@ -1,4 +1,5 @@
-"""What bert4keras' own models are, beyond the shapes that Google's have: configurations that say little, models that transformers cannot hold."""
+"""What bert4keras' own models are, beyond the shapes that Google's have: configurations that say little, models that transformers cannot
+hold."""
 
 from __future__ import annotations
 
@@ -54,7 +55,11 @@ def test_an_unshared_albert_is_one_of_as_many_groups_as_layers(container: str, t
     ckptkit.convert(source, tmp_path / "hf", to="hf")
     tokens, segments = (v.astype("int64") for v in oracles.read_npz(source / "inputs.npz").values())
     want = oracles.read_npz(source / "outputs.npz")
-    have = oracles.hf_outputs(tmp_path / "hf", {"input_ids": tokens, "token_type_ids": segments, "attention_mask": (tokens > 0).astype("int64")}, "AlbertForPreTraining")
+    have = oracles.hf_outputs(
+        tmp_path / "hf",
+        {"input_ids": tokens, "token_type_ids": segments, "attention_mask": (tokens > 0).astype("int64")},
+        "AlbertForPreTraining",
+    )
     assert oracles.largest_difference(have["prediction_logits"], want["mlm_logits"], tokens > 0) < 1e-5
     ckptkit.convert(tmp_path / "hf", tmp_path / "back", to="bert4keras_unshared", container=container)
     assert ckptkit.diff(source, tmp_path / "back").exit_code == 0 and ckptkit.verify(source, tmp_path / "back").exit_code == 0
@@ -72,7 +77,10 @@ def test_electra_goes_to_bert4keras_checkpoint_and_to_its_layers(tmp_path: Path)
     ckptkit.convert(source, tmp_path / "hf", to="hf")
     tf = ckptkit.convert(tmp_path / "hf", tmp_path / "tf", to="bert4keras")
     assert tf.ledger["target"]["container"] == "tf"  # type: ignore[index]
-    given, back = oracles.tf_variables(next(source.glob("*.index")).with_suffix("")), oracles.tf_variables(tmp_path / "tf" / "electra_model.ckpt")
+    given, back = (
+        oracles.tf_variables(next(source.glob("*.index")).with_suffix("")),
+        oracles.tf_variables(tmp_path / "tf" / "electra_model.ckpt"),
+    )
     held = {n for n in given if n.startswith(("electra/", "discriminator_predictions/")) and "adam" not in n}
     assert back.keys() == held and all(given[n].tobytes() == back[n].tobytes() for n in held)
     assert json.loads((tmp_path / "tf" / "bert_config.json").read_text())["hidden_act"] == "gelu"  # erf, in bert4keras as in ELECTRA
@@ -106,18 +114,26 @@ def test_what_nothing_says_is_asked_for_with_the_word_that_fits_the_weights_own_
 
 
 def test_a_variable_that_is_there_twice_under_tensorflow_s_number_is_an_error(tmp_path: Path) -> None:
-    """What saving an unshared ALBERT under the names of a shared one leaves (bert4keras does): one of its layers, and the others as kernel_1, kernel_2."""
+    """What saving an unshared ALBERT under the names of a shared one leaves (bert4keras does): one of its layers, and the others as
+    kernel_1, kernel_2."""
     import tensorflow as tf
 
     source = oracles.golden("bert_tf")
     held = oracles.tf_variables(source / "bert_model.ckpt")
-    held |= {f"{n}_1": a for n, a in held.items() if n.startswith("bert/encoder/layer_0/output/dense/")} | {"mine/dense_1": held["bert/pooler/dense/bias"]}
-    tf.raw_ops.SaveV2(prefix=str(tmp_path / "bert_model.ckpt"), tensor_names=[*held], shape_and_slices=[""] * len(held), tensors=[*held.values()])
+    held |= {f"{n}_1": a for n, a in held.items() if n.startswith("bert/encoder/layer_0/output/dense/")} | {
+        "mine/dense_1": held["bert/pooler/dense/bias"]
+    }
+    tf.raw_ops.SaveV2(
+        prefix=str(tmp_path / "bert_model.ckpt"), tensor_names=[*held], shape_and_slices=[""] * len(held), tensors=[*held.values()]
+    )
     shutil.copy(source / "bert_config.json", tmp_path)
     found = [(f.severity, f.rule, f.message) for f in ckptkit.validate(tmp_path).findings if f.severity != "info"]
     assert [f[:2] for f in found] == [("error", "duplicate"), ("warning", "unexpected")]
     at = "bert/encoder/layer_0/output/dense"
-    assert f"2 variables are there a second time under a number that TensorFlow gave: {at}/bias_1, {at}/kernel_1 beside {at}/bias, {at}/kernel;" in found[0][2]
+    assert (
+        f"2 variables are there a second time under a number that TensorFlow gave: {at}/bias_1, {at}/kernel_1 "
+        f"beside {at}/bias, {at}/kernel;"
+    ) in found[0][2]
     assert "mine/dense_1" in found[1][2]
     with pytest.raises(ckptkit.CheckpointError, match="1 error"):
         ckptkit.convert(tmp_path, tmp_path / "hf", to="hf")

@@ -43,7 +43,9 @@ def project(tmp_path: Path) -> Path:
 def shell(script: str, project: Path, **env: str) -> subprocess.CompletedProcess[str]:
     path = f"{project / 'bin'}{os.pathsep}{os.environ['PATH']}"
     full = {**os.environ, "PYTHONPATH": str(oracles.ROOT), "PATH": path, **env}
-    return subprocess.run(["bash", "-e", "-o", "pipefail", "-c", script], cwd=project, env=full, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        ["bash", "-e", "-o", "pipefail", "-c", script], cwd=project, env=full, capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 @pytest.mark.parametrize(("paths", "status"), [("", 0), ("models/fine models/wrong", 1), ("models/none", 2)])
@@ -128,27 +130,37 @@ def test_the_documented_snippets_are_what_they_should_be(project: Path) -> None:
         yaml.safe_load(block)
     policy = re.search(r"```toml\n(.*?)```", text, re.S)
     assert policy is not None
-    (project / "ckptkit.toml").write_text(re.sub(r"(?m)^(baseline|lock) .*\n", "", policy[1]).replace("models/bert-*/", "models/fine").replace("layers = 12", "layers = 4"))
+    (project / "ckptkit.toml").write_text(
+        re.sub(r"(?m)^(baseline|lock) .*\n", "", policy[1]).replace("models/bert-*/", "models/fine").replace("layers = 12", "layers = 4")
+    )
     done = shell("ckptkit validate", project)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 TABLE = [
     ("inspect {fine}", 0), ("inspect {none}", 2), ("inspect {junk}", 2), ("inspect {fine} --container nothing", 2), ("inspect", 2),
-    ("validate {fine}", 0), ("validate {wrong}", 1), ("validate {wrong} --ignore layers", 0), ("validate {junk}", 2), ("validate {none}", 2),
+    ("validate {fine}", 0), ("validate {wrong}", 1), ("validate {wrong} --ignore layers", 0), ("validate {junk}", 2),
+    ("validate {none}", 2),
     ("validate {fine} --expect labels=3", 3), ("validate {fine} --expect layers=4", 0), ("validate {fine} --expect layers=5", 1),
-    ("validate {fine} --select nonsense", 2), ("validate {fine} --fail-on never", 2), ("validate {fine} --report pdf=x", 2), ("validate {fine} --lock {none}", 2),
-    ("validate --expect layers=4", 2), ("validate", 0), ("validate {wrong} {junk}", 2), ("validate {code}", 0), ("validate {code} --fail-on warning", 1),
+    ("validate {fine} --select nonsense", 2), ("validate {fine} --fail-on never", 2), ("validate {fine} --report pdf=x", 2),
+    ("validate {fine} --lock {none}", 2),
+    ("validate --expect layers=4", 2), ("validate", 0), ("validate {wrong} {junk}", 2), ("validate {code}", 0),
+    ("validate {code} --fail-on warning", 1),
     ("convert {fine} {out} --to google", 0), ("convert {wrong} {out} --to google", 1), ("convert {wrong} {out} --to google --force", 0),
-    ("convert {fine} {out} --to nothing", 2), ("convert {junk} {out} --to hf", 2), ("convert {fine} {fine} --to google", 2), ("convert {bare} {out} --to hf", 3),
+    ("convert {fine} {out} --to nothing", 2), ("convert {junk} {out} --to hf", 2), ("convert {fine} {fine} --to google", 2),
+    ("convert {bare} {out} --to hf", 3),
     ("list architectures", 0), ("list dialects", 0), ("list containers", 0), ("list variants", 0), ("list nothing", 2),
-    ("diff {fine} {fine}", 0), ("diff {fine} {google}", 0), ("diff {fine} {wrong}", 1), ("diff {fine} {junk}", 2), ("diff {fine} {fine} --atol -1", 2),
+    ("diff {fine} {fine}", 0), ("diff {fine} {google}", 0), ("diff {fine} {wrong}", 1), ("diff {fine} {junk}", 2),
+    ("diff {fine} {fine} --atol -1", 2),
     ("diff {joined} {fine}", 3), ("digest {fine}", 0), ("digest {none}", 2), ("digest {joined}", 3),
     ("lock {fine}", 0), ("lock {junk}", 2), ("lock {joined}", 3), ("lock {fine} -o {fine}", 2),
-    ("fix {fine} {out}", 0), ("fix {wrong} {out}", 0), ("fix {wrong} {out} --dry-run", 0), ("fix {cut} {out}", 1), ("fix {cut} {out} --dry-run", 1),
+    ("fix {fine} {out}", 0), ("fix {wrong} {out}", 0), ("fix {wrong} {out} --dry-run", 0), ("fix {cut} {out}", 1),
+    ("fix {cut} {out} --dry-run", 1),
     ("fix {junk} {out}", 2), ("fix {wrong} {fine}", 2), ("fix {wrapped} {out}", 3),
-    ("verify {fine} {google} --level values", 0), ("verify {fine} {other} --level values", 1), ("verify {fine} {junk}", 2), ("verify {fine} {other} --probes -1", 2),
-    ("verify {fine} {bert24} --level bits", 1), ("verify {fine} {gpt2} --level bits", 3), ("summary {fine}", 0), ("summary {none}", 2), ("summary {fine} --format dot", 2), ("summary {bare}", 3),
+    ("verify {fine} {google} --level values", 0), ("verify {fine} {other} --level values", 1), ("verify {fine} {junk}", 2),
+    ("verify {fine} {other} --probes -1", 2),
+    ("verify {fine} {bert24} --level bits", 1), ("verify {fine} {gpt2} --level bits", 3), ("summary {fine}", 0), ("summary {none}", 2),
+    ("summary {fine} --format dot", 2), ("summary {bare}", 3),
     ("nonsense", 2), ("--version", 0), ("", 2), ("validate --nonsense", 2),
 ]  # fmt: skip
 
@@ -169,7 +181,12 @@ def make_others(models: Path) -> None:
     """The model without configuration, the same in a wrapper, one with other weights, one that names code."""
     weights = load_file(HF / "model.safetensors")
     changed = {n: x + 1 if n.endswith("pooler.dense.bias") else x for n, x in weights.items()}
-    for name, arrays in (("bare", weights), ("wrapped", {"module." + n: x for n, x in weights.items()}), ("other", changed), ("code", weights)):
+    for name, arrays in (
+        ("bare", weights),
+        ("wrapped", {"module." + n: x for n, x in weights.items()}),
+        ("other", changed),
+        ("code", weights),
+    ):
         (models / name).mkdir()
         save_file(arrays, models / name / "model.safetensors")
     config = json.loads((HF / "config.json").read_text())
@@ -182,9 +199,11 @@ def test_every_command_ends_with_the_documented_status(project: Path, line: str,
     junk = project / "junk.safetensors"
     junk.write_bytes(b"junk")
     places = {
-        "fine": project / "models" / "fine", "wrong": project / "models" / "wrong", "junk": junk, "none": project / "none", "out": project / "out",
+        "fine": project / "models" / "fine", "wrong": project / "models" / "wrong", "junk": junk, "none": project / "none",
+        "out": project / "out",
         "google": oracles.made("bert-google"), "cut": oracles.FIXTURES / "hostile" / "corpus" / "semantic" / "missing_layer_5",
-        "joined": oracles.golden("gpt1_npy") / "finetuned_best_params.jl", "gpt2": oracles.golden("hf_gpt2") / "safetensors", "bert24": oracles.golden("hf_bert") / "safetensors",
+        "joined": oracles.golden("gpt1_npy") / "finetuned_best_params.jl", "gpt2": oracles.golden("hf_gpt2") / "safetensors",
+        "bert24": oracles.golden("hf_bert") / "safetensors",
         **{name: project / "models" / name for name in ("bare", "wrapped", "other", "code")},
     }  # fmt: skip
     if any("{" + name + "}" in line for name in ("bare", "wrapped", "other", "code")):

@@ -38,7 +38,9 @@ def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:
 @pytest.mark.parametrize(("arch_name", "one", "other"), builder.pairs(libraries=False))
 @SLOW
 @given(seed=st.integers(0, 10**6), layers=st.sampled_from([1, 2, 13]), equal=st.booleans())
-def test_a_dialect_and_back_is_the_same_bits(arch_name: str, one: str, other: str, tmp_path_factory: pytest.TempPathFactory, seed: int, layers: int, equal: bool) -> None:
+def test_a_dialect_and_back_is_the_same_bits(
+    arch_name: str, one: str, other: str, tmp_path_factory: pytest.TempPathFactory, seed: int, layers: int, equal: bool
+) -> None:
     there_and_back(arch_name, one, other, tmp_path_factory.mktemp("pair"), seed, layers, equal)
 
 
@@ -68,9 +70,15 @@ def there_and_back(arch_name: str, one: str, other: str, tmp: Path, seed: int, l
     again = ckptkit.convert(tmp / "b", tmp / "c", to=one, container="safetensors", architecture=arch_name, dialect=other)
     told = again.ledger["target"]["tensors"]  # type: ignore[index]
     anew = a.needs - arch.table(other).groups  # what the other has no place for begins anew where the library needs it
-    begun = {n for n, (parts, _) in builder.names_and_shapes(arch, a, sizes, counts, groups | anew).items() if arch.params[parts[0]].group in anew}
+    begun = {
+        n
+        for n, (parts, _) in builder.names_and_shapes(arch, a, sizes, counts, groups | anew).items()
+        if arch.params[parts[0]].group in anew
+    }
     arrays = {n: v for n, v in arrays.items() if n not in begun}
-    back = {n: v for n, v in builder.read_back(tmp / "c").items() if not told[n]["how"].startswith(("computed", "repeats ")) and n not in begun}
+    back = {
+        n: v for n, v in builder.read_back(tmp / "c").items() if not told[n]["how"].startswith(("computed", "repeats ")) and n not in begun
+    }
     same({n: v for n, v in arrays.items() if n in back}, back)
     assert not {n for n in arrays if n not in back} - builder_optional(arch, a, b, arrays)
 
@@ -115,7 +123,13 @@ def test_every_container_to_every_other_is_the_same_bits(tmp_path: Path, source:
 
 
 SPLIT = ("keras_hub", "inner_group")  # ALBERT's: its layers have one number, which only the configuration splits
-FAULTS = [(a.name, d.name, p) for a in architectures().values() for d in a.dialects.values() for p in a.counted if (d.name, p) != SPLIT and d.config.filename and any(f"{{{p}" in n for r in a.table(d.name).rows for n in r.names)]
+FAULTS = [
+    (a.name, d.name, p)
+    for a in architectures().values()
+    for d in a.dialects.values()
+    for p in a.counted
+    if (d.name, p) != SPLIT and d.config.filename and any(f"{{{p}" in n for r in a.table(d.name).rows for n in r.names)
+]
 
 
 @pytest.mark.parametrize(("arch_name", "dialect", "placeholder"), FAULTS)
@@ -164,5 +178,8 @@ def test_every_naming_has_a_place_in_every_container_that_the_matrix_says(contai
         assert layout.slots.keys() == named.keys(), (arch_name, naming)
         end = (-1, 0)
         for file, offset, length in sorted(layout.slots.values()):
-            assert length and (file, offset) >= end and (layout.files[file][1] < 0 or offset + length <= layout.files[file][1]), (arch_name, naming)
+            assert length and (file, offset) >= end and (layout.files[file][1] < 0 or offset + length <= layout.files[file][1]), (
+                arch_name,
+                naming,
+            )
             end = (file, offset + length)

@@ -76,7 +76,12 @@ def test_figures_are_numpys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         d = differ(source, b)
         (c,) = d.different
         x, y = old.astype(np.float64).ravel(), new.astype(np.float64).ravel()
-        want = [np.abs(x - y).max(), np.abs(x - y).mean(), np.linalg.norm(x - y) / np.linalg.norm(x), x @ y / np.linalg.norm(x) / np.linalg.norm(y)]
+        want = [
+            np.abs(x - y).max(),
+            np.abs(x - y).mean(),
+            np.linalg.norm(x - y) / np.linalg.norm(x),
+            x @ y / np.linalg.norm(x) / np.linalg.norm(y),
+        ]
         np.testing.assert_allclose([c.largest, c.mean, c.relative, c.cosine], want, rtol=1e-5)
         assert (c.changed, c.kind, d.exit_code) == (40, "changed", 1)
         assert conclusion(d) == "only layer 1 changed: a fine-tune of A"
@@ -110,12 +115,24 @@ def test_a_cast_is_told_from_a_change(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"bert.pooler.dense.weight": np.ones((32, 32), np.float32), "bert.pooler.dense.bias": np.ones(32, np.float32)}, "only the head differs: the pooler changed"),
+        (
+            {"bert.pooler.dense.weight": np.ones((32, 32), np.float32), "bert.pooler.dense.bias": np.ones(32, np.float32)},
+            "only the head differs: the pooler changed",
+        ),
         (dict.fromkeys(("cls.seq_relationship.weight", "cls.seq_relationship.bias")), "only the head differs: B lacks the nsp"),
         ({"adapter.down": np.ones((3, 4), np.float32)}, "what both hold is the same; B has adapter"),
-        ({"bert.pooler.dense.bias": np.ones(32, np.float32), "cls.seq_relationship.weight": None, "cls.seq_relationship.bias": None}, "only the heads differ: the pooler changed, B lacks the nsp"),
-        ({"bert.encoder.layer.3.output.dense.bias": np.ones(32, np.float32), "bert.pooler.dense.bias": np.ones(32, np.float32)}, "only the pooler and layer 3 changed: a fine-tune of A"),
-        ({"bert.embeddings.position_embeddings.weight": np.ones((128, 32), np.float32)}, "1 parameter has another shape (embeddings.position.weight [64, 32] to [128, 32])"),
+        (
+            {"bert.pooler.dense.bias": np.ones(32, np.float32), "cls.seq_relationship.weight": None, "cls.seq_relationship.bias": None},
+            "only the heads differ: the pooler changed, B lacks the nsp",
+        ),
+        (
+            {"bert.encoder.layer.3.output.dense.bias": np.ones(32, np.float32), "bert.pooler.dense.bias": np.ones(32, np.float32)},
+            "only the pooler and layer 3 changed: a fine-tune of A",
+        ),
+        (
+            {"bert.embeddings.position_embeddings.weight": np.ones((128, 32), np.float32)},
+            "1 parameter has another shape (embeddings.position.weight [64, 32] to [128, 32])",
+        ),
     ],
 )
 def test_the_conclusion_says_what_it_amounts_to(tmp_path: Path, changes: dict[str, np.ndarray | None], says: str) -> None:
@@ -152,7 +169,12 @@ def test_optimizer_state_does_not_count(tmp_path: Path) -> None:
     arrays = {n: reader.get_tensor(n) for n in names}
     arrays |= {f"{n}/adam_m": np.zeros_like(x) for n, x in list(arrays.items())} | {"global_step": np.int64(3)}
     order = sorted(arrays)
-    tf.raw_ops.SaveV2(prefix=str(tmp_path / "model.ckpt"), tensor_names=order, shape_and_slices=[""] * len(order), tensors=[tf.constant(arrays[n]) for n in order])
+    tf.raw_ops.SaveV2(
+        prefix=str(tmp_path / "model.ckpt"),
+        tensor_names=order,
+        shape_and_slices=[""] * len(order),
+        tensors=[tf.constant(arrays[n]) for n in order],
+    )
     shutil.copy(GOOGLE / "bert_config.json", tmp_path)
     assert differ(GOOGLE, tmp_path / "model.ckpt").exit_code == 0
 
@@ -176,7 +198,11 @@ def test_a_lock_tells_converted_from_changed(tmp_path: Path) -> None:
     (c / "config.json").write_text(json.dumps({**raw, "num_attention_heads": 2, "vocab_size": 101, "unknown": 3}))
     done = run("validate", c, "--lock", lock, "--select", "lock", "--format", "json")
     found = [f for f in json.loads(done.stdout)["findings"] if f["severity"] == "error"]
-    assert done.returncode == 1 and [f["where"] for f in found] == ["num_attention_heads"] and "2; when m.lock.json was written it was 4" in found[0]["message"]
+    assert (
+        done.returncode == 1
+        and [f["where"] for f in found] == ["num_attention_heads"]
+        and "2; when m.lock.json was written it was 4" in found[0]["message"]
+    )
     d = altered(tmp_path / "d", **{"bert.pooler.dense.bias": new})
     (d / "config.json").write_text((c / "config.json").read_text())
     done = run("validate", d, "--lock", lock, "--select", "lock", "--format", "json")
@@ -215,12 +241,18 @@ def test_only_changed_and_metadata_show_what_they_say(tmp_path: Path, form: str)
     b = altered(tmp_path / "b", **{"bert.encoder.layer.2.output.dense.bias": np.ones(32, np.float32)})
     raw = {**json.loads((HF / "config.json").read_text()), "initializer_range": 0.5, "my_key": 7}
     (b / "config.json").write_text(json.dumps(raw))
-    every, some, meta = (run("diff", HF, b, "--format", form, *more).stdout.replace("\\_", "_") for more in ((), ("--only-changed",), ("--metadata",)))
+    every, some, meta = (
+        run("diff", HF, b, "--format", form, *more).stdout.replace("\\_", "_") for more in ((), ("--only-changed",), ("--metadata",))
+    )
     assert len(some) < len(every) < len(meta) and "my_key" in meta and "my_key" not in every and "initializer_range" in every
     if form == "json":
         assert [p["name"] for p in json.loads(some)["parameters"]] == ["encoder.layers.2.ffn.output.bias"]
         (p,) = json.loads(some)["parameters"]
-        assert p["kind"] == "changed" and {"max_abs", "mean_abs", "relative_norm", "cosine", "changed", "elements", "place"} <= p.keys() and p["place"] == "layer 2"
+        assert (
+            p["kind"] == "changed"
+            and {"max_abs", "mean_abs", "relative_norm", "cosine", "changed", "elements", "place"} <= p.keys()
+            and p["place"] == "layer 2"
+        )
         assert json.loads(meta)["metadata"]["my_key"] == [None, 7]
     else:
         assert "layer 2" in some and "layer 1" not in some and "layer 1" in every

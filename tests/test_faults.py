@@ -126,7 +126,9 @@ def test_a_file_size_limit_that_is_really_there_leaves_nothing(made: dict[str, M
 
 
 @pytest.mark.parametrize(("form", "seen"), [*((f, False) for f in FORMS), ("safetensors", True), ("tf", True)])
-def test_a_disk_that_is_really_full_keeps_the_old_target_and_room_lets_it_through(form: str, seen: bool, made: dict[str, Made], source: Path, tmp_path: Path) -> None:
+def test_a_disk_that_is_really_full_keeps_the_old_target_and_room_lets_it_through(
+    form: str, seen: bool, made: dict[str, Made], source: Path, tmp_path: Path
+) -> None:
     new, _ = undisturbed(made[form])
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -205,7 +207,9 @@ def test_of_two_runs_at_once_one_wins_and_the_other_says_so(made: dict[str, Made
 
 
 @pytest.mark.parametrize("container", ["safetensors", "torch", "tf", "hdf5", "npz", "npy", "flax"])
-def test_a_directory_named_from_here_is_replaced_and_never_where_it_is_the_input(container: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_named_from_here_is_replaced_and_never_where_it_is_the_input(
+    container: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     ckptkit.convert(source, "out", container=container)
     new = faults.tree(Path("out"))
@@ -227,7 +231,9 @@ def test_a_directory_named_from_here_is_replaced_and_never_where_it_is_the_input
     assert sorted(os.listdir()) == ["further", "hard", "link", "out"]
 
 
-def test_arrays_are_read_back_with_numpy_before_they_are_put_in_place(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arrays_are_read_back_with_numpy_before_they_are_put_in_place(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import numpy as np
 
     ckptkit.convert(source, tmp_path / "good", container="npy", check="reference")

@@ -146,7 +146,10 @@ def shards(folder: Path, again: np.ndarray | None, index: bool) -> Path:
     names = sorted(arrays)
     files = {f"model-0000{i}-of-00002.safetensors": {n: arrays[n] for n in part} for i, part in ((1, names[:30]), (2, names[30:]))}
     if index:
-        text = {"metadata": {"total_size": sum(x.nbytes for x in arrays.values())}, "weight_map": {n: f for f, part in files.items() for n in part}}
+        text = {
+            "metadata": {"total_size": sum(x.nbytes for x in arrays.values())},
+            "weight_map": {n: f for f, part in files.items() for n in part},
+        }
         (folder / "model.safetensors.index.json").write_text(json.dumps(text))
     if again is not None:
         files["model-00002-of-00002.safetensors"][names[0]] = again

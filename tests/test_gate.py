@@ -79,12 +79,18 @@ def conforms(value: Any, schema: dict[str, Any], at: str = "$") -> list[str]:
         out.append(f"{at}: {value!r} is none of {schema['enum']}")
     if "pattern" in schema and isinstance(value, str) and not re.search(schema["pattern"], value):
         out.append(f"{at}: {value!r} does not fit {schema['pattern']}")
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and (value < schema.get("minimum", value) or value > schema.get("maximum", value)):
+    if (
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and (value < schema.get("minimum", value) or value > schema.get("maximum", value))
+    ):
         out.append(f"{at}: {value} out of range")
     if "anyOf" in schema and all(conforms(value, s, at) for s in schema["anyOf"]):
         out.append(f"{at}: fits none of anyOf")
     if isinstance(value, list):
-        if len(value) < schema.get("minItems", 0) or (schema.get("uniqueItems") and len({json.dumps(v, sort_keys=True) for v in value}) < len(value)):
+        if len(value) < schema.get("minItems", 0) or (
+            schema.get("uniqueItems") and len({json.dumps(v, sort_keys=True) for v in value}) < len(value)
+        ):
             out.append(f"{at}: too few or repeated items")
         for i, v in enumerate(value):
             out += conforms(v, schema.get("items", {}), f"{at}[{i}]")
@@ -137,7 +143,8 @@ def test_junit_is_read_by_a_parser(wrong: Path, fail_on: str, failures: int) -> 
 
 def test_github_annotations_are_one_command_a_line(wrong: Path) -> None:
     lines = run("validate", wrong, "--format", "github").stdout.splitlines()
-    assert [re.match(r"::(error|warning|notice) file=[^,:\n]+,title=ckptkit [a-z-]+::.+", x)[1] for x in lines] == ["error", "warning"]  # type: ignore[index]
+    command = r"::(error|warning|notice) file=[^,:\n]+,title=ckptkit [a-z-]+::.+"
+    assert [re.match(command, x)[1] for x in lines] == ["error", "warning"]  # type: ignore[index]
 
 
 def test_rules_are_selected_and_ignored(wrong: Path) -> None:

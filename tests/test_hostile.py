@@ -19,7 +19,9 @@ import variants  # noqa: E402
 
 def results(*options: str) -> list[dict[str, object]]:
     """What the runner says, in a process of its own: its children begin as small as it is."""
-    done = subprocess.run([sys.executable, str(HERE / "hostile" / "runner.py"), "--json", *options], capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(
+        [sys.executable, str(HERE / "hostile" / "runner.py"), "--json", *options], capture_output=True, text=True, timeout=600, check=False
+    )
     assert not done.stderr, done.stderr[-2000:]
     return [json.loads(line) for line in done.stdout.splitlines()]
 

@@ -47,7 +47,9 @@ def leaves(nodes: tuple[Node, ...]) -> int:
 # --- what it is ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", ["bert_tf", "bert_tf_sharded", "bert_tf_v1", "bert_tf_optim", "roberta_wwm_large_tf", "albert_tf", "gpt2_tf"])
+@pytest.mark.parametrize(
+    "case", ["bert_tf", "bert_tf_sharded", "bert_tf_v1", "bert_tf_optim", "roberta_wwm_large_tf", "albert_tf", "gpt2_tf"]
+)
 def test_the_parameters_are_those_of_the_original_programs_variable_list(case: str) -> None:
     found = ckptkit.inspect(oracles.golden(case))
     expected = weights(case)
@@ -60,7 +62,12 @@ def test_the_parameters_are_those_of_the_original_programs_variable_list(case: s
 @pytest.mark.parametrize("case", ["bert_tf", "bert_tf_optim", "roberta_wwm_large_tf"])
 def test_the_parameters_of_a_bert_module_are_those_of_its_variables(case: str) -> None:
     by_module = {m.name: m.parameters for m in ckptkit.inspect(oracles.golden(case)).modules}
-    for module, prefix in (("embeddings", "bert/embeddings/"), ("encoder.layers", "bert/encoder/"), ("pooler", "bert/pooler/"), ("mlm", "cls/predictions/")):
+    for module, prefix in (
+        ("embeddings", "bert/embeddings/"),
+        ("encoder.layers", "bert/encoder/"),
+        ("pooler", "bert/pooler/"),
+        ("mlm", "cls/predictions/"),
+    ):
         assert by_module[module] == sum(math.prod(s) for n, s in weights(case).items() if n.startswith(prefix)), module
 
 
@@ -91,7 +98,12 @@ def test_architecture_dialect_variant_and_sizes_come_with_their_evidence() -> No
     assert (found.container, found.dialect, found.architecture) == ("tf", "google", "bert")
     assert found.counts == {"layers": 24}
     config = json.loads((oracles.golden("roberta_wwm_large_tf") / "bert_config.json").read_text())
-    for axis, key in (("hidden", "hidden_size"), ("heads", "num_attention_heads"), ("vocab", "vocab_size"), ("intermediate", "intermediate_size")):
+    for axis, key in (
+        ("hidden", "hidden_size"),
+        ("heads", "num_attention_heads"),
+        ("vocab", "vocab_size"),
+        ("intermediate", "intermediate_size"),
+    ):
         assert found.sizes[axis] == config[key]
     assert "398 of 398" in found.evidence["architecture"][0]
     assert found.config is not None and found.config.endswith("bert_config.json")
@@ -231,7 +243,10 @@ def test_runs_within_runs(tmp_path: Path) -> None:
 def test_both_trees_hold_every_tensor_and_every_parameter(tmp_path: Path, seed: int) -> None:
     rng = np.random.default_rng(seed)
     words = ("a", "b1", "c2d", "x_1_y", "layer", "7", "conv2d_1", "k#")
-    names = {"".join(rng.choice(words) + str(rng.choice((".", "/"))) + str(rng.integers(4)) for _ in range(rng.integers(1, 4))) for _ in range(60)}
+    names = {
+        "".join(rng.choice(words) + str(rng.choice((".", "/"))) + str(rng.integers(4)) for _ in range(rng.integers(1, 4)))
+        for _ in range(60)
+    }
     arrays = {n: np.zeros(int(rng.integers(1, 3)), np.float32) for n in names}
     found = ckptkit.inspect(safetensors_file(tmp_path / "x.safetensors", arrays))
     for nodes in (by_tensor(found.tensors), by_parameter(found.tensors, {})):
@@ -261,7 +276,9 @@ def _names(nodes: tuple[Node, ...], before: str = "") -> list[str]:
 
 
 def test_the_tree_takes_fused_tensors_apart() -> None:
-    nodes = {n["name"]: n for n in json.loads(show_inspection(ckptkit.inspect(oracles.golden("fairseq_roberta_old")), "json", tree=True))["tree"]}
+    nodes = {
+        n["name"]: n for n in json.loads(show_inspection(ckptkit.inspect(oracles.golden("fairseq_roberta_old")), "json", tree=True))["tree"]
+    }
     layer = nodes["encoder"]["children"][0]["children"][0]
     assert layer["members"] == 5
     attention = next(c for c in layer["children"] if c["name"] == "attention")
@@ -278,7 +295,9 @@ def test_the_full_listing_has_canonical_names_beside_stored_ones() -> None:
 def test_names_from_the_file_reach_no_terminal_raw(tmp_path: Path) -> None:
     import struct
 
-    header = json.dumps({"\x1b[31mred\u202e\n|x|": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}, "__metadata__": {"k\x07": "v\x1b]0;t\x07"}}).encode()
+    header = json.dumps(
+        {"\x1b[31mred\u202e\n|x|": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}, "__metadata__": {"k\x07": "v\x1b]0;t\x07"}}
+    ).encode()
     (tmp_path / "x.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + b"\0")
     found = ckptkit.inspect(tmp_path / "x.safetensors")
     for form in ("text", "markdown", "json"):
@@ -383,7 +402,8 @@ def test_views_larger_than_a_chunk(tmp_path: Path) -> None:
 
     base = torch.randn(1000, 999, generator=torch.Generator().manual_seed(0))
     state = {
-        "turned": base.T, "thinned": base[::3, 1::7], "column": base[:, 3], "wide": base.reshape(-1)[::500], "repeated": base[:2].unsqueeze(1).expand(2, 700, 999),
+        "turned": base.T, "thinned": base[::3, 1::7], "column": base[:, 3], "wide": base.reshape(-1)[::500],
+        "repeated": base[:2].unsqueeze(1).expand(2, 700, 999),
     }  # fmt: skip
     torch.save(state, tmp_path / "x.pt")
     got = stats_of(tmp_path / "x.pt")
@@ -398,7 +418,20 @@ def test_statistics_are_of_the_selected_tensors_only() -> None:
 
 # --- what it costs -------------------------------------------------------------------------------------------------
 
-SLOW = ("numpy", "ml_dtypes", "torch", "tensorflow", "h5py", "safetensors", "click", "tabulate", "typing", "dataclasses", "inspect", "importlib.metadata")
+SLOW = (
+    "numpy",
+    "ml_dtypes",
+    "torch",
+    "tensorflow",
+    "h5py",
+    "safetensors",
+    "click",
+    "tabulate",
+    "typing",
+    "dataclasses",
+    "inspect",
+    "importlib.metadata",
+)
 
 
 @pytest.mark.parametrize(
@@ -419,7 +452,12 @@ def test_inspect_imports_nothing_that_is_slow(path: Path, options: tuple[str, ..
         f"    print([m for m in {SLOW!r} if m in sys.modules and m not in before], file=sys.stderr)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, "inspect", str(path), *options], capture_output=True, text=True, env={**os.environ}, timeout=60, check=False
+        [sys.executable, "-c", program, "inspect", str(path), *options],
+        capture_output=True,
+        text=True,
+        env={**os.environ},
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 0 and done.stdout
     assert done.stderr.strip() == "[]"
@@ -427,4 +465,7 @@ def test_inspect_imports_nothing_that_is_slow(path: Path, options: tuple[str, ..
 
 def test_importing_the_package_imports_nothing_that_is_slow() -> None:
     program = f"import ckptkit, sys; print([m for m in {SLOW!r} if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-S", "-c", program], capture_output=True, text=True, cwd=oracles.ROOT, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-S", "-c", program], capture_output=True, text=True, cwd=oracles.ROOT, check=True).stdout.strip()
+        == "[]"
+    )

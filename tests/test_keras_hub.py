@@ -1,4 +1,5 @@
-"""keras_hub's models as its users save them: the backbone's file alone, in shards, as `.keras`, with the settings that its classes begin with."""
+"""keras_hub's models as its users save them: the backbone's file alone, in shards, as `.keras`, with the settings that its classes begin
+with."""
 
 from __future__ import annotations
 
@@ -49,7 +50,8 @@ def plain(value: Any) -> np.ndarray:
 
 def for_transformers(inputs: oracles.Arrays) -> oracles.Arrays:
     called = {
-        "token_ids": "input_ids", "encoder_token_ids": "input_ids", "padding_mask": "attention_mask", "encoder_padding_mask": "attention_mask", "segment_ids": "token_type_ids",
+        "token_ids": "input_ids", "encoder_token_ids": "input_ids", "padding_mask": "attention_mask",
+        "encoder_padding_mask": "attention_mask", "segment_ids": "token_type_ids",
         "decoder_token_ids": "decoder_input_ids", "decoder_padding_mask": "decoder_attention_mask",
     }  # fmt: skip
     return {called[n]: a for n, a in inputs.items()}
@@ -69,9 +71,19 @@ def test_a_t5_that_leaves_the_width_of_its_heads_to_keras_hub(tmp_path: Path, ga
     assert oracles.largest_difference(ours["decoder_hidden_states_02"], expected["decoder_sequence_output"], mask) < 1e-5
 
 
-@pytest.mark.parametrize(("cls", "architecture"), [("RobertaBackbone", "roberta"), ("DistilBertBackbone", "distilbert"), ("XLMRobertaBackbone", "roberta"), ("ElectraBackbone", "electra")])
+@pytest.mark.parametrize(
+    ("cls", "architecture"),
+    [
+        ("RobertaBackbone", "roberta"),
+        ("DistilBertBackbone", "distilbert"),
+        ("XLMRobertaBackbone", "roberta"),
+        ("ElectraBackbone", "electra"),
+    ],
+)
 @pytest.mark.parametrize("sharded", [False, True])
-def test_weights_alone_are_told_from_others_of_the_same_names_by_what_the_file_calls_the_model(tmp_path: Path, cls: str, architecture: str, sharded: bool) -> None:
+def test_weights_alone_are_told_from_others_of_the_same_names_by_what_the_file_calls_the_model(
+    tmp_path: Path, cls: str, architecture: str, sharded: bool
+) -> None:
     settings = {"embedding_dim": 10} if cls == "ElectraBackbone" else {}
     made(cls, **settings)
     model = made(cls, **settings)  # the second of a process is called roberta_backbone_1
@@ -105,7 +117,12 @@ def test_shards_that_are_written_are_loaded_by_keras_and_keras_hub(tmp_path: Pat
     ckptkit.convert(tmp_path / "preset", tmp_path / "hf", to="hf")
     ckptkit.convert(tmp_path / "hf", tmp_path / "sharded", to="keras_hub", max_shard_size=20_000)
     files = {p.name for p in (tmp_path / "sharded").iterdir()}
-    assert {"model.weights.json", "model_00000.weights.h5", "model_00001.weights.h5", "task.weights.h5"} <= files and "model.weights.h5" not in files
+    assert {
+        "model.weights.json",
+        "model_00000.weights.h5",
+        "model_00001.weights.h5",
+        "task.weights.h5",
+    } <= files and "model.weights.h5" not in files
     loaded = keras_hub.models.TextClassifier.from_preset(str(tmp_path / "sharded"), preprocessor=None)
     assert [a.tobytes() for a in loaded.get_weights()] == [a.tobytes() for a in model.get_weights()]
     backbone = made("BertBackbone", num_segments=2)
@@ -130,13 +147,17 @@ def test_an_mlm_head_runs_with_the_epsilon_and_the_gelu_of_its_own(tmp_path: Pat
     model.save_to_preset(str(tmp_path / "preset"))
     inputs = given(model) | {"mask_positions": np.tile(np.arange(7), (2, 1)).astype(np.int32)}
     expected = plain(model({t.name: inputs[t.name] for t in model.inputs}))
-    ours = ckptkit.build_transformer_model(tmp_path / "preset" / "config.json", tmp_path / "preset", with_mlm=True, framework="torch").eval()
+    ours = ckptkit.build_transformer_model(
+        tmp_path / "preset" / "config.json", tmp_path / "preset", with_mlm=True, framework="torch"
+    ).eval()
     asked = {n: torch.from_numpy(a).long() for n, a in for_transformers({k: a for k, a in inputs.items() if k != "mask_positions"}).items()}
     with torch.no_grad():
         got = ours(**asked)["mlm"].numpy()
     assert oracles.largest_difference(got, expected, inputs["padding_mask"].astype(bool)) < 2e-6
     done = ckptkit.convert(tmp_path / "preset", tmp_path / "hf", to="hf")
-    assert [f.where for f in done.findings if f.severity == "warning"] == ([] if stem == "Roberta" else ["mlm_norm_eps"])  # transformers has one for all its norms
+    assert [f.where for f in done.findings if f.severity == "warning"] == (
+        [] if stem == "Roberta" else ["mlm_norm_eps"]
+    )  # transformers has one for all its norms
     again = ckptkit.convert(tmp_path / "hf", tmp_path / "again", to="keras_hub")
     assert [f for f in again.findings if f.severity == "warning"] == []
 
@@ -161,7 +182,9 @@ def test_an_xlm_roberta_with_its_head_in_one_file(tmp_path: Path, form: str) -> 
     assert oracles.largest_difference(ours, plain(model(inputs)), None) < 1e-5
 
 
-@pytest.mark.parametrize(("kin", "cls"), [("xlm-roberta", "XLMRobertaBackbone"), ("roberta", "RobertaBackbone"), ("camembert", "RobertaBackbone")])
+@pytest.mark.parametrize(
+    ("kin", "cls"), [("xlm-roberta", "XLMRobertaBackbone"), ("roberta", "RobertaBackbone"), ("camembert", "RobertaBackbone")]
+)
 def test_a_preset_has_the_class_of_its_kin(tmp_path: Path, kin: str, cls: str) -> None:
     import keras_hub.models as hub
     import torch
@@ -169,13 +192,24 @@ def test_a_preset_has_the_class_of_its_kin(tmp_path: Path, kin: str, cls: str) -
 
     torch.manual_seed(1)
     kind = {"xlm-roberta": "XLMRoberta", "roberta": "Roberta", "camembert": "Camembert"}[kin]
-    config = getattr(transformers, f"{kind}Config")(hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=37, max_position_embeddings=21, vocab_size=61, layer_norm_eps=1e-5, type_vocab_size=1)
+    config = getattr(transformers, f"{kind}Config")(
+        hidden_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        intermediate_size=37,
+        max_position_embeddings=21,
+        vocab_size=61,
+        layer_norm_eps=1e-5,
+        type_vocab_size=1,
+    )
     getattr(transformers, f"{kind}ForMaskedLM")(config).save_pretrained(tmp_path / "hf")
     ckptkit.convert(tmp_path / "hf", tmp_path / "preset", to="keras_hub")
     assert type(hub.Backbone.from_preset(str(tmp_path / "preset"))).__name__ == cls
     task = getattr(hub, cls.replace("Backbone", "MaskedLM")).from_preset(str(tmp_path / "preset"), preprocessor=None)
     assert isinstance(task.backbone, getattr(hub, cls))
-    assert [f for f in ckptkit.validate(tmp_path / "preset").findings if f.severity != "info" and f.rule != "zero"] == []  # biases that begin at zero
+    assert [
+        f for f in ckptkit.validate(tmp_path / "preset").findings if f.severity != "info" and f.rule != "zero"
+    ] == []  # biases that begin at zero
     ckptkit.convert(tmp_path / "preset", tmp_path / "back", to="hf")
     if kin != "camembert":
         assert transformers.AutoConfig.from_pretrained(tmp_path / "back").model_type == kin

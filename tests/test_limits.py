@@ -97,7 +97,10 @@ MET: dict[str, Callable[[Path], Path]] = {
     "json_digits": index_of(TWO[:-1] + ', "metadata": {"total_size": 16}}'),
     "json_values": index_of(TWO),
     "tensors": file("model.safetensors", v.tensors({"w": "F32 2", "x": "F32 2"})),
-    "names_each": file("model.pt", v.zipped(b"\x80\x02}(" + v.text("a") + v.state() + b"q\5" + b"".join(v.text(f"n{i}") + b"h\5" for i in range(1100)) + b"u.")),
+    "names_each": file(
+        "model.pt",
+        v.zipped(b"\x80\x02}(" + v.text("a") + v.state() + b"q\5" + b"".join(v.text(f"n{i}") + b"h\5" for i in range(1100)) + b"u."),
+    ),
     "shards": index_of(TWO),
     "slices": bundle(v.table([v.block([(0, b"", v.HEADER), (0, b"w", v.entry(more=SLICES))])])),
     "folders": folders,
@@ -134,7 +137,9 @@ def test_a_limit_that_is_met_is_named_with_its_value_and_how_to_raise_it(name: s
     assert re.search(r" is | has | have | holds |deeper|more", e.message)
 
 
-@pytest.mark.parametrize("name", sorted(set(MET) - {"names_each", "slices", "strings", "string_bytes", "unpack_ratio"}))  # whose files are not whole
+@pytest.mark.parametrize(
+    "name", sorted(set(MET) - {"names_each", "slices", "strings", "string_bytes", "unpack_ratio"})
+)  # whose files are not whole
 def test_the_usual_limits_let_these_files_through(name: str, tmp_path: Path) -> None:
     with ckptkit.open(MET[name](tmp_path)) as c:
         assert c.tensors
@@ -145,11 +150,16 @@ def test_pairs_of_slices_and_values_beside_the_tensors(tmp_path: Path) -> None:
     from ckptkit.tensors import Extent
 
     boxes = [((i, 1), (j, 1)) for i in range(2) for j in range(2)]
-    with limits.using(slice_pairs=1), pytest.raises(LimitError, match=r"'w' is cut into 4 slices along too many axes, over the limit slice_pairs=1"):
+    with (
+        limits.using(slice_pairs=1),
+        pytest.raises(LimitError, match=r"'w' is cut into 4 slices along too many axes, over the limit slice_pairs=1"),
+    ):
         cover([Piece(b, Extent("m", 0, 4)) for b in boxes], (2, 2), "'w'", "m")
     path = pickled(b"](K\1K\2K\3e")(tmp_path)
     with limits.using(extras=1), ckptkit.open(path) as c:
-        assert [f.message for f in c.findings if f.rule == "extras"] == ["holds more values beside the tensors than the limit extras=1; they are left out"]
+        assert [f.message for f in c.findings if f.rule == "extras"] == [
+            "holds more values beside the tensors than the limit extras=1; they are left out"
+        ]
     assert set(limits.Limits._fields) == {*MET, "slice_pairs", "extras"}
 
 
@@ -184,8 +194,14 @@ def test_every_command_that_opens_a_checkpoint_takes_limits(tmp_path: Path) -> N
         assert "over the limit json_depth=100. Hint: where the file is trusted: --limit json_depth=N" in done.stderr, command
         done = run(command, deep, *words.get(command, []), "--limit", "json_depth=200", cwd=tmp_path)
         assert "json_depth" not in done.stderr, (command, done.stderr)
-    assert run("inspect", deep, "--limit", "json_dept=200", cwd=tmp_path).stderr == "error: no limit is called 'json_dept'. Hint: did you mean json_depth?\n"
-    assert "not a size" in run("inspect", deep, "--limit=rank=0", cwd=tmp_path).stderr + run("inspect", deep, "--limit=rank=-1", cwd=tmp_path).stderr
+    assert (
+        run("inspect", deep, "--limit", "json_dept=200", cwd=tmp_path).stderr
+        == "error: no limit is called 'json_dept'. Hint: did you mean json_depth?\n"
+    )
+    assert (
+        "not a size"
+        in run("inspect", deep, "--limit=rank=0", cwd=tmp_path).stderr + run("inspect", deep, "--limit=rank=-1", cwd=tmp_path).stderr
+    )
 
 
 def test_a_policy_raises_limits_for_all_or_for_one_and_the_command_line_counts_for_more(tmp_path: Path) -> None:
@@ -203,7 +219,12 @@ def test_a_policy_raises_limits_for_all_or_for_one_and_the_command_line_counts_f
     assert "over the limit rank=70" in status("[limits]\nrank = 100\n" + one + "limits = { rank = 70 }\n")[1]
     assert status(one + "limits = { rank = 70 }\n", "--limit", "rank=71")[0] == 0
     assert "over the limit rank=5" in status("[limits]\nrank = 100\n" + one, "--limit", "rank=5")[1]
-    for text, says in (("rang = 9", "did you mean rank?"), ("rank = '9'", "not a positive whole number"), ("rank = true", "not a positive"), ("rank = 0", "not a positive")):
+    for text, says in (
+        ("rang = 9", "did you mean rank?"),
+        ("rank = '9'", "not a positive whole number"),
+        ("rank = true", "not a positive"),
+        ("rank = 0", "not a positive"),
+    ):
         code, said = status(f"[limits]\n{text}\n" + one)
         assert (code, says in said, "ckptkit.toml" in said) == (2, True, True), said
 

@@ -18,7 +18,9 @@ import pytest
 import ckptkit
 
 HERE = Path(__file__).parent
-pytestmark = pytest.mark.skipif(not os.environ.get("CKPTKIT_MODEL_GARDEN"), reason="the Model Garden's own code is asked for with CKPTKIT_MODEL_GARDEN=1")
+pytestmark = pytest.mark.skipif(
+    not os.environ.get("CKPTKIT_MODEL_GARDEN"), reason="the Model Garden's own code is asked for with CKPTKIT_MODEL_GARDEN=1"
+)
 
 
 def run(*arguments: str) -> str:
@@ -41,7 +43,11 @@ def test_the_model_garden_writes_what_is_read_and_restores_what_is_written(kind:
     mask = np.ones((2, 10), bool)
     mask[1, 7:] = False
     rng = np.random.default_rng(5)
-    inputs = {"input_ids": rng.integers(0, 141, (2, 10), dtype=np.int32), "token_type_ids": rng.integers(0, 2, (2, 10), dtype=np.int32), "attention_mask": mask.astype(np.int64)}
+    inputs = {
+        "input_ids": rng.integers(0, 141, (2, 10), dtype=np.int32),
+        "token_type_ids": rng.integers(0, 2, (2, 10), dtype=np.int32),
+        "attention_mask": mask.astype(np.int64),
+    }
     for how in ways:
         source = tmp_path / how
         report = ckptkit.validate(source)
@@ -51,9 +57,18 @@ def test_the_model_garden_writes_what_is_read_and_restores_what_is_written(kind:
         given, back = (oracles.tf_variables(next(p.glob("*.index")).with_suffix("")) for p in (source, tmp_path / f"{how}-back"))
         own = {"pretrainer": "encoder_network/", "items": "next_sentence"}.get(how, "?")  # one of two poolers is left out, with a warning
         lost = set(given) - set(back)
-        assert all(own in n for n in lost) and len(lost) <= 2 and all(np.array_equal(given[n], back[n]) for n in set(given) & set(back) if "CHECKPOINTABLE" not in n)
+        assert (
+            all(own in n for n in lost)
+            and len(lost) <= 2
+            and all(np.array_equal(given[n], back[n]) for n in set(given) & set(back) if "CHECKPOINTABLE" not in n)
+        )
         have = oracles.hf_outputs(tmp_path / f"{how}-hf", inputs, allow={"bert.pooler.dense.weight", "bert.pooler.dense.bias"})
-        pairs = {"last_hidden_state": "sequence_output", "seq_relationship_logits": "next_sentence", "prediction_logits": "mlm_logits", "logits": "mlm_logits"}
+        pairs = {
+            "last_hidden_state": "sequence_output",
+            "seq_relationship_logits": "next_sentence",
+            "prediction_logits": "mlm_logits",
+            "logits": "mlm_logits",
+        }
         for theirs, ours in pairs.items():
             if theirs in have:
                 a, b = (have[theirs][mask], want[ours][mask]) if ours != "next_sentence" else (have[theirs], want[ours])
@@ -64,5 +79,9 @@ def test_the_model_garden_writes_what_is_read_and_restores_what_is_written(kind:
         assert float(said["sequence_output"]) <= 1e-6 and float(said["encoder_pooled"]) <= 1e-6
     if "pretrainer" in ways:
         prefix = str(next((tmp_path / "pretrainer-back").glob("*.index")).with_suffix(""))
-        said = dict(line.split() for line in run("load", other, str(layers), str(tmp_path), prefix, "pretrainer").splitlines() if len(line.split()) == 2)
+        said = dict(
+            line.split()
+            for line in run("load", other, str(layers), str(tmp_path), prefix, "pretrainer").splitlines()
+            if len(line.split()) == 2
+        )
         assert float(said["mlm_logits"]) <= 1e-6 and float(said["next_sentence"]) <= 1e-6

@@ -1,5 +1,6 @@
 """The Model Garden's functional models for a task (classifier, tokens, span, pretrainer), in checkpoints that its own code wrote
-(`fixtures/made/model_garden`, made by `fixtures/generate_model_garden.py`): known, run by transformers with their outputs, and themselves again."""
+(`fixtures/made/model_garden`, made by `fixtures/generate_model_garden.py`): known, run by transformers with their outputs, and
+themselves again."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ import pytest
 import ckptkit
 
 TASKS = {
-    "classifier": "BertForSequenceClassification", "tokens": "BertForTokenClassification", "span": "BertForQuestionAnswering", "pretrainer": "BertForPreTraining",
+    "classifier": "BertForSequenceClassification", "tokens": "BertForTokenClassification", "span": "BertForQuestionAnswering",
+    "pretrainer": "BertForPreTraining",
 }  # fmt: skip
 
 
@@ -32,7 +34,9 @@ def test_a_model_for_a_task_has_its_outputs_in_transformers_and_comes_back(task:
     assert done.classes == (TASKS[task],)
     given, want = oracles.read_npz(source / "inputs.npz"), oracles.read_npz(source / "outputs.npz")
     names = {"input_word_ids": "input_ids", "input_mask": "attention_mask", "input_type_ids": "token_type_ids"}
-    unused = ("bert.pooler.dense.weight", "bert.pooler.dense.bias") if task in ("tokens", "span") else ()  # the encoder's, which these heads do not use
+    unused = (
+        ("bert.pooler.dense.weight", "bert.pooler.dense.bias") if task in ("tokens", "span") else ()
+    )  # the encoder's, which these heads do not use
     have = oracles.hf_outputs(tmp_path / "hf", {names[n]: v.astype(np.int64) for n, v in given.items()}, TASKS[task], allow=unused)
     for name, array in want.items():
         assert oracles.largest_difference(have[name], array, given["input_mask"].astype(bool)) < 1e-5, name
@@ -110,23 +114,29 @@ def test_params_yaml_of_another_name_is_found_by_config(tmp_path: Path) -> None:
 
 
 def test_the_activation_of_an_mlm_head_that_no_file_says_is_a_warning(tmp_path: Path) -> None:
-    """A BertPretrainerV2 has none there unless it is told, and transformers has one for layers and head: the logits would differ without a word."""
+    """A BertPretrainerV2 has none there unless it is told, and transformers has one for layers and head: the logits would differ without
+    a word."""
     source = oracles.golden("tfmo_bert_encoder") / "ckpt-1"
     said = ckptkit.convert(source, tmp_path / "hf", to="hf").findings
     assert [f.where for f in said if f.rule == "config" and f.severity == "warning"] == ["mlm_activation"]
-    assert "mlm_activation" not in {f.where for f in ckptkit.convert(oracles.made("model_garden") / "span", tmp_path / "span", to="hf").findings}
+    assert "mlm_activation" not in {
+        f.where for f in ckptkit.convert(oracles.made("model_garden") / "span", tmp_path / "span", to="hf").findings
+    }
 
 
 def test_variables_own_names_tell_a_model_garden_encoder_in_a_keras_file(tmp_path: Path) -> None:
-    """A SavedModel or an HDF5 file has an encoder's layers under numbers and Keras' groups; the variables say what they are, as BertEncoder names them."""
+    """A SavedModel or an HDF5 file has an encoder's layers under numbers and Keras' groups; the variables say what they are, as
+    BertEncoder names them."""
     import h5py
     from safetensors.numpy import load_file
 
     end = "/.ATTRIBUTES/VARIABLE_VALUE"
     own = {
-        "layer_with_weights-0/embeddings": "word_embeddings", "layer_with_weights-1/embeddings": "position_embedding", "layer_with_weights-2/embeddings": "type_embeddings",
+        "layer_with_weights-0/embeddings": "word_embeddings", "layer_with_weights-1/embeddings": "position_embedding",
+        "layer_with_weights-2/embeddings": "type_embeddings",
     }  # fmt: skip
-    block = {"_attention_layer/": "self_attention/", "_attention_layer_norm/": "self_attention_layer_norm/", "_intermediate_dense/": "intermediate/", "_output_dense/": "output/", "_output_layer_norm/": "output_layer_norm/"}  # fmt: skip
+    block = {"_attention_layer/": "self_attention/", "_attention_layer_norm/": "self_attention_layer_norm/",
+        "_intermediate_dense/": "intermediate/", "_output_dense/": "output/", "_output_layer_norm/": "output_layer_norm/"}  # fmt: skip
     parts = {"_query_dense": "query", "_key_dense": "key", "_value_dense": "value", "_output_dense": "attention_output"}
     groups: dict[str, list[tuple[str, np.ndarray]]] = {}
     for key, array in variables(oracles.made("model_garden") / "span" / "ckpt-1").items():
@@ -138,7 +148,9 @@ def test_variables_own_names_tell_a_model_garden_encoder_in_a_keras_file(tmp_pat
             groups.setdefault("embeddings/layer_norm", []).append((f"embeddings/layer_norm/{rest}:0", array))
         elif at == "layer_with_weights-4":
             first, _, last = rest.partition("/")
-            local = block[f"{first}/"] + ("/".join([parts[last.split("/")[0]], last.split("/")[1]]) if first == "_attention_layer" else last)
+            local = block[f"{first}/"] + (
+                "/".join([parts[last.split("/")[0]], last.split("/")[1]]) if first == "_attention_layer" else last
+            )
             groups.setdefault("transformer/layer_0", []).append((f"transformer/layer_0/{local}:0", array))
         elif at == "layer_with_weights-5":
             groups.setdefault("pooler_transform", []).append((f"pooler_transform/{rest}:0", array))

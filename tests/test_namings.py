@@ -1,7 +1,7 @@
 """The namings of Keras, of transformers' TF and Flax classes and of bert4keras' layers, in files that those libraries wrote.
 
-`fixtures/made/namings` (made by `fixtures/generate_namings.py`) has the libraries' files with their inputs and outputs; transformers 5 is the
-judge of what ckptkit makes of them, the files themselves of what it makes of that.
+`fixtures/made/namings` (made by `fixtures/generate_namings.py`) has the libraries' files with their inputs and outputs; transformers
+5 is the judge of what ckptkit makes of them, the files themselves of what it makes of that.
 """
 
 from __future__ import annotations
@@ -88,7 +88,11 @@ def test_a_library_s_own_file_becomes_a_model_of_the_same_outputs_and_itself_aga
     assert (graph.architecture.name, graph.dialect.name) == (architecture, dialect)  # type: ignore[union-attr]
     ckptkit.convert(source, tmp_path / "hf", to="hf")
     given, golden = oracles.read_npz(source / "inputs.npz"), oracles.read_npz(source / "outputs.npz")
-    allow = {"electra": ("pooler",), "roberta": ("pooler.dense.weight", "pooler.dense.bias")}.get(architecture, ()) if dialect == "keras_hub" else ()
+    allow = (
+        {"electra": ("pooler",), "roberta": ("pooler.dense.weight", "pooler.dense.bias")}.get(architecture, ())
+        if dialect == "keras_hub"
+        else ()
+    )
     allow = ("lm_head.weight",) if model_class == "T5Model" else allow  # the backbone alone is compared
     ours = oracles.hf_outputs(tmp_path / "hf", inputs(given), model_class, allow=allow)
     mask = inputs(given)["attention_mask"].astype(bool)
@@ -129,7 +133,11 @@ def test_bert4keras_layers_have_bert4keras_outputs(tmp_path: Path) -> None:
     ckptkit.convert(source, tmp_path / "hf", to="hf")
     tokens, segments = oracles.read_npz(source / "inputs.npz").values()
     golden = next(a for a in oracles.read_npz(source / "outputs.npz").values() if a.ndim == 3)
-    given = {"input_ids": tokens.astype(np.int64), "token_type_ids": segments.astype(np.int64), "attention_mask": (tokens > 0).astype(np.int64)}
+    given = {
+        "input_ids": tokens.astype(np.int64),
+        "token_type_ids": segments.astype(np.int64),
+        "attention_mask": (tokens > 0).astype(np.int64),
+    }
     ours = oracles.hf_outputs(tmp_path / "hf", given, "BertForPreTraining")["prediction_logits"]
     assert oracles.largest_difference(ours, golden, tokens > 0) < 1e-5
 
@@ -147,7 +155,8 @@ def test_to_hf_takes_the_framework_of_the_container(tmp_path: Path) -> None:
     ckptkit.convert(source, tmp_path / "tf", to="hf", container="hdf5")
     ckptkit.convert(source, tmp_path / "pt", to="hf")
     assert "bert/tf_bert_model/bert/pooler/dense/kernel:0" in arrays(tmp_path / "tf" / "tf_model.h5")
-    assert "pooler.dense.weight" in ckptkit.convert(source, tmp_path / "x", to="hf", dry_run=True).ledger["target"]["tensors"]  # type: ignore[operator, index]
+    ledger = ckptkit.convert(source, tmp_path / "x", to="hf", dry_run=True).ledger
+    assert "pooler.dense.weight" in ledger["target"]["tensors"]  # type: ignore[operator, index]
 
 
 def test_a_wrong_layer_count_in_a_preset_is_found(tmp_path: Path) -> None:
@@ -163,7 +172,14 @@ def test_a_wrong_layer_count_in_a_preset_is_found(tmp_path: Path) -> None:
 
 
 def test_keras_numbers_layers_within_their_class_and_the_first_has_no_number() -> None:
-    names = ["layers/dense/vars/0", "layers/dense_1/vars/1", "layers/dense_10/vars/0", "layers/dense_01/vars/0", "layers/other/vars/0", "dense/vars/0"]
+    names = [
+        "layers/dense/vars/0",
+        "layers/dense_1/vars/1",
+        "layers/dense_10/vars/0",
+        "layers/dense_01/vars/0",
+        "layers/other/vars/0",
+        "dense/vars/0",
+    ]
     spelling = objects(*(Layer(f"d{i}", "dense") for i in range(11)))
     plain = spelling.plain(names, {})
     assert plain == {"layers/dense/vars/0": "d0/0", "layers/dense_1/vars/1": "d1/1", "layers/dense_10/vars/0": "d10/0"}
@@ -250,7 +266,9 @@ def test_tf_model_is_cut_into_shards_that_transformers_loads(tmp_path: Path, nam
     ckptkit.convert(tmp_path / "hf", tmp_path / "s", to="hf_tf", max_shard_size=2000)
     index = json.loads((tmp_path / "s" / "tf_model.h5.index.json").read_text())
     files = sorted(p.name for p in (tmp_path / "s").glob("*.h5"))
-    assert len(files) > 3 and sorted(set(index["weight_map"].values())) == files == [f"tf_model-{i + 1:05d}-of-{len(files):05d}.h5" for i in range(len(files))]
+    assert len(files) > 3 and sorted(set(index["weight_map"].values())) == files == [
+        f"tf_model-{i + 1:05d}-of-{len(files):05d}.h5" for i in range(len(files))
+    ]
     assert index["weight_map"].keys() == {n.partition("/")[2] for n in whole}
     found = {}
     for file in files:
@@ -288,12 +306,20 @@ def test_stacks_of_unequal_depth_are_refused_where_one_number_says_both_and_buil
 
     config = transformers.T5Config(vocab_size=20, d_model=8, d_kv=4, d_ff=12, num_layers=2, num_decoder_layers=3, num_heads=2)
     transformers.T5ForConditionalGeneration(config).save_pretrained(tmp_path / "hf")
-    with pytest.raises(ckptkit.CheckpointError, match=r"for layers and decoder_layers; the weights have 2 and 3: no model of its own holds them"):
+    with pytest.raises(
+        ckptkit.CheckpointError,
+        match=r"for layers and decoder_layers; the weights have 2 and 3: no model of its own "
+        r"holds them",
+    ):
         ckptkit.convert(tmp_path / "hf", tmp_path / "out", to="keras_hub")
     assert not (tmp_path / "out").exists()
     for container in (None, "hdf5"):  # encoder and decoder are two models there, each of the depth that its user says
         done = ckptkit.convert(tmp_path / "hf", tmp_path / f"out-{container}", to="bert4keras", container=container)
-        assert any("layers 2 and decoder_layers 3: its own code cannot load these weights" in f.message for f in done.findings if f.severity == "warning")
+        assert any(
+            "layers 2 and decoder_layers 3: its own code cannot load these weights" in f.message
+            for f in done.findings
+            if f.severity == "warning"
+        )
 
 
 def test_a_size_that_a_library_never_has_is_refused_or_said(tmp_path: Path) -> None:
@@ -311,7 +337,16 @@ def test_a_size_that_a_library_never_has_is_refused_or_said(tmp_path: Path) -> N
 
 # --- TF and Flax classes made as such ------------------------------------------------------------------------------------------
 
-CLASSES = ["tf_albert_lm", "tf_xlm_roberta_causal", "tf_bert_choice", "tf_electra_lm", "flax_bert_untied", "flax_gpt2_bare", "tf_t5_untied_bare", "tf_bert_inside"]
+CLASSES = [
+    "tf_albert_lm",
+    "tf_xlm_roberta_causal",
+    "tf_bert_choice",
+    "tf_electra_lm",
+    "flax_bert_untied",
+    "flax_gpt2_bare",
+    "tf_t5_untied_bare",
+    "tf_bert_inside",
+]
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -329,7 +364,10 @@ def test_a_class_becomes_the_same_class_with_its_outputs_and_its_file_again(tmp_
     ours = oracles.hf_outputs(tmp_path / "hf", given)
     mask = given["attention_mask"].astype(bool)
     compared = [k for k in golden if k in ours]
-    assert compared and all(oracles.largest_difference(ours[k], golden[k], mask if mask.ndim == 2 and golden[k].shape[:2] == mask.shape else None) < 1e-5 for k in compared)
+    assert compared and all(
+        oracles.largest_difference(ours[k], golden[k], mask if mask.ndim == 2 and golden[k].shape[:2] == mask.shape else None) < 1e-5
+        for k in compared
+    )
     assert ckptkit.verify(source, tmp_path / "hf").exit_code == 0
     ckptkit.convert(tmp_path / "hf", tmp_path / "back", to="hf_flax" if name.startswith("flax") else "hf_tf")
     old, new = arrays(weights(source)), arrays(weights(tmp_path / "back"))
@@ -344,7 +382,12 @@ def test_a_class_becomes_the_same_class_with_its_outputs_and_its_file_again(tmp_
 def test_a_tf_class_in_tensorflow_s_format_is_known_by_its_variables_own_names(tmp_path: Path, name: str) -> None:
     source = oracles.made("namings") / f"tf_checkpoint_{name}"
     found = ckptkit.inspect(source)
-    assert (found.container, found.architecture, found.dialect, found.counts["layers"] if name != "albert" else 2) == ("tf", name, "hf_tf", 2)
+    assert (found.container, found.architecture, found.dialect, found.counts["layers"] if name != "albert" else 2) == (
+        "tf",
+        name,
+        "hf_tf",
+        2,
+    )
     assert [f for f in ckptkit.validate(source).findings if f.severity != "info"] == []
     ckptkit.convert(source, tmp_path / "hf", to="hf")
     own, made = (json.loads((d / "config.json").read_text())["architectures"] for d in (source, tmp_path / "hf"))
@@ -359,7 +402,11 @@ def test_a_tf_class_in_tensorflow_s_format_is_known_by_its_variables_own_names(t
 def test_albert_s_idle_bias_is_told_and_both_are_written_in_shards_too(tmp_path: Path) -> None:
     source = oracles.made("namings") / "tf_albert_lm"
     found = [f for f in ckptkit.validate(source).findings if f.rule == "tie"]
-    assert [f.severity for f in found] == ["info"] and "predictions/decoder/bias:0, which" not in found[0].where and "computes with the latter alone" in found[0].message
+    assert (
+        [f.severity for f in found] == ["info"]
+        and "predictions/decoder/bias:0, which" not in found[0].where
+        and ("computes with the latter alone") in found[0].message
+    )
     ckptkit.convert(source, tmp_path / "shards", to="hf_tf", max_shard_size=2000)
     with ckptkit.open(tmp_path / "shards") as c:
         held = {n: np.asarray(c.array(n)) for n in c.tensors}
@@ -384,15 +431,21 @@ def test_the_name_of_a_second_model_is_kept_only_for_its_class(tmp_path: Path) -
     path = tmp_path / "hf" / "config.json"
     config = json.loads(path.read_text())
     assert config["ckptkit"]["objects"] == {"hf_tf": {"scope": "tfxlm_roberta_for_causal_lm_1", "class": "XLMRobertaForCausalLM"}}
-    for change in ({"architectures": ["XLMRobertaForMaskedLM"]}, {"ckptkit": {"objects": {"hf_tf": {"scope": "../x", "class": "XLMRobertaForCausalLM"}}}}):
+    for change in (
+        {"architectures": ["XLMRobertaForMaskedLM"]},
+        {"ckptkit": {"objects": {"hf_tf": {"scope": "../x", "class": "XLMRobertaForCausalLM"}}}},
+    ):
         path.write_text(json.dumps({**config, **change}))
         ckptkit.convert(tmp_path / "hf", tmp_path / "back", to="hf_tf", overwrite=True)
         usual = snake_case("TF" + change.get("architectures", config["architectures"])[0])
         assert {n.split("/")[1] for n in arrays(tmp_path / "back" / "tf_model.h5")} == {usual}
 
 
-@pytest.mark.parametrize(("key", "value", "tensor"), [("add_cross_attention", True, "crossattention.self.query.weight"), ("position_embedding_type", "relative_key", "attention.self.distance_embedding.weight")])  # fmt: skip
-def test_parts_that_no_naming_has_are_refused_where_the_configuration_says_them(tmp_path: Path, key: str, value: object, tensor: str) -> None:
+@pytest.mark.parametrize(("key", "value", "tensor"), [("add_cross_attention", True, "crossattention.self.query.weight"),
+    ("position_embedding_type", "relative_key", "attention.self.distance_embedding.weight")])  # fmt: skip
+def test_parts_that_no_naming_has_are_refused_where_the_configuration_says_them(
+    tmp_path: Path, key: str, value: object, tensor: str
+) -> None:
     from safetensors.numpy import load_file, save_file
 
     ckptkit.convert(oracles.made("namings") / "flax_bert", tmp_path / "hf", to="hf")

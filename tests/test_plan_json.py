@@ -55,10 +55,19 @@ def test_a_plan_survives_json_and_runs_elsewhere(tmp_path: Path, name: str, opti
 
 def test_a_dry_run_tells_what_goes_where(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "ckptkit", "convert", source("bert_tf_optim"), tmp_path / "out", "--to", "hf", "--dtype", "*word_embeddings*=bfloat16", "--dry-run"],
+        [sys.executable, "-m", "ckptkit", "convert", source("bert_tf_optim"), tmp_path / "out", "--to", "hf", "--dtype",
+            "*word_embeddings*=bfloat16", "--dry-run"],
         capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip
     rows = {line.split("  ")[0]: line.split()[-3:] for line in done.stdout.splitlines()}
-    assert {"model.safetensors", "config.json", "ckptkit-ledger.json", "copied", "re-laid", "cast", "dropped: optimizer state"} <= rows.keys()
+    assert {
+        "model.safetensors",
+        "config.json",
+        "ckptkit-ledger.json",
+        "copied",
+        "re-laid",
+        "cast",
+        "dropped: optimizer state",
+    } <= rows.keys()
     assert rows["cast"][0] == "1"
     assert "reads" in done.stdout and "writes" in done.stdout and not (tmp_path / "out").exists()

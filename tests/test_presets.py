@@ -1,4 +1,5 @@
-"""keras_hub's presets, whole: the backbone, its head (task.weights.h5) and its tokenizer. keras_hub loads what ckptkit writes, and writes what it reads."""
+"""keras_hub's presets, whole: the backbone, its head (task.weights.h5) and its tokenizer. keras_hub loads what ckptkit writes, and
+writes what it reads."""
 
 from __future__ import annotations
 
@@ -21,10 +22,18 @@ if not os.environ.get("CI") or sys.version_info < (3, 11):  # keras_hub needs 3.
 TEXT = ["the quick brown fox jumps over the lazy dog", "a lazy fox, the quick dog", "Quick CAFÉ zebra", "caf\u00e9 \u4e2d\u6587 fox"]
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 WORD_PIECES = [
-    "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS, *(f"##{c}" for c in LETTERS), "é", "##é", "Q", "C", "A", "F", "É", "\u4e2d", ",", "the", "quick", "fox", "##zy", "Quick",
+    "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS, *(f"##{c}" for c in LETTERS), "é", "##é", "Q", "C", "A", "F", "É", "\u4e2d",
+    ",", "the", "quick", "fox", "##zy", "Quick",
 ]  # fmt: skip
 MERGES = ["Ġ t", "h e", "Ġt he", "Ġ f", "o x", "Ġf ox", "q u", "i c", "qu ic", "quic k"]
-SIZES = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 40, "max_position_embeddings": 40, "num_labels": 3}
+SIZES = {
+    "hidden_size": 24,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 40,
+    "max_position_embeddings": 40,
+    "num_labels": 3,
+}
 
 
 def byte_pairs(special: list[str]) -> dict[str, int]:
@@ -36,22 +45,41 @@ def byte_pairs(special: list[str]) -> dict[str, int]:
 
 
 def sentence_pieces(special: list[tuple[str, int]]) -> bytes:
-    """A sentencepiece model (ModelProto: pieces, trainer_spec, normalizer_spec) of single letters and a few words, without normalisation."""
+    """A sentencepiece model (ModelProto: pieces, trainer_spec, normalizer_spec) of single letters and a few words, without
+    normalisation."""
 
     def field(number: int, data: bytes) -> bytes:
-        return bytes([number << 3 | 2]) + bytes([len(data)]) * (len(data) < 128) + (bytes([len(data) & 127 | 128, len(data) >> 7]) if len(data) > 127 else b"") + data
+        return (
+            bytes([number << 3 | 2])
+            + bytes([len(data)]) * (len(data) < 128)
+            + (bytes([len(data) & 127 | 128, len(data) >> 7]) if len(data) > 127 else b"")
+            + data
+        )
 
     def piece(text: str, score: float, kind: int) -> bytes:
         return field(1, field(1, text.encode()) + b"\x15" + struct.pack("<f", score) + bytes([3 << 3, kind]))
 
-    words = [("\u2581the", -2.0), ("\u2581quick", -2.5), ("\u2581fox", -2.6), ("\u2581", -3.0), *((c, -5.0 - i / 10) for i, c in enumerate(LETTERS)), (",", -6.0)]
+    words = [
+        ("\u2581the", -2.0),
+        ("\u2581quick", -2.5),
+        ("\u2581fox", -2.6),
+        ("\u2581", -3.0),
+        *((c, -5.0 - i / 10) for i, c in enumerate(LETTERS)),
+        (",", -6.0),
+    ]
     ids = {t: i for i, (t, _) in enumerate(special)}
     told = b"".join(  # unk_id, bos_id, eos_id, pad_id: fields 40 to 43, each with what it is in this model or -1
-        bytes([n << 3 & 127 | 128, n >> 4]) + (bytes([ids[t]]) if t in ids else b"\xff" * 9 + b"\x01") for n, t in ((40, "<unk>"), (41, "[CLS]"), (42, "</s>"), (43, "<pad>"))
+        bytes([n << 3 & 127 | 128, n >> 4]) + (bytes([ids[t]]) if t in ids else b"\xff" * 9 + b"\x01")
+        for n, t in ((40, "<unk>"), (41, "[CLS]"), (42, "</s>"), (43, "<pad>"))
     )
     trainer = bytes([3 << 3, 1]) + told  # unigram
     normalizer = field(1, b"identity") + bytes([3 << 3, 1, 4 << 3, 1, 5 << 3, 1])
-    return b"".join(piece(t, 0.0, k) for t, k in special) + b"".join(piece(t, s, 1) for t, s in words) + field(2, trainer) + field(3, normalizer)
+    return (
+        b"".join(piece(t, 0.0, k) for t, k in special)
+        + b"".join(piece(t, s, 1) for t, s in words)
+        + field(2, trainer)
+        + field(3, normalizer)
+    )
 
 
 def write_words(folder: Path) -> None:
@@ -80,18 +108,25 @@ CASES: dict[str, tuple[str, dict[str, Any], Callable[[Path], None], str, str]] =
     "bert": ("BertForSequenceClassification", {**GELU, "vocab_size": len(WORD_PIECES)}, write_words, "BertTokenizer", "BertTextClassifier"),
     "distilbert": (
         "DistilBertForSequenceClassification",
-        {"dim": 24, "n_layers": 3, "n_heads": 4, "hidden_dim": 40, "max_position_embeddings": 40, "num_labels": 3, "vocab_size": len(WORD_PIECES)},
+        {"dim": 24, "n_layers": 3, "n_heads": 4, "hidden_dim": 40, "max_position_embeddings": 40, "num_labels": 3,
+            "vocab_size": len(WORD_PIECES)},
         write_words, "DistilBertTokenizer", "DistilBertTextClassifier",
     ),
-    "roberta": ("RobertaForSequenceClassification", {"vocab_size": 276, "type_vocab_size": 1, "layer_norm_eps": 1e-5}, write_pairs(ROBERTA), "RobertaTokenizer", "RobertaTextClassifier"),
-    "roberta_mlm": ("RobertaForMaskedLM", {"vocab_size": 276, "type_vocab_size": 1, "layer_norm_eps": 1e-5}, write_pairs(ROBERTA), "RobertaTokenizer", "RobertaMaskedLM"),
-    "albert": ("AlbertForSequenceClassification", {**GELU, "vocab_size": 40, "embedding_size": 12}, write_pieces(ALBERT), "AlbertTokenizer", "AlbertTextClassifier"),
+    "roberta": ("RobertaForSequenceClassification", {"vocab_size": 276, "type_vocab_size": 1, "layer_norm_eps": 1e-5}, write_pairs(ROBERTA),
+        "RobertaTokenizer", "RobertaTextClassifier"),
+    "roberta_mlm": ("RobertaForMaskedLM", {"vocab_size": 276, "type_vocab_size": 1, "layer_norm_eps": 1e-5}, write_pairs(ROBERTA),
+        "RobertaTokenizer", "RobertaMaskedLM"),
+    "albert": ("AlbertForSequenceClassification", {**GELU, "vocab_size": 40, "embedding_size": 12}, write_pieces(ALBERT), "AlbertTokenizer",
+        "AlbertTextClassifier"),
     "gpt2": (
-        "GPT2LMHeadModel", {"n_embd": 24, "n_layer": 3, "n_head": 4, "n_positions": 40, "vocab_size": 267}, write_pairs(["<|endoftext|>"]), "GPT2Tokenizer", "GPT2CausalLM",
+        "GPT2LMHeadModel", {"n_embd": 24, "n_layer": 3, "n_head": 4, "n_positions": 40, "vocab_size": 267}, write_pairs(["<|endoftext|>"]),
+        "GPT2Tokenizer", "GPT2CausalLM",
     ),
-    "electra": ("ElectraModel", {**GELU, "vocab_size": len(WORD_PIECES), "embedding_size": 12}, write_words, "ElectraTokenizer", "ElectraBackbone"),
+    "electra": ("ElectraModel", {**GELU, "vocab_size": len(WORD_PIECES), "embedding_size": 12}, write_words, "ElectraTokenizer",
+        "ElectraBackbone"),
     "t5": (
-        "T5ForConditionalGeneration", {"d_model": 24, "d_kv": 6, "d_ff": 40, "num_layers": 3, "num_heads": 4, "vocab_size": 40, "decoder_start_token_id": 0}, write_pieces(T5),
+        "T5ForConditionalGeneration", {"d_model": 24, "d_kv": 6, "d_ff": 40, "num_layers": 3, "num_heads": 4, "vocab_size": 40,
+            "decoder_start_token_id": 0}, write_pieces(T5),
         "T5Tokenizer", "T5Seq2SeqLM",
     ),
 }  # fmt: skip
@@ -154,8 +189,13 @@ def test_a_transformers_folder_becomes_a_preset_of_the_same_outputs_and_token_id
 
     ckptkit.convert(tmp_path / "preset", tmp_path / "back", to="hf")
     with ckptkit.open(tmp_path / "hf") as a, ckptkit.open(tmp_path / "back") as b:
-        lost = {"roberta.embeddings.position_embeddings.weight", "roberta.embeddings.token_type_embeddings.weight"}  # what keras_hub has no place for
-        names = {n: n if n in b.tensors else n.removeprefix("transformer.") for n in a.tensors}  # GPT-2's prefix, which transformers reads with and without
+        lost = {
+            "roberta.embeddings.position_embeddings.weight",
+            "roberta.embeddings.token_type_embeddings.weight",
+        }  # what keras_hub has no place for
+        names = {
+            n: n if n in b.tensors else n.removeprefix("transformer.") for n in a.tensors
+        }  # GPT-2's prefix, which transformers reads with and without
         assert set(names.values()) == set(b.tensors)
         assert [n for n in names if n not in lost and a.array(n).tobytes() != b.array(names[n]).tobytes()] == []
     for file in (tmp_path / "hf").iterdir():
@@ -171,15 +211,22 @@ def hub_model(name: str) -> Any:
     sizes = {"num_layers": 2, "num_heads": 2, "hidden_dim": 16, "intermediate_dim": 24, "max_sequence_length": 20}
     if name == "BertTextClassifier":
         tokenizer = hub.BertTokenizer(vocabulary=WORD_PIECES, lowercase=True)
-        return hub.BertTextClassifier(hub.BertBackbone(vocabulary_size=len(WORD_PIECES), **sizes), 4, preprocessor=hub.BertTextClassifierPreprocessor(tokenizer, sequence_length=20))
+        return hub.BertTextClassifier(
+            hub.BertBackbone(vocabulary_size=len(WORD_PIECES), **sizes),
+            4,
+            preprocessor=hub.BertTextClassifierPreprocessor(tokenizer, sequence_length=20),
+        )
     if name == "RobertaMaskedLM":
         tokenizer = hub.RobertaTokenizer(vocabulary=byte_pairs(ROBERTA), merges=MERGES)
-        return hub.RobertaMaskedLM(hub.RobertaBackbone(vocabulary_size=271, **sizes), preprocessor=hub.RobertaMaskedLMPreprocessor(tokenizer, sequence_length=20))
+        return hub.RobertaMaskedLM(
+            hub.RobertaBackbone(vocabulary_size=271, **sizes), preprocessor=hub.RobertaMaskedLMPreprocessor(tokenizer, sequence_length=20)
+        )
     return hub.DistilBertTextClassifier(hub.DistilBertBackbone(vocabulary_size=50, **sizes), 4)
 
 
 @pytest.mark.parametrize(("name", "theirs"), [
-    ("BertTextClassifier", "BertForSequenceClassification"), ("RobertaMaskedLM", "RobertaForMaskedLM"), ("DistilBertTextClassifier", "DistilBertForSequenceClassification"),
+    ("BertTextClassifier", "BertForSequenceClassification"), ("RobertaMaskedLM", "RobertaForMaskedLM"),
+    ("DistilBertTextClassifier", "DistilBertForSequenceClassification"),
 ])  # fmt: skip
 def test_what_save_to_preset_writes_is_read_whole(tmp_path: Path, name: str, theirs: str) -> None:
     import torch

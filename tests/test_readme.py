@@ -26,7 +26,9 @@ def test_the_validation_it_shows_is_what_the_command_prints() -> None:
 
 def test_the_python_it_shows_runs(tmp_path: Path) -> None:
     code = next(c for c in re.findall(r"```python\n(.*?)```", README, re.S) if "import ckptkit" in c)
-    code = code.replace('"bert_model.ckpt"', repr(str(ROOT / "fixtures/made/bert-google/bert_model.ckpt"))).replace('"roberta-large/"', repr(str(ROOT / "fixtures/made/roberta-large-shaped")))
+    code = code.replace('"bert_model.ckpt"', repr(str(ROOT / "fixtures/made/bert-google/bert_model.ckpt"))).replace(
+        '"roberta-large/"', repr(str(ROOT / "fixtures/made/roberta-large-shaped"))
+    )
     code = code.replace('"bert-hf/"', repr(str(tmp_path / "hf")))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
@@ -35,7 +37,8 @@ def test_the_python_it_shows_runs(tmp_path: Path) -> None:
 
 def test_every_option_it_names_exists() -> None:
     helps = "".join(
-        subprocess.run([sys.executable, "-m", "ckptkit", c, "--help"], capture_output=True, text=True, check=True).stdout for c in ("inspect", "validate", "convert", "verify")
+        subprocess.run([sys.executable, "-m", "ckptkit", c, "--help"], capture_output=True, text=True, check=True).stdout
+        for c in ("inspect", "validate", "convert", "verify")
     )
     for option in set(re.findall(r"`(--[a-z-]+)", README)):
         assert option in helps, option

@@ -15,7 +15,24 @@ from safetensors.numpy import load_file, save_file
 from test_gate import run
 
 HF = oracles.made("bert-hf")
-NASTY = ["a|b", "c`d`", "<script>alert(1)</script>", "e\nf", "[g](http://h)", "*i*_j_", "![k](l)", "m\\|n", "~~o~~", "&lt;p", "# q", "r  |", "\x1b[31ms", "\u202et", "@u", "https://v.w"]
+NASTY = [
+    "a|b",
+    "c`d`",
+    "<script>alert(1)</script>",
+    "e\nf",
+    "[g](http://h)",
+    "*i*_j_",
+    "![k](l)",
+    "m\\|n",
+    "~~o~~",
+    "&lt;p",
+    "# q",
+    "r  |",
+    "\x1b[31ms",
+    "\u202et",
+    "@u",
+    "https://v.w",
+]
 
 
 @pytest.fixture(scope="module")
@@ -23,13 +40,18 @@ def nasty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model with tensors of such names besides its own, one of them full of NaN."""
     folder = tmp_path_factory.mktemp("nasty")
     arrays = load_file(HF / "model.safetensors")
-    save_file({**arrays, **{n: np.full((2, 2), np.nan if i % 2 else 1, np.float32) for i, n in enumerate(NASTY)}}, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps({**json.loads((HF / "config.json").read_text()), "num_hidden_layers": 12, "auto_map": {"A": "x|`<b>"}}))
+    save_file(
+        {**arrays, **{n: np.full((2, 2), np.nan if i % 2 else 1, np.float32) for i, n in enumerate(NASTY)}}, folder / "model.safetensors"
+    )
+    (folder / "config.json").write_text(
+        json.dumps({**json.loads((HF / "config.json").read_text()), "num_hidden_layers": 12, "auto_map": {"A": "x|`<b>"}})
+    )
     return folder
 
 
 def tables(text: str) -> list[list[list[str]]]:
-    """The tables that a CommonMark parser with GitHub's tables sees: rows of cells as plain text. No HTML, link, image or emphasis of a name's making."""
+    """The tables that a CommonMark parser with GitHub's tables sees: rows of cells as plain text. No HTML, link, image or emphasis of a
+    name's making."""
     tokens = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).parse(text)
     out: list[list[list[str]]] = []
     for i, t in enumerate(tokens):
@@ -40,7 +62,10 @@ def tables(text: str) -> list[list[list[str]]]:
             out[-1].append([])
         elif t.type == "inline":
             kinds = {c.type for c in t.children or []}
-            assert kinds <= {"text", "text_special", "strong_open", "strong_close", "em_open", "em_close", "code_inline"}, (kinds, t.content)
+            assert kinds <= {"text", "text_special", "strong_open", "strong_close", "em_open", "em_close", "code_inline"}, (
+                kinds,
+                t.content,
+            )
             if tokens[i - 1].type in ("td_open", "th_open"):
                 assert kinds <= {"text", "text_special"}, (kinds, t.content)
                 out[-1][-1].append("".join(c.content for c in t.children or []))
@@ -74,8 +99,10 @@ def test_findings_in_markdown_are_one_table_with_every_name_whole(nasty: Path) -
 @pytest.mark.parametrize("command", ["diff", "inspect", "tensors", "list", "plan", "verify"])
 def test_other_commands_markdown_is_tables_too(nasty: Path, command: str) -> None:
     line = {
-        "diff": ["diff", HF, nasty, "--tensors", "--metadata"], "inspect": ["inspect", nasty], "tensors": ["inspect", nasty, "--tensors"], "list": ["list", "variants"],
-        "plan": ["convert", nasty, nasty / "a|b<c>", "--force", "--dry-run", "--container", "torch"], "verify": ["verify", HF, nasty, "--level", "bits"],
+        "diff": ["diff", HF, nasty, "--tensors", "--metadata"], "inspect": ["inspect", nasty], "tensors": ["inspect", nasty, "--tensors"],
+        "list": ["list", "variants"],
+        "plan": ["convert", nasty, nasty / "a|b<c>", "--force", "--dry-run", "--container", "torch"],
+        "verify": ["verify", HF, nasty, "--level", "bits"],
     }[command]  # fmt: skip
     done = run(*line, "--format", "markdown")
     assert done.returncode in (0, 1), done.stderr
@@ -83,7 +110,9 @@ def test_other_commands_markdown_is_tables_too(nasty: Path, command: str) -> Non
     assert found and all(len(row) == len(table[0]) for table in found for row in table)
     if command in ("diff", "tensors"):
         cells = {cell for table in found for row in table for cell in row}
-        assert {shown(n).strip() for n in NASTY} <= {c.strip() for c in cells}, {shown(n).strip() for n in NASTY} - {c.strip() for c in cells}
+        assert {shown(n).strip() for n in NASTY} <= {c.strip() for c in cells}, {shown(n).strip() for n in NASTY} - {
+            c.strip() for c in cells
+        }
 
 
 class Page(HTMLParser):
@@ -123,7 +152,27 @@ def test_the_html_report_is_one_page_without_code_or_links(nasty: Path, tmp_path
     assert done.returncode == 1 and text == run("validate", nasty, HF, "--format", "html").stdout
     page = Page(text)
     assert page.open == [] and page.seen["table"] == 1 and page.seen["h2"] == 2
-    assert page.seen.keys() <= {"html", "head", "meta", "title", "style", "body", "h1", "h2", "section", "table", "thead", "tbody", "tr", "th", "td", "span", "br", "p", "footer"}
+    assert page.seen.keys() <= {
+        "html",
+        "head",
+        "meta",
+        "title",
+        "style",
+        "body",
+        "h1",
+        "h2",
+        "section",
+        "table",
+        "thead",
+        "tbody",
+        "tr",
+        "th",
+        "td",
+        "span",
+        "br",
+        "p",
+        "footer",
+    }
     assert {name for name, _ in page.attributes} <= {"lang", "charset", "http-equiv", "content", "name", "class", "title"}
     assert not re.search(r"https?:|url\(|@import", text.replace("https://v.w", "").replace("http://h", ""))
     found = json.loads(run("validate", nasty, "--format", "json").stdout)["findings"]

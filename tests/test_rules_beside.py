@@ -55,7 +55,12 @@ CASES: list[tuple[Callable[[Path], None], str, str, list[str]]] = [
     (lambda f: configure(f, auto_map={"AutoModel": "modeling_evil.EvilModel"}), "remote-code", "warning", ["modeling_evil.EvilModel"]),
     (lambda f: configure(f, pad_token_id=10**6), "config", "warning", ["pad_token_id", "1000000"]),
     (lambda f: configure(f, dtype="bfloat16"), "dtype", "warning", ["bfloat16", "float32"]),
-    (lambda f: configure(f, architectures=["BertForMaskedLM"], tie_word_embeddings=False), "tie", "warning", ["tie_word_embeddings", "decoder.weight"]),
+    (
+        lambda f: configure(f, architectures=["BertForMaskedLM"], tie_word_embeddings=False),
+        "tie",
+        "warning",
+        ["tie_word_embeddings", "decoder.weight"],
+    ),
 ]
 
 
@@ -75,7 +80,14 @@ def test_fewer_tokens_than_rows_are_padding(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "says"), [("roberta-large", None), ("my-bert-base-ft", "12 layers"), ("bert-large", "24 layers"), ("uncased_L-12_H-768_A-12", "12 layers and 768 hidden"), ("bert", None)]
+    ("name", "says"),
+    [
+        ("roberta-large", None),
+        ("my-bert-base-ft", "12 layers"),
+        ("bert-large", "24 layers"),
+        ("uncased_L-12_H-768_A-12", "12 layers and 768 hidden"),
+        ("bert", None),
+    ],
 )
 def test_a_folder_named_after_another_variant_is_told(folder: Path, name: str, says: str | None) -> None:
     target = folder.parent / name
@@ -83,7 +95,9 @@ def test_a_folder_named_after_another_variant_is_told(folder: Path, name: str, s
     found = [f for f in grave(target) if f.rule == "variant"]
     if name == "roberta-large":  # a name of another architecture promises 24 layers all the same
         says = "24 layers"
-    assert (says is None and not found) or (says is not None and len(found) == 1 and says in found[0].message and found[0].basis == "inferred"), found
+    assert (says is None and not found) or (
+        says is not None and len(found) == 1 and says in found[0].message and found[0].basis == "inferred"
+    ), found
 
 
 def test_sentencepiece_models_are_counted_as_their_library_counts(tmp_path: Path) -> None:

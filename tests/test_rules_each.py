@@ -46,7 +46,12 @@ def findings(model: Model) -> tuple[Finding, ...]:
 Maker = Callable[[Path], Model]
 
 
-def bert(change: Callable[[Arrays], object] = lambda a: None, files: dict[str, str] = {}, name: str = "m", **config: Any) -> Maker:  # noqa: B006
+def bert(
+    change: Callable[[Arrays], object] = lambda a: None,
+    files: dict[str, str] = {},  # noqa: B006
+    name: str = "m",
+    **config: Any,
+) -> Maker:
     """bert-hf with other tensors, configuration, or files beside it. A configuration's None takes the key away."""
 
     def make(tmp: Path) -> Model:
@@ -301,14 +306,16 @@ CASES: dict[str, tuple[Maker, Maker]] = {
     "derived": (bert(more(POSITIONS, np.arange(64)[None, ::-1])), bert(more(POSITIONS, np.arange(64)[None]))),
     "device": (legacy(b"X\x03\0\0\0cpu", b"X\x06\0\0\0cuda:0"), legacy()),
     "digest": (digested(put(Q, one(3))), digested(lambda a: None)),
-    "dtype": (bert(put(Q, lambda x: x.astype(np.float16))), bert(lambda a: [a.update({n: x.astype(np.float16)}) for n, x in a.items()], dtype="float16")),
+    "dtype": (bert(put(Q, lambda x: x.astype(np.float16))), bert(lambda a: [a.update({n: x.astype(np.float16)}) for n, x in a.items()],
+        dtype="float16")),
     "duplicate": (bert(lambda a: a.update({Q.removeprefix("bert."): a[Q]})), bert(lambda a: a.update({"adapter." + Q: a[Q]}))),
     "empty": (hollow, unknown_field("")),
     "expand": (saved(lambda torch: {"a": torch.ones(1).expand(5 << 20)}), saved(lambda torch: {"a": torch.ones(1).expand(4096)})),
     "expect": (expecting(layers="5"), expecting(layers="4")),
     "extras": (extras(2_000_000), extras(10)),
     "extreme": (bert(put(Q, one(1e9))), bert(put(Q, one(1e4)))),
-    "head": (bert(drop("seq_relationship"), architectures=["BertForPreTraining"]), bert(drop("seq_relationship"), architectures=["BertForMaskedLM"])),
+    "head": (bert(drop("seq_relationship"), architectures=["BertForPreTraining"]),
+        bert(drop("seq_relationship"), architectures=["BertForMaskedLM"])),
     "header": (unknown_field("stride"), unknown_field("")),
     "hdf5": (hdf5("/nothing"), hdf5("/a/b")),
     "heads": (bert(num_attention_heads=5), bert(num_attention_heads=2)),
@@ -332,7 +339,8 @@ CASES: dict[str, tuple[Maker, Maker]] = {
     "size": (bert(intermediate_size=65), bert(intermediate_size=64)),
     "slice": (bundle(lambda items: items.pop(b"v")), bundle()),
     "switch": (t5(gated=False), t5(gated=True)),
-    "tie": (bert(lambda a: a.update({DECODER: a["bert.embeddings.word_embeddings.weight"] + 1})), bert(lambda a: a.update({DECODER: a["bert.embeddings.word_embeddings.weight"]}))),
+    "tie": (bert(lambda a: a.update({DECODER: a["bert.embeddings.word_embeddings.weight"] + 1})),
+        bert(lambda a: a.update({DECODER: a["bert.embeddings.word_embeddings.weight"]}))),
     "trailing": (legacy(after=b"more"), legacy()),
     "unexpected": (bert(more("adapter.down", np.eye(3, dtype=np.float32))), bert(more(POSITIONS, np.arange(64)[None]))),
     "unreadable": (junk, bert()),

@@ -32,7 +32,9 @@ def test_counts_and_magnitudes_are_numpys(tmp_path: Path, dtype: type, piece: in
     monkeypatch.setattr(scan, "PART", piece * 3)
     rng = np.random.default_rng(1)
     arrays = {}
-    for i, (bad, n) in enumerate([((), 1000), ((np.nan,), 1000), ((np.inf, -np.inf), 77), ((np.nan, -np.inf, np.nan), 513), ((), 1), ((-3.0,), 9)]):
+    for i, (bad, n) in enumerate(
+        [((), 1000), ((np.nan,), 1000), ((np.inf, -np.inf), 77), ((np.nan, -np.inf, np.nan), 513), ((), 1), ((-3.0,), 9)]
+    ):
         with np.errstate(all="ignore"):
             x = (-np.abs(rng.standard_normal(n)) if i == 5 else rng.standard_normal(n)).astype(dtype)
             for j, value in enumerate(bad):
@@ -106,7 +108,9 @@ def test_tensors_in_many_extents_and_strided_views_are_scanned(tmp_path: Path) -
     rows = np.arange(24, dtype=np.float32).reshape(6, 4)
     rows[5, 1] = np.inf
     names, slices = ["v", "v"], ["6 4 0,2:-", "6 4 2,4:-"]
-    tf.raw_ops.SaveV2(prefix=str(tmp_path / "p"), tensor_names=names, shape_and_slices=slices, tensors=[tf.constant(rows[:2]), tf.constant(rows[2:])])
+    tf.raw_ops.SaveV2(
+        prefix=str(tmp_path / "p"), tensor_names=names, shape_and_slices=slices, tensors=[tf.constant(rows[:2]), tf.constant(rows[2:])]
+    )
     with open_checkpoint(tmp_path / "p") as c:
         v = scan.survey(c, ["v"]).values["v"]
     assert (v.inf, v.first, v.largest) == (1, 21, 23.0)
@@ -166,7 +170,10 @@ def test_a_constant_matrix_and_exchanged_or_zero_norms_are_warnings(tmp_path: Pa
     found = [f for f in ckptkit.validate(make(tmp_path / "a", **changes)).findings if f.severity != "info"]
     assert [(f.rule, f.where) for f in found] == [("constant", QUERY), ("norm", norm + "weight")]
     rng = np.random.default_rng(0)
-    swapped = {norm + "weight": rng.normal(0, 0.02, x.shape).astype(np.float32), norm + "bias": rng.normal(1, 0.02, x.shape).astype(np.float32)}
+    swapped = {
+        norm + "weight": rng.normal(0, 0.02, x.shape).astype(np.float32),
+        norm + "bias": rng.normal(1, 0.02, x.shape).astype(np.float32),
+    }
     found = [f for f in ckptkit.validate(make(tmp_path / "b", **swapped)).findings if f.severity != "info"]
     assert [(f.rule, f.basis) for f in found] == [("norm", "inferred")] and "exchanged" in found[0].message
 

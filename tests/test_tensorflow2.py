@@ -22,7 +22,8 @@ from ckptkit.containers._tensorflow.object_graph_write import build
 
 KERAS3, TF_KERAS, TFM = (oracles.FIXTURES / "golden" / c for c in ("tf2_small_bert_keras3", "tf2_small_bert_tf_keras", "tfmo_bert_encoder"))
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
-# The golden programs' own float32 rounding: the same weights in float64 are up to 2.05e-5 from what they recorded, wherever they were read from.
+# The golden programs' own float32 rounding: the same weights in float64 are up to 2.05e-5 from what they recorded, wherever they
+# were read from.
 CLOSE = {"rtol": 1e-5, "atol": 2.1e-5}
 Arrays = dict[str, np.ndarray]
 
@@ -76,8 +77,12 @@ def test_a_keras_model_becomes_a_transformers_model_with_the_golden_outputs(sour
     np.testing.assert_allclose(have["pooler_output"], want["pooled"], **CLOSE)
 
 
-@pytest.mark.parametrize(("name", "heads"), [("bert_model.ckpt-1", ()), ("bert_model_items.ckpt-1", ()), ("ckpt-1", ("seq_relationship_logits",))])
-def test_a_model_garden_encoder_becomes_a_transformers_model_with_the_golden_outputs(name: str, heads: tuple[str, ...], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "heads"), [("bert_model.ckpt-1", ()), ("bert_model_items.ckpt-1", ()), ("ckpt-1", ("seq_relationship_logits",))]
+)
+def test_a_model_garden_encoder_becomes_a_transformers_model_with_the_golden_outputs(
+    name: str, heads: tuple[str, ...], tmp_path: Path
+) -> None:
     ckptkit.convert(TFM / name, tmp_path / "hf", to="hf")
     inputs, want = oracles.read_npz(TFM / "inputs.npz"), oracles.read_npz(TFM / "outputs.npz")
     unused = set() if heads else {r.name for r in ckptkit.inspect(tmp_path / "hf").tensors if r.name.startswith("cls.")}
@@ -95,7 +100,16 @@ BACK = [
     # (the source, --to, what does not come back: counters, optimizer state, and the second of two poolers)
     (TFM / "bert_model.ckpt-1", "tfm", {"save_counter"}),
     (TFM / "bert_model_items.ckpt-1", "tfm", {"save_counter", "next_sentence..pooler_dense/kernel", "next_sentence..pooler_dense/bias"}),
-    (TFM / "ckpt-1", "tfm", {"save_counter", "global_step", "model/encoder_network/layer_with_weights-7/kernel", "model/encoder_network/layer_with_weights-7/bias"}),
+    (
+        TFM / "ckpt-1",
+        "tfm",
+        {
+            "save_counter",
+            "global_step",
+            "model/encoder_network/layer_with_weights-7/kernel",
+            "model/encoder_network/layer_with_weights-7/bias",
+        },
+    ),
     (KERAS3 / "manager" / "ckpt-3", "keras3", {"save_counter"}),
     (KERAS3 / "saved_model" / "variables" / "variables", "keras3", set()),
     (TF_KERAS / "objckpt", "tf_keras", {"step", "optimizer"}),
@@ -117,7 +131,8 @@ def test_to_transformers_and_back_every_variable_has_its_key_and_its_bits(source
 
 @pytest.mark.parametrize("form", ["m.weights.h5", "model.h5", "model.keras"])
 def test_keras_loads_the_weights_file_that_is_written_for_its_model(form: str, tmp_path: Path) -> None:
-    """A model of other sizes, saved by Keras 3, through transformers' names and back: the weights file holds every layer where Keras looks for it."""
+    """A model of other sizes, saved by Keras 3, through transformers' names and back: the weights file holds every layer where Keras
+    looks for it."""
     import keras
 
     made = small_bert(keras, layers=2, hidden=24, heads=3, inner=40)
@@ -203,7 +218,19 @@ def saved(keras: Any, model: Any, how: str, folder: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("library", "layers", "how"),
-    [("keras3", 2, "trained"), ("keras3", 1, "manager"), ("keras3", 5, "export"), ("keras3", 2, "elsewhere"), ("tf_keras", 2, "trained"), ("tf_keras", 11, "weights"), ("tf_keras", 1, "saved_model"), ("keras3", 12, "m.weights.h5"), ("keras3", 2, "m.h5"), ("tf_keras", 3, "m.keras"), ("tf_keras", 2, "m.h5")],
+    [
+        ("keras3", 2, "trained"),
+        ("keras3", 1, "manager"),
+        ("keras3", 5, "export"),
+        ("keras3", 2, "elsewhere"),
+        ("tf_keras", 2, "trained"),
+        ("tf_keras", 11, "weights"),
+        ("tf_keras", 1, "saved_model"),
+        ("keras3", 12, "m.weights.h5"),
+        ("keras3", 2, "m.h5"),
+        ("tf_keras", 3, "m.keras"),
+        ("tf_keras", 2, "m.h5"),
+    ],
 )
 def test_what_keras_saves_is_read_and_what_is_written_keras_restores(library: str, layers: int, how: str, tmp_path: Path) -> None:
     import tensorflow as tf
@@ -301,7 +328,9 @@ def test_a_graph_made_from_names_alone_is_restored(tmp_path: Path) -> None:
     import tensorflow as tf
     from safetensors.numpy import save_file
 
-    arrays = {f"whole/parts/{i}/{n}": np.full(s, i, d) for i in range(12) for n, s, d in (("kernel", (3, 4), np.float32), ("count", (), np.int64))}
+    arrays = {
+        f"whole/parts/{i}/{n}": np.full(s, i, d) for i in range(12) for n, s, d in (("kernel", (3, 4), np.float32), ("count", (), np.int64))
+    }
     arrays["whole/by_name/a.Sb/kernel"] = np.full((3, 4), 30, np.float32)
     save_file(arrays, tmp_path / "m.safetensors", metadata={"tensorflow_object_graph": ""})
     ckptkit.convert(tmp_path / "m.safetensors", tmp_path / "out", container="tf")
@@ -354,7 +383,11 @@ def test_weights_that_only_the_optimizer_lists_are_weights_and_come_back_to_it(t
     tf.train.Checkpoint(model=model, optimizer=optimizer).save(str(tmp_path / "ckpt"))
     found = ckptkit.inspect(tmp_path)
     assert found.parameters == sum(int(np.prod(w.shape)) for w in model.weights)
-    assert {r.name for r in found.tensors if r.counted} == {"model/first/_kernel", "model/first/bias", *(f"optimizer/_trainable_variables/{i}" for i in range(2, 8))}
+    assert {r.name for r in found.tensors if r.counted} == {
+        "model/first/_kernel",
+        "model/first/bias",
+        *(f"optimizer/_trainable_variables/{i}" for i in range(2, 8)),
+    }
     ckptkit.convert(tmp_path / "ckpt-1", tmp_path / "st", container="safetensors")
     ckptkit.convert(tmp_path / "st", tmp_path / "back", container="tf")
     same(variables(tmp_path / "back" / "model.ckpt"), variables(tmp_path / "ckpt-1"))
@@ -403,7 +436,11 @@ def test_signatures_and_functions_are_those_that_tensorflow_loads(tmp_path: Path
     }  # fmt: skip
     assert have == {name: signature_of(f) for name, f in loaded.signatures.items()}
     assert set(found.program["callables"]) == {"__call__"}
-    model = tf.compat.v1.saved_model.loader_impl.parse_saved_model(str(tmp_path / "sm")) if hasattr(tf.compat.v1.saved_model, "loader_impl") else None
+    model = (
+        tf.compat.v1.saved_model.loader_impl.parse_saved_model(str(tmp_path / "sm"))
+        if hasattr(tf.compat.v1.saved_model, "loader_impl")
+        else None
+    )
     assert model is None or set(found.program["functions"]) == {f.signature.name for f in model.meta_graphs[0].graph_def.library.function}
     want = variables(tmp_path / "sm" / "variables" / "variables")
     with ckptkit.open(tmp_path / "sm") as c:
@@ -418,7 +455,11 @@ def test_inspect_lists_signatures_and_functions() -> None:
     found = ckptkit.inspect(KERAS3 / "saved_model")
     text, said = show_inspection(found), json.loads(show_inspection(found, "json"))
     assert re.search(r"serving_default +input +inputs +I32 +\[\?, 12\]", text) and "in the library" in text
-    assert said["program"]["signatures"]["serving_default"]["outputs"]["output_0"] == {"dtype": "F32", "shape": [None, 12, 32], "tensor": "StatefulPartitionedCall:0"}
+    assert said["program"]["signatures"]["serving_default"]["outputs"]["output_0"] == {
+        "dtype": "F32",
+        "shape": [None, 12, 32],
+        "tensor": "StatefulPartitionedCall:0",
+    }
 
 
 @pytest.mark.parametrize("op", ["ReadFile", "WriteFile", "MatchingFiles", "PyFunc"])
@@ -480,7 +521,9 @@ def test_a_graph_is_what_tensorflows_protobuf_says(prefix: Path) -> None:
     want = graph_of(prefix)
     have = parsed(want.SerializeToString()).nodes
     assert [[(c.local_name, c.node_id) for c in n.children] for n in want.nodes] == [list(n.children.items()) for n in have]
-    assert [[(a.name, a.full_name, a.checkpoint_key) for a in n.attributes] for n in want.nodes] == [[tuple(a) for a in n.attributes] for n in have]
+    assert [[(a.name, a.full_name, a.checkpoint_key) for a in n.attributes] for n in want.nodes] == [
+        [tuple(a) for a in n.attributes] for n in have
+    ]
 
 
 def test_names_are_escaped_as_tensorflow_escapes_them() -> None:
@@ -528,6 +571,9 @@ def test_a_damaged_graph_or_program_is_refused_or_read_and_nothing_else(data: st
         assert os.linesep not in e.message
 
 
-GRAPH = build([f"model/layers/{i}/{n}" for i in range(3) for n in ("kernel", "bias")] + ["optimizer/_iterations", "optimizer/_variables/0", "optimizer/_learning_rate"])[0]
+GRAPH = build(
+    [f"model/layers/{i}/{n}" for i in range(3) for n in ("kernel", "bias")]
+    + ["optimizer/_iterations", "optimizer/_variables/0", "optimizer/_learning_rate"]
+)[0]
 PROGRAM = (KERAS3 / "saved_model" / "saved_model.pb").read_bytes()[-4000:]
 PROGRAM = b"\x08\x01\x12" + bytes([len(PROGRAM) & 127 | 128, len(PROGRAM) >> 7]) + PROGRAM

@@ -27,13 +27,22 @@ def safetensors(path: Path, names: tuple[str, ...] = ("w",), metadata: dict[str,
 
 
 def said(*words: str) -> tuple[int, str]:
-    done = subprocess.run([sys.executable, "-m", "ckptkit", *words], capture_output=True, timeout=60, check=False, env=os.environ | {"NO_COLOR": "1"})
+    done = subprocess.run(
+        [sys.executable, "-m", "ckptkit", *words], capture_output=True, timeout=60, check=False, env=os.environ | {"NO_COLOR": "1"}
+    )
     return done.returncode, (done.stdout + done.stderr).decode()
 
 
 @pytest.mark.parametrize(
     "words",
-    [("inspect", "--tensors"), ("inspect", "--tensors", "--format", "json"), ("inspect", "--tensors", "--format", "markdown"), ("inspect", "--tree"), ("inspect", "--stats"), ("digest",)]
+    [
+        ("inspect", "--tensors"),
+        ("inspect", "--tensors", "--format", "json"),
+        ("inspect", "--tensors", "--format", "markdown"),
+        ("inspect", "--tree"),
+        ("inspect", "--stats"),
+        ("digest",),
+    ]
     + [("validate", "--format", f) for f in ("text", "json", "markdown", "sarif", "junit", "github")],
     ids=" ".join,
 )
@@ -58,7 +67,12 @@ def test_a_file_name_that_is_no_utf8_goes_everywhere(tmp_path: Path) -> None:
     os.mkdir(folder)
     path = str(safetensors(Path(folder) / "model.safetensors"))
     report = tmp_path / "report"
-    for words in (("inspect", path), ("inspect", path, "--format", "json"), ("validate", path, "--format", "json", "--report", f"sarif={report}"), ("convert", path, str(tmp_path / "out"), "--container", "torch")):
+    for words in (
+        ("inspect", path),
+        ("inspect", path, "--format", "json"),
+        ("validate", path, "--format", "json", "--report", f"sarif={report}"),
+        ("convert", path, str(tmp_path / "out"), "--container", "torch"),
+    ):
         status, out = said(*words)
         assert status in (0, 1), out
         assert all(c.isprintable() or c == "\n" for c in out)
@@ -103,7 +117,13 @@ def test_reference_reads_what_was_written_and_stops_what_it_finds_wrong(tmp_path
     from ckptkit.runtime.verify import reference
 
     source = Path(__file__).resolve().parent.parent / "fixtures" / "made" / "bert-hf"
-    for container, options in (("safetensors", {"to": "hf", "max_shard_size": 40_000}), ("torch", {"to": "hf", "container": "torch"}), ("tf", {"to": "google"}), ("out.h5", {"container": "hdf5"}), ("out.npz", {"container": "npz"})):
+    for container, options in (
+        ("safetensors", {"to": "hf", "max_shard_size": 40_000}),
+        ("torch", {"to": "hf", "container": "torch"}),
+        ("tf", {"to": "google"}),
+        ("out.h5", {"container": "hdf5"}),
+        ("out.npz", {"container": "npz"}),
+    ):
         ckptkit.convert(source, tmp_path / container, check="reference", **options)
         with ckptkit.open(tmp_path / container) as checkpoint:
             assert reference.hold(str(tmp_path / container), container) == len(checkpoint.tensors) > 70

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 
-def small_bert(keras: Any, *, layers: int = 3, hidden: int = 32, heads: int = 4, inner: int = 80, vocab: int = 131, length: int = 12) -> Any:
+def small_bert(
+    keras: Any, *, layers: int = 3, hidden: int = 32, heads: int = 4, inner: int = 80, vocab: int = 131, length: int = 12
+) -> Any:
     """A functional BERT-like encoder without positions, in `keras` (Keras 3) or `tf_keras`: (sequence, pooled) of ids and segments."""
     k = keras.layers
     ids = keras.Input((length,), dtype="int32", name="input_ids")

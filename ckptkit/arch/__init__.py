@@ -49,7 +49,9 @@ def load(path: str) -> Architecture:
         assert isinstance(arch, Architecture), "ARCHITECTURE is not an Architecture"
         check(arch)
     except Exception as e:
-        raise UsageError(f"is no architecture file: {type(e).__name__}: {e}", path=path, hint="see 'Adding an architecture' in the README") from e
+        raise UsageError(
+            f"is no architecture file: {type(e).__name__}: {e}", path=path, hint="see 'Adding an architecture' in the README"
+        ) from e
     return arch
 
 

@@ -59,7 +59,9 @@ DEFAULTS = {"dropout": 0, "attention_dropout": 0, "initializer_range": 0.02}
 
 # the original projects the embeddings only where they are of another width than the layers
 NO_PROJECTION = {
-    "embeddings.project.weight": Lack("identity", when=("embedding", "hidden"), why="the original has it only where the embeddings are narrower"),
+    "embeddings.project.weight": Lack(
+        "identity", when=("embedding", "hidden"), why="the original has it only where the embeddings are narrower"
+    ),
     "embeddings.project.bias": Lack(0.0, when=("embedding", "hidden"), why="the original has it only where the embeddings are narrower"),
 }
 
@@ -87,7 +89,8 @@ GOOGLE_FORM = ConfigForm(
 # bert4keras' albert_unshared, and its BERT of narrower embeddings: as many groups as layers, each of one layer of its own
 UNSHARED = {"inner_groups": (1, "each of its layers has weights of its own")}
 UNSHARED_FORM = GOOGLE_FORM._replace(
-    keys={**{k: v for k, v in GOOGLE_FORM.keys.items() if v not in ("groups", "inner_groups", "layers")}, "num_hidden_layers": Key("layers", more=("groups",))},
+    keys={**{k: v for k, v in GOOGLE_FORM.keys.items() if v not in ("groups", "inner_groups", "layers")},
+        "num_hidden_layers": Key("layers", more=("groups",))},
     defaults={**DEFAULTS, "inner_groups": 1}, also={},
 )  # fmt: skip
 
@@ -100,7 +103,12 @@ def unshared(rows: Mapping[str, str | tuple[str, ...]]) -> dict[str, str | tuple
 
 
 B4K_LAYER = "Transformer-{group}-{inner_group}-"
-HUB_KEYS: dict[str, str | Key] = {**hub.WITH_SEGMENTS, "embedding_dim": "embedding", "num_groups": "groups", "num_inner_repetitions": "inner_groups"}
+HUB_KEYS: dict[str, str | Key] = {
+    **hub.WITH_SEGMENTS,
+    "embedding_dim": "embedding",
+    "num_groups": "groups",
+    "num_inner_repetitions": "inner_groups",
+}
 HUB_LAYER = "group_{group}_inner_layer_{inner_group}"
 
 HF = Dialect(
@@ -222,22 +230,60 @@ ARCHITECTURE = Architecture(
             config=GOOGLE_FORM,
         ),
         HF,
-        tf(MODULES, HF, "albert/", shared={"predictions": "mlm"}, repeats={"predictions/decoder/bias": "mlm.decoder.bias"}, computes=frozenset({"predictions/decoder/bias"})),
+        tf(
+            MODULES,
+            HF,
+            "albert/",
+            shared={"predictions": "mlm"},
+            repeats={"predictions/decoder/bias": "mlm.decoder.bias"},
+            computes=frozenset({"predictions/decoder/bias"}),
+        ),
         flax(MODULES, HF),
         hub.backbone(
-            ("AlbertBackbone",), "albert.albert_backbone",
+            ("AlbertBackbone",),
+            "albert.albert_backbone",
             (
-                hub.TOKENS, hub.POSITIONS, hub.SEGMENTS, hub.NORM, Layer("embedding_projection", "dense"),
-                Layer("group_{}_inner_layer_{}", "transformer_encoder", inner="num_inner_repetitions"), hub.POOLER,
+                hub.TOKENS,
+                hub.POSITIONS,
+                hub.SEGMENTS,
+                hub.NORM,
+                Layer("embedding_projection", "dense"),
+                Layer("group_{}_inner_layer_{}", "transformer_encoder", inner="num_inner_repetitions"),
+                hub.POOLER,
             ),
-            {**hub.EMBEDDINGS, "embedding_projection": "embeddings.project", **hub.layer_rows(HUB_LAYER, L), **hub.POOLED, **hub.MLM, **hub.CLASSIFIER},
-            keys=HUB_KEYS, implied={"activation": "gelu_tanh", "norm_eps": 1e-12, "mlm_activation": "gelu_tanh"}, defaults=DEFAULTS, classifies=("classifier",),
-            words=Vocabulary(hub.PIECES, otherwise="transformers' ALBERT lower-cases text, takes accents off and splits digits from commas first"),
+            {
+                **hub.EMBEDDINGS,
+                "embedding_projection": "embeddings.project",
+                **hub.layer_rows(HUB_LAYER, L),
+                **hub.POOLED,
+                **hub.MLM,
+                **hub.CLASSIFIER,
+            },
+            keys=HUB_KEYS,
+            implied={"activation": "gelu_tanh", "norm_eps": 1e-12, "mlm_activation": "gelu_tanh"},
+            defaults=DEFAULTS,
+            classifies=("classifier",),
+            words=Vocabulary(
+                hub.PIECES, otherwise="transformers' ALBERT lower-cases text, takes accents off and splits digits from commas first"
+            ),
         ),
         b4k.weights(
-            {**b4k.EMBEDDINGS, "Embedding-Mapping": "embeddings.project", **b4k.after(B4K_LAYER, L), **b4k.MLM, **b4k.POOLER, **b4k.MLM_BIAS, "NSP-Proba": "sop"},
-            GOOGLE_FORM, lacks=NO_PROJECTION, spelling=starting({"Transformer-0-0-": "Transformer-"}, layers),
-            limits={"groups": (1, "bert4keras' ALBERT has one group of layers"), "inner_groups": (1, "bert4keras' ALBERT has one layer in its group")},
+            {
+                **b4k.EMBEDDINGS,
+                "Embedding-Mapping": "embeddings.project",
+                **b4k.after(B4K_LAYER, L),
+                **b4k.MLM,
+                **b4k.POOLER,
+                **b4k.MLM_BIAS,
+                "NSP-Proba": "sop",
+            },
+            GOOGLE_FORM,
+            lacks=NO_PROJECTION,
+            spelling=starting({"Transformer-0-0-": "Transformer-"}, layers),
+            limits={
+                "groups": (1, "bert4keras' ALBERT has one group of layers"),
+                "inner_groups": (1, "bert4keras' ALBERT has one layer in its group"),
+            },
         ),
         Dialect(
             name="bert4keras_unshared",
@@ -250,7 +296,12 @@ ARCHITECTURE = Architecture(
             limits=UNSHARED,
             config=UNSHARED_FORM,
         ),
-        b4k.weights({**unshared(BERT.dialects["bert4keras_h5"].rows), "Embedding-Mapping": "embeddings.project"}, UNSHARED_FORM, lacks=NO_PROJECTION, limits=UNSHARED)._replace(
+        b4k.weights(
+            {**unshared(BERT.dialects["bert4keras_h5"].rows), "Embedding-Mapping": "embeddings.project"},
+            UNSHARED_FORM,
+            lacks=NO_PROJECTION,
+            limits=UNSHARED,
+        )._replace(
             name="bert4keras_unshared_h5", title="bert4keras, layers of ALBERT's width unshared (Keras layers)", alias="bert4keras_unshared"
         ),
         *albert_of_tf2(L, NO_PROJECTION),

@@ -101,10 +101,15 @@ ARCHITECTURE = Architecture(
         tf(MODULES, HF, "distilbert/", shared={"vocab_projector": "mlm"}),
         flax(MODULES, HF),
         hub.backbone(
-            ("DistilBertBackbone",), "distil_bert.distil_bert_backbone",
+            ("DistilBertBackbone",),
+            "distil_bert.distil_bert_backbone",
             (hub.JOINT, hub.NORM, hub.ENCODER),
-            {**hub.JOINT_EMBEDDINGS, **hub.LAYERS, **hub.MLM, "task/pooled_dense": "classification.dense", **hub.CLASSIFIER}, keys=hub.SIZES,
-            implied={"activation": "gelu", "norm_eps": 1e-12}, needs=(), classifies=("classification", "classifier"), words=hub.WORD_PIECES,
+            {**hub.JOINT_EMBEDDINGS, **hub.LAYERS, **hub.MLM, "task/pooled_dense": "classification.dense", **hub.CLASSIFIER},
+            keys=hub.SIZES,
+            implied={"activation": "gelu", "norm_eps": 1e-12},
+            needs=(),
+            classifies=("classification", "classifier"),
+            words=hub.WORD_PIECES,
         ),
     ),
 )

@@ -49,7 +49,9 @@ ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "tanh": "tanh", "linear": "linear
 MODEL_SIZES = {"small": (256, 12), "base": (768, 12), "large": (1024, 24)}  # model_size -> hidden, layers
 
 NO_PROJECTION = {
-    "embeddings.project.weight": Lack("identity", when=("embedding", "hidden"), why="ELECTRA has it only where the embeddings are narrower"),
+    "embeddings.project.weight": Lack(
+        "identity", when=("embedding", "hidden"), why="ELECTRA has it only where the embeddings are narrower"
+    ),
     "embeddings.project.bias": Lack(0.0, when=("embedding", "hidden"), why="ELECTRA has it only where the embeddings are narrower"),
 }
 
@@ -71,7 +73,9 @@ def read_hyperparameters(raw: Mapping[str, object], part: str) -> dict[str, obje
     if "discriminator" not in raw and ("model_hparam_overrides" in raw or "model_size" in raw):
         overrides, size = raw.get("model_hparam_overrides"), str(raw.get("model_size", "small"))
         hidden, layers = MODEL_SIZES.get(size, (0, 0))
-        discriminator = _complete({"hidden_size": hidden, "num_hidden_layers": layers, "vocab_size": raw.get("vocab_size", 30522)}, overrides)
+        discriminator = _complete(
+            {"hidden_size": hidden, "num_hidden_layers": layers, "vocab_size": raw.get("vocab_size", 30522)}, overrides
+        )
         narrow = 128 if size == "small" else None
         settings = discriminator
         if part == "generator":
@@ -141,7 +145,8 @@ TRAITS = {
     "encoder": L[:-1],
     "heads": {
         "pooler": "pooler",
-        "rtd": "detector", "mlm": "lm", "classification": "first with gelu", "summary": "summary with gelu", "classifier": "pooled_or_tokens", "qa": "tokens",
+        "rtd": "detector", "mlm": "lm", "classification": "first with gelu", "summary": "summary with gelu",
+        "classifier": "pooled_or_tokens", "qa": "tokens",
     },
 }  # fmt: skip
 
@@ -215,16 +220,31 @@ ARCHITECTURE = Architecture(
         tf(MODULES, HF, "electra/", shared={"generator_lm_head": "mlm"}),
         flax(MODULES, HF),
         hub.backbone(
-            ("ElectraBackbone",), "electra.electra_backbone",
-            (hub.TOKENS, hub.POSITIONS, hub.SEGMENTS, hub.NORM, Layer("embeddings_projection", "dense", optional=True), hub.ENCODER, hub.POOLER),
+            ("ElectraBackbone",),
+            "electra.electra_backbone",
+            (
+                hub.TOKENS,
+                hub.POSITIONS,
+                hub.SEGMENTS,
+                hub.NORM,
+                Layer("embeddings_projection", "dense", optional=True),
+                hub.ENCODER,
+                hub.POOLER,
+            ),
             {**hub.EMBEDDINGS, "embeddings_projection": "embeddings.project", **hub.LAYERS, **hub.POOLED},
             keys={**{k: v for k, v in hub.WITH_SEGMENTS.items() if v != "vocab"}, "vocab_size": "vocab", "embedding_dim": "embedding"},
-            implied={"activation": "gelu_tanh", "norm_eps": 1e-12}, lacks=NO_PROJECTION, tasks=(), words=hub.WORD_PIECES,
+            implied={"activation": "gelu_tanh", "norm_eps": 1e-12},
+            lacks=NO_PROJECTION,
+            tasks=(),
+            words=hub.WORD_PIECES,
         ),
         b4k.weights(
             {
-                **b4k.EMBEDDINGS, "Embedding-Mapping": "embeddings.project", **b4k.LAYERS,
-                "Discriminator-Dense": "rtd.dense", "Discriminator-Prediction": "rtd.output",
+                **b4k.EMBEDDINGS,
+                "Embedding-Mapping": "embeddings.project",
+                **b4k.LAYERS,
+                "Discriminator-Dense": "rtd.dense",
+                "Discriminator-Prediction": "rtd.output",
             },
             B4K_FORM,
             lacks=NO_PROJECTION,
@@ -232,6 +252,8 @@ ARCHITECTURE = Architecture(
         DISCRIMINATOR,
         _google("generator", "generator", "generator", MLM, "_untied"),  # trained with tables of its own, which is not the default
         _google("generator", "generator", "electra", MLM),
-        DISCRIMINATOR._replace(name="bert4keras", title="bert4keras (TensorFlow)", alias="", part="", filename="electra_model.ckpt", config=B4K_FORM),
+        DISCRIMINATOR._replace(
+            name="bert4keras", title="bert4keras (TensorFlow)", alias="", part="", filename="electra_model.ckpt", config=B4K_FORM
+        ),
     ),
 )

@@ -135,7 +135,15 @@ B4K_KEYS: dict[str, str | Key] = {
     **{k: v for k, v in BERT_SIZES.items() if v != "segments"},
     "hidden_act": Key(
         "activation",
-        words={"gelu_tanh": "gelu_tanh", "gelu_erf": "gelu", "gelu": "gelu_tanh", "relu": "relu", "tanh": "tanh", "swish": "silu", "linear": "linear"},
+        words={
+            "gelu_tanh": "gelu_tanh",
+            "gelu_erf": "gelu",
+            "gelu": "gelu_tanh",
+            "relu": "relu",
+            "tanh": "tanh",
+            "swish": "silu",
+            "linear": "linear",
+        },
     ),
 }
 
@@ -258,15 +266,29 @@ ARCHITECTURE = Architecture(
         ),
         HF,
         tf(MODULES, TRUNK, "transformer/", weights=(), style=TF_CONV1D, rows={**TF_BLOCK, **TF_HEADS}),
-        flax(MODULES, TRUNK, style=FLAX_CONV1D, rows={**FLAX_BLOCK, "lm_head/kernel": ("lm_head.weight", "hidden vocab")}, without=("multiple_choice", "score", "classifier", "qa"), prefixed=True),
+        flax(
+            MODULES,
+            TRUNK,
+            style=FLAX_CONV1D,
+            rows={**FLAX_BLOCK, "lm_head/kernel": ("lm_head.weight", "hidden vocab")},
+            without=("multiple_choice", "score", "classifier", "qa"),
+            prefixed=True,
+        ),
         hub.backbone(
-            ("GPT2Backbone",), "gpt2.gpt2_backbone", (hub.TOKENS, hub.POSITIONS, hub.DECODER, Layer("layer_norm", "layer_normalization")),
+            ("GPT2Backbone",),
+            "gpt2.gpt2_backbone",
+            (hub.TOKENS, hub.POSITIONS, hub.DECODER, Layer("layer_norm", "layer_normalization")),
             {
-                "token_embedding": "embeddings.word", "position_embedding": "embeddings.position",
-                **hub.layer_rows("transformer_layer_{layer}", D), "layer_norm": "decoder.norm",
+                "token_embedding": "embeddings.word",
+                "position_embedding": "embeddings.position",
+                **hub.layer_rows("transformer_layer_{layer}", D),
+                "layer_norm": "decoder.norm",
             },
-            keys=hub.SIZES, implied={"activation": "gelu_tanh", "norm_eps": 1e-5, "tied": True, "scaled": True, "scaled_by_layer": False},
-            needs=(), tasks=("CausalLM",), words=Vocabulary(hub.BYTE_PAIRS, ("<|endoftext|>",)),
+            keys=hub.SIZES,
+            implied={"activation": "gelu_tanh", "norm_eps": 1e-5, "tied": True, "scaled": True, "scaled_by_layer": False},
+            needs=(),
+            tasks=("CausalLM",),
+            words=Vocabulary(hub.BYTE_PAIRS, ("<|endoftext|>",)),
         ),
         Dialect(
             name="bert4keras",
@@ -291,7 +313,9 @@ ARCHITECTURE = Architecture(
         ),
         b4k.weights(
             {
-                "Embedding-Token": "embeddings.word", "Embedding-Position": "embeddings.position", **b4k.before("Transformer-{layer}-", D),
+                "Embedding-Token": "embeddings.word",
+                "Embedding-Position": "embeddings.position",
+                **b4k.before("Transformer-{layer}-", D),
                 "Output-Norm": "decoder.norm",
             },
             B4K_FORM,

@@ -61,7 +61,8 @@ HF = Dialect(
     repeats=BERT.dialects["hf"].repeats,
     derived={
         "~encoder.layer.{layer}.attention.self.relative_positions_encoding.positions_encoding": (
-            "relative_positions farthest", "positions keys head_dim",
+            "relative_positions farthest",
+            "positions keys head_dim",
         ),
         "~embeddings.token_type_ids": ("zeros", "1 positions"),
     },

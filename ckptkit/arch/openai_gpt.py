@@ -148,7 +148,9 @@ ARCHITECTURE = Architecture(
         ),
         b4k.weights(
             {
-                "Embedding-Token": "embeddings.word", "Embedding-Segment": "embeddings.segment", "Embedding-Position": "embeddings.position",
+                "Embedding-Token": "embeddings.word",
+                "Embedding-Segment": "embeddings.segment",
+                "Embedding-Position": "embeddings.position",
                 **b4k.after("Transformer-{layer}-", D),
             },
             B4K_FORM,

@@ -157,7 +157,8 @@ CLASSES = tuple(
     for family in ("Roberta", "XLMRoberta", "Camembert")
     for name, groups, labels in (
         ("Model", {"pooler"}, None), ("ForMaskedLM", {"mlm"}, None), ("ForSequenceClassification", {"classification"}, None),
-        ("ForTokenClassification", {"classifier"}, None), ("ForQuestionAnswering", {"qa"}, None), ("ForMultipleChoice", {"pooler", "classifier"}, 1),
+        ("ForTokenClassification", {"classifier"}, None), ("ForQuestionAnswering", {"qa"}, None),
+        ("ForMultipleChoice", {"pooler", "classifier"}, 1),
         ("ForCausalLM", {"mlm"}, None),
     )
 )  # fmt: skip
@@ -189,7 +190,12 @@ HF = Dialect(
     sidecars=BYTE_PAIRS,
     config=ConfigForm(
         filename="config.json",
-        keys={**SIZES, "max_position_embeddings": Key("positions", shift=-2), "model_type": Key("kin", words={n: n for n in KIN}, required=False), **HF_KEYS},
+        keys={
+            **SIZES,
+            "max_position_embeddings": Key("positions", shift=-2),
+            "model_type": Key("kin", words={n: n for n in KIN}, required=False),
+            **HF_KEYS,
+        },
         labels=True,
         marks={"model_type": "roberta"},
         defaults={**DEFAULTS, "norm_eps": 1e-12, "activation": "gelu", "tied": True, "pad": 1},
@@ -219,14 +225,30 @@ ARCHITECTURE = Architecture(
     dialects=(
         HF,
         tf(
-            MODULES, TRUNK, "roberta/", shared={"lm_head": "mlm"}, rows={" | ".join(f"~{TF_POSITIONS}/{n}" for n in ("embeddings", "weight")): POSITIONS},
+            MODULES,
+            TRUNK,
+            "roberta/",
+            shared={"lm_head": "mlm"},
+            rows={" | ".join(f"~{TF_POSITIONS}/{n}" for n in ("embeddings", "weight")): POSITIONS},
             repeats={" | ".join(f"{AGAIN}lm_head/roberta/{TF_POSITIONS}/{n}" for n in ("embeddings", "weight")): (*POSITIONS, "mlm")},
         ),
         flax(MODULES, TRUNK, rows={"~embeddings/position_embeddings/embedding": POSITIONS}),
         hub.backbone(
-            ("RobertaBackbone", "XLMRobertaBackbone"), "roberta.roberta_backbone", (hub.JOINT, hub.NORM, hub.ENCODER),
-            {**hub.JOINT_EMBEDDINGS, **hub.LAYERS, **hub.MLM, **hub.DEEP_CLASSIFIER}, keys={**hub.SIZES, hub.CLASS: Key("kin", words={"RobertaBackbone": "roberta", "XLMRobertaBackbone": "xlm-roberta", "": "camembert"}, required=False)}, implied={"activation": "gelu", "norm_eps": 1e-5, "pad": 1}, needs=(),
-            lacks={**NO_SEGMENTS, **NO_RESERVED}, classifies=("classification",), words=Vocabulary(hub.BYTE_PAIRS, ("<s>", "</s>", "<pad>", "<mask>")),
+            ("RobertaBackbone", "XLMRobertaBackbone"),
+            "roberta.roberta_backbone",
+            (hub.JOINT, hub.NORM, hub.ENCODER),
+            {**hub.JOINT_EMBEDDINGS, **hub.LAYERS, **hub.MLM, **hub.DEEP_CLASSIFIER},
+            keys={
+                **hub.SIZES,
+                hub.CLASS: Key(
+                    "kin", words={"RobertaBackbone": "roberta", "XLMRobertaBackbone": "xlm-roberta", "": "camembert"}, required=False
+                ),
+            },
+            implied={"activation": "gelu", "norm_eps": 1e-5, "pad": 1},
+            needs=(),
+            lacks={**NO_SEGMENTS, **NO_RESERVED},
+            classifies=("classification",),
+            words=Vocabulary(hub.BYTE_PAIRS, ("<s>", "</s>", "<pad>", "<mask>")),
         ),
         _fairseq("fairseq_new", "fairseq (query, key, value apart)", FAIRSEQ_ROWS, write_fairseq),
         _fairseq("fairseq_old", "fairseq before 0.9 (fused in_proj)", FAIRSEQ_OLD_ROWS, write_fairseq_old),

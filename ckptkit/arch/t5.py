@@ -81,7 +81,11 @@ _FFN = {"intermediate": "wi", "gate": "wi_0", "up": "wi_1", "output": "wo"}
 # (canonical module, stored block, stored layers: (canonical part, index, stored part))
 _STACKS = (
     ("encoder", "layer", (("attention", 0, "SelfAttention"), ("ffn", 1, "DenseReluDense"))),
-    ("decoder", "decoder_layer", (("attention", 0, "SelfAttention"), ("cross_attention", 1, "EncDecAttention"), ("ffn", 2, "DenseReluDense"))),
+    (
+        "decoder",
+        "decoder_layer",
+        (("attention", 0, "SelfAttention"), ("cross_attention", 1, "EncDecAttention"), ("ffn", 2, "DenseReluDense")),
+    ),
 )
 
 
@@ -117,7 +121,11 @@ HF_ROWS: dict[str, str | tuple[str, ...]] = {
     "qa_outputs": "qa",
 }
 # transformers' classes of these heads keep the model itself under "transformer"
-HF_HEADS = {"classification_head.dense": "classification.dense", "classification_head.out_proj": "classification.output", "classifier": "classifier"}
+HF_HEADS = {
+    "classification_head.dense": "classification.dense",
+    "classification_head.out_proj": "classification.output",
+    "classifier": "classifier",
+}
 
 # "gated-gelu" is the tanh approximation in transformers, whatever "gelu" is elsewhere
 FEED_FORWARD = {
@@ -146,7 +154,8 @@ KEYS: dict[str, str | Key] = {
     "scale_decoder_outputs": Key("scaled", required=False),  # before the head: once read off the tying, its own key since
 }
 DEFAULTS: dict[str, object] = {
-    "decoder_layers": "=layers", "buckets": 32, "max_distance": 128, "dropout": 0.1, "norm_eps": 1e-6, "initializer_factor": 1.0, "tied": True, "scaled": "=tied",
+    "decoder_layers": "=layers", "buckets": 32, "max_distance": 128, "dropout": 0.1, "norm_eps": 1e-6, "initializer_factor": 1.0,
+    "tied": True, "scaled": "=tied",
 }  # fmt: skip
 ALSO: dict[str, object] = {"decoder_start_token_id": 0, "eos_token_id": 1, "is_encoder_decoder": True, "pad_token_id": 0, "use_cache": True}
 
@@ -182,8 +191,21 @@ GIN_ACTIVATIONS = {
     "['relu', 'linear']": "gated-relu", "['swish', 'linear']": "gated-silu",
 }  # fmt: skip
 B4K_ACTIVATIONS: Mapping[str | tuple[str, ...], object] = {
-    **{a: (m, False) for a, m in (("relu", "relu"), ("gelu_tanh", "gelu_tanh"), ("gelu_erf", "gelu"), ("gelu", "gelu_tanh"), ("tanh", "tanh"), ("linear", "linear"))},
-    **{(a, "linear"): (m, True) for a, m in (("gelu", "gelu_tanh"), ("gelu_tanh", "gelu_tanh"), ("gelu_erf", "gelu"), ("relu", "relu"), ("swish", "silu"))},
+    **{
+        a: (m, False)
+        for a, m in (
+            ("relu", "relu"),
+            ("gelu_tanh", "gelu_tanh"),
+            ("gelu_erf", "gelu"),
+            ("gelu", "gelu_tanh"),
+            ("tanh", "tanh"),
+            ("linear", "linear"),
+        )
+    },
+    **{
+        (a, "linear"): (m, True)
+        for a, m in (("gelu", "gelu_tanh"), ("gelu_tanh", "gelu_tanh"), ("gelu_erf", "gelu"), ("relu", "relu"), ("swish", "silu"))
+    },
 }
 IGNORED = "an unused bias that older versions of transformers kept"
 
@@ -218,7 +240,13 @@ def _hub_rows() -> Iterator[tuple[str, str | tuple[str, ...]]]:
             for part in ("query", "key", "value", "output"):
                 yield f"{layer}{theirs}/{part}_projector", f"{ours}{mine}.{part}"
             yield f"{layer}{theirs}_layer_norm", f"{ours}{mine}.norm"
-        for part, name in (("intermediate", "input_projector"), ("gate", GATED_INPUT), ("up", "gate_projector"), ("output", "output_projector"), ("norm", "layer_norm")):
+        for part, name in (
+            ("intermediate", "input_projector"),
+            ("gate", GATED_INPUT),
+            ("up", "gate_projector"),
+            ("output", "output_projector"),
+            ("norm", "layer_norm"),
+        ):
             yield layer + name, f"{ours}ffn.{part}"
         yield f"transformer_{stack}_layer_0/self_attention", f"{stack}.position_bias"
         yield f"{stack}_output_layer_norm", f"{stack}.norm"
@@ -235,7 +263,14 @@ HUB_NAMES = objects(
     beside={"input_projector": ("gate_projector", GATED_INPUT)},
 )
 GELU_TANH = ("keras_hub>gelu_approximate", "keras_nlp>gelu_approximate", "gelu_approximate")
-HUB_ACTIVATIONS = {"relu": "relu", "gelu": "gelu", **dict.fromkeys(GELU_TANH, "gelu_tanh"), "silu": "silu", "tanh": "tanh", "linear": "linear"}
+HUB_ACTIVATIONS = {
+    "relu": "relu",
+    "gelu": "gelu",
+    **dict.fromkeys(GELU_TANH, "gelu_tanh"),
+    "silu": "silu",
+    "tanh": "tanh",
+    "linear": "linear",
+}
 HUB_KEYS: dict[str, str | Key] = {
     "vocabulary_size": "vocab",
     "num_layers": Key("layers", more=("decoder_layers",)),
@@ -252,10 +287,12 @@ HUB_KEYS: dict[str, str | Key] = {
 
 
 def dialects(
-    model_type: str, classes: tuple[Class, ...], norms: tuple[str, ...], final: tuple[str, ...], keys: Mapping[str, str | Key], defaults: Mapping[str, object],
+    model_type: str, classes: tuple[Class, ...], norms: tuple[str, ...], final: tuple[str, ...], keys: Mapping[str, str | Key],
+    defaults: Mapping[str, object],
     implied: Mapping[str, object] = {},
 ) -> tuple[Dialect, ...]:  # fmt: skip
-    """T5's namings, for the model type `model_type`: mesh, bert4keras (the same names with its own configuration) and hf, whose code takes `implied` for granted."""
+    """T5's namings, for the model type `model_type`: mesh, bert4keras (the same names with its own configuration) and hf, whose code
+    takes `implied` for granted."""
     mesh = Dialect(
         name="mesh",
         title="Mesh TensorFlow (google-research/text-to-text-transfer-transformer)",
@@ -295,12 +332,17 @@ def dialects(
         style=TORCH,
         prefixes=("", "transformer."),
         rows={**{f"~{k}": v for k, v in HF_ROWS.items()}, **HF_HEADS},
-        repeats={"~encoder.embed_tokens.weight": "embeddings.word.weight", "~decoder.embed_tokens.weight": ("embeddings.word.weight", "decoder")},
+        repeats={
+            "~encoder.embed_tokens.weight": "embeddings.word.weight",
+            "~decoder.embed_tokens.weight": ("embeddings.word.weight", "decoder"),
+        },
         strays={"~decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight": IGNORED},
         classes=classes,
         metadata={"format": "pt"},
         sidecars=PIECES,
-        config=ConfigForm("config.json", keys, marks={"model_type": model_type}, implied=implied, defaults=defaults, also=ALSO, labels=True),
+        config=ConfigForm(
+            "config.json", keys, marks={"model_type": model_type}, implied=implied, defaults=defaults, also=ALSO, labels=True
+        ),
     )
     scale = ("canonical", "/weight")
     trunk = hf._replace(prefixes=("",), rows=HF_ROWS, classes=tuple(c for c in classes if not c.groups & {"classification", "classifier"}))
@@ -308,14 +350,30 @@ def dialects(
         mesh,
         bert4keras,
         hf,
-        tf(MODULES, trunk, "", tied=True, style={**HDF5, "norm": {"weight": scale}}, weights=(), shared={"encoder": "", "decoder": "decoder"}),  # type: ignore[arg-type]
+        tf(
+            MODULES,  # type: ignore[arg-type]
+            trunk,
+            "",
+            tied=True,
+            style={**HDF5, "norm": {"weight": scale}},
+            weights=(),
+            shared={"encoder": "", "decoder": "decoder"},
+        ),
         flax(MODULES, trunk, style={**FLAX, "norm": {"weight": scale}}, without=("qa",)),  # type: ignore[arg-type]
         b4k.weights(B4K_ROWS, bert4keras.config),
     )
 
 
 HUB = hub.backbone(
-    ("T5Backbone",), "t5.t5_backbone", HUB_NAMES, HUB_ROWS, keys=HUB_KEYS, implied={"buckets": 32, "max_distance": 128}, needs=("decoder",), tasks=("Seq2SeqLM",), words=Vocabulary(hub.PIECES),
+    ("T5Backbone",),
+    "t5.t5_backbone",
+    HUB_NAMES,
+    HUB_ROWS,
+    keys=HUB_KEYS,
+    implied={"buckets": 32, "max_distance": 128},
+    needs=("decoder",),
+    tasks=("Seq2SeqLM",),
+    words=Vocabulary(hub.PIECES),
     defaults={"dropout": 0.1, "norm_eps": 1e-6, "gated": True, "tied": True, "decoder_layers": "=layers"},
 )
 
@@ -354,7 +412,8 @@ TRAITS = {
     "head_scaled": "=scaled",
     # mesh_tensorflow transformer_layers.py: the queries so small that unscaled scores are of size one
     "init": {
-        "*.attention.query.weight": "normal query", "*.cross_attention.query.weight": "normal query", "embeddings.word.weight": "normal 1.0",
+        "*.attention.query.weight": "normal query", "*.cross_attention.query.weight": "normal query",
+        "embeddings.word.weight": "normal 1.0",
         "*.position_bias.weight": "normal hidden**-0.5", "lm_head.weight": "normal 1.0", "*.weight": "normal in**-0.5",
     },
 }  # fmt: skip

@@ -1,4 +1,5 @@
-"""UniLM v1: BERT's names with a segment for every role a token has in four tasks, and two switches for tables that each task has its own of.
+"""UniLM v1: BERT's names with a segment for every role a token has in four tasks, and two switches for tables that each task has its
+own of.
 
 Source: microsoft/unilm unilm-v1/src/pytorch_pretrained_bert/modeling.py (names, LayerNorm's 1e-5, erf, `new_pos_ids`,
 `relax_projection`), biunilm/run_seq2seq.py (how the published files are used: with BERT's configuration and
@@ -56,7 +57,9 @@ ARCHITECTURE = Architecture(
                 implied={"norm_eps": 1e-5},
                 defaults={**DEFAULTS, "tasks": 1, "projections": 1},
                 also={"ffn_type": 0, "num_qkv": 0, "seg_emb": False, "task_idx": None, "fp32_embedding": False, "label_smoothing": None},
-                overruled={"segments": "the published files come with BERT's configuration; unilm's loader is told the number (--new_segment_ids)"},
+                overruled={
+                    "segments": "the published files come with BERT's configuration; unilm's loader is told the number (--new_segment_ids)"
+                },
             ),
         ),
         BERT.dialects["hf"]._replace(title="transformers (PyTorch), as BERT", limits=LIMITS),

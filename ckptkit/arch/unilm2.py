@@ -24,7 +24,10 @@ KEYS: dict[str, str | Key] = {
     "max_rel_pos": Key("farthest", required=False),
 }
 CONFIG = ConfigForm(
-    filename="config.json", keys=KEYS, defaults={**DEFAULTS, "norm_eps": 1e-12, "activation": "gelu"}, also={"source_type_id": 0, "target_type_id": 1}
+    filename="config.json",
+    keys=KEYS,
+    defaults={**DEFAULTS, "norm_eps": 1e-12, "activation": "gelu"},
+    also={"source_type_id": 0, "target_type_id": 1},
 )
 
 FAST_ROWS: dict[str, str | tuple[str, ...]] = {
@@ -43,7 +46,15 @@ TUNED_ROWS: dict[str, str | tuple[str, ...]] = {
 
 def _dialect(name: str, title: str, rows: dict[str, str | tuple[str, ...]], lacks: dict[str, Lack]) -> Dialect:
     return HF._replace(
-        name=name, title=title, rows=rows, lacks=lacks, container="torch", filename="pytorch_model.bin", strays=TRAINING, config=CONFIG, classes=()
+        name=name,
+        title=title,
+        rows=rows,
+        lacks=lacks,
+        container="torch",
+        filename="pytorch_model.bin",
+        strays=TRAINING,
+        config=CONFIG,
+        classes=(),
     )
 
 
@@ -66,7 +77,8 @@ ARCHITECTURE = Architecture(
     dialects=(
         _dialect(
             "unilm", "UniLM v2 (fused query, key and value)", FAST_ROWS,
-            {L + "key.bias": Lack(0.0, harmless="a bias of the key adds one number to all scores of a query, which the softmax takes away")},
+            {L + "key.bias": Lack(0.0,
+                harmless="a bias of the key adds one number to all scores of a query, which the softmax takes away")},
         ),
         _dialect("s2s", "s2s-ft (fine-tuned UniLM)", TUNED_ROWS, {}),
         HF._replace(

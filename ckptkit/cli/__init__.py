@@ -72,7 +72,9 @@ def _with_click() -> object:
 
     from ._group import cli
 
-    sys.argv[1:] = ["--check-reference" if word == "--check=reference" else word for word in sys.argv[1:]]  # a flag, though it looks like a value
+    sys.argv[1:] = [
+        "--check-reference" if word == "--check=reference" else word for word in sys.argv[1:]
+    ]  # a flag, though it looks like a value
     try:
         return cli.main(prog_name="ckptkit" if sys.argv[0].endswith("__main__.py") else None, standalone_mode=False)
     except click.exceptions.Exit as e:
@@ -88,7 +90,9 @@ def _with_click() -> object:
 
 def main() -> NoReturn:
     """The console script. Every way a command can end becomes an exit status."""
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy is imported: nothing here multiplies with it, and its threads cost time and memory
+    os.environ.setdefault(
+        "OPENBLAS_NUM_THREADS", "1"
+    )  # before numpy is imported: nothing here multiplies with it, and its threads cost time and memory
     try:
         status = _run()
         sys.stdout.flush()

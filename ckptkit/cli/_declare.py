@@ -98,7 +98,9 @@ class Parameter(NamedTuple):
             a["type"] = a["type"].kind()
         if not self.flags:
             return click.Argument([self.name], **a)
-        flags = [f"{self.flags[0]}/{self.off}", *self.flags[1:]] if self.off else [f for f in self.flags if "=" not in f]  # click splits there
+        flags = (
+            [f"{self.flags[0]}/{self.off}", *self.flags[1:]] if self.off else [f for f in self.flags if "=" not in f]
+        )  # click splits there
         return click.Option([*flags, self.name], **a)
 
 
@@ -206,7 +208,9 @@ def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
     """
     stream = sys.stderr if err else sys.stdout
     if not text.isascii() and not text.replace("\n", "").isprintable():
-        text = "".join(c if c.isprintable() or c in "\n\t\x1b" else "".join(f"\\u{u:04x}" for u in _utf16(c)) for c in text)  # ESC: our own colours
+        text = "".join(
+            c if c.isprintable() or c in "\n\t\x1b" else "".join(f"\\u{u:04x}" for u in _utf16(c)) for c in text
+        )  # ESC: our own colours
     end = "\n" if nl else ""
     try:
         stream.write(text + end)

@@ -12,7 +12,9 @@ from ._words import parse_pairs
 def source_options(command: Function) -> Function:
     """PATH's companions: --config, --architecture, --dialect (what it is, where recognition is to be overruled)."""
     for option in (
-        declare.option("--part", metavar="NAME", help="Which model of a checkpoint that holds several (ELECTRA: discriminator, generator)."),
+        declare.option(
+            "--part", metavar="NAME", help="Which model of a checkpoint that holds several (ELECTRA: discriminator, generator)."
+        ),
         declare.option("--dialect", metavar="NAME", help="Take the names for this dialect's instead of recognising it."),
         declare.option("--architecture", metavar="NAME", help="Take it for this architecture instead of recognising it."),
         declare.option("--config", metavar="FILE", help="The model's configuration, if it is not beside the weights."),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..errors import UsageError
 
-_UNITS = {"": 1, "B": 1, "K": 1000, "KB": 1000, "KIB": 1 << 10, "M": 10**6, "MB": 10**6, "MIB": 1 << 20, "G": 10**9, "GB": 10**9, "GIB": 1 << 30, "T": 10**12, "TB": 10**12, "TIB": 1 << 40}  # fmt: skip
+_UNITS = {"": 1, "B": 1, "K": 1000, "KB": 1000, "KIB": 1 << 10, "M": 10**6, "MB": 10**6, "MIB": 1 << 20, "G": 10**9, "GB": 10**9,
+    "GIB": 1 << 30, "T": 10**12, "TB": 10**12, "TIB": 1 << 40}  # fmt: skip
 
 
 def parse_size(text: str | None, option: str) -> int | None:

@@ -20,35 +20,75 @@ if TYPE_CHECKING:
 @declare.command("convert")
 @declare.argument("source", metavar="SRC")
 @declare.argument("target", metavar="DST")
-@declare.option("--to", metavar="DIALECT", help="The naming to write: google, hf, fairseq, ..., or a program: savedmodel, keras, pt2, onnx. Left out, or a container: names stay.")
+@declare.option(
+    "--to",
+    metavar="DIALECT",
+    help="The naming to write: google, hf, fairseq, ..., or a program: savedmodel, keras, pt2, onnx. Left out, or a container: names stay.",
+)
 @declare.option("--container", metavar="NAME", help="The format to write: safetensors, torch, tf. Default: the dialect's own.")
-@declare.option("--dtype", metavar="[GLOB=]DTYPE", multiple=True, help="Cast floating tensors (float32, bfloat16, float16, ...), all or those whose name fits GLOB. Repeatable.")
+@declare.option(
+    "--dtype",
+    metavar="[GLOB=]DTYPE",
+    multiple=True,
+    help="Cast floating tensors (float32, bfloat16, float16, ...), all or those whose name fits GLOB. Repeatable.",
+)
 @declare.option("--max-shard-size", metavar="SIZE", help="Split the weights into files of at most this size, such as 5GB.")
 @source_options
 @declare.option("--set", "given", metavar="NAME=VALUE", multiple=True, help="What no configuration says, such as heads=16. Repeatable.")
 @declare.option("--drop", metavar="HEAD", multiple=True, help="Leave a head out (pooler, mlm, nsp, ...). Repeatable.")
-@declare.option("--add", metavar="HEAD", multiple=True, help="Make a head that SRC lacks, new (classifier with --set labels=N, ...). Repeatable.")
-@declare.option("--init-missing", is_flag=True, help="Make parameters new that SRC lacks and the model needs, as its authors initialise them; each is listed.")
-@declare.option("--resize-vocab", type=declare.IntRange(1), metavar="N", help="Give the vocabulary N rows: further ones are new, those above N are left out.")
+@declare.option(
+    "--add", metavar="HEAD", multiple=True, help="Make a head that SRC lacks, new (classifier with --set labels=N, ...). Repeatable."
+)
+@declare.option(
+    "--init-missing",
+    is_flag=True,
+    help="Make parameters new that SRC lacks and the model needs, as its authors initialise them; each is listed.",
+)
+@declare.option(
+    "--resize-vocab",
+    type=declare.IntRange(1),
+    metavar="N",
+    help="Give the vocabulary N rows: further ones are new, those above N are left out.",
+)
 @declare.option("--seed", type=declare.IntRange(0), default=0, show_default=True, help="Of what is made new: the same seed, the same bits.")
 @declare.option("--drop-optimizer", is_flag=True, help="Leave optimizer state out where names stay (with --to it never goes over).")
 @declare.option("--dry-run", is_flag=True, help="Show what would be written and write nothing.")
 @declare.option("--overwrite", is_flag=True, help="Replace DST if it exists.")
 @declare.option("--force", is_flag=True, help="DANGEROUS: convert a checkpoint that has errors; what is missing stays missing.")
 @declare.option("--check/--no-check", default=True, help="Verify the source's checksums and read back what was written.  [default: check]")
-@declare.option("--check=reference", "--check-reference", "reference", is_flag=True, help="Read what was written with its format's own library too (safetensors, torch, tensorflow, h5py), before it is put in place. Also spelled --check=reference.")
-@declare.option("--verify", "proven", is_flag=True, help="Then rebuild and run both sides: exit status 1 if DST is not the same model (see `ckptkit verify`).")
+@declare.option(
+    "--check=reference",
+    "--check-reference",
+    "reference",
+    is_flag=True,
+    help="Read what was written with its format's own library too (safetensors, torch, tensorflow, h5py), "
+    "before it is put in place. Also spelled --check=reference.",
+)
+@declare.option(
+    "--verify",
+    "proven",
+    is_flag=True,
+    help="Then rebuild and run both sides: exit status 1 if DST is not the same model (see `ckptkit verify`).",
+)
 @declare.option("--jobs", type=declare.IntRange(1), metavar="N", help="Threads.  [default: the processors]")
 @declare.option("--max-memory", metavar="SIZE", default="256MiB", show_default=True, help="Bound of all buffers together.")
-@declare.option("--on-overflow", type=declare.Choice(["error", "clip", "keep"]), default="error", show_default=True, help="Values too large for --dtype: refuse, store its largest, or let them become infinite.")
+@declare.option(
+    "--on-overflow",
+    type=declare.Choice(["error", "clip", "keep"]),
+    default="error",
+    show_default=True,
+    help="Values too large for --dtype: refuse, store its largest, or let them become infinite.",
+)
 @declare.option("--no-sync", is_flag=True, help="DANGEROUS in a power cut: do not wait until the disk has everything.")
 @declare.option("-q", "--quiet", is_flag=True, help="No progress and no summary on stderr.")
 @format_option("text", "json", "markdown")
 def command(
     source: str, target: str, to: str | None, container: str | None, dtype: tuple[str, ...], max_shard_size: str | None, config: str | None,
-    architecture: str | None, dialect: str | None, part: str | None, given: tuple[str, ...], drop: tuple[str, ...], add: tuple[str, ...], init_missing: bool,
+    architecture: str | None, dialect: str | None, part: str | None, given: tuple[str, ...], drop: tuple[str, ...], add: tuple[str, ...],
+    init_missing: bool,
     resize_vocab: int | None, seed: int, drop_optimizer: bool, dry_run: bool,
-    overwrite: bool, force: bool, check: bool, reference: bool, proven: bool, jobs: int | None, max_memory: str, on_overflow: str, no_sync: bool, quiet: bool, form: str,
+    overwrite: bool, force: bool, check: bool, reference: bool, proven: bool, jobs: int | None, max_memory: str, on_overflow: str,
+    no_sync: bool, quiet: bool, form: str,
 ) -> int:  # fmt: skip
     """Write the checkpoint SRC as DST in another naming and format, complete: weights, configuration, vocabulary, ledger.
 
@@ -72,8 +112,12 @@ def command(
     from ..verbs.convert import convert
 
     if proven and (add or init_missing or resize_vocab is not None):
-        raise UsageError("--verify says whether DST is the same model, and it is to be another", hint="leave --verify out with --add, --init-missing and --resize-vocab")
-    gc.disable()  # a conversion makes no cycles to speak of, and looking for them among a hundred thousand descriptions takes longer than it
+        raise UsageError(
+            "--verify says whether DST is the same model, and it is to be another",
+            hint="leave --verify out with --add, --init-missing and --resize-vocab",
+        )
+    # a conversion makes no cycles to speak of, and looking for them among a hundred thousand descriptions takes longer than it
+    gc.disable()
     dtypes = []
     for word in dtype:
         glob, equals, name = word.rpartition("=")
@@ -83,10 +127,13 @@ def command(
     with Progress(quiet=quiet or dry_run) as progress:
         try:
             done = convert(
-                source, target, to=to, container=container, dtypes=dtypes, config=config, given=parse_given(given), architecture=architecture,
-                dialect=dialect, part=part, max_shard_size=parse_size(max_shard_size, "--max-shard-size"), drop=drop, drop_optimizer=drop_optimizer,
+                source, target, to=to, container=container, dtypes=dtypes, config=config, given=parse_given(given),
+                architecture=architecture,
+                dialect=dialect, part=part, max_shard_size=parse_size(max_shard_size, "--max-shard-size"), drop=drop,
+                drop_optimizer=drop_optimizer,
                 dry_run=dry_run, overwrite=overwrite, force=force, check="reference" if reference else check, jobs=jobs,
-                add=add, init_missing=init_missing, resize_vocab=resize_vocab, seed=seed, max_memory=parse_size(max_memory, "--max-memory") or 0, on_overflow=on_overflow, sync=not no_sync, progress=progress,
+                add=add, init_missing=init_missing, resize_vocab=resize_vocab, seed=seed, max_memory=parse_size(max_memory, "--max-memory")
+                or 0, on_overflow=on_overflow, sync=not no_sync, progress=progress,
             )  # fmt: skip
         except FindingsError as e:
             declare.echo(show_findings(e.findings), err=True)
@@ -113,18 +160,26 @@ def refuse_in_programs(values: Mapping[str, object], to: str) -> None:
             raise UsageError(f"{p.flags[0]} has no meaning with --to {to}", hint="convert with it first, then make the program")
 
 
-def _program(source: str, target: str, to: str, config: str | None, part: str | None, given: tuple[str, ...], *, overwrite: bool, quiet: bool) -> int:
+def _program(
+    source: str, target: str, to: str, config: str | None, part: str | None, given: tuple[str, ...], *, overwrite: bool, quiet: bool
+) -> int:
     from ..runtime.export import export
 
     if to in ("savedmodel", "keras"):
         start_tensorflow()
     done = export(source, target, to=to, config=config, part=part, given=parse_given(given), overwrite=overwrite)
     if not quiet:
-        print(f"{done.path}: {done.form}, gives {', '.join(done.outputs)}; run again with another batch and length: at most {done.worst:.3g} off", file=sys.stderr)
+        print(
+            f"{done.path}: {done.form}, gives {', '.join(done.outputs)}; run again with another batch and length: "
+            f"at most {done.worst:.3g} off",
+            file=sys.stderr,
+        )
     return 0
 
 
-def _verified(done: Conversion, source: str, config: str | None, part: str | None, given: tuple[str, ...], drop: tuple[str, ...], *, quiet: bool) -> int:
+def _verified(
+    done: Conversion, source: str, config: str | None, part: str | None, given: tuple[str, ...], drop: tuple[str, ...], *, quiet: bool
+) -> int:
     """Compare what was written with what it was made of; a target that is one file has the configuration that would lie beside it."""
     import tempfile
 
@@ -137,7 +192,16 @@ def _verified(done: Conversion, source: str, config: str | None, part: str | Non
             beside = os.path.join(work, "config.json")
             with open(beside, "w", encoding="utf-8") as f:
                 f.write(done.config)
-        outcome = verify(source, done.plan.target, config=config, config_b=beside or (config if done.plan.single else None), part=part, given=parse_given(given), casts=True, without=drop)
+        outcome = verify(
+            source,
+            done.plan.target,
+            config=config,
+            config_b=beside or (config if done.plan.single else None),
+            part=part,
+            given=parse_given(given),
+            casts=True,
+            without=drop,
+        )
     if outcome.exit_code or not quiet:
         declare.echo(show_verification(outcome), err=True)
     return outcome.exit_code

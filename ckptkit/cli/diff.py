@@ -11,8 +11,16 @@ from ._options import format_option, parse_given
 @declare.argument("b", metavar="B")
 @declare.option("--config-a", metavar="FILE", help="A's configuration, if it is not beside the weights.")
 @declare.option("--config-b", metavar="FILE", help="B's.")
-@declare.option("--set", "given", metavar="NAME=VALUE", multiple=True, help="What neither tensors nor configuration say, such as vocab=40478. Repeatable.")
-@declare.option("--atol", type=declare.FloatRange(0), default=0.0, metavar="X", help="Take elements for equal where |a-b| <= atol + rtol*|b|.")
+@declare.option(
+    "--set",
+    "given",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="What neither tensors nor configuration say, such as vocab=40478. Repeatable.",
+)
+@declare.option(
+    "--atol", type=declare.FloatRange(0), default=0.0, metavar="X", help="Take elements for equal where |a-b| <= atol + rtol*|b|."
+)
 @declare.option("--rtol", type=declare.FloatRange(0), default=0.0, metavar="X", help="See --atol.")
 @declare.option("--tensors", is_flag=True, help="A row for each parameter, not for each layer and part.")
 @declare.option("--only-changed", is_flag=True, help="Leave out what is the same.")
@@ -20,7 +28,18 @@ from ._options import format_option, parse_given
 @declare.option("--jobs", type=declare.IntRange(1), metavar="N", help="Threads.  [default: the processors]")
 @format_option("text", "json", "markdown")
 def command(
-    a: str, b: str, config_a: str | None, config_b: str | None, given: tuple[str, ...], atol: float, rtol: float, tensors: bool, only_changed: bool, metadata: bool, jobs: int | None, form: str
+    a: str,
+    b: str,
+    config_a: str | None,
+    config_b: str | None,
+    given: tuple[str, ...],
+    atol: float,
+    rtol: float,
+    tensors: bool,
+    only_changed: bool,
+    metadata: bool,
+    jobs: int | None,
+    form: str,
 ) -> int:
     """Say what differs between the checkpoints A and B, whatever container, naming, type and sharding each has.
 

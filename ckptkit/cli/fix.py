@@ -15,13 +15,18 @@ from ._words import parse_size
 @declare.option("--keep-optimizer", is_flag=True, help="Leave optimizer state in, where names need no repair.")
 @declare.option("--keep-padding", is_flag=True, help="Do not cut the padding rows off the vocabulary.")
 @declare.option("--drop-unexpected", is_flag=True, help="DANGEROUS: leave out tensors that the architecture does not know.")
-@declare.option("--max-shard-size", metavar="SIZE", help="Split the weights into files of at most this size, such as 5GB.  [default: as large as the source's shards]")
+@declare.option(
+    "--max-shard-size",
+    metavar="SIZE",
+    help="Split the weights into files of at most this size, such as 5GB.  [default: as large as the source's shards]",
+)
 @declare.option("--dry-run", is_flag=True, help="Name the repairs and write nothing.")
 @declare.option("--overwrite", is_flag=True, help="Replace DST if it exists.")
 @declare.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
 @format_option("text", "json")
 def command(
-    source: str, target: str, config: str | None, keep_optimizer: bool, keep_padding: bool, drop_unexpected: bool, max_shard_size: str | None, dry_run: bool,
+    source: str, target: str, config: str | None, keep_optimizer: bool, keep_padding: bool, drop_unexpected: bool,
+    max_shard_size: str | None, dry_run: bool,
     overwrite: bool, quiet: bool, form: str,
 ) -> int:  # fmt: skip
     """Write the checkpoint at PATH to DST with what can be repaired without guessing, each repair named.
@@ -47,7 +52,12 @@ def command(
             declare.echo(show_findings(e.findings), err=True)
             raise
     if form == "json":
-        data = {"schema_version": 1, "written": done.conversion is not None and not dry_run, "repairs": [r._asdict() for r in done.repairs], "remaining": [f._asdict() for f in done.remaining]}
+        data = {
+            "schema_version": 1,
+            "written": done.conversion is not None and not dry_run,
+            "repairs": [r._asdict() for r in done.repairs],
+            "remaining": [f._asdict() for f in done.remaining],
+        }
         declare.echo(json.dumps(data, indent=2, ensure_ascii=False))
         return 0
     if not done.repairs:

@@ -12,7 +12,9 @@ from ._options import format_option
 @declare.option("--tree", is_flag=True, help="Show the tree of modules with their parameters and bytes.")
 @declare.option("--include", metavar="GLOB", multiple=True, help="Only tensors whose stored or canonical name fits GLOB. Repeatable.")
 @declare.option("--exclude", metavar="GLOB", multiple=True, help="Leave out tensors whose stored or canonical name fits GLOB. Repeatable.")
-@declare.option("--stats", is_flag=True, help="Minimum, maximum, mean, deviation, norm, NaN, Inf and zeros of every tensor. Reads the weights.")
+@declare.option(
+    "--stats", is_flag=True, help="Minimum, maximum, mean, deviation, norm, NaN, Inf and zeros of every tensor. Reads the weights."
+)
 @declare.option("--config", metavar="FILE", help="The model's configuration, if it is not beside the weights.")
 @declare.option("--architecture", metavar="NAME", help="Take it for this architecture instead of recognising it.")
 @declare.option("--dialect", metavar="NAME", help="Take the names for this dialect's instead of recognising it.")
@@ -40,7 +42,14 @@ def command(
 
     with paused():
         found = inspect(
-            path, config=config, container=container, architecture=architecture, dialect=dialect, include=include, exclude=exclude, stats=stats
+            path,
+            config=config,
+            container=container,
+            architecture=architecture,
+            dialect=dialect,
+            include=include,
+            exclude=exclude,
+            stats=stats,
         )
         declare.echo(show_inspection(found, form, tensors=tensors, tree=tree))
         gc.freeze()  # the program ends here: nothing to look through once more

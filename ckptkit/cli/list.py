@@ -12,7 +12,8 @@ WHAT = ("architectures", "dialects", "containers", "variants", "matrix")
 @declare.argument("what", type=declare.Choice(WHAT))
 @format_option("text", "json", "markdown")
 def command(what: str, form: str) -> int:
-    """Show what there is, from the tables themselves: architectures, dialects, containers, variants, or the matrix of dialects and containers.
+    """Show what there is, from the tables themselves: architectures, dialects, containers, variants, or the matrix of dialects and
+    containers.
 
     \b
     ckptkit list architectures

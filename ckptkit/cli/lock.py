@@ -9,9 +9,23 @@ from ._options import parse_given, source_options
 @declare.command("lock")
 @declare.argument("path")
 @source_options
-@declare.option("--set", "given", metavar="NAME=VALUE", multiple=True, help="What neither tensors nor configuration say, such as vocab=40478. Repeatable.")
+@declare.option(
+    "--set",
+    "given",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="What neither tensors nor configuration say, such as vocab=40478. Repeatable.",
+)
 @declare.option("-o", "--output", metavar="FILE", help="Where to write it.  [default: stdout]")
-def command(path: str, config: str | None, architecture: str | None, dialect: str | None, part: str | None, given: tuple[str, ...], output: str | None) -> int:
+def command(
+    path: str,
+    config: str | None,
+    architecture: str | None,
+    dialect: str | None,
+    part: str | None,
+    given: tuple[str, ...],
+    output: str | None,
+) -> int:
     """Write down what the checkpoint at PATH is: its schema, the digest of every parameter, the digests of its files.
 
     `ckptkit validate PATH --lock FILE` says later what of it is another one, and tells converted from changed.

@@ -12,11 +12,31 @@ from ._options import parse_given
 @declare.option("--config", metavar="FILE", help="The model's configuration, if it is not beside the weights.")
 @declare.option("--part", metavar="NAME", help="Which model of a checkpoint that holds several (ELECTRA: discriminator, generator).")
 @declare.option("--set", "given", metavar="NAME=VALUE", multiple=True, help="What no configuration says, such as heads=16. Repeatable.")
-@declare.option("--freeze", metavar="WHAT", multiple=True, help="Count as frozen: a name, glob, module or range (encoder.layers.0-5). Repeatable.")
-@declare.option("--application", type=declare.Choice(["encoder", "lm", "unilm"]), default="encoder", show_default=True, help="What a position may see.")
+@declare.option(
+    "--freeze", metavar="WHAT", multiple=True, help="Count as frozen: a name, glob, module or range (encoder.layers.0-5). Repeatable."
+)
+@declare.option(
+    "--application", type=declare.Choice(["encoder", "lm", "unilm"]), default="encoder", show_default=True, help="What a position may see."
+)
 @declare.option("--flow", is_flag=True, help="Follow a batch through the model instead, with each tensor's shape.")
-@declare.option("--format", "form", type=declare.Choice(["text", "json", "markdown", "mermaid", "dot"]), default="text", show_default=True, help="How to print; mermaid and dot with --flow.")
-def command(path: str, config: str | None, part: str | None, given: tuple[str, ...], freeze: tuple[str, ...], application: str, flow: bool, form: str) -> int:
+@declare.option(
+    "--format",
+    "form",
+    type=declare.Choice(["text", "json", "markdown", "mermaid", "dot"]),
+    default="text",
+    show_default=True,
+    help="How to print; mermaid and dot with --flow.",
+)
+def command(
+    path: str,
+    config: str | None,
+    part: str | None,
+    given: tuple[str, ...],
+    freeze: tuple[str, ...],
+    application: str,
+    flow: bool,
+    form: str,
+) -> int:
     """The layers of the model at PATH: output shapes (None: batch and length), parameters, what trains.
 
     \b

@@ -13,21 +13,32 @@ FORMATS = ("text", "json", "markdown", "html", "sarif", "junit", "github")
 @declare.command("validate")
 @declare.argument("paths", metavar="[PATH]...", nargs=-1)
 @source_options
-@declare.option("--expect", metavar="NAME=VALUE", multiple=True, help="What must be true, such as layers=24, hidden=1024, variant=roberta-large, dtype=float32. Repeatable.")
+@declare.option(
+    "--expect",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="What must be true, such as layers=24, hidden=1024, variant=roberta-large, dtype=float32. Repeatable.",
+)
 @declare.option("--container", metavar="NAME", help="Read it as this container instead of recognising it.")
 @declare.option("--lock", metavar="FILE", help="Say what is another than when `ckptkit lock` wrote FILE.")
-@declare.option("--policy", metavar="FILE", help="The policy file; without PATH it is looked for: ckptkit.toml, or pyproject.toml with [tool.ckptkit].")
+@declare.option(
+    "--policy", metavar="FILE", help="The policy file; without PATH it is looked for: ckptkit.toml, or pyproject.toml with [tool.ckptkit]."
+)
 @declare.option("--select", metavar="RULES", multiple=True, help="Only these rules, separated by commas. Repeatable.")
 @declare.option("--ignore", metavar="RULES", multiple=True, help="Not these rules. Repeatable.")
-@declare.option("--fail-on", type=declare.Choice(("error", "warning")), help="The mildest severity that makes the exit status 1.  [default: error]")
+@declare.option(
+    "--fail-on", type=declare.Choice(("error", "warning")), help="The mildest severity that makes the exit status 1.  [default: error]"
+)
 @declare.option("--baseline", metavar="FILE", help="Findings that are known: counted, not listed, not failing.")
 @declare.option("--write-baseline", metavar="FILE", help="Write the findings of this run as a baseline.")
 @declare.option("--no-integrity", is_flag=True, help="Do not read the weights: no checksums, no values, no comparison of tied tensors.")
 @declare.option("--report", metavar="FORMAT=FILE", multiple=True, help=f"Also write a report to FILE ({', '.join(FORMATS)}). Repeatable.")
 @format_option(*FORMATS)
 def command(
-    paths: tuple[str, ...], config: str | None, architecture: str | None, dialect: str | None, part: str | None, expect: tuple[str, ...], container: str | None,
-    lock: str | None, policy: str | None, select: tuple[str, ...], ignore: tuple[str, ...], fail_on: str | None, baseline: str | None, write_baseline: str | None,
+    paths: tuple[str, ...], config: str | None, architecture: str | None, dialect: str | None, part: str | None, expect: tuple[str, ...],
+    container: str | None,
+    lock: str | None, policy: str | None, select: tuple[str, ...], ignore: tuple[str, ...], fail_on: str | None, baseline: str | None,
+    write_baseline: str | None,
     no_integrity: bool, report: tuple[str, ...], form: str,
 ) -> int:  # fmt: skip
     """Check that the checkpoint at PATH is whole and is what its configuration says.
@@ -55,7 +66,11 @@ def command(
     selected, ignored = rule_ids(select, "--select"), rule_ids(ignore, "--ignore")
     known = read_baseline(baseline) if baseline else frozenset()
     if paths:
-        options = {k: v for k, v in (("config", config), ("architecture", architecture), ("dialect", dialect), ("part", part), ("container", container)) if v}
+        options = {
+            k: v
+            for k, v in (("config", config), ("architecture", architecture), ("dialect", dialect), ("part", part), ("container", container))
+            if v
+        }
         choice = Choice(selected, ignored, {}, known, fail_on or "error")
         entries = [Entry(p, choice, parse_pairs(expect, "--expect"), (), lock or "", "", options, not no_integrity) for p in paths]
     else:
@@ -67,7 +82,10 @@ def command(
         entries = [
             e._replace(
                 choice=e.choice._replace(
-                    select=selected or e.choice.select, ignore=e.choice.ignore | ignored, known=e.choice.known | known, fail_on=fail_on or e.choice.fail_on
+                    select=selected or e.choice.select,
+                    ignore=e.choice.ignore | ignored,
+                    known=e.choice.known | known,
+                    fail_on=fail_on or e.choice.fail_on,
                 ),
                 integrity=e.integrity and not no_integrity,
             )

@@ -11,17 +11,28 @@ from ._options import format_option, parse_given, start_tensorflow
 @declare.argument("b", metavar="B")
 @declare.option("--level", type=declare.Choice(["bits", "values", "behaviour"]), help="How far to look.  [default: as far as it goes]")
 @declare.option("--against", metavar="LIBRARY", help="Also load B with the library its users will load it with: transformers or keras_hub.")
-@declare.option("--engines", metavar="A[,B]", help="What rebuilds A and B: torch, keras, or torch,keras to hold one against the other.  [default: torch]")
+@declare.option(
+    "--engines",
+    metavar="A[,B]",
+    help="What rebuilds A and B: torch, keras, or torch,keras to hold one against the other.  [default: torch]",
+)
 @declare.option("--atol", type=declare.FloatRange(0), metavar="X", help="Allow this absolute difference.  [default: 0; other engines 1e-5]")
 @declare.option("--rtol", type=declare.FloatRange(0), metavar="X", help="Allow this relative difference.  [default: 0; other engines 1e-6]")
-@declare.option("--probes", default="4", show_default=True, metavar="FILE|N", help="How many made inputs, or an .npz file with input_ids, attention_mask, token_type_ids.")
+@declare.option(
+    "--probes",
+    default="4",
+    show_default=True,
+    metavar="FILE|N",
+    help="How many made inputs, or an .npz file with input_ids, attention_mask, token_type_ids.",
+)
 @declare.option("--config", metavar="FILE", help="A's configuration, if it is not beside the weights.")
 @declare.option("--config-b", metavar="FILE", help="B's configuration, if it is not beside the weights.")
 @declare.option("--part", metavar="NAME", help="Which model of a checkpoint that holds several (ELECTRA: discriminator, generator).")
 @declare.option("--set", "given", metavar="NAME=VALUE", multiple=True, help="What no configuration says, such as heads=16. Repeatable.")
 @format_option("text", "json", "markdown")
 def command(
-    a: str, b: str, level: str | None, against: str | None, engines: str | None, atol: float | None, rtol: float | None, probes: str, config: str | None, config_b: str | None,
+    a: str, b: str, level: str | None, against: str | None, engines: str | None, atol: float | None, rtol: float | None, probes: str,
+    config: str | None, config_b: str | None,
     part: str | None, given: tuple[str, ...], form: str,
 ) -> int:  # fmt: skip
     """Are the checkpoints A and B the same model? Any container, naming and dtype on either side.
@@ -40,7 +51,8 @@ def command(
     if (engines and "keras" in engines.split(",")) or against == "keras_hub":
         start_tensorflow()
     outcome = verify(
-        a, b, level=level, against=against, engines=tuple(engines.split(",")) if engines else (), atol=atol, rtol=rtol, probes=int(probes) if probes.isascii() and probes.isdigit() else probes, config=config,
+        a, b, level=level, against=against, engines=tuple(engines.split(",")) if engines else (), atol=atol, rtol=rtol, probes=int(probes)
+        if probes.isascii() and probes.isdigit() else probes, config=config,
         config_b=config_b, part=part, given=parse_given(given),
     )  # fmt: skip
     declare.echo(show_verification(outcome, form))

@@ -141,7 +141,9 @@ def items_of(subject: Subject, sizes: Sizes) -> list[Item]:
             own = info.layout
             shape = stored_shape(own, (own,), sizes)
             kind, layer = next(iter(bound.at.items()), ("", -1))
-            item = Item(name, TensorSpec(tensors[bound.stored].spec.dtype, shape), bound.stored, info.group, layer, kind, len(bound.row.parts) == 1)
+            item = Item(
+                name, TensorSpec(tensors[bound.stored].spec.dtype, shape), bound.stored, info.group, layer, kind, len(bound.row.parts) == 1
+            )
             if info.tied is not None and info.tied in graph.params and same_tie(subject, sizes, item, info.tied):
                 continue
             out.append(item)

@@ -56,7 +56,9 @@ class Level(NamedTuple):
 class Pair:
     """Two open checkpoints, parameter by parameter."""
 
-    def __init__(self, one: Subject, two: Subject, atol: float | None, rtol: float | None, casts: bool, without: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, one: Subject, two: Subject, atol: float | None, rtol: float | None, casts: bool, without: frozenset[str] = frozenset()
+    ) -> None:
         from ..graph.canonical_arrays import Weights
 
         self.one, self.two, self.atol, self.rtol, self.casts, self.without = one, two, atol, rtol, casts, without
@@ -64,7 +66,11 @@ class Pair:
         self.known = one.architecture is not None and one.architecture is two.architecture
         if (one.architecture is None) != (two.architecture is None) or (one.architecture is not two.architecture):
             titles = [s.architecture.title if s.architecture else "an unknown architecture" for s in (one, two)]
-            raise UndecidedError(f"the one is {titles[0]}, the other {titles[1]}", path=two.checkpoint.path, hint="--architecture NAME, if recognition is wrong")
+            raise UndecidedError(
+                f"the one is {titles[0]}, the other {titles[1]}",
+                path=two.checkpoint.path,
+                hint="--architecture NAME, if recognition is wrong",
+            )
         self.mains = main_dtype(one), main_dtype(two)
         self.weights: tuple[Weights, Weights] | None = (Weights(one), Weights(two)) if self.known else None
         self.folded: dict[tuple[int, str], Callable[[], Array]] = {}
@@ -219,7 +225,9 @@ class Pair:
         if self.atol is not None or self.rtol is not None:
             said = f"within {self.atol or 0:g} absolute + {self.rtol or 0:g} relative, as asked"
         elif rounded:
-            said = " and ".join(f"{n} rounded to {DTYPES[d].numpy} (unit roundoff 2^-{DIGITS[d]}) before comparing, then equal" for d, n in rounded.items())
+            said = " and ".join(
+                f"{n} rounded to {DTYPES[d].numpy} (unit roundoff 2^-{DIGITS[d]}) before comparing, then equal" for d, n in rounded.items()
+            )
         return (
             Level("bits", "different" if bits else "same", basis, tuple(bits)),
             Level("values", "different" if values else "same", f"{len(names)} parameters: {said}", tuple(values)),

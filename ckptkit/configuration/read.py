@@ -80,7 +80,9 @@ def find_config(checkpoint: Checkpoint, part: str = "") -> str | None:
     return os.path.join(folder, "hparams.json") if "hparams.json" in names else None
 
 
-NOT_MODEL_CONFIGS = frozenset(("tokenizer_config.json", "generation_config.json", "preprocessor_config.json", "adapter_config.json", "quantize_config.json"))
+NOT_MODEL_CONFIGS = frozenset(
+    ("tokenizer_config.json", "generation_config.json", "preprocessor_config.json", "adapter_config.json", "quantize_config.json")
+)
 
 
 def read_config(path: str) -> RawConfig:
@@ -92,7 +94,9 @@ def read_config(path: str) -> RawConfig:
     name = os.path.basename(path)
     texts = {n: read for a in architectures().values() for d in a.dialects.values() for n, read in d.config.texts.items()}
     ending = os.path.splitext(name)[1].lower().replace(".yml", ".yaml")
-    alike = name if name in texts else next((n for n in texts if ending and n.endswith(ending)), None)  # people name theirs after the experiment
+    alike = (
+        name if name in texts else next((n for n in texts if ending and n.endswith(ending)), None)
+    )  # people name theirs after the experiment
     if alike is not None:
         return RawConfig(path, texts[alike](read_bytes(path).decode("utf-8", "replace")[:MAX_TEXT]))
     data = read_json(path)
@@ -146,7 +150,9 @@ def declared_name(raw: Mapping[str, object]) -> str | None:
         if isinstance(name, str) and name:
             return name
     for arch in sorted(architectures().values(), key=lambda a: a.rank) if "class_name" in raw else ():
-        if any(d.config.fold is not None and d.config.unfold is not None and d.config.unfold(raw) is not None for d in arch.dialects.values()):
+        if any(
+            d.config.fold is not None and d.config.unfold is not None and d.config.unfold(raw) is not None for d in arch.dialects.values()
+        ):
             return arch.name
     classes = raw.get("architectures")
     if isinstance(classes, list) and classes and isinstance(classes[0], str):
@@ -175,7 +181,11 @@ def form_of(config: RawConfig, arch: Architecture, dialect: Dialect) -> Dialect:
         for d in (dialect, *arch.dialects.values()):
             if d.config.read is not None:
                 return d
-    if not config.inside and any(k in config.raw for k in ("model_type", "architectures", "transformers_version")) and "hf" in arch.dialects:
+    if (
+        not config.inside
+        and any(k in config.raw for k in ("model_type", "architectures", "transformers_version"))
+        and "hf" in arch.dialects
+    ):
         return arch.dialects["hf"]
     forms = (dialect, *(d for d in arch.dialects.values() if d is not dialect))
     return max(forms, key=lambda d: sum(k in config.raw for k in d.config.keys))
@@ -191,7 +201,9 @@ def size_names(arch: Architecture) -> set[str]:
 def optional_axes(arch: Architecture) -> set[str]:
     """The axes that only optional modules have: a configuration's 0 says that there is none."""
     free = {n for n, p in arch.params.items() if p.optional and not p.switch}
-    return {a for n in free for a in arch.params[n].layout.axes} - {a for n, p in arch.params.items() if n not in free for a in p.layout.axes}
+    return {a for n in free for a in arch.params[n].layout.axes} - {
+        a for n, p in arch.params.items() if n not in free for a in p.layout.axes
+    }
 
 
 def interpret(config: RawConfig, arch: Architecture, dialect: Dialect) -> Values:
@@ -221,7 +233,9 @@ def interpret(config: RawConfig, arch: Architecture, dialect: Dialect) -> Values
             problem = _size_problem(value, k.canonical) if value != 0 or k.canonical not in may_lack else ""
             if k.plus in rest and not problem:
                 more = rest.pop(k.plus)
-                problem = f"with {k.plus} {_shown(more)}: {_size_problem(more, k.plus)}" if more != 0 and _size_problem(more, k.plus) else ""
+                problem = (
+                    f"with {k.plus} {_shown(more)}: {_size_problem(more, k.plus)}" if more != 0 and _size_problem(more, k.plus) else ""
+                )
                 value = value + more if isinstance(value, int) and isinstance(more, int) else value
             if problem:
                 keys[k.canonical] = key
@@ -238,7 +252,9 @@ def interpret(config: RawConfig, arch: Architecture, dialect: Dialect) -> Values
                 findings.append(Finding(grave, "config", key, f"{key} is {_shown(value)}, which {d.title} does not have ({known})"))
                 continue
             meaning = k.words[word]
-            said_here = dict(zip((k.canonical, *k.more), meaning, strict=True)) if k.more and isinstance(meaning, tuple) else {k.canonical: meaning}
+            said_here = (
+                dict(zip((k.canonical, *k.more), meaning, strict=True)) if k.more and isinstance(meaning, tuple) else {k.canonical: meaning}
+            )
         elif value is not None:
             said_here = dict.fromkeys((k.canonical, *k.more), value)
         else:
@@ -246,7 +262,12 @@ def interpret(config: RawConfig, arch: Architecture, dialect: Dialect) -> Values
         for c, v in said_here.items():
             if c in values and values[c] != v:
                 findings.append(
-                    Finding("warning", "config", key, f"{key} is {_shown(value)}, but {keys[c]} is {_shown(raw[keys[c]])}: they contradict each other; {key} counts")
+                    Finding(
+                        "warning",
+                        "config",
+                        key,
+                        f"{key} is {_shown(value)}, but {keys[c]} is {_shown(raw[keys[c]])}: they contradict each other; {key} counts",
+                    )
                 )
             values[c], keys[c] = v, key
     for key in form.marks:

@@ -22,7 +22,10 @@ class Written(NamedTuple):
     findings: tuple[Finding, ...]
 
 
-OF_MLM_HEAD = {"mlm_activation": "activation", "mlm_norm_eps": "norm_eps"}  # values of an MLM head -> those of the blocks, which it has where nothing says otherwise
+OF_MLM_HEAD = {
+    "mlm_activation": "activation",
+    "mlm_norm_eps": "norm_eps",
+}  # values of an MLM head -> those of the blocks, which it has where nothing says otherwise
 
 
 def choose_class(
@@ -58,7 +61,10 @@ def _named(rest: Mapping[str, Mapping[str, object]], arch: Architecture, target:
 
 
 def _carried(rest: Mapping[str, Mapping[str, object]], arch: Architecture, target: Dialect) -> Mapping[str, object]:
-    same = {target.name, *(d.name for d in arch.dialects.values() if d.config is target.config)}  # namings that share a form share what it says besides
+    same = {
+        target.name,
+        *(d.name for d in arch.dialects.values() if d.config is target.config),
+    }  # namings that share a form share what it says besides
     return next((r for f, r in rest.items() if f in same and r), {})
 
 
@@ -74,8 +80,8 @@ def write_config(
     preferred: str | None = None,
     usual: str | None = None,
 ) -> Written:
-    """A complete configuration in the target's form. `preferred` is the class of the target's library to name where nothing else decides between several,
-    `usual` the activation to suggest: what the weights' own code mostly has.
+    """A complete configuration in the target's form. `preferred` is the class of the target's library to name where nothing else
+    decides between several, `usual` the activation to suggest: what the weights' own code mostly has.
 
     Raises UndecidedError naming what nothing says (--set heads=16), with all that is missing in one message.
     """
@@ -103,10 +109,17 @@ def write_config(
             if word is None:
                 word = _nearest(meaning, k.words)
                 if word is None:
-                    raise UndecidedError(f"{target.title} has no {k.canonical} {_words(meaning)}", hint=f"its own: {', '.join(map(str, k.words))}")
+                    raise UndecidedError(
+                        f"{target.title} has no {k.canonical} {_words(meaning)}", hint=f"its own: {', '.join(map(str, k.words))}"
+                    )
                 unsaid[k.canonical] = value
                 findings.append(
-                    Finding("warning", "config", key, f"{target.title} has no {_words(meaning)}; its {word!r} is {_words(k.words[word])}: outputs differ slightly there")
+                    Finding(
+                        "warning",
+                        "config",
+                        key,
+                        f"{target.title} has no {_words(meaning)}; its {word!r} is {_words(k.words[word])}: outputs differ slightly there",
+                    )
                 )
             raw[key] = list(word) if isinstance(word, tuple) else word
         else:
@@ -115,13 +128,17 @@ def write_config(
                 held = c in {count_name(h) for n, p in arch.params.items() if p.group in groups for h in placeholders(n)}
                 if v is not None and v != value and held and form.exact:
                     raise UnsupportedError(
-                        f"{target.title} has one {key} for {k.canonical} and {c}; the weights have {value} and {v}: no model of its own holds them",
-                        hint=f"convert to another dialect: {', '.join(n for n, d in arch.dialects.items() if d is not target and not _joins(d.config, c))}",
+                        f"{target.title} has one {key} for {k.canonical} and {c}; the weights have {value} and {v}: no model "
+                        f"of its own holds them",
+                        hint=f"convert to another dialect: "
+                        f"{', '.join(n for n, d in arch.dialects.items() if d is not target and not _joins(d.config, c))}",
                     )
                 if v is not None and v != value:
                     unsaid[c] = v
                     means = "its own code cannot load these weights" if held else f"its loader will take {c} for {value}"
-                    findings.append(Finding("warning", "config", key, f"{target.title} has one {key} for {k.canonical} {value} and {c} {v}: {means}"))
+                    findings.append(
+                        Finding("warning", "config", key, f"{target.title} has one {key} for {k.canonical} {value} and {c} {v}: {means}")
+                    )
     sizes = size_names(arch)
     keyed = said.copy()
     for c, stated in form.implied.items():
@@ -142,7 +159,14 @@ def write_config(
         takes = form.implied.get(c) or form.implied.get(common) or values.get(common)
         follows = own == values.get(common) and takes == form.implied.get(common)  # said of the whole model already
         if "mlm" in groups and c not in keyed and None not in (own, takes) and own != takes and not follows:
-            findings.append(Finding("warning", "config", c, f"{target.title} takes {common} {takes} in its MLM head, where the model has {own}: its logits differ slightly"))
+            findings.append(
+                Finding(
+                    "warning",
+                    "config",
+                    c,
+                    f"{target.title} takes {common} {takes} in its MLM head, where the model has {own}: its logits differ slightly",
+                )
+            )
             unsaid[c] = own
         said.add(c)
     if missing:
@@ -151,7 +175,8 @@ def write_config(
         likely = {"activation": usual or form.defaults.get("activation"), **next(fits, {})}
         sets = " ".join(f"--set {m}={likely.get(m) or _example(m)}" for m in missing)
         raise UndecidedError(
-            f"neither the tensors nor a configuration say {', '.join(missing)}", hint=f"give the configuration with --config FILE, or: {sets}"
+            f"neither the tensors nor a configuration say {', '.join(missing)}",
+            hint=f"give the configuration with --config FILE, or: {sets}",
         )
     unsaid |= {c: v for c, v in values.items() if c not in said and c not in form.defaults and _worth_keeping(c, v, arch)}
     same = {d.name for d in arch.dialects.values() if d.config is form}
@@ -164,7 +189,9 @@ def write_config(
         classes = (cls.name,)
         head["architectures"] = [cls.name]
         for g in sorted(over & arch.table(target.name).groups):
-            findings.append(Finding("info", "head", g, f"{cls.name} does not use the {g} that the weights hold; its loader will list it as unexpected"))
+            findings.append(
+                Finding("info", "head", g, f"{cls.name} does not use the {g} that the weights hold; its loader will list it as unexpected")
+            )
         for g in sorted(lacking):
             findings.append(Finding("info", "head", g, f"{cls.name} has a {g} that the weights lack; its loader will make a new one"))
     head |= form.marks

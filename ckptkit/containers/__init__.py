@@ -13,15 +13,17 @@ from ._interface import OBJECT_GRAPH, Checkpoint, Container, FileLayout, Packed,
 from ._sharding import drop_explained, with_others
 
 __all__ = [
-    "OBJECT_GRAPH", "Checkpoint", "Container", "FileLayout", "Packed", "Part", "Slot", "by_name", "containers", "drop_explained", "each", "locate", "open_checkpoint",
+    "OBJECT_GRAPH", "Checkpoint", "Container", "FileLayout", "Packed", "Part", "Slot", "by_name", "containers", "drop_explained", "each",
+    "locate", "open_checkpoint",
 ]  # fmt: skip
 
 
 def open_checkpoint(path: str | os.PathLike[str], container: str | None = None, *, limits: Mapping[str, int] | None = None) -> Checkpoint:
     """Read the headers of the checkpoint at `path`. A context manager; weights are read when asked for.
 
-    `container` names the format instead of having it recognised; `limits` raises limits for a file that is trusted ({"rank": 100}; the names
-    are `ckptkit.limits.Limits`'s), here and in what the checkpoint's own methods read. Raises CheckpointError (see `errors`).
+    `container` names the format instead of having it recognised; `limits` raises limits for a file that is trusted ({"rank": 100};
+    the names are `ckptkit.limits.Limits`'s), here and in what the checkpoint's own methods read. Raises CheckpointError (see
+    `errors`).
     """
     if limits:
         with using(**limits):

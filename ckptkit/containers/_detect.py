@@ -73,7 +73,8 @@ def _of_file(path: str) -> Container:
 # formats of weights that have no container here: what they begin with, what they are, how their content gets here
 _FOREIGN = (
     (b"GGUF", "a GGUF file (llama.cpp)", "convert the checkpoint that it was made of"),
-    (b"\x08\x01\x12", "a protocol buffer, perhaps a SavedModel's or an ONNX graph", "name the directory of the SavedModel, or the weights that the graph was made of"),
+    (b"\x08\x01\x12", "a protocol buffer, perhaps a SavedModel's or an ONNX graph",
+        "name the directory of the SavedModel, or the weights that the graph was made of"),
     (b"PK\5\6", "an empty zip archive", ""),
     (b"\x1f\x8b", "compressed (gzip)", "unpack it"),
     (b"BZh", "compressed (bzip2)", "unpack it"),
@@ -92,8 +93,10 @@ _FOREIGN_ZIPS = (  # a name in the directory at the end
 )
 _FOREIGN_DIRECTORIES = (
     (("Manifest.json",), "a Core ML package", "name the weights that it was made of"),
-    (("_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt", ".zarray", "zarr.json"), "an orbax or zarr checkpoint", "restore it with orbax and save it as safetensors"),
-    ((".metadata", "__0_0.distcp"), "a distributed checkpoint of PyTorch", "python -m torch.distributed.checkpoint.format_utils dcp_to_torch DIR FILE"),
+    (("_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt", ".zarray", "zarr.json"), "an orbax or zarr checkpoint",
+        "restore it with orbax and save it as safetensors"),
+    ((".metadata", "__0_0.distcp"), "a distributed checkpoint of PyTorch",
+        "python -m torch.distributed.checkpoint.format_utils dcp_to_torch DIR FILE"),
 )  # fmt: skip
 
 

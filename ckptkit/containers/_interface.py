@@ -5,14 +5,14 @@ A container is one module of this package whose name does not begin with an unde
     NAME, TITLE             "safetensors", "safetensors (single file or shards)"
     SUFFIXES                what its files end in, only ever a tie-break after the bytes
     DEFAULT_FILE            "model.safetensors": the file name a conversion writes when nobody names one
-    sniff(head, tail, path) whether these are its bytes: the first 512 and the last 64 of a file, its path (with GENERAL = True, others are asked first)
-    find(directory, names)  what a directory listing holds of it: [(rank, path)], a smaller rank is preferred
+    sniff(head, tail, path) whether these are its bytes: the first 512 and the last 64 of a file, its path (with GENERAL = True,
+    others are asked first) find(directory, names)  what a directory listing holds of it: [(rank, path)], a smaller rank is preferred
     prefix(path)            the file to open for a `path` that is no file itself (a TF prefix), or None
     open(path)              -> Checkpoint; reads headers only, never a weight
   and, if it can be written (WRITABLE = True), with TIES saying whether it can store one tensor under two names, SINGLE
   whether a checkpoint can be one file, and STRINGS whether it holds string tensors (and ONLY naming the one
-  architecture whose tensors it can hold, where it is such a format; KEEPS the beginnings of what metadata it has a place for, if any; CONFIGURED whether it
-  cannot do without the framework's own configuration of the model):
+  architecture whose tensors it can hold, where it is such a format; KEEPS the beginnings of what metadata it has a place for, if any;
+  CONFIGURED whether it cannot do without the framework's own configuration of the model):
     layout(...)             -> FileLayout: every header byte and every tensor's offset before any weight is read
     finish(layout, crcs)    -> the Parts that depend on the content, in the order of the files
 """
@@ -47,10 +47,11 @@ class Checkpoint:
 
     `tensors` keeps the file's order. `metadata` is text the container carries; `extras` whatever else lies beside
     the tensors (a fairseq config, a step count) as plain data; `wrapper` the key path under which a nested PyTorch
-    file holds the state dict ("model"), `beside` the tensors outside it (optimizer state); `findings` what the reader noticed and did not refuse.
-    Where the format itself says it, `slots` is the optimizer state (name -> the variable it is of, "" for a counter or a metric),
-    `repeats` are second copies (name -> the first), `objects` is the graph of objects that the tensors hang on, and `aliases`
-    gives the variables' own names besides those they are stored under; `called` is the model's own name ("bert_backbone"). `audit` looks for what takes longer than reading headers.
+    file holds the state dict ("model"), `beside` the tensors outside it (optimizer state); `findings` what the reader noticed and did
+    not refuse. Where the format itself says it, `slots` is the optimizer state (name -> the variable it is of, "" for a counter or a
+    metric), `repeats` are second copies (name -> the first), `objects` is the graph of objects that the tensors hang on, and
+    `aliases` gives the variables' own names besides those they are stored under; `called` is the model's own name ("bert_backbone").
+    `audit` looks for what takes longer than reading headers.
     """
 
     def __init__(
@@ -144,7 +145,8 @@ class Checkpoint:
         return got
 
     def unpacked(self, name: str) -> Extent:
-        """The bytes of a tensor that only `read` gives, put into a temporary file piece by piece; it is there until the checkpoint is closed."""
+        """The bytes of a tensor that only `read` gives, put into a temporary file piece by piece; it is there until the checkpoint is
+        closed."""
         import tempfile
 
         t = self.tensors[name]
@@ -152,7 +154,8 @@ class Checkpoint:
             raise CheckpointError("the checkpoint is closed" if self._closed else f"{name!r} lies in its file as it is", path=self.path)
         try:
             if self._unpacked is None:
-                self._unpacked = self._stack.enter_context(tempfile.NamedTemporaryFile(prefix="ckptkit-"))  # noqa: SIM115  it is closed with the stack
+                temporary = tempfile.NamedTemporaryFile(prefix="ckptkit-")  # noqa: SIM115  it is closed with the stack
+                self._unpacked = self._stack.enter_context(temporary)
             at = self._unpacked.tell()
             with using(**self.limits):
                 for piece in t.read.pieces() if isinstance(t.read, Packed) else [t.read()]:

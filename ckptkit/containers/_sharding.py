@@ -202,7 +202,13 @@ def _merge(
             note("error", name, f"the index says that {shard} holds ", "; no shard does", "the tensor is lost: fetch the shard again")
             continue
         if shard not in found:
-            note("error", name, f"the index says that {shard} holds ", f"; it lies in {' and '.join(found)}", "ckptkit fix makes the index again")
+            note(
+                "error",
+                name,
+                f"the index says that {shard} holds ",
+                f"; it lies in {' and '.join(found)}",
+                "ckptkit fix makes the index again",
+            )
         tensors[name] = parts[shard if shard in found else found[0]].tensors[name]
     for name, found in owners.items():
         if name not in tensors:
@@ -210,7 +216,13 @@ def _merge(
             tensors[name] = parts[found[0]].tensors[name]
         if len(found) > 1:
             read = weight_map.get(name) if weight_map.get(name) in found else found[0]
-            note("error", name, "", f" lies in {' and '.join(found)}; the one in {read} is read", "ckptkit fix keeps one where they hold the same bytes")
+            note(
+                "error",
+                name,
+                "",
+                f" lies in {' and '.join(found)}; the one in {read} is read",
+                "ckptkit fix keeps one where they hold the same bytes",
+            )
     findings = []
     for (severity, before, after, hint), names in noted.items():
         for name in names[:FEW] if len(names) > FEW + 1 else names:
@@ -254,7 +266,11 @@ def family(names: Iterable[str], ext: str) -> str | None:
         m = re.fullmatch(_SHARD, n)
         if m is not None and m["ext"] == ext:
             found.setdefault((m["stem"], m["of"]), set()).add(int(m["number"]))
-    whole = [stem for (stem, of), numbers in found.items() if int(of) > 1 and len(numbers) == int(of) and min(numbers) == 1 and max(numbers) == int(of)]
+    whole = [
+        stem
+        for (stem, of), numbers in found.items()
+        if int(of) > 1 and len(numbers) == int(of) and min(numbers) == 1 and max(numbers) == int(of)
+    ]
     return f"{whole[0]}{ext}.index.json" if len(whole) == 1 and len(found) == 1 else None
 
 
@@ -265,7 +281,8 @@ def _members(folder: str, index: str) -> list[str]:
 
 
 def _unlisted_files(folder: str, shards: Sequence[str]) -> list[Finding]:
-    """Files named like further shards of this checkpoint, the whole of it in one file, and shards that by the others' names should be there."""
+    """Files named like further shards of this checkpoint, the whole of it in one file, and shards that by the others' names should be
+    there."""
     families = {m.group("stem", "ext") for s in shards if (m := re.fullmatch(_SHARD, s))}
     try:
         names = sorted(os.listdir(folder or "."))
@@ -277,11 +294,27 @@ def _unlisted_files(folder: str, shards: Sequence[str]) -> list[Finding]:
     for stem, ext in families:
         if stem + ext in names:
             whole = printable(stem + ext)
-            out.append(Finding("warning", RULE, whole, f"{whole} lies beside the shards: a loader that looks for it first reads it, and not them", "keep one of the two"))
+            out.append(
+                Finding(
+                    "warning",
+                    RULE,
+                    whole,
+                    f"{whole} lies beside the shards: a loader that looks for it first reads it, and not them",
+                    "keep one of the two",
+                )
+            )
     counts = {m["of"] for s in shards if (m := re.fullmatch(_SHARD, s))}
     if len(counts) == 1 and len(families) == 1 and int(next(iter(counts))) > len(shards) + len(others):
         of = int(next(iter(counts)))
-        out.append(Finding("warning", RULE, printable(shards[0]), f"the shards are called one of {of:,}; the index lists {len(shards)}", "is the rest lost?"))
+        out.append(
+            Finding(
+                "warning",
+                RULE,
+                printable(shards[0]),
+                f"the shards are called one of {of:,}; the index lists {len(shards)}",
+                "is the rest lost?",
+            )
+        )
     return out
 
 

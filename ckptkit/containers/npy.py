@@ -35,7 +35,8 @@ def sniff(head: bytes, tail: bytes, path: str) -> bool:
 
 
 def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
-    """The folder itself, if it (60) or folders in it that hold nothing else (62) hold .npy files: whatever is meant to be a checkpoint comes before."""
+    """The folder itself, if it (60) or folders in it that hold nothing else (62) hold .npy files: whatever is meant to be a checkpoint
+    comes before."""
     if any(n.endswith(SUFFIXES) for n in names):
         return [(60, directory)]
     seen = found = 0
@@ -125,7 +126,9 @@ def layout(
             continue
         steps = name.split("/")
         if name in slots or not all(s and s.strip(".") and "\0" not in s and len(s.encode()) < 250 for s in steps) or name.lower() in taken:
-            raise UsageError(f"no file can be named after the tensor {name!r}" if name not in slots else f"two tensors are to be written as {name!r}")
+            raise UsageError(
+                f"no file can be named after the tensor {name!r}" if name not in slots else f"two tensors are to be written as {name!r}"
+            )
         taken.add(name.lower())
         head = write_header(spec)
         slots[name] = Slot(len(files), len(head), spec.nbytes)

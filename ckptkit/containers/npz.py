@@ -135,7 +135,9 @@ def _reader(path: str, e: Entry, start: int, spec: TensorSpec, fortran: bool) ->
                 try:
                     piece = d.decompress(raw, min(1 << 20, e.size - made + 1))
                 except zlib.error:
-                    raise CorruptError(f"cannot be unpacked: its data are damaged before byte {e.start + at:,} of the archive", path=label) from None
+                    raise CorruptError(
+                        f"cannot be unpacked: its data are damaged before byte {e.start + at:,} of the archive", path=label
+                    ) from None
                 if not piece and not raw:  # with nothing more to unpack it may still give what it held back
                     break
                 raw = d.unconsumed_tail

@@ -60,7 +60,8 @@ def sniff(head: bytes, tail: bytes, path: str) -> bool:
 
 
 def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
-    """An index (rank 10), model.safetensors (20), else, without an index, the shards of one that is not there (15) or every *.safetensors (30)."""
+    """An index (rank 10), model.safetensors (20), else, without an index, the shards of one that is not there (15) or every
+    *.safetensors (30)."""
     indexes = [n for n in names if n.endswith(INDEX_SUFFIX)]
     if DEFAULT_FILE + ".index.json" in indexes:
         indexes = [DEFAULT_FILE + ".index.json"]
@@ -217,7 +218,9 @@ def _check_coverage(tensors: Mapping[str, StoredTensor], base: int, size: int, p
         message = f"truncated: header promises {at:,} bytes, file has {size:,}; {cut} is the first tensor not whole"
         raise CorruptError(message, path=path, hint="download it again")
     if at < size:
-        raise CorruptError(f"{size - at:,} bytes follow the last tensor, from byte {at:,} on: header promises {at:,} bytes, file has {size:,}", path=path)
+        raise CorruptError(
+            f"{size - at:,} bytes follow the last tensor, from byte {at:,} on: header promises {at:,} bytes, file has {size:,}", path=path
+        )
 
 
 def _refuse_gap(name: str, begin: int, length: int, at: int, last: str, path: str) -> NoReturn:

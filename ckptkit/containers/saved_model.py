@@ -72,7 +72,9 @@ def open(path: str) -> Checkpoint:
     else:
         checkpoint = Checkpoint(path, NAME, {}, files=[path])
         if os.path.isdir(folder) and os.listdir(folder):
-            checkpoint.findings.append(Finding("warning", "data-file", "variables", "variables/variables.index is missing: the weights cannot be read"))
+            checkpoint.findings.append(
+                Finding("warning", "data-file", "variables", "variables/variables.index is missing: the weights cannot be read")
+            )
     checkpoint.extras |= _described(every)
     small = os.path.getsize(path) < SMALL
     checkpoint.findings += _audit(path) if small else ()
@@ -124,6 +126,7 @@ def _described(every: Sequence[Program]) -> dict[str, object]:
 
 def _warning(operations: Sequence[str]) -> Finding:
     return Finding(
-        "warning", "program", ", ".join(operations[:6]), f"the program holds operations that read, write or send files when it is run: {', '.join(operations)}",
+        "warning", "program", ", ".join(operations[:6]),
+        f"the program holds operations that read, write or send files when it is run: {', '.join(operations)}",
         "load it only if you trust who made it; converting takes the weights and leaves the program",
     )  # fmt: skip

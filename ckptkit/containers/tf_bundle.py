@@ -31,8 +31,13 @@ if TYPE_CHECKING:
     from ._tensorflow.bundle_entry import Raw
 else:
     later(
-        globals(), bundle_entry="._tensorflow.bundle_entry", crc32c="..support.crc32c", object_graph="._tensorflow.object_graph",
-        partitions="._tensorflow.partitions", table="._tensorflow.table", tf_strings="._tensorflow.strings",
+        globals(),
+        bundle_entry="._tensorflow.bundle_entry",
+        crc32c="..support.crc32c",
+        object_graph="._tensorflow.object_graph",
+        partitions="._tensorflow.partitions",
+        table="._tensorflow.table",
+        tf_strings="._tensorflow.strings",
     )
 
 NAME = "tf"
@@ -310,7 +315,8 @@ def layout(
     """Lay out a bundle whose prefix is `filename`, in data files of `max_shard_size` bytes where that can be kept.
 
     `metadata` may hold an object graph (see `OBJECT_GRAPH`), whose paths and further ones `extras` may give ("object_paths",
-    "object_aliases"); a bundle has no place for anything else. `strings` gives the content of STRING tensors. Raises UnsupportedError for ties, names and dtypes that a bundle cannot hold, UsageError for missing strings.
+    "object_aliases"); a bundle has no place for anything else. `strings` gives the content of STRING tensors. Raises UnsupportedError
+    for ties, names and dtypes that a bundle cannot hold, UsageError for missing strings.
     """
     if ties:
         raise UnsupportedError(f"{next(iter(ties))!r} is tied: a TensorFlow bundle stores every tensor of its own")
@@ -391,7 +397,12 @@ def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:
         if crc is None:
             raise CheckpointError(f"the checksum of {name!r} is not known")
         items.append(
-            (key.encode(), bundle_entry.encode_entry(bundle_entry.Raw(bundle_entry.kind_of(kind, tuple(shape)), shard, offset, size, crc32c.mask(crc), ())))
+            (
+                key.encode(),
+                bundle_entry.encode_entry(
+                    bundle_entry.Raw(bundle_entry.kind_of(kind, tuple(shape)), shard, offset, size, crc32c.mask(crc), ())
+                ),
+            )
         )
     items.sort()
     return (Part(len(layout.files) - 1, 0, table.build([(b"", bundle_entry.encode_header(count)), *items])),)

@@ -70,7 +70,12 @@ def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
     firsts = paths.first_shards(names)
     for name in (n for n in names if ".ckpt" in n and not n.endswith(_NOT_WEIGHTS)):
         path = os.path.join(directory, name)
-        if firsts.get(paths.without_shard(name), name) == name and os.path.isfile(path) and paths.is_table(paths.tail(path)) and paths.is_v1(path):
+        if (
+            firsts.get(paths.without_shard(name), name) == name
+            and os.path.isfile(path)
+            and paths.is_table(paths.tail(path))
+            and paths.is_v1(path)
+        ):
             found.append((36, path))
     return found
 
@@ -150,9 +155,7 @@ def _read_file(path: str, out: _Files) -> None:
         listed = False
         for block, data, entries in table.scan(window, size, path, check=False):
             extent = Extent(path, block.offset, block.size + 1)
-            out.checks.append(
-                Check(f"block at byte {block.offset}", "crc32c", (extent,), table.checksum(window, block.offset, block.size))
-            )
+            out.checks.append(Check(f"block at byte {block.offset}", "crc32c", (extent,), table.checksum(window, block.offset, block.size)))
             where = None if data is window else (block.offset, block.size)
             for key, start, end in entries:
                 if not listed:

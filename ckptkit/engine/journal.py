@@ -39,7 +39,18 @@ def fingerprint(plan: Plan, kind: str, on_overflow: str) -> str:
     from .._version import __version__
 
     layout = plan.layout
-    what = (__version__, kind, on_overflow, plan.inputs, plan.sources, plan.tasks, layout.container, layout.files, layout.checksum, plan.version)
+    what = (
+        __version__,
+        kind,
+        on_overflow,
+        plan.inputs,
+        plan.sources,
+        plan.tasks,
+        layout.container,
+        layout.files,
+        layout.checksum,
+        plan.version,
+    )
     return blake2b(repr(what).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 

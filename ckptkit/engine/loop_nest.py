@@ -151,7 +151,8 @@ def segments(nests: list[Nest], itemsize: int, cap: int) -> list[Segment]:
             out.append((x.target_offset, x.target_offset + x.span, [x]))
     place = {id(x): i for i, x in enumerate(nests)}  # within a segment the plan's order counts: adds come after copies
     return [
-        Segment(a, b, min(b - a, max(step_of(x, itemsize, cap) for x in g)), tuple(sorted(g, key=lambda x: place[id(x)]))) for a, b, g in out
+        Segment(a, b, min(b - a, max(step_of(x, itemsize, cap) for x in g)), tuple(sorted(g, key=lambda x: place[id(x)])))
+        for a, b, g in out
     ]
 
 

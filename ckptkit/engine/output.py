@@ -25,7 +25,8 @@ def create(path: str, size: int, stage: Stage) -> None:
 
 
 def write_parts(files: Files, paths: tuple[str, ...], parts: Iterable[Part]) -> int:
-    """Write headers and the like; their bytes. Those that lie close together in their order are put in place in memory and written as one."""
+    """Write headers and the like; their bytes. Those that lie close together in their order are put in place in memory and written as
+    one."""
     buffer = memoryview(b"")
     group: list[Part] = []
     start = stop = total = 0

@@ -73,7 +73,8 @@ class Stage:
         return self.shown if self.single else os.path.join(self.shown, path[len(self.path) + 1 :])
 
     def commit(self, name: str | None = None, *, sync: bool = True) -> None:
-        """Put the staged directory (with `single`: its file `name`) in the target's place. The files are synced already, if they are to be."""
+        """Put the staged directory (with `single`: its file `name`) in the target's place. The files are synced already, if they are to
+        be."""
         try:
             for at, _, _ in os.walk(self.path) if sync else ():
                 sync_directory(at)

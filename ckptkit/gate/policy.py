@@ -33,7 +33,23 @@ from .selection import FAIL_ON, Choice, grades, read_baseline, rule_ids
 
 NAMES = ("ckptkit.toml", "pyproject.toml")
 _TOP = {"fail-on", "select", "ignore", "severity", "baseline", "limits", "checkpoint"}
-_ENTRY = {"path", "expect", "containers", "lock", "digest", "config", "architecture", "dialect", "part", "container", "select", "ignore", "severity", "integrity", "limits"}
+_ENTRY = {
+    "path",
+    "expect",
+    "containers",
+    "lock",
+    "digest",
+    "config",
+    "architecture",
+    "dialect",
+    "part",
+    "container",
+    "select",
+    "ignore",
+    "severity",
+    "integrity",
+    "limits",
+}
 
 
 class Entry(NamedTuple):
@@ -110,7 +126,8 @@ def read_policy(path: str) -> Policy:
     folder = os.path.dirname(os.path.abspath(path))
     baseline = _text(raw, "baseline", path)
     base = Choice(
-        rule_ids(_texts(raw, "select", path), "select"), rule_ids(_texts(raw, "ignore", path), "ignore"), grades(_map(raw, "severity", path), "severity"),
+        rule_ids(_texts(raw, "select", path), "select"), rule_ids(_texts(raw, "ignore", path), "ignore"),
+        grades(_map(raw, "severity", path), "severity"),
         read_baseline(os.path.join(folder, baseline)) if baseline else frozenset(), fail_on,
     )  # fmt: skip
     limits = _limits(raw, path)
@@ -131,11 +148,15 @@ def _entries(raw: dict[str, object], base: Choice, limits: Mapping[str, int], fo
     full = os.path.join(folder, os.path.expanduser(pattern))
     paths = sorted(glob(full, recursive=True)) if any(c in pattern for c in "*?[") else [full]
     if not paths:
-        raise NotFoundError(f"nothing is called {pattern!r}", path=source, hint="a glob that matches nothing would let a missing checkpoint pass")
+        raise NotFoundError(
+            f"nothing is called {pattern!r}", path=source, hint="a glob that matches nothing would let a missing checkpoint pass"
+        )
     ignore = rule_ids(_texts(raw, "ignore", source), "ignore")
     select = rule_ids(_texts(raw, "select", source), "select")
     choice = base._replace(
-        select=select or base.select, ignore=base.ignore | ignore, severity={**base.severity, **grades(_map(raw, "severity", source), "severity")}
+        select=select or base.select,
+        ignore=base.ignore | ignore,
+        severity={**base.severity, **grades(_map(raw, "severity", source), "severity")},
     )
     allowed = tuple(_texts(raw, "containers", source))
     for c in allowed:
@@ -155,7 +176,17 @@ def _entries(raw: dict[str, object], base: Choice, limits: Mapping[str, int], fo
     if not isinstance(integrity, bool):
         raise UsageError(f"integrity = {integrity!r}: true or false is due", path=source)
     return [
-        Entry(os.path.relpath(p), choice, expect, allowed, os.path.join(folder, lock) if lock else "", _text(raw, "digest", source), options, integrity, limits)
+        Entry(
+            os.path.relpath(p),
+            choice,
+            expect,
+            allowed,
+            os.path.join(folder, lock) if lock else "",
+            _text(raw, "digest", source),
+            options,
+            integrity,
+            limits,
+        )
         for p in paths
     ]
 
@@ -166,7 +197,11 @@ def _known(raw: Mapping[str, object], keys: set[str], source: str) -> None:
             from difflib import get_close_matches
 
             close = get_close_matches(key, sorted(keys), 1, 0.5)
-            raise UsageError(f"the key {key!r} is unknown", path=source, hint=f"did you mean {close[0]!r}?" if close else f"one of {', '.join(sorted(keys))}")
+            raise UsageError(
+                f"the key {key!r} is unknown",
+                path=source,
+                hint=f"did you mean {close[0]!r}?" if close else f"one of {', '.join(sorted(keys))}",
+            )
 
 
 def _text(raw: Mapping[str, object], key: str, source: str) -> str:

@@ -41,7 +41,9 @@ def rule_ids(words: Iterable[str], what: str) -> frozenset[str]:
             from difflib import get_close_matches
 
             close = get_close_matches(w, RULES, 1, 0.5)
-            raise UsageError(f"{what}: no rule is called {w!r}", hint=f"did you mean {close[0]!r}?" if close else "docs/rules.md lists them")
+            raise UsageError(
+                f"{what}: no rule is called {w!r}", hint=f"did you mean {close[0]!r}?" if close else "docs/rules.md lists them"
+            )
     return frozenset(found)
 
 
@@ -90,7 +92,13 @@ def read_baseline(path: str) -> frozenset[str]:
 def baseline_text(found: Iterable[tuple[str, Sequence[Finding]]]) -> str:
     """A baseline file that knows all of these findings, informations left out."""
     rows = [
-        {"fingerprint": fingerprint(path, f), "rule": f.rule, "where": f.where, "message": f.message} for path, fs in found for f in fs if f.severity != "info"
+        {"fingerprint": fingerprint(path, f), "rule": f.rule, "where": f.where, "message": f.message}
+        for path, fs in found
+        for f in fs
+        if f.severity != "info"
     ]
     unique = {r["fingerprint"]: r for r in rows}
-    return json.dumps({"schema_version": BASELINE_VERSION, "findings": [unique[k] for k in sorted(unique)]}, indent=1, ensure_ascii=False) + "\n"
+    return (
+        json.dumps({"schema_version": BASELINE_VERSION, "findings": [unique[k] for k in sorted(unique)]}, indent=1, ensure_ascii=False)
+        + "\n"
+    )

@@ -38,10 +38,13 @@ def same_bits(checkpoint: Checkpoint, x: StoredTensor, y: StoredTensor) -> bool:
         return False
     ex, ey = x.extents[0], y.extents[0]
     fx, fy = checkpoint.fd(ex.path), checkpoint.fd(ey.path)
-    return all(
-        os.pread(fx, min(CHUNK, ex.length - at), ex.offset + at) == os.pread(fy, min(CHUNK, ex.length - at), ey.offset + at)
-        for at in range(0, ex.length, CHUNK)
-    ) and ex.length == ey.length
+    return (
+        all(
+            os.pread(fx, min(CHUNK, ex.length - at), ex.offset + at) == os.pread(fy, min(CHUNK, ex.length - at), ey.offset + at)
+            for at in range(0, ex.length, CHUNK)
+        )
+        and ex.length == ey.length
+    )
 
 
 def canonical_array(graph: WeightGraph, name: str, sizes: Sizes) -> NDArray[np.generic]:

@@ -22,12 +22,25 @@ from ..schema.templates import patterns_of, reduce_names, stem, tally
 if TYPE_CHECKING:
     from ..schema.library_names import Spelling
 
-# names explained, declared (2: by the architecture's first name), core patterns missing (negative), signature, core patterns as they are written, marks of the
+# names explained, declared (2: by the architecture's first name), core patterns missing (negative), signature, core patterns as
+# they are written, marks of the
 # dialect's form that the configuration bears, rank (negative)
 Score = tuple[int, int, int, int, int, int, int]
 Reduced = Mapping[str, str]  # stored name -> pattern
 
-WRAPPERS = ("model/", "module.", "_orig_mod.", "model.", "net.", "network.", "student.", "teacher.", "ema_model.", "transformer.", "encoder.")
+WRAPPERS = (
+    "model/",
+    "module.",
+    "_orig_mod.",
+    "model.",
+    "net.",
+    "network.",
+    "student.",
+    "teacher.",
+    "ema_model.",
+    "transformer.",
+    "encoder.",
+)
 
 # optimizer state beside a variable, as exact composed names: TF optimizers' slots, Adafactor in mesh
 SLOTS = (
@@ -112,7 +125,11 @@ class _Spelled(_Names):
     def __init__(self, stored: Mapping[str, tuple[int, ...]], spelling: Spelling, config: Mapping[str, object]) -> None:
         self.stored = stored
         self._make: Callable[[], Mapping[str, str]] = lambda: spelling.plain(list(stored), config)
-        super().__init__(stored, tally(patterns_of(self.plain.values())) if spelling.patterns is None else spelling.patterns(list(stored), config), config)
+        super().__init__(
+            stored,
+            tally(patterns_of(self.plain.values())) if spelling.patterns is None else spelling.patterns(list(stored), config),
+            config,
+        )
 
     @cached_property
     def plain(self) -> Mapping[str, str]:
@@ -185,8 +202,8 @@ def recognize(
     """The architecture and dialect that explain most of the names in `shapes`, or None where no one explains half of its own core.
 
     `aliases` gives further names of the tensors, asked for where the stored ones do not explain all; `declared` is what
-    the configuration calls the model, `config` all that it says and `called` the name that the file gives the model (evidence); `architecture`, `dialect` and `part` narrow
-    the choice. UsageError where it is a known model, but has no such `part`.
+    the configuration calls the model, `config` all that it says and `called` the name that the file gives the model (evidence);
+    `architecture`, `dialect` and `part` narrow the choice. UsageError where it is a known model, but has no such `part`.
     """
     found = _recognize(shapes, declared, architecture, dialect, part, config or {}, called=called)
     if found is None or found.score[2] < 0 or found.score[0] < len(shapes):
@@ -209,13 +226,15 @@ def recognize(
 
 
 def _without_scope(own: Mapping[str, str]) -> dict[str, str]:
-    """The variables' own names without the name of the model, as transformers' TF classes have them in their shards: of a TensorFlow checkpoint or a
-    SavedModel of such a class, where they are "tf_bert_model/bert/pooler/dense/kernel". {} of other models."""
+    """The variables' own names without the name of the model, as transformers' TF classes have them in their shards: of a TensorFlow
+    checkpoint or a SavedModel of such a class, where they are "tf_bert_model/bert/pooler/dense/kernel". {} of other models."""
     scopes = tally(a.partition("/")[0] for a in own.values())
     scope = max(scopes, key=lambda s: scopes[s], default="")
     if not scope.startswith("tf"):
         return {}
-    return {n: f"{a.partition('/')[2]}:0" for n, a in own.items() if a.startswith((f"{scope}/", "shared/"))}  # T5 names the layer of its table apart
+    return {
+        n: f"{a.partition('/')[2]}:0" for n, a in own.items() if a.startswith((f"{scope}/", "shared/"))
+    }  # T5 names the layer of its table apart
 
 
 def _place(pattern: str) -> str:
@@ -268,7 +287,9 @@ def _recognize(
     evidence = [f"{len(matches)} of {len(reduced)} tensor names are {d.title}'s for {arch.title}"]
     if declared is not None:
         written_as = declared in (o.config.marks.get("model_type") for o in arch.dialects.values())
-        remark = "" if declared in arch.names else f", as which {arch.title} is written too" if written_as else ", which the tensors are not"
+        remark = (
+            "" if declared in arch.names else f", as which {arch.title} is written too" if written_as else (", which the tensors are not")
+        )
         evidence.append(f"the configuration calls it {declared}{remark}")
     elif called in d.models:
         evidence.append(f"the file calls it {called}")
@@ -299,7 +320,8 @@ def _best(found: list[tuple[Score, Architecture, Dialect, str]], reduced: Reduce
 
 
 def _misfits(table: Table, prefix: str, numbered: Sequence[tuple[str, list[str]]]) -> int:
-    """Names of a known pattern with numbers that are not, or a second time, and numbers that are left out. `numbered`: the names' patterns and numbers."""
+    """Names of a known pattern with numbers that are not, or a second time, and numbers that are left out. `numbered`: the names'
+    patterns and numbers."""
     wrong, seen, indices = 0, set(), dict[str, set[int]]()
     index, match = table.index(prefix), table.match
     for pattern, numbers in numbered:
@@ -337,7 +359,9 @@ def _refuse_part(shapes: Mapping[str, tuple[int, ...]], architecture: str | None
         parts = list(dict.fromkeys(d.part for d in whole.architecture.dialects.values() if d.part and d.alias == whole.dialect.alias))
         raise UsageError(
             f"--part {part}: {whole.dialect.title} has no such part, or it is not in the checkpoint",
-            hint=f"parts of that naming: {', '.join(parts)}" if parts else f"a checkpoint of {whole.dialect.title} is one model: leave --part out",
+            hint=f"parts of that naming: {', '.join(parts)}"
+            if parts
+            else f"a checkpoint of {whole.dialect.title} is one model: leave --part out",
         )
 
 

@@ -141,7 +141,8 @@ def _unify(equations: Sequence[_Equation], sizes: Sizes, origin: dict[str, tuple
 
 
 def _round_off(equations: Sequence[_Equation], sizes: Sizes) -> None:
-    """Give an axis that no equation fits without a rest ("tasks" where tasks x 32 is 33) the nearest size, so that the rest is a mismatch."""
+    """Give an axis that no equation fits without a rest ("tasks" where tasks x 32 is 33) the nearest size, so that the rest is a
+    mismatch."""
     for e in equations:
         unknown = {a for t in e.terms for a in t if a not in sizes.axis}
         if len(unknown) == 1 and len(e.terms) == 1:

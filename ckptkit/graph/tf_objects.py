@@ -55,7 +55,9 @@ def hung(r: Recognition, counts: Mapping[str, int]) -> dict[str, object]:
             called[row.names[0]] = other
     found = Hung(root, r.prefix, called)
     earlier = [d for d in takewhile(lambda d: d is not r.dialect, r.architecture.dialects.values()) if d.alias == r.dialect.alias != ""]
-    told = any(r.architecture.table(d.name).groups == r.table.groups for d in earlier)  # asked for by that name, the other one would be written
+    told = any(
+        r.architecture.table(d.name).groups == r.table.groups for d in earlier
+    )  # asked for by that name, the other one would be written
     return {} if found == usual(r.dialect) and not told else {r.dialect.name: {"root": root, "prefix": r.prefix, "called": called}}
 
 
@@ -69,7 +71,11 @@ def recalled_scope(dialect: Dialect, cls: str, memory: Mapping[str, object]) -> 
     """What the model of a class is called in a dialect's names, as remembered; "" where nothing is, or no name that a layer can have."""
     said = memory.get(dialect.name)
     called = said.get("scope") if isinstance(said, Mapping) and said.get("class") == cls else None
-    return called if isinstance(called, str) and len(called) < 200 and "/" not in called and called.isprintable() and called.strip(". ") else ""
+    return (
+        called
+        if isinstance(called, str) and len(called) < 200 and "/" not in called and called.isprintable() and called.strip(". ")
+        else ""
+    )
 
 
 def remembered(raw: Mapping[str, object] | None) -> Mapping[str, object]:

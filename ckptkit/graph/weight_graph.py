@@ -109,7 +109,9 @@ class WeightGraph:
             holder = self.params.get(name)
             if holder is None or info.tied is None or info.group not in r.architecture.free_groups or info.tied in self.params:
                 continue
-            if holder.row.parts == (name,) and info.layout == params[info.tied].layout:  # one tensor: which of its names it is saved under differs
+            if (
+                holder.row.parts == (name,) and info.layout == params[info.tied].layout
+            ):  # one tensor: which of its names it is saved under differs
                 self.params[info.tied] = holder
                 self.roles[holder.stored] = Role("param", info.tied)
 
@@ -165,7 +167,9 @@ class WeightGraph:
             return {}
         params = self.recognition.architecture.params
         seen = {params[b.row.parts[b.which]].switch for b in self.params.values()}
-        return {s: frozenset(on for on in (True, False) if (s if on else f"not {s}") in seen) for s in self.recognition.architecture.switches}
+        return {
+            s: frozenset(on for on in (True, False) if (s if on else f"not {s}") in seen) for s in self.recognition.architecture.switches
+        }
 
     @cached_property
     def shapes(self) -> dict[Row, dict[str, Shape]]:
@@ -203,7 +207,11 @@ class WeightGraph:
         known = {**self.solution.sizes.axis, **self.counts}
         if heads is not None:
             known["heads"] = heads
-        fits = [(len(v), name) for name, v in arch.variants.items() if all(known.get(k, n if k in arch.untold else None) == n for k, n in v.items())]
+        fits = [
+            (len(v), name)
+            for name, v in arch.variants.items()
+            if all(known.get(k, n if k in arch.untold else None) == n for k, n in v.items())
+        ]
         return max(fits, key=lambda f: f[0])[1] if fits else None
 
     def of_role(self, kind: str) -> list[str]:
@@ -222,5 +230,14 @@ def bind(
 ) -> WeightGraph:
     """Recognise a checkpoint and bind its tensors. Arguments as in `recognize.recognize`."""
     shapes = {n: t.spec.shape for n, t in checkpoint.tensors.items() if n not in checkpoint.slots and n not in checkpoint.repeats}
-    found = recognize(shapes, checkpoint.aliases, declared=declared, architecture=architecture, dialect=dialect, part=part, config=config, called=checkpoint.called)
+    found = recognize(
+        shapes,
+        checkpoint.aliases,
+        declared=declared,
+        architecture=architecture,
+        dialect=dialect,
+        part=part,
+        config=config,
+        called=checkpoint.called,
+    )
     return WeightGraph(checkpoint, found)

@@ -107,9 +107,7 @@ class Builder:
         for name in checkpoint.tensors:
             if name not in self.went:
                 self.went[name] = {"dropped": "not part of the target"}
-        return Weights(
-            sources, tuple(self.targets), self.ties, self.strings, self.came, self.went, groups, untied, tuple(self.findings)
-        )
+        return Weights(sources, tuple(self.targets), self.ties, self.strings, self.came, self.went, groups, untied, tuple(self.findings))
 
 
 _SMALL = 1 << 20  # bytes up to which what has to be unpacked is kept in the plan itself
@@ -174,7 +172,9 @@ class Same(Builder):
             self.went[name] = self.came[name] = None
         else:
             self.went[name] = {"dropped": f"text, which {self.request.container.TITLE} does not hold"}
-            self.findings.append(Finding("info", "dropped", name, f"{name} is text, which {self.request.container.TITLE} does not hold: dropped"))
+            self.findings.append(
+                Finding("info", "dropped", name, f"{name} is text, which {self.request.container.TITLE} does not hold: dropped")
+            )
 
 
 @cache

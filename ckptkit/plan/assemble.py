@@ -73,7 +73,9 @@ def assemble(
     )
     if single and len(layout.files) != 1:
         names = ", ".join(n for n, _ in layout.files[:4])
-        raise UsageError(f"{container.TITLE} would be {len(layout.files)} files ({names})", path=target, hint="name a directory as the target")
+        raise UsageError(
+            f"{container.TITLE} would be {len(layout.files)} files ({names})", path=target, hint="name a directory as the target"
+        )
     tasks = tuple(
         task
         for n, s, p in weights.targets
@@ -85,4 +87,3 @@ def assemble(
         st = os.stat(path)
         stamps.append((os.path.abspath(path), st.st_size, st.st_mtime_ns))
     return Plan(target, single, weights.sources, tasks, layout, tuple(stamps), tuple(copies), tuple(texts))
-

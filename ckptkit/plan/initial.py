@@ -35,7 +35,14 @@ class Recipe(NamedTuple):
 
 
 def recipe(
-    init: Mapping[str, object], kind: str, suffix: str, name: str, shape: Sequence[int], value: Value, sizes: Mapping[str, int], initializer: str | None = None
+    init: Mapping[str, object],
+    kind: str,
+    suffix: str,
+    name: str,
+    shape: Sequence[int],
+    value: Value,
+    sizes: Mapping[str, int],
+    initializer: str | None = None,
 ) -> Recipe:
     """How a parameter starts, by the traits' `init`, its module's `kind`, its `suffix` ("weight", "bias") and canonical name.
 

@@ -101,11 +101,28 @@ def told(new: Mapping[str, list[str]], rows: Mapping[str, list[str]], cut: list[
     if new:
         every = [n for names in new.values() for n in names]
         what = "; ".join(f"{collapse(names)} {how}" for how, names in new.items())
-        out.append(Finding("warning", "initialised", collapse(every, 4), f"{len(every)} tensor{'s' * (len(every) > 1)} with values that the source lacks, initialised (seed {seed}): {what}"))
+        out.append(
+            Finding(
+                "warning",
+                "initialised",
+                collapse(every, 4),
+                f"{len(every)} tensor{'s' * (len(every) > 1)} with values that the source lacks, initialised (seed {seed}): {what}",
+            )
+        )
     if rows:
         every = [n for names in rows.values() for n in names]
         what = "; ".join(f"{collapse(names)} {how}" for how, names in rows.items())
-        out.append(Finding("warning", "initialised", collapse(every, 4), f"rows {have}-{want - 1} of the vocabulary are new, initialised (seed {seed}): {what}", "give the tokenizer as many tokens"))
+        out.append(
+            Finding(
+                "warning",
+                "initialised",
+                collapse(every, 4),
+                f"rows {have}-{want - 1} of the vocabulary are new, initialised (seed {seed}): {what}",
+                "give the tokenizer as many tokens",
+            )
+        )
     if cut:
-        out.append(Finding("warning", "dropped", collapse(cut, 4), f"rows {want}-{have - 1} of the vocabulary are left out: {collapse(cut)}"))
+        out.append(
+            Finding("warning", "dropped", collapse(cut, 4), f"rows {want}-{have - 1} of the vocabulary are left out: {collapse(cut)}")
+        )
     return out

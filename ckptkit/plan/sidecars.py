@@ -1,8 +1,10 @@
-"""What goes with a model besides its weights and configuration: vocabularies, tokenizers, their settings, and the files that a library wants beside them.
+"""What goes with a model besides its weights and configuration: vocabularies, tokenizers, their settings, and the files that a
+library wants beside them.
 
-Files are copied as they are, under the name that the target's library looks for (`Dialect.sidecars`). Where the library has settings of its own for them
-(`ConfigForm.words`: keras_hub's tokenizer.json), these are made of what the source says; a vocabulary that lies only inside transformers' tokenizer.json
-is taken out of it. Sources: transformers models/bert/tokenization_bert.py, tokenizers' JSON (model.vocab, model.merges, normalizer); keras_hub tokenizers/.
+Files are copied as they are, under the name that the target's library looks for (`Dialect.sidecars`). Where the library has settings
+of its own for them (`ConfigForm.words`: keras_hub's tokenizer.json), these are made of what the source says; a vocabulary that lies
+only inside transformers' tokenizer.json is taken out of it. Sources: transformers models/bert/tokenization_bert.py, tokenizers' JSON
+(model.vocab, model.merges, normalizer); keras_hub tokenizers/.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ class Company(NamedTuple):
 
 
 def gather(subject: Subject, target: Dialect | None, raw: Mapping[str, object], cls: str, labels: int | None, taken: set[str]) -> Company:
-    """What goes along with a model written as `target`, and what its library wants beside the configuration `raw`. Reads small files only."""
+    """What goes along with a model written as `target`, and what its library wants beside the configuration `raw`. Reads small files
+    only."""
     folder, source = subject.checkpoint.folder, subject.graph.dialect
     there = present(subject, target)
     copies = {to: os.path.join(folder, n) for n, to in renamed(subject, target, there).items()}
@@ -50,7 +53,12 @@ def gather(subject: Subject, target: Dialect | None, raw: Mapping[str, object], 
     roles = {role: os.path.join(folder, n) for n, role in there.items() if role}
     text: dict[str, object] | None = None
     if target is not None and target.config.words is not None:
-        if source is not None and source.config.words is not None and (old := os.path.join(folder, "tokenizer.json")) and os.path.isfile(old):
+        if (
+            source is not None
+            and source.config.words is not None
+            and (old := os.path.join(folder, "tokenizer.json"))
+            and os.path.isfile(old)
+        ):
             roles.setdefault("", old)
         text = _vocabulary(target, roles, folder, copies, texts, findings)
     elif target is not None and target.config.labels and source is not None and source.config.words is not None:
@@ -60,7 +68,9 @@ def gather(subject: Subject, target: Dialect | None, raw: Mapping[str, object], 
         made = {name: make(raw, kit) for name, make in target.config.beside.items()}
         texts |= {name: to_json_text(value) for name, value in made.items() if value is not None}
     return Company(
-        tuple((path, name) for name, path in copies.items() if name not in taken and name not in texts), tuple((n, t) for n, t in texts.items() if n not in taken), tuple(findings)
+        tuple((path, name) for name, path in copies.items() if name not in taken and name not in texts),
+        tuple((n, t) for n, t in texts.items() if n not in taken),
+        tuple(findings),
     )
 
 
@@ -114,7 +124,10 @@ def _vocabulary(
     known = _tokens(held[words.files[0]]) if words.tokens else set()
     lacking = [t for t in words.tokens if t not in known]
     if lacking:
-        message = f"the vocabulary has no {', '.join(lacking)}, without which {target.title}'s tokenizer does not load: the model is written without one"
+        message = (
+            f"the vocabulary has no {', '.join(lacking)}, without which {target.title}'s tokenizer does not load: "
+            f"the model is written without one"
+        )
         findings.append(Finding("warning", "vocabulary", folder, message))
         for what in words.files:
             copies.pop(target.sidecars[what], None)
@@ -133,7 +146,11 @@ def _vocabulary(
         return {"lowercase": lower, "strip_accents": accents}
     if CODES in words.files:
         rules = _mapping(said.get("pre_tokenizer"))
-        return {"add_prefix_space": _first(bool, before.get("add_prefix_space"), settings.get("add_prefix_space"), rules.get("add_prefix_space"), False)}
+        return {
+            "add_prefix_space": _first(
+                bool, before.get("add_prefix_space"), settings.get("add_prefix_space"), rules.get("add_prefix_space"), False
+            )
+        }
     return {}
 
 

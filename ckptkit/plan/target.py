@@ -1,4 +1,5 @@
-"""What a conversion writes: the target's naming, container and file name, and which heads are added or dropped. Each is chosen, or refused with the names that there are."""
+"""What a conversion writes: the target's naming, container and file name, and which heads are added or dropped. Each is chosen, or
+refused with the names that there are."""
 
 from __future__ import annotations
 
@@ -28,12 +29,15 @@ def is_container(word: str) -> bool:
 
 
 def choose_dialect(subject: Subject, to: str | None, container: str | None = None) -> Dialect | None:
-    """The target dialect called `to`; UsageError says which ones the architecture has. Of several the one that `container` is written in counts."""
+    """The target dialect called `to`; UsageError says which ones the architecture has. Of several the one that `container` is written in
+    counts."""
     if to is None:
         return None
     arch = subject.architecture
     if arch is None:
-        every = {d.name for a in architectures().values() for d in a.dialects.values()} | {d.alias for a in architectures().values() for d in a.dialects.values()}
+        every = {d.name for a in architectures().values() for d in a.dialects.values()} | {
+            d.alias for a in architectures().values() for d in a.dialects.values()
+        }
         if to not in every:
             raise UsageError(f"no dialect is called {to!r}", hint=f"one of {', '.join(sorted(filter(None, every)))}")
         raise UsageError(
@@ -49,10 +53,16 @@ def choose_dialect(subject: Subject, to: str | None, container: str | None = Non
     rests = subject.values.rest if subject.values is not None else {}
     block = as_mapping(as_mapping(subject.config.raw if subject.config is not None else None).get(BLOCK))
     came = as_mapping(block.get(MEMORY))
-    return max(  # the container's, the one of that very name, the one that holds the heads; between equals the source's own, one it once came from, its part
+    # the container's, the one of that very name, the one that holds the heads; between equals the source's own, one it once came
+    # from, its part
+    return max(
         fits,
         key=lambda d: (
-            d.container == container, d.name == to, len(groups & arch.table(d.name).groups), d is own, bool(rests.get(d.name)) or d.name in came,
+            d.container == container,
+            d.name == to,
+            len(groups & arch.table(d.name).groups),
+            d is own,
+            bool(rests.get(d.name)) or d.name in came,
             own is not None and d.part == own.part,
         ),
     )
@@ -90,7 +100,11 @@ def filename(container: Container, dialect: Dialect | None, file: str | None) ->
 def own_dialect(subject: Subject) -> Dialect:
     """The dialect that the names are of; UsageError where none is known."""
     if subject.graph.dialect is None:
-        raise UsageError("the architecture is unknown, so nothing can be made new in it", path=subject.checkpoint.path, hint="--architecture NAME, if recognition is wrong")
+        raise UsageError(
+            "the architecture is unknown, so nothing can be made new in it",
+            path=subject.checkpoint.path,
+            hint="--architecture NAME, if recognition is wrong",
+        )
     return subject.graph.dialect
 
 

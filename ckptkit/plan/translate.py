@@ -43,14 +43,20 @@ class Translate(Builder):
         self.wide, self.grown = resized(subject, request.vocab)  # the target's sizes
         for p, info in self.arch.params.items():
             if info.group in dialect.needs - self.graph.groups and any(not self.graph.counts.get(count_name(h)) for h in placeholders(p)):
-                raise UnsupportedError(f"{dialect.title} has no {self.arch.title} without the {info.group}, and nothing says how many {count_name(placeholders(p)[0])} to begin anew", hint=self._others())
+                raise UnsupportedError(
+                    f"{dialect.title} has no {self.arch.title} without the {info.group}, and nothing says how many "
+                    f"{count_name(placeholders(p)[0])} to begin anew",
+                    hint=self._others(),
+                )
         added = request.add_groups | (dialect.needs - self.graph.groups - request.drop_groups)
         self.groups = (self.graph.groups | added) - request.drop_groups
         others = {g for g, base in dialect.stands.items() if g in self.groups and base not in self.graph.groups}
         self.groups -= others
         self.absent = {p: k for p, k in self.recognition.dialect.lacks.items() if k.holds(self.sizes.axis)}
         self.lacked = {p: k for p, k in dialect.lacks.items() if k.holds(self.sizes.axis)}
-        self.new = lacking(subject, self.groups if request.init_missing else added, self.absent) if request.init_missing or added else frozenset()
+        self.new = (
+            lacking(subject, self.groups if request.init_missing else added, self.absent) if request.init_missing or added else frozenset()
+        )
         self.begun: dict[str, list[str]] = {}  # how they start -> target names
         self.rows: dict[str, list[str]] = {}  # how their new rows start -> target names
         self.cut: list[str] = []  # target names that lose rows
@@ -69,11 +75,14 @@ class Translate(Builder):
 
     def _name(self, row: Row, at: Mapping[str, int]) -> str:
         if self.hung is not None:
-            return (self.hung if not self.dialect.objects or not self.dialect.objects.paths else self.hung._replace(root="")).name(row, at, self.graph.counts)
+            return (self.hung if not self.dialect.objects or not self.dialect.objects.paths else self.hung._replace(root="")).name(
+                row, at, self.graph.counts
+            )
         return self.table.stored_name(row, at, self.prefix, self.graph.counts)
 
     def _prefix(self) -> str:
-        """The first prefix; none where the dialect allows that and no head is stored beside the core, nor has the class that is named one."""
+        """The first prefix; none where the dialect allows that and no head is stored beside the core, nor has the class that is named
+        one."""
         if "" not in self.dialect.prefixes or (self.dialect.prefixed and self.named is None):
             return self.dialect.prefixes[0]
         if outside(self.table, self.groups):
@@ -138,10 +147,18 @@ class Translate(Builder):
         target = self._name(row, at)
         canonical = [expand(p, at) for p in row.parts]
         if len(row.parts) == 1 and infos[0].tied is not None and self._is_tied(canonical[0], expand(infos[0].tied, at)):
-            if self.request.container.TIES and self.dialect.writes_ties and not (self.named is not None and row.parts[0] in self.named.without):
+            if (
+                self.request.container.TIES
+                and self.dialect.writes_ties
+                and not (self.named is not None and row.parts[0] in self.named.without)
+            ):
                 self._tie(target, expand(infos[0].tied, at))
             return
-        if len(row.parts) == 1 and row.parts[0] in self.lacked and (canonical[0] not in self.graph.params or self._leave_out(row.parts[0], canonical[0])):
+        if (
+            len(row.parts) == 1
+            and row.parts[0] in self.lacked
+            and (canonical[0] not in self.graph.params or self._leave_out(row.parts[0], canonical[0]))
+        ):
             return
         for axis in {*row.layout.axes, *map(count_name, at)} & self.dialect.limits.keys():
             n, why = self.dialect.limits[axis]
@@ -172,12 +189,18 @@ class Translate(Builder):
                 if any(c in self.graph.params for c in canonical):
                     raise UnsupportedError(f"{target} joins {', '.join(canonical)}, but the weights lack {name}")
                 return
-        spec = TensorSpec(self.dtype(target, canonical[0], dtypes[0] if dtypes else self._main_dtype()), stored_shape(row.layout, layouts, self.wide))
+        spec = TensorSpec(
+            self.dtype(target, canonical[0], dtypes[0] if dtypes else self._main_dtype()), stored_shape(row.layout, layouts, self.wide)
+        )
         pieces += self._folded(row, layouts, spec, dict(at))
         for name in stored:
             self.moved(name, target)
         sources = list(dict.fromkeys(stored))
-        story: dict[str, object] = {"from": sources, "holds": canonical, "how": how_made(pieces, any(d != spec.dtype for d in dtypes)) if stored else "initialised"}
+        story: dict[str, object] = {
+            "from": sources,
+            "holds": canonical,
+            "how": how_made(pieces, any(d != spec.dtype for d in dtypes)) if stored else "initialised",
+        }
         self.came[target] = story
         if new:
             story["initialised"] = {n: f"{how}, seed {self.request.seed}" for n, how in new.items()}
@@ -231,7 +254,13 @@ class Translate(Builder):
             return False
         stored = self.graph.params[canonical].stored
         if _is_fill(self.subject, canonical, lack.fill):
-            self.went.setdefault(stored, {"dropped": f"{'an identity' if lack.fill == 'identity' else f'all {lack.fill:g}'}, which {self.dialect.title} takes for granted"})
+            self.went.setdefault(
+                stored,
+                {
+                    "dropped": f"{'an identity' if lack.fill == 'identity' else f'all {lack.fill:g}'}, which {self.dialect.title} "
+                    f"takes for granted"
+                },
+            )
         elif lack.harmless:
             self.went.setdefault(stored, {"dropped": lack.harmless})
             self.harmless.setdefault(lack.harmless, []).append(stored)
@@ -311,7 +340,8 @@ class Translate(Builder):
             self.targets.append((target, spec, (Piece(self.source(source), simplify((Loop(spec.numel, 1, 1),))),)))
 
     def _as_stored(self, how: str, computed: NDArray[Any]) -> NDArray[Any]:
-        """The values that the source stores of what is `computed` so, which differ from ours in the last bits; ours where it has none, or others."""
+        """The values that the source stores of what is `computed` so, which differ from ours in the last bits; ours where it has none,
+        or others."""
         import numpy as np
 
         for stored, (row, _) in self.recognition.matches.items():
@@ -338,18 +368,27 @@ class Translate(Builder):
                 if self._is_tied(template, info.tied):
                     continue
                 raise UnsupportedError(
-                    f"{stored[0]} is a tensor of its own (not tied to {self.graph.params[info.tied].stored}); {self.dialect.title} has no place for it",
+                    f"{stored[0]} is a tensor of its own (not tied to {self.graph.params[info.tied].stored}); "
+                    f"{self.dialect.title} has no place for it",
                     hint=self._others(),
                 )
             dropped.setdefault(info.group, []).extend(stored)
         for why, names in self.harmless.items():
-            self.findings.append(Finding("info", "dropped", collapse(names, 2), f"{self.dialect.title} has no place for {collapse(names, 2)}: left out; {why}"))
+            self.findings.append(
+                Finding(
+                    "info", "dropped", collapse(names, 2), f"{self.dialect.title} has no place for {collapse(names, 2)}: left out; {why}"
+                )
+            )
         for group, names in dropped.items():
             if group == "core":
                 raise UnsupportedError(f"{self.dialect.title} has no place for {collapse(names)}", hint=self._others())
             for n in names:
                 self.went[n] = {"dropped": f"{self.dialect.title} has no {group}"}
-            self.findings.append(Finding("warning", "dropped", collapse(names), f"{self.dialect.title} has no place for the {group}: {collapse(names)} dropped"))
+            self.findings.append(
+                Finding(
+                    "warning", "dropped", collapse(names), f"{self.dialect.title} has no place for the {group}: {collapse(names)} dropped"
+                )
+            )
 
     def _rest(self) -> None:
         for name, role in self.graph.roles.items():
@@ -375,7 +414,9 @@ class Translate(Builder):
             self.findings.append(Finding("warning", "dropped", collapse(names, 4), f"{collapse(names)} dropped: {why}"))
         lost = [n for n, r in self.graph.roles.items() if r.kind == "unexplained"]
         if lost:
-            self.findings.append(Finding("warning", "dropped", collapse(lost, 4), f"no part of {self.arch.title}, dropped: {collapse(lost)}"))
+            self.findings.append(
+                Finding("warning", "dropped", collapse(lost, 4), f"no part of {self.arch.title}, dropped: {collapse(lost)}")
+            )
 
 
 def _is_fill(subject: Subject, canonical: str, value: float | str) -> bool:

@@ -16,7 +16,8 @@ Entry = dict[str, object]
 def _architectures() -> Iterator[Entry]:
     for a in architectures().values():
         yield {
-            "name": a.name, "title": a.title, "dialects": list(a.dialects), "groups": list(dict.fromkeys(p.group for p in a.params.values())),
+            "name": a.name, "title": a.title, "dialects": list(a.dialects),
+            "groups": list(dict.fromkeys(p.group for p in a.params.values())),
             "variants": len(a.variants), "called": list(a.names),
         }  # fmt: skip
 
@@ -42,7 +43,8 @@ def _containers() -> Iterator[Entry]:
 
 
 def _matrix() -> Iterator[Entry]:
-    """Every naming with what each container is to it: its own, one that holds it too (yes), one that it is only read from (read), none (no)."""
+    """Every naming with what each container is to it: its own, one that holds it too (yes), one that it is only read from (read), none
+    (no)."""
     for a in architectures().values():
         for d in a.dialects.values():
             yield {"architecture": a.name, "naming": d.name, **{c.NAME: pair(a, d, c) for c in containers().values()}}

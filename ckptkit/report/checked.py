@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from ..gate.run import Checked
 
 
-
 def show_checked(checked: Sequence[Checked], form: str, fail_on: str) -> str:
     """The outcome for one or many checkpoints: text, json, markdown, html, sarif, junit or github."""
     if form == "html":
@@ -26,14 +25,18 @@ def show_checked(checked: Sequence[Checked], form: str, fail_on: str) -> str:
         return machine.junit(found, fail_on) if form == "junit" else (machine.sarif if form == "sarif" else machine.github)(found)
     if form == "json":
         data = [report_json(c.report) if c.report is not None else _unreadable(c) for c in checked]
-        return json.dumps(data[0] if len(data) == 1 else {"schema_version": SCHEMA_VERSION, "checkpoints": data}, indent=2, ensure_ascii=False)
+        return json.dumps(
+            data[0] if len(data) == 1 else {"schema_version": SCHEMA_VERSION, "checkpoints": data}, indent=2, ensure_ascii=False
+        )
     parts = []
     for c in checked:
         if c.report is not None:
             parts.append(show_report(c.report, form))
         else:
             line = f"{c.path}: cannot be read"
-            parts.append(f"**{markdown(line)}**: {markdown(c.findings[0].message)}" if form == "markdown" else f"{line}\n{show_findings(c.findings)}")
+            parts.append(
+                f"**{markdown(line)}**: {markdown(c.findings[0].message)}" if form == "markdown" else f"{line}\n{show_findings(c.findings)}"
+            )
     if said := note(checked):
         parts.append(f"_{markdown(said)}_" if form == "markdown" else said)
     return "\n\n".join(parts) if form == "markdown" else "\n".join(parts)

@@ -22,7 +22,10 @@ def conclusion(d: Diff) -> str:
     x, y = d.model.get("architecture", (None, None))
     if x is not None and y is not None:
         same = sum(c.kind == "same" for c in counted)
-        return f"two architectures, {x} and {y}: {len(counted)} of {len(changes)} parameters have a counterpart by name, {same} of them the same values"
+        return (
+            f"two architectures, {x} and {y}: {len(counted)} of {len(changes)} parameters have a counterpart by "
+            f"name, {same} of them the same values"
+        )
     by = {k: [c for c in different if c.kind == k] for k in ("changed", "retyped", "reshaped", "added", "removed")}
     elsewhere = [k for k in ("dialect", "container") if k in d.model]
     if not different:
@@ -57,7 +60,10 @@ def conclusion(d: Diff) -> str:
     if by["reshaped"]:
         c, n = by["reshaped"][0], len(by["reshaped"])
         assert c.a is not None and c.b is not None
-        parts.append(f"{n} parameter{'s have' if n > 1 else ' has'} another shape ({printable(c.name, 80)} {list(c.a.spec.shape)} to {list(c.b.spec.shape)})")
+        parts.append(
+            f"{n} parameter{'s have' if n > 1 else ' has'} another shape ({printable(c.name, 80)} "
+            f"{list(c.a.spec.shape)} to {list(c.b.spec.shape)})"
+        )
     if by["retyped"] and all(c.rounded for c in by["retyped"]):
         parts.append(f"{len(by['retyped'])} parameters are cast")
     return "; ".join([*parts, *alone])
@@ -81,19 +87,26 @@ def _places(some: Sequence[Change], every: Sequence[Change]) -> str:
 
 def _row(name: str, cs: Sequence[Change]) -> list[str]:
     counted = [c for c in cs if c.kind in ("changed", "retyped")]
-    kinds = ", ".join(f"{n} {k}" for k in ("same", "changed", "retyped", "reshaped", "added", "removed") if (n := sum(c.kind == k for c in cs)))
+    kinds = ", ".join(
+        f"{n} {k}" for k in ("same", "changed", "retyped", "reshaped", "added", "removed") if (n := sum(c.kind == k for c in cs))
+    )
     if len(cs) == 1:
         c = cs[0]
         kinds = c.kind
         if c.a is not None and c.b is not None and c.kind in ("reshaped", "retyped"):
-            kinds += f" {list(c.a.spec.shape)} to {list(c.b.spec.shape)}" if c.kind == "reshaped" else f" {c.a.spec.dtype} to {c.b.spec.dtype}{', rounded only' if c.rounded else ''}"
+            kinds += (
+                f" {list(c.a.spec.shape)} to {list(c.b.spec.shape)}"
+                if c.kind == "reshaped"
+                else (f" {c.a.spec.dtype} to {c.b.spec.dtype}{', rounded only' if c.rounded else ''}")
+            )
     if not counted:
         return [printable(name), kinds, "", "", "", "", ""]
     numel = sum(c.item.spec.numel for c in counted)
     weights = [c.item.spec.numel / numel for c in counted]
     return [
         printable(name), kinds, f"{sum(c.changed for c in counted):,} of {numel:,}", f"{max(c.largest for c in counted):.3g}",
-        f"{sum(c.mean * w for c, w in zip(counted, weights, strict=True)):.3g}", f"{max(c.relative for c in counted):.3g}", f"{min(c.cosine for c in counted):.6f}",
+        f"{sum(c.mean * w for c, w in zip(counted, weights, strict=True)):.3g}", f"{max(c.relative for c in counted):.3g}",
+        f"{min(c.cosine for c in counted):.6f}",
     ]  # fmt: skip
 
 
@@ -120,7 +133,9 @@ def show_diff(d: Diff, form: str = "text", *, tensors: bool = False, only_change
         from .findings import markdown
 
         cells = [[markdown(c) for c in r] for r in rows]
-        tables = [tabulate([[markdown(c) for c in f] for f in facts], ["", "A", "B"], tablefmt="pipe", disable_numparse=True)] if facts else []
+        tables = (
+            [tabulate([[markdown(c) for c in f] for f in facts], ["", "A", "B"], tablefmt="pipe", disable_numparse=True)] if facts else []
+        )
         tables += [tabulate(cells, HEAD, tablefmt="pipe", disable_numparse=True)] if rows else []
         return "\n\n".join([f"**{markdown(conclusion(d))}**", *tables])
     tables = ["\n".join(columns(["", "A", "B"], facts))] if facts else []
@@ -146,8 +161,10 @@ def diff_json(d: Diff, *, only_changed: bool = False) -> dict[str, object]:
         "metadata": {k: list(v) for k, v in d.metadata.items()},
         "parameters": [
             {
-                "name": c.name, "kind": c.kind, "place": place(c.item), "a": side(c, "a"), "b": side(c, "b"), "elements": c.item.spec.numel, "changed": c.changed,
-                "max_abs": _number(c.largest), "mean_abs": _number(c.mean), "relative_norm": _number(c.relative), "cosine": _number(c.cosine), "rounded": c.rounded,
+                "name": c.name, "kind": c.kind, "place": place(c.item), "a": side(c, "a"), "b": side(c, "b"), "elements": c.item.spec.numel,
+                "changed": c.changed,
+                "max_abs": _number(c.largest), "mean_abs": _number(c.mean), "relative_norm": _number(c.relative),
+                "cosine": _number(c.cosine), "rounded": c.rounded,
             }
             for c in d.changes
             if c.kind != "same" or not only_changed

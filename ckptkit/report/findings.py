@@ -57,7 +57,11 @@ def headline(report: Report) -> str:
     """What was validated, in a line: "BERT (google, tf), 24 layers, 398 tensors: fine"."""
     s = report.subject
     r = s.graph.recognition
-    what = f"{r.architecture.title} ({r.dialect.name}, {s.checkpoint.container})" if r else f"unknown architecture ({s.checkpoint.container})"
+    what = (
+        f"{r.architecture.title} ({r.dialect.name}, {s.checkpoint.container})"
+        if r
+        else (f"unknown architecture ({s.checkpoint.container})")
+    )
     layers = "".join(f", {counted(n, k)}" for k, n in s.graph.counts.items())
     n = counts(report.findings)
     said = ", ".join(f"{n[k]} {k}{'s' * (n[k] != 1 and k != 'info')}" for k in SEVERITIES if n[k])
@@ -91,7 +95,9 @@ UNDECIDABLE = "a transposed square kernel, query and key exchanged, the number o
 def undecidable(reports: Sequence[Report]) -> str:
     """What no file of these shows; "" where every architecture is unknown."""
     known = [a for r in reports if (a := r.subject.architecture) is not None]
-    shared = dict.fromkeys(f", the number of {c.replace('_', ' ')} of {a.title}, which share their weights" for a in known for c in a.config_counts)
+    shared = dict.fromkeys(
+        (f", the number of {c.replace('_', ' ')} of {a.title}, which share their weights") for a in known for c in a.config_counts
+    )
     return UNDECIDABLE + "".join(shared) if known else ""
 
 
@@ -110,17 +116,25 @@ def show_report(report: Report, form: str = "text") -> str:
         if report.findings:
             lines += ["", "| severity | rule | where | message |", "| --- | --- | --- | --- |"]
             lines += [
-                f"| {f.severity} | {f.rule} | {markdown(f.where)} | {markdown(f.message)}{'' if f.basis == 'confirmed' else f' ({f.basis})'}{' Hint: ' + markdown(f.hint) if f.hint else ''} |"
-                for f in report.findings
+                f"| {f.severity} | {f.rule} | {markdown(f.where)} | {markdown(f.message)}{_basis(f)}{_hint(f)} |" for f in report.findings
             ]
         return "\n".join(lines)
     known = f"({report.known} known to the baseline)" if report.known else ""
     return "\n".join(filter(None, (headline(report), show_findings(report.findings), known)))
 
 
+def _basis(f: Finding) -> str:
+    return "" if f.basis == "confirmed" else f" ({f.basis})"
+
+
+def _hint(f: Finding) -> str:
+    return f" Hint: {markdown(f.hint)}" if f.hint else ""
+
+
 def _unreadable(c: Checked) -> dict[str, object]:
     return {
-        "schema_version": SCHEMA_VERSION, "path": c.path, "findings": [f._asdict() for f in c.findings], "summary": counts(c.findings), "exit_code": c.exit_code,
+        "schema_version": SCHEMA_VERSION, "path": c.path, "findings": [f._asdict() for f in c.findings], "summary": counts(c.findings),
+        "exit_code": c.exit_code,
     }  # fmt: skip
 
 

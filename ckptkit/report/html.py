@@ -23,7 +23,8 @@ _STYLE = """\
 body { max-width: 75rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.4rem } h2 { font-size: 1.05rem; margin-top: 2rem; overflow-wrap: anywhere }
 table { border-collapse: collapse; width: 100% }
-th, td { text-align: left; vertical-align: top; padding: .35rem .6rem; border-bottom: 1px solid color-mix(in srgb, currentColor 25%, transparent) }
+th, td { text-align: left; vertical-align: top; padding: .35rem .6rem }
+th, td { border-bottom: 1px solid color-mix(in srgb, currentColor 25%, transparent) }
 td { overflow-wrap: anywhere } td:first-child, td:nth-child(2) { white-space: nowrap }
 .error { color: #d03030; font-weight: 600 } .warning { color: #b07000 } .info { color: #3070c0 }
 .hint, .basis, footer { opacity: .75 }"""
@@ -39,7 +40,8 @@ def show_html(checked: Sequence[Checked]) -> str:
         body.append(f"<footer><p>{_text(undecided)}</p></footer>")
     head = [
         '<meta charset="utf-8">', f'<meta http-equiv="Content-Security-Policy" content="{escape(_POLICY)}">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">', f"<title>ckptkit validate: {said}</title>", f"<style>\n{_STYLE}\n</style>",
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>ckptkit validate: {said}</title>", f"<style>\n{_STYLE}\n</style>",
     ]  # fmt: skip
     return "\n".join(["<!DOCTYPE html>", '<html lang="en">', "<head>", *head, "</head>", "<body>", *body, "</body>", "</html>"])
 
@@ -47,7 +49,11 @@ def show_html(checked: Sequence[Checked]) -> str:
 def _section(c: Checked) -> str:
     title = headline(c.report) if c.report is not None else f"{c.path}: cannot be read"
     rows = "\n".join(map(_row, c.findings))
-    table = f"\n<table>\n<thead><tr><th>severity</th><th>rule</th><th>where</th><th>what</th></tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>" if c.findings else ""
+    table = (
+        f"\n<table>\n<thead><tr><th>severity</th><th>rule</th><th>where</th><th>what</th></tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>"
+        if c.findings
+        else ""
+    )
     known = f"\n<p>{c.report.known} known to the baseline</p>" if c.report is not None and c.report.known else ""
     return f"<section>\n<h2>{_text(title)}</h2>{table}{known}\n</section>"
 
@@ -57,7 +63,10 @@ def _row(f: Finding) -> str:
     named = f'<span title="{_text(rule.title)}">{_text(f.rule)}</span>' if rule is not None else _text(f.rule)
     hint = f'<br><span class="hint">{_text(f.hint)}</span>' if f.hint else ""
     basis = f' <span class="basis">({_text(f.basis)})</span>' if f.basis != "confirmed" else ""
-    return f'<tr><td class="{_text(f.severity)}">{_text(f.severity)}</td><td>{named}</td><td>{_text(f.where)}</td><td>{_text(f.message)}{basis}{hint}</td></tr>'
+    return (
+        f'<tr><td class="{_text(f.severity)}">{_text(f.severity)}</td><td>{named}</td>'
+        f"<td>{_text(f.where)}</td><td>{_text(f.message)}{basis}{hint}</td></tr>"
+    )
 
 
 def _text(text: str) -> str:

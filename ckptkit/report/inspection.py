@@ -35,7 +35,9 @@ def show_inspection(i: Inspection, form: str = "text", *, tensors: bool = False,
     if i.program.get("signatures"):
         sections.append(("signatures", _signatures(i.program["signatures"])))
     if len(i.modules) > 1:
-        modules: list[Sequence[str]] = [(printable(m.name, 80), f"{m.tensors:,}", f"{m.parameters:,}", _share(m.parameters, i.parameters)) for m in i.modules]
+        modules: list[Sequence[str]] = [
+            (printable(m.name, 80), f"{m.tensors:,}", f"{m.parameters:,}", _share(m.parameters, i.parameters)) for m in i.modules
+        ]
         sections.append(("modules", (("module", "#tensors", "#parameters", "#share"), _cut(modules, 24))))
     if len(i.dtypes) > 1:
         dtypes: list[Sequence[str]] = [(d.name, f"{d.tensors:,}", f"{d.parameters:,}", f"{d.nbytes:,}") for d in i.dtypes]
@@ -94,19 +96,29 @@ def _facts(i: Inspection) -> Iterator[tuple[str, str]]:
     heads = [g for g in i.groups if g != "core"]
     if heads:
         yield "heads", ", ".join(heads)
-    yield "parameters", f"{i.parameters:,} in {_many(sum(m.tensors for m in i.modules), 'tensor')}{' (tied ones counted once)' if i.ties else ''}"
+    yield (
+        "parameters",
+        (f"{i.parameters:,} in {_many(sum(m.tensors for m in i.modules), 'tensor')}{' (tied ones counted once)' if i.ties else ''}"),
+    )
     dtypes = ", ".join(d.name for d in i.dtypes)
     yield "bytes", f"{i.nbytes:,} ({human(i.nbytes)}) in {_many(i.total, 'tensor')}{', ' + dtypes if dtypes else ''}"
     o = i.optimizer
     if o.tensors:
         share = _share(o.nbytes, i.nbytes)
-        yield "optimizer", f"{_many(o.tensors, 'tensor')}, {o.nbytes:,} bytes: dropping them saves {human(o.nbytes)}{f' ({share})' if share else ''}"
+        yield (
+            "optimizer",
+            (f"{_many(o.tensors, 'tensor')}, {o.nbytes:,} bytes: dropping them saves {human(o.nbytes)}{f' ({share})' if share else ''}"),
+        )
     else:
         yield "optimizer", "no optimizer state"
     if i.ties:
         yield "ties", _few([" = ".join(t) for t in i.ties])
     odd = [row for row in i.tensors if row.role not in ("param", "tensor")]
-    for role, what in (("derived", "computed, not trained"), ("stray", "no part of what the model computes"), ("unexplained", "not known to the architecture")):
+    for role, what in (
+        ("derived", "computed, not trained"),
+        ("stray", "no part of what the model computes"),
+        ("unexplained", "not known to the architecture"),
+    ):
         names = [row.name for row in odd if row.role == role]
         if names:
             yield role, f"{_many(len(names), 'tensor')} ({what}): {collapse(sorted(names, key=natural), 3)}"
@@ -126,7 +138,10 @@ def _program(i: Inspection) -> Iterator[tuple[str, str]]:
     """What a SavedModel says of its program."""
     said = {k: i.program.get(k) or [] for k in ("tags", "signatures", "callables", "functions", "assets")}
     tags = "; ".join(printable(t, 80) for t in said["tags"])
-    yield "program", f"written by TensorFlow {printable(i.program.get('tensorflow', '') or 'unknown', 40)}{f', tags {tags}' if tags else ''}"
+    yield (
+        "program",
+        (f"written by TensorFlow {printable(i.program.get('tensorflow', '') or 'unknown', 40)}{f', tags {tags}' if tags else ''}"),
+    )
     called = [printable(k, 80) for k in said["callables"]]
     names = [printable(f, 120) for f in said["functions"]]
     if names:
@@ -141,7 +156,13 @@ def _signatures(signatures: dict[str, dict[str, Any]]) -> Table:
     for name, s in signatures.items():
         for side in ("inputs", "outputs"):
             for tensor, t in s[side].items():
-                shape = "unknown" if t["shape"] is None else f"[{', '.join('?' if n is None else str(n) for n in t['shape'])}]" if t["shape"] else "scalar"
+                shape = (
+                    "unknown"
+                    if t["shape"] is None
+                    else f"[{', '.join('?' if n is None else str(n) for n in t['shape'])}]"
+                    if t["shape"]
+                    else "scalar"
+                )
                 rows.append((printable(name, 80), side.removesuffix("s"), printable(tensor, 80), t["dtype"], shape))
     return ("signature", "", "name", "dtype", "shape"), _cut(rows, ROWS)
 
@@ -178,7 +199,12 @@ def _collapsed(i: Inspection) -> list[tuple[str, Table]]:
     out: list[tuple[str, Table]] = []
     for title, rows in (("tensors", main), ("other tensors", rest)):
         if rows:
-            headings = ("parameter" if known and rows is main else "tensor", "dtype", "shape", "stored as" if known and rows is main else "")
+            headings = (
+                "parameter" if known and rows is main else "tensor",
+                "dtype",
+                "shape",
+                "stored as" if known and rows is main else "",
+            )
             out.append((title, (headings, _cut(list(_run_rows(by_tensor(rows), "", "")), ROWS))))
     return out
 
@@ -303,7 +329,8 @@ def _tree_rows(nodes: Iterable[Node], indent: str) -> Iterator[Sequence[str]]:
 
 def _tree_json(node: Node) -> dict[str, object]:
     return {
-        "name": node.label.rstrip("./"), "members": node.members, "tensors": node.tensors, "parameters": node.parameters, "bytes": node.nbytes,
+        "name": node.label.rstrip("./"), "members": node.members, "tensors": node.tensors, "parameters": node.parameters,
+        "bytes": node.nbytes,
         "children": [_tree_json(c) for c in node.children],
     }  # fmt: skip
 

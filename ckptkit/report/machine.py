@@ -54,7 +54,9 @@ def sarif(found: Found) -> str:
             **({"ruleIndex": place[f.rule]} if f.rule in place else {}),
             "level": _LEVEL[f.severity],
             "message": {"text": _message(f)},
-            "locations": [{"physicalLocation": {"artifactLocation": _uri(path)}, "logicalLocations": [{"name": printable(f.where or path)}]}],
+            "locations": [
+                {"physicalLocation": {"artifactLocation": _uri(path)}, "logicalLocations": [{"name": printable(f.where or path)}]}
+            ],
             "partialFingerprints": {"ckptkit/v1": fingerprint(path, f)},
             "properties": {"basis": f.basis},
         }
@@ -94,7 +96,11 @@ def junit(found: Found, fail_on: str = "error") -> str:
             head = f"<testcase classname={quoteattr(printable(path))} name={quoteattr(rule)}"
             cases.append(f"    {head}>{body}</testcase>" if body else f"    {head}/>")
         total, broken = total + len(by), broken + failures
-        suites.append(f'  <testsuite name={quoteattr(printable(path))} tests="{len(by)}" failures="{failures}" errors="0" skipped="0">\n' + "\n".join(cases) + "\n  </testsuite>")
+        suites.append(
+            (f'  <testsuite name={quoteattr(printable(path))} tests="{len(by)}" failures="{failures}" errors="0" skipped="0">\n')
+            + "\n".join(cases)
+            + "\n  </testsuite>"
+        )
     head = f'<?xml version="1.0" encoding="UTF-8"?>\n<testsuites name="ckptkit" tests="{total}" failures="{broken}" errors="0">\n'
     return head + "\n".join(suites) + "\n</testsuites>"
 
@@ -109,5 +115,7 @@ def github(found: Found) -> str:
         return value(text).replace(":", "%3A").replace(",", "%2C")
 
     return "\n".join(
-        f"::{_COMMAND[f.severity]} file={attribute(printable(path))},title={attribute('ckptkit ' + f.rule)}::{value(_message(f))}" for path, fs in found for f in fs
+        f"::{_COMMAND[f.severity]} file={attribute(printable(path))},title={attribute('ckptkit ' + f.rule)}::{value(_message(f))}"
+        for path, fs in found
+        for f in fs
     )

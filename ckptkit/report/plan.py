@@ -84,7 +84,8 @@ def show_plan(done: Conversion, form: str) -> str:
         tabulate(files, headers=["file", "size"], tablefmt=style), "",
         tabulate(work, headers=["tensors", "count", "size"], tablefmt=style), "",
         f"reads {human_bytes(bytes_read(done))} of weights and {human_bytes(sum(copied))} beside them; "
-        f"writes {human_bytes(weights)} of weights, {human_bytes(max(0, headers))} of headers and padding, {human_bytes(beside)} beside them",
+        f"writes {human_bytes(weights)} of weights, {human_bytes(max(0, headers))} of headers and padding, "
+        f"{human_bytes(beside)} beside them",
     ))  # fmt: skip
 
 
@@ -126,4 +127,7 @@ def summary(done: Conversion, form: str) -> str:
     dropped = sum(n for n, _ in _dropped(done).values())
     what = f" as {', '.join(done.classes)}" if done.classes else ""
     drops = f", {dropped} dropped (see the ledger)" if dropped else ""
-    return f"wrote {printable(result.target)}{what}: {len(done.plan.tasks)} tensors ({kinds}{drops}), {human_bytes(result.bytes_written)} in {result.seconds:.1f} s"
+    return (
+        f"wrote {printable(result.target)}{what}: {len(done.plan.tasks)} tensors ({kinds}{drops}), "
+        f"{human_bytes(result.bytes_written)} in {result.seconds:.1f} s"
+    )

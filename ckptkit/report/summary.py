@@ -27,7 +27,12 @@ def show_summary(s: Summary, form: str = "text") -> str:
     from .findings import markdown
 
     cells = [(r.path, r.role, _shape(r.shape), f"{r.parameters:,}", _trains(r.parameters, r.trainable)) for r in s.rows]
-    table = tabulate(cells, ("layer", "what", "output", "parameters", "trains"), tablefmt="github" if form == "markdown" else "simple", colalign=("left", "left", "left", "right", "left"))
+    table = tabulate(
+        cells,
+        ("layer", "what", "output", "parameters", "trains"),
+        tablefmt="github" if form == "markdown" else "simple",
+        colalign=("left", "left", "left", "right", "left"),
+    )
     return f"{markdown(headline(s)) if form == 'markdown' else headline(s)}\n\n{table}\n\n{totals(s)}"
 
 

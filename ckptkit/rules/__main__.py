@@ -10,9 +10,9 @@ READS = {"headers": "headers only", "beside": "the files beside the weights", "w
 HEAD = """\
 # Rules
 
-What `ckptkit validate` looks for. Each rule has an id that does not change: it stands in every output, in `--select`, `--ignore`, baselines and
-the policy file. The severity given is its gravest; a page says when it is less. What a finding rests on is *confirmed* (read off bytes or
-headers), *inferred* (likely, from what weights of this kind look like), or *undecided*.
+What `ckptkit validate` looks for. Each rule has an id that does not change: it stands in every output, in `--select`, `--ignore`,
+baselines and the policy file. The severity given is its gravest; a page says when it is less. What a finding rests on is
+*confirmed* (read off bytes or headers), *inferred* (likely, from what weights of this kind look like), or *undecided*.
 
 Made by `python -m ckptkit.rules > docs/rules.md`; do not edit.
 
@@ -25,7 +25,10 @@ def page() -> str:
     """The whole of docs/rules.md."""
     rules = sorted(RULES.values())
     table = "".join(f"| [{r.id}](#{r.id}) | {r.severity} | {r.basis} | {READS[r.reads]} | {r.title} |\n" for r in rules)
-    parts = [f"\n## {r.id}\n\n*{r.title}.* Severity: {r.severity}. Rests on: {r.basis}. Reads: {READS[r.reads]}.\n\n{_flow(r.text)}\n" for r in rules]
+    parts = [
+        (f"\n## {r.id}\n\n*{r.title}.* Severity: {r.severity}. Rests on: {r.basis}. Reads: {READS[r.reads]}.\n\n{_flow(r.text)}\n")
+        for r in rules
+    ]
     return HEAD + table + "".join(parts)
 
 

@@ -24,11 +24,17 @@ def empty(s: Subject) -> Iterator[Finding]:
     if not s.checkpoint.tensors:
         yield Finding("error", "empty", s.checkpoint.path, "holds no tensor")
     for grave in ("error", "info"):
-        hollow = [n for n, t in s.checkpoint.tensors.items() if 0 in t.spec.shape and (s.graph.roles[n].kind in ("param", "tied", "repeat")) is (grave == "error")]
+        hollow = [
+            n
+            for n, t in s.checkpoint.tensors.items()
+            if 0 in t.spec.shape and (s.graph.roles[n].kind in ("param", "tied", "repeat")) is (grave == "error")
+        ]
         if hollow:
             hollow.sort(key=natural)
             shape = list(s.checkpoint.tensors[hollow[0]].spec.shape)
-            yield Finding(grave, "empty", collapse(hollow, 4), f"{count(hollow, 'tensor')} of no elements: {collapse(hollow, 4)} (shape {shape})")
+            yield Finding(
+                grave, "empty", collapse(hollow, 4), f"{count(hollow, 'tensor')} of no elements: {collapse(hollow, 4)} (shape {shape})"
+            )
 
 
 @rule("architecture", "error", "The architecture declared is the architecture seen")
@@ -46,15 +52,29 @@ def architecture(s: Subject) -> Iterator[Finding]:
         if known is not None:
             names = sorted(s.checkpoint.tensors, key=natural)
             yield Finding(
-                "error", "architecture", collapse(names, 3), f"{s.config_name} says {declared}, but no naming of {known.title} matches the tensors"
+                "error",
+                "architecture",
+                collapse(names, 3),
+                f"{s.config_name} says {declared}, but no naming of {known.title} matches the tensors",
             )
         elif declared is not None:
-            yield Finding("info", "architecture", declared, f"{declared} is not an architecture known here: only the container was checked", basis="undecided")
+            yield Finding(
+                "info",
+                "architecture",
+                declared,
+                f"{declared} is not an architecture known here: only the container was checked",
+                basis="undecided",
+            )
         return
-    if known is not None and declared not in arch.names and declared not in (d.config.marks.get("model_type") for d in arch.dialects.values()):
+    if (
+        known is not None
+        and declared not in arch.names
+        and declared not in (d.config.marks.get("model_type") for d in arch.dialects.values())
+    ):
         names = sorted(s.graph.recognition.matches if s.graph.recognition else (), key=natural)
         yield Finding(
-            "error", "architecture", collapse(names, 3), f"{s.config_name} says {declared}, but the tensors are those of {arch.title}: they do not match",
+            "error", "architecture", collapse(names, 3),
+            f"{s.config_name} says {declared}, but the tensors are those of {arch.title}: they do not match",
             f"use the configuration that belongs to the weights ({arch.name})",
         )  # fmt: skip
     elif declared is None and s.config is not None and s.values is not None and s.values.form != "hf" and not _told(s):
@@ -62,11 +82,18 @@ def architecture(s: Subject) -> Iterator[Finding]:
             if key != "model_type" and s.config.raw.get(key) != mark:  # original configurations seldom name their model
                 said = f"says {key} {json.dumps(s.config.raw[key])}" if key in s.config.raw else f"does not say {key} {json.dumps(mark)}"
                 yield Finding(
-                    "error", "architecture", key, f"the tensors are those of {arch.title}, but {s.config_name} {said}, as every configuration of it does: "
-                    "it belongs to another model, or the weights are one that lost what tells it from this", f"get the model whole, or set {key} to {json.dumps(mark)}",
+                    "error", "architecture", key,
+                    f"the tensors are those of {arch.title}, but {s.config_name} {said}, as every configuration of it does: "
+                    "it belongs to another model, or the weights are one that lost what tells it from this",
+                    f"get the model whole, or set {key} to {json.dumps(mark)}",
                 )  # fmt: skip
     elif declared is not None and known is None:
-        yield Finding("warning", "architecture", declared, f"{s.config_name} says {declared}, which is unknown here; the tensors are those of {arch.title}")
+        yield Finding(
+            "warning",
+            "architecture",
+            declared,
+            f"{s.config_name} says {declared}, which is unknown here; the tensors are those of {arch.title}",
+        )
 
 
 def _told(s: Subject) -> bool:
@@ -86,5 +113,9 @@ def config(s: Subject) -> Iterator[Finding]:
     block = s.config.raw.get(BLOCK)
     if os.path.basename(s.config.source) == "config.json" and not (isinstance(block, dict) and block.get("model_type")):
         yield Finding(
-            "warning", "config", "model_type", f"{s.config_name} has no model_type; the tensors are those of {arch.title}", f'add "model_type": "{arch.name}"'
+            "warning",
+            "config",
+            "model_type",
+            f"{s.config_name} has no model_type; the tensors are those of {arch.title}",
+            f'add "model_type": "{arch.name}"',
         )

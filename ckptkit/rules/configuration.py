@@ -18,7 +18,16 @@ from ._base import also, folder_of, rule
 ORDER = 50
 
 TOKENIZER_FILES = ("tokenizer_config.json", "processor_config.json", "preprocessor_config.json")
-IDS = ("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id", "mask_token_id", "unk_token_id", "decoder_start_token_id")
+IDS = (
+    "pad_token_id",
+    "bos_token_id",
+    "eos_token_id",
+    "cls_token_id",
+    "sep_token_id",
+    "mask_token_id",
+    "unk_token_id",
+    "decoder_start_token_id",
+)
 MAX_EPS = 0.1
 
 
@@ -53,9 +62,21 @@ def _code(raw: Mapping[str, object], name: str) -> Iterator[Finding]:
                 at = f"{where}.{k}" if where else str(k)
                 if k in ("auto_map", "custom_pipelines") and v:
                     words = ", ".join(dict.fromkeys(_words(v)))
-                    yield Finding("warning", "remote-code", at, f"{name} names code that a loader with trust_remote_code runs: {words}", "read it before you trust it")
+                    yield Finding(
+                        "warning",
+                        "remote-code",
+                        at,
+                        f"{name} names code that a loader with trust_remote_code runs: {words}",
+                        "read it before you trust it",
+                    )
                 elif k == "trust_remote_code" and v is True:
-                    yield Finding("warning", "remote-code", at, f"{name} asks for trust_remote_code: a loader that obeys runs code that comes with the weights", "leave it out")
+                    yield Finding(
+                        "warning",
+                        "remote-code",
+                        at,
+                        f"{name} asks for trust_remote_code: a loader that obeys runs code that comes with the weights",
+                        "leave it out",
+                    )
                 else:
                     below.append((at, v))
         level = below
@@ -79,7 +100,12 @@ def model_type(s: Subject) -> Iterator[Finding]:
     if said is not None and not isinstance(said, str):
         yield Finding("error", "config", "model_type", f"{s.config_name} says model_type {printable(repr(said), 60)}: a name is due")
     if classes is not None and not (isinstance(classes, list) and all(isinstance(c, str) for c in classes)):
-        yield Finding("warning", "config", "architectures", f"{s.config_name} says architectures {printable(repr(classes), 60)}: a list of class names is due")
+        yield Finding(
+            "warning",
+            "config",
+            "architectures",
+            f"{s.config_name} says architectures {printable(repr(classes), 60)}: a list of class names is due",
+        )
 
 
 @also("config")
@@ -99,7 +125,9 @@ def numbers(s: Subject) -> Iterator[Finding]:
             if number < 0:
                 yield Finding("error", "config", key, f"{said}: a small positive number is due")
             elif number == 0 or number > MAX_EPS:
-                yield Finding("warning", "config", key, f"{said}: no model is known to have that", "1e-12, 1e-6 and 1e-5 are usual", "inferred")
+                yield Finding(
+                    "warning", "config", key, f"{said}: no model is known to have that", "1e-12, 1e-6 and 1e-5 are usual", "inferred"
+                )
         elif canonical.endswith("dropout") or canonical.startswith("initializer"):
             if number < 0 or (canonical.endswith("dropout") and number >= 1):
                 due = "a number from 0 to 1 is due" if canonical.endswith("dropout") else "a positive number is due"
@@ -121,7 +149,9 @@ def special_ids(s: Subject) -> Iterator[Finding]:
             if n is None:
                 continue
             if not isinstance(n, int) or isinstance(n, bool):
-                yield Finding("warning", "config", key, f"{s.config_name} says {key} {printable(repr(said), 60)}: the number of a token is due")
+                yield Finding(
+                    "warning", "config", key, f"{s.config_name} says {key} {printable(repr(said), 60)}: the number of a token is due"
+                )
             elif n >= vocab or n < -1:  # -1 says that there is none
                 yield Finding("warning", "config", key, f"{s.config_name} says {key} {n}; the weights have rows 0 to {vocab - 1}")
 
@@ -152,7 +182,8 @@ def classes(s: Subject) -> Iterator[Finding]:
     others = [a for a in architectures().values() if any(c.name == name for d in a.dialects.values() for c in d.classes)]
     if others and s.config is not None and s.config.declared in s.architecture.names:
         yield Finding(
-            "warning", "config", "architectures", f"{s.config_name} names the class {name}, which is {others[0].title}'s; its model_type and the tensors are "
+            "warning", "config", "architectures",
+            f"{s.config_name} names the class {name}, which is {others[0].title}'s; its model_type and the tensors are "
             f"{s.architecture.title}'s", f"name a class of {s.architecture.title}",
         )  # fmt: skip
 
@@ -169,7 +200,8 @@ def claimed_heads(s: Subject) -> Iterator[Finding]:
     for group in sorted(absent & s.architecture.table(s.graph.dialect.name).groups):
         grave = "info" if group in plain.groups else "warning"
         yield Finding(
-            grave, "head", group, f"{s.config_name} names the class {name}, but the weights hold no {group}: its loader makes a new one at random",
+            grave, "head", group,
+            f"{s.config_name} names the class {name}, but the weights hold no {group}: its loader makes a new one at random",
             f"name the class {plain.name}, or train the head" if grave == "warning" else "",
         )  # fmt: skip
 
@@ -186,7 +218,8 @@ def other_forms(s: Subject) -> Iterator[Finding]:
         held = sum(DTYPES[s.checkpoint.tensors[n].spec.dtype].kind == "float" for n in s.graph.of_role("param"))
         if held:
             yield Finding(
-                "warning", "config", "quantization_config", f"{s.config_name} says that the weights are quantised ({method or 'method unsaid'}); {held} of them are plain numbers, "
+                "warning", "config", "quantization_config",
+                f"{s.config_name} says that the weights are quantised ({method or 'method unsaid'}); {held} of them are plain numbers, "
                 "and are taken as such", "leave quantization_config out if the weights are not quantised",
             )  # fmt: skip
     others = s.graph.of_role("unexplained")
@@ -194,19 +227,27 @@ def other_forms(s: Subject) -> Iterator[Finding]:
         said, beside = raw["position_embedding_type"], [n for n in others if "distance_embedding" in n]
         yield Finding(
             "error" if beside else "warning", "config", "position_embedding_type",
-            f"{s.config_name} says position_embedding_type {said!r}{f', and the weights hold tables of distances ({collapse(beside, 2)})' if beside else ''}; "
-            f"{s.architecture.title} is known here with absolute only", "leave --to out: names and tensors stay as they are" if beside else "",
+            f"{s.config_name} says position_embedding_type "
+            f"{said!r}{f', and the weights hold tables of distances ({collapse(beside, 2)})' if beside else ''}; "
+            f"{s.architecture.title} is known here with absolute only", "leave --to out: names and tensors stay as they are" if beside
+            else "",
         )  # fmt: skip
     if raw.get("pruned_heads"):
         yield Finding("warning", "config", "pruned_heads", f"{s.config_name} says that heads are pruned; every layer is taken to have all")
     crossing = [n for n in others if "crossattention" in n]
     if raw.get("add_cross_attention") is True and crossing:
         yield Finding(
-            "error", "config", "add_cross_attention", f"{s.config_name} says add_cross_attention, and the weights hold it ({collapse(crossing, 2)}); "
+            "error", "config", "add_cross_attention",
+            f"{s.config_name} says add_cross_attention, and the weights hold it ({collapse(crossing, 2)}); "
             f"{s.architecture.title} is known here without", "leave --to out: names and tensors stay as they are",
         )  # fmt: skip
     elif raw.get("add_cross_attention") is True and not any("cross" in n for n in s.checkpoint.tensors):
-        yield Finding("warning", "config", "add_cross_attention", f"{s.config_name} says add_cross_attention; the weights hold none: its loader makes it at random")
+        yield Finding(
+            "warning",
+            "config",
+            "add_cross_attention",
+            f"{s.config_name} says add_cross_attention; the weights hold none: its loader makes it at random",
+        )
 
 
 @also("dtype")
@@ -230,10 +271,20 @@ def said_dtype(s: Subject) -> Iterator[Finding]:
     if said == "auto" or isinstance(said, dict):
         return
     if not isinstance(said, str) or said not in {d.torch for d in DTYPES.values()}:
-        yield Finding("warning", "dtype", key, f"{s.config_name} says {key} {said!r}, which is no type; the weights are {main.torch}", f"set {key} to {main.torch}")
+        yield Finding(
+            "warning",
+            "dtype",
+            key,
+            f"{s.config_name} says {key} {said!r}, which is no type; the weights are {main.torch}",
+            f"set {key} to {main.torch}",
+        )
     elif said != main.torch:
         yield Finding(
-            "warning", "dtype", key, f"{s.config_name} says {key} {said}; the weights are {main.torch}: a loader that goes by the configuration casts them", f"set {key} to {main.torch}"
+            "warning",
+            "dtype",
+            key,
+            f"{s.config_name} says {key} {said}; the weights are {main.torch}: a loader that goes by the configuration casts them",
+            f"set {key} to {main.torch}",
         )
 
 
@@ -246,11 +297,15 @@ def label_lists(s: Subject) -> Iterator[Finding]:
         if value is not None and not isinstance(value, dict):
             yield Finding("warning", "config", key, f"{s.config_name} says {key} {printable(repr(value), 60)}: an object is due")
     if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 0):
-        yield Finding("warning", "config", "num_labels", f"{s.config_name} says num_labels {printable(repr(count), 60)}: a whole number is due")
+        yield Finding(
+            "warning", "config", "num_labels", f"{s.config_name} says num_labels {printable(repr(count), 60)}: a whole number is due"
+        )
     elif count is not None and isinstance(listed, dict) and len(listed) != count:
         yield Finding("warning", "config", "num_labels", f"{s.config_name} says num_labels {count} and lists {len(listed)} in id2label")
     if isinstance(listed, dict) and isinstance(back, dict) and {str(v) for v in listed.values()} != set(back):
-        yield Finding("warning", "config", "label2id", f"{s.config_name} lists {len(listed)} labels in id2label and others in label2id ({len(back)})")
+        yield Finding(
+            "warning", "config", "label2id", f"{s.config_name} lists {len(listed)} labels in id2label and others in label2id ({len(back)})"
+        )
 
 
 @also("size")
@@ -269,7 +324,13 @@ def said_labels(s: Subject) -> Iterator[Finding]:
     count = s.config.raw.get("num_labels")
     said, key = (len(listed), "id2label") if isinstance(listed, dict) else (count, "num_labels")
     if isinstance(said, int) and not isinstance(said, bool) and said != have:
-        yield Finding("error", "size", key, f"{s.config_name} has {said} labels ({key}); the weights hold {have}", "list the labels that the classifier was trained with")
+        yield Finding(
+            "error",
+            "size",
+            key,
+            f"{s.config_name} has {said} labels ({key}); the weights hold {have}",
+            "list the labels that the classifier was trained with",
+        )
 
 
 @also("tie")
@@ -289,6 +350,7 @@ def said_untied(s: Subject) -> Iterator[Finding]:
             key = s.values.keys.get("tied", "tie_word_embeddings")
             stored = table.by_param[name][0].names[0]
             yield Finding(
-                "warning", "tie", stored, f"{s.config_name} says {key} false, but {stored} is not there: a loader that goes by it makes a new one",
+                "warning", "tie", stored,
+                f"{s.config_name} says {key} false, but {stored} is not there: a loader that goes by it makes a new one",
                 f"set {key} to true, or get the whole checkpoint",
             )  # fmt: skip

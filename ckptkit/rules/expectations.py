@@ -51,7 +51,9 @@ def expectations(s: Subject, expect: Mapping[str, object]) -> Iterator[Finding]:
             if said is not None and said != want:
                 yield Finding("error", "expect", key, f"expected {key} {want}; {s.says(key)} {said}, the tensors do not tell")
             elif said is None:
-                yield Finding("warning", "expect", key, f"expected {key} {want}; neither the tensors nor a configuration say it", basis="undecided")
+                yield Finding(
+                    "warning", "expect", key, f"expected {key} {want}; neither the tensors nor a configuration say it", basis="undecided"
+                )
             else:
                 yield Finding("info", "expect", key, f"{key} {want} rests on what {s.says(key)}: the tensors do not tell", basis="inferred")
         elif have != want and not (isinstance(have, tuple) and want in have):
@@ -92,7 +94,11 @@ def observed(s: Subject, key: str) -> object:
     if key == "variant":
         heads = s.value("heads")
         every, open_counts = g.recognition.architecture.variants, g.recognition.architecture.config_counts
-        fits = [v for v in variants(s, heads if isinstance(heads, int) else None) if all(s.value(c) in (None, every[v].get(c, s.value(c))) for c in open_counts)]
+        fits = [
+            v
+            for v in variants(s, heads if isinstance(heads, int) else None)
+            if all(s.value(c) in (None, every[v].get(c, s.value(c))) for c in open_counts)
+        ]
         return tuple(fits) or "no known variant"
     if key in {count_name(p) for p in g.recognition.architecture.counted}:
         return g.counts.get(key, 0)

@@ -50,7 +50,12 @@ def layers(s: Subject) -> Iterator[Finding]:
         key = s.values.keys.get(count, count) if s.values else count
         if not have and _leaves_out(s, placeholder):
             if not s.config or "architectures" not in s.config.raw:
-                yield Finding("info", "head", word, f"the weights hold no {word}; {s.config_name} says {said} of them ({key}), which this part of the model does not use")
+                yield Finding(
+                    "info",
+                    "head",
+                    word,
+                    f"the weights hold no {word}; {s.config_name} says {said} of them ({key}), which this part of the model does not use",
+                )
             continue
         contiguous = f"{ranges(have)}, contiguous" if not holes else ranges(have)
         variant = variant_words(s)
@@ -59,7 +64,8 @@ def layers(s: Subject) -> Iterator[Finding]:
             extra = f"{word}s {ranges(range(said, n))}" if n - said > 1 else f"{word} {said}"
             yield Finding(
                 "error", "layers", collapse(over, 4),
-                f"{s.config_name} says {counted(said, count)}; the weights hold {n} ({contiguous}). {len(over)} tensors of {extra} would be dropped "
+                f"{s.config_name} says {counted(said, count)}; the weights hold {n} ({contiguous}). {len(over)} "
+                f"tensors of {extra} would be dropped "
                 f"by a loader that trusts the configuration.{variant}", f"set {key} to {n}",
             )  # fmt: skip
         else:
@@ -68,8 +74,10 @@ def layers(s: Subject) -> Iterator[Finding]:
             stored = sorted(_stored_of(s, placeholder, {n - 1}), key=natural) if n else []
             yield Finding(
                 "error", "layers", collapse(stored, 2) or word,
-                f"{s.config_name} says {counted(said, count)}; the weights hold {n}{f' ({contiguous})' if n else ''}. A loader that trusts the configuration "
-                f"would make {(said - n) * per} tensors of {word}{'s' * (said - n > 1)} {lacking} at random.{variant}", f"set {key} to {n}, or get the whole checkpoint",
+                f"{s.config_name} says {counted(said, count)}; the weights hold {n}{f' ({contiguous})' if n else ''}. "
+                f"A loader that trusts the configuration "
+                f"would make {(said - n) * per} tensors of {word}{'s' * (said - n > 1)} {lacking} at random.{variant}",
+                f"set {key} to {n}, or get the whole checkpoint",
             )  # fmt: skip
 
 
@@ -109,11 +117,16 @@ def shared_layers(s: Subject) -> Iterator[Finding]:
     heads = s.value("heads")
     for count in arch.config_counts:
         said = s.value(count)
-        known = {arch.variants[v][count]: v for v in reversed(variants(s, heads if isinstance(heads, int) else None)) if count in arch.variants[v]}
+        known = {
+            arch.variants[v][count]: v
+            for v in reversed(variants(s, heads if isinstance(heads, int) else None))
+            if count in arch.variants[v]
+        }
         if isinstance(said, int) and known and said not in known:
             usual = " or ".join(f"{n} ({v})" for n, v in known.items())
             yield Finding(
                 "warning", "layers", s.values.keys.get(count, count) if s.values else count,
-                f"{s.says(count)} {counted(said, count)}; no tensor holds the count, as layers share their weights, but the known models of this shape have {usual}",
+                f"{s.says(count)} {counted(said, count)}; no tensor holds the count, as layers share their weights, "
+                f"but the known models of this shape have {usual}",
                 f"make sure of {s.values.keys.get(count, count) if s.values else count}", "inferred",
             )  # fmt: skip

@@ -26,7 +26,9 @@ def _spread(t: StoredTensor) -> bool:
     return t.strides is not None and t.spec.nbytes > max(1 << 24, 8 * sum(e.length for e in t.extents))
 
 
-def run_rules(subject: Subject, expect: Mapping[str, object] | None = None, *, integrity: bool = True, values: bool = False, beside: bool = False) -> list[Finding]:
+def run_rules(
+    subject: Subject, expect: Mapping[str, object] | None = None, *, integrity: bool = True, values: bool = False, beside: bool = False
+) -> list[Finding]:
     """All findings of an open subject: what reading noticed, then the rules in their order.
 
     Where a checksum does not hold, nothing is said of the values.

@@ -43,14 +43,29 @@ def shape(s: Subject) -> Iterator[Finding]:
         yield Finding("error", "shape", collapse(names, 4), text)
     for m in set(s.completed().mismatches) - set(solution.mismatches):
         said = " and ".join(f"{a} {s.value(a)}" for a in m.axes if a not in solution.sizes.axis)
-        yield Finding("error", "size", m.name, f"shape {list(tensors[m.name].spec.shape)}: dimension {m.dim} is {m.have}; {said}, as {s.config_name} says, make {m.want}")
+        yield Finding(
+            "error",
+            "size",
+            m.name,
+            f"shape {list(tensors[m.name].spec.shape)}: dimension {m.dim} is {m.have}; {said}, as {s.config_name} says, make {m.want}",
+        )
     r = s.graph.recognition
     for axis, (n, why) in (r.dialect.limits if r is not None else {}).items():
         have = solution.sizes.axis.get(axis, n)
         if have != n:
-            yield Finding("error", "shape", _origin(s, (axis,)), f"{axis} is {have}; in this naming ({s.graph.dialect.title if s.graph.dialect else ''}) it is {n}: {why}")
+            yield Finding(
+                "error",
+                "shape",
+                _origin(s, (axis,)),
+                f"{axis} is {have}; in this naming ({s.graph.dialect.title if s.graph.dialect else ''}) it is {n}: {why}",
+            )
     for left, a, right, b in solution.broken:
-        yield Finding("error", "shape", _origin(s, left + right), f"{' x '.join(left)} is {a}, but {' x '.join(right)} is {b}: in {s.architecture.title} they are equal")
+        yield Finding(
+            "error",
+            "shape",
+            _origin(s, left + right),
+            f"{' x '.join(left)} is {a}, but {' x '.join(right)} is {b}: in {s.architecture.title} they are equal",
+        )
 
 
 def _axis_words(s: Subject, axes: Axes) -> str:
@@ -85,8 +100,10 @@ def size(s: Subject) -> Iterator[Finding]:
         shown = s.values.raw.get(key, said) if s.values is not None else said
         overruled = s.architecture.dialects[s.values.form].config.overruled.get(canonical)
         yield Finding(
-            "warning" if overruled else "error", "size", where, f"{s.config_name} says {key} {json.dumps(shown)}; the weights hold {f'{canonical} {have}' if have else f'no {canonical}'}"
-            f"{f' ({where})' if canonical in origin else ''}{f': {overruled}' if overruled else ''}", f"set {key} to {json.dumps(_unshift(s, canonical, have))}",
+            "warning" if overruled else "error", "size", where,
+            f"{s.config_name} says {key} {json.dumps(shown)}; the weights hold {f'{canonical} {have}' if have else f'no {canonical}'}"
+            f"{f' ({where})' if canonical in origin else ''}{f': {overruled}' if overruled else ''}",
+            f"set {key} to {json.dumps(_unshift(s, canonical, have))}",
         )  # fmt: skip
 
 
@@ -109,9 +126,15 @@ def heads(s: Subject) -> Iterator[Finding]:
     if s.architecture is None:
         return
     for axis in s.architecture.heads:
-        if s.value(axis) is None and axis not in s.completed().sizes.axis and not any(f.rule in ("heads", "config") and f.severity == "error" for f in s.findings):
+        if (
+            s.value(axis) is None
+            and axis not in s.completed().sizes.axis
+            and not any(f.rule in ("heads", "config") and f.severity == "error" for f in s.findings)
+        ):
             yield Finding(
-                "info", "heads", axis, f"neither the tensors nor a configuration say how many {axis} there are: no shape tells them from their size", "give the configuration with --config FILE",
+                "info", "heads", axis,
+                f"neither the tensors nor a configuration say how many {axis} there are: no shape tells them from their size",
+                "give the configuration with --config FILE",
                 "undecided",
             )  # fmt: skip
     if s.values is None:

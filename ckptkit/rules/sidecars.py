@@ -22,7 +22,10 @@ ORDER = 60
 PADDINGS = (8, 16, 32, 64, 128, 256, 512)  # to a multiple of which programs pad a vocabulary
 _GOOGLE_NAME = r"(?:^|[_-])L-(\d+)_H-(\d+)_A-(\d+)(?:$|[_-])"
 _LAYERS = r"(?:^|[_-])(?:(\d{1,3})[_-]?layers?|L(\d{1,3}))(?=[_-]|$)"
-_SAVE = r"(?:checkpoint|ckpt|step|epoch|iter|global|best|final|last|latest|main|models?|weights|snapshots?|py|torch|pytorch|tf\d?|tensorflow|safetensors|bin|\d+|[0-9a-f]{7,40}|[_-])+"
+_SAVE = (
+    r"(?:checkpoint|ckpt|step|epoch|iter|global|best|final|last|latest|main|models?|weights|snapshots?"
+    r"|py|torch|pytorch|tf\d?|tensorflow|safetensors|bin|\d+|[0-9a-f]{7,40}|[_-])+"
+)
 _WORDS = r"[^a-z0-9]+"
 
 
@@ -120,7 +123,8 @@ def vocabulary(s: Subject) -> Iterator[Finding]:
     """The tokens of tokenizer.json, vocab.txt, vocab.json or a sentencepiece model, with those added in added_tokens.json or
     tokenizer_config.json, against the rows of the embedding; each file that is there by itself. More tokens than rows is an error: the
     last tokens have no embedding. Fewer is an information where the rows are padded to a multiple of 8 to 512 or by less than 128
-    (`ckptkit fix` trims them), a warning otherwise: probably another model's vocabulary. A file that cannot be read, or is empty, is a warning.
+    (`ckptkit fix` trims them), a warning otherwise: probably another model's vocabulary. A file that cannot be read, or is empty, is
+    a warning.
     """
     rows = s.sizes().axis.get("vocab") if s.architecture is not None else None
     if not rows:
@@ -130,17 +134,27 @@ def vocabulary(s: Subject) -> Iterator[Finding]:
     for name, tokens in found.items():
         if not tokens:
             why = "cannot be read as a vocabulary" if tokens is None else "holds no token"
-            yield Finding("warning", "vocabulary", name, f"{name} {why}; the weights have {rows:,} rows", "get the file that belongs to the weights")
+            yield Finding(
+                "warning", "vocabulary", name, f"{name} {why}; the weights have {rows:,} rows", "get the file that belongs to the weights"
+            )
         elif tokens > rows:
             more = f"{tokens - rows:,} token{'s have' if tokens - rows > 1 else ' has'} no embedding"
             yield Finding(
-                "error", "vocabulary", name, f"{name} has {tokens:,} tokens; the weights have rows for {rows:,}: {more}", "take the vocabulary that belongs to the weights"
+                "error",
+                "vocabulary",
+                name,
+                f"{name} has {tokens:,} tokens; the weights have rows for {rows:,}: {more}",
+                "take the vocabulary that belongs to the weights",
             )
         elif tokens < rows and tokens == most:  # the others are parts of it
             padded = is_padding(tokens, rows)
             words = "padding" if padded else "far more than padding: another model's vocabulary?"
             yield Finding(
-                "info" if padded else "warning", "vocabulary", name, f"{name} has {tokens:,} tokens; the weights have {rows:,} rows, {rows - tokens:,} more: {words}", basis="inferred"
+                "info" if padded else "warning",
+                "vocabulary",
+                name,
+                f"{name} has {tokens:,} tokens; the weights have {rows:,} rows, {rows - tokens:,} more: {words}",
+                basis="inferred",
             )
 
 
@@ -205,7 +219,8 @@ def variant(s: Subject) -> Iterator[Finding]:
             other = s.graph.variant()
             what = "folder" if folder in os.path.abspath(folder_of(s.checkpoint)).split(os.sep) else "file name"
             yield Finding(
-                "warning", "variant", folder, f"the {what} {folder} promises {said} ({name}); the weights have {seen}{f', as {other} has' if other else ''}",
+                "warning", "variant", folder, f"the {what} {folder} promises {said} ({name}); the weights have "
+                                              f"{seen}{f', as {other} has' if other else ''}",
                 "is this the checkpoint that was meant?", basis="inferred",
             )  # fmt: skip
         return

@@ -55,11 +55,19 @@ def missing(s: Subject) -> Iterator[Finding]:
                 groups.setdefault(info.group, []).append(r.stored_name(row, at, graph.counts))
     for group, names in groups.items():
         if group == "core":
-            yield Finding("error", "missing", collapse(names, 6), f"{count(names, 'tensor')} that {arch.title} needs {are(names)} not there: {collapse(names)}")
+            yield Finding(
+                "error",
+                "missing",
+                collapse(names, 6),
+                f"{count(names, 'tensor')} that {arch.title} needs {are(names)} not there: {collapse(names)}",
+            )
         else:
             held = [n for n, m in r.matches.items() if any(arch.params[p].group == group for p in m.row.parts)]
             yield Finding(
-                "error", "missing", collapse(names, 4), f"part of the {group} is missing: {collapse(names)} ({collapse(held, 3)} {are(held)} there)"
+                "error",
+                "missing",
+                collapse(names, 4),
+                f"part of the {group} is missing: {collapse(names)} ({collapse(held, 3)} {are(held)} there)",
             )
 
 
@@ -79,7 +87,8 @@ def switch(s: Subject) -> Iterator[Finding]:
         if len(states) == 2:
             few = min(held.values(), key=len)
             yield Finding(
-                "error", "switch", collapse(sorted(few, key=natural), 4), f"some layers are {name} ({collapse(sorted(held[True], key=natural), 2)}) and some "
+                "error", "switch", collapse(sorted(few, key=natural), 4),
+                f"some layers are {name} ({collapse(sorted(held[True], key=natural), 2)}) and some "
                 f"are not ({collapse(sorted(held[False], key=natural), 2)}); in {r.architecture.title} all are or none is",
             )  # fmt: skip
             continue
@@ -88,7 +97,8 @@ def switch(s: Subject) -> Iterator[Finding]:
             key = s.values.keys.get(name, name) if s.values is not None else name
             value = s.values.raw.get(key, said) if s.values is not None else said
             yield Finding(
-                "error", "switch", collapse(sorted(held[not said], key=natural), 4), f"{s.config_name} says {key} {value!r}, which is {'' if said else 'not '}{name}; "
+                "error", "switch", collapse(sorted(held[not said], key=natural), 4),
+                f"{s.config_name} says {key} {value!r}, which is {'' if said else 'not '}{name}; "
                 f"the weights are {'not ' if said else ''}{name} ({collapse(sorted(held[not said], key=natural), 2)})", f"correct {key}",
             )  # fmt: skip
 
@@ -115,17 +125,25 @@ def duplicate(s: Subject) -> Iterator[Finding]:
     if again:
         names, firsts = (sorted(x, key=natural) for x in zip(*again, strict=True))
         yield Finding(
-            "error", "duplicate", collapse(names, 4), f"{count(names, 'tensor')} with another prefix {are(names)} there a second time: {collapse(names, 4)} beside {collapse(firsts, 4)}",
+            "error", "duplicate", collapse(names, 4),
+            f"{count(names, 'tensor')} with another prefix {are(names)} there a second time: {collapse(names, 4)} "
+            f"beside {collapse(firsts, 4)}",
             "find out which of them counts, and leave the others out",
         )  # fmt: skip
     if r is None or not s.checkpoint.container.startswith("tf"):
         return
-    numbered = [(n, first) for n in rest if (first := re.sub("_[1-9][0-9]*$", "", n)) != n and first in s.graph.roles and s.graph.roles[first].kind == "param"]
+    numbered = [
+        (n, first)
+        for n in rest
+        if (first := re.sub("_[1-9][0-9]*$", "", n)) != n and first in s.graph.roles and s.graph.roles[first].kind == "param"
+    ]
     if numbered:
         names, firsts = (sorted(x, key=natural) for x in zip(*numbered, strict=True))
         yield Finding(
-            "error", "duplicate", collapse(names, 4), f"{count(names, 'variable')} {are(names)} there a second time under a number that TensorFlow gave: {collapse(names, 4)} beside "
-            f"{collapse(firsts, 4)}; which of them the model computes with, no name says", "save the one model that is meant in a graph of its own",
+            "error", "duplicate", collapse(names, 4),
+            f"{count(names, 'variable')} {are(names)} there a second time under a number that TensorFlow gave: {collapse(names, 4)} beside "
+            f"{collapse(firsts, 4)}; which of them the model computes with, no name says",
+            "save the one model that is meant in a graph of its own",
         )  # fmt: skip
 
 
@@ -139,7 +157,12 @@ def unexpected(s: Subject) -> Iterator[Finding]:
     rest = s.graph.of_role("unexplained")
     if rest:
         rest = sorted(rest, key=natural)
-        yield Finding("warning", "unexpected", collapse(rest, 4), f"{count(rest, 'tensor')} {are(rest)} unexpected in {s.graph.recognition.architecture.title}: {collapse(rest)}")
+        yield Finding(
+            "warning",
+            "unexpected",
+            collapse(rest, 4),
+            f"{count(rest, 'tensor')} {are(rest)} unexpected in {s.graph.recognition.architecture.title}: {collapse(rest)}",
+        )
 
 
 @rule("optimizer", "info", "Optimizer state beside the weights")
@@ -150,14 +173,19 @@ def optimizer(s: Subject) -> Iterator[Finding]:
     rest = s.graph.of_role("optimizer")
     if rest:
         size = sum(s.checkpoint.tensors[n].spec.nbytes for n in rest)
-        yield Finding("info", "optimizer", collapse(sorted(rest, key=natural), 2), f"{count(rest, 'tensor')} of optimizer state ({size:,} bytes) beside the weights")
+        yield Finding(
+            "info",
+            "optimizer",
+            collapse(sorted(rest, key=natural), 2),
+            f"{count(rest, 'tensor')} of optimizer state ({size:,} bytes) beside the weights",
+        )
 
 
 @rule("dtype", "error", "Parameters have one type")
 def dtype(s: Subject) -> Iterator[Finding]:
     """A few tensors of another type among many: what a partial conversion or an interrupted cast leaves. The odd ones are named.
-    An error where parameters are of no floating type at all: whole numbers, truth values. Also given where a type of the file has no portable form and is read as another, or where the configuration's `dtype` is another
-    one than the tensors'.
+    An error where parameters are of no floating type at all: whole numbers, truth values. Also given where a type of the file has no
+    portable form and is read as another, or where the configuration's `dtype` is another one than the tensors'.
     """
     by: dict[str, list[str]] = {}
     wrong: dict[str, list[str]] = {}
@@ -171,9 +199,20 @@ def dtype(s: Subject) -> Iterator[Finding]:
     for dtype, names in wrong.items():
         most = max(by, key=lambda d: len(by[d]), default="")
         others = f"; the other {len(by[most])} are {most}" if most else ""
-        yield Finding("error", "dtype", collapse(sorted(names, key=natural), 4), f"{count(names, 'tensor')} {are(names)} {dtype}, which no weight is{others}", "quantised or cast? get the weights as numbers")
+        yield Finding(
+            "error",
+            "dtype",
+            collapse(sorted(names, key=natural), 4),
+            f"{count(names, 'tensor')} {are(names)} {dtype}, which no weight is{others}",
+            "quantised or cast? get the weights as numbers",
+        )
     if len(by) > 1 and known:
         main = max(by, key=lambda d: len(by[d]))
         for dtype, names in by.items():
             if dtype != main:
-                yield Finding("warning", "dtype", collapse(sorted(names, key=natural), 4), f"{count(names, 'tensor')} {are(names)} {dtype} among {len(by[main])} of dtype {main}")
+                yield Finding(
+                    "warning",
+                    "dtype",
+                    collapse(sorted(names, key=natural), 4),
+                    f"{count(names, 'tensor')} {are(names)} {dtype} among {len(by[main])} of dtype {main}",
+                )

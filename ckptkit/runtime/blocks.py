@@ -97,7 +97,15 @@ def ffn(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
 
 
 def block(
-    ops: Any, spec: Spec, node: Any, x: Any, mask: Any = None, bias: Any = None, relative: Any = None, memory: Any = None, memory_mask: Any = None
+    ops: Any,
+    spec: Spec,
+    node: Any,
+    x: Any,
+    mask: Any = None,
+    bias: Any = None,
+    relative: Any = None,
+    memory: Any = None,
+    memory_mask: Any = None,
 ) -> Any:
     """One layer: attention to itself, to the encoder where it has a `cross_attention`, feed-forward; each added to what came in."""
     after = spec.traits.norm == "after"
@@ -125,7 +133,8 @@ def sinusoids(ops: Any, spec: Spec, length: Any, dtype: Any) -> Any:
 
 
 def buckets(ops: Any, distance: Any, *, both: bool, count: int, farthest: int) -> Any:
-    """The bucket of every distance (key minus query): half of them exact, half logarithmic up to `farthest`; `both` directions or the past."""
+    """The bucket of every distance (key minus query): half of them exact, half logarithmic up to `farthest`; `both` directions or the
+    past."""
     base = 0
     if both:
         count //= 2

@@ -32,7 +32,15 @@ if TYPE_CHECKING:
 
 EXTRAS = {"torch": ("torch", "torch"), "keras": ("keras", "tensorflow")}  # framework -> (module, extra to install)
 # names that bert4keras gives models, where they are no model_type
-ALIASES = {"albert_unshared": "albert", "roberta_wwm": "bert", "gpt": "openai-gpt", "gpt2_ml": "gpt2", "t5.1.0": "t5", "t5.1.1": "t5", "mt5.1.1": "t5"}
+ALIASES = {
+    "albert_unshared": "albert",
+    "roberta_wwm": "bert",
+    "gpt": "openai-gpt",
+    "gpt2_ml": "gpt2",
+    "t5.1.0": "t5",
+    "t5.1.1": "t5",
+    "mt5.1.1": "t5",
+}
 
 
 def build_transformer_model(
@@ -88,7 +96,15 @@ def build_transformer_model(
             more["vocab"] = resize_vocab
         spec = spec_of_config(arch, {**values, **(given or {}), **more}, _known(arch, asked) | parts(arch))
         return finish(
-            spec, None, framework=framework, application=application, freeze=freeze, initializer=initializer, seed=seed, dtype=dtype, full_mask=full_mask
+            spec,
+            None,
+            framework=framework,
+            application=application,
+            freeze=freeze,
+            initializer=initializer,
+            seed=seed,
+            dtype=dtype,
+            full_mask=full_mask,
         )
     config = os.fspath(config_path) if config_path is not None else None
     with examine(checkpoint_path, config=config, part=part, given={**(given or {}), **more}) as subject:
@@ -100,7 +116,8 @@ def build_transformer_model(
         groups = _known(found, asked) | (parts(found) & subject.graph.groups)
         spec = with_new(subject, groups, resize_vocab)
         return finish(
-            spec, Weights(subject), framework=framework, application=application, freeze=freeze, initializer=initializer, seed=seed, dtype=dtype,
+            spec, Weights(subject), framework=framework, application=application, freeze=freeze, initializer=initializer, seed=seed,
+            dtype=dtype,
             full_mask=full_mask,
         )  # fmt: skip
 
@@ -117,14 +134,18 @@ def require(framework: str) -> None:
         import_module(extra)
         import_module(module)
     except ImportError as e:
-        raise UnsupportedError(f"{extra} is not installed, and a {framework} model needs it ({e})", hint=f"pip install 'ckptkit[{extra}]'") from None
+        raise UnsupportedError(
+            f"{extra} is not installed, and a {framework} model needs it ({e})", hint=f"pip install 'ckptkit[{extra}]'"
+        ) from None
 
 
 def refuse_errors(subject: Subject, init_missing: bool = False) -> None:
     """FindingsError if the checkpoint has an error finding (other than what is missing, if that is to be made)."""
     errors = [f for f in run_rules(subject, integrity=False) if f.severity == "error" and not (init_missing and f.rule == "missing")]
     if errors:
-        raise FindingsError(errors[0].message, tuple(errors), path=subject.checkpoint.path, hint=errors[0].hint or "ckptkit validate shows every finding")
+        raise FindingsError(
+            errors[0].message, tuple(errors), path=subject.checkpoint.path, hint=errors[0].hint or "ckptkit validate shows every finding"
+        )
 
 
 def _known(arch: Architecture, groups: Collection[str]) -> frozenset[str]:
@@ -224,7 +245,10 @@ def finish(
     spec, arrays, new = arrays_of(spec, weights, initializer=initializer, seed=seed)
     fixed = frozen([n for n, _, _ in spec.params()], freeze)
     if weights is not None and new:
-        warnings.warn(f"{len(new)} parameter{'s' * (len(new) > 1)} not in the checkpoint, initialised (seed {seed}): {collapse(list(new))}", stacklevel=3)
+        warnings.warn(
+            f"{len(new)} parameter{'s' * (len(new) > 1)} not in the checkpoint, initialised (seed {seed}): {collapse(list(new))}",
+            stacklevel=3,
+        )
     if framework == "torch":
         from . import torch as engine
 

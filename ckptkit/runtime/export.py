@@ -180,7 +180,15 @@ def _write_onnx(model: Any, spec: Spec, path: str, names: tuple[str, ...], probe
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.onnx.export(
-                module, args, path, input_names=list(names), output_names=outputs, dynamic_shapes=shapes, dynamo=True, external_data=False, verbose=False
+                module,
+                args,
+                path,
+                input_names=list(names),
+                output_names=outputs,
+                dynamic_shapes=shapes,
+                dynamo=True,
+                external_data=False,
+                verbose=False,
             )
     finally:
         log.setLevel(level)
@@ -196,7 +204,9 @@ def _read_onnx(path: str, names: tuple[str, ...], inputs: Arrays, outputs: tuple
 def _write_savedmodel(model: Any, spec: Spec, path: str, names: tuple[str, ...], probes: Arrays) -> None:
     import tensorflow as tf
 
-    @tf.function(input_signature=[tf.TensorSpec((None, None), tf.int32, name=n) for n in names])  # type: ignore[untyped-decorator,unused-ignore]
+    signature = [tf.TensorSpec((None, None), tf.int32, name=n) for n in names]
+
+    @tf.function(input_signature=signature)  # type: ignore[untyped-decorator,unused-ignore]
     def serving_default(*arrays: Any) -> Any:
         return model(dict(zip(names, arrays, strict=True)))
 

@@ -27,7 +27,7 @@ def frozen(names: Iterable[str], selectors: str | Sequence[str] | None) -> froze
 
 
 def _expand(selector: str) -> list[str]:
-    """"encoder.layers.0-2" as its three layers."""
+    """ "encoder.layers.0-2" as its three layers."""
     m = _RANGE.search(selector)
     if m is None or int(m[2]) - int(m[1]) > 10_000:
         return [selector]

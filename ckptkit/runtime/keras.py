@@ -55,7 +55,11 @@ class LeafLayer(keras.layers.Layer):  # type: ignore[misc]
             if name in spec.ties:
                 continue
             array = arrays.get(name)
-            start = "zeros" if array is None else (lambda shape, dtype, array=array: keras.ops.convert_to_tensor(array.astype("float32"), dtype))
+            start = (
+                "zeros"
+                if array is None
+                else (lambda shape, dtype, array=array: keras.ops.convert_to_tensor(array.astype("float32"), dtype))
+            )
             variable = self.add_weight(name=suffix, shape=shape, initializer=start, trainable=name not in frozen)
             setattr(self, suffix, variable)
         self.built = True
@@ -77,7 +81,9 @@ class LeafLayer(keras.layers.Layer):  # type: ignore[misc]
 class NodeLayer(keras.layers.Layer):  # type: ignore[misc]
     """A place in the tree of canonical names, with a role."""
 
-    def __init__(self, spec: Spec, role: str, path: str, arrays: Mapping[str, NDArray[np.generic]], frozen: frozenset[str], **options: Any) -> None:
+    def __init__(
+        self, spec: Spec, role: str, path: str, arrays: Mapping[str, NDArray[np.generic]], frozen: frozenset[str], **options: Any
+    ) -> None:
         options.setdefault("name", path.rpartition(".")[2] or role)
         super().__init__(**options)
         self.role, self.place = role, path

@@ -18,10 +18,25 @@ from .traits import ACTIVATIONS, Traits, head, traits_of
 if TYPE_CHECKING:
     from ..graph.examine import Subject
 
-RESOLVED = ("norm_eps", "activation", "mlm_activation", "mlm_norm_eps", "scaled", "scaled_by_layer", "dropout", "attention_dropout", "pad", "distance", "bucket_distance", "eos", "head_scaled")
+RESOLVED = (
+    "norm_eps",
+    "activation",
+    "mlm_activation",
+    "mlm_norm_eps",
+    "scaled",
+    "scaled_by_layer",
+    "dropout",
+    "attention_dropout",
+    "pad",
+    "distance",
+    "bucket_distance",
+    "eos",
+    "head_scaled",
+)
 # fields -> what they are where the configuration says nothing; what else changes outputs is asked for
 FALLBACKS: dict[str, object] = {
-    "mlm_activation": "", "mlm_norm_eps": 0.0, "pad": 1, "dropout": 0.0, "attention_dropout": 0.0, "scaled": True, "scaled_by_layer": False, "distance": 64, "bucket_distance": 128, "eos": 1, "head_scaled": "tied",
+    "mlm_activation": "", "mlm_norm_eps": 0.0, "pad": 1, "dropout": 0.0, "attention_dropout": 0.0, "scaled": True, "scaled_by_layer": False,
+    "distance": 64, "bucket_distance": 128, "eos": 1, "head_scaled": "tied",
 }  # fmt: skip
 
 
@@ -94,7 +109,12 @@ class Spec(NamedTuple):
 
 def to_json(spec: Spec) -> dict[str, object]:
     """A spec as JSON data; `from_json` is its inverse."""
-    return {**spec._asdict(), "traits": spec.traits._asdict(), "leaves": [list(leaf) for leaf in spec.leaves], "values": _plain(spec.values)}
+    return {
+        **spec._asdict(),
+        "traits": spec.traits._asdict(),
+        "leaves": [list(leaf) for leaf in spec.leaves],
+        "values": _plain(spec.values),
+    }
 
 
 def from_json(data: Mapping[str, Any]) -> Spec:
@@ -191,7 +211,8 @@ def values_of(subject: Subject) -> dict[str, object]:
 
 
 def _echo(subject: Subject, canonical: str) -> bool:
-    """Whether a value is only what the form takes for `tied`, which the tensors say better, unless the model's class has no head that they would be of."""
+    """Whether a value is only what the form takes for `tied`, which the tensors say better, unless the model's class has no head that
+    they would be of."""
     assert subject.values is not None and subject.architecture is not None
     cls = _class_of(subject)
     if canonical not in subject.values.assumed or (cls is not None and cls.without):
@@ -203,14 +224,20 @@ def spec_of(subject: Subject, groups: Collection[str] | None = None, vocab: int 
     """The spec of a checkpoint with the heads it holds, or with those asked for; `vocab`: with another number of words."""
     arch = subject.architecture
     if arch is None:
-        raise UndecidedError("the architecture is unknown, so no model can be built", path=subject.checkpoint.path, hint="--architecture NAME")
+        raise UndecidedError(
+            "the architecture is unknown, so no model can be built", path=subject.checkpoint.path, hint="--architecture NAME"
+        )
     sizes, _ = resized(subject, vocab)
     values = values_of(subject)
     counts = dict(subject.graph.counts)
     for name in arch.config_counts:
         n = values.get(name)
         if not isinstance(n, int):
-            raise UndecidedError(f"the tensors do not tell the number of {name}", path=subject.checkpoint.path, hint=f"give the configuration, or --set {name}=12")
+            raise UndecidedError(
+                f"the tensors do not tell the number of {name}",
+                path=subject.checkpoint.path,
+                hint=f"give the configuration, or --set {name}=12",
+            )
         sizes.axis[name] = n
     present = set(subject.graph.params)
     if subject.graph.dialect is not None:  # what the dialect has no place for is there with its fill
@@ -233,7 +260,8 @@ def _class_of(subject: Subject) -> Class | None:
 
 
 def _as_named(spec: Spec, subject: Subject) -> Spec:
-    """The spec with a head over every position where the class that the configuration or the naming names has no pooler, though the weights hold one."""
+    """The spec with a head over every position where the class that the configuration or the naming names has no pooler, though the
+    weights hold one."""
     cls = _class_of(subject)
     heads = spec.traits.heads
     if cls is None or any(head(heads[g]).kind in ("pooler", "summary") for g in cls.groups & heads.keys()):

@@ -81,7 +81,11 @@ def summary_of(spec: Spec, path: str = "", title: str = "", fixed: frozenset[str
             name = f"{name} ({times[name]})"
         edges.extend((a.origin, name, a.shape) for a in args if isinstance(a, Shape) and a.origin)
         out = _shapes(spec, role, at, args, options)
-        mine = [(n, s) for n, s, leaf in spec.params() if n not in spec.ties and (leaf.path == at or leaf.path.startswith(at + "."))] if at else []
+        mine = (
+            [(n, s) for n, s, leaf in spec.params() if n not in spec.ties and (leaf.path == at or leaf.path.startswith(at + "."))]
+            if at
+            else []
+        )
         if name != at:
             mine = []
         count = sum(prod(s) for _, s in mine)
@@ -92,7 +96,10 @@ def summary_of(spec: Spec, path: str = "", title: str = "", fixed: frozenset[str
             return tuple(Shape(s, name if i < 2 else "") for i, s in enumerate(out))
         return Shape(out, name)
 
-    inputs: dict[str, Any] = {"input_ids": Shape(("batch", "length"), "input_ids"), "attention_mask": Shape(("batch", "length"), "attention_mask")}
+    inputs: dict[str, Any] = {
+        "input_ids": Shape(("batch", "length"), "input_ids"),
+        "attention_mask": Shape(("batch", "length"), "attention_mask"),
+    }
     if spec.has("embeddings.segment"):
         inputs["token_type_ids"] = Shape(("batch", "length"), "token_type_ids")
     if spec.traits.encoder and spec.traits.decoder and spec.has("decoder"):

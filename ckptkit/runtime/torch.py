@@ -22,7 +22,13 @@ class Ops:
 
     matmul, einsum = staticmethod(torch.matmul), staticmethod(torch.einsum)
     tanh, relu, silu, sigmoid = staticmethod(torch.tanh), staticmethod(torch.relu), staticmethod(F.silu), staticmethod(torch.sigmoid)
-    log, exp, sin, cos, abs = staticmethod(torch.log), staticmethod(torch.exp), staticmethod(torch.sin), staticmethod(torch.cos), staticmethod(torch.abs)
+    log, exp, sin, cos, abs = (
+        staticmethod(torch.log),
+        staticmethod(torch.exp),
+        staticmethod(torch.sin),
+        staticmethod(torch.cos),
+        staticmethod(torch.abs),
+    )
     zeros_like, logical_and, expand_dims = staticmethod(torch.zeros_like), staticmethod(torch.logical_and), staticmethod(torch.unsqueeze)
 
     def __init__(self, device: torch.device) -> None:
@@ -262,7 +268,9 @@ def as_tensor(array: NDArray[np.generic]) -> Tensor:
     return torch.from_numpy(array)
 
 
-def build(spec: Spec, arrays: Mapping[str, NDArray[np.generic]], *, application: str = "encoder", dtype: str | None = "float32", keep: bool = True) -> TransformerModel:
+def build(
+    spec: Spec, arrays: Mapping[str, NDArray[np.generic]], *, application: str = "encoder", dtype: str | None = "float32", keep: bool = True
+) -> TransformerModel:
     """The model of a spec with its arrays, in evaluation mode."""
     model = TransformerModel(spec, application=application)
     assign(model, arrays, None if dtype is None else getattr(torch, dtype), keep)

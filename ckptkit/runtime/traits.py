@@ -26,7 +26,7 @@ class Head(NamedTuple):
 
 
 def head(text: str) -> Head:
-    """"lm at lm_head", "first with gelu" as a Head."""
+    """ "lm at lm_head", "first with gelu" as a Head."""
     kind, *more = text.split()
     said = dict(zip(more[::2], more[1::2], strict=False))
     return Head(kind, said.get("at", ""), said.get("with", ""))
@@ -67,7 +67,9 @@ WORDS: dict[str, frozenset[str]] = {
     "mask": frozenset(("all", "causal")),
     "positions": frozenset(("learned", "counted", "relative", "bucketed", "none")),
 }
-HEAD_KINDS = frozenset(("pooler", "lm", "pooled", "tokens", "pooled_or_tokens", "first", "ended", "summary", "last", "detector", "kept", "part"))
+HEAD_KINDS = frozenset(
+    ("pooler", "lm", "pooled", "tokens", "pooled_or_tokens", "first", "ended", "summary", "last", "detector", "kept", "part")
+)
 ACTIVATIONS = frozenset(("gelu", "gelu_tanh", "relu", "silu", "tanh", "linear", "quick_gelu"))
 
 

@@ -19,7 +19,9 @@ from .table import Match, Row, Table
 from .templates import count_name, expand, pattern_of, placeholders
 
 __all__ = [
-    "CONV1D", "FLAX", "GOOGLE", "HDF5", "OBJECTS", "TORCH", "Architecture", "Class", "ConfigForm", "Dialect", "Key", "Kit", "Lack", "Layout", "LayoutError",
-    "Match", "Module", "Objects", "Param", "Row", "Style", "Table", "Vocabulary", "check", "count_name", "embedding", "expand", "linear", "norm", "param",
+    "CONV1D", "FLAX", "GOOGLE", "HDF5", "OBJECTS", "TORCH", "Architecture", "Class", "ConfigForm", "Dialect", "Key", "Kit", "Lack",
+    "Layout", "LayoutError",
+    "Match", "Module", "Objects", "Param", "Row", "Style", "Table", "Vocabulary", "check", "count_name", "embedding", "expand", "linear",
+    "norm", "param",
     "pattern_of", "placeholders", "when",
 ]  # fmt: skip

@@ -90,7 +90,8 @@ class Key(NamedTuple):
 
 
 class Kit(NamedTuple):
-    """What else goes into a written folder: the library's class for its heads, the number of labels, and how text is split ("": no vocabulary)."""
+    """What else goes into a written folder: the library's class for its heads, the number of labels, and how text is split ("": no
+    vocabulary)."""
 
     model: str = ""
     labels: int | None = None
@@ -131,7 +132,9 @@ class ConfigForm(NamedTuple):
     unfold: Callable[[Mapping[str, object]], dict[str, object] | None] | None = None
     fold: Callable[[dict[str, object]], dict[str, object]] | None = None  # the raw keys -> the file's own shape: what `unfold` undoes
     extras: Callable[[dict[str, object]], dict[str, object]] | None = None  # the raw keys -> what goes into the file itself
-    beside: Mapping[str, Callable[[Mapping[str, object], Kit], dict[str, object] | None]] = {}  # further JSON files, made of the raw keys (None: not written)
+    beside: Mapping[
+        str, Callable[[Mapping[str, object], Kit], dict[str, object] | None]
+    ] = {}  # further JSON files, made of the raw keys (None: not written)
     exact: bool = False  # whether the library builds its model from this file alone: weights of another form than it can say are refused
     words: Vocabulary | None = None  # the vocabulary that its library loads with a model, where it has its own form for it
     texts: Mapping[str, Callable[[str], dict[str, object]]] = {}
@@ -176,13 +179,14 @@ class Dialect(NamedTuple):
 
     `repeats`: further stored names of a parameter, which must be equal to it; (parameter, group) is written only where
     the group is; (parameters..., layout, group) repeats a tensor that joins several. `computes`: those of them that the library computes
-    with, the row's own being idle there; `apart`: those that its loader misses where the parameter tied beside them is not tied. `derived`: stored name -> (how it is computed, layout); words after the first are canonical values that
-    it depends on besides its shape. `makes`: those of them that a written checkpoint has, made anew, since the library's
-    loader misses them. `strays`: stored names that carry no weight, and what they are. `lacks`: parameters it has no
-    place for. `limits`: axes that have one size in this naming, and why: others are refused. `metadata`: what a written
-    container carries. `sidecars`: what a file beside the weights is -> what it is called here (a vocabulary that other
-    dialects keep under another name). `stands`: a head -> the group without which it is another one that the library does not have. `models`: what the library names its models of
-    this naming in files that keep the name, without the number it counts them by.
+    with, the row's own being idle there; `apart`: those that its loader misses where the parameter tied beside them is not tied.
+    `derived`: stored name -> (how it is computed, layout); words after the first are canonical values that it depends on besides its
+    shape. `makes`: those of them that a written checkpoint has, made anew, since the library's loader misses them. `strays`: stored
+    names that carry no weight, and what they are. `lacks`: parameters it has no place for. `limits`: axes that have one size in this
+    naming, and why: others are refused. `metadata`: what a written container carries. `sidecars`: what a file beside the weights is
+    -> what it is called here (a vocabulary that other dialects keep under another name). `stands`: a head -> the group without which
+    it is another one that the library does not have. `models`: what the library names its models of this naming in files that keep
+    the name, without the number it counts them by.
     """
 
     name: str
@@ -218,5 +222,6 @@ class Dialect(NamedTuple):
 
     @property
     def mark(self) -> str:
-        """A character that is in the name of every row, "/" or ".", so that where no stored name has it nothing of the dialect is there; "" if none is."""
+        """A character that is in the name of every row, "/" or ".", so that where no stored name has it nothing of the dialect is there;
+        "" if none is."""
         return next((mark for mark in "/." if all(mark in key for key in self.rows)), "")

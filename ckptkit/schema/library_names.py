@@ -6,10 +6,11 @@ is the other's inverse for the names it knows; a name that it does not know stay
 `objects` (Keras 3, keras_hub): saving_lib.py numbers the layers of a model within each class, the first without a number:
 layers/dense/vars/0, layers/dense_1/vars/0. A plain name has the name that the model gives the layer: pooled_dense/0.
 `tensorflow` (transformers' TF classes): legacy HDF5 groups by top layer, then the weight's name, which begins with the model's
-own name: bert/tf_bert_model/bert/pooler/dense/kernel:0. transformers' loader ignores that name; a plain name is bert/pooler/dense/kernel, and so are those in shards but for :0.
-`layers` (bert4keras): legacy HDF5 groups by layer; the dense layers inside are numbered through the whole program:
-Transformer-0-FeedForward/Transformer-0-FeedForward/dense_5/kernel:0. A plain name counts within the layer, since of two or of three
-the first is another thing: Transformer-0-FeedForward/1of2/kernel, Transformer-0-FeedForward/last/kernel.
+own name: bert/tf_bert_model/bert/pooler/dense/kernel:0. transformers' loader ignores that name; a plain name is
+bert/pooler/dense/kernel, and so are those in shards but for :0. `layers` (bert4keras): legacy HDF5 groups by layer; the dense layers
+inside are numbered through the whole program: Transformer-0-FeedForward/Transformer-0-FeedForward/dense_5/kernel:0. A plain name
+counts within the layer, since of two or of three the first is another thing: Transformer-0-FeedForward/1of2/kernel,
+Transformer-0-FeedForward/last/kernel.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ class Spelling(NamedTuple):
 
     plain(stored names, configuration as read) -> stored name -> plain name; stored(plain names in the order they are written, the class
     of the library that they are for, "" for none) -> plain name -> stored name. metadata(stored names) -> what a container written with
-    them carries besides. patterns(as `plain`) -> the plain names with # for their numbers, and how many there are of each: quicker. scope(stored names, class)
-    -> what their model is called where that is not as usual ("": it is), which `stored` takes then.
+    them carries besides. patterns(as `plain`) -> the plain names with # for their numbers, and how many there are of each: quicker.
+    scope(stored names, class) -> what their model is called where that is not as usual ("": it is), which `stored` takes then.
     """
 
     sign: str
@@ -73,10 +74,13 @@ def snake_case(name: str) -> str:
 
 
 def headed(models: Sequence[str], backbone: Spelling, head: Spelling) -> Spelling:
-    """The spelling of a keras_hub model, `models` the classes in snake case that its backbone may have, whose head's names begin with `task/`.
+    """The spelling of a keras_hub model, `models` the classes in snake case that its backbone may have, whose head's names begin with
+    `task/`.
 
-    As Keras saves the two in one file, which is only read, the backbone is one of the model's layers: layers/bert_backbone/layers/dense/vars/0.
+    As Keras saves the two in one file, which is only read, the backbone is one of the model's layers:
+    layers/bert_backbone/layers/dense/vars/0.
     """
+
     def holder(lines: str) -> str:
         """The layer that the backbone is, with a slash; "" where it is the model."""
         return next((i for i in (f"layers/{m}/" for m in models) if f"\n{i}" in lines), "")
@@ -193,7 +197,8 @@ class _Inside(NamedTuple):
 
 @lru_cache(maxsize=1)
 def _classes(names: tuple[str, ...]) -> dict[str, dict[int, _Inside]]:
-    """The layers of a Keras 3 model by class and number: layers/dense_1/vars/0 is in "dense" 1. Every architecture asks for those of the same names."""
+    """The layers of a Keras 3 model by class and number: layers/dense_1/vars/0 is in "dense" 1. Every architecture asks for those of the
+    same names."""
     found: dict[str, list[str]] = {}
     rests: dict[str, list[str]] = {}
     for name in names:

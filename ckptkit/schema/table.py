@@ -163,7 +163,8 @@ _Alternative = tuple[Row, tuple[str, ...], tuple[tuple[str, str], ...], tuple[tu
 
 
 def _alternative(row: Row, slots: tuple[str, ...]) -> _Alternative:
-    """A row with its slots; these as (placeholder, literal) if each is a literal or a plain placeholder that is met once; the placeholders that are not written."""
+    """A row with its slots; these as (placeholder, literal) if each is a literal or a plain placeholder that is met once; the
+    placeholders that are not written."""
     said = [slot_of(slot) if slot[0] == "{" else None for slot in slots]
     holders = [x[1] for x in said if x is not None]
     plain = all(x is None or (not x[0] and x[2:] == (1, 0, 0)) for x in said) and len(set(holders)) == len(holders)

@@ -18,7 +18,7 @@ def natural(name: str) -> list[Any]:
 
 
 def split_last_number(part: str) -> tuple[str, str, str]:
-    """ ("layer_", "12", "") of "layer_12"; (part, "", "") where there is no number."""
+    """("layer_", "12", "") of "layer_12"; (part, "", "") where there is no number."""
     end = len(part)
     while end and not ("0" <= part[end - 1] <= "9"):
         end -= 1

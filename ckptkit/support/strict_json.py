@@ -36,15 +36,28 @@ _SURROGATE_PAIR = rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 def loads(raw: bytes, *, what: str, path: str | None, duplicates: Literal["refuse"] = "refuse", limits: Limits = LIMITS) -> object: ...
 @overload
 def loads(
-    raw: bytes, *, what: str, path: str | None, duplicates: Literal["report"], limits: Limits = LIMITS, each: Callable[[dict[str, object]], None] | None = None
+    raw: bytes,
+    *,
+    what: str,
+    path: str | None,
+    duplicates: Literal["report"],
+    limits: Limits = LIMITS,
+    each: Callable[[dict[str, object]], None] | None = None,
 ) -> tuple[object, list[str]]: ...
 def loads(
-    raw: bytes, *, what: str, path: str | None, duplicates: str = "refuse", limits: Limits = LIMITS, each: Callable[[dict[str, object]], None] | None = None
+    raw: bytes,
+    *,
+    what: str,
+    path: str | None,
+    duplicates: str = "refuse",
+    limits: Limits = LIMITS,
+    each: Callable[[dict[str, object]], None] | None = None,
 ) -> object:
     """The value of the JSON text `raw`; `what` ("the header") and `path` go into messages.
 
-    With duplicates="report" the result is (value, keys that occur twice in one object); the last one counts. `each` is told every object, what is inside it first.
-    Raises CorruptError for what is not JSON or ambiguous, LimitError for what is too large or too many.
+    With duplicates="report" the result is (value, keys that occur twice in one object); the last one counts. `each` is told every
+    object, what is inside it first. Raises CorruptError for what is not JSON or ambiguous, LimitError for what is too large or too
+    many.
     """
     limits.check("json_bytes", len(raw), f"the size of {what}", path)
 
@@ -72,7 +85,9 @@ def loads(
     keys = _check_text(raw, what, path, limits)
     repeated: dict[str, None] = {}
     try:
-        value = json.loads(raw.decode(), parse_float=make_float, parse_constant=no_constant, object_pairs_hook=make_object if each is not None else None)
+        value = json.loads(
+            raw.decode(), parse_float=make_float, parse_constant=no_constant, object_pairs_hook=make_object if each is not None else None
+        )
         if each is None and _fewer_keys(value, keys):  # some were lost: find out which, at a third more time
             value = json.loads(raw.decode(), parse_float=make_float, object_pairs_hook=make_object)
     except json.JSONDecodeError as e:
@@ -133,7 +148,9 @@ def _check_text(raw: bytes, what: str, path: str | None, limits: Limits) -> int:
     if b"\\" in raw:
         plain = raw.replace(rb"\\", b"__")
         if b"\\u" in plain and re.search(_SURROGATE, plain) and (lone := re.search(_SURROGATE, re.sub(_SURROGATE_PAIR, b"_" * 12, plain))):
-            raise CorruptError(f"{what} holds half a surrogate pair ({lone[0].decode()}..), no character,{_at(raw, lone.start())}", path=path)
+            raise CorruptError(
+                f"{what} holds half a surrogate pair ({lone[0].decode()}..), no character,{_at(raw, lone.start())}", path=path
+            )
         raw = plain.replace(rb"\"", b"__")
     endless = b"0" * (limits.json_digits + 1)
     if endless in raw.translate(_DIGITS_TO_ZERO) and endless in _outside_strings(raw).translate(_DIGITS_TO_ZERO):

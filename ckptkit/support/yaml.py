@@ -1,4 +1,5 @@
-"""As much of YAML as configurations of the TensorFlow Model Garden are written in. Source: yaml.org/spec/1.2.2; any safe_load's answer for such a file."""
+"""As much of YAML as configurations of the TensorFlow Model Garden are written in. Source: yaml.org/spec/1.2.2; any safe_load's answer
+for such a file."""
 
 from __future__ import annotations
 

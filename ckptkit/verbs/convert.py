@@ -82,16 +82,17 @@ def convert(
     resize_vocab: int | None = None,
     seed: int = 0,
 ) -> Conversion:
-    """Write the checkpoint at `source` to `target` in dialect `to` (None, or a container's name: names stay) and `container` (None: the dialect's own).
+    """Write the checkpoint at `source` to `target` in dialect `to` (None, or a container's name: names stay) and `container` (None:
+    the dialect's own).
 
     `target` is a directory, or one file if it ends like one of the container's and the container is a single file.
     `dtypes`: (glob, dtype) pairs; `given`: canonical values that nothing else says ({"heads": 16}); `drop`: head groups to
     leave out; `max_shard_size` and `max_memory` in bytes; `check` verifies the source's checksums and reads back what was
-    written, with check="reference" also by the format's own library; `on_overflow` (error, clip, keep) and `sync` are the engine's; `force` converts in spite of error findings.
-    `init_missing`: parameters that the source lacks start as the architecture's authors have them start; `add`: so do heads
-    that it lacks; `resize_vocab`: so do further rows of the vocabulary (or rows are left out); all of it by `seed`, the same
-    values as `build_transformer_model` gives, listed in the findings and the ledger.
-    Raises FindingsError, UndecidedError, UsageError, ... (`errors`).
+    written, with check="reference" also by the format's own library; `on_overflow` (error, clip, keep) and `sync` are the engine's;
+    `force` converts in spite of error findings. `init_missing`: parameters that the source lacks start as the architecture's authors
+    have them start; `add`: so do heads that it lacks; `resize_vocab`: so do further rows of the vocabulary (or rows are left out);
+    all of it by `seed`, the same values as `build_transformer_model` gives, listed in the findings and the ledger. Raises
+    FindingsError, UndecidedError, UsageError, ... (`errors`).
     """
     from ..engine.run import run
     from ..engine.staging import check_target
@@ -118,8 +119,10 @@ def convert(
                 hint="mend it, or convert all the same with --force",
             )  # fmt: skip
         request = Request(
-            chosen, target_dialect, filename(chosen, target_dialect or subject.graph.dialect, dst if single else None), tuple(dtypes), max_shard_size,
-            drop_optimizer, known_groups(subject, drop, "--drop"), resize_vocab, init_missing, new_groups(subject, target_dialect, add), seed,
+            chosen, target_dialect, filename(chosen, target_dialect or subject.graph.dialect, dst if single else None), tuple(dtypes),
+            max_shard_size,
+            drop_optimizer, known_groups(subject, drop, "--drop"), resize_vocab, init_missing, new_groups(subject, target_dialect, add),
+            seed,
         )  # fmt: skip
         weights = arrange(subject, request)
         try:
@@ -132,8 +135,16 @@ def convert(
         if dry_run:
             return Conversion(plan, ledger, tuple(findings), classes, None, text)
         result = run(
-            plan, overwrite=overwrite, jobs=jobs, max_memory=max_memory, check=bool(check), proof=proof, on_overflow=on_overflow, sync=sync,
-            progress=progress, compute_finish=chosen.finish
+            plan,
+            overwrite=overwrite,
+            jobs=jobs,
+            max_memory=max_memory,
+            check=bool(check),
+            proof=proof,
+            on_overflow=on_overflow,
+            sync=sync,
+            progress=progress,
+            compute_finish=chosen.finish,
         )
         return Conversion(plan, ledger, (*findings, *result.findings), classes, result, text)
 
@@ -195,28 +206,43 @@ def _plan(
         text = to_json_text(_plain(subject.config.raw)) if subject.config is not None else ""
     lost = [k for k in ck.extras if not extras and k not in ("args", "cfg")]
     if lost:
-        findings.append(Finding("info", "dropped", ", ".join(lost[:6]), f"what lies beside the tensors is not carried over: {', '.join(lost[:12])}"))
+        findings.append(
+            Finding("info", "dropped", ", ".join(lost[:6]), f"what lies beside the tensors is not carried over: {', '.join(lost[:12])}")
+        )
     if not single:
-        company = gather(subject, dialect, raw, classes[0] if classes else "", labels, {name for name, _ in texts} | {name for _, name in copies})
+        company = gather(
+            subject, dialect, raw, classes[0] if classes else "", labels, {name for name, _ in texts} | {name for _, name in copies}
+        )
         copies += company.copies
         texts += company.texts
         findings += company.findings
     elif texts or copies:
-        findings.append(Finding("info", "config", dst, "the target is a single file: the configuration and vocabulary are not written beside it"))
+        findings.append(
+            Finding("info", "config", dst, "the target is a single file: the configuration and vocabulary are not written beside it")
+        )
         texts, copies = [], []
     ledger = make_ledger(subject, request, weights, findings)
     if not single:
         texts.append((LEDGER, ledger_text(ledger)))
     inputs = [*ck.files, *(c for c, _ in copies)]
     plan = assemble(
-        weights, request, target=dst, single=single, inputs=inputs, metadata=metadata, extras=extras, wrapper=wrapper, copies=copies, texts=texts
+        weights,
+        request,
+        target=dst,
+        single=single,
+        inputs=inputs,
+        metadata=metadata,
+        extras=extras,
+        wrapper=wrapper,
+        copies=copies,
+        texts=texts,
     )
     return plan, ledger, classes, findings, text
 
 
 def _carried(metadata: Mapping[str, str], request: Request) -> tuple[dict[str, str], list[Finding]]:
-    """The metadata that go along, and the finding of those that do not: a Keras file's own (`hdf5:model_config`), where the target has no place for it
-    or other names."""
+    """The metadata that go along, and the finding of those that do not: a Keras file's own (`hdf5:model_config`), where the target
+    has no place for it or other names."""
     names_stay = request.dialect is None
     keeps: tuple[str, ...] = getattr(request.container, "KEEPS", ()) if names_stay else ()
     lost = [k for k in metadata if k.startswith(PRIVATE) and not k.startswith(keeps)]
@@ -265,8 +291,13 @@ def _configuration(
     )  # fmt: skip
     apart = "mlm_activation" in (own := subject.graph.dialect).config.keys and "mlm" in weights.groups and own.config is not dialect.config
     if apart and values.get("mlm_activation") is None:
-        message = f"no file says the activation of the MLM head, which {own.title} has apart from that of the layers; {values.get('activation')} is taken for both"
-        written = written._replace(findings=(*written.findings, Finding("warning", "config", "mlm_activation", message, "--set mlm_activation=linear, say")))
+        message = (
+            f"no file says the activation of the MLM head, which {own.title} has apart from that of the layers; "
+            f"{values.get('activation')} is taken for both"
+        )
+        written = written._replace(
+            findings=(*written.findings, Finding("warning", "config", "mlm_activation", message, "--set mlm_activation=linear, say"))
+        )
     memory = hung(subject.graph.recognition, subject.graph.counts) if subject.graph.recognition is not None else {}
     memory |= bare(subject) if dialect is not subject.graph.dialect else {}
     if dialect.spelling != subject.graph.dialect.spelling:

@@ -77,7 +77,13 @@ class Diff(NamedTuple):
 
 
 def diff(
-    a: Subject | str | os.PathLike[str], b: Subject | str | os.PathLike[str], *, atol: float = 0.0, rtol: float = 0.0, metadata: bool = False, jobs: int | None = None
+    a: Subject | str | os.PathLike[str],
+    b: Subject | str | os.PathLike[str],
+    *,
+    atol: float = 0.0,
+    rtol: float = 0.0,
+    metadata: bool = False,
+    jobs: int | None = None,
 ) -> Diff:
     """Compare two checkpoints, given as paths or as open subjects. An element is unchanged where |a - b| <= atol + rtol |b|.
 
@@ -184,7 +190,8 @@ _local = threading.local()
 
 
 def _scratch(n: int, work: Any) -> tuple[Array, Array, Array, Array, Array]:
-    """Arrays of `n` elements that a thread keeps: three of type `work`, one of ones, one of truths. Temporary ones would cost a page fault a page."""
+    """Arrays of `n` elements that a thread keeps: three of type `work`, one of ones, one of truths. Temporary ones would cost a page
+    fault a page."""
     import numpy as np
 
     kept: dict[Any, tuple[Array, Array, Array, Array, Array]] = _local.__dict__.setdefault("kept", {})
@@ -282,7 +289,12 @@ class _Figures:
 def _model(a: Subject, b: Subject) -> dict[str, tuple[object, object]]:
     def of(s: Subject) -> dict[str, object]:
         r = s.graph.recognition
-        return {"architecture": r.architecture.name if r else None, "dialect": r.dialect.name if r else None, "container": s.checkpoint.container, **s.graph.counts}
+        return {
+            "architecture": r.architecture.name if r else None,
+            "dialect": r.dialect.name if r else None,
+            "container": s.checkpoint.container,
+            **s.graph.counts,
+        }
 
     return _unlike(of(a), of(b))
 

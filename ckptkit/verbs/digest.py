@@ -6,7 +6,8 @@ and a newline; the bytes are the little-endian elements of the canonical form (o
 BLAKE3 of the lines "HEX name\\n" of all parameters, sorted by name. It begins with "ckptkit1:", the version of this definition.
 
 So it does not depend on container, dialect, sharding, orientation or order. A tie that holds its target's values counts
-once; computed buffers and optimizer state do not count, nor does what a naming has no place for and holds what that means; what the architecture does not know counts under its stored name.
+once; computed buffers and optimizer state do not count, nor does what a naming has no place for and holds what that means; what the
+architecture does not know counts under its stored name.
 """
 
 from __future__ import annotations
@@ -104,4 +105,10 @@ def digest_finding(subject: Subject, wanted: str) -> Iterator[Finding]:
     """An error finding where the digest is not the one wanted."""
     have = canonical_digest(subject).whole
     if have.removeprefix(PREFIX) != wanted.removeprefix(PREFIX):
-        yield Finding("error", "digest", subject.checkpoint.path, f"the canonical digest is {have}; expected {wanted}", "these are other weights; `ckptkit diff` says which")
+        yield Finding(
+            "error",
+            "digest",
+            subject.checkpoint.path,
+            f"the canonical digest is {have}; expected {wanted}",
+            "these are other weights; `ckptkit diff` says which",
+        )

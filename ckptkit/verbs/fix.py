@@ -64,17 +64,28 @@ def fix(
         max_shard_size = max_shard_size or _largest_shard(subject)
     errors = [f for f in remaining if f.severity == "error"]
     if errors:
-        raise FindingsError(f"{len(errors)} error{'s' * (len(errors) != 1)} that no repair mends without guessing, nothing was written", tuple(errors), path=src)
+        raise FindingsError(
+            f"{len(errors)} error{'s' * (len(errors) != 1)} that no repair mends without guessing, nothing was written",
+            tuple(errors),
+            path=src,
+        )
     if not repairs:
         return Fixed((), tuple(remaining), None)
     renames = dialect is not None and any(r.kind in ("wrapper", "names", "config", "padding") for r in repairs)
     if renames and (parts or (strangers and not drop_unexpected)):
-        what = f"belong to another model in the same checkpoint: {collapse(parts, 3)}" if parts else f"are no part of the architecture: {collapse(strangers, 3)}"
+        what = (
+            f"belong to another model in the same checkpoint: {collapse(parts, 3)}"
+            if parts
+            else (f"are no part of the architecture: {collapse(strangers, 3)}")
+        )
         raise UnsupportedError(
-            f"the repair would lose {len(parts or strangers)} tensors that {what}", path=src, hint="convert that part by itself" if parts else "--drop-unexpected leaves them out"
+            f"the repair would lose {len(parts or strangers)} tensors that {what}",
+            path=src,
+            hint="convert that part by itself" if parts else "--drop-unexpected leaves them out",
         )
     done = convert(
-        src, target, to=dialect.name if renames and dialect is not None else None, container=container, config=config, max_shard_size=max_shard_size,
+        src, target, to=dialect.name if renames and dialect is not None else None, container=container, config=config,
+        max_shard_size=max_shard_size,
         drop_optimizer=not keep_optimizer, dry_run=dry_run, overwrite=overwrite, force=True, progress=progress, resize_vocab=trimmed,
     )  # fmt: skip
     return Fixed(tuple(repairs), tuple(f for f in remaining if f.severity != "info"), done)
@@ -91,7 +102,9 @@ def _largest_shard(subject: Subject) -> int | None:
     return max(sizes.values(), default=None)
 
 
-def find_repairs(subject: Subject, findings: Sequence[Finding], *, keep_optimizer: bool, trim: bool, alike: bool) -> tuple[list[Repair], int | None]:
+def find_repairs(
+    subject: Subject, findings: Sequence[Finding], *, keep_optimizer: bool, trim: bool, alike: bool
+) -> tuple[list[Repair], int | None]:
     """(the repairs, the rows of the vocabulary to keep or None)."""
     graph = subject.graph
     r = graph.recognition
@@ -99,7 +112,12 @@ def find_repairs(subject: Subject, findings: Sequence[Finding], *, keep_optimize
     if r is not None and r.wrapper:
         out.append(Repair("wrapper", f"{r.wrapper!r} is taken off the names of {len(r.matches)} tensors"))
     if r is not None:
-        others = [n for n, m in r.matches.items() if m.row.role == "param" and n.removeprefix(r.wrapper) != (r.prefix if m.row.prefixed else "") + expand(m.row.names[0], dict(m.at))]
+        others = [
+            n
+            for n, m in r.matches.items()
+            if m.row.role == "param"
+            and n.removeprefix(r.wrapper) != (r.prefix if m.row.prefixed else "") + expand(m.row.names[0], dict(m.at))
+        ]
         if others:
             out.append(Repair("names", f"{len(others)} tensors get the names of today: {collapse(sorted(others, key=natural), 4)}"))
     slots = graph.of_role("optimizer")
@@ -109,22 +127,45 @@ def find_repairs(subject: Subject, findings: Sequence[Finding], *, keep_optimize
     copies = sorted(subject.checkpoint.copies, key=natural)
     if copies and alike:
         s, verb = ("", "is") if len(copies) == 1 else ("s", "are")
-        out.append(Repair("duplicate", f"{len(copies)} tensor{s} in several shards, with the same bytes in each, {verb} kept once: {collapse(copies, 4)}"))
+        out.append(
+            Repair(
+                "duplicate",
+                f"{len(copies)} tensor{s} in several shards, with the same bytes in each, {verb} kept once: {collapse(copies, 4)}",
+            )
+        )
     index = [f for f in findings if f.rule == "shards" and _index_only(f)]
     if index:
-        out.append(Repair("index", f"the index is made again from the shards: {'; '.join(f.message for f in index[:3])}{'; ...' if len(index) > 3 else ''}"))
+        out.append(
+            Repair(
+                "index",
+                f"the index is made again from the shards: {'; '.join(f.message for f in index[:3])}{'; ...' if len(index) > 3 else ''}",
+            )
+        )
     out += _config_repairs(subject)
     rows = None
-    found, have = vocabulary_size(subject.checkpoint) if trim and r is not None else None, subject.sizes().axis.get("vocab") if r is not None else None
+    found, have = (
+        vocabulary_size(subject.checkpoint) if trim and r is not None else None,
+        subject.sizes().axis.get("vocab") if r is not None else None,
+    )
     if found is not None and have is not None and found[1] < have and is_padding(found[1], have):
         rows = found[1]
-        out.append(Repair("padding", f"{have - rows} padding rows of the vocabulary are cut off: {have:,} rows become the {rows:,} tokens of {found[0]}"))
+        out.append(
+            Repair(
+                "padding",
+                f"{have - rows} padding rows of the vocabulary are cut off: {have:,} rows become the {rows:,} tokens of {found[0]}",
+            )
+        )
     return out, rows
 
 
 def _index_only(f: Finding) -> bool:
     """Whether a finding of shards is the index's fault only: every tensor is there once."""
-    return f.where == "metadata.total_size" or "it lies in" in f.message or f.message.startswith("there is no ") or ("does not list" in f.message and "holds" in f.message)
+    return (
+        f.where == "metadata.total_size"
+        or "it lies in" in f.message
+        or f.message.startswith("there is no ")
+        or ("does not list" in f.message and "holds" in f.message)
+    )
 
 
 def _alike(subject: Subject) -> bool:
@@ -139,12 +180,22 @@ def _config_repairs(subject: Subject) -> list[Repair]:
     if arch is None or values is None:
         return []
     raw = subject.config.raw if subject.config is not None else {}
-    out = [Repair("config", f"{key} becomes what the tensors say: {c} {printable(repr(raw.get(key)), 40)} to {n}") for key, (c, n) in _no_sizes(subject).items()]
+    out = [
+        Repair("config", f"{key} becomes what the tensors say: {c} {printable(repr(raw.get(key)), 40)} to {n}")
+        for key, (c, n) in _no_sizes(subject).items()
+    ]
     form = arch.dialects[values.form].config
     have = {**subject.graph.solution.sizes.axis, **subject.graph.counts}
     for canonical, said in values.values.items():
         n = have.get(canonical)
-        if n is not None and isinstance(said, int) and not isinstance(said, bool) and said != n and canonical not in values.assumed and canonical not in arch.fixed:
+        if (
+            n is not None
+            and isinstance(said, int)
+            and not isinstance(said, bool)
+            and said != n
+            and canonical not in values.assumed
+            and canonical not in arch.fixed
+        ):
             out.append(Repair("config", f"{form_keys(form, canonical)} becomes what the tensors say: {canonical} {said} to {n}"))
     return out
 

@@ -277,7 +277,9 @@ def _modules(rows: Iterable[TensorRow], *, known: bool) -> tuple[Sum, ...]:
         for (pattern, elements, nbytes), n in Counter((patterns[row.name], row.elements, row.nbytes) for row in rows).items():
             sums.add(labels[pattern], elements, nbytes, n)
         return tuple(sorted(sums.result(), key=lambda m: natural(m.name)))
-    for (template, elements, nbytes), n in Counter((row.templates[0] if row.templates else "", row.elements, row.nbytes) for row in rows).items():
+    for (template, elements, nbytes), n in Counter(
+        (row.templates[0] if row.templates else "", row.elements, row.nbytes) for row in rows
+    ).items():
         head, brace, _ = template.partition("{")
         label = (head.rstrip(".") if brace else template.partition(".")[0]) if template else "(unexplained)"
         sums.add(label, elements, nbytes, n)

@@ -71,7 +71,9 @@ def lock_text(subject: Subject) -> str:
         "counts": dict(subject.graph.counts),
         "config": said_values(subject),
         "digest": digest.whole,
-        "parameters": {n: {"dtype": i.spec.dtype, "shape": list(i.spec.shape), "digest": digest.parameters[n]} for n, i in digest.items.items()},
+        "parameters": {
+            n: {"dtype": i.spec.dtype, "shape": list(i.spec.shape), "digest": digest.parameters[n]} for n, i in digest.items.items()
+        },
         "files": {n: {"bytes": os.path.getsize(p), "sha256": file_digest(p)} for n, p in sorted(files_of(subject).items())},
     }
     return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
@@ -106,8 +108,17 @@ def compare_lock(subject: Subject, path: str) -> Iterator[Finding]:
             container, dialect = kept.get("container"), kept.get("dialect")
             r = subject.graph.recognition
             now = f"{r.dialect.name if r else None} in {subject.checkpoint.container}"
-            how = f"converted from {dialect} in {container} to {now}, same weights" if (f"{dialect} in {container}") != now else "same weights in other files"
-            yield Finding("info", "lock", collapse([*other, *gone], 4), f"{how}: the canonical digest is that of {name}; other files: {collapse([*other, *gone])}")
+            how = (
+                f"converted from {dialect} in {container} to {now}, same weights"
+                if (f"{dialect} in {container}") != now
+                else "same weights in other files"
+            )
+            yield Finding(
+                "info",
+                "lock",
+                collapse([*other, *gone], 4),
+                f"{how}: the canonical digest is that of {name}; other files: {collapse([*other, *gone])}",
+            )
         return
     yield from _drift(digest, said, name)
 
@@ -140,4 +151,9 @@ def _drift(digest: Digest, said: dict[str, object], name: str) -> Iterator[Findi
         if names:
             names.sort(key=natural)
             s = "s" * (len(names) != 1)
-            yield Finding("error", "lock", collapse(names, 4), f"{len(names)} of {len(said)} parameter{s} {'are' if s else 'is'} {kind} since {name} was written: {collapse(names)}")
+            yield Finding(
+                "error",
+                "lock",
+                collapse(names, 4),
+                f"{len(names)} of {len(said)} parameter{s} {'are' if s else 'is'} {kind} since {name} was written: {collapse(names)}",
+            )

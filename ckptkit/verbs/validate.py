@@ -53,4 +53,6 @@ def validate(
     """
     wanted = parse_expectations(expect or {})
     with examine(path, config=config, container=container, architecture=architecture, dialect=dialect, part=part) as subject:
-        return Report(subject, tuple(run_rules(subject, wanted, integrity=integrity, values=integrity if values is None else values, beside=True)))
+        return Report(
+            subject, tuple(run_rules(subject, wanted, integrity=integrity, values=integrity if values is None else values, beside=True))
+        )

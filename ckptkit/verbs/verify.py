@@ -64,14 +64,17 @@ def verify(
     `against` ("transformers", "keras_hub") also loads `b` with the library its users will load it with. `engines`: the frameworks that
     rebuild `a` and `b` ("torch", "keras"; one name: both; none: whichever is installed, PyTorch first). `atol`, `rtol`: allowed
     instead of the exact comparison. `probes`: how many made inputs, or an .npz file of them. `casts`: single tensors of `b`
-    may have been rounded to their dtype. `without`: heads to leave out of account. `part`: of a side that holds several models. Raises CheckpointError where one cannot be read or does not fit its configuration.
+    may have been rounded to their dtype. `without`: heads to leave out of account. `part`: of a side that holds several models.
+    Raises CheckpointError where one cannot be read or does not fit its configuration.
     """
     if level is not None and level not in LEVELS:
         raise UsageError(f"no level is called {level!r}", hint=f"one of {', '.join(LEVELS)}")
     if (against is not None or engines) and level in ("bits", "values"):
         raise UsageError(f"{'--against' if against else '--engines'} runs the model: it needs the level behaviour, not {level}")
     if len(engines) > 2 or any(e not in ENGINES for e in engines):
-        raise UsageError(f"--engines {','.join(engines)}: one or two of {' and '.join(ENGINES)} are due", hint="such as --engines torch,keras")
+        raise UsageError(
+            f"--engines {','.join(engines)}: one or two of {' and '.join(ENGINES)} are due", hint="such as --engines torch,keras"
+        )
     say = progress or (lambda _text: None)
     with _open(a, config, part, given) as one, _open(b, config_b, part, given) as two:
         if part and all(s.graph.dialect is None or s.graph.dialect.part != part for s in (one, two)):

@@ -53,7 +53,10 @@ COUNTS = {
     "albert_tf_relu": ("albert", "google", "tf", {"groups": 1, "inner_groups": 1}),
     "electra_tf": ("electra", "google_discriminator", "tf", {"layers": 3}),
     "electra_tf:generator": ("electra", "google_generator", "tf", {"layers": 3}),
-    **{f"hf_albert/{f}": ("albert", "hf", "safetensors" if f == "safetensors" else "torch", {"groups": 2, "inner_groups": 1}) for f in FORMS},
+    **{
+        f"hf_albert/{f}": ("albert", "hf", "safetensors" if f == "safetensors" else "torch", {"groups": 2, "inner_groups": 1})
+        for f in FORMS
+    },
     **{f"hf_electra/{f}": ("electra", "hf", "safetensors" if f == "safetensors" else "torch", {"layers": 5}) for f in FORMS},
     **{f"hf_distilbert/{f}": ("distilbert", "hf", "safetensors" if f == "safetensors" else "torch", {"layers": 3}) for f in FORMS},
 }
@@ -76,7 +79,12 @@ def test_a_golden_case_is_recognised_and_has_no_error_with_its_own_configuration
 
 # --- to transformers -----------------------------------------------------------------------------------------------
 
-TO_HF = [("albert_tf", "albert_tf", None), ("albert_tf_relu", "albert_tf_relu", None), ("electra_tf", "electra_tf/discriminator", None), ("electra_tf", "electra_tf/generator", "generator")]
+TO_HF = [
+    ("albert_tf", "albert_tf", None),
+    ("albert_tf_relu", "albert_tf_relu", None),
+    ("electra_tf", "electra_tf/discriminator", None),
+    ("electra_tf", "electra_tf/generator", "generator"),
+]
 TO_HF += [(c, c.split("/")[0], None) for c in HF]
 
 
@@ -87,7 +95,11 @@ def test_converted_to_hf_transformers_gives_the_golden_outputs(tmp_path: Path, c
     assert {k: d for k, d in differences.items() if d > TOLERANCE} == {}
 
 
-PAIRS = [("albert_tf", "hf430_converted", None), ("electra_tf", "hf430_converted_discriminator", None), ("electra_tf", "hf430_converted_generator", "generator")]
+PAIRS = [
+    ("albert_tf", "hf430_converted", None),
+    ("electra_tf", "hf430_converted_discriminator", None),
+    ("electra_tf", "hf430_converted_generator", "generator"),
+]
 
 
 @pytest.mark.parametrize(("case", "pair", "part"), PAIRS)
@@ -147,7 +159,9 @@ def test_a_mapping_of_equal_widths_that_is_no_identity_has_no_place_in_the_origi
 def test_an_hf_case_goes_to_google_and_back_to_the_same_bits(tmp_path: Path, case: str) -> None:
     ckptkit.convert(source(case), tmp_path / "google", to="google")
     ckptkit.convert(tmp_path / "google", tmp_path / "hf", to="hf", container="safetensors")
-    equal(dict(load_file(tmp_path / "hf" / "model.safetensors")), dict(load_file(source(case).parent / "safetensors" / "model.safetensors")))
+    equal(
+        dict(load_file(tmp_path / "hf" / "model.safetensors")), dict(load_file(source(case).parent / "safetensors" / "model.safetensors"))
+    )
     before, after = (json.loads((p / "config.json").read_text()) for p in (source(case), tmp_path / "hf"))
     assert {k: v for k, v in after.items() if k not in ("ckptkit", "dtype")} == {k: v for k, v in before.items() if k != "dtype"}
 
@@ -162,7 +176,11 @@ def test_albert_rows_by_hand_with_two_groups_and_two_inner_groups(tmp_path: Path
     def new(*shape: int, around: float = 0.0) -> np.ndarray:
         return (around + 0.1 * rng.standard_normal(shape)).astype(np.float32)
 
-    google = {"bert/embeddings/word_embeddings": new(v, e), "bert/embeddings/position_embeddings": new(p, e), "bert/embeddings/token_type_embeddings": new(2, e)}
+    google = {
+        "bert/embeddings/word_embeddings": new(v, e),
+        "bert/embeddings/position_embeddings": new(p, e),
+        "bert/embeddings/token_type_embeddings": new(2, e),
+    }
     google |= {"bert/embeddings/LayerNorm/gamma": new(e, around=1), "bert/embeddings/LayerNorm/beta": new(e)}
     google |= {"bert/encoder/embedding_hidden_mapping_in/kernel": new(e, h), "bert/encoder/embedding_hidden_mapping_in/bias": new(h)}
     hf = {
@@ -175,8 +193,10 @@ def test_albert_rows_by_hand_with_two_groups_and_two_inner_groups(tmp_path: Path
         "encoder.embedding_hidden_mapping_in.bias": google["bert/encoder/embedding_hidden_mapping_in/bias"],
     }
     dense = {
-        "attention_1/self/query": ("attention.query", h, h), "attention_1/self/key": ("attention.key", h, h), "attention_1/self/value": ("attention.value", h, h),
-        "attention_1/output/dense": ("attention.dense", h, h), "ffn_1/intermediate/dense": ("ffn", h, f), "ffn_1/intermediate/output/dense": ("ffn_output", f, h),
+        "attention_1/self/query": ("attention.query", h, h), "attention_1/self/key": ("attention.key", h, h),
+        "attention_1/self/value": ("attention.value", h, h),
+        "attention_1/output/dense": ("attention.dense", h, h), "ffn_1/intermediate/dense": ("ffn", h, f),
+        "ffn_1/intermediate/output/dense": ("ffn_output", f, h),
     }  # fmt: skip
     for g in range(2):
         for i in range(2):
@@ -193,7 +213,12 @@ def test_albert_rows_by_hand_with_two_groups_and_two_inner_groups(tmp_path: Path
     hf = {f"albert.{n}": a for n, a in hf.items()}
     hf |= {"classifier.weight": google["output_weights"], "classifier.bias": google["output_bias"]}
     hf |= {"qa_outputs.weight": google["cls/squad/output_weights"], "qa_outputs.bias": google["cls/squad/output_bias"]}
-    span = {"start_logits/dense": (h, 1), "end_logits/dense_0": (2 * h, h), "end_logits/dense_1": (h, 1), "answer_class/dense_0": (2 * h, h)}
+    span = {
+        "start_logits/dense": (h, 1),
+        "end_logits/dense_0": (2 * h, h),
+        "end_logits/dense_1": (h, 1),
+        "answer_class/dense_0": (2 * h, h),
+    }
     spans = {f"{n}/kernel": new(*s) for n, s in span.items()} | {f"{n}/bias": new(s[1]) for n, s in span.items()}
     spans |= {"end_logits/LayerNorm/gamma": new(h, around=1), "end_logits/LayerNorm/beta": new(h), "answer_class/dense_1/kernel": new(h, 1)}
     (tmp_path / "a").mkdir()
@@ -205,7 +230,12 @@ def test_albert_rows_by_hand_with_two_groups_and_two_inner_groups(tmp_path: Path
     assert [(f.severity, f.rule) for f in done.findings if "place" in f.message] == [("warning", "dropped")]  # the head of SQuAD 2
     equal(dict(load_file(tmp_path / "hf" / "model.safetensors")), hf)
     written = json.loads((tmp_path / "hf" / "config.json").read_text())
-    assert (written["num_hidden_layers"], written["num_hidden_groups"], written["inner_group_num"], written["hidden_act"]) == (6, 2, 2, "gelu_new")
+    assert (written["num_hidden_layers"], written["num_hidden_groups"], written["inner_group_num"], written["hidden_act"]) == (
+        6,
+        2,
+        2,
+        "gelu_new",
+    )
     ckptkit.convert(tmp_path / "hf", tmp_path / "b", to="google", container="safetensors")
     equal(dict(load_file(tmp_path / "b" / "model.safetensors")), google)
 
@@ -223,7 +253,14 @@ def test_electra_rows_by_hand(tmp_path: Path, part: str | None, scope: str, hidd
         "electra.embeddings_project.bias": tf[f"{scope}/embeddings_project/bias"],
     }
     for layer in range(3):
-        for name in ("attention/self/query", "attention/self/key", "attention/self/value", "attention/output/dense", "intermediate/dense", "output/dense"):
+        for name in (
+            "attention/self/query",
+            "attention/self/key",
+            "attention/self/value",
+            "attention/output/dense",
+            "intermediate/dense",
+            "output/dense",
+        ):
             there, here = f"{scope}/encoder/layer_{layer}/{name}", f"electra.encoder.layer.{layer}.{name.replace('/', '.')}"
             want |= {f"{here}.weight": tf[f"{there}/kernel"].T, f"{here}.bias": tf[f"{there}/bias"]}
         for name in ("attention/output/LayerNorm", "output/LayerNorm"):
@@ -232,11 +269,20 @@ def test_electra_rows_by_hand(tmp_path: Path, part: str | None, scope: str, hidd
     if part is None:
         for name, number in (("dense", ""), ("dense_prediction", "_1")):
             there = f"discriminator_predictions/dense{number}"
-            want |= {f"discriminator_predictions.{name}.weight": tf[f"{there}/kernel"].T, f"discriminator_predictions.{name}.bias": tf[f"{there}/bias"]}
+            want |= {
+                f"discriminator_predictions.{name}.weight": tf[f"{there}/kernel"].T,
+                f"discriminator_predictions.{name}.bias": tf[f"{there}/bias"],
+            }
     else:
         there = "generator_predictions/"
-        want |= {"generator_predictions.dense.weight": tf[there + "dense/kernel"].T, "generator_predictions.dense.bias": tf[there + "dense/bias"]}
-        want |= {"generator_predictions.LayerNorm.weight": tf[there + "LayerNorm/gamma"], "generator_predictions.LayerNorm.bias": tf[there + "LayerNorm/beta"]}
+        want |= {
+            "generator_predictions.dense.weight": tf[there + "dense/kernel"].T,
+            "generator_predictions.dense.bias": tf[there + "dense/bias"],
+        }
+        want |= {
+            "generator_predictions.LayerNorm.weight": tf[there + "LayerNorm/gamma"],
+            "generator_predictions.LayerNorm.bias": tf[there + "LayerNorm/beta"],
+        }
         want |= {"generator_lm_head.bias": tf[there + "output_bias"]}
     ckptkit.convert(source("electra_tf"), tmp_path / "hf", to="hf", part=part)
     assert want["electra.embeddings_project.bias"].shape == (hidden,)
@@ -257,7 +303,9 @@ LAYERED = [
 
 
 @pytest.mark.parametrize(("case", "part", "file", "key", "word", "true"), LAYERED)
-def test_a_wrong_layer_count_is_caught_with_both_numbers(tmp_path: Path, case: str, part: str | None, file: str, key: str, word: str, true: int) -> None:
+def test_a_wrong_layer_count_is_caught_with_both_numbers(
+    tmp_path: Path, case: str, part: str | None, file: str, key: str, word: str, true: int
+) -> None:
     shutil.copytree(source(case), tmp_path / "m")
     for wrong in sorted({true - 1, true + 1, true // 2, 2 * true} - {0, true}):
         edit(tmp_path / "m" / file, **{key: wrong})
@@ -268,7 +316,8 @@ def test_a_wrong_layer_count_is_caught_with_both_numbers(tmp_path: Path, case: s
 
 
 @pytest.mark.parametrize(("case", "hole", "said"), [
-    ("hf_electra/safetensors", "encoder.layer.2.", "layer 2"), ("hf_distilbert/safetensors", "transformer.layer.1.", "layer 1"), ("hf_albert/safetensors", "groups.0.", "group 0"),
+    ("hf_electra/safetensors", "encoder.layer.2.", "layer 2"), ("hf_distilbert/safetensors", "transformer.layer.1.", "layer 1"),
+    ("hf_albert/safetensors", "groups.0.", "group 0"),
 ])  # fmt: skip
 def test_a_layer_missing_in_the_middle_is_named(tmp_path: Path, case: str, hole: str, said: str) -> None:
     shutil.copytree(source(case), tmp_path / "m")
@@ -311,7 +360,12 @@ def albert_base(folder: Path, layers: int) -> Path:
     h, e, f = 768, 128, 3072
     L = "albert.encoder.albert_layer_groups.0.albert_layers.0."
     shapes = {f"albert.embeddings.{n}_embeddings.weight": (1, e) for n in ("word", "position", "token_type")}
-    linears = {"albert.encoder.embedding_hidden_mapping_in": (h, e), **{L + f"attention.{n}": (h, h) for n in ("query", "key", "value", "dense")}, L + "ffn": (f, h), L + "ffn_output": (h, f)}
+    linears = {
+        "albert.encoder.embedding_hidden_mapping_in": (h, e),
+        **{L + f"attention.{n}": (h, h) for n in ("query", "key", "value", "dense")},
+        L + "ffn": (f, h),
+        L + "ffn_output": (h, f),
+    }
     norms = {"albert.embeddings.LayerNorm": e, L + "attention.LayerNorm": h, L + "full_layer_layer_norm": h}
     for n, s in linears.items():
         shapes |= {n + ".weight": s, n + ".bias": s[:1]}
@@ -320,7 +374,9 @@ def albert_base(folder: Path, layers: int) -> Path:
     folder.mkdir()
     rng = np.random.default_rng(0)
     ones = {f"{n}.weight" for n in norms}
-    save_file({n: (rng.standard_normal(s) * 0.02 + (n in ones)).astype(np.float16) for n, s in shapes.items()}, folder / "model.safetensors")
+    save_file(
+        {n: (rng.standard_normal(s) * 0.02 + (n in ones)).astype(np.float16) for n, s in shapes.items()}, folder / "model.safetensors"
+    )
     (folder / "config.json").write_text(json.dumps({"model_type": "albert", "num_hidden_layers": layers, "num_attention_heads": 12}))
     return folder
 
@@ -339,7 +395,11 @@ def test_a_known_shape_with_another_number_of_layers_is_worth_a_warning(tmp_path
 def test_the_other_part_is_named_and_not_left_over() -> None:
     with ckptkit.examine(source("electra_tf")) as both, ckptkit.examine(source("electra_tf"), part="generator") as generator:
         assert len(both.graph.of_role("param")) == 59 and len(both.graph.of_role("part")) == 55 and not both.graph.of_role("unexplained")
-        assert len(generator.graph.of_role("param")) == 60 and len(generator.graph.of_role("part")) == 54 and not generator.graph.of_role("unexplained")
+        assert (
+            len(generator.graph.of_role("param")) == 60
+            and len(generator.graph.of_role("part")) == 54
+            and not generator.graph.of_role("unexplained")
+        )
         assert {generator.graph.roles[n].what for n in generator.graph.of_role("part")} == {"discriminator"}
         assert both.config_name == "electra_config_discriminator.json" and generator.config_name == "electra_config_generator.json"
 
@@ -349,7 +409,11 @@ def test_a_generator_alone_is_recognised_and_a_broken_discriminator_is_not_taken
     ckptkit.convert(tmp_path / "hf", tmp_path / "g", to="google")
     report = ckptkit.validate(tmp_path / "g")
     assert report.findings == () and described(report.subject)[1] == "google_generator"
-    tensors = {n: a for n, a in oracles.tf_variables(source("electra_tf") / "model.ckpt").items() if not n.endswith("output/dense/kernel") or "generator" in n}
+    tensors = {
+        n: a
+        for n, a in oracles.tf_variables(source("electra_tf") / "model.ckpt").items()
+        if not n.endswith("output/dense/kernel") or "generator" in n
+    }
     (tmp_path / "d").mkdir()
     save_file(tensors, tmp_path / "d" / "model.safetensors")
     found = errors(tmp_path / "d")
@@ -384,7 +448,8 @@ def test_the_trainings_settings_serve_as_configuration_of_both_parts(tmp_path: P
 
 
 @pytest.mark.parametrize(("size", "part", "want"), [
-    ("small", "generator", (64, 12, 256, 1, 128)), ("base", "discriminator", (768, 12, 3072, 12, 768)), ("large", "generator", (256, 24, 1024, 4, 1024)),
+    ("small", "generator", (64, 12, 256, 1, 128)), ("base", "discriminator", (768, 12, 3072, 12, 768)),
+    ("large", "generator", (256, 24, 1024, 4, 1024)),
 ])  # fmt: skip
 def test_sizes_by_name_are_those_of_the_original_code(size: str, part: str, want: tuple[int, ...]) -> None:
     from ckptkit.arch.electra import read_hyperparameters
@@ -409,7 +474,11 @@ def test_a_generators_heads_follow_from_its_width_where_nothing_says_them(tmp_pa
 def test_without_embeddings_project_both_sides_do_without(tmp_path: Path, part: str) -> None:
     rng = np.random.default_rng(1)
     hidden = 32 if part == "discriminator" else 16
-    tensors = {n: a for n, a in oracles.tf_variables(source("electra_tf") / "model.ckpt").items() if "embeddings_project" not in n and n != "global_step"}
+    tensors = {
+        n: a
+        for n, a in oracles.tf_variables(source("electra_tf") / "model.ckpt").items()
+        if "embeddings_project" not in n and n != "global_step"
+    }
     for name, array in tensors.items():  # as wide as the layers of that part
         if array.shape[-1:] == (24,):
             tensors[name] = rng.standard_normal((*array.shape[:-1], hidden)).astype(np.float32)
@@ -428,14 +497,22 @@ def test_without_embeddings_project_both_sides_do_without(tmp_path: Path, part: 
     oracles.hf_load(tmp_path / "hf")  # nothing missing, nothing left over
     ckptkit.convert(tmp_path / "hf", tmp_path / "back", to="google", container="safetensors")
     mine = "discriminator_predictions" if part == "discriminator" else "generator_predictions"
-    equal(dict(load_file(tmp_path / "back" / "model.safetensors")), {n: a for n, a in tensors.items() if "_predictions" not in n or n.startswith(mine)})
+    equal(
+        dict(load_file(tmp_path / "back" / "model.safetensors")),
+        {n: a for n, a in tensors.items() if "_predictions" not in n or n.startswith(mine)},
+    )
 
 
 def test_a_projection_that_is_missing_though_the_widths_differ_is_an_error(tmp_path: Path) -> None:
-    for case, name in (("hf_electra/safetensors", "electra.embeddings_project"), ("hf_albert/safetensors", "albert.encoder.embedding_hidden_mapping_in")):
+    for case, name in (
+        ("hf_electra/safetensors", "electra.embeddings_project"),
+        ("hf_albert/safetensors", "albert.encoder.embedding_hidden_mapping_in"),
+    ):
         folder = tmp_path / case.split("/")[0]
         shutil.copytree(source(case), folder)
-        save_file({n: a for n, a in load_file(folder / "model.safetensors").items() if not n.startswith(name)}, folder / "model.safetensors")
+        save_file(
+            {n: a for n, a in load_file(folder / "model.safetensors").items() if not n.startswith(name)}, folder / "model.safetensors"
+        )
         found = errors(folder)
         assert [f.rule for f in found] == ["missing"] and name in found[0].message
 
@@ -445,7 +522,10 @@ def test_untied_generator_embeddings_are_the_generators_own(tmp_path: Path) -> N
     own = {n.replace("electra/", "generator/"): a[..., :16].copy() for n, a in tensors.items() if n.startswith("electra/embeddings/")}
     head = {n: a for n, a in tensors.items() if n.startswith("generator_predictions/") and "24" not in str(a.shape)}
     head |= {"generator_predictions/dense/kernel": tensors["generator_predictions/dense/kernel"][:, :16].copy()}
-    head |= {f"generator_predictions/{n}": tensors[f"generator_predictions/{n}"][:16].copy() for n in ("dense/bias", "LayerNorm/gamma", "LayerNorm/beta")}
+    head |= {
+        f"generator_predictions/{n}": tensors[f"generator_predictions/{n}"][:16].copy()
+        for n in ("dense/bias", "LayerNorm/gamma", "LayerNorm/beta")
+    }
     body = {n: a for n, a in tensors.items() if not n.startswith(("generator_predictions/", "generator/embeddings_project"))}
     (tmp_path / "m").mkdir()
     save_file({**body, **own, **head}, tmp_path / "m" / "model.safetensors")
@@ -455,7 +535,10 @@ def test_untied_generator_embeddings_are_the_generators_own(tmp_path: Path) -> N
     assert report.findings == () and described(report.subject)[1] == "google_generator_untied"
     assert {report.subject.graph.roles[n].kind for n in tensors if n.startswith(("electra/", "discriminator_"))} == {"part"}
     ckptkit.convert(tmp_path / "m", tmp_path / "hf", to="hf", part="generator")
-    assert np.array_equal(load_file(tmp_path / "hf" / "model.safetensors")["electra.embeddings.word_embeddings.weight"], own["generator/embeddings/word_embeddings"])
+    assert np.array_equal(
+        load_file(tmp_path / "hf" / "model.safetensors")["electra.embeddings.word_embeddings.weight"],
+        own["generator/embeddings/word_embeddings"],
+    )
 
 
 # --- heads ---------------------------------------------------------------------------------------------------------
@@ -486,11 +569,13 @@ def test_every_head_that_transformers_saves_is_known_and_loads_again(tmp_path: P
 
 def test_the_class_written_prefers_a_pooler_left_over_to_a_head_made_anew() -> None:
     classes = (
-        Class("Model", frozenset({"pooler"})), Class("PreTraining", frozenset({"pooler", "mlm", "nsp"})), Class("MaskedLM", frozenset({"mlm"})),
+        Class("Model", frozenset({"pooler"})), Class("PreTraining", frozenset({"pooler", "mlm", "nsp"})),
+        Class("MaskedLM", frozenset({"mlm"})),
         Class("Sequence", frozenset({"pooler", "classifier"})), Class("Token", frozenset({"classifier"})), Class("QA", frozenset({"qa"})),
     )  # fmt: skip
     best = {
-        "": "Model", "pooler": "Model", "pooler mlm": "MaskedLM", "mlm": "MaskedLM", "pooler mlm nsp": "PreTraining", "mlm nsp": "PreTraining",
+        "": "Model", "pooler": "Model", "pooler mlm": "MaskedLM", "mlm": "MaskedLM", "pooler mlm nsp": "PreTraining",
+        "mlm nsp": "PreTraining",
         "pooler nsp": "PreTraining", "pooler classifier": "Sequence", "classifier": "Token", "pooler qa": "QA",
     }  # fmt: skip
     for groups, name in best.items():
@@ -525,7 +610,9 @@ def test_rxnmappers_albert_goes_round_three_forms_and_back_to_the_same_bits_and_
     ids = np.array([[vocab[w] for w in words]])
     inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
     pooler = ("albert.pooler.weight", "albert.pooler.bias")  # in the file, though the class its configuration names has none
-    logits = [oracles.hf_outputs(f, inputs, "AlbertForMaskedLM", allow=pooler)["logits"] for f in (folder, tmp_path / "hf", tmp_path / "back")]
+    logits = [
+        oracles.hf_outputs(f, inputs, "AlbertForMaskedLM", allow=pooler)["logits"] for f in (folder, tmp_path / "hf", tmp_path / "back")
+    ]
     assert np.array_equal(logits[0], logits[1]) and np.array_equal(logits[0], logits[2])
     places = np.argsort(-logits[0][0, words.index("[MASK]")])
     assert vocab["O"] in places[:3]  # it is a trained model: an alcohol makes an ester

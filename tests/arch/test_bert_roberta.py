@@ -92,7 +92,14 @@ def test_fairseq_options_go_over_as_fairseq_writes_them(tmp_path: Path) -> None:
     ckptkit.convert(source("hf_roberta/safetensors"), tmp_path / "f", to="fairseq")
     file = torch.load(tmp_path / "f" / "model.pt", weights_only=True)
     options = file["cfg"]["model"]
-    want = {"encoder_layers": 5, "encoder_embed_dim": 32, "encoder_ffn_embed_dim": 80, "encoder_attention_heads": 4, "activation_fn": "gelu", "max_positions": 40}
+    want = {
+        "encoder_layers": 5,
+        "encoder_embed_dim": 32,
+        "encoder_ffn_embed_dim": 80,
+        "encoder_attention_heads": 4,
+        "activation_fn": "gelu",
+        "max_positions": 40,
+    }
     assert file["args"] is None and {k: options[k] for k in want} == want
 
 
@@ -127,7 +134,11 @@ def test_kernels_are_transposed_by_hand(tmp_path: Path) -> None:
     for layer in range(3):
         tf = f"bert/encoder/layer_{layer}/"
         pt = f"bert.encoder.layer.{layer}."
-        for a, b in (("attention/self/query", "attention.self.query"), ("attention/self/key", "attention.self.key"), ("output/dense", "output.dense")):
+        for a, b in (
+            ("attention/self/query", "attention.self.query"),
+            ("attention/self/key", "attention.self.key"),
+            ("output/dense", "output.dense"),
+        ):
             assert np.array_equal(have[f"{pt}{b}.weight"], want[f"{tf}{a}/kernel"].T)
             assert np.array_equal(have[f"{pt}{b}.bias"], want[f"{tf}{a}/bias"])
     assert np.array_equal(have["cls.seq_relationship.weight"], want["cls/seq_relationship/output_weights"])

@@ -218,7 +218,8 @@ def random_hf(seed: int, layers: int, heads: int, vocab: int, *, gpt1: bool = Fa
     shapes: dict[str, tuple[int, ...]] = {f"{word}.weight": (vocab, hidden), f"{position}.weight": (positions, hidden)}
     for i in range(layers):
         for name, (a, b) in {
-            "attn.c_attn": (hidden, 3 * hidden), "attn.c_proj": (hidden, hidden), "mlp.c_fc": (hidden, 4 * hidden), "mlp.c_proj": (4 * hidden, hidden),
+            "attn.c_attn": (hidden, 3 * hidden), "attn.c_proj": (hidden, hidden), "mlp.c_fc": (hidden, 4 * hidden),
+            "mlp.c_proj": (4 * hidden, hidden),
         }.items():  # fmt: skip
             shapes |= {f"h.{i}.{name}.weight": (a, b), f"h.{i}.{name}.bias": (b,)}
         for name in ("ln_1", "ln_2"):
@@ -226,7 +227,8 @@ def random_hf(seed: int, layers: int, heads: int, vocab: int, *, gpt1: bool = Fa
     if not gpt1:
         shapes |= {"ln_f.weight": (hidden,), "ln_f.bias": (hidden,)}
     config: dict[str, object] = {
-        "model_type": "openai-gpt" if gpt1 else "gpt2", "vocab_size": vocab, "n_positions": positions, "n_embd": hidden, "n_head": heads, "n_layer": layers,
+        "model_type": "openai-gpt" if gpt1 else "gpt2", "vocab_size": vocab, "n_positions": positions, "n_embd": hidden, "n_head": heads,
+        "n_layer": layers,
     }  # fmt: skip
     config |= {"afn": "gelu"} if gpt1 else {"activation_function": "gelu_new"}
     return {n: rng.standard_normal(s).astype(np.float32) for n, s in shapes.items()}, config
@@ -242,12 +244,19 @@ def save_hf(folder: Path, arrays: Arrays, config: dict[str, object]) -> Path:
 
 
 SOME = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-SIZES = {"seed": st.integers(0, 10**6), "layers": st.sampled_from([1, 2, 13]), "heads": st.sampled_from([1, 2, 5]), "vocab": st.sampled_from([11, 31, 64])}
+SIZES = {
+    "seed": st.integers(0, 10**6),
+    "layers": st.sampled_from([1, 2, 13]),
+    "heads": st.sampled_from([1, 2, 5]),
+    "vocab": st.sampled_from([11, 31, 64]),
+}
 
 
 @SOME
 @given(**SIZES)
-def test_gpt2_in_openais_layout_is_what_numpy_makes_by_hand(tmp_path_factory: pytest.TempPathFactory, seed: int, layers: int, heads: int, vocab: int) -> None:
+def test_gpt2_in_openais_layout_is_what_numpy_makes_by_hand(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, layers: int, heads: int, vocab: int
+) -> None:
     tmp = tmp_path_factory.mktemp("gpt2")
     arrays, config = random_hf(seed, layers, heads, vocab)
     ckptkit.convert(save_hf(tmp / "hf", arrays, config), tmp / "openai", to="openai", container="safetensors")
@@ -258,12 +267,18 @@ def test_gpt2_in_openais_layout_is_what_numpy_makes_by_hand(tmp_path_factory: py
 
 @SOME
 @given(**SIZES)
-def test_gpt_in_openais_folder_is_what_train_py_reads(tmp_path_factory: pytest.TempPathFactory, seed: int, layers: int, heads: int, vocab: int) -> None:
+def test_gpt_in_openais_folder_is_what_train_py_reads(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, layers: int, heads: int, vocab: int
+) -> None:
     tmp = tmp_path_factory.mktemp("gpt1")
     arrays, config = random_hf(seed, layers, heads, vocab, gpt1=True)
     ckptkit.convert(save_hf(tmp / "hf", arrays, config), tmp / "openai", to="openai")
     want = by_hand(arrays, layers, "model/emb", "model/pos")
-    names = ["model/pos", "model/emb", *(n.removesuffix(":0") for n in json.loads((tmp / "openai" / "parameters_names.json").read_text())[1:])]
+    names = [
+        "model/pos",
+        "model/emb",
+        *(n.removesuffix(":0") for n in json.loads((tmp / "openai" / "parameters_names.json").read_text())[1:]),
+    ]
     assert names[2:14] == [n.replace("h1/", "h0/") for n in json.loads((NPY / "names_in_order.json").read_text())[14:26]]
     equal(load_published(tmp / "openai", names), want)
     ckptkit.convert(tmp / "openai", tmp / "back", to="hf")
@@ -391,7 +406,11 @@ def test_an_output_layer_of_its_own_is_not_given_up_in_silence(tmp_path: Path) -
 
 def test_what_a_form_cannot_say_is_a_warning_and_comes_back(tmp_path: Path) -> None:
     arrays, config = random_hf(1, 2, 2, 31)
-    arrays |= {f"h.{i}.mlp.c_fc.{k}": v[..., :20] for i in range(2) for k, v in (("weight", arrays[f"h.{i}.mlp.c_fc.weight"]), ("bias", arrays[f"h.{i}.mlp.c_fc.bias"]))}
+    arrays |= {
+        f"h.{i}.mlp.c_fc.{k}": v[..., :20]
+        for i in range(2)
+        for k, v in (("weight", arrays[f"h.{i}.mlp.c_fc.weight"]), ("bias", arrays[f"h.{i}.mlp.c_fc.bias"]))
+    }
     arrays |= {f"h.{i}.mlp.c_proj.weight": arrays[f"h.{i}.mlp.c_proj.weight"][:20] for i in range(2)}
     arrays = {k: np.ascontiguousarray(v) for k, v in arrays.items()}
     odd = {"n_inner": 20, "scale_attn_by_inverse_layer_idx": True, "activation_function": "relu", "layer_norm_epsilon": 1e-6}
@@ -422,7 +441,9 @@ def test_a_vocabulary_goes_by_the_names_of_the_target(tmp_path: Path) -> None:
     assert (tmp_path / "openai1" / "encoder_bpe_40000.json").read_text() == "{}"
 
 
-@pytest.mark.parametrize(("layers", "hidden", "heads", "name"), [(12, 768, 12, "gpt2"), (48, 1600, 25, "gpt2-xl"), (6, 768, 12, "distilgpt2")])
+@pytest.mark.parametrize(
+    ("layers", "hidden", "heads", "name"), [(12, 768, 12, "gpt2"), (48, 1600, 25, "gpt2-xl"), (6, 768, 12, "distilgpt2")]
+)
 def test_known_variants_are_named(layers: int, hidden: int, heads: int, name: str) -> None:
     from ckptkit.arch import by_name
 

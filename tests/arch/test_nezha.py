@@ -21,8 +21,18 @@ TOLERANCE = 1e-5
 BUFFER = "relative_positions_encoding.positions_encoding"
 GOOGLE = oracles.golden("nezha_tf")
 HF = oracles.golden("hf430_nezha")
-CASES = {"nezha_tf": GOOGLE, "hf430_nezha/bin": HF / "bin", "hf430_nezha/safetensors": HF / "safetensors", "nezha_tf/hf430_converted": GOOGLE / "hf430_converted"}
-DIALECTS = {"nezha_tf": ("google", "tf"), "hf430_nezha/bin": ("hf", "torch"), "hf430_nezha/safetensors": ("hf", "safetensors"), "nezha_tf/hf430_converted": ("hf", "torch")}
+CASES = {
+    "nezha_tf": GOOGLE,
+    "hf430_nezha/bin": HF / "bin",
+    "hf430_nezha/safetensors": HF / "safetensors",
+    "nezha_tf/hf430_converted": GOOGLE / "hf430_converted",
+}
+DIALECTS = {
+    "nezha_tf": ("google", "tf"),
+    "hf430_nezha/bin": ("hf", "torch"),
+    "hf430_nezha/safetensors": ("hf", "safetensors"),
+    "nezha_tf/hf430_converted": ("hf", "torch"),
+}
 
 
 def load_torch(path: Path) -> dict[str, np.ndarray]:
@@ -107,7 +117,10 @@ def linear(x: np.ndarray, state: dict[str, np.ndarray], name: str) -> np.ndarray
 def forward(state: dict[str, np.ndarray], inputs: dict[str, np.ndarray], heads: int) -> list[np.ndarray]:
     """Hidden states of the embeddings and of every layer, in float64, written out from the paper's formulas."""
     ids, mask = inputs["input_ids"], inputs["input_mask"]
-    x = state["nezha.embeddings.word_embeddings.weight"][ids] + state["nezha.embeddings.token_type_embeddings.weight"][inputs["segment_ids"]]
+    x = (
+        state["nezha.embeddings.word_embeddings.weight"][ids]
+        + state["nezha.embeddings.token_type_embeddings.weight"][inputs["segment_ids"]]
+    )
     out = [norm(x, state, "nezha.embeddings.LayerNorm")]
     batch, length, hidden = out[0].shape
     size = hidden // heads
@@ -120,7 +133,8 @@ def forward(state: dict[str, np.ndarray], inputs: dict[str, np.ndarray], heads: 
     for n in range(1 + max(int(name.split(".")[3]) for name in state if ".layer." in name)):
         at = f"nezha.encoder.layer.{n}."
         q, k, v = (
-            linear(out[-1], state, f"{at}attention.self.{w}").reshape(batch, length, heads, size).transpose(0, 2, 1, 3) for w in ("query", "key", "value")
+            linear(out[-1], state, f"{at}attention.self.{w}").reshape(batch, length, heads, size).transpose(0, 2, 1, 3)
+            for w in ("query", "key", "value")
         )
         scores = (np.einsum("bhid,bhjd->bhij", q, k) + np.einsum("bhid,ijd->bhij", q, relation)) / np.sqrt(size)
         scores = np.exp(scores - 10000.0 * (1 - mask[:, None, None, :]))
@@ -180,7 +194,9 @@ def test_converted_to_hf_transformers_430_gives_the_golden_outputs(tmp_path: Pat
     given, expected = oracles.google_outputs(outputs), oracles.golden_outputs("nezha_tf")
     assert expected.keys() - given.keys() <= {"embedding_output"}
     valid = oracles.google_valid(inputs, None)
-    assert {n: d for n in expected.keys() & given.keys() if (d := oracles.largest_difference(given[n], expected[n], valid)) > TOLERANCE} == {}
+    assert {
+        n: d for n in expected.keys() & given.keys() if (d := oracles.largest_difference(given[n], expected[n], valid)) > TOLERANCE
+    } == {}
 
 
 @pytest.mark.parametrize("form", ["bin", "safetensors"])
@@ -199,7 +215,9 @@ def resaved(folder: Path, **changed: np.ndarray) -> Path:
     """A copy of the golden hf case with some tensors replaced."""
     folder.mkdir()
     arrays = dict(safetensors.numpy.load_file(HF / "safetensors" / "model.safetensors"))
-    safetensors.numpy.save_file(arrays | {k.replace("__", "."): v for k, v in changed.items()}, folder / "model.safetensors", metadata={"format": "pt"})
+    safetensors.numpy.save_file(
+        arrays | {k.replace("__", "."): v for k, v in changed.items()}, folder / "model.safetensors", metadata={"format": "pt"}
+    )
     shutil.copy(HF / "safetensors" / "config.json", folder)
     (folder / "config.json").chmod(0o644)
     return folder
@@ -281,7 +299,13 @@ def test_kernels_are_transposed_by_hand(tmp_path: Path) -> None:
     have = safetensors.numpy.load_file(tmp_path / "hf" / "model.safetensors")
     for name, array in want.items():
         if name.startswith("bert/encoder/"):
-            mine = name.replace("bert/", "nezha.").replace("layer_", "layer.").replace("/", ".").replace("gamma", "weight").replace("beta", "bias")
+            mine = (
+                name.replace("bert/", "nezha.")
+                .replace("layer_", "layer.")
+                .replace("/", ".")
+                .replace("gamma", "weight")
+                .replace("beta", "bias")
+            )
             assert np.array_equal(have[mine.replace("kernel", "weight")], array.T if name.endswith("kernel") else array), name
     assert np.array_equal(have["cls.seq_relationship.weight"], want["cls/seq_relationship/output_weights"])
     assert np.array_equal(have["cls.predictions.bias"], want["cls/predictions/output_bias"])
@@ -290,7 +314,8 @@ def test_kernels_are_transposed_by_hand(tmp_path: Path) -> None:
 
 @settings(max_examples=8, deadline=None)
 @given(
-    layers=st.sampled_from([1, 13]), heads=st.sampled_from([1, 3]), size=st.sampled_from([2, 5]), vocab=st.integers(1, 40).map(lambda n: 2 * n + 1),
+    layers=st.sampled_from([1, 13]), heads=st.sampled_from([1, 3]), size=st.sampled_from([2, 5]),
+    vocab=st.integers(1, 40).map(lambda n: 2 * n + 1),
     groups=st.sets(st.sampled_from(["pooler", "mlm", "nsp", "classifier", "qa"])), seed=st.integers(0, 99),
 )  # fmt: skip
 def test_google_to_hf_and_back_is_the_same_bits(
@@ -298,7 +323,16 @@ def test_google_to_hf_and_back_is_the_same_bits(
 ) -> None:
     tmp, arch = tmp_path_factory.mktemp("trip"), architectures()["nezha"]
     hidden = heads * size
-    sizes = {"hidden": hidden, "heads": heads, "head_dim": size, "vocab": vocab, "segments": 2, "intermediate": 7, "labels": 3, **arch.fixed}
+    sizes = {
+        "hidden": hidden,
+        "heads": heads,
+        "head_dim": size,
+        "vocab": vocab,
+        "segments": 2,
+        "intermediate": 7,
+        "labels": 3,
+        **arch.fixed,
+    }
     sizes |= {"pooled": hidden, "transformed": hidden}
     arrays = builder.make(tmp / "a", arch, arch.dialects["google"], sizes, {"layers": layers}, frozenset(groups), seed)
     ckptkit.convert(tmp / "a", tmp / "b", to="hf", architecture="nezha", given={"positions": 9})

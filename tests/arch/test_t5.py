@@ -52,7 +52,9 @@ def write_tf(prefix: Path, arrays: dict[str, np.ndarray]) -> None:
 
     order = sorted(arrays)
     prefix.parent.mkdir(parents=True, exist_ok=True)
-    tf.raw_ops.SaveV2(prefix=str(prefix), tensor_names=order, shape_and_slices=[""] * len(order), tensors=[tf.constant(arrays[n]) for n in order])
+    tf.raw_ops.SaveV2(
+        prefix=str(prefix), tensor_names=order, shape_and_slices=[""] * len(order), tensors=[tf.constant(arrays[n]) for n in order]
+    )
 
 
 def errors(report: ckptkit.Report) -> list[ckptkit.Finding]:
@@ -180,12 +182,15 @@ def test_the_layouts_are_those_written_out_by_hand(tmp_path: Path, case: str) ->
 
 def test_hf_of_unequal_depth_to_mesh_is_what_is_written_out_by_hand(tmp_path: Path) -> None:
     ckptkit.convert(source("hf_t5/safetensors"), tmp_path / "mesh", to="mesh")
-    equal(dict(by_hand(n, v) for n, v in oracles.tf_variables(tmp_path / "mesh" / "model.ckpt").items()), load_hf(source("hf_t5/safetensors")))
+    equal(
+        dict(by_hand(n, v) for n, v in oracles.tf_variables(tmp_path / "mesh" / "model.ckpt").items()), load_hf(source("hf_t5/safetensors"))
+    )
 
 
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
-    seed=st.integers(0, 10**6), layers=st.sampled_from([1, 3, 13]), decoder_layers=st.sampled_from([1, 2, 11]), heads=st.sampled_from([1, 3]),
+    seed=st.integers(0, 10**6), layers=st.sampled_from([1, 3, 13]), decoder_layers=st.sampled_from([1, 2, 11]),
+    heads=st.sampled_from([1, 3]),
     gated=st.booleans(), untied=st.booleans(), model=st.sampled_from(["t5", "mt5"]),
 )  # fmt: skip
 def test_any_shape_there_and_back_is_the_same_bits(
@@ -194,7 +199,12 @@ def test_any_shape_there_and_back_is_the_same_bits(
     tmp = tmp_path_factory.mktemp("t5")
     arrays = random_mesh(seed, layers, decoder_layers, heads, gated=gated, untied=untied, rms=model == "mt5")
     write_tf(tmp / "a" / "model.ckpt", arrays)
-    raw = {"model_type": model, "feed_forward_proj": "gated-gelu" if gated else "relu", "tie_word_embeddings": not untied, "num_layers": layers}
+    raw = {
+        "model_type": model,
+        "feed_forward_proj": "gated-gelu" if gated else "relu",
+        "tie_word_embeddings": not untied,
+        "num_layers": layers,
+    }
     (tmp / "a" / "config.json").write_text(json.dumps(raw | {"num_decoder_layers": decoder_layers}))
     done = ckptkit.convert(tmp / "a", tmp / "b", to="hf")
     assert done.classes == ({"t5": "T5", "mt5": "MT5"}[model] + "ForConditionalGeneration",)
@@ -235,15 +245,24 @@ def random_mesh(
 
 
 def test_mt5_is_told_by_its_norms_and_gives_the_outputs_of_the_same_weights(tmp_path: Path) -> None:
-    renamed = {n.replace("final_layer_norm", "rms_norm").replace("layer_norm", "rms_norm"): v for n, v in oracles.tf_variables(source("t5_orig_v11") / MESH["t5_orig_v11"]).items()}
+    renamed = {
+        n.replace("final_layer_norm", "rms_norm").replace("layer_norm", "rms_norm"): v
+        for n, v in oracles.tf_variables(source("t5_orig_v11") / MESH["t5_orig_v11"]).items()
+    }
     write_tf(tmp_path / "mt5" / "model.ckpt-1000", renamed)
     bare = ckptkit.validate(tmp_path / "mt5").subject
     assert bare.architecture is not None and bare.architecture.name == "mt5"
-    (tmp_path / "mt5" / "config.json").write_text(json.dumps(config_of(source("t5_orig_v11")) | {"model_type": "mt5", "architectures": ["MT5ForConditionalGeneration"]}))
+    (tmp_path / "mt5" / "config.json").write_text(
+        json.dumps(config_of(source("t5_orig_v11")) | {"model_type": "mt5", "architectures": ["MT5ForConditionalGeneration"]})
+    )
     assert not ckptkit.validate(tmp_path / "mt5").findings
     ckptkit.convert(tmp_path / "mt5", tmp_path / "hf", to="hf")
     written = config_of(tmp_path / "hf")
-    assert (written["model_type"], written["architectures"], written["tie_word_embeddings"]) == ("mt5", ["MT5ForConditionalGeneration"], False)
+    assert (written["model_type"], written["architectures"], written["tie_word_embeddings"]) == (
+        "mt5",
+        ["MT5ForConditionalGeneration"],
+        False,
+    )
     model, _ = oracles.hf_load(tmp_path / "hf", "MT5ForConditionalGeneration")
     mine = oracles.run_model(model, oracles.t5_inputs(oracles.golden_inputs("t5_orig_v11"), model.config))
     assert oracles.largest_difference(mine["logits"], oracles.golden_outputs("t5_orig_v11")["logits"], None) < 3e-4
@@ -304,7 +323,12 @@ def test_a_decoder_that_the_configuration_claims_and_the_weights_lack_is_an_erro
 
 # --- faults --------------------------------------------------------------------------------------------------------
 
-FAULTY = [("hf_t5/safetensors", "num_layers", 3), ("hf_t5/safetensors", "num_decoder_layers", 2), ("t5_orig_v11", "num_layers", 3), ("t5_orig_v10", "num_decoder_layers", 3)]
+FAULTY = [
+    ("hf_t5/safetensors", "num_layers", 3),
+    ("hf_t5/safetensors", "num_decoder_layers", 2),
+    ("t5_orig_v11", "num_layers", 3),
+    ("t5_orig_v10", "num_decoder_layers", 3),
+]
 
 
 @pytest.mark.parametrize(("case", "key", "count"), FAULTY)
@@ -321,7 +345,9 @@ def test_a_wrong_layer_count_is_caught_with_both_numbers(tmp_path: Path, case: s
 def test_one_count_for_both_stacks_is_wrong_for_both() -> None:
     config = source("b4k_t5_v10") / "config_bert4keras.json"
     found = ckptkit.validate(source("hf_t5/safetensors"), config=str(config)).findings
-    assert [f.message.split("; the weights hold 2")[0] for f in found if f.rule == "layers"] == ["config_bert4keras.json says 3 decoder layers"]
+    assert [f.message.split("; the weights hold 2")[0] for f in found if f.rule == "layers"] == [
+        "config_bert4keras.json says 3 decoder layers"
+    ]
 
 
 @pytest.mark.parametrize(("stack", "word"), [("encoder", "layer"), ("decoder", "decoder layer")])
@@ -330,7 +356,9 @@ def test_a_layer_missing_in_the_middle_is_named(tmp_path: Path, stack: str, word
     write_tf(tmp_path / "model.ckpt", {n: v for n, v in arrays.items() if not n.startswith(f"{stack}/block_001/")})
     raw = {"model_type": "t5", "num_layers": 3, "feed_forward_proj": "relu"}
     (tmp_path / "config.json").write_text(json.dumps(raw))
-    assert any(f.where == f"{word} 1" and f.message.startswith(f"{word} 1 missing in the middle") for f in errors(ckptkit.validate(tmp_path)))
+    assert any(
+        f.where == f"{word} 1" and f.message.startswith(f"{word} 1 missing in the middle") for f in errors(ckptkit.validate(tmp_path))
+    )
 
 
 def test_a_lost_feed_forward_tensor_is_missed_whichever_way_the_switch_stands(tmp_path: Path) -> None:
@@ -351,7 +379,9 @@ def test_a_gate_that_the_configuration_denies_is_an_error(tmp_path: Path) -> Non
         assert [(f.rule, proj in f.message) for f in found] == [("switch", True)], gated
     said = {"feed_forward_proj": "gated-gelu", "is_gated_act": True, "dense_act_fn": "relu"}
     config.write_text(json.dumps(config_of(source("t5_orig_v11")) | said))
-    assert [(f.severity, f.where) for f in ckptkit.validate(source("t5_orig_v11"), config=str(config)).findings] == [("warning", "dense_act_fn")]
+    assert [(f.severity, f.where) for f in ckptkit.validate(source("t5_orig_v11"), config=str(config)).findings] == [
+        ("warning", "dense_act_fn")
+    ]
 
 
 def test_layers_of_both_kinds_are_an_error(tmp_path: Path) -> None:
@@ -406,7 +436,10 @@ def test_only_the_repeated_name_of_the_embedding_is_enough(tmp_path: Path) -> No
 
     state = load_hf(source("hf_t5/safetensors"))
     (tmp_path / "a").mkdir()
-    save_file({"encoder.embed_tokens.weight": state["shared.weight"], **{k: v for k, v in state.items() if k != "shared.weight"}}, tmp_path / "a" / "model.safetensors")
+    save_file(
+        {"encoder.embed_tokens.weight": state["shared.weight"], **{k: v for k, v in state.items() if k != "shared.weight"}},
+        tmp_path / "a" / "model.safetensors",
+    )
     shutil.copy(source("hf_t5/safetensors") / "config.json", tmp_path / "a")
     ckptkit.convert(tmp_path / "a", tmp_path / "hf", to="hf")
     equal(load_hf(tmp_path / "hf"), state)
@@ -453,7 +486,9 @@ def test_an_operative_config_is_enough_to_convert_what_google_ships(tmp_path: Pa
         assert [f.rule for f in found] == ["layers"] and "says 6 " in found[0].message and "hold 3 " in found[0].message
 
 
-@pytest.mark.parametrize("text", ["", "\x00\xff", "a = %a\nencoder/Unitransformer.d_model = %a", "x = [[[[", "encoder/Unitransformer.d_model = 'a'"])
+@pytest.mark.parametrize(
+    "text", ["", "\x00\xff", "a = %a\nencoder/Unitransformer.d_model = %a", "x = [[[[", "encoder/Unitransformer.d_model = 'a'"]
+)
 def test_a_strange_operative_config_is_no_crash(tmp_path: Path, text: str) -> None:
     folder = Path(shutil.copytree(source("t5_orig_v11"), tmp_path / "a", ignore=shutil.ignore_patterns("*.json", "hf430*")))
     (folder / "operative_config.gin").write_text(text)
@@ -464,5 +499,9 @@ def test_bert4keras_gets_its_own_configuration(tmp_path: Path) -> None:
     for case, act in (("t5_orig_v11", ["gelu", "linear"]), ("t5_orig_v10", "relu")):
         ckptkit.convert(source(case), tmp_path / case, to="bert4keras")
         written = config_of(tmp_path / case)
-        assert (written["hidden_act"], written["num_hidden_layers"], written["attention_head_size"]) == (act, 3, 10 if case.endswith("11") else 8)
+        assert (written["hidden_act"], written["num_hidden_layers"], written["attention_head_size"]) == (
+            act,
+            3,
+            10 if case.endswith("11") else 8,
+        )
         equal(oracles.tf_variables(tmp_path / case / "model.ckpt"), oracles.tf_variables(source(case) / MESH[case]))

@@ -62,7 +62,8 @@ def recognised(report: ckptkit.verbs.validate.Report) -> tuple[str, str, str, di
 
 
 @pytest.mark.parametrize(
-    ("path", "architecture"), [(ONE, "unilm"), (FORMS["zip"], "unilm"), (ONE / "half" / "unilm1-fp16.bin", "unilm"), (TWO / "unilm2.bin", "unilm2")]
+    ("path", "architecture"),
+    [(ONE, "unilm"), (FORMS["zip"], "unilm"), (ONE / "half" / "unilm1-fp16.bin", "unilm"), (TWO / "unilm2.bin", "unilm2")],
 )
 def test_a_golden_case_with_its_own_configuration_has_no_finding(path: Path, architecture: str) -> None:
     half = path.parent.name == "half"
@@ -76,7 +77,9 @@ def test_six_segments_are_the_evidence() -> None:
     assert recognition is not None and any("segments 6" in line and "UniLM v1" in line for line in recognition.evidence)
 
 
-@pytest.mark.parametrize("path", [oracles.golden("hf_bert") / "bin_legacy", oracles.golden("hf_bert") / "safetensors", MICROSOFT, oracles.golden("bert_tf")])
+@pytest.mark.parametrize(
+    "path", [oracles.golden("hf_bert") / "bin_legacy", oracles.golden("hf_bert") / "safetensors", MICROSOFT, oracles.golden("bert_tf")]
+)
 def test_plain_bert_is_still_bert(path: Path) -> None:
     assert recognised(ckptkit.validate(path))[0] == "bert"
 
@@ -118,7 +121,14 @@ def test_converted_to_hf_bert_gives_the_golden_outputs(one_hf: dict[str, Path], 
 
 def test_the_configuration_is_bert_with_unilms_own_constants(one_hf: dict[str, Path]) -> None:
     config = config_of(one_hf["legacy"])
-    want = {"model_type": "bert", "architectures": ["BertForPreTraining"], "type_vocab_size": 6, "layer_norm_eps": 1e-5, "hidden_act": "gelu", "ckptkit": {"model_type": "unilm"}}
+    want = {
+        "model_type": "bert",
+        "architectures": ["BertForPreTraining"],
+        "type_vocab_size": 6,
+        "layer_norm_eps": 1e-5,
+        "hidden_act": "gelu",
+        "ckptkit": {"model_type": "unilm"},
+    }
     assert {k: config[k] for k in want} == want
 
 
@@ -154,7 +164,14 @@ def test_google_has_transposed_kernels_and_says_what_its_loader_takes_otherwise(
     original, have = load_torch(ONE / "pytorch_model.bin"), oracles.tf_variables(tmp_path / "google" / "bert_model.ckpt")
     assert len(have) == len(original) - 1  # the decoder is the word table
     for n in range(3):
-        for part in ("attention/self/query", "attention/self/key", "attention/self/value", "attention/output/dense", "intermediate/dense", "output/dense"):
+        for part in (
+            "attention/self/query",
+            "attention/self/key",
+            "attention/self/value",
+            "attention/output/dense",
+            "intermediate/dense",
+            "output/dense",
+        ):
             name = f"bert.encoder.layer.{n}.{part.replace('/', '.')}"
             assert np.array_equal(have[f"bert/encoder/layer_{n}/{part}/kernel"], original[f"{name}.weight"].T)
             assert np.array_equal(have[f"bert/encoder/layer_{n}/{part}/bias"], original[f"{name}.bias"])
@@ -170,9 +187,15 @@ def test_google_has_transposed_kernels_and_says_what_its_loader_takes_otherwise(
 
 
 def test_the_file_decides_how_many_segments_there_are(tmp_path: Path) -> None:
-    folder = save_torch(load_torch(FORMS["zip"]), tmp_path / "m", {**config_of(ONE, "bert_config.json"), "type_vocab_size": 2}, "bert_config.json")
+    folder = save_torch(
+        load_torch(FORMS["zip"]), tmp_path / "m", {**config_of(ONE, "bert_config.json"), "type_vocab_size": 2}, "bert_config.json"
+    )
     found = ckptkit.validate(folder).findings
-    assert [(f.severity, f.rule) for f in found] == [("warning", "size")] and "type_vocab_size 2" in found[0].message and "segments 6" in found[0].message
+    assert (
+        [(f.severity, f.rule) for f in found] == [("warning", "size")]
+        and "type_vocab_size 2" in found[0].message
+        and "segments 6" in found[0].message
+    )
     ckptkit.convert(folder, tmp_path / "hf", to="hf")
     assert config_of(tmp_path / "hf")["type_vocab_size"] == 6
     assert max(oracles.compare_outputs("unilm1_pt/s2s", tmp_path / "hf").values()) < TOLERANCE
@@ -192,7 +215,9 @@ def switched(arrays: Arrays, *, positions: bool, projection: bool) -> Arrays:
 
 
 @pytest.mark.parametrize(("positions", "projection"), [(True, False), (False, True), (True, True)])
-def test_tables_for_each_task_are_understood_and_refused_where_there_is_no_place_for_them(tmp_path: Path, positions: bool, projection: bool) -> None:
+def test_tables_for_each_task_are_understood_and_refused_where_there_is_no_place_for_them(
+    tmp_path: Path, positions: bool, projection: bool
+) -> None:
     arrays = switched(load_torch(FORMS["zip"]), positions=positions, projection=projection)
     config = {**config_of(ONE, "bert_config.json"), "new_pos_ids": positions, "relax_projection": 4 if projection else 0}
     folder = save_torch(arrays, tmp_path / "m", config, "bert_config.json")
@@ -276,7 +301,9 @@ def test_query_key_and_value_lie_one_after_another_by_hand(tmp_path: Path) -> No
         at = f"bert.encoder.layer.{n}.attention.self."
         for i, part in enumerate(("query", "key", "value")):
             assert np.array_equal(have[f"{at}{part}.weight"], original[f"{at}qkv_linear.weight"][32 * i : 32 * (i + 1)])
-        assert np.array_equal(have[f"{at}query.bias"], original[f"{at}q_bias"].reshape(32)) and np.array_equal(have[f"{at}value.bias"], original[f"{at}v_bias"].reshape(32))
+        assert np.array_equal(have[f"{at}query.bias"], original[f"{at}q_bias"].reshape(32)) and np.array_equal(
+            have[f"{at}value.bias"], original[f"{at}v_bias"].reshape(32)
+        )
         assert have[f"{at}key.bias"].shape == (32,) and not have[f"{at}key.bias"].any()
 
 
@@ -288,7 +315,9 @@ def test_a_bias_of_the_key_is_left_out_with_a_word_and_changes_no_output(tmp_pat
     config = {**config_of(TWO), "architectures": ["BertForMaskedLM"]}
     before = save_torch(arrays, tmp_path / "before", config)
     done = ckptkit.convert(before, tmp_path / "fast", to="unilm", architecture="unilm2")
-    assert [(f.severity, f.rule, f.where) for f in done.findings] == [("info", "dropped", "bert.encoder.layer.{0...2}.attention.self.key.bias")]
+    assert [(f.severity, f.rule, f.where) for f in done.findings] == [
+        ("info", "dropped", "bert.encoder.layer.{0...2}.attention.self.key.bias")
+    ]
     assert "softmax" in done.findings[0].message
     ckptkit.convert(tmp_path / "fast", tmp_path / "after", to="hf", container="torch")
     differences = oracles.compare_outputs("unilm2_pt", tmp_path / "after")
@@ -320,8 +349,12 @@ def test_a_relative_position_bias_goes_to_s2s_ft_and_back_and_is_refused_by_bert
     equal(load_torch(tmp_path / "fast" / "pytorch_model.bin"), without_position_ids(original))
 
 
-@pytest.mark.parametrize(("bins", "table", "words"), [(16, True, ("16", "32")), (0, True, ("rel_pos_bins 0", "32")), (32, False, ("32", "no buckets"))])
-def test_a_configuration_that_contradicts_the_relative_position_bias_is_an_error(tmp_path: Path, bins: int, table: bool, words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("bins", "table", "words"), [(16, True, ("16", "32")), (0, True, ("rel_pos_bins 0", "32")), (32, False, ("32", "no buckets"))]
+)
+def test_a_configuration_that_contradicts_the_relative_position_bias_is_an_error(
+    tmp_path: Path, bins: int, table: bool, words: tuple[str, ...]
+) -> None:
     found = ckptkit.validate(with_relative_bias(tmp_path, bins, table)).findings
     assert [(f.severity, f.rule) for f in found] == [("error", "size")] and all(w in found[0].message for w in words)
 
@@ -356,13 +389,36 @@ def test_a_missing_layer_in_the_middle_is_named(tmp_path: Path, source: str) -> 
 
 @pytest.mark.parametrize(("architecture", "one", "other"), [("unilm", "unilm", "google"), ("unilm2", "unilm", "hf")])
 @settings(max_examples=4, deadline=None)
-@given(layers=st.sampled_from([1, 13]), heads=st.sampled_from([1, 3]), vocab=st.integers(5, 20).map(lambda n: 2 * n + 1), pooler=st.booleans(), seed=st.integers(0, 99))
+@given(
+    layers=st.sampled_from([1, 13]),
+    heads=st.sampled_from([1, 3]),
+    vocab=st.integers(5, 20).map(lambda n: 2 * n + 1),
+    pooler=st.booleans(),
+    seed=st.integers(0, 99),
+)
 def test_there_and_back_is_the_same_bits(
-    tmp_path_factory: pytest.TempPathFactory, architecture: str, one: str, other: str, layers: int, heads: int, vocab: int, pooler: bool, seed: int
+    tmp_path_factory: pytest.TempPathFactory,
+    architecture: str,
+    one: str,
+    other: str,
+    layers: int,
+    heads: int,
+    vocab: int,
+    pooler: bool,
+    seed: int,
 ) -> None:
     tmp, arch = tmp_path_factory.mktemp("trip"), architectures()[architecture]
     hidden = 4 * heads
-    sizes = {"hidden": hidden, "heads": heads, "head_dim": 4, "vocab": vocab, "positions": 9, "segments": 6, "intermediate": 7, **arch.fixed}
+    sizes = {
+        "hidden": hidden,
+        "heads": heads,
+        "head_dim": 4,
+        "vocab": vocab,
+        "positions": 9,
+        "segments": 6,
+        "intermediate": 7,
+        **arch.fixed,
+    }
     sizes |= {"pooled": hidden, "transformed": hidden, "tasks": 1, "projections": 1, "labels": 3}
     groups = frozenset({"mlm", "pooler", "nsp"} if pooler else {"mlm"})
     lacking = builder.lacked(arch, sizes, arch.dialects[one])

@@ -56,7 +56,22 @@ PLAIN = [
     ["inspect", "x", "--tensors", "--tree"],
     ["inspect", "x", "--include", "a*", "--include=b*", "--exclude", "c"],
     ["list", "architectures", "--format", "json"],
-    ["convert", "a", "b", "--to", "hf", "--dtype", "x=float32", "--dtype", "float16", "--jobs", "2", "-q", "--no-check", "--on-overflow=clip"],
+    [
+        "convert",
+        "a",
+        "b",
+        "--to",
+        "hf",
+        "--dtype",
+        "x=float32",
+        "--dtype",
+        "float16",
+        "--jobs",
+        "2",
+        "-q",
+        "--no-check",
+        "--on-overflow=clip",
+    ],
     ["validate"],
     ["validate", "a", "b", "--expect", "layers=2", "--fail-on", "warning"],
     ["diff", "a", "b", "--atol", "1e-3", "--only-changed"],
@@ -77,8 +92,10 @@ def test_plain_lines_are_read_without_click_as_click_reads_them(words: list[str]
 
 @pytest.mark.parametrize(
     "words",
-    [["list", "nonsense"], ["inspect"], ["inspect", "a", "b"], ["convert", "a"], ["convert", "a", "b", "--jobs", "0"], ["diff", "a", "b", "--atol", "nan"],
-     ["inspect", "x", "--tens"], ["inspect", "x", "--include"], ["inspect", "x", "--tensors=1"], ["inspect", "--help"], ["inspect", "x", "--format", "xml"]],
+    [["list", "nonsense"], ["inspect"], ["inspect", "a", "b"], ["convert", "a"], ["convert", "a", "b", "--jobs", "0"],
+        ["diff", "a", "b", "--atol", "nan"],
+     ["inspect", "x", "--tens"], ["inspect", "x", "--include"], ["inspect", "x", "--tensors=1"], ["inspect", "--help"],
+     ["inspect", "x", "--format", "xml"]],
     ids=" ".join,
 )  # fmt: skip
 def test_what_is_not_plain_is_left_to_click(words: list[str]) -> None:
@@ -87,8 +104,14 @@ def test_what_is_not_plain_is_left_to_click(words: list[str]) -> None:
 
 def test_converting_imports_no_click(tmp_path: Path) -> None:
     source = Path(__file__).resolve().parents[2] / "fixtures" / "made" / "bert-hf"
-    program = "import sys; from ckptkit.cli import main\ntry: main()\nexcept SystemExit as e: assert not e.code, e.code\nassert 'click' not in sys.modules"
+    program = (
+        "import sys; from ckptkit.cli import main\ntry: main()\nexcept SystemExit as e: assert not e.code, "
+        "e.code\nassert 'click' not in sys.modules"
+    )
     done = subprocess.run(
-        [sys.executable, "-c", program, "convert", source, tmp_path / "out", "--container", "torch", "-q"], capture_output=True, text=True, check=False
+        [sys.executable, "-c", program, "convert", source, tmp_path / "out", "--container", "torch", "-q"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -14,7 +14,13 @@ import pytest
 
 def run(*args: str | Path, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "ckptkit", *map(str, args)], capture_output=True, text=True, cwd=cwd, env={**os.environ, **env}, timeout=120, check=False
+        [sys.executable, "-m", "ckptkit", *map(str, args)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, **env},
+        timeout=120,
+        check=False,
     )
 
 
@@ -58,7 +64,9 @@ def test_a_truncated_download(tmp_path: Path, size: int) -> None:
 
 
 def test_a_dialect_that_the_architecture_does_not_have(tmp_path: Path) -> None:
-    one_line(run("convert", oracles.made("bert-google"), tmp_path / "o", "--to", "fairseq"), 2, "BERT has no dialect 'fairseq'", "google, hf")
+    one_line(
+        run("convert", oracles.made("bert-google"), tmp_path / "o", "--to", "fairseq"), 2, "BERT has no dialect 'fairseq'", "google, hf"
+    )
 
 
 def test_neither_dialect_nor_container(tmp_path: Path) -> None:
@@ -81,7 +89,10 @@ def test_the_source_is_never_the_target(tmp_path: Path) -> None:
 
 
 def test_no_space_left_leaves_nothing_behind(tmp_path: Path) -> None:
-    limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)); import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    limit = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)); import signal; "
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    )
     code = limit + "import runpy; sys.argv = sys.argv[1:]; runpy.run_module('ckptkit', run_name='__main__')"
     args = [sys.executable, "-c", code, "ckptkit", "convert", str(oracles.made("bert-google")), str(tmp_path / "o"), "--to", "hf"]
     done = subprocess.run(args, capture_output=True, text=True, timeout=120, check=False)
@@ -112,5 +123,11 @@ def test_a_command_that_is_misspelt() -> None:
 
 
 def test_a_broken_pipe_is_no_traceback() -> None:
-    pipe = subprocess.run(f"{sys.executable} -m ckptkit convert {oracles.made('bert-google')} /nowhere --to hf --dry-run --format json | head -c 10", shell=True, capture_output=True, text=True, check=False)
+    pipe = subprocess.run(
+        f"{sys.executable} -m ckptkit convert {oracles.made('bert-google')} /nowhere --to hf --dry-run --format json | head -c 10",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert "Traceback" not in pipe.stderr

@@ -13,14 +13,30 @@ import pytest
 
 
 def run(*args: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "ckptkit", *map(str, args)], capture_output=True, text=True, env={**os.environ, **env}, timeout=120, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "ckptkit", *map(str, args)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **env},
+        timeout=120,
+        check=False,
+    )
 
 
 def test_text_says_what_it_is_on_the_first_screen() -> None:
     done = run("inspect", oracles.golden("bert_tf_optim"))
     assert done.returncode == 0 and done.stderr == ""
     screen = "\n".join(done.stdout.splitlines()[:24])
-    for word in ("BERT (bert)", "google", "TensorFlow V2 bundle", "5 layers x 32 hidden x 4 heads", "56,751", "F32", "66.7 %", "bert_config.json"):
+    for word in (
+        "BERT (bert)",
+        "google",
+        "TensorFlow V2 bundle",
+        "5 layers x 32 hidden x 4 heads",
+        "56,751",
+        "F32",
+        "66.7 %",
+        "bert_config.json",
+    ):
         assert word in screen, word
 
 

@@ -15,7 +15,9 @@ import ckptkit
 
 
 def run(*args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "ckptkit", "list", *args], capture_output=True, text=True, env={**os.environ}, timeout=60, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "ckptkit", "list", *args], capture_output=True, text=True, env={**os.environ}, timeout=60, check=False
+    )
 
 
 def listed(what: str) -> list[dict[str, object]]:
@@ -80,5 +82,12 @@ def test_the_matrix_says_of_every_naming_what_each_container_is_to_it() -> None:
     by_name = {(e["architecture"], e["naming"]): e for e in listed("matrix")}
     assert by_name.keys() == {(e["architecture"], e["name"]) for e in listed("dialects")}
     google = by_name["bert", "google"]
-    assert (google["tf"], google["safetensors"], google["hdf5"], google["tf_v1"], google["openai-npy"], google["keras"]) == ("own", "yes", "yes", "read", "no", "no")
+    assert (google["tf"], google["safetensors"], google["hdf5"], google["tf_v1"], google["openai-npy"], google["keras"]) == (
+        "own",
+        "yes",
+        "yes",
+        "read",
+        "no",
+        "no",
+    )
     assert by_name["openai-gpt", "openai"]["openai-npy"] == "own"

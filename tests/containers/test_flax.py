@@ -45,15 +45,24 @@ def test_the_file_that_flax_wrote_is_read_and_written_again_byte_for_byte(tmp_pa
 
 
 def test_types_scalars_and_plain_values(tmp_path: Path) -> None:
-    arrays = {f"a/{n}": np.arange(6).astype(n).reshape(2, 3) for n in ("float32", "float16", "float64", "int8", "int64", "uint32", "bool", "complex64")}
-    arrays |= {"b/bf": np.arange(4).astype(ml_dtypes.bfloat16), "b/scalar": np.array(3, "f4"), "b/empty": np.zeros((0, 4), "f4"), "b/one": np.zeros(1, "u1")}
+    arrays = {
+        f"a/{n}": np.arange(6).astype(n).reshape(2, 3)
+        for n in ("float32", "float16", "float64", "int8", "int64", "uint32", "bool", "complex64")
+    }
+    arrays |= {
+        "b/bf": np.arange(4).astype(ml_dtypes.bfloat16),
+        "b/scalar": np.array(3, "f4"),
+        "b/empty": np.zeros((0, 4), "f4"),
+        "b/one": np.zeros(1, "u1"),
+    }
     tree = flax_files.nested(arrays) | {"step": 70000, "rate": 0.25, "name": "x" * 300, "on": True}
     (tmp_path / "x.msgpack").write_bytes(flax_files.pack(tree))
     same(mine(tmp_path / "x.msgpack"), arrays)
     ckptkit.convert(tmp_path / "x.msgpack", tmp_path / "y.msgpack")
     back = flax_files.unpack((tmp_path / "y.msgpack").read_bytes())
     same(flax_files.flat(back), arrays)
-    assert {k: back[k] for k in ("step", "rate", "name", "on")} == {"step": 70000, "rate": 0.25, "name": "x" * 300, "on": True}  # type: ignore[index]
+    plain = {"step": 70000, "rate": 0.25, "name": "x" * 300, "on": True}
+    assert {k: back[k] for k in plain} == plain  # type: ignore[index]
 
 
 def test_large_arrays_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,8 +102,16 @@ HOSTILE = [
     (b"\x81\x91\x01\x01", CorruptError, "key that is neither"),
     (flax_files.pack({"a": np.zeros(2)}) + b"\0", CorruptError, "follow the end"),
     (flax_files.pack({"a/b": {"c": np.zeros(2)}}), UnsupportedError, "slash"),
-    (flax_files.pack({"a": {"__msgpack_chunked_array__": True, "shape": {"0": 9}, "chunks": {"0": np.zeros(4)}}}), CorruptError, "have 4 elements"),
-    (flax_files.pack({"a": {"__msgpack_chunked_array__": True, "shape": {"0": 4}, "chunks": {"1": np.zeros(4)}}}), CorruptError, "numbered"),
+    (
+        flax_files.pack({"a": {"__msgpack_chunked_array__": True, "shape": {"0": 9}, "chunks": {"0": np.zeros(4)}}}),
+        CorruptError,
+        "have 4 elements",
+    ),
+    (
+        flax_files.pack({"a": {"__msgpack_chunked_array__": True, "shape": {"0": 4}, "chunks": {"1": np.zeros(4)}}}),
+        CorruptError,
+        "numbered",
+    ),
 ]
 
 

@@ -38,7 +38,9 @@ def attributes(path: Path) -> dict[str, dict[str, object]]:
 
     def note(name: str, o: h5py.Group) -> None:
         if not isinstance(o, h5py.Dataset):
-            out[name] = {k: [x.decode() if isinstance(x, bytes) else x for x in v] if isinstance(v, np.ndarray) else v for k, v in o.attrs.items()}
+            out[name] = {
+                k: [x.decode() if isinstance(x, bytes) else x for x in v] if isinstance(v, np.ndarray) else v for k, v in o.attrs.items()
+            }
 
     with h5py.File(path, "r") as f:
         note("", f)
@@ -66,12 +68,15 @@ def test_a_model_of_keras_2_is_read_as_h5py_reads_it() -> None:
         assert c.metadata["hdf5:keras_version"] == "2.3.1" and json.loads(c.metadata["hdf5:model_config"])["class_name"] == "Model"
         said = attributes(KERAS2)
         layers = said["model_weights"]["layer_names"]
-        listed = [f"model_weights/{x}/{w}" for x in layers for w in said[f"model_weights/{x}"]["weight_names"]]  # type: ignore[attr-defined]
+        names = {x: said[f"model_weights/{x}"]["weight_names"] for x in layers}  # type: ignore[attr-defined]
+        listed = [f"model_weights/{x}/{w}" for x in layers for w in names[x]]
         assert list(c.tensors) == listed  # the model's order, not that of the file's tables
         assert all(len(t.extents) == 1 for t in c.tensors.values())
 
 
-@pytest.mark.parametrize("kind", [{}, {"libver": "earliest"}, {"libver": "latest"}, {"libver": "v108"}, {"libver": "v110"}, {"track_order": True}])
+@pytest.mark.parametrize(
+    "kind", [{}, {"libver": "earliest"}, {"libver": "latest"}, {"libver": "v108"}, {"libver": "v110"}, {"track_order": True}]
+)
 @pytest.mark.parametrize("n", [3, 9, 300])
 def test_groups_and_attributes_of_every_version_of_the_format(tmp_path: Path, kind: dict[str, object], n: int) -> None:
     path = tmp_path / "x.h5"
@@ -106,7 +111,12 @@ def assorted(tmp_path_factory: pytest.TempPathFactory) -> Path:
         f.create_dataset("zeros", data=np.zeros((100, 100), "f4"), compression="gzip")
         f.create_dataset("partly", shape=(30, 4), chunks=(4, 4), dtype="f4", fillvalue=2.5)[5:7] = 1
         f.create_dataset("never", shape=(3, 4), dtype="f4", fillvalue=-1)
-        for name, x in (("bool", np.array([True, False])), ("c8", np.arange(6).astype("c8")), ("c16", np.arange(6).astype("c16")), ("empty", np.zeros((0, 4), "f4"))):
+        for name, x in (
+            ("bool", np.array([True, False])),
+            ("c8", np.arange(6).astype("c8")),
+            ("c16", np.arange(6).astype("c16")),
+            ("empty", np.zeros((0, 4), "f4")),
+        ):
             f[name] = x
         for dtype in ("f2", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"):
             f[f"numbers/{dtype}"] = np.arange(5).astype(dtype)
@@ -134,7 +144,11 @@ def test_bfloat16_is_what_keras_marks_as_such(tmp_path: Path) -> None:
 
 
 def test_bfloat16_that_keras_2_leaves_unmarked_is_read_and_said(tmp_path: Path) -> None:
-    values = {"a/a/kernel:0": np.arange(6).astype(ml_dtypes.bfloat16), "a/a/bias:0": np.ones(3).astype(ml_dtypes.bfloat16), "b/b/kernel:0": np.ones(2, "f4")}
+    values = {
+        "a/a/kernel:0": np.arange(6).astype(ml_dtypes.bfloat16),
+        "a/a/bias:0": np.ones(3).astype(ml_dtypes.bfloat16),
+        "b/b/kernel:0": np.ones(2, "f4"),
+    }
     with h5py.File(tmp_path / "a.h5", "w") as f:
         for n, v in values.items():
             f[n] = v  # as tf_keras saves it
@@ -187,7 +201,9 @@ def test_attributes_longer_than_a_heap_s_blocks_are_read(tmp_path: Path) -> None
         f.attrs["long"] = np.bytes_(b"ab" * 40000)
         f.attrs["longer"] = np.bytes_(b"xyz" * 50000)
     with open_checkpoint(tmp_path / "x.h5") as c:
-        assert c.metadata["hdf5:long"] == "ab" * 40000 and c.metadata["hdf5:longer"] == "xyz" * 50000 and c.metadata["hdf5:short7"] == "word"
+        assert (
+            c.metadata["hdf5:long"] == "ab" * 40000 and c.metadata["hdf5:longer"] == "xyz" * 50000 and c.metadata["hdf5:short7"] == "word"
+        )
 
 
 def test_links_are_further_names_of_one_tensor(tmp_path: Path) -> None:
@@ -208,8 +224,13 @@ def test_links_are_further_names_of_one_tensor(tmp_path: Path) -> None:
 
 
 def test_neither_h5py_nor_numpy_is_imported_to_inspect(tmp_path: Path) -> None:
-    program = f"import sys, ckptkit; ckptkit.inspect({str(KERAS2)!r}); print(sorted({{'h5py', 'numpy', 'keras', 'tensorflow'}} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=Path(ckptkit.__file__).parents[1])
+    program = (
+        f"import sys, ckptkit; ckptkit.inspect({str(KERAS2)!r}); print(sorted({{'h5py', 'numpy', 'keras', "
+        f"'tensorflow'}} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=Path(ckptkit.__file__).parents[1]
+    )
     assert done.stdout.strip() == "[]"
 
 
@@ -223,7 +244,11 @@ def test_without_h5py_the_message_names_the_extra(assorted: Path, monkeypatch: p
 
 
 def test_shards_whose_index_gives_the_names_that_transformers_gave_them(tmp_path: Path) -> None:
-    weights = {"tf_bert/bert/word/weight:0": np.ones((3, 2), "f4"), "tf_bert/bert/norm/gamma:0": np.zeros(2, "f4"), "top:0": np.ones(1, "f4")}
+    weights = {
+        "tf_bert/bert/word/weight:0": np.ones((3, 2), "f4"),
+        "tf_bert/bert/norm/gamma:0": np.zeros(2, "f4"),
+        "top:0": np.ones(1, "f4"),
+    }
     for i, (name, a) in enumerate(weights.items(), 1):
         with h5py.File(tmp_path / f"tf_model-0000{i}-of-00003.h5", "w") as f:
             f.create_dataset(name.partition("/")[2] or name, data=a)
@@ -279,9 +304,16 @@ def test_every_type_is_written_as_h5py_reads_it(tmp_path: Path, assorted: Path) 
 
 
 def test_the_layers_of_names_without_attributes_are_made_from_the_names(tmp_path: Path) -> None:
-    write(tmp_path / "x.h5", {"dense/dense/kernel:0": np.ones((2, 2), "f4"), "dense/dense/bias:0": np.ones(2, "f4"), "norm/gamma:0": np.ones(2, "f4")})
+    write(
+        tmp_path / "x.h5",
+        {"dense/dense/kernel:0": np.ones((2, 2), "f4"), "dense/dense/bias:0": np.ones(2, "f4"), "norm/gamma:0": np.ones(2, "f4")},
+    )
     said = attributes(tmp_path / "x.h5")
-    assert sorted(said[""]["layer_names"]) == ["dense", "norm"] and said[""]["backend"] == "tensorflow" and said["norm"] == {"weight_names": ["gamma:0"]}  # type: ignore[call-overload]
+    assert (
+        sorted(said[""]["layer_names"]) == ["dense", "norm"]
+        and said[""]["backend"] == "tensorflow"
+        and said["norm"] == {"weight_names": ["gamma:0"]}
+    )  # type: ignore[call-overload]
     assert sorted(said["dense"]["weight_names"]) == ["dense/bias:0", "dense/kernel:0"]  # type: ignore[call-overload]
     write(tmp_path / "y.h5", {"layers/dense/vars/0": np.ones((2, 2), "f4"), "vars/0": np.ones(2, "f4")})
     assert not any(attributes(tmp_path / "y.h5").values())  # Keras 3's form has none
@@ -318,13 +350,21 @@ HOSTILE = {
     "an external link": (lambda f: f.__setitem__("x", h5py.ExternalLink("other.h5", "/x")), UnsafeError, "another file"),
     "external storage": (lambda f: f.create_dataset("x", (4,), "f4", external=[("secret", 0, 16)]), UnsafeError, "other files"),
     "a virtual dataset": (virtual, UnsafeError, "virtual"),
-    "soft links in a circle": (lambda f: [f.__setitem__("a", h5py.SoftLink("/b")), f.__setitem__("b", h5py.SoftLink("/a"))], CorruptError, "circle"),
+    "soft links in a circle": (lambda f: [f.__setitem__("a", h5py.SoftLink("/b")), f.__setitem__("b", h5py.SoftLink("/a"))], CorruptError,
+        "circle"),
     "a soft link to itself": (lambda f: f.__setitem__("a", h5py.SoftLink("a")), CorruptError, "circle"),
-    "a bomb of one chunk": (lambda f: f.create_dataset("x", data=np.zeros(1 << 20, "f4"), chunks=(1 << 20,), compression="gzip"), LimitError, "over the limit unpack_ratio=100"),
-    "a bomb of many chunks": (lambda f: f.create_dataset("x", data=np.zeros(1 << 20, "f4"), chunks=(1 << 14,), compression="gzip"), LimitError, "over the limit unpack_ratio=100"),
+    "a bomb of one chunk": (lambda f: f.create_dataset("x", data=np.zeros(1 << 20, "f4"), chunks=(1 << 20,), compression="gzip"),
+        LimitError,
+            "over the limit unpack_ratio=100"),
+    "a bomb of many chunks": (lambda f: f.create_dataset("x", data=np.zeros(1 << 20, "f4"), chunks=(1 << 14,), compression="gzip"),
+        LimitError,
+            "over the limit unpack_ratio=100"),
     "what was never written": (lambda f: f.create_dataset("x", (1 << 40,), "f4"), LimitError, "over the limit unpack_ratio=100"),
-    "chunks that were never written": (lambda f: f.create_dataset("x", (1 << 40,), "f4", chunks=(4,)), LimitError, "over the limit unpack_ratio=100"),
-    "a chunk larger than its data": (lambda f: f.create_dataset("x", data=np.ones(4, "f4"), maxshape=(None,), chunks=(1 << 22,), compression="gzip"), LimitError, "over the limit unpack_ratio=100"),
+    "chunks that were never written": (lambda f: f.create_dataset("x", (1 << 40,), "f4", chunks=(4,)), LimitError,
+        "over the limit unpack_ratio=100"),
+    "a chunk larger than its data": (lambda f: f.create_dataset("x", data=np.ones(4, "f4"), maxshape=(None,), chunks=(1 << 22,),
+        compression="gzip"), LimitError,
+            "over the limit unpack_ratio=100"),
     "records": (lambda f: f.create_dataset("x", data=np.zeros(2, [("a", "f4"), ("b", "i4")])), UnsupportedError, "records"),
     "references": (lambda f: f.create_dataset("x", data=f.ref, dtype=h5py.ref_dtype), UnsupportedError, "references"),
 }  # fmt: skip
@@ -383,7 +423,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     for libver in ("earliest", "latest"):
         with h5py.File(folder / "x.h5", "w", libver=libver) as f:
             f["a/b"] = np.ones((2, 3))
-            f.create_dataset("gz", data=np.arange(300, dtype="f4").reshape(30, 10), compression="gzip", shuffle=True, fletcher32=True, chunks=(7, 4))
+            f.create_dataset(
+                "gz", data=np.arange(300, dtype="f4").reshape(30, 10), compression="gzip", shuffle=True, fletcher32=True, chunks=(7, 4)
+            )
             f.attrs["x"] = ["a", "b"]
             f["soft"] = h5py.SoftLink("/a/b")
             for i in range(12):
@@ -394,11 +436,15 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
 
 @settings(max_examples=80, deadline=None)
 @given(data=st.data())
-def test_a_damaged_file_costs_an_error_and_nothing_else(data: st.DataObject, small: list[bytes], tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_damaged_file_costs_an_error_and_nothing_else(
+    data: st.DataObject, small: list[bytes], tmp_path_factory: pytest.TempPathFactory
+) -> None:
     raw = bytearray(data.draw(st.sampled_from(small)))
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(raw) - 8))
-        raw[at : at + 8] = data.draw(st.one_of(st.binary(min_size=8, max_size=8), st.integers(0, len(raw)).map(lambda n: n.to_bytes(8, "little"))))[: data.draw(st.sampled_from([1, 4, 8]))].ljust(8, b"\0")
+        raw[at : at + 8] = data.draw(
+            st.one_of(st.binary(min_size=8, max_size=8), st.integers(0, len(raw)).map(lambda n: n.to_bytes(8, "little")))
+        )[: data.draw(st.sampled_from([1, 4, 8]))].ljust(8, b"\0")
     path = tmp_path_factory.getbasetemp() / "damaged.h5"
     path.write_bytes(raw)
     try:

@@ -1,4 +1,5 @@
-"""Files for Keras, judged by Keras: what ckptkit wrote is loaded by load_model and load_weights, value for value; configurations run nothing."""
+"""Files for Keras, judged by Keras: what ckptkit wrote is loaded by load_model and load_weights, value for value; configurations run
+nothing."""
 
 from __future__ import annotations
 
@@ -111,7 +112,11 @@ def test_archives_that_keras_does_not_write_are_refused(saved: Path, tmp_path: P
 
 
 CONFIGS = {
-    "a Lambda layer": {"class_name": "Lambda", "module": "keras.layers", "config": {"function": {"class_name": "__lambda__", "config": {"code": "4wE="}}}},
+    "a Lambda layer": {
+        "class_name": "Lambda",
+        "module": "keras.layers",
+        "config": {"function": {"class_name": "__lambda__", "config": {"code": "4wE="}}},
+    },
     "a lambda": {"class_name": "__lambda__", "config": {"code": "4wE="}},
     "os.system": {"module": "os", "class_name": "function", "config": "system", "registered_name": "system"},
     "keras.utils": {"module": "keras.utils", "class_name": "function", "config": "get_file"},
@@ -124,7 +129,9 @@ CONFIGS = {
 
 @pytest.mark.parametrize("words", CONFIGS)
 def test_what_a_configuration_would_run_is_a_finding(words: str) -> None:
-    found = model_config.judge(json.dumps({"class_name": "Sequential", "module": "keras", "config": {"layers": [CONFIGS[words]]}}), "x.keras:config.json")
+    found = model_config.judge(
+        json.dumps({"class_name": "Sequential", "module": "keras", "config": {"layers": [CONFIGS[words]]}}), "x.keras:config.json"
+    )
     assert found and all(f.severity == "warning" and f.rule == "keras-config" for f in found)
     assert any(words.split(",")[0] in f.message for f in found) and all("never loaded" in f.message for f in found)
 
@@ -136,8 +143,10 @@ def test_keras_own_layers_are_no_finding(saved: Path) -> None:
 
 def layer(n: int, **more: object) -> dict[str, object]:
     return {
-        "module": "keras.layers", "class_name": "Dense", "config": {"name": f"dense_{n}", "units": 8, "activation": "linear", "seed": 1e-3, **more},
-        "registered_name": None, "inbound_nodes": [{"args": [{"class_name": "__keras_tensor__", "config": {"keras_history": [f"dense_{n - 1}", 0, 0]}}]}],
+        "module": "keras.layers", "class_name": "Dense", "config": {"name": f"dense_{n}", "units": 8, "activation": "linear", "seed": 1e-3,
+            **more},
+        "registered_name": None, "inbound_nodes": [{"args": [{"class_name": "__keras_tensor__",
+            "config": {"keras_history": [f"dense_{n - 1}", 0, 0]}}]}],
     }  # fmt: skip
 
 
@@ -159,11 +168,15 @@ LAYERS = 1500
         (lambda t, n: t.replace(f'"dense_{n}", "units": 8', f'"dense_{n}", "units": 8, "name": 3'), "'name' twice"),
         (lambda t, n: t.replace(f'"dense_{n}", "units": 8', f'"dense_{n}", "u1": 8, "u1": 8'), "'u1' twice"),
         (lambda t, n: t.replace(f'"Dense", "config": {{"name": "dense_{n}"', f'"Lambda", "config": {{"name": "dense_{n}"'), "Lambda layer"),
-        (lambda t, n: t.replace(f'"Dense", "config": {{"name": "dense_{n}"', f'"L\\u0061mbda", "config": {{"name": "dense_{n}"'), "Lambda layer"),
-        (lambda t, n: t.replace(f'"keras.layers", "class_name": "Dense", "config": {{"name": "dense_{n}"', f'"os", "class_name": "Dense", "config": {{"name": "dense_{n}"'), "os.Dense"),
-        (lambda t, n: t.replace(f'{{"module": "keras.layers", "class_name": "Dense", "config": {{"name": "dense_{n}"', f'"x": {{"module": "keras.layers", "class_name": "Dense", "config": {{"name": "dense_{n}"'), "not valid JSON"),
+        (lambda t, n: t.replace(f'"Dense", "config": {{"name": "dense_{n}"', f'"L\\u0061mbda", "config": {{"name": "dense_{n}"'),
+            "Lambda layer"),
+        (lambda t, n: t.replace(f'"keras.layers", "class_name": "Dense", "config": {{"name": "dense_{n}"',
+            f'"os", "class_name": "Dense", "config": {{"name": "dense_{n}"'), "os.Dense"),
+        (lambda t, n: t.replace(f'{{"module": "keras.layers", "class_name": "Dense", "config": {{"name": "dense_{n}"',
+            f'"x": {{"module": "keras.layers", "class_name": "Dense", "config": {{"name": "dense_{n}"'), "not valid JSON"),
     ),
-    ids=("octal", "no value", "infinite", "bracket", "repeated key", "repeated numbered key", "Lambda", "Lambda escaped", "module", "key in a list"),
+    ids=("octal", "no value", "infinite", "bracket", "repeated key", "repeated numbered key", "Lambda", "Lambda escaped", "module",
+        "key in a list"),
 )  # fmt: skip
 def test_one_layer_of_many_that_are_alike_is_not_overlooked(put: Any, said: str, at: int) -> None:
     text = put(model([layer(n) for n in range(LAYERS)]), at)
@@ -180,7 +193,12 @@ def test_layers_that_are_alike_are_read_once(monkeypatch: pytest.MonkeyPatch) ->
     text = model([layer(n) for n in range(LAYERS)])
     assert model_config.judge(text, "x.keras:config.json") == []
     assert sum(read) < len(text) / 4
-    nested = model([{"module": "keras", "class_name": "Functional", "config": {"name": f"inner_{k}", "layers": [layer(n) for n in range(5)]}} for k in range(300)])
+    nested = model(
+        [
+            {"module": "keras", "class_name": "Functional", "config": {"name": f"inner_{k}", "layers": [layer(n) for n in range(5)]}}
+            for k in range(300)
+        ]
+    )
     assert model_config.judge(nested, "x.keras:config.json") == []
     value, repeated, named = model_config.outline(nested)
     assert isinstance(value, dict)
@@ -214,7 +232,10 @@ def test_a_layer_number_of_nine_digits_costs_nothing(tmp_path: Path) -> None:
     import h5py
 
     path = str(tmp_path / "m.weights.h5")
-    with h5py.File(path, "w") as f, h5py.File(Path(__file__).parents[2] / "fixtures/golden/keras_hub_bert/preset/model.weights.h5") as source:
+    with (
+        h5py.File(path, "w") as f,
+        h5py.File(Path(__file__).parents[2] / "fixtures/golden/keras_hub_bert/preset/model.weights.h5") as source,
+    ):
         source.visititems(lambda name, o: f.create_dataset(name, data=o[()]) if isinstance(o, h5py.Dataset) else None)
         for name in ("layers/transformer_encoder_999999999/vars/0", "layers/dense_999999998/vars/0"):
             f[name] = np.zeros(3, np.float32)

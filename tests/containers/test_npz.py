@@ -19,7 +19,8 @@ from ckptkit.tensors import TensorSpec
 Arrays = dict[str, np.ndarray]
 RNG = np.random.default_rng(0)
 ARRAYS: Arrays = {
-    "bert/kernel:0": RNG.standard_normal((40, 30)).astype("f4"), "half": np.arange(6).astype("f2"), "scalar": np.array(3), "empty": np.zeros((0, 2)),
+    "bert/kernel:0": RNG.standard_normal((40, 30)).astype("f4"), "half": np.arange(6).astype("f2"), "scalar": np.array(3),
+    "empty": np.zeros((0, 2)),
     "turned": np.asfortranarray(RNG.standard_normal((5, 7))), "flags": np.array([True, False]), "c": np.arange(4).astype("c8"),
 }  # fmt: skip
 

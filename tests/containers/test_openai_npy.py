@@ -65,7 +65,13 @@ def test_headers_are_written_as_numpy_writes_them(dtype: tuple[str, str]) -> Non
 
 
 def npy(text: str, body: bytes = b"\0" * 16, version: bytes = b"\x01\x00", length: int | None = None) -> bytes:
-    return npy_header.MAGIC + version + (len(text) if length is None else length).to_bytes(2 if version[0] == 1 else 4, "little") + text.encode() + body
+    return (
+        npy_header.MAGIC
+        + version
+        + (len(text) if length is None else length).to_bytes(2 if version[0] == 1 else 4, "little")
+        + text.encode()
+        + body
+    )
 
 
 GOOD = "{'descr': '<f4', 'fortran_order': False, 'shape': (4,), }"
@@ -78,7 +84,10 @@ BAD = {
     "sizes whose product is huge": (npy(GOOD.replace("(4,)", "(" + "9999999999, " * 60 + ")")), "truncated"),
     "too many sizes": (npy(GOOD.replace("(4,)", "(" + "1," * 100 + ")")), "rank"),
     "a call": (npy(GOOD.replace("False", "__import__('os').system('true')")), "where numpy writes"),
-    "deep brackets": (npy("{'descr': '<f4', 'fortran_order': False, 'shape': " + "(" * 3000 + "4" + ",)" * 3000 + "}"), "where numpy writes"),
+    "deep brackets": (
+        npy("{'descr': '<f4', 'fortran_order': False, 'shape': " + "(" * 3000 + "4" + ",)" * 3000 + "}"),
+        "where numpy writes",
+    ),
     "many minus signs": (npy("{'descr': '<f4', 'fortran_order': False, 'shape': (" + "-" * 9000 + "4,)}"), "no size"),
     "a long header": (npy(GOOD + " " * 20_000), "numpy reads 10,000"),
     "a header of four gigabytes": (npy(GOOD, version=b"\x02\x00", length=0xFFFFFFFF), "numpy reads 10,000"),
@@ -325,7 +334,14 @@ def dump(value: object, arrays: list[np.ndarray], *, aligned: bool = True) -> by
             out.extend(b"cjoblib.numpy_pickle\nNumpyArrayWrapper\n)\x81}(")
             out.extend(text("shape") + b"(" + b"".join(b"J" + n.to_bytes(4, "little") for n in v.shape) + b"t")
             out.extend(text("order") + text("F" if f else "C"))
-            out.extend(text("dtype") + b"cnumpy\ndtype\n" + text(v.dtype.str[1:]) + b"K\0K\1\x87R(K\3" + text(v.dtype.str[0]) + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb")
+            out.extend(
+                text("dtype")
+                + b"cnumpy\ndtype\n"
+                + text(v.dtype.str[1:])
+                + b"K\0K\1\x87R(K\3"
+                + text(v.dtype.str[0])
+                + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb"
+            )
             if aligned:
                 out.extend(text("numpy_array_alignment_bytes") + b"K\x10")
             out.extend(b"ub")
@@ -353,7 +369,11 @@ def test_lists_and_dicts_of_arrays_are_read_as_data(tmp_path: Path, aligned: boo
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((3, 4)).astype(np.float32), np.asfortranarray(rng.standard_normal((2, 3, 5)))
     c = rng.integers(0, 9, 7)
-    for value, names in (([a, b, c], ["0", "1", "2"]), ({"x": a, "y": {"p": b, "q": c}}, ["x", "y.p", "y.q"]), ({"x": [a, b], "y": c}, ["x.0", "x.1", "y"])):
+    for value, names in (
+        ([a, b, c], ["0", "1", "2"]),
+        ({"x": a, "y": {"p": b, "q": c}}, ["x", "y.p", "y.q"]),
+        ({"x": [a, b], "y": c}, ["x.0", "x.1", "y"]),
+    ):
         (tmp_path / "f.jl").write_bytes(dump(value, [a, b, c], aligned=aligned))
         with open_checkpoint(tmp_path / "f.jl") as ck:
             assert list(ck.tensors) == names
@@ -373,7 +393,14 @@ def test_what_is_no_array_is_refused_and_nothing_is_called(tmp_path: Path) -> No
     a = np.zeros(3, np.float32)
     path = tmp_path / "f.jl"
     good = dump([a], [a])
-    evil = good.replace(b"](", b"](cos\nsystem\nX" + (len("touch " + str(tmp_path / "called"))).to_bytes(4, "little") + f"touch {tmp_path / 'called'}".encode() + b"\x85R", 1)
+    evil = good.replace(
+        b"](",
+        b"](cos\nsystem\nX"
+        + (len("touch " + str(tmp_path / "called"))).to_bytes(4, "little")
+        + f"touch {tmp_path / 'called'}".encode()
+        + b"\x85R",
+        1,
+    )
     path.write_bytes(evil)
     with pytest.raises(UnsupportedError, match=r"os\.system"):
         open_checkpoint(path)

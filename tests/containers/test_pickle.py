@@ -242,18 +242,21 @@ def test_any_sequence_of_opcodes_gives_a_result_or_a_checkpoint_error(ops: list[
 
 
 def test_endless_tensors_in_one_dict_meet_the_limit_of_the_memo_before_the_memory() -> None:
-    """60 MiB of rebuilt tensors without an opcode between them, which are taken together: as many at a time as torch.save writes, and the memo bounds them."""
+    """60 MiB of rebuilt tensors without an opcode between them, which are taken together: as many at a time as torch.save writes, and
+    the memo bounds them."""
     script = r"""
 import resource, struct
 from ckptkit.containers._pickle import interpreter
 from ckptkit.errors import LimitError
 put = lambda n: b"r" + struct.pack("<I", n)
 text = lambda s: b"X" + struct.pack("<I", len(s)) + s
-head = b"\x80\x02}q\x00(" + text(b"a") + b"q\x01ctorch._utils\n_rebuild_tensor_v2\nq\x02((" + text(b"storage") + b"q\x03ctorch\nFloatStorage\nq\x04" + text(b"0")
+head = b"\x80\x02}q\x00(" + text(b"a") + b"q\x01ctorch._utils\n_rebuild_tensor_v2\nq\x02(("
+head += text(b"storage") + b"q\x03ctorch\nFloatStorage\nq\x04" + text(b"0")
 head += b"q\x05" + text(b"cpu") + b"q\x06K\x01tq\x07QK\x00K\x01\x85q\x08K\x01\x85q\t\x89ccollections\nOrderedDict\nq\n)Rq\x0btq\x0cRq\r"
 data, n = bytearray(head), 300
 for k in range(1, 600_000):
-    data += text(b"n%d" % k) + put(n) + b"h\x02((h\x03h\x04" + text(b"%d" % k) + put(n + 1) + b"h\x06K\x01t" + put(n + 2) + b"QK\x00K\x01\x85" + put(n + 3)
+    data += text(b"n%d" % k) + put(n) + b"h\x02((h\x03h\x04" + text(b"%d" % k)
+    data += put(n + 1) + b"h\x06K\x01t" + put(n + 2) + b"QK\x00K\x01\x85" + put(n + 3)
     data += b"K\x01\x85" + put(n + 4) + b"\x89h\n)R" + put(n + 5) + b"t" + put(n + 6) + b"R" + put(n + 7)
     n += 8
 data = bytes(data + b"u.")
@@ -266,6 +269,12 @@ else:
     raise AssertionError("not refused")
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])})
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 250 << 10  # KiB; 1.1 GiB when all of them were taken at once

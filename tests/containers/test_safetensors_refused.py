@@ -17,7 +17,9 @@ from ckptkit.errors import CheckpointError, CorruptError, LimitError
 from ckptkit.tensors import TensorSpec
 
 
-def refusal(tmp_path: Path, data: bytes, kind: type[CheckpointError] | tuple[type[CheckpointError], ...] = (CorruptError, LimitError)) -> str:
+def refusal(
+    tmp_path: Path, data: bytes, kind: type[CheckpointError] | tuple[type[CheckpointError], ...] = (CorruptError, LimitError)
+) -> str:
     (tmp_path / "bad.safetensors").write_bytes(data)
     with pytest.raises(kind) as e:
         open_checkpoint(tmp_path / "bad.safetensors", "safetensors")
@@ -54,7 +56,8 @@ BAD = {
     "negative offset": (framed({"a": entry(offsets=[-2, 0])}, b"xx"), "[-2, 0] are not byte offsets"),
     "offset beyond 64 bits": (framed({"a": entry(offsets=[0, 2**64])}, b"xx"), "not byte offsets"),
     "reversed": (framed({"a": entry(offsets=[2, 0])}, b"xx"), "'a', U8 [2], bytes 2-0: ends before it begins"),
-    "size and shape": (framed({"a": entry("F32", [2], (0, 4))}, bytes(4)), "'a', F32 [2], bytes 0-4: the shape needs 8 bytes, the offsets give 4"),
+    "size and shape": (framed({"a": entry("F32", [2], (0, 4))}, bytes(4)),
+        "'a', F32 [2], bytes 0-4: the shape needs 8 bytes, the offsets give 4"),
     "empty shape, some bytes": (framed({"a": entry(shape=[0])}, b"xx"), "needs 0 bytes"),
     "wrapping product": (framed({"a": entry(shape=[2**63, 2], offsets=(0, 0))}), "overflows"),
     "wrapping bits": (framed({"a": entry("F64", shape=[2**61], offsets=(0, 0))}), "overflows"),
@@ -62,7 +65,8 @@ BAD = {
     "dimension beyond 64 bits": (framed({"a": entry(shape=[0, 2**64], offsets=(0, 0))}), "overflows"),
     "half a byte": (framed({"a": entry("F4", [3], (0, 2))}, b"xx"), "12 bits are no whole number of bytes"),
     "hole at the start": (framed({"a": entry(offsets=(1, 3))}, b"xxx"), "'a', bytes 1-3: leaves a hole of 1 bytes after the header"),
-    "hole": (framed({"a": entry(), "b": entry(offsets=(3, 5))}, b"xxxxx"), "'b', bytes 3-5: leaves a hole of 1 bytes after 'a', which ends at 2"),
+    "hole": (framed({"a": entry(), "b": entry(offsets=(3, 5))}, b"xxxxx"),
+        "'b', bytes 3-5: leaves a hole of 1 bytes after 'a', which ends at 2"),
     "overlap": (framed({"a": entry(), "b": entry(offsets=(1, 3))}, b"xxx"), "'b', bytes 1-3: overlaps 'a', which ends at 2"),
     "same bytes twice": (framed({"a": entry(), "b": entry()}, b"xx"), "overlaps 'a'"),
     "nothing in the middle": (framed({"a": entry(), "b": entry(shape=[0], offsets=(1, 1))}, b"xx"), "overlaps"),
@@ -139,7 +143,8 @@ def test_any_damage_gives_what_the_library_gives_or_an_error(tmp_path: Path, at:
 
 NUMBER = st.integers(0, 9) | st.sampled_from([0, 1, 2, 4, 8, 2**32, 2**63, 2**64 - 1, 2**64, -1, True, 1.0, None])
 ODD_ENTRY = st.fixed_dictionaries(
-    {"dtype": st.sampled_from(["U8", "F32", "F4", "BOOL", "F16", "C128", 1]), "shape": st.lists(NUMBER, max_size=3), "data_offsets": st.lists(NUMBER, min_size=2, max_size=2)},
+    {"dtype": st.sampled_from(["U8", "F32", "F4", "BOOL", "F16", "C128", 1]), "shape": st.lists(NUMBER, max_size=3),
+        "data_offsets": st.lists(NUMBER, min_size=2, max_size=2)},
     optional={"extra": NUMBER},
 )  # fmt: skip
 ODD_HEADER = st.dictionaries(st.sampled_from(["a", "b", "c", "__metadata__"]), ODD_ENTRY | st.none() | st.just({"k": "v"}), max_size=3)

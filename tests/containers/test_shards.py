@@ -301,7 +301,10 @@ def test_a_damaged_index_is_a_result_or_an_error(tmp_path_factory: pytest.TempPa
         assert "\n" not in str(e)
 
 
-@pytest.mark.parametrize(("beside", "says"), [("model.safetensors", "reads it, and not them"), ("model-00003-of-00002.safetensors", "does not list it"), ("other.safetensors", "")])
+@pytest.mark.parametrize(
+    ("beside", "says"),
+    [("model.safetensors", "reads it, and not them"), ("model-00003-of-00002.safetensors", "does not list it"), ("other.safetensors", "")],
+)
 def test_what_lies_beside_the_shards_and_would_be_read_instead_is_said(tmp_path: Path, beside: str, says: str) -> None:
     path = write(tmp_path)
     (tmp_path / beside).write_bytes((tmp_path / ONE).read_bytes())
@@ -312,7 +315,9 @@ def test_what_lies_beside_the_shards_and_would_be_read_instead_is_said(tmp_path:
 def test_shards_that_are_called_one_of_more_than_the_index_lists_are_told(tmp_path: Path) -> None:
     path = write(tmp_path, {ONE: ["a"]}, {"a": ONE}, {})
     with open_checkpoint(path) as c:
-        assert [(f.severity, f.rule) for f in c.findings] == [("warning", "shards")] and "one of 2; the index lists 1" in c.findings[0].message
+        assert [(f.severity, f.rule) for f in c.findings] == [("warning", "shards")] and "one of 2; the index lists 1" in c.findings[
+            0
+        ].message
 
 
 def test_many_ghosts_are_a_few_findings(tmp_path: Path) -> None:

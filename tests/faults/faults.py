@@ -164,8 +164,15 @@ def make_bert(folder: Path, megabytes: int) -> Path:
     hidden, layers = (768, max(1, round((megabytes - 96) / 28.35))) if megabytes > 120 else (64, 2)
     vocab = 30522 if megabytes > 120 else 1000
     ffn = 4 * hidden
-    shapes: dict[str, tuple[int, ...]] = {"embeddings.word_embeddings.weight": (vocab, hidden), "embeddings.position_embeddings.weight": (512, hidden)}
-    shapes |= {"embeddings.token_type_embeddings.weight": (2, hidden), "pooler.dense.weight": (hidden, hidden), "pooler.dense.bias": (hidden,)}
+    shapes: dict[str, tuple[int, ...]] = {
+        "embeddings.word_embeddings.weight": (vocab, hidden),
+        "embeddings.position_embeddings.weight": (512, hidden),
+    }
+    shapes |= {
+        "embeddings.token_type_embeddings.weight": (2, hidden),
+        "pooler.dense.weight": (hidden, hidden),
+        "pooler.dense.bias": (hidden,),
+    }
     shapes |= {f"embeddings.LayerNorm.{x}": (hidden,) for x in ("weight", "bias")}
     for i in range(layers):
         at = f"encoder.layer.{i}."
@@ -187,14 +194,28 @@ def make_bert(folder: Path, megabytes: int) -> Path:
         f.write(len(text).to_bytes(8, "little") + text)
         for shape in shapes.values():
             f.write(rng.standard_normal(shape, dtype=np.float32).tobytes())
-    config = {"model_type": "bert", "architectures": ["BertModel"], "hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": hidden // 64}
-    config |= {"intermediate_size": ffn, "vocab_size": vocab, "max_position_embeddings": 512, "type_vocab_size": 2, "hidden_act": "gelu", "layer_norm_eps": 1e-12}
+    config = {
+        "model_type": "bert",
+        "architectures": ["BertModel"],
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": hidden // 64,
+    }
+    config |= {
+        "intermediate_size": ffn,
+        "vocab_size": vocab,
+        "max_position_embeddings": 512,
+        "type_vocab_size": 2,
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-12,
+    }
     (folder / "config.json").write_text(json.dumps(config))
     return folder
 
 
 def conversions(source: Path, folder: Path, shard: int) -> dict[str, tuple[Path, Callable[[Path, bool], Convert]]]:
-    """name -> (target, f(target, overwrite) -> what runs the conversion): one file and shards of safetensors and PyTorch, TensorFlow, HDF5, npz."""
+    """name -> (target, f(target, overwrite) -> what runs the conversion): one file and shards of safetensors and PyTorch, TensorFlow,
+    HDF5, npz."""
     import ckptkit
 
     def of(**options: Any) -> Callable[[Path, bool], Convert]:

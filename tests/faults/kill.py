@@ -2,9 +2,10 @@
 
     python tests/faults/kill.py --kills 1000 --megabytes 200 --work /tmp/kills
 
-Every round converts a BERT of so many MB (to one file or shards of safetensors or PyTorch, a TensorFlow bundle, HDF5, npz; every second time over
-an older target) in a process that gets SIGKILL at a random instant. Then the target must be what it was before, or whole; and a second
-run, which takes up what the killed one left, must end with the same bytes as an undisturbed one. Prints a line of figures as JSON.
+Every round converts a BERT of so many MB (to one file or shards of safetensors or PyTorch, a TensorFlow bundle, HDF5, npz; every
+second time over an older target) in a process that gets SIGKILL at a random instant. Then the target must be what it was before, or
+whole; and a second run, which takes up what the killed one left, must end with the same bytes as an undisturbed one. Prints a line of
+figures as JSON.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ def kills(work: Path, wanted: int, megabytes: int, seed: int, seconds: float) ->
     made = conversions(source, work, megabytes * 250_000)
     fresh: dict[str, dict[str, str]] = {}
     took: dict[str, float] = {}
-    for target, of in conversions(make_bert(work / "small", 1), work, 300_000).values():  # what the processes import is imported before they are made
+    for target, of in conversions(
+        make_bert(work / "small", 1), work, 300_000
+    ).values():  # what the processes import is imported before they are made
         of(target, False)()
         remove(target)
     for name, (target, of) in made.items():  # undisturbed
@@ -74,7 +77,10 @@ def kills(work: Path, wanted: int, megabytes: int, seed: int, seconds: float) ->
             killed = outcome.status < 0
             done += killed
             state = hold(target, old, fresh[name], outcome, killed=killed)
-            seen[f"{name}: {'killed' if killed else 'ended'}, {state} target{', something to take up' if killed and left_behind(target) else ''}"] += 1
+            seen[
+                f"{name}: {'killed' if killed else 'ended'}, {state} "
+                f"target{', something to take up' if killed and left_behind(target) else ''}"
+            ] += 1
             if state == "new":
                 break
         outcome = run(of(target, True))
@@ -84,7 +90,13 @@ def kills(work: Path, wanted: int, megabytes: int, seed: int, seconds: float) ->
         remove(target)
         if not done % 20:
             print(f"{done} kills, {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
-    figures = {"kills": done, "megabytes": megabytes, "seed": seed, "seconds": round(time.monotonic() - started), "undisturbed": {n: round(s, 2) for n, s in took.items()}}
+    figures = {
+        "kills": done,
+        "megabytes": megabytes,
+        "seed": seed,
+        "seconds": round(time.monotonic() - started),
+        "undisturbed": {n: round(s, 2) for n, s in took.items()},
+    }
     return {**figures, "seen": dict(sorted(seen.items()))}
 
 

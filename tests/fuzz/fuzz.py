@@ -76,13 +76,21 @@ def run(target: str, seconds: int, seed: int, work: Path) -> int:
     started, before = time.monotonic(), sum(os.times()[2:4])
     log = work / target / "log"
     while (left := int(end - time.monotonic())) > 2:  # libFuzzer stops at a failure: note it and go on
-        flags = [f"-max_total_time={left}", f"-seed={seed + found}", f"-rss_limit_mb={MEMORY}", f"-timeout={TIMEOUT}", f"-max_len={LARGEST.get(target, 1 << 16)}"]
+        flags = [
+            f"-max_total_time={left}",
+            f"-seed={seed + found}",
+            f"-rss_limit_mb={MEMORY}",
+            f"-timeout={TIMEOUT}",
+            f"-max_len={LARGEST.get(target, 1 << 16)}",
+        ]
         flags += [f"-artifact_prefix={failed}/", "-print_final_stats=1", "-reload=0", str(corpus)]
         env = dict(os.environ, CKPTKIT_FUZZ_CHILD=json.dumps(flags))
         with log.open("w") as out:
             code = subprocess.run([sys.executable, __file__, target], env=env, stdout=out, stderr=subprocess.STDOUT, check=False).returncode
         text = log.read_text(errors="replace")
-        counts = [int(n) for n in re.findall(r"stat::number_of_executed_units: *(\d+)", text)] or [int(n) for n in re.findall(r"^#(\d+)\s", text, re.M)]
+        counts = [int(n) for n in re.findall(r"stat::number_of_executed_units: *(\d+)", text)] or [
+            int(n) for n in re.findall(r"^#(\d+)\s", text, re.M)
+        ]
         runs += counts[-1] if counts else 0
         for name, value in re.findall(r"\b(cov|ft): (\d+)", text):
             coverage, features = (max(coverage, int(value)), features) if name == "cov" else (coverage, max(features, int(value)))
@@ -93,7 +101,8 @@ def run(target: str, seconds: int, seed: int, work: Path) -> int:
         if found > 40 or not counts:
             break
     figures = {
-        "target": target, "seconds": round(time.monotonic() - started), "cpu_seconds": round(sum(os.times()[2:4]) - before), "executions": runs, "coverage": coverage, "features": features, "seeds": given,
+        "target": target, "seconds": round(time.monotonic() - started), "cpu_seconds": round(sum(os.times()[2:4]) - before),
+        "executions": runs, "coverage": coverage, "features": features, "seeds": given,
         "inputs": len(list(corpus.iterdir())), "failed": found, "seed": seed,
     }  # fmt: skip
     print(json.dumps(figures), flush=True)

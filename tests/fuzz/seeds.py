@@ -86,13 +86,17 @@ def _made(target: str) -> list[bytes]:
         return out
     if target == "joblib":
         wrapper = b"\x80\x03]q\0cjoblib.numpy_pickle\nNumpyArrayWrapper\nq\1)\x81q\2}q\3("
-        state = b"X\5\0\0\0shapeq\4K\2\x85q\5X\5\0\0\0orderq\6X\1\0\0\0Cq\7X\5\0\0\0dtypeq\x08cnumpy\ndtype\nq\x09X\2\0\0\0f4q\x0aK\0K\1\x87q\x0bRq\x0c"
+        state = b"X\5\0\0\0shapeq\4K\2\x85q\5X\5\0\0\0orderq\6X\1\0\0\0Cq\7X\5\0\0\0dtypeq\x08cnumpy\ndtype\n"
+        state += b"q\x09X\2\0\0\0f4q\x0aK\0K\1\x87q\x0bRq\x0c"
         state += b"(K\3X\1\0\0\0<q\x0dNNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tq\x0ebub"
         return [wrapper + state + bytes(8) + b"a.", b"\x80\x03]q\0."]
     if target == "tf_v1":
         return [_v1()]
     if target == "gin":
-        return [b"from __gin__ import dynamic_registration\n# a comment\nnum_layers = 12\nencoder/Unitransformer.d_model = 512\nf.x = @g()\nf.y = %num_layers\nf.z = (1, [2], {'a': None}, \\\n  'b')\n"]
+        return [
+            b"from __gin__ import dynamic_registration\n# a comment\nnum_layers = "
+            b"12\nencoder/Unitransformer.d_model = 512\nf.x = @g()\nf.y = %num_layers\nf.z = (1, [2], {'a': None}, \\\n  'b')\n"
+        ]
     return []
 
 
@@ -100,7 +104,10 @@ def _v1() -> bytes:
     """A V1 checkpoint of one float tensor [2], by the formats' definitions."""
     from ckptkit.containers._tensorflow.table import build
 
-    meta = b"\x0a\x0e\x0a\x0c\x0a\1w\x12\x04\x12\x02\x08\x02\x18\1\x22\x00"[:2] + b"\x0a\x0d\x0a\1w\x12\x04\x12\x02\x08\x02\x18\1\x22\x02\x0a\x00"
+    meta = (
+        b"\x0a\x0e\x0a\x0c\x0a\1w\x12\x04\x12\x02\x08\x02\x18\1\x22\x00"[:2]
+        + b"\x0a\x0d\x0a\1w\x12\x04\x12\x02\x08\x02\x18\1\x22\x02\x0a\x00"
+    )
     meta = b"\x0a" + bytes([len(meta[2:])]) + meta[2:]
     proto = b"\x08\1\x12\x04\x12\x02\x08\x02\x2a\x08" + bytes(8)
     saved = b"\x0a\1w\x12\x02\x0a\0\x1a" + bytes([len(proto)]) + proto

@@ -143,7 +143,9 @@ def _alike(a: object, b: object, budget: list[int]) -> bool:
     if type(a) is not type(b):
         return False
     if isinstance(a, dict):
-        return list(map(str, a)) == list(map(str, b)) and all(_alike(x, y, budget) for x, y in zip(a.values(), b.values(), strict=True))  # type: ignore[call-overload]
+        if list(map(str, a)) != list(map(str, b)):  # type: ignore[call-overload]
+            return False
+        return all(_alike(x, y, budget) for x, y in zip(a.values(), b.values(), strict=True))  # type: ignore[attr-defined]
     if isinstance(a, (list, tuple)):
         return len(a) == len(b) and all(_alike(x, y, budget) for x, y in zip(a, b, strict=True))  # type: ignore[arg-type]
     if isinstance(a, float):
@@ -229,7 +231,9 @@ def fuzz_json(data: bytes) -> None:
     except CheckpointError as e:
         refused(e, path)
     else:
-        assert json.dumps(value) == json.dumps(json.loads(strict_json._as_utf8(data, "", None), parse_constant=_no_constant)), "read otherwise than by json"
+        assert json.dumps(value) == json.dumps(json.loads(strict_json._as_utf8(data, "", None), parse_constant=_no_constant)), (
+            "read otherwise than by json"
+        )
     try:
         index = _sharding.read_index(path)
     except CheckpointError as e:

@@ -16,7 +16,26 @@ from targets import CASES, LARGEST, TARGETS
 
 SECONDS = float(os.environ.get("CKPTKIT_FUZZ_SECONDS", "0"))  # for each parser; 0: so many runs
 RUNS = {"config": 2000, "gin": 3000}
-TOKENS = (b"\0", b"\xff", b"\xff\xff\xff\xff", b"\x7f", b"\x80", b"\0\0\0\0", b"\1", b"PK", b"(", b".", b"}", b"]", b"\n", b'"', b"9" * 20, b"-1", b"\xe2\x80\xae", b"\xed\xa0\x80")
+TOKENS = (
+    b"\0",
+    b"\xff",
+    b"\xff\xff\xff\xff",
+    b"\x7f",
+    b"\x80",
+    b"\0\0\0\0",
+    b"\1",
+    b"PK",
+    b"(",
+    b".",
+    b"}",
+    b"]",
+    b"\n",
+    b'"',
+    b"9" * 20,
+    b"-1",
+    b"\xe2\x80\xae",
+    b"\xed\xa0\x80",
+)
 
 
 @pytest.mark.parametrize("path", sorted(CASES.glob("*/*")), ids=lambda p: f"{p.parent.name}-{p.name}")

@@ -1,4 +1,5 @@
-"""More hostile files: sound ones of every format cut and damaged at many places, formats that have no container here, and odd things in a file's place."""
+"""More hostile files: sound ones of every format cut and damaged at many places, formats that have no container here, and odd things in
+a file's place."""
 
 from __future__ import annotations
 
@@ -59,8 +60,14 @@ def _damaged() -> Iterator[tuple[str, Maker]]:
             others = [p for p in file.parent.iterdir() if p.is_file() and p != file]
             made = {f"cut_{k}": data[: len(data) * k // PLACES] for k in range(PLACES)}
             made |= {f"flip_{k}": _flipped(data, len(data) * k // PLACES, k) for k in range(PLACES)}
-            made |= {f"zeros_{k}": data[: (at := len(data) * k // PLACES)] + bytes(min(16, len(data) - at)) + data[at + 16 :] for k in range(0, PLACES, 3)}
-            made |= {f"ones_{k}": data[: (at := len(data) * k // PLACES)] + b"\xff" * min(8, len(data) - at) + data[at + 8 :] for k in range(0, PLACES, 2)}
+            made |= {
+                f"zeros_{k}": data[: (at := len(data) * k // PLACES)] + bytes(min(16, len(data) - at)) + data[at + 16 :]
+                for k in range(0, PLACES, 3)
+            }
+            made |= {
+                f"ones_{k}": data[: (at := len(data) * k // PLACES)] + b"\xff" * min(8, len(data) - at) + data[at + 8 :]
+                for k in range(0, PLACES, 2)
+            }
             made |= {"before": b"\n" + data, "behind": data + b"\n", "twice": data + data, "reversed": data[::-1], "nothing": b""}
             for what, raw in made.items():
                 yield f"damaged/{name}_{file.name}_{what}", _beside(file, raw, others, path)
@@ -104,7 +111,7 @@ def _tar(entries: dict[str, bytes], mode: str = "w") -> bytes:
 def _foreign() -> Iterator[tuple[str, Maker]]:
     header = json.dumps(TENSOR).encode()
     sound = len(header).to_bytes(8, "little") + header + bytes(8)
-    onnx = b"\x08\x0a\x12\x07pytorch\x1a\x052.9.0:\x10\n\x0c\n\x01x\x12\x01y\"\x04Relu"
+    onnx = b'\x08\x0a\x12\x07pytorch\x1a\x052.9.0:\x10\n\x0c\n\x01x\x12\x01y"\x04Relu'
     for name, file, data, mention in (
         ("gguf", "model.gguf", b"GGUF\3\0\0\0" + bytes(16), "GGUF"),
         ("gguf_big_endian", "model.gguf", b"GGUF\0\0\0\3" + bytes(16), "GGUF"),
@@ -126,10 +133,13 @@ def _foreign() -> Iterator[tuple[str, Maker]]:
         ("nemo_gzip", "model.nemo", _tar({"./model_config.yaml": b"a: 1", "./model_weights.ckpt": b"x"}, "w:gz"), "gzip"),
         ("tar_of_safetensors", "model.tar", _tar({"model.safetensors": sound}), "tar"),
         ("tar_called_bin", "pytorch_model.bin", _tar({"model.safetensors": sound}), "tar"),
-        ("torch_package", "model.pt", _zip({"p/.data/version": b"6\n", "p/.data/extern_modules": b"", "p/model/model.pkl": b"\x80\x02}.", "p/model.py": b"x=1"}), "torch.package"),
+        ("torch_package", "model.pt", _zip({"p/.data/version": b"6\n", "p/.data/extern_modules": b"", "p/model/model.pkl": b"\x80\x02}.",
+            "p/model.py": b"x=1"}), "torch.package"),
         ("mar", "model.mar", _zip({"MAR-INF/MANIFEST.json": b"{}", "model.pt": b"x", "handler.py": b"x=1"}), "TorchServe"),
-        ("torchscript", "model.pt", _zip({"m/data.pkl": b"\x80\x02}.", "m/constants.pkl": b"\x80\x02).", "m/code/__torch__.py": b"x", "m/version": b"3\n"}), "TorchScript"),
-        ("torchscript_packed", "model.pt", _zip({"m/data.pkl": b"\x80\x02}.", "m/constants.pkl": b"\x80\x02).", "m/version": b"3\n"}, zipfile.ZIP_DEFLATED), "TorchScript"),
+        ("torchscript", "model.pt", _zip({"m/data.pkl": b"\x80\x02}.", "m/constants.pkl": b"\x80\x02).", "m/code/__torch__.py": b"x",
+            "m/version": b"3\n"}), "TorchScript"),
+        ("torchscript_packed", "model.pt", _zip({"m/data.pkl": b"\x80\x02}.", "m/constants.pkl": b"\x80\x02).", "m/version": b"3\n"},
+            zipfile.ZIP_DEFLATED), "TorchScript"),
         ("pt2", "model.pt2", _zip({"archive_format": b"pt2", "archive_version": b"0", "models/model.json": b"{}"}), "torch.export"),
         ("mxnet", "model.params", (0x112).to_bytes(8, "little") + bytes(40), "MXNet"),
         ("paddle", "model.pdparams", pickle.dumps({"w": _Paddle(), "StructuredToParameterName@@": {"w": "w"}}, 4), "pickle"),
@@ -155,7 +165,11 @@ def _foreign() -> Iterator[tuple[str, Maker]]:
 
     yield folder("distcp", {".metadata": pickle.dumps({}), "__0_0.distcp": bytes(64), "__1_0.distcp": bytes(64)}, "distributed checkpoint")
     yield folder("distcp_without_metadata", {"__0_0.distcp": bytes(64)}, "distributed checkpoint")
-    yield folder("distcp_evil_metadata", {".metadata": b"cos\nsystem\n(S'touch $CKPTKIT_CANARY'\ntR.", "__0_0.distcp": bytes(64)}, "distributed checkpoint")
+    yield folder(
+        "distcp_evil_metadata",
+        {".metadata": b"cos\nsystem\n(S'touch $CKPTKIT_CANARY'\ntR.", "__0_0.distcp": bytes(64)},
+        "distributed checkpoint",
+    )
     yield folder("orbax", {"_METADATA": b"{}", "d/abc": b"x", "manifest.ocdbt": b"x"}, "orbax")
     yield folder("orbax_step", {"_CHECKPOINT_METADATA": b"{}", "default/_METADATA": b"{}", "default/manifest.ocdbt": b"x"}, "orbax")
     yield folder("zarr", {"w/.zarray": b"{}", ".zgroup": b"{}"}, "zarr|no checkpoint")
@@ -175,8 +189,10 @@ class _Paddle:
 # --- odd things in a file's place ----------------------------------------------------------------------------------
 
 PLACES_OF_FILES = (
-    "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.h5", "model.weights.h5", "model.keras", "model.npz", "w.npy",
-    "flax_model.msgpack", "saved_model.pb", "m.index", "checkpoint", "model.joblib", "model.ckpt", "params_shapes.json", "tf_model.h5.index.json", "flax_model.msgpack.index.json",
+    "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.h5",
+    "model.weights.h5", "model.keras", "model.npz", "w.npy",
+    "flax_model.msgpack", "saved_model.pb", "m.index", "checkpoint", "model.joblib", "model.ckpt", "params_shapes.json",
+    "tf_model.h5.index.json", "flax_model.msgpack.index.json",
 )  # fmt: skip
 
 
@@ -219,19 +235,46 @@ def _odd_files() -> Iterator[tuple[str, Maker]]:
 
 def _headers() -> Iterator[tuple[str, Maker]]:
     body = json.dumps(TENSOR).encode()
-    for n in (0, 1, 2, 3, len(body) - 1, len(body) + 1, len(body) + 8, len(body) + 9, 99_999_999, 100_000_000, 100_000_001, 1 << 31, 1 << 32, (1 << 63) - 1, 1 << 63, (1 << 64) - 9, (1 << 64) - 1):
-        yield f"header/length_{n}", _write("model.safetensors", n.to_bytes(8, "little") + body + bytes(8), mention="header|truncated|no checkpoint|JSON")
+    for n in (
+        0,
+        1,
+        2,
+        3,
+        len(body) - 1,
+        len(body) + 1,
+        len(body) + 8,
+        len(body) + 9,
+        99_999_999,
+        100_000_000,
+        100_000_001,
+        1 << 31,
+        1 << 32,
+        (1 << 63) - 1,
+        1 << 63,
+        (1 << 64) - 9,
+        (1 << 64) - 1,
+    ):
+        yield (
+            f"header/length_{n}",
+            _write("model.safetensors", n.to_bytes(8, "little") + body + bytes(8), mention="header|truncated|no checkpoint|JSON"),
+        )
     for n in range(8):
         yield f"header/file_of_{n}", _write("model.safetensors", b"\x10" * n)
     yield "header/big_endian_length", _write("model.safetensors", len(body).to_bytes(8, "big") + body + bytes(8))
     for name, text in {
-        "huge_int": body.replace(b"[0, 8]", b"[0, %d]" % 10**300), "minus_zero": body.replace(b"[0, 8]", b"[-0, 8]"), "plus": body.replace(b"[0, 8]", b"[+0, 8]"), "leading_zero": body.replace(b"[0, 8]", b"[00, 8]"),
-        "hex": body.replace(b"[0, 8]", b"[0x0, 8]"), "deep": b'{"__metadata__":' + b"[" * 99 + b"]" * 99 + b"," + body[1:], "nested_metadata": b'{"__metadata__":{"a":{"a":{}}},' + body[1:], "tab": b'{"\tw":1}',
-        "utf16": body.decode().encode("utf-16"), "utf32": body.decode().encode("utf-32"), "bom": b"\xef\xbb\xbf" + body, "nan_metadata": b'{"__metadata__":{"a":NaN},' + body[1:], "spaces": body + b" " * 5,
+        "huge_int": body.replace(b"[0, 8]", b"[0, %d]" % 10**300), "minus_zero": body.replace(b"[0, 8]", b"[-0, 8]"),
+        "plus": body.replace(b"[0, 8]", b"[+0, 8]"), "leading_zero": body.replace(b"[0, 8]", b"[00, 8]"),
+        "hex": body.replace(b"[0, 8]", b"[0x0, 8]"), "deep": b'{"__metadata__":' + b"[" * 99 + b"]" * 99 + b"," + body[1:],
+        "nested_metadata": b'{"__metadata__":{"a":{"a":{}}},' + body[1:], "tab": b'{"\tw":1}',
+        "utf16": body.decode().encode("utf-16"), "utf32": body.decode().encode("utf-32"), "bom": b"\xef\xbb\xbf" + body,
+        "nan_metadata": b'{"__metadata__":{"a":NaN},' + body[1:], "spaces": body + b" " * 5,
         "newline_first": b"\n" + body, "empty_object": b"{}", "only_metadata": b'{"__metadata__":{}}',
     }.items():  # fmt: skip
         expect = "survive" if name in ("minus_zero", "spaces", "empty_object", "only_metadata", "nested_metadata") else "refuse"
-        yield f"header/{name}", _write("model.safetensors", len(text).to_bytes(8, "little") + text + (b"" if b"w" not in text else bytes(8)), expect)
+        yield (
+            f"header/{name}",
+            _write("model.safetensors", len(text).to_bytes(8, "little") + text + (b"" if b"w" not in text else bytes(8)), expect),
+        )
 
 
 def _indices() -> Iterator[tuple[str, Maker]]:
@@ -249,10 +292,34 @@ def _indices() -> Iterator[tuple[str, Maker]]:
         return make
 
     yield "index/link_outside", linked("../outside.safetensors", "survive")
-    for name, target in {"device": "/dev/zero", "full": "/dev/full", "null": "/dev/null", "passwd": "/etc/passwd", "folder": "..", "nothing": "gone", "itself": "a.safetensors", "environ": "/proc/self/environ", "tty": "/dev/tty", "index": "model.safetensors.index.json"}.items():
+    for name, target in {
+        "device": "/dev/zero",
+        "full": "/dev/full",
+        "null": "/dev/null",
+        "passwd": "/etc/passwd",
+        "folder": "..",
+        "nothing": "gone",
+        "itself": "a.safetensors",
+        "environ": "/proc/self/environ",
+        "tty": "/dev/tty",
+        "index": "model.safetensors.index.json",
+    }.items():
         yield f"index/link_to_{name}", linked(target, "refuse")
-    for form, suffix in (("pytorch_model.bin.index.json", ".bin"), ("tf_model.h5.index.json", ".h5"), ("flax_model.msgpack.index.json", ".msgpack"), ("model.weights.json", ".weights.h5")):
-        for name, target in {"absolute": "/etc/passwd", "parent": f"../x{suffix}", "nul": "a\0" + suffix, "device": "/dev/zero", "empty": "", "missing": "gone" + suffix, "control": "\x1b[2J" + suffix}.items():
+    for form, suffix in (
+        ("pytorch_model.bin.index.json", ".bin"),
+        ("tf_model.h5.index.json", ".h5"),
+        ("flax_model.msgpack.index.json", ".msgpack"),
+        ("model.weights.json", ".weights.h5"),
+    ):
+        for name, target in {
+            "absolute": "/etc/passwd",
+            "parent": f"../x{suffix}",
+            "nul": "a\0" + suffix,
+            "device": "/dev/zero",
+            "empty": "",
+            "missing": "gone" + suffix,
+            "control": "\x1b[2J" + suffix,
+        }.items():
             key = "weight_map"
             yield f"index/{form}_{name}", _write(form, json.dumps({"metadata": {}, key: {"w": target}}).encode())
         yield f"index/{form}_not_json", _write(form, b"{")
@@ -267,7 +334,15 @@ def _halves() -> Iterator[tuple[str, Maker]]:
             yield f"half/only{kind}", _write(found[0].name, found[0].read_bytes(), mention="missing|no checkpoint|index")
             yield f"half/only{kind}_in_a_directory", _in_directory(found[0])
     yield "half/v1_shards", _write("model.ckpt-00000-of-00002", b"\0" * 60)
-    yield "half/shards_without_index", _write("model-00001-of-00002.safetensors", len(h := json.dumps(TENSOR).encode()).to_bytes(8, "little") + h + bytes(8), "warn", "of-00002|index|part")
+    yield (
+        "half/shards_without_index",
+        _write(
+            "model-00001-of-00002.safetensors",
+            len(h := json.dumps(TENSOR).encode()).to_bytes(8, "little") + h + bytes(8),
+            "warn",
+            "of-00002|index|part",
+        ),
+    )
 
 
 def _in_directory(file: Path) -> Maker:
@@ -293,7 +368,12 @@ def _pickled_arrays() -> Iterator[tuple[str, Maker]]:
         value = pickle.dumps({"a": [1, 2.5, None, True, "x", b"y", (1,), {2}], "evil": _Paddle()}, protocol)
         for name in ("model.pkl", "model.pt", "model.bin", "model.joblib", "model.ckpt", "model.pdparams"):
             yield f"arrays/protocol_{protocol}_{name}", _write(name, value, mention="eval")
-    for name, packed in {"gz": gzip.compress(evil), "bz2": bz2.compress(evil), "xz": lzma.compress(evil), "lzma": lzma.compress(evil, lzma.FORMAT_ALONE)}.items():
+    for name, packed in {
+        "gz": gzip.compress(evil),
+        "bz2": bz2.compress(evil),
+        "xz": lzma.compress(evil),
+        "lzma": lzma.compress(evil, lzma.FORMAT_ALONE),
+    }.items():
         yield f"arrays/joblib_{name}", _write("model.joblib", packed, mention="compressed|no checkpoint")
     import zlib
 

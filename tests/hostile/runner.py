@@ -2,8 +2,8 @@
 
     python tests/hostile/runner.py [--corpus fixtures/hostile/corpus] [--commands validate,inspect,convert]
 
-A case is a path with what must happen. Held for every one: no traceback, no signal, no hang, at most 300 MB, a refusal that is one printable
-line with the file's name, nothing executed (CKPTKIT_CANARY), and no output of a conversion where the input is refused.
+A case is a path with what must happen. Held for every one: no traceback, no signal, no hang, at most 300 MB, a refusal that is one
+printable line with the file's name, nothing executed (CKPTKIT_CANARY), and no output of a conversion where the input is refused.
 """
 
 from __future__ import annotations
@@ -28,14 +28,22 @@ if __name__ == "__main__":
 SECONDS, MEGABYTES = 20, 300
 
 # a place in a file: a byte, a line, a tensor, entry, key or storage by its name, the limit that is met
-PLACE = r"\bbytes? -?\d|\bline \d+ column \d|'[^']*'|\bentry \S|\bdataset \S|\blimit \w+=\d|\bhas \d+ bytes|\d+ bytes are too few|\bstorage \S|/[\w.]+\.npy: |vars/\d+: "
+PLACE = (
+    r"\bbytes? -?\d|\bline \d+ column \d|'[^']*'|\bentry \S|\bdataset \S|\blimit \w+=\d|\bhas \d+ "
+    r"bytes|\d+ bytes are too few|\bstorage \S|/[\w.]+\.npy: |vars/\d+: "
+)
 # what is wrong with a file as a whole, which no place in it tells
 WHOLE = (
-    "is no checkpoint format that ckptkit knows", "is not a regular file", "cannot be read: ", "is a link to nothing", "is empty", "is an empty directory", "holds no checkpoint", "is no safetensors file", "no such file",
-    "is no table: the footer's magic number is missing", "has no header: the first key is not the empty one", "the header says", "asks for a newer reader", "is a big-endian bundle", "was written on a big-endian machine",
-    "shards missing: ", "which this version does not read", "is not the index of a sharded checkpoint", "the index lists no tensors", "the index is empty", "the index is not a JSON object", "is a plain pickle of ",
-    "is a torch.save of ", "is a TorchScript archive", "is PyTorch's tar form", "is of PyTorch's serialization protocol", "two entries called ", "whose names differ only in case: ", "this has ", "its byteorder is ",
-    "is no SavedModel", "is no flax checkpoint", "the architecture is unknown", "the header's length is given as ", "is no HDF5", "has no object ", "would be called by whoever loads the file",
+    "is no checkpoint format that ckptkit knows", "is not a regular file", "cannot be read: ", "is a link to nothing", "is empty",
+    "is an empty directory", "holds no checkpoint", "is no safetensors file", "no such file",
+    "is no table: the footer's magic number is missing", "has no header: the first key is not the empty one", "the header says",
+    "asks for a newer reader", "is a big-endian bundle", "was written on a big-endian machine",
+    "shards missing: ", "which this version does not read", "is not the index of a sharded checkpoint", "the index lists no tensors",
+    "the index is empty", "the index is not a JSON object", "is a plain pickle of ",
+    "is a torch.save of ", "is a TorchScript archive", "is PyTorch's tar form", "is of PyTorch's serialization protocol",
+    "two entries called ", "whose names differ only in case: ", "this has ", "its byteorder is ",
+    "is no SavedModel", "is no flax checkpoint", "the architecture is unknown", "the header's length is given as ", "is no HDF5",
+    "has no object ", "would be called by whoever loads the file",
     "is a compressed joblib file", "is a msgpack file without arrays", "a SavedModel without ",
 )  # fmt: skip
 
@@ -65,7 +73,9 @@ def corpus(folder: Path) -> list[Case]:
     """The cases of a corpus with a manifest.json."""
     rows = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["cases"]
     words = {"reject": "refuse"}
-    return [Case(r["id"], str(folder / r["path"]), words.get(r["expect"], r["expect"]), (r["mention"] or "").replace("noesc", "")) for r in rows]
+    return [
+        Case(r["id"], str(folder / r["path"]), words.get(r["expect"], r["expect"]), (r["mention"] or "").replace("noesc", "")) for r in rows
+    ]
 
 
 def run(cases: Iterable[Case], commands: Iterable[str]) -> Iterator[Result]:
@@ -233,7 +243,10 @@ def main() -> int:
             if a.json:
                 print(json.dumps(r._asdict()))
             elif r.wrong or a.v:
-                print(f"{r.wrong or 'ok':30} {r.command:9} {r.case:40} {r.status:3} {r.megabytes:4} MB {r.seconds:5.2f} s | {(r.said.strip().splitlines() or [''])[-1][:200]}")
+                print(
+                    f"{r.wrong or 'ok':30} {r.command:9} {r.case:40} {r.status:3} {r.megabytes:4} MB {r.seconds:5.2f} s | "
+                    f"{(r.said.strip().splitlines() or [''])[-1][:200]}"
+                )
         if not a.json:
             print(f"{total - bad} of {total} as they should be; at most {worst[0]} MB, {worst[1]} s")
         return 1 if bad else 0

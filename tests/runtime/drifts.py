@@ -38,31 +38,37 @@ class Family:
 
 def bert_like(source: str, prefix: str, **other: object) -> Family:
     e = f"{prefix}embeddings."
-    made = Family(source, f"{prefix}encoder.layer.{{}}.", positions=e + "position_embeddings.weight", segments=e + "token_type_embeddings.weight")
+    made = Family(
+        source, f"{prefix}encoder.layer.{{}}.", positions=e + "position_embeddings.weight", segments=e + "token_type_embeddings.weight"
+    )
     return replace(made, **other)  # type: ignore[arg-type]
 
 
 GPT = Family(
-    "", "transformer.h.{}.", "attn.c_attn", "attn.c_attn", "attn.c_proj.weight", "transformer.wpe.weight", "", ("activation_function", "gelu"),
+    "", "transformer.h.{}.", "attn.c_attn", "attn.c_attn", "attn.c_proj.weight", "transformer.wpe.weight", "",
+    ("activation_function", "gelu"),
     ("layer_norm_epsilon", 1e-12), "decoder", normed="decoder.0",
 )  # fmt: skip
 SELF = "layer.0.SelfAttention."
 T5 = Family(
-    "t5", "encoder.block.{}.", SELF + "q", SELF + "k", SELF + "v.weight", "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", "",
+    "t5", "encoder.block.{}.", SELF + "q", SELF + "k", SELF + "v.weight",
+    "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", "",
     ("dense_act_fn", "gelu_new"), ("layer_norm_epsilon", 1e-5), normed="encoder.0", placed="encoder.0",
 )  # fmt: skip
 FAMILIES = {
     "bert": bert_like("hf_bert", "bert."),
     "roberta": bert_like("hf_roberta", "roberta.", segments="", epsilon=("layer_norm_eps", 1e-12)),
     "albert": bert_like(
-        "hf_albert", "albert.", layer="albert.encoder.albert_layer_groups.{}.albert_layers.0.", query="attention.query", key="attention.key",
+        "hf_albert", "albert.", layer="albert.encoder.albert_layer_groups.{}.albert_layers.0.", query="attention.query",
+        key="attention.key",
         square="attention.value.weight", activation=("hidden_act", "gelu"), block=lambda group: 3 * group,
     ),
     "electra": bert_like("hf_electra", "electra."),
     "nezha": bert_like("hf430_nezha", "nezha.", positions=""),
     "unilm": bert_like("unilm1_pt/pytorch_model.bin", "bert.", epsilon=("", 0.0), activation=("hidden_act", "relu")),
     "unilm2": bert_like(
-        "unilm2_pt/unilm2.bin", "bert.", query="attention.self.qkv_linear", key="attention.self.qkv_linear", square="attention.output.dense.weight", joined=0
+        "unilm2_pt/unilm2.bin", "bert.", query="attention.self.qkv_linear", key="attention.self.qkv_linear",
+        square="attention.output.dense.weight", joined=0
     ),
     "distilbert": Family(
         "hf_distilbert", "distilbert.transformer.layer.{}.", "attention.q_lin", "attention.k_lin", "attention.v_lin.weight",

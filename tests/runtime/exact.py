@@ -33,14 +33,29 @@ class Read:
 
 
 WORDS = {"norm": ("gamma", "beta"), "table": ("embeddings",), "dense": ("kernel", "bias")}
-DENSE = {"attention.query": "_query_dense", "attention.key": "_key_dense", "attention.value": "_value_dense", "attention.output": "_output_dense"}
+DENSE = {
+    "attention.query": "_query_dense",
+    "attention.key": "_key_dense",
+    "attention.value": "_value_dense",
+    "attention.output": "_output_dense",
+}
 
 
 def model_garden(prefix: Path, root: str) -> Read:
     """BertEncoder: embeddings, norm, a layer with weights for each block, the pooler; of a BertPretrainerV2 its heads too."""
     tops = {"word": 0, "position": 1, "segment": 2, "norm": 3, "pooler": 4 + LAYERS}
-    inner = {"attention.norm": "_attention_layer_norm", "intermediate": "_intermediate_dense", "output": "_output_dense", "output.norm": "_output_layer_norm"}
-    heads = {"mlm.dense": "masked_lm/dense", "mlm.norm": "masked_lm/layer_norm", "sentence.pooler": "classification_heads/0/dense", "sentence": "classification_heads/0/out_proj"}
+    inner = {
+        "attention.norm": "_attention_layer_norm",
+        "intermediate": "_intermediate_dense",
+        "output": "_output_dense",
+        "output.norm": "_output_layer_norm",
+    }
+    heads = {
+        "mlm.dense": "masked_lm/dense",
+        "mlm.norm": "masked_lm/layer_norm",
+        "sentence.pooler": "classification_heads/0/dense",
+        "sentence": "classification_heads/0/out_proj",
+    }
 
     def name(part: str, layer: int) -> str:
         if part in heads:
@@ -83,14 +98,25 @@ def keras_hub(weights: Path) -> Read:
     arrays: Arrays = {}
     with h5py.File(weights) as file:
         file.visititems(lambda n, v: arrays.update({n: v[()]}) if isinstance(v, h5py.Dataset) else None)
-    tops = {"word": "reversible_embedding", "position": "position_embedding", "segment": "embedding", "norm": "layer_normalization", "pooler": "dense"}
+    tops = {
+        "word": "reversible_embedding",
+        "position": "position_embedding",
+        "segment": "embedding",
+        "norm": "layer_normalization",
+        "pooler": "dense",
+    }
     inner = {
-        "attention.norm": "_self_attention_layer_norm", "intermediate": "_feedforward_intermediate_dense", "output": "_feedforward_output_dense",
+        "attention.norm": "_self_attention_layer_norm", "intermediate": "_feedforward_intermediate_dense",
+        "output": "_feedforward_output_dense",
         "output.norm": "_feedforward_layer_norm", **{p: f"_self_attention_layer/{d[1:]}" for p, d in DENSE.items()},
     }  # fmt: skip
 
     def name(part: str, layer: int) -> str:
-        return f"layers/{tops[part]}/vars" if part in tops else f"layers/transformer_encoder{f'_{layer}' if layer else ''}/{inner.get(part, 'none')}/vars"
+        return (
+            f"layers/{tops[part]}/vars"
+            if part in tops
+            else f"layers/transformer_encoder{f'_{layer}' if layer else ''}/{inner.get(part, 'none')}/vars"
+        )
 
     return Read(arrays, name, {"norm": ("0", "1"), "table": ("0",), "dense": ("0", "1")})
 
@@ -109,8 +135,15 @@ def gelu_tanh(x: np.ndarray) -> np.ndarray:
     return np.asarray(0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))))
 
 
-def bert(read: Read, activation: Callable[[np.ndarray], np.ndarray], ids: np.ndarray, segments: np.ndarray, mask: np.ndarray | None, last: Read | None = None) -> Arrays:
-    """"sequence", "pooled", and, where `last` (a pretrainer's variables) is given, "mlm_logits" (no activation) and "next_sentence"."""
+def bert(
+    read: Read,
+    activation: Callable[[np.ndarray], np.ndarray],
+    ids: np.ndarray,
+    segments: np.ndarray,
+    mask: np.ndarray | None,
+    last: Read | None = None,
+) -> Arrays:
+    """ "sequence", "pooled", and, where `last` (a pretrainer's variables) is given, "mlm_logits" (no activation) and "next_sentence"."""
 
     def norm(x: np.ndarray, part: str, layer: int = 0, of: Read = read) -> np.ndarray:
         gamma, beta = of(part, layer)

@@ -14,7 +14,13 @@ from ckptkit.runtime.build import finish
 from ckptkit.runtime.spec import spec_of
 
 Arrays = dict[str, np.ndarray]
-HF_NAMES = {"pooler": "pooler_output", "mlm": "prediction_logits", "nsp": "seq_relationship_logits", "sop": "sop_logits", "embeddings": "embedding_output"}
+HF_NAMES = {
+    "pooler": "pooler_output",
+    "mlm": "prediction_logits",
+    "nsp": "seq_relationship_logits",
+    "sop": "sop_logits",
+    "embeddings": "embedding_output",
+}
 
 
 def command(monkeypatch: Any, *args: object) -> tuple[int, str, str]:

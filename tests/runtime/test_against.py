@@ -10,7 +10,18 @@ import oracles
 import pytest
 import running
 
-TRANSFORMERS = ["bert_tf", "hf_roberta/bin_zip", "albert_tf", "electra_tf", "hf_distilbert/bin_zip", "unilm1_pt", "hf_gpt1/bin_zip", "gpt2_tf", "t5_orig_v10", "t5_orig_v11"]
+TRANSFORMERS = [
+    "bert_tf",
+    "hf_roberta/bin_zip",
+    "albert_tf",
+    "electra_tf",
+    "hf_distilbert/bin_zip",
+    "unilm1_pt",
+    "hf_gpt1/bin_zip",
+    "gpt2_tf",
+    "t5_orig_v10",
+    "t5_orig_v11",
+]
 FRAMEWORKS = ["bert_tf", "albert_tf", "nezha_tf", "gpt2_tf", "t5_orig_v11"]
 
 
@@ -21,7 +32,9 @@ def path_of(case: str) -> Path:
 @pytest.mark.parametrize("case", TRANSFORMERS)
 def test_transformers_runs_the_converted_copy_to_the_same_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
     assert running.command(monkeypatch, "convert", path_of(case), tmp_path / "hf", "--to", "hf", "-q")[0] == 0
-    status, out, err = running.command(monkeypatch, "verify", path_of(case), tmp_path / "hf", "--against", "transformers", "--format", "json")
+    status, out, err = running.command(
+        monkeypatch, "verify", path_of(case), tmp_path / "hf", "--against", "transformers", "--format", "json"
+    )
     assert status == 0, err
     level = json.loads(out)["levels"][-1]
     assert level["name"] == "against transformers" and level["verdict"] == "same" and len(level["steps"]) >= 5
@@ -67,7 +80,9 @@ def test_what_the_library_does_not_know_is_undecided(monkeypatch: pytest.MonkeyP
 
 
 def test_a_naming_that_the_library_does_not_read_is_undecided(monkeypatch: pytest.MonkeyPatch) -> None:
-    status, out, _ = running.command(monkeypatch, "verify", oracles.golden("bert_tf"), oracles.golden("bert_tf"), "--against", "transformers")
+    status, out, _ = running.command(
+        monkeypatch, "verify", oracles.golden("bert_tf"), oracles.golden("bert_tf"), "--against", "transformers"
+    )
     assert status == 3 and "convert it with --to hf first" in out
 
 

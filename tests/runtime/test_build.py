@@ -52,7 +52,9 @@ def test_the_configuration_alone_gives_every_shape_and_the_authors_initialisatio
         elif n.endswith("bias"):
             assert not bool(a.any()), n
         else:
-            assert 0.015 < float(a.std()) < 0.02 and float(a.abs().max()) <= 0.04 + 1e-6, n  # of a normal cut off at two deviations: 0.88 of 0.02
+            assert 0.015 < float(a.std()) < 0.02 and float(a.abs().max()) <= 0.04 + 1e-6, (
+                n
+            )  # of a normal cut off at two deviations: 0.88 of 0.02
             assert not torch.equal(a, other.state_dict()[n])
 
 
@@ -60,7 +62,9 @@ def test_a_new_head_is_listed_warned_of_and_the_same_for_the_same_seed() -> None
     with pytest.warns(UserWarning, match=r"2 parameters not in the checkpoint, initialised \(seed 3\): classifier"):
         one = ckptkit.build_transformer_model(CONFIG, CKPT, with_pool=True, heads=["classifier"], labels=15, seed=3)
     with pytest.warns(UserWarning):
-        two = ckptkit.build_transformer_model(CONFIG, CKPT, with_pool=True, heads=["classifier"], labels=15, seed=3, initializer="truncated_normal")
+        two = ckptkit.build_transformer_model(
+            CONFIG, CKPT, with_pool=True, heads=["classifier"], labels=15, seed=3, initializer="truncated_normal"
+        )
     assert one.initialised == ("classifier.weight", "classifier.bias")
     assert tuple(one.classifier.weight.shape) == (15, 32) and torch.equal(one.classifier.weight, two.classifier.weight)
     assert one(torch.tensor([[3, 4, 5]]))["classifier"].shape == (1, 15)
@@ -120,13 +124,20 @@ def test_without_torch_the_message_names_the_extra() -> None:
         f"try: ckptkit.build_transformer_model({str(CONFIG)!r})\nexcept ckptkit.CheckpointError as e: print(e)\n"
         f"print(ckptkit.validate({str(CKPT)!r}).exit_code)"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(oracles.ROOT)}).stdout
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(oracles.ROOT)}
+    ).stdout
     assert "torch is not installed" in out and "pip install 'ckptkit[torch]'" in out and out.endswith("\n0\n")
 
 
 def test_importing_the_package_imports_no_framework() -> None:
-    code = "import sys, ckptkit; ckptkit.build_transformer_model; print([m for m in ('numpy', 'torch', 'tensorflow', 'keras') if m in sys.modules])"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(oracles.ROOT)}).stdout
+    code = (
+        "import sys, ckptkit; ckptkit.build_transformer_model; print([m for m in ('numpy', 'torch', "
+        "'tensorflow', 'keras') if m in sys.modules])"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(oracles.ROOT)}
+    ).stdout
     assert out.strip() == "[]"
 
 

@@ -18,10 +18,14 @@ from ckptkit.verbs import convert
 INDEX = oracles.golden_index()
 SAID = {"gpt1_npy/model": ["--set", "heads=4", "--set", "activation=gelu_tanh"]}  # the published folder has no configuration
 SOURCES = [
-    "hf_bert/safetensors", "hf_bert/bin_legacy", "hf_roberta/safetensors", "hf_albert/safetensors", "hf_electra/safetensors", "hf_distilbert/bin_zip",
-    "hf430_nezha/safetensors", "hf_gpt1/safetensors", "hf_gpt2/safetensors", "hf_t5/bin_zip", "hf430_t5_v11/safetensors", "bert_tf", "bert_tf_v1",
-    "bert_tf_sharded", "bert_tf_classifier", "bert_tf_optim", "roberta_wwm_large_tf", "albert_tf", "albert_tf_relu", "electra_tf", "nezha_tf", "unilm1_pt",
-    "unilm2_pt/unilm2.bin", "fairseq_roberta_old", "fairseq_roberta_new", "gpt2_tf", "gpt1_npy/model", "t5_orig_v10", "t5_orig_v11", "b4k_t5_v10",
+    "hf_bert/safetensors", "hf_bert/bin_legacy", "hf_roberta/safetensors", "hf_albert/safetensors", "hf_electra/safetensors",
+    "hf_distilbert/bin_zip",
+    "hf430_nezha/safetensors", "hf_gpt1/safetensors", "hf_gpt2/safetensors", "hf_t5/bin_zip", "hf430_t5_v11/safetensors", "bert_tf",
+    "bert_tf_v1",
+    "bert_tf_sharded", "bert_tf_classifier", "bert_tf_optim", "roberta_wwm_large_tf", "albert_tf", "albert_tf_relu", "electra_tf",
+    "nezha_tf", "unilm1_pt",
+    "unilm2_pt/unilm2.bin", "fairseq_roberta_old", "fairseq_roberta_new", "gpt2_tf", "gpt1_npy/model", "t5_orig_v10", "t5_orig_v11",
+    "b4k_t5_v10",
 ]  # fmt: skip
 
 
@@ -67,11 +71,19 @@ def test_what_a_naming_has_no_place_for_is_refused(tmp_path: Path, monkeypatch: 
 
 @pytest.mark.parametrize(
     "options",
-    [["--dtype", "bfloat16"], ["--dtype", "*embeddings*=float16"], ["--drop", "mlm"], ["--max-shard-size", "40KB"], ["--container", "torch"]],
+    [
+        ["--dtype", "bfloat16"],
+        ["--dtype", "*embeddings*=float16"],
+        ["--drop", "mlm"],
+        ["--max-shard-size", "40KB"],
+        ["--container", "torch"],
+    ],
     ids=" ".join,
 )
 def test_what_was_asked_for_is_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]) -> None:
-    status, _, err = running.command(monkeypatch, "convert", oracles.golden("bert_tf"), tmp_path / "out", "--to", "hf", "--verify", *options)
+    status, _, err = running.command(
+        monkeypatch, "convert", oracles.golden("bert_tf"), tmp_path / "out", "--to", "hf", "--verify", *options
+    )
     assert status == 0 and ": same\n" in err, err
 
 
@@ -118,7 +130,9 @@ def test_a_wrong_plan_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     change, block = WRONG[fault]
     assemble = convert.assemble
     monkeypatch.setattr(convert, "assemble", lambda *a, **k: change(assemble(*a, **k)))
-    status, _, err = running.command(monkeypatch, "convert", oracles.golden("bert_tf"), tmp_path / "out", "--to", "hf", "--verify", "--quiet")
+    status, _, err = running.command(
+        monkeypatch, "convert", oracles.golden("bert_tf"), tmp_path / "out", "--to", "hf", "--verify", "--quiet"
+    )
     assert status == 1 and f"different; the first block that drifts is {block}\n" in err, err
 
 

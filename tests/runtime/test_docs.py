@@ -43,7 +43,8 @@ def test_its_python_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     names: dict[str, object] = {}
     with pytest.warns(UserWarning, match="classifier"):
         exec(code[1], names)
-    assert "classifier.weight" in capsys.readouterr().out and names["model"].embeddings.word.weight.shape[0] == 300  # type: ignore[attr-defined]
+    assert "classifier.weight" in capsys.readouterr().out
+    assert names["model"].embeddings.word.weight.shape[0] == 300  # type: ignore[attr-defined]
 
 
 def test_its_arguments_are_those_of_the_function() -> None:

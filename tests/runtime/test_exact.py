@@ -2,9 +2,9 @@
 
 Their weights give scores so far from zero that softmax multiplies what float32 loses: the programs that made the records are 0.9e-5 to 2e-5
 off what they compute in float64, and keras_hub itself, loading its own preset again, is 2.4e-5 from its own record on another processor
-(predict and a plain call differ by as much). So no reader can be held to 1e-5 here. Held instead: the rebuilt model computes the same function
-(in float64 it is what numpy computes from the original variables, to 1e-11; in Keras to 1e-6, since TensorFlow's gelu has its constants in
-float32), and in float32 it rounds as the original programs do.
+(predict and a plain call differ by as much). So no reader can be held to 1e-5 here. Held instead: the rebuilt model computes the same
+function (in float64 it is what numpy computes from the original variables, to 1e-11; in Keras to 1e-6, since TensorFlow's gelu has
+its constants in float32), and in float32 it rounds as the original programs do.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from ckptkit.runtime.verify.behaviour import ROUNDINGS
 
 Arrays = dict[str, np.ndarray]
 GOLDEN = oracles.FIXTURES / "golden"
-KERAS3, TF_KERAS, GARDEN, HUB = (GOLDEN / c for c in ("tf2_small_bert_keras3", "tf2_small_bert_tf_keras", "tfmo_bert_encoder", "keras_hub_bert"))
+KERAS3, TF_KERAS, GARDEN, HUB = (
+    GOLDEN / c for c in ("tf2_small_bert_keras3", "tf2_small_bert_tf_keras", "tfmo_bert_encoder", "keras_hub_bert")
+)
 NAMES = {"sequence_output": "sequence", "pooled_output": "pooled"}  # in the records -> in `exact`
 OURS = {"sequence": "hidden", "pooled": "pooler", "mlm_logits": "mlm", "next_sentence": "nsp"}
 DOUBLE = {"torch": 1e-11, "keras": 1e-6}
@@ -76,7 +78,9 @@ def truth(case: Path) -> Arrays:
         return exact.bert(exact.model_garden(GARDEN / "bert_model.ckpt-1", "model"), exact.gelu_tanh, *asked(case), last=pretrainer)
     if case == HUB:
         return exact.bert(exact.keras_hub(HUB / "preset" / "model.weights.h5"), exact.gelu_tanh, *asked(case))
-    return exact.bert(exact.keras3(KERAS3 / "weights_in_order.npz") if case == KERAS3 else exact.tf_keras(TF_KERAS / "objckpt"), exact.gelu, *asked(case))
+    return exact.bert(
+        exact.keras3(KERAS3 / "weights_in_order.npz") if case == KERAS3 else exact.tf_keras(TF_KERAS / "objckpt"), exact.gelu, *asked(case)
+    )
 
 
 def apart(case: Path, name: str, mine: np.ndarray, other: np.ndarray) -> float:
@@ -112,7 +116,8 @@ def test_the_records_are_what_float64_gives_but_for_their_own_rounding(case: Pat
 
 
 @pytest.mark.parametrize(
-    ("framework", "source"), [*(("torch", s) for s in SOURCES), *(("keras", s) for s in KERAS)],
+    ("framework", "source"),
+    [*(("torch", s) for s in SOURCES), *(("keras", s) for s in KERAS)],
     ids=lambda x: x if isinstance(x, str) else f"{x.case.name}/{x.name}",
 )
 def test_a_rebuilt_model_is_the_same_function_and_rounds_as_the_original_does(framework: str, source: Source) -> None:

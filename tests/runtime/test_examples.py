@@ -28,7 +28,9 @@ def run(name: str, task: str, tmp_path: Path) -> tuple[list[float], Any]:
     (tmp_path / "vocab.txt").write_text("\n".join([*words, *sorted({c for c in text if ord(c) > 0x3000})]), encoding="utf-8")
     config = json.loads((BERT / "bert_config.json").read_text())
     (tmp_path / "bert_config.json").write_text(json.dumps({**config, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}))
-    return module.main(str(tmp_path / "bert_config.json"), str(BERT / "bert_model.ckpt"), str(tmp_path / "vocab.txt"), str(EXAMPLES / "data" / task))
+    return module.main(
+        str(tmp_path / "bert_config.json"), str(BERT / "bert_model.ckpt"), str(tmp_path / "vocab.txt"), str(EXAMPLES / "data" / task)
+    )
 
 
 def values(model: Any) -> tuple[dict[str, np.ndarray], set[str]]:
@@ -49,7 +51,12 @@ def test_the_example_trains(name: str, task: str, tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="classifier"):
         before, _ = values(
             ckptkit.build_transformer_model(
-                BERT / "bert_config.json", BERT / "bert_model.ckpt", with_pool=True, heads=["classifier"], labels=4 if task == "tnews" else 2, seed=1
+                BERT / "bert_config.json",
+                BERT / "bert_model.ckpt",
+                with_pool=True,
+                heads=["classifier"],
+                labels=4 if task == "tnews" else 2,
+                seed=1,
             )
         )
     assert fixed == {n for n in before if n.startswith(("embeddings.", "encoder.layers.0."))}

@@ -78,13 +78,17 @@ def test_encoders_give_the_outputs_of_bert4keras(case: str) -> None:
     if "rtd" in trace:
         ours["disc"] = trace["rtd"]
     names = {n for n in want if not n.startswith(("lm_", "unilm_"))}
-    assert names and not [n for n in names if not oracles.largest_difference(ours[n], want[n], None if n in ("pooled", "nsp_probs") else valid) <= 1e-5]
+    assert names and not [
+        n for n in names if not oracles.largest_difference(ours[n], want[n], None if n in ("pooled", "nsp_probs") else valid) <= 1e-5
+    ]
 
 
 def test_a_whole_model_saved_by_bert4keras_gives_its_outputs() -> None:
     """`model.save`: the weights lie in a group of their own, beside the model's configuration."""
     _, want, valid = bert4keras("albert_tf", "torch", "encoder")
-    model = running.built(oracles.FIXTURES / "containers" / "keras-2.3.1.h5", "torch", config=str(oracles.golden("albert_tf") / "albert_config.json"))
+    model = running.built(
+        oracles.FIXTURES / "containers" / "keras-2.3.1.h5", "torch", config=str(oracles.golden("albert_tf") / "albert_config.json")
+    )
     inputs = oracles.golden_inputs("albert_tf")
     trace = running.run(model, {"input_ids": inputs["input_ids"], "token_type_ids": inputs["segment_ids"], "attention_mask": valid})
     assert oracles.largest_difference(trace["hidden"], want["encoder"], valid) <= 1e-5

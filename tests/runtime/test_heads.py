@@ -14,18 +14,55 @@ import running
 import ckptkit
 
 Arrays = dict[str, np.ndarray]
-BERT = {"vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48, "max_position_embeddings": 40, "type_vocab_size": 2}
-GPT = {"vocab_size": 99, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 40, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 1}
-T5 = {"vocab_size": 99, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4, "decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}
+BERT = {
+    "vocab_size": 99,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "max_position_embeddings": 40,
+    "type_vocab_size": 2,
+}
+GPT = {
+    "vocab_size": 99,
+    "n_embd": 32,
+    "n_layer": 2,
+    "n_head": 4,
+    "n_positions": 40,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+    "bos_token_id": 1,
+}
+T5 = {
+    "vocab_size": 99,
+    "d_model": 32,
+    "d_kv": 8,
+    "d_ff": 48,
+    "num_layers": 2,
+    "num_heads": 4,
+    "decoder_start_token_id": 0,
+    "eos_token_id": 1,
+    "pad_token_id": 0,
+}
 ENCODER = ("Model", "ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForMultipleChoice")
-SEQ2SEQ = ("Model", "EncoderModel", "ForConditionalGeneration", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
+SEQ2SEQ = (
+    "Model",
+    "EncoderModel",
+    "ForConditionalGeneration",
+    "ForSequenceClassification",
+    "ForTokenClassification",
+    "ForQuestionAnswering",
+)
 FAMILIES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "Bert": (BERT, (*ENCODER, "ForPreTraining", "ForNextSentencePrediction")),
     "Roberta": ({**BERT, "type_vocab_size": 1, "pad_token_id": 1}, ENCODER),
     "Albert": ({**BERT, "embedding_size": 16}, (*ENCODER, "ForPreTraining")),
     "Electra": ({**BERT, "embedding_size": 16}, (*ENCODER, "ForPreTraining")),
     "DistilBert": ({"vocab_size": 99, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48, "max_position_embeddings": 40}, ENCODER),
-    "GPT2": (GPT, ("Model", "LMHeadModel", "DoubleHeadsModel", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")),
+    "GPT2": (
+        GPT,
+        ("Model", "LMHeadModel", "DoubleHeadsModel", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering"),
+    ),
     "OpenAIGPT": (GPT, ("Model", "LMHeadModel", "DoubleHeadsModel", "ForSequenceClassification")),
     "T5": (T5, SEQ2SEQ),
     "MT5": ({**T5, "feed_forward_proj": "gated-gelu"}, SEQ2SEQ),
@@ -33,13 +70,16 @@ FAMILIES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
 CASES = [(family, head) for family, (_, heads) in FAMILIES.items() for head in heads]
 # heads of a kind of their own, each once
 KERAS = [
-    ("Bert", "ForPreTraining"), ("Roberta", "ForMultipleChoice"), ("Roberta", "ForSequenceClassification"), ("Electra", "ForMultipleChoice"), ("GPT2", "DoubleHeadsModel"),
+    ("Bert", "ForPreTraining"), ("Roberta", "ForMultipleChoice"), ("Roberta", "ForSequenceClassification"),
+    ("Electra", "ForMultipleChoice"), ("GPT2", "DoubleHeadsModel"),
     ("T5", "ForSequenceClassification"), ("T5", "ForTokenClassification"), ("MT5", "ForConditionalGeneration"),
 ]  # fmt: skip
 # transformers' outputs -> the heads that they may be
 OURS = {
-    "logits": ("classification", "classifier", "score", "nsp", "rtd", "lm", "mlm"), "prediction_logits": ("mlm",), "seq_relationship_logits": ("nsp",), "sop_logits": ("sop",),
-    "mc_logits": ("multiple_choice",), "start_logits": ("qa",), "end_logits": ("qa",), "last_hidden_state": ("hidden",), "pooler_output": ("pooler",),
+    "logits": ("classification", "classifier", "score", "nsp", "rtd", "lm", "mlm"), "prediction_logits": ("mlm",),
+    "seq_relationship_logits": ("nsp",), "sop_logits": ("sop",),
+    "mc_logits": ("multiple_choice",), "start_logits": ("qa",), "end_logits": ("qa",), "last_hidden_state": ("hidden",),
+    "pooler_output": ("pooler",),
     "encoder_last_hidden_state": ("encoder",),
 }  # fmt: skip
 
@@ -65,7 +105,10 @@ def peer(family: str, head: str, folder: Path) -> Arrays:
     torch.manual_seed(3)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    settings = {**FAMILIES[family][0], **({"num_labels": 3} if "Classification" in head else {"num_labels": 1} if head == "DoubleHeadsModel" else {})}
+    settings = {
+        **FAMILIES[family][0],
+        **({"num_labels": 3} if "Classification" in head else {"num_labels": 1} if head == "DoubleHeadsModel" else {}),
+    }
     model = getattr(transformers, family + head)(getattr(transformers, f"{family}Config")(**settings, attn_implementation="eager")).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -93,7 +136,11 @@ def outputs(model: Any, family: str, head: str) -> Arrays:
 
 def apart(family: str, trace: Arrays, name: str, want: np.ndarray) -> float:
     found = [trace[h] for h in OURS[name] if h in trace]
-    mine = found[0][..., int(name == "end_logits")] if "qa" in OURS[name] else next(x for x in found if x.size == want.size).reshape(want.shape)
+    mine = (
+        found[0][..., int(name == "end_logits")]
+        if "qa" in OURS[name]
+        else next(x for x in found if x.size == want.size).reshape(want.shape)
+    )
     return oracles.largest_difference(mine, want, inputs_of(family)["attention_mask"].astype(bool))
 
 

@@ -24,7 +24,9 @@ def test_new_weights_are_those_of_pytorch_for_the_same_seed() -> None:
 
 
 def test_shapes_are_open_and_frozen_parts_are_not_trainable() -> None:
-    model = ckptkit.build_transformer_model(CONFIG, CKPT, framework="keras", with_pool=True, with_mlm=True, freeze=["embeddings", "encoder.layers.0-1"])
+    model = ckptkit.build_transformer_model(
+        CONFIG, CKPT, framework="keras", with_pool=True, with_mlm=True, freeze=["embeddings", "encoder.layers.0-1"]
+    )
     assert tuple(model.input["input_ids"].shape) == (None, None) and tuple(model.output["hidden"].shape) == (None, None, 32)
     assert [layer.name for layer in model.layers if layer.name.startswith("encoder.")] == [f"encoder.layers.{i}" for i in range(3)]
     counted = sum(int(np.prod(v.shape)) for v in model.trainable_variables)

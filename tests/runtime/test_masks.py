@@ -17,7 +17,11 @@ def libraries() -> list[tuple[str, Any, Any]]:
     from ckptkit.runtime import keras as keras_engine
     from ckptkit.runtime.torch import Ops
 
-    return [("numpy", None, np.asarray), ("torch", Ops(torch.device("cpu")), torch.from_numpy), ("keras", keras_engine.OPS, keras_engine.keras.ops.convert_to_tensor)]
+    return [
+        ("numpy", None, np.asarray),
+        ("torch", Ops(torch.device("cpu")), torch.from_numpy),
+        ("keras", keras_engine.OPS, keras_engine.keras.ops.convert_to_tensor),
+    ]
 
 
 @pytest.mark.parametrize("mode", masks.UNILM)

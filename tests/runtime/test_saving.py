@@ -1,4 +1,5 @@
-"""What is built is the frameworks' own: saved and loaded by their means, mapped where it lies right, of the dtype asked for, gone without them."""
+"""What is built is the frameworks' own: saved and loaded by their means, mapped where it lies right, of the dtype asked for, gone
+without them."""
 
 from __future__ import annotations
 
@@ -36,11 +37,17 @@ def test_a_trained_keras_model_with_frozen_parts_comes_back_from_its_file(tmp_pa
     import keras
 
     with pytest.warns(UserWarning, match="classifier"):
-        model = ckptkit.build_transformer_model(None, BERT, framework="keras", with_pool=True, heads=["classifier"], labels=3, freeze="embeddings")
+        model = ckptkit.build_transformer_model(
+            None, BERT, framework="keras", with_pool=True, heads=["classifier"], labels=3, freeze="embeddings"
+        )
     lines: list[str] = []
     model.summary(print_fn=lambda text, **_: lines.append(text), line_length=120)
     shown = "\n".join(lines)
-    assert "(None, None, 32)" in shown and [f"encoder.layers.{i} " in shown for i in range(4)] == [True, True, True, False] and "Non-trainable" in shown
+    assert (
+        "(None, None, 32)" in shown
+        and [f"encoder.layers.{i} " in shown for i in range(4)] == [True, True, True, False]
+        and "Non-trainable" in shown
+    )
     x = {"input_ids": np.array([[5, 6, 7]] * 4), "token_type_ids": np.zeros((4, 3), int), "attention_mask": np.ones((4, 3), int)}
     trained = keras.Model(model.input, model.output["classifier"])
     trained.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
@@ -81,7 +88,8 @@ def test_loading_a_large_model_adds_no_more_than_one_copy(tmp_path: Path) -> Non
         "ckptkit.build_transformer_model(None, sys.argv[2])\n"
         "before = hwm()\n"
         "import threading, time; most = [0]; stop = []\n"
-        "t = threading.Thread(target=lambda: [(most.__setitem__(0, max(most[0], hwm())), time.sleep(0.001)) for _ in iter(lambda: bool(stop), True)]); t.start()\n"
+        "t = threading.Thread(target=lambda: [(most.__setitem__(0, max(most[0], hwm())), time.sleep(0.001)) "
+        "for _ in iter(lambda: bool(stop), True)]); t.start()\n"
         "model = ckptkit.build_transformer_model(None, sys.argv[1]); stop.append(1); t.join()\n"
         "print(max(most[0], hwm()) - before, sum(p.numel() * 4 for p in model.parameters()))"
     )
@@ -95,7 +103,11 @@ def wide(folder: Path) -> Path:
     """A BERT of two layers, 1024 wide, in TensorFlow's naming."""
     from transformers import BertConfig, BertModel
 
-    BertModel(BertConfig(vocab_size=50, hidden_size=1024, num_hidden_layers=2, num_attention_heads=16, intermediate_size=2048, max_position_embeddings=8)).save_pretrained(folder / "hf")
+    BertModel(
+        BertConfig(
+            vocab_size=50, hidden_size=1024, num_hidden_layers=2, num_attention_heads=16, intermediate_size=2048, max_position_embeddings=8
+        )
+    ).save_pretrained(folder / "hf")
     ckptkit.convert(folder / "hf", folder / "tf", to="google", sync=False)
     return folder / "tf"
 
@@ -106,7 +118,9 @@ def test_the_dtype_is_the_one_asked_for_or_the_stored_one(tmp_path: Path, dtype:
     model = ckptkit.build_transformer_model(None, tmp_path / "half", dtype=dtype)
     assert {p.dtype for p in model.parameters()} == {getattr(torch, dtype or "float16")}
     word = load_file(tmp_path / "half" / "model.safetensors")["bert.embeddings.word_embeddings.weight"]
-    assert np.array_equal(model.embeddings.word.weight.detach().float().numpy(), torch.from_numpy(word).to(getattr(torch, dtype or "float16")).float().numpy())
+    assert np.array_equal(
+        model.embeddings.word.weight.detach().float().numpy(), torch.from_numpy(word).to(getattr(torch, dtype or "float16")).float().numpy()
+    )
 
 
 COMMANDS = {
@@ -127,7 +141,10 @@ def test_without_a_framework_each_command_names_the_extra_and_the_rest_works(tmp
 
     for command in COMMANDS[extra]:
         done = run(*command)
-        assert done.returncode == 2 and f"pip install 'ckptkit[{extra}]'" in done.stderr and done.stderr.count("\n") == 1, (command, done.stderr)
+        assert done.returncode == 2 and f"pip install 'ckptkit[{extra}]'" in done.stderr and done.stderr.count("\n") == 1, (
+            command,
+            done.stderr,
+        )
     assert run("convert", "{bert}", "{out}", "--to", "hf").returncode == 0
     for command in (["inspect", "{out}"], ["validate", "{out}"], ["summary", "{out}"], ["digest", "{out}"], ["diff", "{bert}", "{out}"]):
         assert run(*command).returncode == 0, command

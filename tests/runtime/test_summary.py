@@ -15,7 +15,9 @@ from ckptkit.report.summary import show_flow, show_summary
 from ckptkit.runtime.summary import summarize
 
 
-@pytest.mark.parametrize("case", ["bert_tf", "albert_tf", "nezha_tf", "gpt2_tf", "t5_orig_v10", "t5_orig_v11", "hf_electra/safetensors", "unilm1_pt"])
+@pytest.mark.parametrize(
+    "case", ["bert_tf", "albert_tf", "nezha_tf", "gpt2_tf", "t5_orig_v10", "t5_orig_v11", "hf_electra/safetensors", "unilm1_pt"]
+)
 def test_parameters_are_those_of_the_model_that_is_built(case: str) -> None:
     path = oracles.golden(case.split("/")[0]) / "/".join(case.split("/")[1:])
     model = running.built(path, "torch")
@@ -31,7 +33,12 @@ def test_shapes_are_those_of_the_arrays() -> None:
     trace = running.run(model, inputs)
     sizes = {"batch": 3, "length": 14, "target": 9}
     shapes = {r.path: tuple(sizes.get(d, d) for d in r.shape) for r in found.rows}
-    for ours, theirs in (("encoder.layers.0", "encoder.0"), ("decoder.layers.2", "decoder.2"), ("lm_head", "lm"), ("encoder.norm", "encoder.norm")):
+    for ours, theirs in (
+        ("encoder.layers.0", "encoder.0"),
+        ("decoder.layers.2", "decoder.2"),
+        ("lm_head", "lm"),
+        ("encoder.norm", "encoder.norm"),
+    ):
         assert shapes[ours] == trace[theirs].shape
 
 
@@ -59,7 +66,11 @@ def test_the_flow_reaches_every_block_and_head_in_each_form() -> None:
 
 
 def test_the_command_imports_no_framework_and_prints_json() -> None:
-    code = "import sys; sys.argv = ['ckptkit', 'summary', sys.argv[1], '--format', 'json']\nfrom ckptkit.cli import cli\ncli.main(standalone_mode=False)\nprint([m for m in ('torch', 'tensorflow', 'keras') if m in sys.modules], file=sys.stderr)"
+    code = (
+        "import sys; sys.argv = ['ckptkit', 'summary', sys.argv[1], '--format', 'json']\nfrom ckptkit.cli "
+        "import cli\ncli.main(standalone_mode=False)\nprint([m for m in ('torch', 'tensorflow', 'keras') if "
+        "m in sys.modules], file=sys.stderr)"
+    )
     done = subprocess.run([sys.executable, "-c", code, str(oracles.golden("bert_tf"))], capture_output=True, text=True, cwd=oracles.ROOT)
     assert done.stderr.strip() == "[]", done.stderr
     said = json.loads(done.stdout)

@@ -23,7 +23,9 @@ HF = oracles.golden("hf_bert") / "safetensors"
 LAYER = "bert.encoder.layer."
 
 
-def edited(tmp_path: Path, edit: Callable[[Arrays], None] | None = None, config: dict[str, object] | None = None, source: Path = HF) -> Path:
+def edited(
+    tmp_path: Path, edit: Callable[[Arrays], None] | None = None, config: dict[str, object] | None = None, source: Path = HF
+) -> Path:
     """A copy of a checkpoint with changed tensors or a changed configuration."""
     folder = tmp_path / "edited"
     shutil.copytree(source, folder)
@@ -124,7 +126,7 @@ def test_a_narrower_copy_is_the_same_after_rounding_and_says_so(tmp_path: Path, 
     outcome = ckptkit.verify(HF, tmp_path / "narrow")
     bits, values, behaviour = outcome.levels
     assert (bits.verdict, values.verdict, behaviour.verdict, outcome.verdict) == ("different", "same", "same", "same")
-    assert f"unit roundoff 2^-{ {'BF16': 8, 'F16': 11}[dtype]}" in values.basis
+    assert f"unit roundoff 2^-{ {'BF16': 8, 'F16': 11}[dtype] }" in values.basis
     assert ckptkit.verify(tmp_path / "narrow", HF).verdict == "same"
 
     def wrong(a: Arrays) -> None:

@@ -1,7 +1,7 @@
 """bert4keras' own names: those of its Keras layers, in the HDF5 files that its models' save_weights writes.
 
-Source: bert4keras 0.11.5 models.py, layers.py; keras 2.3.1 engine/saving.py. Keras loads such a file by the order of layers and of weights in
-each, not by name, so rows stand in the models' order, and a norm's shift before its scale. Names: see `spelling.layers`.
+Source: bert4keras 0.11.5 models.py, layers.py; keras 2.3.1 engine/saving.py. Keras loads such a file by the order of layers and of
+weights in each, not by name, so rows stand in the models' order, and a norm's shift before its scale. Names: see `spelling.layers`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,11 @@ from collections.abc import Mapping
 from ckptkit.schema import HDF5, ConfigForm, Dialect, Key, Lack, Style
 from ckptkit.schema.library_names import Spelling, layers
 
-LAYERS_STYLE: Style = {**HDF5, "embedding": {"weight": ("canonical", "/embeddings")}, "norm": {"bias": ("canonical", "/beta"), "weight": ("canonical", "/gamma")}}
+LAYERS_STYLE: Style = {
+    **HDF5,
+    "embedding": {"weight": ("canonical", "/embeddings")},
+    "norm": {"bias": ("canonical", "/beta"), "weight": ("canonical", "/gamma")},
+}
 
 EMBEDDINGS: dict[str, str | tuple[str, ...]] = {
     "Embedding-Token": "embeddings.word",
@@ -38,7 +42,9 @@ def by_name(form: ConfigForm) -> ConfigForm:
 
 def attention(layer: str, ours: str) -> dict[str, str | tuple[str, ...]]:
     """The four dense layers of an attention: query, key, value, output."""
-    return {f"{layer}/{place}": f"{ours}.{part}" for place, part in (("1of4", "query"), ("2of4", "key"), ("3of4", "value"), ("last", "output"))}
+    return {
+        f"{layer}/{place}": f"{ours}.{part}" for place, part in (("1of4", "query"), ("2of4", "key"), ("3of4", "value"), ("last", "output"))
+    }
 
 
 def after(stack: str, ours: str) -> dict[str, str | tuple[str, ...]]:
@@ -69,7 +75,8 @@ LAYERS = after("Transformer-{layer}-", "encoder.layers.{layer}.")
 
 
 def weights(
-    rows: Mapping[str, str | tuple[str, ...]], config: ConfigForm, *, lacks: Mapping[str, Lack] = {}, derived: Mapping[str, tuple[str, str]] = {}, makes: tuple[str, ...] = (),
+    rows: Mapping[str, str | tuple[str, ...]], config: ConfigForm, *, lacks: Mapping[str, Lack] = {},
+    derived: Mapping[str, tuple[str, str]] = {}, makes: tuple[str, ...] = (),
     spelling: Spelling = layers, limits: Mapping[str, tuple[int, str]] = {},
 ) -> Dialect:  # fmt: skip
     """The dialect of a model's save_weights; `config` is the form of the TensorFlow checkpoint that bert4keras builds the model by."""

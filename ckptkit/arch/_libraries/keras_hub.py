@@ -1,9 +1,10 @@
 """keras_hub's backbones: the rows of its transformer layers, and the configuration of its presets.
 
-Source: keras_hub 0.32 models/*/*_backbone.py, layers/modeling/transformer_encoder.py and transformer_decoder.py, utils/preset_utils.py; Keras 3
-saving/saving_lib.py (names: see `spelling.objects`); models/*/*_text_classifier.py, *_masked_lm.py, layers/modeling/masked_lm_head.py (heads). A preset is a
-folder of config.json, metadata.json and model.weights.h5; with a vocabulary of tokenizer.json and assets/tokenizer; with a head of task.json, task.weights.h5 (none
-where the head is the word table) and preprocessor.json. Activations and epsilons are the classes' own, no preset can say them.
+Source: keras_hub 0.32 models/*/*_backbone.py, layers/modeling/transformer_encoder.py and transformer_decoder.py,
+utils/preset_utils.py; Keras 3 saving/saving_lib.py (names: see `spelling.objects`); models/*/*_text_classifier.py, *_masked_lm.py,
+layers/modeling/masked_lm_head.py (heads). A preset is a folder of config.json, metadata.json and model.weights.h5; with a vocabulary
+of tokenizer.json and assets/tokenizer; with a head of task.json, task.weights.h5 (none where the head is the word table) and
+preprocessor.json. Activations and epsilons are the classes' own, no preset can say them.
 """
 
 from __future__ import annotations
@@ -99,13 +100,17 @@ TOLD: dict[str, dict[str, object]] = {"CausalLM": {"add_start_token": True, "add
 
 
 def backbone(
-    names: tuple[str, ...], package: str, layers: Spelling | tuple[Layer, ...], rows: Mapping[str, str | tuple[str, ...]], *, keys: Mapping[str, str | Key] = WITH_SEGMENTS,
-    implied: Mapping[str, object], defaults: Mapping[str, object] = DEFAULTS, lacks: Mapping[str, Lack] = {}, needs: tuple[str, ...] = ("pooler",),
-    tasks: tuple[str, ...] = ("MaskedLM", "TextClassifier"), also: Mapping[str, object] = {}, classifies: tuple[str, ...] = (), words: Vocabulary | None = None,
+    names: tuple[str, ...], package: str, layers: Spelling | tuple[Layer, ...], rows: Mapping[str, str | tuple[str, ...]], *,
+    keys: Mapping[str, str | Key] = WITH_SEGMENTS,
+    implied: Mapping[str, object], defaults: Mapping[str, object] = DEFAULTS, lacks: Mapping[str, Lack] = {},
+    needs: tuple[str, ...] = ("pooler",),
+    tasks: tuple[str, ...] = ("MaskedLM", "TextClassifier"), also: Mapping[str, object] = {}, classifies: tuple[str, ...] = (),
+    words: Vocabulary | None = None,
 ) -> Dialect:  # fmt: skip
     """The dialect of one backbone: `names` its class and others of the same weights, `package` the module that it lies in.
 
-    `classifies`: the groups of its text classifier's head, if it has one, the rows of which are among `rows`. `words`: its tokenizer's vocabulary.
+    `classifies`: the groups of its text classifier's head, if it has one, the rows of which are among `rows`. `words`: its
+    tokenizer's vocabulary.
     """
     below = layers if isinstance(layers, Spelling) else objects(*layers)
     stem, masked = names[0].removesuffix("Backbone"), "task/mlm_head/0" in rows
@@ -119,12 +124,20 @@ def backbone(
         style=OBJECTS,
         container="hdf5",
         filename="model.weights.h5",
-        spelling=headed(tuple(map(snake_case, names)), below, objects(*(h for h in HEAD if h.name in {k.split("/")[1] for k in rows if k.startswith("task/")}))),
+        spelling=headed(
+            tuple(map(snake_case, names)),
+            below,
+            objects(*(h for h in HEAD if h.name in {k.split("/")[1] for k in rows if k.startswith("task/")})),
+        ),
         models=tuple(map(snake_case, names)),
         rows=rows,
         lacks=lacks,
         needs=frozenset(needs),
-        stands={"classifier": "pooler"} if classifies == ("classifier",) else {"classifier": "classification"} if "classifier" in classifies else {},
+        stands={"classifier": "pooler"}
+        if classifies == ("classifier",)
+        else {"classifier": "classification"}
+        if "classifier" in classifies
+        else {},
         writes_ties=False,
         classes=tuple(own or (classes if masked or classifies else ())),
         sidecars=FILES,
@@ -138,7 +151,10 @@ def backbone(
             unfold=unfold(names),
             fold=fold(names, package),
             beside={
-                "metadata.json": metadata(tasks), "tokenizer.json": (text := tokenizer(names[0], words)), "preprocessor.json": preprocessor(stem, text), "task.json": task(stem, text),
+                "metadata.json": metadata(tasks),
+                "tokenizer.json": (text := tokenizer(names[0], words)),
+                "preprocessor.json": preprocessor(stem, text),
+                "task.json": task(stem, text),
             },
             words=words,
         ),
@@ -169,7 +185,9 @@ def fold(names: tuple[str, ...], package: str) -> Callable[[dict[str, object]], 
         name = str(raw.pop(CLASS, "") or names[0])  # "": it has no class of its own
         where = package if name == names[0] else "{0}.{0}_backbone".format(snake_case(name.removesuffix("Backbone")))
         raw = {
-            k: {"module": "builtins", "class_name": "function", "config": v, "registered_name": "function"} if isinstance(v, str) and v.startswith("keras_hub>") else v
+            k: {"module": "builtins", "class_name": "function", "config": v, "registered_name": "function"}
+            if isinstance(v, str) and v.startswith("keras_hub>")
+            else v
             for k, v in raw.items()
         }
         return {"module": f"keras_hub.src.models.{where}", "class_name": name, "config": raw, "registered_name": f"keras_hub>{name}"}
@@ -199,8 +217,12 @@ def _own(raw: Mapping[str, object]) -> tuple[str, str]:
 
 
 def tokenizer(name: str, words: Vocabulary | None) -> Made:
-    """tokenizer.json: keras_hub's tokenizer with the settings that the source says; None without a vocabulary, and for another class than `name`, whose `words` are."""
-    files: dict[str, dict[str, object]] = {"word pieces": {"vocabulary": None}, "sentence pieces": {"proto": None}}  # read from assets/ after
+    """tokenizer.json: keras_hub's tokenizer with the settings that the source says; None without a vocabulary, and for another class
+    than `name`, whose `words` are."""
+    files: dict[str, dict[str, object]] = {
+        "word pieces": {"vocabulary": None},
+        "sentence pieces": {"proto": None},
+    }  # read from assets/ after
     unset = files.get(words.files[0], {}) if words is not None else {}
 
     def said(raw: Mapping[str, object], kit: Kit) -> dict[str, object] | None:
@@ -208,7 +230,11 @@ def tokenizer(name: str, words: Vocabulary | None) -> Made:
         if kit.text is None or raw["class_name"] != name:
             return None
         module = package.replace("backbone", "tokenizer")
-        return _object(module, f"{stem}Tokenizer", {"name": module.partition(".")[2], "trainable": True, "dtype": INTEGERS, "config_file": "tokenizer.json", **unset, **kit.text})
+        return _object(
+            module,
+            f"{stem}Tokenizer",
+            {"name": module.partition(".")[2], "trainable": True, "dtype": INTEGERS, "config_file": "tokenizer.json", **unset, **kit.text},
+        )
 
     return said
 
@@ -219,6 +245,7 @@ def _kind(stem: str, kit: Kit) -> str:
 
 def preprocessor(stem: str, words: Made) -> Made:
     """preprocessor.json: what a task does to text; None where the model has no head or no vocabulary."""
+
     def said(raw: Mapping[str, object], kit: Kit) -> dict[str, object] | None:
         inner, kind, (own, package) = words(raw, kit), _kind(stem, kit), _own(raw)
         if inner is None or not kind:

@@ -108,15 +108,20 @@ OWN_POOLER = "the encoder's own pooler, which pretraining with a sentence head d
 HALF_HEAD = "the pooler of a sentence head whose output is not there; the encoder has one of its own"
 # BertEncoder is a functional model, which numbers its layers; BertEncoderV2 is a layer, which keeps them by attribute
 FUNCTIONAL = {
-    "word": "~layer_with_weights-0", "position": "~layer_with_weights-1", "segment": "~layer_with_weights-2", "norm": "~layer_with_weights-3",
+    "word": "~layer_with_weights-0", "position": "~layer_with_weights-1", "segment": "~layer_with_weights-2",
+    "norm": "~layer_with_weights-3",
     "layer": "~layer_with_weights-{layer+4}", "pooler": "~layer_with_weights-{#layer+4}",
 }  # fmt: skip
 BY_ATTRIBUTE = {
-    "word": "~_embedding_layer", "position": "~_position_embedding_layer", "segment": "~_type_embedding_layer", "norm": "~_embedding_norm_layer",
+    "word": "~_embedding_layer", "position": "~_position_embedding_layer", "segment": "~_type_embedding_layer",
+    "norm": "~_embedding_norm_layer",
     "layer": "~_transformer_layers/{layer}", "pooler": "~_pooler_layer",
 }  # fmt: skip
 # what the first classification head of a BertPretrainerV2 is called in its checkpoint_items, and by its attributes
-HEADS = (("next_sentence..pooler_dense", "classification_heads/0/dense", "pooler"), ("next_sentence..logits", "classification_heads/0/out_proj", "nsp"))
+HEADS = (
+    ("next_sentence..pooler_dense", "classification_heads/0/dense", "pooler"),
+    ("next_sentence..logits", "classification_heads/0/out_proj", "nsp"),
+)
 
 
 def _embeddings(own: Mapping[str, str]) -> Rows:
@@ -204,8 +209,11 @@ TASKS: tuple[tuple[str, str, str, Rows], ...] = (
 )
 
 
-def _task(encoder: str, version: str, own: Mapping[str, str], other: Mapping[str, str], suffix: str, model: str, like: str, head: Rows) -> Dialect:
-    """A Model Garden model for a task: an encoder whose objects are called as `own` says, in a graph that knows them as `other` too, and a head."""
+def _task(
+    encoder: str, version: str, own: Mapping[str, str], other: Mapping[str, str], suffix: str, model: str, like: str, head: Rows
+) -> Dialect:
+    """A Model Garden model for a task: an encoder whose objects are called as `own` says, in a graph that knows them as `other` too, and
+    a head."""
     table = {f"{THIRD}/embedding_table": f"{own['word']}/embeddings"} if "mlm.norm" in head.values() else {}
     return Dialect(
         name=f"tfm{version}_{suffix}",
@@ -238,7 +246,8 @@ KERAS_ROWS: Rows = {
 
 
 def _keras(name: str, title: str, objects: Objects) -> tuple[Dialect, Dialect]:
-    """A functional Keras model without positions: its variables' own names, its layers numbered as `objects` says; and in a weights file of Keras' own."""
+    """A functional Keras model without positions: its variables' own names, its layers numbered as `objects` says; and in a weights file
+    of Keras' own."""
     dialect = Dialect(
         name=name,
         title=title,
@@ -257,7 +266,8 @@ def _keras(name: str, title: str, objects: Objects) -> tuple[Dialect, Dialect]:
         ),
     )
     file = dialect._replace(
-        name=f"{name}_h5", title=f"{title}, weights (.weights.h5)", alias=name, container="hdf5", filename="model.weights.h5", metadata={}, objects=None,
+        name=f"{name}_h5", title=f"{title}, weights (.weights.h5)", alias=name, container="hdf5", filename="model.weights.h5", metadata={},
+        objects=None,
         spelling=spelling("" if name == "keras3" else "_"),
     )  # fmt: skip
     return dialect, file
@@ -266,18 +276,34 @@ def _keras(name: str, title: str, objects: Objects) -> tuple[Dialect, Dialect]:
 def _numbered(to: str, first: tuple[str, str, str], layer: int, at: tuple[int, int, int, int, int], pooler: str) -> dict[str, str]:
     """Object paths of such a model: embeddings and their norm, then `layer` numbers a layer, of which five have weights."""
     paths = {n: to + i for n, i in zip(("word_embeddings", "token_type_embeddings", "embeddings_LayerNorm"), first, strict=True)}
-    of = {n: f"{to}{{layer*{layer}+{i}}}" for n, i in zip(("attention", "attention_LayerNorm", "intermediate", "output", "output_LayerNorm"), at, strict=True)}
+    of = {
+        n: f"{to}{{layer*{layer}+{i}}}"
+        for n, i in zip(("attention", "attention_LayerNorm", "intermediate", "output", "output_LayerNorm"), at, strict=True)
+    }
     paths |= {f"layer_{{layer}}_{n}": path for n, path in of.items()}
-    for local, dense in (("query", "_query_dense"), ("key", "_key_dense"), ("value", "_value_dense"), ("attention_output", "_output_dense")):
+    for local, dense in (
+        ("query", "_query_dense"),
+        ("key", "_key_dense"),
+        ("value", "_value_dense"),
+        ("attention_output", "_output_dense"),
+    ):
         paths[f"layer_{{layer}}_attention/{local}"] = f"{of['attention']}/{dense}"
     return {**paths, "pooler": to + pooler}
 
 
 BERT_DIALECTS = (
     _model_garden("tfm_encoder", "TF Model Garden BertEncoder (TensorFlow 2)", FUNCTIONAL, BY_ATTRIBUTE, pretraining=False),
-    _model_garden("tfm_pretraining", "TF Model Garden BertPretrainerV2 of a BertEncoder (TensorFlow 2)", FUNCTIONAL, BY_ATTRIBUTE, pretraining=True),
+    _model_garden(
+        "tfm_pretraining", "TF Model Garden BertPretrainerV2 of a BertEncoder (TensorFlow 2)", FUNCTIONAL, BY_ATTRIBUTE, pretraining=True
+    ),
     _model_garden("tfm_v2_encoder", "TF Model Garden BertEncoderV2 (TensorFlow 2)", BY_ATTRIBUTE, FUNCTIONAL, pretraining=False),
-    _model_garden("tfm_v2_pretraining", "TF Model Garden BertPretrainerV2 of a BertEncoderV2 (TensorFlow 2)", BY_ATTRIBUTE, FUNCTIONAL, pretraining=True),
+    _model_garden(
+        "tfm_v2_pretraining",
+        "TF Model Garden BertPretrainerV2 of a BertEncoderV2 (TensorFlow 2)",
+        BY_ATTRIBUTE,
+        FUNCTIONAL,
+        pretraining=True,
+    ),
     Dialect(
         name="tfm_names",
         title="TF Model Garden BERT by its variables' own names",
@@ -321,7 +347,8 @@ def either(one: Rows, other: Rows) -> Rows:
 
 
 def albert(module: str, lacks: Mapping[str, Lack]) -> tuple[Dialect, ...]:
-    """A Model Garden AlbertEncoder: one layer for all, numbered after the projection, which is there where the embeddings are narrower; and by its variables' own names."""
+    """A Model Garden AlbertEncoder: one layer for all, numbered after the projection, which is there where the embeddings are narrower;
+    and by its variables' own names."""
     layer, one = "~layer_with_weights-{}", "{group!}{inner_group!}"
     objects = Dialect(
         name="tfm",
@@ -358,21 +385,42 @@ def albert(module: str, lacks: Mapping[str, Lack]) -> tuple[Dialect, ...]:
     # a BERT whose embeddings are narrower: as many groups as layers, each of one layer of its own
     alone = {"inner_groups": (1, "each of its layers has weights of its own")}
     form = params_form(
-        "bert", {**{k: v for k, v in KEYS.items() if k != "num_layers"}, "num_layers": Key("layers", more=("groups",)), "embedding_width": "embedding"},
+        "bert", {**{k: v for k, v in KEYS.items() if k != "num_layers"}, "num_layers": Key("layers", more=("groups",)),
+            "embedding_width": "embedding"},
         {"dropout": 0.1, "attention_dropout": 0.1, "initializer_range": 0.02, "inner_groups": 1},
     )  # fmt: skip
     factored = [
         objects._replace(
-            name=f"tfm_bert{version}", title=f"TF Model Garden {title} with an embedding_width (TensorFlow 2)", alias="", filename="bert_model.ckpt-1",
+            name=f"tfm_bert{version}",
+            title=f"TF Model Garden {title} with an embedding_width (TensorFlow 2)",
+            alias="",
+            filename="bert_model.ckpt-1",
             rows={**_embeddings(own), project: "embeddings.project", **block(blocks, module), pooler: "pooler", **_masked_lm("masked_lm")},
-            repeats={"masked_lm/embedding_table": "embeddings.word.weight"}, limits=alone, config=form,
+            repeats={"masked_lm/embedding_table": "embeddings.word.weight"},
+            limits=alone,
+            config=form,
             objects=Objects(aliases={"masked_lm/embedding_table": f"{own['word']}/embeddings"}, roots=("encoder", "encoder_network")),
         )
         for version, title, own, project, blocks, pooler in (
             ("", "BertEncoder", FUNCTIONAL, layer.format(4), layer.format("{group+5}") + "{inner_group!}", layer.format("{#group+5}")),
-            ("_v2", "BertEncoderV2", BY_ATTRIBUTE, "~_embedding_projection", "~_transformer_layers/{group}{inner_group!}", "~_pooler_layer"),
+            (
+                "_v2",
+                "BertEncoderV2",
+                BY_ATTRIBUTE,
+                "~_embedding_projection",
+                "~_transformer_layers/{group}{inner_group!}",
+                "~_pooler_layer",
+            ),
         )
     ]
     names = {"~embedding_projection": "embeddings.project", **_by_variable("~transformer/{group!}{inner_group!}", module)}
-    variables = objects._replace(name="tfm_names", title="TF Model Garden ALBERT by its variables' own names", prefixes=OWN_NAMES, rows=names, repeats={}, metadata={}, objects=None)
+    variables = objects._replace(
+        name="tfm_names",
+        title="TF Model Garden ALBERT by its variables' own names",
+        prefixes=OWN_NAMES,
+        rows=names,
+        repeats={},
+        metadata={},
+        objects=None,
+    )
     return objects, variables, *factored

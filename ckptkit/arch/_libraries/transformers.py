@@ -82,14 +82,16 @@ PIECES = {"sentence pieces": "spiece.model", **_TOKENIZER}
 
 
 def tf(
-    modules: Mapping[str, Module], hf: Dialect, prefix: str, *, words: Mapping[str, str] = {}, weights: tuple[str, ...] = ("embeddings.word",), tied: bool = False, shared: Mapping[str, str] = {},
-    style: Style = HDF5, rows: Rows | None = None, repeats: Mapping[str, str | tuple[str, ...]] = {}, computes: frozenset[str] = frozenset(),
+    modules: Mapping[str, Module], hf: Dialect, prefix: str, *, words: Mapping[str, str] = {},
+    weights: tuple[str, ...] = ("embeddings.word",), tied: bool = False, shared: Mapping[str, str] = {},
+    style: Style = HDF5, rows: Rows | None = None, repeats: Mapping[str, str | tuple[str, ...]] = {},
+    computes: frozenset[str] = frozenset(),
 ) -> Dialect:  # fmt: skip
     """The dialect of transformers' TF classes.
 
-    `words` are first parts of names that differ; `weights` the embeddings whose variable is called "weight"; `tied` whether a tied weight has
-    a variable of its own where it is untied (elsewhere the class uses the embeddings); `shared` the layers that hold the embeddings once more
-    and the group that each is of ("": always); `rows` those of `hf` that hold more than modules.
+    `words` are first parts of names that differ; `weights` the embeddings whose variable is called "weight"; `tied` whether a tied
+    weight has a variable of its own where it is untied (elsewhere the class uses the embeddings); `shared` the layers that hold the
+    embeddings once more and the group that each is of ("": always); `rows` those of `hf` that hold more than modules.
     """
     out: dict[str, str | tuple[str, ...]] = {}
     again: dict[str, str | tuple[str, ...]] = {}
@@ -108,7 +110,12 @@ def tf(
             out[f"{name}/weight | {name}/embeddings"] = f"{value}.weight"
         else:
             out[name] = value
-        if module is not None and isinstance(value, str) and value.startswith("embeddings.") and (key.startswith("~embeddings.") or key[0] != "~"):
+        if (
+            module is not None
+            and isinstance(value, str)
+            and value.startswith("embeddings.")
+            and (key.startswith("~embeddings.") or key[0] != "~")
+        ):
             for suffix, _ in module.params:
                 endings = ("/weight", "/embeddings") if value in weights else style[module.kind][suffix][1:]
                 for layer, group in shared.items():
@@ -134,13 +141,24 @@ def tf(
     )
 
 
-def flax(modules: Mapping[str, Module], hf: Dialect, *, style: Style = FLAX, rows: Rows | None = None, without: tuple[str, ...] = (), prefixed: bool = False) -> Dialect:
-    """The dialect of transformers' Flax classes; `rows` as in `tf`, `without` the groups that have no class there, `prefixed` as in `Dialect`."""
+def flax(
+    modules: Mapping[str, Module],
+    hf: Dialect,
+    *,
+    style: Style = FLAX,
+    rows: Rows | None = None,
+    without: tuple[str, ...] = (),
+    prefixed: bool = False,
+) -> Dialect:
+    """The dialect of transformers' Flax classes; `rows` as in `tf`, `without` the groups that have no class there, `prefixed` as in
+    `Dialect`."""
     out: dict[str, str | tuple[str, ...]] = {}
     for key, value in {**hf.rows, **(rows or {})}.items():
         name = key.replace(".", "/")
         one = _one(modules, value, style)
-        out[name.rpartition("/")[0] + one[0] if one is not None and key.endswith((".weight", ".bias")) and one[0] else name] = value if one is None else one[1]
+        out[name.rpartition("/")[0] + one[0] if one is not None and key.endswith((".weight", ".bias")) and one[0] else name] = (
+            value if one is None else one[1]
+        )
     return Dialect(
         name="hf_flax",
         title="transformers (Flax)",

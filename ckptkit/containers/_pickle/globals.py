@@ -189,7 +189,8 @@ class Copied:
 
 
 def call(f: object, args: object, copied: Copied) -> object:
-    """What REDUCE of `f` over `args` is described as. Raises CorruptError for arguments that cannot be meant, LimitError for what copies too much."""
+    """What REDUCE of `f` over `args` is described as. Raises CorruptError for arguments that cannot be meant, LimitError for what copies
+    too much."""
     while type(f) is _Callable and f.how == "from_type" and type(args) is tuple and len(args) == 4:
         f, args = args[0], args[2]
     if type(args) is not tuple:
@@ -285,7 +286,9 @@ def set_items(target: object, items: list[object]) -> None:
             tuples += type(k) is tuple
     held = target.items if type(target) is Opaque else target
     if tuples:
-        LIMITS.check("pickle_tuples", tuples + (len(held) if type(held) is dict else 0), "the number of keys of a dict with tuples among them")
+        LIMITS.check(
+            "pickle_tuples", tuples + (len(held) if type(held) is dict else 0), "the number of keys of a dict with tuples among them"
+        )
     if type(target) is dict:
         target.update(zip(keys, items[1::2]))  # noqa: B905
     elif type(target) is Opaque:
@@ -309,7 +312,8 @@ def extend(target: object, items: list[object]) -> None:
 
 
 def text(raw: bytes, copied: Copied | None = None) -> str:
-    """UTF-8 text; what is not UTF-8 (lone surrogates too) stays visible as escapes. It may take four times its bytes: `copied` counts that."""
+    """UTF-8 text; what is not UTF-8 (lone surrogates too) stays visible as escapes. It may take four times its bytes: `copied` counts
+    that."""
     if copied is not None:
         copied.add(3 * len(raw))
     try:

@@ -6,8 +6,8 @@ against what is left of the file before anything is allocated, and the number of
 
 `load` is one loop over bytes with local variables, its most frequent opcodes first; the rare ones are functions in a table. 20,000
 tensors are 640,000 opcodes, though, and nearly all of them are one run of 30 that `torch.save` repeats: that run is recognised as a whole
-(`_run_of_tensor`). The result is the same by construction: what the run would have memoised for nobody is not stored, and a pickle that does
-ask for it is read again without the shortcut.
+(`_run_of_tensor`). The result is the same by construction: what the run would have memoised for nobody is not stored, and a pickle
+that does ask for it is read again without the shortcut.
 """
 
 from __future__ import annotations
@@ -104,7 +104,8 @@ def _run_of_tensor(memo: dict[int, Any], storages: list[object]) -> Callable[[by
 
 
 def _items_of_tensors(memo: dict[int, Any], storages: list[object]) -> Callable[[bytes, int], tuple[list[object], int] | None]:
-    """A matcher for rebuilt tensors with their keys, one after another, as a dict holds them: ([key, Tensor, ...], where they end), or None.
+    """A matcher for rebuilt tensors with their keys, one after another, as a dict holds them: ([key, Tensor, ...], where they end),
+    or None.
 
     What all of them must have is looked at column by column, and they are made so.
     """
@@ -124,7 +125,9 @@ def _items_of_tensors(memo: dict[int, Any], storages: list[object]) -> Callable[
             end = hit.end()
         if not rows:
             return None
-        n_name, name, p0, get, kind, type_, n_key, key, p1, place, numel, p2, offset, size, p3, stride, p4, od, p5, p6, put = zip(*rows, strict=True)
+        n_name, name, p0, get, kind, type_, n_key, key, p1, place, numel, p2, offset, size, p3, stride, p4, od, p5, p6, put = zip(
+            *rows, strict=True
+        )
         puts = unpack(f"<{8 * len(rows)}I", b"".join(chain.from_iterable(zip(p0, p1, p2, p3, p4, p5, p6, put, strict=True))))
         if (
             bytes(map(len, name)) != b"".join(n_name)
@@ -143,7 +146,12 @@ def _items_of_tensors(memo: dict[int, Any], storages: list[object]) -> Callable[
         named = {b: memo[b[0]] for b in {*type_, *place}}.__getitem__
         number = {b: int.from_bytes(b[1:], "little") for b in {*numel, *offset}}.__getitem__
         where = list(map(storage, zip(repeat("storage"), map(named, type_), keys, map(named, place), map(number, numel), repeat(None))))
-        made = list(map(tensor, zip(where, map(number, offset), map(dims.__getitem__, size), map(dims.__getitem__, stride), repeat(None), repeat(None))))
+        made = list(
+            map(
+                tensor,
+                zip(where, map(number, offset), map(dims.__getitem__, size), map(dims.__getitem__, stride), repeat(None), repeat(None)),
+            )
+        )
         storages.extend(where)
         for first, column in ((0, names), (1, keys), (7, made)):
             memo.update(zip(puts[first::8], column, strict=True))
@@ -174,7 +182,11 @@ def load(
         near_end = m.size - m.i < 8  # the widest argument that is read without a check
         if near_end and m.size < m.total:
             raise Short from None
-        what = f"is empty, at byte {start}" if m.size <= start else f"takes from an empty stack{' or ends in the middle' if near_end else ''}, at byte {m.i}"
+        what = (
+            f"is empty, at byte {start}"
+            if m.size <= start
+            else (f"takes from an empty stack{' or ends in the middle' if near_end else ''}, at byte {m.i}")
+        )
         raise CorruptError(f"the pickle {what}{_would_call(m.named)}", path=path) from None
     except KeyError:
         if shortcut:

@@ -184,7 +184,9 @@ def encode_header(shards: int) -> bytes:
 def encode_entry(raw: Raw) -> bytes:
     """A BundleEntryProto without slices."""
     kind, shard, offset, size, crc, _ = raw
-    head = _encode_kind(kind.number, kind.shape) + (encode(3, shard) if shard else b"") + (b"\x20" + encode_varint(offset) if offset else b"")
+    head = (
+        _encode_kind(kind.number, kind.shape) + (encode(3, shard) if shard else b"") + (b"\x20" + encode_varint(offset) if offset else b"")
+    )
     if crc and size == kind.nbytes:
         return head + kind.usual + crc.to_bytes(4, "little")
     return head + encode(5, size) + (b"\x35" + crc.to_bytes(4, "little") if crc else b"")

@@ -16,16 +16,20 @@ from ...limits import LIMITS
 from ...support.protobuf import BYTES, VARINT, Readable, bad, fields, signed, varint
 from .bundle_entry import KINDS, OPAQUE, QUANTISED
 
-# operations that read, write or list files, or send to a network, whatever the program is given; the savers of every SavedModel are not among them
+# operations that read, write or list files, or send to a network, whatever the program is given; the savers of every SavedModel are
+# not among them
 FILE_OPS = (
-    "ReadFile", "WriteFile", "MatchingFiles", "PrintV2", "SaveDataset", "SaveDatasetV2", "DatasetToTFRecord", "ExperimentalDatasetToTFRecord",
+    "ReadFile", "WriteFile", "MatchingFiles", "PrintV2", "SaveDataset", "SaveDatasetV2", "DatasetToTFRecord",
+    "ExperimentalDatasetToTFRecord",
     "DistributedSave", "SnapshotDataset", "SnapshotDatasetV2", "CacheDataset", "CacheDatasetV2", "CreateSummaryFileWriter",
     "CreateSummaryDbWriter", "DebugIdentity", "DebugIdentityV2", "DebugIdentityV3", "DebugNanCount", "DebugNumericSummary",
     "DebugNumericSummaryV2", "ImmutableConst", "WholeFileReader", "WholeFileReaderV2", "TextLineReader", "TextLineReaderV2",
     "TFRecordReader", "TFRecordReaderV2", "FixedLengthRecordReader", "FixedLengthRecordReaderV2", "LMDBReader", "LMDBDataset",
     "TextLineDataset", "TFRecordDataset", "TFRecordDatasetV2", "FixedLengthRecordDataset", "FixedLengthRecordDatasetV2", "CSVDataset",
-    "CSVDatasetV2", "SqlDataset", "LoadDataset", "LoadAndRemapMatrix", "GenerateVocabRemapping", "FileSystemSetConfiguration", "RegisterDataset",
-    "RegisterDatasetV2", "PyFunc", "PyFuncStateless", "EagerPyFunc", "RpcCall", "RpcClient", "RpcServer", "Rpc", "TryRpc", "DebugGradientIdentity",
+    "CSVDatasetV2", "SqlDataset", "LoadDataset", "LoadAndRemapMatrix", "GenerateVocabRemapping", "FileSystemSetConfiguration",
+    "RegisterDataset",
+    "RegisterDatasetV2", "PyFunc", "PyFuncStateless", "EagerPyFunc", "RpcCall", "RpcClient", "RpcServer", "Rpc", "TryRpc",
+    "DebugGradientIdentity",
 )  # fmt: skip
 _FILE_OPS = {name.encode(): name for name in FILE_OPS}
 

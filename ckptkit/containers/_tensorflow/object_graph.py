@@ -27,7 +27,8 @@ ARCHIVED = "_all_variables/"  # where Keras' export keeps every variable a secon
 _VALUE_FIELD = b"\x0a\x0eVARIABLE_VALUE\x12"
 _ITERATIONS = frozenset(("_iterations", "iter"))
 _RATES = frozenset(("_learning_rate", "learning_rate", "decay", "_variables", "_trainable_variables"))
-# what names have where there may be an optimizer, whose counter may go by another name ("global_step"): a quick question before the graph is decoded
+# what names have where there may be an optimizer, whose counter may go by another name ("global_step"): a quick question before the
+# graph is decoded
 COUNTED = ("_iterations", "iter", "learning_rate", "decay")
 HELD = "/_variables/"
 _WRAPPED = frozenset(("inner_optimizer", "base_optimizer", "_optimizer"))
@@ -164,12 +165,15 @@ class ObjectGraph:
         if len(set(called.values())) < len(called):
             bad("two keys of the object graph are one path", self.path)
         of = self._slot_variables()
-        slots = {names[i]: names.get(of.get(i, -1), "") for i, n in enumerate(nodes) if n.attributes and i not in paths and i not in self.trained}
+        slots = {
+            names[i]: names.get(of.get(i, -1), "") for i, n in enumerate(nodes) if n.attributes and i not in paths and i not in self.trained
+        }
         return renamed, slots
 
     @cached_property
     def trained(self) -> frozenset[int]:
-        """The variables that Keras 3 lists as trained: weights, even where no path of the model's leads to them (layers in a list of its own)."""
+        """The variables that Keras 3 lists as trained: weights, even where no path of the model's leads to them (layers in a list of its
+        own)."""
         return frozenset(v for i in self.optimizers for v in self._listed(self.nodes[i], "_trainable_variables"))
 
     def _slot_variables(self) -> dict[int, int]:
@@ -185,7 +189,9 @@ class ObjectGraph:
                 if len(slots) == len(trained):
                     out |= {s: v for s, v in zip(slots, trained, strict=True) if s not in self.paths and s not in self.trained}
             for v in self._listed(node, "_variables"):
-                for a in self.nodes[v].attributes if v not in self.paths and v not in self.trained else ():  # tf_keras: "Adam/m/dense/kernel", "m/dense/kernel"
+                for a in (
+                    self.nodes[v].attributes if v not in self.paths and v not in self.trained else ()
+                ):  # tf_keras: "Adam/m/dense/kernel", "m/dense/kernel"
                     rests = (a.full_name.split("/", n)[-1] for n in (1, 2))
                     found = next((by_name[r] for r in rests if r in by_name), None)
                     if found is not None:

@@ -51,7 +51,9 @@ def state(path: str) -> str | None:
     if found is None:
         return None
     raw = found[1] if found[1] is not None else found[2]
-    return re.sub(_ESCAPE, lambda m: bytes([int(m[1], 8) & 255]) if m[1].isdigit() else _PLAIN.get(m[1], m[1]), raw).decode("utf-8", "replace")
+    return re.sub(_ESCAPE, lambda m: bytes([int(m[1], 8) & 255]) if m[1].isdigit() else _PLAIN.get(m[1], m[1]), raw).decode(
+        "utf-8", "replace"
+    )
 
 
 def state_text(prefix: str) -> bytes:

@@ -217,7 +217,8 @@ def first(path: str) -> tuple[bytes, bytes] | None:
 
 
 def snappy(data: bytes, path: str, at: int = 0) -> bytes:
-    """Undo snappy's block format (github.com/google/snappy format_description.txt) of the block at byte `at`. Raises CorruptError, LimitError."""
+    """Undo snappy's block format (github.com/google/snappy format_description.txt) of the block at byte `at`. Raises CorruptError,
+    LimitError."""
     size, pos = varint(data, 0, len(data), path)
     LIMITS.check("block_bytes", size, f"the unpacked size in bytes of the table block at byte {at}", path)
     if size > 64 * len(data):  # three bytes give 64 at most

@@ -1,8 +1,8 @@
 """msgpack as flax writes it, read without unpacking an array: a tree of maps whose leaves say where their bytes lie.
 
-Sources: the MessagePack specification; flax/serialization.py (extension 1: (shape, dtype name, bytes), 3: the same of a scalar, 2: a complex number;
-arrays above 1 GiB as maps of flat chunks). Every length is held against the file, nesting and counts against the limits; what flax
-does not write is refused.
+Sources: the MessagePack specification; flax/serialization.py (extension 1: (shape, dtype name, bytes), 3: the same of a scalar, 2: a
+complex number; arrays above 1 GiB as maps of flat chunks). Every length is held against the file, nesting and counts against the
+limits; what flax does not write is refused.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ class Reader:
         """The next `n` bytes, which have to be few."""
         at = self.at
         if at + n > self.size:
-            raise CorruptError(f"truncated: msgpack goes on to byte {at + n:,}, the file ends at {self.size:,}", path=self.path, hint="download it again")
+            raise CorruptError(
+                f"truncated: msgpack goes on to byte {at + n:,}, the file ends at {self.size:,}", path=self.path, hint="download it again"
+            )
         i = at - self.start
         if i < 0 or i + n > len(self.window):
             self.start, i = at, 0
@@ -92,7 +94,9 @@ class Reader:
     def _count(self, n: int, each: int, depth: int) -> None:
         """Refuse what cannot fit: `n` entries of at least `each` bytes, nested too deeply, too many in all."""
         if n * each > self.size - self.at:
-            raise CorruptError(f"a msgpack map or array at byte {self.at:,} is said to have {n:,} entries; the file has no room for them", path=self.path)
+            raise CorruptError(
+                f"a msgpack map or array at byte {self.at:,} is said to have {n:,} entries; the file has no room for them", path=self.path
+            )
         LIMITS.check("json_depth", depth, "the nesting of the msgpack data", self.path)
         self.items += n
         LIMITS.check("json_values", self.items, "the number of msgpack values", self.path)
@@ -127,7 +131,9 @@ class Reader:
         kind = self.take(1)[0]
         end = self.at + n
         if end > self.size:
-            raise CorruptError(f"truncated: an array ends at byte {end:,}, the file at {self.size:,}", path=self.path, hint="download it again")
+            raise CorruptError(
+                f"truncated: an array ends at byte {end:,}, the file at {self.size:,}", path=self.path, hint="download it again"
+            )
         if kind == 2:
             value = self.value()
             if not isinstance(value, list) or len(value) != 2 or self.at != end or not all(isinstance(v, float) for v in value):
@@ -156,17 +162,24 @@ class Reader:
         LIMITS.check("rank", len(shape), f"the rank of the array at byte {start:,}", self.path)
         dtype = _NAMES.get(name)
         if dtype is None:
-            what = "holds Python objects, which only a pickle can carry" if name == "object" else f"has dtype {printable(name, 40)!r}, which is not read"
+            what = (
+                "holds Python objects, which only a pickle can carry"
+                if name == "object"
+                else (f"has dtype {printable(name, 40)!r}, which is not read")
+            )
             raise UnsupportedError(f"the array at byte {start:,} {what}", path=self.path)
         spec = TensorSpec(dtype, tuple(shape))
         if spec.nbytes != n or self.at + n != end:
-            raise CorruptError(f"the array at byte {start:,}, {dtype} {shape}, needs {spec.nbytes:,} bytes; {n:,} are stored", path=self.path)
+            raise CorruptError(
+                f"the array at byte {start:,}, {dtype} {shape}, needs {spec.nbytes:,} bytes; {n:,} are stored", path=self.path
+            )
         found = Array(spec, self.at)
         self.at = end
         return found
 
 
 _NUMBERS = {
-    0xCA: Struct(">f"), 0xCB: Struct(">d"), 0xCC: Struct(">B"), 0xCD: Struct(">H"), 0xCE: Struct(">I"), 0xCF: Struct(">Q"), 0xD0: Struct(">b"),
+    0xCA: Struct(">f"), 0xCB: Struct(">d"), 0xCC: Struct(">B"), 0xCD: Struct(">H"), 0xCE: Struct(">I"), 0xCF: Struct(">Q"),
+    0xD0: Struct(">b"),
     0xD1: Struct(">h"), 0xD2: Struct(">i"), 0xD3: Struct(">q"),
 }  # fmt: skip

@@ -68,7 +68,9 @@ def _pairs(text: str, path: str) -> dict[str, str]:
         if m is None or m[2] in found or (m[5] is None) == (m[2] == "descr"):
             if "'descr': [" in body:
                 raise UnsupportedError("holds records (a structured dtype), not a tensor", path=path)
-            raise CorruptError(f"the .npy header has {printable(body[i : i + 40])!r} where numpy writes descr, fortran_order and shape", path=path)
+            raise CorruptError(
+                f"the .npy header has {printable(body[i : i + 40])!r} where numpy writes descr, fortran_order and shape", path=path
+            )
         found[m[2]] = m[3] if m[5] is None else m[6]
         i = m.end()
     lacking = {"descr", "fortran_order", "shape"} - found.keys()

@@ -79,11 +79,16 @@ def _find_directory(fd: int, size: int, path: str) -> tuple[bytes, int, int]:
     while at >= 0 and len(tail) - at >= 22 and at + 22 + int.from_bytes(tail[at + 20 : at + 22], "little") != len(tail):
         at = tail.rfind(b"PK\5\6", 0, at)
     if at < 0 or len(tail) - at < 22:
-        raise CorruptError(f"ends at byte {size} without a zip directory", path=path, hint="a file cut short by a partial download or a full disk?")
+        raise CorruptError(
+            f"ends at byte {size} without a zip directory", path=path, hint="a file cut short by a partial download or a full disk?"
+        )
     _, disk, cd_disk, here, count, cd_size, cd_at, _ = _END.unpack_from(tail, at)
     end = tail_at + at
     if at + 22 != len(tail):
-        raise CorruptError(f"ends at byte {end + 22} in a comment, which no program writes into a checkpoint: a second directory can hide in one", path=path)
+        raise CorruptError(
+            f"ends at byte {end + 22} in a comment, which no program writes into a checkpoint: a second directory can hide in one",
+            path=path,
+        )
     if disk not in (0, 0xFFFF) or cd_disk not in (0, 0xFFFF) or here != count:
         raise UnsupportedError(f"is one part of a zip archive split over several files, says its end at byte {end}", path=path)
     if at >= 20 and tail[at - 20 : at - 16] == b"PK\6\7":
@@ -128,7 +133,8 @@ def _central(raw: bytes, count: int, path: str, writer: str, deflated: bool) -> 
             raise UnsupportedError(
                 f"entry {_text(name)} is compressed (zip method {method}); {writer} stores its records",
                 path=path,
-                hint=f"unpack it and pack it again without compression (zip -0), or save it again with {'torch.save' if writer == 'PyTorch' else writer}",
+                hint=f"unpack it and pack it again without compression (zip -0), or save it again with "
+                f"{'torch.save' if writer == 'PyTorch' else writer}",
             )
         if (packed != size and not method) or disk not in (0, 0xFFFF):
             raise CorruptError(f"entry {_text(name)} is stored, but its two sizes differ", path=path)
@@ -257,20 +263,27 @@ def _heads(fd: int, listed: list[tuple[bytes, int, int, int, int, int, int]], en
 
 
 def _gap(name: str, header: int, at: int, before: bytes, last: tuple[str, int, int, int, int], path: str) -> None:
-    """Hold that what lies between the entry `last` and the header of `name` is the data descriptor that its flags promise, and says the same.
+    """Hold that what lies between the entry `last` and the header of `name` is the data descriptor that its flags promise, and says
+    the same.
 
     `before` is what stands before that header (the directory's, where `name` is empty). Raises CorruptError.
     """
     who, flags, crc, size, packed = last
     if header < at or not who:
-        raise CorruptError(f"entry {printable(name)} at byte {header} overlaps what lies before it, or something precedes the first entry", path=path)
+        raise CorruptError(
+            f"entry {printable(name)} at byte {header} overlaps what lies before it, or something precedes the first entry", path=path
+        )
     gap = header - at
     said = before[-gap:] if gap <= _GAP else b""
     sum_, sizes = said.removeprefix(b"PK\7\x08")[:4], said.removeprefix(b"PK\7\x08")[4:]
     half = len(sizes) // 2
     if not flags & 8 or half not in (4, 8):
         raise CorruptError(f"{gap:,} bytes after the entry {printable(who)} belong to no entry", path=path)
-    if int.from_bytes(sum_, "little") != crc or int.from_bytes(sizes[half:], "little") != size or int.from_bytes(sizes[:half], "little") != packed:
+    if (
+        int.from_bytes(sum_, "little") != crc
+        or int.from_bytes(sizes[half:], "little") != size
+        or int.from_bytes(sizes[:half], "little") != packed
+    ):
         raise CorruptError(f"entry {printable(who)} has another size or checksum behind its data", path=path)
 
 
@@ -355,7 +368,9 @@ def directory_size(records: Sequence[Record]) -> int:
     """How many bytes `directory` gives."""
     names = "".join([r.name for r in records])
     extras = sum([len(_extra64(r.size, r.header)) for r in records if r.big])
-    return _CENTRAL.size * len(records) + len(names if names.isascii() else names.encode()) + extras + _END64.size + _LOCATOR.size + _END.size
+    return (
+        _CENTRAL.size * len(records) + len(names if names.isascii() else names.encode()) + extras + _END64.size + _LOCATOR.size + _END.size
+    )
 
 
 def directory(records: Sequence[Record], crcs: Sequence[int]) -> bytes:
@@ -365,7 +380,11 @@ def directory(records: Sequence[Record], crcs: Sequence[int]) -> bytes:
         name, extra = text.encode(), b""
         if size >= _FULL or header >= _FULL:
             extra, size, header = _extra64(size, header), min(size, _FULL), min(header, _FULL)
-        out.append(pack(b"PK\1\2", 0, 0, 0x0808 if size else 0x0800, 0, 0, 0, crc, size, size, len(name), len(extra), 0, 0, 0, 0, header) + name + extra)
+        out.append(
+            pack(b"PK\1\2", 0, 0, 0x0808 if size else 0x0800, 0, 0, 0, crc, size, size, len(name), len(extra), 0, 0, 0, 0, header)
+            + name
+            + extra
+        )
     raw = b"".join(out)
     at, n = records[-1].end if records else 0, len(records)
     end64 = _END64.pack(b"PK\6\6", 44, 0x031E, 45, 0, 0, n, n, len(raw), at)

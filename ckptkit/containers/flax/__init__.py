@@ -83,7 +83,8 @@ def open_file(path: str) -> Checkpoint:
     if reader.at != size:
         raise CorruptError(f"{size - reader.at:,} bytes follow the end of the msgpack data at byte {reader.at:,}", path=path)
     findings = [
-        Finding("warning", "names", printable(key), f"the key {printable(key, 100)!r} is there twice; the last one counts") for key in reader.repeated[:50]
+        Finding("warning", "names", printable(key), f"the key {printable(key, 100)!r} is there twice; the last one counts")
+        for key in reader.repeated[:50]
     ]
     tensors: dict[str, StoredTensor] = {}
     extras: dict[str, object] = {}

@@ -1,4 +1,5 @@
-"""The msgpack bytes around arrays, as flax writes them: see `flax` and `_msgpack`. Everything but the arrays' own bytes is known at once."""
+"""The msgpack bytes around arrays, as flax writes them: see `flax` and `_msgpack`. Everything but the arrays' own bytes is known at
+once."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ Node = dict[str, "Node | str | object"]
 def make_layout(
     container: str, tensors: Sequence[tuple[str, TensorSpec]], filename: str, extras: Mapping[str, object], max_shard_size: int | None
 ) -> FileLayout:
-    """Where every byte goes. Raises UnsupportedError for a dtype that numpy has no name for, UsageError for names that contradict each other."""
+    """Where every byte goes. Raises UnsupportedError for a dtype that numpy has no name for, UsageError for names that contradict each
+    other."""
     specs: dict[str, TensorSpec] = {}
     for name, spec in tensors:
         if name in specs:

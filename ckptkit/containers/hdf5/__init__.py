@@ -1,13 +1,14 @@
-"""HDF5 files as Keras and transformers write them: legacy `.h5`, whole models or weights, Keras 3 `.weights.h5`, `tf_model.h5` and its shards.
+"""HDF5 files as Keras and transformers write them: legacy `.h5`, whole models or weights, Keras 3 `.weights.h5`, `tf_model.h5` and
+its shards.
 
 Sources: HDF5 File Format Specification 3.0; Keras' `legacy_h5_format.py` (layer_names, weight_names, model_weights) and `saving_lib.py`
 (layers/.../vars/0); transformers 4's `tf_model.h5.index.json`. A tensor's name is the dataset's path without the first slash.
 
-Policy: ckptkit reads and writes the format itself (`_hdf5`): neither h5py nor Keras is imported, so a damaged file cannot crash a C library. h5py
-(the extra `hdf5`) is asked, in a process of its own, only for chunks that were packed by a filter other than gzip, shuffle and fletcher32
-or are listed in one of HDF5 1.10's indexes. What the file says besides its tensors goes into the metadata, each root attribute as
-`hdf5:NAME`, those of groups as JSON in `hdf5:groups`, so that writing HDF5 again gives the same file to Keras. A model's configuration
-is read as data.
+Policy: ckptkit reads and writes the format itself (`_hdf5`): neither h5py nor Keras is imported, so a damaged file cannot crash a C
+library. h5py (the extra `hdf5`) is asked, in a process of its own, only for chunks that were packed by a filter other than gzip,
+shuffle and fletcher32 or are listed in one of HDF5 1.10's indexes. What the file says besides its tensors goes into the metadata,
+each root attribute as `hdf5:NAME`, those of groups as JSON in `hdf5:groups`, so that writing HDF5 again gives the same file to Keras.
+A model's configuration is read as data.
 """
 
 from __future__ import annotations
@@ -51,7 +52,10 @@ TASK = "task/"  # begins the names of what keras_hub keeps in a file of its own,
 TRANSFORMERS = "tf_model.h5"  # what alone is ever cut into shards with an index of transformers' kind
 TASK_FILE = "task.weights.h5"
 PREFIX = "hdf5:"  # of the metadata that only this format understands
-UNMARKED = "holds opaque elements of 2 bytes: read as bfloat16, which Keras 2 and Keras' legacy form store so without a mark (and so is what else is opaque here)"
+UNMARKED = (
+    "holds opaque elements of 2 bytes: read as bfloat16, which Keras 2 and Keras' legacy form store so "
+    "without a mark (and so is what else is opaque here)"
+)
 SMALL = 1 << 20  # bytes: what is stored may swell by the limit unpack_ratio at most, unless it stays below this
 
 
@@ -66,7 +70,13 @@ def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
     """tf_model.h5 or its index (24, 16), model.weights.h5 (26), else a sole .h5 file (34)."""
     if TASK_FILE in names and (DEFAULT_FILE in names or "model" + KERAS_INDEX in names):
         return [(16, os.path.join(directory, TASK_FILE))]
-    for rank, known in ((16, "tf_model.h5.index.json"), (16, "model.weights.json"), (24, "tf_model.h5"), (26, DEFAULT_FILE), (26, "model.h5")):
+    for rank, known in (
+        (16, "tf_model.h5.index.json"),
+        (16, "model.weights.json"),
+        (24, "tf_model.h5"),
+        (26, DEFAULT_FILE),
+        (26, "model.h5"),
+    ):
         if known in names:
             return [(rank, os.path.join(directory, known))]
     found = [n for n in names if n.endswith(SUFFIXES)]
@@ -141,7 +151,9 @@ def read(view: memoryview, origin: int, path: str, label: str, map: object = Non
         tree = walk(file)
         tensors: dict[str, StoredTensor] = {}
         findings = tree.findings
-        specs: dict[tuple[int, tuple[int, ...]], tuple[TensorSpec, int]] = {}  # by the type's id: equal ones are one, and hashing them takes longer
+        specs: dict[
+            tuple[int, tuple[int, ...]], tuple[TensorSpec, int]
+        ] = {}  # by the type's id: equal ones are one, and hashing them takes longer
         name = ""
         try:
             for name in _ordered(tree, findings):
@@ -161,7 +173,9 @@ def read(view: memoryview, origin: int, path: str, label: str, map: object = Non
             if 4 * len(name) > name_bytes:
                 LIMITS.check("name_bytes", len(name.encode()), f"the length of the name {name[:40]!r}...", label)
         if file.end < len(view):
-            findings.append(Finding("warning", "hdf5", os.path.basename(label), f"{len(view) - file.end:,} bytes follow the end of the HDF5 data"))
+            findings.append(
+                Finding("warning", "hdf5", os.path.basename(label), f"{len(view) - file.end:,} bytes follow the end of the HDF5 data")
+            )
         metadata = _metadata(tree)
         from ..keras.model_config import judge
 
@@ -177,7 +191,8 @@ def read(view: memoryview, origin: int, path: str, label: str, map: object = Non
 
 
 def _called(tree: Tree) -> str:
-    """The name of the model, which Keras 3 keeps as an attribute of the root's `vars`, without the number that tells it from others: "bert_backbone" of "bert_backbone_3"."""
+    """The name of the model, which Keras 3 keeps as an attribute of the root's `vars`, without the number that tells it from others:
+    "bert_backbone" of "bert_backbone_3"."""
     name = tree.attributes.get("vars", {}).get("name")
     stem, _, number = name.rpartition("_") if isinstance(name, str) else ("", "", "")
     return stem if number.isdecimal() else name if isinstance(name, str) else ""
@@ -199,14 +214,21 @@ def _ordered(tree: Tree, findings: list[Finding]) -> list[str]:
                 else:
                     missing.append(path)
     if missing:
-        said = f"{len(missing)} weights that Keras' lists name are not in the file: {printable(', '.join(missing[:3]), 300)}{', ...' if len(missing) > 3 else ''}"
-        findings.append(Finding("error", "hdf5", printable(missing[0]), said, "Keras does not load such a file: was it cut while it was written?"))
+        said = (
+            f"{len(missing)} weights that Keras' lists name are not in the file: "
+            f"{printable(', '.join(missing[:3]), 300)}{', ...' if len(missing) > 3 else ''}"
+        )
+        findings.append(
+            Finding("error", "hdf5", printable(missing[0]), said, "Keras does not load such a file: was it cut while it was written?")
+        )
     for path in tree.datasets:
         out.setdefault(path, None)
     return list(out)
 
 
-def _tensor(file: File, name: str, d: Dataset, path: str, specs: dict[tuple[int, tuple[int, ...]], tuple[TensorSpec, int]], findings: list[Finding]) -> StoredTensor | None:
+def _tensor(
+    file: File, name: str, d: Dataset, path: str, specs: dict[tuple[int, tuple[int, ...]], tuple[TensorSpec, int]], findings: list[Finding]
+) -> StoredTensor | None:
     """The tensor of a dataset; None (and a finding) where it is text."""
     label = file.path
     known = specs.get((id(d.type), d.shape))
@@ -221,7 +243,11 @@ def _tensor(file: File, name: str, d: Dataset, path: str, specs: dict[tuple[int,
         if not dtype and d.type.size == 2:
             dtype = "BF16"
             if not any(f.message.endswith(UNMARKED) for f in findings):
-                findings.append(Finding("warning", "hdf5", printable(name), f"{printable(name)} {UNMARKED}", "hold it against the model: no mark says so"))
+                findings.append(
+                    Finding(
+                        "warning", "hdf5", printable(name), f"{printable(name)} {UNMARKED}", "hold it against the model: no mark says so"
+                    )
+                )
     if not dtype:
         raise UnsupportedError(f"dataset {name} holds {d.type.what}, which are no tensor", path=label)
     if dtype == "STRING":
@@ -241,7 +267,11 @@ def _tensor(file: File, name: str, d: Dataset, path: str, specs: dict[tuple[int,
         if size not in (n, -1):
             raise CorruptError(f"dataset {name}: {dtype} {list(d.shape)} needs {n:,} bytes, {size:,} are stored", path=label)
         if at + n > file.end:
-            raise CorruptError(f"dataset {name}: bytes {at:,} to {at + n:,} are said to be its own; the file ends at {file.end:,}", path=label, hint="is it cut short?")
+            raise CorruptError(
+                f"dataset {name}: bytes {at:,} to {at + n:,} are said to be its own; the file ends at {file.end:,}",
+                path=label,
+                hint="is it cut short?",
+            )
         return tuple.__new__(StoredTensor, (name, spec, (tuple.__new__(Extent, (path, file.origin + at, n)),), None, None, None))
     from .chunks import chunked
 
@@ -252,7 +282,13 @@ def _turned(t: StoredTensor, width: int) -> StoredTensor:
     """A tensor whose elements of `width` bytes are stored with the high byte first."""
 
     def pieces() -> Iterator[bytes]:
-        for raw in t.read.pieces() if isinstance(t.read, Packed) else chain.from_iterable(map(_pieces, t.extents)) if t.read is None else (cast("bytes", t.read()),):
+        for raw in (
+            t.read.pieces()
+            if isinstance(t.read, Packed)
+            else chain.from_iterable(map(_pieces, t.extents))
+            if t.read is None
+            else (cast("bytes", t.read()),)
+        ):
             turned = bytearray(len(raw))
             for i in range(width):
                 turned[i::width] = raw[width - 1 - i :: width]
@@ -295,7 +331,11 @@ def _unwritten(name: str, d: Dataset, spec: TensorSpec, label: str, findings: li
     if not n:
         return StoredTensor(name, spec, (Extent(label, 0, 0),))
     fill = d.fill if len(d.fill) == d.type.size else bytes(d.type.size)
-    findings.append(Finding("warning", "hdf5", printable(name), f"{printable(name)} was laid out but never written: all its elements are the fill value"))
+    findings.append(
+        Finding(
+            "warning", "hdf5", printable(name), f"{printable(name)} was laid out but never written: all its elements are the fill value"
+        )
+    )
     return StoredTensor(name, spec, read=lambda: fill * spec.numel)
 
 
@@ -328,13 +368,18 @@ def layout(
     strings: Mapping[str, Sequence[bytes]] = {},
     max_shard_size: int | None = None,
 ) -> FileLayout:
-    """One file, or Keras 3's shards, and one for a keras_hub model's head. A tied name is a hard link; attributes come from the metadata where these still speak of the same
-    tensors (`_hdf5_keras`)."""
+    """One file, or Keras 3's shards, and one for a keras_hub model's head. A tied name is a hard link; attributes come from the
+    metadata where these still speak of the same tensors (`_hdf5_keras`)."""
     if max_shard_size is not None and filename == TRANSFORMERS and sum(s.nbytes for n, s in tensors if n not in ties) > max_shard_size:
         from .shards import lay_out_shards
 
         return lay_out_shards([t for t in tensors if t[0] not in ties], filename, max_shard_size)
-    if max_shard_size is not None and filename == DEFAULT_FILE and not ties and sum(s.nbytes for n, s in tensors if not n.startswith(TASK)) > max_shard_size:
+    if (
+        max_shard_size is not None
+        and filename == DEFAULT_FILE
+        and not ties
+        and sum(s.nbytes for n, s in tensors if not n.startswith(TASK)) > max_shard_size
+    ):
         from .keras_attributes import numbered
 
         if all(numbered(n) for n, _ in tensors) and not any(n.startswith(TASK) for n, _ in tensors):
@@ -347,13 +392,17 @@ def layout(
         specs = dict(tensors)
         slots = {n: Slot(0, at, specs[n].nbytes) for n, at in built.offsets.items()}
         return FileLayout(NAME, ((filename, built.size),), slots, (Part(0, 0, built.head),))
-    body = layout([t for t in tensors if not t[0].startswith(TASK)], filename=filename, ties=ties, metadata=metadata, max_shard_size=max_shard_size)
+    body = layout(
+        [t for t in tensors if not t[0].startswith(TASK)], filename=filename, ties=ties, metadata=metadata, max_shard_size=max_shard_size
+    )
     built, at = lay_out(heads, {}, {}, None), len(body.files)
     slots = body.slots | {TASK + n: Slot(at, built.offsets[n], s.nbytes) for n, s in heads}
     return FileLayout(NAME, (*body.files, (TASK_FILE, built.size)), slots, (*body.parts, Part(at, 0, built.head)))
 
 
-def lay_out(tensors: Sequence[tuple[str, TensorSpec]], ties: Mapping[str, str], metadata: Mapping[str, str], max_shard_size: int | None) -> Built:
+def lay_out(
+    tensors: Sequence[tuple[str, TensorSpec]], ties: Mapping[str, str], metadata: Mapping[str, str], max_shard_size: int | None
+) -> Built:
     """The file without its tensors. Raises UsageError, UnsupportedError."""
     from .keras_attributes import attributes
     from .write import build
@@ -370,7 +419,10 @@ def lay_out(tensors: Sequence[tuple[str, TensorSpec]], ties: Mapping[str, str], 
             raise UsageError(f"tensor {name!r} is tied to {printable(owner)!r}, which has no bytes of its own")
         owners[name] = owner
     if max_shard_size is not None and sum(s.nbytes for s in specs.values()) > max_shard_size:
-        raise UnsupportedError("this HDF5 is written as one file, never as shards (Keras 3's model.weights.h5 and transformers' tf_model.h5 are)", hint="leave --max-shard-size out, or write safetensors")
+        raise UnsupportedError(
+            "this HDF5 is written as one file, never as shards (Keras 3's model.weights.h5 and transformers' tf_model.h5 are)",
+            hint="leave --max-shard-size out, or write safetensors",
+        )
     return build(specs, owners, attributes([n for n, _ in tensors], metadata))
 
 

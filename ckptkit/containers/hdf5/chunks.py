@@ -65,7 +65,9 @@ def chunked(file: File, name: str, d: Dataset, spec: TensorSpec, path: str, find
         return StoredTensor(name, spec, tuple(Extent(path, c.offset, n) for c, n in whole))
     lacking = prod(-(-n // c) for n, c in zip(d.shape, shape, strict=True)) - len(chunks)
     if lacking:
-        findings.append(Finding("warning", "hdf5", name, f"{lacking:,} chunks of {name} were never written: their elements are the fill value"))
+        findings.append(
+            Finding("warning", "hdf5", name, f"{lacking:,} chunks of {name} were never written: their elements are the fill value")
+        )
     fill = d.fill if len(d.fill) == width else bytes(width)
     return StoredTensor(name, spec, read=_reader(path, name, d.shape, d.type, shape, d.filters, tuple(chunks), fill))
 
@@ -85,7 +87,9 @@ def _chunks(file: File, name: str, d: Dataset, root: int, shape: tuple[int, ...]
             raise CorruptError(f"dataset {name}: its index has a chunk at {first}, where none belongs", path=file.path)
         last = where
         if at + size > file.end:
-            raise CorruptError(f"dataset {name}: the chunk at {first} ends at byte {at + size:,}; the file ends at {file.end:,}", path=file.path)
+            raise CorruptError(
+                f"dataset {name}: the chunk at {first} ends at byte {at + size:,}; the file ends at {file.end:,}", path=file.path
+            )
         if not d.filters and size != raw:
             raise CorruptError(f"dataset {name}: the chunk at {first} has {size:,} bytes, its shape needs {raw:,}", path=file.path)
         out.append(Chunk(where, file.origin + at, size, skipped))
@@ -103,7 +107,14 @@ def _rows(
 
 
 def _reader(
-    path: str, name: str, shape: tuple[int, ...], kind: Type, chunk: tuple[int, ...], filters: Filters, chunks: tuple[Chunk, ...], fill: bytes
+    path: str,
+    name: str,
+    shape: tuple[int, ...],
+    kind: Type,
+    chunk: tuple[int, ...],
+    filters: Filters,
+    chunks: tuple[Chunk, ...],
+    fill: bytes,
 ) -> Packed:
     """What gives the row-major bytes of a dataset in chunks, a band of chunks at a time."""
 
@@ -205,10 +216,15 @@ def _by_h5py(path: str, name: str, spec: TensorSpec) -> Packed:
 
         if find_spec("h5py") is None:
             raise UnsupportedError(
-                f"dataset {name} is packed in a way that only h5py unpacks", path=path, hint="install ckptkit with the extra hdf5: pip install '.[hdf5]'"
+                f"dataset {name} is packed in a way that only h5py unpacks",
+                path=path,
+                hint="install ckptkit with the extra hdf5: pip install '.[hdf5]'",
             )
         left = spec.nbytes
-        with tempfile.TemporaryFile() as said, subprocess.Popen([sys.executable, "-c", _PROGRAM, path, name], stdout=subprocess.PIPE, stderr=said) as child:
+        with (
+            tempfile.TemporaryFile() as said,
+            subprocess.Popen([sys.executable, "-c", _PROGRAM, path, name], stdout=subprocess.PIPE, stderr=said) as child,
+        ):
             assert child.stdout is not None
             while left > 0 and (piece := child.stdout.read(min(1 << 20, left))):
                 left -= len(piece)

@@ -17,15 +17,16 @@ DEFLATE, SHUFFLE, FLETCHER = 1, 2, 3
 
 # size, bits of the exponent, of the mantissa, bias -> dtype
 _FLOATS = {
-    (8, 11, 52, 1023): "F64", (4, 8, 23, 127): "F32", (2, 5, 10, 15): "F16", (2, 8, 7, 127): "BF16", (1, 5, 2, 15): "F8_E5M2", (1, 4, 3, 7): "F8_E4M3",
+    (8, 11, 52, 1023): "F64", (4, 8, 23, 127): "F32", (2, 5, 10, 15): "F16", (2, 8, 7, 127): "BF16", (1, 5, 2, 15): "F8_E5M2",
+    (1, 4, 3, 7): "F8_E4M3",
 }  # fmt: skip
 _ATTRIBUTE = Struct("<BBHHH").unpack_from
 _VLEN = Struct("<IQI")
 
 
 class Type(NamedTuple):
-    """A datatype: `kind` is number, swapped (a number, its high byte first), string, vlen (a string of any length), opaque or other; `dtype` that of DTYPES,
-    "" where it has none."""
+    """A datatype: `kind` is number, swapped (a number, its high byte first), string, vlen (a string of any length), opaque or other;
+    `dtype` that of DTYPES, "" where it has none."""
 
     kind: str
     size: int

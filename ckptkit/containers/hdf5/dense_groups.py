@@ -15,7 +15,9 @@ from .file import U32, U64, File, checksum
 
 _TREE = Struct("<BBIHHBBQHQ").unpack_from  # version, type, node size, record size, depth, split, merge, root, records, all records
 _HEAP = Struct("<BHHBI").unpack_from  # version, length of an id, of the filters, flags, largest object
-_TABLE = Struct("<HQQHHQH").unpack_from  # width, first block's size, largest direct block's, bits of the heap, rows at first, root, rows of the root
+_TABLE = Struct(
+    "<HQQHHQH"
+).unpack_from  # width, first block's size, largest direct block's, bits of the heap, rows at first, root, rows of the root
 _HUGE = Struct("<QQQ").unpack_from  # where an object lies that no block holds, its bytes, the number it is known by
 _ID_AT = {5: 4, 8: 0}  # where a record of a B-tree of this type has the heap's id
 
@@ -78,7 +80,9 @@ class _Heap:
             file.corrupt(f"there is no fractal heap at byte {at:,}")
         version, self.id_bytes, packed, _, largest = _HEAP(data, at + 4)
         if version or packed:
-            raise UnsupportedError("keeps links or attributes in a packed heap, which is not read", path=file.path, hint="h5repack gives a plain file")
+            raise UnsupportedError(
+                "keeps links or attributes in a packed heap, which is not read", path=file.path, hint="h5repack gives a plain file"
+            )
         self.file = file
         self.huge_tree: int = U64(data, at + 22)[0]
         self.huge: dict[int, tuple[int, int]] | None = None
@@ -98,7 +102,9 @@ class _Heap:
                 self.file.corrupt("keeps a long attribute where there is none")
             return at, n
         if key[0] >> 4:
-            raise UnsupportedError("keeps an attribute in a form of heap that is not read", path=self.file.path, hint="h5repack gives a plain file")
+            raise UnsupportedError(
+                "keeps an attribute in a form of heap that is not read", path=self.file.path, hint="h5repack gives a plain file"
+            )
         end = 1 + self.offset_bytes
         offset, length = int.from_bytes(key[1:end], "little"), int.from_bytes(key[end : end + self.length_bytes], "little")
         block, rows = self.root, self.rows

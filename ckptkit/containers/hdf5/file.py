@@ -1,8 +1,8 @@
 """The building blocks of an HDF5 file, read as data: superblock, object headers, groups, heaps.
 
 Source: HDF5 File Format Specification 3.0 (II: disk format level 0, III: level 1, IV: level 2). h5py and libhdf5 are not used: their C code
-trusts the addresses in a file. Here every address is held against the end of the file, every count against the bytes it needs, and no object
-is entered twice, so that a damaged or hostile file costs an error and nothing else.
+trusts the addresses in a file. Here every address is held against the end of the file, every count against the bytes it needs, and no
+object is entered twice, so that a damaged or hostile file costs an error and nothing else.
 
 Addresses are 8 bytes wide, as libhdf5 has always written them unless told otherwise.
 """
@@ -76,10 +76,14 @@ class File:
             if version > 3:
                 raise UnsupportedError(f"has HDF5 superblock version {version}, which is not known", path=self.path)
             if version < 2 and (data[9] or data[10] or data[12]):
-                self.corrupt(f"its HDF5 superblock at byte {self.origin:,} is damaged: it names versions of its parts that there never were")
+                self.corrupt(
+                    f"its HDF5 superblock at byte {self.origin:,} is damaged: it names versions of its parts that there never were"
+                )
             widths = (data[13], data[14]) if version < 2 else (data[9], data[10])
             if widths != (8, 8):
-                raise UnsupportedError(f"has HDF5 addresses of {widths[0]} and lengths of {widths[1]} bytes; 8 and 8 are read", path=self.path)
+                raise UnsupportedError(
+                    f"has HDF5 addresses of {widths[0]} and lengths of {widths[1]} bytes; 8 and 8 are read", path=self.path
+                )
             at = (24, 28)[version] if version < 2 else 12
             base, _, end, other = Struct("<4Q").unpack_from(data, at)
             self.root = U64(data, at + 32 + 8)[0] if version < 2 else other
@@ -92,7 +96,9 @@ class File:
         elif base:
             self.corrupt(f"its HDF5 base address is {base:,}, not where its superblock is")
         if end > len(data):
-            raise CorruptError(f"truncated: HDF5 says that it ends at byte {end:,}, the file at {len(data):,}", path=self.path, hint="download it again")
+            raise CorruptError(
+                f"truncated: HDF5 says that it ends at byte {end:,}, the file at {len(data):,}", path=self.path, hint="download it again"
+            )
         self.end = end
         self.data = data[:end]
 
@@ -174,7 +180,9 @@ class File:
 
     def _shared(self, kind: int, at: int) -> None:
         if kind in (DATASPACE, DATATYPE, FILTERS, ATTRIBUTE, LAYOUT, LINK):
-            raise UnsupportedError(f"the object at {at:,} shares a part of its header with others (a committed datatype), which is not read", path=self.path)
+            raise UnsupportedError(
+                f"the object at {at:,} shares a part of its header with others (a committed datatype), which is not read", path=self.path
+            )
 
     # --- groups ----------------------------------------------------------------------------------------------------
 
@@ -213,7 +221,9 @@ class File:
                 name = known.get(at)
                 if name is None:
                     name = known[at] = self.name(names[at : names.index(0, at)])
-                out.append((name, 0, names[target : names.index(0, target)].decode("utf-8", "replace")) if kind == 2 else (name, address, None))
+                out.append(
+                    (name, 0, names[target : names.index(0, target)].decode("utf-8", "replace")) if kind == 2 else (name, address, None)
+                )
         return out
 
     def leaves(self, tree: int, kind: int = 0, size: int = 8) -> Iterator[int]:
@@ -283,7 +293,9 @@ class File:
             return name, 0, value.decode("utf-8", "replace")
         if kind == 64:
             file = value[1:].split(b"\0")[0]
-            raise UnsafeError(f"the link {printable(name)!r} leads into another file, {printable(file)!r}, which is never opened", path=self.path)
+            raise UnsafeError(
+                f"the link {printable(name)!r} leads into another file, {printable(file)!r}, which is never opened", path=self.path
+            )
         raise UnsafeError(f"the link {printable(name)!r} is of the user-defined kind {kind}, which is never followed", path=self.path)
 
 

@@ -1,7 +1,8 @@
 """Every dataset of an HDF5 file by its path, found by walking the groups once. No weight is read.
 
-Policy: what leads out of the file (external links and storage, virtual datasets, user-defined links) is refused wherever it stands; links that
-go in circles too. A group reached by a second path is not entered again, a dataset is listed under each of its names, as one tensor.
+Policy: what leads out of the file (external links and storage, virtual datasets, user-defined links) is refused wherever it stands;
+links that go in circles too. A group reached by a second path is not entered again, a dataset is listed under each of its names, as
+one tensor.
 """
 
 from __future__ import annotations
@@ -134,7 +135,9 @@ def _resolve(tree: Tree, soft: dict[str, str], file: File, groups: Iterable[str]
         if at in tree.datasets:
             tree.aliases[path] = at
         elif at in known:
-            tree.findings.append(Finding("warning", "hdf5", where, f"{where} is a soft link to the group {printable(at)}, whose tensors are listed there"))
+            tree.findings.append(
+                Finding("warning", "hdf5", where, f"{where} is a soft link to the group {printable(at)}, whose tensors are listed there")
+            )
         elif any(at.startswith(s + "/") for s in soft):
             file.corrupt(f"the soft link {where!r} leads through other soft links, which is not followed")
         else:
@@ -163,7 +166,8 @@ class _Walker:
         self.like: dict[bytes, Dataset] = {}
         self.groups: dict[bytes, list[tuple[int, int]]] = {}
         self.plain: set[bytes] = set()
-        # a group with one text, as Keras 3 makes them: its header goes on in a second block, which has two holes, the group's table and the text
+        # a group with one text, as Keras 3 makes them: its header goes on in a second block, which has two holes, the group's table
+        # and the text
         self.chains: dict[bytes, list[tuple[int, int]]] = {}  # a header's first 24 bytes -> the holes of the second block
         self.said: dict[bytes, str] = {}  # the second block without its holes -> the attribute's name
         self.types: dict[bytes, Type] = {}
@@ -182,7 +186,9 @@ class _Walker:
             known = self.like.get(head[:hole] + head[hole + 8 : length])
             if known is not None:
                 _, shape, kind, (_, _, size), pipeline, fill, _ = known
-                self.datasets[name] = tuple.__new__(Dataset, (at, shape, kind, ("contiguous", U64(head, hole)[0], size), pipeline, fill, ()))
+                self.datasets[name] = tuple.__new__(
+                    Dataset, (at, shape, kind, ("contiguous", U64(head, hole)[0], size), pipeline, fill, ())
+                )
                 return []
         for length, hole in self.groups.get(head[:16], ()):
             if head[:hole] + head[hole + 16 : length] in self.plain:
@@ -262,7 +268,12 @@ class _Walker:
         """Headers of version 1 that are one block: a dataset's, or a plain group's."""
         data = self.data
         length = 16 + U32(data, at + 8)[0]
-        if data[at] != 1 or length > _HEADER or not all(at < p < at + length for _, p, _ in messages) or int.from_bytes(data[at + 2 : at + 4], "little") >= 32:
+        if (
+            data[at] != 1
+            or length > _HEADER
+            or not all(at < p < at + length for _, p, _ in messages)
+            or int.from_bytes(data[at + 2 : at + 4], "little") >= 32
+        ):
             return
         raw = data[at : at + length].tobytes()
         form, forms = (length, hole - at), (self.groups if what is None else self.forms).setdefault(raw[:16], [])

@@ -1,7 +1,7 @@
 """The attributes without which Keras does not load an HDF5 file: from the metadata of the file that the tensors came from, or made anew.
 
-Source: Keras' legacy_h5_format.py: `layer_names` of the root or of model_weights, `weight_names` of each layer, `backend`, `keras_version`; a weight
-lies at LAYER/WEIGHT. Keras 3's own form (layers/dense/vars/0) needs none.
+Source: Keras' legacy_h5_format.py: `layer_names` of the root or of model_weights, `weight_names` of each layer, `backend`,
+`keras_version`; a weight lies at LAYER/WEIGHT. Keras 3's own form (layers/dense/vars/0) needs none.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""keras_hub's presets: a head's weights lie in `task.weights.h5` beside the backbone's `model.weights.h5` (or its shards), both with names that begin anew.
+"""keras_hub's presets: a head's weights lie in `task.weights.h5` beside the backbone's `model.weights.h5` (or its shards), both with
+names that begin anew.
 
-Source: keras_hub/src/utils/preset_utils.py (KerasPresetSaver.save_task) and models/task.py (save_task_weights). The two are one checkpoint here: what
-lies in the head's file is named `task/...`, and what is named so is written into it.
+Source: keras_hub/src/utils/preset_utils.py (KerasPresetSaver.save_task) and models/task.py (save_task_weights). The two are one
+checkpoint here: what lies in the head's file is named `task/...`, and what is named so is written into it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ BACKBONES = (DEFAULT_FILE, "model" + KERAS_INDEX)
 
 
 def open_task(path: str) -> Checkpoint:
-    """The model whose head lies at `path`: the backbone beside it, then the head. Without a backbone, the file alone, under its own names."""
+    """The model whose head lies at `path`: the backbone beside it, then the head. Without a backbone, the file alone, under its own
+    names."""
     from . import open
 
     folder = os.path.dirname(path)
@@ -26,7 +28,9 @@ def open_task(path: str) -> Checkpoint:
         tensors = dict(base.tensors)
         for name, t in head.tensors.items():
             tensors[TASK + name] = t._replace(name=TASK + name, storage=TASK + str(t.storage) if t.storage is not None else None)
-        joined = Checkpoint(path, NAME, tensors, files=[*base.files, path], metadata=base.metadata, findings=[*base.findings, *head.findings])
+        joined = Checkpoint(
+            path, NAME, tensors, files=[*base.files, path], metadata=base.metadata, findings=[*base.findings, *head.findings]
+        )
         joined.slots = {TASK + n: "" for n in head.tensors if n.startswith("optimizer/")}
         joined.aliases, joined.called = base.aliases, base.called
         return joined

@@ -1,9 +1,11 @@
-"""Weights in shards. Keras 3's: an index (`model.weights.json`) that says in which of the files beside it each group of variables lies; a group is never cut here.
+"""Weights in shards. Keras 3's: an index (`model.weights.json`) that says in which of the files beside it each group of variables
+lies; a group is never cut here.
 
 Source: keras/src/saving/saving_lib.py, ShardedH5IOStore: `weight_map` gives for "/layers/dense/vars" a file or a list of them.
 
-transformers' are written here (read by `_shards`): modeling_tf_utils.py, tf_shard_checkpoint and save_pretrained. The index has a variable's name, which begins
-with the model's, and the shard the name without that, listed in the attribute layer_names; the layer that a whole file groups it under is in neither.
+transformers' are written here (read by `_shards`): modeling_tf_utils.py, tf_shard_checkpoint and save_pretrained. The index has a
+variable's name, which begins with the model's, and the shard the name without that, listed in the attribute layer_names; the layer
+that a whole file groups it under is in neither.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from . import KERAS_INDEX, NAME, open_file
 
 
 def open_shards(path: str) -> Checkpoint:
-    """The checkpoint of an index, its tensors in the order of the map. Raises CorruptError for a missing shard, UnsafeError for one elsewhere."""
+    """The checkpoint of an index, its tensors in the order of the map. Raises CorruptError for a missing shard, UnsafeError for one
+    elsewhere."""
     value = read_json(path)
     weight_map = value.get("weight_map") if isinstance(value, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
@@ -42,7 +45,9 @@ def open_shards(path: str) -> Checkpoint:
     folder = os.path.dirname(path)
     missing = [f for f in shards if not os.path.isfile(os.path.join(folder, f))]
     if missing:
-        raise CorruptError(f"{len(missing)} of {len(shards)} shards missing: {', '.join(missing[:4])}", path=path, hint="is the download complete?")
+        raise CorruptError(
+            f"{len(missing)} of {len(shards)} shards missing: {', '.join(missing[:4])}", path=path, hint="is the download complete?"
+        )
     tensors: dict[str, StoredTensor] = {}
     findings: list[Finding] = []
     with ExitStack() as stack:
@@ -60,14 +65,21 @@ def open_shards(path: str) -> Checkpoint:
             for name in held:
                 tensors[name] = parts[next(f for f in files if f in where[name])].tensors[name]
             if not held:
-                said = f"the index says that {printable(', '.join(files[:3]))} hold{'s' * (len(files) == 1)} {printable(group)}, which is not there"
+                said = (
+                    f"the index says that {printable(', '.join(files[:3]))} hold{'s' * (len(files) == 1)} "
+                    f"{printable(group)}, which is not there"
+                )
                 findings.append(Finding("error", RULE, printable(group), said, "the variables are lost: fetch the shard again"))
         for name, files in where.items():
             if name not in tensors:
-                findings.append(Finding("warning", RULE, printable(name), f"{files[0]} holds {printable(name)}, which the index does not list"))
+                findings.append(
+                    Finding("warning", RULE, printable(name), f"{files[0]} holds {printable(name)}, which the index does not list")
+                )
                 tensors[name] = parts[files[0]].tensors[name]
             if len(files) > 1:
-                findings.append(Finding("error", RULE, printable(name), f"{printable(name)} lies in {' and '.join(files[:3])}; one of them is read"))
+                findings.append(
+                    Finding("error", RULE, printable(name), f"{printable(name)} lies in {' and '.join(files[:3])}; one of them is read")
+                )
         metadata = {k: v for part in reversed(parts.values()) for k, v in part.metadata.items() if not k.endswith(":groups")}
     joined = Checkpoint(path, NAME, tensors, files=[path, *(os.path.join(folder, f) for f in shards)], metadata=metadata, findings=findings)
     joined.called = next((part.called for part in parts.values() if part.called), "")
@@ -75,14 +87,18 @@ def open_shards(path: str) -> Checkpoint:
 
 
 def lay_out_shards(tensors: Sequence[tuple[str, TensorSpec]], filename: str, max_shard_size: int) -> FileLayout:
-    """transformers' shards of `tf_model.h5`: of "bert/tf_bert_model/bert/pooler/dense/kernel:0", each variable once. Raises UnsupportedError for other names."""
+    """transformers' shards of `tf_model.h5`: of "bert/tf_bert_model/bert/pooler/dense/kernel:0", each variable once. Raises
+    UnsupportedError for other names."""
     from .write import build
 
     specs: dict[str, tuple[str, TensorSpec]] = {}  # variable -> the tensor
     for name, spec in tensors:
         variable = name.partition("/")[2]
         if "/" not in variable or not name.endswith(":0"):
-            raise UnsupportedError(f"{printable(name)!r} is no variable of transformers' TensorFlow classes, which alone are written as shards of HDF5", hint="leave --max-shard-size out")
+            raise UnsupportedError(
+                f"{printable(name)!r} is no variable of transformers' TensorFlow classes, which alone are written as shards of HDF5",
+                hint="leave --max-shard-size out",
+            )
         specs.setdefault(variable, (name, spec))
     shards = split([(v, s.nbytes) for v, (_, s) in specs.items()], max_shard_size)
     names = shard_names(filename, len(shards))
@@ -101,7 +117,8 @@ def lay_out_shards(tensors: Sequence[tuple[str, TensorSpec]], filename: str, max
 
 
 def lay_out_groups(tensors: Sequence[tuple[str, TensorSpec]], filename: str, max_shard_size: int) -> FileLayout:
-    """Keras 3's shards of `model.weights.h5`: model_00000.weights.h5, ... and model.weights.json, each layer's own variables ("layers/dense/vars/0") in one of them."""
+    """Keras 3's shards of `model.weights.h5`: model_00000.weights.h5, ... and model.weights.json, each layer's own variables
+    ("layers/dense/vars/0") in one of them."""
     from .write import build
 
     groups: dict[str, list[tuple[str, TensorSpec]]] = {}

@@ -1,7 +1,8 @@
 """The bytes of an HDF5 file but for its tensors: superblock, groups, dataset headers and attributes first, then one tensor after another.
 
-Source: HDF5 File Format Specification 3.0: superblock 0, version 1 object headers, symbol tables, contiguous layout; what libhdf5 writes for h5py
-and Keras and every version of it reads. Nothing here depends on the weights, so every offset is known before one is read.
+Source: HDF5 File Format Specification 3.0: superblock 0, version 1 object headers, symbol tables, contiguous layout; what libhdf5
+writes for h5py and Keras and every version of it reads. Nothing here depends on the weights, so every offset is known before one is
+read.
 """
 
 from __future__ import annotations
@@ -179,7 +180,16 @@ def _emit(out: bytearray, g: _Group, where: Mapping[int, int], datasets: Mapping
             left = pack("<Q", at - node) if k else _NOWHERE
             right = pack("<Q", at + node) if k + 1 < count else _NOWHERE
             first = below[k * 2 * _INNER - 1][1] if k else 0
-            _put(out, at, b"TREE\0" + pack("<BH", level, len(held)) + left + right + pack("<Q", first) + b"".join(pack("<QQ", a, last) for a, last in held))
+            _put(
+                out,
+                at,
+                b"TREE\0"
+                + pack("<BH", level, len(held))
+                + left
+                + right
+                + pack("<Q", first)
+                + b"".join(pack("<QQ", a, last) for a, last in held),
+            )
             above.append((at, held[-1][1] if held else 0))
             at += node
         below = above
@@ -189,7 +199,13 @@ def _emit(out: bytearray, g: _Group, where: Mapping[int, int], datasets: Mapping
 def _superblock(end: int, address: int, root: _Group) -> bytes:
     versions = bytes((0, 0, 0, 0, 0, 8, 8, 0))
     ends = pack("<Q", 0) + _NOWHERE + pack("<Q", end) + _NOWHERE
-    return b"\x89HDF\r\n\x1a\n" + versions + pack("<HHI", _LEAF, _INNER, 0) + ends + _SYMBOL.pack(0, address, 1, 0, root.starts[0], root.starts[1])
+    return (
+        b"\x89HDF\r\n\x1a\n"
+        + versions
+        + pack("<HHI", _LEAF, _INNER, 0)
+        + ends
+        + _SYMBOL.pack(0, address, 1, 0, root.starts[0], root.starts[1])
+    )
 
 
 def _header(messages: Sequence[tuple[int, bytes]], links: int, strings: _Strings) -> bytes:

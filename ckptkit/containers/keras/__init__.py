@@ -1,8 +1,9 @@
 """Keras 3's `.keras` archives: a zip of config.json, metadata.json and model.weights.h5, none of them compressed.
 
-Source: keras/src/saving/saving_lib.py. The tensors are those of model.weights.h5, read where they lie in the archive (`hdf5`); the two JSON files
-go into the metadata as `keras:config.json` and `keras:metadata.json`, so that the archive can be written again. The configuration is
-data here: no layer is made, no class imported, no Lambda unmarshalled; what it names beyond Keras' own is a finding (`_keras_config`).
+Source: keras/src/saving/saving_lib.py. The tensors are those of model.weights.h5, read where they lie in the archive (`hdf5`); the
+two JSON files go into the metadata as `keras:config.json` and `keras:metadata.json`, so that the archive can be written again. The
+configuration is data here: no layer is made, no class imported, no Lambda unmarshalled; what it names beyond Keras' own is a finding
+(`_keras_config`).
 """
 
 from __future__ import annotations
@@ -81,8 +82,12 @@ def _open(fd: int, size: int, path: str) -> Checkpoint:
         other = next((n for n in entries if n.startswith("model.weights")), None)
         if CONFIG in entries or other is not None:
             what = f"its weights are {printable(other)}" if other else "it has no model.weights.h5"
-            raise UnsupportedError(f"is a Keras archive whose weights cannot be read: {what}", path=path, hint="save it again with model.save('model.keras')")
-        raise UnsupportedError(f"is a zip, but no Keras archive: it holds {printable(', '.join(list(entries)[:4]), 120) or 'nothing'}", path=path)
+            raise UnsupportedError(
+                f"is a Keras archive whose weights cannot be read: {what}", path=path, hint="save it again with model.save('model.keras')"
+            )
+        raise UnsupportedError(
+            f"is a zip, but no Keras archive: it holds {printable(', '.join(list(entries)[:4]), 120) or 'nothing'}", path=path
+        )
     findings: list[Finding] = []
     metadata: dict[str, str] = {}
     for name in (CONFIG, METADATA):
@@ -101,7 +106,11 @@ def _open(fd: int, size: int, path: str) -> Checkpoint:
     if not weights.size:
         raise CorruptError(f"its {WEIGHTS} is empty", path=path)
     try:
-        with mmap.mmap(fd, size, prot=mmap.PROT_READ) as data, memoryview(data) as whole, whole[weights.start : weights.start + weights.size] as view:
+        with (
+            mmap.mmap(fd, size, prot=mmap.PROT_READ) as data,
+            memoryview(data) as whole,
+            whole[weights.start : weights.start + weights.size] as view,
+        ):
             inner = read(view, weights.start, path, os.path.join(path, WEIGHTS), data)
     except CheckpointError as e:
         if e.path is None:
@@ -113,7 +122,9 @@ def _open(fd: int, size: int, path: str) -> Checkpoint:
         for e in entries.values():
             yield Check(e.name, "crc32", (Extent(path, e.start, e.size),), e.crc)
 
-    checkpoint = Checkpoint(path, NAME, inner.tensors, files=(path,), metadata=inner.metadata, findings=findings + inner.findings, checks=checks)
+    checkpoint = Checkpoint(
+        path, NAME, inner.tensors, files=(path,), metadata=inner.metadata, findings=findings + inner.findings, checks=checks
+    )
     checkpoint.aliases, checkpoint.called = inner.aliases, inner.called
     return checkpoint
 
@@ -142,7 +153,8 @@ def layout(
     strings: Mapping[str, Sequence[bytes]] = {},
     max_shard_size: int | None = None,
 ) -> FileLayout:
-    """The archive as Keras writes it: metadata.json, config.json, model.weights.h5. Raises UnsupportedError where there is no configuration."""
+    """The archive as Keras writes it: metadata.json, config.json, model.weights.h5. Raises UnsupportedError where there is no
+    configuration."""
     from zlib import crc32
 
     from .._wire.zip_archive import descriptor, directory_size, local_header, place
@@ -151,7 +163,8 @@ def layout(
     lacking = [n for n in (CONFIG, METADATA) if PREFIX + n not in metadata]
     if lacking:
         raise UnsupportedError(
-            f"a .keras archive needs the model's configuration ({lacking[0]}), and the source has none", hint="write the weights alone: --container hdf5 (model.weights.h5)"
+            f"a .keras archive needs the model's configuration ({lacking[0]}), and the source has none",
+            hint="write the weights alone: --container hdf5 (model.weights.h5)",
         )
     built = lay_out(tensors, ties, metadata, max_shard_size)
     texts = [(n, metadata[PREFIX + n].encode()) for n in (METADATA, CONFIG)]
@@ -162,7 +175,8 @@ def layout(
     specs = dict(tensors)
     slots = {n: Slot(0, weights.start + at, specs[n].nbytes) for n, at in built.offsets.items()}
     state: dict[str, object] = {
-        "records": [list(r) for r in records], "sums": [crc32(raw) for _, raw in texts], "head": [crc32(built.head), len(built.head)], "names": list(slots),
+        "records": [list(r) for r in records], "sums": [crc32(raw) for _, raw in texts], "head": [crc32(built.head), len(built.head)],
+        "names": list(slots),
     }  # fmt: skip
     return FileLayout(NAME, ((filename, weights.end + directory_size(records)),), slots, parts, "crc32", state)
 

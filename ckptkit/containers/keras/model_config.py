@@ -1,8 +1,8 @@
 """What a Keras model configuration names that would run code when Keras loads it. It is read as data: nothing is imported or called here.
 
-Source: keras/src/saving/serialization_lib.py and keras/src/legacy/saving/serialization.py (which keys name a class, a function or a lambda).
-The names of Keras' own layers, initializers, ... are known by their module; whatever else a configuration names is reported. Keras
-refuses some of it too (`safe_mode`), but not all, and not in every version.
+Source: keras/src/saving/serialization_lib.py and keras/src/legacy/saving/serialization.py (which keys name a class, a function or a
+lambda). The names of Keras' own layers, initializers, ... are known by their module; whatever else a configuration names is reported.
+Keras refuses some of it too (`safe_mode`), but not all, and not in every version.
 """
 
 from __future__ import annotations
@@ -17,7 +17,23 @@ from ...support.strict_json import check_text, loads
 RULE = "keras-config"
 _ROOTS = frozenset(("keras", "keras_hub", "keras_nlp", "keras_cv", "tf_keras", "keras_core"))
 # parts of Keras that a configuration has no business with: they read files, fetch them, run or load code
-_UTILITIES = ("utils", "export", "saving", "config", "datasets", "preprocessing", "legacy", "testing", "backend", "src.utils", "src.saving", "src.backend", "src.export", "src.legacy", "src.trainers.data_adapters")
+_UTILITIES = (
+    "utils",
+    "export",
+    "saving",
+    "config",
+    "datasets",
+    "preprocessing",
+    "legacy",
+    "testing",
+    "backend",
+    "src.utils",
+    "src.saving",
+    "src.backend",
+    "src.export",
+    "src.legacy",
+    "src.trainers.data_adapters",
+)
 _CODE = {
     "Lambda": "a Lambda layer, whose code would run",
     "__lambda__": "a lambda, whose code would run",
@@ -33,7 +49,9 @@ _MOST = 50
 _LARGE = 1 << 18  # bytes of a configuration from which on it is worth while to look for layers that are alike
 _SEPARATORS = (b'}, {"module": ', b'}, {"class_name": ')  # between two layers, as Keras 3 and older ones write them
 _DIGITS = bytes.maketrans(b"23456789", b"11111111")  # 0 stays: it may not begin a number
-_NUMBERED = re.compile(rb'"[^"]*[01][^"]*"\s*:|[01][eE][+-]?[01]{3}')  # keys with a number, which may be twice there; floats that may be out of range
+_NUMBERED = re.compile(
+    rb'"[^"]*[01][^"]*"\s*:|[01][eE][+-]?[01]{3}'
+)  # keys with a number, which may be twice there; floats that may be out of range
 
 Understood = tuple[object, tuple[str, ...], list[dict[str, object]]]
 
@@ -51,9 +69,11 @@ def understood(text: str) -> Understood:
 
 @lru_cache(1)
 def outline(text: str) -> Understood:
-    """As `understood`, but layers of a list that differ from an earlier one in digits only may be left out: a model of 10,000 layers has a few kinds.
+    """As `understood`, but layers of a list that differ from an earlier one in digits only may be left out: a model of 10,000 layers
+    has a few kinds.
 
-    The whole text is valid JSON within the limits exactly if what is left of it is, and names nothing more than digits can make of what is left.
+    The whole text is valid JSON within the limits exactly if what is left of it is, and names nothing more than digits can make of
+    what is left.
 
     Raises CorruptError, LimitError as `jsonio.loads`.
     """
@@ -68,7 +88,8 @@ def outline(text: str) -> Understood:
 
 
 def _shortened(raw: bytes) -> bytes:
-    """JSON text without the layers of a list that are like an earlier one but for digits; `raw` itself where that cannot be told from the text.
+    """JSON text without the layers of a list that are like an earlier one but for digits; `raw` itself where that cannot be told from
+    the text.
 
     A piece between two separators is left out if it is an object of its own, of the same digits (up to 0 or not 0) as one that stays.
     The first and the last stay: their ends are the frame.
@@ -164,12 +185,18 @@ def _named(v: dict[str, object]) -> str:
     if not isinstance(module, str):
         return f"a module that is no text for {shown}"
     if module.partition(".")[0] not in _ROOTS:
-        return f"{shown}, a class from outside Keras" if not (module == "builtins" and name in ("slice", "set", "tuple", "dict", "list", "__tuple__")) else ""
+        return (
+            f"{shown}, a class from outside Keras"
+            if not (module == "builtins" and name in ("slice", "set", "tuple", "dict", "list", "__tuple__"))
+            else ""
+        )
     return f"{shown}, no part of a model" if _utility(module) else ""
 
 
 def _utility(module: str) -> bool:
     rest = module.partition(".")[2]
-    if rest.startswith("src.backend.") and rest.split(".")[3:4] == ["optimizers"]:  # PyTorch's: keras.src.backend.torch.optimizers.torch_adam
+    if rest.startswith("src.backend.") and rest.split(".")[3:4] == [
+        "optimizers"
+    ]:  # PyTorch's: keras.src.backend.torch.optimizers.torch_adam
         return False
     return any(rest == u or rest.startswith(u + ".") for u in _UTILITIES)

@@ -17,14 +17,19 @@ from .model_config import understood
 GROUPS = "hdf5:groups"
 CONFIG = "keras:config.json"
 # what the layers of each class call their variables, in order
-_VARIABLES = {"embedding": ("embeddings",), "layer_normalization": ("gamma", "beta"), "batch_normalization": ("gamma", "beta", "moving_mean", "moving_variance")}
+_VARIABLES = {
+    "embedding": ("embeddings",),
+    "layer_normalization": ("gamma", "beta"),
+    "batch_normalization": ("gamma", "beta", "moving_mean", "moving_variance"),
+}
 _USUAL = ("kernel", "bias")
 _PARTS = {"query_dense": "query", "key_dense": "key", "value_dense": "value", "output_dense": "attention_output"}
 _SNAKE = (re.compile(r"(.)([A-Z][a-z0-9]+)"), re.compile(r"([a-z])([A-Z])"))
 
 
 def own_names(names: Iterable[str], metadata: Mapping[str, str], groups: Mapping[str, object] | None = None) -> dict[str, str]:
-    """Stored name -> the variable's own, of those that Keras gave one; no name twice. `groups` are the attributes of the file's groups, where they are known."""
+    """Stored name -> the variable's own, of those that Keras gave one; no name twice. `groups` are the attributes of the file's groups,
+    where they are known."""
     groups = _mapping(metadata.get(GROUPS, "")) if groups is None else groups
     layers = cache(lambda: _layers(_configuration(metadata.get(CONFIG, ""))))  # a large one takes long, and the groups mostly say it
     root = next((g for g in ("model_weights", "") if joined(_of(groups, g), "layer_names")), None)
@@ -92,7 +97,8 @@ def _of(groups: Mapping[str, object], group: str) -> Mapping[str, object]:
 
 
 def _of_layout(group: str, groups: Mapping[str, object], layers: Callable[[], Mapping[str, str]]) -> tuple[str, tuple[str, ...]]:
-    """("layer_0_attention/key/", ("kernel", "bias")) of "layers/multi_head_attention_1/key_dense"; ("", ()) of a group that is no layer's."""
+    """("layer_0_attention/key/", ("kernel", "bias")) of "layers/multi_head_attention_1/key_dense"; ("", ()) of a group that is no
+    layer's."""
     parts = group.split("/")
     if parts[0] != "layers" or len(parts) not in (2, 3):
         return "", ()

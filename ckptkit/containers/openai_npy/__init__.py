@@ -46,7 +46,9 @@ FILES = 10
 def _number(name: str) -> int | None:
     """7 of "params_7.npy"; None of any other name."""
     digits = name.removeprefix("params_").removesuffix(".npy")
-    return int(digits) if name == f"params_{digits}.npy" and digits.isascii() and digits.isdigit() and digits == str(int(digits[:6])) else None
+    return (
+        int(digits) if name == f"params_{digits}.npy" and digits.isascii() and digits.isdigit() and digits == str(int(digits[:6])) else None
+    )
 
 
 def sniff(head: bytes, tail: bytes, path: str) -> bool:
@@ -81,7 +83,9 @@ def open(path: str) -> Checkpoint:
     have, need = sum(h.spec.numel for _, h in arrays), sum(prod(s) for s in shapes)
     if have != need:
         what = f"the {len(shapes)} shapes need {need:,} elements, the {len(arrays)} arrays hold {have:,}"
-        raise CorruptError(what, path=where, hint="an array is missing or cut" if have < need else "the list does not belong to these arrays")
+        raise CorruptError(
+            what, path=where, hint="an array is missing or cut" if have < need else "the list does not belong to these arrays"
+        )
     tensors: dict[str, StoredTensor] = {}
     i, done = 0, 0  # the array, and how many of its elements have been given out
     for name, shape in zip(openai_order.published(len(shapes)), shapes, strict=True):
@@ -144,7 +148,8 @@ def _findings(tensors: int, arrays: int, path: str) -> list[Finding]:
     rest = (tensors - 2) % len(openai_order.LAYER)
     if tensors < 2 or rest:
         out.append(Finding(
-            "warning", "order", path, f"{tensors} tensors are not two and {len(openai_order.LAYER)} a layer: the names, which only the order gives, cannot be right",
+            "warning", "order", path,
+            f"{tensors} tensors are not two and {len(openai_order.LAYER)} a layer: the names, which only the order gives, cannot be right",
             "the list of shapes was cut, or belongs to another model",
         ))  # fmt: skip
     if arrays != FILES:

@@ -2,7 +2,8 @@
 
 Sources: `torch/serialization.py` (both forms), `caffe2/serialize/inline_container.h` (records and version), transformers'
 `pytorch_model.bin.index.json`. The zip's directory is read by `_zip`, the pickle by `_pickle`, which executes nothing; what the pickle
-describes becomes tensors in `_torch_tree`. TorchScript archives, the tar form of PyTorch 0.1 and pickles without tensors are refused by name.
+describes becomes tensors in `_torch_tree`. TorchScript archives, the tar form of PyTorch 0.1 and pickles without tensors are refused
+by name.
 """
 
 from __future__ import annotations
@@ -216,16 +217,22 @@ def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
     got = interpreter.load(_record(fd, data, summed, path), path=f"{path}/{data.name}")
     found += interpreter.findings(got.opaque, os.path.basename(path))
     if got.end != data.size:
-        found.append(Finding("warning", "trailing", data.name, f"{data.size - got.end:,} bytes follow the end of the pickle; nothing reads them"))
+        found.append(
+            Finding("warning", "trailing", data.name, f"{data.size - got.end:,} bytes follow the end of the pickle; nothing reads them")
+        )
     records = root + "data/"
 
     def locate(s: Storage, declared: int) -> tuple[int, int, str]:
         key = s.key if type(s.key) is str else state_dict.storage_key(s.key)
         e = entries.get(records + key)
         if e is None or s.view is not None:
-            raise CorruptError(f"the storage {state_dict.shown(s.key)} of a tensor has no record {printable(records + key, 200)} in the file", path=path)
+            raise CorruptError(
+                f"the storage {state_dict.shown(s.key)} of a tensor has no record {printable(records + key, 200)} in the file", path=path
+            )
         if declared > e.size:
-            raise CorruptError(f"storage {state_dict.shown(key)} is said to have {state_dict.shown(declared)} bytes; its record has {e.size:,}", path=path)
+            raise CorruptError(
+                f"storage {state_dict.shown(key)} is said to have {state_dict.shown(declared)} bytes; its record has {e.size:,}", path=path
+            )
         return e.start, declared, key
 
     tree = state_dict.read_tree(got.value, locate, path, len(got.storages))
@@ -243,7 +250,9 @@ def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
 
 
 def _checkpoint(path: str, tree: Tree, found: list[Finding]) -> Checkpoint:
-    return Checkpoint(path, NAME, tree.tensors, files=[path], extras=tree.extras, wrapper=tree.wrapper, beside=tree.beside, findings=found + tree.findings)
+    return Checkpoint(
+        path, NAME, tree.tensors, files=[path], extras=tree.extras, wrapper=tree.wrapper, beside=tree.beside, findings=found + tree.findings
+    )
 
 
 def _record(fd: int, e: Entry, summed: bool, path: str) -> bytes:
@@ -273,7 +282,11 @@ def _small_records(fd: int, entries: dict[str, Entry], root: str, summed: bool, 
         if not raw.isdigit() or len(raw) > 9 or not 0 < int(raw) <= _VERSION:
             found.append(Finding("warning", "version", where, f"its format version is {printable(raw)}; those known are 1 to {_VERSION}"))
     own = len(root)
-    others = [n for n in entries if not n.startswith(root) or (n[own : own + 5] not in ("data/", ".data") and n[own:] not in _RECORDS and n[-1] != "/")]
+    others = [
+        n
+        for n in entries
+        if not n.startswith(root) or (n[own : own + 5] not in ("data/", ".data") and n[own:] not in _RECORDS and n[-1] != "/")
+    ]
     if others:
         more = f" (and {len(others) - 1:,} more)" if len(others) > 1 else ""
         found.append(Finding("warning", "records", printable(others[0]), f"is no part of what torch.save writes{more}; nothing reads it"))

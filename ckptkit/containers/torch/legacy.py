@@ -1,7 +1,7 @@
 """PyTorch's form before 1.6: five pickles one after another, then the storages.
 
-Source: `_legacy_load` and `_legacy_save` in `torch/serialization.py`: magic number, protocol version 1001, sys_info, the object, the list of
-storage keys; then for each key an int64 number of elements and the elements. A storage may be declared as a view of another.
+Source: `_legacy_load` and `_legacy_save` in `torch/serialization.py`: magic number, protocol version 1001, sys_info, the object, the
+list of storage keys; then for each key an int64 number of elements and the elements. A storage may be declared as a view of another.
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ def read_legacy(stream: Stream) -> tuple[Any, Tree, list[Finding]]:
         raise UnsupportedError(f"is of PyTorch's serialization protocol {shown(protocol)}, not {_PROTOCOL}", path=path)
     info = stream.next()
     if type(info) is dict and info.get("little_endian") is False:
-        raise UnsupportedError("was written on a big-endian machine", path=path, hint="load and save it again with PyTorch on a usual machine")
+        raise UnsupportedError(
+            "was written on a big-endian machine", path=path, hint="load and save it again with PyTorch on a usual machine"
+        )
     value = stream.next()
     sizes = {storage_key(s.key): SIZES[s.type.dtype] for s in stream.storages if type(s.type) is StorageType and s.type.dtype}
     rebuilt = len(stream.storages)

@@ -148,7 +148,13 @@ class _Writer:
 
     def keep(self, t: Stored) -> None:
         """The opcodes of a tensor like `t` between one memo number and the next."""
-        names: list[object] = [("torch._utils", "_rebuild_tensor_v2"), "storage", ("torch", DTYPES[t.dtype].storage), "cpu", ("collections", "OrderedDict")]
+        names: list[object] = [
+            ("torch._utils", "_rebuild_tensor_v2"),
+            "storage",
+            ("torch", DTYPES[t.dtype].storage),
+            "cpu",
+            ("collections", "OrderedDict"),
+        ]
         if all(k in self.memo for k in names):
             w = _Writer()
             w.memo, w.count, key = {k: self.memo[k] for k in names}, 256, "\0key"
@@ -230,7 +236,8 @@ class _Writer:
     def opaque(self, v: Opaque, depth: int) -> None:
         if (v.module, v.name) not in _HOLDERS and not is_data(v.module, v.name):
             raise UnsafeError(
-                f"{printable(v.module)}.{printable(v.name)} beside the weights would be called by whoever loads the file, so it is not written",
+                f"{printable(v.module)}.{printable(v.name)} beside the weights would be called by whoever loads the "
+                f"file, so it is not written",
                 hint="leave out what lies beside the weights",
             )
         out = self.out
@@ -254,7 +261,8 @@ class _Writer:
 def dump(state: Mapping[str, Stored], wrapper: Sequence[str], extras: Mapping[str, object]) -> bytes:
     """The pickle of an OrderedDict of tensors, under the keys `wrapper` if any, with `extras` beside it at the top.
 
-    A key of `extras` that is the first of `wrapper` must hold a dict, whose items then lie beside the state dict. Raises UsageError, UnsafeError.
+    A key of `extras` that is the first of `wrapper` must hold a dict, whose items then lie beside the state dict. Raises UsageError,
+    UnsafeError.
     """
     w = _Writer()
 

@@ -1,4 +1,5 @@
-"""From the object a PyTorch file describes to named tensors: which dict holds the weights, what each tensor's bytes are, what else there is.
+"""From the object a PyTorch file describes to named tensors: which dict holds the weights, what each tensor's bytes are, what else
+there is.
 
 Source: `torch/_utils.py` (_rebuild_tensor: a view of a storage by offset, size and stride, in elements). Every view is held against its
 storage here, so that nothing behind this file meets an offset or a size that it must not trust.
@@ -303,7 +304,12 @@ class _Maker:
         if not packed and numel * item > max(_EXPANDED, 8 * length):
             self.expanded.append((name, numel * item, length))
             if numel * item > _LARGE:
-                LIMITS.check("unpack_ratio", numel * item // length, f"tensor {name!r} is {numel * item:,} bytes made of {length:,} stored ones: the ratio", self.path)
+                LIMITS.check(
+                    "unpack_ratio",
+                    numel * item // length,
+                    f"tensor {name!r} is {numel * item:,} bytes made of {length:,} stored ones: the ratio",
+                    self.path,
+                )
         if packed and s.numel == numel and t.dtype is None and first == 0:  # the whole of its storage, as it lies there
             self.plain[id(s.type), id(size), id(stride)] = numel, length, spec, s.type, stride  # which keeps all three of them
         extent = _new(Extent, (self.path, at + first * item, length))
@@ -403,5 +409,12 @@ def _extras(value: Any, counts: _Counts, found: list[Finding]) -> dict[str, obje
             out[_key(key)] = kept
     if left_out:
         more = f" and {len(left_out) - 1:,} more keys" if len(left_out) > 1 else ""
-        found.append(Finding("warning", "extras", left_out[0], f"holds more values beside the tensors{more} than the limit extras={most:,}; they are left out"))
+        found.append(
+            Finding(
+                "warning",
+                "extras",
+                left_out[0],
+                f"holds more values beside the tensors{more} than the limit extras={most:,}; they are left out",
+            )
+        )
     return out

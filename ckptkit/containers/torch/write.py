@@ -33,7 +33,8 @@ def make_layout(
     wrapper: str,
     max_shard_size: int | None,
 ) -> FileLayout:
-    """Where every byte goes. Raises UnsupportedError for what PyTorch cannot hold, UsageError for names and ties that contradict each other."""
+    """Where every byte goes. Raises UnsupportedError for what PyTorch cannot hold, UsageError for names and ties that contradict each
+    other."""
     specs = _check(tensors)
     owners = _owners(specs, ties)
     sizes = [(n, s.nbytes) for n, s in specs.items() if owners[n] == n]

@@ -306,7 +306,17 @@ def _of_array(checkpoint: Checkpoint, tensor: StoredTensor) -> _Tally:
 
 
 def _values(tensor: StoredTensor, t: _Tally) -> Values:
-    return Values(t.count, t.nan, t.inf, t.first, _float(t.top, tensor.spec.dtype), t.constant, _float(t.head or 0, tensor.spec.dtype), t.mean, t.negative)
+    return Values(
+        t.count,
+        t.nan,
+        t.inf,
+        t.first,
+        _float(t.top, tensor.spec.dtype),
+        t.constant,
+        _float(t.head or 0, tensor.spec.dtype),
+        t.mean,
+        t.negative,
+    )
 
 
 def _float(bits: int, dtype: str) -> float:

@@ -37,7 +37,8 @@ def tie(s: Subject) -> Iterator[Finding]:
             stored, other = s.graph.params[name].stored, s.graph.params[info.tied].stored
             how = "one storage" if _one_storage(s, stored, other) else "the same values"
             yield Finding(
-                "warning", "tie", stored, f"{s.config_name} says that {stored} and {other} are not tied, but they are {how}: trained further, they would part",
+                "warning", "tie", stored,
+                f"{s.config_name} says that {stored} and {other} are not tied, but they are {how}: trained further, they would part",
                 f"set {s.values.keys.get('tied', 'tie_word_embeddings')} to true", "inferred",
             )  # fmt: skip
 
@@ -56,7 +57,13 @@ def repeats(s: Subject) -> Iterator[Finding]:
     for stored, canonical in s.graph.idle:
         first = s.graph.params[canonical].stored
         if compare_values(s.checkpoint, stored, first) is False:
-            yield Finding("info", "tie", stored, f"{stored} differs from {first}; {s.graph.dialect.title if s.graph.dialect else 'the library'} computes with the latter alone")
+            yield Finding(
+                "info",
+                "tie",
+                stored,
+                f"{stored} differs from {first}; {s.graph.dialect.title if s.graph.dialect else 'the library'} "
+                f"computes with the latter alone",
+            )
 
 
 @rule("derived", "warning", "Computed buffers hold what is computed", reads="weights")
@@ -75,7 +82,9 @@ def derived(s: Subject) -> Iterator[Finding]:
         if derived_is_right(s, stored, row, made):
             right |= {(row.note, identity)} if identity is not None else set()
         else:
-            yield Finding("warning", "derived", stored, f"{stored} is not the {row.note.partition(' ')[0]} that {r.architecture.title} computes")
+            yield Finding(
+                "warning", "derived", stored, f"{stored} is not the {row.note.partition(' ')[0]} that {r.architecture.title} computes"
+            )
 
 
 def derived_is_right(s: Subject, stored: str, row: Row, made: dict[object, object]) -> bool:

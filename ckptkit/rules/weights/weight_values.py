@@ -41,7 +41,13 @@ def _many(s: Subject, found: Sequence[tuple[str, Values]], what: str, rule_id: s
     for stored, v in found[:4]:
         n = v.nan if rule_id == "nan" else v.inf
         grave = "error" if _weight(s, stored) else "warning"
-        yield Finding(grave, rule_id, stored, f"{n:,} of {v.size:,} elements of {stored} {'is' if n == 1 else 'are'} {what}{_shown(s, stored, v)}", bad)
+        yield Finding(
+            grave,
+            rule_id,
+            stored,
+            f"{n:,} of {v.size:,} elements of {stored} {'is' if n == 1 else 'are'} {what}{_shown(s, stored, v)}",
+            bad,
+        )
     if found[4:]:
         names = sorted((n for n, _ in found[4:]), key=natural)
         grave = "error" if any(_weight(s, n) for n in names) else "warning"
@@ -102,7 +108,14 @@ def constant(s: Subject, scan: Scan) -> Iterator[Finding]:
             by.setdefault(v.value, []).append(stored)
     for value, names in by.items():
         names.sort(key=natural)
-        yield Finding(_grave(s), "constant", collapse(names, 4), f"every element of {collapse(names, 4)} is {value:g}", "made but never filled?", basis="inferred")
+        yield Finding(
+            _grave(s),
+            "constant",
+            collapse(names, 4),
+            f"every element of {collapse(names, 4)} is {value:g}",
+            "made but never filled?",
+            basis="inferred",
+        )
 
 
 @rule("extreme", "warning", "No weight is beyond all measure", reads="values", basis="inferred")
@@ -112,14 +125,22 @@ def extreme(s: Subject, scan: Scan) -> Iterator[Finding]:
     """
     for stored, v in scan.values.items():
         if v.largest > LARGEST_F16 and s.graph.roles[stored].kind in ("param", "tied", "repeat"):
-            yield Finding("warning", "extreme", stored, f"{stored} holds {v.largest:.4g}, beyond every trained weight and beyond float16", "a damaged file?", basis="inferred")
+            yield Finding(
+                "warning",
+                "extreme",
+                stored,
+                f"{stored} holds {v.largest:.4g}, beyond every trained weight and beyond float16",
+                "a damaged file?",
+                basis="inferred",
+            )
 
 
 @rule("norm", "warning", "Normalisations scale by something near one", reads="values", basis="inferred")
 def norm(s: Subject, scan: Scan) -> Iterator[Finding]:
     """The scale of a normalisation begins at one and stays in its neighbourhood, positive almost everywhere; its shift begins at zero.
-    A scale that is zero everywhere silences its layer; one that is negative in a quarter of its elements is a fresh draw or a shift; one of hundreds, or a shift of
-    hundreds, was never trained; a scale around zero beside a shift around one means that the two are exchanged.
+    A scale that is zero everywhere silences its layer; one that is negative in a quarter of its elements is a fresh draw or a shift;
+    one of hundreds, or a shift of hundreds, was never trained; a scale around zero beside a shift around one means that the two are
+    exchanged.
     """
     arch = s.architecture
     if arch is None:
@@ -145,7 +166,9 @@ def norm(s: Subject, scan: Scan) -> Iterator[Finding]:
         elif v.zero:
             found.setdefault("scales by zero everywhere: what passes through is lost", []).append((stored, "all zero"))
         elif v.size >= 8 and v.negative is not None and v.negative >= 0.25:
-            found.setdefault("scales by numbers below zero, as no trained normalisation does", []).append((stored, f"{v.negative:.0%} negative, mean {v.mean:.3g}"))
+            found.setdefault("scales by numbers below zero, as no trained normalisation does", []).append(
+                (stored, f"{v.negative:.0%} negative, mean {v.mean:.3g}")
+            )
         elif abs(v.mean) > (FAR if shift is not None else 10 * FAR):  # without a shift (RMSNorm) scales are larger
             found.setdefault(f"scales by more than {FAR if shift is not None else 10 * FAR}", []).append((stored, f"mean {v.mean:.3g}"))
     for what, cases in found.items():

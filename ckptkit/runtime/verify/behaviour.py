@@ -59,7 +59,8 @@ def both(engines: Sequence[str]) -> tuple[str, str]:
 
 
 def compare_behaviour(pair: Pair, values: Level, probes: str | int, engines: Sequence[str] = ()) -> Level:
-    """Both rebuilt and run. Equal weights in one engine must give equal outputs; a narrower copy is compared with the other rounded to it."""
+    """Both rebuilt and run. Equal weights in one engine must give equal outputs; a narrower copy is compared with the other rounded to
+    it."""
     used = both(engines)
     specs = [_spec(s, pair) for s in (pair.one, pair.two)]
     inputs = make_probes(specs[0], probes)
@@ -77,8 +78,15 @@ def compare_behaviour(pair: Pair, values: Level, probes: str | int, engines: Seq
     if used[0] != used[1] and first is not None:
         steps, more = _conditioned(pair, first, traces[0], inputs, steps)
         said += more
-    where = f"both rebuilt in {TITLES[used[0]]}" if used[0] == used[1] else f"the first rebuilt in {TITLES[used[0]]}, the second in {TITLES[used[1]]}"
-    basis = f"{where}, float32, {len(inputs['input_ids'])} probe{'s' * (len(inputs['input_ids']) > 1)} of {inputs['input_ids'].shape[1]} tokens; {said}"
+    where = (
+        f"both rebuilt in {TITLES[used[0]]}"
+        if used[0] == used[1]
+        else f"the first rebuilt in {TITLES[used[0]]}, the second in {TITLES[used[1]]}"
+    )
+    basis = (
+        f"{where}, float32, {len(inputs['input_ids'])} probe{'s' * (len(inputs['input_ids']) > 1)} of "
+        f"{inputs['input_ids'].shape[1]} tokens; {said}"
+    )
     return Level("behaviour", _verdict(steps), basis, (), steps)
 
 
@@ -87,7 +95,9 @@ def _spec(subject: Subject, pair: Pair) -> Spec:
     return spec_of(subject, (subject.graph.groups | subject.architecture.tied_groups) - pair.without)
 
 
-def _conditioned(pair: Pair, first: tuple[Spec, Arrays], trace: Arrays, inputs: Arrays, steps: tuple[Step, ...]) -> tuple[tuple[Step, ...], str]:
+def _conditioned(
+    pair: Pair, first: tuple[Spec, Arrays], trace: Arrays, inputs: Arrays, steps: tuple[Step, ...]
+) -> tuple[tuple[Step, ...], str]:
     """The steps, and what to say of them, with more allowed where float32 itself is less exact than that.
 
     Two engines round in different orders, and a stack whose scores are not scaled and whose residuals grow (T5's) multiplies
@@ -173,13 +183,17 @@ def compare_library(pair: Pair, probes: str | int, library: str) -> Level:
     inputs = make_probes(spec, probes)
     reads = PEERS[library]
     if pair.two.graph.dialect is None or pair.two.graph.dialect.name != reads:
-        raise UndecidedError(f"{library} does not read this naming", path=pair.two.checkpoint.path, hint=f"convert it with --to {reads} first")
+        raise UndecidedError(
+            f"{library} does not read this naming", path=pair.two.checkpoint.path, hint=f"convert it with --to {reads} first"
+        )
     full, arrays, _ = arrays_of(spec, Weights(pair.one))
     arrays = {n: _rounded(pair, 0, n, x) for n, x in arrays.items()}
     mine = run_torch(full, arrays, inputs)
     theirs, complaints = load_and_run(library, pair.two, inputs, mine)
     atol, rtol = _allowed(pair)
-    normed = {names[-1] for stack in ("encoder", "decoder") if f"{stack}.norm" in theirs and (names := [n for n in mine if _is_block(n, stack)])}
+    normed = {
+        names[-1] for stack in ("encoder", "decoder") if f"{stack}.norm" in theirs and (names := [n for n in mine if _is_block(n, stack)])
+    }
     seen = {n: x for n, x in mine.items() if n not in normed}  # of the last block the library shows what the norm makes of it
     steps, more = _conditioned(pair, (full, arrays), seen, inputs, compare_traces(seen, theirs, inputs, atol, rtol))
     basis = f"the second loaded by {library}, {len(steps)} outputs compared; allowed {atol:g} + {rtol:g} of the largest{more}"

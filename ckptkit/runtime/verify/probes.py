@@ -21,7 +21,8 @@ BESIDE = ("attention_mask", "token_type_ids", "position_ids", "decoder_input_ids
 
 
 def make_probes(spec: Spec, probes: str | int) -> Arrays:
-    """Token ids of every kind with padding and segments as the model takes them; or those of an .npz file. UsageError where they do not fit the model."""
+    """Token ids of every kind with padding and segments as the model takes them; or those of an .npz file. UsageError where they do not
+    fit the model."""
     import numpy as np
 
     if isinstance(probes, str):
@@ -41,7 +42,9 @@ def make_probes(spec: Spec, probes: str | int) -> Arrays:
     pad = int(str(spec.traits.pad)) if spec.traits.positions == "counted" else 0
     out: Arrays = {"input_ids": np.where(mask == 1, ids, pad), "attention_mask": mask}
     if spec.sizes.get("segments", 0) > 1 and spec.has("embeddings.segment"):
-        out["token_type_ids"] = np.minimum(np.arange(length) * spec.sizes["segments"] // length, spec.sizes["segments"] - 1)[None].repeat(probes, 0)
+        out["token_type_ids"] = np.minimum(np.arange(length) * spec.sizes["segments"] // length, spec.sizes["segments"] - 1)[None].repeat(
+            probes, 0
+        )
     if two:
         out["decoder_input_ids"] = rng.integers(low, spec.sizes["vocab"], (probes, max(1, length // 2)))
     return out
@@ -61,7 +64,12 @@ def read_probes(spec: Spec, path: str) -> Arrays:
     for name in ("input_ids", *(("decoder_input_ids",) if two else ())):
         if name not in found:
             raise UsageError(f"the probes have no {name}", path=path, hint=DUE)
-    rows = {"input_ids": spec.sizes["vocab"], "decoder_input_ids": spec.sizes["vocab"], "token_type_ids": spec.sizes.get("segments", 1), "position_ids": spec.sizes.get("positions", 1 << 31)}
+    rows = {
+        "input_ids": spec.sizes["vocab"],
+        "decoder_input_ids": spec.sizes["vocab"],
+        "token_type_ids": spec.sizes.get("segments", 1),
+        "position_ids": spec.sizes.get("positions", 1 << 31),
+    }
     shape = found["input_ids"].shape
     for name, array in found.items():
         if name != "input_ids" and name not in BESIDE:
@@ -71,7 +79,9 @@ def read_probes(spec: Spec, path: str) -> Arrays:
         like = found["decoder_input_ids"].shape if name.startswith("decoder") and "decoder_input_ids" in found else shape
         square = name == "attention_mask" and array.shape == (*shape, shape[-1])
         if array.ndim < 2 or not array.size or (array.shape != like and not square) or array.shape[0] != shape[0]:
-            raise UsageError(f"{name} of the probes is {list(array.shape)}, where [batch, position] is due and input_ids is {list(shape)}", path=path)
+            raise UsageError(
+                f"{name} of the probes is {list(array.shape)}, where [batch, position] is due and input_ids is {list(shape)}", path=path
+            )
         if name in rows and not (int(array.min()) >= 0 and int(array.max()) < rows[name]):
             raise UsageError(f"{name} of the probes goes from {array.min()} to {array.max()}; the model has {rows[name]} rows", path=path)
     if spec.traits.positions == "learned" and shape[1] > spec.sizes.get("positions", shape[1]):

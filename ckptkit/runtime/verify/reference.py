@@ -49,7 +49,9 @@ def hold(path: str, shown: str) -> int:
                     raise CorruptError(f"{_LIBRARY[mine.container]} reads {name!r} otherwise than ckptkit", path=shown)
         except ImportError as e:
             hint = f"pip install {_LIBRARY[mine.container]}"
-            raise UsageError(f"--check=reference reads {mine.container} with {_LIBRARY[mine.container]}, which is not installed ({e})", hint=hint) from None
+            raise UsageError(
+                f"--check=reference reads {mine.container} with {_LIBRARY[mine.container]}, which is not installed ({e})", hint=hint
+            ) from None
         except CheckpointError:
             raise
         except Exception as e:  # whatever a library throws at a file that it cannot read is the finding
@@ -174,5 +176,12 @@ def _numpy_arrays(mine: Checkpoint) -> Arrays:
         yield (held[0] if held else os.path.relpath(file, mine.folder).removesuffix(".npy")), array
 
 
-READERS: dict[str, Callable[[Checkpoint], Arrays]] = {"safetensors": _safetensors, "torch": _torch, "tf": _tensorflow, "hdf5": _h5py, "npz": _numpy_archive, "npy": _numpy_arrays}
+READERS: dict[str, Callable[[Checkpoint], Arrays]] = {
+    "safetensors": _safetensors,
+    "torch": _torch,
+    "tf": _tensorflow,
+    "hdf5": _h5py,
+    "npz": _numpy_archive,
+    "npy": _numpy_arrays,
+}
 _LIBRARY = {"safetensors": "safetensors", "torch": "torch", "tf": "tensorflow", "hdf5": "h5py", "npz": "numpy", "npy": "numpy"}
