@@ -18,12 +18,11 @@ from ..containers import Checkpoint
 from ..errors import CheckpointError, CorruptError, NotFoundError, UsageError
 from ..findings import Finding
 from ..schema import Architecture, Dialect, Key, count_name
-from ..schema.layout import parse
+from ..schema.layout import general, parse
 from ..support.strict_json import read_bytes, read_json
 
 BLOCK = "ckptkit"  # the key of our own block in a written configuration
 MAX_TEXT = 1 << 20  # characters of a configuration that is no JSON
-NEVER_ASSUMED = ("heads", "activation", "norm_eps")
 
 
 class RawConfig(NamedTuple):
@@ -188,7 +187,7 @@ def form_of(config: RawConfig, arch: Architecture, dialect: Dialect) -> Dialect:
     ):
         return arch.dialects["hf"]
     forms = (dialect, *(d for d in arch.dialects.values() if d is not dialect))
-    return max(forms, key=lambda d: sum(k in config.raw for k in d.config.keys))
+    return max(forms, key=lambda d: sum(first_said(config.raw, k) is not None for k in d.config.keys))
 
 
 def size_names(arch: Architecture) -> set[str]:
@@ -211,6 +210,8 @@ def interpret(config: RawConfig, arch: Architecture, dialect: Dialect) -> Values
     d = form_of(config, arch, dialect)
     form = d.config
     sizes, may_lack = size_names(arch), optional_axes(arch)
+    by_layer = {general(a) for a in sizes if "@" in a}
+    sizes |= by_layer
     values: dict[str, object] = {}
     keys: dict[str, str] = {}
     findings = []
@@ -219,17 +220,26 @@ def interpret(config: RawConfig, arch: Architecture, dialect: Dialect) -> Values
     rest.pop(BLOCK, None)
     raw = dict(rest)
     block = config.raw.get(BLOCK)
-    for key, spec in form.keys.items():
+    for every, spec in form.keys.items():
         k = Key(spec) if isinstance(spec, str) else spec
-        if key not in rest:
+        key = first_said(rest, every)
+        if key is None:
             continue
-        value = rest.pop(key)
-        if value is None and not k.required:
+        value = take(rest, key)
+        raw.setdefault(key, value)
+        if (value is None and not k.required) or value in k.unknown:
             continue
         if k.words is not None and k.canonical in sizes:  # words for single sizes (true: 4); other numbers are themselves
             value = next((m for w, m in k.words.items() if w == value and type(w) is type(value)), value)
         said_here: dict[str, object] = {}
-        if k.canonical in sizes or k.shift:
+        if k.canonical in by_layer and isinstance(value, list):
+            problem = next(filter(None, (_size_problem(n, k.canonical) for n in value)), "")
+            if problem:
+                keys[k.canonical] = key
+                findings.append(Finding("error", "config", key, f"{key} is {_shown(value)}: {problem}"))
+                continue
+            said_here = {k.canonical: tuple(value)}
+        elif k.canonical in sizes or k.shift:
             problem = _size_problem(value, k.canonical) if value != 0 or k.canonical not in may_lack else ""
             if k.plus in rest and not problem:
                 more = rest.pop(k.plus)
@@ -303,12 +313,69 @@ def refers(value: object) -> bool:
 
 
 def resolved(value: object, values: Mapping[str, object]) -> object:
-    """A value of a table: "=layers" is another value, "=4 hidden" a multiple of it; None where that is not known."""
+    """A value of a table: "=layers" is another value, "=4 hidden" a multiple of it, "=hidden / heads" a quotient; None where that is
+    not known, or leaves a rest."""
     if not isinstance(value, str) or not value.startswith("="):
         return value
-    factor, _, name = value[1:].rpartition(" ")
-    other = values.get(name)
-    return int(factor) * other if factor and isinstance(other, int) else other if not factor else None
+    over, _, under = value[1:].partition(" / ")
+    if not under:
+        factor, _, name = over.rpartition(" ")
+        other = values.get(name)
+        return int(factor) * other if factor and isinstance(other, int) else other if not factor else None
+    a, b = resolved(f"={over}", values), resolved(f"={under}", values) if not under.isdigit() else int(under)
+    return a // b if isinstance(a, int) and isinstance(b, int) and b > 0 and a % b == 0 else None
+
+
+# --- keys in objects, and their alternatives -----------------------------------------------------------------------
+
+
+def first_said(raw: Mapping[str, object], key: str) -> str | None:
+    """Which of a key's alternatives ("rope_parameters.rope_theta | rope_theta") is there, the first that is not null; None: none."""
+    there = [k for k in key.split(" | ") if _place(raw, k) is not None]
+    return next((k for k in there if look(raw, k) is not None), there[0] if there else None)
+
+
+def look(raw: Mapping[str, object], key: str) -> object:
+    """The value of a key that may lie in an object; None where it is not there."""
+    place = _place(raw, key)
+    return place[0][place[1]] if place is not None else None
+
+
+def _place(raw: Mapping[str, object], key: str) -> tuple[Mapping[str, object], str] | None:
+    """The object that holds a key, and what it is called there."""
+    if key in raw:
+        return raw, key
+    first, dot, below = key.partition(".")
+    inner = raw.get(first)
+    return _place(inner, below) if dot and isinstance(inner, Mapping) else None
+
+
+def take(raw: dict[str, object], key: str) -> object:
+    """Remove a key and give its value; an object that becomes empty goes with it. Objects are copied, never changed."""
+    if key in raw:
+        return raw.pop(key)
+    first, _, below = key.partition(".")
+    inner = raw[first]
+    assert isinstance(inner, Mapping)
+    left = dict(inner)
+    value = take(left, below)
+    if left:
+        raw[first] = left
+    else:
+        del raw[first]
+    return value
+
+
+def put(raw: dict[str, object], key: str, value: object) -> None:
+    """Set a key that may lie in an object, which is made where it is not there, and copied where it is."""
+    first, dot, below = key.partition(".")
+    if not dot:
+        raw[key] = value
+        return
+    inner = raw.get(first)
+    left = dict(inner) if isinstance(inner, Mapping) else {}
+    put(left, below, value)
+    raw[first] = left
 
 
 def _splits(arch: Architecture) -> bool:

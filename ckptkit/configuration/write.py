@@ -9,7 +9,7 @@ from ..errors import UndecidedError, UnsupportedError
 from ..findings import Finding
 from ..schema import Architecture, Class, ConfigForm, Dialect, Key
 from ..schema.templates import count_name, placeholders
-from .read import BLOCK, NEVER_ASSUMED, refers, resolved, size_names
+from .read import BLOCK, put, refers, resolved, size_names
 
 
 class Written(NamedTuple):
@@ -79,9 +79,11 @@ def write_config(
     dtype: str | None = None,
     preferred: str | None = None,
     usual: str | None = None,
+    spelled: Mapping[str, str] | None = None,
 ) -> Written:
     """A complete configuration in the target's form. `preferred` is the class of the target's library to name where nothing else
-    decides between several, `usual` the activation to suggest: what the weights' own code mostly has.
+    decides between several, `usual` the activation to suggest: what the weights' own code mostly has; `spelled` the keys that the
+    source says its values under, of which those that are this form's alternatives are kept.
 
     Raises UndecidedError naming what nothing says (--set heads=16), with all that is missing in one message.
     """
@@ -93,15 +95,16 @@ def write_config(
     missing = []
     said = set()
     sizes = size_names(arch)
-    for key, spec in form.keys.items():
+    for every, spec in form.keys.items():
         k = Key(spec) if isinstance(spec, str) else spec
+        key = _spelling(every, (spelled or {}).get(k.canonical, ""))
         said.add(k.canonical)
-        value = _value(values, form, k.canonical)
+        value = _value(values, form, k.canonical, arch)
         if value is None:
-            if k.canonical in NEVER_ASSUMED or (k.canonical not in form.defaults and k.required):
+            if k.canonical in arch.required or (k.canonical not in form.defaults and k.required):
                 missing.append(k.canonical)
             continue
-        more = tuple(_value(values, form, c) for c in k.more)
+        more = tuple(_value(values, form, c, arch) for c in k.more)
         said.update(k.more)
         if k.words is not None:
             meaning = (value, *more) if k.more else value
@@ -121,9 +124,9 @@ def write_config(
                         f"{target.title} has no {_words(meaning)}; its {word!r} is {_words(k.words[word])}: outputs differ slightly there",
                     )
                 )
-            raw[key] = list(word) if isinstance(word, tuple) else word
+            put(raw, key, list(word) if isinstance(word, tuple) else word)
         else:
-            raw[key] = value - k.shift if k.shift and isinstance(value, int) else value
+            put(raw, key, value - k.shift if k.shift and isinstance(value, int) else list(value) if isinstance(value, tuple) else value)
             for c, v in zip(k.more, more, strict=True):
                 held = c in {count_name(h) for n, p in arch.params.items() if p.group in groups for h in placeholders(n)}
                 if v is not None and v != value and held and form.exact:
@@ -207,7 +210,7 @@ def write_config(
         head["label2id"] = {f"LABEL_{i}": i for i in range(labels)}
     carried = {k: v for k, v in carried.items() if k not in head}
     also = {k: v(values) if callable(v) else v for k, v in form.also.items() if k not in carried}
-    out = {**also, **head, **raw, **carried}
+    out = {**also, **head, **_merged(carried, raw)}
     if dtype is not None and form.labels:
         out.pop("torch_dtype", None)
         out["dtype"] = dtype
@@ -230,14 +233,29 @@ def _worth_keeping(canonical: str, value: object, arch: Architecture) -> bool:
     return canonical in ("activation", "norm_eps", "dropout", "attention_dropout", "initializer_range") or canonical in arch.heads
 
 
-def _value(values: Mapping[str, object], form: ConfigForm, canonical: str) -> object:
+def _value(values: Mapping[str, object], form: ConfigForm, canonical: str, arch: Architecture) -> object:
     """A canonical value, or the form's default for it unless that may never be assumed."""
     value = values.get(canonical)
-    if value is None and canonical not in NEVER_ASSUMED:
+    if value is None and canonical not in arch.required:
         value = form.defaults.get(canonical)
         if refers(value):
             value = resolved(value, {**form.defaults, **values})
     return value
+
+
+def _spelling(key: str, source: str) -> str:
+    """Of a key's alternatives the one that the source has, else the first."""
+    every = key.split(" | ")
+    return source if source in every else every[0]
+
+
+def _merged(carried: Mapping[str, object], raw: Mapping[str, object]) -> dict[str, object]:
+    """The written keys with what the configuration says besides, which counts where both say something; objects by their keys."""
+    out = {k: v for k, v in raw.items() if k not in carried}
+    for k, v in carried.items():
+        own = raw.get(k)
+        out[k] = _merged(v, own) if isinstance(v, Mapping) and isinstance(own, Mapping) else v
+    return out
 
 
 def _nearest(value: object, words: Mapping[Any, object]) -> Any | None:
@@ -266,7 +284,13 @@ def to_json_text(raw: Mapping[str, object]) -> str:
 
 def form_keys(form: ConfigForm, canonical: str) -> str:
     """The key under which a form says a canonical value; the canonical name where it has none."""
-    for key, spec in form.keys.items():
-        if (spec if isinstance(spec, str) else spec.canonical) == canonical:
-            return key
-    return canonical
+    return next((k.partition(" | ")[0] for k, spec in form.keys.items() if canonical in _meant(spec)[:1]), canonical)
+
+
+def form_spec(form: ConfigForm, canonical: str) -> str | Key:
+    """How a form says a canonical value; the canonical name where it does not."""
+    return next((spec for spec in form.keys.values() if canonical in _meant(spec)), canonical)
+
+
+def _meant(spec: str | Key) -> tuple[str, ...]:
+    return (spec,) if isinstance(spec, str) else (spec.canonical, *spec.more)

@@ -12,7 +12,8 @@ from functools import cached_property
 
 from .._typing import NamedTuple
 from ..containers import Checkpoint
-from ..schema import Architecture, Dialect, Row, count_name, expand
+from ..limits import LIMITS
+from ..schema import Adjust, Architecture, Dialect, Row, count_name, expand
 from ..schema.layout import Placed, Sizes
 from ..schema.templates import reduce_name
 from ..tensors import StoredTensor
@@ -76,6 +77,9 @@ class WeightGraph:
                 self.roles[stored] = Role(row.role, row.note)
                 continue
             at = dict(at_items)
+            if row.layout.holder:
+                self._bind_stack(stored, row, at, at_items)
+                continue
             names = [expand(p, at) for p in row.parts]
             if row.role == "repeat":
                 repeats.append((names[0], Bound(stored, row, 0, at), stored))
@@ -115,6 +119,25 @@ class WeightGraph:
                 self.params[info.tied] = holder
                 self.roles[holder.stored] = Role("param", info.tied)
 
+    def _bind_stack(self, stored: str, row: Row, at: Mapping[str, int], at_items: tuple[tuple[str, int], ...]) -> None:
+        """A tensor that holds all the places of a placeholder (the experts of a layer) in one dimension, which says how many."""
+        holder, shape = row.layout.holder, self.checkpoint.tensors[stored].spec.shape
+        n = shape[row.layout.holder_dim] if len(shape) == len(row.layout.dims) else 0
+        LIMITS.check("tensors", n * len(row.parts), f"the number of parameters in {stored}")
+        for placeholder, value in at_items:
+            self.indices.setdefault(placeholder, set()).add(value)
+        self.indices.setdefault(holder, set()).update(range(n))
+        for place in range(n):
+            here = {**at, holder: place}
+            for i, p in enumerate(row.parts):
+                name = expand(p, here)
+                if name in self.params:
+                    self.twice.append((name, self.params[name].stored, stored))
+                else:
+                    self.params[name] = Bound(stored, row, i, here)
+        whole = {**at, holder: f"{{{holder}}}"}  # one name for all: there may be hundreds
+        self.roles[stored] = Role("param", ", ".join(expand(p, whole) for p in row.parts))  # type: ignore[arg-type]
+
     def _other_parts(self, r: Recognition) -> None:
         """Name the tensors of the other models that lie in the same checkpoint (ELECTRA's generator beside its discriminator)."""
         if not r.dialect.part:
@@ -144,8 +167,38 @@ class WeightGraph:
         """Where in its stored tensor a canonical parameter lies."""
         assert self.recognition is not None
         b = self.params[canonical]
-        layouts = tuple(self.recognition.architecture.params[p].layout for p in b.row.parts)
-        return Placed(b.row.layout, layouts, b.which, self.checkpoint.tensors[b.stored].strides)
+        layouts = tuple(self.recognition.architecture.params[p].layout.at(b.at) for p in b.row.parts)
+        layout = b.row.layout
+        return Placed(layout.at(b.at), layouts, b.which, self.checkpoint.tensors[b.stored].strides, b.at.get(layout.holder, 0))
+
+    def adjust(self, canonical: str) -> Adjust | None:
+        """How the value of a canonical parameter follows from what is stored; None where it is what is stored."""
+        if self.recognition is None or not self.recognition.dialect.adjust:
+            return None
+        b = self.params[canonical]
+        return self.recognition.dialect.adjust.get(b.row.parts[b.which])
+
+    @cached_property
+    def layer_kinds(self) -> dict[str, dict[int, frozenset[bool]]]:
+        """How each switch of single layers stands by the tensors: "moe@layer" -> layer -> on, off, or (wrongly) both."""
+        r = self.recognition
+        if r is None or not r.architecture.layer_kinds:
+            return {}
+        params = r.architecture.params
+        out: dict[str, dict[int, frozenset[bool]]] = {s: {} for s in r.architecture.layer_kinds}
+        words: dict[int, tuple[str, ...]] = {}  # by the row's id, as in `_bind`
+        for row, at in r.matches.values():
+            said = words.get(id(row))
+            if said is None:
+                every = {w for p in row.parts if row.role == "param" for w in (params[p].switch, params[p].within)}
+                said = words[id(row)] = tuple(w for w in every if "@" in w)
+            for word in said:
+                switch = word.removeprefix("not ")
+                place = dict(at)[switch.partition("@")[2]]
+                here, on = out[switch], not word.startswith("not ")
+                if on not in here.get(place, ()):
+                    here[place] = here.get(place, frozenset()) | {on}
+        return out
 
     @cached_property
     def counts(self) -> dict[str, int]:
@@ -166,7 +219,7 @@ class WeightGraph:
         if self.recognition is None:
             return {}
         params = self.recognition.architecture.params
-        seen = {params[b.row.parts[b.which]].switch for b in self.params.values()}
+        seen = {params[b.row.parts[b.which]].switch for b in self.params.values()} if self.recognition.architecture.switches else set()
         return {
             s: frozenset(on for on in (True, False) if (s if on else f"not {s}") in seen) for s in self.recognition.architecture.switches
         }
@@ -196,8 +249,14 @@ class WeightGraph:
         found = self._solved.get(key)
         if found is None:
             r = self.recognition
-            found = self._solved[key] = Solution(Sizes(), {}, (), ()) if r is None else solve(r.architecture, self.shapes, given)
+            found = self._solved[key] = (
+                Solution(Sizes(), {}, (), ()) if r is None else solve(r.architecture, self.shapes, given, self._places())
+            )
         return found
+
+    def _places(self) -> dict[str, Mapping[str, int]]:
+        """Stored name -> where it stands, of the tensors with axes that have another size in each layer."""
+        return {} if self.recognition is None else {n: dict(m.at) for n, m in self.recognition.matches.items() if m.row.layout.by}
 
     def variant(self, heads: int | None = None) -> str | None:
         """The best-known name of this shape ("roberta-large"), the most specific variant that agrees; None if there is none."""

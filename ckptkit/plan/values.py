@@ -43,7 +43,8 @@ class Source(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """One nest of loops. `op`: copy; add (into what an earlier piece of the task put there); fill (with `value`, no source)."""
+    """One nest of loops. `op`: copy; affine (times `scale`, plus `value`, in double precision, rounded once); add (into what an earlier
+    piece of the task put there); fill (with `value`, no source)."""
 
     source: int  # index into Plan.sources; -1 for fill
     loops: tuple[Loop, ...]  # outermost first, simplified: () is one element
@@ -51,6 +52,7 @@ class Piece(NamedTuple):
     target_offset: int = 0
     op: str = "copy"
     value: float = 0.0
+    scale: float = 1.0
 
 
 class Task(NamedTuple):

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 
 from ..arch import architectures
+from ..configuration.write import form_spec
 from ..errors import CheckpointError, printable
 from ..findings import Finding
 from ..graph.examine import Subject
@@ -114,9 +115,9 @@ def numbers(s: Subject) -> Iterator[Finding]:
     if s.config is None or s.values is None or s.architecture is None:
         return
     flags = {"tied", "scaled", "scaled_by_layer", *s.architecture.switches}
-    form = s.architecture.dialects[s.values.form].config.keys
+    form = s.architecture.dialects[s.values.form].config
     for canonical, key in s.values.keys.items():
-        value, spec = s.values.raw.get(key), form.get(key, "")
+        value, spec = s.values.raw.get(key), form_spec(form, canonical)
         if (value is None and canonical != "norm_eps") or (isinstance(spec, Key) and spec.words is not None):
             continue
         said = f"{s.config_name} says {key} {printable(repr(value), 60)}"

@@ -10,6 +10,7 @@ what a model is made of, `dialect` one naming of it, `table` its rows expanded; 
 
 from __future__ import annotations
 
+from .adjust import LESS_ONE, Adjust
 from .architecture import Architecture
 from .check import check
 from .dialect import CONV1D, FLAX, GOOGLE, HDF5, OBJECTS, TORCH, Class, ConfigForm, Dialect, Key, Kit, Lack, Objects, Style, Vocabulary
@@ -19,7 +20,7 @@ from .table import Match, Row, Table
 from .templates import count_name, expand, pattern_of, placeholders
 
 __all__ = [
-    "CONV1D", "FLAX", "GOOGLE", "HDF5", "OBJECTS", "TORCH", "Architecture", "Class", "ConfigForm", "Dialect", "Key", "Kit", "Lack",
+    "CONV1D", "FLAX", "GOOGLE", "HDF5", "LESS_ONE", "OBJECTS", "TORCH", "Adjust", "Architecture", "Class", "ConfigForm", "Dialect", "Key", "Kit", "Lack",
     "Layout", "LayoutError",
     "Match", "Module", "Objects", "Param", "Row", "Style", "Table", "Vocabulary", "check", "count_name", "embedding", "expand", "linear",
     "norm", "param",

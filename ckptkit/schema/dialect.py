@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple
+from .adjust import Adjust
 
 if TYPE_CHECKING:
     from .library_names import Spelling
@@ -78,7 +79,8 @@ class Key(NamedTuple):
     A word that is a list in the file is a tuple here. With `more`, one key says several canonical values: each word's
     meaning is a tuple of them, or, without words, the one value holds for all.
     `plus` is another key of the same file whose number is added when reading (rows of special tokens after the vocabulary);
-    a written file has the sum in the key itself. A size that is null and not `required` is unknown, not wrong.
+    a written file has the sum in the key itself. A size that is null and not `required` is unknown, not wrong, and so is a
+    value that is one of `unknown` (Meta's vocab_size -1).
     """
 
     canonical: str
@@ -87,6 +89,7 @@ class Key(NamedTuple):
     required: bool = True  # written even where the value is unknown -> asked for
     plus: str = ""
     more: tuple[str, ...] = ()
+    unknown: tuple[object, ...] = ()
 
 
 class Kit(NamedTuple):
@@ -110,9 +113,10 @@ class Vocabulary(NamedTuple):
 class ConfigForm(NamedTuple):
     """A dialect's configuration file.
 
-    `marks` are keys with a fixed value that say which form this is, written always; `implied` canonical values that the
+    A key may lie in an object ("rope_parameters.rope_theta") and have alternatives ("rope_parameters.rope_theta | rope_theta"): all
+    are read, the first that is there counts, and what is written is spelled as the source was, else as the first. `marks` are keys with a fixed value that say which form this is, written always; `implied` canonical values that the
     form takes for granted and cannot say; `defaults` canonical values where a key is absent (in both, "=layers" is the
-    value of another, "=4 hidden" a multiple of it); `follows` canonical values that the original code computes from others
+    value of another, "=4 hidden" a multiple of it, "=hidden / heads" a quotient without a rest); `follows` canonical values that the original code computes from others
     where a configuration does not say them; `also` further keys that a written file gets where nothing else sets them, or
     functions of the canonical values; `texts` other files that the configuration may lie in (never written), each with what
     makes this form's keys of their text; `unfold` makes them of a file that holds the settings of several models (None where
@@ -218,6 +222,8 @@ class Dialect(NamedTuple):
     spelling: Spelling | None = None  # how names are stored that are no templates; rows hold its plain names
     models: tuple[str, ...] = ()
     like: str = ""  # transformers' class for what this naming is of, where the groups that are there do not tell it from another
+    adjust: Mapping[str, Adjust] = {}  # canonical parameter -> how its value follows from the stored one, where they differ
+    unties: frozenset[str] = frozenset()  # tied parameters that it stores all the same: each gets a copy
     needs: frozenset[str] = frozenset()  # groups without which the library loads nothing: begun anew where the source lacks them
 
     @property

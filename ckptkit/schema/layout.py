@@ -161,6 +161,15 @@ class Sizes:
         joint = self.products.get(frozenset(unknown))
         return None if joint is None else known * joint
 
+    def by_place(self) -> dict[str, tuple[int, ...]]:
+        """The axes that have a size of their own in each layer, as lists: "intermediate" -> (256, 512), where all are known."""
+        found: dict[str, dict[int, int]] = {}
+        for axis, n in self.axis.items():
+            name, at, place = axis.partition("@")
+            if at and place.isdigit():
+                found.setdefault(name, {})[int(place)] = n
+        return {name: tuple(n[i] for i in range(len(n))) for name, n in found.items() if n.keys() == set(range(len(n)))}
+
     def copy(self) -> Sizes:
         return Sizes(self.axis, self.products)
 
@@ -231,7 +240,7 @@ def _adjacent(layout: Layout, first: str, second: str, part: Layout) -> bool:
             if i > j or any(a in have for a in dim[i + 1 : j]):
                 return False
             on, start, stop = layout.join
-            return on != d or (i >= stop) == (j >= stop) and (i >= start) == (j >= start)
+            return on != d or ((i >= stop) == (j >= stop) and (i >= start) == (j >= start))
     return False
 
 
@@ -288,7 +297,7 @@ class Placed(NamedTuple):
     parts: tuple[Layout, ...]
     which: int
     strides: tuple[int, ...] | None = None  # of the stored tensor, in elements, where it is not row-major
-    index: int = 0  # along the placeholder that a starred dimension runs through
+    at: int = 0  # along the placeholder that a starred dimension runs through
 
 
 class Grown(NamedTuple):
@@ -307,8 +316,8 @@ def nest(source: Placed, target: Placed, sizes: Sizes, grown: Grown | None = Non
     """
     part = source.parts[source.which]
     runs = atoms(part, (source.layout, target.layout), grown.axis if grown else "")
-    a = region(source.layout, source.parts, source.which, runs, sizes, source.strides, source.index)
-    b = region(target.layout, target.parts, target.which, runs, grown.sizes if grown else sizes, target.strides, target.index)
+    a = region(source.layout, source.parts, source.which, runs, sizes, source.strides, source.at)
+    b = region(target.layout, target.parts, target.which, runs, grown.sizes if grown else sizes, target.strides, target.at)
     order = sorted(runs, key=lambda r: -b.strides[r])
     if grown is None or (grown.axis,) not in runs:
         loops = simplify(tuple(Loop(_need(sizes, r), a.strides[r], b.strides[r]) for r in order))

@@ -269,6 +269,7 @@ def _configuration(
     values.update(subject.given)
     values.update({c: v for c in subject.graph.dialect.config.follows if c not in values and (v := subject.value(c)) is not None})
     values.update(sizes.axis)
+    values.update(sizes.by_place())
     if request.vocab is not None:
         values["vocab"] = request.vocab
     values.update(subject.graph.counts)
@@ -288,6 +289,7 @@ def _configuration(
     written = write_config(
         values, rest, arch, dialect, weights.groups, labels=labels, dtype=dtype, preferred=subject.graph.dialect.like or None,
         usual=_usual_activation(subject.graph.dialect),
+        spelled=subject.values.keys if subject.values is not None else None,
     )  # fmt: skip
     apart = "mlm_activation" in (own := subject.graph.dialect).config.keys and "mlm" in weights.groups and own.config is not dialect.config
     if apart and values.get("mlm_activation") is None:

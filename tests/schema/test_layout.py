@@ -35,7 +35,7 @@ def joined(text: str, parts: Sequence[str], arrays: Sequence[Array], sizes: Size
     layout, own = parse(text), tuple(map(parse, parts))
     out = np.full(stored_shape(layout, own, sizes), -1, np.int64) if into is None else into
     for i, array in enumerate(arrays):
-        move(array, Placed(own[i], (own[i],), 0), out, Placed(layout, own, i, index=index), sizes)
+        move(array, Placed(own[i], (own[i],), 0), out, Placed(layout, own, i, at=index), sizes)
     return out
 
 
@@ -44,7 +44,7 @@ def taken_apart(stored: Array, text: str, parts: Sequence[str], sizes: Sizes, in
     out = []
     for i, p in enumerate(own):
         array = np.full(stored_shape(p, (p,), sizes), -1, np.int64)
-        move(stored, Placed(layout, own, i, index=index), array, Placed(p, (p,), 0), sizes)
+        move(stored, Placed(layout, own, i, at=index), array, Placed(p, (p,), 0), sizes)
         out.append(array)
     return out
 
