@@ -27,7 +27,7 @@ def check(arch: Architecture) -> None:
                 if name in seen:
                     raise LayoutError(f"{where}: two rows are named {name!r}")
                 seen.add(name)
-            if row.role in ("derived", "stray"):
+            if row.role in ("derived", "stray", "beside"):
                 continue
             for p in row.parts:
                 if p not in arch.params:
