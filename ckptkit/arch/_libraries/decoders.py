@@ -1,0 +1,298 @@
+"""What today's decoders share: modules under canonical names, the names that transformers gives them on disk, its configuration's keys.
+
+A family's file says which modules it has and where its names or keys differ from these; a family of Llama's kind is a page.
+Sources: transformers 4.30 to 5.23, models/*/modeling_*.py and configuration_*.py, core_model_loading.py and conversion_mapping.py
+(the form in memory), modeling_rope_utils.py (rope_parameters, which 4.x wrote as rope_theta and rope_scaling).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from ckptkit.arch._libraries.transformers import HF_ACTIVATIONS
+from ckptkit.schema import (
+    TORCH,
+    Architecture,
+    Besides,
+    Class,
+    ConfigForm,
+    Derived,
+    Dialect,
+    Files,
+    Key,
+    Module,
+    embedding,
+    linear,
+    norm,
+    param,
+    when,
+)
+
+Rows = Mapping[str, str | tuple[str, ...]]
+Values = Mapping[str, object]
+
+D = "decoder.layers.{layer}."
+E = D + "moe.experts.{expert}."
+H = "~layers.{layer}."
+
+# --- modules -------------------------------------------------------------------------------------------------------
+
+WORDS = {"embeddings.word": embedding("vocab hidden")}
+
+
+def last(*, bias: bool | str = False, head_bias: bool | str = False) -> dict[str, Module]:
+    """The norm after the last layer, and the heads: of words (which may be the embeddings), of classes."""
+    return {
+        "decoder.norm": norm("hidden", bias=bias),
+        "lm_head": linear("vocab", "hidden", bias=head_bias, group="lm", tied={"weight": "embeddings.word.weight"}),
+        "score": linear("labels", "hidden", bias=False, group="score"),
+    }
+
+
+def attention(
+    *, bias: bool | str = False, out_bias: bool | str = False, norms: Sequence[str] = ("norm",), norm_bias: bool | str = False,
+    qk_norm: str = "", pairs: bool = False, kv: str = "kv_heads",
+) -> dict[str, Module]:  # fmt: skip
+    """Grouped queries. `qk_norm`: the axes of a norm of queries and keys, "head_dim", or "all" for the whole projection; `pairs`: rotary
+    pairs are told apart, which some namings keep side by side."""
+    wide = "two half" if pairs else "head_dim"
+    out = {D + f"attention.{n}": norm("hidden", bias=norm_bias) for n in norms}
+    out |= {
+        D + "attention.query": linear(f"heads {wide}", "hidden", bias=bias),
+        D + "attention.key": linear(f"{kv} {wide}", "hidden", bias=bias),
+        D + "attention.value": linear(f"{kv} head_dim", "hidden", bias=bias),
+        D + "attention.output": linear("hidden", "heads head_dim", bias=out_bias),
+    }
+    if qk_norm:
+        whole = qk_norm == "all"
+        out[D + "attention.query_norm"] = norm("(heads head_dim)" if whole else qk_norm, bias=False)
+        out[D + "attention.key_norm"] = norm(f"({kv} head_dim)" if whole else qk_norm, bias=False)
+    return out
+
+
+def gated(*, bias: bool | str = False, norms: Sequence[str] = ("norm",), norm_bias: bool | str = False, width: str = "intermediate") -> dict[str, Module]:
+    """A feed-forward whose gate multiplies it."""
+    return {
+        **{D + f"ffn.{n}": norm("hidden", bias=norm_bias) for n in norms},
+        D + "ffn.gate": linear(width, "hidden", bias=bias),
+        D + "ffn.up": linear(width, "hidden", bias=bias),
+        D + "ffn.output": linear("hidden", width, bias=bias),
+    }
+
+
+def plain(*, bias: bool | str = True, norms: Sequence[str] = ("norm",), norm_bias: bool | str = True) -> dict[str, Module]:
+    """A feed-forward of two layers."""
+    return {
+        **{D + f"ffn.{n}": norm("hidden", bias=norm_bias) for n in norms},
+        D + "ffn.intermediate": linear("intermediate", "hidden", bias=bias),
+        D + "ffn.output": linear("hidden", "intermediate", bias=bias),
+    }
+
+
+def experts(width: str = "moe_intermediate", *, correction: str = "", router_bias: bool = False, bias: bool = False) -> dict[str, Module]:
+    """A router and its experts. `correction`: the layout of the router's learned correction, by which it chooses."""
+    out = {
+        D + "moe.router": linear("experts", "hidden", bias=router_bias),
+        E + "gate": linear(width, "hidden", bias=bias),
+        E + "up": linear(width, "hidden", bias=bias),
+        E + "output": linear("hidden", width, bias=bias),
+    }
+    return out | ({D + "moe.correction": param(correction)} if correction else {})
+
+
+def shared(width: str, *, gate: bool = False) -> dict[str, Module]:
+    """A feed-forward that every token passes beside the experts."""
+    out = {
+        D + "moe.shared.gate": linear(width, "hidden", bias=False),
+        D + "moe.shared.up": linear(width, "hidden", bias=False),
+        D + "moe.shared.output": linear("hidden", width, bias=False),
+    }
+    return out | ({D + "moe.shared_gate": linear("1", "hidden", bias=False)} if gate else {})
+
+
+def in_layers(switch: str, modules: Mapping[str, Module]) -> dict[str, Module]:
+    """Modules of the layers of a kind: "moe@layer". Norms of the hidden states stay in every layer."""
+    return {k: m if k.startswith((D + "ffn.norm", D + "attention.norm")) else when(switch, m) for k, m in modules.items()}
+
+
+def dense_or_experts(dense: Mapping[str, Module], sparse: Mapping[str, Module]) -> dict[str, Module]:
+    """Layers with one feed-forward, and layers with experts."""
+    return {**in_layers("not moe@layer", dense), **in_layers("moe@layer", sparse)}
+
+
+def first_dense(values: Values) -> Sequence[bool] | None:
+    """Which layers have experts: all after the first dense ones."""
+    n, k = values.get("layers"), values.get("first_dense")
+    return [i >= k for i in range(n)] if isinstance(n, int) and isinstance(k, int) else None
+
+
+def of_types(key: str, *words: str) -> Callable[[Values], Sequence[bool] | None]:
+    """Which layers are of a kind by a list of words in the configuration ("layer_types")."""
+
+    def read(values: Values) -> Sequence[bool] | None:
+        said = values.get(key)
+        return [w in words for w in said] if isinstance(said, (list, tuple)) else None
+
+    return read
+
+
+# --- names ---------------------------------------------------------------------------------------------------------
+
+NAMES: Mapping[str, str] = {
+    "embeddings.word": "~embed_tokens",
+    D + "attention.norm": H + "input_layernorm",
+    D + "attention.query": H + "self_attn.q_proj",
+    D + "attention.key": H + "self_attn.k_proj",
+    D + "attention.value": H + "self_attn.v_proj",
+    D + "attention.output": H + "self_attn.o_proj",
+    D + "attention.query_norm": H + "self_attn.q_norm",
+    D + "attention.key_norm": H + "self_attn.k_norm",
+    D + "attention.post_norm": H + "post_attention_layernorm",
+    D + "ffn.norm": H + "post_attention_layernorm",
+    D + "ffn.post_norm": H + "post_feedforward_layernorm",
+    D + "ffn.gate": H + "mlp.gate_proj",
+    D + "ffn.up": H + "mlp.up_proj",
+    D + "ffn.output": H + "mlp.down_proj",
+    D + "moe.router": H + "mlp.gate",
+    D + "moe.correction": H + "mlp.gate.e_score_correction_bias",
+    E + "gate": H + "mlp.experts.{expert}.gate_proj",
+    E + "up": H + "mlp.experts.{expert}.up_proj",
+    E + "output": H + "mlp.experts.{expert}.down_proj",
+    D + "moe.shared.gate": H + "mlp.shared_experts.gate_proj",
+    D + "moe.shared.up": H + "mlp.shared_experts.up_proj",
+    D + "moe.shared.output": H + "mlp.shared_experts.down_proj",
+    "decoder.norm": "~norm",
+    "lm_head": "lm_head | language_model.lm_head",
+    "score": "score",
+}
+SANDWICH = {D + "ffn.norm": H + "pre_feedforward_layernorm"}  # Gemma 2's: a norm before and one after each part
+QWEN_SHARED = {
+    D + "moe.shared.gate": H + "mlp.shared_expert.gate_proj",
+    D + "moe.shared.up": H + "mlp.shared_expert.up_proj",
+    D + "moe.shared.output": H + "mlp.shared_expert.down_proj",
+    D + "moe.shared_gate": H + "mlp.shared_expert_gate",
+}
+MIXTRAL = {
+    D + "moe.router": H + "block_sparse_moe.gate",
+    E + "gate": H + "block_sparse_moe.experts.{expert}.w1",
+    E + "up": H + "block_sparse_moe.experts.{expert}.w3",
+    E + "output": H + "block_sparse_moe.experts.{expert}.w2",
+}
+PREFIXES = ("model.", "", "model.language_model.", "language_model.model.")  # the later ones of models with further senses
+FREQUENCIES = {
+    n: Derived("inv_freq", "rotary") for n in (H + "self_attn.rotary_emb.inv_freq", "~rotary_emb.inv_freq")
+}  # of older files
+
+
+def stacked(width: str = "moe_intermediate", at: str = H + "mlp.experts.") -> dict[str, str | tuple[str, ...]]:
+    """The rows of a layer's experts as transformers 5 has them in memory: one tensor for gate and up, one for what comes out."""
+    return {
+        at + "gate_up_proj": (E + "gate.weight", E + "up.weight", f"*{{expert}} *({width}) hidden"),
+        at + "down_proj": (E + "output.weight", f"*{{expert}} hidden {width}"),
+    }
+
+
+# --- configuration -------------------------------------------------------------------------------------------------
+
+
+def may(canonical: str) -> Key:
+    """A key that may be missing."""
+    return Key(canonical, required=False)
+
+
+ACTIVATIONS = {**HF_ACTIVATIONS, "relu2": "relu2", "quick_gelu": "quick_gelu", "gelu_10": "gelu_10", "xielu": "xielu"}
+SIZES: Mapping[str, str | Key] = {
+    "vocab_size": "vocab",
+    "hidden_size": "hidden",
+    "intermediate_size": "intermediate",
+    "num_hidden_layers": "layers",
+    "num_attention_heads": "heads",
+    "num_key_value_heads": may("kv_heads"),
+    "head_dim": may("head_dim"),
+    "max_position_embeddings": may("max_positions"),
+    "tie_word_embeddings": "tied",
+    "initializer_range": may("initializer_range"),
+    "attention_dropout": may("attention_dropout"),
+}
+ROPE: Mapping[str, str | Key] = {
+    "rope_parameters.rope_theta | rope_theta": may("rope_theta"),
+    "rope_parameters.rope_type | rope_scaling.rope_type | rope_scaling.type": may("rope_type"),
+    "rope_parameters.partial_rotary_factor | partial_rotary_factor": may("rope_part"),
+    **{
+        f"rope_parameters.{k} | rope_scaling.{k}": may(f"rope_{k}")
+        for k in (
+            "factor", "attention_factor", "beta_fast", "beta_slow", "short_factor", "long_factor", "low_freq_factor", "high_freq_factor",
+            "mscale", "mscale_all_dim", "mrope_section", "truncate",
+        )
+    },
+    "rope_parameters.original_max_position_embeddings | rope_scaling.original_max_position_embeddings | original_max_position_embeddings":
+        may("rope_original_max_positions"),
+}  # fmt: skip
+EXPERTS: Mapping[str, str | Key] = {
+    "num_experts | num_local_experts": "experts",
+    "num_experts_per_tok": "experts_per_token",
+    "norm_topk_prob": may("normalise_experts"),
+}
+DEFAULTS: Mapping[str, object] = {"kv_heads": "=heads", "head_dim": "=hidden / heads", "tied": False, "rope_theta": 10000.0}
+
+
+def classes(stem: str, *, score: bool = True) -> tuple[Class, ...]:
+    """transformers' classes of a family: "Llama" -> LlamaForCausalLM, LlamaModel, LlamaForSequenceClassification."""
+    of_words = (Class(f"{stem}ForCausalLM", frozenset({"lm"})), Class(f"{stem}Model", frozenset()))
+    return (*of_words, Class(f"{stem}ForSequenceClassification", frozenset({"score"}))) if score else of_words
+
+
+def hf(
+    model_type: str, stem: str, modules: Mapping[str, Module], *, names: Mapping[str, str] = {}, rows: Rows = {},
+    keys: Mapping[str, str | Key] = {}, without: Sequence[str] = (), defaults: Values = {}, implied: Values = {}, also: Values = {},
+    eps: str = "rms_norm_eps", act: str = "hidden_act", prefixes: tuple[str, ...] = PREFIXES, besides: Besides | None = None,
+    **more: object,
+) -> Dialect:  # fmt: skip
+    """A family's disk form in transformers. `names`: of modules whose name is not the usual; `rows`: what holds other than one module,
+    instead of the rows of those; `keys`: further ones, and `without` those (canonical) that it does not have; `eps`, `act`: the keys of
+    the norms' epsilon and of the activation."""
+    own = {**NAMES, **names}
+    held = {p.rpartition(".")[0] if p not in modules else p for v in rows.values() for p in (v[:-1] if isinstance(v, tuple) else (v,))}
+    form: dict[str, str | Key] = {**SIZES, **ROPE, act: Key("activation", words=ACTIVATIONS), eps: "norm_eps", **keys}
+    return Dialect(
+        name="hf",
+        title="transformers (PyTorch)",
+        style=TORCH,
+        prefixes=prefixes,
+        rows={**{own[m]: m for m in modules if m not in held}, **rows},
+        classes=classes(stem),
+        besides=besides or Besides(derived=FREQUENCIES),
+        files=Files(metadata={"format": "pt"}),
+        config=ConfigForm(
+            filename="config.json",
+            keys={k: v for k, v in form.items() if (v if isinstance(v, str) else v.canonical) not in without},
+            labels=True,
+            marks={"model_type": model_type},
+            defaults={k: v for k, v in {**DEFAULTS, **defaults}.items() if k not in without},
+            implied=implied,
+            also=also,
+        ),
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def in_memory(disk: Dialect, modules: Mapping[str, Module], *, rows: Rows, names: Mapping[str, str] = {}) -> Dialect:
+    """The names that transformers 5 has in memory (`state_dict()`), which `save_pretrained` turns into those on disk: `rows` instead of
+    what they hold there, `names` of modules called otherwise."""
+    held = {p.rpartition(".")[0] for v in rows.values() for p in v[:-1]}
+    kept = {k: v for k, v in disk.rows.items() if v not in held and v not in names}
+    return disk._replace(
+        name="hf_memory", title="transformers 5 (in memory)", rows={**kept, **{n: m for m, n in names.items()}, **rows}
+    )
+
+
+def decoder(name: str, title: str, modules: Mapping[str, Module], *dialects: Dialect, **more: object) -> Architecture:
+    """An architecture of one stack with rotary positions."""
+    pairs = any("two" in text.replace("(", " ").split() for m in modules.values() for _, text in m.params)
+    said: dict[str, object] = {
+        "heads": ("heads", "kv_heads"),
+        "required": ("heads", "activation", "norm_eps", "rope_theta"),
+        "relations": ("head_dim = two half",) if pairs else (),
+        "fixed": {"two": 2} if pairs else {},
+    }
+    return Architecture(name=name, title=title, modules=modules, dialects=dialects, **{**said, **more})  # type: ignore[arg-type]
