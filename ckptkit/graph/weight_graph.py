@@ -135,8 +135,8 @@ class WeightGraph:
                     self.twice.append((name, self.params[name].stored, stored))
                 else:
                     self.params[name] = Bound(stored, row, i, here)
-        whole = {**at, holder: f"{{{holder}}}"}  # one name for all: there may be hundreds
-        self.roles[stored] = Role("param", ", ".join(expand(p, whole) for p in row.parts))  # type: ignore[arg-type]
+        every = [expand(p.replace(f"{{{holder}}}", "*"), at) for p in row.parts]  # one name for all: there may be hundreds
+        self.roles[stored] = Role("param", ", ".join(every))
 
     def _other_parts(self, r: Recognition) -> None:
         """Name the tensors of the other models that lie in the same checkpoint (ELECTRA's generator beside its discriminator)."""

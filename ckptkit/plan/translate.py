@@ -55,6 +55,8 @@ class Translate(Builder):
         self.groups = (self.graph.groups | added) - request.drop_groups
         others = {g for g, base in dialect.library.stands.items() if g in self.groups and base not in self.graph.groups}
         self.groups -= others
+        self.untied = False
+        self.groups -= self._copies()
         self.absent = {p: k for p, k in self.recognition.dialect.lacks.items() if k.holds(self.sizes.axis)}
         self.lacked = {p: k for p, k in dialect.lacks.items() if k.holds(self.sizes.axis)}
         self.new = (
@@ -64,7 +66,6 @@ class Translate(Builder):
         self.rows: dict[str, list[str]] = {}  # how their new rows start -> target names
         self.cut: list[str] = []  # target names that lose rows
         self.adjusted: list[str] = []  # canonical parameters whose values source and target keep otherwise
-        self.untied = False
         self.again: dict[str, str] = {}  # target names that are written once more as a tensor of their own -> the first
         self.harmless: dict[str, list[str]] = {}  # why it may be left out -> stored names
         for g in sorted(others):
@@ -85,6 +86,13 @@ class Translate(Builder):
                 self.hung if not self.dialect.files.objects or not self.dialect.files.objects.paths else self.hung._replace(root="")
             ).name(row, at, self.graph.counts)
         return self.table.stored_name(row, at, self.prefix, self.graph.counts)
+
+    def _copies(self) -> set[str]:
+        """The heads that the source stores though they are tied: copies, which are no heads of the model's own."""
+        unties = self.recognition.dialect.unties & self.graph.params.keys()
+        tied = {p for p in unties if (other := self.arch.params[p].tied) is not None and self._is_tied(p, other)}
+        groups = {self.arch.params[p].group for p in tied} & self.arch.free_groups
+        return {g for g in groups if not any(i.group == g and n in self.graph.params for n, i in self.arch.params.items() if n not in tied)}
 
     def _prefix(self) -> str:
         """The first prefix; none where the dialect allows that and no head is stored beside the core, nor has the class that is named

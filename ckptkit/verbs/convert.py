@@ -280,7 +280,7 @@ def _configuration(
     ties = [p for p in arch.params.values() if p.tied and p.group in used and (named is None or p.name not in named.without)]
     if weights.untied:
         values["tied"] = False
-    elif any(p.name not in subject.graph.params for p in ties):
+    elif any(p not in subject.graph.params for p in (*(t.name for t in ties), *dialect.unties)):
         values["tied"] = True  # whatever the configuration says: there is nothing else to use
     labelled = {p.group for p in arch.params.values() if "labels" in p.layout.axes}
     labels = sizes.axis.get("labels") if weights.groups & labelled else None

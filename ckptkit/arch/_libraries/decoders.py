@@ -70,7 +70,9 @@ def attention(
     return out
 
 
-def gated(*, bias: bool | str = False, norms: Sequence[str] = ("norm",), norm_bias: bool | str = False, width: str = "intermediate") -> dict[str, Module]:
+def gated(
+    *, bias: bool | str = False, norms: Sequence[str] = ("norm",), norm_bias: bool | str = False, width: str = "intermediate"
+) -> dict[str, Module]:
     """A feed-forward whose gate multiplies it."""
     return {
         **{D + f"ffn.{n}": norm("hidden", bias=norm_bias) for n in norms},
@@ -179,9 +181,7 @@ MIXTRAL = {
     E + "output": H + "block_sparse_moe.experts.{expert}.w2",
 }
 PREFIXES = ("model.", "", "model.language_model.", "language_model.model.")  # the later ones of models with further senses
-FREQUENCIES = {
-    n: Derived("inv_freq", "rotary") for n in (H + "self_attn.rotary_emb.inv_freq", "~rotary_emb.inv_freq")
-}  # of older files
+FREQUENCIES = {n: Derived("inv_freq", "rotary") for n in (H + "self_attn.rotary_emb.inv_freq", "~rotary_emb.inv_freq")}  # of older files
 
 
 def stacked(width: str = "moe_intermediate", at: str = H + "mlp.experts.") -> dict[str, str | tuple[str, ...]]:
@@ -228,12 +228,12 @@ ROPE: Mapping[str, str | Key] = {
     "rope_parameters.original_max_position_embeddings | rope_scaling.original_max_position_embeddings | original_max_position_embeddings":
         may("rope_original_max_positions"),
 }  # fmt: skip
-EXPERTS: Mapping[str, str | Key] = {
-    "num_experts | num_local_experts": "experts",
-    "num_experts_per_tok": "experts_per_token",
-    "norm_topk_prob": may("normalise_experts"),
-}
 DEFAULTS: Mapping[str, object] = {"kv_heads": "=heads", "head_dim": "=hidden / heads", "tied": False, "rope_theta": 10000.0}
+
+
+def of_experts(count: str = "num_experts | num_local_experts") -> dict[str, str | Key]:
+    """The keys of experts; `count`: the one that counts them, with its alternatives."""
+    return {count: "experts", "num_experts_per_tok": may("experts_per_token"), "norm_topk_prob": may("normalise_experts")}
 
 
 def classes(stem: str, *, score: bool = True) -> tuple[Class, ...]:
@@ -281,9 +281,7 @@ def in_memory(disk: Dialect, modules: Mapping[str, Module], *, rows: Rows, names
     what they hold there, `names` of modules called otherwise."""
     held = {p.rpartition(".")[0] for v in rows.values() for p in v[:-1]}
     kept = {k: v for k, v in disk.rows.items() if v not in held and v not in names}
-    return disk._replace(
-        name="hf_memory", title="transformers 5 (in memory)", rows={**kept, **{n: m for m, n in names.items()}, **rows}
-    )
+    return disk._replace(name="hf_memory", title="transformers 5 (in memory)", rows={**kept, **{n: m for m, n in names.items()}, **rows})
 
 
 def decoder(name: str, title: str, modules: Mapping[str, Module], *dialects: Dialect, **more: object) -> Architecture:
