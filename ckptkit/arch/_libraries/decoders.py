@@ -167,6 +167,7 @@ NAMES: Mapping[str, str] = {
     "lm_head": "lm_head | language_model.lm_head",
     "score": "score",
 }
+UP_DOWN = {D + "ffn.intermediate": H + "mlp.up_proj"}  # a feed-forward of two layers under the names of a gated one
 SANDWICH = {D + "ffn.norm": H + "pre_feedforward_layernorm"}  # Gemma 2's: a norm before and one after each part
 QWEN_SHARED = {
     D + "moe.shared.gate": H + "mlp.shared_expert.gate_proj",
@@ -214,26 +215,40 @@ SIZES: Mapping[str, str | Key] = {
     "initializer_range": may("initializer_range"),
     "attention_dropout": may("attention_dropout"),
 }
-ROPE: Mapping[str, str | Key] = {
-    "rope_parameters.rope_theta | rope_theta": may("rope_theta"),
-    "rope_parameters.rope_type | rope_scaling.rope_type | rope_scaling.type": may("rope_type"),
-    "rope_parameters.partial_rotary_factor | partial_rotary_factor": may("rope_part"),
-    **{
-        f"rope_parameters.{k} | rope_scaling.{k}": may(f"rope_{k}")
+def rope(name: str = "rope", kind: str = "", theta: str = "rope_theta") -> dict[str, str | Key]:
+    """The keys of rotary positions, of all layers or of a `kind` of them; `theta` is how 4.x called the base of those."""
+    places = (f"rope_parameters.{kind}",) if kind else ()
+    shared = name == "rope"  # what stands for all layers where nothing is said of a kind
+    places += ("rope_parameters", "rope_scaling") if shared else ()
+    single = {"rope_theta": f" | {theta}", "partial_rotary_factor": " | partial_rotary_factor" * shared}
+    single["rope_type"] = " | rope_scaling.type" * shared
+    single["original_max_position_embeddings"] = " | original_max_position_embeddings" * shared
+    canonical = {"rope_theta": "theta", "rope_type": "type", "partial_rotary_factor": "part"}
+    return {
+        " | ".join(f"{p}.{k}" for p in places) + single.get(k, ""): may(f"{name}_{canonical.get(k, k)}")
         for k in (
-            "factor", "attention_factor", "beta_fast", "beta_slow", "short_factor", "long_factor", "low_freq_factor", "high_freq_factor",
-            "mscale", "mscale_all_dim", "mrope_section", "truncate",
+            "rope_theta", "rope_type", "partial_rotary_factor", "factor", "attention_factor", "beta_fast", "beta_slow", "short_factor",
+            "long_factor", "low_freq_factor", "high_freq_factor", "mscale", "mscale_all_dim", "mrope_section", "truncate",
+            "llama_4_scaling_beta", "original_max_position_embeddings",
         )
-    },
-    "rope_parameters.original_max_position_embeddings | rope_scaling.original_max_position_embeddings | original_max_position_embeddings":
-        may("rope_original_max_positions"),
-}  # fmt: skip
-DEFAULTS: Mapping[str, object] = {"kv_heads": "=heads", "head_dim": "=hidden / heads", "tied": False, "rope_theta": 10000.0}
+    }  # fmt: skip
+
+
+ROPE = rope()
+KINDS = {**rope(kind="full_attention"), "layer_types": may("layer_types"), "sliding_window": may("window")}  # rotary bases by kind of layer
 
 
 def of_experts(count: str = "num_experts | num_local_experts") -> dict[str, str | Key]:
     """The keys of experts; `count`: the one that counts them, with its alternatives."""
     return {count: "experts", "num_experts_per_tok": may("experts_per_token"), "norm_topk_prob": may("normalise_experts")}
+
+
+def flags(*words: str) -> dict[str, str | Key]:
+    """Keys that are called as they are here."""
+    return {w: may(w) for w in words}
+
+
+DEFAULTS: Mapping[str, object] = {"kv_heads": "=heads", "head_dim": "=hidden / heads", "tied": False, "rope_theta": 10000.0}
 
 
 def classes(stem: str, *, score: bool = True) -> tuple[Class, ...]:
@@ -245,15 +260,17 @@ def classes(stem: str, *, score: bool = True) -> tuple[Class, ...]:
 def hf(
     model_type: str, stem: str, modules: Mapping[str, Module], *, names: Mapping[str, str] = {}, rows: Rows = {},
     keys: Mapping[str, str | Key] = {}, without: Sequence[str] = (), defaults: Values = {}, implied: Values = {}, also: Values = {},
-    eps: str = "rms_norm_eps", act: str = "hidden_act", prefixes: tuple[str, ...] = PREFIXES, besides: Besides | None = None,
+    sizes: Mapping[str, str | Key] = SIZES, positions: Mapping[str, str | Key] = ROPE, eps: str = "rms_norm_eps", act: str = "hidden_act",
+    prefixes: tuple[str, ...] = PREFIXES, besides: Besides | None = None,
     **more: object,
 ) -> Dialect:  # fmt: skip
     """A family's disk form in transformers. `names`: of modules whose name is not the usual; `rows`: what holds other than one module,
-    instead of the rows of those; `keys`: further ones, and `without` those (canonical) that it does not have; `eps`, `act`: the keys of
-    the norms' epsilon and of the activation."""
+    instead of the rows of those; `keys`: further ones, and `without` those (canonical) that it does not have; `sizes`, `positions`: other
+    keys than the usual; `eps`, `act`: the keys of the norms' epsilon and of the activation ("": none)."""
     own = {**NAMES, **names}
     held = {p.rpartition(".")[0] if p not in modules else p for v in rows.values() for p in (v[:-1] if isinstance(v, tuple) else (v,))}
-    form: dict[str, str | Key] = {**SIZES, **ROPE, act: Key("activation", words=ACTIVATIONS), eps: "norm_eps", **keys}
+    form: dict[str, str | Key] = {**sizes, **positions, **({act: Key("activation", words=ACTIVATIONS)} if act else {})}
+    form |= {**({eps: "norm_eps"} if eps else {}), **keys}
     return Dialect(
         name="hf",
         title="transformers (PyTorch)",
