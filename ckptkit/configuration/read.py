@@ -286,7 +286,7 @@ def interpret(config: RawConfig, arch: Architecture, dialect: Dialect) -> Values
     assumed = {c for c in form.defaults if c not in values} | {c for c, v in form.implied.items() if refers(v)}
     values = {**form.defaults, **values, **form.implied}
     for c, v in list(values.items()):
-        if c in assumed and refers(v):
+        if (c in assumed or c in keys) and refers(v):
             values.pop(c)
             if (n := resolved(v, values)) is not None:
                 values[c] = n

@@ -108,7 +108,7 @@ def write_config(
         said.update(k.more)
         if k.words is not None:
             meaning = (value, *more) if k.more else value
-            word = next((w for w, m in k.words.items() if m == meaning), value if k.canonical in sizes else None)
+            word = next((w for w, m in k.words.items() if resolved(m, values) == meaning), value if k.canonical in sizes else None)
             if word is None:
                 word = _nearest(meaning, k.words)
                 if word is None:

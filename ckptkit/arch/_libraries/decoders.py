@@ -193,6 +193,50 @@ def stacked(width: str = "moe_intermediate", at: str = H + "mlp.experts.") -> di
     }
 
 
+G = "~h.{layer}."  # GPT-2's kind of names
+GPT = {
+    "embeddings.word": "~wte",
+    "embeddings.position": "~wpe",
+    D + "attention.norm": G + "ln_1",
+    D + "ffn.norm": G + "ln_2",
+    D + "ffn.intermediate": G + "mlp.c_fc",
+    D + "ffn.output": G + "mlp.c_proj",
+    "decoder.norm": "~ln_f",
+}
+BLOOM = {
+    "embeddings.word": "~word_embeddings",
+    D + "attention.norm": G + "input_layernorm",
+    D + "attention.output": G + "self_attention.dense",
+    D + "ffn.norm": G + "post_attention_layernorm",
+    D + "ffn.intermediate": G + "mlp.dense_h_to_4h",
+    D + "ffn.output": G + "mlp.dense_4h_to_h",
+    "decoder.norm": "~ln_f",
+}
+FAIRSEQ = {
+    D + "attention.norm": H + "self_attn_layer_norm",
+    D + "attention.output": H + "self_attn.out_proj",
+    D + "ffn.norm": H + "final_layer_norm",
+    D + "ffn.intermediate": H + "fc1",
+    D + "ffn.output": H + "fc2",
+    "decoder.norm": "~layer_norm",
+}
+
+
+def fused(name: str, layout: str, inside: str = "hidden", *, bias: bool = True, order: str = "query key value") -> Rows:
+    """The rows of query, key and value in one linear layer; `layout`: of its rows, "(heads *(head_dim))"."""
+    parts = [D + f"attention.{part}." for part in order.split()]
+    rows: dict[str, tuple[str, ...]] = {f"{name}.weight": (*(p + "weight" for p in parts), f"{layout} {inside}")}
+    return rows | ({f"{name}.bias": (*(p + "bias" for p in parts), layout)} if bias else {})
+
+
+def masks(at: str) -> Besides:
+    """The masks that older versions keep in every layer's attention."""
+    return Besides(
+        derived={f"{at}.bias": Derived("causal", "1 1 queries keys"), f"{at}.rotary_emb.inv_freq": Derived("inv_freq", "rotary")},
+        strays={f"{at}.masked_bias": "the number that older versions put where the mask hides a score"},
+    )
+
+
 # --- configuration -------------------------------------------------------------------------------------------------
 
 
@@ -215,12 +259,15 @@ SIZES: Mapping[str, str | Key] = {
     "initializer_range": may("initializer_range"),
     "attention_dropout": may("attention_dropout"),
 }
-def rope(name: str = "rope", kind: str = "", theta: str = "rope_theta") -> dict[str, str | Key]:
-    """The keys of rotary positions, of all layers or of a `kind` of them; `theta` is how 4.x called the base of those."""
+def rope(
+    name: str = "rope", kind: str = "", theta: str = "rope_theta", part: str = "partial_rotary_factor"
+) -> dict[str, str | Key]:
+    """The keys of rotary positions, of all layers or of a `kind` of them; `theta` and `part` are how 4.x called their base and the part of
+    a head that they turn."""
     places = (f"rope_parameters.{kind}",) if kind else ()
     shared = name == "rope"  # what stands for all layers where nothing is said of a kind
     places += ("rope_parameters", "rope_scaling") if shared else ()
-    single = {"rope_theta": f" | {theta}", "partial_rotary_factor": " | partial_rotary_factor" * shared}
+    single = {"rope_theta": f" | {theta}", "partial_rotary_factor": f" | {part}" * shared}
     single["rope_type"] = " | rope_scaling.type" * shared
     single["original_max_position_embeddings"] = " | original_max_position_embeddings" * shared
     canonical = {"rope_theta": "theta", "rope_type": "type", "partial_rotary_factor": "part"}
@@ -235,6 +282,20 @@ def rope(name: str = "rope", kind: str = "", theta: str = "rope_theta") -> dict[
 
 
 ROPE = rope()
+GPT_SIZES: Mapping[str, str | Key] = {
+    "vocab_size": "vocab",
+    "n_embd": "hidden",
+    "n_layer": "layers",
+    "n_head": "heads",
+    "n_inner": may("intermediate"),
+    "n_positions": may("max_positions"),
+    "tie_word_embeddings": "tied",
+    "initializer_range": may("initializer_range"),
+    "attn_pdrop": may("attention_dropout"),
+    "resid_pdrop": may("dropout"),
+    "embd_pdrop": may("embedding_dropout"),
+}
+PLAIN = ("heads", "activation", "norm_eps")  # what is never assumed where no positions are rotary
 KINDS = {**rope(kind="full_attention"), "layer_types": may("layer_types"), "sliding_window": may("window")}  # rotary bases by kind of layer
 
 
