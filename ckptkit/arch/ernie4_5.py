@@ -16,6 +16,4 @@ HF = hf(
     },
 )  # fmt: skip
 
-ARCHITECTURE = decoder(
-    "ernie4_5", "ERNIE 4.5", MODULES, HF, rank=2, variants={"ernie-4.5-0.3b": shape(18, 1024, 16, 2, 3072, 103424)}
-)
+ARCHITECTURE = decoder("ernie4_5", "ERNIE 4.5", MODULES, HF, rank=2, variants={"ernie-4.5-0.3b": shape(18, 1024, 16, 2, 3072, 103424)})

@@ -16,6 +16,4 @@ HF = hf(
     defaults={"activation": "silu", "norm_eps": 1e-5, "attention_bias": False},
 )  # fmt: skip
 
-ARCHITECTURE = decoder(
-    "hunyuan_v1_dense", "Hunyuan", MODULES, HF, variants={"hunyuan-7b": shape(32, 4096, 32, 8, 14336, 128167)}
-)
+ARCHITECTURE = decoder("hunyuan_v1_dense", "Hunyuan", MODULES, HF, variants={"hunyuan-7b": shape(32, 4096, 32, 8, 14336, 128167)})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ckptkit.arch._libraries.decoders import D, WORDS, attention, decoder, gated, hf, last, may
+from ckptkit.arch._libraries.decoders import WORDS, D, attention, decoder, gated, hf, last, may
 from ckptkit.schema import TORCH, Besides, ConfigForm, Derived, Dialect, Key
 
 M = "layers.{layer}."

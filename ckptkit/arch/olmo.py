@@ -8,9 +8,8 @@ from __future__ import annotations
 from ckptkit.arch._libraries.decoders import WORDS, attention, decoder, flags, gated, hf, last
 from ckptkit.arch.llama import shape
 
-BIASED = {"bias": "attention_bias", "out_bias": "attention_bias"}
 HEADS = {k: m for k, m in last().items() if k != "decoder.norm"}
-MODULES = {**WORDS, **attention(**BIASED, norms=(), pairs=True), **gated(norms=()), **HEADS}
+MODULES = {**WORDS, **attention(bias="attention_bias", out_bias="attention_bias", norms=(), pairs=True), **gated(norms=()), **HEADS}
 HF = hf(
     "olmo", "Olmo", MODULES, keys=flags("attention_bias", "clip_qkv"), eps="",
     implied={"norm_eps": 1e-5}, defaults={"activation": "silu", "attention_bias": False},

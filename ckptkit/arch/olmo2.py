@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, attention, decoder, flags, gated, hf, last
 from ckptkit.arch.llama import shape
-from ckptkit.arch.olmo import BIASED
 
 AFTER = ("post_norm",)
-MODULES = {**WORDS, **attention(**BIASED, norms=AFTER, qk_norm="all"), **gated(norms=AFTER), **last()}
+MODULES = {
+    **WORDS,
+    **attention(bias="attention_bias", out_bias="attention_bias", norms=AFTER, qk_norm="all"),
+    **gated(norms=AFTER),
+    **last(),
+}
 HF = hf(
     "olmo2", "Olmo2", MODULES, keys=flags("attention_bias"),
     defaults={"activation": "silu", "norm_eps": 1e-5, "attention_bias": False},

@@ -5,7 +5,7 @@ Source: transformers models/opt.
 
 from __future__ import annotations
 
-from ckptkit.arch._libraries.decoders import FAIRSEQ, PLAIN, SIZES, D, attention, decoder, flags, hf, last, plain
+from ckptkit.arch._libraries.decoders import FAIRSEQ, PLAIN, SIZES, attention, decoder, flags, hf, last, plain
 from ckptkit.arch.gpt_neox import size
 from ckptkit.schema import Besides, Key, embedding, linear, norm, when
 

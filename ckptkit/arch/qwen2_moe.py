@@ -27,8 +27,9 @@ from ckptkit.arch._libraries.decoders import (
 )
 from ckptkit.arch.llama import shape
 from ckptkit.arch.qwen2 import WINDOW
+from ckptkit.schema import Key
 
-SPARSE: dict[str, object] = {
+SPARSE: dict[str, str | Key] = {
     **of_experts(), **flags("mlp_only_layers", "decoder_sparse_step"), "moe_intermediate_size": may("moe_intermediate"),
     "shared_expert_intermediate_size": may("shared_intermediate"),
 }  # fmt: skip

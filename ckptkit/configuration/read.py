@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from .._typing import NamedTuple
-from ..arch import architectures
+from ..arch import filenames, of_class, parts, with_reader
 from ..containers import Checkpoint
 from ..errors import CheckpointError, CorruptError, NotFoundError, UsageError
 from ..findings import Finding
@@ -61,16 +61,15 @@ def find_config(checkpoint: Checkpoint, part: str = "") -> str | None:
         names = set(os.listdir(folder))
     except OSError:
         return None
-    forms = [d.config for a in architectures().values() for d in a.dialects.values()]
-    own = [f.filename for f in forms if f.filename]
+    own = filenames()
     if part:
         words = {n: set(re.split(r"[._-]", n.lower())) for n in names if n.endswith(".json")}
         named = sorted((n for n, w in words.items() if part in w), key=lambda n: (n not in own, n))
         if named:
             return os.path.join(folder, named[0])
-        others_parts = {d.part for a in architectures().values() for d in a.dialects.values() if d.part} - {part}
+        others_parts = parts() - {part}
         names -= {n for n, w in words.items() if w & others_parts}
-    for name in dict.fromkeys(["config.json", "bert_config.json", *own, *(t for f in forms for t in f.reader.texts)]):
+    for name in dict.fromkeys(["config.json", "bert_config.json", *own]):
         if name in names:
             return os.path.join(folder, name)
     others = sorted(n for n in names if n.endswith("_config.json") and n not in NOT_MODEL_CONFIGS)
@@ -91,7 +90,9 @@ def read_config(path: str) -> RawConfig:
     if not os.path.exists(path):
         raise NotFoundError("no such configuration file", path=path)
     name = os.path.basename(path)
-    texts = {n: read for a in architectures().values() for d in a.dialects.values() for n, read in d.config.reader.texts.items()}
+    texts: dict[str, Callable[[str], dict[str, object]]] = {}
+    if not name.endswith(".json"):
+        texts = {n: read for a in with_reader("texts") for d in a.dialects.values() for n, read in d.config.reader.texts.items()}
     ending = os.path.splitext(name)[1].lower().replace(".yml", ".yaml")
     alike = (
         name if name in texts else next((n for n in texts if ending and n.endswith(ending)), None)
@@ -121,7 +122,7 @@ def inside_config(checkpoint: Checkpoint) -> RawConfig | None:
         return RawConfig(f"{checkpoint.path} (inside)", settings, declared_name(settings), True) if settings else None
     if not checkpoint.extras:
         return None
-    for arch in architectures().values():
+    for arch in with_reader("extras"):
         for d in arch.dialects.values():
             if d.config.reader.extras is not None:
                 read = d.config.reader.extras(checkpoint.extras)
@@ -148,7 +149,7 @@ def declared_name(raw: Mapping[str, object]) -> str | None:
         name = where.get("model_type")
         if isinstance(name, str) and name:
             return name
-    for arch in sorted(architectures().values(), key=lambda a: a.rank) if "class_name" in raw else ():
+    for arch in sorted(with_reader("fold"), key=lambda a: a.rank) if "class_name" in raw else ():
         if any(
             d.config.writer.fold is not None and d.config.reader.unfold is not None and d.config.reader.unfold(raw) is not None
             for d in arch.dialects.values()
@@ -156,9 +157,8 @@ def declared_name(raw: Mapping[str, object]) -> str | None:
             return arch.name
     classes = raw.get("architectures")
     if isinstance(classes, list) and classes and isinstance(classes[0], str):
-        for arch in architectures().values():
-            if any(c.name == classes[0] for d in arch.dialects.values() for c in d.classes):
-                return arch.name
+        named = of_class(classes[0])
+        return named.name if named is not None else None
     return None
 
 

@@ -14,7 +14,7 @@ from functools import cached_property
 from itertools import islice
 
 from .._typing import TYPE_CHECKING, NamedTuple
-from ..arch import architectures
+from ..arch import architectures, by_name, candidates
 from ..errors import UsageError
 from ..schema import Architecture, Dialect, Match, Row, Table
 from ..schema.templates import patterns_of, reduce_names, stem, tally
@@ -153,9 +153,13 @@ def _candidates(
     called: str,
 ) -> list[tuple[Score, Architecture, Dialect, str]]:
     found = []
-    for arch in architectures().values():
-        if only is not None and only not in arch.names:
-            continue
+    if only is not None:
+        tried = [by_name(only)]
+    elif dialect is not None or part is not None:
+        tried = [*architectures().values()]
+    else:
+        tried = candidates(every.patterns, every.stored, declared)
+    for arch in tried:
         for d in arch.dialects.values():
             if (dialect is not None and dialect not in (d.name, d.alias)) or (part is not None and d.part != part):
                 continue

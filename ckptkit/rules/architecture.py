@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 
-from ..arch import architectures
+from ..arch import known as known_architecture
 from ..configuration.read import BLOCK
 from ..findings import Finding
 from ..graph.examine import Subject
@@ -46,7 +46,7 @@ def architecture(s: Subject) -> Iterator[Finding]:
     What to do: use the configuration that belongs to the weights. `--architecture` overrules recognition.
     """
     declared = s.config.declared if s.config else None
-    known = next((a for a in architectures().values() if declared in a.names), None)
+    known = known_architecture(declared) if declared is not None else None
     arch = s.architecture
     if arch is None:
         if known is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 
-from ..arch import architectures
+from ..arch import of_class
 from ..configuration.write import form_spec
 from ..errors import CheckpointError, printable
 from ..findings import Finding
@@ -180,11 +180,11 @@ def classes(s: Subject) -> Iterator[Finding]:
     name, mine, _ = _claims(s)
     if not name or mine is not None:
         return
-    others = [a for a in architectures().values() if any(c.name == name for d in a.dialects.values() for c in d.classes)]
-    if others and s.config is not None and s.config.declared in s.architecture.names:
+    other = of_class(name)
+    if other is not None and s.config is not None and s.config.declared in s.architecture.names:
         yield Finding(
             "warning", "config", "architectures",
-            f"{s.config_name} names the class {name}, which is {others[0].title}'s; its model_type and the tensors are "
+            f"{s.config_name} names the class {name}, which is {other.title}'s; its model_type and the tensors are "
             f"{s.architecture.title}'s", f"name a class of {s.architecture.title}",
         )  # fmt: skip
 

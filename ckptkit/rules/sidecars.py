@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from .._typing import TYPE_CHECKING
-from ..arch import architectures
+from ..arch import names, variants
 from ..errors import CheckpointError
 from ..findings import Finding
 from ..graph.examine import Subject
@@ -176,14 +176,13 @@ def _names(checkpoint: Checkpoint) -> Iterator[str]:
 def _named_variant(words: list[str]) -> tuple[str, dict[str, int]] | None:
     """The longest known variant whose name's words stand in `words` one after another."""
     best: tuple[int, str, dict[str, int]] | None = None
-    families = {n for arch in architectures().values() for n in arch.names}  # "gpt2" says the family, and no size of it
-    for arch in architectures().values():
-        for name, sizes in arch.variants.items():
-            if name in families:
-                continue
-            parts = [w for w in re.split(_WORDS, name.lower()) if w]
-            if any(words[i : i + len(parts)] == parts for i in range(len(words))) and (best is None or len(parts) > best[0]):
-                best = (len(parts), name, sizes)
+    families = names()  # "gpt2" says the family, and no size of it
+    for name, sizes in variants().items():
+        if name in families:
+            continue
+        parts = [w for w in re.split(_WORDS, name.lower()) if w]
+        if any(words[i : i + len(parts)] == parts for i in range(len(words))) and (best is None or len(parts) > best[0]):
+            best = (len(parts), name, dict(sizes))
     return best[1:] if best is not None else None
 
 

@@ -259,12 +259,12 @@ SIZES: Mapping[str, str | Key] = {
     "initializer_range": may("initializer_range"),
     "attention_dropout": may("attention_dropout"),
 }
-def rope(
-    name: str = "rope", kind: str = "", theta: str = "rope_theta", part: str = "partial_rotary_factor"
-) -> dict[str, str | Key]:
+
+
+def rope(name: str = "rope", kind: str = "", theta: str = "rope_theta", part: str = "partial_rotary_factor") -> dict[str, str | Key]:
     """The keys of rotary positions, of all layers or of a `kind` of them; `theta` and `part` are how 4.x called their base and the part of
     a head that they turn."""
-    places = (f"rope_parameters.{kind}",) if kind else ()
+    places: tuple[str, ...] = (f"rope_parameters.{kind}",) if kind else ()
     shared = name == "rope"  # what stands for all layers where nothing is said of a kind
     places += ("rope_parameters", "rope_scaling") if shared else ()
     single = {"rope_theta": f" | {theta}", "partial_rotary_factor": f" | {part}" * shared}
@@ -319,8 +319,9 @@ def classes(stem: str, *, score: bool = True) -> tuple[Class, ...]:
 
 
 def hf(
-    model_type: str, stem: str, modules: Mapping[str, Module], *, names: Mapping[str, str] = {}, rows: Rows = {},
-    keys: Mapping[str, str | Key] = {}, without: Sequence[str] = (), defaults: Values = {}, implied: Values = {}, also: Values = {},
+    model_type: str, stem: str, modules: Mapping[str, Module], *, names: Mapping[str, str] = {}, rows: Mapping[str, str | tuple[str, ...]] = {},
+    keys: Mapping[str, str | Key] = {}, without: Sequence[str] = (), defaults: Mapping[str, object] = {}, implied: Mapping[str, object] = {},
+    also: Mapping[str, object] = {},
     sizes: Mapping[str, str | Key] = SIZES, positions: Mapping[str, str | Key] = ROPE, eps: str = "rms_norm_eps", act: str = "hidden_act",
     prefixes: tuple[str, ...] = PREFIXES, besides: Besides | None = None,
     **more: object,
