@@ -14,7 +14,7 @@ from functools import cached_property
 from itertools import islice
 
 from .._typing import TYPE_CHECKING, NamedTuple
-from ..arch import architectures, by_name, candidates
+from ..arch import architectures, by_name, candidates, names
 from ..errors import UsageError
 from ..schema import Architecture, Dialect, Match, Row, Table
 from ..schema.templates import patterns_of, reduce_names, stem, tally
@@ -226,9 +226,31 @@ def recognize(
                 found = other._replace(matches={renamed[a]: m for a, m in other.matches.items()}, evidence=(said, *other.evidence[1:]))
                 if found.score[0] == len(shapes):
                     break
+    if found is not None and architecture is None and dialect is None and _is_cousin(found, shapes, declared):
+        return None
     if found is None:
         _refuse_part(shapes, architecture, dialect, part)
     return found
+
+
+def _is_cousin(found: Recognition, shapes: Mapping[str, tuple[int, ...]], declared: str | None) -> bool:
+    """Whether the checkpoint is of a family that is not here, though another one names its tensors alike.
+
+    The configuration says so by a name that nothing here has. Without one, the tensors do, where rows of the core are missing in every
+    layer and as many others that nothing explains stand in their place.
+    """
+    if declared is not None:
+        written_as = {d.config.marks.get("model_type") for d in found.architecture.dialects.values()}
+        return declared not in names() and declared not in written_as
+    missing = -found.score[2]
+    if not missing:
+        return False
+    rest = [n for n in shapes if n not in found.matches]
+    state = optimizer_state(rest, found.matches)
+    arch = found.architecture
+    parts = [arch.table(d.name).index(d.prefixes[0]) for d in arch.dialects.values() if d.part and d.part != found.dialect.part]
+    strange = {p for p in patterns_of(n for n in rest if n not in state) if "#" in p and not any(p in part for part in parts)}
+    return len(strange) >= missing
 
 
 def _without_scope(own: Mapping[str, str]) -> dict[str, str]:

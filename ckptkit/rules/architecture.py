@@ -10,6 +10,7 @@ from ..arch import known as known_architecture
 from ..configuration.read import BLOCK
 from ..findings import Finding
 from ..graph.examine import Subject
+from ..graph.recognize import recognize
 from ..support.name_text import collapse, natural
 from ._base import count, rule
 
@@ -41,7 +42,8 @@ def empty(s: Subject) -> Iterator[Finding]:
 def architecture(s: Subject) -> Iterator[Finding]:
     """The architecture that the configuration declares (`model_type`, or the class it names) is held against the one whose
     tensor names explain the file best. An error where they are two different ones, or where the declared one's names match nothing;
-    a warning where the declared name is unknown here though the tensors are known; undecided, as an information, where neither is.
+    undecided, as a warning, where the declared name is unknown here though another architecture names its tensors so (many share their
+    names: such a one is not taken for the other), and as an information where neither is known.
 
     What to do: use the configuration that belongs to the weights. `--architecture` overrules recognition.
     """
@@ -58,6 +60,14 @@ def architecture(s: Subject) -> Iterator[Finding]:
                 f"{s.config_name} says {declared}, but no naming of {known.title} matches the tensors",
             )
         elif declared is not None:
+            like = recognize({n: t.spec.shape for n, t in s.checkpoint.tensors.items()}) if s.checkpoint.tensors else None
+            if like is not None and len(like.matches) == len(s.checkpoint.tensors):
+                yield Finding(
+                    "warning", "architecture", declared,
+                    f"{s.config_name} says {declared}, which is unknown here; the names are those of {like.architecture.title}, which it is "
+                    "not taken for: only the container was checked", f"--architecture {like.architecture.name}, if it is that", "undecided",
+                )  # fmt: skip
+                return
             yield Finding(
                 "info",
                 "architecture",
@@ -87,13 +97,6 @@ def architecture(s: Subject) -> Iterator[Finding]:
                     "it belongs to another model, or the weights are one that lost what tells it from this",
                     f"get the model whole, or set {key} to {json.dumps(mark)}",
                 )  # fmt: skip
-    elif declared is not None and known is None:
-        yield Finding(
-            "warning",
-            "architecture",
-            declared,
-            f"{s.config_name} says {declared}, which is unknown here; the tensors are those of {arch.title}",
-        )
 
 
 def _told(s: Subject) -> bool:
