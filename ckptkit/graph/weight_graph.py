@@ -16,7 +16,8 @@ from ..schema import Architecture, Dialect, Row, count_name, expand
 from ..schema.layout import Placed, Sizes
 from ..schema.templates import reduce_name
 from ..tensors import StoredTensor
-from .recognize import Recognition, optimizer_state, recognize
+from .optimizer_state import optimizer_state
+from .recognize import Recognition, recognize
 from .solve import Shape, Solution, solve
 
 
