@@ -88,11 +88,17 @@ def _encoder_of(kind: str) -> Callable[[Mapping[str, object]], dict[str, object]
     return unfold
 
 
+def _value_text(value: object) -> str:
+    """JSON is YAML but for numbers like 1e-05, which it takes for text without a point."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text.replace("e", ".0e") if isinstance(value, float) and "e" in text and "." not in text else text
+
+
 def _params_text(kind: str) -> Callable[[Mapping[str, object]], str]:
     def text(raw: Mapping[str, object]) -> str:
         own = {k: v for k, v in raw.items() if k != "ckptkit"}
-        lines = [f"        {k}: {json.dumps(v, ensure_ascii=False)}" for k, v in sorted(own.items()) if k not in BESIDE]
-        lines += [f"    {k}: {json.dumps(own[k], ensure_ascii=False)}" for k in BESIDE if k in own]
+        lines = [f"        {k}: {_value_text(v)}" for k, v in sorted(own.items()) if k not in BESIDE]
+        lines += [f"    {k}: {_value_text(own[k])}" for k in BESIDE if k in own]
         kept = f"# ckptkit: {json.dumps(raw['ckptkit'], ensure_ascii=False)}\n" if "ckptkit" in raw else ""
         return f"{kept}task:\n  model:\n    encoder:\n      type: {kind}\n      {kind}:\n" + "\n".join(lines) + "\n"
 
