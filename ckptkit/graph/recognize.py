@@ -50,14 +50,15 @@ class Candidate(NamedTuple):
 
 
 class Question(NamedTuple):
-    """What is known besides the names (`declared`, `config`, `called`, and `places`: the ends of its object paths), and what the answer
-    must be (`architecture`, `dialect`, `part`)."""
+    """What is known besides the names, as evidence: `declared` is what the configuration calls the model, `config` all that it says,
+    `called` the name that the file gives it, `places` the ends of its object paths. And what narrows the choice: `architecture`,
+    `dialect`, `part`."""
 
-    declared: str | None
-    architecture: str | None
-    dialect: str | None
-    part: str | None
-    config: Mapping[str, object]
+    declared: str | None = None
+    architecture: str | None = None
+    dialect: str | None = None
+    part: str | None = None
+    config: Mapping[str, object] = {}
     called: str = ""
     places: frozenset[str] = frozenset()
 
@@ -225,28 +226,19 @@ def _marked(dialect: Dialect, asked: Question) -> int:
 
 
 def recognize(
-    shapes: Mapping[str, tuple[int, ...]],
-    aliases: Callable[[], Mapping[str, str]] = dict,
-    *,
-    declared: str | None = None,
-    architecture: str | None = None,
-    dialect: str | None = None,
-    part: str | None = None,
-    config: Mapping[str, object] | None = None,
-    called: str = "",
+    shapes: Mapping[str, tuple[int, ...]], aliases: Callable[[], Mapping[str, str]] = dict, asked: Question | None = None
 ) -> Recognition | None:
     """The architecture and dialect that explain most of the names in `shapes`, or None where no one explains half of its own core.
 
-    `aliases` gives further names of the tensors, asked for where the stored ones do not explain all; `declared` is what
-    the configuration calls the model, `config` all that it says and `called` the name that the file gives the model (evidence);
-    `architecture`, `dialect` and `part` narrow the choice. UsageError where it is a known model, but has no such `part`.
+    `aliases` gives further names of the tensors, asked for where the stored ones do not explain all. UsageError where it is a known
+    model, but has no such part as is asked for.
     """
-    asked = Question(declared, architecture, dialect, part, config or {}, called)
+    asked = asked or Question()
     found = _recognize(shapes, asked)
     if found is None or not found.score.whole or found.score.explained < len(shapes):
         found = _by_own_names(shapes, aliases(), asked, found)
     if found is None:
-        _refuse_part(shapes, architecture, dialect, part)
+        _refuse_part(shapes, asked)
     return found
 
 
@@ -398,9 +390,11 @@ def _signature_words(arch: Architecture, table: Table, param: str, dim: int, siz
     return f"{row.names[0]} has {' x '.join(row.layout.dims[dim])} {size}, which tells {arch.title} from others of these names"
 
 
-def _refuse_part(shapes: Mapping[str, tuple[int, ...]], architecture: str | None, dialect: str | None, part: str | None) -> None:
+def _refuse_part(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> None:
     """Say that there is no such part, if without asking for it the checkpoint is recognised."""
-    whole = recognize(shapes, architecture=architecture, dialect=dialect) if part is not None else None
+    part = asked.part
+    narrowed = Question(architecture=asked.architecture, dialect=asked.dialect)
+    whole = recognize(shapes, asked=narrowed) if part is not None else None
     if whole is not None:
         parts = list(dict.fromkeys(d.part for d in whole.architecture.dialects.values() if d.part and d.alias == whole.dialect.alias))
         raise UsageError(
