@@ -164,10 +164,8 @@ class _Draft:
         title, held = self.target.title, other in self.counted
         if held and self.target.library.exact:
             can = ", ".join(n for n, d in self.arch.dialects.items() if d is not self.target and not _joins(d.config, other))
-            raise UnsupportedError(
-                f"{title} has one {key} for {canonical} and {other}; the weights have {value} and {differs}: no model of its own holds them",
-                hint=f"convert to another dialect: {can}",
-            )
+            message = f"{title} has one {key} for {canonical} and {other}; the weights have {value} and {differs}"
+            raise UnsupportedError(f"{message}: no model of its own holds them", hint=f"convert to another dialect: {can}")
         self.unsaid[other] = differs
         means = "its own code cannot load these weights" if held else f"its loader will take {other} for {value}"
         self.warn(key, f"{title} has one {key} for {canonical} {value} and {other} {differs}: {means}")

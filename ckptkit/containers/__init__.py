@@ -13,8 +13,8 @@ from ._interface import OBJECT_GRAPH, Checkpoint, Container, FileLayout, Inside,
 from ._sharding import drop_explained, with_others
 
 __all__ = [
-    "OBJECT_GRAPH", "Checkpoint", "Container", "FileLayout", "Inside", "Packed", "Part", "Slot", "by_name", "containers", "drop_explained", "each",
-    "locate", "open_checkpoint",
+    "OBJECT_GRAPH", "Checkpoint", "Container", "FileLayout", "Inside", "Packed", "Part", "Slot", "by_name", "containers", "drop_explained",
+    "each", "locate", "open_checkpoint",
 ]  # fmt: skip
 
 

@@ -12,14 +12,14 @@ import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..arch import by_name
+from ..arch import architectures, by_name
 from ..configuration.read import interpret, read_config
 from ..errors import FindingsError, UnsupportedError, UsageError
 from ..graph.canonical_arrays import Weights
 from ..graph.examine import Subject, examine
 from ..plan.initial import INITIALIZERS, draw, recipe
 from ..rules.run import run_rules
-from ..schema import Architecture
+from ..schema import Architecture, Dialect
 from ..schema.traits import head, traits_of
 from ..support.name_text import collapse
 from .flow import APPLICATIONS
@@ -171,13 +171,23 @@ def parts(arch: Architecture) -> frozenset[str]:
 
 def _from_config(path: str, name: str | None) -> tuple[Architecture, dict[str, object]]:
     raw = read_config(path)
-    arch = by_name(name or raw.declared or "bert")
-    d = max(arch.dialects.values(), key=lambda d: sum(k in raw.raw for k in d.config.keys))
+    named = name or raw.declared
+    arches = [by_name(named)] if named else sorted(architectures().values(), key=lambda a: a.rank)
+    arch, d = max(((a, d) for a in arches for d in a.dialects.values()), key=lambda found: _said(raw.raw, found[1]))
+    if not named and not _said(raw.raw, d):
+        raise UsageError("no known model has such a configuration", path=path, hint="name the model")
     values = interpret(raw, arch, d)
     errors = [f for f in values.findings if f.severity == "error"]
     if errors:
         raise FindingsError(errors[0].message, tuple(errors), path=path)
     return arch, values.values
+
+
+def _said(raw: Mapping[str, object], dialect: Dialect) -> int:
+    """How much of a configuration is in the keys and marks of a dialect's form."""
+    form = dialect.config
+    settings = form.reader.unfold(raw) if form.reader.unfold is not None else raw
+    return sum(k in settings for k in form.keys) + sum(settings.get(k) == v for k, v in form.marks.items()) if settings is not None else 0
 
 
 def with_new(subject: Subject, groups: frozenset[str], vocab: int | None = None) -> Spec:

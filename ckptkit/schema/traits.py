@@ -60,7 +60,7 @@ class Traits(NamedTuple):
     init: Mapping[str, object] = {}  # glob of parameters -> what a new one starts as, before the usual rules (see initial.py)
 
 
-# what the configuration may say of a trait ("=pad"), and what holds where it says nothing; None: that is asked for, since it changes outputs
+# what the configuration may say of a trait ("=pad"), and what holds where it says nothing; None: it is asked for, as it changes outputs
 RESOLVED: dict[str, object] = {
     "norm_eps": None, "activation": None, "scaled": True, "scaled_by_layer": False, "dropout": 0.0, "attention_dropout": 0.0, "pad": 1,
     "distance": 64, "bucket_distance": 128, "eos": 1, "head_scaled": "tied",
