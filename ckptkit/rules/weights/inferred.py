@@ -26,6 +26,7 @@ SMALLEST = 8  # elements below which two tensors may be equal by chance
 TELLING = 1 << 10  # elements of a matrix whose equality is no accident of how it began
 MATRIX = 1 << 12  # elements from which a matrix' spread means something
 FACTOR = 3  # by which a spread is off its siblings'
+MOST_SPREADS = 4  # findings of one kind, before the rest is put together
 SIBLINGS = 3  # at least so many others of the same module
 
 
@@ -117,50 +118,58 @@ def twin(s: Subject, scan: Scan) -> Iterator[Finding]:
 @rule("fresh", "warning", "No module was made anew", reads="values", basis="inferred")
 def fresh(s: Subject, scan: Scan) -> Iterator[Finding]:
     """A module of a trained model that still looks as it was initialised: a normalisation that scales by exactly 1 and shifts by exactly
-    0, or a matrix whose numbers are a plain draw (its largest singular value is where noise of that spread has its edge) beside a bias
-    of zeros, while others of the model do not look so. A loader fills in such modules where a name does not match.
+    0, or a matrix whose numbers are noise (its largest singular value is where noise of that spread has its edge), while most of the
+    model does not look so. A loader fills in such modules where a name does not match.
     """
+    new = sorted(_anew(s, scan), key=natural)
+    if new:
+        yield _finding(
+            "fresh", new, f"{collapse(new, 4)} look{'s' * (len(new) == 1)} as made anew, never trained or loaded "
+            "(a scale of 1 and a shift of 0, or numbers in which no direction stands out)",
+            "a name that did not match when it was loaded? a head that was never trained is as it should be",
+        )  # fmt: skip
+
+
+def _anew(s: Subject, scan: Scan) -> set[str]:
+    """The stored names of what looks as it was initialised, in a model that otherwise looks trained."""
     arch = s.architecture
     if arch is None:
-        return
-    new: list[str] = []
+        return set()
     norms: dict[bool, list[str]] = {True: [], False: []}
-    drawn: list[str] = []
-    others: list[str] = []
+    matrices: dict[str, bool] = {}  # stored -> whether a bias of zeros stands beside it
     for canonical, bound in s.graph.params.items():
         v = scan.values.get(bound.stored)
-        if v is None or not canonical.endswith(".weight"):
+        if v is None or not canonical.endswith(".weight") or len(bound.row.parts) > 1 or s.graph.roles[bound.stored].kind != "param":
             continue
         bias = s.graph.params.get(canonical.removesuffix("weight") + "bias")
         b = scan.values.get(bias.stored) if bias is not None else None
         kind = arch.modules[arch.params[bound.row.parts[bound.which]].module].kind
         if kind == "norm" and v.size >= SMALLEST:
             norms[v.constant and v.value == 1 and (b is None or b.zero)].append(bound.stored)
-        elif kind == "linear" and len(bound.row.parts) == 1:
-            (drawn if b is not None and b.zero and v.size > 1 else others).append(bound.stored)
-    if norms[True] and len(norms[False]) > len(norms[True]):
-        new += norms[True]
-    if drawn and len(others) > len(drawn) and spectrum.look_trained(s.checkpoint, others):
-        new += [n for n in drawn if spectrum.is_noise(s.checkpoint, n)]
-    if new:
-        new.sort(key=natural)
-        yield _finding(
-            "fresh", new, f"{collapse(new, 4)} look{'s' * (len(new) == 1)} as made anew, never trained or loaded "
-            "(a scale of 1 and a shift of 0, or a plain draw beside a bias of zeros)",
-            "a name that did not match when it was loaded? a head that was never trained is as it should be",
-        )  # fmt: skip
+        elif kind in ("linear", "embedding") and not v.constant:
+            matrices[bound.stored] = b is not None and b.zero
+    new = set(norms[True]) if len(norms[False]) > len(norms[True]) or not norms[False] else set()
+    noisy = [n for n in matrices if spectrum.may_be_noise(s.checkpoint, n)]
+    if not (new or noisy) or len(noisy) * 2 > len(matrices):
+        return set()
+    if not spectrum.look_trained(s.checkpoint, [n for n in matrices if n not in noisy]):
+        return set()
+    return new | {n for n in noisy if spectrum.is_noise(s.checkpoint, n, strict=not matrices[n])}
 
 
 @rule("rows", "warning", "The rows of a matrix differ", reads="values", basis="inferred")
 def rows(s: Subject, scan: Scan) -> Iterator[Finding]:
-    """Rows of a matrix that are equal to others were copied, and a matrix whose halves are equal was stretched. Equal rows that follow one
-    another in a table of a vocabulary are fillers, as are rows of zeros, and no finding.
+    """Rows of a matrix that are equal to others were copied, a matrix whose halves are equal was stretched, and a page of a file that stands
+    twice was read or written at the wrong place. Equal rows that follow one another in a table of a vocabulary are fillers, as are rows
+    of zeros, and no finding.
     """
     for n, v in _weights(s, scan).items():
-        keys = v.signs.keys
-        if keys is None or v.constant or len(keys) < 4:
+        keys, blocks = v.signs.keys, v.signs.blocks
+        if v.constant:
             continue
-        shown = spectrum.equal_rows(s.checkpoint, n, keys)
+        shown = spectrum.equal_rows(s.checkpoint, n, keys) if keys is not None and len(keys) >= 4 else ""
+        if not shown and blocks is not None and len(blocks) > 1:
+            shown = spectrum.repeated_block(s.checkpoint, n, blocks)
         if shown:
             yield _finding("rows", [n], f"{n}: {shown}", "compare with the checkpoint that it came from")
 
@@ -170,59 +179,87 @@ def hole(s: Subject, scan: Scan) -> Iterator[Finding]:
     """A run of zeros of 512 bytes and more inside a tensor that is otherwise full: bytes that were never written, or lost. Whole rows of
     zeros (the padding token, a pruned head) and tensors of which a tenth and more is zero (pruned ones) are no finding.
     """
-    for n, v in _weights(s, scan).items():
+    weights = _weights(s, scan)
+    places = _places(s, list(weights))
+    siblings = _stacks(places)
+    for n, v in weights.items():
         t = s.checkpoint.tensors[n]
         if not v.signs.holes or v.zero or t.strides is not None:
             continue
         width = t.spec.numel // t.spec.shape[0] if len(t.spec.shape) > 1 and t.spec.shape[0] else t.spec.numel
-        odd = [(at, k) for at, k in v.signs.holes if at % width or k % width]
-        if odd and sum(k for _, k in v.signs.holes) * 10 < v.size:
+        others = [m for m in siblings.get(places[n].module, ()) if m != n]
+        alone = bool(others) and not any(weights[m].signs.holes for m in others)
+        odd = [(at, k) for at, k in v.signs.holes if alone or at % width or k % width]
+        if odd and (alone or sum(k for _, k in v.signs.holes) * 10 < v.size):
             at, k = odd[0]
             more = f", and {len(odd) - 1} further runs" if len(odd) > 1 else ""
-            yield _finding("hole", [n], f"{n} holds {k:,} zeros in a row from element {at:,} on{more}", "a part of the file that was never written?")
+            yield _finding(
+                "hole", [n], f"{n} holds {k:,} zeros in a row from element {at:,} on{more}", "a part of the file that was never written?"
+            )
 
 
 @rule("rounded", "warning", "Layers are of one precision", reads="values", basis="inferred")
 def rounded(s: Subject, scan: Scan) -> Iterator[Finding]:
-    """Tensors whose numbers all fit a type of half the width, while the same module of other layers does not: a part of the model went
-    through bfloat16 (or float32) and back. A model that is so as a whole is no finding.
+    """Tensors whose numbers all fit a narrower type, while the same module of other layers does not, or nearly all of the model: a part of it
+    went through bfloat16 or float16 and back. A model that is so as a whole is no finding, nor new heads on such a one.
     """
     weights = {n: v for n, v in _weights(s, scan).items() if v.size >= 64 and not v.constant and v.signs.rms}
-    found: list[str] = []
-    for names in _stacks(_places(s, list(weights))).values():
-        low = [n for n in names if weights[n].signs.rounded]
-        if 0 < len(low) < len(names):
-            found += low
+    found = {n for n, v in weights.items() if v.signs.rounded}
+    if len(found) * 4 >= len(weights):  # not a few strays: then only where the same module is otherwise in other layers
+        stacks = _stacks(_places(s, list(weights))).values()
+        found = {n for names in stacks if not found.issuperset(names) for n in names if n in found}
     if found:
-        found.sort(key=natural)
-        kind = {"F32": "bfloat16", "F64": "float32"}[s.checkpoint.tensors[found[0]].spec.dtype]
-        yield _finding("rounded", found, f"{collapse(found, 4)}: every number is one of {kind}'s, unlike those of the other layers", "rounded on the way?")
+        found -= _anew(s, scan)  # which is said as such
+    for kind in sorted({weights[n].signs.rounded for n in found}):
+        names = sorted((n for n in found if weights[n].signs.rounded == kind), key=natural)
+        yield _finding(
+            "rounded", names, f"{collapse(names, 4)}: every number is one of {kind}'s, unlike those of the rest", "rounded on the way?"
+        )
 
 
 @rule("levels", "warning", "Large tensors hold many numbers", reads="values", basis="inferred")
 def levels(s: Subject, scan: Scan) -> Iterator[Finding]:
-    """A large floating tensor that holds at most 256 distinct numbers was quantised and turned back, while others of the model were not."""
-    weights = {n: v for n, v in _weights(s, scan).items() if not v.constant}
-    few = [n for n, v in weights.items() if v.signs.levels is not None and v.size >= spectrum.LARGE]
-    many = sum(v.signs.levels is None and v.signs.rms is not None and v.size >= spectrum.LARGE for v in weights.values())
-    for n in sorted(few, key=natural) if many > len(few) else ():
-        yield _finding("levels", [n], f"{n} holds {weights[n].signs.levels} distinct numbers in {weights[n].size:,} elements", "quantised and turned back?")
+    """A large floating tensor that holds at most 256 distinct numbers, or few in each row, was quantised and turned back, while others of the model were not."""
+    large = {
+        n: v for n, v in _weights(s, scan).items() if v.size >= spectrum.LARGE and not v.constant and v.signs.rms and not v.signs.rounded
+    }
+    few = {n for n, v in large.items() if v.signs.levels is not None or v.signs.coarse}
+    for n in sorted(few, key=natural) if len(few) * 2 < len(large) else ():
+        count = large[n].signs.levels
+        what = f"holds {count} distinct numbers in {large[n].size:,} elements" if count else "holds few distinct numbers in each row"
+        yield _finding("levels", [n], f"{n} {what}, unlike the rest of the model", "quantised and turned back?")
 
 
 @rule("spread", "warning", "A layer's numbers are as large as its siblings'", reads="values", basis="inferred")
 def spread(s: Subject, scan: Scan) -> Iterator[Finding]:
     """A matrix whose numbers are on the whole three times as large, or as small, as those of the same module in every other layer: it was
-    scaled, or a scale was applied twice or not at all.
+    scaled, or a scale was applied twice or not at all. So is a bias of zeros where those of all other layers are none.
     """
     if s.architecture is None:
         return
-    weights = {n: v for n, v in _weights(s, scan).items() if v.size >= MATRIX and v.signs.rms and len(s.checkpoint.tensors[n].spec.shape) > 1}
+    weights = {n: v for n, v in _weights(s, scan).items() if v.signs.rms is not None}
+    found: list[tuple[str, float]] = []
     for names in _stacks(_places(s, list(weights))).values():
         sizes = {n: r for n in names if (r := weights[n].signs.rms) is not None}
         if len(sizes) <= SIBLINGS:
             continue
+        matrix = weights[names[0]].size >= MATRIX and len(s.checkpoint.tensors[names[0]].spec.shape) > 1
         for n, own in sizes.items():
             rest = [r for m, r in sizes.items() if m != n]
-            if own > FACTOR * max(rest) or own * FACTOR < min(rest):
-                usual = sorted(rest)[len(rest) // 2]
-                yield _finding("spread", [n], f"{n} is {own / usual:.2g} times as large as the same matrix of the other layers", "scaled twice, or not at all?")
+            off = own > FACTOR * max(rest) or own * FACTOR < min(rest) if matrix else own == 0 < min(rest)
+            if off:
+                found.append((n, own / sorted(rest)[len(rest) // 2]))
+    for n, factor in found[:MOST_SPREADS]:
+        what = (
+            f"is {factor:.2g} times as large as the same weight of the other layers"
+            if factor
+            else "is all zero, unlike the same weight of the other layers"
+        )
+        yield _finding("spread", [n], f"{n} {what}", "scaled twice, or not at all?" if factor else "made but never filled?")
+    if found[MOST_SPREADS:]:
+        rest_of = sorted((n for n, _ in found[MOST_SPREADS:]), key=natural)
+        yield _finding(
+            "spread",
+            rest_of,
+            f"{len(rest_of)} further weights are larger or smaller than those of the other layers: {collapse(rest_of, 4)}",
+        )

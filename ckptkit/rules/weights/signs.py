@@ -17,49 +17,58 @@ HOLE = 512  # bytes of zeros that no trained tensor holds in a row
 LEVELS = 256  # distinct numbers: what eight bits can tell apart
 LARGE = 1 << 16  # elements below which few distinct numbers mean nothing
 MOST_ROWS = 1 << 20  # of which keys are kept
+BLOCK = 1024  # elements of four bytes between two keys of blocks: a page
+WIDE = 256  # columns from which few distinct numbers in a row mean something
 _SAMPLE = 4096
-_ROUNDED = {"F32": 0xFFFF, "F64": 0x1FFFFFFF}  # bits that a number of half the width lacks (bfloat16; float32)
+# dtype -> types that its numbers may have come from, the narrowest first, each with the trailing bits that those lack
+NARROWER = {"F32": (("bfloat16", 16), ("float16", 13)), "F64": (("float32", 29),)}
 
 
 class Signs(NamedTuple):
     """What was seen of one tensor. `rms` is None of types that are not summed, `keys` of what is no matrix or has too many rows.
 
-    `rounded`: every number would fit a type of half the width. `levels`: how many distinct numbers, None for more than LEVELS.
-    `holes`: (first element, elements) of runs of zeros. `keys`: the first eight bytes of each row.
+    `rounded`: the narrower type that every number would fit, "" if there is none. `levels`: how many distinct numbers, None for more
+    than LEVELS. `coarse`: each row that was looked at holds few. `holes`: (first element, elements) of runs of zeros. `keys`: the first
+    eight bytes of each row; `blocks`: of each 4,096 bytes.
     """
 
     rms: float | None
-    rounded: bool
+    rounded: str
     levels: int | None
+    coarse: bool
     holes: tuple[tuple[int, int], ...]
     keys: NDArray[Any] | None
+    blocks: NDArray[Any] | None
 
 
 class Tracker:
     """The running signs of one tensor in one job. `shape` is the stored shape, row-major; () where strides make it another."""
 
-    __slots__ = ("_columns", "_dtype", "_mask", "_rows", "_small", "counted", "holes", "keys", "levels", "rounded", "squares")
+    __slots__ = ("_columns", "_dtype", "_rows", "bits", "blocks", "coarse", "counted", "holes", "keys", "levels", "squares")
 
     def __init__(self, dtype: str, shape: tuple[int, ...], numel: int) -> None:
         self._dtype = dtype
-        self._mask = _ROUNDED.get(dtype, 0)
         self._rows, self._columns = (shape[0], numel // shape[0]) if len(shape) == 2 and shape[0] else (0, 0)
-        self._small = numel < LARGE
         self.squares = 0.0
         self.counted = 0
-        self.rounded = bool(self._mask)
-        self.levels: set[int] | None = None if self._small or not self._mask else set()
+        wide = dtype in NARROWER
+        self.bits = 0 if wide else -1  # every bit that is set in some number, while the lowest are not
+        self.levels: set[int] | None = set() if wide and numel >= LARGE else None
+        self.coarse: list[bool] = []
         self.holes: list[tuple[int, int]] = []
         self.keys: list[tuple[int, NDArray[Any]]] = []
+        self.blocks: list[tuple[int, NDArray[Any]]] = []
 
     def add(self, other: Tracker) -> None:
         """Take in what another job found of the same tensor."""
         self.squares += other.squares
         self.counted += other.counted
-        self.rounded = self.rounded and other.rounded
+        self.bits |= other.bits
+        self.coarse += other.coarse
         self.levels = None if self.levels is None or other.levels is None else self.levels | other.levels
         self.holes += other.holes
         self.keys += other.keys
+        self.blocks += other.blocks
 
     def take(self, unsigned: NDArray[Any], start: int) -> None:
         """The elements from `start` on, as unsigned integers of their bits."""
@@ -71,11 +80,12 @@ class Tracker:
             with np.errstate(all="ignore"):
                 self.squares += float(np.dot(x, x))
             self.counted += len(x)
-        if self.rounded:
-            mask = unsigned.dtype.type(self._mask)
-            self.rounded = not (unsigned[:_SAMPLE] & mask).any() and not (unsigned & mask).any()
+        if self.bits & 1 == 0 and self.bits >= 0:
+            self.bits |= int(np.bitwise_or.reduce(unsigned[:_SAMPLE]))
+            if self.bits & 0xFF == 0:
+                self.bits |= int(np.bitwise_or.reduce(unsigned))
         if self.levels is not None:
-            seen = np.unique(unsigned[: _SAMPLE * 2])
+            seen = np.unique(unsigned[: 4 * LEVELS])
             if len(seen) <= LEVELS:
                 seen = np.unique(unsigned)
             self.levels = None if len(seen) > LEVELS else self.levels | set(seen.tolist())
@@ -83,6 +93,12 @@ class Tracker:
                 self.levels = None
         if size > 1:
             self._zeros(unsigned, start)
+        if size == 4:
+            self._coarse(unsigned, start)
+            first = -start % BLOCK
+            here = unsigned[first : len(unsigned) - 1 : BLOCK].astype("<u8") << np.uint64(32)
+            if len(here):
+                self.blocks.append(((start + first) // BLOCK, here | unsigned[first + 1 :: BLOCK][: len(here)]))
         if self._rows > 1 and self._columns * size >= 16 and self._rows <= MOST_ROWS:
             self._row_keys(unsigned, start)
 
@@ -108,6 +124,16 @@ class Tracker:
             if end - first >= least:
                 self.holes.append((start + first, end - first))
 
+    def _coarse(self, unsigned: NDArray[Any], start: int) -> None:
+        """Whether the first whole row of the piece holds few distinct numbers for its length."""
+        import numpy as np
+
+        first = -start % self._columns if self._columns else 0
+        if self._columns >= WIDE and first + self._columns <= len(unsigned):
+            row = unsigned[first : first + min(self._columns, _SAMPLE)]
+            distinct = len(np.unique(row))
+            self.coarse.append(1 < distinct < 0.8 * len(row))
+
     def _row_keys(self, unsigned: NDArray[Any], start: int) -> None:
         import numpy as np
 
@@ -124,15 +150,29 @@ class Tracker:
 
     def signs(self) -> Signs:
         """The whole of it, when every job has been added."""
-        keys = None
-        if self.keys:
-            import numpy as np
-
-            self.keys.sort(key=lambda k: k[0])
-            joined = np.concatenate([k for _, k in self.keys])
-            keys = joined if len(joined) == self._rows else None  # a row that lies across two pieces has no key
+        keys = _joined(self.keys)
         rms = (self.squares / self.counted) ** 0.5 if self.counted else None
-        return Signs(rms, self.rounded and self.counted > 0, None if self.levels is None else len(self.levels), tuple(sorted(self.holes)), keys)
+        zeros = (self.bits & -self.bits).bit_length() - 1 if self.bits > 0 else 0
+        rounded = next((kind for kind, least in NARROWER.get(self._dtype, ()) if zeros >= least), "") if self.counted else ""
+        return Signs(
+            rms=rms,
+            rounded=rounded,
+            levels=None if self.levels is None else len(self.levels),
+            coarse=bool(self.coarse) and all(self.coarse),
+            holes=tuple(sorted(self.holes)),
+            keys=keys if keys is not None and len(keys) == self._rows else None,  # a row that lies across two pieces has no key
+            blocks=_joined(self.blocks),
+        )
+
+
+def _joined(parts: list[tuple[int, NDArray[Any]]]) -> NDArray[Any] | None:
+    import numpy as np
+
+    if not parts:
+        return None
+    parts.sort(key=lambda k: k[0])
+    whole: NDArray[Any] = np.concatenate([k for _, k in parts])
+    return whole
 
 
 def _floats(unsigned: NDArray[Any], dtype: str) -> NDArray[Any] | None:
