@@ -233,29 +233,27 @@ def levels(s: Subject, scan: Scan) -> Iterator[Finding]:
 @rule("spread", "warning", "A layer's numbers are as large as its siblings'", reads="values", basis="inferred")
 def spread(s: Subject, scan: Scan) -> Iterator[Finding]:
     """A matrix whose numbers are on the whole three times as large, or as small, as those of the same module in every other layer: it was
-    scaled, or a scale was applied twice or not at all. So is a bias of zeros where those of all other layers are none.
+    scaled, or a scale was applied twice or not at all.
     """
     if s.architecture is None:
         return
-    weights = {n: v for n, v in _weights(s, scan).items() if v.signs.rms is not None}
+    tensors = s.checkpoint.tensors
+    weights = {
+        n: v for n, v in _weights(s, scan).items() if v.size >= MATRIX and v.signs.rms and not v.constant and len(tensors[n].spec.shape) > 1
+    }
     found: list[tuple[str, float]] = []
     for names in _stacks(_places(s, list(weights))).values():
         sizes = {n: r for n in names if (r := weights[n].signs.rms) is not None}
         if len(sizes) <= SIBLINGS:
             continue
-        matrix = weights[names[0]].size >= MATRIX and len(s.checkpoint.tensors[names[0]].spec.shape) > 1
         for n, own in sizes.items():
             rest = [r for m, r in sizes.items() if m != n]
-            off = own > FACTOR * max(rest) or own * FACTOR < min(rest) if matrix else own == 0 < min(rest)
-            if off:
+            if own > FACTOR * max(rest) or own * FACTOR < min(rest):
                 found.append((n, own / sorted(rest)[len(rest) // 2]))
     for n, factor in found[:MOST_SPREADS]:
-        what = (
-            f"is {factor:.2g} times as large as the same weight of the other layers"
-            if factor
-            else "is all zero, unlike the same weight of the other layers"
+        yield _finding(
+            "spread", [n], f"{n} is {factor:.2g} times as large as the same weight of the other layers", "scaled twice, or not at all?"
         )
-        yield _finding("spread", [n], f"{n} {what}", "scaled twice, or not at all?" if factor else "made but never filled?")
     if found[MOST_SPREADS:]:
         rest_of = sorted((n for n, _ in found[MOST_SPREADS:]), key=natural)
         yield _finding(
