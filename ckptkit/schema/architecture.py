@@ -36,7 +36,7 @@ class Architecture:
         derivations: Mapping[str, Callable[..., object]] | None = None,
         rank: int = 0,
         traits: Mapping[str, object] | None = None,
-        required: Sequence[str] = ("heads", "activation", "norm_eps"),
+        required: Sequence[str] = (),
         kinds: Mapping[str, Callable[[Mapping[str, object]], Sequence[bool] | None]] | None = None,
     ) -> None:
         self.name = name
@@ -54,7 +54,7 @@ class Architecture:
         self.derivations = dict(derivations or {})  # how a derived tensor is computed: its stored shape (and values) -> a numpy array
         self.rank = rank  # where two architectures explain the same tensors equally well, the lower one is meant
         self.traits = dict(traits or {})
-        self.required = tuple(required)  # values that change outputs: never assumed where no configuration and no dialect says them
+        self.asked = frozenset(required)  # canonical values that are never assumed besides those that the traits name
         self.kinds = dict(kinds or {})  # a switch of each layer ("moe@layer") -> how it stands in each by the canonical values
         self._tables: dict[str, Table] = {}
 
@@ -81,6 +81,25 @@ class Architecture:
     def free_groups(self) -> frozenset[str]:
         """Groups that need no tensor of their own, since all they hold is tied: every checkpoint has them."""
         return frozenset({p.group for p in self.params.values()} - {p.group for p in self.params.values() if p.tied is None})
+
+    @cached_property
+    def required(self) -> frozenset[str]:
+        """The canonical values that are never assumed (see `traits.required`)."""
+        from .traits import required
+
+        return required(self) | self.asked
+
+    @cached_property
+    def head_values(self) -> Mapping[str, tuple[str, str]]:
+        """What single heads have of their own (see `traits.head_values`)."""
+        from .traits import head_values
+
+        return head_values(self)
+
+    @cached_property
+    def labelled(self) -> Dialect | None:
+        """The dialect whose configurations say whose they are and name classes and labels, as transformers' do; the first listed."""
+        return next((d for d in self.dialects.values() if d.config.labels), None)
 
     @cached_property
     def untold(self) -> frozenset[str]:

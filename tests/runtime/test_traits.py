@@ -8,10 +8,9 @@ from ckptkit.arch import architectures
 from ckptkit.errors import UndecidedError
 from ckptkit.graph.examine import examine
 from ckptkit.runtime.spec import from_json, make_spec, spec_of, to_json
-from ckptkit.runtime.traits import traits_of
 from ckptkit.schema import Architecture
 from ckptkit.schema.layout import LayoutError, Sizes
-
+from ckptkit.schema.traits import traits_of
 
 STATED = sorted(a.name for a in architectures().values() if a.traits)
 

@@ -295,7 +295,7 @@ GPT_SIZES: Mapping[str, str | Key] = {
     "resid_pdrop": may("dropout"),
     "embd_pdrop": may("embedding_dropout"),
 }
-PLAIN = ("heads", "activation", "norm_eps")  # what is never assumed where no positions are rotary
+PLAIN: tuple[str, ...] = ()  # what is never assumed besides, where no positions are rotary
 KINDS = {**rope(kind="full_attention"), "layer_types": may("layer_types"), "sliding_window": may("window")}  # rotary bases by kind of layer
 
 
@@ -368,7 +368,7 @@ def decoder(name: str, title: str, modules: Mapping[str, Module], *dialects: Dia
     pairs = any("two" in text.replace("(", " ").split() for m in modules.values() for _, text in m.params)
     said: dict[str, object] = {
         "heads": ("heads", "kv_heads"),
-        "required": ("heads", "activation", "norm_eps", "rope_theta"),
+        "required": ("rope_theta",),
         "relations": ("head_dim = two half",) if pairs else (),
         "fixed": {"two": 2} if pairs else {},
     }
