@@ -250,7 +250,13 @@ class _Sense:
 
     def key(self, key: str, k: Key, value: object) -> None:
         """What one key of the form says."""
-        if (value is None and not k.required) or value in k.unknown:
+        if value is None and not k.required:
+            put(self.rest, key, None)  # written again as it is; what is no size is none, whatever the form's default
+            if k.canonical not in self.sizes:
+                self.values.setdefault(k.canonical, None)
+                self.keys.setdefault(k.canonical, key)
+            return
+        if value in k.unknown:
             return
         if k.words is not None and k.canonical in self.sizes:  # words for single sizes (true: 4); other numbers are themselves
             value = next((m for w, m in k.words.items() if w == value and type(w) is type(value)), value)

@@ -305,7 +305,7 @@ def _merged(carried: Mapping[str, object], raw: Mapping[str, object]) -> dict[st
     out = {k: v for k, v in raw.items() if k not in carried}
     for k, v in carried.items():
         own = raw.get(k)
-        out[k] = _merged(v, own) if isinstance(v, Mapping) and isinstance(own, Mapping) else v
+        out[k] = _merged(v, own) if isinstance(v, Mapping) and isinstance(own, Mapping) else own if v is None and own is not None else v
     return out
 
 

@@ -128,6 +128,12 @@ def first_dense(values: Values) -> Sequence[bool] | None:
     return [i >= k for i in range(n)] if isinstance(n, int) and isinstance(k, int) else None
 
 
+def sparse_or_first_dense(values: Values) -> Sequence[bool] | None:
+    """Which layers have experts: those that mlp_layer_types calls sparse, else all after the first dense ones."""
+    said = of_types("mlp_layer_types", "sparse")(values)
+    return first_dense(values) if said is None else said
+
+
 def of_types(key: str, *words: str) -> Callable[[Values], Sequence[bool] | None]:
     """Which layers are of a kind by a list of words in the configuration ("layer_types")."""
 
@@ -224,9 +230,13 @@ FAIRSEQ = {
 
 def fused(name: str, layout: str, inside: str = "hidden", *, bias: bool = True, order: str = "query key value") -> Rows:
     """The rows of query, key and value in one linear layer; `layout`: of its rows, "(heads *(head_dim))"."""
-    parts = [D + f"attention.{part}." for part in order.split()]
-    rows: dict[str, tuple[str, ...]] = {f"{name}.weight": (*(p + "weight" for p in parts), f"{layout} {inside}")}
-    return rows | ({f"{name}.bias": (*(p + "bias" for p in parts), layout)} if bias else {})
+    return joined(name, layout, inside, [D + f"attention.{part}" for part in order.split()], bias=bias)
+
+
+def joined(name: str, layout: str, inside: str, parts: Sequence[str], *, bias: bool = False) -> Rows:
+    """The rows of several linear layers in one: `parts` are canonical modules, `layout` is of the rows, "*(kv_rank rope)"."""
+    rows: dict[str, tuple[str, ...]] = {f"{name}.weight": (*(f"{p}.weight" for p in parts), f"{layout} {inside}")}
+    return rows | ({f"{name}.bias": (*(f"{p}.bias" for p in parts), layout)} if bias else {})
 
 
 def masks(at: str) -> Besides:
@@ -236,6 +246,59 @@ def masks(at: str) -> Besides:
         strays={f"{at}.masked_bias": "the number that older versions put where the mask hides a score"},
     )
 
+
+# --- low-rank attention --------------------------------------------------------------------------------------------
+
+A = D + "attention."
+
+
+def low_rank(*, bias: bool | str = "attention_bias", full: bool = True) -> dict[str, Module]:
+    """Multi-head latent attention: queries, keys and values through narrow layers, the rotary part of a key shared by all heads.
+    `full`: queries may also be of full rank."""
+    out = {
+        A + "norm": norm("hidden", bias=False),
+        A + "query_a": linear("q_rank", "hidden", bias=bias),
+        A + "query_a_norm": norm("q_rank", bias=False),
+        A + "query_b_nope": linear("heads nope", "q_rank", bias=False),
+        A + "query_b_rope": linear("heads rope", "q_rank", bias=False),
+    }
+    if full:
+        out |= {k: when("low_rank_queries", m) for k, m in out.items() if k != A + "norm"}
+        out[A + "query_nope"] = when("not low_rank_queries", linear("heads nope", "hidden", bias=False))
+        out[A + "query_rope"] = when("not low_rank_queries", linear("heads rope", "hidden", bias=False))
+    return out | {
+        A + "latent": linear("kv_rank", "hidden", bias=bias),
+        A + "key_rope": linear("rope", "hidden", bias=bias),
+        A + "latent_norm": norm("kv_rank", bias=False),
+        A + "key_nope": linear("heads nope", "kv_rank", bias=False),
+        A + "value": linear("heads value_dim", "kv_rank", bias=False),
+        A + "output": linear("hidden", "heads value_dim", bias=bias),
+    }
+
+
+LOW_RANK = {
+    A + "query_a": H + "self_attn.q_a_proj",
+    A + "query_a_norm": H + "self_attn.q_a_layernorm",
+    A + "latent_norm": H + "self_attn.kv_a_layernorm",
+}
+
+
+def low_rank_rows(*, bias: bool = True, full: bool = True) -> dict[str, str | tuple[str, ...]]:
+    """The rows of what `low_rank` joins."""
+    at = H + "self_attn."
+    return {
+        **joined(at + "q_b_proj", "(heads *(nope rope))", "q_rank", (A + "query_b_nope", A + "query_b_rope")),
+        **(joined(at + "q_proj", "(heads *(nope rope))", "hidden", (A + "query_nope", A + "query_rope")) if full else {}),
+        **joined(at + "kv_a_proj_with_mqa", "*(kv_rank rope)", "hidden", (A + "latent", A + "key_rope"), bias=bias),
+        **joined(at + "kv_b_proj", "(heads *(nope value_dim))", "kv_rank", (A + "key_nope", A + "value")),
+    }
+
+
+PREDICTION = "a layer for multi-token prediction, numbered after the model's last: transformers leaves it out"
+BESIDE = {  # what only such layers of DeepSeek's and GLM's published files have
+    H + f"{name}.weight": PREDICTION
+    for name in ("eh_proj", "enorm", "hnorm", "embed_tokens", "shared_head.norm", "shared_head.head")
+}
 
 # --- configuration -------------------------------------------------------------------------------------------------
 
@@ -304,6 +367,18 @@ def of_experts(count: str = "num_experts | num_local_experts") -> dict[str, str 
     return {count: "experts", "num_experts_per_tok": may("experts_per_token"), "norm_topk_prob": may("normalise_experts")}
 
 
+LOW_RANK_KEYS: Mapping[str, str | Key] = {
+    "q_lora_rank": may("q_rank"), "kv_lora_rank": "kv_rank", "qk_nope_head_dim": "nope", "qk_rope_head_dim": "rope",
+    "v_head_dim": "value_dim",
+}  # fmt: skip
+DEEPSEEK: Mapping[str, str | Key] = {
+    **of_experts("n_routed_experts | num_local_experts"), "moe_intermediate_size": "moe_intermediate",
+    "first_k_dense_replace": may("first_dense"), "n_shared_experts": may("shared_experts"), "mlp_layer_types": may("mlp_layer_types"),
+    "n_group": may("expert_groups"), "topk_group": may("groups_per_token"), "routed_scaling_factor": may("routed_scale"),
+    "topk_method": may("topk_method"),
+}  # fmt: skip
+
+
 def flags(*words: str) -> dict[str, str | Key]:
     """Keys that are called as they are here."""
     return {w: may(w) for w in words}
@@ -359,7 +434,8 @@ def in_memory(disk: Dialect, modules: Mapping[str, Module], *, rows: Rows, names
     """The names that transformers 5 has in memory (`state_dict()`), which `save_pretrained` turns into those on disk: `rows` instead of
     what they hold there, `names` of modules called otherwise."""
     held = {p.rpartition(".")[0] for v in rows.values() for p in v[:-1]}
-    kept = {k: v for k, v in disk.rows.items() if v not in held and v not in names}
+    other = {k for k, v in disk.rows.items() if isinstance(v, tuple) and any(p.rpartition(".")[0] in held for p in v[:-1])}
+    kept = {k: v for k, v in disk.rows.items() if k not in other and v not in held and v not in names}
     return disk._replace(name="hf_memory", title="transformers 5 (in memory)", rows={**kept, **{n: m for m, n in names.items()}, **rows})
 
 
