@@ -87,6 +87,14 @@ def _allowed() -> dict[tuple[str, str], object]:
         ("builtins", "float"): "data",
         ("builtins", "str"): "data",
         ("builtins", "bool"): "data",
+        # tensors that are more than a view of a storage: on torch's own allow-list; what they are is said in torch/wrapped.py
+        ("torch._utils", "_rebuild_wrapper_subclass"): "data",
+        ("torch._utils", "_rebuild_sparse_tensor"): "data",
+        ("torch._utils", "_rebuild_nested_tensor"): "data",
+        ("torch._utils", "_rebuild_meta_tensor_no_storage"): "data",
+        ("torch._utils", "_rebuild_device_tensor_from_numpy"): "data",
+        ("torch._utils", "_rebuild_device_tensor_from_cpu_tensor"): "data",
+        ("torch", "Tensor"): "data",
         ("numpy", "dtype"): "data",
         ("numpy", "ndarray"): "data",
         ("numpy.core.multiarray", "_reconstruct"): "data",  # random states
@@ -144,6 +152,7 @@ def is_data(module: str, name: str) -> bool:
     return type(found) is Opaque and found.safe
 
 
+FROM_TYPE = ("torch._tensor", "_rebuild_from_type_v2")
 _SCALARS = {
     "f8": "d",
     "f4": "f",
@@ -191,8 +200,8 @@ class Copied:
 def call(f: object, args: object, copied: Copied) -> object:
     """What REDUCE of `f` over `args` is described as. Raises CorruptError for arguments that cannot be meant, LimitError for what copies
     too much."""
-    while type(f) is _Callable and f.how == "from_type" and type(args) is tuple and len(args) == 4:
-        f, args = args[0], args[2]
+    if type(f) is _Callable and f.how == "from_type" and type(args) is tuple and len(args) == 4:
+        return _of_type(args, copied)
     if type(args) is not tuple:
         raise CorruptError("a pickle calls something with arguments that are no tuple")
     if type(f) is Opaque:
@@ -253,6 +262,20 @@ def call(f: object, args: object, copied: Copied) -> object:
     elif how == "reconstructor" and args and type(args[0]) is Opaque:
         return Opaque(args[0].module, args[0].name, (), safe=args[0].safe, new=True)
     raise CorruptError(f"{f.module}.{f.name} is called with arguments that it does not take")
+
+
+_PLAIN_TYPES = (("torch", "Tensor"), ("torch.nn.parameter", "Parameter"), ("torch.nn.parameter", "Buffer"))
+
+
+def _of_type(args: tuple[object, ...], copied: Copied) -> object:
+    """A tensor with its class and attributes: the tensor itself where the class adds nothing, else Opaque(FROM_TYPE, (class, tensor,
+    attributes))."""
+    if type(args[0]) is _Callable and args[0].how == "from_type":
+        raise CorruptError("a pickle makes a tensor of a class of a tensor of a class")
+    made, cls = call(args[0], args[2], copied), args[1]
+    if (getattr(cls, "module", ""), getattr(cls, "name", "")) in _PLAIN_TYPES and type(made) is Tensor:
+        return made
+    return Opaque(*FROM_TYPE, (cls, made, args[3]))
 
 
 def plain_key(key: object, depth: int = 0) -> object:
