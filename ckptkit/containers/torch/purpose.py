@@ -47,8 +47,9 @@ def module_finding(value: object, named: tuple[str, ...], where: str) -> Finding
         return None
     own = f"{printable(root.module, 120)}.{printable(root.name, 80)}"
     others = [n for n in named if n != f"{root.module}.{root.name}"]
-    outside = [n for n in others if not n.startswith(("torch.", "transformers.", "collections.", "builtins.", "__builtin__"))]
-    more = f"; with {len(others)} more names{f' ({printable(outside[0], 120)}, ...)' if outside else ''}" if others else ""
+    others.sort(key=lambda n: n.startswith(("torch.", "collections.", "builtins.", "__builtin__")))
+    listed = ", ".join(printable(n, 120) for n in others[:4])
+    more = f"; with {len(others)} more names ({listed}{', ...' if len(others) > 4 else ''})" if others else ""
     text = (
         f"is a whole pickled module, {own}{more}: torch.load would import and build them all. Only its tensors are read; nothing is called"
     )
