@@ -9,7 +9,7 @@ nothing and the container keeps the variables' own names besides (TensorFlow's o
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 
@@ -30,6 +30,8 @@ Reduced = Mapping[str, str]  # stored name -> pattern
 
 WRAPPERS = (
     "model/",
+    "params/",
+    "target/",
     "module.",
     "_orig_mod.",
     "model.",
@@ -41,16 +43,6 @@ WRAPPERS = (
     "transformer.",
     "encoder.",
 )
-
-# optimizer state beside a variable, as exact composed names: TF optimizers' slots, Adafactor in mesh
-SLOTS = (
-    "/adam_m", "/adam_v", "/Adam", "/Adam_1", "/AdamWeightDecayOptimizer", "/AdamWeightDecayOptimizer_1", "/LAMB", "/LAMB_1", "/lamb_m",
-    "/lamb_v", "/Momentum", "/RMSProp", "/RMSProp_1", "/Adagrad", "/Ftrl", "/Ftrl_1", "_slot_v", "_slot_vr", "_slot_vc", "_slot_m",
-    ".exp_avg", ".exp_avg_sq", ".max_exp_avg_sq", ".momentum_buffer",
-)  # fmt: skip
-COUNTERS = frozenset((
-    "global_step", "beta1_power", "beta2_power", "current_loss_scale", "good_steps", "loss_scale/Variable",
-))  # fmt: skip
 
 
 class Recognition(NamedTuple):
@@ -387,26 +379,3 @@ def _shared_wrapper(patterns: Mapping[str, int]) -> str:
         if n and n * 10 >= 9 * total:
             return w
     return ""
-
-
-def optimizer_state(names: Iterable[str], known: Mapping[str, object] | None = None) -> dict[str, str]:
-    """The names that are optimizer state or training counters, each with the variable it belongs to ("" for none).
-
-    `known` are the names that may have slots; without it every stored name may.
-    """
-    every = list(names)
-    have = set(every) if known is None else known
-    out = {}
-    for name in every:
-        if name in COUNTERS:
-            out[name] = ""
-            continue
-        if name.startswith("optimizer") and name not in have:
-            out[name] = ""
-            continue
-        for slot in SLOTS if name.endswith(SLOTS) else ():
-            base = name.removesuffix(slot)
-            if len(base) < len(name) and base in have:
-                out[name] = base
-                break
-    return out

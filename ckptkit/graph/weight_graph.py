@@ -1,8 +1,9 @@
 """WeightGraph: the canonical parameters of a checkpoint, bound to the stored tensors that hold them. Lazy: no weight is read.
 
 Every stored tensor ends with a role, so that nothing is left over in silence: param, tied (a parameter that repeats
-another), repeat (a second stored name of one parameter), derived (computed, such as position_ids), optimizer, stray (a
-marker without weights), part (of another model in the same checkpoint), or unexplained.
+another), repeat (a second stored name of one parameter), derived (computed, such as position_ids), optimizer (and other training
+state, set apart first), stray (a marker without weights), part (of another model in the same checkpoint), or unexplained. What is
+there and not read (`Checkpoint.unread`) takes part in recognition and is held in `unread`, with the parameters it stands for.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from ..schema import Architecture, Dialect, Row, count_name, expand
 from ..schema.layout import Placed, Sizes
 from ..schema.templates import reduce_name
 from ..tensors import StoredTensor
-from .recognize import Recognition, optimizer_state, recognize
+from .recognize import Recognition, recognize
 from .solve import Shape, Solution, solve
+from .training_state import training_state
 
 
 class Bound(NamedTuple):
@@ -39,13 +41,16 @@ class Role(NamedTuple):
 class WeightGraph:
     """The canonical view of a checkpoint. Built by `bind`; `recognition` is None for an unknown architecture."""
 
-    def __init__(self, checkpoint: Checkpoint, recognition: Recognition | None) -> None:
+    def __init__(self, checkpoint: Checkpoint, recognition: Recognition | None, state: Mapping[str, str] | None = None) -> None:
         self.checkpoint = checkpoint
+        self.indices: dict[str, set[int]] = {}  # placeholder -> the numbers met
+        self.unread: dict[str, tuple[str, ...]] = {}  # what stands where a tensor is due -> the parameters it would hold
+        if recognition is not None and checkpoint.unread:
+            recognition = self._without_unread(recognition)
         self.recognition = recognition
         self._solved: dict[object, Solution] = {}
         self.params: dict[str, Bound] = {}
         self.roles: dict[str, Role] = {}
-        self.indices: dict[str, set[int]] = {}  # placeholder -> the numbers met
         self.twice: list[tuple[str, str, str]] = []  # (canonical, stored, stored again)
         self.repeats: list[tuple[str, str]] = []  # (stored, canonical) of further names of a parameter
         self.idle: list[tuple[str, str]] = []  # of such as the library does not compute with
@@ -57,14 +62,29 @@ class WeightGraph:
             self.roles[n] = Role("repeat", canonical or first)
             if canonical is not None:
                 self.repeats.append((n, canonical))
-        rest = [n for n in checkpoint.tensors if n not in self.roles]
-        slots = optimizer_state(rest, self.roles if recognition is not None else checkpoint.tensors) | checkpoint.slots
+        slots = training_state(checkpoint) if state is None else state
         unexplained = Role("unexplained", "")
-        for n in rest:
-            if n in slots or n in checkpoint.beside:
-                self.roles[n] = Role("optimizer", slots.get(n, ""))
+        for n in checkpoint.tensors:
+            if n in self.roles:
+                continue
+            if n in slots:
+                self.roles[n] = Role("optimizer", slots[n])
+            elif n in checkpoint.parts:
+                self.roles[n] = Role("part", checkpoint.parts[n])
             else:
                 self.roles[n] = unexplained
+
+    def _without_unread(self, r: Recognition) -> Recognition:
+        """The recognition of what can be read; the rest is remembered."""
+        matches = {}
+        for stored, m in r.matches.items():
+            if stored in self.checkpoint.unread:
+                self.unread[stored] = tuple(expand(p, dict(m.at)) for p in m.row.parts)
+                for placeholder, value in m.at:
+                    self.indices.setdefault(placeholder, set()).add(value)
+            else:
+                matches[stored] = m
+        return r._replace(matches=matches)
 
     def _bind(self, r: Recognition) -> None:
         params = r.architecture.params
@@ -229,7 +249,10 @@ def bind(
     config: Mapping[str, object] | None = None,
 ) -> WeightGraph:
     """Recognise a checkpoint and bind its tensors. Arguments as in `recognize.recognize`."""
-    shapes = {n: t.spec.shape for n, t in checkpoint.tensors.items() if n not in checkpoint.slots and n not in checkpoint.repeats}
+    state = training_state(checkpoint)
+    apart = (state, checkpoint.repeats, checkpoint.parts)
+    shapes = {n: t.spec.shape for n, t in checkpoint.tensors.items() if not any(n in a for a in apart)}
+    shapes |= {n: u.shape or () for n, u in checkpoint.unread.items() if n not in checkpoint.parts and n not in checkpoint.beside}
     found = recognize(
         shapes,
         checkpoint.aliases,
@@ -240,4 +263,4 @@ def bind(
         config=config,
         called=checkpoint.called,
     )
-    return WeightGraph(checkpoint, found)
+    return WeightGraph(checkpoint, found, state)
