@@ -2,24 +2,29 @@
 
 Every stored tensor ends with a role, so that nothing is left over in silence: param, tied (a parameter that repeats
 another), repeat (a second stored name of one parameter), derived (computed, such as position_ids), optimizer (and other training
-state, set apart first), stray (a marker without weights), part (of another model in the same checkpoint), or unexplained. What is
+state, set apart first), stray (a marker without weights), part (of another model in the same checkpoint), dropped (as the user said), or unexplained. What is
 there and not read (`Checkpoint.unread`) takes part in recognition and is held in `unread`, with the parameters it stands for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
-from .._typing import NamedTuple
+from .._typing import TYPE_CHECKING, NamedTuple
 from ..containers import Checkpoint
+from ..errors import UsageError
 from ..schema import Architecture, Dialect, Row, count_name, expand
 from ..schema.layout import Placed, Sizes
 from ..schema.templates import reduce_name
 from ..tensors import StoredTensor
+from .packed import Packing, packings
 from .recognize import Recognition, recognize
 from .solve import Shape, Solution, solve
 from .training_state import training_state
+
+if TYPE_CHECKING:
+    from .account import Account
 
 
 class Bound(NamedTuple):
@@ -41,9 +46,17 @@ class Role(NamedTuple):
 class WeightGraph:
     """The canonical view of a checkpoint. Built by `bind`; `recognition` is None for an unknown architecture."""
 
-    def __init__(self, checkpoint: Checkpoint, recognition: Recognition | None, state: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        recognition: Recognition | None,
+        state: Mapping[str, str] | None = None,
+        dropped: frozenset[str] = frozenset(),
+    ) -> None:
         self.checkpoint = checkpoint
         self.indices: dict[str, set[int]] = {}  # placeholder -> the numbers met
+        self.dropped = dropped
+        self.account: Account | None = None  # made when it is first asked for, with the configuration
         self.unread: dict[str, tuple[str, ...]] = {}  # what stands where a tensor is due -> the parameters it would hold
         if recognition is not None and checkpoint.unread:
             recognition = self._without_unread(recognition)
@@ -67,7 +80,9 @@ class WeightGraph:
         for n in checkpoint.tensors:
             if n in self.roles:
                 continue
-            if n in slots:
+            if n in dropped:
+                self.roles[n] = Role("dropped", "left out, as asked")
+            elif n in slots:
                 self.roles[n] = Role("optimizer", slots[n])
             elif n in checkpoint.parts:
                 self.roles[n] = Role("part", checkpoint.parts[n])
@@ -234,6 +249,11 @@ class WeightGraph:
         ]
         return max(fits, key=lambda f: f[0])[1] if fits else None
 
+    @cached_property
+    def packings(self) -> list[Packing]:
+        """The weights that are stored in several tensors, quantised."""
+        return packings(n for n, r in self.roles.items() if r.kind not in ("optimizer", "dropped"))
+
     def of_role(self, kind: str) -> list[str]:
         """The stored names that have a role, in the file's order."""
         return [n for n, r in self.roles.items() if r.kind == kind]
@@ -247,12 +267,14 @@ def bind(
     dialect: str | None = None,
     part: str | None = None,
     config: Mapping[str, object] | None = None,
+    drop: Sequence[str] = (),
 ) -> WeightGraph:
-    """Recognise a checkpoint and bind its tensors. Arguments as in `recognize.recognize`."""
+    """Recognise a checkpoint and bind its tensors. Arguments as in `recognize.recognize`; `drop` are globs of what to leave out."""
+    dropped = _dropped(checkpoint, drop)
     state = training_state(checkpoint)
-    apart = (state, checkpoint.repeats, checkpoint.parts)
+    apart = (state, checkpoint.repeats, checkpoint.parts, dropped)
     shapes = {n: t.spec.shape for n, t in checkpoint.tensors.items() if not any(n in a for a in apart)}
-    shapes |= {n: u.shape or () for n, u in checkpoint.unread.items() if n not in checkpoint.parts and n not in checkpoint.beside}
+    shapes |= {n: u.shape or () for n, u in checkpoint.unread.items() if not any(n in a for a in (*apart, checkpoint.beside))}
     found = recognize(
         shapes,
         checkpoint.aliases,
@@ -263,4 +285,17 @@ def bind(
         config=config,
         called=checkpoint.called,
     )
-    return WeightGraph(checkpoint, found, state)
+    return WeightGraph(checkpoint, found, state, dropped)
+
+
+def _dropped(checkpoint: Checkpoint, globs: Sequence[str]) -> frozenset[str]:
+    """The stored names that fit a glob. UsageError for one that nothing fits: a misspelt name must not pass for one that is left out."""
+    from fnmatch import fnmatchcase
+
+    out: set[str] = set()
+    for glob in globs:
+        fits = [n for n in (*checkpoint.tensors, *checkpoint.unread, *checkpoint.extras) if fnmatchcase(n, glob)]
+        if not fits:
+            raise UsageError(f"--drop {glob}: nothing in the checkpoint has such a name", path=checkpoint.path)
+        out.update(fits)
+    return frozenset(out)
