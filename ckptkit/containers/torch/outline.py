@@ -56,29 +56,29 @@ def children(value: object) -> Iterator[tuple[object, object]]:
 
 class Outline(NamedTuple):
     """What `outline` finds. `main` is the container of the weights, `where` its key path; `parts` are the others that hold a model of
-    their own, by key path; `state` the identities of those that hold an optimizer's or a trainer's state."""
+    their own, by key path; `state` the key paths of those that hold an optimizer's or a trainer's state."""
 
     main: object
     where: tuple[str, ...]
     parts: dict[tuple[str, ...], object]
-    state: set[int]
+    state: set[tuple[str, ...]]
 
 
 def outline(
     root: object, count: Callable[[object], int], leaf: Callable[[object], Leaf | None], key_text: Callable[[object], str]
 ) -> Outline:
     """The models of a file. `count` gives the tensors below a container, `leaf` what a value is, `key_text` a key as text."""
-    state: set[int] = set()
+    state: set[tuple[str, ...]] = set()
     models: dict[tuple[str, ...], tuple[object, bool]] = {}  # containers with tensors of their own -> whether one has several elements
     main, where = known(root, count)
-    queue: list[tuple[object, tuple[str, ...]]] = [(root, ())]
-    seen = {id(root)}
-    for node, at in queue:
-        if is_module(node) or (node is main and where):
+    queue: list[tuple[object, tuple[str, ...], frozenset[int]]] = [(root, (), frozenset((id(root),)))]
+    for node, at, above in queue:
+        LIMITS.check("pickle_values", len(queue), "the number of containers, shared ones counted as often as they are reached,")
+        if is_module(node) or (where and at == where):
             models[at] = node, True
             continue
         if is_optimizer(node):
-            state.add(id(node))
+            state.add(at)
             continue
         own, large = 0, False
         for key, child in children(node):
@@ -90,13 +90,12 @@ def outline(
             if found is not None:
                 own += not (_single(found) and text.lower().startswith(COUNTERS))
                 large |= not _single(found)
-            elif type(child) in CONTAINERS and id(child) not in seen and count(child) and len(at) < LIMITS.pickle_depth:
-                seen.add(id(child))
+            elif type(child) in CONTAINERS and id(child) not in above and count(child) and len(at) < LIMITS.pickle_depth:
                 low = text.lower()
                 if type(key) is str and (low.startswith(_OPTIMIZER) or (low.startswith(_TRAINER) and _no_weight(child, leaf, 0))):
-                    state.add(id(child))
+                    state.add((*at, text))
                 else:
-                    queue.append((child, (*at, text)))
+                    queue.append((child, (*at, text), above | {id(child)}))
         if own:
             models[at] = node, large
     foremost = [at for at, (_, large) in models.items() if large] or [*models]

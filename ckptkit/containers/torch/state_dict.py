@@ -151,7 +151,7 @@ class _Walk:
     def __init__(self, value: Any, counts: _Counts, maker: Maker, path: str) -> None:
         self.value, self.counts, self.maker, self.path = value, counts, maker, path
         self.outline = outline(value, counts.of, counts.leaf, _key)
-        self.part_of = {id(node): ".".join(at) for at, node in self.outline.parts.items()}
+        self.part_of = {at: ".".join(at) for at in self.outline.parts}
         self.out: dict[str, StoredTensor] = {}
         self.unread: dict[str, Unread] = {}
         self.beside: set[str] = set()
@@ -166,7 +166,7 @@ class _Walk:
         if whole is not None:
             self.add("tensor", whole, "")
         elif type(self.value) in CONTAINERS:
-            self.walk(self.value, "", 0, (id(self.value),), "outside")
+            self.walk(self.value, "", (), (id(self.value),), "outside")
 
     def add(self, name: str, t: Leaf, place: str) -> None:
         """One tensor; `place` is "" for the main model, "state", "outside" or a part's key path."""
@@ -192,20 +192,19 @@ class _Walk:
         elif place:
             self.parts[name] = place
 
-    def walk(self, node: object, prefix: str, depth: int, open_: tuple[int, ...], place: str) -> None:
+    def walk(self, node: object, prefix: str, at: tuple[str, ...], open_: tuple[int, ...], place: str) -> None:
         path = self.path
-        if depth > LIMITS.pickle_depth:
+        if len(at) > LIMITS.pickle_depth:
             LIMITS.refuse("pickle_depth", "the pickle is nested deeper", path)
         self.looked += len(node) if isinstance(node, (dict, list, tuple)) else 1
         if self.looked > LIMITS.pickle_values:
             LIMITS.check("pickle_values", self.looked, "the number of values, shared ones counted as often as they are reached,", path)
-        if id(node) in self.outline.state:
+        if at in self.outline.state:
             place = "state"
-        elif node is self.outline.main and place != "state":
-            place = ""
-            prefix = "" if prefix == ".".join(self.outline.where) else prefix
-        elif id(node) in self.part_of and place != "state":
-            place = self.part_of[id(node)]
+        elif at == self.outline.where and place != "state":
+            place = prefix = ""
+        elif at in self.part_of and place != "state":
+            place = self.part_of[at]
         if len(prefix) > LIMITS.name_bytes:
             LIMITS.check("name_bytes", len(prefix), "the length of a tensor's name", path)
         below, leaf_of = self.counts.below, self.counts.leaf
@@ -213,9 +212,8 @@ class _Walk:
             t = type(child)
             if t is not Tensor and t not in CONTAINERS and t is not Storage:
                 continue
-            name = key if type(key) is str else _key(key)
-            if prefix:
-                name = f"{prefix}.{name}"
+            last = key if type(key) is str else _key(key)
+            name = f"{prefix}.{last}" if prefix else last
             if t is Tensor or t is Storage:
                 self.add(name, child, place)  # type: ignore[arg-type]
             elif t is Opaque and (found := leaf_of(child)) is not None:
@@ -224,7 +222,7 @@ class _Walk:
                 self.taken.add(id(child))
                 self.add(name, found, place)
             elif below.get(id(child)) and id(child) not in open_:
-                self.walk(child, name, depth + 1, (*open_, id(child)), place)
+                self.walk(child, name, (*at, last), (*open_, id(child)), place)
             elif not place and t is list and (found := numbers(child)) is not None:
                 self.add(name, found, place)
 
