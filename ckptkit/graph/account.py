@@ -89,6 +89,27 @@ def require_read(subject: Subject, what: str) -> None:
         )
 
 
+def heads_in_doubt(subject: Subject) -> tuple[list[str], list[str]]:
+    """(heads that may stand behind layers which nobody knows, the weights of these layers), both empty where there are no such layers.
+
+    A head takes what the encoder gives only if nothing lies between them: an LSTM's output may have the encoder's size.
+    """
+    arch = subject.architecture
+    if arch is None:
+        return [], []
+    labels = subject.graph.solution.sizes.axis.get("labels", 0)
+    heads = sorted({i.group for i in arch.params.values() if "labels" in i.layout.axes and i.group != "core"} & subject.graph.groups)
+    packed = {n for p in subject.graph.packings for n in p.stored}
+    between = []
+    for name, (kind, _) in subject.graph.roles.items():
+        if kind in ("unexplained", "dropped") and name not in packed and name in subject.checkpoint.tensors:
+            spec = subject.checkpoint.tensors[name].spec
+            after = all(n in (labels, labels + 2) for n in spec.shape)  # a CRF's transitions: they stand behind the head
+            if len(spec.shape) > 1 and not after and DTYPES[spec.dtype].kind == "float":
+                between.append(name)
+    return (heads, between) if heads and between else ([], [])
+
+
 def unread_words(left: list[Entry]) -> str:
     """Entries that are not read, in a message: "12 tensors are not read: a.b (torchao...Int8Tensor F32 [16, 16]), ..."."""
     first = left[0]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..findings import Finding
+from ..graph.account import heads_in_doubt
 from ..graph.examine import Subject
 from ..graph.packed import words
 from ..support.name_text import collapse, natural
-from ._base import are, count, rule
+from ._base import also, are, count, rule
 
 ORDER = 12
 
@@ -85,6 +86,20 @@ def part(s: Subject) -> Iterator[Finding]:
             f"another model lies in the file under {name!r}: {count(held, 'tensor')}{of}{taken}",
             f"--part {name} reads it",
         )
+
+
+@also("head")
+def behind(s: Subject) -> Iterator[Finding]:
+    """A head beside layers that the architecture does not know: they may lie between the encoder and it."""
+    heads, between = heads_in_doubt(s)
+    if heads:
+        between.sort(key=natural)
+        yield Finding(
+            "warning", "head", ", ".join(heads),
+            f"the {' and the '.join(heads)} may take the output of layers that are not {s.architecture.title if s.architecture else ''}'s "
+            f"({collapse(between, 3)}): with the encoder's output instead it is another model",
+            basis="inferred",
+        )  # fmt: skip
 
 
 @rule("class", "warning", "A tensor has torch's own class", basis="undecided")

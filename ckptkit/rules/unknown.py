@@ -91,7 +91,7 @@ def unknown(s: Subject) -> Iterator[Finding]:
     yield Finding(
         "warning", "unknown", declared or s.checkpoint.path,
         f"{who}: whether a tensor is missing or too many was not decided{found}{against}",
-        "--allow-unknown, or unknown = \"allow\" in the policy, if that is meant; --scope or --part if a known model lies inside",
+        "--allow-unknown, or unknown = \"allow\" in the policy, if that is meant; --part NAME if a known model lies inside",
         "undecided",
     )  # fmt: skip
 
