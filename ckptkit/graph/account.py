@@ -46,6 +46,7 @@ class Entry(NamedTuple):
     place: str
     what: str = ""
     unread: bool = False
+    counts: bool = False  # no parameter of the model, and yet compared, digested and locked under its stored name
 
 
 class Account(NamedTuple):
@@ -61,6 +62,10 @@ class Account(NamedTuple):
     def unread(self) -> list[Entry]:
         """What holds numbers and is not read, in whatever place but `dropped`."""
         return [e for e in self.entries if e.unread and e.place != "dropped"]
+
+    def beyond(self) -> list[str]:
+        """The stored names of tensors that are no parameter and yet count: unexplained ones, and the other models of the same file."""
+        return [e.name for e in self.entries if e.kind == "tensor" and e.counts]
 
     @property
     def sums(self) -> dict[str, dict[str, int]]:
@@ -139,7 +144,8 @@ def _tensors(subject: Subject) -> Iterator[Entry]:
         elif name in ck.classes:
             what = f"{what}, a {ck.classes[name]}".removeprefix(", ")
         whole = place in ("dropped", "optimizer", "trainer", "derived", "stray") or DTYPES[ck.tensors[name].spec.dtype].bits % 8 == 0
-        yield new(Entry, ("tensor", name, place, what, not whole))
+        counts = place == "unexplained" or (place == "part" and name in ck.parts and not ck.chosen)
+        yield new(Entry, ("tensor", name, place, what, not whole, counts))
 
 
 def _unread(subject: Subject) -> Iterator[Entry]:
@@ -147,7 +153,7 @@ def _unread(subject: Subject) -> Iterator[Entry]:
     for name, u in ck.unread.items():
         place = "dropped" if name in graph.dropped else "optimizer" if name in ck.beside else "part" if name in ck.parts else "unexplained"
         holds = f", which holds {', '.join(graph.unread[name])}" if name in graph.unread else ""
-        yield Entry("tensor", name, place, u.words() + holds, place != "optimizer")
+        yield Entry("tensor", name, place, u.words() + holds, place != "optimizer" and not (place == "part" and ck.chosen))
 
 
 def _entries(subject: Subject) -> Iterator[Entry]:

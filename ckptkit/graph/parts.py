@@ -48,7 +48,7 @@ def select_part(checkpoint: Checkpoint, part: str) -> bool:
     checkpoint.copies = _moved(checkpoint.copies, renamed)
     aliases = checkpoint.aliases
     checkpoint.aliases = lambda: _moved(aliases(), renamed)
-    checkpoint.wrapper = part
+    checkpoint.wrapper = checkpoint.chosen = part
     return True
 
 

@@ -18,7 +18,7 @@ def conclusion(d: Diff) -> str:
     changes, different = d.changes, d.different
     counted = [c for c in changes if c.a is not None and c.b is not None]
     if not counted:
-        return "nothing in common: no parameter of one is in the other"
+        return f"undecided: {d.left_out[0]}" if d.left_out and not changes else "nothing in common: no parameter of one is in the other"
     x, y = d.model.get("architecture", (None, None))
     if x is not None and y is not None:
         same = sum(c.kind == "same" for c in counted)
@@ -29,7 +29,9 @@ def conclusion(d: Diff) -> str:
     by = {k: [c for c in different if c.kind == k] for k in ("changed", "retyped", "reshaped", "added", "removed")}
     elsewhere = [k for k in ("dialect", "container") if k in d.model]
     if not different:
-        said = ", but the configurations differ" if d.config else ""
+        if d.left_out and not (d.config or d.classes):
+            return f"undecided: what was compared is the same, and {'; '.join(d.left_out)}"
+        said = ", but the configurations differ" if d.config else ", but not of the same classes" if d.classes else ""
         return f"the same weights{' in another ' + ' and '.join(elsewhere) if elsewhere else ''}{said}"
     if len(by["retyped"]) == len(different) and all(c.rounded for c in different):
         one = different[0]
@@ -124,9 +126,14 @@ def show_diff(d: Diff, form: str = "text", *, tensors: bool = False, only_change
             rows += [_row(c.name, [c]) for c in shown]
         elif shown:
             rows.append(_row(name, cs))
-    both = {**d.model, **{f"config: {k}": v for k, v in d.config.items()}, **{f"metadata: {k}": v for k, v in d.metadata.items()}}
+    both = {
+        f"{word}{k}": v
+        for word, of in (("", d.model), ("config: ", d.config), ("metadata: ", d.metadata), ("class of ", d.classes))
+        for k, v in of.items()
+    }
     facts = [[printable(k), printable(x, 60), printable(y, 60)] for k, (x, y) in sorted(both.items(), key=lambda kv: natural(kv[0]))]
     paths = f"A {printable(d.a.checkpoint.path)}\nB {printable(d.b.checkpoint.path)}"
+    remarks = [printable(f"not compared: {text}", 1000) for text in (*d.left_out, *d.notes)]
     if form == "markdown":
         from tabulate import tabulate
 
@@ -137,11 +144,11 @@ def show_diff(d: Diff, form: str = "text", *, tensors: bool = False, only_change
             [tabulate([[markdown(c) for c in f] for f in facts], ["", "A", "B"], tablefmt="pipe", disable_numparse=True)] if facts else []
         )
         tables += [tabulate(cells, HEAD, tablefmt="pipe", disable_numparse=True)] if rows else []
-        return "\n\n".join([f"**{markdown(conclusion(d))}**", *tables])
+        return "\n\n".join([f"**{markdown(conclusion(d))}**", *map(markdown, remarks), *tables])
     tables = ["\n".join(columns(["", "A", "B"], facts))] if facts else []
     if rows and d.different:
         tables.append("\n".join(columns([*HEAD[:2], *("#" + h for h in HEAD[2:])], rows)))
-    return "\n\n".join([f"{conclusion(d)}\n{paths}", *tables])
+    return "\n\n".join(["\n".join((conclusion(d), paths, *remarks)), *tables])
 
 
 def diff_json(d: Diff, *, only_changed: bool = False) -> dict[str, object]:
@@ -159,6 +166,8 @@ def diff_json(d: Diff, *, only_changed: bool = False) -> dict[str, object]:
         "model": {k: list(v) for k, v in d.model.items()},
         "config": {k: list(v) for k, v in d.config.items()},
         "metadata": {k: list(v) for k, v in d.metadata.items()},
+        "classes": {k: list(v) for k, v in d.classes.items()},
+        "not_compared": [*d.left_out, *d.notes],
         "parameters": [
             {
                 "name": c.name, "kind": c.kind, "place": place(c.item), "a": side(c, "a"), "b": side(c, "b"), "elements": c.item.spec.numel,

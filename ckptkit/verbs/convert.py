@@ -20,6 +20,7 @@ from ..graph.tf_objects import MEMORY, hung, object_places, scope
 from ..plan.arrange import Request, Weights
 from ..plan.assemble import arrange, assemble
 from ..plan.ledger import LEDGER, ledger_text, make_ledger
+from ..plan.losses import losses
 from ..plan.sidecars import gather
 from ..plan.target import (
     as_mapping,
@@ -112,6 +113,7 @@ def convert(
         findings = run_rules(subject, integrity=bool(check) and not dry_run)
         if init_missing:
             findings = [f for f in findings if f.rule != "missing"]
+        findings += losses(subject, renames=target_dialect is not None, casts=bool(dtypes))
         errors = [f for f in findings if f.severity == "error"]
         if errors and not force:
             raise FindingsError(
