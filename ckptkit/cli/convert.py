@@ -35,7 +35,12 @@ if TYPE_CHECKING:
 @declare.option("--max-shard-size", metavar="SIZE", help="Split the weights into files of at most this size, such as 5GB.")
 @source_options
 @declare.option("--set", "given", metavar="NAME=VALUE", multiple=True, help="What no configuration says, such as heads=16. Repeatable.")
-@declare.option("--drop", metavar="HEAD", multiple=True, help="Leave a head out (pooler, mlm, nsp, ...). Repeatable.")
+@declare.option(
+    "--drop",
+    metavar="NAME",
+    multiple=True,
+    help="Leave a head out (pooler, mlm, nsp, ...), or the tensors of a glob ('crf.*'). Repeatable.",
+)
 @declare.option(
     "--add", metavar="HEAD", multiple=True, help="Make a head that SRC lacks, new (classifier with --set labels=N, ...). Repeatable."
 )

@@ -7,14 +7,21 @@ of them into warnings.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from ..arch import architectures
 from ..findings import Finding
 from ..graph.account import unread_words
 from ..graph.examine import Subject
 from ..graph.packed import words
 from ..support.name_text import collapse, natural
 from ..tensors import DTYPES
+
+
+def groups_and_globs(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What --drop names: (heads, which some architecture has under that name, globs of stored names)."""
+    groups = {i.group for a in architectures().values() for i in a.params.values()}
+    return tuple(w for w in words if w in groups), tuple(w for w in words if w not in groups)
 
 
 def losses(subject: Subject, *, renames: bool, casts: bool) -> Iterator[Finding]:
