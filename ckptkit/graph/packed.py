@@ -52,6 +52,9 @@ FAMILIES = (
 )  # fmt: skip
 
 
+_SIGNS = tuple(n for f in FAMILIES for n in f.needs)
+
+
 class Packing(NamedTuple):
     """One weight in several stored tensors: its family, the numbers, and what lies beside them by component."""
 
@@ -67,6 +70,8 @@ class Packing(NamedTuple):
 def packings(names: Iterable[str]) -> list[Packing]:
     """The weights that are stored so, by the names of a checkpoint's tensors."""
     have = set(names)
+    if not any(n.endswith(_SIGNS) for n in have):
+        return []
     out = []
     taken: set[str] = set()
     for family in FAMILIES:
