@@ -20,3 +20,19 @@ WITHOUT_EFFECT = frozenset((
     "begin_suppress_tokens", "bos_token_id", "eos_token_id", "sep_token_id", "decoder_start_token_id", "n_docs", "directionality",
     "ckptkit",
 ))  # fmt: skip
+
+# keys that do change outputs, and the value under which they do not
+AS_USUAL: dict[str, tuple[object, ...]] = {
+    "is_decoder": (False,),
+    "add_cross_attention": (False,),
+    "is_encoder_decoder": (False,),
+    "cross_attention_hidden_size": (None,),
+    "tie_encoder_decoder": (False,),
+    "pruned_heads": ({}, None),
+    "position_embedding_type": ("absolute",),
+}
+
+
+def no_effect(key: str, value: object) -> bool:
+    """Whether a key says nothing of what the model computes."""
+    return key in WITHOUT_EFFECT or value is None or any(value == v and type(value) is type(v) for v in AS_USUAL.get(key, ()))

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from .._typing import TYPE_CHECKING, NamedTuple
-from ..configuration.without_effect import WITHOUT_EFFECT
+from ..configuration.without_effect import no_effect
 from ..errors import UndecidedError, printable
 from ..support.name_text import collapse, natural
 from ..support.opaque import Opaque
@@ -194,11 +194,11 @@ def _keys(subject: Subject) -> Iterator[Entry]:
     if subject.config is None:
         return
     unknown = unexplained_keys(subject)
-    for key in subject.config.raw:
+    for key, value in subject.config.raw.items():
         if key in unknown:
             yield Entry("key", str(key), "unexplained", "no table of the architecture has it")
         else:
-            yield Entry("key", str(key), "stray" if key in WITHOUT_EFFECT else "used")
+            yield Entry("key", str(key), "stray" if no_effect(key, value) else "used")
 
 
 def unexplained_keys(subject: Subject) -> dict[str, object]:
@@ -206,7 +206,7 @@ def unexplained_keys(subject: Subject) -> dict[str, object]:
     raw: Mapping[str, object] = subject.config.raw if subject.config is not None else {}
     values = subject.values
     if values is None:
-        return {k: v for k, v in raw.items() if k not in WITHOUT_EFFECT}
+        return {k: v for k, v in raw.items() if not no_effect(k, v)}
     rest = values.rest.get(values.form, {})
     marks = subject.architecture.dialects[values.form].config.marks if subject.architecture is not None else {}
-    return {k: v for k, v in rest.items() if k not in WITHOUT_EFFECT and k not in marks and v is not None}
+    return {k: v for k, v in rest.items() if not no_effect(k, v) and k not in marks}

@@ -58,7 +58,7 @@ def layer_counts(raw: Mapping[str, object]) -> dict[str, int]:
     """The keys of a configuration, however deep, that count layers: {"text_config.num_hidden_layers": 12}."""
     out: dict[str, int] = {}
     todo: list[tuple[str, Mapping[str, object]]] = [("", raw)]
-    for at, settings in todo[:1000]:
+    for at, settings in todo:  # which grows meanwhile
         for key, value in settings.items():
             if isinstance(value, dict) and len(todo) < 1000:
                 todo.append((f"{at}{key}.", value))
