@@ -56,11 +56,17 @@ def beyond_words(names: list[str], title: str) -> str:
     return f"{len(names)} tensor{are} no part of {title}, and not the same on both sides: {collapse(names, 4)}"
 
 
+def other_words(s: Subject) -> dict[str, object]:
+    """What a configuration says that no table here has, and what it calls the model."""
+    declared = s.config.declared if s.config is not None else None
+    return {**({"model_type": declared} if declared is not None else {}), **unexplained_keys(s)}
+
+
 def other_keys(a: Subject, b: Subject) -> dict[str, tuple[object, object]]:
     """What two configurations of one form say differently under keys that nobody here understands; {} where the forms are two."""
     if a.config is None or b.config is None:
         return {}
     if (a.values.form if a.values is not None else "") != (b.values.form if b.values is not None else ""):
         return {}
-    x, y = unexplained_keys(a), unexplained_keys(b)
+    x, y = other_words(a), other_words(b)
     return {k: (x.get(k), y.get(k)) for k in sorted(x.keys() | y.keys()) if x.get(k) != y.get(k)}

@@ -10,9 +10,9 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 
+from ..comparison.left_out import other_words
 from ..errors import CheckpointError, printable
 from ..findings import Finding
-from ..graph.account import unexplained_keys
 from ..graph.examine import Subject
 from ..graph.recognize import Recognition
 from ..support.name_text import collapse, natural
@@ -92,7 +92,7 @@ def said_values(subject: Subject) -> dict[str, object]:
 
 def other_keys(subject: Subject) -> dict[str, object]:
     """What the configuration says under keys that nobody here understands, as far as JSON can hold it."""
-    return {k: v for k, v in sorted(unexplained_keys(subject).items()) if isinstance(v, (str, int, float, bool, list, dict, type(None)))}
+    return {k: v for k, v in sorted(other_words(subject).items()) if isinstance(v, (str, int, float, bool, list, dict, type(None)))}
 
 
 def compare_lock(subject: Subject, path: str) -> Iterator[Finding]:
