@@ -19,7 +19,7 @@ from ..schema.layout import Placed, Sizes
 from ..schema.templates import reduce_name
 from ..tensors import StoredTensor
 from .packed import Packing, packings
-from .recognize import Recognition, recognize
+from .recognize import Question, Recognition, recognize
 from .solve import Shape, Solution, solve
 from .training_state import training_state
 
@@ -269,22 +269,14 @@ def bind(
     config: Mapping[str, object] | None = None,
     drop: Sequence[str] = (),
 ) -> WeightGraph:
-    """Recognise a checkpoint and bind its tensors. Arguments as in `recognize.recognize`; `drop` are globs of what to leave out."""
+    """Recognise a checkpoint and bind its tensors. Arguments as in `recognize.Question`; `drop` are globs of what to leave out."""
     dropped = _dropped(checkpoint, drop)
     state = training_state(checkpoint)
     apart = (state, checkpoint.repeats, checkpoint.parts, dropped)
     shapes = {n: t.spec.shape for n, t in checkpoint.tensors.items() if not any(n in a for a in apart)}
     shapes |= {n: u.shape or () for n, u in checkpoint.unread.items() if not any(n in a for a in (*apart, checkpoint.beside))}
-    found = recognize(
-        shapes,
-        checkpoint.aliases,
-        declared=declared,
-        architecture=architecture,
-        dialect=dialect,
-        part=part,
-        config=config,
-        called=checkpoint.called,
-    )
+    asked = Question(declared, architecture, dialect, part, config or {}, checkpoint.called)
+    found = recognize(shapes, checkpoint.aliases, asked)
     return WeightGraph(checkpoint, found, state, dropped)
 
 
