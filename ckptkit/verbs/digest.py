@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 
 from .._typing import NamedTuple
 from ..comparison.canonical_stream import Canon, Item, items_of, like_absent
+from ..comparison.left_out import other_models
 from ..findings import Finding
 from ..graph.account import require_read
 from ..graph.examine import Subject
@@ -29,11 +30,12 @@ PREFIX = "ckptkit1:"
 
 
 class Digest(NamedTuple):
-    """The digest of a checkpoint: of the whole, and of each canonical parameter."""
+    """The digest of a checkpoint: of the whole, and of each canonical parameter; and what of the file it does not cover, in words."""
 
     whole: str
     parameters: dict[str, str]
     items: dict[str, Item]
+    left_out: tuple[str, ...] = ()
 
 
 def digest(
@@ -82,7 +84,7 @@ def canonical_digest(subject: Subject, *, jobs: int | None = None) -> Digest:
         for c in canons:
             c.close()
     parameters = {i.name: done[i.name] for i in items}
-    return Digest(whole_digest(parameters), parameters, {i.name: i for i in items})
+    return Digest(whole_digest(parameters), parameters, {i.name: i for i in items}, other_models(subject))
 
 
 def parameter_digest(canon: Canon, item: Item, kind: str = "") -> str:
