@@ -14,17 +14,20 @@ def not_compared(a: Subject, b: Subject) -> tuple[tuple[str, ...], tuple[str, ..
     for side, s in (("A", a), ("B", b)):
         if left := s.account.unread:
             grave.append(f"of {side} {unread_words(left)}")
-        kept = set(s.account.beyond())
-        by: dict[str, list[str]] = {}
-        for e in s.account.of("part", "tensor"):
-            if e.name not in kept and not e.unread:
-                by.setdefault(e.what, []).append(e.name)
-        for part, names in by.items():
-            names.sort(key=natural)
-            notes.append(
-                f"of {side} {len(names)} tensors of the {part} were left out, another model in the same file: {collapse(names, 3)}"
-            )
+        notes += [f"of {side} {text}" for text in other_models(s)]
     return tuple(grave), tuple(notes)
+
+
+def other_models(s: Subject) -> tuple[str, ...]:
+    """The models of the same checkpoint that are left out of what is compared and digested, in words."""
+    kept = set(s.account.beyond())
+    by: dict[str, list[str]] = {}
+    for e in s.account.of("part", "tensor"):
+        if e.name not in kept and not e.unread:
+            by.setdefault(e.what, []).append(e.name)
+    for names in by.values():
+        names.sort(key=natural)
+    return tuple(f"{len(n)} tensors of {part!r} are left out, another model in the same file: {collapse(n, 3)}" for part, n in by.items())
 
 
 def beyond_unlike(a: Subject, b: Subject) -> list[str]:
