@@ -20,14 +20,16 @@ def not_compared(a: Subject, b: Subject) -> tuple[tuple[str, ...], tuple[str, ..
 
 def other_models(s: Subject) -> tuple[str, ...]:
     """The models of the same checkpoint that are left out of what is compared and digested, in words."""
-    kept = set(s.account.beyond())
     by: dict[str, list[str]] = {}
-    for e in s.account.of("part", "tensor"):
-        if e.name not in kept and not e.unread:
-            by.setdefault(e.what, []).append(e.name)
-    for names in by.values():
-        names.sort(key=natural)
+    for name in left_out_tensors(s):
+        by.setdefault(s.graph.roles[name].what, []).append(name)
     return tuple(f"{len(n)} tensors of {part!r} are left out, another model in the same file: {collapse(n, 3)}" for part, n in by.items())
+
+
+def left_out_tensors(s: Subject) -> list[str]:
+    """The stored names of what belongs to those models."""
+    kept = set(s.account.beyond())
+    return sorted((e.name for e in s.account.of("part", "tensor") if e.name not in kept and not e.unread), key=natural)
 
 
 def beyond_unlike(a: Subject, b: Subject) -> list[str]:

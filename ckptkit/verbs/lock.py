@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 
-from ..comparison.left_out import other_words
+from ..comparison.left_out import left_out_tensors, other_words
 from ..errors import CheckpointError, printable
 from ..findings import Finding
 from ..graph.examine import Subject
@@ -73,6 +73,7 @@ def lock_text(subject: Subject) -> str:
         "counts": dict(subject.graph.counts),
         "config": said_values(subject),
         "other_keys": other_keys(subject),
+        "other_models": _other_tensors(subject),
         "digest": digest.whole,
         "parameters": {
             n: {"dtype": i.spec.dtype, "shape": list(i.spec.shape), "digest": digest.parameters[n]} for n, i in digest.items.items()
@@ -88,6 +89,19 @@ def said_values(subject: Subject) -> dict[str, object]:
         return {}
     values = subject.values.values
     return {k: values[k] for k in sorted(values) if k not in subject.values.assumed and isinstance(values[k], (str, int, float, bool))}
+
+
+def _other_tensors(subject: Subject) -> dict[str, str]:
+    """Digests of the stored tensors of the other models in the same checkpoint, which the canonical digest does not cover."""
+    from blake3 import blake3
+
+    tensors = subject.checkpoint.tensors
+    out = {}
+    for name in left_out_tensors(subject):
+        spec = tensors[name].spec
+        head = json.dumps({"dtype": spec.dtype, "name": name, "shape": list(spec.shape)}, separators=(",", ":"))
+        out[name] = str(blake3(head.encode(errors="surrogateescape") + b"\n" + subject.checkpoint.array(name).tobytes()).hexdigest())
+    return out
 
 
 def other_keys(subject: Subject) -> dict[str, object]:
@@ -118,6 +132,13 @@ def compare_lock(subject: Subject, path: str) -> Iterator[Finding]:
         and kept.get("dialect") == (r.dialect.name if (r := _recognised(subject)) else None)
     ):
         yield from _keys_drift(subject, others, name)
+    beside, now = kept.get("other_models"), _other_tensors(subject)
+    unlike = sorted((n for n in now if isinstance(beside, dict) and n in beside and beside[n] != now[n]), key=natural)
+    if unlike:
+        yield Finding(
+            "error", "lock", collapse(unlike, 4),
+            f"{len(unlike)} tensors of another model in the same file are changed since {name} was written: {collapse(unlike)}",
+        )  # fmt: skip
     if digest.whole == whole:
         if other or gone:
             container, dialect = kept.get("container"), kept.get("dialect")
