@@ -132,8 +132,8 @@ def compare_lock(subject: Subject, path: str) -> Iterator[Finding]:
         and kept.get("dialect") == (r.dialect.name if (r := _recognised(subject)) else None)
     ):
         yield from _keys_drift(subject, others, name)
-    beside, now = kept.get("other_models"), _other_tensors(subject)
-    unlike = sorted((n for n in now if isinstance(beside, dict) and n in beside and beside[n] != now[n]), key=natural)
+    beside, held = kept.get("other_models"), _other_tensors(subject)
+    unlike = sorted((n for n in held if isinstance(beside, dict) and n in beside and beside[n] != held[n]), key=natural)
     if unlike:
         yield Finding(
             "error", "lock", collapse(unlike, 4),
