@@ -1,4 +1,4 @@
-"""The number of layers of ALBERT, ELECTRA and DistilBERT: told by the tensors, or where these cannot tell it, by the configuration alone."""
+"""How many layers ALBERT, ELECTRA and DistilBERT have: told by the tensors or, where these cannot tell it, by the configuration alone."""
 
 from __future__ import annotations
 

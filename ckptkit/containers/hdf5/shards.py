@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from ...errors import CorruptError, UnsupportedError, printable
@@ -22,10 +22,10 @@ from ...support.strict_json import read_json
 from ...tensors import StoredTensor, TensorSpec
 from .._interface import Checkpoint, FileLayout, Part, Slot
 from .._sharding import RULE, check_shard_name, index_json, shard_names, split
-from . import KERAS_INDEX, NAME, open_file
+from .names import KERAS_INDEX, NAME
 
 
-def open_shards(path: str) -> Checkpoint:
+def open_shards(path: str, open_file: Callable[[str], Checkpoint]) -> Checkpoint:
     """The checkpoint of an index, its tensors in the order of the map. Raises CorruptError for a missing shard, UnsafeError for one
     elsewhere."""
     value = read_json(path)
