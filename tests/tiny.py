@@ -6,9 +6,16 @@ names begin anew at 1 and hold a padded number.
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ckptkit.containers import Checkpoint, open_checkpoint
+from ckptkit.graph import examine, recognize
 from ckptkit.schema import GOOGLE, TORCH, Architecture, ConfigForm, Dialect, Lack, Module, embedding, linear, norm, param, when
 
-FORM = ConfigForm("config.json", {"hidden_size": "hidden", "num_layers": "layers", "num_heads": "heads"}, marks={"model_type": "tiny"})
+FORM = ConfigForm("config.json", {"hidden_size": "hidden", "num_layers": "layers", "num_heads": "heads"})
 
 MODULES: dict[str, Module] = {
     "tokens": embedding("vocab hidden"),
@@ -90,3 +97,26 @@ def fused_shapes(layers: int, *, heads: int = 2, head_dim: int = 3, inner: int =
         out |= {f"{at}ln/gamma": (hidden,), f"{at}ln/beta": (hidden,), f"{at}up/kernel": (hidden, inner)}
         out |= {f"{at}qkv/w": (hidden, 3 * heads * head_dim), f"{at}qkv/b": (3 * heads * head_dim,)}
     return out
+
+
+def arrays_of(shapes: dict[str, tuple[int, ...]], seed: int = 0) -> dict[str, np.ndarray]:
+    """Random float32 arrays of these shapes."""
+    rng = np.random.default_rng(seed)
+    return {n: rng.standard_normal(s).astype("f4") for n, s in shapes.items()}
+
+
+def saved(path: Path, arrays: dict[str, np.ndarray]) -> Checkpoint:
+    """The arrays as a safetensors file of its own library, opened."""
+    from safetensors.numpy import save_file
+
+    save_file(arrays, path)
+    return open_checkpoint(path)
+
+
+@pytest.fixture
+def only_tiny(monkeypatch: pytest.MonkeyPatch) -> Architecture:
+    """The tiny architecture, and for a test's time no other is known."""
+    arch = architecture()
+    for module in (recognize, examine):
+        monkeypatch.setattr(module, "architectures", lambda: {"tiny": arch})
+    return arch
