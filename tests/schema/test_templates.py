@@ -44,6 +44,8 @@ def test_only_what_has_a_place_is_a_placeholder() -> None:
         ("h0/mlp/007/w", "h#/mlp/#/w", ("0", "007")),
         ("12", "#", ("12",)),
         ("w2v2", "w#v#", ("2", "2")),
+        ("h1#.w", "h#＃.w", ("1",)),  # a mark of the name's own is none of ours
+        ("h#.w", "h＃.w", ()),
         ("x٣", "x٣", ()),  # a digit of another script is no number
     ],
 )
@@ -63,7 +65,7 @@ def test_what_a_template_gives_reduces_to_the_templates_pattern_with_the_places_
     assert reduce_name(name) == (pattern_of(template), (str(i), str(j))) == (f"{a}#{b}#{c}", (str(i), str(j)))
 
 
-@given(st.lists(st.text(st.characters(exclude_characters="\n"), max_size=8), max_size=8, unique=True))
+@given(st.lists(st.text("ab#./01＃", max_size=8) | st.text(st.characters(exclude_characters="\n"), max_size=8), max_size=8, unique=True))
 def test_many_names_at_once_reduce_as_each_alone(names: list[str]) -> None:
     assert reduce_names(names) == {n: reduce_name(n)[0] for n in names}
 
