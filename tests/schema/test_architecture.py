@@ -47,3 +47,12 @@ def test_what_tensors_may_leave_open_does_not_rule_a_variant_out() -> None:
 def test_a_table_is_made_once() -> None:
     arch = tiny.architecture(modules={**tiny.MODULES, "unused": embedding("a b", group="other")})
     assert arch.table("lined") is arch.table("lined") and arch.table("fused") is not arch.table("lined")
+
+
+def test_a_further_naming_is_added_without_touching_the_architecture_itself() -> None:
+    arch = tiny.architecture(tiny.dialect("one"))
+    first = arch.table("one")
+    more = arch.with_dialects(tiny.dialect("two", rows=tiny.FUSED))
+    assert list(arch.dialects) == ["one"] and list(more.dialects) == ["one", "two"]
+    assert more.table("two").arch is more and more.table("one") is not first and arch.table("one") is first
+    assert more.params == arch.params and (more.name, more.names) == (arch.name, arch.names)
