@@ -6,13 +6,14 @@ names begin anew at 1 and hold a padded number.
 
 from __future__ import annotations
 
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ckptkit.containers import Checkpoint, open_checkpoint
-from ckptkit.graph import examine, recognize
 from ckptkit.schema import GOOGLE, TORCH, Architecture, ConfigForm, Dialect, Lack, Module, embedding, linear, norm, param, when
 
 FORM = ConfigForm("config.json", {"hidden_size": "hidden", "num_layers": "layers", "num_heads": "heads"})
@@ -109,14 +110,21 @@ def saved(path: Path, arrays: dict[str, np.ndarray]) -> Checkpoint:
     """The arrays as a safetensors file of its own library, opened."""
     from safetensors.numpy import save_file
 
-    save_file(arrays, path)
+    save_file({n: np.array(a, order="C") for n, a in arrays.items()}, path)
     return open_checkpoint(path)
+
+
+def only(monkeypatch: pytest.MonkeyPatch, arch: Architecture) -> Architecture:
+    """For a test's time `arch` is the only architecture that is known, wherever one is asked for."""
+    for name in ("graph.recognize", "graph.examine", "plan.target", "configuration.read"):
+        import_module(f"ckptkit.{name}")
+    for name, module in list(sys.modules.items()):
+        if name.startswith("ckptkit.") and name != "ckptkit.arch" and hasattr(module, "architectures"):
+            monkeypatch.setattr(module, "architectures", lambda: {arch.name: arch})
+    return arch
 
 
 @pytest.fixture
 def only_tiny(monkeypatch: pytest.MonkeyPatch) -> Architecture:
-    """The tiny architecture, and for a test's time no other is known."""
-    arch = architecture()
-    for module in (recognize, examine):
-        monkeypatch.setattr(module, "architectures", lambda: {"tiny": arch})
-    return arch
+    """The tiny architecture, and no other."""
+    return only(monkeypatch, architecture())

@@ -85,11 +85,8 @@ def test_of_an_unknown_model_everything_but_slots_is_unexplained(tmp_path: Path,
 
 
 def test_a_variant_agrees_in_all_that_the_tensors_say_and_the_most_specific_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ckptkit.graph import recognize
-
     variants = {"small": {"layers": 2}, "small-4-heads": {"layers": 2, "hidden": 6, "heads": 4}, "large": {"layers": 3, "hidden": 6}}
-    arch = tiny.architecture(variants=variants)
-    monkeypatch.setattr(recognize, "architectures", lambda: {"tiny": arch})
+    tiny.only(monkeypatch, tiny.architecture(variants=variants))
     graph = graph_of(tmp_path, tiny.lined_shapes(2))
     assert [graph.variant(n) for n in (None, 4, 3)] == ["small-4-heads", "small-4-heads", "small"]
     (tmp_path / "other").mkdir()
