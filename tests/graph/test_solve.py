@@ -95,6 +95,20 @@ def test_between_as_many_shapes_the_one_that_agrees_with_the_rest_counts() -> No
     assert list(map(said, found.mismatches)) == [("net.layers.0.norm.weight", 0, 5, 6)]
 
 
+def test_a_row_that_alone_tells_a_size_is_read_off_the_shape_that_fits_the_rest() -> None:
+    found = solved({**tiny.lined_shapes(2), "net.layers.0.up.weight": (8, 5)})
+    assert found.sizes.axis["inner"] == 7
+    assert list(map(said, found.mismatches)) == [("net.layers.0.up.weight", 0, 8, 7), ("net.layers.0.up.weight", 1, 5, 6)]
+
+
+def test_of_a_sum_with_one_unknown_the_rest_is_taken_off() -> None:
+    modules = {"query": tiny.linear("heads head_dim", "hidden", bias=False), "key": tiny.linear("groups head_dim", "hidden", bias=False)}
+    row = ("query.weight", "key.weight", "*(heads groups head_dim) hidden")
+    arch = tiny.architecture(tiny.dialect("one", rows={"qk": row}), modules=modules, relations=())
+    found = solve(arch, by_row(arch, "one", {"qk": (10, 5)}), {"heads": 3, "head_dim": 2})
+    assert found.sizes.axis["groups"] == 2 and found.mismatches == ()
+
+
 def test_each_size_says_which_tensor_it_was_read_from() -> None:
     found = solved(tiny.lined_shapes(1))
     assert found.origin["vocab"] == ("net.tokens.weight", 0)

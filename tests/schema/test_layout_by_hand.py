@@ -29,6 +29,7 @@ def numbers(*shape: int, start: int = 0) -> Array:
 def moved(source: Array, a: Placed, b: Placed, shape: Sequence[int], sizes: Sizes, grown: Grown | None = None) -> Array:
     """What the nest from `a` to `b` puts into an empty (-1) tensor of `shape`."""
     loops, so, to = nest(a, b, sizes, grown)
+    assert [x.target for x in loops] == sorted((x.target for x in loops), reverse=True), "the target's outermost loop comes first"
     s, t = np.array(so), np.array(to)
     for n, x, y in loops:
         s, t = np.add.outer(s, np.arange(n) * x), np.add.outer(t, np.arange(n) * y)
