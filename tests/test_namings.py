@@ -101,7 +101,7 @@ def test_a_library_s_own_file_becomes_a_model_of_the_same_outputs_and_itself_aga
     for theirs, mine in named.items():
         assert oracles.largest_difference(ours[mine], golden[theirs], mask) < 1e-5, theirs
     ckptkit.convert(tmp_path / "hf", tmp_path / "back", to=dialect)
-    # transformers has no pooler for ELECTRA: keras_hub's begins anew
+    # transformers has no pooler for ELECTRA: keras_hub's is newly initialised
     anew = frozenset({"layers/dense_1/vars/0", "layers/dense_1/vars/1"}) if name == "keras_hub_electra" else frozenset()
     same_bits(arrays(weights(source)), arrays(weights(tmp_path / "back")), anew)
 

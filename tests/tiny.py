@@ -1,7 +1,7 @@
 """A small architecture whose names and layouts are written out here, for tests of what works on tables: no architecture of ckptkit's.
 
 `lined` keeps query, key and value apart and matrices as they are; `fused` joins them along the last dimension and turns matrices; its
-names begin anew at 1 and hold a padded number.
+names count layers from 1, in two digits.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Folders of numpy's `.npy` files, one array each, and a single such file.
 
-Source: numpy/lib/format.py, read by `_npy`. A tensor's name is the file's path in the folder without `.npy`, "/" between its parts, or for
+Source: numpy/lib/format.py, read by `_wire.npy_header`. A tensor's name is the file's path in the folder without `.npy`, "/" between its parts, or for
 a single file its name. Only plain files are taken: a link could lead out of the folder.
 """
 

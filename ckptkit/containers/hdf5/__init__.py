@@ -4,7 +4,7 @@ its shards.
 Sources: HDF5 File Format Specification 3.0; Keras' `legacy_h5_format.py` (layer_names, weight_names, model_weights) and `saving_lib.py`
 (layers/.../vars/0); transformers 4's `tf_model.h5.index.json`. A tensor's name is the dataset's path without the first slash.
 
-Policy: ckptkit reads and writes the format itself (`_hdf5`): neither h5py nor Keras is imported, so a damaged file cannot crash a C
+Policy: ckptkit reads and writes the format itself (`file`, `groups`, `datatypes`, `chunks`): neither h5py nor Keras is imported, so a damaged file cannot crash a C
 library. h5py (the extra `hdf5`) is asked, in a process of its own, only for chunks that were packed by a filter other than gzip,
 shuffle and fletcher32 or are listed in one of HDF5 1.10's indexes. What the file says besides its tensors goes into the metadata,
 each root attribute as `hdf5:NAME`, those of groups as JSON in `hdf5:groups`, so that writing HDF5 again gives the same file to Keras.
@@ -360,7 +360,7 @@ def layout(
     max_shard_size: int | None = None,
 ) -> FileLayout:
     """One file, or Keras 3's shards, and one for a keras_hub model's head. A tied name is a hard link; attributes come from the
-    metadata where these still speak of the same tensors (`_hdf5_keras`)."""
+    metadata where these still speak of the same tensors (`keras_attributes`)."""
     if max_shard_size is not None and filename == TRANSFORMERS and sum(s.nbytes for n, s in tensors if n not in ties) > max_shard_size:
         from .shards import lay_out_shards
 

@@ -243,7 +243,7 @@ class File:
             if sig != b"TREE" or what != kind:
                 self.corrupt(f"there is no B-tree node at byte {at:,}")
             if level >= 0 and found != level:
-                self.corrupt(f"the B-tree node at byte {at:,} has level {found}, where {level} is due")
+                self.corrupt(f"the B-tree node at byte {at:,} has level {found}, where {level} is expected")
             seen += 1
             if seen * 24 > self.end or found > 60:
                 self.corrupt("its B-tree has more nodes than fit into the file")

@@ -1,5 +1,5 @@
 """keras_hub's presets: a head's weights lie in `task.weights.h5` beside the backbone's `model.weights.h5` (or its shards), both with
-names that begin anew.
+names of their own.
 
 Source: keras_hub/src/utils/preset_utils.py (KerasPresetSaver.save_task) and models/task.py (save_task_weights). The two are one
 checkpoint here: what lies in the head's file is named `task/...`, and what is named so is written into it.

@@ -3,7 +3,7 @@ lies; a group is never cut here.
 
 Source: keras/src/saving/saving_lib.py, ShardedH5IOStore: `weight_map` gives for "/layers/dense/vars" a file or a list of them.
 
-transformers' are written here (read by `_shards`): modeling_tf_utils.py, tf_shard_checkpoint and save_pretrained. The index has a
+transformers' are written here (read by `_sharding`): modeling_tf_utils.py, tf_shard_checkpoint and save_pretrained. The index has a
 variable's name, which begins with the model's, and the shard the name without that, listed in the attribute layer_names; the layer
 that a whole file groups it under is in neither.
 """
