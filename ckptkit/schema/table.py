@@ -18,7 +18,9 @@ class Canonical(Protocol):
     """What a table needs of the architecture (`architecture.Architecture`, which makes its tables) whose parameters its rows hold."""
 
     name: str
+    names: tuple[str, ...]
     modules: dict[str, Module]
+    rank: int
     signature: tuple[tuple[str, int, int], ...]
 
     @property
