@@ -1,4 +1,4 @@
-"""Plans of small checkpoints, and what they give when each element is moved by the sum in the plan's own description, without the engine."""
+"""Plans of small checkpoints, and what they give when each element is moved by the sum in the plan's description, without the engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One file dropped into the right folder is all that a container, an architecture, a naming, a rule or a verb takes.
+"""One file dropped into the right folder is all that a container, an architecture, a naming, a rule, a verb or a report format takes.
 
 The files are those of tests/plugins; each is put into a copy of the package, which is then used as anybody uses it.
 """
@@ -27,12 +27,13 @@ ROOMS = {
     "dialect": "arch/bert_ours.py",
     "rule": "rules/few_layers.py",
     "verb": "cli/largest.py",
+    "form": "report/forms/ticks.py",
 }
 
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds the package with the five files in their rooms."""
+    """A folder that holds the package with the six files in their rooms."""
     folder = tmp_path_factory.mktemp("house")
     shutil.copytree(oracles.ROOT / "ckptkit", folder / "ckptkit", ignore=shutil.ignore_patterns("__pycache__"))
     for what, room in ROOMS.items():
@@ -110,5 +111,13 @@ def test_a_verb_is_a_command_with_its_help(house: Path) -> None:
     want = load_file(HF / "model.safetensors")
     largest = max(want, key=lambda n: want[n].nbytes)
     assert run(house, "largest", HF) == largest + "\n"
-    assert json.loads(run(house, "largest", HF, "--format", "json")) == {"name": largest, "bytes": want[largest].nbytes}
+    assert json.loads(run(house, "largest", HF, "--json")) == {"name": largest, "bytes": want[largest].nbytes}
     assert "largest" in run(house, "--help") and "takes the most bytes" in run(house, "largest", "--help")
+
+
+def test_a_report_format_is_offered_where_it_has_something_to_show(house: Path) -> None:
+    assert run(house, "inspect", HF, "--format", "ticks").strip().startswith("[x] ")
+    assert run(house, "validate", HF, "--format", "ticks").strip() == f"[ ] {HF}"  # the house rule finds something
+    assert run(house, "validate", HF, "--format", "ticks", "--ignore", "few-layers").strip() == f"[x] {HF}"
+    assert "ticks" in run(house, "inspect", "--help") and "ticks" not in run(house, "diff", "--help")
+    run(house, "diff", HF, HF, "--format", "ticks", status=2)

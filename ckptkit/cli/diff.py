@@ -26,7 +26,7 @@ from ._options import format_option, parse_given
 @declare.option("--only-changed", is_flag=True, help="Leave out what is the same.")
 @declare.option("--metadata", is_flag=True, help="Compare metadata and every key of the configurations too.")
 @declare.option("--jobs", type=declare.IntRange(1), metavar="N", help="Threads.  [default: the processors]")
-@format_option("text", "json", "markdown")
+@format_option("diff")
 def command(
     a: str,
     b: str,
@@ -51,11 +51,11 @@ def command(
     ckptkit diff base/ fine-tuned/ --only-changed
     """
     from ..graph.examine import examine
-    from ..report.diff import show_diff
+    from ..report.forms import show
     from ..verbs.diff import diff
 
     said = parse_given(given)
     with examine(a, config=config_a, given=said) as x, examine(b, config=config_b, given=said) as y:
         d = diff(x, y, atol=atol, rtol=rtol, metadata=metadata, jobs=jobs)
-        declare.echo(show_diff(d, form, tensors=tensors, only_changed=only_changed))
+        declare.echo(show("diff", d, form, tensors=tensors, only_changed=only_changed))
         return d.exit_code

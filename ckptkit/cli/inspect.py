@@ -19,7 +19,7 @@ from ._options import format_option
 @declare.option("--architecture", metavar="NAME", help="Take it for this architecture instead of recognising it.")
 @declare.option("--dialect", metavar="NAME", help="Take the names for this dialect's instead of recognising it.")
 @declare.option("--container", metavar="NAME", help="Read it as this container instead of recognising it.")
-@format_option("text", "json", "markdown")
+@format_option("inspection")
 def command(
     path: str, tensors: bool, tree: bool, include: tuple[str, ...], exclude: tuple[str, ...], stats: bool, config: str | None,
     architecture: str | None, dialect: str | None, container: str | None, form: str,
@@ -36,7 +36,7 @@ def command(
     """
     import gc
 
-    from ..report.inspection import show_inspection
+    from ..report.forms import show
     from ..support.collector import paused
     from ..verbs.inspect import inspect
 
@@ -51,6 +51,6 @@ def command(
             exclude=exclude,
             stats=stats,
         )
-        declare.echo(show_inspection(found, form, tensors=tensors, tree=tree))
+        declare.echo(show("inspection", found, form, tensors=tensors, tree=tree))
         gc.freeze()  # the program ends here: nothing to look through once more
     return 0

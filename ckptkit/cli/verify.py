@@ -29,7 +29,7 @@ from ._options import format_option, parse_given, start_tensorflow
 @declare.option("--config-b", metavar="FILE", help="B's configuration, if it is not beside the weights.")
 @declare.option("--part", metavar="NAME", help="Which model of a checkpoint that holds several (ELECTRA: discriminator, generator).")
 @declare.option("--set", "given", metavar="NAME=VALUE", multiple=True, help="What no configuration says, such as heads=16. Repeatable.")
-@format_option("text", "json", "markdown")
+@format_option("verification")
 def command(
     a: str, b: str, level: str | None, against: str | None, engines: str | None, atol: float | None, rtol: float | None, probes: str,
     config: str | None, config_b: str | None,
@@ -45,7 +45,7 @@ def command(
     ckptkit verify bert_model.ckpt bert-hf/
     ckptkit verify bert_model.ckpt bert-hf/ --against transformers
     """
-    from ..report.verification import show_verification
+    from ..report.forms import show
     from ..verbs.verify import verify
 
     if (engines and "keras" in engines.split(",")) or against == "keras_hub":
@@ -55,5 +55,5 @@ def command(
         if probes.isascii() and probes.isdigit() else probes, config=config,
         config_b=config_b, part=part, given=parse_given(given),
     )  # fmt: skip
-    declare.echo(show_verification(outcome, form))
+    declare.echo(show("verification", outcome, form))
     return outcome.exit_code

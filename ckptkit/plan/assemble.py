@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
-from ..containers import Slot
+from ..containers import Inside, Slot
 from ..errors import UsageError
 from ..graph.examine import Subject
 from ..tensors import DTYPE_ALIASES, DTYPES
@@ -65,10 +65,7 @@ def assemble(
         [(n, specs[weights.ties.get(n, n)]) for n in weights.came],
         filename=request.filename,
         ties=weights.ties,
-        metadata=metadata,
-        extras=extras,
-        wrapper=wrapper,
-        strings=weights.strings,
+        inside=Inside(metadata, extras, wrapper, weights.strings),
         max_shard_size=request.max_shard_size,
     )
     if single and len(layout.files) != 1:

@@ -7,24 +7,11 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from itertools import islice
 
-from .._typing import NamedTuple, Protocol
+from .._typing import NamedTuple
 from .dialect import Dialect, Repeat
 from .layout import Layout, LayoutError, parse
-from .modules import Module, Param
+from .modules import Canonical
 from .templates import expand, pattern_of, single, slot_of, stem
-
-
-class Canonical(Protocol):
-    """What a table needs of the architecture (`architecture.Architecture`, which makes its tables) whose parameters its rows hold."""
-
-    name: str
-    names: tuple[str, ...]
-    modules: dict[str, Module]
-    rank: int
-    signature: tuple[tuple[str, int, int], ...]
-
-    @property
-    def params(self) -> dict[str, Param]: ...
 
 
 class Row(NamedTuple):

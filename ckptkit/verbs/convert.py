@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from .._typing import NamedTuple
 from ..configuration.read import BLOCK
-from ..configuration.write import named_class, to_json_text, write_config
+from ..configuration.write import Source, named_class, to_json_text, write_config
 from ..containers import OBJECT_GRAPH
 from ..errors import CheckpointError, FindingsError, UsageError, printable
 from ..findings import Finding
@@ -285,30 +285,11 @@ def _configuration(
     labels = sizes.axis.get("labels") if weights.groups & labelled else None
     dtypes = {s.dtype for _, s, _ in weights.targets if DTYPES[s.dtype].kind == "float"}
     dtype = DTYPES[next(iter(dtypes))].torch if len(dtypes) == 1 else None
-    written = write_config(
-        values, rest, arch, dialect, weights.groups, labels=labels, dtype=dtype, preferred=subject.graph.dialect.library.like or None,
-        usual=_usual_activation(subject.graph.dialect),
-    )  # fmt: skip
-    apart = "mlm_activation" in (own := subject.graph.dialect).config.keys and "mlm" in weights.groups and own.config is not dialect.config
-    if apart and values.get("mlm_activation") is None:
-        message = (
-            f"no file says the activation of the MLM head, which {own.title} has apart from that of the layers; "
-            f"{values.get('activation')} is taken for both"
-        )
-        written = written._replace(
-            findings=(*written.findings, Finding("warning", "config", "mlm_activation", message, "--set mlm_activation=linear, say"))
-        )
+    source = Source(subject.graph.dialect, dtype)
+    written = write_config(values, rest, arch, dialect, weights.groups, labels=labels, source=source)
     memory = hung(subject.graph.recognition, subject.graph.counts) if subject.graph.recognition is not None else {}
     memory |= bare(subject) if dialect is not subject.graph.dialect else {}
     if dialect.files.spelling != subject.graph.dialect.files.spelling:
         memory |= scope(subject.graph.dialect, list(subject.checkpoint.tensors), named.name if named is not None else "")
     raw = {**written.raw, BLOCK: {**as_mapping(written.raw.get(BLOCK)), MEMORY: memory}} if memory else written.raw
     return raw, written.extras, written.classes, list(written.findings), labels
-
-
-def _usual_activation(dialect: Dialect) -> str | None:
-    """The activation that a naming's own configuration names first: Google's "gelu" is the tanh approximation."""
-    said = next((k.words for k in dialect.config.keys.values() if not isinstance(k, str) and k.canonical == "activation" and k.words), None)
-    first = next(iter(said.values())) if said else None
-    first = first[0] if isinstance(first, tuple) else first
-    return first if isinstance(first, str) else None

@@ -8,7 +8,8 @@ import tiny
 from ckptkit.arch import architectures
 from ckptkit.errors import UsageError
 from ckptkit.graph import recognize as module
-from ckptkit.graph.recognize import Recognition, optimizer_state, recognize
+from ckptkit.graph.optimizer_state import optimizer_state
+from ckptkit.graph.recognize import Question, Recognition, recognize
 from ckptkit.schema import Architecture
 
 Shapes = dict[str, tuple[int, ...]]
@@ -88,12 +89,12 @@ def test_between_equals_the_rank_decides_and_the_other_is_named(monkeypatch: pyt
 @pytest.mark.parametrize("declared", ["two", "deux"])
 def test_between_equals_the_configurations_word_decides(monkeypatch: pytest.MonkeyPatch, declared: str) -> None:
     monkeypatch.setattr(module, "architectures", twins)
-    r = recognize(WHOLE, declared=declared)
+    r = recognize(WHOLE, asked=Question(declared=declared))
     assert r is not None and r.architecture.name == "two" and f"the configuration calls it {declared}" in r.evidence
 
 
 def test_the_configurations_word_does_not_overrule_the_tensors(only_tiny: Architecture) -> None:
-    r = recognize(WHOLE, declared="bert")
+    r = recognize(WHOLE, asked=Question(declared="bert"))
     assert r is not None and r.architecture is only_tiny
     assert any(e.startswith("the configuration calls it bert, which the tensors are not") for e in r.evidence)
 
@@ -109,9 +110,9 @@ def test_a_shape_that_only_one_of_two_has_tells_them_apart(monkeypatch: pytest.M
 
 def test_what_is_asked_for_narrows_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "architectures", twins)
-    r = recognize(WHOLE, architecture="deux")
+    r = recognize(WHOLE, asked=Question(architecture="deux"))
     assert r is not None and r.architecture.name == "two"
-    assert recognize(WHOLE, dialect="fused") is None and recognize(WHOLE, architecture="none") is None
+    assert [recognize(WHOLE, asked=q) for q in (Question(dialect="fused"), Question(architecture="none"))] == [None, None]
 
 
 def test_further_names_count_only_where_they_explain_more(only_tiny: Architecture) -> None:
@@ -129,7 +130,7 @@ def test_further_names_count_only_where_they_explain_more(only_tiny: Architectur
 
 def test_a_part_that_is_not_there_is_a_usage_error(only_tiny: Architecture) -> None:
     with pytest.raises(UsageError, match="--part generator"):
-        recognize(WHOLE, part="generator")
+        recognize(WHOLE, asked=Question(part="generator"))
 
 
 @pytest.mark.parametrize(
@@ -165,7 +166,7 @@ def test_every_naming_of_every_architecture_is_recognised_as_itself_or_as_one_wi
                 if row.names[0] in core:
                     holders = {h for p in row.parts for h in ("layer", "group", "inner_group") if f"{{{h}" in p}
                     names |= {table.stored_name(row, dict.fromkeys(holders, i), d.prefixes[0]): (2, 2) for i in (0, 1)}
-            r = recognize(names, declared=arch.name, dialect=d.name)
+            r = recognize(names, asked=Question(declared=arch.name, dialect=d.name))
             if r is None or r.architecture is not arch or r.matches.keys() != names.keys():
                 wrong.append((arch.name, d.name))
     assert wrong == []

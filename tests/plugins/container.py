@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from ..errors import CorruptError
 from ..tensors import DTYPES, Extent, StoredTensor, TensorSpec
-from ._interface import Checkpoint, FileLayout, Part, Slot
+from ._interface import NOTHING, Checkpoint, FileLayout, Inside, Part, Slot
 
 NAME = "plain"
 TITLE = "plain (a line of JSON, then the tensors)"
@@ -61,10 +61,7 @@ def layout(
     *,
     filename: str,
     ties: Mapping[str, str] = {},
-    metadata: Mapping[str, str] = {},
-    extras: Mapping[str, object] = {},
-    wrapper: str = "",
-    strings: Mapping[str, Sequence[bytes]] = {},
+    inside: Inside = NOTHING,
     max_shard_size: int | None = None,
 ) -> FileLayout:
     """One file, the tensors in their order."""

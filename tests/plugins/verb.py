@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from . import _declare as declare
-from ._options import format_option
 
 
 @declare.command("largest")
 @declare.argument("path")
-@format_option("text", "json")
-def command(path: str, form: str) -> int:
+@declare.option("--json", "as_json", is_flag=True, help="As an object with its bytes.")
+def command(path: str, as_json: bool) -> int:
     """Say which tensor of the checkpoint at PATH takes the most bytes."""
     import json
 
@@ -17,5 +16,5 @@ def command(path: str, form: str) -> int:
 
     with open_checkpoint(path) as checkpoint:
         largest = max(checkpoint.tensors.values(), key=lambda t: t.spec.nbytes)
-    declare.echo(json.dumps({"name": largest.name, "bytes": largest.spec.nbytes}) if form == "json" else largest.name)
+    declare.echo(json.dumps({"name": largest.name, "bytes": largest.spec.nbytes}) if as_json else largest.name)
     return 0

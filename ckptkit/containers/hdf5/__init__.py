@@ -4,7 +4,7 @@ its shards.
 Sources: HDF5 File Format Specification 3.0; Keras' `legacy_h5_format.py` (layer_names, weight_names, model_weights) and `saving_lib.py`
 (layers/.../vars/0); transformers 4's `tf_model.h5.index.json`. A tensor's name is the dataset's path without the first slash.
 
-Policy: ckptkit reads and writes the format itself (`file`, `groups`, `datatypes`, `chunks`): neither h5py nor Keras is imported, so a damaged file cannot crash a C
+Policy: ckptkit reads and writes the format itself (`file`, `groups`): neither h5py nor Keras is imported, so a damaged file cannot crash a C
 library. h5py (the extra `hdf5`) is asked, in a process of its own, only for chunks that were packed by a filter other than gzip,
 shuffle and fletcher32 or are listed in one of HDF5 1.10's indexes. What the file says besides its tensors goes into the metadata,
 each root attribute as `hdf5:NAME`, those of groups as JSON in `hdf5:groups`, so that writing HDF5 again gives the same file to Keras.
@@ -25,7 +25,7 @@ from ...limits import LIMITS
 from ...support.lazy import later
 from ...support.open_file import open_fd
 from ...tensors import DTYPES, Extent, StoredTensor, TensorSpec
-from .._interface import Checkpoint, FileLayout, Packed, Part, Slot
+from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Packed, Part, Slot
 from .names import DEFAULT_FILE, KERAS_INDEX, PREFIX, TASK
 from .names import NAME as NAME
 
@@ -353,10 +353,7 @@ def layout(
     *,
     filename: str,
     ties: Mapping[str, str] = {},
-    metadata: Mapping[str, str] = {},
-    extras: Mapping[str, object] = {},
-    wrapper: str = "",
-    strings: Mapping[str, Sequence[bytes]] = {},
+    inside: Inside = NOTHING,
     max_shard_size: int | None = None,
 ) -> FileLayout:
     """One file, or Keras 3's shards, and one for a keras_hub model's head. A tied name is a hard link; attributes come from the
@@ -379,12 +376,16 @@ def layout(
             return lay_out_groups(tensors, filename, max_shard_size)
     heads = [(n.removeprefix(TASK), s) for n, s in tensors if n.startswith(TASK) and filename == DEFAULT_FILE]
     if not heads:
-        built = lay_out(tensors, ties, metadata, max_shard_size)
+        built = lay_out(tensors, ties, inside.metadata, max_shard_size)
         specs = dict(tensors)
         slots = {n: Slot(0, at, specs[n].nbytes) for n, at in built.offsets.items()}
         return FileLayout(NAME, ((filename, built.size),), slots, (Part(0, 0, built.head),))
     body = layout(
-        [t for t in tensors if not t[0].startswith(TASK)], filename=filename, ties=ties, metadata=metadata, max_shard_size=max_shard_size
+        [t for t in tensors if not t[0].startswith(TASK)],
+        filename=filename,
+        ties=ties,
+        inside=Inside(metadata=inside.metadata),
+        max_shard_size=max_shard_size,
     )
     built, at = lay_out(heads, {}, {}, None), len(body.files)
     slots = body.slots | {TASK + n: Slot(at, built.offsets[n], s.nbytes) for n, s in heads}
