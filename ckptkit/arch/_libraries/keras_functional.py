@@ -1,4 +1,5 @@
-"""The functional Keras model of `model_garden` in Keras' own weights file (.weights.h5), where layers go by class and count: layers/dense_1/vars/0.
+"""The functional Keras model of `model_garden` in Keras' own weights file (.weights.h5), where layers go by class and count:
+layers/dense_1/vars/0.
 
 Source: keras/src/saving/saving_lib.py; tf_keras/src/saving/saving_lib.py, whose MultiHeadAttention keeps its parts as private attributes.
 What class and count mean depends on the model, so such a file is read so only where a configuration of this form is beside it; Keras

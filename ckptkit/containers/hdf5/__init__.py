@@ -4,8 +4,8 @@ its shards.
 Sources: HDF5 File Format Specification 3.0; Keras' `legacy_h5_format.py` (layer_names, weight_names, model_weights) and `saving_lib.py`
 (layers/.../vars/0); transformers 4's `tf_model.h5.index.json`. A tensor's name is the dataset's path without the first slash.
 
-Policy: ckptkit reads and writes the format itself (`file`, `groups`): neither h5py nor Keras is imported, so a damaged file cannot crash a C
-library. h5py (the extra `hdf5`) is asked, in a process of its own, only for chunks that were packed by a filter other than gzip,
+Policy: ckptkit reads and writes the format itself (`file`, `groups`): neither h5py nor Keras is imported, so a damaged file cannot crash a
+C library. h5py (the extra `hdf5`) is asked, in a process of its own, only for chunks that were packed by a filter other than gzip,
 shuffle and fletcher32 or are listed in one of HDF5 1.10's indexes. What the file says besides its tensors goes into the metadata,
 each root attribute as `hdf5:NAME`, those of groups as JSON in `hdf5:groups`, so that writing HDF5 again gives the same file to Keras.
 A model's configuration is read as data.
