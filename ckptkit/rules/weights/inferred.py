@@ -160,8 +160,8 @@ def _anew(s: Subject, scan: Scan) -> set[str]:
 @rule("rows", "warning", "The rows of a matrix differ", reads="values", basis="inferred")
 def rows(s: Subject, scan: Scan) -> Iterator[Finding]:
     """Rows of a matrix that are equal to others were copied, a matrix whose halves are equal was stretched, and a page of a file that
-    stands twice was read or written at the wrong place. Equal rows that follow one another in a table of a vocabulary are fillers, as are rows
-    of zeros, and no finding.
+    stands twice was read or written at the wrong place. Equal rows that follow one another in a table of a vocabulary are fillers, as are
+    rows of zeros, and no finding.
     """
     for n, v in _weights(s, scan).items():
         keys, blocks = v.signs.keys, v.signs.blocks
