@@ -8,7 +8,6 @@ import tiny
 from ckptkit.arch import architectures
 from ckptkit.errors import UsageError
 from ckptkit.graph import recognize as module
-from ckptkit.graph.optimizer_state import optimizer_state
 from ckptkit.graph.recognize import Question, Recognition, recognize
 from ckptkit.schema import Architecture
 
@@ -131,25 +130,6 @@ def test_further_names_count_only_where_they_explain_more(only_tiny: Architectur
 def test_a_part_that_is_not_there_is_a_usage_error(only_tiny: Architecture) -> None:
     with pytest.raises(UsageError, match="--part generator"):
         recognize(WHOLE, asked=Question(part="generator"))
-
-
-@pytest.mark.parametrize(
-    ("names", "known", "state"),
-    [
-        (["w", "w/adam_m", "w/adam_v"], None, {"w/adam_m": "w", "w/adam_v": "w"}),
-        (["w/adam_m", "v"], None, {}),  # no variable that it would be of
-        (["adam_m"], None, {}),
-        (["w", "w.exp_avg", "x.exp_avg"], None, {"w.exp_avg": "w"}),
-        (["global_step", "beta1_power", "w"], None, {"global_step": "", "beta1_power": ""}),
-        (["optimizer.state.0", "w"], {"w": 1}, {"optimizer.state.0": ""}),
-        (["w", "w/adam_m", "v", "v/adam_m"], {"w": 1}, {"w/adam_m": "w"}),
-        (["my/global_step"], None, {}),
-    ],
-)
-def test_optimizer_state_is_what_is_composed_of_a_variables_name(
-    names: list[str], known: dict[str, object] | None, state: dict[str, str]
-) -> None:
-    assert optimizer_state(names, known) == state
 
 
 def test_every_naming_of_every_architecture_is_recognised_as_itself_or_as_one_with_the_same_names() -> None:
