@@ -75,7 +75,7 @@ def verify(
         raise UsageError(f"{'--against' if against else '--engines'} runs the model: it needs the level behaviour, not {level}")
     if len(engines) > 2 or any(e not in ENGINES for e in engines):
         raise UsageError(
-            f"--engines {','.join(engines)}: one or two of {' and '.join(ENGINES)} are due", hint="such as --engines torch,keras"
+            f"--engines {','.join(engines)}: expected one or two of {' and '.join(ENGINES)}", hint="such as --engines torch,keras"
         )
     say = progress or (lambda _text: None)
     with _open(a, config, part, given) as one, _open(b, config_b, part, given) as two:
