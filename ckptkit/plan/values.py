@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from .._typing import NamedTuple
 from ..containers import FileLayout, Part, Slot
 from ..schema.loops import Loop, simplify
+from ..schema.loops import cut as cut_loops
 from ..tensors import Extent
 
 PLAN_VERSION = 1
@@ -88,27 +89,10 @@ def cut(piece: Piece, start: int, stop: int) -> Iterator[Piece]:
     Target strides must be those of a row-major tensor's loops: positive, each at least what the loops below it reach.
     """
     loops = tuple(sorted((x for x in piece.loops if x.size != 1), key=lambda x: -x.target))
-    yield from _cut(piece, loops, piece.source_offset, piece.target_offset, start, stop)
-
-
-def _cut(piece: Piece, loops: tuple[Loop, ...], source: int, target: int, start: int, stop: int) -> Iterator[Piece]:
-    reach = 1 + sum((x.size - 1) * x.target for x in loops)
-    if target >= stop or target + reach <= start or any(x.size == 0 for x in loops):
+    if any(x.size == 0 for x in loops):
         return
-    if start <= target and target + reach <= stop:
-        yield piece._replace(loops=loops, source_offset=source, target_offset=target - start)
-        return
-    (n, s, t), inner = loops[0], loops[1:]
-    below = 1 + sum((x.size - 1) * x.target for x in inner)
-    first = max(0, -(-(start - target) // t))  # the steps that lie inside as a whole are [first, last)
-    last = min(n, (stop - target - below) // t + 1)
-    for i in range(max(0, (start - target) // t), min(first, n)):
-        yield from _cut(piece, inner, source + i * s, target + i * t, start, stop)
-    if first < last:
-        whole = simplify((Loop(last - first, s, t), *inner))
-        yield piece._replace(loops=whole, source_offset=source + first * s, target_offset=target + first * t - start)
-    for i in range(max(first, last), min(n, -(-(stop - target) // t))):
-        yield from _cut(piece, inner, source + i * s, target + i * t, start, stop)
+    for part, source, target in cut_loops(loops, piece.source_offset, piece.target_offset, start, stop):
+        yield piece._replace(loops=simplify(tuple(Loop(*x) for x in part)), source_offset=source, target_offset=target - start)
 
 
 def to_json(plan: Plan) -> dict[str, object]:
