@@ -15,6 +15,7 @@ from ..plan.values import Plan, Task
 from ..support.files import CHUNK
 from ..tensors import DTYPES
 from .casts import check_cast, work_dtype
+from .coverage import check_covers
 from .loop_nest import Flat, Nest, Segment, check_nest, nest, segments
 
 SMALL = 256 << 10  # slots up to this many bytes are gathered with their neighbours
@@ -125,6 +126,7 @@ def _general(task: Task, plan: Plan, sources: tuple[Flat, ...], numel: int, bits
         nests.append(x)
     if count != numel:
         raise CheckpointError(f"{name!r}: the plan writes {count:,} of its {numel:,} elements")
+    check_covers(nests, name, numel)
     if stored and used == {dtype} and all(x.op == "copy" and _plain(x) for x in nests):
         out: list[Run] = []
         for x in sorted(nests, key=lambda x: x.target_offset):

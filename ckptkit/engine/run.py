@@ -21,6 +21,7 @@ from ..findings import Finding
 from ..plan.values import Plan, Source
 from ..support.files import CHUNK, Files, checksum, quickest_checksum, trim, writeback
 from ..tensors import Extent
+from .coverage import check_slots
 from .jobs import Job, jobs_of, ordered
 from .journal import Done, Journal, fingerprint, take_up
 from .loop_nest import flat
@@ -91,6 +92,7 @@ def run(
     ):
         earlier = take_up(stage, plan, mark)
         check_inputs(plan)
+        check_slots(plan)
         names = _names(plan)
         if not earlier:
             _check_space(plan, stage)
