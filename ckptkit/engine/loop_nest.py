@@ -12,16 +12,16 @@ transposing is then up to seven times slower. Numpy only scatters; plain runs ar
 from __future__ import annotations
 
 import mmap
-from bisect import bisect_right
 from contextlib import suppress
 
 from .._typing import Any, NamedTuple
 from ..errors import CheckpointError, CorruptError
-from ..plan.values import Drawn, Piece, Source
+from ..plan.values import Piece
 from ..schema.loops import cut, reach
 from ..support.files import CHUNK, Files
-from ..tensors import DTYPES, Extent
+from ..tensors import DTYPES
 from .casts import fill_value
+from .sources import Flat, Reader, Unpacker
 
 SLAB = 128  # rows of a transposition moved at once: with a line each they fill a quarter of a first-level cache
 LINE = 64  # bytes of a cache line
@@ -30,16 +30,6 @@ GAP = 12 << 10  # bytes: a wider gap is cheaper skipped with a read of its own t
 _UNSIGNED = {1: "u1", 2: "<u2", 4: "<u4", 8: "<u8", 16: "<c16"}
 
 Loops = tuple[tuple[int, int, int], ...]  # (size, source stride, target stride)
-
-
-class Flat(NamedTuple):
-    """A source as one run of bytes: its extents, where each begins in it, its length. Without extents it is `drawn`."""
-
-    name: str
-    extents: tuple[Extent, ...]
-    starts: tuple[int, ...]
-    nbytes: int
-    drawn: Drawn | None = None
 
 
 class Nest(NamedTuple):
@@ -61,45 +51,6 @@ class Segment(NamedTuple):
     stop: int
     step: int
     nests: tuple[Nest, ...]
-
-
-def flat(source: Source) -> Flat:
-    """`source` with the running positions of its extents."""
-    name, dtype, extents, _, drawn = source
-    if drawn is not None:
-        return Flat(name, (), (), drawn.numel * DTYPES[dtype].bits // 8, drawn)
-    if len(extents) == 1:
-        return Flat(name, extents, (0,), extents[0][2])
-    starts, at = [], 0
-    for e in extents:
-        starts.append(at)
-        at += e.length
-    return Flat(name, extents, tuple(starts), at)
-
-
-def read_flat(files: Files, source: Flat, at: int, into: memoryview) -> None:
-    """Fill `into` with the source's bytes from `at` on, across extents."""
-    if source.drawn is not None:
-        import numpy as np
-
-        from ..plan.initial import Recipe, draw
-
-        kind, scale, name, seed, _ = source.drawn
-        draw(Recipe(kind, scale), name, seed, at // 4, np.frombuffer(into, np.float32))
-        return
-    if len(source.extents) == 1:
-        e = source.extents[0]
-        files.read(e.path, e.offset + at, into)
-        return
-    i, done = bisect_right(source.starts, at) - 1, 0
-    while done < len(into):
-        e = source.extents[i]
-        skip = at + done - source.starts[i]
-        n = min(e.length - skip, len(into) - done)
-        if n > 0:
-            files.read(e.path, e.offset + skip, into[done : done + n])
-            done += n
-        i += 1
 
 
 def nest(piece: Piece, name: str) -> Nest | None:
@@ -196,8 +147,9 @@ class Buffer:
 class Mover:
     """Puts nests into a window of memory; one to a worker, with its read buffer."""
 
-    def __init__(self, files: Files, sources: tuple[Flat, ...], dtypes: tuple[str, ...]) -> None:
+    def __init__(self, files: Files, sources: tuple[Flat, ...], dtypes: tuple[str, ...], unpacker: Unpacker | None = None) -> None:
         self._files, self._sources, self._dtypes = files, sources, dtypes
+        self.reader = Reader(files, unpacker)
         self._read = Buffer()
         self._views: tuple[memoryview, int, int, list[memoryview]] = (memoryview(b""), 0, 0, [])
         self.bytes_read = 0
@@ -219,7 +171,7 @@ class Mover:
             if plain and (not loops or (len(loops) == 1 and loops[0][1] == loops[0][2] == 1)):
                 n = (loops[0][0] if loops else 1) * size
                 at = (to - low) * size
-                read_flat(self._files, source, so * size, window[at : at + n])
+                self.reader.read(source, so * size, window[at : at + n])
                 self.bytes_read += n
                 continue
             job = _Pull(source, window, low, dtype, work, x.op, DTYPES[dtype].bits // 8)
@@ -264,7 +216,7 @@ class Mover:
             return
         low = so + sum(min(0, (n - 1) * s) for n, s, _ in loops)
         buffer = self._read.get(CHUNK)
-        read_flat(self._files, job.source, low * size, buffer[: span * size])
+        self.reader.read(job.source, low * size, buffer[: span * size])
         self.bytes_read += span * size
         self._scatter(job, buffer, loops, so - low, to)
 
@@ -296,7 +248,7 @@ class Mover:
                 files.read_apart(path, offset + at, s * size, views[:k])
             else:
                 for j in range(k):
-                    read_flat(files, source, at + j * s * size, views[j])
+                    self.reader.read(source, at + j * s * size, views[j])
             self.bytes_read += k * row
             self._scatter(job, buffer, ((k, apart // size, t), *rest), -down, to + i * t)
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from ..containers import Slot
 from ..errors import UsageError
 from ..graph.examine import Subject
+from ..graph.survey import Survey
 from ..tensors import DTYPE_ALIASES, DTYPES
 from .arrange import Request, Same, Weights
 from .translate import Translate
@@ -29,11 +30,11 @@ def parse_dtype(word: str) -> str:
     return name
 
 
-def arrange(subject: Subject, request: Request) -> Weights:
+def arrange(subject: Subject, request: Request, survey: Survey) -> Weights:
     """Decide what the target holds. Raises UndecidedError or UnsupportedError where it cannot be decided or stored."""
     if request.dialect is None or subject.graph.recognition is None:
-        return Same(subject, request).weights()
-    return Translate(subject, request, request.dialect).weights()
+        return Same(subject, request, survey).weights()
+    return Translate(subject, request, survey, request.dialect).weights()
 
 
 def _split(name: str, dtype: str, pieces: Sequence[Piece], slots: Sequence[Slot]) -> Iterator[Task]:

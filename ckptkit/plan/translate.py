@@ -7,32 +7,28 @@ from itertools import groupby
 from itertools import product as combinations
 from math import prod
 
-from .._typing import TYPE_CHECKING, Any
 from ..configuration.write import choose_class, named_class
 from ..errors import UnsupportedError
 from ..findings import Finding
-from ..graph.equal import compare_ties
 from ..graph.examine import Subject
+from ..graph.survey import Survey
 from ..graph.tf_objects import recalled, recalled_scope, remembered, scope
 from ..limits import LIMITS
 from ..schema import Dialect, Row, Table, count_name, expand, placeholders
 from ..schema.layout import Layout, Placed, Sizes, atoms, nest, region, stored_shape
 from ..schema.loops import Loop, simplify
 from ..support.name_text import collapse
-from ..tensors import DTYPES, TensorSpec
-from .arrange import Builder, Request, Weights, how_made
+from ..tensors import TensorSpec
+from .arrange import Builder, Request, Weights, how_made, straight, whole
 from .new_parameters import AXIS, anew, lacking, resized, told
 from .values import Piece
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 
 class Translate(Builder):
     """From one dialect to another, through the canonical parameters."""
 
-    def __init__(self, subject: Subject, request: Request, dialect: Dialect) -> None:
-        super().__init__(subject, request)
+    def __init__(self, subject: Subject, request: Request, survey: Survey, dialect: Dialect) -> None:
+        super().__init__(subject, request, survey)
         assert subject.graph.recognition is not None
         self.recognition = subject.graph.recognition
         self.arch = self.recognition.architecture
@@ -253,7 +249,7 @@ class Translate(Builder):
         if lack is None or lack.fold is not None or canonical not in self.graph.params:
             return False
         stored = self.graph.params[canonical].stored
-        if _is_fill(self.subject, canonical, lack.fill):
+        if canonical in self.survey.fills:
             self.went.setdefault(
                 stored,
                 {
@@ -278,7 +274,7 @@ class Translate(Builder):
             rows, width = self.tensors[stored].spec.shape
             if rows != 1:
                 raise UnsupportedError(f"{stored} has {rows} rows; {self.dialect.title} has no place for them", hint=lack.why)
-            if _is_fill(self.subject, name, lack.fill):
+            if name in self.survey.fills:
                 self.went[stored] = {"dropped": f"all {lack.fill:g}, which {self.dialect.title} takes for granted"}
                 continue
             out.append(Piece(self.source(stored), (Loop(spec.shape[0], 0, width), Loop(width, 1, 1)), 0, 0, "add"))
@@ -295,9 +291,7 @@ class Translate(Builder):
             return True
         if target not in self.graph.params:
             return False
-        values = self.subject.values
-        said_untied = self.subject.value("tied") is False and (values is None or "tied" not in values.assumed)
-        if not said_untied and compare_ties(self.graph, name, target, self.sizes):
+        if name in self.survey.ties:
             self.went.setdefault(self.graph.params[name].stored, {"tied": self.graph.params[target].stored})
             return True
         self.untied = True
@@ -329,28 +323,22 @@ class Translate(Builder):
             if row.note in holders and self.request.container.TIES:
                 self.ties[target] = holders[row.note]
                 continue
-            source, shape = f"(computed) {row.note}", stored_shape(row.layout, (row.layout,), self.wide)
-            if row.note not in holders:
-                import numpy as np
-
-                holders[row.note] = target
-                values = np.ascontiguousarray(self.subject.derive(row.note, shape), "<f4")
-                self.made[source] = self._as_stored(row.note, values).tobytes()
+            holders.setdefault(row.note, target)
+            shape = stored_shape(row.layout, (row.layout,), self.wide)
             spec = TensorSpec(self.dtype(target, target, self._main_dtype()), shape)
-            self.targets.append((target, spec, (Piece(self.source(source), simplify((Loop(spec.numel, 1, 1),))),)))
+            self.targets.append((target, spec, (self._made_of(row.note, shape),)))
 
-    def _as_stored(self, how: str, computed: NDArray[Any]) -> NDArray[Any]:
-        """The values that the source stores of what is `computed` so, which differ from ours in the last bits; ours where it has none,
-        or others."""
-        import numpy as np
+    def _made_of(self, how: str, shape: tuple[int, ...]) -> Piece:
+        """What writes a computed tensor: the values that the source stores of it, which differ from ours in the last bits, else ours."""
+        stored = self.tensors.get(self.survey.computed.get(how, ""))
+        if stored is not None and stored.spec.shape == shape:
+            return whole(self.source(stored.name), stored)
+        name = f"(computed) {how}"
+        if name not in self.made:
+            import numpy as np
 
-        for stored, (row, _) in self.recognition.matches.items():
-            t = self.subject.checkpoint.tensors[stored]
-            if row.role == "derived" and row.note == how and t.spec.shape == computed.shape and DTYPES[t.spec.dtype].kind == "float":
-                held = np.ascontiguousarray(self.subject.checkpoint.array(stored), "<f4")
-                if np.allclose(held, computed, rtol=0, atol=1e-5):
-                    return held
-        return computed
+            self.made[name] = np.ascontiguousarray(self.subject.derive(how, shape), "<f4").tobytes()
+        return Piece(self.source(name), straight(prod(shape)))
 
     def _lacking(self) -> None:
         """What the target dialect has no row for: a head it does not know is dropped, an untied parameter is refused."""
@@ -417,19 +405,6 @@ class Translate(Builder):
             self.findings.append(
                 Finding("warning", "dropped", collapse(lost, 4), f"no part of {self.arch.title}, dropped: {collapse(lost)}")
             )
-
-
-def _is_fill(subject: Subject, canonical: str, value: float | str) -> bool:
-    """Whether a parameter, which has a stored tensor of its own, is a constant or an identity matrix. Reads it."""
-    import numpy as np
-
-    bound = subject.graph.params[canonical]
-    array = subject.checkpoint.array(bound.stored)
-    if len(bound.row.parts) > 1:
-        return False
-    if isinstance(value, str):
-        return bool(array.ndim == 2 and array.shape[0] == array.shape[1] and np.array_equal(array, np.eye(len(array))))
-    return bool((array == value).all())
 
 
 def outside(table: Table, groups: frozenset[str]) -> bool:

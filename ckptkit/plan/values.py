@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .._typing import NamedTuple
+from .._typing import Any, NamedTuple
 from ..containers import FileLayout, Part, Slot
+from ..errors import UnsupportedError
 from ..schema.loops import Loop, simplify
 from ..schema.loops import cut as cut_loops
 from ..tensors import Extent
 
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 
 
 class Drawn(NamedTuple):
@@ -29,11 +30,21 @@ class Drawn(NamedTuple):
     numel: int
 
 
+class Encoded(NamedTuple):
+    """A tensor that its file does not hold as it is (compression, varints): who reads it opens the file and unpacks it there and then."""
+
+    container: str
+    path: str  # absolute
+    tensor: str
+    nbytes: int  # unpacked
+    limits: tuple[tuple[str, int], ...] = ()  # those that were raised for the file when the plan was made
+
+
 class Source(NamedTuple):
     """A stored tensor as the engine sees it: the extents one after another are a flat array of `dtype`.
 
-    `data` is set instead where a format encodes its elements so that no extent holds them (varints, compression), and
-    `drawn` where no file has them: a new parameter, float32.
+    Instead of extents, `encoded` is set where a format encodes its elements so that no extent holds them, `data` where they were
+    computed, and `drawn` where they are a new parameter's, float32.
     """
 
     name: str
@@ -41,6 +52,7 @@ class Source(NamedTuple):
     extents: tuple[Extent, ...]
     data: bytes | None = None
     drawn: Drawn | None = None
+    encoded: Encoded | None = None
 
 
 class Piece(NamedTuple):
@@ -101,16 +113,29 @@ def to_json(plan: Plan) -> dict[str, object]:
 
     layout = plan.layout._asdict()
     layout["parts"] = [(p.file, p.offset, base64.b64encode(p.data).decode()) for p in plan.layout.parts]
-    sources = [(s.name, s.dtype, s.extents, None if s.data is None else base64.b64encode(s.data).decode(), s.drawn) for s in plan.sources]
+    sources = [s._replace(data=base64.b64encode(s.data).decode()) if s.data is not None else s for s in plan.sources]  # type: ignore[arg-type]
     return {**plan._asdict(), "layout": layout, "sources": sources}
 
 
-def from_json(data: dict[str, object]) -> Plan:
-    """The Plan of `to_json`'s output (also after a trip through JSON text, where tuples have become lists)."""
+def _source(name: str, dtype: str, extents: list[Any], data: str | None, drawn: list[Any] | None, encoded: list[Any] | None) -> Source:
+    """A Source of its JSON form."""
     import base64
-    from typing import Any
+
+    held = None
+    if encoded is not None:
+        container, path, tensor, nbytes, limits = encoded
+        held = Encoded(container, path, tensor, nbytes, tuple((k, v) for k, v in limits))
+    made = None if data is None else base64.b64decode(data)
+    return Source(name, dtype, tuple(Extent(*e) for e in extents), made, None if drawn is None else Drawn(*drawn), held)
+
+
+def from_json(data: dict[str, object]) -> Plan:
+    """The Plan of `to_json`'s output (also after a trip through JSON text, where tuples have become lists). Refuses other versions."""
+    import base64
 
     d: dict[str, Any] = dict(data)
+    if d["version"] != PLAN_VERSION:
+        raise UnsupportedError(f"the plan is of version {d['version']}, this ckptkit carries out version {PLAN_VERSION}", hint="plan again")
     lay: dict[str, Any] = dict(d["layout"])
     layout = FileLayout(
         container=lay["container"],
@@ -124,10 +149,7 @@ def from_json(data: dict[str, object]) -> Plan:
     return Plan(
         target=d["target"],
         single=d["single"],
-        sources=tuple(
-            Source(n, t, tuple(Extent(*e) for e in es), None if b is None else base64.b64decode(b), None if w is None else Drawn(*w))
-            for n, t, es, b, w in d["sources"]
-        ),
+        sources=tuple(_source(*s) for s in d["sources"]),
         tasks=tuple(
             Task(n, Slot(*s), t, tuple(sh), tuple(Piece(p[0], tuple(Loop(*x) for x in p[1]), *p[2:]) for p in ps))
             for n, s, t, sh, ps in d["tasks"]

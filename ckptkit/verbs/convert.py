@@ -16,6 +16,7 @@ from ..containers import OBJECT_GRAPH
 from ..errors import CheckpointError, FindingsError, UsageError, printable
 from ..findings import Finding
 from ..graph.examine import Subject, examine
+from ..graph.survey import survey
 from ..graph.tf_objects import MEMORY, hung, object_places, scope
 from ..plan.arrange import Request, Weights
 from ..plan.assemble import arrange, assemble
@@ -124,7 +125,7 @@ def convert(
             drop_optimizer, known_groups(subject, drop, "--drop"), resize_vocab, init_missing, new_groups(subject, target_dialect, add),
             seed,
         )  # fmt: skip
-        weights = arrange(subject, request)
+        weights = arrange(subject, request, survey(subject, request.dialect))
         try:
             plan, ledger, classes, said, text = _plan(subject, request, weights, dst, single)
         except CheckpointError as e:
