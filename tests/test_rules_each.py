@@ -38,7 +38,7 @@ class Model(NamedTuple):
 
 
 def findings(model: Model) -> tuple[Finding, ...]:
-    return check(Entry(str(model.path), Choice(), model.expect or {}, (), model.lock, model.digest, {}, True)).findings
+    return check(Entry(str(model.path), Choice(), model.expect or {}, (), model.lock, model.digest, Reading(), True)).findings
 
 
 # --- ways to make them ---------------------------------------------------------------------------------------------

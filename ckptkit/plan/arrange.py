@@ -1,4 +1,4 @@
-"""What a conversion asks for, what arranging it gives, and the arrangement of tensors that keep their names."""
+"""What arranging a conversion gives, what all ways of arranging share, and the arrangement of tensors that keep their names."""
 
 from __future__ import annotations
 
@@ -8,34 +8,16 @@ from fnmatch import fnmatchcase
 from functools import cache, cached_property
 
 from .._typing import NamedTuple
-from ..containers import Container
 from ..findings import Finding
 from ..graph.examine import Subject
 from ..graph.survey import Survey
 from ..graph.tf_objects import Hung
 from ..limits import raised
-from ..schema import Dialect
 from ..schema.loops import Loop, simplify
 from ..support.name_text import collapse
 from ..tensors import DTYPES, Extent, StoredTensor, TensorSpec, row_major_strides
+from .target import Request
 from .values import Drawn, Encoded, Piece, Source, is_copy
-
-
-class Request(NamedTuple):
-    """What is asked for. `dtypes`: (glob on target or canonical names, dtype), the last that fits counts."""
-
-    container: Container
-    dialect: Dialect | None
-    filename: str
-    dtypes: tuple[tuple[str, str], ...] = ()
-    max_shard_size: int | None = None
-    drop_optimizer: bool = False
-    drop_groups: frozenset[str] = frozenset()
-    vocab: int | None = None  # rows of the vocabulary in the target
-    init_missing: bool = False  # whether parameters that the source lacks start anew
-    add_groups: frozenset[str] = frozenset()  # heads that start anew
-    seed: int = 0
-
 
 Stories = dict[str, dict[str, object] | None]  # None: copied to, or from, the same name
 

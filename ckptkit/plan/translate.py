@@ -19,8 +19,9 @@ from ..schema.layout import Layout, Placed, Sizes, atoms, nest, region, stored_s
 from ..schema.loops import Loop, simplify
 from ..support.name_text import collapse
 from ..tensors import TensorSpec
-from .arrange import Builder, Request, Weights, how_made, straight, whole
+from .arrange import Builder, Weights, how_made, straight, whole
 from .new_parameters import AXIS, anew, lacking, resized, told
+from .target import Request
 from .values import Piece
 
 
