@@ -18,6 +18,7 @@ from ckptkit.findings import SEVERITIES, Finding
 from ckptkit.gate.policy import Entry
 from ckptkit.gate.run import check
 from ckptkit.gate.selection import Choice
+from ckptkit.graph.reading import Reading
 from ckptkit.rules import RULES
 
 HF = oracles.made("bert-hf")

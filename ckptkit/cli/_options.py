@@ -10,6 +10,7 @@ from . import _declare as declare
 from ._declare import Function
 from ._words import parse_pairs
 
+GIVEN = "What neither tensors nor configuration say, such as heads=16. Repeatable."
 Flags = dict[str, tuple[str, ...]]  # option -> what it is called in a command
 _SOURCE = (
     ("--config", {"metavar": "FILE", "help": "The model's configuration, if it is not beside the weights."}),
@@ -17,7 +18,7 @@ _SOURCE = (
     ("--architecture", {"metavar": "NAME", "help": "Take it for this architecture instead of recognising it."}),
     ("--dialect", {"metavar": "NAME", "help": "Take the names for this dialect's instead of recognising it."}),
     ("--part", {"metavar": "NAME", "help": "Which model of a checkpoint that holds several (ELECTRA: discriminator, generator)."}),
-    ("--set", {"metavar": "NAME=VALUE", "multiple": True, "help": "What neither tensors nor configuration say, such as heads=16. Repeatable."}),
+    ("--set", {"metavar": "NAME=VALUE", "multiple": True, "help": GIVEN}),
 )  # fmt: skip
 
 

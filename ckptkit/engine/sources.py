@@ -1,7 +1,7 @@
 """The bytes of a plan's sources: extents of files, what is encoded and unpacked here, what was computed, what is drawn.
 
-Policy: an encoded tensor is unpacked where it is used, as far as it is used, and in pieces. Most are read once and forwards: their bytes come
-straight from the stream. One that is read backwards (a transposition larger than its window) is unpacked once more, into a temporary
+Policy: an encoded tensor is unpacked where it is used, as far as it is used, and in pieces. Most are read once and forwards: their bytes
+come straight from the stream. One that is read backwards (a transposition larger than its window) is unpacked once more, into a temporary
 file that all workers read. Whatever was begun is read to its end, where its checksum is.
 """
 

@@ -20,7 +20,7 @@ CHUNK = 1 << 20
 
 
 def pieces(checkpoint: Checkpoint, t: StoredTensor, width: int = 1) -> Iterator[bytes]:
-    """The stored bytes of a tensor, some whole elements of `width` bytes at a time: row-major, or as one extent lies where it has strides."""
+    """The row-major bytes of a tensor, some whole elements of `width` bytes at a time; a strided one's all at once."""
     if t.strides is not None:
         yield checkpoint.array(t.name).tobytes()
         return

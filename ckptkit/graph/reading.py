@@ -1,7 +1,7 @@
 """How a source is read, where that is not to be found out: one record, which every verb, the gate and the commands hand on.
 
-The Python API takes its fields as keywords (`ckptkit.validate(path, config="bert_config.json")`), `Words` in the signatures; they become the
-record at once. A field that is None leaves the matter to recognition.
+The Python API takes its fields as keywords (`ckptkit.validate(path, config="bert_config.json")`), `Words` in the signatures; they become
+the record at once. A field that is None leaves the matter to recognition.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What a plan has to know of values, and is told: which ties hold, what holds only what its absence means, which computed tensors are stored.
+"""What a plan has to know of values, and is told: ties that hold, what holds only what its absence means, computed tensors that are stored.
 
 Planning reads no weight. Whether the output projection is the word table, or a bias of zeros may be left out, is decided by the
-bytes all the same: `survey` reads them, piece by piece, before the plan is made. Only what the target's dialect makes a question of is read.
+bytes all the same: `survey` reads them before the plan is made, those that the target's dialect makes a question of.
 """
 
 from __future__ import annotations

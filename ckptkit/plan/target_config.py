@@ -13,8 +13,8 @@ from ..graph.tf_objects import MEMORY, hung, scope
 from ..schema import Architecture, Class, Dialect
 from ..tensors import DTYPES
 from .arrange import Weights
+from .naming import bare
 from .target import Request, as_mapping
-from .translate import bare
 
 
 class TargetConfig(NamedTuple):

@@ -113,8 +113,8 @@ def to_json(plan: Plan) -> dict[str, object]:
 
     layout = plan.layout._asdict()
     layout["parts"] = [(p.file, p.offset, base64.b64encode(p.data).decode()) for p in plan.layout.parts]
-    sources = [s._replace(data=base64.b64encode(s.data).decode()) if s.data is not None else s for s in plan.sources]  # type: ignore[arg-type]
-    return {**plan._asdict(), "layout": layout, "sources": sources}
+    sources = [{**s._asdict(), "data": base64.b64encode(s.data).decode()}.values() if s.data is not None else s for s in plan.sources]
+    return {**plan._asdict(), "layout": layout, "sources": [tuple(s) for s in sources]}
 
 
 def _source(name: str, dtype: str, extents: list[Any], data: str | None, drawn: list[Any] | None, encoded: list[Any] | None) -> Source:

@@ -88,7 +88,7 @@ def convert(
     check_target(dst, single=single_file(dst, wanted.container), overwrite=overwrite or dry_run, inputs=())
     with paused(), examine(src, reading.but(**words)) as subject:
         request = choose_target(subject, wanted, dst)
-        findings = _refuse_errors(subject, wanted, integrity=bool(check) and not dry_run, force=force)
+        findings = _refuse_errors(subject, wanted, src, integrity=bool(check) and not dry_run, force=force)
         planned = make_plan(subject, request, survey(subject, request.dialect))
         done = Conversion(
             planned.plan, planned.ledger, (*findings, *planned.findings), planned.contents.classes, None, planned.contents.config
@@ -103,14 +103,14 @@ def convert(
         return done._replace(findings=(*done.findings, *result.findings), result=result)
 
 
-def _refuse_errors(subject: Subject, wanted: Wanted, *, integrity: bool, force: bool) -> list[Finding]:
+def _refuse_errors(subject: Subject, wanted: Wanted, path: str, *, integrity: bool, force: bool) -> list[Finding]:
     """The source's findings, without that of what is to be made new; FindingsError for errors among them, unless `force`."""
     findings = [f for f in run_rules(subject, integrity=integrity) if not (wanted.init_missing and f.rule == "missing")]
     errors = [f for f in findings if f.severity == "error"]
     if errors and not force:
         raise FindingsError(
-            f"{len(errors)} error{'s' * (len(errors) != 1)} in the source, nothing was written", tuple(findings), path=subject.checkpoint.path,
-            hint="mend it, or convert all the same with --force",
+            f"{len(errors)} error{'s' * (len(errors) != 1)} in the source, nothing was written", tuple(findings),
+            path=path, hint="mend it, or convert all the same with --force",
         )  # fmt: skip
     return findings
 
