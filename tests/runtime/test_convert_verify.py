@@ -11,9 +11,9 @@ import pytest
 import running
 
 from ckptkit.arch import architectures, by_name
+from ckptkit.plan import make
 from ckptkit.plan.values import Plan
 from ckptkit.schema.loops import Loop
-from ckptkit.plan import make
 
 INDEX = oracles.golden_index()
 SAID = {"gpt1_npy/model": ["--set", "heads=4", "--set", "activation=gelu_tanh"]}  # the published folder has no configuration
