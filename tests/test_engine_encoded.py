@@ -63,10 +63,9 @@ def planned(tmp_path: Path, source: Source, array: np.ndarray, *tensors: tuple[s
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_what_is_read_forwards_is_streamed(tmp_path: Path, array: np.ndarray, packed: Source, spills: list[Encoded], jobs: int) -> None:
     third = COLUMNS // 3
-    plan = planned(
-        tmp_path, packed, array, ("whole", array.shape, copy_of(0, array.size)),
-        *((f"third {i}", (ROWS, third), Piece(0, (Loop(ROWS, COLUMNS, third), Loop(third, 1, 1)), i * third)) for i in range(3) if jobs == 2),
-    )  # fmt: skip
+    loops = Loop(ROWS, COLUMNS, third), Loop(third, 1, 1)
+    thirds = [(f"third {i}", (ROWS, third), Piece(0, loops, i * third)) for i in range(3) if jobs == 2]
+    plan = planned(tmp_path, packed, array, ("whole", array.shape, copy_of(0, array.size)), *thirds)
     go(plan, jobs=jobs)
     assert same_bits(read_back(plan, "whole"), array)
     for i in range(3) if jobs == 2 else ():
