@@ -18,7 +18,7 @@ import pytest
 import ckptkit
 from ckptkit.comparison.stats import ELEMENTS, Stats
 from ckptkit.report._fold import Node, by_parameter, by_tensor
-from ckptkit.report.inspection import show_inspection
+from ckptkit.report.forms import show
 from ckptkit.verbs.inspect import Inspection, to_json
 
 OPTIMIZER = ("/adam_m", "/adam_v")
@@ -120,7 +120,7 @@ def test_a_known_variant_is_named_by_its_shape(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
     found = ckptkit.inspect(tmp_path)
     assert found.variant == "bert-tiny" and found.variants[0] == "bert-tiny"
-    assert "bert-tiny (layers 2, hidden 128, heads 2)" in show_inspection(found)
+    assert "bert-tiny (layers 2, hidden 128, heads 2)" in show("inspection", found)
 
 
 def _scaled(path: Path, *, hidden: int, intermediate: int, layers: int) -> dict[str, list[int]]:
@@ -143,7 +143,7 @@ def test_a_configuration_with_another_number_of_layers_shows_up(tmp_path: Path, 
     (tmp_path / "bert_config.json").write_text(json.dumps(config))
     found = ckptkit.inspect(tmp_path)
     assert [f.rule for f in found.findings if f.severity == "error"] == ["layers"]
-    text = show_inspection(found)
+    text = show("inspection", found)
     assert f"says {said} layers" in text and "hold 24" in text
 
 
@@ -216,7 +216,7 @@ def test_include_and_exclude_go_by_stored_and_by_canonical_names() -> None:
 
 
 def text_of(found: Inspection, **options: bool) -> str:
-    return show_inspection(found, **options)
+    return show("inspection", found, **options)
 
 
 def test_equal_layers_are_shown_once_with_their_range() -> None:
@@ -277,7 +277,8 @@ def _names(nodes: tuple[Node, ...], before: str = "") -> list[str]:
 
 def test_the_tree_takes_fused_tensors_apart() -> None:
     nodes = {
-        n["name"]: n for n in json.loads(show_inspection(ckptkit.inspect(oracles.golden("fairseq_roberta_old")), "json", tree=True))["tree"]
+        n["name"]: n
+        for n in json.loads(show("inspection", ckptkit.inspect(oracles.golden("fairseq_roberta_old")), "json", tree=True))["tree"]
     }
     layer = nodes["encoder"]["children"][0]["children"][0]
     assert layer["members"] == 5
@@ -302,7 +303,7 @@ def test_names_from_the_file_reach_no_terminal_raw(tmp_path: Path) -> None:
     found = ckptkit.inspect(tmp_path / "x.safetensors")
     for form in ("text", "markdown", "json"):
         for options in ({}, {"tensors": True}, {"tree": True}):
-            shown = show_inspection(found, form, **options)
+            shown = show("inspection", found, form, **options)
             assert not any(c in shown for c in "\x1b\x07\u202e"), (form, options)
 
 

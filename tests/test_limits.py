@@ -146,6 +146,7 @@ def test_the_usual_limits_let_these_files_through(name: str, tmp_path: Path) -> 
 
 
 def test_pairs_of_slices_and_values_beside_the_tensors(tmp_path: Path) -> None:
+    from ckptkit.configuration.read import read_config
     from ckptkit.containers._tensorflow.partitions import Piece, cover
     from ckptkit.tensors import Extent
 
@@ -160,7 +161,11 @@ def test_pairs_of_slices_and_values_beside_the_tensors(tmp_path: Path) -> None:
         assert [f.message for f in c.findings if f.rule == "extras"] == [
             "holds more values beside the tensors than the limit extras=1; they are left out"
         ]
-    assert set(limits.Limits._fields) == {*MET, "slice_pairs", "extras"}
+    (tmp_path / "params.yaml").write_text("a: [1]")
+    for name in ("config_text", "yaml_values"):
+        with limits.using(**{name: 1}), pytest.raises(LimitError, match=f"params.yaml: .* over the limit {name}=1"):
+            read_config(str(tmp_path / "params.yaml"))
+    assert set(limits.Limits._fields) == {*MET, "slice_pairs", "extras", "config_text", "yaml_values"}
 
 
 def test_the_page_about_security_lists_every_limit_with_its_value() -> None:

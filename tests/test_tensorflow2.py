@@ -450,10 +450,10 @@ def test_signatures_and_functions_are_those_that_tensorflow_loads(tmp_path: Path
 
 
 def test_inspect_lists_signatures_and_functions() -> None:
-    from ckptkit.report.inspection import show_inspection
+    from ckptkit.report.forms import show
 
     found = ckptkit.inspect(KERAS3 / "saved_model")
-    text, said = show_inspection(found), json.loads(show_inspection(found, "json"))
+    text, said = show("inspection", found), json.loads(show("inspection", found, "json"))
     assert re.search(r"serving_default +input +inputs +I32 +\[\?, 12\]", text) and "in the library" in text
     assert said["program"]["signatures"]["serving_default"]["outputs"]["output_0"] == {
         "dtype": "F32",

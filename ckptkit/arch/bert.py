@@ -54,8 +54,10 @@ SIZES = {
 }
 DEFAULTS = {"dropout": 0.1, "attention_dropout": 0.1, "initializer_range": 0.02}
 
+MLM_OWN = {"mlm": {"activation": "=mlm_activation", "norm_eps": "=mlm_norm_eps"}}
 TRAITS = {
     "encoder": "encoder.layers.{layer}",
+    "own": MLM_OWN,
     "heads": {"pooler": "pooler", "mlm": "lm", "nsp": "pooled", "classifier": "pooled_or_tokens", "qa": "tokens"},
 }
 

@@ -16,7 +16,7 @@ from ..errors import CorruptError, LimitError, UnsupportedError, UsageError, pri
 from ..limits import LIMITS
 from ..support.open_file import open_fd
 from ..tensors import Check, Extent, StoredTensor, TensorSpec
-from ._interface import Checkpoint, FileLayout, Packed, Part, Slot
+from ._interface import NOTHING, Checkpoint, FileLayout, Inside, Packed, Part, Slot
 
 if TYPE_CHECKING:
     from ._wire.zip_archive import Entry
@@ -166,10 +166,7 @@ def layout(
     *,
     filename: str,
     ties: Mapping[str, str] = {},
-    metadata: Mapping[str, str] = {},
-    extras: Mapping[str, object] = {},
-    wrapper: str = "",
-    strings: Mapping[str, Sequence[bytes]] = {},
+    inside: Inside = NOTHING,
     max_shard_size: int | None = None,
 ) -> FileLayout:
     """One zip of .npy files, stored, each array's bytes on a multiple of 64. numpy has no ties, metadata or text: they are left out."""

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch_files import bits, write
 
-from ckptkit.containers import locate, open_checkpoint
+from ckptkit.containers import Inside, locate, open_checkpoint
 from ckptkit.containers import torch as container
 from ckptkit.containers._pickle.interpreter import Opaque
 from ckptkit.containers._wire.zip_archive import directory, place
@@ -500,7 +500,7 @@ def test_wrapper_and_extras_come_back(tmp_path: Path) -> None:
     }
     tensors = {"w": torch.ones(2, 2)}
     for wrapper in ("model", "a.b", ""):
-        lay = container.layout(specs(tensors), filename="m.pt", extras=extras, wrapper=wrapper)
+        lay = container.layout(specs(tensors), filename="m.pt", inside=Inside(extras=extras, wrapper=wrapper))
         (path,) = write(lay, tmp_path, {"w": raw(tensors["w"])})
         with torch.serialization.safe_globals([argparse.Namespace]):
             loaded = torch.load(path, weights_only=True)
@@ -520,7 +520,7 @@ def test_wrapper_and_extras_come_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("module", "name"), [("posix", "system"), ("builtins", "eval"), ("my_project", "Config")])
 def test_nothing_that_does_something_is_ever_written(module: str, name: str) -> None:
     with pytest.raises(UnsafeError, match=f"{module}.{name}"):
-        container.layout([], filename="m.bin", extras={"x": [Opaque(module, name, ("true",), safe=True)]})
+        container.layout([], filename="m.bin", inside=Inside(extras={"x": [Opaque(module, name, ("true",), safe=True)]}))
 
 
 def test_shards_keep_ties_together_and_load_one_by_one(tmp_path: Path) -> None:
@@ -553,7 +553,7 @@ def test_what_pytorch_cannot_hold_is_refused() -> None:
         with pytest.raises(UsageError, match="tied"):
             container.layout([("a", f32), ("c", TensorSpec("F16", (2,)))], filename="m.bin", ties=ties)
     with pytest.raises(UsageError, match="want the key"):
-        container.layout([("a", f32)], filename="m.bin", extras={"a": 1})
+        container.layout([("a", f32)], filename="m.bin", inside=Inside(extras={"a": 1}))
     lay = container.layout([("a", f32)], filename="m.bin")
     with pytest.raises(UsageError, match="checksum"):
         container.finish(lay, {})

@@ -25,7 +25,7 @@ from ...limits import LIMITS
 from ...support.lazy import later
 from ...support.open_file import open_fd
 from ...tensors import DTYPES, Extent, StoredTensor, TensorSpec
-from .._interface import Checkpoint, FileLayout, Packed, Part, Slot
+from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Packed, Part, Slot
 
 if TYPE_CHECKING:
     from ..keras import variable_names
@@ -362,10 +362,7 @@ def layout(
     *,
     filename: str,
     ties: Mapping[str, str] = {},
-    metadata: Mapping[str, str] = {},
-    extras: Mapping[str, object] = {},
-    wrapper: str = "",
-    strings: Mapping[str, Sequence[bytes]] = {},
+    inside: Inside = NOTHING,
     max_shard_size: int | None = None,
 ) -> FileLayout:
     """One file, or Keras 3's shards, and one for a keras_hub model's head. A tied name is a hard link; attributes come from the
@@ -388,12 +385,16 @@ def layout(
             return lay_out_groups(tensors, filename, max_shard_size)
     heads = [(n.removeprefix(TASK), s) for n, s in tensors if n.startswith(TASK) and filename == DEFAULT_FILE]
     if not heads:
-        built = lay_out(tensors, ties, metadata, max_shard_size)
+        built = lay_out(tensors, ties, inside.metadata, max_shard_size)
         specs = dict(tensors)
         slots = {n: Slot(0, at, specs[n].nbytes) for n, at in built.offsets.items()}
         return FileLayout(NAME, ((filename, built.size),), slots, (Part(0, 0, built.head),))
     body = layout(
-        [t for t in tensors if not t[0].startswith(TASK)], filename=filename, ties=ties, metadata=metadata, max_shard_size=max_shard_size
+        [t for t in tensors if not t[0].startswith(TASK)],
+        filename=filename,
+        ties=ties,
+        inside=Inside(metadata=inside.metadata),
+        max_shard_size=max_shard_size,
     )
     built, at = lay_out(heads, {}, {}, None), len(body.files)
     slots = body.slots | {TASK + n: Slot(at, built.offsets[n], s.nbytes) for n, s in heads}

@@ -21,7 +21,7 @@ from ...support.lazy import later
 from ...support.open_file import open_fd
 from ...support.strict_json import read_json
 from ...tensors import DTYPES, Extent, StoredTensor, TensorSpec
-from .._interface import Checkpoint, FileLayout, Part, Slot
+from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Part, Slot
 
 if TYPE_CHECKING:
     from .._wire.npy_header import Header
@@ -162,10 +162,7 @@ def layout(
     *,
     filename: str,
     ties: Mapping[str, str] = {},
-    metadata: Mapping[str, str] = {},
-    extras: Mapping[str, object] = {},
-    wrapper: str = "",
-    strings: Mapping[str, Sequence[bytes]] = {},
+    inside: Inside = NOTHING,
     max_shard_size: int | None = None,
 ) -> FileLayout:
     """Where every byte goes; the order is the format's, whatever that of `tensors`. Raises UnsupportedError for other models' tensors."""
