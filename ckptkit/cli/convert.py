@@ -122,7 +122,7 @@ def command(
     for word in dtype:
         glob, equals, name = word.rpartition("=")
         if equals and not glob:
-            raise UsageError(f"--dtype {word}: GLOB=DTYPE or DTYPE is due")
+            raise UsageError(f"--dtype {word}: expected GLOB=DTYPE or DTYPE")
         dtypes.append((glob or "*", parse_dtype(name)))
     with Progress(quiet=quiet or dry_run) as progress:
         try:

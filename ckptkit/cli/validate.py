@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     multiple=True,
     help="What must be true, such as layers=24, hidden=1024, variant=roberta-large, dtype=float32. Repeatable.",
 )
-@declare.option("--lock", metavar="FILE", help="Say what is another than when `ckptkit lock` wrote FILE.")
+@declare.option("--lock", metavar="FILE", help="Say what has changed since `ckptkit lock` wrote FILE.")
 @declare.option(
     "--policy", metavar="FILE", help="The policy file; without PATH it is looked for: ckptkit.toml, or pyproject.toml with [tool.ckptkit]."
 )
