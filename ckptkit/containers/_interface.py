@@ -85,6 +85,7 @@ class Checkpoint:
         self.copies: dict[str, tuple[StoredTensor, ...]] = {}  # tensors that lie in several shards: each of them
         self.parts: Mapping[str, str] = {}  # tensors of the other models in the file -> the model's name (a key path)
         self.chosen = ""  # the one of them that was asked for
+        self.stored_as: Mapping[str, str] = {}  # of the names that then became others, the file's own
         self.unread: Mapping[str, Unread] = {}  # what stands where a tensor is due and is none that is read
         self.classes: Mapping[str, str] = {}  # tensors that have a class of their own -> its name and attributes
         self.special = "", ""  # what a file is that holds no model that could be loaded, and what to do

@@ -78,7 +78,8 @@ class Builder:
         t, checkpoint = self.tensors[name], self.subject.checkpoint
         if t.read is None:
             return Source(name, t.spec.dtype, tuple(tuple.__new__(Extent, (self._absolute(p), at, n)) for p, at, n in t.extents))
-        encoded = Encoded(checkpoint.container, self._absolute(checkpoint.path), name, t.spec.nbytes, self._raised)
+        own = checkpoint.stored_as.get(name, name)
+        encoded = Encoded(checkpoint.container, self._absolute(checkpoint.path), own, t.spec.nbytes, self._raised)
         return Source(name, t.spec.dtype, (), encoded=encoded)
 
     def _absolute(self, path: str) -> str:
