@@ -46,7 +46,12 @@ def test_what_it_opens_is_what_trying_every_file_finds(case: str, monkeypatch: p
     monkeypatch.setattr("ckptkit.graph.recognize.candidates", lambda *_: [*architectures().values()])
     every = recognize(shapes, aliases)
     assert few is not None and every is not None
-    assert (few.architecture, few.dialect.name, few.prefix, few.score) == (every.architecture, every.dialect.name, every.prefix, every.score)
+    assert (few.architecture, few.dialect.name, few.prefix, few.score) == (
+        every.architecture,
+        every.dialect.name,
+        every.prefix,
+        every.score,
+    )
 
 
 def test_few_files_are_opened_for_names_that_many_share() -> None:

@@ -5,7 +5,21 @@ Source: transformers models/minimax_m2.
 
 from __future__ import annotations
 
-from ckptkit.arch._libraries.decoders import MIXTRAL, WORDS, D, H, attention, decoder, experts, flags, hf, in_memory, last, of_experts, stacked
+from ckptkit.arch._libraries.decoders import (
+    MIXTRAL,
+    WORDS,
+    D,
+    H,
+    attention,
+    decoder,
+    experts,
+    flags,
+    hf,
+    in_memory,
+    last,
+    of_experts,
+    stacked,
+)
 from ckptkit.arch.llama import shape
 from ckptkit.schema import norm
 
