@@ -228,6 +228,9 @@ def _marked(dialect: Dialect, asked: Question) -> int:
     """How much of what tells a dialect's form from others is there."""
     form, objects = dialect.config, dialect.files.objects
     marked = sum(asked.config.get(k) == v for k, v in form.marks.items())
+    if asked.declared is None and asked.config and not form.marks:  # forms without a mark are told apart by their keys
+        known = {alternative.partition(".")[0] for key in form.keys for alternative in key.split(" | ")}
+        marked += known.issuperset(asked.config)
     if objects is not None:
         unfolds = form.reader.unfold is not None and form.reader.unfold(asked.config) is not None
         marked += (objects.tell in asked.places) + unfolds
