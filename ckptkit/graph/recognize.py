@@ -237,7 +237,8 @@ def recognize(
     model, but has no such part as is asked for.
     """
     asked = asked or Question()
-    bare, wrappers = without_inner(shapes)
+    found = _recognize(shapes, asked)
+    bare, wrappers = without_inner(shapes) if found is None or found.score.explained < len(shapes) else ({}, ())
     if wrappers:
         found = recognize({bare[n]: s for n, s in shapes.items()}, dict, asked)
         if found is None:
@@ -245,7 +246,6 @@ def recognize(
         inside = {b: n for n, b in bare.items()}
         said = f"inside of names stand the wrappers {', '.join(wrappers)}"
         return found._replace(matches={inside[n]: m for n, m in found.matches.items()}, evidence=(*found.evidence, said))
-    found = _recognize(shapes, asked)
     if found is None or not found.score.whole or found.score.explained < len(shapes):
         found = _by_own_names(shapes, aliases(), asked, found)
     if found is None:
