@@ -18,7 +18,7 @@ from ..arch import architectures
 from ..errors import UsageError
 from ..schema import Architecture, Dialect, Match, Row, Table
 from ..schema.templates import patterns_of, reduce_names, stem, tally
-from .scopes import scopes, without_inner
+from .scopes import scopes, shared_wrapper, without_inner
 
 if TYPE_CHECKING:
     from ..schema.library_names import Spelling
@@ -65,22 +65,6 @@ class Question(NamedTuple):
 
 
 Reduced = Mapping[str, str]  # stored name -> pattern
-
-WRAPPERS = (
-    "model/",
-    "params/",
-    "target/",
-    "module.",
-    "_orig_mod.",
-    "model.",
-    "net.",
-    "network.",
-    "student.",
-    "teacher.",
-    "ema_model.",
-    "transformer.",
-    "encoder.",
-)
 
 
 class Recognition(NamedTuple):
@@ -330,7 +314,7 @@ def _recognize(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> Recogn
             matches, plain = _matches(best, names, stripped, wrapper)
             evidence = _evidence(best, found, asked, wrapper, f"{len(matches)} of {len(reduced)}")
             return Recognition(best.architecture, best.dialect, best.prefix, wrapper, matches, best.score, tuple(evidence), plain)
-        shared = _shared_wrapper(patterns)
+        shared = shared_wrapper(patterns)
         if not shared:
             return None
         wrapper += shared
@@ -451,13 +435,3 @@ def _signature(table: Table, prefix: str, names: _Names) -> int:
                     return -1
                 said = 1
     return said
-
-
-def _shared_wrapper(patterns: Mapping[str, int]) -> str:
-    """The known wrapper that at least nine tenths of the names begin with, or ""; `patterns` has how many names each is."""
-    total = sum(patterns.values())
-    for w in WRAPPERS:
-        n = sum(k for p, k in patterns.items() if p.startswith(w))
-        if n and n * 10 >= 9 * total:
-            return w
-    return ""
