@@ -47,7 +47,8 @@ def command(
     Layers against the configuration both ways, missing and unexpected tensors, every size, ties, shards, checksums, NaN
     and zeros; docs/rules.md lists the rules. Without PATH, every checkpoint of the policy file is checked.
     What no file shows (a transposed square kernel, query and key exchanged, the number of heads) is for `ckptkit verify`.
-    Exit status: 0 without an error finding, 1 with one, 2 if it cannot be read, 3 if an expectation, or the architecture, cannot be decided.
+    Exit status: 0 without an error finding, 1 with one, 2 if it cannot be read, 3 if something
+    could not be decided: an expectation, an architecture that nobody knows.
 
     \b
     ckptkit validate roberta-large/
