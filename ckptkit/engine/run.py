@@ -19,13 +19,14 @@ from ..containers import FileLayout, Part
 from ..errors import CheckpointError, CorruptError, FindingsError, NotFoundError, UsageError
 from ..findings import Finding
 from ..plan.values import Plan, Source
-from ..support.files import CHUNK, Files, checksum, quickest_checksum, trim, writeback
+from ..support.files import CHUNK, Files, checksum, quickest_checksum, trim, write_error, writeback
 from ..tensors import Extent
 from .jobs import Job, jobs_of, ordered
 from .journal import Done, Journal, fingerprint, take_up
 from .loop_nest import flat
 from .output import copy_file, create, flush, write_parts, write_text
-from .staging import Stage, readable_file
+from .replaceable import private, readable_file
+from .staging import Stage
 from .worker import Settings, Stopped, Worker, Written, check_groups
 
 if TYPE_CHECKING:
@@ -86,7 +87,15 @@ def run(
     resumable = kind is not None and sum(s for _, s in plan.layout.files) >= MANY
     mark = fingerprint(plan, kind, on_overflow) if resumable and kind else ""
     with (
-        Stage(plan.target, single=plan.single, overwrite=overwrite, inputs=dict.fromkeys(inputs), resume=True) as stage,
+        Stage(
+            plan.target,
+            single=plan.single,
+            overwrite=overwrite,
+            inputs=dict.fromkeys(inputs),
+            names=_all_names(plan),
+            mode=_mode(plan),
+            resume=True,
+        ) as stage,
         _inline(plan) as plan,
     ):
         earlier = take_up(stage, plan, mark)
@@ -128,7 +137,7 @@ def run(
                 extra += write_parts(files, paths, sorted(plan.layout.parts, key=lambda p: (p.file, p.offset)))
                 extra += write_parts(files, paths, compute_finish(plan.layout, crcs))
                 for (name, size), path in zip(plan.layout.files, paths, strict=True):
-                    have = os.stat(path).st_size
+                    have = _size(path, stage)
                     if size >= 0 and have != size:
                         raise CheckpointError(f"is {have:,} bytes and was laid out as {size:,}: a mistake of the container", path=name)
             finally:
@@ -146,7 +155,7 @@ def run(
         finally:
             for h in hands:
                 h.close()
-        sizes = tuple((n, os.stat(stage.file(n)).st_size) for n in _all_names(plan))
+        sizes = tuple((n, _size(stage.file(n), stage)) for n in _all_names(plan))
         if progress is not None:
             progress(total, total)
         if journal is not None:
@@ -187,6 +196,20 @@ def check_inputs(plan: Plan) -> None:
     for path, _ in plan.copies:
         if readable_file(path) is None:
             raise NotFoundError("was to be copied along and is no readable file", path=path)
+
+
+def _size(path: str, stage: Stage) -> int:
+    """The bytes of a staged file. Raises CheckpointError where somebody has removed it."""
+    try:
+        return os.stat(path).st_size
+    except OSError as e:
+        raise write_error(e, stage.label(path)) from None
+
+
+def _mode(plan: Plan) -> int:
+    """The most that the target's files may permit: what every file of weights that goes into it does."""
+    beside = {p for p, _ in plan.copies}
+    return private([p for p, _, _ in plan.inputs if p not in beside] or [p for p, _, _ in plan.inputs])
 
 
 def _all_names(plan: Plan) -> list[str]:

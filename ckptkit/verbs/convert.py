@@ -94,8 +94,8 @@ def convert(
     all of it by `seed`, the same values as `build_transformer_model` gives, listed in the findings and the ledger. Raises
     FindingsError, UndecidedError, UsageError, ... (`errors`).
     """
+    from ..engine.replaceable import check_target
     from ..engine.run import run
-    from ..engine.staging import check_target
 
     src, dst = os.fspath(source), os.fspath(target)
     if to is not None and container is None and is_container(to):
