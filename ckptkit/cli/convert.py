@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
-import sys
 from collections.abc import Mapping
 
 from .._typing import TYPE_CHECKING
-from ..errors import FindingsError, UsageError
+from ..errors import FindingsError, UsageError, printable
 from . import _declare as declare
 from ._options import format_option, parse_given, source_options, start_tensorflow
 from ._words import parse_size
@@ -145,7 +144,7 @@ def command(
     elif form == "json":
         declare.echo(summary(done, form))
     elif not quiet:
-        print(summary(done, form), file=sys.stderr)
+        declare.echo(summary(done, form), err=True)
     return _verified(done, source, config, part, given, drop, quiet=quiet) if proven and not dry_run else 0
 
 
@@ -169,10 +168,10 @@ def _program(
         start_tensorflow()
     done = export(source, target, to=to, config=config, part=part, given=parse_given(given), overwrite=overwrite)
     if not quiet:
-        print(
-            f"{done.path}: {done.form}, gives {', '.join(done.outputs)}; run again with another batch and length: "
+        declare.echo(
+            f"{printable(done.path)}: {done.form}, gives {', '.join(done.outputs)}; run again with another batch and length: "
             f"at most {done.worst:.3g} off",
-            file=sys.stderr,
+            err=True,
         )
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..errors import inert
 from . import _declare as declare
 from ._options import parse_given, source_options
 
@@ -30,12 +31,14 @@ def command(
 
     `ckptkit validate PATH --lock FILE` says later what of it is another one, and tells converted from changed.
     """
-    from ..verbs.lock import lock
+    from ..graph.examine import examine
+    from ..verbs.lock import lock_text
+    from ._outputs import files_of, write_outputs
 
-    text = lock(path, config=config, architecture=architecture, dialect=dialect, part=part, given=parse_given(given))
-    if output is None:
-        declare.echo(text, nl=False)
-    else:
-        with open(output, "w", encoding="utf-8", errors="backslashreplace") as f:
-            f.write(text)
+    with examine(path, config=config, architecture=architecture, dialect=dialect, part=part, given=parse_given(given)) as subject:
+        text = lock_text(subject)
+        if output is None:
+            declare.echo(text, nl=False)
+        else:
+            write_outputs({output: inert(text)}, files_of(subject))
     return 0

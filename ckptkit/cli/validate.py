@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import UsageError
+from ..errors import UsageError, printable
 from . import _declare as declare
 from ._options import format_option, source_options
 from ._words import parse_pairs
@@ -57,6 +57,8 @@ def command(
     from ..gate.run import check_all, worst_exit
     from ..gate.selection import Choice, baseline_text, read_baseline, rule_ids
     from ..report.checked import show_checked
+    from ..report.findings import counts
+    from ._outputs import files_of, unread, write_outputs
 
     wanted = {}
     for name, file in parse_pairs(report, "--report").items():
@@ -64,7 +66,8 @@ def command(
             raise UsageError(f"--report {name}: no such format", hint=f"one of {', '.join(FORMATS)}")
         wanted[name] = file
     selected, ignored = rule_ids(select, "--select"), rule_ids(ignore, "--ignore")
-    known = read_baseline(baseline) if baseline else frozenset()
+    known = read_baseline(baseline) if baseline and not write_baseline else frozenset()
+    source = None
     if paths:
         options = {
             k: v
@@ -91,16 +94,25 @@ def command(
             )
             for e in read_policy(source).entries
         ]
+    if write_baseline:  # it is to know what an older one knew, too
+        entries = [e._replace(choice=e.choice._replace(known=frozenset())) for e in entries]
     checked = check_all(entries)
     if len(checked) == 1 and checked[0].error is not None and form not in ("html", "sarif", "junit", "github") and not wanted:
         raise checked[0].error
     failing = entries[0].choice.fail_on
-    for name, file in wanted.items():
-        with open(file, "w", encoding="utf-8", errors="backslashreplace") as f:
-            f.write(show_checked(checked, name, failing) + "\n")
+    outputs = {file: show_checked(checked, name, failing) + "\n" for name, file in wanted.items()}
     if write_baseline:
-        with open(write_baseline, "w", encoding="utf-8", errors="backslashreplace") as f:
-            f.write(baseline_text((c.path, c.findings) for c in checked))
+        outputs[write_baseline] = baseline_text((c.path, c.findings) for c in checked)
+    if outputs:
+        inputs = [source, config, lock, *(e.lock for e in entries), *(e.options.get("config") for e in entries)]
+        inputs += [baseline] if baseline != write_baseline else []
+        for c in checked:
+            inputs += files_of(c.report.subject) if c.report is not None else unread(c.path)
+        write_outputs(outputs, filter(None, inputs))
+    if write_baseline:
+        counted = counts([f for c in checked for f in c.findings])
+        said = ", ".join(f"{n} {severity}{'s' * (n != 1)}" for severity, n in counted.items() if n and severity != "info")
+        declare.echo(f"{printable(write_baseline)}: what is known from now on and does not fail: {said or 'nothing'}", err=True)
         return 0
-    declare.echo(show_checked(checked, form, failing))
+    declare.echo(show_checked(checked, form, failing), commands=form == "github")
     return worst_exit(checked)

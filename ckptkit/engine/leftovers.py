@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 
 _kept: dict[str, Callable[[], object]] = {}  # path -> what removes it
 

@@ -92,7 +92,7 @@ def run(
             single=plan.single,
             overwrite=overwrite,
             inputs=dict.fromkeys(inputs),
-            names=_all_names(plan),
+            names=plan.names,
             mode=_mode(plan),
             resume=True,
         ) as stage,
@@ -155,7 +155,7 @@ def run(
         finally:
             for h in hands:
                 h.close()
-        sizes = tuple((n, _size(stage.file(n), stage)) for n in _all_names(plan))
+        sizes = tuple((n, _size(stage.file(n), stage)) for n in plan.names)
         if progress is not None:
             progress(total, total)
         if journal is not None:
@@ -212,13 +212,9 @@ def _mode(plan: Plan) -> int:
     return private([p for p, _, _ in plan.inputs if p not in beside] or [p for p, _, _ in plan.inputs])
 
 
-def _all_names(plan: Plan) -> list[str]:
-    return [n for n, _ in plan.layout.files] + [n for _, n in plan.copies] + [n for n, _ in plan.texts]
-
-
 def _names(plan: Plan) -> list[str]:
     """The names of the container's files, all names of the target checked."""
-    every = _all_names(plan)
+    every = plan.names
     if plan.single and len(every) != 1:
         raise CheckpointError(f"the plan is for one file and has {len(every)}", path=plan.target)
     twice = sorted({n for n in every if every.count(n) > 1}) if len(set(every)) < len(every) else []

@@ -11,6 +11,7 @@ from ..findings import Finding
 from ..graph.examine import Subject
 from ..tensors import TensorSpec
 from .arrange import Request, Stories, Weights
+from .values import Plan
 
 LEDGER = "ckptkit-ledger.json"
 
@@ -54,6 +55,14 @@ def ledger_text(ledger: Mapping[str, object]) -> str:
         return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
 
     return text(ledger, 0, "") + "\n"
+
+
+def with_ledger(plan: Plan, ledger: dict[str, object]) -> Plan:
+    """The plan that also writes the ledger, which lists the target's files: those that another run may later take the place of."""
+    target = ledger["target"]
+    assert isinstance(target, dict)
+    target["files"] = sorted({*plan.names, LEDGER})
+    return plan._replace(texts=(*plan.texts, (LEDGER, ledger_text(ledger))))
 
 
 def make_ledger(subject: Subject, request: Request, weights: Weights, findings: Sequence[Finding]) -> dict[str, object]:

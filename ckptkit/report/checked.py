@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 
 from .._typing import TYPE_CHECKING
+from ..errors import inert
 from .findings import SCHEMA_VERSION, _unreadable, markdown, note, report_json, show_findings, show_report
 
 if TYPE_CHECKING:
@@ -13,7 +14,12 @@ if TYPE_CHECKING:
 
 
 def show_checked(checked: Sequence[Checked], form: str, fail_on: str) -> str:
-    """The outcome for one or many checkpoints: text, json, markdown, html, sarif, junit or github."""
+    """The outcome for one or many checkpoints: text, json, markdown, html, sarif, junit or github; no name in it is a command to a CI job
+    that prints it."""
+    return inert(_shown(checked, form, fail_on), commands=form == "github")
+
+
+def _shown(checked: Sequence[Checked], form: str, fail_on: str) -> str:
     if form == "html":
         from .html import show_html
 

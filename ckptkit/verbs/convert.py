@@ -19,7 +19,7 @@ from ..graph.examine import Subject, examine
 from ..graph.tf_objects import MEMORY, hung, object_places, scope
 from ..plan.arrange import Request, Weights
 from ..plan.assemble import arrange, assemble
-from ..plan.ledger import LEDGER, ledger_text, make_ledger
+from ..plan.ledger import make_ledger, with_ledger
 from ..plan.sidecars import gather
 from ..plan.target import (
     as_mapping,
@@ -133,6 +133,8 @@ def convert(
         findings += [*weights.findings, *said]
         proof = _reference(chosen.NAME) if check == "reference" else None
         if dry_run:
+            if overwrite:  # what would be lost is told now
+                check_target(dst, single=single, overwrite=True, inputs=(), names=plan.names)
             return Conversion(plan, ledger, tuple(findings), classes, None, text)
         result = run(
             plan,
@@ -222,8 +224,6 @@ def _plan(
         )
         texts, copies = [], []
     ledger = make_ledger(subject, request, weights, findings)
-    if not single:
-        texts.append((LEDGER, ledger_text(ledger)))
     inputs = [*ck.files, *(c for c, _ in copies)]
     plan = assemble(
         weights,
@@ -237,6 +237,8 @@ def _plan(
         copies=copies,
         texts=texts,
     )
+    if not single:
+        plan = with_ledger(plan, ledger)
     return plan, ledger, classes, findings, text
 
 
