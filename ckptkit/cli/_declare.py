@@ -137,6 +137,9 @@ class Command(NamedTuple):
         rest = iter(words)
         try:
             for word in rest:
+                if word == "--":  # all that follows are arguments, whatever they begin with
+                    plain += rest
+                    break
                 if not word.startswith("-"):
                     if not word:
                         return None
