@@ -15,10 +15,11 @@ from collections.abc import Mapping
 from .._typing import NamedTuple
 from ..arch import architectures
 from ..containers import Checkpoint
-from ..errors import CheckpointError, CorruptError, NotFoundError, UsageError
+from ..errors import CheckpointError, CorruptError, NotFoundError, UsageError, printable
 from ..findings import Finding
 from ..schema import Architecture, Dialect, Key, count_name
 from ..schema.layout import parse
+from ..support.links import leads_out
 from ..support.strict_json import read_bytes, read_json
 
 BLOCK = "ckptkit"  # the key of our own block in a written configuration
@@ -139,6 +140,9 @@ def load_config(checkpoint: Checkpoint, path: str | None = None, part: str = "")
     if inside is not None:
         return inside
     found = find_config(checkpoint, part)
+    if found and (out := leads_out(found, checkpoint.folder)) is not None:
+        message = f"is a link that leads out of the checkpoint's folder, to {printable(out)}: not followed"
+        raise CheckpointError(message, path=found, hint="--config FILE reads what you name")
     return read_config(found) if found else None
 
 
