@@ -60,6 +60,7 @@ class Stage:
             self.folder_mode &= old | (0o777 if single else 0o700)
         self.resume = resume
         self._lock = -1
+        self._owned = False  # whether its marker says that it is ours
         self._new = False  # whether the staging directory is one that this run has made
         self._made: list[str] = []
 
@@ -78,7 +79,8 @@ class Stage:
     def __exit__(self, *exc: object) -> None:
         self._discard()
         self._release()
-        leftovers.gone(self.area)
+        if not (self._owned or self._new) or not os.path.lexists(self.area):  # else it is named where the program ends
+            leftovers.gone(self.area)
 
     def file(self, name: str) -> str:
         """Where the file `name` of the target is written; its directories are made. Refuses names that lead elsewhere."""
@@ -161,16 +163,15 @@ class Stage:
                 continue
             try:
                 if os.path.samestat(os.fstat(fd), os.stat(self.area, follow_symlinks=False)):
-                    _mark(fd, self.area, self.shown)
-                    self._lock = fd  # only now is it ours to empty
+                    self._lock = fd
                     break
             except FileNotFoundError:  # its owner removed it between our open and our lock
                 pass
-            finally:
-                if self._lock < 0:
-                    os.close(fd)
+            os.close(fd)
         else:
             raise UsageError("other runs keep writing this target", path=self.shown)
+        _mark(fd, self.area, self.shown)
+        self._owned = True  # only now is what lies in it ours to remove
         self._put_back()
         if not self.resume:
             remove_tree(CONTENT, at=fd)
@@ -226,18 +227,19 @@ class Stage:
 
     def _discard(self) -> None:
         """Remove the staging directory; the marker goes last. An old target that was moved aside is put back where none is in its place."""
-        if self._lock >= 0:
-            with suppress(OSError):
-                if not os.path.lexists(self.target):
-                    os.rename(OLD, self.target, src_dir_fd=self._lock)
-            empty_folder(self._lock, keep=MARKER)
+        if self._lock >= 0 and (self._owned or self._new):
+            if self._owned:
+                with suppress(OSError):
+                    if not os.path.lexists(self.target):
+                        os.rename(OLD, self.target, src_dir_fd=self._lock)
+                empty_folder(self._lock, keep=MARKER)
             with suppress(OSError):
                 if os.listdir(self._lock) == [MARKER]:
                     os.unlink(MARKER, dir_fd=self._lock)
             with suppress(OSError):
                 if not os.path.samestat(os.fstat(self._lock), os.stat(self.area, follow_symlinks=False)):
                     return  # that name is another's by now
-        if self._lock >= 0 or self._new:
+        if self._owned or self._new:
             with suppress(OSError):
                 os.rmdir(self.area)  # only ever an empty one
 

@@ -45,6 +45,7 @@ _INDEX = ".bin.index.json"
 _RECORDS = ("data.pkl", "version", "byteorder", ".format_version", ".storage_alignment")
 _VERSION = 10  # kMaxSupportedFileFormatVersion
 _TAR = (b"sys_info", b"pickle", b"tensors", b"storages", b"attributes")
+_AGAIN = "write it again: ckptkit convert --force FILE NEW.pt, or torch.save of what an older version loads"
 # what training scripts save beside the weights
 _BESIDE = ("training_args", "optimizer", "scheduler", "rng_state", "random_states", "scaler", "tokenizer", "trainer_state")
 
@@ -215,12 +216,13 @@ def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
     data = entries[pickles[0]]
     LIMITS.check("pickle_bytes", data.size, f"the size of {data.name}", path)
     got = interpreter.load(_record(fd, data, summed, path), path=f"{path}/{data.name}")
-    found += interpreter.findings(got.opaque, os.path.basename(path))
+    found += interpreter.findings(got.opaque, os.path.basename(path), got.calls, got.refused)
     if got.end != data.size:
         found.append(
             Finding("warning", "trailing", data.name, f"{data.size - got.end:,} bytes follow the end of the pickle; nothing reads them")
         )
     records = root + "data/"
+    used: dict[str, int] = {}  # storage -> the bytes that the pickle says it has
 
     def locate(s: Storage, declared: int) -> tuple[int, int, str]:
         key = s.key if type(s.key) is str else state_dict.storage_key(s.key)
@@ -229,6 +231,7 @@ def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
             raise CorruptError(
                 f"the storage {state_dict.shown(s.key)} of a tensor has no record {printable(records + key, 200)} in the file", path=path
             )
+        used[key] = max(declared, used.get(key, 0))
         if declared > e.size:
             raise CorruptError(
                 f"storage {state_dict.shown(key)} is said to have {state_dict.shown(declared)} bytes; its record has {e.size:,}", path=path
@@ -238,6 +241,13 @@ def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
     tree = state_dict.read_tree(got.value, locate, path, len(got.storages))
     if not tree.tensors and got.value != {}:
         raise _refusal(got.value, got.opaque, path, "a torch.save")
+
+    long = [(key, n) for key, n in used.items() if entries[records + key].size > n]
+    if long:
+        key, n = long[0]
+        more = f" (and {len(long) - 1:,} more)" if len(long) > 1 else ""
+        said = f"the record of storage {key} has {entries[records + key].size:,} bytes, of which the storage is {n:,}{more}: nothing reads the rest"
+        found.append(Finding("error", "trailing", printable(records + key), f"{said}, and torch.load refuses the file", _AGAIN))
 
     def checks() -> Iterator[Check]:
         if summed:
@@ -277,10 +287,19 @@ def _small_records(fd: int, entries: dict[str, Entry], root: str, summed: bool, 
         if raw != b"little":
             raise CorruptError(f"its byteorder is {printable(raw)}, neither little nor big", path=path)
     version = entries.get(root + "version") or entries.get(root + ".data/version")
-    if version is not None:
+    if version is None:
+        found.append(Finding("error", "version", where, "it has no record called version: torch.load refuses the file", _AGAIN))
+    else:
         raw = _record(fd, version._replace(size=min(version.size, 64)), False, path).strip()
         if not raw.isdigit() or len(raw) > 9 or not 0 < int(raw) <= _VERSION:
-            found.append(Finding("warning", "version", where, f"its format version is {printable(raw)}; those known are 1 to {_VERSION}"))
+            text = f"its format version is {printable(raw)}; those known are 1 to {_VERSION}, and torch.load refuses others"
+            found.append(Finding("error", "version", where, text))
+    alignment = entries.get(root + ".storage_alignment")
+    if alignment is not None:
+        raw = _record(fd, alignment._replace(size=min(alignment.size, 64)), False, path)
+        if alignment.size > 64 or not raw.strip().isdigit():
+            text = f"its .storage_alignment is {printable(raw, 40)}, no number: torch.load refuses the file"
+            found.append(Finding("error", "version", where, text, _AGAIN))
     own = len(root)
     others = [
         n

@@ -28,6 +28,8 @@ class Stream:
         self.at = 0
         self.base, self.data = 0, b""
         self.opaque: dict[str, None] = {}
+        self.refused: dict[str, None] = {}
+        self.calls: set[str] = set()
         self.storages: list[Any] = []  # of the last pickle
 
     def next(self) -> Any:
@@ -51,6 +53,8 @@ class Stream:
             self.at = self.base + got.end
             self.storages = got.storages
             self.opaque.update(dict.fromkeys(got.opaque))
+            self.refused.update(dict.fromkeys(got.refused))
+            self.calls |= got.calls
             return got.value
 
     def _fill(self, want: int) -> None:
@@ -58,7 +62,7 @@ class Stream:
         self.data = os.pread(self.fd, min(want, LIMITS.pickle_bytes), self.at)
 
     def findings(self) -> list[Finding]:
-        return interpreter.findings(tuple(self.opaque), os.path.basename(self.path))
+        return interpreter.findings(self.opaque, os.path.basename(self.path), self.calls, self.refused)
 
 
 def read_legacy(stream: Stream) -> tuple[Any, Tree, list[Finding]]:
