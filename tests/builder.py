@@ -70,9 +70,9 @@ def names_and_shapes(
         if infos[0].optional and not infos[0].switch.startswith("not "):  # every switch stands off
             continue
         out[table.stored_name(row, at, prefix, counts)] = (row.parts, stored_shape(row.layout, [i.layout for i in infos], known))
-    if dialect.spelling is not None:
+    if dialect.files.spelling is not None:
         chosen = choose_class(dialect.classes, groups | {"core"}, None, arch.free_groups)
-        spelled = dialect.spelling.stored(list(out), chosen[0].name if chosen else "")
+        spelled = dialect.files.spelling.stored(list(out), chosen[0].name if chosen else "")
         return {spelled[n]: what for n, what in out.items()}
     return out
 
@@ -111,7 +111,7 @@ def make(
     from safetensors.numpy import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    groups = groups | dialect.needs
+    groups = groups | dialect.library.needs
     suit(sizes, dialect)
     rng = np.random.default_rng(seed)
     shapes = names_and_shapes(arch, dialect, sizes, counts, groups, skip)
@@ -204,7 +204,7 @@ def pairs(*, libraries: bool) -> list[tuple[str, str, str]]:
     for arch in architectures().values():
         for a in arch.dialects.values():
             for b in arch.dialects.values():
-                objects = any(d.objects is not None or d.spelling is not None or d.container == "flax" for d in (a, b))
+                objects = any(d.files.objects is not None or d.files.spelling is not None or d.container == "flax" for d in (a, b))
                 if (
                     a.name != b.name
                     and (not a.part or not b.part or a.part == b.part)

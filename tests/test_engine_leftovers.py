@@ -135,7 +135,7 @@ def test_what_others_put_into_the_old_target_is_named_and_kept(
             put()
         return ()
 
-    with pytest.raises(UsageError, match="has not written.*: data/"):
+    with pytest.raises(UsageError, match=r"has not written.*: data/"):
         run(simple(tmp_path, value=1), compute_finish=finish, overwrite=True)
     assert tree(tmp_path / "out") == {**old, "data/gold.csv": b"gold"} and left(tmp_path) == ["out"]
 

@@ -25,7 +25,9 @@ def files_of(subject: Subject) -> list[str]:
 
 def _named(architecture: Architecture) -> set[str]:
     """The names that the dialects have for what lies beside the weights."""
-    return {n for d in architecture.dialects.values() for n in (*d.sidecars.values(), *d.config.beside, d.config.filename) if n}
+    return {
+        n for d in architecture.dialects.values() for n in (*d.files.sidecars.values(), *d.config.writer.beside, d.config.filename) if n
+    }
 
 
 def unread(path: str) -> list[str]:

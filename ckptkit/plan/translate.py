@@ -42,15 +42,17 @@ class Translate(Builder):
         self.sizes: Sizes = subject.sizes()
         self.wide, self.grown = resized(subject, request.vocab)  # the target's sizes
         for p, info in self.arch.params.items():
-            if info.group in dialect.needs - self.graph.groups and any(not self.graph.counts.get(count_name(h)) for h in placeholders(p)):
+            if info.group in dialect.library.needs - self.graph.groups and any(
+                not self.graph.counts.get(count_name(h)) for h in placeholders(p)
+            ):
                 raise UnsupportedError(
                     f"{dialect.title} has no {self.arch.title} without the {info.group}, and nothing says how many "
                     f"{count_name(placeholders(p)[0])} to begin anew",
                     hint=self._others(),
                 )
-        added = request.add_groups | (dialect.needs - self.graph.groups - request.drop_groups)
+        added = request.add_groups | (dialect.library.needs - self.graph.groups - request.drop_groups)
         self.groups = (self.graph.groups | added) - request.drop_groups
-        others = {g for g, base in dialect.stands.items() if g in self.groups and base not in self.graph.groups}
+        others = {g for g, base in dialect.library.stands.items() if g in self.groups and base not in self.graph.groups}
         self.groups -= others
         self.absent = {p: k for p, k in self.recognition.dialect.lacks.items() if k.holds(self.sizes.axis)}
         self.lacked = {p: k for p, k in dialect.lacks.items() if k.holds(self.sizes.axis)}
@@ -66,18 +68,20 @@ class Translate(Builder):
         for g in sorted(others):
             stored = [b.stored for b in self.graph.params.values() if self.arch.params[b.row.parts[b.which]].group == g]
             self.went |= {n: {"dropped": f"{dialect.title} has no {g} of this kind"} for n in stored}
-            message = f"{dialect.title} has no {g} without a {dialect.stands[g]}, so none of this kind: {collapse(stored)} dropped"
+            message = f"{dialect.title} has no {g} without a {dialect.library.stands[g]}, so none of this kind: {collapse(stored)} dropped"
             self.findings.append(Finding("warning", "dropped", collapse(stored), message))
         rest = subject.values.rest if subject.values is not None else {}
         self.named = named_class(rest, self.arch, dialect, self.groups)
-        self.hung = recalled(dialect, self.table, subject.config.raw if subject.config is not None else None) if dialect.objects else None
+        self.hung = (
+            recalled(dialect, self.table, subject.config.raw if subject.config is not None else None) if dialect.files.objects else None
+        )
         self.prefix = self.hung.prefix if self.hung is not None else self._prefix()
 
     def _name(self, row: Row, at: Mapping[str, int]) -> str:
         if self.hung is not None:
-            return (self.hung if not self.dialect.objects or not self.dialect.objects.paths else self.hung._replace(root="")).name(
-                row, at, self.graph.counts
-            )
+            return (
+                self.hung if not self.dialect.files.objects or not self.dialect.files.objects.paths else self.hung._replace(root="")
+            ).name(row, at, self.graph.counts)
         return self.table.stored_name(row, at, self.prefix, self.graph.counts)
 
     def _prefix(self) -> str:
@@ -96,9 +100,9 @@ class Translate(Builder):
         for row, at in walk(self.table.rows, self.graph.counts):
             if row.role == "param":
                 self._row(row, at)
-        apart = self.dialect.computes | (self.dialect.apart if self.untied and not self.request.container.TIES else frozenset())
+        missed = self.untied and not self.request.container.TIES
         for row, at in walk(self.table.rows, self.graph.counts):
-            if row.role == "repeat" and row.names[0] in apart:
+            if row.role == "repeat" and (row.computes or (row.apart and missed)):
                 self._apart(self._name(row, at), *(expand(p, at) for p in row.parts))
             elif row.role == "repeat" and self.request.container.TIES and (not row.note or row.note in self.groups):
                 self._tie(self._name(row, at), *(expand(p, at) for p in row.parts))
@@ -119,14 +123,14 @@ class Translate(Builder):
 
     def _spell(self) -> None:
         """Give the target's tensors the names that they are stored under, where those are no templates."""
-        if self.dialect.spelling is None:
+        if self.dialect.files.spelling is None:
             return
         chosen = (self.named,) if self.named is not None else choose_class(self.dialect.classes, self.groups, None, self.arch.free_groups)
         cls = chosen[0].name if chosen else ""
         raw = self.subject.config.raw if self.subject.config is not None else None
-        same = self.dialect.spelling == self.recognition.dialect.spelling
+        same = self.dialect.files.spelling == self.recognition.dialect.files.spelling
         called = recalled_scope(self.dialect, cls, scope(self.dialect, list(self.tensors), cls) if same else remembered(raw))
-        spelled = self.dialect.spelling.stored(list(self.came), cls, *filter(None, (called,)))
+        spelled = self.dialect.files.spelling.stored(list(self.came), cls, *filter(None, (called,)))
         self.targets = [(spelled[n], spec, pieces) for n, spec, pieces in self.targets]
         self.ties = {spelled[n]: spelled[t] for n, t in self.ties.items()}
         self.came = {spelled[n]: story for n, story in self.came.items()}
@@ -149,7 +153,7 @@ class Translate(Builder):
         if len(row.parts) == 1 and infos[0].tied is not None and self._is_tied(canonical[0], expand(infos[0].tied, at)):
             if (
                 self.request.container.TIES
-                and self.dialect.writes_ties
+                and self.dialect.files.ties
                 and not (self.named is not None and row.parts[0] in self.named.without)
             ):
                 self._tie(target, expand(infos[0].tied, at))
@@ -322,7 +326,7 @@ class Translate(Builder):
         """What is computed but missed by the target's loader: made once, for all layers."""
         holders: dict[str, str] = {}
         for row, at in walk(self.table.rows, self.graph.counts):
-            if row.role != "derived" or row.note.partition(" ")[0] not in self.dialect.makes:
+            if not row.made:
                 continue
             target = self._name(row, at)
             self.came[target] = {"from": [], "how": f"computed ({row.note})"}

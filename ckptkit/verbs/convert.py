@@ -178,18 +178,18 @@ def _plan(
     if dialect is not None:
         raw, extras, classes, said, labels = _configuration(subject, request, weights, dialect)
         findings += said
-        text = (dialect.config.text or to_json_text)(raw)
+        text = (dialect.config.writer.text or to_json_text)(raw)
         if dialect.config.filename:
             texts.append((dialect.config.filename, text))
         elif dialect.container != request.container.NAME:
             texts.append(("config.json", text))
-        metadata |= dialect.metadata
-        if dialect.spelling is not None and dialect.container == request.container.NAME:
-            metadata |= dialect.spelling.metadata(list(weights.came))
-        if dialect.config.fold is not None:
+        metadata |= dialect.files.metadata
+        if dialect.files.spelling is not None and dialect.container == request.container.NAME:
+            metadata |= dialect.files.spelling.metadata(list(weights.came))
+        if dialect.config.writer.fold is not None:
             metadata |= {"keras:config.json": text, "keras:metadata.json": to_json_text({"keras_version": "3.0.0"})}
         if dialect.container == request.container.NAME:
-            wrapper = dialect.wrapper
+            wrapper = dialect.files.wrapper
             if weights.hung is not None and subject.architecture is not None:
                 extras = {**extras, **object_places(subject.architecture.table(dialect.name), weights.hung, subject.graph.counts)}
         else:
@@ -198,7 +198,7 @@ def _plan(
         if ck.container == request.container.NAME:
             wrapper, extras = ck.wrapper, ck.extras
         if subject.graph.dialect is not None:
-            metadata = {**subject.graph.dialect.metadata, **metadata}
+            metadata = {**subject.graph.dialect.files.metadata, **metadata}
         if ck.objects is not None:
             metadata[OBJECT_GRAPH] = ck.objects.packed()
         if subject.config is not None and not subject.config.inside:
@@ -288,7 +288,7 @@ def _configuration(
     dtypes = {s.dtype for _, s, _ in weights.targets if DTYPES[s.dtype].kind == "float"}
     dtype = DTYPES[next(iter(dtypes))].torch if len(dtypes) == 1 else None
     written = write_config(
-        values, rest, arch, dialect, weights.groups, labels=labels, dtype=dtype, preferred=subject.graph.dialect.like or None,
+        values, rest, arch, dialect, weights.groups, labels=labels, dtype=dtype, preferred=subject.graph.dialect.library.like or None,
         usual=_usual_activation(subject.graph.dialect),
     )  # fmt: skip
     apart = "mlm_activation" in (own := subject.graph.dialect).config.keys and "mlm" in weights.groups and own.config is not dialect.config
@@ -302,7 +302,7 @@ def _configuration(
         )
     memory = hung(subject.graph.recognition, subject.graph.counts) if subject.graph.recognition is not None else {}
     memory |= bare(subject) if dialect is not subject.graph.dialect else {}
-    if dialect.spelling != subject.graph.dialect.spelling:
+    if dialect.files.spelling != subject.graph.dialect.files.spelling:
         memory |= scope(subject.graph.dialect, list(subject.checkpoint.tensors), named.name if named is not None else "")
     raw = {**written.raw, BLOCK: {**as_mapping(written.raw.get(BLOCK)), MEMORY: memory}} if memory else written.raw
     return raw, written.extras, written.classes, list(written.findings), labels

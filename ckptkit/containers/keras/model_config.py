@@ -171,8 +171,8 @@ def _said(config: Understood) -> dict[str, bool]:
 def _files(v: dict[str, object]) -> Iterator[tuple[str, str]]:
     """(key, text) of what one object of the configuration has Keras open: a vocabulary that is a path, not a list."""
     config = v.get("config")
-    for key in _PATHS if isinstance(config, dict) else ():
-        text = config.get(key)
+    for key in _PATHS:
+        text = config.get(key) if isinstance(config, dict) else None
         if isinstance(text, str) and text and not (key == "proto" and _is_base64(text)):
             yield key, text
 
