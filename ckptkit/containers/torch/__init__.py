@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .._wire import zip_archive
     from .._wire.zip_archive import Entry
     from . import legacy, state_dict
-    from .state_dict import Tree
+    from .state_dict import Locate, Tree
 else:
     later(globals(), interpreter=".._pickle.interpreter", legacy=".legacy", state_dict=".state_dict", zip_archive=".._wire.zip_archive")
 
@@ -167,10 +167,12 @@ def _open_pickles(fd: int, size: int, path: str) -> Checkpoint:
     stream = legacy.Stream(fd, size, path)
     first = stream.next()
     if type(first) is int and first == legacy.MAGIC:
-        value, tree, found = legacy.read_legacy(stream)
+        value, tree, found, locate = legacy.read_legacy(stream)
         if not tree.tensors and value != {}:
             raise _refusal(value, tuple(stream.opaque), path, "a torch.save")
-        return _checkpoint(path, tree, found)
+        ckpt = _checkpoint(path, tree, found)
+        _audit(ckpt, stream.data, value, locate)
+        return ckpt
     raise _refusal(first, tuple(stream.opaque), path, "a plain pickle")
 
 
@@ -215,7 +217,8 @@ def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
     found = _small_records(fd, entries, root, summed, path)
     data = entries[pickles[0]]
     LIMITS.check("pickle_bytes", data.size, f"the size of {data.name}", path)
-    got = interpreter.load(_record(fd, data, summed, path), path=f"{path}/{data.name}")
+    raw = _record(fd, data, summed, path)
+    got = interpreter.load(raw, path=f"{path}/{data.name}")
     found += interpreter.findings(got.opaque, os.path.basename(path), got.calls, got.refused)
     if got.end != data.size:
         found.append(
@@ -256,7 +259,16 @@ def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
 
     ckpt = _checkpoint(path, tree, found)
     ckpt._checks = checks
+    _audit(ckpt, raw, got.value, locate)
     return ckpt
+
+
+def _audit(ckpt: Checkpoint, raw: bytes, value: object, locate: Locate) -> None:
+    """Have the sparse tensors of a pickle looked at when the weights are."""
+    from .sparse import MARK, audit, sparse_tensors
+
+    if MARK in raw and (found := sparse_tensors(value)):
+        ckpt.audit = audit(found, locate, ckpt.path)
 
 
 def _checkpoint(path: str, tree: Tree, found: list[Finding]) -> Checkpoint:

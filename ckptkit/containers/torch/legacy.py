@@ -14,7 +14,7 @@ from ...findings import Finding
 from ...limits import LIMITS
 from .._pickle import interpreter
 from .._pickle.globals import Storage, StorageType
-from .state_dict import SIZES, Tree, read_tree, shown, storage_key
+from .state_dict import SIZES, Locate, Tree, read_tree, shown, storage_key
 
 MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
@@ -65,8 +65,9 @@ class Stream:
         return interpreter.findings(self.opaque, os.path.basename(self.path), self.calls, self.refused)
 
 
-def read_legacy(stream: Stream) -> tuple[Any, Tree, list[Finding]]:
-    """The object and the tensors of a legacy file whose magic number `stream` has just given. Raises CorruptError, UnsupportedError."""
+def read_legacy(stream: Stream) -> tuple[Any, Tree, list[Finding], Locate]:
+    """The object and the tensors of a legacy file whose magic number `stream` has just given, the findings, and what finds a storage.
+    Raises CorruptError, UnsupportedError."""
     path = stream.path
     protocol = stream.next()
     if protocol != _PROTOCOL:
@@ -84,12 +85,16 @@ def read_legacy(stream: Stream) -> tuple[Any, Tree, list[Finding]]:
         raise CorruptError(f"its list of storages, which ends at byte {stream.at}, is no list of keys", path=path)
     LIMITS.check("tensors", len(keys), "the number of storages", path)
     placed, end = _place(stream, keys, sizes)
-    tree = read_tree(value, lambda s, declared: _locate(s, declared, placed, sizes, path), path, rebuilt)
+
+    def locate(s: Storage, declared: int) -> tuple[int, int, str]:
+        return _locate(s, declared, placed, sizes, path)
+
+    tree = read_tree(value, locate, path, rebuilt)
     found = stream.findings()
     if end != stream.size:
         text = f"{stream.size - end:,} bytes follow the last storage; nothing reads them"
         found.append(Finding("warning", "trailing", os.path.basename(path), text))
-    return value, tree, found
+    return value, tree, found, locate
 
 
 def _place(stream: Stream, keys: list[object], sizes: dict[str, int]) -> tuple[dict[str, tuple[int, int]], int]:

@@ -77,6 +77,9 @@ noticed("links", "warning", "What lies beside the weights lies in their folder",
     A vocabulary, a tokenizer's settings or a licence is a link that leads out of the checkpoint's folder (and out of the blobs of a
     hub's cache): whoever made the folder would have any file of this machine copied under that name. It is left out. A
     configuration of that kind is not read: name it with --config.""")  # fmt: skip
+noticed("sparse", "error", "Sparse tensors have their indices inside their shape", """
+    A sparse tensor of a PyTorch file with an index beyond its shape, or with compressed indices that do not count its elements: what
+    uses it reads memory that is not its own.""", reads="weights")  # fmt: skip
 noticed("order", "warning", "Tensors without names are as many as their order needs", """
     OpenAI's GPT folder has no names: the order gives them, and their number is not that of any number of layers.""")  # fmt: skip
 noticed(
