@@ -73,10 +73,6 @@ noticed("head", "warning", "Every part that the configuration speaks of is there
     random. An information: the same of a pooler, a number of layers for a part of the model that the weights do not hold and
     need not (a decoder where only the encoder was saved), and, after a conversion, a head that the class named in the new
     configuration has or lacks.""")  # fmt: skip
-noticed("links", "warning", "What lies beside the weights lies in their folder", """
-    A vocabulary, a tokenizer's settings or a licence is a link that leads out of the checkpoint's folder (and out of the blobs of a
-    hub's cache): whoever made the folder would have any file of this machine copied under that name. It is left out. A
-    configuration of that kind is not read: name it with --config.""")  # fmt: skip
 noticed("sparse", "error", "Sparse tensors have their indices inside their shape", """
     A sparse tensor of a PyTorch file with an index beyond its shape, or with compressed indices that do not count its elements: what
     uses it reads memory that is not its own.""", reads="weights")  # fmt: skip
