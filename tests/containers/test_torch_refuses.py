@@ -68,6 +68,18 @@ def test_a_zip_that_torch_refuses_has_a_finding_and_one_that_it_loads_has_none(c
     assert found(path) == findings
 
 
+def test_two_sizes_for_one_storage_are_a_finding(tmp_path: Path) -> None:
+    """torch.load takes the first for all: it refuses the file where that is not the record's."""
+    path = tmp_path / "m.pt"
+    torch.save({"a": torch.arange(5.0), "b": torch.arange(9.0)}, path)
+    with zipfile.ZipFile(path) as z:
+        held = {n.partition("/")[2]: z.read(n) for n in z.namelist()}
+    changed = held["data.pkl"].replace(b"X\x01\0\0\0" + b"0", b"X\x01\0\0\0" + b"1")
+    assert changed != held["data.pkl"]
+    rewritten(path, {"a": torch.arange(5.0), "b": torch.arange(9.0)}, **{"data__0": held["data/1"], "data.pkl": changed})
+    assert refused(path) and ("trailing", "error") in found(path)
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("beside", [np.float64(0.5), np.arange(3.0), {"steps": [np.int64(7)]}], ids=["scalar", "array", "within"])
 def test_numpy_beside_the_weights_is_a_finding_since_torch_refuses_it(beside: object, zipped: bool, tmp_path: Path) -> None:

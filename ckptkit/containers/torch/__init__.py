@@ -225,7 +225,6 @@ def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
             Finding("warning", "trailing", data.name, f"{data.size - got.end:,} bytes follow the end of the pickle; nothing reads them")
         )
     records = root + "data/"
-    used: dict[str, int] = {}  # storage -> the bytes that the pickle says it has
 
     def locate(s: Storage, declared: int) -> tuple[int, int, str]:
         key = s.key if type(s.key) is str else state_dict.storage_key(s.key)
@@ -234,7 +233,6 @@ def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
             raise CorruptError(
                 f"the storage {state_dict.shown(s.key)} of a tensor has no record {printable(records + key, 200)} in the file", path=path
             )
-        used[key] = max(declared, used.get(key, 0))
         if declared > e.size:
             raise CorruptError(
                 f"storage {state_dict.shown(key)} is said to have {state_dict.shown(declared)} bytes; its record has {e.size:,}", path=path
@@ -245,12 +243,7 @@ def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
     if not tree.tensors and got.value != {}:
         raise _refusal(got.value, got.opaque, path, "a torch.save")
 
-    long = [(key, n) for key, n in used.items() if entries[records + key].size > n]
-    if long:
-        key, n = long[0]
-        more = f" (and {len(long) - 1:,} more)" if len(long) > 1 else ""
-        said = f"the record of storage {key} has {entries[records + key].size:,} bytes, of which the storage is {n:,}{more}: nothing reads the rest"
-        found.append(Finding("error", "trailing", printable(records + key), f"{said}, and torch.load refuses the file", _AGAIN))
+    found += _lengths(got.storages, entries, records)
 
     def checks() -> Iterator[Check]:
         if summed:
@@ -261,6 +254,31 @@ def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
     ckpt._checks = checks
     _audit(ckpt, raw, got.value, locate)
     return ckpt
+
+
+def _lengths(storages: Sequence[object], entries: Mapping[str, Entry], records: str) -> list[Finding]:
+    """A finding where records are longer than the storages that they are of. torch.load holds a record against the first storage of its
+    key, and takes the first for all others of that key."""
+    known = state_dict.SIZES
+    first: dict[str, int] = {}
+    told: dict[str, int] = {}  # key -> bytes said, other than the record has
+    for s in storages:
+        dtype, numel, key = getattr(s.type, "dtype", ""), s.numel, s.key  # type: ignore[attr-defined]
+        if type(key) is not str or type(numel) is not int or dtype not in known:
+            continue
+        said = numel * known[dtype]
+        if first.setdefault(key, said) != said or key not in told:
+            e = entries.get(records + key)
+            if e is not None and e.size != said:
+                told.setdefault(key, said)
+    if not told:
+        return []
+    key = next(iter(told))
+    more = f" (and {len(told) - 1:,} more)" if len(told) > 1 else ""
+    e = entries[records + key]
+    text = f"the record of storage {key} has {e.size:,} bytes, and the storage is said to have {told[key]:,}{more}: nothing reads the rest"
+    refused = any(first[k] != entries[records + k].size for k in told)
+    return [Finding("error", "trailing", printable(e.name), text + (", and torch.load refuses the file" if refused else ""), _AGAIN)]
 
 
 def _audit(ckpt: Checkpoint, raw: bytes, value: object, locate: Locate) -> None:
