@@ -17,6 +17,7 @@ from pathlib import Path
 
 from formats import formats
 from runner import Case
+from safety import Pieces, safety
 
 Made = tuple[str, str, str]  # (path or its name in the folder, what is expected, what is to be mentioned)
 MAKERS: list[tuple[str, Callable[[Path], Made]]] = []
@@ -29,7 +30,8 @@ def variants(folder: Path) -> list[Case]:
 
 
 def _made(folder: Path) -> Iterator[Case]:
-    for name, make in (*MAKERS, *_safetensors(), *_json(), *_pickles(), *_zips(), *_legacy(), *_tables(), *formats()):
+    pieces = Pieces(tensors, state, zipped, archive, text)
+    for name, make in (*MAKERS, *_safetensors(), *_json(), *_pickles(), *_zips(), *_legacy(), *_tables(), *formats(), *safety(pieces)):
         here = folder / name.replace("/", "_")
         here.mkdir(parents=True, exist_ok=True)
         path, expect, mention = make(here)
