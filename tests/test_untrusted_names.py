@@ -65,7 +65,8 @@ def test_a_name_is_escaped_wherever_it_goes(words: tuple[str, ...], tmp_path: Pa
 
 COMMANDS = ["::stop-commands::tok", "  ::stop-commands::tok", "##vso[task.prependpath]evil", "a ##[error]x", "###[set-env name=x]y",
     "x" * 85 + " ::stop-commands::tok", "\u00a0::add-mask::x", "y" * 60 + " " + "z" * 30 + "\t::debug::x", "##teamcity[message text='x']",
-    "##VSO[task.setvariable variable=a]b", "a" * 95 + " ##vso[task.complete]x", "\u2003::group::x", "\\##[x", "::error file=a::b"]  # fmt: skip
+    "##VSO[task.setvariable variable=a]b", "a" * 95 + " ##vso[task.complete]x",
+    "\u2003::group::x", "\\##[x", "::error file=a::b"]  # fmt: skip
 
 
 def obeyed(text: str) -> list[str]:

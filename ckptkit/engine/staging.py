@@ -297,7 +297,8 @@ def sync_directory(path: str) -> None:
 
 
 def _renameat2(old: str, new: str, flags: int, folder: int = -100) -> bool:
-    """Linux's renameat2 of `old` in the open directory `folder`; False where the kernel, the C library or the file system has none. Other failures raise OSError."""
+    """Linux's renameat2 of `old` in the open directory `folder`; False where the kernel, the C library or the file system has none. Other
+    failures raise OSError."""
     try:
         import ctypes
 

@@ -87,12 +87,8 @@ def model(tmp_path: Path) -> Path:
     return Path(shutil.copytree(HF, tmp_path / "m", copy_function=shutil.copyfile))
 
 
-@pytest.mark.parametrize(
-    "place", ["m/model.safetensors", "m/config.json", "hard", "link", "other.pt", "m", "ckptkit.toml"]
-)
-@pytest.mark.parametrize(
-    "command", ["validate m --report sarif={out}", "lock m -o {out}", "validate --write-baseline {out}"]
-)
+@pytest.mark.parametrize("place", ["m/model.safetensors", "m/config.json", "hard", "link", "other.pt", "m", "ckptkit.toml"])
+@pytest.mark.parametrize("command", ["validate m --report sarif={out}", "lock m -o {out}", "validate --write-baseline {out}"])
 def test_a_report_is_never_written_over_what_was_read_nor_over_a_checkpoint_nor_through_a_link(
     place: str, command: str, model: Path, tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""Hostile files and folders whose harm is elsewhere: in a CI job's log, in the files of this machine, in the library that loads what was kept.
+"""Hostile files and folders whose harm is elsewhere: in a CI job's log, in this machine's files, in the library that loads them next.
 
 Built by hand from the pieces of `variants`, which hands them in.
 """

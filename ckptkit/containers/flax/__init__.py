@@ -2,7 +2,8 @@
 
 Sources: flax/serialization.py and transformers 4's modeling_flax_utils.py. The file is one msgpack map of maps; a tensor's name is its keys
 joined by "/"; a slash within a key (haiku's "transformer/linear_0") is written "~1" and a "~" before a 0 or 1 "~0", as JSON pointers do
-(RFC 6901), so that no two tensors have one name. The bytes of an array lie in the file as they are, so tensors are extents; one above 1 GiB lies in flat pieces.
+(RFC 6901), so that no two tensors have one name. The bytes of an array lie in the file as
+they are, so tensors are extents; one above 1 GiB lies in flat pieces.
 """
 
 from __future__ import annotations

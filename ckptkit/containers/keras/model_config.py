@@ -188,7 +188,7 @@ def _is_base64(text: str) -> bool:
 
 
 def _acts(v: dict[str, object]) -> bool:
-    """Whether what one object names acts when it is imported and called: Python's own functions, parts of Keras that fetch or load files."""
+    """Whether what one object names acts when it is imported and called: Python's own functions, what of Keras fetches or loads."""
     name, module, config = v.get("class_name"), v.get("module"), v.get("config")
     if name == "TFSMLayer":
         return True

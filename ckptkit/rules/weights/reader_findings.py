@@ -44,8 +44,8 @@ noticed("keras-config", "error", "A Keras configuration names only what Keras it
     A model's configuration, in a .keras archive or a whole-model .h5, is a program for Keras' loader: a Lambda layer's code, a
     function of any module, a class from outside Keras, a pickled PyTorch module are what it would import, build or call.
     ckptkit reads it as data and loads none of it. Functions of Python's standard library and what has Keras read, fetch or load a file
-    (a vocabulary that is a path, get_file, TFSMLayer) are errors, the rest warnings. So too: keys that stand twice, what is no JSON, and an archive without
-    config.json or metadata.json, which Keras does not load.""")  # fmt: skip
+    (a vocabulary that is a path, get_file, TFSMLayer) are errors, the rest warnings. So too: keys that stand twice, what is
+    no JSON, and an archive without config.json or metadata.json, which Keras does not load.""")  # fmt: skip
 noticed(
     "records",
     "warning",
