@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from engine_targets import left, simple, tree
 from plans import dead_run, go
-from test_engine_target import left, simple, tree
 
 from ckptkit.containers import Part
 from ckptkit.engine import staging

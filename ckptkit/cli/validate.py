@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from .._typing import TYPE_CHECKING
 from ..errors import UsageError, printable
 from . import _declare as declare
 from ._options import format_option, source_options
 from ._words import parse_pairs
 
-FORMATS = ("text", "json", "markdown", "html", "sarif", "junit", "github")
+if TYPE_CHECKING:
+    from ..graph.reading import Reading
 
 
 @declare.command("validate")
@@ -19,8 +21,7 @@ FORMATS = ("text", "json", "markdown", "html", "sarif", "junit", "github")
     multiple=True,
     help="What must be true, such as layers=24, hidden=1024, variant=roberta-large, dtype=float32. Repeatable.",
 )
-@declare.option("--container", metavar="NAME", help="Read it as this container instead of recognising it.")
-@declare.option("--lock", metavar="FILE", help="Say what is another than when `ckptkit lock` wrote FILE.")
+@declare.option("--lock", metavar="FILE", help="Say what has changed since `ckptkit lock` wrote FILE.")
 @declare.option(
     "--policy", metavar="FILE", help="The policy file; without PATH it is looked for: ckptkit.toml, or pyproject.toml with [tool.ckptkit]."
 )
@@ -32,11 +33,10 @@ FORMATS = ("text", "json", "markdown", "html", "sarif", "junit", "github")
 @declare.option("--baseline", metavar="FILE", help="Findings that are known: counted, not listed, not failing.")
 @declare.option("--write-baseline", metavar="FILE", help="Write the findings of this run as a baseline.")
 @declare.option("--no-integrity", is_flag=True, help="Do not read the weights: no checksums, no values, no comparison of tied tensors.")
-@declare.option("--report", metavar="FORMAT=FILE", multiple=True, help=f"Also write a report to FILE ({', '.join(FORMATS)}). Repeatable.")
-@format_option(*FORMATS)
+@declare.option("--report", metavar="FORMAT=FILE", multiple=True, help="Also write a report to FILE, in any form of --format. Repeatable.")
+@format_option("checked")
 def command(
-    paths: tuple[str, ...], config: str | None, architecture: str | None, dialect: str | None, part: str | None, expect: tuple[str, ...],
-    container: str | None,
+    paths: tuple[str, ...], reading: Reading, expect: tuple[str, ...],
     lock: str | None, policy: str | None, select: tuple[str, ...], ignore: tuple[str, ...], fail_on: str | None, baseline: str | None,
     write_baseline: str | None,
     no_integrity: bool, report: tuple[str, ...], form: str,
@@ -56,28 +56,23 @@ def command(
     from ..gate.policy import Entry, find_policy, read_policy
     from ..gate.run import check_all, worst_exit
     from ..gate.selection import Choice, baseline_text, read_baseline, rule_ids
-    from ..report.checked import show_checked
     from ..report.findings import counts
+    from ..report.forms import forms, records_failures, show, shows
     from ._outputs import files_of, unread, write_outputs
 
     wanted = {}
     for name, file in parse_pairs(report, "--report").items():
-        if name not in FORMATS:
-            raise UsageError(f"--report {name}: no such format", hint=f"one of {', '.join(FORMATS)}")
+        if shows(name, "checked") is None:
+            raise UsageError(f"--report {name}: no such format", hint=f"one of {', '.join(forms('checked'))}")
         wanted[name] = file
     selected, ignored = rule_ids(select, "--select"), rule_ids(ignore, "--ignore")
     known = read_baseline(baseline) if baseline and not write_baseline else frozenset()
     source = None
     if paths:
-        options = {
-            k: v
-            for k, v in (("config", config), ("architecture", architecture), ("dialect", dialect), ("part", part), ("container", container))
-            if v
-        }
         choice = Choice(selected, ignored, {}, known, fail_on or "error")
-        entries = [Entry(p, choice, parse_pairs(expect, "--expect"), (), lock or "", "", options, not no_integrity) for p in paths]
+        entries = [Entry(p, choice, parse_pairs(expect, "--expect"), (), lock or "", "", reading, not no_integrity) for p in paths]
     else:
-        if any((config, architecture, dialect, part, container, expect, lock)):
+        if any((*reading, expect, lock)):
             raise UsageError("--config, --expect, --lock and the like are of a PATH", hint="name it, or say it in the policy file")
         source = policy or find_policy()
         if source is None:
@@ -97,14 +92,14 @@ def command(
     if write_baseline:  # it is to know what an older one knew, too
         entries = [e._replace(choice=e.choice._replace(known=frozenset())) for e in entries]
     checked = check_all(entries)
-    if len(checked) == 1 and checked[0].error is not None and form not in ("html", "sarif", "junit", "github") and not wanted:
+    if len(checked) == 1 and checked[0].error is not None and not records_failures(form) and not wanted:
         raise checked[0].error
     failing = entries[0].choice.fail_on
-    outputs = {file: show_checked(checked, name, failing) + "\n" for name, file in wanted.items()}
+    outputs = {file: show("checked", checked, name, fail_on=failing) + "\n" for name, file in wanted.items()}
     if write_baseline:
         outputs[write_baseline] = baseline_text((c.path, c.findings) for c in checked)
     if outputs:
-        inputs = [source, config, lock, *(e.lock for e in entries), *(e.options.get("config") for e in entries)]
+        inputs = [source, lock, *(e.lock for e in entries), *(e.reading.config for e in entries)]
         inputs += [baseline] if baseline != write_baseline else []
         for c in checked:
             inputs += files_of(c.report.subject) if c.report is not None else unread(c.path)
@@ -114,5 +109,5 @@ def command(
         said = ", ".join(f"{n} {severity}{'s' * (n != 1)}" for severity, n in counted.items() if n and severity != "info")
         declare.echo(f"{printable(write_baseline)}: what is known from now on and does not fail: {said or 'nothing'}", err=True)
         return 0
-    declare.echo(show_checked(checked, form, failing), commands=form == "github")
+    declare.echo(show("checked", checked, form, fail_on=failing), commands=form == "github")
     return worst_exit(checked)
