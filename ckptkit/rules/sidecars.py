@@ -209,6 +209,7 @@ def links(s: Subject) -> Iterator[Finding]:
     """
     folder = folder_of(s.checkpoint)
     own = {os.path.abspath(f) for f in s.checkpoint.files}
+    own |= {os.path.join(folder, f.where) for f in s.findings if f.rule == "config"}  # which was said
     try:
         names = sorted(e.name for e in os.scandir(folder) if e.is_symlink())
     except OSError:
