@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 @declare.option("--seed", type=declare.IntRange(0), default=0, show_default=True, help="Of what is made new: the same seed, the same bits.")
 @declare.option("--drop-optimizer", is_flag=True, help="Leave optimizer state out where names stay (with --to it never goes over).")
 @declare.option("--dry-run", is_flag=True, help="Show what would be written and write nothing.")
-@declare.option("--overwrite", is_flag=True, help="Replace DST if it exists.")
+@declare.option("--overwrite", is_flag=True, help="Replace DST if it exists; of a directory only what its ledger says ckptkit wrote.")
 @declare.option("--force", is_flag=True, help="DANGEROUS: convert a checkpoint that has errors; what is missing stays missing.")
 @declare.option("--check/--no-check", default=True, help="Verify the source's checksums and read back what was written.  [default: check]")
 @declare.option(
