@@ -80,8 +80,8 @@ def convert(
     all of it by `seed`, the same values as `build_transformer_model` gives, listed in the findings and the ledger. Raises
     FindingsError, UndecidedError, UsageError, ... (`errors`).
     """
+    from ..engine.replaceable import check_target
     from ..engine.run import run
-    from ..engine.staging import check_target
 
     src, dst = os.fspath(source), os.fspath(target)
     if check not in (True, False, "reference"):
@@ -98,6 +98,8 @@ def convert(
         )  # fmt: skip
         proof = _reference(request.container.NAME) if check == "reference" else None
         if dry_run:
+            if overwrite:  # what would be lost is told now
+                check_target(dst, single=request.single, overwrite=True, inputs=(), names=planned.plan.names)
             return done
         result = run(
             planned.plan, overwrite=overwrite, jobs=jobs, max_memory=max_memory, check=bool(check), proof=proof, on_overflow=on_overflow,
