@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..errors import printable
 from . import _declare as declare
 from ._options import format_option, parse_given, source_options
 
@@ -37,4 +38,6 @@ def command(
 
     d = digest(path, config=config, architecture=architecture, dialect=dialect, part=part, given=parse_given(given))
     declare.echo(show("digest", d, form, path=path, parameters=parameters))
+    for text in d.left_out:
+        declare.echo(f"note: {printable(text)}", err=True)
     return 0

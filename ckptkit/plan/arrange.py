@@ -142,6 +142,9 @@ class Same(Builder):
                 self.went[name] = {"dropped": "optimizer state"}
                 beside += [] if self.request.drop_optimizer else [name]
                 continue
+            if role.kind == "dropped" or (role.kind == "part" and self.subject.checkpoint.chosen):
+                self.went[name] = {"dropped": "asked to be dropped" if role.kind == "dropped" else f"part of {role.what}"}
+                continue
             if t.spec.dtype == "STRING":
                 self._string(name)
                 continue

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..comparison.pair import ATOL, RTOL
 from ..errors import CheckpointError, UnsupportedError, UsageError
+from ..graph.account import require_read
 from ..graph.canonical_arrays import Weights
 from ..graph.examine import examine
 from .build import finish, refuse_errors, require
@@ -73,6 +74,7 @@ def export(
             raise UnsupportedError(f"{module} is not installed, and --to {to} needs it", hint=f"pip install 'ckptkit[{to}]'") from None
     with examine(source, config=config, part=part, given=given) as subject:
         refuse_errors(subject)
+        require_read(subject, "the program")
         spec = spec_of(subject)
         model = finish(spec, Weights(subject), framework=framework)
     folder = os.path.dirname(os.path.abspath(path))

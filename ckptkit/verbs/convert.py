@@ -20,6 +20,7 @@ from ..graph.tf_objects import MEMORY, hung, object_places, scope
 from ..plan.arrange import Request, Weights
 from ..plan.assemble import arrange, assemble
 from ..plan.ledger import LEDGER, ledger_text, make_ledger
+from ..plan.losses import groups_and_globs, losses
 from ..plan.sidecars import gather
 from ..plan.target import (
     as_mapping,
@@ -87,7 +88,7 @@ def convert(
 
     `target` is a directory, or one file if it ends like one of the container's and the container is a single file.
     `dtypes`: (glob, dtype) pairs; `given`: canonical values that nothing else says ({"heads": 16}); `drop`: head groups to
-    leave out; `max_shard_size` and `max_memory` in bytes; `check` verifies the source's checksums and reads back what was
+    leave out, and globs of stored names; `max_shard_size` and `max_memory` in bytes; `check` verifies the source's checksums and reads back what was
     written, with check="reference" also by the format's own library; `on_overflow` (error, clip, keep) and `sync` are the engine's;
     `force` converts in spite of error findings. `init_missing`: parameters that the source lacks start as the architecture's authors
     have them start; `add`: so do heads that it lacks; `resize_vocab`: so do further rows of the vocabulary (or rows are left out);
@@ -104,7 +105,11 @@ def convert(
         raise UsageError(f"check is {check!r}", hint="True, False or 'reference'")
     single = single_file(dst, container)
     check_target(dst, single=single, overwrite=overwrite or dry_run, inputs=())
-    with paused(), examine(src, config=config, architecture=architecture, dialect=dialect, part=part, given=given) as subject:
+    drop, globs = groups_and_globs(drop)
+    with (
+        paused(),
+        examine(src, config=config, architecture=architecture, dialect=dialect, part=part, given=given, drop=globs) as subject,
+    ):
         grows = init_missing or bool(add) or resize_vocab is not None
         wanted = container or (choose_container(subject, None, None, dst).NAME if single else None)
         target_dialect = choose_dialect(subject, to, wanted) if to is not None or not grows else own_dialect(subject)
@@ -112,6 +117,7 @@ def convert(
         findings = run_rules(subject, integrity=bool(check) and not dry_run)
         if init_missing:
             findings = [f for f in findings if f.rule != "missing"]
+        findings += losses(subject, renames=target_dialect is not None, casts=bool(dtypes))
         errors = [f for f in findings if f.severity == "error"]
         if errors and not force:
             raise FindingsError(

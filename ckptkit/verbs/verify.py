@@ -14,9 +14,11 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from ..comparison.left_out import beyond_unlike, beyond_words, not_compared
 from ..comparison.pair import Difference, Level, Pair, Step
 from ..errors import EXIT_FINDINGS, EXIT_OK, EXIT_UNDECIDED, CheckpointError, LoadError, UndecidedError, UsageError
 from ..graph.examine import Subject, examine
+from ..support.name_text import collapse
 
 LEVELS = ("bits", "values", "behaviour")
 ENGINES = ("torch", "keras")
@@ -94,7 +96,23 @@ def verify(
         for lv in levels[2:]:
             if verdict == "same" or lv.verdict == "different":
                 verdict = lv.verdict
-        return Verification(os.fspath(a), os.fspath(b), tuple(levels), verdict, tuple(notes))
+        grave, more = _left_out(pair)
+        if verdict == "same" and grave:
+            verdict = "undecided"
+        return Verification(os.fspath(a), os.fspath(b), tuple(levels), verdict, (*notes, *grave, *more))
+
+
+def _left_out(pair: Pair) -> tuple[list[str], list[str]]:
+    """(what bars "same", what is only to be said) of what no level has compared, in words."""
+    grave, notes = not_compared(pair.one, pair.two)
+    out = list(grave)
+    arch = pair.one.architecture
+    if arch is not None and (names := beyond_unlike(pair.one, pair.two)):
+        out.append(beyond_words(names, arch.title))
+    kinds = [s.checkpoint.classes for s in (pair.one, pair.two)]
+    if unlike := sorted(n for n in kinds[0].keys() | kinds[1].keys() if kinds[0].get(n) != kinds[1].get(n)):
+        out.append(f"tensors of classes of their own, not the same on both sides: {collapse(unlike, 4)}")
+    return out, list(notes)
 
 
 def _open(path: str | os.PathLike[str], config: str | None, part: str | None, given: Mapping[str, object] | None) -> Subject:
