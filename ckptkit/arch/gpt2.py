@@ -139,6 +139,14 @@ HF_SIZES: dict[str, str | Key] = {
     "tie_word_embeddings": "tied",
 }
 HF_DEFAULTS = {**DEFAULTS, "embedding_dropout": 0.1, "activation": "gelu_tanh", "norm_eps": 1e-5, "tied": True}
+# what its classes of two heads do by default; what nothing reads any more
+HF_USUAL = {
+    "summary_type": "cls_index",
+    "summary_use_proj": True,
+    "summary_proj_to_labels": True,
+    "n_ctx": ...,
+    "predict_special_tokens": ...,
+}
 HPARAMS: dict[str, str | Key] = {"n_vocab": "vocab", "n_ctx": "positions", "n_embd": "hidden", "n_head": "heads", "n_layer": "layers"}
 OPENAI_IMPLIED = {"intermediate": "=4 hidden", "norm_eps": 1e-5, "tied": True}
 B4K_KEYS: dict[str, str | Key] = {
@@ -223,6 +231,7 @@ HF = Dialect(
         marks={"model_type": "gpt2"},
         defaults={**HF_DEFAULTS, "scaled": True, "scaled_by_layer": False},
         also={"bos_token_id": end_of_text, "eos_token_id": end_of_text},
+        usual=HF_USUAL,
     ),
 )
 

@@ -336,7 +336,14 @@ def dialects(
         classes=classes,
         files=Files(metadata={"format": "pt"}, sidecars=PIECES),
         config=ConfigForm(
-            "config.json", keys, marks={"model_type": model_type}, implied=implied, defaults=defaults, also=ALSO, labels=True
+            "config.json",
+            keys,
+            marks={"model_type": model_type},
+            implied=implied,
+            defaults=defaults,
+            also=ALSO,
+            labels=True,
+            usual={"n_positions": ...},
         ),
     )
     scale = ("canonical", "/weight")

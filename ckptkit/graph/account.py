@@ -22,13 +22,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from .._typing import TYPE_CHECKING, NamedTuple
-from ..configuration.without_effect import no_effect
+from ..configuration.without_effect import WITHOUT_EFFECT, no_effect
 from ..errors import UndecidedError, printable
 from ..support.name_text import collapse, natural
 from ..support.opaque import Opaque
 from ..tensors import DTYPES
 
 if TYPE_CHECKING:
+    from ..schema import ConfigForm
     from .examine import Subject
 
 PLACES = ("used", "tied", "repeated", "derived", "optimizer", "trainer", "part", "stray", "dropped", "unexplained")
@@ -207,6 +208,15 @@ def unexplained_keys(subject: Subject) -> dict[str, object]:
     values = subject.values
     if values is None:
         return {k: v for k, v in raw.items() if not no_effect(k, v)}
+    form = subject.architecture.dialects[values.form].config if subject.architecture is not None else None
     rest = values.rest.get(values.form, {})
-    marks = subject.architecture.dialects[values.form].config.marks if subject.architecture is not None else {}
-    return {k: v for k, v in rest.items() if not no_effect(k, v) and k not in marks}
+    return {k: v for k, v in rest.items() if not (no_effect(k, v) if form is None else _is_usual(form, k, v))}
+
+
+def _is_usual(form: ConfigForm, key: str, value: object) -> bool:
+    """Whether a key changes nothing: as its form has it, as any configuration has it, or since a written one has that value."""
+    if key in form.usual:
+        return form.usual[key] is ... or form.usual[key] == value or value is None
+    if key in form.also and key not in WITHOUT_EFFECT and value is not None:
+        return form.also[key] == value
+    return no_effect(key, value)

@@ -56,6 +56,7 @@ def _form(defaults: Mapping[str, object], mask: str, also: Mapping[str, object])
         implied={"norm_eps": 1e-6},
         defaults={**defaults, "tied": False},
         also=also,
+        usual=dict.fromkeys(("data_processor", "embedding", "target"), ...),  # the tensors say which embeddings and targets there are
     )
 
 
