@@ -133,6 +133,22 @@ def test_without_a_tensor_nothing_is_the_same_nor_fine(tmp_path: Path, name: str
         assert ckptkit.validate(b).exit_code == 1
 
 
+FAMILIES = ["hf_albert", "hf_distilbert", "hf_electra", "hf_gpt1", "hf_gpt2", "hf_roberta", "hf_t5"]
+
+
+@pytest.mark.parametrize("which", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("case", FAMILIES)
+def test_of_no_family_a_tensor_can_be_left_out(tmp_path: Path, case: str, which: float) -> None:
+    source = oracles.golden(case) / "safetensors"
+    arrays = load_file(source / "model.safetensors")
+    name = sorted(arrays)[int(which * len(arrays))]
+    shutil.copytree(source, tmp_path / "b")
+    save_file({n: a for n, a in arrays.items() if n != name}, tmp_path / "b" / "model.safetensors")
+    if lacks(tmp_path / "b") and not lacks(source):
+        assert ckptkit.validate(tmp_path / "b").exit_code == 1, name
+        unlike(source, tmp_path / "b", tmp_path)
+
+
 @pytest.mark.parametrize("name", ["adapter.down.weight", "bert.encoder.layer.1.attention.self.gate.weight", "ema.w", "bert.scale"])
 def test_with_a_tensor_more_nothing_is_the_same(tmp_path: Path, name: str) -> None:
     b = changed(tmp_path / "b", {name: np.ones((3, 3), np.float32)})

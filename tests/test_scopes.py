@@ -84,3 +84,12 @@ def test_a_scope_that_few_names_have_is_none_and_wrappers_that_hide_two_names_st
     assert scopes([f"m.n.{i}" for i in range(5)]) == ["m.", "m.n."]
     assert without_inner(["a._orig_mod.w", "a.w"]) == ({}, ())
     assert without_inner(["a._orig_mod.w"])[0] == {"a._orig_mod.w": "a.w"}
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_part_of_a_compressed_archive_goes_by_its_own_names(tmp_path: Path, packed: bool) -> None:
+    arrays = {f"left/{n}": np.full((3, 2), i + 1.0) for i, n in enumerate("ab")} | {"right/a": np.zeros(2)}
+    (np.savez_compressed if packed else np.savez)(tmp_path / "m.npz", **arrays)
+    ckptkit.convert(tmp_path / "m.npz", tmp_path / "left.safetensors", part="left")
+    got = load_file(tmp_path / "left.safetensors")
+    assert got.keys() == {"a", "b"} and all(np.array_equal(got[n], arrays[f"left/{n}"]) for n in got)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import TracebackType
 
 from .._typing import TYPE_CHECKING, NamedTuple
@@ -15,11 +15,15 @@ from ..findings import Finding
 from ..schema import Architecture
 from ..schema.layout import Sizes
 from .parts import select_part
+from .reading import AS_FOUND, Reading
 from .solve import Solution
 from .weight_graph import WeightGraph, bind
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from .account import Account
+    from .reading import Words
 
 
 class Subject(NamedTuple):
@@ -124,21 +128,14 @@ class Subject(NamedTuple):
         return sizes
 
 
-def examine(
-    path: str | os.PathLike[str],
-    *,
-    config: str | None = None,
-    container: str | None = None,
-    architecture: str | None = None,
-    dialect: str | None = None,
-    part: str | None = None,
-    given: Mapping[str, object] | None = None,
-    drop: Sequence[str] = (),
-) -> Subject:
-    """Open `path`, find its configuration, and recognise it. Reads headers only. `drop`: globs of stored names to leave out.
+def examine(path: str | os.PathLike[str], reading: Reading = AS_FOUND, **words: Unpack[Words]) -> Subject:
+    """Open `path`, find its configuration, and recognise it. Reads headers only.
 
+    `reading`, or its fields as keywords (config, container, architecture, dialect, part, given), overrule what would be found;
+    `drop` are globs of stored names to leave out.
     A configuration that cannot be read is an error finding, unless it was named. Raises CheckpointError.
     """
+    config, container, architecture, dialect, part, given, drop = reading.but(**words)
     if architecture is not None:
         by_name(architecture)
     if dialect is not None:
@@ -167,7 +164,7 @@ def examine(
         if raw is not None and graph.recognition is not None:
             values = interpret(raw, graph.recognition.architecture, graph.recognition.dialect)
             findings += values.findings
-        return Subject(checkpoint, graph, raw, values, dict(given or {}), tuple(findings))
+        return Subject(checkpoint, graph, raw, values, dict(given), tuple(findings))
     except BaseException:
         checkpoint.close()
         raise

@@ -51,6 +51,7 @@ def select_part(checkpoint: Checkpoint, part: str) -> bool:
     checkpoint.copies = _moved(checkpoint.copies, renamed)
     aliases = checkpoint.aliases
     checkpoint.aliases = lambda: _moved(aliases(), renamed)
+    checkpoint.stored_as = {new: old for old, new in renamed.items() if new != old}
     checkpoint.wrapper = checkpoint.chosen = part
     return True
 

@@ -24,7 +24,8 @@ COUNTS = frozenset((
     "num_decoder_layers", "num_hidden_groups", "depth", "num_blocks",
 ))  # fmt: skip
 MORE = frozenset(("num_nextn_predict_layers", "mtp_num_layers"))  # layers beyond those that are counted
-_NUMBER = re.compile(r"(?<=[./_])([0-9]{1,7})(?=[./]|$)")
+_NUMBER = re.compile(r"(?:(?<=[./])|(?<=layer_)|(?<=block_)|(?<=layers_)|(?<=blocks_))([0-9]{1,7})(?=[./]|$)")
+_ALIKE = 3  # tensors that layers have, from which a number left out among them is a layer lost (and not one without weights)
 
 
 class Run(NamedTuple):
@@ -123,8 +124,9 @@ def runs_and_counts(s: Subject) -> Iterator[Finding]:
         return
     runs = runs_of(s)
     for r in runs:
-        holes = gaps(r.layers)
-        if holes and min(r.layers) < 2:
+        usual, n = _usual(r)
+        holes = [h for h in gaps(r.layers) if h.start > min(r.layers)]
+        if holes and len(usual) >= _ALIKE and len(r.layers) > 2 and n * 3 >= len(r.layers) * 2:
             yield Finding(
                 "error", "layers", f"{r.stem}{', '.join(map(ranges, holes))}",
                 f"{r.stem}{', '.join(map(ranges, holes))} missing in the middle: the weights hold {ranges(r.layers)}",
@@ -156,12 +158,16 @@ def _against(said: Mapping[str, int], runs: list[Run], config: str) -> Iterator[
         )  # fmt: skip
 
 
+def _usual(r: Run) -> tuple[frozenset[tuple[str, str, tuple[int, ...]]], int]:
+    """(what most layers of a run hold, how many do)."""
+    return Counter(r.layers.values()).most_common(1)[0]
+
+
 def _unlike(r: Run) -> Iterator[Finding]:
     """A layer that lacks what all its siblings have, or has it in another shape."""
     if len(r.layers) < 3:
         return
-    kinds = Counter(r.layers.values())
-    usual, n = kinds.most_common(1)[0]
+    usual, n = _usual(r)
     if n * 3 < len(r.layers) * 2 or len(usual) < 2:
         return
     names = {t[0] for t in usual}
