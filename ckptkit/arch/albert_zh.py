@@ -36,6 +36,12 @@ ARCHITECTURE = Architecture(
         "sop": linear("sop_labels", "pooled", group="sop"),
         "classifier": linear("labels", "hidden", group="classifier"),
     },
+    traits={
+        "encoder": L[:-1],
+        "projected": "words",
+        "repeats": "layers",
+        "heads": {"pooler": "pooler", "mlm": "kept", "sop": "pooled", "classifier": "pooled_or_tokens"},
+    },
     relations=("hidden = heads head_dim", "pooled = hidden", "transformed = hidden"),
     fixed={"sop_labels": 2},
     rank=4,

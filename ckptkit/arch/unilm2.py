@@ -14,7 +14,7 @@ from ckptkit.schema import Architecture, ConfigForm, Dialect, Key, Lack, linear
 
 L = "encoder.layers.{layer}.attention."
 S = "~encoder.layer.{layer}.attention.self."
-HF = BERT.dialects["hf"]
+HF = BERT.dialects["hf"]._replace(lacks={})
 
 KEYS: dict[str, str | Key] = {
     **SIZES,

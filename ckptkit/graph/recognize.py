@@ -19,7 +19,7 @@ from ..errors import UsageError
 from ..schema import Architecture, Dialect, Match, Row, Table
 from ..schema.templates import patterns_of, reduce_names, stem, tally
 from .scopes import scopes, without_inner
-from .solve import solve
+from .layouts import misfits
 
 if TYPE_CHECKING:
     from ..schema.library_names import Spelling
@@ -393,26 +393,13 @@ def _best(found: list[Candidate], reduced: Reduced) -> Candidate:
 
 
 def _by_layout(best: Candidate, found: Sequence[Candidate], stored: Mapping[str, tuple[int, ...]], reduced: Reduced) -> Candidate:
-    """Of namings of one architecture with the same names, the one in whose layouts the shapes fit together: nanoGPT keeps transformers' names
-    and turns the matrices. Nothing is decided by it where the shapes fit both."""
+    """Of namings of one architecture with the same names, the one in whose layouts the shapes fit together."""
     same = (best.score.explained, best.score.missing, best.prefix, best.architecture)
     alike = [c for c in found if (c.score.explained, c.score.missing, c.prefix, c.architecture) == same]
     own = [c for c in alike if c.dialect.files.spelling is None and c.dialect.files.objects is None]
     if len(own) < 2 or best not in own:
         return best
-    firsts = dict[str, str]()
-    for name, pattern in reduced.items():
-        firsts.setdefault(pattern, name)
-    numbers = re.compile("[0-9]+").findall
-    wrong = {}
-    for c in own:
-        table, shapes = c.architecture.table(c.dialect.name), dict[Row, dict[str, tuple[int, ...]]]()
-        for pattern, name in firsts.items():
-            m = table.match(pattern, numbers(name), c.prefix) if pattern in table.index(c.prefix) else None
-            if m is not None and m.row.role == "param":
-                shapes.setdefault(m.row, {})[name] = stored[name]
-        solution = solve(c.architecture, shapes)
-        wrong[c.dialect.name] = len(solution.mismatches) + len(solution.broken)
+    wrong = {c.dialect.name: misfits(c.architecture, c.dialect.name, c.prefix, stored, reduced) for c in own}
     least = min(wrong.values())
     return best if wrong[best.dialect.name] == least else max((c for c in own if wrong[c.dialect.name] == least), key=lambda c: c.score)
 
