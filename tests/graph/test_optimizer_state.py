@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from ckptkit.graph.training_state import optimizer_state
 
 
