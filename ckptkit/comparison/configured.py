@@ -15,7 +15,7 @@ from ..rules.run import run_rules
 from ..schema import Class, expand, placeholders
 from ..support.name_text import collapse
 
-BESIDE = frozenset(("vocabulary", "variant", "purpose", "dtype", "integrity"))  # errors that change nothing of what is computed
+BESIDE = frozenset(("vocabulary", "variant", "dtype", "integrity"))  # errors that change nothing of what is computed
 SHOWN = 3
 
 

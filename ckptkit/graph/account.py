@@ -107,8 +107,9 @@ def heads_in_doubt(subject: Subject) -> tuple[list[str], list[str]]:
     heads = sorted({i.group for i in arch.params.values() if "labels" in i.layout.axes and i.group != "core"} & subject.graph.groups)
     packed = {n for p in subject.graph.packings for n in p.stored}
     between = []
-    for name, (kind, _) in subject.graph.roles.items():
-        if kind in ("unexplained", "dropped") and name not in packed and name in subject.checkpoint.tensors:
+    for name, (kind, what) in subject.graph.roles.items():
+        low = kind == "unexplained" and bool(what)  # an adapter's: it stands beside its module
+        if kind in ("unexplained", "dropped") and not low and name not in packed and name in subject.checkpoint.tensors:
             spec = subject.checkpoint.tensors[name].spec
             after = all(n in (labels, labels + 2) for n in spec.shape)  # a CRF's transitions: they stand behind the head
             if len(spec.shape) > 1 and not after and DTYPES[spec.dtype].kind == "float":

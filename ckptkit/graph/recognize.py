@@ -1,9 +1,8 @@
 """Which architecture and dialect the stored names are, with the evidence.
 
-Policy: names are reduced to patterns once (digits to a placeholder) and every architecture x dialect is scored by exact
-sets of patterns. Tensors decide; what the configuration calls itself only decides between equals. A wrapper that all
-names share ("module." of DataParallel, "_orig_mod." of torch.compile) is set apart and named as such. Where the names tell
-nothing and the container keeps the variables' own names besides (TensorFlow's object graph, Keras' HDF5), those are tried.
+Policy: names are reduced to patterns once (digits to a placeholder) and every architecture x dialect is scored by exact sets of patterns.
+Tensors decide; what the configuration calls itself only decides between equals. Wrappers and scopes are set apart and named as such
+(`scopes`). Where a container keeps the variables' own names besides (TensorFlow's objects, Keras' HDF5), those are tried.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from ..errors import UsageError
 from ..schema import Architecture, Dialect, Match, Row, Table
 from ..schema.templates import patterns_of, reduce_names, stem, tally
 from .layouts import misfits
-from .scopes import scopes, shared_wrapper, without_inner
+from .scopes import inner_words, scopes, shared_wrapper, without_inner
 
 if TYPE_CHECKING:
     from ..schema.library_names import Spelling
@@ -229,8 +228,9 @@ def recognize(
         if found is None:
             return None
         inside = {b: n for n, b in bare.items()}
-        said = f"inside of names stand the wrappers {', '.join(wrappers)}"
-        return found._replace(matches={inside[n]: m for n, m in found.matches.items()}, evidence=(*found.evidence, said))
+        return found._replace(
+            matches={inside[n]: m for n, m in found.matches.items()}, evidence=(*found.evidence, *inner_words(shapes, wrappers))
+        )
     if found is None or not found.score.whole or found.score.explained < len(shapes):
         found = _by_own_names(shapes, aliases(), asked, found)
     if found is None:
@@ -379,7 +379,7 @@ def _best(found: list[Candidate], reduced: Reduced) -> Candidate:
 def _by_layout(best: Candidate, found: Sequence[Candidate], stored: Mapping[str, tuple[int, ...]], reduced: Reduced) -> Candidate:
     """Of namings of one architecture with the same names, the one in whose layouts the shapes fit together."""
     same = (best.score.explained, best.score.missing, best.prefix, best.architecture)
-    alike = [c for c in found if (c.score.explained, c.score.missing, c.prefix, c.architecture) == same]
+    alike = (c for c in found if (c.score.explained, c.score.missing, c.prefix, c.architecture) == same)
     own = [c for c in alike if c.dialect.files.spelling is None and c.dialect.files.objects is None]
     if len(own) < 2 or best not in own:
         return best

@@ -141,7 +141,7 @@ def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tupl
     ck, r = s.checkpoint, s.graph.recognition
     title = container_by_name(ck.container).TITLE
     evidence: dict[str, tuple[str, ...]] = {"container": (_container_evidence(path, ck.path, title, named),)}
-    evidence["architecture"] = r.evidence if r is not None else ("no architecture known here explains the tensor names",)
+    evidence["architecture"] = r.evidence if r is not None else (ck.special[0] or "no architecture known here explains the tensor names",)
     if s.config is not None:
         evidence["config"] = (_config_evidence(s),)
     sizes: dict[str, int] = {}
