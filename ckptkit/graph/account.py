@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from .._typing import TYPE_CHECKING, NamedTuple, Protocol
-from ..configuration.without_effect import no_effect
+from ..configuration.without_effect import WITHOUT_EFFECT, no_effect
 from ..errors import UndecidedError, printable
 from ..support.name_text import collapse, natural
 from ..support.opaque import Opaque
@@ -31,7 +31,7 @@ from ..tensors import DTYPES
 if TYPE_CHECKING:
     from ..configuration.read import RawConfig, Values
     from ..containers import Checkpoint
-    from ..schema import Architecture
+    from ..schema import Architecture, ConfigForm
     from .weight_graph import WeightGraph
 
 PLACES = ("used", "tied", "repeated", "derived", "optimizer", "trainer", "part", "stray", "dropped", "unexplained")
@@ -132,8 +132,9 @@ def heads_in_doubt(subject: Subject) -> tuple[list[str], list[str]]:
     heads = sorted({i.group for i in arch.params.values() if "labels" in i.layout.axes and i.group != "core"} & subject.graph.groups)
     packed = {n for p in subject.graph.packings for n in p.stored}
     between = []
-    for name, (kind, _) in subject.graph.roles.items():
-        if kind in ("unexplained", "dropped") and name not in packed and name in subject.checkpoint.tensors:
+    for name, (kind, what) in subject.graph.roles.items():
+        low = kind == "unexplained" and bool(what)  # an adapter's: it stands beside its module
+        if kind in ("unexplained", "dropped") and not low and name not in packed and name in subject.checkpoint.tensors:
             spec = subject.checkpoint.tensors[name].spec
             after = all(n in (labels, labels + 2) for n in spec.shape)  # a CRF's transitions: they stand behind the head
             if len(spec.shape) > 1 and not after and DTYPES[spec.dtype].kind == "float":
@@ -233,6 +234,15 @@ def unexplained_keys(subject: Subject) -> dict[str, object]:
     values = subject.values
     if values is None:
         return {k: v for k, v in raw.items() if not no_effect(k, v)}
+    form = subject.architecture.dialects[values.form].config if subject.architecture is not None else None
     rest = values.rest.get(values.form, {})
-    marks = subject.architecture.dialects[values.form].config.marks if subject.architecture is not None else {}
-    return {k: v for k, v in rest.items() if not no_effect(k, v) and k not in marks}
+    return {k: v for k, v in rest.items() if not (no_effect(k, v) if form is None else _is_usual(form, k, v))}
+
+
+def _is_usual(form: ConfigForm, key: str, value: object) -> bool:
+    """Whether a key changes nothing: as its form has it, as any configuration has it, or since a written one has that value."""
+    if key in form.usual:
+        return form.usual[key] is ... or form.usual[key] == value or value is None
+    if key in form.also and key not in WITHOUT_EFFECT and value is not None:
+        return form.also[key] == value
+    return no_effect(key, value)

@@ -1,9 +1,8 @@
 """Which architecture and dialect the stored names are, with the evidence.
 
-Policy: names are reduced to patterns once (digits to a placeholder) and every architecture x dialect is scored by exact
-sets of patterns. Tensors decide; what the configuration calls itself only decides between equals. A wrapper that all
-names share ("module." of DataParallel, "_orig_mod." of torch.compile) is set apart and named as such. Where the names tell
-nothing and the container keeps the variables' own names besides (TensorFlow's object graph, Keras' HDF5), those are tried.
+Policy: names are reduced to patterns once (digits to a placeholder) and every architecture x dialect is scored by exact sets of patterns.
+Tensors decide; what the configuration calls itself only decides between equals. Wrappers and scopes are set apart and named as such
+(`scopes`). Where a container keeps the variables' own names besides (TensorFlow's objects, Keras' HDF5), those are tried.
 """
 
 from __future__ import annotations
@@ -19,7 +18,8 @@ from ..arch import names as known_names
 from ..errors import UsageError
 from ..schema import Architecture, Dialect, Match, Row, Table
 from ..schema.templates import patterns_of, reduce_names, stem, tally
-from .scopes import scopes, shared_wrapper, without_inner
+from .layouts import misfits
+from .scopes import inner_words, scopes, shared_wrapper, without_inner
 from .training_state import optimizer_state
 
 if TYPE_CHECKING:
@@ -237,8 +237,9 @@ def recognize(
         if found is None:
             return None
         inside = {b: n for n, b in bare.items()}
-        said = f"inside of names stand the wrappers {', '.join(wrappers)}"
-        return found._replace(matches={inside[n]: m for n, m in found.matches.items()}, evidence=(*found.evidence, said))
+        return found._replace(
+            matches={inside[n]: m for n, m in found.matches.items()}, evidence=(*found.evidence, *inner_words(shapes, wrappers))
+        )
     if found is None or not found.score.whole or found.score.explained < len(shapes):
         found = _by_own_names(shapes, aliases(), asked, found)
     if found is None:
@@ -339,7 +340,7 @@ def _recognize(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> Recogn
         names = _Names(inner, patterns, asked.config)
         found = _candidates(names, asked, thorough=False) or _candidates(names, asked, thorough=True)
         if found:
-            best = _best(found, stripped)
+            best = _by_layout(_best(found, stripped), found, inner, {n[len(wrapper) :]: p for n, p in stripped.items()})
             matches, plain = _matches(best, names, stripped, wrapper)
             evidence = _evidence(best, found, asked, wrapper, f"{len(matches)} of {len(reduced)}")
             return Recognition(best.architecture, best.dialect, best.prefix, wrapper, matches, best.score, tuple(evidence), plain)
@@ -412,6 +413,18 @@ def _best(found: list[Candidate], reduced: Reduced) -> Candidate:
             least = min(wrong.values())
             best = [c for c, n in zip(best, named, strict=True) if wrong[n] == least]
     return max(best, key=lambda c: c.score)
+
+
+def _by_layout(best: Candidate, found: Sequence[Candidate], stored: Mapping[str, tuple[int, ...]], reduced: Reduced) -> Candidate:
+    """Of namings of one architecture with the same names, the one in whose layouts the shapes fit together."""
+    same = (best.score.explained, best.score.missing, best.prefix, best.architecture)
+    alike = (c for c in found if (c.score.explained, c.score.missing, c.prefix, c.architecture) == same)
+    own = [c for c in alike if c.dialect.files.spelling is None and c.dialect.files.objects is None]
+    if len(own) < 2 or best not in own:
+        return best
+    wrong = {c.dialect.name: misfits(c.architecture, c.dialect.name, c.prefix, stored, reduced) for c in own}
+    least = min(wrong.values())
+    return best if wrong[best.dialect.name] == least else max((c for c in own if wrong[c.dialect.name] == least), key=lambda c: c.score)
 
 
 def _misfits(table: Table, prefix: str, numbered: Sequence[tuple[str, list[str]]]) -> int:

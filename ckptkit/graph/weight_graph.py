@@ -20,6 +20,7 @@ from ..schema import Adjust, Architecture, Dialect, Row, count_name, expand
 from ..schema.layout import Placed, Sizes
 from ..schema.templates import reduce_name
 from ..tensors import StoredTensor
+from . import adapters
 from .packed import Packing, packings
 from .recognize import Question, Recognition, recognize
 from .solve import Shape, Solution, solve
@@ -86,7 +87,7 @@ class WeightGraph:
             elif n in checkpoint.parts:
                 self.roles[n] = Role("part", checkpoint.parts[n])
             else:
-                self.roles[n] = unexplained
+                self.roles[n] = Role("unexplained", said) if (said := adapters.what(n)) else unexplained
 
     def _without_unread(self, r: Recognition) -> Recognition:
         """The recognition of what can be read; the rest is remembered."""
@@ -334,6 +335,8 @@ def bind(
     shapes |= {n: u.shape or () for n, u in checkpoint.unread.items() if not any(n in a for a in (*apart, checkpoint.beside))}
     asked = Question(declared, architecture, dialect, part, config or {}, checkpoint.called)
     found = recognize(shapes, checkpoint.aliases, asked)
+    if found is None and not checkpoint.special[0]:
+        checkpoint.special = adapters.alone(checkpoint)
     return WeightGraph(checkpoint, found, state, dropped)
 
 
