@@ -9,6 +9,7 @@ from ..errors import UNREADABLE, CheckpointError, CorruptError
 from ..limits import using
 from ._detect import locate
 from ._discovery import by_name, containers, each
+from ._foreign import refuse_text
 from ._interface import OBJECT_GRAPH, Checkpoint, Container, FileLayout, Inside, Packed, Part, Slot
 from ._sharding import drop_explained, with_others
 
@@ -37,7 +38,13 @@ def open_checkpoint(path: str | os.PathLike[str], container: str | None = None, 
             p = p if os.path.isfile(p) else (c.prefix(p) or locate(p)[1])
         else:
             c, p = locate(p)
-        return with_others(c.open(p))
+        refuse_text(p, c)
+        opened = with_others(c.open(p))
+        if os.path.isdir(path) and not os.path.isdir(p):
+            from ._folder import beside
+
+            opened.findings += beside(os.path.dirname(p), opened)
+        return opened
     except OSError as e:
         raise CheckpointError(f"cannot be read: {e.strerror}", path=e.filename or p, hint=UNREADABLE) from None
     except RecursionError:
