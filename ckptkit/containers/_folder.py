@@ -28,6 +28,7 @@ WEAK = 44  # ranks from here on are of files that may hold anything: results in 
 ENTRIES = 20_000  # names that are looked at below a folder
 DEPTH = 8  # folders below it
 _USUAL = ("model", "pytorch_model", "tf_model", "flax_model", "diffusion_pytorch_model")  # of one model in several formats
+_ANYTHING = (".npz", ".npy", ".jl", ".joblib", "saved_model.pb", "params_shapes.json")  # of WEAK ranks, or the folder's own
 _TEXT = (".json", ".txt", ".md", ".py", ".yaml", ".yml", ".toml", ".jinja", ".log", ".csv", ".tsv", ".jsonl", ".sh", ".html", ".jpg", ".png",
     ".model", ".vocab", ".gitattributes", ".gitignore", ".lock", ".npy", ".jl", ".joblib", ".pb")  # fmt: skip
 
@@ -120,13 +121,14 @@ def beside(folder: str, opened: Checkpoint) -> list[Finding]:
         out.append(Finding("info", RULE, printable(usual[0]), what))
     if more:
         what = f"{_few(more)} {'is another checkpoint' if len(more) == 1 else 'are other checkpoints'} of the folder: not looked at"
-        out.append(Finding("warning", RULE, printable(more[0]), what, "name a file to have it read"))
+        out.append(Finding("info", RULE, printable(more[0]), what, "name a file to have it read"))
     return out
 
 
 def others_in(folder: str, names: Sequence[str]) -> list[str]:
-    """The names of everything in a folder that could be read as a checkpoint; a set of shards is its index, there or not."""
-    suffixes = tuple(s for c in containers().values() for s in c.SUFFIXES if s not in _TEXT) + (".tar", ".th", ".distcp")
+    """The names of everything in a folder that could be read as a checkpoint, but for what may be any arrays; a set of shards is its
+    index, there or not."""
+    suffixes = tuple(s for c in containers().values() for s in c.SUFFIXES if s not in _ANYTHING) + (".tar", ".th")
     sets = {n: f for f in families(names) for n in f.names}
     indexes = {n: of_index(n, names) for n in names if is_index(n)}
     indexed = {n for fs in indexes.values() for f in fs for n in f.names}
