@@ -50,7 +50,8 @@ class Checkpoint:
     file holds the state dict ("model"), `beside` the tensors outside it (optimizer state); `findings` what the reader noticed and did
     not refuse. Where the format itself says it, `slots` is the optimizer state (name -> the variable it is of, "" for a counter or a
     metric), `repeats` are second copies (name -> the first), `objects` is the graph of objects that the tensors hang on, and
-    `aliases` gives the variables' own names besides those they are stored under; `called` is the model's own name ("bert_backbone").
+    `aliases` gives the variables' own names besides those they are stored under; `ties` are second names of stored tensors that
+    only the metadata say (name -> the stored one); `called` is the model's own name ("bert_backbone").
     `audit` looks for what takes longer than reading headers.
     """
 
@@ -84,6 +85,7 @@ class Checkpoint:
         self.audit: Callable[[], Iterable[Finding]] = tuple
         self.aliases: Callable[[], dict[str, str]] = dict
         self.called = ""
+        self.ties: dict[str, str] = {}
         self.copies: dict[str, tuple[StoredTensor, ...]] = {}  # tensors that lie in several shards: each of them
         self.limits: Mapping[str, int] = {}  # raised for this checkpoint
         self._checks = checks

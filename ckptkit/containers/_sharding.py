@@ -153,6 +153,7 @@ def open_sharded(
             findings=[*index.findings, *findings, *(f for p in parts.values() for f in p.findings)],
             checks=checks,
         )
+        merged.ties = {k: v for p in parts.values() for k, v in p.ties.items() if k not in tensors}
         merged.total_size = index.total_size
         merged.copies = {n: tuple(parts[s].tensors[n] for s in found) for n, found in owners.items() if len(found) > 1}
         merged._stack.enter_context(stack.pop_all())  # closing it closes the shards

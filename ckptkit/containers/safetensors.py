@@ -96,7 +96,9 @@ def open_file(path: str) -> Checkpoint:
     findings: list[Finding] = []
     tensors = _tensors(header, 8 + len(raw), path, findings)
     _check_coverage(tensors, 8 + len(raw), size, path)
-    return Checkpoint(path, NAME, tensors, files=(path,), metadata=metadata, findings=findings)
+    checkpoint = Checkpoint(path, NAME, tensors, files=(path,), metadata=metadata, findings=findings)
+    checkpoint.ties = {k: v for k, v in metadata.items() if v in tensors and k not in tensors}  # safetensors.torch.save_model
+    return checkpoint
 
 
 def _read_header(path: str) -> tuple[bytes, int]:

@@ -12,8 +12,8 @@ from functools import cached_property
 
 from .._typing import NamedTuple
 from ..containers import Checkpoint
-from ..schema import Architecture, Dialect, Row, count_name, expand
-from ..schema.layout import Placed, Sizes
+from ..schema import Architecture, Dialect, Param, Row, count_name, expand
+from ..schema.layout import Layout, Placed, Sizes
 from ..schema.templates import reduce_name
 from ..tensors import StoredTensor
 from .optimizer_state import optimizer_state
@@ -40,7 +40,8 @@ class Role(NamedTuple):
 class WeightGraph:
     """The canonical view of a checkpoint. Built by `bind`; `recognition` is None for an unknown architecture."""
 
-    def __init__(self, checkpoint: Checkpoint, recognition: Recognition | None) -> None:
+    def __init__(self, checkpoint: Checkpoint, recognition: Recognition | None, *, untied: bool = False) -> None:
+        self.untied = untied  # the configuration denies that one tensor may be two parameters
         self.checkpoint = checkpoint
         self.recognition = recognition
         self._solved: dict[object, Solution] = {}
@@ -106,15 +107,25 @@ class WeightGraph:
             else:
                 self.params[name] = bound
                 self.roles[stored] = Role("param", name)
-        for name, info in params.items():
+        for name, info in () if self.untied else params.items():
             holder = self.params.get(name)
-            if holder is None or info.tied is None or info.group not in r.architecture.free_groups or info.tied in self.params:
+            if holder is None or info.tied is None or info.tied in self.params:
                 continue
-            if (
-                holder.row.parts == (name,) and info.layout == params[info.tied].layout
-            ):  # one tensor: which of its names it is saved under differs
-                self.params[info.tied] = holder
+            if info.group not in r.architecture.free_groups and not self._second_name(r, info.tied, holder.stored):
+                continue
+            row, _ = r.table.by_param.get(info.tied, (None, 0))
+            if row is not None and holder.row.parts == (name,) and row.parts == (info.tied,) and _lie_alike(holder.row, row, params):
+                self.params[info.tied] = Bound(holder.stored, row, 0, {})  # one tensor: which of its names it is saved under differs
                 self.roles[holder.stored] = Role("param", info.tied)
+
+    def _second_name(self, r: Recognition, canonical: str, stored: str) -> bool:
+        """Whether the file says that a stored tensor has a second name, which is that of a canonical parameter."""
+        for name, first in self.checkpoint.ties.items():
+            plain = name.removeprefix(r.wrapper) if name.startswith(r.wrapper) else ""
+            match = r.table.match(*reduce_name(plain), r.prefix) if first == stored and plain else None
+            if match is not None and match.row.parts == (canonical,):
+                return True
+        return False
 
     def _other_parts(self, r: Recognition) -> None:
         """Name the tensors of the other models that lie in the same checkpoint (ELECTRA's generator beside its discriminator)."""
@@ -232,4 +243,20 @@ def bind(
     """Recognise a checkpoint and bind its tensors. Arguments as in `recognize.Question`."""
     shapes = {n: t.spec.shape for n, t in checkpoint.tensors.items() if n not in checkpoint.slots and n not in checkpoint.repeats}
     found = recognize(shapes, checkpoint.aliases, Question(declared, architecture, dialect, part, config or {}, checkpoint.called))
-    return WeightGraph(checkpoint, found)
+    return WeightGraph(checkpoint, found, untied=found is not None and denies_ties(found.dialect, config or {}))
+
+
+def _lie_alike(one: Row, two: Row, params: Mapping[str, Param]) -> bool:
+    """Whether the parameters of two rows, each of one, lie in their tensors alike, whatever their axes are called."""
+    other = dict(zip(params[one.parts[0]].layout.axes, params[two.parts[0]].layout.axes, strict=False))
+    return _axes(one.layout, other) == _axes(two.layout, {})
+
+
+def _axes(layout: Layout, other: Mapping[str, str]) -> list[list[str]]:
+    return [[other.get(a, a) for a in dim] for dim in layout.dims]
+
+
+def denies_ties(dialect: Dialect, config: Mapping[str, object]) -> bool:
+    """Whether a configuration, in a dialect's keys, says that the tables of input and output are two."""
+    ties = [k for k, said in dialect.config.keys.items() if (said if isinstance(said, str) else said.canonical) == "tied"]
+    return any(config.get(key.strip()) is False for k in ties for key in k.split("|"))
