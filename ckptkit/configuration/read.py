@@ -87,7 +87,7 @@ def find_config(checkpoint: Checkpoint, part: str = "") -> str | None:
 def read_config(path: str) -> RawConfig:
     """A configuration file. Raises NotFoundError or CorruptError; a file that is no JSON object is one too."""
     if os.path.isdir(path):
-        raise UsageError("is a directory where a configuration file is due", path=path)
+        raise UsageError("is a directory where a configuration file is expected", path=path)
     if not os.path.exists(path):
         raise NotFoundError("no such configuration file", path=path)
     name = os.path.basename(path)
@@ -343,9 +343,9 @@ def _splits(arch: Architecture) -> bool:
 
 def _size_problem(value: object, name: str) -> str:
     if isinstance(value, bool):
-        return "a boolean where a whole number is due"
+        return "a boolean where a whole number is expected"
     if not isinstance(value, int):
-        return f"{_kind(value)} where a whole number is due"
+        return f"{_kind(value)} where a whole number is expected"
     if value < 0 or (value == 0 and not name.endswith("layers")):
         return "it must be positive"
     return ""

@@ -1,8 +1,8 @@
 """PyTorch checkpoints: the zip form of `torch.save` (1.6 and later), the legacy form before it, and shards with an index.
 
 Sources: `torch/serialization.py` (both forms), `caffe2/serialize/inline_container.h` (records and version), transformers'
-`pytorch_model.bin.index.json`. The zip's directory is read by `_zip`, the pickle by `_pickle`, which executes nothing; what the pickle
-describes becomes tensors in `_torch_tree`. TorchScript archives, the tar form of PyTorch 0.1 and pickles without tensors are refused
+`pytorch_model.bin.index.json`. The zip's directory is read by `zip_archive`, the pickle by `_pickle`, which executes nothing; what the
+pickle describes becomes tensors in `state_dict`. TorchScript archives, the tar form of PyTorch 0.1 and pickles without tensors are refused
 by name.
 """
 
@@ -306,7 +306,7 @@ def layout(
     inside: Inside = NOTHING,
     max_shard_size: int | None = None,
 ) -> FileLayout:
-    """The files of a checkpoint as torch.save makes them (see `_torch_write`). `metadata` has no place in them and is left out."""
+    """The files of a checkpoint as torch.save makes them (see `write`). `metadata` has no place in them and is left out."""
     from .write import make_layout
 
     if inside.strings:
