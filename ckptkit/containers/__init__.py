@@ -11,11 +11,12 @@ from ._detect import locate
 from ._discovery import by_name, containers, each
 from ._foreign import refuse_text
 from ._interface import OBJECT_GRAPH, Checkpoint, Container, FileLayout, Inside, Packed, Part, Slot
+from ._shard_names import is_index
 from ._sharding import drop_explained, with_others
 
 __all__ = [
     "OBJECT_GRAPH", "Checkpoint", "Container", "FileLayout", "Inside", "Packed", "Part", "Slot", "by_name", "containers", "drop_explained",
-    "each", "locate", "open_checkpoint",
+    "each", "is_index", "locate", "open_checkpoint",
 ]  # fmt: skip
 
 

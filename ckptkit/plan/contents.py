@@ -42,7 +42,7 @@ class Contents(NamedTuple):
 def gather_contents(subject: Subject, request: Request, weights: Weights) -> Contents:
     """Everything of the target but its tensors and the ledger. Reads small files only."""
     metadata, findings = _carried(subject, request)
-    if request.dialect is None:
+    if request.dialect is None or (request.names_only and subject.config is None):
         contents = _as_it_was(subject, request, metadata)
         company = gather(subject, None, {}, "", None, _names(contents)) if not request.single else None
     else:
