@@ -15,10 +15,11 @@ from collections.abc import Iterator, Sequence
 from .._typing import NamedTuple
 from ..errors import UNREADABLE, CheckpointError, NotFoundError, UnsupportedError, UsageError, printable
 from ..findings import Finding
+from ..support.name_text import natural
 from ..support.strict_json import read_bytes
 from ._discovery import containers
 from ._foreign import foreign_folder, of_file
-from ._interface import Checkpoint, Container
+from ._interface import Checkpoint, Container, Place
 from ._shard_names import families, is_index, of_index, shard_of, whole_file
 from ._sharding import read_index
 from .torch import BESIDE
@@ -39,13 +40,6 @@ class Candidate(NamedTuple):
     rank: int
     path: str
     container: Container
-
-
-class Place(NamedTuple):
-    """A checkpoint of a folder or below it: what is to be named to read it. `what` says it of one that is not read."""
-
-    path: str
-    what: str = ""
 
 
 def names_in(folder: str) -> list[str]:
@@ -88,14 +82,18 @@ def choose(folder: str) -> tuple[Container, str]:
     if len(best) > 1:
         raise UsageError(f"holds {len(best)} checkpoints: {_some([b.path for b in best], folder)}", path=folder, hint="name one of them")
     _, target, container = best[0]
+    if _is_ambiguous(target, names):
+        base = os.path.basename(target)
+        what = f"holds {whole_file(base)} and the shards of {base}, and loaders differ in which they read"
+        raise UsageError(printable(what, 1000), path=folder, hint="name one of them")
     whole = whole_file(os.path.basename(target)) if is_index(target) and os.path.isfile(target) else ""
-    if whole in names:  # an index of another name than transformers'
-        gone, _ = _state_of(target, names)
-        if not gone:
-            what = f"holds {whole} and the shards of {os.path.basename(target)}, and loaders differ in which they read"
-            raise UsageError(printable(what, 1000), path=folder, hint="name one of them")
-        return container, os.path.join(folder, whole)
-    return container, target
+    return container, os.path.join(folder, whole) if whole in names else target
+
+
+def _is_ambiguous(target: str, names: Sequence[str]) -> bool:
+    """Whether a file lies beside an index of another name than transformers' that is the whole of it, and the shards are there too."""
+    base = os.path.basename(target)
+    return is_index(base) and base in names and whole_file(base) in names and not _state_of(target, names)[0]
 
 
 def beside(folder: str, opened: Checkpoint) -> list[Finding]:
@@ -168,21 +166,23 @@ def _walk(folder: str, depth: int, budget: list[int]) -> Iterator[Place]:
     if foreign is not None:
         yield Place(folder, foreign[0])
         return
-    own = list(_own(folder, names))
-    yield from own
-    if any(p.path == folder and c.path == folder for p in own for c in candidates(folder, names)[:1]) or "saved_model.pb" in names:
-        return  # the folder itself is the checkpoint: what is in it is its parts
-    for n in names:
-        path = os.path.join(folder, n)
-        if not n.startswith(".") and n != "blobs" and os.path.isdir(path) and not os.path.islink(path):
-            yield from _walk(path, depth + 1, budget)
-
-
-def _own(folder: str, names: Sequence[str]) -> Iterator[Place]:
     found = candidates(folder, names) or _by_bytes(folder, names)
-    found = [f for f in found if f.rank < WEAK or f.path != folder or f.rank == 60] if found else []
+    own = list(_own(folder, names, found))
+    lower = []
+    if "saved_model.pb" not in names and (not found or found[0].path != folder):  # else what is in the folder are its parts
+        for n in sorted(names, key=natural):
+            path = os.path.join(folder, n)
+            if not n.startswith(".") and n != "blobs" and os.path.isdir(path) and not os.path.islink(path):
+                lower += _walk(path, depth + 1, budget)
+    if not (lower and found and found[0].rank >= WEAK):
+        yield from own
+    yield from lower
+
+
+def _own(folder: str, names: Sequence[str], found: Sequence[Candidate]) -> Iterator[Place]:
+    """The checkpoints of one folder: the one that it is read as, the others, or each of those that are equally likely."""
     best = [f for f in found if f.rank == found[0].rank]
-    if len(best) == 1:
+    if len(best) == 1 and not _is_ambiguous(best[0].path, names):
         yield Place(folder)
         read = {os.path.basename(best[0].path), whole_file(os.path.basename(best[0].path)) if is_index(best[0].path) else ""}
         read |= {n for n in names if is_index(n) and whole_file(n) in read}
@@ -248,7 +248,7 @@ def _only_below(folder: str, lower: Sequence[Place], found: Sequence[Candidate])
     what = "holds no checkpoint itself"
     if found:
         what = f"holds {_some([f.path for f in found], folder)}, which may be anything"
-    named = [os.path.relpath(p.path, folder) for p in lower if os.path.abspath(p.path) != os.path.abspath(folder)]
+    named = [os.path.relpath(p.path, folder) for p in lower]
     n = len(named)
     what = f"{what}; {n} {'lies' if n == 1 else 'lie'} below it: {_few(named)}"
     return NotFoundError(what, path=folder, hint=f"name one, such as {printable(os.path.join(folder, named[0]), 500)}; ckptkit inspect lists them")

@@ -84,6 +84,7 @@ class Checkpoint:
         self.aliases: Callable[[], dict[str, str]] = dict
         self.called = ""
         self.ties: dict[str, str] = {}
+        self.whole_folder = False  # whether a folder was named, and not a file in it
         self.copies: dict[str, tuple[StoredTensor, ...]] = {}  # tensors that lie in several shards: each of them
         self.limits: Mapping[str, int] = {}  # raised for this checkpoint
         self._checks = checks
@@ -179,6 +180,13 @@ class Packed:
 
     def __call__(self) -> bytes:
         return b"".join(self.pieces())
+
+
+class Place(NamedTuple):
+    """A checkpoint of a folder or below it: what is to be named to read it. `what` says it of one that is not read."""
+
+    path: str
+    what: str = ""
 
 
 class Part(NamedTuple):

@@ -101,8 +101,8 @@ def open_sharded(
     """
     folder = os.path.dirname(path)
     names = _listing(folder)
-    index = _readable_index(path, names) if os.path.lexists(path) else None
-    shards, unlisted, noted = _shards(path, index, names)
+    index, broken = _readable_index(path, names) if os.path.lexists(path) else (None, "")
+    shards, unlisted, noted = _shards(path, index, names, broken)
     open_one = _counted(open_one, path)
     with ExitStack() as stack:
         parts: dict[str, Checkpoint] = {}
@@ -282,17 +282,17 @@ def _listing(folder: str) -> list[str]:
         return []
 
 
-def _readable_index(path: str, names: Sequence[str]) -> ShardIndex:
-    """`read_index`; where it fails though every shard is there, how the shards can be read all the same."""
+def _readable_index(path: str, names: Sequence[str]) -> tuple[ShardIndex | None, str]:
+    """(`read_index`, ""); (None, what is wrong) where the index is no JSON, cut for example, and every shard is there."""
     try:
-        return read_index(path)
+        return read_index(path), ""
     except CorruptError as e:
-        if e.hint is None and any(f.whole for f in of_index(os.path.basename(path), names)):
-            e.hint = "every shard lies beside it: remove the index, and ckptkit fix makes it from them"
+        if "JSON" in e.message and sum(f.whole for f in of_index(os.path.basename(path), names)) == 1:
+            return None, e.message
         raise
 
 
-def _shards(path: str, index: ShardIndex | None, names: Sequence[str]) -> tuple[list[str], list[str], list[Finding]]:
+def _shards(path: str, index: ShardIndex | None, names: Sequence[str], broken: str = "") -> tuple[list[str], list[str], list[Finding]]:
     """(the shards to be read, those of them that the index leaves out, findings). CorruptError where some are not there."""
     folder, base = os.path.split(path)
     there = of_index(base, names)
@@ -300,6 +300,8 @@ def _shards(path: str, index: ShardIndex | None, names: Sequence[str]) -> tuple[
     if index is None:
         family = _sole(path, there)
         what = f"there is no {base}: loaders do not find the {len(family.names)} shards"
+        if broken:
+            what = f"{broken}: loaders cannot read it, the {len(family.names)} shards that lie there are read"
         return list(family.names), [], [Finding("error", RULE, base, what, "ckptkit fix makes it from the shards")]
     shards = list(dict.fromkeys(index.weight_map.values()))
     missing = [s for s in shards if not os.path.isfile(os.path.join(folder, s))]

@@ -17,7 +17,8 @@ from ..graph.examine import Subject
 from ..graph.tf_objects import object_places
 from ..schema import Dialect
 from .arrange import Weights
-from .sidecars import Company, gather
+from .left_behind import left_behind, modules_of
+from .sidecars import SIDECARS, Company, gather
 from .target import Request
 from .target_config import TargetConfig, target_config
 
@@ -55,7 +56,27 @@ def gather_contents(subject: Subject, request: Request, weights: Weights) -> Con
     if lost:
         said = f"what lies beside the tensors is not carried over: {', '.join(lost[:12])}"
         findings.append(Finding("info", "dropped", ", ".join(lost[:6]), said))
+    if company is not None:
+        company = _with_modules(subject, company, request)
+        if subject.checkpoint.whole_folder:
+            findings += left_behind(subject.checkpoint.folder, _used(subject, contents, company))
     return _with_company(contents, company, request, findings)
+
+
+def _with_modules(subject: Subject, company: Company, request: Request) -> Company:
+    """The company with the further modules of a sentence-transformers model, or without what only it reads."""
+    loadable = request.container.NAME in ("safetensors", "torch") and (request.dialect is None or request.dialect.config.labels)
+    modules = modules_of(subject.checkpoint.folder, [name for _, name in company.copies], loadable=loadable)
+    copies = [(path, name) for path, name in company.copies if name not in modules.stays]
+    further = [(path, name) for name, path in modules.copies.items()]
+    return Company((*copies, *further), company.texts, (*company.findings, *modules.findings))
+
+
+def _used(subject: Subject, contents: Contents, company: Company) -> list[str]:
+    """The paths of the source's folder that are read or copied."""
+    ck, config = subject.checkpoint, subject.config
+    used = [*ck.files, *(path for path, _ in (*contents.copies, *company.copies)), *(os.path.join(ck.folder, n) for n in SIDECARS)]
+    return [*used, config.source] if config is not None and not config.inside else used
 
 
 def _carried(subject: Subject, request: Request) -> tuple[dict[str, str], list[Finding]]:
