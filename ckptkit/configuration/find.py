@@ -76,7 +76,9 @@ def _fits(raw: Mapping[str, object], checkpoint: Checkpoint) -> bool:
         for t in checkpoint.tensors.values()
         if len(t.spec.shape) > 1
     )
-    numbers = {int(n) for name in checkpoint.tensors for n in re.findall(r"(?:^|[._/])(?:layer[._]?|h|block)[._/]?(\d{1,4})(?=[._/]|$)", name)}
+    numbers = {
+        int(n) for name in checkpoint.tensors for n in re.findall(r"(?:^|[._/])(?:layer[._]?|h|block)[._/]?(\d{1,4})(?=[._/]|$)", name)
+    }
     deep = not depths or len(numbers) < 2 or max(numbers) + 1 in depths
     return table and deep
 

@@ -58,7 +58,7 @@ def candidates(folder: str, names: Sequence[str]) -> list[Candidate]:
             shard = shard_of(os.path.basename(target)) if os.path.dirname(target) == folder.rstrip(os.sep) or not folder else None
             family = next((f for f in sets if shard is not None and (f.stem, f.ext, f.of) == (*shard[:2], shard[3])), None)
             if family is not None:
-                rank, target = 15, os.path.join(folder, family.index)
+                rank, target = 15, os.path.join(folder, family.index_name)
             if target not in found or rank < found[target].rank:
                 found[target] = Candidate(rank, target, c)
     return sorted(found.values(), key=lambda f: f[:2])
@@ -135,7 +135,7 @@ def others_in(folder: str, names: Sequence[str]) -> list[str]:
         if n in indexed or n.startswith(BESIDE) or is_index(n):
             continue
         if n in sets:
-            out[sets[n].index] = None
+            out[sets[n].index_name] = None
         elif n.endswith(suffixes) and os.path.isfile(os.path.join(folder, n)) and _readable(os.path.join(folder, n)):
             out[n] = None
     return list(out)
@@ -143,11 +143,7 @@ def others_in(folder: str, names: Sequence[str]) -> list[str]:
 
 def below(folder: str) -> list[Place]:
     """Where checkpoints lie below a folder, itself included, each under the name by which it is read. Links to folders are not followed."""
-    out: list[Place] = []
-    budget = [ENTRIES]
-    for place in _walk(folder, 0, budget):
-        out.append(place)
-    return out
+    return list(_walk(folder, 0, [ENTRIES]))
 
 
 def _walk(folder: str, depth: int, budget: list[int]) -> Iterator[Place]:
@@ -168,7 +164,7 @@ def _walk(folder: str, depth: int, budget: list[int]) -> Iterator[Place]:
         return
     found = candidates(folder, names) or _by_bytes(folder, names)
     own = list(_own(folder, names, found))
-    lower = []
+    lower: list[Place] = []
     if "saved_model.pb" not in names and (not found or found[0].path != folder):  # else what is in the folder are its parts
         for n in sorted(names, key=natural):
             path = os.path.join(folder, n)
@@ -251,7 +247,9 @@ def _only_below(folder: str, lower: Sequence[Place], found: Sequence[Candidate])
     named = [os.path.relpath(p.path, folder) for p in lower]
     n = len(named)
     what = f"{what}; {n} {'lies' if n == 1 else 'lie'} below it: {_few(named)}"
-    return NotFoundError(what, path=folder, hint=f"name one, such as {printable(os.path.join(folder, named[0]), 500)}; ckptkit inspect lists them")
+    return NotFoundError(
+        what, path=folder, hint=f"name one, such as {printable(os.path.join(folder, named[0]), 500)}; ckptkit inspect lists them"
+    )
 
 
 def _nothing(folder: str, names: Sequence[str]) -> CheckpointError:
@@ -259,7 +257,9 @@ def _nothing(folder: str, names: Sequence[str]) -> CheckpointError:
     if foreign is not None:
         return UnsupportedError(f"is {foreign[0]}, which this version does not read", path=folder, hint=foreign[1])
     if not names:
-        return NotFoundError("is an empty directory", path=folder, hint="name the file, the TensorFlow prefix, or the directory that holds it")
+        return NotFoundError(
+            "is an empty directory", path=folder, hint="name the file, the TensorFlow prefix, or the directory that holds it"
+        )
     refused = []
     for n in names[:200]:
         path = os.path.join(folder, n)
@@ -269,7 +269,9 @@ def _nothing(folder: str, names: Sequence[str]) -> CheckpointError:
             except CheckpointError as e:
                 refused.append(f"{printable(n)} {e.message}")
     if refused:
-        return NotFoundError(f"holds no checkpoint that can be read: {'; '.join(refused[:4])}", path=folder, hint="name a file to learn more")
+        return NotFoundError(
+            f"holds no checkpoint that can be read: {'; '.join(refused[:4])}", path=folder, hint="name a file to learn more"
+        )
     what = f"holds no checkpoint ({len(names)} other entries)"
     return NotFoundError(what, path=folder, hint="name the file, the TensorFlow prefix, or the directory that holds it")
 

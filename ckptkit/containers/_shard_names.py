@@ -35,7 +35,7 @@ class Family(NamedTuple):
         return len(self.names) == len(self.numbers) == self.of and min(self.numbers) == 1 and max(self.numbers) == self.of
 
     @property
-    def index(self) -> str:
+    def index_name(self) -> str:
         """What their index is called where none is there: model.safetensors.index.json."""
         return f"{self.stem}{self.ext}.index.json"
 

@@ -118,7 +118,7 @@ def open_sharded(
                 what = f"{s} belongs to the shards by its name, the index does not list it, and it cannot be read: {e.message}"
                 noted.append(Finding("error", RULE, printable(s), printable(what, 1000), e.hint or ""))
         owners = _owners(parts)
-        if index is None or index.weight_map.keys() and not set(index.weight_map.values()) & parts.keys():
+        if index is None or not set(index.weight_map.values()) & parts.keys():
             rename = None  # what it says is what the shards say
             lost = sorted(index.weight_map.keys() - owners.keys()) if index is not None else []
             if lost:
@@ -307,13 +307,17 @@ def _shards(path: str, index: ShardIndex | None, names: Sequence[str], broken: s
     missing = [s for s in shards if not os.path.isfile(os.path.join(folder, s))]
     if len(missing) == len(shards) and len(whole) == 1 and whole_file(base) not in names:
         others = whole[0].names
-        what = f"the index names {_some(shards)}, of which none is there; {len(others)} other shards lie there and are read: {_some(others)}"
+        what = (
+            f"the index names {_some(shards)}, of which none is there; {len(others)} other shards lie there and are read: {_some(others)}"
+        )
         return list(others), [], [Finding("error", RULE, base, printable(what, 1000), "ckptkit fix makes the index from them")]
     if missing:
         what = f"{len(missing)} of {len(shards)} shards missing: {_some(missing)}"
         raise CorruptError(printable(what, 1000), path=path, hint=_what_lies_there(base, shards, names))
     listed = set(shards)
-    left = [n for f in there if listed & set(f.names) for n in f.names if n not in listed and 1 <= (shard_of(n) or ("", "", 0, 0))[2] <= f.of]
+    left = [
+        n for f in there if listed & set(f.names) for n in f.names if n not in listed and 1 <= (shard_of(n) or ("", "", 0, 0))[2] <= f.of
+    ]
     return shards, left, []
 
 

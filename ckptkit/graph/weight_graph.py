@@ -113,8 +113,10 @@ class WeightGraph:
                 continue
             if info.group not in r.architecture.free_groups and not self._second_name(r, info.tied, holder.stored):
                 continue
-            row, _ = r.table.by_param.get(info.tied, (None, 0))
-            if row is not None and holder.row.parts == (name,) and row.parts == (info.tied,) and _lie_alike(holder.row, row, params):
+            if info.tied not in r.table.by_param:
+                continue
+            row, _ = r.table.by_param[info.tied]
+            if holder.row.parts == (name,) and row.parts == (info.tied,) and _lie_alike(holder.row, row, params):
                 self.params[info.tied] = Bound(holder.stored, row, 0, {})  # one tensor: which of its names it is saved under differs
                 self.roles[holder.stored] = Role("param", info.tied)
 

@@ -40,7 +40,8 @@ def modules_of(folder: str, present: Iterable[str], *, loadable: bool) -> Module
         listed = read_json(os.path.join(folder, MODULES))
     except CheckpointError as e:
         return Modules(findings=(Finding("warning", "dropped", MODULES, f"{MODULES} cannot be read: {e.message}"),))
-    paths = [m["path"] for m in listed if isinstance(m, dict) and isinstance(m.get("path"), str)] if isinstance(listed, list) else []
+    modules = [m for m in listed if isinstance(m, dict) and isinstance(m.get("path"), str)] if isinstance(listed, list) else []
+    paths = [m["path"] for m in modules]
     further = [p for p in paths if p.strip("/")]
     if not loadable:
         stays = (MODULES, *(n for n in SETTINGS if n in names))
@@ -55,7 +56,7 @@ def modules_of(folder: str, present: Iterable[str], *, loadable: bool) -> Module
             findings.append(Finding("warning", "dropped", printable(path), printable(what, 1000)))
             continue
         if not os.path.isdir(where):
-            kind = next((str(m.get("type", "")) for m in listed if isinstance(m, dict) and m.get("path") == path), "")
+            kind = next((str(m.get("type", "")) for m in modules if m["path"] == path), "")
             if not kind.endswith("Normalize"):  # has no settings, and in a repository no folder
                 what = f"{MODULES} names {path!r} ({kind}), which is not there: sentence-transformers cannot load the model"
                 findings.append(Finding("warning", "dropped", printable(path), printable(what, 1000)))
@@ -65,7 +66,9 @@ def modules_of(folder: str, present: Iterable[str], *, loadable: bool) -> Module
                 full = os.path.join(at, f)
                 name = os.path.relpath(full, folder).replace(os.sep, "/")
                 if leads_out(full, folder) is not None or not os.path.isfile(full):
-                    findings.append(Finding("warning", "links", printable(name), f"{printable(name)} is a link that leads out: it is left out"))
+                    findings.append(
+                        Finding("warning", "links", printable(name), f"{printable(name)} is a link that leads out: it is left out")
+                    )
                 elif len(copies) < _FILES:
                     copies[name] = full
     return Modules(copies, (), tuple(findings))

@@ -19,7 +19,9 @@ HEADINGS = ("checkpoint", "architecture", "dialect", "container", "#layers", "#t
 
 def listing_text(found: Listing) -> str:
     n = len(found.rows)
-    return "\n".join([f"{printable(found.path)}: {n} checkpoint{'s' * (n != 1)}", "", *columns(HEADINGS, (_cells(found, r) for r in found.rows))])
+    return "\n".join(
+        [f"{printable(found.path)}: {n} checkpoint{'s' * (n != 1)}", "", *columns(HEADINGS, (_cells(found, r) for r in found.rows))]
+    )
 
 
 def _cells(found: Listing, row: Row) -> tuple[str, ...]:

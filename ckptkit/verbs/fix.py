@@ -179,9 +179,7 @@ def find_repairs(
 def _index_only(f: Finding) -> bool:
     """Whether a finding of shards is the index's fault only: every tensor is there once."""
     return (
-        f.where == "metadata.total_size"
-        or f.hint.startswith((_MADE, _LEFT_OUT))
-        or ("does not list" in f.message and "holds" in f.message)
+        f.where == "metadata.total_size" or f.hint.startswith((_MADE, _LEFT_OUT)) or ("does not list" in f.message and "holds" in f.message)
     )
 
 
