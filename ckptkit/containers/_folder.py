@@ -126,7 +126,7 @@ def beside(folder: str, opened: Checkpoint) -> list[Finding]:
 def others_in(folder: str, names: Sequence[str]) -> list[str]:
     """The names of everything in a folder that could be read as a checkpoint, but for what may be any arrays; a set of shards is its
     index, there or not."""
-    suffixes = tuple(s for c in containers().values() for s in c.SUFFIXES if s not in _ANYTHING) + (".tar", ".th")
+    suffixes = (*(s for c in containers().values() for s in c.SUFFIXES if s not in _ANYTHING), ".tar", ".th")
     sets = {n: f for f in families(names) for n in f.names}
     indexes = {n: of_index(n, names) for n in names if is_index(n)}
     indexed = {n for fs in indexes.values() for f in fs for n in f.names}
