@@ -29,8 +29,8 @@ TEXTS = {
     LFS: "a Git LFS pointer to 438,007,537 bytes",
     "<!DOCTYPE html>\n<html><title>404</title></html>": "a web page",
     '<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>': "a server's answer",
-    "Entry not found": "text, not the weights: 'Entry not found'",
-    '{"error":"Repository not found"}': "text, not the weights",
+    "Entry not found": "text, no checkpoint format: 'Entry not found'",
+    '{"error":"Repository not found"}': "text, no checkpoint format",
 }
 
 

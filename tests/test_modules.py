@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import ckptkit
+from ckptkit.containers import open_checkpoint
 from ckptkit.errors import NotFoundError
 from ckptkit.verbs.fix import fix
 
@@ -95,8 +96,7 @@ def test_what_else_a_folder_holds_and_stays_behind_is_said(model: Path, tmp_path
 
 
 def test_fix_takes_them_along_too(model: Path, tmp_path: Path) -> None:
-    held = ckptkit.open_checkpoint(model)
-    with held:
+    with open_checkpoint(model) as held:
         arrays = {f"module.{n}": held.array(n) for n in held.tensors}
     save_file(arrays, model / "model.safetensors")
     fix(model, tmp_path / "out")

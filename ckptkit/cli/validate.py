@@ -76,7 +76,7 @@ def command(
         entries = [Entry(p, choice, parse_pairs(expect, "--expect"), (), lock or "", "", reading, not no_integrity) for p in paths]
     else:
         if any((*reading, expect, lock, recursive)):
-            raise UsageError("--config, --expect, --lock, --recursive and the like are of a PATH", hint="name it, or say it in the policy file")
+            raise UsageError("--config, --expect, --lock, --recursive and the like are of a PATH", hint="name it, or say it there")
         source = policy or find_policy()
         if source is None:
             raise UsageError("neither PATH nor a policy file", hint="ckptkit validate PATH, or write ckptkit.toml")

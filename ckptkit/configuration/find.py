@@ -28,7 +28,7 @@ _LOOK = 64  # files at most that are looked into
 
 
 def of_own_stem(checkpoint: Checkpoint, names: Collection[str]) -> str | None:
-    """The name of the configuration that is called after the weights' own file; None if there is none, or the file's name is a usual one."""
+    """The name of the configuration that is called after the weights' file; None without one, or if that has a usual name."""
     base = os.path.basename(checkpoint.path)
     stem = re.sub(r"(\.index)?\.[A-Za-z0-9]+$", "", base.removesuffix(".index.json"))
     for s in dict.fromkeys((stem, stem.removesuffix(".ckpt"))):

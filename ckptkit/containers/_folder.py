@@ -3,8 +3,8 @@
 Policy: each container says what of a folder's names is its own and how likely it is meant (`find`); of these the likeliest is read. Where
 names say nothing, bytes decide. A whole file and an index of shards of other names than transformers' are ambiguous: loaders differ. What
 is not read is named. Without a checkpoint of its own a folder is refused with the places where some lie below it; a folder of the hub's
-cache (models--X/snapshots/REVISION) is that revision. Sources: transformers modeling_utils `_get_resolved_checkpoint_files` (model.safetensors,
-then its index, then pytorch_model.bin, then its index), huggingface_hub's cache layout.
+cache (models--X/snapshots/REVISION) is that revision. Sources: transformers modeling_utils `_get_resolved_checkpoint_files`
+(model.safetensors, then its index, then pytorch_model.bin, then its index), huggingface_hub's cache layout.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ ENTRIES = 20_000  # names that are looked at below a folder
 DEPTH = 8  # folders below it
 _USUAL = ("model", "pytorch_model", "tf_model", "flax_model", "diffusion_pytorch_model")  # of one model in several formats
 _ANYTHING = (".npz", ".npy", ".jl", ".joblib", "saved_model.pb", "params_shapes.json")  # of WEAK ranks, or the folder's own
-_TEXT = (".json", ".txt", ".md", ".py", ".yaml", ".yml", ".toml", ".jinja", ".log", ".csv", ".tsv", ".jsonl", ".sh", ".html", ".jpg", ".png",
-    ".model", ".vocab", ".gitattributes", ".gitignore", ".lock", ".npy", ".jl", ".joblib", ".pb")  # fmt: skip
+_TEXT = (".json", ".txt", ".md", ".py", ".yaml", ".yml", ".toml", ".jinja", ".log", ".csv", ".tsv", ".jsonl", ".sh", ".html",
+    ".jpg", ".png", ".model", ".vocab", ".gitattributes", ".gitignore", ".lock", ".npy", ".jl", ".joblib", ".pb")  # fmt: skip
 
 
 class Candidate(NamedTuple):
@@ -106,7 +106,8 @@ def beside(folder: str, opened: Checkpoint) -> list[Finding]:
         gone, shards = _state_of(os.path.join(folder, index), names)
         read |= {index, *shards}
         if gone:
-            what = f"{index} lies beside {base}, but {_few(gone)}, which it names, {'is' if len(gone) == 1 else 'are'} not there: {base} is read"
+            are = "is" if len(gone) == 1 else "are"
+            what = f"{index} lies beside {base}, but {_few(gone)}, which it names, {are} not there: {base} is read"
         else:
             what = f"{index} and its {len(shards)} shards lie beside {base}: {base} is read, as transformers does, and not they"
         severity = "warning" if base.startswith(("model.", "pytorch_model.")) else "error"

@@ -77,7 +77,7 @@ def instead_of_weights(head: bytes) -> tuple[str, str] | None:
         text = start[: e.start].decode("utf-8") if e.start > len(start) - 4 else ""  # cut in a character
     if text.strip() and all(c.isprintable() or c in "\r\n\t\f" for c in text):
         line = text.strip().splitlines()[0]
-        return f"is text, not the weights: {printable(line, 60)!r}", "the download went wrong? get the file again"
+        return f"is text, no checkpoint format: {printable(line, 60)!r}", "the download went wrong? get the file again"
     return None
 
 

@@ -17,7 +17,7 @@ from ..graph.examine import Subject
 from ..graph.tf_objects import object_places
 from ..schema import Dialect
 from .arrange import Weights
-from .left_behind import left_behind, modules_of
+from .left_behind import MODULES, left_behind, modules_of
 from .sidecars import SIDECARS, Company, gather
 from .target import Request
 from .target_config import TargetConfig, target_config
@@ -60,6 +60,8 @@ def gather_contents(subject: Subject, request: Request, weights: Weights) -> Con
         company = _with_modules(subject, company, request)
         if subject.checkpoint.whole_folder:
             findings += left_behind(subject.checkpoint.folder, _used(subject, contents, company))
+    elif os.path.isfile(os.path.join(subject.checkpoint.folder, MODULES)):
+        findings += modules_of(subject.checkpoint.folder, [MODULES], loadable=False).findings
     return _with_company(contents, company, request, findings)
 
 
@@ -83,7 +85,8 @@ def _carried(subject: Subject, request: Request) -> tuple[dict[str, str], list[F
     """The metadata that go along, and the finding of those that do not: a Keras file's own (`hdf5:model_config`), where the target
     has no place for it or other names."""
     names_stay = request.dialect is None
-    metadata = {k: v for k, v in subject.checkpoint.metadata.items() if names_stay or k != OBJECT_GRAPH}
+    old = {OBJECT_GRAPH, *subject.checkpoint.ties} if not names_stay else set()
+    metadata = {k: v for k, v in subject.checkpoint.metadata.items() if k not in old}
     keeps: tuple[str, ...] = getattr(request.container, "KEEPS", ()) if names_stay else ()
     lost = [k for k in metadata if k.startswith(PRIVATE) and not k.startswith(keeps)]
     kept = {k: v for k, v in metadata.items() if k not in lost}

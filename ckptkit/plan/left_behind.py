@@ -1,8 +1,8 @@
 """What of a source's folder goes along because something that goes along names it, and what stays behind.
 
 sentence-transformers' modules.json lists the modules of a model in order, each with its type and its folder ("1_Pooling", "2_Dense", the
-transformer itself at "" or "0_Transformer"): without these folders it is another model. Source: sentence_transformers/SentenceTransformer.py
-(`_load_sbert_model`, modules.json) and the modules' own `save`. They go along, file by file, where the target is one that
+transformer itself at "" or "0_Transformer"): without these folders it is another model. Source:
+sentence_transformers/SentenceTransformer.py (`_load_sbert_model`, modules.json) and the modules' own `save`. They go along, file by file, where the target is one that
 sentence-transformers loads; elsewhere modules.json stays behind too. Whatever else a folder holds is named.
 """
 
@@ -45,7 +45,7 @@ def modules_of(folder: str, present: Iterable[str], *, loadable: bool) -> Module
     further = [p for p in paths if p.strip("/")]
     if not loadable:
         stays = (MODULES, *(n for n in SETTINGS if n in names))
-        what = f"sentence-transformers does not load this form: {', '.join((*stays, *(f'{p}/' for p in further)))} {_stay(2)}"
+        what = f"sentence-transformers does not load what is written: {', '.join((*stays, *(f'{p}/' for p in further)))} {_stay(2)}"
         return Modules(stays=stays, findings=(Finding("warning", "dropped", MODULES, printable(what, 1000)),))
     copies: dict[str, str] = {}
     findings = []
@@ -67,7 +67,7 @@ def modules_of(folder: str, present: Iterable[str], *, loadable: bool) -> Module
                 name = os.path.relpath(full, folder).replace(os.sep, "/")
                 if leads_out(full, folder) is not None or not os.path.isfile(full):
                     findings.append(
-                        Finding("warning", "links", printable(name), f"{printable(name)} is a link that leads out: it is left out")
+                        Finding("warning", "dropped", printable(name), f"{printable(name)} is a link that leads out: it is left out")
                     )
                 elif len(copies) < _FILES:
                     copies[name] = full

@@ -30,7 +30,8 @@ def _cells(found: Listing, row: Row) -> tuple[str, ...]:
         return (path, *[""] * 7, printable(row.problem, 500))
     layers = " + ".join(str(n) for _, n in row.counts)
     return (
-        path, row.architecture or "unknown", row.dialect, row.container, layers, f"{row.tensors:,}", f"{row.parameters:,}", human_bytes(row.nbytes), "",
+        path, row.architecture or "unknown", row.dialect, row.container, layers, f"{row.tensors:,}", f"{row.parameters:,}",
+        human_bytes(row.nbytes), "",
     )  # fmt: skip
 
 
