@@ -78,7 +78,8 @@ class Builder:
         t, checkpoint = self.tensors[name], self.subject.checkpoint
         if t.read is None:
             return Source(name, t.spec.dtype, tuple(tuple.__new__(Extent, (self._absolute(p), at, n)) for p, at, n in t.extents))
-        encoded = Encoded(checkpoint.container, self._absolute(checkpoint.path), name, t.spec.nbytes, self._raised)
+        own = checkpoint.stored_as.get(name, name)
+        encoded = Encoded(checkpoint.container, self._absolute(checkpoint.path), own, t.spec.nbytes, self._raised)
         return Source(name, t.spec.dtype, (), encoded=encoded)
 
     def _absolute(self, path: str) -> str:
@@ -135,6 +136,9 @@ class Same(Builder):
             if role.kind == "optimizer" and (self.request.drop_optimizer or name in self.subject.checkpoint.beside):
                 self.went[name] = {"dropped": "optimizer state"}
                 beside += [] if self.request.drop_optimizer else [name]
+                continue
+            if role.kind == "dropped" or (role.kind == "part" and self.subject.checkpoint.chosen):
+                self.went[name] = {"dropped": "asked to be dropped" if role.kind == "dropped" else f"part of {role.what}"}
                 continue
             if t.spec.dtype == "STRING":
                 self._string(name)
