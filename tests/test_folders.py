@@ -142,6 +142,9 @@ def test_a_shard_that_the_index_leaves_out_is_read_and_never_lost(tmp_path: Path
     ((severity, message),) = said(tmp_path)
     assert severity == "error" and message.startswith(names[which]) and "loaders miss its" in message
     assert run("validate", "--no-integrity", tmp_path)[0] == 1
+    assert run("digest", tmp_path)[0] == 3
+    code, out = run("diff", tmp_path, HF)
+    assert code == 3 and "loaders read another model" in " ".join(out.split())
     fix(tmp_path, tmp_path / "out")
     assert reads(tmp_path / "out", arrays()) and not said(tmp_path / "out")
     assert json.loads((tmp_path / "out" / INDEX).read_text())["weight_map"].keys() == arrays().keys()

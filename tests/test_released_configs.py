@@ -53,7 +53,7 @@ def test_of_two_the_one_that_fits_the_weights_is_taken_and_of_two_that_fit_none(
 
 def test_the_weights_own_name_comes_first(tmp_path: Path) -> None:
     folder = model(tmp_path, "language_model.safetensors", **{
-        "language_model_config.json": RIGHT, "prediction_head_0_config.json": {"layer_dims": [32, 5]}, 
+        "language_model_config.json": RIGHT, "prediction_head_0_config.json": {"layer_dims": [32, 5]},
         "config.json": {**RIGHT, "num_hidden_layers": 9},
     })  # fmt: skip
     assert found(folder / "language_model.safetensors") == "language_model_config.json"

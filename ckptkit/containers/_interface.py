@@ -84,6 +84,7 @@ class Checkpoint:
         self.aliases: Callable[[], dict[str, str]] = dict
         self.called = ""
         self.ties: dict[str, str] = {}
+        self.disputed = ""  # why its loaders read other tensors than are read here, in words
         self.whole_folder = False  # whether a folder was named, and not a file in it
         self.copies: dict[str, tuple[StoredTensor, ...]] = {}  # tensors that lie in several shards: each of them
         self.parts: Mapping[str, str] = {}  # tensors of the other models in the file -> the model's name (a key path)
