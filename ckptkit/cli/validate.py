@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 from .._typing import TYPE_CHECKING
-from ..errors import UsageError, printable
+from ..errors import NotFoundError, UsageError, printable
 from . import _declare as declare
 from ._options import format_option, source_options
 from ._words import parse_pairs
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
 @declare.command("validate")
 @declare.argument("paths", metavar="[PATH]...", nargs=-1)
+@declare.option("--recursive", is_flag=True, help="PATH is a folder: check every checkpoint in it and below it.")
 @source_options
 @declare.option(
     "--expect",
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
 @declare.option("--report", metavar="FORMAT=FILE", multiple=True, help="Also write a report to FILE, in any form of --format. Repeatable.")
 @format_option("checked")
 def command(
-    paths: tuple[str, ...], reading: Reading, expect: tuple[str, ...],
+    paths: tuple[str, ...], recursive: bool, reading: Reading, expect: tuple[str, ...],
     lock: str | None, policy: str | None, select: tuple[str, ...], ignore: tuple[str, ...], fail_on: str | None, baseline: str | None,
     write_baseline: str | None,
     no_integrity: bool, allow_unknown: bool, report: tuple[str, ...], form: str,
@@ -52,6 +55,7 @@ def command(
 
     \b
     ckptkit validate roberta-large/
+    ckptkit validate --recursive runs/
     ckptkit validate bert_model.ckpt --config bert_config.json --expect layers=24
     ckptkit validate --report sarif=ckptkit.sarif --format github
     """
@@ -72,11 +76,13 @@ def command(
     known = read_baseline(baseline) if baseline and not write_baseline else frozenset()
     source = None
     if paths:
+        if recursive:
+            paths = tuple(p for path in paths for p in _below(path))
         choice = Choice(selected, ignored, {}, known, fail_on or "error")
         entries = [Entry(p, choice, parse_pairs(expect, "--expect"), (), lock or "", "", reading, not no_integrity) for p in paths]
     else:
-        if any((*reading, expect, lock)):
-            raise UsageError("--config, --expect, --lock and the like are of a PATH", hint="name it, or say it in the policy file")
+        if any((*reading, expect, lock, recursive)):
+            raise UsageError("--config, --expect, --lock, --recursive and the like are of a PATH", hint="name it, or say it there")
         source = policy or find_policy()
         if source is None:
             raise UsageError("neither PATH nor a policy file", hint="ckptkit validate PATH, or write ckptkit.toml")
@@ -116,3 +122,15 @@ def command(
         return 0
     declare.echo(show("checked", checked, form, fail_on=failing), commands=form == "github")
     return worst_exit(checked)
+
+
+def _below(path: str) -> list[str]:
+    """What is to be named to have every checkpoint checked that lies in a folder or below it; a file is itself."""
+    from ..containers import below
+
+    if not os.path.isdir(path):
+        return [path]
+    places = [p.path for p in below(path)]
+    if not places:
+        raise NotFoundError("holds no checkpoint, nor does a folder below it", path=path)
+    return places

@@ -109,7 +109,11 @@ def make_account(subject: Subject) -> Account:
 
 
 def require_read(subject: Subject, what: str) -> None:
-    """Raise UndecidedError where something holds numbers that are not read: `what` ("a digest") would leave it out."""
+    """Raise UndecidedError where something holds numbers that are not read, so that `what` ("a digest") would leave it out, and where
+    loaders read other tensors than are read here."""
+    if subject.checkpoint.disputed:
+        said = f"what loaders read is another model: {subject.checkpoint.disputed}"
+        raise UndecidedError(said, path=subject.checkpoint.path, hint="ckptkit fix makes the index from the shards")
     left = subject.account.unread
     if left:
         raise UndecidedError(

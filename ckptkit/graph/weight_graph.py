@@ -23,6 +23,7 @@ from ..tensors import StoredTensor
 from . import adapters
 from .packed import Packing, packings
 from .recognize import Question, Recognition, recognize
+from .second_names import denies_ties, lie_alike, says_second_name
 from .solve import Shape, Solution, solve
 from .training_state import training_state
 
@@ -52,7 +53,10 @@ class WeightGraph:
         recognition: Recognition | None,
         state: Mapping[str, str] | None = None,
         dropped: frozenset[str] = frozenset(),
+        *,
+        untied: bool = False,
     ) -> None:
+        self.untied = untied  # the configuration denies that one tensor may be two parameters
         self.checkpoint = checkpoint
         self.indices: dict[str, set[int]] = {}  # placeholder -> the numbers met
         self.dropped = dropped
@@ -143,14 +147,17 @@ class WeightGraph:
             else:
                 self.params[name] = bound
                 self.roles[stored] = Role("param", name)
-        for name, info in params.items():
+        for name, info in () if self.untied else params.items():
             holder = self.params.get(name)
-            if holder is None or info.tied is None or info.group not in r.architecture.free_groups or info.tied in self.params:
+            if holder is None or info.tied is None or info.tied in self.params:
                 continue
-            if (
-                holder.row.parts == (name,) and info.layout == params[info.tied].layout
-            ):  # one tensor: which of its names it is saved under differs
-                self.params[info.tied] = holder
+            if info.group not in r.architecture.free_groups and not says_second_name(self.checkpoint.ties, r, info.tied, holder.stored):
+                continue
+            if info.tied not in r.table.by_param:
+                continue
+            row, _ = r.table.by_param[info.tied]
+            if holder.row.parts == (name,) and row.parts == (info.tied,) and lie_alike(holder.row, row, params):
+                self.params[info.tied] = Bound(holder.stored, row, 0, {})  # one tensor: which of its names it is saved under differs
                 self.roles[holder.stored] = Role("param", info.tied)
 
     def _bind_stack(self, stored: str, row: Row, at: Mapping[str, int], at_items: tuple[tuple[str, int], ...]) -> None:
@@ -337,7 +344,8 @@ def bind(
     found = recognize(shapes, checkpoint.aliases, asked)
     if found is None and not checkpoint.special[0]:
         checkpoint.special = adapters.alone(checkpoint)
-    return WeightGraph(checkpoint, found, state, dropped)
+    untied = found is not None and denies_ties(found.dialect, config or {})
+    return WeightGraph(checkpoint, found, state, dropped, untied=untied)
 
 
 def _dropped(checkpoint: Checkpoint, globs: Sequence[str]) -> frozenset[str]:

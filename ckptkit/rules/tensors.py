@@ -13,7 +13,7 @@ from ..schema import Param, expand, placeholders
 from ..schema.templates import reduce_name
 from ..support.name_text import collapse, natural
 from ..tensors import DTYPES
-from ._base import are, count, rule
+from ._base import also, are, count, rule
 
 ORDER = 30
 
@@ -73,6 +73,22 @@ def missing(s: Subject) -> Iterator[Finding]:
                 collapse(names, 4),
                 f"part of the {group} is missing: {collapse(names)} ({collapse(held, 3)} {are(held)} there)",
             )
+
+
+@also("missing")
+def only_second_name(s: Subject) -> Iterator[Finding]:
+    """An untied parameter that only its second name holds: a loader that looks for the first finds what else may be tied to it."""
+    graph, r = s.graph, s.graph.recognition
+    if r is None or s.value("tied") is not False:
+        return
+    for name, info in r.architecture.params.items():
+        held, other = graph.params.get(info.tied or ""), graph.params.get(name)
+        if info.tied is None or held is None or other is None or held.row.role != "repeat" or held.stored == other.stored:
+            continue
+        row, _ = r.table.by_param[info.tied]
+        own = r.stored_name(row, held.at, graph.counts)
+        what = f"{own} is not there, only {held.stored}, which is another name of it: transformers 5 takes {other.stored} for it"
+        yield Finding("warning", "missing", own, what, f"store {held.stored} as {own} too")
 
 
 @rule("switch", "error", "A choice of the architecture stands one way, and as configured")

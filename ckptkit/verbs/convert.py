@@ -63,6 +63,7 @@ def convert(
     add: Sequence[str] = (),
     resize_vocab: int | None = None,
     seed: int = 0,
+    names_only: bool = False,
     reading: Reading = AS_FOUND,
     **words: Unpack[SourceWords],
 ) -> Conversion:
@@ -77,7 +78,8 @@ def convert(
     written, with check="reference" also by the format's own library; `on_overflow` (error, clip, keep) and `sync` are the engine's;
     `force` converts in spite of error findings. `init_missing`: parameters that the source lacks start as the architecture's authors
     have them start; `add`: so do heads that it lacks; `resize_vocab`: so do further rows of the vocabulary (or rows are left out);
-    all of it by `seed`, the same values as `build_transformer_model` gives, listed in the findings and the ledger. Raises
+    all of it by `seed`, the same values as `build_transformer_model` gives, listed in the findings and the ledger; `names_only`: where
+    nothing says the configuration none is written, instead of asking for what it lacks. Raises
     FindingsError, UndecidedError, UsageError, ... (`errors`).
     """
     from ..engine.replaceable import check_target
@@ -87,7 +89,8 @@ def convert(
     if check not in (True, False, "reference"):
         raise UsageError(f"check is {check!r}", hint="True, False or 'reference'")
     drop, globs = groups_and_globs(drop)
-    wanted = with_container(Wanted(to, container, dtypes, max_shard_size, drop, drop_optimizer, init_missing, add, resize_vocab, seed))
+    wanted = Wanted(to, container, dtypes, max_shard_size, drop, drop_optimizer, init_missing, add, resize_vocab, seed, names_only)
+    wanted = with_container(wanted)
     check_target(dst, single=single_file(dst, wanted.container), overwrite=overwrite or dry_run, inputs=())
     with paused(), examine(src, reading.but(**words, drop=(*reading.drop, *globs))) as subject:
         request = choose_target(subject, wanted, dst)

@@ -31,10 +31,10 @@ _INDEX = ".msgpack.index.json"
 
 
 def sniff(head: bytes, tail: bytes, path: str) -> bool:
-    """A msgpack map, which has no signature: by its name; an index likewise."""
+    """A msgpack map, which has no signature but its first byte: by its name; an index likewise."""
     if path.endswith(_INDEX):
         return head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{"
-    return path.endswith(SUFFIXES)
+    return path.endswith(SUFFIXES) and head[:1] >= b"\x80"  # text is no map
 
 
 def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
