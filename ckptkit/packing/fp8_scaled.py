@@ -1,0 +1,59 @@
+"""FP8 with `weight_scale`: compressed-tensors (float-quantized, naive-quantized), ModelOpt FP8, FBGEMM.
+
+Source: compressed-tensors `quantization/lifecycle/forward.py` (dequantize), ModelOpt `torch/quantization`. The scale multiplies; the
+product is rounded to the scale's own type. Static scales of inputs and outputs lie beside and do not change the weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from .._typing import TYPE_CHECKING, Any
+from ..tensors import TensorSpec
+from ._scaled import OPTIONAL, PARTS, scaled_decode, scaled_form
+from ._values import Fetch, Form
+from .fp8_block import FLOATS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+__all__ = ["OPTIONAL", "PARTS"]
+
+NAME = "fp8-scaled"
+TITLE = "FP8 with a scale for the tensor, its rows or groups (weight_scale)"
+KEY = ("scales",)
+CODES = "codes"
+METHODS = ("compressed-tensors", "modelopt", "fbgemm_fp8", "fp8")
+
+
+def claims(parts: Mapping[str, TensorSpec], words: Mapping[str, Any]) -> bool:
+    """FP8 codes beside `weight_scale`."""
+    return parts["codes"].dtype in FLOATS
+
+
+def form(parts: Mapping[str, TensorSpec], words: Mapping[str, Any], content: Callable[[str], bytes]) -> Form:
+    """The weight has the shape of its codes."""
+    scale = parts["scales"].dtype
+    return scaled_form(NAME, parts, words, scale if scale in ("BF16", "F16") else words.get("dtype", "BF16"))
+
+
+def decode(form: Form, fetch: Fetch, start: int, stop: int) -> Array:
+    """See `_scaled`."""
+    return scaled_decode(form, fetch, start, stop)
+
+
+def encode(rows: Array, dtype: str = "F32") -> tuple[Array, Array]:
+    """(codes, scales (rows, 1)): one scale a row, its largest magnitude over 448, held in `dtype`."""
+    import ml_dtypes
+    import numpy as np
+
+    from ._codes import rounded
+
+    most = np.abs(rows).max(axis=1, keepdims=True).astype(np.float32)
+    scales = rounded(most / np.float32(448), dtype)
+    scales = np.where(scales > 0, scales, np.float32(1))
+    with np.errstate(all="ignore"):
+        codes: Array = np.clip(rows / scales, -448, 448).astype(ml_dtypes.float8_e4m3fn)
+    return codes, scales
