@@ -93,3 +93,20 @@ def scaled_decode(form: Form, fetch: Fetch, start: int, stop: int) -> Array:
         out -= spread_over(form, fetch, "zeros", start, stop)
     out *= spread_over(form, fetch, "scales", start, stop)
     return rounded(out, form.options["round"])
+
+
+EPSILON = {"F32": 2.0**-23, "BF16": 2.0**-7, "F16": 2.0**-10}  # what a scale of zero is replaced by
+
+
+def row_scales(rows: Array, half_range: float, dtype: str) -> tuple[Array, Array]:
+    """(the rows over their scales, the scales (rows, 1)): the largest magnitude over half the range, all of it rounded to `dtype`.
+
+    Source: compressed-tensors `quantization/utils/helpers.py` (calculate_qparams), `lifecycle/forward.py` (quantize).
+    """
+    import numpy as np
+
+    most = np.abs(rows).max(axis=1, keepdims=True).astype(np.float32)
+    scales = rounded(most / np.float32(half_range), dtype)
+    scales = np.where(scales == 0, np.float32(EPSILON[dtype]), scales)
+    with np.errstate(all="ignore"):
+        return rounded(rows / scales, dtype), scales

@@ -45,15 +45,12 @@ def decode(form: Form, fetch: Fetch, start: int, stop: int) -> Array:
 
 
 def encode(rows: Array, dtype: str = "F32") -> tuple[Array, Array]:
-    """(codes, scales (rows, 1)): one scale a row, its largest magnitude over 448, held in `dtype`."""
+    """(codes, scales (rows, 1)), symmetric, one scale a row, in the weight's own `dtype`; see `row_scales`."""
     import ml_dtypes
     import numpy as np
 
-    from ._codes import rounded
+    from ._scaled import row_scales
 
-    most = np.abs(rows).max(axis=1, keepdims=True).astype(np.float32)
-    scales = rounded(most / np.float32(448), dtype)
-    scales = np.where(scales > 0, scales, np.float32(1))
-    with np.errstate(all="ignore"):
-        codes: Array = np.clip(rows / scales, -448, 448).astype(ml_dtypes.float8_e4m3fn)
+    x, scales = row_scales(rows, 448, dtype)
+    codes: Array = np.clip(x, -448, 448).astype(ml_dtypes.float8_e4m3fn)
     return codes, scales

@@ -43,13 +43,11 @@ def decode(form: Form, fetch: Fetch, start: int, stop: int) -> Array:
 
 
 def encode(rows: Array, dtype: str = "F32") -> tuple[Array, Array]:
-    """(codes, scales (rows, 1)), symmetric: the largest magnitude over 127.5 is the scale, codes lie in -128 to 127."""
+    """(codes, scales (rows, 1)), symmetric, one scale a row, in the weight's own `dtype`; see `row_scales`."""
     import numpy as np
 
-    from ._codes import rounded
+    from ._scaled import row_scales
 
-    most = np.abs(rows).max(axis=1, keepdims=True).astype(np.float32)
-    scales = rounded(most / np.float32(127.5), dtype)
-    scales = np.where(scales > 0, scales, np.float32(1))
-    codes: Array = np.clip(np.rint(rows / scales), -128, 127).astype(np.int8)
+    x, scales = row_scales(rows, 127.5, dtype)
+    codes: Array = np.clip(np.rint(x), -128, 127).astype(np.int8)
     return codes, scales
