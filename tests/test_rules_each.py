@@ -18,6 +18,7 @@ from ckptkit.findings import SEVERITIES, Finding
 from ckptkit.gate.policy import Entry
 from ckptkit.gate.run import check
 from ckptkit.gate.selection import Choice
+from ckptkit.graph.reading import Reading
 from ckptkit.rules import RULES
 
 HF = oracles.made("bert-hf")
@@ -38,7 +39,7 @@ class Model(NamedTuple):
 
 
 def findings(model: Model) -> tuple[Finding, ...]:
-    return check(Entry(str(model.path), Choice(), model.expect or {}, (), model.lock, model.digest, {}, True)).findings
+    return check(Entry(str(model.path), Choice(), model.expect or {}, (), model.lock, model.digest, Reading(), True)).findings
 
 
 # --- ways to make them ---------------------------------------------------------------------------------------------

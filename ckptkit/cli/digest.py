@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
+from .._typing import TYPE_CHECKING
 from . import _declare as declare
-from ._options import format_option, parse_given, source_options
+from ._options import format_option, source_options
+
+if TYPE_CHECKING:
+    from ..graph.reading import Reading
 
 
 @declare.command("digest")
 @declare.argument("path")
 @source_options
-@declare.option(
-    "--set",
-    "given",
-    metavar="NAME=VALUE",
-    multiple=True,
-    help="What neither tensors nor configuration say, such as vocab=40478. Repeatable.",
-)
 @declare.option("--parameters", is_flag=True, help="Also the digest of each canonical parameter.")
 @format_option("text", "json")
 def command(
     path: str,
-    config: str | None,
-    architecture: str | None,
-    dialect: str | None,
-    part: str | None,
-    given: tuple[str, ...],
+    reading: Reading,
     parameters: bool,
     form: str,
 ) -> int:
@@ -36,7 +29,7 @@ def command(
 
     from ..verbs.digest import digest
 
-    d = digest(path, config=config, architecture=architecture, dialect=dialect, part=part, given=parse_given(given))
+    d = digest(path, reading=reading)
     if form == "json":
         declare.echo(
             json.dumps(

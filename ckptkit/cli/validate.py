@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from .._typing import TYPE_CHECKING
 from ..errors import UsageError
 from . import _declare as declare
 from ._options import format_option, source_options
 from ._words import parse_pairs
+
+if TYPE_CHECKING:
+    from ..graph.reading import Reading
 
 FORMATS = ("text", "json", "markdown", "html", "sarif", "junit", "github")
 
@@ -19,7 +23,6 @@ FORMATS = ("text", "json", "markdown", "html", "sarif", "junit", "github")
     multiple=True,
     help="What must be true, such as layers=24, hidden=1024, variant=roberta-large, dtype=float32. Repeatable.",
 )
-@declare.option("--container", metavar="NAME", help="Read it as this container instead of recognising it.")
 @declare.option("--lock", metavar="FILE", help="Say what is another than when `ckptkit lock` wrote FILE.")
 @declare.option(
     "--policy", metavar="FILE", help="The policy file; without PATH it is looked for: ckptkit.toml, or pyproject.toml with [tool.ckptkit]."
@@ -35,8 +38,7 @@ FORMATS = ("text", "json", "markdown", "html", "sarif", "junit", "github")
 @declare.option("--report", metavar="FORMAT=FILE", multiple=True, help=f"Also write a report to FILE ({', '.join(FORMATS)}). Repeatable.")
 @format_option(*FORMATS)
 def command(
-    paths: tuple[str, ...], config: str | None, architecture: str | None, dialect: str | None, part: str | None, expect: tuple[str, ...],
-    container: str | None,
+    paths: tuple[str, ...], reading: Reading, expect: tuple[str, ...],
     lock: str | None, policy: str | None, select: tuple[str, ...], ignore: tuple[str, ...], fail_on: str | None, baseline: str | None,
     write_baseline: str | None,
     no_integrity: bool, report: tuple[str, ...], form: str,
@@ -66,15 +68,10 @@ def command(
     selected, ignored = rule_ids(select, "--select"), rule_ids(ignore, "--ignore")
     known = read_baseline(baseline) if baseline else frozenset()
     if paths:
-        options = {
-            k: v
-            for k, v in (("config", config), ("architecture", architecture), ("dialect", dialect), ("part", part), ("container", container))
-            if v
-        }
         choice = Choice(selected, ignored, {}, known, fail_on or "error")
-        entries = [Entry(p, choice, parse_pairs(expect, "--expect"), (), lock or "", "", options, not no_integrity) for p in paths]
+        entries = [Entry(p, choice, parse_pairs(expect, "--expect"), (), lock or "", "", reading, not no_integrity) for p in paths]
     else:
-        if any((config, architecture, dialect, part, container, expect, lock)):
+        if any((*reading, expect, lock)):
             raise UsageError("--config, --expect, --lock and the like are of a PATH", hint="name it, or say it in the policy file")
         source = policy or find_policy()
         if source is None:

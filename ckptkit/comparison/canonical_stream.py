@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple
-from ..engine.loop_nest import Buffer, Flat, Mover, Nest, check_nest, flat, nest, step_of
+from ..engine.loop_nest import Buffer, Mover, Nest, check_nest, nest, step_of
+from ..engine.sources import Flat, flat
 from ..graph.examine import Subject
 from ..plan.values import Piece, Source
 from ..schema import Lack

@@ -28,6 +28,7 @@ from collections.abc import Mapping
 from .._typing import NamedTuple
 from ..containers import containers
 from ..errors import NotFoundError, UsageError
+from ..graph.reading import Reading
 from ..limits import accepted
 from .selection import FAIL_ON, Choice, grades, read_baseline, rule_ids
 
@@ -61,7 +62,7 @@ class Entry(NamedTuple):
     containers: tuple[str, ...]
     lock: str
     digest: str
-    options: Mapping[str, str]  # config, architecture, dialect, part, container
+    reading: Reading
     integrity: bool
     limits: Mapping[str, int] = {}  # those that are other than usual
 
@@ -183,7 +184,7 @@ def _entries(raw: dict[str, object], base: Choice, limits: Mapping[str, int], fo
             allowed,
             os.path.join(folder, lock) if lock else "",
             _text(raw, "digest", source),
-            options,
+            Reading(**options),  # type: ignore[arg-type]
             integrity,
             limits,
         )

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from types import TracebackType
 
-from .._typing import NamedTuple
+from .._typing import TYPE_CHECKING, NamedTuple
 from ..arch import architectures, by_name
 from ..configuration.read import RawConfig, Values, interpret, load_config, size_names
 from ..containers import Checkpoint, drop_explained, open_checkpoint
@@ -14,8 +14,14 @@ from ..errors import CheckpointError, UsageError
 from ..findings import Finding
 from ..schema import Architecture
 from ..schema.layout import Sizes
+from .reading import AS_FOUND, Reading
 from .solve import Solution
 from .weight_graph import WeightGraph, bind
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .reading import Words
 
 
 class Subject(NamedTuple):
@@ -111,20 +117,13 @@ class Subject(NamedTuple):
         return sizes
 
 
-def examine(
-    path: str | os.PathLike[str],
-    *,
-    config: str | None = None,
-    container: str | None = None,
-    architecture: str | None = None,
-    dialect: str | None = None,
-    part: str | None = None,
-    given: Mapping[str, object] | None = None,
-) -> Subject:
+def examine(path: str | os.PathLike[str], reading: Reading = AS_FOUND, **words: Unpack[Words]) -> Subject:
     """Open `path`, find its configuration, and recognise it. Reads headers only.
 
+    `reading`, or its fields as keywords (config, container, architecture, dialect, part, given), overrule what would be found.
     A configuration that cannot be read is an error finding, unless it was named. Raises CheckpointError.
     """
+    config, container, architecture, dialect, part, given = reading.but(**words)
     if architecture is not None:
         by_name(architecture)
     if dialect is not None:
@@ -143,7 +142,7 @@ def examine(
         if raw is not None and graph.recognition is not None:
             values = interpret(raw, graph.recognition.architecture, graph.recognition.dialect)
             findings += values.findings
-        return Subject(checkpoint, graph, raw, values, dict(given or {}), tuple(findings))
+        return Subject(checkpoint, graph, raw, values, dict(given), tuple(findings))
     except BaseException:
         checkpoint.close()
         raise

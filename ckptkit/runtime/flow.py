@@ -100,22 +100,24 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
     kind = "lm" if application == "encoder" and traits.mask == "causal" else application
     out["embeddings"] = embedded
     seen = run("visible", "", ids, mask, segments, application=kind)
-    x = _stack(run, spec, stack, ids, x, seen, out)
+    x = _stack(run, spec, stack, ids, (x, seen), out)
     if traits.encoder and traits.decoder and spec.has("decoder"):
         out["encoder"] = x
         target = inputs["decoder_input_ids"]
         _, y, _ = run("embeddings", "embeddings", target)
         sees = run("visible", "", target, inputs.get("decoder_attention_mask"), application="lm")
         memory_seen = run("visible", "", ids, mask) if mask is None or len(mask.shape) == 2 else None
-        x = _stack(run, spec, "decoder", target, y, sees, out, x, memory_seen)
+        x = _stack(run, spec, "decoder", target, (y, sees), out, (x, memory_seen))
     out["hidden"] = x
     _heads(run, spec, x, table, ids, mask, out)
     return out
 
 
 def _stack(
-    run: Run, spec: Spec, stack: str, ids: Any, x: Any, seen: Any, out: dict[str, Any], memory: Any = None, memory_seen: Any = None
+    run: Run, spec: Spec, stack: str, ids: Any, given: tuple[Any, Any], out: dict[str, Any], encoded: tuple[Any, Any] = (None, None)
 ) -> Any:
+    """One stack over what it is `given` and what each position of that sees; a decoder also gets what was `encoded`, and what of it is seen."""
+    x, seen = given
     out[f"{stack}.input"] = x
     positions = spec.traits.positions
     far = run("relative", "", ids, x) if positions == "relative" else None
@@ -123,7 +125,7 @@ def _stack(
     if spec.has(f"{stack}.relative"):
         added = run("linear_bias", f"{stack}.relative", ids, both=stack == "encoder")
     for i, path in enumerate(spec.blocks(stack)):
-        x = run("block", path, x, seen, added, far, memory, memory_seen)
+        x = run("block", path, x, seen, added, far, *encoded)
         out[f"{stack}.{i}"] = x
     if spec.has(f"{stack}.norm"):
         x = run("norm", f"{stack}.norm", x)

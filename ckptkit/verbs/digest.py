@@ -15,13 +15,19 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
-from .._typing import NamedTuple
+from .._typing import TYPE_CHECKING, NamedTuple
 from ..comparison.canonical_stream import Canon, Item, items_of, like_absent
 from ..findings import Finding
 from ..graph.examine import Subject
+from ..graph.reading import AS_FOUND, Reading
 from ..support.threads import on_threads
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ..graph.reading import Words
 
 PREFIX = "ckptkit1:"
 
@@ -37,22 +43,19 @@ class Digest(NamedTuple):
 def digest(
     path: str | os.PathLike[str],
     *,
-    config: str | None = None,
-    architecture: str | None = None,
-    dialect: str | None = None,
-    part: str | None = None,
-    given: Mapping[str, object] | None = None,
     jobs: int | None = None,
+    reading: Reading = AS_FOUND,
+    **words: Unpack[Words],
 ) -> Digest:
     """The canonical digest of the checkpoint at `path`: `whole`, and `parameters` one by one. Reads all weights once.
 
-    `config`, `architecture`, `dialect` and `part` overrule what is found, as in `validate`; `given` are canonical values that nothing
-    says ({"vocab": 40478}). Raises CheckpointError, UndecidedError
-    where nothing says how to take a tensor apart.
+    `reading`, or its fields as keywords (config, container, architecture, dialect, part, given), overrule what would be found; `given` are
+    canonical values that nothing says ({"vocab": 40478}). Raises CheckpointError, UndecidedError where nothing says how to take a tensor
+    apart.
     """
     from ..graph.examine import examine
 
-    with examine(path, config=config, architecture=architecture, dialect=dialect, part=part, given=given) as subject:
+    with examine(path, reading, **words) as subject:
         return canonical_digest(subject, jobs=jobs)
 
 

@@ -17,12 +17,16 @@ from ..containers import by_name as container_by_name
 from ..errors import printable
 from ..findings import Finding
 from ..graph.examine import Subject, examine
+from ..graph.reading import AS_FOUND, Reading
 from ..schema import count_name
 from ..schema.templates import reduce_names
 from ..support.name_text import natural
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from ..comparison.stats import Stats
+    from ..graph.reading import Words
 
 SCHEMA_VERSION = 1
 
@@ -103,29 +107,29 @@ class Inspection(NamedTuple):
 def inspect(
     path: str | os.PathLike[str],
     *,
-    config: str | None = None,
-    container: str | None = None,
-    architecture: str | None = None,
-    dialect: str | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     stats: bool = False,
+    reading: Reading = AS_FOUND,
+    **words: Unpack[Words],
 ) -> Inspection:
     """What is in the checkpoint at `path`. Raises CheckpointError where it cannot be read.
 
     `include` and `exclude` are globs on stored or canonical names and select the rows of `tensors`, nothing else;
-    `stats` reads the weights of the selected tensors. The other arguments overrule what would be recognised.
+    `stats` reads the weights of the selected tensors. `reading`, or its fields as keywords (config, container, architecture, dialect,
+    part, given), overrule what would be found.
     """
     from ..support.collector import paused
 
-    with paused(), examine(path, config=config, container=container, architecture=architecture, dialect=dialect) as s:
+    reading = reading.but(**words)
+    with paused(), examine(path, reading) as s:
         rows = _rows(s)
         selected = _select(rows, include, exclude)
         if stats:
             from ..comparison.stats import tensor_stats
 
             selected = [r._replace(stats=tensor_stats(s.checkpoint, s.checkpoint.tensors[r.name])) for r in selected]
-        return _inspection(s, os.fspath(path), rows, tuple(selected), named=container is not None)
+        return _inspection(s, os.fspath(path), rows, tuple(selected), named=reading.container is not None)
 
 
 def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tuple[TensorRow, ...], *, named: bool) -> Inspection:

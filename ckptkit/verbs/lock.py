@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
+from .._typing import TYPE_CHECKING
 from ..errors import CheckpointError
 from ..findings import Finding
 from ..graph.examine import Subject
+from ..graph.reading import AS_FOUND, Reading
 from ..support.name_text import collapse, natural
 from ..support.strict_json import read_json
 from .digest import PREFIX, Digest, canonical_digest
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ..graph.reading import Words
 
 LOCK_VERSION = 1
 
@@ -40,22 +47,15 @@ def files_of(subject: Subject) -> dict[str, str]:
     return {os.path.relpath(os.path.abspath(f), folder): f for f in dict.fromkeys(files)}
 
 
-def lock(
-    path: str | os.PathLike[str],
-    *,
-    config: str | None = None,
-    architecture: str | None = None,
-    dialect: str | None = None,
-    part: str | None = None,
-    given: Mapping[str, object] | None = None,
-) -> str:
+def lock(path: str | os.PathLike[str], *, reading: Reading = AS_FOUND, **words: Unpack[Words]) -> str:
     """The text of a lock file of the checkpoint at `path`: schema, digests of every parameter and of every file.
 
+    `reading`, or its fields as keywords (config, container, architecture, dialect, part, given), overrule what would be found.
     `validate --lock` (or a policy's `lock`) says later what is another one. Raises CheckpointError.
     """
     from ..graph.examine import examine
 
-    with examine(path, config=config, architecture=architecture, dialect=dialect, part=part, given=given) as subject:
+    with examine(path, reading, **words) as subject:
         return lock_text(subject)
 
 

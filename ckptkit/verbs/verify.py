@@ -11,12 +11,18 @@ another engine), to 1e-5 + 1e-6 of the largest output, in float32. Imports a fra
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..comparison.pair import Difference, Level, Pair, Step
 from ..errors import EXIT_FINDINGS, EXIT_OK, EXIT_UNDECIDED, CheckpointError, LoadError, UndecidedError, UsageError
 from ..graph.examine import Subject, examine
+from ..graph.reading import AS_FOUND, Reading
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ..graph.reading import Words
 
 LEVELS = ("bits", "values", "behaviour")
 ENGINES = ("torch", "keras")
@@ -51,20 +57,22 @@ def verify(
     atol: float | None = None,
     rtol: float | None = None,
     probes: str | int = 4,
-    config: str | None = None,
     config_b: str | None = None,
-    part: str | None = None,
-    given: Mapping[str, object] | None = None,
     casts: bool = False,
     without: Sequence[str] = (),
     progress: Callable[[str], None] | None = None,
+    reading: Reading = AS_FOUND,
+    reading_b: Reading | None = None,
+    **words: Unpack[Words],
 ) -> Verification:
     """Compare the checkpoints `a` and `b` up to `level` (None: as far as it goes).
 
     `against` ("transformers", "keras_hub") also loads `b` with the library its users will load it with. `engines`: the frameworks that
     rebuild `a` and `b` ("torch", "keras"; one name: both; none: whichever is installed, PyTorch first). `atol`, `rtol`: allowed
     instead of the exact comparison. `probes`: how many made inputs, or an .npz file of them. `casts`: single tensors of `b`
-    may have been rounded to their dtype. `without`: heads to leave out of account. `part`: of a side that holds several models.
+    may have been rounded to their dtype. `without`: heads to leave out of account. `reading`, or its fields as keywords (config, container,
+    architecture, dialect, part, given), overrule what would be found of `a`; `reading_b` of `b` (if it is not said: the same
+    architecture, part and given values, with the configuration `config_b`).
     Raises CheckpointError where one cannot be read or does not fit its configuration.
     """
     if level is not None and level not in LEVELS:
@@ -76,7 +84,10 @@ def verify(
             f"--engines {','.join(engines)}: one or two of {' and '.join(ENGINES)} are due", hint="such as --engines torch,keras"
         )
     say = progress or (lambda _text: None)
-    with _open(a, config, part, given) as one, _open(b, config_b, part, given) as two:
+    reading = reading.but(**words)
+    other = reading._replace(config=config_b, container=None, dialect=None) if reading_b is None else reading_b
+    part = reading.part
+    with _open(a, reading) as one, _open(b, other) as two:
         if part and all(s.graph.dialect is None or s.graph.dialect.part != part for s in (one, two)):
             raise UsageError(f"--part {part}: neither side has such a part", path=os.fspath(a))
         pair = Pair(one, two, atol, rtol, casts, frozenset(without))
@@ -97,14 +108,14 @@ def verify(
         return Verification(os.fspath(a), os.fspath(b), tuple(levels), verdict, tuple(notes))
 
 
-def _open(path: str | os.PathLike[str], config: str | None, part: str | None, given: Mapping[str, object] | None) -> Subject:
+def _open(path: str | os.PathLike[str], reading: Reading) -> Subject:
     """Examine one side; `part` means nothing to a side that is one model."""
     try:
-        return examine(path, config=config, part=part, given=given)
+        return examine(path, reading)
     except UsageError:
-        if part is None:
+        if reading.part is None:
             raise
-        return examine(path, config=config, given=given)
+        return examine(path, reading._replace(part=None))
 
 
 def _behaviour(pair: Pair, values: Level, probes: str | int, against: str | None, engines: Sequence[str]) -> tuple[list[Level], list[str]]:

@@ -1,0 +1,107 @@
+"""The configuration of a target in another naming: what the source's says, what the tensors say, in the words of the target's library."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .._typing import NamedTuple
+from ..configuration.read import BLOCK
+from ..configuration.write import named_class, to_json_text, write_config
+from ..findings import Finding
+from ..graph.examine import Subject
+from ..graph.tf_objects import MEMORY, hung, scope
+from ..schema import Architecture, Class, Dialect
+from ..tensors import DTYPES
+from .arrange import Weights
+from .naming import bare
+from .target import Request, as_mapping
+
+
+class TargetConfig(NamedTuple):
+    """A configuration to be written. `extras` are for a container that holds it beside the tensors."""
+
+    raw: dict[str, object]
+    text: str
+    extras: Mapping[str, object]
+    classes: tuple[str, ...]  # of the library, that load the target
+    labels: int | None  # how many the classifier tells apart, if there is one
+    findings: tuple[Finding, ...]
+
+
+def target_config(subject: Subject, request: Request, weights: Weights, dialect: Dialect) -> TargetConfig:
+    """What `dialect` has for the configuration of what is written."""
+    arch, own = subject.architecture, subject.graph.dialect
+    assert arch is not None and own is not None
+    rest = subject.values.rest if subject.values is not None else {}
+    named = named_class(rest, arch, dialect, weights.groups)
+    values = _values(subject, request, own) | _tied(subject, weights, arch, named)
+    labelled = {p.group for p in arch.params.values() if "labels" in p.layout.axes}
+    labels = subject.sizes().axis.get("labels") if weights.groups & labelled else None
+    written = write_config(
+        values, rest, arch, dialect, weights.groups, labels=labels, dtype=_dtype(weights), preferred=own.like or None,
+        usual=_usual_activation(own),
+    )  # fmt: skip
+    findings = (*written.findings, *_activation_apart(values, weights, own, dialect))
+    memory = _memory(subject, own, dialect, named)
+    raw = {**written.raw, BLOCK: {**as_mapping(written.raw.get(BLOCK)), MEMORY: memory}} if memory else written.raw
+    return TargetConfig(raw, (dialect.config.text or to_json_text)(raw), written.extras, written.classes, labels, findings)
+
+
+def _values(subject: Subject, request: Request, own: Dialect) -> dict[str, object]:
+    """The canonical values: what the naming implies, what the configuration says, the user, the tensors; the last counts."""
+    values: dict[str, object] = dict(own.config.implied)
+    if subject.values is not None:
+        values.update(subject.values.values)
+    values.update(subject.given)
+    values.update({c: v for c in own.config.follows if c not in values and (v := subject.value(c)) is not None})
+    values.update(subject.sizes().axis)
+    if request.vocab is not None:
+        values["vocab"] = request.vocab
+    values.update(subject.graph.counts)
+    values.update({name: next(iter(on)) for name, on in subject.graph.switches.items() if len(on) == 1})
+    return values
+
+
+def _tied(subject: Subject, weights: Weights, arch: Architecture, named: Class | None) -> dict[str, object]:
+    """{"tied": whether} where the tensors decide it, whatever the configuration says: there is nothing else to use."""
+    if weights.untied:
+        return {"tied": False}
+    used = weights.groups | (named.groups if named is not None else frozenset())
+    ties = [p for p in arch.params.values() if p.tied and p.group in used and (named is None or p.name not in named.without)]
+    return {"tied": True} if any(p.name not in subject.graph.params for p in ties) else {}
+
+
+def _dtype(weights: Weights) -> str | None:
+    """PyTorch's name of the dtype that all floating tensors of the target have, if it is one."""
+    dtypes = {s.dtype for _, s, _ in weights.targets if DTYPES[s.dtype].kind == "float"}
+    return DTYPES[next(iter(dtypes))].torch if len(dtypes) == 1 else None
+
+
+def _activation_apart(values: Mapping[str, object], weights: Weights, own: Dialect, dialect: Dialect) -> list[Finding]:
+    """The finding that nothing says the activation of the MLM head, where the source's library has one of its own for it."""
+    apart = "mlm_activation" in own.config.keys and "mlm" in weights.groups and own.config is not dialect.config
+    if not apart or values.get("mlm_activation") is not None:
+        return []
+    message = (
+        f"no file says the activation of the MLM head, which {own.title} has apart from that of the layers; "
+        f"{values.get('activation')} is taken for both"
+    )
+    return [Finding("warning", "config", "mlm_activation", message, "--set mlm_activation=linear, say")]
+
+
+def _memory(subject: Subject, own: Dialect, dialect: Dialect, named: Class | None) -> dict[str, object]:
+    """What the target's names do not say of the source's: kept in the configuration for the way back."""
+    graph = subject.graph
+    memory = hung(graph.recognition, graph.counts) if graph.recognition is not None else {}
+    memory |= bare(subject) if dialect is not own else {}
+    if dialect.spelling != own.spelling:
+        memory |= scope(own, list(subject.checkpoint.tensors), named.name if named is not None else "")
+    return memory
+
+
+def _usual_activation(dialect: Dialect) -> str | None:
+    """The activation that a naming's own configuration names first: Google's "gelu" is the tanh approximation."""
+    said = next((k.words for k in dialect.config.keys.values() if not isinstance(k, str) and k.canonical == "activation" and k.words), None)
+    first = next(iter(said.values())) if said else None
+    first = first[0] if isinstance(first, tuple) else first
+    return first if isinstance(first, str) else None
