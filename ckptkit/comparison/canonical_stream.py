@@ -13,7 +13,7 @@ from .._typing import TYPE_CHECKING, Any, NamedTuple
 from ..engine.loop_nest import Buffer, Mover, Nest, check_nest, nest, step_of
 from ..engine.sources import Flat, flat
 from ..graph.examine import Subject
-from ..plan.values import Piece, Source
+from ..plan.values import PackedParts, Piece, Source
 from ..schema import Lack
 from ..schema.layout import Placed, Sizes, stored_shape
 from ..schema.layout import nest as loops_of
@@ -61,9 +61,13 @@ class Canon:
         """(the movement from the stored tensor into a row-major one, its source, or the array where no extent holds it)."""
         t = self._subject.checkpoint.tensors[item.stored]
         loops, start = _loops(self._subject, item, self._sizes, t, stored_order)
-        if t.read is not None:
+        weight = self._subject.packings.weights.get(item.stored)
+        if t.read is not None and weight is None:
             return None, None, _array(self._subject, item, loops, start)
-        source = flat(Source(t.name, t.spec.dtype, t.extents))
+        packed = None
+        if weight is not None:
+            packed = PackedParts(weight.form, tuple((role, p.spec.dtype, p.extents) for role, p in weight.parts.items()))
+        source = flat(Source(t.name, t.spec.dtype, t.extents, packed=packed))
         piece = nest(Piece(0, loops, start), item.name)
         if piece is not None:
             check_nest(piece, item.name, source, DTYPES[t.spec.dtype].bits, item.spec.numel)

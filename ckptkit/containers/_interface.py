@@ -82,6 +82,7 @@ class Checkpoint:
         self.audit: Callable[[], Iterable[Finding]] = tuple
         self.aliases: Callable[[], dict[str, str]] = dict
         self.called = ""
+        self.stored: dict[str, StoredTensor] = tensors  # all as they are stored: `tensors` may show packed weights in place of their parts
         self.copies: dict[str, tuple[StoredTensor, ...]] = {}  # tensors that lie in several shards: each of them
         self.limits: Mapping[str, int] = {}  # raised for this checkpoint
         self._checks = checks

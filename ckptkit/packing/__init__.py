@@ -8,7 +8,11 @@ GGUF's block types, and what groups parts into parameters (graph/) may use all o
 from __future__ import annotations
 
 from ._find import Fault, Found, Groups, find_packed
+from ._parts import decoded, part_fetcher, tile_rows
 from ._registry import by_name, packings
 from ._values import Fetch, Form, Mismatch, Packing
 
-__all__ = ["Fault", "Fetch", "Form", "Found", "Groups", "Mismatch", "Packing", "by_name", "find_packed", "packings"]
+__all__ = [
+    "Fault", "Fetch", "Form", "Found", "Groups", "Mismatch", "Packing", "by_name", "decoded", "find_packed", "packings", "part_fetcher",
+    "tile_rows",
+]  # fmt: skip

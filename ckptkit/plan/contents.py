@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 
 from .._typing import NamedTuple
+from ..configuration.quantization import unpacked_words
 from ..configuration.write import to_json_text
 from ..containers import OBJECT_GRAPH
 from ..findings import Finding
@@ -80,10 +81,14 @@ def _as_it_was(subject: Subject, request: Request, metadata: dict[str, str]) -> 
     if ck.objects is not None:
         metadata = {**metadata, OBJECT_GRAPH: ck.objects.packed()}
     extras = ck.extras if same else {}
-    text = to_json_text(_plain(config.raw)) if config is not None else ""
+    decoded = request.dequantize and bool(subject.packings.weights)
+    raw = unpacked_words(_plain(config.raw), decoded) if config is not None else {}
+    text = to_json_text(raw) if config is not None else ""
     copies: Named = ()
     texts: Named = ()
-    if config is not None and not config.inside:
+    if config is not None and not config.inside and len(raw) != len(config.raw) and decoded:
+        texts = ((os.path.basename(config.source), text),)
+    elif config is not None and not config.inside:
         copies = ((os.path.abspath(config.source), os.path.basename(config.source)),)
     elif config is not None and not extras:
         texts = (("config.json", text),)

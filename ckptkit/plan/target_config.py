@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .._typing import NamedTuple
+from ..configuration.quantization import unpacked_words
 from ..configuration.read import BLOCK
 from ..configuration.write import named_class, to_json_text, write_config
 from ..findings import Finding
@@ -44,6 +45,7 @@ def target_config(subject: Subject, request: Request, weights: Weights, dialect:
     findings = (*written.findings, *_activation_apart(values, weights, own, dialect))
     memory = _memory(subject, own, dialect, named)
     raw = {**written.raw, BLOCK: {**as_mapping(written.raw.get(BLOCK)), MEMORY: memory}} if memory else written.raw
+    raw = unpacked_words(raw, bool(subject.packings.weights))
     return TargetConfig(raw, (dialect.config.text or to_json_text)(raw), written.extras, written.classes, labels, findings)
 
 

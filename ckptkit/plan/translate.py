@@ -147,7 +147,7 @@ class Translate(Builder):
                 loops, a, b = nest(self.graph.placed(name), there, self.sizes, self.grown)
                 pieces.append(Piece(self.source(bound.stored), loops, a, b))
                 stored.append(bound.stored)
-                dtypes.append(self.tensors[bound.stored].spec.dtype)
+                dtypes.append(self.kept_dtype(bound.stored))
                 if self.grown is not None and AXIS in infos[i].layout.axes:
                     pieces += self._resized(template, name, there, target, new)
             elif name in self.new:
@@ -199,7 +199,7 @@ class Translate(Builder):
 
     def _main_dtype(self) -> str:
         for b in self.graph.params.values():
-            return self.tensors[b.stored].spec.dtype
+            return self.kept_dtype(b.stored)
         return "F32"
 
     def _fill(self, there: Placed, part: Layout, value: float | str) -> list[Piece]:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from .._typing import Any, NamedTuple
 from ..containers import FileLayout, Part, Slot
 from ..errors import UnsupportedError
+from ..packing import Form
 from ..schema.loops import Loop, simplify
 from ..schema.loops import cut as cut_loops
 from ..tensors import Extent
@@ -40,11 +41,18 @@ class Encoded(NamedTuple):
     limits: tuple[tuple[str, int], ...] = ()  # those that were raised for the file when the plan was made
 
 
+class PackedParts(NamedTuple):
+    """A weight stored in parts that is decoded where it is used: its form (`ckptkit.packing`) and the parts (role, dtype, extents)."""
+
+    form: Form
+    parts: tuple[tuple[str, str, tuple[Extent, ...]], ...]
+
+
 class Source(NamedTuple):
     """A stored tensor as the engine sees it: the extents one after another are a flat array of `dtype`.
 
     Instead of extents, `encoded` is set where a format encodes its elements so that no extent holds them, `data` where they were
-    computed, and `drawn` where they are a new parameter's, float32.
+    computed, `drawn` where they are a new parameter's, float32, and `packed` where they are decoded from several parts, float32.
     """
 
     name: str
@@ -53,6 +61,7 @@ class Source(NamedTuple):
     data: bytes | None = None
     drawn: Drawn | None = None
     encoded: Encoded | None = None
+    packed: PackedParts | None = None
 
 
 class Piece(NamedTuple):
@@ -117,7 +126,9 @@ def to_json(plan: Plan) -> dict[str, object]:
     return {**plan._asdict(), "layout": layout, "sources": [tuple(s) for s in sources]}
 
 
-def _source(name: str, dtype: str, extents: list[Any], data: str | None, drawn: list[Any] | None, encoded: list[Any] | None) -> Source:
+def _source(
+    name: str, dtype: str, extents: list[Any], data: str | None, drawn: list[Any] | None, encoded: list[Any] | None, packed: list[Any] | None
+) -> Source:
     """A Source of its JSON form."""
     import base64
 
@@ -126,7 +137,19 @@ def _source(name: str, dtype: str, extents: list[Any], data: str | None, drawn: 
         container, path, tensor, nbytes, limits = encoded
         held = Encoded(container, path, tensor, nbytes, tuple((k, v) for k, v in limits))
     made = None if data is None else base64.b64decode(data)
-    return Source(name, dtype, tuple(Extent(*e) for e in extents), made, None if drawn is None else Drawn(*drawn), held)
+    return Source(
+        name, dtype, tuple(Extent(*e) for e in extents), made, None if drawn is None else Drawn(*drawn), held, _packed(packed)
+    )  # fmt: skip
+
+
+def _packed(packed: list[Any] | None) -> PackedParts | None:
+    """The parts of their JSON form."""
+    if packed is None:
+        return None
+    form, parts = packed
+    name, shape, rows, columns, dtype, granule, strides, options = form
+    whole = Form(name, tuple(shape), rows, columns, dtype, granule, None if strides is None else tuple(strides), options)
+    return PackedParts(whole, tuple((role, kind, tuple(Extent(*e) for e in extents)) for role, kind, extents in parts))
 
 
 def from_json(data: dict[str, object]) -> Plan:

@@ -62,6 +62,7 @@ def convert(
     add: Sequence[str] = (),
     resize_vocab: int | None = None,
     seed: int = 0,
+    dequantize: bool = False,
     reading: Reading = AS_FOUND,
     **words: Unpack[SourceWords],
 ) -> Conversion:
@@ -75,6 +76,7 @@ def convert(
     written, with check="reference" also by the format's own library; `on_overflow` (error, clip, keep) and `sync` are the engine's;
     `force` converts in spite of error findings. `init_missing`: parameters that the source lacks start as the architecture's authors
     have them start; `add`: so do heads that it lacks; `resize_vocab`: so do further rows of the vocabulary (or rows are left out);
+    `dequantize`: packed weights (quantised ones, whatever form they are stored in) are decoded; else their parts move bit for bit;
     all of it by `seed`, the same values as `build_transformer_model` gives, listed in the findings and the ledger. Raises
     FindingsError, UndecidedError, UsageError, ... (`errors`).
     """
@@ -84,7 +86,7 @@ def convert(
     src, dst = os.fspath(source), os.fspath(target)
     if check not in (True, False, "reference"):
         raise UsageError(f"check is {check!r}", hint="True, False or 'reference'")
-    wanted = with_container(Wanted(to, container, dtypes, max_shard_size, drop, drop_optimizer, init_missing, add, resize_vocab, seed))
+    wanted = with_container(Wanted(to, container, dtypes, max_shard_size, drop, drop_optimizer, init_missing, add, resize_vocab, seed, dequantize))
     check_target(dst, single=single_file(dst, wanted.container), overwrite=overwrite or dry_run, inputs=())
     with paused(), examine(src, reading.but(**words)) as subject:
         request = choose_target(subject, wanted, dst)
