@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from .._typing import Any, NamedTuple
-from ..tensors import TensorSpec
-from ._registry import packings
+from ..tensors import DTYPES, TensorSpec
+from ._registry import by_name, packings
 from ._values import Form, Mismatch, Packing
 
 
@@ -64,10 +64,16 @@ def find_packed(specs: Mapping[str, TensorSpec], words_of: Callable[[str], Mappi
     faults: list[Fault] = []
     taken: dict[str, str] = {}
     left: list[str] = []
+    blocks = by_name("ggml")
     for weight in _candidates(specs):
+        if weight in specs and DTYPES[specs[weight].dtype].block > 1:
+            found[weight] = Found(weight, blocks.form({"codes": specs[weight]}, {}, content), {"codes": weight})
+            continue
         words = words_of(weight.rpartition(".")[0])
         best: tuple[Packing, dict[str, str]] | None = None
         for p in packings().values():
+            if not _may_be(p, weight):
+                continue
             parts = {role: n for role, t in p.PARTS.items() if (n := expand(t, weight)) in specs}
             if not all(role in parts for role in (*p.KEY, p.CODES)) or not p.claims({r: specs[n] for r, n in parts.items()}, words):
                 continue
@@ -98,13 +104,21 @@ def find_packed(specs: Mapping[str, TensorSpec], words_of: Callable[[str], Mappi
     return Groups(found, tuple(faults))
 
 
+def _may_be(p: Packing, weight: str) -> bool:
+    """Whether a packing may have a weight of this name: where parts are named after the module, that is its `weight`."""
+    by_module = any(p.PARTS[role].startswith("%") for role in (*p.KEY, p.CODES))
+    return not by_module or weight.rpartition(".")[2] == "weight"
+
+
 def _candidates(specs: Mapping[str, TensorSpec]) -> list[str]:
     """The weights that some stored name could be a key part of, in the order of the tensors."""
     templates = {t for p in packings().values() for r, t in p.PARTS.items() if r in (*p.KEY, p.CODES) and t != "@"}
     endings = tuple(t[1:] for t in templates)
     out: dict[str, None] = {}
-    for name in specs:
-        if name.endswith(endings):
+    for name, spec in specs.items():
+        if DTYPES[spec.dtype].block > 1:
+            out[name] = None
+        elif name.endswith(endings):
             for template in templates:
                 weight = weight_of(template, name)
                 if weight is not None:
@@ -120,6 +134,8 @@ def _incomplete(weight: str, specs: Mapping[str, TensorSpec], known: bool) -> Fa
     """
     best: tuple[int, Packing, list[str]] | None = None
     for p in packings().values():
+        if not _may_be(p, weight):
+            continue
         have = [n for r, t in p.PARTS.items() if r in (*p.KEY, p.CODES) and t != "@" and (n := expand(t, weight)) in specs]
         if have and (best is None or len(have) > best[0]):
             best = len(have), p, have

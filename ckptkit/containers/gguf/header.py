@@ -52,6 +52,12 @@ class Value(NamedTuple):
     value: Any
     item: int = 0
 
+    def shown(self) -> object:
+        """For a table: the value, an array of many by its number."""
+        if isinstance(self.value, Span):
+            return f"<{self.value.many:,} {'texts' if self.item == STRING else 'numbers'}>"
+        return f"<{len(self.value):,} arrays>" if self.item == ARRAY else self.value
+
 
 class Info(NamedTuple):
     """One tensor: row-major shape, a name of DTYPES, and where its bytes begin in the file."""
