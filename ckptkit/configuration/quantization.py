@@ -1,8 +1,8 @@
 """What a model's configuration says of packed weights: by which method, how each module is packed, and which are left alone.
 
-Sources: transformers `quantizers/auto.py` (`quantization_config`, `compression_config`), compressed-tensors `quant_config.py` (config_groups, targets,
-ignore), mlx-lm `utils.py` (`quantization`, overrides by module name, false for none), ModelOpt's hf_quant_config.json, AutoGPTQ's
-quantize_config.json.
+Sources: transformers `quantizers/auto.py` (`quantization_config`, `compression_config`), compressed-tensors `quant_config.py`
+(config_groups, targets, ignore), mlx-lm `utils.py` (`quantization`, overrides by module name, false for none), ModelOpt's
+hf_quant_config.json, AutoGPTQ's quantize_config.json.
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ def quantization_of(raw: Mapping[str, object] | None, source: str, folder: str) 
         if isinstance(words, Mapping) and words:
             method = words.get("quant_method")
             mlx = method is None and "group_size" in words and "bits" in words
-            return Quantization(cast("Mapping[str, Any]", words), source, dtype, str(method) if method is not None else "mlx" if mlx else "")
+            return Quantization(
+                cast("Mapping[str, Any]", words), source, dtype, str(method) if method is not None else "mlx" if mlx else ""
+            )
     for name in BESIDE:
         path = os.path.join(folder, name)
         if not os.path.isfile(path):

@@ -13,7 +13,7 @@ from .._typing import NamedTuple
 from ..errors import CheckpointError, UnsupportedError
 from ..plan.values import Plan, Task
 from ..support.files import CHUNK
-from ..tensors import DTYPES
+from ..tensors import DTYPES, TensorSpec
 from .casts import check_cast, work_dtype
 from .coverage import check_covers
 from .loop_nest import Nest, Segment, check_nest, nest, segments
@@ -71,6 +71,8 @@ def classify(task: Task, plan: Plan, sources: tuple[Flat, ...], budget: int) -> 
     numel = 1
     for d in shape:
         numel *= d
+    if DTYPES[dtype].block > 1:
+        return _blocks(task, plan, sources, numel)
     if numel * bits != length * 8:
         raise CheckpointError(f"{name!r}: the plan gives {length:,} bytes to {numel:,} elements of {dtype}")
     if not 0 <= file < len(plan.layout.files) or offset < 0:
@@ -96,6 +98,21 @@ def classify(task: Task, plan: Plan, sources: tuple[Flat, ...], budget: int) -> 
                 check_cast(stored, dtype, name)
                 return Made(name, file, offset, length, stored, dtype, (), where)
     return _general(task, plan, sources, numel, bits, budget)
+
+
+def _blocks(task: Task, plan: Plan, sources: tuple[Flat, ...], numel: int) -> Raw | None:
+    """A tensor of blocks of codes, which is only copied as a whole: its elements have no bytes of their own."""
+    name, (file, offset, length), dtype, shape, pieces = task
+    piece = pieces[0] if len(pieces) == 1 else None
+    if piece is None or piece.op != "copy" or piece.source_offset or piece.target_offset or not 0 <= piece.source < len(sources):
+        raise UnsupportedError(f"{name!r}: {dtype} blocks are only copied as a whole", hint="--dequantize")
+    source, nest_ = sources[piece.source], nest(piece, name)
+    whole = numel if nest_ is None or not nest_.loops else nest_.loops[0][0] if nest_.loops[0][1:] == (1, 1) else -1
+    if plan.sources[piece.source].dtype != dtype or whole != numel or source.nbytes != length or length != TensorSpec(dtype, shape).nbytes:
+        raise UnsupportedError(f"{name!r}: {dtype} blocks are only copied as a whole", hint="--dequantize")
+    if not 0 <= file < len(plan.layout.files) or offset < 0:
+        raise CheckpointError(f"{name!r}: the plan puts it in no file")
+    return Raw(name, file, offset, length, tuple(runs(source, 0, length))) if length else None
 
 
 def _general(task: Task, plan: Plan, sources: tuple[Flat, ...], numel: int, bits: int, budget: int) -> Raw | Made:

@@ -1,8 +1,9 @@
 """From stored tensors to the weights that they are: the parts of a packed weight become one tensor of its own name, shape and values.
 
-Policy: it happens right after opening, so that recognition, rules, comparison and conversion see parameters and not codes. What was stored
-stays in `checkpoint.stored`, for whoever only moves it. The weight's values are float32, decoded tile by tile when they are read, with a packing that is stated in full: a group of parts that does not fit together stays as it is stored, with a fault that names
-it, since codes without their scales are other numbers.
+Policy: it happens right after opening, so that recognition, rules, comparison and conversion see parameters and not codes. What was
+stored stays in `checkpoint.stored`, for whoever only moves it. The weight's values are float32, decoded tile by tile when they are read,
+with a packing that is stated in full: a group of parts that does not fit together stays as it is stored, with a fault that names it,
+since codes without their scales are other numbers.
 """
 
 from __future__ import annotations

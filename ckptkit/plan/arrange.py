@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from functools import cache, cached_property
 
 from .._typing import NamedTuple
+from ..errors import UnsupportedError
 from ..findings import Finding
 from ..graph.examine import Subject
 from ..graph.packed_weights import PackedWeight
@@ -83,9 +84,9 @@ class Builder:
 
     def _stored(self, name: str) -> Source:
         """A stored tensor as a source. What is encoded is named: it is unpacked where the plan is carried out."""
-        t, checkpoint = self.tensors[name], self.subject.checkpoint
         if name in self.parts:
             return Source(name, self.parts[name].spec.dtype, self._extents(self.parts[name]))
+        t, checkpoint = self.tensors[name], self.subject.checkpoint
         weight = self.packed.get(name)
         if weight is not None:
             return Source(name, "F32", (), packed=PackedParts(weight.form, tuple(
@@ -185,6 +186,9 @@ class Same(Builder):
     def _parts_of(self, weight: PackedWeight) -> None:
         """The parts of a packed weight, bit for bit under their own names: no dtype that is asked for is meant for them."""
         for t in weight.parts.values():
+            if DTYPES[t.spec.dtype].block > 1 and self.subject.checkpoint.container != self.request.container.NAME:
+                message = f"{t.name!r} is stored in blocks of {t.spec.dtype}, which {self.request.container.TITLE} cannot hold"
+                raise UnsupportedError(message, path=self.subject.checkpoint.path, hint="--dequantize decodes them")
             self.parts[t.name] = t
             self.targets.append((t.name, t.spec, (whole(self.source(t.name), t),)))
             self.went[t.name] = self.came[t.name] = None

@@ -127,7 +127,13 @@ def to_json(plan: Plan) -> dict[str, object]:
 
 
 def _source(
-    name: str, dtype: str, extents: list[Any], data: str | None, drawn: list[Any] | None, encoded: list[Any] | None, packed: list[Any] | None
+    name: str,
+    dtype: str,
+    extents: list[Any],
+    data: str | None,
+    drawn: list[Any] | None,
+    encoded: list[Any] | None,
+    packed: list[Any] | None,
 ) -> Source:
     """A Source of its JSON form."""
     import base64

@@ -23,14 +23,14 @@ def packing(s: Subject) -> Iterator[Finding]:
     """
     for fault in s.packings.faults:
         where = fault.stored[0] if fault.stored else fault.weight
-        yield Finding("error", "packing", where, fault.message, "the codes alone are other numbers: get the file again, or its configuration")
+        yield Finding("error", "packing", where, fault.message, "codes alone are other numbers: get the file and its configuration again")
 
 
 @rule("packing-config", "error", "The configuration and the tensors say the same of packed weights")
 def packing_config(s: Subject) -> Iterator[Finding]:
     """What `quantization_config` (or MLX's `quantization`, or hf_quant_config.json) names is there, and nothing else. A loader goes by the
-    configuration: weights that it does not know to be packed are taken for numbers, modules that it leaves alone are not decoded, and where it
-    expects codes it finds none.
+    configuration: weights that it does not know to be packed are taken for numbers, modules that it leaves alone are not decoded,
+    and where it expects codes it finds none.
     """
     said, weights = s.packings.said, s.packings.weights
     packed = {n: w for n, w in weights.items() if w.form.packing != "ggml"}
@@ -48,8 +48,8 @@ def packing_config(s: Subject) -> Iterator[Finding]:
         return
     from ..packing import by_name
 
-    kinds = {w.form.packing: by_name(w.form.packing) for w in packed.values()}
-    wrong = [p for p in kinds.values() if said.method and said.method not in p.METHODS]
+    modules = {w.form.packing: by_name(w.form.packing) for w in packed.values()}
+    wrong = [p for p in modules.values() if said.method and said.method not in p.METHODS]
     for p in wrong:
         message = f"{said.source} says {said.method}; the tensors are packed as {p.TITLE}"
         yield Finding("error", "packing-config", said.source, message)
@@ -76,4 +76,6 @@ def packing_siblings(s: Subject) -> Iterator[Finding]:
     if alone:
         dtypes = ", ".join(sorted({DTYPES[s.checkpoint.tensors[n].spec.dtype].name for n in alone}))
         message = f"{count(alone, 'weight')} {are(alone)} {dtypes} while the siblings are packed: {collapse(alone, 3)}"
-        yield Finding("error", "packing-siblings", alone[0], message, "name the modules in the configuration, if they are meant to stay as they are")
+        yield Finding(
+            "error", "packing-siblings", alone[0], message, "name their modules in the configuration, if they are to stay as they are"
+        )

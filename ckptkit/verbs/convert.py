@@ -86,7 +86,9 @@ def convert(
     src, dst = os.fspath(source), os.fspath(target)
     if check not in (True, False, "reference"):
         raise UsageError(f"check is {check!r}", hint="True, False or 'reference'")
-    wanted = with_container(Wanted(to, container, dtypes, max_shard_size, drop, drop_optimizer, init_missing, add, resize_vocab, seed, dequantize))
+    wanted = with_container(
+        Wanted(to, container, dtypes, max_shard_size, drop, drop_optimizer, init_missing, add, resize_vocab, seed, dequantize)
+    )
     check_target(dst, single=single_file(dst, wanted.container), overwrite=overwrite or dry_run, inputs=())
     with paused(), examine(src, reading.but(**words)) as subject:
         request = choose_target(subject, wanted, dst)

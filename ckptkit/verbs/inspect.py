@@ -255,7 +255,9 @@ def _rows(s: Subject) -> list[TensorRow]:
         if size is None:
             size = sizes[spec] = (spec.numel, spec.nbytes)
         if name in packed:
-            rows += _packed_rows(packed[name], TensorRow(name, canonical, templates, at, *spec, *size, kind, what, name in counted, "", None))
+            rows += _packed_rows(
+                packed[name], TensorRow(name, canonical, templates, at, *spec, *size, kind, what, name in counted, "", None)
+            )
             continue
         file, offset = t.extents[0][:2] if t.extents else ("", None)
         rows.append(new(TensorRow, (name, canonical, templates, at, *spec, *size, kind, what, name in counted, file, offset, None)))
