@@ -134,7 +134,8 @@ def command(
                 max_shard_size=parse_size(max_shard_size, "--max-shard-size"), drop=drop,
                 drop_optimizer=drop_optimizer,
                 dry_run=dry_run, overwrite=overwrite, force=force, check="reference" if reference else check, jobs=jobs,
-                add=add, init_missing=init_missing, resize_vocab=resize_vocab, seed=seed, dequantize=dequantize, max_memory=parse_size(max_memory, "--max-memory")
+                add=add, init_missing=init_missing, resize_vocab=resize_vocab, seed=seed, dequantize=dequantize,
+                max_memory=parse_size(max_memory, "--max-memory")
                 or 0, on_overflow=on_overflow, sync=not no_sync, progress=progress,
             )  # fmt: skip
         except FindingsError as e:

@@ -9,9 +9,17 @@ from ..graph.examine import Subject
 from ..schema.templates import reduce_name
 from ..support.name_text import collapse
 from ..tensors import DTYPES
-from ._base import are, count, rule
+from ._base import are, count, noticed, rule
 
 ORDER = 25
+noticed(
+    "byte-order",
+    "warning",
+    "The order of the bytes of a file is known",
+    """A big-endian GGUF file is read with its numbers turned round. Of quantised blocks nothing says whether their scales were turned too:
+    llama.cpp's converter leaves them as they are, its own script swaps them. They are not read.
+    """,
+)
 PLAIN = ("F64", "F32", "F16", "BF16")
 
 

@@ -236,7 +236,7 @@ def _config_evidence(s: Subject) -> str:
 def _rows(s: Subject) -> list[TensorRow]:
     r, roles = s.graph.recognition, s.graph.roles
     counted = set(s.counted())
-    rows = []
+    rows: list[TensorRow] = []
     new = tuple.__new__  # a third of the time that the constructor takes
     packed = s.packings.weights
     sizes: dict[object, tuple[int, int]] = {}  # of the few specs there are
@@ -437,8 +437,7 @@ def to_json(i: Inspection) -> dict[str, object]:
         "parameters": {"total": i.parameters, "modules": [_sum(m) for m in i.modules]},
         "dtypes": [{"name": d.name, "tensors": d.tensors, "elements": d.parameters, "bytes": d.nbytes} for d in i.dtypes],
         "packings": [
-            {"name": p.name, "title": p.title, "weights": p.weights, "parameters": p.parameters, "bytes": p.nbytes, "bits": round(p.bits, 4)}
-            for p in i.packings
+            {**dict(zip(("name", "title", "weights", "parameters", "bytes"), p, strict=True)), "bits": round(p.bits, 4)} for p in i.packings
         ],
         "bytes": i.nbytes,
         "optimizer": {

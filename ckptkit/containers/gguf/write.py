@@ -1,7 +1,8 @@
 """Laying out GGUF files, version 3, little-endian: keys, infos, and every tensor padded to the alignment, the last one too.
 
 Source: docs/gguf.md of ggml, gguf_writer.py of gguf-py. Tensors keep their order. Above a maximal size they are split as llama-gguf-split
-does: name-00001-of-0000N.gguf, the keys in the first file alone, split.no, split.count and split.tensors.count in each.
+does: name-00001-of-0000N.gguf, the keys in the first file alone, split.no, split.count and split.tensors.count in each. llama.cpp loads
+names of its own, of up to 63 bytes; where another naming keeps its names, longer ones are written (gguf-py reads them).
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from .._interface import FileLayout, Part, Slot
 from .._sharding import split
 from .header import ALIGNMENT, ARRAY, MAGIC, NUMBERS, STRING, TYPES, Span, Value
 
-MAX_NAME = 63  # bytes: GGML_MAX_NAME less the final zero
 _NUMBERS = {name: number for number, name in TYPES.items()}
 
 
@@ -65,10 +65,8 @@ def _check(name: str, spec: TensorSpec) -> None:
         raise UnsupportedError(f"GGUF cannot hold {name!r}: ggml has no type {spec.dtype}", hint="convert it to another dtype")
     if len(spec.shape) > 4:
         raise UnsupportedError(f"GGUF cannot hold {name!r}: {len(spec.shape)} dimensions; ggml has four")
-    if not name or len(name.encode()) > MAX_NAME:
-        raise UnsupportedError(
-            f"GGUF cannot hold {name!r}: its name is empty or longer than {MAX_NAME} bytes", hint="--to gguf, for its names"
-        )
+    if not name or "\0" in name:
+        raise UsageError(f"GGUF cannot hold a tensor named {name!r}")
 
 
 def _header(values: Mapping[str, Value], tensors: Sequence[tuple[str, TensorSpec, int]]) -> bytes:
