@@ -10,6 +10,7 @@ import random
 from pathlib import Path
 
 import flax_files
+import gguf_files
 import numpy as np
 
 from ckptkit.arch import architectures
@@ -70,9 +71,9 @@ def names_and_shapes(
         if infos[0].optional and not infos[0].switch.startswith("not "):  # every switch stands off
             continue
         out[table.stored_name(row, at, prefix, counts)] = (row.parts, stored_shape(row.layout, [i.layout for i in infos], known))
-    if dialect.spelling is not None:
+    if dialect.files.spelling is not None:
         chosen = choose_class(dialect.classes, groups | {"core"}, None, arch.free_groups)
-        spelled = dialect.spelling.stored(list(out), chosen[0].name if chosen else "")
+        spelled = dialect.files.spelling.stored(list(out), chosen[0].name if chosen else "")
         return {spelled[n]: what for n, what in out.items()}
     return out
 
@@ -111,7 +112,7 @@ def make(
     from safetensors.numpy import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    groups = groups | dialect.needs
+    groups = groups | dialect.library.needs
     suit(sizes, dialect)
     rng = np.random.default_rng(seed)
     shapes = names_and_shapes(arch, dialect, sizes, counts, groups, skip)
@@ -169,7 +170,11 @@ def read_back(folder: Path) -> dict[str, np.ndarray]:
         state = state.get("model", state)
         return {k: v.numpy() for k, v in state.items()}
     found = next(
-        (p for p in sorted(folder.iterdir()) if p.suffix in (".h5", ".npz", ".msgpack", ".npy") or (p.is_dir() and any(p.rglob("*.npy")))),
+        (
+            p
+            for p in sorted(folder.iterdir())
+            if p.suffix in (".h5", ".npz", ".msgpack", ".npy", ".gguf") or (p.is_dir() and any(p.rglob("*.npy")))
+        ),
         folder,
     )
     if found.suffix == ".h5":
@@ -179,6 +184,8 @@ def read_back(folder: Path) -> dict[str, np.ndarray]:
         with h5py.File(found) as f:
             f.visititems(lambda name, o: out.__setitem__(name, o[()]) if isinstance(o, h5py.Dataset) else None)
         return out
+    if found.suffix == ".gguf":
+        return gguf_files.arrays(found)
     if found.suffix == ".npz":
         with np.load(found) as z:
             return {n: z[n] for n in z.files}
@@ -204,7 +211,7 @@ def pairs(*, libraries: bool) -> list[tuple[str, str, str]]:
     for arch in architectures().values():
         for a in arch.dialects.values():
             for b in arch.dialects.values():
-                objects = any(d.objects is not None or d.spelling is not None or d.container == "flax" for d in (a, b))
+                objects = any(d.files.objects is not None or d.files.spelling is not None or d.container == "flax" for d in (a, b))
                 if (
                     a.name != b.name
                     and (not a.part or not b.part or a.part == b.part)

@@ -60,7 +60,7 @@ def there_and_back(arch_name: str, one: str, other: str, tmp: Path, seed: int, l
     counts |= {c: n for d in (a, b) for c, (n, _) in d.limits.items() if c in counts}
     builder.suit(sizes, b)
     groups = frozenset(g for g in builder.common_groups(arch, a, b) if rng.random() < 0.6)
-    groups |= b.needs & arch.table(one).groups
+    groups |= b.library.needs & arch.table(one).groups
     if groups:  # a head of T5 stands on its decoder
         groups |= {"decoder"} & {p.group for p in arch.params.values()}
     arrays = builder.make(tmp / "a", arch, a, sizes, counts, groups, seed, skip=builder.lacked(arch, sizes, a))
@@ -69,7 +69,7 @@ def there_and_back(arch_name: str, one: str, other: str, tmp: Path, seed: int, l
     assert there.ledger["target"]["dialect"] == other  # type: ignore[index]
     again = ckptkit.convert(tmp / "b", tmp / "c", to=one, container="safetensors", architecture=arch_name, dialect=other)
     told = again.ledger["target"]["tensors"]  # type: ignore[index]
-    anew = a.needs - arch.table(other).groups  # what the other has no place for begins anew where the library needs it
+    anew = a.library.needs - arch.table(other).groups  # what the other has no place for begins anew where the library needs it
     begun = {
         n
         for n, (parts, _) in builder.names_and_shapes(arch, a, sizes, counts, groups | anew).items()
@@ -148,10 +148,12 @@ def test_a_wrong_layer_count_is_an_error_that_says_both_numbers(tmp_path: Path, 
     assert [f for f in right.findings if f.severity == "error"] == []
     n = counts[count_name(placeholder)]
     spec = d.config.keys[key]
-    both = 0 if isinstance(spec, str) or not d.needs else len([c for c in spec.more if c in counts])  # one key says how many of both stacks
+    both = (
+        0 if isinstance(spec, str) or not d.library.needs else len([c for c in spec.more if c in counts])
+    )  # one key says how many of both stacks
     path = tmp_path / d.config.filename
     raw = json.loads(path.read_text())
-    settings, fold = (d.config.unfold(raw), d.config.fold) if d.config.unfold and d.config.fold else (raw, dict)
+    settings, fold = (d.config.reader.unfold(raw), d.config.writer.fold) if d.config.reader.unfold and d.config.writer.fold else (raw, dict)
     for wrong in {n - 1, n + 1, n // 2, n * 2} - {n, 0}:
         path.write_text(json.dumps(fold({**settings, key: wrong})))
         report = ckptkit.validate(tmp_path, architecture=arch_name, dialect=dialect)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import gguf_files
 import numpy as np
 import pytest
 
@@ -83,6 +84,7 @@ SLICES = b"".join(v.field(7, v.field(1, v.field(1, s) + v.field(2, 1))) for s in
 TENSOR = v.state()[2:-1].split(b"ctorch._utils", 1)[1]
 OPAQUE = b"(cos\nsystem\ncos\npopen\nt"
 MET: dict[str, Callable[[Path], Path]] = {
+    "header_keys": file("m.gguf", gguf_files.gguf({"w": ((1,), 0, bytes(4))}, {"a": (4, 1), "b": (4, 1)})),
     "header_bytes": bundle(v.table([v.block(ITEMS)])),
     "block_bytes": bundle(v.table([SNAPPED], kind=b"\1")),
     "pickle_bytes": pickled(b"K\1"),

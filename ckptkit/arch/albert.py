@@ -16,7 +16,23 @@ from ckptkit.arch._libraries.transformers import DERIVED, HF_KEYS, PIECES, flax,
 from ckptkit.arch._libraries.transformers import EMBEDDINGS as HF_EMBEDDINGS
 from ckptkit.arch.bert import ARCHITECTURE as BERT
 from ckptkit.arch.bert import GOOGLE_ACTIVATIONS, SIZES
-from ckptkit.schema import GOOGLE, TORCH, Architecture, Class, ConfigForm, Dialect, Key, Lack, Vocabulary, embedding, linear, norm
+from ckptkit.schema import (
+    GOOGLE,
+    TORCH,
+    Architecture,
+    Besides,
+    Class,
+    ConfigForm,
+    Dialect,
+    Files,
+    Key,
+    Lack,
+    Repeat,
+    Vocabulary,
+    embedding,
+    linear,
+    norm,
+)
 from ckptkit.schema.library_names import Layer, layers, starting
 
 L = "encoder.groups.{group}.inner_groups.{inner_group}."
@@ -136,9 +152,7 @@ HF = Dialect(
         "classifier": "classifier",
         "qa_outputs": "qa",
     },
-    repeats={"predictions.decoder.bias": "mlm.decoder.bias"},
-    apart=frozenset({"predictions.decoder.bias"}),
-    derived=DERIVED,
+    besides=Besides(repeats={"predictions.decoder.bias": Repeat("mlm.decoder.bias", apart=True)}, derived=DERIVED),
     classes=(
         Class("AlbertModel", frozenset({"pooler"})),
         Class("AlbertForPreTraining", frozenset({"pooler", "mlm", "sop"})),
@@ -148,8 +162,7 @@ HF = Dialect(
         Class("AlbertForQuestionAnswering", frozenset({"qa"})),
         Class("AlbertForMultipleChoice", frozenset({"pooler", "classifier"}), labels=1),
     ),
-    metadata={"format": "pt"},
-    sidecars=PIECES,
+    files=Files(metadata={"format": "pt"}, sidecars=PIECES),
     config=ConfigForm(
         filename="config.json",
         keys={**KEYS, **HF_KEYS},
@@ -235,8 +248,7 @@ ARCHITECTURE = Architecture(
             HF,
             "albert/",
             shared={"predictions": "mlm"},
-            repeats={"predictions/decoder/bias": "mlm.decoder.bias"},
-            computes=frozenset({"predictions/decoder/bias"}),
+            repeats={"predictions/decoder/bias": Repeat("mlm.decoder.bias", computes=True)},
         ),
         flax(MODULES, HF),
         hub.backbone(

@@ -11,7 +11,7 @@ from ckptkit.arch._libraries.transformers import DERIVED, HF_KEYS, WORD_PIECES, 
 from ckptkit.arch._libraries.transformers import EMBEDDINGS as HF_EMBEDDINGS
 from ckptkit.arch._libraries.transformers import HF_ACTIVATIONS as HF_ACTIVATIONS
 from ckptkit.arch._libraries.transformers import LAYERS as HF_LAYERS
-from ckptkit.schema import GOOGLE, TORCH, Architecture, Class, ConfigForm, Dialect, Key, embedding, linear, norm
+from ckptkit.schema import GOOGLE, TORCH, Architecture, Besides, Class, ConfigForm, Dialect, Files, Key, Repeat, embedding, linear, norm
 
 L = "encoder.layers.{layer}."
 
@@ -83,9 +83,7 @@ HF = Dialect(
         "classifier": "classifier",
         "qa_outputs": "qa",
     },
-    repeats={"cls.predictions.decoder.bias": "mlm.decoder.bias"},
-    apart=frozenset({"cls.predictions.decoder.bias"}),
-    derived=DERIVED,
+    besides=Besides(repeats={"cls.predictions.decoder.bias": Repeat("mlm.decoder.bias", apart=True)}, derived=DERIVED),
     classes=(
         Class("BertModel", frozenset({"pooler"})),
         Class("BertForPreTraining", frozenset({"pooler", "mlm", "nsp"})),
@@ -97,8 +95,7 @@ HF = Dialect(
         Class("BertForMultipleChoice", frozenset({"pooler", "classifier"}), labels=1),
         Class("BertLMHeadModel", frozenset({"mlm"})),
     ),
-    metadata={"format": "pt"},
-    sidecars=WORD_PIECES,
+    files=Files(metadata={"format": "pt"}, sidecars=WORD_PIECES),
     config=ConfigForm(
         filename="config.json",
         keys={**SIZES, **HF_KEYS},

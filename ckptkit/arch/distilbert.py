@@ -7,7 +7,7 @@ from ckptkit.arch._libraries import keras_hub as hub
 from ckptkit.arch._libraries.transformers import HF_ACTIVATIONS, WORD_PIECES, flax, tf
 from ckptkit.arch.bert import DEFAULTS
 from ckptkit.arch.bert import MODULES as BERT
-from ckptkit.schema import TORCH, Architecture, Class, ConfigForm, Dialect, Key, linear
+from ckptkit.schema import TORCH, Architecture, Besides, Class, ConfigForm, Derived, Dialect, Files, Key, linear
 
 L = "encoder.layers.{layer}."
 H = "~transformer.layer.{layer}."
@@ -48,7 +48,7 @@ HF = Dialect(
         "classifier": "classifier",
         "qa_outputs": "qa",
     },
-    derived={"~embeddings.position_ids": ("arange", "1 positions")},
+    besides=Besides(derived={"~embeddings.position_ids": Derived("arange", "1 positions")}),
     classes=(
         Class("DistilBertModel", frozenset()),
         Class("DistilBertForMaskedLM", frozenset({"mlm"})),
@@ -57,8 +57,7 @@ HF = Dialect(
         Class("DistilBertForQuestionAnswering", frozenset({"qa"})),
         Class("DistilBertForMultipleChoice", frozenset({"classification", "classifier"}), labels=1),
     ),
-    metadata={"format": "pt"},
-    sidecars=WORD_PIECES,
+    files=Files(metadata={"format": "pt"}, sidecars=WORD_PIECES),
     config=ConfigForm(
         filename="config.json",
         keys={

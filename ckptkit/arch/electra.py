@@ -18,7 +18,22 @@ from ckptkit.arch._libraries.transformers import EMBEDDINGS as HF_EMBEDDINGS
 from ckptkit.arch._libraries.transformers import LAYERS as HF_LAYERS
 from ckptkit.arch.bert import DEFAULTS, SIZES
 from ckptkit.arch.bert import MODULES as BERT
-from ckptkit.schema import GOOGLE, TORCH, Architecture, Class, ConfigForm, Dialect, Key, Lack, embedding, linear, norm
+from ckptkit.schema import (
+    GOOGLE,
+    TORCH,
+    Architecture,
+    Besides,
+    Class,
+    ConfigForm,
+    Dialect,
+    Files,
+    Key,
+    Lack,
+    Reader,
+    embedding,
+    linear,
+    norm,
+)
 from ckptkit.schema.library_names import Layer
 
 L = "encoder.layers.{layer}."
@@ -129,7 +144,7 @@ def _google(part: str, scope: str, tables: str, heads: Mapping[str, str], untied
             implied={"norm_eps": 1e-12},
             defaults=DEFAULTS,
             follows={"heads": heads_of} if part == "generator" else {},
-            unfold=lambda raw: read_hyperparameters(raw, part),
+            reader=Reader(unfold=lambda raw: read_hyperparameters(raw, part)),
         ),
     )
 
@@ -170,7 +185,7 @@ HF = Dialect(
         "classifier": "classifier",
         "qa_outputs": "qa",
     },
-    derived=DERIVED,
+    besides=Besides(derived=DERIVED),
     lacks=NO_PROJECTION,
     classes=(
         Class("ElectraModel", frozenset()),
@@ -182,8 +197,7 @@ HF = Dialect(
         Class("ElectraForMultipleChoice", frozenset({"summary", "classifier"}), labels=1),
         Class("ElectraForCausalLM", frozenset({"mlm"})),
     ),
-    metadata={"format": "pt"},
-    sidecars=WORD_PIECES,
+    files=Files(metadata={"format": "pt"}, sidecars=WORD_PIECES),
     config=ConfigForm(
         filename="config.json",
         keys={**KEYS, **HF_KEYS},

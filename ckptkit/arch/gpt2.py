@@ -20,9 +20,12 @@ from ckptkit.schema import (
     GOOGLE,
     HDF5,
     Architecture,
+    Besides,
     Class,
     ConfigForm,
+    Derived,
     Dialect,
+    Files,
     Key,
     Style,
     Vocabulary,
@@ -114,7 +117,7 @@ HF_HEADS: dict[str, str | tuple[str, ...]] = {  # these are torch.nn.Linear, unl
     "multiple_choice_head.summary.bias": "multiple_choice.bias",
     "score.weight": "score.weight",
 }
-HF_MASKS = {H + "attn.bias": ("causal", "1 1 queries positions")}
+HF_MASKS = {H + "attn.bias": Derived("causal", "1 1 queries positions")}
 HF_STRAYS = {H + "attn.masked_bias": "the number that older versions put where the mask hides a score"}
 HF_SIZES: dict[str, str | Key] = {
     "n_positions": "positions",
@@ -189,9 +192,8 @@ HF = Dialect(
         "qa_outputs.weight": "qa.weight",
         "qa_outputs.bias": "qa.bias",
     },
-    derived=HF_MASKS,
-    strays=HF_STRAYS,
-    sidecars=BYTE_PAIRS,
+    besides=Besides(derived=HF_MASKS, strays=HF_STRAYS),
+    files=Files(sidecars=BYTE_PAIRS, metadata={"format": "pt"}),
     classes=(
         Class("GPT2LMHeadModel", frozenset({"lm"})),
         Class("GPT2Model", frozenset()),
@@ -200,7 +202,6 @@ HF = Dialect(
         Class("GPT2ForTokenClassification", frozenset({"classifier"})),
         Class("GPT2ForQuestionAnswering", frozenset({"qa"})),
     ),
-    metadata={"format": "pt"},
     config=ConfigForm(
         filename="config.json",
         keys={
@@ -257,7 +258,7 @@ ARCHITECTURE = Architecture(
                 **OPENAI_BLOCK,
                 "model/ln_f": "decoder.norm",
             },
-            sidecars={"bpe vocabulary": "encoder.json", "bpe merges": "vocab.bpe"},
+            files=Files(sidecars={"bpe vocabulary": "encoder.json", "bpe merges": "vocab.bpe"}),
             config=ConfigForm(
                 filename="hparams.json",
                 keys=HPARAMS,

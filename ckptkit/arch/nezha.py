@@ -11,7 +11,7 @@ from ckptkit.arch._libraries import bert4keras as b4k
 from ckptkit.arch._libraries.transformers import HF_KEYS
 from ckptkit.arch.bert import ARCHITECTURE as BERT
 from ckptkit.arch.bert import DEFAULTS, GOOGLE_ACTIVATIONS, SIZES
-from ckptkit.schema import GOOGLE, TORCH, Architecture, ConfigForm, Dialect, Key
+from ckptkit.schema import GOOGLE, TORCH, Architecture, Besides, ConfigForm, Derived, Dialect, Files, Key
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,17 +58,17 @@ HF = Dialect(
     style=TORCH,
     prefixes=("nezha.", "bert.", ""),
     rows={k: v for k, v in BERT.dialects["hf"].rows.items() if v != POSITIONS},
-    repeats=BERT.dialects["hf"].repeats,
-    derived={
-        "~encoder.layer.{layer}.attention.self.relative_positions_encoding.positions_encoding": (
-            "relative_positions farthest",
-            "positions keys head_dim",
-        ),
-        "~embeddings.token_type_ids": ("zeros", "1 positions"),
-    },
-    makes=("relative_positions",),
+    besides=Besides(
+        repeats={"cls.predictions.decoder.bias": "mlm.decoder.bias"},
+        derived={
+            "~encoder.layer.{layer}.attention.self.relative_positions_encoding.positions_encoding": Derived(
+                "relative_positions farthest", "positions keys head_dim", made=True
+            ),
+            "~embeddings.token_type_ids": Derived("zeros", "1 positions"),
+        },
+    ),
     classes=tuple(c._replace(name=c.name.replace("Bert", "Nezha")) for c in BERT.dialects["hf"].classes if c.name != "BertLMHeadModel"),
-    metadata={"format": "pt"},
+    files=Files(metadata={"format": "pt"}),
     config=ConfigForm(
         filename="config.json",
         keys={
@@ -111,7 +111,7 @@ ARCHITECTURE = Architecture(
         HF,
         b4k.weights(
             {k: v for k, v in BERT.dialects["bert4keras_h5"].rows.items() if v != POSITIONS}, GOOGLE_FORM,
-            derived={"Embedding-Relative-Position/embeddings": ("distances farthest", "distances head_dim")}, makes=("distances",),
+            derived={"Embedding-Relative-Position/embeddings": Derived("distances farthest", "distances head_dim", made=True)},
         ),
     ),
 )  # fmt: skip

@@ -12,7 +12,7 @@ from ckptkit.arch._libraries import bert4keras as b4k
 from ckptkit.arch._libraries.transformers import tf
 from ckptkit.arch.bert import DEFAULTS
 from ckptkit.arch.gpt2 import D
-from ckptkit.schema import CONV1D, GOOGLE, Architecture, Class, ConfigForm, Dialect, Key, embedding
+from ckptkit.schema import CONV1D, GOOGLE, Architecture, Besides, Class, ConfigForm, Derived, Dialect, Files, Key, Library, embedding
 
 MODULES = {
     "embeddings.word": embedding("vocab hidden"),
@@ -43,21 +43,19 @@ HF = Dialect(
         **gpt2.HF_BLOCK,
         **gpt2.HF_HEADS,
     },
-    derived={"~position_ids": ("arange", "positions"), **gpt2.HF_MASKS},
-    strays=gpt2.HF_STRAYS,
-    sidecars={"bpe vocabulary": "vocab.json", "bpe merges": "merges.txt"},
+    besides=Besides(derived={"~position_ids": Derived("arange", "positions"), **gpt2.HF_MASKS}, strays=gpt2.HF_STRAYS),
+    files=Files(sidecars={"bpe vocabulary": "vocab.json", "bpe merges": "merges.txt"}, metadata={"format": "pt"}),
+    library=Library(exact=True),
     classes=(
         Class("OpenAIGPTLMHeadModel", frozenset({"lm"})),
         Class("OpenAIGPTModel", frozenset()),
         Class("OpenAIGPTDoubleHeadsModel", frozenset({"lm", "multiple_choice"})),
         Class("OpenAIGPTForSequenceClassification", frozenset({"score"})),
     ),
-    metadata={"format": "pt"},
     config=ConfigForm(
         filename="config.json",
         keys={"vocab_size": Key("vocab", plus="n_special"), **gpt2.HF_SIZES, "afn": Key("activation", words=AFN)},
         implied={"intermediate": "=4 hidden"},
-        exact=True,
         labels=True,
         marks={"model_type": "openai-gpt"},
         defaults=gpt2.HF_DEFAULTS,
@@ -94,7 +92,7 @@ ARCHITECTURE = Architecture(
                 "model/emb": "embeddings.word",
                 **gpt2.OPENAI_BLOCK,
             },
-            sidecars=VOCABULARY,
+            files=Files(sidecars=VOCABULARY),
             config=ConfigForm(
                 filename="hparams.json",
                 keys={**gpt2.HPARAMS, "afn": Key("activation", words=AFN)},
@@ -115,7 +113,7 @@ ARCHITECTURE = Architecture(
                 "model/clf/w": ("multiple_choice.weight", "hidden choices"),
                 "model/clf/b": "multiple_choice.bias",
             },
-            sidecars=VOCABULARY,
+            files=Files(sidecars=VOCABULARY),
             config=ConfigForm(
                 filename="hparams.json",
                 keys={**gpt2.HPARAMS, "n_vocab": Key("vocab", plus="n_special"), "afn": Key("activation", words=AFN)},

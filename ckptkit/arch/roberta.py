@@ -14,7 +14,24 @@ from ckptkit.arch._libraries.transformers import EMBEDDINGS as HF_EMBEDDINGS
 from ckptkit.arch._libraries.transformers import LAYERS as HF_LAYERS
 from ckptkit.arch.bert import DEFAULTS, SIZES
 from ckptkit.arch.bert import MODULES as BERT
-from ckptkit.schema import TORCH, Architecture, Class, ConfigForm, Dialect, Key, Lack, Vocabulary, embedding, linear, norm
+from ckptkit.schema import (
+    TORCH,
+    Architecture,
+    Besides,
+    Class,
+    ConfigForm,
+    Dialect,
+    Files,
+    Key,
+    Lack,
+    Reader,
+    Repeat,
+    Vocabulary,
+    Writer,
+    embedding,
+    linear,
+    norm,
+)
 from ckptkit.schema.library_names import AGAIN
 
 L = "encoder.layers.{layer}."
@@ -126,9 +143,9 @@ def _fairseq(name: str, title: str, rows: Mapping[str, str | tuple[str, ...]], w
         prefixes=("decoder.", "encoder.") if name == "fairseq_old" else ("encoder.", "decoder."),
         container="torch",
         filename="model.pt",
-        wrapper="model",
+        files=Files(wrapper="model"),
         rows=rows,
-        strays={"~sentence_encoder.version": "fairseq's version marker"},
+        besides=Besides(strays={"~sentence_encoder.version": "fairseq's version marker"}),
         lacks=NO_SEGMENTS,
         config=ConfigForm(
             filename="",
@@ -136,8 +153,8 @@ def _fairseq(name: str, title: str, rows: Mapping[str, str | tuple[str, ...]], w
             implied={"norm_eps": 1e-5},
             defaults={**DEFAULTS, "activation": "gelu", "tied": True},
             also={"arch": "roberta_base", "task": "masked_lm", "pooler_activation_fn": "tanh", "activation_dropout": 0.0},
-            read=read_fairseq,
-            extras=write,  # type: ignore[arg-type]
+            reader=Reader(extras=read_fairseq),
+            writer=Writer(extras=write),  # type: ignore[arg-type]
         ),
     )
 
@@ -182,12 +199,9 @@ HF = Dialect(
         "classifier": "classifier",
         "qa_outputs": "qa",
     },
-    repeats={"lm_head.decoder.bias": "mlm.decoder.bias"},
-    apart=frozenset({"lm_head.decoder.bias"}),
-    derived=DERIVED,
+    besides=Besides(repeats={"lm_head.decoder.bias": Repeat("mlm.decoder.bias", apart=True)}, derived=DERIVED),
     classes=CLASSES,
-    metadata={"format": "pt"},
-    sidecars=BYTE_PAIRS,
+    files=Files(metadata={"format": "pt"}, sidecars=BYTE_PAIRS),
     config=ConfigForm(
         filename="config.json",
         keys={
@@ -230,7 +244,7 @@ ARCHITECTURE = Architecture(
             "roberta/",
             shared={"lm_head": "mlm"},
             rows={" | ".join(f"~{TF_POSITIONS}/{n}" for n in ("embeddings", "weight")): POSITIONS},
-            repeats={" | ".join(f"{AGAIN}lm_head/roberta/{TF_POSITIONS}/{n}" for n in ("embeddings", "weight")): (*POSITIONS, "mlm")},
+            repeats={" | ".join(f"{AGAIN}lm_head/roberta/{TF_POSITIONS}/{n}" for n in ("embeddings", "weight")): Repeat(POSITIONS, "mlm")},
         ),
         flax(MODULES, TRUNK, rows={"~embeddings/position_embeddings/embedding": POSITIONS}),
         hub.backbone(

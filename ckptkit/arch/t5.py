@@ -17,10 +17,14 @@ from ckptkit.schema import (
     HDF5,
     TORCH,
     Architecture,
+    Besides,
     Class,
     ConfigForm,
     Dialect,
+    Files,
     Key,
+    Reader,
+    Repeat,
     Style,
     Vocabulary,
     embedding,
@@ -185,28 +189,20 @@ def read_gin(text: str) -> dict[str, object]:
     return {k: v for k, v in said.items() if v is not None}
 
 
+GIN = {"operative_config.gin": read_gin}
 # mesh's "gelu" is the tanh approximation
 GIN_ACTIVATIONS = {
     "relu": "relu", "gelu": "gelu_new", "swish": "silu", "['relu']": "relu", "['gelu', 'linear']": "gated-gelu",
     "['relu', 'linear']": "gated-relu", "['swish', 'linear']": "gated-silu",
 }  # fmt: skip
 B4K_ACTIVATIONS: Mapping[str | tuple[str, ...], object] = {
-    **{
-        a: (m, False)
-        for a, m in (
-            ("relu", "relu"),
-            ("gelu_tanh", "gelu_tanh"),
-            ("gelu_erf", "gelu"),
-            ("gelu", "gelu_tanh"),
-            ("tanh", "tanh"),
-            ("linear", "linear"),
-        )
-    },
+    **{a: (m, False) for a, m in (*((w, w) for w in ("relu", "gelu_tanh", "tanh", "linear")), ("gelu_erf", "gelu"), ("gelu", "gelu_tanh"))},
     **{
         (a, "linear"): (m, True)
         for a, m in (("gelu", "gelu_tanh"), ("gelu_tanh", "gelu_tanh"), ("gelu_erf", "gelu"), ("relu", "relu"), ("swish", "silu"))
     },
 }
+MESH_STRAY = "decoder/block_000/layer_001/EncDecAttention/relative_attention_bias"
 IGNORED = "an unused bias that older versions of transformers kept"
 
 
@@ -300,11 +296,9 @@ def dialects(
         container="tf",
         filename="model.ckpt",
         rows=mesh_rows(norms, final),
-        strays={"decoder/block_000/layer_001/EncDecAttention/relative_attention_bias": "an unused bias of the cross-attention"},
+        besides=Besides(strays={MESH_STRAY: "an unused bias of the cross-attention"}),
         classes=classes,
-        config=ConfigForm(
-            "config.json", keys, marks={"model_type": model_type}, defaults=defaults, also=ALSO, texts={"operative_config.gin": read_gin}
-        ),
+        config=ConfigForm("config.json", keys, marks={"model_type": model_type}, defaults=defaults, also=ALSO, reader=Reader(texts=GIN)),
     )
     bert4keras = mesh._replace(
         name="bert4keras",
@@ -332,14 +326,15 @@ def dialects(
         style=TORCH,
         prefixes=("", "transformer."),
         rows={**{f"~{k}": v for k, v in HF_ROWS.items()}, **HF_HEADS},
-        repeats={
-            "~encoder.embed_tokens.weight": "embeddings.word.weight",
-            "~decoder.embed_tokens.weight": ("embeddings.word.weight", "decoder"),
-        },
-        strays={"~decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight": IGNORED},
+        besides=Besides(
+            repeats={
+                "~encoder.embed_tokens.weight": "embeddings.word.weight",
+                "~decoder.embed_tokens.weight": Repeat("embeddings.word.weight", "decoder"),
+            },
+            strays={"~decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight": IGNORED},
+        ),
         classes=classes,
-        metadata={"format": "pt"},
-        sidecars=PIECES,
+        files=Files(metadata={"format": "pt"}, sidecars=PIECES),
         config=ConfigForm(
             "config.json", keys, marks={"model_type": model_type}, implied=implied, defaults=defaults, also=ALSO, labels=True
         ),

@@ -8,7 +8,7 @@ Source: microsoft/unilm unilm-v1/src/pytorch_pretrained_bert/modeling.py (names,
 
 from ckptkit.arch.bert import ARCHITECTURE as BERT
 from ckptkit.arch.bert import DEFAULTS, SIZES
-from ckptkit.schema import TORCH, Architecture, ConfigForm, Dialect, Key, embedding, linear, norm
+from ckptkit.schema import TORCH, Architecture, Besides, ConfigForm, Dialect, Key, embedding, linear, norm
 
 ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "swish": "silu"}
 TRAINING = {"crit_mask_lm_smoothed.one_hot": "the target distribution of label smoothing, used in training only"}
@@ -45,7 +45,9 @@ ARCHITECTURE = Architecture(
             container="torch",
             filename="pytorch_model.bin",
             rows=BERT.dialects["hf"].rows,
-            strays={**TRAINING, "~encoder.layer.{layer}.attention.self.debug_attention_probs": "attention kept for debugging"},
+            besides=Besides(
+                strays={**TRAINING, "~encoder.layer.{layer}.attention.self.debug_attention_probs": "attention kept for debugging"}
+            ),
             config=ConfigForm(
                 filename="bert_config.json",
                 keys={

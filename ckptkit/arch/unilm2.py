@@ -52,7 +52,7 @@ def _dialect(name: str, title: str, rows: dict[str, str | tuple[str, ...]], lack
         lacks=lacks,
         container="torch",
         filename="pytorch_model.bin",
-        strays=TRAINING,
+        besides=HF.besides._replace(strays=TRAINING),
         config=CONFIG,
         classes=(),
     )

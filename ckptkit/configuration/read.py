@@ -71,7 +71,7 @@ def find_config(checkpoint: Checkpoint, part: str = "") -> str | None:
             return os.path.join(folder, named[0])
         others_parts = {d.part for a in architectures().values() for d in a.dialects.values() if d.part} - {part}
         names -= {n for n, w in words.items() if w & others_parts}
-    for name in dict.fromkeys(["config.json", "bert_config.json", *own, *(t for f in forms for t in f.texts)]):
+    for name in dict.fromkeys(["config.json", "bert_config.json", *own, *(t for f in forms for t in f.reader.texts)]):
         if name in names:
             return os.path.join(folder, name)
     others = sorted(n for n in names if n.endswith("_config.json") and n not in NOT_MODEL_CONFIGS)
@@ -92,7 +92,7 @@ def read_config(path: str) -> RawConfig:
     if not os.path.exists(path):
         raise NotFoundError("no such configuration file", path=path)
     name = os.path.basename(path)
-    texts = {n: read for a in architectures().values() for d in a.dialects.values() for n, read in d.config.texts.items()}
+    texts = {n: read for a in architectures().values() for d in a.dialects.values() for n, read in d.config.reader.texts.items()}
     ending = os.path.splitext(name)[1].lower().replace(".yml", ".yaml")
     alike = (
         name if name in texts else next((n for n in texts if ending and n.endswith(ending)), None)
@@ -124,8 +124,8 @@ def inside_config(checkpoint: Checkpoint) -> RawConfig | None:
         return None
     for arch in architectures().values():
         for d in arch.dialects.values():
-            if d.config.read is not None:
-                read = d.config.read(checkpoint.extras)
+            if d.config.reader.extras is not None:
+                read = d.config.reader.extras(checkpoint.extras)
                 if read:
                     return RawConfig(f"{checkpoint.path} (inside)", read, None, True)
     return None
@@ -151,7 +151,8 @@ def declared_name(raw: Mapping[str, object]) -> str | None:
             return name
     for arch in sorted(architectures().values(), key=lambda a: a.rank) if "class_name" in raw else ():
         if any(
-            d.config.fold is not None and d.config.unfold is not None and d.config.unfold(raw) is not None for d in arch.dialects.values()
+            d.config.writer.fold is not None and d.config.reader.unfold is not None and d.config.reader.unfold(raw) is not None
+            for d in arch.dialects.values()
         ):
             return arch.name
     classes = raw.get("architectures")
@@ -174,12 +175,12 @@ def form_of(config: RawConfig, arch: Architecture, dialect: Dialect) -> Dialect:
     block = config.raw.get(BLOCK)
     if isinstance(block, Mapping) and isinstance(form := block.get("form"), str) and form in arch.dialects:
         return arch.dialects[form]
-    for d in (dialect, *(d for d in arch.dialects.values() if d.objects is not None)):
-        if d.config.unfold is not None and d.config.unfold(config.raw) is not None:
+    for d in (dialect, *(d for d in arch.dialects.values() if d.files.objects is not None)):
+        if d.config.reader.unfold is not None and d.config.reader.unfold(config.raw) is not None:
             return d
     if config.inside:
         for d in (dialect, *arch.dialects.values()):
-            if d.config.read is not None:
+            if d.config.reader.extras is not None:
                 return d
     if (
         not config.inside
@@ -194,7 +195,7 @@ def form_of(config: RawConfig, arch: Architecture, dialect: Dialect) -> Dialect:
 def size_names(arch: Architecture) -> set[str]:
     """The canonical values that are sizes: positive whole numbers."""
     axes = {a for p in arch.params.values() for a in p.layout.axes}
-    axes |= {a for d in arch.dialects.values() for _, text in d.derived.values() for a in parse(text).axes}
+    axes |= {a for d in arch.dialects.values() for t in d.besides.derived.values() for a in parse(t.layout).axes}
     return axes | {count_name(p) for p in arch.counted} | set(arch.heads) | set(arch.config_counts)
 
 
@@ -214,7 +215,7 @@ def interpret(config: RawConfig, arch: Architecture, dialect: Dialect) -> Values
     values: dict[str, object] = {}
     keys: dict[str, str] = {}
     findings = []
-    unfolded = form.unfold(config.raw) if form.unfold is not None else None
+    unfolded = form.reader.unfold(config.raw) if form.reader.unfold is not None else None
     rest = dict(config.raw) if unfolded is None else unfolded
     rest.pop(BLOCK, None)
     raw = dict(rest)

@@ -126,7 +126,7 @@ def write_config(
             raw[key] = value - k.shift if k.shift and isinstance(value, int) else value
             for c, v in zip(k.more, more, strict=True):
                 held = c in {count_name(h) for n, p in arch.params.items() if p.group in groups for h in placeholders(n)}
-                if v is not None and v != value and held and form.exact:
+                if v is not None and v != value and held and target.library.exact:
                     raise UnsupportedError(
                         f"{target.title} has one {key} for {k.canonical} and {c}; the weights have {value} and {v}: no model "
                         f"of its own holds them",
@@ -147,7 +147,7 @@ def write_config(
             continue
         v = resolved(stated, values)
         if v is not None and values.get(c, v) != v:
-            if c in sizes and form.exact:
+            if c in sizes and target.library.exact:
                 others = [n for n, d in arch.dialects.items() if resolved(d.config.implied.get(c), values) in (None, values[c])]
                 message = f"{target.title} always has {c} {v}; the weights have {values[c]}: no model of its own holds them"
                 raise UnsupportedError(message, hint=f"convert to another dialect: {', '.join(others)}")
@@ -213,11 +213,11 @@ def write_config(
         out["dtype"] = dtype
     if unsaid:
         block["values"] = unsaid
-    if form.fold is not None:
-        out = form.fold(out)
+    if form.writer.fold is not None:
+        out = form.writer.fold(out)
     if block:
         out[BLOCK] = block
-    extras = form.extras(out) if form.extras is not None else {}
+    extras = form.writer.extras(out) if form.writer.extras is not None else {}
     return Written(form.filename, out, extras, classes, tuple(findings))
 
 

@@ -39,11 +39,15 @@ def _parts(checkpoint: Checkpoint, t: StoredTensor) -> Iterator[bytes]:
             for at in range(0, e.length, CHUNK):
                 yield checkpoint.read_extent(Extent(e.path, e.offset + at, min(CHUNK, e.length - at)))
         return
-    with using(**checkpoint.limits):
-        for part in t.read.pieces() if isinstance(t.read, Packed) else (t.read(),):
-            assert isinstance(part, bytes), t.name
-            if part:
-                yield part
+    packed = t.read.pieces() if isinstance(t.read, Packed) else (t.read() for _ in range(1))
+    while True:
+        with using(**checkpoint.limits):  # for each piece by itself: others may be read in between
+            part = next(packed, None)
+        if part is None:
+            return
+        assert isinstance(part, bytes), t.name
+        if part:
+            yield part
 
 
 def compare_values(checkpoint: Checkpoint, a: str, b: str) -> bool:
@@ -58,11 +62,11 @@ def _alike(a: Iterator[bytes], b: Iterator[bytes]) -> bool:
     """Whether two runs of bytes are the same, whatever pieces they come in."""
     p = q = memoryview(b"")
     while True:
-        p, q = p or memoryview(next(a, b"")), q or memoryview(next(b, b""))
+        p, q = p or memoryview(next(a, b"")), q or memoryview(next(b, b""))  # no piece is empty
         n = min(len(p), len(q))
         if not n:
             return not p and not q
-        if p[:n] != q[:n]:
+        if bytes(p[:n]) != bytes(q[:n]):  # views compare element by element
             return False
         p, q = p[n:], q[n:]
 
@@ -111,7 +115,15 @@ def compare_ties(graph: WeightGraph, a: str, b: str, sizes: Sizes) -> bool | Non
         return None
     if _plain(graph, a) and _plain(graph, b):
         return compare_values(graph.checkpoint, ta.name, tb.name)
-    return bool(canonical_array(graph, a, sizes).tobytes() == canonical_array(graph, b, sizes).tobytes())
+    return _alike(_runs(canonical_array(graph, a, sizes)), _runs(canonical_array(graph, b, sizes)))
+
+
+def _runs(array: NDArray[np.generic]) -> Iterator[bytes]:
+    """The row-major bytes of an array, a few rows at a time."""
+    rows = array.reshape(len(array), -1) if array.ndim else array.reshape(1, 1)
+    step = max(1, CHUNK // max(1, rows[0].nbytes)) if len(rows) else 1
+    for at in range(0, len(rows), step):
+        yield rows[at : at + step].tobytes()
 
 
 def _plain(graph: WeightGraph, name: str) -> bool:

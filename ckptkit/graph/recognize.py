@@ -72,7 +72,7 @@ class Recognition(NamedTuple):
     def stored_name(self, row: Row, at: Mapping[str, int], counts: Mapping[str, int]) -> str:
         """The name that a tensor of this checkpoint has or would have; `counts` as in `schema.expand`."""
         name = self.table.stored_name(row, at, self.prefix, counts)
-        spelling = self.dialect.spelling
+        spelling = self.dialect.files.spelling
         if spelling is not None:
             name = spelling.stored([*self.plain.values(), name], "").get(name, name)
         return self.wrapper + name
@@ -106,13 +106,13 @@ class _Names:
 
     def of(self, dialect: Dialect) -> _Names | None:
         """The names as a dialect's rows have them; None where they are not spelled as it spells them."""
-        spelling = dialect.spelling
+        spelling = dialect.files.spelling
         if spelling is None:
             return self
         if spelling not in self._spelled:
             self._spelled[spelling] = None
             if any(spelling.sign in name for name in islice(self.stored, 8)):
-                config = dialect.config.unfold(self._config) if dialect.config.unfold is not None else None
+                config = dialect.config.reader.unfold(self._config) if dialect.config.reader.unfold is not None else None
                 spelled = _Spelled(self.stored, spelling, self._config if config is None else config)
                 if spelled.patterns:
                     self._spelled[spelling] = spelled
@@ -176,10 +176,12 @@ def _candidates(
                     continue
                 matched = sum(n for p, n in patterns.items() if p in index)
                 written = sum(p in patterns for p in table.written(prefix))
-                is_declared = (declared in arch.names) + (declared == arch.name) if declared is not None else called in d.models
+                is_declared = (declared in arch.names) + (declared == arch.name) if declared is not None else called in d.library.models
                 marked = sum(config.get(k) == v for k, v in d.config.marks.items())
-                if d.objects is not None:
-                    marked += (d.objects.tell in places) + (d.config.unfold is not None and d.config.unfold(config) is not None)
+                if d.files.objects is not None:
+                    marked += (d.files.objects.tell in places) + (
+                        d.config.reader.unfold is not None and d.config.reader.unfold(config) is not None
+                    )
                 score = (matched, is_declared, held - len(core), _signature(table, prefix, names), written, marked, -arch.rank)
                 found.append((score, arch, d, prefix))
     if part is not None:
@@ -291,7 +293,7 @@ def _recognize(
             "" if declared in arch.names else f", as which {arch.title} is written too" if written_as else (", which the tensors are not")
         )
         evidence.append(f"the configuration calls it {declared}{remark}")
-    elif called in d.models:
+    elif called in d.library.models:
         evidence.append(f"the file calls it {called}")
     if wrapper:
         evidence.append(f"the names are wrapped in {wrapper!r}")
@@ -307,7 +309,7 @@ def _best(found: list[tuple[Score, Architecture, Dialect, str]], reduced: Reduce
     """The candidate of the highest score. Where objects are numbered through, patterns tell less than numbers: those must fit first."""
     most = max(c[0][0] for c in found)
     best = [c for c in found if c[0][0] == most]
-    if len(best) > 1 and all(c[2].objects is not None for c in best):
+    if len(best) > 1 and all(c[2].files.objects is not None for c in best):
         tables = [(c[1].table(c[2].name), c[3]) for c in best]
         named = [frozenset((p, tuple(slots for _, slots in rows)) for p, rows in t.index(prefix).items()) for t, prefix in tables]
         if len(set(named)) > 1:  # else they differ in the layout alone, and the numbers fit one as well as the other

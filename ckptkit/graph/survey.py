@@ -84,10 +84,11 @@ def _computed(subject: Subject, dialect: Dialect) -> Iterator[tuple[str, str]]:
     """The derived tensors that the target stores too: values that the source has differ from ours in the last bits."""
     r = subject.graph.recognition
     assert r is not None
+    made = {row.note for row in r.architecture.table(dialect.name).rows if row.made}
     seen: set[str] = set()
     for stored, (row, _) in r.matches.items():
         t = subject.checkpoint.tensors[stored]
-        if row.role != "derived" or row.note.partition(" ")[0] not in dialect.makes or row.note in seen:
+        if row.role != "derived" or row.note not in made or row.note in seen:
             continue
         if DTYPES[t.spec.dtype].kind == "float" and _as_computed(subject, stored, row.note):
             seen.add(row.note)

@@ -34,7 +34,7 @@ class Hung(NamedTuple):
 
 def hung(r: Recognition, counts: Mapping[str, int]) -> dict[str, object]:
     """What to remember of a recognised object-based checkpoint; {} where it is as it would be written anyway."""
-    objects = r.dialect.objects
+    objects = r.dialect.files.objects
     if objects is None:
         return {}
     root, called = r.wrapper, {}
@@ -63,7 +63,7 @@ def hung(r: Recognition, counts: Mapping[str, int]) -> dict[str, object]:
 
 def scope(dialect: Dialect, names: Sequence[str], cls: str) -> dict[str, object]:
     """What to remember of names whose model is called otherwise than its class says; {} of others."""
-    called = dialect.spelling.scope(names, cls) if dialect.spelling is not None else ""
+    called = dialect.files.spelling.scope(names, cls) if dialect.files.spelling is not None else ""
     return {dialect.name: {"scope": called, "class": cls}} if called else {}
 
 
@@ -87,7 +87,7 @@ def remembered(raw: Mapping[str, object] | None) -> Mapping[str, object]:
 
 def usual(dialect: Dialect) -> Hung:
     """How a dialect is written where nothing is remembered."""
-    return Hung(dialect.objects.root if dialect.objects is not None else "", dialect.prefixes[0], {})
+    return Hung(dialect.files.objects.root if dialect.files.objects is not None else "", dialect.prefixes[0], {})
 
 
 def recalled(dialect: Dialect, table: Table, raw: Mapping[str, object] | None) -> Hung:
@@ -104,7 +104,7 @@ def recalled(dialect: Dialect, table: Table, raw: Mapping[str, object] | None) -
 
 def object_places(table: Table, at: Hung, counts: Mapping[str, int]) -> dict[str, object]:
     """`object_paths` (stored name -> path) and `object_aliases` (path -> path) for a container that keeps an object graph."""
-    objects = table.dialect.objects
+    objects = table.dialect.files.objects
     if objects is None:
         return {}
     aliases = dict(_aliases(objects, at, counts))

@@ -95,7 +95,7 @@ class WeightGraph:
                 kind = tied[id(row)] = all(params[p].tied for p in row.parts)
             self.roles[stored] = new(Role, ("tied" if kind else "param", names[0] if len(names) == 1 else ", ".join(names)))
         for name, bound, stored in repeats:
-            if name in self.params and bound.row.names[0] in r.dialect.computes:
+            if name in self.params and bound.row.computes:
                 idle, self.params[name] = self.params[name].stored, bound
                 self.roles[stored], self.roles[idle] = Role("param", name), Role("repeat", name)
                 self.idle.append((idle, name))

@@ -77,7 +77,7 @@ def _as_it_was(subject: Subject, request: Request, metadata: dict[str, str]) -> 
     ck, config = subject.checkpoint, subject.config
     same = ck.container == request.container.NAME
     if subject.graph.dialect is not None:
-        metadata = {**subject.graph.dialect.metadata, **metadata}
+        metadata = {**subject.graph.dialect.files.metadata, **metadata}
     if ck.objects is not None:
         metadata = {**metadata, OBJECT_GRAPH: ck.objects.packed()}
     extras = ck.extras if same else {}
@@ -105,15 +105,15 @@ def _translated(
         texts = ((dialect.config.filename, config.text),)
     elif not at_home:
         texts = (("config.json", config.text),)
-    metadata = {**metadata, **dialect.metadata}
-    if dialect.spelling is not None and at_home:
-        metadata |= dialect.spelling.metadata(list(weights.came))
-    if dialect.config.fold is not None:
+    metadata = {**metadata, **dialect.files.metadata}
+    if dialect.files.spelling is not None and at_home:
+        metadata |= dialect.files.spelling.metadata(list(weights.came))
+    if dialect.config.writer.fold is not None:
         metadata |= {"keras:config.json": config.text, "keras:metadata.json": to_json_text({"keras_version": "3.0.0"})}
     extras = config.extras if at_home else {}
     if at_home and weights.hung is not None and subject.architecture is not None:
         extras = {**extras, **object_places(subject.architecture.table(dialect.name), weights.hung, subject.graph.counts)}
-    wrapper = dialect.wrapper if at_home else ""
+    wrapper = dialect.files.wrapper if at_home else ""
     return Contents(metadata, extras, wrapper, (), texts, config.findings, config.text, config.classes)
 
 

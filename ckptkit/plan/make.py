@@ -1,7 +1,8 @@
 """From an examined checkpoint to a plan, step by step: arrange the tensors, gather what lies beside them, tell of both, lay it all out.
 
-Reads no weight and makes no file: what values decide comes in with the survey, and what a file does not hold as it is is named, to be
-unpacked by who carries the plan out.
+Reads no weight and makes no file: what values decide comes in with the survey, and a tensor that its file holds encoded is only named, to
+be unpacked by who carries the plan out. What is small and no weight is read: configuration, vocabulary, the texts of string tensors,
+which a layout has among its headers.
 """
 
 from __future__ import annotations

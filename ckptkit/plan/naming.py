@@ -23,7 +23,7 @@ class Naming:
         self._raw = subject.config.raw if subject.config is not None else None
         rest = subject.values.rest if subject.values is not None else {}
         self.named = named_class(rest, self.arch, dialect, groups)  # the class that the configuration names
-        self.hung = recalled(dialect, self.table, self._raw) if dialect.objects else None
+        self.hung = recalled(dialect, self.table, self._raw) if dialect.files.objects else None
         self.prefix = self.hung.prefix if self.hung is not None else self._prefix()
 
     def name(self, row: Row, at: Mapping[str, int]) -> str:
@@ -31,17 +31,17 @@ class Naming:
         counts = self.subject.graph.counts
         if self.hung is None:
             return self.table.stored_name(row, at, self.prefix, counts)
-        by_path = self.dialect.objects is not None and bool(self.dialect.objects.paths)
+        by_path = self.dialect.files.objects is not None and bool(self.dialect.files.objects.paths)
         return (self.hung._replace(root="") if by_path else self.hung).name(row, at, counts)
 
     def spelled(self, names: Sequence[str]) -> dict[str, str] | None:
         """What tensors of these names are stored as, where a dialect's names are no templates; None where they are."""
-        spelling = self.dialect.spelling
+        spelling = self.dialect.files.spelling
         if spelling is None:
             return None
         chosen = (self.named,) if self.named is not None else choose_class(self.dialect.classes, self.groups, None, self.arch.free_groups)
         cls = chosen[0].name if chosen else ""
-        same = spelling == self.recognition.dialect.spelling
+        same = spelling == self.recognition.dialect.files.spelling
         known = scope(self.dialect, list(self.subject.checkpoint.tensors), cls) if same else remembered(self._raw)
         return spelling.stored(list(names), cls, *filter(None, (recalled_scope(self.dialect, cls, known),)))
 

@@ -1,8 +1,8 @@
 """What goes with a model besides its weights and configuration: vocabularies, tokenizers, their settings, and the files that a
 library wants beside them.
 
-Files are copied as they are, under the name that the target's library looks for (`Dialect.sidecars`). Where the library has settings
-of its own for them (`ConfigForm.words`: keras_hub's tokenizer.json), these are made of what the source says; a vocabulary that lies
+Files are copied as they are, under the name that the target's library looks for (`Files.sidecars`). Where the library has settings
+of its own for them (`Library.vocabulary`: keras_hub's tokenizer.json), these are made of what the source says; a vocabulary that lies
 only inside transformers' tokenizer.json is taken out of it. Sources: transformers models/bert/tokenization_bert.py, tokenizers' JSON
 (model.vocab, model.merges, normalizer); keras_hub tokenizers/.
 """
@@ -52,20 +52,20 @@ def gather(subject: Subject, target: Dialect | None, raw: Mapping[str, object], 
     findings: list[Finding] = []
     roles = {role: os.path.join(folder, n) for n, role in there.items() if role}
     text: dict[str, object] | None = None
-    if target is not None and target.config.words is not None:
+    if target is not None and target.library.vocabulary is not None:
         if (
             source is not None
-            and source.config.words is not None
+            and source.library.vocabulary is not None
             and (old := os.path.join(folder, "tokenizer.json"))
             and os.path.isfile(old)
         ):
             roles.setdefault("", old)
         text = _vocabulary(target, roles, folder, copies, texts, findings)
-    elif target is not None and target.config.labels and source is not None and source.config.words is not None:
+    elif target is not None and target.config.labels and source is not None and source.library.vocabulary is not None:
         _for_transformers(roles, folder, copies, texts)
     if target is not None:
         kit = Kit(cls, labels, text)
-        made = {name: make(raw, kit) for name, make in target.config.beside.items()}
+        made = {name: make(raw, kit) for name, make in target.config.writer.beside.items()}
         texts |= {name: to_json_text(value) for name, value in made.items() if value is not None}
     return Company(
         tuple((path, name) for name, path in copies.items() if name not in taken and name not in texts),
@@ -75,14 +75,14 @@ def gather(subject: Subject, target: Dialect | None, raw: Mapping[str, object], 
 
 
 def present(subject: Subject, target: Dialect | None) -> dict[str, str]:
-    """The files of the source's folder that go along -> what they are in `Dialect.sidecars` ("" for none)."""
+    """The files of the source's folder that go along -> what they are in `Files.sidecars` ("" for none)."""
     folder, source = subject.checkpoint.folder, subject.graph.dialect
     dialects = list(subject.architecture.dialects.values()) if subject.architecture else []
-    own = {n: what for d in dialects for what, n in d.sidecars.items() if "/" not in n}
+    own = {n: what for d in dialects for what, n in d.files.sidecars.items() if "/" not in n}
     made: set[str] = set()
     if source is not None:
-        own |= {n: what for what, n in source.sidecars.items()}
-        made = set(source.config.beside)
+        own |= {n: what for what, n in source.files.sidecars.items()}
+        made = set(source.config.writer.beside)
     names = {*os.listdir(folder), *(n for n in own if "/" in n)}
     if target is None:
         names_stay = {n: "" for n in sorted(made) if n in names}
@@ -98,10 +98,10 @@ def renamed(subject: Subject, target: Dialect | None, there: Mapping[str, str]) 
         return {n: n for n in there}
     usual: dict[str, str] = {}
     for d in subject.architecture.dialects.values() if subject.architecture else ():
-        for what, n in d.sidecars.items():
+        for what, n in d.files.sidecars.items():
             if "/" not in n:
                 usual.setdefault(what, n)
-    named = {n: target.sidecars.get(what) or (usual.get(what, n) if "/" in n else n) for n, what in there.items()}
+    named = {n: target.files.sidecars.get(what) or (usual.get(what, n) if "/" in n else n) for n, what in there.items()}
     return {n: t for n, t in named.items() if t == n or t not in named}
 
 
@@ -109,13 +109,13 @@ def _vocabulary(
     target: Dialect, roles: Mapping[str, str], folder: str, copies: dict[str, str], texts: dict[str, str], findings: list[Finding]
 ) -> dict[str, object] | None:
     """The settings of the target's tokenizer; None, and a finding, where the source has no vocabulary that it would load."""
-    words = target.config.words
+    words = target.library.vocabulary
     assert words is not None
     said, settings = _object(roles.get(TOKENIZER)), _object(os.path.join(folder, SETTINGS))
     held: dict[str, str | bytes] = {what: read_bytes(roles[what]) for what in words.files if what in roles}
     if set(words.files) - held.keys():
         held = dict(_taken_out(said, words.files))
-        texts |= {target.sidecars[what]: str(value) for what, value in held.items()}
+        texts |= {target.files.sidecars[what]: str(value) for what, value in held.items()}
     if set(words.files) - held.keys():
         looked = " and ".join(words.files)
         message = f"the source has no vocabulary ({looked}) that {target.title} could load: the model is written without a tokenizer"
@@ -130,8 +130,8 @@ def _vocabulary(
         )
         findings.append(Finding("warning", "vocabulary", folder, message))
         for what in words.files:
-            copies.pop(target.sidecars[what], None)
-            texts.pop(target.sidecars[what], None)
+            copies.pop(target.files.sidecars[what], None)
+            texts.pop(target.files.sidecars[what], None)
         return None
     if words.otherwise:
         findings.append(Finding("info", "vocabulary", folder, f"{target.title}'s tokenizer takes text as it is: {words.otherwise}"))

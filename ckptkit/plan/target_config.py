@@ -39,14 +39,14 @@ def target_config(subject: Subject, request: Request, weights: Weights, dialect:
     labelled = {p.group for p in arch.params.values() if "labels" in p.layout.axes}
     labels = subject.sizes().axis.get("labels") if weights.groups & labelled else None
     written = write_config(
-        values, rest, arch, dialect, weights.groups, labels=labels, dtype=_dtype(weights), preferred=own.like or None,
+        values, rest, arch, dialect, weights.groups, labels=labels, dtype=_dtype(weights), preferred=own.library.like or None,
         usual=_usual_activation(own),
     )  # fmt: skip
     findings = (*written.findings, *_activation_apart(values, weights, own, dialect))
     memory = _memory(subject, own, dialect, named)
     raw = {**written.raw, BLOCK: {**as_mapping(written.raw.get(BLOCK)), MEMORY: memory}} if memory else written.raw
     raw = unpacked_words(raw, bool(subject.packings.weights))
-    return TargetConfig(raw, (dialect.config.text or to_json_text)(raw), written.extras, written.classes, labels, findings)
+    return TargetConfig(raw, (dialect.config.writer.text or to_json_text)(raw), written.extras, written.classes, labels, findings)
 
 
 def _values(subject: Subject, request: Request, own: Dialect) -> dict[str, object]:
@@ -96,7 +96,7 @@ def _memory(subject: Subject, own: Dialect, dialect: Dialect, named: Class | Non
     graph = subject.graph
     memory = hung(graph.recognition, graph.counts) if graph.recognition is not None else {}
     memory |= bare(subject) if dialect is not own else {}
-    if dialect.spelling != own.spelling:
+    if dialect.files.spelling != own.files.spelling:
         memory |= scope(own, list(subject.checkpoint.tensors), named.name if named is not None else "")
     return memory
 

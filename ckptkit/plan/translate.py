@@ -38,15 +38,17 @@ class Translate(Builder):
         self.sizes: Sizes = subject.sizes()
         self.wide, self.grown = resized(subject, request.vocab)  # the target's sizes
         for p, info in self.arch.params.items():
-            if info.group in dialect.needs - self.graph.groups and any(not self.graph.counts.get(count_name(h)) for h in placeholders(p)):
+            if info.group in dialect.library.needs - self.graph.groups and any(
+                not self.graph.counts.get(count_name(h)) for h in placeholders(p)
+            ):
                 raise UnsupportedError(
                     f"{dialect.title} has no {self.arch.title} without the {info.group}, and nothing says how many "
                     f"{count_name(placeholders(p)[0])} to begin anew",
                     hint=self._others(),
                 )
-        added = request.add_groups | (dialect.needs - self.graph.groups - request.drop_groups)
+        added = request.add_groups | (dialect.library.needs - self.graph.groups - request.drop_groups)
         self.groups = (self.graph.groups | added) - request.drop_groups
-        others = {g for g, base in dialect.stands.items() if g in self.groups and base not in self.graph.groups}
+        others = {g for g, base in dialect.library.stands.items() if g in self.groups and base not in self.graph.groups}
         self.groups -= others
         self.absent = {p: k for p, k in self.recognition.dialect.lacks.items() if k.holds(self.sizes.axis)}
         self.lacked = {p: k for p, k in dialect.lacks.items() if k.holds(self.sizes.axis)}
@@ -62,7 +64,7 @@ class Translate(Builder):
         for g in sorted(others):
             stored = [b.stored for b in self.graph.params.values() if self.arch.params[b.row.parts[b.which]].group == g]
             self.went |= {n: {"dropped": f"{dialect.title} has no {g} of this kind"} for n in stored}
-            message = f"{dialect.title} has no {g} without a {dialect.stands[g]}, so none of this kind: {collapse(stored)} dropped"
+            message = f"{dialect.title} has no {g} without a {dialect.library.stands[g]}, so none of this kind: {collapse(stored)} dropped"
             self.findings.append(Finding("warning", "dropped", collapse(stored), message))
         self.naming = Naming(subject, dialect, self.groups)
         self.named = self.naming.named
@@ -71,9 +73,9 @@ class Translate(Builder):
         for row, at in walk(self.table.rows, self.graph.counts):
             if row.role == "param":
                 self._row(row, at)
-        apart = self.dialect.computes | (self.dialect.apart if self.untied and not self.request.container.TIES else frozenset())
+        missed = self.untied and not self.request.container.TIES
         for row, at in walk(self.table.rows, self.graph.counts):
-            if row.role == "repeat" and row.names[0] in apart:
+            if row.role == "repeat" and (row.computes or (row.apart and missed)):
                 self._apart(self.naming.name(row, at), *(expand(p, at) for p in row.parts))
             elif row.role == "repeat" and self.request.container.TIES and (not row.note or row.note in self.groups):
                 self._tie(self.naming.name(row, at), *(expand(p, at) for p in row.parts))
@@ -119,7 +121,7 @@ class Translate(Builder):
         if len(row.parts) == 1 and infos[0].tied is not None and self._is_tied(canonical[0], expand(infos[0].tied, at)):
             if (
                 self.request.container.TIES
-                and self.dialect.writes_ties
+                and self.dialect.files.ties
                 and not (self.named is not None and row.parts[0] in self.named.without)
             ):
                 self._tie(target, expand(infos[0].tied, at))
@@ -290,7 +292,7 @@ class Translate(Builder):
         """What is computed but missed by the target's loader: made once, for all layers."""
         holders: dict[str, str] = {}
         for row, at in walk(self.table.rows, self.graph.counts):
-            if row.role != "derived" or row.note.partition(" ")[0] not in self.dialect.makes:
+            if not row.made:
                 continue
             target = self.naming.name(row, at)
             self.came[target] = {"from": [], "how": f"computed ({row.note})"}

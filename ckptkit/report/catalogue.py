@@ -52,7 +52,7 @@ def _matrix() -> Iterator[Entry]:
 
 def pair(a: Architecture, d: Dialect, c: Container) -> str:
     """What a container is to a naming of an architecture: "own", "yes", "read" or "no"."""
-    if getattr(c, "ONLY", a.name) != a.name or (getattr(c, "CONFIGURED", False) and d.config.fold is None and d.container != c.NAME):
+    if getattr(c, "ONLY", a.name) != a.name or (getattr(c, "CONFIGURED", False) and d.config.writer.fold is None and d.container != c.NAME):
         return "no"
     if not c.WRITABLE:
         return "read"

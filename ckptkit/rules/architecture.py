@@ -99,7 +99,7 @@ def architecture(s: Subject) -> Iterator[Finding]:
 def _told(s: Subject) -> bool:
     """Whether the tensors say what the configuration leaves out: a computed one of this architecture's own is among them."""
     r = s.graph.recognition
-    return r is not None and any(m.row.role == "derived" and m.row.note.partition(" ")[0] in r.dialect.makes for m in r.matches.values())
+    return r is not None and any(m.row.made for m in r.matches.values())
 
 
 @rule("config", "error", "The configuration can be read and makes sense")

@@ -76,7 +76,7 @@ def export(
             import_module(module)
         except ImportError:
             raise UnsupportedError(f"{module} is not installed, and --to {to} needs it", hint=f"pip install 'ckptkit[{to}]'") from None
-    with examine(source, reading, **words) as subject:
+    with examine(source, reading.but(**words)) as subject:
         refuse_errors(subject)
         spec = spec_of(subject)
         model = finish(spec, Weights(subject), framework=framework)

@@ -116,7 +116,7 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
 def _stack(
     run: Run, spec: Spec, stack: str, ids: Any, given: tuple[Any, Any], out: dict[str, Any], encoded: tuple[Any, Any] = (None, None)
 ) -> Any:
-    """One stack over what it is `given` and what each position of that sees; a decoder also gets what was `encoded`, and what of it is seen."""
+    """One stack. `given` is what goes in and what each position of it sees; `encoded` the same of the encoder's output, for a decoder."""
     x, seen = given
     out[f"{stack}.input"] = x
     positions = spec.traits.positions

@@ -253,7 +253,7 @@ def spec_of(subject: Subject, groups: Collection[str] | None = None, vocab: int 
 def _class_of(subject: Subject) -> Class | None:
     """The class that the configuration names first, or the naming, if it is one of the architecture's."""
     named = subject.config.raw.get("architectures") if subject.config is not None else None
-    own = subject.graph.dialect.like if subject.graph.dialect is not None else ""
+    own = subject.graph.dialect.library.like if subject.graph.dialect is not None else ""
     first = named[0] if isinstance(named, list) and named else own or None
     assert subject.architecture is not None
     return next((c for d in subject.architecture.dialects.values() for c in d.classes if c.name == first), None)

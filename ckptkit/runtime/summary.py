@@ -66,7 +66,7 @@ def summarize(
 
     `reading`, or its fields as keywords (config, container, architecture, dialect, part, given), overrule what would be found.
     """
-    with examine(path, reading, **words) as subject:
+    with examine(path, reading.but(**words)) as subject:
         assert subject.architecture is not None or spec_of(subject)
         spec = spec_of(subject)
         title = subject.architecture.title if subject.architecture else ""

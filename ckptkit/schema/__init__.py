@@ -12,16 +12,38 @@ from __future__ import annotations
 
 from .architecture import Architecture
 from .check import check
-from .dialect import CONV1D, FLAX, GOOGLE, HDF5, OBJECTS, TORCH, Class, ConfigForm, Dialect, Key, Kit, Lack, Objects, Style, Vocabulary
+from .dialect import (
+    CONV1D,
+    FLAX,
+    GOOGLE,
+    HDF5,
+    OBJECTS,
+    TORCH,
+    Besides,
+    Class,
+    ConfigForm,
+    Derived,
+    Dialect,
+    Files,
+    Key,
+    Kit,
+    Lack,
+    Library,
+    Objects,
+    Reader,
+    Repeat,
+    Style,
+    Vocabulary,
+    Writer,
+)
 from .layout import Layout, LayoutError
 from .modules import Module, Param, embedding, linear, norm, param, when
 from .table import Match, Row, Table
 from .templates import count_name, expand, pattern_of, placeholders
 
 __all__ = [
-    "CONV1D", "FLAX", "GOOGLE", "HDF5", "OBJECTS", "TORCH", "Architecture", "Class", "ConfigForm", "Dialect", "Key", "Kit", "Lack",
-    "Layout", "LayoutError",
-    "Match", "Module", "Objects", "Param", "Row", "Style", "Table", "Vocabulary", "check", "count_name", "embedding", "expand", "linear",
-    "norm", "param",
+    "CONV1D", "FLAX", "GOOGLE", "HDF5", "OBJECTS", "TORCH", "Architecture", "Besides", "Class", "ConfigForm", "Derived", "Dialect",
+    "Files", "Key", "Kit", "Lack", "Layout", "LayoutError", "Library", "Match", "Module", "Objects", "Param", "Reader", "Repeat",
+    "Row", "Style", "Table", "Vocabulary", "Writer", "check", "count_name", "embedding", "expand", "linear", "norm", "param",
     "pattern_of", "placeholders", "when",
 ]  # fmt: skip

@@ -99,12 +99,38 @@ class Kit(NamedTuple):
 
 
 class Vocabulary(NamedTuple):
-    """The vocabulary that a library loads: what it is (`files` are keys of `Dialect.sidecars`), the tokens without which it does not load,
+    """The vocabulary that a library loads: what it is (`files` are keys of `Files.sidecars`), the tokens without which it does not load,
     and what its tokenizer does otherwise than transformers', as far as no setting says it."""
 
     files: tuple[str, ...]
     tokens: tuple[str, ...] = ()
     otherwise: str = ""
+
+
+class Reader(NamedTuple):
+    """How settings are found where a configuration file is not simply its keys.
+
+    `extras` makes the raw keys of what a weights file holds besides its tensors; `unfold` makes them of a file that holds the settings of
+    several models (either gives None where it is no such file); `texts` are other files that the configuration may lie in (never
+    written), each with what makes this form's keys of their text.
+    """
+
+    extras: Callable[[Mapping[str, object]], dict[str, object] | None] | None = None
+    unfold: Callable[[Mapping[str, object]], dict[str, object] | None] | None = None
+    texts: Mapping[str, Callable[[str], dict[str, object]]] = {}
+
+
+class Writer(NamedTuple):
+    """How settings are put where a written configuration is not simply a JSON file of its keys.
+
+    `extras` makes of the raw keys what goes into the weights file itself; `fold` makes the file's own shape of them, what `unfold` undoes;
+    `text` is how the file is put (None: JSON); `beside` are further JSON files, made of the raw keys (None: not written).
+    """
+
+    extras: Callable[[dict[str, object]], dict[str, object]] | None = None
+    fold: Callable[[dict[str, object]], dict[str, object]] | None = None
+    text: Callable[[Mapping[str, object]], str] | None = None
+    beside: Mapping[str, Callable[[Mapping[str, object], Kit], dict[str, object] | None]] = {}
 
 
 class ConfigForm(NamedTuple):
@@ -114,9 +140,7 @@ class ConfigForm(NamedTuple):
     form takes for granted and cannot say; `defaults` canonical values where a key is absent (in both, "=layers" is the
     value of another, "=4 hidden" a multiple of it); `follows` canonical values that the original code computes from others
     where a configuration does not say them; `also` further keys that a written file gets where nothing else sets them, or
-    functions of the canonical values; `texts` other files that the configuration may lie in (never written), each with what
-    makes this form's keys of their text; `unfold` makes them of a file that holds the settings of several models (None where
-    it is no such file); `overruled` sizes in which configurations of this form are not trusted, and why: where the tensors
+    functions of the canonical values; `overruled` sizes in which configurations of this form are not trusted, and why: where the tensors
     differ that is a warning.
     """
 
@@ -128,18 +152,9 @@ class ConfigForm(NamedTuple):
     follows: Mapping[str, Callable[[Mapping[str, object]], object]] = {}
     also: Mapping[str, object] = {}
     labels: bool = False  # names classes and labels as transformers does (architectures, id2label, dtype)
-    read: Callable[[Mapping[str, object]], dict[str, object] | None] | None = None  # extras of the file -> the raw keys
-    unfold: Callable[[Mapping[str, object]], dict[str, object] | None] | None = None
-    fold: Callable[[dict[str, object]], dict[str, object]] | None = None  # the raw keys -> the file's own shape: what `unfold` undoes
-    extras: Callable[[dict[str, object]], dict[str, object]] | None = None  # the raw keys -> what goes into the file itself
-    beside: Mapping[
-        str, Callable[[Mapping[str, object], Kit], dict[str, object] | None]
-    ] = {}  # further JSON files, made of the raw keys (None: not written)
-    exact: bool = False  # whether the library builds its model from this file alone: weights of another form than it can say are refused
-    words: Vocabulary | None = None  # the vocabulary that its library loads with a model, where it has its own form for it
-    texts: Mapping[str, Callable[[str], dict[str, object]]] = {}
     overruled: Mapping[str, str] = {}
-    text: Callable[[Mapping[str, object]], str] | None = None  # how a written file is put; None: JSON
+    reader: Reader = Reader()
+    writer: Writer = Writer()
 
 
 class Class(NamedTuple):
@@ -173,20 +188,67 @@ class Objects(NamedTuple):
     tell: str = ""
 
 
+class Repeat(NamedTuple):
+    """A further stored name of a parameter, or (parameters..., layout) of a tensor that joins several: it must be equal to it.
+
+    It is written only where the `group` is. `computes`: the library computes with this one, the row's own being idle there; `apart`: its
+    loader misses this name where the parameter tied beside it is not tied.
+    """
+
+    what: str | tuple[str, ...]
+    group: str = ""
+    computes: bool = False
+    apart: bool = False
+
+
+class Derived(NamedTuple):
+    """A stored tensor that is computed: `how` names one of the architecture's derivations, and after it the canonical values that it
+    depends on besides its shape. `made`: a written checkpoint has it, made anew, since the library's loader misses it."""
+
+    how: str
+    layout: str
+    made: bool = False
+
+
+class Besides(NamedTuple):
+    """What a naming stores besides its rows, each by its name: `repeats` further names of parameters; `derived` what is computed; `strays`
+    what carries no weight, and what it is."""
+
+    repeats: Mapping[str, str | Repeat] = {}
+    derived: Mapping[str, Derived] = {}
+    strays: Mapping[str, str] = {}
+
+
+class Files(NamedTuple):
+    """What the files of a naming are like. `metadata`: what a written container carries. `sidecars`: what a file beside the weights is ->
+    what it is called here (a vocabulary that other dialects keep under another name)."""
+
+    wrapper: str = ""  # the key under which the tensors lie
+    metadata: Mapping[str, str] = {}
+    sidecars: Mapping[str, str] = {}
+    ties: bool = True  # whether tied parameters are written where the container can say that they are one tensor
+    spelling: Spelling | None = None  # how names are stored that are no templates; rows hold its plain names
+    objects: Objects | None = None  # where TensorFlow's objects keep it: written with an object graph
+
+
+class Library(NamedTuple):
+    """What the library of a naming knows of its models. `stands`: a head -> the group without which it is another one that the library does
+    not have. `models`: what the library names its models of this naming in files that keep the name, without the number it counts them by.
+    """
+
+    needs: frozenset[str] = frozenset()  # groups without which it loads nothing: begun anew where the source lacks them
+    stands: Mapping[str, str] = {}
+    models: tuple[str, ...] = ()
+    like: str = ""  # transformers' class for what this naming is of, where the groups that are there do not tell it from another
+    exact: bool = False  # it builds its model from the configuration alone: weights of another form than that can say are refused
+    vocabulary: Vocabulary | None = None  # the vocabulary that it loads with a model, where it has its own form for it
+
+
 class Dialect(NamedTuple):
     """One naming. `rows`: stored name template -> module, parameter, or (parameters..., layout). A name that begins
     with `~` takes the prefix. ` | ` parts alternatives: the first is written, all are read.
 
-    `repeats`: further stored names of a parameter, which must be equal to it; (parameter, group) is written only where
-    the group is; (parameters..., layout, group) repeats a tensor that joins several. `computes`: those of them that the library computes
-    with, the row's own being idle there; `apart`: those that its loader misses where the parameter tied beside them is not tied.
-    `derived`: stored name -> (how it is computed, layout); words after the first are canonical values that it depends on besides its
-    shape. `makes`: those of them that a written checkpoint has, made anew, since the library's loader misses them. `strays`: stored
-    names that carry no weight, and what they are. `lacks`: parameters it has no place for. `limits`: axes that have one size in this
-    naming, and why: others are refused. `metadata`: what a written container carries. `sidecars`: what a file beside the weights is
-    -> what it is called here (a vocabulary that other dialects keep under another name). `stands`: a head -> the group without which
-    it is another one that the library does not have. `models`: what the library names its models of this naming in files that keep
-    the name, without the number it counts them by.
+    `lacks`: parameters it has no place for. `limits`: axes that have one size in this naming, and why: others are refused.
     """
 
     name: str
@@ -198,27 +260,14 @@ class Dialect(NamedTuple):
     prefixed: bool = False  # whether the first prefix is written always, and the others only read
     container: str = "safetensors"
     filename: str | None = None  # None: the container's own default
-    wrapper: str = ""
-    repeats: Mapping[str, str | tuple[str, ...]] = {}
-    computes: frozenset[str] = frozenset()
-    apart: frozenset[str] = frozenset()
-    derived: Mapping[str, tuple[str, str]] = {}
-    makes: tuple[str, ...] = ()
-    strays: Mapping[str, str] = {}
+    classes: tuple[Class, ...] = ()
     lacks: Mapping[str, Lack] = {}
     limits: Mapping[str, tuple[int, str]] = {}
-    classes: tuple[Class, ...] = ()
-    metadata: Mapping[str, str] = {}
-    sidecars: Mapping[str, str] = {}
-    stands: Mapping[str, str] = {}
-    writes_ties: bool = True  # whether tied parameters are written where the container can say that they are one tensor
     part: str = ""  # which model of several that one checkpoint of this naming holds (ELECTRA's generator); the first listed is meant first
     alias: str = ""  # the name that --to knows it by besides its own: dialects of several parts, or of several containers, share one
-    objects: Objects | None = None  # where TensorFlow's objects keep it: written with an object graph
-    spelling: Spelling | None = None  # how names are stored that are no templates; rows hold its plain names
-    models: tuple[str, ...] = ()
-    like: str = ""  # transformers' class for what this naming is of, where the groups that are there do not tell it from another
-    needs: frozenset[str] = frozenset()  # groups without which the library loads nothing: begun anew where the source lacks them
+    besides: Besides = Besides()
+    files: Files = Files()
+    library: Library = Library()
 
     @property
     def mark(self) -> str:

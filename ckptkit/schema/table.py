@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import islice
 
 from .._typing import TYPE_CHECKING, NamedTuple
-from .dialect import Dialect
+from .dialect import Dialect, Repeat
 from .layout import Layout, LayoutError, parse
 from .templates import expand, pattern_of, single, slot_of, stem
 
@@ -25,6 +25,9 @@ class Row(NamedTuple):
     layout: Layout
     role: str = "param"  # param | repeat | derived | stray
     note: str = ""  # of a derived row how it is computed, of a stray what it is, of a repeat the group it belongs to
+    computes: bool = False  # of a repeat, as in `Repeat`
+    apart: bool = False
+    made: bool = False  # of a derived row, as in `Derived`
 
 
 class Match(NamedTuple):
@@ -110,7 +113,7 @@ class Table:
     def _stems(self) -> tuple[frozenset[str], frozenset[str]]:
         """Of the names that take no prefix, and of those that do. Read off the keys: no row is expanded for it."""
         found: tuple[set[str], set[str]] = set(), set()
-        for key in (*self.dialect.rows, *self.dialect.repeats):
+        for key in (*self.dialect.rows, *self.dialect.besides.repeats):
             names, prefixed = _split_key(key)
             found[prefixed].update(map(stem, names))
         plain, after = ({pattern_of(p) if "{" in p or not p.isalpha() else p for p in part} for part in found)
@@ -196,16 +199,15 @@ def _rows(arch: Architecture, dialect: Dialect) -> Iterator[Row]:
                 yield Row(stored, prefixed, (f"{value}.{suffix}" if suffix else value,), layout)
         else:
             raise LayoutError(f"{arch.name}/{dialect.name}: {key!r} names {value!r}, which is no module and no parameter")
-    for key, value in dialect.repeats.items():
+    for key, again in dialect.besides.repeats.items():
         names, prefixed = _split_key(key)
-        *joined, group = value if isinstance(value, tuple) else (value, "")
-        if len(joined) > 1:
-            yield Row(tuple(names), prefixed, tuple(joined[:-1]), parse(joined[-1]), "repeat", group)
-        else:
-            yield Row(tuple(names), prefixed, (joined[0],), arch.params[joined[0]].layout, "repeat", group)
-    for key, (how, text) in dialect.derived.items():
+        what, group, computes, apart = Repeat(again) if isinstance(again, str) else again
+        parts = (what,) if isinstance(what, str) else what[:-1]
+        layout = arch.params[what].layout if isinstance(what, str) else parse(what[-1])
+        yield Row(tuple(names), prefixed, parts, layout, "repeat", group, computes, apart)
+    for key, derived in dialect.besides.derived.items():
         names, prefixed = _split_key(key)
-        yield Row(tuple(names), prefixed, (), parse(text), "derived", how)
-    for key, why in dialect.strays.items():
+        yield Row(tuple(names), prefixed, (), parse(derived.layout), "derived", derived.how, made=derived.made)
+    for key, why in dialect.besides.strays.items():
         names, prefixed = _split_key(key)
         yield Row(tuple(names), prefixed, (), Layout(()), "stray", why)

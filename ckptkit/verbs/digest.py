@@ -55,7 +55,7 @@ def digest(
     """
     from ..graph.examine import examine
 
-    with examine(path, reading, **words) as subject:
+    with examine(path, reading.but(**words)) as subject:
         return canonical_digest(subject, jobs=jobs)
 
 

@@ -55,7 +55,7 @@ def lock(path: str | os.PathLike[str], *, reading: Reading = AS_FOUND, **words: 
     """
     from ..graph.examine import examine
 
-    with examine(path, reading, **words) as subject:
+    with examine(path, reading.but(**words)) as subject:
         return lock_text(subject)
 
 

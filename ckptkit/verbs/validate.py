@@ -56,7 +56,7 @@ def validate(
     (config, container, architecture, dialect, part, given), overrule what would be found. The report's checkpoint is closed.
     """
     wanted = parse_expectations(expect or {})
-    with examine(path, reading, **words) as subject:
+    with examine(path, reading.but(**words)) as subject:
         return Report(
             subject, tuple(run_rules(subject, wanted, integrity=integrity, values=integrity if values is None else values, beside=True))
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ckptkit.schema import HDF5, ConfigForm, Dialect, Key, Lack, Style
+from ckptkit.schema import HDF5, Besides, ConfigForm, Derived, Dialect, Files, Key, Lack, Style
 from ckptkit.schema.library_names import Spelling, layers
 
 LAYERS_STYLE: Style = {
@@ -76,7 +76,7 @@ LAYERS = after("Transformer-{layer}-", "encoder.layers.{layer}.")
 
 def weights(
     rows: Mapping[str, str | tuple[str, ...]], config: ConfigForm, *, lacks: Mapping[str, Lack] = {},
-    derived: Mapping[str, tuple[str, str]] = {}, makes: tuple[str, ...] = (),
+    derived: Mapping[str, Derived] = {},
     spelling: Spelling = layers, limits: Mapping[str, tuple[int, str]] = {},
 ) -> Dialect:  # fmt: skip
     """The dialect of a model's save_weights; `config` is the form of the TensorFlow checkpoint that bert4keras builds the model by."""
@@ -87,12 +87,10 @@ def weights(
         style=LAYERS_STYLE,
         container="hdf5",
         filename="model.h5",
-        spelling=spelling,
+        files=Files(spelling=spelling, ties=False),
         rows=rows,
         lacks=lacks,
         limits=limits,
-        derived=derived,
-        makes=makes,
-        writes_ties=False,
+        besides=Besides(derived=derived),
         config=by_name(config),
     )

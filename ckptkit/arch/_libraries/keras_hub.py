@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from ckptkit.schema import OBJECTS, Class, ConfigForm, Dialect, Key, Kit, Lack, Vocabulary
+from ckptkit.schema import OBJECTS, Class, ConfigForm, Dialect, Files, Key, Kit, Lack, Library, Reader, Vocabulary, Writer
 from ckptkit.schema.library_names import Layer, Spelling, headed, objects, snake_case
 
 VERSION = "0.32.0"
@@ -77,7 +77,7 @@ CLASSIFIER: dict[str, str | tuple[str, ...]] = {"task/logits": "classifier"}
 DEEP_CLASSIFIER: dict[str, str | tuple[str, ...]] = {"task/pooled_dense": "classification.dense", "task/logits": "classification.output"}
 MASKED_LM_HEAD = {"mlm_norm_eps": 1e-5, "mlm_activation": "gelu"}  # MaskedLMHead's, whatever the backbone has
 
-# the vocabularies of its tokenizers, by what `Dialect.sidecars` calls the files
+# the vocabularies of its tokenizers, by what `Files.sidecars` calls the files
 WORD_PIECES = Vocabulary(("word pieces",), ("[CLS]", "[SEP]", "[PAD]", "[MASK]", "[UNK]"))
 BYTE_PAIRS = ("bpe vocabulary", "bpe merges")
 PIECES = ("sentence pieces",)
@@ -124,39 +124,41 @@ def backbone(
         style=OBJECTS,
         container="hdf5",
         filename="model.weights.h5",
-        spelling=headed(
-            tuple(map(snake_case, names)),
-            below,
-            objects(*(h for h in HEAD if h.name in {k.split("/")[1] for k in rows if k.startswith("task/")})),
+        files=Files(
+            spelling=headed(
+                tuple(map(snake_case, names)),
+                below,
+                objects(*(h for h in HEAD if h.name in {k.split("/")[1] for k in rows if k.startswith("task/")})),
+            ),
+            ties=False,
+            sidecars=FILES,
         ),
-        models=tuple(map(snake_case, names)),
+        library=Library(
+            exact=True,
+            vocabulary=words,
+            models=tuple(map(snake_case, names)),
+            needs=frozenset(needs),
+            stands={"classifier": "pooler" if classifies == ("classifier",) else "classification"} if "classifier" in classifies else {},
+        ),
         rows=rows,
         lacks=lacks,
-        needs=frozenset(needs),
-        stands={"classifier": "pooler"}
-        if classifies == ("classifier",)
-        else {"classifier": "classification"}
-        if "classifier" in classifies
-        else {},
-        writes_ties=False,
         classes=tuple(own or (classes if masked or classifies else ())),
-        sidecars=FILES,
         config=ConfigForm(
             filename="config.json",
-            exact=True,
             keys=keys,
             implied={**MASKED_LM_HEAD, **implied} if masked else implied,
             defaults=defaults,
             also={"name": package.rpartition(".")[2], "trainable": True, "dtype": POLICY, **also},
-            unfold=unfold(names),
-            fold=fold(names, package),
-            beside={
-                "metadata.json": metadata(tasks),
-                "tokenizer.json": (text := tokenizer(names[0], words)),
-                "preprocessor.json": preprocessor(stem, text),
-                "task.json": task(stem, text),
-            },
-            words=words,
+            reader=Reader(unfold=unfold(names)),
+            writer=Writer(
+                fold=fold(names, package),
+                beside={
+                    "metadata.json": metadata(tasks),
+                    "tokenizer.json": (text := tokenizer(names[0], words)),
+                    "preprocessor.json": preprocessor(stem, text),
+                    "task.json": task(stem, text),
+                },
+            ),
         ),
     )
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 
 from ckptkit.arch._libraries.keras_functional import spelling
-from ckptkit.schema import GOOGLE, ConfigForm, Dialect, Key, Lack, Objects
+from ckptkit.schema import GOOGLE, Besides, ConfigForm, Dialect, Files, Key, Lack, Library, Objects, Reader, Writer
 from ckptkit.support.yaml import yaml_mapping
 
 Rows = dict[str, "str | tuple[str, ...]"]
@@ -67,9 +67,8 @@ def params_form(kind: str, keys: Mapping[str, str | Key], defaults: Mapping[str,
         keys=keys,
         implied={"norm_eps": 1e-12},
         defaults=defaults,
-        texts={PARAMS: yaml_mapping},
-        unfold=_encoder_of(kind),
-        text=_params_text(kind),
+        reader=Reader(texts={PARAMS: yaml_mapping}, unfold=_encoder_of(kind)),
+        writer=Writer(text=_params_text(kind)),
     )
 
 
@@ -169,10 +168,11 @@ def _model_garden(name: str, title: str, own: Mapping[str, str], other: Mapping[
         container="tf",
         filename="bert_model.ckpt-1",
         rows=rows,
-        strays={f"{t}/{w}": why for t, why in unused.items() for w in ("kernel", "bias")},
-        repeats={"masked_lm/embedding_table": "embeddings.word.weight"},
-        metadata=GRAPH,
-        objects=Objects(aliases=aliases, roots=("encoder", "encoder_network")),
+        besides=Besides(
+            strays={f"{t}/{w}": why for t, why in unused.items() for w in ("kernel", "bias")},
+            repeats={"masked_lm/embedding_table": "embeddings.word.weight"},
+        ),
+        files=Files(metadata=GRAPH, objects=Objects(aliases=aliases, roots=("encoder", "encoder_network"))),
         alias=name.removesuffix("_pretraining").removesuffix("_encoder"),
         config=BERT_FORM,
     )
@@ -223,10 +223,9 @@ def _task(
         container="tf",
         filename="bert_model.ckpt-1",
         rows={**_encoder(own), own["pooler"]: "pooler", **head},
-        repeats=dict.fromkeys(table, "embeddings.word.weight"),
-        like=like,
-        metadata=GRAPH,
-        objects=Objects(aliases={other[k]: own[k] for k in own} | table, root="model/"),
+        besides=Besides(repeats=dict.fromkeys(table, "embeddings.word.weight")),
+        library=Library(like=like),
+        files=Files(metadata=GRAPH, objects=Objects(aliases={other[k]: own[k] for k in own} | table, root="model/")),
         alias=f"tfm{version}",
         config=BERT_FORM,
     )
@@ -256,8 +255,7 @@ def _keras(name: str, title: str, objects: Objects) -> tuple[Dialect, Dialect]:
         filename="model.ckpt",
         rows=KERAS_ROWS,
         lacks={"embeddings.position.weight": Lack(0.0, {"positions": 512}, why="the model has no positions")},
-        metadata=GRAPH,
-        objects=objects,
+        files=Files(metadata=GRAPH, objects=objects),
         config=ConfigForm(
             filename="config.json",
             keys={k: v for k, v in KEYS.items() if k not in ("hidden_activation", "max_position_embeddings", *BESIDE)},
@@ -266,9 +264,8 @@ def _keras(name: str, title: str, objects: Objects) -> tuple[Dialect, Dialect]:
         ),
     )
     file = dialect._replace(
-        name=f"{name}_h5", title=f"{title}, weights (.weights.h5)", alias=name, container="hdf5", filename="model.weights.h5", metadata={},
-        objects=None,
-        spelling=spelling("" if name == "keras3" else "_"),
+        name=f"{name}_h5", title=f"{title}, weights (.weights.h5)", alias=name, container="hdf5", filename="model.weights.h5",
+        files=Files(spelling=spelling("" if name == "keras3" else "_")),
     )  # fmt: skip
     return dialect, file
 
@@ -369,14 +366,13 @@ def albert(module: str, lacks: Mapping[str, Lack]) -> tuple[Dialect, ...]:
             "masked_lm/layer_norm": "mlm.norm",
             "masked_lm/output_bias.Sbias | masked_lm/bias": "mlm.decoder.bias",
         },
-        repeats={"masked_lm/embedding_table": "embeddings.word.weight"},
+        besides=Besides(repeats={"masked_lm/embedding_table": "embeddings.word.weight"}),
         lacks=lacks,
         limits={"groups": (1, "its layers share one set of weights"), "inner_groups": (1, "its one group is one layer")},
-        metadata=GRAPH,
-        objects=Objects(
+        files=Files(metadata=GRAPH, objects=Objects(
             aliases={"~_embedding_layer": FUNCTIONAL["word"], "masked_lm/embedding_table": f"{FUNCTIONAL['word']}/embeddings"},
             roots=("encoder", "encoder_network"),
-        ),
+        )),
         config=params_form(
             "albert", {**KEYS, "embedding_width": "embedding"},
             {"dropout": 0.0, "attention_dropout": 0.0, "initializer_range": 0.02, "groups": 1, "inner_groups": 1},
@@ -396,10 +392,13 @@ def albert(module: str, lacks: Mapping[str, Lack]) -> tuple[Dialect, ...]:
             alias="",
             filename="bert_model.ckpt-1",
             rows={**_embeddings(own), project: "embeddings.project", **block(blocks, module), pooler: "pooler", **_masked_lm("masked_lm")},
-            repeats={"masked_lm/embedding_table": "embeddings.word.weight"},
+            besides=Besides(repeats={"masked_lm/embedding_table": "embeddings.word.weight"}),
             limits=alone,
             config=form,
-            objects=Objects(aliases={"masked_lm/embedding_table": f"{own['word']}/embeddings"}, roots=("encoder", "encoder_network")),
+            files=Files(
+                metadata=GRAPH,
+                objects=Objects(aliases={"masked_lm/embedding_table": f"{own['word']}/embeddings"}, roots=("encoder", "encoder_network")),
+            ),
         )
         for version, title, own, project, blocks, pooler in (
             ("", "BertEncoder", FUNCTIONAL, layer.format(4), layer.format("{group+5}") + "{inner_group!}", layer.format("{#group+5}")),
@@ -419,8 +418,7 @@ def albert(module: str, lacks: Mapping[str, Lack]) -> tuple[Dialect, ...]:
         title="TF Model Garden ALBERT by its variables' own names",
         prefixes=OWN_NAMES,
         rows=names,
-        repeats={},
-        metadata={},
-        objects=None,
+        besides=Besides(),
+        files=Files(),
     )
     return objects, variables, *factored

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from ckptkit.schema import FLAX, HDF5, Dialect, Key, Module, Style
+from ckptkit.schema import FLAX, HDF5, Besides, Derived, Dialect, Files, Key, Module, Repeat, Style
 from ckptkit.schema.layout import parse
 from ckptkit.schema.library_names import AGAIN, tensorflow
 
@@ -35,7 +35,7 @@ LAYERS: dict[str, str | tuple[str, ...]] = {
     H + "output.dense": L + "ffn.output",
     H + "output.LayerNorm": L + "ffn.norm",
 }
-DERIVED = {"~embeddings.position_ids": ("arange", "1 positions"), "~embeddings.token_type_ids": ("zeros", "1 positions")}
+DERIVED = {"~embeddings.position_ids": Derived("arange", "1 positions"), "~embeddings.token_type_ids": Derived("zeros", "1 positions")}
 HF_ACTIVATIONS = {
     "gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu_fast": "gelu_tanh", "gelu_python": "gelu",
     "relu": "relu", "tanh": "tanh", "linear": "linear", "silu": "silu", "swish": "silu",
@@ -74,7 +74,7 @@ def _one(modules: Mapping[str, Module], value: str | tuple[str, ...], style: Sty
     return ending, (value, turned(layout)) if form == "transposed" else value
 
 
-# what its tokenizers keep beside a model (`Dialect.sidecars`)
+# what its tokenizers keep beside a model (`Files.sidecars`)
 _TOKENIZER = {"transformers' tokenizer": "tokenizer.json"}
 WORD_PIECES = {"word pieces": "vocab.txt", **_TOKENIZER}
 BYTE_PAIRS = {"bpe vocabulary": "vocab.json", "bpe merges": "merges.txt", **_TOKENIZER}
@@ -84,8 +84,7 @@ PIECES = {"sentence pieces": "spiece.model", **_TOKENIZER}
 def tf(
     modules: Mapping[str, Module], hf: Dialect, prefix: str, *, words: Mapping[str, str] = {},
     weights: tuple[str, ...] = ("embeddings.word",), tied: bool = False, shared: Mapping[str, str] = {},
-    style: Style = HDF5, rows: Rows | None = None, repeats: Mapping[str, str | tuple[str, ...]] = {},
-    computes: frozenset[str] = frozenset(),
+    style: Style = HDF5, rows: Rows | None = None, repeats: Mapping[str, str | Repeat] = {},
 ) -> Dialect:  # fmt: skip
     """The dialect of transformers' TF classes.
 
@@ -94,7 +93,7 @@ def tf(
     embeddings once more and the group that each is of ("": always); `rows` those of `hf` that hold more than modules.
     """
     out: dict[str, str | tuple[str, ...]] = {}
-    again: dict[str, str | tuple[str, ...]] = {}
+    again: dict[str, Repeat] = {}
     for key, value in {**_renamed(hf.rows, words), **(rows or {})}.items():
         name = _NUMBERED.sub("_\0_\\1", key).replace(".", "/").replace("\0", ".") if "/" not in key else key
         one = _one(modules, value, style)
@@ -120,7 +119,7 @@ def tf(
                 endings = ("/weight", "/embeddings") if value in weights else style[module.kind][suffix][1:]
                 for layer, group in shared.items():
                     paths = [f"{AGAIN}{layer}/{name.replace('~', prefix)}{e}" for e in endings]
-                    again[" | ".join(paths)] = (f"{value}.{suffix}", group) if group else f"{value}.{suffix}"
+                    again[" | ".join(paths)] = Repeat(f"{value}.{suffix}", group)
     return Dialect(
         name="hf_tf",
         title="transformers (TensorFlow)",
@@ -129,14 +128,12 @@ def tf(
         prefixes=(prefix,),
         container="hdf5",
         filename="tf_model.h5",
-        spelling=tensorflow,
+        files=Files(spelling=tensorflow, sidecars=hf.files.sidecars, ties=False),
+        library=hf.library,
         rows=out,
-        repeats={**again, **repeats},
-        computes=computes,
+        besides=Besides(repeats={**again, **repeats}),
         lacks=hf.lacks,
         classes=hf.classes,
-        sidecars=hf.sidecars,
-        writes_ties=False,
         config=hf.config,
     )
 
@@ -170,6 +167,7 @@ def flax(
         rows=out,
         lacks=hf.lacks,
         classes=tuple(c for c in hf.classes if not c.groups & set(without)),
-        sidecars=hf.sidecars,
+        files=Files(sidecars=hf.files.sidecars),
+        library=hf.library,
         config=hf.config,
     )

@@ -7,6 +7,7 @@ an `Opaque`, which keeps the name, the arguments and the state as data. Nothing 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from struct import Struct
 
 from ..._typing import NamedTuple
@@ -51,97 +52,128 @@ class TorchName(str):
     __slots__ = ()
 
 
-def _allowed() -> dict[tuple[str, str], object]:
-    """(module, name) -> what stands for it. A string names the way it is described (`call`); each line has its reason."""
-    table: dict[tuple[str, str], object] = {
-        ("collections", "OrderedDict"): "dict",  # every state dict, and every tensor's empty backward hooks
-        ("collections", "Counter"): "dict",  # schedulers of optimizers
-        ("collections", "defaultdict"): "defaultdict",  # optimizer.state of older releases
-        ("torch._utils", "_rebuild_tensor"): "tensor",  # before 0.4
-        ("torch._utils", "_rebuild_tensor_v2"): "tensor",
-        ("torch._utils", "_rebuild_tensor_v3"): "tensor_v3",  # dtypes without a storage class of their own
-        ("torch._utils", "_rebuild_parameter"): "first",  # nn.Parameter around a tensor
-        ("torch._utils", "_rebuild_parameter_with_state"): "first",
-        ("torch.nn.parameter", "Parameter"): "first",
-        ("torch._tensor", "_rebuild_from_type_v2"): "from_type",  # a tensor with attributes
-        ("torch", "Size"): "tuple",
-        ("torch.serialization", "_get_layout"): "name",  # torch.strided, in optimizer options
-        ("torch", "device"): "device",
-        ("_codecs", "encode"): "encode",  # bytes in protocol 2
-        ("builtins", "bytearray"): "bytes",
-        ("builtins", "bytes"): "bytes",  # empty bytes in protocol 2
-        ("builtins", "set"): "list",  # kept as a list: plain data
-        ("builtins", "frozenset"): "tuple",
-        ("builtins", "list"): "list",
-        ("builtins", "tuple"): "tuple",
-        ("builtins", "dict"): "dict",
-        ("copyreg", "_reconstructor"): "reconstructor",  # objects in protocols 0 and 1
-        ("numpy.core.multiarray", "scalar"): "scalar",  # losses and steps kept as numpy numbers
-        ("numpy._core.multiarray", "scalar"): "scalar",
-        # plain data without a form of its own here; kept by name, never called
-        ("builtins", "object"): "data",  # the base that protocols 0 and 1 name
-        ("builtins", "complex"): "data",
-        ("builtins", "slice"): "data",
-        ("builtins", "range"): "data",
-        ("builtins", "int"): "data",
-        ("builtins", "float"): "data",
-        ("builtins", "str"): "data",
-        ("builtins", "bool"): "data",
-        ("numpy", "dtype"): "data",
-        ("numpy", "ndarray"): "data",
-        ("numpy.core.multiarray", "_reconstruct"): "data",  # random states
-        ("numpy._core.multiarray", "_reconstruct"): "data",
-    }
-    for d in DTYPES.values():
-        if d.storage:
-            table["torch", d.storage] = table["torch.cuda", d.storage] = StorageType(d.name, d.storage)
-        if d.torch:
-            table["torch", d.torch] = TorchName(f"torch.{d.torch}")
-    for q in ("QUInt8Storage", "QInt8Storage", "QInt32Storage", "QUInt4x2Storage", "QUInt2x4Storage"):
-        table["torch", q] = StorageType("", q)
-    for u in ("UntypedStorage", "_UntypedStorage", "TypedStorage", "_TypedStorage"):
-        table["torch.storage", u] = table["torch", u] = StorageType("U8", u)
-    for n in ("per_tensor_affine", "per_channel_affine", "strided", "contiguous_format", "preserve_format", "channels_last"):
-        table["torch", n] = TorchName(f"torch.{n}")
-    return table
-
-
-_ALLOWED: dict[tuple[str, str], object] = {}
 _LONG = 1000  # characters that no name of a global or device has
 _MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # Python 2's names
+
+
+class Copied:
+    """The bytes that opcodes have copied from what the pickle holds already: few opcodes could make many gigabytes of a long list."""
+
+    __slots__ = ("bytes",)
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def add(self, n: int) -> None:
+        """Count `n` bytes. Raises LimitError."""
+        self.bytes += n
+        if self.bytes > LIMITS.pickle_bytes:
+            LIMITS.check("pickle_bytes", self.bytes, "the number of bytes that a pickle copies")
+
+
+# What a call of an allowed global is described as: a function of the call's name, its arguments and what was copied before. _NOT_TAKEN says
+# that nobody calls it with such arguments.
+_NOT_TAKEN, _DATA = object(), object()
 
 
 class _Callable:
     """An allow-listed global: how to describe what it would have made."""
 
-    __slots__ = ("how", "module", "name")
+    __slots__ = ("describe", "module", "name")
 
-    def __init__(self, how: str, module: str, name: str) -> None:
-        self.how, self.module, self.name = how, module, name
-
-
-def find(module: str, name: str, named: dict[str, None]) -> object:
-    """What stands for a global; one that is not allowed is added to `named`."""
-    if not _ALLOWED:
-        for key, what in _allowed().items():
-            _ALLOWED[key] = _Callable(what, *key) if type(what) is str else what
-    module = _MODULES.get(module, module)
-    found = _ALLOWED.get((module, name))
-    if found is None:
-        if len(module) + len(name) > _LONG:
-            raise CorruptError(f"a pickle names a global with {len(module) + len(name):,} characters")
-        named[f"{module}.{name}"] = None
-        LIMITS.check("pickle_globals", len(named), "the number of names in a pickle that are not on the allow-list")
-        return Opaque(module, name)
-    if type(found) is _Callable and found.how == "data":
-        return Opaque(module, name, safe=True)
-    return found
+    def __init__(self, describe: Callable[[_Callable, tuple[object, ...], Copied], object], module: str, name: str) -> None:
+        self.describe, self.module, self.name = describe, module, name
 
 
-def is_data(module: str, name: str) -> bool:
-    """Whether a global is on the allow-list as plain data, which whoever loads it may safely make."""
-    found = find(module, name, {})
-    return type(found) is Opaque and found.safe
+def _dict(f: _Callable, args: tuple[object, ...], copied: Copied) -> object:
+    out: dict[object, object] = {}
+    given = args[0] if args else None
+    if type(given) is dict:
+        copied.add(100 * len(given))
+        out.update(given)
+    elif type(given) is list or type(given) is tuple:
+        copied.add(100 * len(given))
+        for pair in given:
+            if type(pair) not in (list, tuple) or len(pair) != 2:
+                raise CorruptError("a pickle makes a dict of something else than pairs")
+            out[plain_key(pair[0])] = pair[1]
+    return out
+
+
+def _defaultdict(f: _Callable, args: tuple[object, ...], copied: Copied) -> object:
+    return _dict(f, args[1:], copied)  # the first is what makes a missing value
+
+
+def _tensor(f: _Callable, args: tuple[object, ...], copied: Copied) -> object:
+    if 4 <= len(args) <= 7:
+        return Tensor(args[0], args[1], args[2], args[3], None, args[6] if len(args) > 6 else None)
+    return _NOT_TAKEN
+
+
+def _tensor_v3(f: _Callable, args: tuple[object, ...], copied: Copied) -> object:
+    if 7 <= len(args) <= 8:
+        return Tensor(args[0], args[1], args[2], args[3], args[6], args[7] if len(args) > 7 else None)
+    return _NOT_TAKEN
+
+
+def _first(f: _Callable, args: tuple[object, ...], copied: Copied) -> object:
+    return args[0] if args else _NOT_TAKEN
+
+
+def _from_type(f: _Callable, args: tuple[object, ...], copied: Copied) -> object:
+    return _NOT_TAKEN  # `call` has taken off those that have four arguments
+
+
+def _sequence(args: tuple[object, ...], copied: Copied) -> tuple[object, ...] | list[object] | None:
+    inner = args[0] if args else ()
+    if type(inner) is tuple or type(inner) is list:
+        copied.add(8 * len(inner))
+        return inner
+    return None
+
+
+def _tuple(f: _Callable, args: tuple[object, ...], copied: Copied) -> object:
+    inner = _sequence(args, copied)
+    return _NOT_TAKEN if inner is None else tuple(inner)
+
+
+def _list(f: _Callable, args: tuple[object, ...], copied: Copied) -> object:
+    inner = _sequence(args, copied)
+    return _NOT_TAKEN if inner is None else list(inner)
+
+
+def _name(f: _Callable, args: tuple[object, ...], copied: Copied) -> object:
+    return TorchName(args[0]) if args and type(args[0]) is str and len(args[0]) < _LONG else _NOT_TAKEN
+
+
+def _device(f: _Callable, args: tuple[object, ...], copied: Copied) -> object:
+    if 0 < len(args) < 3 and all((type(a) is str and len(a) < _LONG) or (type(a) is int and abs(a) < 1 << 64) for a in args):
+        return TorchName(":".join(map(str, args)))
+    return _NOT_TAKEN
+
+
+def _bytes(f: _Callable, args: tuple[object, ...], copied: Copied) -> object:
+    if not args:
+        return b""
+    if type(args[0]) is bytes:
+        return args[0]
+    if type(args[0]) is str and len(args) == 2:
+        copied.add(len(args[0]))
+        return args[0].encode("latin-1", "replace")
+    return _NOT_TAKEN
+
+
+def _encode(f: _Callable, args: tuple[object, ...], copied: Copied) -> object:
+    if not args or type(args[0]) is not str:
+        return _NOT_TAKEN
+    copied.add(4 * len(args[0]))
+    return args[0].encode("latin-1" if len(args) > 1 and args[1] in ("latin1", "latin-1") else "utf-8", "replace")
+
+
+def _reconstructed(f: _Callable, args: tuple[object, ...], copied: Copied) -> object:
+    if args and type(args[0]) is Opaque:
+        return Opaque(args[0].module, args[0].name, (), safe=args[0].safe, new=True)
+    return _NOT_TAKEN
 
 
 _SCALARS = {
@@ -160,7 +192,7 @@ _SCALARS = {
 }
 
 
-def _scalar(args: tuple[object, ...]) -> object:
+def _number(args: tuple[object, ...]) -> object:
     """numpy's scalar(dtype, bytes) as a Python number where it is one, else None."""
     if len(args) == 2 and type(args[0]) is Opaque and args[0].args and type(args[1]) is bytes:
         code = _SCALARS.get(args[0].args[0]) if type(args[0].args[0]) is str else None
@@ -173,25 +205,97 @@ def _scalar(args: tuple[object, ...]) -> object:
     return None
 
 
-class Copied:
-    """The bytes that opcodes have copied from what the pickle holds already: few opcodes could make many gigabytes of a long list."""
+def _scalar(f: _Callable, args: tuple[object, ...], copied: Copied) -> object:
+    number = _number(args)
+    return Opaque(f.module, f.name, args, safe=True) if number is None else number
 
-    __slots__ = ("bytes",)
 
-    def __init__(self) -> None:
-        self.bytes = 0
+def _allowed() -> dict[tuple[str, str], object]:
+    """(module, name) -> what stands for it, or the function that describes what calling it makes; each line has its reason."""
+    table: dict[tuple[str, str], object] = {
+        ("collections", "OrderedDict"): _dict,  # every state dict, and every tensor's empty backward hooks
+        ("collections", "Counter"): _dict,  # schedulers of optimizers
+        ("collections", "defaultdict"): _defaultdict,  # optimizer.state of older releases
+        ("torch._utils", "_rebuild_tensor"): _tensor,  # before 0.4
+        ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+        ("torch._utils", "_rebuild_tensor_v3"): _tensor_v3,  # dtypes without a storage class of their own
+        ("torch._utils", "_rebuild_parameter"): _first,  # nn.Parameter around a tensor
+        ("torch._utils", "_rebuild_parameter_with_state"): _first,
+        ("torch.nn.parameter", "Parameter"): _first,
+        ("torch._tensor", "_rebuild_from_type_v2"): _from_type,  # a tensor with attributes
+        ("torch", "Size"): _tuple,
+        ("torch.serialization", "_get_layout"): _name,  # torch.strided, in optimizer options
+        ("torch", "device"): _device,
+        ("_codecs", "encode"): _encode,  # bytes in protocol 2
+        ("builtins", "bytearray"): _bytes,
+        ("builtins", "bytes"): _bytes,  # empty bytes in protocol 2
+        ("builtins", "set"): _list,  # kept as a list: plain data
+        ("builtins", "frozenset"): _tuple,
+        ("builtins", "list"): _list,
+        ("builtins", "tuple"): _tuple,
+        ("builtins", "dict"): _dict,
+        ("copyreg", "_reconstructor"): _reconstructed,  # objects in protocols 0 and 1
+        ("numpy.core.multiarray", "scalar"): _scalar,  # losses and steps kept as numpy numbers
+        ("numpy._core.multiarray", "scalar"): _scalar,
+        # plain data without a form of its own here; kept by name, never called
+        ("builtins", "object"): _DATA,  # the base that protocols 0 and 1 name
+        ("builtins", "complex"): _DATA,
+        ("builtins", "slice"): _DATA,
+        ("builtins", "range"): _DATA,
+        ("builtins", "int"): _DATA,
+        ("builtins", "float"): _DATA,
+        ("builtins", "str"): _DATA,
+        ("builtins", "bool"): _DATA,
+        ("numpy", "dtype"): _DATA,
+        ("numpy", "ndarray"): _DATA,
+        ("numpy.core.multiarray", "_reconstruct"): _DATA,  # random states
+        ("numpy._core.multiarray", "_reconstruct"): _DATA,
+    }
+    for d in DTYPES.values():
+        if d.storage:
+            table["torch", d.storage] = table["torch.cuda", d.storage] = StorageType(d.name, d.storage)
+        if d.torch:
+            table["torch", d.torch] = TorchName(f"torch.{d.torch}")
+    for q in ("QUInt8Storage", "QInt8Storage", "QInt32Storage", "QUInt4x2Storage", "QUInt2x4Storage"):
+        table["torch", q] = StorageType("", q)
+    for u in ("UntypedStorage", "_UntypedStorage", "TypedStorage", "_TypedStorage"):
+        table["torch.storage", u] = table["torch", u] = StorageType("U8", u)
+    for n in ("per_tensor_affine", "per_channel_affine", "strided", "contiguous_format", "preserve_format", "channels_last"):
+        table["torch", n] = TorchName(f"torch.{n}")
+    return table
 
-    def add(self, n: int) -> None:
-        """Count `n` bytes. Raises LimitError."""
-        self.bytes += n
-        if self.bytes > LIMITS.pickle_bytes:
-            LIMITS.check("pickle_bytes", self.bytes, "the number of bytes that a pickle copies")
+
+_ALLOWED: dict[tuple[str, str], object] = {}
+
+
+def find(module: str, name: str, named: dict[str, None]) -> object:
+    """What stands for a global; one that is not allowed is added to `named`."""
+    if not _ALLOWED:
+        for key, what in _allowed().items():
+            _ALLOWED[key] = _Callable(what, *key) if callable(what) else what
+    module = _MODULES.get(module, module)
+    found = _ALLOWED.get((module, name))
+    if found is None:
+        if len(module) + len(name) > _LONG:
+            raise CorruptError(f"a pickle names a global with {len(module) + len(name):,} characters")
+        named[f"{module}.{name}"] = None
+        LIMITS.check("pickle_globals", len(named), "the number of names in a pickle that are not on the allow-list")
+        return Opaque(module, name)
+    if found is _DATA:
+        return Opaque(module, name, safe=True)
+    return found
+
+
+def is_data(module: str, name: str) -> bool:
+    """Whether a global is on the allow-list as plain data, which whoever loads it may safely make."""
+    found = find(module, name, {})
+    return type(found) is Opaque and found.safe
 
 
 def call(f: object, args: object, copied: Copied) -> object:
     """What REDUCE of `f` over `args` is described as. Raises CorruptError for arguments that cannot be meant, LimitError for what copies
     too much."""
-    while type(f) is _Callable and f.how == "from_type" and type(args) is tuple and len(args) == 4:
+    while type(f) is _Callable and f.describe is _from_type and type(args) is tuple and len(args) == 4:
         f, args = args[0], args[2]
     if type(args) is not tuple:
         raise CorruptError("a pickle calls something with arguments that are no tuple")
@@ -201,58 +305,10 @@ def call(f: object, args: object, copied: Copied) -> object:
         return Opaque(f.module, f.name if f.name.endswith("()()") else f.name + "()", args)
     if type(f) is not _Callable:
         raise CorruptError(f"a pickle calls a {type(f).__name__}")
-    how = f.how
-    if how == "dict" or how == "defaultdict":
-        out: dict[object, object] = {}
-        rest = args if how == "dict" else args[1:]
-        if rest and type(rest[0]) in (dict, list, tuple) and rest[0]:
-            copied.add(100 * len(rest[0]))
-        if rest and type(rest[0]) is dict:
-            out.update(rest[0])
-        elif rest and type(rest[0]) in (list, tuple):
-            for pair in rest[0]:
-                if type(pair) not in (list, tuple) or len(pair) != 2:
-                    raise CorruptError("a pickle makes a dict of something else than pairs")
-                out[plain_key(pair[0])] = pair[1]
-        return out
-    if how == "tensor":
-        if 4 <= len(args) <= 7:
-            return Tensor(args[0], args[1], args[2], args[3], None, args[6] if len(args) > 6 else None)
-    elif how == "tensor_v3":
-        if 7 <= len(args) <= 8:
-            return Tensor(args[0], args[1], args[2], args[3], args[6], args[7] if len(args) > 7 else None)
-    elif how == "first":
-        if args:
-            return args[0]
-    elif how == "tuple" or how == "list":
-        inner = args[0] if args else ()
-        if type(inner) in (tuple, list):
-            copied.add(8 * len(inner))
-            return tuple(inner) if how == "tuple" else list(inner)
-    elif how == "name":
-        if args and type(args[0]) is str and len(args[0]) < _LONG:
-            return TorchName(args[0])
-    elif how == "device":
-        if 0 < len(args) < 3 and all((type(a) is str and len(a) < _LONG) or (type(a) is int and abs(a) < 1 << 64) for a in args):
-            return TorchName(":".join(map(str, args)))
-    elif how == "bytes":
-        if not args:
-            return b""
-        if type(args[0]) is bytes:
-            return args[0]
-        if type(args[0]) is str and len(args) == 2:
-            copied.add(len(args[0]))
-            return args[0].encode("latin-1", "replace")
-    elif how == "encode":
-        if args and type(args[0]) is str:
-            copied.add(4 * len(args[0]))
-            return args[0].encode("latin-1" if len(args) > 1 and args[1] in ("latin1", "latin-1") else "utf-8", "replace")
-    elif how == "scalar":
-        number = _scalar(args)
-        return Opaque(f.module, f.name, args, safe=True) if number is None else number
-    elif how == "reconstructor" and args and type(args[0]) is Opaque:
-        return Opaque(args[0].module, args[0].name, (), safe=args[0].safe, new=True)
-    raise CorruptError(f"{f.module}.{f.name} is called with arguments that it does not take")
+    made = f.describe(f, args, copied)
+    if made is _NOT_TAKEN:
+        raise CorruptError(f"{f.module}.{f.name} is called with arguments that it does not take")
+    return made
 
 
 def plain_key(key: object, depth: int = 0) -> object:
