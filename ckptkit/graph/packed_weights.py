@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ..packing import Fault, Form
 
 _CODES = frozenset(d.name for d in DTYPES.values() if d.block > 1 or d.bits == 8 or d.name in ("I32", "U32"))
+# names that only parts of packed weights have
+TELLING = ("weight_scale", "weight_scale_inv", "weight_packed", "qweight", "W_q", "_blocks", ".quant_map", ".SCB", "_qdata")
 _SMALL = 1 << 16  # bytes of a part that is read while grouping: a shape, a state in JSON
 
 
@@ -55,7 +57,7 @@ NONE = Packings({}, (), None)
 def group_packed(checkpoint: Checkpoint, said: Quantization | None) -> Packings:
     """Put packed weights in the place of their parts in `checkpoint.tensors`. Reads headers, and small parts that say shapes."""
     tensors = checkpoint.tensors
-    if not any(t.spec.dtype in _CODES for t in tensors.values()):
+    if said is None and not any(t.spec.dtype in _CODES for t in tensors.values()) and not any(n.endswith(TELLING) for n in tensors):
         return Packings({}, (), said)
     from ..packing import find_packed
 

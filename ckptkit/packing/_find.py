@@ -6,12 +6,14 @@ its module claims them by dtype. A part that no weight claims, and a weight that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from .._typing import Any, NamedTuple
 from ..tensors import DTYPES, TensorSpec
 from ._registry import by_name, packings
 from ._values import Form, Mismatch, Packing
+
+CODES = ("F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "I8", "U8", "I32", "U32")  # the types that codes are stored in
 
 
 class Found(NamedTuple):
@@ -85,23 +87,49 @@ def find_packed(specs: Mapping[str, TensorSpec], words_of: Callable[[str], Mappi
         p, parts = best
         lacking = [expand(t, weight) for r, t in p.PARTS.items() if r not in parts and r not in p.OPTIONAL]
         if lacking:
-            faults.append(Fault(weight, tuple(lacking), f"{p.TITLE}: {', '.join(lacking)} is not there"))
+            faults.append(Fault(weight, tuple(lacking), f"{weight}: {', '.join(lacking)} is not there ({p.TITLE})"))
             taken.update(dict.fromkeys(parts.values(), weight))
             continue
         try:
             form = p.form({r: specs[n] for r, n in parts.items()}, words, _reader(content, parts))
         except Mismatch as e:
             stored = parts.get(e.role, expand(p.PARTS[e.role], weight))
-            faults.append(Fault(weight, (stored,), f"{stored} {e.message}"))
+            faults.append(Fault(weight, (stored,), _worded(weight, stored, e.message)))
             taken.update(dict.fromkeys(parts.values(), weight))
             continue
         found[weight] = Found(weight, form, parts)
         taken.update(dict.fromkeys(parts.values(), weight))
+    known = bool(found) or bool(words_of(""))
     for weight in left:
-        fault = _incomplete(weight, specs, bool(found) or bool(words_of("")))
+        fault = _incomplete(weight, specs, known)
         if fault is not None and not all(n in taken or n not in specs for n in fault.stored):
             faults.append(fault)
+            taken.update(dict.fromkeys(fault.stored, weight))
+    faults += _left_over(specs, taken, {f.form.packing for f in found.values()}, bool(words_of("")))
     return Groups(found, tuple(faults))
+
+
+def _worded(weight: str, stored: str, message: str) -> str:
+    return f"{stored} {message}" if stored == weight else f"{weight}: {stored} {message}"
+
+
+def _left_over(specs: Mapping[str, TensorSpec], taken: Mapping[str, str], kinds: set[str], said: bool) -> Iterator[Fault]:
+    """Parts that nothing claimed, by the names that the packings in use give them; codes that have no parts, where something says that
+    they should."""
+    used = [packings()[k] for k in kinds if k != "ggml"]
+    templates = dict.fromkeys(t for p in used for r, t in p.PARTS.items() if t != "@" and r not in p.OPTIONAL)
+    for name, spec in specs.items():
+        if name in taken:
+            continue
+        for t in templates:
+            weight = weight_of(t, name)
+            if weight is not None and weight not in specs:
+                yield Fault(weight, (name,), f"{name} belongs to {weight}, of which no other part is there")
+                break
+        else:
+            if (said or used) and name.rpartition(".")[2] == "weight" and spec.dtype in CODES and len(spec.shape) > 1:
+                what = f"{name} is {spec.dtype} {list(spec.shape)}, and none of the parts that say what it stands for is there"
+                yield Fault(name, (name,), what)
 
 
 def _may_be(p: Packing, weight: str) -> bool:

@@ -27,7 +27,7 @@ PARTS = {
     "codes": "@", "scales": "@.absmax", "map": "@.quant_map", "nf4": "@.quant_state.bitsandbytes__nf4",
     "fp4": "@.quant_state.bitsandbytes__fp4", "nested_scales": "@.nested_absmax", "nested_map": "@.nested_quant_map",
 }  # fmt: skip
-KEY = ("map",)
+KEY = ("map", "scales")
 OPTIONAL = ("nf4", "fp4", "nested_scales", "nested_map")
 CODES = "codes"
 METHODS = ("bitsandbytes",)
@@ -55,13 +55,13 @@ def form(parts: Mapping[str, TensorSpec], words: Mapping[str, Any], content: Cal
         raise Mismatch(role, f"says the shape {shape!r} in blocks of {block!r}")
     n = prod(shape)
     size = {"U8": 1, "I8": 1, "BF16": 2, "F16": 2, "F32": 4}.get(parts["codes"].dtype, 0)
-    if parts["codes"].numel * size != -(-n // 2):
+    if parts["codes"].numel * size != -(-n // 2) or parts["codes"].shape[1:] not in ((), (1,)):
         raise Mismatch(
             "codes", f"is {parts['codes'].dtype} {list(parts['codes'].shape)}; {list(shape)} in 4 bits needs {-(-n // 2):,} bytes"
         )
     if parts["map"].shape != (16,) or parts["map"].dtype != "F32":
         raise Mismatch("map", f"is {parts['map'].dtype} {list(parts['map'].shape)}, not F32 [16]")
-    if parts["scales"].numel != -(-n // block):
+    if parts["scales"].shape != (-(-n // block),):
         raise Mismatch("scales", f"is {list(parts['scales'].shape)}; {n:,} elements in blocks of {block} have {-(-n // block):,}")
     options: dict[str, Any] = {"block": block, "unit": size, "numel": n, "dtype": dtype}
     if parts["scales"].dtype in ("U8", "I8"):

@@ -40,7 +40,7 @@ def claims(parts: Mapping[str, TensorSpec], words: Mapping[str, Any]) -> bool:
 def form(parts: Mapping[str, TensorSpec], words: Mapping[str, Any], content: Callable[[str], bytes]) -> Form:
     """Bits by the configuration, else the only number that makes the words fit the shape."""
     codes, scales = parts["codes"], parts["scales"]
-    if parts["shape"].numel * (8 if parts["shape"].dtype == "I64" else 4) > 64:
+    if len(parts["shape"].shape) != 1 or parts["shape"].dtype not in ("I64", "I32") or parts["shape"].numel > 4:
         raise Mismatch("shape", f"is {list(parts['shape'].shape)}, not the two sizes of a weight")
     raw = content("shape")
     width = 8 if parts["shape"].dtype == "I64" else 4

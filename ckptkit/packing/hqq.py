@@ -42,7 +42,7 @@ def _whole(role: str, parts: Mapping[str, TensorSpec], content: Callable[[str], 
     """A setting that is one number."""
     if role not in parts:
         return default
-    if parts[role].numel != 1 or parts[role].dtype not in ("I32", "I64", "U8", "BOOL", "I16"):
+    if parts[role].shape not in ((), (1,)) or parts[role].dtype not in ("I32", "I64", "U8", "BOOL", "I16"):
         raise Mismatch(role, f"is {parts[role].dtype} {list(parts[role].shape)}, not one whole number")
     return int.from_bytes(content(role), "little", signed=True)
 
@@ -50,7 +50,7 @@ def _whole(role: str, parts: Mapping[str, TensorSpec], content: Callable[[str], 
 def form(parts: Mapping[str, TensorSpec], words: Mapping[str, Any], content: Callable[[str], bytes]) -> Form:
     """The settings say all; scales that are quantised themselves are refused."""
     spec = parts["shape"]
-    if spec.dtype not in ("I64", "I32") or not 1 <= spec.numel <= 4:
+    if spec.dtype not in ("I64", "I32") or len(spec.shape) != 1 or not 1 <= spec.numel <= 4:
         raise Mismatch("shape", f"is {spec.dtype} {list(spec.shape)}, no shape")
     width, raw = (8 if spec.dtype == "I64" else 4), content("shape")
     shape = tuple(int.from_bytes(raw[i : i + width], "little", signed=True) for i in range(0, len(raw), width))
@@ -72,7 +72,7 @@ def form(parts: Mapping[str, TensorSpec], words: Mapping[str, Any], content: Cal
     if parts["codes"].shape != stored or parts["codes"].dtype not in (("I32", "U32") if bits == 3 else ("U8",)):
         raise Mismatch("codes", f"is {parts['codes'].dtype} {list(parts['codes'].shape)}; {list(shape)} in {bits} bits has {list(stored)}")
     for role in ("scales", "zeros"):
-        if parts[role].numel != n // group or parts[role].dtype not in ("F32", "F16", "BF16"):
+        if parts[role].shape != ((n // group, 1) if axis == 1 else (1, n // group)) or parts[role].dtype not in ("F32", "F16", "BF16"):
             raise Mismatch(role, f"is {parts[role].dtype} {list(parts[role].shape)}, not one for each of {n // group:,} groups")
     options = {"bits": bits, "axis": axis, "wide": wide, "slab": stored[0], "round": parts["scales"].dtype}
     dtype = parts["scales"].dtype if parts["scales"].dtype != "F32" else words.get("dtype", "F32")

@@ -91,6 +91,8 @@ def read_header(path: str) -> Header:
             raw = os.pread(fd, min(length, size), 0)
             try:
                 return _Reader(raw, path, size).header()
+            except OverflowError:
+                raise CorruptError("a text of an array is longer than what the file has left", path=path) from None
             except (_Short, struct.error):
                 if len(raw) >= size:
                     message = f"truncated: the header does not end within the file's {size:,} bytes"
