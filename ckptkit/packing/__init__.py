@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from ._find import Fault, Found, Groups, find_packed
 from ._parts import decoded, part_fetcher, tile_rows
-from ._registry import by_name, packings
-from ._values import Fetch, Form, Mismatch, Packing
+from ._registry import by_name, packings, quantizer
+from ._values import Fetch, Form, Mismatch, Packing, Quantizer
 
 __all__ = [
-    "Fault", "Fetch", "Form", "Found", "Groups", "Mismatch", "Packing", "by_name", "decoded", "find_packed", "packings", "part_fetcher",
+    "Fault", "Fetch", "Form", "Found", "Groups", "Mismatch", "Packing", "Quantizer", "by_name", "decoded", "find_packed",
+    "packings", "part_fetcher", "quantizer",
     "tile_rows",
 ]  # fmt: skip

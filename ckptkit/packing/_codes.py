@@ -124,3 +124,9 @@ def round_even(values: Array) -> Array:
 
     out: Array = np.rint(values)
     return out
+
+
+def to_dtype(values: Array, dtype: str) -> Array:
+    """float32 values that `dtype` holds exactly, in it."""
+    out: Array = values.astype(numpy_dtype(dtype))
+    return out

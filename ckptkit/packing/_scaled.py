@@ -110,3 +110,16 @@ def row_scales(rows: Array, half_range: float, dtype: str) -> tuple[Array, Array
     scales = np.where(scales == 0, np.float32(EPSILON[dtype]), scales)
     with np.errstate(all="ignore"):
         return rounded(rows / scales, dtype), scales
+
+
+def channel_words(kind: str) -> dict[str, Any]:
+    """What a compressed-tensors configuration says of 8-bit weights with a scale a row, and activations as they are."""
+    form = "float-quantized" if kind == "float" else "int-quantized"
+    weights = {"num_bits": 8, "type": kind, "strategy": "channel", "symmetric": True, "dynamic": False, "group_size": None}
+    group = {"format": form, "targets": ["Linear"], "weights": weights, "input_activations": None, "output_activations": None}
+    return {
+        "quantization_config": {
+            "quant_method": "compressed-tensors", "format": form, "quantization_status": "compressed", "config_groups": {"group_0": group},
+            "ignore": [],
+        }
+    }  # fmt: skip

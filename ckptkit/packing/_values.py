@@ -13,7 +13,11 @@ A packing is one module of this folder whose name does not begin with an undersc
     form(parts, words, content)   -> Form; raises Mismatch where the parts do not fit together
     decode(form, fetch, start, stop)  the rows [start, stop) of the decoded matrix, float32: exactly what its library computes
   and, where that needs no calibration data,
-    encode(rows, ...)             -> the parts of a run of rows, bit for bit those of its library
+    QUANTIZERS                    what people ask for -> the settings: {"mlx-4": {"bits": 4, "group": 64}}
+    encoded(shape, dtype, settings)  the parts that a weight of this shape gets, role -> TensorSpec; raises Mismatch where it does not fit
+    rows_together(settings)       how many rows share a scale
+    encode_rows(rows, dtype, settings)  the parts of a run of rows, role -> array, bit for bit those of its library for a weight of `dtype`
+    words(settings)               what a configuration has to say: {"quantization_config": {...}}
 
 `fetch(role, start, stop)` gives a flat run of a part's elements, so nothing is ever read but what the rows need.
 """
@@ -74,6 +78,23 @@ class Packing(Protocol):
     def form(self, parts: Mapping[str, TensorSpec], words: Mapping[str, Any], content: Callable[[str], bytes]) -> Form: ...
 
     def decode(self, form: Form, fetch: Fetch, start: int, stop: int) -> Array: ...
+
+
+class Quantizer(Protocol):
+    """The shape of a module that encodes too."""
+
+    NAME: str
+    TITLE: str
+    PARTS: Mapping[str, str]
+    QUANTIZERS: Mapping[str, Mapping[str, Any]]
+
+    def encoded(self, shape: tuple[int, ...], dtype: str, settings: Mapping[str, Any]) -> dict[str, TensorSpec]: ...
+
+    def rows_together(self, settings: Mapping[str, Any]) -> int: ...
+
+    def encode_rows(self, rows: Array, dtype: str, settings: Mapping[str, Any]) -> dict[str, Array]: ...
+
+    def words(self, settings: Mapping[str, Any]) -> dict[str, Any]: ...
 
 
 def matrix(shape: tuple[int, ...]) -> tuple[int, int]:

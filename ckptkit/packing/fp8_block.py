@@ -91,3 +91,34 @@ def encode(rows: Array, block: tuple[int, int] = BLOCK) -> tuple[Array, Array]:
     with np.errstate(all="ignore"):
         codes = np.clip(blocks / scales[:, None, :, None], -448, 448).astype(ml_dtypes.float8_e4m3fn)
     return codes.reshape(down * tall, across * wide)[:n, :m], scales
+
+
+QUANTIZERS: Mapping[str, Mapping[str, Any]] = {"fp8-block": {"block": BLOCK}}
+
+
+def encoded(shape: tuple[int, ...], dtype: str, settings: Mapping[str, Any]) -> dict[str, TensorSpec]:
+    """FP8 codes of the weight's shape, a float32 scale for each block; stacked matrices must be whole blocks high."""
+    tall, wide = settings["block"]
+    if len(shape) < 2 or (len(shape) > 2 and shape[-2] % tall):
+        raise Mismatch("codes", f"{list(shape)} has no blocks of {tall} x {wide}")
+    scales = (*shape[:-2], -(-shape[-2] // tall), -(-shape[-1] // wide))
+    return {"codes": TensorSpec("F8_E4M3", shape), "scales": TensorSpec("F32", scales)}
+
+
+def rows_together(settings: Mapping[str, Any]) -> int:
+    """The height of a block."""
+    tall: int = settings["block"][0]
+    return tall
+
+
+def encode_rows(rows: Array, dtype: str, settings: Mapping[str, Any]) -> dict[str, Array]:
+    """See `encode`."""
+    tall, wide = settings["block"]
+    codes, scales = encode(rows, (tall, wide))
+    return {"codes": codes, "scales": scales}
+
+
+def words(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """transformers' words."""
+    block = list(settings["block"])
+    return {"quantization_config": {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", "weight_block_size": block}}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from .._typing import TYPE_CHECKING, Any
 from ..tensors import TensorSpec
 from ._scaled import OPTIONAL, PARTS, scaled_decode, scaled_form
-from ._values import Fetch, Form
+from ._values import Fetch, Form, Mismatch
 from .fp8_block import FLOATS
 
 if TYPE_CHECKING:
@@ -54,3 +54,33 @@ def encode(rows: Array, dtype: str = "F32") -> tuple[Array, Array]:
     x, scales = row_scales(rows, 448, dtype)
     codes: Array = np.clip(x, -448, 448).astype(ml_dtypes.float8_e4m3fn)
     return codes, scales
+
+
+QUANTIZERS: Mapping[str, Mapping[str, Any]] = {"fp8-channel": {}}
+
+
+def encoded(shape: tuple[int, ...], dtype: str, settings: Mapping[str, Any]) -> dict[str, TensorSpec]:
+    """Codes of the weight's shape, and a scale for each row in the weight's own type."""
+    if len(shape) != 2 or dtype not in ("F32", "BF16", "F16"):
+        raise Mismatch("codes", f"{dtype} {list(shape)} is no matrix of 16 or 32 bits")
+    return {"codes": TensorSpec("F8_E4M3", shape), "scales": TensorSpec(dtype, (shape[0], 1))}
+
+
+def rows_together(settings: Mapping[str, Any]) -> int:
+    """Each row for itself."""
+    return 1
+
+
+def encode_rows(rows: Array, dtype: str, settings: Mapping[str, Any]) -> dict[str, Array]:
+    """See `encode`."""
+    from ._codes import to_dtype
+
+    codes, scales = encode(rows, dtype)
+    return {"codes": codes, "scales": to_dtype(scales, dtype)}
+
+
+def words(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """compressed-tensors' words."""
+    from ._scaled import channel_words
+
+    return channel_words("float")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from .._typing import TYPE_CHECKING, Any
 from ..tensors import TensorSpec
 from ._scaled import OPTIONAL, PARTS, scaled_decode, scaled_form
-from ._values import Fetch, Form
+from ._values import Fetch, Form, Mismatch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,3 +51,33 @@ def encode(rows: Array, dtype: str = "F32") -> tuple[Array, Array]:
     x, scales = row_scales(rows, 127.5, dtype)
     codes: Array = np.clip(np.rint(x), -128, 127).astype(np.int8)
     return codes, scales
+
+
+QUANTIZERS: Mapping[str, Mapping[str, Any]] = {"int8": {}}
+
+
+def encoded(shape: tuple[int, ...], dtype: str, settings: Mapping[str, Any]) -> dict[str, TensorSpec]:
+    """Codes of the weight's shape, and a scale for each row in the weight's own type."""
+    if len(shape) != 2 or dtype not in ("F32", "BF16", "F16"):
+        raise Mismatch("codes", f"{dtype} {list(shape)} is no matrix of 16 or 32 bits")
+    return {"codes": TensorSpec("I8", shape), "scales": TensorSpec(dtype, (shape[0], 1))}
+
+
+def rows_together(settings: Mapping[str, Any]) -> int:
+    """Each row for itself."""
+    return 1
+
+
+def encode_rows(rows: Array, dtype: str, settings: Mapping[str, Any]) -> dict[str, Array]:
+    """See `encode`."""
+    from ._codes import to_dtype
+
+    codes, scales = encode(rows, dtype)
+    return {"codes": codes, "scales": to_dtype(scales, dtype)}
+
+
+def words(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """compressed-tensors' words."""
+    from ._scaled import channel_words
+
+    return channel_words("int")

@@ -86,3 +86,34 @@ def encode(rows: Array, bits: int, group: int, dtype: str = "F32") -> tuple[Arra
     scales, biases = scales.astype(np.float32), biases.astype(np.float32)
     codes = np.clip(np.rint((w - biases[..., None]) / scales[..., None]), 0, steps).astype(np.uint32)
     return words_of(codes.reshape(rows.shape), bits), rounded(scales, dtype), rounded(biases, dtype)
+
+
+QUANTIZERS: Mapping[str, Mapping[str, Any]] = {f"mlx-{bits}": {"bits": bits, "group": 64} for bits in (2, 3, 4, 5, 6, 8)}
+
+
+def encoded(shape: tuple[int, ...], dtype: str, settings: Mapping[str, Any]) -> dict[str, TensorSpec]:
+    """Words, scales and biases; the columns must be whole groups."""
+    bits, group = settings["bits"], settings["group"]
+    if len(shape) < 2 or shape[-1] % group or dtype not in ("F32", "BF16", "F16"):
+        raise Mismatch("codes", f"{dtype} {list(shape)} has no whole groups of {group} columns")
+    each = TensorSpec(dtype, (*shape[:-1], shape[-1] // group))
+    return {"codes": TensorSpec("U32", (*shape[:-1], shape[-1] * bits // 32)), "scales": each, "biases": each}
+
+
+def rows_together(settings: Mapping[str, Any]) -> int:
+    """Each row for itself."""
+    return 1
+
+
+def encode_rows(rows: Array, dtype: str, settings: Mapping[str, Any]) -> dict[str, Array]:
+    """See `encode`."""
+    from ._codes import to_dtype
+
+    codes, scales, biases = encode(rows, settings["bits"], settings["group"], dtype)
+    return {"codes": codes, "scales": to_dtype(scales, dtype), "biases": to_dtype(biases, dtype)}
+
+
+def words(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """mlx-lm's words, twice as it writes them."""
+    said = {"group_size": settings["group"], "bits": settings["bits"], "mode": "affine"}
+    return {"quantization": said, "quantization_config": said}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cache, cached_property
 
@@ -19,7 +19,7 @@ from ..schema.loops import Loop, simplify
 from ..support.name_text import collapse
 from ..tensors import DTYPES, Extent, StoredTensor, TensorSpec, row_major_strides
 from .target import Request
-from .values import Drawn, Encoded, PackedParts, Piece, Source, is_copy
+from .values import Drawn, Encode, Encoded, PackedParts, Piece, Source, is_copy
 
 Stories = dict[str, dict[str, object] | None]  # None: copied to, or from, the same name
 
@@ -36,6 +36,7 @@ class Weights(NamedTuple):
     groups: frozenset[str]
     untied: bool  # whether a parameter that may be tied is stored apart and differs
     findings: tuple[Finding, ...]
+    encodes: Mapping[str, Encode] = {}  # target names of parts of weights that are quantised -> how
     hung: Hung | None = None  # where TensorFlow's objects hold the target, if they do
 
 

@@ -30,6 +30,8 @@ class Wanted(NamedTuple):
     resize_vocab: int | None = None
     seed: int = 0
     dequantize: bool = False
+    quantize: str | None = None
+    keep: Sequence[str] = ()
 
     @property
     def grows(self) -> bool:
@@ -54,6 +56,8 @@ class Request(NamedTuple):
     add_groups: frozenset[str] = frozenset()  # heads that start anew
     seed: int = 0
     dequantize: bool = False  # whether packed weights are decoded; else their parts move as they are
+    quantize: str | None = None  # the name of the packing that weights get
+    keep: tuple[str, ...] = ()  # globs of those that do not
 
 
 def choose_target(subject: Subject, wanted: Wanted, target: str) -> Request:
@@ -71,7 +75,8 @@ def choose_target(subject: Subject, wanted: Wanted, target: str) -> Request:
     return Request(
         target, single, container, dialect, filename(container, dialect or subject.graph.dialect, file), tuple(wanted.dtypes),
         wanted.max_shard_size, wanted.drop_optimizer, known_groups(subject, wanted.drop, "--drop"), wanted.resize_vocab,
-        wanted.init_missing, new_groups(subject, dialect, wanted.add), wanted.seed, wanted.dequantize,
+        wanted.init_missing, new_groups(subject, dialect, wanted.add), wanted.seed,
+        wanted.dequantize, wanted.quantize, tuple(wanted.keep),
     )  # fmt: skip
 
 

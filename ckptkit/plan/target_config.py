@@ -15,6 +15,7 @@ from ..schema import Architecture, Class, Dialect
 from ..tensors import DTYPES
 from .arrange import Weights
 from .naming import bare
+from .quantize import said_of
 from .target import Request, as_mapping
 
 
@@ -45,7 +46,7 @@ def target_config(subject: Subject, request: Request, weights: Weights, dialect:
     findings = (*written.findings, *_activation_apart(values, weights, own, dialect))
     memory = _memory(subject, own, dialect, named)
     raw = {**written.raw, BLOCK: {**as_mapping(written.raw.get(BLOCK)), MEMORY: memory}} if memory else written.raw
-    raw = unpacked_words(raw, bool(subject.packings.weights))
+    raw = said_of(unpacked_words(raw, bool(subject.packings.weights)), request, weights)
     return TargetConfig(raw, (dialect.config.writer.text or to_json_text)(raw), written.extras, written.classes, labels, findings)
 
 

@@ -8,7 +8,7 @@ So one shape of step is enough; a byte copy is the nest with a single loop of st
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from .._typing import Any, NamedTuple
 from ..containers import FileLayout, Part, Slot
@@ -75,6 +75,16 @@ class Piece(NamedTuple):
     value: float = 0.0
 
 
+class Encode(NamedTuple):
+    """The target holds one part of a packed weight: the weight that the pieces make, of `shape`, rounded to `dtype` and encoded."""
+
+    packing: str
+    role: str
+    dtype: str
+    shape: tuple[int, ...]
+    settings: Mapping[str, Any]
+
+
 class Task(NamedTuple):
     """One target tensor. Its pieces together write every element once (before any `add`)."""
 
@@ -83,6 +93,7 @@ class Task(NamedTuple):
     dtype: str  # what the target stores; elements are cast from each source's dtype, round to nearest even
     shape: tuple[int, ...]
     pieces: tuple[Piece, ...]
+    encode: Encode | None = None
 
 
 class Plan(NamedTuple):
@@ -148,6 +159,11 @@ def _source(
     )  # fmt: skip
 
 
+def _encode(encode: list[Any] | None) -> Encode | None:
+    """What is encoded, of its JSON form."""
+    return None if encode is None else Encode(encode[0], encode[1], encode[2], tuple(encode[3]), encode[4])
+
+
 def _packed(packed: list[Any] | None) -> PackedParts | None:
     """The parts of their JSON form."""
     if packed is None:
@@ -180,8 +196,8 @@ def from_json(data: dict[str, object]) -> Plan:
         single=d["single"],
         sources=tuple(_source(*s) for s in d["sources"]),
         tasks=tuple(
-            Task(n, Slot(*s), t, tuple(sh), tuple(Piece(p[0], tuple(Loop(*x) for x in p[1]), *p[2:]) for p in ps))
-            for n, s, t, sh, ps in d["tasks"]
+            Task(n, Slot(*s), t, tuple(sh), tuple(Piece(p[0], tuple(Loop(*x) for x in p[1]), *p[2:]) for p in ps), _encode(e))
+            for n, s, t, sh, ps, e in d["tasks"]
         ),
         layout=layout,
         inputs=tuple((p, s, m) for p, s, m in d["inputs"]),

@@ -279,6 +279,8 @@ def _packed_rows(weight: PackedWeight, row: TensorRow) -> Iterator[TensorRow]:
 
 def _packings(s: Subject) -> tuple[Packed, ...]:
     """The packed weights by kind, the most bytes first."""
+    if not s.packings.weights:
+        return ()
     from ..packing import by_name
 
     sums: dict[str, list[int]] = {}

@@ -80,3 +80,29 @@ def _function(name: str) -> Callable[[Array], Array]:
     room = "_codebooks" if name in _CODEBOOKS else "_super" if name in _SUPER else "_small"
     found: Callable[[Array], Array] = getattr(import_module(f"{__name__}.{room}"), name.lower())
     return found
+
+
+QUANTIZERS: Mapping[str, Mapping[str, Any]] = {name.lower(): {"type": name} for name in ENCODED}
+
+
+def encoded(shape: tuple[int, ...], dtype: str, settings: Mapping[str, Any]) -> dict[str, TensorSpec]:
+    """One tensor of blocks; the rows must be whole ones."""
+    kind = DTYPES[settings["type"]]
+    if len(shape) < 2 or shape[-1] % kind.block:
+        raise Mismatch("codes", f"{list(shape)} has no rows of whole blocks of {kind.block}")
+    return {"codes": TensorSpec(kind.name, shape)}
+
+
+def rows_together(settings: Mapping[str, Any]) -> int:
+    """Each row for itself."""
+    return 1
+
+
+def encode_rows(rows: Array, dtype: str, settings: Mapping[str, Any]) -> dict[str, Array]:
+    """See `encode_blocks`."""
+    return {"codes": encode_blocks(settings["type"], rows.reshape(-1, DTYPES[settings["type"]].block))}
+
+
+def words(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A GGUF file says it by its types."""
+    return {}
