@@ -30,6 +30,8 @@ class Limits(NamedTuple):
     json_depth: int = 100
     json_digits: int = 400  # of one number. Python itself stops at 4300, but with a ValueError; no dimension or size needs 20
     json_values: int = 2_000_000  # values of all kinds in one document: each costs memory out of proportion to its bytes
+    config_text: int = 1 << 20  # characters of a configuration that is no JSON
+    yaml_values: int = 100_000  # of one YAML file
     tensors: int = 250_000
     header_keys: int = 65_536  # keys of a GGUF file, and arrays in one of its arrays
     names_each: int = 16  # names that a tensor of a PyTorch file may have on average, through shared containers

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import ckptkit
 from ckptkit.arch import architectures
-from ckptkit.containers import containers
+from ckptkit.containers import Inside, containers
 from ckptkit.report.catalogue import catalogue
 from ckptkit.schema import check, count_name, placeholders
 from ckptkit.tensors import TensorSpec
@@ -176,7 +176,7 @@ def test_every_naming_has_a_place_in_every_container_that_the_matrix_says(contai
             continue
         specs = [(n, TensorSpec("F32", shape)) for n, (_, shape) in named.items()]
         metadata = {"keras:config.json": "{}", "keras:metadata.json": "{}"}
-        layout = c.layout(specs, filename=c.DEFAULT_FILE, metadata=metadata)
+        layout = c.layout(specs, filename=c.DEFAULT_FILE, inside=Inside(metadata=metadata))
         assert layout.slots.keys() == named.keys(), (arch_name, naming)
         end = (-1, 0)
         for file, offset, length in sorted(layout.slots.values()):

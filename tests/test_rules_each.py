@@ -12,6 +12,7 @@ import numpy as np
 import oracles
 import pytest
 from safetensors.numpy import load_file, save_file
+from trained import damaged, sound
 
 from ckptkit.containers._tensorflow import table
 from ckptkit.findings import SEVERITIES, Finding
@@ -45,6 +46,11 @@ def findings(model: Model) -> tuple[Finding, ...]:
 # --- ways to make them ---------------------------------------------------------------------------------------------
 
 Maker = Callable[[Path], Model]
+
+
+def at(make: Callable[[Path], Path]) -> Maker:
+    """What a function writes and names."""
+    return lambda folder: Model(make(folder))
 
 
 def bert(
@@ -350,6 +356,13 @@ CASES: dict[str, tuple[Maker, Maker]] = {
     "version": (zipped(b"9999\n"), zipped()),
     "vocabulary": (bert(files={"tokenizer.json": table_of(102)}), bert(files={"tokenizer.json": table_of(101)})),
     "zero": (bert(put(Q, np.zeros_like)), bert(put(LAYER + "1.attention.self.query.bias", np.zeros_like))),
+    "twin": (at(damaged("a layer copied over another")), at(sound)),
+    "fresh": (at(damaged("a layer made anew")), at(sound)),
+    "rows": (at(damaged("a row copied")), at(sound)),
+    "hole": (at(damaged("a hole")), at(sound)),
+    "rounded": (at(damaged("two layers through bfloat16")), at(sound)),
+    "levels": (at(damaged("quantised by one scale")), at(sound)),
+    "spread": (at(damaged("scaled up")), at(sound)),
 }  # fmt: skip
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from .._typing import Any
+from .._typing import TYPE_CHECKING, Any, NamedTuple
 from . import _declare as declare
 from ._declare import Function
 from ._words import parse_pairs
+
+if TYPE_CHECKING:
+    import click
 
 GIVEN = "What neither tensors nor configuration say, such as heads=16. Repeatable."
 Flags = dict[str, tuple[str, ...]]  # option -> what it is called in a command
@@ -75,9 +78,29 @@ def _readings(command: Function, readings: dict[str, Flags]) -> Function:
     return made
 
 
-def format_option(*formats: str) -> Callable[[Function], Function]:
-    """--format with the first of `formats` as default."""
-    return declare.option("--format", "form", type=declare.Choice(formats), default=formats[0], show_default=True, help="How to print.")
+class Form(NamedTuple):
+    """A form that shows one of these things (`report.forms`). What forms there are is looked for only where it matters."""
+
+    whats: tuple[str, ...]
+
+    def value(self, text: str) -> str:
+        from ..report.forms import shows
+
+        if all(shows(text, what) is None for what in self.whats):
+            raise ValueError(text)
+        return text
+
+    def kind(self) -> click.ParamType[Any]:
+        import click
+
+        from ..report.forms import forms
+
+        return click.Choice(forms(*self.whats))
+
+
+def format_option(*whats: str, help: str = "How to print.") -> Callable[[Function], Function]:
+    """--format, with the forms that show one of `whats`."""
+    return declare.option("--format", "form", type=Form(whats), default="text", show_default=True, help=help)
 
 
 def start_tensorflow() -> None:

@@ -90,7 +90,7 @@ if TYPE_CHECKING:
 )
 @declare.option("--no-sync", is_flag=True, help="DANGEROUS in a power cut: do not wait until the disk has everything.")
 @declare.option("-q", "--quiet", is_flag=True, help="No progress and no summary on stderr.")
-@format_option("text", "json", "markdown")
+@format_option("plan", "conversion")
 def command(
     source: str, target: str, to: str | None, container: str | None, dtype: tuple[str, ...], max_shard_size: str | None,
     reading: Reading, drop: tuple[str, ...], add: tuple[str, ...],
@@ -117,7 +117,7 @@ def command(
         return _program(source, target, to, reading, overwrite=overwrite, quiet=quiet)
     from ..plan.assemble import parse_dtype
     from ..report.findings import show_findings
-    from ..report.plan import show_plan, summary
+    from ..report.forms import show
     from ..support.progress import Progress
     from ..verbs.convert import convert
 
@@ -132,7 +132,7 @@ def command(
     for word in dtype:
         glob, equals, name = word.rpartition("=")
         if equals and not glob:
-            raise UsageError(f"--dtype {word}: GLOB=DTYPE or DTYPE is due")
+            raise UsageError(f"--dtype {word}: expected GLOB=DTYPE or DTYPE")
         dtypes.append((glob or "*", parse_dtype(name)))
     with Progress(quiet=quiet or dry_run) as progress:
         try:
@@ -151,11 +151,11 @@ def command(
     if done.findings and not quiet:
         declare.echo(show_findings(done.findings), err=True)
     if dry_run:
-        declare.echo(show_plan(done, form))
+        declare.echo(show("plan", done, form))
     elif form == "json":
-        declare.echo(summary(done, form))
+        declare.echo(show("conversion", done, form))
     elif not quiet:
-        print(summary(done, form), file=sys.stderr)
+        print(show("conversion", done, form), file=sys.stderr)
     return _verified(done, source, reading, drop, quiet=quiet) if proven and not dry_run else 0
 
 
@@ -196,7 +196,7 @@ def _verified(done: Conversion, source: str, reading: Reading, drop: tuple[str, 
     """Compare what was written with what it was made of; a target that is one file has the configuration that would lie beside it."""
     import tempfile
 
-    from ..report.verification import show_verification
+    from ..report.forms import show
     from ..verbs.verify import verify
 
     with tempfile.TemporaryDirectory(prefix="ckptkit-") as work:
@@ -214,5 +214,5 @@ def _verified(done: Conversion, source: str, reading: Reading, drop: tuple[str, 
             without=drop,
         )
     if outcome.exit_code or not quiet:
-        declare.echo(show_verification(outcome), err=True)
+        declare.echo(show("verification", outcome), err=True)
     return outcome.exit_code

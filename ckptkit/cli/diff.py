@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @declare.option("--only-changed", is_flag=True, help="Leave out what is the same.")
 @declare.option("--metadata", is_flag=True, help="Compare metadata and every key of the configurations too.")
 @declare.option("--jobs", type=declare.IntRange(1), metavar="N", help="Threads.  [default: the processors]")
-@format_option("text", "json", "markdown")
+@format_option("diff")
 def command(
     a: str,
     b: str,
@@ -46,10 +46,10 @@ def command(
     ckptkit diff base/ fine-tuned/ --only-changed
     """
     from ..graph.examine import examine
-    from ..report.diff import show_diff
+    from ..report.forms import show
     from ..verbs.diff import diff
 
     with examine(a, reading) as x, examine(b, reading_b) as y:
         d = diff(x, y, atol=atol, rtol=rtol, metadata=metadata, jobs=jobs)
-        declare.echo(show_diff(d, form, tensors=tensors, only_changed=only_changed))
+        declare.echo(show("diff", d, form, tensors=tensors, only_changed=only_changed))
         return d.exit_code

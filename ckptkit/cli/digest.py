@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 @declare.argument("path")
 @source_options
 @declare.option("--parameters", is_flag=True, help="Also the digest of each canonical parameter.")
-@format_option("text", "json")
+@format_option("digest")
 def command(
     path: str,
     reading: Reading,
@@ -25,23 +25,9 @@ def command(
 
     It is of the model's weights: the same for the TensorFlow original and its safetensors twin, in any sharding and order.
     """
-    import json
-
+    from ..report.forms import show
     from ..verbs.digest import digest
 
     d = digest(path, reading=reading)
-    if form == "json":
-        declare.echo(
-            json.dumps(
-                {"schema_version": 1, "digest": d.whole, **({"parameters": d.parameters} if parameters else {})},
-                indent=2,
-                ensure_ascii=False,
-            )
-        )
-    else:
-        from ..errors import printable
-
-        declare.echo(
-            "\n".join([f"{d.whole}  {printable(path)}", *([f"{v}  {printable(n)}" for n, v in d.parameters.items()] if parameters else [])])
-        )
+    declare.echo(show("digest", d, form, path=path, parameters=parameters))
     return 0

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @declare.option("--dry-run", is_flag=True, help="Name the repairs and write nothing.")
 @declare.option("--overwrite", is_flag=True, help="Replace DST if it exists.")
 @declare.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
-@format_option("text", "json")
+@format_option("repairs")
 def command(
     source: str, target: str, reading: Reading, keep_optimizer: bool, keep_padding: bool, drop_unexpected: bool,
     max_shard_size: str | None, dry_run: bool,
@@ -40,9 +40,8 @@ def command(
     of the vocabulary. PATH stays as it is.
     Exit status: 0 repaired or nothing to repair, 1 where an error remains that needs a guess (nothing is written).
     """
-    import json
-
     from ..report.findings import show_findings
+    from ..report.forms import show
     from ..support.progress import Progress
     from ..verbs.fix import fix
 
@@ -55,19 +54,7 @@ def command(
         except FindingsError as e:
             declare.echo(show_findings(e.findings), err=True)
             raise
-    if form == "json":
-        data = {
-            "schema_version": 1,
-            "written": done.conversion is not None and not dry_run,
-            "repairs": [r._asdict() for r in done.repairs],
-            "remaining": [f._asdict() for f in done.remaining],
-        }
-        declare.echo(json.dumps(data, indent=2, ensure_ascii=False))
-        return 0
-    if not done.repairs:
-        declare.echo("nothing to repair, nothing written")
-        return 0
-    declare.echo("\n".join(f"{'would repair' if dry_run else 'repaired'}  {r.kind:<10} {r.what}" for r in done.repairs))
-    if done.remaining:
+    declare.echo(show("repairs", done, form, dry_run=dry_run))
+    if form == "text" and done.repairs and done.remaining:
         declare.echo(show_findings(done.remaining), err=True)
     return 0

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     "--stats", is_flag=True, help="Minimum, maximum, mean, deviation, norm, NaN, Inf and zeros of every tensor. Reads the weights."
 )
 @source_options
-@format_option("text", "json", "markdown")
+@format_option("inspection")
 def command(
     path: str, tensors: bool, tree: bool, include: tuple[str, ...], exclude: tuple[str, ...], stats: bool,
     reading: Reading, form: str,
@@ -37,7 +37,7 @@ def command(
     """
     import gc
 
-    from ..report.inspection import show_inspection
+    from ..report.forms import show
     from ..support.collector import paused
     from ..verbs.inspect import inspect
 
@@ -49,6 +49,6 @@ def command(
             exclude=exclude,
             stats=stats,
         )
-        declare.echo(show_inspection(found, form, tensors=tensors, tree=tree))
+        declare.echo(show("inspection", found, form, tensors=tensors, tree=tree))
         gc.freeze()  # the program ends here: nothing to look through once more
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .._typing import TYPE_CHECKING
 from ..errors import UsageError
 from . import _declare as declare
-from ._options import source_options
+from ._options import format_option, source_options
 
 if TYPE_CHECKING:
     from ..graph.reading import Reading
@@ -21,14 +21,7 @@ if TYPE_CHECKING:
     "--application", type=declare.Choice(["encoder", "lm", "unilm"]), default="encoder", show_default=True, help="What a position may see."
 )
 @declare.option("--flow", is_flag=True, help="Follow a batch through the model instead, with each tensor's shape.")
-@declare.option(
-    "--format",
-    "form",
-    type=declare.Choice(["text", "json", "markdown", "mermaid", "dot"]),
-    default="text",
-    show_default=True,
-    help="How to print; mermaid and dot with --flow.",
-)
+@format_option("summary", "flow", help="How to print; mermaid and dot with --flow.")
 def command(
     path: str,
     reading: Reading,
@@ -43,13 +36,14 @@ def command(
     ckptkit summary bert-hf/ --freeze embeddings --freeze encoder.layers.0-5
     ckptkit summary t5/ --flow --format mermaid
     """
-    from ..report.summary import show_flow, show_summary
+    from ..report.forms import forms, show, shows
     from ..runtime.summary import summarize
 
-    if flow and form == "markdown":
-        raise UsageError("--flow has no form markdown", hint="text, json, mermaid or dot")
-    if not flow and form in ("mermaid", "dot"):
+    what = "flow" if flow else "summary"
+    if shows(form, what) is None:
+        if flow:
+            raise UsageError(f"--flow has no form {form}", hint=", ".join(forms("flow")))
         raise UsageError(f"--format {form} draws a flow", hint="add --flow")
     found = summarize(path, reading=reading, freeze=freeze, application=application)
-    declare.echo(show_flow(found, form) if flow and form != "json" else show_summary(found, form))
+    declare.echo(show(what, found, form))
     return 0

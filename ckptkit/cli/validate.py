@@ -11,8 +11,6 @@ from ._words import parse_pairs
 if TYPE_CHECKING:
     from ..graph.reading import Reading
 
-FORMATS = ("text", "json", "markdown", "html", "sarif", "junit", "github")
-
 
 @declare.command("validate")
 @declare.argument("paths", metavar="[PATH]...", nargs=-1)
@@ -23,7 +21,7 @@ FORMATS = ("text", "json", "markdown", "html", "sarif", "junit", "github")
     multiple=True,
     help="What must be true, such as layers=24, hidden=1024, variant=roberta-large, dtype=float32. Repeatable.",
 )
-@declare.option("--lock", metavar="FILE", help="Say what is another than when `ckptkit lock` wrote FILE.")
+@declare.option("--lock", metavar="FILE", help="Say what has changed since `ckptkit lock` wrote FILE.")
 @declare.option(
     "--policy", metavar="FILE", help="The policy file; without PATH it is looked for: ckptkit.toml, or pyproject.toml with [tool.ckptkit]."
 )
@@ -35,8 +33,8 @@ FORMATS = ("text", "json", "markdown", "html", "sarif", "junit", "github")
 @declare.option("--baseline", metavar="FILE", help="Findings that are known: counted, not listed, not failing.")
 @declare.option("--write-baseline", metavar="FILE", help="Write the findings of this run as a baseline.")
 @declare.option("--no-integrity", is_flag=True, help="Do not read the weights: no checksums, no values, no comparison of tied tensors.")
-@declare.option("--report", metavar="FORMAT=FILE", multiple=True, help=f"Also write a report to FILE ({', '.join(FORMATS)}). Repeatable.")
-@format_option(*FORMATS)
+@declare.option("--report", metavar="FORMAT=FILE", multiple=True, help="Also write a report to FILE, in any form of --format. Repeatable.")
+@format_option("checked")
 def command(
     paths: tuple[str, ...], reading: Reading, expect: tuple[str, ...],
     lock: str | None, policy: str | None, select: tuple[str, ...], ignore: tuple[str, ...], fail_on: str | None, baseline: str | None,
@@ -58,12 +56,12 @@ def command(
     from ..gate.policy import Entry, find_policy, read_policy
     from ..gate.run import check_all, worst_exit
     from ..gate.selection import Choice, baseline_text, read_baseline, rule_ids
-    from ..report.checked import show_checked
+    from ..report.forms import forms, records_failures, show, shows
 
     wanted = {}
     for name, file in parse_pairs(report, "--report").items():
-        if name not in FORMATS:
-            raise UsageError(f"--report {name}: no such format", hint=f"one of {', '.join(FORMATS)}")
+        if shows(name, "checked") is None:
+            raise UsageError(f"--report {name}: no such format", hint=f"one of {', '.join(forms('checked'))}")
         wanted[name] = file
     selected, ignored = rule_ids(select, "--select"), rule_ids(ignore, "--ignore")
     known = read_baseline(baseline) if baseline else frozenset()
@@ -89,15 +87,15 @@ def command(
             for e in read_policy(source).entries
         ]
     checked = check_all(entries)
-    if len(checked) == 1 and checked[0].error is not None and form not in ("html", "sarif", "junit", "github") and not wanted:
+    if len(checked) == 1 and checked[0].error is not None and not records_failures(form) and not wanted:
         raise checked[0].error
     failing = entries[0].choice.fail_on
     for name, file in wanted.items():
         with open(file, "w", encoding="utf-8", errors="backslashreplace") as f:
-            f.write(show_checked(checked, name, failing) + "\n")
+            f.write(show("checked", checked, name, fail_on=failing) + "\n")
     if write_baseline:
         with open(write_baseline, "w", encoding="utf-8", errors="backslashreplace") as f:
             f.write(baseline_text((c.path, c.findings) for c in checked))
         return 0
-    declare.echo(show_checked(checked, form, failing))
+    declare.echo(show("checked", checked, form, fail_on=failing))
     return worst_exit(checked)

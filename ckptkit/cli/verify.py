@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     help="How many made inputs, or an .npz file with input_ids, attention_mask, token_type_ids.",
 )
 @pair_options
-@format_option("text", "json", "markdown")
+@format_option("verification")
 def command(
     a: str, b: str, level: str | None, against: str | None, engines: str | None, atol: float | None, rtol: float | None, probes: str,
     reading: Reading, reading_b: Reading, form: str,
@@ -45,7 +45,7 @@ def command(
     ckptkit verify bert_model.ckpt bert-hf/
     ckptkit verify bert_model.ckpt bert-hf/ --against transformers
     """
-    from ..report.verification import show_verification
+    from ..report.forms import show
     from ..verbs.verify import verify
 
     if (engines and "keras" in engines.split(",")) or against == "keras_hub":
@@ -55,5 +55,5 @@ def command(
         if probes.isascii() and probes.isdigit() else probes,
         reading=reading, reading_b=reading_b,
     )  # fmt: skip
-    declare.echo(show_verification(outcome, form))
+    declare.echo(show("verification", outcome, form))
     return outcome.exit_code

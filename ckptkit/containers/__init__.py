@@ -9,12 +9,12 @@ from ..errors import UNREADABLE, CheckpointError, CorruptError
 from ..limits import using
 from ._detect import locate
 from ._discovery import by_name, containers, each
-from ._interface import OBJECT_GRAPH, Checkpoint, Container, FileLayout, Packed, Part, Slot
+from ._interface import OBJECT_GRAPH, Checkpoint, Container, FileLayout, Inside, Packed, Part, Slot
 from ._sharding import drop_explained, with_others
 
 __all__ = [
-    "OBJECT_GRAPH", "Checkpoint", "Container", "FileLayout", "Packed", "Part", "Slot", "by_name", "containers", "drop_explained", "each",
-    "locate", "open_checkpoint",
+    "OBJECT_GRAPH", "Checkpoint", "Container", "FileLayout", "Inside", "Packed", "Part", "Slot", "by_name", "containers", "drop_explained",
+    "each", "locate", "open_checkpoint",
 ]  # fmt: skip
 
 

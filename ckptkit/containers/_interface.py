@@ -208,6 +208,18 @@ class FileLayout(NamedTuple):
     split: dict[str, tuple[Slot, ...]] = {}  # noqa: RUF012  tensors whose bytes lie in several places, in order (without a checksum)
 
 
+class Inside(NamedTuple):
+    """What goes into the files of a checkpoint besides the bytes of its tensors. A container leaves out what it has no place for."""
+
+    metadata: Mapping[str, str] = {}
+    extras: Mapping[str, object] = {}
+    wrapper: str = ""  # the key that the tensors lie under
+    strings: Mapping[str, Sequence[bytes]] = {}  # the content of tensors of text
+
+
+NOTHING = Inside()
+
+
 class Container(Protocol):
     """The shape of a container module."""
 
@@ -234,10 +246,7 @@ class Container(Protocol):
         *,
         filename: str,
         ties: Mapping[str, str] = ...,
-        metadata: Mapping[str, str] = ...,
-        extras: Mapping[str, object] = ...,
-        wrapper: str = ...,
-        strings: Mapping[str, Sequence[bytes]] = ...,
+        inside: Inside = NOTHING,
         max_shard_size: int | None = None,
     ) -> FileLayout: ...
 

@@ -1,7 +1,7 @@
 """Folders of numpy's `.npy` files, one array each, and a single such file.
 
-Source: numpy/lib/format.py, read by `_npy`. A tensor's name is the file's path in the folder without `.npy`, "/" between its parts, or for
-a single file its name. Only plain files are taken: a link could lead out of the folder.
+Source: numpy/lib/format.py, read by `npy_header`. A tensor's name is the file's path in the folder without `.npy`, "/" between its parts,
+or for a single file its name. Only plain files are taken: a link could lead out of the folder.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ..errors import UsageError, printable
 from ..limits import LIMITS
 from ..support.open_file import open_fd
 from ..tensors import Extent, StoredTensor, TensorSpec
-from ._interface import Checkpoint, FileLayout, Part, Slot
+from ._interface import NOTHING, Checkpoint, FileLayout, Inside, Part, Slot
 
 NAME = "npy"
 TITLE = "numpy arrays (.npy), one or a folder of them"
@@ -108,10 +108,7 @@ def layout(
     *,
     filename: str,
     ties: Mapping[str, str] = {},
-    metadata: Mapping[str, str] = {},
-    extras: Mapping[str, object] = {},
-    wrapper: str = "",
-    strings: Mapping[str, Sequence[bytes]] = {},
+    inside: Inside = NOTHING,
     max_shard_size: int | None = None,
 ) -> FileLayout:
     """A file for each tensor, in folders as its name says. numpy has no ties, metadata or text: they are left out."""

@@ -1,7 +1,7 @@
 """numpy's `.npz` files: a zip of .npy arrays, stored (`numpy.savez`) or deflated (`numpy.savez_compressed`).
 
-Source: numpy/lib/_npyio_impl.py and numpy/lib/format.py; the zip by `_zip`, the arrays' headers by `_npy`. A tensor's name is its entry's
-without `.npy`. Stored arrays are extents; a deflated one is unpacked when it is asked for, never to more than its header says.
+Source: numpy/lib/_npyio_impl.py and numpy/lib/format.py; the zip by `zip_archive`, the arrays' headers by `npy_header`. A tensor's name is
+its entry's without `.npy`. Stored arrays are extents; a deflated one is unpacked when it is asked for, never to more than its header says.
 Object arrays, which only a pickle can carry, are refused.
 """
 
@@ -16,7 +16,7 @@ from ..errors import CorruptError, LimitError, UnsupportedError, UsageError, pri
 from ..limits import LIMITS
 from ..support.open_file import open_fd
 from ..tensors import Check, Extent, StoredTensor, TensorSpec
-from ._interface import Checkpoint, FileLayout, Packed, Part, Slot
+from ._interface import NOTHING, Checkpoint, FileLayout, Inside, Packed, Part, Slot
 
 if TYPE_CHECKING:
     from ._wire.zip_archive import Entry
@@ -166,10 +166,7 @@ def layout(
     *,
     filename: str,
     ties: Mapping[str, str] = {},
-    metadata: Mapping[str, str] = {},
-    extras: Mapping[str, object] = {},
-    wrapper: str = "",
-    strings: Mapping[str, Sequence[bytes]] = {},
+    inside: Inside = NOTHING,
     max_shard_size: int | None = None,
 ) -> FileLayout:
     """One zip of .npy files, stored, each array's bytes on a multiple of 64. numpy has no ties, metadata or text: they are left out."""

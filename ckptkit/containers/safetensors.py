@@ -23,7 +23,7 @@ from ..support.collector import paused
 from ..support.open_file import open_fd
 from ..support.strict_json import loads
 from ..tensors import DTYPES, Extent, StoredTensor, TensorSpec
-from ._interface import Checkpoint, FileLayout, Part, Slot
+from ._interface import NOTHING, Checkpoint, FileLayout, Inside, Part, Slot
 from ._sharding import family, index_json, open_sharded, shard_names, split
 
 NAME = "safetensors"
@@ -236,10 +236,7 @@ def layout(
     *,
     filename: str,
     ties: Mapping[str, str] = {},
-    metadata: Mapping[str, str] = {},
-    extras: Mapping[str, object] = {},
-    wrapper: str = "",
-    strings: Mapping[str, Sequence[bytes]] = {},
+    inside: Inside = NOTHING,
     max_shard_size: int | None = None,
 ) -> FileLayout:
     """Where every byte goes. Names in `ties` are left out; `extras` and `wrapper` have no place in this format.
@@ -248,7 +245,7 @@ def layout(
     bytes. Raises UnsupportedError for what the format cannot hold, UsageError for names and metadata it forbids.
     """
     specs = _check_writable(tensors, ties)
-    for key, value in metadata.items():
+    for key, value in inside.metadata.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise UsageError(f"safetensors metadata is a map of strings; {key!r} is {value!r}")
     sizes = {name: spec.nbytes for name, spec in specs.items()}
@@ -259,7 +256,7 @@ def layout(
     slots: dict[str, Slot] = {}
     for i, (file, held) in enumerate(zip(names, shards, strict=True)):
         held.sort(key=lambda n: (_RANK[specs[n].dtype], n))
-        header = _header(held, specs, sizes, metadata)
+        header = _header(held, specs, sizes, inside.metadata)
         parts.append(Part(i, 0, header))
         end = len(header)
         for name in held:

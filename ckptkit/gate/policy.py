@@ -166,7 +166,7 @@ def _entries(raw: dict[str, object], base: Choice, limits: Mapping[str, int], fo
     expect = {}
     for key, value in _map(raw, "expect", source).items():
         if isinstance(value, bool) or not isinstance(value, (int, str)):
-            raise UsageError(f"expect: {key} = {value!r}: a word or a whole number is due", path=source)
+            raise UsageError(f"expect: {key} = {value!r}: expected a word or a whole number", path=source)
         expect[key] = str(value)
     options = {k: v for k in ("config", "architecture", "dialect", "part", "container") if (v := _text(raw, k, source))}
     if "config" in options:
@@ -175,7 +175,7 @@ def _entries(raw: dict[str, object], base: Choice, limits: Mapping[str, int], fo
     limits = {**limits, **_limits(raw, source)}
     integrity = raw.get("integrity", True)
     if not isinstance(integrity, bool):
-        raise UsageError(f"integrity = {integrity!r}: true or false is due", path=source)
+        raise UsageError(f"integrity = {integrity!r}: expected true or false", path=source)
     return [
         Entry(
             os.path.relpath(p),
@@ -208,14 +208,14 @@ def _known(raw: Mapping[str, object], keys: set[str], source: str) -> None:
 def _text(raw: Mapping[str, object], key: str, source: str) -> str:
     value = raw.get(key, "")
     if not isinstance(value, str):
-        raise UsageError(f"{key} = {value!r}: a string is due", path=source)
+        raise UsageError(f"{key} = {value!r}: expected a string", path=source)
     return value
 
 
 def _texts(raw: Mapping[str, object], key: str, source: str) -> list[str]:
     value = raw.get(key, [])
     if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
-        raise UsageError(f"{key} = {value!r}: a list of strings is due", path=source)
+        raise UsageError(f"{key} = {value!r}: expected a list of strings", path=source)
     return value
 
 
@@ -232,5 +232,5 @@ def _limits(raw: Mapping[str, object], source: str) -> dict[str, int]:
 def _map(raw: Mapping[str, object], key: str, source: str) -> dict[str, object]:
     value = raw.get(key, {})
     if not isinstance(value, dict):
-        raise UsageError(f"{key} = {value!r}: a table is due", path=source)
+        raise UsageError(f"{key} = {value!r}: expected a table", path=source)
     return value

@@ -16,7 +16,8 @@ from ..schema import Architecture, Dialect, Row, count_name, expand
 from ..schema.layout import Placed, Sizes
 from ..schema.templates import reduce_name
 from ..tensors import StoredTensor
-from .recognize import Recognition, optimizer_state, recognize
+from .optimizer_state import optimizer_state
+from .recognize import Question, Recognition, recognize
 from .solve import Shape, Solution, solve
 
 
@@ -228,16 +229,7 @@ def bind(
     part: str | None = None,
     config: Mapping[str, object] | None = None,
 ) -> WeightGraph:
-    """Recognise a checkpoint and bind its tensors. Arguments as in `recognize.recognize`."""
+    """Recognise a checkpoint and bind its tensors. Arguments as in `recognize.Question`."""
     shapes = {n: t.spec.shape for n, t in checkpoint.tensors.items() if n not in checkpoint.slots and n not in checkpoint.repeats}
-    found = recognize(
-        shapes,
-        checkpoint.aliases,
-        declared=declared,
-        architecture=architecture,
-        dialect=dialect,
-        part=part,
-        config=config,
-        called=checkpoint.called,
-    )
+    found = recognize(shapes, checkpoint.aliases, Question(declared, architecture, dialect, part, config or {}, checkpoint.called))
     return WeightGraph(checkpoint, found)

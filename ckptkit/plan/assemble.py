@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 
-from ..containers import Slot
+from ..containers import Inside, Slot
 from ..errors import UsageError
 from ..tensors import DTYPE_ALIASES, DTYPES
 from .arrange import Weights
@@ -41,10 +41,7 @@ def assemble(weights: Weights, request: Request, contents: Contents, inputs: Seq
         [(n, specs[weights.ties.get(n, n)]) for n in weights.came],
         filename=request.filename,
         ties=weights.ties,
-        metadata=contents.metadata,
-        extras=contents.extras,
-        wrapper=contents.wrapper,
-        strings=weights.strings,
+        inside=Inside(contents.metadata, contents.extras, contents.wrapper, weights.strings),
         max_shard_size=request.max_shard_size,
     )
     if request.single and len(layout.files) != 1:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from .._typing import NamedTuple
 from ..configuration.quantization import unpacked_words
 from ..configuration.read import BLOCK
-from ..configuration.write import named_class, to_json_text, write_config
+from ..configuration.write import Source, named_class, to_json_text, write_config
 from ..findings import Finding
 from ..graph.examine import Subject
 from ..graph.tf_objects import MEMORY, hung, scope
@@ -39,15 +39,13 @@ def target_config(subject: Subject, request: Request, weights: Weights, dialect:
     values = _values(subject, request, own) | _tied(subject, weights, arch, named)
     labelled = {p.group for p in arch.params.values() if "labels" in p.layout.axes}
     labels = subject.sizes().axis.get("labels") if weights.groups & labelled else None
-    written = write_config(
-        values, rest, arch, dialect, weights.groups, labels=labels, dtype=_dtype(weights), preferred=own.library.like or None,
-        usual=_usual_activation(own),
-    )  # fmt: skip
-    findings = (*written.findings, *_activation_apart(values, weights, own, dialect))
+    written = write_config(values, rest, arch, dialect, weights.groups, labels=labels, source=Source(own, _dtype(weights)))
     memory = _memory(subject, own, dialect, named)
     raw = {**written.raw, BLOCK: {**as_mapping(written.raw.get(BLOCK)), MEMORY: memory}} if memory else written.raw
     raw = said_of(unpacked_words(raw, bool(subject.packings.weights)), request, weights)
-    return TargetConfig(raw, (dialect.config.writer.text or to_json_text)(raw), written.extras, written.classes, labels, findings)
+    return TargetConfig(
+        raw, (dialect.config.writer.text or to_json_text)(raw), written.extras, written.classes, labels, tuple(written.findings)
+    )
 
 
 def _values(subject: Subject, request: Request, own: Dialect) -> dict[str, object]:
@@ -80,18 +78,6 @@ def _dtype(weights: Weights) -> str | None:
     return DTYPES[next(iter(dtypes))].torch if len(dtypes) == 1 else None
 
 
-def _activation_apart(values: Mapping[str, object], weights: Weights, own: Dialect, dialect: Dialect) -> list[Finding]:
-    """The finding that nothing says the activation of the MLM head, where the source's library has one of its own for it."""
-    apart = "mlm_activation" in own.config.keys and "mlm" in weights.groups and own.config is not dialect.config
-    if not apart or values.get("mlm_activation") is not None:
-        return []
-    message = (
-        f"no file says the activation of the MLM head, which {own.title} has apart from that of the layers; "
-        f"{values.get('activation')} is taken for both"
-    )
-    return [Finding("warning", "config", "mlm_activation", message, "--set mlm_activation=linear, say")]
-
-
 def _memory(subject: Subject, own: Dialect, dialect: Dialect, named: Class | None) -> dict[str, object]:
     """What the target's names do not say of the source's: kept in the configuration for the way back."""
     graph = subject.graph
@@ -100,11 +86,3 @@ def _memory(subject: Subject, own: Dialect, dialect: Dialect, named: Class | Non
     if dialect.files.spelling != own.files.spelling:
         memory |= scope(own, list(subject.checkpoint.tensors), named.name if named is not None else "")
     return memory
-
-
-def _usual_activation(dialect: Dialect) -> str | None:
-    """The activation that a naming's own configuration names first: Google's "gelu" is the tanh approximation."""
-    said = next((k.words for k in dialect.config.keys.values() if not isinstance(k, str) and k.canonical == "activation" and k.words), None)
-    first = next(iter(said.values())) if said else None
-    first = first[0] if isinstance(first, tuple) else first
-    return first if isinstance(first, str) else None

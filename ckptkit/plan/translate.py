@@ -43,7 +43,7 @@ class Translate(Builder):
             ):
                 raise UnsupportedError(
                     f"{dialect.title} has no {self.arch.title} without the {info.group}, and nothing says how many "
-                    f"{count_name(placeholders(p)[0])} to begin anew",
+                    f"{count_name(placeholders(p)[0])} to initialise",
                     hint=self._others(),
                 )
         added = request.add_groups | (dialect.library.needs - self.graph.groups - request.drop_groups)

@@ -113,10 +113,36 @@ def _row(name: str, cs: Sequence[Change]) -> list[str]:
 HEAD = ["", "", "elements changed", "largest", "mean", "relative", "cosine"]
 
 
-def show_diff(d: Diff, form: str = "text", *, tensors: bool = False, only_changed: bool = False) -> str:
-    """The whole outcome as text, json or markdown."""
-    if form == "json":
-        return json.dumps(diff_json(d, only_changed=only_changed), indent=2, ensure_ascii=False)
+def diff_text(d: Diff, *, tensors: bool, only_changed: bool) -> str:
+    facts, rows = _facts(d), _rows(d, tensors, only_changed)
+    tables = ["\n".join(columns(["", "A", "B"], facts))] if facts else []
+    if rows and d.different:
+        tables.append("\n".join(columns([*HEAD[:2], *("#" + h for h in HEAD[2:])], rows)))
+    paths = f"A {printable(d.a.checkpoint.path)}\nB {printable(d.b.checkpoint.path)}"
+    return "\n\n".join([f"{conclusion(d)}\n{paths}", *tables])
+
+
+def diff_markdown(d: Diff, *, tensors: bool, only_changed: bool) -> str:
+    from tabulate import tabulate
+
+    from .findings import markdown
+
+    tables = []
+    for headings, cells in ((["", "A", "B"], _facts(d)), (HEAD, _rows(d, tensors, only_changed))):
+        if cells:
+            inert = [[markdown(c) for c in row] for row in cells]
+            tables.append(tabulate(inert, headings, tablefmt="pipe", disable_numparse=True))
+    return "\n\n".join([f"**{markdown(conclusion(d))}**", *tables])
+
+
+def _facts(d: Diff) -> list[list[str]]:
+    """What differs besides the parameters: (what, in A, in B)."""
+    both = {**d.model, **{f"config: {k}": v for k, v in d.config.items()}, **{f"metadata: {k}": v for k, v in d.metadata.items()}}
+    return [[printable(k), printable(x, 60), printable(y, 60)] for k, (x, y) in sorted(both.items(), key=lambda kv: natural(kv[0]))]
+
+
+def _rows(d: Diff, tensors: bool, only_changed: bool) -> list[list[str]]:
+    """A row for each place, or for each parameter."""
     rows = []
     for name, cs in by_place(sorted(d.changes, key=lambda c: (c.item.layer >= 0, c.item.layer_kind, c.item.layer))).items():
         shown = [c for c in cs if c.kind != "same" or not only_changed]
@@ -124,27 +150,14 @@ def show_diff(d: Diff, form: str = "text", *, tensors: bool = False, only_change
             rows += [_row(c.name, [c]) for c in shown]
         elif shown:
             rows.append(_row(name, cs))
-    both = {**d.model, **{f"config: {k}": v for k, v in d.config.items()}, **{f"metadata: {k}": v for k, v in d.metadata.items()}}
-    facts = [[printable(k), printable(x, 60), printable(y, 60)] for k, (x, y) in sorted(both.items(), key=lambda kv: natural(kv[0]))]
-    paths = f"A {printable(d.a.checkpoint.path)}\nB {printable(d.b.checkpoint.path)}"
-    if form == "markdown":
-        from tabulate import tabulate
-
-        from .findings import markdown
-
-        cells = [[markdown(c) for c in r] for r in rows]
-        tables = (
-            [tabulate([[markdown(c) for c in f] for f in facts], ["", "A", "B"], tablefmt="pipe", disable_numparse=True)] if facts else []
-        )
-        tables += [tabulate(cells, HEAD, tablefmt="pipe", disable_numparse=True)] if rows else []
-        return "\n\n".join([f"**{markdown(conclusion(d))}**", *tables])
-    tables = ["\n".join(columns(["", "A", "B"], facts))] if facts else []
-    if rows and d.different:
-        tables.append("\n".join(columns([*HEAD[:2], *("#" + h for h in HEAD[2:])], rows)))
-    return "\n\n".join([f"{conclusion(d)}\n{paths}", *tables])
+    return rows
 
 
-def diff_json(d: Diff, *, only_changed: bool = False) -> dict[str, object]:
+def diff_json(d: Diff, *, only_changed: bool) -> str:
+    return json.dumps(as_json(d, only_changed), indent=2, ensure_ascii=False)
+
+
+def as_json(d: Diff, only_changed: bool = False) -> dict[str, object]:
     """The outcome as JSON data with a schema_version."""
 
     def side(c: Change, which: str) -> object:

@@ -21,15 +21,25 @@ STATS = ("minimum", "maximum", "mean", "deviation", "norm", "nan", "inf", "zeros
 Table = tuple[Sequence[str], list[Sequence[str]]]  # headings, rows
 
 
-def show_inspection(i: Inspection, form: str = "text", *, tensors: bool = False, tree: bool = False) -> str:
-    """The whole in a form: text, json or markdown. `tensors` lists every tensor, `tree` the modules with their sums."""
-    if form == "json":
-        import json
+def inspection_json(i: Inspection, *, tree: bool) -> str:
+    import json
 
-        data = to_json(i)
-        if tree:
-            data["tree"] = [_tree_json(n) for n in _tree(i)]
-        return json.dumps(data, indent=2)
+    data = to_json(i)
+    if tree:
+        data["tree"] = [_tree_json(n) for n in _tree(i)]
+    return json.dumps(data, indent=2)
+
+
+def inspection_text(i: Inspection, *, tensors: bool, tree: bool) -> str:
+    """The first screen, then tables. `tensors` lists every tensor, `tree` the modules with their sums."""
+    return _text(i, list(_facts(i)), _sections(i, tensors, tree))
+
+
+def inspection_markdown(i: Inspection, *, tensors: bool, tree: bool) -> str:
+    return _markdown(i, list(_facts(i)), _sections(i, tensors, tree))
+
+
+def _sections(i: Inspection, tensors: bool, tree: bool) -> list[tuple[str, Table]]:
     tensors = tensors or any(row.stats is not None for row in i.tensors)
     sections: list[tuple[str, Table]] = []
     if i.program.get("signatures"):
@@ -48,8 +58,7 @@ def show_inspection(i: Inspection, form: str = "text", *, tensors: bool = False,
         sections.append(("tensors", _full(i)))
     elif not tree:
         sections += _collapsed(i)
-    facts = list(_facts(i))
-    return _markdown(i, facts, sections) if form == "markdown" else _text(i, facts, sections)
+    return sections
 
 
 # --- the first screen ----------------------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ def architecture(s: Subject) -> Iterator[Finding]:
             f"{s.config_name} says {declared}, but the tensors are those of {arch.title}: they do not match",
             f"use the configuration that belongs to the weights ({arch.name})",
         )  # fmt: skip
-    elif declared is None and s.config is not None and s.values is not None and s.values.form != "hf" and not _told(s):
+    elif declared is None and s.config is not None and s.values is not None and not _is_labelled(s) and not _told(s):
         for key, mark in arch.dialects[s.values.form].config.marks.items():
             if key != "model_type" and s.config.raw.get(key) != mark:  # original configurations seldom name their model
                 said = f"says {key} {json.dumps(s.config.raw[key])}" if key in s.config.raw else f"does not say {key} {json.dumps(mark)}"
@@ -96,6 +96,12 @@ def architecture(s: Subject) -> Iterator[Finding]:
         )
 
 
+def _is_labelled(s: Subject) -> bool:
+    """Whether the configuration is of the form that says whose it is."""
+    assert s.architecture is not None
+    return s.values is not None and s.architecture.labelled is not None and s.values.form == s.architecture.labelled.name
+
+
 def _told(s: Subject) -> bool:
     """Whether the tensors say what the configuration leaves out: a computed one of this architecture's own is among them."""
     r = s.graph.recognition
@@ -108,7 +114,7 @@ def config(s: Subject) -> Iterator[Finding]:
     no `model_type` though it is transformers' config.json.
     """
     arch = s.architecture
-    if arch is None or s.config is None or s.config.raw.get("model_type") or s.values is None or s.values.form != "hf":
+    if arch is None or s.config is None or s.config.raw.get("model_type") or not _is_labelled(s):
         return
     block = s.config.raw.get(BLOCK)
     if os.path.basename(s.config.source) == "config.json" and not (isinstance(block, dict) and block.get("model_type")):

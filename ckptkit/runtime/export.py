@@ -122,7 +122,7 @@ def _compare(mine: Arrays, theirs: Arrays, inputs: Arrays, form: str) -> float:
     for name in mine:
         x, y = (np.asarray(side[name], np.float64) for side in (mine, theirs))
         if x.shape != y.shape:
-            raise CheckpointError(f"the {form} program gives {name} of shape {list(y.shape)} where {list(x.shape)} is due")
+            raise CheckpointError(f"the {form} program gives {name} of shape {list(y.shape)} where {list(x.shape)} is expected")
         mask = inputs.get("attention_mask")
         if mask is not None and x.ndim >= 2 and x.shape[:2] == mask.shape:
             x, y = x[mask == 1], y[mask == 1]

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..schema.traits import Head, head
 from . import blocks, heads, masks
 from .spec import Spec
-from .traits import Head, head
 
 Run = Callable[..., Any]
 APPLICATIONS = ("encoder", "lm", "unilm")
@@ -144,7 +144,7 @@ def _heads(run: Run, spec: Spec, hidden: Any, table: Any, ids: Any, mask: Any, o
         elif kind == "summary":
             pooled = out[name] = run("summary", path, hidden, activation=activation)
         elif kind == "lm":
-            out[name] = run("lm", path, hidden, table)
+            out[name] = run("lm", path, hidden, table, activation=str(spec.own(name, "activation")))
         elif kind == "pooled":
             out[name] = run("linear", path, pooled) if pooled is not None else run("first_linear", path, hidden)
         elif kind == "tokens":

@@ -31,10 +31,10 @@ def pooler(ops: Any, spec: Spec, node: Any, hidden: Any) -> Any:
     return ops.tanh(node(hidden[:, 0]))
 
 
-def lm(ops: Any, spec: Spec, node: Any, hidden: Any, table: Any) -> Any:
+def lm(ops: Any, spec: Spec, node: Any, hidden: Any, table: Any, activation: str) -> Any:
     x = hidden
     if has(node, "transform"):
-        x = activate(ops, str(spec.traits.mlm_activation or spec.traits.activation), node.transform(x))
+        x = activate(ops, activation, node.transform(x))
     if has(node, "norm"):
         x = node.norm(x)
     if spec.head_scaled:

@@ -13,31 +13,10 @@ from ..errors import UndecidedError, UnsupportedError
 from ..plan.new_parameters import resized
 from ..schema import Architecture, Class, count_name, expand, placeholders
 from ..schema.layout import Sizes, stored_shape
-from .traits import ACTIVATIONS, Traits, head, traits_of
+from ..schema.traits import ACTIVATIONS, RESOLVED, Traits, head, named, traits_of
 
 if TYPE_CHECKING:
     from ..graph.examine import Subject
-
-RESOLVED = (
-    "norm_eps",
-    "activation",
-    "mlm_activation",
-    "mlm_norm_eps",
-    "scaled",
-    "scaled_by_layer",
-    "dropout",
-    "attention_dropout",
-    "pad",
-    "distance",
-    "bucket_distance",
-    "eos",
-    "head_scaled",
-)
-# fields -> what they are where the configuration says nothing; what else changes outputs is asked for
-FALLBACKS: dict[str, object] = {
-    "mlm_activation": "", "mlm_norm_eps": 0.0, "pad": 1, "dropout": 0.0, "attention_dropout": 0.0, "scaled": True, "scaled_by_layer": False,
-    "distance": 64, "bucket_distance": 128, "eos": 1, "head_scaled": "tied",
-}  # fmt: skip
 
 
 class Leaf(NamedTuple):
@@ -69,8 +48,11 @@ class Spec(NamedTuple):
 
     def eps(self, leaf: Leaf) -> float:
         """What a norm adds to the variance."""
-        own = self.traits.mlm_norm_eps if leaf.group == "mlm" else 0.0
-        return float(str(own or self.traits.norm_eps))
+        return float(str(self.own(leaf.group, "norm_eps")))
+
+    def own(self, group: str, field: str) -> object:
+        """A trait of a head's own, where the configuration says one; else what the blocks have."""
+        return self.traits.own.get(group, {}).get(field) or getattr(self.traits, field)
 
     @property
     def head_scaled(self) -> bool:
@@ -186,17 +168,19 @@ def _resolve(arch: Architecture, values: Mapping[str, object]) -> Traits:
     """The traits with every `=name` replaced by the configuration's value."""
     traits = traits_of(arch)
     found: dict[str, object] = {}
-    for field in RESOLVED:
-        said = getattr(traits, field)
-        if isinstance(said, str) and said.startswith("="):
-            name = said[1:]
-            value = values.get(name, FALLBACKS.get(field))
-            if value is None:
+    for field, usual in RESOLVED.items():
+        name = named(getattr(traits, field))
+        if name:
+            found[field] = values.get(name, usual)
+            if found[field] is None:
                 raise UndecidedError(f"neither the tensors nor a configuration say {name}", hint=f"give the configuration, or set {name}")
-            found[field] = value
-    made = traits._replace(**found)  # type: ignore[arg-type]
-    for name, word in (("activation", made.activation), ("mlm_activation", made.mlm_activation or "linear")):
-        if word not in ACTIVATIONS:
+    own = {
+        group: {field: values.get(named(said)) if named(said) else said for field, said in has.items()} for group, has in traits.own.items()
+    }
+    made = traits._replace(**found, own=own)  # type: ignore[arg-type]
+    words = [("activation", made.activation), *((f"{g}'s activation", has.get("activation")) for g, has in own.items())]
+    for name, word in words:
+        if word not in ACTIVATIONS and not (word is None and name != "activation"):
             raise UndecidedError(f"no model can be built with the {name} {word!r}", hint=f"one of {', '.join(sorted(ACTIVATIONS))}")
     return made
 

@@ -70,6 +70,25 @@ class Architecture:
         return frozenset({p.group for p in self.params.values()} - {p.group for p in self.params.values() if p.tied is None})
 
     @cached_property
+    def required(self) -> frozenset[str]:
+        """The canonical values that are never assumed (see `traits.required`)."""
+        from .traits import required
+
+        return required(self)
+
+    @cached_property
+    def head_values(self) -> Mapping[str, tuple[str, str]]:
+        """What single heads have of their own (see `traits.head_values`)."""
+        from .traits import head_values
+
+        return head_values(self)
+
+    @cached_property
+    def labelled(self) -> Dialect | None:
+        """The dialect whose configurations say whose they are and name classes and labels, as transformers' do; the first listed."""
+        return next((d for d in self.dialects.values() if d.config.labels), None)
+
+    @cached_property
     def untold(self) -> frozenset[str]:
         """Sizes that tensors may leave open, so that a variant is not ruled out by them."""
         return frozenset({*self.heads, *self.config_counts})
@@ -96,6 +115,15 @@ class Architecture:
         if found is None:
             found = self._tables[dialect] = Table(self, self.dialects[dialect])
         return found
+
+    def with_dialects(self, *more: Dialect) -> Architecture:
+        """The same architecture with further namings of it: what a file in arch/ holds that adds one to an architecture of another file."""
+        from copy import copy
+
+        other = copy(self)
+        other.dialects = {**self.dialects, **{d.name: d for d in more}}
+        other._tables = {}
+        return other
 
     def __repr__(self) -> str:
         return f"<Architecture {self.name}>"

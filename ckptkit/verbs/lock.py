@@ -1,4 +1,4 @@
-"""Lock files: what a checkpoint was when it was accepted, and what of it is another one now.
+"""Lock files: what a checkpoint was when it was accepted, and what has changed since.
 
 A lock is JSON: the model (architecture, counts, configuration, canonical digest, each parameter's dtype, shape and digest) and the files
 (size and SHA-256 each). Where only the files differ, the weights were converted; where parameters differ, they changed.
@@ -51,7 +51,7 @@ def lock(path: str | os.PathLike[str], *, reading: Reading = AS_FOUND, **words: 
     """The text of a lock file of the checkpoint at `path`: schema, digests of every parameter and of every file.
 
     `reading`, or its fields as keywords (config, container, architecture, dialect, part, given), overrule what would be found.
-    `validate --lock` (or a policy's `lock`) says later what is another one. Raises CheckpointError.
+    `validate --lock` (or a policy's `lock`) says later what has changed. Raises CheckpointError.
     """
     from ..graph.examine import examine
 
@@ -88,7 +88,7 @@ def said_values(subject: Subject) -> dict[str, object]:
 
 
 def compare_lock(subject: Subject, path: str) -> Iterator[Finding]:
-    """What is another one than the lock file at `path` says. Raises CheckpointError where it is no lock."""
+    """What differs from what the lock file at `path` says. Raises CheckpointError where it is no lock."""
     kept = read_json(path)
     said = kept.get("parameters") if isinstance(kept, dict) else None
     files = kept.get("files") if isinstance(kept, dict) else None

@@ -81,7 +81,7 @@ def verify(
         raise UsageError(f"{'--against' if against else '--engines'} runs the model: it needs the level behaviour, not {level}")
     if len(engines) > 2 or any(e not in ENGINES for e in engines):
         raise UsageError(
-            f"--engines {','.join(engines)}: one or two of {' and '.join(ENGINES)} are due", hint="such as --engines torch,keras"
+            f"--engines {','.join(engines)}: expected one or two of {' and '.join(ENGINES)}", hint="such as --engines torch,keras"
         )
     say = progress or (lambda _text: None)
     reading = reading.but(**words)

@@ -246,8 +246,8 @@ def test_a_layer_number_of_nine_digits_costs_nothing(tmp_path: Path) -> None:
 
 
 def test_the_first_layer_is_listed_as_it_is_stored() -> None:
-    from ckptkit.report.inspection import show_inspection
+    from ckptkit.report.forms import show
 
-    text = show_inspection(ckptkit.inspect(str(Path(__file__).parents[2] / "fixtures/golden/keras_hub_bert/preset")))
+    text = show("inspection", ckptkit.inspect(str(Path(__file__).parents[2] / "fixtures/golden/keras_hub_bert/preset")))
     assert "layers/transformer_encoder/_self_attention_layer/query_dense/vars/0" in text
     assert "vars/{" not in text

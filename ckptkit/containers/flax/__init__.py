@@ -14,7 +14,7 @@ from ...findings import Finding
 from ...limits import LIMITS
 from ...support.open_file import open_fd
 from ...tensors import Extent, StoredTensor, TensorSpec
-from .._interface import Checkpoint, FileLayout, Part
+from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Part
 
 NAME = "flax"
 TITLE = "flax (msgpack, single file or shards)"
@@ -148,16 +148,13 @@ def layout(
     *,
     filename: str,
     ties: Mapping[str, str] = {},
-    metadata: Mapping[str, str] = {},
-    extras: Mapping[str, object] = {},
-    wrapper: str = "",
-    strings: Mapping[str, Sequence[bytes]] = {},
+    inside: Inside = NOTHING,
     max_shard_size: int | None = None,
 ) -> FileLayout:
     """The files that flax would write: one, or shards by transformers' rule with an index. `extras` that are plain values go along."""
     from .write import make_layout
 
-    return make_layout(NAME, [(n, s) for n, s in tensors if n not in ties], filename, extras, max_shard_size)
+    return make_layout(NAME, [(n, s) for n, s in tensors if n not in ties], filename, inside.extras, max_shard_size)
 
 
 def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:

@@ -1,8 +1,8 @@
 """PyTorch checkpoints: the zip form of `torch.save` (1.6 and later), the legacy form before it, and shards with an index.
 
 Sources: `torch/serialization.py` (both forms), `caffe2/serialize/inline_container.h` (records and version), transformers'
-`pytorch_model.bin.index.json`. The zip's directory is read by `_zip`, the pickle by `_pickle`, which executes nothing; what the pickle
-describes becomes tensors in `_torch_tree`. TorchScript archives, the tar form of PyTorch 0.1 and pickles without tensors are refused
+`pytorch_model.bin.index.json`. The zip's directory is read by `zip_archive`, the pickle by `_pickle`, which executes nothing; what the
+pickle describes becomes tensors in `state_dict`. TorchScript archives, the tar form of PyTorch 0.1 and pickles without tensors are refused
 by name.
 """
 
@@ -20,7 +20,7 @@ from ...support.collector import paused
 from ...support.lazy import later
 from ...support.open_file import open_fd
 from ...tensors import Check, Extent, TensorSpec
-from .._interface import Checkpoint, FileLayout, Part
+from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Part
 
 if TYPE_CHECKING:
     from .._pickle import interpreter
@@ -300,18 +300,15 @@ def layout(
     *,
     filename: str,
     ties: Mapping[str, str] = {},
-    metadata: Mapping[str, str] = {},
-    extras: Mapping[str, object] = {},
-    wrapper: str = "",
-    strings: Mapping[str, Sequence[bytes]] = {},
+    inside: Inside = NOTHING,
     max_shard_size: int | None = None,
 ) -> FileLayout:
-    """The files of a checkpoint as torch.save makes them (see `_torch_write`). `metadata` has no place in them and is left out."""
+    """The files of a checkpoint as torch.save makes them (see `write`). `metadata` has no place in them and is left out."""
     from .write import make_layout
 
-    if strings:
-        raise UnsupportedError(f"PyTorch has no string tensors: {printable(next(iter(strings)))}")
-    return make_layout(NAME, tensors, filename, ties, extras, wrapper, max_shard_size)
+    if inside.strings:
+        raise UnsupportedError(f"PyTorch has no string tensors: {printable(next(iter(inside.strings)))}")
+    return make_layout(NAME, tensors, filename, ties, inside.extras, inside.wrapper, max_shard_size)
 
 
 def finish(layout: FileLayout, crcs: Mapping[str, int]) -> Iterator[Part]:

@@ -8,13 +8,11 @@ twice: it follows from the modules that are there.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
 
-from ..schema import placeholders
-from ..schema.layout import LayoutError
-
-if TYPE_CHECKING:
-    from ..schema import Architecture
+from .._typing import NamedTuple
+from .layout import LayoutError
+from .modules import Canonical
+from .templates import placeholders
 
 
 class Head(NamedTuple):
@@ -41,8 +39,7 @@ class Traits(NamedTuple):
     norm_kind: str = "layer"  # layer | rms
     norm_eps: object = "=norm_eps"
     activation: object = "=activation"
-    mlm_activation: object = "=mlm_activation"  # of the layer before an MLM head's words; "": the blocks' own
-    mlm_norm_eps: object = "=mlm_norm_eps"  # of an MLM head's norm; 0.0: the blocks' own
+    own: Mapping[str, Mapping[str, object]] = {}  # head -> what it has of its own (activation, norm_eps), where the configuration says so
     attention_heads: str = "heads"  # the axis that counts attention heads
     scaled: object = True  # scores divided by the square root of the head's width
     scaled_by_layer: object = False  # and by the layer's number, from 1
@@ -61,6 +58,12 @@ class Traits(NamedTuple):
     init: Mapping[str, object] = {}  # glob of parameters -> what a new one starts as, before the usual rules (see initial.py)
 
 
+# what the configuration may say of a trait ("=pad"), and what holds where it says nothing; None: it is asked for, as it changes outputs
+RESOLVED: dict[str, object] = {
+    "norm_eps": None, "activation": None, "scaled": True, "scaled_by_layer": False, "dropout": 0.0, "attention_dropout": 0.0, "pad": 1,
+    "distance": 64, "bucket_distance": 128, "eos": 1, "head_scaled": "tied",
+}  # fmt: skip
+OWN = ("activation", "norm_eps")  # what a head may have of its own
 WORDS: dict[str, frozenset[str]] = {
     "norm": frozenset(("after", "before")),
     "norm_kind": frozenset(("layer", "rms")),
@@ -73,7 +76,7 @@ HEAD_KINDS = frozenset(
 ACTIVATIONS = frozenset(("gelu", "gelu_tanh", "relu", "silu", "tanh", "linear", "quick_gelu"))
 
 
-def traits_of(arch: Architecture) -> Traits:
+def traits_of(arch: Canonical) -> Traits:
     """The checked traits of an architecture. LayoutError names the word that is none of the vocabulary."""
     where = f"{arch.name}: traits"
     for field in arch.traits:
@@ -95,6 +98,28 @@ def traits_of(arch: Architecture) -> Traits:
         kind, path, activation = head(text)
         if kind not in HEAD_KINDS or (activation and activation not in ACTIVATIONS) or (path or group) not in {*groups, *arch.modules}:
             raise LayoutError(f"{where}: {group!r}: {text!r} is no head of the architecture, or no kind of one")
+    for group, own in traits.own.items():
+        if group not in groups or not own.keys() <= {*OWN}:
+            raise LayoutError(f"{where}: {group!r} is no head, or has something else of its own than {', '.join(OWN)}")
     for group in groups - traits.heads.keys():
         raise LayoutError(f"{where}: the head {group!r} has no kind")
     return traits
+
+
+def named(said: object) -> str:
+    """The canonical value that a trait names ("=pad"); "" where it is the value itself."""
+    return said[1:] if isinstance(said, str) and said.startswith("=") else ""
+
+
+def required(arch: Canonical) -> frozenset[str]:
+    """The canonical values that a configuration must say, since outputs depend on them and no tensor tells them: the number of attention
+    heads, and what traits name and have no other value for. They are asked for, never assumed."""
+    traits = {**Traits._field_defaults, **arch.traits}
+    return frozenset({*arch.heads, *filter(None, (named(traits[field]) for field, usual in RESOLVED.items() if usual is None))})
+
+
+def head_values(arch: Canonical) -> dict[str, tuple[str, str]]:
+    """Canonical value of one head alone -> (that head, the blocks' value that it has where nothing says otherwise)."""
+    traits = {**Traits._field_defaults, **arch.traits}
+    own = traits["own"] if isinstance(traits["own"], Mapping) else {}
+    return {value: (group, named(traits[field])) for group, has in own.items() for field, said in has.items() if (value := named(said))}

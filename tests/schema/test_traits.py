@@ -7,9 +7,9 @@ import pytest
 from ckptkit.arch import architectures
 from ckptkit.graph.examine import examine
 from ckptkit.runtime.spec import from_json, spec_of, to_json
-from ckptkit.runtime.traits import traits_of
 from ckptkit.schema import Architecture
 from ckptkit.schema.layout import LayoutError
+from ckptkit.schema.traits import traits_of
 
 
 @pytest.mark.parametrize("name", sorted(architectures()))
