@@ -19,7 +19,7 @@ from ...errors import CorruptError, UnsupportedError
 from ...findings import Finding
 from ...limits import LIMITS
 from ...tensors import DTYPES, Extent, StoredTensor, TensorSpec
-from .._interface import Checkpoint, FileLayout, Packed, Part
+from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Packed, Part
 from .header import MAGIC, Header, Info, read_header
 
 NAME = "gguf"
@@ -166,18 +166,15 @@ def layout(
     *,
     filename: str,
     ties: Mapping[str, str] = {},
-    metadata: Mapping[str, str] = {},
-    extras: Mapping[str, object] = {},
-    wrapper: str = "",
-    strings: Mapping[str, Sequence[bytes]] = {},
+    inside: Inside = NOTHING,
     max_shard_size: int | None = None,
 ) -> FileLayout:
     """Where every byte goes; see `write`."""
     from .write import lay_out
 
-    kept = extras.get("gguf")
+    kept = inside.extras.get("gguf")
     return lay_out(
-        [(n, s) for n, s in tensors if n not in ties], filename, metadata, kept if isinstance(kept, Mapping) else {}, max_shard_size
+        [(n, s) for n, s in tensors if n not in ties], filename, inside.metadata, kept if isinstance(kept, Mapping) else {}, max_shard_size
     )
 
 
