@@ -98,6 +98,10 @@ def hostile(case: str) -> Maker:
     return lambda tmp: Model(HOSTILE / case)
 
 
+def faults(case: str) -> Maker:
+    return lambda tmp: Model(oracles.FIXTURES / "faults" / case)
+
+
 def golden(case: str) -> Maker:
     return lambda tmp: Model(oracles.golden(case.partition("/")[0]) / case.partition("/")[2])
 
@@ -149,6 +153,12 @@ def saved(value: Callable[[Any], Any], **options: Any) -> Maker:
         return Model(tmp / "m.pt")
 
     return make
+
+
+def marked(torch: Any) -> Any:
+    """A tensor of a class of its own, which pickle finds in this module."""
+    globals()["Marked"] = type("Marked", (torch.Tensor,), {"__module__": __name__})
+    return torch.ones(3).as_subclass(globals()["Marked"])
 
 
 def legacy(old: bytes = b"", new: bytes = b"", after: bytes = b"") -> Maker:
@@ -307,6 +317,7 @@ CASES: dict[str, tuple[Maker, Maker]] = {
     "architecture": (hostile("semantic/wrong_family"), hostile("semantic/ok_bert12")),
     "arrays": (gpt1(arrays=3), gpt1()),
     "checksum": (hostile("tf_bundle/data_zeroed/model.ckpt"), golden("bert_tf/bert_model.ckpt")),
+    "class": (saved(lambda torch: {"w": marked(torch)}), saved(lambda torch: {"w": torch.nn.Parameter(torch.ones(3))})),
     "config": (bert(model_type=None), bert()),
     "constant": (bert(put(Q, lambda x: x * 0 + 3)), bert(put(NORM + ".weight", lambda x: x * 0 + 1))),
     "data-file": (bundle(count=2), bundle()),
@@ -337,8 +348,12 @@ CASES: dict[str, tuple[Maker, Maker]] = {
     "optimizer": (bert(lambda a: a.update({Q + ".exp_avg": a[Q]})), bert(lambda a: a.update({Q + ".exp": a[Q]}))),
     "order": (gpt1(tensors=6), gpt1(tensors=12)),
     "overlap": (hostile("tf_bundle/entry_overlap/model.ckpt"), bundle()),
+    "packed": (faults("fp8-scales"), faults("fp8-scales/ref")),
+    "part": (saved(lambda torch: {"model": {"w": torch.ones(3)}, "generator": {"w": torch.ones(2)}}),
+        saved(lambda torch: {"model": {"w": torch.ones(3)}, "optimizer": {"w": torch.ones(2)}})),
     "pickle": (golden("fairseq_roberta_old/model.pt"), golden("hf_bert/bin_zip")),
     "program": (hostile("savedmodel/op_readfile"), golden("tf2_small_bert_keras3/saved_model")),
+    "purpose": (faults("optimizer-only/optimizer.pt"), faults("wrapper-optimizer/dp_optimizer.pth.tar")),
     "records": (zipped(more="m/evil.sh"), zipped()),
     "remote-code": (bert(auto_map={"AutoModel": "evil.Model"}), bert(auto_map={})),
     "shape": (bert(put(LAYER + "1.intermediate.dense.weight", lambda x: x.T)), bert(put(Q, lambda x: x.T))),
@@ -350,6 +365,8 @@ CASES: dict[str, tuple[Maker, Maker]] = {
         bert(lambda a: a.update({DECODER: a["bert.embeddings.word_embeddings.weight"]}))),
     "trailing": (legacy(after=b"more"), legacy()),
     "unexpected": (bert(more("adapter.down", np.eye(3, dtype=np.float32))), bert(more(POSITIONS, np.arange(64)[None]))),
+    "unknown": (saved(lambda torch: {"w": torch.ones(3)}), bert()),
+    "unread": (faults("torch-sparse-nested-as-parts/sp.pt"), faults("subclass-weights/numpy_query_0.pt")),
     "unreadable": (junk, bert()),
     "unused-bytes": (bundle(after=b"more"), bundle()),
     "variant": (bert(name="bert-large"), bert(name="bert-4-layers")),

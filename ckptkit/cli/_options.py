@@ -21,6 +21,7 @@ _SOURCE = (
     ("--architecture", {"metavar": "NAME", "help": "Take it for this architecture instead of recognising it."}),
     ("--dialect", {"metavar": "NAME", "help": "Take the names for this dialect's instead of recognising it."}),
     ("--part", {"metavar": "NAME", "help": "Which model of a checkpoint that holds several (ELECTRA: discriminator, generator)."}),
+    ("--drop", {"metavar": "GLOB", "multiple": True, "help": "Leave out what has such a name in the file. Repeatable."}),
     ("--set", {"metavar": "NAME=VALUE", "multiple": True, "help": GIVEN}),
 )  # fmt: skip
 
@@ -30,7 +31,9 @@ def source_options(command: Function, *, container: str = "--container") -> Func
 
     The command gets them as one value, `reading`. `container` is the flag where --container means something else.
     """
-    return _readings(command, {"reading": {name: (container if name == "--container" else name,) for name, _ in _SOURCE}})
+    apart = container != "--container"  # such a command has a --drop of its own, too
+    flags: Flags = {name: (container if name == "--container" else name,) for name, _ in _SOURCE if not (apart and name == "--drop")}
+    return _readings(command, {"reading": flags})
 
 
 def source_options_beside(container: str) -> Callable[[Function], Function]:
@@ -41,7 +44,8 @@ def source_options_beside(container: str) -> Callable[[Function], Function]:
 def pair_options(command: Function) -> Function:
     """How A and B are read, as `reading` and `reading_b`: what both are said once, their files' own matters for each."""
     a: Flags = {"--config": ("--config-a", "--config"), "--container": ("--container-a",), "--dialect": ("--dialect-a",)}
-    b: Flags = {"--config": ("--config-b",), "--container": ("--container-b",), "--dialect": ("--dialect-b",)}
+    a["--drop"] = ("--drop-a",)
+    b: Flags = {"--config": ("--config-b",), "--container": ("--container-b",), "--dialect": ("--dialect-b",), "--drop": ("--drop-b",)}
     shared: Flags = {name: (name,) for name, _ in _SOURCE if name not in a}
     return _readings(command, {"reading": a | shared, "reading_b": b | shared})
 
@@ -63,6 +67,8 @@ def _readings(command: Function, readings: dict[str, Flags]) -> Function:
     wrapped.__dict__.update(command.__dict__)
     for r, options in readings.items():
         for name, attributes in _SOURCE:
+            if name not in options:
+                continue
             field = "given" if name == "--set" else name[2:]
             parameter = field if options[name] == (name,) else options[name][0][2:].replace("-", "_")
             fields.setdefault(r, {})[field] = parameter

@@ -35,7 +35,12 @@ if TYPE_CHECKING:
 )
 @declare.option("--max-shard-size", metavar="SIZE", help="Split the weights into files of at most this size, such as 5GB.")
 @source_options_beside("--source-container")
-@declare.option("--drop", metavar="HEAD", multiple=True, help="Leave a head out (pooler, mlm, nsp, ...). Repeatable.")
+@declare.option(
+    "--drop",
+    metavar="NAME",
+    multiple=True,
+    help="Leave a head out (pooler, mlm, nsp, ...), or the tensors of a glob ('crf.*'). Repeatable.",
+)
 @declare.option(
     "--add", metavar="HEAD", multiple=True, help="Make a head that SRC lacks, new (classifier with --set labels=N, ...). Repeatable."
 )
@@ -89,7 +94,7 @@ if TYPE_CHECKING:
     help="Values too large for --dtype: refuse, store its largest, or let them become infinite.",
 )
 @declare.option("--no-sync", is_flag=True, help="DANGEROUS in a power cut: do not wait until the disk has everything.")
-@declare.option("-q", "--quiet", is_flag=True, help="No progress and no summary on stderr.")
+@declare.option("-q", "--quiet", is_flag=True, help="No progress and no summary on stderr; what is lost is said.")
 @format_option("plan", "conversion")
 def command(
     source: str, target: str, to: str | None, container: str | None, dtype: tuple[str, ...], max_shard_size: str | None,
@@ -148,8 +153,9 @@ def command(
         except FindingsError as e:
             declare.echo(show_findings(e.findings), err=True)
             raise
-    if done.findings and not quiet:
-        declare.echo(show_findings(done.findings), err=True)
+    told = [f for f in done.findings if not quiet or f.severity != "info" or f.rule in LOSSES]
+    if told:
+        declare.echo(show_findings(told), err=True)
     if dry_run:
         declare.echo(show("plan", done, form))
     elif form == "json":
@@ -159,6 +165,7 @@ def command(
     return _verified(done, source, reading, drop, quiet=quiet) if proven and not dry_run else 0
 
 
+LOSSES = ("dropped", "part")  # what no --quiet hides
 PROGRAMS = ("savedmodel", "keras", "pt2", "onnx")
 FOR_PROGRAMS = {  # besides how the source is read
     "source",
@@ -196,6 +203,7 @@ def _verified(done: Conversion, source: str, reading: Reading, drop: tuple[str, 
     """Compare what was written with what it was made of; a target that is one file has the configuration that would lie beside it."""
     import tempfile
 
+    from ..plan.losses import groups_and_globs
     from ..report.forms import show
     from ..verbs.verify import verify
 
@@ -205,13 +213,14 @@ def _verified(done: Conversion, source: str, reading: Reading, drop: tuple[str, 
             beside = os.path.join(work, "config.json")
             with open(beside, "w", encoding="utf-8") as f:
                 f.write(done.config)
+        heads, globs = groups_and_globs(drop)
         outcome = verify(
             source,
             done.plan.target,
-            reading=reading,
+            reading=reading.but(drop=globs),
             config_b=beside or (reading.config if done.plan.single else None),
             casts=True,
-            without=drop,
+            without=heads,
         )
     if outcome.exit_code or not quiet:
         declare.echo(show("verification", outcome), err=True)

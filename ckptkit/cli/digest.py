@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .._typing import TYPE_CHECKING
+from ..errors import printable
 from . import _declare as declare
 from ._options import format_option, source_options
 
@@ -30,4 +31,6 @@ def command(
 
     d = digest(path, reading=reading)
     declare.echo(show("digest", d, form, path=path, parameters=parameters))
+    for text in d.left_out:
+        declare.echo(f"note: {printable(text)}", err=True)
     return 0

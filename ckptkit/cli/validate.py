@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 @declare.option(
     "--fail-on", type=declare.Choice(("error", "warning")), help="The mildest severity that makes the exit status 1.  [default: error]"
 )
+@declare.option("--allow-unknown", is_flag=True, help="An architecture that nobody knows is no reason for exit status 3.")
 @declare.option("--baseline", metavar="FILE", help="Findings that are known: counted, not listed, not failing.")
 @declare.option("--write-baseline", metavar="FILE", help="Write the findings of this run as a baseline.")
 @declare.option("--no-integrity", is_flag=True, help="Do not read the weights: no checksums, no values, no comparison of tied tensors.")
@@ -39,14 +40,14 @@ def command(
     paths: tuple[str, ...], reading: Reading, expect: tuple[str, ...],
     lock: str | None, policy: str | None, select: tuple[str, ...], ignore: tuple[str, ...], fail_on: str | None, baseline: str | None,
     write_baseline: str | None,
-    no_integrity: bool, report: tuple[str, ...], form: str,
+    no_integrity: bool, allow_unknown: bool, report: tuple[str, ...], form: str,
 ) -> int:  # fmt: skip
     """Check that the checkpoint at PATH is whole and is what its configuration says.
 
     Layers against the configuration both ways, missing and unexpected tensors, every size, ties, shards, checksums, NaN
     and zeros; docs/rules.md lists the rules. Without PATH, every checkpoint of the policy file is checked.
     What no file shows (a transposed square kernel, query and key exchanged, the number of heads) is for `ckptkit verify`.
-    Exit status: 0 without an error finding, 1 with one, 2 if it cannot be read, 3 if an expectation cannot be decided.
+    Exit status: 0 without an error finding, 1 with one, 2 if it cannot be read, 3 if an expectation, or the architecture, cannot be decided.
 
     \b
     ckptkit validate roberta-large/
@@ -54,6 +55,7 @@ def command(
     ckptkit validate --report sarif=ckptkit.sarif --format github
     """
     from ..gate.policy import Entry, find_policy, read_policy
+    from ..gate.policy import allow_unknown as unknown_allowed
     from ..gate.run import check_all, worst_exit
     from ..gate.selection import Choice, baseline_text, read_baseline, rule_ids
     from ..report.forms import forms, records_failures, show, shows
@@ -86,6 +88,8 @@ def command(
             )
             for e in read_policy(source).entries
         ]
+    if allow_unknown:
+        entries = [e._replace(choice=unknown_allowed(e.choice)) for e in entries]
     checked = check_all(entries)
     if len(checked) == 1 and checked[0].error is not None and not records_failures(form) and not wanted:
         raise checked[0].error

@@ -1,7 +1,8 @@
 """The canonical parameters of a checkpoint as streams: name, dtype, shape, and their row-major values tile by tile.
 
 Policy: what a model computes with counts. Computed buffers and optimizer state are left out, a tie that holds the same
-values as its target counts once, tensors that the architecture does not know go by their stored names. A tile is read into
+values as its target counts once, tensors that the architecture does not know go by their stored names, and so do those of other
+models in the same file. A tile is read into
 memory that is reused, by the engine's own movers; memory does not grow with the checkpoint.
 """
 
@@ -135,7 +136,7 @@ def _array(subject: Subject, item: Item, loops: tuple[Loop, ...], start: int) ->
 
 
 def items_of(subject: Subject, sizes: Sizes) -> list[Item]:
-    """Every canonical parameter of a subject, in the order of the architecture's tables, then what it does not know."""
+    """Every canonical parameter of a subject, in the order of the architecture's tables, then what the account has beyond them."""
     graph = subject.graph
     tensors = subject.checkpoint.tensors
     out = []
@@ -152,7 +153,7 @@ def items_of(subject: Subject, sizes: Sizes) -> list[Item]:
             if info.tied is not None and info.tied in graph.params and same_tie(subject, sizes, item, info.tied):
                 continue
             out.append(item)
-    for name in graph.of_role("unexplained"):
+    for name in subject.account.beyond():
         t = tensors[name]
         if t.spec.dtype != "STRING" and DTYPES[t.spec.dtype].bits % 8 == 0:
             out.append(Item(name, t.spec, name, "", -1, "", True))

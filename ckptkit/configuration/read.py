@@ -127,6 +127,8 @@ def inside_config(checkpoint: Checkpoint) -> RawConfig | None:
             raise CorruptError(f"the model's configuration has the key {repeated[0]!r} twice in one object", path=checkpoint.path)
         settings: dict[str, object] = {str(k): v for k, v in data.items()} if isinstance(data, dict) else {}
         return RawConfig(f"{checkpoint.path} (inside)", settings, declared_name(settings), True) if settings else None
+    if checkpoint.settings is not None:
+        return RawConfig(f"{checkpoint.path} (inside)", dict(checkpoint.settings), declared_name(checkpoint.settings), True)
     if not checkpoint.extras:
         return None
     for arch in architectures().values():
@@ -185,11 +187,11 @@ def form_of(config: RawConfig, arch: Architecture, dialect: Dialect) -> Dialect:
     for d in (dialect, *(d for d in arch.dialects.values() if d.files.objects is not None)):
         if d.config.reader.unfold is not None and d.config.reader.unfold(config.raw) is not None:
             return d
-    if config.inside:
+    if config.inside and not ("model_type" in config.raw and "transformers_version" in config.raw):
         for d in (dialect, *arch.dialects.values()):
             if d.config.reader.extras is not None:
                 return d
-    if not config.inside and arch.labelled is not None and any(k in config.raw for k in LABELS):
+    if arch.labelled is not None and any(k in config.raw for k in LABELS):
         return arch.labelled
     forms = (dialect, *(d for d in arch.dialects.values() if d is not dialect))
     return max(forms, key=lambda d: sum(k in config.raw for k in d.config.keys))

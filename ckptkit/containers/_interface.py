@@ -28,7 +28,7 @@ from ..errors import CheckpointError, CorruptError
 from ..findings import Finding
 from ..limits import using
 from ..support.open_file import open_fd
-from ..tensors import Check, Extent, StoredTensor, TensorSpec
+from ..tensors import Check, Extent, StoredTensor, TensorSpec, Unread
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,6 +84,13 @@ class Checkpoint:
         self.called = ""
         self.stored: dict[str, StoredTensor] = tensors  # all as they are stored: `tensors` may show packed weights in place of their parts
         self.copies: dict[str, tuple[StoredTensor, ...]] = {}  # tensors that lie in several shards: each of them
+        self.parts: Mapping[str, str] = {}  # tensors of the other models in the file -> the model's name (a key path)
+        self.chosen = ""  # the one of them that was asked for
+        self.stored_as: Mapping[str, str] = {}  # of the names that then became others, the file's own
+        self.unread: Mapping[str, Unread] = {}  # what stands where a tensor is due and is none that is read
+        self.classes: Mapping[str, str] = {}  # tensors that have a class of their own -> its name and attributes
+        self.special = "", ""  # what a file is that holds no model that could be loaded, and what to do
+        self.settings: Mapping[str, object] | None = None  # the configuration that a pickled module carries
         self.limits: Mapping[str, int] = {}  # raised for this checkpoint
         self._checks = checks
         self._stack = ExitStack()

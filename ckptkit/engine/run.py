@@ -15,10 +15,10 @@ from contextlib import closing
 
 from .._typing import NamedTuple
 from ..containers import FileLayout, Part
-from ..errors import CheckpointError, FindingsError, NotFoundError, UsageError
+from ..errors import CheckpointError, FindingsError, NotFoundError, UnsupportedError, UsageError
 from ..findings import Finding
 from ..limits import using
-from ..plan.values import Plan
+from ..plan.values import PLAN_VERSION, Plan
 from ..support.files import CHUNK, Files, checksum, quickest_checksum, trim, writeback
 from .coverage import check_slots
 from .crew import Crew
@@ -71,6 +71,8 @@ def run(
     run. `compute_finish` is the container's `finish`. Raises CheckpointError and its kinds; nothing is left behind then.
     """
     started = time.perf_counter()
+    if plan.version != PLAN_VERSION:
+        raise UnsupportedError(f"the plan is of version {plan.version}, this ckptkit carries out version {PLAN_VERSION}", hint="plan again")
     options = accepted(Options(jobs, max_memory, check, on_overflow, sync))
     limits = dict(pair for s in plan.sources if s.encoded is not None for pair in s.encoded.limits)
     with (

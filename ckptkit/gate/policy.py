@@ -3,6 +3,7 @@
     fail-on = "error"                      # or "warning"
     ignore = ["optimizer"]
     baseline = "ckptkit-baseline.json"
+    unknown = "allow"                      # an architecture that nobody knows is no reason for exit status 3; [[checkpoint]] too
     severity = { zero = "error" }          # error, warning, info, off
 
     [limits]                               # of what a file may declare: docs/security.md
@@ -33,7 +34,7 @@ from ..limits import accepted
 from .selection import FAIL_ON, Choice, grades, read_baseline, rule_ids
 
 NAMES = ("ckptkit.toml", "pyproject.toml")
-_TOP = {"fail-on", "select", "ignore", "severity", "baseline", "limits", "checkpoint"}
+_TOP = {"fail-on", "select", "ignore", "severity", "baseline", "limits", "checkpoint", "unknown"}
 _ENTRY = {
     "path",
     "expect",
@@ -50,6 +51,7 @@ _ENTRY = {
     "severity",
     "integrity",
     "limits",
+    "unknown",
 }
 
 
@@ -131,6 +133,8 @@ def read_policy(path: str) -> Policy:
         grades(_map(raw, "severity", path), "severity"),
         read_baseline(os.path.join(folder, baseline)) if baseline else frozenset(), fail_on,
     )  # fmt: skip
+    if allows_unknown(raw, path):
+        base = allow_unknown(base)
     limits = _limits(raw, path)
     listed = raw.get("checkpoint")
     if not isinstance(listed, list) or not listed or not all(isinstance(e, dict) for e in listed):
@@ -159,6 +163,9 @@ def _entries(raw: dict[str, object], base: Choice, limits: Mapping[str, int], fo
         ignore=base.ignore | ignore,
         severity={**base.severity, **grades(_map(raw, "severity", source), "severity")},
     )
+    if "unknown" in raw:
+        kept = {r: g for r, g in choice.severity.items() if r != "unknown"}
+        choice = allow_unknown(choice) if allows_unknown(raw, source) else choice._replace(severity=kept)
     allowed = tuple(_texts(raw, "containers", source))
     for c in allowed:
         if c not in containers():
@@ -190,6 +197,19 @@ def _entries(raw: dict[str, object], base: Choice, limits: Mapping[str, int], fo
         )
         for p in paths
     ]
+
+
+def allow_unknown(choice: Choice) -> Choice:
+    """The same choice, in which an unknown architecture is no reason not to pass."""
+    return choice._replace(severity={**choice.severity, "unknown": "info"})
+
+
+def allows_unknown(raw: Mapping[str, object], source: str) -> bool:
+    """What a policy says of unknown architectures: "allow", or "undecided" as without a word."""
+    word = _text(dict(raw), "unknown", source)
+    if word not in ("", "allow", "undecided"):
+        raise UsageError(f"unknown = {word!r}", path=source, hint="allow or undecided")
+    return word == "allow"
 
 
 def _known(raw: Mapping[str, object], keys: set[str], source: str) -> None:

@@ -16,6 +16,7 @@ from ..findings import Finding
 from ..schema import Architecture
 from ..schema.layout import Sizes
 from .packed_weights import NONE, Packings, group_packed
+from .parts import select_part
 from .reading import AS_FOUND, Reading
 from .solve import Solution
 from .weight_graph import WeightGraph, bind
@@ -23,6 +24,7 @@ from .weight_graph import WeightGraph, bind
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from .account import Account
     from .reading import Words
 
 
@@ -46,6 +48,15 @@ class Subject(NamedTuple):
     @property
     def architecture(self) -> Architecture | None:
         return self.graph.architecture
+
+    @property
+    def account(self) -> Account:
+        """Everything that is there, each in one place. Made once."""
+        from .account import make_account
+
+        if self.graph.account is None:
+            self.graph.account = make_account(self)
+        return self.graph.account
 
     def value(self, canonical: str) -> object:
         """A canonical value: the user's, else the configuration's, else what the dialect's own code computes, else None."""
@@ -123,10 +134,11 @@ class Subject(NamedTuple):
 def examine(path: str | os.PathLike[str], reading: Reading = AS_FOUND, **words: Unpack[Words]) -> Subject:
     """Open `path`, find its configuration, and recognise it. Reads headers only.
 
-    `reading`, or its fields as keywords (config, container, architecture, dialect, part, given), overrule what would be found.
+    `reading`, or its fields as keywords (config, container, architecture, dialect, part, given), overrule what would be found;
+    `drop` are globs of stored names to leave out.
     A configuration that cannot be read is an error finding, unless it was named. Raises CheckpointError.
     """
-    config, container, architecture, dialect, part, given = reading.but(**words)
+    config, container, architecture, dialect, part, given, drop = reading.but(**words)
     if architecture is not None:
         by_name(architecture)
     if dialect is not None:
@@ -135,10 +147,20 @@ def examine(path: str | os.PathLike[str], reading: Reading = AS_FOUND, **words: 
             raise UsageError(f"no dialect is called {dialect!r}", hint=f"one of {', '.join(known)}")
     checkpoint = open_checkpoint(path, container)
     try:
+        if part is not None and select_part(checkpoint, part):
+            part = None
         raw, findings = _configuration(checkpoint, config, part or "")
         said = raw.raw if raw else None
         packings = group_packed(checkpoint, quantization_of(said, os.path.basename(raw.source) if raw else "", checkpoint.folder))
-        graph = bind(checkpoint, declared=raw.declared if raw else None, architecture=architecture, dialect=dialect, part=part, config=said)
+        graph = bind(
+            checkpoint,
+            declared=raw.declared if raw else None,
+            architecture=architecture,
+            dialect=dialect,
+            part=part,
+            config=said,
+            drop=drop,
+        )
         if graph.dialect is not None and graph.dialect.part != (part or ""):
             raw, findings = _configuration(checkpoint, config, graph.dialect.part)
         drop_explained(checkpoint, [n for n, role in graph.roles.items() if role.kind in ("tied", "repeat")])

@@ -6,7 +6,7 @@ the record at once. A field that is None leaves the matter to recognition.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from .._typing import TYPE_CHECKING, NamedTuple
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         """The fields of a Reading as keywords."""
 
         container: str | None
+        drop: Sequence[str] | None
 
 
 class Reading(NamedTuple):
@@ -39,6 +40,7 @@ class Reading(NamedTuple):
     dialect: str | None = None
     part: str | None = None  # which model of a checkpoint that holds several
     given: Mapping[str, object] = {}
+    drop: Sequence[str] = ()  # globs of stored names that are to be left out
 
     def but(self, **words: Unpack[Words]) -> Reading:
         """The same with what `words` say; None says nothing. TypeError for a word that is no field."""

@@ -18,6 +18,7 @@ from ..arch import architectures
 from ..errors import UsageError
 from ..schema import Architecture, Dialect, Match, Row, Table
 from ..schema.templates import patterns_of, reduce_names, stem, tally
+from .scopes import scopes, without_inner
 
 if TYPE_CHECKING:
     from ..schema.library_names import Spelling
@@ -67,6 +68,8 @@ Reduced = Mapping[str, str]  # stored name -> pattern
 
 WRAPPERS = (
     "model/",
+    "params/",
+    "target/",
     "module.",
     "_orig_mod.",
     "model.",
@@ -234,12 +237,43 @@ def recognize(
     model, but has no such part as is asked for.
     """
     asked = asked or Question()
+    bare, wrappers = without_inner(shapes)
+    if wrappers:
+        found = recognize({bare[n]: s for n, s in shapes.items()}, dict, asked)
+        if found is None:
+            return None
+        inside = {b: n for n, b in bare.items()}
+        said = f"inside of names stand the wrappers {', '.join(wrappers)}"
+        return found._replace(matches={inside[n]: m for n, m in found.matches.items()}, evidence=(*found.evidence, said))
     found = _recognize(shapes, asked)
     if found is None or not found.score.whole or found.score.explained < len(shapes):
         found = _by_own_names(shapes, aliases(), asked, found)
     if found is None:
+        found = _in_scope(shapes, asked)
+    if found is None:
         _refuse_part(shapes, asked)
     return found
+
+
+def _in_scope(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> Recognition | None:
+    """What the names below some scope are recognised as, where they are a whole core."""
+    best: Recognition | None = None
+    for scope in scopes(shapes):
+        inner = {n[len(scope) :]: s for n, s in shapes.items() if n.startswith(scope)}
+        found = _recognize(inner, asked)
+        if found is None or not found.score.whole or (best is not None and len(found.matches) <= len(best.matches)):
+            continue
+        count, rest = f"{len(found.matches)} of {len(inner)}", found.evidence[0].partition(" tensor names")[2]
+        said = (f"{len(found.matches)} of {len(shapes)} tensor names{rest}", *(e for e in found.evidence[1:] if "wrapped in" not in e))
+        assert found.evidence[0].startswith(count), found.evidence
+        wrapper = scope + found.wrapper
+        best = found._replace(
+            wrapper=wrapper,
+            matches={scope + n: m for n, m in found.matches.items()},
+            plain={scope + n: p for n, p in found.plain.items()},
+            evidence=(*said, f"the names are wrapped in {wrapper!r}"),
+        )
+    return best
 
 
 def _by_own_names(

@@ -95,7 +95,8 @@ class Builder:
             )))  # fmt: skip
         if t.read is None:
             return Source(name, t.spec.dtype, self._extents(t))
-        encoded = Encoded(checkpoint.container, self._absolute(checkpoint.path), name, t.spec.nbytes, self._raised)
+        own = checkpoint.stored_as.get(name, name)
+        encoded = Encoded(checkpoint.container, self._absolute(checkpoint.path), own, t.spec.nbytes, self._raised)
         return Source(name, t.spec.dtype, (), encoded=encoded)
 
     def _extents(self, t: StoredTensor) -> tuple[Extent, ...]:
@@ -158,6 +159,9 @@ class Same(Builder):
             if role.kind == "optimizer" and (self.request.drop_optimizer or name in self.subject.checkpoint.beside):
                 self.went[name] = {"dropped": "optimizer state"}
                 beside += [] if self.request.drop_optimizer else [name]
+                continue
+            if role.kind == "dropped" or (role.kind == "part" and self.subject.checkpoint.chosen):
+                self.went[name] = {"dropped": "asked to be dropped" if role.kind == "dropped" else f"part of {role.what}"}
                 continue
             if t.spec.dtype == "STRING":
                 self._string(name)

@@ -368,7 +368,7 @@ class Translate(Builder):
                 self.went[name] = {"dropped": f"part of the {role.what}"}
             elif role.kind == "unexplained":
                 self.went[name] = {"dropped": f"no part of {self.arch.title}"}
-            elif self.request.drop_groups and name not in self.went:
+            elif role.kind == "dropped" or (self.request.drop_groups and name not in self.went):
                 self.went[name] = {"dropped": "asked to be dropped"}
         unused: dict[str, list[str]] = {}
         for name, role in self.graph.roles.items():

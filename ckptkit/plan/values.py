@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 
 from .._typing import Any, NamedTuple
 from ..containers import FileLayout, Part, Slot
-from ..errors import UnsupportedError
 from ..packing import Form
 from ..schema.loops import Loop, simplify
 from ..schema.loops import cut as cut_loops
@@ -143,8 +142,8 @@ def _source(
     extents: list[Any],
     data: str | None,
     drawn: list[Any] | None,
-    encoded: list[Any] | None,
-    packed: list[Any] | None,
+    encoded: list[Any] | None = None,
+    packed: list[Any] | None = None,
 ) -> Source:
     """A Source of its JSON form."""
     import base64
@@ -175,12 +174,10 @@ def _packed(packed: list[Any] | None) -> PackedParts | None:
 
 
 def from_json(data: dict[str, object]) -> Plan:
-    """The Plan of `to_json`'s output (also after a trip through JSON text, where tuples have become lists). Refuses other versions."""
+    """The Plan of `to_json`'s output (also after a trip through JSON text, where tuples have become lists)."""
     import base64
 
     d: dict[str, Any] = dict(data)
-    if d["version"] != PLAN_VERSION:
-        raise UnsupportedError(f"the plan is of version {d['version']}, this ckptkit carries out version {PLAN_VERSION}", hint="plan again")
     lay: dict[str, Any] = dict(d["layout"])
     layout = FileLayout(
         container=lay["container"],

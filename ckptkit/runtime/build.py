@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..arch import architectures, by_name
 from ..configuration.read import interpret, read_config
 from ..errors import FindingsError, UnsupportedError, UsageError
+from ..graph.account import require_read
 from ..graph.canonical_arrays import Weights
 from ..graph.examine import Subject, examine
 from ..plan.initial import INITIALIZERS, Starts, draw, recipe
@@ -114,6 +115,7 @@ def build_transformer_model(
             what = found.title if found is not None else "no known architecture"
             raise UsageError(f"the weights are those of {what}" + (f", not of {model}" if model else ""), path=subject.checkpoint.path)
         refuse_errors(subject, init_missing)
+        require_read(subject, "the model")
         groups = _known(found, heads, flags) | (parts(found) & subject.graph.groups)
         spec = with_new(subject, groups, resize_vocab)
         return finish(

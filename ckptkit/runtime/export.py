@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..comparison.pair import ATOL, RTOL
 from ..errors import CheckpointError, UnsupportedError, UsageError
+from ..graph.account import require_read
 from ..graph.canonical_arrays import Weights
 from ..graph.examine import examine
 from ..graph.reading import AS_FOUND, Reading
@@ -78,6 +79,7 @@ def export(
             raise UnsupportedError(f"{module} is not installed, and --to {to} needs it", hint=f"pip install 'ckptkit[{to}]'") from None
     with examine(source, reading.but(**words)) as subject:
         refuse_errors(subject)
+        require_read(subject, "the program")
         spec = spec_of(subject)
         model = finish(spec, Weights(subject), framework=framework)
     folder = os.path.dirname(os.path.abspath(path))

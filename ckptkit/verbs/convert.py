@@ -16,8 +16,9 @@ from ..findings import Finding
 from ..graph.examine import Subject, examine
 from ..graph.reading import AS_FOUND, Reading
 from ..graph.survey import survey
+from ..plan.losses import groups_and_globs, losses
 from ..plan.make import make_plan
-from ..plan.target import Wanted, choose_target, single_file, with_container
+from ..plan.target import Request, Wanted, choose_target, single_file, with_container
 from ..plan.values import Plan
 from ..rules.run import run_rules
 from ..support.collector import paused
@@ -74,7 +75,7 @@ def convert(
     `target` is a directory, or one file if it ends like one of the container's and the container is a single file.
     `reading`, or its fields as keywords (config, architecture, dialect, part, given; `container` is the target's), overrule what would
     be found; `given`: canonical values that nothing else says ({"heads": 16}). `dtypes`: (glob, dtype) pairs; `drop`: head groups to
-    leave out; `max_shard_size` and `max_memory` in bytes; `check` verifies the source's checksums and reads back what was
+    leave out, and globs of stored names; `max_shard_size` and `max_memory` in bytes; `check` verifies the source's checksums and reads back what was
     written, with check="reference" also by the format's own library; `on_overflow` (error, clip, keep) and `sync` are the engine's;
     `force` converts in spite of error findings. `init_missing`: parameters that the source lacks start as the architecture's authors
     have them start; `add`: so do heads that it lacks; `resize_vocab`: so do further rows of the vocabulary (or rows are left out);
@@ -89,15 +90,16 @@ def convert(
     src, dst = os.fspath(source), os.fspath(target)
     if check not in (True, False, "reference"):
         raise UsageError(f"check is {check!r}", hint="True, False or 'reference'")
+    drop, globs = groups_and_globs(drop)
     wanted = with_container(
         Wanted(
             to, container, dtypes, max_shard_size, drop, drop_optimizer, init_missing, add, resize_vocab, seed, dequantize, quantize, keep
         )
     )
     check_target(dst, single=single_file(dst, wanted.container), overwrite=overwrite or dry_run, inputs=())
-    with paused(), examine(src, reading.but(**words)) as subject:
+    with paused(), examine(src, reading.but(**words, drop=(*reading.drop, *globs))) as subject:
         request = choose_target(subject, wanted, dst)
-        findings = _refuse_errors(subject, wanted, src, integrity=bool(check) and not dry_run, force=force)
+        findings = _refuse_errors(subject, wanted, request, src, integrity=bool(check) and not dry_run, force=force)
         planned = make_plan(subject, request, survey(subject, request.dialect))
         done = Conversion(
             planned.plan, planned.ledger, (*findings, *planned.findings), planned.contents.classes, None, planned.contents.config
@@ -112,9 +114,10 @@ def convert(
         return done._replace(findings=(*done.findings, *result.findings), result=result)
 
 
-def _refuse_errors(subject: Subject, wanted: Wanted, path: str, *, integrity: bool, force: bool) -> list[Finding]:
-    """The source's findings, without that of what is to be made new; FindingsError for errors among them, unless `force`."""
+def _refuse_errors(subject: Subject, wanted: Wanted, request: Request, path: str, *, integrity: bool, force: bool) -> list[Finding]:
+    """The source's findings, without that of what is to be made new, and what the target would lose of it; FindingsError for errors among them, unless `force`."""
     findings = [f for f in run_rules(subject, integrity=integrity) if not (wanted.init_missing and f.rule == "missing")]
+    findings += losses(subject, renames=request.dialect is not None, casts=bool(wanted.dtypes))
     errors = [f for f in findings if f.severity == "error"]
     if errors and not force:
         raise FindingsError(

@@ -16,6 +16,7 @@ from .._typing import TYPE_CHECKING, Any, NamedTuple
 from ..containers import by_name as container_by_name
 from ..errors import printable
 from ..findings import Finding
+from ..graph.account import Account
 from ..graph.examine import Subject, examine
 from ..graph.reading import AS_FOUND, Reading
 from ..schema import count_name
@@ -109,6 +110,7 @@ class Inspection(NamedTuple):
     total: int  # tensors in the checkpoint
     tensors: tuple[TensorRow, ...]  # in the file's order; those selected by include and exclude
     packings: tuple[Packed, ...] = ()
+    account: Account = Account(())  # everything that is there, each in one place
     program: dict[str, Any] = {}  # noqa: RUF012  of a SavedModel: signatures, functions, callables, assets, ... in full
 
     def sorted(self) -> list[TensorRow]:
@@ -207,10 +209,11 @@ def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tupl
         ties=_ties(s, shared),
         metadata=dict(ck.metadata),
         extras={printable(k, 80): summarise(v, 2) for k, v in ck.extras.items() if not program},
-        findings=tuple(run_rules(s, integrity=False)),
+        findings=tuple(f for f in run_rules(s, integrity=False) if f.rule != "unknown"),  # which the architecture's evidence says
         total=len(rows),
         tensors=selected,
         packings=_packings(s),
+        account=s.account,
         program=dict(ck.extras) if program else {},
     )
 
@@ -448,6 +451,11 @@ def to_json(i: Inspection) -> dict[str, object]:
         },
         "ties": [list(t) for t in i.ties],
         "roles": {k: [row.name for row in rows if row.role == k] for k in ("derived", "stray", "unexplained")},
+        "account": {
+            "sums": i.account.sums,
+            "places": {p: {k: [e.name for e in i.account.of(p, k)] for k in kinds} for p, kinds in i.account.sums.items()},
+            "unread": [{"name": e.name, "what": e.what} for e in i.account.unread],
+        },
         "metadata": i.metadata,
         "extras": i.extras,
         **({"program": i.program} if i.program else {}),

@@ -16,7 +16,7 @@ import ckptkit
 from ckptkit.graph.reading import AS_FOUND, Reading
 
 HF, GOOGLE = made("bert-hf"), made("bert-google")
-FIELDS = {"config", "container", "architecture", "dialect", "part", "given"}
+FIELDS = {"config", "container", "architecture", "dialect", "part", "given", "drop"}
 
 
 def flags(command: str) -> set[str]:

@@ -84,7 +84,7 @@ def test_the_hostile_cases(case: dict[str, object], tmp_path: Path, monkeypatch:
     canary = tmp_path / "canary"
     monkeypatch.setenv("CKPTKIT_CANARY", str(canary))
     try:
-        findings = [f.severity for f in ckptkit.validate(str(case["path"])).findings]
+        findings = [f.severity for f in ckptkit.validate(str(case["path"])).findings if f.rule != "unknown"]
     except CheckpointError as e:
         assert case["expect"] != "accept", str(e)
         assert "\n" not in str(e)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from ckptkit.graph.optimizer_state import optimizer_state
 
 
