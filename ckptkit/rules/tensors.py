@@ -212,6 +212,8 @@ def dtype(s: Subject) -> Iterator[Finding]:
     roles = s.graph.roles
     known = s.graph.recognition is not None
     for name, t in s.checkpoint.tensors.items():
+        if name in s.packings.weights:
+            continue
         if DTYPES[t.spec.dtype].kind == "float" and (not known or roles[name].kind in ("param", "tied", "repeat")):
             by.setdefault(t.spec.dtype, []).append(name)
         elif known and roles[name].kind in ("param", "tied", "repeat"):
