@@ -130,7 +130,7 @@ def main() -> None:
         from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
         types = args.types or list(CONFIG_MAPPING_NAMES)
-        if args.slice:
+        if args.slice and not args.types:
             i, n = map(int, args.slice.split("/"))
             types = types[i::n]
         for t in types:

@@ -13,8 +13,9 @@ from importlib import import_module
 from ..errors import UsageError
 from ..schema import Architecture, check
 from ..support.discovery import stems
+from ._learned import LearnedSchema, Part, is_learned, learned_index, learned_schema
 
-__all__ = ["architectures", "by_name", "load"]
+__all__ = ["LearnedSchema", "Part", "architectures", "by_name", "is_learned", "known", "learned_index", "learned_schema", "load"]
 
 
 @cache
@@ -33,6 +34,11 @@ def architectures() -> dict[str, Architecture]:
             arch = load(os.path.join(folder, f))
             found[arch.name] = arch
     return found
+
+
+def known(name: object) -> bool:
+    """Whether an architecture is called so, or a schema of that model type was learned."""
+    return any(name in a.names for a in architectures().values()) or is_learned(name)
 
 
 def load(path: str) -> Architecture:

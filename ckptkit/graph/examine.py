@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import TracebackType
 
 from .._typing import NamedTuple
-from ..arch import architectures, by_name
+from ..arch import architectures, by_name, is_learned
 from ..configuration.read import RawConfig, Values, interpret, load_config, size_names
 from ..containers import Checkpoint, drop_explained, open_checkpoint
 from ..errors import CheckpointError, UsageError
@@ -125,7 +125,7 @@ def examine(
 
     A configuration that cannot be read is an error finding, unless it was named. Raises CheckpointError.
     """
-    if architecture is not None:
+    if architecture is not None and not is_learned(architecture):
         by_name(architecture)
     if dialect is not None:
         known = dict.fromkeys(n for a in architectures().values() for d in a.dialects.values() for n in (d.name, d.alias) if n)

@@ -21,6 +21,7 @@ from ..schema.templates import patterns_of, reduce_names, stem, tally
 
 if TYPE_CHECKING:
     from ..schema.library_names import Spelling
+    from .learned import Learned
 
 # names explained, declared (2: by the architecture's first name), core patterns missing (negative), signature, core patterns as
 # they are written, marks of the
@@ -64,6 +65,7 @@ class Recognition(NamedTuple):
     score: Score
     evidence: tuple[str, ...]
     plain: Mapping[str, str] = {}  # stored name -> plain name, where the dialect has a spelling
+    learned: Learned | None = None  # where the architecture has no table of its own
 
     @property
     def table(self) -> Table:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from functools import cached_property
 
 from .._typing import NamedTuple
+from ..arch import architectures, is_learned
 from ..containers import Checkpoint
 from ..schema import Architecture, Dialect, Row, count_name, expand
 from ..schema.layout import Placed, Sizes
@@ -57,6 +58,9 @@ class WeightGraph:
             self.roles[n] = Role("repeat", canonical or first)
             if canonical is not None:
                 self.repeats.append((n, canonical))
+        if recognition is not None and recognition.learned is not None:
+            for holder, numbers in recognition.learned.indices.items():
+                self.indices.setdefault(holder, set()).update(numbers)
         rest = [n for n in checkpoint.tensors if n not in self.roles]
         slots = optimizer_state(rest, self.roles if recognition is not None else checkpoint.tensors) | checkpoint.slots
         unexplained = Role("unexplained", "")
@@ -150,7 +154,9 @@ class WeightGraph:
     @cached_property
     def counts(self) -> dict[str, int]:
         """How many of each placeholder there are, holes included: {"layers": 24}."""
-        return {count_name(p): max(v) + 1 for p, v in self.indices.items()}
+        found = {count_name(p): max(v) + 1 for p, v in self.indices.items()}
+        learned = self.recognition.learned if self.recognition is not None else None
+        return found if learned is None else {**found, **{c: n for c, n in learned.extra.items() if c not in found}}
 
     @cached_property
     def groups(self) -> frozenset[str]:
@@ -230,6 +236,12 @@ def bind(
 ) -> WeightGraph:
     """Recognise a checkpoint and bind its tensors. Arguments as in `recognize.recognize`."""
     shapes = {n: t.spec.shape for n, t in checkpoint.tensors.items() if n not in checkpoint.slots and n not in checkpoint.repeats}
+    if architecture is not None and not any(architecture in a.names for a in architectures().values()):
+        return WeightGraph(checkpoint, _learned(shapes, architecture, config))
+    if declared is not None and architecture is None and dialect in (None, "hf") and not any(declared in a.names for a in architectures().values()):
+        found = _learned(shapes, declared, config)
+        if found is not None:
+            return WeightGraph(checkpoint, found)
     found = recognize(
         shapes,
         checkpoint.aliases,
@@ -240,4 +252,17 @@ def bind(
         config=config,
         called=checkpoint.called,
     )
+    if found is None and declared is None and architecture is None and dialect is None and part is None:
+        from .recognize_learned import recognize_by_names
+
+        found = recognize_by_names(shapes, config)
     return WeightGraph(checkpoint, found)
+
+
+def _learned(shapes: Mapping[str, Shape], model_type: str, config: Mapping[str, object] | None) -> Recognition | None:
+    """The recognition by a learned schema; None where there is none, or the names are not its."""
+    if not is_learned(model_type):
+        return None
+    from .recognize_learned import recognize_learned
+
+    return recognize_learned(shapes, model_type, config)

@@ -260,6 +260,19 @@ def node_of(pattern: str, place: int) -> str:
     return pattern[: end - 1] if end else ""
 
 
+def abstract_name(name: str, places: Mapping[str, object]) -> tuple[str, tuple[int, ...]]:
+    """A name as a pattern and the numbers of its counted places."""
+    abstract: list[str] = []
+    at: list[int] = []
+    for i, part in enumerate(name.split(".")):
+        if i and part.isdecimal() and len(part) < 10 and ".".join(abstract) in places:
+            abstract.append("#")
+            at.append(int(part))
+        else:
+            abstract.append(part)
+    return ".".join(abstract), tuple(at)
+
+
 def fill(pattern: str, at: At) -> str:
     """A pattern with the numbers in."""
     parts = pattern.split("#")

@@ -54,6 +54,7 @@ class Lab:
         self.singles: list[Single] = []
         self.relevant: dict[Path, list[Any]] = {}
         self.errors: dict[str, str] = {}
+        self.computed: set[str] = set()  # keys that the library computes of others
         start = self.config()
         self.defaults, self.aliases = defaults_of(start), aliases_of(start)
         self.classes: list[type[PreTrainedModel]] = []
@@ -62,6 +63,9 @@ class Lab:
         if not found:
             raise LookupError("no class: a part of another model")
         self.base = small_base(found[0], self.config)
+        for path, value in keys(start):
+            if value is None and path[-1] == "vocab_size":
+                self.base = put(self.base, path, 100)
         at_base = {}
         for cls in found:
             s = self.build(cls, self.base)
@@ -136,6 +140,7 @@ class Lab:
             seen, wanted = 0, 1 if quick else 2 if type(value) is int else 8
             works: list[Any] = []
             tries = 0
+            pinned = False
             for new in alternatives(path, value, words, self.rng):
                 tries += 1
                 s = self.build(cls, put(over, path, new)) if tries < 9 else None
@@ -143,6 +148,15 @@ class Lab:
                     continue
                 same = s.shapes == base.shapes and s.kinds == base.kinds
                 seen += 1
+                if type(value) is int and not pinned and (pins := self.moved(base, s, path)):
+                    pinned = True
+                    still = put(over, path, new)
+                    for other, kept in pins:
+                        still = put(still, other, kept)
+                    alone = self.build(cls, still)
+                    if alone is not None and (alone.shapes != base.shapes or alone.kinds != base.kinds):
+                        works.append(new)
+                        self.singles.append(Single(parent, self.keep(alone, still), path))
                 if not same:
                     works.append(new)
                     self.singles.append(Single(parent, self.keep(s, put(over, path, new)), path))
@@ -156,6 +170,15 @@ class Lab:
             else:
                 idle.append(path)
         return idle
+
+    def moved(self, before: Sample, after: Sample, path: Path) -> list[tuple[Path, Any]]:
+        """The keys that the library computed anew when `path` was changed (a head's size, of the hidden size), with what they were."""
+        out = []
+        for key, value in before.env.items():
+            if key != ".".join(path) and type(value) is int and after.env.get(key) != value and key in self.defaults and not IDLE.search(key):
+                out.append((tuple(key.split(".")), value))
+                self.computed.add(key)
+        return out if len(out) <= 4 else []
 
     def under_flags(self, idle: list[Path]) -> None:
         """Keys that count only where another one is set (a flag, a null, a word): tried again where that one changed names."""

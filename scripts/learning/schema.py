@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ckptkit.schema.learned import LearnedRow, Place, evaluate, expected, fill, holds, keys_of, node_of, places_of
+from ckptkit.schema.learned import LearnedRow, Place, abstract_name, evaluate, expected, fill, holds, keys_of, node_of, places_of
 
 from .fit import Conditions, Point, fit_number, numbers
 from .observe import IDLE, MEMORY, Sample
@@ -97,19 +97,6 @@ def _walk(parts: list[str], decided: Mapping[str, int | None], local: dict[tuple
                 at.append(int(part))
                 continue
         abstract.append(part)
-
-
-def abstract_name(name: str, places: Mapping[str, object]) -> tuple[str, tuple[int, ...]]:
-    """A name as a pattern and the numbers of its counted places."""
-    abstract: list[str] = []
-    at: list[int] = []
-    for i, part in enumerate(name.split(".")):
-        if i and part.isdigit() and ".".join(abstract) in places:
-            abstract.append("#")
-            at.append(int(part))
-        else:
-            abstract.append(part)
-    return ".".join(abstract), tuple(at)
 
 
 # --- fitting ---------------------------------------------------------------------------------------------------------
@@ -308,8 +295,8 @@ class _Fitter:
 
 def derived_keys(lab: Lab, used: Iterable[str]) -> dict[str, str | None]:
     """The keys that moved though another was changed: the library computes them where nothing says them. None: nobody knows how."""
-    moved: dict[str, None] = {}
     wanted = set(used)
+    moved: dict[str, None] = dict.fromkeys(k for k in sorted(lab.computed) if k in wanted)
     for single in lab.singles:
         a, b = lab.samples[single.parent].env, lab.samples[single.child].env
         for k in wanted:
@@ -325,8 +312,13 @@ def derived_keys(lab: Lab, used: Iterable[str]) -> dict[str, str | None]:
         part = k.rpartition(".")[0]
         names = [n for n in lab.defaults if n.rpartition(".")[0] == part and n != k and not IDLE.search(n)]
         columns = {n: c for n in names if (c := numbers(points, n)) is not None and len(set(c)) > 1}
-        affecting = {".".join(s.path) for s in lab.singles if lab.samples[s.parent].env.get(k) != lab.samples[s.child].env.get(k)}
-        out[k] = fit_number([s.env[k] for s in free], {n: c for n, c in columns.items() if n in affecting}, 2)
+        relevant = {".".join(p) for p in lab.relevant}
+        values = [s.env[k] for s in free]
+        for near in (relevant, set(columns)):
+            found = fit_number(values, {n: c for n, c in columns.items() if n in near}, 1)
+            if found is not None and not found.isdigit():
+                out[k] = found
+                break
     return out
 
 
@@ -388,6 +380,14 @@ def learn(lab: Lab, rounds: int = 3) -> tuple[Schema, list[str]]:
             break
         for s, over in unseen:
             lab.keep(s, over)
+    principal = lab.principal.__name__
+    failed = {s.cls for s, _, (names, _) in wrong if names and s.cls != principal}
+    if failed and len(failed) < len(lab.classes):  # the others are right without them
+        classes = {c: p for c, p in schema.classes.items() if c.removesuffix(MEMORY) not in failed}
+        every = frozenset(classes)
+        rows = [r._replace(classes=r.classes & every) for r in schema.rows if not r.classes or r.classes & every]
+        schema = schema._replace(classes=classes, rows=rows)
+        wrong = [w for w in wrong if w[0].cls not in failed]
     return schema, [f"{s.cls}: {(names or sizes)[0]}" for s, _, (names, sizes) in wrong]
 
 
