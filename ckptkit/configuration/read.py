@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 
 from .._typing import NamedTuple
-from ..arch import architectures
+from ..arch import architectures, learned_index
 from ..containers import Checkpoint
 from ..errors import CheckpointError, CorruptError, NotFoundError, UsageError
 from ..findings import Finding
@@ -160,6 +160,8 @@ def declared_name(raw: Mapping[str, object]) -> str | None:
         for arch in architectures().values():
             if any(c.name == classes[0] for d in arch.dialects.values() for c in d.classes):
                 return arch.name
+        found = learned_index()["classes"].get(classes[0])
+        return str(found) if found else None
     return None
 
 

@@ -14,7 +14,7 @@ from .._typing import Any, NamedTuple
 from ..arch import LearnedSchema
 from ..schema import TORCH, Architecture, Class, ConfigForm, Dialect, Key, Match, Module, Row
 from ..schema.dialect import Reader, Writer
-from ..schema.learned import Env, LearnedRow, abstract_name, environment, evaluate, fill, flatten, holds
+from ..schema.learned import Env, LearnedRow, abstract_name, environment, evaluate, expected, fill, flatten, holds, node_of
 from ..schema.layout import Layout
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -133,6 +133,15 @@ def choose(schema: LearnedSchema, raw: Mapping[str, Any] | None, names: Sequence
     if best is None or best[0][0] * 2 < sum(not computed(n, schema.ignored) for n in names):
         return None
     return best[1:]
+
+
+def class_names(schema: LearnedSchema, raw: Mapping[str, Any]) -> tuple[str, frozenset[str]]:
+    """The class that a configuration names, or the first, and the names that it has there."""
+    said = raw.get("architectures")
+    cls = str(said[0]) if isinstance(said, list) and said and said[0] in schema.classes else next(iter(schema.classes))
+    env = environment_of(schema, raw, cls)
+    told, _ = expected(rows_of(schema, cls), schema.places, env, cls, 1 << 16)
+    return cls, frozenset(place(n, schema.classes[cls]) for n, e in told.items() if e.required)
 
 
 # --- an architecture of it -------------------------------------------------------------------------------------------
@@ -275,8 +284,6 @@ def _lowered(raw: dict[str, object]) -> dict[str, object]:
 
 
 def _holders(pattern: str, placeholders: Mapping[str, str]) -> list[str]:
-    from ..schema.learned import node_of
-
     return [placeholders[node_of(pattern, i)] for i in range(pattern.count("#"))]
 
 
@@ -318,8 +325,6 @@ def fit_names(schema: LearnedSchema, raw: Mapping[str, Any] | None, shapes: Shap
     nodes: dict[str, None] = {}
     counts: dict[tuple[str, tuple[int, ...]], int] = {}
     indices: dict[str, set[int]] = {}
-    from ..schema.learned import node_of
-
     for s in seen.values():
         for k in range(len(s.at)):
             node = node_of(s.row.pattern, k)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from ..arch import architectures
+from ..arch import architectures, learned_index
 from ..containers import containers
 from ..errors import UsageError
 from ..findings import Finding
@@ -30,7 +30,7 @@ def parse_expectations(expect: Mapping[str, str]) -> dict[str, object]:
         known |= {a for p in arch.params.values() for a in p.layout.axes} | {count_name(p) for p in arch.counted} | set(arch.config_counts)
     out: dict[str, object] = {}
     for key, value in expect.items():
-        if key not in known:
+        if key not in known and key not in learned_index()["counts"]:
             raise UsageError(f"--expect {key}: there is no such thing to expect", hint=f"one of {', '.join(sorted(known))}")
         if key in _WORDS:
             out[key] = value

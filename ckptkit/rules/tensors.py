@@ -24,7 +24,7 @@ def missing(s: Subject) -> Iterator[Finding]:
     an error too. A tied tensor may be absent, and so may what the naming has no place for.
     """
     graph, r = s.graph, s.graph.recognition
-    if r is None:
+    if r is None or r.learned is not None:  # of learned schemas see rules/learned.py
         return
     arch = r.architecture
     groups: dict[str, list[str]] = {}
@@ -157,8 +157,9 @@ def unexpected(s: Subject) -> Iterator[Finding]:
     rest = s.graph.of_role("unexplained")
     if rest:
         rest = sorted(rest, key=natural)
+        learned = s.graph.recognition.learned
         yield Finding(
-            "warning",
+            "error" if learned is not None and learned.said else "warning",  # the library's own class has no such tensor
             "unexpected",
             collapse(rest, 4),
             f"{count(rest, 'tensor')} {are(rest)} unexpected in {s.graph.recognition.architecture.title}: {collapse(rest)}",

@@ -7,7 +7,7 @@ place ("~layers.#.mlp.up_proj.weight"; "~" takes the class's prefix), a conditio
     "depths[@0]", "conv_dim[@0-1]", "len(depths)", "embed_dim*2**@0"    lists, and the first counted place of the name
 
 Conditions are ["is", feature, value], ["<", expression, expression], ["mod", expression, expression, rest], ["in", place, list],
-["true", feature], ["not", c], ["and", c...], ["or", c...]. What a configuration does not say is None, and so is all that depends on it:
+["true", feature], ["has", key of a list, word], ["not", c], ["and", c...], ["or", c...]. What a configuration does not say is None, and so is all that depends on it:
 an unexplained size or condition is not checked.
 """
 
@@ -204,6 +204,11 @@ def holds(when: Any, env: Env, at: At = ()) -> bool | None:
         if value is None and (when[1].endswith("]") or not _said(env, when[1])):
             return None
         return value == when[2] and (isinstance(value, bool) is isinstance(when[2], bool))
+    if op == "has":
+        words = env.get(when[1])
+        if words is None and when[1] not in env:
+            return None
+        return when[2] in (words.split("|") if isinstance(words, str) else words if isinstance(words, list) else ())
     if op == "in":
         values = env.get(when[2])
         if values is None and when[2] in env:

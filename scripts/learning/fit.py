@@ -49,11 +49,11 @@ def fit_number(values: Sequence[int], columns: dict[str, Sequence[int]], most: i
     y = np.array(values, dtype=np.int64)
     monomials = _monomials(columns, y) if most else [(k, np.array(c, dtype=np.int64)) for k, c in columns.items()]
     if strict:
+        for name, m in sorted(monomials, key=lambda nm: (nm[0] != "num_labels", len(nm[0]))):
+            if (m == y).all() and "*" not in name and "/" not in name:  # the thing itself, then one more or less of it, then a multiple
+                return name
         if len(set(values)) < (3 if len(values) >= 6 else 99) and len(values) < 10:
             return None
-        for name, m in monomials:  # the thing itself, then one more or one less of it, then a multiple
-            if (m == y).all():
-                return name
         lines = [(abs(int(y[0] - m[0])), n, m) for n, m in monomials if (y - m == y[0] - m[0]).all() and abs(int(y[0] - m[0])) < 4]
         if lines:
             shift, name, m = min(lines, key=lambda t: (t[0], len(t[1])))
@@ -222,6 +222,10 @@ class Conditions:
                 self.add(["true", k], [bool(v) for v in values])
             for word in dict.fromkeys(v for v in values if isinstance(v, str)):
                 self.add(["is", k, word], [v == word for v in values])
+            every = [v if isinstance(v, list) else v.split("|") if isinstance(v, str) else [] for v in values]
+            if any(isinstance(w, str) for v in every for w in v) and not any(len(v) > 6 for v in every):
+                for word in dict.fromkeys(w for v in every for w in v if isinstance(w, str)):
+                    self.add(["has", k, word], [word in v for v in every])
             if all(type(v) is int for v in values):
                 whole.append((k, values))  # type: ignore[arg-type]
                 self.add(["true", k], [bool(v) for v in values])

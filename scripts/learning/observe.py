@@ -222,6 +222,10 @@ def words_of(cls: type[PreTrainedModel]) -> dict[str, list[str]]:
         out.setdefault(key, []).extend(re.findall(r"[\"']([\w. -]+)[\"']", words))
     for key, body in re.findall(r"^    (\w+): [^\n]*Literal\[([^\]]*)\]", text, re.M):
         out.setdefault(key, []).extend(re.findall(r"[\"']([\w. -]+)[\"']", body))
+    for word, key in re.findall(r"[\"']([\w-]+)[\"'] (?:not )?in (?:self\.config|config|self)\.(\w+)", text):
+        out.setdefault(f"{key}*", []).append(word)
+    for key in re.findall(r"^    (\w+): [^=\n]*\bNone\b", text, re.M):
+        out.setdefault("*optional", []).append(key)
     kinds = [k for k in ("full_attention", "sliding_attention", "linear_attention", "mamba", "attention", "chunked_attention", "recurrent",
              "conv", "moe", "mlp", "dense", "sparse", "hybrid", "cross_attention", "compressed_sparse_attention", "heavily_compressed_attention") if re.search(rf"[\"']{k}[\"']", text)]  # fmt: skip
     out["*kinds"] = kinds
@@ -234,16 +238,22 @@ def alternatives(path: tuple[str, ...], value: Any, words: dict[str, list[str]],
     key = path[-1]
     if isinstance(value, bool):
         return [not value]
+    among = words.get(f"{key}*", [])
+    if among and (value is None or isinstance(value, (str, list))):
+        return [w if isinstance(value, str) else [w] for w in among] + ["|".join(among) if isinstance(value, str) else list(among)]
     if value is None:
+        if re.search(r"indices|_layers$|_list$|_blocks$|layer_ids", key):
+            return [[1], [0], [0, 2], [1, 3]]
         if re.search(r"layer_types|config|path|name|ids$|dict|mode$|implementation|scaling|window", key):
             return [None][:0] + ([64] if "window" in key else [])
         return [16, 24, 64, 3, *words.get(key, ())]
     if isinstance(value, int):
+        none = [None] if key in words.get("*optional", ()) and re.search("rank|intermediate|inner|dim|size", key) else []
         if SMALL.search(key) and value < 64:
-            return [v for v in (value + 1, value * 2, 2, 1, 3, value - 1) if v >= 0 and v != value]
+            return [v for v in (value + 1, value * 2, 2, 1, 3, value - 1) if v >= 0 and v != value] + none
         if value <= 0:
             return [1, 2, 3]
-        return [v for v in (value * 2, value + 1, value * 3, value + 8, value + 32, value // 2, value + 2) if v > 0 and v != value]
+        return none + [v for v in (value * 2, value + 1, value * 3, value + 8, value + 32, value // 2, value + 2) if v > 0 and v != value]
     if isinstance(value, str):
         return [w for w in words.get(key, ()) if w != value]
     if isinstance(value, (list, tuple)) and not value and not re.search("config|ids$|names|token", key):

@@ -64,7 +64,7 @@ class Lab:
             raise LookupError("no class: a part of another model")
         self.base = small_base(found[0], self.config)
         for path, value in keys(start):
-            if value is None and path[-1] == "vocab_size":
+            if value is None and path[-1] == "vocab_size":  # a default without a vocabulary
                 self.base = put(self.base, path, 100)
         at_base = {}
         for cls in found:
@@ -73,7 +73,8 @@ class Lab:
                 at_base[cls] = s
         if not at_base:
             raise RuntimeError(next(iter(self.errors.values()), "it does not build"))
-        self.principal = max(at_base, key=lambda c: (len(at_base[c].shapes), -found.index(c)))
+        most = max(len(s.shapes) for s in at_base.values())  # the first that is nearly the whole
+        self.principal = next(c for c in at_base if len(at_base[c].shapes) * 1.1 + 2 >= most)
         self.classes = [self.principal, *(c for c in at_base if c is not self.principal)]
         for c in self.classes:
             self.keep(at_base[c], self.base)
@@ -137,7 +138,7 @@ class Lab:
         for path, value in every:
             if (only is not None and path not in only) or self.late:
                 continue
-            seen, wanted = 0, 1 if quick else 2 if type(value) is int else 8
+            seen, wanted = 0, 1 if quick else 3 if type(value) is int else 8
             works: list[Any] = []
             tries = 0
             pinned = False
@@ -160,7 +161,7 @@ class Lab:
                 if not same:
                     works.append(new)
                     self.singles.append(Single(parent, self.keep(s, put(over, path, new)), path))
-                if seen >= (1 if same and type(value) is int else wanted):
+                if seen >= (1 if same and type(value) is int and new is not None else wanted):
                     break
             if works:
                 if type(value) is int and LAYERS.search(path[-1]):
@@ -259,7 +260,7 @@ def observe(model_type: str, seconds: float = 90) -> Lab:
     common = _patterns(lab.samples[0])
     for i in range(1, len(lab.classes)):
         if _patterns(lab.samples[i]) - common:
-            lab.one_at_a_time(i, {p for p in idle if p not in lab.relevant}, quick=True)
+            lab.one_at_a_time(i, quick=True)
     if ("num_labels",) not in lab.relevant:
         lab.relevant["num_labels",] = [2, 3, 5, 7]
     for path, values in list(lab.relevant.items()):

@@ -271,6 +271,21 @@ class _Fitter:
         source = abstract_name(self._bare(tied, seen), self.firsts)[0] if tied else ""
         return LearnedRow(pattern, tuple(dims), when, frozenset() if classes == every else classes, source, buffer), unexplained
 
+    def in_further_classes(self, row: LearnedRow, patterns: Mapping[str, set[str]]) -> LearnedRow:
+        """A row that is there under a condition, in the classes too in whose few samples the condition never held."""
+        if not row.classes or not row.pattern.startswith("~") or row.when is True:
+            return row
+        near = row.pattern.rpartition(".")[0].rpartition(".")[0] or "~"
+        more = set()
+        for c in self.prefix.keys() - row.classes:
+            if not any(p.startswith(near) for p in patterns[c]):
+                continue
+            universe = self.universe(row.pattern, frozenset({c}))
+            if universe is not None and not any(holds(row.when, self.samples[i].env, at) for i, at in universe):
+                more.add(c)
+        every = row.classes | more
+        return row._replace(classes=frozenset() if every == self.prefix.keys() else every)
+
     def _bare(self, tied: str, seen: Mapping[tuple[int, tuple[int, ...]], tuple[tuple[int, ...], str]]) -> str:
         i = next(i for (i, _), (_, kind) in seen.items() if kind == f"t={tied}")
         prefix = self.prefix[self.samples[i].cls]
@@ -342,7 +357,7 @@ def used_keys(rows: Iterable[LearnedRow], places: Mapping[str, Place]) -> list[s
             except ValueError:
                 pass
         elif isinstance(x, (list, tuple)):
-            if x and x[0] in ("is", "true", "in"):
+            if x and x[0] in ("is", "true", "in", "has"):
                 found[x[2] if x[0] == "in" else x[1].partition("[")[0]] = None
             else:
                 for y in x[1:] if x and x[0] in ("not", "and", "or", "<", "mod") else x:
@@ -362,9 +377,10 @@ def fit(lab: Lab) -> Schema:
     f = _Fitter(lab)
     f.fit_places()
     rows, unexplained, dims = [], 0, 0
+    patterns = {c: {p for p, by in f.by.items() if any(f.samples[i].cls == c for i in by)} for c in f.prefix}
     for pattern in f.by:
         row, missing = f.row(pattern)
-        rows.append(row)
+        rows.append(f.in_further_classes(row, patterns))
         unexplained += missing
         dims += len(row.dims)
     return Schema(f.prefix, f.places, rows, unexplained, dims, derived_keys(lab, used_keys(rows, f.places)))
