@@ -122,7 +122,8 @@ def main() -> None:
     parser.add_argument("--index", action="store_true", help="only the index and the table")
     parser.add_argument("--seconds", type=float, default=60, help="for each model type")
     parser.add_argument("--slice", default="", help="I/N: every N-th type from the I-th on")
-    parser.add_argument("--no-index", action="store_true")
+    parser.add_argument("--missing", action="store_true", help="only the types that have no file")
+    parser.add_argument("--no-index", action="store_true", help="neither the index nor the table")
     args = parser.parse_args()
     FOLDER.mkdir(exist_ok=True)
     state = FOLDER / (f"why-{args.slice.replace('/', '-')}.json" if args.slice else "why.json")
@@ -134,6 +135,8 @@ def main() -> None:
             i, n = map(int, args.slice.split("/"))
             types = types[i::n]
         for t in types:
+            if args.missing and file_of(t).exists():
+                continue
             found = learn_type(t, args.seconds)
             if not found["why"]:
                 file_of(t).write_text(to_text(found["schema"]), encoding="utf-8")

@@ -34,8 +34,6 @@ def choose_dialect(subject: Subject, to: str | None, container: str | None = Non
     if to is None:
         return None
     arch = subject.architecture
-    if arch is not None and arch.learned and to == "hf":
-        return None  # the one naming that it has: the names stay
     if arch is None:
         every = {d.name for a in architectures().values() for d in a.dialects.values()} | {
             d.alias for a in architectures().values() for d in a.dialects.values()

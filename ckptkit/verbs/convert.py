@@ -81,6 +81,7 @@ def convert(
     add: Sequence[str] = (),
     resize_vocab: int | None = None,
     seed: int = 0,
+    renew: bool = False,
 ) -> Conversion:
     """Write the checkpoint at `source` to `target` in dialect `to` (None, or a container's name: names stay) and `container` (None:
     the dialect's own).
@@ -91,6 +92,7 @@ def convert(
     written, with check="reference" also by the format's own library; `on_overflow` (error, clip, keep) and `sync` are the engine's;
     `force` converts in spite of error findings. `init_missing`: parameters that the source lacks start as the architecture's authors
     have them start; `add`: so do heads that it lacks; `resize_vocab`: so do further rows of the vocabulary (or rows are left out);
+    `renew`: names and configuration are written anew though the naming stays (of an architecture that has one naming only, they stay);
     all of it by `seed`, the same values as `build_transformer_model` gives, listed in the findings and the ledger. Raises
     FindingsError, UndecidedError, UsageError, ... (`errors`).
     """
@@ -109,6 +111,8 @@ def convert(
         wanted = container or (choose_container(subject, None, None, dst).NAME if single else None)
         target_dialect = choose_dialect(subject, to, wanted) if to is not None or not grows else own_dialect(subject)
         chosen = choose_container(subject, target_dialect, container, dst if single else None)
+        if target_dialect is not None and target_dialect is subject.graph.dialect and _has_one_naming(subject) and not (renew or grows):
+            target_dialect = None
         findings = run_rules(subject, integrity=bool(check) and not dry_run)
         if init_missing:
             findings = [f for f in findings if f.rule != "missing"]
@@ -149,6 +153,12 @@ def convert(
         return Conversion(plan, ledger, (*findings, *result.findings), classes, result, text)
 
 
+def _has_one_naming(subject: Subject) -> bool:
+    """Whether the architecture is a learned one, whose names are the library's as they are, without a wrapper to take off."""
+    r = subject.graph.recognition
+    return r is not None and r.learned is not None and not r.wrapper
+
+
 def _reference(container: str) -> Callable[[str, str], object]:
     """What reads a container with the format's own library; imported only when it is asked for. UsageError where there is none."""
     from ..runtime.verify.reference import READERS, hold
@@ -184,7 +194,7 @@ def _plan(
         metadata |= dialect.files.metadata
         if dialect.files.spelling is not None and dialect.container == request.container.NAME:
             metadata |= dialect.files.spelling.metadata(list(weights.came))
-        if dialect.config.writer.fold is not None:
+        if dialect.config.writer.fold is not None and dialect.name != "hf":
             metadata |= {"keras:config.json": text, "keras:metadata.json": to_json_text({"keras_version": "3.0.0"})}
         if dialect.container == request.container.NAME:
             wrapper = dialect.files.wrapper

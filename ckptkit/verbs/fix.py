@@ -86,7 +86,7 @@ def fix(
     done = convert(
         src, target, to=dialect.name if renames and dialect is not None else None, container=container, config=config,
         max_shard_size=max_shard_size,
-        drop_optimizer=not keep_optimizer, dry_run=dry_run, overwrite=overwrite, force=True, progress=progress, resize_vocab=trimmed,
+        drop_optimizer=not keep_optimizer, dry_run=dry_run, overwrite=overwrite, force=True, progress=progress, resize_vocab=trimmed, renew=True,
     )  # fmt: skip
     return Fixed(tuple(repairs), tuple(f for f in remaining if f.severity != "info"), done)
 
