@@ -40,11 +40,25 @@ def learn_type(model_type: str, seconds: float) -> dict[str, Any]:
     except Exception as e:
         return {"why": f"{type(e).__name__}: {' '.join(str(e).split())[:160]}"}
     names = [w for w in wrong if ": not" in w]
+    runs = uncounted(schema)
+    if runs:
+        return {"why": f"no key was found that counts {', '.join(runs)}"}
     return {
         "schema": text,
         "wrong": wrong,
         "why": f"foretold wrongly: {wrong[0][:160]}" if names or len(wrong) > 2 else "",
     }
+
+
+def uncounted(schema: Any) -> list[str]:
+    """The runs of layers in a schema's names that nothing counts: four alike or more, one after another."""
+    import re
+
+    runs: dict[str, set[int]] = {}
+    for row in schema.rows:
+        for m in re.finditer(r"(?:^|\.)(layers?|h|blocks?|layer)\.(\d+)(?=\.)", row.pattern):
+            runs.setdefault(row.pattern[: m.start(2)].rstrip("."), set()).add(int(m[2]))
+    return [r.lstrip("~") for r, numbers in runs.items() if len(numbers) >= 6 and max(numbers) + 1 == len(numbers)]
 
 
 def packed(model_type: str, lab: Any, schema: Any, ignored: list[str]) -> dict[str, Any]:
@@ -78,7 +92,7 @@ def packed(model_type: str, lab: Any, schema: Any, ignored: list[str]) -> dict[s
         "library": f"transformers {transformers.__version__}",
         "classes": schema.classes,
         "places": {node: [p.count, p.first] for node, p in schema.places.items()},
-        "defaults": {k: lab.defaults[k] for k in keys if k in lab.defaults and k not in schema.derived},
+        "defaults": {k: lab.defaults.get(k) for k in keys if k not in schema.derived and (k in lab.defaults or k not in TOLD)},
         "derived": {k: v for k, v in schema.derived.items() if v},
         "aliases": aliases,
         "parts": {k: {**v, "at": _relative(v["at"], schema.classes[lab.principal.__name__])} for k, v in lab.parts.items()},
@@ -110,6 +124,9 @@ def to_text(data: dict[str, Any]) -> str:
         else:
             lines.append(f'"{key}":{json.dumps(value, ensure_ascii=False, separators=(",", ":"))}')
     return "{" + ",\n".join(lines) + "}\n"
+
+
+TOLD = ("*class", "num_labels")  # what no default says
 
 
 def file_of(model_type: str) -> Path:

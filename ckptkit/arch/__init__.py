@@ -7,15 +7,21 @@ PATH), or loaded with `load`. They are Python and are run; their tables are chec
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 
+from .._typing import TYPE_CHECKING, Any
 from ..errors import UsageError
 from ..schema import Architecture, check
 from ..support.discovery import stems
-from ._learned import LearnedSchema, Part, is_learned, learned_index, learned_schema
 
-__all__ = ["LearnedSchema", "Part", "architectures", "by_name", "is_learned", "known", "learned_index", "learned_schema", "load"]
+if TYPE_CHECKING:
+    from ._learned import LearnedSchema
+
+__all__ = ["LearnedSchema", "architectures", "by_name", "is_learned", "learned_index", "learned_schema", "load"]
+
+LEARNED = os.path.join(os.path.dirname(__file__), "learned")
 
 
 @cache
@@ -36,9 +42,24 @@ def architectures() -> dict[str, Architecture]:
     return found
 
 
-def known(name: object) -> bool:
-    """Whether an architecture is called so, or a schema of that model type was learned."""
-    return any(name in a.names for a in architectures().values()) or is_learned(name)
+def is_learned(model_type: object) -> bool:
+    """Whether a schema of that model type was learned. Looks at the folder only."""
+    plain = isinstance(model_type, str) and model_type.replace("-", "_").replace(".", "_").isidentifier()
+    return plain and os.path.isfile(os.path.join(LEARNED, f"{model_type}.json"))
+
+
+def learned_schema(model_type: str) -> LearnedSchema:
+    """The learned schema of a model type. UsageError where there is none."""
+    from ._learned import read_schema
+
+    return read_schema(model_type)
+
+
+def learned_index() -> Mapping[str, Any]:
+    """{"types": [model type...], "classes": {class: model type}, "marks": {pattern: [model types]}, "counts": [...]}, of what was learned."""
+    from ._learned import read_index
+
+    return read_index()
 
 
 def load(path: str) -> Architecture:

@@ -13,8 +13,8 @@ from functools import cache
 from .._typing import Any, NamedTuple
 from ..errors import UsageError
 from ..schema.learned import LearnedRow, Place
+from . import LEARNED, is_learned
 
-FOLDER = os.path.join(os.path.dirname(__file__), "learned")
 INDEX = "_index.json"
 
 
@@ -46,28 +46,21 @@ def _read(name: str) -> Any:
     import json
 
     try:
-        with open(os.path.join(FOLDER, name), encoding="utf-8") as f:
+        with open(os.path.join(LEARNED, name), encoding="utf-8") as f:
             return json.load(f)
     except FileNotFoundError:
         return None
 
 
 @cache
-def learned_index() -> Mapping[str, Any]:
+def read_index() -> Mapping[str, Any]:
     """{"types": [model type...], "classes": {class: model type}, "marks": {pattern: [model types]}}, of what was learned."""
     found: Mapping[str, Any] = _read(INDEX) or {"types": [], "classes": {}, "marks": {}, "counts": []}
     return found
 
 
-def is_learned(model_type: object) -> bool:
-    """Whether there is a learned schema of a model type. Looks at the folder only."""
-    return isinstance(model_type, str) and model_type.replace("-", "_").replace(".", "_").isidentifier() and (
-        os.path.isfile(os.path.join(FOLDER, f"{model_type}.json"))
-    )  # fmt: skip
-
-
 @cache
-def learned_schema(model_type: str) -> LearnedSchema:
+def read_schema(model_type: str) -> LearnedSchema:
     """The learned schema of a model type. UsageError where there is none."""
     data = _read(f"{model_type}.json") if is_learned(model_type) else None
     if data is None:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from .._typing import Any, NamedTuple
-from ..arch import LearnedSchema
+from .._typing import TYPE_CHECKING, Any, NamedTuple
 from ..schema import TORCH, Architecture, Class, ConfigForm, Dialect, Key, Match, Module, Row
 from ..schema.dialect import Reader, Writer
 from ..schema.learned import Env, LearnedRow, abstract_name, environment, evaluate, expected, fill, flatten, holds, node_of
 from ..schema.layout import Layout
+
+if TYPE_CHECKING:
+    from ..arch import LearnedSchema
 
 Shapes = Mapping[str, tuple[int, ...]]
 MEMORY = "@memory"

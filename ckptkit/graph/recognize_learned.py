@@ -7,8 +7,8 @@ all the names: a cousin is never named for the real one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
+from .._typing import TYPE_CHECKING
 from ..arch import learned_index, learned_schema
 from ..schema.templates import patterns_of, tally
 from .learned import Learned, Shapes, computed, fit_names, learned_architecture, stray

@@ -182,6 +182,13 @@ def optimizer(s: Subject) -> Iterator[Finding]:
         )
 
 
+def _is_buffer(s: Subject, name: str) -> bool:
+    """Whether a tensor is a buffer of a learned class, which may be of any type."""
+    found = s.graph.recognition.learned if s.graph.recognition is not None else None
+    seen = found.seen.get(name[len(found.wrapper) :]) if found is not None else None
+    return seen is not None and seen.row.buffer
+
+
 @rule("dtype", "error", "Parameters have one type")
 def dtype(s: Subject) -> Iterator[Finding]:
     """A few tensors of another type among many: what a partial conversion or an interrupted cast leaves. The odd ones are named.
@@ -195,7 +202,7 @@ def dtype(s: Subject) -> Iterator[Finding]:
     for name, t in s.checkpoint.tensors.items():
         if DTYPES[t.spec.dtype].kind == "float" and (not known or roles[name].kind in ("param", "tied", "repeat")):
             by.setdefault(t.spec.dtype, []).append(name)
-        elif known and roles[name].kind in ("param", "tied", "repeat"):
+        elif known and roles[name].kind in ("param", "tied", "repeat") and not _is_buffer(s, name):
             wrong.setdefault(t.spec.dtype, []).append(name)
     for dtype, names in wrong.items():
         most = max(by, key=lambda d: len(by[d]), default="")

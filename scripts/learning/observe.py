@@ -240,13 +240,14 @@ def alternatives(path: tuple[str, ...], value: Any, words: dict[str, list[str]],
         return [not value]
     among = words.get(f"{key}*", [])
     if among and (value is None or isinstance(value, (str, list))):
-        return [w if isinstance(value, str) else [w] for w in among] + ["|".join(among) if isinstance(value, str) else list(among)]
+        out: list[Any] = [] if isinstance(value, str) else [*([w] for w in among), list(among)]
+        return out if isinstance(value, list) else [*out, *among, "|".join(among)]
     if value is None:
         if re.search(r"indices|_layers$|_list$|_blocks$|layer_ids", key):
             return [[1], [0], [0, 2], [1, 3]]
         if re.search(r"layer_types|config|path|name|ids$|dict|mode$|implementation|scaling|window", key):
             return [None][:0] + ([64] if "window" in key else [])
-        return [16, 24, 64, 3, *words.get(key, ())]
+        return [16, 24, 64, 3, True, *words.get(key, ())]
     if isinstance(value, int):
         none = [None] if key in words.get("*optional", ()) and re.search("rank|intermediate|inner|dim|size", key) else []
         if SMALL.search(key) and value < 64:
@@ -282,6 +283,14 @@ def _lists(key: str, value: list[Any], words: dict[str, list[str]], rng: random.
             yield [word] * len(value)
 
 
+def make_config(kind: type[PreTrainedConfig], over: dict[str, Any]) -> PreTrainedConfig:
+    """A configuration of overrides; what must say the same number of layers in two ways says it in both."""
+    over = json.loads(json.dumps(over))
+    if "num_layers" in over and "attention_types" not in over and "attention_types" in kind.__doc__.__str__():
+        over["attention_types"] = [[["global"], over["num_layers"]]]
+    return kind(**over)
+
+
 def put(over: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
     """A copy of nested overrides with one more."""
     out = json.loads(json.dumps(over))
@@ -294,12 +303,12 @@ def put(over: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str, An
 
 def small_base(cls: type[PreTrainedModel], config: type[PreTrainedConfig]) -> dict[str, Any]:
     """Overrides that make a configuration of few layers and experts, as far as the class builds with each of them."""
-    over: dict[str, Any] = {}
+    over: dict[str, Any] = {p[0]: 100 for p, v in keys(config()) if v is None and p == ("vocab_size",)}  # defaults without a vocabulary
 
     def builds(o: dict[str, Any]) -> bool:
         try:
             with limit(15), torch.device("meta"):
-                cls(config(**json.loads(json.dumps(o))))
+                cls(make_config(config, o))
         except (Exception, Timeout):
             return False
         return True
@@ -314,7 +323,9 @@ def small_base(cls: type[PreTrainedModel], config: type[PreTrainedConfig]) -> di
         elif isinstance(value, (list, tuple)) and value and all(type(v) is int for v in value) and re.search("depths|num_blocks|block_sizes|layers", key):
             if max(value) > 2:
                 found.append((path, [min(v, 2) for v in value]))
-    every: dict[str, Any] = {}
+    if not builds(over) and any(p == ("head_dim",) and v is None for p, v in keys(config())):
+        over["head_dim"] = 64
+    every = dict(over)
     for path, value in found:
         every = put(every, path, value)
     if builds(every):

@@ -23,6 +23,7 @@ from .observe import (
     classes_of,
     defaults_of,
     keys,
+    make_config,
     parts_of,
     put,
     small_base,
@@ -59,13 +60,11 @@ class Lab:
         self.defaults, self.aliases = defaults_of(start), aliases_of(start)
         self.classes: list[type[PreTrainedModel]] = []
         self.parts: dict[str, dict[str, str]] = {}
+        self.all_parts = list(parts_of(start))
         found = classes_of(model_type)
         if not found:
             raise LookupError("no class: a part of another model")
         self.base = small_base(found[0], self.config)
-        for path, value in keys(start):
-            if value is None and path[-1] == "vocab_size":  # a default without a vocabulary
-                self.base = put(self.base, path, 100)
         at_base = {}
         for cls in found:
             s = self.build(cls, self.base)
@@ -81,7 +80,7 @@ class Lab:
 
     def find_parts(self) -> None:
         """Where the names of a part of a composite are those of that part's own class: its type, class, and the beginning of the names."""
-        config = self.config(**json.loads(json.dumps(self.base)))
+        config = make_config(self.config, self.base)
         names = self.samples[0].shapes
         for path, model_type in parts_of(config).items():
             inner = config
@@ -106,7 +105,7 @@ class Lab:
     def build(self, cls: type[PreTrainedModel], over: dict[str, Any]) -> Sample | None:
         """A class at overrides; None where it does not build."""
         try:
-            config = self.config(**json.loads(json.dumps(over)))
+            config = make_config(self.config, over)
             labels = over.get("num_labels")
             if labels and getattr(config, "num_labels", labels) != labels:
                 config.num_labels = labels
@@ -130,7 +129,7 @@ class Lab:
         cls = next(c for c in self.classes if c.__name__ == base.cls)
         words = words_of(self.principal)
         idle = []
-        config = self.config(**json.loads(json.dumps(over)))
+        config = make_config(self.config, over)
         every = list(keys(config))
         known = {p for p, _ in every}
         parts = {p[:-1] for p in known}
@@ -226,7 +225,7 @@ class Lab:
 
 def other_lengths(lab: Lab) -> None:
     """Lists of one length that only change it together (sizes of stages): one shorter, one longer."""
-    config = lab.config(**json.loads(json.dumps(lab.base)))
+    config = make_config(lab.config, lab.base)
     by: dict[tuple[Path, int], list[tuple[Path, list[Any]]]] = {}
     for path, value in keys(config):
         if isinstance(value, (list, tuple)) and 2 <= len(value) <= 12 and all(isinstance(v, (int, str)) for v in value):

@@ -129,6 +129,13 @@ class _Fitter:
         self.key_names = [".".join(p) for p in lab.relevant]
         if len(lab.classes) > 1:
             self.key_names.append("*class")
+        relevant = set(self.key_names)
+        self.inner = {  # whole numbers in mappings of the configuration, whose keys were not tried
+            v
+            for k, v in lab.samples[0].env.items()
+            if type(v) is int and k.count(".") and k not in relevant and k.rpartition(".")[0] not in lab.parts and not IDLE.search(k)
+            and not any(k.startswith(f"{p}.") and k.count(".") == p.count(".") + 1 for p in lab.all_parts)
+        }  # fmt: skip
         self.places: dict[str, Place] = {}
         self._fits: dict[object, str | None] = {}
         self._conditions: dict[object, Conditions] = {}
@@ -171,7 +178,7 @@ class _Fitter:
         points = [Point(self.samples[i].env, at) for (i, at), _ in items]
         y = [v for _, v in items]
         if all(v == y[0] for v in y):
-            return str(y[0])
+            return str(y[0]) if y[0] < 3 or y[0] not in self.inner else None  # a number that no sample moved, inside a mapping
         mark = (tuple(values), tuple(y))
         if mark in self._fits:
             return self._fits[mark]
