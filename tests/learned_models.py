@@ -31,12 +31,12 @@ def shrunk(config: Any) -> dict[str, Any]:
     for key, value in vars(config).items():
         if isinstance(value, PreTrainedConfig):
             out[key] = shrunk(value)
+        elif re.search("_token_id$", key) and isinstance(value, int):
+            out[key] = 1
         elif isinstance(value, int) and not isinstance(value, bool):
             for pattern, n in SMALL.items():
                 if re.search(pattern, key) and value > n:
                     out[key] = n
-        elif re.search("_token_id$", key) and isinstance(value, int):
-            out[key] = 1
     return out
 
 

@@ -20,6 +20,9 @@ FORMATS = ("text", "json", "markdown", "html", "sarif", "junit", "github")
     help="What must be true, such as layers=24, hidden=1024, variant=roberta-large, dtype=float32. Repeatable.",
 )
 @declare.option("--container", metavar="NAME", help="Read it as this container instead of recognising it.")
+@declare.option(
+    "--against", metavar="LIBRARY", help="Also ask the installed library for the tensors of its own class: transformers. Runs no code of PATH."
+)
 @declare.option("--lock", metavar="FILE", help="Say what is another than when `ckptkit lock` wrote FILE.")
 @declare.option(
     "--policy", metavar="FILE", help="The policy file; without PATH it is looked for: ckptkit.toml, or pyproject.toml with [tool.ckptkit]."
@@ -36,7 +39,7 @@ FORMATS = ("text", "json", "markdown", "html", "sarif", "junit", "github")
 @format_option(*FORMATS)
 def command(
     paths: tuple[str, ...], config: str | None, architecture: str | None, dialect: str | None, part: str | None, expect: tuple[str, ...],
-    container: str | None,
+    container: str | None, against: str | None,
     lock: str | None, policy: str | None, select: tuple[str, ...], ignore: tuple[str, ...], fail_on: str | None, baseline: str | None,
     write_baseline: str | None,
     no_integrity: bool, report: tuple[str, ...], form: str,
@@ -68,13 +71,14 @@ def command(
     if paths:
         options = {
             k: v
-            for k, v in (("config", config), ("architecture", architecture), ("dialect", dialect), ("part", part), ("container", container))
+            for k, v in (("config", config), ("architecture", architecture), ("dialect", dialect), ("part", part), ("container", container),
+                         ("against", against))
             if v
         }
         choice = Choice(selected, ignored, {}, known, fail_on or "error")
         entries = [Entry(p, choice, parse_pairs(expect, "--expect"), (), lock or "", "", options, not no_integrity) for p in paths]
     else:
-        if any((config, architecture, dialect, part, container, expect, lock)):
+        if any((config, architecture, dialect, part, container, expect, lock, against)):
             raise UsageError("--config, --expect, --lock and the like are of a PATH", hint="name it, or say it in the policy file")
         source = policy or find_policy()
         if source is None:

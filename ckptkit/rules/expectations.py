@@ -20,6 +20,10 @@ noticed("expect", "error", "What was expected of the checkpoint is true", """
     status 3) where neither the tensors nor a configuration say it.""")  # fmt: skip
 
 
+noticed("against", "error", "The library's own class has these tensors", """
+    With `--against transformers`: the installed library builds the class that the configuration names on the meta device, without weights,
+    and its names and shapes are held against those that are stored. Code that comes with a checkpoint is never run.""")  # fmt: skip
+
 _WORDS = ("architecture", "dialect", "container", "variant", "dtype")
 
 

@@ -270,12 +270,26 @@ def abstract_name(name: str, places: Mapping[str, object]) -> tuple[str, tuple[i
     abstract: list[str] = []
     at: list[int] = []
     for i, part in enumerate(name.split(".")):
-        if i and part.isdecimal() and len(part) < 10 and ".".join(abstract) in places:
-            abstract.append("#")
-            at.append(int(part))
+        word, digits = numbered(part)
+        if i and digits and node_path(abstract, word) in places:
+            abstract.append(f"{word}#")
+            at.append(int(digits))
         else:
             abstract.append(part)
     return ".".join(abstract), tuple(at)
+
+
+def numbered(part: str) -> tuple[str, str]:
+    """A part of a name as a word and a number: ("", "12") of "12", ("expert_", "3") of "expert_3"; the number is "" where there is none."""
+    word, mark, digits = part.rpartition("_")
+    if not digits.isdecimal() or len(digits) > 9 or (mark and not word) or str(int(digits)) != digits:
+        return part, ""
+    return word + mark, digits
+
+
+def node_path(abstract: Sequence[str], word: str) -> str:
+    """The path of a counted place: what stands before its number, without the dot or the underscore."""
+    return ".".join([*abstract, word[:-1]]) if word else ".".join(abstract)
 
 
 def fill(pattern: str, at: At) -> str:

@@ -266,10 +266,10 @@ def alternatives(path: tuple[str, ...], value: Any, words: dict[str, list[str]],
 
 def _lists(key: str, value: list[Any], words: dict[str, list[str]], rng: random.Random) -> Iterator[list[Any]]:
     if all(type(v) is int for v in value):
-        for i in range(min(len(value), 6)):
-            for by in (1, value[i]):
-                yield [v + by * (j == i) for j, v in enumerate(value)]
         yield [v * 2 for v in value]
+        for i in dict.fromkeys((len(value) - 1, 0, *range(min(len(value), 5)))):
+            yield [v + value[i] * (j == i) for j, v in enumerate(value)]
+            yield [v + (j == i) for j, v in enumerate(value)]
         yield value[:-1]
         yield [*value, value[-1]]
     elif all(isinstance(v, bool) for v in value):
@@ -323,8 +323,10 @@ def small_base(cls: type[PreTrainedModel], config: type[PreTrainedConfig]) -> di
         elif isinstance(value, (list, tuple)) and value and all(type(v) is int for v in value) and re.search("depths|num_blocks|block_sizes|layers", key):
             if max(value) > 2:
                 found.append((path, [min(v, 2) for v in value]))
-    if not builds(over) and any(p == ("head_dim",) and v is None for p, v in keys(config())):
-        over["head_dim"] = 64
+    unsaid = {p[0] for p, v in keys(config()) if v is None and len(p) == 1}
+    for key, value in (("head_dim", 64), ("num_key_value_heads", 4)):  # what some defaults leave out and their classes need
+        if key in unsaid and not builds(over):
+            over[key] = value
     every = dict(over)
     for path, value in found:
         every = put(every, path, value)

@@ -55,6 +55,7 @@ class Lab:
         self.singles: list[Single] = []
         self.relevant: dict[Path, list[Any]] = {}
         self.errors: dict[str, str] = {}
+        self.stuck: dict[Path, int] = {}  # keys with which nothing else builds
         self.computed: set[str] = set()  # keys that the library computes of others
         start = self.config()
         self.defaults, self.aliases = defaults_of(start), aliases_of(start)
@@ -143,7 +144,7 @@ class Lab:
             pinned = False
             for new in alternatives(path, value, words, self.rng):
                 tries += 1
-                s = self.build(cls, put(over, path, new)) if tries < 9 else None
+                s = self.build(cls, put(over, path, new)) if tries < 12 else None
                 if s is None:
                     continue
                 same = s.shapes == base.shapes and s.kinds == base.kinds
@@ -162,6 +163,8 @@ class Lab:
                     self.singles.append(Single(parent, self.keep(s, put(over, path, new)), path))
                 if seen >= (1 if same and type(value) is int and new is not None else wanted):
                     break
+            if not seen and type(value) is int and value > 1 and not quick:
+                self.stuck[path] = value
             if works:
                 if type(value) is int and LAYERS.search(path[-1]):
                     works += [v for v in (1, 2, 3, 6) if v not in (*works, value)]
@@ -170,6 +173,26 @@ class Lab:
             else:
                 idle.append(path)
         return idle
+
+    def in_pairs(self) -> None:
+        """Keys that cannot be changed alone: each with another one of its part, so that what the class holds them to still holds."""
+        over, base = self.base, self.samples[0]
+        whole = [(p, v) for p, v in keys(make_config(self.config, over)) if type(v) is int and v > 1]
+        for path, value in self.stuck.items():
+            for other, w in whole:
+                if other == path or other[:-1] != path[:-1] or self.late:
+                    continue
+                for times in (2, 3):
+                    both = put(put(over, path, value * times), other, w * times)
+                    s = self.build(self.principal, both)
+                    if s is None:
+                        break
+                    if s.shapes != base.shapes:
+                        child = self.keep(s, both)
+                        self.singles += [Single(0, child, path), Single(0, child, other)]
+                        for p, v, n in ((path, value, value * times), (other, w, w * times)):
+                            self.relevant.setdefault(p, [v])
+                            self.relevant[p] += [n] if n not in self.relevant[p] else []
 
     def moved(self, before: Sample, after: Sample, path: Path) -> list[tuple[Path, Any]]:
         """The keys that the library computed anew when `path` was changed (a head's size, of the hidden size), with what they were."""
@@ -183,7 +206,7 @@ class Lab:
     def under_flags(self, idle: list[Path]) -> None:
         """Keys that count only where another one is set (a flag, a null, a word): tried again where that one changed names."""
         seen: set[tuple[str, ...]] = set()
-        for single in list(self.singles):
+        for single in self.singles:  # which grows: a key may count only where two others are set
             a, b = self.samples[single.parent], self.samples[single.child]
             new = _patterns(b) - _patterns(a)
             mark = tuple(sorted(new)[:3])
@@ -192,7 +215,7 @@ class Lab:
             seen.add(mark)
             again = {p for p, values in self.relevant.items() if type(values[0]) is int}
             self.one_at_a_time(single.child, {*idle, *again} - {single.path})
-            if len(seen) >= 4:
+            if len(seen) >= 6:
                 break
 
     def joint(self, cls: type[PreTrainedModel]) -> tuple[Sample, dict[str, Any]] | None:
@@ -254,6 +277,7 @@ def observe(model_type: str, seconds: float = 90) -> Lab:
     """A lab with all that learning needs."""
     lab = Lab(model_type, seconds)
     idle = lab.one_at_a_time()
+    lab.in_pairs()
     lab.under_flags(idle)
     other_lengths(lab)
     common = _patterns(lab.samples[0])

@@ -7,7 +7,20 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ckptkit.schema.learned import LearnedRow, Place, abstract_name, evaluate, expected, fill, holds, keys_of, node_of, places_of
+from ckptkit.schema.learned import (
+    LearnedRow,
+    Place,
+    abstract_name,
+    evaluate,
+    expected,
+    fill,
+    holds,
+    keys_of,
+    node_of,
+    node_path,
+    numbered,
+    places_of,
+)
 
 from .fit import Conditions, Point, fit_number, numbers
 from .observe import IDLE, MEMORY, Sample
@@ -68,33 +81,37 @@ def counted_places(named: Sequence[Named]) -> dict[str, int]:
     split = [[n.split(".") for n in names] for names in named]
     while True:
         sets: dict[str, set[frozenset[int]]] = defaultdict(set)
+        worded: set[str] = set()
         for names in split:
-            local: dict[tuple[str, tuple[int, ...]], set[int]] = defaultdict(set)
+            local: dict[tuple[str, tuple[int, ...], bool], set[int]] = defaultdict(set)
             for parts in names:
                 _walk(parts, decided, local)
-            for (parent, _), numbers_met in local.items():
+            for (parent, _, word), numbers_met in local.items():
                 sets[parent].add(frozenset(numbers_met))
+                worded |= {parent} if word else set()
         if not sets:
             return {p: first for p, first in decided.items() if first is not None}
         for parent, met in sets.items():
             firsts = {min(s) for s in met}
             whole = len(firsts) == 1 and all(len(s) == max(s) - min(s) + 1 for s in met)
+            whole = whole and (parent not in worded or max(map(len, met)) > 2)  # "norm_1" and "norm_2" are no list
             many = len(set().union(*met)) > 24
             decided[parent] = firsts.pop() if whole and len(met) > 1 else 0 if many and len(met) > 1 else None
 
 
-def _walk(parts: list[str], decided: Mapping[str, int | None], local: dict[tuple[str, tuple[int, ...]], set[int]]) -> None:
+def _walk(parts: list[str], decided: Mapping[str, int | None], local: dict[tuple[str, tuple[int, ...], bool], set[int]]) -> None:
     abstract: list[str] = []
     at: list[int] = []
     for i, part in enumerate(parts):
-        if i and part.isdigit():
-            parent = ".".join(abstract)
+        word, digits = numbered(part)
+        if i and digits:
+            parent = node_path(abstract, word)
             if parent not in decided:
-                local[parent, tuple(at)].add(int(part))
+                local[parent, tuple(at), bool(word)].add(int(digits))
                 return
             if decided[parent] is not None:
-                abstract.append("#")
-                at.append(int(part))
+                abstract.append(f"{word}#")
+                at.append(int(digits))
                 continue
         abstract.append(part)
 
@@ -136,6 +153,7 @@ class _Fitter:
             if type(v) is int and k.count(".") and k not in relevant and k.rpartition(".")[0] not in lab.parts and not IDLE.search(k)
             and not any(k.startswith(f"{p}.") and k.count(".") == p.count(".") + 1 for p in lab.all_parts)
         }  # fmt: skip
+        self.inner |= {v for p, v in lab.stuck.items() if p not in lab.relevant}
         self.places: dict[str, Place] = {}
         self._fits: dict[object, str | None] = {}
         self._conditions: dict[object, Conditions] = {}
