@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 
 from .._typing import TYPE_CHECKING, NamedTuple
-from ..arch import architectures, by_name
+from ..arch import architectures, by_name, is_learned
 from ..configuration.quantization import quantization_of
 from ..configuration.read import RawConfig, Values, interpret, load_config, size_names
 from ..containers import Checkpoint, drop_explained, open_checkpoint
@@ -165,7 +165,7 @@ def examine(path: str | os.PathLike[str], reading: Reading = AS_FOUND, **words: 
     A configuration that cannot be read is an error finding, unless it was named. Raises CheckpointError.
     """
     config, container, architecture, dialect, part, given, drop = reading.but(**words)
-    if architecture is not None:
+    if architecture is not None and not is_learned(architecture):
         by_name(architecture)
     if dialect is not None:
         known = dict.fromkeys(n for a in architectures().values() for d in a.dialects.values() for n in (d.name, d.alias) if n)

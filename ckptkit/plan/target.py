@@ -33,6 +33,7 @@ class Wanted(NamedTuple):
     quantize: str | None = None
     keep: Sequence[str] = ()
     names_only: bool = False
+    renew: bool = False
 
     @property
     def grows(self) -> bool:
@@ -70,6 +71,8 @@ def choose_target(subject: Subject, wanted: Wanted, target: str) -> Request:
     form = wanted.container or (choose_container(subject, None, None, target).NAME if single else None)
     dialect = choose_dialect(subject, wanted.to, form) if wanted.to is not None or not wanted.grows else own_dialect(subject)
     container = choose_container(subject, dialect, wanted.container, file)
+    if dialect is not None and dialect is subject.graph.dialect and _has_one_naming(subject) and not (wanted.renew or wanted.grows):
+        dialect = None  # the names are the library's as they are
     if subject.packings.weights and not wanted.dequantize and dialect is not None:
         if dialect is not subject.graph.dialect:
             _refuse_packed(subject, dialect)
@@ -80,6 +83,12 @@ def choose_target(subject: Subject, wanted: Wanted, target: str) -> Request:
         wanted.init_missing, new_groups(subject, dialect, wanted.add), wanted.seed,
         wanted.dequantize, wanted.quantize, tuple(wanted.keep), wanted.names_only,
     )  # fmt: skip
+
+
+def _has_one_naming(subject: Subject) -> bool:
+    """Whether the architecture is a learned one, without a wrapper to take off."""
+    r = subject.graph.recognition
+    return r is not None and r.learned is not None and not r.wrapper
 
 
 def _refuse_packed(subject: Subject, dialect: Dialect) -> NoReturn:

@@ -223,6 +223,8 @@ def other_forms(s: Subject) -> Iterator[Finding]:
                 f"{s.config_name} says that the weights are quantised ({method or 'method unsaid'}); {held} of them are plain numbers, "
                 "and are taken as such", "leave quantization_config out if the weights are not quantised",
             )  # fmt: skip
+    if s.architecture.learned:  # which knows what the library makes of the other keys
+        return
     others = s.graph.of_role("unexplained")
     if raw.get("position_embedding_type") not in (None, "absolute"):
         said, beside = raw["position_embedding_type"], [n for n in others if "distance_embedding" in n]

@@ -171,8 +171,15 @@ def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tupl
         there = (p for p in r.architecture.params.values() if p.group in s.graph.groups and (not p.optional or p.module in seen))
         order = dict.fromkeys(a for p in there for a in p.layout.axes)
         counts = {c: s.graph.counts[c] for c in map(count_name, r.architecture.counted) if c in s.graph.counts}
+        if r.learned is not None:
+            counts = {**counts, **s.graph.counts}
+            order = {a: v for a, v in order.items() if not a.startswith("_")}
         sizes = {**counts, **{a: found.axis[a] for a in (*r.architecture.config_counts, *order) if a in found.axis}}
-        undecided = {" ".join(a for a in order if a in axes): n for axes, n in found.products.items() if not axes & sizes.keys()}
+        undecided = {
+            " ".join(a for a in order if a in axes): n
+            for axes, n in found.products.items()
+            if not axes & sizes.keys() and axes & order.keys()
+        }
         heads = s.value("heads")
         heads = heads if isinstance(heads, int) else None
         variant = s.graph.variant(heads)
