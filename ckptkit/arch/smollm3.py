@@ -6,6 +6,7 @@ Source: transformers models/smollm3 (no_rope_layers: 0 where a layer has none).
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import decoder, flags, hf, may
+from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch.llama import MODULES, shape
 
 HF = hf(
@@ -18,4 +19,12 @@ HF = hf(
     },
 )  # fmt: skip
 
-ARCHITECTURE = decoder("smollm3", "SmolLM3", MODULES, HF, rank=1, variants={"smollm3-3b": shape(36, 2048, 16, 4, 11008, 128256)})
+ARCHITECTURE = decoder(
+    "smollm3",
+    "SmolLM3",
+    MODULES,
+    HF,
+    rank=1,
+    traits=runs(window="=window", sliding="types none", rotary_in="listed"),
+    variants={"smollm3-3b": shape(36, 2048, 16, 4, 11008, 128256)},
+)

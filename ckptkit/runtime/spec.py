@@ -13,7 +13,8 @@ from ..errors import UndecidedError, UnsupportedError
 from ..plan.new_parameters import resized
 from ..schema import Architecture, Class, count_name, expand, placeholders
 from ..schema.layout import Sizes, stored_shape
-from ..schema.traits import ACTIVATIONS, RESOLVED, Traits, head, named, traits_of
+from ..schema.traits import ACTIVATIONS, OPTIONS, RESOLVED, Traits, head, named, traits_of
+from .layers import layers_of, rotary_of
 
 if TYPE_CHECKING:
     from ..graph.examine import Subject
@@ -48,7 +49,18 @@ class Spec(NamedTuple):
 
     def eps(self, leaf: Leaf) -> float:
         """What a norm adds to the variance."""
+        if leaf.path.endswith((".query_a_norm", ".latent_norm")):
+            return float(str(self.traits.latent_eps))
         return float(str(self.own(leaf.group, "norm_eps")))
+
+    def layer(self, number: int) -> Mapping[str, Any]:
+        """What sets a decoder's layer apart (see layers.py)."""
+        return self.traits.layers[number] if self.traits.layers else {"window": 0, "rotary": ""}
+
+    @property
+    def score_growth(self) -> float:
+        """What YaRN multiplies the scores of low-rank attention by, beside their usual scale."""
+        return float(str(self.values.get("score_growth", 1.0)))
 
     def own(self, group: str, field: str) -> object:
         """A trait of a head's own, where the configuration says one; else what the blocks have."""
@@ -125,6 +137,10 @@ def make_spec(
     if not arch.traits:
         raise UndecidedError(f"it is not known here how {arch.title} runs", hint="its file in ckptkit/arch states no traits")
     traits = _resolve(arch, values)
+    if traits.rotary:
+        traits = traits._replace(rotary=rotary_of(traits, values, sizes.axis))
+    if traits.rotary or traits.sliding:
+        traits = traits._replace(layers=layers_of(traits, values, counts.get("layers", 0)))
     for axis, n in traits.only.items():
         if sizes.axis.get(axis, n) != n:
             raise UnsupportedError(f"{arch.title} runs here with {axis} {n}, not {sizes.axis[axis]}")
@@ -174,6 +190,17 @@ def _resolve(arch: Architecture, values: Mapping[str, object]) -> Traits:
             found[field] = values.get(name, usual)
             if found[field] is None:
                 raise UndecidedError(f"neither the tensors nor a configuration say {name}", hint=f"give the configuration, or set {name}")
+    stated = {name for d in arch.dialects.values() for name in d.config.defaults}
+    for field, off in OPTIONS.items():
+        name = named(getattr(traits, field))
+        if name and name not in values and name in stated:
+            raise UndecidedError(f"neither the tensors nor a configuration say {name}", hint=f"give the configuration, or set {name}")
+        if name:
+            said = values.get(name)
+            found[field] = off if said is None else said
+    for name, allowed in traits.runs_with.items():
+        if values.get(name) not in allowed:
+            raise UndecidedError(f"no model can be built with {name} {values[name]!r}: it is not known here how that runs")
     own = {
         group: {field: values.get(named(said)) if named(said) else said for field, said in has.items()} for group, has in traits.own.items()
     }
