@@ -20,7 +20,7 @@ HF = hf("qwen2", "Qwen2", MODULES, keys=WINDOW, defaults={"activation": "silu", 
 
 ARCHITECTURE = decoder(
     "qwen2", "Qwen2", MODULES, HF,
-    traits=runs(window="=window", sliding="types late"),
+    traits=runs(window="=window", windowed="=windowed", sliding="types late"),
     variants={
         "qwen2-0.5b": shape(24, 896, 14, 2, 4864, 151936),
         "qwen2-1.5b": shape(28, 1536, 12, 2, 8960, 151936),

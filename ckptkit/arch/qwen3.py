@@ -19,7 +19,7 @@ HF = hf(
 
 ARCHITECTURE = decoder(
     "qwen3", "Qwen3", MODULES, HF,
-    traits=runs(window="=window", sliding="types late"),
+    traits=runs(window="=window", windowed="=windowed", sliding="types late"),
     variants={
         "qwen3-0.6b": shape(28, 1024, 16, 8, 3072, 151936),
         "qwen3-1.7b": shape(28, 2048, 16, 8, 6144, 151936),

@@ -13,6 +13,7 @@ HF = hf(
     "smollm3", "SmolLM3", MODULES,
     keys={
         **flags("attention_bias", "mlp_bias", "no_rope_layers", "no_rope_layer_interval", "layer_types"), "sliding_window": may("window"),
+        "use_sliding_window": may("windowed"),
     },
     defaults={
         "activation": "silu", "norm_eps": 1e-6, "kv_heads": 4, "tied": True, "rope_theta": 2e6, "attention_bias": False, "mlp_bias": False,
@@ -25,6 +26,6 @@ ARCHITECTURE = decoder(
     MODULES,
     HF,
     rank=1,
-    traits=runs(window="=window", sliding="types none", rotary_in="listed"),
+    traits=runs(window="=window", windowed="=windowed", sliding="types unturned", rotary_in="listed"),
     variants={"smollm3-3b": shape(36, 2048, 16, 4, 11008, 128256)},
 )

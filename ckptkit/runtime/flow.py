@@ -108,6 +108,10 @@ ROLES: dict[str, Callable[..., Any]] = {
 }
 
 
+# a place of this name below a block runs so; others only hold what lies below them
+ROLE_OF_NAME = {"attention": "attention", "cross_attention": "attention", "ffn": "ffn", "embeddings": "embeddings", "moe": "moe"}
+
+
 def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "encoder") -> dict[str, Any]:
     """Every array on the way, in order: "embeddings", "encoder.input", "encoder.0", ..., "hidden", then each head by its group.
 

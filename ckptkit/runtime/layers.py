@@ -1,8 +1,8 @@
 """What sets one decoder layer apart from the next: the positions it sees and how it is turned, read from the canonical values.
 
 A rule (`Traits.sliding`) says which layers slide: "all"; "types" as the configuration lists them (layer_types), and where it lists none
-"types even" every other one from the first on, "types 6" all but every sixth, "types late" those from `full_layers` on where `windowed`
-says so, "types none" none; "local" as attention_layers lists them (GPT-Neo). UndecidedError where nothing says it.
+"types even" every other one from the first on, "types 6" all but every sixth, "types late" those from `full_layers` on, "types early" every
+other one before it, "types unturned" those that are not turned; "local" as attention_layers lists them (GPT-Neo). UndecidedError where nothing says it.
 Source: transformers models/*/configuration_*.py.
 """
 
@@ -16,12 +16,13 @@ from .rotary import angles_of
 
 Values = Mapping[str, object]
 KINDS = {"sliding_attention": True, "full_attention": False}
+FULL_LAYERS = 28  # what Qwen's configurations mean where they say no max_window_layers
 LOCAL = {"local": True, "global": False}
 
 
 def layers_of(traits: Traits, values: Values, count: int) -> tuple[dict[str, object], ...]:
     """For each layer "window" (0: all that came before) and "rotary" (a kind of `Traits.rotary`; "": not turned)."""
-    window = whole(traits.window)
+    window = whole(traits.window) if traits.windowed else 0
     slides = (
         sliding(traits, values, count)
         if window or traits.rotary_in.startswith("sliding") or "sliding" in traits.rotary
@@ -49,9 +50,11 @@ def sliding(traits: Traits, values: Values, count: int) -> list[bool]:
     found = _listed(values, "layer_types", KINDS, count)
     if found:
         return found
-    if usual == "late":
-        first = whole(values.get("full_layers"))
-        return [bool(values.get("windowed")) and i >= first for i in range(count)]
+    if usual in ("late", "early"):
+        first = whole(values.get("full_layers", FULL_LAYERS))
+        return [i >= first if usual == "late" else i < first and i % 2 == 0 for i in range(count)]
+    if usual == "unturned":
+        return [not t for t in turns(traits, values, [False] * count, 0)]
     pattern = values.get("sliding_window_pattern", values.get("window_pattern"))
     if isinstance(pattern, str):
         return [pattern[i % len(pattern)] == "L" and i != count - 1 for i in range(count)] if pattern else [False] * count

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .flow import ROLES, flow, heads_of
+from .flow import ROLE_OF_NAME, ROLES, flow, heads_of
 from .spec import Leaf, Spec
 
 if TYPE_CHECKING:
@@ -222,9 +222,6 @@ class Node(nn.Module):
 
 def _same(x: Tensor) -> Tensor:
     return x
-
-
-ROLE_OF_NAME = {"attention": "attention", "cross_attention": "attention", "ffn": "ffn", "embeddings": "embeddings", "moe": "moe"}
 
 
 class TransformerModel(nn.Module):

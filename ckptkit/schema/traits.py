@@ -81,6 +81,7 @@ class Traits(NamedTuple):
     rotary_in: str = "all"
     rotary_size: object = 0  # how many columns of a head are turned, where no share of it says so
     window: object = 0  # how many positions, its own among them, a position sees in layers that slide
+    windowed: object = True  # whether any does
     sliding: str = ""  # "" | all | a rule of layers.py: the layers that slide
     alibi: object = False  # scores fall with the distance, by a slope for each head
     # softmax | softmax_chosen | sigmoid | sigmoid_input | two_rounds: what weights experts (see experts.py)
@@ -106,7 +107,7 @@ RESOLVED: dict[str, object] = {
 OPTIONS: dict[str, object] = {
     "parallel": False, "residual_normed": False, "residual_scale": 1.0, "embedding_scale": 1.0, "logit_scale": 1.0, "logit_divisor": 1.0,
     "logit_cap": 0.0, "score_scale": 0.0, "score_scale_of": 0.0, "attention_cap": 0.0, "clip": 0.0, "rotary_size": 0, "window": 0,
-    "alibi": False, "per_token": 0, "normalised": True, "routed_scale": 1.0, "expert_groups": 1, "groups_per_token": 1, "least_sum": 0.0,
+    "windowed": False, "alibi": False, "per_token": 0, "normalised": False, "routed_scale": 1.0, "expert_groups": 1, "groups_per_token": 1, "least_sum": 0.0,
     "expert_limit": 0.0, "latent_eps": 1e-6,
 }  # fmt: skip
 OWN = ("activation", "norm_eps")  # what a head may have of its own

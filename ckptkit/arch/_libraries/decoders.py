@@ -339,7 +339,7 @@ def rope(name: str = "rope", kind: str = "", theta: str = "rope_theta", part: st
         for k in (
             "rope_theta", "rope_type", "partial_rotary_factor", "factor", "attention_factor", "beta_fast", "beta_slow", "short_factor",
             "long_factor", "low_freq_factor", "high_freq_factor", "mscale", "mscale_all_dim", "mrope_section", "truncate",
-            "llama_4_scaling_beta", "original_max_position_embeddings",
+            "llama_4_scaling_beta", "original_max_position_embeddings", "alpha",
         )
     }  # fmt: skip
 
