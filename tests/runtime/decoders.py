@@ -13,7 +13,7 @@ import numpy as np
 Arrays = dict[str, np.ndarray]
 LENGTH = 19  # longer than every window
 SMALL: dict[str, Any] = {
-    "vocab_size": 101, "hidden_size": 28, "intermediate_size": 44, "num_hidden_layers": 3, "num_attention_heads": 6,
+    "vocab_size": 101, "hidden_size": 30, "intermediate_size": 44, "num_hidden_layers": 3, "num_attention_heads": 6,
     "num_key_value_heads": 2, "head_dim": 12, "max_position_embeddings": 64, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
 }  # fmt: skip
 EXPERTS = {"num_experts": 5, "num_local_experts": 5, "num_experts_per_tok": 3, "moe_intermediate_size": 20}
@@ -43,7 +43,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma": ("gemma", {"num_key_value_heads": 1, "hidden_activation": "gelu_pytorch_tanh"}),
     "gemma2": ("gemma2", {"sliding_window": 5, "query_pre_attn_scalar": 20, "attn_logit_softcapping": 3.0, "final_logit_softcapping": 2.0}),
     "gemma3": ("gemma3_text", {
-        "sliding_window": 5, "query_pre_attn_scalar": 20, "layer_types": KINDS, "hidden_size": 24, "rope_parameters": {
+        "sliding_window": 5, "query_pre_attn_scalar": 20, "layer_types": KINDS, "rope_parameters": {
             "full_attention": {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0}, "sliding_attention": THETA,
         },
     }),
@@ -89,12 +89,12 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "smollm3": ("smollm3", {**NARROW, "no_rope_layers": [1, 0, 1], "attention_bias": True}),
     "smollm3 with a window": ("smollm3", {**NARROW, "no_rope_layer_interval": 2, "use_sliding_window": True, "sliding_window": 5}),
     "exaone4": ("exaone4", {**NARROW, "sliding_window": 5, "layer_types": KINDS}),
-    "exaone4 without a window": ("exaone4", {**NARROW, "sliding_window": None}),
+    "exaone4 without a window": ("exaone4", {**NARROW, "sliding_window": None, "layer_types": ["full_attention"] * 3}),
     "hunyuan": ("hunyuan_v1_dense", {"attention_bias": True, "rope_parameters": {**DYNAMIC, "alpha": 50.0}}),
     "nemotron": ("nemotron", {"attention_bias": True, "mlp_bias": True, "hidden_act": "relu2"}),
     "apertus": ("apertus", {**NARROW, "attention_bias": True, "rope_parameters": LLAMA3}),
     "arcee": ("arcee", {"attention_bias": True, "mlp_bias": True}),
-    "helium": ("helium", {"attention_bias": True, "mlp_bias": True}),
+    "helium": ("helium", {"hidden_size": 48, "num_attention_heads": 4, "attention_bias": True, "mlp_bias": True}),
 }  # fmt: skip
 
 
@@ -130,7 +130,7 @@ def expected(path: Path, dtype: str = "float32") -> Arrays:
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype), attn_implementation="eager").eval()
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype), attn_implementation="eager", experts_implementation="eager").eval()
     with torch.no_grad():
         out = model(**{k: torch.from_numpy(v) for k, v in inputs().items()}, output_hidden_states=True, use_cache=False)
     states = [h.numpy() for h in out.hidden_states]
