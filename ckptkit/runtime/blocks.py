@@ -45,8 +45,15 @@ def embeddings(ops: Any, spec: Spec, node: Any, ids: Any, segments: Any = None, 
     """(embedded, what enters the first block, the word table): word + position + segment, normed; then projected."""
     x = node.word(ids)
     scale = spec.traits.embedding_scale
-    if scale != 1:
-        x = x * (math.sqrt(spec.sizes["hidden"]) if scale == "root" else float(str(scale)))
+    if scale == "root" or scale is True:
+        x = x * math.sqrt(spec.sizes["hidden"])
+    elif scale is not False and scale != 1:
+        x = x * float(str(scale))
+    if (
+        node.has("project") and node.has("position") and node.position.weight.shape[-1] != x.shape[-1]
+    ):  # OPT: positions are as wide as blocks
+        x = node.project(x) + node.position(place(ops, spec, ids, mask) if positions is None else positions)
+        return x, x, node.word.weight
     if node.has("position"):
         x = x + position_rows(ops, spec, node, place(ops, spec, ids, mask) if positions is None else positions)
     if node.has("segment"):
@@ -184,7 +191,7 @@ def score_scale(spec: Spec, width: int) -> float:
         return own
     if of:
         return of**-0.5
-    return (1.0 / math.sqrt(width) if spec.traits.scaled else 1.0) * spec.score_growth
+    return (1.0 / math.sqrt(width) if spec.traits.scaled else 1.0) * float(str(spec.traits.score_growth))
 
 
 def capped(ops: Any, x: Any, cap: object) -> Any:

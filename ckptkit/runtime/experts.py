@@ -44,7 +44,7 @@ def route(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
 def _best_groups(ops: Any, spec: Spec, by: Any, count: int) -> Any:
     """Scores by which experts are chosen, with those outside the best groups far below all others."""
     groups, kept = int(str(spec.traits.expert_groups)), int(str(spec.traits.groups_per_token))
-    if groups <= 1 or kept >= groups:
+    if groups <= 1 or kept >= groups or spec.traits.limited in (False, "greedy"):
         return by
     grouped = ops.reshape(by, (-1, groups, count // groups))
     if spec.traits.group_score == "two":
@@ -62,8 +62,9 @@ def expert(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
 
     gate, up = node.gate(x), node.up(x)
     limit = float(str(spec.traits.expert_limit))
-    if limit:  # gpt-oss
+    if limit:
         gate, up = ops.minimum(gate, limit), ops.clip(up, -limit, limit) + 1
+        return node.output(gate * ops.sigmoid(gate * float(str(spec.traits.expert_slope))) * up)
     return node.output(activate(ops, str(spec.traits.activation), gate) * up)
 
 

@@ -105,6 +105,13 @@ def grown(factor: float, m: float = 1.0) -> float:
     return 1.0 if factor <= 1 else 0.1 * m * math.log(factor) + 1.0
 
 
+def squared_growth(values: Values, prefix: str) -> float:
+    """What DeepSeek multiplies scores by where positions are stretched."""
+    said = Said(values, prefix)
+    every = said.get("mscale_all_dim")
+    return grown(said["factor"], float(every)) ** 2 if every and said.get("type") not in (None, "default") else 1.0
+
+
 def _llama3(said: Said, width: int, values: Values) -> dict[str, object]:
     factor, low, high = said["factor"], said["low_freq_factor"], said["high_freq_factor"]
     origin = said["original_max_position_embeddings"]

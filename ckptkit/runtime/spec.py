@@ -13,8 +13,9 @@ from ..errors import UndecidedError, UnsupportedError
 from ..plan.new_parameters import resized
 from ..schema import Architecture, Class, Module, count_name, expand, placeholders
 from ..schema.layout import Sizes, stored_shape
-from ..schema.traits import ACTIVATIONS, OPTIONS, RESOLVED, Traits, head, named, traits_of
+from ..schema.traits import ACTIVATIONS, ASKED, MEANT, OPTIONS, RESOLVED, Traits, head, named, traits_of
 from .layers import layers_of, rotary_of
+from .rotary import squared_growth
 
 if TYPE_CHECKING:
     from ..graph.examine import Subject
@@ -56,11 +57,6 @@ class Spec(NamedTuple):
     def layer(self, number: int) -> Mapping[str, Any]:
         """What sets a decoder's layer apart (see layers.py)."""
         return self.traits.layers[number] if self.traits.layers else {"window": 0, "rotary": ""}
-
-    @property
-    def score_growth(self) -> float:
-        """What YaRN multiplies the scores of low-rank attention by, beside their usual scale."""
-        return float(str(self.values.get("score_growth", 1.0)))
 
     def own(self, group: str, field: str) -> object:
         """A trait of a head's own, where the configuration says one; else what the blocks have."""
@@ -139,6 +135,8 @@ def make_spec(
     traits = _resolve(arch, values)
     if traits.rotary:
         traits = traits._replace(rotary=rotary_of(traits, values, sizes.axis))
+    if traits.score_growth == "yarn":
+        traits = traits._replace(score_growth=squared_growth(values, "rope"))
     if traits.rotary or traits.sliding:
         traits = traits._replace(layers=layers_of(traits, values, counts.get("layers", 0)))
     for axis, n in traits.only.items():
@@ -226,11 +224,17 @@ def _resolve(arch: Architecture, values: Mapping[str, object]) -> Traits:
     stated = {name for d in arch.dialects.values() for name in d.config.defaults}
     for field, off in OPTIONS.items():
         name = named(getattr(traits, field))
-        if name and name not in values and name in stated:
+        if name and name not in values and (name in stated or field in ASKED):
             raise UndecidedError(f"neither the tensors nor a configuration say {name}", hint=f"give the configuration, or set {name}")
         if name:
             said = values.get(name)
             found[field] = off if said is None else said
+    for field, words in MEANT.items():
+        name = named(getattr(traits, field))
+        if name:
+            if values.get(name) not in words:
+                raise UndecidedError(f"neither the tensors nor a configuration say {name}", hint=f"give the configuration, or set {name}")
+            found[field] = words[values[name]]
     for name, allowed in traits.runs_with.items():
         if values.get(name) not in allowed:
             raise UndecidedError(f"no model can be built with {name} {values[name]!r}: it is not known here how that runs")

@@ -72,6 +72,7 @@ class Traits(NamedTuple):
     logit_cap: object = 0.0  # cap * tanh(x / cap)
     score_scale: object = 0.0  # what scores are multiplied by; 0: as `scaled` says
     score_scale_of: object = 0.0  # a number by whose root they are divided
+    score_growth: object = 1.0  # and multiplied by, beside their usual scale; "yarn": as YaRN's configuration says, squared
     attention_cap: object = 0.0
     clip: object = 0.0  # queries, keys and values are cut off there
     qk_norm: str = "before"  # before | after: norms of queries and keys before or after they are turned
@@ -91,9 +92,11 @@ class Traits(NamedTuple):
     routed_scale: object = 1.0
     expert_groups: object = 1  # experts are chosen from the best groups of them
     groups_per_token: object = 1
+    limited: object = True  # whether they are (DeepSeek-V2 names a method: "greedy" is without)
     group_score: str = "two"  # two | best: a group counts by its two best experts, or its best
     least_sum: object = 0.0  # what weights are divided by is at least that
-    expert_limit: object = 0.0  # gate and up are cut off there (gpt-oss)
+    expert_limit: object = 0.0  # gate and up are cut off there, and one is added to up (gpt-oss)
+    expert_slope: object = 1.0  # the sigmoid of such a gate is that of so many times it
     runs_with: Mapping[str, tuple[object, ...]] = {}  # canonical value -> what it may be; with others it does not run here
     layers: tuple[Mapping[str, object], ...] = ()  # resolved: what each layer sees and how it is turned (layers.py)
 
@@ -108,8 +111,14 @@ OPTIONS: dict[str, object] = {
     "parallel": False, "residual_normed": False, "residual_scale": 1.0, "embedding_scale": 1.0, "logit_scale": 1.0, "logit_divisor": 1.0,
     "logit_cap": 0.0, "score_scale": 0.0, "score_scale_of": 0.0, "attention_cap": 0.0, "clip": 0.0, "rotary_size": 0, "window": 0,
     "windowed": False, "alibi": False, "per_token": 0, "normalised": False, "routed_scale": 1.0, "expert_groups": 1, "groups_per_token": 1, "least_sum": 0.0,
-    "expert_limit": 0.0, "latent_eps": 1e-6,
+    "expert_limit": 0.0, "expert_slope": 1.0, "latent_eps": 1e-6, "limited": True,
 }  # fmt: skip
+# what outputs depend on and no form has a value for: it is not taken for switched off where a configuration leaves it out
+ASKED = frozenset(("per_token", "routed_scale", "expert_groups", "groups_per_token", "score_scale", "logit_scale", "expert_limit"))
+MEANT: dict[str, Mapping[object, str]] = {  # words that a configuration says by yes or no
+    "norm": {True: "before", False: "after"},
+    "pairs": {True: "interleaved", False: "half"},
+}
 OWN = ("activation", "norm_eps")  # what a head may have of its own
 WORDS: dict[str, frozenset[str]] = {
     "norm": frozenset(("after", "before")),
@@ -137,7 +146,7 @@ def traits_of(arch: Architecture) -> Traits:
     traits = Traits(**arch.traits)  # type: ignore[arg-type]
     for field, words in WORDS.items():
         value = getattr(traits, field)
-        if value not in words:
+        if value not in words and not (field in MEANT and named(value)):
             raise LayoutError(f"{where}: {field} is {value!r}, not one of {', '.join(sorted(words))}")
     for field in ("encoder", "decoder"):
         template = getattr(traits, field)

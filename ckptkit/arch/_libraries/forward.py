@@ -9,6 +9,14 @@ ROPE = {"all": "rope"}
 KINDS_OF_ROPE = {"full": "rope", "sliding": "local_rope"}  # angles of their own for layers that slide
 WHOLE = {"rope_part": (None, 1, 1.0)}  # a family whose code turns the whole head, whatever the configuration says
 
+GROUPS = {"routed_scale": "=routed_scale", "expert_groups": "=expert_groups", "groups_per_token": "=groups_per_token"}
+SCALES = {  # Granite's multipliers
+    "embedding_scale": "=embedding_multiplier",
+    "score_scale": "=attention_multiplier",
+    "residual_scale": "=residual_multiplier",
+    "logit_divisor": "=logits_scaling",
+}
+
 
 def runs(**own: object) -> dict[str, object]:
     """The traits of a decoder of Llama's kind, with what is its own."""

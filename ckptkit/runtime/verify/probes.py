@@ -30,7 +30,7 @@ def make_probes(spec: Spec, probes: str | int) -> Arrays:
     if probes < 1:
         raise UsageError(f"--probes {probes}: at least one is due")
     rng = np.random.default_rng(SEED)
-    offset = int(str(spec.traits.pad)) + 1 - spec.sizes.get("reserved", 0) if spec.traits.positions == "counted" else 0
+    offset = int(str(spec.traits.pad)) + 1 - spec.sizes.get("reserved", 0) if spec.traits.positions in ("counted", "masked") else 0
     length = min(LENGTH, spec.sizes.get("positions", LENGTH + offset) - offset)
     low = min(spec.sizes["vocab"] - 1, 5)
     ids = rng.integers(low, spec.sizes["vocab"], (probes, length))
