@@ -124,3 +124,9 @@ def unset(values: Mapping[str, int]) -> dict[str, int]:
     """Those of `values` whose limits are in force as they usually are: what a command line sets counts for more than a policy file."""
     usual: Any = Limits()
     return {name: value for name, value in values.items() if getattr(LIMITS, name) == getattr(usual, name)}
+
+
+def raised() -> dict[str, int]:
+    """The limits in force that are other than usual."""
+    usual: Any = Limits()
+    return {name: have for name in Limits._fields if (have := getattr(LIMITS, name)) != getattr(usual, name)}

@@ -124,3 +124,17 @@ def row_major_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
         out.append(acc)
         acc *= max(n, 1)
     return tuple(reversed(out))
+
+
+class Unread(NamedTuple):
+    """What stands where a tensor is due and is not read: what it is ("torchao.quantization.Int8Tensor"), "" and None for what nothing says."""
+
+    kind: str
+    dtype: str
+    shape: tuple[int, ...] | None
+    hint: str = ""
+
+    def words(self) -> str:
+        """What it is, in a message: "torchao.quantization.Int8Tensor F32 [16, 16]"."""
+        shape = "" if self.shape is None else f" {list(self.shape)}"
+        return f"{self.kind} {self.dtype}{shape}".replace("  ", " ").rstrip()

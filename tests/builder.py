@@ -70,7 +70,11 @@ def names_and_shapes(
             continue
         if any(p in lacks for p in row.parts):
             continue
-        if infos[0].optional and not infos[0].switch.startswith("not "):  # every switch stands off
+        kind, _, holder = infos[0].switch.partition("@")
+        if holder:  # the first layer is of another kind than the rest
+            if (at[holder] >= first_of_a_kind(counts)) is kind.startswith("not "):
+                continue
+        elif infos[0].optional and not infos[0].switch.startswith("not "):  # every other switch stands off
             continue
         out[table.stored_name(row, at, prefix, counts)] = (row.parts, stored_shape(row.layout, [i.layout for i in infos], known))
     if dialect.files.spelling is not None:
@@ -80,10 +84,19 @@ def names_and_shapes(
     return out
 
 
+def first_of_a_kind(counts: dict[str, int]) -> int:
+    """The first layer with experts, where there are such: the second, unless there is only one."""
+    return 1 if counts.get("layers", 1) > 1 else 0
+
+
 def values_of(arch: Architecture, sizes: dict[str, int], counts: dict[str, int]) -> dict[str, object]:
     """Canonical configuration values for these sizes."""
     values: dict[str, object] = {**sizes, **counts, "activation": "gelu_tanh", "norm_eps": 1e-12, "dropout": 0.1, "attention_dropout": 0.1}
     values |= {c: 10000.0 for c in arch.required if c not in values}
+    first, n = first_of_a_kind(counts), counts.get("layers", 1)
+    dense = list(range(first))
+    values |= {"first_dense": first, "mlp_only_layers": dense, "decoder_sparse_step": 1, "moe_layers": list(range(first, n))}
+    values |= {"moe_layer_start_index": first, "moe_layer_end_index": n - 1, "moe_layer_interval": 1}
     values |= dict.fromkeys(arch.switches, False)
     values |= dict.fromkeys(optional_axes(arch), 0)  # names_and_shapes leaves the optional modules out
     for c in arch.config_counts:

@@ -19,6 +19,7 @@ from ckptkit.findings import SEVERITIES, Finding
 from ckptkit.gate.policy import Entry
 from ckptkit.gate.run import check
 from ckptkit.gate.selection import Choice
+from ckptkit.graph.reading import Reading
 from ckptkit.rules import RULES
 
 HF = oracles.made("bert-hf")
@@ -39,7 +40,7 @@ class Model(NamedTuple):
 
 
 def findings(model: Model) -> tuple[Finding, ...]:
-    return check(Entry(str(model.path), Choice(), model.expect or {}, (), model.lock, model.digest, {}, True)).findings
+    return check(Entry(str(model.path), Choice(), model.expect or {}, (), model.lock, model.digest, Reading(), True)).findings
 
 
 # --- ways to make them ---------------------------------------------------------------------------------------------
@@ -93,8 +94,40 @@ def drop(*words: str) -> Callable[[Arrays], object]:
     return lambda a: [a.pop(n) for n in list(a) if any(w in n for w in words)]
 
 
+def sparse_second(**config: object) -> Maker:
+    """A dots.llm1 of two layers, made by hand: one feed-forward in the first, two experts in the second."""
+
+    def make(tmp: Path) -> Model:
+        shapes: dict[str, tuple[int, ...]] = {"lm_head": (11, 8), "model.embed_tokens": (11, 8), "model.norm": (8,)}
+        feed = {"gate_proj": (6, 8), "up_proj": (6, 8), "down_proj": (8, 6)}
+        for i in range(2):
+            at = f"model.layers.{i}."
+            shapes |= {at + "input_layernorm": (8,), at + "post_attention_layernorm": (8,)}
+            shapes |= {f"{at}self_attn.{x}_proj": (8, 8) for x in "qkvo"} | {f"{at}self_attn.{x}_norm": (4,) for x in "qk"}
+            places = ["mlp"] if i == 0 else ["mlp.experts.0", "mlp.experts.1", "mlp.shared_experts"]
+            shapes |= {f"{at}{place}.{n}": s for place in places for n, s in feed.items()}
+        shapes["model.layers.1.mlp.gate"] = (2, 8)
+        rng = np.random.default_rng(0)
+        arrays = {f"{n}.weight": rng.standard_normal(s).astype(np.float32) for n, s in shapes.items()}
+        arrays["model.layers.1.mlp.gate.e_score_correction_bias"] = rng.standard_normal(2).astype(np.float32)
+        save_file(arrays, tmp / "model.safetensors")
+        raw = {
+            "model_type": "dots1", "vocab_size": 11, "hidden_size": 8, "intermediate_size": 6, "moe_intermediate_size": 6,
+            "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2, "n_routed_experts": 2, "hidden_act": "silu",
+            "rms_norm_eps": 1e-6, "tie_word_embeddings": False, **config,
+        }  # fmt: skip
+        (tmp / "config.json").write_text(json.dumps(raw))
+        return Model(tmp)
+
+    return make
+
+
 def hostile(case: str) -> Maker:
     return lambda tmp: Model(HOSTILE / case)
+
+
+def faults(case: str) -> Maker:
+    return lambda tmp: Model(oracles.FIXTURES / "faults" / case)
 
 
 def golden(case: str) -> Maker:
@@ -148,6 +181,12 @@ def saved(value: Callable[[Any], Any], **options: Any) -> Maker:
         return Model(tmp / "m.pt")
 
     return make
+
+
+def marked(torch: Any) -> Any:
+    """A tensor of a class of its own, which pickle finds in this module."""
+    globals()["Marked"] = type("Marked", (torch.Tensor,), {"__module__": __name__})
+    return torch.ones(3).as_subclass(globals()["Marked"])
 
 
 def legacy(old: bytes = b"", new: bytes = b"", after: bytes = b"") -> Maker:
@@ -306,6 +345,7 @@ CASES: dict[str, tuple[Maker, Maker]] = {
     "architecture": (hostile("semantic/wrong_family"), hostile("semantic/ok_bert12")),
     "arrays": (gpt1(arrays=3), gpt1()),
     "checksum": (hostile("tf_bundle/data_zeroed/model.ckpt"), golden("bert_tf/bert_model.ckpt")),
+    "class": (saved(lambda torch: {"w": marked(torch)}), saved(lambda torch: {"w": torch.nn.Parameter(torch.ones(3))})),
     "config": (bert(model_type=None), bert()),
     "constant": (bert(put(Q, lambda x: x * 0 + 3)), bert(put(NORM + ".weight", lambda x: x * 0 + 1))),
     "data-file": (bundle(count=2), bundle()),
@@ -329,6 +369,7 @@ CASES: dict[str, tuple[Maker, Maker]] = {
     "keras-config": (keras("metadata.json"), keras("metadata.json", "config.json")),
     "layers": (bert(num_hidden_layers=12), bert(num_hidden_layers=4)),
     "lock": (locked(put(Q, one(3))), locked(None)),
+    "kind": (sparse_second(first_k_dense_replace=0), sparse_second(first_k_dense_replace=1)),
     "missing": (bert(drop(Q)), bert(drop("pooler"), architectures=["BertForMaskedLM"])),
     "names": (saved(lambda torch: {0: torch.ones(1), "0": torch.zeros(1)}), saved(lambda torch: {0: torch.ones(1), "1": torch.zeros(1)})),
     "nan": (bert(put(Q, one(np.nan))), bert(put(Q, one(1)))),
@@ -336,8 +377,12 @@ CASES: dict[str, tuple[Maker, Maker]] = {
     "optimizer": (bert(lambda a: a.update({Q + ".exp_avg": a[Q]})), bert(lambda a: a.update({Q + ".exp": a[Q]}))),
     "order": (gpt1(tensors=6), gpt1(tensors=12)),
     "overlap": (hostile("tf_bundle/entry_overlap/model.ckpt"), bundle()),
+    "packed": (faults("fp8-scales"), faults("fp8-scales/ref")),
+    "part": (saved(lambda torch: {"model": {"w": torch.ones(3)}, "generator": {"w": torch.ones(2)}}),
+        saved(lambda torch: {"model": {"w": torch.ones(3)}, "optimizer": {"w": torch.ones(2)}})),
     "pickle": (golden("fairseq_roberta_old/model.pt"), golden("hf_bert/bin_zip")),
     "program": (hostile("savedmodel/op_readfile"), golden("tf2_small_bert_keras3/saved_model")),
+    "purpose": (faults("optimizer-only/optimizer.pt"), faults("wrapper-optimizer/dp_optimizer.pth.tar")),
     "records": (zipped(more="m/evil.sh"), zipped()),
     "remote-code": (bert(auto_map={"AutoModel": "evil.Model"}), bert(auto_map={})),
     "shape": (bert(put(LAYER + "1.intermediate.dense.weight", lambda x: x.T)), bert(put(Q, lambda x: x.T))),
@@ -349,6 +394,8 @@ CASES: dict[str, tuple[Maker, Maker]] = {
         bert(lambda a: a.update({DECODER: a["bert.embeddings.word_embeddings.weight"]}))),
     "trailing": (legacy(after=b"more"), legacy()),
     "unexpected": (bert(more("adapter.down", np.eye(3, dtype=np.float32))), bert(more(POSITIONS, np.arange(64)[None]))),
+    "unknown": (saved(lambda torch: {"w": torch.ones(3)}), bert()),
+    "unread": (faults("torch-sparse-nested-as-parts/sp.pt"), faults("subclass-weights/numpy_query_0.pt")),
     "unreadable": (junk, bert()),
     "unused-bytes": (bundle(after=b"more"), bundle()),
     "variant": (bert(name="bert-large"), bert(name="bert-4-layers")),

@@ -120,7 +120,8 @@ def scaled(factor: float) -> Callable[[Arrays], None]:
 DAMAGES: dict[str, tuple[Callable[[Arrays], None], str, str]] = {
     "a layer copied over another": (copied(1, 3), "twin", "encoder.layer.3.*"),
     "a matrix copied over another": (
-        lambda a: a.update({QUERY.format(2) + "weight": a[LAYER.format(2) + "attention.self.key.weight"].copy()}), "twin", "encoder.layer.2",
+        lambda a: a.update({QUERY.format(2) + "weight": a[LAYER.format(2) + "attention.self.key.weight"].copy()}),
+        "twin", "encoder.layer.2",
     ),
     "a layer made anew": (anew, "fresh", "encoder.layer.3.*"),
     "a normalisation made anew": (one_norm, "fresh", "embeddings.LayerNorm.weight"),

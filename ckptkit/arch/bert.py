@@ -1,7 +1,7 @@
 """BERT, also the Chinese RoBERTa-wwm-ext family, which is BERT-shaped and named so on disk.
 
 Source: google-research/bert modeling.py, run_pretraining.py, run_classifier.py, run_squad.py (TensorFlow names);
-transformers models/bert (PyTorch names and classes); pytorch_pretrained_bert (gamma and beta); `_tf2` for TensorFlow 2.
+transformers models/bert (PyTorch names and classes); pytorch_pretrained_bert (gamma and beta); `_libraries.model_garden` for TensorFlow 2.
 """
 
 from ckptkit.arch._libraries import bert4keras as b4k

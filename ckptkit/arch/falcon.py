@@ -36,6 +36,11 @@ def effective(raw: Mapping[str, object]) -> dict[str, object] | None:
     return {**raw, "num_kv_heads": 1}
 
 
+def has_groups(values: Mapping[str, object]) -> bool:
+    """Whether the code needs the newer form to make as many keys and values."""
+    return values.get("kv_heads") not in (None, 1)
+
+
 HF = hf(
     "falcon", "Falcon", MODULES, prefixes=("transformer.", ""), act="activation", eps="layer_norm_epsilon",
     names={**BLOOM, D + "attention.own_norm": G + "ln_attn", D + "ffn.own_norm": G + "ln_mlp"},
@@ -46,7 +51,7 @@ HF = hf(
         "activation": "gelu", "norm_eps": 1e-5, "intermediate": "=4 hidden", "tied": True, "bias": False, "parallel_attn": True,
         "alibi": False,
     },
-    besides=masks(G + "self_attention"),
+    besides=masks(G + "self_attention"), also={"new_decoder_architecture": has_groups},
 )  # fmt: skip
 HF = HF._replace(config=HF.config._replace(reader=HF.config.reader._replace(unfold=effective)))
 

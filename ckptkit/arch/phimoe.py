@@ -5,7 +5,22 @@ Source: transformers models/phimoe.
 
 from __future__ import annotations
 
-from ckptkit.arch._libraries.decoders import MIXTRAL, WORDS, D, H, attention, decoder, experts, flags, hf, in_memory, last, may, of_experts, stacked
+from ckptkit.arch._libraries.decoders import (
+    MIXTRAL,
+    WORDS,
+    D,
+    H,
+    attention,
+    decoder,
+    experts,
+    flags,
+    hf,
+    in_memory,
+    last,
+    may,
+    of_experts,
+    stacked,
+)
 from ckptkit.arch.llama import shape
 from ckptkit.schema import norm
 

@@ -17,6 +17,7 @@ from importlib import import_module
 
 from .._typing import TYPE_CHECKING, NoReturn
 from ..errors import EXIT_USAGE, CheckpointError, printable
+from ._modules import module_of
 
 if TYPE_CHECKING:
     from ._declare import Command
@@ -32,17 +33,6 @@ def __getattr__(name: str) -> object:
 
         return cli
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def module_of(command: str) -> str | None:
-    """The module of this folder that a command is in; None if there is none. A trailing underscore keeps off keywords."""
-    here = os.path.dirname(__file__)
-    for stem in (command, command + "_"):
-        if stem.isidentifier() and not stem.startswith("_"):
-            for path in (stem + ".py", os.path.join(stem, "__init__.py")):
-                if os.path.exists(os.path.join(here, path)):
-                    return stem
-    return None
 
 
 def fail(message: str, status: int) -> NoReturn:

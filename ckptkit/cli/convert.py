@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from .._typing import TYPE_CHECKING
 from ..errors import FindingsError, UsageError
 from . import _declare as declare
-from ._options import format_option, parse_given, source_options, start_tensorflow
+from ._options import format_option, source_options_beside, start_tensorflow
 from ._words import parse_size
 
 if TYPE_CHECKING:
+    from ..graph.reading import Reading
     from ..verbs.convert import Conversion
 
 
@@ -33,9 +34,13 @@ if TYPE_CHECKING:
     help="Cast floating tensors (float32, bfloat16, float16, ...), all or those whose name fits GLOB. Repeatable.",
 )
 @declare.option("--max-shard-size", metavar="SIZE", help="Split the weights into files of at most this size, such as 5GB.")
-@source_options
-@declare.option("--set", "given", metavar="NAME=VALUE", multiple=True, help="What no configuration says, such as heads=16. Repeatable.")
-@declare.option("--drop", metavar="HEAD", multiple=True, help="Leave a head out (pooler, mlm, nsp, ...). Repeatable.")
+@source_options_beside("--source-container")
+@declare.option(
+    "--drop",
+    metavar="NAME",
+    multiple=True,
+    help="Leave a head out (pooler, mlm, nsp, ...), or the tensors of a glob ('crf.*'). Repeatable.",
+)
 @declare.option(
     "--add", metavar="HEAD", multiple=True, help="Make a head that SRC lacks, new (classifier with --set labels=N, ...). Repeatable."
 )
@@ -80,11 +85,11 @@ if TYPE_CHECKING:
     help="Values too large for --dtype: refuse, store its largest, or let them become infinite.",
 )
 @declare.option("--no-sync", is_flag=True, help="DANGEROUS in a power cut: do not wait until the disk has everything.")
-@declare.option("-q", "--quiet", is_flag=True, help="No progress and no summary on stderr.")
+@declare.option("-q", "--quiet", is_flag=True, help="No progress and no summary on stderr; what is lost is said.")
 @format_option("plan", "conversion")
 def command(
-    source: str, target: str, to: str | None, container: str | None, dtype: tuple[str, ...], max_shard_size: str | None, config: str | None,
-    architecture: str | None, dialect: str | None, part: str | None, given: tuple[str, ...], drop: tuple[str, ...], add: tuple[str, ...],
+    source: str, target: str, to: str | None, container: str | None, dtype: tuple[str, ...], max_shard_size: str | None,
+    reading: Reading, drop: tuple[str, ...], add: tuple[str, ...],
     init_missing: bool,
     resize_vocab: int | None, seed: int, drop_optimizer: bool, dry_run: bool,
     overwrite: bool, force: bool, check: bool, reference: bool, proven: bool, jobs: int | None, max_memory: str, on_overflow: str,
@@ -104,7 +109,7 @@ def command(
     """
     if to in PROGRAMS:
         refuse_in_programs(locals(), str(to))
-        return _program(source, target, to, config, part, given, overwrite=overwrite, quiet=quiet)
+        return _program(source, target, to, reading, overwrite=overwrite, quiet=quiet)
     from ..plan.assemble import parse_dtype
     from ..report.findings import show_findings
     from ..report.forms import show
@@ -122,14 +127,13 @@ def command(
     for word in dtype:
         glob, equals, name = word.rpartition("=")
         if equals and not glob:
-            raise UsageError(f"--dtype {word}: GLOB=DTYPE or DTYPE is due")
+            raise UsageError(f"--dtype {word}: expected GLOB=DTYPE or DTYPE")
         dtypes.append((glob or "*", parse_dtype(name)))
     with Progress(quiet=quiet or dry_run) as progress:
         try:
             done = convert(
-                source, target, to=to, container=container, dtypes=dtypes, config=config, given=parse_given(given),
-                architecture=architecture,
-                dialect=dialect, part=part, max_shard_size=parse_size(max_shard_size, "--max-shard-size"), drop=drop,
+                source, target, to=to, container=container, dtypes=dtypes, reading=reading,
+                max_shard_size=parse_size(max_shard_size, "--max-shard-size"), drop=drop,
                 drop_optimizer=drop_optimizer,
                 dry_run=dry_run, overwrite=overwrite, force=force, check="reference" if reference else check, jobs=jobs,
                 add=add, init_missing=init_missing, resize_vocab=resize_vocab, seed=seed, max_memory=parse_size(max_memory, "--max-memory")
@@ -138,19 +142,28 @@ def command(
         except FindingsError as e:
             declare.echo(show_findings(e.findings), err=True)
             raise
-    if done.findings and not quiet:
-        declare.echo(show_findings(done.findings), err=True)
+    told = [f for f in done.findings if not quiet or f.severity != "info" or f.rule in LOSSES]
+    if told:
+        declare.echo(show_findings(told), err=True)
     if dry_run:
         declare.echo(show("plan", done, form))
     elif form == "json":
         declare.echo(show("conversion", done, form))
     elif not quiet:
         print(show("conversion", done, form), file=sys.stderr)
-    return _verified(done, source, config, part, given, drop, quiet=quiet) if proven and not dry_run else 0
+    return _verified(done, source, reading, drop, quiet=quiet) if proven and not dry_run else 0
 
 
+LOSSES = ("dropped", "part")  # what no --quiet hides
 PROGRAMS = ("savedmodel", "keras", "pt2", "onnx")
-FOR_PROGRAMS = {"source", "target", "to", "config", "part", "given", "overwrite", "quiet", "form"}
+FOR_PROGRAMS = {  # besides how the source is read
+    "source",
+    "target",
+    "to",
+    "overwrite",
+    "quiet",
+    "form",
+}
 
 
 def refuse_in_programs(values: Mapping[str, object], to: str) -> None:
@@ -160,14 +173,12 @@ def refuse_in_programs(values: Mapping[str, object], to: str) -> None:
             raise UsageError(f"{p.flags[0]} has no meaning with --to {to}", hint="convert with it first, then make the program")
 
 
-def _program(
-    source: str, target: str, to: str, config: str | None, part: str | None, given: tuple[str, ...], *, overwrite: bool, quiet: bool
-) -> int:
+def _program(source: str, target: str, to: str, reading: Reading, *, overwrite: bool, quiet: bool) -> int:
     from ..runtime.export import export
 
     if to in ("savedmodel", "keras"):
         start_tensorflow()
-    done = export(source, target, to=to, config=config, part=part, given=parse_given(given), overwrite=overwrite)
+    done = export(source, target, to=to, overwrite=overwrite, reading=reading)
     if not quiet:
         print(
             f"{done.path}: {done.form}, gives {', '.join(done.outputs)}; run again with another batch and length: "
@@ -177,12 +188,11 @@ def _program(
     return 0
 
 
-def _verified(
-    done: Conversion, source: str, config: str | None, part: str | None, given: tuple[str, ...], drop: tuple[str, ...], *, quiet: bool
-) -> int:
+def _verified(done: Conversion, source: str, reading: Reading, drop: tuple[str, ...], *, quiet: bool) -> int:
     """Compare what was written with what it was made of; a target that is one file has the configuration that would lie beside it."""
     import tempfile
 
+    from ..plan.losses import groups_and_globs
     from ..report.forms import show
     from ..verbs.verify import verify
 
@@ -192,15 +202,14 @@ def _verified(
             beside = os.path.join(work, "config.json")
             with open(beside, "w", encoding="utf-8") as f:
                 f.write(done.config)
+        heads, globs = groups_and_globs(drop)
         outcome = verify(
             source,
             done.plan.target,
-            config=config,
-            config_b=beside or (config if done.plan.single else None),
-            part=part,
-            given=parse_given(given),
+            reading=reading.but(drop=globs),
+            config_b=beside or (reading.config if done.plan.single else None),
             casts=True,
-            without=drop,
+            without=heads,
         )
     if outcome.exit_code or not quiet:
         declare.echo(show("verification", outcome), err=True)

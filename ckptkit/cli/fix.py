@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from .._typing import TYPE_CHECKING
 from ..errors import FindingsError
 from . import _declare as declare
-from ._options import format_option
+from ._options import format_option, source_options
 from ._words import parse_size
+
+if TYPE_CHECKING:
+    from ..graph.reading import Reading
 
 
 @declare.command("fix")
 @declare.argument("source", metavar="PATH")
 @declare.argument("target", metavar="DST")
-@declare.option("--config", metavar="FILE", help="The model's configuration, if it is not beside the weights.")
+@source_options
 @declare.option("--keep-optimizer", is_flag=True, help="Leave optimizer state in, where names need no repair.")
 @declare.option("--keep-padding", is_flag=True, help="Do not cut the padding rows off the vocabulary.")
 @declare.option("--drop-unexpected", is_flag=True, help="DANGEROUS: leave out tensors that the architecture does not know.")
@@ -25,7 +29,7 @@ from ._words import parse_size
 @declare.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
 @format_option("repairs")
 def command(
-    source: str, target: str, config: str | None, keep_optimizer: bool, keep_padding: bool, drop_unexpected: bool,
+    source: str, target: str, reading: Reading, keep_optimizer: bool, keep_padding: bool, drop_unexpected: bool,
     max_shard_size: str | None, dry_run: bool,
     overwrite: bool, quiet: bool, form: str,
 ) -> int:  # fmt: skip
@@ -44,7 +48,7 @@ def command(
     with Progress(quiet=quiet or dry_run) as progress:
         try:
             done = fix(
-                source, target, config=config, keep_optimizer=keep_optimizer, trim=not keep_padding, drop_unexpected=drop_unexpected,
+                source, target, reading=reading, keep_optimizer=keep_optimizer, trim=not keep_padding, drop_unexpected=drop_unexpected,
                 max_shard_size=parse_size(max_shard_size, "--max-shard-size"), dry_run=dry_run, overwrite=overwrite, progress=progress,
             )  # fmt: skip
         except FindingsError as e:

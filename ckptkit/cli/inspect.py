@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from .._typing import TYPE_CHECKING
 from . import _declare as declare
-from ._options import format_option
+from ._options import format_option, source_options
+
+if TYPE_CHECKING:
+    from ..graph.reading import Reading
 
 
 @declare.command("inspect")
@@ -15,14 +19,11 @@ from ._options import format_option
 @declare.option(
     "--stats", is_flag=True, help="Minimum, maximum, mean, deviation, norm, NaN, Inf and zeros of every tensor. Reads the weights."
 )
-@declare.option("--config", metavar="FILE", help="The model's configuration, if it is not beside the weights.")
-@declare.option("--architecture", metavar="NAME", help="Take it for this architecture instead of recognising it.")
-@declare.option("--dialect", metavar="NAME", help="Take the names for this dialect's instead of recognising it.")
-@declare.option("--container", metavar="NAME", help="Read it as this container instead of recognising it.")
+@source_options
 @format_option("inspection")
 def command(
-    path: str, tensors: bool, tree: bool, include: tuple[str, ...], exclude: tuple[str, ...], stats: bool, config: str | None,
-    architecture: str | None, dialect: str | None, container: str | None, form: str,
+    path: str, tensors: bool, tree: bool, include: tuple[str, ...], exclude: tuple[str, ...], stats: bool,
+    reading: Reading, form: str,
 ) -> int:  # fmt: skip
     """Show what is in the checkpoint at PATH: container, dialect, architecture, layers, sizes, parameters, tensors.
 
@@ -43,10 +44,7 @@ def command(
     with paused():
         found = inspect(
             path,
-            config=config,
-            container=container,
-            architecture=architecture,
-            dialect=dialect,
+            reading=reading,
             include=include,
             exclude=exclude,
             stats=stats,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from .._typing import TYPE_CHECKING
 from ..errors import UsageError
 from . import _declare as declare
-from ._options import format_option, parse_given
+from ._options import format_option, source_options
+
+if TYPE_CHECKING:
+    from ..graph.reading import Reading
 
 
 @declare.command("summary")
 @declare.argument("path")
-@declare.option("--config", metavar="FILE", help="The model's configuration, if it is not beside the weights.")
-@declare.option("--part", metavar="NAME", help="Which model of a checkpoint that holds several (ELECTRA: discriminator, generator).")
-@declare.option("--set", "given", metavar="NAME=VALUE", multiple=True, help="What no configuration says, such as heads=16. Repeatable.")
+@source_options
 @declare.option(
     "--freeze", metavar="WHAT", multiple=True, help="Count as frozen: a name, glob, module or range (encoder.layers.0-5). Repeatable."
 )
@@ -22,9 +24,7 @@ from ._options import format_option, parse_given
 @format_option("summary", "flow", help="How to print; mermaid and dot with --flow.")
 def command(
     path: str,
-    config: str | None,
-    part: str | None,
-    given: tuple[str, ...],
+    reading: Reading,
     freeze: tuple[str, ...],
     application: str,
     flow: bool,
@@ -44,6 +44,6 @@ def command(
         if flow:
             raise UsageError(f"--flow has no form {form}", hint=", ".join(forms("flow")))
         raise UsageError(f"--format {form} draws a flow", hint="add --flow")
-    found = summarize(path, config=config, part=part, given=parse_given(given), freeze=freeze, application=application)
+    found = summarize(path, reading=reading, freeze=freeze, application=application)
     declare.echo(show(what, found, form))
     return 0

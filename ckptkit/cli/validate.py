@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from .._typing import TYPE_CHECKING
 from ..errors import UsageError
 from . import _declare as declare
 from ._options import format_option, source_options
 from ._words import parse_pairs
+
+if TYPE_CHECKING:
+    from ..graph.reading import Reading
 
 
 @declare.command("validate")
@@ -17,8 +21,7 @@ from ._words import parse_pairs
     multiple=True,
     help="What must be true, such as layers=24, hidden=1024, variant=roberta-large, dtype=float32. Repeatable.",
 )
-@declare.option("--container", metavar="NAME", help="Read it as this container instead of recognising it.")
-@declare.option("--lock", metavar="FILE", help="Say what is another than when `ckptkit lock` wrote FILE.")
+@declare.option("--lock", metavar="FILE", help="Say what has changed since `ckptkit lock` wrote FILE.")
 @declare.option(
     "--policy", metavar="FILE", help="The policy file; without PATH it is looked for: ckptkit.toml, or pyproject.toml with [tool.ckptkit]."
 )
@@ -27,24 +30,24 @@ from ._words import parse_pairs
 @declare.option(
     "--fail-on", type=declare.Choice(("error", "warning")), help="The mildest severity that makes the exit status 1.  [default: error]"
 )
+@declare.option("--allow-unknown", is_flag=True, help="An architecture that nobody knows is no reason for exit status 3.")
 @declare.option("--baseline", metavar="FILE", help="Findings that are known: counted, not listed, not failing.")
 @declare.option("--write-baseline", metavar="FILE", help="Write the findings of this run as a baseline.")
 @declare.option("--no-integrity", is_flag=True, help="Do not read the weights: no checksums, no values, no comparison of tied tensors.")
 @declare.option("--report", metavar="FORMAT=FILE", multiple=True, help="Also write a report to FILE, in any form of --format. Repeatable.")
 @format_option("checked")
 def command(
-    paths: tuple[str, ...], config: str | None, architecture: str | None, dialect: str | None, part: str | None, expect: tuple[str, ...],
-    container: str | None,
+    paths: tuple[str, ...], reading: Reading, expect: tuple[str, ...],
     lock: str | None, policy: str | None, select: tuple[str, ...], ignore: tuple[str, ...], fail_on: str | None, baseline: str | None,
     write_baseline: str | None,
-    no_integrity: bool, report: tuple[str, ...], form: str,
+    no_integrity: bool, allow_unknown: bool, report: tuple[str, ...], form: str,
 ) -> int:  # fmt: skip
     """Check that the checkpoint at PATH is whole and is what its configuration says.
 
     Layers against the configuration both ways, missing and unexpected tensors, every size, ties, shards, checksums, NaN
     and zeros; docs/rules.md lists the rules. Without PATH, every checkpoint of the policy file is checked.
     What no file shows (a transposed square kernel, query and key exchanged, the number of heads) is for `ckptkit verify`.
-    Exit status: 0 without an error finding, 1 with one, 2 if it cannot be read, 3 if an expectation cannot be decided.
+    Exit status: 0 without an error finding, 1 with one, 2 if it cannot be read, 3 if an expectation, or the architecture, cannot be decided.
 
     \b
     ckptkit validate roberta-large/
@@ -52,6 +55,7 @@ def command(
     ckptkit validate --report sarif=ckptkit.sarif --format github
     """
     from ..gate.policy import Entry, find_policy, read_policy
+    from ..gate.policy import allow_unknown as unknown_allowed
     from ..gate.run import check_all, worst_exit
     from ..gate.selection import Choice, baseline_text, read_baseline, rule_ids
     from ..report.forms import forms, records_failures, show, shows
@@ -64,15 +68,10 @@ def command(
     selected, ignored = rule_ids(select, "--select"), rule_ids(ignore, "--ignore")
     known = read_baseline(baseline) if baseline else frozenset()
     if paths:
-        options = {
-            k: v
-            for k, v in (("config", config), ("architecture", architecture), ("dialect", dialect), ("part", part), ("container", container))
-            if v
-        }
         choice = Choice(selected, ignored, {}, known, fail_on or "error")
-        entries = [Entry(p, choice, parse_pairs(expect, "--expect"), (), lock or "", "", options, not no_integrity) for p in paths]
+        entries = [Entry(p, choice, parse_pairs(expect, "--expect"), (), lock or "", "", reading, not no_integrity) for p in paths]
     else:
-        if any((config, architecture, dialect, part, container, expect, lock)):
+        if any((*reading, expect, lock)):
             raise UsageError("--config, --expect, --lock and the like are of a PATH", hint="name it, or say it in the policy file")
         source = policy or find_policy()
         if source is None:
@@ -89,6 +88,8 @@ def command(
             )
             for e in read_policy(source).entries
         ]
+    if allow_unknown:
+        entries = [e._replace(choice=unknown_allowed(e.choice)) for e in entries]
     checked = check_all(entries)
     if len(checked) == 1 and checked[0].error is not None and not records_failures(form) and not wanted:
         raise checked[0].error

@@ -1,7 +1,8 @@
 """The canonical parameters of a checkpoint as streams: name, dtype, shape, and their row-major values tile by tile.
 
 Policy: what a model computes with counts. Computed buffers and optimizer state are left out, a tie that holds the same
-values as its target counts once, tensors that the architecture does not know go by their stored names. A tile is read into
+values as its target counts once, tensors that the architecture does not know go by their stored names, and so do those of other
+models in the same file. A tile is read into
 memory that is reused, by the engine's own movers; memory does not grow with the checkpoint.
 """
 
@@ -10,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple
-from ..engine.loop_nest import Buffer, Flat, Mover, Nest, check_nest, flat, nest, step_of
+from ..engine.loop_nest import Buffer, Mover, Nest, check_nest, nest, step_of
+from ..engine.sources import Flat, flat
 from ..graph.canonical_arrays import adjusted
 from ..graph.examine import Subject
 from ..plan.values import Piece, Source
@@ -139,7 +141,7 @@ def _array(subject: Subject, item: Item, loops: tuple[Loop, ...], start: int, ad
 
 
 def items_of(subject: Subject, sizes: Sizes) -> list[Item]:
-    """Every canonical parameter of a subject, in the order of the architecture's tables, then what it does not know."""
+    """Every canonical parameter of a subject, in the order of the architecture's tables, then what the account has beyond them."""
     graph = subject.graph
     tensors = subject.checkpoint.tensors
     out = []
@@ -158,7 +160,7 @@ def items_of(subject: Subject, sizes: Sizes) -> list[Item]:
             if info.tied is not None and info.tied in graph.params and same_tie(subject, sizes, item, info.tied):
                 continue
             out.append(item)
-    for name in graph.of_role("unexplained"):
+    for name in subject.account.beyond():
         t = tensors[name]
         if t.spec.dtype != "STRING" and DTYPES[t.spec.dtype].bits % 8 == 0:
             out.append(Item(name, t.spec, name, "", -1, "", True))

@@ -86,7 +86,7 @@ NOT_MODEL_CONFIGS = frozenset(
 def read_config(path: str) -> RawConfig:
     """A configuration file. Raises NotFoundError or CorruptError; a file that is no JSON object is one too."""
     if os.path.isdir(path):
-        raise UsageError("is a directory where a configuration file is due", path=path)
+        raise UsageError("is a directory where a configuration file is expected", path=path)
     if not os.path.exists(path):
         raise NotFoundError("no such configuration file", path=path)
     name = os.path.basename(path)
@@ -128,6 +128,8 @@ def inside_config(checkpoint: Checkpoint) -> RawConfig | None:
             raise CorruptError(f"the model's configuration has the key {repeated[0]!r} twice in one object", path=checkpoint.path)
         settings: dict[str, object] = {str(k): v for k, v in data.items()} if isinstance(data, dict) else {}
         return RawConfig(f"{checkpoint.path} (inside)", settings, declared_name(settings), True) if settings else None
+    if checkpoint.settings is not None:
+        return RawConfig(f"{checkpoint.path} (inside)", dict(checkpoint.settings), declared_name(checkpoint.settings), True)
     if not checkpoint.extras:
         return None
     for arch in with_reader("extras"):
@@ -185,11 +187,11 @@ def form_of(config: RawConfig, arch: Architecture, dialect: Dialect) -> Dialect:
     for d in (dialect, *(d for d in arch.dialects.values() if d.files.objects is not None)):
         if d.config.reader.unfold is not None and d.config.reader.unfold(config.raw) is not None:
             return d
-    if config.inside:
+    if config.inside and not ("model_type" in config.raw and "transformers_version" in config.raw):
         for d in (dialect, *arch.dialects.values()):
             if d.config.reader.extras is not None:
                 return d
-    if not config.inside and arch.labelled is not None and any(k in config.raw for k in LABELS):
+    if arch.labelled is not None and any(k in config.raw for k in LABELS):
         return arch.labelled
     forms = (dialect, *(d for d in arch.dialects.values() if d is not dialect))
     return max(forms, key=lambda d: sum(first_said(config.raw, k) is not None for k in d.config.keys))
@@ -417,9 +419,9 @@ def _splits(arch: Architecture) -> bool:
 
 def _size_problem(value: object, name: str) -> str:
     if isinstance(value, bool):
-        return "a boolean where a whole number is due"
+        return "a boolean where a whole number is expected"
     if not isinstance(value, int):
-        return f"{_kind(value)} where a whole number is due"
+        return f"{_kind(value)} where a whole number is expected"
     if value < 0 or (value == 0 and not name.endswith("layers")):
         return "it must be positive"
     return ""

@@ -28,11 +28,9 @@ from ..errors import CheckpointError, CorruptError
 from ..findings import Finding
 from ..limits import using
 from ..support.open_file import open_fd
-from ..tensors import Check, Extent, StoredTensor, TensorSpec
+from ..tensors import Check, Extent, StoredTensor, TensorSpec, Unread
 
 if TYPE_CHECKING:
-    from typing import IO
-
     import numpy as np
     from numpy.typing import NDArray
 
@@ -85,9 +83,15 @@ class Checkpoint:
         self.aliases: Callable[[], dict[str, str]] = dict
         self.called = ""
         self.copies: dict[str, tuple[StoredTensor, ...]] = {}  # tensors that lie in several shards: each of them
+        self.parts: Mapping[str, str] = {}  # tensors of the other models in the file -> the model's name (a key path)
+        self.chosen = ""  # the one of them that was asked for
+        self.stored_as: Mapping[str, str] = {}  # of the names that then became others, the file's own
+        self.unread: Mapping[str, Unread] = {}  # what stands where a tensor is due and is none that is read
+        self.classes: Mapping[str, str] = {}  # tensors that have a class of their own -> its name and attributes
+        self.special = "", ""  # what a file is that holds no model that could be loaded, and what to do
+        self.settings: Mapping[str, object] | None = None  # the configuration that a pickled module carries
         self.limits: Mapping[str, int] = {}  # raised for this checkpoint
         self._checks = checks
-        self._unpacked: IO[bytes] | None = None
         self._stack = ExitStack()
         self._fds: dict[str, int] = {}
         self._closed = False
@@ -143,32 +147,6 @@ class Checkpoint:
         if not isinstance(got, list):
             raise CheckpointError(f"{name!r} is not a string tensor", path=self.path)
         return got
-
-    def unpacked(self, name: str) -> Extent:
-        """The bytes of a tensor that only `read` gives, put into a temporary file piece by piece; it is there until the checkpoint is
-        closed."""
-        import tempfile
-
-        t = self.tensors[name]
-        if self._closed or t.read is None:
-            raise CheckpointError("the checkpoint is closed" if self._closed else f"{name!r} lies in its file as it is", path=self.path)
-        try:
-            if self._unpacked is None:
-                temporary = tempfile.NamedTemporaryFile(prefix="ckptkit-")  # noqa: SIM115  it is closed with the stack
-                self._unpacked = self._stack.enter_context(temporary)
-            at = self._unpacked.tell()
-            with using(**self.limits):
-                for piece in t.read.pieces() if isinstance(t.read, Packed) else [t.read()]:
-                    assert isinstance(piece, (bytes, bytearray, memoryview)), name
-                    self._unpacked.write(piece)
-            self._unpacked.flush()
-        except OSError as e:
-            message = f"{name!r} cannot be unpacked into {tempfile.gettempdir()}: {e.strerror}"
-            raise CheckpointError(message, path=self.path, hint="TMPDIR names another folder") from None
-        n = self._unpacked.tell() - at
-        if n != t.spec.nbytes:
-            raise CorruptError(f"{name!r} unpacks to {n:,} bytes; its shape needs {t.spec.nbytes:,}", path=self.path)
-        return Extent(self._unpacked.name, at, n)
 
     def array(self, name: str) -> NDArray[np.generic]:
         """One tensor as a new row-major numpy array (bfloat16 and float8 as ml_dtypes types). Imports numpy.

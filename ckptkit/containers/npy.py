@@ -1,7 +1,7 @@
 """Folders of numpy's `.npy` files, one array each, and a single such file.
 
-Source: numpy/lib/format.py, read by `_npy`. A tensor's name is the file's path in the folder without `.npy`, "/" between its parts, or for
-a single file its name. Only plain files are taken: a link could lead out of the folder.
+Source: numpy/lib/format.py, read by `npy_header`. A tensor's name is the file's path in the folder without `.npy`, "/" between its parts,
+or for a single file its name. Only plain files are taken: a link could lead out of the folder.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """numpy's `.npz` files: a zip of .npy arrays, stored (`numpy.savez`) or deflated (`numpy.savez_compressed`).
 
-Source: numpy/lib/_npyio_impl.py and numpy/lib/format.py; the zip by `_zip`, the arrays' headers by `_npy`. A tensor's name is its entry's
-without `.npy`. Stored arrays are extents; a deflated one is unpacked when it is asked for, never to more than its header says.
+Source: numpy/lib/_npyio_impl.py and numpy/lib/format.py; the zip by `zip_archive`, the arrays' headers by `npy_header`. A tensor's name is
+its entry's without `.npy`. Stored arrays are extents; a deflated one is unpacked when it is asked for, never to more than its header says.
 Object arrays, which only a pickle can carry, are refused.
 """
 

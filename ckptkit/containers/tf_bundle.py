@@ -1,10 +1,10 @@
 """TensorFlow's V2 checkpoints (tensor bundles): PREFIX.index and PREFIX.data-00000-of-00001.
 
 Source: tensorflow/core/protobuf/tensor_bundle.proto, core/util/tensor_bundle/tensor_bundle.cc. The index is a table
-(`_table`) from names to BundleEntryProto, with a BundleHeaderProto under the empty key; the data files are the tensors'
+(`_tensorflow.table`) from names to BundleEntryProto, with a BundleHeaderProto under the empty key; the data files are the tensors'
 bytes. A partitioned variable has an entry with its slices and, under encoded keys, an entry for each slice; it is
 read as one tensor. String tensors hold varint lengths, a checksum of them, and the strings. In an object-based bundle
-tensors go by their attribute paths (`_objects`), and the graph, a string tensor, is not one of them.
+tensors go by their attribute paths (`_tensorflow.object_graph`), and the graph, a string tensor, is not one of them.
 Writing gives the bytes TensorFlow 2 gives for the same tensors: names sorted, no padding, no compression. An object graph is
 written too where the metadata holds one, or an empty one: then it is made from the names.
 """

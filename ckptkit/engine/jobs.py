@@ -15,7 +15,9 @@ from ..plan.values import Plan, Task
 from ..support.files import CHUNK
 from ..tensors import DTYPES
 from .casts import check_cast, work_dtype
-from .loop_nest import Flat, Nest, Segment, check_nest, nest, segments
+from .coverage import check_covers
+from .loop_nest import Nest, Segment, check_nest, nest, segments
+from .sources import Flat
 
 SMALL = 256 << 10  # slots up to this many bytes are gathered with their neighbours
 APART = 16 << 10  # small slots or source runs further apart than this are not taken together
@@ -78,7 +80,7 @@ def classify(task: Task, plan: Plan, sources: tuple[Flat, ...], budget: int) -> 
     if len(pieces) == 1:  # most tensors of most plans: one run, nothing else to look at
         index, loops, so, to, op, *_ = pieces[0]
         n = 1 if not loops else loops[0][0] if len(loops) == 1 and loops[0][1] == loops[0][2] == 1 else -1
-        if n == numel and op == "copy" and not to and 0 <= index < len(sources) and so >= 0 and sources[index].drawn is None:
+        if n == numel and op == "copy" and not to and 0 <= index < len(sources) and so >= 0 and sources[index].extents:
             stored = plan.sources[index].dtype
             s = sources[index]
             width = DTYPES[stored].bits // 8
@@ -115,7 +117,7 @@ def _general(task: Task, plan: Plan, sources: tuple[Flat, ...], numel: int, bits
             check_cast(source, dtype, name)
             check_nest(x, name, sources[p.source], DTYPES[source].bits, numel)
             used.add(source)
-            stored = stored and sources[p.source].drawn is None
+            stored = stored and bool(sources[p.source].extents)
         if p.op == "add" and dtype == "BOOL":
             raise UnsupportedError(f"{name!r}: booleans are not added")
         if p.op == "affine" and DTYPES[dtype].kind != "float":
@@ -127,6 +129,7 @@ def _general(task: Task, plan: Plan, sources: tuple[Flat, ...], numel: int, bits
         nests.append(x)
     if count != numel:
         raise CheckpointError(f"{name!r}: the plan writes {count:,} of its {numel:,} elements")
+    check_covers(nests, name, numel)
     if stored and used == {dtype} and all(x.op == "copy" and _plain(x) for x in nests):
         out: list[Run] = []
         for x in sorted(nests, key=lambda x: x.target_offset):

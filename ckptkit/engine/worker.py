@@ -12,7 +12,8 @@ from ..support.files import CHUNK, LINE, Checksum, Files, between, in_line
 from ..tensors import DTYPES
 from .casts import cast
 from .jobs import APART, Batch, Job, Made, Raw
-from .loop_nest import Buffer, Flat, Mover
+from .loop_nest import Buffer, Mover
+from .sources import Flat, Unpacker
 
 BLOCK = 4096  # bytes that file systems share
 EARLY = 16 << 20  # bytes written before the kernel is told to begin with them
@@ -38,6 +39,7 @@ class Settings(NamedTuple):
     stop: list[bool]
     note: Callable[[int, int, int, list[Written], dict[str, int], dict[str, int]], None] | None = None  # told of every job done
     keep: bool = True  # whether it is kept what was written, to be read back
+    unpacker: Unpacker | None = None  # of encoded sources
 
 
 class Worker:
@@ -46,7 +48,7 @@ class Worker:
     def __init__(self, settings: Settings, files: Files) -> None:
         self._s = settings
         self._files = files
-        self._mover = Mover(files, settings.sources, settings.dtypes)
+        self._mover = Mover(files, settings.sources, settings.dtypes, settings.unpacker)
         self._window, self._out, self._gather, self._cast_out = Buffer(), Buffer(), Buffer(), Buffer()
         self._dirty = ("", 0, 0)  # the run written last: (path, from, to)
         self.done = 0
@@ -59,6 +61,10 @@ class Worker:
     def bytes_read(self) -> int:
         """Bytes read from the sources so far."""
         return self._read + self._mover.bytes_read
+
+    def finish(self) -> None:
+        """Read the encoded sources that were begun to their ends, where they are held against their checksums."""
+        self._mover.reader.finish()
 
     def close(self) -> None:
         """Give the descriptors back."""

@@ -14,6 +14,7 @@ from ..schema.layout import Placed, Sizes, nest, stored_shape
 from ..schema.templates import reduce_name
 from ..support.arrays import numpy_dtype
 from .examine import Subject
+from .packed import refuse_packed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
 
 
 class Weights:
-    """The parameters of an open subject by canonical name. Arrays stay valid after the subject is closed."""
+    """The parameters of an open subject by canonical name. Arrays stay valid after the subject is closed. Raises UnsupportedError where
+    weights are packed."""
 
     def __init__(self, subject: Subject, sizes: Sizes | None = None) -> None:
+        refuse_packed(subject, "rebuilding the model")
         self.subject = subject
         self.sizes = subject.sizes() if sizes is None else sizes
         self._maps: dict[str, mmap.mmap] = {}

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 
-from .._typing import NamedTuple
+from .._typing import TYPE_CHECKING, NamedTuple
 from ..arch import architectures, by_name
 from ..configuration.read import RawConfig, Values, interpret, load_config, size_names
 from ..containers import Checkpoint, drop_explained, open_checkpoint
@@ -14,8 +14,16 @@ from ..errors import CheckpointError, UsageError
 from ..findings import Finding
 from ..schema import Architecture, Param
 from ..schema.layout import Sizes
+from .parts import select_part
+from .reading import AS_FOUND, Reading
 from .solve import Solution
 from .weight_graph import WeightGraph, bind
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .account import Account
+    from .reading import Words
 
 
 class Subject(NamedTuple):
@@ -37,6 +45,15 @@ class Subject(NamedTuple):
     @property
     def architecture(self) -> Architecture | None:
         return self.graph.architecture
+
+    @property
+    def account(self) -> Account:
+        """Everything that is there, each in one place. Made once."""
+        from .account import make_account
+
+        if self.graph.account is None:
+            self.graph.account = make_account(self)
+        return self.graph.account
 
     def value(self, canonical: str) -> object:
         """A canonical value: the user's, else the configuration's, else what the dialect's own code computes, else None."""
@@ -136,20 +153,14 @@ class Subject(NamedTuple):
         return sizes
 
 
-def examine(
-    path: str | os.PathLike[str],
-    *,
-    config: str | None = None,
-    container: str | None = None,
-    architecture: str | None = None,
-    dialect: str | None = None,
-    part: str | None = None,
-    given: Mapping[str, object] | None = None,
-) -> Subject:
+def examine(path: str | os.PathLike[str], reading: Reading = AS_FOUND, **words: Unpack[Words]) -> Subject:
     """Open `path`, find its configuration, and recognise it. Reads headers only.
 
+    `reading`, or its fields as keywords (config, container, architecture, dialect, part, given), overrule what would be found;
+    `drop` are globs of stored names to leave out.
     A configuration that cannot be read is an error finding, unless it was named. Raises CheckpointError.
     """
+    config, container, architecture, dialect, part, given, drop = reading.but(**words)
     if architecture is not None:
         by_name(architecture)
     if dialect is not None:
@@ -158,9 +169,19 @@ def examine(
             raise UsageError(f"no dialect is called {dialect!r}", hint=f"one of {', '.join(known)}")
     checkpoint = open_checkpoint(path, container)
     try:
+        if part is not None and select_part(checkpoint, part):
+            part = None
         raw, findings = _configuration(checkpoint, config, part or "")
         said = raw.raw if raw else None
-        graph = bind(checkpoint, declared=raw.declared if raw else None, architecture=architecture, dialect=dialect, part=part, config=said)
+        graph = bind(
+            checkpoint,
+            declared=raw.declared if raw else None,
+            architecture=architecture,
+            dialect=dialect,
+            part=part,
+            config=said,
+            drop=drop,
+        )
         if graph.dialect is not None and graph.dialect.part != (part or ""):
             raw, findings = _configuration(checkpoint, config, graph.dialect.part)
         drop_explained(checkpoint, [n for n, role in graph.roles.items() if role.kind in ("tied", "repeat")])
@@ -168,7 +189,7 @@ def examine(
         if raw is not None and graph.recognition is not None:
             values = interpret(raw, graph.recognition.architecture, graph.recognition.dialect)
             findings += values.findings
-        return Subject(checkpoint, graph, raw, values, dict(given or {}), tuple(findings))
+        return Subject(checkpoint, graph, raw, values, dict(given), tuple(findings))
     except BaseException:
         checkpoint.close()
         raise

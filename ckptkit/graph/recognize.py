@@ -19,7 +19,8 @@ from ..arch import names as known_names
 from ..errors import UsageError
 from ..schema import Architecture, Dialect, Match, Row, Table
 from ..schema.templates import patterns_of, reduce_names, stem, tally
-from .optimizer_state import optimizer_state
+from .scopes import scopes, without_inner
+from .training_state import optimizer_state
 
 if TYPE_CHECKING:
     from ..schema.library_names import Spelling
@@ -69,6 +70,8 @@ Reduced = Mapping[str, str]  # stored name -> pattern
 
 WRAPPERS = (
     "model/",
+    "params/",
+    "target/",
     "module.",
     "_orig_mod.",
     "model.",
@@ -225,6 +228,9 @@ def _marked(dialect: Dialect, asked: Question) -> int:
     """How much of what tells a dialect's form from others is there."""
     form, objects = dialect.config, dialect.files.objects
     marked = sum(asked.config.get(k) == v for k, v in form.marks.items())
+    if asked.declared is None and asked.config and not form.marks:  # forms without a mark are told apart by their keys
+        known = {alternative.partition(".")[0] for key in form.keys for alternative in key.split(" | ")}
+        marked += known.issuperset(asked.config)
     if objects is not None:
         unfolds = form.reader.unfold is not None and form.reader.unfold(asked.config) is not None
         marked += (objects.tell in asked.places) + unfolds
@@ -240,9 +246,19 @@ def recognize(
     model, but has no such part as is asked for.
     """
     asked = asked or Question()
+    bare, wrappers = without_inner(shapes)
+    if wrappers:
+        found = recognize({bare[n]: s for n, s in shapes.items()}, dict, asked)
+        if found is None:
+            return None
+        inside = {b: n for n, b in bare.items()}
+        said = f"inside of names stand the wrappers {', '.join(wrappers)}"
+        return found._replace(matches={inside[n]: m for n, m in found.matches.items()}, evidence=(*found.evidence, said))
     found = _recognize(shapes, asked)
     if found is None or not found.score.whole or found.score.explained < len(shapes):
         found = _by_own_names(shapes, aliases(), asked, found)
+    if found is None:
+        found = _in_scope(shapes, asked)
     if found is not None and asked.architecture is None and asked.dialect is None and _is_cousin(found, shapes, asked.declared):
         return None
     if found is None:
@@ -266,6 +282,27 @@ def _is_cousin(found: Recognition, shapes: Mapping[str, tuple[int, ...]], declar
     parts = [arch.table(d.name).index(d.prefixes[0]) for d in arch.dialects.values() if d.part and d.part != found.dialect.part]
     strange = {p for p in patterns_of(n for n in rest if n not in state) if "#" in p and not any(p in part for part in parts)}
     return len(strange) >= -found.score.missing
+
+
+def _in_scope(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> Recognition | None:
+    """What the names below some scope are recognised as, where they are a whole core."""
+    best: Recognition | None = None
+    for scope in scopes(shapes):
+        inner = {n[len(scope) :]: s for n, s in shapes.items() if n.startswith(scope)}
+        found = _recognize(inner, asked)
+        if found is None or not found.score.whole or (best is not None and len(found.matches) <= len(best.matches)):
+            continue
+        count, rest = f"{len(found.matches)} of {len(inner)}", found.evidence[0].partition(" tensor names")[2]
+        said = (f"{len(found.matches)} of {len(shapes)} tensor names{rest}", *(e for e in found.evidence[1:] if "wrapped in" not in e))
+        assert found.evidence[0].startswith(count), found.evidence
+        wrapper = scope + found.wrapper
+        best = found._replace(
+            wrapper=wrapper,
+            matches={scope + n: m for n, m in found.matches.items()},
+            plain={scope + n: p for n, p in found.plain.items()},
+            evidence=(*said, f"the names are wrapped in {wrapper!r}"),
+        )
+    return best
 
 
 def _by_own_names(

@@ -1,25 +1,31 @@
 """WeightGraph: the canonical parameters of a checkpoint, bound to the stored tensors that hold them. Lazy: no weight is read.
 
 Every stored tensor ends with a role, so that nothing is left over in silence: param, tied (a parameter that repeats
-another), repeat (a second stored name of one parameter), derived (computed, such as position_ids), optimizer, stray (a
-marker without weights), part (of another model in the same checkpoint), or unexplained.
+another), repeat (a second stored name of one parameter), derived (computed, such as position_ids), optimizer (and other training
+state, set apart first), stray (a marker without weights), part (of another model in the same checkpoint), dropped (as the user said), or unexplained. What is
+there and not read (`Checkpoint.unread`) takes part in recognition and is held in `unread`, with the parameters it stands for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
-from .._typing import NamedTuple
+from .._typing import TYPE_CHECKING, NamedTuple
 from ..containers import Checkpoint
+from ..errors import UsageError
 from ..limits import LIMITS
 from ..schema import Adjust, Architecture, Dialect, Row, count_name, expand
 from ..schema.layout import Placed, Sizes
 from ..schema.templates import reduce_name
 from ..tensors import StoredTensor
-from .optimizer_state import optimizer_state
+from .packed import Packing, packings
 from .recognize import Question, Recognition, recognize
 from .solve import Shape, Solution, solve
+from .training_state import training_state
+
+if TYPE_CHECKING:
+    from .account import Account
 
 
 class Bound(NamedTuple):
@@ -41,13 +47,24 @@ class Role(NamedTuple):
 class WeightGraph:
     """The canonical view of a checkpoint. Built by `bind`; `recognition` is None for an unknown architecture."""
 
-    def __init__(self, checkpoint: Checkpoint, recognition: Recognition | None) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        recognition: Recognition | None,
+        state: Mapping[str, str] | None = None,
+        dropped: frozenset[str] = frozenset(),
+    ) -> None:
         self.checkpoint = checkpoint
+        self.indices: dict[str, set[int]] = {}  # placeholder -> the numbers met
+        self.dropped = dropped
+        self.account: Account | None = None  # made when it is first asked for, with the configuration
+        self.unread: dict[str, tuple[str, ...]] = {}  # what stands where a tensor is due -> the parameters it would hold
+        if recognition is not None and checkpoint.unread:
+            recognition = self._without_unread(recognition)
         self.recognition = recognition
         self._solved: dict[object, Solution] = {}
         self.params: dict[str, Bound] = {}
         self.roles: dict[str, Role] = {}
-        self.indices: dict[str, set[int]] = {}  # placeholder -> the numbers met
         self.twice: list[tuple[str, str, str]] = []  # (canonical, stored, stored again)
         self.repeats: list[tuple[str, str]] = []  # (stored, canonical) of further names of a parameter
         self.idle: list[tuple[str, str]] = []  # of such as the library does not compute with
@@ -59,14 +76,31 @@ class WeightGraph:
             self.roles[n] = Role("repeat", canonical or first)
             if canonical is not None:
                 self.repeats.append((n, canonical))
-        rest = [n for n in checkpoint.tensors if n not in self.roles]
-        slots = optimizer_state(rest, self.roles if recognition is not None else checkpoint.tensors) | checkpoint.slots
+        slots = training_state(checkpoint) if state is None else state
         unexplained = Role("unexplained", "")
-        for n in rest:
-            if n in slots or n in checkpoint.beside:
-                self.roles[n] = Role("optimizer", slots.get(n, ""))
+        for n in checkpoint.tensors:
+            if n in self.roles:
+                continue
+            if n in dropped:
+                self.roles[n] = Role("dropped", "left out, as asked")
+            elif n in slots:
+                self.roles[n] = Role("optimizer", slots[n])
+            elif n in checkpoint.parts:
+                self.roles[n] = Role("part", checkpoint.parts[n])
             else:
                 self.roles[n] = unexplained
+
+    def _without_unread(self, r: Recognition) -> Recognition:
+        """The recognition of what can be read; the rest is remembered."""
+        matches = {}
+        for stored, m in r.matches.items():
+            if stored in self.checkpoint.unread:
+                self.unread[stored] = tuple(expand(p, dict(m.at)) for p in m.row.parts)
+                for placeholder, value in m.at:
+                    self.indices.setdefault(placeholder, set()).add(value)
+            else:
+                matches[stored] = m
+        return r._replace(matches=matches)
 
     def _bind(self, r: Recognition) -> None:
         params = r.architecture.params
@@ -274,6 +308,11 @@ class WeightGraph:
         ]
         return max(fits, key=lambda f: f[0])[1] if fits else None
 
+    @cached_property
+    def packings(self) -> list[Packing]:
+        """The weights that are stored in several tensors, quantised."""
+        return packings(n for n, r in self.roles.items() if r.kind not in ("optimizer", "dropped"))
+
     def of_role(self, kind: str) -> list[str]:
         """The stored names that have a role, in the file's order."""
         return [n for n, r in self.roles.items() if r.kind == kind]
@@ -287,8 +326,27 @@ def bind(
     dialect: str | None = None,
     part: str | None = None,
     config: Mapping[str, object] | None = None,
+    drop: Sequence[str] = (),
 ) -> WeightGraph:
-    """Recognise a checkpoint and bind its tensors. Arguments as in `recognize.Question`."""
-    shapes = {n: t.spec.shape for n, t in checkpoint.tensors.items() if n not in checkpoint.slots and n not in checkpoint.repeats}
-    found = recognize(shapes, checkpoint.aliases, Question(declared, architecture, dialect, part, config or {}, checkpoint.called))
-    return WeightGraph(checkpoint, found)
+    """Recognise a checkpoint and bind its tensors. Arguments as in `recognize.Question`; `drop` are globs of what to leave out."""
+    dropped = _dropped(checkpoint, drop)
+    state = training_state(checkpoint)
+    apart = (state, checkpoint.repeats, checkpoint.parts, dropped)
+    shapes = {n: t.spec.shape for n, t in checkpoint.tensors.items() if not any(n in a for a in apart)}
+    shapes |= {n: u.shape or () for n, u in checkpoint.unread.items() if not any(n in a for a in (*apart, checkpoint.beside))}
+    asked = Question(declared, architecture, dialect, part, config or {}, checkpoint.called)
+    found = recognize(shapes, checkpoint.aliases, asked)
+    return WeightGraph(checkpoint, found, state, dropped)
+
+
+def _dropped(checkpoint: Checkpoint, globs: Sequence[str]) -> frozenset[str]:
+    """The stored names that fit a glob. UsageError for one that nothing fits: a misspelt name must not pass for one that is left out."""
+    from fnmatch import fnmatchcase
+
+    out: set[str] = set()
+    for glob in globs:
+        fits = [n for n in (*checkpoint.tensors, *checkpoint.unread, *checkpoint.extras) if fnmatchcase(n, glob)]
+        if not fits:
+            raise UsageError(f"--drop {glob}: nothing in the checkpoint has such a name", path=checkpoint.path)
+        out.update(fits)
+    return frozenset(out)

@@ -1,38 +1,23 @@
-"""What a conversion asks for, what arranging it gives, and the arrangement of tensors that keep their names."""
+"""What arranging a conversion gives, what all ways of arranging share, and the arrangement of tensors that keep their names."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import cache, cached_property
 
 from .._typing import NamedTuple
-from ..containers import Container
 from ..findings import Finding
 from ..graph.examine import Subject
+from ..graph.survey import Survey
 from ..graph.tf_objects import Hung
-from ..schema import Dialect
+from ..limits import raised
 from ..schema.loops import Loop, simplify
 from ..support.name_text import collapse
-from ..tensors import DTYPES, StoredTensor, TensorSpec, row_major_strides
-from .values import Drawn, Piece, Source, is_copy
-
-
-class Request(NamedTuple):
-    """What is asked for. `dtypes`: (glob on target or canonical names, dtype), the last that fits counts."""
-
-    container: Container
-    dialect: Dialect | None
-    filename: str
-    dtypes: tuple[tuple[str, str], ...] = ()
-    max_shard_size: int | None = None
-    drop_optimizer: bool = False
-    drop_groups: frozenset[str] = frozenset()
-    vocab: int | None = None  # rows of the vocabulary in the target
-    init_missing: bool = False  # whether parameters that the source lacks start anew
-    add_groups: frozenset[str] = frozenset()  # heads that start anew
-    seed: int = 0
-
+from ..tensors import DTYPES, Extent, StoredTensor, TensorSpec, row_major_strides
+from .target import Request
+from .values import Drawn, Encoded, Piece, Source, is_copy
 
 Stories = dict[str, dict[str, object] | None]  # None: copied to, or from, the same name
 
@@ -55,9 +40,11 @@ class Weights(NamedTuple):
 class Builder:
     """What both ways of arranging share: sources by name, target tensors, ties and the ledger's two sides."""
 
-    def __init__(self, subject: Subject, request: Request) -> None:
+    def __init__(self, subject: Subject, request: Request, survey: Survey) -> None:
         self.subject = subject
         self.request = request
+        self.survey = survey
+        self._paths: dict[str, str] = {}
         self.tensors = subject.checkpoint.tensors
         self.sources: dict[str, int] = {}
         self.made: dict[str, bytes | Drawn] = {}  # sources that are computed, float32
@@ -87,14 +74,25 @@ class Builder:
         to.append(target)
 
     def _stored(self, name: str) -> Source:
-        """A stored tensor as a source. What is packed is unpacked now: into the plan, or if it is large into a temporary file."""
-        t = self.tensors[name]
+        """A stored tensor as a source. What is encoded is named: it is unpacked where the plan is carried out."""
+        t, checkpoint = self.tensors[name], self.subject.checkpoint
         if t.read is None:
-            return Source(name, t.spec.dtype, t.extents)
-        if t.spec.nbytes > _SMALL:
-            return Source(name, t.spec.dtype, (self.subject.checkpoint.unpacked(name),))
-        data = t.read()
-        return Source(name, t.spec.dtype, t.extents, data if isinstance(data, bytes) else None)
+            return Source(name, t.spec.dtype, tuple(tuple.__new__(Extent, (self._absolute(p), at, n)) for p, at, n in t.extents))
+        own = checkpoint.stored_as.get(name, name)
+        encoded = Encoded(checkpoint.container, self._absolute(checkpoint.path), own, t.spec.nbytes, self._raised)
+        return Source(name, t.spec.dtype, (), encoded=encoded)
+
+    def _absolute(self, path: str) -> str:
+        """A plan may be carried out in another folder."""
+        found = self._paths.get(path)
+        if found is None:
+            found = self._paths[path] = os.path.abspath(path)
+        return found
+
+    @cached_property
+    def _raised(self) -> tuple[tuple[str, int], ...]:
+        """The limits that were raised for the source."""
+        return tuple(sorted({**raised(), **self.subject.checkpoint.limits}.items()))
 
     def finish(self, groups: frozenset[str], untied: bool) -> Weights:
         checkpoint = self.subject.checkpoint
@@ -108,9 +106,6 @@ class Builder:
             if name not in self.went:
                 self.went[name] = {"dropped": "not part of the target"}
         return Weights(sources, tuple(self.targets), self.ties, self.strings, self.came, self.went, groups, untied, tuple(self.findings))
-
-
-_SMALL = 1 << 20  # bytes up to which what has to be unpacked is kept in the plan itself
 
 
 def how_made(pieces: Sequence[Piece], cast: bool) -> str:
@@ -144,6 +139,9 @@ class Same(Builder):
                 self.went[name] = {"dropped": "optimizer state"}
                 beside += [] if self.request.drop_optimizer else [name]
                 continue
+            if role.kind == "dropped" or (role.kind == "part" and self.subject.checkpoint.chosen):
+                self.went[name] = {"dropped": "asked to be dropped" if role.kind == "dropped" else f"part of {role.what}"}
+                continue
             if t.spec.dtype == "STRING":
                 self._string(name)
                 continue
@@ -156,7 +154,7 @@ class Same(Builder):
             if identity is not None:
                 first.setdefault(identity, name)
             dtype = self.dtype(name, role.what if role.kind == "param" else name, t.spec.dtype)
-            pieces = (_whole(self.source(name), t),)
+            pieces = (whole(self.source(name), t),)
             self.targets.append((name, t.spec if dtype == t.spec.dtype else TensorSpec(dtype, t.spec.shape), pieces))
             how = how_made(pieces, dtype != t.spec.dtype)
             self.went[name] = None
@@ -180,14 +178,14 @@ class Same(Builder):
 
 
 @cache
-def _straight(n: int) -> tuple[Loop, ...]:
+def straight(n: int) -> tuple[Loop, ...]:
     """Every element in its place. One tuple for all tensors of a size: there may be tens of thousands."""
     return (Loop(n, 1, 1),) if n != 1 else ()
 
 
-def _whole(source: int, t: StoredTensor) -> Piece:
+def whole(source: int, t: StoredTensor) -> Piece:
     if t.strides is None:
-        return Piece(source, _straight(t.spec.numel))
+        return Piece(source, straight(t.spec.numel))
     strides = t.strides or row_major_strides(t.spec.shape)
     loops = simplify(tuple(Loop(n, s, r) for n, s, r in zip(t.spec.shape, strides, row_major_strides(t.spec.shape), strict=True)))
     return Piece(source, loops)

@@ -10,7 +10,8 @@ from .._version import __version__
 from ..findings import Finding
 from ..graph.examine import Subject
 from ..tensors import TensorSpec
-from .arrange import Request, Stories, Weights
+from .arrange import Stories, Weights
+from .target import Request
 
 LEDGER = "ckptkit-ledger.json"
 

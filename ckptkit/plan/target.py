@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
+from .._typing import NamedTuple
 from ..arch import architectures
 from ..configuration.read import BLOCK
 from ..containers import Container, by_name, containers
@@ -13,6 +14,66 @@ from ..errors import UsageError
 from ..graph.examine import Subject
 from ..graph.tf_objects import MEMORY
 from ..schema import Dialect
+
+
+class Wanted(NamedTuple):
+    """What a caller asks of the target, in the words of `verbs.convert.convert`."""
+
+    to: str | None = None  # a dialect, or a container; None: names stay
+    container: str | None = None
+    dtypes: Sequence[tuple[str, str]] = ()
+    max_shard_size: int | None = None
+    drop: Sequence[str] = ()
+    drop_optimizer: bool = False
+    init_missing: bool = False
+    add: Sequence[str] = ()
+    resize_vocab: int | None = None
+    seed: int = 0
+
+    @property
+    def grows(self) -> bool:
+        """Whether the target is to hold what the source does not."""
+        return self.init_missing or bool(self.add) or self.resize_vocab is not None
+
+
+class Request(NamedTuple):
+    """What is written, decided. `dtypes`: (glob on target or canonical names, dtype), the last that fits counts."""
+
+    target: str
+    single: bool  # whether it is one file
+    container: Container
+    dialect: Dialect | None
+    filename: str
+    dtypes: tuple[tuple[str, str], ...] = ()
+    max_shard_size: int | None = None
+    drop_optimizer: bool = False
+    drop_groups: frozenset[str] = frozenset()
+    vocab: int | None = None  # rows of the vocabulary in the target
+    init_missing: bool = False  # whether parameters that the source lacks start anew
+    add_groups: frozenset[str] = frozenset()  # heads that start anew
+    seed: int = 0
+
+
+def choose_target(subject: Subject, wanted: Wanted, target: str) -> Request:
+    """What is written at `target`: its naming, container and file name, the heads that are added or dropped. Raises UsageError."""
+    wanted = with_container(wanted)
+    single = single_file(target, wanted.container)
+    file = target if single else None
+    form = wanted.container or (choose_container(subject, None, None, target).NAME if single else None)
+    dialect = choose_dialect(subject, wanted.to, form) if wanted.to is not None or not wanted.grows else own_dialect(subject)
+    container = choose_container(subject, dialect, wanted.container, file)
+    return Request(
+        target, single, container, dialect, filename(container, dialect or subject.graph.dialect, file), tuple(wanted.dtypes),
+        wanted.max_shard_size, wanted.drop_optimizer, known_groups(subject, wanted.drop, "--drop"), wanted.resize_vocab,
+        wanted.init_missing, new_groups(subject, dialect, wanted.add), wanted.seed,
+    )  # fmt: skip
+
+
+def with_container(wanted: Wanted) -> Wanted:
+    """`wanted`, where a container is named in the dialect's place (`--to npz`) with that container."""
+    if wanted.to is not None and wanted.container is None and is_container(wanted.to):
+        return wanted._replace(to=None, container=wanted.to)
+    return wanted
 
 
 def single_file(target: str, container: str | None) -> bool:

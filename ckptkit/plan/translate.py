@@ -7,33 +7,29 @@ from itertools import groupby
 from itertools import product as combinations
 from math import prod
 
-from .._typing import TYPE_CHECKING, Any
-from ..configuration.write import choose_class, named_class
 from ..errors import UnsupportedError
 from ..findings import Finding
-from ..graph.equal import compare_ties
 from ..graph.examine import Subject
-from ..graph.tf_objects import recalled, recalled_scope, remembered, scope
+from ..graph.survey import Survey
 from ..limits import LIMITS
 from ..schema import Dialect, Row, Table, count_name, expand, placeholders
 from ..schema.adjust import PLAIN
 from ..schema.layout import Layout, Placed, Sizes, atoms, nest, region, stored_shape
 from ..schema.loops import Loop, simplify
 from ..support.name_text import collapse
-from ..tensors import DTYPES, TensorSpec
-from .arrange import Builder, Request, Weights, how_made
+from ..tensors import TensorSpec
+from .arrange import Builder, Weights, how_made, straight, whole
+from .naming import Naming
 from .new_parameters import AXIS, anew, lacking, resized, told
+from .target import Request
 from .values import Piece
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 
 class Translate(Builder):
     """From one dialect to another, through the canonical parameters."""
 
-    def __init__(self, subject: Subject, request: Request, dialect: Dialect) -> None:
-        super().__init__(subject, request)
+    def __init__(self, subject: Subject, request: Request, survey: Survey, dialect: Dialect) -> None:
+        super().__init__(subject, request, survey)
         assert subject.graph.recognition is not None
         self.recognition = subject.graph.recognition
         self.arch = self.recognition.architecture
@@ -48,7 +44,7 @@ class Translate(Builder):
             ):
                 raise UnsupportedError(
                     f"{dialect.title} has no {self.arch.title} without the {info.group}, and nothing says how many "
-                    f"{count_name(placeholders(p)[0])} to begin anew",
+                    f"{count_name(placeholders(p)[0])} to initialise",
                     hint=self._others(),
                 )
         added = request.add_groups | (dialect.library.needs - self.graph.groups - request.drop_groups)
@@ -73,19 +69,8 @@ class Translate(Builder):
             self.went |= {n: {"dropped": f"{dialect.title} has no {g} of this kind"} for n in stored}
             message = f"{dialect.title} has no {g} without a {dialect.library.stands[g]}, so none of this kind: {collapse(stored)} dropped"
             self.findings.append(Finding("warning", "dropped", collapse(stored), message))
-        rest = subject.values.rest if subject.values is not None else {}
-        self.named = named_class(rest, self.arch, dialect, self.groups)
-        self.hung = (
-            recalled(dialect, self.table, subject.config.raw if subject.config is not None else None) if dialect.files.objects else None
-        )
-        self.prefix = self.hung.prefix if self.hung is not None else self._prefix()
-
-    def _name(self, row: Row, at: Mapping[str, int]) -> str:
-        if self.hung is not None:
-            return (
-                self.hung if not self.dialect.files.objects or not self.dialect.files.objects.paths else self.hung._replace(root="")
-            ).name(row, at, self.graph.counts)
-        return self.table.stored_name(row, at, self.prefix, self.graph.counts)
+        self.naming = Naming(subject, dialect, self.groups)
+        self.named = self.naming.named
 
     def _copies(self) -> set[str]:
         """The heads that the source stores though they are tied: copies, which are no heads of the model's own."""
@@ -94,18 +79,6 @@ class Translate(Builder):
         groups = {self.arch.params[p].group for p in tied} & self.arch.free_groups
         return {g for g in groups if not any(i.group == g and n in self.graph.params for n, i in self.arch.params.items() if n not in tied)}
 
-    def _prefix(self) -> str:
-        """The first prefix; none where the dialect allows that and no head is stored beside the core, nor has the class that is named
-        one."""
-        if "" not in self.dialect.prefixes or (self.dialect.prefixed and self.named is None):
-            return self.dialect.prefixes[0]
-        if outside(self.table, self.groups):
-            return self.dialect.prefixes[0]
-        raw = self.subject.config.raw if self.subject.config is not None else None
-        said = {"prefix": self.recognition.prefix} if self.dialect is self.recognition.dialect else remembered(raw).get(self.dialect.name)
-        bare = isinstance(said, Mapping) and said.get("prefix") == ""
-        return self.dialect.prefixes[0] if self.named is not None and outside(self.table, self.named.groups) and not bare else ""
-
     def weights(self) -> Weights:
         for row, at in walk(self.table.rows, self.graph.counts):
             if row.role == "param":
@@ -113,9 +86,9 @@ class Translate(Builder):
         missed = self.untied and not self.request.container.TIES
         for row, at in walk(self.table.rows, self.graph.counts):
             if row.role == "repeat" and (row.computes or (row.apart and missed)):
-                self._apart(self._name(row, at), *(expand(p, at) for p in row.parts))
+                self._apart(self.naming.name(row, at), *(expand(p, at) for p in row.parts))
             elif row.role == "repeat" and self.request.container.TIES and (not row.note or row.note in self.groups):
-                self._tie(self._name(row, at), *(expand(p, at) for p in row.parts))
+                self._tie(self.naming.name(row, at), *(expand(p, at) for p in row.parts))
         self._derived()
         self._lacking()
         self._rest()
@@ -126,7 +99,7 @@ class Translate(Builder):
             )
             self.findings.append(Finding("info", "adjusted", collapse(self.adjusted, 2), text))
         self.findings += told(self.begun, self.rows, self.cut, self.request.seed, self.sizes.axis.get(AXIS, 0), self.wide.axis.get(AXIS, 0))
-        return self.finish(self.groups, self.untied)._replace(hung=self.hung)
+        return self.finish(self.groups, self.untied)._replace(hung=self.naming.hung)
 
     def _apart(self, target: str, *canonical: str) -> None:
         """Write `target` as a tensor of its own, with the values of the one that holds `canonical`, if that is written."""
@@ -138,14 +111,9 @@ class Translate(Builder):
 
     def _spell(self) -> None:
         """Give the target's tensors the names that they are stored under, where those are no templates."""
-        if self.dialect.files.spelling is None:
+        spelled = self.naming.spelled(list(self.came))
+        if spelled is None:
             return
-        chosen = (self.named,) if self.named is not None else choose_class(self.dialect.classes, self.groups, None, self.arch.free_groups)
-        cls = chosen[0].name if chosen else ""
-        raw = self.subject.config.raw if self.subject.config is not None else None
-        same = self.dialect.files.spelling == self.recognition.dialect.files.spelling
-        called = recalled_scope(self.dialect, cls, scope(self.dialect, list(self.tensors), cls) if same else remembered(raw))
-        spelled = self.dialect.files.spelling.stored(list(self.came), cls, *filter(None, (called,)))
         self.targets = [(spelled[n], spec, pieces) for n, spec, pieces in self.targets]
         self.ties = {spelled[n]: spelled[t] for n, t in self.ties.items()}
         self.came = {spelled[n]: story for n, story in self.came.items()}
@@ -165,7 +133,7 @@ class Translate(Builder):
         claimed = self.arch.free_groups & self.named.groups if self.named is not None else frozenset()
         if infos[0].group not in self.groups | claimed and not unties:
             return
-        target = self._name(row, at)
+        target = self.naming.name(row, at)
         places = [at] if not row.layout.holder else self._places_of(row.layout.holder, at)
         held = [(template, i, here) for here in places for i, template in enumerate(row.parts)]
         canonical = [expand(template, here) for template, _, here in held]
@@ -275,12 +243,12 @@ class Translate(Builder):
     def _new(self, template: str, name: str, there: Placed, told: dict[str, str], first: int = 0) -> Piece:
         """What writes a parameter that the source lacks, or its rows from `first` on; `told` is given how they start."""
         source = f"(new) {name}"
-        new = anew(self.subject, template, name, there, self.wide, self.request.seed, first, self.sources.get(source, len(self.sources)))
-        if new.drawn is not None:
-            self.made[source] = new.drawn
-            self.source(source)
+        new = anew(self.subject, template, name, there, self.wide, self.request.seed, first)
         told[name] = str(new.how)
-        return new.piece
+        if new.drawn is None:
+            return new.piece
+        self.made[source] = new.drawn
+        return new.piece._replace(source=self.source(source))
 
     def _resized(self, template: str, name: str, there: Placed, target: str, told: dict[str, str]) -> list[Piece]:
         """What writes the rows of the vocabulary that the source does not have."""
@@ -319,7 +287,7 @@ class Translate(Builder):
         if lack is None or lack.fold is not None or canonical not in self.graph.params:
             return False
         stored = self.graph.params[canonical].stored
-        if _is_fill(self.subject, canonical, lack.fill):
+        if canonical in self.survey.fills:
             self.went.setdefault(
                 stored,
                 {
@@ -344,11 +312,11 @@ class Translate(Builder):
             rows, width = self.tensors[stored].spec.shape
             if rows != 1:
                 raise UnsupportedError(f"{stored} has {rows} rows; {self.dialect.title} has no place for them", hint=lack.why)
-            if _is_fill(self.subject, name, lack.fill):
+            if name in self.survey.fills:
                 self.went[stored] = {"dropped": f"all {lack.fill:g}, which {self.dialect.title} takes for granted"}
                 continue
             out.append(Piece(self.source(stored), (Loop(spec.shape[0], 0, width), Loop(width, 1, 1)), 0, 0, "add"))
-            target = self._name(row, at)
+            target = self.naming.name(row, at)
             self.went[stored] = {"to": [], "folded": f"added to every row of {target}"}
             self.findings.append(
                 Finding("warning", "lossy", stored, f"{self.dialect.title} has no place for {stored}: it is added to every row of "
@@ -361,9 +329,7 @@ class Translate(Builder):
             return True
         if target not in self.graph.params:
             return False
-        values = self.subject.values
-        said_untied = self.subject.value("tied") is False and (values is None or "tied" not in values.assumed)
-        if not said_untied and compare_ties(self.graph, name, target, self.sizes):
+        if name in self.survey.ties:
             self.went.setdefault(self.graph.params[name].stored, {"tied": self.graph.params[target].stored})
             return True
         self.untied = True
@@ -390,33 +356,27 @@ class Translate(Builder):
         for row, at in walk(self.table.rows, self.graph.counts):
             if not row.made:
                 continue
-            target = self._name(row, at)
+            target = self.naming.name(row, at)
             self.came[target] = {"from": [], "how": f"computed ({row.note})"}
             if row.note in holders and self.request.container.TIES:
                 self.ties[target] = holders[row.note]
                 continue
-            source, shape = f"(computed) {row.note}", stored_shape(row.layout, (row.layout,), self.wide)
-            if row.note not in holders:
-                import numpy as np
-
-                holders[row.note] = target
-                values = np.ascontiguousarray(self.subject.derive(row.note, shape), "<f4")
-                self.made[source] = self._as_stored(row.note, values).tobytes()
+            holders.setdefault(row.note, target)
+            shape = stored_shape(row.layout, (row.layout,), self.wide)
             spec = TensorSpec(self.dtype(target, target, self._main_dtype()), shape)
-            self.targets.append((target, spec, (Piece(self.source(source), simplify((Loop(spec.numel, 1, 1),))),)))
+            self.targets.append((target, spec, (self._made_of(row.note, shape),)))
 
-    def _as_stored(self, how: str, computed: NDArray[Any]) -> NDArray[Any]:
-        """The values that the source stores of what is `computed` so, which differ from ours in the last bits; ours where it has none,
-        or others."""
-        import numpy as np
+    def _made_of(self, how: str, shape: tuple[int, ...]) -> Piece:
+        """What writes a computed tensor: the values that the source stores of it, which differ from ours in the last bits, else ours."""
+        stored = self.tensors.get(self.survey.computed.get(how, ""))
+        if stored is not None and stored.spec.shape == shape:
+            return whole(self.source(stored.name), stored)
+        name = f"(computed) {how}"
+        if name not in self.made:
+            import numpy as np
 
-        for stored, (row, _) in self.recognition.matches.items():
-            t = self.subject.checkpoint.tensors[stored]
-            if row.role == "derived" and row.note == how and t.spec.shape == computed.shape and DTYPES[t.spec.dtype].kind == "float":
-                held = np.ascontiguousarray(self.subject.checkpoint.array(stored), "<f4")
-                if np.allclose(held, computed, rtol=0, atol=1e-5):
-                    return held
-        return computed
+            self.made[name] = np.ascontiguousarray(self.subject.derive(how, shape), "<f4").tobytes()
+        return Piece(self.source(name), straight(prod(shape)))
 
     def _lacking(self) -> None:
         """What the target dialect has no row for: a head it does not know is dropped, an untied parameter is refused."""
@@ -470,7 +430,7 @@ class Translate(Builder):
                 self.went[name] = {"dropped": f"part of the {role.what}"}
             elif role.kind == "unexplained":
                 self.went[name] = {"dropped": f"no part of {self.arch.title}"}
-            elif self.request.drop_groups and name not in self.went:
+            elif role.kind == "dropped" or (self.request.drop_groups and name not in self.went):
                 self.went[name] = {"dropped": "asked to be dropped"}
         unused: dict[str, list[str]] = {}
         for name, role in self.graph.roles.items():
@@ -483,33 +443,6 @@ class Translate(Builder):
             self.findings.append(
                 Finding("warning", "dropped", collapse(lost, 4), f"no part of {self.arch.title}, dropped: {collapse(lost)}")
             )
-
-
-def _is_fill(subject: Subject, canonical: str, value: float | str) -> bool:
-    """Whether a parameter, which has a stored tensor of its own, is a constant or an identity matrix. Reads it."""
-    import numpy as np
-
-    bound = subject.graph.params[canonical]
-    array = subject.checkpoint.array(bound.stored)
-    if len(bound.row.parts) > 1:
-        return False
-    if isinstance(value, str):
-        return bool(array.ndim == 2 and array.shape[0] == array.shape[1] and np.array_equal(array, np.eye(len(array))))
-    return bool((array == value).all())
-
-
-def outside(table: Table, groups: frozenset[str]) -> bool:
-    """Whether some of these groups is stored beside the prefix."""
-    return any(not row.prefixed and table.arch.params[p].group in groups for row in table.rows if row.role == "param" for p in row.parts)
-
-
-def bare(subject: Subject) -> dict[str, object]:
-    """What to remember of a checkpoint without the prefix that the class has that its configuration names; {} of others."""
-    r = subject.graph.recognition
-    if r is None or r.prefix or "" not in r.dialect.prefixes:
-        return {}
-    cls = named_class(subject.values.rest if subject.values is not None else {}, r.architecture, r.dialect, subject.graph.groups)
-    return {r.dialect.name: {"prefix": ""}} if cls is not None and outside(r.table, cls.groups) else {}
 
 
 def walk(rows: Sequence[Row], counts: Mapping[str, int]) -> Iterator[tuple[Row, dict[str, int]]]:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .._typing import NamedTuple
+from .._typing import Any, NamedTuple
 from ..containers import FileLayout, Part, Slot
 from ..schema.loops import Loop, simplify
+from ..schema.loops import cut as cut_loops
 from ..tensors import Extent
 
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 
 
 class Drawn(NamedTuple):
@@ -28,11 +29,21 @@ class Drawn(NamedTuple):
     numel: int
 
 
+class Encoded(NamedTuple):
+    """A tensor that its file does not hold as it is (compression, varints): who reads it opens the file and unpacks it there and then."""
+
+    container: str
+    path: str  # absolute
+    tensor: str
+    nbytes: int  # unpacked
+    limits: tuple[tuple[str, int], ...] = ()  # those that were raised for the file when the plan was made
+
+
 class Source(NamedTuple):
     """A stored tensor as the engine sees it: the extents one after another are a flat array of `dtype`.
 
-    `data` is set instead where a format encodes its elements so that no extent holds them (varints, compression), and
-    `drawn` where no file has them: a new parameter, float32.
+    Instead of extents, `encoded` is set where a format encodes its elements so that no extent holds them, `data` where they were
+    computed, and `drawn` where they are a new parameter's, float32.
     """
 
     name: str
@@ -40,6 +51,7 @@ class Source(NamedTuple):
     extents: tuple[Extent, ...]
     data: bytes | None = None
     drawn: Drawn | None = None
+    encoded: Encoded | None = None
 
 
 class Piece(NamedTuple):
@@ -90,27 +102,10 @@ def cut(piece: Piece, start: int, stop: int) -> Iterator[Piece]:
     Target strides must be those of a row-major tensor's loops: positive, each at least what the loops below it reach.
     """
     loops = tuple(sorted((x for x in piece.loops if x.size != 1), key=lambda x: -x.target))
-    yield from _cut(piece, loops, piece.source_offset, piece.target_offset, start, stop)
-
-
-def _cut(piece: Piece, loops: tuple[Loop, ...], source: int, target: int, start: int, stop: int) -> Iterator[Piece]:
-    reach = 1 + sum((x.size - 1) * x.target for x in loops)
-    if target >= stop or target + reach <= start or any(x.size == 0 for x in loops):
+    if any(x.size == 0 for x in loops):
         return
-    if start <= target and target + reach <= stop:
-        yield piece._replace(loops=loops, source_offset=source, target_offset=target - start)
-        return
-    (n, s, t), inner = loops[0], loops[1:]
-    below = 1 + sum((x.size - 1) * x.target for x in inner)
-    first = max(0, -(-(start - target) // t))  # the steps that lie inside as a whole are [first, last)
-    last = min(n, (stop - target - below) // t + 1)
-    for i in range(max(0, (start - target) // t), min(first, n)):
-        yield from _cut(piece, inner, source + i * s, target + i * t, start, stop)
-    if first < last:
-        whole = simplify((Loop(last - first, s, t), *inner))
-        yield piece._replace(loops=whole, source_offset=source + first * s, target_offset=target + first * t - start)
-    for i in range(max(first, last), min(n, -(-(stop - target) // t))):
-        yield from _cut(piece, inner, source + i * s, target + i * t, start, stop)
+    for part, source, target in cut_loops(loops, piece.source_offset, piece.target_offset, start, stop):
+        yield piece._replace(loops=simplify(tuple(Loop(*x) for x in part)), source_offset=source, target_offset=target - start)
 
 
 def to_json(plan: Plan) -> dict[str, object]:
@@ -119,14 +114,27 @@ def to_json(plan: Plan) -> dict[str, object]:
 
     layout = plan.layout._asdict()
     layout["parts"] = [(p.file, p.offset, base64.b64encode(p.data).decode()) for p in plan.layout.parts]
-    sources = [(s.name, s.dtype, s.extents, None if s.data is None else base64.b64encode(s.data).decode(), s.drawn) for s in plan.sources]
-    return {**plan._asdict(), "layout": layout, "sources": sources}
+    sources = [{**s._asdict(), "data": base64.b64encode(s.data).decode()}.values() if s.data is not None else s for s in plan.sources]
+    return {**plan._asdict(), "layout": layout, "sources": [tuple(s) for s in sources]}
+
+
+def _source(
+    name: str, dtype: str, extents: list[Any], data: str | None, drawn: list[Any] | None, encoded: list[Any] | None = None
+) -> Source:
+    """A Source of its JSON form."""
+    import base64
+
+    held = None
+    if encoded is not None:
+        container, path, tensor, nbytes, limits = encoded
+        held = Encoded(container, path, tensor, nbytes, tuple((k, v) for k, v in limits))
+    made = None if data is None else base64.b64decode(data)
+    return Source(name, dtype, tuple(Extent(*e) for e in extents), made, None if drawn is None else Drawn(*drawn), held)
 
 
 def from_json(data: dict[str, object]) -> Plan:
     """The Plan of `to_json`'s output (also after a trip through JSON text, where tuples have become lists)."""
     import base64
-    from typing import Any
 
     d: dict[str, Any] = dict(data)
     lay: dict[str, Any] = dict(d["layout"])
@@ -142,10 +150,7 @@ def from_json(data: dict[str, object]) -> Plan:
     return Plan(
         target=d["target"],
         single=d["single"],
-        sources=tuple(
-            Source(n, t, tuple(Extent(*e) for e in es), None if b is None else base64.b64decode(b), None if w is None else Drawn(*w))
-            for n, t, es, b, w in d["sources"]
-        ),
+        sources=tuple(_source(*s) for s in d["sources"]),
         tasks=tuple(
             Task(n, Slot(*s), t, tuple(sh), tuple(Piece(p[0], tuple(Loop(*x) for x in p[1]), *p[2:]) for p in ps))
             for n, s, t, sh, ps in d["tasks"]

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from .._typing import Any
 from ..errors import printable
+from ..graph.account import unread_words
 from ..support.name_text import collapse, counted, natural
 from ..verbs.inspect import Inspection, TensorRow, to_json
 from ._columns import columns
@@ -133,6 +134,7 @@ def _facts(i: Inspection) -> Iterator[tuple[str, str]]:
             yield role, f"{_many(len(names), 'tensor')} ({what}): {collapse(sorted(names, key=natural), 3)}"
     for part in dict.fromkeys(row.note for row in odd if row.role == "part"):
         yield "other part", f"{_many(sum(row.note == part for row in odd if row.role == 'part'), 'tensor')} of the {part}"
+    yield from _account(i)
     for key, value in i.metadata.items():
         yield "metadata", f"{key} = {printable(value, 200)}"
     if i.program:
@@ -141,6 +143,26 @@ def _facts(i: Inspection) -> Iterator[tuple[str, str]]:
         yield "extras", f"{key} = {extra}"
     if len(i.tensors) != i.total:
         yield "selected", f"{len(i.tensors):,} of {_many(i.total, 'tensor')}"
+
+
+def _account(i: Inspection) -> Iterator[tuple[str, str]]:
+    """The sums of the account: "41 tensors used; 2 tensors, 1 key unexplained", and what is not read."""
+    words = {"entry": "entries", "key": "keys", "tensor": "tensors"}
+    places = {
+        "optimizer": "of an optimizer", "trainer": "of a trainer", "part": "of other models", "stray": "without effect",
+        "unexplained": "unexplained" if i.architecture else "of an unknown architecture",
+    }  # fmt: skip
+    said = [
+        f"{', '.join(f'{n:,} {words[kind] if n != 1 else kind}' for kind, n in kinds.items())} {places.get(place, place)}"
+        for place, kinds in i.account.sums.items()
+    ]
+    yield "account", "; ".join(said) or "nothing is there"
+    keys = [e.name for e in i.account.of("unexplained", "key")]
+    if keys and i.architecture:
+        yield "unexplained", f"{_many(len(keys), 'key')} of the configuration: {collapse(sorted(keys, key=natural), 6)}"
+    left = i.account.unread
+    if left:
+        yield "not read", unread_words(left)
 
 
 def _program(i: Inspection) -> Iterator[tuple[str, str]]:

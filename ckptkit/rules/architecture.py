@@ -22,7 +22,7 @@ def empty(s: Subject) -> Iterator[Finding]:
     """A file that is a valid container and holds nothing is an upload or an export that went wrong; so is a weight of no elements
     (what a process of a sharded training holds of another's part). A tensor without elements that is no known weight is an information.
     """
-    if not s.checkpoint.tensors:
+    if not s.checkpoint.tensors and not s.checkpoint.unread:
         yield Finding("error", "empty", s.checkpoint.path, "holds no tensor")
     for grave in ("error", "info"):
         hollow = [
@@ -42,8 +42,8 @@ def empty(s: Subject) -> Iterator[Finding]:
 def architecture(s: Subject) -> Iterator[Finding]:
     """The architecture that the configuration declares (`model_type`, or the class it names) is held against the one whose
     tensor names explain the file best. An error where they are two different ones, or where the declared one's names match nothing;
-    undecided, as a warning, where the declared name is unknown here though another architecture names its tensors so (many share their
-    names: such a one is not taken for the other), and as an information where neither is known.
+    a warning where the declared name is unknown here though another architecture names its tensors so (many share their names: such a one
+    is not taken for the other). Where neither is known: rule `unknown`.
 
     What to do: use the configuration that belongs to the weights. `--architecture` overrules recognition.
     """
@@ -67,14 +67,6 @@ def architecture(s: Subject) -> Iterator[Finding]:
                     f"{s.config_name} says {declared}, which is unknown here; the names are those of {like.architecture.title}, which it is "
                     "not taken for: only the container was checked", f"--architecture {like.architecture.name}, if it is that", "undecided",
                 )  # fmt: skip
-                return
-            yield Finding(
-                "info",
-                "architecture",
-                declared,
-                f"{declared} is not an architecture known here: only the container was checked",
-                basis="undecided",
-            )
         return
     if (
         known is not None

@@ -99,13 +99,13 @@ def model_type(s: Subject) -> Iterator[Finding]:
     raw = s.config.raw if s.config is not None else {}
     said, classes = raw.get("model_type"), raw.get("architectures")
     if said is not None and not isinstance(said, str):
-        yield Finding("error", "config", "model_type", f"{s.config_name} says model_type {printable(repr(said), 60)}: a name is due")
+        yield Finding("error", "config", "model_type", f"{s.config_name} says model_type {printable(repr(said), 60)}: expected a name")
     if classes is not None and not (isinstance(classes, list) and all(isinstance(c, str) for c in classes)):
         yield Finding(
             "warning",
             "config",
             "architectures",
-            f"{s.config_name} says architectures {printable(repr(classes), 60)}: a list of class names is due",
+            f"{s.config_name} says architectures {printable(repr(classes), 60)}: expected a list of class names",
         )
 
 
@@ -124,18 +124,18 @@ def numbers(s: Subject) -> Iterator[Finding]:
         number = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else -1.0
         if canonical == "norm_eps":
             if number < 0:
-                yield Finding("error", "config", key, f"{said}: a small positive number is due")
+                yield Finding("error", "config", key, f"{said}: expected a small positive number")
             elif number == 0 or number > MAX_EPS:
                 yield Finding(
                     "warning", "config", key, f"{said}: no model is known to have that", "1e-12, 1e-6 and 1e-5 are usual", "inferred"
                 )
         elif canonical.endswith("dropout") or canonical.startswith("initializer"):
             if number < 0 or (canonical.endswith("dropout") and number >= 1):
-                due = "a number from 0 to 1 is due" if canonical.endswith("dropout") else "a positive number is due"
+                due = "expected a number from 0 to 1" if canonical.endswith("dropout") else "expected a positive number"
                 yield Finding("warning", "config", key, f"{said}: {due}")
         elif canonical in flags and not isinstance(value, bool):
             word = ", and a loader takes any word for true" if isinstance(value, str) else ""
-            yield Finding("error" if word else "warning", "config", key, f"{said}: true or false is due{word}")
+            yield Finding("error" if word else "warning", "config", key, f"{said}: expected true or false{word}")
 
 
 @also("config")
@@ -151,7 +151,7 @@ def special_ids(s: Subject) -> Iterator[Finding]:
                 continue
             if not isinstance(n, int) or isinstance(n, bool):
                 yield Finding(
-                    "warning", "config", key, f"{s.config_name} says {key} {printable(repr(said), 60)}: the number of a token is due"
+                    "warning", "config", key, f"{s.config_name} says {key} {printable(repr(said), 60)}: expected the number of a token"
                 )
             elif n >= vocab or n < -1:  # -1 says that there is none
                 yield Finding("warning", "config", key, f"{s.config_name} says {key} {n}; the weights have rows 0 to {vocab - 1}")
@@ -217,7 +217,7 @@ def other_forms(s: Subject) -> Iterator[Finding]:
     if quantised is not None:
         method = quantised.get("quant_method") if isinstance(quantised, dict) else None
         held = sum(DTYPES[s.checkpoint.tensors[n].spec.dtype].kind == "float" for n in s.graph.of_role("param"))
-        if held:
+        if held and not s.graph.packings and not s.account.unread:
             yield Finding(
                 "warning", "config", "quantization_config",
                 f"{s.config_name} says that the weights are quantised ({method or 'method unsaid'}); {held} of them are plain numbers, "
@@ -296,10 +296,10 @@ def label_lists(s: Subject) -> Iterator[Finding]:
     listed, back, count = raw.get("id2label"), raw.get("label2id"), raw.get("num_labels")
     for key, value in (("id2label", listed), ("label2id", back)):
         if value is not None and not isinstance(value, dict):
-            yield Finding("warning", "config", key, f"{s.config_name} says {key} {printable(repr(value), 60)}: an object is due")
+            yield Finding("warning", "config", key, f"{s.config_name} says {key} {printable(repr(value), 60)}: expected an object")
     if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 0):
         yield Finding(
-            "warning", "config", "num_labels", f"{s.config_name} says num_labels {printable(repr(count), 60)}: a whole number is due"
+            "warning", "config", "num_labels", f"{s.config_name} says num_labels {printable(repr(count), 60)}: expected a whole number"
         )
     elif count is not None and isinstance(listed, dict) and len(listed) != count:
         yield Finding("warning", "config", "num_labels", f"{s.config_name} says num_labels {count} and lists {len(listed)} in id2label")

@@ -21,7 +21,7 @@ ORDER = 40
 def shape(s: Subject) -> Iterator[Finding]:
     """Each dimension of each tensor is an equation in the sizes of the model (hidden, heads, vocabulary, ...). Where the equations
     disagree, the most tensors decide, and those that differ are named with both numbers: a transposed kernel that is not square, an
-    embedding of another width, a scalar where a matrix is due.
+    embedding of another width, a scalar where a matrix is expected.
 
     A square kernel that is transposed, or query and key exchanged, fits every equation: no rule of shapes can tell. `ckptkit verify`
     against a reference decides that.
@@ -37,7 +37,7 @@ def shape(s: Subject) -> Iterator[Finding]:
         shape = list(tensors[names[0]].spec.shape)
         assert isinstance(axes, tuple)
         if dim == -1:
-            text = f"shape {shape}: {have} dimensions where {want} are due"
+            text = f"shape {shape}: {have} dimensions where {want} are expected"
         else:
             text = f"shape {shape}: dimension {dim} is {have}, the other tensors make it {want} ({_axis_words(s, axes)})"
         yield Finding("error", "shape", collapse(names, 4), text)

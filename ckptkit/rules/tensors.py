@@ -27,6 +27,7 @@ def missing(s: Subject) -> Iterator[Finding]:
     if r is None:
         return
     arch = r.architecture
+    unread = {p for params in graph.unread.values() for p in params}  # there, and not read: another rule's
     groups: dict[str, list[str]] = {}
     sizes = s.sizes().axis
     lacked = {p for p, lack in r.dialect.lacks.items() if lack.holds(sizes)}
@@ -48,13 +49,13 @@ def missing(s: Subject) -> Iterator[Finding]:
             continue
         holders = placeholders(row.names[0])
         met = [s.layers_with(info, h, sorted(graph.indices.get(h, ()))) for h in holders]
-        if len(graph.shapes.get(row, ())) == product(map(len, met)) and not graph.twice:
+        if len(graph.shapes.get(row, ())) == product(map(len, met)) and not graph.twice and not unread:
             continue  # one tensor for each place: none is missing
         for at_values in combinations(*met):
             at = dict(zip(holders, at_values, strict=True))
             if row.layout.holder:
                 at[row.layout.holder] = 0
-            if any(expand(p, at) not in graph.params and p not in lacked for p in row.parts):
+            if any((name := expand(p, at)) not in graph.params and name not in unread and p not in lacked for p in row.parts):
                 groups.setdefault(info.group, []).append(r.stored_name(row, at, graph.counts))
     for group, names in groups.items():
         if group == "core":
@@ -157,9 +158,9 @@ def unexpected(s: Subject) -> Iterator[Finding]:
     """
     if s.graph.recognition is None:
         return
-    rest = s.graph.of_role("unexplained")
+    packed = {n for p in s.graph.packings for n in p.stored}
+    rest = sorted((n for n in s.graph.of_role("unexplained") if n not in packed), key=natural)
     if rest:
-        rest = sorted(rest, key=natural)
         yield Finding(
             "warning",
             "unexpected",

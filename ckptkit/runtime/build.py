@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 from ..arch import architectures, by_name
 from ..configuration.read import interpret, read_config
 from ..errors import FindingsError, UnsupportedError, UsageError
+from ..graph.account import require_read
 from ..graph.canonical_arrays import Weights
 from ..graph.examine import Subject, examine
-from ..plan.initial import INITIALIZERS, draw, recipe
+from ..plan.initial import INITIALIZERS, Starts, draw, recipe
 from ..rules.run import run_rules
 from ..schema import Architecture, Dialect
 from ..schema.traits import head, traits_of
@@ -114,6 +115,7 @@ def build_transformer_model(
             what = found.title if found is not None else "no known architecture"
             raise UsageError(f"the weights are those of {what}" + (f", not of {model}" if model else ""), path=subject.checkpoint.path)
         refuse_errors(subject, init_missing)
+        require_read(subject, "the model")
         groups = _known(found, heads, flags) | (parts(found) & subject.graph.groups)
         spec = with_new(subject, groups, resize_vocab)
         return finish(
@@ -218,7 +220,7 @@ def arrays_of(
         if name in ties:
             continue
         if weights is None or name not in weights:
-            arrays[name] = _drawn(spec, name, shape, leaf, initializer, seed, 0, shape[0])
+            arrays[name] = _drawn(spec, name, shape, leaf, initializer, seed, range(shape[0]))
             new.append(name)
             continue
         array = weights.get(name)
@@ -226,23 +228,23 @@ def arrays_of(
             have, want = len(array), shape[0]
             if want > have:
                 new.append(f"{name}[{have}:{want}]")
-                array = np.concatenate([array, _drawn(spec, name, shape, leaf, initializer, seed, have, want).astype(array.dtype)])
+                array = np.concatenate([array, _drawn(spec, name, shape, leaf, initializer, seed, range(have, want)).astype(array.dtype)])
             array = array[:want]
         arrays[name] = array
     return spec._replace(ties=ties), arrays, tuple(new)
 
 
 def _drawn(
-    spec: Spec, name: str, shape: tuple[int, ...], leaf: Leaf, initializer: str | None, seed: int, first: int, stop: int
+    spec: Spec, name: str, shape: tuple[int, ...], leaf: Leaf, initializer: str | None, seed: int, rows: range
 ) -> NDArray[np.generic]:
-    """Rows first..stop of a new parameter."""
+    """Some rows of a new parameter."""
     import numpy as np
 
-    how = recipe(spec.traits.init, leaf.kind, name[len(leaf.path) + 1 :], name, shape, spec.values.get, spec.sizes, initializer)
+    how = recipe(Starts(spec.traits.init, spec.values.get, spec.sizes), leaf.kind, name[len(leaf.path) + 1 :], name, shape, initializer)
     row = math.prod(shape[1:])
-    out = np.empty((stop - first) * row, np.float32)
-    draw(how, name, seed, first * row, out)
-    return out.reshape(stop - first, *shape[1:])
+    out = np.empty(len(rows) * row, np.float32)
+    draw(how, name, seed, rows.start * row, out)
+    return out.reshape(len(rows), *shape[1:])
 
 
 def finish(

@@ -9,14 +9,15 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..comparison.pair import ATOL, RTOL
 from ..errors import CheckpointError, UnsupportedError, UsageError
+from ..graph.account import require_read
 from ..graph.canonical_arrays import Weights
 from ..graph.examine import examine
+from ..graph.reading import AS_FOUND, Reading
 from .build import finish, refuse_errors, require
 from .spec import Spec, spec_of
 from .verify.probes import make_probes
@@ -24,6 +25,9 @@ from .verify.probes import make_probes
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from typing_extensions import Unpack
+
+    from ..graph.reading import Words
 
     Arrays = dict[str, NDArray[np.generic]]
 
@@ -51,12 +55,14 @@ def export(
     target: str | os.PathLike[str],
     *,
     to: str,
-    config: str | None = None,
-    part: str | None = None,
-    given: Mapping[str, object] | None = None,
     overwrite: bool = False,
+    reading: Reading = AS_FOUND,
+    **words: Unpack[Words],
 ) -> Exported:
-    """Write the checkpoint at `source` as a program: `to` savedmodel (a directory), keras, pt2 or onnx (a file, or a directory for it)."""
+    """Write the checkpoint at `source` as a program: `to` savedmodel (a directory), keras, pt2 or onnx (a file, or a directory for it).
+
+    `reading`, or its fields as keywords (config, container, architecture, dialect, part, given), overrule what would be found.
+    """
     if to not in FORMS:
         raise UsageError(f"no program form is called {to!r}", hint=f"one of {', '.join(FORMS)}")
     framework, name, needed = FORMS[to]
@@ -71,8 +77,9 @@ def export(
             import_module(module)
         except ImportError:
             raise UnsupportedError(f"{module} is not installed, and --to {to} needs it", hint=f"pip install 'ckptkit[{to}]'") from None
-    with examine(source, config=config, part=part, given=given) as subject:
+    with examine(source, reading.but(**words)) as subject:
         refuse_errors(subject)
+        require_read(subject, "the program")
         spec = spec_of(subject)
         model = finish(spec, Weights(subject), framework=framework)
     folder = os.path.dirname(os.path.abspath(path))
@@ -117,7 +124,7 @@ def _compare(mine: Arrays, theirs: Arrays, inputs: Arrays, form: str) -> float:
     for name in mine:
         x, y = (np.asarray(side[name], np.float64) for side in (mine, theirs))
         if x.shape != y.shape:
-            raise CheckpointError(f"the {form} program gives {name} of shape {list(y.shape)} where {list(x.shape)} is due")
+            raise CheckpointError(f"the {form} program gives {name} of shape {list(y.shape)} where {list(x.shape)} is expected")
         mask = inputs.get("attention_mask")
         if mask is not None and x.ndim >= 2 and x.shape[:2] == mask.shape:
             x, y = x[mask == 1], y[mask == 1]

@@ -139,14 +139,14 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
         for kind in dict.fromkeys(str(layer["rotary"]) for layer in traits.layers)
         if kind
     }
-    x = _stack(run, spec, stack, ids, x, seen, out, turned=turned)
+    x = _stack(run, spec, stack, ids, (x, seen, turned), out)
     if traits.encoder and traits.decoder and spec.has("decoder"):
         out["encoder"] = x
         target = inputs["decoder_input_ids"]
         _, y, _ = run("embeddings", "embeddings", target)
         sees = run("visible", "", target, inputs.get("decoder_attention_mask"), application="lm")
         memory_seen = run("visible", "", ids, mask) if mask is None or len(mask.shape) == 2 else None
-        x = _stack(run, spec, "decoder", target, y, {0: sees}, out, x, memory_seen)
+        x = _stack(run, spec, "decoder", target, (y, {0: sees}, {}), out, (x, memory_seen))
     out["hidden"] = x
     _heads(run, spec, x, words, ids, mask, out)
     return out
@@ -157,14 +157,15 @@ def _stack(
     spec: Spec,
     stack: str,
     ids: Any,
-    x: Any,
-    seen: Mapping[int, Any],
+    given: tuple[Any, Mapping[int, Any], Mapping[str, Any]],
     out: dict[str, Any],
-    memory: Any = None,
-    memory_seen: Any = None,
-    turned: Mapping[str, Any] = {},
+    encoded: tuple[Any, Any] = (None, None),
 ) -> Any:
-    """The blocks of a stack. `seen`: masks by window; `turned`: angles by kind of layer."""
+    """One stack. `given` is what goes in, what each position of it sees by the window of a layer, and how it is turned by the kind of a
+
+    layer; `encoded` the encoder's output and what is seen of it, for a decoder.
+    """
+    x, seen, turned = given
     out[f"{stack}.input"] = x
     positions = spec.traits.positions
     far = run("relative", "", ids, x) if positions == "relative" else None
@@ -176,7 +177,7 @@ def _stack(
     for i, path in enumerate(spec.blocks(stack)):
         at = spec.layer(i)
         more = (turned[at["rotary"]],) if at["rotary"] else ()
-        x = run("block", path, x, seen[at["window"]], added, far, memory, memory_seen, *more)
+        x = run("block", path, x, seen[at["window"]], added, far, *encoded, *more)
         out[f"{stack}.{i}"] = x
     if spec.has(f"{stack}.norm") or spec.traits.bare_norm:
         x = run("norm", f"{stack}.norm", x) if spec.has(f"{stack}.norm") else run("bare_norm", "", x)

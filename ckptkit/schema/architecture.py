@@ -139,6 +139,15 @@ class Architecture:
             found = self._tables[dialect] = Table(self, self.dialects[dialect])
         return found
 
+    def with_dialects(self, *more: Dialect) -> Architecture:
+        """The same architecture with further namings of it: what a file in arch/ holds that adds one to an architecture of another file."""
+        from copy import copy
+
+        other = copy(self)
+        other.dialects = {**self.dialects, **{d.name: d for d in more}}
+        other._tables = {}
+        return other
+
     def __repr__(self) -> str:
         return f"<Architecture {self.name}>"
 

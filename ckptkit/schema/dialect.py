@@ -243,7 +243,7 @@ class Library(NamedTuple):
     not have. `models`: what the library names its models of this naming in files that keep the name, without the number it counts them by.
     """
 
-    needs: frozenset[str] = frozenset()  # groups without which it loads nothing: begun anew where the source lacks them
+    needs: frozenset[str] = frozenset()  # groups without which it loads nothing: newly initialised where the source lacks them
     stands: Mapping[str, str] = {}
     models: tuple[str, ...] = ()
     like: str = ""  # transformers' class for what this naming is of, where the groups that are there do not tell it from another

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .._typing import NamedTuple
+from .._typing import NamedTuple, Protocol
 from .layout import Layout
 
 
@@ -77,3 +77,18 @@ class Param(NamedTuple):
     def is_required_core(self) -> bool:
         """Whether no checkpoint of the architecture can do without it."""
         return self.group == "core" and self.tied is None and not self.optional
+
+
+class Canonical(Protocol):
+    """What tables and traits need of the architecture (`architecture.Architecture`, which makes them) that they are of."""
+
+    name: str
+    names: tuple[str, ...]
+    modules: dict[str, Module]
+    signature: tuple[tuple[str, int, int], ...]
+    heads: tuple[str, ...]
+    rank: int
+    traits: dict[str, object]
+
+    @property
+    def params(self) -> dict[str, Param]: ...

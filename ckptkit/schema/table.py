@@ -7,13 +7,11 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from itertools import islice
 
-from .._typing import TYPE_CHECKING, NamedTuple
+from .._typing import NamedTuple
 from .dialect import Dialect, Repeat
 from .layout import Layout, LayoutError, parse
+from .modules import Canonical
 from .templates import expand, pattern_of, single, slot_of, stem
-
-if TYPE_CHECKING:
-    from . import Architecture
 
 
 class Row(NamedTuple):
@@ -40,7 +38,7 @@ class Match(NamedTuple):
 class Table:
     """The rows of one dialect of one architecture, with the index from patterns to rows for one prefix."""
 
-    def __init__(self, arch: Architecture, dialect: Dialect) -> None:
+    def __init__(self, arch: Canonical, dialect: Dialect) -> None:
         self.arch = arch
         self.dialect = dialect
         self._index: dict[str, dict[str, list[tuple[Row, tuple[str, ...]]]]] = {}
@@ -181,7 +179,7 @@ def _split_key(key: str) -> tuple[list[str], bool]:
     return [n.removeprefix("~") for n in names], prefixed
 
 
-def _rows(arch: Architecture, dialect: Dialect) -> Iterator[Row]:
+def _rows(arch: Canonical, dialect: Dialect) -> Iterator[Row]:
     for key, value in dialect.rows.items():
         names, prefixed = _split_key(key)
         if isinstance(value, tuple):

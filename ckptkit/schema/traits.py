@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .._typing import TYPE_CHECKING, NamedTuple
+from .._typing import NamedTuple
 from .layout import LayoutError
+from .modules import Canonical
 from .templates import placeholders
-
-if TYPE_CHECKING:
-    from .architecture import Architecture
 
 
 class Head(NamedTuple):
@@ -137,7 +135,7 @@ HEAD_KINDS = frozenset(
 ACTIVATIONS = frozenset(("gelu", "gelu_tanh", "gelu_10", "relu", "relu2", "silu", "tanh", "linear", "quick_gelu", "xielu"))
 
 
-def traits_of(arch: Architecture) -> Traits:
+def traits_of(arch: Canonical) -> Traits:
     """The checked traits of an architecture. LayoutError names the word that is none of the vocabulary."""
     where = f"{arch.name}: traits"
     for field in arch.traits:
@@ -172,14 +170,14 @@ def named(said: object) -> str:
     return said[1:] if isinstance(said, str) and said.startswith("=") else ""
 
 
-def required(arch: Architecture) -> frozenset[str]:
+def required(arch: Canonical) -> frozenset[str]:
     """The canonical values that a configuration must say, since outputs depend on them and no tensor tells them: the number of attention
     heads, and what traits name and have no other value for. They are asked for, never assumed."""
     traits = {**Traits._field_defaults, **arch.traits}
     return frozenset({*arch.heads, *filter(None, (named(traits[field]) for field, usual in RESOLVED.items() if usual is None))})
 
 
-def head_values(arch: Architecture) -> dict[str, tuple[str, str]]:
+def head_values(arch: Canonical) -> dict[str, tuple[str, str]]:
     """Canonical value of one head alone -> (that head, the blocks' value that it has where nothing says otherwise)."""
     traits = {**Traits._field_defaults, **arch.traits}
     own = traits["own"] if isinstance(traits["own"], Mapping) else {}

@@ -10,17 +10,23 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 
-from .._typing import NamedTuple
+from .._typing import TYPE_CHECKING, NamedTuple
 from ..configuration.write import form_keys
 from ..errors import FindingsError, UnsupportedError, printable
 from ..findings import Finding
 from ..graph.equal import same_bits
 from ..graph.examine import Subject, examine
+from ..graph.reading import AS_FOUND, Reading
 from ..rules.run import run_rules
 from ..rules.sidecars import is_padding, vocabulary_size
 from ..schema import expand
 from ..support.name_text import collapse, gaps, natural
 from .convert import Conversion, convert
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ..graph.reading import Words
 
 
 class Repair(NamedTuple):
@@ -42,7 +48,6 @@ def fix(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
     *,
-    config: str | None = None,
     keep_optimizer: bool = False,
     trim: bool = True,
     drop_unexpected: bool = False,
@@ -50,10 +55,16 @@ def fix(
     dry_run: bool = False,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    reading: Reading = AS_FOUND,
+    **words: Unpack[Words],
 ) -> Fixed:
-    """Write the checkpoint at `source`, repaired, to `target`. Raises FindingsError where something remains that is an error."""
+    """Write the checkpoint at `source`, repaired, to `target`. Raises FindingsError where something remains that is an error.
+
+    `reading`, or its fields as keywords (config, container, architecture, dialect, part, given), overrule what would be found.
+    """
+    reading = reading.but(**words)
     src = os.fspath(source)
-    with examine(src, config=config) as subject:
+    with examine(src, reading) as subject:
         findings = run_rules(subject, integrity=True)
         alike = bool(subject.checkpoint.copies) and _alike(subject)
         repairs, trimmed = find_repairs(subject, findings, keep_optimizer=keep_optimizer, trim=trim, alike=alike)
@@ -84,7 +95,7 @@ def fix(
             hint="convert that part by itself" if parts else "--drop-unexpected leaves them out",
         )
     done = convert(
-        src, target, to=dialect.name if renames and dialect is not None else None, container=container, config=config,
+        src, target, to=dialect.name if renames and dialect is not None else None, container=container, reading=reading,
         max_shard_size=max_shard_size,
         drop_optimizer=not keep_optimizer, dry_run=dry_run, overwrite=overwrite, force=True, progress=progress, resize_vocab=trimmed,
     )  # fmt: skip

@@ -16,13 +16,18 @@ from .._typing import TYPE_CHECKING, Any, NamedTuple
 from ..containers import by_name as container_by_name
 from ..errors import printable
 from ..findings import Finding
+from ..graph.account import Account
 from ..graph.examine import Subject, examine
+from ..graph.reading import AS_FOUND, Reading
 from ..schema import count_name
 from ..schema.templates import reduce_names
 from ..support.name_text import natural
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from ..comparison.stats import Stats
+    from ..graph.reading import Words
 
 SCHEMA_VERSION = 1
 
@@ -88,6 +93,7 @@ class Inspection(NamedTuple):
     findings: tuple[Finding, ...]
     total: int  # tensors in the checkpoint
     tensors: tuple[TensorRow, ...]  # in the file's order; those selected by include and exclude
+    account: Account = Account(())  # everything that is there, each in one place
     program: dict[str, Any] = {}  # noqa: RUF012  of a SavedModel: signatures, functions, callables, assets, ... in full
 
     def sorted(self) -> list[TensorRow]:
@@ -103,29 +109,29 @@ class Inspection(NamedTuple):
 def inspect(
     path: str | os.PathLike[str],
     *,
-    config: str | None = None,
-    container: str | None = None,
-    architecture: str | None = None,
-    dialect: str | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     stats: bool = False,
+    reading: Reading = AS_FOUND,
+    **words: Unpack[Words],
 ) -> Inspection:
     """What is in the checkpoint at `path`. Raises CheckpointError where it cannot be read.
 
     `include` and `exclude` are globs on stored or canonical names and select the rows of `tensors`, nothing else;
-    `stats` reads the weights of the selected tensors. The other arguments overrule what would be recognised.
+    `stats` reads the weights of the selected tensors. `reading`, or its fields as keywords (config, container, architecture, dialect,
+    part, given), overrule what would be found.
     """
     from ..support.collector import paused
 
-    with paused(), examine(path, config=config, container=container, architecture=architecture, dialect=dialect) as s:
+    reading = reading.but(**words)
+    with paused(), examine(path, reading) as s:
         rows = _rows(s)
         selected = _select(rows, include, exclude)
         if stats:
             from ..comparison.stats import tensor_stats
 
             selected = [r._replace(stats=tensor_stats(s.checkpoint, s.checkpoint.tensors[r.name])) for r in selected]
-        return _inspection(s, os.fspath(path), rows, tuple(selected), named=container is not None)
+        return _inspection(s, os.fspath(path), rows, tuple(selected), named=reading.container is not None)
 
 
 def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tuple[TensorRow, ...], *, named: bool) -> Inspection:
@@ -186,9 +192,10 @@ def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tupl
         ties=_ties(s, shared),
         metadata=dict(ck.metadata),
         extras={printable(k, 80): summarise(v, 2) for k, v in ck.extras.items() if not program},
-        findings=tuple(run_rules(s, integrity=False)),
+        findings=tuple(f for f in run_rules(s, integrity=False) if f.rule != "unknown"),  # which the architecture's evidence says
         total=len(rows),
         tensors=selected,
+        account=s.account,
         program=dict(ck.extras) if program else {},
     )
 
@@ -384,6 +391,11 @@ def to_json(i: Inspection) -> dict[str, object]:
         },
         "ties": [list(t) for t in i.ties],
         "roles": {k: [row.name for row in rows if row.role == k] for k in ("derived", "stray", "unexplained")},
+        "account": {
+            "sums": i.account.sums,
+            "places": {p: {k: [e.name for e in i.account.of(p, k)] for k in kinds} for p, kinds in i.account.sums.items()},
+            "unread": [{"name": e.name, "what": e.what} for e in i.account.unread],
+        },
         "metadata": i.metadata,
         "extras": i.extras,
         **({"program": i.program} if i.program else {}),

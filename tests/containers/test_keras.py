@@ -62,7 +62,7 @@ def test_keras_loads_what_went_through_safetensors(saved: Path, tmp_path: Path, 
         model = keras.models.load_model(str(tmp_path / name))
     for a, b in zip(model.get_weights(), values(saved), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert ckptkit.validate(tmp_path / name).findings == ()
+    assert [f.rule for f in ckptkit.validate(tmp_path / name).findings] == ["unknown"]
 
 
 def test_an_archive_is_read_where_it_lies(saved: Path) -> None:
@@ -71,7 +71,7 @@ def test_an_archive_is_read_where_it_lies(saved: Path) -> None:
         for n, t in c.tensors.items():
             assert len(t.extents) == 1 and c.array(n).tobytes() == w.array(n).tobytes()
         assert json.loads(c.metadata["keras:config.json"])["class_name"] == "Functional"
-    assert ckptkit.validate(saved / "model.keras").findings == ()
+    assert [f.rule for f in ckptkit.validate(saved / "model.keras").findings] == ["unknown"]
 
 
 def test_a_damaged_archive_fails_its_checksum(saved: Path, tmp_path: Path) -> None:

@@ -107,7 +107,10 @@ def _one(case: Case, command: str) -> Result:
     work = Path(tempfile.mkdtemp(prefix="ckptkit-hostile-"))
     canary, target = work / "canary", work / "out" / "target"
     output = os.open(work / "said", os.O_RDWR | os.O_CREAT)
-    words = {"convert": ["convert", case.path, str(target), "--container", "torch", "-q"]}.get(command, [command, case.path])
+    words = {
+        "convert": ["convert", case.path, str(target), "--container", "torch", "-q"],
+        "validate": ["validate", "--allow-unknown", case.path],
+    }.get(command, [command, case.path])
     began = time.monotonic()
     pid = os.fork()
     if pid == 0:

@@ -27,6 +27,21 @@ DYNAMIC = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}
 THETA = {"rope_type": "default", "rope_theta": 3e4}
 KINDS = ["sliding_attention", "full_attention", "sliding_attention"]
 NARROW = {"head_dim": None, "hidden_size": 24, "num_attention_heads": 4}  # for configurations that take the width of a head from the others
+GPT = {"n_embd": 24, "n_layer": 3, "n_head": 4, "n_positions": 64, "n_inner": 44}
+GROUPS = {
+    "n_routed_experts": 6, "num_local_experts": 6, "num_experts": 6, "n_group": 3, "topk_group": 2, "n_shared_experts": 2,
+    "routed_scaling_factor": 1.7, "norm_topk_prob": True,
+}  # fmt: skip
+LATENT = {
+    "q_lora_rank": 14,
+    "kv_lora_rank": 10,
+    "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 6,
+    "v_head_dim": 9,
+    "head_dim": None,
+    "num_key_value_heads": 6,
+}
+MSCALE = {**YARN, "mscale": 0.7, "mscale_all_dim": 1.2}
 
 # name of a case -> (model_type, what its configuration says besides SMALL)
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -94,6 +109,53 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "nemotron": ("nemotron", {"attention_bias": True, "mlp_bias": True, "hidden_act": "relu2"}),
     "apertus": ("apertus", {**NARROW, "attention_bias": True, "rope_parameters": LLAMA3}),
     "arcee": ("arcee", {"attention_bias": True, "mlp_bias": True}),
+    "gpt_neox": ("gpt_neox", {**NARROW, "rotary_pct": 0.5, "hidden_act": "gelu", "use_parallel_residual": True}),
+    "gpt_neox, one after the other": ("gpt_neox", {**NARROW, "use_parallel_residual": False, "attention_bias": False}),
+    "gptj": ("gptj", {**GPT, "rotary_dim": 4}),
+    "codegen": ("codegen", {**GPT, "n_embd": 32, "rotary_dim": 4}),
+    "gpt_neo": ("gpt_neo", {
+        "hidden_size": 24, "num_layers": 3, "num_heads": 4, "attention_types": [[["local", "global", "local"], 1]], "window_size": 5,
+        "intermediate_size": 44,
+    }),
+    "gpt_bigcode": ("gpt_bigcode", {**GPT, "multi_query": True}),
+    "gpt_bigcode with all keys": ("gpt_bigcode", {**GPT, "multi_query": False, "scale_attn_weights": False}),
+    "bloom": ("bloom", {"hidden_size": 24, "n_layer": 3, "n_head": 6, "apply_residual_connection_post_layernorm": True}),
+    "mpt": ("mpt", {"d_model": 24, "n_heads": 6, "n_layers": 3, "attn_config": {"clip_qkv": 0.5, "softmax_scale": 0.3, "alibi": True}}),
+    "opt": ("opt", {**NARROW, "ffn_dim": 44, "do_layer_norm_before": True, "word_embed_proj_dim": 16}),
+    "opt, norms after": ("opt", {**NARROW, "ffn_dim": 44, "do_layer_norm_before": False, "enable_bias": False}),
+    "biogpt": ("biogpt", {**NARROW, "scale_embedding": True}),
+    "falcon": ("falcon", {**NARROW, "multi_query": True, "parallel_attn": True, "bias": True}),
+    "falcon, new": ("falcon", {**NARROW, "new_decoder_architecture": True, "num_kv_heads": 2}),
+    "falcon, one after the other": ("falcon", {**NARROW, "multi_query": False, "parallel_attn": False}),
+    "phi": ("phi", {**NARROW, "partial_rotary_factor": 0.5, "qk_layernorm": True, "hidden_size": 32}),
+    "persimmon": ("persimmon", {**NARROW, "hidden_size": 32, "hidden_act": "relu2"}),
+    "gpt_oss": ("gpt_oss", {**EXPERTS, "sliding_window": 5, "rope_parameters": {**YARN, "truncate": False}}),
+    "olmoe": ("olmoe", {**EXPERTS, **NARROW, "clip_qkv": 0.4, "norm_topk_prob": True}),
+    "granitemoe": ("granitemoe", {
+        **EXPERTS, **NARROW, "embedding_multiplier": 3.0, "attention_multiplier": 0.3, "residual_multiplier": 0.4, "logits_scaling": 2.5,
+    }),
+    "minimax_m2": ("minimax_m2", {**EXPERTS, "rotary_dim": 6}),
+    "glm4_moe": ("glm4_moe", {
+        **EXPERTS, **GROUPS, "partial_rotary_factor": 0.5, "use_qk_norm": True, "first_k_dense_replace": 1, "attention_bias": True,
+    }),
+    "dots1": ("dots1", {**EXPERTS, **GROUPS, "first_k_dense_replace": 1, "sliding_window": 5, "max_window_layers": 1}),
+    "ernie4_5_moe": ("ernie4_5_moe", {
+        **EXPERTS, "moe_num_experts": 5, "moe_k": 2, "moe_num_shared_experts": 2, "moe_layer_start_index": 1, "moe_layer_end_index": 2,
+        "moe_layer_interval": 1, "use_bias": True,
+    }),
+    "hunyuan_v1_moe": ("hunyuan_v1_moe", {**EXPERTS, "moe_topk": 2, "num_shared_expert": 1}),
+    "deepseek_v2": ("deepseek_v2", {
+        **EXPERTS, **LATENT, **GROUPS, "first_k_dense_replace": 1, "topk_method": "group_limited_greedy", "rope_parameters": MSCALE,
+    }),
+    "deepseek_v2 greedy, queries of full rank": ("deepseek_v2", {
+        **EXPERTS, **LATENT, "q_lora_rank": None, "first_k_dense_replace": 1, "topk_method": "greedy", "n_routed_experts": 5,
+        "n_shared_experts": 1, "routed_scaling_factor": 1.5,
+    }),
+    "deepseek_v3": ("deepseek_v3", {**EXPERTS, **LATENT, **GROUPS, "first_k_dense_replace": 1, "rope_parameters": MSCALE}),
+    "deepseek_v3 halves": ("deepseek_v3", {
+        **EXPERTS, **LATENT, **GROUPS, "first_k_dense_replace": 2, "rope_interleave": False, "norm_topk_prob": False,
+    }),
+    "glm4_moe_lite": ("glm4_moe_lite", {**EXPERTS, **LATENT, **GROUPS, "mlp_layer_types": ["dense", "sparse", "sparse"]}),
     "helium": ("helium", {"hidden_size": 48, "num_attention_heads": 4, "attention_bias": True, "mlp_bias": True}),
 }  # fmt: skip
 
@@ -130,7 +192,9 @@ def expected(path: Path, dtype: str = "float32") -> Arrays:
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype), attn_implementation="eager", experts_implementation="eager").eval()
+    model = AutoModelForCausalLM.from_pretrained(
+        path, dtype=getattr(torch, dtype), attn_implementation="eager", experts_implementation="eager"
+    ).eval()
     with torch.no_grad():
         out = model(**{k: torch.from_numpy(v) for k, v in inputs().items()}, output_hidden_states=True, use_cache=False)
     states = [h.numpy() for h in out.hidden_states]

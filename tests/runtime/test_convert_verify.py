@@ -11,9 +11,9 @@ import pytest
 import running
 
 from ckptkit.arch import architectures, by_name
+from ckptkit.plan import make
 from ckptkit.plan.values import Plan
 from ckptkit.schema.loops import Loop
-from ckptkit.verbs import convert
 
 INDEX = oracles.golden_index()
 SAID = {"gpt1_npy/model": ["--set", "heads=4", "--set", "activation=gelu_tanh"]}  # the published folder has no configuration
@@ -128,8 +128,8 @@ WRONG: dict[str, tuple[Callable[[Plan], Plan], str]] = {
 @pytest.mark.parametrize("fault", WRONG)
 def test_a_wrong_plan_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     change, block = WRONG[fault]
-    assemble = convert.assemble
-    monkeypatch.setattr(convert, "assemble", lambda *a, **k: change(assemble(*a, **k)))
+    assemble = make.assemble
+    monkeypatch.setattr(make, "assemble", lambda *a, **k: change(assemble(*a, **k)))
     status, _, err = running.command(
         monkeypatch, "convert", oracles.golden("bert_tf"), tmp_path / "out", "--to", "hf", "--verify", "--quiet"
     )

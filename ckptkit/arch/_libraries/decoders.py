@@ -296,8 +296,7 @@ def low_rank_rows(*, bias: bool = True, full: bool = True) -> dict[str, str | tu
 
 PREDICTION = "a layer for multi-token prediction, numbered after the model's last: transformers leaves it out"
 BESIDE = {  # what only such layers of DeepSeek's and GLM's published files have
-    H + f"{name}.weight": PREDICTION
-    for name in ("eh_proj", "enorm", "hnorm", "embed_tokens", "shared_head.norm", "shared_head.head")
+    H + f"{name}.weight": PREDICTION for name in ("eh_proj", "enorm", "hnorm", "embed_tokens", "shared_head.norm", "shared_head.head")
 }
 
 # --- configuration -------------------------------------------------------------------------------------------------

@@ -120,8 +120,19 @@ def _first(f: _Callable, args: tuple[object, ...], copied: Copied) -> object:
     return args[0] if args else _NOT_TAKEN
 
 
+FROM_TYPE = ("torch._tensor", "_rebuild_from_type_v2")
+_PLAIN_TYPES = (("torch", "Tensor"), ("torch.nn.parameter", "Parameter"), ("torch.nn.parameter", "Buffer"))
+
+
 def _from_type(f: _Callable, args: tuple[object, ...], copied: Copied) -> object:
-    return _NOT_TAKEN  # `call` has taken off those that have four arguments
+    """A tensor with its class and attributes: the tensor itself where the class adds nothing, else Opaque(FROM_TYPE, (class, tensor,
+    attributes))."""
+    if len(args) != 4 or (type(args[0]) is _Callable and args[0].describe is _from_type):
+        return _NOT_TAKEN
+    made, cls = call(args[0], args[2], copied), args[1]
+    if (getattr(cls, "module", ""), getattr(cls, "name", "")) in _PLAIN_TYPES and type(made) is Tensor:
+        return made
+    return Opaque(*FROM_TYPE, (cls, made, args[3]))
 
 
 def _sequence(args: tuple[object, ...], copied: Copied) -> tuple[object, ...] | list[object] | None:
@@ -246,6 +257,14 @@ def _allowed() -> dict[tuple[str, str], object]:
         ("builtins", "float"): _DATA,
         ("builtins", "str"): _DATA,
         ("builtins", "bool"): _DATA,
+        # tensors that are more than a view of a storage: on torch's own allow-list; what they are is said in torch/wrapped.py
+        ("torch._utils", "_rebuild_wrapper_subclass"): _DATA,
+        ("torch._utils", "_rebuild_sparse_tensor"): _DATA,
+        ("torch._utils", "_rebuild_nested_tensor"): _DATA,
+        ("torch._utils", "_rebuild_meta_tensor_no_storage"): _DATA,
+        ("torch._utils", "_rebuild_device_tensor_from_numpy"): _DATA,
+        ("torch._utils", "_rebuild_device_tensor_from_cpu_tensor"): _DATA,
+        ("torch", "Tensor"): _DATA,
         ("numpy", "dtype"): _DATA,
         ("numpy", "ndarray"): _DATA,
         ("numpy.core.multiarray", "_reconstruct"): _DATA,  # random states
@@ -295,8 +314,6 @@ def is_data(module: str, name: str) -> bool:
 def call(f: object, args: object, copied: Copied) -> object:
     """What REDUCE of `f` over `args` is described as. Raises CorruptError for arguments that cannot be meant, LimitError for what copies
     too much."""
-    while type(f) is _Callable and f.describe is _from_type and type(args) is tuple and len(args) == 4:
-        f, args = args[0], args[2]
     if type(args) is not tuple:
         raise CorruptError("a pickle calls something with arguments that are no tuple")
     if type(f) is Opaque:

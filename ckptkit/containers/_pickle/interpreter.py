@@ -1,6 +1,6 @@
 """A pickle interpreter that builds descriptions and never imports or calls anything.
 
-Source: the opcode table of CPython's `Lib/pickletools.py`, protocols 0 to 5. What the globals stand for is in `_pickle_globals`.
+Source: the opcode table of CPython's `Lib/pickletools.py`, protocols 0 to 5. What the globals stand for is in `globals`.
 Where this is stricter than CPython: dict keys must be plain (hashing a deep tuple or chosen integers is an attack), lengths are held
 against what is left of the file before anything is allocated, and the number of opcodes and of memo entries is bounded.
 

@@ -1,4 +1,4 @@
-"""The msgpack bytes around arrays, as flax writes them: see `flax` and `_msgpack`. Everything but the arrays' own bytes is known at
+"""The msgpack bytes around arrays, as flax writes them: see `flax` and `_wire.msgpack`. Everything but the arrays' own bytes is known at
 once."""
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from ...support.open_file import open_fd
 from ...tensors import Extent, StoredTensor, TensorSpec
 from .._interface import Packed
 from .datatypes import DEFLATE, FLETCHER, SHUFFLE
-from .file import NOWHERE, File
+from .file import NOWHERE, File, swell
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,8 +42,6 @@ class Chunk(NamedTuple):
 
 def chunked(file: File, name: str, d: Dataset, spec: TensorSpec, path: str, findings: list[Finding]) -> StoredTensor:
     """The tensor of a dataset in chunks. Raises CorruptError, LimitError, UnsupportedError."""
-    from . import swell
-
     _, index, root, dims = d.storage
     assert isinstance(dims, tuple) and isinstance(root, int)
     label = file.path

@@ -3,7 +3,7 @@
 Source: keras/src/saving/saving_lib.py. The tensors are those of model.weights.h5, read where they lie in the archive (`hdf5`); the
 two JSON files go into the metadata as `keras:config.json` and `keras:metadata.json`, so that the archive can be written again. The
 configuration is data here: no layer is made, no class imported, no Lambda unmarshalled; what it names beyond Keras' own is a finding
-(`_keras_config`).
+(`model_config`).
 """
 
 from __future__ import annotations

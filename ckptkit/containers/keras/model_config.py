@@ -62,7 +62,7 @@ def understood(text: str) -> Understood:
 
     Kept, since a large one takes longer than all the rest.
 
-    Raises CorruptError, LimitError as `jsonio.loads`.
+    Raises CorruptError, LimitError as `strict_json.loads`.
     """
     return _read(text.encode(errors="replace"))
 
@@ -75,7 +75,7 @@ def outline(text: str) -> Understood:
     The whole text is valid JSON within the limits exactly if what is left of it is, and names nothing more than digits can make of
     what is left.
 
-    Raises CorruptError, LimitError as `jsonio.loads`.
+    Raises CorruptError, LimitError as `strict_json.loads`.
     """
     raw = text.encode(errors="replace")
     short = _shortened(raw) if len(raw) > _LARGE else raw

@@ -1,7 +1,7 @@
 """The folder that OpenAI published GPT in: params_shapes.json and ten flat arrays, params_0.npy to params_9.npy.
 
 Source: openai/finetune-transformer-lm train.py, which puts the ten end to end and cuts them by the shapes. Where one array
-ends means nothing: a tensor may lie in two of them. There are no names (`_openai_order`); parameters_names.json, which
+ends means nothing: a tensor may lie in two of them. There are no names (`order`); parameters_names.json, which
 transformers' conversion script wants beside them, is written and not needed for reading. Written arrays are of one
 length, the last the shorter, as the published ones.
 """

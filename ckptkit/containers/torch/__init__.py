@@ -1,8 +1,8 @@
 """PyTorch checkpoints: the zip form of `torch.save` (1.6 and later), the legacy form before it, and shards with an index.
 
 Sources: `torch/serialization.py` (both forms), `caffe2/serialize/inline_container.h` (records and version), transformers'
-`pytorch_model.bin.index.json`. The zip's directory is read by `_zip`, the pickle by `_pickle`, which executes nothing; what the pickle
-describes becomes tensors in `_torch_tree`. TorchScript archives, the tar form of PyTorch 0.1 and pickles without tensors are refused
+`pytorch_model.bin.index.json`. The zip's directory is read by `zip_archive`, the pickle by `_pickle`, which executes nothing; what the
+pickle describes becomes tensors in `state_dict`. TorchScript archives, the tar form of PyTorch 0.1 and pickles without tensors are refused
 by name.
 """
 
@@ -27,10 +27,17 @@ if TYPE_CHECKING:
     from .._pickle.globals import Storage
     from .._wire import zip_archive
     from .._wire.zip_archive import Entry
-    from . import legacy, state_dict
+    from . import legacy, purpose, state_dict
     from .state_dict import Tree
 else:
-    later(globals(), interpreter=".._pickle.interpreter", legacy=".legacy", state_dict=".state_dict", zip_archive=".._wire.zip_archive")
+    later(
+        globals(),
+        interpreter=".._pickle.interpreter",
+        legacy=".legacy",
+        purpose=".purpose",
+        state_dict=".state_dict",
+        zip_archive=".._wire.zip_archive",
+    )
 
 NAME = "torch"
 TITLE = "PyTorch (zip, legacy, shards)"
@@ -167,7 +174,7 @@ def _open_pickles(fd: int, size: int, path: str) -> Checkpoint:
     first = stream.next()
     if type(first) is int and first == legacy.MAGIC:
         value, tree, found = legacy.read_legacy(stream)
-        if not tree.tensors and value != {}:
+        if not tree.tensors and not tree.unread and value != {}:
             raise _refusal(value, tuple(stream.opaque), path, "a torch.save")
         return _checkpoint(path, tree, found)
     raise _refusal(first, tuple(stream.opaque), path, "a plain pickle")
@@ -215,7 +222,8 @@ def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
     data = entries[pickles[0]]
     LIMITS.check("pickle_bytes", data.size, f"the size of {data.name}", path)
     got = interpreter.load(_record(fd, data, summed, path), path=f"{path}/{data.name}")
-    found += interpreter.findings(got.opaque, os.path.basename(path))
+    whole = purpose.module_finding(got.value, got.opaque, os.path.basename(path))
+    found += interpreter.findings(got.opaque, os.path.basename(path)) if whole is None else [whole]
     if got.end != data.size:
         found.append(
             Finding("warning", "trailing", data.name, f"{data.size - got.end:,} bytes follow the end of the pickle; nothing reads them")
@@ -236,7 +244,7 @@ def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
         return e.start, declared, key
 
     tree = state_dict.read_tree(got.value, locate, path, len(got.storages))
-    if not tree.tensors and got.value != {}:
+    if not tree.tensors and not tree.unread and got.value != {}:
         raise _refusal(got.value, got.opaque, path, "a torch.save")
 
     def checks() -> Iterator[Check]:
@@ -250,9 +258,11 @@ def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
 
 
 def _checkpoint(path: str, tree: Tree, found: list[Finding]) -> Checkpoint:
-    return Checkpoint(
+    made = Checkpoint(
         path, NAME, tree.tensors, files=[path], extras=tree.extras, wrapper=tree.wrapper, beside=tree.beside, findings=found + tree.findings
     )
+    made.parts, made.unread, made.classes, made.special, made.settings = tree.parts, tree.unread, tree.classes, tree.special, tree.settings
+    return made
 
 
 def _record(fd: int, e: Entry, summed: bool, path: str) -> bytes:
@@ -303,7 +313,7 @@ def layout(
     inside: Inside = NOTHING,
     max_shard_size: int | None = None,
 ) -> FileLayout:
-    """The files of a checkpoint as torch.save makes them (see `_torch_write`). `metadata` has no place in them and is left out."""
+    """The files of a checkpoint as torch.save makes them (see `write`). `metadata` has no place in them and is left out."""
     from .write import make_layout
 
     if inside.strings:

@@ -14,6 +14,7 @@ from ...findings import Finding
 from ...limits import LIMITS
 from .._pickle import interpreter
 from .._pickle.globals import Storage, StorageType
+from .purpose import module_finding
 from .state_dict import SIZES, Tree, read_tree, shown, storage_key
 
 MAGIC = 0x1950A86A20F9469CFC6C
@@ -81,7 +82,8 @@ def read_legacy(stream: Stream) -> tuple[Any, Tree, list[Finding]]:
     LIMITS.check("tensors", len(keys), "the number of storages", path)
     placed, end = _place(stream, keys, sizes)
     tree = read_tree(value, lambda s, declared: _locate(s, declared, placed, sizes, path), path, rebuilt)
-    found = stream.findings()
+    whole = module_finding(value, tuple(stream.opaque), os.path.basename(path))
+    found = stream.findings() if whole is None else [whole]
     if end != stream.size:
         text = f"{stream.size - end:,} bytes follow the last storage; nothing reads them"
         found.append(Finding("warning", "trailing", os.path.basename(path), text))

@@ -159,9 +159,9 @@ def _anew(s: Subject, scan: Scan) -> set[str]:
 
 @rule("rows", "warning", "The rows of a matrix differ", reads="values", basis="inferred")
 def rows(s: Subject, scan: Scan) -> Iterator[Finding]:
-    """Rows of a matrix that are equal to others were copied, a matrix whose halves are equal was stretched, and a page of a file that stands
-    twice was read or written at the wrong place. Equal rows that follow one another in a table of a vocabulary are fillers, as are rows
-    of zeros, and no finding.
+    """Rows of a matrix that are equal to others were copied, a matrix whose halves are equal was stretched, and a page of a file that
+    stands twice was read or written at the wrong place. Equal rows that follow one another in a table of a vocabulary are fillers, as are
+    rows of zeros, and no finding.
     """
     for n, v in _weights(s, scan).items():
         keys, blocks = v.signs.keys, v.signs.blocks
@@ -200,8 +200,8 @@ def hole(s: Subject, scan: Scan) -> Iterator[Finding]:
 
 @rule("rounded", "warning", "Layers are of one precision", reads="values", basis="inferred")
 def rounded(s: Subject, scan: Scan) -> Iterator[Finding]:
-    """Tensors whose numbers all fit a narrower type, while the same module of other layers does not, or nearly all of the model: a part of it
-    went through bfloat16 or float16 and back. A model that is so as a whole is no finding, nor new heads on such a one.
+    """Tensors whose numbers all fit a narrower type, while the same module of other layers does not, or nearly all of the model: a part
+    of it went through bfloat16 or float16 and back. A model that is so as a whole is no finding, nor new heads on such a one.
     """
     weights = {n: v for n, v in _weights(s, scan).items() if v.size >= 64 and not v.constant and v.signs.rms}
     found = {n for n, v in weights.items() if v.signs.rounded}
@@ -219,7 +219,8 @@ def rounded(s: Subject, scan: Scan) -> Iterator[Finding]:
 
 @rule("levels", "warning", "Large tensors hold many numbers", reads="values", basis="inferred")
 def levels(s: Subject, scan: Scan) -> Iterator[Finding]:
-    """A large floating tensor that holds at most 256 distinct numbers, or few in each row, was quantised and turned back, while others of the model were not."""
+    """A large floating tensor that holds at most 256 distinct numbers, or few in each row, was quantised and turned back, while others
+    of the model were not."""
     large = {
         n: v for n, v in _weights(s, scan).items() if v.size >= spectrum.LARGE and not v.constant and v.signs.rms and not v.signs.rounded
     }

@@ -54,7 +54,7 @@ noticed("header", "info", "The header has only known fields", "Further fields of
 noticed("unreadable", "error", "The checkpoint can be read", """
     No such file, a format that nobody knows, or bytes that break their own format's rules. The exit status is 2.""")  # fmt: skip
 noticed("lock", "error", "The checkpoint is the one that was locked", """
-    `ckptkit lock` wrote down what a checkpoint is; `validate --lock` says what is another one now. Weights that are the same in
+    `ckptkit lock` wrote down what a checkpoint is; `validate --lock` says what has changed since. Weights that are the same in
     another container, dialect or sharding are "converted, same weights" (an information); changed, added and missing parameters
     are errors with their names, and so is another value in the configuration, in whatever form it is said; a file that differs
     though the weights are the same is an information.""", reads="weights")  # fmt: skip

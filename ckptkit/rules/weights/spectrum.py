@@ -29,7 +29,8 @@ TABLE = 1000  # rows from which a matrix may be a vocabulary's, in which fillers
 
 
 def _block(checkpoint: Checkpoint, name: str) -> NDArray[Any] | None:
-    """The first rows and columns of a matrix as float32, their mean taken off; None of what is too small, or no matrix. Reads those rows."""
+    """The first rows and columns of a matrix as float32, their mean taken off; None of what is too small, or no matrix. Reads
+    those rows."""
     import numpy as np
 
     t = checkpoint.tensors[name]
@@ -64,7 +65,8 @@ def _beyond(block: NDArray[Any]) -> float:
 
 
 def may_be_noise(checkpoint: Checkpoint, name: str) -> bool:
-    """Whether rows and columns of a matrix are as alike in size as those of independent draws: quick, and ruled out by nearly all that is trained."""
+    """Whether rows and columns of a matrix are as alike in size as those of independent draws: quick, and ruled out by nearly
+    all that is trained."""
     block = _block(checkpoint, name)
     if block is None:
         return False
@@ -131,7 +133,8 @@ def equal_rows(checkpoint: Checkpoint, name: str, keys: NDArray[Any]) -> str:
     if not pairs:
         return ""
     listed = ", ".join(f"{b} is {a} again" for a, b in pairs[:4])
-    return f"{len(pairs)} of its {spec.shape[0]:,} rows {'is' if len(pairs) == 1 else 'are'} equal to {'another' if len(pairs) == 1 else 'others'} (row {listed})"
+    are, others = ("is", "another") if len(pairs) == 1 else ("are", "others")
+    return f"{len(pairs)} of its {spec.shape[0]:,} rows {are} equal to {others} (row {listed})"
 
 
 def repeated_block(checkpoint: Checkpoint, name: str, keys: NDArray[Any]) -> str:

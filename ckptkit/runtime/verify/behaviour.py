@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ...comparison.pair import ATOL, RTOL, Level, Step, rounded_to
 from ...errors import UndecidedError, UsageError
+from ...graph.account import require_read
 from ...graph.canonical_arrays import Weights
 from ..build import arrays_of, require
 from ..spec import Spec, spec_of
@@ -61,6 +62,8 @@ def both(engines: Sequence[str]) -> tuple[str, str]:
 def compare_behaviour(pair: Pair, values: Level, probes: str | int, engines: Sequence[str] = ()) -> Level:
     """Both rebuilt and run. Equal weights in one engine must give equal outputs; a narrower copy is compared with the other rounded to
     it."""
+    for side in (pair.one, pair.two):
+        require_read(side, "a model rebuilt")
     used = both(engines)
     specs = [_spec(s, pair) for s in (pair.one, pair.two)]
     inputs = make_probes(specs[0], probes)

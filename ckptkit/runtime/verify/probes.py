@@ -28,7 +28,7 @@ def make_probes(spec: Spec, probes: str | int) -> Arrays:
     if isinstance(probes, str):
         return read_probes(spec, probes)
     if probes < 1:
-        raise UsageError(f"--probes {probes}: at least one is due")
+        raise UsageError(f"--probes {probes}: at least one is needed")
     rng = np.random.default_rng(SEED)
     offset = int(str(spec.traits.pad)) + 1 - spec.sizes.get("reserved", 0) if spec.traits.positions in ("counted", "masked") else 0
     length = min(LENGTH, spec.sizes.get("positions", LENGTH + offset) - offset)
@@ -80,7 +80,8 @@ def read_probes(spec: Spec, path: str) -> Arrays:
         square = name == "attention_mask" and array.shape == (*shape, shape[-1])
         if array.ndim < 2 or not array.size or (array.shape != like and not square) or array.shape[0] != shape[0]:
             raise UsageError(
-                f"{name} of the probes is {list(array.shape)}, where [batch, position] is due and input_ids is {list(shape)}", path=path
+                f"{name} of the probes is {list(array.shape)}, where [batch, position] is expected and input_ids is {list(shape)}",
+                path=path,
             )
         if name in rows and not (int(array.min()) >= 0 and int(array.max()) < rows[name]):
             raise UsageError(f"{name} of the probes goes from {array.min()} to {array.max()}; the model has {rows[name]} rows", path=path)

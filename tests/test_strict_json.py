@@ -1,4 +1,4 @@
-"""jsonio: what is JSON comes through unchanged, what is not ends as one line that says why."""
+"""strict_json: what is JSON comes through unchanged, what is not ends as one line that says why."""
 
 from __future__ import annotations
 

@@ -1,0 +1,51 @@
+"""Scopes that stand before names, and wrappers that stand inside them, found from the names and not from a list.
+
+Policy: a scope is a stem that at least half of the names have and whose remainder fits the whole core of an architecture; of several the
+one that explains most, then the longest. A wrapper inside a name is one of the few that frameworks put around a module, as a whole
+component: torch.compile's, FSDP's, activation checkpointing's.
+
+Sources: torch/_dynamo/eval_frame.py (`_orig_mod`), torch/distributed/fsdp (`_fsdp_wrapped_module`), torch/distributed/algorithms/
+_checkpoint (`_checkpoint_wrapped_module`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+INSIDE = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+_DEPTH = 5  # components of a scope at most
+_MOST = 24  # scopes that are tried
+
+
+def without_inner(names: Iterable[str]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """(stored name -> the name without the wrappers inside it, which of them there are); ({}, ()) where there are none."""
+    every = list(names)
+    marks = [f".{w}." for w in INSIDE]
+    found = [w for w, m in zip(INSIDE, marks, strict=True) if any(m in n for n in every)]
+    if not found:
+        return {}, ()
+    out = {}
+    for name in every:
+        bare = name
+        for mark in marks:
+            while mark in bare:
+                bare = bare.replace(mark, ".")
+        out[name] = bare
+    return (out, tuple(found)) if len(set(out.values())) == len(out) else ({}, ())
+
+
+def scopes(names: Iterable[str]) -> list[str]:
+    """The stems that at least half of the names have, each with its separator, the widest first."""
+    every = list(names)
+    held: dict[str, int] = {}
+    for name in every:
+        at = 0
+        for _ in range(_DEPTH):
+            ends = [i for i in (name.find(".", at), name.find("/", at)) if i >= 0]
+            if not ends:
+                break
+            at = min(ends) + 1
+            stem = name[:at]
+            held[stem] = held.get(stem, 0) + 1
+    wide = [s for s, n in held.items() if n * 2 >= len(every) and n > 3]
+    return sorted(wide, key=lambda s: (-held[s], len(s)))[:_MOST]
