@@ -171,6 +171,24 @@ def gpt1(tensors: int = 0, arrays: int = 10) -> Maker:
     return make
 
 
+def beside_a_link(to: str) -> Maker:
+    """A model with a vocabulary that is a link."""
+
+    def make(tmp: Path) -> Model:
+        model = bert()(tmp)
+        (tmp / "m" / "LICENSE").symlink_to(to)
+        return model
+
+    return make
+
+
+def sparse(index: int) -> Callable[[Any], Any]:
+    """A sparse tensor of two columns with an element in this one."""
+    return lambda torch: {
+        "w": torch.ones(2), "s": torch.sparse_coo_tensor(torch.tensor([[0], [index]]), torch.ones(1), (2, 2), check_invariants=False),
+    }  # fmt: skip
+
+
 def saved(value: Callable[[Any], Any], **options: Any) -> Maker:
     """What torch.save makes of a value, which gets torch itself."""
 
@@ -368,6 +386,7 @@ CASES: dict[str, tuple[Maker, Maker]] = {
     "inf": (bert(put(Q, one(np.inf))), bert(put(Q, one(3e38)))),
     "keras-config": (keras("metadata.json"), keras("metadata.json", "config.json")),
     "layers": (bert(num_hidden_layers=12), bert(num_hidden_layers=4)),
+    "links": (beside_a_link("/etc/passwd"), beside_a_link("config.json")),
     "lock": (locked(put(Q, one(3))), locked(None)),
     "kind": (sparse_second(first_k_dense_replace=0), sparse_second(first_k_dense_replace=1)),
     "missing": (bert(drop(Q)), bert(drop("pooler"), architectures=["BertForMaskedLM"])),
@@ -389,6 +408,7 @@ CASES: dict[str, tuple[Maker, Maker]] = {
     "shards": (hostile("sharded/extra_shard"), golden("hf_bert/safetensors_sharded")),
     "size": (bert(intermediate_size=65), bert(intermediate_size=64)),
     "slice": (bundle(lambda items: items.pop(b"v")), bundle()),
+    "sparse": (saved(sparse(5)), saved(sparse(1))),
     "switch": (t5(gated=False), t5(gated=True)),
     "tie": (bert(lambda a: a.update({DECODER: a["bert.embeddings.word_embeddings.weight"] + 1})),
         bert(lambda a: a.update({DECODER: a["bert.embeddings.word_embeddings.weight"]}))),

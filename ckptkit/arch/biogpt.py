@@ -30,6 +30,6 @@ ARCHITECTURE = decoder(
     heads=("heads",),
     required=PLAIN,
     relations=("hidden = heads head_dim",),
-    traits=runs(norm_kind="layer", positions="masked", pad=1, rotary={}, embedding_scale="=scale_embedding"),
+    traits=runs(norm_kind="layer", norm_eps=1e-5, positions="masked", pad=1, rotary={}, embedding_scale="=scale_embedding"),
     variants={"biogpt": size(24, 1024, 16), "biogpt-large": size(48, 1600, 25)},
 )  # fmt: skip

@@ -15,10 +15,11 @@ from collections.abc import Callable, Mapping
 from .._typing import Any, NamedTuple
 from ..arch import filenames, of_class, parts, with_reader
 from ..containers import Checkpoint
-from ..errors import CheckpointError, CorruptError, NotFoundError, UsageError
+from ..errors import CheckpointError, CorruptError, NotFoundError, UsageError, printable
 from ..findings import Finding
 from ..schema import Architecture, Dialect, Key, count_name
 from ..schema.layout import general, parse
+from ..support.links import leads_out
 from ..support.strict_json import read_bytes, read_json
 
 LABELS = ("model_type", "architectures", "transformers_version")  # keys of configurations that say whose they are
@@ -149,6 +150,9 @@ def load_config(checkpoint: Checkpoint, path: str | None = None, part: str = "")
     if inside is not None:
         return inside
     found = find_config(checkpoint, part)
+    if found and (out := leads_out(found, checkpoint.folder)) is not None:
+        message = f"is a link that leads out of the checkpoint's folder, to {printable(out)}: not followed"
+        raise CheckpointError(message, path=found, hint="--config FILE reads what you name")
     return read_config(found) if found else None
 
 

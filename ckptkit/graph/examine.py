@@ -49,10 +49,11 @@ class Subject(NamedTuple):
     @property
     def account(self) -> Account:
         """Everything that is there, each in one place. Made once."""
-        from .account import make_account
+        from .account import Account, make_account
 
-        if self.graph.account is None:
+        if not isinstance(self.graph.account, Account):
             self.graph.account = make_account(self)
+        assert isinstance(self.graph.account, Account)
         return self.graph.account
 
     def value(self, canonical: str) -> object:

@@ -19,7 +19,7 @@ from ..arch import names as known_names
 from ..errors import UsageError
 from ..schema import Architecture, Dialect, Match, Row, Table
 from ..schema.templates import patterns_of, reduce_names, stem, tally
-from .scopes import scopes, without_inner
+from .scopes import scopes, shared_wrapper, without_inner
 from .training_state import optimizer_state
 
 if TYPE_CHECKING:
@@ -67,22 +67,6 @@ class Question(NamedTuple):
 
 
 Reduced = Mapping[str, str]  # stored name -> pattern
-
-WRAPPERS = (
-    "model/",
-    "params/",
-    "target/",
-    "module.",
-    "_orig_mod.",
-    "model.",
-    "net.",
-    "network.",
-    "student.",
-    "teacher.",
-    "ema_model.",
-    "transformer.",
-    "encoder.",
-)
 
 
 class Recognition(NamedTuple):
@@ -246,7 +230,8 @@ def recognize(
     model, but has no such part as is asked for.
     """
     asked = asked or Question()
-    bare, wrappers = without_inner(shapes)
+    found = _recognize(shapes, asked)
+    bare, wrappers = without_inner(shapes) if found is None or found.score.explained < len(shapes) else ({}, ())
     if wrappers:
         found = recognize({bare[n]: s for n, s in shapes.items()}, dict, asked)
         if found is None:
@@ -254,7 +239,6 @@ def recognize(
         inside = {b: n for n, b in bare.items()}
         said = f"inside of names stand the wrappers {', '.join(wrappers)}"
         return found._replace(matches={inside[n]: m for n, m in found.matches.items()}, evidence=(*found.evidence, said))
-    found = _recognize(shapes, asked)
     if found is None or not found.score.whole or found.score.explained < len(shapes):
         found = _by_own_names(shapes, aliases(), asked, found)
     if found is None:
@@ -359,7 +343,7 @@ def _recognize(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> Recogn
             matches, plain = _matches(best, names, stripped, wrapper)
             evidence = _evidence(best, found, asked, wrapper, f"{len(matches)} of {len(reduced)}")
             return Recognition(best.architecture, best.dialect, best.prefix, wrapper, matches, best.score, tuple(evidence), plain)
-        shared = _shared_wrapper(patterns)
+        shared = shared_wrapper(patterns)
         if not shared:
             return None
         wrapper += shared
@@ -490,13 +474,3 @@ def _signature(table: Table, prefix: str, names: _Names) -> int:
                     return -1
                 said = 1
     return said
-
-
-def _shared_wrapper(patterns: Mapping[str, int]) -> str:
-    """The known wrapper that at least nine tenths of the names begin with, or ""; `patterns` has how many names each is."""
-    total = sum(patterns.values())
-    for w in WRAPPERS:
-        n = sum(k for p, k in patterns.items() if p.startswith(w))
-        if n and n * 10 >= 9 * total:
-            return w
-    return ""

@@ -10,8 +10,23 @@ _checkpoint (`_checkpoint_wrapped_module`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+WRAPPERS = (
+    "model/",
+    "params/",
+    "target/",
+    "module.",
+    "_orig_mod.",
+    "model.",
+    "net.",
+    "network.",
+    "student.",
+    "teacher.",
+    "ema_model.",
+    "transformer.",
+    "encoder.",
+)
 INSIDE = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 _DEPTH = 5  # components of a scope at most
 _MOST = 24  # scopes that are tried
@@ -49,3 +64,13 @@ def scopes(names: Iterable[str]) -> list[str]:
             held[stem] = held.get(stem, 0) + 1
     wide = [s for s, n in held.items() if n * 2 >= len(every) and n > 3]
     return sorted(wide, key=lambda s: (-held[s], len(s)))[:_MOST]
+
+
+def shared_wrapper(patterns: Mapping[str, int]) -> str:
+    """The known wrapper that at least nine tenths of the names begin with, or ""; `patterns` has how many names each is."""
+    total = sum(patterns.values())
+    for w in WRAPPERS:
+        n = sum(k for p, k in patterns.items() if p.startswith(w))
+        if n and n * 10 >= 9 * total:
+            return w
+    return ""

@@ -2,7 +2,8 @@
 
 Every stored tensor ends with a role, so that nothing is left over in silence: param, tied (a parameter that repeats
 another), repeat (a second stored name of one parameter), derived (computed, such as position_ids), optimizer (and other training
-state, set apart first), stray (a marker without weights), part (of another model in the same checkpoint), dropped (as the user said), or unexplained. What is
+state, set apart first), stray (a marker without weights), part (of another model in the same checkpoint), dropped (as the user
+said), or unexplained. What is
 there and not read (`Checkpoint.unread`) takes part in recognition and is held in `unread`, with the parameters it stands for.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
-from .._typing import TYPE_CHECKING, NamedTuple
+from .._typing import NamedTuple
 from ..containers import Checkpoint
 from ..errors import UsageError
 from ..limits import LIMITS
@@ -23,9 +24,6 @@ from .packed import Packing, packings
 from .recognize import Question, Recognition, recognize
 from .solve import Shape, Solution, solve
 from .training_state import training_state
-
-if TYPE_CHECKING:
-    from .account import Account
 
 
 class Bound(NamedTuple):
@@ -57,7 +55,7 @@ class WeightGraph:
         self.checkpoint = checkpoint
         self.indices: dict[str, set[int]] = {}  # placeholder -> the numbers met
         self.dropped = dropped
-        self.account: Account | None = None  # made when it is first asked for, with the configuration
+        self.account: object = None  # made when it is first asked for, with the configuration
         self.unread: dict[str, tuple[str, ...]] = {}  # what stands where a tensor is due -> the parameters it would hold
         if recognition is not None and checkpoint.unread:
             recognition = self._without_unread(recognition)

@@ -90,6 +90,11 @@ class Plan(NamedTuple):
     texts: tuple[tuple[str, str], ...] = ()  # (name in the target, content): configuration, ledger
     version: int = PLAN_VERSION
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All files of the target, by their names in it."""
+        return (*(n for n, _ in self.layout.files), *(n for _, n in self.copies), *(n for n, _ in self.texts))
+
 
 def is_copy(piece: Piece) -> bool:
     """Whether the piece moves one contiguous run to one contiguous run."""

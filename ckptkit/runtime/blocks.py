@@ -136,12 +136,12 @@ def projected(ops: Any, spec: Spec, node: Any, x: Any, memory: Any, turned: Any)
     clip = float(str(spec.traits.clip))
     for name, source in (("query", x), ("key", memory), ("value", memory)):
         a = getattr(node, name)(source)
-        if clip:
-            a = ops.clip(a, -clip, clip)
         norm = getattr(node, f"{name}_norm") if node.has(f"{name}_norm") else None
         whole = norm is not None and len(norm.weight.shape) == 1 and norm.weight.shape[0] == a.shape[-1]
         if whole:
             a = norm(a)
+        if clip:
+            a = ops.clip(a, -clip, clip)
         batch, length, width = ops.shape(a)
         a = ops.reshape(a, (batch, length, width // spec.head_dim, spec.head_dim))
         late = spec.traits.qk_norm == "after"

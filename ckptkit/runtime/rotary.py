@@ -57,7 +57,7 @@ def angles_of(values: Values, prefix: str, width: int) -> dict[str, object]:
 
 
 def _rates(base: float, width: int) -> list[float]:
-    return [base ** (-2 * i / width) for i in range(width // 2)]
+    return [base ** (-2 * i / width) for i in range((width + 1) // 2)]
 
 
 def _default(said: Said, width: int, values: Values) -> dict[str, object]:

@@ -27,7 +27,7 @@ DYNAMIC = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}
 THETA = {"rope_type": "default", "rope_theta": 3e4}
 KINDS = ["sliding_attention", "full_attention", "sliding_attention"]
 NARROW = {"head_dim": None, "hidden_size": 24, "num_attention_heads": 4}  # for configurations that take the width of a head from the others
-GPT = {"n_embd": 24, "n_layer": 3, "n_head": 4, "n_positions": 64, "n_inner": 44}
+GPT = {"hidden_size": 24, "num_attention_heads": 4, "n_inner": 44}
 GROUPS = {
     "n_routed_experts": 6, "num_local_experts": 6, "num_experts": 6, "n_group": 3, "topk_group": 2, "n_shared_experts": 2,
     "routed_scaling_factor": 1.7, "norm_topk_prob": True,
@@ -112,7 +112,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt_neox": ("gpt_neox", {**NARROW, "rotary_pct": 0.5, "hidden_act": "gelu", "use_parallel_residual": True}),
     "gpt_neox, one after the other": ("gpt_neox", {**NARROW, "use_parallel_residual": False, "attention_bias": False}),
     "gptj": ("gptj", {**GPT, "rotary_dim": 4}),
-    "codegen": ("codegen", {**GPT, "n_embd": 32, "rotary_dim": 4}),
+    "codegen": ("codegen", {**GPT, "hidden_size": 32, "rotary_dim": 4}),
     "gpt_neo": ("gpt_neo", {
         "hidden_size": 24, "num_layers": 3, "num_heads": 4, "attention_types": [[["local", "global", "local"], 1]], "window_size": 5,
         "intermediate_size": 44,
@@ -198,5 +198,5 @@ def expected(path: Path, dtype: str = "float32") -> Arrays:
     with torch.no_grad():
         out = model(**{k: torch.from_numpy(v) for k, v in inputs().items()}, output_hidden_states=True, use_cache=False)
     states = [h.numpy() for h in out.hidden_states]
-    names = ["decoder.input", *(f"decoder.{i}" for i in range(len(states) - 2)), "decoder.norm"]
+    names = ["decoder.input", *(f"decoder.{i}" for i in range(len(states) - 2)), "hidden"]
     return {**dict(zip(names, states, strict=True)), "lm": out.logits.numpy()}
