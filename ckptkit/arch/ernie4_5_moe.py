@@ -43,8 +43,8 @@ def sparse(values: Values) -> Sequence[bool] | None:
 MODULES = {
     **WORDS,
     **attention(bias="use_bias", out_bias="use_bias"),
-    **dense_or_experts(gated(bias="use_bias"), {**experts(correction="1 experts"), **shared("shared_intermediate")}),
-    **last(),
+    **dense_or_experts(gated(bias="use_bias"), {**experts(correction="1 experts"), **shared("shared_intermediate", bias="use_bias")}),
+    **last(head_bias="use_bias"),
 }
 HF = hf(
     "ernie4_5_moe", "Ernie4_5_Moe", MODULES, names={D + "moe.correction": H + "mlp.moe_statics.e_score_correction_bias"},

@@ -114,6 +114,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "gptj": ("gptj", {**GPT, "rotary_dim": 4}),
     "codegen": ("codegen", {**GPT, "hidden_size": 32, "rotary_dim": 4}),
     "gpt_neo": ("gpt_neo", {
+        "head_dim": None,
         "hidden_size": 24, "num_layers": 3, "num_heads": 4, "attention_types": [[["local", "global", "local"], 1]], "window_size": 5,
         "intermediate_size": 44,
     }),

@@ -102,12 +102,12 @@ def experts(width: str = "moe_intermediate", *, correction: str = "", router_bia
     return out | ({D + "moe.correction": param(correction)} if correction else {})
 
 
-def shared(width: str, *, gate: bool = False) -> dict[str, Module]:
+def shared(width: str, *, gate: bool = False, bias: bool | str = False) -> dict[str, Module]:
     """A feed-forward that every token passes beside the experts."""
     out = {
-        D + "moe.shared.gate": linear(width, "hidden", bias=False),
-        D + "moe.shared.up": linear(width, "hidden", bias=False),
-        D + "moe.shared.output": linear("hidden", width, bias=False),
+        D + "moe.shared.gate": linear(width, "hidden", bias=bias),
+        D + "moe.shared.up": linear(width, "hidden", bias=bias),
+        D + "moe.shared.output": linear("hidden", width, bias=bias),
     }
     return out | ({D + "moe.shared_gate": linear("1", "hidden", bias=False)} if gate else {})
 
