@@ -1,4 +1,7 @@
-"""What a comparison of two checkpoints leaves out, from their accounts: nobody may call two things the same of which a part was not seen."""
+"""What a comparison of two checkpoints leaves out, from their accounts.
+
+Policy: nobody may call two things the same of which a part was not seen.
+"""
 
 from __future__ import annotations
 

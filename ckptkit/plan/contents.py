@@ -94,7 +94,7 @@ def _carried(subject: Subject, request: Request) -> tuple[dict[str, str], list[F
     said = f"what the file says besides its tensors is not carried over ({', '.join(lost[:8])}): {why}"
     findings = [Finding("info", "dropped", ", ".join(lost[:4]), said)] if lost else []
     ties = subject.checkpoint.ties
-    if names_stay and ties and request.container.NAME != subject.checkpoint.container:
+    if names_stay and ties and subject.checkpoint.container != request.container.NAME:
         pairs = ", ".join(f"{a} is {b}" for a, b in list(ties.items())[:4])
         what = f"{request.container.TITLE} has no place for what the metadata say ({pairs}): loaders may take these for missing"
         findings.append(

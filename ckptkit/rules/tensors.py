@@ -35,9 +35,10 @@ def missing(s: Subject) -> Iterator[Finding]:
     stand = {name: next(iter(on)) if len(on) == 1 else s.value(name) is True for name, on in graph.switches.items()}
 
     def wanted(info: Param) -> bool:
-        if info.switch:
-            return stand[info.switch.removeprefix("not ")] is not info.switch.startswith("not ")
-        return not info.optional or info.module in optional_seen
+        for switch in filter(None, (info.switch, info.within)):
+            if "@" not in switch and stand[switch.removeprefix("not ")] is switch.startswith("not "):
+                return False
+        return bool(info.switch) or not info.optional or info.module in optional_seen
 
     for row in r.table.rows:
         if row.role != "param":
@@ -47,11 +48,13 @@ def missing(s: Subject) -> Iterator[Finding]:
         if all(i.tied for i in infos) or info.group not in graph.groups or not wanted(info):
             continue
         holders = placeholders(row.names[0])
-        met = [sorted(graph.indices.get(h, ())) for h in holders]
+        met = [s.layers_with(info, h, sorted(graph.indices.get(h, ()))) for h in holders]
         if len(graph.shapes.get(row, ())) == product(map(len, met)) and not graph.twice and not unread:
             continue  # one tensor for each place: none is missing
         for at_values in combinations(*met):
             at = dict(zip(holders, at_values, strict=True))
+            if row.layout.holder:
+                at[row.layout.holder] = 0
             if any((name := expand(p, at)) not in graph.params and name not in unread and p not in lacked for p in row.parts):
                 groups.setdefault(info.group, []).append(r.stored_name(row, at, graph.counts))
     for group, names in groups.items():

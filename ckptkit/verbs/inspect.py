@@ -141,7 +141,7 @@ def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tupl
     ck, r = s.checkpoint, s.graph.recognition
     title = container_by_name(ck.container).TITLE
     evidence: dict[str, tuple[str, ...]] = {"container": (_container_evidence(path, ck.path, title, named),)}
-    evidence["architecture"] = r.evidence if r is not None else ("no architecture known here explains the tensor names",)
+    evidence["architecture"] = r.evidence if r is not None else (ck.special[0] or "no architecture known here explains the tensor names",)
     if s.config is not None:
         evidence["config"] = (_config_evidence(s),)
     sizes: dict[str, int] = {}
@@ -150,7 +150,9 @@ def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tupl
     variant, agreeing = None, []
     if r is not None:
         found = s.sizes()
-        order = dict.fromkeys(a for p in r.architecture.params.values() if p.group in s.graph.groups for a in p.layout.axes)
+        seen = {r.architecture.params[b.row.parts[b.which]].module for b in s.graph.params.values()}
+        there = (p for p in r.architecture.params.values() if p.group in s.graph.groups and (not p.optional or p.module in seen))
+        order = dict.fromkeys(a for p in there for a in p.layout.axes)
         counts = {c: s.graph.counts[c] for c in map(count_name, r.architecture.counted) if c in s.graph.counts}
         sizes = {**counts, **{a: found.axis[a] for a in (*r.architecture.config_counts, *order) if a in found.axis}}
         undecided = {" ".join(a for a in order if a in axes): n for axes, n in found.products.items() if not axes & sizes.keys()}

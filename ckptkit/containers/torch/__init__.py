@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .._wire import zip_archive
     from .._wire.zip_archive import Entry
     from . import legacy, purpose, state_dict
-    from .state_dict import Tree
+    from .state_dict import Locate, Tree
 else:
     later(
         globals(),
@@ -53,6 +53,7 @@ _INDEX = ".bin.index.json"
 _RECORDS = ("data.pkl", "version", "byteorder", ".format_version", ".storage_alignment")
 _VERSION = 10  # kMaxSupportedFileFormatVersion
 _TAR = (b"sys_info", b"pickle", b"tensors", b"storages", b"attributes")
+_AGAIN = "write it again: ckptkit convert --force FILE NEW.pt, or torch.save of what an older version loads"
 # what training scripts save beside the weights
 BESIDE = ("training_args", "optimizer", "scheduler", "rng_state", "random_states", "scaler", "tokenizer", "trainer_state")
 
@@ -176,10 +177,12 @@ def _open_pickles(fd: int, size: int, path: str) -> Checkpoint:
     stream = legacy.Stream(fd, size, path)
     first = stream.next()
     if type(first) is int and first == legacy.MAGIC:
-        value, tree, found = legacy.read_legacy(stream)
+        value, tree, found, locate = legacy.read_legacy(stream)
         if not tree.tensors and not tree.unread and value != {}:
             raise _refusal(value, tuple(stream.opaque), path, "a torch.save")
-        return _checkpoint(path, tree, found)
+        ckpt = _checkpoint(path, tree, found)
+        _audit(ckpt, stream.data, value, locate)
+        return ckpt
     raise _refusal(first, tuple(stream.opaque), path, "a plain pickle")
 
 
@@ -224,9 +227,11 @@ def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
     found = _small_records(fd, entries, root, summed, path)
     data = entries[pickles[0]]
     LIMITS.check("pickle_bytes", data.size, f"the size of {data.name}", path)
-    got = interpreter.load(_record(fd, data, summed, path), path=f"{path}/{data.name}")
+    raw = _record(fd, data, summed, path)
+    got = interpreter.load(raw, path=f"{path}/{data.name}")
     whole = purpose.module_finding(got.value, got.opaque, os.path.basename(path))
-    found += interpreter.findings(got.opaque, os.path.basename(path)) if whole is None else [whole]
+    pickled = interpreter.findings(got.opaque, os.path.basename(path), got.calls, got.refused)
+    found += pickled if whole is None else [whole, *(f for f in pickled if f.severity == "error")]
     if got.end != data.size:
         found.append(
             Finding("warning", "trailing", data.name, f"{data.size - got.end:,} bytes follow the end of the pickle; nothing reads them")
@@ -250,6 +255,8 @@ def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
     if not tree.tensors and not tree.unread and got.value != {}:
         raise _refusal(got.value, got.opaque, path, "a torch.save")
 
+    found += _lengths(got.storages, entries, records)
+
     def checks() -> Iterator[Check]:
         if summed:
             for e in entries.values():
@@ -257,7 +264,41 @@ def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
 
     ckpt = _checkpoint(path, tree, found)
     ckpt._checks = checks
+    _audit(ckpt, raw, got.value, locate)
     return ckpt
+
+
+def _lengths(storages: Sequence[object], entries: Mapping[str, Entry], records: str) -> list[Finding]:
+    """A finding where records are longer than the storages that they are of. torch.load holds a record against the first storage of its
+    key, and takes the first for all others of that key."""
+    known = state_dict.SIZES
+    first: dict[str, int] = {}
+    told: dict[str, int] = {}  # key -> bytes said, other than the record has
+    for s in storages:
+        dtype, numel, key = getattr(s.type, "dtype", ""), s.numel, s.key  # type: ignore[attr-defined]
+        if type(key) is not str or type(numel) is not int or dtype not in known:
+            continue
+        said = numel * known[dtype]
+        if first.setdefault(key, said) != said or key not in told:
+            e = entries.get(records + key)
+            if e is not None and e.size != said:
+                told.setdefault(key, said)
+    if not told:
+        return []
+    key = next(iter(told))
+    more = f" (and {len(told) - 1:,} more)" if len(told) > 1 else ""
+    e = entries[records + key]
+    text = f"the record of storage {key} has {e.size:,} bytes, and the storage is said to have {told[key]:,}{more}: nothing reads the rest"
+    refused = any(first[k] != entries[records + k].size for k in told)
+    return [Finding("error", "trailing", printable(e.name), text + (", and torch.load refuses the file" if refused else ""), _AGAIN)]
+
+
+def _audit(ckpt: Checkpoint, raw: bytes, value: object, locate: Locate) -> None:
+    """Have the sparse tensors of a pickle looked at when the weights are."""
+    from .sparse import MARK, audit, sparse_tensors
+
+    if MARK in raw and (found := sparse_tensors(value)):
+        ckpt.audit = audit(found, locate, ckpt.path)
 
 
 def _checkpoint(path: str, tree: Tree, found: list[Finding]) -> Checkpoint:
@@ -290,10 +331,19 @@ def _small_records(fd: int, entries: dict[str, Entry], root: str, summed: bool, 
         if raw != b"little":
             raise CorruptError(f"its byteorder is {printable(raw)}, neither little nor big", path=path)
     version = entries.get(root + "version") or entries.get(root + ".data/version")
-    if version is not None:
+    if version is None:
+        found.append(Finding("error", "version", where, "it has no record called version: torch.load refuses the file", _AGAIN))
+    else:
         raw = _record(fd, version._replace(size=min(version.size, 64)), False, path).strip()
         if not raw.isdigit() or len(raw) > 9 or not 0 < int(raw) <= _VERSION:
-            found.append(Finding("warning", "version", where, f"its format version is {printable(raw)}; those known are 1 to {_VERSION}"))
+            text = f"its format version is {printable(raw)}; those known are 1 to {_VERSION}, and torch.load refuses others"
+            found.append(Finding("error", "version", where, text))
+    alignment = entries.get(root + ".storage_alignment")
+    if alignment is not None:
+        raw = _record(fd, alignment._replace(size=min(alignment.size, 64)), False, path)
+        if alignment.size > 64 or not raw.strip().isdigit():
+            text = f"its .storage_alignment is {printable(raw, 40)}, no number: torch.load refuses the file"
+            found.append(Finding("error", "version", where, text, _AGAIN))
     own = len(root)
     others = [
         n
