@@ -15,8 +15,8 @@ from ._shard_names import is_index
 from ._sharding import LOST, drop_explained, with_others
 
 __all__ = [
-    "LOST", "OBJECT_GRAPH", "Checkpoint", "Container", "FileLayout", "Inside", "Packed", "Part", "Place", "Slot", "below", "by_name", "containers",
-    "drop_explained", "each", "is_index", "locate", "open_checkpoint",
+    "LOST", "OBJECT_GRAPH", "Checkpoint", "Container", "FileLayout", "Inside", "Packed", "Part", "Place", "Slot", "below", "by_name",
+    "containers", "drop_explained", "each", "is_index", "locate", "open_checkpoint",
 ]  # fmt: skip
 
 
