@@ -137,6 +137,8 @@ class Translate(Builder):
             have = self.graph.counts.get(axis, self.wide.axis.get(axis, n))
             if have != n:
                 raise UnsupportedError(f"{self.dialect.title} has no place for {axis} {have} ({target}): {why}", hint=self._others())
+        if all(i.optional for i in infos) and not any(c in self.graph.params or c in self.new for c in canonical):
+            return  # what may be absent is not made up of what its absence means
         layouts = tuple(i.layout for i in infos)
         pieces: list[Piece] = []
         stored: list[str] = []
