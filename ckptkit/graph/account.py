@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from .._typing import TYPE_CHECKING, NamedTuple
+from .._typing import TYPE_CHECKING, NamedTuple, Protocol
 from ..configuration.without_effect import WITHOUT_EFFECT, no_effect
 from ..errors import UndecidedError, printable
 from ..support.name_text import collapse, natural
@@ -29,13 +29,37 @@ from ..support.opaque import Opaque
 from ..tensors import DTYPES
 
 if TYPE_CHECKING:
-    from ..schema import ConfigForm
-    from .examine import Subject
+    from ..configuration.read import RawConfig, Values
+    from ..containers import Checkpoint
+    from ..schema import Architecture, ConfigForm
+    from .weight_graph import WeightGraph
 
 PLACES = ("used", "tied", "repeated", "derived", "optimizer", "trainer", "part", "stray", "dropped", "unexplained")
 KINDS = ("tensor", "entry", "key")
 _OF_ROLE = {"param": "used", "repeat": "repeated"}
 _BLOB = 1024  # bytes in an entry from which they could hold a weight
+
+
+class Subject(Protocol):
+    """What an account is made of: an open checkpoint, recognised, with its configuration (`examine.Subject`)."""
+
+    @property
+    def checkpoint(self) -> Checkpoint: ...
+
+    @property
+    def graph(self) -> WeightGraph: ...
+
+    @property
+    def config(self) -> RawConfig | None: ...
+
+    @property
+    def values(self) -> Values | None: ...
+
+    @property
+    def architecture(self) -> Architecture | None: ...
+
+    @property
+    def account(self) -> Account: ...
 
 
 class Entry(NamedTuple):
@@ -85,13 +109,18 @@ def make_account(subject: Subject) -> Account:
 
 
 def require_read(subject: Subject, what: str) -> None:
-    """Raise UndecidedError where something holds numbers that are not read: `what` ("a digest") would leave it out."""
+    """Raise UndecidedError where something holds numbers that are not read, so that `what` ("a digest") would leave it out, and where
+    loaders read other tensors than are read here."""
+    if subject.checkpoint.disputed:
+        said = f"what loaders read is another model: {subject.checkpoint.disputed}"
+        raise UndecidedError(said, path=subject.checkpoint.path, hint="ckptkit fix makes the index from the shards")
     left = subject.account.unread
     if left:
         raise UndecidedError(
             f"{unread_words(left)}: {what} would leave {'them' if len(left) > 1 else 'it'} out",
             path=subject.checkpoint.path,
-            hint=f"save plain tensors with the library that wrote {'them' if len(left) > 1 else 'it'}; --drop '{left[0].name}' leaves it out",
+            hint=f"save plain tensors with the library that wrote {'them' if len(left) > 1 else 'it'}; "
+            f"--drop '{left[0].name}' leaves it out",
         )
 
 

@@ -13,12 +13,14 @@ from functools import cached_property
 from itertools import islice
 
 from .._typing import TYPE_CHECKING, NamedTuple
-from ..arch import architectures
+from ..arch import architectures, by_name, candidates
+from ..arch import names as known_names
 from ..errors import UsageError
 from ..schema import Architecture, Dialect, Match, Row, Table
 from ..schema.templates import patterns_of, reduce_names, stem, tally
 from .layouts import misfits, misnumbered
 from .scopes import inner_words, scopes, second_scopes, shared_wrapper, without_inner
+from .training_state import optimizer_state
 
 if TYPE_CHECKING:
     from ..schema.library_names import Spelling
@@ -158,9 +160,13 @@ class _Spelled(_Names):
 def _candidates(every: _Names, asked: Question, *, thorough: bool) -> list[Candidate]:
     """The dialects that hold at least half of their own core. Unless `thorough`, one of the first rows must be there."""
     found = []
-    for arch in architectures().values():
-        if asked.architecture is not None and asked.architecture not in arch.names:
-            continue
+    if asked.architecture is not None:
+        tried = [by_name(asked.architecture)]
+    elif asked.dialect is not None or asked.part is not None:
+        tried = [*architectures().values()]
+    else:
+        tried = candidates(every.patterns, every.stored, asked.declared)
+    for arch in tried:
         for d in arch.dialects.values():
             if asked.dialect not in (None, d.name, d.alias) or asked.part not in (None, d.part):
                 continue
@@ -206,6 +212,9 @@ def _marked(dialect: Dialect, asked: Question) -> int:
     """How much of what tells a dialect's form from others is there."""
     form, objects = dialect.config, dialect.files.objects
     marked = sum(asked.config.get(k) == v for k, v in form.marks.items())
+    if asked.declared is None and asked.config and not form.marks:  # forms without a mark are told apart by their keys
+        known = {alternative.partition(".")[0] for key in form.keys for alternative in key.split(" | ")}
+        marked += known.issuperset(asked.config)
     if objects is not None:
         unfolds = form.reader.unfold is not None and form.reader.unfold(asked.config) is not None
         marked += (objects.tell in asked.places) + unfolds
@@ -235,9 +244,29 @@ def recognize(
         found = _by_own_names(shapes, aliases(), asked, found)
     if found is None:
         found = _in_scope(shapes, asked) or _in_second_scope(shapes, asked)
+    if found is not None and asked.architecture is None and asked.dialect is None and _is_cousin(found, shapes, asked.declared):
+        return None
     if found is None:
         _refuse_part(shapes, asked)
     return found
+
+
+def _is_cousin(found: Recognition, shapes: Mapping[str, tuple[int, ...]], declared: str | None) -> bool:
+    """Whether the checkpoint is of a family that is not here, though another one names its tensors alike.
+
+    The configuration says so by a name that nothing here has. Without one, the tensors do, where rows of the core are missing in every
+    layer and as many others that nothing explains stand in their place.
+    """
+    arch = found.architecture
+    if declared is not None:
+        return declared not in known_names() and declared not in {d.config.marks.get("model_type") for d in arch.dialects.values()}
+    if found.score.whole:
+        return False
+    rest = [n for n in shapes if n not in found.matches]
+    state = optimizer_state(rest, found.matches)
+    parts = [arch.table(d.name).index(d.prefixes[0]) for d in arch.dialects.values() if d.part and d.part != found.dialect.part]
+    strange = {p for p in patterns_of(n for n in rest if n not in state) if "#" in p and not any(p in part for part in parts)}
+    return len(strange) >= -found.score.missing
 
 
 def _in_scope(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> Recognition | None:
@@ -347,7 +376,17 @@ def _matches(best: Candidate, names: _Names, reduced: Reduced, wrapper: str) -> 
         m = match(pattern, numbers(plain.get(name, name)), prefix) if pattern in index else None
         if m is not None:
             matches[name] = m
+    _set_apart(matches)
     return matches, plain
+
+
+def _set_apart(matches: dict[str, Match]) -> None:
+    """Of layers beside the model's own (for multi-token prediction) every tensor becomes a stray."""
+    beside = {place: m.row._replace(role="stray") for m in matches.values() if m.row.role == "beside" for place in m.at}
+    for name, m in matches.items() if beside else ():
+        row = next((beside[place] for place in m.at if place in beside), None)
+        if row is not None:
+            matches[name] = Match(row, ())
 
 
 def _evidence(best: Candidate, found: Sequence[Candidate], asked: Question, wrapper: str, matched: str) -> Iterator[str]:

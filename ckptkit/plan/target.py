@@ -29,6 +29,7 @@ class Wanted(NamedTuple):
     add: Sequence[str] = ()
     resize_vocab: int | None = None
     seed: int = 0
+    names_only: bool = False
 
     @property
     def grows(self) -> bool:
@@ -52,6 +53,7 @@ class Request(NamedTuple):
     init_missing: bool = False  # whether parameters that the source lacks start anew
     add_groups: frozenset[str] = frozenset()  # heads that start anew
     seed: int = 0
+    names_only: bool = False  # without a configuration where the source has none
 
 
 def choose_target(subject: Subject, wanted: Wanted, target: str) -> Request:
@@ -66,6 +68,7 @@ def choose_target(subject: Subject, wanted: Wanted, target: str) -> Request:
         target, single, container, dialect, filename(container, dialect or subject.graph.dialect, file), tuple(wanted.dtypes),
         wanted.max_shard_size, wanted.drop_optimizer, known_groups(subject, wanted.drop, "--drop"), wanted.resize_vocab,
         wanted.init_missing, new_groups(subject, dialect, wanted.add), wanted.seed,
+        wanted.names_only,
     )  # fmt: skip
 
 

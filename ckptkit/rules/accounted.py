@@ -51,7 +51,8 @@ def unread(s: Subject) -> Iterator[Finding]:
         )
         hint = s.checkpoint.unread[names[0]].hint if names[0] in s.checkpoint.unread else ""
         yield Finding(
-            "warning", "unread", collapse(names, 4), f"{count(names, 'tensor')} {are(names)} there as {what}, and not read: {collapse(names, 4)}",
+            "warning", "unread", collapse(names, 4),
+            f"{count(names, 'tensor')} {are(names)} there as {what}, and not read: {collapse(names, 4)}",
             hint, "undecided",
         )  # fmt: skip
 

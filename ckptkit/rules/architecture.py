@@ -6,10 +6,11 @@ import json
 import os
 from collections.abc import Iterator
 
-from ..arch import architectures
+from ..arch import known as known_architecture
 from ..configuration.read import BLOCK
 from ..findings import Finding
 from ..graph.examine import Subject
+from ..graph.recognize import recognize
 from ..support.name_text import collapse, natural
 from ._base import count, rule
 
@@ -41,12 +42,13 @@ def empty(s: Subject) -> Iterator[Finding]:
 def architecture(s: Subject) -> Iterator[Finding]:
     """The architecture that the configuration declares (`model_type`, or the class it names) is held against the one whose
     tensor names explain the file best. An error where they are two different ones, or where the declared one's names match nothing;
-    a warning where the declared name is unknown here though the tensors are known. Where neither is known: rule `unknown`.
+    a warning where the declared name is unknown here though another architecture names its tensors so (many share their names: such a one
+    is not taken for the other). Where neither is known: rule `unknown`.
 
     What to do: use the configuration that belongs to the weights. `--architecture` overrules recognition.
     """
     declared = s.config.declared if s.config else None
-    known = next((a for a in architectures().values() if declared in a.names), None)
+    known = known_architecture(declared) if declared is not None else None
     arch = s.architecture
     if arch is None:
         if known is not None:
@@ -57,6 +59,14 @@ def architecture(s: Subject) -> Iterator[Finding]:
                 collapse(names, 3),
                 f"{s.config_name} says {declared}, but no naming of {known.title} matches the tensors",
             )
+        elif declared is not None:
+            like = recognize({n: t.spec.shape for n, t in s.checkpoint.tensors.items()}) if s.checkpoint.tensors else None
+            if like is not None and len(like.matches) == len(s.checkpoint.tensors):
+                yield Finding(
+                    "warning", "architecture", declared,
+                    f"{s.config_name} says {declared}, which is unknown here; the names are those of {like.architecture.title}, which it is "
+                    "not taken for: only the container was checked", f"--architecture {like.architecture.name}, if it is that", "undecided",
+                )  # fmt: skip
         return
     if (
         known is not None
@@ -79,13 +89,6 @@ def architecture(s: Subject) -> Iterator[Finding]:
                     "it belongs to another model, or the weights are one that lost what tells it from this",
                     f"get the model whole, or set {key} to {json.dumps(mark)}",
                 )  # fmt: skip
-    elif declared is not None and known is None:
-        yield Finding(
-            "warning",
-            "architecture",
-            declared,
-            f"{s.config_name} says {declared}, which is unknown here; the tensors are those of {arch.title}",
-        )
 
 
 def _is_labelled(s: Subject) -> bool:

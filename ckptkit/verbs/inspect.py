@@ -223,6 +223,7 @@ def _config_evidence(s: Subject) -> str:
 def _rows(s: Subject) -> list[TensorRow]:
     r, roles = s.graph.recognition, s.graph.roles
     counted = set(s.counted())
+    untied = s.value("tied") is False
     rows = []
     new = tuple.__new__  # a third of the time that the constructor takes
     sizes: dict[object, tuple[int, int]] = {}  # of the few specs there are
@@ -234,6 +235,7 @@ def _rows(s: Subject) -> list[TensorRow]:
         match = r.matches.get(name) if r is not None else None
         if match is not None and kind in ("param", "tied", "repeat"):
             canonical, templates, at, what = tuple(what.split(", ")), match.row.parts, match.at, ""
+            kind = "param" if kind == "tied" and untied else kind
         elif r is None and kind == "unexplained":
             kind = "tensor"
         spec = t.spec
@@ -333,7 +335,8 @@ def _ties(s: Subject, shared: Mapping[str, object]) -> tuple[tuple[str, ...], ..
     known = {frozenset(g) for g in groups}
     r = s.graph.recognition
     pairs = [(s.graph.params[c].stored, stored) for stored, c in s.graph.repeats]
-    for stored in s.graph.of_role("tied"):
+    pairs += [(stored, name) for name, stored in s.checkpoint.ties.items() if s.value("tied") is not False]
+    for stored in s.graph.of_role("tied") if s.value("tied") is not False else ():
         tied = r.architecture.params[r.matches[stored].row.parts[0]].tied if r is not None else None
         if tied in s.graph.params:
             pairs.append((s.graph.params[tied].stored, stored))
