@@ -18,8 +18,8 @@ from ..arch import names as known_names
 from ..errors import UsageError
 from ..schema import Architecture, Dialect, Match, Row, Table
 from ..schema.templates import patterns_of, reduce_names, stem, tally
-from .layouts import misfits
-from .scopes import inner_words, scopes, shared_wrapper, without_inner
+from .layouts import misfits, misnumbered
+from .scopes import inner_words, scopes, second_scopes, shared_wrapper, without_inner
 from .training_state import optimizer_state
 
 if TYPE_CHECKING:
@@ -245,7 +245,7 @@ def recognize(
     if found is None or not found.score.whole or found.score.explained < len(shapes):
         found = _by_own_names(shapes, aliases(), asked, found)
     if found is None:
-        found = _in_scope(shapes, asked)
+        found = _in_scope(shapes, asked) or _in_second_scope(shapes, asked)
     if found is not None and asked.architecture is None and asked.dialect is None and _is_cousin(found, shapes, asked.declared):
         return None
     if found is None:
@@ -290,6 +290,18 @@ def _in_scope(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> Recogni
             evidence=(*said, f"the names are wrapped in {wrapper!r}"),
         )
     return best
+
+
+def _in_second_scope(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> Recognition | None:
+    """What the names are recognised as where TensorFlow numbered the scope, since a graph had another of its name before."""
+    for scope, first in second_scopes(shapes):
+        stored = {first + n.removeprefix(scope) if n.startswith(scope) else n: n for n in shapes}
+        found = _recognize({n: shapes[s] for n, s in stored.items()}, asked) if len(stored) == len(shapes) else None
+        if found is not None and found.score.whole:
+            said = f"the names begin with {scope!r}, which is {first!r} a second time in one graph"
+            matches, plain = ({stored[n]: v for n, v in held.items()} for held in (found.matches, found.plain))
+            return found._replace(matches=matches, plain=plain, evidence=(*found.evidence, said))  # type: ignore[arg-type]
+    return None
 
 
 def _by_own_names(
@@ -411,7 +423,7 @@ def _best(found: list[Candidate], reduced: Reduced) -> Candidate:
         if len(set(named)) > 1:  # else they differ in the layout alone, and the numbers fit one as well as the other
             numbers = re.compile("[0-9]+").findall
             numbered = [(pattern, numbers(name)) for name, pattern in reduced.items()]
-            wrong = dict(zip(named, (_misfits(t, prefix, numbered) for t, prefix in tables), strict=True))
+            wrong = dict(zip(named, (misnumbered(t, prefix, numbered) for t, prefix in tables), strict=True))
             least = min(wrong.values())
             best = [c for c, n in zip(best, named, strict=True) if wrong[n] == least]
     return max(best, key=lambda c: c.score)
@@ -427,29 +439,6 @@ def _by_layout(best: Candidate, found: Sequence[Candidate], stored: Mapping[str,
     wrong = {c.dialect.name: misfits(c.architecture, c.dialect.name, c.prefix, stored, reduced) for c in own}
     least = min(wrong.values())
     return best if wrong[best.dialect.name] == least else max((c for c in own if wrong[c.dialect.name] == least), key=lambda c: c.score)
-
-
-def _misfits(table: Table, prefix: str, numbered: Sequence[tuple[str, list[str]]]) -> int:
-    """Names of a known pattern with numbers that are not, or a second time, and numbers that are left out. `numbered`: the names'
-    patterns and numbers."""
-    wrong, seen, indices = 0, set(), dict[str, set[int]]()
-    index, match = table.index(prefix), table.match
-    for pattern, numbers in numbered:
-        if pattern not in index:
-            continue
-        m = match(pattern, numbers, prefix)
-        if m is None:
-            wrong += 1
-            continue
-        place = id(m.row), m.at
-        wrong += place in seen
-        seen.add(place)
-        for holder, i in m.at:
-            if holder in indices:
-                indices[holder].add(i)
-            else:
-                indices[holder] = {i}
-    return wrong + sum(max(i) + 1 - len(i) for i in indices.values())
 
 
 def _own(dialect: Dialect, arch: Architecture) -> bool:

@@ -153,7 +153,7 @@ class Translate(Builder):
             len(canonical) == 1
             and row.parts[0] in self.lacked
             and (canonical[0] not in self.graph.params or self._leave_out(row.parts[0], canonical[0]))
-        ):
+        ) or self._may_stay_away(row, canonical):
             return
         for axis in {*row.layout.axes, *map(count_name, at)} & self.dialect.limits.keys():
             n, why = self.dialect.limits[axis]
@@ -280,6 +280,10 @@ class Translate(Builder):
         ones = Piece(-1, (Loop(rows, 0, a + b),), 0, at.offset, "fill", 1.0)
         zeros = Piece(-1, (Loop(rows - 1, 0, a + b), Loop(rows, 0, b)), 0, at.offset + b, "fill", 0.0)
         return [ones, zeros] if rows > 1 else [ones]
+
+    def _may_stay_away(self, row: Row, canonical: Sequence[str]) -> bool:
+        """Whether a row is of optional parameters alone that are not there: they are not made up of what their absence means."""
+        return all(self.arch.params[p].optional for p in row.parts) and not any(c in self.graph.params or c in self.new for c in canonical)
 
     def _leave_out(self, template: str, canonical: str) -> bool:
         """Whether the target lacks a parameter and may: it is what its absence means, or its loss is harmless."""
