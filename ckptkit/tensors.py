@@ -139,7 +139,10 @@ def row_major_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 class Unread(NamedTuple):
-    """What stands where a tensor is due and is not read: what it is ("torchao.quantization.Int8Tensor"), "" and None for what nothing says."""
+    """What stands where a tensor is due and is not read: what it is ("torchao.quantization.Int8Tensor").
+
+    "" and None stand for what nothing says.
+    """
 
     kind: str
     dtype: str

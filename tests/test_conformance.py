@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import builder
 import numpy as np
@@ -155,11 +156,17 @@ def test_a_wrong_layer_count_is_an_error_that_says_both_numbers(tmp_path: Path, 
     raw = json.loads(path.read_text())
     settings, fold = (d.config.reader.unfold(raw), d.config.writer.fold) if d.config.reader.unfold and d.config.writer.fold else (raw, dict)
     for wrong in {n - 1, n + 1, n // 2, n * 2} - {n, 0}:
-        path.write_text(json.dumps(fold({**settings, key: wrong})))
+        path.write_text(json.dumps(fold(set_in(settings, key.split(" | ")[0].split("."), wrong))))
         report = ckptkit.validate(tmp_path, architecture=arch_name, dialect=dialect)
         found = [f for f in report.findings if f.rule == "layers"]
         assert report.exit_code == 1 and len(found) == 1 + both, report.findings
         assert f" {wrong} " in found[0].message and f" {n} " in found[0].message
+
+
+def set_in(settings: dict[str, Any], path: list[str], value: int) -> dict[str, Any]:
+    """The settings with another value of a key, which may lie in objects."""
+    first, *below = path
+    return {**settings, first: set_in(settings[first], below, value) if below else value}
 
 
 MATRIX = [(e["architecture"], e["naming"], c) for e in catalogue("matrix") for c, word in e.items() if word in ("own", "yes")]

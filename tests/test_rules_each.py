@@ -95,6 +95,34 @@ def drop(*words: str) -> Callable[[Arrays], object]:
     return lambda a: [a.pop(n) for n in list(a) if any(w in n for w in words)]
 
 
+def sparse_second(**config: object) -> Maker:
+    """A dots.llm1 of two layers, made by hand: one feed-forward in the first, two experts in the second."""
+
+    def make(tmp: Path) -> Model:
+        shapes: dict[str, tuple[int, ...]] = {"lm_head": (11, 8), "model.embed_tokens": (11, 8), "model.norm": (8,)}
+        feed = {"gate_proj": (6, 8), "up_proj": (6, 8), "down_proj": (8, 6)}
+        for i in range(2):
+            at = f"model.layers.{i}."
+            shapes |= {at + "input_layernorm": (8,), at + "post_attention_layernorm": (8,)}
+            shapes |= {f"{at}self_attn.{x}_proj": (8, 8) for x in "qkvo"} | {f"{at}self_attn.{x}_norm": (4,) for x in "qk"}
+            places = ["mlp"] if i == 0 else ["mlp.experts.0", "mlp.experts.1", "mlp.shared_experts"]
+            shapes |= {f"{at}{place}.{n}": s for place in places for n, s in feed.items()}
+        shapes["model.layers.1.mlp.gate"] = (2, 8)
+        rng = np.random.default_rng(0)
+        arrays = {f"{n}.weight": rng.standard_normal(s).astype(np.float32) for n, s in shapes.items()}
+        arrays["model.layers.1.mlp.gate.e_score_correction_bias"] = rng.standard_normal(2).astype(np.float32)
+        save_file(arrays, tmp / "model.safetensors")
+        raw = {
+            "model_type": "dots1", "vocab_size": 11, "hidden_size": 8, "intermediate_size": 6, "moe_intermediate_size": 6,
+            "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2, "n_routed_experts": 2, "hidden_act": "silu",
+            "rms_norm_eps": 1e-6, "tie_word_embeddings": False, **config,
+        }  # fmt: skip
+        (tmp / "config.json").write_text(json.dumps(raw))
+        return Model(tmp)
+
+    return make
+
+
 def hostile(case: str) -> Maker:
     return lambda tmp: Model(HOSTILE / case)
 
@@ -182,6 +210,24 @@ def gpt1(tensors: int = 0, arrays: int = 10) -> Maker:
         return Model(tmp / "model")
 
     return make
+
+
+def beside_a_link(to: str) -> Maker:
+    """A model with a vocabulary that is a link."""
+
+    def make(tmp: Path) -> Model:
+        model = bert()(tmp)
+        (tmp / "m" / "LICENSE").symlink_to(to)
+        return model
+
+    return make
+
+
+def sparse(index: int) -> Callable[[Any], Any]:
+    """A sparse tensor of two columns with an element in this one."""
+    return lambda torch: {
+        "w": torch.ones(2), "s": torch.sparse_coo_tensor(torch.tensor([[0], [index]]), torch.ones(1), (2, 2), check_invariants=False),
+    }  # fmt: skip
 
 
 def saved(value: Callable[[Any], Any], **options: Any) -> Maker:
@@ -381,7 +427,9 @@ CASES: dict[str, tuple[Maker, Maker]] = {
     "inf": (bert(put(Q, one(np.inf))), bert(put(Q, one(3e38)))),
     "keras-config": (keras("metadata.json"), keras("metadata.json", "config.json")),
     "layers": (bert(num_hidden_layers=12), bert(num_hidden_layers=4)),
+    "links": (beside_a_link("/etc/passwd"), beside_a_link("config.json")),
     "lock": (locked(put(Q, one(3))), locked(None)),
+    "kind": (sparse_second(first_k_dense_replace=0), sparse_second(first_k_dense_replace=1)),
     "missing": (bert(drop(Q)), bert(drop("pooler"), architectures=["BertForMaskedLM"])),
     "names": (saved(lambda torch: {0: torch.ones(1), "0": torch.zeros(1)}), saved(lambda torch: {0: torch.ones(1), "1": torch.zeros(1)})),
     "nan": (bert(put(Q, one(np.nan))), bert(put(Q, one(1)))),
@@ -405,6 +453,7 @@ CASES: dict[str, tuple[Maker, Maker]] = {
     "shards": (hostile("sharded/extra_shard"), golden("hf_bert/safetensors_sharded")),
     "size": (bert(intermediate_size=65), bert(intermediate_size=64)),
     "slice": (bundle(lambda items: items.pop(b"v")), bundle()),
+    "sparse": (saved(sparse(5)), saved(sparse(1))),
     "switch": (t5(gated=False), t5(gated=True)),
     "tie": (bert(lambda a: a.update({DECODER: a["bert.embeddings.word_embeddings.weight"] + 1})),
         bert(lambda a: a.update({DECODER: a["bert.embeddings.word_embeddings.weight"]}))),

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
-import sys
 from collections.abc import Mapping
 
 from .._typing import TYPE_CHECKING
-from ..errors import FindingsError, UsageError
+from ..errors import FindingsError, UsageError, printable
 from . import _declare as declare
 from ._options import format_option, source_options_beside, start_tensorflow
 from ._words import parse_size
@@ -67,7 +66,7 @@ if TYPE_CHECKING:
 )
 @declare.option("--keep", metavar="GLOB", multiple=True, help="With --quantize: leave weights of these names as they are. Repeatable.")
 @declare.option("--dry-run", is_flag=True, help="Show what would be written and write nothing.")
-@declare.option("--overwrite", is_flag=True, help="Replace DST if it exists.")
+@declare.option("--overwrite", is_flag=True, help="Replace DST if it exists; of a directory only what its ledger says ckptkit wrote.")
 @declare.option("--force", is_flag=True, help="DANGEROUS: convert a checkpoint that has errors; what is missing stays missing.")
 @declare.option("--check/--no-check", default=True, help="Verify the source's checksums and read back what was written.  [default: check]")
 @declare.option(
@@ -161,7 +160,7 @@ def command(
     elif form == "json":
         declare.echo(show("conversion", done, form))
     elif not quiet:
-        print(show("conversion", done, form), file=sys.stderr)
+        declare.echo(show("conversion", done, form), err=True)
     return _verified(done, source, reading, drop, quiet=quiet) if proven and not dry_run else 0
 
 
@@ -191,10 +190,10 @@ def _program(source: str, target: str, to: str, reading: Reading, *, overwrite: 
         start_tensorflow()
     done = export(source, target, to=to, overwrite=overwrite, reading=reading)
     if not quiet:
-        print(
-            f"{done.path}: {done.form}, gives {', '.join(done.outputs)}; run again with another batch and length: "
+        declare.echo(
+            f"{printable(done.path)}: {done.form}, gives {', '.join(done.outputs)}; run again with another batch and length: "
             f"at most {done.worst:.3g} off",
-            file=sys.stderr,
+            err=True,
         )
     return 0
 

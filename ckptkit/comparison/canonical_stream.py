@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from .._typing import TYPE_CHECKING, Any, NamedTuple
 from ..engine.loop_nest import Buffer, Mover, Nest, check_nest, nest, step_of
 from ..engine.sources import Flat, flat
+from ..graph.canonical_arrays import adjusted
 from ..graph.examine import Subject
 from ..plan.values import PackedParts, Piece, Source
-from ..schema import Lack
+from ..schema import Adjust, Lack
 from ..schema.layout import Placed, Sizes, stored_shape
 from ..schema.layout import nest as loops_of
 from ..schema.loops import Loop
@@ -62,9 +63,10 @@ class Canon:
         """(the movement from the stored tensor into a row-major one, its source, or the array where no extent holds it)."""
         t = self._subject.checkpoint.tensors[item.stored]
         loops, start = _loops(self._subject, item, self._sizes, t, stored_order)
+        adjust = _adjust(self._subject, item)
         weight = self._subject.packings.weights.get(item.stored)
-        if t.read is not None and weight is None:
-            return None, None, _array(self._subject, item, loops, start)
+        if (t.read is not None and weight is None) or adjust is not None:
+            return None, None, _array(self._subject, item, loops, start, adjust)
         packed = None
         if weight is not None:
             packed = PackedParts(weight.form, tuple((role, p.spec.dtype, p.extents) for role, p in weight.parts.items()))
@@ -127,12 +129,19 @@ def _loops(subject: Subject, item: Item, sizes: Sizes, t: StoredTensor, stored_o
     return simplify(tuple(reversed(out))) if item.spec.numel else (), 0
 
 
-def _array(subject: Subject, item: Item, loops: tuple[Loop, ...], start: int) -> bytes:
+def _adjust(subject: Subject, item: Item) -> Adjust | None:
+    """How the values follow from what is stored; None where they are it."""
+    graph = subject.graph
+    return graph.adjust(item.name) if item.name in graph.params and graph.params[item.name].stored == item.stored else None
+
+
+def _array(subject: Subject, item: Item, loops: tuple[Loop, ...], start: int, adjust: Adjust | None) -> bytes:
+    """The row-major bytes of a parameter that is unpacked, or of which other values are stored: a scale, seldom larger than a row."""
     from numpy.lib.stride_tricks import as_strided
 
     array: NDArray[Any] = subject.checkpoint.array(item.stored).reshape(-1)[start:]
     view = as_strided(array, [n.size for n in loops], [n.source * array.itemsize for n in loops], writeable=False)
-    return view.tobytes()
+    return (view if adjust is None else adjusted(view, adjust)).tobytes()
 
 
 def items_of(subject: Subject, sizes: Sizes) -> list[Item]:
@@ -140,16 +149,18 @@ def items_of(subject: Subject, sizes: Sizes) -> list[Item]:
     graph = subject.graph
     tensors = subject.checkpoint.tensors
     out = []
-    if graph.recognition is not None:
-        params = graph.recognition.architecture.params
+    r = graph.recognition
+    if r is not None:
+        params = r.architecture.params
         for name, bound in graph.params.items():
             info = params[bound.row.parts[bound.which]]
-            own = info.layout
+            own = info.layout.at(bound.at)
             shape = stored_shape(own, (own,), sizes)
             kind, layer = next(iter(bound.at.items()), ("", -1))
-            item = Item(
-                name, TensorSpec(tensors[bound.stored].spec.dtype, shape), bound.stored, info.group, layer, kind, len(bound.row.parts) == 1
-            )
+            dtype = tensors[bound.stored].spec.dtype
+            if r.dialect.adjust and graph.adjust(name) is not None and dtype != "F64":
+                dtype = "F32"  # what a model computes with: narrower types do not hold it
+            item = Item(name, TensorSpec(dtype, shape), bound.stored, info.group, layer, kind, len(bound.row.parts) == 1)
             if info.tied is not None and info.tied in graph.params and same_tie(subject, sizes, item, info.tied):
                 continue
             out.append(item)

@@ -13,13 +13,15 @@ import re
 from collections.abc import Callable, Mapping
 
 from .._typing import Any, NamedTuple
-from ..arch import architectures
+from ..arch import filenames, learned_index, of_class, parts, with_reader
 from ..containers import Checkpoint
-from ..errors import CheckpointError, CorruptError, NotFoundError, UsageError
+from ..errors import CheckpointError, CorruptError, NotFoundError, UsageError, printable
 from ..findings import Finding
 from ..schema import Architecture, Dialect, Key, count_name
-from ..schema.layout import parse
+from ..schema.layout import general, parse
+from ..support.links import leads_out
 from ..support.strict_json import read_bytes, read_json
+from .find import of_own_stem, of_released_name
 
 LABELS = ("model_type", "architectures", "transformers_version")  # keys of configurations that say whose they are
 BLOCK = "ckptkit"  # the key of our own block in a written configuration
@@ -51,7 +53,8 @@ class Values(NamedTuple):
 
 
 def find_config(checkpoint: Checkpoint, part: str = "") -> str | None:
-    """The configuration file beside a checkpoint: config.json, bert_config.json, *_config.json, hparams.json; None if none.
+    """The configuration file beside a checkpoint; None if none: one called after the weights' file, config.json, bert_config.json, the
+    one of a released name that fits (`find`), hparams.json.
 
     `part` says whose it is to be where the checkpoint holds several models: a file that has the part's name as a word
     (generator.json, electra_config_generator.json) comes first, one that has another part's is not looked at.
@@ -61,27 +64,24 @@ def find_config(checkpoint: Checkpoint, part: str = "") -> str | None:
         names = set(os.listdir(folder))
     except OSError:
         return None
-    forms = [d.config for a in architectures().values() for d in a.dialects.values()]
-    own = [f.filename for f in forms if f.filename]
+    own = filenames()
     if part:
         words = {n: set(re.split(r"[._-]", n.lower())) for n in names if n.endswith(".json")}
         named = sorted((n for n, w in words.items() if part in w), key=lambda n: (n not in own, n))
         if named:
             return os.path.join(folder, named[0])
-        others_parts = {d.part for a in architectures().values() for d in a.dialects.values() if d.part} - {part}
+        others_parts = parts() - {part}
         names -= {n for n, w in words.items() if w & others_parts}
-    for name in dict.fromkeys(["config.json", "bert_config.json", *own, *(t for f in forms for t in f.reader.texts)]):
+    own_name = of_own_stem(checkpoint, names)
+    if own_name is not None:
+        return os.path.join(folder, own_name)
+    for name in dict.fromkeys(["config.json", "bert_config.json", *own]):
         if name in names:
             return os.path.join(folder, name)
-    others = sorted(n for n in names if n.endswith("_config.json") and n not in NOT_MODEL_CONFIGS)
-    if len(others) == 1:
-        return os.path.join(folder, others[0])
+    released = of_released_name(checkpoint, names)
+    if released is not None:
+        return os.path.join(folder, released)
     return os.path.join(folder, "hparams.json") if "hparams.json" in names else None
-
-
-NOT_MODEL_CONFIGS = frozenset(
-    ("tokenizer_config.json", "generation_config.json", "preprocessor_config.json", "adapter_config.json", "quantize_config.json")
-)
 
 
 def read_config(path: str) -> RawConfig:
@@ -91,7 +91,9 @@ def read_config(path: str) -> RawConfig:
     if not os.path.exists(path):
         raise NotFoundError("no such configuration file", path=path)
     name = os.path.basename(path)
-    texts = {n: read for a in architectures().values() for d in a.dialects.values() for n, read in d.config.reader.texts.items()}
+    texts: dict[str, Callable[[str], dict[str, object]]] = {}
+    if not name.endswith(".json"):
+        texts = {n: read for a in with_reader("texts") for d in a.dialects.values() for n, read in d.config.reader.texts.items()}
     ending = os.path.splitext(name)[1].lower().replace(".yml", ".yaml")
     alike = (
         name if name in texts else next((n for n in texts if ending and n.endswith(ending)), None)
@@ -131,7 +133,7 @@ def inside_config(checkpoint: Checkpoint) -> RawConfig | None:
         return RawConfig(f"{checkpoint.path} (inside)", dict(checkpoint.settings), declared_name(checkpoint.settings), True)
     if not checkpoint.extras:
         return None
-    for arch in architectures().values():
+    for arch in with_reader("extras"):
         for d in arch.dialects.values():
             if d.config.reader.extras is not None:
                 read = d.config.reader.extras(checkpoint.extras)
@@ -148,6 +150,9 @@ def load_config(checkpoint: Checkpoint, path: str | None = None, part: str = "")
     if inside is not None:
         return inside
     found = find_config(checkpoint, part)
+    if found and (out := leads_out(found, checkpoint.folder)) is not None:
+        message = f"is a link that leads out of the checkpoint's folder, to {printable(out)}: not followed"
+        raise CheckpointError(message, path=found, hint="--config FILE reads what you name")
     return read_config(found) if found else None
 
 
@@ -158,7 +163,7 @@ def declared_name(raw: Mapping[str, object]) -> str | None:
         name = where.get("model_type")
         if isinstance(name, str) and name:
             return name
-    for arch in sorted(architectures().values(), key=lambda a: a.rank) if "class_name" in raw else ():
+    for arch in sorted(with_reader("fold"), key=lambda a: a.rank) if "class_name" in raw else ():
         if any(
             d.config.writer.fold is not None and d.config.reader.unfold is not None and d.config.reader.unfold(raw) is not None
             for d in arch.dialects.values()
@@ -166,9 +171,11 @@ def declared_name(raw: Mapping[str, object]) -> str | None:
             return arch.name
     classes = raw.get("architectures")
     if isinstance(classes, list) and classes and isinstance(classes[0], str):
-        for arch in architectures().values():
-            if any(c.name == classes[0] for d in arch.dialects.values() for c in d.classes):
-                return arch.name
+        named = of_class(classes[0])
+        if named is not None:
+            return named.name
+        found = learned_index()["classes"].get(classes[0])
+        return str(found) if found else None
     return None
 
 
@@ -194,7 +201,7 @@ def form_of(config: RawConfig, arch: Architecture, dialect: Dialect) -> Dialect:
     if arch.labelled is not None and any(k in config.raw for k in LABELS):
         return arch.labelled
     forms = (dialect, *(d for d in arch.dialects.values() if d is not dialect))
-    return max(forms, key=lambda d: sum(k in config.raw for k in d.config.keys))
+    return max(forms, key=lambda d: sum(first_said(config.raw, k) is not None for k in d.config.keys))
 
 
 def size_names(arch: Architecture) -> set[str]:
@@ -220,9 +227,12 @@ def interpret(config: RawConfig, arch: Architecture, dialect: Dialect) -> Values
     raw = dict(config.raw) if unfolded is None else unfolded
     raw.pop(BLOCK, None)
     sense = _Sense(arch, d, raw)
-    for key, spec in form.keys.items():
-        if key in sense.rest:
-            sense.key(key, Key(spec) if isinstance(spec, str) else spec, sense.rest.pop(key))
+    for alternatives, spec in form.keys.items():
+        key = first_said(sense.rest, alternatives)
+        if key is not None:
+            value = take(sense.rest, key)
+            raw.setdefault(key, value)
+            sense.key(key, Key(spec) if isinstance(spec, str) else spec, value)
     for key, mark in form.marks.items():
         if sense.rest.get(key) == mark:
             sense.rest.pop(key, None)
@@ -239,6 +249,8 @@ class _Sense:
     def __init__(self, arch: Architecture, dialect: Dialect, raw: Mapping[str, object]) -> None:
         self.arch, self.dialect, self.raw = arch, dialect, raw
         self.sizes, self.may_lack = size_names(arch), optional_axes(arch)
+        self.by_layer = {general(a) for a in self.sizes if "@" in a}  # those of which a configuration may list one for each layer
+        self.sizes |= self.by_layer
         self.rest = dict(raw)
         self.values: dict[str, object] = {}
         self.keys: dict[str, str] = {}
@@ -248,10 +260,22 @@ class _Sense:
     def key(self, key: str, k: Key, value: object) -> None:
         """What one key of the form says."""
         if value is None and not k.required:
+            put(self.rest, key, None)  # written again as it is; what is no size is none, whatever the form's default
+            if k.canonical not in self.sizes:
+                self.values.setdefault(k.canonical, None)
+                self.keys.setdefault(k.canonical, key)
+            return
+        if value in k.unknown:
             return
         if k.words is not None and k.canonical in self.sizes:  # words for single sizes (true: 4); other numbers are themselves
             value = next((m for w, m in k.words.items() if w == value and type(w) is type(value)), value)
-        if k.canonical in self.sizes or k.shift:
+        if k.canonical in self.by_layer and isinstance(value, list):
+            problem = next(filter(None, (_size_problem(n, k.canonical) for n in value)), "")
+            self.findings += [Finding("error", "config", key, f"{key} is {_shown(value)}: {problem}")] if problem else []
+            said: dict[str, object] | None = None if problem else {k.canonical: tuple(value)}
+        elif refers(value):  # of a word
+            said = {k.canonical: value}
+        elif k.canonical in self.sizes or k.shift:
             said = self._size(key, k, value)
         elif k.words is not None:
             said = self._word(key, k, k.words, value)
@@ -298,7 +322,7 @@ class _Sense:
         self.assumed = {c for c in form.defaults if c not in self.values} | {c for c, v in form.implied.items() if refers(v)}
         self.values = {**form.defaults, **self.values, **form.implied}
         for canonical, v in list(self.values.items()):
-            if canonical in self.assumed and refers(v):
+            if (canonical in self.assumed or canonical in self.keys) and refers(v):
                 self.values.pop(canonical)
                 if (found := resolved(v, self.values)) is not None:
                     self.values[canonical] = found
@@ -330,12 +354,69 @@ def refers(value: object) -> bool:
 
 
 def resolved(value: object, values: Mapping[str, object]) -> object:
-    """A value of a table: "=layers" is another value, "=4 hidden" a multiple of it; None where that is not known."""
+    """A value of a table: "=layers" is another value, "=4 hidden" a multiple of it, "=hidden / heads" a quotient; None where that is
+    not known, or leaves a rest."""
     if not isinstance(value, str) or not value.startswith("="):
         return value
-    factor, _, name = value[1:].rpartition(" ")
-    other = values.get(name)
-    return int(factor) * other if factor and isinstance(other, int) else other if not factor else None
+    over, _, under = value[1:].partition(" / ")
+    if not under:
+        factor, _, name = over.rpartition(" ")
+        other = values.get(name)
+        return int(factor) * other if factor and isinstance(other, int) else other if not factor else None
+    a, b = resolved(f"={over}", values), resolved(f"={under}", values) if not under.isdigit() else int(under)
+    return a // b if isinstance(a, int) and isinstance(b, int) and b > 0 and a % b == 0 else None
+
+
+# --- keys in objects, and their alternatives -----------------------------------------------------------------------
+
+
+def first_said(raw: Mapping[str, object], key: str) -> str | None:
+    """Which of a key's alternatives ("rope_parameters.rope_theta | rope_theta") is there, the first that is not null; None: none."""
+    there = [k for k in key.split(" | ") if _place(raw, k) is not None]
+    return next((k for k in there if look(raw, k) is not None), there[0] if there else None)
+
+
+def look(raw: Mapping[str, object], key: str) -> object:
+    """The value of a key that may lie in an object; None where it is not there."""
+    place = _place(raw, key)
+    return place[0][place[1]] if place is not None else None
+
+
+def _place(raw: Mapping[str, object], key: str) -> tuple[Mapping[str, object], str] | None:
+    """The object that holds a key, and what it is called there."""
+    if key in raw:
+        return raw, key
+    first, dot, below = key.partition(".")
+    inner = raw.get(first)
+    return _place(inner, below) if dot and isinstance(inner, Mapping) else None
+
+
+def take(raw: dict[str, object], key: str) -> object:
+    """Remove a key and give its value; an object that becomes empty goes with it. Objects are copied, never changed."""
+    if key in raw:
+        return raw.pop(key)
+    first, _, below = key.partition(".")
+    inner = raw[first]
+    assert isinstance(inner, Mapping)
+    left = dict(inner)
+    value = take(left, below)
+    if left:
+        raw[first] = left
+    else:
+        del raw[first]
+    return value
+
+
+def put(raw: dict[str, object], key: str, value: object) -> None:
+    """Set a key that may lie in an object, which is made where it is not there, and copied where it is."""
+    first, dot, below = key.partition(".")
+    if not dot:
+        raw[key] = value
+        return
+    inner = raw.get(first)
+    left = dict(inner) if isinstance(inner, Mapping) else {}
+    put(left, below, value)
+    raw[first] = left
 
 
 def _splits(arch: Architecture) -> bool:

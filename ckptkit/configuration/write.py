@@ -9,7 +9,7 @@ from ..errors import UndecidedError, UnsupportedError
 from ..findings import Finding
 from ..schema import Architecture, Class, ConfigForm, Dialect, Key
 from ..schema.templates import count_name, placeholders
-from .read import BLOCK, refers, resolved, size_names
+from .read import BLOCK, put, refers, resolved, size_names
 
 USUALLY_SAID = ("dropout", "attention_dropout", "initializer_range")  # kept where the target's form has no key for them
 
@@ -25,10 +25,12 @@ class Written(NamedTuple):
 
 
 class Source(NamedTuple):
-    """What the weights were: the naming they came in, and their torch dtype if they have one."""
+    """What the weights were: the naming they came in, and their torch dtype if they have one. `keys`: the keys that its configuration
+    says its values under, of which those that are alternatives of the target's are kept."""
 
     dialect: Dialect | None = None
     dtype: str | None = None
+    keys: Mapping[str, str] = {}
 
 
 def choose_class(
@@ -89,7 +91,8 @@ def write_config(
     source = source or Source()
     draft = _Draft(values, arch, target, groups)
     for key, spec in target.config.keys.items():
-        draft.say(key, Key(spec) if isinstance(spec, str) else spec)
+        k = Key(spec) if isinstance(spec, str) else spec
+        draft.say(_spelling(key, source.keys.get(k.canonical, "")), k)
     keyed = draft.said.copy()
     draft.imply()
     draft.say_of_heads(keyed)
@@ -143,21 +146,21 @@ class _Draft:
         if k.words is not None:
             self._say_in_words(key, k, k.words, (value, *more) if k.more else value)
             return
-        self.raw[key] = value - k.shift if k.shift and isinstance(value, int) else value
+        put(self.raw, key, value - k.shift if k.shift and isinstance(value, int) else list(value) if isinstance(value, tuple) else value)
         for canonical, other in zip(k.more, more, strict=True):
             if other is not None and other != value:
                 self._say_one_for_two(key, k.canonical, value, canonical, other)
 
     def _say_in_words(self, key: str, k: Key, words: Mapping[Any, object], meaning: object) -> None:
         value = meaning[0] if k.more and isinstance(meaning, tuple) else meaning
-        word = next((w for w, m in words.items() if m == meaning), value if k.canonical in self.sizes else None)
+        word = next((w for w, m in words.items() if resolved(m, self.values) == meaning), value if k.canonical in self.sizes else None)
         if word is None:
             word, title = _nearest(meaning, words), self.target.title
             if word is None:
                 raise UndecidedError(f"{title} has no {k.canonical} {_words(meaning)}", hint=f"its own: {', '.join(map(str, words))}")
             self.unsaid[k.canonical] = value
             self.warn(key, f"{title} has no {_words(meaning)}; its {word!r} is {_words(words[word])}: outputs differ slightly there")
-        self.raw[key] = list(word) if isinstance(word, tuple) else word
+        put(self.raw, key, list(word) if isinstance(word, tuple) else word)
 
     def _say_one_for_two(self, key: str, canonical: str, value: object, other: str, differs: object) -> None:
         """One key says two values, and the model has two: what becomes of the second."""
@@ -235,7 +238,7 @@ def _assembled(
         head["id2label"] = {str(i): f"LABEL_{i}" for i in range(labels)}
         head["label2id"] = {f"LABEL_{i}": i for i in range(labels)}
     also = {k: v(draft.values) if callable(v) else v for k, v in form.also.items() if k not in carried or k in head}
-    out = {**also, **head, **draft.raw, **{k: v for k, v in carried.items() if k not in head}}
+    out = {**also, **head, **_merged({k: v for k, v in carried.items() if k not in head}, draft.raw)}
     if source.dtype is not None and form.labels:
         out.pop("torch_dtype", None)
         out["dtype"] = source.dtype
@@ -244,7 +247,7 @@ def _assembled(
     same = {target.name, *(d.name for d in arch.dialects.values() if d.config is form)}
     kept = {f: dict(r) for f, r in rest.items() if f not in same and r}
     block: dict[str, object] = {"rest": kept} if kept else {}
-    if model_type not in arch.names:  # written as another architecture: what it was is our word
+    if model_type not in arch.names or (arch.rank and not form.marks):  # written as another architecture, or as one of several alike
         block["model_type"] = arch.name
     if draft.unsaid:
         block["values"] = draft.unsaid
@@ -291,6 +294,21 @@ def _joins(form: ConfigForm, count: str) -> bool:
     return any(not isinstance(k, str) and count in k.more for k in form.keys.values())
 
 
+def _spelling(key: str, source: str) -> str:
+    """Of a key's alternatives the one that the source has, else the first."""
+    every = key.split(" | ")
+    return source if source in every else every[0]
+
+
+def _merged(carried: Mapping[str, object], raw: Mapping[str, object]) -> dict[str, object]:
+    """The written keys with what the configuration says besides, which counts where both say something; objects by their keys."""
+    out = {k: v for k, v in raw.items() if k not in carried}
+    for k, v in carried.items():
+        own = raw.get(k)
+        out[k] = _merged(v, own) if isinstance(v, Mapping) and isinstance(own, Mapping) else own if v is None and own is not None else v
+    return out
+
+
 def _nearest(value: object, words: Mapping[Any, object]) -> Any | None:
     """The word that comes closest in behaviour: one gelu for the other, all else the same; None otherwise."""
 
@@ -317,7 +335,13 @@ def to_json_text(raw: Mapping[str, object]) -> str:
 
 def form_keys(form: ConfigForm, canonical: str) -> str:
     """The key under which a form says a canonical value; the canonical name where it has none."""
-    for key, spec in form.keys.items():
-        if (spec if isinstance(spec, str) else spec.canonical) == canonical:
-            return key
-    return canonical
+    return next((k.partition(" | ")[0] for k, spec in form.keys.items() if canonical in _meant(spec)[:1]), canonical)
+
+
+def form_spec(form: ConfigForm, canonical: str) -> str | Key:
+    """How a form says a canonical value; the canonical name where it does not."""
+    return next((spec for spec in form.keys.values() if canonical in _meant(spec)), canonical)
+
+
+def _meant(spec: str | Key) -> tuple[str, ...]:
+    return (spec,) if isinstance(spec, str) else (spec.canonical, *spec.more)

@@ -85,7 +85,7 @@ def classify(task: Task, plan: Plan, sources: tuple[Flat, ...], budget: int) -> 
     if not numel:
         return None
     if len(pieces) == 1:  # most tensors of most plans: one run, nothing else to look at
-        index, loops, so, to, op, _ = pieces[0]
+        index, loops, so, to, op, *_ = pieces[0]
         n = 1 if not loops else loops[0][0] if len(loops) == 1 and loops[0][1] == loops[0][2] == 1 else -1
         if n == numel and op == "copy" and not to and 0 <= index < len(sources) and so >= 0 and sources[index].extents:
             stored = plan.sources[index].dtype
@@ -152,7 +152,7 @@ def _general(task: Task, plan: Plan, sources: tuple[Flat, ...], numel: int, bits
     stored = True
     count = 0
     for p in pieces:
-        if p.op not in ("copy", "add", "fill") or not (p.op == "fill" or 0 <= p.source < len(sources)):
+        if p.op not in ("copy", "affine", "add", "fill") or not (p.op == "fill" or 0 <= p.source < len(sources)):
             raise CheckpointError(f"{name!r}: the plan has a step {p.op!r} of source {p.source}, which there is not")
         x = nest(p, name)
         if x is None:
@@ -167,6 +167,8 @@ def _general(task: Task, plan: Plan, sources: tuple[Flat, ...], numel: int, bits
             stored = stored and bool(sources[p.source].extents)
         if p.op == "add" and dtype == "BOOL":
             raise UnsupportedError(f"{name!r}: booleans are not added")
+        if p.op == "affine" and DTYPES[dtype].kind != "float":
+            raise UnsupportedError(f"{name!r}: {dtype} elements are only copied, not adjusted")
         elements = 1
         for n, _, _ in x.loops:
             elements *= n
@@ -185,7 +187,8 @@ def _general(task: Task, plan: Plan, sources: tuple[Flat, ...], numel: int, bits
             return Raw(name, file, offset, length, tuple(out))
     if bits < 8 or DTYPES[dtype].numpy is None:
         raise UnsupportedError(f"{name!r}: {dtype} elements are only copied as they lie, not re-laid")
-    work = work_dtype(used, dtype, any(x.op != "copy" for x in nests))
+    adjusted = any(x.op == "affine" for x in nests)  # in double precision, so that it is rounded once
+    work = "F64" if adjusted else work_dtype(used, dtype, any(x.op != "copy" for x in nests))
     size = DTYPES[work].bits // 8
     cap = min(budget, max(WINDOW, numel * size // 8))
     strip = _strip(nests, size, numel, cap)

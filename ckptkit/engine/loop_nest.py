@@ -42,6 +42,7 @@ class Nest(NamedTuple):
     span: int  # target elements from the first to the last
     op: str
     value: float
+    scale: float = 1.0
 
 
 class Segment(NamedTuple):
@@ -67,7 +68,7 @@ def nest(piece: Piece, name: str) -> Nest | None:
             raise CheckpointError(f"{name!r}: the plan writes an element {n} times")
         loops.append((n, s, t))
     ordered = tuple(sorted(loops, key=lambda x: -x[2]))
-    return Nest(piece.source, ordered, so, to, reach(ordered, 2), piece.op, piece.value)
+    return Nest(piece.source, ordered, so, to, reach(ordered, 2), piece.op, piece.value, piece.scale)
 
 
 def check_nest(x: Nest, name: str, source: Flat | None, bits: int, numel: int) -> None:
@@ -174,7 +175,7 @@ class Mover:
                 self.reader.read(source, so * size, window[at : at + n])
                 self.bytes_read += n
                 continue
-            job = _Pull(source, window, low, dtype, work, x.op, DTYPES[dtype].bits // 8)
+            job = _Pull(source, window, low, dtype, work, x.op, DTYPES[dtype].bits // 8, x.scale, x.value)
             self._pull(job, tuple(sorted(loops, key=lambda v: -abs(v[1]))), so, to)
 
     def _pull(self, job: _Pull, loops: Loops, so: int, to: int) -> None:
@@ -279,17 +280,19 @@ class Mover:
                 before = (slice(None),) * fast
                 for i in range(0, n, SLAB):
                     part = (*before, slice(i, i + SLAB))
-                    self._move(job.op, dst[part], src[part])
+                    self._move(job, dst[part], src[part])
                 return
-        self._move(job.op, dst, src)
+        self._move(job, dst, src)
 
     @staticmethod
-    def _move(op: str, dst: Any, src: Any) -> None:
+    def _move(job: _Pull, dst: Any, src: Any) -> None:
         import numpy as np
 
         with np.errstate(all="ignore"):
-            if op == "add":
+            if job.op == "add":
                 np.add(dst, src.astype(dst.dtype), out=dst)
+            elif job.op == "affine":
+                np.copyto(dst, src.astype(np.float64) * job.scale + job.value, casting="unsafe")
             else:
                 np.copyto(dst, src, casting="unsafe")
 
@@ -313,3 +316,5 @@ class _Pull(NamedTuple):
     work: str
     op: str
     size: int
+    scale: float = 1.0
+    value: float = 0.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .._typing import TYPE_CHECKING
-from ..arch import architectures
+from ..arch import parts
 from ..containers import Checkpoint
 from ..errors import UsageError
 
@@ -28,7 +28,7 @@ def model_parts(checkpoint: Checkpoint) -> list[str]:
 
 def select_part(checkpoint: Checkpoint, part: str) -> bool:
     """Make `part` the model that the checkpoint is of. False where nothing in it has that name. UsageError where names would collide."""
-    if part not in checkpoint.parts.values() and any(d.part == part for a in architectures().values() for d in a.dialects.values()):
+    if part not in checkpoint.parts.values() and part in parts():
         return False  # a part that an architecture's own namings know
     inside = {n: n[len(part) + 1 :] for n in checkpoint.tensors if n.startswith((f"{part}.", f"{part}/"))}
     unread = {n: n[len(part) + 1 :] for n in checkpoint.unread if n.startswith((f"{part}.", f"{part}/"))}

@@ -1,9 +1,8 @@
 """Which architecture and dialect the stored names are, with the evidence.
 
-Policy: names are reduced to patterns once (digits to a placeholder) and every architecture x dialect is scored by exact
-sets of patterns. Tensors decide; what the configuration calls itself only decides between equals. A wrapper that all
-names share ("module." of DataParallel, "_orig_mod." of torch.compile) is set apart and named as such. Where the names tell
-nothing and the container keeps the variables' own names besides (TensorFlow's object graph, Keras' HDF5), those are tried.
+Policy: names are reduced to patterns once (digits to a placeholder) and every architecture x dialect is scored by exact sets of patterns.
+Tensors decide; what the configuration calls itself only decides between equals. Wrappers and scopes are set apart and named as such
+(`scopes`). Where a container keeps the variables' own names besides (TensorFlow's objects, Keras' HDF5), those are tried.
 """
 
 from __future__ import annotations
@@ -14,14 +13,18 @@ from functools import cached_property
 from itertools import islice
 
 from .._typing import TYPE_CHECKING, NamedTuple
-from ..arch import architectures
+from ..arch import architectures, by_name, candidates
+from ..arch import names as known_names
 from ..errors import UsageError
 from ..schema import Architecture, Dialect, Match, Row, Table
 from ..schema.templates import patterns_of, reduce_names, stem, tally
-from .scopes import scopes, without_inner
+from .layouts import misfits
+from .scopes import inner_words, scopes, shared_wrapper, without_inner
+from .training_state import optimizer_state
 
 if TYPE_CHECKING:
     from ..schema.library_names import Spelling
+    from .learned import Learned
 
 
 class Score(NamedTuple):
@@ -66,22 +69,6 @@ class Question(NamedTuple):
 
 Reduced = Mapping[str, str]  # stored name -> pattern
 
-WRAPPERS = (
-    "model/",
-    "params/",
-    "target/",
-    "module.",
-    "_orig_mod.",
-    "model.",
-    "net.",
-    "network.",
-    "student.",
-    "teacher.",
-    "ema_model.",
-    "transformer.",
-    "encoder.",
-)
-
 
 class Recognition(NamedTuple):
     """What a checkpoint was recognised as. `wrapper` is what was set apart before every name."""
@@ -94,6 +81,7 @@ class Recognition(NamedTuple):
     score: Score
     evidence: tuple[str, ...]
     plain: Mapping[str, str] = {}  # stored name -> plain name, where the dialect has a spelling
+    learned: Learned | None = None  # where the architecture has no table of its own
 
     @property
     def table(self) -> Table:
@@ -174,9 +162,13 @@ class _Spelled(_Names):
 def _candidates(every: _Names, asked: Question, *, thorough: bool) -> list[Candidate]:
     """The dialects that hold at least half of their own core. Unless `thorough`, one of the first rows must be there."""
     found = []
-    for arch in architectures().values():
-        if asked.architecture is not None and asked.architecture not in arch.names:
-            continue
+    if asked.architecture is not None:
+        tried = [by_name(asked.architecture)]
+    elif asked.dialect is not None or asked.part is not None:
+        tried = [*architectures().values()]
+    else:
+        tried = candidates(every.patterns, every.stored, asked.declared)
+    for arch in tried:
         for d in arch.dialects.values():
             if asked.dialect not in (None, d.name, d.alias) or asked.part not in (None, d.part):
                 continue
@@ -222,6 +214,9 @@ def _marked(dialect: Dialect, asked: Question) -> int:
     """How much of what tells a dialect's form from others is there."""
     form, objects = dialect.config, dialect.files.objects
     marked = sum(asked.config.get(k) == v for k, v in form.marks.items())
+    if asked.declared is None and asked.config and not form.marks:  # forms without a mark are told apart by their keys
+        known = {alternative.partition(".")[0] for key in form.keys for alternative in key.split(" | ")}
+        marked += known.issuperset(asked.config)
     if objects is not None:
         unfolds = form.reader.unfold is not None and form.reader.unfold(asked.config) is not None
         marked += (objects.tell in asked.places) + unfolds
@@ -237,22 +232,43 @@ def recognize(
     model, but has no such part as is asked for.
     """
     asked = asked or Question()
-    bare, wrappers = without_inner(shapes)
+    found = _recognize(shapes, asked)
+    bare, wrappers = without_inner(shapes) if found is None or found.score.explained < len(shapes) else ({}, ())
     if wrappers:
         found = recognize({bare[n]: s for n, s in shapes.items()}, dict, asked)
         if found is None:
             return None
         inside = {b: n for n, b in bare.items()}
-        said = f"inside of names stand the wrappers {', '.join(wrappers)}"
-        return found._replace(matches={inside[n]: m for n, m in found.matches.items()}, evidence=(*found.evidence, said))
-    found = _recognize(shapes, asked)
+        return found._replace(
+            matches={inside[n]: m for n, m in found.matches.items()}, evidence=(*found.evidence, *inner_words(shapes, wrappers))
+        )
     if found is None or not found.score.whole or found.score.explained < len(shapes):
         found = _by_own_names(shapes, aliases(), asked, found)
     if found is None:
         found = _in_scope(shapes, asked)
+    if found is not None and asked.architecture is None and asked.dialect is None and _is_cousin(found, shapes, asked.declared):
+        return None
     if found is None:
         _refuse_part(shapes, asked)
     return found
+
+
+def _is_cousin(found: Recognition, shapes: Mapping[str, tuple[int, ...]], declared: str | None) -> bool:
+    """Whether the checkpoint is of a family that is not here, though another one names its tensors alike.
+
+    The configuration says so by a name that nothing here has. Without one, the tensors do, where rows of the core are missing in every
+    layer and as many others that nothing explains stand in their place.
+    """
+    arch = found.architecture
+    if declared is not None:
+        return declared not in known_names() and declared not in {d.config.marks.get("model_type") for d in arch.dialects.values()}
+    if found.score.whole:
+        return False
+    rest = [n for n in shapes if n not in found.matches]
+    state = optimizer_state(rest, found.matches)
+    parts = [arch.table(d.name).index(d.prefixes[0]) for d in arch.dialects.values() if d.part and d.part != found.dialect.part]
+    strange = {p for p in patterns_of(n for n in rest if n not in state) if "#" in p and not any(p in part for part in parts)}
+    return len(strange) >= -found.score.missing
 
 
 def _in_scope(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> Recognition | None:
@@ -326,11 +342,11 @@ def _recognize(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> Recogn
         names = _Names(inner, patterns, asked.config)
         found = _candidates(names, asked, thorough=False) or _candidates(names, asked, thorough=True)
         if found:
-            best = _best(found, stripped)
+            best = _by_layout(_best(found, stripped), found, inner, {n[len(wrapper) :]: p for n, p in stripped.items()})
             matches, plain = _matches(best, names, stripped, wrapper)
             evidence = _evidence(best, found, asked, wrapper, f"{len(matches)} of {len(reduced)}")
             return Recognition(best.architecture, best.dialect, best.prefix, wrapper, matches, best.score, tuple(evidence), plain)
-        shared = _shared_wrapper(patterns)
+        shared = shared_wrapper(patterns)
         if not shared:
             return None
         wrapper += shared
@@ -350,7 +366,17 @@ def _matches(best: Candidate, names: _Names, reduced: Reduced, wrapper: str) -> 
         m = match(pattern, numbers(plain.get(name, name)), prefix) if pattern in index else None
         if m is not None:
             matches[name] = m
+    _set_apart(matches)
     return matches, plain
+
+
+def _set_apart(matches: dict[str, Match]) -> None:
+    """Of layers beside the model's own (for multi-token prediction) every tensor becomes a stray."""
+    beside = {place: m.row._replace(role="stray") for m in matches.values() if m.row.role == "beside" for place in m.at}
+    for name, m in matches.items() if beside else ():
+        row = next((beside[place] for place in m.at if place in beside), None)
+        if row is not None:
+            matches[name] = Match(row, ())
 
 
 def _evidence(best: Candidate, found: Sequence[Candidate], asked: Question, wrapper: str, matched: str) -> Iterator[str]:
@@ -389,6 +415,18 @@ def _best(found: list[Candidate], reduced: Reduced) -> Candidate:
             least = min(wrong.values())
             best = [c for c, n in zip(best, named, strict=True) if wrong[n] == least]
     return max(best, key=lambda c: c.score)
+
+
+def _by_layout(best: Candidate, found: Sequence[Candidate], stored: Mapping[str, tuple[int, ...]], reduced: Reduced) -> Candidate:
+    """Of namings of one architecture with the same names, the one in whose layouts the shapes fit together."""
+    same = (best.score.explained, best.score.missing, best.prefix, best.architecture)
+    alike = (c for c in found if (c.score.explained, c.score.missing, c.prefix, c.architecture) == same)
+    own = [c for c in alike if c.dialect.files.spelling is None and c.dialect.files.objects is None]
+    if len(own) < 2 or best not in own:
+        return best
+    wrong = {c.dialect.name: misfits(c.architecture, c.dialect.name, c.prefix, stored, reduced) for c in own}
+    least = min(wrong.values())
+    return best if wrong[best.dialect.name] == least else max((c for c in own if wrong[c.dialect.name] == least), key=lambda c: c.score)
 
 
 def _misfits(table: Table, prefix: str, numbered: Sequence[tuple[str, list[str]]]) -> int:
@@ -451,13 +489,3 @@ def _signature(table: Table, prefix: str, names: _Names) -> int:
                     return -1
                 said = 1
     return said
-
-
-def _shared_wrapper(patterns: Mapping[str, int]) -> str:
-    """The known wrapper that at least nine tenths of the names begin with, or ""; `patterns` has how many names each is."""
-    total = sum(patterns.values())
-    for w in WRAPPERS:
-        n = sum(k for p, k in patterns.items() if p.startswith(w))
-        if n and n * 10 >= 9 * total:
-            return w
-    return ""

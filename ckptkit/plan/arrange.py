@@ -139,6 +139,8 @@ def how_made(pieces: Sequence[Piece], cast: bool) -> str:
         words.append("filled")
     if any(p.op == "add" for p in pieces):
         words.append("added")
+    if any(p.op == "affine" for p in pieces):
+        words.append("adjusted")
     if len([p for p in pieces if p.op == "copy"]) > 1:
         words.append("joined")
     if any(p.op == "copy" and not is_copy(p) for p in pieces):

@@ -20,7 +20,7 @@ from ..tensors import DTYPES
 
 def groups_and_globs(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What --drop names: (heads, which some architecture has under that name, globs of stored names)."""
-    groups = {i.group for a in architectures().values() for i in a.params.values()}
+    groups = {i.group for a in architectures().values() for i in a.params.values()} if words else set()
     return tuple(w for w in words if w in groups), tuple(w for w in words if w not in groups)
 
 
@@ -40,7 +40,8 @@ def losses(subject: Subject, *, renames: bool, casts: bool) -> Iterator[Finding]
         names.sort(key=natural)
         yield Finding(
             "error", "part", part,
-            f"another model lies in the file under {part!r} ({len(names)} tensors: {collapse(names, 2)}): nothing says which of them is meant",
+            f"another model lies in the file under {part!r} ({len(names)} tensors: {collapse(names, 2)}): nothing says which of them is "
+            "meant",
             f"--part {part} converts it, --drop '{part}*' leaves it out",
         )  # fmt: skip
     packings = subject.graph.packings

@@ -56,16 +56,27 @@ def lacking(subject: Subject, groups: Collection[str], absent: Collection[str]) 
     stand = {name: next(iter(on)) if len(on) == 1 else subject.value(name) is True for name, on in graph.switches.items()}
 
     def wanted(info: Param) -> bool:
-        if info.switch:
-            return stand[info.switch.removeprefix("not ")] is not info.switch.startswith("not ")
-        return not info.optional or info.module in seen
+        for switch in filter(None, (info.switch, info.within)):
+            if "@" not in switch and stand[switch.removeprefix("not ")] is switch.startswith("not "):
+                return False
+        return bool(info.switch) or not info.optional or info.module in seen
+
+    def has(info: Param, at: Mapping[str, int]) -> bool:
+        """Whether the place is of the kind that has it."""
+        for word in filter(None, (info.switch, info.within)):
+            switch, _, holder = word.removeprefix("not ").partition("@")
+            if holder and kinds[f"{switch}@{holder}"].get(at[holder]) is word.startswith("not "):
+                return False
+        return True
+
+    kinds = {switch: subject.kinds(switch) for switch in arch.layer_kinds}
 
     return frozenset(
         name
         for template, info in arch.params.items()
         if (info.group == "core" or info.group in groups) and not info.tied and template not in absent and wanted(info)
-        for name, _ in places(template, graph.counts)
-        if name not in graph.params
+        for name, at in places(template, graph.counts)
+        if name not in graph.params and has(info, at)
     )
 
 

@@ -32,6 +32,8 @@ class Wanted(NamedTuple):
     dequantize: bool = False
     quantize: str | None = None
     keep: Sequence[str] = ()
+    names_only: bool = False
+    renew: bool = False
 
     @property
     def grows(self) -> bool:
@@ -58,6 +60,7 @@ class Request(NamedTuple):
     dequantize: bool = False  # whether packed weights are decoded; else their parts move as they are
     quantize: str | None = None  # the name of the packing that weights get
     keep: tuple[str, ...] = ()  # globs of those that do not
+    names_only: bool = False  # without a configuration where the source has none
 
 
 def choose_target(subject: Subject, wanted: Wanted, target: str) -> Request:
@@ -68,6 +71,8 @@ def choose_target(subject: Subject, wanted: Wanted, target: str) -> Request:
     form = wanted.container or (choose_container(subject, None, None, target).NAME if single else None)
     dialect = choose_dialect(subject, wanted.to, form) if wanted.to is not None or not wanted.grows else own_dialect(subject)
     container = choose_container(subject, dialect, wanted.container, file)
+    if dialect is not None and dialect is subject.graph.dialect and _has_one_naming(subject) and not (wanted.renew or wanted.grows):
+        dialect = None  # the names are the library's as they are
     if subject.packings.weights and not wanted.dequantize and dialect is not None:
         if dialect is not subject.graph.dialect:
             _refuse_packed(subject, dialect)
@@ -76,8 +81,14 @@ def choose_target(subject: Subject, wanted: Wanted, target: str) -> Request:
         target, single, container, dialect, filename(container, dialect or subject.graph.dialect, file), tuple(wanted.dtypes),
         wanted.max_shard_size, wanted.drop_optimizer, known_groups(subject, wanted.drop, "--drop"), wanted.resize_vocab,
         wanted.init_missing, new_groups(subject, dialect, wanted.add), wanted.seed,
-        wanted.dequantize, wanted.quantize, tuple(wanted.keep),
+        wanted.dequantize, wanted.quantize, tuple(wanted.keep), wanted.names_only,
     )  # fmt: skip
+
+
+def _has_one_naming(subject: Subject) -> bool:
+    """Whether the architecture is a learned one, without a wrapper to take off."""
+    r = subject.graph.recognition
+    return r is not None and r.learned is not None and not r.wrapper
 
 
 def _refuse_packed(subject: Subject, dialect: Dialect) -> NoReturn:

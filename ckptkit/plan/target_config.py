@@ -11,7 +11,7 @@ from ..configuration.write import Source, named_class, to_json_text, write_confi
 from ..findings import Finding
 from ..graph.examine import Subject
 from ..graph.tf_objects import MEMORY, hung, scope
-from ..schema import Architecture, Class, Dialect
+from ..schema import Class, Dialect
 from ..tensors import DTYPES
 from .arrange import Weights
 from .naming import bare
@@ -36,10 +36,10 @@ def target_config(subject: Subject, request: Request, weights: Weights, dialect:
     assert arch is not None and own is not None
     rest = subject.values.rest if subject.values is not None else {}
     named = named_class(rest, arch, dialect, weights.groups)
-    values = _values(subject, request, own) | _tied(subject, weights, arch, named)
+    values = _values(subject, request, own) | _tied(subject, weights, dialect, named)
     labelled = {p.group for p in arch.params.values() if "labels" in p.layout.axes}
     labels = subject.sizes().axis.get("labels") if weights.groups & labelled else None
-    written = write_config(values, rest, arch, dialect, weights.groups, labels=labels, source=Source(own, _dtype(weights)))
+    written = write_config(values, rest, arch, dialect, weights.groups, labels=labels, source=_source(subject, own, weights))
     memory = _memory(subject, own, dialect, named)
     raw = {**written.raw, BLOCK: {**as_mapping(written.raw.get(BLOCK)), MEMORY: memory}} if memory else written.raw
     raw = said_of(unpacked_words(raw, bool(subject.packings.weights)), request, weights)
@@ -55,7 +55,9 @@ def _values(subject: Subject, request: Request, own: Dialect) -> dict[str, objec
         values.update(subject.values.values)
     values.update(subject.given)
     values.update({c: v for c in own.config.follows if c not in values and (v := subject.value(c)) is not None})
-    values.update(subject.sizes().axis)
+    sizes = subject.sizes()
+    values.update(sizes.axis)
+    values.update(sizes.by_place())
     if request.vocab is not None:
         values["vocab"] = request.vocab
     values.update(subject.graph.counts)
@@ -63,13 +65,19 @@ def _values(subject: Subject, request: Request, own: Dialect) -> dict[str, objec
     return values
 
 
-def _tied(subject: Subject, weights: Weights, arch: Architecture, named: Class | None) -> dict[str, object]:
+def _source(subject: Subject, own: Dialect, weights: Weights) -> Source:
+    return Source(own, _dtype(weights), subject.values.keys if subject.values is not None else {})
+
+
+def _tied(subject: Subject, weights: Weights, dialect: Dialect, named: Class | None) -> dict[str, object]:
     """{"tied": whether} where the tensors decide it, whatever the configuration says: there is nothing else to use."""
     if weights.untied:
         return {"tied": False}
+    arch = subject.architecture
+    assert arch is not None
     used = weights.groups | (named.groups if named is not None else frozenset())
     ties = [p for p in arch.params.values() if p.tied and p.group in used and (named is None or p.name not in named.without)]
-    return {"tied": True} if any(p.name not in subject.graph.params for p in ties) else {}
+    return {"tied": True} if any(p not in subject.graph.params for p in (*(t.name for t in ties), *dialect.unties)) else {}
 
 
 def _dtype(weights: Weights) -> str | None:

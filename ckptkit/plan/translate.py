@@ -13,6 +13,7 @@ from ..graph.examine import Subject
 from ..graph.survey import Survey
 from ..limits import LIMITS
 from ..schema import Dialect, Row, Table, count_name, expand, placeholders
+from ..schema.adjust import PLAIN
 from ..schema.layout import Layout, Placed, Sizes, atoms, nest, region, stored_shape
 from ..schema.loops import Loop, simplify
 from ..support.name_text import collapse
@@ -50,6 +51,8 @@ class Translate(Builder):
         self.groups = (self.graph.groups | added) - request.drop_groups
         others = {g for g, base in dialect.library.stands.items() if g in self.groups and base not in self.graph.groups}
         self.groups -= others
+        self.untied = False
+        self.groups -= self._copies()
         self.absent = {p: k for p, k in self.recognition.dialect.lacks.items() if k.holds(self.sizes.axis)}
         self.lacked = {p: k for p, k in dialect.lacks.items() if k.holds(self.sizes.axis)}
         self.new = (
@@ -58,7 +61,7 @@ class Translate(Builder):
         self.begun: dict[str, list[str]] = {}  # how they start -> target names
         self.rows: dict[str, list[str]] = {}  # how their new rows start -> target names
         self.cut: list[str] = []  # target names that lose rows
-        self.untied = False
+        self.adjusted: list[str] = []  # canonical parameters whose values source and target keep otherwise
         self.again: dict[str, str] = {}  # target names that are written once more as a tensor of their own -> the first
         self.harmless: dict[str, list[str]] = {}  # why it may be left out -> stored names
         for g in sorted(others):
@@ -68,6 +71,13 @@ class Translate(Builder):
             self.findings.append(Finding("warning", "dropped", collapse(stored), message))
         self.naming = Naming(subject, dialect, self.groups)
         self.named = self.naming.named
+
+    def _copies(self) -> set[str]:
+        """The heads that the source stores though they are tied: copies, which are no heads of the model's own."""
+        unties = self.recognition.dialect.unties & self.graph.params.keys()
+        tied = {p for p in unties if (other := self.arch.params[p].tied) is not None and self._is_tied(p, other)}
+        groups = {self.arch.params[p].group for p in tied} & self.arch.free_groups
+        return {g for g in groups if not any(i.group == g and n in self.graph.params for n, i in self.arch.params.items() if n not in tied)}
 
     def weights(self) -> Weights:
         for row, at in walk(self.table.rows, self.graph.counts):
@@ -83,6 +93,11 @@ class Translate(Builder):
         self._lacking()
         self._rest()
         self._spell()
+        if self.adjusted:
+            text = (
+                f"{collapse(self.adjusted)}: {self.recognition.dialect.title} and {self.dialect.title} store other values of them, rounded"
+            )
+            self.findings.append(Finding("info", "adjusted", collapse(self.adjusted, 2), text))
         self.findings += told(self.begun, self.rows, self.cut, self.request.seed, self.sizes.axis.get(AXIS, 0), self.wide.axis.get(AXIS, 0))
         return self.finish(self.groups, self.untied)._replace(hung=self.naming.hung)
 
@@ -114,20 +129,28 @@ class Translate(Builder):
 
     def _row(self, row: Row, at: Mapping[str, int]) -> None:
         infos = [self.arch.params[p] for p in row.parts]
-        if infos[0].group not in self.groups | (self.arch.free_groups & self.named.groups if self.named is not None else frozenset()):
+        unties = row.parts[0] in self.dialect.unties
+        claimed = self.arch.free_groups & self.named.groups if self.named is not None else frozenset()
+        if infos[0].group not in self.groups | claimed and not unties:
             return
         target = self.naming.name(row, at)
-        canonical = [expand(p, at) for p in row.parts]
-        if len(row.parts) == 1 and infos[0].tied is not None and self._is_tied(canonical[0], expand(infos[0].tied, at)):
-            if (
+        places = [at] if not row.layout.holder else self._places_of(row.layout.holder, at)
+        held = [(template, i, here) for here in places for i, template in enumerate(row.parts)]
+        canonical = [expand(template, here) for template, _, here in held]
+        if len(canonical) == 1 and infos[0].tied is not None and self._is_tied(canonical[0], expand(infos[0].tied, at)):
+            if unties:
+                canonical = [expand(infos[0].tied, at)]
+            elif (
                 self.request.container.TIES
                 and self.dialect.files.ties
                 and not (self.named is not None and row.parts[0] in self.named.without)
             ):
                 self._tie(target, expand(infos[0].tied, at))
-            return
+                return
+            else:
+                return
         if (
-            len(row.parts) == 1
+            len(canonical) == 1
             and row.parts[0] in self.lacked
             and (canonical[0] not in self.graph.params or self._leave_out(row.parts[0], canonical[0]))
         ):
@@ -137,22 +160,29 @@ class Translate(Builder):
             have = self.graph.counts.get(axis, self.wide.axis.get(axis, n))
             if have != n:
                 raise UnsupportedError(f"{self.dialect.title} has no place for {axis} {have} ({target}): {why}", hint=self._others())
-        layouts = tuple(i.layout for i in infos)
+        layout, layouts = row.layout.at(at), tuple(i.layout.at(at) for i in infos)
         pieces: list[Piece] = []
         stored: list[str] = []
         dtypes: list[str] = []
         new: dict[str, str] = {}
-        for i, (template, name) in enumerate(zip(row.parts, canonical, strict=True)):
-            there = Placed(row.layout, layouts, i)
+        whole = self._whole(row, canonical, (layout, layouts))
+        if whole is not None:
+            pieces.append(whole[1])
+            stored.append(whole[0])
+            dtypes.append(self.tensors[whole[0]].spec.dtype)
+        for (template, i, here), name in zip(held, canonical, strict=True) if whole is None else ():
+            there = Placed(layout, layouts, i, at=here.get(row.layout.holder, 0))
+            first = len(pieces)
             if name in self.graph.params:
                 bound = self.graph.params[name]
                 loops, a, b = nest(self.graph.placed(name), there, self.sizes, self.grown)
-                pieces.append(Piece(self.source(bound.stored), loops, a, b))
+                pieces.append(self._adjusted(Piece(self.source(bound.stored), loops, a, b), template, name))
                 stored.append(bound.stored)
                 dtypes.append(self.kept_dtype(bound.stored))
                 if self.grown is not None and AXIS in infos[i].layout.axes:
                     pieces += self._resized(template, name, there, target, new)
-            elif name in self.new:
+                continue
+            if name in self.new:
                 pieces.append(self._new(template, name, there, new))
                 self.begun.setdefault(new[name], []).append(target)
             elif template in self.absent:
@@ -161,13 +191,13 @@ class Translate(Builder):
                 if any(c in self.graph.params for c in canonical):
                     raise UnsupportedError(f"{target} joins {', '.join(canonical)}, but the weights lack {name}")
                 return
-        spec = TensorSpec(
-            self.dtype(target, canonical[0], dtypes[0] if dtypes else self._main_dtype()), stored_shape(row.layout, layouts, self.wide)
-        )
+            pieces[first:] = [self._adjusted(p, template) for p in pieces[first:]]
+        shape = stored_shape(layout, layouts, self.wide)
+        spec = TensorSpec(self.dtype(target, canonical[0], dtypes[0] if dtypes else self._main_dtype()), shape)
         pieces += self._folded(row, layouts, spec, dict(at))
-        for name in stored:
-            self.moved(name, target)
         sources = list(dict.fromkeys(stored))
+        for name in sources:
+            self.moved(name, target)
         story: dict[str, object] = {
             "from": sources,
             "holds": canonical,
@@ -177,6 +207,38 @@ class Translate(Builder):
         if new:
             story["initialised"] = {n: f"{how}, seed {self.request.seed}" for n, how in new.items()}
         self.targets.append((target, spec, tuple(pieces)))
+
+    def _places_of(self, holder: str, at: Mapping[str, int]) -> list[Mapping[str, int]]:
+        """Every place of the placeholder that a tensor joins."""
+        return [{**at, holder: n} for n in range(self.graph.counts.get(count_name(holder), 0))]
+
+    def _whole(self, row: Row, canonical: Sequence[str], there: tuple[Layout, tuple[Layout, ...]]) -> tuple[str, Piece] | None:
+        """(the stored tensor, its copy) where a tensor that joins many parameters goes over as it is."""
+        bound = self.graph.params.get(canonical[0]) if len(canonical) > 1 else None
+        if bound is None or bound.row.parts != row.parts or bound.row.layout != row.layout or self.grown is not None:
+            return None
+        t, adjust = self.tensors[bound.stored], self.recognition.dialect.adjust
+        alike = all(adjust.get(p) == self.dialect.adjust.get(p) for p in row.parts)
+        if (
+            not alike
+            or t.strides is not None
+            or t.spec.shape != stored_shape(*there, self.sizes)
+            or self.graph.params[canonical[-1]].stored != bound.stored
+        ):
+            return None
+        return bound.stored, Piece(self.source(bound.stored), simplify((Loop(t.spec.numel, 1, 1),)))
+
+    def _adjusted(self, piece: Piece, template: str, name: str = "") -> Piece:
+        """The piece with its values as the target keeps them, where source (a stored parameter, `name`) and target differ in that."""
+        theirs = self.graph.adjust(name) if name else None
+        ours = self.dialect.adjust.get(template)
+        if theirs == ours:
+            return piece
+        change = (theirs or PLAIN).then((ours or PLAIN).inverse())
+        self.adjusted.append(name or template)
+        if piece.op == "fill":
+            return piece._replace(value=piece.value * change.scale + change.offset)
+        return piece._replace(op="affine", scale=change.scale, value=change.offset)
 
     def _new(self, template: str, name: str, there: Placed, told: dict[str, str], first: int = 0) -> Piece:
         """What writes a parameter that the source lacks, or its rows from `first` on; `told` is given how they start."""

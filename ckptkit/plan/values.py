@@ -64,7 +64,8 @@ class Source(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """One nest of loops. `op`: copy; add (into what an earlier piece of the task put there); fill (with `value`, no source)."""
+    """One nest of loops. `op`: copy; affine (times `scale`, plus `value`, in double precision, rounded once); add (into what an earlier
+    piece of the task put there); fill (with `value`, no source)."""
 
     source: int  # index into Plan.sources; -1 for fill
     loops: tuple[Loop, ...]  # outermost first, simplified: () is one element
@@ -72,6 +73,7 @@ class Piece(NamedTuple):
     target_offset: int = 0
     op: str = "copy"
     value: float = 0.0
+    scale: float = 1.0
 
 
 class Encode(NamedTuple):
@@ -107,6 +109,11 @@ class Plan(NamedTuple):
     copies: tuple[tuple[str, str], ...] = ()  # (file beside the source, name in the target): vocabulary and the like
     texts: tuple[tuple[str, str], ...] = ()  # (name in the target, content): configuration, ledger
     version: int = PLAN_VERSION
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All files of the target, by their names in it."""
+        return (*(n for n, _ in self.layout.files), *(n for _, n in self.copies), *(n for n, _ in self.texts))
 
 
 def is_copy(piece: Piece) -> bool:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..engine.run import Result
     from ..verbs.convert import Conversion
 
-_WORDS = ("copied", "re-laid", "cast", "joined", "filled", "added", "initialised")
+_WORDS = ("copied", "re-laid", "cast", "joined", "filled", "added", "adjusted", "initialised")
 
 
 def kind_of(task: Task, dtypes: list[str]) -> str:
@@ -24,6 +24,8 @@ def kind_of(task: Task, dtypes: list[str]) -> str:
     ops = {p.op for p in task.pieces}
     if "add" in ops:
         return "added"
+    if "affine" in ops:
+        return "adjusted"
     if ops == {"fill"}:
         return "filled"
     if any(p.source >= 0 and dtypes[p.source] != task.dtype for p in task.pieces):

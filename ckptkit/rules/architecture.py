@@ -6,10 +6,12 @@ import json
 import os
 from collections.abc import Iterator
 
-from ..arch import architectures
+from ..arch import is_learned, learned_schema
+from ..arch import known as known_architecture
 from ..configuration.read import BLOCK
 from ..findings import Finding
 from ..graph.examine import Subject
+from ..graph.recognize import recognize
 from ..support.name_text import collapse, natural
 from ._base import count, rule
 
@@ -41,15 +43,18 @@ def empty(s: Subject) -> Iterator[Finding]:
 def architecture(s: Subject) -> Iterator[Finding]:
     """The architecture that the configuration declares (`model_type`, or the class it names) is held against the one whose
     tensor names explain the file best. An error where they are two different ones, or where the declared one's names match nothing;
-    a warning where the declared name is unknown here though the tensors are known. Where neither is known: rule `unknown`.
+    a warning where the declared name is unknown here though another architecture names its tensors so (many share their names: such a one
+    is not taken for the other). Where neither is known: rule `unknown`.
 
     What to do: use the configuration that belongs to the weights. `--architecture` overrules recognition.
     """
     declared = s.config.declared if s.config else None
-    known = next((a for a in architectures().values() if declared in a.names), None)
+    known = known_architecture(declared) if declared is not None else None
     arch = s.architecture
     if arch is None:
-        if known is not None:
+        if known is None and is_learned(declared) and s.config is not None:
+            yield _other_layout(s, str(declared))
+        elif known is not None:
             names = sorted(s.checkpoint.tensors, key=natural)
             yield Finding(
                 "error",
@@ -57,6 +62,14 @@ def architecture(s: Subject) -> Iterator[Finding]:
                 collapse(names, 3),
                 f"{s.config_name} says {declared}, but no naming of {known.title} matches the tensors",
             )
+        elif declared is not None:
+            like = recognize({n: t.spec.shape for n, t in s.checkpoint.tensors.items()}) if s.checkpoint.tensors else None
+            if like is not None and len(like.matches) == len(s.checkpoint.tensors):
+                yield Finding(
+                    "warning", "architecture", declared,
+                    f"{s.config_name} says {declared}, which is unknown here; the names are those of {like.architecture.title}, which it is "
+                    "not taken for: only the container was checked", f"--architecture {like.architecture.name}, if it is that", "undecided",
+                )  # fmt: skip
         return
     if (
         known is not None
@@ -79,12 +92,14 @@ def architecture(s: Subject) -> Iterator[Finding]:
                     "it belongs to another model, or the weights are one that lost what tells it from this",
                     f"get the model whole, or set {key} to {json.dumps(mark)}",
                 )  # fmt: skip
-    elif declared is not None and known is None:
+    elif declared is not None and known is None and declared not in arch.names:
+        learned = is_learned(declared)
         yield Finding(
-            "warning",
+            "error" if learned else "warning",
             "architecture",
             declared,
-            f"{s.config_name} says {declared}, which is unknown here; the tensors are those of {arch.title}",
+            f"{s.config_name} says {declared}, {'whose names do not match' if learned else 'which is unknown here'}; "
+            f"the tensors are those of {arch.title}",
         )
 
 
@@ -92,6 +107,25 @@ def _is_labelled(s: Subject) -> bool:
     """Whether the configuration is of the form that says whose it is."""
     assert s.architecture is not None
     return s.values is not None and s.architecture.labelled is not None and s.values.form == s.architecture.labelled.name
+
+
+def _other_layout(s: Subject, declared: str) -> Finding:
+    """The names are not those of the class that the configuration names: a text class on a multimodal layout, say."""
+    from ..graph.learned import class_names
+
+    assert s.config is not None
+    cls, due = class_names(learned_schema(declared), s.config.raw)
+    names = sorted(s.checkpoint.tensors, key=natural)
+    have = sum(n in due for n in names)
+    ends = {n.rpartition("layers.")[2]: n for n in names}
+    like = next((f", as {ends[e]} where it has {d}" for d in sorted(due, key=natural) if (e := d.rpartition("layers.")[2]) in ends), "")
+    rest = f"; {collapse([n for n in names if n not in due], 4)} are none of its own" if have < len(names) else ""
+    return Finding(
+        "error", "architecture", collapse(names, 3),
+        f"{s.config_name} says {declared} and names the class {cls}, which has {len(due)} tensors at this configuration: {have} of them are "
+        f"among the {len(names)} that are there{rest}. They lie in another layout{like}",
+        "use the configuration and the class that belong to the weights",
+    )  # fmt: skip
 
 
 def _told(s: Subject) -> bool:

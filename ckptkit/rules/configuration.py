@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 
-from ..arch import architectures
+from ..arch import of_class
+from ..configuration.write import form_spec
 from ..errors import CheckpointError, printable
 from ..findings import Finding
 from ..graph.examine import Subject
@@ -114,9 +115,9 @@ def numbers(s: Subject) -> Iterator[Finding]:
     if s.config is None or s.values is None or s.architecture is None:
         return
     flags = {"tied", "scaled", "scaled_by_layer", *s.architecture.switches}
-    form = s.architecture.dialects[s.values.form].config.keys
+    form = s.architecture.dialects[s.values.form].config
     for canonical, key in s.values.keys.items():
-        value, spec = s.values.raw.get(key), form.get(key, "")
+        value, spec = s.values.raw.get(key), form_spec(form, canonical)
         if (value is None and canonical != "norm_eps") or (isinstance(spec, Key) and spec.words is not None):
             continue
         said = f"{s.config_name} says {key} {printable(repr(value), 60)}"
@@ -179,11 +180,11 @@ def classes(s: Subject) -> Iterator[Finding]:
     name, mine, _ = _claims(s)
     if not name or mine is not None:
         return
-    others = [a for a in architectures().values() if any(c.name == name for d in a.dialects.values() for c in d.classes)]
-    if others and s.config is not None and s.config.declared in s.architecture.names:
+    other = of_class(name)
+    if other is not None and s.config is not None and s.config.declared in s.architecture.names:
         yield Finding(
             "warning", "config", "architectures",
-            f"{s.config_name} names the class {name}, which is {others[0].title}'s; its model_type and the tensors are "
+            f"{s.config_name} names the class {name}, which is {other.title}'s; its model_type and the tensors are "
             f"{s.architecture.title}'s", f"name a class of {s.architecture.title}",
         )  # fmt: skip
 
@@ -222,6 +223,8 @@ def other_forms(s: Subject) -> Iterator[Finding]:
                 f"{s.config_name} says that the weights are quantised ({method or 'method unsaid'}); {held} of them are plain numbers, "
                 "and are taken as such", "leave quantization_config out if the weights are not quantised",
             )  # fmt: skip
+    if s.architecture.learned:  # which knows what the library makes of the other keys
+        return
     others = s.graph.of_role("unexplained")
     if raw.get("position_embedding_type") not in (None, "absolute"):
         said, beside = raw["position_embedding_type"], [n for n in others if "distance_embedding" in n]

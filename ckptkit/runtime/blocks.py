@@ -29,16 +29,21 @@ def activate(ops: Any, name: str, x: Any) -> Any:
 
 
 def embeddings(ops: Any, spec: Spec, node: Any, ids: Any, segments: Any = None, positions: Any = None) -> Any:
-    """(embedded, what enters the first block, the word table): word + position + segment, normed; then projected."""
+    """(embedded, what enters the first block, the word table): word + position + segment (+ the first task), normed; then projected."""
     x = node.word(ids)
+    first = spec.traits.projected == "words"
+    if first and node.has("project"):
+        x = node.project(x)
     if node.has("position"):
         x = x + position_rows(ops, spec, node, place(ops, spec, ids) if positions is None else positions)
     if node.has("segment"):
         x = x + node.segment(ops.zeros_like(ids) if segments is None else segments)
+    if node.has("task"):
+        x = x + node.task(ops.zeros_like(ids))
     if node.has("norm"):
         x = node.norm(x)
     x = node.drop(x)
-    return x, node.project(x) if node.has("project") else x, node.word.weight
+    return x, node.project(x) if node.has("project") and not first else x, node.word.weight
 
 
 def position_rows(ops: Any, spec: Spec, node: Any, rows: Any) -> Any:

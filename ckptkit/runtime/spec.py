@@ -225,7 +225,7 @@ def spec_of(subject: Subject, groups: Collection[str] | None = None, vocab: int 
         sizes.axis[name] = n
     present = set(subject.graph.params)
     if subject.graph.dialect is not None:  # what the dialect has no place for is there with its fill
-        lacked = [p for p, lack in subject.graph.dialect.lacks.items() if lack.holds(sizes.axis)]
+        lacked = [p for p, lack in subject.graph.dialect.lacks.items() if lack.holds(sizes.axis) and not arch.params[p].optional]
         for p in lacked:
             holders = placeholders(p)
             for at in combinations(*(range(counts.get(count_name(h), 0)) for h in holders)):

@@ -21,7 +21,7 @@ class Row(NamedTuple):
     prefixed: bool
     parts: tuple[str, ...]  # canonical parameter templates
     layout: Layout
-    role: str = "param"  # param | repeat | derived | stray
+    role: str = "param"  # param | repeat | derived | stray | beside (tells that its layer is none of the model's)
     note: str = ""  # of a derived row how it is computed, of a stray what it is, of a repeat the group it belongs to
     computes: bool = False  # of a repeat, as in `Repeat`
     apart: bool = False
@@ -192,7 +192,8 @@ def _rows(arch: Canonical, dialect: Dialect) -> Iterator[Row]:
                 form, *endings = dialect.style[module.kind][suffix]
                 layout = parse(text)
                 if form != "canonical":
-                    layout = Layout(((),) * (form in ("conv", "row")) + (layout.dims if form == "row" else tuple(reversed(layout.dims))))
+                    dims = layout.dims if form == "row" else tuple(reversed(layout.dims))
+                    layout = layout._replace(dims=((),) * (form in ("conv", "row")) + dims)
                 stored = tuple(n + e for n in names for e in endings)
                 yield Row(stored, prefixed, (f"{value}.{suffix}" if suffix else value,), layout)
         else:
@@ -209,3 +210,6 @@ def _rows(arch: Canonical, dialect: Dialect) -> Iterator[Row]:
     for key, why in dialect.besides.strays.items():
         names, prefixed = _split_key(key)
         yield Row(tuple(names), prefixed, (), Layout(()), "stray", why)
+    for key, why in dialect.besides.layers.items():
+        names, prefixed = _split_key(key)
+        yield Row(tuple(names), prefixed, (), Layout(()), "beside", why)

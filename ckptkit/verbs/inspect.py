@@ -158,7 +158,7 @@ def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tupl
     ck, r = s.checkpoint, s.graph.recognition
     title = container_by_name(ck.container).TITLE
     evidence: dict[str, tuple[str, ...]] = {"container": (_container_evidence(path, ck.path, title, named),)}
-    evidence["architecture"] = r.evidence if r is not None else ("no architecture known here explains the tensor names",)
+    evidence["architecture"] = r.evidence if r is not None else (ck.special[0] or "no architecture known here explains the tensor names",)
     if s.config is not None:
         evidence["config"] = (_config_evidence(s),)
     sizes: dict[str, int] = {}
@@ -167,10 +167,19 @@ def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tupl
     variant, agreeing = None, []
     if r is not None:
         found = s.sizes()
-        order = dict.fromkeys(a for p in r.architecture.params.values() if p.group in s.graph.groups for a in p.layout.axes)
+        seen = {r.architecture.params[b.row.parts[b.which]].module for b in s.graph.params.values()}
+        there = (p for p in r.architecture.params.values() if p.group in s.graph.groups and (not p.optional or p.module in seen))
+        order = dict.fromkeys(a for p in there for a in p.layout.axes)
         counts = {c: s.graph.counts[c] for c in map(count_name, r.architecture.counted) if c in s.graph.counts}
+        if r.learned is not None:
+            counts = {**counts, **s.graph.counts}
+            order = {a: v for a, v in order.items() if not a.startswith("_")}
         sizes = {**counts, **{a: found.axis[a] for a in (*r.architecture.config_counts, *order) if a in found.axis}}
-        undecided = {" ".join(a for a in order if a in axes): n for axes, n in found.products.items() if not axes & sizes.keys()}
+        undecided = {
+            " ".join(a for a in order if a in axes): n
+            for axes, n in found.products.items()
+            if not axes & sizes.keys() and axes & order.keys()
+        }
         heads = s.value("heads")
         heads = heads if isinstance(heads, int) else None
         variant = s.graph.variant(heads)
@@ -239,6 +248,7 @@ def _config_evidence(s: Subject) -> str:
 def _rows(s: Subject) -> list[TensorRow]:
     r, roles = s.graph.recognition, s.graph.roles
     counted = set(s.counted())
+    untied = s.value("tied") is False
     rows: list[TensorRow] = []
     new = tuple.__new__  # a third of the time that the constructor takes
     packed = s.packings.weights
@@ -251,6 +261,7 @@ def _rows(s: Subject) -> list[TensorRow]:
         match = r.matches.get(name) if r is not None else None
         if match is not None and kind in ("param", "tied", "repeat"):
             canonical, templates, at, what = tuple(what.split(", ")), match.row.parts, match.at, ""
+            kind = "param" if kind == "tied" and untied else kind
         elif r is None and kind == "unexplained":
             kind = "tensor"
         spec = t.spec
@@ -385,7 +396,8 @@ def _ties(s: Subject, shared: Mapping[str, object]) -> tuple[tuple[str, ...], ..
     known = {frozenset(g) for g in groups}
     r = s.graph.recognition
     pairs = [(s.graph.params[c].stored, stored) for stored, c in s.graph.repeats]
-    for stored in s.graph.of_role("tied"):
+    pairs += [(stored, name) for name, stored in s.checkpoint.ties.items() if s.value("tied") is not False]
+    for stored in s.graph.of_role("tied") if s.value("tied") is not False else ():
         tied = r.architecture.params[r.matches[stored].row.parts[0]].tied if r is not None else None
         if tied in s.graph.params:
             pairs.append((s.graph.params[tied].stored, stored))

@@ -5,16 +5,25 @@ from __future__ import annotations
 import pytest
 
 from ckptkit.arch import architectures
+from ckptkit.errors import UndecidedError
 from ckptkit.graph.examine import examine
-from ckptkit.runtime.spec import from_json, spec_of, to_json
+from ckptkit.runtime.spec import from_json, make_spec, spec_of, to_json
 from ckptkit.schema import Architecture
-from ckptkit.schema.layout import LayoutError
+from ckptkit.schema.layout import LayoutError, Sizes
 from ckptkit.schema.traits import traits_of
 
+STATED = sorted(a.name for a in architectures().values() if a.traits)
 
-@pytest.mark.parametrize("name", sorted(architectures()))
+
+@pytest.mark.parametrize("name", STATED)
 def test_the_traits_of_an_architecture_are_of_the_vocabulary(name: str) -> None:
-    assert traits_of(architectures()[name]) and architectures()[name].traits
+    assert traits_of(architectures()[name])
+
+
+@pytest.mark.parametrize("name", sorted(architectures().keys() - STATED))
+def test_an_architecture_that_states_no_traits_is_not_built(name: str) -> None:
+    with pytest.raises(UndecidedError, match="not known here how"):
+        make_spec(architectures()[name], Sizes(), {}, {}, ())
 
 
 @pytest.mark.parametrize(
