@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from engine_targets import DATA, left, simple, tree
-from plans import go, plan_of, read_back, store, transposed
+from plans import dead_run, go, plan_of, read_back, store, transposed
 
 from ckptkit.containers import Part
 from ckptkit.engine import run as engine
@@ -38,15 +38,17 @@ def test_an_interrupt_leaves_nothing_and_the_old_target_as_it_was(tmp_path: Path
 
 def test_what_a_dead_run_left_is_cleaned_and_a_living_one_is_respected(tmp_path: Path) -> None:
     plan = simple(tmp_path)
-    stale = tmp_path / ".out.ckptkit-partial"
-    (stale / "sub").mkdir(parents=True)
-    (stale / "sub/x").write_text("x")
-    (stale / "weights-0.bin").symlink_to(tmp_path / "src/in")
+    stale = dead_run(plan)
+    content = stale / "content"
+    (content / "sub").mkdir()
+    (content / "sub/x").write_text("x")
+    (content / "weights-0.bin").unlink(missing_ok=True)
+    (content / "weights-0.bin").symlink_to(tmp_path / "src/in")
     fd = os.open(stale, os.O_RDONLY)
     fcntl.flock(fd, fcntl.LOCK_EX)
     with pytest.raises(UsageError, match="another run is writing this target"):
         go(plan)
-    assert (stale / "sub/x").exists()
+    assert (content / "sub/x").exists()
     os.close(fd)
     go(plan)
     assert left(tmp_path) == ["out"] and sorted(tree(tmp_path / "out")) == ["weights-0.bin"]
@@ -97,7 +99,9 @@ def test_without_renameat2_the_target_is_replaced_all_the_same(tmp_path: Path, s
 def test_an_old_target_moved_aside_by_a_killed_run_is_put_back(tmp_path: Path) -> None:
     plan = simple(tmp_path)
     go(plan)
-    os.rename(tmp_path / "out", tmp_path / ".out.ckptkit-old")
+    stale = dead_run(simple(tmp_path, "other"))  # between its two renames a run has the old target in its staging directory
+    os.rename(tmp_path / "out", stale / "old")
+    os.rename(stale, tmp_path / ".out.ckptkit-partial")
     with pytest.raises(UsageError, match="put back"):
         go(plan)
     assert read_back(plan, "t")[3] == 3 and left(tmp_path) == ["out"]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import gguf_files
 import numpy as np
 import oracles
 import pytest
@@ -130,6 +131,46 @@ def faults(case: str) -> Maker:
     return lambda tmp: Model(oracles.FIXTURES / "faults" / case)
 
 
+def forms(case: str, without: str = "", **config: Any) -> Maker:
+    """A packed weight without one of its parts, or with another configuration."""
+
+    def make(tmp: Path) -> Model:
+        shutil.copytree(oracles.FIXTURES / "forms" / case, tmp / "m")
+        arrays = load_file(tmp / "m" / "model.safetensors")
+        save_file({n: x for n, x in arrays.items() if not without or not n.endswith(without)}, tmp / "m" / "model.safetensors")
+        raw = json.loads((tmp / "m" / "config.json").read_text())
+        (tmp / "m" / "config.json").write_text(json.dumps({**raw, **config}))
+        return Model(tmp / "m")
+
+    return make
+
+
+def two_layers(*, plain: bool) -> Maker:
+    """A GPTQ weight in two layers, or in one and a plain one in the other."""
+
+    def make(tmp: Path) -> Model:
+        case = oracles.FIXTURES / "forms" / "quant_gptq_v1"
+        arrays = load_file(case / "model.safetensors")
+        with np.load(case / "expected.npz") as z:
+            other = {n.replace(".0.", ".1."): z[n] for n in z.files}
+        more = other if plain else {n.replace(".0.", ".1."): x for n, x in arrays.items()}
+        (tmp / "m").mkdir()
+        save_file({**arrays, **more}, tmp / "m" / "model.safetensors")
+        shutil.copy(case / "config.json", tmp / "m")
+        return Model(tmp / "m")
+
+    return make
+
+
+def big_endian(kind: int) -> Maker:
+    def make(tmp: Path) -> Model:
+        order = ">" if kind else "<"
+        (tmp / "m.gguf").write_bytes(gguf_files.gguf({"w": ((32,), kind, bytes(34 if kind else 128))}, order=order))
+        return Model(tmp / "m.gguf")
+
+    return make
+
+
 def golden(case: str) -> Maker:
     return lambda tmp: Model(oracles.golden(case.partition("/")[0]) / case.partition("/")[2])
 
@@ -169,6 +210,24 @@ def gpt1(tensors: int = 0, arrays: int = 10) -> Maker:
         return Model(tmp / "model")
 
     return make
+
+
+def beside_a_link(to: str) -> Maker:
+    """A model with a vocabulary that is a link."""
+
+    def make(tmp: Path) -> Model:
+        model = bert()(tmp)
+        (tmp / "m" / "LICENSE").symlink_to(to)
+        return model
+
+    return make
+
+
+def sparse(index: int) -> Callable[[Any], Any]:
+    """A sparse tensor of two columns with an element in this one."""
+    return lambda torch: {
+        "w": torch.ones(2), "s": torch.sparse_coo_tensor(torch.tensor([[0], [index]]), torch.ones(1), (2, 2), check_invariants=False),
+    }  # fmt: skip
 
 
 def saved(value: Callable[[Any], Any], **options: Any) -> Maker:
@@ -368,6 +427,7 @@ CASES: dict[str, tuple[Maker, Maker]] = {
     "inf": (bert(put(Q, one(np.inf))), bert(put(Q, one(3e38)))),
     "keras-config": (keras("metadata.json"), keras("metadata.json", "config.json")),
     "layers": (bert(num_hidden_layers=12), bert(num_hidden_layers=4)),
+    "links": (beside_a_link("/etc/passwd"), beside_a_link("config.json")),
     "lock": (locked(put(Q, one(3))), locked(None)),
     "kind": (sparse_second(first_k_dense_replace=0), sparse_second(first_k_dense_replace=1)),
     "missing": (bert(drop(Q)), bert(drop("pooler"), architectures=["BertForMaskedLM"])),
@@ -377,7 +437,11 @@ CASES: dict[str, tuple[Maker, Maker]] = {
     "optimizer": (bert(lambda a: a.update({Q + ".exp_avg": a[Q]})), bert(lambda a: a.update({Q + ".exp": a[Q]}))),
     "order": (gpt1(tensors=6), gpt1(tensors=12)),
     "overlap": (hostile("tf_bundle/entry_overlap/model.ckpt"), bundle()),
-    "packed": (faults("fp8-scales"), faults("fp8-scales/ref")),
+    "packed": (bert(lambda a: a.update({Q + "._data": a.pop(Q).astype(np.int8), Q + "._scale": np.ones(1, np.float32)})), bert()),
+    "packing": (forms("quant_gptq_v1", "qzeros"), forms("quant_gptq_v1")),
+    "packing-config": (forms("quant_gptq_v1", quantization_config={"quant_method": "fp8"}), forms("quant_gptq_v1")),
+    "packing-siblings": (two_layers(plain=True), two_layers(plain=False)),
+    "byte-order": (big_endian(8), big_endian(0)),
     "part": (saved(lambda torch: {"model": {"w": torch.ones(3)}, "generator": {"w": torch.ones(2)}}),
         saved(lambda torch: {"model": {"w": torch.ones(3)}, "optimizer": {"w": torch.ones(2)}})),
     "pickle": (golden("fairseq_roberta_old/model.pt"), golden("hf_bert/bin_zip")),
@@ -389,6 +453,7 @@ CASES: dict[str, tuple[Maker, Maker]] = {
     "shards": (hostile("sharded/extra_shard"), golden("hf_bert/safetensors_sharded")),
     "size": (bert(intermediate_size=65), bert(intermediate_size=64)),
     "slice": (bundle(lambda items: items.pop(b"v")), bundle()),
+    "sparse": (saved(sparse(5)), saved(sparse(1))),
     "switch": (t5(gated=False), t5(gated=True)),
     "tie": (bert(lambda a: a.update({DECODER: a["bert.embeddings.word_embeddings.weight"] + 1})),
         bert(lambda a: a.update({DECODER: a["bert.embeddings.word_embeddings.weight"]}))),

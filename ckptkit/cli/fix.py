@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     help="Split the weights into files of at most this size, such as 5GB.  [default: as large as the source's shards]",
 )
 @declare.option("--dry-run", is_flag=True, help="Name the repairs and write nothing.")
-@declare.option("--overwrite", is_flag=True, help="Replace DST if it exists.")
+@declare.option("--overwrite", is_flag=True, help="Replace DST if it exists; of a directory only what its ledger says ckptkit wrote.")
 @declare.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
 @format_option("repairs")
 def command(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .._typing import TYPE_CHECKING
+from ..errors import inert
 from . import _declare as declare
 from ._options import source_options
 
@@ -19,12 +20,14 @@ def command(path: str, reading: Reading, output: str | None) -> int:
 
     `ckptkit validate PATH --lock FILE` says later what of it is another one, and tells converted from changed.
     """
-    from ..verbs.lock import lock
+    from ..graph.examine import examine
+    from ..verbs.lock import lock_text
+    from ._outputs import files_of, write_outputs
 
-    text = lock(path, reading=reading)
-    if output is None:
-        declare.echo(text, nl=False)
-    else:
-        with open(output, "w", encoding="utf-8", errors="backslashreplace") as f:
-            f.write(text)
+    with examine(path, reading) as subject:
+        text = lock_text(subject)
+        if output is None:
+            declare.echo(text, nl=False)
+        else:
+            write_outputs({output: inert(text)}, files_of(subject))
     return 0

@@ -104,7 +104,7 @@ def open(path: str) -> Checkpoint:
         strides = tuple(prod(shape[:i]) for i in range(len(shape))) if array.fortran and len(shape) > 1 else None
         tensors[name] = StoredTensor(name, array.spec, (Extent(path, array.offset, array.spec.nbytes),), strides)
     LIMITS.check("tensors", len(tensors), "the number of tensors", path)
-    findings = interpreter.findings(tuple(n for n in pickle.opaque if n != _WRAPPER), path)
+    findings = interpreter.findings(tuple(n for n in pickle.opaque if n != _WRAPPER), path, pickle.calls)
     return Checkpoint(path, NAME, tensors, files=(path,), findings=findings)
 
 

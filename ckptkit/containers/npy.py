@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from math import prod
 
 from ..errors import UsageError, printable
 from ..limits import LIMITS
 from ..support.open_file import open_fd
-from ..tensors import Extent, StoredTensor, TensorSpec
+from ..tensors import StoredTensor, TensorSpec
 from ._interface import NOTHING, Checkpoint, FileLayout, Inside, Part, Slot
 
 NAME = "npy"
@@ -67,6 +66,7 @@ def prefix(path: str) -> str | None:
 
 def open(path: str) -> Checkpoint:
     """The arrays of a folder, or the one of a file; only headers are read. Raises CorruptError, UnsupportedError, LimitError."""
+    from ._wire.npy_array import stored_array
     from ._wire.npy_header import MAX_HEADER, header
 
     files = _files(path) if os.path.isdir(path) else {os.path.basename(path).removesuffix(".npy") or "0": path}
@@ -74,12 +74,10 @@ def open(path: str) -> Checkpoint:
     for name, file in files.items():
         fd = open_fd(file)
         try:
-            h = header(os.pread(fd, MAX_HEADER + 12, 0), os.fstat(fd).st_size, file)
+            h = header(os.pread(fd, MAX_HEADER + 12, 0), os.fstat(fd).st_size, file, swapped=True)
         finally:
             os.close(fd)
-        shape = h.spec.shape
-        strides = tuple(prod(shape[:i]) for i in range(len(shape))) if h.fortran and len(shape) > 1 else None
-        tensors[name] = StoredTensor(name, h.spec, (Extent(file, h.start, h.spec.nbytes),), strides)
+        tensors[name] = stored_array(name, h, file, h.start)
     return Checkpoint(path, NAME, tensors, files=tuple(files.values()))
 
 

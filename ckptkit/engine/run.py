@@ -19,14 +19,15 @@ from ..errors import CheckpointError, FindingsError, NotFoundError, UnsupportedE
 from ..findings import Finding
 from ..limits import using
 from ..plan.values import PLAN_VERSION, Plan
-from ..support.files import CHUNK, Files, checksum, quickest_checksum, trim, writeback
+from ..support.files import CHUNK, Files, checksum, quickest_checksum, trim, write_error, writeback
 from .coverage import check_slots
 from .crew import Crew
 from .jobs import Job, jobs_of, ordered
 from .journal import Done, Journal, fingerprint, take_up
 from .output import copy_file, create, flush, write_parts, write_text
+from .replaceable import private, readable_file
 from .sources import Unpacker, flat
-from .staging import Stage, readable_file
+from .staging import Stage
 from .worker import Settings, Worker
 
 LEAST_MEMORY = 8 << 20
@@ -77,7 +78,9 @@ def run(
     limits = dict(pair for s in plan.sources if s.encoded is not None for pair in s.encoded.limits)
     with (
         using(**limits),
-        Stage(plan.target, single=plan.single, overwrite=overwrite, inputs=_inputs(plan), resume=True) as stage,
+        Stage(
+            plan.target, single=plan.single, overwrite=overwrite, inputs=_inputs(plan), names=plan.names, mode=_mode(plan), resume=True
+        ) as stage,
         closing(Unpacker()) as unpacker,
     ):
         work = _prepare(plan, options, stage, unpacker)
@@ -94,7 +97,7 @@ def run(
                 work.crew.spread(lambda _, path: flush(path, stage), _staged(work))
         finally:
             work.crew.close()
-        sizes = tuple((n, os.stat(stage.file(n)).st_size) for n in _all_names(plan))
+        sizes = tuple((n, _size(stage.file(n), stage)) for n in plan.names)
         if progress is not None:
             progress(work.total, work.total)
         if work.journal is not None:
@@ -191,7 +194,7 @@ def _headers(work: _Work, finish: Iterable[Part]) -> int:
     finally:
         files.close()
     for (name, size), path in zip(plan.layout.files, work.paths, strict=True):
-        have = os.stat(path).st_size
+        have = _size(path, work.stage)
         if size >= 0 and have != size:
             raise CheckpointError(f"is {have:,} bytes and was laid out as {size:,}: a mistake of the container", path=name)
     return extra
@@ -228,13 +231,23 @@ def check_inputs(plan: Plan) -> None:
             raise NotFoundError("was to be copied along and is no readable file", path=path)
 
 
-def _all_names(plan: Plan) -> list[str]:
-    return [n for n, _ in plan.layout.files] + [n for _, n in plan.copies] + [n for n, _ in plan.texts]
+def _mode(plan: Plan) -> int:
+    """The most that the target's files may permit: what every file of weights that goes into it does."""
+    beside = {p for p, _ in plan.copies}
+    return private([p for p, _, _ in plan.inputs if p not in beside] or [p for p, _, _ in plan.inputs])
+
+
+def _size(path: str, stage: Stage) -> int:
+    """The bytes of a staged file. Raises CheckpointError where somebody has removed it."""
+    try:
+        return os.stat(path).st_size
+    except OSError as e:
+        raise write_error(e, stage.label(path)) from None
 
 
 def _names(plan: Plan) -> list[str]:
     """The names of the container's files, all names of the target checked."""
-    every = _all_names(plan)
+    every = plan.names
     if plan.single and len(every) != 1:
         raise CheckpointError(f"the plan is for one file and has {len(every)}", path=plan.target)
     twice = sorted({n for n in every if every.count(n) > 1}) if len(set(every)) < len(every) else []

@@ -26,7 +26,7 @@ class Weights:
     weights are packed."""
 
     def __init__(self, subject: Subject, sizes: Sizes | None = None) -> None:
-        refuse_packed(subject, "rebuilding the model")
+        refuse_packed(subject.graph.packings, subject.checkpoint.path, "rebuilding the model")
         self.subject = subject
         self.sizes = subject.sizes() if sizes is None else sizes
         self._maps: dict[str, mmap.mmap] = {}

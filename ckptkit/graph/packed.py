@@ -12,12 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from .._typing import TYPE_CHECKING, NamedTuple
+from .._typing import NamedTuple
 from ..errors import UnsupportedError
 from ..support.name_text import collapse, natural
-
-if TYPE_CHECKING:
-    from .examine import Subject
 
 
 class Family(NamedTuple):
@@ -93,15 +90,15 @@ def words(found: Sequence[Packing]) -> str:
     families = " and ".join(dict.fromkeys(p.family for p in found))
     beside = next(iter(first.beside.values()))
     are = "s are" if len(found) != 1 else " is"
-    return f"{len(found)} weight{are} quantised with scales beside ({families}: {first.numbers} with {beside}{', ...' if len(found) > 1 else ''})"
+    such = f"{first.numbers} with {beside}{', ...' if len(found) > 1 else ''}"
+    return f"{len(found)} weight{are} quantised with scales beside ({families}: {such})"
 
 
-def refuse_packed(subject: Subject, what: str) -> None:
+def refuse_packed(found: Sequence[Packing], path: str, what: str) -> None:
     """Raise UnsupportedError where weights are packed that `what` ("converting to another naming") would take for plain numbers."""
-    found = subject.graph.packings
     if found:
         raise UnsupportedError(
             f"{words(found)}: {what} would take the numbers without their scales",
-            path=subject.checkpoint.path,
+            path=path,
             hint=f"dequantise it with the library that made it; not decoded here yet: {collapse([p.numbers for p in found], 3)}",
         )

@@ -1,9 +1,8 @@
 """Which architecture and dialect the stored names are, with the evidence.
 
-Policy: names are reduced to patterns once (digits to a placeholder) and every architecture x dialect is scored by exact
-sets of patterns. Tensors decide; what the configuration calls itself only decides between equals. A wrapper that all
-names share ("module." of DataParallel, "_orig_mod." of torch.compile) is set apart and named as such. Where the names tell
-nothing and the container keeps the variables' own names besides (TensorFlow's object graph, Keras' HDF5), those are tried.
+Policy: names are reduced to patterns once (digits to a placeholder) and every architecture x dialect is scored by exact sets of patterns.
+Tensors decide; what the configuration calls itself only decides between equals. Wrappers and scopes are set apart and named as such
+(`scopes`). Where a container keeps the variables' own names besides (TensorFlow's objects, Keras' HDF5), those are tried.
 """
 
 from __future__ import annotations
@@ -19,11 +18,13 @@ from ..arch import names as known_names
 from ..errors import UsageError
 from ..schema import Architecture, Dialect, Match, Row, Table
 from ..schema.templates import patterns_of, reduce_names, stem, tally
-from .scopes import scopes, without_inner
+from .layouts import misfits
+from .scopes import inner_words, scopes, shared_wrapper, without_inner
 from .training_state import optimizer_state
 
 if TYPE_CHECKING:
     from ..schema.library_names import Spelling
+    from .learned import Learned
 
 
 class Score(NamedTuple):
@@ -68,22 +69,6 @@ class Question(NamedTuple):
 
 Reduced = Mapping[str, str]  # stored name -> pattern
 
-WRAPPERS = (
-    "model/",
-    "params/",
-    "target/",
-    "module.",
-    "_orig_mod.",
-    "model.",
-    "net.",
-    "network.",
-    "student.",
-    "teacher.",
-    "ema_model.",
-    "transformer.",
-    "encoder.",
-)
-
 
 class Recognition(NamedTuple):
     """What a checkpoint was recognised as. `wrapper` is what was set apart before every name."""
@@ -96,6 +81,7 @@ class Recognition(NamedTuple):
     score: Score
     evidence: tuple[str, ...]
     plain: Mapping[str, str] = {}  # stored name -> plain name, where the dialect has a spelling
+    learned: Learned | None = None  # where the architecture has no table of its own
 
     @property
     def table(self) -> Table:
@@ -246,15 +232,16 @@ def recognize(
     model, but has no such part as is asked for.
     """
     asked = asked or Question()
-    bare, wrappers = without_inner(shapes)
+    found = _recognize(shapes, asked)
+    bare, wrappers = without_inner(shapes) if found is None or found.score.explained < len(shapes) else ({}, ())
     if wrappers:
         found = recognize({bare[n]: s for n, s in shapes.items()}, dict, asked)
         if found is None:
             return None
         inside = {b: n for n, b in bare.items()}
-        said = f"inside of names stand the wrappers {', '.join(wrappers)}"
-        return found._replace(matches={inside[n]: m for n, m in found.matches.items()}, evidence=(*found.evidence, said))
-    found = _recognize(shapes, asked)
+        return found._replace(
+            matches={inside[n]: m for n, m in found.matches.items()}, evidence=(*found.evidence, *inner_words(shapes, wrappers))
+        )
     if found is None or not found.score.whole or found.score.explained < len(shapes):
         found = _by_own_names(shapes, aliases(), asked, found)
     if found is None:
@@ -355,11 +342,11 @@ def _recognize(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> Recogn
         names = _Names(inner, patterns, asked.config)
         found = _candidates(names, asked, thorough=False) or _candidates(names, asked, thorough=True)
         if found:
-            best = _best(found, stripped)
+            best = _by_layout(_best(found, stripped), found, inner, {n[len(wrapper) :]: p for n, p in stripped.items()})
             matches, plain = _matches(best, names, stripped, wrapper)
             evidence = _evidence(best, found, asked, wrapper, f"{len(matches)} of {len(reduced)}")
             return Recognition(best.architecture, best.dialect, best.prefix, wrapper, matches, best.score, tuple(evidence), plain)
-        shared = _shared_wrapper(patterns)
+        shared = shared_wrapper(patterns)
         if not shared:
             return None
         wrapper += shared
@@ -430,6 +417,18 @@ def _best(found: list[Candidate], reduced: Reduced) -> Candidate:
     return max(best, key=lambda c: c.score)
 
 
+def _by_layout(best: Candidate, found: Sequence[Candidate], stored: Mapping[str, tuple[int, ...]], reduced: Reduced) -> Candidate:
+    """Of namings of one architecture with the same names, the one in whose layouts the shapes fit together."""
+    same = (best.score.explained, best.score.missing, best.prefix, best.architecture)
+    alike = (c for c in found if (c.score.explained, c.score.missing, c.prefix, c.architecture) == same)
+    own = [c for c in alike if c.dialect.files.spelling is None and c.dialect.files.objects is None]
+    if len(own) < 2 or best not in own:
+        return best
+    wrong = {c.dialect.name: misfits(c.architecture, c.dialect.name, c.prefix, stored, reduced) for c in own}
+    least = min(wrong.values())
+    return best if wrong[best.dialect.name] == least else max((c for c in own if wrong[c.dialect.name] == least), key=lambda c: c.score)
+
+
 def _misfits(table: Table, prefix: str, numbered: Sequence[tuple[str, list[str]]]) -> int:
     """Names of a known pattern with numbers that are not, or a second time, and numbers that are left out. `numbered`: the names'
     patterns and numbers."""
@@ -490,13 +489,3 @@ def _signature(table: Table, prefix: str, names: _Names) -> int:
                     return -1
                 said = 1
     return said
-
-
-def _shared_wrapper(patterns: Mapping[str, int]) -> str:
-    """The known wrapper that at least nine tenths of the names begin with, or ""; `patterns` has how many names each is."""
-    total = sum(patterns.values())
-    for w in WRAPPERS:
-        n = sum(k for p, k in patterns.items() if p.startswith(w))
-        if n and n * 10 >= 9 * total:
-            return w
-    return ""

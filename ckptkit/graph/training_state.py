@@ -1,4 +1,6 @@
-"""What of a checkpoint is training state and no model: moments and slots of an optimizer, counters. Set apart before anything is recognised.
+"""What of a checkpoint is training state and no model: moments and slots of an optimizer, counters.
+
+It is set apart before anything is recognised.
 
 Policy: it is told by the container's own places (Keras' optimizer groups, flax' TrainState, PyTorch's outline) and by pairing a slot with
 the variable of any model that it belongs to. A tensor is not a slot since it is beside others; nothing pairs, nothing is set apart.

@@ -40,7 +40,8 @@ def losses(subject: Subject, *, renames: bool, casts: bool) -> Iterator[Finding]
         names.sort(key=natural)
         yield Finding(
             "error", "part", part,
-            f"another model lies in the file under {part!r} ({len(names)} tensors: {collapse(names, 2)}): nothing says which of them is meant",
+            f"another model lies in the file under {part!r} ({len(names)} tensors: {collapse(names, 2)}): nothing says which of them is "
+            "meant",
             f"--part {part} converts it, --drop '{part}*' leaves it out",
         )  # fmt: skip
     packings = subject.graph.packings

@@ -15,7 +15,8 @@ from ..graph.survey import Survey
 from .arrange import Same, Weights
 from .assemble import assemble
 from .contents import Contents, gather_contents
-from .ledger import LEDGER, ledger_text, make_ledger
+from .ledger import make_ledger, with_ledger
+from .quantize import quantized
 from .target import Request
 from .translate import Translate
 from .values import Plan
@@ -33,12 +34,14 @@ class Planned(NamedTuple):
 def make_plan(subject: Subject, request: Request, survey: Survey) -> Planned:
     """Plan what `request` asks for. Raises UndecidedError or UnsupportedError where it cannot be decided or stored."""
     weights = arrange(subject, request, survey)
+    if request.quantize is not None:
+        weights = quantized(weights, request)
     try:
         contents = gather_contents(subject, request, weights)
         ledger = make_ledger(subject, request, weights, contents.findings)
-        if not request.single:
-            contents = contents._replace(texts=(*contents.texts, (LEDGER, ledger_text(ledger))))
         plan = assemble(weights, request, contents, [*subject.checkpoint.files, *(c for c, _ in contents.copies)])
+        if not request.single:
+            plan = with_ledger(plan, ledger)
     except CheckpointError as e:
         e.path = e.path or printable(subject.checkpoint.path)
         raise

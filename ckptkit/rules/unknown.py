@@ -187,6 +187,7 @@ def _unlike(r: Run) -> Iterator[Finding]:
             other = next((d, z) for t, d, z in usual if t == name)
             yield Finding(
                 "warning", "layers", f"{r.stem}{i}{name}",
-                f"layer {i} of {r.stem.rstrip('./_')} is unlike its siblings: {r.stem}{i}{name} is {dtype} {list(shape)}, theirs {other[0]} "
+                f"layer {i} of {r.stem.rstrip('./_')} is unlike its siblings: {r.stem}{i}{name} is {dtype} {list(shape)}, "
+                f"theirs {other[0]} "
                 f"{list(other[1])}", basis="inferred",
             )  # fmt: skip

@@ -63,6 +63,11 @@ def convert(
     add: Sequence[str] = (),
     resize_vocab: int | None = None,
     seed: int = 0,
+    renew: bool = False,
+    names_only: bool = False,
+    dequantize: bool = False,
+    quantize: str | None = None,
+    keep: Sequence[str] = (),
     reading: Reading = AS_FOUND,
     **words: Unpack[SourceWords],
 ) -> Conversion:
@@ -72,21 +77,43 @@ def convert(
     `target` is a directory, or one file if it ends like one of the container's and the container is a single file.
     `reading`, or its fields as keywords (config, architecture, dialect, part, given; `container` is the target's), overrule what would
     be found; `given`: canonical values that nothing else says ({"heads": 16}). `dtypes`: (glob, dtype) pairs; `drop`: head groups to
-    leave out, and globs of stored names; `max_shard_size` and `max_memory` in bytes; `check` verifies the source's checksums and reads back what was
+    leave out, and globs of stored names; `max_shard_size` and `max_memory` in bytes; `check` verifies the source's checksums and reads
+    back what was
     written, with check="reference" also by the format's own library; `on_overflow` (error, clip, keep) and `sync` are the engine's;
     `force` converts in spite of error findings. `init_missing`: parameters that the source lacks start as the architecture's authors
     have them start; `add`: so do heads that it lacks; `resize_vocab`: so do further rows of the vocabulary (or rows are left out);
-    all of it by `seed`, the same values as `build_transformer_model` gives, listed in the findings and the ledger. Raises
+    `renew`: names and configuration are written anew though the naming stays (of an architecture that has one naming only, they stay);
+    `dequantize`: packed weights (quantised ones, whatever form they are stored in) are decoded; else their parts move bit for bit;
+    `quantize`: weights are packed in that way ("fp8-block", "q8_0", "mlx-4"), but for those that fit a glob of `keep`;
+    all of it by `seed`, the same values as `build_transformer_model` gives, listed in the findings and the ledger; `names_only`: where
+    nothing says the configuration none is written, instead of asking for what it lacks. Raises
     FindingsError, UndecidedError, UsageError, ... (`errors`).
     """
+    from ..engine.replaceable import check_target
     from ..engine.run import run
-    from ..engine.staging import check_target
 
     src, dst = os.fspath(source), os.fspath(target)
     if check not in (True, False, "reference"):
         raise UsageError(f"check is {check!r}", hint="True, False or 'reference'")
     drop, globs = groups_and_globs(drop)
-    wanted = with_container(Wanted(to, container, dtypes, max_shard_size, drop, drop_optimizer, init_missing, add, resize_vocab, seed))
+    wanted = Wanted(
+        to,
+        container,
+        dtypes,
+        max_shard_size,
+        drop,
+        drop_optimizer,
+        init_missing,
+        add,
+        resize_vocab,
+        seed,
+        dequantize,
+        quantize,
+        keep,
+        names_only,
+        renew,
+    )
+    wanted = with_container(wanted)
     check_target(dst, single=single_file(dst, wanted.container), overwrite=overwrite or dry_run, inputs=())
     with paused(), examine(src, reading.but(**words, drop=(*reading.drop, *globs))) as subject:
         request = choose_target(subject, wanted, dst)
@@ -97,6 +124,8 @@ def convert(
         )  # fmt: skip
         proof = _reference(request.container.NAME) if check == "reference" else None
         if dry_run:
+            if overwrite:  # what would be lost is told now
+                check_target(dst, single=request.single, overwrite=True, inputs=(), names=planned.plan.names)
             return done
         result = run(
             planned.plan, overwrite=overwrite, jobs=jobs, max_memory=max_memory, check=bool(check), proof=proof, on_overflow=on_overflow,
@@ -106,7 +135,8 @@ def convert(
 
 
 def _refuse_errors(subject: Subject, wanted: Wanted, request: Request, path: str, *, integrity: bool, force: bool) -> list[Finding]:
-    """The source's findings, without that of what is to be made new, and what the target would lose of it; FindingsError for errors among them, unless `force`."""
+    """The source's findings, without that of what is to be made new, and what the target would lose of it; FindingsError for
+    errors among them, unless `force`."""
     findings = [f for f in run_rules(subject, integrity=integrity) if not (wanted.init_missing and f.rule == "missing")]
     findings += losses(subject, renames=request.dialect is not None, casts=bool(wanted.dtypes))
     errors = [f for f in findings if f.severity == "error"]

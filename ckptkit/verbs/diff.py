@@ -57,7 +57,8 @@ class Change(NamedTuple):
 
 
 class Diff(NamedTuple):
-    """The outcome of `diff`. `config` are canonical values and keys that differ, `metadata` what lies beside the weights, `classes` those of
+    """The outcome of `diff`. `config` are canonical values and keys that differ, `metadata` what lies beside the weights, `classes`
+    those of
     tensors that have one of their own: key -> (a's, b's). `left_out` says in words what was not compared and could make it another model,
     `notes` what was not compared since it is another model in the same file."""
 

@@ -132,8 +132,39 @@ def test_what_a_configuration_would_run_is_a_finding(words: str) -> None:
     found = model_config.judge(
         json.dumps({"class_name": "Sequential", "module": "keras", "config": {"layers": [CONFIGS[words]]}}), "x.keras:config.json"
     )
-    assert found and all(f.severity == "warning" and f.rule == "keras-config" for f in found)
+    severity = "error" if words in ("os.system", "keras.utils") else "warning"
+    assert found and all(f.severity == severity and f.rule == "keras-config" for f in found)
     assert any(words.split(",")[0] in f.message for f in found) and all("never loaded" in f.message for f in found)
+
+
+@pytest.mark.parametrize(("module", "name"), [
+    ("builtins", "exec"), ("builtins", "eval"), ("subprocess", "Popen"), ("posix", "system"), ("keras.src.utils.file_utils", "get_file"),
+    ("keras.src.saving.saving_api", "load_model"), ("tf_keras.utils", "get_file"), ("torch.serialization.os", "system"),
+])  # fmt: skip
+@pytest.mark.parametrize("form", ["text", "object", "class"])
+def test_a_function_of_pythons_own_and_what_loads_files_are_errors(module: str, name: str, form: str) -> None:
+    v: dict[str, object] = {"module": module, "class_name": "function", "config": name if form == "text" else {"name": name}}
+    if form == "class":
+        v = {"module": module, "class_name": name, "config": {}}
+    found = model_config.judge(json.dumps({"class_name": "Sequential", "module": "keras", "config": {"layers": [v]}}), "x")
+    assert [f.severity for f in found] == ["error"] and name in found[0].message
+
+
+@pytest.mark.parametrize(("layer", "severities"), [
+    ({"module": "keras.layers", "class_name": "StringLookup", "config": {"vocabulary": "/etc/passwd"}}, ["error"]),
+    ({"module": "keras.layers", "class_name": "TextVectorization", "config": {"vocabulary": "vocab.txt"}}, ["error"]),
+    ({"module": "keras_hub.src.models.gpt2.gpt2_tokenizer", "class_name": "GPT2Tokenizer", "config": {"merges": "/x", "vocabulary": "/y"}},
+        ["error", "error"]),
+    ({"module": "keras_hub.tokenizers", "class_name": "SentencePieceTokenizer", "config": {"proto": "/etc/shadow"}}, ["error"]),
+    ({"module": "keras.layers", "class_name": "TFSMLayer", "config": {"filepath": "/tmp/evil"}}, ["error", "error"]),
+    ({"class_name": "StringLookup", "config": {"vocabulary": "/etc/passwd"}}, ["error"]),
+    ({"module": "keras.layers", "class_name": "StringLookup", "config": {"vocabulary": ["a", "b"]}}, []),
+    ({"module": "keras.layers", "class_name": "StringLookup", "config": {"vocabulary": None}}, []),
+    ({"module": "keras_hub.tokenizers", "class_name": "SentencePieceTokenizer", "config": {"proto": "QUJD" * 100}}, []),
+])  # fmt: skip
+def test_a_configuration_that_makes_keras_read_a_file_is_an_error(layer: dict[str, object], severities: list[str]) -> None:
+    found = model_config.judge(json.dumps({"class_name": "Sequential", "module": "keras", "config": {"layers": [layer]}}), "x")
+    assert [f.severity for f in found] == severities
 
 
 def test_keras_own_layers_are_no_finding(saved: Path) -> None:

@@ -170,6 +170,8 @@ def _wrong(case: Case, command: str, status: int, said: str, megabytes: int) -> 
         return f"{megabytes} MB"
     if any(not c.isprintable() and c != "\n" for c in said):
         return "unprintable characters"
+    if any(line.lstrip().startswith("::") or re.search(r"##[A-Za-z.]*\[", line) for line in said.splitlines()):
+        return "a command to a CI job"
     lines = said.splitlines()
     errors = [line for line in lines if line.startswith("error: ")]
     if status == 2 and (len(errors) != 1 or lines[-1] != errors[0]):

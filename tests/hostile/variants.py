@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from formats import formats
-from hostile_file import Made
+from hostile_file import Made, text
 from hostile_headers import json_files, safetensors_files, tensors
-from hostile_pickles import legacy_files, pickle_files, zip_files, zipped
+from hostile_pickles import archive, legacy_files, pickle_files, state, zip_files, zipped
 from hostile_tables import index, table_files
 from runner import Case
+from safety import Pieces, safety
 
 MAKERS: list[tuple[str, Callable[[Path], Made]]] = []
 
@@ -37,6 +38,7 @@ def _made(folder: Path) -> Iterator[Case]:
         *legacy_files(),
         *table_files(),
         *formats(),
+        *safety(Pieces(tensors, state, zipped, archive, text)),
     ):
         here = folder / name.replace("/", "_")
         here.mkdir(parents=True, exist_ok=True)

@@ -59,10 +59,11 @@ _MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # Python 2's name
 class Copied:
     """The bytes that opcodes have copied from what the pickle holds already: few opcodes could make many gigabytes of a long list."""
 
-    __slots__ = ("bytes",)
+    __slots__ = ("bytes", "calls")
 
     def __init__(self) -> None:
         self.bytes = 0
+        self.calls: set[str] = set()  # what is called and not on the allow-list
 
     def add(self, n: int) -> None:
         """Count `n` bytes. Raises LimitError."""
@@ -284,20 +285,31 @@ def _allowed() -> dict[tuple[str, str], object]:
     return table
 
 
+# data on the list above that torch.load, which is weights_only since 2.6, refuses all the same: what it allows has no numpy and few
+# builtins (`_get_allowed_globals` of torch/_weights_only_unpickler.py, 2.13)
+REFUSED = frozenset((
+    ("collections", "defaultdict"), ("copyreg", "_reconstructor"), ("numpy", "dtype"), ("numpy", "ndarray"),
+    *((f"numpy.{core}.multiarray", n) for core in ("core", "_core") for n in ("scalar", "_reconstruct")),
+    *(("builtins", n) for n in (
+        "bytes", "frozenset", "list", "tuple", "dict", "object", "slice", "range", "int", "float", "str", "bool",
+    )),
+))  # fmt: skip
 _ALLOWED: dict[tuple[str, str], object] = {}
 
 
-def find(module: str, name: str, named: dict[str, None]) -> object:
-    """What stands for a global; one that is not allowed is added to `named`."""
+def find(module: str, name: str, named: dict[str, bool]) -> object:
+    """What stands for a global; one that is not allowed is added to `named`, and so (with True) is one that only torch.load refuses."""
     if not _ALLOWED:
         for key, what in _allowed().items():
             _ALLOWED[key] = _Callable(what, *key) if callable(what) else what
     module = _MODULES.get(module, module)
     found = _ALLOWED.get((module, name))
+    if (module, name) in REFUSED:
+        named[f"{module}.{name}"] = True
     if found is None:
         if len(module) + len(name) > _LONG:
             raise CorruptError(f"a pickle names a global with {len(module) + len(name):,} characters")
-        named[f"{module}.{name}"] = None
+        named[f"{module}.{name}"] = False
         LIMITS.check("pickle_globals", len(named), "the number of names in a pickle that are not on the allow-list")
         return Opaque(module, name)
     if found is _DATA:
@@ -317,6 +329,8 @@ def call(f: object, args: object, copied: Copied) -> object:
     if type(args) is not tuple:
         raise CorruptError("a pickle calls something with arguments that are no tuple")
     if type(f) is Opaque:
+        if not f.safe:
+            copied.calls.add(f"{f.module}.{f.name}")
         if f.args is None and f.state is None:
             return Opaque(f.module, f.name, args, safe=f.safe)
         return Opaque(f.module, f.name if f.name.endswith("()()") else f.name + "()", args)

@@ -17,6 +17,7 @@ from .outline import is_module, is_optimizer
 
 _FLAT = ("fp32_flat_groups", "single_partition_of_fp32_groups", "fp32_groups")  # DeepSpeed's flat weights: stage 3, stages 1 and 2
 _RANK = re.compile(r"(?:zero_)?pp_rank_([0-9]{1,6})_")
+_MODULES = 1000  # modules among which a configuration is looked for
 _SETTINGS = re.compile(r"transformers\.models\.([a-z0-9_]{1,60})\.configuration_[a-z0-9_]{1,60}")
 
 
@@ -60,7 +61,9 @@ def settings_of(value: object) -> dict[str, object] | None:
     """The configuration of transformers that a pickled module carries, nearest to its root, as config.json would say it."""
     root = _module(value)
     queue = [root] if root is not None else []
-    for module in queue[:1000]:
+    for module in queue:  # which grows meanwhile
+        if len(queue) > _MODULES:
+            return None
         state = module.state
         assert type(state) is dict
         for held in (state.get("config"), *state.values()):

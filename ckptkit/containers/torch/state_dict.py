@@ -138,7 +138,8 @@ def read_tree(value: Any, locate: Locate, path: str, rebuilt: int) -> Tree:
         found.append(Finding("warning", "names", doubled[0], f"two tensors have this name{more}: the second is listed with #2"))
     o = walk.outline
     return Tree(
-        walk.maker.tie(walk.out), _extras(value, counts, found, walk.taken), ".".join(o.where), found, frozenset(walk.beside), walk.parts, walk.unread,
+        walk.maker.tie(walk.out), _extras(value, counts, found, walk.taken), ".".join(o.where), found, frozenset(walk.beside),
+        walk.parts, walk.unread,
         walk.maker.classes,
         special(value, path, bool(walk.out) and walk.beside >= walk.out.keys() and not walk.unread),
         settings_of(value),

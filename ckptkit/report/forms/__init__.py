@@ -1,7 +1,7 @@
 """The forms in which results are shown: one module of this folder each, found by being there.
 
-A form has a function for each thing that it can show, called by that thing's name: `inspection`, `checked` (what validate found),
-`verification`, `diff`, `plan`, `conversion`, `summary`, `flow`, `catalogue`, `repairs`, `digest`. Each takes the result and options by
+A form has a function for each thing that it can show, called by that thing's name: `inspection`, `listing` (of a folder),
+`checked` (what validate found), `verification`, `diff`, `plan`, `conversion`, `summary`, `flow`, `catalogue`, `repairs`, `digest`. Each takes the result and options by
 name, passes over the options that it has no use for, and gives text. What --format offers is read off the modules.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from importlib import import_module
 
 from ..._typing import Any
-from ...errors import UsageError
+from ...errors import UsageError, inert
 from ...support.discovery import stems
 
 USUAL = "text"
@@ -35,11 +35,11 @@ def shows(form: str, what: str) -> Callable[..., str] | None:
 
 
 def show(what: str, result: object, form: str = USUAL, **options: Any) -> str:
-    """A result in a form. UsageError where the form does not show it."""
+    """A result in a form, in which no name is a command to a CI job that prints it. UsageError where the form does not show it."""
     function = shows(form, what)
     if function is None:
         raise UsageError(f"there is no form {form!r} of this", hint=f"one of {', '.join(forms(what))}")
-    return function(result, **options)
+    return inert(function(result, **options), commands=form == "github")
 
 
 def records_failures(form: str) -> bool:

@@ -30,8 +30,7 @@ def make_probes(spec: Spec, probes: str | int) -> Arrays:
     if probes < 1:
         raise UsageError(f"--probes {probes}: at least one is needed")
     rng = np.random.default_rng(SEED)
-    offset = int(str(spec.traits.pad)) + 1 - spec.sizes.get("reserved", 0) if spec.traits.positions == "counted" else 0
-    length = min(LENGTH, spec.sizes.get("positions", LENGTH + offset) - offset)
+    length = longest(spec, LENGTH)
     low = min(spec.sizes["vocab"] - 1, 5)
     ids = rng.integers(low, spec.sizes["vocab"], (probes, length))
     mask = np.ones((probes, length), np.int64)
@@ -48,6 +47,12 @@ def make_probes(spec: Spec, probes: str | int) -> Arrays:
     if two:
         out["decoder_input_ids"] = rng.integers(low, spec.sizes["vocab"], (probes, max(1, length // 2)))
     return out
+
+
+def longest(spec: Spec, length: int) -> int:
+    """`length`, or as many tokens as the model has positions for."""
+    offset = int(str(spec.traits.pad)) + 1 - spec.sizes.get("reserved", 0) if spec.traits.positions in ("counted", "masked") else 0
+    return max(1, min(length, spec.sizes.get("positions", length + offset) - offset))
 
 
 def read_probes(spec: Spec, path: str) -> Arrays:
