@@ -51,7 +51,13 @@ def main(config: str, checkpoint: str, vocabulary: str, data: str | None = None)
         warnings.simplefilter("always")
         layers = json.loads(Path(config).read_text(encoding="utf-8"))["num_hidden_layers"]
         model = ckptkit.build_transformer_model(
-            config, checkpoint, with_pool=True, heads=["classifier"], labels=len(labels), freeze=["embeddings", f"encoder.layers.0-{layers // 2 - 1}"], seed=1
+            config,
+            checkpoint,
+            with_pool=True,
+            heads=["classifier"],
+            labels=len(labels),
+            freeze=["embeddings", f"encoder.layers.0-{layers // 2 - 1}"],
+            seed=1,
         )
     print(*(str(w.message) for w in said), sep="\n")
     size = model.spec.sizes["vocab"]

@@ -21,7 +21,9 @@ FORMATS = ("text", "json", "markdown", "html", "sarif", "junit", "github")
 )
 @declare.option("--container", metavar="NAME", help="Read it as this container instead of recognising it.")
 @declare.option(
-    "--against", metavar="LIBRARY", help="Also ask the installed library for the tensors of its own class: transformers. Runs no code of PATH."
+    "--against",
+    metavar="LIBRARY",
+    help="Also ask the installed library for the tensors of its own class: transformers. Runs no code of PATH.",
 )
 @declare.option("--lock", metavar="FILE", help="Say what is another than when `ckptkit lock` wrote FILE.")
 @declare.option(
@@ -71,8 +73,14 @@ def command(
     if paths:
         options = {
             k: v
-            for k, v in (("config", config), ("architecture", architecture), ("dialect", dialect), ("part", part), ("container", container),
-                         ("against", against))
+            for k, v in (
+                ("config", config),
+                ("architecture", architecture),
+                ("dialect", dialect),
+                ("part", part),
+                ("container", container),
+                ("against", against),
+            )
             if v
         }
         choice = Choice(selected, ignored, {}, known, fail_on or "error")

@@ -238,7 +238,12 @@ def bind(
     shapes = {n: t.spec.shape for n, t in checkpoint.tensors.items() if n not in checkpoint.slots and n not in checkpoint.repeats}
     if architecture is not None and not any(architecture in a.names for a in architectures().values()):
         return WeightGraph(checkpoint, _learned(shapes, architecture, config))
-    if declared is not None and architecture is None and dialect in (None, "hf") and not any(declared in a.names for a in architectures().values()):
+    if (
+        declared is not None
+        and architecture is None
+        and dialect in (None, "hf")
+        and not any(declared in a.names for a in architectures().values())
+    ):
         found = _learned(shapes, declared, config)
         if found is not None:
             return WeightGraph(checkpoint, found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+
 from .._typing import TYPE_CHECKING
 from ..findings import Finding
 from ..graph.examine import Subject
@@ -205,5 +206,3 @@ def _because(text: str, found: Learned) -> str:
     if text == "by its place" or not keys:
         return ""
     return f" ({text}; {', '.join(f'{k} {found.env[k]}' for k in keys)})"
-
-

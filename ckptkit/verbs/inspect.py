@@ -151,7 +151,9 @@ def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tupl
             order = {a: v for a, v in order.items() if not a.startswith("_")}
         sizes = {**counts, **{a: found.axis[a] for a in (*r.architecture.config_counts, *order) if a in found.axis}}
         undecided = {
-            " ".join(a for a in order if a in axes): n for axes, n in found.products.items() if not axes & sizes.keys() and axes & order.keys()
+            " ".join(a for a in order if a in axes): n
+            for axes, n in found.products.items()
+            if not axes & sizes.keys() and axes & order.keys()
         }
         heads = s.value("heads")
         heads = heads if isinstance(heads, int) else None

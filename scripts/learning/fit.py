@@ -117,7 +117,7 @@ def _monomials(columns: dict[str, Sequence[int]], y: Any) -> list[tuple[str, Any
         for chosen in combinations_with_replacement(plain, size) if small else combinations(plain, size):
             out.append(("*".join(n for n, _ in chosen), np.prod([c for _, c in chosen], axis=0)))
     if small:
-        for q, x in list(quotients):
+        for q, x in quotients:
             out.append((q, x))
             out.append((f"({q})*({q})", x * x))
             for b, z in plain:
@@ -270,9 +270,13 @@ class Conditions:
             if all(v > 0 for v in values):
                 for plus in (0, 1):
                     self.add(["mod", f"{name}+{plus}", k, 0], [(i + plus) % v == 0 for i, v in pairs])
-                for b, shift in whole if any(w in k for w in ("period", "interval", "step", "freq", "every", "num")) and len(whole) < 40 else ():
+                for b, shift in (
+                    whole if any(w in k for w in ("period", "interval", "step", "freq", "every", "num")) and len(whole) < 40 else ()
+                ):
                     if b != k and any(w in b for w in ("offset", "first", "skip", "start")):
-                        self.add(["mod", f"{name} - {b} + {k}*64", k, 0], [(i - o) % v == 0 for (i, v), o in zip(pairs, shift, strict=True)])
+                        self.add(
+                            ["mod", f"{name} - {b} + {k}*64", k, 0], [(i - o) % v == 0 for (i, v), o in zip(pairs, shift, strict=True)]
+                        )
         if count:
             from ckptkit.schema.learned import evaluate
 

@@ -116,7 +116,9 @@ def classes_of(model_type: str) -> list[type[PreTrainedModel]]:
     return list(found.values())[:14]
 
 
-def build(cls: type[PreTrainedModel], config: PreTrainedConfig, defaults: dict[str, Any], aliases: dict[str, str], seconds: float = 20) -> Sample:
+def build(
+    cls: type[PreTrainedModel], config: PreTrainedConfig, defaults: dict[str, Any], aliases: dict[str, str], seconds: float = 20
+) -> Sample:
     """What a class has at a configuration. Raises whatever the library raises."""
     written = json.loads(config.to_json_string(use_diff=True))
     with limit(seconds), torch.device("meta"):
@@ -320,7 +322,12 @@ def small_base(cls: type[PreTrainedModel], config: type[PreTrainedConfig]) -> di
             found.append((path, 4))
         elif type(value) is int and value > 6 and re.search(r"num_(local_|routed_)?experts$|n_routed_experts|num_codebooks", key):
             found.append((path, 6 if value % 4 else 8))
-        elif isinstance(value, (list, tuple)) and value and all(type(v) is int for v in value) and re.search("depths|num_blocks|block_sizes|layers", key):
+        elif (
+            isinstance(value, (list, tuple))
+            and value
+            and all(type(v) is int for v in value)
+            and re.search("depths|num_blocks|block_sizes|layers", key)
+        ):
             if max(value) > 2:
                 found.append((path, [min(v, 2) for v in value]))
     unsaid = {p[0] for p, v in keys(config()) if v is None and len(p) == 1}

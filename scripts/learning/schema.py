@@ -185,7 +185,9 @@ class _Fitter:
             else:
                 names = [k]
             for name in names:
-                column = [2 ** (len(p.env[k]) - 1) for p in points] if name.startswith("2**") and _listed(points, k) else numbers(points, name)
+                column = (
+                    [2 ** (len(p.env[k]) - 1) for p in points] if name.startswith("2**") and _listed(points, k) else numbers(points, name)
+                )
                 if column is not None:
                     out[name] = column
         return out

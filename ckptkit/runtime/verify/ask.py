@@ -27,7 +27,9 @@ def ask(library: str, subject: Subject) -> Iterator[Finding]:
     raw = subject.config.raw if subject.config is not None else {}
     named, model_type = raw.get("architectures"), raw.get("model_type")
     if not isinstance(model_type, str):
-        yield Finding("warning", "against", "model_type", "no configuration says a model_type: transformers cannot be asked", "", "undecided")
+        yield Finding(
+            "warning", "against", "model_type", "no configuration says a model_type: transformers cannot be asked", "", "undecided"
+        )
         return
     try:
         saved, memory, optional, cls = _tensors(model_type, str(named[0]) if isinstance(named, list) and named else "", raw)
@@ -35,9 +37,15 @@ def ask(library: str, subject: Subject) -> Iterator[Finding]:
         raise UnsupportedError(f"transformers is not installed ({e})", hint="pip install transformers torch") from None
     except Exception as e:  # whatever a library raises is its answer
         said = str(e).splitlines()[0] if str(e) else ""
-        yield Finding("error", "against", model_type, f"transformers builds no model of this configuration: {type(e).__name__}: {said}"[:400])
+        yield Finding(
+            "error", "against", model_type, f"transformers builds no model of this configuration: {type(e).__name__}: {said}"[:400]
+        )
         return
-    have = {n: t.spec.shape for n, t in subject.checkpoint.tensors.items() if subject.graph.roles[n].kind not in ("optimizer", "derived", "stray")}
+    have = {
+        n: t.spec.shape
+        for n, t in subject.checkpoint.tensors.items()
+        if subject.graph.roles[n].kind not in ("optimizer", "derived", "stray")
+    }
     due = max((saved, memory), key=lambda names: sum(n in have for n in names))
     yield from _differences(due, have, optional, cls)
 
@@ -50,11 +58,15 @@ def _differences(due: Shapes, have: Shapes, optional: set[str], cls: str) -> Ite
         yield Finding("error", "against", collapse(gone, 4), f"transformers' {cls} has {len(due)} tensors at this configuration; {len(gone)} "
                       f"of them are not among the {len(have)} that are there: {collapse(gone)}")  # fmt: skip
     if over:
-        yield Finding("error", "against", collapse(over, 4), f"{len(over)} tensors are there that transformers' {cls} does not have: {collapse(over)}")
+        yield Finding(
+            "error", "against", collapse(over, 4), f"{len(over)} tensors are there that transformers' {cls} does not have: {collapse(over)}"
+        )
     for n in odd[:20]:
         yield Finding("error", "against", n, f"shape {list(have[n])}; transformers' {cls} has {list(due[n])}")
     if not gone and not over and not odd:
-        yield Finding("info", "against", cls, f"transformers' {cls} has the same {len(due)} tensors of the same shapes at this configuration")
+        yield Finding(
+            "info", "against", cls, f"transformers' {cls} has the same {len(due)} tensors of the same shapes at this configuration"
+        )
 
 
 def _tensors(model_type: str, named: str, raw: dict[str, object]) -> tuple[Shapes, Shapes, set[str], str]:
