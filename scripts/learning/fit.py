@@ -56,7 +56,7 @@ def fit_number(values: Sequence[int], columns: dict[str, Sequence[int]], most: i
             return None
         lines = [(abs(int(y[0] - m[0])), n, m) for n, m in monomials if (y - m == y[0] - m[0]).all() and abs(int(y[0] - m[0])) < 4]
         if lines:
-            shift, name, m = min(lines, key=lambda t: (t[0], len(t[1])))
+            _, name, m = min(lines, key=lambda t: (t[0], len(t[1])))
             return name + _shift(int(y[0] - m[0]))
         for name, m in monomials:
             if (m != 0).all() and (y * m[0] == m * y[0]).all():

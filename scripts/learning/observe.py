@@ -22,14 +22,14 @@ os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="critical")
 warnings.simplefilter("ignore")
 logging.disable(logging.CRITICAL)
 
-import torch
-import transformers
-from transformers import PreTrainedConfig, PreTrainedModel
-from transformers.core_model_loading import revert_weight_conversion
-from transformers.models.auto import modeling_auto
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+import torch  # noqa: E402
+import transformers  # noqa: E402
+from transformers import PreTrainedConfig, PreTrainedModel  # noqa: E402
+from transformers.core_model_loading import revert_weight_conversion  # noqa: E402
+from transformers.models.auto import modeling_auto  # noqa: E402
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING  # noqa: E402
 
-from ckptkit.schema.learned import environment, flatten
+from ckptkit.schema.learned import environment, flatten  # noqa: E402
 
 LAYERS = re.compile(r"(^|_)(num_|n_)?(hidden_|encoder_|decoder_|attention_|text_|vision_)*(layers?|blocks)$|^depth$|(^|_)num_layers(_|$)")
 # keys that no tensor depends on: left alone, so that a type takes seconds
@@ -110,9 +110,8 @@ def classes_of(model_type: str) -> list[type[PreTrainedModel]]:
         loaded = None
     for name in getattr(loaded, "__all__", ()):
         cls = getattr(loaded, name, None)
-        if isinstance(cls, type) and issubclass(cls, PreTrainedModel) and not name.endswith("PreTrainedModel") and name not in found:
-            if cls.config_class is config:
-                found[name] = cls
+        if isinstance(cls, type) and issubclass(cls, PreTrainedModel) and not name.endswith("PreTrainedModel") and name not in found and cls.config_class is config:
+            found[name] = cls
     return list(found.values())[:14]
 
 
