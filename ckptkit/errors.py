@@ -22,6 +22,26 @@ def printable(text: object, limit: int = 400) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in s)
 
 
+def inert(text: str, *, commands: bool = False, sign: str = "\\u0023") -> str:
+    """`text` without what the runner of a CI job takes for a command: `::` where a line begins (GitHub; blanks before it do not count),
+    `##[` (GitHub), `##vso[` (Azure), `##teamcity[` anywhere.
+
+    One character of each becomes an escape, which JSON reads as before; `sign` is that of #. With `commands` lines may begin with `::`:
+    they are ours. Sources: actions/runner ActionCommand.cs, microsoft/azure-pipelines-agent Command.cs.
+    """
+    if "##" in text:
+        import re
+
+        text = re.sub(r"#(?=#[\w.-]*\[)", lambda _: sign, text)
+    if "::" in text and not commands:
+        lines = text.split("\n")
+        for k, line in enumerate(lines):
+            if (bare := line.lstrip()).startswith("::"):
+                lines[k] = line[: len(line) - len(bare)] + "\\u003a" + bare[1:]
+        text = "\n".join(lines)
+    return text
+
+
 class CheckpointError(Exception):
     """Something about a checkpoint that stops the work. Subclasses say which kind; all exit with status 2."""
 

@@ -30,7 +30,10 @@ class Limits(NamedTuple):
     json_depth: int = 100
     json_digits: int = 400  # of one number. Python itself stops at 4300, but with a ValueError; no dimension or size needs 20
     json_values: int = 2_000_000  # values of all kinds in one document: each costs memory out of proportion to its bytes
+    config_text: int = 1 << 20  # characters of a configuration that is no JSON
+    yaml_values: int = 100_000  # of one YAML file
     tensors: int = 250_000
+    header_keys: int = 65_536  # keys of a GGUF file, and arrays in one of its arrays
     names_each: int = 16  # names that a tensor of a PyTorch file may have on average, through shared containers
     shards: int = 10_000
     slices: int = 20_000  # of one partitioned tensor
@@ -122,3 +125,9 @@ def unset(values: Mapping[str, int]) -> dict[str, int]:
     """Those of `values` whose limits are in force as they usually are: what a command line sets counts for more than a policy file."""
     usual: Any = Limits()
     return {name: value for name, value in values.items() if getattr(LIMITS, name) == getattr(usual, name)}
+
+
+def raised() -> dict[str, int]:
+    """The limits in force that are other than usual."""
+    usual: Any = Limits()
+    return {name: have for name in Limits._fields if (have := getattr(LIMITS, name)) != getattr(usual, name)}

@@ -49,15 +49,9 @@ def main(config: str, checkpoint: str, vocabulary: str, data: str | None = None)
     vocab = {word: i for i, word in enumerate(Path(vocabulary).read_text(encoding="utf-8").splitlines())}
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        layers = json.loads(Path(config).read_text(encoding="utf-8"))["num_hidden_layers"]
+        freeze = ["embeddings", f"encoder.layers.0-{json.loads(Path(config).read_bytes())['num_hidden_layers'] // 2 - 1}"]
         model = ckptkit.build_transformer_model(
-            config,
-            checkpoint,
-            with_pool=True,
-            heads=["classifier"],
-            labels=len(labels),
-            freeze=["embeddings", f"encoder.layers.0-{layers // 2 - 1}"],
-            seed=1,
+            config, checkpoint, with_pool=True, heads=["classifier"], labels=len(labels), freeze=freeze, seed=1
         )
     print(*(str(w.message) for w in said), sep="\n")
     size = model.spec.sizes["vocab"]

@@ -10,6 +10,7 @@ import random
 from pathlib import Path
 
 import flax_files
+import gguf_files
 import numpy as np
 
 from ckptkit.arch import architectures
@@ -43,6 +44,7 @@ def sizes_of(
     for _param, dim, size in arch.signature:
         sizes[arch.params[_param].layout.axes[dim]] = size
     counts = {count_name(p): layers if layers is not None and p.endswith("layer") else rng.choice([1, 2, 3]) for p in arch.counted}
+    sizes |= {c: n for c, n in counts.items() if c in sizes}
     return sizes, counts
 
 
@@ -65,9 +67,15 @@ def names_and_shapes(
         if row.role != "param":
             continue
         infos = [arch.params[p] for p in row.parts]
-        if infos[0].group not in groups | {"core"} or all(i.tied for i in infos) or any(p in lacks for p in row.parts):
+        if row.parts[0] not in dialect.unties and (infos[0].group not in groups | {"core"} or all(i.tied for i in infos)):
             continue
-        if infos[0].optional and not infos[0].switch.startswith("not "):  # every switch stands off
+        if any(p in lacks for p in row.parts):
+            continue
+        kind, _, holder = infos[0].switch.partition("@")
+        if holder:  # the first layer is of another kind than the rest
+            if (at[holder] >= first_of_a_kind(counts)) is kind.startswith("not "):
+                continue
+        elif infos[0].optional and not infos[0].switch.startswith("not "):  # every other switch stands off
             continue
         out[table.stored_name(row, at, prefix, counts)] = (row.parts, stored_shape(row.layout, [i.layout for i in infos], known))
     if dialect.files.spelling is not None:
@@ -77,9 +85,19 @@ def names_and_shapes(
     return out
 
 
+def first_of_a_kind(counts: dict[str, int]) -> int:
+    """The first layer with experts, where there are such: the second, unless there is only one."""
+    return 1 if counts.get("layers", 1) > 1 else 0
+
+
 def values_of(arch: Architecture, sizes: dict[str, int], counts: dict[str, int]) -> dict[str, object]:
     """Canonical configuration values for these sizes."""
     values: dict[str, object] = {**sizes, **counts, "activation": "gelu_tanh", "norm_eps": 1e-12, "dropout": 0.1, "attention_dropout": 0.1}
+    values |= {c: 10000.0 for c in arch.required if c not in values}
+    first, n = first_of_a_kind(counts), counts.get("layers", 1)
+    dense = list(range(first))
+    values |= {"first_dense": first, "mlp_only_layers": dense, "decoder_sparse_step": 1, "moe_layers": list(range(first, n))}
+    values |= {"moe_layer_start_index": first, "moe_layer_end_index": n - 1, "moe_layer_interval": 1}
     values |= dict.fromkeys(arch.switches, False)
     values |= dict.fromkeys(optional_axes(arch), 0)  # names_and_shapes leaves the optional modules out
     for c in arch.config_counts:
@@ -96,7 +114,9 @@ def common_groups(arch: Architecture, *dialects: Dialect) -> list[str]:
 def suit(sizes: dict[str, int], dialect: Dialect) -> None:
     """Give the sizes that a naming's own code never has otherwise their value there."""
     for axis, said in dialect.config.implied.items():
-        if axis in sizes:
+        if axis in sizes and said == "=hidden / heads":
+            sizes["hidden"] = sizes["heads"] * sizes[axis]
+        elif axis in sizes:
             assert isinstance(said, int) or said == "=4 hidden"
             sizes[axis] = said if isinstance(said, int) else 4 * sizes["hidden"]
 
@@ -158,9 +178,8 @@ def read_back(folder: Path) -> dict[str, np.ndarray]:
     """Every tensor of a converted folder, read by the format's own library."""
     import safetensors.numpy
 
-    found = folder / "model.safetensors"
-    if found.exists():
-        return dict(safetensors.numpy.load_file(found))
+    for file in sorted(folder.glob("*.safetensors")):
+        return dict(safetensors.numpy.load_file(file))
     bins = [p for p in folder.iterdir() if p.suffix in (".bin", ".pt")]
     if bins:
         import torch
@@ -169,7 +188,11 @@ def read_back(folder: Path) -> dict[str, np.ndarray]:
         state = state.get("model", state)
         return {k: v.numpy() for k, v in state.items()}
     found = next(
-        (p for p in sorted(folder.iterdir()) if p.suffix in (".h5", ".npz", ".msgpack", ".npy") or (p.is_dir() and any(p.rglob("*.npy")))),
+        (
+            p
+            for p in sorted(folder.iterdir())
+            if p.suffix in (".h5", ".npz", ".msgpack", ".npy", ".gguf") or (p.is_dir() and any(p.rglob("*.npy")))
+        ),
         folder,
     )
     if found.suffix == ".h5":
@@ -179,6 +202,8 @@ def read_back(folder: Path) -> dict[str, np.ndarray]:
         with h5py.File(found) as f:
             f.visititems(lambda name, o: out.__setitem__(name, o[()]) if isinstance(o, h5py.Dataset) else None)
         return out
+    if found.suffix == ".gguf":
+        return gguf_files.arrays(found)
     if found.suffix == ".npz":
         with np.load(found) as z:
             return {n: z[n] for n in z.files}

@@ -48,17 +48,99 @@ def shell(script: str, project: Path, **env: str) -> subprocess.CompletedProcess
     )
 
 
+def acted(project: Path, **given: str) -> subprocess.CompletedProcess[str]:
+    """The action's second step with these inputs."""
+    action = load("action.yml")
+    inputs = {k: v["default"] for k, v in action["inputs"].items()} | {"python": isolated(project)} | given
+    validate = action["runs"]["steps"][1]
+    env = {k: re.sub(r"\$\{\{ inputs\.(\w+) \}\}", lambda m: inputs[m[1]], v) for k, v in validate["env"].items()}
+    assert not any("${{" in v for v in env.values())
+    return shell(validate["run"], project, GITHUB_STEP_SUMMARY=str(project / "summary.md"), **env)
+
+
+def isolated(project: Path) -> str:
+    """A Python for `python -I -m MODULE` in whose library this ckptkit is, wherever the tests run."""
+    code = (
+        f"import sys, runpy; sys.path.insert(0, {str(oracles.ROOT)!r}); sys.argv[:3] = []; "
+        "runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
+    )
+    python = project / "bin" / "isolated-python"
+    python.write_text(f'#!/bin/sh\n[ "$1 $2" = \'-I -m\' ] || exec {sys.executable} "$@"\nexec {sys.executable} -I -c "{code}" "$@"\n')
+    python.chmod(0o755)
+    return str(python)
+
+
+EVIL = "open('executed', 'w').close()\n"
+
+
+def test_the_action_runs_nothing_of_the_checkout(project: Path) -> None:
+    """Modules of the checkout with the names of those that pip and ckptkit import. Without -I the first of them would run."""
+    evil = ("pip", "numpy", "json", "ckptkit", "re", "encodings", "sitecustomize", "usercustomize", "zlib", "_bootlocale", "torch")
+    for name in evil:
+        (project / f"{name}.py").write_text(EVIL)
+    subprocess.run([sys.executable, "-m", "pip", "--version"], cwd=project, capture_output=True, check=False)
+    assert (project / "executed").exists(), "the trap does not work"
+    (project / "executed").unlink()
+    install = load("action.yml")["runs"]["steps"][0]
+    shell(install["run"], project, PYTHON=sys.executable, PACKAGE="./no-such-package", OWN="", PYTHONPATH="")
+    done = acted(project, paths="models/fine")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for hook in load(".pre-commit-hooks.yaml"):
+        assert "python" not in hook["entry"]
+    assert not (project / "executed").exists()
+
+
+@pytest.mark.parametrize("how", ["lines", "words"])
+def test_names_of_files_are_never_options_and_may_have_blanks(project: Path, how: str) -> None:
+    """As from a list of changed files: names that are options, that have blanks, that are patterns for the shell."""
+    odd = ["--write-baseline=x.safetensors", "--report=html=x.pt", "-h", "--ignore=layers"]
+    odd += ["with blanks", "*", "$(touch executed)", "`touch executed`"] if how == "lines" else []
+    for name in odd:
+        shutil.copyfile(project / "models" / "wrong" / "model.safetensors", project / name)
+    before = {p.name for p in project.iterdir()}
+    done = acted(project, paths="\n".join([*odd, "models/wrong"]) + "\n" if how == "lines" else " ".join([*odd, "models/wrong"]))
+    assert done.returncode == 1 and "12 layers" in done.stdout, done.stdout + done.stderr
+    results = json.loads((project / "ckptkit.sarif").read_text())["runs"][0]["results"]
+    assert results and {p.name for p in project.iterdir()} - before == {"ckptkit.sarif", "summary.md"}
+
+
+def test_the_hook_takes_names_of_files_for_nothing_else(project: Path) -> None:
+    hook = next(h for h in load(".pre-commit-hooks.yaml") if h["id"] == "ckptkit-validate")
+    for name in ("--write-baseline=x.safetensors", "--report=html=x.pt", "--policy=x.pt", "--no-integrity.pt"):
+        assert re.search(hook["files"], name)
+        shutil.copyfile(project / "models" / "wrong" / "model.safetensors", project / name)
+        done = shell(f"{hook['entry']} '{name}' models/wrong", project)
+        assert done.returncode == 1 and "12 layers" in done.stdout and not list(project.glob("x.*"))
+
+
+def test_the_hook_looks_at_every_kind_of_file_that_holds_weights() -> None:
+    hook = next(h for h in load(".pre-commit-hooks.yaml") if h["id"] == "ckptkit-validate")
+    looked = lambda name: bool(re.search(hook["files"], name)) and not re.search(hook["exclude"], name)  # noqa: E731
+    for name in (
+        "a/m.npz",
+        "m.npy",
+        "m.h5",
+        "m.weights.h5",
+        "m.pth",
+        "model.ckpt-1000.index",
+        "a.ckpt.index",
+        "adapter.bin",
+        "m.msgpack",
+        "m.keras",
+    ):
+        assert looked(name), name
+    for name in ("README.md", "optimizer.pt", "a/training_args.bin", "rng_state_0.pth", "model-00001-of-00002.safetensors", "config.json"):
+        assert not looked(name), name
+
+
 @pytest.mark.parametrize(("paths", "status"), [("", 0), ("models/fine models/wrong", 1), ("models/none", 2)])
 def test_the_action_annotates_writes_sarif_and_a_summary_and_ends_with_the_status(project: Path, paths: str, status: int) -> None:
     action = load("action.yml")
     assert action["runs"]["using"] == "composite"
-    inputs = {k: v["default"] for k, v in action["inputs"].items()} | {"paths": paths, "python": sys.executable}
     install, validate = action["runs"]["steps"]
     assert "pip install" in install["run"] and validate["shell"] == "bash"
-    env = {k: re.sub(r"\$\{\{ inputs\.(\w+) \}\}", lambda m: inputs[m[1]], v) for k, v in validate["env"].items()}
-    assert not any("${{" in v for v in env.values())
     summary = project / "summary.md"
-    done = shell(validate["run"], project, GITHUB_STEP_SUMMARY=str(summary), **env)
+    done = acted(project, paths=paths)
     assert done.returncode == status, done.stdout + done.stderr
     log = json.loads((project / "ckptkit.sarif").read_text())
     assert conforms(log, SCHEMA) == [] and bool(log["runs"][0]["results"]) == (status > 0)
@@ -76,7 +158,7 @@ def test_the_action_installs_itself_and_never_a_namesake(project: Path, package:
     python.chmod(0o755)
     values = {"inputs.package": package, "inputs.python": str(python), "github.action_path": "/own/path"}
     env = {k: re.sub(r"\$\{\{ ([\w.]+) \}\}", lambda m: values[m[1]], v) for k, v in step["env"].items()}
-    assert shell(step["run"], project, **env).stdout.split() == ["-m", "pip", "install", "--quiet", installed]
+    assert shell(step["run"], project, **env).stdout.split() == ["-I", "-m", "pip", "install", "--quiet", installed]
 
 
 def test_the_documents_name_no_repository_that_is_not_this_one() -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import builder
 import numpy as np
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 import ckptkit
 from ckptkit.arch import architectures
-from ckptkit.containers import containers
+from ckptkit.containers import Inside, containers
 from ckptkit.report.catalogue import catalogue
 from ckptkit.schema import check, count_name, placeholders
 from ckptkit.tensors import TensorSpec
@@ -155,11 +156,17 @@ def test_a_wrong_layer_count_is_an_error_that_says_both_numbers(tmp_path: Path, 
     raw = json.loads(path.read_text())
     settings, fold = (d.config.reader.unfold(raw), d.config.writer.fold) if d.config.reader.unfold and d.config.writer.fold else (raw, dict)
     for wrong in {n - 1, n + 1, n // 2, n * 2} - {n, 0}:
-        path.write_text(json.dumps(fold({**settings, key: wrong})))
+        path.write_text(json.dumps(fold(set_in(settings, key.split(" | ")[0].split("."), wrong))))
         report = ckptkit.validate(tmp_path, architecture=arch_name, dialect=dialect)
         found = [f for f in report.findings if f.rule == "layers"]
         assert report.exit_code == 1 and len(found) == 1 + both, report.findings
         assert f" {wrong} " in found[0].message and f" {n} " in found[0].message
+
+
+def set_in(settings: dict[str, Any], path: list[str], value: int) -> dict[str, Any]:
+    """The settings with another value of a key, which may lie in objects."""
+    first, *below = path
+    return {**settings, first: set_in(settings[first], below, value) if below else value}
 
 
 MATRIX = [(e["architecture"], e["naming"], c) for e in catalogue("matrix") for c, word in e.items() if word in ("own", "yes")]
@@ -176,7 +183,7 @@ def test_every_naming_has_a_place_in_every_container_that_the_matrix_says(contai
             continue
         specs = [(n, TensorSpec("F32", shape)) for n, (_, shape) in named.items()]
         metadata = {"keras:config.json": "{}", "keras:metadata.json": "{}"}
-        layout = c.layout(specs, filename=c.DEFAULT_FILE, metadata=metadata)
+        layout = c.layout(specs, filename=c.DEFAULT_FILE, inside=Inside(metadata=metadata))
         assert layout.slots.keys() == named.keys(), (arch_name, naming)
         end = (-1, 0)
         for file, offset, length in sorted(layout.slots.values()):

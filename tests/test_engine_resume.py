@@ -124,7 +124,7 @@ def test_staged_bytes_that_are_wrong_are_made_again(tmp_path: Path, small_is_man
     plan = a_plan(tmp_path)
     killed_after(plan, 1000)
     slot = plan.layout.slots["a3"]
-    with open(tmp_path / ".out.ckptkit-partial" / "weights-0.bin", "r+b") as f:
+    with open(tmp_path / ".out.ckptkit-partial" / "content" / "weights-0.bin", "r+b") as f:
         f.seek(slot.offset + slot.length // 2)
         byte = f.read(1)
         f.seek(-1, os.SEEK_CUR)
@@ -159,7 +159,7 @@ def test_overflows_of_the_killed_run_are_still_told(tmp_path: Path, small_is_man
 def test_a_link_in_the_staging_area_is_not_written_through(tmp_path: Path, small_is_many: None) -> None:
     plan = a_plan(tmp_path)
     killed_after(plan, 1000)
-    staged = tmp_path / ".out.ckptkit-partial" / "weights-0.bin"
+    staged = tmp_path / ".out.ckptkit-partial" / "content" / "weights-0.bin"
     os.rename(staged, tmp_path / "elsewhere")
     before = (tmp_path / "elsewhere").read_bytes()
     staged.symlink_to(tmp_path / "elsewhere")

@@ -3,45 +3,23 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import random
 import resource
-import signal
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from plans import copy_of, go, plan_of, read_back, store, transposed
+from engine_targets import DATA, left, simple, tree
+from plans import copy_of, go, plan_of, read_back, store
 
 from ckptkit.containers import Part
 from ckptkit.engine import run as engine
-from ckptkit.engine import staging
 from ckptkit.engine.run import run
 from ckptkit.engine.worker import Worker
 from ckptkit.errors import CheckpointError, CorruptError, NotFoundError, UsageError
-from ckptkit.plan.values import Plan
 from ckptkit.support import files as fileio
-
-DATA = np.arange(300_000, dtype="f4")
-
-
-def simple(tmp_path: Path, target: str = "out", value: float = 0.0, **options: object) -> Plan:
-    (tmp_path / "src").mkdir(exist_ok=True)
-    s = list(store(tmp_path / "src/in", {"a": DATA + value}).values())
-    return plan_of(tmp_path / target, s, [("t", "F32", DATA.shape, (copy_of(0, DATA.size),))], **options)  # type: ignore[arg-type]
-
-
-def left(tmp_path: Path) -> list[str]:
-    return sorted(p.name for p in tmp_path.iterdir() if p.name != "src")
-
-
-def tree(path: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(path)): p.read_bytes() for p in path.rglob("*") if p.is_file()}
 
 
 def test_files_copies_texts_and_late_parts_arrive_together(tmp_path: Path) -> None:
@@ -286,89 +264,10 @@ def test_a_copy_that_is_missing_and_a_name_twice_are_errors(tmp_path: Path) -> N
     assert left(tmp_path) == []
 
 
-def test_an_interrupt_leaves_nothing_and_the_old_target_as_it_was(tmp_path: Path) -> None:
-    go(simple(tmp_path))
-    old = tree(tmp_path / "out")
-
-    def progress(done: int, total: int) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        go(simple(tmp_path, value=1), overwrite=True, progress=progress)
-    assert tree(tmp_path / "out") == old and left(tmp_path) == ["out"]
-
-
 def test_progress_counts_up_to_all_bytes(tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
     go(simple(tmp_path), progress=lambda *a: calls.append(a))
     assert calls[-1] == (DATA.nbytes, DATA.nbytes) and all(a <= b for a, b in calls)
-
-
-def test_what_a_dead_run_left_is_cleaned_and_a_living_one_is_respected(tmp_path: Path) -> None:
-    plan = simple(tmp_path)
-    stale = tmp_path / ".out.ckptkit-partial"
-    (stale / "sub").mkdir(parents=True)
-    (stale / "sub/x").write_text("x")
-    (stale / "weights-0.bin").symlink_to(tmp_path / "src/in")
-    fd = os.open(stale, os.O_RDONLY)
-    fcntl.flock(fd, fcntl.LOCK_EX)
-    with pytest.raises(UsageError, match="another run is writing this target"):
-        go(plan)
-    assert (stale / "sub/x").exists()
-    os.close(fd)
-    go(plan)
-    assert left(tmp_path) == ["out"] and sorted(tree(tmp_path / "out")) == ["weights-0.bin"]
-    assert (tmp_path / "src/in").read_bytes() == DATA.tobytes()
-
-
-def test_of_two_runs_at_once_one_wins(tmp_path: Path) -> None:
-    plan = simple(tmp_path)
-    inside, go_on, outcome = threading.Event(), threading.Event(), []
-
-    def finish(*_: object) -> tuple[Part, ...]:
-        inside.set()
-        go_on.wait(10)
-        return ()
-
-    t = threading.Thread(target=lambda: outcome.append(run(plan, compute_finish=finish)))
-    t.start()
-    assert inside.wait(10)
-    with pytest.raises(UsageError, match="another run"):
-        go(plan)
-    go_on.set()
-    t.join()
-    assert len(outcome) == 1 and read_back(plan, "t")[9] == 9 and left(tmp_path) == ["out"]
-
-
-@pytest.mark.parametrize("single", [False, True])
-def test_a_target_that_comes_to_be_meanwhile_is_not_overwritten(tmp_path: Path, single: bool) -> None:
-    plan = simple(tmp_path, single=single)
-
-    def finish(*_: object) -> tuple[Part, ...]:
-        (tmp_path / "out").write_text("theirs")
-        return ()
-
-    with pytest.raises(UsageError, match="exists: it has come to be"):
-        run(plan, compute_finish=finish)
-    assert (tmp_path / "out").read_text() == "theirs" and left(tmp_path) == ["out"]
-
-
-@pytest.mark.parametrize("single", [False, True])
-def test_without_renameat2_the_target_is_replaced_all_the_same(tmp_path: Path, single: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(staging, "_renameat2", lambda *_: False)
-    go(simple(tmp_path, single=single))
-    plan = simple(tmp_path, value=1, single=single)
-    go(plan, overwrite=True)
-    assert read_back(plan, "t")[0] == 1 and left(tmp_path) == ["out"]
-
-
-def test_an_old_target_moved_aside_by_a_killed_run_is_put_back(tmp_path: Path) -> None:
-    plan = simple(tmp_path)
-    go(plan)
-    os.rename(tmp_path / "out", tmp_path / ".out.ckptkit-old")
-    with pytest.raises(UsageError, match="put back"):
-        go(plan)
-    assert read_back(plan, "t")[3] == 3 and left(tmp_path) == ["out"]
 
 
 def test_the_longest_names_work(tmp_path: Path) -> None:
@@ -396,54 +295,6 @@ def test_a_copy_in_the_kernel_is_between_the_two_files_it_names_whatever_else_is
         done = files.copy_range(str(tmp_path / f"a{i}"), 0, str(tmp_path / f"b{i}"), 0, 10)
         assert done == 10 and (tmp_path / f"b{i}").read_bytes() == bytes([i]) * 10
     files.close()
-
-
-CHILD = """
-import sys, pickle
-from plans import go
-print("ready", flush=True)
-plans, overwrite = pickle.load(open(sys.argv[1], "rb"))
-i = 0
-while True:
-    go(plans[i % 2], overwrite=overwrite)
-    i += 1
-    if not overwrite:
-        break
-"""
-
-
-@pytest.mark.parametrize("single", [False, True])
-@pytest.mark.parametrize("exchange", [True, False])
-def test_a_kill_at_any_moment_leaves_old_or_new(tmp_path: Path, single: bool, exchange: bool) -> None:
-    import pickle
-
-    a, b = np.arange(1 << 20, dtype="f4").reshape(1024, 1024), np.ones((1024, 1024), "f4")
-    s = list(store(tmp_path / "in", {"a": a, "b": b}).values())
-    tensors = lambda i: [(f"t{j}", "F32", a.shape, (transposed(i, a.shape, (1, 0)),)) for j in range(4)]  # noqa: E731
-    plans = [plan_of(tmp_path / "out", s, tensors(i), single=single) for i in range(2)]
-    if exchange:
-        go(plans[0])
-    (tmp_path / "plans").write_bytes(pickle.dumps((plans, exchange)))
-    whole = [np.concatenate([x.T.ravel()] * 4).tobytes() for x in (a, b)]
-    rnd = random.Random(5)
-    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), str(Path(engine.__file__).parent.parent)])}
-    for _ in range(6):
-        p = subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(tmp_path / "plans")], env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
-        assert p.stdout is not None
-        p.stdout.readline()
-        time.sleep(rnd.uniform(0.0, 0.5))
-        p.send_signal(signal.SIGKILL)
-        p.wait()
-        p.stdout.close()
-        out = tmp_path / "out" if single else tmp_path / "out/weights-0.bin"
-        if exchange or (tmp_path / "out").exists():
-            assert out.read_bytes() in whole
-        if not exchange and (tmp_path / "out").exists():
-            os.unlink(out) if single else (os.unlink(out), os.rmdir(tmp_path / "out"))
-    go(plans[1], overwrite=True)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out", "plans"]
 
 
 def test_numpy_stays_out_of_plain_copies(tmp_path: Path) -> None:

@@ -214,6 +214,9 @@ def test_a_directory_named_from_here_is_replaced_and_never_where_it_is_the_input
     ckptkit.convert(source, "out", container=container)
     new = faults.tree(Path("out"))
     Path("out", "old").touch()
+    with pytest.raises(UsageError, match=r"has not written.*: old\. Hint"):
+        ckptkit.convert(source, "out", container=container, overwrite=True)
+    Path("out", "old").unlink()
     ckptkit.convert(source, "out", container=container, overwrite=True)
     assert faults.tree(Path("out")) == new
     Path("link").symlink_to("out")

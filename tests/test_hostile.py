@@ -14,7 +14,7 @@ HERE = Path(__file__).resolve().parent
 CORPUS = HERE.parent / "fixtures" / "hostile" / "corpus"
 sys.path.insert(0, str(HERE / "hostile"))
 import runner  # noqa: E402
-import variants  # noqa: E402
+from hostile_headers import tensors  # noqa: E402
 
 
 def results(*options: str) -> list[dict[str, object]]:
@@ -59,7 +59,7 @@ def test_a_file_at_the_limits_costs_seconds_and_300_mb_at_most() -> None:
 def test_the_runner_notices_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "MEGABYTES", 1 << 20)  # these processes begin as large as this one
     sound = tmp_path / "model.safetensors"
-    sound.write_bytes(variants.tensors({"w": "F32 2"}))
+    sound.write_bytes(tensors({"w": "F32 2"}))
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(sound.read_bytes()[:-1])
 

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import oracles
 import pytest
+from inspected import safetensors_file
 
 import ckptkit
-from ckptkit.comparison.stats import ELEMENTS, Stats
 from ckptkit.report._fold import Node, by_parameter, by_tensor
-from ckptkit.report.inspection import show_inspection
+from ckptkit.report.forms import show
 from ckptkit.verbs.inspect import Inspection, to_json
 
 OPTIMIZER = ("/adam_m", "/adam_v")
@@ -31,13 +31,6 @@ def variables(case: str) -> dict[str, tuple[int, ...]]:
 
 def weights(case: str) -> dict[str, tuple[int, ...]]:
     return {n: s for n, s in variables(case).items() if not n.endswith(OPTIMIZER) and n != "global_step"}
-
-
-def safetensors_file(path: Path, tensors: dict[str, np.ndarray]) -> Path:
-    from safetensors.numpy import save_file
-
-    save_file(tensors, path)
-    return path
 
 
 def leaves(nodes: tuple[Node, ...]) -> int:
@@ -120,7 +113,7 @@ def test_a_known_variant_is_named_by_its_shape(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
     found = ckptkit.inspect(tmp_path)
     assert found.variant == "bert-tiny" and found.variants[0] == "bert-tiny"
-    assert "bert-tiny (layers 2, hidden 128, heads 2)" in show_inspection(found)
+    assert "bert-tiny (layers 2, hidden 128, heads 2)" in show("inspection", found)
 
 
 def _scaled(path: Path, *, hidden: int, intermediate: int, layers: int) -> dict[str, list[int]]:
@@ -143,7 +136,7 @@ def test_a_configuration_with_another_number_of_layers_shows_up(tmp_path: Path, 
     (tmp_path / "bert_config.json").write_text(json.dumps(config))
     found = ckptkit.inspect(tmp_path)
     assert [f.rule for f in found.findings if f.severity == "error"] == ["layers"]
-    text = show_inspection(found)
+    text = show("inspection", found)
     assert f"says {said} layers" in text and "hold 24" in text
 
 
@@ -216,7 +209,7 @@ def test_include_and_exclude_go_by_stored_and_by_canonical_names() -> None:
 
 
 def text_of(found: Inspection, **options: bool) -> str:
-    return show_inspection(found, **options)
+    return show("inspection", found, **options)
 
 
 def test_equal_layers_are_shown_once_with_their_range() -> None:
@@ -277,7 +270,8 @@ def _names(nodes: tuple[Node, ...], before: str = "") -> list[str]:
 
 def test_the_tree_takes_fused_tensors_apart() -> None:
     nodes = {
-        n["name"]: n for n in json.loads(show_inspection(ckptkit.inspect(oracles.golden("fairseq_roberta_old")), "json", tree=True))["tree"]
+        n["name"]: n
+        for n in json.loads(show("inspection", ckptkit.inspect(oracles.golden("fairseq_roberta_old")), "json", tree=True))["tree"]
     }
     layer = nodes["encoder"]["children"][0]["children"][0]
     assert layer["members"] == 5
@@ -302,118 +296,8 @@ def test_names_from_the_file_reach_no_terminal_raw(tmp_path: Path) -> None:
     found = ckptkit.inspect(tmp_path / "x.safetensors")
     for form in ("text", "markdown", "json"):
         for options in ({}, {"tensors": True}, {"tree": True}):
-            shown = show_inspection(found, form, **options)
+            shown = show("inspection", found, form, **options)
             assert not any(c in shown for c in "\x1b\x07\u202e"), (form, options)
-
-
-# --- statistics ----------------------------------------------------------------------------------------------------
-
-
-def check(got: Stats | None, array: np.ndarray) -> None:
-    assert got is not None
-    flat = array.reshape(-1)
-    exact = flat.astype(np.float64)
-    finite = exact[np.isfinite(exact)]
-    assert got.elements == flat.size
-    assert (got.nan, got.inf) == (int(np.isnan(exact).sum()), int(np.isinf(exact).sum()))
-    assert got.zeros == int((exact == 0).sum())
-    if not finite.size:
-        assert got[1:6] == (None,) * 5
-        return
-    assert got.minimum == finite.min() and got.maximum == finite.max()
-    scale = float(np.abs(finite).mean())
-    assert got.mean == pytest.approx(float(finite.mean()), rel=1e-12, abs=1e-13 * scale)
-    assert got.deviation == pytest.approx(float(finite.std()), rel=1e-12, abs=1e-300)
-    assert got.norm == pytest.approx(float(np.linalg.norm(finite)), rel=1e-12)
-
-
-def stats_of(path: Path, **options: Any) -> dict[str, Stats | None]:
-    return {r.name: r.stats for r in ckptkit.inspect(path, stats=True, **options).tensors}
-
-
-def test_statistics_of_a_tensorflow_checkpoint_are_numpys() -> None:
-    path = oracles.golden("bert_tf") / "bert_model.ckpt"
-    arrays = oracles.tf_variables(path)
-    got = stats_of(path)
-    assert got.keys() == arrays.keys()
-    for name, array in arrays.items():
-        check(got[name], array)
-
-
-def test_statistics_of_partitioned_variables_are_those_of_the_whole() -> None:
-    path = oracles.made("partitioned") / "model.ckpt"
-    arrays = oracles.tf_variables(path)
-    got = stats_of(path)
-    for name, array in arrays.items():
-        if array.dtype.kind in "OSc":
-            assert got[name] is None
-        else:
-            check(got[name], array)
-
-
-@pytest.mark.parametrize("name", ["views.pt", "views-legacy.pt"])
-def test_statistics_of_strided_views(name: str) -> None:
-    import torch
-
-    state = torch.load(oracles.made(name), weights_only=True)
-    state = state.get("model", state)
-    got = stats_of(oracles.made(name))
-    assert state.keys() <= got.keys()
-    for key, held in state.items():
-        tensor, stats = held.detach(), got[key]
-        check(stats, tensor.to(torch.float64).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy())
-
-
-def test_statistics_of_every_dtype() -> None:
-    from safetensors import safe_open
-
-    path = oracles.made("dtypes.safetensors")
-    checked = set()
-    with safe_open(path, "pt") as f:
-        for row in ckptkit.inspect(path, stats=True).tensors:
-            if row.stats is None:
-                assert row.dtype.startswith(("C", "F4", "F6", "STRING")), row
-                continue
-            tensor = f.get_tensor(row.name)
-            check(row.stats, tensor.double().numpy() if tensor.is_floating_point() else tensor.numpy())
-            checked.add(row.dtype)
-    assert {"F64", "F32", "F16", "BF16", "I64", "U8", "BOOL"} <= checked
-
-
-def test_tensors_of_many_chunks_with_nan_and_infinity(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    big = rng.standard_normal(3 * ELEMENTS + 17).astype(np.float32) * 0.02 + 1000
-    odd = big.copy()
-    odd[[0, 5, ELEMENTS, -1]] = [np.nan, np.inf, -np.inf, 0]
-    arrays = {
-        "big": big, "odd": odd, "nothing": np.zeros((0, 3), np.float32), "nan": np.full(3, np.nan, np.float32), "scalar": np.array(-2.5),
-        "long": np.array([2**63 - 1, -(2**63), 0]), "ones": np.ones(5, bool),
-    }  # fmt: skip
-    got = stats_of(safetensors_file(tmp_path / "x.safetensors", arrays))
-    for name, array in arrays.items():
-        if name != "long":
-            check(got[name], array)
-    long = got["long"]
-    assert long is not None and (long.minimum, long.maximum) == (-(2**63), 2**63 - 1)  # exact, not through float64
-
-
-def test_views_larger_than_a_chunk(tmp_path: Path) -> None:
-    import torch
-
-    base = torch.randn(1000, 999, generator=torch.Generator().manual_seed(0))
-    state = {
-        "turned": base.T, "thinned": base[::3, 1::7], "column": base[:, 3], "wide": base.reshape(-1)[::500],
-        "repeated": base[:2].unsqueeze(1).expand(2, 700, 999),
-    }  # fmt: skip
-    torch.save(state, tmp_path / "x.pt")
-    got = stats_of(tmp_path / "x.pt")
-    for name, tensor in state.items():
-        check(got[name], tensor.contiguous().numpy())
-
-
-def test_statistics_are_of_the_selected_tensors_only() -> None:
-    got = stats_of(oracles.golden("bert_tf"), include=["pooler.*"])
-    assert got.keys() == {"bert/pooler/dense/kernel", "bert/pooler/dense/bias"} and all(got.values())
 
 
 # --- what it costs -------------------------------------------------------------------------------------------------

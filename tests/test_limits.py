@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import gguf_files
 import numpy as np
 import pytest
 
@@ -18,7 +19,9 @@ from ckptkit.errors import LimitError, UsageError
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "hostile"))
-import variants as v  # noqa: E402
+import hostile_pickles as pickles  # noqa: E402
+import hostile_tables as tables  # noqa: E402
+from hostile_headers import tensors as sound  # noqa: E402
 
 
 def file(name: str, data: bytes) -> Callable[[Path], Path]:
@@ -29,7 +32,7 @@ def file(name: str, data: bytes) -> Callable[[Path], Path]:
     return make
 
 
-def bundle(index: bytes, data: bytes = v.DATA) -> Callable[[Path], Path]:
+def bundle(index: bytes, data: bytes = tables.DATA) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
         (folder / "m.index").write_bytes(index)
         (folder / "m.data-00000-of-00001").write_bytes(data)
@@ -41,7 +44,7 @@ def bundle(index: bytes, data: bytes = v.DATA) -> Callable[[Path], Path]:
 def index_of(text: str) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
         for name in "wx":
-            (folder / f"{name}.safetensors").write_bytes(v.tensors({name: "F32 2"}))
+            (folder / f"{name}.safetensors").write_bytes(sound({name: "F32 2"}))
         (folder / "model.safetensors.index.json").write_text(text)
         return folder / "model.safetensors.index.json"
 
@@ -61,14 +64,14 @@ def folders(folder: Path) -> Path:
 
 
 def pickled(more: bytes) -> Callable[[Path], Path]:
-    return file("model.pt", v.zipped(b"\x80\x02" + v.state(v.text("more") + more) + b"."))
+    return file("model.pt", pickles.zipped(b"\x80\x02" + pickles.state(pickles.text("more") + more) + b"."))
 
 
 def strings(folder: Path) -> Path:
     lengths = b"\1\1"
-    data = lengths + v.crc32c(b"\1\0\0\0\1\0\0\0").to_bytes(4, "little") + b"ab"
-    entry = v.entry(dtype=7, size=len(data))
-    return bundle(v.table([v.block([(0, b"", v.HEADER), (0, b"s", entry)])]), data)(folder)
+    data = lengths + tables.crc32c(b"\1\0\0\0\1\0\0\0").to_bytes(4, "little") + b"ab"
+    entry = tables.entry(dtype=7, size=len(data))
+    return bundle(tables.table([tables.block([(0, b"", tables.HEADER), (0, b"s", entry)])]), data)(folder)
 
 
 def program(folder: Path) -> Path:
@@ -76,39 +79,49 @@ def program(folder: Path) -> Path:
 
 
 TWO = json.dumps({"weight_map": {"w": "w.safetensors", "x": "x.safetensors"}})
-GOOD = v.entry(crc=v.crc32c(v.DATA))
-ITEMS = [(0, b"", v.HEADER), (0, b"w", GOOD)]
-SNAPPED = v.varint(len(v.block(ITEMS))) + bytes([len(v.block(ITEMS)) - 1 << 2]) + v.block(ITEMS)
-SLICES = b"".join(v.field(7, v.field(1, v.field(1, s) + v.field(2, 1))) for s in (0, 1))
-TENSOR = v.state()[2:-1].split(b"ctorch._utils", 1)[1]
+GOOD = tables.entry(crc=tables.crc32c(tables.DATA))
+ITEMS = [(0, b"", tables.HEADER), (0, b"w", GOOD)]
+SNAPPED = tables.varint(len(tables.block(ITEMS))) + bytes([len(tables.block(ITEMS)) - 1 << 2]) + tables.block(ITEMS)
+SLICES = b"".join(tables.field(7, tables.field(1, tables.field(1, s) + tables.field(2, 1))) for s in (0, 1))
+TENSOR = pickles.state()[2:-1].split(b"ctorch._utils", 1)[1]
 OPAQUE = b"(cos\nsystem\ncos\npopen\nt"
 MET: dict[str, Callable[[Path], Path]] = {
-    "header_bytes": bundle(v.table([v.block(ITEMS)])),
-    "block_bytes": bundle(v.table([SNAPPED], kind=b"\1")),
+    "header_keys": file("m.gguf", gguf_files.gguf({"w": ((1,), 0, bytes(4))}, {"a": (4, 1), "b": (4, 1)})),
+    "header_bytes": bundle(tables.table([tables.block(ITEMS)])),
+    "block_bytes": bundle(tables.table([SNAPPED], kind=b"\1")),
     "pickle_bytes": pickled(b"K\1"),
     "pickle_opcodes": pickled(b"K\1"),
     "pickle_memo": pickled(b"N" + b"\x94" * 270_000),
     "pickle_globals": pickled(OPAQUE),
-    "pickle_depth": file("model.pt", v.zipped(b"\x80\x02}" + v.text("a") + b"}" + v.text("b") + v.state() + b"ss.")),
+    "pickle_depth": file(
+        "model.pt", pickles.zipped(b"\x80\x02}" + pickles.text("a") + b"}" + pickles.text("b") + pickles.state() + b"ss.")
+    ),
     "pickle_tuples": pickled(b"}(K\1\x85NK\2\x85Nu"),
-    "pickle_values": pickled(b"}" + v.text("b") + b"K\1s"),
+    "pickle_values": pickled(b"}" + pickles.text("b") + b"K\1s"),
     "json_bytes": index_of(TWO),
     "json_depth": index_of(TWO),
     "json_digits": index_of(TWO[:-1] + ', "metadata": {"total_size": 16}}'),
     "json_values": index_of(TWO),
-    "tensors": file("model.safetensors", v.tensors({"w": "F32 2", "x": "F32 2"})),
+    "tensors": file("model.safetensors", sound({"w": "F32 2", "x": "F32 2"})),
     "names_each": file(
         "model.pt",
-        v.zipped(b"\x80\x02}(" + v.text("a") + v.state() + b"q\5" + b"".join(v.text(f"n{i}") + b"h\5" for i in range(1100)) + b"u."),
+        pickles.zipped(
+            b"\x80\x02}("
+            + pickles.text("a")
+            + pickles.state()
+            + b"q\5"
+            + b"".join(pickles.text(f"n{i}") + b"h\5" for i in range(1100))
+            + b"u."
+        ),
     ),
     "shards": index_of(TWO),
-    "slices": bundle(v.table([v.block([(0, b"", v.HEADER), (0, b"w", v.entry(more=SLICES))])])),
+    "slices": bundle(tables.table([tables.block([(0, b"", tables.HEADER), (0, b"w", tables.entry(more=SLICES))])])),
     "folders": folders,
     "messages": program,
-    "rank": file("model.safetensors", v.tensors({"w": "F32 2 1"})),
-    "name_bytes": file("model.safetensors", v.tensors({"weight": "F32 2"})),
+    "rank": file("model.safetensors", sound({"w": "F32 2 1"})),
+    "name_bytes": file("model.safetensors", sound({"weight": "F32 2"})),
     "unpack_ratio": packed,
-    "zip_entries": file("model.pt", v.zipped(b"\x80\x02" + v.state() + b".")),
+    "zip_entries": file("model.pt", pickles.zipped(b"\x80\x02" + pickles.state() + b".")),
     "string_bytes": strings,
     "strings": strings,
     "program_bytes": program,
@@ -146,6 +159,7 @@ def test_the_usual_limits_let_these_files_through(name: str, tmp_path: Path) -> 
 
 
 def test_pairs_of_slices_and_values_beside_the_tensors(tmp_path: Path) -> None:
+    from ckptkit.configuration.read import read_config
     from ckptkit.containers._tensorflow.partitions import Piece, cover
     from ckptkit.tensors import Extent
 
@@ -160,7 +174,11 @@ def test_pairs_of_slices_and_values_beside_the_tensors(tmp_path: Path) -> None:
         assert [f.message for f in c.findings if f.rule == "extras"] == [
             "holds more values beside the tensors than the limit extras=1; they are left out"
         ]
-    assert set(limits.Limits._fields) == {*MET, "slice_pairs", "extras"}
+    (tmp_path / "params.yaml").write_text("a: [1]")
+    for name in ("config_text", "yaml_values"):
+        with limits.using(**{name: 1}), pytest.raises(LimitError, match=f"params.yaml: .* over the limit {name}=1"):
+            read_config(str(tmp_path / "params.yaml"))
+    assert set(limits.Limits._fields) == {*MET, "slice_pairs", "extras", "config_text", "yaml_values"}
 
 
 def test_the_page_about_security_lists_every_limit_with_its_value() -> None:
@@ -205,7 +223,7 @@ def test_every_command_that_opens_a_checkpoint_takes_limits(tmp_path: Path) -> N
 
 
 def test_a_policy_raises_limits_for_all_or_for_one_and_the_command_line_counts_for_more(tmp_path: Path) -> None:
-    path = file("model.safetensors", v.tensors({"w": "F32 2" + " 1" * 70}))(tmp_path)
+    path = file("model.safetensors", sound({"w": "F32 2" + " 1" * 70}))(tmp_path)
     one = f'[[checkpoint]]\npath = "{path.name}"\n'
 
     def status(text: str, *words: str) -> tuple[int, str]:

@@ -11,6 +11,9 @@ import pytest
 from oracles import golden
 
 from ckptkit import convert
+from ckptkit.containers import by_name
+from ckptkit.engine.run import run
+from ckptkit.errors import UnsupportedError
 from ckptkit.plan.values import from_json, to_json
 
 RUN = """
@@ -71,3 +74,9 @@ def test_a_dry_run_tells_what_goes_where(tmp_path: Path) -> None:
     } <= rows.keys()
     assert rows["cast"][0] == "1"
     assert "reads" in done.stdout and "writes" in done.stdout and not (tmp_path / "out").exists()
+
+
+def test_a_plan_of_another_version_is_refused(tmp_path: Path) -> None:
+    data = to_json(convert(source("bert_tf"), tmp_path / "out", dry_run=True, to="hf").plan)
+    with pytest.raises(UnsupportedError, match=r"the plan is of version 1, .*plan again"):
+        run(from_json({**data, "version": 1}), compute_finish=by_name("safetensors").finish)

@@ -8,16 +8,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import gguf_files
 import numpy as np
 import oracles
 import pytest
 from safetensors.numpy import load_file, save_file
+from trained import damaged, sound
 
 from ckptkit.containers._tensorflow import table
 from ckptkit.findings import SEVERITIES, Finding
 from ckptkit.gate.policy import Entry
 from ckptkit.gate.run import check
 from ckptkit.gate.selection import Choice
+from ckptkit.graph.reading import Reading
 from ckptkit.rules import RULES
 
 HF = oracles.made("bert-hf")
@@ -38,12 +41,17 @@ class Model(NamedTuple):
 
 
 def findings(model: Model) -> tuple[Finding, ...]:
-    return check(Entry(str(model.path), Choice(), model.expect or {}, (), model.lock, model.digest, {}, True)).findings
+    return check(Entry(str(model.path), Choice(), model.expect or {}, (), model.lock, model.digest, Reading(), True)).findings
 
 
 # --- ways to make them ---------------------------------------------------------------------------------------------
 
 Maker = Callable[[Path], Model]
+
+
+def at(make: Callable[[Path], Path]) -> Maker:
+    """What a function writes and names."""
+    return lambda folder: Model(make(folder))
 
 
 def bert(
@@ -87,8 +95,80 @@ def drop(*words: str) -> Callable[[Arrays], object]:
     return lambda a: [a.pop(n) for n in list(a) if any(w in n for w in words)]
 
 
+def sparse_second(**config: object) -> Maker:
+    """A dots.llm1 of two layers, made by hand: one feed-forward in the first, two experts in the second."""
+
+    def make(tmp: Path) -> Model:
+        shapes: dict[str, tuple[int, ...]] = {"lm_head": (11, 8), "model.embed_tokens": (11, 8), "model.norm": (8,)}
+        feed = {"gate_proj": (6, 8), "up_proj": (6, 8), "down_proj": (8, 6)}
+        for i in range(2):
+            at = f"model.layers.{i}."
+            shapes |= {at + "input_layernorm": (8,), at + "post_attention_layernorm": (8,)}
+            shapes |= {f"{at}self_attn.{x}_proj": (8, 8) for x in "qkvo"} | {f"{at}self_attn.{x}_norm": (4,) for x in "qk"}
+            places = ["mlp"] if i == 0 else ["mlp.experts.0", "mlp.experts.1", "mlp.shared_experts"]
+            shapes |= {f"{at}{place}.{n}": s for place in places for n, s in feed.items()}
+        shapes["model.layers.1.mlp.gate"] = (2, 8)
+        rng = np.random.default_rng(0)
+        arrays = {f"{n}.weight": rng.standard_normal(s).astype(np.float32) for n, s in shapes.items()}
+        arrays["model.layers.1.mlp.gate.e_score_correction_bias"] = rng.standard_normal(2).astype(np.float32)
+        save_file(arrays, tmp / "model.safetensors")
+        raw = {
+            "model_type": "dots1", "vocab_size": 11, "hidden_size": 8, "intermediate_size": 6, "moe_intermediate_size": 6,
+            "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2, "n_routed_experts": 2, "hidden_act": "silu",
+            "rms_norm_eps": 1e-6, "tie_word_embeddings": False, **config,
+        }  # fmt: skip
+        (tmp / "config.json").write_text(json.dumps(raw))
+        return Model(tmp)
+
+    return make
+
+
 def hostile(case: str) -> Maker:
     return lambda tmp: Model(HOSTILE / case)
+
+
+def faults(case: str) -> Maker:
+    return lambda tmp: Model(oracles.FIXTURES / "faults" / case)
+
+
+def forms(case: str, without: str = "", **config: Any) -> Maker:
+    """A packed weight without one of its parts, or with another configuration."""
+
+    def make(tmp: Path) -> Model:
+        shutil.copytree(oracles.FIXTURES / "forms" / case, tmp / "m")
+        arrays = load_file(tmp / "m" / "model.safetensors")
+        save_file({n: x for n, x in arrays.items() if not without or not n.endswith(without)}, tmp / "m" / "model.safetensors")
+        raw = json.loads((tmp / "m" / "config.json").read_text())
+        (tmp / "m" / "config.json").write_text(json.dumps({**raw, **config}))
+        return Model(tmp / "m")
+
+    return make
+
+
+def two_layers(*, plain: bool) -> Maker:
+    """A GPTQ weight in two layers, or in one and a plain one in the other."""
+
+    def make(tmp: Path) -> Model:
+        case = oracles.FIXTURES / "forms" / "quant_gptq_v1"
+        arrays = load_file(case / "model.safetensors")
+        with np.load(case / "expected.npz") as z:
+            other = {n.replace(".0.", ".1."): z[n] for n in z.files}
+        more = other if plain else {n.replace(".0.", ".1."): x for n, x in arrays.items()}
+        (tmp / "m").mkdir()
+        save_file({**arrays, **more}, tmp / "m" / "model.safetensors")
+        shutil.copy(case / "config.json", tmp / "m")
+        return Model(tmp / "m")
+
+    return make
+
+
+def big_endian(kind: int) -> Maker:
+    def make(tmp: Path) -> Model:
+        order = ">" if kind else "<"
+        (tmp / "m.gguf").write_bytes(gguf_files.gguf({"w": ((32,), kind, bytes(34 if kind else 128))}, order=order))
+        return Model(tmp / "m.gguf")
+
+    return make
 
 
 def golden(case: str) -> Maker:
@@ -132,6 +212,24 @@ def gpt1(tensors: int = 0, arrays: int = 10) -> Maker:
     return make
 
 
+def beside_a_link(to: str) -> Maker:
+    """A model with a vocabulary that is a link."""
+
+    def make(tmp: Path) -> Model:
+        model = bert()(tmp)
+        (tmp / "m" / "LICENSE").symlink_to(to)
+        return model
+
+    return make
+
+
+def sparse(index: int) -> Callable[[Any], Any]:
+    """A sparse tensor of two columns with an element in this one."""
+    return lambda torch: {
+        "w": torch.ones(2), "s": torch.sparse_coo_tensor(torch.tensor([[0], [index]]), torch.ones(1), (2, 2), check_invariants=False),
+    }  # fmt: skip
+
+
 def saved(value: Callable[[Any], Any], **options: Any) -> Maker:
     """What torch.save makes of a value, which gets torch itself."""
 
@@ -142,6 +240,12 @@ def saved(value: Callable[[Any], Any], **options: Any) -> Maker:
         return Model(tmp / "m.pt")
 
     return make
+
+
+def marked(torch: Any) -> Any:
+    """A tensor of a class of its own, which pickle finds in this module."""
+    globals()["Marked"] = type("Marked", (torch.Tensor,), {"__module__": __name__})
+    return torch.ones(3).as_subclass(globals()["Marked"])
 
 
 def legacy(old: bytes = b"", new: bytes = b"", after: bytes = b"") -> Maker:
@@ -300,6 +404,7 @@ CASES: dict[str, tuple[Maker, Maker]] = {
     "architecture": (hostile("semantic/wrong_family"), hostile("semantic/ok_bert12")),
     "arrays": (gpt1(arrays=3), gpt1()),
     "checksum": (hostile("tf_bundle/data_zeroed/model.ckpt"), golden("bert_tf/bert_model.ckpt")),
+    "class": (saved(lambda torch: {"w": marked(torch)}), saved(lambda torch: {"w": torch.nn.Parameter(torch.ones(3))})),
     "config": (bert(model_type=None), bert()),
     "constant": (bert(put(Q, lambda x: x * 0 + 3)), bert(put(NORM + ".weight", lambda x: x * 0 + 1))),
     "data-file": (bundle(count=2), bundle()),
@@ -322,7 +427,9 @@ CASES: dict[str, tuple[Maker, Maker]] = {
     "inf": (bert(put(Q, one(np.inf))), bert(put(Q, one(3e38)))),
     "keras-config": (keras("metadata.json"), keras("metadata.json", "config.json")),
     "layers": (bert(num_hidden_layers=12), bert(num_hidden_layers=4)),
+    "links": (beside_a_link("/etc/passwd"), beside_a_link("config.json")),
     "lock": (locked(put(Q, one(3))), locked(None)),
+    "kind": (sparse_second(first_k_dense_replace=0), sparse_second(first_k_dense_replace=1)),
     "missing": (bert(drop(Q)), bert(drop("pooler"), architectures=["BertForMaskedLM"])),
     "names": (saved(lambda torch: {0: torch.ones(1), "0": torch.zeros(1)}), saved(lambda torch: {0: torch.ones(1), "1": torch.zeros(1)})),
     "nan": (bert(put(Q, one(np.nan))), bert(put(Q, one(1)))),
@@ -330,25 +437,43 @@ CASES: dict[str, tuple[Maker, Maker]] = {
     "optimizer": (bert(lambda a: a.update({Q + ".exp_avg": a[Q]})), bert(lambda a: a.update({Q + ".exp": a[Q]}))),
     "order": (gpt1(tensors=6), gpt1(tensors=12)),
     "overlap": (hostile("tf_bundle/entry_overlap/model.ckpt"), bundle()),
+    "packed": (bert(lambda a: a.update({Q + "._data": a.pop(Q).astype(np.int8), Q + "._scale": np.ones(1, np.float32)})), bert()),
+    "packing": (forms("quant_gptq_v1", "qzeros"), forms("quant_gptq_v1")),
+    "packing-config": (forms("quant_gptq_v1", quantization_config={"quant_method": "fp8"}), forms("quant_gptq_v1")),
+    "packing-siblings": (two_layers(plain=True), two_layers(plain=False)),
+    "byte-order": (big_endian(8), big_endian(0)),
+    "part": (saved(lambda torch: {"model": {"w": torch.ones(3)}, "generator": {"w": torch.ones(2)}}),
+        saved(lambda torch: {"model": {"w": torch.ones(3)}, "optimizer": {"w": torch.ones(2)}})),
     "pickle": (golden("fairseq_roberta_old/model.pt"), golden("hf_bert/bin_zip")),
     "program": (hostile("savedmodel/op_readfile"), golden("tf2_small_bert_keras3/saved_model")),
+    "purpose": (faults("optimizer-only/optimizer.pt"), faults("wrapper-optimizer/dp_optimizer.pth.tar")),
     "records": (zipped(more="m/evil.sh"), zipped()),
     "remote-code": (bert(auto_map={"AutoModel": "evil.Model"}), bert(auto_map={})),
     "shape": (bert(put(LAYER + "1.intermediate.dense.weight", lambda x: x.T)), bert(put(Q, lambda x: x.T))),
     "shards": (hostile("sharded/extra_shard"), golden("hf_bert/safetensors_sharded")),
     "size": (bert(intermediate_size=65), bert(intermediate_size=64)),
     "slice": (bundle(lambda items: items.pop(b"v")), bundle()),
+    "sparse": (saved(sparse(5)), saved(sparse(1))),
     "switch": (t5(gated=False), t5(gated=True)),
     "tie": (bert(lambda a: a.update({DECODER: a["bert.embeddings.word_embeddings.weight"] + 1})),
         bert(lambda a: a.update({DECODER: a["bert.embeddings.word_embeddings.weight"]}))),
     "trailing": (legacy(after=b"more"), legacy()),
     "unexpected": (bert(more("adapter.down", np.eye(3, dtype=np.float32))), bert(more(POSITIONS, np.arange(64)[None]))),
+    "unknown": (saved(lambda torch: {"w": torch.ones(3)}), bert()),
+    "unread": (faults("torch-sparse-nested-as-parts/sp.pt"), faults("subclass-weights/numpy_query_0.pt")),
     "unreadable": (junk, bert()),
     "unused-bytes": (bundle(after=b"more"), bundle()),
     "variant": (bert(name="bert-large"), bert(name="bert-4-layers")),
     "version": (zipped(b"9999\n"), zipped()),
     "vocabulary": (bert(files={"tokenizer.json": table_of(102)}), bert(files={"tokenizer.json": table_of(101)})),
     "zero": (bert(put(Q, np.zeros_like)), bert(put(LAYER + "1.attention.self.query.bias", np.zeros_like))),
+    "twin": (at(damaged("a layer copied over another")), at(sound)),
+    "fresh": (at(damaged("a layer made anew")), at(sound)),
+    "rows": (at(damaged("a row copied")), at(sound)),
+    "hole": (at(damaged("a hole")), at(sound)),
+    "rounded": (at(damaged("two layers through bfloat16")), at(sound)),
+    "levels": (at(damaged("quantised by one scale")), at(sound)),
+    "spread": (at(damaged("scaled up")), at(sound)),
 }  # fmt: skip
 
 

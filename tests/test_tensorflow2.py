@@ -2,43 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import os
-import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import oracles
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from tf2_files import SUFFIX, Arrays, graph_of, program, same, variables
 from tf2_models import small_bert
 
 import ckptkit
-from ckptkit.containers._tensorflow.graph_def import programs
-from ckptkit.containers._tensorflow.object_graph import KEY, ObjectGraph, escape, unescape
-from ckptkit.containers._tensorflow.object_graph_write import build
 
 KERAS3, TF_KERAS, TFM = (oracles.FIXTURES / "golden" / c for c in ("tf2_small_bert_keras3", "tf2_small_bert_tf_keras", "tfmo_bert_encoder"))
-SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 # The golden programs' own float32 rounding: the same weights in float64 are up to 2.05e-5 from what they recorded, wherever they
 # were read from.
 CLOSE = {"rtol": 1e-5, "atol": 2.1e-5}
-Arrays = dict[str, np.ndarray]
-
-
-def variables(prefix: Path) -> Arrays:
-    """What TensorFlow reads, by its own keys, without the graph."""
-    return {n: v for n, v in oracles.tf_variables(prefix).items() if n != KEY}
-
-
-def graph_of(prefix: Path) -> Any:
-    """The object graph as TensorFlow's own protobuf."""
-    import tensorflow as tf
-    from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
-
-    return TrackableObjectGraph.FromString(tf.train.load_checkpoint(str(prefix)).get_tensor(KEY))
 
 
 def exact_outputs(folder: Path, inputs: Arrays, model_class: str | None = None, allow: set[str] | None = None) -> Arrays:
@@ -50,15 +28,6 @@ def exact_outputs(folder: Path, inputs: Arrays, model_class: str | None = None, 
         out = model.double()(**{n: torch.from_numpy(v).long() for n, v in inputs.items()}, output_hidden_states=True)
     found = {n: v.numpy() for n, v in out.items() if isinstance(v, torch.Tensor)}
     return {"last_hidden_state": out.hidden_states[-1].numpy(), **found}
-
-
-def same(have: Arrays, want: Arrays) -> None:
-    assert have.keys() == want.keys()
-    for n, v in want.items():
-        if v.dtype == object:
-            assert list(have[n]) == list(v), n
-            continue
-        assert have[n].dtype == v.dtype and have[n].shape == v.shape and have[n].tobytes() == v.tobytes(), n
 
 
 # --- the golden cases ----------------------------------------------------------------------------------------------
@@ -264,34 +233,6 @@ def test_what_keras_saves_is_read_and_what_is_written_keras_restores(library: st
         assert all(np.array_equal(a, b) for a, b in zip(outputs_of(again), want, strict=True))
 
 
-def program() -> Any:
-    """A module with what object graphs can hold: shared objects, lists, dictionaries, names that need escapes, several types."""
-    import tensorflow as tf
-
-    class Part(tf.Module):
-        def __init__(self, seed: int) -> None:
-            super().__init__()
-            rng = np.random.default_rng(seed)
-            self.kernel = tf.Variable(rng.normal(size=(3, 4)).astype(np.float32), name="kernel")
-            self.count = tf.Variable(seed, dtype=tf.int64)
-
-    class Whole(tf.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.parts = [Part(i) for i in range(12)]
-            self.again = self.parts[3]
-            self.by_name = {"a/b": Part(20), "c.d": Part(21), ".S": Part(22)}
-            self.half = tf.Variable(np.arange(5, dtype=np.float16))
-            self.flags = tf.Variable([True, False])
-            self.text = tf.Variable(["one", "two"])
-
-        @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32, name="rows")])
-        def __call__(self, rows: Any) -> Any:
-            return {"product": rows @ self.parts[0].kernel, "twice": rows * 2}
-
-    return Whole()
-
-
 @pytest.mark.parametrize("through", ["safetensors", "tf"])
 def test_an_unknown_model_comes_back_as_it_was(through: str, tmp_path: Path) -> None:
     import tensorflow as tf
@@ -409,171 +350,3 @@ def test_slot_variables_of_keras_legacy_optimizers_are_optimizer_state(tmp_path:
     ckptkit.convert(tmp_path / "st", tmp_path / "back", container="tf")
     same(variables(tmp_path / "back" / "model.ckpt"), variables(prefix))
     assert graph_of(tmp_path / "back" / "model.ckpt") == graph_of(prefix)
-
-
-# --- SavedModels ---------------------------------------------------------------------------------------------------
-
-
-def signature_of(function: Any) -> dict[str, Any]:
-    def specs(tensors: Any) -> dict[str, Any]:
-        return {n: (t.dtype.name, None if t.shape.rank is None else t.shape.as_list()) for n, t in tensors.items()}
-
-    return {"inputs": specs(function.structured_input_signature[1]), "outputs": specs(function.structured_outputs)}
-
-
-def test_signatures_and_functions_are_those_that_tensorflow_loads(tmp_path: Path) -> None:
-    import tensorflow as tf
-
-    from ckptkit.tensors import DTYPES
-
-    whole = program()
-    tf.saved_model.save(whole, str(tmp_path / "sm"), signatures={"serving_default": whole.__call__, "other": whole.__call__})
-    found = ckptkit.inspect(tmp_path / "sm")
-    loaded = tf.saved_model.load(str(tmp_path / "sm"))
-    have = {
-        name: {side: {n: (DTYPES[t["dtype"]].numpy, t["shape"]) for n, t in s[side].items()} for side in ("inputs", "outputs")}
-        for name, s in found.program["signatures"].items() if name != "__saved_model_init_op"
-    }  # fmt: skip
-    assert have == {name: signature_of(f) for name, f in loaded.signatures.items()}
-    assert set(found.program["callables"]) == {"__call__"}
-    model = (
-        tf.compat.v1.saved_model.loader_impl.parse_saved_model(str(tmp_path / "sm"))
-        if hasattr(tf.compat.v1.saved_model, "loader_impl")
-        else None
-    )
-    assert model is None or set(found.program["functions"]) == {f.signature.name for f in model.meta_graphs[0].graph_def.library.function}
-    want = variables(tmp_path / "sm" / "variables" / "variables")
-    with ckptkit.open(tmp_path / "sm") as c:
-        assert {f"{n}{SUFFIX}" for n in c.tensors} == set(want)
-        assert all(c.array(n).tobytes() == want[n + SUFFIX].tobytes() for n, t in c.tensors.items() if t.spec.dtype != "STRING")
-    assert not ckptkit.validate(tmp_path / "sm").findings
-
-
-def test_inspect_lists_signatures_and_functions() -> None:
-    from ckptkit.report.inspection import show_inspection
-
-    found = ckptkit.inspect(KERAS3 / "saved_model")
-    text, said = show_inspection(found), json.loads(show_inspection(found, "json"))
-    assert re.search(r"serving_default +input +inputs +I32 +\[\?, 12\]", text) and "in the library" in text
-    assert said["program"]["signatures"]["serving_default"]["outputs"]["output_0"] == {
-        "dtype": "F32",
-        "shape": [None, 12, 32],
-        "tensor": "StatefulPartitionedCall:0",
-    }
-
-
-@pytest.mark.parametrize("op", ["ReadFile", "WriteFile", "MatchingFiles", "PyFunc"])
-@pytest.mark.parametrize("inside", [False, True])
-def test_an_operation_that_touches_files_is_named_wherever_it_hides(op: str, inside: bool, tmp_path: Path) -> None:
-    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
-
-    model = SavedModel.FromString((KERAS3 / "saved_model" / "saved_model.pb").read_bytes())
-    graph = model.meta_graphs[0].graph_def
-    node = graph.library.function[0].node_def.add() if inside else graph.node.add()
-    node.name, node.op = "quiet", op
-    (tmp_path / "saved_model.pb").write_bytes(model.SerializeToString())
-    report = ckptkit.validate(tmp_path)
-    assert [(f.severity, f.where) for f in report.findings if f.rule == "program"] == [("warning", op)]
-    node.name, node.op = op, "NoOp"  # the name of a node is no operation
-    (tmp_path / "saved_model.pb").write_bytes(model.SerializeToString())
-    assert not [f for f in ckptkit.validate(tmp_path).findings if f.rule == "program"]
-
-
-def test_messages_nested_too_deeply_are_refused_wherever_they_are(tmp_path: Path) -> None:
-    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
-
-    for depth, refused in ((60, False), (500, True)):
-        model = SavedModel.FromString((KERAS3 / "saved_model" / "saved_model.pb").read_bytes())
-        nested = b""
-        for _ in range(depth):  # a FullTypeDef in a FullTypeDef
-            size = len(nested)
-            nested = b"\x12" + (bytes([size]) if size < 128 else bytes([size & 127 | 128, size >> 7])) + nested
-        model.meta_graphs[0].graph_def.node[0].experimental_type.args.add()
-        whole = model.SerializeToString()
-        extra = b"\x12" + bytes([len(nested) & 127 | 128, len(nested) >> 7]) + nested  # one more meta graph
-        (tmp_path / "saved_model.pb").write_bytes(whole + extra)
-        if refused:
-            with pytest.raises(ckptkit.CheckpointError, match="over the limit messages=100"):
-                ckptkit.validate(tmp_path)
-        else:
-            ckptkit.validate(tmp_path)
-
-
-def test_the_hostile_savedmodels_are_refused_or_reported() -> None:
-    for row in oracles.hostile_cases("savedmodel"):
-        try:
-            findings = ckptkit.validate(row["path"]).findings
-        except ckptkit.CheckpointError:
-            assert row["expect"] == "reject", row["id"]
-        else:
-            assert row["expect"] == "warn" and [f.rule for f in findings] == ["program"], row["id"]
-
-
-# --- the graph itself ----------------------------------------------------------------------------------------------
-
-
-def parsed(data: bytes) -> ObjectGraph:
-    return ObjectGraph(lambda: data, "index")
-
-
-@pytest.mark.parametrize("prefix", [KERAS3 / "objckpt", TF_KERAS / "objckpt", TFM / "ckpt-1"], ids=lambda p: p.parent.name)
-def test_a_graph_is_what_tensorflows_protobuf_says(prefix: Path) -> None:
-    want = graph_of(prefix)
-    have = parsed(want.SerializeToString()).nodes
-    assert [[(c.local_name, c.node_id) for c in n.children] for n in want.nodes] == [list(n.children.items()) for n in have]
-    assert [[(a.name, a.full_name, a.checkpoint_key) for a in n.attributes] for n in want.nodes] == [
-        [tuple(a) for a in n.attributes] for n in have
-    ]
-
-
-def test_names_are_escaped_as_tensorflow_escapes_them() -> None:
-    from tensorflow.python.trackable import trackable_utils
-
-    for local in ("a", "a/b", "a.b", "..", ".S", "a.S/b", "/", "", "x./.y"):
-        assert escape(local) == trackable_utils.escape_local_name(local)
-        assert unescape(escape(local)) == local
-
-
-def test_a_built_graph_is_read_by_tensorflow_and_goes_by_the_one_it_was_given() -> None:
-    from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
-
-    data, keys = build(["a/b/c", "a/d", "a/d/.OPTIMIZER_SLOT/opt/m"], aliases={"e": "a", "f": "=a", "*": "a/*"})
-    graph = TrackableObjectGraph.FromString(data)
-    assert keys == {"a/b/c": "a/b/c" + SUFFIX, "a/d": "a/d" + SUFFIX, "a/d/.OPTIMIZER_SLOT/opt/m": "a/d/.OPTIMIZER_SLOT/opt/m" + SUFFIX}
-    root = {c.local_name: c.node_id for c in graph.nodes[0].children}
-    assert root.keys() == {"a", "opt", "e", "f", "b", "d"} and root["e"] == root["a"] != root["f"]
-    slot = graph.nodes[root["opt"]].slot_variables[0]
-    assert (slot.original_variable_node_id, slot.slot_name) == (root["d"], "m")
-    copy = {c.local_name: c.node_id for c in graph.nodes[root["f"]].children}["d"]
-    assert graph.nodes[copy].attributes == graph.nodes[root["d"]].attributes and copy != root["d"]
-    less, _ = build(["a/d"], data)
-    assert [a.checkpoint_key for n in TrackableObjectGraph.FromString(less).nodes for a in n.attributes] == ["a/d" + SUFFIX]
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.data())
-def test_a_damaged_graph_or_program_is_refused_or_read_and_nothing_else(data: st.DataObject) -> None:
-    which = data.draw(st.sampled_from(["graph", "program"]))
-    raw = bytearray(GRAPH if which == "graph" else PROGRAM)
-    for _ in range(data.draw(st.integers(1, 4))):
-        at = data.draw(st.integers(0, len(raw) - 1))
-        raw[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=4))
-        raw = raw or bytearray(b"\0")
-    try:
-        if which == "graph":
-            graph = parsed(bytes(raw))
-            graph.names()
-            graph.aliases({})
-            assert len(graph.full_names) < 100
-        else:
-            programs(bytes(raw), len(raw), "saved_model.pb")
-    except ckptkit.CheckpointError as e:
-        assert os.linesep not in e.message
-
-
-GRAPH = build(
-    [f"model/layers/{i}/{n}" for i in range(3) for n in ("kernel", "bias")]
-    + ["optimizer/_iterations", "optimizer/_variables/0", "optimizer/_learning_rate"]
-)[0]
-PROGRAM = (KERAS3 / "saved_model" / "saved_model.pb").read_bytes()[-4000:]
-PROGRAM = b"\x08\x01\x12" + bytes([len(PROGRAM) & 127 | 128, len(PROGRAM) >> 7]) + PROGRAM

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -60,6 +61,61 @@ def test_a_name_is_escaped_wherever_it_goes(words: tuple[str, ...], tmp_path: Pa
     if form == "markdown":
         assert "<script>" not in out.replace("\\<script\\>", "")
         assert "[x](" not in out
+
+
+COMMANDS = ["::stop-commands::tok", "  ::stop-commands::tok", "##vso[task.prependpath]evil", "a ##[error]x", "###[set-env name=x]y",
+    "x" * 85 + " ::stop-commands::tok", "\u00a0::add-mask::x", "y" * 60 + " " + "z" * 30 + "\t::debug::x", "##teamcity[message text='x']",
+    "##VSO[task.setvariable variable=a]b", "a" * 95 + " ##vso[task.complete]x",
+    "\u2003::group::x", "\\##[x", "::error file=a::b"]  # fmt: skip
+
+
+def obeyed(text: str) -> list[str]:
+    """The lines that GitHub's runner or Azure's agent take for a command (ActionCommand.cs, Command.cs): `::` after blanks, `##[` and
+    `##vso[` anywhere."""
+    lines = re.split(r"\r\n|[\n\r\u0085\u2028\u2029]", text)
+    return [x for x in lines if x.strip().startswith("::") or re.search(r"##[A-Za-z.]*\[", x)]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("inspect", "--tensors"), ("inspect", "--tree"), ("inspect", "--stats"), ("inspect", "--format", "markdown"), ("digest",), ("lock",)]
+    + [
+        ("inspect", "--tensors", "--format", "json"),
+        ("diff",),
+        ("diff", "--tensors"),
+        ("diff", "--format", "json"),
+        ("diff", "--format", "markdown"),
+    ]
+    + [("validate", "--format", f) for f in ("text", "json", "markdown", "sarif", "junit", "html")]
+    + [("convert", "--container", "torch"), ("convert", "--dry-run"), ("fix",), ("verify",), ("summary",)],
+    ids=" ".join,
+)
+def test_no_name_is_a_command_to_the_job_that_prints_it(words: tuple[str, ...], tmp_path: Path) -> None:
+    folder = tmp_path / "##vso[task.debug]x"
+    folder.mkdir()
+    path = safetensors(folder / "::warning::x.safetensors", tuple(COMMANDS), {n: n for n in COMMANDS})
+    (folder / "config.json").write_text(
+        json.dumps({"model_type": "::error::x", "architectures": ["##[error]x"], "hidden_act": COMMANDS[0]})
+    )
+    other = [str(safetensors(tmp_path / "other.safetensors", tuple(COMMANDS[:5])))] if words[0] in ("diff", "verify") else []
+    other += [str(tmp_path / "out.safetensors")] if words[0] in ("convert", "fix") else []
+    report = ("--report", f"text={tmp_path / 'report'}") if words[0] == "validate" else ()
+    status, out = said(words[0], str(path), *other, *words[1:], *report)
+    assert "Traceback" not in out and status in (0, 1, 2, 3)
+    assert not obeyed(out), obeyed(out)
+    assert not report or not obeyed((tmp_path / "report").read_text())
+    if words[-1] in ("json", "sarif") and status < 2:
+        held = json.dumps(json.loads(out), ensure_ascii=False)
+        assert "##vso[" in held and "##[error]x" in held, "JSON says the names as they are"
+    if words[-1] == "junit":
+        assert "##vso[" in "".join(ET.fromstring(out).itertext())
+
+
+def test_annotations_are_ours_alone(tmp_path: Path) -> None:
+    path = safetensors(tmp_path / "model.safetensors", tuple(COMMANDS))
+    _, out = said("validate", str(path), "--format", "github")
+    assert all(line.startswith(("::error file=", "::warning file=", "::notice file=")) for line in out.splitlines())
+    assert not [line for line in out.splitlines() if re.search(r"##[A-Za-z.]*\[", line)]
 
 
 def test_a_file_name_that_is_no_utf8_goes_everywhere(tmp_path: Path) -> None:

@@ -2,14 +2,19 @@
 
 Files of one's own are found too: every `*.py` in the folders of the environment variable CKPTKIT_ARCH (separated as in
 PATH), or loaded with `load`. They are Python and are run; their tables are checked when loaded.
+
+A file takes about a millisecond to load, and there are many: `_index.json`, written by scripts/index_architectures.py, says which
+names, patterns and classes each has, so that a checkpoint loads the few that could be meant. A file that the index does not know
+(added since) is loaded always.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib import import_module
+from itertools import islice
 
 from .._typing import TYPE_CHECKING, Any
 from ..errors import UsageError
@@ -19,7 +24,10 @@ from ..support.discovery import stems
 if TYPE_CHECKING:
     from ._learned import LearnedSchema
 
-__all__ = ["LearnedSchema", "architectures", "by_name", "is_learned", "learned_index", "learned_schema", "load"]
+__all__ = [
+    "LearnedSchema", "architectures", "by_name", "candidates", "filenames", "is_learned", "known", "learned_index", "learned_schema", "load",
+    "names", "of_class", "parts", "variants", "with_reader",
+]  # fmt: skip
 
 LEARNED = os.path.join(os.path.dirname(__file__), "learned")
 
@@ -27,19 +35,27 @@ LEARNED = os.path.join(os.path.dirname(__file__), "learned")
 @cache
 def architectures() -> dict[str, Architecture]:
     """Every architecture by name, the shipped ones first."""
-    found: dict[str, Architecture] = {}
-    for stem in stems(os.path.dirname(__file__)):
-        arch: Architecture = import_module(f"{__name__}.{stem}").ARCHITECTURE
-        found[arch.name] = arch
+    found = {a.name: a for a in map(_shipped, stems(os.path.dirname(__file__)))}
+    return found | {a.name: a for a in _own()}
+
+
+@cache
+def _shipped(stem: str) -> Architecture:
+    arch: Architecture = import_module(f"{__name__}.{stem}").ARCHITECTURE
+    return arch
+
+
+@cache
+def _own() -> tuple[Architecture, ...]:
+    """The architectures in the folders of one's own."""
+    found = []
     for folder in filter(None, os.environ.get("CKPTKIT_ARCH", "").split(os.pathsep)):
         try:
             files = sorted(f for f in os.listdir(folder) if f.endswith(".py") and not f.startswith("_"))
         except OSError as e:
             raise UsageError(f"CKPTKIT_ARCH names a folder that cannot be read: {e.strerror}", path=folder) from None
-        for f in files:
-            arch = load(os.path.join(folder, f))
-            found[arch.name] = arch
-    return found
+        found += [load(os.path.join(folder, f)) for f in files]
+    return tuple(found)
 
 
 def is_learned(model_type: object) -> bool:
@@ -84,10 +100,114 @@ def load(path: str) -> Architecture:
 
 def by_name(name: str) -> Architecture:
     """The architecture called `name` (also by a model_type that means it), or a UsageError that lists them."""
-    every = architectures()
-    if name in every:
-        return every[name]
-    for arch in every.values():
-        if name in arch.names:
-            return arch
-    raise UsageError(f"no architecture is called {name!r}", hint=f"one of {', '.join(every)}")
+    arch = known(name)
+    if arch is None:
+        raise UsageError(f"no architecture is called {name!r}", hint=f"one of {', '.join(architectures())}")
+    return arch
+
+
+# --- by the index --------------------------------------------------------------------------------------------------
+
+
+@cache
+def _index() -> dict[str, Any]:
+    """The index. JSON, since it is read in a tenth of the time that its source as Python would take where no bytecode is kept."""
+    import json
+
+    with open(os.path.join(os.path.dirname(__file__), "_index.json"), encoding="utf-8") as f:
+        made: dict[str, Any] = json.load(f)
+    return made
+
+
+def _new() -> Iterator[Architecture]:
+    """What the index does not know: files of one's own, and those added since it was written."""
+    index = _index()
+    yield from map(_shipped, (s for s in stems(os.path.dirname(__file__)) if s not in index["stems"]))
+    yield from _own()
+
+
+def known(name: str) -> Architecture | None:
+    """The architecture called `name`, or that a configuration calls so; None if there is none."""
+    index = _index()
+    own = [*_new()]
+    arch = next((a for a in own if a.name == name), None)
+    if arch is None and name in index["names"]:
+        arch = _shipped(index["names"][name])
+    return arch if arch is not None else next((a for a in own if name in a.names), None)
+
+
+def names() -> frozenset[str]:
+    """Everything that configurations call an architecture."""
+    index = _index()
+    return frozenset(index["names"]) | {n for a in _new() for n in a.names}
+
+
+def of_class(name: str) -> Architecture | None:
+    """The architecture to which a library's class belongs, the first of several; None if there is none."""
+    index = _index()
+    if name in index["classes"]:
+        return _shipped(index["classes"][name])
+    return next((a for a in _new() if any(c.name == name for d in a.dialects.values() for c in d.classes)), None)
+
+
+def filenames() -> tuple[str, ...]:
+    """What configurations' files are called, those that conversions write first."""
+    index = _index()
+    own = [d.config for a in _new() for d in a.dialects.values()]
+    return (*index["filenames"], *(f.filename for f in own if f.filename), *index["texts"], *(t for f in own for t in f.reader.texts))
+
+
+def parts() -> frozenset[str]:
+    """What the models are called of which one checkpoint holds several."""
+    index = _index()
+    return frozenset(index["parts"]) | {d.part for a in _new() for d in a.dialects.values() if d.part}
+
+
+def variants() -> dict[str, Mapping[str, int]]:
+    """Every known variant with its sizes."""
+    index = _index()
+    return {**index["variants"], **{name: sizes for a in _new() for name, sizes in a.variants.items()}}
+
+
+def with_reader(kind: str) -> Iterator[Architecture]:
+    """The architectures that read configurations which are no plain JSON: their "extras", "texts" or "unfold", "fold"."""
+    index = _index()
+    yield from map(_shipped, index["readers"][kind])
+    yield from _new()
+
+
+def candidates(patterns: Mapping[str, int], stored: Iterable[str], declared: str | None) -> list[Architecture]:
+    """The architectures that explain most of the names (`patterns`: how often each is met), of several the `declared` one.
+
+    One whose names are spelled out (`Spelling`) is among them where its sign is, since no pattern tells how many it explains.
+    """
+    index = _index()
+    explained: dict[int, int] = {}
+    held: dict[int, set[int]] = {}
+    marked = set()
+    for pattern, n in patterns.items():
+        last = -1
+        for code in index["patterns"].get(pattern, ()):
+            entry, core = code >> 12, (code >> 1) & 0x7FF
+            if entry != last:
+                explained[entry] = explained.get(entry, 0) + n
+                last = entry
+            if core:
+                held.setdefault(entry, set()).add(core)
+            if code & 1:
+                marked.add(entry)
+    fits = {e: n for e, n in explained.items() if len(held.get(e, ())) * 2 >= index["entries"][e][1]}
+    chosen = {e: n for e, n in fits.items() if e in marked} or fits
+    most = max(chosen.values(), default=0)
+    best = dict.fromkeys(index["entries"][e][0] for e, n in chosen.items() if n == most)
+    some = [*islice(stored, 8)]
+    spelled = {stem for sign, found in index["signs"].items() if any(sign in name for name in some) for stem in found}
+    if declared is not None and not spelled:
+        best = {s: None for s in best if declared in _names_of(s)} or best
+    order = [s for s in stems(os.path.dirname(__file__)) if s in best or s in spelled]
+    return [*map(_shipped, order), *_new()]
+
+
+def _names_of(stem: str) -> tuple[str, ...]:
+    """What configurations call the architecture of a file."""
+    return tuple(_index()["stems"][stem])

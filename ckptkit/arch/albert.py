@@ -15,7 +15,7 @@ from ckptkit.arch._libraries.model_garden import albert as albert_of_tf2
 from ckptkit.arch._libraries.transformers import DERIVED, HF_KEYS, PIECES, flax, tf
 from ckptkit.arch._libraries.transformers import EMBEDDINGS as HF_EMBEDDINGS
 from ckptkit.arch.bert import ARCHITECTURE as BERT
-from ckptkit.arch.bert import GOOGLE_ACTIVATIONS, SIZES
+from ckptkit.arch.bert import GOOGLE_ACTIVATIONS, MLM_OWN, SIZES
 from ckptkit.schema import (
     GOOGLE,
     TORCH,
@@ -89,6 +89,7 @@ XXLARGE = {"layers": 12, "hidden": 4096, "heads": 64, "embedding": 128}
 TRAITS = {
     "encoder": L[:-1],
     "repeats": "layers",
+    "own": MLM_OWN,
     "heads": {
         "pooler": "pooler", "mlm": "lm", "sop": "pooled", "classifier": "pooled_or_tokens", "qa": "tokens", "span": "kept",
     },
@@ -170,6 +171,7 @@ HF = Dialect(
         marks={"model_type": "albert"},
         defaults={**DEFAULTS, "norm_eps": 1e-12, "activation": "gelu_tanh", "tied": True, "pad": 0, "groups": 1, "inner_groups": 1},
         also={"bos_token_id": 2, "eos_token_id": 3},
+        usual=dict.fromkeys(("net_structure_type", "gap_size", "num_memory_blocks", "down_scale_factor", "layers_to_keep"), ...),
     ),
 )
 

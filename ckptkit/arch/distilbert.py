@@ -5,7 +5,7 @@ Source: transformers models/distilbert (names, classes, configuration keys of it
 
 from ckptkit.arch._libraries import keras_hub as hub
 from ckptkit.arch._libraries.transformers import HF_ACTIVATIONS, WORD_PIECES, flax, tf
-from ckptkit.arch.bert import DEFAULTS
+from ckptkit.arch.bert import DEFAULTS, MLM_OWN
 from ckptkit.arch.bert import MODULES as BERT
 from ckptkit.schema import TORCH, Architecture, Besides, Class, ConfigForm, Derived, Dialect, Files, Key, linear
 
@@ -21,6 +21,7 @@ MODULES = {
 
 TRAITS = {
     "encoder": L[:-1],
+    "own": MLM_OWN,
     "heads": {"mlm": "lm", "classification": "summary with relu", "classifier": "pooled_or_tokens", "qa": "tokens"},
 }
 

@@ -16,7 +16,7 @@ from ckptkit.arch._libraries import keras_hub as hub
 from ckptkit.arch._libraries.transformers import DERIVED, HF_KEYS, WORD_PIECES, flax, tf
 from ckptkit.arch._libraries.transformers import EMBEDDINGS as HF_EMBEDDINGS
 from ckptkit.arch._libraries.transformers import LAYERS as HF_LAYERS
-from ckptkit.arch.bert import DEFAULTS, SIZES
+from ckptkit.arch.bert import DEFAULTS, MLM_OWN, SIZES
 from ckptkit.arch.bert import MODULES as BERT
 from ckptkit.schema import (
     GOOGLE,
@@ -158,6 +158,7 @@ MLM = {
 
 TRAITS = {
     "encoder": L[:-1],
+    "own": MLM_OWN,
     "heads": {
         "pooler": "pooler",
         "rtd": "detector", "mlm": "lm", "classification": "first with gelu", "summary": "summary with gelu",
@@ -203,6 +204,7 @@ HF = Dialect(
         keys={**KEYS, **HF_KEYS},
         labels=True,
         marks={"model_type": "electra"},
+        usual={"summary_type": "first", "summary_use_proj": True, "summary_activation": "gelu"},
         defaults={**DEFAULTS, "norm_eps": 1e-12, "activation": "gelu", "tied": True, "pad": 0},
     ),
 )

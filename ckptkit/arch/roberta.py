@@ -12,7 +12,7 @@ from ckptkit.arch._libraries import keras_hub as hub
 from ckptkit.arch._libraries.transformers import BYTE_PAIRS, DERIVED, HF_KEYS, flax, tf
 from ckptkit.arch._libraries.transformers import EMBEDDINGS as HF_EMBEDDINGS
 from ckptkit.arch._libraries.transformers import LAYERS as HF_LAYERS
-from ckptkit.arch.bert import DEFAULTS, SIZES
+from ckptkit.arch.bert import DEFAULTS, MLM_OWN, SIZES
 from ckptkit.arch.bert import MODULES as BERT
 from ckptkit.schema import (
     TORCH,
@@ -165,6 +165,7 @@ TRAITS = {
     "encoder": "encoder.layers.{layer}",
     "positions": "counted",
     "pad": "=pad",
+    "own": MLM_OWN,
     "heads": {"pooler": "pooler", "mlm": "lm", "classification": "first", "classifier": "pooled_or_tokens", "qa": "tokens"},
 }
 

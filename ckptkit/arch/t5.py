@@ -287,8 +287,7 @@ def dialects(
     defaults: Mapping[str, object],
     implied: Mapping[str, object] = {},
 ) -> tuple[Dialect, ...]:  # fmt: skip
-    """T5's namings, for the model type `model_type`: mesh, bert4keras (the same names with its own configuration) and hf, whose code
-    takes `implied` for granted."""
+    """T5's namings, for a model type: mesh, bert4keras (the same names, its own configuration) and hf, whose code takes `implied`."""
     mesh = Dialect(
         name="mesh",
         title="Mesh TensorFlow (google-research/text-to-text-transfer-transformer)",
@@ -336,7 +335,14 @@ def dialects(
         classes=classes,
         files=Files(metadata={"format": "pt"}, sidecars=PIECES),
         config=ConfigForm(
-            "config.json", keys, marks={"model_type": model_type}, implied=implied, defaults=defaults, also=ALSO, labels=True
+            "config.json",
+            keys,
+            marks={"model_type": model_type},
+            implied=implied,
+            defaults=defaults,
+            also=ALSO,
+            labels=True,
+            usual={"n_positions": ...},
         ),
     )
     scale = ("canonical", "/weight")

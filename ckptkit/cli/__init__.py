@@ -16,7 +16,9 @@ import sys
 from importlib import import_module
 
 from .._typing import TYPE_CHECKING, NoReturn
-from ..errors import EXIT_USAGE, CheckpointError, printable
+from ..errors import EXIT_USAGE, CheckpointError, inert, printable
+from ._modules import module_of
+from ._process import Ended, catch_signals, drop_output, open_streams, restore_signals, tidy
 
 if TYPE_CHECKING:
     from ._declare import Command
@@ -34,21 +36,14 @@ def __getattr__(name: str) -> object:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def module_of(command: str) -> str | None:
-    """The module of this folder that a command is in; None if there is none. A trailing underscore keeps off keywords."""
-    here = os.path.dirname(__file__)
-    for stem in (command, command + "_"):
-        if stem.isidentifier() and not stem.startswith("_"):
-            for path in (stem + ".py", os.path.join(stem, "__init__.py")):
-                if os.path.exists(os.path.join(here, path)):
-                    return stem
-    return None
-
-
 def fail(message: str, status: int) -> NoReturn:
-    """One line on stderr, and the exit status."""
-    sys.stdout.flush() if not sys.stdout.closed else None
-    print(f"error: {message}", file=sys.stderr)
+    """One line on stderr, and the exit status, whether or not somebody reads either stream."""
+    try:
+        sys.stdout.flush() if not sys.stdout.closed else None
+        print(inert(f"error: {message}"), file=sys.stderr)
+    except OSError:
+        pass
+    drop_output()
     sys.exit(status)
 
 
@@ -93,16 +88,32 @@ def main() -> NoReturn:
     os.environ.setdefault(
         "OPENBLAS_NUM_THREADS", "1"
     )  # before numpy is imported: nothing here multiplies with it, and its threads cost time and memory
+    open_streams()
+    try:
+        before = catch_signals()
+        try:
+            _main()
+        except (Ended, KeyboardInterrupt):
+            raise
+        except BaseException:
+            restore_signals(before)
+            raise
+    except Ended as e:
+        fail(f"ended by {e.name}{tidy()}", 128 + e.number)
+    except KeyboardInterrupt:
+        said = tidy()
+        fail("interrupted" + (said if "left behind:" in said else ""), 130)
+
+
+def _main() -> NoReturn:
     try:
         status = _run()
         sys.stdout.flush()
         sys.exit(status if isinstance(status, int) else 0)
     except CheckpointError as e:
         fail(str(e), e.exit_code)
-    except KeyboardInterrupt:
-        fail("interrupted", 130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer goes nowhere
+        drop_output()
         sys.exit(EXIT_USAGE)
     except MemoryError:
         fail("out of memory. Hint: --max-memory bounds a conversion's buffers", EXIT_USAGE)

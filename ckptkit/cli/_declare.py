@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple
+from ..errors import inert
 
 if TYPE_CHECKING:
     import click
@@ -136,6 +137,9 @@ class Command(NamedTuple):
         rest = iter(words)
         try:
             for word in rest:
+                if word == "--":  # all that follows are arguments, whatever they begin with
+                    plain += rest
+                    break
                 if not word.startswith("-"):
                     if not word:
                         return None
@@ -200,17 +204,19 @@ def _utf16(c: str) -> list[int]:
     return [int.from_bytes(raw[i : i + 2], "little") for i in range(0, len(raw), 2)]
 
 
-def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
+def echo(text: str, *, err: bool = False, nl: bool = True, commands: bool = False) -> None:
     """`text` on stdout (or stderr); characters that its encoding does not have are escaped, and those that no terminal should get.
 
     The reports have made names from files printable; JSON may hold them as they are. So this is the last look: control characters
-    above ASCII, marks of direction and the like become what JSON writes for them.
+    above ASCII, marks of direction and the like become what JSON writes for them. So does what a CI job that prints it would obey, but
+    for `commands` of our own.
     """
     stream = sys.stderr if err else sys.stdout
     if not text.isascii() and not text.replace("\n", "").isprintable():
         text = "".join(
             c if c.isprintable() or c in "\n\t\x1b" else "".join(f"\\u{u:04x}" for u in _utf16(c)) for c in text
         )  # ESC: our own colours
+    text = inert(text, commands=commands)
     end = "\n" if nl else ""
     try:
         stream.write(text + end)

@@ -10,6 +10,7 @@ import click
 from .._version import __version__
 from ..errors import UsageError
 from ..support.discovery import stems
+from ._modules import module_of
 
 
 class Commands(click.Group):
@@ -19,8 +20,6 @@ class Commands(click.Group):
         return sorted(stem.rstrip("_") for stem in stems(os.path.dirname(__file__)))
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        from . import module_of
-
         stem = module_of(name)
         command: click.Command | None = import_module(f"{__package__}.{stem}").command.click() if stem else None
         return command

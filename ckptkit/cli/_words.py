@@ -26,6 +26,6 @@ def parse_pairs(pairs: tuple[str, ...], option: str, example: str = "layers=24")
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key.strip() or not value.strip():
-            raise UsageError(f"{option} {pair}: NAME=VALUE is due", hint=f"such as {option} {example}")
+            raise UsageError(f"{option} {pair}: expected NAME=VALUE", hint=f"such as {option} {example}")
         out[key.strip()] = value.strip()
     return out

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import gc
 import os
-import sys
 from collections.abc import Mapping
 
 from .._typing import TYPE_CHECKING
-from ..errors import FindingsError, UsageError
+from ..errors import FindingsError, UsageError, printable
 from . import _declare as declare
-from ._options import format_option, parse_given, source_options, start_tensorflow
+from ._options import format_option, source_options_beside, start_tensorflow
 from ._words import parse_size
 
 if TYPE_CHECKING:
+    from ..graph.reading import Reading
     from ..verbs.convert import Conversion
 
 
@@ -33,9 +33,13 @@ if TYPE_CHECKING:
     help="Cast floating tensors (float32, bfloat16, float16, ...), all or those whose name fits GLOB. Repeatable.",
 )
 @declare.option("--max-shard-size", metavar="SIZE", help="Split the weights into files of at most this size, such as 5GB.")
-@source_options
-@declare.option("--set", "given", metavar="NAME=VALUE", multiple=True, help="What no configuration says, such as heads=16. Repeatable.")
-@declare.option("--drop", metavar="HEAD", multiple=True, help="Leave a head out (pooler, mlm, nsp, ...). Repeatable.")
+@source_options_beside("--source-container")
+@declare.option(
+    "--drop",
+    metavar="NAME",
+    multiple=True,
+    help="Leave a head out (pooler, mlm, nsp, ...), or the tensors of a glob ('crf.*'). Repeatable.",
+)
 @declare.option(
     "--add", metavar="HEAD", multiple=True, help="Make a head that SRC lacks, new (classifier with --set labels=N, ...). Repeatable."
 )
@@ -52,8 +56,17 @@ if TYPE_CHECKING:
 )
 @declare.option("--seed", type=declare.IntRange(0), default=0, show_default=True, help="Of what is made new: the same seed, the same bits.")
 @declare.option("--drop-optimizer", is_flag=True, help="Leave optimizer state out where names stay (with --to it never goes over).")
+@declare.option(
+    "--dequantize", is_flag=True, help="Decode packed (quantised) weights, exactly as their library does; with --dtype, to that type."
+)
+@declare.option(
+    "--quantize",
+    metavar="NAME",
+    help="Pack the weights: fp8-block, fp8-channel, int8, mlx-4, ..., in a GGUF file q8_0, q4_0, ...; the values are the nearest there are.",
+)
+@declare.option("--keep", metavar="GLOB", multiple=True, help="With --quantize: leave weights of these names as they are. Repeatable.")
 @declare.option("--dry-run", is_flag=True, help="Show what would be written and write nothing.")
-@declare.option("--overwrite", is_flag=True, help="Replace DST if it exists.")
+@declare.option("--overwrite", is_flag=True, help="Replace DST if it exists; of a directory only what its ledger says ckptkit wrote.")
 @declare.option("--force", is_flag=True, help="DANGEROUS: convert a checkpoint that has errors; what is missing stays missing.")
 @declare.option("--check/--no-check", default=True, help="Verify the source's checksums and read back what was written.  [default: check]")
 @declare.option(
@@ -80,13 +93,14 @@ if TYPE_CHECKING:
     help="Values too large for --dtype: refuse, store its largest, or let them become infinite.",
 )
 @declare.option("--no-sync", is_flag=True, help="DANGEROUS in a power cut: do not wait until the disk has everything.")
-@declare.option("-q", "--quiet", is_flag=True, help="No progress and no summary on stderr.")
-@format_option("text", "json", "markdown")
+@declare.option("-q", "--quiet", is_flag=True, help="No progress and no summary on stderr; what is lost is said.")
+@format_option("plan", "conversion")
 def command(
-    source: str, target: str, to: str | None, container: str | None, dtype: tuple[str, ...], max_shard_size: str | None, config: str | None,
-    architecture: str | None, dialect: str | None, part: str | None, given: tuple[str, ...], drop: tuple[str, ...], add: tuple[str, ...],
+    source: str, target: str, to: str | None, container: str | None, dtype: tuple[str, ...], max_shard_size: str | None,
+    reading: Reading, drop: tuple[str, ...], add: tuple[str, ...],
     init_missing: bool,
-    resize_vocab: int | None, seed: int, drop_optimizer: bool, dry_run: bool,
+    resize_vocab: int | None, seed: int, drop_optimizer: bool, dequantize: bool,
+    quantize: str | None, keep: tuple[str, ...], dry_run: bool,
     overwrite: bool, force: bool, check: bool, reference: bool, proven: bool, jobs: int | None, max_memory: str, on_overflow: str,
     no_sync: bool, quiet: bool, form: str,
 ) -> int:  # fmt: skip
@@ -104,10 +118,10 @@ def command(
     """
     if to in PROGRAMS:
         refuse_in_programs(locals(), str(to))
-        return _program(source, target, to, config, part, given, overwrite=overwrite, quiet=quiet)
+        return _program(source, target, to, reading, overwrite=overwrite, quiet=quiet)
     from ..plan.assemble import parse_dtype
     from ..report.findings import show_findings
-    from ..report.plan import show_plan, summary
+    from ..report.forms import show
     from ..support.progress import Progress
     from ..verbs.convert import convert
 
@@ -122,35 +136,44 @@ def command(
     for word in dtype:
         glob, equals, name = word.rpartition("=")
         if equals and not glob:
-            raise UsageError(f"--dtype {word}: GLOB=DTYPE or DTYPE is due")
+            raise UsageError(f"--dtype {word}: expected GLOB=DTYPE or DTYPE")
         dtypes.append((glob or "*", parse_dtype(name)))
     with Progress(quiet=quiet or dry_run) as progress:
         try:
             done = convert(
-                source, target, to=to, container=container, dtypes=dtypes, config=config, given=parse_given(given),
-                architecture=architecture,
-                dialect=dialect, part=part, max_shard_size=parse_size(max_shard_size, "--max-shard-size"), drop=drop,
+                source, target, to=to, container=container, dtypes=dtypes, reading=reading,
+                max_shard_size=parse_size(max_shard_size, "--max-shard-size"), drop=drop,
                 drop_optimizer=drop_optimizer,
                 dry_run=dry_run, overwrite=overwrite, force=force, check="reference" if reference else check, jobs=jobs,
-                add=add, init_missing=init_missing, resize_vocab=resize_vocab, seed=seed, max_memory=parse_size(max_memory, "--max-memory")
+                add=add, init_missing=init_missing, resize_vocab=resize_vocab, seed=seed, dequantize=dequantize, quantize=quantize, keep=keep,
+                max_memory=parse_size(max_memory, "--max-memory")
                 or 0, on_overflow=on_overflow, sync=not no_sync, progress=progress,
             )  # fmt: skip
         except FindingsError as e:
             declare.echo(show_findings(e.findings), err=True)
             raise
-    if done.findings and not quiet:
-        declare.echo(show_findings(done.findings), err=True)
+    told = [f for f in done.findings if not quiet or f.severity != "info" or f.rule in LOSSES]
+    if told:
+        declare.echo(show_findings(told), err=True)
     if dry_run:
-        declare.echo(show_plan(done, form))
+        declare.echo(show("plan", done, form))
     elif form == "json":
-        declare.echo(summary(done, form))
+        declare.echo(show("conversion", done, form))
     elif not quiet:
-        print(summary(done, form), file=sys.stderr)
-    return _verified(done, source, config, part, given, drop, quiet=quiet) if proven and not dry_run else 0
+        declare.echo(show("conversion", done, form), err=True)
+    return _verified(done, source, reading, drop, quiet=quiet) if proven and not dry_run else 0
 
 
+LOSSES = ("dropped", "part")  # what no --quiet hides
 PROGRAMS = ("savedmodel", "keras", "pt2", "onnx")
-FOR_PROGRAMS = {"source", "target", "to", "config", "part", "given", "overwrite", "quiet", "form"}
+FOR_PROGRAMS = {  # besides how the source is read
+    "source",
+    "target",
+    "to",
+    "overwrite",
+    "quiet",
+    "form",
+}
 
 
 def refuse_in_programs(values: Mapping[str, object], to: str) -> None:
@@ -160,30 +183,27 @@ def refuse_in_programs(values: Mapping[str, object], to: str) -> None:
             raise UsageError(f"{p.flags[0]} has no meaning with --to {to}", hint="convert with it first, then make the program")
 
 
-def _program(
-    source: str, target: str, to: str, config: str | None, part: str | None, given: tuple[str, ...], *, overwrite: bool, quiet: bool
-) -> int:
+def _program(source: str, target: str, to: str, reading: Reading, *, overwrite: bool, quiet: bool) -> int:
     from ..runtime.export import export
 
     if to in ("savedmodel", "keras"):
         start_tensorflow()
-    done = export(source, target, to=to, config=config, part=part, given=parse_given(given), overwrite=overwrite)
+    done = export(source, target, to=to, overwrite=overwrite, reading=reading)
     if not quiet:
-        print(
-            f"{done.path}: {done.form}, gives {', '.join(done.outputs)}; run again with another batch and length: "
+        declare.echo(
+            f"{printable(done.path)}: {done.form}, gives {', '.join(done.outputs)}; run again with another batch and length: "
             f"at most {done.worst:.3g} off",
-            file=sys.stderr,
+            err=True,
         )
     return 0
 
 
-def _verified(
-    done: Conversion, source: str, config: str | None, part: str | None, given: tuple[str, ...], drop: tuple[str, ...], *, quiet: bool
-) -> int:
+def _verified(done: Conversion, source: str, reading: Reading, drop: tuple[str, ...], *, quiet: bool) -> int:
     """Compare what was written with what it was made of; a target that is one file has the configuration that would lie beside it."""
     import tempfile
 
-    from ..report.verification import show_verification
+    from ..plan.losses import groups_and_globs
+    from ..report.forms import show
     from ..verbs.verify import verify
 
     with tempfile.TemporaryDirectory(prefix="ckptkit-") as work:
@@ -192,16 +212,15 @@ def _verified(
             beside = os.path.join(work, "config.json")
             with open(beside, "w", encoding="utf-8") as f:
                 f.write(done.config)
+        heads, globs = groups_and_globs(drop)
         outcome = verify(
             source,
             done.plan.target,
-            config=config,
-            config_b=beside or (config if done.plan.single else None),
-            part=part,
-            given=parse_given(given),
+            reading=reading.but(drop=globs),
+            config_b=beside or (reading.config if done.plan.single else None),
             casts=True,
-            without=drop,
+            without=heads,
         )
     if outcome.exit_code or not quiet:
-        declare.echo(show_verification(outcome), err=True)
+        declare.echo(show("verification", outcome), err=True)
     return outcome.exit_code

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+from .._typing import TYPE_CHECKING
 from . import _declare as declare
-from ._options import format_option, parse_given
+from ._options import format_option, pair_options
+
+if TYPE_CHECKING:
+    from ..graph.reading import Reading
 
 
 @declare.command("diff")
 @declare.argument("a", metavar="A")
 @declare.argument("b", metavar="B")
-@declare.option("--config-a", metavar="FILE", help="A's configuration, if it is not beside the weights.")
-@declare.option("--config-b", metavar="FILE", help="B's.")
-@declare.option(
-    "--set",
-    "given",
-    metavar="NAME=VALUE",
-    multiple=True,
-    help="What neither tensors nor configuration say, such as vocab=40478. Repeatable.",
-)
+@pair_options
 @declare.option(
     "--atol", type=declare.FloatRange(0), default=0.0, metavar="X", help="Take elements for equal where |a-b| <= atol + rtol*|b|."
 )
@@ -26,13 +22,12 @@ from ._options import format_option, parse_given
 @declare.option("--only-changed", is_flag=True, help="Leave out what is the same.")
 @declare.option("--metadata", is_flag=True, help="Compare metadata and every key of the configurations too.")
 @declare.option("--jobs", type=declare.IntRange(1), metavar="N", help="Threads.  [default: the processors]")
-@format_option("text", "json", "markdown")
+@format_option("diff")
 def command(
     a: str,
     b: str,
-    config_a: str | None,
-    config_b: str | None,
-    given: tuple[str, ...],
+    reading: Reading,
+    reading_b: Reading,
     atol: float,
     rtol: float,
     tensors: bool,
@@ -51,11 +46,10 @@ def command(
     ckptkit diff base/ fine-tuned/ --only-changed
     """
     from ..graph.examine import examine
-    from ..report.diff import show_diff
+    from ..report.forms import show
     from ..verbs.diff import diff
 
-    said = parse_given(given)
-    with examine(a, config=config_a, given=said) as x, examine(b, config=config_b, given=said) as y:
+    with examine(a, reading) as x, examine(b, reading_b) as y:
         d = diff(x, y, atol=atol, rtol=rtol, metadata=metadata, jobs=jobs)
-        declare.echo(show_diff(d, form, tensors=tensors, only_changed=only_changed))
+        declare.echo(show("diff", d, form, tensors=tensors, only_changed=only_changed))
         return d.exit_code

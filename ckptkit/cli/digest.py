@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
+from .._typing import TYPE_CHECKING
+from ..errors import printable
 from . import _declare as declare
-from ._options import format_option, parse_given, source_options
+from ._options import format_option, source_options
+
+if TYPE_CHECKING:
+    from ..graph.reading import Reading
 
 
 @declare.command("digest")
 @declare.argument("path")
 @source_options
-@declare.option(
-    "--set",
-    "given",
-    metavar="NAME=VALUE",
-    multiple=True,
-    help="What neither tensors nor configuration say, such as vocab=40478. Repeatable.",
-)
 @declare.option("--parameters", is_flag=True, help="Also the digest of each canonical parameter.")
-@format_option("text", "json")
+@format_option("digest")
 def command(
     path: str,
-    config: str | None,
-    architecture: str | None,
-    dialect: str | None,
-    part: str | None,
-    given: tuple[str, ...],
+    reading: Reading,
     parameters: bool,
     form: str,
 ) -> int:
@@ -32,23 +26,11 @@ def command(
 
     It is of the model's weights: the same for the TensorFlow original and its safetensors twin, in any sharding and order.
     """
-    import json
-
+    from ..report.forms import show
     from ..verbs.digest import digest
 
-    d = digest(path, config=config, architecture=architecture, dialect=dialect, part=part, given=parse_given(given))
-    if form == "json":
-        declare.echo(
-            json.dumps(
-                {"schema_version": 1, "digest": d.whole, **({"parameters": d.parameters} if parameters else {})},
-                indent=2,
-                ensure_ascii=False,
-            )
-        )
-    else:
-        from ..errors import printable
-
-        declare.echo(
-            "\n".join([f"{d.whole}  {printable(path)}", *([f"{v}  {printable(n)}" for n, v in d.parameters.items()] if parameters else [])])
-        )
+    d = digest(path, reading=reading)
+    declare.echo(show("digest", d, form, path=path, parameters=parameters))
+    for text in d.left_out:
+        declare.echo(f"note: {printable(text)}", err=True)
     return 0

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from .._typing import TYPE_CHECKING
 from ..errors import FindingsError
 from . import _declare as declare
-from ._options import format_option
+from ._options import format_option, source_options
 from ._words import parse_size
+
+if TYPE_CHECKING:
+    from ..graph.reading import Reading
 
 
 @declare.command("fix")
 @declare.argument("source", metavar="PATH")
 @declare.argument("target", metavar="DST")
-@declare.option("--config", metavar="FILE", help="The model's configuration, if it is not beside the weights.")
+@source_options
 @declare.option("--keep-optimizer", is_flag=True, help="Leave optimizer state in, where names need no repair.")
 @declare.option("--keep-padding", is_flag=True, help="Do not cut the padding rows off the vocabulary.")
 @declare.option("--drop-unexpected", is_flag=True, help="DANGEROUS: leave out tensors that the architecture does not know.")
@@ -21,11 +25,11 @@ from ._words import parse_size
     help="Split the weights into files of at most this size, such as 5GB.  [default: as large as the source's shards]",
 )
 @declare.option("--dry-run", is_flag=True, help="Name the repairs and write nothing.")
-@declare.option("--overwrite", is_flag=True, help="Replace DST if it exists.")
+@declare.option("--overwrite", is_flag=True, help="Replace DST if it exists; of a directory only what its ledger says ckptkit wrote.")
 @declare.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
-@format_option("text", "json")
+@format_option("repairs")
 def command(
-    source: str, target: str, config: str | None, keep_optimizer: bool, keep_padding: bool, drop_unexpected: bool,
+    source: str, target: str, reading: Reading, keep_optimizer: bool, keep_padding: bool, drop_unexpected: bool,
     max_shard_size: str | None, dry_run: bool,
     overwrite: bool, quiet: bool, form: str,
 ) -> int:  # fmt: skip
@@ -36,34 +40,21 @@ def command(
     of the vocabulary. PATH stays as it is.
     Exit status: 0 repaired or nothing to repair, 1 where an error remains that needs a guess (nothing is written).
     """
-    import json
-
     from ..report.findings import show_findings
+    from ..report.forms import show
     from ..support.progress import Progress
     from ..verbs.fix import fix
 
     with Progress(quiet=quiet or dry_run) as progress:
         try:
             done = fix(
-                source, target, config=config, keep_optimizer=keep_optimizer, trim=not keep_padding, drop_unexpected=drop_unexpected,
+                source, target, reading=reading, keep_optimizer=keep_optimizer, trim=not keep_padding, drop_unexpected=drop_unexpected,
                 max_shard_size=parse_size(max_shard_size, "--max-shard-size"), dry_run=dry_run, overwrite=overwrite, progress=progress,
             )  # fmt: skip
         except FindingsError as e:
             declare.echo(show_findings(e.findings), err=True)
             raise
-    if form == "json":
-        data = {
-            "schema_version": 1,
-            "written": done.conversion is not None and not dry_run,
-            "repairs": [r._asdict() for r in done.repairs],
-            "remaining": [f._asdict() for f in done.remaining],
-        }
-        declare.echo(json.dumps(data, indent=2, ensure_ascii=False))
-        return 0
-    if not done.repairs:
-        declare.echo("nothing to repair, nothing written")
-        return 0
-    declare.echo("\n".join(f"{'would repair' if dry_run else 'repaired'}  {r.kind:<10} {r.what}" for r in done.repairs))
-    if done.remaining:
+    declare.echo(show("repairs", done, form, dry_run=dry_run))
+    if form == "text" and done.repairs and done.remaining:
         declare.echo(show_findings(done.remaining), err=True)
     return 0

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
+from .._typing import TYPE_CHECKING
 from . import _declare as declare
-from ._options import format_option
+from ._options import format_option, source_options
+
+if TYPE_CHECKING:
+    from ..graph.reading import Reading
 
 
 @declare.command("inspect")
@@ -15,19 +21,17 @@ from ._options import format_option
 @declare.option(
     "--stats", is_flag=True, help="Minimum, maximum, mean, deviation, norm, NaN, Inf and zeros of every tensor. Reads the weights."
 )
-@declare.option("--config", metavar="FILE", help="The model's configuration, if it is not beside the weights.")
-@declare.option("--architecture", metavar="NAME", help="Take it for this architecture instead of recognising it.")
-@declare.option("--dialect", metavar="NAME", help="Take the names for this dialect's instead of recognising it.")
-@declare.option("--container", metavar="NAME", help="Read it as this container instead of recognising it.")
-@format_option("text", "json", "markdown")
+@source_options
+@format_option("inspection")
 def command(
-    path: str, tensors: bool, tree: bool, include: tuple[str, ...], exclude: tuple[str, ...], stats: bool, config: str | None,
-    architecture: str | None, dialect: str | None, container: str | None, form: str,
+    path: str, tensors: bool, tree: bool, include: tuple[str, ...], exclude: tuple[str, ...], stats: bool,
+    reading: Reading, form: str,
 ) -> int:  # fmt: skip
     """Show what is in the checkpoint at PATH: container, dialect, architecture, layers, sizes, parameters, tensors.
 
+    Of a folder of checkpoints (runs, a cache, the parts of a pipeline), list what lies in it and below it, a row each.
     Reads headers only (--stats reads the weights). What the structure rules of `ckptkit validate` find is shown too; the
-    exit status is 0 all the same, 2 if it cannot be read.
+    exit status is 0 all the same, 2 if it, or a checkpoint of a folder, cannot be read.
 
     \b
     ckptkit inspect bert_model.ckpt
@@ -36,21 +40,25 @@ def command(
     """
     import gc
 
-    from ..report.inspection import show_inspection
+    from ..report.forms import show
     from ..support.collector import paused
     from ..verbs.inspect import inspect
 
+    if reading.container is None and os.path.isdir(path):
+        from ..verbs.listing import is_collection, list_folder
+
+        if is_collection(path):
+            listed = list_folder(path, reading)
+            declare.echo(show("listing", listed, form))
+            return listed.exit_code
     with paused():
         found = inspect(
             path,
-            config=config,
-            container=container,
-            architecture=architecture,
-            dialect=dialect,
+            reading=reading,
             include=include,
             exclude=exclude,
             stats=stats,
         )
-        declare.echo(show_inspection(found, form, tensors=tensors, tree=tree))
+        declare.echo(show("inspection", found, form, tensors=tensors, tree=tree))
         gc.freeze()  # the program ends here: nothing to look through once more
     return 0

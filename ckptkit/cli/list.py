@@ -10,7 +10,7 @@ WHAT = ("architectures", "dialects", "containers", "variants", "matrix")
 
 @declare.command("list")
 @declare.argument("what", type=declare.Choice(WHAT))
-@format_option("text", "json", "markdown")
+@format_option("catalogue")
 def command(what: str, form: str) -> int:
     """Show what there is, from the tables themselves: architectures, dialects, containers, variants, or the matrix of dialects and
     containers.
@@ -20,7 +20,7 @@ def command(what: str, form: str) -> int:
     ckptkit list variants --format json
     ckptkit list matrix                     what is each naming's own, what holds it too, what it is only read from
     """
-    from ..report.catalogue import show_catalogue
+    from ..report.forms import show
 
-    declare.echo(show_catalogue(what, form))
+    declare.echo(show("catalogue", what, form))
     return 0

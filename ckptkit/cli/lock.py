@@ -2,40 +2,32 @@
 
 from __future__ import annotations
 
+from .._typing import TYPE_CHECKING
+from ..errors import inert
 from . import _declare as declare
-from ._options import parse_given, source_options
+from ._options import source_options
+
+if TYPE_CHECKING:
+    from ..graph.reading import Reading
 
 
 @declare.command("lock")
 @declare.argument("path")
 @source_options
-@declare.option(
-    "--set",
-    "given",
-    metavar="NAME=VALUE",
-    multiple=True,
-    help="What neither tensors nor configuration say, such as vocab=40478. Repeatable.",
-)
 @declare.option("-o", "--output", metavar="FILE", help="Where to write it.  [default: stdout]")
-def command(
-    path: str,
-    config: str | None,
-    architecture: str | None,
-    dialect: str | None,
-    part: str | None,
-    given: tuple[str, ...],
-    output: str | None,
-) -> int:
+def command(path: str, reading: Reading, output: str | None) -> int:
     """Write down what the checkpoint at PATH is: its schema, the digest of every parameter, the digests of its files.
 
     `ckptkit validate PATH --lock FILE` says later what of it is another one, and tells converted from changed.
     """
-    from ..verbs.lock import lock
+    from ..graph.examine import examine
+    from ..verbs.lock import lock_text
+    from ._outputs import files_of, write_outputs
 
-    text = lock(path, config=config, architecture=architecture, dialect=dialect, part=part, given=parse_given(given))
-    if output is None:
-        declare.echo(text, nl=False)
-    else:
-        with open(output, "w", encoding="utf-8", errors="backslashreplace") as f:
-            f.write(text)
+    with examine(path, reading) as subject:
+        text = lock_text(subject)
+        if output is None:
+            declare.echo(text, nl=False)
+        else:
+            write_outputs({output: inert(text)}, files_of(subject))
     return 0

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from .._typing import TYPE_CHECKING
 from ..errors import UsageError
 from . import _declare as declare
-from ._options import parse_given
+from ._options import format_option, source_options
+
+if TYPE_CHECKING:
+    from ..graph.reading import Reading
 
 
 @declare.command("summary")
 @declare.argument("path")
-@declare.option("--config", metavar="FILE", help="The model's configuration, if it is not beside the weights.")
-@declare.option("--part", metavar="NAME", help="Which model of a checkpoint that holds several (ELECTRA: discriminator, generator).")
-@declare.option("--set", "given", metavar="NAME=VALUE", multiple=True, help="What no configuration says, such as heads=16. Repeatable.")
+@source_options
 @declare.option(
     "--freeze", metavar="WHAT", multiple=True, help="Count as frozen: a name, glob, module or range (encoder.layers.0-5). Repeatable."
 )
@@ -19,19 +21,10 @@ from ._options import parse_given
     "--application", type=declare.Choice(["encoder", "lm", "unilm"]), default="encoder", show_default=True, help="What a position may see."
 )
 @declare.option("--flow", is_flag=True, help="Follow a batch through the model instead, with each tensor's shape.")
-@declare.option(
-    "--format",
-    "form",
-    type=declare.Choice(["text", "json", "markdown", "mermaid", "dot"]),
-    default="text",
-    show_default=True,
-    help="How to print; mermaid and dot with --flow.",
-)
+@format_option("summary", "flow", help="How to print; mermaid and dot with --flow.")
 def command(
     path: str,
-    config: str | None,
-    part: str | None,
-    given: tuple[str, ...],
+    reading: Reading,
     freeze: tuple[str, ...],
     application: str,
     flow: bool,
@@ -43,13 +36,14 @@ def command(
     ckptkit summary bert-hf/ --freeze embeddings --freeze encoder.layers.0-5
     ckptkit summary t5/ --flow --format mermaid
     """
-    from ..report.summary import show_flow, show_summary
+    from ..report.forms import forms, show, shows
     from ..runtime.summary import summarize
 
-    if flow and form == "markdown":
-        raise UsageError("--flow has no form markdown", hint="text, json, mermaid or dot")
-    if not flow and form in ("mermaid", "dot"):
+    what = "flow" if flow else "summary"
+    if shows(form, what) is None:
+        if flow:
+            raise UsageError(f"--flow has no form {form}", hint=", ".join(forms("flow")))
         raise UsageError(f"--format {form} draws a flow", hint="add --flow")
-    found = summarize(path, config=config, part=part, given=parse_given(given), freeze=freeze, application=application)
-    declare.echo(show_flow(found, form) if flow and form != "json" else show_summary(found, form))
+    found = summarize(path, reading=reading, freeze=freeze, application=application)
+    declare.echo(show(what, found, form))
     return 0

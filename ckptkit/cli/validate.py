@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from ..errors import UsageError
+import os
+
+from .._typing import TYPE_CHECKING
+from ..errors import NotFoundError, UsageError, printable
 from . import _declare as declare
 from ._options import format_option, source_options
 from ._words import parse_pairs
 
-FORMATS = ("text", "json", "markdown", "html", "sarif", "junit", "github")
+if TYPE_CHECKING:
+    from ..graph.reading import Reading
 
 
 @declare.command("validate")
 @declare.argument("paths", metavar="[PATH]...", nargs=-1)
+@declare.option("--recursive", is_flag=True, help="PATH is a folder: check every checkpoint in it and below it.")
 @source_options
 @declare.option(
     "--expect",
@@ -19,13 +24,12 @@ FORMATS = ("text", "json", "markdown", "html", "sarif", "junit", "github")
     multiple=True,
     help="What must be true, such as layers=24, hidden=1024, variant=roberta-large, dtype=float32. Repeatable.",
 )
-@declare.option("--container", metavar="NAME", help="Read it as this container instead of recognising it.")
 @declare.option(
     "--against",
     metavar="LIBRARY",
     help="Also ask the installed library for the tensors of its own class: transformers. Runs no code of PATH.",
 )
-@declare.option("--lock", metavar="FILE", help="Say what is another than when `ckptkit lock` wrote FILE.")
+@declare.option("--lock", metavar="FILE", help="Say what has changed since `ckptkit lock` wrote FILE.")
 @declare.option(
     "--policy", metavar="FILE", help="The policy file; without PATH it is looked for: ckptkit.toml, or pyproject.toml with [tool.ckptkit]."
 )
@@ -34,60 +38,56 @@ FORMATS = ("text", "json", "markdown", "html", "sarif", "junit", "github")
 @declare.option(
     "--fail-on", type=declare.Choice(("error", "warning")), help="The mildest severity that makes the exit status 1.  [default: error]"
 )
+@declare.option("--allow-unknown", is_flag=True, help="An architecture that nobody knows is no reason for exit status 3.")
 @declare.option("--baseline", metavar="FILE", help="Findings that are known: counted, not listed, not failing.")
 @declare.option("--write-baseline", metavar="FILE", help="Write the findings of this run as a baseline.")
 @declare.option("--no-integrity", is_flag=True, help="Do not read the weights: no checksums, no values, no comparison of tied tensors.")
-@declare.option("--report", metavar="FORMAT=FILE", multiple=True, help=f"Also write a report to FILE ({', '.join(FORMATS)}). Repeatable.")
-@format_option(*FORMATS)
+@declare.option("--report", metavar="FORMAT=FILE", multiple=True, help="Also write a report to FILE, in any form of --format. Repeatable.")
+@format_option("checked")
 def command(
-    paths: tuple[str, ...], config: str | None, architecture: str | None, dialect: str | None, part: str | None, expect: tuple[str, ...],
-    container: str | None, against: str | None,
+    paths: tuple[str, ...], recursive: bool, reading: Reading, expect: tuple[str, ...], against: str | None,
     lock: str | None, policy: str | None, select: tuple[str, ...], ignore: tuple[str, ...], fail_on: str | None, baseline: str | None,
     write_baseline: str | None,
-    no_integrity: bool, report: tuple[str, ...], form: str,
+    no_integrity: bool, allow_unknown: bool, report: tuple[str, ...], form: str,
 ) -> int:  # fmt: skip
     """Check that the checkpoint at PATH is whole and is what its configuration says.
 
     Layers against the configuration both ways, missing and unexpected tensors, every size, ties, shards, checksums, NaN
     and zeros; docs/rules.md lists the rules. Without PATH, every checkpoint of the policy file is checked.
     What no file shows (a transposed square kernel, query and key exchanged, the number of heads) is for `ckptkit verify`.
-    Exit status: 0 without an error finding, 1 with one, 2 if it cannot be read, 3 if an expectation cannot be decided.
+    Exit status: 0 without an error finding, 1 with one, 2 if it cannot be read, 3 if something
+    could not be decided: an expectation, an architecture that nobody knows.
 
     \b
     ckptkit validate roberta-large/
+    ckptkit validate --recursive runs/
     ckptkit validate bert_model.ckpt --config bert_config.json --expect layers=24
     ckptkit validate --report sarif=ckptkit.sarif --format github
     """
     from ..gate.policy import Entry, find_policy, read_policy
+    from ..gate.policy import allow_unknown as unknown_allowed
     from ..gate.run import check_all, worst_exit
     from ..gate.selection import Choice, baseline_text, read_baseline, rule_ids
-    from ..report.checked import show_checked
+    from ..report.findings import counts
+    from ..report.forms import forms, records_failures, show, shows
+    from ._outputs import files_of, unread, write_outputs
 
     wanted = {}
     for name, file in parse_pairs(report, "--report").items():
-        if name not in FORMATS:
-            raise UsageError(f"--report {name}: no such format", hint=f"one of {', '.join(FORMATS)}")
+        if shows(name, "checked") is None:
+            raise UsageError(f"--report {name}: no such format", hint=f"one of {', '.join(forms('checked'))}")
         wanted[name] = file
     selected, ignored = rule_ids(select, "--select"), rule_ids(ignore, "--ignore")
-    known = read_baseline(baseline) if baseline else frozenset()
+    known = read_baseline(baseline) if baseline and not write_baseline else frozenset()
+    source = None
     if paths:
-        options = {
-            k: v
-            for k, v in (
-                ("config", config),
-                ("architecture", architecture),
-                ("dialect", dialect),
-                ("part", part),
-                ("container", container),
-                ("against", against),
-            )
-            if v
-        }
+        if recursive:
+            paths = tuple(p for path in paths for p in _below(path))
         choice = Choice(selected, ignored, {}, known, fail_on or "error")
-        entries = [Entry(p, choice, parse_pairs(expect, "--expect"), (), lock or "", "", options, not no_integrity) for p in paths]
+        entries = [Entry(p, choice, parse_pairs(expect, "--expect"), (), lock or "", "", reading, not no_integrity) for p in paths]
     else:
-        if any((config, architecture, dialect, part, container, expect, lock, against)):
-            raise UsageError("--config, --expect, --lock and the like are of a PATH", hint="name it, or say it in the policy file")
+        if any((*reading, expect, lock, recursive, against)):
+            raise UsageError("--config, --expect, --lock, --recursive and the like are of a PATH", hint="name it, or say it there")
         source = policy or find_policy()
         if source is None:
             raise UsageError("neither PATH nor a policy file", hint="ckptkit validate PATH, or write ckptkit.toml")
@@ -103,16 +103,41 @@ def command(
             )
             for e in read_policy(source).entries
         ]
+    if against:
+        entries = [e._replace(against=against) for e in entries]
+    if allow_unknown:
+        entries = [e._replace(choice=unknown_allowed(e.choice)) for e in entries]
+    if write_baseline:  # it is to know what an older one knew, too
+        entries = [e._replace(choice=e.choice._replace(known=frozenset())) for e in entries]
     checked = check_all(entries)
-    if len(checked) == 1 and checked[0].error is not None and form not in ("html", "sarif", "junit", "github") and not wanted:
+    if len(checked) == 1 and checked[0].error is not None and not records_failures(form) and not wanted:
         raise checked[0].error
     failing = entries[0].choice.fail_on
-    for name, file in wanted.items():
-        with open(file, "w", encoding="utf-8", errors="backslashreplace") as f:
-            f.write(show_checked(checked, name, failing) + "\n")
+    outputs = {file: show("checked", checked, name, fail_on=failing) + "\n" for name, file in wanted.items()}
     if write_baseline:
-        with open(write_baseline, "w", encoding="utf-8", errors="backslashreplace") as f:
-            f.write(baseline_text((c.path, c.findings) for c in checked))
+        outputs[write_baseline] = baseline_text((c.path, c.findings) for c in checked)
+    if outputs:
+        inputs = [source, lock, *(e.lock for e in entries), *(e.reading.config for e in entries)]
+        inputs += [baseline] if baseline != write_baseline else []
+        for c in checked:
+            inputs += files_of(c.report.subject) if c.report is not None else unread(c.path)
+        write_outputs(outputs, filter(None, inputs))
+    if write_baseline:
+        counted = counts([f for c in checked for f in c.findings])
+        said = ", ".join(f"{n} {severity}{'s' * (n != 1)}" for severity, n in counted.items() if n and severity != "info")
+        declare.echo(f"{printable(write_baseline)}: what is known from now on and does not fail: {said or 'nothing'}", err=True)
         return 0
-    declare.echo(show_checked(checked, form, failing))
+    declare.echo(show("checked", checked, form, fail_on=failing), commands=form == "github")
     return worst_exit(checked)
+
+
+def _below(path: str) -> list[str]:
+    """What is to be named to have every checkpoint checked that lies in a folder or below it; a file is itself."""
+    from ..containers import below
+
+    if not os.path.isdir(path):
+        return [path]
+    places = [p.path for p in below(path)]
+    if not places:
+        raise NotFoundError("holds no checkpoint, nor does a folder below it", path=path)
+    return places

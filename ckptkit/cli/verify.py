@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from .._typing import TYPE_CHECKING
 from . import _declare as declare
-from ._options import format_option, parse_given, start_tensorflow
+from ._options import format_option, pair_options, start_tensorflow
+
+if TYPE_CHECKING:
+    from ..graph.reading import Reading
 
 
 @declare.command("verify")
@@ -25,15 +29,11 @@ from ._options import format_option, parse_given, start_tensorflow
     metavar="FILE|N",
     help="How many made inputs, or an .npz file with input_ids, attention_mask, token_type_ids.",
 )
-@declare.option("--config", metavar="FILE", help="A's configuration, if it is not beside the weights.")
-@declare.option("--config-b", metavar="FILE", help="B's configuration, if it is not beside the weights.")
-@declare.option("--part", metavar="NAME", help="Which model of a checkpoint that holds several (ELECTRA: discriminator, generator).")
-@declare.option("--set", "given", metavar="NAME=VALUE", multiple=True, help="What no configuration says, such as heads=16. Repeatable.")
-@format_option("text", "json", "markdown")
+@pair_options
+@format_option("verification")
 def command(
     a: str, b: str, level: str | None, against: str | None, engines: str | None, atol: float | None, rtol: float | None, probes: str,
-    config: str | None, config_b: str | None,
-    part: str | None, given: tuple[str, ...], form: str,
+    reading: Reading, reading_b: Reading, form: str,
 ) -> int:  # fmt: skip
     """Are the checkpoints A and B the same model? Any container, naming and dtype on either side.
 
@@ -45,15 +45,15 @@ def command(
     ckptkit verify bert_model.ckpt bert-hf/
     ckptkit verify bert_model.ckpt bert-hf/ --against transformers
     """
-    from ..report.verification import show_verification
+    from ..report.forms import show
     from ..verbs.verify import verify
 
     if (engines and "keras" in engines.split(",")) or against == "keras_hub":
         start_tensorflow()
     outcome = verify(
         a, b, level=level, against=against, engines=tuple(engines.split(",")) if engines else (), atol=atol, rtol=rtol, probes=int(probes)
-        if probes.isascii() and probes.isdigit() else probes, config=config,
-        config_b=config_b, part=part, given=parse_given(given),
+        if probes.isascii() and probes.isdigit() else probes,
+        reading=reading, reading_b=reading_b,
     )  # fmt: skip
-    declare.echo(show_verification(outcome, form))
+    declare.echo(show("verification", outcome, form))
     return outcome.exit_code

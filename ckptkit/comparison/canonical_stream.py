@@ -1,7 +1,8 @@
 """The canonical parameters of a checkpoint as streams: name, dtype, shape, and their row-major values tile by tile.
 
 Policy: what a model computes with counts. Computed buffers and optimizer state are left out, a tie that holds the same
-values as its target counts once, tensors that the architecture does not know go by their stored names. A tile is read into
+values as its target counts once, tensors that the architecture does not know go by their stored names, and so do those of other
+models in the same file. A tile is read into
 memory that is reused, by the engine's own movers; memory does not grow with the checkpoint.
 """
 
@@ -10,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple
-from ..engine.loop_nest import Buffer, Flat, Mover, Nest, check_nest, flat, nest, step_of
+from ..engine.loop_nest import Buffer, Mover, Nest, check_nest, nest, step_of
+from ..engine.sources import Flat, flat
+from ..graph.canonical_arrays import adjusted
 from ..graph.examine import Subject
-from ..plan.values import Piece, Source
-from ..schema import Lack
+from ..plan.values import PackedParts, Piece, Source
+from ..schema import Adjust, Lack
 from ..schema.layout import Placed, Sizes, stored_shape
 from ..schema.layout import nest as loops_of
 from ..schema.loops import Loop
@@ -60,9 +63,14 @@ class Canon:
         """(the movement from the stored tensor into a row-major one, its source, or the array where no extent holds it)."""
         t = self._subject.checkpoint.tensors[item.stored]
         loops, start = _loops(self._subject, item, self._sizes, t, stored_order)
-        if t.read is not None:
-            return None, None, _array(self._subject, item, loops, start)
-        source = flat(Source(t.name, t.spec.dtype, t.extents))
+        adjust = _adjust(self._subject, item)
+        weight = self._subject.packings.weights.get(item.stored)
+        if (t.read is not None and weight is None) or adjust is not None:
+            return None, None, _array(self._subject, item, loops, start, adjust)
+        packed = None
+        if weight is not None:
+            packed = PackedParts(weight.form, tuple((role, p.spec.dtype, p.extents) for role, p in weight.parts.items()))
+        source = flat(Source(t.name, t.spec.dtype, t.extents, packed=packed))
         piece = nest(Piece(0, loops, start), item.name)
         if piece is not None:
             check_nest(piece, item.name, source, DTYPES[t.spec.dtype].bits, item.spec.numel)
@@ -121,33 +129,42 @@ def _loops(subject: Subject, item: Item, sizes: Sizes, t: StoredTensor, stored_o
     return simplify(tuple(reversed(out))) if item.spec.numel else (), 0
 
 
-def _array(subject: Subject, item: Item, loops: tuple[Loop, ...], start: int) -> bytes:
+def _adjust(subject: Subject, item: Item) -> Adjust | None:
+    """How the values follow from what is stored; None where they are it."""
+    graph = subject.graph
+    return graph.adjust(item.name) if item.name in graph.params and graph.params[item.name].stored == item.stored else None
+
+
+def _array(subject: Subject, item: Item, loops: tuple[Loop, ...], start: int, adjust: Adjust | None) -> bytes:
+    """The row-major bytes of a parameter that is unpacked, or of which other values are stored: a scale, seldom larger than a row."""
     from numpy.lib.stride_tricks import as_strided
 
     array: NDArray[Any] = subject.checkpoint.array(item.stored).reshape(-1)[start:]
     view = as_strided(array, [n.size for n in loops], [n.source * array.itemsize for n in loops], writeable=False)
-    return view.tobytes()
+    return (view if adjust is None else adjusted(view, adjust)).tobytes()
 
 
 def items_of(subject: Subject, sizes: Sizes) -> list[Item]:
-    """Every canonical parameter of a subject, in the order of the architecture's tables, then what it does not know."""
+    """Every canonical parameter of a subject, in the order of the architecture's tables, then what the account has beyond them."""
     graph = subject.graph
     tensors = subject.checkpoint.tensors
     out = []
-    if graph.recognition is not None:
-        params = graph.recognition.architecture.params
+    r = graph.recognition
+    if r is not None:
+        params = r.architecture.params
         for name, bound in graph.params.items():
             info = params[bound.row.parts[bound.which]]
-            own = info.layout
+            own = info.layout.at(bound.at)
             shape = stored_shape(own, (own,), sizes)
             kind, layer = next(iter(bound.at.items()), ("", -1))
-            item = Item(
-                name, TensorSpec(tensors[bound.stored].spec.dtype, shape), bound.stored, info.group, layer, kind, len(bound.row.parts) == 1
-            )
+            dtype = tensors[bound.stored].spec.dtype
+            if r.dialect.adjust and graph.adjust(name) is not None and dtype != "F64":
+                dtype = "F32"  # what a model computes with: narrower types do not hold it
+            item = Item(name, TensorSpec(dtype, shape), bound.stored, info.group, layer, kind, len(bound.row.parts) == 1)
             if info.tied is not None and info.tied in graph.params and same_tie(subject, sizes, item, info.tied):
                 continue
             out.append(item)
-    for name in graph.of_role("unexplained"):
+    for name in subject.account.beyond():
         t = tensors[name]
         if t.spec.dtype != "STRING" and DTYPES[t.spec.dtype].bits % 8 == 0:
             out.append(Item(name, t.spec, name, "", -1, "", True))

@@ -90,8 +90,7 @@ class Pair:
     def names(self) -> tuple[list[str], list[Difference]]:
         """(parameters that both have, differences in what is there). A head that one naming has no place for is noted."""
         if self.weights is None:
-            have = [{n for n in s.checkpoint.tensors if s.graph.roles[n].kind != "optimizer"} for s in (self.one, self.two)]
-            sets = have
+            sets = [{n for n in s.account.beyond() if s.checkpoint.tensors[n].spec.dtype != "STRING"} for s in (self.one, self.two)]
         else:
             sets = [self._params(i) for i in (0, 1)]
             sets = [s - self._harmless(s, 0) - self._harmless(s, 1) for s in sets]

@@ -1,29 +1,30 @@
-"""Model configurations: found, read, and understood through a dialect's keys. `configuring` writes them in another dialect's form.
+"""Model configurations: found, read, and understood through a dialect's keys. `write` writes them in another dialect's form.
 
 The values in between are canonical: "hidden", "layers", "heads", "activation", "norm_eps", ... What a target form cannot
 say is kept in a block of its own ("ckptkit") that its readers ignore and that ckptkit reads first, so that a conversion
 there and back loses nothing. What changes a model's outputs (heads, activation, norm_eps) is never assumed where no
-configuration and no dialect says it: it is asked for by name.
+configuration and no dialect says it (`Architecture.required`): it is asked for by name.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from .._typing import NamedTuple
-from ..arch import architectures, learned_index
+from .._typing import Any, NamedTuple
+from ..arch import filenames, learned_index, of_class, parts, with_reader
 from ..containers import Checkpoint
-from ..errors import CheckpointError, CorruptError, NotFoundError, UsageError
+from ..errors import CheckpointError, CorruptError, NotFoundError, UsageError, printable
 from ..findings import Finding
 from ..schema import Architecture, Dialect, Key, count_name
-from ..schema.layout import parse
+from ..schema.layout import general, parse
+from ..support.links import leads_out
 from ..support.strict_json import read_bytes, read_json
+from .find import of_own_stem, of_released_name
 
+LABELS = ("model_type", "architectures", "transformers_version")  # keys of configurations that say whose they are
 BLOCK = "ckptkit"  # the key of our own block in a written configuration
-MAX_TEXT = 1 << 20  # characters of a configuration that is no JSON
-NEVER_ASSUMED = ("heads", "activation", "norm_eps")
 
 
 class RawConfig(NamedTuple):
@@ -52,7 +53,8 @@ class Values(NamedTuple):
 
 
 def find_config(checkpoint: Checkpoint, part: str = "") -> str | None:
-    """The configuration file beside a checkpoint: config.json, bert_config.json, *_config.json, hparams.json; None if none.
+    """The configuration file beside a checkpoint; None if none: one called after the weights' file, config.json, bert_config.json, the
+    one of a released name that fits (`find`), hparams.json.
 
     `part` says whose it is to be where the checkpoint holds several models: a file that has the part's name as a word
     (generator.json, electra_config_generator.json) comes first, one that has another part's is not looked at.
@@ -62,48 +64,55 @@ def find_config(checkpoint: Checkpoint, part: str = "") -> str | None:
         names = set(os.listdir(folder))
     except OSError:
         return None
-    forms = [d.config for a in architectures().values() for d in a.dialects.values()]
-    own = [f.filename for f in forms if f.filename]
+    own = filenames()
     if part:
         words = {n: set(re.split(r"[._-]", n.lower())) for n in names if n.endswith(".json")}
         named = sorted((n for n, w in words.items() if part in w), key=lambda n: (n not in own, n))
         if named:
             return os.path.join(folder, named[0])
-        others_parts = {d.part for a in architectures().values() for d in a.dialects.values() if d.part} - {part}
+        others_parts = parts() - {part}
         names -= {n for n, w in words.items() if w & others_parts}
-    for name in dict.fromkeys(["config.json", "bert_config.json", *own, *(t for f in forms for t in f.reader.texts)]):
+    own_name = of_own_stem(checkpoint, names)
+    if own_name is not None:
+        return os.path.join(folder, own_name)
+    for name in dict.fromkeys(["config.json", "bert_config.json", *own]):
         if name in names:
             return os.path.join(folder, name)
-    others = sorted(n for n in names if n.endswith("_config.json") and n not in NOT_MODEL_CONFIGS)
-    if len(others) == 1:
-        return os.path.join(folder, others[0])
+    released = of_released_name(checkpoint, names)
+    if released is not None:
+        return os.path.join(folder, released)
     return os.path.join(folder, "hparams.json") if "hparams.json" in names else None
-
-
-NOT_MODEL_CONFIGS = frozenset(
-    ("tokenizer_config.json", "generation_config.json", "preprocessor_config.json", "adapter_config.json", "quantize_config.json")
-)
 
 
 def read_config(path: str) -> RawConfig:
     """A configuration file. Raises NotFoundError or CorruptError; a file that is no JSON object is one too."""
     if os.path.isdir(path):
-        raise UsageError("is a directory where a configuration file is due", path=path)
+        raise UsageError("is a directory where a configuration file is expected", path=path)
     if not os.path.exists(path):
         raise NotFoundError("no such configuration file", path=path)
     name = os.path.basename(path)
-    texts = {n: read for a in architectures().values() for d in a.dialects.values() for n, read in d.config.reader.texts.items()}
+    texts: dict[str, Callable[[str], dict[str, object]]] = {}
+    if not name.endswith(".json"):
+        texts = {n: read for a in with_reader("texts") for d in a.dialects.values() for n, read in d.config.reader.texts.items()}
     ending = os.path.splitext(name)[1].lower().replace(".yml", ".yaml")
     alike = (
         name if name in texts else next((n for n in texts if ending and n.endswith(ending)), None)
     )  # people name theirs after the experiment
     if alike is not None:
-        return RawConfig(path, texts[alike](read_bytes(path).decode("utf-8", "replace")[:MAX_TEXT]))
+        return RawConfig(path, _from_text(texts[alike], path))
     data = read_json(path)
     if not isinstance(data, dict):
         raise CheckpointError(f"the configuration is {_kind(data)}, not an object", path=path)
     raw = {str(k): v for k, v in data.items()}
     return RawConfig(path, raw, declared_name(raw))
+
+
+def _from_text(read: Callable[[str], dict[str, object]], path: str) -> dict[str, object]:
+    """What an architecture's own reader makes of a configuration that is no JSON. Its errors name the file."""
+    try:
+        return read(read_bytes(path, "config_text").decode("utf-8", "replace"))
+    except CheckpointError as e:
+        raise type(e)(e.message, path=path, hint=e.hint) from None
 
 
 def inside_config(checkpoint: Checkpoint) -> RawConfig | None:
@@ -120,9 +129,11 @@ def inside_config(checkpoint: Checkpoint) -> RawConfig | None:
             raise CorruptError(f"the model's configuration has the key {repeated[0]!r} twice in one object", path=checkpoint.path)
         settings: dict[str, object] = {str(k): v for k, v in data.items()} if isinstance(data, dict) else {}
         return RawConfig(f"{checkpoint.path} (inside)", settings, declared_name(settings), True) if settings else None
+    if checkpoint.settings is not None:
+        return RawConfig(f"{checkpoint.path} (inside)", dict(checkpoint.settings), declared_name(checkpoint.settings), True)
     if not checkpoint.extras:
         return None
-    for arch in architectures().values():
+    for arch in with_reader("extras"):
         for d in arch.dialects.values():
             if d.config.reader.extras is not None:
                 read = d.config.reader.extras(checkpoint.extras)
@@ -139,6 +150,9 @@ def load_config(checkpoint: Checkpoint, path: str | None = None, part: str = "")
     if inside is not None:
         return inside
     found = find_config(checkpoint, part)
+    if found and (out := leads_out(found, checkpoint.folder)) is not None:
+        message = f"is a link that leads out of the checkpoint's folder, to {printable(out)}: not followed"
+        raise CheckpointError(message, path=found, hint="--config FILE reads what you name")
     return read_config(found) if found else None
 
 
@@ -149,7 +163,7 @@ def declared_name(raw: Mapping[str, object]) -> str | None:
         name = where.get("model_type")
         if isinstance(name, str) and name:
             return name
-    for arch in sorted(architectures().values(), key=lambda a: a.rank) if "class_name" in raw else ():
+    for arch in sorted(with_reader("fold"), key=lambda a: a.rank) if "class_name" in raw else ():
         if any(
             d.config.writer.fold is not None and d.config.reader.unfold is not None and d.config.reader.unfold(raw) is not None
             for d in arch.dialects.values()
@@ -157,9 +171,9 @@ def declared_name(raw: Mapping[str, object]) -> str | None:
             return arch.name
     classes = raw.get("architectures")
     if isinstance(classes, list) and classes and isinstance(classes[0], str):
-        for arch in architectures().values():
-            if any(c.name == classes[0] for d in arch.dialects.values() for c in d.classes):
-                return arch.name
+        named = of_class(classes[0])
+        if named is not None:
+            return named.name
         found = learned_index()["classes"].get(classes[0])
         return str(found) if found else None
     return None
@@ -180,18 +194,14 @@ def form_of(config: RawConfig, arch: Architecture, dialect: Dialect) -> Dialect:
     for d in (dialect, *(d for d in arch.dialects.values() if d.files.objects is not None)):
         if d.config.reader.unfold is not None and d.config.reader.unfold(config.raw) is not None:
             return d
-    if config.inside:
+    if config.inside and not ("model_type" in config.raw and "transformers_version" in config.raw):
         for d in (dialect, *arch.dialects.values()):
             if d.config.reader.extras is not None:
                 return d
-    if (
-        not config.inside
-        and any(k in config.raw for k in ("model_type", "architectures", "transformers_version"))
-        and "hf" in arch.dialects
-    ):
-        return arch.dialects["hf"]
+    if arch.labelled is not None and any(k in config.raw for k in LABELS):
+        return arch.labelled
     forms = (dialect, *(d for d in arch.dialects.values() if d is not dialect))
-    return max(forms, key=lambda d: sum(k in config.raw for k in d.config.keys))
+    return max(forms, key=lambda d: sum(first_said(config.raw, k) is not None for k in d.config.keys))
 
 
 def size_names(arch: Architecture) -> set[str]:
@@ -213,92 +223,130 @@ def interpret(config: RawConfig, arch: Architecture, dialect: Dialect) -> Values
     """The canonical values of a configuration, with a finding for every value that cannot be one."""
     d = form_of(config, arch, dialect)
     form = d.config
-    sizes, may_lack = size_names(arch), optional_axes(arch)
-    values: dict[str, object] = {}
-    keys: dict[str, str] = {}
-    findings = []
     unfolded = form.reader.unfold(config.raw) if form.reader.unfold is not None else None
-    rest = dict(config.raw) if unfolded is None else unfolded
-    rest.pop(BLOCK, None)
-    raw = dict(rest)
-    block = config.raw.get(BLOCK)
-    for key, spec in form.keys.items():
-        k = Key(spec) if isinstance(spec, str) else spec
-        if key not in rest:
-            continue
-        value = rest.pop(key)
+    raw = dict(config.raw) if unfolded is None else unfolded
+    raw.pop(BLOCK, None)
+    sense = _Sense(arch, d, raw)
+    for alternatives, spec in form.keys.items():
+        key = first_said(sense.rest, alternatives)
+        if key is not None:
+            value = take(sense.rest, key)
+            raw.setdefault(key, value)
+            sense.key(key, Key(spec) if isinstance(spec, str) else spec, value)
+    for key, mark in form.marks.items():
+        if sense.rest.get(key) == mark:
+            sense.rest.pop(key, None)
+    sense.default()
+    rests = sense.block(config.raw.get(BLOCK))
+    rests[d.name] = {**rests.get(d.name, {}), **sense.rest}
+    sense.split_of_heads()
+    return Values(d.name, config.source, sense.values, frozenset(sense.assumed), rests, sense.keys, tuple(sense.findings), raw)
+
+
+class _Sense:
+    """The sense that a configuration makes, key by key."""
+
+    def __init__(self, arch: Architecture, dialect: Dialect, raw: Mapping[str, object]) -> None:
+        self.arch, self.dialect, self.raw = arch, dialect, raw
+        self.sizes, self.may_lack = size_names(arch), optional_axes(arch)
+        self.by_layer = {general(a) for a in self.sizes if "@" in a}  # those of which a configuration may list one for each layer
+        self.sizes |= self.by_layer
+        self.rest = dict(raw)
+        self.values: dict[str, object] = {}
+        self.keys: dict[str, str] = {}
+        self.assumed: set[str] = set()
+        self.findings: list[Finding] = []
+
+    def key(self, key: str, k: Key, value: object) -> None:
+        """What one key of the form says."""
         if value is None and not k.required:
-            continue
-        if k.words is not None and k.canonical in sizes:  # words for single sizes (true: 4); other numbers are themselves
+            put(self.rest, key, None)  # written again as it is; what is no size is none, whatever the form's default
+            if k.canonical not in self.sizes:
+                self.values.setdefault(k.canonical, None)
+                self.keys.setdefault(k.canonical, key)
+            return
+        if value in k.unknown:
+            return
+        if k.words is not None and k.canonical in self.sizes:  # words for single sizes (true: 4); other numbers are themselves
             value = next((m for w, m in k.words.items() if w == value and type(w) is type(value)), value)
-        said_here: dict[str, object] = {}
-        if k.canonical in sizes or k.shift:
-            problem = _size_problem(value, k.canonical) if value != 0 or k.canonical not in may_lack else ""
-            if k.plus in rest and not problem:
-                more = rest.pop(k.plus)
-                problem = (
-                    f"with {k.plus} {_shown(more)}: {_size_problem(more, k.plus)}" if more != 0 and _size_problem(more, k.plus) else ""
-                )
-                value = value + more if isinstance(value, int) and isinstance(more, int) else value
-            if problem:
-                keys[k.canonical] = key
-                findings.append(Finding("error", "config", key, f"{key} is {_shown(value)}: {problem}"))
-                continue
-            assert isinstance(value, int)
-            said_here = dict.fromkeys((k.canonical, *k.more), value + k.shift)
+        if k.canonical in self.by_layer and isinstance(value, list):
+            problem = next(filter(None, (_size_problem(n, k.canonical) for n in value)), "")
+            self.findings += [Finding("error", "config", key, f"{key} is {_shown(value)}: {problem}")] if problem else []
+            said: dict[str, object] | None = None if problem else {k.canonical: tuple(value)}
+        elif refers(value):  # of a word
+            said = {k.canonical: value}
+        elif k.canonical in self.sizes or k.shift:
+            said = self._size(key, k, value)
         elif k.words is not None:
-            word = tuple(value) if isinstance(value, list) and all(isinstance(v, str) for v in value) else value
-            if not isinstance(word, (str, tuple)) or word not in k.words:
-                keys[k.canonical] = key
-                known = ", ".join(str(w) for w in k.words)
-                grave = "warning" if isinstance(word, (str, tuple)) else "error"
-                findings.append(Finding(grave, "config", key, f"{key} is {_shown(value)}, which {d.title} does not have ({known})"))
-                continue
-            meaning = k.words[word]
-            said_here = (
-                dict(zip((k.canonical, *k.more), meaning, strict=True)) if k.more and isinstance(meaning, tuple) else {k.canonical: meaning}
-            )
-        elif value is not None:
-            said_here = dict.fromkeys((k.canonical, *k.more), value)
+            said = self._word(key, k, k.words, value)
         else:
-            keys[k.canonical] = key
-        for c, v in said_here.items():
-            if c in values and values[c] != v:
-                findings.append(
-                    Finding(
-                        "warning",
-                        "config",
-                        key,
-                        f"{key} is {_shown(value)}, but {keys[c]} is {_shown(raw[keys[c]])}: they contradict each other; {key} counts",
-                    )
-                )
-            values[c], keys[c] = v, key
-    for key in form.marks:
-        rest.pop(key, None) if rest.get(key) == form.marks[key] else None
-    assumed = {c for c in form.defaults if c not in values} | {c for c, v in form.implied.items() if refers(v)}
-    values = {**form.defaults, **values, **form.implied}
-    for c, v in list(values.items()):
-        if c in assumed and refers(v):
-            values.pop(c)
-            if (n := resolved(v, values)) is not None:
-                values[c] = n
-    rests: dict[str, dict[str, object]] = {}
-    if isinstance(block, Mapping):
+            said = dict.fromkeys((k.canonical, *k.more), value) if value is not None else None
+        if said is None:
+            self.keys[k.canonical] = key
+            return
+        for canonical, v in said.items():
+            if canonical in self.values and self.values[canonical] != v:
+                other = self.keys[canonical]
+                message = f"{key} is {_shown(value)}, but {other} is {_shown(self.raw[other])}: they contradict each other; {key} counts"
+                self.findings.append(Finding("warning", "config", key, message))
+            self.values[canonical], self.keys[canonical] = v, key
+
+    def _size(self, key: str, k: Key, value: object) -> dict[str, object] | None:
+        problem = _size_problem(value, k.canonical) if value != 0 or k.canonical not in self.may_lack else ""
+        if k.plus in self.rest and not problem:
+            more = self.rest.pop(k.plus)
+            wrong = _size_problem(more, k.plus) if more != 0 else ""
+            problem = f"with {k.plus} {_shown(more)}: {wrong}" if wrong else ""
+            value = value + more if isinstance(value, int) and isinstance(more, int) else value
+        if problem:
+            self.findings.append(Finding("error", "config", key, f"{key} is {_shown(value)}: {problem}"))
+            return None
+        assert isinstance(value, int)
+        return dict.fromkeys((k.canonical, *k.more), value + k.shift)
+
+    def _word(self, key: str, k: Key, words: Mapping[Any, object], value: object) -> dict[str, object] | None:
+        word = tuple(value) if isinstance(value, list) and all(isinstance(v, str) for v in value) else value
+        if not isinstance(word, (str, tuple)) or word not in words:
+            grave = "warning" if isinstance(word, (str, tuple)) else "error"
+            message = f"{key} is {_shown(value)}, which {self.dialect.title} does not have ({', '.join(map(str, words))})"
+            self.findings.append(Finding(grave, "config", key, message))
+            return None
+        meaning = words[word]
+        if k.more and isinstance(meaning, tuple):
+            return dict(zip((k.canonical, *k.more), meaning, strict=True))
+        return {k.canonical: meaning}
+
+    def default(self) -> None:
+        """What the form takes for granted, above what is said, above its defaults."""
+        form = self.dialect.config
+        self.assumed = {c for c in form.defaults if c not in self.values} | {c for c, v in form.implied.items() if refers(v)}
+        self.values = {**form.defaults, **self.values, **form.implied}
+        for canonical, v in list(self.values.items()):
+            if (canonical in self.assumed or canonical in self.keys) and refers(v):
+                self.values.pop(canonical)
+                if (found := resolved(v, self.values)) is not None:
+                    self.values[canonical] = found
+
+    def block(self, block: object) -> dict[str, dict[str, object]]:
+        """What our own block says; the keys of other forms that it keeps."""
+        if not isinstance(block, Mapping):
+            return {}
         said, kept = block.get("values"), block.get("rest")
         for c, v in said.items() if isinstance(said, Mapping) else ():
-            if c in sizes and v != 0 and (problem := _size_problem(v, c)):
-                findings.append(Finding("error", "config", f"{BLOCK}.values.{c}", f"{c} is {_shown(v)} in the block {BLOCK}: {problem}"))
+            if c in self.sizes and v != 0 and (problem := _size_problem(v, c)):
+                message = f"{c} is {_shown(v)} in the block {BLOCK}: {problem}"
+                self.findings.append(Finding("error", "config", f"{BLOCK}.values.{c}", message))
             else:
-                values[str(c)] = v
-                assumed.discard(str(c))
-        if isinstance(kept, Mapping):
-            rests = {str(f): dict(r) for f, r in kept.items() if isinstance(r, Mapping)}
-    rests[d.name] = {**rests.get(d.name, {}), **rest}
-    hidden, heads = values.get("hidden"), values.get("heads")
-    if _splits(arch) and isinstance(hidden, int) and isinstance(heads, int) and heads > 0 and hidden % heads:
-        key, hidden_key = keys.get("heads", "heads"), keys.get("hidden", "hidden")
-        findings.append(Finding("error", "heads", key, f"{key} is {heads}, which does not divide {hidden_key} {hidden}"))
-    return Values(d.name, config.source, values, frozenset(assumed), rests, keys, tuple(findings), raw)
+                self.values[str(c)] = v
+                self.assumed.discard(str(c))
+        return {str(f): dict(r) for f, r in kept.items() if isinstance(r, Mapping)} if isinstance(kept, Mapping) else {}
+
+    def split_of_heads(self) -> None:
+        """The width must be a multiple of the heads where these divide it."""
+        hidden, heads = self.values.get("hidden"), self.values.get("heads")
+        if _splits(self.arch) and isinstance(hidden, int) and isinstance(heads, int) and heads > 0 and hidden % heads:
+            key, width = self.keys.get("heads", "heads"), self.keys.get("hidden", "hidden")
+            self.findings.append(Finding("error", "heads", key, f"{key} is {heads}, which does not divide {width} {hidden}"))
 
 
 def refers(value: object) -> bool:
@@ -306,12 +354,69 @@ def refers(value: object) -> bool:
 
 
 def resolved(value: object, values: Mapping[str, object]) -> object:
-    """A value of a table: "=layers" is another value, "=4 hidden" a multiple of it; None where that is not known."""
+    """A value of a table: "=layers" is another value, "=4 hidden" a multiple of it, "=hidden / heads" a quotient; None where that is
+    not known, or leaves a rest."""
     if not isinstance(value, str) or not value.startswith("="):
         return value
-    factor, _, name = value[1:].rpartition(" ")
-    other = values.get(name)
-    return int(factor) * other if factor and isinstance(other, int) else other if not factor else None
+    over, _, under = value[1:].partition(" / ")
+    if not under:
+        factor, _, name = over.rpartition(" ")
+        other = values.get(name)
+        return int(factor) * other if factor and isinstance(other, int) else other if not factor else None
+    a, b = resolved(f"={over}", values), resolved(f"={under}", values) if not under.isdigit() else int(under)
+    return a // b if isinstance(a, int) and isinstance(b, int) and b > 0 and a % b == 0 else None
+
+
+# --- keys in objects, and their alternatives -----------------------------------------------------------------------
+
+
+def first_said(raw: Mapping[str, object], key: str) -> str | None:
+    """Which of a key's alternatives ("rope_parameters.rope_theta | rope_theta") is there, the first that is not null; None: none."""
+    there = [k for k in key.split(" | ") if _place(raw, k) is not None]
+    return next((k for k in there if look(raw, k) is not None), there[0] if there else None)
+
+
+def look(raw: Mapping[str, object], key: str) -> object:
+    """The value of a key that may lie in an object; None where it is not there."""
+    place = _place(raw, key)
+    return place[0][place[1]] if place is not None else None
+
+
+def _place(raw: Mapping[str, object], key: str) -> tuple[Mapping[str, object], str] | None:
+    """The object that holds a key, and what it is called there."""
+    if key in raw:
+        return raw, key
+    first, dot, below = key.partition(".")
+    inner = raw.get(first)
+    return _place(inner, below) if dot and isinstance(inner, Mapping) else None
+
+
+def take(raw: dict[str, object], key: str) -> object:
+    """Remove a key and give its value; an object that becomes empty goes with it. Objects are copied, never changed."""
+    if key in raw:
+        return raw.pop(key)
+    first, _, below = key.partition(".")
+    inner = raw[first]
+    assert isinstance(inner, Mapping)
+    left = dict(inner)
+    value = take(left, below)
+    if left:
+        raw[first] = left
+    else:
+        del raw[first]
+    return value
+
+
+def put(raw: dict[str, object], key: str, value: object) -> None:
+    """Set a key that may lie in an object, which is made where it is not there, and copied where it is."""
+    first, dot, below = key.partition(".")
+    if not dot:
+        raw[key] = value
+        return
+    inner = raw.get(first)
+    left = dict(inner) if isinstance(inner, Mapping) else {}
+    put(left, below, value)
+    raw[first] = left
 
 
 def _splits(arch: Architecture) -> bool:
@@ -321,9 +426,9 @@ def _splits(arch: Architecture) -> bool:
 
 def _size_problem(value: object, name: str) -> str:
     if isinstance(value, bool):
-        return "a boolean where a whole number is due"
+        return "a boolean where a whole number is expected"
     if not isinstance(value, int):
-        return f"{_kind(value)} where a whole number is due"
+        return f"{_kind(value)} where a whole number is expected"
     if value < 0 or (value == 0 and not name.endswith("layers")):
         return "it must be positive"
     return ""

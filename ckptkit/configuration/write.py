@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from .._typing import Any, NamedTuple
 from ..errors import UndecidedError, UnsupportedError
 from ..findings import Finding
 from ..schema import Architecture, Class, ConfigForm, Dialect, Key
 from ..schema.templates import count_name, placeholders
-from .read import BLOCK, NEVER_ASSUMED, refers, resolved, size_names
+from .read import BLOCK, put, refers, resolved, size_names
+
+USUALLY_SAID = ("dropout", "attention_dropout", "initializer_range")  # kept where the target's form has no key for them
 
 
 class Written(NamedTuple):
@@ -22,10 +24,13 @@ class Written(NamedTuple):
     findings: tuple[Finding, ...]
 
 
-OF_MLM_HEAD = {
-    "mlm_activation": "activation",
-    "mlm_norm_eps": "norm_eps",
-}  # values of an MLM head -> those of the blocks, which it has where nothing says otherwise
+class Source(NamedTuple):
+    """What the weights were: the naming they came in, and their torch dtype if they have one. `keys`: the keys that its configuration
+    says its values under, of which those that are alternatives of the target's are kept."""
+
+    dialect: Dialect | None = None
+    dtype: str | None = None
+    keys: Mapping[str, str] = {}
 
 
 def choose_class(
@@ -76,149 +81,212 @@ def write_config(
     groups: frozenset[str],
     *,
     labels: int | None = None,
-    dtype: str | None = None,
-    preferred: str | None = None,
-    usual: str | None = None,
+    source: Source | None = None,
 ) -> Written:
-    """A complete configuration in the target's form. `preferred` is the class of the target's library to name where nothing else
-    decides between several, `usual` the activation to suggest: what the weights' own code mostly has.
+    """A complete configuration in the target's form. The naming of the `source` decides between classes of the target's library where
+    nothing else does, and which activation is suggested: what the weights' own code mostly has.
 
     Raises UndecidedError naming what nothing says (--set heads=16), with all that is missing in one message.
     """
-    form = target.config
-    raw: dict[str, object] = {}
-    findings: list[Finding] = []
-    block: dict[str, object] = {}
-    unsaid: dict[str, object] = {}
-    missing = []
-    said = set()
-    sizes = size_names(arch)
-    for key, spec in form.keys.items():
+    source = source or Source()
+    draft = _Draft(values, arch, target, groups)
+    for key, spec in target.config.keys.items():
         k = Key(spec) if isinstance(spec, str) else spec
-        said.add(k.canonical)
-        value = _value(values, form, k.canonical)
+        draft.say(_spelling(key, source.keys.get(k.canonical, "")), k)
+    keyed = draft.said.copy()
+    draft.imply()
+    draft.say_of_heads(keyed)
+    if draft.missing:
+        raise _missing(list(dict.fromkeys(draft.missing)), draft, source)
+    draft.keep()
+    chosen = choose_class(target.classes, groups, _named(rest, arch, target) or _like(source), arch.free_groups)
+    head = draft.head(chosen)
+    written = _assembled(draft, head, rest, labels, source)
+    if source.dialect is not None:
+        draft.findings += _taken_for_heads(draft, source.dialect)
+    return written._replace(classes=(chosen[0].name,) if chosen is not None else (), findings=tuple(draft.findings))
+
+
+class _Draft:
+    """A configuration in the making: what the target's keys say, what only our own block can keep, and what nothing says."""
+
+    def __init__(self, values: Mapping[str, object], arch: Architecture, target: Dialect, groups: frozenset[str]) -> None:
+        self.values, self.arch, self.target, self.groups = values, arch, target, groups
+        self.form = target.config
+        self.sizes = size_names(arch)
+        self.counted = {count_name(h) for n, p in arch.params.items() if p.group in groups for h in placeholders(n)}
+        self.raw: dict[str, object] = {}
+        self.unsaid: dict[str, object] = {}
+        self.missing: list[str] = []
+        self.said: set[str] = set()
+        self.findings: list[Finding] = []
+
+    def warn(self, where: str, message: str) -> None:
+        self.findings.append(Finding("warning", "config", where, message))
+
+    def value(self, canonical: str) -> object:
+        """A canonical value, or the form's default for it unless that may never be assumed."""
+        value = self.values.get(canonical)
+        if value is None and canonical not in self.arch.required:
+            value = self.form.defaults.get(canonical)
+            if refers(value):
+                value = resolved(value, {**self.form.defaults, **self.values})
+        return value
+
+    def say(self, key: str, k: Key) -> None:
+        """What one key of the form says."""
+        self.said.add(k.canonical)
+        value = self.value(k.canonical)
         if value is None:
-            if k.canonical in NEVER_ASSUMED or (k.canonical not in form.defaults and k.required):
-                missing.append(k.canonical)
-            continue
-        more = tuple(_value(values, form, c) for c in k.more)
-        said.update(k.more)
+            if k.canonical in self.arch.required or (k.canonical not in self.form.defaults and k.required):
+                self.missing.append(k.canonical)
+            return
+        more = tuple(map(self.value, k.more))
+        self.said.update(k.more)
         if k.words is not None:
-            meaning = (value, *more) if k.more else value
-            word = next((w for w, m in k.words.items() if m == meaning), value if k.canonical in sizes else None)
+            self._say_in_words(key, k, k.words, (value, *more) if k.more else value)
+            return
+        put(self.raw, key, value - k.shift if k.shift and isinstance(value, int) else list(value) if isinstance(value, tuple) else value)
+        for canonical, other in zip(k.more, more, strict=True):
+            if other is not None and other != value:
+                self._say_one_for_two(key, k.canonical, value, canonical, other)
+
+    def _say_in_words(self, key: str, k: Key, words: Mapping[Any, object], meaning: object) -> None:
+        value = meaning[0] if k.more and isinstance(meaning, tuple) else meaning
+        word = next((w for w, m in words.items() if resolved(m, self.values) == meaning), value if k.canonical in self.sizes else None)
+        if word is None:
+            word, title = _nearest(meaning, words), self.target.title
             if word is None:
-                word = _nearest(meaning, k.words)
-                if word is None:
-                    raise UndecidedError(
-                        f"{target.title} has no {k.canonical} {_words(meaning)}", hint=f"its own: {', '.join(map(str, k.words))}"
-                    )
-                unsaid[k.canonical] = value
-                findings.append(
-                    Finding(
-                        "warning",
-                        "config",
-                        key,
-                        f"{target.title} has no {_words(meaning)}; its {word!r} is {_words(k.words[word])}: outputs differ slightly there",
-                    )
-                )
-            raw[key] = list(word) if isinstance(word, tuple) else word
-        else:
-            raw[key] = value - k.shift if k.shift and isinstance(value, int) else value
-            for c, v in zip(k.more, more, strict=True):
-                held = c in {count_name(h) for n, p in arch.params.items() if p.group in groups for h in placeholders(n)}
-                if v is not None and v != value and held and target.library.exact:
-                    raise UnsupportedError(
-                        f"{target.title} has one {key} for {k.canonical} and {c}; the weights have {value} and {v}: no model "
-                        f"of its own holds them",
-                        hint=f"convert to another dialect: "
-                        f"{', '.join(n for n, d in arch.dialects.items() if d is not target and not _joins(d.config, c))}",
-                    )
-                if v is not None and v != value:
-                    unsaid[c] = v
-                    means = "its own code cannot load these weights" if held else f"its loader will take {c} for {value}"
-                    findings.append(
-                        Finding("warning", "config", key, f"{target.title} has one {key} for {k.canonical} {value} and {c} {v}: {means}")
-                    )
-    sizes = size_names(arch)
-    keyed = said.copy()
-    for c, stated in form.implied.items():
-        said.add(c)
-        if c in OF_MLM_HEAD:
-            continue
-        v = resolved(stated, values)
-        if v is not None and values.get(c, v) != v:
-            if c in sizes and target.library.exact:
-                others = [n for n, d in arch.dialects.items() if resolved(d.config.implied.get(c), values) in (None, values[c])]
-                message = f"{target.title} always has {c} {v}; the weights have {values[c]}: no model of its own holds them"
-                raise UnsupportedError(message, hint=f"convert to another dialect: {', '.join(others)}")
-            unsaid[c] = values[c]
-            means = "its own code cannot load these weights" if c in sizes else "outputs differ slightly there"
-            findings.append(Finding("warning", "config", c, f"{target.title} always takes {c} {v}; the model has {values[c]}: {means}"))
-    for c, common in OF_MLM_HEAD.items():
-        own = values.get(c) or values.get(common)
-        takes = form.implied.get(c) or form.implied.get(common) or values.get(common)
-        follows = own == values.get(common) and takes == form.implied.get(common)  # said of the whole model already
-        if "mlm" in groups and c not in keyed and None not in (own, takes) and own != takes and not follows:
-            findings.append(
-                Finding(
-                    "warning",
-                    "config",
-                    c,
-                    f"{target.title} takes {common} {takes} in its MLM head, where the model has {own}: its logits differ slightly",
-                )
-            )
-            unsaid[c] = own
-        said.add(c)
-    if missing:
-        missing = list(dict.fromkeys(missing))
-        fits = (v for v in arch.variants.values() if all(values.get(k) == n for k, n in v.items() if k != "heads"))
-        likely = {"activation": usual or form.defaults.get("activation"), **next(fits, {})}
-        sets = " ".join(f"--set {m}={likely.get(m) or _example(m)}" for m in missing)
-        raise UndecidedError(
-            f"neither the tensors nor a configuration say {', '.join(missing)}",
-            hint=f"give the configuration with --config FILE, or: {sets}",
-        )
-    unsaid |= {c: v for c, v in values.items() if c not in said and c not in form.defaults and _worth_keeping(c, v, arch)}
-    same = {d.name for d in arch.dialects.values() if d.config is form}
-    carried = dict(_carried(rest, arch, target))
-    chosen = choose_class(target.classes, groups, _named(rest, arch, target) or preferred, arch.free_groups)
-    head: dict[str, object] = {}
-    classes: tuple[str, ...] = ()
-    if chosen is not None:
+                raise UndecidedError(f"{title} has no {k.canonical} {_words(meaning)}", hint=f"its own: {', '.join(map(str, words))}")
+            self.unsaid[k.canonical] = value
+            self.warn(key, f"{title} has no {_words(meaning)}; its {word!r} is {_words(words[word])}: outputs differ slightly there")
+        put(self.raw, key, list(word) if isinstance(word, tuple) else word)
+
+    def _say_one_for_two(self, key: str, canonical: str, value: object, other: str, differs: object) -> None:
+        """One key says two values, and the model has two: what becomes of the second."""
+        title, held = self.target.title, other in self.counted
+        if held and self.target.library.exact:
+            can = ", ".join(n for n, d in self.arch.dialects.items() if d is not self.target and not _joins(d.config, other))
+            message = f"{title} has one {key} for {canonical} and {other}; the weights have {value} and {differs}"
+            raise UnsupportedError(f"{message}: no model of its own holds them", hint=f"convert to another dialect: {can}")
+        self.unsaid[other] = differs
+        means = "its own code cannot load these weights" if held else f"its loader will take {other} for {value}"
+        self.warn(key, f"{title} has one {key} for {canonical} {value} and {other} {differs}: {means}")
+
+    def imply(self) -> None:
+        """What the form takes for granted, against what the model has."""
+        for canonical, stated in self.form.implied.items():
+            self.said.add(canonical)
+            takes = resolved(stated, self.values)
+            if canonical in self.arch.head_values or takes is None or self.values.get(canonical, takes) == takes:
+                continue
+            title, has, size = self.target.title, self.values[canonical], canonical in self.sizes
+            if size and self.target.library.exact:
+                can = [n for n, d in self.arch.dialects.items() if resolved(d.config.implied.get(canonical), self.values) in (None, has)]
+                message = f"{title} always has {canonical} {takes}; the weights have {has}: no model of its own holds them"
+                raise UnsupportedError(message, hint=f"convert to another dialect: {', '.join(can)}")
+            self.unsaid[canonical] = has
+            means = "its own code cannot load these weights" if size else "outputs differ slightly there"
+            self.warn(canonical, f"{title} always takes {canonical} {takes}; the model has {has}: {means}")
+
+    def say_of_heads(self, keyed: Collection[str]) -> None:
+        """What single heads have of their own, where no key of the form (`keyed`) says it."""
+        for canonical, (group, common) in self.arch.head_values.items():
+            self.said.add(canonical)
+            if group not in self.groups or canonical in keyed:
+                continue
+            usual, implied = self.values.get(common), self.form.implied
+            has = self.values.get(canonical) or usual
+            takes = implied.get(canonical) or implied.get(common) or usual
+            told = has == usual and takes == implied.get(common)  # of the whole model already
+            if None not in (has, takes) and has != takes and not told:
+                message = f"{self.target.title} takes {common} {takes} in its {group} head, where the model has {has}"
+                self.warn(canonical, f"{message}: its logits differ slightly")
+                self.unsaid[canonical] = has
+
+    def keep(self) -> None:
+        """What no key says and other forms would have to ask for."""
+        worth = {*self.arch.required, *self.arch.heads, *USUALLY_SAID}
+        for canonical, value in self.values.items():
+            if canonical in worth and canonical not in self.said and canonical not in self.form.defaults:
+                self.unsaid[canonical] = value
+
+    def head(self, chosen: tuple[Class, frozenset[str], frozenset[str]] | None) -> dict[str, object]:
+        """The class that the library loads, with what of the weights it leaves over or lacks; the marks of the form."""
+        if chosen is None:
+            return dict(self.form.marks)
         cls, over, lacking = chosen
-        classes = (cls.name,)
-        head["architectures"] = [cls.name]
-        for g in sorted(over & arch.table(target.name).groups):
-            findings.append(
-                Finding("info", "head", g, f"{cls.name} does not use the {g} that the weights hold; its loader will list it as unexpected")
-            )
+        for g in sorted(over & self.arch.table(self.target.name).groups):
+            message = f"{cls.name} does not use the {g} that the weights hold; its loader will list it as unexpected"
+            self.findings.append(Finding("info", "head", g, message))
         for g in sorted(lacking):
-            findings.append(Finding("info", "head", g, f"{cls.name} has a {g} that the weights lack; its loader will make a new one"))
-    head |= form.marks
-    if form.marks.get("model_type") in arch.names and carried.get("model_type") in arch.names:
+            message = f"{cls.name} has a {g} that the weights lack; its loader will make a new one"
+            self.findings.append(Finding("info", "head", g, message))
+        return {"architectures": [cls.name], **self.form.marks}
+
+
+def _assembled(
+    draft: _Draft, head: dict[str, object], rest: Mapping[str, Mapping[str, object]], labels: int | None, source: Source
+) -> Written:
+    """The configuration of what the draft says, with what the source's configuration said besides and our own block."""
+    arch, target, form = draft.arch, draft.target, draft.form
+    carried = _carried(rest, arch, target)
+    model_type = form.marks.get("model_type", arch.name)
+    if "model_type" in form.marks and model_type in arch.names and carried.get("model_type") in arch.names:
         head["model_type"] = carried["model_type"]
-    kept = {f: dict(r) for f, r in rest.items() if f not in {target.name, *same} and r}
-    if kept:
-        block["rest"] = kept
-    if form.marks.get("model_type", arch.name) not in arch.names:  # written as another architecture: what it was is our word
-        block["model_type"] = arch.name
     if form.labels and labels is not None and "id2label" not in carried:
         head["id2label"] = {str(i): f"LABEL_{i}" for i in range(labels)}
         head["label2id"] = {f"LABEL_{i}": i for i in range(labels)}
-    carried = {k: v for k, v in carried.items() if k not in head}
-    also = {k: v(values) if callable(v) else v for k, v in form.also.items() if k not in carried}
-    out = {**also, **head, **raw, **carried}
-    if dtype is not None and form.labels:
+    also = {k: v(draft.values) if callable(v) else v for k, v in form.also.items() if k not in carried or k in head}
+    out = {**also, **head, **_merged({k: v for k, v in carried.items() if k not in head}, draft.raw)}
+    if source.dtype is not None and form.labels:
         out.pop("torch_dtype", None)
-        out["dtype"] = dtype
-    if unsaid:
-        block["values"] = unsaid
+        out["dtype"] = source.dtype
     if form.writer.fold is not None:
         out = form.writer.fold(out)
+    same = {target.name, *(d.name for d in arch.dialects.values() if d.config is form)}
+    kept = {f: dict(r) for f, r in rest.items() if f not in same and r}
+    block: dict[str, object] = {"rest": kept} if kept else {}
+    if model_type not in arch.names or (arch.rank and not form.marks):  # written as another architecture, or as one of several alike
+        block["model_type"] = arch.name
+    if draft.unsaid:
+        block["values"] = draft.unsaid
     if block:
         out[BLOCK] = block
-    extras = form.writer.extras(out) if form.writer.extras is not None else {}
-    return Written(form.filename, out, extras, classes, tuple(findings))
+    return Written(form.filename, out, form.writer.extras(out) if form.writer.extras is not None else {}, (), ())
+
+
+def _missing(names: list[str], draft: _Draft, source: Source) -> UndecidedError:
+    """What nothing says, with a likely value for each: that of the variant whose sizes these are, the usual one, or an example."""
+    fits = (v for v in draft.arch.variants.values() if all(draft.values.get(k) == n for k, n in v.items() if k not in draft.arch.heads))
+    usual = _usual_activation(source.dialect) if source.dialect is not None else None
+    likely = {"activation": usual or draft.form.defaults.get("activation"), **next(fits, {})}
+    sets = " ".join(f"--set {name}={likely.get(name) or _example(name)}" for name in names)
+    hint = f"give the configuration with --config FILE, or: {sets}"
+    return UndecidedError(f"neither the tensors nor a configuration say {', '.join(names)}", hint=hint)
+
+
+def _taken_for_heads(draft: _Draft, own: Dialect) -> Iterator[Finding]:
+    """What the source's naming has for a head apart from the layers, and no file says: what the layers have is taken for both."""
+    if own.config is draft.form:
+        return
+    for canonical, (group, common) in draft.arch.head_values.items():
+        if group in draft.groups and form_keys(own.config, canonical) in own.config.keys and draft.values.get(canonical) is None:
+            message = f"no file says the {common} of the {group} head, which {own.title} has apart from that of the layers"
+            message += f"; {draft.values.get(common)} is taken for both"
+            yield Finding("warning", "config", canonical, message, f"--set {canonical}={_example(common)}, say")
+
+
+def _like(source: Source) -> str | None:
+    return source.dialect.library.like or None if source.dialect is not None else None
+
+
+def _usual_activation(dialect: Dialect) -> str | None:
+    """The activation that a naming's own configuration names first: Google's "gelu" is the tanh approximation."""
+    said = next((k.words for k in dialect.config.keys.values() if not isinstance(k, str) and k.canonical == "activation" and k.words), None)
+    first = next(iter(said.values())) if said else None
+    first = first[0] if isinstance(first, tuple) else first
+    return first if isinstance(first, str) else None
 
 
 def _joins(form: ConfigForm, count: str) -> bool:
@@ -226,18 +294,19 @@ def _joins(form: ConfigForm, count: str) -> bool:
     return any(not isinstance(k, str) and count in k.more for k in form.keys.values())
 
 
-def _worth_keeping(canonical: str, value: object, arch: Architecture) -> bool:
-    return canonical in ("activation", "norm_eps", "dropout", "attention_dropout", "initializer_range") or canonical in arch.heads
+def _spelling(key: str, source: str) -> str:
+    """Of a key's alternatives the one that the source has, else the first."""
+    every = key.split(" | ")
+    return source if source in every else every[0]
 
 
-def _value(values: Mapping[str, object], form: ConfigForm, canonical: str) -> object:
-    """A canonical value, or the form's default for it unless that may never be assumed."""
-    value = values.get(canonical)
-    if value is None and canonical not in NEVER_ASSUMED:
-        value = form.defaults.get(canonical)
-        if refers(value):
-            value = resolved(value, {**form.defaults, **values})
-    return value
+def _merged(carried: Mapping[str, object], raw: Mapping[str, object]) -> dict[str, object]:
+    """The written keys with what the configuration says besides, which counts where both say something; objects by their keys."""
+    out = {k: v for k, v in raw.items() if k not in carried}
+    for k, v in carried.items():
+        own = raw.get(k)
+        out[k] = _merged(v, own) if isinstance(v, Mapping) and isinstance(own, Mapping) else own if v is None and own is not None else v
+    return out
 
 
 def _nearest(value: object, words: Mapping[Any, object]) -> Any | None:
@@ -266,7 +335,13 @@ def to_json_text(raw: Mapping[str, object]) -> str:
 
 def form_keys(form: ConfigForm, canonical: str) -> str:
     """The key under which a form says a canonical value; the canonical name where it has none."""
-    for key, spec in form.keys.items():
-        if (spec if isinstance(spec, str) else spec.canonical) == canonical:
-            return key
-    return canonical
+    return next((k.partition(" | ")[0] for k, spec in form.keys.items() if canonical in _meant(spec)[:1]), canonical)
+
+
+def form_spec(form: ConfigForm, canonical: str) -> str | Key:
+    """How a form says a canonical value; the canonical name where it does not."""
+    return next((spec for spec in form.keys.values() if canonical in _meant(spec)), canonical)
+
+
+def _meant(spec: str | Key) -> tuple[str, ...]:
+    return (spec,) if isinstance(spec, str) else (spec.canonical, *spec.more)

@@ -28,11 +28,9 @@ from ..errors import CheckpointError, CorruptError
 from ..findings import Finding
 from ..limits import using
 from ..support.open_file import open_fd
-from ..tensors import Check, Extent, StoredTensor, TensorSpec
+from ..tensors import Check, Extent, StoredTensor, TensorSpec, Unread
 
 if TYPE_CHECKING:
-    from typing import IO
-
     import numpy as np
     from numpy.typing import NDArray
 
@@ -50,7 +48,8 @@ class Checkpoint:
     file holds the state dict ("model"), `beside` the tensors outside it (optimizer state); `findings` what the reader noticed and did
     not refuse. Where the format itself says it, `slots` is the optimizer state (name -> the variable it is of, "" for a counter or a
     metric), `repeats` are second copies (name -> the first), `objects` is the graph of objects that the tensors hang on, and
-    `aliases` gives the variables' own names besides those they are stored under; `called` is the model's own name ("bert_backbone").
+    `aliases` gives the variables' own names besides those they are stored under; `ties` are second names of stored tensors that
+    only the metadata say (name -> the stored one); `called` is the model's own name ("bert_backbone").
     `audit` looks for what takes longer than reading headers.
     """
 
@@ -84,10 +83,20 @@ class Checkpoint:
         self.audit: Callable[[], Iterable[Finding]] = tuple
         self.aliases: Callable[[], dict[str, str]] = dict
         self.called = ""
+        self.ties: dict[str, str] = {}
+        self.disputed = ""  # why its loaders read other tensors than are read here, in words
+        self.whole_folder = False  # whether a folder was named, and not a file in it
+        self.stored: dict[str, StoredTensor] = tensors  # all as they are stored: `tensors` may show packed weights in place of their parts
         self.copies: dict[str, tuple[StoredTensor, ...]] = {}  # tensors that lie in several shards: each of them
+        self.parts: Mapping[str, str] = {}  # tensors of the other models in the file -> the model's name (a key path)
+        self.chosen = ""  # the one of them that was asked for
+        self.stored_as: Mapping[str, str] = {}  # of the names that then became others, the file's own
+        self.unread: Mapping[str, Unread] = {}  # what stands where a tensor is due and is none that is read
+        self.classes: Mapping[str, str] = {}  # tensors that have a class of their own -> its name and attributes
+        self.special = "", ""  # what a file is that holds no model that could be loaded, and what to do
+        self.settings: Mapping[str, object] | None = None  # the configuration that a pickled module carries
         self.limits: Mapping[str, int] = {}  # raised for this checkpoint
         self._checks = checks
-        self._unpacked: IO[bytes] | None = None
         self._stack = ExitStack()
         self._fds: dict[str, int] = {}
         self._closed = False
@@ -144,32 +153,6 @@ class Checkpoint:
             raise CheckpointError(f"{name!r} is not a string tensor", path=self.path)
         return got
 
-    def unpacked(self, name: str) -> Extent:
-        """The bytes of a tensor that only `read` gives, put into a temporary file piece by piece; it is there until the checkpoint is
-        closed."""
-        import tempfile
-
-        t = self.tensors[name]
-        if self._closed or t.read is None:
-            raise CheckpointError("the checkpoint is closed" if self._closed else f"{name!r} lies in its file as it is", path=self.path)
-        try:
-            if self._unpacked is None:
-                temporary = tempfile.NamedTemporaryFile(prefix="ckptkit-")  # noqa: SIM115  it is closed with the stack
-                self._unpacked = self._stack.enter_context(temporary)
-            at = self._unpacked.tell()
-            with using(**self.limits):
-                for piece in t.read.pieces() if isinstance(t.read, Packed) else [t.read()]:
-                    assert isinstance(piece, (bytes, bytearray, memoryview)), name
-                    self._unpacked.write(piece)
-            self._unpacked.flush()
-        except OSError as e:
-            message = f"{name!r} cannot be unpacked into {tempfile.gettempdir()}: {e.strerror}"
-            raise CheckpointError(message, path=self.path, hint="TMPDIR names another folder") from None
-        n = self._unpacked.tell() - at
-        if n != t.spec.nbytes:
-            raise CorruptError(f"{name!r} unpacks to {n:,} bytes; its shape needs {t.spec.nbytes:,}", path=self.path)
-        return Extent(self._unpacked.name, at, n)
-
     def array(self, name: str) -> NDArray[np.generic]:
         """One tensor as a new row-major numpy array (bfloat16 and float8 as ml_dtypes types). Imports numpy.
 
@@ -208,6 +191,13 @@ class Packed:
         return b"".join(self.pieces())
 
 
+class Place(NamedTuple):
+    """A checkpoint of a folder or below it: what is to be named to read it. `what` says it of one that is not read."""
+
+    path: str
+    what: str = ""
+
+
 class Part(NamedTuple):
     """Bytes that belong at an offset of an output file (its index in FileLayout.files)."""
 
@@ -236,6 +226,18 @@ class FileLayout(NamedTuple):
     split: dict[str, tuple[Slot, ...]] = {}  # noqa: RUF012  tensors whose bytes lie in several places, in order (without a checksum)
 
 
+class Inside(NamedTuple):
+    """What goes into the files of a checkpoint besides the bytes of its tensors. A container leaves out what it has no place for."""
+
+    metadata: Mapping[str, str] = {}
+    extras: Mapping[str, object] = {}
+    wrapper: str = ""  # the key that the tensors lie under
+    strings: Mapping[str, Sequence[bytes]] = {}  # the content of tensors of text
+
+
+NOTHING = Inside()
+
+
 class Container(Protocol):
     """The shape of a container module."""
 
@@ -262,10 +264,7 @@ class Container(Protocol):
         *,
         filename: str,
         ties: Mapping[str, str] = ...,
-        metadata: Mapping[str, str] = ...,
-        extras: Mapping[str, object] = ...,
-        wrapper: str = ...,
-        strings: Mapping[str, Sequence[bytes]] = ...,
+        inside: Inside = NOTHING,
         max_shard_size: int | None = None,
     ) -> FileLayout: ...
 

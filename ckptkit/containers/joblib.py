@@ -3,7 +3,7 @@
 Source: joblib/numpy_pickle.py (0.10 and later). Such a file is a pickle in which a NumpyArrayWrapper stands for each array, and
 right after it come the array's bytes, aligned by a counted padding. The pickle is read as data (`_pickle`): nothing is called, no
 array is loaded, and what is no plain array is refused. A list has no names: where it is as long as GPT's parameters
-and begins like them it has theirs (`_openai_order`), else its places.
+and begins like them it has theirs (`openai_npy.order`), else its places.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def open(path: str) -> Checkpoint:
         strides = tuple(prod(shape[:i]) for i in range(len(shape))) if array.fortran and len(shape) > 1 else None
         tensors[name] = StoredTensor(name, array.spec, (Extent(path, array.offset, array.spec.nbytes),), strides)
     LIMITS.check("tensors", len(tensors), "the number of tensors", path)
-    findings = interpreter.findings(tuple(n for n in pickle.opaque if n != _WRAPPER), path)
+    findings = interpreter.findings(tuple(n for n in pickle.opaque if n != _WRAPPER), path, pickle.calls)
     return Checkpoint(path, NAME, tensors, files=(path,), findings=findings)
 
 
@@ -161,4 +161,4 @@ def _named(value: object, path: str) -> list[tuple[str, _Array]]:
 def _refuse(value: object, path: str) -> NoReturn:
     what = repr(value) if isinstance(value, interpreter.Opaque) else f"a {type(value).__name__}"
     hint = "ckptkit calls nothing that a pickle names; save the arrays alone: joblib.dump(list_of_arrays, FILE)"
-    raise UnsupportedError(f"holds {printable(what, 100)} where arrays are due: no checkpoint", path=path, hint=hint)
+    raise UnsupportedError(f"holds {printable(what, 100)} where arrays are expected: not a checkpoint", path=path, hint=hint)

@@ -1,20 +1,19 @@
 """Folders of numpy's `.npy` files, one array each, and a single such file.
 
-Source: numpy/lib/format.py, read by `_npy`. A tensor's name is the file's path in the folder without `.npy`, "/" between its parts, or for
-a single file its name. Only plain files are taken: a link could lead out of the folder.
+Source: numpy/lib/format.py, read by `npy_header`. A tensor's name is the file's path in the folder without `.npy`, "/" between its parts,
+or for a single file its name. Only plain files are taken: a link could lead out of the folder.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from math import prod
 
 from ..errors import UsageError, printable
 from ..limits import LIMITS
 from ..support.open_file import open_fd
-from ..tensors import Extent, StoredTensor, TensorSpec
-from ._interface import Checkpoint, FileLayout, Part, Slot
+from ..tensors import StoredTensor, TensorSpec
+from ._interface import NOTHING, Checkpoint, FileLayout, Inside, Part, Slot
 
 NAME = "npy"
 TITLE = "numpy arrays (.npy), one or a folder of them"
@@ -67,6 +66,7 @@ def prefix(path: str) -> str | None:
 
 def open(path: str) -> Checkpoint:
     """The arrays of a folder, or the one of a file; only headers are read. Raises CorruptError, UnsupportedError, LimitError."""
+    from ._wire.npy_array import stored_array
     from ._wire.npy_header import MAX_HEADER, header
 
     files = _files(path) if os.path.isdir(path) else {os.path.basename(path).removesuffix(".npy") or "0": path}
@@ -74,12 +74,10 @@ def open(path: str) -> Checkpoint:
     for name, file in files.items():
         fd = open_fd(file)
         try:
-            h = header(os.pread(fd, MAX_HEADER + 12, 0), os.fstat(fd).st_size, file)
+            h = header(os.pread(fd, MAX_HEADER + 12, 0), os.fstat(fd).st_size, file, swapped=True)
         finally:
             os.close(fd)
-        shape = h.spec.shape
-        strides = tuple(prod(shape[:i]) for i in range(len(shape))) if h.fortran and len(shape) > 1 else None
-        tensors[name] = StoredTensor(name, h.spec, (Extent(file, h.start, h.spec.nbytes),), strides)
+        tensors[name] = stored_array(name, h, file, h.start)
     return Checkpoint(path, NAME, tensors, files=tuple(files.values()))
 
 
@@ -108,10 +106,7 @@ def layout(
     *,
     filename: str,
     ties: Mapping[str, str] = {},
-    metadata: Mapping[str, str] = {},
-    extras: Mapping[str, object] = {},
-    wrapper: str = "",
-    strings: Mapping[str, Sequence[bytes]] = {},
+    inside: Inside = NOTHING,
     max_shard_size: int | None = None,
 ) -> FileLayout:
     """A file for each tensor, in folders as its name says. numpy has no ties, metadata or text: they are left out."""

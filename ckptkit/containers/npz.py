@@ -1,7 +1,7 @@
 """numpy's `.npz` files: a zip of .npy arrays, stored (`numpy.savez`) or deflated (`numpy.savez_compressed`).
 
-Source: numpy/lib/_npyio_impl.py and numpy/lib/format.py; the zip by `_zip`, the arrays' headers by `_npy`. A tensor's name is its entry's
-without `.npy`. Stored arrays are extents; a deflated one is unpacked when it is asked for, never to more than its header says.
+Source: numpy/lib/_npyio_impl.py and numpy/lib/format.py; the zip by `zip_archive`, the arrays' headers by `npy_header`. A tensor's name is
+its entry's without `.npy`. Stored arrays are extents; a deflated one is unpacked when it is asked for, never to more than its header says.
 Object arrays, which only a pickle can carry, are refused.
 """
 
@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from math import prod
 
 from .._typing import TYPE_CHECKING, Any, cast
 from ..errors import CorruptError, LimitError, UnsupportedError, UsageError, printable
 from ..limits import LIMITS
 from ..support.open_file import open_fd
 from ..tensors import Check, Extent, StoredTensor, TensorSpec
-from ._interface import Checkpoint, FileLayout, Packed, Part, Slot
+from ._interface import NOTHING, Checkpoint, FileLayout, Inside, Packed, Part, Slot
 
 if TYPE_CHECKING:
     from ._wire.zip_archive import Entry
@@ -61,7 +60,7 @@ def open(path: str) -> Checkpoint:
     fd = open_fd(path)
     try:
         with paused():
-            entries = read_directory(fd, os.fstat(fd).st_size, path, writer=_WRITER, deflated=True)
+            entries = read_directory(fd, os.fstat(fd).st_size, path, writer=_WRITER, deflated=True, old_names=True)
             return _open(fd, entries, path)
     finally:
         os.close(fd)
@@ -86,6 +85,7 @@ def _open(fd: int, entries: Mapping[str, Entry], path: str) -> Checkpoint:
 
 
 def _tensor(fd: int, e: Entry, name: str, path: str) -> StoredTensor:
+    from ._wire.npy_array import row_major, stored_array
     from ._wire.npy_header import MAX_HEADER, header
 
     label = os.path.join(path, e.name)
@@ -98,12 +98,10 @@ def _tensor(fd: int, e: Entry, name: str, path: str) -> StoredTensor:
         head = _inflate(os.pread(fd, min(e.packed, want + 1024), e.start), want, label)
     else:
         head = os.pread(fd, want, e.start)
-    h = header(head, e.size, label)
-    shape = h.spec.shape
-    strides = tuple(prod(shape[:i]) for i in range(len(shape))) if h.fortran and len(shape) > 1 else None
+    h = header(head, e.size, label, swapped=True)
     if not e.method:
-        return StoredTensor(name, h.spec, (Extent(path, e.start + h.start, h.spec.nbytes),), strides)
-    return StoredTensor(name, h.spec, read=_reader(path, e, h.start, h.spec, strides is not None))
+        return stored_array(name, h, path, e.start + h.start)
+    return StoredTensor(name, h.spec, read=Packed(lambda: row_major(_unpacked(path, e, h.start), h)))
 
 
 def _inflate(raw: bytes, most: int, label: str) -> bytes:
@@ -116,49 +114,39 @@ def _inflate(raw: bytes, most: int, label: str) -> bytes:
         raise CorruptError(f"cannot be unpacked: its first {len(raw):,} bytes are damaged", path=label) from None
 
 
-def _reader(path: str, e: Entry, start: int, spec: TensorSpec, fortran: bool) -> Packed:
-    """What gives the row-major bytes of a deflated array, its checksum held against them."""
+def _unpacked(path: str, e: Entry, start: int) -> Iterator[bytes]:
+    """The bytes of a deflated array, its checksum held against them."""
+    import zlib
 
-    def pieces() -> Iterator[bytes]:
-        import zlib
-
-        label = os.path.join(path, e.name)
-        fd = open_fd(path)
-        try:
-            d = zlib.decompressobj(-15)
-            crc = made = at = 0
-            raw = b""
-            while not d.eof:
-                if not raw:
-                    raw = os.pread(fd, min(1 << 18, e.packed - at), e.start + at)
-                    at += len(raw)
-                try:
-                    piece = d.decompress(raw, min(1 << 20, e.size - made + 1))
-                except zlib.error:
-                    raise CorruptError(
-                        f"cannot be unpacked: its data are damaged before byte {e.start + at:,} of the archive", path=label
-                    ) from None
-                if not piece and not raw:  # with nothing more to unpack it may still give what it held back
-                    break
-                raw = d.unconsumed_tail
-                crc = zlib.crc32(piece, crc)
-                skip = max(0, start - made)
-                made += len(piece)
-                if made > e.size:
-                    raise CorruptError(f"unpacks to more than the {e.size:,} bytes that it is said to have", path=label)
-                yield piece[skip:]
-        finally:
-            os.close(fd)
-        if made != e.size or crc != e.crc:
-            raise CorruptError(f"is damaged: the {made:,} bytes that it unpacks to are not what its checksum is of", path=label)
-
-    def turned() -> Iterator[bytes]:
-        import numpy as np
-
-        width = spec.nbytes // spec.numel if spec.numel else 1
-        yield np.frombuffer(b"".join(pieces()), np.dtype(("V", width))).reshape(spec.shape, order="F").tobytes("C")
-
-    return Packed(turned if fortran else pieces)
+    label = os.path.join(path, e.name)
+    fd = open_fd(path)
+    try:
+        d = zlib.decompressobj(-15)
+        crc = made = at = 0
+        raw = b""
+        while not d.eof:
+            if not raw:
+                raw = os.pread(fd, min(1 << 18, e.packed - at), e.start + at)
+                at += len(raw)
+            try:
+                piece = d.decompress(raw, min(1 << 20, e.size - made + 1))
+            except zlib.error:
+                raise CorruptError(
+                    f"cannot be unpacked: its data are damaged before byte {e.start + at:,} of the archive", path=label
+                ) from None
+            if not piece and not raw:  # with nothing more to unpack it may still give what it held back
+                break
+            raw = d.unconsumed_tail
+            crc = zlib.crc32(piece, crc)
+            skip = max(0, start - made)
+            made += len(piece)
+            if made > e.size:
+                raise CorruptError(f"unpacks to more than the {e.size:,} bytes that it is said to have", path=label)
+            yield piece[skip:]
+    finally:
+        os.close(fd)
+    if made != e.size or crc != e.crc:
+        raise CorruptError(f"is damaged: the {made:,} bytes that it unpacks to are not what its checksum is of", path=label)
 
 
 def layout(
@@ -166,10 +154,7 @@ def layout(
     *,
     filename: str,
     ties: Mapping[str, str] = {},
-    metadata: Mapping[str, str] = {},
-    extras: Mapping[str, object] = {},
-    wrapper: str = "",
-    strings: Mapping[str, Sequence[bytes]] = {},
+    inside: Inside = NOTHING,
     max_shard_size: int | None = None,
 ) -> FileLayout:
     """One zip of .npy files, stored, each array's bytes on a multiple of 64. numpy has no ties, metadata or text: they are left out."""

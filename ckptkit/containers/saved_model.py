@@ -1,7 +1,7 @@
 """TensorFlow's SavedModel directory: saved_model.pb (the program) and variables/variables.* (a tensor bundle).
 
 Source: tensorflow/core/protobuf/saved_model.proto, python/saved_model/constants.py. The variables are read as the bundle they
-are; of the program only what it is called with and what it could do to files is looked at (`_graph_def`). A SavedModel is written
+are; of the program only what it is called with and what it could do to files is looked at (`graph_def`). A SavedModel is written
 by `ckptkit convert --to savedmodel`, which needs TensorFlow, since a program is more than its weights.
 """
 

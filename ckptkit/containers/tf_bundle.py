@@ -1,10 +1,10 @@
 """TensorFlow's V2 checkpoints (tensor bundles): PREFIX.index and PREFIX.data-00000-of-00001.
 
 Source: tensorflow/core/protobuf/tensor_bundle.proto, core/util/tensor_bundle/tensor_bundle.cc. The index is a table
-(`_table`) from names to BundleEntryProto, with a BundleHeaderProto under the empty key; the data files are the tensors'
+(`_tensorflow.table`) from names to BundleEntryProto, with a BundleHeaderProto under the empty key; the data files are the tensors'
 bytes. A partitioned variable has an entry with its slices and, under encoded keys, an entry for each slice; it is
 read as one tensor. String tensors hold varint lengths, a checksum of them, and the strings. In an object-based bundle
-tensors go by their attribute paths (`_objects`), and the graph, a string tensor, is not one of them.
+tensors go by their attribute paths (`_tensorflow.object_graph`), and the graph, a string tensor, is not one of them.
 Writing gives the bytes TensorFlow 2 gives for the same tensors: names sorted, no padding, no compression. An object graph is
 written too where the metadata holds one, or an empty one: then it is made from the names.
 """
@@ -21,7 +21,7 @@ from ..errors import CheckpointError, CorruptError, UnsupportedError, UsageError
 from ..findings import Finding
 from ..support.lazy import later
 from ..tensors import DTYPES, Check, Extent, StoredTensor, TensorSpec
-from ._interface import OBJECT_GRAPH, Checkpoint, FileLayout, Part, Slot
+from ._interface import NOTHING, OBJECT_GRAPH, Checkpoint, FileLayout, Inside, Part, Slot
 from ._tensorflow import paths as tf_paths
 
 if TYPE_CHECKING:
@@ -306,10 +306,7 @@ def layout(
     *,
     filename: str,
     ties: Mapping[str, str] = {},
-    metadata: Mapping[str, str] = {},
-    extras: Mapping[str, object] = {},
-    wrapper: str = "",
-    strings: Mapping[str, Sequence[bytes]] = {},
+    inside: Inside = NOTHING,
     max_shard_size: int | None = None,
 ) -> FileLayout:
     """Lay out a bundle whose prefix is `filename`, in data files of `max_shard_size` bytes where that can be kept.
@@ -323,17 +320,17 @@ def layout(
     prefix = filename.removesuffix(".index")
     keys: dict[str, str] = {}
     made: dict[str, bytes] = {}
-    if OBJECT_GRAPH in metadata:
+    if OBJECT_GRAPH in inside.metadata:
         from ._tensorflow import object_graph_write
 
-        if not metadata[OBJECT_GRAPH] and all(n != _COUNTER for n, _ in tensors):  # tf.train.Checkpoint.restore misses it
+        if not inside.metadata[OBJECT_GRAPH] and all(n != _COUNTER for n, _ in tensors):  # tf.train.Checkpoint.restore misses it
             made[_COUNTER] = (1).to_bytes(8, "little")
             tensors = [*tensors, (_COUNTER, TensorSpec("I64", ()))]
         names = [n for n, _ in tensors]
-        paths, aliases = (cast(Mapping[str, str], extras.get(k, {})) for k in ("object_paths", "object_aliases"))
-        graph, keys = object_graph_write.build(names, object_graph.unpack(metadata[OBJECT_GRAPH]), paths=paths, aliases=aliases)
+        paths, aliases = (cast(Mapping[str, str], inside.extras.get(k, {})) for k in ("object_paths", "object_aliases"))
+        graph, keys = object_graph_write.build(names, object_graph.unpack(inside.metadata[OBJECT_GRAPH]), paths=paths, aliases=aliases)
         tensors = [*tensors, (object_graph.KEY, TensorSpec("STRING", ()))]
-        strings = {**strings, object_graph.KEY: [graph]}
+        inside = inside._replace(strings={**inside.strings, object_graph.KEY: [graph]})
     slots: dict[str, Slot] = {}
     parts: list[Part] = []
     entries: list[list[object]] = []
@@ -344,7 +341,7 @@ def layout(
         crc: int | None = None
         size = spec.nbytes
         if spec.dtype == "STRING":
-            items = strings.get(name)
+            items = inside.strings.get(name)
             if items is None or len(items) != spec.numel:
                 held = "no" if items is None else len(items)
                 raise UsageError(f"{name!r} needs {spec.numel} strings, and {held} were given")

@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import gc
 
-from .._typing import NamedTuple
+from .._typing import NamedTuple, cast
 from ..errors import CheckpointError, UnsupportedError
-from ..plan.values import Plan, Task
+from ..packing import Quantizer, by_name
+from ..plan.values import Encode, Plan, Task
 from ..support.files import CHUNK
-from ..tensors import DTYPES
+from ..tensors import DTYPES, TensorSpec
 from .casts import check_cast, work_dtype
-from .loop_nest import Flat, Nest, Segment, check_nest, nest, segments
+from .coverage import check_covers
+from .loop_nest import Nest, Segment, check_nest, nest, segments
+from .sources import Flat
 
 SMALL = 256 << 10  # slots up to this many bytes are gathered with their neighbours
 APART = 16 << 10  # small slots or source runs further apart than this are not taken together
 WINDOW = 16 << 20  # bytes of a window that is turned round, unless the tensor is so large that it would be read too often
+TILE = 1 << 18  # elements of a weight that are encoded at once
 RUN = 8 << 10  # bytes: shorter runs are not worth a write each
 LONG = 32 << 20  # a plain run is cut into jobs of this many bytes when nothing runs along it
 
@@ -48,6 +52,7 @@ class Made(NamedTuple):
     segments: tuple[Segment, ...]
     runs: tuple[Run, ...] = ()  # instead of segments, for a small tensor that is only cast: where its `work` bytes lie
     strip: int = 0  # for a large transposition: how many source rows to turn at a time instead of windows
+    encode: Encode | None = None  # what is put together is a weight of which this is a part
 
 
 class Batch(NamedTuple):
@@ -64,11 +69,15 @@ Job = Raw | Made | Batch
 
 def classify(task: Task, plan: Plan, sources: tuple[Flat, ...], budget: int) -> Raw | Made | None:
     """What kind of work a task is, all of it checked against the sizes on both sides; None if it has no bytes."""
-    name, (file, offset, length), dtype, shape, pieces = task
+    name, (file, offset, length), dtype, shape, pieces, _ = task
     bits = DTYPES[dtype].bits
     numel = 1
     for d in shape:
         numel *= d
+    if task.encode is not None:
+        return _encoded(task, plan, sources, budget)
+    if DTYPES[dtype].block > 1:
+        return _blocks(task, plan, sources, numel)
     if numel * bits != length * 8:
         raise CheckpointError(f"{name!r}: the plan gives {length:,} bytes to {numel:,} elements of {dtype}")
     if not 0 <= file < len(plan.layout.files) or offset < 0:
@@ -76,9 +85,9 @@ def classify(task: Task, plan: Plan, sources: tuple[Flat, ...], budget: int) -> 
     if not numel:
         return None
     if len(pieces) == 1:  # most tensors of most plans: one run, nothing else to look at
-        index, loops, so, to, op, _ = pieces[0]
+        index, loops, so, to, op, *_ = pieces[0]
         n = 1 if not loops else loops[0][0] if len(loops) == 1 and loops[0][1] == loops[0][2] == 1 else -1
-        if n == numel and op == "copy" and not to and 0 <= index < len(sources) and so >= 0 and sources[index].drawn is None:
+        if n == numel and op == "copy" and not to and 0 <= index < len(sources) and so >= 0 and sources[index].extents:
             stored = plan.sources[index].dtype
             s = sources[index]
             width = DTYPES[stored].bits // 8
@@ -96,14 +105,54 @@ def classify(task: Task, plan: Plan, sources: tuple[Flat, ...], budget: int) -> 
     return _general(task, plan, sources, numel, bits, budget)
 
 
-def _general(task: Task, plan: Plan, sources: tuple[Flat, ...], numel: int, bits: int, budget: int) -> Raw | Made:
-    name, (file, offset, length), dtype, _, pieces = task
+def _encoded(task: Task, plan: Plan, sources: tuple[Flat, ...], budget: int) -> Made | None:
+    """A part of a packed weight: the weight is put together in float32 by rows, some at a time, and encoded."""
+    name, (file, offset, length), dtype, shape, _, encode = task
+    assert encode is not None
+    if TensorSpec(dtype, shape).nbytes != length:
+        raise CheckpointError(f"{name!r}: the plan gives {length:,} bytes to {dtype} {list(shape)}")
+    columns = encode.shape[-1]
+    plain = TensorSpec("F32", encode.shape)
+    if not plain.numel:
+        return None
+    whole = task._replace(slot=task.slot._replace(length=plain.nbytes), dtype="F32", shape=encode.shape, encode=None)
+    made = _general(whole, plan, sources, plain.numel, 32, budget, raw=False)
+    assert isinstance(made, Made)
+    together = quantizer_of(encode).rows_together(encode.settings)
+    rows = max(1, TILE // max(1, columns) // together) * together
+    nests = tuple(n for s in made.segments for n in s.nests)
+    segment = Segment(0, plain.numel, min(plain.numel, rows * columns), nests)
+    return Made(name, file, offset, length, "F32", dtype, (segment,), encode=encode)
+
+
+def quantizer_of(encode: Encode) -> Quantizer:
+    """The packing that encodes."""
+    return cast(Quantizer, by_name(encode.packing))
+
+
+def _blocks(task: Task, plan: Plan, sources: tuple[Flat, ...], numel: int) -> Raw | None:
+    """A tensor of blocks of codes, which is only copied as a whole: its elements have no bytes of their own."""
+    name, (file, offset, length), dtype, shape, pieces, _ = task
+    piece = pieces[0] if len(pieces) == 1 else None
+    if piece is None or piece.op != "copy" or piece.source_offset or piece.target_offset or not 0 <= piece.source < len(sources):
+        raise UnsupportedError(f"{name!r}: {dtype} blocks are only copied as a whole", hint="--dequantize")
+    source, nest_ = sources[piece.source], nest(piece, name)
+    whole = numel if nest_ is None or not nest_.loops else nest_.loops[0][0] if nest_.loops[0][1:] == (1, 1) else -1
+    if plan.sources[piece.source].dtype != dtype or whole != numel or source.nbytes != length or length != TensorSpec(dtype, shape).nbytes:
+        raise UnsupportedError(f"{name!r}: {dtype} blocks are only copied as a whole", hint="--dequantize")
+    if not 0 <= file < len(plan.layout.files) or offset < 0:
+        raise CheckpointError(f"{name!r}: the plan puts it in no file")
+    return Raw(name, file, offset, length, tuple(runs(source, 0, length))) if length else None
+
+
+def _general(task: Task, plan: Plan, sources: tuple[Flat, ...], numel: int, bits: int, budget: int, *, raw: bool = True) -> Raw | Made:
+    name, (file, offset, length), dtype, _, pieces, _ = task
     nests: list[Nest] = []
     used: set[str] = set()
     stored = True
     count = 0
     for p in pieces:
-        if p.op not in ("copy", "add", "fill") or not (p.op == "fill" or 0 <= p.source < len(sources)):
+        if p.op not in ("copy", "affine", "add", "fill") or not (p.op == "fill" or 0 <= p.source < len(sources)):
             raise CheckpointError(f"{name!r}: the plan has a step {p.op!r} of source {p.source}, which there is not")
         x = nest(p, name)
         if x is None:
@@ -115,9 +164,11 @@ def _general(task: Task, plan: Plan, sources: tuple[Flat, ...], numel: int, bits
             check_cast(source, dtype, name)
             check_nest(x, name, sources[p.source], DTYPES[source].bits, numel)
             used.add(source)
-            stored = stored and sources[p.source].drawn is None
+            stored = stored and bool(sources[p.source].extents)
         if p.op == "add" and dtype == "BOOL":
             raise UnsupportedError(f"{name!r}: booleans are not added")
+        if p.op == "affine" and DTYPES[dtype].kind != "float":
+            raise UnsupportedError(f"{name!r}: {dtype} elements are only copied, not adjusted")
         elements = 1
         for n, _, _ in x.loops:
             elements *= n
@@ -125,7 +176,8 @@ def _general(task: Task, plan: Plan, sources: tuple[Flat, ...], numel: int, bits
         nests.append(x)
     if count != numel:
         raise CheckpointError(f"{name!r}: the plan writes {count:,} of its {numel:,} elements")
-    if stored and used == {dtype} and all(x.op == "copy" and _plain(x) for x in nests):
+    check_covers(nests, name, numel)
+    if raw and stored and used == {dtype} and all(x.op == "copy" and _plain(x) for x in nests):
         out: list[Run] = []
         for x in sorted(nests, key=lambda x: x.target_offset):
             if (x.source_offset * bits) % 8 or (x.span * bits) % 8:
@@ -135,7 +187,8 @@ def _general(task: Task, plan: Plan, sources: tuple[Flat, ...], numel: int, bits
             return Raw(name, file, offset, length, tuple(out))
     if bits < 8 or DTYPES[dtype].numpy is None:
         raise UnsupportedError(f"{name!r}: {dtype} elements are only copied as they lie, not re-laid")
-    work = work_dtype(used, dtype, any(x.op != "copy" for x in nests))
+    adjusted = any(x.op == "affine" for x in nests)  # in double precision, so that it is rounded once
+    work = "F64" if adjusted else work_dtype(used, dtype, any(x.op != "copy" for x in nests))
     size = DTYPES[work].bits // 8
     cap = min(budget, max(WINDOW, numel * size // 8))
     strip = _strip(nests, size, numel, cap)

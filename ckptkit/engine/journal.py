@@ -15,7 +15,8 @@ from contextlib import suppress
 
 from .._typing import NamedTuple
 from ..plan.values import Plan
-from .staging import Stage, remove_tree
+from ..support.trees import remove_tree
+from .staging import Stage
 from .worker import Written
 
 JOURNAL = ".ckptkit-journal"
@@ -65,19 +66,14 @@ def take_up(stage: Stage, plan: Plan, mark: str) -> list[Done]:
         if size > 0:
             with suppress(OSError):
                 s = os.lstat(os.path.join(stage.path, name))
-                if stat.S_ISREG(s.st_mode) and s.st_nlink == 1 and s.st_size == size:
+                if stat.S_ISREG(s.st_mode) and s.st_nlink == 1 and s.st_size == size and s.st_uid == os.geteuid():
                     continue
             done = []
     if any(n.count("/") for n in kept):
         done = []  # directories could be links
     for entry in os.listdir(stage.path):
         if not done or entry not in kept:
-            path = os.path.join(stage.path, entry)
-            if os.path.isdir(path) and not os.path.islink(path):
-                remove_tree(path)
-            else:
-                with suppress(OSError):
-                    os.unlink(path)
+            remove_tree(os.path.join(stage.path, entry))
     return done
 
 

@@ -12,16 +12,16 @@ transposing is then up to seven times slower. Numpy only scatters; plain runs ar
 from __future__ import annotations
 
 import mmap
-from bisect import bisect_right
-from collections.abc import Iterator
 from contextlib import suppress
 
 from .._typing import Any, NamedTuple
 from ..errors import CheckpointError, CorruptError
-from ..plan.values import Drawn, Piece, Source
+from ..plan.values import Piece
+from ..schema.loops import cut, reach
 from ..support.files import CHUNK, Files
-from ..tensors import DTYPES, Extent
+from ..tensors import DTYPES
 from .casts import fill_value
+from .sources import Flat, Reader, Unpacker
 
 SLAB = 128  # rows of a transposition moved at once: with a line each they fill a quarter of a first-level cache
 LINE = 64  # bytes of a cache line
@@ -30,16 +30,6 @@ GAP = 12 << 10  # bytes: a wider gap is cheaper skipped with a read of its own t
 _UNSIGNED = {1: "u1", 2: "<u2", 4: "<u4", 8: "<u8", 16: "<c16"}
 
 Loops = tuple[tuple[int, int, int], ...]  # (size, source stride, target stride)
-
-
-class Flat(NamedTuple):
-    """A source as one run of bytes: its extents, where each begins in it, its length. Without extents it is `drawn`."""
-
-    name: str
-    extents: tuple[Extent, ...]
-    starts: tuple[int, ...]
-    nbytes: int
-    drawn: Drawn | None = None
 
 
 class Nest(NamedTuple):
@@ -52,6 +42,7 @@ class Nest(NamedTuple):
     span: int  # target elements from the first to the last
     op: str
     value: float
+    scale: float = 1.0
 
 
 class Segment(NamedTuple):
@@ -61,50 +52,6 @@ class Segment(NamedTuple):
     stop: int
     step: int
     nests: tuple[Nest, ...]
-
-
-def flat(source: Source) -> Flat:
-    """`source` with the running positions of its extents."""
-    name, dtype, extents, _, drawn = source
-    if drawn is not None:
-        return Flat(name, (), (), drawn.numel * DTYPES[dtype].bits // 8, drawn)
-    if len(extents) == 1:
-        return Flat(name, extents, (0,), extents[0][2])
-    starts, at = [], 0
-    for e in extents:
-        starts.append(at)
-        at += e.length
-    return Flat(name, extents, tuple(starts), at)
-
-
-def read_flat(files: Files, source: Flat, at: int, into: memoryview) -> None:
-    """Fill `into` with the source's bytes from `at` on, across extents."""
-    if source.drawn is not None:
-        import numpy as np
-
-        from ..plan.initial import Recipe, draw
-
-        kind, scale, name, seed, _ = source.drawn
-        draw(Recipe(kind, scale), name, seed, at // 4, np.frombuffer(into, np.float32))
-        return
-    if len(source.extents) == 1:
-        e = source.extents[0]
-        files.read(e.path, e.offset + at, into)
-        return
-    i, done = bisect_right(source.starts, at) - 1, 0
-    while done < len(into):
-        e = source.extents[i]
-        skip = at + done - source.starts[i]
-        n = min(e.length - skip, len(into) - done)
-        if n > 0:
-            files.read(e.path, e.offset + skip, into[done : done + n])
-            done += n
-        i += 1
-
-
-def _reach(loops: Loops, side: int) -> int:
-    """Elements from the lowest to the highest that a nest touches on one side (1 source, 2 target)."""
-    return 1 + sum((loop[0] - 1) * abs(loop[side]) for loop in loops)
 
 
 def nest(piece: Piece, name: str) -> Nest | None:
@@ -121,7 +68,7 @@ def nest(piece: Piece, name: str) -> Nest | None:
             raise CheckpointError(f"{name!r}: the plan writes an element {n} times")
         loops.append((n, s, t))
     ordered = tuple(sorted(loops, key=lambda x: -x[2]))
-    return Nest(piece.source, ordered, so, to, _reach(ordered, 2), piece.op, piece.value)
+    return Nest(piece.source, ordered, so, to, reach(ordered, 2), piece.op, piece.value, piece.scale)
 
 
 def check_nest(x: Nest, name: str, source: Flat | None, bits: int, numel: int) -> None:
@@ -131,7 +78,7 @@ def check_nest(x: Nest, name: str, source: Flat | None, bits: int, numel: int) -
     if source is None:
         return
     low = x.source_offset + sum(min(0, (n - 1) * s) for n, s, _ in x.loops)
-    high = low + _reach(x.loops, 1)
+    high = low + reach(x.loops, 1)
     if low < 0 or high * bits > source.nbytes * 8:
         have = source.nbytes * 8 // bits
         path = source.extents[0].path if source.extents else None
@@ -164,7 +111,7 @@ def step_of(x: Nest, itemsize: int, cap: int) -> int:
         return small
     inner = len(loops)  # how many outer loops keep the source's order: only what is inside them is turned round
     for k in range(len(loops)):
-        if abs(loops[k][1]) < _reach(loops[k + 1 :], 1):
+        if abs(loops[k][1]) < reach(loops[k + 1 :], 1):
             inner = k
             break
     if inner == len(loops):
@@ -175,29 +122,6 @@ def step_of(x: Nest, itemsize: int, cap: int) -> int:
         return max(block, small // block * block)
     unit = loops[inner][2]
     return most // unit * unit if unit <= most else most
-
-
-def clip(loops: Loops, so: int, to: int, low: int, high: int) -> Iterator[tuple[Loops, int, int]]:
-    """The parts of a nest that write target elements low <= e < high, each a nest (loops, source offset, target offset)."""
-    span = _reach(loops, 2)
-    if low <= to and to + span <= high:
-        yield loops, so, to
-        return
-    if to >= high or to + span <= low:
-        return
-    n, s, t = loops[0]
-    rest = loops[1:]
-    inner = span - (n - 1) * t
-    first, stop = max(0, (low - to - inner) // t + 1), min(n, -((to - high) // t))  # iterations that touch the range
-    whole, end = max(first, -((to - low) // t)), min(stop, (high - inner - to) // t + 1)  # those wholly inside
-    if end <= whole:
-        whole = end = stop
-    for i in range(first, whole):
-        yield from clip(rest, so + i * s, to + i * t, low, high)
-    if end > whole:
-        yield ((end - whole, s, t), *rest), so + whole * s, to + whole * t
-    for i in range(end, stop):
-        yield from clip(rest, so + i * s, to + i * t, low, high)
 
 
 class Buffer:
@@ -224,8 +148,9 @@ class Buffer:
 class Mover:
     """Puts nests into a window of memory; one to a worker, with its read buffer."""
 
-    def __init__(self, files: Files, sources: tuple[Flat, ...], dtypes: tuple[str, ...]) -> None:
+    def __init__(self, files: Files, sources: tuple[Flat, ...], dtypes: tuple[str, ...], unpacker: Unpacker | None = None) -> None:
         self._files, self._sources, self._dtypes = files, sources, dtypes
+        self.reader = Reader(files, unpacker)
         self._read = Buffer()
         self._views: tuple[memoryview, int, int, list[memoryview]] = (memoryview(b""), 0, 0, [])
         self.bytes_read = 0
@@ -237,33 +162,33 @@ class Mover:
             from ..support.arrays import numpy_dtype
 
             value = fill_value(x.value, target, work)
-            for loops, _, to in clip(x.loops, 0, x.target_offset, low, high):
+            for loops, _, to in cut(x.loops, 0, x.target_offset, low, high):
                 self._view(window, loops, 2, to - low, numpy_dtype(work))[...] = value
             return
         dtype = self._dtypes[x.source]
         plain = x.op == "copy" and dtype == work
         source = self._sources[x.source]
-        for loops, so, to in clip(x.loops, x.source_offset, x.target_offset, low, high):
+        for loops, so, to in cut(x.loops, x.source_offset, x.target_offset, low, high):
             if plain and (not loops or (len(loops) == 1 and loops[0][1] == loops[0][2] == 1)):
                 n = (loops[0][0] if loops else 1) * size
                 at = (to - low) * size
-                read_flat(self._files, source, so * size, window[at : at + n])
+                self.reader.read(source, so * size, window[at : at + n])
                 self.bytes_read += n
                 continue
-            job = _Pull(source, window, low, dtype, work, x.op, DTYPES[dtype].bits // 8)
+            job = _Pull(source, window, low, dtype, work, x.op, DTYPES[dtype].bits // 8, x.scale, x.value)
             self._pull(job, tuple(sorted(loops, key=lambda v: -abs(v[1]))), so, to)
 
     def _pull(self, job: _Pull, loops: Loops, so: int, to: int) -> None:
         """Read what a nest (loops in the source's order) needs, in pieces that fit the read buffer, and scatter it."""
         size = job.size
         limit = CHUNK // size
-        span = _reach(loops, 1)
+        span = reach(loops, 1)
         if not loops:
             self._span(job, loops, so, to, 1)
             return
         n, s, t = loops[0]
         rest = loops[1:]
-        inner = _reach(rest, 1)
+        inner = reach(rest, 1)
         gap = abs(s) - inner
         if inner * size > 2 * GAP and n > SLAB // 2 and len(rest) == 1 and abs(rest[0][1]) == 1 and t < rest[0][2]:
             (columns, one, step), block = rest[0], CHUNK // SLAB // size  # rows too wide for a slab of them: part of each
@@ -288,11 +213,11 @@ class Mover:
         """One read of all that lies between the first and the last element."""
         size = job.size
         if len(loops) > 1 and loops[0][0] > 1 and abs(loops[0][1]) * size >= SPREAD and loops[0][2] == min(v[2] for v in loops):
-            self._rows(job, loops, so, to, _reach(loops[1:], 1), max(1, CHUNK // size // abs(loops[0][1])))
+            self._rows(job, loops, so, to, reach(loops[1:], 1), max(1, CHUNK // size // abs(loops[0][1])))
             return
         low = so + sum(min(0, (n - 1) * s) for n, s, _ in loops)
         buffer = self._read.get(CHUNK)
-        read_flat(self._files, job.source, low * size, buffer[: span * size])
+        self.reader.read(job.source, low * size, buffer[: span * size])
         self.bytes_read += span * size
         self._scatter(job, buffer, loops, so - low, to)
 
@@ -324,7 +249,7 @@ class Mover:
                 files.read_apart(path, offset + at, s * size, views[:k])
             else:
                 for j in range(k):
-                    read_flat(files, source, at + j * s * size, views[j])
+                    self.reader.read(source, at + j * s * size, views[j])
             self.bytes_read += k * row
             self._scatter(job, buffer, ((k, apart // size, t), *rest), -down, to + i * t)
 
@@ -355,17 +280,19 @@ class Mover:
                 before = (slice(None),) * fast
                 for i in range(0, n, SLAB):
                     part = (*before, slice(i, i + SLAB))
-                    self._move(job.op, dst[part], src[part])
+                    self._move(job, dst[part], src[part])
                 return
-        self._move(job.op, dst, src)
+        self._move(job, dst, src)
 
     @staticmethod
-    def _move(op: str, dst: Any, src: Any) -> None:
+    def _move(job: _Pull, dst: Any, src: Any) -> None:
         import numpy as np
 
         with np.errstate(all="ignore"):
-            if op == "add":
+            if job.op == "add":
                 np.add(dst, src.astype(dst.dtype), out=dst)
+            elif job.op == "affine":
+                np.copyto(dst, src.astype(np.float64) * job.scale + job.value, casting="unsafe")
             else:
                 np.copyto(dst, src, casting="unsafe")
 
@@ -389,3 +316,5 @@ class _Pull(NamedTuple):
     work: str
     op: str
     size: int
+    scale: float = 1.0
+    value: float = 0.0

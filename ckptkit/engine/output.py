@@ -9,13 +9,14 @@ from ..containers import Part
 from ..errors import NotFoundError
 from ..support.files import CHUNK, Files, memory, preallocate, write_error
 from .jobs import APART
-from .staging import Stage, readable_file
+from .replaceable import private, readable_file
+from .staging import Stage
 
 
-def create(path: str, size: int, stage: Stage) -> None:
-    """A new file of `size` bytes, its blocks reserved where the file system can."""
+def create(path: str, size: int, stage: Stage, mode: int | None = None) -> None:
+    """A new file of `size` bytes, its blocks reserved where the file system can. `mode`: the most it may permit, else the target's."""
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, stage.mode if mode is None else mode)
     except OSError as e:
         raise write_error(e, stage.label(path)) from None
     try:
@@ -59,13 +60,13 @@ def write_parts(files: Files, paths: tuple[str, ...], parts: Iterable[Part]) -> 
 
 
 def copy_file(source: str, path: str, stage: Stage) -> int:
-    """Copy a file's content (links followed); its size."""
+    """Copy a file's content (links followed), for no more eyes than before; its size."""
     files = Files(stage.label)
     try:
         info = readable_file(source)
         if info is None:
             raise NotFoundError("was to be copied along and is no readable file", path=source)
-        create(path, 0, stage)
+        create(path, 0, stage, private([source]))
         done = files.copy_range(source, 0, path, 0, info.st_size)
         buffer = memory(min(CHUNK, info.st_size - done))
         while done < info.st_size:

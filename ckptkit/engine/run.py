@@ -9,29 +9,26 @@ Reading back proves what the kernel holds, not what the disk holds: those bytes 
 from __future__ import annotations
 
 import os
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 
-from .._typing import TYPE_CHECKING, NamedTuple
+from .._typing import NamedTuple
 from ..containers import FileLayout, Part
-from ..errors import CheckpointError, CorruptError, FindingsError, NotFoundError, UsageError
+from ..errors import CheckpointError, FindingsError, NotFoundError, UnsupportedError, UsageError
 from ..findings import Finding
-from ..plan.values import Plan, Source
-from ..support.files import CHUNK, Files, checksum, quickest_checksum, trim, writeback
-from ..tensors import Extent
+from ..limits import using
+from ..plan.values import PLAN_VERSION, Plan
+from ..support.files import CHUNK, Files, checksum, quickest_checksum, trim, write_error, writeback
+from .coverage import check_slots
+from .crew import Crew
 from .jobs import Job, jobs_of, ordered
 from .journal import Done, Journal, fingerprint, take_up
-from .loop_nest import flat
 from .output import copy_file, create, flush, write_parts, write_text
-from .staging import Stage, readable_file
-from .worker import Settings, Stopped, Worker, Written, check_groups
-
-if TYPE_CHECKING:
-    from typing import TypeVar
-
-    T = TypeVar("T")
+from .replaceable import private, readable_file
+from .sources import Unpacker, flat
+from .staging import Stage
+from .worker import Settings, Worker
 
 LEAST_MEMORY = 8 << 20
 _EACH = 4 << 20  # a worker needs this much at least: 1 MiB to read, to gather and to cast, and a window
@@ -75,105 +72,150 @@ def run(
     run. `compute_finish` is the container's `finish`. Raises CheckpointError and its kinds; nothing is left behind then.
     """
     started = time.perf_counter()
-    if on_overflow not in OVERFLOW:
-        raise UsageError(f"on_overflow is {on_overflow!r}", hint=f"one of {', '.join(OVERFLOW)}")
-    if max_memory < LEAST_MEMORY:
-        raise UsageError(f"a memory bound of {max_memory:,} bytes is too little", hint="at least 8 MiB")
-    if jobs is not None and jobs < 1:
-        raise UsageError(f"{jobs} jobs", hint="at least 1")
-    inputs = [p for p, _, _ in plan.inputs] + [e.path for s in plan.sources for e in s.extents] + [p for p, _ in plan.copies]
-    kind = plan.layout.checksum or (quickest_checksum() if check else None)
-    resumable = kind is not None and sum(s for _, s in plan.layout.files) >= MANY
-    mark = fingerprint(plan, kind, on_overflow) if resumable and kind else ""
+    if plan.version != PLAN_VERSION:
+        raise UnsupportedError(f"the plan is of version {plan.version}, this ckptkit carries out version {PLAN_VERSION}", hint="plan again")
+    options = accepted(Options(jobs, max_memory, check, on_overflow, sync))
+    limits = dict(pair for s in plan.sources if s.encoded is not None for pair in s.encoded.limits)
     with (
-        Stage(plan.target, single=plan.single, overwrite=overwrite, inputs=dict.fromkeys(inputs), resume=True) as stage,
-        _inline(plan) as plan,
+        using(**limits),
+        Stage(
+            plan.target, single=plan.single, overwrite=overwrite, inputs=_inputs(plan), names=plan.names, mode=_mode(plan), resume=True
+        ) as stage,
+        closing(Unpacker()) as unpacker,
     ):
-        earlier = take_up(stage, plan, mark)
-        check_inputs(plan)
-        names = _names(plan)
-        if not earlier:
-            _check_space(plan, stage)
-        workers = max(1, min(jobs or os.cpu_count() or 1, max_memory // _EACH, len(plan.tasks)))
-        by_slot = plan.layout.checksum is not None
-        sources = tuple(flat(s) for s in plan.sources)
-        if len(plan.tasks) >= TRIM:
-            trim()
-        todo = jobs_of(plan, sources, max_memory // workers - 3 * CHUNK, by_slot)
-        todo = ordered(todo)
-        paths = tuple(stage.file(n) for n in names)
-        for path, (_, size) in zip(paths, plan.layout.files, strict=True):
-            if not earlier or size <= 0:
-                create(path, size, stage)
-        journal = Journal(stage, mark) if resumable else None
-        total = sum(j.length for j in todo)
-        stop = [False]
-        settings = Settings(
-            paths, sources, tuple(s.dtype for s in plan.sources),
-            checksum(kind) if kind else None, by_slot, writeback() if sync and total >= MANY else None, on_overflow == "clip", stop,
-            (lambda *job: journal.add(Done(*job))) if journal is not None else None, check,
-        )  # fmt: skip
-        hands = [Worker(settings, Files(stage.label)) for _ in range(max(1, min(workers, len(todo))))]
-        report = None if progress is None else (lambda: progress(sum(h.done for h in hands), total))
+        work = _prepare(plan, options, stage, unpacker)
         try:
-            todo = _left(hands, todo, earlier, settings, stop)
-            _spread(hands, Worker.do, todo, stop, report)
-            crcs = {t.name: 0 for t in plan.tasks if by_slot}  # that of no bytes, for those that have none
-            for h in hands:
-                crcs.update(h.crcs)
-            findings = _overflows(plan, hands, on_overflow)
-            extra = 0
-            files = Files(stage.label)
-            try:
-                extra += write_parts(files, paths, sorted(plan.layout.parts, key=lambda p: (p.file, p.offset)))
-                extra += write_parts(files, paths, compute_finish(plan.layout, crcs))
-                for (name, size), path in zip(plan.layout.files, paths, strict=True):
-                    have = os.stat(path).st_size
-                    if size >= 0 and have != size:
-                        raise CheckpointError(f"is {have:,} bytes and was laid out as {size:,}: a mistake of the container", path=name)
-            finally:
-                files.close()
-            extra += sum(copy_file(source, stage.file(name), stage) for source, name in plan.copies)
-            extra += sum(write_text(stage.file(name), text, stage) for name, text in plan.texts)
+            crcs = _tensors(work, progress)
+            findings = _overflows(plan, work.crew.hands, on_overflow)
+            extra = _headers(work, compute_finish(plan.layout, crcs)) + _beside(work)
             if check:
-                _check(hands, paths, stage, stop)
+                work.crew.check(stage)
             if proof is not None:
-                proof(paths[0] if plan.single else stage.path, plan.target)
+                proof(work.paths[0] if plan.single else stage.path, plan.target)
             check_inputs(plan)
-            staged = [*paths, *(stage.file(n) for n in dict.fromkeys([n for _, n in plan.copies] + [n for n, _ in plan.texts]))]
             if sync:
-                _spread(hands, lambda _, path: flush(path, stage), staged, stop, None)
+                work.crew.spread(lambda _, path: flush(path, stage), _staged(work))
         finally:
-            for h in hands:
-                h.close()
-        sizes = tuple((n, os.stat(stage.file(n)).st_size) for n in _all_names(plan))
+            work.crew.close()
+        sizes = tuple((n, _size(stage.file(n), stage)) for n in plan.names)
         if progress is not None:
-            progress(total, total)
-        if journal is not None:
-            journal.close()
-        stage.commit(names[0] if plan.single else None, sync=sync)
-        read = sum(h.bytes_read for h in hands)
-        return Result(plan.target, sizes, read, total + extra, time.perf_counter() - started, crcs, findings)
+            progress(work.total, work.total)
+        if work.journal is not None:
+            work.journal.close()
+        stage.commit(plan.layout.files[0][0] if plan.single else None, sync=sync)
+        read = sum(h.bytes_read for h in work.crew.hands)
+        return Result(plan.target, sizes, read, work.total + extra, time.perf_counter() - started, crcs, findings)
 
 
-@contextmanager
-def _inline(plan: Plan) -> Iterator[Plan]:
-    """The plan with the sources that carry their own bytes put into a temporary file, so that every source has extents."""
-    if all(s.data is None for s in plan.sources):
-        yield plan
-        return
-    import tempfile
+class Options(NamedTuple):
+    """How a plan is carried out: see `run`."""
 
-    with tempfile.NamedTemporaryFile(prefix="ckptkit-") as file:
-        sources = []
-        for s in plan.sources:
-            if s.data is None:
-                sources.append(s)
-            else:
-                sources.append(Source(s.name, s.dtype, (Extent(file.name, file.tell(), len(s.data)),)))
-                file.write(s.data)
-        file.flush()
-        yield plan._replace(sources=tuple(sources))
+    jobs: int | None
+    max_memory: int
+    check: bool
+    on_overflow: str
+    sync: bool
+
+
+def accepted(options: Options) -> Options:
+    """`options`, or the UsageError of the one that cannot be."""
+    if options.on_overflow not in OVERFLOW:
+        raise UsageError(f"on_overflow is {options.on_overflow!r}", hint=f"one of {', '.join(OVERFLOW)}")
+    if options.max_memory < LEAST_MEMORY:
+        raise UsageError(f"a memory bound of {options.max_memory:,} bytes is too little", hint="at least 8 MiB")
+    if options.jobs is not None and options.jobs < 1:
+        raise UsageError(f"{options.jobs} jobs", hint="at least 1")
+    return options
+
+
+class _Work(NamedTuple):
+    """A plan that has been checked, with the files that it is written to, the jobs that it is, and the workers that do them."""
+
+    plan: Plan
+    stage: Stage
+    paths: tuple[str, ...]  # of the container's files
+    todo: list[Job]
+    total: int  # bytes of all jobs
+    earlier: list[Done]  # what a run that was killed has done of them
+    crew: Crew
+    journal: Journal | None
+
+
+def _prepare(plan: Plan, options: Options, stage: Stage, unpacker: Unpacker) -> _Work:
+    """Refuse what can be refused, lay the files out, and hire the workers."""
+    kind = plan.layout.checksum or (quickest_checksum() if options.check else None)
+    resumable = kind is not None and sum(s for _, s in plan.layout.files) >= MANY
+    mark = fingerprint(plan, kind, options.on_overflow) if resumable and kind else ""
+    earlier = take_up(stage, plan, mark)
+    check_inputs(plan)
+    check_slots(plan)
+    names = _names(plan)
+    if not earlier:
+        _check_space(plan, stage)
+    workers = max(1, min(options.jobs or os.cpu_count() or 1, options.max_memory // _EACH, len(plan.tasks)))
+    by_slot = plan.layout.checksum is not None
+    sources = tuple(flat(s) for s in plan.sources)
+    if len(plan.tasks) >= TRIM:
+        trim()
+    todo = ordered(jobs_of(plan, sources, options.max_memory // workers - 3 * CHUNK, by_slot))
+    paths = tuple(stage.file(n) for n in names)
+    for path, (_, size) in zip(paths, plan.layout.files, strict=True):
+        if not earlier or size <= 0:
+            create(path, size, stage)
+    journal = Journal(stage, mark) if resumable else None
+    total = sum(j.length for j in todo)
+    settings = Settings(
+        paths, sources, tuple(s.dtype for s in plan.sources),
+        checksum(kind) if kind else None, by_slot, writeback() if options.sync and total >= MANY else None, options.on_overflow == "clip",
+        [False], (lambda *job: journal.add(Done(*job))) if journal is not None else None, options.check, unpacker,
+    )  # fmt: skip
+    return _Work(plan, stage, paths, todo, total, earlier, Crew(settings, stage, max(1, min(workers, len(todo)))), journal)
+
+
+def _tensors(work: _Work, progress: Callable[[int, int], None] | None) -> dict[str, int]:
+    """Write every tensor that an earlier run has not; the checksums of the slots, where the container asks for them."""
+    crew, total = work.crew, work.total
+    todo = crew.left(work.todo, work.earlier) if work.earlier else work.todo
+    crew.spread(Worker.do, todo, None if progress is None else (lambda: progress(sum(h.done for h in crew.hands), total)))
+    for h in crew.hands:
+        h.finish()
+    crcs = {t.name: 0 for t in work.plan.tasks if work.plan.layout.checksum is not None}  # that of no bytes, for those that have none
+    for h in crew.hands:
+        crcs.update(h.crcs)
+    return crcs
+
+
+def _headers(work: _Work, finish: Iterable[Part]) -> int:
+    """Write what is known of the container's files beforehand, and what depends on their content; its bytes."""
+    plan, files = work.plan, Files(work.stage.label)
+    try:
+        extra = write_parts(files, work.paths, sorted(plan.layout.parts, key=lambda p: (p.file, p.offset)))
+        extra += write_parts(files, work.paths, finish)
+    finally:
+        files.close()
+    for (name, size), path in zip(plan.layout.files, work.paths, strict=True):
+        have = _size(path, work.stage)
+        if size >= 0 and have != size:
+            raise CheckpointError(f"is {have:,} bytes and was laid out as {size:,}: a mistake of the container", path=name)
+    return extra
+
+
+def _beside(work: _Work) -> int:
+    """Write what lies beside the weights; its bytes."""
+    stage = work.stage
+    copied = sum(copy_file(source, stage.file(name), stage) for source, name in work.plan.copies)
+    return copied + sum(write_text(stage.file(name), text, stage) for name, text in work.plan.texts)
+
+
+def _staged(work: _Work) -> list[str]:
+    beside = dict.fromkeys([n for _, n in work.plan.copies] + [n for n, _ in work.plan.texts])
+    return [*work.paths, *(work.stage.file(n) for n in beside)]
+
+
+def _inputs(plan: Plan) -> Iterable[str]:
+    """The paths of everything that is read."""
+    held = [e.path for s in plan.sources for e in s.extents] + [s.encoded.path for s in plan.sources if s.encoded is not None]
+    return dict.fromkeys([p for p, _, _ in plan.inputs] + held + [p for p, _ in plan.copies])
 
 
 def check_inputs(plan: Plan) -> None:
@@ -189,13 +231,23 @@ def check_inputs(plan: Plan) -> None:
             raise NotFoundError("was to be copied along and is no readable file", path=path)
 
 
-def _all_names(plan: Plan) -> list[str]:
-    return [n for n, _ in plan.layout.files] + [n for _, n in plan.copies] + [n for n, _ in plan.texts]
+def _mode(plan: Plan) -> int:
+    """The most that the target's files may permit: what every file of weights that goes into it does."""
+    beside = {p for p, _ in plan.copies}
+    return private([p for p, _, _ in plan.inputs if p not in beside] or [p for p, _, _ in plan.inputs])
+
+
+def _size(path: str, stage: Stage) -> int:
+    """The bytes of a staged file. Raises CheckpointError where somebody has removed it."""
+    try:
+        return os.stat(path).st_size
+    except OSError as e:
+        raise write_error(e, stage.label(path)) from None
 
 
 def _names(plan: Plan) -> list[str]:
     """The names of the container's files, all names of the target checked."""
-    every = _all_names(plan)
+    every = plan.names
     if plan.single and len(every) != 1:
         raise CheckpointError(f"the plan is for one file and has {len(every)}", path=plan.target)
     twice = sorted({n for n in every if every.count(n) > 1}) if len(set(every)) < len(every) else []
@@ -225,74 +277,6 @@ def _check_space(plan: Plan, stage: Stage) -> None:
         )
 
 
-def _spread(
-    hands: list[Worker], do: Callable[[Worker, T], None], todo: Iterable[T], stop: list[bool], report: Callable[[], None] | None
-) -> None:
-    """Do everything in `todo` on the workers' threads; the first failure, or an interrupt here, stops the others and is raised."""
-    items = iter(todo)
-    lock = threading.Lock()
-    failures: list[BaseException] = []
-
-    def work(hand: Worker) -> None:
-        try:
-            while not stop[0]:
-                with lock:
-                    item = next(items, end)
-                if item is end:
-                    return
-                do(hand, item)  # type: ignore[arg-type]
-        except Stopped:
-            return
-        except BaseException as e:  # noqa: BLE001, RUF100
-            failures.append(e)
-            stop[0] = True
-
-    end = object()
-    threads = [threading.Thread(target=work, args=(h,), daemon=True) for h in hands]
-    try:
-        for t in threads:
-            t.start()
-        for t in threads:
-            while t.is_alive():
-                t.join(None if report is None else 0.1)
-                if report is not None and not stop[0]:
-                    report()
-    except BaseException:
-        stop[0] = True
-        for t in threads:
-            if t.ident is not None:
-                t.join()
-        raise
-    if failures:
-        raise next((e for e in failures if isinstance(e, CheckpointError)), failures[0])
-
-
-def _left(hands: list[Worker], todo: list[Job], earlier: list[Done], settings: Settings, stop: list[bool]) -> list[Job]:
-    """The jobs that an earlier run has not done, or whose bytes are no longer right; what it found out of the others is taken over."""
-    if not earlier:
-        return todo
-    wanted = {(j.file, j.offset, j.length) for j in todo}
-    right: set[tuple[int, int, int]] = set()
-
-    def look(hand: Worker, done: Done) -> None:
-        place = done.file, done.offset, done.length
-        if place in wanted and done.written and all(0 <= w[0] < len(settings.paths) for w in done.written):
-            try:
-                if any(hand.check(group) is not None for group in check_groups(done.written)):
-                    return
-            except CheckpointError:
-                return
-            hand.crcs.update(done.crcs)
-            hand.lost.update(done.lost)
-            hand.done += done.length
-            right.add(place)
-            if settings.note is not None:
-                settings.note(*done)
-
-    _spread(hands, look, earlier, stop, None)
-    return [j for j in todo if (j.file, j.offset, j.length) not in right]
-
-
 def _overflows(plan: Plan, hands: list[Worker], on_overflow: str) -> tuple[Finding, ...]:
     """A finding for every tensor with values too large for its type, in the plan's order; an error unless they are accepted."""
     lost: dict[str, int] = {}
@@ -309,21 +293,3 @@ def _overflows(plan: Plan, hands: list[Worker], on_overflow: str) -> tuple[Findi
         first, more = findings[0], f" (and {len(findings) - 1} other tensors)" if len(findings) > 1 else ""
         raise FindingsError(f"{first.where!r}: {first.message}{more}", findings, path=plan.target, hint=hint)
     return findings
-
-
-def _check(hands: list[Worker], paths: tuple[str, ...], stage: Stage, stop: list[bool]) -> None:
-    """Read back what was written and hold it against the checksums taken while writing."""
-    wrong: list[tuple[int, int, str]] = []
-
-    def one(hand: Worker, group: list[Written]) -> None:
-        bad = hand.check(group)
-        if bad is not None:
-            wrong.append(bad)
-
-    _spread(hands, one, check_groups([w for h in hands for w in h.written]), stop, None)
-    if wrong:
-        file, offset, name = min(wrong)
-        hint = "the disk or memory of this machine may be failing"
-        raise CorruptError(
-            f"{name!r} at byte {offset:,} reads back differently from what was written", path=stage.label(paths[file]), hint=hint
-        )

@@ -3,6 +3,7 @@
     fail-on = "error"                      # or "warning"
     ignore = ["optimizer"]
     baseline = "ckptkit-baseline.json"
+    unknown = "allow"                      # an architecture that nobody knows is no reason for exit status 3; [[checkpoint]] too
     severity = { zero = "error" }          # error, warning, info, off
 
     [limits]                               # of what a file may declare: docs/security.md
@@ -28,11 +29,12 @@ from collections.abc import Mapping
 from .._typing import NamedTuple
 from ..containers import containers
 from ..errors import NotFoundError, UsageError
+from ..graph.reading import Reading
 from ..limits import accepted
 from .selection import FAIL_ON, Choice, grades, read_baseline, rule_ids
 
 NAMES = ("ckptkit.toml", "pyproject.toml")
-_TOP = {"fail-on", "select", "ignore", "severity", "baseline", "limits", "checkpoint"}
+_TOP = {"fail-on", "select", "ignore", "severity", "baseline", "limits", "checkpoint", "unknown"}
 _ENTRY = {
     "path",
     "expect",
@@ -49,6 +51,7 @@ _ENTRY = {
     "severity",
     "integrity",
     "limits",
+    "unknown",
 }
 
 
@@ -61,9 +64,10 @@ class Entry(NamedTuple):
     containers: tuple[str, ...]
     lock: str
     digest: str
-    options: Mapping[str, str]  # config, architecture, dialect, part, container
+    reading: Reading
     integrity: bool
     limits: Mapping[str, int] = {}  # those that are other than usual
+    against: str = ""  # the installed library that is asked, too
 
 
 class Policy(NamedTuple):
@@ -130,6 +134,8 @@ def read_policy(path: str) -> Policy:
         grades(_map(raw, "severity", path), "severity"),
         read_baseline(os.path.join(folder, baseline)) if baseline else frozenset(), fail_on,
     )  # fmt: skip
+    if allows_unknown(raw, path):
+        base = allow_unknown(base)
     limits = _limits(raw, path)
     listed = raw.get("checkpoint")
     if not isinstance(listed, list) or not listed or not all(isinstance(e, dict) for e in listed):
@@ -158,6 +164,9 @@ def _entries(raw: dict[str, object], base: Choice, limits: Mapping[str, int], fo
         ignore=base.ignore | ignore,
         severity={**base.severity, **grades(_map(raw, "severity", source), "severity")},
     )
+    if "unknown" in raw:
+        kept = {r: g for r, g in choice.severity.items() if r != "unknown"}
+        choice = allow_unknown(choice) if allows_unknown(raw, source) else choice._replace(severity=kept)
     allowed = tuple(_texts(raw, "containers", source))
     for c in allowed:
         if c not in containers():
@@ -165,7 +174,7 @@ def _entries(raw: dict[str, object], base: Choice, limits: Mapping[str, int], fo
     expect = {}
     for key, value in _map(raw, "expect", source).items():
         if isinstance(value, bool) or not isinstance(value, (int, str)):
-            raise UsageError(f"expect: {key} = {value!r}: a word or a whole number is due", path=source)
+            raise UsageError(f"expect: {key} = {value!r}: expected a word or a whole number", path=source)
         expect[key] = str(value)
     options = {k: v for k in ("config", "architecture", "dialect", "part", "container") if (v := _text(raw, k, source))}
     if "config" in options:
@@ -174,7 +183,7 @@ def _entries(raw: dict[str, object], base: Choice, limits: Mapping[str, int], fo
     limits = {**limits, **_limits(raw, source)}
     integrity = raw.get("integrity", True)
     if not isinstance(integrity, bool):
-        raise UsageError(f"integrity = {integrity!r}: true or false is due", path=source)
+        raise UsageError(f"integrity = {integrity!r}: expected true or false", path=source)
     return [
         Entry(
             os.path.relpath(p),
@@ -183,12 +192,25 @@ def _entries(raw: dict[str, object], base: Choice, limits: Mapping[str, int], fo
             allowed,
             os.path.join(folder, lock) if lock else "",
             _text(raw, "digest", source),
-            options,
+            Reading(**options),  # type: ignore[arg-type]
             integrity,
             limits,
         )
         for p in paths
     ]
+
+
+def allow_unknown(choice: Choice) -> Choice:
+    """The same choice, in which an unknown architecture is no reason not to pass."""
+    return choice._replace(severity={**choice.severity, "unknown": "info"})
+
+
+def allows_unknown(raw: Mapping[str, object], source: str) -> bool:
+    """What a policy says of unknown architectures: "allow", or "undecided" as without a word."""
+    word = _text(dict(raw), "unknown", source)
+    if word not in ("", "allow", "undecided"):
+        raise UsageError(f"unknown = {word!r}", path=source, hint="allow or undecided")
+    return word == "allow"
 
 
 def _known(raw: Mapping[str, object], keys: set[str], source: str) -> None:
@@ -207,14 +229,14 @@ def _known(raw: Mapping[str, object], keys: set[str], source: str) -> None:
 def _text(raw: Mapping[str, object], key: str, source: str) -> str:
     value = raw.get(key, "")
     if not isinstance(value, str):
-        raise UsageError(f"{key} = {value!r}: a string is due", path=source)
+        raise UsageError(f"{key} = {value!r}: expected a string", path=source)
     return value
 
 
 def _texts(raw: Mapping[str, object], key: str, source: str) -> list[str]:
     value = raw.get(key, [])
     if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
-        raise UsageError(f"{key} = {value!r}: a list of strings is due", path=source)
+        raise UsageError(f"{key} = {value!r}: expected a list of strings", path=source)
     return value
 
 
@@ -231,5 +253,5 @@ def _limits(raw: Mapping[str, object], source: str) -> dict[str, int]:
 def _map(raw: Mapping[str, object], key: str, source: str) -> dict[str, object]:
     value = raw.get(key, {})
     if not isinstance(value, dict):
-        raise UsageError(f"{key} = {value!r}: a table is due", path=source)
+        raise UsageError(f"{key} = {value!r}: expected a table", path=source)
     return value

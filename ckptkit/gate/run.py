@@ -44,11 +44,10 @@ def check(entry: Entry) -> Checked:
         with using(**unset(entry.limits)):
             return check(entry._replace(limits={}))
     expect = parse_expectations(entry.expect)
-    options = {k: entry.options.get(k) for k in ("config", "architecture", "dialect", "part", "container")}
     try:
-        with examine(entry.path, **options) as subject:  # type: ignore[arg-type]
+        with examine(entry.path, entry.reading) as subject:
             findings = run_rules(subject, expect, integrity=entry.integrity, values=entry.integrity, beside=True)
-            if against := entry.options.get("against"):
+            if against := entry.against:
                 from ..runtime.verify.ask import ask
 
                 findings += ask(against, subject)

@@ -9,11 +9,12 @@ import mmap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..schema import Architecture, placeholders
+from ..schema import Adjust, Architecture, placeholders
 from ..schema.layout import Placed, Sizes, nest, stored_shape
 from ..schema.templates import reduce_name
 from ..support.arrays import numpy_dtype
 from .examine import Subject
+from .packed import refuse_packed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
 
 
 class Weights:
-    """The parameters of an open subject by canonical name. Arrays stay valid after the subject is closed."""
+    """The parameters of an open subject by canonical name. Arrays stay valid after the subject is closed. Raises UnsupportedError where
+    weights are packed."""
 
     def __init__(self, subject: Subject, sizes: Sizes | None = None) -> None:
+        refuse_packed(subject.graph.packings, subject.checkpoint.path, "rebuilding the model")
         self.subject = subject
         self.sizes = subject.sizes() if sizes is None else sizes
         self._maps: dict[str, mmap.mmap] = {}
@@ -63,7 +66,8 @@ class Weights:
         flat = flat[start:]
         view = np.lib.stride_tricks.as_strided(flat, [n.size for n in loops], [n.source * flat.itemsize for n in loops])
         shape = stored_shape(own, (own,), self.sizes)
-        return np.ascontiguousarray(view).reshape(shape)
+        adjust = graph.adjust(name)
+        return np.ascontiguousarray(view if adjust is None else adjusted(view, adjust)).reshape(shape)
 
     def _map(self, path: str) -> mmap.mmap:
         found = self._maps.get(path)
@@ -84,6 +88,13 @@ class Weights:
             made: NDArray[np.generic] = np.eye(shape[0], shape[1], dtype=np.float32)
             return made
         return np.full(shape, lack.fill, np.float32)
+
+
+def adjusted(stored: NDArray[Any], adjust: Adjust) -> NDArray[Any]:
+    """The values that a model computes with, of what is stored: float32 (float64 of float64), rounded once."""
+    import numpy as np
+
+    return (stored.astype(np.float64) * adjust.scale + adjust.offset).astype(np.float64 if stored.dtype == np.float64 else np.float32)
 
 
 def template_of(arch: Architecture, name: str) -> str:

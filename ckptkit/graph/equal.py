@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 from .._typing import TYPE_CHECKING
-from ..containers import Checkpoint
+from ..containers import Checkpoint, Packed
+from ..limits import using
 from ..schema.layout import Placed, Sizes, nest, stored_shape
-from ..tensors import StoredTensor
+from ..tensors import Extent, StoredTensor
 from .weight_graph import WeightGraph
 
 if TYPE_CHECKING:
@@ -17,12 +19,56 @@ if TYPE_CHECKING:
 CHUNK = 1 << 20
 
 
+def pieces(checkpoint: Checkpoint, t: StoredTensor, width: int = 1) -> Iterator[bytes]:
+    """The row-major bytes of a tensor, some whole elements of `width` bytes at a time; a strided one's all at once."""
+    if t.strides is not None:
+        yield checkpoint.array(t.name).tobytes()
+        return
+    left = b""
+    for part in _parts(checkpoint, t):
+        part = left + part if left else part
+        whole = len(part) - len(part) % width
+        left = part[whole:]
+        if whole:
+            yield part[:whole] if left else part
+
+
+def _parts(checkpoint: Checkpoint, t: StoredTensor) -> Iterator[bytes]:
+    if t.read is None:
+        for e in t.extents:
+            for at in range(0, e.length, CHUNK):
+                yield checkpoint.read_extent(Extent(e.path, e.offset + at, min(CHUNK, e.length - at)))
+        return
+    packed = t.read.pieces() if isinstance(t.read, Packed) else (t.read() for _ in range(1))
+    while True:
+        with using(**checkpoint.limits):  # for each piece by itself: others may be read in between
+            part = next(packed, None)
+        if part is None:
+            return
+        assert isinstance(part, bytes), t.name
+        if part:
+            yield part
+
+
 def compare_values(checkpoint: Checkpoint, a: str, b: str) -> bool:
     """Whether two stored tensors of one checkpoint hold the same bits (and the same dtype and shape)."""
     x, y = checkpoint.tensors[a], checkpoint.tensors[b]
     if x.spec == y.spec and not (_whole(x) and _whole(y)) and (x.identity is None or x.identity != y.identity):
-        return checkpoint.array(a).tobytes() == checkpoint.array(b).tobytes()
+        return _alike(pieces(checkpoint, x), pieces(checkpoint, y))
     return same_bits(checkpoint, x, y)
+
+
+def _alike(a: Iterator[bytes], b: Iterator[bytes]) -> bool:
+    """Whether two runs of bytes are the same, whatever pieces they come in."""
+    p = q = memoryview(b"")
+    while True:
+        p, q = p or memoryview(next(a, b"")), q or memoryview(next(b, b""))  # no piece is empty
+        n = min(len(p), len(q))
+        if not n:
+            return not p and not q
+        if bytes(p[:n]) != bytes(q[:n]):  # views compare element by element
+            return False
+        p, q = p[n:], q[n:]
 
 
 def _whole(t: StoredTensor) -> bool:
@@ -63,11 +109,21 @@ def canonical_array(graph: WeightGraph, name: str, sizes: Sizes) -> NDArray[np.g
 def compare_ties(graph: WeightGraph, a: str, b: str, sizes: Sizes) -> bool | None:
     """Whether two canonical parameters hold the same values; None where their shapes do not allow the question."""
     ta, tb = graph.tensor(a), graph.tensor(b)
+    if graph.params[a] is graph.params[b]:
+        return True
     if ta.spec.dtype != tb.spec.dtype:
         return None
     if _plain(graph, a) and _plain(graph, b):
         return compare_values(graph.checkpoint, ta.name, tb.name)
-    return bool(canonical_array(graph, a, sizes).tobytes() == canonical_array(graph, b, sizes).tobytes())
+    return _alike(_runs(canonical_array(graph, a, sizes)), _runs(canonical_array(graph, b, sizes)))
+
+
+def _runs(array: NDArray[np.generic]) -> Iterator[bytes]:
+    """The row-major bytes of an array, a few rows at a time."""
+    rows = array.reshape(len(array), -1) if array.ndim else array.reshape(1, 1)
+    step = max(1, CHUNK // max(1, rows[0].nbytes)) if len(rows) else 1
+    for at in range(0, len(rows), step):
+        yield rows[at : at + step].tobytes()
 
 
 def _plain(graph: WeightGraph, name: str) -> bool:

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 
-from .._typing import NamedTuple
+from .._typing import TYPE_CHECKING, NamedTuple
 from ..arch import architectures, by_name, is_learned
+from ..configuration.quantization import quantization_of
 from ..configuration.read import RawConfig, Values, interpret, load_config, size_names
 from ..containers import Checkpoint, drop_explained, open_checkpoint
 from ..errors import CheckpointError, UsageError
 from ..findings import Finding
-from ..schema import Architecture
+from ..schema import Architecture, Param
 from ..schema.layout import Sizes
+from .packed_weights import NONE, Packings, group_packed
+from .parts import select_part
+from .reading import AS_FOUND, Reading
 from .solve import Solution
 from .weight_graph import WeightGraph, bind
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .account import Account
+    from .reading import Words
 
 
 class Subject(NamedTuple):
@@ -27,6 +37,7 @@ class Subject(NamedTuple):
     values: Values | None
     given: Mapping[str, object]  # what the user set by hand: canonical values, above the configuration's
     findings: tuple[Finding, ...]
+    packings: Packings = NONE
 
     def __enter__(self) -> Subject:
         return self
@@ -37,6 +48,16 @@ class Subject(NamedTuple):
     @property
     def architecture(self) -> Architecture | None:
         return self.graph.architecture
+
+    @property
+    def account(self) -> Account:
+        """Everything that is there, each in one place. Made once."""
+        from .account import Account, make_account
+
+        if not isinstance(self.graph.account, Account):
+            self.graph.account = make_account(self)
+        assert isinstance(self.graph.account, Account)
+        return self.graph.account
 
     def value(self, canonical: str) -> object:
         """A canonical value: the user's, else the configuration's, else what the dialect's own code computes, else None."""
@@ -87,13 +108,38 @@ class Subject(NamedTuple):
             out.append(name)
         return out
 
+    def kinds(self, switch: str) -> dict[int, bool]:
+        """How a switch of single layers ("moe@layer") stands in each: by the tensors, where they leave it open by the configuration,
+        else as in most layers."""
+        seen = self.graph.layer_kinds.get(switch, {})
+        said = self.said_kinds(switch) or ()
+        votes = [next(iter(on)) for on in seen.values() if len(on) == 1]
+        usual = 2 * sum(votes) > len(votes)
+        n = max((*self.graph.indices.get(switch.partition("@")[2], ()), -1)) + 1
+        return {i: next(iter(seen[i])) if len(seen.get(i, ())) == 1 else said[i] if i < len(said) else usual for i in range(n)}
+
+    def said_kinds(self, switch: str) -> Sequence[bool] | None:
+        """How the configuration says that a switch of single layers stands in each; None where it does not."""
+        arch = self.architecture
+        if arch is None or self.values is None or switch not in arch.kinds:
+            return None
+        return arch.kinds[switch]({**self.values.values, **self.given, **self.graph.counts})
+
+    def layers_with(self, info: Param, holder: str, places: list[int]) -> list[int]:
+        """Of the places of a placeholder those that have a parameter, which may be of one kind of layers."""
+        for word in (info.switch, info.within):
+            if word.endswith(f"@{holder}"):
+                stand, on = self.kinds(word.removeprefix("not ")), not word.startswith("not ")
+                places = [i for i in places if stand.get(i) is on]
+        return places
+
     def completed(self) -> Solution:
         """The graph's solution, solved on with the sizes that only the user or the configuration says (a table of two joined ones)."""
         arch, found = self.architecture, self.graph.solution
         assert arch is not None
         given = {}
         for axis in sorted(size_names(arch) - found.sizes.axis.keys()):
-            n = self.value(axis)
+            n = self.value(axis) if "@" not in axis else None
             if isinstance(n, int) and not isinstance(n, bool) and n > 0:
                 given[axis] = n
         return self.graph.solved(given) if given else found
@@ -111,20 +157,14 @@ class Subject(NamedTuple):
         return sizes
 
 
-def examine(
-    path: str | os.PathLike[str],
-    *,
-    config: str | None = None,
-    container: str | None = None,
-    architecture: str | None = None,
-    dialect: str | None = None,
-    part: str | None = None,
-    given: Mapping[str, object] | None = None,
-) -> Subject:
+def examine(path: str | os.PathLike[str], reading: Reading = AS_FOUND, **words: Unpack[Words]) -> Subject:
     """Open `path`, find its configuration, and recognise it. Reads headers only.
 
+    `reading`, or its fields as keywords (config, container, architecture, dialect, part, given), overrule what would be found;
+    `drop` are globs of stored names to leave out.
     A configuration that cannot be read is an error finding, unless it was named. Raises CheckpointError.
     """
+    config, container, architecture, dialect, part, given, drop = reading.but(**words)
     if architecture is not None and not is_learned(architecture):
         by_name(architecture)
     if dialect is not None:
@@ -133,9 +173,20 @@ def examine(
             raise UsageError(f"no dialect is called {dialect!r}", hint=f"one of {', '.join(known)}")
     checkpoint = open_checkpoint(path, container)
     try:
+        if part is not None and select_part(checkpoint, part):
+            part = None
         raw, findings = _configuration(checkpoint, config, part or "")
         said = raw.raw if raw else None
-        graph = bind(checkpoint, declared=raw.declared if raw else None, architecture=architecture, dialect=dialect, part=part, config=said)
+        packings = group_packed(checkpoint, quantization_of(said, os.path.basename(raw.source) if raw else "", checkpoint.folder))
+        graph = bind(
+            checkpoint,
+            declared=raw.declared if raw else None,
+            architecture=architecture,
+            dialect=dialect,
+            part=part,
+            config=said,
+            drop=drop,
+        )
         if graph.dialect is not None and graph.dialect.part != (part or ""):
             raw, findings = _configuration(checkpoint, config, graph.dialect.part)
         drop_explained(checkpoint, [n for n, role in graph.roles.items() if role.kind in ("tied", "repeat")])
@@ -143,7 +194,7 @@ def examine(
         if raw is not None and graph.recognition is not None:
             values = interpret(raw, graph.recognition.architecture, graph.recognition.dialect)
             findings += values.findings
-        return Subject(checkpoint, graph, raw, values, dict(given or {}), tuple(findings))
+        return Subject(checkpoint, graph, raw, values, dict(given), tuple(findings), packings)
     except BaseException:
         checkpoint.close()
         raise

@@ -1,57 +1,73 @@
 """Which architecture and dialect the stored names are, with the evidence.
 
-Policy: names are reduced to patterns once (digits to a placeholder) and every architecture x dialect is scored by exact
-sets of patterns. Tensors decide; what the configuration calls itself only decides between equals. A wrapper that all
-names share ("module." of DataParallel, "_orig_mod." of torch.compile) is set apart and named as such. Where the names tell
-nothing and the container keeps the variables' own names besides (TensorFlow's object graph, Keras' HDF5), those are tried.
+Policy: names are reduced to patterns once (digits to a placeholder) and every architecture x dialect is scored by exact sets of patterns.
+Tensors decide; what the configuration calls itself only decides between equals. Wrappers and scopes are set apart and named as such
+(`scopes`). Where a container keeps the variables' own names besides (TensorFlow's objects, Keras' HDF5), those are tried.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 
 from .._typing import TYPE_CHECKING, NamedTuple
-from ..arch import architectures
+from ..arch import architectures, by_name, candidates
+from ..arch import names as known_names
 from ..errors import UsageError
 from ..schema import Architecture, Dialect, Match, Row, Table
 from ..schema.templates import patterns_of, reduce_names, stem, tally
+from .layouts import misfits
+from .scopes import inner_words, scopes, shared_wrapper, without_inner
+from .training_state import optimizer_state
 
 if TYPE_CHECKING:
     from ..schema.library_names import Spelling
     from .learned import Learned
 
-# names explained, declared (2: by the architecture's first name), core patterns missing (negative), signature, core patterns as
-# they are written, marks of the
-# dialect's form that the configuration bears, rank (negative)
-Score = tuple[int, int, int, int, int, int, int]
+
+class Score(NamedTuple):
+    """How well a dialect fits, compared field by field: what stands first decides first."""
+
+    explained: int  # names of the checkpoint that the dialect has
+    declared: int  # the configuration or the file calls it so: 1, 2 by the architecture's first name
+    missing: int  # core patterns that are not there, negative: 0 is whole
+    signature: int  # 1 borne, -1 contradicted, 0 the shapes do not tell
+    written: int  # core patterns that are there as they would be written
+    marked: int  # marks of the dialect's form that the configuration bears
+    rank: int  # of the architecture, negative
+
+    @property
+    def whole(self) -> bool:
+        """Whether no part of the core is missing."""
+        return self.missing >= 0
+
+
+class Candidate(NamedTuple):
+    """A dialect that may be what a checkpoint is in, at one of its prefixes."""
+
+    score: Score
+    architecture: Architecture
+    dialect: Dialect
+    prefix: str
+
+
+class Question(NamedTuple):
+    """What is known besides the names, as evidence: `declared` is what the configuration calls the model, `config` all that it says,
+    `called` the name that the file gives it, `places` the ends of its object paths. And what narrows the choice: `architecture`,
+    `dialect`, `part`."""
+
+    declared: str | None = None
+    architecture: str | None = None
+    dialect: str | None = None
+    part: str | None = None
+    config: Mapping[str, object] = {}
+    called: str = ""
+    places: frozenset[str] = frozenset()
+
+
 Reduced = Mapping[str, str]  # stored name -> pattern
-
-WRAPPERS = (
-    "model/",
-    "module.",
-    "_orig_mod.",
-    "model.",
-    "net.",
-    "network.",
-    "student.",
-    "teacher.",
-    "ema_model.",
-    "transformer.",
-    "encoder.",
-)
-
-# optimizer state beside a variable, as exact composed names: TF optimizers' slots, Adafactor in mesh
-SLOTS = (
-    "/adam_m", "/adam_v", "/Adam", "/Adam_1", "/AdamWeightDecayOptimizer", "/AdamWeightDecayOptimizer_1", "/LAMB", "/LAMB_1", "/lamb_m",
-    "/lamb_v", "/Momentum", "/RMSProp", "/RMSProp_1", "/Adagrad", "/Ftrl", "/Ftrl_1", "_slot_v", "_slot_vr", "_slot_vc", "_slot_m",
-    ".exp_avg", ".exp_avg_sq", ".max_exp_avg_sq", ".momentum_buffer",
-)  # fmt: skip
-COUNTERS = frozenset((
-    "global_step", "beta1_power", "beta2_power", "current_loss_scale", "good_steps", "loss_scale/Variable",
-))  # fmt: skip
 
 
 class Recognition(NamedTuple):
@@ -143,90 +159,160 @@ class _Spelled(_Names):
         return {plain.get(n, n): s for n, s in self.stored.items()}
 
 
-def _candidates(
-    every: _Names,
-    declared: str | None,
-    only: str | None,
-    dialect: str | None,
-    part: str | None,
-    config: Mapping[str, object],
-    thorough: bool,
-    places: Mapping[str, int],
-    called: str,
-) -> list[tuple[Score, Architecture, Dialect, str]]:
+def _candidates(every: _Names, asked: Question, *, thorough: bool) -> list[Candidate]:
+    """The dialects that hold at least half of their own core. Unless `thorough`, one of the first rows must be there."""
     found = []
-    for arch in architectures().values():
-        if only is not None and only not in arch.names:
-            continue
+    if asked.architecture is not None:
+        tried = [by_name(asked.architecture)]
+    elif asked.dialect is not None or asked.part is not None:
+        tried = [*architectures().values()]
+    else:
+        tried = candidates(every.patterns, every.stored, asked.declared)
+    for arch in tried:
         for d in arch.dialects.values():
-            if (dialect is not None and dialect not in (d.name, d.alias)) or (part is not None and d.part != part):
+            if asked.dialect not in (None, d.name, d.alias) or asked.part not in (None, d.part):
                 continue
             names = every.of(d)
-            if names is None:
-                continue
-            patterns, stems = names.patterns, names.stems
-            if d.mark and d.mark not in names.marks:
+            if names is None or (d.mark and d.mark not in names.marks):
                 continue
             table = arch.table(d.name)
             for prefix in d.prefixes:
-                if stems.isdisjoint(table.stems(prefix)) or not (thorough or any(p in patterns for p in table.marks(prefix))):
+                if names.stems.isdisjoint(table.stems(prefix)):
                     continue
-                index = table.index(prefix)
-                core = table.core(prefix)
-                held = sum(any(p in patterns for p in alternatives) for alternatives in core.values())
-                if held * 2 < len(core):
-                    continue
-                matched = sum(n for p, n in patterns.items() if p in index)
-                written = sum(p in patterns for p in table.written(prefix))
-                is_declared = (declared in arch.names) + (declared == arch.name) if declared is not None else called in d.library.models
-                marked = sum(config.get(k) == v for k, v in d.config.marks.items())
-                if d.files.objects is not None:
-                    marked += (d.files.objects.tell in places) + (
-                        d.config.reader.unfold is not None and d.config.reader.unfold(config) is not None
-                    )
-                score = (matched, is_declared, held - len(core), _signature(table, prefix, names), written, marked, -arch.rank)
-                found.append((score, arch, d, prefix))
-    if part is not None:
+                if thorough or any(p in names.patterns for p in table.marks(prefix)):
+                    score = _score(names, table, prefix, asked)
+                    found += [Candidate(score, arch, d, prefix)] if score is not None else []
+    if asked.part is not None:
         return found
     first: dict[str, str] = {}  # of several parts in one checkpoint the first listed is meant, unless another is asked for
-    return [c for c in found if not c[2].part or first.setdefault(c[1].name, c[2].part) == c[2].part]
+    return [c for c in found if not c.dialect.part or first.setdefault(c.architecture.name, c.dialect.part) == c.dialect.part]
+
+
+def _score(names: _Names, table: Table, prefix: str, asked: Question) -> Score | None:
+    """How well a dialect fits at a prefix; None where less than half of its core is there."""
+    patterns, arch, dialect = names.patterns, table.arch, table.dialect
+    core, index = table.core(prefix), table.index(prefix)
+    held = sum(any(p in patterns for p in alternatives) for alternatives in core.values())
+    if held * 2 < len(core):
+        return None
+    if asked.declared is not None:
+        declared = (asked.declared in arch.names) + (asked.declared == arch.name)
+    else:
+        declared = int(asked.called in dialect.library.models)
+    return Score(
+        explained=sum(n for p, n in patterns.items() if p in index),
+        declared=declared,
+        missing=held - len(core),
+        signature=_signature(table, prefix, names),
+        written=sum(p in patterns for p in table.written(prefix)),
+        marked=_marked(dialect, asked),
+        rank=-arch.rank,
+    )
+
+
+def _marked(dialect: Dialect, asked: Question) -> int:
+    """How much of what tells a dialect's form from others is there."""
+    form, objects = dialect.config, dialect.files.objects
+    marked = sum(asked.config.get(k) == v for k, v in form.marks.items())
+    if asked.declared is None and asked.config and not form.marks:  # forms without a mark are told apart by their keys
+        known = {alternative.partition(".")[0] for key in form.keys for alternative in key.split(" | ")}
+        marked += known.issuperset(asked.config)
+    if objects is not None:
+        unfolds = form.reader.unfold is not None and form.reader.unfold(asked.config) is not None
+        marked += (objects.tell in asked.places) + unfolds
+    return marked
 
 
 def recognize(
-    shapes: Mapping[str, tuple[int, ...]],
-    aliases: Callable[[], Mapping[str, str]] = dict,
-    *,
-    declared: str | None = None,
-    architecture: str | None = None,
-    dialect: str | None = None,
-    part: str | None = None,
-    config: Mapping[str, object] | None = None,
-    called: str = "",
+    shapes: Mapping[str, tuple[int, ...]], aliases: Callable[[], Mapping[str, str]] = dict, asked: Question | None = None
 ) -> Recognition | None:
     """The architecture and dialect that explain most of the names in `shapes`, or None where no one explains half of its own core.
 
-    `aliases` gives further names of the tensors, asked for where the stored ones do not explain all; `declared` is what
-    the configuration calls the model, `config` all that it says and `called` the name that the file gives the model (evidence);
-    `architecture`, `dialect` and `part` narrow the choice. UsageError where it is a known model, but has no such `part`.
+    `aliases` gives further names of the tensors, asked for where the stored ones do not explain all. UsageError where it is a known
+    model, but has no such part as is asked for.
     """
-    found = _recognize(shapes, declared, architecture, dialect, part, config or {}, called=called)
-    if found is None or found.score[2] < 0 or found.score[0] < len(shapes):
-        own = aliases()
-        places = {_place(p): 1 for p in set(patterns_of(shapes))} if own else {}
-        for named in filter(None, (own, _without_scope(own))):
-            renamed = {named.get(n, n): n for n in shapes}
-            if len(renamed) < len(shapes):
-                continue
-            other = _recognize({a: shapes[n] for a, n in renamed.items()}, declared, architecture, dialect, part, config or {}, places)
-            whole = found is not None and found.score[2] >= 0  # then other names must explain more, and not only better
-            if other is not None and (found is None or (other.score[0] > found.score[0] if whole else other.score > found.score)):
-                said = f"{other.evidence[0]}, by the variables' own names"
-                found = other._replace(matches={renamed[a]: m for a, m in other.matches.items()}, evidence=(said, *other.evidence[1:]))
-                if found.score[0] == len(shapes):
-                    break
+    asked = asked or Question()
+    found = _recognize(shapes, asked)
+    bare, wrappers = without_inner(shapes) if found is None or found.score.explained < len(shapes) else ({}, ())
+    if wrappers:
+        found = recognize({bare[n]: s for n, s in shapes.items()}, dict, asked)
+        if found is None:
+            return None
+        inside = {b: n for n, b in bare.items()}
+        return found._replace(
+            matches={inside[n]: m for n, m in found.matches.items()}, evidence=(*found.evidence, *inner_words(shapes, wrappers))
+        )
+    if found is None or not found.score.whole or found.score.explained < len(shapes):
+        found = _by_own_names(shapes, aliases(), asked, found)
     if found is None:
-        _refuse_part(shapes, architecture, dialect, part)
+        found = _in_scope(shapes, asked)
+    if found is not None and asked.architecture is None and asked.dialect is None and _is_cousin(found, shapes, asked.declared):
+        return None
+    if found is None:
+        _refuse_part(shapes, asked)
     return found
+
+
+def _is_cousin(found: Recognition, shapes: Mapping[str, tuple[int, ...]], declared: str | None) -> bool:
+    """Whether the checkpoint is of a family that is not here, though another one names its tensors alike.
+
+    The configuration says so by a name that nothing here has. Without one, the tensors do, where rows of the core are missing in every
+    layer and as many others that nothing explains stand in their place.
+    """
+    arch = found.architecture
+    if declared is not None:
+        return declared not in known_names() and declared not in {d.config.marks.get("model_type") for d in arch.dialects.values()}
+    if found.score.whole:
+        return False
+    rest = [n for n in shapes if n not in found.matches]
+    state = optimizer_state(rest, found.matches)
+    parts = [arch.table(d.name).index(d.prefixes[0]) for d in arch.dialects.values() if d.part and d.part != found.dialect.part]
+    strange = {p for p in patterns_of(n for n in rest if n not in state) if "#" in p and not any(p in part for part in parts)}
+    return len(strange) >= -found.score.missing
+
+
+def _in_scope(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> Recognition | None:
+    """What the names below some scope are recognised as, where they are a whole core."""
+    best: Recognition | None = None
+    for scope in scopes(shapes):
+        inner = {n[len(scope) :]: s for n, s in shapes.items() if n.startswith(scope)}
+        found = _recognize(inner, asked)
+        if found is None or not found.score.whole or (best is not None and len(found.matches) <= len(best.matches)):
+            continue
+        count, rest = f"{len(found.matches)} of {len(inner)}", found.evidence[0].partition(" tensor names")[2]
+        said = (f"{len(found.matches)} of {len(shapes)} tensor names{rest}", *(e for e in found.evidence[1:] if "wrapped in" not in e))
+        assert found.evidence[0].startswith(count), found.evidence
+        wrapper = scope + found.wrapper
+        best = found._replace(
+            wrapper=wrapper,
+            matches={scope + n: m for n, m in found.matches.items()},
+            plain={scope + n: p for n, p in found.plain.items()},
+            evidence=(*said, f"the names are wrapped in {wrapper!r}"),
+        )
+    return best
+
+
+def _by_own_names(
+    shapes: Mapping[str, tuple[int, ...]], own: Mapping[str, str], asked: Question, found: Recognition | None
+) -> Recognition | None:
+    """What the variables' own names are recognised as, where that is better than `found`."""
+    asked = asked._replace(called="", places=frozenset(_place(p) for p in set(patterns_of(shapes))) if own else frozenset())
+    for named in filter(None, (own, _without_scope(own))):
+        renamed = {named.get(n, n): n for n in shapes}
+        if len(renamed) < len(shapes):
+            continue
+        other = _recognize({a: shapes[n] for a, n in renamed.items()}, asked)
+        if other is not None and (found is None or _is_better(other.score, found.score)):
+            said = f"{other.evidence[0]}, by the variables' own names"
+            found = other._replace(matches={renamed[a]: m for a, m in other.matches.items()}, evidence=(said, *other.evidence[1:]))
+            if found.score.explained == len(shapes):
+                break
+    return found
+
+
+def _is_better(other: Score, found: Score) -> bool:
+    """Whether other names are to be believed: where the stored ones are whole they must explain more, and not only better."""
+    return other.explained > found.explained if found.whole else other > found
 
 
 def _without_scope(own: Mapping[str, str]) -> dict[str, str]:
@@ -246,73 +332,81 @@ def _place(pattern: str) -> str:
     return "/".join(pattern.split("/")[-2:])
 
 
-def _recognize(
-    shapes: Mapping[str, tuple[int, ...]],
-    declared: str | None,
-    architecture: str | None,
-    dialect: str | None,
-    part: str | None,
-    config: Mapping[str, object],
-    places: Mapping[str, int] = {},
-    called: str = "",
-) -> Recognition | None:
+def _recognize(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> Recognition | None:
     reduced = reduce_names(shapes)
     wrapper = ""
     stripped: Reduced = reduced
-    best = None
     for _ in range(4):
         patterns = tally(stripped.values())
         inner = {n[len(wrapper) :]: s for n, s in shapes.items()} if wrapper else shapes
-        names = _Names(inner, patterns, config)
-        found = _candidates(names, declared, architecture, dialect, part, config, False, places, called)
-        found = found or _candidates(names, declared, architecture, dialect, part, config, True, places, called)
+        names = _Names(inner, patterns, asked.config)
+        found = _candidates(names, asked, thorough=False) or _candidates(names, asked, thorough=True)
         if found:
-            best = _best(found, stripped)
-            break
-        shared = _shared_wrapper(patterns)
+            best = _by_layout(_best(found, stripped), found, inner, {n[len(wrapper) :]: p for n, p in stripped.items()})
+            matches, plain = _matches(best, names, stripped, wrapper)
+            evidence = _evidence(best, found, asked, wrapper, f"{len(matches)} of {len(reduced)}")
+            return Recognition(best.architecture, best.dialect, best.prefix, wrapper, matches, best.score, tuple(evidence), plain)
+        shared = shared_wrapper(patterns)
         if not shared:
-            break
+            return None
         wrapper += shared
         stripped = _strip(stripped, shared)
-    if best is None:
-        return None
-    score, arch, d, prefix = best
-    table = arch.table(d.name)
-    matches = {}
-    index = table.index(prefix)
-    spelled = names.of(d)
+    return None
+
+
+def _matches(best: Candidate, names: _Names, reduced: Reduced, wrapper: str) -> tuple[dict[str, Match], dict[str, str]]:
+    """(stored name -> its row, stored name -> plain name) of the names that a candidate has."""
+    table = best.architecture.table(best.dialect.name)
+    index, match, prefix = table.index(best.prefix), table.match, best.prefix
+    spelled = names.of(best.dialect)
     plain = {wrapper + n: p for n, p in spelled.plain.items()} if spelled is not None else {}
     numbers = re.compile("[0-9]+").findall
-    match = table.match
-    for name, pattern in (dict(zip(plain, patterns_of(plain.values()), strict=True)) if plain else stripped).items():
+    matches = {}
+    for name, pattern in (dict(zip(plain, patterns_of(plain.values()), strict=True)) if plain else reduced).items():
         m = match(pattern, numbers(plain.get(name, name)), prefix) if pattern in index else None
         if m is not None:
             matches[name] = m
-    evidence = [f"{len(matches)} of {len(reduced)} tensor names are {d.title}'s for {arch.title}"]
-    if declared is not None:
-        written_as = declared in (o.config.marks.get("model_type") for o in arch.dialects.values())
-        remark = (
-            "" if declared in arch.names else f", as which {arch.title} is written too" if written_as else (", which the tensors are not")
-        )
-        evidence.append(f"the configuration calls it {declared}{remark}")
-    elif called in d.library.models:
-        evidence.append(f"the file calls it {called}")
+    _set_apart(matches)
+    return matches, plain
+
+
+def _set_apart(matches: dict[str, Match]) -> None:
+    """Of layers beside the model's own (for multi-token prediction) every tensor becomes a stray."""
+    beside = {place: m.row._replace(role="stray") for m in matches.values() if m.row.role == "beside" for place in m.at}
+    for name, m in matches.items() if beside else ():
+        row = next((beside[place] for place in m.at if place in beside), None)
+        if row is not None:
+            matches[name] = Match(row, ())
+
+
+def _evidence(best: Candidate, found: Sequence[Candidate], asked: Question, wrapper: str, matched: str) -> Iterator[str]:
+    """Why the best candidate is believed, and what speaks against it."""
+    score, arch, dialect, _ = best
+    yield f"{matched} tensor names are {dialect.title}'s for {arch.title}"
+    if asked.declared is not None:
+        written_as = asked.declared in (o.config.marks.get("model_type") for o in arch.dialects.values())
+        remark = f", as which {arch.title} is written too" if written_as else ", which the tensors are not"
+        yield f"the configuration calls it {asked.declared}" + ("" if asked.declared in arch.names else remark)
+    elif asked.called in dialect.library.models:
+        yield f"the file calls it {asked.called}"
     if wrapper:
-        evidence.append(f"the names are wrapped in {wrapper!r}")
-    if score[3] > 0:
-        evidence += [_signature_words(arch, table, p, dim, size) for p, dim, size in arch.signature]
-    others = sorted({a.name for s, a, o, _ in found if a is not arch and (s[0], s[2]) == (score[0], score[2]) and s[3] >= 0 and _own(o, a)})
-    if others and not score[1]:
-        evidence.append(f"the names alone could also be {', '.join(others)}")
-    return Recognition(arch, d, prefix, wrapper, matches, score, tuple(evidence), plain)
+        yield f"the names are wrapped in {wrapper!r}"
+    if score.signature > 0:
+        table = arch.table(dialect.name)
+        for param, dim, size in arch.signature:
+            yield _signature_words(arch, table, param, dim, size)
+    alike = (c for c in found if (c.score.explained, c.score.missing) == (score.explained, score.missing) and c.score.signature >= 0)
+    others = sorted({c.architecture.name for c in alike if c.architecture is not arch and _own(c.dialect, c.architecture)})
+    if others and not score.declared:
+        yield f"the names alone could also be {', '.join(others)}"
 
 
-def _best(found: list[tuple[Score, Architecture, Dialect, str]], reduced: Reduced) -> tuple[Score, Architecture, Dialect, str]:
+def _best(found: list[Candidate], reduced: Reduced) -> Candidate:
     """The candidate of the highest score. Where objects are numbered through, patterns tell less than numbers: those must fit first."""
-    most = max(c[0][0] for c in found)
-    best = [c for c in found if c[0][0] == most]
-    if len(best) > 1 and all(c[2].files.objects is not None for c in best):
-        tables = [(c[1].table(c[2].name), c[3]) for c in best]
+    most = max(c.score.explained for c in found)
+    best = [c for c in found if c.score.explained == most]
+    if len(best) > 1 and all(c.dialect.files.objects is not None for c in best):
+        tables = [(c.architecture.table(c.dialect.name), c.prefix) for c in best]
         named = [frozenset((p, tuple(slots for _, slots in rows)) for p, rows in t.index(prefix).items()) for t, prefix in tables]
         if len(set(named)) > 1:  # else they differ in the layout alone, and the numbers fit one as well as the other
             numbers = re.compile("[0-9]+").findall
@@ -320,7 +414,19 @@ def _best(found: list[tuple[Score, Architecture, Dialect, str]], reduced: Reduce
             wrong = dict(zip(named, (_misfits(t, prefix, numbered) for t, prefix in tables), strict=True))
             least = min(wrong.values())
             best = [c for c, n in zip(best, named, strict=True) if wrong[n] == least]
-    return max(best, key=lambda c: c[0])
+    return max(best, key=lambda c: c.score)
+
+
+def _by_layout(best: Candidate, found: Sequence[Candidate], stored: Mapping[str, tuple[int, ...]], reduced: Reduced) -> Candidate:
+    """Of namings of one architecture with the same names, the one in whose layouts the shapes fit together."""
+    same = (best.score.explained, best.score.missing, best.prefix, best.architecture)
+    alike = (c for c in found if (c.score.explained, c.score.missing, c.prefix, c.architecture) == same)
+    own = [c for c in alike if c.dialect.files.spelling is None and c.dialect.files.objects is None]
+    if len(own) < 2 or best not in own:
+        return best
+    wrong = {c.dialect.name: misfits(c.architecture, c.dialect.name, c.prefix, stored, reduced) for c in own}
+    least = min(wrong.values())
+    return best if wrong[best.dialect.name] == least else max((c for c in own if wrong[c.dialect.name] == least), key=lambda c: c.score)
 
 
 def _misfits(table: Table, prefix: str, numbered: Sequence[tuple[str, list[str]]]) -> int:
@@ -356,9 +462,11 @@ def _signature_words(arch: Architecture, table: Table, param: str, dim: int, siz
     return f"{row.names[0]} has {' x '.join(row.layout.dims[dim])} {size}, which tells {arch.title} from others of these names"
 
 
-def _refuse_part(shapes: Mapping[str, tuple[int, ...]], architecture: str | None, dialect: str | None, part: str | None) -> None:
+def _refuse_part(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> None:
     """Say that there is no such part, if without asking for it the checkpoint is recognised."""
-    whole = recognize(shapes, architecture=architecture, dialect=dialect) if part is not None else None
+    part = asked.part
+    narrowed = Question(architecture=asked.architecture, dialect=asked.dialect)
+    whole = recognize(shapes, asked=narrowed) if part is not None else None
     if whole is not None:
         parts = list(dict.fromkeys(d.part for d in whole.architecture.dialects.values() if d.part and d.alias == whole.dialect.alias))
         raise UsageError(
@@ -381,36 +489,3 @@ def _signature(table: Table, prefix: str, names: _Names) -> int:
                     return -1
                 said = 1
     return said
-
-
-def _shared_wrapper(patterns: Mapping[str, int]) -> str:
-    """The known wrapper that at least nine tenths of the names begin with, or ""; `patterns` has how many names each is."""
-    total = sum(patterns.values())
-    for w in WRAPPERS:
-        n = sum(k for p, k in patterns.items() if p.startswith(w))
-        if n and n * 10 >= 9 * total:
-            return w
-    return ""
-
-
-def optimizer_state(names: Iterable[str], known: Mapping[str, object] | None = None) -> dict[str, str]:
-    """The names that are optimizer state or training counters, each with the variable it belongs to ("" for none).
-
-    `known` are the names that may have slots; without it every stored name may.
-    """
-    every = list(names)
-    have = set(every) if known is None else known
-    out = {}
-    for name in every:
-        if name in COUNTERS:
-            out[name] = ""
-            continue
-        if name.startswith("optimizer") and name not in have:
-            out[name] = ""
-            continue
-        for slot in SLOTS if name.endswith(SLOTS) else ():
-            base = name.removesuffix(slot)
-            if len(base) < len(name) and base in have:
-                out[name] = base
-                break
-    return out

@@ -6,18 +6,34 @@ all the names: a cousin is never named for the real one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from .._typing import TYPE_CHECKING
-from ..arch import learned_index, learned_schema
+from ..arch import is_learned, known, learned_index, learned_schema
 from ..schema.templates import patterns_of, tally
 from .learned import Learned, Shapes, computed, fit_names, learned_architecture, stray
-from .recognize import WRAPPERS, Recognition
+from .recognize import Question, Recognition, Score, recognize
+from .scopes import shared_wrapper
 
 if TYPE_CHECKING:
     from .._typing import Any
 
+LONGEST = 40  # characters of wrappers
 MOST = 40  # schemas that are tried where only names speak
+
+
+def recognized(shapes: Shapes, aliases: Callable[[], Mapping[str, str]], asked: Question) -> Recognition | None:
+    """What a checkpoint is: by a table of ours where the configuration (or the user) names what has one, else by a learned schema, else by
+    the names alone, of which a table's count before what was learned."""
+    said = asked.architecture or asked.declared
+    if said is not None and known(said) is None and is_learned(said):
+        found = recognize_learned(shapes, said, asked.config) if asked.dialect in (None, "hf") else None
+        if found is not None or asked.architecture is not None:
+            return found
+    found = recognize(shapes, aliases, asked)
+    if found is None and not any((asked.declared, asked.architecture, asked.dialect, asked.part)):
+        found = recognize_by_names(shapes, asked.config)
+    return found
 
 
 def recognize_learned(shapes: Shapes, model_type: str, raw: Mapping[str, Any] | None) -> Recognition | None:
@@ -25,19 +41,13 @@ def recognize_learned(shapes: Shapes, model_type: str, raw: Mapping[str, Any] | 
     schema = learned_schema(model_type)
     found = fit_names(schema, raw, shapes, "")
     wrapper = ""
-    while found is None:
-        shared = _shared(shapes, wrapper)
+    while found is None and len(wrapper) < LONGEST:
+        shared = shared_wrapper(tally(patterns_of(n[len(wrapper) :] for n in shapes if n.startswith(wrapper))))
         if not shared:
             return None
         wrapper += shared
         found = fit_names(schema, raw, shapes, wrapper)
-    return _recognition(found, shapes)
-
-
-def _shared(shapes: Shapes, wrapper: str) -> str:
-    total = sum(n.startswith(wrapper) for n in shapes)
-    inner = (w for w in WRAPPERS if sum(n.startswith(wrapper + w) for n in shapes) * 10 >= 9 * total)
-    return next(inner, "") if len(wrapper) < 40 else ""
+    return _recognition(found, shapes) if found is not None else None
 
 
 def _recognition(found: Learned, shapes: Shapes, others: str = "") -> Recognition:
@@ -56,7 +66,7 @@ def _recognition(found: Learned, shapes: Shapes, others: str = "") -> Recognitio
         evidence.append(f"the names are wrapped in {found.wrapper!r}")
     if others:
         evidence.append(others)
-    score = (len(found.seen), 2 * bool(found.said), 0, 0, 0, 0, 0)
+    score = Score(len(found.seen), 2 * bool(found.said), 0, 0, 0, 0, 0)
     return Recognition(arch, dialect, found.prefix, found.wrapper, matches, score, tuple(evidence), learned=found)
 
 

@@ -13,7 +13,7 @@ from math import prod
 
 from .._typing import NamedTuple
 from ..schema import Architecture, Row
-from ..schema.layout import Axes, Sizes, terms
+from ..schema.layout import Axes, Layout, Sizes, terms
 
 Shape = tuple[int, ...]
 
@@ -46,13 +46,22 @@ class _Equation(NamedTuple):
     weight: int  # how many tensors say so
 
 
-def solve(arch: Architecture, shapes: Mapping[Row, Mapping[str, Shape]], given: Mapping[str, int] | None = None) -> Solution:
-    """The axis sizes that the stored `shapes` (row -> stored name -> shape) imply."""
+def solve(
+    arch: Architecture,
+    shapes: Mapping[Row, Mapping[str, Shape]],
+    given: Mapping[str, int] | None = None,
+    places: Mapping[str, Mapping[str, int]] | None = None,
+) -> Solution:
+    """The axis sizes that the stored `shapes` (row -> stored name -> shape) imply.
+
+    `places` says where the tensors stand whose axes have a size of their own in each layer: "intermediate@3" is one.
+    """
+    shapes = _by_place(shapes, places or {})
     sizes = Sizes({**arch.fixed, **(given or {})})
     origin: dict[str, tuple[str, int]] = {}
     # what may be tied to another comes last: between equals the first counts
     counted = {row: Counter(shapes[row].values()) for row in sorted(shapes, key=lambda r: all(arch.params[p].tied for p in r.parts))}
-    parts = {row: [arch.params[p].layout for p in row.parts] for row in shapes}
+    parts = {row: [_placed(arch.params[p].layout, row) for p in row.parts] for row in shapes}
     equations: list[_Equation] = []
     open_rows = []
     for row, counts in counted.items():
@@ -77,6 +86,26 @@ def solve(arch: Architecture, shapes: Mapping[Row, Mapping[str, Shape]], given: 
         if a is not None and b is not None and a != b:
             broken.append((left, a, right_axes, b))
     return Solution(sizes, origin, tuple(mismatches), tuple(broken))
+
+
+def _by_place(shapes: Mapping[Row, Mapping[str, Shape]], places: Mapping[str, Mapping[str, int]]) -> Mapping[Row, Mapping[str, Shape]]:
+    """Rows with axes of a size in each layer as one row for each place."""
+    if not any(row.layout.by for row in shapes):
+        return shapes
+    out: dict[Row, dict[str, Shape]] = {}
+    for row, by_name in shapes.items():
+        for name, shape in by_name.items():
+            here = row._replace(layout=row.layout.at(places.get(name, {}))) if row.layout.by else row
+            out.setdefault(here, {})[name] = shape
+    return out
+
+
+def _placed(part: Layout, row: Row) -> Layout:
+    """A part's layout at the place that its row stands for."""
+    if not part.by:
+        return part
+    at = {p: int(n) for a in row.layout.axes for _, _, n in (a.partition("@"),) for p in part.by if n.isdigit()}
+    return part.at(at)
 
 
 def _equations(row: Row, parts: Sequence[object], shape: Shape, by_name: Mapping[str, Shape], weight: int) -> list[_Equation]:

@@ -1,24 +1,32 @@
 """WeightGraph: the canonical parameters of a checkpoint, bound to the stored tensors that hold them. Lazy: no weight is read.
 
 Every stored tensor ends with a role, so that nothing is left over in silence: param, tied (a parameter that repeats
-another), repeat (a second stored name of one parameter), derived (computed, such as position_ids), optimizer, stray (a
-marker without weights), part (of another model in the same checkpoint), or unexplained.
+another), repeat (a second stored name of one parameter), derived (computed, such as position_ids), optimizer (and other training
+state, set apart first), stray (a marker without weights), part (of another model in the same checkpoint), dropped (as the user
+said), or unexplained. What is
+there and not read (`Checkpoint.unread`) takes part in recognition and is held in `unread`, with the parameters it stands for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 from .._typing import NamedTuple
-from ..arch import architectures, is_learned
 from ..containers import Checkpoint
-from ..schema import Architecture, Dialect, Row, count_name, expand
+from ..errors import UsageError
+from ..limits import LIMITS
+from ..schema import Adjust, Architecture, Dialect, Row, count_name, expand
 from ..schema.layout import Placed, Sizes
 from ..schema.templates import reduce_name
 from ..tensors import StoredTensor
-from .recognize import Recognition, optimizer_state, recognize
+from . import adapters
+from .packed import Packing, packings
+from .recognize import Question, Recognition
+from .recognize_learned import recognized
+from .second_names import denies_ties, lie_alike, says_second_name
 from .solve import Shape, Solution, solve
+from .training_state import training_state
 
 
 class Bound(NamedTuple):
@@ -40,13 +48,27 @@ class Role(NamedTuple):
 class WeightGraph:
     """The canonical view of a checkpoint. Built by `bind`; `recognition` is None for an unknown architecture."""
 
-    def __init__(self, checkpoint: Checkpoint, recognition: Recognition | None) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        recognition: Recognition | None,
+        state: Mapping[str, str] | None = None,
+        dropped: frozenset[str] = frozenset(),
+        *,
+        untied: bool = False,
+    ) -> None:
+        self.untied = untied  # the configuration denies that one tensor may be two parameters
         self.checkpoint = checkpoint
+        self.indices: dict[str, set[int]] = {}  # placeholder -> the numbers met
+        self.dropped = dropped
+        self.account: object = None  # made when it is first asked for, with the configuration
+        self.unread: dict[str, tuple[str, ...]] = {}  # what stands where a tensor is due -> the parameters it would hold
+        if recognition is not None and checkpoint.unread:
+            recognition = self._without_unread(recognition)
         self.recognition = recognition
         self._solved: dict[object, Solution] = {}
         self.params: dict[str, Bound] = {}
         self.roles: dict[str, Role] = {}
-        self.indices: dict[str, set[int]] = {}  # placeholder -> the numbers met
         self.twice: list[tuple[str, str, str]] = []  # (canonical, stored, stored again)
         self.repeats: list[tuple[str, str]] = []  # (stored, canonical) of further names of a parameter
         self.idle: list[tuple[str, str]] = []  # of such as the library does not compute with
@@ -61,14 +83,31 @@ class WeightGraph:
         if recognition is not None and recognition.learned is not None:
             for holder, numbers in recognition.learned.indices.items():
                 self.indices.setdefault(holder, set()).update(numbers)
-        rest = [n for n in checkpoint.tensors if n not in self.roles]
-        slots = optimizer_state(rest, self.roles if recognition is not None else checkpoint.tensors) | checkpoint.slots
+        slots = training_state(checkpoint) if state is None else state
         unexplained = Role("unexplained", "")
-        for n in rest:
-            if n in slots or n in checkpoint.beside:
-                self.roles[n] = Role("optimizer", slots.get(n, ""))
+        for n in checkpoint.tensors:
+            if n in self.roles:
+                continue
+            if n in dropped:
+                self.roles[n] = Role("dropped", "left out, as asked")
+            elif n in slots:
+                self.roles[n] = Role("optimizer", slots[n])
+            elif n in checkpoint.parts:
+                self.roles[n] = Role("part", checkpoint.parts[n])
             else:
-                self.roles[n] = unexplained
+                self.roles[n] = Role("unexplained", said) if (said := adapters.what(n)) else unexplained
+
+    def _without_unread(self, r: Recognition) -> Recognition:
+        """The recognition of what can be read; the rest is remembered."""
+        matches = {}
+        for stored, m in r.matches.items():
+            if stored in self.checkpoint.unread:
+                self.unread[stored] = tuple(expand(p, dict(m.at)) for p in m.row.parts)
+                for placeholder, value in m.at:
+                    self.indices.setdefault(placeholder, set()).add(value)
+            else:
+                matches[stored] = m
+        return r._replace(matches=matches)
 
     def _bind(self, r: Recognition) -> None:
         params = r.architecture.params
@@ -80,6 +119,9 @@ class WeightGraph:
                 self.roles[stored] = Role(row.role, row.note)
                 continue
             at = dict(at_items)
+            if row.layout.holder:
+                self._bind_stack(stored, row, at, at_items)
+                continue
             names = [expand(p, at) for p in row.parts]
             if row.role == "repeat":
                 repeats.append((names[0], Bound(stored, row, 0, at), stored))
@@ -109,15 +151,37 @@ class WeightGraph:
             else:
                 self.params[name] = bound
                 self.roles[stored] = Role("param", name)
-        for name, info in params.items():
+        for name, info in () if self.untied else params.items():
             holder = self.params.get(name)
-            if holder is None or info.tied is None or info.group not in r.architecture.free_groups or info.tied in self.params:
+            if holder is None or info.tied is None or info.tied in self.params:
                 continue
-            if (
-                holder.row.parts == (name,) and info.layout == params[info.tied].layout
-            ):  # one tensor: which of its names it is saved under differs
-                self.params[info.tied] = holder
+            if info.group not in r.architecture.free_groups and not says_second_name(self.checkpoint.ties, r, info.tied, holder.stored):
+                continue
+            if info.tied not in r.table.by_param:
+                continue
+            row, _ = r.table.by_param[info.tied]
+            if holder.row.parts == (name,) and row.parts == (info.tied,) and lie_alike(holder.row, row, params):
+                self.params[info.tied] = Bound(holder.stored, row, 0, {})  # one tensor: which of its names it is saved under differs
                 self.roles[holder.stored] = Role("param", info.tied)
+
+    def _bind_stack(self, stored: str, row: Row, at: Mapping[str, int], at_items: tuple[tuple[str, int], ...]) -> None:
+        """A tensor that holds all the places of a placeholder (the experts of a layer) in one dimension, which says how many."""
+        holder, shape = row.layout.holder, self.checkpoint.tensors[stored].spec.shape
+        n = shape[row.layout.holder_dim] if len(shape) == len(row.layout.dims) else 0
+        LIMITS.check("tensors", n * len(row.parts), f"the number of parameters in {stored}")
+        for placeholder, value in at_items:
+            self.indices.setdefault(placeholder, set()).add(value)
+        self.indices.setdefault(holder, set()).update(range(n))
+        for place in range(n):
+            here = {**at, holder: place}
+            for i, p in enumerate(row.parts):
+                name = expand(p, here)
+                if name in self.params:
+                    self.twice.append((name, self.params[name].stored, stored))
+                else:
+                    self.params[name] = Bound(stored, row, i, here)
+        every = [expand(p.replace(f"{{{holder}}}", "*"), at) for p in row.parts]  # one name for all: there may be hundreds
+        self.roles[stored] = Role("param", ", ".join(every))
 
     def _other_parts(self, r: Recognition) -> None:
         """Name the tensors of the other models that lie in the same checkpoint (ELECTRA's generator beside its discriminator)."""
@@ -148,8 +212,38 @@ class WeightGraph:
         """Where in its stored tensor a canonical parameter lies."""
         assert self.recognition is not None
         b = self.params[canonical]
-        layouts = tuple(self.recognition.architecture.params[p].layout for p in b.row.parts)
-        return Placed(b.row.layout, layouts, b.which, self.checkpoint.tensors[b.stored].strides)
+        layouts = tuple(self.recognition.architecture.params[p].layout.at(b.at) for p in b.row.parts)
+        layout = b.row.layout
+        return Placed(layout.at(b.at), layouts, b.which, self.checkpoint.tensors[b.stored].strides, b.at.get(layout.holder, 0))
+
+    def adjust(self, canonical: str) -> Adjust | None:
+        """How the value of a canonical parameter follows from what is stored; None where it is what is stored."""
+        if self.recognition is None or not self.recognition.dialect.adjust:
+            return None
+        b = self.params[canonical]
+        return self.recognition.dialect.adjust.get(b.row.parts[b.which])
+
+    @cached_property
+    def layer_kinds(self) -> dict[str, dict[int, frozenset[bool]]]:
+        """How each switch of single layers stands by the tensors: "moe@layer" -> layer -> on, off, or (wrongly) both."""
+        r = self.recognition
+        if r is None or not r.architecture.layer_kinds:
+            return {}
+        params = r.architecture.params
+        out: dict[str, dict[int, frozenset[bool]]] = {s: {} for s in r.architecture.layer_kinds}
+        words: dict[int, tuple[str, ...]] = {}  # by the row's id, as in `_bind`
+        for row, at in r.matches.values():
+            said = words.get(id(row))
+            if said is None:
+                every = {w for p in row.parts if row.role == "param" for w in (params[p].switch, params[p].within)}
+                said = words[id(row)] = tuple(w for w in every if "@" in w)
+            for word in said:
+                switch = word.removeprefix("not ")
+                place = dict(at)[switch.partition("@")[2]]
+                here, on = out[switch], not word.startswith("not ")
+                if on not in here.get(place, ()):
+                    here[place] = here.get(place, frozenset()) | {on}
+        return out
 
     @cached_property
     def counts(self) -> dict[str, int]:
@@ -172,7 +266,7 @@ class WeightGraph:
         if self.recognition is None:
             return {}
         params = self.recognition.architecture.params
-        seen = {params[b.row.parts[b.which]].switch for b in self.params.values()}
+        seen = {params[b.row.parts[b.which]].switch for b in self.params.values()} if self.recognition.architecture.switches else set()
         return {
             s: frozenset(on for on in (True, False) if (s if on else f"not {s}") in seen) for s in self.recognition.architecture.switches
         }
@@ -202,8 +296,14 @@ class WeightGraph:
         found = self._solved.get(key)
         if found is None:
             r = self.recognition
-            found = self._solved[key] = Solution(Sizes(), {}, (), ()) if r is None else solve(r.architecture, self.shapes, given)
+            found = self._solved[key] = (
+                Solution(Sizes(), {}, (), ()) if r is None else solve(r.architecture, self.shapes, given, self._places())
+            )
         return found
+
+    def _places(self) -> dict[str, Mapping[str, int]]:
+        """Stored name -> where it stands, of the tensors with axes that have another size in each layer."""
+        return {} if self.recognition is None else {n: dict(m.at) for n, m in self.recognition.matches.items() if m.row.layout.by}
 
     def variant(self, heads: int | None = None) -> str | None:
         """The best-known name of this shape ("roberta-large"), the most specific variant that agrees; None if there is none."""
@@ -220,6 +320,11 @@ class WeightGraph:
         ]
         return max(fits, key=lambda f: f[0])[1] if fits else None
 
+    @cached_property
+    def packings(self) -> list[Packing]:
+        """The weights that are stored in several tensors, quantised."""
+        return packings(n for n, r in self.roles.items() if r.kind not in ("optimizer", "dropped"))
+
     def of_role(self, kind: str) -> list[str]:
         """The stored names that have a role, in the file's order."""
         return [n for n, r in self.roles.items() if r.kind == kind]
@@ -233,41 +338,30 @@ def bind(
     dialect: str | None = None,
     part: str | None = None,
     config: Mapping[str, object] | None = None,
+    drop: Sequence[str] = (),
 ) -> WeightGraph:
-    """Recognise a checkpoint and bind its tensors. Arguments as in `recognize.recognize`."""
-    shapes = {n: t.spec.shape for n, t in checkpoint.tensors.items() if n not in checkpoint.slots and n not in checkpoint.repeats}
-    if architecture is not None and not any(architecture in a.names for a in architectures().values()):
-        return WeightGraph(checkpoint, _learned(shapes, architecture, config))
-    if (
-        declared is not None
-        and architecture is None
-        and dialect in (None, "hf")
-        and not any(declared in a.names for a in architectures().values())
-    ):
-        found = _learned(shapes, declared, config)
-        if found is not None:
-            return WeightGraph(checkpoint, found)
-    found = recognize(
-        shapes,
-        checkpoint.aliases,
-        declared=declared,
-        architecture=architecture,
-        dialect=dialect,
-        part=part,
-        config=config,
-        called=checkpoint.called,
-    )
-    if found is None and declared is None and architecture is None and dialect is None and part is None:
-        from .recognize_learned import recognize_by_names
-
-        found = recognize_by_names(shapes, config)
-    return WeightGraph(checkpoint, found)
+    """Recognise a checkpoint and bind its tensors. Arguments as in `recognize.Question`; `drop` are globs of what to leave out."""
+    dropped = _dropped(checkpoint, drop)
+    state = training_state(checkpoint)
+    apart = (state, checkpoint.repeats, checkpoint.parts, dropped)
+    shapes = {n: t.spec.shape for n, t in checkpoint.tensors.items() if not any(n in a for a in apart)}
+    shapes |= {n: u.shape or () for n, u in checkpoint.unread.items() if not any(n in a for a in (*apart, checkpoint.beside))}
+    asked = Question(declared, architecture, dialect, part, config or {}, checkpoint.called)
+    found = recognized(shapes, checkpoint.aliases, asked)
+    if found is None and not checkpoint.special[0]:
+        checkpoint.special = adapters.alone(checkpoint)
+    untied = found is not None and denies_ties(found.dialect, config or {})
+    return WeightGraph(checkpoint, found, state, dropped, untied=untied)
 
 
-def _learned(shapes: Mapping[str, Shape], model_type: str, config: Mapping[str, object] | None) -> Recognition | None:
-    """The recognition by a learned schema; None where there is none, or the names are not its."""
-    if not is_learned(model_type):
-        return None
-    from .recognize_learned import recognize_learned
+def _dropped(checkpoint: Checkpoint, globs: Sequence[str]) -> frozenset[str]:
+    """The stored names that fit a glob. UsageError for one that nothing fits: a misspelt name must not pass for one that is left out."""
+    from fnmatch import fnmatchcase
 
-    return recognize_learned(shapes, model_type, config)
+    out: set[str] = set()
+    for glob in globs:
+        fits = [n for n in (*checkpoint.tensors, *checkpoint.unread, *checkpoint.extras) if fnmatchcase(n, glob)]
+        if not fits:
+            raise UsageError(f"--drop {glob}: nothing in the checkpoint has such a name", path=checkpoint.path)
+        out.update(fits)
+    return frozenset(out)

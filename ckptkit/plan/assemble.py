@@ -1,21 +1,16 @@
-"""From a Subject to a Plan: what the target holds and where every element of it comes from. Reads no weight.
-
-With a target dialect, the target's rows are walked and each is filled from the canonical parameters; without one (an
-unknown architecture, or a change of container only) every tensor goes over under its own name. Nothing is dropped in
-silence: the ledger says of every source tensor where it went or why not, and of every target tensor where it came from.
-"""
+"""The target laid out: every tensor gets its place in a file."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
-from ..containers import Slot
+from ..containers import Inside, Slot
 from ..errors import UsageError
-from ..graph.examine import Subject
 from ..tensors import DTYPE_ALIASES, DTYPES
-from .arrange import Request, Same, Weights
-from .translate import Translate
+from .arrange import Weights
+from .contents import Contents
+from .target import Request
 from .values import Piece, Plan, Task, cut
 
 
@@ -29,13 +24,6 @@ def parse_dtype(word: str) -> str:
     return name
 
 
-def arrange(subject: Subject, request: Request) -> Weights:
-    """Decide what the target holds. Raises UndecidedError or UnsupportedError where it cannot be decided or stored."""
-    if request.dialect is None or subject.graph.recognition is None:
-        return Same(subject, request).weights()
-    return Translate(subject, request, request.dialect).weights()
-
-
 def _split(name: str, dtype: str, pieces: Sequence[Piece], slots: Sequence[Slot]) -> Iterator[Task]:
     """A tensor that the container keeps in several places, as one task for each."""
     at = 0
@@ -45,45 +33,34 @@ def _split(name: str, dtype: str, pieces: Sequence[Piece], slots: Sequence[Slot]
         at += n
 
 
-def assemble(
-    weights: Weights,
-    request: Request,
-    *,
-    target: str,
-    single: bool,
-    inputs: Sequence[str],
-    metadata: Mapping[str, str],
-    extras: Mapping[str, object],
-    wrapper: str,
-    copies: Sequence[tuple[str, str]],
-    texts: Sequence[tuple[str, str]],
-) -> Plan:
-    """Give every target tensor its place in a file: the Plan."""
+def assemble(weights: Weights, request: Request, contents: Contents, inputs: Sequence[str]) -> Plan:
+    """Give every target tensor its place in a file: the Plan. `inputs` are the files that it rests on."""
     container = request.container
     specs = {n: s for n, s, _ in weights.targets}
     layout = container.layout(
         [(n, specs[weights.ties.get(n, n)]) for n in weights.came],
         filename=request.filename,
         ties=weights.ties,
-        metadata=metadata,
-        extras=extras,
-        wrapper=wrapper,
-        strings=weights.strings,
+        inside=Inside(contents.metadata, contents.extras, contents.wrapper, weights.strings),
         max_shard_size=request.max_shard_size,
     )
-    if single and len(layout.files) != 1:
+    if request.single and len(layout.files) != 1:
         names = ", ".join(n for n, _ in layout.files[:4])
         raise UsageError(
-            f"{container.TITLE} would be {len(layout.files)} files ({names})", path=target, hint="name a directory as the target"
+            f"{container.TITLE} would be {len(layout.files)} files ({names})", path=request.target, hint="name a directory as the target"
         )
     tasks = tuple(
         task
         for n, s, p in weights.targets
         if s.dtype != "STRING"
-        for task in ([Task(n, layout.slots[n], s.dtype, s.shape, p)] if n not in layout.split else _split(n, s.dtype, p, layout.split[n]))
+        for task in (
+            [Task(n, layout.slots[n], s.dtype, s.shape, p, weights.encodes.get(n))]
+            if n not in layout.split
+            else _split(n, s.dtype, p, layout.split[n])
+        )
     )
     stamps = []
     for path in dict.fromkeys(inputs):
         st = os.stat(path)
         stamps.append((os.path.abspath(path), st.st_size, st.st_mtime_ns))
-    return Plan(target, single, weights.sources, tasks, layout, tuple(stamps), tuple(copies), tuple(texts))
+    return Plan(request.target, request.single, weights.sources, tasks, layout, tuple(stamps), contents.copies, contents.texts)

@@ -24,6 +24,14 @@ BLOCK = 16384  # elements that one stream gives
 Value = Callable[[str], object]  # canonical values by name, None where nothing says one
 
 
+class Starts(NamedTuple):
+    """What decides how the parameters of a model start: its traits' `init`, canonical values by name, sizes."""
+
+    init: Mapping[str, object]
+    value: Value
+    sizes: Mapping[str, int]
+
+
 class Recipe(NamedTuple):
     """What a parameter starts as: a kind of `INITIALIZERS` or "ones", and its deviation (xavier_uniform: its limit)."""
 
@@ -34,17 +42,8 @@ class Recipe(NamedTuple):
         return f"{self.kind} {self.scale:.6g}" if self.scale else self.kind
 
 
-def recipe(
-    init: Mapping[str, object],
-    kind: str,
-    suffix: str,
-    name: str,
-    shape: Sequence[int],
-    value: Value,
-    sizes: Mapping[str, int],
-    initializer: str | None = None,
-) -> Recipe:
-    """How a parameter starts, by the traits' `init`, its module's `kind`, its `suffix` ("weight", "bias") and canonical name.
+def recipe(starts: Starts, kind: str, suffix: str, name: str, shape: Sequence[int], initializer: str | None = None) -> Recipe:
+    """How a parameter starts, by its module's `kind`, its `suffix` ("weight", "bias") and canonical name.
 
     `initializer` overrules the authors' for weights.
     """
@@ -52,14 +51,14 @@ def recipe(
         return Recipe("ones" if suffix == "weight" else "zeros")
     if suffix == "bias":
         return Recipe("zeros")
-    own = next((str(said) for glob, said in init.items() if fnmatchcase(name, glob)), "truncated_normal")
+    own = next((str(said) for glob, said in starts.init.items() if fnmatchcase(name, glob)), "truncated_normal")
     word, _, text = own.partition(" ")
     word = initializer or word
     if word == "zeros":
         return Recipe("zeros")
     if word == "xavier_uniform":
         return Recipe(word, sqrt(6.0 / (shape[0] + shape[-1])))
-    return Recipe(word, _scale(text, shape, value, sizes))
+    return Recipe(word, _scale(text, shape, starts.value, starts.sizes))
 
 
 def _scale(text: str, shape: Sequence[int], value: Value, sizes: Mapping[str, int]) -> float:

@@ -10,7 +10,9 @@ from .._version import __version__
 from ..findings import Finding
 from ..graph.examine import Subject
 from ..tensors import TensorSpec
-from .arrange import Request, Stories, Weights
+from .arrange import Stories, Weights
+from .target import Request
+from .values import Plan
 
 LEDGER = "ckptkit-ledger.json"
 
@@ -56,6 +58,14 @@ def ledger_text(ledger: Mapping[str, object]) -> str:
     return text(ledger, 0, "") + "\n"
 
 
+def with_ledger(plan: Plan, ledger: dict[str, object]) -> Plan:
+    """The plan that also writes the ledger, which lists the target's files: those that another run may later take the place of."""
+    target = ledger["target"]
+    assert isinstance(target, dict)
+    target["files"] = sorted({*plan.names, LEDGER})
+    return plan._replace(texts=(*plan.texts, (LEDGER, ledger_text(ledger))))
+
+
 def make_ledger(subject: Subject, request: Request, weights: Weights, findings: Sequence[Finding]) -> dict[str, object]:
     """Every source tensor and where it went or why not, every target tensor and where it came from."""
     ck = subject.checkpoint
@@ -68,7 +78,7 @@ def make_ledger(subject: Subject, request: Request, weights: Weights, findings: 
             "container": ck.container,
             "architecture": r.architecture.name if r else None,
             "dialect": r.dialect.name if r else None,
-            "tensors": Told({n: t.spec for n, t in ck.tensors.items()}, weights.went, lambda n: {"to": [n]}),
+            "tensors": Told({n: t.spec for n, t in (ck.tensors | ck.stored).items()}, weights.went, lambda n: {"to": [n]}),
         },
         "target": {
             "container": request.container.NAME,

@@ -17,7 +17,7 @@ from ..schema import Param, count_name, expand, placeholders
 from ..schema.layout import Grown, Placed, Sizes, nest, stored_shape
 from ..schema.loops import Loop
 from ..support.name_text import collapse
-from .initial import Recipe, recipe
+from .initial import Recipe, Starts, recipe
 from .values import Drawn, Piece
 
 AXIS = "vocab"
@@ -56,16 +56,27 @@ def lacking(subject: Subject, groups: Collection[str], absent: Collection[str]) 
     stand = {name: next(iter(on)) if len(on) == 1 else subject.value(name) is True for name, on in graph.switches.items()}
 
     def wanted(info: Param) -> bool:
-        if info.switch:
-            return stand[info.switch.removeprefix("not ")] is not info.switch.startswith("not ")
-        return not info.optional or info.module in seen
+        for switch in filter(None, (info.switch, info.within)):
+            if "@" not in switch and stand[switch.removeprefix("not ")] is switch.startswith("not "):
+                return False
+        return bool(info.switch) or not info.optional or info.module in seen
+
+    def has(info: Param, at: Mapping[str, int]) -> bool:
+        """Whether the place is of the kind that has it."""
+        for word in filter(None, (info.switch, info.within)):
+            switch, _, holder = word.removeprefix("not ").partition("@")
+            if holder and kinds[f"{switch}@{holder}"].get(at[holder]) is word.startswith("not "):
+                return False
+        return True
+
+    kinds = {switch: subject.kinds(switch) for switch in arch.layer_kinds}
 
     return frozenset(
         name
         for template, info in arch.params.items()
         if (info.group == "core" or info.group in groups) and not info.tied and template not in absent and wanted(info)
-        for name, _ in places(template, graph.counts)
-        if name not in graph.params
+        for name, at in places(template, graph.counts)
+        if name not in graph.params and has(info, at)
     )
 
 
@@ -77,22 +88,24 @@ def places(template: str, counts: Mapping[str, int]) -> Iterator[tuple[str, dict
         yield expand(template, at), at
 
 
-def anew(subject: Subject, template: str, name: str, there: Placed, sizes: Sizes, seed: int, first: int = 0, index: int = 0) -> New:
-    """What writes the parameter `name` (from row `first` of the vocabulary on) where it belongs; `index` is its source's."""
+def anew(subject: Subject, template: str, name: str, there: Placed, sizes: Sizes, seed: int, first: int = 0) -> New:
+    """What writes the parameter `name` (from row `first` of the vocabulary on) where it belongs; its source's number is for the caller to
+    put in."""
     arch = subject.architecture
     assert arch is not None
     info = arch.params[template]
     shape = stored_shape(info.layout, (info.layout,), sizes)
     suffix = template[len(info.module) + 1 :]
     init = arch.traits.get("init")
-    how = recipe(init if isinstance(init, Mapping) else {}, arch.modules[info.module].kind, suffix, name, shape, subject.value, sizes.axis)
+    starts = Starts(init if isinstance(init, Mapping) else {}, subject.value, sizes.axis)
+    how = recipe(starts, arch.modules[info.module].kind, suffix, name, shape)
     loops, a, b = nest(Placed(info.layout, (info.layout,), 0), there, sizes, Grown(AXIS, sizes, first))
     if how.kind in ("zeros", "ones"):
         return New(how, None, Piece(-1, tuple(Loop(n, 0, t) for n, _, t in loops), 0, b, "fill", float(how.kind == "ones")))
     numel = 1
     for n in shape:
         numel *= n
-    return New(how, Drawn(how.kind, how.scale, name, seed, numel), Piece(index, loops, a, b))
+    return New(how, Drawn(how.kind, how.scale, name, seed, numel), Piece(0, loops, a, b))
 
 
 def told(new: Mapping[str, list[str]], rows: Mapping[str, list[str]], cut: list[str], seed: int, have: int, want: int) -> list[Finding]:

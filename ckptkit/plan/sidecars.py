@@ -15,10 +15,11 @@ from collections.abc import Mapping
 
 from .._typing import Any, NamedTuple
 from ..configuration.write import to_json_text
-from ..errors import CheckpointError
+from ..errors import CheckpointError, printable
 from ..findings import Finding
 from ..graph.examine import Subject
 from ..schema import Dialect, Kit
+from ..support.links import leads_out
 from ..support.strict_json import read_bytes, read_json
 
 SIDECARS = frozenset((
@@ -47,18 +48,14 @@ def gather(subject: Subject, target: Dialect | None, raw: Mapping[str, object], 
     only."""
     folder, source = subject.checkpoint.folder, subject.graph.dialect
     there = present(subject, target)
+    findings = [_left_out(n, out) for n in there if (out := leads_out(os.path.join(folder, n), folder)) is not None]
+    there = {n: what for n, what in there.items() if n not in {f.where for f in findings}}
     copies = {to: os.path.join(folder, n) for n, to in renamed(subject, target, there).items()}
     texts: dict[str, str] = {}
-    findings: list[Finding] = []
     roles = {role: os.path.join(folder, n) for n, role in there.items() if role}
     text: dict[str, object] | None = None
     if target is not None and target.library.vocabulary is not None:
-        if (
-            source is not None
-            and source.library.vocabulary is not None
-            and (old := os.path.join(folder, "tokenizer.json"))
-            and os.path.isfile(old)
-        ):
+        if source is not None and source.library.vocabulary is not None and (old := _beside(folder, "tokenizer.json")) is not None:
             roles.setdefault("", old)
         text = _vocabulary(target, roles, folder, copies, texts, findings)
     elif target is not None and target.config.labels and source is not None and source.library.vocabulary is not None:
@@ -111,7 +108,7 @@ def _vocabulary(
     """The settings of the target's tokenizer; None, and a finding, where the source has no vocabulary that it would load."""
     words = target.library.vocabulary
     assert words is not None
-    said, settings = _object(roles.get(TOKENIZER)), _object(os.path.join(folder, SETTINGS))
+    said, settings = _object(roles.get(TOKENIZER)), _object(_beside(folder, SETTINGS))
     held: dict[str, str | bytes] = {what: read_bytes(roles[what]) for what in words.files if what in roles}
     if set(words.files) - held.keys():
         held = dict(_taken_out(said, words.files))
@@ -176,7 +173,7 @@ def _taken_out(said: Mapping[str, object], files: tuple[str, ...]) -> dict[str, 
 
 def _for_transformers(roles: Mapping[str, str], folder: str, copies: dict[str, str], texts: dict[str, str]) -> None:
     """What keras_hub's tokenizer.json says, as transformers says it; and the first line that its merges.txt has."""
-    said = _mapping(_object(os.path.join(folder, "tokenizer.json")).get("config"))
+    said = _mapping(_object(_beside(folder, "tokenizer.json")).get("config"))
     if WORDS in roles and said and SETTINGS not in copies:
         lower, accents = bool(said.get("lowercase")), bool(said.get("strip_accents"))
         texts[SETTINGS] = to_json_text({"do_lower_case": lower, "strip_accents": accents})
@@ -207,6 +204,17 @@ def _object(path: str | None) -> dict[str, Any]:
     except CheckpointError:
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _beside(folder: str, name: str) -> str | None:
+    """The path of a file beside the checkpoint; None where there is none, or only a link that leads out."""
+    path = os.path.join(folder, name)
+    return path if os.path.isfile(path) and leads_out(path, folder) is None else None
+
+
+def _left_out(name: str, real: str) -> Finding:
+    message = f"{printable(name)} is a link that leads out of the checkpoint's folder, to {printable(real)}: it is left out"
+    return Finding("warning", "links", name, message, "copy the file itself into the folder, if it belongs there")
 
 
 def _mapping(value: object) -> dict[str, Any]:

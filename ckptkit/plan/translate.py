@@ -7,32 +7,29 @@ from itertools import groupby
 from itertools import product as combinations
 from math import prod
 
-from .._typing import TYPE_CHECKING, Any
-from ..configuration.write import choose_class, named_class
 from ..errors import UnsupportedError
 from ..findings import Finding
-from ..graph.equal import compare_ties
 from ..graph.examine import Subject
-from ..graph.tf_objects import recalled, recalled_scope, remembered, scope
+from ..graph.survey import Survey
 from ..limits import LIMITS
 from ..schema import Dialect, Row, Table, count_name, expand, placeholders
+from ..schema.adjust import PLAIN
 from ..schema.layout import Layout, Placed, Sizes, atoms, nest, region, stored_shape
 from ..schema.loops import Loop, simplify
 from ..support.name_text import collapse
-from ..tensors import DTYPES, TensorSpec
-from .arrange import Builder, Request, Weights, how_made
+from ..tensors import TensorSpec
+from .arrange import Builder, Weights, how_made, straight, whole
+from .naming import Naming
 from .new_parameters import AXIS, anew, lacking, resized, told
+from .target import Request
 from .values import Piece
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 
 class Translate(Builder):
     """From one dialect to another, through the canonical parameters."""
 
-    def __init__(self, subject: Subject, request: Request, dialect: Dialect) -> None:
-        super().__init__(subject, request)
+    def __init__(self, subject: Subject, request: Request, survey: Survey, dialect: Dialect) -> None:
+        super().__init__(subject, request, survey)
         assert subject.graph.recognition is not None
         self.recognition = subject.graph.recognition
         self.arch = self.recognition.architecture
@@ -47,13 +44,15 @@ class Translate(Builder):
             ):
                 raise UnsupportedError(
                     f"{dialect.title} has no {self.arch.title} without the {info.group}, and nothing says how many "
-                    f"{count_name(placeholders(p)[0])} to begin anew",
+                    f"{count_name(placeholders(p)[0])} to initialise",
                     hint=self._others(),
                 )
         added = request.add_groups | (dialect.library.needs - self.graph.groups - request.drop_groups)
         self.groups = (self.graph.groups | added) - request.drop_groups
         others = {g for g, base in dialect.library.stands.items() if g in self.groups and base not in self.graph.groups}
         self.groups -= others
+        self.untied = False
+        self.groups -= self._copies()
         self.absent = {p: k for p, k in self.recognition.dialect.lacks.items() if k.holds(self.sizes.axis)}
         self.lacked = {p: k for p, k in dialect.lacks.items() if k.holds(self.sizes.axis)}
         self.new = (
@@ -62,7 +61,7 @@ class Translate(Builder):
         self.begun: dict[str, list[str]] = {}  # how they start -> target names
         self.rows: dict[str, list[str]] = {}  # how their new rows start -> target names
         self.cut: list[str] = []  # target names that lose rows
-        self.untied = False
+        self.adjusted: list[str] = []  # canonical parameters whose values source and target keep otherwise
         self.again: dict[str, str] = {}  # target names that are written once more as a tensor of their own -> the first
         self.harmless: dict[str, list[str]] = {}  # why it may be left out -> stored names
         for g in sorted(others):
@@ -70,31 +69,15 @@ class Translate(Builder):
             self.went |= {n: {"dropped": f"{dialect.title} has no {g} of this kind"} for n in stored}
             message = f"{dialect.title} has no {g} without a {dialect.library.stands[g]}, so none of this kind: {collapse(stored)} dropped"
             self.findings.append(Finding("warning", "dropped", collapse(stored), message))
-        rest = subject.values.rest if subject.values is not None else {}
-        self.named = named_class(rest, self.arch, dialect, self.groups)
-        self.hung = (
-            recalled(dialect, self.table, subject.config.raw if subject.config is not None else None) if dialect.files.objects else None
-        )
-        self.prefix = self.hung.prefix if self.hung is not None else self._prefix()
+        self.naming = Naming(subject, dialect, self.groups)
+        self.named = self.naming.named
 
-    def _name(self, row: Row, at: Mapping[str, int]) -> str:
-        if self.hung is not None:
-            return (
-                self.hung if not self.dialect.files.objects or not self.dialect.files.objects.paths else self.hung._replace(root="")
-            ).name(row, at, self.graph.counts)
-        return self.table.stored_name(row, at, self.prefix, self.graph.counts)
-
-    def _prefix(self) -> str:
-        """The first prefix; none where the dialect allows that and no head is stored beside the core, nor has the class that is named
-        one."""
-        if "" not in self.dialect.prefixes or (self.dialect.prefixed and self.named is None):
-            return self.dialect.prefixes[0]
-        if outside(self.table, self.groups):
-            return self.dialect.prefixes[0]
-        raw = self.subject.config.raw if self.subject.config is not None else None
-        said = {"prefix": self.recognition.prefix} if self.dialect is self.recognition.dialect else remembered(raw).get(self.dialect.name)
-        bare = isinstance(said, Mapping) and said.get("prefix") == ""
-        return self.dialect.prefixes[0] if self.named is not None and outside(self.table, self.named.groups) and not bare else ""
+    def _copies(self) -> set[str]:
+        """The heads that the source stores though they are tied: copies, which are no heads of the model's own."""
+        unties = self.recognition.dialect.unties & self.graph.params.keys()
+        tied = {p for p in unties if (other := self.arch.params[p].tied) is not None and self._is_tied(p, other)}
+        groups = {self.arch.params[p].group for p in tied} & self.arch.free_groups
+        return {g for g in groups if not any(i.group == g and n in self.graph.params for n, i in self.arch.params.items() if n not in tied)}
 
     def weights(self) -> Weights:
         for row, at in walk(self.table.rows, self.graph.counts):
@@ -103,15 +86,20 @@ class Translate(Builder):
         missed = self.untied and not self.request.container.TIES
         for row, at in walk(self.table.rows, self.graph.counts):
             if row.role == "repeat" and (row.computes or (row.apart and missed)):
-                self._apart(self._name(row, at), *(expand(p, at) for p in row.parts))
+                self._apart(self.naming.name(row, at), *(expand(p, at) for p in row.parts))
             elif row.role == "repeat" and self.request.container.TIES and (not row.note or row.note in self.groups):
-                self._tie(self._name(row, at), *(expand(p, at) for p in row.parts))
+                self._tie(self.naming.name(row, at), *(expand(p, at) for p in row.parts))
         self._derived()
         self._lacking()
         self._rest()
         self._spell()
+        if self.adjusted:
+            text = (
+                f"{collapse(self.adjusted)}: {self.recognition.dialect.title} and {self.dialect.title} store other values of them, rounded"
+            )
+            self.findings.append(Finding("info", "adjusted", collapse(self.adjusted, 2), text))
         self.findings += told(self.begun, self.rows, self.cut, self.request.seed, self.sizes.axis.get(AXIS, 0), self.wide.axis.get(AXIS, 0))
-        return self.finish(self.groups, self.untied)._replace(hung=self.hung)
+        return self.finish(self.groups, self.untied)._replace(hung=self.naming.hung)
 
     def _apart(self, target: str, *canonical: str) -> None:
         """Write `target` as a tensor of its own, with the values of the one that holds `canonical`, if that is written."""
@@ -123,14 +111,9 @@ class Translate(Builder):
 
     def _spell(self) -> None:
         """Give the target's tensors the names that they are stored under, where those are no templates."""
-        if self.dialect.files.spelling is None:
+        spelled = self.naming.spelled(list(self.came))
+        if spelled is None:
             return
-        chosen = (self.named,) if self.named is not None else choose_class(self.dialect.classes, self.groups, None, self.arch.free_groups)
-        cls = chosen[0].name if chosen else ""
-        raw = self.subject.config.raw if self.subject.config is not None else None
-        same = self.dialect.files.spelling == self.recognition.dialect.files.spelling
-        called = recalled_scope(self.dialect, cls, scope(self.dialect, list(self.tensors), cls) if same else remembered(raw))
-        spelled = self.dialect.files.spelling.stored(list(self.came), cls, *filter(None, (called,)))
         self.targets = [(spelled[n], spec, pieces) for n, spec, pieces in self.targets]
         self.ties = {spelled[n]: spelled[t] for n, t in self.ties.items()}
         self.came = {spelled[n]: story for n, story in self.came.items()}
@@ -146,20 +129,28 @@ class Translate(Builder):
 
     def _row(self, row: Row, at: Mapping[str, int]) -> None:
         infos = [self.arch.params[p] for p in row.parts]
-        if infos[0].group not in self.groups | (self.arch.free_groups & self.named.groups if self.named is not None else frozenset()):
+        unties = row.parts[0] in self.dialect.unties
+        claimed = self.arch.free_groups & self.named.groups if self.named is not None else frozenset()
+        if infos[0].group not in self.groups | claimed and not unties:
             return
-        target = self._name(row, at)
-        canonical = [expand(p, at) for p in row.parts]
-        if len(row.parts) == 1 and infos[0].tied is not None and self._is_tied(canonical[0], expand(infos[0].tied, at)):
-            if (
+        target = self.naming.name(row, at)
+        places = [at] if not row.layout.holder else self._places_of(row.layout.holder, at)
+        held = [(template, i, here) for here in places for i, template in enumerate(row.parts)]
+        canonical = [expand(template, here) for template, _, here in held]
+        if len(canonical) == 1 and infos[0].tied is not None and self._is_tied(canonical[0], expand(infos[0].tied, at)):
+            if unties:
+                canonical = [expand(infos[0].tied, at)]
+            elif (
                 self.request.container.TIES
                 and self.dialect.files.ties
                 and not (self.named is not None and row.parts[0] in self.named.without)
             ):
                 self._tie(target, expand(infos[0].tied, at))
-            return
+                return
+            else:
+                return
         if (
-            len(row.parts) == 1
+            len(canonical) == 1
             and row.parts[0] in self.lacked
             and (canonical[0] not in self.graph.params or self._leave_out(row.parts[0], canonical[0]))
         ):
@@ -169,22 +160,29 @@ class Translate(Builder):
             have = self.graph.counts.get(axis, self.wide.axis.get(axis, n))
             if have != n:
                 raise UnsupportedError(f"{self.dialect.title} has no place for {axis} {have} ({target}): {why}", hint=self._others())
-        layouts = tuple(i.layout for i in infos)
+        layout, layouts = row.layout.at(at), tuple(i.layout.at(at) for i in infos)
         pieces: list[Piece] = []
         stored: list[str] = []
         dtypes: list[str] = []
         new: dict[str, str] = {}
-        for i, (template, name) in enumerate(zip(row.parts, canonical, strict=True)):
-            there = Placed(row.layout, layouts, i)
+        whole = self._whole(row, canonical, (layout, layouts))
+        if whole is not None:
+            pieces.append(whole[1])
+            stored.append(whole[0])
+            dtypes.append(self.tensors[whole[0]].spec.dtype)
+        for (template, i, here), name in zip(held, canonical, strict=True) if whole is None else ():
+            there = Placed(layout, layouts, i, at=here.get(row.layout.holder, 0))
+            first = len(pieces)
             if name in self.graph.params:
                 bound = self.graph.params[name]
                 loops, a, b = nest(self.graph.placed(name), there, self.sizes, self.grown)
-                pieces.append(Piece(self.source(bound.stored), loops, a, b))
+                pieces.append(self._adjusted(Piece(self.source(bound.stored), loops, a, b), template, name))
                 stored.append(bound.stored)
-                dtypes.append(self.tensors[bound.stored].spec.dtype)
+                dtypes.append(self.kept_dtype(bound.stored))
                 if self.grown is not None and AXIS in infos[i].layout.axes:
                     pieces += self._resized(template, name, there, target, new)
-            elif name in self.new:
+                continue
+            if name in self.new:
                 pieces.append(self._new(template, name, there, new))
                 self.begun.setdefault(new[name], []).append(target)
             elif template in self.absent:
@@ -193,13 +191,13 @@ class Translate(Builder):
                 if any(c in self.graph.params for c in canonical):
                     raise UnsupportedError(f"{target} joins {', '.join(canonical)}, but the weights lack {name}")
                 return
-        spec = TensorSpec(
-            self.dtype(target, canonical[0], dtypes[0] if dtypes else self._main_dtype()), stored_shape(row.layout, layouts, self.wide)
-        )
+            pieces[first:] = [self._adjusted(p, template) for p in pieces[first:]]
+        shape = stored_shape(layout, layouts, self.wide)
+        spec = TensorSpec(self.dtype(target, canonical[0], dtypes[0] if dtypes else self._main_dtype()), shape)
         pieces += self._folded(row, layouts, spec, dict(at))
-        for name in stored:
-            self.moved(name, target)
         sources = list(dict.fromkeys(stored))
+        for name in sources:
+            self.moved(name, target)
         story: dict[str, object] = {
             "from": sources,
             "holds": canonical,
@@ -210,15 +208,47 @@ class Translate(Builder):
             story["initialised"] = {n: f"{how}, seed {self.request.seed}" for n, how in new.items()}
         self.targets.append((target, spec, tuple(pieces)))
 
+    def _places_of(self, holder: str, at: Mapping[str, int]) -> list[Mapping[str, int]]:
+        """Every place of the placeholder that a tensor joins."""
+        return [{**at, holder: n} for n in range(self.graph.counts.get(count_name(holder), 0))]
+
+    def _whole(self, row: Row, canonical: Sequence[str], there: tuple[Layout, tuple[Layout, ...]]) -> tuple[str, Piece] | None:
+        """(the stored tensor, its copy) where a tensor that joins many parameters goes over as it is."""
+        bound = self.graph.params.get(canonical[0]) if len(canonical) > 1 else None
+        if bound is None or bound.row.parts != row.parts or bound.row.layout != row.layout or self.grown is not None:
+            return None
+        t, adjust = self.tensors[bound.stored], self.recognition.dialect.adjust
+        alike = all(adjust.get(p) == self.dialect.adjust.get(p) for p in row.parts)
+        if (
+            not alike
+            or t.strides is not None
+            or t.spec.shape != stored_shape(*there, self.sizes)
+            or self.graph.params[canonical[-1]].stored != bound.stored
+        ):
+            return None
+        return bound.stored, Piece(self.source(bound.stored), simplify((Loop(t.spec.numel, 1, 1),)))
+
+    def _adjusted(self, piece: Piece, template: str, name: str = "") -> Piece:
+        """The piece with its values as the target keeps them, where source (a stored parameter, `name`) and target differ in that."""
+        theirs = self.graph.adjust(name) if name else None
+        ours = self.dialect.adjust.get(template)
+        if theirs == ours:
+            return piece
+        change = (theirs or PLAIN).then((ours or PLAIN).inverse())
+        self.adjusted.append(name or template)
+        if piece.op == "fill":
+            return piece._replace(value=piece.value * change.scale + change.offset)
+        return piece._replace(op="affine", scale=change.scale, value=change.offset)
+
     def _new(self, template: str, name: str, there: Placed, told: dict[str, str], first: int = 0) -> Piece:
         """What writes a parameter that the source lacks, or its rows from `first` on; `told` is given how they start."""
         source = f"(new) {name}"
-        new = anew(self.subject, template, name, there, self.wide, self.request.seed, first, self.sources.get(source, len(self.sources)))
-        if new.drawn is not None:
-            self.made[source] = new.drawn
-            self.source(source)
+        new = anew(self.subject, template, name, there, self.wide, self.request.seed, first)
         told[name] = str(new.how)
-        return new.piece
+        if new.drawn is None:
+            return new.piece
+        self.made[source] = new.drawn
+        return new.piece._replace(source=self.source(source))
 
     def _resized(self, template: str, name: str, there: Placed, target: str, told: dict[str, str]) -> list[Piece]:
         """What writes the rows of the vocabulary that the source does not have."""
@@ -233,7 +263,7 @@ class Translate(Builder):
 
     def _main_dtype(self) -> str:
         for b in self.graph.params.values():
-            return self.tensors[b.stored].spec.dtype
+            return self.kept_dtype(b.stored)
         return "F32"
 
     def _fill(self, there: Placed, part: Layout, value: float | str) -> list[Piece]:
@@ -257,7 +287,7 @@ class Translate(Builder):
         if lack is None or lack.fold is not None or canonical not in self.graph.params:
             return False
         stored = self.graph.params[canonical].stored
-        if _is_fill(self.subject, canonical, lack.fill):
+        if canonical in self.survey.fills:
             self.went.setdefault(
                 stored,
                 {
@@ -282,11 +312,11 @@ class Translate(Builder):
             rows, width = self.tensors[stored].spec.shape
             if rows != 1:
                 raise UnsupportedError(f"{stored} has {rows} rows; {self.dialect.title} has no place for them", hint=lack.why)
-            if _is_fill(self.subject, name, lack.fill):
+            if name in self.survey.fills:
                 self.went[stored] = {"dropped": f"all {lack.fill:g}, which {self.dialect.title} takes for granted"}
                 continue
             out.append(Piece(self.source(stored), (Loop(spec.shape[0], 0, width), Loop(width, 1, 1)), 0, 0, "add"))
-            target = self._name(row, at)
+            target = self.naming.name(row, at)
             self.went[stored] = {"to": [], "folded": f"added to every row of {target}"}
             self.findings.append(
                 Finding("warning", "lossy", stored, f"{self.dialect.title} has no place for {stored}: it is added to every row of "
@@ -299,9 +329,7 @@ class Translate(Builder):
             return True
         if target not in self.graph.params:
             return False
-        values = self.subject.values
-        said_untied = self.subject.value("tied") is False and (values is None or "tied" not in values.assumed)
-        if not said_untied and compare_ties(self.graph, name, target, self.sizes):
+        if name in self.survey.ties:
             self.went.setdefault(self.graph.params[name].stored, {"tied": self.graph.params[target].stored})
             return True
         self.untied = True
@@ -328,33 +356,27 @@ class Translate(Builder):
         for row, at in walk(self.table.rows, self.graph.counts):
             if not row.made:
                 continue
-            target = self._name(row, at)
+            target = self.naming.name(row, at)
             self.came[target] = {"from": [], "how": f"computed ({row.note})"}
             if row.note in holders and self.request.container.TIES:
                 self.ties[target] = holders[row.note]
                 continue
-            source, shape = f"(computed) {row.note}", stored_shape(row.layout, (row.layout,), self.wide)
-            if row.note not in holders:
-                import numpy as np
-
-                holders[row.note] = target
-                values = np.ascontiguousarray(self.subject.derive(row.note, shape), "<f4")
-                self.made[source] = self._as_stored(row.note, values).tobytes()
+            holders.setdefault(row.note, target)
+            shape = stored_shape(row.layout, (row.layout,), self.wide)
             spec = TensorSpec(self.dtype(target, target, self._main_dtype()), shape)
-            self.targets.append((target, spec, (Piece(self.source(source), simplify((Loop(spec.numel, 1, 1),))),)))
+            self.targets.append((target, spec, (self._made_of(row.note, shape),)))
 
-    def _as_stored(self, how: str, computed: NDArray[Any]) -> NDArray[Any]:
-        """The values that the source stores of what is `computed` so, which differ from ours in the last bits; ours where it has none,
-        or others."""
-        import numpy as np
+    def _made_of(self, how: str, shape: tuple[int, ...]) -> Piece:
+        """What writes a computed tensor: the values that the source stores of it, which differ from ours in the last bits, else ours."""
+        stored = self.tensors.get(self.survey.computed.get(how, ""))
+        if stored is not None and stored.spec.shape == shape:
+            return whole(self.source(stored.name), stored)
+        name = f"(computed) {how}"
+        if name not in self.made:
+            import numpy as np
 
-        for stored, (row, _) in self.recognition.matches.items():
-            t = self.subject.checkpoint.tensors[stored]
-            if row.role == "derived" and row.note == how and t.spec.shape == computed.shape and DTYPES[t.spec.dtype].kind == "float":
-                held = np.ascontiguousarray(self.subject.checkpoint.array(stored), "<f4")
-                if np.allclose(held, computed, rtol=0, atol=1e-5):
-                    return held
-        return computed
+            self.made[name] = np.ascontiguousarray(self.subject.derive(how, shape), "<f4").tobytes()
+        return Piece(self.source(name), straight(prod(shape)))
 
     def _lacking(self) -> None:
         """What the target dialect has no row for: a head it does not know is dropped, an untied parameter is refused."""
@@ -408,7 +430,7 @@ class Translate(Builder):
                 self.went[name] = {"dropped": f"part of the {role.what}"}
             elif role.kind == "unexplained":
                 self.went[name] = {"dropped": f"no part of {self.arch.title}"}
-            elif self.request.drop_groups and name not in self.went:
+            elif role.kind == "dropped" or (self.request.drop_groups and name not in self.went):
                 self.went[name] = {"dropped": "asked to be dropped"}
         unused: dict[str, list[str]] = {}
         for name, role in self.graph.roles.items():
@@ -421,33 +443,6 @@ class Translate(Builder):
             self.findings.append(
                 Finding("warning", "dropped", collapse(lost, 4), f"no part of {self.arch.title}, dropped: {collapse(lost)}")
             )
-
-
-def _is_fill(subject: Subject, canonical: str, value: float | str) -> bool:
-    """Whether a parameter, which has a stored tensor of its own, is a constant or an identity matrix. Reads it."""
-    import numpy as np
-
-    bound = subject.graph.params[canonical]
-    array = subject.checkpoint.array(bound.stored)
-    if len(bound.row.parts) > 1:
-        return False
-    if isinstance(value, str):
-        return bool(array.ndim == 2 and array.shape[0] == array.shape[1] and np.array_equal(array, np.eye(len(array))))
-    return bool((array == value).all())
-
-
-def outside(table: Table, groups: frozenset[str]) -> bool:
-    """Whether some of these groups is stored beside the prefix."""
-    return any(not row.prefixed and table.arch.params[p].group in groups for row in table.rows if row.role == "param" for p in row.parts)
-
-
-def bare(subject: Subject) -> dict[str, object]:
-    """What to remember of a checkpoint without the prefix that the class has that its configuration names; {} of others."""
-    r = subject.graph.recognition
-    if r is None or r.prefix or "" not in r.dialect.prefixes:
-        return {}
-    cls = named_class(subject.values.rest if subject.values is not None else {}, r.architecture, r.dialect, subject.graph.groups)
-    return {r.dialect.name: {"prefix": ""}} if cls is not None and outside(r.table, cls.groups) else {}
 
 
 def walk(rows: Sequence[Row], counts: Mapping[str, int]) -> Iterator[tuple[Row, dict[str, int]]]:

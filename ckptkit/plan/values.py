@@ -8,14 +8,16 @@ So one shape of step is enough; a byte copy is the nest with a single loop of st
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from .._typing import NamedTuple
+from .._typing import Any, NamedTuple
 from ..containers import FileLayout, Part, Slot
+from ..packing import Form
 from ..schema.loops import Loop, simplify
+from ..schema.loops import cut as cut_loops
 from ..tensors import Extent
 
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 
 
 class Drawn(NamedTuple):
@@ -28,11 +30,28 @@ class Drawn(NamedTuple):
     numel: int
 
 
+class Encoded(NamedTuple):
+    """A tensor that its file does not hold as it is (compression, varints): who reads it opens the file and unpacks it there and then."""
+
+    container: str
+    path: str  # absolute
+    tensor: str
+    nbytes: int  # unpacked
+    limits: tuple[tuple[str, int], ...] = ()  # those that were raised for the file when the plan was made
+
+
+class PackedParts(NamedTuple):
+    """A weight stored in parts that is decoded where it is used: its form (`ckptkit.packing`) and the parts (role, dtype, extents)."""
+
+    form: Form
+    parts: tuple[tuple[str, str, tuple[Extent, ...]], ...]
+
+
 class Source(NamedTuple):
     """A stored tensor as the engine sees it: the extents one after another are a flat array of `dtype`.
 
-    `data` is set instead where a format encodes its elements so that no extent holds them (varints, compression), and
-    `drawn` where no file has them: a new parameter, float32.
+    Instead of extents, `encoded` is set where a format encodes its elements so that no extent holds them, `data` where they were
+    computed, `drawn` where they are a new parameter's, float32, and `packed` where they are decoded from several parts, float32.
     """
 
     name: str
@@ -40,10 +59,13 @@ class Source(NamedTuple):
     extents: tuple[Extent, ...]
     data: bytes | None = None
     drawn: Drawn | None = None
+    encoded: Encoded | None = None
+    packed: PackedParts | None = None
 
 
 class Piece(NamedTuple):
-    """One nest of loops. `op`: copy; add (into what an earlier piece of the task put there); fill (with `value`, no source)."""
+    """One nest of loops. `op`: copy; affine (times `scale`, plus `value`, in double precision, rounded once); add (into what an earlier
+    piece of the task put there); fill (with `value`, no source)."""
 
     source: int  # index into Plan.sources; -1 for fill
     loops: tuple[Loop, ...]  # outermost first, simplified: () is one element
@@ -51,6 +73,17 @@ class Piece(NamedTuple):
     target_offset: int = 0
     op: str = "copy"
     value: float = 0.0
+    scale: float = 1.0
+
+
+class Encode(NamedTuple):
+    """The target holds one part of a packed weight: the weight that the pieces make, of `shape`, rounded to `dtype` and encoded."""
+
+    packing: str
+    role: str
+    dtype: str
+    shape: tuple[int, ...]
+    settings: Mapping[str, Any]
 
 
 class Task(NamedTuple):
@@ -61,6 +94,7 @@ class Task(NamedTuple):
     dtype: str  # what the target stores; elements are cast from each source's dtype, round to nearest even
     shape: tuple[int, ...]
     pieces: tuple[Piece, ...]
+    encode: Encode | None = None
 
 
 class Plan(NamedTuple):
@@ -76,6 +110,11 @@ class Plan(NamedTuple):
     texts: tuple[tuple[str, str], ...] = ()  # (name in the target, content): configuration, ledger
     version: int = PLAN_VERSION
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All files of the target, by their names in it."""
+        return (*(n for n, _ in self.layout.files), *(n for _, n in self.copies), *(n for n, _ in self.texts))
+
 
 def is_copy(piece: Piece) -> bool:
     """Whether the piece moves one contiguous run to one contiguous run."""
@@ -88,27 +127,10 @@ def cut(piece: Piece, start: int, stop: int) -> Iterator[Piece]:
     Target strides must be those of a row-major tensor's loops: positive, each at least what the loops below it reach.
     """
     loops = tuple(sorted((x for x in piece.loops if x.size != 1), key=lambda x: -x.target))
-    yield from _cut(piece, loops, piece.source_offset, piece.target_offset, start, stop)
-
-
-def _cut(piece: Piece, loops: tuple[Loop, ...], source: int, target: int, start: int, stop: int) -> Iterator[Piece]:
-    reach = 1 + sum((x.size - 1) * x.target for x in loops)
-    if target >= stop or target + reach <= start or any(x.size == 0 for x in loops):
+    if any(x.size == 0 for x in loops):
         return
-    if start <= target and target + reach <= stop:
-        yield piece._replace(loops=loops, source_offset=source, target_offset=target - start)
-        return
-    (n, s, t), inner = loops[0], loops[1:]
-    below = 1 + sum((x.size - 1) * x.target for x in inner)
-    first = max(0, -(-(start - target) // t))  # the steps that lie inside as a whole are [first, last)
-    last = min(n, (stop - target - below) // t + 1)
-    for i in range(max(0, (start - target) // t), min(first, n)):
-        yield from _cut(piece, inner, source + i * s, target + i * t, start, stop)
-    if first < last:
-        whole = simplify((Loop(last - first, s, t), *inner))
-        yield piece._replace(loops=whole, source_offset=source + first * s, target_offset=target + first * t - start)
-    for i in range(max(first, last), min(n, -(-(stop - target) // t))):
-        yield from _cut(piece, inner, source + i * s, target + i * t, start, stop)
+    for part, source, target in cut_loops(loops, piece.source_offset, piece.target_offset, start, stop):
+        yield piece._replace(loops=simplify(tuple(Loop(*x) for x in part)), source_offset=source, target_offset=target - start)
 
 
 def to_json(plan: Plan) -> dict[str, object]:
@@ -117,14 +139,50 @@ def to_json(plan: Plan) -> dict[str, object]:
 
     layout = plan.layout._asdict()
     layout["parts"] = [(p.file, p.offset, base64.b64encode(p.data).decode()) for p in plan.layout.parts]
-    sources = [(s.name, s.dtype, s.extents, None if s.data is None else base64.b64encode(s.data).decode(), s.drawn) for s in plan.sources]
-    return {**plan._asdict(), "layout": layout, "sources": sources}
+    sources = [{**s._asdict(), "data": base64.b64encode(s.data).decode()}.values() if s.data is not None else s for s in plan.sources]
+    return {**plan._asdict(), "layout": layout, "sources": [tuple(s) for s in sources]}
+
+
+def _source(
+    name: str,
+    dtype: str,
+    extents: list[Any],
+    data: str | None,
+    drawn: list[Any] | None,
+    encoded: list[Any] | None = None,
+    packed: list[Any] | None = None,
+) -> Source:
+    """A Source of its JSON form."""
+    import base64
+
+    held = None
+    if encoded is not None:
+        container, path, tensor, nbytes, limits = encoded
+        held = Encoded(container, path, tensor, nbytes, tuple((k, v) for k, v in limits))
+    made = None if data is None else base64.b64decode(data)
+    return Source(
+        name, dtype, tuple(Extent(*e) for e in extents), made, None if drawn is None else Drawn(*drawn), held, _packed(packed)
+    )  # fmt: skip
+
+
+def _encode(encode: list[Any] | None) -> Encode | None:
+    """What is encoded, of its JSON form."""
+    return None if encode is None else Encode(encode[0], encode[1], encode[2], tuple(encode[3]), encode[4])
+
+
+def _packed(packed: list[Any] | None) -> PackedParts | None:
+    """The parts of their JSON form."""
+    if packed is None:
+        return None
+    form, parts = packed
+    name, shape, rows, columns, dtype, granule, strides, options = form
+    whole = Form(name, tuple(shape), rows, columns, dtype, granule, None if strides is None else tuple(strides), options)
+    return PackedParts(whole, tuple((role, kind, tuple(Extent(*e) for e in extents)) for role, kind, extents in parts))
 
 
 def from_json(data: dict[str, object]) -> Plan:
     """The Plan of `to_json`'s output (also after a trip through JSON text, where tuples have become lists)."""
     import base64
-    from typing import Any
 
     d: dict[str, Any] = dict(data)
     lay: dict[str, Any] = dict(d["layout"])
@@ -140,13 +198,10 @@ def from_json(data: dict[str, object]) -> Plan:
     return Plan(
         target=d["target"],
         single=d["single"],
-        sources=tuple(
-            Source(n, t, tuple(Extent(*e) for e in es), None if b is None else base64.b64decode(b), None if w is None else Drawn(*w))
-            for n, t, es, b, w in d["sources"]
-        ),
+        sources=tuple(_source(*s) for s in d["sources"]),
         tasks=tuple(
-            Task(n, Slot(*s), t, tuple(sh), tuple(Piece(p[0], tuple(Loop(*x) for x in p[1]), *p[2:]) for p in ps))
-            for n, s, t, sh, ps in d["tasks"]
+            Task(n, Slot(*s), t, tuple(sh), tuple(Piece(p[0], tuple(Loop(*x) for x in p[1]), *p[2:]) for p in ps), _encode(e))
+            for n, s, t, sh, ps, e in d["tasks"]
         ),
         layout=layout,
         inputs=tuple((p, s, m) for p, s, m in d["inputs"]),

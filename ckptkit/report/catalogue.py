@@ -75,21 +75,28 @@ def catalogue(what: str) -> list[Entry]:
     return list(TABLES[what]())
 
 
-def show_catalogue(what: str, form: str = "text") -> str:
-    """The entries in a form: text, json or markdown."""
+def catalogue_json(what: str) -> str:
+    import json
+
+    return json.dumps({"schema_version": SCHEMA_VERSION, what: catalogue(what)}, indent=2)
+
+
+def catalogue_markdown(what: str) -> str:
+    from .findings import markdown
+
+    headings, rows = _cells(what)
+    lines = ["| " + " | ".join(headings) + " |", "|" + " --- |" * len(headings)]
+    return "\n".join([*lines, *("| " + " | ".join(markdown(c) for c in r) + " |" for r in rows)])
+
+
+def catalogue_text(what: str) -> str:
+    return "\n".join(columns(*_cells(what)))
+
+
+def _cells(what: str) -> tuple[list[str], list[list[str]]]:
     entries = catalogue(what)
-    if form == "json":
-        import json
-
-        return json.dumps({"schema_version": SCHEMA_VERSION, what: entries}, indent=2)
     headings = list(dict.fromkeys(k for e in entries for k in e))
-    rows = [[_words(e[h]) for h in headings] for e in entries]
-    if form == "markdown":
-        from .findings import markdown
-
-        lines = ["| " + " | ".join(headings) + " |", "|" + " --- |" * len(headings)]
-        return "\n".join([*lines, *("| " + " | ".join(markdown(c) for c in r) + " |" for r in rows)])
-    return "\n".join(columns(headings, rows))
+    return headings, [[_words(e[h]) for h in headings] for e in entries]
 
 
 def _words(value: object) -> str:

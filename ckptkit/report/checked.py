@@ -6,37 +6,32 @@ import json
 from collections.abc import Sequence
 
 from .._typing import TYPE_CHECKING
-from .findings import SCHEMA_VERSION, _unreadable, markdown, note, report_json, show_findings, show_report
+from .findings import SCHEMA_VERSION, markdown, note, report_json, report_markdown, report_text, show_findings, unread_json
 
 if TYPE_CHECKING:
     from ..gate.run import Checked
 
 
-def show_checked(checked: Sequence[Checked], form: str, fail_on: str) -> str:
-    """The outcome for one or many checkpoints: text, json, markdown, html, sarif, junit or github."""
-    if form == "html":
-        from .html import show_html
+def checked_text(checked: Sequence[Checked]) -> str:
+    """One report after another, and what no file shows."""
+    parts = [report_text(c.report) if c.report is not None else f"{_unread(c)}\n{show_findings(c.findings)}" for c in checked]
+    return "\n".join([*parts, *filter(None, [note(checked)])])
 
-        return show_html(checked)
-    if form in ("sarif", "junit", "github"):
-        from . import machine
 
-        found = [(c.path, c.findings) for c in checked]
-        return machine.junit(found, fail_on) if form == "junit" else (machine.sarif if form == "sarif" else machine.github)(found)
-    if form == "json":
-        data = [report_json(c.report) if c.report is not None else _unreadable(c) for c in checked]
-        return json.dumps(
-            data[0] if len(data) == 1 else {"schema_version": SCHEMA_VERSION, "checkpoints": data}, indent=2, ensure_ascii=False
-        )
-    parts = []
-    for c in checked:
-        if c.report is not None:
-            parts.append(show_report(c.report, form))
-        else:
-            line = f"{c.path}: cannot be read"
-            parts.append(
-                f"**{markdown(line)}**: {markdown(c.findings[0].message)}" if form == "markdown" else f"{line}\n{show_findings(c.findings)}"
-            )
-    if said := note(checked):
-        parts.append(f"_{markdown(said)}_" if form == "markdown" else said)
-    return "\n\n".join(parts) if form == "markdown" else "\n".join(parts)
+def checked_markdown(checked: Sequence[Checked]) -> str:
+    parts = [
+        report_markdown(c.report) if c.report is not None else f"**{markdown(_unread(c))}**: {markdown(c.findings[0].message)}"
+        for c in checked
+    ]
+    return "\n\n".join([*parts, *(f"_{markdown(said)}_" for said in filter(None, [note(checked)]))])
+
+
+def checked_json(checked: Sequence[Checked]) -> str:
+    """The report of one checkpoint, or those of several in a list."""
+    data = [report_json(c.report) if c.report is not None else unread_json(c) for c in checked]
+    whole = data[0] if len(data) == 1 else {"schema_version": SCHEMA_VERSION, "checkpoints": data}
+    return json.dumps(whole, indent=2, ensure_ascii=False)
+
+
+def _unread(c: Checked) -> str:
+    return f"{c.path}: cannot be read"

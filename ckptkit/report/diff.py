@@ -18,7 +18,7 @@ def conclusion(d: Diff) -> str:
     changes, different = d.changes, d.different
     counted = [c for c in changes if c.a is not None and c.b is not None]
     if not counted:
-        return "nothing in common: no parameter of one is in the other"
+        return f"undecided: {d.left_out[0]}" if d.left_out and not changes else "nothing in common: no parameter of one is in the other"
     x, y = d.model.get("architecture", (None, None))
     if x is not None and y is not None:
         same = sum(c.kind == "same" for c in counted)
@@ -29,7 +29,9 @@ def conclusion(d: Diff) -> str:
     by = {k: [c for c in different if c.kind == k] for k in ("changed", "retyped", "reshaped", "added", "removed")}
     elsewhere = [k for k in ("dialect", "container") if k in d.model]
     if not different:
-        said = ", but the configurations differ" if d.config else ""
+        if d.left_out and not (d.config or d.classes):
+            return f"undecided: what was compared is the same, and {'; '.join(d.left_out)}"
+        said = ", but the configurations differ" if d.config else ", but not of the same classes" if d.classes else ""
         return f"the same weights{' in another ' + ' and '.join(elsewhere) if elsewhere else ''}{said}"
     if len(by["retyped"]) == len(different) and all(c.rounded for c in different):
         one = different[0]
@@ -113,10 +115,45 @@ def _row(name: str, cs: Sequence[Change]) -> list[str]:
 HEAD = ["", "", "elements changed", "largest", "mean", "relative", "cosine"]
 
 
-def show_diff(d: Diff, form: str = "text", *, tensors: bool = False, only_changed: bool = False) -> str:
-    """The whole outcome as text, json or markdown."""
-    if form == "json":
-        return json.dumps(diff_json(d, only_changed=only_changed), indent=2, ensure_ascii=False)
+def diff_text(d: Diff, *, tensors: bool, only_changed: bool) -> str:
+    facts, rows = _facts(d), _rows(d, tensors, only_changed)
+    tables = ["\n".join(columns(["", "A", "B"], facts))] if facts else []
+    if rows and d.different:
+        tables.append("\n".join(columns([*HEAD[:2], *("#" + h for h in HEAD[2:])], rows)))
+    paths = f"A {printable(d.a.checkpoint.path)}\nB {printable(d.b.checkpoint.path)}"
+    return "\n\n".join(["\n".join((conclusion(d), paths, *_remarks(d))), *tables])
+
+
+def diff_markdown(d: Diff, *, tensors: bool, only_changed: bool) -> str:
+    from tabulate import tabulate
+
+    from .findings import markdown
+
+    tables = []
+    for headings, cells in ((["", "A", "B"], _facts(d)), (HEAD, _rows(d, tensors, only_changed))):
+        if cells:
+            inert = [[markdown(c) for c in row] for row in cells]
+            tables.append(tabulate(inert, headings, tablefmt="pipe", disable_numparse=True))
+    return "\n\n".join([f"**{markdown(conclusion(d))}**", *map(markdown, _remarks(d)), *tables])
+
+
+def _remarks(d: Diff) -> list[str]:
+    """What was not compared, a line each."""
+    return [printable(f"not compared: {text}", 1000) for text in (*d.left_out, *d.notes)]
+
+
+def _facts(d: Diff) -> list[list[str]]:
+    """What differs besides the parameters: (what, in A, in B)."""
+    both = {
+        f"{word}{k}": v
+        for word, of in (("", d.model), ("config: ", d.config), ("metadata: ", d.metadata), ("class of ", d.classes))
+        for k, v in of.items()
+    }
+    return [[printable(k), printable(x, 60), printable(y, 60)] for k, (x, y) in sorted(both.items(), key=lambda kv: natural(kv[0]))]
+
+
+def _rows(d: Diff, tensors: bool, only_changed: bool) -> list[list[str]]:
+    """A row for each place, or for each parameter."""
     rows = []
     for name, cs in by_place(sorted(d.changes, key=lambda c: (c.item.layer >= 0, c.item.layer_kind, c.item.layer))).items():
         shown = [c for c in cs if c.kind != "same" or not only_changed]
@@ -124,27 +161,14 @@ def show_diff(d: Diff, form: str = "text", *, tensors: bool = False, only_change
             rows += [_row(c.name, [c]) for c in shown]
         elif shown:
             rows.append(_row(name, cs))
-    both = {**d.model, **{f"config: {k}": v for k, v in d.config.items()}, **{f"metadata: {k}": v for k, v in d.metadata.items()}}
-    facts = [[printable(k), printable(x, 60), printable(y, 60)] for k, (x, y) in sorted(both.items(), key=lambda kv: natural(kv[0]))]
-    paths = f"A {printable(d.a.checkpoint.path)}\nB {printable(d.b.checkpoint.path)}"
-    if form == "markdown":
-        from tabulate import tabulate
-
-        from .findings import markdown
-
-        cells = [[markdown(c) for c in r] for r in rows]
-        tables = (
-            [tabulate([[markdown(c) for c in f] for f in facts], ["", "A", "B"], tablefmt="pipe", disable_numparse=True)] if facts else []
-        )
-        tables += [tabulate(cells, HEAD, tablefmt="pipe", disable_numparse=True)] if rows else []
-        return "\n\n".join([f"**{markdown(conclusion(d))}**", *tables])
-    tables = ["\n".join(columns(["", "A", "B"], facts))] if facts else []
-    if rows and d.different:
-        tables.append("\n".join(columns([*HEAD[:2], *("#" + h for h in HEAD[2:])], rows)))
-    return "\n\n".join([f"{conclusion(d)}\n{paths}", *tables])
+    return rows
 
 
-def diff_json(d: Diff, *, only_changed: bool = False) -> dict[str, object]:
+def diff_json(d: Diff, *, only_changed: bool) -> str:
+    return json.dumps(as_json(d, only_changed), indent=2, ensure_ascii=False)
+
+
+def as_json(d: Diff, only_changed: bool = False) -> dict[str, object]:
     """The outcome as JSON data with a schema_version."""
 
     def side(c: Change, which: str) -> object:
@@ -159,6 +183,8 @@ def diff_json(d: Diff, *, only_changed: bool = False) -> dict[str, object]:
         "model": {k: list(v) for k, v in d.model.items()},
         "config": {k: list(v) for k, v in d.config.items()},
         "metadata": {k: list(v) for k, v in d.metadata.items()},
+        "classes": {k: list(v) for k, v in d.classes.items()},
+        "not_compared": [*d.left_out, *d.notes],
         "parameters": [
             {
                 "name": c.name, "kind": c.kind, "place": place(c.item), "a": side(c, "a"), "b": side(c, "b"), "elements": c.item.spec.numel,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -107,20 +106,19 @@ def note(checked: Sequence[Checked]) -> str:
     return f"undecided, since no file shows it: {what}; `ckptkit verify` against a reference decides" if what else ""
 
 
-def show_report(report: Report, form: str = "text") -> str:
-    """The whole report of `validate` in a form: text, json or markdown."""
-    if form == "json":
-        return json.dumps(report_json(report), indent=2, ensure_ascii=False)
-    if form == "markdown":
-        lines = [f"**{markdown(headline(report))}**"]
-        if report.findings:
-            lines += ["", "| severity | rule | where | message |", "| --- | --- | --- | --- |"]
-            lines += [
-                f"| {f.severity} | {f.rule} | {markdown(f.where)} | {markdown(f.message)}{_basis(f)}{_hint(f)} |" for f in report.findings
-            ]
-        return "\n".join(lines)
+def report_text(report: Report) -> str:
     known = f"({report.known} known to the baseline)" if report.known else ""
     return "\n".join(filter(None, (headline(report), show_findings(report.findings), known)))
+
+
+def report_markdown(report: Report) -> str:
+    lines = [f"**{markdown(headline(report))}**"]
+    if report.findings:
+        lines += ["", "| severity | rule | where | message |", "| --- | --- | --- | --- |"]
+        lines += [
+            f"| {f.severity} | {f.rule} | {markdown(f.where)} | {markdown(f.message)}{_basis(f)}{_hint(f)} |" for f in report.findings
+        ]
+    return "\n".join(lines)
 
 
 def _basis(f: Finding) -> str:
@@ -131,7 +129,7 @@ def _hint(f: Finding) -> str:
     return f" Hint: {markdown(f.hint)}" if f.hint else ""
 
 
-def _unreadable(c: Checked) -> dict[str, object]:
+def unread_json(c: Checked) -> dict[str, object]:
     return {
         "schema_version": SCHEMA_VERSION, "path": c.path, "findings": [f._asdict() for f in c.findings], "summary": counts(c.findings),
         "exit_code": c.exit_code,

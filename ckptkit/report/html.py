@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from html import escape
 
 from .._typing import TYPE_CHECKING
-from ..errors import printable
+from ..errors import inert, printable
 from ..findings import SEVERITIES, Finding
 from ..rules import RULES
 from .findings import counts, headline, note
@@ -43,7 +43,9 @@ def show_html(checked: Sequence[Checked]) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>ckptkit validate: {said}</title>", f"<style>\n{_STYLE}\n</style>",
     ]  # fmt: skip
-    return "\n".join(["<!DOCTYPE html>", '<html lang="en">', "<head>", *head, "</head>", "<body>", *body, "</body>", "</html>"])
+    return inert(
+        "\n".join(["<!DOCTYPE html>", '<html lang="en">', "<head>", *head, "</head>", "<body>", *body, "</body>", "</html>"]), sign="&#35;"
+    )
 
 
 def _section(c: Checked) -> str:

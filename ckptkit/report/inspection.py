@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from .._typing import Any
 from ..errors import printable
+from ..graph.account import unread_words
 from ..support.name_text import collapse, counted, natural
 from ..verbs.inspect import Inspection, TensorRow, to_json
 from ._columns import columns
@@ -21,15 +22,25 @@ STATS = ("minimum", "maximum", "mean", "deviation", "norm", "nan", "inf", "zeros
 Table = tuple[Sequence[str], list[Sequence[str]]]  # headings, rows
 
 
-def show_inspection(i: Inspection, form: str = "text", *, tensors: bool = False, tree: bool = False) -> str:
-    """The whole in a form: text, json or markdown. `tensors` lists every tensor, `tree` the modules with their sums."""
-    if form == "json":
-        import json
+def inspection_json(i: Inspection, *, tree: bool) -> str:
+    import json
 
-        data = to_json(i)
-        if tree:
-            data["tree"] = [_tree_json(n) for n in _tree(i)]
-        return json.dumps(data, indent=2)
+    data = to_json(i)
+    if tree:
+        data["tree"] = [_tree_json(n) for n in _tree(i)]
+    return json.dumps(data, indent=2)
+
+
+def inspection_text(i: Inspection, *, tensors: bool, tree: bool) -> str:
+    """The first screen, then tables. `tensors` lists every tensor, `tree` the modules with their sums."""
+    return _text(i, list(_facts(i)), _sections(i, tensors, tree))
+
+
+def inspection_markdown(i: Inspection, *, tensors: bool, tree: bool) -> str:
+    return _markdown(i, list(_facts(i)), _sections(i, tensors, tree))
+
+
+def _sections(i: Inspection, tensors: bool, tree: bool) -> list[tuple[str, Table]]:
     tensors = tensors or any(row.stats is not None for row in i.tensors)
     sections: list[tuple[str, Table]] = []
     if i.program.get("signatures"):
@@ -48,8 +59,7 @@ def show_inspection(i: Inspection, form: str = "text", *, tensors: bool = False,
         sections.append(("tensors", _full(i)))
     elif not tree:
         sections += _collapsed(i)
-    facts = list(_facts(i))
-    return _markdown(i, facts, sections) if form == "markdown" else _text(i, facts, sections)
+    return sections
 
 
 # --- the first screen ----------------------------------------------------------------------------------------------
@@ -102,6 +112,8 @@ def _facts(i: Inspection) -> Iterator[tuple[str, str]]:
     )
     dtypes = ", ".join(d.name for d in i.dtypes)
     yield "bytes", f"{i.nbytes:,} ({human(i.nbytes)}) in {_many(i.total, 'tensor')}{', ' + dtypes if dtypes else ''}"
+    for p in i.packings:
+        yield "packing", f"{p.name}: {p.title}; {_many(p.weights, 'weight')}, {p.parameters:,} parameters in {p.bits:.2f} bits each"
     o = i.optimizer
     if o.tensors:
         share = _share(o.nbytes, i.nbytes)
@@ -124,6 +136,7 @@ def _facts(i: Inspection) -> Iterator[tuple[str, str]]:
             yield role, f"{_many(len(names), 'tensor')} ({what}): {collapse(sorted(names, key=natural), 3)}"
     for part in dict.fromkeys(row.note for row in odd if row.role == "part"):
         yield "other part", f"{_many(sum(row.note == part for row in odd if row.role == 'part'), 'tensor')} of the {part}"
+    yield from _account(i)
     for key, value in i.metadata.items():
         yield "metadata", f"{key} = {printable(value, 200)}"
     if i.program:
@@ -132,6 +145,26 @@ def _facts(i: Inspection) -> Iterator[tuple[str, str]]:
         yield "extras", f"{key} = {extra}"
     if len(i.tensors) != i.total:
         yield "selected", f"{len(i.tensors):,} of {_many(i.total, 'tensor')}"
+
+
+def _account(i: Inspection) -> Iterator[tuple[str, str]]:
+    """The sums of the account: "41 tensors used; 2 tensors, 1 key unexplained", and what is not read."""
+    words = {"entry": "entries", "key": "keys", "tensor": "tensors"}
+    places = {
+        "optimizer": "of an optimizer", "trainer": "of a trainer", "part": "of other models", "stray": "without effect",
+        "unexplained": "unexplained" if i.architecture else "of an unknown architecture",
+    }  # fmt: skip
+    said = [
+        f"{', '.join(f'{n:,} {words[kind] if n != 1 else kind}' for kind, n in kinds.items())} {places.get(place, place)}"
+        for place, kinds in i.account.sums.items()
+    ]
+    yield "account", "; ".join(said) or "nothing is there"
+    keys = [e.name for e in i.account.of("unexplained", "key")]
+    if keys and i.architecture:
+        yield "unexplained", f"{_many(len(keys), 'key')} of the configuration: {collapse(sorted(keys, key=natural), 6)}"
+    left = i.account.unread
+    if left:
+        yield "not read", unread_words(left)
 
 
 def _program(i: Inspection) -> Iterator[tuple[str, str]]:

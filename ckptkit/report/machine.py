@@ -13,7 +13,7 @@ from urllib.parse import quote
 from xml.sax.saxutils import escape, quoteattr
 
 from .._version import __version__
-from ..errors import printable
+from ..errors import inert, printable
 from ..findings import Finding
 from ..gate.selection import fingerprint
 from ..rules import RULES
@@ -102,7 +102,7 @@ def junit(found: Found, fail_on: str = "error") -> str:
             + "\n  </testsuite>"
         )
     head = f'<?xml version="1.0" encoding="UTF-8"?>\n<testsuites name="ckptkit" tests="{total}" failures="{broken}" errors="0">\n'
-    return head + "\n".join(suites) + "\n</testsuites>"
+    return inert(head + "\n".join(suites) + "\n</testsuites>", sign="&#35;")
 
 
 def github(found: Found) -> str:

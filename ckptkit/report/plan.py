@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from .._typing import TYPE_CHECKING, Any
 from ..errors import printable
@@ -13,9 +13,10 @@ from ..support.progress import human_bytes
 from ..tensors import DTYPES, TensorSpec
 
 if TYPE_CHECKING:
+    from ..engine.run import Result
     from ..verbs.convert import Conversion
 
-_WORDS = ("copied", "re-laid", "cast", "joined", "filled", "added", "initialised")
+_WORDS = ("copied", "re-laid", "cast", "joined", "filled", "added", "adjusted", "initialised")
 
 
 def kind_of(task: Task, dtypes: list[str]) -> str:
@@ -23,6 +24,8 @@ def kind_of(task: Task, dtypes: list[str]) -> str:
     ops = {p.op for p in task.pieces}
     if "add" in ops:
         return "added"
+    if "affine" in ops:
+        return "adjusted"
     if ops == {"fill"}:
         return "filled"
     if any(p.source >= 0 and dtypes[p.source] != task.dtype for p in task.pieces):
@@ -57,16 +60,24 @@ def bytes_read(done: Conversion) -> int:
     return size
 
 
-def show_plan(done: Conversion, form: str) -> str:
-    """A dry run: the files with their sizes, what is copied, re-laid, cast, dropped, and the bytes read and written."""
-    if form == "json":
-        return json.dumps({"schema_version": 1, "plan": to_json(done.plan), "ledger": done.ledger}, ensure_ascii=False, default=dict)
-    from tabulate import tabulate  # costs more to import than the whole of a small conversion
+def plan_json(done: Conversion) -> str:
+    return json.dumps({"schema_version": 1, "plan": to_json(done.plan), "ledger": done.ledger}, ensure_ascii=False, default=dict)
 
+
+def plan_markdown(done: Conversion) -> str:
     from .findings import markdown
 
-    style = "github" if form == "markdown" else "simple"
-    shown = markdown if form == "markdown" else printable
+    return _dry_run(done, "github", markdown)
+
+
+def plan_text(done: Conversion) -> str:
+    return _dry_run(done, "simple", printable)
+
+
+def _dry_run(done: Conversion, style: str, shown: Callable[[str], str]) -> str:
+    """The files with their sizes, what is copied, re-laid, cast, dropped, and the bytes read and written."""
+    from tabulate import tabulate  # costs more to import than the whole of a small conversion
+
     files = [[shown(n), human_bytes(size) if size >= 0 else "(known when written)"] for n, size in done.plan.layout.files]
     files += [[shown(n), human_bytes(len(t.encode()))] for n, t in done.plan.texts]
     copied = [os.path.getsize(path) for path, _ in done.plan.copies]
@@ -108,21 +119,22 @@ def _dropped(done: Conversion) -> dict[str, tuple[int, int]]:
     return out
 
 
-def summary(done: Conversion, form: str) -> str:
-    """What a conversion did, in a line (text) or as JSON."""
-    from ..engine.run import Result
+def conversion_json(done: Conversion) -> str:
+    """What a conversion did."""
+    result = _result(done)
+    return json.dumps(
+        {
+            "schema_version": 1, "target": result.target, "files": dict(result.files), "classes": list(done.classes),
+            "tensors": len(done.plan.tasks), "bytes_read": result.bytes_read, "bytes_written": result.bytes_written,
+            "seconds": round(result.seconds, 3), "findings": [f._asdict() for f in done.findings],
+        },
+        ensure_ascii=False, indent=2,
+    )  # fmt: skip
 
-    result = done.result
-    assert isinstance(result, Result)
-    if form == "json":
-        return json.dumps(
-            {
-                "schema_version": 1, "target": result.target, "files": dict(result.files), "classes": list(done.classes),
-                "tensors": len(done.plan.tasks), "bytes_read": result.bytes_read, "bytes_written": result.bytes_written,
-                "seconds": round(result.seconds, 3), "findings": [f._asdict() for f in done.findings],
-            },
-            ensure_ascii=False, indent=2,
-        )  # fmt: skip
+
+def conversion_text(done: Conversion) -> str:
+    """The same in a line."""
+    result = _result(done)
     kinds = ", ".join(f"{n} {k}" for k, (n, _) in totals(done).items())
     dropped = sum(n for n, _ in _dropped(done).values())
     what = f" as {', '.join(done.classes)}" if done.classes else ""
@@ -131,3 +143,10 @@ def summary(done: Conversion, form: str) -> str:
         f"wrote {printable(result.target)}{what}: {len(done.plan.tasks)} tensors ({kinds}{drops}), "
         f"{human_bytes(result.bytes_written)} in {result.seconds:.1f} s"
     )
+
+
+def _result(done: Conversion) -> Result:
+    from ..engine.run import Result
+
+    assert isinstance(done.result, Result)
+    return done.result

@@ -13,27 +13,32 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 
 
-def show_summary(s: Summary, form: str = "text") -> str:
-    """Layers, shapes, parameters, what trains."""
-    if form == "json":
-        rows = [{**r._asdict(), "shape": list(r.shape), "params": {n: list(p) for n, p in r.params}} for r in s.rows]
-        edges = [{"from": a, "to": b, "shape": list(shape)} for a, b, shape in s.edges]
-        return json.dumps(
-            {"schema_version": SCHEMA_VERSION, "path": s.path, "title": s.title, "layers": dict(s.layers), "parameters": s.parameters,
-             "trainable": s.trainable, "rows": rows, "edges": edges}, indent=2, ensure_ascii=False,
-        )  # fmt: skip
-    from tabulate import tabulate
+def summary_json(s: Summary) -> str:
+    """Layers, shapes, parameters, what trains; and the edges that a batch goes along."""
+    rows = [{**r._asdict(), "shape": list(r.shape), "params": {n: list(p) for n, p in r.params}} for r in s.rows]
+    edges = [{"from": a, "to": b, "shape": list(shape)} for a, b, shape in s.edges]
+    return json.dumps(
+        {"schema_version": SCHEMA_VERSION, "path": s.path, "title": s.title, "layers": dict(s.layers), "parameters": s.parameters,
+            "trainable": s.trainable, "rows": rows, "edges": edges}, indent=2, ensure_ascii=False,
+    )  # fmt: skip
 
+
+def summary_text(s: Summary) -> str:
+    return f"{headline(s)}\n\n{_table(s, 'simple')}\n\n{totals(s)}"
+
+
+def summary_markdown(s: Summary) -> str:
     from .findings import markdown
 
+    return f"{markdown(headline(s))}\n\n{_table(s, 'github')}\n\n{totals(s)}"
+
+
+def _table(s: Summary, style: str) -> str:
+    from tabulate import tabulate
+
     cells = [(r.path, r.role, _shape(r.shape), f"{r.parameters:,}", _trains(r.parameters, r.trainable)) for r in s.rows]
-    table = tabulate(
-        cells,
-        ("layer", "what", "output", "parameters", "trains"),
-        tablefmt="github" if form == "markdown" else "simple",
-        colalign=("left", "left", "left", "right", "left"),
-    )
-    return f"{markdown(headline(s)) if form == 'markdown' else headline(s)}\n\n{table}\n\n{totals(s)}"
+    headings = ("layer", "what", "output", "parameters", "trains")
+    return tabulate(cells, headings, tablefmt=style, colalign=("left", "left", "left", "right", "left"))
 
 
 def headline(s: Summary) -> str:
@@ -57,20 +62,28 @@ def _shape(shape: tuple[object, ...]) -> str:
     return "(" + ", ".join("None" if isinstance(d, str) else str(d) for d in shape) + ")"
 
 
-def show_flow(s: Summary, form: str = "text") -> str:
+def flow_text(s: Summary) -> str:
     """A batch on its way through the model: every edge with the shape of what goes along it."""
-    if form == "text":
-        incoming: dict[str, list[str]] = {}
-        for a, b, shape in s.edges:
-            incoming.setdefault(b, []).append(f"{a} {_words(shape)}")
-        return "\n".join([headline(s), *(f"{name} <- {'; '.join(sources)}" for name, sources in incoming.items())])
-    names = list(dict.fromkeys(n for a, b, _ in s.edges for n in (a, b)))
-    key = {n: f"n{i}" for i, n in enumerate(names)}
-    if form == "mermaid":
-        lines = ["flowchart TD", *(f'  {key[n]}["{n}"]' for n in names)]
-        return "\n".join([*lines, *(f'  {key[a]} -- "{_words(shape)}" --> {key[b]}' for a, b, shape in s.edges)])
-    lines = ["digraph model {", "  node [shape=box];", *(f'  {key[n]} [label="{n}"];' for n in names)]
+    incoming: dict[str, list[str]] = {}
+    for a, b, shape in s.edges:
+        incoming.setdefault(b, []).append(f"{a} {_words(shape)}")
+    return "\n".join([headline(s), *(f"{name} <- {'; '.join(sources)}" for name, sources in incoming.items())])
+
+
+def flow_mermaid(s: Summary) -> str:
+    key = _keys(s)
+    lines = ["flowchart TD", *(f'  {key[n]}["{n}"]' for n in key)]
+    return "\n".join([*lines, *(f'  {key[a]} -- "{_words(shape)}" --> {key[b]}' for a, b, shape in s.edges)])
+
+
+def flow_dot(s: Summary) -> str:
+    key = _keys(s)
+    lines = ["digraph model {", "  node [shape=box];", *(f'  {key[n]} [label="{n}"];' for n in key)]
     return "\n".join([*lines, *(f'  {key[a]} -> {key[b]} [label="{_words(shape)}"];' for a, b, shape in s.edges), "}"])
+
+
+def _keys(s: Summary) -> dict[str, str]:
+    return {n: f"n{i}" for i, n in enumerate(dict.fromkeys(n for a, b, _ in s.edges for n in (a, b)))}
 
 
 def _words(shape: tuple[object, ...]) -> str:

@@ -14,13 +14,16 @@ SHOWN = 8
 _COLOUR = {"same": "info", "different": "error", "undecided": "warning"}
 
 
-def show_verification(v: Verification, form: str = "text") -> str:
-    """Text, JSON or Markdown."""
-    if form == "json":
-        return json.dumps(as_json(v), indent=2, ensure_ascii=False)
-    if form == "markdown":
-        rows = "\n".join(f"| {lv.name} | {lv.verdict} | {markdown(lv.basis)} | {markdown('; '.join(_details(lv)))} |" for lv in v.levels)
-        return f"**{markdown(headline(v))}**\n\n| level | verdict | rests on | details |\n| --- | --- | --- | --- |\n{rows}"
+def verification_json(v: Verification) -> str:
+    return json.dumps(as_json(v), indent=2, ensure_ascii=False)
+
+
+def verification_markdown(v: Verification) -> str:
+    rows = "\n".join(f"| {lv.name} | {lv.verdict} | {markdown(lv.basis)} | {markdown('; '.join(_details(lv)))} |" for lv in v.levels)
+    return f"**{markdown(headline(v))}**\n\n| level | verdict | rests on | details |\n| --- | --- | --- | --- |\n{rows}"
+
+
+def verification_text(v: Verification) -> str:
     lines = [headline(v)]
     for lv in v.levels:
         lines.append(coloured(f"{lv.name:<10} {lv.verdict:<10} ", _COLOUR[lv.verdict]) + printable(lv.basis, 1000))

@@ -6,10 +6,12 @@ import json
 import os
 from collections.abc import Iterator
 
-from ..arch import architectures, is_learned, learned_schema
+from ..arch import is_learned, learned_schema
+from ..arch import known as known_architecture
 from ..configuration.read import BLOCK
 from ..findings import Finding
 from ..graph.examine import Subject
+from ..graph.recognize import recognize
 from ..support.name_text import collapse, natural
 from ._base import count, rule
 
@@ -21,7 +23,7 @@ def empty(s: Subject) -> Iterator[Finding]:
     """A file that is a valid container and holds nothing is an upload or an export that went wrong; so is a weight of no elements
     (what a process of a sharded training holds of another's part). A tensor without elements that is no known weight is an information.
     """
-    if not s.checkpoint.tensors:
+    if not s.checkpoint.tensors and not s.checkpoint.unread:
         yield Finding("error", "empty", s.checkpoint.path, "holds no tensor")
     for grave in ("error", "info"):
         hollow = [
@@ -41,12 +43,13 @@ def empty(s: Subject) -> Iterator[Finding]:
 def architecture(s: Subject) -> Iterator[Finding]:
     """The architecture that the configuration declares (`model_type`, or the class it names) is held against the one whose
     tensor names explain the file best. An error where they are two different ones, or where the declared one's names match nothing;
-    a warning where the declared name is unknown here though the tensors are known; undecided, as an information, where neither is.
+    a warning where the declared name is unknown here though another architecture names its tensors so (many share their names: such a one
+    is not taken for the other). Where neither is known: rule `unknown`.
 
     What to do: use the configuration that belongs to the weights. `--architecture` overrules recognition.
     """
     declared = s.config.declared if s.config else None
-    known = next((a for a in architectures().values() if declared in a.names), None)
+    known = known_architecture(declared) if declared is not None else None
     arch = s.architecture
     if arch is None:
         if known is None and is_learned(declared) and s.config is not None:
@@ -60,13 +63,13 @@ def architecture(s: Subject) -> Iterator[Finding]:
                 f"{s.config_name} says {declared}, but no naming of {known.title} matches the tensors",
             )
         elif declared is not None:
-            yield Finding(
-                "info",
-                "architecture",
-                declared,
-                f"{declared} is not an architecture known here: only the container was checked",
-                basis="undecided",
-            )
+            like = recognize({n: t.spec.shape for n, t in s.checkpoint.tensors.items()}) if s.checkpoint.tensors else None
+            if like is not None and len(like.matches) == len(s.checkpoint.tensors):
+                yield Finding(
+                    "warning", "architecture", declared,
+                    f"{s.config_name} says {declared}, which is unknown here; the names are those of {like.architecture.title}, which it is "
+                    "not taken for: only the container was checked", f"--architecture {like.architecture.name}, if it is that", "undecided",
+                )  # fmt: skip
         return
     if (
         known is not None
@@ -79,7 +82,7 @@ def architecture(s: Subject) -> Iterator[Finding]:
             f"{s.config_name} says {declared}, but the tensors are those of {arch.title}: they do not match",
             f"use the configuration that belongs to the weights ({arch.name})",
         )  # fmt: skip
-    elif declared is None and s.config is not None and s.values is not None and s.values.form != "hf" and not _told(s):
+    elif declared is None and s.config is not None and s.values is not None and not _is_labelled(s) and not _told(s):
         for key, mark in arch.dialects[s.values.form].config.marks.items():
             if key != "model_type" and s.config.raw.get(key) != mark:  # original configurations seldom name their model
                 said = f"says {key} {json.dumps(s.config.raw[key])}" if key in s.config.raw else f"does not say {key} {json.dumps(mark)}"
@@ -98,6 +101,12 @@ def architecture(s: Subject) -> Iterator[Finding]:
             f"{s.config_name} says {declared}, {'whose names do not match' if learned else 'which is unknown here'}; "
             f"the tensors are those of {arch.title}",
         )
+
+
+def _is_labelled(s: Subject) -> bool:
+    """Whether the configuration is of the form that says whose it is."""
+    assert s.architecture is not None
+    return s.values is not None and s.architecture.labelled is not None and s.values.form == s.architecture.labelled.name
 
 
 def _other_layout(s: Subject, declared: str) -> Finding:
@@ -131,7 +140,7 @@ def config(s: Subject) -> Iterator[Finding]:
     no `model_type` though it is transformers' config.json.
     """
     arch = s.architecture
-    if arch is None or s.config is None or s.config.raw.get("model_type") or s.values is None or s.values.form != "hf":
+    if arch is None or s.config is None or s.config.raw.get("model_type") or not _is_labelled(s):
         return
     block = s.config.raw.get(BLOCK)
     if os.path.basename(s.config.source) == "config.json" and not (isinstance(block, dict) and block.get("model_type")):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 
-from ..arch import architectures
+from ..arch import of_class
+from ..configuration.write import form_spec
 from ..errors import CheckpointError, printable
 from ..findings import Finding
 from ..graph.examine import Subject
@@ -98,13 +99,13 @@ def model_type(s: Subject) -> Iterator[Finding]:
     raw = s.config.raw if s.config is not None else {}
     said, classes = raw.get("model_type"), raw.get("architectures")
     if said is not None and not isinstance(said, str):
-        yield Finding("error", "config", "model_type", f"{s.config_name} says model_type {printable(repr(said), 60)}: a name is due")
+        yield Finding("error", "config", "model_type", f"{s.config_name} says model_type {printable(repr(said), 60)}: expected a name")
     if classes is not None and not (isinstance(classes, list) and all(isinstance(c, str) for c in classes)):
         yield Finding(
             "warning",
             "config",
             "architectures",
-            f"{s.config_name} says architectures {printable(repr(classes), 60)}: a list of class names is due",
+            f"{s.config_name} says architectures {printable(repr(classes), 60)}: expected a list of class names",
         )
 
 
@@ -114,27 +115,27 @@ def numbers(s: Subject) -> Iterator[Finding]:
     if s.config is None or s.values is None or s.architecture is None:
         return
     flags = {"tied", "scaled", "scaled_by_layer", *s.architecture.switches}
-    form = s.architecture.dialects[s.values.form].config.keys
+    form = s.architecture.dialects[s.values.form].config
     for canonical, key in s.values.keys.items():
-        value, spec = s.values.raw.get(key), form.get(key, "")
+        value, spec = s.values.raw.get(key), form_spec(form, canonical)
         if (value is None and canonical != "norm_eps") or (isinstance(spec, Key) and spec.words is not None):
             continue
         said = f"{s.config_name} says {key} {printable(repr(value), 60)}"
         number = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else -1.0
         if canonical == "norm_eps":
             if number < 0:
-                yield Finding("error", "config", key, f"{said}: a small positive number is due")
+                yield Finding("error", "config", key, f"{said}: expected a small positive number")
             elif number == 0 or number > MAX_EPS:
                 yield Finding(
                     "warning", "config", key, f"{said}: no model is known to have that", "1e-12, 1e-6 and 1e-5 are usual", "inferred"
                 )
         elif canonical.endswith("dropout") or canonical.startswith("initializer"):
             if number < 0 or (canonical.endswith("dropout") and number >= 1):
-                due = "a number from 0 to 1 is due" if canonical.endswith("dropout") else "a positive number is due"
+                due = "expected a number from 0 to 1" if canonical.endswith("dropout") else "expected a positive number"
                 yield Finding("warning", "config", key, f"{said}: {due}")
         elif canonical in flags and not isinstance(value, bool):
             word = ", and a loader takes any word for true" if isinstance(value, str) else ""
-            yield Finding("error" if word else "warning", "config", key, f"{said}: true or false is due{word}")
+            yield Finding("error" if word else "warning", "config", key, f"{said}: expected true or false{word}")
 
 
 @also("config")
@@ -150,7 +151,7 @@ def special_ids(s: Subject) -> Iterator[Finding]:
                 continue
             if not isinstance(n, int) or isinstance(n, bool):
                 yield Finding(
-                    "warning", "config", key, f"{s.config_name} says {key} {printable(repr(said), 60)}: the number of a token is due"
+                    "warning", "config", key, f"{s.config_name} says {key} {printable(repr(said), 60)}: expected the number of a token"
                 )
             elif n >= vocab or n < -1:  # -1 says that there is none
                 yield Finding("warning", "config", key, f"{s.config_name} says {key} {n}; the weights have rows 0 to {vocab - 1}")
@@ -179,11 +180,11 @@ def classes(s: Subject) -> Iterator[Finding]:
     name, mine, _ = _claims(s)
     if not name or mine is not None:
         return
-    others = [a for a in architectures().values() if any(c.name == name for d in a.dialects.values() for c in d.classes)]
-    if others and s.config is not None and s.config.declared in s.architecture.names:
+    other = of_class(name)
+    if other is not None and s.config is not None and s.config.declared in s.architecture.names:
         yield Finding(
             "warning", "config", "architectures",
-            f"{s.config_name} names the class {name}, which is {others[0].title}'s; its model_type and the tensors are "
+            f"{s.config_name} names the class {name}, which is {other.title}'s; its model_type and the tensors are "
             f"{s.architecture.title}'s", f"name a class of {s.architecture.title}",
         )  # fmt: skip
 
@@ -216,7 +217,7 @@ def other_forms(s: Subject) -> Iterator[Finding]:
     if quantised is not None:
         method = quantised.get("quant_method") if isinstance(quantised, dict) else None
         held = sum(DTYPES[s.checkpoint.tensors[n].spec.dtype].kind == "float" for n in s.graph.of_role("param"))
-        if held:
+        if held and not s.graph.packings and not s.packings.weights and not s.packings.faults and not s.account.unread:
             yield Finding(
                 "warning", "config", "quantization_config",
                 f"{s.config_name} says that the weights are quantised ({method or 'method unsaid'}); {held} of them are plain numbers, "
@@ -297,10 +298,10 @@ def label_lists(s: Subject) -> Iterator[Finding]:
     listed, back, count = raw.get("id2label"), raw.get("label2id"), raw.get("num_labels")
     for key, value in (("id2label", listed), ("label2id", back)):
         if value is not None and not isinstance(value, dict):
-            yield Finding("warning", "config", key, f"{s.config_name} says {key} {printable(repr(value), 60)}: an object is due")
+            yield Finding("warning", "config", key, f"{s.config_name} says {key} {printable(repr(value), 60)}: expected an object")
     if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 0):
         yield Finding(
-            "warning", "config", "num_labels", f"{s.config_name} says num_labels {printable(repr(count), 60)}: a whole number is due"
+            "warning", "config", "num_labels", f"{s.config_name} says num_labels {printable(repr(count), 60)}: expected a whole number"
         )
     elif count is not None and isinstance(listed, dict) and len(listed) != count:
         yield Finding("warning", "config", "num_labels", f"{s.config_name} says num_labels {count} and lists {len(listed)} in id2label")

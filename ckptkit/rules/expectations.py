@@ -39,7 +39,7 @@ def parse_expectations(expect: Mapping[str, str]) -> dict[str, object]:
         if key in _WORDS:
             out[key] = value
         elif not (value.isascii() and value.isdigit()):
-            raise UsageError(f"--expect {key}={value}: a whole number is due")
+            raise UsageError(f"--expect {key}={value}: expected a whole number")
         else:
             out[key] = int(value)
     if "container" in out and out["container"] not in containers():

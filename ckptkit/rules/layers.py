@@ -122,6 +122,13 @@ def shared_layers(s: Subject) -> Iterator[Finding]:
             for v in reversed(variants(s, heads if isinstance(heads, int) else None))
             if count in arch.variants[v]
         }
+        if said is None and s.graph.counts:
+            usual = f" The known models of this shape have {' or '.join(f'{n} ({v})' for n, v in known.items())}." if known else ""
+            yield Finding(
+                "warning", "layers", count,
+                f"neither the tensors nor a configuration say how many {count} there are: they share their weights.{usual}",
+                "give the configuration with --config FILE", "undecided",
+            )  # fmt: skip
         if isinstance(said, int) and known and said not in known:
             usual = " or ".join(f"{n} ({v})" for n, v in known.items())
             yield Finding(
@@ -130,3 +137,47 @@ def shared_layers(s: Subject) -> Iterator[Finding]:
                 f"but the known models of this shape have {usual}",
                 f"make sure of {s.values.keys.get(count, count) if s.values else count}", "inferred",
             )  # fmt: skip
+
+
+@rule("kind", "error", "Each layer is of one kind, and of the one configured")
+def kind(s: Subject) -> Iterator[Finding]:
+    """Where layers differ (the first ones dense and the rest with experts, attention in some and a state space in others), the
+    tensors say which each is. A layer is of one kind only, and the configuration must say the same: a loader makes the layer that the
+    configuration describes, and what the file holds for another kind is left out.
+    """
+    if s.architecture is None:
+        return
+    for switch, seen in s.graph.layer_kinds.items():
+        name, _, holder = switch.partition("@")
+        both = sorted(i for i, on in seen.items() if len(on) == 2)
+        if both:
+            yield Finding(
+                "error", "kind", f"{holder} {ranges(both)}",
+                f"{holder}{'s' * (len(both) > 1)} {ranges(both)} {'hold' if len(both) > 1 else 'holds'} the tensors of two kinds: "
+                f"{name} and not {name}", "two checkpoints were merged, or names were changed: get it whole",
+            )  # fmt: skip
+        said = s.said_kinds(switch)
+        if said is None:
+            continue
+        for on in (True, False):
+            wrong = [i for i, state in sorted(seen.items()) if len(state) == 1 and i < len(said) and on in state and said[i] is not on]
+            if wrong:
+                stored = sorted(_stored_of_kind(s, switch, on, set(wrong)), key=natural)
+                are_, said_ = ("is", "is not") if on else ("is not", "is")
+                yield Finding(
+                    "error", "kind", collapse(stored, 2),
+                    f"{holder}{'s' * (len(wrong) > 1)} {ranges(wrong)} {are_} {name} by the tensors ({collapse(stored, 2)}), "
+                    f"and {said_} by {s.config_name}", "use the configuration that belongs to the weights",
+                )  # fmt: skip
+
+
+def _stored_of_kind(s: Subject, switch: str, on: bool, places: set[int]) -> list[str]:
+    r = s.graph.recognition
+    assert r is not None
+    word, holder = switch if on else f"not {switch}", switch.partition("@")[2]
+    params = r.architecture.params
+    return [
+        n
+        for n, m in r.matches.items()
+        if any(word in (params[p].switch, params[p].within) for p in m.row.parts) and dict(m.at).get(holder) in places
+    ]

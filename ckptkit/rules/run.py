@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
-from ..containers import Checkpoint, drop_explained
+from ..containers import Checkpoint, Packed, drop_explained
 from ..findings import Finding
 from ..graph.equal import compare_values
 from ..graph.examine import Subject
 from ..tensors import StoredTensor
 from . import header_checks
+from .accounted import purpose
 from .expectations import expectations
 
 
@@ -19,6 +20,18 @@ def _copies(checkpoint: Checkpoint) -> list[str]:
     over = sum(t.spec.nbytes for t in tensors) - (checkpoint.total_size or 0)
     large = [t for t in tensors if t.spec.nbytes == over > 0][:8]
     return [t.name for i, t in enumerate(large) if any(t.spec == u.spec and compare_values(checkpoint, t.name, u.name) for u in large[:i])]
+
+
+def _unpack(checkpoint: Checkpoint, seen: Collection[str]) -> None:
+    """Unpack what has to be unpacked and was not yet, piece by piece: whatever its type, that is all that shows damage to it. Raises
+    CorruptError."""
+    from ..limits import using
+
+    for name, t in checkpoint.tensors.items():
+        if t.read is not None and name not in seen:
+            with using(**checkpoint.limits):
+                for _ in t.read.pieces() if isinstance(t.read, Packed) else [t.read()]:
+                    pass
 
 
 def _spread(t: StoredTensor) -> bool:
@@ -31,11 +44,13 @@ def run_rules(
 ) -> list[Finding]:
     """All findings of an open subject: what reading noticed, then the rules in their order.
 
-    Where a checksum does not hold, nothing is said of the values.
+    Of a file that no model can be loaded from (`purpose`) nothing else is said. Where a checksum does not hold, nothing of the values.
     """
     if integrity and subject.graph.recognition is None and subject.checkpoint.total_size is not None:
         drop_explained(subject.checkpoint, _copies(subject.checkpoint))
     findings = [*subject.checkpoint.findings, *subject.findings]
+    if no_model := [*purpose(subject)]:
+        return findings + no_model
     for _, reads, check in header_checks():
         if reads == "headers" or beside:
             findings += check(subject)
@@ -53,6 +68,8 @@ def run_rules(
     findings += scan.damaged
     if scan.damaged:
         return findings
+    if integrity:
+        _unpack(subject.checkpoint, scan.values.keys())
     for _, reads, check in CHECKS:
         if reads == "weights" and integrity and subject.graph.recognition is not None:
             findings += check(subject)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 from ..configuration.read import optional_axes
-from ..configuration.write import form_keys
+from ..configuration.write import form_spec
 from ..findings import Finding
 from ..graph.examine import Subject
 from ..schema import count_name
@@ -21,7 +21,7 @@ ORDER = 40
 def shape(s: Subject) -> Iterator[Finding]:
     """Each dimension of each tensor is an equation in the sizes of the model (hidden, heads, vocabulary, ...). Where the equations
     disagree, the most tensors decide, and those that differ are named with both numbers: a transposed kernel that is not square, an
-    embedding of another width, a scalar where a matrix is due.
+    embedding of another width, a scalar where a matrix is expected.
 
     A square kernel that is transposed, or query and key exchanged, fits every equation: no rule of shapes can tell. `ckptkit verify`
     against a reference decides that.
@@ -37,7 +37,7 @@ def shape(s: Subject) -> Iterator[Finding]:
         shape = list(tensors[names[0]].spec.shape)
         assert isinstance(axes, tuple)
         if dim == -1:
-            text = f"shape {shape}: {have} dimensions where {want} are due"
+            text = f"shape {shape}: {have} dimensions where {want} are expected"
         else:
             text = f"shape {shape}: dimension {dim} is {have}, the other tensors make it {want} ({_axis_words(s, axes)})"
         yield Finding("error", "shape", collapse(names, 4), text)
@@ -89,6 +89,7 @@ def size(s: Subject) -> Iterator[Finding]:
     counts = {count_name(p) for p in s.architecture.counted}
     origin = s.graph.solution.origin
     may_lack = optional_axes(s.architecture)
+    yield from _sizes_by_layer(s)
     for canonical, said in s.values.values.items():
         have = sizes.axis.get(canonical, 0 if canonical in may_lack else None)
         if have is None or said == have or canonical in counts or canonical in s.architecture.fixed or not isinstance(said, int):
@@ -107,12 +108,35 @@ def size(s: Subject) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def _sizes_by_layer(s: Subject) -> Iterator[Finding]:
+    """Axes that have a size of their own in each layer against the configuration's list, or its one number for all."""
+    assert s.values is not None
+    by_axis: dict[str, dict[int, int]] = {}
+    for axis, n in s.graph.solution.sizes.axis.items():
+        name, at, number = axis.partition("@")
+        if at:
+            by_axis.setdefault(name, {})[int(number)] = n
+    for name, have in by_axis.items():
+        said = s.values.values.get(name)
+        if not isinstance(said, (int, tuple)) or isinstance(said, bool) or name in s.values.assumed:
+            continue
+        key = s.values.keys.get(name, name)
+        for place, n in sorted(have.items()):
+            one = said if isinstance(said, int) else said[place] if place < len(said) else None
+            if one not in (None, n):
+                where = s.graph.solution.origin.get(f"{name}@{place}", (key, 0))[0]
+                yield Finding(
+                    "error", "size", where,
+                    f"{s.config_name} says {key} {one} for layer {place}; the weights hold {name} {n} ({where})", f"set it to {n}",
+                )  # fmt: skip
+
+
 def _unshift(s: Subject, canonical: str, value: int) -> object:
     if s.values is None or s.architecture is None:
         return value
     form = s.architecture.dialects[s.values.form].config
-    spec = form.keys.get(form_keys(form, canonical))
-    if spec is None or isinstance(spec, str):
+    spec = form_spec(form, canonical)
+    if isinstance(spec, str):
         return value
     return next((w for w, m in (spec.words or {}).items() if m == value), value - spec.shift)
 

@@ -7,10 +7,11 @@ import re
 from collections.abc import Iterator
 
 from .._typing import TYPE_CHECKING
-from ..arch import architectures
-from ..errors import CheckpointError
+from ..arch import names, variants
+from ..errors import CheckpointError, printable
 from ..findings import Finding
 from ..graph.examine import Subject
+from ..support.links import leads_out
 from ..support.strict_json import read_bytes, read_json
 from ._base import folder_of, rule
 
@@ -26,6 +27,7 @@ _SAVE = (
     r"(?:checkpoint|ckpt|step|epoch|iter|global|best|final|last|latest|main|models?|weights|snapshots?"
     r"|py|torch|pytorch|tf\d?|tensorflow|safetensors|bin|\d+|[0-9a-f]{7,40}|[_-])+"
 )
+_MOST = 20  # links that are listed
 _WORDS = r"[^a-z0-9]+"
 
 
@@ -176,14 +178,13 @@ def _names(checkpoint: Checkpoint) -> Iterator[str]:
 def _named_variant(words: list[str]) -> tuple[str, dict[str, int]] | None:
     """The longest known variant whose name's words stand in `words` one after another."""
     best: tuple[int, str, dict[str, int]] | None = None
-    families = {n for arch in architectures().values() for n in arch.names}  # "gpt2" says the family, and no size of it
-    for arch in architectures().values():
-        for name, sizes in arch.variants.items():
-            if name in families:
-                continue
-            parts = [w for w in re.split(_WORDS, name.lower()) if w]
-            if any(words[i : i + len(parts)] == parts for i in range(len(words))) and (best is None or len(parts) > best[0]):
-                best = (len(parts), name, sizes)
+    families = names()  # "gpt2" says the family, and no size of it
+    for name, sizes in variants().items():
+        if name in families:
+            continue
+        parts = [w for w in re.split(_WORDS, name.lower()) if w]
+        if any(words[i : i + len(parts)] == parts for i in range(len(words))) and (best is None or len(parts) > best[0]):
+            best = (len(parts), name, dict(sizes))
     return best[1:] if best is not None else None
 
 
@@ -197,6 +198,28 @@ def _promise(name: str) -> tuple[str, dict[str, int], bool] | None:
     if named is not None and m is None:
         return named[0], named[1], [w for w in re.split(_WORDS, named[0].lower()) if w] == words
     return ("its name", {"layers": int(m[1] or m[2])}, True) if m else None
+
+
+@rule("links", "warning", "What lies beside the weights lies in their folder", reads="beside")
+def links(s: Subject) -> Iterator[Finding]:
+    """A file beside the weights (a vocabulary, a tokenizer's settings, a licence) is a link that leads out of the checkpoint's folder, and
+    out of the blobs of a hub's cache: whoever made the folder would have any file of this machine copied under that name. `convert` leaves
+    it out. A configuration of that kind is not read: name it with --config. The weights themselves may be links.
+    """
+    folder = folder_of(s.checkpoint)
+    own = {os.path.abspath(f) for f in s.checkpoint.files}
+    own |= {os.path.join(folder, f.where) for f in s.findings if f.rule == "config"}  # which was said
+    try:
+        names = sorted(e.name for e in os.scandir(folder) if e.is_symlink())
+    except OSError:
+        return
+    found = 0
+    for name in names:
+        path = os.path.join(folder, name)
+        if found < _MOST and os.path.abspath(path) not in own and os.path.isfile(path) and (out := leads_out(path, folder)) is not None:
+            found += 1
+            said = f"{printable(name)} is a link that leads out of the checkpoint's folder, to {printable(out)}"
+            yield Finding("warning", "links", name, said, "copy the file itself into the folder, if it belongs there")
 
 
 @rule("variant", "warning", "The folder is named after what it holds", basis="inferred")

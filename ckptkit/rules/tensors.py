@@ -13,7 +13,7 @@ from ..schema import Param, expand, placeholders
 from ..schema.templates import reduce_name
 from ..support.name_text import collapse, natural
 from ..tensors import DTYPES
-from ._base import are, count, rule
+from ._base import also, are, count, rule
 
 ORDER = 30
 
@@ -27,6 +27,7 @@ def missing(s: Subject) -> Iterator[Finding]:
     if r is None or r.learned is not None:  # of learned schemas see rules/learned.py
         return
     arch = r.architecture
+    unread = {p for params in graph.unread.values() for p in params}  # there, and not read: another rule's
     groups: dict[str, list[str]] = {}
     sizes = s.sizes().axis
     lacked = {p for p, lack in r.dialect.lacks.items() if lack.holds(sizes)}
@@ -34,9 +35,10 @@ def missing(s: Subject) -> Iterator[Finding]:
     stand = {name: next(iter(on)) if len(on) == 1 else s.value(name) is True for name, on in graph.switches.items()}
 
     def wanted(info: Param) -> bool:
-        if info.switch:
-            return stand[info.switch.removeprefix("not ")] is not info.switch.startswith("not ")
-        return not info.optional or info.module in optional_seen
+        for switch in filter(None, (info.switch, info.within)):
+            if "@" not in switch and stand[switch.removeprefix("not ")] is switch.startswith("not "):
+                return False
+        return bool(info.switch) or not info.optional or info.module in optional_seen
 
     for row in r.table.rows:
         if row.role != "param":
@@ -46,12 +48,14 @@ def missing(s: Subject) -> Iterator[Finding]:
         if all(i.tied for i in infos) or info.group not in graph.groups or not wanted(info):
             continue
         holders = placeholders(row.names[0])
-        met = [sorted(graph.indices.get(h, ())) for h in holders]
-        if len(graph.shapes.get(row, ())) == product(map(len, met)) and not graph.twice:
+        met = [s.layers_with(info, h, sorted(graph.indices.get(h, ()))) for h in holders]
+        if len(graph.shapes.get(row, ())) == product(map(len, met)) and not graph.twice and not unread:
             continue  # one tensor for each place: none is missing
         for at_values in combinations(*met):
             at = dict(zip(holders, at_values, strict=True))
-            if any(expand(p, at) not in graph.params and p not in lacked for p in row.parts):
+            if row.layout.holder:
+                at[row.layout.holder] = 0
+            if any((name := expand(p, at)) not in graph.params and name not in unread and p not in lacked for p in row.parts):
                 groups.setdefault(info.group, []).append(r.stored_name(row, at, graph.counts))
     for group, names in groups.items():
         if group == "core":
@@ -69,6 +73,22 @@ def missing(s: Subject) -> Iterator[Finding]:
                 collapse(names, 4),
                 f"part of the {group} is missing: {collapse(names)} ({collapse(held, 3)} {are(held)} there)",
             )
+
+
+@also("missing")
+def only_second_name(s: Subject) -> Iterator[Finding]:
+    """An untied parameter that only its second name holds: a loader that looks for the first finds what else may be tied to it."""
+    graph, r = s.graph, s.graph.recognition
+    if r is None or s.value("tied") is not False:
+        return
+    for name, info in r.architecture.params.items():
+        held, other = graph.params.get(info.tied or ""), graph.params.get(name)
+        if info.tied is None or held is None or other is None or held.row.role != "repeat" or held.stored == other.stored:
+            continue
+        row, _ = r.table.by_param[info.tied]
+        own = r.stored_name(row, held.at, graph.counts)
+        what = f"{own} is not there, only {held.stored}, which is another name of it: transformers 5 takes {other.stored} for it"
+        yield Finding("warning", "missing", own, what, f"store {held.stored} as {own} too")
 
 
 @rule("switch", "error", "A choice of the architecture stands one way, and as configured")
@@ -154,9 +174,9 @@ def unexpected(s: Subject) -> Iterator[Finding]:
     """
     if s.graph.recognition is None:
         return
-    rest = s.graph.of_role("unexplained")
+    packed = {n for p in s.graph.packings for n in p.stored}
+    rest = sorted((n for n in s.graph.of_role("unexplained") if n not in packed), key=natural)
     if rest:
-        rest = sorted(rest, key=natural)
         learned = s.graph.recognition.learned
         yield Finding(
             "error" if learned is not None and learned.said else "warning",  # the library's own class has no such tensor
@@ -200,6 +220,8 @@ def dtype(s: Subject) -> Iterator[Finding]:
     roles = s.graph.roles
     known = s.graph.recognition is not None
     for name, t in s.checkpoint.tensors.items():
+        if name in s.packings.weights:
+            continue
         if DTYPES[t.spec.dtype].kind == "float" and (not known or roles[name].kind in ("param", "tied", "repeat")):
             by.setdefault(t.spec.dtype, []).append(name)
         elif known and roles[name].kind in ("param", "tied", "repeat") and not _is_buffer(s, name):

@@ -12,25 +12,27 @@ import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..arch import by_name
+from ..arch import architectures, by_name
 from ..configuration.read import interpret, read_config
 from ..errors import FindingsError, UnsupportedError, UsageError
+from ..graph.account import require_read
 from ..graph.canonical_arrays import Weights
 from ..graph.examine import Subject, examine
-from ..plan.initial import INITIALIZERS, draw, recipe
+from ..plan.initial import INITIALIZERS, Starts, draw, recipe
 from ..rules.run import run_rules
-from ..schema import Architecture
+from ..schema import Architecture, Dialect
+from ..schema.traits import head, traits_of
 from ..support.name_text import collapse
 from .flow import APPLICATIONS
 from .freeze import frozen
 from .spec import Leaf, Spec, make_spec, spec_of, spec_of_config
-from .traits import head, traits_of
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 EXTRAS = {"torch": ("torch", "torch"), "keras": ("keras", "tensorflow")}  # framework -> (module, extra to install)
+FLAGS = {"with_pool": "pooler", "with_mlm": "lm", "with_nsp": "pooled"}  # what asks for a head -> its kind (`Traits.heads`)
 # names that bert4keras gives models, where they are no model_type
 ALIASES = {
     "albert_unshared": "albert",
@@ -85,7 +87,7 @@ def build_transformer_model(
     if initializer is not None and initializer not in INITIALIZERS:
         raise UsageError(f"no initializer is called {initializer!r}", hint=f"one of {', '.join(INITIALIZERS)}")
     require(framework)
-    asked = {g for g, wanted in (("pooler", with_pool or with_nsp), ("mlm", with_mlm), ("nsp", with_nsp)) if wanted} | set(heads)
+    flags = [flag for flag, on in (("with_pool", with_pool or with_nsp), ("with_mlm", with_mlm), ("with_nsp", with_nsp)) if on]
     more = {"labels": labels} if labels is not None else {}
     name = ALIASES.get(model, model) if model else None
     if checkpoint_path is None:
@@ -94,7 +96,7 @@ def build_transformer_model(
         arch, values = _from_config(os.fspath(config_path), name)
         if resize_vocab is not None:
             more["vocab"] = resize_vocab
-        spec = spec_of_config(arch, {**values, **(given or {}), **more}, _known(arch, asked) | parts(arch))
+        spec = spec_of_config(arch, {**values, **(given or {}), **more}, _known(arch, heads, flags) | parts(arch))
         return finish(
             spec,
             None,
@@ -113,7 +115,8 @@ def build_transformer_model(
             what = found.title if found is not None else "no known architecture"
             raise UsageError(f"the weights are those of {what}" + (f", not of {model}" if model else ""), path=subject.checkpoint.path)
         refuse_errors(subject, init_missing)
-        groups = _known(found, asked) | (parts(found) & subject.graph.groups)
+        require_read(subject, "the model")
+        groups = _known(found, heads, flags) | (parts(found) & subject.graph.groups)
         spec = with_new(subject, groups, resize_vocab)
         return finish(
             spec, Weights(subject), framework=framework, application=application, freeze=freeze, initializer=initializer, seed=seed,
@@ -148,10 +151,16 @@ def refuse_errors(subject: Subject, init_missing: bool = False) -> None:
         )
 
 
-def _known(arch: Architecture, groups: Collection[str]) -> frozenset[str]:
+def _known(arch: Architecture, groups: Collection[str], flags: Collection[str]) -> frozenset[str]:
+    """The heads asked for by name, and for each of `flags` the first of its kind. UsageError for what the architecture does not have."""
     have = {m.group for m in arch.modules.values()} - {"core"}
-    aliases = {"mlm": "lm"} if "mlm" not in have else {}
-    out = {aliases.get(g, g) for g in groups}
+    stated = {g: head(text).kind for g, text in traits_of(arch).heads.items() if g in have} if flags else {}
+    out = set(groups)
+    for flag in flags:
+        of_kind = next((g for g, kind in stated.items() if kind == FLAGS[flag]), None)
+        if of_kind is None:
+            raise UsageError(f"{arch.title} has no head of the kind that {flag} asks for", hint=f"one of {', '.join(sorted(have))}")
+        out.add(of_kind)
     if out - have:
         raise UsageError(f"{arch.title} has no head called {', '.join(sorted(out - have))}", hint=f"one of {', '.join(sorted(have))}")
     return frozenset(out)
@@ -164,13 +173,23 @@ def parts(arch: Architecture) -> frozenset[str]:
 
 def _from_config(path: str, name: str | None) -> tuple[Architecture, dict[str, object]]:
     raw = read_config(path)
-    arch = by_name(name or raw.declared or "bert")
-    d = max(arch.dialects.values(), key=lambda d: sum(k in raw.raw for k in d.config.keys))
+    named = name or raw.declared
+    arches = [by_name(named)] if named else sorted(architectures().values(), key=lambda a: a.rank)
+    arch, d = max(((a, d) for a in arches for d in a.dialects.values()), key=lambda found: _said(raw.raw, found[1]))
+    if not named and not _said(raw.raw, d):
+        raise UsageError("no known model has such a configuration", path=path, hint="name the model")
     values = interpret(raw, arch, d)
     errors = [f for f in values.findings if f.severity == "error"]
     if errors:
         raise FindingsError(errors[0].message, tuple(errors), path=path)
     return arch, values.values
+
+
+def _said(raw: Mapping[str, object], dialect: Dialect) -> int:
+    """How much of a configuration is in the keys and marks of a dialect's form."""
+    form = dialect.config
+    settings = form.reader.unfold(raw) if form.reader.unfold is not None else raw
+    return sum(k in settings for k in form.keys) + sum(settings.get(k) == v for k, v in form.marks.items()) if settings is not None else 0
 
 
 def with_new(subject: Subject, groups: frozenset[str], vocab: int | None = None) -> Spec:
@@ -201,7 +220,7 @@ def arrays_of(
         if name in ties:
             continue
         if weights is None or name not in weights:
-            arrays[name] = _drawn(spec, name, shape, leaf, initializer, seed, 0, shape[0])
+            arrays[name] = _drawn(spec, name, shape, leaf, initializer, seed, range(shape[0]))
             new.append(name)
             continue
         array = weights.get(name)
@@ -209,23 +228,23 @@ def arrays_of(
             have, want = len(array), shape[0]
             if want > have:
                 new.append(f"{name}[{have}:{want}]")
-                array = np.concatenate([array, _drawn(spec, name, shape, leaf, initializer, seed, have, want).astype(array.dtype)])
+                array = np.concatenate([array, _drawn(spec, name, shape, leaf, initializer, seed, range(have, want)).astype(array.dtype)])
             array = array[:want]
         arrays[name] = array
     return spec._replace(ties=ties), arrays, tuple(new)
 
 
 def _drawn(
-    spec: Spec, name: str, shape: tuple[int, ...], leaf: Leaf, initializer: str | None, seed: int, first: int, stop: int
+    spec: Spec, name: str, shape: tuple[int, ...], leaf: Leaf, initializer: str | None, seed: int, rows: range
 ) -> NDArray[np.generic]:
-    """Rows first..stop of a new parameter."""
+    """Some rows of a new parameter."""
     import numpy as np
 
-    how = recipe(spec.traits.init, leaf.kind, name[len(leaf.path) + 1 :], name, shape, spec.values.get, spec.sizes, initializer)
+    how = recipe(Starts(spec.traits.init, spec.values.get, spec.sizes), leaf.kind, name[len(leaf.path) + 1 :], name, shape, initializer)
     row = math.prod(shape[1:])
-    out = np.empty((stop - first) * row, np.float32)
-    draw(how, name, seed, first * row, out)
-    return out.reshape(stop - first, *shape[1:])
+    out = np.empty(len(rows) * row, np.float32)
+    draw(how, name, seed, rows.start * row, out)
+    return out.reshape(len(rows), *shape[1:])
 
 
 def finish(

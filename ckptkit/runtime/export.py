@@ -6,17 +6,22 @@ beside the model it was made of, before it takes its place.
 
 from __future__ import annotations
 
+import json
 import os
-import shutil
-import tempfile
-from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .._version import __version__
 from ..comparison.pair import ATOL, RTOL
+from ..engine.output import flush, write_text
+from ..engine.replaceable import check_target, private
+from ..engine.staging import Stage
 from ..errors import CheckpointError, UnsupportedError, UsageError
+from ..graph.account import require_read
 from ..graph.canonical_arrays import Weights
 from ..graph.examine import examine
+from ..graph.reading import AS_FOUND, Reading
+from ..plan.ledger import LEDGER
 from .build import finish, refuse_errors, require
 from .spec import Spec, spec_of
 from .verify.probes import make_probes
@@ -24,6 +29,9 @@ from .verify.probes import make_probes
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from typing_extensions import Unpack
+
+    from ..graph.reading import Words
 
     Arrays = dict[str, NDArray[np.generic]]
 
@@ -51,45 +59,59 @@ def export(
     target: str | os.PathLike[str],
     *,
     to: str,
-    config: str | None = None,
-    part: str | None = None,
-    given: Mapping[str, object] | None = None,
     overwrite: bool = False,
+    reading: Reading = AS_FOUND,
+    **words: Unpack[Words],
 ) -> Exported:
-    """Write the checkpoint at `source` as a program: `to` savedmodel (a directory), keras, pt2 or onnx (a file, or a directory for it)."""
+    """Write the checkpoint at `source` as a program: `to` savedmodel (a directory), keras, pt2 or onnx (a file, or a directory for it).
+
+    `reading`, or its fields as keywords (config, container, architecture, dialect, part, given), overrule what would be found.
+    """
     if to not in FORMS:
         raise UsageError(f"no program form is called {to!r}", hint=f"one of {', '.join(FORMS)}")
     framework, name, needed = FORMS[to]
     path = os.fspath(target)
     if name and not path.endswith(os.path.splitext(name)[1]):
         path = os.path.join(path, name)
-    if os.path.exists(path) and not overwrite:
-        raise UsageError("exists", path=path, hint="--overwrite replaces it")
+    single = bool(name)
+    check_target(os.path.abspath(path), single=single, overwrite=overwrite, inputs=())
     require(framework)
     for module in needed:
         try:
             import_module(module)
         except ImportError:
             raise UnsupportedError(f"{module} is not installed, and --to {to} needs it", hint=f"pip install 'ckptkit[{to}]'") from None
-    with examine(source, config=config, part=part, given=given) as subject:
+    with examine(source, reading.but(**words)) as subject:
         refuse_errors(subject)
+        require_read(subject, "the program")
         spec = spec_of(subject)
         model = finish(spec, Weights(subject), framework=framework)
-    folder = os.path.dirname(os.path.abspath(path))
-    os.makedirs(folder, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".ckptkit-") as work:
-        made = os.path.join(work, os.path.basename(path))
+        inputs = [os.path.abspath(f) for f in subject.checkpoint.files]
+    with Stage(path, single=single, overwrite=overwrite, inputs=inputs, names=(LEDGER,), mode=private(inputs)) as stage:
+        made = os.path.join(stage.path, os.path.basename(path)) if single else stage.path
         names = tuple(n for n in ORDER if n in make_probes(spec, 2))
         probes = [_cut(make_probes(spec, n), length) for n, length in ((2, 7), (3, 11))]
         WRITERS[to](model, spec, made, names, probes[0])
         mine = _run(model, probes[1])
         theirs = READERS[to](made, names, probes[1], tuple(mine))
         worst = _compare(mine, theirs, probes[1], to)
-        if os.path.isdir(path):
-            shutil.rmtree(path)
-        for file in sorted(os.listdir(work)):
-            os.replace(os.path.join(work, file), os.path.join(folder, file))
+        _close(stage, to)
+        stage.commit(os.path.basename(path) if single else None)
     return Exported(path, to, tuple(mine), worst)
+
+
+def _close(stage: Stage, form: str) -> None:
+    """Give the files that the frameworks have written the permissions of the source; a directory gets a ledger, so that it may be replaced
+    one day. Then have the disk take all of it."""
+    if not stage.single:
+        made = sorted(os.path.relpath(os.path.join(at, f), stage.path) for at, _, files in os.walk(stage.path) for f in files)
+        ledger = {"ledger_version": 1, "ckptkit": __version__, "target": {"container": form, "files": [*made, LEDGER]}}
+        write_text(stage.file(LEDGER), json.dumps(ledger, indent=1) + "\n", stage)
+    for at, _, files in os.walk(stage.path):
+        for f in files:
+            place = os.path.join(at, f)
+            os.chmod(place, os.stat(place).st_mode & (stage.mode | 0o7000))
+            flush(place, stage)
 
 
 def _cut(probes: Arrays, length: int) -> Arrays:
@@ -117,7 +139,7 @@ def _compare(mine: Arrays, theirs: Arrays, inputs: Arrays, form: str) -> float:
     for name in mine:
         x, y = (np.asarray(side[name], np.float64) for side in (mine, theirs))
         if x.shape != y.shape:
-            raise CheckpointError(f"the {form} program gives {name} of shape {list(y.shape)} where {list(x.shape)} is due")
+            raise CheckpointError(f"the {form} program gives {name} of shape {list(y.shape)} where {list(x.shape)} is expected")
         mask = inputs.get("attention_mask")
         if mask is not None and x.ndim >= 2 and x.shape[:2] == mask.shape:
             x, y = x[mask == 1], y[mask == 1]

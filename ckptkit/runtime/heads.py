@@ -11,14 +11,14 @@ ended             the same over the position at which the encoder's tokens end (
 summary           dense and an activation over the first position; what stands on it takes it for the pooled output
 last              one linear layer at the last position that is no padding (GPT-2's score)
 detector          dense, activation, linear to one number at every position (ELECTRA's discriminator)
-kept              loaded and kept, not run (a head that needs an answer to give another)
+kept              loaded and kept, not run (a head that needs an answer to give another, or the embeddings' projection)
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from .blocks import activate
+from .blocks import activate, capped
 from .spec import Spec
 
 
@@ -31,15 +31,17 @@ def pooler(ops: Any, spec: Spec, node: Any, hidden: Any) -> Any:
     return ops.tanh(node(hidden[:, 0]))
 
 
-def lm(ops: Any, spec: Spec, node: Any, hidden: Any, table: Any) -> Any:
+def lm(ops: Any, spec: Spec, node: Any, hidden: Any, table: Any, activation: str) -> Any:
     x = hidden
     if has(node, "transform"):
-        x = activate(ops, str(spec.traits.mlm_activation or spec.traits.activation), node.transform(x))
+        x = activate(ops, activation, node.transform(x))
     if has(node, "norm"):
         x = node.norm(x)
     if spec.head_scaled:
         x = x * spec.sizes["hidden"] ** -0.5
-    return ops.linear(node.decoder if has(node, "decoder") else node, x, table)
+    logits = ops.linear(node.decoder if has(node, "decoder") else node, x, table)
+    scale = float(str(spec.traits.logit_scale)) / float(str(spec.traits.logit_divisor))
+    return capped(ops, logits if scale == 1 else logits * scale, spec.traits.logit_cap)
 
 
 def first(ops: Any, spec: Spec, node: Any, hidden: Any, activation: str = "") -> Any:

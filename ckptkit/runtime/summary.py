@@ -8,12 +8,18 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..graph.examine import examine
+from ..graph.reading import AS_FOUND, Reading
 from .flow import flow, heads_of
 from .freeze import frozen
 from .spec import Spec, spec_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ..graph.reading import Words
 
 Dims = tuple[Any, ...]  # numbers, and the words that stay open: "batch", "length", "target"
 
@@ -51,14 +57,16 @@ class Shape:
 def summarize(
     path: str | os.PathLike[str],
     *,
-    config: str | None = None,
-    part: str | None = None,
-    given: Mapping[str, object] | None = None,
     freeze: Sequence[str] = (),
     application: str = "encoder",
+    reading: Reading = AS_FOUND,
+    **words: Unpack[Words],
 ) -> Summary:
-    """The summary of a checkpoint's model, with the parts of it that `freeze` selects counted as not trainable."""
-    with examine(path, config=config, part=part, given=given) as subject:
+    """The summary of a checkpoint's model, with the parts of it that `freeze` selects counted as not trainable.
+
+    `reading`, or its fields as keywords (config, container, architecture, dialect, part, given), overrule what would be found.
+    """
+    with examine(path, reading.but(**words)) as subject:
         assert subject.architecture is not None or spec_of(subject)
         spec = spec_of(subject)
         title = subject.architecture.title if subject.architecture else ""
@@ -127,9 +135,12 @@ def _shapes(spec: Spec, role: str, path: str, args: Sequence[Any], options: Mapp
         return ("batch", 1, 1 if rule == "encoder" else first[1], first[1])
     if role == "relative":
         return (first[1], first[1], spec.head_dim)
-    if role in ("bias", "linear_bias"):
+    if role == "angles":
+        said: Any = spec.traits.rotary[options["kind"]]
+        return (3 if "beta" in said else 2, 1, first[1], len(said["rates"]))
+    if role in ("bias", "linear_bias", "distance_bias"):
         return (1, spec.heads, first[1], first[1])
-    if role in ("block", "norm"):
+    if role in ("block", "norm", "bare_norm"):
         return first
     if role == "detector":
         return first[:-1]

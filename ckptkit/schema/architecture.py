@@ -41,6 +41,8 @@ class Architecture:
         derivations: Mapping[str, Callable[..., object]] | None = None,
         rank: int = 0,
         traits: Mapping[str, object] | None = None,
+        required: Sequence[str] = (),
+        kinds: Mapping[str, Callable[[Mapping[str, object]], Sequence[bool] | None]] | None = None,
     ) -> None:
         self.name = name
         self.title = title
@@ -57,6 +59,8 @@ class Architecture:
         self.derivations = dict(derivations or {})  # how a derived tensor is computed: its stored shape (and values) -> a numpy array
         self.rank = rank  # where two architectures explain the same tensors equally well, the lower one is meant
         self.traits = dict(traits or {})
+        self.asked = frozenset(required)  # canonical values that are never assumed besides those that the traits name
+        self.kinds = dict(kinds or {})  # a switch of each layer ("moe@layer") -> how it stands in each by the canonical values
         self._tables: dict[str, Table] = {}
 
     @cached_property
@@ -66,7 +70,16 @@ class Architecture:
         for m, module in self.modules.items():
             for suffix, text in module.params:
                 name = f"{m}.{suffix}" if suffix else m
-                out[name] = Param(name, m, parse(text), module.group, module.tied.get(suffix), module.optional, module.switch)
+                out[name] = Param(
+                    name,
+                    m,
+                    parse(text),
+                    module.group,
+                    module.tied.get(suffix),
+                    module.optional or suffix in module.switches,
+                    module.switches.get(suffix, module.switch),
+                    module.switch if suffix in module.switches else "",
+                )
         return out
 
     @cached_property
@@ -75,14 +88,43 @@ class Architecture:
         return frozenset({p.group for p in self.params.values()} - {p.group for p in self.params.values() if p.tied is None})
 
     @cached_property
+    def required(self) -> frozenset[str]:
+        """The canonical values that are never assumed (see `traits.required`)."""
+        from .traits import required
+
+        return required(self) | self.asked
+
+    @cached_property
+    def head_values(self) -> Mapping[str, tuple[str, str]]:
+        """What single heads have of their own (see `traits.head_values`)."""
+        from .traits import head_values
+
+        return head_values(self)
+
+    @cached_property
+    def labelled(self) -> Dialect | None:
+        """The dialect whose configurations say whose they are and name classes and labels, as transformers' do; the first listed."""
+        return next((d for d in self.dialects.values() if d.config.labels), None)
+
+    @cached_property
     def untold(self) -> frozenset[str]:
         """Sizes that tensors may leave open, so that a variant is not ruled out by them."""
         return frozenset({*self.heads, *self.config_counts})
 
     @cached_property
     def switches(self) -> tuple[str, ...]:
-        """The switches that the tensors decide."""
-        return tuple(dict.fromkeys(m.switch.removeprefix("not ") for m in self.modules.values() if m.switch))
+        """The switches that the tensors decide, for all layers alike."""
+        return tuple(s for s in self._switches if "@" not in s)
+
+    @cached_property
+    def layer_kinds(self) -> tuple[str, ...]:
+        """The switches that the tensors decide for each layer: "moe@layer"."""
+        return tuple(s for s in self._switches if "@" in s)
+
+    @cached_property
+    def _switches(self) -> tuple[str, ...]:
+        every = (s for m in self.modules.values() for s in (m.switch, *m.switches.values()) if s)
+        return tuple(dict.fromkeys(s.removeprefix("not ") for s in every))
 
     @cached_property
     def tied_groups(self) -> frozenset[str]:
@@ -101,6 +143,15 @@ class Architecture:
         if found is None:
             found = self._tables[dialect] = Table(self, self.dialects[dialect])
         return found
+
+    def with_dialects(self, *more: Dialect) -> Architecture:
+        """The same architecture with further namings of it: what a file in arch/ holds that adds one to an architecture of another file."""
+        from copy import copy
+
+        other = copy(self)
+        other.dialects = {**self.dialects, **{d.name: d for d in more}}
+        other._tables = {}
+        return other
 
     def __repr__(self) -> str:
         return f"<Architecture {self.name}>"

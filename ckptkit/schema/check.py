@@ -14,6 +14,9 @@ def check(arch: Architecture) -> None:
     Every parameter of a group that a dialect stores is held exactly once (or its absence is explained by `lacks`, or
     it is tied, or its module is optional), no axis is lost, placeholders agree on both sides, and no two rows share a name.
     """
+    for switch in arch.kinds:
+        if switch not in arch.layer_kinds:
+            raise LayoutError(f"{arch.name}: no module is there when {switch!r}")
     for dialect in arch.dialects.values():
         table = arch.table(dialect.name)
         where = f"{arch.name}/{dialect.name}"
@@ -24,7 +27,7 @@ def check(arch: Architecture) -> None:
                 if name in seen:
                     raise LayoutError(f"{where}: two rows are named {name!r}")
                 seen.add(name)
-            if row.role in ("derived", "stray"):
+            if row.role in ("derived", "stray", "beside"):
                 continue
             for p in row.parts:
                 if p not in arch.params:
@@ -37,15 +40,23 @@ def check(arch: Architecture) -> None:
                 if lost:
                     raise LayoutError(f"{where}: {row.names[0]!r} loses the axes {sorted(lost)} of {p!r}")
                 for name in row.names:
-                    if set(placeholders(name)) != set(placeholders(p)):
+                    if {*placeholders(name), *filter(None, (row.layout.holder,))} != set(placeholders(p)):
                         raise LayoutError(f"{where}: {name!r} and {p!r} differ in their placeholders")
             extra = set(row.layout.axes) - {a for p in row.parts for a in arch.params[p].layout.axes}
             if extra:
                 raise LayoutError(f"{where}: {row.names[0]!r} has the axes {sorted(extra)}, which none of its parts has")
+            if row.layout.holder in {h for n in row.names for h in placeholders(n)}:
+                raise LayoutError(f"{where}: {row.names[0]!r} joins every {row.layout.holder}, and is named by it")
             if (len(row.parts) > 1) != row.layout.joins:
                 raise LayoutError(f"{where}: {row.names[0]!r} joins {len(row.parts)} parts: a star is missing or too many")
             for dim in range(len(row.layout.dims)):
                 terms(row.layout, [arch.params[p].layout for p in row.parts], dim)
+        for p in (*dialect.adjust, *dialect.unties):
+            if p not in held:
+                raise LayoutError(f"{where}: no row holds {p!r}, which is said to be stored otherwise")
+        for p in dialect.unties:
+            if arch.params[p].tied is None:
+                raise LayoutError(f"{where}: {p!r} is not tied, so it cannot be untied")
         groups = {arch.params[p].group for p in held}
         for p, info in arch.params.items():
             if p not in held and info.group in groups and not (info.tied or info.optional or p in dialect.lacks):

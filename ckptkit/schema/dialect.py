@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple
+from .adjust import Adjust
 
 if TYPE_CHECKING:
     from .library_names import Spelling
@@ -78,7 +79,8 @@ class Key(NamedTuple):
     A word that is a list in the file is a tuple here. With `more`, one key says several canonical values: each word's
     meaning is a tuple of them, or, without words, the one value holds for all.
     `plus` is another key of the same file whose number is added when reading (rows of special tokens after the vocabulary);
-    a written file has the sum in the key itself. A size that is null and not `required` is unknown, not wrong.
+    a written file has the sum in the key itself. A size that is null and not `required` is unknown, not wrong, and so is a
+    value that is one of `unknown` (Meta's vocab_size -1).
     """
 
     canonical: str
@@ -87,6 +89,7 @@ class Key(NamedTuple):
     required: bool = True  # written even where the value is unknown -> asked for
     plus: str = ""
     more: tuple[str, ...] = ()
+    unknown: tuple[object, ...] = ()
 
 
 class Kit(NamedTuple):
@@ -136,12 +139,15 @@ class Writer(NamedTuple):
 class ConfigForm(NamedTuple):
     """A dialect's configuration file.
 
-    `marks` are keys with a fixed value that say which form this is, written always; `implied` canonical values that the
-    form takes for granted and cannot say; `defaults` canonical values where a key is absent (in both, "=layers" is the
-    value of another, "=4 hidden" a multiple of it); `follows` canonical values that the original code computes from others
-    where a configuration does not say them; `also` further keys that a written file gets where nothing else sets them, or
-    functions of the canonical values; `overruled` sizes in which configurations of this form are not trusted, and why: where the tensors
-    differ that is a warning.
+    A key may lie in an object ("rope_parameters.rope_theta") and have alternatives ("rope_parameters.rope_theta | rope_theta"): all
+    are read, the first that is there counts, and what is written is spelled as the source was, else as the first. `marks` are keys with
+    a fixed value that say which form this is, written always; `implied` canonical values that the form takes for granted and cannot say;
+    `defaults` canonical values where a key is absent (in both, "=layers" is the value of another, "=4 hidden" a multiple of it,
+    "=hidden / heads" a quotient without a rest); `follows` canonical values that the original code computes from others where a
+    configuration does not say them; `also` further keys that a written file gets where nothing else sets them, or
+    functions of the canonical values; `usual` keys without a canonical meaning, and the value under which they change nothing of what the
+    model computes (`...`: any); `overruled` sizes in which configurations of this form are not trusted, and why: where the tensors differ
+    that is a warning.
     """
 
     filename: str  # what a conversion writes; "" where it goes into the weights file
@@ -151,6 +157,7 @@ class ConfigForm(NamedTuple):
     defaults: Mapping[str, object] = {}
     follows: Mapping[str, Callable[[Mapping[str, object]], object]] = {}
     also: Mapping[str, object] = {}
+    usual: Mapping[str, object] = {}
     labels: bool = False  # names classes and labels as transformers does (architectures, id2label, dtype)
     overruled: Mapping[str, str] = {}
     reader: Reader = Reader()
@@ -212,11 +219,13 @@ class Derived(NamedTuple):
 
 class Besides(NamedTuple):
     """What a naming stores besides its rows, each by its name: `repeats` further names of parameters; `derived` what is computed; `strays`
-    what carries no weight, and what it is."""
+    what carries no weight, and what it is; `layers` what makes the whole layer that holds it one beside the model's, and what that is
+    (a layer for multi-token prediction, numbered on after the last)."""
 
     repeats: Mapping[str, str | Repeat] = {}
     derived: Mapping[str, Derived] = {}
     strays: Mapping[str, str] = {}
+    layers: Mapping[str, str] = {}
 
 
 class Files(NamedTuple):
@@ -236,7 +245,7 @@ class Library(NamedTuple):
     not have. `models`: what the library names its models of this naming in files that keep the name, without the number it counts them by.
     """
 
-    needs: frozenset[str] = frozenset()  # groups without which it loads nothing: begun anew where the source lacks them
+    needs: frozenset[str] = frozenset()  # groups without which it loads nothing: newly initialised where the source lacks them
     stands: Mapping[str, str] = {}
     models: tuple[str, ...] = ()
     like: str = ""  # transformers' class for what this naming is of, where the groups that are there do not tell it from another
@@ -265,6 +274,8 @@ class Dialect(NamedTuple):
     limits: Mapping[str, tuple[int, str]] = {}
     part: str = ""  # which model of several that one checkpoint of this naming holds (ELECTRA's generator); the first listed is meant first
     alias: str = ""  # the name that --to knows it by besides its own: dialects of several parts, or of several containers, share one
+    adjust: Mapping[str, Adjust] = {}  # canonical parameter -> how its value follows from the stored one, where they differ
+    unties: frozenset[str] = frozenset()  # tied parameters that it stores all the same: each gets a copy
     besides: Besides = Besides()
     files: Files = Files()
     library: Library = Library()

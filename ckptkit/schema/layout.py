@@ -4,6 +4,11 @@
     "1 hidden"                    `1` is a unit dimension
     "*(heads head_dim) hidden"    several parts follow one another along the starred dimension
     "(groups *per_group head_dim) hidden"   several parts are interleaved on the starred axis
+    "(heads *(nope value)) rank"  within each head the parts follow one another, each with those of the starred axes that it has
+    "hidden (intermediate *1)"    the parts alternate, element by element
+    "*{expert} hidden *(intermediate)"   every expert's parts: a star before a placeholder joins all its places along a dimension,
+                                  beside which one other star may stand
+    "intermediate@layer hidden"   an axis that has a size of its own in each layer
 
 A layout never says how to move elements. Its stored shape, the loop nest between two layouts, and both directions of
 every conversion follow from it. An axis that a part lacks counts as 1. No numpy: shapes and strides are integers.
@@ -11,6 +16,7 @@ every conversion follow from it. An axis that a part lacks counts as 1. No numpy
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from math import prod
@@ -18,6 +24,7 @@ from math import prod
 from .._typing import NamedTuple
 from ..errors import UndecidedError
 from .loops import Loop, simplify
+from .templates import count_name
 
 Axes = tuple[str, ...]
 
@@ -27,61 +34,108 @@ class LayoutError(ValueError):
 
 
 class Layout(NamedTuple):
-    """A parsed layout. At most one of `join_dim` (a dimension's index) and `join_axis` (an axis' name) is set."""
+    """A parsed layout. `join` is the starred run of axes: (dimension, first, behind the last), dimension -1 where no star is.
+
+    `holder` is the placeholder that a starred dimension runs through ("" where none is); that dimension has the axis that counts it.
+    `by` are the placeholders that axes' sizes depend on.
+    """
 
     dims: tuple[Axes, ...]
-    join_dim: int = -1
-    join_axis: str = ""
+    join: tuple[int, int, int] = (-1, 0, 0)
+    holder: str = ""
+    holder_dim: int = -1
+    by: Axes = ()
 
     @property
     def axes(self) -> Axes:
-        """All axes, slowest first."""
-        return tuple(a for dim in self.dims for a in dim)
+        """All axes, slowest first; not the one that counts a placeholder's places."""
+        return tuple(a for i, dim in enumerate(self.dims) if i != self.holder_dim for a in dim)
 
     @property
     def joins(self) -> bool:
         """Whether the layout says how several parts are joined."""
-        return self.join_dim >= 0 or bool(self.join_axis)
+        return self.join[0] >= 0
+
+    def at(self, place: Mapping[str, int]) -> Layout:
+        """The layout at one place: "intermediate@layer" as "intermediate@3"."""
+        return _local(self, tuple(place.get(p, -1) for p in self.by)) if self.by else self
+
+
+@cache
+def _local(layout: Layout, numbers: tuple[int, ...]) -> Layout:
+    own = {p: n for p, n in zip(layout.by, numbers, strict=True) if n >= 0}
+    dims = tuple(tuple(local(a, own) for a in dim) for dim in layout.dims)
+    return layout._replace(dims=dims, by=tuple(p for p in layout.by if p not in own))
+
+
+def local(axis: str, place: Mapping[str, int]) -> str:
+    """ "intermediate@layer" at layer 3: "intermediate@3"."""
+    name, at, holder = axis.partition("@")
+    return f"{name}@{place[holder]}" if at and holder in place else axis
+
+
+def general(axis: str) -> str:
+    """The axis that one of a place belongs to: "intermediate" of "intermediate@3" and of "intermediate@layer"."""
+    return axis.partition("@")[0]
+
+
+_WORD = re.compile(r"\s*(\*?)(?:\{(\w+)\}|([\w@]+)|(\()|(\)))")
+
+
+def _words(text: str) -> list[tuple[str, str, str, str, str]]:
+    found, at = [], 0
+    text = text.strip()
+    while at < len(text):
+        m = _WORD.match(text, at)
+        if m is None:
+            raise LayoutError(f"{text!r}: {text[at:].split()[0]!r} is no axis name")
+        found.append(m.groups())
+        at = m.end()
+    return found  # type: ignore[return-value]
 
 
 @cache
 def parse(text: str) -> Layout:
     """The Layout of a string in the language above. Raises LayoutError on nonsense."""
-    dims: list[Axes] = []
-    join_dim, join_axis, stars = -1, "", 0
-    rest = text.strip()
-    while rest:
-        starred = rest.startswith("*")
-        if starred:
-            rest = rest[1:]
-        if rest.startswith("("):
-            inside, close, rest = rest[1:].partition(")")
-            if not close or "(" in inside:
+    dims: list[list[str]] = []
+    join: list[tuple[int, int, int]] = []
+    holder, holder_dim = "", -1
+    open_at: list[tuple[bool, int]] = []  # of the brackets that are open: whether starred, and the axis they begin at
+    for star, placeholder, word, opens, closes in _words(text):
+        if closes:
+            if not open_at or star:
                 raise LayoutError(f"{text!r}: unbalanced parentheses")
-            words = inside.split()
+            starred, first = open_at.pop()
             if starred:
-                join_dim, stars = len(dims), stars + 1
+                join.append((len(dims) - 1, first, len(dims[-1])))
+            continue
+        if not open_at:
+            dims.append([])
+        if opens:
+            if len(open_at) == 2 or (open_at and not star):
+                raise LayoutError(f"{text!r}: unbalanced parentheses")
+            open_at.append((bool(star), len(dims[-1])))
+        elif placeholder:
+            if not star or open_at or holder:
+                raise LayoutError(f"{text!r}: {{{placeholder}}} is to be a starred dimension of its own, and the only one")
+            holder, holder_dim = placeholder, len(dims) - 1
+            dims[-1].append(count_name(placeholder))
         else:
-            word, _, rest = rest.partition(" ")
-            words = [word] if word != "1" else []
-            if starred:
-                join_dim, stars = len(dims), stars + 1
-        axes: list[str] = []
-        for w in words:
-            if w.startswith("*"):
-                w, stars = w[1:], stars + 1
-                join_axis = w
-            if not w.isidentifier():
-                raise LayoutError(f"{text!r}: {w!r} is no axis name")
-            axes.append(w)
-        dims.append(tuple(axes))
-        rest = rest.strip()
+            if word != "1":
+                if not word.replace("@", "_", 1).isidentifier():
+                    raise LayoutError(f"{text!r}: {word!r} is no axis name")
+                dims[-1].append(word)
+            if star:
+                join.append((len(dims) - 1, len(dims[-1]) - (word != "1"), len(dims[-1])))
+    if open_at:
+        raise LayoutError(f"{text!r}: unbalanced parentheses")
     flat = [a for d in dims for a in d]
     if len(set(flat)) != len(flat):
         raise LayoutError(f"{text!r}: an axis stands twice")
-    if stars > 1:
+    if len(join) > 1:
         raise LayoutError(f"{text!r}: more than one star")
-    return Layout(tuple(dims), join_dim, join_axis)
+    by = tuple(dict.fromkeys(p for a in flat if (p := a.partition("@")[2]) and not p.isdigit()))
+    return Layout(tuple(map(tuple, dims)), join[0] if join else (-1, 0, 0), holder, holder_dim, by)
 
 
 class Sizes:
@@ -107,6 +161,15 @@ class Sizes:
         joint = self.products.get(frozenset(unknown))
         return None if joint is None else known * joint
 
+    def by_place(self) -> dict[str, tuple[int, ...]]:
+        """The axes that have a size of their own in each layer, as lists: "intermediate" -> (256, 512), where all are known."""
+        found: dict[str, dict[int, int]] = {}
+        for axis, n in self.axis.items():
+            name, at, place = axis.partition("@")
+            if at and place.isdigit():
+                found.setdefault(name, {})[int(place)] = n
+        return {name: tuple(n[i] for i in range(len(n))) for name, n in found.items() if n.keys() == set(range(len(n)))}
+
     def copy(self) -> Sizes:
         return Sizes(self.axis, self.products)
 
@@ -123,31 +186,25 @@ def _need(sizes: Sizes, axes: Axes) -> int:
 
 
 def _own(layout: Layout, part: Layout) -> list[Axes]:
-    """The dimensions of `layout` with only the axes that `part` has."""
+    """The dimensions of `layout` with only the axes that `part` has, and the one that counts a placeholder's places."""
     have = set(part.axes)
-    return [tuple(a for a in dim if a in have) for dim in layout.dims]
+    return [dim if i == layout.holder_dim else tuple(a for a in dim if a in have) for i, dim in enumerate(layout.dims)]
 
 
 def stored_shape(layout: Layout, parts: Sequence[Layout], sizes: Sizes) -> tuple[int, ...]:
     """The shape of a stored tensor that holds `parts` (their canonical layouts) in `layout`. Raises UndecidedError."""
     own = [_own(layout, p) for p in parts]
-    join = _join_dim(layout)
+    join = layout.join[0]
     return tuple(
         sum(_need(sizes, o[i]) for o in own) if i == join else _need(sizes, max((o[i] for o in own), key=len))
         for i in range(len(layout.dims))
     )
 
 
-def _join_dim(layout: Layout) -> int:
-    if layout.join_axis:
-        return next(i for i, d in enumerate(layout.dims) if layout.join_axis in d)
-    return layout.join_dim
-
-
 def terms(layout: Layout, parts: Sequence[Layout], dim: int) -> list[Axes]:
     """Dimension `dim` as a sum of products of axes, one for each part that is joined there."""
     own = [_own(layout, p)[dim] for p in parts]
-    return own if len(parts) > 1 and dim == _join_dim(layout) else [max(own, key=len)]
+    return own if len(parts) > 1 and dim == layout.join[0] else [max(own, key=len)]
 
 
 class Region(NamedTuple):
@@ -173,56 +230,62 @@ def atoms(part: Layout, layouts: Sequence[Layout], apart: str = "") -> list[Axes
 
 
 def _adjacent(layout: Layout, first: str, second: str, part: Layout) -> bool:
-    if layout.join_axis in (first, second):
-        return False
-    for dim in _own(layout, part):
+    """Whether two axes of a part follow each other in a stored dimension with nothing of another part between them."""
+    have = part.axes
+    for d, dim in enumerate(layout.dims):
         if first in dim:
-            i = dim.index(first)
-            return i + 1 < len(dim) and dim[i + 1] == second and _between(layout, first, second)
+            if second not in dim:
+                return False
+            i, j = dim.index(first), dim.index(second)
+            if i > j or any(a in have for a in dim[i + 1 : j]):
+                return False
+            on, start, stop = layout.join
+            return on != d or ((i >= stop) == (j >= stop) and (i >= start) == (j >= start))
     return False
 
 
-def _between(layout: Layout, first: str, second: str) -> bool:
-    """Whether no interleaved axis of another part lies between two axes of this one."""
-    flat = layout.axes
-    return layout.join_axis not in flat[flat.index(first) + 1 : flat.index(second)]
-
-
 def region(
-    layout: Layout, parts: Sequence[Layout], index: int, runs: Sequence[Axes], sizes: Sizes, dim_strides: Sequence[int] | None = None
+    layout: Layout,
+    parts: Sequence[Layout],
+    which: int,
+    runs: Sequence[Axes],
+    sizes: Sizes,
+    dim_strides: Sequence[int] | None = None,
+    index: int = 0,
 ) -> Region:
-    """Where part `index` of `parts` lies in the stored tensor, in the atoms `runs` (see `atoms`).
+    """Where part `which` of `parts` lies in the stored tensor, in the atoms `runs` (see `atoms`).
 
-    `dim_strides`, in elements, are those of a tensor that is not row-major (a PyTorch view).
+    `dim_strides`, in elements, are those of a tensor that is not row-major (a PyTorch view); `index` is the place along the
+    placeholder that a starred dimension runs through.
     """
-    own = [_own(layout, p) for p in parts]
     shape = stored_shape(layout, parts, sizes)
-    join = _join_dim(layout) if len(parts) > 1 else -1
+    mine = set(parts[which].axes)
     strides: dict[Axes, int] = {}
     offset = 0
     step = 1
     by_last = {r[-1]: r for r in runs}
+
+    def along(axes: Axes, inner: int) -> int:
+        for a in reversed(axes):
+            if a in mine and a in by_last:
+                strides[by_last[a]] = inner
+                inner *= _need(sizes, by_last[a])
+        return inner
+
     for i in range(len(layout.dims) - 1, -1, -1):
         if dim_strides is not None:
             step = dim_strides[i]
-        inner = step
-        mine = set(own[index][i])
-        for a in reversed(layout.dims[i]):
-            if layout.join_axis == a and len(parts) > 1:
-                widths = [_need(sizes, (a,)) if a in p.axes else 1 for p in parts]
-                offset += sum(widths[:index]) * inner
-                if a in mine:
-                    strides[by_last[a]] = inner
-                inner *= sum(widths)
-                continue
-            if a in mine:
-                if a in by_last:
-                    strides[by_last[a]] = inner
-                    inner *= _need(sizes, by_last[a])
-            elif layout.join_axis and any(a in p.axes for p in parts):
-                inner *= _need(sizes, (a,))
-        if i == join and not layout.join_axis:
-            offset += sum(_need(sizes, o[i]) for o in own[:index]) * step
+        dim, (on, start, stop) = layout.dims[i], layout.join
+        if i == layout.holder_dim:
+            offset += index * step
+        elif i != on or len(parts) == 1:
+            along(dim, step)
+        else:
+            inner = along(dim[stop:], step)
+            widths = [_need(sizes, tuple(a for a in dim[start:stop] if a in p.axes)) for p in parts]
+            offset += sum(widths[:which]) * inner
+            along(dim[start:stop], inner)
+            along(dim[:start], inner * sum(widths))
         step *= shape[i]
     return Region(offset, strides)
 
@@ -234,6 +297,7 @@ class Placed(NamedTuple):
     parts: tuple[Layout, ...]
     which: int
     strides: tuple[int, ...] | None = None  # of the stored tensor, in elements, where it is not row-major
+    at: int = 0  # along the placeholder that a starred dimension runs through
 
 
 class Grown(NamedTuple):
@@ -252,8 +316,8 @@ def nest(source: Placed, target: Placed, sizes: Sizes, grown: Grown | None = Non
     """
     part = source.parts[source.which]
     runs = atoms(part, (source.layout, target.layout), grown.axis if grown else "")
-    a = region(source.layout, source.parts, source.which, runs, sizes, source.strides)
-    b = region(target.layout, target.parts, target.which, runs, grown.sizes if grown else sizes, target.strides)
+    a = region(source.layout, source.parts, source.which, runs, sizes, source.strides, source.at)
+    b = region(target.layout, target.parts, target.which, runs, grown.sizes if grown else sizes, target.strides, target.at)
     order = sorted(runs, key=lambda r: -b.strides[r])
     if grown is None or (grown.axis,) not in runs:
         loops = simplify(tuple(Loop(_need(sizes, r), a.strides[r], b.strides[r]) for r in order))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .._typing import NamedTuple
+from .._typing import NamedTuple, Protocol
 from .layout import Layout
 
 
@@ -17,6 +17,7 @@ class Module(NamedTuple):
     tied: Mapping[str, str] = {}
     optional: bool = False  # absent or present, as a whole
     switch: str = ""  # "gated" or "not gated": there exactly where the switch says so (see `when`)
+    switches: Mapping[str, str] = {}  # suffix -> the switch of a single parameter of it (a bias that some models have)
 
 
 def _wrap(axes: str) -> str:
@@ -24,17 +25,21 @@ def _wrap(axes: str) -> str:
 
 
 def linear(
-    out: str, inn: str, *, group: str = "core", bias: bool = True, tied: Mapping[str, str] | None = None, optional: bool = False
+    out: str, inn: str, *, group: str = "core", bias: bool | str = True, tied: Mapping[str, str] | None = None, optional: bool = False
 ) -> Module:
-    """y = x W^T + b: weight (out, in), bias (out). `out` and `inn` are axes; several are flattened into one dimension."""
+    """y = x W^T + b: weight (out, in), bias (out). `out` and `inn` are axes; several are flattened into one dimension.
+
+    A `bias` that is a word is there where the switch of that name is on.
+    """
     out, inn = _wrap(out), _wrap(inn)
     params = (("weight", f"{out} {inn}"), ("bias", out)) if bias else (("weight", f"{out} {inn}"),)
-    return Module("linear", params, group, tied or {}, optional)
+    return Module("linear", params, group, tied or {}, optional, "", {"bias": bias} if isinstance(bias, str) else {})
 
 
-def norm(axes: str, *, group: str = "core", bias: bool = True, optional: bool = False) -> Module:
-    """A normalisation: weight (the scale) and, for LayerNorm, bias (the shift)."""
-    return Module("norm", (("weight", axes), ("bias", axes)) if bias else (("weight", axes),), group, {}, optional)
+def norm(axes: str, *, group: str = "core", bias: bool | str = True, optional: bool = False) -> Module:
+    """A normalisation: weight (the scale) and, for LayerNorm, bias (the shift). `bias` as in `linear`."""
+    params = (("weight", axes), ("bias", axes)) if bias else (("weight", axes),)
+    return Module("norm", params, group, {}, optional, "", {"bias": bias} if isinstance(bias, str) else {})
 
 
 def embedding(axes: str, *, group: str = "core", tied: str | None = None, optional: bool = False) -> Module:
@@ -50,7 +55,8 @@ def param(axes: str, *, group: str = "core", tied: str | None = None, optional: 
 def when(switch: str, module: Module) -> Module:
     """A module that is there in every layer where a switch is on ("gated") or off ("not gated"), and else nowhere.
 
-    The tensors decide how a switch stands; the configuration must agree, under the switch's name as canonical key.
+    The tensors decide how a switch stands; the configuration must agree, under the switch's name as canonical key. A switch
+    "moe@layer" stands for each layer on its own: a kind of layer, which `Architecture.kinds` reads off the configuration.
     """
     return module._replace(optional=True, switch=switch)
 
@@ -65,8 +71,24 @@ class Param(NamedTuple):
     tied: str | None
     optional: bool
     switch: str = ""
+    within: str = ""  # of a parameter with a switch of its own: the switch of its module
 
     @property
     def is_required_core(self) -> bool:
         """Whether no checkpoint of the architecture can do without it."""
         return self.group == "core" and self.tied is None and not self.optional
+
+
+class Canonical(Protocol):
+    """What tables and traits need of the architecture (`architecture.Architecture`, which makes them) that they are of."""
+
+    name: str
+    names: tuple[str, ...]
+    modules: dict[str, Module]
+    signature: tuple[tuple[str, int, int], ...]
+    heads: tuple[str, ...]
+    rank: int
+    traits: dict[str, object]
+
+    @property
+    def params(self) -> dict[str, Param]: ...

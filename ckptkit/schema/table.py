@@ -7,13 +7,11 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from itertools import islice
 
-from .._typing import TYPE_CHECKING, NamedTuple
+from .._typing import NamedTuple
 from .dialect import Dialect, Repeat
 from .layout import Layout, LayoutError, parse
+from .modules import Canonical
 from .templates import expand, pattern_of, single, slot_of, stem
-
-if TYPE_CHECKING:
-    from . import Architecture
 
 
 class Row(NamedTuple):
@@ -23,7 +21,7 @@ class Row(NamedTuple):
     prefixed: bool
     parts: tuple[str, ...]  # canonical parameter templates
     layout: Layout
-    role: str = "param"  # param | repeat | derived | stray
+    role: str = "param"  # param | repeat | derived | stray | beside (tells that its layer is none of the model's)
     note: str = ""  # of a derived row how it is computed, of a stray what it is, of a repeat the group it belongs to
     computes: bool = False  # of a repeat, as in `Repeat`
     apart: bool = False
@@ -40,7 +38,7 @@ class Match(NamedTuple):
 class Table:
     """The rows of one dialect of one architecture, with the index from patterns to rows for one prefix."""
 
-    def __init__(self, arch: Architecture, dialect: Dialect) -> None:
+    def __init__(self, arch: Canonical, dialect: Dialect) -> None:
         self.arch = arch
         self.dialect = dialect
         self._index: dict[str, dict[str, list[tuple[Row, tuple[str, ...]]]]] = {}
@@ -181,7 +179,7 @@ def _split_key(key: str) -> tuple[list[str], bool]:
     return [n.removeprefix("~") for n in names], prefixed
 
 
-def _rows(arch: Architecture, dialect: Dialect) -> Iterator[Row]:
+def _rows(arch: Canonical, dialect: Dialect) -> Iterator[Row]:
     for key, value in dialect.rows.items():
         names, prefixed = _split_key(key)
         if isinstance(value, tuple):
@@ -194,7 +192,8 @@ def _rows(arch: Architecture, dialect: Dialect) -> Iterator[Row]:
                 form, *endings = dialect.style[module.kind][suffix]
                 layout = parse(text)
                 if form != "canonical":
-                    layout = Layout(((),) * (form in ("conv", "row")) + (layout.dims if form == "row" else tuple(reversed(layout.dims))))
+                    dims = layout.dims if form == "row" else tuple(reversed(layout.dims))
+                    layout = layout._replace(dims=((),) * (form in ("conv", "row")) + dims)
                 stored = tuple(n + e for n in names for e in endings)
                 yield Row(stored, prefixed, (f"{value}.{suffix}" if suffix else value,), layout)
         else:
@@ -211,3 +210,6 @@ def _rows(arch: Architecture, dialect: Dialect) -> Iterator[Row]:
     for key, why in dialect.besides.strays.items():
         names, prefixed = _split_key(key)
         yield Row(tuple(names), prefixed, (), Layout(()), "stray", why)
+    for key, why in dialect.besides.layers.items():
+        names, prefixed = _split_key(key)
+        yield Row(tuple(names), prefixed, (), Layout(()), "beside", why)

@@ -13,7 +13,8 @@ from functools import cache
 _PLACEHOLDER = re.compile(r"\{(#?)(\w+)(?:\*(\d+))?(?:\+(\d+))?(?::(\d+))?(!?)\}")
 _DIGITS = re.compile(r"[0-9]+")
 _NUMBERS = re.compile(r"([0-9]+)")
-_TO_MARKS = str.maketrans("0123456789", "##########")
+_OWN = "＃"  # stands in a pattern for a "#" of the name's own: no template has it, so "layer.1#" is no layer
+_TO_MARKS = str.maketrans("0123456789#", "##########" + _OWN)
 
 
 # --- templates -----------------------------------------------------------------------------------------------------
@@ -90,8 +91,8 @@ def pattern_of_text(text: str) -> str:
 
 def reduce_name(name: str) -> tuple[str, tuple[str, ...]]:
     """A stored name as a pattern and its numbers: ("layer.#.bias", ("12",))."""
-    parts = _NUMBERS.split(name)
-    return ("#".join(parts[::2]), tuple(parts[1::2])) if len(parts) > 1 else (name, ())
+    parts = _NUMBERS.split(name.replace("#", _OWN))
+    return ("#".join(parts[::2]), tuple(parts[1::2])) if len(parts) > 1 else (parts[0], ())
 
 
 def patterns_of(names: Iterable[str]) -> list[str]:

@@ -108,8 +108,12 @@ def read_bytes(path: str, limit: str = "json_bytes") -> bytes:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as f:
             if not stat.S_ISREG(os.fstat(f.fileno()).st_mode):  # a pipe or device would never end
                 raise CheckpointError("is not a regular file", path=path, hint=PIPE)
-            LIMITS.check(limit, os.fstat(f.fileno()).st_size, "the size of the file", path)
-            return f.read(getattr(LIMITS, limit) + 1)
+            size = LIMITS.check(limit, os.fstat(f.fileno()).st_size, "the size of the file", path)
+            data = f.read(size + 1)  # the file's size, never the limit's: that may be anything
+            while len(data) > size:  # it has grown meanwhile, or is one of those that have no size (/proc)
+                size = LIMITS.check(limit, len(data), "the size of the file", path)
+                data += f.read(min(1 << 20, getattr(LIMITS, limit) + 1 - size))
+            return data
     except FileNotFoundError:
         raise NotFoundError("no such file", path=path) from None
     except (OSError, ValueError) as e:  # ValueError: a NUL in the name

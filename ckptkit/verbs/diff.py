@@ -14,7 +14,9 @@ from contextlib import ExitStack
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple
 from ..comparison.canonical_stream import Canon, Item, items_of, like_absent
+from ..comparison.left_out import not_compared, other_keys
 from ..engine.casts import cast
+from ..errors import EXIT_FINDINGS, EXIT_OK, EXIT_UNDECIDED
 from ..graph.examine import Subject, examine
 from ..support.arrays import numpy_dtype
 from ..support.name_text import natural
@@ -55,7 +57,10 @@ class Change(NamedTuple):
 
 
 class Diff(NamedTuple):
-    """The outcome of `diff`. `config` are canonical values and `metadata` keys that differ: key -> (a's, b's)."""
+    """The outcome of `diff`. `config` are canonical values and keys that differ, `metadata` what lies beside the weights, `classes`
+    those of
+    tensors that have one of their own: key -> (a's, b's). `left_out` says in words what was not compared and could make it another model,
+    `notes` what was not compared since it is another model in the same file."""
 
     a: Subject
     b: Subject
@@ -64,6 +69,9 @@ class Diff(NamedTuple):
     metadata: dict[str, tuple[object, object]]
     model: dict[str, tuple[object, object]]  # architecture, dialect, container
     tolerant: bool
+    classes: dict[str, tuple[object, object]] = {}  # noqa: RUF012
+    left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def different(self) -> list[Change]:
@@ -72,8 +80,11 @@ class Diff(NamedTuple):
 
     @property
     def exit_code(self) -> int:
-        """0 where both are the same weights of the same model and configuration, 1 otherwise."""
-        return 1 if self.different or self.config or self.metadata or "architecture" in self.model else 0
+        """0 where both are the same weights of the same model and configuration, 1 where they are not, 3 where something that could make
+        them another model was not compared."""
+        if self.different or self.config or self.metadata or self.classes or "architecture" in self.model:
+            return EXIT_FINDINGS
+        return EXIT_UNDECIDED if self.left_out else EXIT_OK
 
 
 def diff(
@@ -127,7 +138,9 @@ def _diff(a: Subject, b: Subject, atol: float, rtol: float, metadata: bool, jobs
         for canon in opened:
             canon.close()
     changes = tuple(done[n] for n in names)
-    return Diff(a, b, changes, _config(a, b), _metadata(a, b) if metadata else {}, _model(a, b), bool(atol or rtol))
+    beside = _metadata(a, b) if metadata else {}
+    left_out, notes = not_compared(a, b)
+    return Diff(a, b, changes, _config(a, b), beside, _model(a, b), bool(atol or rtol), _classes(a, b, left, right), left_out, notes)
 
 
 # --- values --------------------------------------------------------------------------------------------------------
@@ -300,17 +313,24 @@ def _model(a: Subject, b: Subject) -> dict[str, tuple[object, object]]:
 
 
 def _config(a: Subject, b: Subject) -> dict[str, tuple[object, object]]:
-    """Canonical values that both configurations say, and say differently."""
+    """Canonical values that both configurations say, and say differently; and what they say under keys that nobody here understands."""
     if a.values is None or b.values is None:
-        return {}
+        return other_keys(a, b)
     x, y = a.values.values, b.values.values
-    return {k: (x[k], y[k]) for k in sorted(x.keys() & y.keys()) if x[k] != y[k]}
+    out = {k: (x[k], y[k]) for k in sorted(x.keys() & y.keys()) if x[k] != y[k]}
+    return {**out, **other_keys(a, b)}
 
 
 def _metadata(a: Subject, b: Subject) -> dict[str, tuple[object, object]]:
     out = _unlike(dict(a.checkpoint.metadata), dict(b.checkpoint.metadata))
     raws = [{} if s.config is None else {k: v for k, v in s.config.raw.items() if k != "ckptkit"} for s in (a, b)]
     return out | _unlike(raws[0], raws[1])
+
+
+def _classes(a: Subject, b: Subject, left: Mapping[str, Item], right: Mapping[str, Item]) -> dict[str, tuple[object, object]]:
+    """Tensors whose classes are not the same on both sides."""
+    kinds = [{n: s.checkpoint.classes.get(i.stored) for n, i in side.items()} for s, side in ((a, left), (b, right))]
+    return {n: (kinds[0][n], kinds[1][n]) for n in kinds[0].keys() & kinds[1].keys() if kinds[0][n] != kinds[1][n]}
 
 
 def _unlike(x: Mapping[str, object], y: Mapping[str, object]) -> dict[str, tuple[object, object]]:

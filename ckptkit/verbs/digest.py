@@ -7,7 +7,8 @@ BLAKE3 of the lines "HEX name\\n" of all parameters, sorted by name. It begins w
 
 So it does not depend on container, dialect, sharding, orientation or order. A tie that holds its target's values counts
 once; computed buffers and optimizer state do not count, nor does what a naming has no place for and holds what that means; what the
-architecture does not know counts under its stored name.
+architecture does not know counts under its stored name, and so does another model in the same file. A tensor of a class of its own has
+"class" in its header, first. What holds numbers and is not read makes the digest undecided.
 """
 
 from __future__ import annotations
@@ -15,49 +16,56 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
-from .._typing import NamedTuple
+from .._typing import TYPE_CHECKING, NamedTuple
 from ..comparison.canonical_stream import Canon, Item, items_of, like_absent
+from ..comparison.left_out import other_models
 from ..findings import Finding
+from ..graph.account import require_read
 from ..graph.examine import Subject
+from ..graph.reading import AS_FOUND, Reading
 from ..support.threads import on_threads
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ..graph.reading import Words
 
 PREFIX = "ckptkit1:"
 
 
 class Digest(NamedTuple):
-    """The digest of a checkpoint: of the whole, and of each canonical parameter."""
+    """The digest of a checkpoint: of the whole, and of each canonical parameter; and what of the file it does not cover, in words."""
 
     whole: str
     parameters: dict[str, str]
     items: dict[str, Item]
+    left_out: tuple[str, ...] = ()
 
 
 def digest(
     path: str | os.PathLike[str],
     *,
-    config: str | None = None,
-    architecture: str | None = None,
-    dialect: str | None = None,
-    part: str | None = None,
-    given: Mapping[str, object] | None = None,
     jobs: int | None = None,
+    reading: Reading = AS_FOUND,
+    **words: Unpack[Words],
 ) -> Digest:
     """The canonical digest of the checkpoint at `path`: `whole`, and `parameters` one by one. Reads all weights once.
 
-    `config`, `architecture`, `dialect` and `part` overrule what is found, as in `validate`; `given` are canonical values that nothing
-    says ({"vocab": 40478}). Raises CheckpointError, UndecidedError
-    where nothing says how to take a tensor apart.
+    `reading`, or its fields as keywords (config, container, architecture, dialect, part, given), overrule what would be found; `given` are
+    canonical values that nothing says ({"vocab": 40478}). Raises CheckpointError, UndecidedError where nothing says how to take a tensor
+    apart.
     """
     from ..graph.examine import examine
 
-    with examine(path, config=config, architecture=architecture, dialect=dialect, part=part, given=given) as subject:
+    with examine(path, reading.but(**words)) as subject:
         return canonical_digest(subject, jobs=jobs)
 
 
 def canonical_digest(subject: Subject, *, jobs: int | None = None) -> Digest:
     """Read all weights once and digest them. Raises UndecidedError where nothing says how to take a tensor apart."""
+    require_read(subject, "a digest")
     sizes = subject.sizes()
     items = items_of(subject, sizes)
     void = like_absent(subject, sizes, items)
@@ -70,7 +78,7 @@ def canonical_digest(subject: Subject, *, jobs: int | None = None) -> Digest:
         if canon is None:
             canon = local.canon = Canon(subject, sizes)
             canons.append(canon)
-        return parameter_digest(canon, item)
+        return parameter_digest(canon, item, subject.checkpoint.classes.get(item.stored, ""))
 
     order = sorted(items, key=lambda i: -i.spec.nbytes)
     try:
@@ -79,14 +87,15 @@ def canonical_digest(subject: Subject, *, jobs: int | None = None) -> Digest:
         for c in canons:
             c.close()
     parameters = {i.name: done[i.name] for i in items}
-    return Digest(whole_digest(parameters), parameters, {i.name: i for i in items})
+    return Digest(whole_digest(parameters), parameters, {i.name: i for i in items}, other_models(subject))
 
 
-def parameter_digest(canon: Canon, item: Item) -> str:
-    """The digest of one canonical parameter."""
+def parameter_digest(canon: Canon, item: Item, kind: str = "") -> str:
+    """The digest of one canonical parameter; `kind` is the class of its own that it has."""
     from blake3 import blake3
 
-    head = json.dumps({"dtype": item.spec.dtype, "name": item.name, "shape": list(item.spec.shape)}, separators=(",", ":"))
+    said = {"class": kind} if kind else {}
+    head = json.dumps({**said, "dtype": item.spec.dtype, "name": item.name, "shape": list(item.spec.shape)}, separators=(",", ":"))
     state = blake3(head.encode(errors="surrogateescape") + b"\n")
     for tile in canon.tiles(item):
         state.update(tile)

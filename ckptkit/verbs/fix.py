@@ -10,17 +10,27 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 
-from .._typing import NamedTuple
+from .._typing import TYPE_CHECKING, NamedTuple
 from ..configuration.write import form_keys
+from ..containers import is_index
 from ..errors import FindingsError, UnsupportedError, printable
 from ..findings import Finding
 from ..graph.equal import same_bits
 from ..graph.examine import Subject, examine
+from ..graph.reading import AS_FOUND, Reading
 from ..rules.run import run_rules
 from ..rules.sidecars import is_padding, vocabulary_size
 from ..schema import expand
 from ..support.name_text import collapse, gaps, natural
 from .convert import Conversion, convert
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ..graph.reading import Words
+
+
+_MADE, _LEFT_OUT = "ckptkit fix makes", "ckptkit fix leaves"  # hints of findings that the writing of a new index repairs
 
 
 class Repair(NamedTuple):
@@ -42,7 +52,6 @@ def fix(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
     *,
-    config: str | None = None,
     keep_optimizer: bool = False,
     trim: bool = True,
     drop_unexpected: bool = False,
@@ -50,10 +59,16 @@ def fix(
     dry_run: bool = False,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    reading: Reading = AS_FOUND,
+    **words: Unpack[Words],
 ) -> Fixed:
-    """Write the checkpoint at `source`, repaired, to `target`. Raises FindingsError where something remains that is an error."""
+    """Write the checkpoint at `source`, repaired, to `target`. Raises FindingsError where something remains that is an error.
+
+    `reading`, or its fields as keywords (config, container, architecture, dialect, part, given), overrule what would be found.
+    """
+    reading = reading.but(**words)
     src = os.fspath(source)
-    with examine(src, config=config) as subject:
+    with examine(src, reading) as subject:
         findings = run_rules(subject, integrity=True)
         alike = bool(subject.checkpoint.copies) and _alike(subject)
         repairs, trimmed = find_repairs(subject, findings, keep_optimizer=keep_optimizer, trim=trim, alike=alike)
@@ -84,16 +99,17 @@ def fix(
             hint="convert that part by itself" if parts else "--drop-unexpected leaves them out",
         )
     done = convert(
-        src, target, to=dialect.name if renames and dialect is not None else None, container=container, config=config,
+        src, target, to=dialect.name if renames and dialect is not None else None, container=container, reading=reading,
         max_shard_size=max_shard_size,
-        drop_optimizer=not keep_optimizer, dry_run=dry_run, overwrite=overwrite, force=True, progress=progress, resize_vocab=trimmed, renew=True,
+        drop_optimizer=not keep_optimizer, dry_run=dry_run, overwrite=overwrite, force=True, progress=progress, resize_vocab=trimmed,
+        names_only=True, renew=True,
     )  # fmt: skip
     return Fixed(tuple(repairs), tuple(f for f in remaining if f.severity != "info"), done)
 
 
 def _largest_shard(subject: Subject) -> int | None:
     """Bytes of tensors in the largest shard, so that what is in shards stays in shards; None for a single file."""
-    if not subject.checkpoint.path.endswith(".index.json"):
+    if not is_index(subject.checkpoint.path):
         return None
     sizes: dict[str, int] = {}
     for t in subject.checkpoint.tensors.values():
@@ -133,7 +149,9 @@ def find_repairs(
                 f"{len(copies)} tensor{s} in several shards, with the same bytes in each, {verb} kept once: {collapse(copies, 4)}",
             )
         )
-    index = [f for f in findings if f.rule == "shards" and _index_only(f)]
+    stale = [f for f in findings if f.rule == "shards" and f.hint.startswith(_LEFT_OUT)]
+    out += [Repair("index", f"{f.where} is left out: {f.message}") for f in stale]
+    index = [f for f in findings if f.rule == "shards" and _index_only(f) and f not in stale]
     if index:
         out.append(
             Repair(
@@ -161,10 +179,7 @@ def find_repairs(
 def _index_only(f: Finding) -> bool:
     """Whether a finding of shards is the index's fault only: every tensor is there once."""
     return (
-        f.where == "metadata.total_size"
-        or "it lies in" in f.message
-        or f.message.startswith("there is no ")
-        or ("does not list" in f.message and "holds" in f.message)
+        f.where == "metadata.total_size" or f.hint.startswith((_MADE, _LEFT_OUT)) or ("does not list" in f.message and "holds" in f.message)
     )
 
 

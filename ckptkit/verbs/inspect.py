@@ -10,19 +10,25 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple
 from ..containers import by_name as container_by_name
 from ..errors import printable
 from ..findings import Finding
+from ..graph.account import Account
 from ..graph.examine import Subject, examine
+from ..graph.reading import AS_FOUND, Reading
 from ..schema import count_name
 from ..schema.templates import reduce_names
 from ..support.name_text import natural
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from ..comparison.stats import Stats
+    from ..graph.packed_weights import PackedWeight
+    from ..graph.reading import Words
 
 SCHEMA_VERSION = 1
 
@@ -53,6 +59,21 @@ class Sum(NamedTuple):
     tensors: int
     parameters: int
     nbytes: int
+
+
+class Packed(NamedTuple):
+    """The weights of one packing (or block type): how many, their parameters, the bytes of all their parts."""
+
+    name: str
+    title: str
+    weights: int
+    parameters: int
+    nbytes: int
+
+    @property
+    def bits(self) -> float:
+        """Bits that a parameter takes, scales and all."""
+        return 8 * self.nbytes / self.parameters if self.parameters else 0.0
 
 
 class Inspection(NamedTuple):
@@ -88,6 +109,8 @@ class Inspection(NamedTuple):
     findings: tuple[Finding, ...]
     total: int  # tensors in the checkpoint
     tensors: tuple[TensorRow, ...]  # in the file's order; those selected by include and exclude
+    packings: tuple[Packed, ...] = ()
+    account: Account = Account(())  # everything that is there, each in one place
     program: dict[str, Any] = {}  # noqa: RUF012  of a SavedModel: signatures, functions, callables, assets, ... in full
 
     def sorted(self) -> list[TensorRow]:
@@ -103,29 +126,29 @@ class Inspection(NamedTuple):
 def inspect(
     path: str | os.PathLike[str],
     *,
-    config: str | None = None,
-    container: str | None = None,
-    architecture: str | None = None,
-    dialect: str | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     stats: bool = False,
+    reading: Reading = AS_FOUND,
+    **words: Unpack[Words],
 ) -> Inspection:
     """What is in the checkpoint at `path`. Raises CheckpointError where it cannot be read.
 
     `include` and `exclude` are globs on stored or canonical names and select the rows of `tensors`, nothing else;
-    `stats` reads the weights of the selected tensors. The other arguments overrule what would be recognised.
+    `stats` reads the weights of the selected tensors. `reading`, or its fields as keywords (config, container, architecture, dialect,
+    part, given), overrule what would be found.
     """
     from ..support.collector import paused
 
-    with paused(), examine(path, config=config, container=container, architecture=architecture, dialect=dialect) as s:
+    reading = reading.but(**words)
+    with paused(), examine(path, reading) as s:
         rows = _rows(s)
         selected = _select(rows, include, exclude)
         if stats:
             from ..comparison.stats import tensor_stats
 
             selected = [r._replace(stats=tensor_stats(s.checkpoint, s.checkpoint.tensors[r.name])) for r in selected]
-        return _inspection(s, os.fspath(path), rows, tuple(selected), named=container is not None)
+        return _inspection(s, os.fspath(path), rows, tuple(selected), named=reading.container is not None)
 
 
 def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tuple[TensorRow, ...], *, named: bool) -> Inspection:
@@ -135,7 +158,7 @@ def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tupl
     ck, r = s.checkpoint, s.graph.recognition
     title = container_by_name(ck.container).TITLE
     evidence: dict[str, tuple[str, ...]] = {"container": (_container_evidence(path, ck.path, title, named),)}
-    evidence["architecture"] = r.evidence if r is not None else ("no architecture known here explains the tensor names",)
+    evidence["architecture"] = r.evidence if r is not None else (ck.special[0] or "no architecture known here explains the tensor names",)
     if s.config is not None:
         evidence["config"] = (_config_evidence(s),)
     sizes: dict[str, int] = {}
@@ -144,7 +167,9 @@ def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tupl
     variant, agreeing = None, []
     if r is not None:
         found = s.sizes()
-        order = dict.fromkeys(a for p in r.architecture.params.values() if p.group in s.graph.groups for a in p.layout.axes)
+        seen = {r.architecture.params[b.row.parts[b.which]].module for b in s.graph.params.values()}
+        there = (p for p in r.architecture.params.values() if p.group in s.graph.groups and (not p.optional or p.module in seen))
+        order = dict.fromkeys(a for p in there for a in p.layout.axes)
         counts = {c: s.graph.counts[c] for c in map(count_name, r.architecture.counted) if c in s.graph.counts}
         if r.learned is not None:
             counts = {**counts, **s.graph.counts}
@@ -193,9 +218,11 @@ def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tupl
         ties=_ties(s, shared),
         metadata=dict(ck.metadata),
         extras={printable(k, 80): summarise(v, 2) for k, v in ck.extras.items() if not program},
-        findings=tuple(run_rules(s, integrity=False)),
+        findings=tuple(f for f in run_rules(s, integrity=False) if f.rule != "unknown"),  # which the architecture's evidence says
         total=len(rows),
         tensors=selected,
+        packings=_packings(s),
+        account=s.account,
         program=dict(ck.extras) if program else {},
     )
 
@@ -221,8 +248,10 @@ def _config_evidence(s: Subject) -> str:
 def _rows(s: Subject) -> list[TensorRow]:
     r, roles = s.graph.recognition, s.graph.roles
     counted = set(s.counted())
-    rows = []
+    untied = s.value("tied") is False
+    rows: list[TensorRow] = []
     new = tuple.__new__  # a third of the time that the constructor takes
+    packed = s.packings.weights
     sizes: dict[object, tuple[int, int]] = {}  # of the few specs there are
     for name, t in s.checkpoint.tensors.items():
         kind, what = roles[name]
@@ -232,15 +261,51 @@ def _rows(s: Subject) -> list[TensorRow]:
         match = r.matches.get(name) if r is not None else None
         if match is not None and kind in ("param", "tied", "repeat"):
             canonical, templates, at, what = tuple(what.split(", ")), match.row.parts, match.at, ""
+            kind = "param" if kind == "tied" and untied else kind
         elif r is None and kind == "unexplained":
             kind = "tensor"
         spec = t.spec
         size = sizes.get(spec)
         if size is None:
             size = sizes[spec] = (spec.numel, spec.nbytes)
+        if name in packed:
+            rows += _packed_rows(
+                packed[name], TensorRow(name, canonical, templates, at, *spec, *size, kind, what, name in counted, "", None)
+            )
+            continue
         file, offset = t.extents[0][:2] if t.extents else ("", None)
         rows.append(new(TensorRow, (name, canonical, templates, at, *spec, *size, kind, what, name in counted, file, offset, None)))
     return rows
+
+
+def _packed_rows(weight: PackedWeight, row: TensorRow) -> Iterator[TensorRow]:
+    """The weight, with the bytes of its codes, and a row for each other part."""
+    from ..packing import by_name
+
+    codes = weight.parts[by_name(weight.form.packing).CODES]
+    file, offset = codes.extents[0][:2]
+    yield row._replace(dtype=weight.label, nbytes=codes.spec.nbytes, file=file, offset=offset)
+    for t in weight.parts.values():
+        if t is not codes:
+            place = t.extents[0][:2] if t.extents else ("", None)
+            yield TensorRow(t.name, (), (), (), *t.spec, t.spec.numel, t.spec.nbytes, "packing", weight.name, False, *place)
+
+
+def _packings(s: Subject) -> tuple[Packed, ...]:
+    """The packed weights by kind, the most bytes first."""
+    if not s.packings.weights:
+        return ()
+    from ..packing import by_name
+
+    sums: dict[str, list[int]] = {}
+    titles = {}
+    for w in s.packings.weights.values():
+        titles[w.label] = by_name(w.form.packing).TITLE
+        found = sums.setdefault(w.label, [0, 0, 0])
+        found[0] += 1
+        found[1] += w.form.rows * w.form.columns
+        found[2] += w.nbytes
+    return tuple(sorted((Packed(k, titles[k], *v) for k, v in sums.items()), key=lambda p: (-p.nbytes, p.name)))
 
 
 def _select(rows: Iterable[TensorRow], include: Sequence[str], exclude: Sequence[str]) -> list[TensorRow]:
@@ -331,7 +396,8 @@ def _ties(s: Subject, shared: Mapping[str, object]) -> tuple[tuple[str, ...], ..
     known = {frozenset(g) for g in groups}
     r = s.graph.recognition
     pairs = [(s.graph.params[c].stored, stored) for stored, c in s.graph.repeats]
-    for stored in s.graph.of_role("tied"):
+    pairs += [(stored, name) for name, stored in s.checkpoint.ties.items() if s.value("tied") is not False]
+    for stored in s.graph.of_role("tied") if s.value("tied") is not False else ():
         tied = r.architecture.params[r.matches[stored].row.parts[0]].tied if r is not None else None
         if tied in s.graph.params:
             pairs.append((s.graph.params[tied].stored, stored))
@@ -341,6 +407,9 @@ def _ties(s: Subject, shared: Mapping[str, object]) -> tuple[tuple[str, ...], ..
 
 def summarise(value: object, depth: int) -> object:
     """Plain data for showing: text cut, bytes and long lists counted, mappings `depth` levels deep, 40 entries of each."""
+    shown = getattr(value, "shown", None)
+    if shown is not None:
+        value = shown()
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, str):
@@ -384,6 +453,9 @@ def to_json(i: Inspection) -> dict[str, object]:
         "groups": list(i.groups),
         "parameters": {"total": i.parameters, "modules": [_sum(m) for m in i.modules]},
         "dtypes": [{"name": d.name, "tensors": d.tensors, "elements": d.parameters, "bytes": d.nbytes} for d in i.dtypes],
+        "packings": [
+            {**dict(zip(("name", "title", "weights", "parameters", "bytes"), p, strict=True)), "bits": round(p.bits, 4)} for p in i.packings
+        ],
         "bytes": i.nbytes,
         "optimizer": {
             "tensors": i.optimizer.tensors, "elements": i.optimizer.parameters, "bytes": i.optimizer.nbytes,
@@ -391,6 +463,11 @@ def to_json(i: Inspection) -> dict[str, object]:
         },
         "ties": [list(t) for t in i.ties],
         "roles": {k: [row.name for row in rows if row.role == k] for k in ("derived", "stray", "unexplained")},
+        "account": {
+            "sums": i.account.sums,
+            "places": {p: {k: [e.name for e in i.account.of(p, k)] for k in kinds} for p, kinds in i.account.sums.items()},
+            "unread": [{"name": e.name, "what": e.what} for e in i.account.unread],
+        },
         "metadata": i.metadata,
         "extras": i.extras,
         **({"program": i.program} if i.program else {}),

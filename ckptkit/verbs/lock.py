@@ -1,4 +1,4 @@
-"""Lock files: what a checkpoint was when it was accepted, and what of it is another one now.
+"""Lock files: what a checkpoint was when it was accepted, and what has changed since.
 
 A lock is JSON: the model (architecture, counts, configuration, canonical digest, each parameter's dtype, shape and digest) and the files
 (size and SHA-256 each). Where only the files differ, the weights were converted; where parameters differ, they changed.
@@ -8,14 +8,23 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
-from ..errors import CheckpointError
+from .._typing import TYPE_CHECKING
+from ..comparison.left_out import left_out_tensors, other_words
+from ..errors import CheckpointError, printable
 from ..findings import Finding
 from ..graph.examine import Subject
+from ..graph.reading import AS_FOUND, Reading
+from ..graph.recognize import Recognition
 from ..support.name_text import collapse, natural
 from ..support.strict_json import read_json
 from .digest import PREFIX, Digest, canonical_digest
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ..graph.reading import Words
 
 LOCK_VERSION = 1
 
@@ -40,22 +49,15 @@ def files_of(subject: Subject) -> dict[str, str]:
     return {os.path.relpath(os.path.abspath(f), folder): f for f in dict.fromkeys(files)}
 
 
-def lock(
-    path: str | os.PathLike[str],
-    *,
-    config: str | None = None,
-    architecture: str | None = None,
-    dialect: str | None = None,
-    part: str | None = None,
-    given: Mapping[str, object] | None = None,
-) -> str:
+def lock(path: str | os.PathLike[str], *, reading: Reading = AS_FOUND, **words: Unpack[Words]) -> str:
     """The text of a lock file of the checkpoint at `path`: schema, digests of every parameter and of every file.
 
-    `validate --lock` (or a policy's `lock`) says later what is another one. Raises CheckpointError.
+    `reading`, or its fields as keywords (config, container, architecture, dialect, part, given), overrule what would be found.
+    `validate --lock` (or a policy's `lock`) says later what has changed. Raises CheckpointError.
     """
     from ..graph.examine import examine
 
-    with examine(path, config=config, architecture=architecture, dialect=dialect, part=part, given=given) as subject:
+    with examine(path, reading.but(**words)) as subject:
         return lock_text(subject)
 
 
@@ -70,6 +72,8 @@ def lock_text(subject: Subject) -> str:
         "container": subject.checkpoint.container,
         "counts": dict(subject.graph.counts),
         "config": said_values(subject),
+        "other_keys": other_keys(subject),
+        "other_models": _other_tensors(subject),
         "digest": digest.whole,
         "parameters": {
             n: {"dtype": i.spec.dtype, "shape": list(i.spec.shape), "digest": digest.parameters[n]} for n, i in digest.items.items()
@@ -87,8 +91,26 @@ def said_values(subject: Subject) -> dict[str, object]:
     return {k: values[k] for k in sorted(values) if k not in subject.values.assumed and isinstance(values[k], (str, int, float, bool))}
 
 
+def _other_tensors(subject: Subject) -> dict[str, str]:
+    """Digests of the stored tensors of the other models in the same checkpoint, which the canonical digest does not cover."""
+    from blake3 import blake3
+
+    tensors = subject.checkpoint.tensors
+    out = {}
+    for name in left_out_tensors(subject):
+        spec = tensors[name].spec
+        head = json.dumps({"dtype": spec.dtype, "name": name, "shape": list(spec.shape)}, separators=(",", ":"))
+        out[name] = str(blake3(head.encode(errors="surrogateescape") + b"\n" + subject.checkpoint.array(name).tobytes()).hexdigest())
+    return out
+
+
+def other_keys(subject: Subject) -> dict[str, object]:
+    """What the configuration says under keys that nobody here understands, as far as JSON can hold it."""
+    return {k: v for k, v in sorted(other_words(subject).items()) if isinstance(v, (str, int, float, bool, list, dict, type(None)))}
+
+
 def compare_lock(subject: Subject, path: str) -> Iterator[Finding]:
-    """What is another one than the lock file at `path` says. Raises CheckpointError where it is no lock."""
+    """What differs from what the lock file at `path` says. Raises CheckpointError where it is no lock."""
     kept = read_json(path)
     said = kept.get("parameters") if isinstance(kept, dict) else None
     files = kept.get("files") if isinstance(kept, dict) else None
@@ -103,6 +125,20 @@ def compare_lock(subject: Subject, path: str) -> Iterator[Finding]:
     gone = [n for n in files if n not in files_of(subject)]
     config = kept.get("config")
     yield from _config_drift(subject, config if isinstance(config, dict) else {}, name)
+    others = kept.get("other_keys")
+    if (
+        isinstance(others, dict)
+        and subject.config is not None
+        and kept.get("dialect") == (r.dialect.name if (r := _recognised(subject)) else None)
+    ):
+        yield from _keys_drift(subject, others, name)
+    beside, held = kept.get("other_models"), _other_tensors(subject)
+    unlike = sorted((n for n in held if isinstance(beside, dict) and n in beside and beside[n] != held[n]), key=natural)
+    if unlike:
+        yield Finding(
+            "error", "lock", collapse(unlike, 4),
+            f"{len(unlike)} tensors of another model in the same file are changed since {name} was written: {collapse(unlike)}",
+        )  # fmt: skip
     if digest.whole == whole:
         if other or gone:
             container, dialect = kept.get("container"), kept.get("dialect")
@@ -131,6 +167,23 @@ def _config_drift(subject: Subject, was: dict[str, object], name: str) -> Iterat
             where = subject.values.keys.get(key, key)
             text = f"{subject.config_name} says {where}, {key}, {now[key]!r}; when {name} was written it was {was[key]!r}"
             yield Finding("error", "lock", where, text, "the weights may be the same, the model is another one")
+
+
+def _recognised(subject: Subject) -> Recognition | None:
+    return subject.graph.recognition
+
+
+def _keys_drift(subject: Subject, was: dict[str, object], name: str) -> Iterator[Finding]:
+    """Keys that nobody here understands and that say something else now, or nothing: the model may be another one."""
+    now = other_keys(subject)
+    for key in sorted(was.keys() | now.keys()):
+        if was.get(key) != now.get(key):
+            text = f"{subject.config_name} says {key} {_shown(now, key)}; when {name} was written it said {_shown(was, key)}"
+            yield Finding("error", "lock", key, text, "no table here has the key: the model may be another one")
+
+
+def _shown(said: dict[str, object], key: str) -> str:
+    return printable(repr(said[key]), 80) if key in said else "nothing"
 
 
 def _drift(digest: Digest, said: dict[str, object], name: str) -> Iterator[Finding]:

@@ -8,12 +8,18 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from .._typing import NamedTuple
+from .._typing import TYPE_CHECKING, NamedTuple
 from ..errors import EXIT_FINDINGS, EXIT_OK, EXIT_UNDECIDED
 from ..findings import Finding
 from ..graph.examine import Subject, examine
+from ..graph.reading import AS_FOUND, Reading
 from ..rules.expectations import parameters, parse_expectations, variants
 from ..rules.run import run_rules
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ..graph.reading import Words
 
 __all__ = ["Report", "parameters", "parse_expectations", "run_rules", "validate", "variants"]
 
@@ -37,22 +43,20 @@ class Report(NamedTuple):
 def validate(
     path: str | os.PathLike[str],
     *,
-    config: str | None = None,
-    container: str | None = None,
-    architecture: str | None = None,
-    dialect: str | None = None,
-    part: str | None = None,
     expect: Mapping[str, str] | None = None,
     integrity: bool = True,
     values: bool | None = None,
+    reading: Reading = AS_FOUND,
+    **words: Unpack[Words],
 ) -> Report:
     """Check the checkpoint at `path` by every rule. Raises CheckpointError where it cannot be read at all.
 
     `expect` holds what the caller wants to be true ({"layers": "24"}); `integrity` reads the weights to hold checksums
-    and ties against the bytes, `values` (as `integrity`, if not said) to look at every value. The report's checkpoint is closed.
+    and ties against the bytes, `values` (as `integrity`, if not said) to look at every value. `reading`, or its fields as keywords
+    (config, container, architecture, dialect, part, given), overrule what would be found. The report's checkpoint is closed.
     """
     wanted = parse_expectations(expect or {})
-    with examine(path, config=config, container=container, architecture=architecture, dialect=dialect, part=part) as subject:
+    with examine(path, reading.but(**words)) as subject:
         return Report(
             subject, tuple(run_rules(subject, wanted, integrity=integrity, values=integrity if values is None else values, beside=True))
         )

@@ -4,19 +4,28 @@ bits       the same parameters with the same bytes, whatever the container, nami
 values     the same numbers: exactly, or, where one side as a whole has a narrower dtype, exactly after rounding to it
 behaviour  both rebuilt and run on the same probes, outputs compared after every block; the first that drifts is named
 
-The first two are `pair`'s. One engine with equal weights must agree to 0; where equal weights cannot be had (a table folded into another,
-another engine), to 1e-5 + 1e-6 of the largest output, in float32. Imports a framework when it runs.
+Each side is rebuilt from its own configuration; what that says and nobody here models bars "same" (`configured`). The first two are
+`pair`'s. One engine with equal weights must agree to 0; where equal weights cannot be had (a table folded into another, another engine), to
+1e-5 + 1e-6 of the largest output, in float32. Imports a framework when it runs.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
+from ..comparison.left_out import beyond_unlike, beyond_words, not_compared
 from ..comparison.pair import Difference, Level, Pair, Step
 from ..errors import EXIT_FINDINGS, EXIT_OK, EXIT_UNDECIDED, CheckpointError, LoadError, UndecidedError, UsageError
 from ..graph.examine import Subject, examine
+from ..graph.reading import AS_FOUND, Reading
+from ..support.name_text import collapse
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ..graph.reading import Words
 
 LEVELS = ("bits", "values", "behaviour")
 ENGINES = ("torch", "keras")
@@ -51,20 +60,22 @@ def verify(
     atol: float | None = None,
     rtol: float | None = None,
     probes: str | int = 4,
-    config: str | None = None,
     config_b: str | None = None,
-    part: str | None = None,
-    given: Mapping[str, object] | None = None,
     casts: bool = False,
     without: Sequence[str] = (),
     progress: Callable[[str], None] | None = None,
+    reading: Reading = AS_FOUND,
+    reading_b: Reading | None = None,
+    **words: Unpack[Words],
 ) -> Verification:
     """Compare the checkpoints `a` and `b` up to `level` (None: as far as it goes).
 
     `against` ("transformers", "keras_hub") also loads `b` with the library its users will load it with. `engines`: the frameworks that
     rebuild `a` and `b` ("torch", "keras"; one name: both; none: whichever is installed, PyTorch first). `atol`, `rtol`: allowed
     instead of the exact comparison. `probes`: how many made inputs, or an .npz file of them. `casts`: single tensors of `b`
-    may have been rounded to their dtype. `without`: heads to leave out of account. `part`: of a side that holds several models.
+    may have been rounded to their dtype. `without`: heads to leave out of account. `reading`, or its fields as keywords (config, container,
+    architecture, dialect, part, given, drop), overrule what would be found of `a`; `reading_b` of `b` (if it is not said: the same
+    architecture, part and given values, with the configuration `config_b`).
     Raises CheckpointError where one cannot be read or does not fit its configuration.
     """
     if level is not None and level not in LEVELS:
@@ -73,11 +84,14 @@ def verify(
         raise UsageError(f"{'--against' if against else '--engines'} runs the model: it needs the level behaviour, not {level}")
     if len(engines) > 2 or any(e not in ENGINES for e in engines):
         raise UsageError(
-            f"--engines {','.join(engines)}: one or two of {' and '.join(ENGINES)} are due", hint="such as --engines torch,keras"
+            f"--engines {','.join(engines)}: expected one or two of {' and '.join(ENGINES)}", hint="such as --engines torch,keras"
         )
     say = progress or (lambda _text: None)
-    with _open(a, config, part, given) as one, _open(b, config_b, part, given) as two:
-        if part and all(s.graph.dialect is None or s.graph.dialect.part != part for s in (one, two)):
+    reading = reading.but(**words)
+    other = reading._replace(config=config_b, container=None, dialect=None, drop=()) if reading_b is None else reading_b
+    part = reading.part
+    with _open(a, reading) as one, _open(b, other) as two:
+        if part and not any(_has_part(s, part) for s in (one, two)):
             raise UsageError(f"--part {part}: neither side has such a part", path=os.fspath(a))
         pair = Pair(one, two, atol, rtol, casts, frozenset(without))
         notes = list(pair.notes)
@@ -85,26 +99,61 @@ def verify(
         bits, values = pair.compare()
         levels = [bits] if level == "bits" else [bits, values]
         wanted = levels[-1]
+        grave, beside = _left_out(pair)
         if level in (None, "behaviour"):
             say("running both models")
             ran, more = _behaviour(pair, values, probes, against, engines)
+            ran = [_beside(lv) if grave else lv for lv in ran]
             levels += ran
             notes += more
         verdict = wanted.verdict
         for lv in levels[2:]:
             if verdict == "same" or lv.verdict == "different":
                 verdict = lv.verdict
-        return Verification(os.fspath(a), os.fspath(b), tuple(levels), verdict, tuple(notes))
+        if verdict == "same" and grave:
+            verdict = "undecided"
+        return Verification(os.fspath(a), os.fspath(b), tuple(levels), verdict, (*notes, *grave, *beside))
 
 
-def _open(path: str | os.PathLike[str], config: str | None, part: str | None, given: Mapping[str, object] | None) -> Subject:
+def _left_out(pair: Pair) -> tuple[list[str], list[str]]:
+    """(what bars "same", what is only to be said) of what no level has compared, in words."""
+    grave, notes = not_compared(pair.one, pair.two)
+    out = list(grave)
+    arch = pair.one.architecture
+    if arch is not None and (names := beyond_unlike(pair.one, pair.two)):
+        out.append(beyond_words(names, arch.title))
+    kinds = [s.checkpoint.classes for s in (pair.one, pair.two)]
+    if unlike := sorted(n for n in kinds[0].keys() | kinds[1].keys() if kinds[0].get(n) != kinds[1].get(n)):
+        out.append(f"tensors of classes of their own, not the same on both sides: {collapse(unlike, 4)}")
+    return out, list(notes)
+
+
+def _of_keys(level: Level, unlike: list[str]) -> Level:
+    """The level of behaviour, which is not "same" where the configurations differ in what nobody here models."""
+    if level.verdict != "same" or not unlike:
+        return level
+    return level._replace(verdict="undecided", basis=f"{level.basis}; what these say is not modelled here: {'; '.join(unlike)}")
+
+
+def _beside(level: Level) -> Level:
+    """The level of behaviour, which is not "same" where something that was not run could make the two different models."""
+    if level.name != "behaviour" or level.verdict != "same":
+        return level
+    return level._replace(verdict="undecided", basis=f"{level.basis}; what the notes name was not run")
+
+
+def _has_part(s: Subject, part: str) -> bool:
+    return s.checkpoint.chosen == part or (s.graph.dialect is not None and s.graph.dialect.part == part)
+
+
+def _open(path: str | os.PathLike[str], reading: Reading) -> Subject:
     """Examine one side; `part` means nothing to a side that is one model."""
     try:
-        return examine(path, config=config, part=part, given=given)
+        return examine(path, reading)
     except UsageError:
-        if part is None:
+        if reading.part is None:
             raise
-        return examine(path, config=config, given=given)
+        return examine(path, reading._replace(part=None))
 
 
 def _behaviour(pair: Pair, values: Level, probes: str | int, against: str | None, engines: Sequence[str]) -> tuple[list[Level], list[str]]:
@@ -118,11 +167,15 @@ def _behaviour(pair: Pair, values: Level, probes: str | int, against: str | None
             return [compare_by_library(pair, against)], []
         except (UndecidedError, LoadError) as e:
             return [Level(f"against {against}", "undecided", str(e))], []
+    from ..comparison.configured import contradictions, unlike_keys
     from ..runtime.verify.behaviour import compare_behaviour, compare_library
 
     out = []
+    wrong = [f"of {side} {text}" for side, s in (("A", pair.one), ("B", pair.two)) for text in contradictions(s)]
     try:
-        out.append(compare_behaviour(pair, values, probes, engines))
+        if wrong:
+            raise UndecidedError(f"not run, since a library would make another model of this: {'; '.join(wrong)}")
+        out.append(_of_keys(compare_behaviour(pair, values, probes, engines), unlike_keys(pair.one, pair.two)))
     except UndecidedError as e:
         out.append(Level("behaviour", "undecided", str(e)))
     except CheckpointError as e:

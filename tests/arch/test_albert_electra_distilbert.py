@@ -4,47 +4,17 @@ TensorFlow's reader, numpy by hand, and a trained ALBERT."""
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 import oracles
 import pytest
 from safetensors.numpy import load_file, save_file
+from small_berts import FORMS, HF, TOLERANCE, described, equal, errors, load_torch, source
 
 import ckptkit
 from ckptkit.configuration.write import choose_class
-from ckptkit.graph.examine import Subject
 from ckptkit.schema import Class
-
-FORMS = ["safetensors", "bin_zip", "bin_legacy"]
-HF = [f"{c}/{f}" for c in ("hf_albert", "hf_electra", "hf_distilbert") for f in FORMS]
-TOLERANCE = 1e-5
-
-
-def load_torch(path: Path) -> dict[str, np.ndarray]:
-    import torch
-
-    return {k: v.numpy() for k, v in torch.load(path, map_location="cpu", weights_only=True).items()}
-
-
-def equal(have: dict[str, np.ndarray], want: dict[str, np.ndarray]) -> None:
-    assert have.keys() == want.keys()
-    for name, array in want.items():
-        assert have[name].shape == array.shape and have[name].tobytes() == array.tobytes(), name
-
-
-def source(case: str) -> Path:
-    return oracles.golden(case.split("/")[0]) / "/".join(case.split("/")[1:])
-
-
-def errors(folder: Path, **options: object) -> list[ckptkit.Finding]:
-    return [f for f in ckptkit.validate(folder, **options).findings if f.severity == "error"]  # type: ignore[arg-type]
-
-
-def edit(path: Path, **keys: object) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), **keys}))
-
 
 # --- recognised, and right -----------------------------------------------------------------------------------------
 
@@ -60,11 +30,6 @@ COUNTS = {
     **{f"hf_electra/{f}": ("electra", "hf", "safetensors" if f == "safetensors" else "torch", {"layers": 5}) for f in FORMS},
     **{f"hf_distilbert/{f}": ("distilbert", "hf", "safetensors" if f == "safetensors" else "torch", {"layers": 3}) for f in FORMS},
 }
-
-
-def described(s: Subject) -> tuple[str, str, str, dict[str, int]]:
-    assert s.architecture is not None and s.graph.dialect is not None
-    return s.architecture.name, s.graph.dialect.name, s.checkpoint.container, s.graph.counts
 
 
 @pytest.mark.parametrize("case", COUNTS)
@@ -287,258 +252,6 @@ def test_electra_rows_by_hand(tmp_path: Path, part: str | None, scope: str, hidd
     ckptkit.convert(source("electra_tf"), tmp_path / "hf", to="hf", part=part)
     assert want["electra.embeddings_project.bias"].shape == (hidden,)
     equal(dict(load_file(tmp_path / "hf" / "model.safetensors")), want)
-
-
-# --- layers --------------------------------------------------------------------------------------------------------
-
-LAYERED = [
-    ("hf_albert/safetensors", None, "config.json", "num_hidden_groups", "groups", 2),
-    ("hf_albert/safetensors", None, "config.json", "inner_group_num", "inner groups", 1),
-    ("albert_tf", None, "albert_config.json", "num_hidden_groups", "groups", 1),
-    ("electra_tf", None, "electra_config_discriminator.json", "num_hidden_layers", "layers", 3),
-    ("electra_tf", "generator", "electra_config_generator.json", "num_hidden_layers", "layers", 3),
-    ("hf_electra/safetensors", None, "config.json", "num_hidden_layers", "layers", 5),
-    ("hf_distilbert/safetensors", None, "config.json", "n_layers", "layers", 3),
-]
-
-
-@pytest.mark.parametrize(("case", "part", "file", "key", "word", "true"), LAYERED)
-def test_a_wrong_layer_count_is_caught_with_both_numbers(
-    tmp_path: Path, case: str, part: str | None, file: str, key: str, word: str, true: int
-) -> None:
-    shutil.copytree(source(case), tmp_path / "m")
-    for wrong in sorted({true - 1, true + 1, true // 2, 2 * true} - {0, true}):
-        edit(tmp_path / "m" / file, **{key: wrong})
-        found = errors(tmp_path / "m", part=part)
-        assert [f.rule for f in found] == ["layers"], found
-        assert f"says {wrong} {word if wrong > 1 else word[:-1]};" in found[0].message and f"hold {true} " in found[0].message
-        assert found[0].hint.startswith(f"set {key} to {true}")
-
-
-@pytest.mark.parametrize(("case", "hole", "said"), [
-    ("hf_electra/safetensors", "encoder.layer.2.", "layer 2"), ("hf_distilbert/safetensors", "transformer.layer.1.", "layer 1"),
-    ("hf_albert/safetensors", "groups.0.", "group 0"),
-])  # fmt: skip
-def test_a_layer_missing_in_the_middle_is_named(tmp_path: Path, case: str, hole: str, said: str) -> None:
-    shutil.copytree(source(case), tmp_path / "m")
-    tensors = load_file(tmp_path / "m" / "model.safetensors")
-    save_file({n: a for n, a in tensors.items() if hole not in n}, tmp_path / "m" / "model.safetensors")
-    found = errors(tmp_path / "m")
-    assert found[0].rule == "layers" and found[0].message.startswith(f"{said} missing in the middle")
-
-
-def test_alberts_layers_rest_on_the_configuration_and_without_one_nobody_knows(tmp_path: Path) -> None:
-    shutil.copytree(source("albert_tf"), tmp_path / "m")
-    right = ckptkit.validate(tmp_path / "m", expect={"layers": "5"})
-    assert right.exit_code == 0 and [(f.rule, f.basis) for f in right.findings] == [("expect", "inferred")]
-    assert right.findings[0].message == "layers 5 rests on what albert_config.json says: the tensors do not tell"
-    wrong = ckptkit.validate(tmp_path / "m", expect={"layers": "12"})
-    assert wrong.exit_code == 1 and wrong.findings[0].message == "expected layers 12; albert_config.json says 5, the tensors do not tell"
-    (tmp_path / "m" / "albert_config.json").unlink()
-    assert ckptkit.validate(tmp_path / "m", expect={"layers": "5"}).exit_code == 3
-    with pytest.raises(ckptkit.CheckpointError, match="neither the tensors nor a configuration say layers, heads, activation"):
-        ckptkit.convert(tmp_path / "m", tmp_path / "hf", to="hf")
-
-
-def test_inspect_shows_the_layers_that_the_configuration_says() -> None:
-    inspection = ckptkit.inspect(source("hf_albert/safetensors"))
-    assert inspection.counts == {"groups": 2, "inner_groups": 1} and inspection.sizes["layers"] == 6
-
-
-def test_fewer_layers_than_groups_cannot_be(tmp_path: Path) -> None:
-    shutil.copytree(source("hf_albert/safetensors"), tmp_path / "m")
-    edit(tmp_path / "m" / "config.json", num_hidden_layers=1)
-    found = errors(tmp_path / "m")
-    assert len(found) == 1 and "says 1 layer; the weights hold 2 groups" in found[0].message
-
-
-# --- variants ------------------------------------------------------------------------------------------------------
-
-
-def albert_base(folder: Path, layers: int) -> Path:
-    """albert-base's shape, with tables of one row: only the shape is asked after."""
-    h, e, f = 768, 128, 3072
-    L = "albert.encoder.albert_layer_groups.0.albert_layers.0."
-    shapes = {f"albert.embeddings.{n}_embeddings.weight": (1, e) for n in ("word", "position", "token_type")}
-    linears = {
-        "albert.encoder.embedding_hidden_mapping_in": (h, e),
-        **{L + f"attention.{n}": (h, h) for n in ("query", "key", "value", "dense")},
-        L + "ffn": (f, h),
-        L + "ffn_output": (h, f),
-    }
-    norms = {"albert.embeddings.LayerNorm": e, L + "attention.LayerNorm": h, L + "full_layer_layer_norm": h}
-    for n, s in linears.items():
-        shapes |= {n + ".weight": s, n + ".bias": s[:1]}
-    for n, width in norms.items():
-        shapes |= {n + ".weight": (width,), n + ".bias": (width,)}
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    ones = {f"{n}.weight" for n in norms}
-    save_file(
-        {n: (rng.standard_normal(s) * 0.02 + (n in ones)).astype(np.float16) for n, s in shapes.items()}, folder / "model.safetensors"
-    )
-    (folder / "config.json").write_text(json.dumps({"model_type": "albert", "num_hidden_layers": layers, "num_attention_heads": 12}))
-    return folder
-
-
-def test_a_known_shape_with_another_number_of_layers_is_worth_a_warning(tmp_path: Path) -> None:
-    assert ckptkit.validate(albert_base(tmp_path / "12", 12), expect={"variant": "albert-base"}).findings == ()
-    report = ckptkit.validate(albert_base(tmp_path / "24", 24))
-    assert [(f.severity, f.rule, f.basis) for f in report.findings] == [("warning", "layers", "inferred")] and report.exit_code == 0
-    assert "says 24 layers" in report.findings[0].message and "12 (albert-base)" in report.findings[0].message
-    assert ckptkit.validate(tmp_path / "24", expect={"variant": "albert-base"}).exit_code == 1
-
-
-# --- the two parts of ELECTRA --------------------------------------------------------------------------------------
-
-
-def test_the_other_part_is_named_and_not_left_over() -> None:
-    with ckptkit.examine(source("electra_tf")) as both, ckptkit.examine(source("electra_tf"), part="generator") as generator:
-        assert len(both.graph.of_role("param")) == 59 and len(both.graph.of_role("part")) == 55 and not both.graph.of_role("unexplained")
-        assert (
-            len(generator.graph.of_role("param")) == 60
-            and len(generator.graph.of_role("part")) == 54
-            and not generator.graph.of_role("unexplained")
-        )
-        assert {generator.graph.roles[n].what for n in generator.graph.of_role("part")} == {"discriminator"}
-        assert both.config_name == "electra_config_discriminator.json" and generator.config_name == "electra_config_generator.json"
-
-
-def test_a_generator_alone_is_recognised_and_a_broken_discriminator_is_not_taken_for_one(tmp_path: Path) -> None:
-    ckptkit.convert(source("electra_tf"), tmp_path / "hf", to="hf", part="generator")
-    ckptkit.convert(tmp_path / "hf", tmp_path / "g", to="google")
-    report = ckptkit.validate(tmp_path / "g")
-    assert report.findings == () and described(report.subject)[1] == "google_generator"
-    tensors = {
-        n: a
-        for n, a in oracles.tf_variables(source("electra_tf") / "model.ckpt").items()
-        if not n.endswith("output/dense/kernel") or "generator" in n
-    }
-    (tmp_path / "d").mkdir()
-    save_file(tensors, tmp_path / "d" / "model.safetensors")
-    found = errors(tmp_path / "d")
-    assert [f.rule for f in found] == ["missing"] and "electra/encoder/layer_{0...2}" in found[0].message
-
-
-def test_a_part_that_is_not_there_is_a_usage_error() -> None:
-    with pytest.raises(ckptkit.CheckpointError, match="parts of that naming: discriminator, generator"):
-        ckptkit.validate(source("electra_tf"), part="encoder")
-    with pytest.raises(ckptkit.CheckpointError, match="leave --part out"):
-        ckptkit.validate(source("hf_electra/safetensors"), part="generator")
-
-
-@pytest.mark.parametrize(("part", "values"), [
-    ("discriminator", {"hidden": 32, "layers": 3, "heads": 4, "intermediate": 96, "embedding": 24}),
-    ("generator", {"hidden": 16, "layers": 3, "heads": 1, "intermediate": 64, "embedding": 24}),
-])  # fmt: skip
-@pytest.mark.parametrize("form", ["both", "hyperparameters"])
-def test_the_trainings_settings_serve_as_configuration_of_both_parts(tmp_path: Path, part: str, values: dict[str, int], form: str) -> None:
-    config = source("electra_tf") / "config_original.json"
-    if form == "hyperparameters":  # what the training was told, and no more
-        raw = {k: v for k, v in json.loads(config.read_text()).items() if k not in ("discriminator", "generator")}
-        config = tmp_path / "hparams.json"
-        config.write_text(json.dumps(raw))
-    report = ckptkit.validate(source("electra_tf"), part=part, config=str(config))
-    assert [f for f in report.findings if f.severity != "info"] == []
-    assert report.subject.values is not None
-    assert {k: report.subject.values.values[k] for k in values} == values
-    ckptkit.convert(source("electra_tf"), tmp_path / "hf", to="hf", part=part, config=str(config))
-    written = json.loads((tmp_path / "hf" / "config.json").read_text())
-    assert written["num_attention_heads"] == values["heads"] and written["hidden_act"] == "gelu"
-
-
-@pytest.mark.parametrize(("size", "part", "want"), [
-    ("small", "generator", (64, 12, 256, 1, 128)), ("base", "discriminator", (768, 12, 3072, 12, 768)),
-    ("large", "generator", (256, 24, 1024, 4, 1024)),
-])  # fmt: skip
-def test_sizes_by_name_are_those_of_the_original_code(size: str, part: str, want: tuple[int, ...]) -> None:
-    from ckptkit.arch.electra import read_hyperparameters
-
-    raw = read_hyperparameters({"model_size": size}, part)
-    assert raw is not None
-    assert tuple(raw[k] for k in ("hidden_size", "num_hidden_layers", "intermediate_size", "num_attention_heads", "embedding_size")) == want
-
-
-def test_a_generators_heads_follow_from_its_width_where_nothing_says_them(tmp_path: Path) -> None:
-    shutil.copytree(source("electra_tf"), tmp_path / "m")
-    for config in (tmp_path / "m").glob("*config*.json"):
-        config.unlink()
-    with pytest.raises(ckptkit.CheckpointError, match="say heads, activation"):
-        ckptkit.convert(tmp_path / "m", tmp_path / "d", to="hf", given={})
-    ckptkit.convert(tmp_path / "m", tmp_path / "g", to="hf", part="generator", given={"activation": "gelu"})
-    assert json.loads((tmp_path / "g" / "config.json").read_text())["num_attention_heads"] == 1
-    assert max(oracles.compare_outputs("electra_tf/generator", tmp_path / "g").values()) < TOLERANCE
-
-
-@pytest.mark.parametrize("part", ["discriminator", "generator"])
-def test_without_embeddings_project_both_sides_do_without(tmp_path: Path, part: str) -> None:
-    rng = np.random.default_rng(1)
-    hidden = 32 if part == "discriminator" else 16
-    tensors = {
-        n: a
-        for n, a in oracles.tf_variables(source("electra_tf") / "model.ckpt").items()
-        if "embeddings_project" not in n and n != "global_step"
-    }
-    for name, array in tensors.items():  # as wide as the layers of that part
-        if array.shape[-1:] == (24,):
-            tensors[name] = rng.standard_normal((*array.shape[:-1], hidden)).astype(np.float32)
-        if name == "generator_predictions/LayerNorm/gamma":
-            tensors[name] = np.ones(hidden, np.float32)
-    other = "generator" if part == "discriminator" else "electra/encoder"
-    tensors = {n: a for n, a in tensors.items() if not n.startswith(other)}
-    (tmp_path / "m").mkdir()
-    save_file(tensors, tmp_path / "m" / "model.safetensors")
-    config = json.loads((source("electra_tf") / f"electra_config_{part}.json").read_text())
-    (tmp_path / "m" / f"{part}.json").write_text(json.dumps({**config, "embedding_size": hidden}))
-    assert errors(tmp_path / "m", part=part) == []
-    ckptkit.convert(tmp_path / "m", tmp_path / "hf", to="hf", part=part)
-    written = load_file(tmp_path / "hf" / "model.safetensors")
-    assert not [n for n in written if "embeddings_project" in n]
-    oracles.hf_load(tmp_path / "hf")  # nothing missing, nothing left over
-    ckptkit.convert(tmp_path / "hf", tmp_path / "back", to="google", container="safetensors")
-    mine = "discriminator_predictions" if part == "discriminator" else "generator_predictions"
-    equal(
-        dict(load_file(tmp_path / "back" / "model.safetensors")),
-        {n: a for n, a in tensors.items() if "_predictions" not in n or n.startswith(mine)},
-    )
-
-
-def test_a_projection_that_is_missing_though_the_widths_differ_is_an_error(tmp_path: Path) -> None:
-    for case, name in (
-        ("hf_electra/safetensors", "electra.embeddings_project"),
-        ("hf_albert/safetensors", "albert.encoder.embedding_hidden_mapping_in"),
-    ):
-        folder = tmp_path / case.split("/")[0]
-        shutil.copytree(source(case), folder)
-        save_file(
-            {n: a for n, a in load_file(folder / "model.safetensors").items() if not n.startswith(name)}, folder / "model.safetensors"
-        )
-        found = errors(folder)
-        assert [f.rule for f in found] == ["missing"] and name in found[0].message
-
-
-def test_untied_generator_embeddings_are_the_generators_own(tmp_path: Path) -> None:
-    tensors = {n: a for n, a in oracles.tf_variables(source("electra_tf") / "model.ckpt").items() if n != "global_step"}
-    own = {n.replace("electra/", "generator/"): a[..., :16].copy() for n, a in tensors.items() if n.startswith("electra/embeddings/")}
-    head = {n: a for n, a in tensors.items() if n.startswith("generator_predictions/") and "24" not in str(a.shape)}
-    head |= {"generator_predictions/dense/kernel": tensors["generator_predictions/dense/kernel"][:, :16].copy()}
-    head |= {
-        f"generator_predictions/{n}": tensors[f"generator_predictions/{n}"][:16].copy()
-        for n in ("dense/bias", "LayerNorm/gamma", "LayerNorm/beta")
-    }
-    body = {n: a for n, a in tensors.items() if not n.startswith(("generator_predictions/", "generator/embeddings_project"))}
-    (tmp_path / "m").mkdir()
-    save_file({**body, **own, **head}, tmp_path / "m" / "model.safetensors")
-    config = json.loads((source("electra_tf") / "electra_config_generator.json").read_text())
-    (tmp_path / "m" / "generator.json").write_text(json.dumps({**config, "embedding_size": 16}))
-    report = ckptkit.validate(tmp_path / "m", part="generator")
-    assert report.findings == () and described(report.subject)[1] == "google_generator_untied"
-    assert {report.subject.graph.roles[n].kind for n in tensors if n.startswith(("electra/", "discriminator_"))} == {"part"}
-    ckptkit.convert(tmp_path / "m", tmp_path / "hf", to="hf", part="generator")
-    assert np.array_equal(
-        load_file(tmp_path / "hf" / "model.safetensors")["electra.embeddings.word_embeddings.weight"],
-        own["generator/embeddings/word_embeddings"],
-    )
 
 
 # --- heads ---------------------------------------------------------------------------------------------------------

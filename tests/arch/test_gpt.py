@@ -9,61 +9,24 @@ from pathlib import Path
 import numpy as np
 import oracles
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from gpt_files import (
+    CASES,
+    HF_FORMS,
+    HPARAMS,
+    NPY,
+    TOLERANCE,
+    Arrays,
+    by_hand,
+    equal,
+    errors,
+    load_safetensors,
+    load_torch,
+    random_hf,
+    save_hf,
+)
 
 import ckptkit
-from ckptkit.containers import open_checkpoint
 from ckptkit.errors import FindingsError, UndecidedError, UnsupportedError
-from ckptkit.findings import Finding
-
-Arrays = dict[str, np.ndarray]
-TOLERANCE = 1e-5
-NPY = oracles.golden("gpt1_npy")
-HPARAMS = str(NPY / "hparams_train_args.json")
-HF_FORMS = ["safetensors", "bin_zip", "bin_legacy"]
-# case -> (folder, its configuration where that does not lie beside it, architecture, dialect, container, layers)
-CASES = {
-    "gpt2_tf": (oracles.golden("gpt2_tf"), None, "gpt2", "openai", "tf", 3),
-    "b4k_gpt2": (oracles.golden("b4k_gpt2"), None, "gpt2", "bert4keras", "tf", 3),
-    "gpt1_npy": (NPY / "model", HPARAMS, "openai-gpt", "openai", "openai-npy", 3),
-    "gpt1_npy from above": (NPY, HPARAMS, "openai-gpt", "openai", "openai-npy", 3),
-    "gpt1_npy from an array": (NPY / "model" / "params_3.npy", HPARAMS, "openai-gpt", "openai", "openai-npy", 3),
-    "gpt1_jl": (NPY / "finetuned_best_params.jl", HPARAMS, "openai-gpt", "openai_finetuned", "joblib", 3),
-    **{f"hf_gpt2/{f}": (oracles.golden("hf_gpt2") / f, None, "gpt2", "hf", "torch" if "bin" in f else f, 5) for f in HF_FORMS},
-    **{f"hf_gpt1/{f}": (oracles.golden("hf_gpt1") / f, None, "openai-gpt", "hf", "torch" if "bin" in f else f, 3) for f in HF_FORMS},
-}
-
-
-def load_torch(path: Path) -> Arrays:
-    import torch
-
-    return {k: v.numpy() for k, v in torch.load(path, map_location="cpu", weights_only=True).items()}
-
-
-def load_safetensors(path: Path) -> Arrays:
-    from safetensors.numpy import load_file
-
-    return dict(load_file(path))
-
-
-def load_published(folder: Path, names: list[str]) -> Arrays:
-    """The folder as train.py reads it: ten arrays end to end, cut by the shapes."""
-    shapes = json.loads((folder / "params_shapes.json").read_text())
-    flat = np.concatenate([np.load(folder / f"params_{n}.npy") for n in range(10)], 0)
-    cut = np.split(flat, np.cumsum([np.prod(s) for s in shapes]))[:-1]
-    return {n: p.reshape(s) for n, p, s in zip(names, cut, shapes, strict=True)}
-
-
-def equal(have: Arrays, want: Arrays) -> None:
-    assert have.keys() == want.keys()
-    for name, array in want.items():
-        assert have[name].shape == array.shape and have[name].dtype == array.dtype and have[name].tobytes() == array.tobytes(), name
-
-
-def errors(report: ckptkit.Report) -> list[Finding]:
-    return [f for f in report.findings if f.severity != "info"]
-
 
 # ---------------------------------------------------------------------------------------------- recognised, valid
 
@@ -191,132 +154,6 @@ def test_hf_in_every_container_to_openai_and_back_keeps_every_bit(tmp_path: Path
     ckptkit.convert(tmp_path / "openai", tmp_path / "hf", to="hf")
     want = load_safetensors(CASES[f"hf_{family}/safetensors"][0] / "model.safetensors")
     equal(load_safetensors(tmp_path / "hf" / "model.safetensors"), want)
-
-
-# ---------------------------------------------------------------------------------------------- layouts by hand
-
-
-def by_hand(hf: Arrays, layers: int, word: str, position: str) -> Arrays:
-    """OpenAI's variables of a transformers state dict without prefix: the same matrices, with a unit dimension in front."""
-    out = {word: hf.get("wte.weight", hf.get("tokens_embed.weight")), position: hf.get("wpe.weight", hf.get("positions_embed.weight"))}
-    for i in range(layers):
-        for name in ("attn/c_attn", "attn/c_proj", "mlp/c_fc", "mlp/c_proj"):
-            out[f"model/h{i}/{name}/w"] = hf[f"h.{i}.{name.replace('/', '.')}.weight"][None]
-            out[f"model/h{i}/{name}/b"] = hf[f"h.{i}.{name.replace('/', '.')}.bias"]
-        for name in ("ln_1", "ln_2"):
-            out[f"model/h{i}/{name}/g"] = hf[f"h.{i}.{name}.weight"]
-            out[f"model/h{i}/{name}/b"] = hf[f"h.{i}.{name}.bias"]
-    if "ln_f.weight" in hf:
-        out |= {"model/ln_f/g": hf["ln_f.weight"], "model/ln_f/b": hf["ln_f.bias"]}
-    return out
-
-
-def random_hf(seed: int, layers: int, heads: int, vocab: int, *, gpt1: bool = False) -> tuple[Arrays, dict[str, object]]:
-    rng = np.random.default_rng(seed)
-    hidden, positions = 6 * heads, 7 + seed % 5
-    word, position = ("tokens_embed", "positions_embed") if gpt1 else ("wte", "wpe")
-    shapes: dict[str, tuple[int, ...]] = {f"{word}.weight": (vocab, hidden), f"{position}.weight": (positions, hidden)}
-    for i in range(layers):
-        for name, (a, b) in {
-            "attn.c_attn": (hidden, 3 * hidden), "attn.c_proj": (hidden, hidden), "mlp.c_fc": (hidden, 4 * hidden),
-            "mlp.c_proj": (4 * hidden, hidden),
-        }.items():  # fmt: skip
-            shapes |= {f"h.{i}.{name}.weight": (a, b), f"h.{i}.{name}.bias": (b,)}
-        for name in ("ln_1", "ln_2"):
-            shapes |= {f"h.{i}.{name}.weight": (hidden,), f"h.{i}.{name}.bias": (hidden,)}
-    if not gpt1:
-        shapes |= {"ln_f.weight": (hidden,), "ln_f.bias": (hidden,)}
-    config: dict[str, object] = {
-        "model_type": "openai-gpt" if gpt1 else "gpt2", "vocab_size": vocab, "n_positions": positions, "n_embd": hidden, "n_head": heads,
-        "n_layer": layers,
-    }  # fmt: skip
-    config |= {"afn": "gelu"} if gpt1 else {"activation_function": "gelu_new"}
-    return {n: rng.standard_normal(s).astype(np.float32) for n, s in shapes.items()}, config
-
-
-def save_hf(folder: Path, arrays: Arrays, config: dict[str, object]) -> Path:
-    from safetensors.numpy import save_file
-
-    folder.mkdir(parents=True)
-    save_file(arrays, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
-
-
-SOME = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-SIZES = {
-    "seed": st.integers(0, 10**6),
-    "layers": st.sampled_from([1, 2, 13]),
-    "heads": st.sampled_from([1, 2, 5]),
-    "vocab": st.sampled_from([11, 31, 64]),
-}
-
-
-@SOME
-@given(**SIZES)
-def test_gpt2_in_openais_layout_is_what_numpy_makes_by_hand(
-    tmp_path_factory: pytest.TempPathFactory, seed: int, layers: int, heads: int, vocab: int
-) -> None:
-    tmp = tmp_path_factory.mktemp("gpt2")
-    arrays, config = random_hf(seed, layers, heads, vocab)
-    ckptkit.convert(save_hf(tmp / "hf", arrays, config), tmp / "openai", to="openai", container="safetensors")
-    equal(load_safetensors(tmp / "openai" / "model.safetensors"), by_hand(arrays, layers, "model/wte", "model/wpe"))
-    ckptkit.convert(tmp / "openai", tmp / "back", to="hf")
-    equal(load_safetensors(tmp / "back" / "model.safetensors"), arrays)
-
-
-@SOME
-@given(**SIZES)
-def test_gpt_in_openais_folder_is_what_train_py_reads(
-    tmp_path_factory: pytest.TempPathFactory, seed: int, layers: int, heads: int, vocab: int
-) -> None:
-    tmp = tmp_path_factory.mktemp("gpt1")
-    arrays, config = random_hf(seed, layers, heads, vocab, gpt1=True)
-    ckptkit.convert(save_hf(tmp / "hf", arrays, config), tmp / "openai", to="openai")
-    want = by_hand(arrays, layers, "model/emb", "model/pos")
-    names = [
-        "model/pos",
-        "model/emb",
-        *(n.removesuffix(":0") for n in json.loads((tmp / "openai" / "parameters_names.json").read_text())[1:]),
-    ]
-    assert names[2:14] == [n.replace("h1/", "h0/") for n in json.loads((NPY / "names_in_order.json").read_text())[14:26]]
-    equal(load_published(tmp / "openai", names), want)
-    ckptkit.convert(tmp / "openai", tmp / "back", to="hf")
-    equal(load_safetensors(tmp / "back" / "model.safetensors"), arrays)
-
-
-@pytest.mark.parametrize("gpt1", [False, True])
-def test_bert4keras_keeps_query_key_and_value_apart_and_kernels_in_out(tmp_path: Path, gpt1: bool) -> None:
-    arrays, config = random_hf(3, 13, 2, 31, gpt1=gpt1)
-    ckptkit.convert(save_hf(tmp_path / "hf", arrays, config), tmp_path / "b4k", to="bert4keras", container="safetensors")
-    have = load_safetensors(tmp_path / "b4k" / "model.safetensors")
-    norm1, norm2 = ("attention/output/LayerNorm", "output/LayerNorm") if gpt1 else ("attention/input/LayerNorm", "input/LayerNorm")
-    for i in range(13):
-        x, h = f"gpt/transformer/layer_{i}/", f"h.{i}."
-        for j, part in enumerate(("query", "key", "value")):
-            assert np.array_equal(have[f"{x}attention/self/{part}/kernel"], arrays[h + "attn.c_attn.weight"][:, j * 12 : (j + 1) * 12])
-            assert np.array_equal(have[f"{x}attention/self/{part}/bias"], arrays[h + "attn.c_attn.bias"][j * 12 : (j + 1) * 12])
-        assert np.array_equal(have[x + "attention/output/dense/kernel"], arrays[h + "attn.c_proj.weight"])
-        assert np.array_equal(have[x + "intermediate/dense/kernel"], arrays[h + "mlp.c_fc.weight"])
-        assert np.array_equal(have[x + "output/dense/kernel"], arrays[h + "mlp.c_proj.weight"])
-        assert np.array_equal(have[f"{x}{norm1}/gamma"], arrays[h + "ln_1.weight"])
-        assert np.array_equal(have[f"{x}{norm2}/beta"], arrays[h + "ln_2.bias"])
-
-
-def test_the_joined_table_is_tokens_special_tokens_and_positions(tmp_path: Path) -> None:
-    """As train.py joins it, with the special rows that the published arrays lack."""
-    ckptkit.convert(CASES["gpt1_jl"][0], tmp_path / "hf", to="hf", config=HPARAMS)
-    have = load_safetensors(tmp_path / "hf" / "model.safetensors")
-    parts = load_published(NPY / "model", json.loads((NPY / "names_in_order.json").read_text()))
-    special = oracles.read_npz(NPY / "special_rows.npz")["special"]
-    assert np.array_equal(have["transformer.tokens_embed.weight"], np.concatenate([parts["model/emb"], special]))
-    assert np.array_equal(have["transformer.positions_embed.weight"], parts["model/pos"])
-    ckptkit.convert(tmp_path / "hf", tmp_path / "tf", to="openai_finetuned")
-    variables = oracles.tf_variables(tmp_path / "tf" / "model.ckpt")
-    assert np.array_equal(variables["model/we"], np.concatenate([parts["model/emb"], special, parts["model/pos"]]))
-    names = json.loads((NPY / "finetuned_names_in_order.json").read_text())
-    with open_checkpoint(CASES["gpt1_jl"][0]) as original:
-        equal(variables, {n: original.array(n) for n in names})
 
 
 # ---------------------------------------------------------------------------------------------- heads, masks, refusals

@@ -62,7 +62,7 @@ def test_keras_loads_what_went_through_safetensors(saved: Path, tmp_path: Path, 
         model = keras.models.load_model(str(tmp_path / name))
     for a, b in zip(model.get_weights(), values(saved), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert ckptkit.validate(tmp_path / name).findings == ()
+    assert [f.rule for f in ckptkit.validate(tmp_path / name).findings] == ["unknown"]
 
 
 def test_an_archive_is_read_where_it_lies(saved: Path) -> None:
@@ -71,7 +71,7 @@ def test_an_archive_is_read_where_it_lies(saved: Path) -> None:
         for n, t in c.tensors.items():
             assert len(t.extents) == 1 and c.array(n).tobytes() == w.array(n).tobytes()
         assert json.loads(c.metadata["keras:config.json"])["class_name"] == "Functional"
-    assert ckptkit.validate(saved / "model.keras").findings == ()
+    assert [f.rule for f in ckptkit.validate(saved / "model.keras").findings] == ["unknown"]
 
 
 def test_a_damaged_archive_fails_its_checksum(saved: Path, tmp_path: Path) -> None:
@@ -132,8 +132,39 @@ def test_what_a_configuration_would_run_is_a_finding(words: str) -> None:
     found = model_config.judge(
         json.dumps({"class_name": "Sequential", "module": "keras", "config": {"layers": [CONFIGS[words]]}}), "x.keras:config.json"
     )
-    assert found and all(f.severity == "warning" and f.rule == "keras-config" for f in found)
+    severity = "error" if words in ("os.system", "keras.utils") else "warning"
+    assert found and all(f.severity == severity and f.rule == "keras-config" for f in found)
     assert any(words.split(",")[0] in f.message for f in found) and all("never loaded" in f.message for f in found)
+
+
+@pytest.mark.parametrize(("module", "name"), [
+    ("builtins", "exec"), ("builtins", "eval"), ("subprocess", "Popen"), ("posix", "system"), ("keras.src.utils.file_utils", "get_file"),
+    ("keras.src.saving.saving_api", "load_model"), ("tf_keras.utils", "get_file"), ("torch.serialization.os", "system"),
+])  # fmt: skip
+@pytest.mark.parametrize("form", ["text", "object", "class"])
+def test_a_function_of_pythons_own_and_what_loads_files_are_errors(module: str, name: str, form: str) -> None:
+    v: dict[str, object] = {"module": module, "class_name": "function", "config": name if form == "text" else {"name": name}}
+    if form == "class":
+        v = {"module": module, "class_name": name, "config": {}}
+    found = model_config.judge(json.dumps({"class_name": "Sequential", "module": "keras", "config": {"layers": [v]}}), "x")
+    assert [f.severity for f in found] == ["error"] and name in found[0].message
+
+
+@pytest.mark.parametrize(("layer", "severities"), [
+    ({"module": "keras.layers", "class_name": "StringLookup", "config": {"vocabulary": "/etc/passwd"}}, ["error"]),
+    ({"module": "keras.layers", "class_name": "TextVectorization", "config": {"vocabulary": "vocab.txt"}}, ["error"]),
+    ({"module": "keras_hub.src.models.gpt2.gpt2_tokenizer", "class_name": "GPT2Tokenizer", "config": {"merges": "/x", "vocabulary": "/y"}},
+        ["error", "error"]),
+    ({"module": "keras_hub.tokenizers", "class_name": "SentencePieceTokenizer", "config": {"proto": "/etc/shadow"}}, ["error"]),
+    ({"module": "keras.layers", "class_name": "TFSMLayer", "config": {"filepath": "/tmp/evil"}}, ["error", "error"]),
+    ({"class_name": "StringLookup", "config": {"vocabulary": "/etc/passwd"}}, ["error"]),
+    ({"module": "keras.layers", "class_name": "StringLookup", "config": {"vocabulary": ["a", "b"]}}, []),
+    ({"module": "keras.layers", "class_name": "StringLookup", "config": {"vocabulary": None}}, []),
+    ({"module": "keras_hub.tokenizers", "class_name": "SentencePieceTokenizer", "config": {"proto": "QUJD" * 100}}, []),
+])  # fmt: skip
+def test_a_configuration_that_makes_keras_read_a_file_is_an_error(layer: dict[str, object], severities: list[str]) -> None:
+    found = model_config.judge(json.dumps({"class_name": "Sequential", "module": "keras", "config": {"layers": [layer]}}), "x")
+    assert [f.severity for f in found] == severities
 
 
 def test_keras_own_layers_are_no_finding(saved: Path) -> None:
@@ -246,8 +277,8 @@ def test_a_layer_number_of_nine_digits_costs_nothing(tmp_path: Path) -> None:
 
 
 def test_the_first_layer_is_listed_as_it_is_stored() -> None:
-    from ckptkit.report.inspection import show_inspection
+    from ckptkit.report.forms import show
 
-    text = show_inspection(ckptkit.inspect(str(Path(__file__).parents[2] / "fixtures/golden/keras_hub_bert/preset")))
+    text = show("inspection", ckptkit.inspect(str(Path(__file__).parents[2] / "fixtures/golden/keras_hub_bert/preset")))
     assert "layers/transformer_encoder/_self_attention_layer/query_dense/vars/0" in text
     assert "vars/{" not in text

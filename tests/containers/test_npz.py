@@ -40,7 +40,7 @@ def same(a: Arrays, b: Arrays) -> None:
 def test_archives_of_numpy_are_read_and_come_back(tmp_path: Path, save: object) -> None:
     save(tmp_path / "x.npz", **ARRAYS)  # type: ignore[operator]
     same(mine(tmp_path / "x.npz"), ARRAYS)
-    assert ckptkit.validate(tmp_path / "x.npz").exit_code == 0  # the checksums too
+    assert [f.rule for f in ckptkit.validate(tmp_path / "x.npz").findings if f.severity != "info"] == ["unknown"]  # the checksums too
     ckptkit.convert(tmp_path / "x.npz", tmp_path / "y.npz")
     with np.load(tmp_path / "y.npz") as z:
         same({n: z[n] for n in z.files}, ARRAYS)

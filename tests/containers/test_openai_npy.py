@@ -406,7 +406,7 @@ def test_what_is_no_array_is_refused_and_nothing_is_called(tmp_path: Path) -> No
         open_checkpoint(path)
     assert not (tmp_path / "called").exists()
     path.write_bytes(dump([a, "text"], [a]))
-    with pytest.raises(UnsupportedError, match="holds a str where arrays are due"):
+    with pytest.raises(UnsupportedError, match="holds a str where arrays are expected"):
         open_checkpoint(path)
     path.write_bytes(good.replace(b"f4", b"O8"))
     with pytest.raises(UnsupportedError, match="Python objects"):

@@ -101,9 +101,37 @@ def test_nothing_is_ever_called(protocol: int, tmp_path: object) -> None:
     assert not os.path.exists(mark)
     assert got.opaque == ("posix.mkdir", "builtins.eval")
     assert got.value[0].args == (mark,)
-    found = interpreter.findings(got.opaque, "x.bin")
-    assert [(f.severity, f.rule) for f in found] == [("warning", "pickle")] * 2
+    found = interpreter.findings(got.opaque, "x.bin", got.calls, got.refused)
+    assert [(f.severity, f.rule) for f in found] == [("error", "pickle")] * 2
     assert "posix.mkdir" in found[0].message and "never calls" in found[0].message
+
+
+@pytest.mark.parametrize(("name", "severity"), [
+    ("posix.system", "error"), ("nt.system", "error"), ("builtins.exec", "error"), ("__builtin__.eval", "error"),
+    ("subprocess.Popen", "error"), ("commands.getoutput", "error"), ("runpy._run_code", "error"), ("timeit.timeit", "error"),
+    ("webbrowser.open", "error"), ("builtins.getattr", "error"), ("importlib.import_module", "error"), ("ctypes.CDLL", "error"),
+    ("torch.serialization.os.system", "error"), ("numpy.testing._private.utils.runstring", "error"), ("torch.hub.load", "error"),
+    ("torch.storage._load_from_bytes", "error"), ("__main__.payload", "error"), ("some.module.run", "error"),
+    ("pip._internal.main", "error"), ("torch.fx.graph_module.reduce_graph_module", "error"), ("functools.reduce", "error"),
+    ("argparse.Namespace", "warning"), ("datetime.datetime", "warning"), ("pathlib.PosixPath", "warning"),
+    ("transformers.models.bert.modeling_bert.BertModel", "warning"), ("torch.nn.modules.linear.Linear", "warning"),
+    ("torch.distributed.tensor.DTensor", "warning"), ("torch_xla._utils._rebuild_xla_tensor", "warning"),
+    ("numpy.random._pickle.__randomstate_ctor", "warning"), ("__main__.Config", "warning"),
+])  # fmt: skip
+@pytest.mark.parametrize("how", ["global", "reduce", "stack global", "inst"])
+def test_what_would_act_on_the_machine_is_an_error_and_a_foreign_class_a_warning(name: str, severity: str, how: str) -> None:
+    module, _, last = name.rpartition(".")
+    named = f"c{module}\n{last}\n".encode()
+    raw = {
+        "global": b"\x80\x02" + named + b".",
+        "reduce": b"\x80\x02" + named + b")R.",
+        "stack global": b"\x80\x04" + b"".join(b"\x8c" + bytes([len(w)]) + w.encode() for w in (module, last)) + b"\x93)R.",
+        "inst": f"(i{module}\n{last}\n.".encode(),
+    }[how]
+    got = load(raw)
+    found = interpreter.findings(got.opaque, "x.bin", got.calls, got.refused)
+    mild = how == "global" and name in ("__main__.payload", "some.module.run")  # named and not called
+    assert [f.severity for f in found] == ["warning" if mild else severity]
 
 
 def test_each_distinct_global_is_reported_once() -> None:

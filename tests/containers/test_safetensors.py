@@ -31,7 +31,7 @@ from safetensors_reference import (
     write,
 )
 
-from ckptkit.containers import open_checkpoint
+from ckptkit.containers import Inside, open_checkpoint
 from ckptkit.containers import safetensors as container
 from ckptkit.errors import CheckpointError, UnknownFormatError, UnsupportedError, UsageError
 from ckptkit.tensors import DTYPES, TensorSpec
@@ -60,7 +60,7 @@ def test_a_small_file_is_written_to_the_byte(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(SMALL)
     raw = read(tmp_path / "a")
     shuffled = {n: raw[n] for n in "zabd"}
-    write(tmp_path, container.layout(specs(shuffled), filename="b.safetensors", metadata={"format": "pt"}), raw)
+    write(tmp_path, container.layout(specs(shuffled), filename="b.safetensors", inside=Inside(metadata={"format": "pt"})), raw)
     assert (tmp_path / "b.safetensors").read_bytes() == SMALL
 
 
@@ -76,7 +76,7 @@ def test_every_dtype_of_the_library_both_ways(tmp_path: Path, dtype: str) -> Non
     theirs = reference_bytes(raw, {"format": "np"})
     (tmp_path / "theirs").write_bytes(theirs)
     assert read(tmp_path / "theirs") == raw
-    write(tmp_path, container.layout(specs(raw), filename="ours", metadata={"format": "np"}), raw)
+    write(tmp_path, container.layout(specs(raw), filename="ours", inside=Inside(metadata={"format": "np"})), raw)
     assert (tmp_path / "ours").read_bytes() == theirs
 
 
@@ -108,7 +108,7 @@ def test_torch_reads_what_is_written_and_writes_what_is_read(tmp_path: Path) -> 
     save_torch(given, tmp_path / "theirs.safetensors", {"format": "pt"})
     raw = read(tmp_path / "theirs.safetensors")
     assert {n: s.dtype for n, (s, _) in raw.items()} == {n: n for n in given}
-    write(tmp_path, container.layout(specs(raw), filename="ours.safetensors", metadata={"format": "pt"}), raw)
+    write(tmp_path, container.layout(specs(raw), filename="ours.safetensors", inside=Inside(metadata={"format": "pt"})), raw)
     assert (tmp_path / "ours.safetensors").read_bytes() == (tmp_path / "theirs.safetensors").read_bytes()
     for name, tensor in load_file(tmp_path / "ours.safetensors").items():
         assert torch.equal(tensor.view(torch.uint8), given[name].view(torch.uint8))
@@ -128,7 +128,7 @@ def test_arrays_are_the_librarys(tmp_path: Path) -> None:
 def test_any_tensors_are_written_as_the_library_writes_them(tmp_path: Path, tensors: Mapping[str, TensorSpec], note: Any) -> None:
     raw = {n: (spec, filled(spec, i)) for i, (n, spec) in enumerate(tensors.items())}
     metadata = dict([note]) if note else {}
-    write(tmp_path, container.layout(specs(raw), filename="ours", metadata=metadata), raw)
+    write(tmp_path, container.layout(specs(raw), filename="ours", inside=Inside(metadata=metadata)), raw)
     assert (tmp_path / "ours").read_bytes() == reference_bytes(raw, metadata or None)
     assert read(tmp_path / "ours") == raw
     with open_checkpoint(tmp_path / "ours") as cp:
@@ -141,7 +141,7 @@ def test_any_shards_are_read_back_whole(tmp_path: Path, tensors: Mapping[str, Te
     for old in tmp_path.iterdir():
         old.unlink()
     raw = {n: (spec, filled(spec, i)) for i, (n, spec) in enumerate(tensors.items())}
-    layout = container.layout(specs(raw), filename="model.safetensors", metadata={"k": "v"}, max_shard_size=limit)
+    layout = container.layout(specs(raw), filename="model.safetensors", inside=Inside(metadata={"k": "v"}), max_shard_size=limit)
     write(tmp_path, layout, raw)
     assert read(tmp_path) == raw
     with open_checkpoint(tmp_path) as cp:
@@ -173,13 +173,13 @@ def test_the_bytes_are_recognised_whatever_the_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "found"),
     [
-        (["config.json", "model.safetensors"], [(20, "model.safetensors")]),
-        (["model.safetensors", "model.safetensors.index.json"], [(10, "model.safetensors.index.json"), (20, "model.safetensors")]),
-        (["a.safetensors.index.json", "model.safetensors.index.json"], [(10, "model.safetensors.index.json")]),
-        (["a-00001-of-00002.safetensors", "a.safetensors.index.json"], [(10, "a.safetensors.index.json")]),
+        (["config.json", "model.safetensors"], [(10, "model.safetensors")]),
+        (["model.safetensors", "model.safetensors.index.json"], [(11, "model.safetensors.index.json"), (10, "model.safetensors")]),
+        (["a.safetensors.index.json", "model.safetensors.index.json"], [(11, "model.safetensors.index.json")]),
+        (["a-00001-of-00002.safetensors", "a.safetensors.index.json"], [(11, "a.safetensors.index.json")]),
         (["adapter.safetensors"], [(30, "adapter.safetensors")]),
         (["a.safetensors", "b.safetensors"], [(30, "a.safetensors"), (30, "b.safetensors")]),
-        (["a.safetensors", "model.safetensors"], [(20, "model.safetensors")]),
+        (["a.safetensors", "model.safetensors"], [(10, "model.safetensors")]),
         (["model.bin", "pytorch_model.bin.index.json"], []),
     ],
 )
@@ -208,7 +208,7 @@ def test_a_layout_is_refused_for_what_the_format_forbids() -> None:
         ([("a", good)], {"k": "\udfff"}),
     ):
         with pytest.raises(UsageError):
-            container.layout(tensors, filename="m", metadata=metadata)  # type: ignore[arg-type]
+            container.layout(tensors, filename="m", inside=Inside(metadata=metadata))  # type: ignore[arg-type]
 
 
 def test_a_tied_name_is_not_written() -> None:
@@ -225,7 +225,7 @@ def test_shards_are_those_of_huggingface_hub(tmp_path: Path) -> None:
     state = {f"layer.{i}.{part}": torch.full((n,), i) for i in range(12) for part, n in (("weight", 40), ("bias", 4))}
     hub.save_torch_state_dict(state, tmp_path / "theirs", max_shard_size=1000, metadata={"format": "pt"})
     raw = {n: (TensorSpec("I64", tuple(t.shape)), t.numpy().tobytes()) for n, t in state.items()}
-    layout = container.layout(specs(raw), filename="model.safetensors", metadata={"format": "pt"}, max_shard_size=1000)
+    layout = container.layout(specs(raw), filename="model.safetensors", inside=Inside(metadata={"format": "pt"}), max_shard_size=1000)
     write(tmp_path / "ours", layout, raw)
     names = sorted(os.listdir(tmp_path / "theirs"))
     assert sorted(os.listdir(tmp_path / "ours")) == names
@@ -258,7 +258,7 @@ def test_golden_checkpoints_read_as_the_library_reads_them(tmp_path: Path, case:
     assert {n: (s.dtype, s.shape, data) for n, (s, data) in raw.items()} == theirs
     assert len(theirs) > 10
     if case != "safetensors_sharded":
-        write(tmp_path, container.layout(specs(raw), filename="m", metadata=cp.metadata), raw)
+        write(tmp_path, container.layout(specs(raw), filename="m", inside=Inside(metadata=cp.metadata)), raw)
         assert (tmp_path / "m").read_bytes() == (folder / "model.safetensors").read_bytes()
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tf_files import HOSTILE, array, failed_checks, layout_of, save, write
 
-from ckptkit.containers import open_checkpoint, tf_bundle
+from ckptkit.containers import Inside, open_checkpoint, tf_bundle
 from ckptkit.containers._tensorflow import bundle_entry, table
 from ckptkit.errors import CheckpointError, CorruptError, UnsupportedError
 from ckptkit.support import crc32c, protobuf
@@ -197,7 +197,7 @@ def test_damaged_strings_are_noticed_by_reading_and_by_checks(tmp_path):
         ([("\ud800", TensorSpec("F32", ()))], {}, "cannot be written as UTF-8"),
         ([("a", TensorSpec("F32", ()))], {"ties": {"b": "a"}}, "'b' is tied"),
         ([("s", TensorSpec("STRING", (2,)))], {}, "'s' needs 2 strings, and no were given"),
-        ([("s", TensorSpec("STRING", (2,)))], {"strings": {"s": [b"x"]}}, "'s' needs 2 strings, and 1 were given"),
+        ([("s", TensorSpec("STRING", (2,)))], {"inside": Inside(strings={"s": [b"x"]})}, "'s' needs 2 strings, and 1 were given"),
         ([("a", TensorSpec("F32", ())), ("a", TensorSpec("F32", ()))], {}, "two tensors"),
     ],
 )

@@ -10,7 +10,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 import numpy as np
 
-from ckptkit.containers import Checkpoint, FileLayout, tf_bundle
+from ckptkit.containers import Checkpoint, FileLayout, Inside, tf_bundle
 from ckptkit.support import crc32c
 from ckptkit.support.arrays import numpy_dtype
 from ckptkit.tensors import DTYPES, TensorSpec
@@ -81,4 +81,4 @@ def save(prefix, arrays: dict[str, np.ndarray], dtypes: dict[str, str], strings=
 
 def layout_of(arrays, dtypes, strings=STRINGS, **more):
     wanted = specs(arrays, dtypes) + [(n, TensorSpec("STRING", shape)) for n, (_, shape) in strings.items()]
-    return tf_bundle.layout(wanted, filename="m.ckpt", strings={n: s for n, (s, _) in strings.items()}, **more)
+    return tf_bundle.layout(wanted, filename="m.ckpt", inside=Inside(strings={n: s for n, (s, _) in strings.items()}), **more)

@@ -101,13 +101,15 @@ def kills(work: Path, wanted: int, megabytes: int, seed: int, seconds: float) ->
 
 
 def older(target: Path) -> None:
-    """An older target of another content."""
+    """An older target of another content, which its ledger says ckptkit wrote."""
     if target.suffix:
         target.write_bytes(b"an older file")
     else:
         (target / "sub").mkdir(parents=True)
         (target / "config.json").write_text("{}")
         (target / "sub" / "notes").write_text("older")
+        ledger = {"ledger_version": 1, "target": {"files": ["config.json", "sub/notes", "ckptkit-ledger.json"]}}
+        (target / "ckptkit-ledger.json").write_text(json.dumps(ledger))
 
 
 def remove(target: Path) -> None:

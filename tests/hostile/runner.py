@@ -107,7 +107,10 @@ def _one(case: Case, command: str) -> Result:
     work = Path(tempfile.mkdtemp(prefix="ckptkit-hostile-"))
     canary, target = work / "canary", work / "out" / "target"
     output = os.open(work / "said", os.O_RDWR | os.O_CREAT)
-    words = {"convert": ["convert", case.path, str(target), "--container", "torch", "-q"]}.get(command, [command, case.path])
+    words = {
+        "convert": ["convert", case.path, str(target), "--container", "torch", "-q"],
+        "validate": ["validate", "--allow-unknown", case.path],
+    }.get(command, [command, case.path])
     began = time.monotonic()
     pid = os.fork()
     if pid == 0:
@@ -167,6 +170,8 @@ def _wrong(case: Case, command: str, status: int, said: str, megabytes: int) -> 
         return f"{megabytes} MB"
     if any(not c.isprintable() and c != "\n" for c in said):
         return "unprintable characters"
+    if any(line.lstrip().startswith("::") or re.search(r"##[A-Za-z.]*\[", line) for line in said.splitlines()):
+        return "a command to a CI job"
     lines = said.splitlines()
     errors = [line for line in lines if line.startswith("error: ")]
     if status == 2 and (len(errors) != 1 or lines[-1] != errors[0]):

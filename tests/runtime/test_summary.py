@@ -11,7 +11,7 @@ import pytest
 import running
 
 from ckptkit.errors import UsageError
-from ckptkit.report.summary import show_flow, show_summary
+from ckptkit.report.forms import show
 from ckptkit.runtime.summary import summarize
 
 
@@ -46,13 +46,13 @@ def test_frozen_parts_are_counted() -> None:
     found = summarize(oracles.golden("bert_tf"), freeze=["embeddings", "encoder.layers.0-1"])
     still = {r.path for r in found.rows if r.parameters and not r.trainable}
     assert still == {"embeddings", "encoder.layers.0", "encoder.layers.1"}
-    assert found.parameters - found.trainable == 8160 + 2 * 9584 and "frozen 27,328" in show_summary(found)
+    assert found.parameters - found.trainable == 8160 + 2 * 9584 and "frozen 27,328" in show("summary", found)
     with pytest.raises(UsageError, match=r"'encoder\.layers\.9' is no parameter"):
         summarize(oracles.golden("bert_tf"), freeze=["encoder.layers.9"])
 
 
 def test_layers_are_the_true_count_and_open_dimensions_are_none() -> None:
-    text = show_summary(summarize(oracles.golden("albert_tf")))
+    text = show("summary", summarize(oracles.golden("albert_tf")))
     assert "ALBERT, 5 encoder layers" in text and "(None, None, 32)" in text and "(None, 1, 1, None)" in text
 
 
@@ -60,7 +60,7 @@ def test_the_flow_reaches_every_block_and_head_in_each_form() -> None:
     found = summarize(oracles.golden("bert_tf"))
     assert ("encoder.layers.1", "encoder.layers.2", ("batch", "length", 32)) in found.edges
     assert ("pooler", "nsp", ("batch", 32)) in found.edges and ("token_type_ids", "embeddings", ("batch", "length")) in found.edges
-    text, mermaid, dot = (show_flow(found, f) for f in ("text", "mermaid", "dot"))
+    text, mermaid, dot = (show("flow", found, f) for f in ("text", "mermaid", "dot"))
     assert "encoder.layers.2 <- encoder.layers.1 batch x length x 32; visible batch x 1 x 1 x length" in text
     assert mermaid.startswith("flowchart TD\n") and mermaid.count("-->") == len(found.edges) and dot.count("->") == len(found.edges)
 

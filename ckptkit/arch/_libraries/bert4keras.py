@@ -1,7 +1,7 @@
 """bert4keras' own names: those of its Keras layers, in the HDF5 files that its models' save_weights writes.
 
 Source: bert4keras 0.11.5 models.py, layers.py; keras 2.3.1 engine/saving.py. Keras loads such a file by the order of layers and of
-weights in each, not by name, so rows stand in the models' order, and a norm's shift before its scale. Names: see `spelling.layers`.
+weights in each, not by name, so rows stand in the models' order, and a norm's shift before its scale. Names: see `library_names.layers`.
 """
 
 from __future__ import annotations

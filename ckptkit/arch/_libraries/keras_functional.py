@@ -1,8 +1,9 @@
-"""The functional Keras model of `_tf2` in Keras' own weights file (.weights.h5), where layers go by class and count: layers/dense_1/vars/0.
+"""The functional Keras model of `model_garden` in Keras' own weights file (.weights.h5), where layers go by class and count:
+layers/dense_1/vars/0.
 
 Source: keras/src/saving/saving_lib.py; tf_keras/src/saving/saving_lib.py, whose MultiHeadAttention keeps its parts as private attributes.
 What class and count mean depends on the model, so such a file is read so only where a configuration of this form is beside it; Keras
-3 says the layers' names in the file besides, which is asked first (`containers/_keras_names`).
+3 says the layers' names in the file besides, which is asked first (`containers/keras/variable_names`).
 """
 
 from __future__ import annotations

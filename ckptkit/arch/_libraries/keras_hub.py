@@ -1,7 +1,7 @@
 """keras_hub's backbones: the rows of its transformer layers, and the configuration of its presets.
 
 Source: keras_hub 0.32 models/*/*_backbone.py, layers/modeling/transformer_encoder.py and transformer_decoder.py,
-utils/preset_utils.py; Keras 3 saving/saving_lib.py (names: see `spelling.objects`); models/*/*_text_classifier.py, *_masked_lm.py,
+utils/preset_utils.py; Keras 3 saving/saving_lib.py (names: see `library_names.objects`); models/*/*_text_classifier.py, *_masked_lm.py,
 layers/modeling/masked_lm_head.py (heads). A preset is a folder of config.json, metadata.json and model.weights.h5; with a vocabulary
 of tokenizer.json and assets/tokenizer; with a head of task.json, task.weights.h5 (none where the head is the word table) and
 preprocessor.json. Activations and epsilons are the classes' own, no preset can say them.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 
+from ckptkit._typing import NamedTuple
 from ckptkit.arch._libraries.keras_functional import spelling
 from ckptkit.schema import GOOGLE, Besides, ConfigForm, Dialect, Files, Key, Lack, Library, Objects, Reader, Writer
 from ckptkit.support.yaml import yaml_mapping
@@ -88,11 +89,17 @@ def _encoder_of(kind: str) -> Callable[[Mapping[str, object]], dict[str, object]
     return unfold
 
 
+def _value_text(value: object) -> str:
+    """JSON is YAML but for numbers like 1e-05, which it takes for text without a point."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text.replace("e", ".0e") if isinstance(value, float) and "e" in text and "." not in text else text
+
+
 def _params_text(kind: str) -> Callable[[Mapping[str, object]], str]:
     def text(raw: Mapping[str, object]) -> str:
         own = {k: v for k, v in raw.items() if k != "ckptkit"}
-        lines = [f"        {k}: {json.dumps(v, ensure_ascii=False)}" for k, v in sorted(own.items()) if k not in BESIDE]
-        lines += [f"    {k}: {json.dumps(own[k], ensure_ascii=False)}" for k in BESIDE if k in own]
+        lines = [f"        {k}: {_value_text(v)}" for k, v in sorted(own.items()) if k not in BESIDE]
+        lines += [f"    {k}: {_value_text(own[k])}" for k in BESIDE if k in own]
         kept = f"# ckptkit: {json.dumps(raw['ckptkit'], ensure_ascii=False)}\n" if "ckptkit" in raw else ""
         return f"{kept}task:\n  model:\n    encoder:\n      type: {kind}\n      {kind}:\n" + "\n".join(lines) + "\n"
 
@@ -199,32 +206,39 @@ def _by_variable(layer: str, module: str) -> Rows:
 
 OWN_NAMES: tuple[str, ...] = ("", "bert_encoder_v2/", "bert_encoder/", "albert_encoder/")
 
-# the functional models around an encoder, which is their first layer with weights: (suffix, class, transformers' class, the head)
+# the functional models around an encoder, which is their first layer with weights
 FIRST, SECOND, THIRD = (f"layer_with_weights-{i}" for i in range(3))
-TASKS: tuple[tuple[str, str, str, Rows], ...] = (
-    ("classifier", "BertClassifier", "BertForSequenceClassification", {f"{SECOND}/out_proj": "classifier"}),
-    ("tokens", "BertTokenClassifier", "BertForTokenClassification", {SECOND: "classifier"}),
-    ("span", "BertSpanLabeler", "BertForQuestionAnswering", {f"{SECOND}/{FIRST}": "qa"}),
-    ("pretrainer", "BertPretrainer", "BertForPreTraining", {f"{SECOND}/{FIRST}": "nsp", **_masked_lm(THIRD)}),
+
+
+class Task(NamedTuple):
+    suffix: str
+    model: str  # the Model Garden's class
+    like: str  # transformers' class
+    head: Rows
+
+
+TASKS = (
+    Task("classifier", "BertClassifier", "BertForSequenceClassification", {f"{SECOND}/out_proj": "classifier"}),
+    Task("tokens", "BertTokenClassifier", "BertForTokenClassification", {SECOND: "classifier"}),
+    Task("span", "BertSpanLabeler", "BertForQuestionAnswering", {f"{SECOND}/{FIRST}": "qa"}),
+    Task("pretrainer", "BertPretrainer", "BertForPreTraining", {f"{SECOND}/{FIRST}": "nsp", **_masked_lm(THIRD)}),
 )
 
 
-def _task(
-    encoder: str, version: str, own: Mapping[str, str], other: Mapping[str, str], suffix: str, model: str, like: str, head: Rows
-) -> Dialect:
+def _task(encoder: str, version: str, own: Mapping[str, str], other: Mapping[str, str], task: Task) -> Dialect:
     """A Model Garden model for a task: an encoder whose objects are called as `own` says, in a graph that knows them as `other` too, and
     a head."""
-    table = {f"{THIRD}/embedding_table": f"{own['word']}/embeddings"} if "mlm.norm" in head.values() else {}
+    table = {f"{THIRD}/embedding_table": f"{own['word']}/embeddings"} if "mlm.norm" in task.head.values() else {}
     return Dialect(
-        name=f"tfm{version}_{suffix}",
-        title=f"TF Model Garden {model} of a {encoder} (TensorFlow 2)",
+        name=f"tfm{version}_{task.suffix}",
+        title=f"TF Model Garden {task.model} of a {encoder} (TensorFlow 2)",
         style=GOOGLE,
         prefixes=(f"{FIRST}/",),
         container="tf",
         filename="bert_model.ckpt-1",
-        rows={**_encoder(own), own["pooler"]: "pooler", **head},
+        rows={**_encoder(own), own["pooler"]: "pooler", **task.head},
         besides=Besides(repeats=dict.fromkeys(table, "embeddings.word.weight")),
-        library=Library(like=like),
+        library=Library(like=task.like),
         files=Files(metadata=GRAPH, objects=Objects(aliases={other[k]: own[k] for k in own} | table, root="model/")),
         alias=f"tfm{version}",
         config=BERT_FORM,
@@ -311,8 +325,8 @@ BERT_DIALECTS = (
         rows={**_by_variable("~transformer/layer_{layer}/", L), "sentence_prediction/logits": "classifier"},
         config=BERT_FORM,
     ),
-    *(_task("BertEncoder", "", FUNCTIONAL, BY_ATTRIBUTE, *task) for task in TASKS),
-    *(_task("BertEncoderV2", "_v2", BY_ATTRIBUTE, FUNCTIONAL, *task) for task in TASKS[:3]),
+    *(_task("BertEncoder", "", FUNCTIONAL, BY_ATTRIBUTE, task) for task in TASKS),
+    *(_task("BertEncoderV2", "_v2", BY_ATTRIBUTE, FUNCTIONAL, task) for task in TASKS[:3]),
     *_keras(
         "keras3",
         "Keras 3 functional model",

@@ -59,10 +59,11 @@ _MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # Python 2's name
 class Copied:
     """The bytes that opcodes have copied from what the pickle holds already: few opcodes could make many gigabytes of a long list."""
 
-    __slots__ = ("bytes",)
+    __slots__ = ("bytes", "calls")
 
     def __init__(self) -> None:
         self.bytes = 0
+        self.calls: set[str] = set()  # what is called and not on the allow-list
 
     def add(self, n: int) -> None:
         """Count `n` bytes. Raises LimitError."""
@@ -120,8 +121,19 @@ def _first(f: _Callable, args: tuple[object, ...], copied: Copied) -> object:
     return args[0] if args else _NOT_TAKEN
 
 
+FROM_TYPE = ("torch._tensor", "_rebuild_from_type_v2")
+_PLAIN_TYPES = (("torch", "Tensor"), ("torch.nn.parameter", "Parameter"), ("torch.nn.parameter", "Buffer"))
+
+
 def _from_type(f: _Callable, args: tuple[object, ...], copied: Copied) -> object:
-    return _NOT_TAKEN  # `call` has taken off those that have four arguments
+    """A tensor with its class and attributes: the tensor itself where the class adds nothing, else Opaque(FROM_TYPE, (class, tensor,
+    attributes))."""
+    if len(args) != 4 or (type(args[0]) is _Callable and args[0].describe is _from_type):
+        return _NOT_TAKEN
+    made, cls = call(args[0], args[2], copied), args[1]
+    if (getattr(cls, "module", ""), getattr(cls, "name", "")) in _PLAIN_TYPES and type(made) is Tensor:
+        return made
+    return Opaque(*FROM_TYPE, (cls, made, args[3]))
 
 
 def _sequence(args: tuple[object, ...], copied: Copied) -> tuple[object, ...] | list[object] | None:
@@ -246,6 +258,14 @@ def _allowed() -> dict[tuple[str, str], object]:
         ("builtins", "float"): _DATA,
         ("builtins", "str"): _DATA,
         ("builtins", "bool"): _DATA,
+        # tensors that are more than a view of a storage: on torch's own allow-list; what they are is said in torch/wrapped.py
+        ("torch._utils", "_rebuild_wrapper_subclass"): _DATA,
+        ("torch._utils", "_rebuild_sparse_tensor"): _DATA,
+        ("torch._utils", "_rebuild_nested_tensor"): _DATA,
+        ("torch._utils", "_rebuild_meta_tensor_no_storage"): _DATA,
+        ("torch._utils", "_rebuild_device_tensor_from_numpy"): _DATA,
+        ("torch._utils", "_rebuild_device_tensor_from_cpu_tensor"): _DATA,
+        ("torch", "Tensor"): _DATA,
         ("numpy", "dtype"): _DATA,
         ("numpy", "ndarray"): _DATA,
         ("numpy.core.multiarray", "_reconstruct"): _DATA,  # random states
@@ -265,20 +285,31 @@ def _allowed() -> dict[tuple[str, str], object]:
     return table
 
 
+# data on the list above that torch.load, which is weights_only since 2.6, refuses all the same: what it allows has no numpy and few
+# builtins (`_get_allowed_globals` of torch/_weights_only_unpickler.py, 2.13)
+REFUSED = frozenset((
+    ("collections", "defaultdict"), ("copyreg", "_reconstructor"), ("numpy", "dtype"), ("numpy", "ndarray"),
+    *((f"numpy.{core}.multiarray", n) for core in ("core", "_core") for n in ("scalar", "_reconstruct")),
+    *(("builtins", n) for n in (
+        "bytes", "frozenset", "list", "tuple", "dict", "object", "slice", "range", "int", "float", "str", "bool",
+    )),
+))  # fmt: skip
 _ALLOWED: dict[tuple[str, str], object] = {}
 
 
-def find(module: str, name: str, named: dict[str, None]) -> object:
-    """What stands for a global; one that is not allowed is added to `named`."""
+def find(module: str, name: str, named: dict[str, bool]) -> object:
+    """What stands for a global; one that is not allowed is added to `named`, and so (with True) is one that only torch.load refuses."""
     if not _ALLOWED:
         for key, what in _allowed().items():
             _ALLOWED[key] = _Callable(what, *key) if callable(what) else what
     module = _MODULES.get(module, module)
     found = _ALLOWED.get((module, name))
+    if (module, name) in REFUSED:
+        named[f"{module}.{name}"] = True
     if found is None:
         if len(module) + len(name) > _LONG:
             raise CorruptError(f"a pickle names a global with {len(module) + len(name):,} characters")
-        named[f"{module}.{name}"] = None
+        named[f"{module}.{name}"] = False
         LIMITS.check("pickle_globals", len(named), "the number of names in a pickle that are not on the allow-list")
         return Opaque(module, name)
     if found is _DATA:
@@ -295,11 +326,11 @@ def is_data(module: str, name: str) -> bool:
 def call(f: object, args: object, copied: Copied) -> object:
     """What REDUCE of `f` over `args` is described as. Raises CorruptError for arguments that cannot be meant, LimitError for what copies
     too much."""
-    while type(f) is _Callable and f.describe is _from_type and type(args) is tuple and len(args) == 4:
-        f, args = args[0], args[2]
     if type(args) is not tuple:
         raise CorruptError("a pickle calls something with arguments that are no tuple")
     if type(f) is Opaque:
+        if not f.safe:
+            copied.calls.add(f"{f.module}.{f.name}")
         if f.args is None and f.state is None:
             return Opaque(f.module, f.name, args, safe=f.safe)
         return Opaque(f.module, f.name if f.name.endswith("()()") else f.name + "()", args)

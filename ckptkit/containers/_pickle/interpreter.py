@@ -1,6 +1,6 @@
 """A pickle interpreter that builds descriptions and never imports or calls anything.
 
-Source: the opcode table of CPython's `Lib/pickletools.py`, protocols 0 to 5. What the globals stand for is in `_pickle_globals`.
+Source: the opcode table of CPython's `Lib/pickletools.py`, protocols 0 to 5. What the globals stand for is in `globals`.
 Where this is stricter than CPython: dict keys must be plain (hashing a deep tuple or chosen integers is an attack), lengths are held
 against what is left of the file before anything is allocated, and the number of opcodes and of memo entries is bounded.
 
@@ -12,7 +12,7 @@ that does ask for it is read again without the shortcut.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterable
 from functools import partial
 from itertools import chain, repeat
 from operator import lt
@@ -23,6 +23,7 @@ from ...errors import CheckpointError, CorruptError, printable
 from ...findings import Finding
 from ...limits import LIMITS
 from ...support.opaque import Opaque
+from ...support.python_names import acts
 from .globals import Storage, Tensor, call, find, persistent, set_items, text
 from .opcodes import RARE, Inline, Machine, Short
 
@@ -41,6 +42,8 @@ class Pickle(NamedTuple):
     value: Any
     end: int
     opaque: tuple[str, ...]
+    refused: tuple[str, ...]  # those on the list that torch.load refuses all the same
+    calls: frozenset[str]  # those of `opaque` that it would call
     storages: list[object]  # every Storage, in the order of the stream, also of tensors that nothing holds
 
 
@@ -192,24 +195,37 @@ def load(
         if shortcut:
             return load(data, start, total, path, shortcut=False, inline=inline)
         raise CorruptError(f"the pickle asks for what it never stored, at byte {m.i}{_would_call(m.named)}", path=path) from None
-    return Pickle(value, m.i, tuple(m.named), m.storages)
+    opaque = tuple(n for n, allowed in m.named.items() if not allowed)
+    refused = tuple(n for n, allowed in m.named.items() if allowed)
+    return Pickle(value, m.i, opaque, refused, frozenset(m.copied.calls), m.storages)
 
 
-def _would_call(named: dict[str, None]) -> str:
+def _would_call(named: dict[str, bool]) -> str:
     """The names a broken pickle had already given, for its error's message."""
-    if not named:
+    names = [printable(n, 80) for n, allowed in named.items() if not allowed]
+    if not names:
         return ""
-    names = [printable(n, 80) for n in named]
     return f"; it names {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}, which ckptkit never calls"
 
 
-def findings(opaque: tuple[str, ...], where: str) -> list[Finding]:
-    """One warning for each global that is not on the allow-list."""
+def findings(opaque: Iterable[str], where: str, calls: Container[str] = (), refused: Iterable[str] = ()) -> list[Finding]:
+    """One finding for each global that is not on the allow-list: an error where it would act on the machine of whoever loads the file
+    otherwise, else a warning. `refused` are names of data that torch.load refuses."""
     hint = "torch.load(weights_only=True) refuses such a file; load it with weights_only=False only if you trust who wrote it"
-    return [
-        Finding("warning", "pickle", where, f"the pickle names {printable(n, 200)}; ckptkit keeps it as data and never calls it", hint)
-        for n in opaque
-    ]
+    out = []
+    for n in opaque:
+        verb = "calls" if n in calls else "names"
+        if acts(n, called=n in calls):
+            said = f"the pickle {verb} {printable(n, 200)}, which runs on the machine of whoever loads it; ckptkit never calls it"
+            out.append(Finding("error", "pickle", where, said, "do not load this file with anything that runs pickles"))
+        else:
+            said = f"the pickle names {printable(n, 200)}; ckptkit keeps it as data and never calls it"
+            out.append(Finding("warning", "pickle", where, said, hint))
+    if names := [printable(n, 80) for n in refused]:
+        said = f"torch.load refuses the file as it stands (weights_only, the default since 2.6): it names {', '.join(names)}"
+        hint = "numbers and arrays that lie beside the weights: save them as plain Python numbers, or as tensors"
+        out.append(Finding("warning", "pickle", where, said, hint))
+    return out
 
 
 def _run(m: Machine, shortcut: bool) -> Any:

@@ -30,7 +30,7 @@ class Machine:
         self.stack: list[Any] = []
         self.meta: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
-        self.named: dict[str, None] = {}
+        self.named: dict[str, bool] = {}
         self.storages: list[object] = []
         self.inline: Inline | None = None
         self.copied = Copied()

@@ -1,4 +1,4 @@
-"""Making TensorFlow's object graph: from tensors' names, or from a graph that they once had. The reading half is `_objects`."""
+"""Making TensorFlow's object graph: from tensors' names, or from a graph that they once had. The reading half is `object_graph`."""
 
 from __future__ import annotations
 

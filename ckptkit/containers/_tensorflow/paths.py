@@ -14,13 +14,13 @@ from ...errors import CheckpointError, CorruptError, NotFoundError
 from ...limits import LIMITS
 from ...support.lazy import later
 from ...support.open_file import open_fd
+from . import MAGIC
 
 if TYPE_CHECKING:
     from . import table
 else:
     later(globals(), table=".table")
 
-MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")  # the end of every table
 STATE = "checkpoint"
 _STATE_BYTES = 1 << 20
 _LINE = rb'(?m)^\s*model_checkpoint_path\s*:\s*(?:"((?:[^"\\]|\\.)*)"|\'((?:[^\'\\]|\\.)*)\')'

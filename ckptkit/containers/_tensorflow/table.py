@@ -16,7 +16,7 @@ from ...errors import CheckpointError, CorruptError
 from ...limits import LIMITS
 from ...support import crc32c
 from ...support.protobuf import Readable, bad, encode_varint, varint
-from .paths import MAGIC
+from . import MAGIC
 
 FOOTER = 48
 TRAILER = 5  # type byte, checksum

@@ -24,15 +24,18 @@ _PAIR = re.compile(r" *(['\"])(descr|fortran_order|shape)\1 *: *(True|False|\(([
 
 
 class Header(NamedTuple):
-    """What a .npy file holds: dtype and shape, whether the first index runs fastest, and where the data begins."""
+    """What a .npy file holds: dtype and shape, whether the first index runs fastest, where the data begins, and whether its numbers have
+    their high byte first."""
 
     spec: TensorSpec
     fortran: bool
     start: int
+    swapped: bool
 
 
-def header(head: bytes, size: int, path: str) -> Header:
-    """The header at the start of `head`, the first bytes of a file of `size` (MAX_HEADER + 12 are enough). Raises CheckpointError."""
+def header(head: bytes, size: int, path: str, *, swapped: bool = False) -> Header:
+    """The header at the start of `head`, the first bytes of a file of `size` (MAX_HEADER + 12 are enough); `swapped`: the caller can do
+    with numbers that have their high byte first. Raises CheckpointError."""
     if not head.startswith(MAGIC) or len(head) < 10:
         raise CorruptError("is no .npy file" if size >= 10 else f"truncated: {size} bytes are too few for a .npy file", path=path)
     if head[6] not in (1, 2, 3) or head[7]:  # numpy refuses minor versions too
@@ -44,7 +47,9 @@ def header(head: bytes, size: int, path: str) -> Header:
     if at + length > size or at + length > len(head):
         raise CorruptError(f"truncated: the .npy header ends at byte {at + length:,}, the file at {size:,}", path=path)
     found = _pairs(head[at : at + length].decode("latin-1"), path)
-    dtype = dtype_of(found["descr"], path)
+    descr = found["descr"]
+    swapped = swapped and descr[:1] == ">"
+    dtype = dtype_of("<" + descr[1:] if swapped else descr, path)
     shape = _shape(found["shape"], path)
     if found["fortran_order"] not in ("True", "False"):
         raise CorruptError(f"the .npy header's fortran_order is {printable(found['fortran_order'], 40)}", path=path)
@@ -53,7 +58,7 @@ def header(head: bytes, size: int, path: str) -> Header:
     if need != have:
         what = "truncated: " if have < need else ""
         raise CorruptError(f"{what}the .npy header promises {need:,} bytes of {dtype} {list(shape)}, the file has {have:,}", path=path)
-    return Header(spec, found["fortran_order"] == "True", at + length)
+    return Header(spec, found["fortran_order"] == "True", at + length, swapped and DTYPES[dtype].bits > 8)
 
 
 def _pairs(text: str, path: str) -> dict[str, str]:

@@ -37,6 +37,7 @@ _DENSE = 16 << 10  # bytes of an entry, on average, up to which headers are read
 _WINDOW = 1 << 20
 _FULL = 0xFFFFFFFF
 _FLAGS = 0x0002 | 0x0004 | 0x0008 | 0x0800  # compression level (means nothing here), data descriptor, UTF-8
+_UTF8 = 0x0800
 _ALIGN = 64
 _ODD = ("\n/", "\n\n", "\\", ":", "..", "//", "/./", "\n./", "/.\n")  # in a list of names, a name a line: look closer
 
@@ -58,15 +59,18 @@ def _text(raw: bytes) -> str:
     return printable(raw.decode("utf-8", "backslashreplace"))
 
 
-def read_directory(fd: int, size: int, path: str, *, writer: str = "PyTorch", deflated: bool = False) -> dict[str, Entry]:
+def read_directory(
+    fd: int, size: int, path: str, *, writer: str = "PyTorch", deflated: bool = False, old_names: bool = False
+) -> dict[str, Entry]:
     """Every entry of a zip file by name, in the directory's order. Raises CorruptError, UnsupportedError (compressed, encrypted).
 
-    `writer` is who makes such files, for messages; `deflated` allows zip's usual compression.
+    `writer` is who makes such files, for messages; `deflated` allows zip's usual compression. With `old_names` a name without the flag for
+    UTF-8 is in code page 437, as APPNOTE (appendix D) has it and Python reads it; PyTorch writes UTF-8 without saying so.
     """
     try:
         raw, count, start = _find_directory(fd, size, path)
         listed = list(_central(raw, count, path, writer, deflated))
-        return _locals(fd, listed, start, path)
+        return _locals(fd, listed, start, path, old_names)
     except StructError:
         raise CorruptError(f"ends at byte {size} within its zip directory", path=path) from None
 
@@ -159,10 +163,11 @@ def _zip64(extra: bytes, size: int, packed: int, header: int, name: bytes, path:
     return (size, packed, header) if found is None else (found[0], found[1], found[2])
 
 
-def _locals(fd: int, listed: list[tuple[bytes, int, int, int, int, int, int]], end: int, path: str) -> dict[str, Entry]:
+def _locals(fd: int, listed: list[tuple[bytes, int, int, int, int, int, int]], end: int, path: str, old_names: bool) -> dict[str, Entry]:
     """The entries, each held against its local header and its neighbours: between two there is nothing but a data descriptor."""
     new, full = tuple.__new__, _FULL
-    names = _names([row[0] for row in listed], path)
+    raws = [row[0] if not old_names or row[1] & _UTF8 or row[0].isascii() else row[0].decode("cp437").encode() for row in listed]
+    names = _names(raws, path)
     if len(set(names)) != len(names):
         twice = Counter(names).most_common(1)[0][0]
         raise CorruptError(f"has two entries called {printable(twice)}", path=path)

@@ -1,7 +1,9 @@
 """flax's msgpack files: transformers' `flax_model.msgpack`, whole or in shards with `flax_model.msgpack.index.json`.
 
 Sources: flax/serialization.py and transformers 4's modeling_flax_utils.py. The file is one msgpack map of maps; a tensor's name is its keys
-joined by "/". The bytes of an array lie in the file as they are, so tensors are extents; one above 1 GiB lies in flat pieces.
+joined by "/"; a slash within a key (haiku's "transformer/linear_0") is written "~1" and a "~" before a 0 or 1 "~0", as JSON pointers do
+(RFC 6901), so that no two tensors have one name. The bytes of an array lie in the file as
+they are, so tensors are extents; one above 1 GiB lies in flat pieces.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from ...findings import Finding
 from ...limits import LIMITS
 from ...support.open_file import open_fd
 from ...tensors import Extent, StoredTensor, TensorSpec
-from .._interface import Checkpoint, FileLayout, Part
+from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Part
 
 NAME = "flax"
 TITLE = "flax (msgpack, single file or shards)"
@@ -29,10 +31,10 @@ _INDEX = ".msgpack.index.json"
 
 
 def sniff(head: bytes, tail: bytes, path: str) -> bool:
-    """A msgpack map, which has no signature: by its name; an index likewise."""
+    """A msgpack map, which has no signature but its first byte: by its name; an index likewise."""
     if path.endswith(_INDEX):
         return head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{"
-    return path.endswith(SUFFIXES)
+    return path.endswith(SUFFIXES) and head[:1] >= b"\x80"  # text is no map
 
 
 def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
@@ -95,6 +97,12 @@ def open_file(path: str) -> Checkpoint:
     return Checkpoint(path, NAME, tensors, files=(path,), extras=extras, findings=findings)
 
 
+def escaped(key: object) -> str:
+    """A key as a part of a name, in which a slash stands for nesting."""
+    text = str(key)
+    return text if "/" not in text and "~0" not in text and "~1" not in text else text.replace("~", "~0").replace("/", "~1")
+
+
 def _collect(root: object, path: str, tensors: dict[str, StoredTensor], extras: dict[str, object]) -> None:
     """The arrays of the tree by their joined keys; plain values (a step count) become extras."""
     from .._wire.msgpack import CHUNKED, Array
@@ -110,10 +118,7 @@ def _collect(root: object, path: str, tensors: dict[str, StoredTensor], extras: 
         elif isinstance(v, dict) and CHUNKED in v:
             tensors[name] = _pieces(name, v, path)
         elif isinstance(v, dict):
-            if any("/" in k for k in v if isinstance(k, str)):
-                odd = next(k for k in v if isinstance(k, str) and "/" in k)
-                raise UnsupportedError(f"has the key {odd!r}, whose slash cannot be told from nesting", path=path)
-            todo += reversed([(f"{name}/{k}" if name else str(k), x) for k, x in v.items()])
+            todo += reversed([(f"{name}/{escaped(k)}" if name else escaped(k), x) for k, x in v.items()])
         elif isinstance(v, list):
             todo += reversed([(f"{name}/{i}", x) for i, x in enumerate(v)])
         elif v is not None:
@@ -148,16 +153,13 @@ def layout(
     *,
     filename: str,
     ties: Mapping[str, str] = {},
-    metadata: Mapping[str, str] = {},
-    extras: Mapping[str, object] = {},
-    wrapper: str = "",
-    strings: Mapping[str, Sequence[bytes]] = {},
+    inside: Inside = NOTHING,
     max_shard_size: int | None = None,
 ) -> FileLayout:
     """The files that flax would write: one, or shards by transformers' rule with an index. `extras` that are plain values go along."""
     from .write import make_layout
 
-    return make_layout(NAME, [(n, s) for n, s in tensors if n not in ties], filename, extras, max_shard_size)
+    return make_layout(NAME, [(n, s) for n, s in tensors if n not in ties], filename, inside.extras, max_shard_size)
 
 
 def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:

@@ -1,4 +1,4 @@
-"""The msgpack bytes around arrays, as flax writes them: see `flax` and `_msgpack`. Everything but the arrays' own bytes is known at
+"""The msgpack bytes around arrays, as flax writes them: see `flax` and `_wire.msgpack`. Everything but the arrays' own bytes is known at
 once."""
 
 from __future__ import annotations
@@ -55,6 +55,11 @@ def make_layout(
     return FileLayout(container, tuple(files), slots, tuple(parts), split=pieces)
 
 
+def _key(part: str) -> str:
+    """The key that a part of a name stands for: see `escaped` of the reader."""
+    return part.replace("~1", "/").replace("~0", "~") if "~0" in part or "~1" in part else part
+
+
 class _Leaf(str):
     """A tensor's name where it stands in the tree."""
 
@@ -65,7 +70,7 @@ def _nested(names: Sequence[str], plain: Mapping[str, object]) -> Node:
     """Names as a tree of maps, in their order. Raises UsageError where one is both a tensor and a map."""
     root: Node = {}
     for name, leaf in [*((n, _Leaf(n)) for n in names), *((k, v) for k, v in plain.items() if k not in names)]:
-        *above, last = name.split("/")
+        *above, last = map(_key, name.split("/"))
         at: object = root
         for part in above:
             at = at.setdefault(part, {}) if isinstance(at, dict) else None

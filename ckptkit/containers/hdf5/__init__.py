@@ -4,8 +4,8 @@ its shards.
 Sources: HDF5 File Format Specification 3.0; Keras' `legacy_h5_format.py` (layer_names, weight_names, model_weights) and `saving_lib.py`
 (layers/.../vars/0); transformers 4's `tf_model.h5.index.json`. A tensor's name is the dataset's path without the first slash.
 
-Policy: ckptkit reads and writes the format itself (`_hdf5`): neither h5py nor Keras is imported, so a damaged file cannot crash a C
-library. h5py (the extra `hdf5`) is asked, in a process of its own, only for chunks that were packed by a filter other than gzip,
+Policy: ckptkit reads and writes the format itself (`file`, `groups`): neither h5py nor Keras is imported, so a damaged file cannot crash a
+C library. h5py (the extra `hdf5`) is asked, in a process of its own, only for chunks that were packed by a filter other than gzip,
 shuffle and fletcher32 or are listed in one of HDF5 1.10's indexes. What the file says besides its tensors goes into the metadata,
 each root attribute as `hdf5:NAME`, those of groups as JSON in `hdf5:groups`, so that writing HDF5 again gives the same file to Keras.
 A model's configuration is read as data.
@@ -19,13 +19,15 @@ from functools import cache
 from itertools import chain
 
 from ..._typing import TYPE_CHECKING, cast
-from ...errors import CorruptError, LimitError, UnsupportedError, UsageError, printable
+from ...errors import CorruptError, UnsupportedError, UsageError, printable
 from ...findings import Finding
 from ...limits import LIMITS
 from ...support.lazy import later
 from ...support.open_file import open_fd
 from ...tensors import DTYPES, Extent, StoredTensor, TensorSpec
-from .._interface import Checkpoint, FileLayout, Packed, Part, Slot
+from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Packed, Part, Slot
+from .names import DEFAULT_FILE, KERAS_INDEX, PREFIX, TASK
+from .names import NAME as NAME
 
 if TYPE_CHECKING:
     from ..keras import variable_names
@@ -35,28 +37,23 @@ if TYPE_CHECKING:
 else:
     later(globals(), variable_names="..keras.variable_names")
 
-NAME = "hdf5"
 TITLE = "HDF5 (Keras .h5, .weights.h5, tf_model.h5)"
 SUFFIXES: tuple[str, ...] = (".h5", ".hdf5")
-DEFAULT_FILE = "model.weights.h5"
 WRITABLE = True
 TIES = True
 SINGLE = True
 STRINGS = False
-KEEPS = ("hdf5:",)  # the metadata that it has a place for, by their beginnings
+KEEPS = (PREFIX,)  # the metadata that it has a place for, by their beginnings
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 _NOWHERE = (1 << 64) - 1  # the undefined address
-_INDEX, KERAS_INDEX = ".h5.index.json", ".weights.json"  # transformers' and Keras 3's
-TASK = "task/"  # begins the names of what keras_hub keeps in a file of its own, a model's head
+_INDEX = ".h5.index.json"  # transformers'
 TRANSFORMERS = "tf_model.h5"  # what alone is ever cut into shards with an index of transformers' kind
 TASK_FILE = "task.weights.h5"
-PREFIX = "hdf5:"  # of the metadata that only this format understands
 UNMARKED = (
     "holds opaque elements of 2 bytes: read as bfloat16, which Keras 2 and Keras' legacy form store so "
     "without a mark (and so is what else is opaque here)"
 )
-SMALL = 1 << 20  # bytes: what is stored may swell by the limit unpack_ratio at most, unless it stays below this
 
 
 def sniff(head: bytes, tail: bytes, path: str) -> bool:
@@ -109,11 +106,11 @@ def open(path: str) -> Checkpoint:
         if path.endswith(KERAS_INDEX):
             from .shards import open_shards
 
-            return open_shards(path)
+            return open_shards(path, open_file)
         if os.path.basename(path) == TASK_FILE:
             from .preset import open_task
 
-            return open_task(path)
+            return open_task(path, open, open_file)
         return open_file(path)
 
 
@@ -316,16 +313,10 @@ def _opaque(file: File, d: Dataset) -> str:
     return names.get(said, "") if isinstance(said, str) else ""
 
 
-def swell(name: str, need: int, stored: int, label: str) -> None:
-    """Refuse a tensor that is out of all proportion to what the file stores of it: a bomb, whatever its size."""
-    if need > SMALL and need > LIMITS.unpack_ratio * stored:
-        hint = "where you trust its writer, copy it without compression (h5repack -f NONE), or --limit unpack_ratio=N"
-        what = f"dataset {name} is said to have {need:,} bytes, of which the file stores {stored:,}"
-        raise LimitError(f"{what}, over the limit unpack_ratio={LIMITS.unpack_ratio}", path=label, hint=hint)
-
-
 def _unwritten(name: str, d: Dataset, spec: TensorSpec, label: str, findings: list[Finding]) -> StoredTensor:
     """A dataset that was never written: every element is the fill value."""
+    from .file import swell
+
     n = spec.nbytes
     swell(name, n, 0, label)
     if not n:
@@ -362,14 +353,11 @@ def layout(
     *,
     filename: str,
     ties: Mapping[str, str] = {},
-    metadata: Mapping[str, str] = {},
-    extras: Mapping[str, object] = {},
-    wrapper: str = "",
-    strings: Mapping[str, Sequence[bytes]] = {},
+    inside: Inside = NOTHING,
     max_shard_size: int | None = None,
 ) -> FileLayout:
     """One file, or Keras 3's shards, and one for a keras_hub model's head. A tied name is a hard link; attributes come from the
-    metadata where these still speak of the same tensors (`_hdf5_keras`)."""
+    metadata where these still speak of the same tensors (`keras_attributes`)."""
     if max_shard_size is not None and filename == TRANSFORMERS and sum(s.nbytes for n, s in tensors if n not in ties) > max_shard_size:
         from .shards import lay_out_shards
 
@@ -388,12 +376,16 @@ def layout(
             return lay_out_groups(tensors, filename, max_shard_size)
     heads = [(n.removeprefix(TASK), s) for n, s in tensors if n.startswith(TASK) and filename == DEFAULT_FILE]
     if not heads:
-        built = lay_out(tensors, ties, metadata, max_shard_size)
+        built = lay_out(tensors, ties, inside.metadata, max_shard_size)
         specs = dict(tensors)
         slots = {n: Slot(0, at, specs[n].nbytes) for n, at in built.offsets.items()}
         return FileLayout(NAME, ((filename, built.size),), slots, (Part(0, 0, built.head),))
     body = layout(
-        [t for t in tensors if not t[0].startswith(TASK)], filename=filename, ties=ties, metadata=metadata, max_shard_size=max_shard_size
+        [t for t in tensors if not t[0].startswith(TASK)],
+        filename=filename,
+        ties=ties,
+        inside=Inside(metadata=inside.metadata),
+        max_shard_size=max_shard_size,
     )
     built, at = lay_out(heads, {}, {}, None), len(body.files)
     slots = body.slots | {TASK + n: Slot(at, built.offsets[n], s.nbytes) for n, s in heads}

@@ -19,8 +19,8 @@ from ...findings import Finding
 from ...support.open_file import open_fd
 from ...tensors import Extent, StoredTensor, TensorSpec
 from .._interface import Packed
-from .datatypes import DEFLATE, FLETCHER, SHUFFLE, Type
-from .file import NOWHERE, File
+from .datatypes import DEFLATE, FLETCHER, SHUFFLE
+from .file import NOWHERE, File, swell
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,8 +42,6 @@ class Chunk(NamedTuple):
 
 def chunked(file: File, name: str, d: Dataset, spec: TensorSpec, path: str, findings: list[Finding]) -> StoredTensor:
     """The tensor of a dataset in chunks. Raises CorruptError, LimitError, UnsupportedError."""
-    from . import swell
-
     _, index, root, dims = d.storage
     assert isinstance(dims, tuple) and isinstance(root, int)
     label = file.path
@@ -69,7 +67,7 @@ def chunked(file: File, name: str, d: Dataset, spec: TensorSpec, path: str, find
             Finding("warning", "hdf5", name, f"{lacking:,} chunks of {name} were never written: their elements are the fill value")
         )
     fill = d.fill if len(d.fill) == width else bytes(width)
-    return StoredTensor(name, spec, read=_reader(path, name, d.shape, d.type, shape, d.filters, tuple(chunks), fill))
+    return StoredTensor(name, spec, read=_reader(path, name, d, shape, tuple(chunks), fill))
 
 
 def _chunks(file: File, name: str, d: Dataset, root: int, shape: tuple[int, ...]) -> list[Chunk]:
@@ -106,17 +104,9 @@ def _rows(
     return [(c, min(shape[0], d.shape[0] - c.first[0]) * row) for c in chunks]
 
 
-def _reader(
-    path: str,
-    name: str,
-    shape: tuple[int, ...],
-    kind: Type,
-    chunk: tuple[int, ...],
-    filters: Filters,
-    chunks: tuple[Chunk, ...],
-    fill: bytes,
-) -> Packed:
+def _reader(path: str, name: str, d: Dataset, chunk: tuple[int, ...], chunks: tuple[Chunk, ...], fill: bytes) -> Packed:
     """What gives the row-major bytes of a dataset in chunks, a band of chunks at a time."""
+    shape, kind, filters = d.shape, d.type, d.filters
 
     def pieces() -> Iterator[bytes]:
         import numpy as np

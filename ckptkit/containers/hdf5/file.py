@@ -14,7 +14,7 @@ from struct import Struct
 from struct import error as StructError
 
 from ..._typing import TYPE_CHECKING, NoReturn
-from ...errors import CorruptError, UnsafeError, UnsupportedError, printable
+from ...errors import CorruptError, LimitError, UnsafeError, UnsupportedError, printable
 from ...limits import LIMITS
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 NOWHERE = (1 << 64) - 1  # the undefined address
+SMALL = 1 << 20  # bytes: what is stored may swell by the limit unpack_ratio at most, unless it stays below this
 DAMAGE = (StructError, IndexError, OverflowError, ValueError)  # what reading past an end raises
 
 DATASPACE, LINK_INFO, DATATYPE, FILL, LINK, EXTERNAL, LAYOUT, FILTERS, ATTRIBUTE = 0x01, 0x02, 0x03, 0x05, 0x06, 0x07, 0x08, 0x0B, 0x0C
@@ -242,7 +243,7 @@ class File:
             if sig != b"TREE" or what != kind:
                 self.corrupt(f"there is no B-tree node at byte {at:,}")
             if level >= 0 and found != level:
-                self.corrupt(f"the B-tree node at byte {at:,} has level {found}, where {level} is due")
+                self.corrupt(f"the B-tree node at byte {at:,} has level {found}, where {level} is expected")
             seen += 1
             if seen * 24 > self.end or found > 60:
                 self.corrupt("its B-tree has more nodes than fit into the file")
@@ -327,6 +328,14 @@ def heap_object(file: File, v: tuple[int, int, int], cache: dict[int, dict[int, 
     if length > n:
         file.corrupt(f"object {number} of the global heap at byte {address:,} is shorter than is said")
     return file.take(at, length)
+
+
+def swell(name: str, need: int, stored: int, label: str) -> None:
+    """Refuse a tensor that is out of all proportion to what the file stores of it: a bomb, whatever its size."""
+    if need > SMALL and need > LIMITS.unpack_ratio * stored:
+        hint = "where you trust its writer, copy it without compression (h5repack -f NONE), or --limit unpack_ratio=N"
+        what = f"dataset {name} is said to have {need:,} bytes, of which the file stores {stored:,}"
+        raise LimitError(f"{what}, over the limit unpack_ratio={LIMITS.unpack_ratio}", path=label, hint=hint)
 
 
 def checksum(raw: bytes) -> int:

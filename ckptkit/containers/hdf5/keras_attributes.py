@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from ...errors import CheckpointError
 from ...support.strict_json import loads
 from ..keras.variable_names import joined
-from . import PREFIX
+from .names import PREFIX
 
 _MADE = {"backend": "tensorflow", "keras_version": "2.15.0"}  # a version whose weights every later Keras reads as they are
 WHOLE, OPTIMIZER = "model_weights", "optimizer_weights"

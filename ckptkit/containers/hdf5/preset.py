@@ -1,5 +1,5 @@
 """keras_hub's presets: a head's weights lie in `task.weights.h5` beside the backbone's `model.weights.h5` (or its shards), both with
-names that begin anew.
+names of their own.
 
 Source: keras_hub/src/utils/preset_utils.py (KerasPresetSaver.save_task) and models/task.py (save_task_weights). The two are one
 checkpoint here: what lies in the head's file is named `task/...`, and what is named so is written into it.
@@ -8,18 +8,17 @@ checkpoint here: what lies in the head's file is named `task/...`, and what is n
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from .._interface import Checkpoint
-from . import DEFAULT_FILE, KERAS_INDEX, NAME, TASK, open_file
+from .names import DEFAULT_FILE, KERAS_INDEX, NAME, TASK
 
 BACKBONES = (DEFAULT_FILE, "model" + KERAS_INDEX)
 
 
-def open_task(path: str) -> Checkpoint:
+def open_task(path: str, open: Callable[[str], Checkpoint], open_file: Callable[[str], Checkpoint]) -> Checkpoint:
     """The model whose head lies at `path`: the backbone beside it, then the head. Without a backbone, the file alone, under its own
     names."""
-    from . import open
-
     folder = os.path.dirname(path)
     backbone = next((b for b in (os.path.join(folder, n) for n in BACKBONES) if os.path.isfile(b)), None)
     if backbone is None:

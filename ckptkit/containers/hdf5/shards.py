@@ -3,7 +3,7 @@ lies; a group is never cut here.
 
 Source: keras/src/saving/saving_lib.py, ShardedH5IOStore: `weight_map` gives for "/layers/dense/vars" a file or a list of them.
 
-transformers' are written here (read by `_shards`): modeling_tf_utils.py, tf_shard_checkpoint and save_pretrained. The index has a
+transformers' are written here (read by `_sharding`): modeling_tf_utils.py, tf_shard_checkpoint and save_pretrained. The index has a
 variable's name, which begins with the model's, and the shard the name without that, listed in the attribute layer_names; the layer
 that a whole file groups it under is in neither.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from ...errors import CorruptError, UnsupportedError, printable
@@ -22,10 +22,10 @@ from ...support.strict_json import read_json
 from ...tensors import StoredTensor, TensorSpec
 from .._interface import Checkpoint, FileLayout, Part, Slot
 from .._sharding import RULE, check_shard_name, index_json, shard_names, split
-from . import KERAS_INDEX, NAME, open_file
+from .names import KERAS_INDEX, NAME
 
 
-def open_shards(path: str) -> Checkpoint:
+def open_shards(path: str, open_file: Callable[[str], Checkpoint]) -> Checkpoint:
     """The checkpoint of an index, its tensors in the order of the map. Raises CorruptError for a missing shard, UnsafeError for one
     elsewhere."""
     value = read_json(path)

@@ -3,7 +3,7 @@
 Source: keras/src/saving/saving_lib.py. The tensors are those of model.weights.h5, read where they lie in the archive (`hdf5`); the
 two JSON files go into the metadata as `keras:config.json` and `keras:metadata.json`, so that the archive can be written again. The
 configuration is data here: no layer is made, no class imported, no Lambda unmarshalled; what it names beyond Keras' own is a finding
-(`_keras_config`).
+(`model_config`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ...findings import Finding
 from ...limits import LIMITS
 from ...support.open_file import open_fd
 from ...tensors import Check, Extent, TensorSpec
-from .._interface import Checkpoint, FileLayout, Part, Slot
+from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Part, Slot
 
 if TYPE_CHECKING:
     from .._wire.zip_archive import Entry
@@ -147,10 +147,7 @@ def layout(
     *,
     filename: str,
     ties: Mapping[str, str] = {},
-    metadata: Mapping[str, str] = {},
-    extras: Mapping[str, object] = {},
-    wrapper: str = "",
-    strings: Mapping[str, Sequence[bytes]] = {},
+    inside: Inside = NOTHING,
     max_shard_size: int | None = None,
 ) -> FileLayout:
     """The archive as Keras writes it: metadata.json, config.json, model.weights.h5. Raises UnsupportedError where there is no
@@ -160,14 +157,14 @@ def layout(
     from .._wire.zip_archive import descriptor, directory_size, local_header, place
     from ..hdf5 import lay_out
 
-    lacking = [n for n in (CONFIG, METADATA) if PREFIX + n not in metadata]
+    lacking = [n for n in (CONFIG, METADATA) if PREFIX + n not in inside.metadata]
     if lacking:
         raise UnsupportedError(
             f"a .keras archive needs the model's configuration ({lacking[0]}), and the source has none",
             hint="write the weights alone: --container hdf5 (model.weights.h5)",
         )
-    built = lay_out(tensors, ties, metadata, max_shard_size)
-    texts = [(n, metadata[PREFIX + n].encode()) for n in (METADATA, CONFIG)]
+    built = lay_out(tensors, ties, inside.metadata, max_shard_size)
+    texts = [(n, inside.metadata[PREFIX + n].encode()) for n in (METADATA, CONFIG)]
     records = place([*((n, len(raw)) for n, raw in texts), (WEIGHTS, built.size)])
     head = b"".join(local_header(r) + raw + descriptor(r, crc32(raw)) for r, (_, raw) in zip(records, texts, strict=False))
     weights = records[-1]

@@ -8,10 +8,12 @@ Keras refuses some of it too (`safe_mode`), but not all, and not in every versio
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 
 from ...errors import CheckpointError, printable
 from ...findings import Finding
+from ...support.python_names import acts
 from ...support.strict_json import check_text, loads
 
 RULE = "keras-config"
@@ -45,6 +47,9 @@ _CODE = {
 # the optimizers of TensorFlow's Keras, which it registers under the package that users' own classes get too
 _OPTIMIZERS = frozenset(("Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Ftrl", "Lion", "Nadam", "RMSprop", "SGD"))
 _HINT = "ckptkit reads the configuration as data; load the model in Keras only if you trust who wrote it"
+# what Keras' own layers and keras_hub's tokenizers open where it is a text: keras/src/layers/preprocessing/index_lookup.py,
+# keras_hub/src/tokenizers/
+_PATHS = ("vocabulary", "merges", "proto", "filepath", "vocabulary_path", "vocab_path", "vocabulary_file")
 _MOST = 50
 _LARGE = 1 << 18  # bytes of a configuration from which on it is worth while to look for layers that are alike
 _SEPARATORS = (b'}, {"module": ', b'}, {"class_name": ')  # between two layers, as Keras 3 and older ones write them
@@ -62,7 +67,7 @@ def understood(text: str) -> Understood:
 
     Kept, since a large one takes longer than all the rest.
 
-    Raises CorruptError, LimitError as `jsonio.loads`.
+    Raises CorruptError, LimitError as `strict_json.loads`.
     """
     return _read(text.encode(errors="replace"))
 
@@ -75,7 +80,7 @@ def outline(text: str) -> Understood:
     The whole text is valid JSON within the limits exactly if what is left of it is, and names nothing more than digits can make of
     what is left.
 
-    Raises CorruptError, LimitError as `jsonio.loads`.
+    Raises CorruptError, LimitError as `strict_json.loads`.
     """
     raw = text.encode(errors="replace")
     short = _shortened(raw) if len(raw) > _LARGE else raw
@@ -129,22 +134,26 @@ def _read(raw: bytes) -> Understood:
 def judge(text: str, where: str) -> list[Finding]:
     """Findings for what a configuration (JSON) names beyond Keras' own layers; one for a configuration that is no JSON."""
     try:
-        listed = _said(outline(text)) and _said(understood(text))  # what there is to say is said of the whole
+        told = _said(outline(text)) and _said(understood(text))  # what there is to say is said of the whole
     except CheckpointError as e:
         return [Finding("warning", RULE, printable(where), f"{e.message}; Keras would not load the model")]
+    grave = {m for m, acting in told.items() if acting}
+    listed = sorted(told, key=lambda m: m not in grave)
     if len(listed) > _MOST:
         listed = [*listed[:_MOST], f"the configuration names {len(listed) - _MOST} more of the kind"]
-    return [Finding("warning", RULE, printable(where), m, _HINT) for m in listed]
+    return [Finding("error" if m in grave else "warning", RULE, printable(where), m, _HINT) for m in listed]
 
 
-def _said(config: Understood) -> list[str]:
-    """The messages of the findings."""
+def _said(config: Understood) -> dict[str, bool]:
+    """The messages of the findings, and whether what each speaks of acts on the machine of whoever loads the model."""
     _, repeated, named = config
-    said: dict[str, None] = {}
+    said: dict[str, bool] = {}
     for key in repeated:
-        said[f"the configuration has the key {printable(key, 60)!r} twice; readers may differ"] = None
+        said[f"the configuration has the key {printable(key, 60)!r} twice; readers may differ"] = False
     known: set[tuple[object, object, object]] = set()  # of Keras' own: a model names the same few classes over and over
     for v in reversed(named):
+        for key, text in _files(v):
+            said[f"the configuration makes Keras read a file ({key}: {printable(text, 120)!r}); never read here"] = True
         what = (v.get("module"), v.get("class_name"), v.get("registered_name"))
         try:
             if what in known or (what[1] is None and "function_type" not in v):
@@ -155,8 +164,40 @@ def _said(config: Understood) -> list[str]:
         if not found and all(w is None or type(w) is str for w in what) and what[1] not in (None, "function"):
             known.add(what)
         if found:
-            said[f"the configuration names {found}; never loaded here"] = None
-    return list(said)
+            said[f"the configuration names {found}; never loaded here"] = _acts(v)
+    return said
+
+
+def _files(v: dict[str, object]) -> Iterator[tuple[str, str]]:
+    """(key, text) of what one object of the configuration has Keras open: a vocabulary that is a path, not a list."""
+    config = v.get("config")
+    for key in _PATHS:
+        text = config.get(key) if isinstance(config, dict) else None
+        if isinstance(text, str) and text and not (key == "proto" and _is_base64(text)):
+            yield key, text
+
+
+def _is_base64(text: str) -> bool:
+    """Whether keras_hub would take a text for the bytes of a sentencepiece model, and not for the path of one."""
+    from base64 import b64decode
+
+    try:
+        return bool(b64decode(text, validate=True)) and len(text) > 200
+    except ValueError:
+        return False
+
+
+def _acts(v: dict[str, object]) -> bool:
+    """Whether what one object names acts when it is imported and called: Python's own functions, what of Keras fetches or loads."""
+    name, module, config = v.get("class_name"), v.get("module"), v.get("config")
+    if name == "TFSMLayer":
+        return True
+    if not isinstance(module, str):
+        return False
+    what = (config if isinstance(config, str) else config.get("name") if isinstance(config, dict) else None) if name == "function" else name
+    if module.partition(".")[0] in _ROOTS:
+        return _utility(module)
+    return acts(f"{module}.{what}", called=False)
 
 
 def _named(v: dict[str, object]) -> str:

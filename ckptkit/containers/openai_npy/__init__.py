@@ -1,7 +1,7 @@
 """The folder that OpenAI published GPT in: params_shapes.json and ten flat arrays, params_0.npy to params_9.npy.
 
 Source: openai/finetune-transformer-lm train.py, which puts the ten end to end and cuts them by the shapes. Where one array
-ends means nothing: a tensor may lie in two of them. There are no names (`_openai_order`); parameters_names.json, which
+ends means nothing: a tensor may lie in two of them. There are no names (`order`); parameters_names.json, which
 transformers' conversion script wants beside them, is written and not needed for reading. Written arrays are of one
 length, the last the shorter, as the published ones.
 """
@@ -21,7 +21,7 @@ from ...support.lazy import later
 from ...support.open_file import open_fd
 from ...support.strict_json import read_json
 from ...tensors import DTYPES, Extent, StoredTensor, TensorSpec
-from .._interface import Checkpoint, FileLayout, Part, Slot
+from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Part, Slot
 
 if TYPE_CHECKING:
     from .._wire.npy_header import Header
@@ -162,10 +162,7 @@ def layout(
     *,
     filename: str,
     ties: Mapping[str, str] = {},
-    metadata: Mapping[str, str] = {},
-    extras: Mapping[str, object] = {},
-    wrapper: str = "",
-    strings: Mapping[str, Sequence[bytes]] = {},
+    inside: Inside = NOTHING,
     max_shard_size: int | None = None,
 ) -> FileLayout:
     """Where every byte goes; the order is the format's, whatever that of `tensors`. Raises UnsupportedError for other models' tensors."""

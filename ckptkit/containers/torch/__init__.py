@@ -1,8 +1,8 @@
 """PyTorch checkpoints: the zip form of `torch.save` (1.6 and later), the legacy form before it, and shards with an index.
 
 Sources: `torch/serialization.py` (both forms), `caffe2/serialize/inline_container.h` (records and version), transformers'
-`pytorch_model.bin.index.json`. The zip's directory is read by `_zip`, the pickle by `_pickle`, which executes nothing; what the pickle
-describes becomes tensors in `_torch_tree`. TorchScript archives, the tar form of PyTorch 0.1 and pickles without tensors are refused
+`pytorch_model.bin.index.json`. The zip's directory is read by `zip_archive`, the pickle by `_pickle`, which executes nothing; what the
+pickle describes becomes tensors in `state_dict`. TorchScript archives, the tar form of PyTorch 0.1 and pickles without tensors are refused
 by name.
 """
 
@@ -20,17 +20,25 @@ from ...support.collector import paused
 from ...support.lazy import later
 from ...support.open_file import open_fd
 from ...tensors import Check, Extent, TensorSpec
-from .._interface import Checkpoint, FileLayout, Part
+from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Part
+from .._shard_names import is_index
 
 if TYPE_CHECKING:
     from .._pickle import interpreter
     from .._pickle.globals import Storage
     from .._wire import zip_archive
     from .._wire.zip_archive import Entry
-    from . import legacy, state_dict
-    from .state_dict import Tree
+    from . import legacy, purpose, state_dict
+    from .state_dict import Locate, Tree
 else:
-    later(globals(), interpreter=".._pickle.interpreter", legacy=".legacy", state_dict=".state_dict", zip_archive=".._wire.zip_archive")
+    later(
+        globals(),
+        interpreter=".._pickle.interpreter",
+        legacy=".legacy",
+        purpose=".purpose",
+        state_dict=".state_dict",
+        zip_archive=".._wire.zip_archive",
+    )
 
 NAME = "torch"
 TITLE = "PyTorch (zip, legacy, shards)"
@@ -45,8 +53,9 @@ _INDEX = ".bin.index.json"
 _RECORDS = ("data.pkl", "version", "byteorder", ".format_version", ".storage_alignment")
 _VERSION = 10  # kMaxSupportedFileFormatVersion
 _TAR = (b"sys_info", b"pickle", b"tensors", b"storages", b"attributes")
+_AGAIN = "write it again: ckptkit convert --force FILE NEW.pt, or torch.save of what an older version loads"
 # what training scripts save beside the weights
-_BESIDE = ("training_args", "optimizer", "scheduler", "rng_state", "random_states", "scaler", "tokenizer", "trainer_state")
+BESIDE = ("training_args", "optimizer", "scheduler", "rng_state", "random_states", "scaler", "tokenizer", "trainer_state")
 
 
 def _is_tar(head: bytes) -> bool:
@@ -72,7 +81,7 @@ def sniff(head: bytes, tail: bytes, path: str) -> bool:
         return _lists_data_pkl(path)
     if len(head) > 1 and head[0] == 0x80 and 1 < head[1] < 6:
         return True
-    if head[:1] == b"{" and path.endswith(_INDEX):
+    if head[:1] == b"{" and _is_index(path):
         return True
     return _is_tar(head) or _is_text_pickle(head, tail)
 
@@ -96,21 +105,23 @@ def _tail(fd: int, size: int) -> bytes:
 
 
 def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
-    """What a directory listing holds: an index before a whole file, the usual names before a sole other file."""
-    out = [(12, os.path.join(directory, n)) for n in names if n.endswith(_INDEX)]
-    for rank, known in ((22, "pytorch_model.bin"), (24, "model.pt"), (24, "model.pth")):
+    """What a directory listing holds: a whole file before an index, as transformers' loader; the usual names before a sole other file."""
+    indexes = [n for n in names if _is_index(n)]
+    out = [(13, os.path.join(directory, n)) for n in indexes if n.endswith(_INDEX)]
+    for rank, known in ((12, "pytorch_model.bin"), (24, "model.pt"), (24, "model.pth")):
         if known in names:
             out.append((rank, os.path.join(directory, known)))
     if not out:
-        from .._sharding import family
-
-        whole = family(names, ".bin")
-        if whole is not None:
-            return [(14, os.path.join(directory, whole))]
-        others = [os.path.join(directory, n) for n in names if n.endswith(SUFFIXES) and not n.startswith(_BESIDE)]
+        out = [(22, os.path.join(directory, n)) for n in indexes]
+    if not out:
+        others = [os.path.join(directory, n) for n in names if n.endswith(SUFFIXES) and not n.startswith(BESIDE)]
         found = [p for p in others[:100] if _sniff_file(p)]
         out += [(32 if len(found) == 1 else 36, p) for p in found]
     return out
+
+
+def _is_index(path: str) -> bool:
+    return ".bin.index." in path and is_index(path)
 
 
 def _sniff_file(path: str) -> bool:
@@ -133,7 +144,7 @@ def prefix(path: str) -> str | None:
 
 def open(path: str) -> Checkpoint:
     """Read a file, or with the path of an index its shards. Raises CheckpointError (see `errors`)."""
-    if path.endswith(_INDEX):
+    if _is_index(path):
         from .._sharding import open_sharded
 
         return open_sharded(path, NAME, _open_file)
@@ -166,10 +177,12 @@ def _open_pickles(fd: int, size: int, path: str) -> Checkpoint:
     stream = legacy.Stream(fd, size, path)
     first = stream.next()
     if type(first) is int and first == legacy.MAGIC:
-        value, tree, found = legacy.read_legacy(stream)
-        if not tree.tensors and value != {}:
+        value, tree, found, locate = legacy.read_legacy(stream)
+        if not tree.tensors and not tree.unread and value != {}:
             raise _refusal(value, tuple(stream.opaque), path, "a torch.save")
-        return _checkpoint(path, tree, found)
+        ckpt = _checkpoint(path, tree, found)
+        _audit(ckpt, stream.data, value, locate)
+        return ckpt
     raise _refusal(first, tuple(stream.opaque), path, "a plain pickle")
 
 
@@ -214,8 +227,11 @@ def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
     found = _small_records(fd, entries, root, summed, path)
     data = entries[pickles[0]]
     LIMITS.check("pickle_bytes", data.size, f"the size of {data.name}", path)
-    got = interpreter.load(_record(fd, data, summed, path), path=f"{path}/{data.name}")
-    found += interpreter.findings(got.opaque, os.path.basename(path))
+    raw = _record(fd, data, summed, path)
+    got = interpreter.load(raw, path=f"{path}/{data.name}")
+    whole = purpose.module_finding(got.value, got.opaque, os.path.basename(path))
+    pickled = interpreter.findings(got.opaque, os.path.basename(path), got.calls, got.refused)
+    found += pickled if whole is None else [whole, *(f for f in pickled if f.severity == "error")]
     if got.end != data.size:
         found.append(
             Finding("warning", "trailing", data.name, f"{data.size - got.end:,} bytes follow the end of the pickle; nothing reads them")
@@ -236,8 +252,10 @@ def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
         return e.start, declared, key
 
     tree = state_dict.read_tree(got.value, locate, path, len(got.storages))
-    if not tree.tensors and got.value != {}:
+    if not tree.tensors and not tree.unread and got.value != {}:
         raise _refusal(got.value, got.opaque, path, "a torch.save")
+
+    found += _lengths(got.storages, entries, records)
 
     def checks() -> Iterator[Check]:
         if summed:
@@ -246,13 +264,49 @@ def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
 
     ckpt = _checkpoint(path, tree, found)
     ckpt._checks = checks
+    _audit(ckpt, raw, got.value, locate)
     return ckpt
 
 
+def _lengths(storages: Sequence[object], entries: Mapping[str, Entry], records: str) -> list[Finding]:
+    """A finding where records are longer than the storages that they are of. torch.load holds a record against the first storage of its
+    key, and takes the first for all others of that key."""
+    known = state_dict.SIZES
+    first: dict[str, int] = {}
+    told: dict[str, int] = {}  # key -> bytes said, other than the record has
+    for s in storages:
+        dtype, numel, key = getattr(s.type, "dtype", ""), s.numel, s.key  # type: ignore[attr-defined]
+        if type(key) is not str or type(numel) is not int or dtype not in known:
+            continue
+        said = numel * known[dtype]
+        if first.setdefault(key, said) != said or key not in told:
+            e = entries.get(records + key)
+            if e is not None and e.size != said:
+                told.setdefault(key, said)
+    if not told:
+        return []
+    key = next(iter(told))
+    more = f" (and {len(told) - 1:,} more)" if len(told) > 1 else ""
+    e = entries[records + key]
+    text = f"the record of storage {key} has {e.size:,} bytes, and the storage is said to have {told[key]:,}{more}: nothing reads the rest"
+    refused = any(first[k] != entries[records + k].size for k in told)
+    return [Finding("error", "trailing", printable(e.name), text + (", and torch.load refuses the file" if refused else ""), _AGAIN)]
+
+
+def _audit(ckpt: Checkpoint, raw: bytes, value: object, locate: Locate) -> None:
+    """Have the sparse tensors of a pickle looked at when the weights are."""
+    from .sparse import MARK, audit, sparse_tensors
+
+    if MARK in raw and (found := sparse_tensors(value)):
+        ckpt.audit = audit(found, locate, ckpt.path)
+
+
 def _checkpoint(path: str, tree: Tree, found: list[Finding]) -> Checkpoint:
-    return Checkpoint(
+    made = Checkpoint(
         path, NAME, tree.tensors, files=[path], extras=tree.extras, wrapper=tree.wrapper, beside=tree.beside, findings=found + tree.findings
     )
+    made.parts, made.unread, made.classes, made.special, made.settings = tree.parts, tree.unread, tree.classes, tree.special, tree.settings
+    return made
 
 
 def _record(fd: int, e: Entry, summed: bool, path: str) -> bytes:
@@ -277,10 +331,19 @@ def _small_records(fd: int, entries: dict[str, Entry], root: str, summed: bool, 
         if raw != b"little":
             raise CorruptError(f"its byteorder is {printable(raw)}, neither little nor big", path=path)
     version = entries.get(root + "version") or entries.get(root + ".data/version")
-    if version is not None:
+    if version is None:
+        found.append(Finding("error", "version", where, "it has no record called version: torch.load refuses the file", _AGAIN))
+    else:
         raw = _record(fd, version._replace(size=min(version.size, 64)), False, path).strip()
         if not raw.isdigit() or len(raw) > 9 or not 0 < int(raw) <= _VERSION:
-            found.append(Finding("warning", "version", where, f"its format version is {printable(raw)}; those known are 1 to {_VERSION}"))
+            text = f"its format version is {printable(raw)}; those known are 1 to {_VERSION}, and torch.load refuses others"
+            found.append(Finding("error", "version", where, text))
+    alignment = entries.get(root + ".storage_alignment")
+    if alignment is not None:
+        raw = _record(fd, alignment._replace(size=min(alignment.size, 64)), False, path)
+        if alignment.size > 64 or not raw.strip().isdigit():
+            text = f"its .storage_alignment is {printable(raw, 40)}, no number: torch.load refuses the file"
+            found.append(Finding("error", "version", where, text, _AGAIN))
     own = len(root)
     others = [
         n
@@ -300,18 +363,15 @@ def layout(
     *,
     filename: str,
     ties: Mapping[str, str] = {},
-    metadata: Mapping[str, str] = {},
-    extras: Mapping[str, object] = {},
-    wrapper: str = "",
-    strings: Mapping[str, Sequence[bytes]] = {},
+    inside: Inside = NOTHING,
     max_shard_size: int | None = None,
 ) -> FileLayout:
-    """The files of a checkpoint as torch.save makes them (see `_torch_write`). `metadata` has no place in them and is left out."""
+    """The files of a checkpoint as torch.save makes them (see `write`). `metadata` has no place in them and is left out."""
     from .write import make_layout
 
-    if strings:
-        raise UnsupportedError(f"PyTorch has no string tensors: {printable(next(iter(strings)))}")
-    return make_layout(NAME, tensors, filename, ties, extras, wrapper, max_shard_size)
+    if inside.strings:
+        raise UnsupportedError(f"PyTorch has no string tensors: {printable(next(iter(inside.strings)))}")
+    return make_layout(NAME, tensors, filename, ties, inside.extras, inside.wrapper, max_shard_size)
 
 
 def finish(layout: FileLayout, crcs: Mapping[str, int]) -> Iterator[Part]:

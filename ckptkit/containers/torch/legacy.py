@@ -14,7 +14,8 @@ from ...findings import Finding
 from ...limits import LIMITS
 from .._pickle import interpreter
 from .._pickle.globals import Storage, StorageType
-from .state_dict import SIZES, Tree, read_tree, shown, storage_key
+from .purpose import module_finding
+from .state_dict import SIZES, Locate, Tree, read_tree, shown, storage_key
 
 MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
@@ -28,6 +29,8 @@ class Stream:
         self.at = 0
         self.base, self.data = 0, b""
         self.opaque: dict[str, None] = {}
+        self.refused: dict[str, None] = {}
+        self.calls: set[str] = set()
         self.storages: list[Any] = []  # of the last pickle
 
     def next(self) -> Any:
@@ -51,6 +54,8 @@ class Stream:
             self.at = self.base + got.end
             self.storages = got.storages
             self.opaque.update(dict.fromkeys(got.opaque))
+            self.refused.update(dict.fromkeys(got.refused))
+            self.calls |= got.calls
             return got.value
 
     def _fill(self, want: int) -> None:
@@ -58,11 +63,12 @@ class Stream:
         self.data = os.pread(self.fd, min(want, LIMITS.pickle_bytes), self.at)
 
     def findings(self) -> list[Finding]:
-        return interpreter.findings(tuple(self.opaque), os.path.basename(self.path))
+        return interpreter.findings(self.opaque, os.path.basename(self.path), self.calls, self.refused)
 
 
-def read_legacy(stream: Stream) -> tuple[Any, Tree, list[Finding]]:
-    """The object and the tensors of a legacy file whose magic number `stream` has just given. Raises CorruptError, UnsupportedError."""
+def read_legacy(stream: Stream) -> tuple[Any, Tree, list[Finding], Locate]:
+    """The object and the tensors of a legacy file whose magic number `stream` has just given, the findings, and what finds a storage.
+    Raises CorruptError, UnsupportedError."""
     path = stream.path
     protocol = stream.next()
     if protocol != _PROTOCOL:
@@ -80,12 +86,19 @@ def read_legacy(stream: Stream) -> tuple[Any, Tree, list[Finding]]:
         raise CorruptError(f"its list of storages, which ends at byte {stream.at}, is no list of keys", path=path)
     LIMITS.check("tensors", len(keys), "the number of storages", path)
     placed, end = _place(stream, keys, sizes)
-    tree = read_tree(value, lambda s, declared: _locate(s, declared, placed, sizes, path), path, rebuilt)
+
+    def locate(s: Storage, declared: int) -> tuple[int, int, str]:
+        return _locate(s, declared, placed, sizes, path)
+
+    tree = read_tree(value, locate, path, rebuilt)
+    whole = module_finding(value, tuple(stream.opaque), os.path.basename(path))
     found = stream.findings()
+    if whole is not None:
+        found = [whole, *(f for f in found if f.severity == "error")]
     if end != stream.size:
         text = f"{stream.size - end:,} bytes follow the last storage; nothing reads them"
         found.append(Finding("warning", "trailing", os.path.basename(path), text))
-    return value, tree, found
+    return value, tree, found, locate
 
 
 def _place(stream: Stream, keys: list[object], sizes: dict[str, int]) -> tuple[dict[str, tuple[int, int]], int]:

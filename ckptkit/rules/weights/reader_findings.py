@@ -10,11 +10,18 @@ noticed("checksum", "error", "The bytes have the checksums that the file keeps",
     reads="weights")  # fmt: skip
 noticed("shards", "error", "The index and the shards agree", """
     A tensor that the index names and no shard holds is lost, one that lies in another shard or in two is read by different
-    loaders differently: errors. A tensor or a file that the index does not list, a key that stands twice, a `total_size` that
-    no way of counting gives (tied tensors once, or once for each name): warnings.""")  # fmt: skip
-noticed("pickle", "warning", "The pickle names only what builds tensors", """
+    loaders differently: errors. So is a part that lies there and that the index leaves out (it is read), an index that names other
+    files than the parts that lie there, or that is not there. A tensor or a file that the index does not list, an index or old shards
+    beside a whole file (which transformers reads), a key that stands twice, a `total_size` that no way of counting gives (tied tensors
+    once, or once for each name): warnings.""")  # fmt: skip
+noticed("folder", "info", "Other checkpoints of the folder are named", """
+    A folder is read as one checkpoint, the one that its loader takes. The others that lie there are not looked at: the same model in
+    other formats, a second model (`pytorch_model_1.bin`), earlier saves. `ckptkit validate --recursive` checks them all.""")  # fmt: skip
+noticed("pickle", "error", "The pickle names only what builds tensors", """
     A PyTorch file is a program. ckptkit reads it without running any of it; whatever it names besides storages and tensors is
-    listed here, since `torch.load` without `weights_only` would import and call it.""")  # fmt: skip
+    listed here, since `torch.load` without `weights_only` would import and call it. An error is what acts on the machine that loads
+    it: functions of Python's standard library and of what loads, fetches or runs something. A warning is a class of another library,
+    and data (numpy's numbers and arrays) for which `torch.load` refuses the file as it stands.""")  # fmt: skip
 noticed("program", "warning", "The program touches no files", """
     A SavedModel is a program besides its weights. ckptkit runs none of it; operations that read, write, list or send files
     whatever the program is given (ReadFile, WriteFile, PrintV2, readers, dataset savers, Python functions) are named here.""")  # fmt: skip
@@ -27,18 +34,23 @@ noticed("extras", "warning", "What lies beside the tensors can be kept", """
     Something beside the tensors (an object of a class of one's own) is not plain data and goes into no other form. As an
     information: further files in a .keras archive.""")  # fmt: skip
 noticed("device", "info", "The device that the tensors were saved from", "The bytes are the same on every device.")
-noticed("version", "warning", "The format's version is known", "A newer one may mean something else by the same bytes.")
-noticed("trailing", "warning", "Nothing follows the data", "Bytes after the end of the last storage, or of a pickle, belong to no tensor.")
+noticed("version", "error", "The format's version is known", """
+    A newer one may mean something else by the same bytes; and a PyTorch zip whose records of version or alignment lack or are no
+    numbers is refused by torch.load.""")  # fmt: skip
+noticed("trailing", "error", "Nothing follows the data", """
+    Bytes after the end of the last storage, or of a pickle, belong to no tensor. An error where torch.load refuses the file
+    for them: a record of a PyTorch zip that is longer than its storage.""")  # fmt: skip
 noticed("hdf5", "error", "Everything in the HDF5 file is there, and read as it stands", """
     A weight that Keras' own lists (layer_names, weight_names) name and the file does not hold is an error. Warnings: a link
     that leads nowhere, out of the file or to what is listed elsewhere; a dataset or chunks that were laid out and never
     written, so that their elements are the fill value; bytes after the end of the data. As an information: text, and what is no
     dataset.""")  # fmt: skip
-noticed("keras-config", "warning", "A Keras configuration names only what Keras itself has", """
+noticed("keras-config", "error", "A Keras configuration names only what Keras itself has", """
     A model's configuration, in a .keras archive or a whole-model .h5, is a program for Keras' loader: a Lambda layer's code, a
     function of any module, a class from outside Keras, a pickled PyTorch module are what it would import, build or call.
-    ckptkit reads it as data and loads none of it. So too: keys that stand twice, what is no JSON, and an archive without
-    config.json or metadata.json, which Keras does not load.""")  # fmt: skip
+    ckptkit reads it as data and loads none of it. Functions of Python's standard library and what has Keras read, fetch or load a file
+    (a vocabulary that is a path, get_file, TFSMLayer) are errors, the rest warnings. So too: keys that stand twice, what is
+    no JSON, and an archive without config.json or metadata.json, which Keras does not load.""")  # fmt: skip
 noticed(
     "records",
     "warning",
@@ -54,7 +66,7 @@ noticed("header", "info", "The header has only known fields", "Further fields of
 noticed("unreadable", "error", "The checkpoint can be read", """
     No such file, a format that nobody knows, or bytes that break their own format's rules. The exit status is 2.""")  # fmt: skip
 noticed("lock", "error", "The checkpoint is the one that was locked", """
-    `ckptkit lock` wrote down what a checkpoint is; `validate --lock` says what is another one now. Weights that are the same in
+    `ckptkit lock` wrote down what a checkpoint is; `validate --lock` says what has changed since. Weights that are the same in
     another container, dialect or sharding are "converted, same weights" (an information); changed, added and missing parameters
     are errors with their names, and so is another value in the configuration, in whatever form it is said; a file that differs
     though the weights are the same is an information.""", reads="weights")  # fmt: skip
@@ -66,6 +78,9 @@ noticed("head", "warning", "Every part that the configuration speaks of is there
     random. An information: the same of a pooler, a number of layers for a part of the model that the weights do not hold and
     need not (a decoder where only the encoder was saved), and, after a conversion, a head that the class named in the new
     configuration has or lacks.""")  # fmt: skip
+noticed("sparse", "error", "Sparse tensors have their indices inside their shape", """
+    A sparse tensor of a PyTorch file with an index beyond its shape, or with compressed indices that do not count its elements: what
+    uses it reads memory that is not its own.""", reads="weights")  # fmt: skip
 noticed("order", "warning", "Tensors without names are as many as their order needs", """
     OpenAI's GPT folder has no names: the order gives them, and their number is not that of any number of layers.""")  # fmt: skip
 noticed(

@@ -20,6 +20,7 @@ from ...support.arrays import numpy_dtype
 from ...support.files import LINE, checksum, in_line, memory
 from ...support.threads import on_threads
 from ...tensors import DTYPES, Check, Extent, StoredTensor
+from .signs import Signs, Tracker
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,6 +48,7 @@ class Values(NamedTuple):
     value: float  # the first element
     mean: float | None  # of small tensors, without NaN and infinities
     negative: float | None  # the share of negative elements, of small tensors
+    signs: Signs
 
     @property
     def zero(self) -> bool:
@@ -63,9 +65,10 @@ class Scan(NamedTuple):
 class _Tally:
     """The running state of one tensor in one job."""
 
-    __slots__ = ("constant", "count", "first", "head", "inf", "mean", "nan", "negative", "top")
+    __slots__ = ("constant", "count", "first", "head", "inf", "mean", "nan", "negative", "top", "tracker")
 
-    def __init__(self) -> None:
+    def __init__(self, tensor: StoredTensor) -> None:
+        self.tracker = Tracker(tensor.spec.dtype, tensor.spec.shape if tensor.strides is None else (), tensor.spec.numel)
         self.count = self.nan = self.inf = self.top = 0
         self.first: int | None = None
         self.head: int | None = None
@@ -82,6 +85,7 @@ class _Tally:
         self.first = other.first if self.first is None else self.first if other.first is None else min(self.first, other.first)
         self.constant = self.constant and other.constant and (self.head is None or self.head == other.head)
         self.head = other.head if self.head is None else self.head
+        self.tracker.add(other.tracker)
 
 
 class _Run(NamedTuple):
@@ -128,7 +132,7 @@ def survey(checkpoint: Checkpoint, names: Collection[str], *, checks: bool = Tru
             if finding is not None:
                 found.append((number, finding))
             for name, tally in mine.items():
-                tallies.setdefault(name, _Tally()).add(tally)
+                tallies.setdefault(name, _Tally(checkpoint.tensors[name])).add(tally)
                 if tally.mean is not None:
                     tallies[name].mean, tallies[name].negative = tally.mean, tally.negative
 
@@ -222,7 +226,7 @@ def _do(checkpoint: Checkpoint, job: _Job, buffer: memoryview) -> tuple[dict[str
     tallies: dict[str, _Tally] = {}
     for extent, tensor, start in job.runs:
         fd, at, end = checkpoint.fd(extent.path), extent.offset, extent.offset + extent.length
-        tally = tallies.setdefault(tensor.name, _Tally()) if tensor is not None else None
+        tally = tallies.setdefault(tensor.name, _Tally(tensor)) if tensor is not None else None
         while at < end:
             piece = in_line(buffer, at)[: min(PIECE, end - at)]
             have = os.preadv(fd, [piece], at)
@@ -267,6 +271,7 @@ def _take(tally: _Tally, piece: memoryview, dtype: str, start: int) -> None:
         top = _bad(tally, unsigned, dtype, start)
     tally.top = max(tally.top, top)
     tally.count += len(signed)
+    tally.tracker.take(unsigned, start)
 
 
 def _bad(tally: _Tally, unsigned: NDArray[Any], dtype: str, start: int) -> int:
@@ -295,7 +300,7 @@ def _detail(tally: _Tally, piece: memoryview, tensor: StoredTensor) -> None:
 
 
 def _of_array(checkpoint: Checkpoint, tensor: StoredTensor) -> _Tally:
-    tally = _Tally()
+    tally = _Tally(tensor)
     raw = memoryview(checkpoint.array(tensor.name).tobytes())
     size = _FORMS[tensor.spec.dtype][0]
     for at in range(0, len(raw), PIECE):
@@ -316,6 +321,7 @@ def _values(tensor: StoredTensor, t: _Tally) -> Values:
         _float(t.head or 0, tensor.spec.dtype),
         t.mean,
         t.negative,
+        t.tracker.signs(),
     )
 
 

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ...comparison.pair import ATOL, RTOL, Level, Step, rounded_to
-from ...errors import UndecidedError, UsageError
+from ...errors import CheckpointError, UndecidedError, UsageError
+from ...graph.account import require_read
 from ...graph.canonical_arrays import Weights
 from ..build import arrays_of, require
 from ..spec import Spec, spec_of
-from .probes import make_probes
+from .probes import longest, make_probes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,15 +62,17 @@ def both(engines: Sequence[str]) -> tuple[str, str]:
 def compare_behaviour(pair: Pair, values: Level, probes: str | int, engines: Sequence[str] = ()) -> Level:
     """Both rebuilt and run. Equal weights in one engine must give equal outputs; a narrower copy is compared with the other rounded to
     it."""
+    for side in (pair.one, pair.two):
+        require_read(side, "a model rebuilt")
     used = both(engines)
     specs = [_spec(s, pair) for s in (pair.one, pair.two)]
     inputs = make_probes(specs[0], probes)
-    _fits(specs, inputs)
+    inputs = _fitting(specs, inputs, isinstance(probes, str))
     traces, first = [], None
     for i, (spec, weights) in enumerate(zip(specs, (Weights(pair.one), Weights(pair.two)), strict=True)):
         full, arrays, _ = arrays_of(spec, weights)
         arrays = {n: _rounded(pair, i, n, x) for n, x in arrays.items()}
-        traces.append(RUN[used[i]](full, arrays, inputs))
+        traces.append(_ran(used[i], (pair.one, pair.two)[i].checkpoint.path, full, arrays, inputs))
         first = first or (full, arrays)
     exact = used[0] == used[1] and values.verdict == "same" and not pair.folded and pair.atol is None and pair.rtol is None
     atol, rtol = (0.0, 0.0) if exact else _allowed(pair)
@@ -112,10 +115,37 @@ def _conditioned(
     return wider, f", or {ROUNDINGS} times what float32 loses there ({max(lost.values()):.2g} at most, measured against float64)"
 
 
-def _fits(specs: list[Spec], inputs: Arrays) -> None:
-    vocab = min(s.sizes["vocab"] for s in specs)
-    if int(inputs["input_ids"].max()) >= vocab:
-        inputs["input_ids"] = inputs["input_ids"] % vocab
+def _fitting(specs: list[Spec], inputs: Arrays, named: bool) -> Arrays:
+    """The probes, which fit the first model, made to fit the second too: the tables of the smaller of the two. UsageError for those of a
+    file (`named`): they are run as they are or not at all."""
+    import numpy as np
+
+    length = min(longest(s, inputs["input_ids"].shape[1]) for s in specs)
+    rows = {
+        "input_ids": min(s.sizes["vocab"] for s in specs), "decoder_input_ids": min(s.sizes["vocab"] for s in specs),
+        "token_type_ids": min([s.sizes["segments"] for s in specs if s.sizes.get("segments", 0)], default=1),
+        "position_ids": min([s.sizes["positions"] for s in specs if s.sizes.get("positions", 0)], default=1 << 31),
+    }  # fmt: skip
+    if named and (length < inputs["input_ids"].shape[1] or any(int(inputs[n].max()) >= rows[n] for n in inputs if n in rows)):
+        raise UsageError(
+            "the probes do not fit the second model, whose tables are smaller", hint="probes with smaller numbers, or fewer of them"
+        )
+    out = {}
+    for name, x in inputs.items():
+        if not name.startswith("decoder_"):
+            x = x[:, :length, :length] if x.ndim == 3 else x[:, :length]
+        out[name] = np.minimum(x, rows[name] - 1) if name in ("token_type_ids", "position_ids") else x % rows[name] if name in rows else x
+    return out
+
+
+def _ran(engine: str, side: str, spec: Spec, arrays: Arrays, inputs: Arrays) -> Arrays:
+    """The trace of one side. CheckpointError, in a line, for a model that its engine does not run."""
+    try:
+        return RUN[engine](spec, arrays, inputs)
+    except (ArithmeticError, IndexError, RuntimeError, ValueError) as e:
+        first = str(e).strip().splitlines()[0] if str(e).strip() else ""
+        message = f"does not run in {TITLES[engine]} as its configuration says: {type(e).__name__}{': ' if first else ''}{first}"
+        raise CheckpointError(message, path=side) from None
 
 
 def _allowed(pair: Pair) -> tuple[float, float]:

@@ -28,10 +28,9 @@ def make_probes(spec: Spec, probes: str | int) -> Arrays:
     if isinstance(probes, str):
         return read_probes(spec, probes)
     if probes < 1:
-        raise UsageError(f"--probes {probes}: at least one is due")
+        raise UsageError(f"--probes {probes}: at least one is needed")
     rng = np.random.default_rng(SEED)
-    offset = int(str(spec.traits.pad)) + 1 - spec.sizes.get("reserved", 0) if spec.traits.positions == "counted" else 0
-    length = min(LENGTH, spec.sizes.get("positions", LENGTH + offset) - offset)
+    length = longest(spec, LENGTH)
     low = min(spec.sizes["vocab"] - 1, 5)
     ids = rng.integers(low, spec.sizes["vocab"], (probes, length))
     mask = np.ones((probes, length), np.int64)
@@ -48,6 +47,12 @@ def make_probes(spec: Spec, probes: str | int) -> Arrays:
     if two:
         out["decoder_input_ids"] = rng.integers(low, spec.sizes["vocab"], (probes, max(1, length // 2)))
     return out
+
+
+def longest(spec: Spec, length: int) -> int:
+    """`length`, or as many tokens as the model has positions for."""
+    offset = int(str(spec.traits.pad)) + 1 - spec.sizes.get("reserved", 0) if spec.traits.positions in ("counted", "masked") else 0
+    return max(1, min(length, spec.sizes.get("positions", length + offset) - offset))
 
 
 def read_probes(spec: Spec, path: str) -> Arrays:
@@ -80,7 +85,8 @@ def read_probes(spec: Spec, path: str) -> Arrays:
         square = name == "attention_mask" and array.shape == (*shape, shape[-1])
         if array.ndim < 2 or not array.size or (array.shape != like and not square) or array.shape[0] != shape[0]:
             raise UsageError(
-                f"{name} of the probes is {list(array.shape)}, where [batch, position] is due and input_ids is {list(shape)}", path=path
+                f"{name} of the probes is {list(array.shape)}, where [batch, position] is expected and input_ids is {list(shape)}",
+                path=path,
             )
         if name in rows and not (int(array.min()) >= 0 and int(array.max()) < rows[name]):
             raise UsageError(f"{name} of the probes goes from {array.min()} to {array.max()}; the model has {rows[name]} rows", path=path)

@@ -1,0 +1,40 @@
+"""DeepSeek V2: low-rank attention, queries of full rank in the lite model, dense layers first, then experts and a shared one.
+
+Source: transformers models/deepseek_v2.
+"""
+
+from __future__ import annotations
+
+from ckptkit.arch._libraries.decoders import (
+    LOW_RANK,
+    WORDS,
+    decoder,
+    dense_or_experts,
+    experts,
+    gated,
+    hf,
+    in_memory,
+    last,
+    low_rank,
+    low_rank_rows,
+    shared,
+    sparse_or_first_dense,
+    stacked,
+)
+from ckptkit.arch._libraries.forward import GROUPS, routed, runs
+from ckptkit.arch.deepseek_v3 import DEFAULTS, KEYS, size
+
+FFN = dense_or_experts(gated(), {**experts(), **shared("shared_intermediate")})
+MODULES = {**WORDS, **low_rank(), **FFN, **last()}
+HF = hf(
+    "deepseek_v2", "DeepseekV2", MODULES, names=LOW_RANK, rows=low_rank_rows(), keys=KEYS, without=("kv_heads", "head_dim"),
+    defaults={**DEFAULTS, "normalise_experts": False, "routed_scale": 1.0, "topk_method": "greedy"},
+)  # fmt: skip
+
+ARCHITECTURE = decoder(
+    "deepseek_v2", "DeepSeek-V2", MODULES, HF, in_memory(HF, MODULES, rows=stacked()),
+    heads=("heads",),
+    kinds={"moe@layer": sparse_or_first_dense},
+    traits=runs(pairs="interleaved", score_growth="yarn", **routed(normalised=False, group_score="best", limited="=topk_method", **GROUPS)),
+    variants={"deepseek-v2-lite-16b": size(27, 2048, 16, 64), "deepseek-v2-236b": size(60, 5120, 128, 160)},
+)  # fmt: skip

@@ -1,0 +1,58 @@
+"""DeepSeek V3.2: V3 whose queries see the keys that an indexer of its own chooses.
+
+Source: transformers models/deepseek_v32 (self_attn.indexer).
+"""
+
+from __future__ import annotations
+
+from ckptkit.arch._libraries.decoders import (
+    BESIDE,
+    FREQUENCIES,
+    LOW_RANK,
+    WORDS,
+    A,
+    H,
+    decoder,
+    flags,
+    hf,
+    in_memory,
+    last,
+    low_rank,
+    low_rank_rows,
+    may,
+    sparse_or_first_dense,
+    stacked,
+)
+from ckptkit.arch.deepseek_v3 import DEFAULTS, FFN, KEYS, size
+from ckptkit.schema import Besides, Dialect, linear, norm
+
+INDEXER = {
+    A + "indexer.query": linear("index_heads index_dim", "q_rank", bias=False),
+    A + "indexer.key": linear("index_dim", "hidden", bias=False),
+    A + "indexer.key_norm": norm("index_dim"),
+    A + "indexer.weights": linear("index_heads", "hidden", bias=False),
+}
+NAMES = {
+    **LOW_RANK, A + "indexer.query": H + "self_attn.indexer.wq_b", A + "indexer.key": H + "self_attn.indexer.wk",
+    A + "indexer.key_norm": H + "self_attn.indexer.k_norm", A + "indexer.weights": H + "self_attn.indexer.weights_proj",
+}  # fmt: skip
+MODULES = {**WORDS, **low_rank(full=False), **INDEXER, **FFN, **last()}
+
+
+def indexed(model_type: str, stem: str) -> Dialect:
+    """The disk form of a family with an indexer."""
+    return hf(
+        model_type, stem, MODULES, names=NAMES, rows=low_rank_rows(full=False), without=("kv_heads", "head_dim"),
+        keys={**KEYS, **flags("index_topk", "layer_types"), "index_n_heads": may("index_heads"), "index_head_dim": may("index_dim")},
+        defaults={**DEFAULTS, "routed_scale": 2.5}, besides=Besides(derived=FREQUENCIES, layers=BESIDE),
+    )  # fmt: skip
+
+
+HF = indexed("deepseek_v32", "DeepseekV32")
+
+ARCHITECTURE = decoder(
+    "deepseek_v32", "DeepSeek-V3.2", MODULES, HF, in_memory(HF, MODULES, rows=stacked()),
+    heads=("heads",),
+    kinds={"moe@layer": sparse_or_first_dense},
+    variants={"deepseek-v3.2-671b": size(61, 7168, 128, 256)},
+)  # fmt: skip

@@ -1,0 +1,68 @@
+"""Falcon: 7b (one key and value), 40b and 180b (groups, a norm for each part), 11b (groups, one norm), and rw (serial, alibi, biases).
+
+Source: transformers models/falcon (`new_decoder_architecture`; num_kv_heads counts only there, or where multi_query is off).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ckptkit.arch._libraries.decoders import BLOOM, PLAIN, SIZES, WORDS, D, G, decoder, flags, fused, hf, last, masks, may, plain
+from ckptkit.arch._libraries.forward import WHOLE, runs
+from ckptkit.arch.gpt_bigcode import GROUPS, grouped
+from ckptkit.arch.gpt_neox import size
+from ckptkit.schema import norm, when
+
+MODULES = {
+    **WORDS,
+    **grouped("bias"),
+    D + "attention.norm": when("not two_norms", norm("hidden")),
+    D + "attention.own_norm": when("two_norms", norm("hidden")),
+    D + "ffn.own_norm": when("two_norms", norm("hidden")),
+    **plain(bias="bias"),
+    D + "ffn.norm": when("not parallel_attn", norm("hidden")),
+    **last(bias=True),
+}
+OWN = {
+    "num_hidden_layers": "num_hidden_layers | n_layer", "num_attention_heads": "num_attention_heads | n_head",
+    "num_key_value_heads": "num_kv_heads | n_head_kv", "intermediate_size": "ffn_hidden_size",
+}  # fmt: skip
+
+
+def effective(raw: Mapping[str, object]) -> dict[str, object] | None:
+    """The settings with as many keys and values as the code makes; None where it makes what is said."""
+    if raw.get("new_decoder_architecture", False) or not raw.get("multi_query", True):
+        return None
+    return {**raw, "num_kv_heads": 1}
+
+
+def has_groups(values: Mapping[str, object]) -> bool:
+    """Whether the code needs the newer form to make as many keys and values."""
+    return values.get("kv_heads") not in (None, 1)
+
+
+HF = hf(
+    "falcon", "Falcon", MODULES, prefixes=("transformer.", ""), act="activation", eps="layer_norm_epsilon",
+    names={**BLOOM, D + "attention.own_norm": G + "ln_attn", D + "ffn.own_norm": G + "ln_mlp"},
+    rows=fused(G + "self_attention.query_key_value", GROUPS),
+    sizes={OWN.get(k, k): v for k, v in SIZES.items()},
+    without=("head_dim",), keys={**flags("bias", "parallel_attn", "alibi", "new_decoder_architecture", "multi_query"), "ffn_hidden_size": may("intermediate")},
+    defaults={
+        "activation": "gelu", "norm_eps": 1e-5, "intermediate": "=4 hidden", "tied": True, "bias": False, "parallel_attn": True,
+        "alibi": False,
+    },
+    besides=masks(G + "self_attention"), also={"new_decoder_architecture": has_groups},
+)  # fmt: skip
+HF = HF._replace(config=HF.config._replace(reader=HF.config.reader._replace(unfold=effective)))
+
+ARCHITECTURE = decoder(
+    "falcon", "Falcon", MODULES, HF,
+    names=("RefinedWeb", "RefinedWebModel"),
+    required=PLAIN,
+    relations=("heads = kv_heads per_group", "hidden = heads head_dim"),
+    traits=runs(norm_kind="layer", parallel="=parallel_attn", runs_with={**WHOLE, "alibi": (None, False)}),
+    variants={
+        "falcon-rw-1b": size(24, 2048, 32), "falcon-7b": size(32, 4544, 71), "falcon-11b": size(60, 4096, 32),
+        "falcon-40b": size(60, 8192, 128), "falcon-180b": size(80, 14848, 232),
+    },
+)  # fmt: skip

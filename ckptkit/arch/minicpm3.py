@@ -1,0 +1,19 @@
+"""MiniCPM 3: low-rank attention in a dense model, with scales of the embeddings, of what each part adds, and before the head.
+
+Source: transformers models/minicpm3.
+"""
+
+from __future__ import annotations
+
+from ckptkit.arch._libraries.decoders import LOW_RANK, LOW_RANK_KEYS, WORDS, decoder, flags, gated, hf, last, low_rank, low_rank_rows
+
+MODULES = {**WORDS, **low_rank(full=False), **gated(), **last()}
+HF = hf(
+    "minicpm3", "MiniCPM3", MODULES, names=LOW_RANK, rows=low_rank_rows(full=False), without=("kv_heads", "head_dim"),
+    keys={**LOW_RANK_KEYS, **flags("attention_bias", "scale_emb", "scale_depth", "dim_model_base")},
+    defaults={"activation": "silu", "norm_eps": 1e-5, "tied": True, "attention_bias": False},
+)  # fmt: skip
+
+ARCHITECTURE = decoder(
+    "minicpm3", "MiniCPM3", MODULES, HF, heads=("heads",), variants={"minicpm3-4b": {"layers": 62, "hidden": 2560, "heads": 40}}
+)

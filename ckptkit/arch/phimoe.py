@@ -1,0 +1,47 @@
+"""Phi 3.5 MoE: Mixtral's experts, norms with a bias, biases of attention and head by switch, a router of its own (sparsemixer).
+
+Source: transformers models/phimoe.
+"""
+
+from __future__ import annotations
+
+from ckptkit.arch._libraries.decoders import (
+    MIXTRAL,
+    WORDS,
+    D,
+    H,
+    attention,
+    decoder,
+    experts,
+    flags,
+    hf,
+    in_memory,
+    last,
+    may,
+    of_experts,
+    stacked,
+)
+from ckptkit.arch.llama import shape
+from ckptkit.schema import norm
+
+MODULES = {
+    **WORDS,
+    **attention(bias="attention_bias", out_bias="attention_bias", norm_bias=True),
+    D + "ffn.norm": norm("hidden"),
+    **experts("intermediate"),
+    **last(bias=True, head_bias="lm_head_bias"),
+}
+HF = hf(
+    "phimoe", "Phimoe", MODULES, names=MIXTRAL,
+    keys={**of_experts("num_local_experts | num_experts"), **flags("attention_bias", "lm_head_bias"), "sliding_window": may("window")},
+    defaults={
+        "activation": "silu", "norm_eps": 1e-5, "kv_heads": 8, "rope_theta": 1e6, "attention_bias": False, "lm_head_bias": False,
+        "experts_per_token": 2,
+    },
+)  # fmt: skip
+
+ARCHITECTURE = decoder(
+    "phimoe", "Phi-3.5-MoE", MODULES, HF,
+    in_memory(HF, MODULES, rows=stacked("intermediate"), names={D + "moe.router": H + "mlp.router"}),
+    variants={"phi-3.5-moe": {**shape(32, 4096, 32, 8, 6400, 32064), "experts": 16}},
+)  # fmt: skip

@@ -1,0 +1,106 @@
+"""What the process around a command is: its three streams, and the signals that tell it to end.
+
+Policy: SIGTERM, SIGHUP and SIGXCPU end a command as Ctrl-C does: what it has made beside a target goes, or is named. A signal that whoever
+started the program has it ignore (nohup) stays ignored. A standard stream that is closed is opened onto nothing before any other file is:
+else the next file, perhaps a target, would get its number and everything that is printed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import suppress
+
+ENDING = ("SIGTERM", "SIGHUP", "SIGXCPU")
+
+
+class Ended(BaseException):
+    """A signal told the program to end. No Exception: nothing on the way may take it for one of its own."""
+
+    def __init__(self, name: str, number: int) -> None:
+        super().__init__(name)
+        self.name, self.number = name, number
+
+
+def open_streams() -> None:
+    """Open what is closed of stdin, stdout and stderr onto nothing."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != fd:  # the lowest number that is free, which this is
+                os.dup2(nowhere, fd)
+                os.close(nowhere)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8", errors="backslashreplace"))  # noqa: SIM115  as long as the program
+
+
+def catch_signals() -> dict[str, object]:
+    """Have the signals that end a program raise Ended; what they did before, for `restore_signals`."""
+
+    def end(number: int, _frame: object) -> None:
+        raise Ended(signal.Signals(number).name, number)
+
+    before: dict[str, object] = {}
+    sys.unraisablehook = _once_more
+    for name in ENDING:
+        number = getattr(signal, name, None)
+        with suppress(ValueError):  # not the main thread: whoever runs it there catches what he wants
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, end)
+                before[name] = signal.SIG_DFL
+    return before
+
+
+def _once_more(lost: sys.UnraisableHookArgs) -> None:
+    """A signal that came while Python ran a callback of its own (an import's, a weak reference's), where no exception gets out: it is sent
+    again when that is over."""
+    e = lost.exc_value
+    if not isinstance(e, (Ended, KeyboardInterrupt)):
+        sys.__unraisablehook__(lost)
+        return
+    import threading
+
+    again = threading.Timer(0.005, os.kill, (os.getpid(), e.number if isinstance(e, Ended) else signal.SIGINT))
+    again.daemon = True
+    again.start()
+
+
+def restore_signals(before: dict[str, object]) -> None:
+    """The command is over and nothing is in the making: signals do what they did."""
+    sys.unraisablehook = sys.__unraisablehook__
+    for name, handler in before.items():
+        signal.signal(getattr(signal, name), handler)  # type: ignore[arg-type]
+
+
+def ignore_signals() -> None:
+    """Let nothing interrupt the tidying up, which is short."""
+    for name in (*ENDING, "SIGINT"):
+        with suppress(ValueError, AttributeError):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+def tidy() -> str:
+    """Remove what the command has made beside its targets; the end of a message that says so, or names what could not be removed."""
+    ignore_signals()
+    leftovers = sys.modules.get("ckptkit.engine.leftovers")  # not imported: nothing was made
+    left = leftovers.sweep() if leftovers is not None else []
+    if left:
+        from ..errors import printable
+
+        return f"; left behind: {', '.join(printable(p) for p in left)}. Hint: the next run with the same target takes it up, or remove it"
+    return "; nothing was left behind"
+
+
+def drop_output() -> None:
+    """Let what is still in the buffers of stdout and stderr go nowhere, for whoever read them has gone."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with suppress(OSError, ValueError):
+                os.dup2(nowhere, stream.fileno())

@@ -1,0 +1,82 @@
+"""What a comparison of two checkpoints leaves out, from their accounts.
+
+Policy: nobody may call two things the same of which a part was not seen.
+"""
+
+from __future__ import annotations
+
+from ..errors import UnsupportedError
+from ..graph.account import unexplained_keys, unread_words
+from ..graph.examine import Subject
+from ..support.name_text import collapse, natural
+
+
+def not_compared(a: Subject, b: Subject) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(what could make them different models and was not compared, what is another model in the same file and was left out), in words."""
+    grave, notes = [], []
+    for side, s in (("A", a), ("B", b)):
+        if s.checkpoint.disputed:
+            grave.append(f"of {side} loaders read another model: {s.checkpoint.disputed}")
+        if left := s.account.unread:
+            grave.append(f"of {side} {unread_words(left)}")
+        notes += [f"of {side} {text}" for text in other_models(s)]
+    return tuple(grave), tuple(notes)
+
+
+def other_models(s: Subject) -> tuple[str, ...]:
+    """The models of the same checkpoint that are left out of what is compared and digested, in words."""
+    by: dict[str, list[str]] = {}
+    for name in left_out_tensors(s):
+        by.setdefault(s.graph.roles[name].what, []).append(name)
+    return tuple(f"{len(n)} tensors of {part!r} are left out, another model in the same file: {collapse(n, 3)}" for part, n in by.items())
+
+
+def left_out_tensors(s: Subject) -> list[str]:
+    """The stored names of what belongs to those models."""
+    kept = set(s.account.beyond())
+    return sorted((e.name for e in s.account.of("part", "tensor") if e.name not in kept and not e.unread), key=natural)
+
+
+def beyond_unlike(a: Subject, b: Subject) -> list[str]:
+    """The stored names of tensors that no parameter is of, which one side has alone or with other bytes. Reads them."""
+    out = []
+    sides = [{n for n in s.account.beyond() if s.checkpoint.tensors[n].spec.numel} for s in (a, b)]
+    for name in sorted(sides[0] | sides[1], key=natural):
+        if name not in sides[0] or name not in sides[1]:
+            out.append(name)
+            continue
+        x, y = (s.checkpoint.tensors[name] for s in (a, b))
+        if x.spec != y.spec or not _same_bytes(a, b, name):
+            out.append(name)
+    return out
+
+
+def _same_bytes(a: Subject, b: Subject, name: str) -> bool:
+    if a.checkpoint.tensors[name].spec.dtype == "STRING":
+        return a.checkpoint.strings(name) == b.checkpoint.strings(name)
+    try:
+        return a.checkpoint.array(name).tobytes() == b.checkpoint.array(name).tobytes()
+    except UnsupportedError:  # elements of less than a byte: the account has them as unread
+        return False
+
+
+def beyond_words(names: list[str], title: str) -> str:
+    """What `beyond_unlike` gives, in a message."""
+    are = "s that are" if len(names) != 1 else " that is"
+    return f"{len(names)} tensor{are} no part of {title}, and not the same on both sides: {collapse(names, 4)}"
+
+
+def other_words(s: Subject) -> dict[str, object]:
+    """What a configuration says that no table here has, and what it calls the model."""
+    declared = s.config.declared if s.config is not None else None
+    return {**({"model_type": declared} if declared is not None else {}), **unexplained_keys(s)}
+
+
+def other_keys(a: Subject, b: Subject) -> dict[str, tuple[object, object]]:
+    """What two configurations of one form say differently under keys that nobody here understands; {} where the forms are two."""
+    if a.config is None or b.config is None:
+        return {}
+    if (a.values.form if a.values is not None else "") != (b.values.form if b.values is not None else ""):
+        return {}
+    x, y = other_words(a), other_words(b)
+    return {k: (x.get(k), y.get(k)) for k in sorted(x.keys() | y.keys()) if x.get(k) != y.get(k)}

@@ -1,0 +1,153 @@
+"""From a view of a storage to a stored tensor: its bytes, and that it stays within them.
+
+Source: `torch/_utils.py` (_rebuild_tensor: a view of a storage by offset, size and stride, in elements). Every view is held against its
+storage here, so that nothing behind this file meets an offset or a size that it must not trust.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from ...errors import CorruptError, UnsupportedError, printable
+from ...findings import Finding
+from ...limits import LIMITS
+from ...tensors import DTYPES, Extent, StoredTensor, TensorSpec
+from .._pickle.globals import Storage, StorageType, Tensor, TorchName
+from .wrapped import Array, Classed
+
+_EXPANDED = 16 << 20  # bytes from which a view that repeats itself is worth a warning
+_LARGE = 256 << 20  # bytes of an expanded view
+_DTYPES = {f"torch.{d.torch}": d.name for d in DTYPES.values() if d.torch}
+SIZES = {d.name: d.bits // 8 for d in DTYPES.values()}
+_new = tuple.__new__  # a named tuple without its argument handling
+
+# (storage, its declared bytes) -> (offset in the file, bytes a tensor may use, the key that tells storages apart); CorruptError
+Locate = Callable[[Storage, int], tuple[int, int, str]]
+
+
+def shown(value: object) -> str:
+    """A value from a pickle in a message: short, and never by a conversion that its size could make slow."""
+    if type(value) is int:
+        return str(value) if -(1 << 80) < value < 1 << 80 else f"a number of {value.bit_length()} bits"
+    if type(value) is str:
+        return repr(printable(value, 60))
+    return f"a {type(value).__name__}"
+
+
+def storage_key(key: object) -> str:
+    """A storage's key as text; "" for what no storage has."""
+    return key if type(key) is str else str(key) if type(key) is int and abs(key) < 1 << 64 else ""
+
+
+class Maker:
+    """Makes StoredTensors of one file, and gathers what is to be said about all of them at once."""
+
+    def __init__(self, locate: Locate, path: str) -> None:
+        self.locate, self.path = locate, path
+        self.keys: list[str] = []
+        self.devices: dict[str, None] = {}
+        self.classes: dict[str, str] = {}  # of tensors that have a class of their own
+        self.expanded: list[tuple[str, int, int]] = []
+        self.plain: dict[tuple[int, int, int], tuple[int, int, TensorSpec, object, object]] = {}
+        self.name_bytes = LIMITS.name_bytes
+
+    def tensor(self, name: str, t: object) -> StoredTensor:
+        """One tensor, its view held against its storage."""
+        if len(name) > self.name_bytes:
+            LIMITS.check("name_bytes", len(name), "the length of a tensor's name", self.path)
+        if type(t) is Array:
+            self.keys.append(f"pickle:{len(self.keys)}")
+            return _new(StoredTensor, (name, TensorSpec(t.dtype, t.shape), (), None, None, t.read))
+        if type(t) is Classed:
+            self.classes[name] = t.kind
+            t = t.tensor
+        if type(t) is Tensor:
+            s = t.storage
+            if type(s) is Storage and t.offset == 0:
+                # by identity, which no file can choose: most tensors of most files share few shapes and strides
+                known = self.plain.get((id(s.type), id(t.size), id(t.stride)))
+                if known is not None and known[0] == s.numel and s.location == "cpu" and t.dtype is None and not t.flags:
+                    at, _, key = self.locate(s, known[1])
+                    self.keys.append(key)
+                    return _new(StoredTensor, (name, known[2], (_new(Extent, (self.path, at, known[1])),), None, None, None))
+        if type(t) is Storage:
+            t = Tensor(t, 0, (t.numel,), (1,), None, None)
+        assert type(t) is Tensor
+        s = t.storage
+        if type(s) is not Storage or type(s.type) is not StorageType:
+            raise CorruptError(f"tensor {name!r} has no storage of a known type", path=self.path)
+        dtype, numel = s.type.dtype, s.numel
+        if not dtype:
+            raise UnsupportedError(f"tensor {name!r} is quantised (torch.{s.type.name}), which ckptkit does not read", path=self.path)
+        if type(numel) is not int or numel < 0:
+            raise CorruptError(f"the storage of tensor {name!r} has {shown(numel)} elements", path=self.path)
+        if s.location != "cpu":
+            place = s.location[:60].decode("latin-1") if type(s.location) is bytes else s.location
+            if place != "cpu" and type(place) is str:
+                self.devices[printable(place, 40)] = None
+        at, there, key = self.locate(s, numel * SIZES[dtype])
+        if t.dtype is not None:
+            dtype = _DTYPES.get(t.dtype, "") if type(t.dtype) is TorchName else ""
+            if not dtype:
+                raise UnsupportedError(f"tensor {name!r} has a dtype that ckptkit does not know: {shown(t.dtype)}", path=self.path)
+        if t.flags:
+            raise UnsupportedError(f"tensor {name!r} is a lazy conjugate or negative of what is stored", path=self.path)
+        size, stride, first = t.size, t.stride, t.offset
+        if type(size) is not tuple or type(stride) is not tuple or len(size) != len(stride) or type(first) is not int:
+            raise CorruptError(f"tensor {name!r} has no proper size, stride and offset", path=self.path)
+        if len(size) > LIMITS.rank:
+            LIMITS.check("rank", len(size), f"the rank of tensor {name!r}", self.path)
+        item = SIZES[dtype]
+        numel, last, packed = 1, 0, True
+        for n, step in zip(size[::-1], stride[::-1]):  # noqa: B905
+            if type(n) is not int or type(step) is not int or n < 0 or step < 0:
+                raise CorruptError(f"tensor {name!r} has a size of {shown(n)} with a stride of {shown(step)}", path=self.path)
+            if n != 1:
+                if step != numel:
+                    packed = False
+                last += (n - 1) * step
+                numel *= n
+        self.keys.append(key)
+        spec = _new(TensorSpec, (dtype, size))
+        if not numel:
+            return _new(StoredTensor, (name, spec, (Extent(self.path, at, 0),), None, None, None))
+        if first < 0 or (first + last + 1) * item > there or numel >> 62:
+            raise CorruptError(
+                f"tensor {name!r} reaches element {shown(first + last)} of a storage that has {there // item:,}, or is too large",
+                path=self.path,
+            )
+        length = (last + 1) * item
+        if not packed and numel * item > max(_EXPANDED, 8 * length):
+            self.expanded.append((name, numel * item, length))
+            if numel * item > _LARGE:
+                LIMITS.check(
+                    "unpack_ratio",
+                    numel * item // length,
+                    f"tensor {name!r} is {numel * item:,} bytes made of {length:,} stored ones: the ratio",
+                    self.path,
+                )
+        if packed and s.numel == numel and t.dtype is None and first == 0:  # the whole of its storage, as it lies there
+            self.plain[id(s.type), id(size), id(stride)] = numel, length, spec, s.type, stride  # which keeps all three of them
+        extent = _new(Extent, (self.path, at + first * item, length))
+        return _new(StoredTensor, (name, spec, (extent,), None if packed else stride, None, None))
+
+    def tie(self, tensors: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
+        """`tensors` with `storage` set on those that share theirs with others."""
+        uses = Counter(self.keys)
+        if len(uses) == len(tensors):
+            return tensors
+        return {
+            n: t if uses[key] == 1 else t._replace(storage=f"{self.path}#{key}")
+            for (n, t), key in zip(tensors.items(), self.keys)  # noqa: B905
+        }
+
+    def findings(self) -> list[Finding]:
+        """What was noticed about all tensors together."""
+        out = []
+        if self.devices:
+            out.append(Finding("info", "device", "", f"saved from {', '.join(list(self.devices)[:8])}; the bytes are read as they are"))
+        for name, whole, stored in self.expanded[:20]:
+            text = f"{whole:,} bytes are made of {stored:,} stored ones by strides that repeat them"
+            out.append(Finding("warning", "expand", name, text, "is this tensor meant? Written elsewhere it takes its full size"))
+        return out

@@ -1,0 +1,259 @@
+"""The account: every stored tensor, every entry of a file beside the tensors and every key of the configuration, in exactly one place.
+
+Policy: made once, from the graph; no verb concludes without it. What a place means:
+
+    used         a parameter of the model; a key that is understood
+    tied         a parameter that another one is
+    repeated     a second name, or a second copy, of a parameter
+    derived      computed by every loader (position_ids)
+    optimizer    an optimizer's state
+    trainer      counters, schedules and whatever plain data a trainer keeps; no loader of a model looks at it
+    part         another model in the same file
+    stray        without effect on outputs
+    dropped      left out since the user said so (--drop)
+    unexplained  nobody knows what it is: it lowers every conclusion that it could make false
+
+A tensor of an unknown architecture is unexplained, and yet compared, digested and carried over under its own name. What can be neither,
+`unread`, is what `undecided` names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from .._typing import TYPE_CHECKING, NamedTuple, Protocol
+from ..configuration.without_effect import WITHOUT_EFFECT, no_effect
+from ..errors import UndecidedError, printable
+from ..support.name_text import collapse, natural
+from ..support.opaque import Opaque
+from ..tensors import DTYPES
+
+if TYPE_CHECKING:
+    from ..configuration.read import RawConfig, Values
+    from ..containers import Checkpoint
+    from ..schema import Architecture, ConfigForm
+    from .packed_weights import Packings
+    from .weight_graph import WeightGraph
+
+PLACES = ("used", "tied", "repeated", "derived", "optimizer", "trainer", "part", "stray", "dropped", "unexplained")
+KINDS = ("tensor", "entry", "key")
+_OF_ROLE = {"param": "used", "repeat": "repeated"}
+_BLOB = 1024  # bytes in an entry from which they could hold a weight
+
+
+class Subject(Protocol):
+    """What an account is made of: an open checkpoint, recognised, with its configuration (`examine.Subject`)."""
+
+    @property
+    def checkpoint(self) -> Checkpoint: ...
+
+    @property
+    def graph(self) -> WeightGraph: ...
+
+    @property
+    def config(self) -> RawConfig | None: ...
+
+    @property
+    def values(self) -> Values | None: ...
+
+    @property
+    def packings(self) -> Packings: ...
+
+    @property
+    def architecture(self) -> Architecture | None: ...
+
+    @property
+    def account(self) -> Account: ...
+
+
+class Entry(NamedTuple):
+    """One thing that is there: its kind (KINDS), its place (PLACES), and what it is, in words. `unread` says that it holds numbers that
+    are not read; `name` of a key is "config.json: KEY" without its file."""
+
+    kind: str
+    name: str
+    place: str
+    what: str = ""
+    unread: bool = False
+    counts: bool = False  # no parameter of the model, and yet compared, digested and locked under its stored name
+
+
+class Account(NamedTuple):
+    """Everything of a checkpoint in its place, in the order of the files."""
+
+    entries: tuple[Entry, ...]
+
+    def of(self, place: str, kind: str = "") -> list[Entry]:
+        """What is in a place."""
+        return [e for e in self.entries if e.place == place and kind in ("", e.kind)]
+
+    @property
+    def unread(self) -> list[Entry]:
+        """What holds numbers and is not read, in whatever place but `dropped`."""
+        return [e for e in self.entries if e.unread and e.place != "dropped"]
+
+    def beyond(self) -> list[str]:
+        """The stored names of tensors that are no parameter and yet count: unexplained ones, and the other models of the same file."""
+        return [e.name for e in self.entries if e.kind == "tensor" and e.counts]
+
+    @property
+    def sums(self) -> dict[str, dict[str, int]]:
+        """How many of each kind are in each place; places and kinds of none are left out."""
+        out: dict[str, dict[str, int]] = {}
+        for place in PLACES:
+            for e in self.of(place):
+                held = out.setdefault(place, {})
+                held[e.kind] = held.get(e.kind, 0) + 1
+        return out
+
+
+def make_account(subject: Subject) -> Account:
+    """The account of an open checkpoint. Reads nothing."""
+    return Account((*_tensors(subject), *_unread(subject), *_entries(subject), *_keys(subject)))
+
+
+def require_read(subject: Subject, what: str) -> None:
+    """Raise UndecidedError where something holds numbers that are not read, so that `what` ("a digest") would leave it out, and where
+    loaders read other tensors than are read here."""
+    if subject.checkpoint.disputed:
+        said = f"what loaders read is another model: {subject.checkpoint.disputed}"
+        raise UndecidedError(said, path=subject.checkpoint.path, hint="ckptkit fix makes the index from the shards")
+    left = subject.account.unread
+    if left:
+        raise UndecidedError(
+            f"{unread_words(left)}: {what} would leave {'them' if len(left) > 1 else 'it'} out",
+            path=subject.checkpoint.path,
+            hint=f"save plain tensors with the library that wrote {'them' if len(left) > 1 else 'it'}; "
+            f"--drop '{left[0].name}' leaves it out",
+        )
+
+
+def heads_in_doubt(subject: Subject) -> tuple[list[str], list[str]]:
+    """(heads that may stand behind layers which nobody knows, the weights of these layers), both empty where there are no such layers.
+
+    A head takes what the encoder gives only if nothing lies between them: an LSTM's output may have the encoder's size.
+    """
+    arch = subject.architecture
+    if arch is None:
+        return [], []
+    labels = subject.graph.solution.sizes.axis.get("labels", 0)
+    heads = sorted({i.group for i in arch.params.values() if "labels" in i.layout.axes and i.group != "core"} & subject.graph.groups)
+    packed = {n for p in subject.graph.packings for n in p.stored}
+    between = []
+    for name, (kind, what) in subject.graph.roles.items():
+        low = kind == "unexplained" and bool(what)  # an adapter's: it stands beside its module
+        if kind in ("unexplained", "dropped") and not low and name not in packed and name in subject.checkpoint.tensors:
+            spec = subject.checkpoint.tensors[name].spec
+            after = all(n in (labels, labels + 2) for n in spec.shape)  # a CRF's transitions: they stand behind the head
+            if len(spec.shape) > 1 and not after and DTYPES[spec.dtype].kind == "float":
+                between.append(name)
+    return (heads, between) if heads and between else ([], [])
+
+
+def unread_words(left: list[Entry]) -> str:
+    """Entries that are not read, in a message: "12 tensors are not read: a.b (torchao...Int8Tensor F32 [16, 16]), ..."."""
+    first = left[0]
+    are = "s are" if len(left) != 1 else " is"
+    names = collapse(sorted((e.name for e in left), key=natural), 4)
+    return f"{len(left)} tensor{are} there and not read: {names} ({first.what}{', ...' if len(left) > 1 else ''})"
+
+
+# --- tensors -------------------------------------------------------------------------------------------------------
+
+
+def _tensors(subject: Subject) -> Iterator[Entry]:
+    ck, graph = subject.checkpoint, subject.graph
+    packed = {n: f"part of {p.numbers} ({p.family})" for p in graph.packings for n in p.stored}
+    known, weights = graph.recognition is not None, subject.packings.weights
+    new = tuple.__new__
+    for name, (kind, what) in graph.roles.items():
+        if name not in ck.tensors:
+            continue
+        place = _OF_ROLE.get(kind, kind)
+        if place == "optimizer" and ck.tensors[name].spec.numel == 1 and not what:
+            place = "trainer"
+        if place == "unexplained" and not known:
+            what = "of an unknown architecture"
+        if name in packed:
+            what = packed[name]
+        elif name in ck.classes:
+            what = f"{what}, a {ck.classes[name]}".removeprefix(", ")
+        whole = place in ("dropped", "optimizer", "trainer", "derived", "stray") or DTYPES[ck.tensors[name].spec.dtype].bits % 8 == 0
+        counts = place == "unexplained" or (place == "part" and name in ck.parts and not ck.chosen)
+        yield new(Entry, ("tensor", name, place, what, not whole, counts))
+        if name in weights:
+            of = f"part of {name} ({weights[name].label})"
+            yield from (Entry("tensor", t.name, place, of) for t in weights[name].parts.values() if t.name != name)
+
+
+def _unread(subject: Subject) -> Iterator[Entry]:
+    ck, graph = subject.checkpoint, subject.graph
+    for name, u in ck.unread.items():
+        place = "dropped" if name in graph.dropped else "optimizer" if name in ck.beside else "part" if name in ck.parts else "unexplained"
+        holds = f", which holds {', '.join(graph.unread[name])}" if name in graph.unread else ""
+        yield Entry("tensor", name, place, u.words() + holds, place != "optimizer" and not (place == "part" and ck.chosen))
+
+
+def _entries(subject: Subject) -> Iterator[Entry]:
+    ck = subject.checkpoint
+    inside = subject.config is not None and subject.config.inside
+    for key, value in ck.extras.items():
+        if ck.container == "savedmodel":
+            yield Entry("entry", key, "used", "of the program")
+        elif inside and key in ("args", "cfg", "config"):
+            yield Entry("entry", key, "used", "the configuration")
+        elif (n := _bytes_in(value, 0)) >= _BLOB:
+            yield Entry("entry", key, "dropped" if key in subject.graph.dropped else "unexplained", f"{n:,} bytes of no known form", True)
+        elif isinstance(value, Opaque) and not value.safe:
+            yield Entry("entry", key, "trainer", f"an object of {printable(value.module, 80)}.{printable(value.name, 80)}")
+        else:
+            yield Entry("entry", key, "trainer", "plain data")
+
+
+def _bytes_in(value: object, depth: int) -> int:
+    """The bytes that a value holds as such."""
+    if isinstance(value, bytes):
+        return len(value)
+    if depth > 16:
+        return 0
+    if isinstance(value, dict):
+        return sum(_bytes_in(v, depth + 1) for v in value.values())
+    if isinstance(value, (list, tuple)):
+        return sum(_bytes_in(v, depth + 1) for v in value)
+    if isinstance(value, Opaque) and not value.safe:
+        return sum(_bytes_in(v, depth + 1) for v in (value.args, value.state, value.items))
+    return 0
+
+
+# --- the configuration ---------------------------------------------------------------------------------------------
+
+
+def _keys(subject: Subject) -> Iterator[Entry]:
+    if subject.config is None:
+        return
+    unknown = unexplained_keys(subject)
+    for key, value in subject.config.raw.items():
+        if key in unknown:
+            yield Entry("key", str(key), "unexplained", "no table of the architecture has it")
+        else:
+            yield Entry("key", str(key), "stray" if no_effect(key, value) else "used")
+
+
+def unexplained_keys(subject: Subject) -> dict[str, object]:
+    """The keys of the configuration, with what they say, that nobody here understands and that may change what the model computes."""
+    raw: Mapping[str, object] = subject.config.raw if subject.config is not None else {}
+    values = subject.values
+    if values is None:
+        return {k: v for k, v in raw.items() if not no_effect(k, v)}
+    form = subject.architecture.dialects[values.form].config if subject.architecture is not None else None
+    rest = values.rest.get(values.form, {})
+    return {k: v for k, v in rest.items() if not (no_effect(k, v) if form is None else _is_usual(form, k, v))}
+
+
+def _is_usual(form: ConfigForm, key: str, value: object) -> bool:
+    """Whether a key changes nothing: as its form has it, as any configuration has it, or since a written one has that value."""
+    if key in form.usual:
+        return form.usual[key] is ... or form.usual[key] == value or value is None
+    if key in form.also and key not in WITHOUT_EFFECT and value is not None:
+        return form.also[key] == value
+    return no_effect(key, value)

@@ -1,0 +1,94 @@
+"""Scopes that stand before names, and wrappers that stand inside them, found from the names and not from a list.
+
+Policy: a scope is a stem that at least half of the names have and whose remainder fits the whole core of an architecture; of several the
+one that explains most, then the longest. A wrapper inside a name is one of the few that frameworks put around a module, as a whole
+component: torch.compile's, FSDP's, activation checkpointing's.
+
+Sources: torch/_dynamo/eval_frame.py (`_orig_mod`), torch/distributed/fsdp (`_fsdp_wrapped_module`), torch/distributed/algorithms/
+_checkpoint (`_checkpoint_wrapped_module`), huggingface/peft tuners/tuners_utils.py (`base_layer`), utils/other.py (`modules_to_save`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from .adapters import unmerged
+
+WRAPPERS = (
+    "model/",
+    "params/",
+    "target/",
+    "module.",
+    "_orig_mod.",
+    "model.",
+    "net.",
+    "network.",
+    "student.",
+    "teacher.",
+    "ema_model.",
+    "transformer.",
+    "encoder.",
+)
+INSIDE = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "base_layer")
+TRAINED = ".modules_to_save."
+_DEPTH = 5  # components of a scope at most
+_MOST = 24  # scopes that are tried
+
+
+def without_inner(names: Iterable[str]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """(stored name -> the name without the wrappers inside it, which of them there are); ({}, ()) where there are none."""
+    every = list(names)
+    marks = [f".{w}." for w in INSIDE]
+    found = [w for w, m in zip(INSIDE, marks, strict=True) if any(m in n for n in every)]
+    if not found:
+        return {}, ()
+    out = {}
+    for name in every:
+        bare = name
+        for mark in marks:
+            while mark in bare:
+                bare = bare.replace(mark, ".")
+        out[name] = _trained(bare) if TRAINED in bare else bare
+    return (out, tuple(found)) if len(set(out.values())) == len(out) else ({}, ())
+
+
+def _trained(name: str) -> str:
+    """The name of a module that PEFT trained beside its original, without the component and the adapter's name behind it."""
+    before, _, after = name.partition(TRAINED)
+    adapter, _, rest = after.partition(".")
+    return f"{before}.{rest}" if adapter and rest else name
+
+
+def inner_words(names: Iterable[str], wrappers: tuple[str, ...]) -> Iterator[str]:
+    """Evidence: the wrappers inside names, and what lies beside since they are there."""
+    yield f"inside of names stand the wrappers {', '.join(wrappers)}"
+    low = unmerged(names)
+    if low:
+        yield f"{len(low)} LoRA tensor{'s' * (len(low) > 1)} beside are not merged"
+
+
+def scopes(names: Iterable[str]) -> list[str]:
+    """The stems that at least half of the names have, each with its separator, the widest first."""
+    every = list(names)
+    held: dict[str, int] = {}
+    for name in every:
+        at = 0
+        for _ in range(_DEPTH):
+            ends = [i for i in (name.find(".", at), name.find("/", at)) if i >= 0]
+            if not ends:
+                break
+            at = min(ends) + 1
+            stem = name[:at]
+            held[stem] = held.get(stem, 0) + 1
+    wide = [s for s, n in held.items() if n * 2 >= len(every) and n > 3]
+    return sorted(wide, key=lambda s: (-held[s], len(s)))[:_MOST]
+
+
+def shared_wrapper(patterns: Mapping[str, int]) -> str:
+    """The known wrapper that at least nine tenths of the names begin with, or ""; `patterns` has how many names each is."""
+    total = sum(patterns.values())
+    for w in WRAPPERS:
+        n = sum(k for p, k in patterns.items() if p.startswith(w))
+        if n and n * 10 >= 9 * total:
+            return w
+    return ""

@@ -1,0 +1,68 @@
+"""What a conversion would lose, or take for what it is not: error findings, from the account, before anything is planned.
+
+Policy: a floating tensor that the target would be without, a weight whose scale would stay behind, a second model of which nobody said
+whether it is meant: each by name, each an error. `--drop GLOB` says that it is meant, `--part NAME` which model is, `--force` turns all
+of them into warnings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ..arch import architectures
+from ..findings import Finding
+from ..graph.account import unread_words
+from ..graph.examine import Subject
+from ..graph.packed import words
+from ..support.name_text import collapse, natural
+from ..tensors import DTYPES
+
+
+def groups_and_globs(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What --drop names: (heads, which some architecture has under that name, globs of stored names)."""
+    groups = {i.group for a in architectures().values() for i in a.params.values()} if words else set()
+    return tuple(w for w in words if w in groups), tuple(w for w in words if w not in groups)
+
+
+def losses(subject: Subject, *, renames: bool, casts: bool) -> Iterator[Finding]:
+    """What writing the checkpoint under other names (`renames`) or in other types (`casts`) would lose of it."""
+    ck, account = subject.checkpoint, subject.account
+    if left := account.unread:
+        hint = (
+            f"--drop '{left[0].name}' leaves it out, --force all of them" if len(left) == 1 else "--drop GLOB leaves them out, --force too"
+        )
+        yield Finding("error", "unread", collapse(sorted((e.name for e in left), key=natural), 4), unread_words(left), hint)
+    parts: dict[str, list[str]] = {}
+    for name in account.beyond():
+        if name in ck.parts:
+            parts.setdefault(ck.parts[name], []).append(name)
+    for part, names in parts.items():
+        names.sort(key=natural)
+        yield Finding(
+            "error", "part", part,
+            f"another model lies in the file under {part!r} ({len(names)} tensors: {collapse(names, 2)}): nothing says which of them is "
+            "meant",
+            f"--part {part} converts it, --drop '{part}*' leaves it out",
+        )  # fmt: skip
+    packings = subject.graph.packings
+    if packings and (renames or casts):
+        names = sorted((p.numbers for p in packings), key=natural)
+        yield Finding(
+            "error", "packed", collapse(names, 3), f"{words(packings)}: the copy would hold the numbers without their scales",
+            "dequantise it with the library that made it; without --to and --dtype all parts are carried over as they are",
+        )  # fmt: skip
+    packed = {n for p in packings for n in p.stored}
+    strangers = [
+        n
+        for n in account.beyond()
+        if renames and n not in ck.parts and n not in packed and DTYPES[ck.tensors[n].spec.dtype].kind in ("float", "complex")
+    ]
+    if strangers:
+        strangers.sort(key=natural)
+        title = subject.architecture.title if subject.architecture is not None else "the architecture"
+        s = "s" * (len(strangers) != 1)
+        yield Finding(
+            "error", "dropped", collapse(strangers, 4),
+            f"{len(strangers)} floating tensor{s} {'are' if s else 'is'} no part of {title} and would be left out: {collapse(strangers)}",
+            "--drop GLOB says that it is meant",
+        )  # fmt: skip

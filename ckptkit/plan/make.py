@@ -1,0 +1,60 @@
+"""From an examined checkpoint to a plan, step by step: arrange the tensors, gather what lies beside them, tell of both, lay it all out.
+
+Reads no weight and makes no file: what values decide comes in with the survey, and a tensor that its file holds encoded is only named, to
+be unpacked by who carries the plan out. What is small and no weight is read: configuration, vocabulary, the texts of string tensors,
+which a layout has among its headers.
+"""
+
+from __future__ import annotations
+
+from .._typing import NamedTuple
+from ..errors import CheckpointError, printable
+from ..findings import Finding
+from ..graph.examine import Subject
+from ..graph.survey import Survey
+from .arrange import Same, Weights
+from .assemble import assemble
+from .contents import Contents, gather_contents
+from .ledger import make_ledger, with_ledger
+from .quantize import quantized
+from .target import Request
+from .translate import Translate
+from .values import Plan
+
+
+class Planned(NamedTuple):
+    """A plan, and what there is to say of it."""
+
+    plan: Plan
+    ledger: dict[str, object]
+    findings: tuple[Finding, ...]
+    contents: Contents
+
+
+def make_plan(subject: Subject, request: Request, survey: Survey) -> Planned:
+    """Plan what `request` asks for. Raises UndecidedError or UnsupportedError where it cannot be decided or stored."""
+    weights = arrange(subject, request, survey)
+    if request.quantize is not None:
+        weights = quantized(weights, request)
+    try:
+        contents = gather_contents(subject, request, weights)
+        ledger = make_ledger(subject, request, weights, contents.findings)
+        plan = assemble(weights, request, contents, [*subject.checkpoint.files, *(c for c, _ in contents.copies)])
+        if not request.single:
+            plan = with_ledger(plan, ledger)
+    except CheckpointError as e:
+        e.path = e.path or printable(subject.checkpoint.path)
+        raise
+    return Planned(plan, ledger, (*weights.findings, *contents.findings), contents)
+
+
+def arrange(subject: Subject, request: Request, survey: Survey) -> Weights:
+    """Decide what tensors the target holds and where every element of them comes from.
+
+    With a target dialect, the target's rows are walked and each is filled from the canonical parameters; without one (an
+    unknown architecture, or a change of container only) every tensor goes over under its own name. Nothing is dropped in
+    silence: of every source tensor it is told where it went or why not, and of every target tensor where it came from.
+    """
+    if request.dialect is None or subject.graph.recognition is None:
+        return Same(subject, request, survey).weights()
+    return Translate(subject, request, survey, request.dialect).weights()

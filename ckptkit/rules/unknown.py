@@ -1,0 +1,193 @@
+"""What needs no table: the runs of layers of an architecture that nobody here knows, against the configuration and against each other.
+
+Source of the keys that count layers: transformers' configuration classes (attribute_map of `num_hidden_layers`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+
+from .._typing import NamedTuple
+from ..arch import architectures
+from ..findings import Finding
+from ..graph.examine import Subject
+from ..support.name_text import collapse, gaps, natural, ranges
+from ._base import also, count, rule
+
+ORDER = 15
+COUNTS = frozenset((
+    "num_hidden_layers", "num_layers", "n_layers", "n_layer", "encoder_layers", "decoder_layers", "num_encoder_layers",
+    "num_decoder_layers", "num_hidden_groups", "depth", "num_blocks",
+))  # fmt: skip
+MORE = frozenset(("num_nextn_predict_layers", "mtp_num_layers"))  # layers beyond those that are counted
+_NUMBER = re.compile(r"(?:(?<=[./])|(?<=layer_)|(?<=block_)|(?<=layers_)|(?<=blocks_))([0-9]{1,7})(?=[./]|$)")
+_ALIKE = 3  # tensors that layers have, from which a number left out among them is a layer lost (and not one without weights)
+
+
+class Run(NamedTuple):
+    """Numbered layers that lie under one stem: what each holds, as (name within it, dtype, shape)."""
+
+    stem: str
+    layers: Mapping[int, frozenset[tuple[str, str, tuple[int, ...]]]]
+
+    @property
+    def size(self) -> int:
+        return max(self.layers) + 1
+
+
+def runs_of(s: Subject) -> list[Run]:
+    """The outermost runs of layers of a checkpoint's model, those with the most tensors first."""
+    held: dict[str, dict[int, set[tuple[str, str, tuple[int, ...]]]]] = {}
+    for name in s.graph.of_role("unexplained"):
+        m = _NUMBER.search(name)
+        if m is not None:
+            spec = s.checkpoint.tensors[name].spec
+            held.setdefault(name[: m.start()], {}).setdefault(int(m[1]), set()).add((name[m.end() :], spec.dtype, spec.shape))
+    for name, u in s.checkpoint.unread.items():
+        m = _NUMBER.search(name)
+        if m is not None:
+            held.setdefault(name[: m.start()], {}).setdefault(int(m[1]), set()).add((name[m.end() :], u.dtype, u.shape or ()))
+    runs = [Run(stem, {i: frozenset(t) for i, t in sorted(layers.items())}) for stem, layers in held.items() if len(layers) > 1]
+    return sorted(runs, key=lambda r: -sum(map(len, r.layers.values())))
+
+
+def layer_counts(raw: Mapping[str, object]) -> dict[str, int]:
+    """The keys of a configuration, however deep, that count layers: {"text_config.num_hidden_layers": 12}."""
+    out: dict[str, int] = {}
+    todo: list[tuple[str, Mapping[str, object]]] = [("", raw)]
+    for at, settings in todo:  # which grows meanwhile
+        for key, value in settings.items():
+            if isinstance(value, dict) and len(todo) < 1000:
+                todo.append((f"{at}{key}.", value))
+            elif key in COUNTS | MORE and isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+                out[f"{at}{key}"] = value
+    return out
+
+
+@rule("unknown", "warning", "The architecture is one that is known here", basis="undecided")
+def unknown(s: Subject) -> Iterator[Finding]:
+    """Nobody here knows what the tensors are of. The container, every checksum, the runs of layers against whatever key of the
+    configuration counts layers, holes, layers unlike their siblings and the values are checked all the same; whether a tensor is missing
+    or too many is not decided (exit status 3).
+
+    For who means it: `--allow-unknown`, or `unknown = "allow"` in the policy file.
+    """
+    if s.architecture is not None or not (s.checkpoint.tensors or s.checkpoint.unread):
+        return
+    runs = runs_of(s)
+    shown = ", ".join(f"{r.stem}{{0...{r.size - 1}}}" if len(r.layers) == r.size else f"{r.stem}{ranges(r.layers)}" for r in runs[:3])
+    declared = s.config.declared if s.config is not None else None
+    who = (
+        f"{s.config_name} calls it {declared}, which is no architecture known here"
+        if declared
+        else "no architecture known here has such names"
+    )
+    found = f"; of layers there are {shown}{', ...' if len(runs) > 3 else ''}" if runs else ""
+    counted = layer_counts(s.config.raw) if s.config is not None else {}
+    against = f"; held against {', '.join(list(counted)[:4])}" if counted and runs else ""
+    yield Finding(
+        "warning", "unknown", declared or s.checkpoint.path,
+        f"{who}: whether a tensor is missing or too many was not decided{found}{against}",
+        "--allow-unknown, or unknown = \"allow\" in the policy, if that is meant; --part NAME if a known model lies inside",
+        "undecided",
+    )  # fmt: skip
+
+
+@also("architecture")
+def named_by_its_file(s: Subject) -> Iterator[Finding]:
+    """A configuration whose file is one architecture's own (bert_config.json) declares it."""
+    if s.architecture is not None or s.config is None or s.config.declared is not None or s.config.inside:
+        return
+    name = os.path.basename(s.config.source)
+    owners = [
+        a
+        for a in sorted(architectures().values(), key=lambda a: a.rank)
+        if name != "config.json" and any(d.config.filename == name for d in a.dialects.values())
+    ]
+    if owners:
+        names = sorted(s.checkpoint.tensors, key=natural)
+        yield Finding(
+            "error", "architecture", collapse(names, 3),
+            f"{name} is the configuration of {' or '.join(a.title for a in owners[:3])}, but no naming of it matches the tensors",
+            "take it away if it belongs to another model",
+        )  # fmt: skip
+
+
+@also("layers")
+def runs_and_counts(s: Subject) -> Iterator[Finding]:
+    """The runs of layers of an unknown architecture: without holes, as many as the configuration says, each like its siblings."""
+    if s.architecture is not None:
+        return
+    runs = runs_of(s)
+    for r in runs:
+        usual, n = _usual(r)
+        holes = [h for h in gaps(r.layers) if h.start > min(r.layers)]
+        if holes and len(usual) >= _ALIKE and len(r.layers) > 2 and n * 3 >= len(r.layers) * 2:
+            yield Finding(
+                "error", "layers", f"{r.stem}{', '.join(map(ranges, holes))}",
+                f"{r.stem}{', '.join(map(ranges, holes))} missing in the middle: the weights hold {ranges(r.layers)}",
+                "the checkpoint was cut or merged wrongly; get it whole",
+            )  # fmt: skip
+        yield from _unlike(r)
+    if s.config is not None and runs:
+        yield from _against(layer_counts(s.config.raw), runs, s.config_name)
+
+
+def _against(said: Mapping[str, int], runs: list[Run], config: str) -> Iterator[Finding]:
+    """What the configuration counts, against the runs."""
+    values = list(said.values())
+    sums = {sum(c) for n in range(1, min(len(values), 4) + 1) for c in combinations(values, n)} if len(values) < 12 else set(values)
+    sizes = {r.size for r in runs}
+    for key, n in said.items():
+        word = key.rpartition(".")[2]
+        if word in MORE or n in sizes or n == 0:
+            continue
+        kin = [r for r in runs if (side := next((w for w in ("encoder", "decoder") if w in word), "")) and side in r.stem.lower()] or runs
+        best = kin[0]
+        if best.size in sums and best.size not in (n,) and len(said) > 1:
+            continue  # another key's, or theirs together
+        what = "the rest would be dropped" if n < best.size else f"a loader would make {n - best.size} at random"
+        yield Finding(
+            "error", "layers", best.stem.rstrip("./_"),
+            f"{config} says {key} {n}; the weights hold {best.size} ({best.stem}{ranges(best.layers)}): {what}",
+            f"set {word} to {best.size}, or get the whole checkpoint",
+        )  # fmt: skip
+
+
+def _usual(r: Run) -> tuple[frozenset[tuple[str, str, tuple[int, ...]]], int]:
+    """(what most layers of a run hold, how many do)."""
+    return Counter(r.layers.values()).most_common(1)[0]
+
+
+def _unlike(r: Run) -> Iterator[Finding]:
+    """A layer that lacks what all its siblings have, or has it in another shape."""
+    if len(r.layers) < 3:
+        return
+    usual, n = _usual(r)
+    if n * 3 < len(r.layers) * 2 or len(usual) < 2:
+        return
+    names = {t[0] for t in usual}
+    for i, tensors in r.layers.items():
+        have = {t[0] for t in tensors}
+        lacking = sorted((f"{r.stem}{i}{t}" for t in names - have), key=natural)
+        if lacking and not have - names:
+            yield Finding(
+                "error", "layers", collapse(lacking, 4),
+                f"{count(lacking, 'tensor')} that {n} of {len(r.layers)} layers of {r.stem.rstrip('./_')} have "
+                f"{'is' if len(lacking) == 1 else 'are'} not there in layer {i}: {collapse(lacking, 4)}",
+                "get the whole checkpoint", "inferred",
+            )  # fmt: skip
+        odd = sorted((t for t in tensors - usual if t[0] in names), key=lambda t: natural(t[0])) if have == names else []
+        if odd:
+            name, dtype, shape = odd[0]
+            other = next((d, z) for t, d, z in usual if t == name)
+            yield Finding(
+                "warning", "layers", f"{r.stem}{i}{name}",
+                f"layer {i} of {r.stem.rstrip('./_')} is unlike its siblings: {r.stem}{i}{name} is {dtype} {list(shape)}, "
+                f"theirs {other[0]} "
+                f"{list(other[1])}", basis="inferred",
+            )  # fmt: skip

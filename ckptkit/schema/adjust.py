@@ -1,0 +1,35 @@
+"""Adjustments: values that a naming stores otherwise than the model computes with them, as named pairs of one form and its inverse.
+
+Affine ones are all there are: canonical = stored * scale + offset. The engine computes them in double precision and rounds once. What
+both sides store adjusted alike is copied to the bit. Nothing is lossless that rounds: `exact` says whether a dtype holds the result.
+"""
+
+from __future__ import annotations
+
+from .._typing import NamedTuple
+
+
+class Adjust(NamedTuple):
+    """canonical = stored * scale + offset."""
+
+    scale: float = 1.0
+    offset: float = 0.0
+
+    def inverse(self) -> Adjust:
+        """What takes the canonical value to the stored one."""
+        return Adjust(1.0 / self.scale, -self.offset / self.scale)
+
+    def then(self, other: Adjust) -> Adjust:
+        """This one, and `other` upon what it gives."""
+        return Adjust(self.scale * other.scale, self.offset * other.scale + other.offset)
+
+    @property
+    def lossless(self) -> bool:
+        """Whether there and back gives the same bits: a shift of sign or of the exponent does, a sum rounds."""
+        from math import frexp
+
+        return self.offset == 0.0 and abs(frexp(self.scale)[0]) == 0.5
+
+
+PLAIN = Adjust()
+LESS_ONE = Adjust(1.0, 1.0)  # a scale stored as its difference from one: Gemma's norms, LayerNorm1p
