@@ -220,7 +220,7 @@ class Lab:
             seen.add(mark)
             again = {p for p, values in self.relevant.items() if type(values[0]) is int}
             self.one_at_a_time(single.child, {*idle, *again} - {single.path})
-            if len(seen) >= 6:
+            if len(seen) >= 12:
                 break
 
     def joint(self, cls: type[PreTrainedModel]) -> tuple[Sample, dict[str, Any]] | None:
