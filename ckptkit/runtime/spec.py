@@ -275,6 +275,12 @@ def spec_of(subject: Subject, groups: Collection[str] | None = None, vocab: int 
         raise UndecidedError(
             "the architecture is unknown, so no model can be built", path=subject.checkpoint.path, hint="--architecture NAME"
         )
+    if arch.learned:
+        raise UndecidedError(
+            f"{arch.title} is known by its tensors only: no model of it can be built here",
+            path=subject.checkpoint.path,
+            hint="ckptkit verify A B --against transformers lets that library run both",
+        )
     sizes, _ = resized(subject, vocab)
     values = values_of(subject)
     counts = dict(subject.graph.counts)
