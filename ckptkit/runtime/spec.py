@@ -229,12 +229,12 @@ def _resolve(arch: Architecture, values: Mapping[str, object]) -> Traits:
         if name:
             said = values.get(name)
             found[field] = off if said is None else said
-    for field, words in MEANT.items():
+    for field, meant in MEANT.items():
         name = named(getattr(traits, field))
         if name:
-            if values.get(name) not in words:
+            if values.get(name) not in meant:
                 raise UndecidedError(f"neither the tensors nor a configuration say {name}", hint=f"give the configuration, or set {name}")
-            found[field] = words[values[name]]
+            found[field] = meant[values[name]]
     for name, allowed in traits.runs_with.items():
         if values.get(name) not in allowed:
             raise UndecidedError(f"no model can be built with {name} {values[name]!r}: it is not known here how that runs")
