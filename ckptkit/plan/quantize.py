@@ -68,7 +68,7 @@ def quantized(weights: Weights, request: Request) -> Weights:
         for role, part in parts.items():
             stored = _part_name(packing.PARTS[role], name)
             targets.append((stored, part, pieces))
-            encodes[stored] = Encode(packing.NAME, role, spec.dtype, spec.shape, settings)
+            encodes[stored] = Encode(packing.NAME, role, spec.dtype, spec.shape, dict(settings))
             came[stored] = {**(story or {"from": [name]}), "how": f"quantised ({request.quantize}, {role})"}
     if len(encodes) == len(weights.encodes):
         raise UsageError(f"--quantize {request.quantize}: no weight is of a shape for it, or all are kept")
