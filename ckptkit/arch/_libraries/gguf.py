@@ -42,6 +42,8 @@ PAIRED = {D + "attention.query": "heads", D + "attention.key": "kv_heads"}
 FLOATS = ("freq_base", "layer_norm_rms_epsilon", "layer_norm_epsilon", "scale", "factor", "logit_softcapping", "expert_weights_scale")
 ARCHITECTURE = "general.architecture"
 MARK = "gguf_architecture"  # a key of its own, since marks are not nested
+ROOM = "gguf"  # the object that holds the others, so that they are no other form's
+CLASSES = {"gpt2": "GPT2LMHeadModel", "t5": "T5ForConditionalGeneration"}  # what llama.cpp runs them as, whichever groups are stored
 
 
 def shortest(value: float) -> float:
@@ -82,10 +84,15 @@ def read_keys(extras: Mapping[str, object]) -> dict[str, object] | None:
             at = inner
         else:
             at[last] = plain
+    if not out:
+        return None
+    whole: dict[str, object] = {ROOM: out}
     declared = kept.get(ARCHITECTURE)
     if isinstance(declared, Value) and isinstance(declared.value, str):
-        out[MARK] = declared.value
-    return out or None
+        whole[MARK] = declared.value
+        if declared.value in CLASSES:
+            whole["ckptkit"] = {"rest": {"hf": {"architectures": [CLASSES[declared.value]]}}}
+    return whole
 
 
 def write_keys(raw: dict[str, object]) -> dict[str, object]:
@@ -106,7 +113,10 @@ def write_keys(raw: dict[str, object]) -> dict[str, object]:
         elif isinstance(value, list) and value and all(isinstance(v, int) for v in value):
             out[prefix] = Value(ARRAY, tuple(value), 7 if all(isinstance(v, bool) for v in value) else 5)
 
-    walk("", {k: v for k, v in raw.items() if k not in (MARK, "ckptkit")})
+    walk("", raw.get(ROOM))
+    for key, value in raw.items():
+        if key.startswith(ROOM + "."):
+            walk(key.removeprefix(ROOM + "."), value)
     return {"gguf": out}
 
 
@@ -152,8 +162,8 @@ def stacked_experts(width: str) -> dict[str, tuple[str, ...]]:
 def form(name: str, keys: Mapping[str, str | Key], **said: Mapping[str, object]) -> ConfigForm:
     """A configuration that is the file's own keys."""
     return ConfigForm(
-        filename="", keys=keys, marks={MARK: name}, reader=Reader(extras=read_keys), writer=Writer(extras=write_keys),
-        **said,  # type: ignore[arg-type]
+        filename="", keys={f"{ROOM}.{k}": c for k, c in keys.items()}, marks={MARK: name}, reader=Reader(extras=read_keys),
+        writer=Writer(extras=write_keys), **{**said, "also": {f"{ROOM}.{k}": v for k, v in said.get("also", {}).items()}},  # type: ignore[arg-type]
     )  # fmt: skip
 
 
