@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import KINDS, SANDWICH, WORDS, attention, decoder, flags, gated, hf, last, may, rope
 from ckptkit.arch._libraries.forward import KINDS_OF_ROPE, WHOLE, runs
+from ckptkit.arch._libraries.gguf import gguf
 from ckptkit.arch.gemma import less_one
 from ckptkit.arch.gemma2 import BOTH, CAPS
 from ckptkit.arch.llama import shape
@@ -27,6 +28,11 @@ HF = hf(
 
 ARCHITECTURE = decoder(
     "gemma3", "Gemma 3", MODULES, HF,
+    gguf(
+        "gemma3", MODULES, implied={"activation": "gelu_tanh", "tied": True, "local_rope_theta": 10000.0, "query_pre_attn_scalar": "=head_dim"},
+        defaults={"rope_theta": 1e6},
+        keys={"attention.sliding_window": may("window")},
+    ),
     names=("gemma3_text",),
     traits=runs(embedding_scale="root", window="=window", sliding="types 6", score_scale_of="=query_pre_attn_scalar", attention_cap="=attention_cap", logit_cap="=logit_cap", rotary=KINDS_OF_ROPE, runs_with={**WHOLE, "use_bidirectional_attention": (None, False)}),
     variants={

@@ -26,6 +26,7 @@ from ckptkit.arch._libraries.decoders import (
     stacked,
 )
 from ckptkit.arch._libraries.forward import routed, runs
+from ckptkit.arch._libraries.gguf import gguf
 from ckptkit.arch.llama import shape
 from ckptkit.arch.qwen2 import WINDOW
 from ckptkit.schema import Key
@@ -59,6 +60,13 @@ HF = hf(
 
 ARCHITECTURE = decoder(
     "qwen2_moe", "Qwen2 MoE", MODULES, HF, in_memory(HF, MODULES, rows=stacked()),
+    gguf(
+        "qwen2moe", MODULES, experts="moe_intermediate", implied={"activation": "silu", "normalise_experts": False},
+        keys={
+            "feed_forward_length": may("intermediate"), "expert_feed_forward_length": may("moe_intermediate"),
+            "expert_shared_feed_forward_length": may("shared_intermediate"),
+        },
+    ),
     kinds={"moe@layer": sparse},
     traits=runs(window="=window", windowed="=windowed", sliding="types early", **routed()),
     variants={

@@ -15,9 +15,11 @@ from ckptkit.arch._libraries.decoders import (
     hf,
     in_memory,
     last,
+    may,
     stacked,
 )
 from ckptkit.arch._libraries.forward import routed, runs
+from ckptkit.arch._libraries.gguf import gguf
 from ckptkit.arch.llama import shape
 from ckptkit.arch.qwen2 import WINDOW
 from ckptkit.arch.qwen2_moe import SPARSE, sparse
@@ -33,6 +35,10 @@ HF = hf(
 
 ARCHITECTURE = decoder(
     "qwen3_moe", "Qwen3 MoE", MODULES, HF, in_memory(HF, MODULES, rows=stacked()),
+    gguf(
+        "qwen3moe", MODULES, experts="moe_intermediate", implied={"activation": "silu", "normalise_experts": True},
+        keys={"feed_forward_length": may("intermediate"), "expert_feed_forward_length": may("moe_intermediate")},
+    ),
     kinds={"moe@layer": sparse},
     traits=runs(window="=window", windowed="=windowed", sliding="all", **routed()),
     variants={

@@ -43,7 +43,19 @@ FLOATS = ("freq_base", "layer_norm_rms_epsilon", "layer_norm_epsilon", "scale", 
 ARCHITECTURE = "general.architecture"
 MARK = "gguf_architecture"  # a key of its own, since marks are not nested
 ROOM = "gguf"  # the object that holds the others, so that they are no other form's
-CLASSES = {"gpt2": "GPT2LMHeadModel", "t5": "T5ForConditionalGeneration"}  # what llama.cpp runs them as, whichever groups are stored
+CLASSES = {
+    "gpt2": "GPT2LMHeadModel",
+    "t5": "T5ForConditionalGeneration",
+    "llama": "LlamaForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+    "gemma": "GemmaForCausalLM",
+    "gemma2": "Gemma2ForCausalLM",
+    "gemma3": "Gemma3ForCausalLM",
+    "phi3": "Phi3ForCausalLM",
+    "qwen2moe": "Qwen2MoeForCausalLM",
+    "qwen3moe": "Qwen3MoeForCausalLM",
+}  # what llama.cpp runs them as, whichever groups are stored
 
 
 def shortest(value: float) -> float:
@@ -130,6 +142,7 @@ def keys_of(name: str, eps: str = "layer_norm_rms_epsilon") -> dict[str, str | K
         f"{name}.attention.head_count": "heads",
         f"{name}.attention.head_count_kv": may("kv_heads"),
         f"{name}.attention.key_length": may("head_dim"),
+        f"{name}.attention.value_length": may("head_dim"),
         f"{name}.attention.{eps}": "norm_eps",
         f"{name}.vocab_size": may("vocab"),
     }
@@ -144,7 +157,7 @@ def rotary(name: str) -> dict[str, str | Key]:
     """The keys of rotary positions."""
     return {
         f"{name}.rope.freq_base": may("rope_theta"),
-        f"{name}.rope.scaling.type": may("rope_type"),
+        f"{name}.rope.scaling.type": Key("rope_type", words={"none": "default", "linear": "linear", "yarn": "yarn"}, required=False),
         f"{name}.rope.scaling.factor": may("rope_factor"),
         f"{name}.rope.scaling.original_context_length": may("rope_original_max_position_embeddings"),
     }
@@ -189,7 +202,9 @@ def gguf(
             out[called[module]] = module
     if experts:
         out |= stacked_experts(experts)
-    every = {**keys_of(name), **rotary(name), **(with_experts(name) if experts else {}), **keys}
+    every = {**keys_of(name), **rotary(name), **(with_experts(name) if experts else {}), **{f"{name}.{k}": v for k, v in keys.items()}}
+    if pairs:
+        every[f"{name}.rope.dimension_count"] = may("head_dim")
     usual = {"kv_heads": "=heads", "head_dim": "=hidden / heads", "tied": False}
     return Dialect(
         name="gguf", title="llama.cpp (GGUF)", style=TORCH, rows=out, container="gguf",

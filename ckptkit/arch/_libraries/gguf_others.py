@@ -27,7 +27,9 @@ def sizes(name: str, eps: str = "layer_norm_epsilon") -> dict[str, str | Key]:
     }
 
 
-def dialect(name: str, rows: Rows, keys: Mapping[str, str | Key], implied: Mapping[str, object], *, called: str = "gguf", **more: object) -> Dialect:
+def dialect(
+    name: str, rows: Rows, keys: Mapping[str, str | Key], implied: Mapping[str, object], *, called: str = "gguf", **more: object
+) -> Dialect:
     """A dialect of this container."""
     config = form(name, keys, implied=implied, **more)  # type: ignore[arg-type]
     return Dialect(
@@ -52,7 +54,9 @@ def bert() -> Dialect:
         b + "ffn_down": layer + "ffn.output",
         b + "layer_output_norm": layer + "ffn.norm",
     }
-    return dialect("bert", rows, {**sizes("bert"), "bert.context_length": "positions"}, {"activation": "gelu"}, also={"bert.attention.causal": False})
+    return dialect(
+        "bert", rows, {**sizes("bert"), "bert.context_length": "positions"}, {"activation": "gelu"}, also={"bert.attention.causal": False}
+    )
 
 
 def gpt2() -> Dialect:
@@ -72,7 +76,9 @@ def gpt2() -> Dialect:
         "output_norm": "decoder.norm",
         "output": "lm_head",
     }
-    return dialect("gpt2", rows, {**sizes("gpt2"), "gpt2.context_length": "positions"}, {"activation": "gelu_tanh"}, defaults={"tied": True})
+    return dialect(
+        "gpt2", rows, {**sizes("gpt2"), "gpt2.context_length": "positions"}, {"activation": "gelu_tanh"}, defaults={"tied": True}
+    )
 
 
 def _t5_rows(gated: bool) -> Iterator[tuple[str, str]]:
@@ -87,7 +93,11 @@ def _t5_rows(gated: bool) -> Iterator[tuple[str, str]]:
             yield f"{b}{name}_norm", f"{layer}{kind}.norm"
         yield f"{b}ffn_norm", f"{layer}ffn.norm"
         yield f"{b}ffn_down", f"{layer}ffn.output"
-        yield from ((f"{b}ffn_gate", f"{layer}ffn.gate"), (f"{b}ffn_up", f"{layer}ffn.up")) if gated else ((f"{b}ffn_up", f"{layer}ffn.intermediate"),)
+        yield from (
+            ((f"{b}ffn_gate", f"{layer}ffn.gate"), (f"{b}ffn_up", f"{layer}ffn.up"))
+            if gated
+            else ((f"{b}ffn_up", f"{layer}ffn.intermediate"),)
+        )
         yield f"{short}.blk.0.attn_rel_b", f"{stack}.position_bias"
         yield f"{short}.output_norm", f"{stack}.norm"
 
@@ -98,6 +108,7 @@ def t5() -> tuple[Dialect, ...]:
         **sizes("t5"),
         "t5.decoder_block_count": "decoder_layers",
         "t5.attention.key_length": "head_dim",
+        "t5.attention.value_length": may("head_dim"),
         "t5.attention.relative_buckets_count": "buckets",
         "t5.attention.layer_norm_rms_epsilon": may("norm_eps"),
     }
