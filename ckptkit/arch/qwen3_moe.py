@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import (
     WORDS,
+    H,
     decoder,
     dense_or_experts,
     experts,
@@ -16,10 +17,11 @@ from ckptkit.arch._libraries.decoders import (
     in_memory,
     last,
     may,
+    mlx,
     stacked,
 )
 from ckptkit.arch._libraries.forward import routed, runs
-from ckptkit.arch._libraries.gguf import gguf
+from ckptkit.arch._libraries.gguf import DENSE, gguf
 from ckptkit.arch.llama import shape
 from ckptkit.arch.qwen2 import WINDOW
 from ckptkit.arch.qwen2_moe import SPARSE, sparse
@@ -35,8 +37,9 @@ HF = hf(
 
 ARCHITECTURE = decoder(
     "qwen3_moe", "Qwen3 MoE", MODULES, HF, in_memory(HF, MODULES, rows=stacked()),
+    mlx(HF, H + "mlp."),
     gguf(
-        "qwen3moe", MODULES, experts="moe_intermediate", implied={"activation": "silu", "normalise_experts": True},
+        "qwen3moe", MODULES, without=DENSE, experts="moe_intermediate", implied={"activation": "silu", "normalise_experts": True},
         keys={"feed_forward_length": may("intermediate"), "expert_feed_forward_length": may("moe_intermediate")},
     ),
     kinds={"moe@layer": sparse},

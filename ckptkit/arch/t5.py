@@ -436,7 +436,7 @@ ARCHITECTURE = Architecture(
         **{f"{family}-{size}": v for family in ("t5-v1.1", "flan-t5") for size, v in GATED.items()},
     },
     dialects=(
-        *gguf_others.t5(),
+        gguf_others.t5(),
         *dialects(
             "t5",
             classes("T5"),

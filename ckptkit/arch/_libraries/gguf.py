@@ -38,6 +38,7 @@ NAMES: Mapping[str, str] = {
     "decoder.norm": "output_norm",
     "lm_head": "output",
 }
+DENSE = (D + "ffn.gate", D + "ffn.up", D + "ffn.output")  # which families that have experts in every layer have no place for
 PAIRED = {D + "attention.query": "heads", D + "attention.key": "kv_heads"}
 FLOATS = ("freq_base", "layer_norm_rms_epsilon", "layer_norm_epsilon", "scale", "factor", "logit_softcapping", "expert_weights_scale")
 ARCHITECTURE = "general.architecture"
