@@ -19,10 +19,8 @@ from ..graph.examine import Subject
 from ..graph.tf_objects import object_places
 from ..schema import Dialect
 from .arrange import Weights
-from .quantize import main_type, said_of
-from .sidecars import Company, gather
 from .left_behind import MODULES, left_behind, modules_of
-from .quantize import said_of
+from .quantize import main_type, said_of
 from .sidecars import SIDECARS, Company, gather
 from .target import Request
 from .target_config import TargetConfig, target_config

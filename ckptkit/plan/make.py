@@ -15,10 +15,8 @@ from ..graph.survey import Survey
 from .arrange import Same, Weights
 from .assemble import assemble
 from .contents import Contents, gather_contents
-from .ledger import LEDGER, ledger_text, make_ledger
-from .quantize import as_llama_cpp, quantized
 from .ledger import make_ledger, with_ledger
-from .quantize import quantized
+from .quantize import as_llama_cpp, quantized
 from .target import Request
 from .translate import Translate
 from .values import Plan
