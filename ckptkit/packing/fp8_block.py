@@ -9,6 +9,7 @@ same, one more axis in front.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 
 from .._typing import TYPE_CHECKING, Any
 from ..tensors import TensorSpec
@@ -78,7 +79,7 @@ def decode(form: Form, fetch: Fetch, start: int, stop: int) -> Array:
     first, last = int(which[0]), int(which[-1]) + 1
     scales = numbers(rows_of(fetch, "scales", across, first, last))
     edges = [0, *(np.flatnonzero(np.diff(which)) + 1).tolist(), len(which)]
-    for a, b in zip(edges, edges[1:], strict=False):
+    for a, b in pairwise(edges):
         out[a:b] *= spread(scales[int(which[a]) - first], wide, form.columns)
     return out
 
