@@ -150,6 +150,15 @@ def test_a_shard_that_the_index_leaves_out_is_read_and_never_lost(tmp_path: Path
     assert json.loads((tmp_path / "out" / INDEX).read_text())["weight_map"].keys() == arrays().keys()
 
 
+def test_an_index_is_not_made_of_shards_of_which_one_is_lacking(tmp_path: Path) -> None:
+    names = sharded(tmp_path, arrays(), of=4)
+    edit(tmp_path / INDEX, lambda m: {n: s for n, s in m.items() if s in names[:2]})
+    (tmp_path / names[3]).unlink()
+    with pytest.raises(FindingsError):
+        fix(tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_cut_index_is_an_error_and_is_made_again_where_every_shard_is_there(tmp_path: Path) -> None:
     names = sharded(tmp_path, arrays())
     (tmp_path / INDEX).write_text((tmp_path / INDEX).read_text()[:300])

@@ -379,6 +379,7 @@ CASES: dict[str, tuple[Maker, Maker]] = {
     "expect": (expecting(layers="5"), expecting(layers="4")),
     "extras": (extras(2_000_000), extras(10)),
     "extreme": (bert(put(Q, one(1e9))), bert(put(Q, one(1e4)))),
+    "folder": (golden("fairseq_roberta_new"), bert()),
     "head": (bert(drop("seq_relationship"), architectures=["BertForPreTraining"]),
         bert(drop("seq_relationship"), architectures=["BertForMaskedLM"])),
     "header": (unknown_field("stride"), unknown_field("")),

@@ -71,6 +71,15 @@ def test_without_the_metadata_and_where_the_configuration_denies_the_tie_it_is_m
     assert "missing" in [f.rule for f in ckptkit.validate(tmp_path).findings if f.severity == "error"]
 
 
+def test_a_format_without_a_place_for_the_metadata_says_what_it_loses(tmp_path: Path) -> None:
+    model = MAKERS["roberta"]()
+    model.tie_weights()
+    model.save_pretrained(tmp_path / "in")
+    save_model(model, str(tmp_path / "in" / "model.safetensors"))
+    done = ckptkit.convert(tmp_path / "in", tmp_path / "out", to="torch")
+    assert any("word_embeddings" in f.where for f in done.findings if f.severity == "warning" and f.rule == "dropped")
+
+
 def test_metadata_that_ties_what_is_no_tie_hides_nothing(tmp_path: Path) -> None:
     """A query that the metadata call another layer's is missing all the same: no loader looks there for it."""
     torch.manual_seed(0)

@@ -56,30 +56,54 @@ def every(period: str, offset: str) -> Callable[[Values], Sequence[bool] | None]
 
 F, X = H + "feed_forward.", H + "mamba."
 HF = hf(
-    "jamba", "Jamba", MODULES, positions={}, besides=Besides(),
+    "jamba",
+    "Jamba",
+    MODULES,
+    positions={},
+    besides=Besides(),
     names={
-        **FEED_FORWARD, D + "moe.router": F + "router", S + "step_norm": X + "dt_layernorm", S + "b_norm": X + "b_layernorm",
+        **FEED_FORWARD,
+        D + "moe.router": F + "router",
+        S + "step_norm": X + "dt_layernorm",
+        S + "b_norm": X + "b_layernorm",
         S + "c_norm": X + "c_layernorm",
         **{E + part: F + f"experts.{{expert}}.{name}_proj" for part, name in (("gate", "gate"), ("up", "up"), ("output", "down"))},
     },
     rows=mamba_rows(X),
     keys={
-        **of_experts(), **flags("mamba_proj_bias", "mamba_conv_bias", "attn_layer_period", "attn_layer_offset", "expert_layer_period",
-                                "expert_layer_offset"),
-        "mamba_d_state": "state", "mamba_d_conv": "kernel", "mamba_dt_rank": may("step_rank"),
+        **of_experts(),
+        **flags(
+            "mamba_proj_bias", "mamba_conv_bias", "attn_layer_period", "attn_layer_offset", "expert_layer_period", "expert_layer_offset"
+        ),
+        "mamba_d_state": "state",
+        "mamba_d_conv": "kernel",
+        "mamba_dt_rank": may("step_rank"),
     },
     without=("rope_theta",),
     defaults={
-        "activation": "silu", "norm_eps": 1e-6, "kv_heads": 8, "mamba_proj_bias": False, "mamba_conv_bias": True, "attn_layer_period": 8,
-        "attn_layer_offset": 4, "expert_layer_period": 2, "expert_layer_offset": 1, "experts_per_token": 2,
+        "activation": "silu",
+        "norm_eps": 1e-6,
+        "kv_heads": 8,
+        "mamba_proj_bias": False,
+        "mamba_conv_bias": True,
+        "attn_layer_period": 8,
+        "attn_layer_offset": 4,
+        "expert_layer_period": 2,
+        "expert_layer_offset": 1,
+        "experts_per_token": 2,
     },
-)  # fmt: skip
+)
 
 ARCHITECTURE = decoder(
-    "jamba", "Jamba", MODULES, HF, in_memory(HF, MODULES, rows=stacked("intermediate", F + "experts.")),
+    "jamba",
+    "Jamba",
+    MODULES,
+    HF,
+    in_memory(HF, MODULES, rows=stacked("intermediate", F + "experts.")),
     required=(),
     kinds={
-        "attention@layer": every("attn_layer_period", "attn_layer_offset"), "moe@layer": every("expert_layer_period", "expert_layer_offset"),
+        "attention@layer": every("attn_layer_period", "attn_layer_offset"),
+        "moe@layer": every("expert_layer_period", "expert_layer_offset"),
     },
     variants={"jamba-52b": {**shape(32, 4096, 32, 8, 14336, 65536), "experts": 16}},
-)  # fmt: skip
+)

@@ -11,6 +11,7 @@ from ._options import format_option, source_options
 from ._words import parse_pairs
 
 if TYPE_CHECKING:
+    from ..gate.policy import Entry
     from ..graph.reading import Reading
 
 
@@ -81,8 +82,7 @@ def command(
     known = read_baseline(baseline) if baseline and not write_baseline else frozenset()
     source = None
     if paths:
-        if recursive:
-            paths = tuple(p for path in paths for p in _below(path))
+        paths = tuple(p for path in paths for p in _below(path)) if recursive else paths
         choice = Choice(selected, ignored, {}, known, fail_on or "error")
         entries = [Entry(p, choice, parse_pairs(expect, "--expect"), (), lock or "", "", reading, not no_integrity) for p in paths]
     else:
@@ -91,18 +91,7 @@ def command(
         source = policy or find_policy()
         if source is None:
             raise UsageError("neither PATH nor a policy file", hint="ckptkit validate PATH, or write ckptkit.toml")
-        entries = [
-            e._replace(
-                choice=e.choice._replace(
-                    select=selected or e.choice.select,
-                    ignore=e.choice.ignore | ignored,
-                    known=e.choice.known | known,
-                    fail_on=fail_on or e.choice.fail_on,
-                ),
-                integrity=e.integrity and not no_integrity,
-            )
-            for e in read_policy(source).entries
-        ]
+        entries = [_stricter(e, selected, ignored, known, fail_on, not no_integrity) for e in read_policy(source).entries]
     if against:
         entries = [e._replace(against=against) for e in entries]
     if allow_unknown:
@@ -141,3 +130,12 @@ def _below(path: str) -> list[str]:
     if not places:
         raise NotFoundError("holds no checkpoint, nor does a folder below it", path=path)
     return places
+
+
+def _stricter(
+    entry: Entry, select: frozenset[str], ignore: frozenset[str], known: frozenset[str], fail_on: str | None, integrity: bool
+) -> Entry:
+    """An entry of the policy file with what the command line says besides."""
+    c = entry.choice
+    choice = c._replace(select=select or c.select, ignore=c.ignore | ignore, known=c.known | known, fail_on=fail_on or c.fail_on)
+    return entry._replace(choice=choice, integrity=entry.integrity and integrity)

@@ -12,11 +12,11 @@ from ._discovery import by_name, containers, each
 from ._foreign import refuse_text
 from ._interface import OBJECT_GRAPH, Checkpoint, Container, FileLayout, Inside, Packed, Part, Place, Slot
 from ._shard_names import is_index
-from ._sharding import drop_explained, with_others
+from ._sharding import LOST, drop_explained, with_others
 
 __all__ = [
-    "OBJECT_GRAPH", "Checkpoint", "Container", "FileLayout", "Inside", "Packed", "Part", "Place", "Slot", "below", "by_name", "containers",
-    "drop_explained", "each", "is_index", "locate", "open_checkpoint",
+    "LOST", "OBJECT_GRAPH", "Checkpoint", "Container", "FileLayout", "Inside", "Packed", "Part", "Place", "Slot", "below", "by_name",
+    "containers", "drop_explained", "each", "is_index", "locate", "open_checkpoint",
 ]  # fmt: skip
 
 

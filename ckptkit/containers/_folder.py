@@ -110,7 +110,7 @@ def beside(folder: str, opened: Checkpoint) -> list[Finding]:
             what = f"{index} lies beside {base}, but {_few(gone)}, which it names, {are} not there: {base} is read"
         else:
             what = f"{index} and its {len(shards)} shards lie beside {base}: {base} is read, as transformers does, and not they"
-        severity = "warning" if base.startswith(("model.", "pytorch_model.")) else "error"
+        severity = "warning" if base.startswith(("model.", "pytorch_model.", "tf_model.", "flax_model.")) else "error"
         out.append(Finding(severity, "shards", printable(index), printable(what, 1000), "ckptkit fix leaves it out"))
     others = [n for n in others_in(folder, names) if n not in read]
     usual = [n for n in others if n.split(".")[0].split("-0")[0] in _USUAL]

@@ -29,6 +29,7 @@ from ._shard_names import Family, of_index, shard_of, whole_file
 
 RULE = "shards"
 TOTAL = "metadata.total_size"
+LOST = "is the rest lost?"  # hint of the finding that parts are lacking which no index names
 FEW = 20  # findings of one kind that are listed one by one
 
 
@@ -376,7 +377,7 @@ def _unlisted_files(names: Sequence[str], shards: Sequence[str]) -> list[Finding
     counts = {p[3] for p in parsed.values()}
     if len(counts) == 1 and len(stems) == 1 and (of := next(iter(counts))) > len(shards) + len(others):
         what = f"the shards are called one of {of:,}; the index lists {len(shards)}"
-        out.append(Finding("warning", RULE, printable(shards[0]), what, "is the rest lost?"))
+        out.append(Finding("warning", RULE, printable(shards[0]), what, LOST))
     return out
 
 

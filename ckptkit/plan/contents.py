@@ -95,7 +95,15 @@ def _carried(subject: Subject, request: Request) -> tuple[dict[str, str], list[F
     kept = {k: v for k, v in metadata.items() if k not in lost}
     why = f"{request.container.TITLE} has no place for it" if names_stay else "it speaks of the old names"
     said = f"what the file says besides its tensors is not carried over ({', '.join(lost[:8])}): {why}"
-    return kept, [Finding("info", "dropped", ", ".join(lost[:4]), said)] if lost else []
+    findings = [Finding("info", "dropped", ", ".join(lost[:4]), said)] if lost else []
+    ties = subject.checkpoint.ties
+    if names_stay and ties and subject.checkpoint.container != request.container.NAME:
+        pairs = ", ".join(f"{a} is {b}" for a, b in list(ties.items())[:4])
+        what = f"{request.container.TITLE} has no place for what the metadata say ({pairs}): loaders may take these for missing"
+        findings.append(
+            Finding("warning", "dropped", next(iter(ties)), what, "name a dialect with --to: it stores them under their own names")
+        )
+    return kept, findings
 
 
 def _as_it_was(subject: Subject, request: Request, metadata: dict[str, str], weights: Weights) -> Contents:

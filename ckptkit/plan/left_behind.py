@@ -2,8 +2,8 @@
 
 sentence-transformers' modules.json lists the modules of a model in order, each with its type and its folder ("1_Pooling", "2_Dense", the
 transformer itself at "" or "0_Transformer"): without these folders it is another model. Source:
-sentence_transformers/SentenceTransformer.py (`_load_sbert_model`, modules.json) and the modules' own `save`. They go along, file by file, where the target is one that
-sentence-transformers loads; elsewhere modules.json stays behind too. Whatever else a folder holds is named.
+sentence_transformers/SentenceTransformer.py (`_load_sbert_model`, modules.json) and the modules' own `save`. They go along, file by file,
+where the target is one that sentence-transformers loads; elsewhere modules.json stays behind too. Whatever else a folder holds is named.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from .._typing import TYPE_CHECKING, NamedTuple
 from ..configuration.write import form_keys
-from ..containers import is_index
+from ..containers import LOST, is_index
 from ..errors import FindingsError, UnsupportedError, printable
 from ..findings import Finding
 from ..graph.equal import same_bits
@@ -77,7 +77,8 @@ def fix(
         strangers = subject.graph.of_role("unexplained")
         parts = subject.graph.of_role("part")
         max_shard_size = max_shard_size or _largest_shard(subject)
-    errors = [f for f in remaining if f.severity == "error"]
+    remade = any(r.kind == "index" for r in repairs)
+    errors = [f for f in remaining if f.severity == "error" or (remade and f.rule == "shards" and f.hint == LOST)]
     if errors:
         raise FindingsError(
             f"{len(errors)} error{'s' * (len(errors) != 1)} that no repair mends without guessing, nothing was written",
