@@ -401,6 +401,7 @@ CASES: dict[str, tuple[Maker, Maker]] = {
     "packed": (bert(lambda a: a.update({Q + "._data": a.pop(Q).astype(np.int8), Q + "._scale": np.ones(1, np.float32)})), bert()),
     "packing": (at(packed.forms("quant_gptq_v1", "qzeros")), at(packed.forms("quant_gptq_v1"))),
     "packing-config": (at(packed.forms("quant_gptq_v1", quantization_config={"quant_method": "fp8"})), at(packed.forms("quant_gptq_v1"))),
+    "packing-scales": (at(packed.scaled(np.nan)), at(packed.scaled(2.0))),
     "packing-siblings": (at(packed.two_layers(plain=True)), at(packed.two_layers(plain=False))),
     "byte-order": (at(packed.big_endian(8)), at(packed.big_endian(0))),
     "part": (saved(lambda torch: {"model": {"w": torch.ones(3)}, "generator": {"w": torch.ones(2)}}),

@@ -20,7 +20,7 @@ from ..graph.tf_objects import object_places
 from ..schema import Dialect
 from .arrange import Weights
 from .left_behind import MODULES, left_behind, modules_of
-from .quantize import said_of
+from .quantize import main_type, said_of
 from .sidecars import SIDECARS, Company, gather
 from .target import Request
 from .target_config import TargetConfig, target_config
@@ -149,6 +149,8 @@ def _translated(
     extras = config.extras if at_home else {}
     if at_home and weights.hung is not None and subject.architecture is not None:
         extras = {**extras, **object_places(subject.architecture.table(dialect.name), weights.hung, subject.graph.counts)}
+    if at_home and dialect.container == "gguf":
+        extras = {**extras, "gguf": typed(extras.get("gguf"), main_type(weights))}
     wrapper = dialect.files.wrapper if at_home else ""
     return Contents(metadata, extras, wrapper, (), texts, config.findings, config.text, config.classes)
 

@@ -82,6 +82,25 @@ def quantized(weights: Weights, request: Request) -> Weights:
     return weights._replace(targets=tuple(targets), came=listed, encodes=encodes, findings=findings, ties=ties)
 
 
+def as_llama_cpp(weights: Weights) -> Weights:
+    """The types that llama.cpp's converter gives: float32 for vectors, norms, positions, token types and what chooses experts."""
+    targets = []
+    for name, spec, pieces in weights.targets:
+        single = len(spec.shape) < 2 or any(fnmatchcase(name, g) for g in USUAL_GGUF)
+        plain = DTYPES[spec.dtype].kind == "float" and spec.dtype != "F32" and name not in weights.encodes
+        targets.append((name, TensorSpec("F32", spec.shape) if single and plain else spec, pieces))
+    return weights._replace(targets=tuple(targets))
+
+
+def main_type(weights: Weights) -> str:
+    """The type of most matrices, in lower case."""
+    counts: dict[str, int] = {}
+    for _, spec, _ in weights.targets:
+        if len(spec.shape) > 1:
+            counts[spec.dtype.lower()] = counts.get(spec.dtype.lower(), 0) + spec.numel
+    return max(counts, key=lambda k: counts[k]) if counts else ""
+
+
 def _chosen(name: str, spec: TensorSpec, keep: tuple[str, ...], blocks: bool) -> bool:
     if len(spec.shape) < 2 or DTYPES[spec.dtype].kind != "float" or DTYPES[spec.dtype].bits < 16:
         return False
