@@ -28,7 +28,7 @@ def test_parts_are_joined_and_turned_as_by_hand(tmp_path: Path, only_tiny: Archi
 def test_what_was_joined_is_taken_apart_again(tmp_path: Path, only_tiny: Architecture) -> None:
     got = carried_out(plan(folder(tmp_path / "s", fused_by_hand(LINED)), to="lined").plan)
     bare = {n.removeprefix("net."): a for n, a in LINED.items()}  # no head is stored beside the core: no prefix
-    same(got, {**bare, "shift": np.zeros((1, 6), "f4")})
+    same(got, bare)  # nor is the shift made up of what its absence means, since it may be absent here too
 
 
 def test_each_target_element_is_written_once(tmp_path: Path, only_tiny: Architecture) -> None:
