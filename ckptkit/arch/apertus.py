@@ -6,6 +6,7 @@ Source: transformers models/apertus, activations.py (XIELUActivation keeps beta 
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import UP_DOWN, WORDS, D, H, attention, decoder, flags, hf, last, plain
+from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch.llama import shape
 from ckptkit.schema import param
 
@@ -29,5 +30,6 @@ HF = hf(
 
 ARCHITECTURE = decoder(
     "apertus", "Apertus", MODULES, HF,
+    traits=runs(),
     variants={"apertus-8b": shape(32, 4096, 32, 8, 21504, 131072), "apertus-70b": shape(80, 8192, 64, 8, 43008, 131072)},
 )  # fmt: skip

@@ -6,6 +6,7 @@ Source: transformers models/biogpt.
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import FAIRSEQ, PLAIN, WORDS, attention, decoder, flags, hf, last, plain
+from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch.gpt_neox import size
 from ckptkit.schema import Besides, Key, embedding
 
@@ -29,5 +30,6 @@ ARCHITECTURE = decoder(
     heads=("heads",),
     required=PLAIN,
     relations=("hidden = heads head_dim",),
+    traits=runs(norm_kind="layer", norm_eps=1e-5, positions="masked", pad=1, rotary={}, embedding_scale="=scale_embedding"),
     variants={"biogpt": size(24, 1024, 16), "biogpt-large": size(48, 1600, 25)},
 )  # fmt: skip

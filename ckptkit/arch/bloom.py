@@ -6,6 +6,7 @@ Source: transformers models/bloom (gelu by tanh; published files often have no p
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import BLOOM, PLAIN, SIZES, WORDS, D, G, attention, decoder, flags, fused, hf, last, plain
+from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch.gpt_neox import size
 from ckptkit.schema import Besides, norm
 
@@ -34,6 +35,7 @@ ARCHITECTURE = decoder(
     heads=("heads",),
     required=PLAIN,
     relations=("hidden = heads head_dim",),
+    traits=runs(norm_kind="layer", positions="none", rotary={}, alibi=True, residual_normed="=apply_residual_connection_post_layernorm"),
     variants={
         "bloom-560m": size(24, 1024, 16), "bloom-1b1": size(24, 1536, 16), "bloom-1b7": size(24, 2048, 16), "bloom-3b": size(30, 2560, 32),
         "bloom-7b1": size(30, 4096, 32), "bloom-176b": size(70, 14336, 112),

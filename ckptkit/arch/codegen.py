@@ -6,6 +6,7 @@ Source: transformers models/codegen (mp_num 4).
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import GPT_SIZES, WORDS, D, G, decoder, flags, fused, hf, last, masks, plain
+from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch.gpt_neox import size
 from ckptkit.arch.gptj import DEFAULTS, NAMES
 from ckptkit.schema import linear, norm
@@ -31,5 +32,6 @@ ARCHITECTURE = decoder(
     heads=("heads",),
     fixed={"blocks": 4},
     relations=("heads = blocks per_block",),
+    traits=runs(norm_kind="layer", parallel=True, pairs="interleaved", rotary_size="=rotary_dim"),
     variants={"codegen-350m": size(20, 1024, 16), "codegen-2b": size(32, 2560, 32), "codegen-6b": size(33, 4096, 16), "codegen-16b": size(34, 6144, 24)},
 )  # fmt: skip

@@ -6,6 +6,7 @@ Source: transformers models/cohere (a LayerNorm without bias; norms of queries a
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, D, attention, decoder, flags, gated, hf, last
+from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch.llama import shape
 from ckptkit.schema import norm, when
 
@@ -25,6 +26,7 @@ HF = hf(
 
 ARCHITECTURE = decoder(
     "cohere", "Cohere", MODULES, HF,
+    traits=runs(norm_kind="layer", parallel=True, pairs="interleaved", logit_scale="=logit_scale"),
     variants={
         "command-r-35b": shape(40, 8192, 64, 64, 22528, 256000),
         "command-r-plus-104b": shape(64, 12288, 96, 8, 33792, 256000),

@@ -6,6 +6,7 @@ Source: transformers models/cohere2.
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import decoder, flags, hf, may
+from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch.cohere import SIDE_BY_SIDE
 from ckptkit.arch.llama import shape
 
@@ -21,5 +22,6 @@ HF = hf(
 ARCHITECTURE = decoder(
     "cohere2", "Cohere 2", SIDE_BY_SIDE, HF,
     rank=1,
+    traits=runs(norm_kind="layer", parallel=True, pairs="interleaved", logit_scale="=logit_scale", window="=window", sliding="types 4", rotary_in="sliding"),
     variants={"command-r7b": shape(32, 4096, 32, 8, 14336, 256000), "command-a-111b": shape(64, 12288, 96, 8, 36864, 256000)},
 )  # fmt: skip

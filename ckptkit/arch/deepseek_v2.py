@@ -21,6 +21,7 @@ from ckptkit.arch._libraries.decoders import (
     sparse_or_first_dense,
     stacked,
 )
+from ckptkit.arch._libraries.forward import GROUPS, routed, runs
 from ckptkit.arch.deepseek_v3 import DEFAULTS, KEYS, size
 
 FFN = dense_or_experts(gated(), {**experts(), **shared("shared_intermediate")})
@@ -34,5 +35,6 @@ ARCHITECTURE = decoder(
     "deepseek_v2", "DeepSeek-V2", MODULES, HF, in_memory(HF, MODULES, rows=stacked()),
     heads=("heads",),
     kinds={"moe@layer": sparse_or_first_dense},
+    traits=runs(pairs="interleaved", score_growth="yarn", **routed(normalised=False, group_score="best", limited="=topk_method", **GROUPS)),
     variants={"deepseek-v2-lite-16b": size(27, 2048, 16, 64), "deepseek-v2-236b": size(60, 5120, 128, 160)},
 )  # fmt: skip

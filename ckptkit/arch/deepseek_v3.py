@@ -26,6 +26,7 @@ from ckptkit.arch._libraries.decoders import (
     sparse_or_first_dense,
     stacked,
 )
+from ckptkit.arch._libraries.forward import GROUPS, routed, runs
 from ckptkit.schema import Besides
 
 FFN = dense_or_experts(gated(), {**experts(correction="experts"), **shared("shared_intermediate")})
@@ -47,5 +48,6 @@ ARCHITECTURE = decoder(
     "deepseek_v3", "DeepSeek-V3", MODULES, HF, in_memory(HF, MODULES, rows=stacked()),
     heads=("heads",),
     kinds={"moe@layer": sparse_or_first_dense},
+    traits=runs(pairs="=rope_interleave", score_growth="yarn", **routed("sigmoid", **GROUPS)),
     variants={"deepseek-v3-671b": size(61, 7168, 128, 256), "moonlight-16b-a3b": size(27, 2048, 16, 64)},
 )  # fmt: skip

@@ -6,6 +6,7 @@ Source: transformers models/ernie4_5.
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, attention, decoder, flags, gated, hf, last
+from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch.llama import shape
 
 MODULES = {**WORDS, **attention(bias="use_bias", out_bias="use_bias"), **gated(bias="use_bias"), **last()}
@@ -16,4 +17,12 @@ HF = hf(
     },
 )  # fmt: skip
 
-ARCHITECTURE = decoder("ernie4_5", "ERNIE 4.5", MODULES, HF, rank=2, variants={"ernie-4.5-0.3b": shape(18, 1024, 16, 2, 3072, 103424)})
+ARCHITECTURE = decoder(
+    "ernie4_5",
+    "ERNIE 4.5",
+    MODULES,
+    HF,
+    rank=2,
+    traits=runs(pairs="interleaved"),
+    variants={"ernie-4.5-0.3b": shape(18, 1024, 16, 2, 3072, 103424)},
+)

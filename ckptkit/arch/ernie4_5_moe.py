@@ -25,6 +25,7 @@ from ckptkit.arch._libraries.decoders import (
     shared,
     stacked,
 )
+from ckptkit.arch._libraries.forward import routed, runs
 from ckptkit.arch.llama import shape
 
 RANGE = ("moe_layer_start_index", "moe_layer_end_index", "moe_layer_interval")
@@ -42,8 +43,8 @@ def sparse(values: Values) -> Sequence[bool] | None:
 MODULES = {
     **WORDS,
     **attention(bias="use_bias", out_bias="use_bias"),
-    **dense_or_experts(gated(bias="use_bias"), {**experts(correction="1 experts"), **shared("shared_intermediate")}),
-    **last(),
+    **dense_or_experts(gated(bias="use_bias"), {**experts(correction="1 experts"), **shared("shared_intermediate", bias="use_bias")}),
+    **last(head_bias="use_bias"),
 }
 HF = hf(
     "ernie4_5_moe", "Ernie4_5_Moe", MODULES, names={D + "moe.correction": H + "mlp.moe_statics.e_score_correction_bias"},
@@ -61,6 +62,7 @@ ARCHITECTURE = decoder(
     "ernie4_5_moe", "ERNIE 4.5 MoE", MODULES, HF,
     in_memory(HF, MODULES, rows=stacked(), names={D + "moe.correction": H + "mlp.gate.moe_statics.e_score_correction_bias"}),
     kinds={"moe@layer": sparse},
+    traits=runs(pairs="interleaved", **routed(normalised=True, least_sum="=moe_norm_min")),
     variants={
         "ernie-4.5-21b-a3b": {**shape(28, 2560, 20, 4, 12288, 103424), "experts": 64},
         "ernie-4.5-300b-a47b": {**shape(54, 8192, 64, 8, 28672, 103424), "experts": 64},

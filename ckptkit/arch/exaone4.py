@@ -6,6 +6,7 @@ Source: transformers models/exaone4.
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, attention, decoder, flags, gated, hf, last, may
+from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch.llama import shape
 from ckptkit.arch.olmo2 import AFTER
 
@@ -19,5 +20,6 @@ HF = hf(
 ARCHITECTURE = decoder(
     "exaone4", "EXAONE 4", MODULES, HF,
     rank=1,
+    traits=runs(window="=window", sliding="types 4", rotary_in="sliding_or_no_window"),
     variants={"exaone-4-1.2b": shape(30, 2048, 32, 8, 4096, 102400), "exaone-4-32b": shape(64, 5120, 40, 8, 27392, 102400)},
 )  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ckptkit.arch._libraries.decoders import BLOOM, PLAIN, SIZES, WORDS, D, G, decoder, flags, fused, hf, last, masks, may, plain
+from ckptkit.arch._libraries.forward import WHOLE, runs
 from ckptkit.arch.gpt_bigcode import GROUPS, grouped
 from ckptkit.arch.gpt_neox import size
 from ckptkit.schema import norm, when
@@ -59,6 +60,7 @@ ARCHITECTURE = decoder(
     names=("RefinedWeb", "RefinedWebModel"),
     required=PLAIN,
     relations=("heads = kv_heads per_group", "hidden = heads head_dim"),
+    traits=runs(norm_kind="layer", parallel="=parallel_attn", runs_with={**WHOLE, "alibi": (None, False)}),
     variants={
         "falcon-rw-1b": size(24, 2048, 32), "falcon-7b": size(32, 4544, 71), "falcon-11b": size(60, 4096, 32),
         "falcon-40b": size(60, 8192, 128), "falcon-180b": size(80, 14848, 232),

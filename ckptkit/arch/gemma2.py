@@ -6,6 +6,7 @@ Source: transformers models/gemma2.
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import SANDWICH, WORDS, attention, decoder, flags, gated, hf, last, may
+from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch.gemma import less_one
 from ckptkit.arch.llama import shape
 
@@ -26,6 +27,7 @@ HF = hf(
 
 ARCHITECTURE = decoder(
     "gemma2", "Gemma 2", MODULES, HF,
+    traits=runs(embedding_scale="root", window="=window", sliding="types even", score_scale_of="=query_pre_attn_scalar", attention_cap="=attention_cap", logit_cap="=logit_cap"),
     variants={
         "gemma-2-2b": shape(26, 2304, 8, 4, 9216, 256000),
         "gemma-2-9b": shape(42, 3584, 16, 8, 14336, 256000),

@@ -6,6 +6,7 @@ Source: transformers models/gemma3 (Gemma3ForCausalLM; published files of 4b and
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import KINDS, SANDWICH, WORDS, attention, decoder, flags, gated, hf, last, may, rope
+from ckptkit.arch._libraries.forward import KINDS_OF_ROPE, WHOLE, runs
 from ckptkit.arch.gemma import less_one
 from ckptkit.arch.gemma2 import BOTH, CAPS
 from ckptkit.arch.llama import shape
@@ -27,6 +28,7 @@ HF = hf(
 ARCHITECTURE = decoder(
     "gemma3", "Gemma 3", MODULES, HF,
     names=("gemma3_text",),
+    traits=runs(embedding_scale="root", window="=window", sliding="types 6", score_scale_of="=query_pre_attn_scalar", attention_cap="=attention_cap", logit_cap="=logit_cap", rotary=KINDS_OF_ROPE, runs_with={**WHOLE, "use_bidirectional_attention": (None, False)}),
     variants={
         "gemma-3-270m": shape(18, 640, 4, 1, 2048, 262144),
         "gemma-3-1b": shape(26, 1152, 4, 1, 6912, 262144),

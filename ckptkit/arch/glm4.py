@@ -6,6 +6,7 @@ Source: transformers models/glm4.
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, D, H, attention, decoder, flags, gated, hf, last
+from ckptkit.arch._libraries.forward import partly
 from ckptkit.arch.glm import DEFAULTS, GATE_UP
 from ckptkit.arch.llama import shape
 
@@ -18,5 +19,6 @@ HF = hf(
 
 ARCHITECTURE = decoder(
     "glm4", "GLM-4", MODULES, HF,
+    traits=partly(pairs="interleaved"),
     variants={"glm-4-9b-0414": shape(40, 4096, 32, 2, 13696, 151552), "glm-4-32b-0414": shape(61, 6144, 48, 2, 23040, 151552)},
 )  # fmt: skip

@@ -20,6 +20,7 @@ from ckptkit.arch._libraries.decoders import (
     sparse_or_first_dense,
     stacked,
 )
+from ckptkit.arch._libraries.forward import GROUPS, partly, routed
 from ckptkit.arch.deepseek_v3 import FFN
 from ckptkit.arch.llama import shape
 from ckptkit.schema import Besides, norm, when
@@ -44,6 +45,7 @@ HF = hf(
 ARCHITECTURE = decoder(
     "glm4_moe", "GLM-4.5", MODULES, HF, in_memory(HF, MODULES, rows=stacked()),
     kinds={"moe@layer": sparse_or_first_dense},
+    traits=partly(**routed("sigmoid", **GROUPS)),
     variants={
         "glm-4.5-355b": {**shape(92, 5120, 96, 8, 12288, 151552), "experts": 160},
         "glm-4.5-air-106b": {**shape(46, 4096, 96, 8, 10944, 151552), "experts": 128},

@@ -16,6 +16,7 @@ from ckptkit.arch._libraries.decoders import (
     sparse_or_first_dense,
     stacked,
 )
+from ckptkit.arch._libraries.forward import GROUPS, routed, runs
 from ckptkit.arch.deepseek_v3 import DEFAULTS, KEYS, MODULES, size
 from ckptkit.schema import Besides
 
@@ -30,5 +31,6 @@ ARCHITECTURE = decoder(
     rank=1,
     heads=("heads",),
     kinds={"moe@layer": sparse_or_first_dense},
+    traits=runs(pairs="=rope_interleave", score_growth="yarn", **routed("sigmoid", **GROUPS)),
     variants={"glm-4.7-flash": size(47, 2048, 20, 64)},
 )  # fmt: skip

@@ -7,6 +7,7 @@ Both are groups of query heads with the key and value that they share.
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import GPT, GPT_SIZES, PLAIN, WORDS, D, G, decoder, flags, fused, hf, last, masks, plain
+from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch.gpt_neox import size
 from ckptkit.schema import Key, Module, embedding, linear, norm
 
@@ -40,5 +41,6 @@ ARCHITECTURE = decoder(
     "gpt_bigcode", "GPT-BigCode", MODULES, HF,
     required=PLAIN,
     relations=("heads = kv_heads per_group", "hidden = heads head_dim"),
+    traits=runs(norm_kind="layer", positions="learned", rotary={}, scaled="=scale_attn_weights"),
     variants={"santacoder-1.1b": size(24, 2048, 16), "starcoder-15.5b": size(40, 6144, 48)},
 )  # fmt: skip

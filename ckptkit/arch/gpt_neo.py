@@ -6,6 +6,7 @@ Source: transformers models/gpt_neo (nn.Linear; query, key and value without bia
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import GPT, PLAIN, SIZES, WORDS, D, G, attention, decoder, flags, hf, last, masks, may, plain
+from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch.gpt_neox import size
 from ckptkit.schema import embedding
 
@@ -37,5 +38,6 @@ ARCHITECTURE = decoder(
     "gpt_neo", "GPT-Neo", MODULES, HF,
     heads=("heads",),
     required=PLAIN,
+    traits=runs(norm_kind="layer", positions="learned", rotary={}, scaled=False, window="=window", sliding="local"),
     variants={"gpt-neo-125m": size(12, 768, 12), "gpt-neo-1.3b": size(24, 2048, 16), "gpt-neo-2.7b": size(32, 2560, 20)},
 )  # fmt: skip

@@ -6,6 +6,7 @@ Source: transformers models/gpt_neox (the head is embed_out on disk, lm_head in 
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, D, H, attention, decoder, flags, fused, hf, in_memory, last, masks, plain, rope
+from ckptkit.arch._libraries.forward import partly
 from ckptkit.schema import Module
 
 MODULES: dict[str, Module] = {
@@ -34,6 +35,7 @@ def size(layers: int, hidden: int, heads: int) -> dict[str, int]:
 ARCHITECTURE = decoder(
     "gpt_neox", "GPT-NeoX", MODULES, HF, in_memory(HF, MODULES, rows={}, names={"lm_head": "lm_head"}),
     heads=("heads",),
+    traits=partly(norm_kind="layer", parallel="=use_parallel_residual"),
     variants={
         "pythia-70m": size(6, 512, 8),
         "pythia-160m": size(12, 768, 12),

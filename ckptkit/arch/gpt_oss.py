@@ -6,6 +6,7 @@ Source: transformers models/gpt_oss (in, out order; published files keep the exp
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, A, D, E, H, attention, decoder, experts, flags, hf, last, may, of_experts
+from ckptkit.arch._libraries.forward import routed, runs
 from ckptkit.arch.llama import shape
 from ckptkit.schema import norm, param
 
@@ -38,6 +39,7 @@ HF = hf(
 
 ARCHITECTURE = decoder(
     "gpt_oss", "gpt-oss", MODULES, HF,
+    traits=runs(window="=window", sliding="types even", **routed("softmax_chosen", expert_limit="=swiglu_limit", expert_slope="=swiglu_alpha")),
     variants={
         "gpt-oss-20b": {**shape(24, 2880, 64, 8, 2880, 201088), "experts": 32},
         "gpt-oss-120b": {**shape(36, 2880, 64, 8, 2880, 201088), "experts": 128},

@@ -6,6 +6,7 @@ Source: transformers models/gptj (n_inner null: four times the width).
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import GPT, GPT_SIZES, WORDS, D, G, attention, decoder, flags, hf, last, masks, plain
+from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch.gpt_neox import size
 
 MODULES = {
@@ -25,4 +26,12 @@ HF = hf(
     defaults=DEFAULTS, besides=masks(G + "attn"),
 )  # fmt: skip
 
-ARCHITECTURE = decoder("gptj", "GPT-J", MODULES, HF, heads=("heads",), variants={"gpt-j-6b": size(28, 4096, 16)})
+ARCHITECTURE = decoder(
+    "gptj",
+    "GPT-J",
+    MODULES,
+    HF,
+    heads=("heads",),
+    traits=runs(norm_kind="layer", parallel=True, pairs="interleaved", rotary_size="=rotary_dim"),
+    variants={"gpt-j-6b": size(28, 4096, 16)},
+)

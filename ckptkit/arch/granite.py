@@ -6,6 +6,7 @@ Source: transformers models/granite.
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import decoder, flags, hf
+from ckptkit.arch._libraries.forward import SCALES, runs
 from ckptkit.arch.llama import MODULES, shape
 
 MULTIPLIERS = flags("embedding_multiplier", "attention_multiplier", "residual_multiplier", "logits_scaling")
@@ -18,6 +19,7 @@ HF = hf(
 ARCHITECTURE = decoder(
     "granite", "Granite", MODULES, HF,
     rank=1,
+    traits=runs(**SCALES),
     variants={
         "granite-3-2b": shape(40, 2048, 32, 8, 8192, 49155),
         "granite-3-8b": shape(40, 4096, 32, 8, 12800, 49155),

@@ -6,6 +6,7 @@ Source: transformers models/granitemoe.
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, D, E, H, attention, decoder, experts, flags, hf, in_memory, last, of_experts, stacked
+from ckptkit.arch._libraries.forward import SCALES, routed, runs
 from ckptkit.arch.granite import MULTIPLIERS, ONES
 from ckptkit.arch.llama import shape
 from ckptkit.schema import norm
@@ -31,6 +32,7 @@ HF = hf(
 ARCHITECTURE = decoder(
     "granitemoe", "GraniteMoE", MODULES, HF,
     in_memory(HF, MODULES, rows=stacked("intermediate", B + "experts."), names={D + "moe.router": B + "router"}),
+    traits=runs(**SCALES, **routed("softmax_chosen")),
     variants={
         "granite-3-1b-a400m": {**shape(24, 1024, 16, 8, 512, 49155), "experts": 32},
         "granite-3-3b-a800m": {**shape(32, 1536, 24, 8, 512, 49155), "experts": 40},

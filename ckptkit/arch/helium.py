@@ -6,6 +6,7 @@ Source: transformers models/helium.
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, attention, decoder, flags, gated, hf, last
+from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch.llama import shape
 
 MODULES = {**WORDS, **attention(bias="attention_bias"), **gated(bias="mlp_bias"), **last()}
@@ -17,4 +18,6 @@ HF = hf(
     },
 )  # fmt: skip
 
-ARCHITECTURE = decoder("helium", "Helium", MODULES, HF, rank=2, variants={"helium-1-2b": shape(28, 2048, 16, 8, 8192, 64000)})
+ARCHITECTURE = decoder(
+    "helium", "Helium", MODULES, HF, rank=2, traits=runs(pairs="interleaved"), variants={"helium-1-2b": shape(28, 2048, 16, 8, 8192, 64000)}
+)

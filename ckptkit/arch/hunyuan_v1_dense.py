@@ -6,6 +6,7 @@ Source: transformers models/hunyuan_v1_dense.
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, D, H, attention, decoder, flags, gated, hf, last
+from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch.llama import shape
 
 QK_NORMS = {D + "attention.query_norm": H + "self_attn.query_layernorm", D + "attention.key_norm": H + "self_attn.key_layernorm"}
@@ -16,4 +17,6 @@ HF = hf(
     defaults={"activation": "silu", "norm_eps": 1e-5, "attention_bias": False},
 )  # fmt: skip
 
-ARCHITECTURE = decoder("hunyuan_v1_dense", "Hunyuan", MODULES, HF, variants={"hunyuan-7b": shape(32, 4096, 32, 8, 14336, 128167)})
+ARCHITECTURE = decoder(
+    "hunyuan_v1_dense", "Hunyuan", MODULES, HF, traits=runs(qk_norm="after"), variants={"hunyuan-7b": shape(32, 4096, 32, 8, 14336, 128167)}
+)

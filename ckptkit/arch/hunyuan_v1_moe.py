@@ -6,6 +6,7 @@ Source: transformers models/hunyuan_v1_moe (mlp.gate.wg, mlp.shared_mlp).
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, D, H, decoder, experts, flags, hf, in_memory, last, may, shared, stacked
+from ckptkit.arch._libraries.forward import routed, runs
 from ckptkit.arch.hunyuan_v1_dense import ATTENTION, QK_NORMS
 from ckptkit.arch.llama import shape
 from ckptkit.schema import norm
@@ -30,5 +31,6 @@ HF = hf(
 
 ARCHITECTURE = decoder(
     "hunyuan_v1_moe", "Hunyuan MoE", MODULES, HF, in_memory(HF, MODULES, rows=stacked("intermediate")),
+    traits=runs(qk_norm="after", **routed(normalised=True)),
     variants={"hunyuan-a13b": {**shape(32, 4096, 32, 8, 3072, 128167), "experts": 64}},
 )  # fmt: skip

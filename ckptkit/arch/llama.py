@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ckptkit.arch._libraries.decoders import WORDS, D, attention, decoder, gated, hf, last, may
+from ckptkit.arch._libraries.forward import runs
 from ckptkit.schema import TORCH, Besides, ConfigForm, Derived, Dialect, Key
 
 M = "layers.{layer}."
@@ -94,6 +95,7 @@ def shape(layers: int, hidden: int, heads: int, kv_heads: int, width: int, vocab
 
 ARCHITECTURE = decoder(
     "llama", "Llama", MODULES, HF, META,
+    traits=runs(),
     variants={
         "llama-7b": shape(32, 4096, 32, 32, 11008, 32000),
         "llama-13b": shape(40, 5120, 40, 40, 13824, 32000),

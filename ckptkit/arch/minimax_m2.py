@@ -20,6 +20,7 @@ from ckptkit.arch._libraries.decoders import (
     of_experts,
     stacked,
 )
+from ckptkit.arch._libraries.forward import partly, routed
 from ckptkit.arch.llama import shape
 from ckptkit.schema import norm
 
@@ -39,5 +40,6 @@ HF = hf(
 
 ARCHITECTURE = decoder(
     "minimax_m2", "MiniMax-M2", MODULES, HF, in_memory(HF, MODULES, rows=stacked("intermediate"), names=MEMORY),
+    traits=partly(rotary_size="=rotary_dim", **routed("sigmoid", normalised=True)),
     variants={"minimax-m2-230b": {**shape(62, 3072, 48, 8, 1536, 200064), "experts": 256}},
 )  # fmt: skip

@@ -6,6 +6,7 @@ Source: transformers models/ministral3.
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import decoder, hf, may
+from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch.llama import shape
 from ckptkit.arch.mistral import MODULES
 
@@ -17,6 +18,7 @@ HF = hf(
 ARCHITECTURE = decoder(
     "ministral3", "Ministral 3", MODULES, HF,
     rank=2,
+    traits=runs(window="=window", sliding="all"),
     variants={
         "ministral-3-3b": shape(26, 3072, 32, 8, 9216, 131072),
         "ministral-3-8b": shape(34, 4096, 32, 8, 14336, 131072),

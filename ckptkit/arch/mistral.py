@@ -6,6 +6,7 @@ Sources: transformers models/mistral; mistralai/mistral-inference args.py and tr
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, attention, decoder, gated, hf, last, may
+from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch.llama import META_KEYS, META_ROWS, shape
 from ckptkit.schema import TORCH, ConfigForm, Dialect, Key
 
@@ -38,6 +39,7 @@ def consolidated(rows: dict[str, str | tuple[str, ...]], keys: dict[str, str | K
 ARCHITECTURE = decoder(
     "mistral", "Mistral", MODULES, HF, consolidated(META_ROWS, PARAMS),
     rank=1,
+    traits=runs(window="=window", sliding="all"),
     variants={
         "mistral-7b": shape(32, 4096, 32, 8, 14336, 32000),
         "mistral-7b-v0.3": shape(32, 4096, 32, 8, 14336, 32768),

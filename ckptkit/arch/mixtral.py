@@ -22,6 +22,7 @@ from ckptkit.arch._libraries.decoders import (
     of_experts,
     stacked,
 )
+from ckptkit.arch._libraries.forward import routed, runs
 from ckptkit.arch.llama import META_ROWS, M, shape
 from ckptkit.arch.mistral import PARAMS, consolidated
 from ckptkit.schema import norm
@@ -45,6 +46,7 @@ ARCHITECTURE = decoder(
     "mixtral", "Mixtral", MODULES, HF,
     in_memory(HF, MODULES, rows=stacked("intermediate"), names={D + "moe.router": H + "mlp.gate"}),
     consolidated(ROWS, {**PARAMS, "moe.num_experts": "experts", "moe.num_experts_per_tok": may("experts_per_token")}),
+    traits=runs(window="=window", sliding="all", **routed(normalised=True)),
     variants={
         "mixtral-8x7b": {**shape(32, 4096, 32, 8, 14336, 32000), "experts": 8},
         "mixtral-8x22b": {**shape(56, 6144, 48, 8, 16384, 32768), "experts": 8},

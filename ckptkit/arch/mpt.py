@@ -6,6 +6,7 @@ Source: transformers models/mpt (the feed-forward is four times as wide, whateve
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import PLAIN, WORDS, D, attention, decoder, fused, hf, last, may, plain
+from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch.gpt_neox import size
 from ckptkit.schema import Besides
 
@@ -40,5 +41,6 @@ ARCHITECTURE = decoder(
     heads=("heads",),
     required=PLAIN,
     relations=("hidden = heads head_dim",),
+    traits=runs(norm_kind="layer", positions="none", rotary={}, alibi=True, score_scale="=softmax_scale", clip="=clip_qkv", runs_with={"alibi": (None, True), "alibi_bias_max": (None, 8), "logit_scale": (None,)}),
     variants={"mpt-7b": size(32, 4096, 32), "mpt-30b": size(48, 7168, 64)},
 )  # fmt: skip

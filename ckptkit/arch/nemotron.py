@@ -6,6 +6,7 @@ Source: transformers models/nemotron (NemotronLayerNorm1P).
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import UP_DOWN, WORDS, attention, decoder, flags, hf, last, plain
+from ckptkit.arch._libraries.forward import partly
 from ckptkit.arch.gemma import less_one
 from ckptkit.arch.llama import shape
 
@@ -23,5 +24,6 @@ HF = hf(
 
 ARCHITECTURE = decoder(
     "nemotron", "Nemotron", MODULES, HF,
+    traits=partly(norm_kind="layer"),
     variants={"minitron-4b": shape(32, 3072, 24, 8, 9216, 256000), "nemotron-4-340b": shape(96, 18432, 96, 8, 73728, 256000)},
 )  # fmt: skip

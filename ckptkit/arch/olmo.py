@@ -6,6 +6,7 @@ Source: transformers models/olmo (OlmoLayerNorm, epsilon 1e-5; clip_qkv clamps q
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, attention, decoder, flags, gated, hf, last
+from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch.llama import shape
 
 HEADS = {k: m for k, m in last().items() if k != "decoder.norm"}
@@ -17,5 +18,6 @@ HF = hf(
 
 ARCHITECTURE = decoder(
     "olmo", "OLMo", MODULES, HF,
+    traits=runs(norm_kind="layer", bare_norm=True, clip="=clip_qkv"),
     variants={"olmo-1b": shape(16, 2048, 16, 16, 8192, 50304), "olmo-7b": shape(32, 4096, 32, 32, 11008, 50304)},
 )  # fmt: skip

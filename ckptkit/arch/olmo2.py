@@ -6,6 +6,7 @@ Source: transformers models/olmo2.
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, attention, decoder, flags, gated, hf, last
+from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch.llama import shape
 
 AFTER = ("post_norm",)
@@ -22,6 +23,7 @@ HF = hf(
 
 ARCHITECTURE = decoder(
     "olmo2", "OLMo 2", MODULES, HF,
+    traits=runs(),
     variants={
         "olmo-2-1b": shape(16, 2048, 16, 16, 8192, 100352),
         "olmo-2-7b": shape(32, 4096, 32, 32, 11008, 100352),

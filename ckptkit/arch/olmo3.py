@@ -6,6 +6,7 @@ Source: transformers models/olmo3.
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import KINDS, decoder, flags, hf, rope
+from ckptkit.arch._libraries.forward import KINDS_OF_ROPE, runs
 from ckptkit.arch.llama import shape
 from ckptkit.arch.olmo2 import MODULES
 
@@ -18,5 +19,6 @@ HF = hf(
 ARCHITECTURE = decoder(
     "olmo3", "OLMo 3", MODULES, HF,
     rank=1,
+    traits=runs(window="=window", sliding="types 4", rotary=KINDS_OF_ROPE),
     variants={"olmo-3-7b": shape(32, 4096, 32, 32, 11008, 100278), "olmo-3-32b": shape(64, 5120, 40, 8, 27648, 100278)},
 )  # fmt: skip

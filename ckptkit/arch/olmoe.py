@@ -6,6 +6,7 @@ Source: transformers models/olmoe.
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, D, attention, decoder, experts, flags, hf, in_memory, last, of_experts, stacked
+from ckptkit.arch._libraries.forward import routed, runs
 from ckptkit.arch.llama import shape
 from ckptkit.schema import norm
 
@@ -18,5 +19,6 @@ HF = hf(
 
 ARCHITECTURE = decoder(
     "olmoe", "OLMoE", MODULES, HF, in_memory(HF, MODULES, rows=stacked("intermediate")),
+    traits=runs(clip="=clip_qkv", **routed()),
     variants={"olmoe-1b-7b": {**shape(16, 2048, 16, 16, 1024, 50304), "experts": 64}},
 )  # fmt: skip

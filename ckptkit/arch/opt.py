@@ -6,6 +6,7 @@ Source: transformers models/opt.
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import FAIRSEQ, PLAIN, SIZES, attention, decoder, flags, hf, last, plain
+from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch.gpt_neox import size
 from ckptkit.schema import Besides, Key, embedding, linear, norm, when
 
@@ -42,6 +43,7 @@ ARCHITECTURE = decoder(
     heads=("heads",),
     required=PLAIN,
     relations=("hidden = heads head_dim",),
+    traits=runs(norm="=do_layer_norm_before", norm_kind="layer", positions="masked", pad=1, rotary={}, runs_with={"layer_norm_elementwise_affine": (None, True)}),
     variants={
         "opt-125m": size(12, 768, 12), "opt-350m": size(24, 1024, 16), "opt-1.3b": size(24, 2048, 32), "opt-2.7b": size(32, 2560, 32),
         "opt-6.7b": size(32, 4096, 32), "opt-13b": size(40, 5120, 40), "opt-30b": size(48, 7168, 56), "opt-66b": size(64, 9216, 72),

@@ -6,6 +6,7 @@ Source: transformers models/persimmon.
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, D, H, attention, decoder, flags, fused, hf, last, plain
+from ckptkit.arch._libraries.forward import partly
 from ckptkit.arch.gpt_neox import size
 from ckptkit.schema import norm, when
 
@@ -28,4 +29,6 @@ HF = hf(
     defaults={"activation": "relu2", "norm_eps": 1e-5, "rope_part": 0.5, "qk_layernorm": True},
 )  # fmt: skip
 
-ARCHITECTURE = decoder("persimmon", "Persimmon", MODULES, HF, heads=("heads",), variants={"persimmon-8b": size(36, 4096, 64)})
+ARCHITECTURE = decoder(
+    "persimmon", "Persimmon", MODULES, HF, heads=("heads",), traits=partly(norm_kind="layer"), variants={"persimmon-8b": size(36, 4096, 64)}
+)

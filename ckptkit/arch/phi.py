@@ -6,6 +6,7 @@ Source: transformers models/phi.
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, D, H, attention, decoder, flags, hf, last, plain
+from ckptkit.arch._libraries.forward import partly
 from ckptkit.arch.llama import shape
 from ckptkit.schema import norm, when
 
@@ -29,5 +30,6 @@ HF = hf(
 
 ARCHITECTURE = decoder(
     "phi", "Phi", MODULES, HF,
+    traits=partly(norm_kind="layer", parallel=True),
     variants={"phi-1": shape(24, 2048, 32, 32, 8192, 51200), "phi-2": shape(32, 2560, 32, 32, 10240, 51200)},
 )  # fmt: skip

@@ -6,6 +6,7 @@ Source: transformers models/phi3.
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, D, H, attention, decoder, gated, hf, last, may
+from ckptkit.arch._libraries.forward import partly
 from ckptkit.arch.llama import shape
 
 MODULES = {**WORDS, **attention(), **gated(), **last()}
@@ -22,6 +23,7 @@ HF = hf(
 
 ARCHITECTURE = decoder(
     "phi3", "Phi-3", MODULES, HF,
+    traits=partly(window="=window", sliding="all"),
     variants={
         "phi-3-mini": shape(32, 3072, 32, 32, 8192, 32064),
         "phi-3-medium": shape(40, 5120, 40, 10, 17920, 32064),

@@ -6,6 +6,7 @@ Source: transformers models/qwen2 (a window from layer max_window_layers on, whe
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, attention, decoder, gated, hf, last, may
+from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch.llama import shape
 
 MODULES = {**WORDS, **attention(bias=True), **gated(), **last()}
@@ -19,6 +20,7 @@ HF = hf("qwen2", "Qwen2", MODULES, keys=WINDOW, defaults={"activation": "silu", 
 
 ARCHITECTURE = decoder(
     "qwen2", "Qwen2", MODULES, HF,
+    traits=runs(window="=window", windowed="=windowed", sliding="types late"),
     variants={
         "qwen2-0.5b": shape(24, 896, 14, 2, 4864, 151936),
         "qwen2-1.5b": shape(28, 1536, 12, 2, 8960, 151936),

@@ -25,6 +25,7 @@ from ckptkit.arch._libraries.decoders import (
     shared,
     stacked,
 )
+from ckptkit.arch._libraries.forward import routed, runs
 from ckptkit.arch.llama import shape
 from ckptkit.arch.qwen2 import WINDOW
 from ckptkit.schema import Key
@@ -59,6 +60,7 @@ HF = hf(
 ARCHITECTURE = decoder(
     "qwen2_moe", "Qwen2 MoE", MODULES, HF, in_memory(HF, MODULES, rows=stacked()),
     kinds={"moe@layer": sparse},
+    traits=runs(window="=window", windowed="=windowed", sliding="types early", **routed()),
     variants={
         "qwen1.5-moe-a2.7b": {**shape(24, 2048, 16, 16, 5632, 151936), "experts": 60},
         "qwen2-57b-a14b": {**shape(28, 3584, 28, 4, 18944, 151936), "experts": 64},

@@ -6,6 +6,7 @@ Source: transformers models/qwen3.
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, attention, decoder, gated, hf, last, may
+from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch.llama import shape
 from ckptkit.arch.qwen2 import WINDOW
 
@@ -18,6 +19,7 @@ HF = hf(
 
 ARCHITECTURE = decoder(
     "qwen3", "Qwen3", MODULES, HF,
+    traits=runs(window="=window", windowed="=windowed", sliding="types late"),
     variants={
         "qwen3-0.6b": shape(28, 1024, 16, 8, 3072, 151936),
         "qwen3-1.7b": shape(28, 2048, 16, 8, 6144, 151936),

@@ -17,6 +17,7 @@ from ckptkit.arch._libraries.decoders import (
     last,
     stacked,
 )
+from ckptkit.arch._libraries.forward import routed, runs
 from ckptkit.arch.llama import shape
 from ckptkit.arch.qwen2 import WINDOW
 from ckptkit.arch.qwen2_moe import SPARSE, sparse
@@ -33,6 +34,7 @@ HF = hf(
 ARCHITECTURE = decoder(
     "qwen3_moe", "Qwen3 MoE", MODULES, HF, in_memory(HF, MODULES, rows=stacked()),
     kinds={"moe@layer": sparse},
+    traits=runs(window="=window", windowed="=windowed", sliding="all", **routed()),
     variants={
         "qwen3-30b-a3b": {**shape(48, 2048, 32, 4, 6144, 151936), "experts": 128},
         "qwen3-235b-a22b": {**shape(94, 4096, 64, 4, 12288, 151936), "experts": 128},

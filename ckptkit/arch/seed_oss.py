@@ -6,6 +6,7 @@ Source: transformers models/seed_oss.
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, attention, decoder, flags, gated, hf, last
+from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch.llama import shape
 
 MODULES = {**WORDS, **attention(bias="attention_bias", out_bias="attention_out_bias"), **gated(bias="mlp_bias"), **last()}
@@ -17,4 +18,6 @@ HF = hf(
     },
 )  # fmt: skip
 
-ARCHITECTURE = decoder("seed_oss", "Seed-OSS", MODULES, HF, rank=2, variants={"seed-oss-36b": shape(64, 5120, 80, 8, 27648, 155136)})
+ARCHITECTURE = decoder(
+    "seed_oss", "Seed-OSS", MODULES, HF, rank=2, traits=runs(), variants={"seed-oss-36b": shape(64, 5120, 80, 8, 27648, 155136)}
+)

@@ -6,6 +6,7 @@ Source: transformers models/stablelm.
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, D, H, attention, decoder, flags, gated, hf, last
+from ckptkit.arch._libraries.forward import partly
 from ckptkit.arch.llama import shape
 from ckptkit.schema import norm, when
 
@@ -32,6 +33,7 @@ HF = hf(
 ARCHITECTURE = decoder(
     "stablelm", "StableLM", MODULES, HF,
     names=("stablelm_epoch",),
+    traits=partly(norm_kind="layer", parallel="=use_parallel_residual"),
     variants={
         "stablelm-3b-4e1t": shape(32, 2560, 32, 32, 6912, 50304),
         "stablelm-2-1.6b": shape(24, 2048, 32, 32, 5632, 100352),

@@ -6,6 +6,7 @@ Source: transformers models/starcoder2.
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, D, H, attention, decoder, flags, hf, last, may, plain
+from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch.llama import shape
 
 MODULES = {
@@ -23,6 +24,7 @@ HF = hf(
 
 ARCHITECTURE = decoder(
     "starcoder2", "StarCoder2", MODULES, HF,
+    traits=runs(norm_kind="layer", window="=window", sliding="all"),
     variants={
         "starcoder2-3b": shape(30, 3072, 24, 2, 12288, 49152),
         "starcoder2-7b": shape(32, 4608, 36, 4, 18432, 49152),

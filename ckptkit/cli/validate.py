@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     multiple=True,
     help="What must be true, such as layers=24, hidden=1024, variant=roberta-large, dtype=float32. Repeatable.",
 )
+@declare.option(
+    "--against",
+    metavar="LIBRARY",
+    help="Also ask the installed library for the tensors of its own class: transformers. Runs no code of PATH.",
+)
 @declare.option("--lock", metavar="FILE", help="Say what has changed since `ckptkit lock` wrote FILE.")
 @declare.option(
     "--policy", metavar="FILE", help="The policy file; without PATH it is looked for: ckptkit.toml, or pyproject.toml with [tool.ckptkit]."
@@ -41,7 +46,7 @@ if TYPE_CHECKING:
 @declare.option("--report", metavar="FORMAT=FILE", multiple=True, help="Also write a report to FILE, in any form of --format. Repeatable.")
 @format_option("checked")
 def command(
-    paths: tuple[str, ...], recursive: bool, reading: Reading, expect: tuple[str, ...],
+    paths: tuple[str, ...], recursive: bool, reading: Reading, expect: tuple[str, ...], against: str | None,
     lock: str | None, policy: str | None, select: tuple[str, ...], ignore: tuple[str, ...], fail_on: str | None, baseline: str | None,
     write_baseline: str | None,
     no_integrity: bool, allow_unknown: bool, report: tuple[str, ...], form: str,
@@ -81,12 +86,14 @@ def command(
         choice = Choice(selected, ignored, {}, known, fail_on or "error")
         entries = [Entry(p, choice, parse_pairs(expect, "--expect"), (), lock or "", "", reading, not no_integrity) for p in paths]
     else:
-        if any((*reading, expect, lock, recursive)):
+        if any((*reading, expect, lock, recursive, against)):
             raise UsageError("--config, --expect, --lock, --recursive and the like are of a PATH", hint="name it, or say it there")
         source = policy or find_policy()
         if source is None:
             raise UsageError("neither PATH nor a policy file", hint="ckptkit validate PATH, or write ckptkit.toml")
         entries = [_stricter(e, selected, ignored, known, fail_on, not no_integrity) for e in read_policy(source).entries]
+    if against:
+        entries = [e._replace(against=against) for e in entries]
     if allow_unknown:
         entries = [e._replace(choice=unknown_allowed(e.choice)) for e in entries]
     if write_baseline:  # it is to know what an older one knew, too

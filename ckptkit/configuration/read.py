@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from .._typing import Any, NamedTuple
-from ..arch import filenames, of_class, parts, with_reader
+from ..arch import filenames, learned_index, of_class, parts, with_reader
 from ..containers import Checkpoint
 from ..errors import CheckpointError, CorruptError, NotFoundError, UsageError, printable
 from ..findings import Finding
@@ -172,7 +172,10 @@ def declared_name(raw: Mapping[str, object]) -> str | None:
     classes = raw.get("architectures")
     if isinstance(classes, list) and classes and isinstance(classes[0], str):
         named = of_class(classes[0])
-        return named.name if named is not None else None
+        if named is not None:
+            return named.name
+        found = learned_index()["classes"].get(classes[0])
+        return str(found) if found else None
     return None
 
 

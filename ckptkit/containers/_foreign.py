@@ -117,7 +117,6 @@ def foreign_folder(folder: str, names: Sequence[str]) -> tuple[str, str] | None:
 
 # formats of weights that have no container here: what they begin with, what they are, how their content gets here
 _FOREIGN = (
-    (b"GGUF", "a GGUF file (llama.cpp)", "convert the checkpoint that it was made of"),
     (b"\x08\x01\x12", "a protocol buffer, perhaps a SavedModel's or an ONNX graph",
         "name the directory of the SavedModel, or the weights that the graph was made of"),
     (b"PK\5\6", "an empty zip archive", ""),

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ..configuration.read import RawConfig, Values
     from ..containers import Checkpoint
     from ..schema import Architecture, ConfigForm
+    from .packed_weights import Packings
     from .weight_graph import WeightGraph
 
 PLACES = ("used", "tied", "repeated", "derived", "optimizer", "trainer", "part", "stray", "dropped", "unexplained")
@@ -54,6 +55,9 @@ class Subject(Protocol):
 
     @property
     def values(self) -> Values | None: ...
+
+    @property
+    def packings(self) -> Packings: ...
 
     @property
     def architecture(self) -> Architecture | None: ...
@@ -160,7 +164,7 @@ def unread_words(left: list[Entry]) -> str:
 def _tensors(subject: Subject) -> Iterator[Entry]:
     ck, graph = subject.checkpoint, subject.graph
     packed = {n: f"part of {p.numbers} ({p.family})" for p in graph.packings for n in p.stored}
-    known = graph.recognition is not None
+    known, weights = graph.recognition is not None, subject.packings.weights
     new = tuple.__new__
     for name, (kind, what) in graph.roles.items():
         if name not in ck.tensors:
@@ -177,6 +181,9 @@ def _tensors(subject: Subject) -> Iterator[Entry]:
         whole = place in ("dropped", "optimizer", "trainer", "derived", "stray") or DTYPES[ck.tensors[name].spec.dtype].bits % 8 == 0
         counts = place == "unexplained" or (place == "part" and name in ck.parts and not ck.chosen)
         yield new(Entry, ("tensor", name, place, what, not whole, counts))
+        if name in weights:
+            of = f"part of {name} ({weights[name].label})"
+            yield from (Entry("tensor", t.name, place, of) for t in weights[name].parts.values() if t.name != name)
 
 
 def _unread(subject: Subject) -> Iterator[Entry]:

@@ -24,6 +24,7 @@ from .training_state import optimizer_state
 
 if TYPE_CHECKING:
     from ..schema.library_names import Spelling
+    from .learned import Learned
 
 
 class Score(NamedTuple):
@@ -80,6 +81,7 @@ class Recognition(NamedTuple):
     score: Score
     evidence: tuple[str, ...]
     plain: Mapping[str, str] = {}  # stored name -> plain name, where the dialect has a spelling
+    learned: Learned | None = None  # where the architecture has no table of its own
 
     @property
     def table(self) -> Table:

@@ -22,7 +22,8 @@ from ..schema.templates import reduce_name
 from ..tensors import StoredTensor
 from . import adapters
 from .packed import Packing, packings
-from .recognize import Question, Recognition, recognize
+from .recognize import Question, Recognition
+from .recognize_learned import recognized
 from .second_names import denies_ties, lie_alike, says_second_name
 from .solve import Shape, Solution, solve
 from .training_state import training_state
@@ -79,6 +80,9 @@ class WeightGraph:
             self.roles[n] = Role("repeat", canonical or first)
             if canonical is not None:
                 self.repeats.append((n, canonical))
+        if recognition is not None and recognition.learned is not None:
+            for holder, numbers in recognition.learned.indices.items():
+                self.indices.setdefault(holder, set()).update(numbers)
         slots = training_state(checkpoint) if state is None else state
         unexplained = Role("unexplained", "")
         for n in checkpoint.tensors:
@@ -244,7 +248,9 @@ class WeightGraph:
     @cached_property
     def counts(self) -> dict[str, int]:
         """How many of each placeholder there are, holes included: {"layers": 24}."""
-        return {count_name(p): max(v) + 1 for p, v in self.indices.items()}
+        found = {count_name(p): max(v) + 1 for p, v in self.indices.items()}
+        learned = self.recognition.learned if self.recognition is not None else None
+        return found if learned is None else {**found, **{c: n for c, n in learned.extra.items() if c not in found}}
 
     @cached_property
     def groups(self) -> frozenset[str]:
@@ -341,7 +347,7 @@ def bind(
     shapes = {n: t.spec.shape for n, t in checkpoint.tensors.items() if not any(n in a for a in apart)}
     shapes |= {n: u.shape or () for n, u in checkpoint.unread.items() if not any(n in a for a in (*apart, checkpoint.beside))}
     asked = Question(declared, architecture, dialect, part, config or {}, checkpoint.called)
-    found = recognize(shapes, checkpoint.aliases, asked)
+    found = recognized(shapes, checkpoint.aliases, asked)
     if found is None and not checkpoint.special[0]:
         checkpoint.special = adapters.alone(checkpoint)
     untied = found is not None and denies_ties(found.dialect, config or {})

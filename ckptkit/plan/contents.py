@@ -10,14 +10,17 @@ import os
 from collections.abc import Mapping
 
 from .._typing import NamedTuple
+from ..configuration.quantization import unpacked_words
 from ..configuration.write import to_json_text
 from ..containers import OBJECT_GRAPH
+from ..containers.gguf.keys import typed
 from ..findings import Finding
 from ..graph.examine import Subject
 from ..graph.tf_objects import object_places
 from ..schema import Dialect
 from .arrange import Weights
 from .left_behind import MODULES, left_behind, modules_of
+from .quantize import said_of
 from .sidecars import SIDECARS, Company, gather
 from .target import Request
 from .target_config import TargetConfig, target_config
@@ -44,7 +47,7 @@ def gather_contents(subject: Subject, request: Request, weights: Weights) -> Con
     """Everything of the target but its tensors and the ledger. Reads small files only."""
     metadata, findings = _carried(subject, request)
     if request.dialect is None or (request.names_only and subject.config is None):
-        contents = _as_it_was(subject, request, metadata)
+        contents = _as_it_was(subject, request, metadata, weights)
         company = gather(subject, None, {}, "", None, _names(contents)) if not request.single else None
     else:
         config = target_config(subject, request, weights, request.dialect)
@@ -103,7 +106,7 @@ def _carried(subject: Subject, request: Request) -> tuple[dict[str, str], list[F
     return kept, findings
 
 
-def _as_it_was(subject: Subject, request: Request, metadata: dict[str, str]) -> Contents:
+def _as_it_was(subject: Subject, request: Request, metadata: dict[str, str], weights: Weights) -> Contents:
     """Where names stay: what the source has, as far as the container holds it."""
     ck, config = subject.checkpoint, subject.config
     same = ck.container == request.container.NAME
@@ -112,10 +115,16 @@ def _as_it_was(subject: Subject, request: Request, metadata: dict[str, str]) -> 
     if ck.objects is not None:
         metadata = {**metadata, OBJECT_GRAPH: ck.objects.packed()}
     extras = ck.extras if same else {}
-    text = to_json_text(_plain(config.raw)) if config is not None else ""
+    if same and ck.container == "gguf" and request.quantize is not None:
+        extras = {**extras, "gguf": typed(extras["gguf"], request.quantize)}
+    decoded = request.dequantize and bool(subject.packings.weights)
+    raw = said_of(unpacked_words(_plain(config.raw), decoded), request, weights) if config is not None else {}
+    text = to_json_text(raw) if config is not None else ""
     copies: Named = ()
     texts: Named = ()
-    if config is not None and not config.inside:
+    if config is not None and not config.inside and (decoded or request.quantize is not None):
+        texts = ((os.path.basename(config.source), text),)
+    elif config is not None and not config.inside:
         copies = ((os.path.abspath(config.source), os.path.basename(config.source)),)
     elif config is not None and not extras:
         texts = (("config.json", text),)

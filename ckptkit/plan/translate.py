@@ -178,7 +178,7 @@ class Translate(Builder):
                 loops, a, b = nest(self.graph.placed(name), there, self.sizes, self.grown)
                 pieces.append(self._adjusted(Piece(self.source(bound.stored), loops, a, b), template, name))
                 stored.append(bound.stored)
-                dtypes.append(self.tensors[bound.stored].spec.dtype)
+                dtypes.append(self.kept_dtype(bound.stored))
                 if self.grown is not None and AXIS in infos[i].layout.axes:
                     pieces += self._resized(template, name, there, target, new)
                 continue
@@ -263,7 +263,7 @@ class Translate(Builder):
 
     def _main_dtype(self) -> str:
         for b in self.graph.params.values():
-            return self.tensors[b.stored].spec.dtype
+            return self.kept_dtype(b.stored)
         return "F32"
 
     def _fill(self, there: Placed, part: Layout, value: float | str) -> list[Piece]:

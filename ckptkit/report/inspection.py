@@ -112,6 +112,8 @@ def _facts(i: Inspection) -> Iterator[tuple[str, str]]:
     )
     dtypes = ", ".join(d.name for d in i.dtypes)
     yield "bytes", f"{i.nbytes:,} ({human(i.nbytes)}) in {_many(i.total, 'tensor')}{', ' + dtypes if dtypes else ''}"
+    for p in i.packings:
+        yield "packing", f"{p.name}: {p.title}; {_many(p.weights, 'weight')}, {p.parameters:,} parameters in {p.bits:.2f} bits each"
     o = i.optimizer
     if o.tensors:
         share = _share(o.nbytes, i.nbytes)

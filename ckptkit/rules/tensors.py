@@ -24,7 +24,7 @@ def missing(s: Subject) -> Iterator[Finding]:
     an error too. A tied tensor may be absent, and so may what the naming has no place for.
     """
     graph, r = s.graph, s.graph.recognition
-    if r is None:
+    if r is None or r.learned is not None:  # of learned schemas see rules/learned.py
         return
     arch = r.architecture
     unread = {p for params in graph.unread.values() for p in params}  # there, and not read: another rule's
@@ -177,8 +177,9 @@ def unexpected(s: Subject) -> Iterator[Finding]:
     packed = {n for p in s.graph.packings for n in p.stored}
     rest = sorted((n for n in s.graph.of_role("unexplained") if n not in packed), key=natural)
     if rest:
+        learned = s.graph.recognition.learned
         yield Finding(
-            "warning",
+            "error" if learned is not None and learned.said else "warning",  # the library's own class has no such tensor
             "unexpected",
             collapse(rest, 4),
             f"{count(rest, 'tensor')} {are(rest)} unexpected in {s.graph.recognition.architecture.title}: {collapse(rest)}",
@@ -201,6 +202,13 @@ def optimizer(s: Subject) -> Iterator[Finding]:
         )
 
 
+def _is_buffer(s: Subject, name: str) -> bool:
+    """Whether a tensor is a buffer of a learned class, which may be of any type."""
+    found = s.graph.recognition.learned if s.graph.recognition is not None else None
+    seen = found.seen.get(name[len(found.wrapper) :]) if found is not None else None
+    return seen is not None and seen.row.buffer
+
+
 @rule("dtype", "error", "Parameters have one type")
 def dtype(s: Subject) -> Iterator[Finding]:
     """A few tensors of another type among many: what a partial conversion or an interrupted cast leaves. The odd ones are named.
@@ -212,9 +220,11 @@ def dtype(s: Subject) -> Iterator[Finding]:
     roles = s.graph.roles
     known = s.graph.recognition is not None
     for name, t in s.checkpoint.tensors.items():
+        if name in s.packings.weights:
+            continue
         if DTYPES[t.spec.dtype].kind == "float" and (not known or roles[name].kind in ("param", "tied", "repeat")):
             by.setdefault(t.spec.dtype, []).append(name)
-        elif known and roles[name].kind in ("param", "tied", "repeat"):
+        elif known and roles[name].kind in ("param", "tied", "repeat") and not _is_buffer(s, name):
             wrong.setdefault(t.spec.dtype, []).append(name)
     for dtype, names in wrong.items():
         most = max(by, key=lambda d: len(by[d]), default="")

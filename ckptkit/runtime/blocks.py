@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from .rotary import growth, turn
 from .spec import Spec
 
 LOWEST, LOWEST_HALF = -1e30, -6e4  # what a hidden score becomes (in float16): finite, and its weight is exactly 0
@@ -25,17 +26,37 @@ def activate(ops: Any, name: str, x: Any) -> Any:
         return ops.gelu(x, approximate=True)
     if name == "quick_gelu":
         return x * ops.sigmoid(1.702 * x)
+    if name == "gelu_10":
+        return ops.clip(ops.gelu(x, approximate=False), -10.0, 10.0)
+    if name == "relu2":
+        return ops.square(ops.relu(x))
     return x if name == "linear" else getattr(ops, name)(x)
 
 
-def embeddings(ops: Any, spec: Spec, node: Any, ids: Any, segments: Any = None, positions: Any = None) -> Any:
+def learned(ops: Any, node: Any, x: Any) -> Any:
+    """xIELU (arXiv 2411.13010): an activation with a parameter for each side of zero."""
+    beta = node.held("beta")
+    above, below = ops.softplus(node.held("alpha_p")), beta + ops.softplus(node.held("alpha_n"))
+    bounded = ops.where(x < node.held("eps"), x, ops.zeros_like(x) + node.held("eps"))
+    return ops.where(x > 0, above * x * x + beta * x, (ops.expm1(bounded) - x) * below + beta * x)
+
+
+def embeddings(ops: Any, spec: Spec, node: Any, ids: Any, segments: Any = None, positions: Any = None, mask: Any = None) -> Any:
     """(embedded, what enters the first block, the word table): word + position + segment (+ the first task), normed; then projected."""
     x = node.word(ids)
+    scale = spec.traits.embedding_scale
+    if scale == "root" or scale is True:
+        x = x * math.sqrt(spec.sizes["hidden"])
+    elif scale is not False and scale != 1:
+        x = x * float(str(scale))
     first = spec.traits.projected == "words"
     if first and node.has("project"):
         x = node.project(x)
+    elif node.has("project") and node.has("position") and node.position.weight.shape[-1] != x.shape[-1]:  # OPT: positions as wide as blocks
+        x = node.project(x) + node.position(place(ops, spec, ids, mask) if positions is None else positions)
+        return x, x, node.word.weight
     if node.has("position"):
-        x = x + position_rows(ops, spec, node, place(ops, spec, ids) if positions is None else positions)
+        x = x + position_rows(ops, spec, node, place(ops, spec, ids, mask) if positions is None else positions)
     if node.has("segment"):
         x = x + node.segment(ops.zeros_like(ids) if segments is None else segments)
     if node.has("task"):
@@ -55,8 +76,12 @@ def position_rows(ops: Any, spec: Spec, node: Any, rows: Any) -> Any:
     return ops.where(ops.expand_dims(rows >= first, -1), real, node.reserved(ops.minimum(rows, first - 1)))
 
 
-def place(ops: Any, spec: Spec, ids: Any) -> Any:
+def place(ops: Any, spec: Spec, ids: Any, mask: Any = None) -> Any:
     """The row of the position table for every token."""
+    if spec.traits.positions == "masked":
+        pad = int(str(spec.traits.pad))
+        real = ops.cast(ids == ids if mask is None else mask != 0, "int32")
+        return ops.cumsum(real, axis=1) * real + pad
     if spec.traits.positions == "counted":
         pad = int(str(spec.traits.pad))
         real = ops.cast(ids != pad, "int32")
@@ -64,41 +89,126 @@ def place(ops: Any, spec: Spec, ids: Any) -> Any:
     return ops.expand_dims(ops.arange(ops.shape(ids)[1]), 0)
 
 
-def attention(ops: Any, spec: Spec, node: Any, x: Any, memory: Any, mask: Any = None, bias: Any = None, relative: Any = None) -> Any:
-    """Multi-head attention of `x` to `memory`. `bias` is added to the scores; `relative` [query, key, head_dim] to keys and values."""
-    query, key, value = (_split(ops, spec, a) for a in (node.query(x), node.key(memory), node.value(memory)))
+def attention(
+    ops: Any,
+    spec: Spec,
+    node: Any,
+    x: Any,
+    memory: Any,
+    mask: Any = None,
+    bias: Any = None,
+    relative: Any = None,
+    turned: Any = None,
+) -> Any:
+    """Multi-head attention of `x` to `memory`. `bias` is added to the scores; `relative` [query, key, head_dim] to keys and values;
+
+    `turned`: the angles of rotary positions (`rotary.table`). Several heads of queries may share one of keys and values.
+    """
+    split = low_rank if node.has("latent") else projected
+    query, key, value = split(ops, spec, node, x, memory, turned)
+    times = query.shape[1] // key.shape[1]
+    if times > 1:
+        key, value = ops.repeat(key, times, axis=1), ops.repeat(value, times, axis=1)
     scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
     if relative is not None:
         scores = scores + ops.einsum("bhqd,qkd->bhqk", query, relative)
-    if spec.traits.scaled:
-        scores = scores * (1.0 / math.sqrt(spec.head_dim))
+    scores = scores * score_scale(spec, query.shape[-1])
     if spec.traits.scaled_by_layer:
         scores = scores / float(node.number + 1)
+    scores = capped(ops, scores, spec.traits.attention_cap)
     if bias is not None:
         scores = scores + bias
     if mask is not None:
         scores = ops.where(mask, scores, LOWEST if "bfloat16" in str(scores.dtype) or "float16" not in str(scores.dtype) else LOWEST_HALF)
-    weights = node.attention_drop(ops.softmax(scores, axis=-1))
+    if node.has("sinks"):  # one more key for each head, that has no value
+        sink = ops.reshape(node.held("sinks"), (1, -1, 1, 1)) + ops.zeros_like(scores[..., :1])
+        weights = ops.softmax(ops.concatenate((scores, sink), axis=-1), axis=-1)[..., :-1]
+    else:
+        weights = ops.softmax(scores, axis=-1)
+    weights = node.attention_drop(weights)
     context = ops.matmul(weights, value)
     if relative is not None:
         context = context + ops.einsum("bhqk,qkd->bhqd", weights, relative)
-    batch, _, length, _ = ops.shape(context)
-    return node.output(ops.reshape(ops.transpose(context, (0, 2, 1, 3)), (batch, length, spec.heads * spec.head_dim)))
+    batch, heads, length, width = ops.shape(context)
+    return node.output(ops.reshape(ops.transpose(context, (0, 2, 1, 3)), (batch, length, heads * width)))
 
 
-def _split(ops: Any, spec: Spec, x: Any) -> Any:
-    batch, length, _ = ops.shape(x)
-    return ops.transpose(ops.reshape(x, (batch, length, spec.heads, spec.head_dim)), (0, 2, 1, 3))
+def projected(ops: Any, spec: Spec, node: Any, x: Any, memory: Any, turned: Any) -> tuple[Any, Any, Any]:
+    """Queries, keys and values, [batch, head, position, head_dim], normed and turned as the modules and traits say."""
+    out = []
+    clip = float(str(spec.traits.clip))
+    for name, source in (("query", x), ("key", memory), ("value", memory)):
+        a = getattr(node, name)(source)
+        norm = getattr(node, f"{name}_norm") if node.has(f"{name}_norm") else None
+        whole = norm is not None and len(norm.weight.shape) == 1 and norm.weight.shape[0] == a.shape[-1]
+        if whole:
+            a = norm(a)
+        if clip:
+            a = ops.clip(a, -clip, clip)
+        batch, length, width = ops.shape(a)
+        a = ops.reshape(a, (batch, length, width // spec.head_dim, spec.head_dim))
+        late = spec.traits.qk_norm == "after"
+        if norm is not None and not whole and not late:
+            a = norm(a)
+        a = ops.transpose(a, (0, 2, 1, 3))
+        if node.has(f"{name}_norms"):  # one for each head
+            every = getattr(node, f"{name}_norms")
+            a = ops.stack([getattr(every, str(i))(a[:, i]) for i in range(a.shape[1])], axis=1)
+        if turned is not None and name != "value":
+            a = turn(ops, a, turned, spec.traits.pairs)
+        if norm is not None and not whole and late:
+            a = norm(a)
+        grown = growth(ops, turned, a) if turned is not None and name == "query" else None
+        out.append(a if grown is None else a * grown)
+    return out[0], out[1], out[2]
+
+
+def low_rank(ops: Any, spec: Spec, node: Any, x: Any, memory: Any, turned: Any) -> tuple[Any, Any, Any]:
+    """Queries, keys and values through narrow layers (DeepSeek's multi-head latent attention); the turned part of keys is one for all
+    heads."""
+    sizes = spec.sizes
+
+    def heads(a: Any, width: int) -> Any:
+        batch, length, all_ = ops.shape(a)
+        return ops.transpose(ops.reshape(a, (batch, length, all_ // width, width)), (0, 2, 1, 3))
+
+    if node.has("query_a"):
+        narrow = node.query_a_norm(node.query_a(x))
+        nope, rope = node.query_b_nope(narrow), node.query_b_rope(narrow)
+    else:
+        nope, rope = node.query_nope(x), node.query_rope(x)
+    nope, rope = heads(nope, sizes["nope"]), heads(rope, sizes["rope"])
+    latent = node.latent_norm(node.latent(memory))
+    key, value = heads(node.key_nope(latent), sizes["nope"]), heads(node.value(latent), sizes["value_dim"])
+    shared = heads(node.key_rope(memory), sizes["rope"])
+    if turned is not None:
+        rope, shared = (turn(ops, a, turned, spec.traits.pairs) for a in (rope, shared))
+    query = ops.concatenate((nope, rope), axis=-1)
+    return query, ops.concatenate((key, ops.repeat(shared, key.shape[1], axis=1)), axis=-1), value
+
+
+def score_scale(spec: Spec, width: int) -> float:
+    """What scores are multiplied by; `width`: of a query."""
+    own, of = float(str(spec.traits.score_scale)), float(str(spec.traits.score_scale_of))
+    if own:
+        return own
+    if of:
+        return of**-0.5
+    return (1.0 / math.sqrt(width) if spec.traits.scaled else 1.0) * float(str(spec.traits.score_growth))
+
+
+def capped(ops: Any, x: Any, cap: object) -> Any:
+    """A soft cap: nearly x where that is small, never more than `cap`."""
+    most = float(str(cap))
+    return ops.tanh(x * (1 / most)) * most if most else x
 
 
 def ffn(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
     """The feed-forward half: widen, activate (times the other way in where it is gated), narrow."""
-    activation = str(spec.traits.activation)
-    if node.has("gate"):
-        x = activate(ops, activation, node.gate(x)) * node.up(x)
-    else:
-        x = activate(ops, activation, node.intermediate(x))
-    return node.output(node.inner_drop(x))
+    word = str(spec.traits.activation)
+    way_in = node.gate(x) if node.has("gate") else node.intermediate(x)
+    wide = learned(ops, node.activation, way_in) if node.has("activation") else activate(ops, word, way_in)
+    return node.output(node.inner_drop(wide * node.up(x) if node.has("gate") else wide))
 
 
 def block(
@@ -111,19 +221,49 @@ def block(
     relative: Any = None,
     memory: Any = None,
     memory_mask: Any = None,
+    turned: Any = None,
 ) -> Any:
     """One layer: attention to itself, to the encoder where it has a `cross_attention`, feed-forward; each added to what came in."""
-    after = spec.traits.norm == "after"
-    steps: list[tuple[Any, Callable[[Any], Any]]] = [(node.attention, lambda h: node.attention(h, h, mask, bias, relative))]
+    traits = spec.traits
+    steps: list[tuple[Any, Callable[[Any], Any]]] = [(node.attention, lambda h: node.attention(h, h, mask, bias, relative, turned))]
     if node.has("cross_attention"):
         steps.append((node.cross_attention, lambda h: node.cross_attention(h, memory, memory_mask)))
-    steps.append((node.ffn, node.ffn))
+    steps.append((node.ffn, node.moe if node.has("moe") else node.ffn))
+    if traits.parallel:
+        first = entered(ops, spec, node.attention, x)
+        own = any(node.ffn.has(n) for n in ("norm", "own_norm"))
+        given = [first, entered(ops, spec, node.ffn, x) if own else first]
+        for (part, run), h in zip(steps, given, strict=True):
+            x = x + node.drop(left(spec, part, run(h)))
+        return x
     for part, run in steps:
-        if after:
+        if traits.norm == "after":
             x = part.norm(x + node.drop(run(x)))
         else:
-            x = x + node.drop(run(part.norm(x)))
+            h = entered(ops, spec, part, x)
+            x = (h if traits.residual_normed else x) + node.drop(left(spec, part, run(h)))
     return x
+
+
+def entered(ops: Any, spec: Spec, part: Any, x: Any) -> Any:
+    """What a part of a block is given of `x`: normed where it has a norm before it."""
+    if spec.traits.bare_norm:
+        return bare(ops, spec, None, x)
+    name = next((n for n in ("norm", "own_norm") if part.has(n)), "")
+    return getattr(part, name)(x) if name else x
+
+
+def left(spec: Spec, part: Any, y: Any) -> Any:
+    """What a part of a block adds: normed where it has a norm after it, scaled."""
+    y = part.post_norm(y) if part.has("post_norm") else y
+    scale = float(str(spec.traits.residual_scale))
+    return y if scale == 1 else y * scale
+
+
+def bare(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
+    """A norm without parameters."""
+    centred = x - ops.mean(x, axis=-1, keepdims=True)
+    return centred * ops.rsqrt(ops.mean(ops.square(centred), axis=-1, keepdims=True) + float(str(spec.traits.norm_eps)))
 
 
 def sinusoids(ops: Any, spec: Spec, length: Any, dtype: Any) -> Any:
@@ -160,3 +300,18 @@ def position_bias(ops: Any, spec: Spec, node: Any, length: Any, *, both: bool, t
     where = buckets(ops, distance, both=both, count=spec.sizes["buckets"], farthest=int(str(spec.traits.bucket_distance)))
     found = ops.take(ops.transpose(node.weight, (1, 0)), where, axis=0) if transposed else node(where)
     return ops.expand_dims(ops.transpose(found, (2, 0, 1)), 0)
+
+
+def slopes(heads: int, most: float = 8.0) -> list[float]:
+    """ALiBi's (arXiv 2108.12409), by head: powers of one number where heads are a power of two; then those of twice as many between."""
+    whole = 2 ** int(math.log2(heads))
+    out = [2.0 ** (-most * (i + 1) / whole) for i in range(whole)]
+    return out + [2.0 ** (-most * (i + 1) / (2 * whole)) for i in range(0, 2 * (heads - whole), 2)]
+
+
+def distance_bias(ops: Any, spec: Spec, length: Any, dtype: Any) -> Any:
+    """ALiBi: scores fall with the distance, [1, heads, query, key]."""
+    at = ops.arange(length)
+    distance = ops.cast(ops.expand_dims(at, 0) - ops.expand_dims(at, 1), "float32")
+    slope = ops.reshape(ops.constant(slopes(spec.heads), "float32"), (1, spec.heads, 1, 1))
+    return ops.cast(slope * distance, dtype)

@@ -10,21 +10,28 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..schema.traits import Head, head
-from . import blocks, heads, masks
+from . import blocks, experts, heads, masks
+from .rotary import table
 from .spec import Spec
 
 Run = Callable[..., Any]
 APPLICATIONS = ("encoder", "lm", "unilm")
 
 
-def visible(ops: Any, spec: Spec, node: Any, ids: Any, mask: Any = None, segments: Any = None, application: str = "encoder") -> Any:
-    """The attention mask [batch or 1, 1, query or 1, key]: padding (or the caller's own matrix) and what the application hides."""
+def visible(
+    ops: Any, spec: Spec, node: Any, ids: Any, mask: Any = None, segments: Any = None, application: str = "encoder", window: int = 0
+) -> Any:
+    """The attention mask [batch or 1, 1, query or 1, key]: padding (or the caller's own matrix) and what the application hides.
+
+    `window`: how far back a position sees, 0 for all of the past.
+    """
     seen = None
     if mask is not None:
         seen = masks.padding(mask, ops=ops) if len(mask.shape) == 2 else mask != 0
     rule = None
     if application == "lm":
-        rule = masks.causal(ops.shape(ids)[1], ops=ops)
+        length = ops.shape(ids)[1]
+        rule = masks.window(length, window, ops=ops) if window else masks.causal(length, ops=ops)
     elif application == "unilm":
         rule = masks.sequence_to_sequence(ops.zeros_like(ids) if segments is None else segments, ops=ops)
     if seen is None and rule is None:
@@ -44,6 +51,17 @@ def bias(ops: Any, spec: Spec, node: Any, ids: Any, both: bool) -> Any:
 
 def linear_bias(ops: Any, spec: Spec, node: Any, ids: Any, both: bool) -> Any:
     return blocks.position_bias(ops, spec, node, ops.shape(ids)[1], both=both, transposed=True)
+
+
+def distance_bias(ops: Any, spec: Spec, node: Any, ids: Any, like: Any) -> Any:
+    return blocks.distance_bias(ops, spec, ops.shape(ids)[1], like.dtype)
+
+
+def angles(ops: Any, spec: Spec, node: Any, ids: Any, like: Any, positions: Any = None, kind: str = "all") -> Any:
+    """How every position of a kind of layer is turned (see `rotary.table`)."""
+    said: Any = spec.traits.rotary[kind]
+    at = ops.expand_dims(ops.arange(ops.shape(ids)[1]), 0) if positions is None else positions
+    return table(ops, said, at, "float64" if "float64" in str(like.dtype) else "float32")
 
 
 def norm(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
@@ -71,6 +89,10 @@ ROLES: dict[str, Callable[..., Any]] = {
     "block": blocks.block,
     "visible": visible,
     "relative": relative,
+    "moe": experts.moe,
+    "angles": angles,
+    "bare_norm": blocks.bare,
+    "distance_bias": distance_bias,
     "bias": bias,
     "linear_bias": linear_bias,
     "norm": norm,
@@ -86,6 +108,10 @@ ROLES: dict[str, Callable[..., Any]] = {
 }
 
 
+# a place of this name below a block runs so; others only hold what lies below them
+ROLE_OF_NAME = {"attention": "attention", "cross_attention": "attention", "ffn": "ffn", "embeddings": "embeddings", "moe": "moe"}
+
+
 def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "encoder") -> dict[str, Any]:
     """Every array on the way, in order: "embeddings", "encoder.input", "encoder.0", ..., "hidden", then each head by its group.
 
@@ -94,42 +120,70 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
     """
     out: dict[str, Any] = {}
     ids, mask, segments = inputs["input_ids"], inputs.get("attention_mask"), inputs.get("token_type_ids")
-    embedded, x, table = run("embeddings", "embeddings", ids, segments, inputs.get("position_ids"))
     traits = spec.traits
+    counted = (mask,) if traits.positions == "masked" and mask is not None and len(mask.shape) == 2 else ()
+    embedded, x, words = run("embeddings", "embeddings", ids, segments, inputs.get("position_ids"), *counted)
     stack = "encoder" if traits.encoder else "decoder"
     kind = "lm" if application == "encoder" and traits.mask == "causal" else application
     out["embeddings"] = embedded
-    seen = run("visible", "", ids, mask, segments, application=kind)
-    x = _stack(run, spec, stack, ids, (x, seen), out)
+    seen: dict[int, Any] = {0: None}
+    if traits.layers and kind == "lm":
+        for window in dict.fromkeys(int(str(layer["window"])) for layer in traits.layers):
+            more = {"window": window} if window else {}
+            seen[window] = run("visible", "", ids, mask, segments, application=kind, **more)
+    else:
+        seen[0] = run("visible", "", ids, mask, segments, application=kind)
+        seen |= {int(str(layer["window"])): seen[0] for layer in traits.layers}
+    turned = {
+        kind: run("angles", "", ids, x, inputs.get("position_ids"), kind=kind)
+        for kind in dict.fromkeys(str(layer["rotary"]) for layer in traits.layers)
+        if kind
+    }
+    x = _stack(run, spec, stack, ids, (x, seen, turned), out)
     if traits.encoder and traits.decoder and spec.has("decoder"):
         out["encoder"] = x
         target = inputs["decoder_input_ids"]
         _, y, _ = run("embeddings", "embeddings", target)
         sees = run("visible", "", target, inputs.get("decoder_attention_mask"), application="lm")
         memory_seen = run("visible", "", ids, mask) if mask is None or len(mask.shape) == 2 else None
-        x = _stack(run, spec, "decoder", target, (y, sees), out, (x, memory_seen))
+        x = _stack(run, spec, "decoder", target, (y, {0: sees}, {}), out, (x, memory_seen))
     out["hidden"] = x
-    _heads(run, spec, x, table, ids, mask, out)
+    _heads(run, spec, x, words, ids, mask, out)
     return out
 
 
 def _stack(
-    run: Run, spec: Spec, stack: str, ids: Any, given: tuple[Any, Any], out: dict[str, Any], encoded: tuple[Any, Any] = (None, None)
+    run: Run,
+    spec: Spec,
+    stack: str,
+    ids: Any,
+    given: tuple[Any, Mapping[int, Any], Mapping[str, Any]],
+    out: dict[str, Any],
+    encoded: tuple[Any, Any] = (None, None),
 ) -> Any:
-    """One stack. `given` is what goes in and what each position of it sees; `encoded` the same of the encoder's output, for a decoder."""
-    x, seen = given
+    """One stack. `given` is what goes in, what each position of it sees by the window of a layer, and how it is turned by the kind of a
+
+    layer; `encoded` the encoder's output and what is seen of it, for a decoder.
+    """
+    x, seen, turned = given
     out[f"{stack}.input"] = x
     positions = spec.traits.positions
     far = run("relative", "", ids, x) if positions == "relative" else None
     added = run("bias", f"{stack}.position_bias", ids, both=stack == "encoder") if positions == "bucketed" else None
     if spec.has(f"{stack}.relative"):
         added = run("linear_bias", f"{stack}.relative", ids, both=stack == "encoder")
+    if spec.traits.alibi:
+        added = run("distance_bias", "", ids, x)
     for i, path in enumerate(spec.blocks(stack)):
-        x = run("block", path, x, seen, added, far, *encoded)
+        at = spec.layer(i)
+        more = (turned[at["rotary"]],) if at["rotary"] else ()
+        x = run("block", path, x, seen[at["window"]], added, far, *encoded, *more)
         out[f"{stack}.{i}"] = x
-    if spec.has(f"{stack}.norm"):
-        x = run("norm", f"{stack}.norm", x)
+    if spec.has(f"{stack}.norm") or spec.traits.bare_norm:
+        x = run("norm", f"{stack}.norm", x) if spec.has(f"{stack}.norm") else run("bare_norm", "", x)
         out[f"{stack}.norm"] = x
+    if spec.has(f"{stack}.project"):
+        x = run("linear", f"{stack}.project", x)
     return x
 
 

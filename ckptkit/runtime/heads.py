@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .blocks import activate
+from .blocks import activate, capped
 from .spec import Spec
 
 
@@ -39,7 +39,9 @@ def lm(ops: Any, spec: Spec, node: Any, hidden: Any, table: Any, activation: str
         x = node.norm(x)
     if spec.head_scaled:
         x = x * spec.sizes["hidden"] ** -0.5
-    return ops.linear(node.decoder if has(node, "decoder") else node, x, table)
+    logits = ops.linear(node.decoder if has(node, "decoder") else node, x, table)
+    scale = float(str(spec.traits.logit_scale)) / float(str(spec.traits.logit_divisor))
+    return capped(ops, logits if scale == 1 else logits * scale, spec.traits.logit_cap)
 
 
 def first(ops: Any, spec: Spec, node: Any, hidden: Any, activation: str = "") -> Any:

@@ -15,7 +15,7 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 import keras
 
 from ..errors import UnsupportedError
-from .flow import ROLES, flow, heads_of
+from .flow import ROLE_OF_NAME, ROLES, flow, heads_of
 from .spec import Leaf, Spec, from_json, to_json
 
 if TYPE_CHECKING:
@@ -35,6 +35,18 @@ class _Ops:
         return getattr(keras.ops, name)
 
     @staticmethod
+    def constant(numbers: list[float], dtype: str) -> Any:
+        return keras.ops.convert_to_tensor(numbers, dtype)
+
+    @staticmethod
+    def weighted(functions: list[Any], x: Any, weights: Any) -> Any:
+        """The sum of functions of rows by their weights."""
+        out = keras.ops.zeros_like(x)
+        for i, function in enumerate(functions):
+            out = out + function(x) * weights[:, i : i + 1]
+        return out
+
+    @staticmethod
     def linear(leaf: Any, x: Any, table: Any) -> Any:
         return leaf(x, table) if leaf.tied else leaf(x)
 
@@ -51,7 +63,7 @@ class LeafLayer(keras.layers.Layer):  # type: ignore[misc]
         self.tied = f"{leaf.path}.weight" in spec.ties
         self.weight = self.bias = None
         for suffix, shape in leaf.params:
-            name = f"{leaf.path}.{suffix}"
+            name = f"{leaf.path}.{suffix}" if suffix else leaf.path
             if name in spec.ties:
                 continue
             array = arrays.get(name)
@@ -60,8 +72,8 @@ class LeafLayer(keras.layers.Layer):  # type: ignore[misc]
                 if array is None
                 else (lambda shape, dtype, array=array: keras.ops.convert_to_tensor(array.astype("float32"), dtype))
             )
-            variable = self.add_weight(name=suffix, shape=shape, initializer=start, trainable=name not in frozen)
-            setattr(self, suffix, variable)
+            variable = self.add_weight(name=suffix or "weight", shape=shape, initializer=start, trainable=name not in frozen)
+            setattr(self, suffix or "weight", variable)
         self.built = True
 
     def call(self, x: Any, table: Any = None) -> Any:
@@ -75,7 +87,8 @@ class LeafLayer(keras.layers.Layer):  # type: ignore[misc]
             return self.weight * (x * ops.rsqrt(ops.mean(ops.square(x), axis=-1, keepdims=True) + self.eps))
         mean = ops.mean(x, axis=-1, keepdims=True)
         centred = x - mean
-        return centred * ops.rsqrt(ops.mean(ops.square(centred), axis=-1, keepdims=True) + self.eps) * self.weight + self.bias
+        y = centred * ops.rsqrt(ops.mean(ops.square(centred), axis=-1, keepdims=True) + self.eps) * self.weight
+        return y if self.bias is None else y + self.bias
 
 
 class NodeLayer(keras.layers.Layer):  # type: ignore[misc]
@@ -99,7 +112,7 @@ class NodeLayer(keras.layers.Layer):  # type: ignore[misc]
             elif word not in children:
                 inner = f"{path}.{word}"
                 below = tuple(other for other in spec.leaves if other.path.startswith(inner + "."))
-                children[word] = NodeLayer(spec._replace(leaves=below), "ffn" if word == "ffn" else "attention", inner, arrays, frozen)
+                children[word] = NodeLayer(spec._replace(leaves=below), ROLE_OF_NAME.get(word, ""), inner, arrays, frozen)
         self.children = children
         self.drop = keras.layers.Dropout(float(str(spec.traits.dropout)))
         self.attention_drop = keras.layers.Dropout(float(str(spec.traits.attention_dropout)))
@@ -134,6 +147,10 @@ class Scope:
 
     def has(self, name: str) -> bool:
         return name in self.layer.children
+
+    def held(self, name: str) -> Any:
+        """A parameter that is no module's."""
+        return keras.ops.convert_to_tensor(self.layer.children[name].weight)
 
     @property
     def number(self) -> int:
@@ -202,9 +219,9 @@ def parameters(model: keras.Model) -> dict[str, Any]:
             ties.update(layer.spec.ties)
             for leaf, owner in _leaves(layer):
                 for suffix, _ in leaf.params:
-                    variable = getattr(owner, suffix)
+                    variable = getattr(owner, suffix or "weight")
                     if variable is not None:
-                        out[f"{leaf.path}.{suffix}"] = variable
+                        out[f"{leaf.path}.{suffix}" if suffix else leaf.path] = variable
     return {**out, **{name: out[other] for name, other in ties.items() if other in out}}
 
 

@@ -39,6 +39,14 @@ def causal(length: Any, *, ops: Any = None) -> Any:
     return ops.expand_dims(ops.expand_dims(at, 0) <= ops.expand_dims(at, 1), 0)
 
 
+def window(length: Any, width: int, *, ops: Any = None) -> Any:
+    """Every position sees itself and the `width` - 1 before it: [1, query, key]."""
+    ops = _ops(ops)
+    at = ops.arange(length)
+    far = ops.expand_dims(at, 1) - ops.expand_dims(at, 0)
+    return ops.expand_dims((far >= 0) & (far < width), 0)
+
+
 def sequence_to_sequence(segments: Any, *, ops: Any = None) -> Any:
     """The first segment sees itself whole; what follows sees all of the first and, of itself, what comes before.
 

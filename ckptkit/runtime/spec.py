@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import UndecidedError, UnsupportedError
 from ..plan.new_parameters import resized
-from ..schema import Architecture, Class, count_name, expand, placeholders
+from ..schema import Architecture, Class, Module, count_name, expand, placeholders
 from ..schema.layout import Sizes, stored_shape
-from ..schema.traits import ACTIVATIONS, RESOLVED, Traits, head, named, traits_of
+from ..schema.traits import ACTIVATIONS, ASKED, MEANT, OPTIONS, RESOLVED, Traits, head, named, traits_of
+from .layers import layers_of, rotary_of
+from .rotary import squared_growth
 
 if TYPE_CHECKING:
     from ..graph.examine import Subject
@@ -48,7 +50,13 @@ class Spec(NamedTuple):
 
     def eps(self, leaf: Leaf) -> float:
         """What a norm adds to the variance."""
+        if leaf.path.endswith((".query_a_norm", ".latent_norm")):
+            return float(str(self.traits.latent_eps))
         return float(str(self.own(leaf.group, "norm_eps")))
+
+    def layer(self, number: int) -> Mapping[str, Any]:
+        """What sets a decoder's layer apart (see layers.py)."""
+        return self.traits.layers[number] if self.traits.layers else {"window": 0, "rotary": ""}
 
     def own(self, group: str, field: str) -> object:
         """A trait of a head's own, where the configuration says one; else what the blocks have."""
@@ -125,10 +133,17 @@ def make_spec(
     if not arch.traits:
         raise UndecidedError(f"it is not known here how {arch.title} runs", hint="its file in ckptkit/arch states no traits")
     traits = _resolve(arch, values)
+    if traits.rotary:
+        traits = traits._replace(rotary=rotary_of(traits, values, sizes.axis))
+    if traits.score_growth == "yarn":
+        traits = traits._replace(score_growth=squared_growth(values, "rope"))
+    if traits.rotary or traits.sliding:
+        traits = traits._replace(layers=layers_of(traits, values, counts.get("layers", 0)))
     for axis, n in traits.only.items():
         if sizes.axis.get(axis, n) != n:
             raise UnsupportedError(f"{arch.title} runs here with {axis} {n}, not {sizes.axis[axis]}")
     at_all = {**sizes.axis, **counts}
+    said = {**values, **counts}
     leaves = []
     owned: set[str] = set()
     for template, module in arch.modules.items():
@@ -137,15 +152,19 @@ def make_spec(
         holders = placeholders(template)
         for at_values in combinations(*(range(counts.get(count_name(h), 0)) for h in holders)):
             path = expand(template, dict(zip(holders, at_values, strict=True)))
+            at = dict(zip(holders, at_values, strict=True))
             names = [f"{path}.{s}" if s else path for s, _ in module.params]
-            if module.optional and not _is_there(module, names, sizes, values, present):
+            if module.optional and not _is_there(arch, module, names, sizes, said, present, at):
                 continue
             params = []
-            for suffix, _ in module.params:
+            for (suffix, _), name in zip(module.params, names, strict=True):
+                own = module.switches.get(suffix)
+                if own and not (_stands(arch, own, sizes, said, at) if present is None else name in present):
+                    continue
                 layout = arch.params[f"{template}.{suffix}" if suffix else template].layout
                 params.append((suffix, stored_shape(layout, (layout,), sizes)))
             leaves.append(Leaf(path, module.kind, tuple(params), module.group))
-            owned |= set(names)
+            owned |= {f"{path}.{s}" if s else path for s, _ in params}
     ties = {}
     for name, info in arch.params.items():
         if info.tied is not None and name in owned and info.tied in owned:
@@ -153,15 +172,43 @@ def make_spec(
     return Spec(arch.name, traits, tuple(leaves), ties, at_all, dict(values))
 
 
-def _is_there(module: object, names: list[str], sizes: Sizes, values: Mapping[str, object], present: Collection[str] | None) -> bool:
+def _is_there(
+    arch: Architecture,
+    module: Module,
+    names: list[str],
+    sizes: Sizes,
+    values: Mapping[str, object],
+    present: Collection[str] | None,
+    at: Mapping[str, int],
+) -> bool:
     if present is not None:
         return any(n in present for n in names)
-    switch = getattr(module, "switch", "")
-    if switch:
-        return bool(values.get(switch.removeprefix("not "))) != switch.startswith("not ")
+    if module.switch:
+        return _stands(arch, module.switch, sizes, values, at)
+    return _sized(module, sizes)
+
+
+def _stands(arch: Architecture, word: str, sizes: Sizes, values: Mapping[str, object], at: Mapping[str, int]) -> bool:
+    """Whether a switch ("moe@layer", "not gated") is as the word says: by the configuration, else by the sizes of what hangs on it."""
+    switch = word.removeprefix("not ")
+    if "@" in switch:
+        kinds = arch.kinds[switch](values) if switch in arch.kinds else None
+        number = at.get(switch.partition("@")[2], -1)
+        if kinds is None or not 0 <= number < len(kinds):
+            raise UndecidedError(f"the configuration does not say of which kind layer {number} is", hint=f"nothing says {switch}")
+        on = bool(kinds[number])
+    elif switch in values:
+        on = bool(values[switch])
+    else:
+        held = [m for m in arch.modules.values() if m.switch == switch]
+        on = bool(held) and all(_sized(m, sizes) for m in held)
+    return on != word.startswith("not ")
+
+
+def _sized(module: Module, sizes: Sizes) -> bool:
     from ..schema.layout import parse
 
-    return all(a in sizes.axis for _, text in module.params for a in parse(text).axes)  # type: ignore[attr-defined]
+    return all(a in sizes.axis for _, text in module.params for a in parse(text).axes)
 
 
 def _resolve(arch: Architecture, values: Mapping[str, object]) -> Traits:
@@ -174,6 +221,23 @@ def _resolve(arch: Architecture, values: Mapping[str, object]) -> Traits:
             found[field] = values.get(name, usual)
             if found[field] is None:
                 raise UndecidedError(f"neither the tensors nor a configuration say {name}", hint=f"give the configuration, or set {name}")
+    stated = {name for d in arch.dialects.values() for name in d.config.defaults}
+    for field, off in OPTIONS.items():
+        name = named(getattr(traits, field))
+        if name and name not in values and (name in stated or field in ASKED):
+            raise UndecidedError(f"neither the tensors nor a configuration say {name}", hint=f"give the configuration, or set {name}")
+        if name:
+            said = values.get(name)
+            found[field] = off if said is None else said
+    for field, words in MEANT.items():
+        name = named(getattr(traits, field))
+        if name:
+            if values.get(name) not in words:
+                raise UndecidedError(f"neither the tensors nor a configuration say {name}", hint=f"give the configuration, or set {name}")
+            found[field] = words[values[name]]
+    for name, allowed in traits.runs_with.items():
+        if values.get(name) not in allowed:
+            raise UndecidedError(f"no model can be built with {name} {values[name]!r}: it is not known here how that runs")
     own = {
         group: {field: values.get(named(said)) if named(said) else said for field, said in has.items()} for group, has in traits.own.items()
     }

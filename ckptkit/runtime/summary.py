@@ -135,9 +135,12 @@ def _shapes(spec: Spec, role: str, path: str, args: Sequence[Any], options: Mapp
         return ("batch", 1, 1 if rule == "encoder" else first[1], first[1])
     if role == "relative":
         return (first[1], first[1], spec.head_dim)
-    if role in ("bias", "linear_bias"):
+    if role == "angles":
+        said: Any = spec.traits.rotary[options["kind"]]
+        return (3 if "beta" in said else 2, 1, first[1], len(said["rates"]))
+    if role in ("bias", "linear_bias", "distance_bias"):
         return (1, spec.heads, first[1], first[1])
-    if role in ("block", "norm"):
+    if role in ("block", "norm", "bare_norm"):
         return first
     if role == "detector":
         return first[:-1]

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .flow import ROLES, flow, heads_of
+from .flow import ROLE_OF_NAME, ROLES, flow, heads_of
 from .spec import Leaf, Spec
 
 if TYPE_CHECKING:
@@ -34,8 +34,53 @@ class Ops:
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
+    floor, square, rsqrt, expm1 = (
+        staticmethod(torch.floor),
+        staticmethod(torch.square),
+        staticmethod(torch.rsqrt),
+        staticmethod(torch.expm1),
+    )
+    softplus, top_k = staticmethod(F.softplus), staticmethod(torch.topk)
+
     def arange(self, stop: int) -> Tensor:
         return torch.arange(stop, device=self.device)
+
+    def constant(self, numbers: list[float], dtype: str) -> Tensor:
+        return torch.tensor(numbers, dtype=getattr(torch, dtype), device=self.device)
+
+    @staticmethod
+    def repeat(x: Tensor, times: int, *, axis: int) -> Tensor:
+        return torch.repeat_interleave(x, times, axis)
+
+    @staticmethod
+    def concatenate(parts: tuple[Tensor, ...], *, axis: int) -> Tensor:
+        return torch.cat(parts, axis)
+
+    @staticmethod
+    def stack(parts: list[Tensor], *, axis: int) -> Tensor:
+        return torch.stack(parts, axis)
+
+    @staticmethod
+    def sum(x: Tensor, *, axis: int, keepdims: bool = False) -> Tensor:
+        return torch.sum(x, axis, keepdim=keepdims)
+
+    @staticmethod
+    def mean(x: Tensor, *, axis: int, keepdims: bool = False) -> Tensor:
+        return torch.mean(x, axis, keepdim=keepdims)
+
+    @staticmethod
+    def weighted(functions: list[Callable[[Tensor], Tensor]], x: Tensor, weights: Tensor) -> Tensor:
+        """The sum of functions of rows by their weights. A program that is exported runs all of them on all rows; else each runs on
+        those that give it a weight."""
+        out = torch.zeros_like(x)
+        for i, function in enumerate(functions):
+            if torch.compiler.is_compiling():
+                out = out + function(x) * weights[:, i : i + 1]
+                continue
+            rows = weights[:, i].nonzero()[:, 0]
+            if len(rows):
+                out = out.index_add(0, rows, function(x[rows]) * weights[rows, i : i + 1])
+        return out
 
     @staticmethod
     def gelu(x: Tensor, *, approximate: bool) -> Tensor:
@@ -70,7 +115,7 @@ class Ops:
         return torch.cumsum(x, axis)
 
     @staticmethod
-    def clip(x: Tensor, low: int, high: int) -> Tensor:
+    def clip(x: Tensor, low: float, high: float) -> Tensor:
         return x.clamp(low, high)
 
     @staticmethod
@@ -82,8 +127,8 @@ class Ops:
         return torch.clamp(a, max=b)
 
     @staticmethod
-    def max(x: Tensor, *, axis: int) -> Tensor:
-        return x.amax(axis)
+    def max(x: Tensor, *, axis: int | None = None) -> Tensor:
+        return x.amax() if axis is None else x.amax(axis)
 
     @staticmethod
     def take_along_axis(x: Tensor, where: Tensor, *, axis: int) -> Tensor:
@@ -114,11 +159,20 @@ class Embedding(nn.Embedding):
         pass
 
 
-class LayerNorm(nn.LayerNorm):
-    """nn.LayerNorm that leaves its parameters alone."""
+class LayerNorm(nn.Module):
+    """Over the last axis; a scale of several axes has rows of its own for each head. A shift or none."""
 
-    def reset_parameters(self) -> None:
-        pass
+    def __init__(self, shape: tuple[int, ...], eps: float, *, bias: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(shape, device="meta"))
+        self.bias = nn.Parameter(torch.empty(shape, device="meta")) if bias else None
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.weight.dim() == 1:
+            return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+        out = F.layer_norm(x, x.shape[-1:], None, None, self.eps) * self.weight
+        return out if self.bias is None else out + self.bias
 
 
 class RMSNorm(nn.Module):
@@ -147,7 +201,13 @@ class Node(nn.Module):
             self.attention_drop = nn.Dropout(float(str(spec.traits.attention_dropout)))
 
     def has(self, name: str) -> bool:
-        return name in self._modules
+        return name in self._modules or name in self._parameters
+
+    def held(self, name: str) -> Tensor:
+        """A parameter that is no module's."""
+        found = self._parameters[name]
+        assert found is not None
+        return found
 
     @property
     def inner_drop(self) -> Callable[[Tensor], Tensor]:
@@ -162,9 +222,6 @@ class Node(nn.Module):
 
 def _same(x: Tensor) -> Tensor:
     return x
-
-
-ROLE_OF_NAME = {"attention": "attention", "cross_attention": "attention", "ffn": "ffn", "embeddings": "embeddings"}
 
 
 class TransformerModel(nn.Module):
@@ -192,7 +249,10 @@ class TransformerModel(nn.Module):
             if word not in at._modules:
                 at.add_module(word, Node(self.spec, path, roles.get(path) or ROLE_OF_NAME.get(word, "")))
             at = at._modules[word]  # type: ignore[assignment]
-        at.add_module(words[-1], make_leaf(leaf, self.spec).to(dtype))
+        if leaf.kind == "param":
+            at.register_parameter(words[-1], nn.Parameter(torch.empty(leaf.params[0][1], device="meta", dtype=dtype)))
+        else:
+            at.add_module(words[-1], make_leaf(leaf, self.spec).to(dtype))
 
     def _share(self, name: str, other: str) -> None:
         path, _, suffix = name.rpartition(".")
@@ -236,7 +296,9 @@ def make_leaf(leaf: Leaf, spec: Spec) -> nn.Module:
         return Embedding(rows, width, device="meta")
     if leaf.kind == "norm":
         eps = spec.eps(leaf)
-        return RMSNorm(shapes["weight"], eps) if spec.traits.norm_kind == "rms" else LayerNorm(shapes["weight"], eps, device="meta")
+        if spec.traits.norm_kind == "rms":
+            return RMSNorm(shapes["weight"], eps)
+        return LayerNorm(shapes["weight"], eps, bias="bias" in shapes)
     raise TypeError(f"{leaf.path}: a {leaf.kind} runs nowhere")
 
 

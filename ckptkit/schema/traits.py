@@ -44,7 +44,9 @@ class Traits(NamedTuple):
     scaled: object = True  # scores divided by the square root of the head's width
     scaled_by_layer: object = False  # and by the layer's number, from 1
     mask: str = "all"  # all | causal: what a position of the only stack may see besides padding
-    positions: str = "learned"  # learned | counted (after the padding index, padding not counted) | relative (sinusoids) | bucketed | none
+    # learned | counted (after the padding index, padding not counted) | masked (counted by the mask, after `pad`) | relative (sinusoids) |
+    # bucketed | rotary | none
+    positions: str = "learned"
     distance: object = 64  # relative: clipped there
     bucket_distance: object = 128  # bucketed: the farthest bucket begins there
     pad: object = 0  # the padding index that `counted` positions begin after
@@ -57,6 +59,45 @@ class Traits(NamedTuple):
     dropout: object = "=dropout"
     attention_dropout: object = "=attention_dropout"
     init: Mapping[str, object] = {}  # glob of parameters -> what a new one starts as, before the usual rules (see initial.py)
+    # --- what today's decoders need
+    bare_norm: bool = False  # norms without parameters, which are no modules (OLMo)
+    latent_eps: object = 1e-6  # of the norms inside low-rank attention
+    parallel: object = False  # attention and feed-forward side by side, both of what came in
+    residual_normed: object = False  # what comes out is added to what the norm gave, not to what came in
+    residual_scale: object = 1.0  # of what attention and feed-forward give
+    embedding_scale: object = 1.0  # of the words; "root": the root of their width
+    logit_scale: object = 1.0
+    logit_divisor: object = 1.0
+    logit_cap: object = 0.0  # cap * tanh(x / cap)
+    score_scale: object = 0.0  # what scores are multiplied by; 0: as `scaled` says
+    score_scale_of: object = 0.0  # a number by whose root they are divided
+    score_growth: object = 1.0  # and multiplied by, beside their usual scale; "yarn": as YaRN's configuration says, squared
+    attention_cap: object = 0.0
+    clip: object = 0.0  # queries, keys and values are cut off there
+    qk_norm: str = "before"  # before | after: norms of queries and keys before or after they are turned
+    pairs: str = "half"  # half | interleaved: a column is turned with the one half a head further on, or with the next
+    rotary: Mapping[str, object] = {}  # kind of layer (all | full | sliding) -> the canonical values of its angles begin so: "rope"
+    # all | sliding | sliding_or_no_window | listed (by no_rope_layers or its interval): the layers that are turned
+    rotary_in: str = "all"
+    rotary_size: object = 0  # how many columns of a head are turned, where no share of it says so
+    window: object = 0  # how many positions, its own among them, a position sees in layers that slide
+    windowed: object = True  # whether any does
+    sliding: str = ""  # "" | all | a rule of layers.py: the layers that slide
+    alibi: object = False  # scores fall with the distance, by a slope for each head
+    # softmax | softmax_chosen | sigmoid | sigmoid_input | two_rounds: what weights experts (see experts.py)
+    router: str = "softmax"
+    per_token: object = 0  # experts that a token passes
+    normalised: object = True  # their weights add up to one
+    routed_scale: object = 1.0
+    expert_groups: object = 1  # experts are chosen from the best groups of them
+    groups_per_token: object = 1
+    limited: object = True  # whether they are (DeepSeek-V2 names a method: "greedy" is without)
+    group_score: str = "two"  # two | best: a group counts by its two best experts, or its best
+    least_sum: object = 0.0  # what weights are divided by is at least that
+    expert_limit: object = 0.0  # gate and up are cut off there, and one is added to up (gpt-oss)
+    expert_slope: object = 1.0  # the sigmoid of such a gate is that of so many times it
+    runs_with: Mapping[str, tuple[object, ...]] = {}  # canonical value -> what it may be; with others it does not run here
+    layers: tuple[Mapping[str, object], ...] = ()  # resolved: what each layer sees and how it is turned (layers.py)
 
 
 # what the configuration may say of a trait ("=pad"), and what holds where it says nothing; None: it is asked for, as it changes outputs
@@ -64,18 +105,36 @@ RESOLVED: dict[str, object] = {
     "norm_eps": None, "activation": None, "scaled": True, "scaled_by_layer": False, "dropout": 0.0, "attention_dropout": 0.0, "pad": 1,
     "distance": 64, "bucket_distance": 128, "eos": 1, "head_scaled": "tied",
 }  # fmt: skip
+# what the configuration may switch off (null), or leave out where no form of the architecture has a value for it
+OPTIONS: dict[str, object] = {
+    "parallel": False, "residual_normed": False, "residual_scale": 1.0, "embedding_scale": 1.0, "logit_scale": 1.0, "logit_divisor": 1.0,
+    "logit_cap": 0.0, "score_scale": 0.0, "score_scale_of": 0.0, "attention_cap": 0.0, "clip": 0.0, "rotary_size": 0, "window": 0,
+    "windowed": False, "alibi": False, "per_token": 0, "normalised": False, "routed_scale": 1.0, "expert_groups": 1, "groups_per_token": 1, "least_sum": 0.0,
+    "expert_limit": 0.0, "expert_slope": 1.0, "latent_eps": 1e-6, "limited": True,
+}  # fmt: skip
+# what outputs depend on and no form has a value for: it is not taken for switched off where a configuration leaves it out
+ASKED = frozenset(("per_token", "routed_scale", "expert_groups", "groups_per_token", "score_scale", "logit_scale", "expert_limit"))
+MEANT: dict[str, Mapping[object, str]] = {  # words that a configuration says by yes or no
+    "norm": {True: "before", False: "after"},
+    "pairs": {True: "interleaved", False: "half"},
+}
 OWN = ("activation", "norm_eps")  # what a head may have of its own
 WORDS: dict[str, frozenset[str]] = {
     "norm": frozenset(("after", "before")),
     "norm_kind": frozenset(("layer", "rms")),
     "mask": frozenset(("all", "causal")),
     "projected": frozenset(("embeddings", "words")),
-    "positions": frozenset(("learned", "counted", "relative", "bucketed", "none")),
+    "positions": frozenset(("learned", "counted", "relative", "bucketed", "rotary", "masked", "none")),
+    "qk_norm": frozenset(("before", "after")),
+    "pairs": frozenset(("half", "interleaved")),
+    "rotary_in": frozenset(("all", "sliding", "sliding_or_no_window", "listed")),
+    "router": frozenset(("softmax", "softmax_chosen", "sigmoid", "sigmoid_input", "two_rounds")),
+    "group_score": frozenset(("two", "best")),
 }
 HEAD_KINDS = frozenset(
     ("pooler", "lm", "pooled", "tokens", "pooled_or_tokens", "first", "ended", "summary", "last", "detector", "kept", "part")
 )
-ACTIVATIONS = frozenset(("gelu", "gelu_tanh", "relu", "silu", "tanh", "linear", "quick_gelu"))
+ACTIVATIONS = frozenset(("gelu", "gelu_tanh", "gelu_10", "relu", "relu2", "silu", "tanh", "linear", "quick_gelu", "xielu"))
 
 
 def traits_of(arch: Canonical) -> Traits:
@@ -87,7 +146,7 @@ def traits_of(arch: Canonical) -> Traits:
     traits = Traits(**arch.traits)  # type: ignore[arg-type]
     for field, words in WORDS.items():
         value = getattr(traits, field)
-        if value not in words:
+        if value not in words and not (field in MEANT and named(value)):
             raise LayoutError(f"{where}: {field} is {value!r}, not one of {', '.join(sorted(words))}")
     for field in ("encoder", "decoder"):
         template = getattr(traits, field)

@@ -103,7 +103,7 @@ def fix(
         src, target, to=dialect.name if renames and dialect is not None else None, container=container, reading=reading,
         max_shard_size=max_shard_size,
         drop_optimizer=not keep_optimizer, dry_run=dry_run, overwrite=overwrite, force=True, progress=progress, resize_vocab=trimmed,
-        names_only=True,
+        names_only=True, renew=True,
     )  # fmt: skip
     return Fixed(tuple(repairs), tuple(f for f in remaining if f.severity != "info"), done)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple
 from ..containers import by_name as container_by_name
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ..comparison.stats import Stats
+    from ..graph.packed_weights import PackedWeight
     from ..graph.reading import Words
 
 SCHEMA_VERSION = 1
@@ -58,6 +59,21 @@ class Sum(NamedTuple):
     tensors: int
     parameters: int
     nbytes: int
+
+
+class Packed(NamedTuple):
+    """The weights of one packing (or block type): how many, their parameters, the bytes of all their parts."""
+
+    name: str
+    title: str
+    weights: int
+    parameters: int
+    nbytes: int
+
+    @property
+    def bits(self) -> float:
+        """Bits that a parameter takes, scales and all."""
+        return 8 * self.nbytes / self.parameters if self.parameters else 0.0
 
 
 class Inspection(NamedTuple):
@@ -93,6 +109,7 @@ class Inspection(NamedTuple):
     findings: tuple[Finding, ...]
     total: int  # tensors in the checkpoint
     tensors: tuple[TensorRow, ...]  # in the file's order; those selected by include and exclude
+    packings: tuple[Packed, ...] = ()
     account: Account = Account(())  # everything that is there, each in one place
     program: dict[str, Any] = {}  # noqa: RUF012  of a SavedModel: signatures, functions, callables, assets, ... in full
 
@@ -154,8 +171,15 @@ def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tupl
         there = (p for p in r.architecture.params.values() if p.group in s.graph.groups and (not p.optional or p.module in seen))
         order = dict.fromkeys(a for p in there for a in p.layout.axes)
         counts = {c: s.graph.counts[c] for c in map(count_name, r.architecture.counted) if c in s.graph.counts}
+        if r.learned is not None:
+            counts = {**counts, **s.graph.counts}
+            order = {a: v for a, v in order.items() if not a.startswith("_")}
         sizes = {**counts, **{a: found.axis[a] for a in (*r.architecture.config_counts, *order) if a in found.axis}}
-        undecided = {" ".join(a for a in order if a in axes): n for axes, n in found.products.items() if not axes & sizes.keys()}
+        undecided = {
+            " ".join(a for a in order if a in axes): n
+            for axes, n in found.products.items()
+            if not axes & sizes.keys() and axes & order.keys()
+        }
         heads = s.value("heads")
         heads = heads if isinstance(heads, int) else None
         variant = s.graph.variant(heads)
@@ -197,6 +221,7 @@ def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tupl
         findings=tuple(f for f in run_rules(s, integrity=False) if f.rule != "unknown"),  # which the architecture's evidence says
         total=len(rows),
         tensors=selected,
+        packings=_packings(s),
         account=s.account,
         program=dict(ck.extras) if program else {},
     )
@@ -224,8 +249,9 @@ def _rows(s: Subject) -> list[TensorRow]:
     r, roles = s.graph.recognition, s.graph.roles
     counted = set(s.counted())
     untied = s.value("tied") is False
-    rows = []
+    rows: list[TensorRow] = []
     new = tuple.__new__  # a third of the time that the constructor takes
+    packed = s.packings.weights
     sizes: dict[object, tuple[int, int]] = {}  # of the few specs there are
     for name, t in s.checkpoint.tensors.items():
         kind, what = roles[name]
@@ -242,9 +268,44 @@ def _rows(s: Subject) -> list[TensorRow]:
         size = sizes.get(spec)
         if size is None:
             size = sizes[spec] = (spec.numel, spec.nbytes)
+        if name in packed:
+            rows += _packed_rows(
+                packed[name], TensorRow(name, canonical, templates, at, *spec, *size, kind, what, name in counted, "", None)
+            )
+            continue
         file, offset = t.extents[0][:2] if t.extents else ("", None)
         rows.append(new(TensorRow, (name, canonical, templates, at, *spec, *size, kind, what, name in counted, file, offset, None)))
     return rows
+
+
+def _packed_rows(weight: PackedWeight, row: TensorRow) -> Iterator[TensorRow]:
+    """The weight, with the bytes of its codes, and a row for each other part."""
+    from ..packing import by_name
+
+    codes = weight.parts[by_name(weight.form.packing).CODES]
+    file, offset = codes.extents[0][:2]
+    yield row._replace(dtype=weight.label, nbytes=codes.spec.nbytes, file=file, offset=offset)
+    for t in weight.parts.values():
+        if t is not codes:
+            place = t.extents[0][:2] if t.extents else ("", None)
+            yield TensorRow(t.name, (), (), (), *t.spec, t.spec.numel, t.spec.nbytes, "packing", weight.name, False, *place)
+
+
+def _packings(s: Subject) -> tuple[Packed, ...]:
+    """The packed weights by kind, the most bytes first."""
+    if not s.packings.weights:
+        return ()
+    from ..packing import by_name
+
+    sums: dict[str, list[int]] = {}
+    titles = {}
+    for w in s.packings.weights.values():
+        titles[w.label] = by_name(w.form.packing).TITLE
+        found = sums.setdefault(w.label, [0, 0, 0])
+        found[0] += 1
+        found[1] += w.form.rows * w.form.columns
+        found[2] += w.nbytes
+    return tuple(sorted((Packed(k, titles[k], *v) for k, v in sums.items()), key=lambda p: (-p.nbytes, p.name)))
 
 
 def _select(rows: Iterable[TensorRow], include: Sequence[str], exclude: Sequence[str]) -> list[TensorRow]:
@@ -346,6 +407,9 @@ def _ties(s: Subject, shared: Mapping[str, object]) -> tuple[tuple[str, ...], ..
 
 def summarise(value: object, depth: int) -> object:
     """Plain data for showing: text cut, bytes and long lists counted, mappings `depth` levels deep, 40 entries of each."""
+    shown = getattr(value, "shown", None)
+    if shown is not None:
+        value = shown()
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, str):
@@ -389,6 +453,9 @@ def to_json(i: Inspection) -> dict[str, object]:
         "groups": list(i.groups),
         "parameters": {"total": i.parameters, "modules": [_sum(m) for m in i.modules]},
         "dtypes": [{"name": d.name, "tensors": d.tensors, "elements": d.parameters, "bytes": d.nbytes} for d in i.dtypes],
+        "packings": [
+            {**dict(zip(("name", "title", "weights", "parameters", "bytes"), p, strict=True)), "bits": round(p.bits, 4)} for p in i.packings
+        ],
         "bytes": i.nbytes,
         "optimizer": {
             "tensors": i.optimizer.tensors, "elements": i.optimizer.parameters, "bytes": i.optimizer.nbytes,

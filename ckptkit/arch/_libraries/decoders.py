@@ -102,12 +102,12 @@ def experts(width: str = "moe_intermediate", *, correction: str = "", router_bia
     return out | ({D + "moe.correction": param(correction)} if correction else {})
 
 
-def shared(width: str, *, gate: bool = False) -> dict[str, Module]:
+def shared(width: str, *, gate: bool = False, bias: bool | str = False) -> dict[str, Module]:
     """A feed-forward that every token passes beside the experts."""
     out = {
-        D + "moe.shared.gate": linear(width, "hidden", bias=False),
-        D + "moe.shared.up": linear(width, "hidden", bias=False),
-        D + "moe.shared.output": linear("hidden", width, bias=False),
+        D + "moe.shared.gate": linear(width, "hidden", bias=bias),
+        D + "moe.shared.up": linear(width, "hidden", bias=bias),
+        D + "moe.shared.output": linear("hidden", width, bias=bias),
     }
     return out | ({D + "moe.shared_gate": linear("1", "hidden", bias=False)} if gate else {})
 
@@ -338,7 +338,7 @@ def rope(name: str = "rope", kind: str = "", theta: str = "rope_theta", part: st
         for k in (
             "rope_theta", "rope_type", "partial_rotary_factor", "factor", "attention_factor", "beta_fast", "beta_slow", "short_factor",
             "long_factor", "low_freq_factor", "high_freq_factor", "mscale", "mscale_all_dim", "mrope_section", "truncate",
-            "llama_4_scaling_beta", "original_max_position_embeddings",
+            "llama_4_scaling_beta", "original_max_position_embeddings", "alpha",
         )
     }  # fmt: skip
 

@@ -51,7 +51,7 @@ def make_probes(spec: Spec, probes: str | int) -> Arrays:
 
 def longest(spec: Spec, length: int) -> int:
     """`length`, or as many tokens as the model has positions for."""
-    offset = int(str(spec.traits.pad)) + 1 - spec.sizes.get("reserved", 0) if spec.traits.positions == "counted" else 0
+    offset = int(str(spec.traits.pad)) + 1 - spec.sizes.get("reserved", 0) if spec.traits.positions in ("counted", "masked") else 0
     return max(1, min(length, spec.sizes.get("positions", length + offset) - offset))
 
 

@@ -1,0 +1,84 @@
+"""Experts: which of them a token passes, with what weight, and what they give together.
+
+Routers (`Traits.router`): softmax (over all, then the best are chosen), softmax_chosen (the best are chosen, then softmax over those),
+sigmoid (each by itself). A learned correction, where there is one, changes who is chosen and not the weights; experts may be chosen from the best
+groups only. Sources: transformers models/mixtral, qwen2_moe, granitemoe, deepseek_v2, deepseek_v3, ernie4_5_moe, gpt_oss.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import UndecidedError
+from .spec import Spec
+
+TINY = 1e-20
+
+
+def route(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
+    """The weight of every expert for every token, [token, expert]: zero where it is not chosen."""
+    traits = spec.traits
+    count, chosen = spec.sizes["experts"], int(str(traits.per_token))
+    if not 0 < chosen <= count:
+        raise UndecidedError(f"{chosen} of {count} experts are chosen, says the configuration")
+    logits = node.router(x)
+    scores = logits
+    if traits.router == "softmax":
+        scores = ops.softmax(logits, axis=-1)
+    elif traits.router == "sigmoid":
+        scores = ops.sigmoid(logits)
+    by = scores
+    if node.has("correction"):
+        by = by + ops.reshape(node.held("correction"), (1, count))
+    by = _best_groups(ops, spec, by, count)
+    _, at = ops.top_k(by, chosen)
+    picked = ops.sum(ops.cast(ops.expand_dims(at, -1) == ops.arange(count), "int32"), axis=1) > 0
+    if traits.router == "softmax_chosen":
+        return ops.softmax(ops.where(picked, logits, -1e30), axis=-1)
+    weights = ops.where(picked, scores, 0.0)
+    if traits.normalised:
+        weights = weights / ops.maximum(ops.sum(weights, axis=-1, keepdims=True), float(str(traits.least_sum)) or TINY)
+    return weights * float(str(traits.routed_scale))
+
+
+def _best_groups(ops: Any, spec: Spec, by: Any, count: int) -> Any:
+    """Scores by which experts are chosen, with those outside the best groups far below all others."""
+    groups, kept = int(str(spec.traits.expert_groups)), int(str(spec.traits.groups_per_token))
+    if groups <= 1 or kept >= groups or spec.traits.limited in (False, "greedy"):
+        return by
+    grouped = ops.reshape(by, (-1, groups, count // groups))
+    if spec.traits.group_score == "two":
+        score = ops.sum(ops.top_k(grouped, min(2, count // groups))[0], axis=-1)
+    else:
+        score = ops.max(grouped, axis=-1)
+    _, at = ops.top_k(score, kept)
+    inside = ops.sum(ops.cast(ops.expand_dims(at, -1) == ops.arange(groups), "int32"), axis=1) > 0
+    return ops.reshape(ops.where(ops.expand_dims(inside, -1), grouped, -1e30), (-1, count))
+
+
+def expert(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
+    """One expert, or what every token passes beside them: a gated feed-forward."""
+    from .blocks import activate
+
+    gate, up = node.gate(x), node.up(x)
+    limit = float(str(spec.traits.expert_limit))
+    if limit:
+        gate, up = ops.minimum(gate, limit), ops.clip(up, -limit, limit) + 1
+        return node.output(gate * ops.sigmoid(gate * float(str(spec.traits.expert_slope))) * up)
+    return node.output(activate(ops, str(spec.traits.activation), gate) * up)
+
+
+def moe(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
+    """The experts' outputs by their weights, and the shared feed-forward's."""
+    shape = ops.shape(x)
+    flat = ops.reshape(x, (-1, shape[-1]))
+    every = [_bound(ops, spec, getattr(node.experts, str(i))) for i in range(spec.sizes["experts"])]
+    out = ops.weighted(every, flat, route(ops, spec, node, flat))
+    if node.has("shared"):
+        beside = expert(ops, spec, node.shared, flat)
+        out = out + (ops.sigmoid(node.shared_gate(flat)) * beside if node.has("shared_gate") else beside)
+    return ops.reshape(out, shape)
+
+
+def _bound(ops: Any, spec: Spec, node: Any) -> Any:
+    return lambda x: expert(ops, spec, node, x)

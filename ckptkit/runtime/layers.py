@@ -1,0 +1,113 @@
+"""What sets one decoder layer apart from the next: the positions it sees and how it is turned, read from the canonical values.
+
+A rule (`Traits.sliding`) says which layers slide: "all"; "types" as the configuration lists them (layer_types), and where it lists none
+"types even" every other one from the first on, "types 6" all but every sixth, "types late" those from `full_layers` on, "types early" every
+other one before it, "types unturned" those that are not turned; "local" as attention_layers lists them (GPT-Neo). UndecidedError where nothing says it.
+Source: transformers models/*/configuration_*.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..errors import UndecidedError
+from ..schema.traits import Traits
+from .rotary import angles_of
+
+Values = Mapping[str, object]
+KINDS = {"sliding_attention": True, "full_attention": False}
+FULL_LAYERS = 28  # what Qwen's configurations mean where they say no max_window_layers
+LOCAL = {"local": True, "global": False}
+
+
+def layers_of(traits: Traits, values: Values, count: int) -> tuple[dict[str, object], ...]:
+    """For each layer "window" (0: all that came before) and "rotary" (a kind of `Traits.rotary`; "": not turned)."""
+    window = whole(traits.window) if traits.windowed else 0
+    slides = (
+        sliding(traits, values, count)
+        if window or traits.rotary_in.startswith("sliding") or "sliding" in traits.rotary
+        else [False] * count
+    )
+    turned = turns(traits, values, slides, window)
+    kinds = ["all" if "all" in traits.rotary else "sliding" if s else "full" for s in slides]
+    return tuple(
+        {"window": window if s and window else 0, "rotary": kind if t and traits.rotary else ""}
+        for s, t, kind in zip(slides, turned, kinds, strict=True)
+    )
+
+
+def whole(said: object) -> int:
+    return int(said) if isinstance(said, (int, float)) and not isinstance(said, bool) else 0
+
+
+def sliding(traits: Traits, values: Values, count: int) -> list[bool]:
+    """Which layers see a window only."""
+    rule, _, usual = traits.sliding.partition(" ")
+    if rule in ("", "all"):
+        return [rule == "all"] * count
+    if rule == "local":
+        return _listed(values, "attention_layers", LOCAL, count) or _nested(values, count)
+    found = _listed(values, "layer_types", KINDS, count)
+    if found:
+        return found
+    if usual in ("late", "early"):
+        first = whole(values.get("full_layers", FULL_LAYERS))
+        return [i >= first if usual == "late" else i < first and i % 2 == 0 for i in range(count)]
+    if usual == "unturned":
+        return [not t for t in turns(traits, values, [False] * count, 0)]
+    pattern = values.get("sliding_window_pattern", values.get("window_pattern"))
+    if isinstance(pattern, str):
+        return [pattern[i % len(pattern)] == "L" and i != count - 1 for i in range(count)] if pattern else [False] * count
+    step = whole(pattern) or (2 if usual == "even" else whole(int(usual)) if usual.isdigit() else 0)
+    return [step > 0 and (i + 1) % step != 0 for i in range(count)]
+
+
+def turns(traits: Traits, values: Values, slides: list[bool], window: int) -> list[bool]:
+    """Which layers are turned."""
+    if traits.rotary_in == "sliding" or (traits.rotary_in == "sliding_or_no_window" and window):
+        return slides
+    if traits.rotary_in != "listed":
+        return [True] * len(slides)
+    said = values.get("no_rope_layers")
+    if isinstance(said, (list, tuple)) and said:
+        if len(said) != len(slides):
+            raise UndecidedError(f"no_rope_layers is a list of {len(said)}, and there are {len(slides)} layers")
+        return [bool(n) for n in said]
+    step = whole(values.get("no_rope_layer_interval")) or 4
+    return [(i + 1) % step != 0 for i in range(len(slides))]
+
+
+def _listed(values: Values, name: str, words: Mapping[str, bool], count: int) -> list[bool]:
+    """A list of words, one for each layer; empty where there is none."""
+    said = values.get(name)
+    if not isinstance(said, (list, tuple)) or not said:
+        return []
+    unknown = next((w for w in said if w not in words), None)
+    if unknown is not None or len(said) != count:
+        what = f"says {unknown!r}" if unknown is not None else f"is a list of {len(said)}, and there are {count} layers"
+        raise UndecidedError(f"{name} {what}", hint=f"words known here: {', '.join(words)}")
+    return [words[w] for w in said]
+
+
+def _nested(values: Values, count: int) -> list[bool]:
+    """GPT-Neo's attention_types: [[["global", "local"], 12]], words and how often they are repeated."""
+    said = values.get("attention_types")
+    try:
+        flat = [w for words, times in said for _ in range(times) for w in words]  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        flat = []
+    return _listed({"attention_layers": flat}, "attention_layers", LOCAL, count)
+
+
+def rotary_of(traits: Traits, values: Values, sizes: Mapping[str, int]) -> dict[str, dict[str, object]]:
+    """Kind of layer -> how the columns of a head turn (see `rotary.angles_of`)."""
+    out = {}
+    for kind, prefix in traits.rotary.items():
+        width = sizes.get("rope") or sizes["head_dim"]
+        part = values.get(f"{prefix}_part")
+        if whole(traits.rotary_size):
+            width = whole(traits.rotary_size)
+        elif isinstance(part, (int, float)) and "rope" not in sizes:
+            width = int(width * part)
+        out[kind] = angles_of(values, str(prefix), width)
+    return out
