@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import gguf_files
 import numpy as np
 import oracles
+import packed_makers as packed
 import pytest
 from safetensors.numpy import load_file, save_file
 from trained import damaged, sound
@@ -129,46 +129,6 @@ def hostile(case: str) -> Maker:
 
 def faults(case: str) -> Maker:
     return lambda tmp: Model(oracles.FIXTURES / "faults" / case)
-
-
-def forms(case: str, without: str = "", **config: Any) -> Maker:
-    """A packed weight without one of its parts, or with another configuration."""
-
-    def make(tmp: Path) -> Model:
-        shutil.copytree(oracles.FIXTURES / "forms" / case, tmp / "m")
-        arrays = load_file(tmp / "m" / "model.safetensors")
-        save_file({n: x for n, x in arrays.items() if not without or not n.endswith(without)}, tmp / "m" / "model.safetensors")
-        raw = json.loads((tmp / "m" / "config.json").read_text())
-        (tmp / "m" / "config.json").write_text(json.dumps({**raw, **config}))
-        return Model(tmp / "m")
-
-    return make
-
-
-def two_layers(*, plain: bool) -> Maker:
-    """A GPTQ weight in two layers, or in one and a plain one in the other."""
-
-    def make(tmp: Path) -> Model:
-        case = oracles.FIXTURES / "forms" / "quant_gptq_v1"
-        arrays = load_file(case / "model.safetensors")
-        with np.load(case / "expected.npz") as z:
-            other = {n.replace(".0.", ".1."): z[n] for n in z.files}
-        more = other if plain else {n.replace(".0.", ".1."): x for n, x in arrays.items()}
-        (tmp / "m").mkdir()
-        save_file({**arrays, **more}, tmp / "m" / "model.safetensors")
-        shutil.copy(case / "config.json", tmp / "m")
-        return Model(tmp / "m")
-
-    return make
-
-
-def big_endian(kind: int) -> Maker:
-    def make(tmp: Path) -> Model:
-        order = ">" if kind else "<"
-        (tmp / "m.gguf").write_bytes(gguf_files.gguf({"w": ((32,), kind, bytes(34 if kind else 128))}, order=order))
-        return Model(tmp / "m.gguf")
-
-    return make
 
 
 def golden(case: str) -> Maker:
@@ -439,10 +399,10 @@ CASES: dict[str, tuple[Maker, Maker]] = {
     "order": (gpt1(tensors=6), gpt1(tensors=12)),
     "overlap": (hostile("tf_bundle/entry_overlap/model.ckpt"), bundle()),
     "packed": (bert(lambda a: a.update({Q + "._data": a.pop(Q).astype(np.int8), Q + "._scale": np.ones(1, np.float32)})), bert()),
-    "packing": (forms("quant_gptq_v1", "qzeros"), forms("quant_gptq_v1")),
-    "packing-config": (forms("quant_gptq_v1", quantization_config={"quant_method": "fp8"}), forms("quant_gptq_v1")),
-    "packing-siblings": (two_layers(plain=True), two_layers(plain=False)),
-    "byte-order": (big_endian(8), big_endian(0)),
+    "packing": (at(packed.forms("quant_gptq_v1", "qzeros")), at(packed.forms("quant_gptq_v1"))),
+    "packing-config": (at(packed.forms("quant_gptq_v1", quantization_config={"quant_method": "fp8"})), at(packed.forms("quant_gptq_v1"))),
+    "packing-siblings": (at(packed.two_layers(plain=True)), at(packed.two_layers(plain=False))),
+    "byte-order": (at(packed.big_endian(8)), at(packed.big_endian(0))),
     "part": (saved(lambda torch: {"model": {"w": torch.ones(3)}, "generator": {"w": torch.ones(2)}}),
         saved(lambda torch: {"model": {"w": torch.ones(3)}, "optimizer": {"w": torch.ones(2)}})),
     "pickle": (golden("fairseq_roberta_old/model.pt"), golden("hf_bert/bin_zip")),

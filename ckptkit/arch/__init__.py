@@ -72,7 +72,7 @@ def learned_schema(model_type: str) -> LearnedSchema:
 
 
 def learned_index() -> Mapping[str, Any]:
-    """{"types": [model type...], "classes": {class: model type}, "marks": {pattern: [model types]}, "counts": [...]}, of what was learned."""
+    """{"types": [...], "classes": {class: model type}, "marks": {pattern: [model types]}, "counts": [...]}, of what was learned."""
     from ._learned import read_index
 
     return read_index()

@@ -32,6 +32,7 @@ from ckptkit.schema import (
     Files,
     Key,
     Lack,
+    Library,
     Reader,
     Style,
     Vocabulary,
@@ -289,6 +290,7 @@ def _nanogpt(*, bias: bool) -> Dialect:
         rows={**rows, "lm_head.weight": "lm_head.weight"},
         besides=Besides(derived=HF_MASKS),
         files=Files(wrapper="model"),
+        library=Library(needs=frozenset({"lm"})),
         lacks={} if bias else {f"{m}.bias": Lack(0.0, why=without) for m in (*BLOCK, "decoder.norm")},
         config=ConfigForm(
             filename="",

@@ -161,6 +161,7 @@ DEFAULTS: dict[str, object] = {
     "decoder_layers": "=layers", "buckets": 32, "max_distance": 128, "dropout": 0.1, "norm_eps": 1e-6, "initializer_factor": 1.0,
     "tied": True, "scaled": "=tied",
 }  # fmt: skip
+UNREAD = {"n_positions": ...}
 ALSO: dict[str, object] = {"decoder_start_token_id": 0, "eos_token_id": 1, "is_encoder_decoder": True, "pad_token_id": 0, "use_cache": True}
 
 
@@ -335,14 +336,7 @@ def dialects(
         classes=classes,
         files=Files(metadata={"format": "pt"}, sidecars=PIECES),
         config=ConfigForm(
-            "config.json",
-            keys,
-            marks={"model_type": model_type},
-            implied=implied,
-            defaults=defaults,
-            also=ALSO,
-            labels=True,
-            usual={"n_positions": ...},
+            "config.json", keys, marks={"model_type": model_type}, implied=implied, defaults=defaults, also=ALSO, labels=True, usual=UNREAD
         ),
     )
     scale = ("canonical", "/weight")

@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 @declare.option(
     "--quantize",
     metavar="NAME",
-    help="Pack the weights: fp8-block, fp8-channel, int8, mlx-4, ..., in a GGUF file q8_0, q4_0, ...; the values are the nearest there are.",
+    help="Pack the weights: fp8-block, fp8-channel, int8, mlx-4, ..., in a GGUF file q8_0, q4_0, ...; values are rounded.",
 )
 @declare.option("--keep", metavar="GLOB", multiple=True, help="With --quantize: leave weights of these names as they are. Repeatable.")
 @declare.option("--dry-run", is_flag=True, help="Show what would be written and write nothing.")
@@ -145,7 +145,8 @@ def command(
                 max_shard_size=parse_size(max_shard_size, "--max-shard-size"), drop=drop,
                 drop_optimizer=drop_optimizer,
                 dry_run=dry_run, overwrite=overwrite, force=force, check="reference" if reference else check, jobs=jobs,
-                add=add, init_missing=init_missing, resize_vocab=resize_vocab, seed=seed, dequantize=dequantize, quantize=quantize, keep=keep,
+                add=add, init_missing=init_missing, resize_vocab=resize_vocab, seed=seed, dequantize=dequantize,
+                quantize=quantize, keep=keep,
                 max_memory=parse_size(max_memory, "--max-memory")
                 or 0, on_overflow=on_overflow, sync=not no_sync, progress=progress,
             )  # fmt: skip

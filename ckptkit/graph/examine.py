@@ -149,6 +149,8 @@ class Subject(NamedTuple):
         if self.architecture is None:
             return self.graph.solution.sizes.copy()
         sizes = self.completed().sizes.copy()
+        for count, n in self.graph.counts.items():  # a tensor of another naming may join what these names count
+            sizes.axis.setdefault(count, n)
         assert self.graph.dialect is not None
         for param, lack in self.graph.dialect.lacks.items():
             if param not in self.graph.params:

@@ -7,9 +7,9 @@ not the one. Where the shapes fit both, they decide nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from ..schema import Architecture, Row
+from ..schema import Architecture, Row, Table
 from .solve import solve
 
 Shape = tuple[int, ...]
@@ -29,3 +29,26 @@ def misfits(arch: Architecture, dialect: str, prefix: str, stored: Mapping[str, 
             shapes.setdefault(m.row, {})[name] = stored[name]
     solution = solve(arch, shapes)
     return len(solution.mismatches) + len(solution.broken)
+
+
+def misnumbered(table: Table, prefix: str, numbered: Sequence[tuple[str, list[str]]]) -> int:
+    """Names of a known pattern with numbers that are not, or a second time, and numbers that are left out. `numbered`: the names'
+    patterns and numbers."""
+    wrong, seen, indices = 0, set(), dict[str, set[int]]()
+    index, match = table.index(prefix), table.match
+    for pattern, numbers in numbered:
+        if pattern not in index:
+            continue
+        m = match(pattern, numbers, prefix)
+        if m is None:
+            wrong += 1
+            continue
+        place = id(m.row), m.at
+        wrong += place in seen
+        seen.add(place)
+        for holder, i in m.at:
+            if holder in indices:
+                indices[holder].add(i)
+            else:
+                indices[holder] = {i}
+    return wrong + sum(max(i) + 1 - len(i) for i in indices.values())

@@ -205,25 +205,26 @@ def learned_architecture(schema: LearnedSchema, found: Learned, shapes: Shapes) 
         by.setdefault(seen.row.pattern, []).append((name, seen))
     template_of: dict[str, str] = {}
     taken = {p[1:] for p in by if p.startswith("~")}
-    for i, (pattern, members) in enumerate(by.items()):
+    for pattern, members in by.items():
         row = members[0][1].row
         own = not pattern.startswith("~")
         whole = not any(map(_indexed, row.dims)) or len({shapes[n] for n, _ in members}) == 1
         holders = _holders(pattern, found.placeholders)
         whole = whole and len(set(holders)) == len(holders)
         places = [(_filled(pattern, holders), members)] if whole else [(fill(pattern, m[1].at), [m]) for m in members]
-        for j, (template, held) in enumerate(places):
+        for template, held in places:
             canonical = template.removeprefix("~") if not own or template not in taken else f"{template}.own"
-            dims = []
+            dims: list[str] = []
+            axis = "_" + re.sub(r"\W", "_", template)  # the same in another checkpoint of the family
             shape = shapes[held[0][0]]
             for d in range(len(shape)):
                 dim = row.dims[d] if len(row.dims) == len(shape) else None
-                if whole and _plain(dim) and (path := _key_in(found.said, schema, dim)) is not None:
+                if whole and isinstance(dim, str) and _plain(dim) and (path := _key_in(found.said, schema, dim)) is not None:
                     dims.append(canonical_key(dim))
                     keys[path] = Key(canonical_key(dim), required=False)
                 else:
-                    dims.append(f"_{i}_{j}_{d}")
-            dims = [d if dims.index(d) == k else f"_{i}_{j}_{k}" for k, d in enumerate(dims)]
+                    dims.append(f"{axis}_{d}")
+            dims = [d if dims.index(d) == k else f"{axis}_{k}" for k, d in enumerate(dims)]
             tied = row.tied.removeprefix("~") if row.tied and holds(row.when, found.env) is False and "#" not in row.tied else ""
             tied = tied if any(p.removeprefix("~") == tied for p in by) and tied != canonical else ""
             group = "core" if not own or not found.prefix else pattern.partition(".")[0]

@@ -59,6 +59,13 @@ def _trained(name: str) -> str:
     return f"{before}.{rest}" if adapter and rest else name
 
 
+def second_scopes(names: Iterable[str]) -> list[tuple[str, str]]:
+    """(a scope, the same without its number) for the first components "bert_1/" of TensorFlow's names, where nothing has that without."""
+    firsts = {n[: n.index("/")] for n in names if "/" in n}
+    numbered = [(f, f.rpartition("_")) for f in sorted(firsts)]
+    return [(f"{f}/", f"{stem}/") for f, (stem, _, number) in numbered if stem and number.isdecimal() and stem not in firsts]
+
+
 def inner_words(names: Iterable[str], wrappers: tuple[str, ...]) -> Iterator[str]:
     """Evidence: the wrappers inside names, and what lies beside since they are there."""
     yield f"inside of names stand the wrappers {', '.join(wrappers)}"

@@ -131,6 +131,12 @@ class Builder:
         return Weights(sources, tuple(self.targets), self.ties, self.strings, self.came, self.went, groups, untied, tuple(self.findings))
 
 
+def adjusted_finding(names: Sequence[str], source: str, target: str) -> Finding:
+    """That the target keeps other values of these canonical parameters than the source."""
+    text = f"{collapse(names)}: {source} and {target} store other values of them, rounded"
+    return Finding("info", "adjusted", collapse(names, 2), text)
+
+
 def how_made(pieces: Sequence[Piece], cast: bool) -> str:
     if len(pieces) == 1 and is_copy(pieces[0]):
         return "cast" if cast else "copied"

@@ -1,8 +1,9 @@
 """Weights of a target that are to be packed: which, and as what.
 
 Policy: matrices called `weight` are, the others stay. By default so do embeddings, output matrices, norms and what chooses experts, as
-the libraries leave them; `--keep GLOB` adds to these, and what stays is said. In GGUF it is llama.cpp's rule: all matrices but
-norms, positions, token types and the experts' choice, which are float32 there like every vector; a matrix whose rows are no whole blocks is float16.
+the libraries leave them; `--keep GLOB` adds to these, and what stays is said. In GGUF it is llama.cpp's rule: all matrices but norms,
+positions, token types and the experts' choice, which are float32 there like every vector; a matrix whose rows are no whole blocks is
+float16.
 """
 
 from __future__ import annotations

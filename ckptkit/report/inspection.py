@@ -13,7 +13,8 @@ from .._typing import Any
 from ..errors import printable
 from ..graph.account import unread_words
 from ..support.name_text import collapse, counted, natural
-from ..verbs.inspect import Inspection, TensorRow, to_json
+from ..verbs.inspect import Inspection, to_json
+from ..verbs.inspected_rows import TensorRow
 from ._columns import columns
 from ._fold import Node, by_parameter, by_tensor, stored_as
 

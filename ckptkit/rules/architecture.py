@@ -67,8 +67,8 @@ def architecture(s: Subject) -> Iterator[Finding]:
             if like is not None and len(like.matches) == len(s.checkpoint.tensors):
                 yield Finding(
                     "warning", "architecture", declared,
-                    f"{s.config_name} says {declared}, which is unknown here; the names are those of {like.architecture.title}, which it is "
-                    "not taken for: only the container was checked", f"--architecture {like.architecture.name}, if it is that", "undecided",
+                    f"{s.config_name} says {declared}, which is unknown here; the names are those of {like.architecture.title}, which it "
+                    "is not taken for: only the container was checked", f"--architecture {like.architecture.name}, if it is that", "undecided",
                 )  # fmt: skip
         return
     if (

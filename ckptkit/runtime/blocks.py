@@ -139,7 +139,7 @@ def projected(ops: Any, spec: Spec, node: Any, x: Any, memory: Any, turned: Any)
     clip = float(str(spec.traits.clip))
     for name, source in (("query", x), ("key", memory), ("value", memory)):
         a = getattr(node, name)(source)
-        norm = getattr(node, f"{name}_norm") if node.has(f"{name}_norm") else None
+        norm: Any = getattr(node, f"{name}_norm") if node.has(f"{name}_norm") else None
         whole = norm is not None and len(norm.weight.shape) == 1 and norm.weight.shape[0] == a.shape[-1]
         if whole:
             a = norm(a)
@@ -193,7 +193,7 @@ def score_scale(spec: Spec, width: int) -> float:
     if own:
         return own
     if of:
-        return of**-0.5
+        return 1.0 / math.sqrt(of)
     return (1.0 / math.sqrt(width) if spec.traits.scaled else 1.0) * float(str(spec.traits.score_growth))
 
 

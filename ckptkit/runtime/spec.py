@@ -229,12 +229,12 @@ def _resolve(arch: Architecture, values: Mapping[str, object]) -> Traits:
         if name:
             said = values.get(name)
             found[field] = off if said is None else said
-    for field, words in MEANT.items():
+    for field, meant in MEANT.items():
         name = named(getattr(traits, field))
         if name:
-            if values.get(name) not in words:
+            if values.get(name) not in meant:
                 raise UndecidedError(f"neither the tensors nor a configuration say {name}", hint=f"give the configuration, or set {name}")
-            found[field] = words[values[name]]
+            found[field] = meant[values[name]]
     for name, allowed in traits.runs_with.items():
         if values.get(name) not in allowed:
             raise UndecidedError(f"no model can be built with {name} {values[name]!r}: it is not known here how that runs")
@@ -274,6 +274,12 @@ def spec_of(subject: Subject, groups: Collection[str] | None = None, vocab: int 
     if arch is None:
         raise UndecidedError(
             "the architecture is unknown, so no model can be built", path=subject.checkpoint.path, hint="--architecture NAME"
+        )
+    if arch.learned:
+        raise UndecidedError(
+            f"{arch.title} is known by its tensors only: no model of it can be built here",
+            path=subject.checkpoint.path,
+            hint="ckptkit verify A B --against transformers lets that library run both",
         )
     sizes, _ = resized(subject, vocab)
     values = values_of(subject)

@@ -30,7 +30,7 @@ _LISTED = re.compile(r"([\w.]+)\[(@?)(-?\d+)([-+]\d+)?\]")
 class Place(NamedTuple):
     """A counted place of the names: how many there are (an expression; "" where it is not known) and the first number."""
 
-    count: str
+    count: str  # type: ignore[assignment]  # a tuple's method has that name
     first: int = 0
 
 
@@ -303,7 +303,7 @@ def places_of(pattern: str, places: Mapping[str, Place], env: Env, most: int = 1
     found: list[tuple[int, ...]] = [()]
     for i in range(pattern.count("#")):
         place = places[node_of(pattern, i)]
-        new = []
+        new: list[tuple[int, ...]] = []
         for at in found:
             n = evaluate(place.count, env, at)
             if n is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple
 from ..containers import by_name as container_by_name
@@ -22,34 +22,14 @@ from ..graph.reading import AS_FOUND, Reading
 from ..schema import count_name
 from ..schema.templates import reduce_names
 from ..support.name_text import natural
+from .inspected_rows import Packed, TensorRow, packed_rows, packings_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from ..comparison.stats import Stats
-    from ..graph.packed_weights import PackedWeight
     from ..graph.reading import Words
 
 SCHEMA_VERSION = 1
-
-
-class TensorRow(NamedTuple):
-    """One stored tensor. `file` and `offset` say where its first byte is; they are "" and None where the format cannot."""
-
-    name: str
-    canonical: tuple[str, ...]  # the parameters it holds
-    templates: tuple[str, ...]  # the same with placeholders: "encoder.layers.{layer}.ffn.output.weight"
-    at: tuple[tuple[str, int], ...]  # the placeholders' values
-    dtype: str
-    shape: tuple[int, ...]
-    elements: int
-    nbytes: int
-    role: str  # as graph.Role (param, tied, repeat, derived, optimizer, ...); "tensor" where nothing is known
-    note: str  # what it is of: an optimizer's variable, the model of several that it belongs to, how it is computed
-    counted: bool  # whether its elements are in the number of parameters
-    file: str
-    offset: int | None
-    stats: Stats | None = None
 
 
 class Sum(NamedTuple):
@@ -59,21 +39,6 @@ class Sum(NamedTuple):
     tensors: int
     parameters: int
     nbytes: int
-
-
-class Packed(NamedTuple):
-    """The weights of one packing (or block type): how many, their parameters, the bytes of all their parts."""
-
-    name: str
-    title: str
-    weights: int
-    parameters: int
-    nbytes: int
-
-    @property
-    def bits(self) -> float:
-        """Bits that a parameter takes, scales and all."""
-        return 8 * self.nbytes / self.parameters if self.parameters else 0.0
 
 
 class Inspection(NamedTuple):
@@ -221,7 +186,7 @@ def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tupl
         findings=tuple(f for f in run_rules(s, integrity=False) if f.rule != "unknown"),  # which the architecture's evidence says
         total=len(rows),
         tensors=selected,
-        packings=_packings(s),
+        packings=packings_of(s),
         account=s.account,
         program=dict(ck.extras) if program else {},
     )
@@ -269,43 +234,13 @@ def _rows(s: Subject) -> list[TensorRow]:
         if size is None:
             size = sizes[spec] = (spec.numel, spec.nbytes)
         if name in packed:
-            rows += _packed_rows(
+            rows += packed_rows(
                 packed[name], TensorRow(name, canonical, templates, at, *spec, *size, kind, what, name in counted, "", None)
             )
             continue
         file, offset = t.extents[0][:2] if t.extents else ("", None)
         rows.append(new(TensorRow, (name, canonical, templates, at, *spec, *size, kind, what, name in counted, file, offset, None)))
     return rows
-
-
-def _packed_rows(weight: PackedWeight, row: TensorRow) -> Iterator[TensorRow]:
-    """The weight, with the bytes of its codes, and a row for each other part."""
-    from ..packing import by_name
-
-    codes = weight.parts[by_name(weight.form.packing).CODES]
-    file, offset = codes.extents[0][:2]
-    yield row._replace(dtype=weight.label, nbytes=codes.spec.nbytes, file=file, offset=offset)
-    for t in weight.parts.values():
-        if t is not codes:
-            place = t.extents[0][:2] if t.extents else ("", None)
-            yield TensorRow(t.name, (), (), (), *t.spec, t.spec.numel, t.spec.nbytes, "packing", weight.name, False, *place)
-
-
-def _packings(s: Subject) -> tuple[Packed, ...]:
-    """The packed weights by kind, the most bytes first."""
-    if not s.packings.weights:
-        return ()
-    from ..packing import by_name
-
-    sums: dict[str, list[int]] = {}
-    titles = {}
-    for w in s.packings.weights.values():
-        titles[w.label] = by_name(w.form.packing).TITLE
-        found = sums.setdefault(w.label, [0, 0, 0])
-        found[0] += 1
-        found[1] += w.form.rows * w.form.columns
-        found[2] += w.nbytes
-    return tuple(sorted((Packed(k, titles[k], *v) for k, v in sums.items()), key=lambda p: (-p.nbytes, p.name)))
 
 
 def _select(rows: Iterable[TensorRow], include: Sequence[str], exclude: Sequence[str]) -> list[TensorRow]:

@@ -160,6 +160,13 @@ def _behaviour(pair: Pair, values: Level, probes: str | int, against: str | None
     """The level of behaviour, and that of the library asked for. What stands in the way makes it undecided, with the reason."""
     if not pair.known:
         return [], ["the architecture is unknown: its behaviour cannot be compared"]
+    if against is not None and pair.one.architecture is not None and pair.one.architecture.learned:
+        from ..runtime.verify.by_library import compare_by_library
+
+        try:
+            return [compare_by_library(pair, against)], []
+        except (UndecidedError, LoadError) as e:
+            return [Level(f"against {against}", "undecided", str(e))], []
     from ..comparison.configured import contradictions, unlike_keys
     from ..runtime.verify.behaviour import compare_behaviour, compare_library
 

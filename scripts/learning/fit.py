@@ -56,7 +56,7 @@ def fit_number(values: Sequence[int], columns: dict[str, Sequence[int]], most: i
             return None
         lines = [(abs(int(y[0] - m[0])), n, m) for n, m in monomials if (y - m == y[0] - m[0]).all() and abs(int(y[0] - m[0])) < 4]
         if lines:
-            shift, name, m = min(lines, key=lambda t: (t[0], len(t[1])))
+            _, name, m = min(lines, key=lambda t: (t[0], len(t[1])))
             return name + _shift(int(y[0] - m[0]))
         for name, m in monomials:
             if (m != 0).all() and (y * m[0] == m * y[0]).all():
@@ -270,9 +270,13 @@ class Conditions:
             if all(v > 0 for v in values):
                 for plus in (0, 1):
                     self.add(["mod", f"{name}+{plus}", k, 0], [(i + plus) % v == 0 for i, v in pairs])
-                for b, shift in whole if any(w in k for w in ("period", "interval", "step", "freq", "every", "num")) and len(whole) < 40 else ():
+                for b, shift in (
+                    whole if any(w in k for w in ("period", "interval", "step", "freq", "every", "num")) and len(whole) < 40 else ()
+                ):
                     if b != k and any(w in b for w in ("offset", "first", "skip", "start")):
-                        self.add(["mod", f"{name} - {b} + {k}*64", k, 0], [(i - o) % v == 0 for (i, v), o in zip(pairs, shift, strict=True)])
+                        self.add(
+                            ["mod", f"{name} - {b} + {k}*64", k, 0], [(i - o) % v == 0 for (i, v), o in zip(pairs, shift, strict=True)]
+                        )
         if count:
             from ckptkit.schema.learned import evaluate
 

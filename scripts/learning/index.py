@@ -47,7 +47,12 @@ def write_index(folder: Path) -> None:
     for t, patterns in always.items():
         for p in sorted(patterns, key=lambda p: (met[p], p))[:2]:
             marks.setdefault(p, []).append(t)
-    data = {"types": sorted(every), "classes": dict(sorted(classes.items())), "counts": sorted(counts), "marks": dict(sorted(marks.items()))}
+    data = {
+        "types": sorted(every),
+        "classes": dict(sorted(classes.items())),
+        "counts": sorted(counts),
+        "marks": dict(sorted(marks.items())),
+    }
     text = ",\n".join(f'"{k}":{json.dumps(v, ensure_ascii=False, separators=(",", ":"))}' for k, v in data.items())
     (folder / "_index.json").write_text("{" + text + "}\n", encoding="utf-8")
 
@@ -69,7 +74,9 @@ def write_table(folder: Path, target: Path) -> None:
         open_rows = sum(d["whens"][r[2]] is None for r in d["rows"])
         names = ", ".join(c for c in d["classes"] if "@" not in c)
         share = f"{known}/{len(dims)}"
-        lines.append(f"| {t} | {names} | {len(d['rows'])}{f' ({open_rows} there or not)' if open_rows else ''} | {share} | {', '.join(counts)} |")
+        lines.append(
+            f"| {t} | {names} | {len(d['rows'])}{f' ({open_rows} there or not)' if open_rows else ''} | {share} | {', '.join(counts)} |"
+        )
     library = next(iter(every.values()))["library"] if every else ""
     no_class = sorted(t for t, w in whys.items() if w.startswith("no class"))
     others = {t: w for t, w in sorted(whys.items()) if t not in no_class}
@@ -96,5 +103,3 @@ def write_table(folder: Path, target: Path) -> None:
         "",
     ]
     target.write_text("\n".join(text), encoding="utf-8")
-
-

@@ -22,19 +22,19 @@ os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="critical")
 warnings.simplefilter("ignore")
 logging.disable(logging.CRITICAL)
 
-import torch
-import transformers
-from transformers import PreTrainedConfig, PreTrainedModel
-from transformers.core_model_loading import revert_weight_conversion
-from transformers.models.auto import modeling_auto
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+import torch  # noqa: E402
+import transformers  # noqa: E402
+from transformers import PreTrainedConfig, PreTrainedModel  # noqa: E402
+from transformers.core_model_loading import revert_weight_conversion  # noqa: E402
+from transformers.models.auto import modeling_auto  # noqa: E402
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING  # noqa: E402
 
-from ckptkit.schema.learned import environment, flatten
+from ckptkit.schema.learned import environment, flatten  # noqa: E402
 
 LAYERS = re.compile(r"(^|_)(num_|n_)?(hidden_|encoder_|decoder_|attention_|text_|vision_)*(layers?|blocks)$|^depth$|(^|_)num_layers(_|$)")
 # keys that no tensor depends on: left alone, so that a type takes seconds
 IDLE = re.compile(
-    r"token_id$|token_ids$|token_index$|_seed$|^(max|min)_length$|dropout|eps$|epsilon|_drop$|prob$|_std$|initializer|^use_cache$|output_"
+    r"token_id$|token_ids$|token_index$|_seed$|^(max|min)_length$|dropout|eps$|epsilon|_drop$|prob$|_std$|initializer|^use_cache$|^output_(att|hid|rou|scor)"
     r"|return_dict|^torchscript|chunk_size_feed|^is_decoder$|^tie_word_embeddings$.^|temperature|^num_beams|^top_|penalty|^bos_|^eos_|^pad_tok"
     r"|^transformers_version|^architectures$|^dtype$|^_|^id2label|^label2id|^problem_type|^mask_|cost$|_coefficient$|_weight$|rope_theta|^pretraining_tp"
     r"|^is_encoder_decoder$"
@@ -110,13 +110,14 @@ def classes_of(model_type: str) -> list[type[PreTrainedModel]]:
         loaded = None
     for name in getattr(loaded, "__all__", ()):
         cls = getattr(loaded, name, None)
-        if isinstance(cls, type) and issubclass(cls, PreTrainedModel) and not name.endswith("PreTrainedModel") and name not in found:
-            if cls.config_class is config:
-                found[name] = cls
+        if isinstance(cls, type) and issubclass(cls, PreTrainedModel) and not name.endswith("PreTrainedModel") and name not in found and cls.config_class is config:
+            found[name] = cls
     return list(found.values())[:14]
 
 
-def build(cls: type[PreTrainedModel], config: PreTrainedConfig, defaults: dict[str, Any], aliases: dict[str, str], seconds: float = 20) -> Sample:
+def build(
+    cls: type[PreTrainedModel], config: PreTrainedConfig, defaults: dict[str, Any], aliases: dict[str, str], seconds: float = 20
+) -> Sample:
     """What a class has at a configuration. Raises whatever the library raises."""
     written = json.loads(config.to_json_string(use_diff=True))
     with limit(seconds), torch.device("meta"):
@@ -320,7 +321,12 @@ def small_base(cls: type[PreTrainedModel], config: type[PreTrainedConfig]) -> di
             found.append((path, 4))
         elif type(value) is int and value > 6 and re.search(r"num_(local_|routed_)?experts$|n_routed_experts|num_codebooks", key):
             found.append((path, 6 if value % 4 else 8))
-        elif isinstance(value, (list, tuple)) and value and all(type(v) is int for v in value) and re.search("depths|num_blocks|block_sizes|layers", key):
+        elif (
+            isinstance(value, (list, tuple))
+            and value
+            and all(type(v) is int for v in value)
+            and re.search("depths|num_blocks|block_sizes|layers", key)
+        ):
             if max(value) > 2:
                 found.append((path, [min(v, 2) for v in value]))
     unsaid = {p[0] for p, v in keys(config()) if v is None and len(p) == 1}

@@ -197,7 +197,13 @@ class Lab:
         """The keys that the library computed anew when `path` was changed (a head's size, of the hidden size), with what they were."""
         out = []
         for key, value in before.env.items():
-            if key != ".".join(path) and type(value) is int and after.env.get(key) != value and key in self.defaults and not IDLE.search(key):
+            if (
+                key != ".".join(path)
+                and type(value) is int
+                and after.env.get(key) != value
+                and key in self.defaults
+                and not IDLE.search(key)
+            ):
                 out.append((tuple(key.split(".")), value))
                 self.computed.add(key)
         return out if len(out) <= 4 else []
@@ -214,7 +220,7 @@ class Lab:
             seen.add(mark)
             again = {p for p, values in self.relevant.items() if type(values[0]) is int}
             self.one_at_a_time(single.child, {*idle, *again} - {single.path})
-            if len(seen) >= 6:
+            if len(seen) >= 12:
                 break
 
     def joint(self, cls: type[PreTrainedModel]) -> tuple[Sample, dict[str, Any]] | None:
@@ -253,7 +259,11 @@ def other_lengths(lab: Lab) -> None:
         if isinstance(value, (list, tuple)) and 2 <= len(value) <= 12 and all(isinstance(v, (int, str)) for v in value):
             by.setdefault((path[:-1], len(value)), []).append((path, list(value)))
     for (part, n), lists in by.items():
-        stages = [(p, v) for p, v in keys(config) if p[:-1] == part and v == n and type(v) is int and re.search("stage|num_layers|feature_levels", p[-1])]
+        stages = [
+            (p, v)
+            for p, v in keys(config)
+            if p[:-1] == part and v == n and type(v) is int and re.search("stage|num_layers|feature_levels", p[-1])
+        ]
         for change in (lambda v: v[:-1], lambda v: [*v, v[-1]]):
             for counts in ([], stages):
                 over = lab.base

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -185,7 +186,9 @@ class _Fitter:
             else:
                 names = [k]
             for name in names:
-                column = [2 ** (len(p.env[k]) - 1) for p in points] if name.startswith("2**") and _listed(points, k) else numbers(points, name)
+                column = (
+                    [2 ** (len(p.env[k]) - 1) for p in points] if name.startswith("2**") and _listed(points, k) else numbers(points, name)
+                )
                 if column is not None:
                     out[name] = column
         return out
@@ -377,10 +380,8 @@ def used_keys(rows: Iterable[LearnedRow], places: Mapping[str, Place]) -> list[s
 
     def look(x: Any) -> None:
         if isinstance(x, str) and x and (x[0].isalpha() or x[0] in "_@(" or x[0].isdigit()):
-            try:
+            with contextlib.suppress(ValueError):
                 found.update(dict.fromkeys(keys_of(x)))
-            except ValueError:
-                pass
         elif isinstance(x, (list, tuple)):
             if x and x[0] in ("is", "true", "in", "has"):
                 found[x[2] if x[0] == "in" else x[1].partition("[")[0]] = None

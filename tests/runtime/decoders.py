@@ -27,6 +27,7 @@ DYNAMIC = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}
 THETA = {"rope_type": "default", "rope_theta": 3e4}
 KINDS = ["sliding_attention", "full_attention", "sliding_attention"]
 NARROW = {"head_dim": None, "hidden_size": 24, "num_attention_heads": 4}  # for configurations that take the width of a head from the others
+SQUARE = {**NARROW, "head_dim": 6, "num_key_value_heads": 4, "sliding_window": None}
 GPT = {"hidden_size": 24, "num_attention_heads": 4, "n_inner": 44}
 GROUPS = {
     "n_routed_experts": 6, "num_local_experts": 6, "num_experts": 6, "n_group": 3, "topk_group": 2, "n_shared_experts": 2,
@@ -157,6 +158,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         **EXPERTS, **LATENT, **GROUPS, "first_k_dense_replace": 2, "rope_interleave": False, "norm_topk_prob": False,
     }),
     "glm4_moe_lite": ("glm4_moe_lite", {**EXPERTS, **LATENT, **GROUPS, "mlp_layer_types": ["dense", "sparse", "sparse"]}),
+    "llama, square": ("llama", SQUARE),
+    "mixtral, square": ("mixtral", {**EXPERTS, **SQUARE}),
     "helium": ("helium", {"hidden_size": 48, "num_attention_heads": 4, "attention_bias": True, "mlp_bias": True}),
 }  # fmt: skip
 

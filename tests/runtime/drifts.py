@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import decoders
 import ml_dtypes
 import numpy as np
 import oracles
@@ -34,6 +35,9 @@ class Family:
     normed: str = "embeddings"  # the first place where an epsilon shows
     placed: str = "embeddings"  # the first where positions show
     joined: int = -1  # along which axis query, key and value lie one after another, where they do
+    turned: int = 0  # the width of a head whose columns are turned
+    gates: tuple[str, str] = ("", "")  # a gate and what it multiplies, in a layer
+    experts: str = ""  # the name of an expert in a layer with {} for its number
 
 
 def bert_like(source: str, prefix: str, **other: object) -> Family:
@@ -55,6 +59,11 @@ T5 = Family(
     "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", "",
     ("dense_act_fn", "gelu_new"), ("layer_norm_epsilon", 1e-5), normed="encoder.0", placed="encoder.0",
 )  # fmt: skip
+LLAMA = Family(
+    "llama", "model.layers.{}.", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj.weight", "", "", ("hidden_act", "gelu"),
+    ("rms_norm_eps", 1e-3), "decoder", normed="decoder.0", turned=6, gates=("mlp.gate_proj.weight", "mlp.up_proj.weight"),
+)  # fmt: skip
+MIXED = "block_sparse_moe.experts.{}."
 FAMILIES = {
     "bert": bert_like("hf_bert", "bert."),
     "roberta": bert_like("hf_roberta", "roberta.", segments="", epsilon=("layer_norm_eps", 1e-12)),
@@ -78,6 +87,10 @@ FAMILIES = {
         GPT, source="hf_gpt1", positions="transformer.positions_embed.weight", activation=("afn", "relu")
     ),
     "gpt2": replace(GPT, source="hf_gpt2"),
+    "llama": LLAMA,
+    "mixtral": replace(
+        LLAMA, source="mixtral", gates=(MIXED.format(2) + "w1.weight", MIXED.format(2) + "w3.weight"), experts=MIXED
+    ),
     "t5": T5,
     "t5 v1.1": replace(T5, source="t5_v11", activation=("dense_act_fn", "silu")),
 }  # fmt: skip
@@ -95,6 +108,8 @@ def make(name: str, folder: Path) -> Path:
         save_file({n: t.numpy() for n, t in tensors.items()}, folder / "model.safetensors")
         shutil.copy(source / config_of(source), folder)
         return folder
+    if name in decoders.CASES:
+        return decoders.make(f"{name}, square", folder)
     if not name.startswith("t5"):
         return oracles.golden(name) / "safetensors"
     import torch
@@ -152,6 +167,24 @@ def exchange_segments(f: Family, a: Arrays) -> None:
     a[f.segments] = np.ascontiguousarray(a[f.segments][::-1])
 
 
+def turn_neighbours(f: Family, a: Arrays) -> None:
+    """Rows of queries and keys in the order that is meant for turning each column with the next."""
+    for name in [n for n in a if f.query in n or f.key in n]:
+        x = a[name]
+        pairs = x.reshape(-1, 2, f.turned // 2, *x.shape[1:]).swapaxes(1, 2)
+        a[name] = np.ascontiguousarray(pairs).reshape(x.shape)
+
+
+def exchange_experts(f: Family, a: Arrays) -> None:
+    first, second = (f.layer.format(1) + f.experts.format(i) for i in (0, 3))
+    for name in [n for n in a if n.startswith(first)]:
+        exchange(a, name, name.replace(first, second))
+
+
+def exchange_gate(f: Family, a: Arrays) -> None:
+    exchange(a, *(f.layer.format(1) + n for n in f.gates))
+
+
 EDITS: dict[str, Callable[[Family, Arrays], None]] = {
     "one square kernel transposed": transpose,
     "query and key exchanged": exchange_query_and_key,
@@ -159,12 +192,16 @@ EDITS: dict[str, Callable[[Family, Arrays], None]] = {
     "one tensor in bf16": round_one,
     "positions off by two": move_positions,
     "segment rows exchanged": exchange_segments,
+    "rotary halves for pairs": turn_neighbours,
+    "experts exchanged": exchange_experts,
+    "gate for up": exchange_gate,
 }
-FAULTS = (*EDITS, "another activation", "another epsilon")
+FAULTS = (*EDITS, "another activation", "another epsilon", "another base")
 
 
 def applies(f: Family, fault: str) -> bool:
     needs = {"positions off by two": f.positions, "segment rows exchanged": f.segments, "another epsilon": f.epsilon[0]}
+    needs |= {"rotary halves for pairs": f.turned, "another base": f.turned, "experts exchanged": f.experts, "gate for up": f.gates[0]}
     return bool(needs.get(fault, True))
 
 
@@ -176,6 +213,12 @@ def spoiled(family: str, fault: str, source: Path, folder: Path) -> Path:
         arrays = dict(load_file(folder / "model.safetensors"))
         EDITS[fault](f, arrays)
         save_file(arrays, folder / "model.safetensors", metadata={"format": "pt"})
+        return folder
+    if fault == "another base":
+        path = folder / config_of(folder)
+        config = json.loads(path.read_text())
+        config["rope_parameters"]["rope_theta"] = 2e4
+        path.write_text(json.dumps(config))
         return folder
     key, value = f.activation if fault == "another activation" else f.epsilon
     path = folder / config_of(folder)
@@ -192,5 +235,10 @@ def first_block(family: str, fault: str) -> str:
         return f.placed if "positions" in fault else "embeddings"
     if fault == "another epsilon":
         return f.normed
-    layer = 0 if fault == "another activation" or (fault == "two layers exchanged" and family == "albert") else 1
+    layer = (
+        0
+        if fault in ("another activation", "another base", "rotary halves for pairs")
+        or (fault == "two layers exchanged" and family == "albert")
+        else 1
+    )
     return f"{f.stack}.{f.block(layer)}"

@@ -33,3 +33,22 @@ def test_a_rebuilt_decoder_gives_what_transformers_gives(case: str, tmp_path: Pa
     if not all(gap <= TOLERANCE for gap in found.values()):
         most = allowed(path, want)
         assert {n: g for n, g in found.items() if not g <= most[n]} == {}
+
+
+# one for each thing that only some decoders have
+KERAS = (
+    "llama tied, yarn", "llama dynamic", "ministral3", "gemma2", "gemma3", "phi3 longrope", "qwen2_moe", "olmo", "granite", "stablelm",
+    "cohere", "smollm3", "hunyuan", "apertus", "bloom", "opt", "gpt_oss", "deepseek_v2", "deepseek_v3",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("case", KERAS)
+def test_keras_gives_what_pytorch_gives(case: str, tmp_path: Path) -> None:
+    path = decoders.make(case, tmp_path)
+    one = running.run(running.built(path, "torch"), decoders.inputs())
+    two = running.run(running.built(path, "keras"), decoders.inputs())
+    places = {n: x for n, x in one.items() if n.startswith("decoder") or n in ("hidden", "lm")}
+    found = gaps(two, places)
+    if not all(gap <= TOLERANCE for gap in found.values()):
+        lost = gaps(places, decoders.expected(path, "float64"))
+        assert {n: g for n, g in found.items() if n in lost and not g <= max(TOLERANCE, ROUNDINGS * lost[n])} == {}

