@@ -98,10 +98,10 @@ def _carried(subject: Subject, request: Request) -> tuple[dict[str, str], list[F
     findings = [Finding("info", "dropped", ", ".join(lost[:4]), said)] if lost else []
     ties = subject.checkpoint.ties
     if names_stay and ties and subject.checkpoint.container != request.container.NAME:
-        pairs = ", ".join(f"{a} is {b}" for a, b in list(ties.items())[:4])
+        pairs = ", ".join(f"{a} is {b}" for a, b in sorted(ties.items())[:4])
         what = f"{request.container.TITLE} has no place for what the metadata say ({pairs}): loaders may take these for missing"
         findings.append(
-            Finding("warning", "dropped", next(iter(ties)), what, "name a dialect with --to: it stores them under their own names")
+            Finding("warning", "dropped", min(ties), what, "name a dialect with --to: it stores them under their own names")
         )
     return kept, findings
 
