@@ -99,7 +99,7 @@ def fill_what_the_other_lacks(folder: Path, arch, a, b, sizes, counts, groups, a
 
     lacking = builder.lacked(arch, sizes, b)
     for name, (parts, shape) in builder.names_and_shapes(arch, a, sizes, counts, groups, builder.lacked(arch, sizes, a)).items():
-        if len(parts) == 1 and parts[0] in lacking:
+        if all(p in lacking for p in parts):
             fill = b.lacks[parts[0]].fill
             arrays[name] = np.eye(*shape, dtype=np.float32) if fill == "identity" else np.full(shape, fill, np.float32)
         elif parts[0] in lacking and not b.lacks[parts[0]].fold:  # it comes first in a joined tensor

@@ -361,6 +361,7 @@ def table_of(rows: int) -> str:
 POSITIONS = "bert.embeddings.position_ids"
 # rule -> (finds something in, finds nothing in)
 CASES: dict[str, tuple[Maker, Maker]] = {
+    "adapter": (faults("peft/unmerged"), faults("peft/merged")),
     "architecture": (hostile("semantic/wrong_family"), hostile("semantic/ok_bert12")),
     "arrays": (gpt1(arrays=3), gpt1()),
     "checksum": (hostile("tf_bundle/data_zeroed/model.ckpt"), golden("bert_tf/bert_model.ckpt")),
