@@ -136,7 +136,7 @@ def _translated(
     metadata = {**metadata, **dialect.files.metadata}
     if dialect.files.spelling is not None and at_home:
         metadata |= dialect.files.spelling.metadata(list(weights.came))
-    if dialect.config.writer.fold is not None and dialect.name != "hf":  # whose parts of a configuration are no archive's
+    if dialect.config.writer.fold is not None:
         metadata |= {"keras:config.json": config.text, "keras:metadata.json": to_json_text({"keras_version": "3.0.0"})}
     extras = config.extras if at_home else {}
     if at_home and weights.hung is not None and subject.architecture is not None:
