@@ -272,6 +272,7 @@ def test_a_table_and_the_learned_schema_of_one_family_agree() -> None:
                 found = recognize(shapes, dict, Question(declared=model_type))
                 assert found is not None and found.architecture is arch, cls.name
                 assert set(shapes) == set(found.matches), (cls.name, sorted(set(shapes) - set(found.matches))[:6])
-                assert found.score[2] == 0, cls.name  # no pattern of the core is missing
+                open_rows = any(e.required is None for e in told.values())
+                assert found.score[2] == 0 or open_rows, cls.name  # no pattern of the core is missing
                 held += 1
     assert held >= 12
