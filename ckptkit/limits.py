@@ -33,6 +33,7 @@ class Limits(NamedTuple):
     config_text: int = 1 << 20  # characters of a configuration that is no JSON
     yaml_values: int = 100_000  # of one YAML file
     tensors: int = 250_000
+    header_keys: int = 65_536  # keys of a GGUF file, and arrays in one of its arrays
     names_each: int = 16  # names that a tensor of a PyTorch file may have on average, through shared containers
     shards: int = 10_000
     slices: int = 20_000  # of one partitioned tensor

@@ -17,11 +17,13 @@ class DType(NamedTuple):
 
     name: str  # ckptkit's and safetensors' name
     bits: int
-    kind: str  # float | int | uint | bool | complex | string
+    kind: str  # float | int | uint | bool | complex | string | block
     numpy: str | None  # a numpy or ml_dtypes name
     torch: str | None  # torch.<name>
     storage: str | None  # torch.<name>Storage of legacy pickles
     tensorflow: int | None  # tensorflow.DataType
+    block: int = 1  # elements that are only stored together, along the last axis: a ggml block type. `bits` is then 0
+    block_bytes: int = 0
 
 
 # names and widths: safetensors' Dtype; torch's dtype and storage names; tensorflow/core/framework/types.proto
@@ -51,7 +53,16 @@ _TABLE = (
     DType("C128", 128, "complex", "complex128", "complex128", "ComplexDoubleStorage", 18),
     DType("STRING", 0, "string", None, None, None, 7),
 )
-DTYPES: dict[str, DType] = {d.name: d for d in _TABLE}
+# ggml's block types (ggml-common.h of llama.cpp): name, elements and bytes of a block
+_BLOCKS = (
+    ("Q4_0", 32, 18), ("Q4_1", 32, 20), ("Q5_0", 32, 22), ("Q5_1", 32, 24), ("Q8_0", 32, 34), ("Q2_K", 256, 84), ("Q3_K", 256, 110),
+    ("Q4_K", 256, 144), ("Q5_K", 256, 176), ("Q6_K", 256, 210), ("IQ2_XXS", 256, 66), ("IQ2_XS", 256, 74), ("IQ3_XXS", 256, 98),
+    ("IQ1_S", 256, 50), ("IQ4_NL", 32, 18), ("IQ3_S", 256, 110), ("IQ2_S", 256, 82), ("IQ4_XS", 256, 136), ("IQ1_M", 256, 56),
+    ("TQ1_0", 256, 54), ("TQ2_0", 256, 66), ("MXFP4", 32, 17), ("NVFP4", 64, 36), ("Q1_0", 128, 18), ("Q2_0", 64, 18),
+)  # fmt: skip
+DTYPES: dict[str, DType] = {d.name: d for d in _TABLE} | {
+    name: DType(name, 0, "block", None, None, None, None, block, size) for name, block, size in _BLOCKS
+}
 
 # what users write on a command line, besides the names above in any case
 DTYPE_ALIASES = {d.numpy: d.name for d in _TABLE if d.numpy} | {
@@ -73,7 +84,8 @@ class TensorSpec(NamedTuple):
     @property
     def nbytes(self) -> int:
         """Bytes of the packed row-major form (0 for strings, whose size is their content's)."""
-        return (prod(self.shape) * DTYPES[self.dtype].bits + 7) // 8
+        d = DTYPES[self.dtype]
+        return prod(self.shape) // d.block * d.block_bytes if d.block_bytes else (prod(self.shape) * d.bits + 7) // 8
 
 
 class Extent(NamedTuple):

@@ -10,6 +10,7 @@ import random
 from pathlib import Path
 
 import flax_files
+import gguf_files
 import numpy as np
 
 from ckptkit.arch import architectures
@@ -187,7 +188,11 @@ def read_back(folder: Path) -> dict[str, np.ndarray]:
         state = state.get("model", state)
         return {k: v.numpy() for k, v in state.items()}
     found = next(
-        (p for p in sorted(folder.iterdir()) if p.suffix in (".h5", ".npz", ".msgpack", ".npy") or (p.is_dir() and any(p.rglob("*.npy")))),
+        (
+            p
+            for p in sorted(folder.iterdir())
+            if p.suffix in (".h5", ".npz", ".msgpack", ".npy", ".gguf") or (p.is_dir() and any(p.rglob("*.npy")))
+        ),
         folder,
     )
     if found.suffix == ".h5":
@@ -197,6 +202,8 @@ def read_back(folder: Path) -> dict[str, np.ndarray]:
         with h5py.File(found) as f:
             f.visititems(lambda name, o: out.__setitem__(name, o[()]) if isinstance(o, h5py.Dataset) else None)
         return out
+    if found.suffix == ".gguf":
+        return gguf_files.arrays(found)
     if found.suffix == ".npz":
         with np.load(found) as z:
             return {n: z[n] for n in z.files}

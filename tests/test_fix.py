@@ -192,5 +192,5 @@ def test_a_lost_shard_and_a_lost_index_are_not_taken_for_whole(tmp_path: Path) -
     source = shards(tmp_path / "bad", None, index=False)
     for file in source.glob("*.safetensors"):
         file.rename(source / file.name.replace("of-00002", "of-00003"))
-    with pytest.raises(ckptkit.CheckpointError, match="holds 2 checkpoints"):
+    with pytest.raises(ckptkit.CheckpointError, match="shard 3 of 3 is missing"):
         ckptkit.validate(source)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import gguf_files
 import numpy as np
 import pytest
 
@@ -85,6 +86,7 @@ SLICES = b"".join(tables.field(7, tables.field(1, tables.field(1, s) + tables.fi
 TENSOR = pickles.state()[2:-1].split(b"ctorch._utils", 1)[1]
 OPAQUE = b"(cos\nsystem\ncos\npopen\nt"
 MET: dict[str, Callable[[Path], Path]] = {
+    "header_keys": file("m.gguf", gguf_files.gguf({"w": ((1,), 0, bytes(4))}, {"a": (4, 1), "b": (4, 1)})),
     "header_bytes": bundle(tables.table([tables.block(ITEMS)])),
     "block_bytes": bundle(tables.table([SNAPPED], kind=b"\1")),
     "pickle_bytes": pickled(b"K\1"),

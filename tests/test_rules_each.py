@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import oracles
+import packed_makers as packed
 import pytest
 from safetensors.numpy import load_file, save_file
 from trained import damaged, sound
@@ -378,6 +379,7 @@ CASES: dict[str, tuple[Maker, Maker]] = {
     "expect": (expecting(layers="5"), expecting(layers="4")),
     "extras": (extras(2_000_000), extras(10)),
     "extreme": (bert(put(Q, one(1e9))), bert(put(Q, one(1e4)))),
+    "folder": (golden("fairseq_roberta_new"), bert()),
     "head": (bert(drop("seq_relationship"), architectures=["BertForPreTraining"]),
         bert(drop("seq_relationship"), architectures=["BertForMaskedLM"])),
     "header": (unknown_field("stride"), unknown_field("")),
@@ -396,7 +398,11 @@ CASES: dict[str, tuple[Maker, Maker]] = {
     "optimizer": (bert(lambda a: a.update({Q + ".exp_avg": a[Q]})), bert(lambda a: a.update({Q + ".exp": a[Q]}))),
     "order": (gpt1(tensors=6), gpt1(tensors=12)),
     "overlap": (hostile("tf_bundle/entry_overlap/model.ckpt"), bundle()),
-    "packed": (faults("fp8-scales"), faults("fp8-scales/ref")),
+    "packed": (bert(lambda a: a.update({Q + "._data": a.pop(Q).astype(np.int8), Q + "._scale": np.ones(1, np.float32)})), bert()),
+    "packing": (at(packed.forms("quant_gptq_v1", "qzeros")), at(packed.forms("quant_gptq_v1"))),
+    "packing-config": (at(packed.forms("quant_gptq_v1", quantization_config={"quant_method": "fp8"})), at(packed.forms("quant_gptq_v1"))),
+    "packing-siblings": (at(packed.two_layers(plain=True)), at(packed.two_layers(plain=False))),
+    "byte-order": (at(packed.big_endian(8)), at(packed.big_endian(0))),
     "part": (saved(lambda torch: {"model": {"w": torch.ones(3)}, "generator": {"w": torch.ones(2)}}),
         saved(lambda torch: {"model": {"w": torch.ones(3)}, "optimizer": {"w": torch.ones(2)}})),
     "pickle": (golden("fairseq_roberta_old/model.pt"), golden("hf_bert/bin_zip")),

@@ -22,7 +22,7 @@ PACKAGE = oracles.ROOT / "ckptkit"
 
 # from the ground up: a folder imports only folders that stand before it. The modules beside them (errors, limits, ...) stand before all
 ORDER = (
-    "support", "schema", "store", "containers", "arch", "configuration", "graph", "rules", "plan", "engine", "fleet", "comparison",
+    "support", "schema", "packing", "store", "containers", "arch", "configuration", "graph", "rules", "plan", "engine", "fleet", "comparison",
     "runtime", "verbs", "gate", "report", "cli",
 )  # fmt: skip
 FLAT = {"__init__", "__main__", "_typing", "_version", "errors", "findings", "limits", "tensors"}
@@ -295,6 +295,7 @@ def array(folder: Path) -> Path:
 
 INSPECTED: dict[str, Path | Callable[[Path], Path]] = {
     "flax": oracles.FIXTURES / "containers" / "flax_model.msgpack",
+    "gguf": oracles.FIXTURES / "forms" / "gguf_llama" / "llama-q8_0.gguf",
     "hdf5": oracles.FIXTURES / "containers" / "keras-2.3.1.h5",
     "joblib": oracles.golden("gpt1_npy") / "finetuned_best_params.jl",
     "keras": keras_archive,

@@ -118,8 +118,12 @@ def only(monkeypatch: pytest.MonkeyPatch, arch: Architecture) -> Architecture:
     """For a test's time `arch` is the only architecture that is known, wherever one is asked for."""
     for name in ("graph.recognize", "graph.examine", "plan.target", "configuration.read"):
         import_module(f"ckptkit.{name}")
+    shipped = import_module("ckptkit.arch")
+    index = {k: {kind: [] for kind in v} if k == "readers" else type(v)() for k, v in shipped._index().items()}
+    monkeypatch.setattr(shipped, "_index", lambda: index)
+    monkeypatch.setattr(shipped, "_new", lambda: (arch,))
     for name, module in list(sys.modules.items()):
-        if name.startswith("ckptkit.") and name != "ckptkit.arch" and hasattr(module, "architectures"):
+        if name.startswith("ckptkit.") and hasattr(module, "architectures"):
             monkeypatch.setattr(module, "architectures", lambda: {arch.name: arch})
     return arch
 

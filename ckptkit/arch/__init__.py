@@ -16,12 +16,20 @@ from functools import cache
 from importlib import import_module
 from itertools import islice
 
-from .._typing import Any
+from .._typing import TYPE_CHECKING, Any
 from ..errors import UsageError
 from ..schema import Architecture, check
 from ..support.discovery import stems
 
-__all__ = ["architectures", "by_name", "candidates", "filenames", "known", "load", "names", "of_class", "parts", "variants", "with_reader"]
+if TYPE_CHECKING:
+    from ._learned import LearnedSchema
+
+__all__ = [
+    "LearnedSchema", "architectures", "by_name", "candidates", "filenames", "is_learned", "known", "learned_index", "learned_schema", "load",
+    "names", "of_class", "parts", "variants", "with_reader",
+]  # fmt: skip
+
+LEARNED = os.path.join(os.path.dirname(__file__), "learned")
 
 
 @cache
@@ -48,6 +56,26 @@ def _own() -> tuple[Architecture, ...]:
             raise UsageError(f"CKPTKIT_ARCH names a folder that cannot be read: {e.strerror}", path=folder) from None
         found += [load(os.path.join(folder, f)) for f in files]
     return tuple(found)
+
+
+def is_learned(model_type: object) -> bool:
+    """Whether a schema of that model type was learned. Looks at the folder only."""
+    plain = isinstance(model_type, str) and model_type.replace("-", "_").replace(".", "_").isidentifier()
+    return plain and os.path.isfile(os.path.join(LEARNED, f"{model_type}.json"))
+
+
+def learned_schema(model_type: str) -> LearnedSchema:
+    """The learned schema of a model type. UsageError where there is none."""
+    from ._learned import read_schema
+
+    return read_schema(model_type)
+
+
+def learned_index() -> Mapping[str, Any]:
+    """{"types": [...], "classes": {class: model type}, "marks": {pattern: [model types]}, "counts": [...]}, of what was learned."""
+    from ._learned import read_index
+
+    return read_index()
 
 
 def load(path: str) -> Architecture:

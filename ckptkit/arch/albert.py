@@ -171,6 +171,7 @@ HF = Dialect(
         marks={"model_type": "albert"},
         defaults={**DEFAULTS, "norm_eps": 1e-12, "activation": "gelu_tanh", "tied": True, "pad": 0, "groups": 1, "inner_groups": 1},
         also={"bos_token_id": 2, "eos_token_id": 3},
+        usual=dict.fromkeys(("net_structure_type", "gap_size", "num_memory_blocks", "down_scale_factor", "layers_to_keep"), ...),
     ),
 )
 

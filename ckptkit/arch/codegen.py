@@ -21,17 +21,36 @@ MODULES = {
     **last(bias=True, head_bias=True),
 }
 HF = hf(
-    "codegen", "CodeGen", MODULES, names=NAMES, prefixes=("transformer.", ""), sizes=GPT_SIZES, positions={}, act="activation_function",
+    "codegen",
+    "CodeGen",
+    MODULES,
+    names=NAMES,
+    prefixes=("transformer.", ""),
+    sizes=GPT_SIZES,
+    positions={},
+    act="activation_function",
     rows=fused(G + "attn.qkv_proj", "(blocks *(per_block head_dim))", bias=False, order="query value key"),
-    eps="layer_norm_epsilon", keys=flags("rotary_dim"), implied={"rope_theta": 10000.0}, without=("kv_heads", "rope_theta"),
-    defaults=DEFAULTS, besides=masks(G + "attn")._replace(derived={**masks(G + "attn").derived, G + "attn.causal_mask": masks(G).derived[G + ".bias"]}),
-)  # fmt: skip
+    eps="layer_norm_epsilon",
+    keys=flags("rotary_dim"),
+    implied={"rope_theta": 10000.0},
+    without=("kv_heads", "rope_theta"),
+    defaults=DEFAULTS,
+    besides=masks(G + "attn")._replace(derived={**masks(G + "attn").derived, G + "attn.causal_mask": masks(G).derived[G + ".bias"]}),
+)
 
 ARCHITECTURE = decoder(
-    "codegen", "CodeGen", MODULES, HF,
+    "codegen",
+    "CodeGen",
+    MODULES,
+    HF,
     heads=("heads",),
     fixed={"blocks": 4},
     relations=("heads = blocks per_block",),
     traits=runs(norm_kind="layer", parallel=True, pairs="interleaved", rotary_size="=rotary_dim"),
-    variants={"codegen-350m": size(20, 1024, 16), "codegen-2b": size(32, 2560, 32), "codegen-6b": size(33, 4096, 16), "codegen-16b": size(34, 6144, 24)},
-)  # fmt: skip
+    variants={
+        "codegen-350m": size(20, 1024, 16),
+        "codegen-2b": size(32, 2560, 32),
+        "codegen-6b": size(33, 4096, 16),
+        "codegen-16b": size(34, 6144, 24),
+    },
+)

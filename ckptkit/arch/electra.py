@@ -204,6 +204,7 @@ HF = Dialect(
         keys={**KEYS, **HF_KEYS},
         labels=True,
         marks={"model_type": "electra"},
+        usual={"summary_type": "first", "summary_use_proj": True, "summary_activation": "gelu"},
         defaults={**DEFAULTS, "norm_eps": 1e-12, "activation": "gelu", "tied": True, "pad": 0},
     ),
 )

@@ -24,9 +24,11 @@ MODULES = {
     **last(bias=True),
 }
 OWN = {
-    "num_hidden_layers": "num_hidden_layers | n_layer", "num_attention_heads": "num_attention_heads | n_head",
-    "num_key_value_heads": "num_kv_heads | n_head_kv", "intermediate_size": "ffn_hidden_size",
-}  # fmt: skip
+    "num_hidden_layers": "num_hidden_layers | n_layer",
+    "num_attention_heads": "num_attention_heads | n_head",
+    "num_key_value_heads": "num_kv_heads | n_head_kv",
+    "intermediate_size": "ffn_hidden_size",
+}
 
 
 def effective(raw: Mapping[str, object]) -> dict[str, object] | None:
@@ -42,27 +44,45 @@ def has_groups(values: Mapping[str, object]) -> bool:
 
 
 HF = hf(
-    "falcon", "Falcon", MODULES, prefixes=("transformer.", ""), act="activation", eps="layer_norm_epsilon",
+    "falcon",
+    "Falcon",
+    MODULES,
+    prefixes=("transformer.", ""),
+    act="activation",
+    eps="layer_norm_epsilon",
     names={**BLOOM, D + "attention.own_norm": G + "ln_attn", D + "ffn.own_norm": G + "ln_mlp"},
     rows=fused(G + "self_attention.query_key_value", GROUPS),
     sizes={OWN.get(k, k): v for k, v in SIZES.items()},
-    without=("head_dim",), keys={**flags("bias", "parallel_attn", "alibi", "new_decoder_architecture", "multi_query"), "ffn_hidden_size": may("intermediate")},
+    without=("head_dim",),
+    keys={**flags("bias", "parallel_attn", "alibi", "new_decoder_architecture", "multi_query"), "ffn_hidden_size": may("intermediate")},
     defaults={
-        "activation": "gelu", "norm_eps": 1e-5, "intermediate": "=4 hidden", "tied": True, "bias": False, "parallel_attn": True,
+        "activation": "gelu",
+        "norm_eps": 1e-5,
+        "intermediate": "=4 hidden",
+        "tied": True,
+        "bias": False,
+        "parallel_attn": True,
         "alibi": False,
     },
-    besides=masks(G + "self_attention"), also={"new_decoder_architecture": has_groups},
-)  # fmt: skip
+    besides=masks(G + "self_attention"),
+    also={"new_decoder_architecture": has_groups},
+)
 HF = HF._replace(config=HF.config._replace(reader=HF.config.reader._replace(unfold=effective)))
 
 ARCHITECTURE = decoder(
-    "falcon", "Falcon", MODULES, HF,
+    "falcon",
+    "Falcon",
+    MODULES,
+    HF,
     names=("RefinedWeb", "RefinedWebModel"),
     required=PLAIN,
     relations=("heads = kv_heads per_group", "hidden = heads head_dim"),
     traits=runs(norm_kind="layer", parallel="=parallel_attn", runs_with={**WHOLE, "alibi": (None, False)}),
     variants={
-        "falcon-rw-1b": size(24, 2048, 32), "falcon-7b": size(32, 4544, 71), "falcon-11b": size(60, 4096, 32),
-        "falcon-40b": size(60, 8192, 128), "falcon-180b": size(80, 14848, 232),
+        "falcon-rw-1b": size(24, 2048, 32),
+        "falcon-7b": size(32, 4544, 71),
+        "falcon-11b": size(60, 4096, 32),
+        "falcon-40b": size(60, 8192, 128),
+        "falcon-180b": size(80, 14848, 232),
     },
-)  # fmt: skip
+)

@@ -13,24 +13,49 @@ from ckptkit.arch.llama import shape
 BOTH = ("norm", "post_norm")
 CAPS = {
     **flags("attention_bias", "layer_types", "query_pre_attn_scalar"),
-    "sliding_window": may("window"), "attn_logit_softcapping": may("attention_cap"), "final_logit_softcapping": may("logit_cap"),
-}  # fmt: skip
+    "sliding_window": may("window"),
+    "attn_logit_softcapping": may("attention_cap"),
+    "final_logit_softcapping": may("logit_cap"),
+}
 MODULES = {**WORDS, **attention(bias="attention_bias", out_bias="attention_bias", norms=BOTH), **gated(norms=BOTH), **last()}
 HF = hf(
-    "gemma2", "Gemma2", MODULES, names=SANDWICH, keys=CAPS, act="hidden_activation | hidden_act",
+    "gemma2",
+    "Gemma2",
+    MODULES,
+    names=SANDWICH,
+    keys=CAPS,
+    act="hidden_activation | hidden_act",
     defaults={
-        "activation": "gelu_tanh", "norm_eps": 1e-6, "kv_heads": 4, "head_dim": 256, "tied": True, "attention_bias": False,
-        "query_pre_attn_scalar": 256, "window": 4096, "attention_cap": 50.0, "logit_cap": 30.0,
+        "activation": "gelu_tanh",
+        "norm_eps": 1e-6,
+        "kv_heads": 4,
+        "head_dim": 256,
+        "tied": True,
+        "attention_bias": False,
+        "query_pre_attn_scalar": 256,
+        "window": 4096,
+        "attention_cap": 50.0,
+        "logit_cap": 30.0,
     },
     adjust=less_one(MODULES),
-)  # fmt: skip
+)
 
 ARCHITECTURE = decoder(
-    "gemma2", "Gemma 2", MODULES, HF,
-    traits=runs(embedding_scale="root", window="=window", sliding="types even", score_scale_of="=query_pre_attn_scalar", attention_cap="=attention_cap", logit_cap="=logit_cap"),
+    "gemma2",
+    "Gemma 2",
+    MODULES,
+    HF,
+    traits=runs(
+        embedding_scale="root",
+        window="=window",
+        sliding="types even",
+        score_scale_of="=query_pre_attn_scalar",
+        attention_cap="=attention_cap",
+        logit_cap="=logit_cap",
+    ),
     variants={
         "gemma-2-2b": shape(26, 2304, 8, 4, 9216, 256000),
         "gemma-2-9b": shape(42, 3584, 16, 8, 14336, 256000),
         "gemma-2-27b": shape(46, 4608, 32, 16, 36864, 256000),
     },
-)  # fmt: skip
+)

@@ -15,20 +15,44 @@ QK = attention(bias="attention_bias", out_bias="attention_bias", norms=BOTH, qk_
 MODULES = {**WORDS, **QK, **gated(norms=BOTH), **last()}
 LOCAL = rope("local_rope", "sliding_attention", "rope_local_base_freq")
 HF = hf(
-    "gemma3_text", "Gemma3", MODULES, names=SANDWICH, act="hidden_activation | hidden_act",
+    "gemma3_text",
+    "Gemma3",
+    MODULES,
+    names=SANDWICH,
+    act="hidden_activation | hidden_act",
     positions={**KINDS, **LOCAL, "sliding_window_pattern | _sliding_window_pattern": may("window_pattern")},
     keys={**CAPS, **flags("use_bidirectional_attention")},
     defaults={
-        "activation": "gelu_tanh", "norm_eps": 1e-6, "kv_heads": 4, "head_dim": 256, "tied": True, "attention_bias": False,
-        "query_pre_attn_scalar": 256, "window": 4096, "rope_theta": 1e6, "local_rope_theta": 10000.0,
+        "activation": "gelu_tanh",
+        "norm_eps": 1e-6,
+        "kv_heads": 4,
+        "head_dim": 256,
+        "tied": True,
+        "attention_bias": False,
+        "query_pre_attn_scalar": 256,
+        "window": 4096,
+        "rope_theta": 1e6,
+        "local_rope_theta": 10000.0,
     },
     adjust=less_one(MODULES),
-)  # fmt: skip
+)
 
 ARCHITECTURE = decoder(
-    "gemma3", "Gemma 3", MODULES, HF,
+    "gemma3",
+    "Gemma 3",
+    MODULES,
+    HF,
     names=("gemma3_text",),
-    traits=runs(embedding_scale="root", window="=window", sliding="types 6", score_scale_of="=query_pre_attn_scalar", attention_cap="=attention_cap", logit_cap="=logit_cap", rotary=KINDS_OF_ROPE, runs_with={**WHOLE, "use_bidirectional_attention": (None, False)}),
+    traits=runs(
+        embedding_scale="root",
+        window="=window",
+        sliding="types 6",
+        score_scale_of="=query_pre_attn_scalar",
+        attention_cap="=attention_cap",
+        logit_cap="=logit_cap",
+        rotary=KINDS_OF_ROPE,
+        runs_with={**WHOLE, "use_bidirectional_attention": (None, False)},
+    ),
     variants={
         "gemma-3-270m": shape(18, 640, 4, 1, 2048, 262144),
         "gemma-3-1b": shape(26, 1152, 4, 1, 6912, 262144),
@@ -36,4 +60,4 @@ ARCHITECTURE = decoder(
         "gemma-3-12b": shape(48, 3840, 16, 8, 15360, 262208),
         "gemma-3-27b": shape(62, 5376, 32, 16, 21504, 262208),
     },
-)  # fmt: skip
+)

@@ -3,6 +3,8 @@
 Sources: openai/gpt-2 src/model.py and hparams.json (TensorFlow names); transformers models/gpt2 (PyTorch names, classes, the
 older masks); bert4keras models.py, class GPT2 (the names of its TensorFlow checkpoints), backend.py. There "gelu" is whichever
 form the program chose (set_gelu), which no file says; it is read as the one that GPT models are trained with, and written by name.
+karpathy/nanoGPT model.py, train.py: transformers' names with plain linear layers, with biases or without; which gelu it computed (the tanh
+form until the middle of 2023, then the exact one) no file says, so it is asked for. `_libraries.uer` for UER-py.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from collections.abc import Mapping
 
 from ckptkit.arch._libraries import bert4keras as b4k
 from ckptkit.arch._libraries import keras_hub as hub
+from ckptkit.arch._libraries import uer
 from ckptkit.arch._libraries.transformers import BYTE_PAIRS, HF_ACTIVATIONS, flax, tf
 from ckptkit.arch.bert import DEFAULTS
 from ckptkit.arch.bert import SIZES as BERT_SIZES
@@ -19,6 +22,7 @@ from ckptkit.schema import (
     FLAX,
     GOOGLE,
     HDF5,
+    TORCH,
     Architecture,
     Besides,
     Class,
@@ -27,8 +31,12 @@ from ckptkit.schema import (
     Dialect,
     Files,
     Key,
+    Lack,
+    Library,
+    Reader,
     Style,
     Vocabulary,
+    Writer,
     embedding,
     linear,
     norm,
@@ -132,6 +140,14 @@ HF_SIZES: dict[str, str | Key] = {
     "tie_word_embeddings": "tied",
 }
 HF_DEFAULTS = {**DEFAULTS, "embedding_dropout": 0.1, "activation": "gelu_tanh", "norm_eps": 1e-5, "tied": True}
+# what its classes of two heads do by default; what nothing reads any more
+HF_USUAL = {
+    "summary_type": "cls_index",
+    "summary_use_proj": True,
+    "summary_proj_to_labels": True,
+    "n_ctx": ...,
+    "predict_special_tokens": ...,
+}
 HPARAMS: dict[str, str | Key] = {"n_vocab": "vocab", "n_ctx": "positions", "n_embd": "hidden", "n_head": "heads", "n_layer": "layers"}
 OPENAI_IMPLIED = {"intermediate": "=4 hidden", "norm_eps": 1e-5, "tied": True}
 B4K_KEYS: dict[str, str | Key] = {
@@ -216,11 +232,77 @@ HF = Dialect(
         marks={"model_type": "gpt2"},
         defaults={**HF_DEFAULTS, "scaled": True, "scaled_by_layer": False},
         also={"bos_token_id": end_of_text, "eos_token_id": end_of_text},
+        usual=HF_USUAL,
     ),
 )
 
 # what the TF and Flax classes name alike
 TRUNK = HF._replace(rows={k: v for k, v in HF.rows.items() if k.startswith("~") and "c_attn" not in k})
+
+NANO_BLOCK: dict[str, str | tuple[str, ...]] = {
+    **HF_BLOCK,
+    H + "attn.c_attn.weight": _joined("weight", "*(heads head_dim) hidden"),
+}
+NANO_KEYS: dict[str, str | Key] = {
+    "block_size": "positions",
+    "vocab_size": "vocab",
+    **{k: HF_SIZES[k] for k in ("n_embd", "n_layer", "n_head")},
+    "dropout": Key("dropout", more=("embedding_dropout", "attention_dropout")),
+}
+
+
+def read_nanogpt(extras: Mapping[str, object]) -> dict[str, object] | None:
+    """The settings in a checkpoint of nanoGPT's train.py."""
+    said = extras.get("model_args")
+    if not isinstance(said, Mapping) or "block_size" not in said:
+        return None
+    ours = extras.get("ckptkit")
+    return {**{str(k): v for k, v in said.items()}, **({"ckptkit": dict(ours)} if isinstance(ours, Mapping) else {})}
+
+
+def write_nanogpt(raw: dict[str, object]) -> dict[str, object]:
+    """What nanoGPT's loader expects beside `model`: no word more among the settings, which are the arguments of its class."""
+    ours = {"ckptkit": raw["ckptkit"]} if "ckptkit" in raw else {}
+    return {"model_args": {k: v for k, v in raw.items() if k in NANO_KEYS or k == "bias"}, **ours}
+
+
+def _nanogpt(*, bias: bool) -> Dialect:
+    rows: dict[str, str | tuple[str, ...]] = {
+        "~wte": "embeddings.word",
+        "~wpe": "embeddings.position",
+        **NANO_BLOCK,
+        "~ln_f": "decoder.norm",
+    }
+    without = "nanoGPT with bias=False has no biases"
+    if not bias:
+        rows = {
+            f"{k}.weight" if what in MODULES else k: f"{what}.weight" if what in MODULES else what
+            for k, what in rows.items()
+            if not k.endswith(".bias")
+        }
+    return Dialect(
+        name="nanogpt" if bias else "nanogpt_nobias",
+        title=f"nanoGPT (PyTorch{'' if bias else ', no biases'})",
+        style=TORCH,
+        prefixes=("transformer.",),
+        container="torch",
+        filename="ckpt.pt",
+        rows={**rows, "lm_head.weight": "lm_head.weight"},
+        besides=Besides(derived=HF_MASKS),
+        files=Files(wrapper="model"),
+        library=Library(needs=frozenset({"lm"})),
+        lacks={} if bias else {f"{m}.bias": Lack(0.0, why=without) for m in (*BLOCK, "decoder.norm")},
+        config=ConfigForm(
+            filename="",
+            keys=NANO_KEYS,
+            marks={"bias": bias},
+            implied={"intermediate": "=4 hidden", "norm_eps": 1e-5, "tied": True, "scaled": True, "scaled_by_layer": False},
+            defaults={**DEFAULTS, "embedding_dropout": 0.0, "dropout": 0.0, "attention_dropout": 0.0},
+            reader=Reader(extras=read_nanogpt),
+            writer=Writer(extras=write_nanogpt),
+        ),
+    )
+
 
 B4K_FORM = ConfigForm(
     filename="gpt_config.json",
@@ -321,5 +403,8 @@ ARCHITECTURE = Architecture(
             },
             B4K_FORM,
         ),
+        _nanogpt(bias=True),
+        _nanogpt(bias=False),
+        uer.gpt2(D, DEFAULTS),
     ),
 )

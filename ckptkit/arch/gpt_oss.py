@@ -20,7 +20,10 @@ MODULES = {
     **last(),
 }
 HF = hf(
-    "gpt_oss", "GptOss", MODULES, names={A + "sinks": H + "self_attn.sinks", D + "moe.router": H + "mlp.router"},
+    "gpt_oss",
+    "GptOss",
+    MODULES,
+    names={A + "sinks": H + "self_attn.sinks", D + "moe.router": H + "mlp.router"},
     rows={
         X + "gate_up_proj": (E + "gate.weight", E + "up.weight", "*{expert} hidden (intermediate *1)"),
         X + "gate_up_proj_bias": (E + "gate.bias", E + "up.bias", "*{expert} (intermediate *1)"),
@@ -28,20 +31,34 @@ HF = hf(
         X + "down_proj_bias": (E + "output.bias", "*{expert} hidden"),
     },
     keys={
-        **of_experts("num_local_experts | num_experts"), **flags("attention_bias", "swiglu_limit", "swiglu_alpha", "layer_types"),
+        **of_experts("num_local_experts | num_experts"),
+        **flags("attention_bias", "swiglu_limit", "swiglu_alpha", "layer_types"),
         "sliding_window": may("window"),
     },
     defaults={
-        "activation": "silu", "norm_eps": 1e-5, "kv_heads": 8, "head_dim": 64, "rope_theta": 150000.0, "attention_bias": True,
-        "experts_per_token": 4, "window": 128, "swiglu_limit": 7.0, "swiglu_alpha": 1.702,
+        "activation": "silu",
+        "norm_eps": 1e-5,
+        "kv_heads": 8,
+        "head_dim": 64,
+        "rope_theta": 150000.0,
+        "attention_bias": True,
+        "experts_per_token": 4,
+        "window": 128,
+        "swiglu_limit": 7.0,
+        "swiglu_alpha": 1.702,
     },
-)  # fmt: skip
+)
 
 ARCHITECTURE = decoder(
-    "gpt_oss", "gpt-oss", MODULES, HF,
-    traits=runs(window="=window", sliding="types even", **routed("softmax_chosen", expert_limit="=swiglu_limit", expert_slope="=swiglu_alpha")),
+    "gpt_oss",
+    "gpt-oss",
+    MODULES,
+    HF,
+    traits=runs(
+        window="=window", sliding="types even", **routed("softmax_chosen", expert_limit="=swiglu_limit", expert_slope="=swiglu_alpha")
+    ),
     variants={
         "gpt-oss-20b": {**shape(24, 2880, 64, 8, 2880, 201088), "experts": 32},
         "gpt-oss-120b": {**shape(36, 2880, 64, 8, 2880, 201088), "experts": 128},
     },
-)  # fmt: skip
+)

@@ -49,34 +49,56 @@ MODULES = {
 }
 NAMES = {
     **{D + f"ffn.{part}": F + f"{name}_proj" for part, name in (("gate", "gate"), ("up", "up"), ("output", "down"))},
-    **{m: F + n.removeprefix(H + "mlp.") for m, n in QWEN_SHARED.items()}, D + "moe.router": F + "router",
-}  # fmt: skip
+    **{m: F + n.removeprefix(H + "mlp.") for m, n in QWEN_SHARED.items()},
+    D + "moe.router": F + "router",
+}
 HF = hf(
-    "llama4_text", "Llama4", MODULES, names=NAMES,
+    "llama4_text",
+    "Llama4",
+    MODULES,
+    names=NAMES,
     rows={
         F + "experts.gate_up_proj": (E + "gate.weight", E + "up.weight", "*{expert} hidden *(moe_intermediate)"),
         F + "experts.down_proj": (E + "output.weight", "*{expert} moe_intermediate hidden"),
     },
     keys={
-        **of_experts("num_local_experts | num_experts"), "intermediate_size": "moe_intermediate", "intermediate_size_mlp": may("intermediate"),
+        **of_experts("num_local_experts | num_experts"),
+        "intermediate_size": "moe_intermediate",
+        "intermediate_size_mlp": may("intermediate"),
         **flags(
-            "attention_bias", "moe_layers", "interleave_moe_layer_step", "no_rope_layers", "no_rope_layer_interval", "use_qk_norm",
-            "attn_temperature_tuning", "floor_scale", "attn_scale", "layer_types",
+            "attention_bias",
+            "moe_layers",
+            "interleave_moe_layer_step",
+            "no_rope_layers",
+            "no_rope_layer_interval",
+            "use_qk_norm",
+            "attn_temperature_tuning",
+            "floor_scale",
+            "attn_scale",
+            "layer_types",
         ),
         "attention_chunk_size": may("window"),
     },
     defaults={
-        "activation": "silu", "norm_eps": 1e-5, "kv_heads": 8, "head_dim": 128, "rope_theta": 500000.0, "attention_bias": False,
+        "activation": "silu",
+        "norm_eps": 1e-5,
+        "kv_heads": 8,
+        "head_dim": 128,
+        "rope_theta": 500000.0,
+        "attention_bias": False,
         "interleave_moe_layer_step": 1,
     },
-)  # fmt: skip
+)
 
 ARCHITECTURE = decoder(
-    "llama4", "Llama 4", MODULES, HF,
+    "llama4",
+    "Llama 4",
+    MODULES,
+    HF,
     names=("llama4_text",),
     kinds={"moe@layer": sparse},
     variants={
         "llama-4-scout": {**shape(48, 5120, 40, 8, 16384, 202048), "experts": 16},
         "llama-4-maverick": {**shape(48, 5120, 40, 8, 16384, 202048), "experts": 128},
     },
-)  # fmt: skip
+)

@@ -10,7 +10,7 @@ from ckptkit._typing import TYPE_CHECKING
 from ckptkit.arch._libraries import bert4keras as b4k
 from ckptkit.arch._libraries.transformers import HF_KEYS
 from ckptkit.arch.bert import ARCHITECTURE as BERT
-from ckptkit.arch.bert import DEFAULTS, GOOGLE_ACTIVATIONS, SIZES
+from ckptkit.arch.bert import DEFAULTS, GOOGLE_ACTIVATIONS, MODULES, SIZES
 from ckptkit.schema import GOOGLE, TORCH, Architecture, Besides, ConfigForm, Derived, Dialect, Files, Key
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ HF = Dialect(
 ARCHITECTURE = Architecture(
     name="nezha",
     title="NEZHA",
-    modules={k: m for k, m in BERT.modules.items() if k != POSITIONS},
+    modules={k: m for k, m in MODULES.items() if k != POSITIONS},
     traits={**BERT.traits, "positions": "relative", "distance": "=farthest"},
     relations=("hidden = heads head_dim", "pooled = hidden", "transformed = hidden", "keys = positions"),
     fixed={**BERT.fixed, "distances": 129},  # bert4keras' table: 64 to either side

@@ -58,6 +58,7 @@ HF = Dialect(
         implied={"intermediate": "=4 hidden"},
         labels=True,
         marks={"model_type": "openai-gpt"},
+        usual=gpt2.HF_USUAL,
         defaults=gpt2.HF_DEFAULTS,
     ),
 )

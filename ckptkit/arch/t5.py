@@ -161,6 +161,7 @@ DEFAULTS: dict[str, object] = {
     "decoder_layers": "=layers", "buckets": 32, "max_distance": 128, "dropout": 0.1, "norm_eps": 1e-6, "initializer_factor": 1.0,
     "tied": True, "scaled": "=tied",
 }  # fmt: skip
+UNREAD = {"n_positions": ...}
 ALSO: dict[str, object] = {"decoder_start_token_id": 0, "eos_token_id": 1, "is_encoder_decoder": True, "pad_token_id": 0, "use_cache": True}
 
 
@@ -287,8 +288,7 @@ def dialects(
     defaults: Mapping[str, object],
     implied: Mapping[str, object] = {},
 ) -> tuple[Dialect, ...]:  # fmt: skip
-    """T5's namings, for the model type `model_type`: mesh, bert4keras (the same names with its own configuration) and hf, whose code
-    takes `implied` for granted."""
+    """T5's namings, for a model type: mesh, bert4keras (the same names, its own configuration) and hf, whose code takes `implied`."""
     mesh = Dialect(
         name="mesh",
         title="Mesh TensorFlow (google-research/text-to-text-transfer-transformer)",
@@ -336,7 +336,7 @@ def dialects(
         classes=classes,
         files=Files(metadata={"format": "pt"}, sidecars=PIECES),
         config=ConfigForm(
-            "config.json", keys, marks={"model_type": model_type}, implied=implied, defaults=defaults, also=ALSO, labels=True
+            "config.json", keys, marks={"model_type": model_type}, implied=implied, defaults=defaults, also=ALSO, labels=True, usual=UNREAD
         ),
     )
     scale = ("canonical", "/weight")

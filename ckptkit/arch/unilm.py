@@ -7,7 +7,7 @@ Source: microsoft/unilm unilm-v1/src/pytorch_pretrained_bert/modeling.py (names,
 """
 
 from ckptkit.arch.bert import ARCHITECTURE as BERT
-from ckptkit.arch.bert import DEFAULTS, SIZES
+from ckptkit.arch.bert import DEFAULTS, MODULES, SIZES
 from ckptkit.schema import TORCH, Architecture, Besides, ConfigForm, Dialect, Key, embedding, linear, norm
 
 ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "swish": "silu"}
@@ -21,7 +21,7 @@ ARCHITECTURE = Architecture(
     title="UniLM v1",
     traits={**BERT.traits, "only": {"tasks": 1, "projections": 1}},
     modules={
-        **BERT.modules,
+        **MODULES,
         "embeddings.position": embedding("positions (tasks hidden)"),
         "mlm.transform": linear("projections transformed", "hidden", group="mlm"),
         "mlm.norm": norm("(projections transformed)", group="mlm"),
@@ -64,7 +64,7 @@ ARCHITECTURE = Architecture(
                 },
             ),
         ),
-        BERT.dialects["hf"]._replace(title="transformers (PyTorch), as BERT", limits=LIMITS),
-        BERT.dialects["google"]._replace(title="google-research/bert (TensorFlow)", limits=LIMITS),
+        BERT.dialects["hf"]._replace(lacks={}, title="transformers (PyTorch), as BERT", limits=LIMITS),
+        BERT.dialects["google"]._replace(lacks={}, title="google-research/bert (TensorFlow)", limits=LIMITS),
     ),
 )

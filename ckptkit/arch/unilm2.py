@@ -8,13 +8,13 @@ configuration_unilm.py.
 from __future__ import annotations
 
 from ckptkit.arch.bert import ARCHITECTURE as BERT
-from ckptkit.arch.bert import DEFAULTS, HF_ACTIVATIONS, SIZES
+from ckptkit.arch.bert import DEFAULTS, HF_ACTIVATIONS, MODULES, SIZES
 from ckptkit.arch.unilm import TRAINING
 from ckptkit.schema import Architecture, ConfigForm, Dialect, Key, Lack, linear
 
 L = "encoder.layers.{layer}.attention."
 S = "~encoder.layer.{layer}.attention.self."
-HF = BERT.dialects["hf"]
+HF = BERT.dialects["hf"]._replace(lacks={})
 
 KEYS: dict[str, str | Key] = {
     **SIZES,
@@ -63,7 +63,7 @@ ARCHITECTURE = Architecture(
     title="UniLM v2",
     traits={**BERT.traits, "bucket_distance": "=farthest"},
     names=("unilm",),
-    modules={**BERT.modules, "encoder.relative": linear("heads", "buckets", bias=False, optional=True)},
+    modules={**MODULES, "encoder.relative": linear("heads", "buckets", bias=False, optional=True)},
     relations=("hidden = heads head_dim", "pooled = hidden", "transformed = hidden"),
     fixed=BERT.fixed,
     rank=3,

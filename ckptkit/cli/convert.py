@@ -56,6 +56,15 @@ if TYPE_CHECKING:
 )
 @declare.option("--seed", type=declare.IntRange(0), default=0, show_default=True, help="Of what is made new: the same seed, the same bits.")
 @declare.option("--drop-optimizer", is_flag=True, help="Leave optimizer state out where names stay (with --to it never goes over).")
+@declare.option(
+    "--dequantize", is_flag=True, help="Decode packed (quantised) weights, exactly as their library does; with --dtype, to that type."
+)
+@declare.option(
+    "--quantize",
+    metavar="NAME",
+    help="Pack the weights: fp8-block, fp8-channel, int8, mlx-4, ..., in a GGUF file q8_0, q4_0, ...; values are rounded.",
+)
+@declare.option("--keep", metavar="GLOB", multiple=True, help="With --quantize: leave weights of these names as they are. Repeatable.")
 @declare.option("--dry-run", is_flag=True, help="Show what would be written and write nothing.")
 @declare.option("--overwrite", is_flag=True, help="Replace DST if it exists; of a directory only what its ledger says ckptkit wrote.")
 @declare.option("--force", is_flag=True, help="DANGEROUS: convert a checkpoint that has errors; what is missing stays missing.")
@@ -90,7 +99,8 @@ def command(
     source: str, target: str, to: str | None, container: str | None, dtype: tuple[str, ...], max_shard_size: str | None,
     reading: Reading, drop: tuple[str, ...], add: tuple[str, ...],
     init_missing: bool,
-    resize_vocab: int | None, seed: int, drop_optimizer: bool, dry_run: bool,
+    resize_vocab: int | None, seed: int, drop_optimizer: bool, dequantize: bool,
+    quantize: str | None, keep: tuple[str, ...], dry_run: bool,
     overwrite: bool, force: bool, check: bool, reference: bool, proven: bool, jobs: int | None, max_memory: str, on_overflow: str,
     no_sync: bool, quiet: bool, form: str,
 ) -> int:  # fmt: skip
@@ -135,7 +145,9 @@ def command(
                 max_shard_size=parse_size(max_shard_size, "--max-shard-size"), drop=drop,
                 drop_optimizer=drop_optimizer,
                 dry_run=dry_run, overwrite=overwrite, force=force, check="reference" if reference else check, jobs=jobs,
-                add=add, init_missing=init_missing, resize_vocab=resize_vocab, seed=seed, max_memory=parse_size(max_memory, "--max-memory")
+                add=add, init_missing=init_missing, resize_vocab=resize_vocab, seed=seed, dequantize=dequantize,
+                quantize=quantize, keep=keep,
+                max_memory=parse_size(max_memory, "--max-memory")
                 or 0, on_overflow=on_overflow, sync=not no_sync, progress=progress,
             )  # fmt: skip
         except FindingsError as e:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from .._typing import TYPE_CHECKING
 from . import _declare as declare
 from ._options import format_option, source_options
@@ -27,8 +29,9 @@ def command(
 ) -> int:  # fmt: skip
     """Show what is in the checkpoint at PATH: container, dialect, architecture, layers, sizes, parameters, tensors.
 
+    Of a folder of checkpoints (runs, a cache, the parts of a pipeline), list what lies in it and below it, a row each.
     Reads headers only (--stats reads the weights). What the structure rules of `ckptkit validate` find is shown too; the
-    exit status is 0 all the same, 2 if it cannot be read.
+    exit status is 0 all the same, 2 if it, or a checkpoint of a folder, cannot be read.
 
     \b
     ckptkit inspect bert_model.ckpt
@@ -41,6 +44,13 @@ def command(
     from ..support.collector import paused
     from ..verbs.inspect import inspect
 
+    if reading.container is None and os.path.isdir(path):
+        from ..verbs.listing import is_collection, list_folder
+
+        if is_collection(path):
+            listed = list_folder(path, reading)
+            declare.echo(show("listing", listed, form))
+            return listed.exit_code
     with paused():
         found = inspect(
             path,

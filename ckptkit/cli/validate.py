@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import os
+
 from .._typing import TYPE_CHECKING
-from ..errors import UsageError, printable
+from ..errors import NotFoundError, UsageError, printable
 from . import _declare as declare
 from ._options import format_option, source_options
 from ._words import parse_pairs
 
 if TYPE_CHECKING:
+    from ..gate.policy import Entry
     from ..graph.reading import Reading
 
 
 @declare.command("validate")
 @declare.argument("paths", metavar="[PATH]...", nargs=-1)
+@declare.option("--recursive", is_flag=True, help="PATH is a folder: check every checkpoint in it and below it.")
 @source_options
 @declare.option(
     "--expect",
     metavar="NAME=VALUE",
     multiple=True,
     help="What must be true, such as layers=24, hidden=1024, variant=roberta-large, dtype=float32. Repeatable.",
+)
+@declare.option(
+    "--against",
+    metavar="LIBRARY",
+    help="Also ask the installed library for the tensors of its own class: transformers. Runs no code of PATH.",
 )
 @declare.option("--lock", metavar="FILE", help="Say what has changed since `ckptkit lock` wrote FILE.")
 @declare.option(
@@ -37,7 +46,7 @@ if TYPE_CHECKING:
 @declare.option("--report", metavar="FORMAT=FILE", multiple=True, help="Also write a report to FILE, in any form of --format. Repeatable.")
 @format_option("checked")
 def command(
-    paths: tuple[str, ...], reading: Reading, expect: tuple[str, ...],
+    paths: tuple[str, ...], recursive: bool, reading: Reading, expect: tuple[str, ...], against: str | None,
     lock: str | None, policy: str | None, select: tuple[str, ...], ignore: tuple[str, ...], fail_on: str | None, baseline: str | None,
     write_baseline: str | None,
     no_integrity: bool, allow_unknown: bool, report: tuple[str, ...], form: str,
@@ -52,6 +61,7 @@ def command(
 
     \b
     ckptkit validate roberta-large/
+    ckptkit validate --recursive runs/
     ckptkit validate bert_model.ckpt --config bert_config.json --expect layers=24
     ckptkit validate --report sarif=ckptkit.sarif --format github
     """
@@ -72,26 +82,18 @@ def command(
     known = read_baseline(baseline) if baseline and not write_baseline else frozenset()
     source = None
     if paths:
+        paths = tuple(p for path in paths for p in _below(path)) if recursive else paths
         choice = Choice(selected, ignored, {}, known, fail_on or "error")
         entries = [Entry(p, choice, parse_pairs(expect, "--expect"), (), lock or "", "", reading, not no_integrity) for p in paths]
     else:
-        if any((*reading, expect, lock)):
-            raise UsageError("--config, --expect, --lock and the like are of a PATH", hint="name it, or say it in the policy file")
+        if any((*reading, expect, lock, recursive, against)):
+            raise UsageError("--config, --expect, --lock, --recursive and the like are of a PATH", hint="name it, or say it there")
         source = policy or find_policy()
         if source is None:
             raise UsageError("neither PATH nor a policy file", hint="ckptkit validate PATH, or write ckptkit.toml")
-        entries = [
-            e._replace(
-                choice=e.choice._replace(
-                    select=selected or e.choice.select,
-                    ignore=e.choice.ignore | ignored,
-                    known=e.choice.known | known,
-                    fail_on=fail_on or e.choice.fail_on,
-                ),
-                integrity=e.integrity and not no_integrity,
-            )
-            for e in read_policy(source).entries
-        ]
+        entries = [_stricter(e, selected, ignored, known, fail_on, not no_integrity) for e in read_policy(source).entries]
+    if against:
+        entries = [e._replace(against=against) for e in entries]
     if allow_unknown:
         entries = [e._replace(choice=unknown_allowed(e.choice)) for e in entries]
     if write_baseline:  # it is to know what an older one knew, too
@@ -116,3 +118,24 @@ def command(
         return 0
     declare.echo(show("checked", checked, form, fail_on=failing), commands=form == "github")
     return worst_exit(checked)
+
+
+def _below(path: str) -> list[str]:
+    """What is to be named to have every checkpoint checked that lies in a folder or below it; a file is itself."""
+    from ..containers import below
+
+    if not os.path.isdir(path):
+        return [path]
+    places = [p.path for p in below(path)]
+    if not places:
+        raise NotFoundError("holds no checkpoint, nor does a folder below it", path=path)
+    return places
+
+
+def _stricter(
+    entry: Entry, select: frozenset[str], ignore: frozenset[str], known: frozenset[str], fail_on: str | None, integrity: bool
+) -> Entry:
+    """An entry of the policy file with what the command line says besides."""
+    c = entry.choice
+    choice = c._replace(select=select or c.select, ignore=c.ignore | ignore, known=c.known | known, fail_on=fail_on or c.fail_on)
+    return entry._replace(choice=choice, integrity=entry.integrity and integrity)

@@ -15,7 +15,7 @@ from ..engine.loop_nest import Buffer, Mover, Nest, check_nest, nest, step_of
 from ..engine.sources import Flat, flat
 from ..graph.canonical_arrays import adjusted
 from ..graph.examine import Subject
-from ..plan.values import Piece, Source
+from ..plan.values import PackedParts, Piece, Source
 from ..schema import Adjust, Lack
 from ..schema.layout import Placed, Sizes, stored_shape
 from ..schema.layout import nest as loops_of
@@ -64,9 +64,13 @@ class Canon:
         t = self._subject.checkpoint.tensors[item.stored]
         loops, start = _loops(self._subject, item, self._sizes, t, stored_order)
         adjust = _adjust(self._subject, item)
-        if t.read is not None or adjust is not None:
+        weight = self._subject.packings.weights.get(item.stored)
+        if (t.read is not None and weight is None) or adjust is not None:
             return None, None, _array(self._subject, item, loops, start, adjust)
-        source = flat(Source(t.name, t.spec.dtype, t.extents))
+        packed = None
+        if weight is not None:
+            packed = PackedParts(weight.form, tuple((role, p.spec.dtype, p.extents) for role, p in weight.parts.items()))
+        source = flat(Source(t.name, t.spec.dtype, t.extents, packed=packed))
         piece = nest(Piece(0, loops, start), item.name)
         if piece is not None:
             check_nest(piece, item.name, source, DTYPES[t.spec.dtype].bits, item.spec.numel)

@@ -15,6 +15,8 @@ def not_compared(a: Subject, b: Subject) -> tuple[tuple[str, ...], tuple[str, ..
     """(what could make them different models and was not compared, what is another model in the same file and was left out), in words."""
     grave, notes = [], []
     for side, s in (("A", a), ("B", b)):
+        if s.checkpoint.disputed:
+            grave.append(f"of {side} loaders read another model: {s.checkpoint.disputed}")
         if left := s.account.unread:
             grave.append(f"of {side} {unread_words(left)}")
         notes += [f"of {side} {text}" for text in other_models(s)]

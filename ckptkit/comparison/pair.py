@@ -63,8 +63,15 @@ class Pair:
 
         self.one, self.two, self.atol, self.rtol, self.casts, self.without = one, two, atol, rtol, casts, without
         self.notes: list[str] = []
-        self.known = one.architecture is not None and one.architecture is two.architecture
-        if (one.architecture is None) != (two.architecture is None) or (one.architecture is not two.architecture):
+        same = one.architecture is two.architecture or (
+            one.architecture is not None
+            and two.architecture is not None
+            and one.architecture.learned
+            and two.architecture.learned
+            and one.architecture.name == two.architecture.name
+        )
+        self.known = one.architecture is not None and same
+        if not same:
             titles = [s.architecture.title if s.architecture else "an unknown architecture" for s in (one, two)]
             raise UndecidedError(
                 f"the one is {titles[0]}, the other {titles[1]}",

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from .._typing import Any, NamedTuple
-from ..arch import filenames, of_class, parts, with_reader
+from ..arch import filenames, learned_index, of_class, parts, with_reader
 from ..containers import Checkpoint
 from ..errors import CheckpointError, CorruptError, NotFoundError, UsageError, printable
 from ..findings import Finding
@@ -21,6 +21,7 @@ from ..schema import Architecture, Dialect, Key, count_name
 from ..schema.layout import general, parse
 from ..support.links import leads_out
 from ..support.strict_json import read_bytes, read_json
+from .find import of_own_stem, of_released_name
 
 LABELS = ("model_type", "architectures", "transformers_version")  # keys of configurations that say whose they are
 BLOCK = "ckptkit"  # the key of our own block in a written configuration
@@ -52,7 +53,8 @@ class Values(NamedTuple):
 
 
 def find_config(checkpoint: Checkpoint, part: str = "") -> str | None:
-    """The configuration file beside a checkpoint: config.json, bert_config.json, *_config.json, hparams.json; None if none.
+    """The configuration file beside a checkpoint; None if none: one called after the weights' file, config.json, bert_config.json, the
+    one of a released name that fits (`find`), hparams.json.
 
     `part` says whose it is to be where the checkpoint holds several models: a file that has the part's name as a word
     (generator.json, electra_config_generator.json) comes first, one that has another part's is not looked at.
@@ -70,18 +72,16 @@ def find_config(checkpoint: Checkpoint, part: str = "") -> str | None:
             return os.path.join(folder, named[0])
         others_parts = parts() - {part}
         names -= {n for n, w in words.items() if w & others_parts}
+    own_name = of_own_stem(checkpoint, names)
+    if own_name is not None:
+        return os.path.join(folder, own_name)
     for name in dict.fromkeys(["config.json", "bert_config.json", *own]):
         if name in names:
             return os.path.join(folder, name)
-    others = sorted(n for n in names if n.endswith("_config.json") and n not in NOT_MODEL_CONFIGS)
-    if len(others) == 1:
-        return os.path.join(folder, others[0])
+    released = of_released_name(checkpoint, names)
+    if released is not None:
+        return os.path.join(folder, released)
     return os.path.join(folder, "hparams.json") if "hparams.json" in names else None
-
-
-NOT_MODEL_CONFIGS = frozenset(
-    ("tokenizer_config.json", "generation_config.json", "preprocessor_config.json", "adapter_config.json", "quantize_config.json")
-)
 
 
 def read_config(path: str) -> RawConfig:
@@ -172,7 +172,10 @@ def declared_name(raw: Mapping[str, object]) -> str | None:
     classes = raw.get("architectures")
     if isinstance(classes, list) and classes and isinstance(classes[0], str):
         named = of_class(classes[0])
-        return named.name if named is not None else None
+        if named is not None:
+            return named.name
+        found = learned_index()["classes"].get(classes[0])
+        return str(found) if found else None
     return None
 
 

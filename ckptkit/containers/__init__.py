@@ -9,13 +9,22 @@ from ..errors import UNREADABLE, CheckpointError, CorruptError
 from ..limits import using
 from ._detect import locate
 from ._discovery import by_name, containers, each
-from ._interface import OBJECT_GRAPH, Checkpoint, Container, FileLayout, Inside, Packed, Part, Slot
-from ._sharding import drop_explained, with_others
+from ._foreign import refuse_text
+from ._interface import OBJECT_GRAPH, Checkpoint, Container, FileLayout, Inside, Packed, Part, Place, Slot
+from ._shard_names import is_index
+from ._sharding import LOST, drop_explained, with_others
 
 __all__ = [
-    "OBJECT_GRAPH", "Checkpoint", "Container", "FileLayout", "Inside", "Packed", "Part", "Slot", "by_name", "containers", "drop_explained",
-    "each", "locate", "open_checkpoint",
+    "LOST", "OBJECT_GRAPH", "Checkpoint", "Container", "FileLayout", "Inside", "Packed", "Part", "Place", "Slot", "below", "by_name",
+    "containers", "drop_explained", "each", "is_index", "locate", "open_checkpoint",
 ]  # fmt: skip
+
+
+def below(folder: str) -> list[Place]:
+    """Where checkpoints lie in a folder and below it, each under the name by which it is read."""
+    from ._folder import below
+
+    return below(folder)
 
 
 def open_checkpoint(path: str | os.PathLike[str], container: str | None = None, *, limits: Mapping[str, int] | None = None) -> Checkpoint:
@@ -37,7 +46,14 @@ def open_checkpoint(path: str | os.PathLike[str], container: str | None = None, 
             p = p if os.path.isfile(p) else (c.prefix(p) or locate(p)[1])
         else:
             c, p = locate(p)
-        return with_others(c.open(p))
+        refuse_text(p, c)
+        opened = with_others(c.open(p))
+        if os.path.isdir(path) and not os.path.isdir(p):
+            from ._folder import beside
+
+            opened.findings += beside(os.path.dirname(p), opened)
+            opened.whole_folder = True
+        return opened
     except OSError as e:
         raise CheckpointError(f"cannot be read: {e.strerror}", path=e.filename or p, hint=UNREADABLE) from None
     except RecursionError:

@@ -48,7 +48,8 @@ class Checkpoint:
     file holds the state dict ("model"), `beside` the tensors outside it (optimizer state); `findings` what the reader noticed and did
     not refuse. Where the format itself says it, `slots` is the optimizer state (name -> the variable it is of, "" for a counter or a
     metric), `repeats` are second copies (name -> the first), `objects` is the graph of objects that the tensors hang on, and
-    `aliases` gives the variables' own names besides those they are stored under; `called` is the model's own name ("bert_backbone").
+    `aliases` gives the variables' own names besides those they are stored under; `ties` are second names of stored tensors that
+    only the metadata say (name -> the stored one); `called` is the model's own name ("bert_backbone").
     `audit` looks for what takes longer than reading headers.
     """
 
@@ -82,6 +83,10 @@ class Checkpoint:
         self.audit: Callable[[], Iterable[Finding]] = tuple
         self.aliases: Callable[[], dict[str, str]] = dict
         self.called = ""
+        self.ties: dict[str, str] = {}
+        self.disputed = ""  # why its loaders read other tensors than are read here, in words
+        self.whole_folder = False  # whether a folder was named, and not a file in it
+        self.stored: dict[str, StoredTensor] = tensors  # all as they are stored: `tensors` may show packed weights in place of their parts
         self.copies: dict[str, tuple[StoredTensor, ...]] = {}  # tensors that lie in several shards: each of them
         self.parts: Mapping[str, str] = {}  # tensors of the other models in the file -> the model's name (a key path)
         self.chosen = ""  # the one of them that was asked for
@@ -184,6 +189,13 @@ class Packed:
 
     def __call__(self) -> bytes:
         return b"".join(self.pieces())
+
+
+class Place(NamedTuple):
+    """A checkpoint of a folder or below it: what is to be named to read it. `what` says it of one that is not read."""
+
+    path: str
+    what: str = ""
 
 
 class Part(NamedTuple):

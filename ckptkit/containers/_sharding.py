@@ -4,15 +4,16 @@ Format source: huggingface_hub `serialization/_base.py` (which tensor goes to wh
 and transformers `modeling_utils.save_pretrained` (the index). Used by safetensors and PyTorch alike.
 
 Policy: an index may only name files beside it. A shard may be a link, as in the hub's cache. What the index and
-the shards disagree about is reported tensor by tensor, and the bytes win over the index.
+the shards disagree about is reported tensor by tensor, and the bytes win over the index. A part that lies there and that the index
+leaves out is read, and is an error: loaders miss its tensors. Where none of the files is there that an index names, but every part of
+one other set is, that is read, and is an error likewise; anything less is refused, with what lies there.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 
 from .._typing import NamedTuple
@@ -22,12 +23,14 @@ from ..limits import LIMITS
 from ..support.name_text import collapse
 from ..support.strict_json import loads, read_bytes
 from ..tensors import Check, StoredTensor
+from ._foreign import refuse_pointers
 from ._interface import Checkpoint
+from ._shard_names import Family, of_index, shard_of, whole_file
 
 RULE = "shards"
 TOTAL = "metadata.total_size"
+LOST = "is the rest lost?"  # hint of the finding that parts are lacking which no index names
 FEW = 20  # findings of one kind that are listed one by one
-_SHARD = r"(?s)(?P<stem>.+)-(?P<number>\d{5,9})-of-(?P<of>\d{5,9})(?P<ext>\.[A-Za-z0-9]+)"  # compiled when it is first needed
 
 
 class ShardIndex(NamedTuple):
@@ -98,30 +101,39 @@ def open_sharded(
     index and shards disagree about comes as findings (rule "shards"); so does an index that is not there (see `family`).
     """
     folder = os.path.dirname(path)
-    index = read_index(path) if os.path.lexists(path) else None
-    shards = list(dict.fromkeys(index.weight_map.values())) if index is not None else _members(folder, os.path.basename(path))
-    missing = [s for s in shards if not os.path.isfile(os.path.join(folder, s))]
-    if missing:
-        listed = ", ".join(missing[:4]) + (", ..." if len(missing) > 4 else "")
-        raise CorruptError(f"{len(missing)} of {len(shards)} shards missing: {listed}", path=path, hint="is the download complete?")
+    names = _listing(folder)
+    index, broken = _readable_index(path, names) if os.path.lexists(path) else (None, "")
+    shards, unlisted, noted = _shards(path, index, names, broken)
     open_one = _counted(open_one, path)
     with ExitStack() as stack:
         parts: dict[str, Checkpoint] = {}
         for s in shards:
             parts[s] = part = open_one(os.path.join(folder, s))
             stack.callback(part.close)
+        for s in unlisted:
+            try:
+                parts[s] = part = open_one(os.path.join(folder, s))
+                stack.callback(part.close)
+                noted.append(_left_out(s, len(part.tensors)))
+            except CheckpointError as e:
+                what = f"{s} belongs to the shards by its name, the index does not list it, and it cannot be read: {e.message}"
+                noted.append(Finding("error", RULE, printable(s), printable(what, 1000), e.hint or ""))
         owners = _owners(parts)
-        if index is None:
+        index_is_wrong = index is not None and bool(noted)
+        if index is None or not set(index.weight_map.values()) & parts.keys():
             rename = None  # what it says is what the shards say
-            note = f"there is no {os.path.basename(path)}: loaders do not find the {len(shards)} shards"
-            missing_index = Finding("error", RULE, os.path.basename(path), note, "ckptkit fix makes it from the shards")
-            index = ShardIndex({n: s for n, (s, *_) in owners.items()}, None, {}, [missing_index])
+            lost = sorted(index.weight_map.keys() - owners.keys()) if index is not None else []
+            if lost:
+                what = printable(f"the index lists {len(lost)} tensors that no shard holds: {collapse(lost, 4)}", 1000)
+                noted.append(Finding("error", RULE, collapse(lost, 4), what, "the tensors are lost: fetch the shards again"))
+            index = ShardIndex({n: s for n, (s, *_) in owners.items()}, None, {}, [])
         weight_map = index.weight_map
         if rename is not None:
             weight_map = {rename(name, parts[shard].tensors): shard for name, shard in weight_map.items()}
-        tensors, findings = _merge(weight_map, parts, owners)
+        tensors, findings = _merge(weight_map, parts, owners, frozenset(unlisted))
         LIMITS.check("tensors", len(tensors), "the number of tensors", path)
-        findings += _check_total_size(index.total_size, tensors) + _unlisted_files(folder, shards) + _links(folder, shards)
+        findings += [] if unlisted else _check_total_size(index.total_size, tensors)
+        findings += noted + _unlisted_files(names, [*shards, *unlisted]) + _links(folder, shards)
         metadata: dict[str, str] = {}
         extras: dict[str, object] = {}
         for part in reversed(parts.values()):  # where shards differ, the first one's word counts
@@ -143,6 +155,8 @@ def open_sharded(
             findings=[*index.findings, *findings, *(f for p in parts.values() for f in p.findings)],
             checks=checks,
         )
+        merged.disputed = next((f.message for f in noted if f.severity == "error" and index_is_wrong), "")
+        merged.ties = {k: v for p in parts.values() for k, v in p.ties.items() if k not in tensors}
         merged.total_size = index.total_size
         merged.copies = {n: tuple(parts[s].tensors[n] for s in found) for n, found in owners.items() if len(found) > 1}
         merged._stack.enter_context(stack.pop_all())  # closing it closes the shards
@@ -156,6 +170,7 @@ def _counted(open_one: Callable[[str], Checkpoint], path: str) -> Callable[[str]
     def opened(shard: str) -> Checkpoint:
         nonlocal total
         try:
+            refuse_pointers(shard)
             part = open_one(shard)
         except OSError as e:
             raise CheckpointError(f"cannot be read: {e.strerror}", path=shard, hint=UNREADABLE) from None
@@ -187,9 +202,12 @@ def _owners(parts: Mapping[str, Checkpoint]) -> dict[str, list[str]]:
 
 
 def _merge(
-    weight_map: Mapping[str, str], parts: Mapping[str, Checkpoint], owners: Mapping[str, list[str]]
+    weight_map: Mapping[str, str], parts: Mapping[str, Checkpoint], owners: Mapping[str, list[str]], said: frozenset[str] = frozenset()
 ) -> tuple[dict[str, StoredTensor], list[Finding]]:
-    """Every tensor once, from the shard that the index names if it is there, and what was found on the way."""
+    """Every tensor once, from the shard that the index names if it is there, and what was found on the way.
+
+    That the index does not list the tensors of the shards `said` is known.
+    """
     tensors: dict[str, StoredTensor] = {}
     noted: dict[tuple[str, str, str, str], list[str]] = {}  # (severity, before the name, after it, hint) -> names
 
@@ -212,7 +230,8 @@ def _merge(
         tensors[name] = parts[shard if shard in found else found[0]].tensors[name]
     for name, found in owners.items():
         if name not in tensors:
-            note("warning", name, f"{found[0]} holds ", ", which the index does not list", "loaders that follow the index miss it")
+            if found[0] not in said:
+                note("warning", name, f"{found[0]} holds ", ", which the index does not list", "loaders that follow the index miss it")
             tensors[name] = parts[found[0]].tensors[name]
         if len(found) > 1:
             read = weight_map.get(name) if weight_map.get(name) in found else found[0]
@@ -259,62 +278,106 @@ def drop_explained(checkpoint: Checkpoint, repeated: Sequence[str]) -> None:
         checkpoint.findings = [f for f in checkpoint.findings if f.where != TOTAL]
 
 
-def family(names: Iterable[str], ext: str) -> str | None:
-    """What the index would be called of shards without one: "model.safetensors.index.json"; None unless every one of them is there."""
-    found: dict[tuple[str, str], set[int]] = {}
-    for n in names:
-        m = re.fullmatch(_SHARD, n)
-        if m is not None and m["ext"] == ext:
-            found.setdefault((m["stem"], m["of"]), set()).add(int(m["number"]))
-    whole = [
-        stem
-        for (stem, of), numbers in found.items()
-        if int(of) > 1 and len(numbers) == int(of) and min(numbers) == 1 and max(numbers) == int(of)
-    ]
-    return f"{whole[0]}{ext}.index.json" if len(whole) == 1 and len(found) == 1 else None
-
-
-def _members(folder: str, index: str) -> list[str]:
-    """The shards, in order, that an index of this name would have."""
-    stem, ext = os.path.splitext(index.removesuffix(".index.json"))
-    return sorted(n for n in os.listdir(folder or ".") if (m := re.fullmatch(_SHARD, n)) and m.group("stem", "ext") == (stem, ext))
-
-
-def _unlisted_files(folder: str, shards: Sequence[str]) -> list[Finding]:
-    """Files named like further shards of this checkpoint, the whole of it in one file, and shards that by the others' names should be
-    there."""
-    families = {m.group("stem", "ext") for s in shards if (m := re.fullmatch(_SHARD, s))}
+def _listing(folder: str) -> list[str]:
     try:
-        names = sorted(os.listdir(folder or "."))
+        return sorted(os.listdir(folder or "."))
     except OSError:  # a directory that may be entered but not listed
         return []
+
+
+def _readable_index(path: str, names: Sequence[str]) -> tuple[ShardIndex | None, str]:
+    """(`read_index`, ""); (None, what is wrong) where the index is no JSON, cut for example, and every shard is there."""
+    try:
+        return read_index(path), ""
+    except CorruptError as e:
+        if "JSON" in e.message and sum(f.whole for f in of_index(os.path.basename(path), names)) == 1:
+            return None, e.message
+        raise
+
+
+def _shards(path: str, index: ShardIndex | None, names: Sequence[str], broken: str = "") -> tuple[list[str], list[str], list[Finding]]:
+    """(the shards to be read, those of them that the index leaves out, findings). CorruptError where some are not there."""
+    folder, base = os.path.split(path)
+    there = of_index(base, names)
+    whole = [f for f in there if f.whole]
+    if index is None:
+        family = _sole(path, there)
+        what = f"there is no {base}: loaders do not find the {len(family.names)} shards"
+        if broken:
+            what = f"{broken}: loaders cannot read it, the {len(family.names)} shards that lie there are read"
+        return list(family.names), [], [Finding("error", RULE, base, what, "ckptkit fix makes it from the shards")]
+    shards = list(dict.fromkeys(index.weight_map.values()))
+    missing = [s for s in shards if not os.path.isfile(os.path.join(folder, s))]
+    if len(missing) == len(shards) and len(whole) == 1 and whole_file(base) not in names:
+        others = whole[0].names
+        what = (
+            f"the index names {_some(shards)}, of which none is there; {len(others)} other shards lie there and are read: {_some(others)}"
+        )
+        return list(others), [], [Finding("error", RULE, base, printable(what, 1000), "ckptkit fix makes the index from them")]
+    if missing:
+        what = f"{len(missing)} of {len(shards)} shards missing: {_some(missing)}"
+        raise CorruptError(printable(what, 1000), path=path, hint=_what_lies_there(base, shards, names))
     listed = set(shards)
-    others = [printable(n) for n in names if n not in listed and (m := re.fullmatch(_SHARD, n)) and m.group("stem", "ext") in families]
+    left = [
+        n for f in there if listed & set(f.names) for n in f.names if n not in listed and 1 <= (shard_of(n) or ("", "", 0, 0))[2] <= f.of
+    ]
+    return shards, left, []
+
+
+def _sole(path: str, there: Sequence[Family]) -> Family:
+    """The one set of shards to be read where there is no index. CorruptError where a part is lacking, UsageError where there are two."""
+    whole = [f for f in there if f.whole]
+    if len(whole) == 1:
+        return whole[0]
+    if whole or len(there) != 1:
+        sets = " and ".join(f"{len(f.names)} of {f.of} ({f.names[0]}, ...)" for f in there) or "none"
+        raise UsageError(f"there is no index, and several sets of shards lie there: {sets}", path=path, hint="take the others away")
+    lacking = there[0].lacking() or ["..."]
+    numbers = ", ".join(str((shard_of(n) or ("", "", 0, 0))[2]) for n in lacking[:8]) + (", ..." if len(lacking) > 8 else "")
+    verb = "is" if len(lacking) == 1 else "are"
+    what = f"shard{'s' * (len(lacking) != 1)} {numbers} of {there[0].of} {verb} missing ({_some(lacking)}), and there is no index"
+    raise CorruptError(what, path=path, hint=f"{_some(there[0].names)} lie there: is the download complete?")
+
+
+def _what_lies_there(index: str, shards: Sequence[str], names: Sequence[str]) -> str:
+    """For the message that shards are missing: what there is instead."""
+    here = [n for n in shards if n in names]
+    ext = whole_file(index)[-4:]
+    others = [n for n in names if n not in here and n != index and (n.endswith(ext) or (ext and f"{ext}." in n))]
+    said = [f"{_some(here)} {'lies' if len(here) == 1 else 'lie'} there"] if here else []
+    if whole_file(index) in names:
+        return "; ".join([*said, f"the whole checkpoint in one file, {printable(whole_file(index))}, lies there too: name it"])
+    said += [f"beside them: {_some(others)}"] if others else []
+    return "; ".join([*said, "is the download complete?"])
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first four names."""
+    return ", ".join(printable(n) for n in names[:4]) + (", ..." if len(names) > 4 else "")
+
+
+def _left_out(shard: str, count: int) -> Finding:
+    what = f"{shard} belongs to the shards by its name, but the index does not list it: loaders miss its {count} tensors"
+    return Finding("error", RULE, printable(shard), printable(what, 1000), "ckptkit fix makes the index from all shards")
+
+
+def _unlisted_files(names: Sequence[str], shards: Sequence[str]) -> list[Finding]:
+    """Files named like further shards of this checkpoint, the whole of it in one file, and shards that by the others' names should be
+    there."""
+    parsed = {s: p for s in shards if (p := shard_of(s)) is not None}
+    stems = {p[:2] for p in parsed.values()}
+    listed = set(shards)
+    others = [printable(n) for n in names if n not in listed and (p := shard_of(n)) is not None and p[:2] in stems]
     out = [Finding("warning", RULE, n, f"{n} lies beside the shards, but the index does not list it") for n in others]
-    for stem, ext in families:
+    for stem, ext in sorted(stems):
         if stem + ext in names:
             whole = printable(stem + ext)
-            out.append(
-                Finding(
-                    "warning",
-                    RULE,
-                    whole,
-                    f"{whole} lies beside the shards: a loader that looks for it first reads it, and not them",
-                    "keep one of the two",
-                )
-            )
-    counts = {m["of"] for s in shards if (m := re.fullmatch(_SHARD, s))}
-    if len(counts) == 1 and len(families) == 1 and int(next(iter(counts))) > len(shards) + len(others):
-        of = int(next(iter(counts)))
-        out.append(
-            Finding(
-                "warning",
-                RULE,
-                printable(shards[0]),
-                f"the shards are called one of {of:,}; the index lists {len(shards)}",
-                "is the rest lost?",
-            )
-        )
+            what = f"{whole} lies beside the shards: a loader that looks for it first reads it, and not them"
+            out.append(Finding("warning", RULE, whole, what, "keep one of the two"))
+    counts = {p[3] for p in parsed.values()}
+    if len(counts) == 1 and len(stems) == 1 and (of := next(iter(counts))) > len(shards) + len(others):
+        what = f"the shards are called one of {of:,}; the index lists {len(shards)}"
+        out.append(Finding("warning", RULE, printable(shards[0]), what, LOST))
     return out
 
 
@@ -357,9 +420,9 @@ def index_json(weight_map: Mapping[str, str], total_size: int) -> bytes:
 
 def with_others(checkpoint: Checkpoint) -> Checkpoint:
     """`checkpoint`, with a finding where it is one file whose name says that it is a part of several."""
-    m = re.fullmatch(_SHARD, os.path.basename(checkpoint.path)) if "-of-" in checkpoint.path else None
-    if m is not None and checkpoint.files == (checkpoint.path,) and int(m["of"]) > 1:
-        what = f"is part {int(m['number'])} of {int(m['of'])} by its name: the other parts are not looked at"
+    shard = shard_of(os.path.basename(checkpoint.path))
+    if shard is not None and checkpoint.files == (checkpoint.path,) and shard[3] > 1:
+        what = f"is part {shard[2]} of {shard[3]} by its name: the other parts are not looked at"
         hint = "name the index, or the directory, for all of them"
         checkpoint.findings.append(Finding("warning", "shards", os.path.basename(checkpoint.path), what, hint))
     return checkpoint

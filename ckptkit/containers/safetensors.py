@@ -24,7 +24,8 @@ from ..support.open_file import open_fd
 from ..support.strict_json import loads
 from ..tensors import DTYPES, Extent, StoredTensor, TensorSpec
 from ._interface import NOTHING, Checkpoint, FileLayout, Inside, Part, Slot
-from ._sharding import family, index_json, open_sharded, shard_names, split
+from ._shard_names import is_index
+from ._sharding import index_json, open_sharded, shard_names, split
 
 NAME = "safetensors"
 TITLE = "safetensors (single file or shards)"
@@ -52,25 +53,24 @@ _U64 = 1 << 64
 
 def sniff(head: bytes, tail: bytes, path: str) -> bool:
     """A brace after a plausible length; an index by its name, since any JSON begins with a brace."""
-    if path.endswith(INDEX_SUFFIX):
-        return head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{" or head[:2] in (b"\xff\xfe", b"\xfe\xff")
+    if is_index(path):
+        is_json = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{" or head[:2] in (b"\xff\xfe", b"\xfe\xff")
+        return is_json and ".safetensors.index." in path
     if len(head) < 9 or head[8:9] != b"{":
         return False
     return path.endswith(".safetensors") or 2 <= int.from_bytes(head[:8], "little") <= MAX_HEADER
 
 
 def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
-    """An index (rank 10), model.safetensors (20), else, without an index, the shards of one that is not there (15) or every
-    *.safetensors (30)."""
-    indexes = [n for n in names if n.endswith(INDEX_SUFFIX)]
-    if DEFAULT_FILE + ".index.json" in indexes:
-        indexes = [DEFAULT_FILE + ".index.json"]
-    ranked = [(10, n) for n in indexes]
+    """model.safetensors (rank 10), as transformers' loader; an index (11); else, without an index, every *.safetensors (30)."""
+    indexes = [n for n in names if ".safetensors.index." in n and is_index(n)]
+    usual = DEFAULT_FILE + ".index.json"
+    plain = [n for n in indexes if n.endswith(INDEX_SUFFIX)]
+    ranked = [(11, n) for n in ([usual] if usual in plain else plain)]
     if DEFAULT_FILE in names:
-        ranked.append((20, DEFAULT_FILE))
-    elif not indexes:
-        whole = family(names, ".safetensors")
-        ranked += [(15, whole)] if whole else [(30, n) for n in names if n.endswith(".safetensors")]
+        ranked.append((10, DEFAULT_FILE))
+    elif not ranked:
+        ranked += [(21, n) for n in indexes] or [(30, n) for n in names if n.endswith(".safetensors")]
     return [(rank, os.path.join(directory, n)) for rank, n in ranked]
 
 
@@ -82,7 +82,7 @@ def prefix(path: str) -> str | None:
 def open(path: str) -> Checkpoint:
     """The checkpoint in a file, or in the shards of an index. Raises CorruptError, UnsafeError, LimitError."""
     with paused():
-        return open_sharded(path, NAME, open_file) if path.endswith(".index.json") else open_file(path)
+        return open_sharded(path, NAME, open_file) if is_index(path) else open_file(path)
 
 
 def open_file(path: str) -> Checkpoint:
@@ -96,7 +96,9 @@ def open_file(path: str) -> Checkpoint:
     findings: list[Finding] = []
     tensors = _tensors(header, 8 + len(raw), path, findings)
     _check_coverage(tensors, 8 + len(raw), size, path)
-    return Checkpoint(path, NAME, tensors, files=(path,), metadata=metadata, findings=findings)
+    checkpoint = Checkpoint(path, NAME, tensors, files=(path,), metadata=metadata, findings=findings)
+    checkpoint.ties = {k: v for k, v in metadata.items() if v in tensors and k not in tensors}  # safetensors.torch.save_model
+    return checkpoint
 
 
 def _read_header(path: str) -> tuple[bytes, int]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import gc
 
-from .._typing import NamedTuple
+from .._typing import NamedTuple, cast
 from ..errors import CheckpointError, UnsupportedError
-from ..plan.values import Plan, Task
+from ..packing import Quantizer, by_name
+from ..plan.values import Encode, Plan, Task
 from ..support.files import CHUNK
-from ..tensors import DTYPES
+from ..tensors import DTYPES, TensorSpec
 from .casts import check_cast, work_dtype
 from .coverage import check_covers
 from .loop_nest import Nest, Segment, check_nest, nest, segments
@@ -22,6 +23,7 @@ from .sources import Flat
 SMALL = 256 << 10  # slots up to this many bytes are gathered with their neighbours
 APART = 16 << 10  # small slots or source runs further apart than this are not taken together
 WINDOW = 16 << 20  # bytes of a window that is turned round, unless the tensor is so large that it would be read too often
+TILE = 1 << 18  # elements of a weight that are encoded at once
 RUN = 8 << 10  # bytes: shorter runs are not worth a write each
 LONG = 32 << 20  # a plain run is cut into jobs of this many bytes when nothing runs along it
 
@@ -50,6 +52,7 @@ class Made(NamedTuple):
     segments: tuple[Segment, ...]
     runs: tuple[Run, ...] = ()  # instead of segments, for a small tensor that is only cast: where its `work` bytes lie
     strip: int = 0  # for a large transposition: how many source rows to turn at a time instead of windows
+    encode: Encode | None = None  # what is put together is a weight of which this is a part
 
 
 class Batch(NamedTuple):
@@ -66,11 +69,15 @@ Job = Raw | Made | Batch
 
 def classify(task: Task, plan: Plan, sources: tuple[Flat, ...], budget: int) -> Raw | Made | None:
     """What kind of work a task is, all of it checked against the sizes on both sides; None if it has no bytes."""
-    name, (file, offset, length), dtype, shape, pieces = task
+    name, (file, offset, length), dtype, shape, pieces, _ = task
     bits = DTYPES[dtype].bits
     numel = 1
     for d in shape:
         numel *= d
+    if task.encode is not None:
+        return _encoded(task, plan, sources, budget)
+    if DTYPES[dtype].block > 1:
+        return _blocks(task, plan, sources, numel)
     if numel * bits != length * 8:
         raise CheckpointError(f"{name!r}: the plan gives {length:,} bytes to {numel:,} elements of {dtype}")
     if not 0 <= file < len(plan.layout.files) or offset < 0:
@@ -98,8 +105,48 @@ def classify(task: Task, plan: Plan, sources: tuple[Flat, ...], budget: int) -> 
     return _general(task, plan, sources, numel, bits, budget)
 
 
-def _general(task: Task, plan: Plan, sources: tuple[Flat, ...], numel: int, bits: int, budget: int) -> Raw | Made:
-    name, (file, offset, length), dtype, _, pieces = task
+def _encoded(task: Task, plan: Plan, sources: tuple[Flat, ...], budget: int) -> Made | None:
+    """A part of a packed weight: the weight is put together in float32 by rows, some at a time, and encoded."""
+    name, (file, offset, length), dtype, shape, _, encode = task
+    assert encode is not None
+    if TensorSpec(dtype, shape).nbytes != length:
+        raise CheckpointError(f"{name!r}: the plan gives {length:,} bytes to {dtype} {list(shape)}")
+    columns = encode.shape[-1]
+    plain = TensorSpec("F32", encode.shape)
+    if not plain.numel:
+        return None
+    whole = task._replace(slot=task.slot._replace(length=plain.nbytes), dtype="F32", shape=encode.shape, encode=None)
+    made = _general(whole, plan, sources, plain.numel, 32, budget, raw=False)
+    assert isinstance(made, Made)
+    together = quantizer_of(encode).rows_together(encode.settings)
+    rows = max(1, TILE // max(1, columns) // together) * together
+    nests = tuple(n for s in made.segments for n in s.nests)
+    segment = Segment(0, plain.numel, min(plain.numel, rows * columns), nests)
+    return Made(name, file, offset, length, "F32", dtype, (segment,), encode=encode)
+
+
+def quantizer_of(encode: Encode) -> Quantizer:
+    """The packing that encodes."""
+    return cast(Quantizer, by_name(encode.packing))
+
+
+def _blocks(task: Task, plan: Plan, sources: tuple[Flat, ...], numel: int) -> Raw | None:
+    """A tensor of blocks of codes, which is only copied as a whole: its elements have no bytes of their own."""
+    name, (file, offset, length), dtype, shape, pieces, _ = task
+    piece = pieces[0] if len(pieces) == 1 else None
+    if piece is None or piece.op != "copy" or piece.source_offset or piece.target_offset or not 0 <= piece.source < len(sources):
+        raise UnsupportedError(f"{name!r}: {dtype} blocks are only copied as a whole", hint="--dequantize")
+    source, nest_ = sources[piece.source], nest(piece, name)
+    whole = numel if nest_ is None or not nest_.loops else nest_.loops[0][0] if nest_.loops[0][1:] == (1, 1) else -1
+    if plan.sources[piece.source].dtype != dtype or whole != numel or source.nbytes != length or length != TensorSpec(dtype, shape).nbytes:
+        raise UnsupportedError(f"{name!r}: {dtype} blocks are only copied as a whole", hint="--dequantize")
+    if not 0 <= file < len(plan.layout.files) or offset < 0:
+        raise CheckpointError(f"{name!r}: the plan puts it in no file")
+    return Raw(name, file, offset, length, tuple(runs(source, 0, length))) if length else None
+
+
+def _general(task: Task, plan: Plan, sources: tuple[Flat, ...], numel: int, bits: int, budget: int, *, raw: bool = True) -> Raw | Made:
+    name, (file, offset, length), dtype, _, pieces, _ = task
     nests: list[Nest] = []
     used: set[str] = set()
     stored = True
@@ -130,7 +177,7 @@ def _general(task: Task, plan: Plan, sources: tuple[Flat, ...], numel: int, bits
     if count != numel:
         raise CheckpointError(f"{name!r}: the plan writes {count:,} of its {numel:,} elements")
     check_covers(nests, name, numel)
-    if stored and used == {dtype} and all(x.op == "copy" and _plain(x) for x in nests):
+    if raw and stored and used == {dtype} and all(x.op == "copy" and _plain(x) for x in nests):
         out: list[Run] = []
         for x in sorted(nests, key=lambda x: x.target_offset):
             if (x.source_offset * bits) % 8 or (x.span * bits) % 8:

@@ -13,10 +13,10 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import ExitStack
 
-from .._typing import TYPE_CHECKING, NamedTuple
+from .._typing import TYPE_CHECKING, Any, NamedTuple
 from ..containers import Checkpoint, Packed, open_checkpoint
 from ..errors import CheckpointError, CorruptError
-from ..plan.values import Drawn, Encoded, Source
+from ..plan.values import Drawn, Encoded, PackedParts, Source
 from ..support.files import CHUNK, Files
 from ..tensors import DTYPES, Extent
 
@@ -36,11 +36,12 @@ class Flat(NamedTuple):
     data: bytes | None = None
     drawn: Drawn | None = None
     encoded: Encoded | None = None
+    packed: PackedParts | None = None
 
 
 def flat(source: Source) -> Flat:
     """`source` with the running positions of its extents."""
-    name, dtype, extents, data, drawn, encoded = source
+    name, dtype, extents, data, drawn, encoded, packed = source
     if len(extents) == 1:
         return Flat(name, extents, (0,), extents[0][2])
     if drawn is not None:
@@ -49,6 +50,8 @@ def flat(source: Source) -> Flat:
         return Flat(name, (), (), len(data), data=data)
     if encoded is not None:
         return Flat(name, (), (), encoded.nbytes, encoded=encoded)
+    if packed is not None:
+        return Flat(name, (), (), packed.form.rows * packed.form.columns * 4, packed=packed)
     starts, at = [], 0
     for e in extents:
         starts.append(at)
@@ -168,6 +171,7 @@ class Reader:
         self._unpacker = unpacker
         self._streams: dict[Encoded, Stream] = {}
         self._begun: set[Encoded] = set()
+        self._tiles: dict[int, tuple[list[Any], int, int, Any]] = {}  # of packed sources, by identity: a plan keeps them alive
         self._small: tuple[Encoded | None, bytes] = (None, b"")  # the last one
 
     def read(self, source: Flat, at: int, into: memoryview) -> None:
@@ -177,6 +181,8 @@ class Reader:
             self._files.read(e.path, e.offset + at, into)
         elif source.encoded is not None:
             self._decode(source.encoded, at, into)
+        elif source.packed is not None:
+            self._unpack(source.packed, at, into)
         elif source.data is not None:
             into[:] = source.data[at : at + len(into)]
         elif source.drawn is not None:
@@ -194,6 +200,40 @@ class Reader:
                 self._files.read(e.path, e.offset + skip, into[done : done + n])
                 done += n
             i += 1
+
+    def _unpack(self, packed: PackedParts, at: int, into: memoryview) -> None:
+        """Decode the rows that `into` needs; the last tile is kept, since the next run often begins in it."""
+        form, row, done = packed.form, packed.form.columns * 4, 0
+        while done < len(into):
+            tiles, step, step_bytes, decode = self._tiles_of(packed)
+            number = (at + done) // step_bytes
+            if tiles[0] != number:
+                tile = decode(number * step, min(number * step + step, form.rows))
+                tiles[:] = number, memoryview(tile.reshape(-1)).cast("B")
+            skip = at + done - number * step * row
+            n = min(len(tiles[1]) - skip, len(into) - done)
+            into[done : done + n] = tiles[1][skip : skip + n]
+            done += n
+
+    def _tiles_of(self, packed: PackedParts) -> tuple[list[Any], int, int, Any]:
+        """(the number and bytes of the tile decoded last, rows of a tile, its bytes, what decodes rows)."""
+        found = self._tiles.get(id(packed))
+        if found is None:
+            from ..packing import by_name, part_fetcher, tile_rows
+
+            fetch = part_fetcher({role: (dtype, extents) for role, dtype, extents in packed.parts}, self._extent)
+            decode = by_name(packed.form.packing).decode
+            step = tile_rows(packed.form)
+            if len(self._tiles) >= STREAMS:
+                self._tiles.pop(next(iter(self._tiles)))
+            found = [-1, memoryview(b"")], step, step * packed.form.columns * 4, lambda a, b: decode(packed.form, fetch, a, b)
+            self._tiles[id(packed)] = found
+        return found
+
+    def _extent(self, e: Extent) -> bytes:
+        raw = bytearray(e.length)
+        self._files.read(e.path, e.offset, memoryview(raw))
+        return bytes(raw)
 
     def _decode(self, e: Encoded, at: int, into: memoryview) -> None:
         assert self._unpacker is not None

@@ -5,13 +5,15 @@ Policy: nothing is allocated for a tensor; bytes are summed and written while th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from .._typing import NamedTuple
+from ..plan.values import Encode
+from ..support.arrays import numpy_dtype
 from ..support.files import CHUNK, LINE, Checksum, Files, between, in_line
 from ..tensors import DTYPES
 from .casts import cast
-from .jobs import APART, Batch, Job, Made, Raw
+from .jobs import APART, Batch, Job, Made, Raw, quantizer_of
 from .loop_nest import Buffer, Mover
 from .sources import Flat, Unpacker
 
@@ -147,6 +149,16 @@ class Worker:
         """A tensor window by window, each cast, summed and written while it is warm."""
         crc, sum_ = 0, self._s.checksum
         size, width = DTYPES[x.work].bits // 8, DTYPES[x.dtype].bits // 8
+        if x.encode is not None:
+            at = x.offset
+            for data in self._encoded(x, x.encode):
+                if sum_ is not None:
+                    crc = sum_(data, crc)
+                self._write(x.file, at, data)
+                at += len(data)
+            if sum_ is not None:
+                self._note(x.file, x.offset, x.length, crc, x.name)
+            return
         if x.strip:
             self._strips(x, size, width)
             return
@@ -212,8 +224,6 @@ class Worker:
     def _cast(self, x: Made, data: memoryview, out: memoryview) -> memoryview:
         import numpy as np
 
-        from ..support.arrays import numpy_dtype
-
         a, b = np.frombuffer(data, numpy_dtype(x.work)), np.frombuffer(out, numpy_dtype(x.dtype))
         lost = cast(a, b, x.work, x.dtype, self._s.clip)
         if lost:
@@ -264,8 +274,6 @@ class Worker:
     def _cast_all(self, items: list[Made], memory: memoryview, base: int) -> None:
         """Read small tensors of one type side by side, cast them at once, and put them where they belong."""
         import numpy as np
-
-        from ..support.arrays import numpy_dtype
 
         work, dtype = items[0].work, items[0].dtype
         size, width = DTYPES[work].bits // 8, DTYPES[dtype].bits // 8
@@ -319,7 +327,33 @@ class Worker:
                     memory[t : t + m] = buffer[o - start : o - start + m]
             i = j
 
+    def _encoded(self, x: Made, encode: Encode) -> Iterator[memoryview]:
+        """The bytes of a part of a packed weight, for some rows of the weight at a time."""
+        import numpy as np
+
+        packing, columns = quantizer_of(encode), encode.shape[-1]
+        (segment,) = x.segments
+        window = self._window.get(segment.step * 4)
+        for low in range(segment.start, segment.stop, segment.step):
+            high = min(low + segment.step, segment.stop)
+            for n in segment.nests:
+                if n.target_offset < high and low < n.target_offset + n.span:
+                    if self._s.stop[0]:
+                        raise Stopped
+                    self._mover.place(n, low, high, window, "F32", "F32")
+            rows = np.frombuffer(window, np.float32, high - low).reshape(-1, columns)
+            if encode.dtype != "F32":
+                rows = rows.astype(numpy_dtype(encode.dtype)).astype(np.float32)
+            part = packing.encode_rows(rows, encode.dtype, encode.settings)[encode.role]
+            yield np.ascontiguousarray(part).reshape(-1).view(np.uint8).data.cast("B")
+
     def _small(self, x: Made, into: memoryview) -> None:
+        if x.encode is not None:
+            at = 0
+            for data in self._encoded(x, x.encode):
+                into[at : at + len(data)] = data
+                at += len(data)
+            return
         size = DTYPES[x.work].bits // 8
         count = x.length * 8 // DTYPES[x.dtype].bits
         window = into if x.work == x.dtype else self._window.get(count * size)[: count * size]

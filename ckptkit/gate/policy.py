@@ -67,6 +67,7 @@ class Entry(NamedTuple):
     reading: Reading
     integrity: bool
     limits: Mapping[str, int] = {}  # those that are other than usual
+    against: str = ""  # the installed library that is asked, too
 
 
 class Policy(NamedTuple):

@@ -47,6 +47,10 @@ def check(entry: Entry) -> Checked:
     try:
         with examine(entry.path, entry.reading) as subject:
             findings = run_rules(subject, expect, integrity=entry.integrity, values=entry.integrity, beside=True)
+            if against := entry.against:
+                from ..runtime.verify.ask import ask
+
+                findings += ask(against, subject)
             own = subject.checkpoint.container
             if entry.containers and own not in entry.containers:
                 findings.append(Finding("error", "expect", "container", f"the container is {own}; allowed: {', '.join(entry.containers)}"))

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from .._typing import TYPE_CHECKING, NamedTuple, Protocol
-from ..configuration.without_effect import no_effect
+from ..configuration.without_effect import WITHOUT_EFFECT, no_effect
 from ..errors import UndecidedError, printable
 from ..support.name_text import collapse, natural
 from ..support.opaque import Opaque
@@ -31,7 +31,8 @@ from ..tensors import DTYPES
 if TYPE_CHECKING:
     from ..configuration.read import RawConfig, Values
     from ..containers import Checkpoint
-    from ..schema import Architecture
+    from ..schema import Architecture, ConfigForm
+    from .packed_weights import Packings
     from .weight_graph import WeightGraph
 
 PLACES = ("used", "tied", "repeated", "derived", "optimizer", "trainer", "part", "stray", "dropped", "unexplained")
@@ -54,6 +55,9 @@ class Subject(Protocol):
 
     @property
     def values(self) -> Values | None: ...
+
+    @property
+    def packings(self) -> Packings: ...
 
     @property
     def architecture(self) -> Architecture | None: ...
@@ -109,7 +113,11 @@ def make_account(subject: Subject) -> Account:
 
 
 def require_read(subject: Subject, what: str) -> None:
-    """Raise UndecidedError where something holds numbers that are not read: `what` ("a digest") would leave it out."""
+    """Raise UndecidedError where something holds numbers that are not read, so that `what` ("a digest") would leave it out, and where
+    loaders read other tensors than are read here."""
+    if subject.checkpoint.disputed:
+        said = f"what loaders read is another model: {subject.checkpoint.disputed}"
+        raise UndecidedError(said, path=subject.checkpoint.path, hint="ckptkit fix makes the index from the shards")
     left = subject.account.unread
     if left:
         raise UndecidedError(
@@ -132,8 +140,9 @@ def heads_in_doubt(subject: Subject) -> tuple[list[str], list[str]]:
     heads = sorted({i.group for i in arch.params.values() if "labels" in i.layout.axes and i.group != "core"} & subject.graph.groups)
     packed = {n for p in subject.graph.packings for n in p.stored}
     between = []
-    for name, (kind, _) in subject.graph.roles.items():
-        if kind in ("unexplained", "dropped") and name not in packed and name in subject.checkpoint.tensors:
+    for name, (kind, what) in subject.graph.roles.items():
+        low = kind == "unexplained" and bool(what)  # an adapter's: it stands beside its module
+        if kind in ("unexplained", "dropped") and not low and name not in packed and name in subject.checkpoint.tensors:
             spec = subject.checkpoint.tensors[name].spec
             after = all(n in (labels, labels + 2) for n in spec.shape)  # a CRF's transitions: they stand behind the head
             if len(spec.shape) > 1 and not after and DTYPES[spec.dtype].kind == "float":
@@ -155,7 +164,7 @@ def unread_words(left: list[Entry]) -> str:
 def _tensors(subject: Subject) -> Iterator[Entry]:
     ck, graph = subject.checkpoint, subject.graph
     packed = {n: f"part of {p.numbers} ({p.family})" for p in graph.packings for n in p.stored}
-    known = graph.recognition is not None
+    known, weights = graph.recognition is not None, subject.packings.weights
     new = tuple.__new__
     for name, (kind, what) in graph.roles.items():
         if name not in ck.tensors:
@@ -172,6 +181,9 @@ def _tensors(subject: Subject) -> Iterator[Entry]:
         whole = place in ("dropped", "optimizer", "trainer", "derived", "stray") or DTYPES[ck.tensors[name].spec.dtype].bits % 8 == 0
         counts = place == "unexplained" or (place == "part" and name in ck.parts and not ck.chosen)
         yield new(Entry, ("tensor", name, place, what, not whole, counts))
+        if name in weights:
+            of = f"part of {name} ({weights[name].label})"
+            yield from (Entry("tensor", t.name, place, of) for t in weights[name].parts.values() if t.name != name)
 
 
 def _unread(subject: Subject) -> Iterator[Entry]:
@@ -233,6 +245,15 @@ def unexplained_keys(subject: Subject) -> dict[str, object]:
     values = subject.values
     if values is None:
         return {k: v for k, v in raw.items() if not no_effect(k, v)}
+    form = subject.architecture.dialects[values.form].config if subject.architecture is not None else None
     rest = values.rest.get(values.form, {})
-    marks = subject.architecture.dialects[values.form].config.marks if subject.architecture is not None else {}
-    return {k: v for k, v in rest.items() if not no_effect(k, v) and k not in marks}
+    return {k: v for k, v in rest.items() if not (no_effect(k, v) if form is None else _is_usual(form, k, v))}
+
+
+def _is_usual(form: ConfigForm, key: str, value: object) -> bool:
+    """Whether a key changes nothing: as its form has it, as any configuration has it, or since a written one has that value."""
+    if key in form.usual:
+        return form.usual[key] is ... or form.usual[key] == value or value is None
+    if key in form.also and key not in WITHOUT_EFFECT and value is not None:
+        return form.also[key] == value
+    return no_effect(key, value)

@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 
 from .._typing import TYPE_CHECKING, NamedTuple
-from ..arch import architectures, by_name
+from ..arch import architectures, by_name, is_learned
+from ..configuration.quantization import quantization_of
 from ..configuration.read import RawConfig, Values, interpret, load_config, size_names
 from ..containers import Checkpoint, drop_explained, open_checkpoint
 from ..errors import CheckpointError, UsageError
 from ..findings import Finding
 from ..schema import Architecture, Param
 from ..schema.layout import Sizes
+from .packed_weights import NONE, Packings, group_packed
 from .parts import select_part
 from .reading import AS_FOUND, Reading
 from .solve import Solution
@@ -35,6 +37,7 @@ class Subject(NamedTuple):
     values: Values | None
     given: Mapping[str, object]  # what the user set by hand: canonical values, above the configuration's
     findings: tuple[Finding, ...]
+    packings: Packings = NONE
 
     def __enter__(self) -> Subject:
         return self
@@ -146,6 +149,8 @@ class Subject(NamedTuple):
         if self.architecture is None:
             return self.graph.solution.sizes.copy()
         sizes = self.completed().sizes.copy()
+        for count, n in self.graph.counts.items():  # a tensor of another naming may join what these names count
+            sizes.axis.setdefault(count, n)
         assert self.graph.dialect is not None
         for param, lack in self.graph.dialect.lacks.items():
             if param not in self.graph.params:
@@ -162,7 +167,7 @@ def examine(path: str | os.PathLike[str], reading: Reading = AS_FOUND, **words: 
     A configuration that cannot be read is an error finding, unless it was named. Raises CheckpointError.
     """
     config, container, architecture, dialect, part, given, drop = reading.but(**words)
-    if architecture is not None:
+    if architecture is not None and not is_learned(architecture):
         by_name(architecture)
     if dialect is not None:
         known = dict.fromkeys(n for a in architectures().values() for d in a.dialects.values() for n in (d.name, d.alias) if n)
@@ -174,6 +179,7 @@ def examine(path: str | os.PathLike[str], reading: Reading = AS_FOUND, **words: 
             part = None
         raw, findings = _configuration(checkpoint, config, part or "")
         said = raw.raw if raw else None
+        packings = group_packed(checkpoint, quantization_of(said, os.path.basename(raw.source) if raw else "", checkpoint.folder))
         graph = bind(
             checkpoint,
             declared=raw.declared if raw else None,
@@ -190,7 +196,7 @@ def examine(path: str | os.PathLike[str], reading: Reading = AS_FOUND, **words: 
         if raw is not None and graph.recognition is not None:
             values = interpret(raw, graph.recognition.architecture, graph.recognition.dialect)
             findings += values.findings
-        return Subject(checkpoint, graph, raw, values, dict(given), tuple(findings))
+        return Subject(checkpoint, graph, raw, values, dict(given), tuple(findings), packings)
     except BaseException:
         checkpoint.close()
         raise

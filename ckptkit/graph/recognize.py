@@ -1,29 +1,28 @@
 """Which architecture and dialect the stored names are, with the evidence.
 
-Policy: names are reduced to patterns once (digits to a placeholder) and every architecture x dialect is scored by exact
-sets of patterns. Tensors decide; what the configuration calls itself only decides between equals. A wrapper that all
-names share ("module." of DataParallel, "_orig_mod." of torch.compile) is set apart and named as such. Where the names tell
-nothing and the container keeps the variables' own names besides (TensorFlow's object graph, Keras' HDF5), those are tried.
+Policy: names are reduced to patterns once (digits to a placeholder) and every architecture x dialect is scored by exact sets of patterns.
+Tensors decide; what the configuration calls itself only decides between equals. Wrappers and scopes are set apart and named as such
+(`scopes`). Where a container keeps the variables' own names besides (TensorFlow's objects, Keras' HDF5), those are tried.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
-from itertools import islice
 
 from .._typing import TYPE_CHECKING, NamedTuple
 from ..arch import architectures, by_name, candidates
 from ..arch import names as known_names
 from ..errors import UsageError
 from ..schema import Architecture, Dialect, Match, Row, Table
-from ..schema.templates import patterns_of, reduce_names, stem, tally
-from .scopes import scopes, shared_wrapper, without_inner
+from ..schema.templates import patterns_of, reduce_names, tally
+from .layouts import misfits, misnumbered
+from .scopes import inner_words, scopes, second_scopes, shared_wrapper, without_inner
+from .stored_names import StoredNames
 from .training_state import optimizer_state
 
 if TYPE_CHECKING:
-    from ..schema.library_names import Spelling
+    from .learned import Learned
 
 
 class Score(NamedTuple):
@@ -80,6 +79,7 @@ class Recognition(NamedTuple):
     score: Score
     evidence: tuple[str, ...]
     plain: Mapping[str, str] = {}  # stored name -> plain name, where the dialect has a spelling
+    learned: Learned | None = None  # where the architecture has no table of its own
 
     @property
     def table(self) -> Table:
@@ -100,64 +100,7 @@ def _strip(reduced: Reduced, wrapper: str) -> dict[str, str]:
     return {k: p[n:] for k, p in reduced.items() if p.startswith(wrapper)}
 
 
-class _Names:
-    """The names of a checkpoint as the dialects that are tried need them: how often each pattern is met, shapes, plain names."""
-
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]], patterns: Mapping[str, int], config: Mapping[str, object]) -> None:
-        self.stored, self.patterns = shapes, patterns
-        self.stems = {stem(p) for p in patterns}
-        self.marks = [mark for mark in "/." if any(mark in p for p in patterns)]
-        self._config = config
-        self._spelled: dict[Spelling, _Names | None] = {}
-
-    @property
-    def plain(self) -> Mapping[str, str]:
-        """Stored name -> plain name, where a spelling tells them apart."""
-        return {}
-
-    @property
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """The shapes by plain names."""
-        return self.stored
-
-    def of(self, dialect: Dialect) -> _Names | None:
-        """The names as a dialect's rows have them; None where they are not spelled as it spells them."""
-        spelling = dialect.files.spelling
-        if spelling is None:
-            return self
-        if spelling not in self._spelled:
-            self._spelled[spelling] = None
-            if any(spelling.sign in name for name in islice(self.stored, 8)):
-                config = dialect.config.reader.unfold(self._config) if dialect.config.reader.unfold is not None else None
-                spelled = _Spelled(self.stored, spelling, self._config if config is None else config)
-                if spelled.patterns:
-                    self._spelled[spelling] = spelled
-        return self._spelled[spelling]
-
-
-class _Spelled(_Names):
-    """The same names as a spelling has them. They are made when they are needed: most dialects are only tried, by the patterns."""
-
-    def __init__(self, stored: Mapping[str, tuple[int, ...]], spelling: Spelling, config: Mapping[str, object]) -> None:
-        self.stored = stored
-        self._make: Callable[[], Mapping[str, str]] = lambda: spelling.plain(list(stored), config)
-        super().__init__(
-            stored,
-            tally(patterns_of(self.plain.values())) if spelling.patterns is None else spelling.patterns(list(stored), config),
-            config,
-        )
-
-    @cached_property
-    def plain(self) -> Mapping[str, str]:
-        return self._make()
-
-    @cached_property
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        plain = self.plain
-        return {plain.get(n, n): s for n, s in self.stored.items()}
-
-
-def _candidates(every: _Names, asked: Question, *, thorough: bool) -> list[Candidate]:
+def _candidates(every: StoredNames, asked: Question, *, thorough: bool) -> list[Candidate]:
     """The dialects that hold at least half of their own core. Unless `thorough`, one of the first rows must be there."""
     found = []
     if asked.architecture is not None:
@@ -186,7 +129,7 @@ def _candidates(every: _Names, asked: Question, *, thorough: bool) -> list[Candi
     return [c for c in found if not c.dialect.part or first.setdefault(c.architecture.name, c.dialect.part) == c.dialect.part]
 
 
-def _score(names: _Names, table: Table, prefix: str, asked: Question) -> Score | None:
+def _score(names: StoredNames, table: Table, prefix: str, asked: Question) -> Score | None:
     """How well a dialect fits at a prefix; None where less than half of its core is there."""
     patterns, arch, dialect = names.patterns, table.arch, table.dialect
     core, index = table.core(prefix), table.index(prefix)
@@ -237,12 +180,13 @@ def recognize(
         if found is None:
             return None
         inside = {b: n for n, b in bare.items()}
-        said = f"inside of names stand the wrappers {', '.join(wrappers)}"
-        return found._replace(matches={inside[n]: m for n, m in found.matches.items()}, evidence=(*found.evidence, said))
+        return found._replace(
+            matches={inside[n]: m for n, m in found.matches.items()}, evidence=(*found.evidence, *inner_words(shapes, wrappers))
+        )
     if found is None or not found.score.whole or found.score.explained < len(shapes):
         found = _by_own_names(shapes, aliases(), asked, found)
     if found is None:
-        found = _in_scope(shapes, asked)
+        found = _in_scope(shapes, asked) or _in_second_scope(shapes, asked)
     if found is not None and asked.architecture is None and asked.dialect is None and _is_cousin(found, shapes, asked.declared):
         return None
     if found is None:
@@ -287,6 +231,18 @@ def _in_scope(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> Recogni
             evidence=(*said, f"the names are wrapped in {wrapper!r}"),
         )
     return best
+
+
+def _in_second_scope(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> Recognition | None:
+    """What the names are recognised as where TensorFlow numbered the scope, since a graph had another of its name before."""
+    for scope, first in second_scopes(shapes):
+        stored = {first + n.removeprefix(scope) if n.startswith(scope) else n: n for n in shapes}
+        found = _recognize({n: shapes[s] for n, s in stored.items()}, asked) if len(stored) == len(shapes) else None
+        if found is not None and found.score.whole:
+            said = f"the names begin with {scope!r}, which is {first!r} a second time in one graph"
+            matches, plain = ({stored[n]: v for n, v in held.items()} for held in (found.matches, found.plain))
+            return found._replace(matches=matches, plain=plain, evidence=(*found.evidence, said))  # type: ignore[arg-type]
+    return None
 
 
 def _by_own_names(
@@ -336,10 +292,10 @@ def _recognize(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> Recogn
     for _ in range(4):
         patterns = tally(stripped.values())
         inner = {n[len(wrapper) :]: s for n, s in shapes.items()} if wrapper else shapes
-        names = _Names(inner, patterns, asked.config)
+        names = StoredNames(inner, patterns, asked.config)
         found = _candidates(names, asked, thorough=False) or _candidates(names, asked, thorough=True)
         if found:
-            best = _best(found, stripped)
+            best = _by_layout(_best(found, stripped), found, inner, {n[len(wrapper) :]: p for n, p in stripped.items()})
             matches, plain = _matches(best, names, stripped, wrapper)
             evidence = _evidence(best, found, asked, wrapper, f"{len(matches)} of {len(reduced)}")
             return Recognition(best.architecture, best.dialect, best.prefix, wrapper, matches, best.score, tuple(evidence), plain)
@@ -351,7 +307,7 @@ def _recognize(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> Recogn
     return None
 
 
-def _matches(best: Candidate, names: _Names, reduced: Reduced, wrapper: str) -> tuple[dict[str, Match], dict[str, str]]:
+def _matches(best: Candidate, names: StoredNames, reduced: Reduced, wrapper: str) -> tuple[dict[str, Match], dict[str, str]]:
     """(stored name -> its row, stored name -> plain name) of the names that a candidate has."""
     table = best.architecture.table(best.dialect.name)
     index, match, prefix = table.index(best.prefix), table.match, best.prefix
@@ -408,33 +364,22 @@ def _best(found: list[Candidate], reduced: Reduced) -> Candidate:
         if len(set(named)) > 1:  # else they differ in the layout alone, and the numbers fit one as well as the other
             numbers = re.compile("[0-9]+").findall
             numbered = [(pattern, numbers(name)) for name, pattern in reduced.items()]
-            wrong = dict(zip(named, (_misfits(t, prefix, numbered) for t, prefix in tables), strict=True))
+            wrong = dict(zip(named, (misnumbered(t, prefix, numbered) for t, prefix in tables), strict=True))
             least = min(wrong.values())
             best = [c for c, n in zip(best, named, strict=True) if wrong[n] == least]
     return max(best, key=lambda c: c.score)
 
 
-def _misfits(table: Table, prefix: str, numbered: Sequence[tuple[str, list[str]]]) -> int:
-    """Names of a known pattern with numbers that are not, or a second time, and numbers that are left out. `numbered`: the names'
-    patterns and numbers."""
-    wrong, seen, indices = 0, set(), dict[str, set[int]]()
-    index, match = table.index(prefix), table.match
-    for pattern, numbers in numbered:
-        if pattern not in index:
-            continue
-        m = match(pattern, numbers, prefix)
-        if m is None:
-            wrong += 1
-            continue
-        place = id(m.row), m.at
-        wrong += place in seen
-        seen.add(place)
-        for holder, i in m.at:
-            if holder in indices:
-                indices[holder].add(i)
-            else:
-                indices[holder] = {i}
-    return wrong + sum(max(i) + 1 - len(i) for i in indices.values())
+def _by_layout(best: Candidate, found: Sequence[Candidate], stored: Mapping[str, tuple[int, ...]], reduced: Reduced) -> Candidate:
+    """Of namings of one architecture with the same names, the one in whose layouts the shapes fit together."""
+    same = (best.score.explained, best.score.missing, best.prefix, best.architecture)
+    alike = (c for c in found if (c.score.explained, c.score.missing, c.prefix, c.architecture) == same)
+    own = [c for c in alike if c.dialect.files.spelling is None and c.dialect.files.objects is None]
+    if len(own) < 2 or best not in own:
+        return best
+    wrong = {c.dialect.name: misfits(c.architecture, c.dialect.name, c.prefix, stored, reduced) for c in own}
+    least = min(wrong.values())
+    return best if wrong[best.dialect.name] == least else max((c for c in own if wrong[c.dialect.name] == least), key=lambda c: c.score)
 
 
 def _own(dialect: Dialect, arch: Architecture) -> bool:
@@ -462,7 +407,7 @@ def _refuse_part(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> None
         )
 
 
-def _signature(table: Table, prefix: str, names: _Names) -> int:
+def _signature(table: Table, prefix: str, names: StoredNames) -> int:
     """1 where the shapes bear the architecture's signature, -1 where they contradict it, 0 where it has none or they do not tell."""
     said = 0
     for param, dim, size in table.arch.signature:

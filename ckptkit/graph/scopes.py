@@ -5,12 +5,14 @@ one that explains most, then the longest. A wrapper inside a name is one of the 
 component: torch.compile's, FSDP's, activation checkpointing's.
 
 Sources: torch/_dynamo/eval_frame.py (`_orig_mod`), torch/distributed/fsdp (`_fsdp_wrapped_module`), torch/distributed/algorithms/
-_checkpoint (`_checkpoint_wrapped_module`).
+_checkpoint (`_checkpoint_wrapped_module`), huggingface/peft tuners/tuners_utils.py (`base_layer`), utils/other.py (`modules_to_save`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+
+from .adapters import unmerged
 
 WRAPPERS = (
     "model/",
@@ -27,7 +29,8 @@ WRAPPERS = (
     "transformer.",
     "encoder.",
 )
-INSIDE = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+INSIDE = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "base_layer")
+TRAINED = ".modules_to_save."
 _DEPTH = 5  # components of a scope at most
 _MOST = 24  # scopes that are tried
 
@@ -45,8 +48,30 @@ def without_inner(names: Iterable[str]) -> tuple[dict[str, str], tuple[str, ...]
         for mark in marks:
             while mark in bare:
                 bare = bare.replace(mark, ".")
-        out[name] = bare
+        out[name] = _trained(bare) if TRAINED in bare else bare
     return (out, tuple(found)) if len(set(out.values())) == len(out) else ({}, ())
+
+
+def _trained(name: str) -> str:
+    """The name of a module that PEFT trained beside its original, without the component and the adapter's name behind it."""
+    before, _, after = name.partition(TRAINED)
+    adapter, _, rest = after.partition(".")
+    return f"{before}.{rest}" if adapter and rest else name
+
+
+def second_scopes(names: Iterable[str]) -> list[tuple[str, str]]:
+    """(a scope, the same without its number) for the first components "bert_1/" of TensorFlow's names, where nothing has that without."""
+    firsts = {n[: n.index("/")] for n in names if "/" in n}
+    numbered = [(f, f.rpartition("_")) for f in sorted(firsts)]
+    return [(f"{f}/", f"{stem}/") for f, (stem, _, number) in numbered if stem and number.isdecimal() and stem not in firsts]
+
+
+def inner_words(names: Iterable[str], wrappers: tuple[str, ...]) -> Iterator[str]:
+    """Evidence: the wrappers inside names, and what lies beside since they are there."""
+    yield f"inside of names stand the wrappers {', '.join(wrappers)}"
+    low = unmerged(names)
+    if low:
+        yield f"{len(low)} LoRA tensor{'s' * (len(low) > 1)} beside are not merged"
 
 
 def scopes(names: Iterable[str]) -> list[str]:

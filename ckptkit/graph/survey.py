@@ -52,7 +52,11 @@ def _fills(subject: Subject, arch: Architecture, dialect: Dialect) -> Iterator[s
     lacks = {p: k for p, k in dialect.lacks.items() if k.holds(axes)}
     for name, bound in subject.graph.params.items() if lacks else ():
         lack = lacks.get(bound.row.parts[bound.which])
-        if lack is not None and len(bound.row.parts) == 1 and is_filled(subject, bound.stored, lack.fill):
+        if (
+            lack is not None
+            and (len(bound.row.parts) == 1 or not isinstance(lack.fill, str))
+            and is_filled(subject, bound.stored, lack.fill)
+        ):
             yield name
 
 

@@ -20,8 +20,11 @@ from ..schema import Adjust, Architecture, Dialect, Row, count_name, expand
 from ..schema.layout import Placed, Sizes
 from ..schema.templates import reduce_name
 from ..tensors import StoredTensor
+from . import adapters
 from .packed import Packing, packings
-from .recognize import Question, Recognition, recognize
+from .recognize import Question, Recognition
+from .recognize_learned import recognized
+from .second_names import denies_ties, lie_alike, says_second_name
 from .solve import Shape, Solution, solve
 from .training_state import training_state
 
@@ -51,7 +54,10 @@ class WeightGraph:
         recognition: Recognition | None,
         state: Mapping[str, str] | None = None,
         dropped: frozenset[str] = frozenset(),
+        *,
+        untied: bool = False,
     ) -> None:
+        self.untied = untied  # the configuration denies that one tensor may be two parameters
         self.checkpoint = checkpoint
         self.indices: dict[str, set[int]] = {}  # placeholder -> the numbers met
         self.dropped = dropped
@@ -74,6 +80,9 @@ class WeightGraph:
             self.roles[n] = Role("repeat", canonical or first)
             if canonical is not None:
                 self.repeats.append((n, canonical))
+        if recognition is not None and recognition.learned is not None:
+            for holder, numbers in recognition.learned.indices.items():
+                self.indices.setdefault(holder, set()).update(numbers)
         slots = training_state(checkpoint) if state is None else state
         unexplained = Role("unexplained", "")
         for n in checkpoint.tensors:
@@ -86,7 +95,7 @@ class WeightGraph:
             elif n in checkpoint.parts:
                 self.roles[n] = Role("part", checkpoint.parts[n])
             else:
-                self.roles[n] = unexplained
+                self.roles[n] = Role("unexplained", said) if (said := adapters.what(n)) else unexplained
 
     def _without_unread(self, r: Recognition) -> Recognition:
         """The recognition of what can be read; the rest is remembered."""
@@ -142,14 +151,17 @@ class WeightGraph:
             else:
                 self.params[name] = bound
                 self.roles[stored] = Role("param", name)
-        for name, info in params.items():
+        for name, info in () if self.untied else params.items():
             holder = self.params.get(name)
-            if holder is None or info.tied is None or info.group not in r.architecture.free_groups or info.tied in self.params:
+            if holder is None or info.tied is None or info.tied in self.params:
                 continue
-            if (
-                holder.row.parts == (name,) and info.layout == params[info.tied].layout
-            ):  # one tensor: which of its names it is saved under differs
-                self.params[info.tied] = holder
+            if info.group not in r.architecture.free_groups and not says_second_name(self.checkpoint.ties, r, info.tied, holder.stored):
+                continue
+            if info.tied not in r.table.by_param:
+                continue
+            row, _ = r.table.by_param[info.tied]
+            if holder.row.parts == (name,) and row.parts == (info.tied,) and lie_alike(holder.row, row, params):
+                self.params[info.tied] = Bound(holder.stored, row, 0, {})  # one tensor: which of its names it is saved under differs
                 self.roles[holder.stored] = Role("param", info.tied)
 
     def _bind_stack(self, stored: str, row: Row, at: Mapping[str, int], at_items: tuple[tuple[str, int], ...]) -> None:
@@ -236,7 +248,9 @@ class WeightGraph:
     @cached_property
     def counts(self) -> dict[str, int]:
         """How many of each placeholder there are, holes included: {"layers": 24}."""
-        return {count_name(p): max(v) + 1 for p, v in self.indices.items()}
+        found = {count_name(p): max(v) + 1 for p, v in self.indices.items()}
+        learned = self.recognition.learned if self.recognition is not None else None
+        return found if learned is None else {**found, **{c: n for c, n in learned.extra.items() if c not in found}}
 
     @cached_property
     def groups(self) -> frozenset[str]:
@@ -333,8 +347,11 @@ def bind(
     shapes = {n: t.spec.shape for n, t in checkpoint.tensors.items() if not any(n in a for a in apart)}
     shapes |= {n: u.shape or () for n, u in checkpoint.unread.items() if not any(n in a for a in (*apart, checkpoint.beside))}
     asked = Question(declared, architecture, dialect, part, config or {}, checkpoint.called)
-    found = recognize(shapes, checkpoint.aliases, asked)
-    return WeightGraph(checkpoint, found, state, dropped)
+    found = recognized(shapes, checkpoint.aliases, asked)
+    if found is None and not checkpoint.special[0]:
+        checkpoint.special = adapters.alone(checkpoint)
+    untied = found is not None and denies_ties(found.dialect, config or {})
+    return WeightGraph(checkpoint, found, state, dropped, untied=untied)
 
 
 def _dropped(checkpoint: Checkpoint, globs: Sequence[str]) -> frozenset[str]:

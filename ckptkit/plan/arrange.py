@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cache, cached_property
 
 from .._typing import NamedTuple
+from ..errors import UnsupportedError
 from ..findings import Finding
 from ..graph.examine import Subject
+from ..graph.packed_weights import PackedWeight
 from ..graph.survey import Survey
 from ..graph.tf_objects import Hung
 from ..limits import raised
@@ -17,7 +19,7 @@ from ..schema.loops import Loop, simplify
 from ..support.name_text import collapse
 from ..tensors import DTYPES, Extent, StoredTensor, TensorSpec, row_major_strides
 from .target import Request
-from .values import Drawn, Encoded, Piece, Source, is_copy
+from .values import Drawn, Encode, Encoded, PackedParts, Piece, Source, is_copy
 
 Stories = dict[str, dict[str, object] | None]  # None: copied to, or from, the same name
 
@@ -34,6 +36,7 @@ class Weights(NamedTuple):
     groups: frozenset[str]
     untied: bool  # whether a parameter that may be tied is stored apart and differs
     findings: tuple[Finding, ...]
+    encodes: Mapping[str, Encode] = {}  # target names of parts of weights that are quantised -> how
     hung: Hung | None = None  # where TensorFlow's objects hold the target, if they do
 
 
@@ -46,6 +49,8 @@ class Builder:
         self.survey = survey
         self._paths: dict[str, str] = {}
         self.tensors = subject.checkpoint.tensors
+        self.packed = subject.packings.weights
+        self.parts: dict[str, StoredTensor] = {}  # parts of packed weights that move as they are, by the names of their sources
         self.sources: dict[str, int] = {}
         self.made: dict[str, bytes | Drawn] = {}  # sources that are computed, float32
         self.targets: list[tuple[str, TensorSpec, tuple[Piece, ...]]] = []
@@ -66,6 +71,11 @@ class Builder:
                     dtype = wanted
         return dtype
 
+    def kept_dtype(self, stored: str) -> str:
+        """The dtype that a stored tensor keeps where none is asked for: of a packed weight, what its library decodes it to."""
+        weight = self.packed.get(stored)
+        return weight.form.dtype if weight is not None else self.tensors[stored].spec.dtype
+
     def moved(self, stored: str, target: str) -> None:
         story = self.went.setdefault(stored, {"to": []})
         assert story is not None
@@ -75,12 +85,22 @@ class Builder:
 
     def _stored(self, name: str) -> Source:
         """A stored tensor as a source. What is encoded is named: it is unpacked where the plan is carried out."""
+        if name in self.parts:
+            return Source(name, self.parts[name].spec.dtype, self._extents(self.parts[name]))
         t, checkpoint = self.tensors[name], self.subject.checkpoint
+        weight = self.packed.get(name)
+        if weight is not None:
+            return Source(name, "F32", (), packed=PackedParts(weight.form, tuple(
+                (role, p.spec.dtype, self._extents(p)) for role, p in weight.parts.items()
+            )))  # fmt: skip
         if t.read is None:
-            return Source(name, t.spec.dtype, tuple(tuple.__new__(Extent, (self._absolute(p), at, n)) for p, at, n in t.extents))
+            return Source(name, t.spec.dtype, self._extents(t))
         own = checkpoint.stored_as.get(name, name)
         encoded = Encoded(checkpoint.container, self._absolute(checkpoint.path), own, t.spec.nbytes, self._raised)
         return Source(name, t.spec.dtype, (), encoded=encoded)
+
+    def _extents(self, t: StoredTensor) -> tuple[Extent, ...]:
+        return tuple(tuple.__new__(Extent, (self._absolute(p), at, n)) for p, at, n in t.extents)
 
     def _absolute(self, path: str) -> str:
         """A plan may be carried out in another folder."""
@@ -105,7 +125,16 @@ class Builder:
         for name in checkpoint.tensors:
             if name not in self.went:
                 self.went[name] = {"dropped": "not part of the target"}
+        for weight in self.packed.values():
+            for t in weight.parts.values():
+                self.went.setdefault(t.name, {"part": weight.name})
         return Weights(sources, tuple(self.targets), self.ties, self.strings, self.came, self.went, groups, untied, tuple(self.findings))
+
+
+def adjusted_finding(names: Sequence[str], source: str, target: str) -> Finding:
+    """That the target keeps other values of these canonical parameters than the source."""
+    text = f"{collapse(names)}: {source} and {target} store other values of them, rounded"
+    return Finding("info", "adjusted", collapse(names, 2), text)
 
 
 def how_made(pieces: Sequence[Piece], cast: bool) -> str:
@@ -145,6 +174,9 @@ class Same(Builder):
             if t.spec.dtype == "STRING":
                 self._string(name)
                 continue
+            if name in self.packed and not self.request.dequantize:
+                self._parts_of(self.packed[name])
+                continue
             identity = t.identity
             if identity is not None and identity in first and self.request.container.TIES:
                 self.ties[name] = first[identity]
@@ -153,16 +185,28 @@ class Same(Builder):
                 continue
             if identity is not None:
                 first.setdefault(identity, name)
-            dtype = self.dtype(name, role.what if role.kind == "param" else name, t.spec.dtype)
+            dtype = self.dtype(name, role.what if role.kind == "param" else name, self.kept_dtype(name))
             pieces = (whole(self.source(name), t),)
             self.targets.append((name, t.spec if dtype == t.spec.dtype else TensorSpec(dtype, t.spec.shape), pieces))
-            how = how_made(pieces, dtype != t.spec.dtype)
+            how = "decoded" if name in self.packed else how_made(pieces, dtype != t.spec.dtype)
             self.went[name] = None
             self.came[name] = None if how == "copied" else {"from": [name], "how": how}
         if beside:
             message = f"{len(beside)} tensors of optimizer state beside {self.subject.checkpoint.wrapper!r} are not carried over"
             self.findings.append(Finding("warning", "dropped", collapse(beside, 3), message))
         return self.finish(self.subject.graph.groups, False)
+
+    def _parts_of(self, weight: PackedWeight) -> None:
+        """The parts of a packed weight, bit for bit under their own names: no dtype that is asked for is meant for them."""
+        for t in weight.parts.values():
+            if DTYPES[t.spec.dtype].block > 1 and self.subject.checkpoint.container != self.request.container.NAME:
+                message = f"{t.name!r} is stored in blocks of {t.spec.dtype}, which {self.request.container.TITLE} cannot hold"
+                raise UnsupportedError(message, path=self.subject.checkpoint.path, hint="--dequantize decodes them")
+            self.parts[t.name] = t
+            self.targets.append((t.name, t.spec, (whole(self.source(t.name), t),)))
+            self.went[t.name] = self.came[t.name] = None
+        if weight.name not in self.parts:
+            self.went[weight.name] = {"to": [t.name for t in weight.parts.values()]}
 
     def _string(self, name: str) -> None:
         if self.request.container.STRINGS:

@@ -53,7 +53,11 @@ def assemble(weights: Weights, request: Request, contents: Contents, inputs: Seq
         task
         for n, s, p in weights.targets
         if s.dtype != "STRING"
-        for task in ([Task(n, layout.slots[n], s.dtype, s.shape, p)] if n not in layout.split else _split(n, s.dtype, p, layout.split[n]))
+        for task in (
+            [Task(n, layout.slots[n], s.dtype, s.shape, p, weights.encodes.get(n))]
+            if n not in layout.split
+            else _split(n, s.dtype, p, layout.split[n])
+        )
     )
     stamps = []
     for path in dict.fromkeys(inputs):

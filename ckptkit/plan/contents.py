@@ -10,14 +10,18 @@ import os
 from collections.abc import Mapping
 
 from .._typing import NamedTuple
+from ..configuration.quantization import unpacked_words
 from ..configuration.write import to_json_text
 from ..containers import OBJECT_GRAPH
+from ..containers.gguf.keys import typed
 from ..findings import Finding
 from ..graph.examine import Subject
 from ..graph.tf_objects import object_places
 from ..schema import Dialect
 from .arrange import Weights
-from .sidecars import Company, gather
+from .left_behind import MODULES, left_behind, modules_of
+from .quantize import said_of
+from .sidecars import SIDECARS, Company, gather
 from .target import Request
 from .target_config import TargetConfig, target_config
 
@@ -42,8 +46,8 @@ class Contents(NamedTuple):
 def gather_contents(subject: Subject, request: Request, weights: Weights) -> Contents:
     """Everything of the target but its tensors and the ledger. Reads small files only."""
     metadata, findings = _carried(subject, request)
-    if request.dialect is None:
-        contents = _as_it_was(subject, request, metadata)
+    if request.dialect is None or (request.names_only and subject.config is None):
+        contents = _as_it_was(subject, request, metadata, weights)
         company = gather(subject, None, {}, "", None, _names(contents)) if not request.single else None
     else:
         config = target_config(subject, request, weights, request.dialect)
@@ -55,23 +59,54 @@ def gather_contents(subject: Subject, request: Request, weights: Weights) -> Con
     if lost:
         said = f"what lies beside the tensors is not carried over: {', '.join(lost[:12])}"
         findings.append(Finding("info", "dropped", ", ".join(lost[:6]), said))
+    if company is not None:
+        company = _with_modules(subject, company, request)
+        if subject.checkpoint.whole_folder:
+            findings += left_behind(subject.checkpoint.folder, _used(subject, contents, company))
+    elif os.path.isfile(os.path.join(subject.checkpoint.folder, MODULES)):
+        findings += modules_of(subject.checkpoint.folder, [MODULES], loadable=False).findings
     return _with_company(contents, company, request, findings)
+
+
+def _with_modules(subject: Subject, company: Company, request: Request) -> Company:
+    """The company with the further modules of a sentence-transformers model, or without what only it reads."""
+    loadable = request.container.NAME in ("safetensors", "torch") and (request.dialect is None or request.dialect.config.labels)
+    modules = modules_of(subject.checkpoint.folder, [name for _, name in company.copies], loadable=loadable)
+    copies = [(path, name) for path, name in company.copies if name not in modules.stays]
+    further = [(path, name) for name, path in modules.copies.items()]
+    return Company((*copies, *further), company.texts, (*company.findings, *modules.findings))
+
+
+def _used(subject: Subject, contents: Contents, company: Company) -> list[str]:
+    """The paths of the source's folder that are read or copied."""
+    ck, config = subject.checkpoint, subject.config
+    used = [*ck.files, *(path for path, _ in (*contents.copies, *company.copies)), *(os.path.join(ck.folder, n) for n in SIDECARS)]
+    return [*used, config.source] if config is not None and not config.inside else used
 
 
 def _carried(subject: Subject, request: Request) -> tuple[dict[str, str], list[Finding]]:
     """The metadata that go along, and the finding of those that do not: a Keras file's own (`hdf5:model_config`), where the target
     has no place for it or other names."""
     names_stay = request.dialect is None
-    metadata = {k: v for k, v in subject.checkpoint.metadata.items() if names_stay or k != OBJECT_GRAPH}
+    old = {OBJECT_GRAPH, *subject.checkpoint.ties} if not names_stay else set()
+    metadata = {k: v for k, v in subject.checkpoint.metadata.items() if k not in old}
     keeps: tuple[str, ...] = getattr(request.container, "KEEPS", ()) if names_stay else ()
     lost = [k for k in metadata if k.startswith(PRIVATE) and not k.startswith(keeps)]
     kept = {k: v for k, v in metadata.items() if k not in lost}
     why = f"{request.container.TITLE} has no place for it" if names_stay else "it speaks of the old names"
     said = f"what the file says besides its tensors is not carried over ({', '.join(lost[:8])}): {why}"
-    return kept, [Finding("info", "dropped", ", ".join(lost[:4]), said)] if lost else []
+    findings = [Finding("info", "dropped", ", ".join(lost[:4]), said)] if lost else []
+    ties = subject.checkpoint.ties
+    if names_stay and ties and subject.checkpoint.container != request.container.NAME:
+        pairs = ", ".join(f"{a} is {b}" for a, b in list(ties.items())[:4])
+        what = f"{request.container.TITLE} has no place for what the metadata say ({pairs}): loaders may take these for missing"
+        findings.append(
+            Finding("warning", "dropped", next(iter(ties)), what, "name a dialect with --to: it stores them under their own names")
+        )
+    return kept, findings
 
 
-def _as_it_was(subject: Subject, request: Request, metadata: dict[str, str]) -> Contents:
+def _as_it_was(subject: Subject, request: Request, metadata: dict[str, str], weights: Weights) -> Contents:
     """Where names stay: what the source has, as far as the container holds it."""
     ck, config = subject.checkpoint, subject.config
     same = ck.container == request.container.NAME
@@ -80,10 +115,16 @@ def _as_it_was(subject: Subject, request: Request, metadata: dict[str, str]) -> 
     if ck.objects is not None:
         metadata = {**metadata, OBJECT_GRAPH: ck.objects.packed()}
     extras = ck.extras if same else {}
-    text = to_json_text(_plain(config.raw)) if config is not None else ""
+    if same and ck.container == "gguf" and request.quantize is not None:
+        extras = {**extras, "gguf": typed(extras["gguf"], request.quantize)}
+    decoded = request.dequantize and bool(subject.packings.weights)
+    raw = said_of(unpacked_words(_plain(config.raw), decoded), request, weights) if config is not None else {}
+    text = to_json_text(raw) if config is not None else ""
     copies: Named = ()
     texts: Named = ()
-    if config is not None and not config.inside:
+    if config is not None and not config.inside and (decoded or request.quantize is not None):
+        texts = ((os.path.basename(config.source), text),)
+    elif config is not None and not config.inside:
         copies = ((os.path.abspath(config.source), os.path.basename(config.source)),)
     elif config is not None and not extras:
         texts = (("config.json", text),)

@@ -78,7 +78,7 @@ def make_ledger(subject: Subject, request: Request, weights: Weights, findings: 
             "container": ck.container,
             "architecture": r.architecture.name if r else None,
             "dialect": r.dialect.name if r else None,
-            "tensors": Told({n: t.spec for n, t in ck.tensors.items()}, weights.went, lambda n: {"to": [n]}),
+            "tensors": Told({n: t.spec for n, t in (ck.tensors | ck.stored).items()}, weights.went, lambda n: {"to": [n]}),
         },
         "target": {
             "container": request.container.NAME,

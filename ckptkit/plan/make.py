@@ -16,6 +16,7 @@ from .arrange import Same, Weights
 from .assemble import assemble
 from .contents import Contents, gather_contents
 from .ledger import make_ledger, with_ledger
+from .quantize import quantized
 from .target import Request
 from .translate import Translate
 from .values import Plan
@@ -33,6 +34,8 @@ class Planned(NamedTuple):
 def make_plan(subject: Subject, request: Request, survey: Survey) -> Planned:
     """Plan what `request` asks for. Raises UndecidedError or UnsupportedError where it cannot be decided or stored."""
     weights = arrange(subject, request, survey)
+    if request.quantize is not None:
+        weights = quantized(weights, request)
     try:
         contents = gather_contents(subject, request, weights)
         ledger = make_ledger(subject, request, weights, contents.findings)

@@ -6,11 +6,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from .._typing import NamedTuple
+from .._typing import NamedTuple, NoReturn
 from ..arch import architectures
 from ..configuration.read import BLOCK
 from ..containers import Container, by_name, containers
-from ..errors import UsageError
+from ..errors import UnsupportedError, UsageError
 from ..graph.examine import Subject
 from ..graph.tf_objects import MEMORY
 from ..schema import Dialect
@@ -29,6 +29,11 @@ class Wanted(NamedTuple):
     add: Sequence[str] = ()
     resize_vocab: int | None = None
     seed: int = 0
+    dequantize: bool = False
+    quantize: str | None = None
+    keep: Sequence[str] = ()
+    names_only: bool = False
+    renew: bool = False
 
     @property
     def grows(self) -> bool:
@@ -52,6 +57,10 @@ class Request(NamedTuple):
     init_missing: bool = False  # whether parameters that the source lacks start anew
     add_groups: frozenset[str] = frozenset()  # heads that start anew
     seed: int = 0
+    dequantize: bool = False  # whether packed weights are decoded; else their parts move as they are
+    quantize: str | None = None  # the name of the packing that weights get
+    keep: tuple[str, ...] = ()  # globs of those that do not
+    names_only: bool = False  # without a configuration where the source has none
 
 
 def choose_target(subject: Subject, wanted: Wanted, target: str) -> Request:
@@ -62,10 +71,33 @@ def choose_target(subject: Subject, wanted: Wanted, target: str) -> Request:
     form = wanted.container or (choose_container(subject, None, None, target).NAME if single else None)
     dialect = choose_dialect(subject, wanted.to, form) if wanted.to is not None or not wanted.grows else own_dialect(subject)
     container = choose_container(subject, dialect, wanted.container, file)
+    if dialect is not None and dialect is subject.graph.dialect and _has_one_naming(subject) and not (wanted.renew or wanted.grows):
+        dialect = None  # the names are the library's as they are
+    if subject.packings.weights and not wanted.dequantize and dialect is not None:
+        if dialect is not subject.graph.dialect:
+            _refuse_packed(subject, dialect)
+        dialect = None  # the names stay, and with them the parts
     return Request(
         target, single, container, dialect, filename(container, dialect or subject.graph.dialect, file), tuple(wanted.dtypes),
         wanted.max_shard_size, wanted.drop_optimizer, known_groups(subject, wanted.drop, "--drop"), wanted.resize_vocab,
         wanted.init_missing, new_groups(subject, dialect, wanted.add), wanted.seed,
+        wanted.dequantize, wanted.quantize, tuple(wanted.keep), wanted.names_only,
+    )  # fmt: skip
+
+
+def _has_one_naming(subject: Subject) -> bool:
+    """Whether the architecture is a learned one, without a wrapper to take off."""
+    r = subject.graph.recognition
+    return r is not None and r.learned is not None and not r.wrapper
+
+
+def _refuse_packed(subject: Subject, dialect: Dialect) -> NoReturn:
+    """UnsupportedError: what another naming would do with packed weights is not known."""
+    weights = subject.packings.weights
+    kinds = ", ".join(dict.fromkeys(w.label for w in weights.values()))
+    raise UnsupportedError(
+        f"{len(weights)} weights are packed ({kinds}), and {dialect.title} has no place for their parts", path=subject.checkpoint.path,
+        hint="--dequantize decodes them (with --dtype, to that type); without --to everything moves as it is stored",
     )  # fmt: skip
 
 

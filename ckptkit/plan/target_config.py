@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .._typing import NamedTuple
+from ..configuration.quantization import unpacked_words
 from ..configuration.read import BLOCK
 from ..configuration.write import Source, named_class, to_json_text, write_config
 from ..findings import Finding
@@ -14,6 +15,7 @@ from ..schema import Class, Dialect
 from ..tensors import DTYPES
 from .arrange import Weights
 from .naming import bare
+from .quantize import said_of
 from .target import Request, as_mapping
 
 
@@ -40,6 +42,7 @@ def target_config(subject: Subject, request: Request, weights: Weights, dialect:
     written = write_config(values, rest, arch, dialect, weights.groups, labels=labels, source=_source(subject, own, weights))
     memory = _memory(subject, own, dialect, named)
     raw = {**written.raw, BLOCK: {**as_mapping(written.raw.get(BLOCK)), MEMORY: memory}} if memory else written.raw
+    raw = said_of(unpacked_words(raw, bool(subject.packings.weights)), request, weights)
     return TargetConfig(
         raw, (dialect.config.writer.text or to_json_text)(raw), written.extras, written.classes, labels, tuple(written.findings)
     )

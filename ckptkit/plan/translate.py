@@ -18,7 +18,7 @@ from ..schema.layout import Layout, Placed, Sizes, atoms, nest, region, stored_s
 from ..schema.loops import Loop, simplify
 from ..support.name_text import collapse
 from ..tensors import TensorSpec
-from .arrange import Builder, Weights, how_made, straight, whole
+from .arrange import Builder, Weights, adjusted_finding, how_made, straight, whole
 from .naming import Naming
 from .new_parameters import AXIS, anew, lacking, resized, told
 from .target import Request
@@ -94,10 +94,7 @@ class Translate(Builder):
         self._rest()
         self._spell()
         if self.adjusted:
-            text = (
-                f"{collapse(self.adjusted)}: {self.recognition.dialect.title} and {self.dialect.title} store other values of them, rounded"
-            )
-            self.findings.append(Finding("info", "adjusted", collapse(self.adjusted, 2), text))
+            self.findings.append(adjusted_finding(self.adjusted, self.recognition.dialect.title, self.dialect.title))
         self.findings += told(self.begun, self.rows, self.cut, self.request.seed, self.sizes.axis.get(AXIS, 0), self.wide.axis.get(AXIS, 0))
         return self.finish(self.groups, self.untied)._replace(hung=self.naming.hung)
 
@@ -134,7 +131,8 @@ class Translate(Builder):
         if infos[0].group not in self.groups | claimed and not unties:
             return
         target = self.naming.name(row, at)
-        places = [at] if not row.layout.holder else self._places_of(row.layout.holder, at)
+        holder = row.layout.holder  # of a tensor that joins all the places of a placeholder
+        places = [{**at, holder: n} for n in range(self.graph.counts.get(count_name(holder), 0))] if holder else [at]
         held = [(template, i, here) for here in places for i, template in enumerate(row.parts)]
         canonical = [expand(template, here) for template, _, here in held]
         if len(canonical) == 1 and infos[0].tied is not None and self._is_tied(canonical[0], expand(infos[0].tied, at)):
@@ -153,7 +151,7 @@ class Translate(Builder):
             len(canonical) == 1
             and row.parts[0] in self.lacked
             and (canonical[0] not in self.graph.params or self._leave_out(row.parts[0], canonical[0]))
-        ):
+        ) or self._may_stay_away(row, canonical):
             return
         for axis in {*row.layout.axes, *map(count_name, at)} & self.dialect.limits.keys():
             n, why = self.dialect.limits[axis]
@@ -178,7 +176,7 @@ class Translate(Builder):
                 loops, a, b = nest(self.graph.placed(name), there, self.sizes, self.grown)
                 pieces.append(self._adjusted(Piece(self.source(bound.stored), loops, a, b), template, name))
                 stored.append(bound.stored)
-                dtypes.append(self.tensors[bound.stored].spec.dtype)
+                dtypes.append(self.kept_dtype(bound.stored))
                 if self.grown is not None and AXIS in infos[i].layout.axes:
                     pieces += self._resized(template, name, there, target, new)
                 continue
@@ -207,10 +205,6 @@ class Translate(Builder):
         if new:
             story["initialised"] = {n: f"{how}, seed {self.request.seed}" for n, how in new.items()}
         self.targets.append((target, spec, tuple(pieces)))
-
-    def _places_of(self, holder: str, at: Mapping[str, int]) -> list[Mapping[str, int]]:
-        """Every place of the placeholder that a tensor joins."""
-        return [{**at, holder: n} for n in range(self.graph.counts.get(count_name(holder), 0))]
 
     def _whole(self, row: Row, canonical: Sequence[str], there: tuple[Layout, tuple[Layout, ...]]) -> tuple[str, Piece] | None:
         """(the stored tensor, its copy) where a tensor that joins many parameters goes over as it is."""
@@ -263,7 +257,7 @@ class Translate(Builder):
 
     def _main_dtype(self) -> str:
         for b in self.graph.params.values():
-            return self.tensors[b.stored].spec.dtype
+            return self.kept_dtype(b.stored)
         return "F32"
 
     def _fill(self, there: Placed, part: Layout, value: float | str) -> list[Piece]:
@@ -280,6 +274,10 @@ class Translate(Builder):
         ones = Piece(-1, (Loop(rows, 0, a + b),), 0, at.offset, "fill", 1.0)
         zeros = Piece(-1, (Loop(rows - 1, 0, a + b), Loop(rows, 0, b)), 0, at.offset + b, "fill", 0.0)
         return [ones, zeros] if rows > 1 else [ones]
+
+    def _may_stay_away(self, row: Row, canonical: Sequence[str]) -> bool:
+        """Whether a row is of optional parameters alone that are not there: they are not made up of what their absence means."""
+        return all(self.arch.params[p].optional for p in row.parts) and not any(c in self.graph.params or c in self.new for c in canonical)
 
     def _leave_out(self, template: str, canonical: str) -> bool:
         """Whether the target lacks a parameter and may: it is what its absence means, or its loss is harmless."""

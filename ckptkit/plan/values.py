@@ -8,10 +8,11 @@ So one shape of step is enough; a byte copy is the nest with a single loop of st
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from .._typing import Any, NamedTuple
 from ..containers import FileLayout, Part, Slot
+from ..packing import Form
 from ..schema.loops import Loop, simplify
 from ..schema.loops import cut as cut_loops
 from ..tensors import Extent
@@ -39,11 +40,18 @@ class Encoded(NamedTuple):
     limits: tuple[tuple[str, int], ...] = ()  # those that were raised for the file when the plan was made
 
 
+class PackedParts(NamedTuple):
+    """A weight stored in parts that is decoded where it is used: its form (`ckptkit.packing`) and the parts (role, dtype, extents)."""
+
+    form: Form
+    parts: tuple[tuple[str, str, tuple[Extent, ...]], ...]
+
+
 class Source(NamedTuple):
     """A stored tensor as the engine sees it: the extents one after another are a flat array of `dtype`.
 
     Instead of extents, `encoded` is set where a format encodes its elements so that no extent holds them, `data` where they were
-    computed, and `drawn` where they are a new parameter's, float32.
+    computed, `drawn` where they are a new parameter's, float32, and `packed` where they are decoded from several parts, float32.
     """
 
     name: str
@@ -52,6 +60,7 @@ class Source(NamedTuple):
     data: bytes | None = None
     drawn: Drawn | None = None
     encoded: Encoded | None = None
+    packed: PackedParts | None = None
 
 
 class Piece(NamedTuple):
@@ -67,6 +76,16 @@ class Piece(NamedTuple):
     scale: float = 1.0
 
 
+class Encode(NamedTuple):
+    """The target holds one part of a packed weight: the weight that the pieces make, of `shape`, rounded to `dtype` and encoded."""
+
+    packing: str
+    role: str
+    dtype: str
+    shape: tuple[int, ...]
+    settings: Mapping[str, Any]
+
+
 class Task(NamedTuple):
     """One target tensor. Its pieces together write every element once (before any `add`)."""
 
@@ -75,6 +94,7 @@ class Task(NamedTuple):
     dtype: str  # what the target stores; elements are cast from each source's dtype, round to nearest even
     shape: tuple[int, ...]
     pieces: tuple[Piece, ...]
+    encode: Encode | None = None
 
 
 class Plan(NamedTuple):
@@ -124,7 +144,13 @@ def to_json(plan: Plan) -> dict[str, object]:
 
 
 def _source(
-    name: str, dtype: str, extents: list[Any], data: str | None, drawn: list[Any] | None, encoded: list[Any] | None = None
+    name: str,
+    dtype: str,
+    extents: list[Any],
+    data: str | None,
+    drawn: list[Any] | None,
+    encoded: list[Any] | None = None,
+    packed: list[Any] | None = None,
 ) -> Source:
     """A Source of its JSON form."""
     import base64
@@ -134,7 +160,24 @@ def _source(
         container, path, tensor, nbytes, limits = encoded
         held = Encoded(container, path, tensor, nbytes, tuple((k, v) for k, v in limits))
     made = None if data is None else base64.b64decode(data)
-    return Source(name, dtype, tuple(Extent(*e) for e in extents), made, None if drawn is None else Drawn(*drawn), held)
+    return Source(
+        name, dtype, tuple(Extent(*e) for e in extents), made, None if drawn is None else Drawn(*drawn), held, _packed(packed)
+    )  # fmt: skip
+
+
+def _encode(encode: list[Any] | None) -> Encode | None:
+    """What is encoded, of its JSON form."""
+    return None if encode is None else Encode(encode[0], encode[1], encode[2], tuple(encode[3]), encode[4])
+
+
+def _packed(packed: list[Any] | None) -> PackedParts | None:
+    """The parts of their JSON form."""
+    if packed is None:
+        return None
+    form, parts = packed
+    name, shape, rows, columns, dtype, granule, strides, options = form
+    whole = Form(name, tuple(shape), rows, columns, dtype, granule, None if strides is None else tuple(strides), options)
+    return PackedParts(whole, tuple((role, kind, tuple(Extent(*e) for e in extents)) for role, kind, extents in parts))
 
 
 def from_json(data: dict[str, object]) -> Plan:
@@ -157,8 +200,8 @@ def from_json(data: dict[str, object]) -> Plan:
         single=d["single"],
         sources=tuple(_source(*s) for s in d["sources"]),
         tasks=tuple(
-            Task(n, Slot(*s), t, tuple(sh), tuple(Piece(p[0], tuple(Loop(*x) for x in p[1]), *p[2:]) for p in ps))
-            for n, s, t, sh, ps in d["tasks"]
+            Task(n, Slot(*s), t, tuple(sh), tuple(Piece(p[0], tuple(Loop(*x) for x in p[1]), *p[2:]) for p in ps), _encode(e))
+            for n, s, t, sh, ps, e in d["tasks"]
         ),
         layout=layout,
         inputs=tuple((p, s, m) for p, s, m in d["inputs"]),

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from .._typing import Any, NamedTuple
 from ..errors import printable
 from ..support.name_text import braced, natural, split_last_number
-from ..verbs.inspect import TensorRow
+from ..verbs.inspected_rows import TensorRow
 
 _LAYER = re.compile(r"([^0-9]*)([0-9]+)([^0-9./]*(?:[./]|$))(.*)", re.DOTALL)  # the first number of a name, if its part has no other
 _PART = re.compile(r"[^./]*[./]|[^./]+$")

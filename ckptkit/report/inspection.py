@@ -13,7 +13,8 @@ from .._typing import Any
 from ..errors import printable
 from ..graph.account import unread_words
 from ..support.name_text import collapse, counted, natural
-from ..verbs.inspect import Inspection, TensorRow, to_json
+from ..verbs.inspect import Inspection, to_json
+from ..verbs.inspected_rows import TensorRow
 from ._columns import columns
 from ._fold import Node, by_parameter, by_tensor, stored_as
 
@@ -112,6 +113,8 @@ def _facts(i: Inspection) -> Iterator[tuple[str, str]]:
     )
     dtypes = ", ".join(d.name for d in i.dtypes)
     yield "bytes", f"{i.nbytes:,} ({human(i.nbytes)}) in {_many(i.total, 'tensor')}{', ' + dtypes if dtypes else ''}"
+    for p in i.packings:
+        yield "packing", f"{p.name}: {p.title}; {_many(p.weights, 'weight')}, {p.parameters:,} parameters in {p.bits:.2f} bits each"
     o = i.optimizer
     if o.tensors:
         share = _share(o.nbytes, i.nbytes)

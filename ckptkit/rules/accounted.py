@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ..findings import Finding
 from ..graph.account import heads_in_doubt
+from ..graph.adapters import target, unmerged
 from ..graph.examine import Subject
 from ..graph.packed import words
 from ..support.name_text import collapse, natural
@@ -16,8 +17,8 @@ ORDER = 12
 
 @rule("purpose", "error", "The file is a model's")
 def purpose(s: Subject) -> Iterator[Finding]:
-    """An optimizer's state alone, one rank's share of DeepSpeed's, weights that were left empty since ZeRO-3 keeps them elsewhere: no
-    model can be loaded from it, and nothing else is said of such a file.
+    """An optimizer's state alone, one rank's share of DeepSpeed's, an adapter without its base model, weights that were left empty since
+    ZeRO-3 keeps them elsewhere: no model can be loaded from it, and nothing else is said of such a file.
     """
     what, hint = s.checkpoint.special
     if what:
@@ -87,6 +88,22 @@ def part(s: Subject) -> Iterator[Finding]:
             f"another model lies in the file under {name!r}: {count(held, 'tensor')}{of}{taken}",
             f"--part {name} reads it",
         )
+
+
+@rule("adapter", "warning", "Adapters are merged into the weights", basis="undecided")
+def adapter(s: Subject) -> Iterator[Finding]:
+    """Low-rank matrices of PEFT beside the weights that they belong to: a loader of the model leaves them out, or fails, and computes
+    something else than what was trained.
+    """
+    low = unmerged(s.graph.of_role("unexplained")) if s.graph.recognition is not None else []
+    if low:
+        low.sort(key=natural)
+        of = sorted({target(n).rpartition(".")[2] for n in low})
+        yield Finding(
+            "warning", "adapter", collapse(low, 4), f"{count(low, 'tensor')} of a LoRA adapter, not merged into {', '.join(of[:6])}: "
+            f"{s.architecture.title if s.architecture else 'the model'} without {'them' if len(low) > 1 else 'it'} is another model",
+            "save what PEFT's merge_and_unload() gives", "undecided",
+        )  # fmt: skip
 
 
 @also("head")

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 
+from ..arch import is_learned, learned_schema
 from ..arch import known as known_architecture
 from ..configuration.read import BLOCK
 from ..findings import Finding
@@ -51,7 +52,9 @@ def architecture(s: Subject) -> Iterator[Finding]:
     known = known_architecture(declared) if declared is not None else None
     arch = s.architecture
     if arch is None:
-        if known is not None:
+        if known is None and is_learned(declared) and s.config is not None:
+            yield _other_layout(s, str(declared))
+        elif known is not None:
             names = sorted(s.checkpoint.tensors, key=natural)
             yield Finding(
                 "error",
@@ -64,8 +67,8 @@ def architecture(s: Subject) -> Iterator[Finding]:
             if like is not None and len(like.matches) == len(s.checkpoint.tensors):
                 yield Finding(
                     "warning", "architecture", declared,
-                    f"{s.config_name} says {declared}, which is unknown here; the names are those of {like.architecture.title}, which it is "
-                    "not taken for: only the container was checked", f"--architecture {like.architecture.name}, if it is that", "undecided",
+                    f"{s.config_name} says {declared}, which is unknown here; the names are those of {like.architecture.title}, which it "
+                    "is not taken for: only the container was checked", f"--architecture {like.architecture.name}, if it is that", "undecided",
                 )  # fmt: skip
         return
     if (
@@ -89,12 +92,40 @@ def architecture(s: Subject) -> Iterator[Finding]:
                     "it belongs to another model, or the weights are one that lost what tells it from this",
                     f"get the model whole, or set {key} to {json.dumps(mark)}",
                 )  # fmt: skip
+    elif declared is not None and known is None and declared not in arch.names:
+        learned = is_learned(declared)
+        yield Finding(
+            "error" if learned else "warning",
+            "architecture",
+            declared,
+            f"{s.config_name} says {declared}, {'whose names do not match' if learned else 'which is unknown here'}; "
+            f"the tensors are those of {arch.title}",
+        )
 
 
 def _is_labelled(s: Subject) -> bool:
     """Whether the configuration is of the form that says whose it is."""
     assert s.architecture is not None
     return s.values is not None and s.architecture.labelled is not None and s.values.form == s.architecture.labelled.name
+
+
+def _other_layout(s: Subject, declared: str) -> Finding:
+    """The names are not those of the class that the configuration names: a text class on a multimodal layout, say."""
+    from ..graph.learned import class_names
+
+    assert s.config is not None
+    cls, due = class_names(learned_schema(declared), s.config.raw)
+    names = sorted(s.checkpoint.tensors, key=natural)
+    have = sum(n in due for n in names)
+    ends = {n.rpartition("layers.")[2]: n for n in names}
+    like = next((f", as {ends[e]} where it has {d}" for d in sorted(due, key=natural) if (e := d.rpartition("layers.")[2]) in ends), "")
+    rest = f"; {collapse([n for n in names if n not in due], 4)} are none of its own" if have < len(names) else ""
+    return Finding(
+        "error", "architecture", collapse(names, 3),
+        f"{s.config_name} says {declared} and names the class {cls}, which has {len(due)} tensors at this configuration: {have} of them are "
+        f"among the {len(names)} that are there{rest}. They lie in another layout{like}",
+        "use the configuration and the class that belong to the weights",
+    )  # fmt: skip
 
 
 def _told(s: Subject) -> bool:

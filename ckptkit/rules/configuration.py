@@ -217,12 +217,14 @@ def other_forms(s: Subject) -> Iterator[Finding]:
     if quantised is not None:
         method = quantised.get("quant_method") if isinstance(quantised, dict) else None
         held = sum(DTYPES[s.checkpoint.tensors[n].spec.dtype].kind == "float" for n in s.graph.of_role("param"))
-        if held and not s.graph.packings and not s.account.unread:
+        if held and not s.graph.packings and not s.packings.weights and not s.packings.faults and not s.account.unread:
             yield Finding(
                 "warning", "config", "quantization_config",
                 f"{s.config_name} says that the weights are quantised ({method or 'method unsaid'}); {held} of them are plain numbers, "
                 "and are taken as such", "leave quantization_config out if the weights are not quantised",
             )  # fmt: skip
+    if s.architecture.learned:  # which knows what the library makes of the other keys
+        return
     others = s.graph.of_role("unexplained")
     if raw.get("position_embedding_type") not in (None, "absolute"):
         said, beside = raw["position_embedding_type"], [n for n in others if "distance_embedding" in n]

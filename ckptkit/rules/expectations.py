@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from ..arch import architectures
+from ..arch import architectures, learned_index
 from ..containers import containers
 from ..errors import UsageError
 from ..findings import Finding
@@ -20,6 +20,10 @@ noticed("expect", "error", "What was expected of the checkpoint is true", """
     status 3) where neither the tensors nor a configuration say it.""")  # fmt: skip
 
 
+noticed("against", "error", "The library's own class has these tensors", """
+    With `--against transformers`: the installed library builds the class that the configuration names on the meta device, without weights,
+    and its names and shapes are held against those that are stored. Code that comes with a checkpoint is never run.""")  # fmt: skip
+
 _WORDS = ("architecture", "dialect", "container", "variant", "dtype")
 
 
@@ -30,7 +34,7 @@ def parse_expectations(expect: Mapping[str, str]) -> dict[str, object]:
         known |= {a for p in arch.params.values() for a in p.layout.axes} | {count_name(p) for p in arch.counted} | set(arch.config_counts)
     out: dict[str, object] = {}
     for key, value in expect.items():
-        if key not in known:
+        if key not in known and key not in learned_index()["counts"]:
             raise UsageError(f"--expect {key}: there is no such thing to expect", hint=f"one of {', '.join(sorted(known))}")
         if key in _WORDS:
             out[key] = value

@@ -122,6 +122,13 @@ def shared_layers(s: Subject) -> Iterator[Finding]:
             for v in reversed(variants(s, heads if isinstance(heads, int) else None))
             if count in arch.variants[v]
         }
+        if said is None and s.graph.counts:
+            usual = f" The known models of this shape have {' or '.join(f'{n} ({v})' for n, v in known.items())}." if known else ""
+            yield Finding(
+                "warning", "layers", count,
+                f"neither the tensors nor a configuration say how many {count} there are: they share their weights.{usual}",
+                "give the configuration with --config FILE", "undecided",
+            )  # fmt: skip
         if isinstance(said, int) and known and said not in known:
             usual = " or ".join(f"{n} ({v})" for n, v in known.items())
             yield Finding(

@@ -13,7 +13,7 @@ from ..schema import Param, expand, placeholders
 from ..schema.templates import reduce_name
 from ..support.name_text import collapse, natural
 from ..tensors import DTYPES
-from ._base import are, count, rule
+from ._base import also, are, count, rule
 
 ORDER = 30
 
@@ -24,7 +24,7 @@ def missing(s: Subject) -> Iterator[Finding]:
     an error too. A tied tensor may be absent, and so may what the naming has no place for.
     """
     graph, r = s.graph, s.graph.recognition
-    if r is None:
+    if r is None or r.learned is not None:  # of learned schemas see rules/learned.py
         return
     arch = r.architecture
     unread = {p for params in graph.unread.values() for p in params}  # there, and not read: another rule's
@@ -73,6 +73,22 @@ def missing(s: Subject) -> Iterator[Finding]:
                 collapse(names, 4),
                 f"part of the {group} is missing: {collapse(names)} ({collapse(held, 3)} {are(held)} there)",
             )
+
+
+@also("missing")
+def only_second_name(s: Subject) -> Iterator[Finding]:
+    """An untied parameter that only its second name holds: a loader that looks for the first finds what else may be tied to it."""
+    graph, r = s.graph, s.graph.recognition
+    if r is None or s.value("tied") is not False:
+        return
+    for name, info in r.architecture.params.items():
+        held, other = graph.params.get(info.tied or ""), graph.params.get(name)
+        if info.tied is None or held is None or other is None or held.row.role != "repeat" or held.stored == other.stored:
+            continue
+        row, _ = r.table.by_param[info.tied]
+        own = r.stored_name(row, held.at, graph.counts)
+        what = f"{own} is not there, only {held.stored}, which is another name of it: transformers 5 takes {other.stored} for it"
+        yield Finding("warning", "missing", own, what, f"store {held.stored} as {own} too")
 
 
 @rule("switch", "error", "A choice of the architecture stands one way, and as configured")
@@ -161,8 +177,9 @@ def unexpected(s: Subject) -> Iterator[Finding]:
     packed = {n for p in s.graph.packings for n in p.stored}
     rest = sorted((n for n in s.graph.of_role("unexplained") if n not in packed), key=natural)
     if rest:
+        learned = s.graph.recognition.learned
         yield Finding(
-            "warning",
+            "error" if learned is not None and learned.said else "warning",  # the library's own class has no such tensor
             "unexpected",
             collapse(rest, 4),
             f"{count(rest, 'tensor')} {are(rest)} unexpected in {s.graph.recognition.architecture.title}: {collapse(rest)}",
@@ -185,6 +202,13 @@ def optimizer(s: Subject) -> Iterator[Finding]:
         )
 
 
+def _is_buffer(s: Subject, name: str) -> bool:
+    """Whether a tensor is a buffer of a learned class, which may be of any type."""
+    found = s.graph.recognition.learned if s.graph.recognition is not None else None
+    seen = found.seen.get(name[len(found.wrapper) :]) if found is not None else None
+    return seen is not None and seen.row.buffer
+
+
 @rule("dtype", "error", "Parameters have one type")
 def dtype(s: Subject) -> Iterator[Finding]:
     """A few tensors of another type among many: what a partial conversion or an interrupted cast leaves. The odd ones are named.
@@ -196,9 +220,11 @@ def dtype(s: Subject) -> Iterator[Finding]:
     roles = s.graph.roles
     known = s.graph.recognition is not None
     for name, t in s.checkpoint.tensors.items():
+        if name in s.packings.weights:
+            continue
         if DTYPES[t.spec.dtype].kind == "float" and (not known or roles[name].kind in ("param", "tied", "repeat")):
             by.setdefault(t.spec.dtype, []).append(name)
-        elif known and roles[name].kind in ("param", "tied", "repeat"):
+        elif known and roles[name].kind in ("param", "tied", "repeat") and not _is_buffer(s, name):
             wrong.setdefault(t.spec.dtype, []).append(name)
     for dtype, names in wrong.items():
         most = max(by, key=lambda d: len(by[d]), default="")

@@ -42,26 +42,29 @@ def learned(ops: Any, node: Any, x: Any) -> Any:
 
 
 def embeddings(ops: Any, spec: Spec, node: Any, ids: Any, segments: Any = None, positions: Any = None, mask: Any = None) -> Any:
-    """(embedded, what enters the first block, the word table): word + position + segment, normed; then projected."""
+    """(embedded, what enters the first block, the word table): word + position + segment (+ the first task), normed; then projected."""
     x = node.word(ids)
     scale = spec.traits.embedding_scale
     if scale == "root" or scale is True:
         x = x * math.sqrt(spec.sizes["hidden"])
     elif scale is not False and scale != 1:
         x = x * float(str(scale))
-    if (
-        node.has("project") and node.has("position") and node.position.weight.shape[-1] != x.shape[-1]
-    ):  # OPT: positions are as wide as blocks
+    first = spec.traits.projected == "words"
+    if first and node.has("project"):
+        x = node.project(x)
+    elif node.has("project") and node.has("position") and node.position.weight.shape[-1] != x.shape[-1]:  # OPT: positions as wide as blocks
         x = node.project(x) + node.position(place(ops, spec, ids, mask) if positions is None else positions)
         return x, x, node.word.weight
     if node.has("position"):
         x = x + position_rows(ops, spec, node, place(ops, spec, ids, mask) if positions is None else positions)
     if node.has("segment"):
         x = x + node.segment(ops.zeros_like(ids) if segments is None else segments)
+    if node.has("task"):
+        x = x + node.task(ops.zeros_like(ids))
     if node.has("norm"):
         x = node.norm(x)
     x = node.drop(x)
-    return x, node.project(x) if node.has("project") else x, node.word.weight
+    return x, node.project(x) if node.has("project") and not first else x, node.word.weight
 
 
 def position_rows(ops: Any, spec: Spec, node: Any, rows: Any) -> Any:

@@ -11,7 +11,7 @@ ended             the same over the position at which the encoder's tokens end (
 summary           dense and an activation over the first position; what stands on it takes it for the pooled output
 last              one linear layer at the last position that is no padding (GPT-2's score)
 detector          dense, activation, linear to one number at every position (ELECTRA's discriminator)
-kept              loaded and kept, not run (a head that needs an answer to give another)
+kept              loaded and kept, not run (a head that needs an answer to give another, or the embeddings' projection)
 """
 
 from __future__ import annotations

@@ -275,6 +275,12 @@ def spec_of(subject: Subject, groups: Collection[str] | None = None, vocab: int 
         raise UndecidedError(
             "the architecture is unknown, so no model can be built", path=subject.checkpoint.path, hint="--architecture NAME"
         )
+    if arch.learned:
+        raise UndecidedError(
+            f"{arch.title} is known by its tensors only: no model of it can be built here",
+            path=subject.checkpoint.path,
+            hint="ckptkit verify A B --against transformers lets that library run both",
+        )
     sizes, _ = resized(subject, vocab)
     values = values_of(subject)
     counts = dict(subject.graph.counts)
@@ -289,7 +295,7 @@ def spec_of(subject: Subject, groups: Collection[str] | None = None, vocab: int 
         sizes.axis[name] = n
     present = set(subject.graph.params)
     if subject.graph.dialect is not None:  # what the dialect has no place for is there with its fill
-        lacked = [p for p, lack in subject.graph.dialect.lacks.items() if lack.holds(sizes.axis)]
+        lacked = [p for p, lack in subject.graph.dialect.lacks.items() if lack.holds(sizes.axis) and not arch.params[p].optional]
         for p in lacked:
             holders = placeholders(p)
             for at in combinations(*(range(counts.get(count_name(h), 0)) for h in holders)):

@@ -44,7 +44,8 @@ from .templates import count_name, expand, pattern_of, placeholders
 
 __all__ = [
     "CONV1D", "FLAX", "GOOGLE", "HDF5", "LESS_ONE", "OBJECTS", "TORCH", "Adjust", "Architecture", "Besides", "Class",
-    "ConfigForm", "Derived", "Dialect",    "Files", "Key", "Kit", "Lack", "Layout", "LayoutError", "Library", "Match", "Module", "Objects", "Param", "Reader", "Repeat",
+    "ConfigForm", "Derived", "Dialect", "Files", "Key", "Kit", "Lack", "Layout", "LayoutError", "Library", "Match",
+    "Module", "Objects", "Param", "Reader", "Repeat",
     "Row", "Style", "Table", "Vocabulary", "Writer", "check", "count_name", "embedding", "expand", "linear", "norm", "param",
     "pattern_of", "placeholders", "when",
 ]  # fmt: skip

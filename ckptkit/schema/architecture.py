@@ -16,7 +16,12 @@ from .templates import placeholders
 
 
 class Architecture:
-    """Everything ckptkit knows of one architecture; see the module docstring. All arguments are plain tables."""
+    """Everything ckptkit knows of one architecture; see the module docstring. All arguments are plain tables.
+
+    `learned`: made of a learned schema for one checkpoint, with the rows that this one has.
+    """
+
+    learned = False
 
     def __init__(
         self,

@@ -145,8 +145,9 @@ class ConfigForm(NamedTuple):
     `defaults` canonical values where a key is absent (in both, "=layers" is the value of another, "=4 hidden" a multiple of it,
     "=hidden / heads" a quotient without a rest); `follows` canonical values that the original code computes from others where a
     configuration does not say them; `also` further keys that a written file gets where nothing else sets them, or
-    functions of the canonical values; `overruled` sizes in which configurations of this form are not trusted, and why: where the tensors
-    differ that is a warning.
+    functions of the canonical values; `usual` keys without a canonical meaning, and the value under which they change nothing of what the
+    model computes (`...`: any); `overruled` sizes in which configurations of this form are not trusted, and why: where the tensors differ
+    that is a warning.
     """
 
     filename: str  # what a conversion writes; "" where it goes into the weights file
@@ -156,6 +157,7 @@ class ConfigForm(NamedTuple):
     defaults: Mapping[str, object] = {}
     follows: Mapping[str, Callable[[Mapping[str, object]], object]] = {}
     also: Mapping[str, object] = {}
+    usual: Mapping[str, object] = {}
     labels: bool = False  # names classes and labels as transformers does (architectures, id2label, dtype)
     overruled: Mapping[str, str] = {}
     reader: Reader = Reader()

@@ -51,6 +51,7 @@ class Traits(NamedTuple):
     bucket_distance: object = 128  # bucketed: the farthest bucket begins there
     pad: object = 0  # the padding index that `counted` positions begin after
     eos: object = 1  # the token that ends a sequence, at whose last place an `ended` head stands
+    projected: str = "embeddings"  # embeddings | words: what a projection to the layers' width takes, positions and norm with it or not
     repeats: str = ""  # canonical value that says how often shared blocks run: "layers" (ALBERT)
     heads: Mapping[str, str] = {}  # group -> kind of head (see heads.py), "KIND at PATH", "KIND with ACTIVATION"; "part": no head
     head_scaled: object = False  # hidden states are divided by the root of their width before an lm head; "tied": where it is tied
@@ -122,6 +123,7 @@ WORDS: dict[str, frozenset[str]] = {
     "norm": frozenset(("after", "before")),
     "norm_kind": frozenset(("layer", "rms")),
     "mask": frozenset(("all", "causal")),
+    "projected": frozenset(("embeddings", "words")),
     "positions": frozenset(("learned", "counted", "relative", "bucketed", "rotary", "masked", "none")),
     "qk_norm": frozenset(("before", "after")),
     "pairs": frozenset(("half", "interleaved")),

@@ -63,6 +63,11 @@ def convert(
     add: Sequence[str] = (),
     resize_vocab: int | None = None,
     seed: int = 0,
+    renew: bool = False,
+    names_only: bool = False,
+    dequantize: bool = False,
+    quantize: str | None = None,
+    keep: Sequence[str] = (),
     reading: Reading = AS_FOUND,
     **words: Unpack[SourceWords],
 ) -> Conversion:
@@ -73,12 +78,14 @@ def convert(
     `reading`, or its fields as keywords (config, architecture, dialect, part, given; `container` is the target's), overrule what would
     be found; `given`: canonical values that nothing else says ({"heads": 16}). `dtypes`: (glob, dtype) pairs; `drop`: head groups to
     leave out, and globs of stored names; `max_shard_size` and `max_memory` in bytes; `check` verifies the source's checksums and reads
-    back what was
-    written, with check="reference" also by the format's own library; `on_overflow` (error, clip, keep) and `sync` are the engine's;
-    `force` converts in spite of error findings. `init_missing`: parameters that the source lacks start as the architecture's authors
+    back what was written, with check="reference" also by the format's own library; `on_overflow` (error, clip, keep) and `sync` are the
+    engine's; `force` converts in spite of error findings. `init_missing`: parameters that the source lacks start as the architecture's authors
     have them start; `add`: so do heads that it lacks; `resize_vocab`: so do further rows of the vocabulary (or rows are left out);
-    all of it by `seed`, the same values as `build_transformer_model` gives, listed in the findings and the ledger. Raises
-    FindingsError, UndecidedError, UsageError, ... (`errors`).
+    all of it by `seed`, the same values as `build_transformer_model` gives, listed in the findings and the ledger. `renew`: names and
+    configuration are written anew though the naming stays (of an architecture that has one naming only, they stay); `names_only`: where
+    nothing says the configuration none is written, instead of asking for what it lacks. `dequantize`: packed weights are decoded; else
+    their parts move bit for bit. `quantize`: weights are packed so ("fp8-block", "q8_0"), but for those that fit a glob of `keep`.
+    Raises FindingsError, UndecidedError, UsageError, ... (`errors`).
     """
     from ..engine.replaceable import check_target
     from ..engine.run import run
@@ -87,7 +94,10 @@ def convert(
     if check not in (True, False, "reference"):
         raise UsageError(f"check is {check!r}", hint="True, False or 'reference'")
     drop, globs = groups_and_globs(drop)
-    wanted = with_container(Wanted(to, container, dtypes, max_shard_size, drop, drop_optimizer, init_missing, add, resize_vocab, seed))
+    wanted = with_container(Wanted(
+        to, container, dtypes, max_shard_size, drop, drop_optimizer, init_missing, add, resize_vocab, seed, dequantize, quantize, keep,
+        names_only, renew,
+    ))  # fmt: skip
     check_target(dst, single=single_file(dst, wanted.container), overwrite=overwrite or dry_run, inputs=())
     with paused(), examine(src, reading.but(**words, drop=(*reading.drop, *globs))) as subject:
         request = choose_target(subject, wanted, dst)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from .._typing import TYPE_CHECKING, NamedTuple
 from ..configuration.write import form_keys
+from ..containers import LOST, is_index
 from ..errors import FindingsError, UnsupportedError, printable
 from ..findings import Finding
 from ..graph.equal import same_bits
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ..graph.reading import Words
+
+
+_MADE, _LEFT_OUT = "ckptkit fix makes", "ckptkit fix leaves"  # hints of findings that the writing of a new index repairs
 
 
 class Repair(NamedTuple):
@@ -73,7 +77,8 @@ def fix(
         strangers = subject.graph.of_role("unexplained")
         parts = subject.graph.of_role("part")
         max_shard_size = max_shard_size or _largest_shard(subject)
-    errors = [f for f in remaining if f.severity == "error"]
+    remade = any(r.kind == "index" for r in repairs)
+    errors = [f for f in remaining if f.severity == "error" or (remade and f.rule == "shards" and f.hint == LOST)]
     if errors:
         raise FindingsError(
             f"{len(errors)} error{'s' * (len(errors) != 1)} that no repair mends without guessing, nothing was written",
@@ -98,13 +103,14 @@ def fix(
         src, target, to=dialect.name if renames and dialect is not None else None, container=container, reading=reading,
         max_shard_size=max_shard_size,
         drop_optimizer=not keep_optimizer, dry_run=dry_run, overwrite=overwrite, force=True, progress=progress, resize_vocab=trimmed,
+        names_only=True, renew=True,
     )  # fmt: skip
     return Fixed(tuple(repairs), tuple(f for f in remaining if f.severity != "info"), done)
 
 
 def _largest_shard(subject: Subject) -> int | None:
     """Bytes of tensors in the largest shard, so that what is in shards stays in shards; None for a single file."""
-    if not subject.checkpoint.path.endswith(".index.json"):
+    if not is_index(subject.checkpoint.path):
         return None
     sizes: dict[str, int] = {}
     for t in subject.checkpoint.tensors.values():
@@ -144,7 +150,9 @@ def find_repairs(
                 f"{len(copies)} tensor{s} in several shards, with the same bytes in each, {verb} kept once: {collapse(copies, 4)}",
             )
         )
-    index = [f for f in findings if f.rule == "shards" and _index_only(f)]
+    stale = [f for f in findings if f.rule == "shards" and f.hint.startswith(_LEFT_OUT)]
+    out += [Repair("index", f"{f.where} is left out: {f.message}") for f in stale]
+    index = [f for f in findings if f.rule == "shards" and _index_only(f) and f not in stale]
     if index:
         out.append(
             Repair(
@@ -172,10 +180,7 @@ def find_repairs(
 def _index_only(f: Finding) -> bool:
     """Whether a finding of shards is the index's fault only: every tensor is there once."""
     return (
-        f.where == "metadata.total_size"
-        or "it lies in" in f.message
-        or f.message.startswith("there is no ")
-        or ("does not list" in f.message and "holds" in f.message)
+        f.where == "metadata.total_size" or f.hint.startswith((_MADE, _LEFT_OUT)) or ("does not list" in f.message and "holds" in f.message)
     )
 
 

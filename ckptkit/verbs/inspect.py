@@ -22,33 +22,14 @@ from ..graph.reading import AS_FOUND, Reading
 from ..schema import count_name
 from ..schema.templates import reduce_names
 from ..support.name_text import natural
+from .inspected_rows import Packed, TensorRow, packed_rows, packings_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from ..comparison.stats import Stats
     from ..graph.reading import Words
 
 SCHEMA_VERSION = 1
-
-
-class TensorRow(NamedTuple):
-    """One stored tensor. `file` and `offset` say where its first byte is; they are "" and None where the format cannot."""
-
-    name: str
-    canonical: tuple[str, ...]  # the parameters it holds
-    templates: tuple[str, ...]  # the same with placeholders: "encoder.layers.{layer}.ffn.output.weight"
-    at: tuple[tuple[str, int], ...]  # the placeholders' values
-    dtype: str
-    shape: tuple[int, ...]
-    elements: int
-    nbytes: int
-    role: str  # as graph.Role (param, tied, repeat, derived, optimizer, ...); "tensor" where nothing is known
-    note: str  # what it is of: an optimizer's variable, the model of several that it belongs to, how it is computed
-    counted: bool  # whether its elements are in the number of parameters
-    file: str
-    offset: int | None
-    stats: Stats | None = None
 
 
 class Sum(NamedTuple):
@@ -93,6 +74,7 @@ class Inspection(NamedTuple):
     findings: tuple[Finding, ...]
     total: int  # tensors in the checkpoint
     tensors: tuple[TensorRow, ...]  # in the file's order; those selected by include and exclude
+    packings: tuple[Packed, ...] = ()
     account: Account = Account(())  # everything that is there, each in one place
     program: dict[str, Any] = {}  # noqa: RUF012  of a SavedModel: signatures, functions, callables, assets, ... in full
 
@@ -141,7 +123,7 @@ def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tupl
     ck, r = s.checkpoint, s.graph.recognition
     title = container_by_name(ck.container).TITLE
     evidence: dict[str, tuple[str, ...]] = {"container": (_container_evidence(path, ck.path, title, named),)}
-    evidence["architecture"] = r.evidence if r is not None else ("no architecture known here explains the tensor names",)
+    evidence["architecture"] = r.evidence if r is not None else (ck.special[0] or "no architecture known here explains the tensor names",)
     if s.config is not None:
         evidence["config"] = (_config_evidence(s),)
     sizes: dict[str, int] = {}
@@ -150,10 +132,19 @@ def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tupl
     variant, agreeing = None, []
     if r is not None:
         found = s.sizes()
-        order = dict.fromkeys(a for p in r.architecture.params.values() if p.group in s.graph.groups for a in p.layout.axes)
+        seen = {r.architecture.params[b.row.parts[b.which]].module for b in s.graph.params.values()}
+        there = (p for p in r.architecture.params.values() if p.group in s.graph.groups and (not p.optional or p.module in seen))
+        order = dict.fromkeys(a for p in there for a in p.layout.axes)
         counts = {c: s.graph.counts[c] for c in map(count_name, r.architecture.counted) if c in s.graph.counts}
+        if r.learned is not None:
+            counts = {**counts, **s.graph.counts}
+            order = {a: v for a, v in order.items() if not a.startswith("_")}
         sizes = {**counts, **{a: found.axis[a] for a in (*r.architecture.config_counts, *order) if a in found.axis}}
-        undecided = {" ".join(a for a in order if a in axes): n for axes, n in found.products.items() if not axes & sizes.keys()}
+        undecided = {
+            " ".join(a for a in order if a in axes): n
+            for axes, n in found.products.items()
+            if not axes & sizes.keys() and axes & order.keys()
+        }
         heads = s.value("heads")
         heads = heads if isinstance(heads, int) else None
         variant = s.graph.variant(heads)
@@ -195,6 +186,7 @@ def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tupl
         findings=tuple(f for f in run_rules(s, integrity=False) if f.rule != "unknown"),  # which the architecture's evidence says
         total=len(rows),
         tensors=selected,
+        packings=packings_of(s),
         account=s.account,
         program=dict(ck.extras) if program else {},
     )
@@ -221,8 +213,10 @@ def _config_evidence(s: Subject) -> str:
 def _rows(s: Subject) -> list[TensorRow]:
     r, roles = s.graph.recognition, s.graph.roles
     counted = set(s.counted())
-    rows = []
+    untied = s.value("tied") is False
+    rows: list[TensorRow] = []
     new = tuple.__new__  # a third of the time that the constructor takes
+    packed = s.packings.weights
     sizes: dict[object, tuple[int, int]] = {}  # of the few specs there are
     for name, t in s.checkpoint.tensors.items():
         kind, what = roles[name]
@@ -232,12 +226,18 @@ def _rows(s: Subject) -> list[TensorRow]:
         match = r.matches.get(name) if r is not None else None
         if match is not None and kind in ("param", "tied", "repeat"):
             canonical, templates, at, what = tuple(what.split(", ")), match.row.parts, match.at, ""
+            kind = "param" if kind == "tied" and untied else kind
         elif r is None and kind == "unexplained":
             kind = "tensor"
         spec = t.spec
         size = sizes.get(spec)
         if size is None:
             size = sizes[spec] = (spec.numel, spec.nbytes)
+        if name in packed:
+            rows += packed_rows(
+                packed[name], TensorRow(name, canonical, templates, at, *spec, *size, kind, what, name in counted, "", None)
+            )
+            continue
         file, offset = t.extents[0][:2] if t.extents else ("", None)
         rows.append(new(TensorRow, (name, canonical, templates, at, *spec, *size, kind, what, name in counted, file, offset, None)))
     return rows
@@ -331,7 +331,8 @@ def _ties(s: Subject, shared: Mapping[str, object]) -> tuple[tuple[str, ...], ..
     known = {frozenset(g) for g in groups}
     r = s.graph.recognition
     pairs = [(s.graph.params[c].stored, stored) for stored, c in s.graph.repeats]
-    for stored in s.graph.of_role("tied"):
+    pairs += [(stored, name) for name, stored in s.checkpoint.ties.items() if s.value("tied") is not False]
+    for stored in s.graph.of_role("tied") if s.value("tied") is not False else ():
         tied = r.architecture.params[r.matches[stored].row.parts[0]].tied if r is not None else None
         if tied in s.graph.params:
             pairs.append((s.graph.params[tied].stored, stored))
@@ -341,6 +342,9 @@ def _ties(s: Subject, shared: Mapping[str, object]) -> tuple[tuple[str, ...], ..
 
 def summarise(value: object, depth: int) -> object:
     """Plain data for showing: text cut, bytes and long lists counted, mappings `depth` levels deep, 40 entries of each."""
+    shown = getattr(value, "shown", None)
+    if shown is not None:
+        value = shown()
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, str):
@@ -384,6 +388,9 @@ def to_json(i: Inspection) -> dict[str, object]:
         "groups": list(i.groups),
         "parameters": {"total": i.parameters, "modules": [_sum(m) for m in i.modules]},
         "dtypes": [{"name": d.name, "tensors": d.tensors, "elements": d.parameters, "bytes": d.nbytes} for d in i.dtypes],
+        "packings": [
+            {**dict(zip(("name", "title", "weights", "parameters", "bytes"), p, strict=True)), "bits": round(p.bits, 4)} for p in i.packings
+        ],
         "bytes": i.nbytes,
         "optimizer": {
             "tensors": i.optimizer.tensors, "elements": i.optimizer.parameters, "bytes": i.optimizer.nbytes,

@@ -4,8 +4,9 @@ bits       the same parameters with the same bytes, whatever the container, nami
 values     the same numbers: exactly, or, where one side as a whole has a narrower dtype, exactly after rounding to it
 behaviour  both rebuilt and run on the same probes, outputs compared after every block; the first that drifts is named
 
-The first two are `pair`'s. One engine with equal weights must agree to 0; where equal weights cannot be had (a table folded into another,
-another engine), to 1e-5 + 1e-6 of the largest output, in float32. Imports a framework when it runs.
+Each side is rebuilt from its own configuration; what that says and nobody here models bars "same" (`configured`). The first two are
+`pair`'s. One engine with equal weights must agree to 0; where equal weights cannot be had (a table folded into another, another engine), to
+1e-5 + 1e-6 of the largest output, in float32. Imports a framework when it runs.
 """
 
 from __future__ import annotations
@@ -98,19 +99,20 @@ def verify(
         bits, values = pair.compare()
         levels = [bits] if level == "bits" else [bits, values]
         wanted = levels[-1]
+        grave, beside = _left_out(pair)
         if level in (None, "behaviour"):
             say("running both models")
             ran, more = _behaviour(pair, values, probes, against, engines)
+            ran = [_beside(lv) if grave else lv for lv in ran]
             levels += ran
             notes += more
         verdict = wanted.verdict
         for lv in levels[2:]:
             if verdict == "same" or lv.verdict == "different":
                 verdict = lv.verdict
-        grave, more = _left_out(pair)
         if verdict == "same" and grave:
             verdict = "undecided"
-        return Verification(os.fspath(a), os.fspath(b), tuple(levels), verdict, (*notes, *grave, *more))
+        return Verification(os.fspath(a), os.fspath(b), tuple(levels), verdict, (*notes, *grave, *beside))
 
 
 def _left_out(pair: Pair) -> tuple[list[str], list[str]]:
@@ -124,6 +126,20 @@ def _left_out(pair: Pair) -> tuple[list[str], list[str]]:
     if unlike := sorted(n for n in kinds[0].keys() | kinds[1].keys() if kinds[0].get(n) != kinds[1].get(n)):
         out.append(f"tensors of classes of their own, not the same on both sides: {collapse(unlike, 4)}")
     return out, list(notes)
+
+
+def _of_keys(level: Level, unlike: list[str]) -> Level:
+    """The level of behaviour, which is not "same" where the configurations differ in what nobody here models."""
+    if level.verdict != "same" or not unlike:
+        return level
+    return level._replace(verdict="undecided", basis=f"{level.basis}; what these say is not modelled here: {'; '.join(unlike)}")
+
+
+def _beside(level: Level) -> Level:
+    """The level of behaviour, which is not "same" where something that was not run could make the two different models."""
+    if level.name != "behaviour" or level.verdict != "same":
+        return level
+    return level._replace(verdict="undecided", basis=f"{level.basis}; what the notes name was not run")
 
 
 def _has_part(s: Subject, part: str) -> bool:
@@ -144,11 +160,22 @@ def _behaviour(pair: Pair, values: Level, probes: str | int, against: str | None
     """The level of behaviour, and that of the library asked for. What stands in the way makes it undecided, with the reason."""
     if not pair.known:
         return [], ["the architecture is unknown: its behaviour cannot be compared"]
+    if against is not None and pair.one.architecture is not None and pair.one.architecture.learned:
+        from ..runtime.verify.by_library import compare_by_library
+
+        try:
+            return [compare_by_library(pair, against)], []
+        except (UndecidedError, LoadError) as e:
+            return [Level(f"against {against}", "undecided", str(e))], []
+    from ..comparison.configured import contradictions, unlike_keys
     from ..runtime.verify.behaviour import compare_behaviour, compare_library
 
     out = []
+    wrong = [f"of {side} {text}" for side, s in (("A", pair.one), ("B", pair.two)) for text in contradictions(s)]
     try:
-        out.append(compare_behaviour(pair, values, probes, engines))
+        if wrong:
+            raise UndecidedError(f"not run, since a library would make another model of this: {'; '.join(wrong)}")
+        out.append(_of_keys(compare_behaviour(pair, values, probes, engines), unlike_keys(pair.one, pair.two)))
     except UndecidedError as e:
         out.append(Level("behaviour", "undecided", str(e)))
     except CheckpointError as e:

@@ -173,13 +173,13 @@ def test_the_bytes_are_recognised_whatever_the_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "found"),
     [
-        (["config.json", "model.safetensors"], [(20, "model.safetensors")]),
-        (["model.safetensors", "model.safetensors.index.json"], [(10, "model.safetensors.index.json"), (20, "model.safetensors")]),
-        (["a.safetensors.index.json", "model.safetensors.index.json"], [(10, "model.safetensors.index.json")]),
-        (["a-00001-of-00002.safetensors", "a.safetensors.index.json"], [(10, "a.safetensors.index.json")]),
+        (["config.json", "model.safetensors"], [(10, "model.safetensors")]),
+        (["model.safetensors", "model.safetensors.index.json"], [(11, "model.safetensors.index.json"), (10, "model.safetensors")]),
+        (["a.safetensors.index.json", "model.safetensors.index.json"], [(11, "model.safetensors.index.json")]),
+        (["a-00001-of-00002.safetensors", "a.safetensors.index.json"], [(11, "a.safetensors.index.json")]),
         (["adapter.safetensors"], [(30, "adapter.safetensors")]),
         (["a.safetensors", "b.safetensors"], [(30, "a.safetensors"), (30, "b.safetensors")]),
-        (["a.safetensors", "model.safetensors"], [(20, "model.safetensors")]),
+        (["a.safetensors", "model.safetensors"], [(10, "model.safetensors")]),
         (["model.bin", "pytorch_model.bin.index.json"], []),
     ],
 )

@@ -256,7 +256,7 @@ def test_a_directory_is_searched_in_the_agreed_order(tmp_path: Path) -> None:
     assert best() == [(24, "model.pt")]
     save(tmp_path / "pytorch_model.bin", {"a": torch.ones(1)})
     (tmp_path / "pytorch_model.bin.index.json").write_text("{}")
-    assert best() == [(12, "pytorch_model.bin.index.json"), (22, "pytorch_model.bin"), (24, "model.pt")]
+    assert best() == [(13, "pytorch_model.bin.index.json"), (12, "pytorch_model.bin"), (24, "model.pt")]
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

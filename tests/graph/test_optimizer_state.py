@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from ckptkit.graph.optimizer_state import optimizer_state
+
+from ckptkit.graph.training_state import optimizer_state
 
 
 @pytest.mark.parametrize(

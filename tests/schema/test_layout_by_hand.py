@@ -52,22 +52,24 @@ def held(text: str, *parts: str, which: int = 0) -> Placed:
 
 
 @pytest.mark.parametrize(
-    ("text", "dims", "join_dim", "join_axis"),
+    ("text", "dims", "join"),  # join: (dimension, first starred axis, behind the last)
     [
-        ("hidden", (("hidden",),), -1, ""),
-        ("1 hidden", ((), ("hidden",)), -1, ""),
-        ("hidden (heads head_dim)", (("hidden",), ("heads", "head_dim")), -1, ""),
-        ("*(heads head_dim) hidden", (("heads", "head_dim"), ("hidden",)), 0, ""),
-        ("hidden *inner", (("hidden",), ("inner",)), 1, ""),
-        ("(groups *per_group head_dim) hidden", (("groups", "per_group", "head_dim"), ("hidden",)), -1, "per_group"),
-        ("", (), -1, ""),
+        ("hidden", (("hidden",),), None),
+        ("1 hidden", ((), ("hidden",)), None),
+        ("hidden (heads head_dim)", (("hidden",), ("heads", "head_dim")), None),
+        ("*(heads head_dim) hidden", (("heads", "head_dim"), ("hidden",)), (0, 0, 2)),
+        ("hidden *inner", (("hidden",), ("inner",)), (1, 0, 1)),
+        ("(groups *per_group head_dim) hidden", (("groups", "per_group", "head_dim"), ("hidden",)), (0, 1, 2)),
+        ("(heads *(nope value)) rank", (("heads", "nope", "value"), ("rank",)), (0, 1, 3)),
+        ("hidden (intermediate *1)", (("hidden",), ("intermediate",)), (1, 1, 1)),
+        ("", (), None),
     ],
 )
-def test_a_layout_is_read_as_it_is_written(text: str, dims: tuple[tuple[str, ...], ...], join_dim: int, join_axis: str) -> None:
+def test_a_layout_is_read_as_it_is_written(text: str, dims: tuple[tuple[str, ...], ...], join: tuple[int, int, int] | None) -> None:
     layout = parse(text)
     assert layout.dims == dims and layout.axes == tuple(a for d in dims for a in d)
-    assert layout.joins is (join_dim >= 0 or join_axis != "")
-    assert layout == Layout(dims, *((join_dim, join_axis) if layout.joins else ()))
+    assert layout.joins is (join is not None)
+    assert layout == (Layout(dims) if join is None else Layout(dims, join))
 
 
 @pytest.mark.parametrize("text", ["(a b", "((a b) c)", "a a", "(a b) a", "*a *b", "*(a b) *c", "(*a b) *c", "a.b", "a-b", "a *(b", "2"])

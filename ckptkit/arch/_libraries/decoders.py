@@ -393,9 +393,9 @@ def classes(stem: str, *, score: bool = True) -> tuple[Class, ...]:
 
 
 def hf(
-    model_type: str, stem: str, modules: Mapping[str, Module], *, names: Mapping[str, str] = {}, rows: Mapping[str, str | tuple[str, ...]] = {},
-    keys: Mapping[str, str | Key] = {}, without: Sequence[str] = (), defaults: Mapping[str, object] = {}, implied: Mapping[str, object] = {},
-    also: Mapping[str, object] = {},
+    model_type: str, stem: str, modules: Mapping[str, Module], *, names: Mapping[str, str] = {},
+    rows: Mapping[str, str | tuple[str, ...]] = {}, keys: Mapping[str, str | Key] = {}, without: Sequence[str] = (),
+    defaults: Mapping[str, object] = {}, implied: Mapping[str, object] = {}, also: Mapping[str, object] = {},
     sizes: Mapping[str, str | Key] = SIZES, positions: Mapping[str, str | Key] = ROPE, eps: str = "rms_norm_eps", act: str = "hidden_act",
     prefixes: tuple[str, ...] = PREFIXES, besides: Besides | None = None,
     **more: object,

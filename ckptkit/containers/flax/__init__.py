@@ -31,15 +31,15 @@ _INDEX = ".msgpack.index.json"
 
 
 def sniff(head: bytes, tail: bytes, path: str) -> bool:
-    """A msgpack map, which has no signature: by its name; an index likewise."""
+    """A msgpack map, which has no signature but its first byte: by its name; an index likewise."""
     if path.endswith(_INDEX):
         return head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{"
-    return path.endswith(SUFFIXES)
+    return path.endswith(SUFFIXES) and head[:1] >= b"\x80"  # text is no map
 
 
 def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
-    """An index (18), flax_model.msgpack (28), else a sole .msgpack (38)."""
-    for rank, known in ((18, DEFAULT_FILE + ".index.json"), (28, DEFAULT_FILE)):
+    """flax_model.msgpack (28), as transformers 4 does before its index (18), else a sole .msgpack (38)."""
+    for rank, known in ((28, DEFAULT_FILE), (18, DEFAULT_FILE + ".index.json")):
         if known in names:
             return [(rank, os.path.join(directory, known))]
     found = [n for n in names if n.endswith(SUFFIXES)]

@@ -64,13 +64,13 @@ def sniff(head: bytes, tail: bytes, path: str) -> bool:
 
 
 def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
-    """tf_model.h5 or its index (24, 16), model.weights.h5 (26), else a sole .h5 file (34)."""
+    """tf_model.h5, or without it its index (24, 16), model.weights.h5 (26), else a sole .h5 file (34)."""
     if TASK_FILE in names and (DEFAULT_FILE in names or "model" + KERAS_INDEX in names):
         return [(16, os.path.join(directory, TASK_FILE))]
     for rank, known in (
+        (24, "tf_model.h5"),
         (16, "tf_model.h5.index.json"),
         (16, "model.weights.json"),
-        (24, "tf_model.h5"),
         (26, DEFAULT_FILE),
         (26, "model.h5"),
     ):

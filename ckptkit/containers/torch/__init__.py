@@ -21,6 +21,7 @@ from ...support.lazy import later
 from ...support.open_file import open_fd
 from ...tensors import Check, Extent, TensorSpec
 from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Part
+from .._shard_names import is_index
 
 if TYPE_CHECKING:
     from .._pickle import interpreter
@@ -54,7 +55,7 @@ _VERSION = 10  # kMaxSupportedFileFormatVersion
 _TAR = (b"sys_info", b"pickle", b"tensors", b"storages", b"attributes")
 _AGAIN = "write it again: ckptkit convert --force FILE NEW.pt, or torch.save of what an older version loads"
 # what training scripts save beside the weights
-_BESIDE = ("training_args", "optimizer", "scheduler", "rng_state", "random_states", "scaler", "tokenizer", "trainer_state")
+BESIDE = ("training_args", "optimizer", "scheduler", "rng_state", "random_states", "scaler", "tokenizer", "trainer_state")
 
 
 def _is_tar(head: bytes) -> bool:
@@ -80,7 +81,7 @@ def sniff(head: bytes, tail: bytes, path: str) -> bool:
         return _lists_data_pkl(path)
     if len(head) > 1 and head[0] == 0x80 and 1 < head[1] < 6:
         return True
-    if head[:1] == b"{" and path.endswith(_INDEX):
+    if head[:1] == b"{" and _is_index(path):
         return True
     return _is_tar(head) or _is_text_pickle(head, tail)
 
@@ -104,21 +105,23 @@ def _tail(fd: int, size: int) -> bytes:
 
 
 def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
-    """What a directory listing holds: an index before a whole file, the usual names before a sole other file."""
-    out = [(12, os.path.join(directory, n)) for n in names if n.endswith(_INDEX)]
-    for rank, known in ((22, "pytorch_model.bin"), (24, "model.pt"), (24, "model.pth")):
+    """What a directory listing holds: a whole file before an index, as transformers' loader; the usual names before a sole other file."""
+    indexes = [n for n in names if _is_index(n)]
+    out = [(13, os.path.join(directory, n)) for n in indexes if n.endswith(_INDEX)]
+    for rank, known in ((12, "pytorch_model.bin"), (24, "model.pt"), (24, "model.pth")):
         if known in names:
             out.append((rank, os.path.join(directory, known)))
     if not out:
-        from .._sharding import family
-
-        whole = family(names, ".bin")
-        if whole is not None:
-            return [(14, os.path.join(directory, whole))]
-        others = [os.path.join(directory, n) for n in names if n.endswith(SUFFIXES) and not n.startswith(_BESIDE)]
+        out = [(22, os.path.join(directory, n)) for n in indexes]
+    if not out:
+        others = [os.path.join(directory, n) for n in names if n.endswith(SUFFIXES) and not n.startswith(BESIDE)]
         found = [p for p in others[:100] if _sniff_file(p)]
         out += [(32 if len(found) == 1 else 36, p) for p in found]
     return out
+
+
+def _is_index(path: str) -> bool:
+    return ".bin.index." in path and is_index(path)
 
 
 def _sniff_file(path: str) -> bool:
@@ -141,7 +144,7 @@ def prefix(path: str) -> str | None:
 
 def open(path: str) -> Checkpoint:
     """Read a file, or with the path of an index its shards. Raises CheckpointError (see `errors`)."""
-    if path.endswith(_INDEX):
+    if _is_index(path):
         from .._sharding import open_sharded
 
         return open_sharded(path, NAME, _open_file)

@@ -1,8 +1,9 @@
 """The forms in which results are shown: one module of this folder each, found by being there.
 
-A form has a function for each thing that it can show, called by that thing's name: `inspection`, `checked` (what validate found),
-`verification`, `diff`, `plan`, `conversion`, `summary`, `flow`, `catalogue`, `repairs`, `digest`. Each takes the result and options by
-name, passes over the options that it has no use for, and gives text. What --format offers is read off the modules.
+A form has a function for each thing that it can show, called by that thing's name: `inspection`, `listing` (of a folder),
+`checked` (what validate found), `verification`, `diff`, `plan`, `conversion`, `summary`, `flow`, `catalogue`, `repairs`, `digest`. Each
+takes the result and options by name, passes over the options that it has no use for, and gives text. What --format offers is read off
+the modules.
 """
 
 from __future__ import annotations

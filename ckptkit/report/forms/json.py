@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ...verbs.digest import Digest
     from ...verbs.fix import Fixed
     from ...verbs.inspect import Inspection
+    from ...verbs.listing import Listing
     from ...verbs.verify import Verification
 
 
@@ -21,6 +22,12 @@ def inspection(i: Inspection, *, tree: bool = False, **_: Any) -> str:
     from ..inspection import inspection_json
 
     return inspection_json(i, tree=tree)
+
+
+def listing(found: Listing, **_: Any) -> str:
+    from ..listing import listing_json
+
+    return listing_json(found)
 
 
 def checked(checked: Sequence[Checked], **_: Any) -> str:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ...verbs.digest import Digest
     from ...verbs.fix import Fixed
     from ...verbs.inspect import Inspection
+    from ...verbs.listing import Listing
     from ...verbs.verify import Verification
 
 
@@ -21,6 +22,12 @@ def inspection(i: Inspection, *, tensors: bool = False, tree: bool = False, **_:
     from ..inspection import inspection_text
 
     return inspection_text(i, tensors=tensors, tree=tree)
+
+
+def listing(found: Listing, **_: Any) -> str:
+    from ..listing import listing_text
+
+    return listing_text(found)
 
 
 def checked(checked: Sequence[Checked], **_: Any) -> str:

@@ -10,8 +10,13 @@ noticed("checksum", "error", "The bytes have the checksums that the file keeps",
     reads="weights")  # fmt: skip
 noticed("shards", "error", "The index and the shards agree", """
     A tensor that the index names and no shard holds is lost, one that lies in another shard or in two is read by different
-    loaders differently: errors. A tensor or a file that the index does not list, a key that stands twice, a `total_size` that
-    no way of counting gives (tied tensors once, or once for each name): warnings.""")  # fmt: skip
+    loaders differently: errors. So is a part that lies there and that the index leaves out (it is read), an index that names other
+    files than the parts that lie there, or that is not there. A tensor or a file that the index does not list, an index or old shards
+    beside a whole file (which transformers reads), a key that stands twice, a `total_size` that no way of counting gives (tied tensors
+    once, or once for each name): warnings.""")  # fmt: skip
+noticed("folder", "info", "Other checkpoints of the folder are named", """
+    A folder is read as one checkpoint, the one that its loader takes. The others that lie there are not looked at: the same model in
+    other formats, a second model (`pytorch_model_1.bin`), earlier saves. `ckptkit validate --recursive` checks them all.""")  # fmt: skip
 noticed("pickle", "error", "The pickle names only what builds tensors", """
     A PyTorch file is a program. ckptkit reads it without running any of it; whatever it names besides storages and tensors is
     listed here, since `torch.load` without `weights_only` would import and call it. An error is what acts on the machine that loads

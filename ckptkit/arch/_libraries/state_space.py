@@ -1,0 +1,102 @@
+"""State-space and linear-attention layers, and the convolutions beside them, under canonical and transformers' names.
+
+Sources: transformers models/mamba, mamba2, bamba, qwen3_next, lfm2 (a convolution keeps one row a channel: [channels, 1, kernel]).
+"""
+
+from __future__ import annotations
+
+from ckptkit.arch._libraries.decoders import D, H, joined
+from ckptkit.schema import Module, linear, norm, param
+
+S = D + "state."
+
+
+def convolution(channels: str, kernel: str = "kernel", *, bias: bool | str = False) -> Module:
+    """A convolution along the text, a row for each channel."""
+    params: tuple[tuple[str, str], ...] = (("weight", f"{channels} 1 {kernel}"),)
+    params += (("bias", channels),) if bias else ()
+    return Module("linear", params, switches={"bias": bias} if isinstance(bias, str) else {})
+
+
+def mamba(*, bias: bool | str = "use_bias", conv_bias: bool | str = "use_conv_bias") -> dict[str, Module]:
+    """Mamba 1's mixer: what goes in and its gate from one matrix, step, B and C of what went in."""
+    return {
+        S + "in": linear("inner", "hidden", bias=bias),
+        S + "gate": linear("inner", "hidden", bias=bias),
+        S + "conv": convolution("inner", bias=conv_bias),
+        S + "step_low": linear("step_rank", "inner", bias=False),
+        S + "b": linear("state", "inner", bias=False),
+        S + "c": linear("state", "inner", bias=False),
+        S + "step": linear("inner", "step_rank"),
+        S + "a_log": param("inner state"),
+        S + "d": param("inner"),
+        S + "out": linear("hidden", "inner", bias=bias),
+    }
+
+
+def mamba_rows(at: str, *, bias: bool = True) -> dict[str, str | tuple[str, ...]]:
+    """The names of `mamba`'s modules below `at` ("~layers.{layer}.mixer.")."""
+    return {
+        **joined(at + "in_proj", "*(inner)", "hidden", (S + "in", S + "gate"), bias=bias),
+        **joined(at + "x_proj", "*(step_rank state)", "inner", (S + "step_low", S + "b", S + "c")),
+        at + "conv1d": S + "conv", at + "dt_proj": S + "step", at + "A_log": S + "a_log", at + "D": S + "d", at + "out_proj": S + "out",
+    }  # fmt: skip
+
+
+def mamba2(*, bias: bool | str = "use_bias", conv_bias: bool | str = "use_conv_bias", gated_norm: bool = True) -> dict[str, Module]:
+    """Mamba 2's mixer: gate, input, B, C and step from one matrix, which no naming takes apart; heads of scalars."""
+    return {
+        S + "in": linear("projected", "hidden", bias=bias),
+        S + "conv": convolution("convolved", bias=conv_bias),
+        S + "step_bias": param("state_heads"),
+        S + "a_log": param("state_heads"),
+        S + "d": param("state_heads"),
+        **({S + "norm": norm("inner", bias=False)} if gated_norm else {}),
+        S + "out": linear("hidden", "inner", bias=bias),
+    }
+
+
+def mamba2_rows(at: str, *, gated_norm: bool = True) -> dict[str, str | tuple[str, ...]]:
+    """The names of `mamba2`'s modules below `at`."""
+    rows: dict[str, str | tuple[str, ...]] = {
+        at + "in_proj": S + "in", at + "conv1d": S + "conv", at + "dt_bias": S + "step_bias", at + "A_log": S + "a_log", at + "D": S + "d",
+        at + "out_proj": S + "out",
+    }  # fmt: skip
+    return rows | ({at + "norm": S + "norm"} if gated_norm else {})
+
+
+def delta() -> dict[str, Module]:
+    """Qwen 3-next's linear attention: keys of fewer heads than values, a decay and a strength for each value head."""
+    return {
+        S + "query": linear("key_heads key_dim", "hidden", bias=False),
+        S + "key": linear("key_heads key_dim", "hidden", bias=False),
+        S + "value": linear("key_heads ratio state_dim", "hidden", bias=False),
+        S + "gate": linear("key_heads ratio state_dim", "hidden", bias=False),
+        S + "strength": linear("key_heads ratio", "hidden", bias=False),
+        S + "decay": linear("key_heads ratio", "hidden", bias=False),
+        S + "conv": convolution("convolved"),
+        S + "step_bias": param("(key_heads ratio)"),
+        S + "a_log": param("(key_heads ratio)"),
+        S + "norm": norm("state_dim", bias=False),
+        S + "out": linear("hidden", "key_heads ratio state_dim", bias=False),
+    }
+
+
+def delta_rows(*, grouped: bool) -> dict[str, str | tuple[str, ...]]:
+    """The names of `delta`'s modules; `grouped`: its matrices go by key head."""
+    at = H + "linear_attn."
+    rows: dict[str, str | tuple[str, ...]] = {
+        at + "conv1d": S + "conv", at + "dt_bias": S + "step_bias", at + "A_log": S + "a_log", at + "norm": S + "norm",
+        at + "out_proj": S + "out",
+    }  # fmt: skip
+    if grouped:
+        all_four = (S + "query", S + "key", S + "value", S + "gate")
+        return {
+            **rows, **joined(at + "in_proj_qkvz", "(key_heads *(key_dim ratio state_dim))", "hidden", all_four),
+            **joined(at + "in_proj_ba", "(key_heads *(ratio))", "hidden", (S + "strength", S + "decay")),
+        }  # fmt: skip
+    three = (S + "query", S + "key", S + "value")
+    return {
+        **rows, **joined(at + "in_proj_qkv", "*(key_heads key_dim ratio state_dim)", "hidden", three), at + "in_proj_z": S + "gate",
+        at + "in_proj_b": S + "strength", at + "in_proj_a": S + "decay",
+    }  # fmt: skip

@@ -1,0 +1,57 @@
+"""ERNIE as transformers has it: BERT's layers, and one more table that says which task a token is of, where `use_task_id` says so.
+
+Baidu's own first models have no task ids: they are BERT, with its names or with this prefix.
+
+Source: transformers models/ernie (names, classes; task ids are 0 where none are given).
+"""
+
+from ckptkit.arch._libraries.transformers import HF_KEYS
+from ckptkit.arch.bert import ARCHITECTURE as BERT
+from ckptkit.arch.bert import DEFAULTS, MODULES, SIZES
+from ckptkit.schema import Architecture, ConfigForm, Key, Lack, embedding, when
+
+NO_TASKS = {"embeddings.task.weight": Lack(0.0, {"tasks": 1}, why="BERT has no table of tasks, which is added to every token")}
+
+HF = BERT.dialects["hf"]
+
+ARCHITECTURE = Architecture(
+    name="ernie",
+    title="ERNIE",
+    modules={**MODULES, "embeddings.task": when("with_tasks", embedding("tasks hidden"))},
+    traits=BERT.traits,
+    relations=("hidden = heads head_dim", "pooled = hidden", "transformed = hidden"),
+    fixed={"nsp_labels": 2, "qa_labels": 2},
+    rank=4,
+    variants={
+        "ernie-1.0-base-zh": {"layers": 12, "hidden": 768, "heads": 12, "vocab": 18000},
+        "ernie-3.0-base-zh": {"layers": 12, "hidden": 768, "heads": 12, "vocab": 40000},
+        "ernie-3.0-nano-zh": {"layers": 4, "hidden": 312, "heads": 12, "vocab": 40000},
+    },
+    dialects=(
+        HF._replace(
+            prefixes=("ernie.", ""),
+            rows={**HF.rows, "~embeddings.task_type_embeddings": "embeddings.task"},
+            lacks={},
+            classes=tuple(c._replace(name=c.name.replace("Bert", "Ernie")) for c in HF.classes if c.name != "BertLMHeadModel"),
+            config=ConfigForm(
+                filename="config.json",
+                keys={
+                    **SIZES,
+                    "task_type_vocab_size": Key("tasks", required=False),
+                    "use_task_id": Key("with_tasks", required=False),
+                    **HF_KEYS,
+                },
+                labels=True,
+                marks={"model_type": "ernie"},
+                defaults={**DEFAULTS, "norm_eps": 1e-12, "activation": "gelu", "tied": True, "pad": 0, "with_tasks": False},
+            ),
+        ),
+        # written as BERT's, so that nothing of that naming is taken for ERNIE
+        HF._replace(name="hf_bert", title="transformers (PyTorch), as BERT", lacks=NO_TASKS, prefixes=("bert.",), prefixed=True),
+        BERT.dialects["google"]._replace(
+            title="google-research/bert (TensorFlow)",
+            lacks=NO_TASKS,
+            config=BERT.dialects["google"].config._replace(marks={"model_type": "bert"}),
+        ),
+    ),
+)

@@ -1,0 +1,14 @@
+"""Falcon Mamba: Mamba with norms of step, B and C that have no parameters.
+
+Source: transformers models/falcon_mamba.
+"""
+
+from __future__ import annotations
+
+from ckptkit.arch._libraries.decoders import decoder
+from ckptkit.arch.mamba import MODULES, form
+
+ARCHITECTURE = decoder(
+    "falcon_mamba", "Falcon Mamba", MODULES, form("falcon_mamba", "FalconMamba"),
+    rank=1, heads=(), required=(), variants={"falcon-mamba-7b": {"layers": 64, "hidden": 4096}},
+)  # fmt: skip

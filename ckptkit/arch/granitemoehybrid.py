@@ -1,0 +1,67 @@
+"""Granite 4: Mamba 2's mixer or attention, experts (where there are any) and a shared feed-forward, Granite's multipliers.
+
+Source: transformers models/granitemoehybrid (num_local_experts 0: no experts; positions only where position_embedding_type says so).
+"""
+
+from __future__ import annotations
+
+from ckptkit.arch._libraries.decoders import (
+    WORDS,
+    D,
+    E,
+    H,
+    attention,
+    decoder,
+    experts,
+    flags,
+    hf,
+    in_layers,
+    in_memory,
+    joined,
+    last,
+    may,
+    of_experts,
+    of_types,
+    stacked,
+)
+from ckptkit.arch._libraries.state_space import mamba2, mamba2_rows
+from ckptkit.arch.granite import MULTIPLIERS, ONES
+from ckptkit.schema import linear, norm, when
+
+B = H + "block_sparse_moe."
+SHARED = tuple(D + f"ffn.{part}" for part in ("gate", "up"))
+MODULES = {
+    **WORDS,
+    **in_layers("attention@layer", attention(bias="attention_bias", out_bias="attention_bias", pairs=True)),
+    **in_layers("not attention@layer", mamba2(bias="mamba_proj_bias", conv_bias="mamba_conv_bias")),
+    D + "ffn.norm": norm("hidden", bias=False),
+    **{k: when("with_experts", m) for k, m in experts("intermediate").items()},
+    **{m: linear("shared_intermediate", "hidden", bias=False) for m in SHARED},
+    D + "ffn.output": linear("hidden", "shared_intermediate", bias=False),
+    **last(),
+}
+HF = hf(
+    "granitemoehybrid", "GraniteMoeHybrid", MODULES,
+    names={D + "moe.router": B + "router.layer", D + "ffn.output": H + "shared_mlp.output_linear"},
+    rows={
+        **mamba2_rows(H + "mamba."), **joined(H + "shared_mlp.input_linear", "*(shared_intermediate)", "hidden", SHARED),
+        B + "input_linear.weight": (E + "gate.weight", E + "up.weight", "*{expert} *(intermediate) hidden"),
+        B + "output_linear.weight": (E + "output.weight", "*{expert} hidden intermediate"),
+    },
+    keys={
+        **of_experts("num_local_experts | num_experts"), **MULTIPLIERS,
+        **flags("attention_bias", "layer_types", "mamba_proj_bias", "mamba_conv_bias", "position_embedding_type", "mamba_n_groups"),
+        "mamba_n_heads": "state_heads", "mamba_d_state": may("state_size"), "mamba_d_conv": "kernel",
+        "shared_intermediate_size": may("shared_intermediate"),
+    },
+    defaults={
+        "activation": "silu", "norm_eps": 1e-6, "attention_bias": False, "mamba_proj_bias": False, "mamba_conv_bias": True,
+        "experts_per_token": 2, **ONES,
+    },
+)  # fmt: skip
+
+ARCHITECTURE = decoder(
+    "granitemoehybrid", "Granite 4", MODULES, HF,
+    in_memory(HF, MODULES, rows=stacked("intermediate", B + "experts."), names={D + "moe.router": B + "router"}),
+    kinds={"attention@layer": of_types("layer_types", "attention", "full_attention")},
+)  # fmt: skip

@@ -1,0 +1,51 @@
+"""LFM 2: short gated convolutions in most layers, attention with norms of queries and keys in the others.
+
+Source: transformers models/lfm2 (feed_forward.w1 gate, w3 up, w2 down; the last norm is called embedding_norm).
+"""
+
+from __future__ import annotations
+
+from ckptkit.arch._libraries.decoders import WORDS, D, H, attention, decoder, flags, gated, hf, in_layers, joined, last, of_types
+from ckptkit.arch._libraries.state_space import S, convolution
+from ckptkit.arch.llama import shape
+from ckptkit.schema import linear
+
+CONV = {
+    S + "b": linear("channels", "hidden", bias="conv_bias"),
+    S + "c": linear("channels", "hidden", bias="conv_bias"),
+    S + "in": linear("channels", "hidden", bias="conv_bias"),
+    S + "conv": convolution("channels", bias="conv_bias"),
+    S + "out": linear("hidden", "channels", bias="conv_bias"),
+}
+MODULES = {
+    **WORDS,
+    **in_layers("attention@layer", attention(qk_norm="head_dim")),
+    **in_layers("not attention@layer", CONV),
+    **gated(),
+    **last(),
+}
+C, F = H + "conv.", H + "feed_forward."
+HF = hf(
+    "lfm2", "Lfm2", MODULES, act="", eps="norm_eps",
+    names={
+        D + "attention.norm": H + "operator_norm", D + "attention.output": H + "self_attn.out_proj",
+        D + "attention.query_norm": H + "self_attn.q_layernorm", D + "attention.key_norm": H + "self_attn.k_layernorm",
+        D + "ffn.norm": H + "ffn_norm", D + "ffn.gate": F + "w1", D + "ffn.up": F + "w3", D + "ffn.output": F + "w2",
+        "decoder.norm": "~embedding_norm", S + "conv": C + "conv", S + "out": C + "out_proj",
+    },
+    rows=joined(C + "in_proj", "*(channels)", "hidden", (S + "b", S + "c", S + "in"), bias=True),
+    keys=flags("conv_bias", "layer_types", "full_attn_idxs", "conv_L_cache"), implied={"activation": "silu"},
+    defaults={"norm_eps": 1e-5, "kv_heads": 8, "tied": True, "rope_theta": 1e6, "conv_bias": False},
+)  # fmt: skip
+KEYS = {k: v for k, v in HF.config.keys.items() if k != "intermediate_size"}  # adjusted by block_auto_adjust_ff_dim: the tensors say it
+HF = HF._replace(config=HF.config._replace(keys=KEYS))
+
+ARCHITECTURE = decoder(
+    "lfm2", "LFM2", MODULES, HF,
+    relations=("hidden = channels",),
+    kinds={"attention@layer": of_types("layer_types", "full_attention")},
+    variants={
+        "lfm2-350m": {k: v for k, v in shape(16, 1024, 16, 8, 0, 65536).items() if k != "intermediate"},
+        "lfm2-1.2b": {k: v for k, v in shape(16, 2048, 32, 8, 0, 65536).items() if k != "intermediate"},
+    },
+)  # fmt: skip

@@ -1,0 +1,64 @@
+"""Mamba 1: no attention at all, a state-space mixer in every layer.
+
+Source: transformers models/mamba.
+"""
+
+from __future__ import annotations
+
+from ckptkit.arch._libraries.decoders import D, H, decoder, flags, hf, last, may
+from ckptkit.arch._libraries.state_space import mamba, mamba_rows
+from ckptkit.schema import Besides, Dialect, Key, embedding, norm
+
+MODULES = {
+    "embeddings.word": embedding("vocab hidden"),
+    D + "state.in_norm": norm("hidden", bias=False),
+    **mamba(),
+    **last(),
+}
+KEYS: dict[str, str | Key] = {
+    "vocab_size": "vocab",
+    "hidden_size": "hidden",
+    "num_hidden_layers": "layers",
+    "state_size": "state",
+    "conv_kernel": "kernel",
+    "intermediate_size": may("inner"),
+    "time_step_rank": may("step_rank"),
+    "tie_word_embeddings": "tied",
+    "initializer_range": may("initializer_range"),
+}
+
+
+def form(model_type: str, stem: str) -> Dialect:
+    """The disk form of Mamba, and of what has its names."""
+    return hf(
+        model_type,
+        stem,
+        MODULES,
+        prefixes=("backbone.", ""),
+        sizes=KEYS,
+        positions={},
+        eps="layer_norm_epsilon",
+        besides=Besides(),
+        names={"embeddings.word": "~embeddings", D + "state.in_norm": H + "norm", "decoder.norm": "~norm_f"},
+        rows=mamba_rows(H + "mixer."),
+        keys=flags("use_bias", "use_conv_bias", "mixer_rms_eps"),
+        without=("kv_heads", "rope_theta", "head_dim"),
+        defaults={"activation": "silu", "norm_eps": 1e-5, "tied": True, "use_bias": False, "use_conv_bias": True},
+    )
+
+
+ARCHITECTURE = decoder(
+    "mamba",
+    "Mamba",
+    MODULES,
+    form("mamba", "Mamba"),
+    heads=(),
+    required=(),
+    variants={
+        "mamba-130m": {"layers": 24, "hidden": 768},
+        "mamba-370m": {"layers": 48, "hidden": 1024},
+        "mamba-790m": {"layers": 48, "hidden": 1536},
+        "mamba-1.4b": {"layers": 48, "hidden": 2048},
+        "mamba-2.8b": {"layers": 64, "hidden": 2560},
+    },
+)

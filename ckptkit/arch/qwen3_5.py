@@ -1,0 +1,22 @@
+"""Qwen 3.5, its language model: Qwen 3-next's layers with matrices that do not go by key head, and one feed-forward.
+
+Source: transformers models/qwen3_5 (published files: model.language_model.).
+"""
+
+from __future__ import annotations
+
+from ckptkit.arch._libraries.decoders import FREQUENCIES, decoder, gated, hf
+from ckptkit.arch._libraries.state_space import S, delta_rows
+from ckptkit.arch.gemma import less_one
+from ckptkit.arch.qwen3_next import DEFAULTS, DELTA, HYBRID, KINDS, MTP, QUERY
+from ckptkit.schema import Besides
+
+MODULES = {**HYBRID, **gated()}
+ROWS = {**QUERY, **delta_rows(grouped=False)}
+HF = hf(
+    "qwen3_5_text", "Qwen3_5", MODULES, rows=ROWS, keys=DELTA, besides=Besides(derived=FREQUENCIES, strays=MTP),
+    defaults={k: v for k, v in DEFAULTS.items() if "experts" not in k},
+    adjust={p: a for p, a in less_one(MODULES).items() if p != S + "norm.weight"},
+)  # fmt: skip
+
+ARCHITECTURE = decoder("qwen3_5", "Qwen3.5", MODULES, HF, names=("qwen3_5_text",), kinds=KINDS)

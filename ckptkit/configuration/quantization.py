@@ -1,0 +1,114 @@
+"""What a model's configuration says of packed weights: by which method, how each module is packed, and which are left alone.
+
+Sources: transformers `quantizers/auto.py` (`quantization_config`, `compression_config`), compressed-tensors `quant_config.py`
+(config_groups, targets, ignore), mlx-lm `utils.py` (`quantization`, overrides by module name, false for none), ModelOpt's
+hf_quant_config.json, AutoGPTQ's quantize_config.json.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from functools import cached_property
+
+from .._typing import Any, cast
+from ..errors import CheckpointError
+from ..support.strict_json import read_json
+
+BESIDE = ("hf_quant_config.json", "quantize_config.json", "quant_config.json")
+KEYS = ("quantization_config", "compression_config", "quantization")
+KEPT = ("modules_to_not_convert", "ignore", "llm_int8_skip_modules", "exclude_modules", "ignored_layers", "skip_modules")
+_DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
+_RISKY = re.compile(r"\)[*+{]|[*+}][*+{]")  # repetitions within repetitions: never run on text that a file brings
+
+
+class Quantization:
+    """The words of one configuration. `method` is what it calls the packing, "" where nothing is said."""
+
+    def __init__(self, words: Mapping[str, Any], source: str, dtype: str | None, method: str) -> None:
+        self.words, self.source, self.dtype, self.method = words, source, dtype, method
+
+    @cached_property
+    def kept(self) -> tuple[str, ...]:
+        """The modules that are said to be left as they are: names, globs, or "re:" and a regular expression."""
+        said = [v for k in KEPT for v in [self.words.get(k)] if isinstance(v, (list, tuple))]
+        return tuple(dict.fromkeys(m for group in said for m in group if isinstance(m, str)))
+
+    def keeps(self, module: str) -> bool:
+        """Whether a module is said to be left as it is."""
+        if self.words.get(module) is False:
+            return True
+        return any(_fits(pattern, module) for pattern in self.kept)
+
+    def of(self, module: str) -> dict[str, Any]:
+        """What is said of one module: the general words with its own above them."""
+        out = dict(self.words)
+        groups = self.words.get("config_groups")
+        if isinstance(groups, Mapping):
+            listed = [g for g in groups.values() if isinstance(g, Mapping)]
+            out.update(next((g for g in listed if _targets(g, module)), next((g for g in listed if _targets(g, "")), {})))
+        own = self.words.get(module)
+        if isinstance(own, Mapping):
+            out.update(own)
+        if self.dtype is not None:
+            out["dtype"] = self.dtype
+        return out
+
+
+def quantization_of(raw: Mapping[str, object] | None, source: str, folder: str) -> Quantization | None:
+    """What the configuration `raw`, or a file beside it, says; None where nothing does, or nothing is packed."""
+    raw = raw or {}
+    dtype = _DTYPES.get(str(raw.get("dtype") or raw.get("torch_dtype")).removeprefix("torch."))
+    for key in KEYS:
+        words = raw.get(key)
+        if isinstance(words, Mapping) and words:
+            method = words.get("quant_method")
+            mlx = method is None and "group_size" in words and "bits" in words
+            return Quantization(
+                cast("Mapping[str, Any]", words), source, dtype, str(method) if method is not None else "mlx" if mlx else ""
+            )
+    for name in BESIDE:
+        path = os.path.join(folder, name)
+        if not os.path.isfile(path):
+            continue
+        try:
+            data = read_json(path)
+        except CheckpointError:
+            continue
+        if isinstance(data, Mapping):
+            inner = data.get("quantization")
+            if isinstance(inner, Mapping) and inner.get("quant_algo"):
+                return Quantization(cast("Mapping[str, Any]", inner), name, dtype, "modelopt")
+            if name == "quantize_config.json" and "bits" in data:
+                return Quantization({"quant_method": "gptq", **cast("Mapping[str, Any]", data)}, name, dtype, "gptq")
+    return None
+
+
+def unpacked_words(raw: dict[str, object], decoded: bool) -> dict[str, object]:
+    """A configuration without what it says of packed weights, where they were `decoded`: a loader would decode them again."""
+    return {k: v for k, v in raw.items() if k not in KEYS} if decoded else raw
+
+
+def _targets(group: Mapping[str, Any], module: str) -> bool:
+    targets = group.get("targets")
+    names: Sequence[object] = targets if isinstance(targets, (list, tuple)) else ()
+    if not module:
+        return True
+    return any(isinstance(t, str) and _fits(t, module) for t in names)
+
+
+def _fits(pattern: str, module: str) -> bool:
+    """Whether a pattern names a module: itself, its last components, a glob, or an expression after "re:"."""
+    if pattern.startswith("re:"):
+        expression = pattern[3:]
+        if len(expression) > 200 or _RISKY.search(expression) or len(module) > 300:
+            return False
+        try:
+            return re.match(expression, module) is not None
+        except re.error:
+            return False
+    if "*" in pattern:
+        return fnmatchcase(module, pattern)
+    return module == pattern or module.endswith("." + pattern) or f".{pattern}." in f".{module}."

@@ -1,0 +1,285 @@
+"""What a folder holds: the checkpoint that its loader reads, the others that lie there, and those of the folders below.
+
+Policy: each container says what of a folder's names is its own and how likely it is meant (`find`); of these the likeliest is read. Where
+names say nothing, bytes decide. A whole file and an index of shards of other names than transformers' are ambiguous: loaders differ. What
+is not read is named. Without a checkpoint of its own a folder is refused with the places where some lie below it; a folder of the hub's
+cache (models--X/snapshots/REVISION) is that revision. Sources: transformers modeling_utils `_get_resolved_checkpoint_files`
+(model.safetensors, then its index, then pytorch_model.bin, then its index), huggingface_hub's cache layout.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+
+from .._typing import NamedTuple
+from ..errors import UNREADABLE, CheckpointError, NotFoundError, UnsupportedError, UsageError, printable
+from ..findings import Finding
+from ..support.name_text import natural
+from ..support.strict_json import read_bytes
+from ._discovery import containers
+from ._foreign import foreign_folder, of_file
+from ._interface import Checkpoint, Container, Place
+from ._shard_names import families, is_index, of_index, shard_of, whole_file
+from ._sharding import read_index
+from .torch import BESIDE
+
+RULE = "folder"
+WEAK = 44  # ranks from here on are of files that may hold anything: results in a .npz, arrays, joblib
+ENTRIES = 20_000  # names that are looked at below a folder
+DEPTH = 8  # folders below it
+_USUAL = ("model", "pytorch_model", "tf_model", "flax_model", "diffusion_pytorch_model")  # of one model in several formats
+_ANYTHING = (".npz", ".npy", ".jl", ".joblib", "saved_model.pb", "params_shapes.json")  # of WEAK ranks, or the folder's own
+_TEXT = (".json", ".txt", ".md", ".py", ".yaml", ".yml", ".toml", ".jinja", ".log", ".csv", ".tsv", ".jsonl", ".sh", ".html",
+    ".jpg", ".png", ".model", ".vocab", ".gitattributes", ".gitignore", ".lock", ".npy", ".jl", ".joblib", ".pb")  # fmt: skip
+
+
+class Candidate(NamedTuple):
+    """A checkpoint that a folder may be of: the smallest rank is read."""
+
+    rank: int
+    path: str
+    container: Container
+
+
+def names_in(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError as e:
+        raise CheckpointError(f"cannot be read: {e.strerror}", path=folder, hint=UNREADABLE) from None
+
+
+def candidates(folder: str, names: Sequence[str]) -> list[Candidate]:
+    """What the containers find in a folder, the likeliest first. Shards are one candidate, under the name of their index."""
+    found: dict[str, Candidate] = {}
+    sets = families(names)
+    for c in containers().values():
+        for rank, target in c.find(folder, names):
+            shard = shard_of(os.path.basename(target)) if os.path.dirname(target) == folder.rstrip(os.sep) or not folder else None
+            family = next((f for f in sets if shard is not None and (f.stem, f.ext, f.of) == (*shard[:2], shard[3])), None)
+            if family is not None:
+                rank, target = 15, os.path.join(folder, family.index_name)
+            if target not in found or rank < found[target].rank:
+                found[target] = Candidate(rank, target, c)
+    return sorted(found.values(), key=lambda f: f[:2])
+
+
+def choose(folder: str) -> tuple[Container, str]:
+    """The container and the file of the checkpoint that a folder is of. Raises NotFoundError, UsageError, UnsupportedError."""
+    revision = hub_revision(folder)
+    if revision is not None:
+        return choose(revision)
+    names = names_in(folder)
+    found = candidates(folder, names) or _by_bytes(folder, names)
+    weak = not found or found[0].rank >= WEAK
+    lower = [p for p in below(folder) if os.path.dirname(p.path) != folder.rstrip(os.sep) or os.path.isdir(p.path)] if weak else []
+    lower = [p for p in lower if not os.path.samefile(p.path, folder)]
+    if lower and (not found or any(c.rank < WEAK for p in lower if os.path.isdir(p.path) for c in candidates(p.path, names_in(p.path)))):
+        raise _only_below(folder, lower, found)
+    if not found:
+        raise _nothing(folder, names)
+    best = [f for f in found if f.rank == found[0].rank]
+    if len(best) > 1:
+        raise UsageError(f"holds {len(best)} checkpoints: {_some([b.path for b in best], folder)}", path=folder, hint="name one of them")
+    _, target, container = best[0]
+    if _is_ambiguous(target, names):
+        base = os.path.basename(target)
+        what = f"holds {whole_file(base)} and the shards of {base}, and loaders differ in which they read"
+        raise UsageError(printable(what, 1000), path=folder, hint="name one of them")
+    whole = whole_file(os.path.basename(target)) if is_index(target) and os.path.isfile(target) else ""
+    return container, os.path.join(folder, whole) if whole in names else target
+
+
+def _is_ambiguous(target: str, names: Sequence[str]) -> bool:
+    """Whether a file lies beside an index of another name than transformers' that is the whole of it, and the shards are there too."""
+    base = os.path.basename(target)
+    return is_index(base) and base in names and whole_file(base) in names and not _state_of(target, names)[0]
+
+
+def beside(folder: str, opened: Checkpoint) -> list[Finding]:
+    """Findings of what else lies in the folder of an opened checkpoint: its stale index, old shards, other checkpoints."""
+    names = names_in(folder)
+    read = {os.path.basename(f) for f in opened.files} | {os.path.basename(opened.path)}
+    out = []
+    base = os.path.basename(opened.path)
+    for index in (n for n in names if is_index(n) and whole_file(n) == base):
+        gone, shards = _state_of(os.path.join(folder, index), names)
+        read |= {index, *shards}
+        if gone:
+            are = "is" if len(gone) == 1 else "are"
+            what = f"{index} lies beside {base}, but {_few(gone)}, which it names, {are} not there: {base} is read"
+        else:
+            what = f"{index} and its {len(shards)} shards lie beside {base}: {base} is read, as transformers does, and not they"
+        severity = "warning" if base.startswith(("model.", "pytorch_model.", "tf_model.", "flax_model.")) else "error"
+        out.append(Finding(severity, "shards", printable(index), printable(what, 1000), "ckptkit fix leaves it out"))
+    others = [n for n in others_in(folder, names) if n not in read]
+    usual = [n for n in others if n.split(".")[0].split("-0")[0] in _USUAL]
+    more = [n for n in others if n not in usual]
+    if usual:
+        what = f"{_few(usual)} {'lies' if len(usual) == 1 else 'lie'} there too, by the name the same model: not looked at"
+        out.append(Finding("info", RULE, printable(usual[0]), what))
+    if more:
+        what = f"{_few(more)} {'is another checkpoint' if len(more) == 1 else 'are other checkpoints'} of the folder: not looked at"
+        out.append(Finding("info", RULE, printable(more[0]), what, "name a file to have it read"))
+    return out
+
+
+def others_in(folder: str, names: Sequence[str]) -> list[str]:
+    """The names of everything in a folder that could be read as a checkpoint, but for what may be any arrays; a set of shards is its
+    index, there or not."""
+    suffixes = (*(s for c in containers().values() for s in c.SUFFIXES if s not in _ANYTHING), ".tar", ".th")
+    sets = {n: f for f in families(names) for n in f.names}
+    indexes = {n: of_index(n, names) for n in names if is_index(n)}
+    indexed = {n for fs in indexes.values() for f in fs for n in f.names}
+    out = dict.fromkeys(indexes)
+    for n in names[:ENTRIES]:
+        if n in indexed or n.startswith(BESIDE) or is_index(n):
+            continue
+        if n in sets:
+            out[sets[n].index_name] = None
+        elif n.endswith(suffixes) and os.path.isfile(os.path.join(folder, n)) and _readable(os.path.join(folder, n)):
+            out[n] = None
+    return list(out)
+
+
+def below(folder: str) -> list[Place]:
+    """Where checkpoints lie below a folder, itself included, each under the name by which it is read. Links to folders are not followed."""
+    return list(_walk(folder, 0, [ENTRIES]))
+
+
+def _walk(folder: str, depth: int, budget: list[int]) -> Iterator[Place]:
+    try:
+        names = names_in(folder)
+        revision = hub_revision(folder)
+    except CheckpointError:
+        return
+    budget[0] -= len(names)
+    if depth > DEPTH or budget[0] < 0:
+        return
+    if revision is not None:
+        yield from _walk(revision, depth + 1, budget)
+        return
+    foreign = foreign_folder(folder, names)
+    if foreign is not None:
+        yield Place(folder, foreign[0])
+        return
+    found = candidates(folder, names) or _by_bytes(folder, names)
+    own = list(_own(folder, names, found))
+    lower: list[Place] = []
+    if "saved_model.pb" not in names and (not found or found[0].path != folder):  # else what is in the folder are its parts
+        for n in sorted(names, key=natural):
+            path = os.path.join(folder, n)
+            if not n.startswith(".") and n != "blobs" and os.path.isdir(path) and not os.path.islink(path):
+                lower += _walk(path, depth + 1, budget)
+    if not (lower and found and found[0].rank >= WEAK):
+        yield from own
+    yield from lower
+
+
+def _own(folder: str, names: Sequence[str], found: Sequence[Candidate]) -> Iterator[Place]:
+    """The checkpoints of one folder: the one that it is read as, the others, or each of those that are equally likely."""
+    best = [f for f in found if f.rank == found[0].rank]
+    if len(best) == 1 and not _is_ambiguous(best[0].path, names):
+        yield Place(folder)
+        read = {os.path.basename(best[0].path), whole_file(os.path.basename(best[0].path)) if is_index(best[0].path) else ""}
+        read |= {n for n in names if is_index(n) and whole_file(n) in read}
+    else:
+        read = set()
+        for f in best:
+            read.add(os.path.basename(f.path))
+            yield Place(f.path)
+    tf = {n for n in names if n.endswith(".index")}  # a folder's state file names the one that is read
+    for n in others_in(folder, names):
+        if n not in read and not (n in tf and len(best) == 1 and best[0].path.endswith(n)):
+            yield Place(os.path.join(folder, n))
+
+
+def hub_revision(folder: str) -> str | None:
+    """The snapshot of a model's folder in the hub's cache: that of refs/main, else the only one; None for another folder."""
+    root = folder if os.path.basename(os.path.normpath(folder)) != "snapshots" else os.path.dirname(os.path.normpath(folder))
+    snapshots = os.path.join(root, "snapshots")
+    if not os.path.isdir(snapshots) or not (os.path.isdir(os.path.join(root, "refs")) or os.path.isdir(os.path.join(root, "blobs"))):
+        return None
+    revisions = [n for n in names_in(snapshots) if os.path.isdir(os.path.join(snapshots, n))]
+    main = os.path.join(root, "refs", "main")
+    named = read_bytes(main).decode("utf-8", "replace").strip() if os.path.isfile(main) else ""
+    if named in revisions:
+        return os.path.join(snapshots, named)
+    if len(revisions) == 1:
+        return os.path.join(snapshots, revisions[0])
+    if not revisions:
+        raise NotFoundError("is a model of the hub's cache without a snapshot", path=folder, hint="download it again")
+    raise UsageError(f"holds {len(revisions)} snapshots, none of which refs/main names: {_few(revisions)}", path=folder, hint="name one")
+
+
+def _by_bytes(folder: str, names: Sequence[str]) -> list[Candidate]:
+    """What a folder holds whose names say nothing to any container: .pth.tar, .th, files without a suffix."""
+    out = []
+    for n in names[:1000]:
+        path = os.path.join(folder, n)
+        if n.startswith((*BESIDE, ".")) or n.endswith(_TEXT) or not os.path.isfile(path):
+            continue
+        c = _readable(path)
+        if c is not None:
+            out.append(Candidate(38, path, c))
+    return out
+
+
+def _readable(path: str) -> Container | None:
+    try:
+        return of_file(path)
+    except (CheckpointError, OSError):
+        return None
+
+
+def _state_of(index: str, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(the shards an index names that are not there, those that are)."""
+    try:
+        shards = list(dict.fromkeys(read_index(index).weight_map.values()))
+    except CheckpointError:
+        return ["what it should say"], []
+    return [s for s in shards if s not in names], [s for s in shards if s in names]
+
+
+def _only_below(folder: str, lower: Sequence[Place], found: Sequence[Candidate]) -> CheckpointError:
+    what = "holds no checkpoint itself"
+    if found:
+        what = f"holds {_some([f.path for f in found], folder)}, which may be anything"
+    named = [os.path.relpath(p.path, folder) for p in lower]
+    n = len(named)
+    what = f"{what}; {n} {'lies' if n == 1 else 'lie'} below it: {_few(named)}"
+    return NotFoundError(
+        what, path=folder, hint=f"name one, such as {printable(os.path.join(folder, named[0]), 500)}; ckptkit inspect lists them"
+    )
+
+
+def _nothing(folder: str, names: Sequence[str]) -> CheckpointError:
+    foreign = foreign_folder(folder, names)
+    if foreign is not None:
+        return UnsupportedError(f"is {foreign[0]}, which this version does not read", path=folder, hint=foreign[1])
+    if not names:
+        return NotFoundError(
+            "is an empty directory", path=folder, hint="name the file, the TensorFlow prefix, or the directory that holds it"
+        )
+    refused = []
+    for n in names[:200]:
+        path = os.path.join(folder, n)
+        if not n.endswith(_TEXT) and not n.startswith((*BESIDE, ".")) and os.path.isfile(path):
+            try:
+                of_file(path)
+            except CheckpointError as e:
+                refused.append(f"{printable(n)} {e.message}")
+    if refused:
+        return NotFoundError(
+            f"holds no checkpoint that can be read: {'; '.join(refused[:4])}", path=folder, hint="name a file to learn more"
+        )
+    what = f"holds no checkpoint ({len(names)} other entries)"
+    return NotFoundError(what, path=folder, hint="name the file, the TensorFlow prefix, or the directory that holds it")
+
+
+def _some(paths: Sequence[str], folder: str) -> str:
+    return _few([os.path.relpath(p, folder) for p in paths])
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(printable(n) for n in names[:6]) + (", ..." if len(names) > 6 else "")

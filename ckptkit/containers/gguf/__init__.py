@@ -1,0 +1,179 @@
+"""GGUF, the files of llama.cpp: versions 2 and 3, both byte orders, one file or a split one, with or without weights.
+
+Source: docs/gguf.md of ggml, gguf.cpp and llama-gguf-split of llama.cpp. Dimensions lie in the file from the innermost to the outermost;
+here they are row-major. A tensor of a block type is one stored tensor whose dtype is that type (see `ckptkit.packing.ggml`). The
+key-value pairs are kept with their types in extras["gguf"]; a vocabulary stays in the file until it is asked for (`header.items`).
+
+Policy: in a big-endian file numbers are turned round as they are read. Blocks of codes there are NOT read: llama.cpp's converter leaves
+their scales as they were, its own script swaps them, and no byte says which of the two has happened; a finding does.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from ..._typing import Any
+from ...errors import CorruptError
+from ...findings import Finding
+from ...limits import LIMITS
+from ...tensors import DTYPES, Extent, StoredTensor, TensorSpec, Unread
+from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Packed, Part
+from .header import MAGIC, Header, Info, read_header
+
+NAME = "gguf"
+TITLE = "GGUF (llama.cpp; single file or split)"
+SUFFIXES = (".gguf",)
+DEFAULT_FILE = "model.gguf"
+WRITABLE = True
+TIES = False
+SINGLE = True
+STRINGS = False
+
+COUNT, NUMBER, TOTAL = "split.count", "split.no", "split.tensors.count"
+_SPLIT = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<of>\d{5})\.gguf")
+_PIECE = 1 << 20
+
+
+def sniff(head: bytes, tail: bytes, path: str) -> bool:
+    """The signature."""
+    return head.startswith(MAGIC)
+
+
+def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
+    """The first file of each split and every other .gguf, after what else is a checkpoint (40)."""
+    out = []
+    for n in names:
+        if n.endswith(".gguf"):
+            m = _SPLIT.fullmatch(n)
+            if m is None or int(m["number"]) == 1 or f"{m['stem']}-00001-of-{m['of']}.gguf" not in names:
+                out.append((40, os.path.join(directory, n)))
+    return out
+
+
+def prefix(path: str) -> str | None:
+    """GGUF files are named in full."""
+    return None
+
+
+def open(path: str) -> Checkpoint:
+    """One file, or all of those that it is one of. Raises CorruptError, UnsupportedError, LimitError."""
+    first = read_header(path)
+    headers = {path: first} if _number(first, COUNT, 1) <= 1 else _split(path, first)
+    values: dict[str, Any] = {}
+    tensors: dict[str, StoredTensor] = {}
+    findings: list[Finding] = []
+    unread: dict[str, Unread] = {}
+    for file, header in headers.items():
+        values = {**header.values, **values}
+        for info in header.tensors:
+            if info.name in tensors or info.name in unread:
+                raise CorruptError(f"the tensor {info.name!r} is in two of the split files", path=file)
+            if header.big and DTYPES[info.dtype].block > 1:
+                unread[info.name] = Unread("big-endian blocks", info.dtype, info.shape, "use the little-endian file that it was made of")
+            else:
+                tensors[info.name] = _stored(info, header, file)
+        LIMITS.check("tensors", len(tensors), "the number of tensors in all split files", path)
+        findings += _remarks(header, file)
+    total = _number(first, TOTAL, -1)
+    if len(headers) > 1 and total not in (-1, len(tensors) + len(unread)):
+        findings.append(Finding("error", "shards", TOTAL, f"the split files hold {len(tensors)} tensors; {TOTAL} says {total}"))
+    if not tensors and not unread:
+        findings.append(Finding("info", "header", os.path.basename(path), "holds no tensor: a vocabulary alone"))
+    kept = {k: v for k, v in values.items() if k not in (COUNT, NUMBER, TOTAL)}
+    made = Checkpoint(path, NAME, tensors, files=tuple(headers), extras={"gguf": kept}, findings=findings)
+    made.unread = unread
+    return made
+
+
+def _number(header: Header, key: str, default: int) -> int:
+    got = header.values.get(key)
+    return got.value if got is not None and type(got.value) is int else default
+
+
+def _split(path: str, first: Header) -> dict[str, Header]:
+    """The headers of all files of a split one, in order."""
+    count = LIMITS.check("shards", _number(first, COUNT, 1), "the number of split files", path)
+    m = _SPLIT.fullmatch(os.path.basename(path))
+    if m is None or int(m["of"]) != count:
+        hint = "name-00001-of-0000N.gguf is how its files are found"
+        raise CorruptError(f"is one of {count} split files, but is not called so", path=path, hint=hint)
+    folder = os.path.dirname(path)
+    names = [os.path.join(folder, f"{m['stem']}-{i:05d}-of-{count:05d}.gguf") for i in range(1, count + 1)]
+    missing = [os.path.basename(n) for n in names if not os.path.isfile(n)]
+    if missing:
+        listed = ", ".join(missing[:4]) + (", ..." if len(missing) > 4 else "")
+        raise CorruptError(f"{len(missing)} of {count} split files missing: {listed}", path=path, hint="is the download complete?")
+    out = {}
+    for i, name in enumerate(names):
+        out[name] = header = first if os.path.samefile(name, path) else read_header(name)
+        if _number(header, NUMBER, i) != i or _number(header, COUNT, count) != count:
+            said = f"{_number(header, NUMBER, i) + 1} of {_number(header, COUNT, count)}"
+            raise CorruptError(f"says that it is {said}; its name says {i + 1} of {count}", path=name)
+    return out
+
+
+def _stored(info: Info, header: Header, path: str) -> StoredTensor:
+    spec = TensorSpec(info.dtype, info.shape)
+    dtype = DTYPES[info.dtype]
+    if not header.big or dtype.bits == 8:
+        return StoredTensor(info.name, spec, (Extent(path, info.offset, info.nbytes),))
+    return StoredTensor(info.name, spec, read=Packed(lambda: _swapped(info, dtype.bits // 8, path)))
+
+
+def _swapped(info: Info, width: int, path: str) -> Iterator[bytes]:
+    """The bytes of a tensor with each element turned round."""
+    from array import array
+
+    from ...support.open_file import open_fd
+
+    fd = open_fd(path)
+    try:
+        for at in range(0, info.nbytes, _PIECE):
+            raw = os.pread(fd, min(_PIECE, info.nbytes - at), info.offset + at)
+            if len(raw) < min(_PIECE, info.nbytes - at):
+                raise CorruptError("became shorter while it was read", path=path)
+            turned = array({2: "H", 4: "I", 8: "Q"}[width], raw)
+            turned.byteswap()
+            yield turned.tobytes()
+    finally:
+        os.close(fd)
+
+
+def _remarks(header: Header, path: str) -> list[Finding]:
+    """What a reader of the header should know."""
+    if not header.big:
+        return []
+    blocks = [i.name for i in header.tensors if DTYPES[i.dtype].block > 1]
+    name = os.path.basename(path)
+    out = [Finding("info", "byte-order", name, "is big-endian: numbers are turned round as they are read")]
+    if blocks:
+        what = (
+            f"{len(blocks)} tensors are quantised in a big-endian file: llama.cpp's converter leaves the scales in the other order, "
+            "its script swaps them, and nothing says which; they are not read"
+        )
+        out.append(Finding("warning", "byte-order", blocks[0], what, "use the little-endian file that it was made of"))
+    return out
+
+
+def layout(
+    tensors: Sequence[tuple[str, TensorSpec]],
+    *,
+    filename: str,
+    ties: Mapping[str, str] = {},
+    inside: Inside = NOTHING,
+    max_shard_size: int | None = None,
+) -> FileLayout:
+    """Where every byte goes; see `write`."""
+    from .write import lay_out
+
+    kept = inside.extras.get("gguf")
+    return lay_out(
+        [(n, s) for n, s in tensors if n not in ties], filename, inside.metadata, kept if isinstance(kept, Mapping) else {}, max_shard_size
+    )
+
+
+def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:
+    """Nothing in a GGUF file depends on the weights."""
+    return ()

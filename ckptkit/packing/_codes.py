@@ -1,0 +1,132 @@
+"""Steps that several packings share: codes out of words, small floats, scales spread over their blocks. Imports numpy where it runs."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from .._typing import TYPE_CHECKING, Any
+from ..support.arrays import numpy_dtype
+from ._values import Fetch
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+
+def codes_of(words: Array, bits: int, count: int) -> Array:
+    """`count` codes of `bits` bits from the last axis of 32-bit words, the lowest bits first; a code may straddle two words. uint32."""
+    import numpy as np
+
+    u = words.view(np.uint32)
+    if 32 % bits == 0:
+        shifts = np.arange(0, 32, bits, dtype=np.uint32)
+        out = (u[..., None] >> shifts) & np.uint32((1 << bits) - 1)
+        even: Array = out.reshape(*u.shape[:-1], -1)[..., :count]
+        return even
+    at = np.arange(count, dtype=np.int64) * bits
+    first, skip = at >> 5, (at & 31).astype(np.uint64)
+    low = u[..., first].astype(np.uint64)
+    high = u[..., np.minimum(first + 1, u.shape[-1] - 1)].astype(np.uint64)
+    both = (low | (high << np.uint64(32))) >> skip
+    straight: Array = (both & np.uint64((1 << bits) - 1)).astype(np.uint32)
+    return straight
+
+
+def words_of(codes: Array, bits: int) -> Array:
+    """The inverse of `codes_of`: the last axis (a multiple of 32 codes, or of 32 / bits) into 32-bit words."""
+    import numpy as np
+
+    if 32 % bits == 0:
+        k = 32 // bits
+        parts = codes.reshape(*codes.shape[:-1], -1, k).astype(np.uint32) << np.arange(0, 32, bits, dtype=np.uint32)
+        joined: Array = np.bitwise_or.reduce(parts, axis=-1)
+        return joined
+    each = ((codes[..., None].astype(np.uint32) >> np.arange(bits, dtype=np.uint32)) & np.uint32(1)).astype(np.uint8)
+    flat = each.reshape(*codes.shape[:-1], -1)
+    packed: Array = np.packbits(flat, axis=-1, bitorder="little").view("<u4")
+    return packed
+
+
+@cache
+def fp4_values() -> Array:
+    """The sixteen values of E2M1 (OCP Microscaling Formats 1.0): sign, two bits of exponent, one of mantissa."""
+    import numpy as np
+
+    half = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0]
+    return np.array(half + [-x for x in half], np.float32)
+
+
+def nibbles(bytes_: Array) -> Array:
+    """Two codes a byte along the last axis, the low half first."""
+    import numpy as np
+
+    out = np.empty((*bytes_.shape[:-1], bytes_.shape[-1], 2), np.uint8)
+    np.bitwise_and(bytes_, 15, out=out[..., 0])
+    np.right_shift(bytes_, 4, out=out[..., 1])
+    return out.reshape(*bytes_.shape[:-1], -1)
+
+
+def join_nibbles(codes: Array) -> Array:
+    """The inverse of `nibbles`."""
+    import numpy as np
+
+    joined: Array = (codes[..., ::2] | (codes[..., 1::2] << 4)).astype(np.uint8)
+    return joined
+
+
+def power(exponents: Array) -> Array:
+    """E8M0: 2 to the code less 127, as float32; 255 is NaN (OCP Microscaling Formats 1.0)."""
+    import numpy as np
+
+    out: Array = np.ldexp(np.float32(1), exponents.view(np.uint8).astype(np.int32) - 127).astype(np.float32)
+    out[exponents.view(np.uint8) == 255] = np.nan
+    return out
+
+
+def rounded(values: Array, dtype: str) -> Array:
+    """float32 values rounded to what `dtype` holds, as float32."""
+    import numpy as np
+
+    if dtype in ("F32", "F64"):
+        return values
+    with np.errstate(over="ignore"):
+        out: Array = values.astype(numpy_dtype(dtype)).astype(np.float32)
+    return out
+
+
+def numbers(values: Array) -> Array:
+    """Any small float or integer part as float32."""
+    import numpy as np
+
+    if values.dtype == np.uint8:  # exponents alone, in a file whose container has no type for them
+        return power(values)
+    out: Array = values.astype(np.float32)
+    return out
+
+
+def rows_of(fetch: Fetch, role: str, columns: int, start: int, stop: int) -> Array:
+    """The rows [start, stop) of a part that has rows of `columns` elements."""
+    got: Array = fetch(role, start * columns, stop * columns)
+    return got.reshape(stop - start, columns)
+
+
+def spread(scales: Array, block: int, columns: int) -> Array:
+    """Each scale repeated over the `block` columns it counts for."""
+    import numpy as np
+
+    return np.repeat(scales, block, axis=-1)[..., :columns] if block > 1 else scales
+
+
+def round_even(values: Array) -> Array:
+    """To the nearest integer, ties to even, as float32."""
+    import numpy as np
+
+    out: Array = np.rint(values)
+    return out
+
+
+def to_dtype(values: Array, dtype: str) -> Array:
+    """float32 values that `dtype` holds exactly, in it."""
+    out: Array = values.astype(numpy_dtype(dtype))
+    return out

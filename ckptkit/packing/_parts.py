@@ -1,0 +1,51 @@
+"""Runs of a part's elements out of the files that hold it, for `decode`. Imports numpy where it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from .._typing import TYPE_CHECKING, Any
+from ..errors import CorruptError
+from ..support.arrays import numpy_dtype
+from ..tensors import DTYPES, Extent
+from ._registry import by_name
+from ._values import Fetch, Form
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+TILE = 1 << 18  # elements decoded at once
+
+
+def part_fetcher(parts: Mapping[str, tuple[str, tuple[Extent, ...]]], read: Callable[[Extent], bytes]) -> Fetch:
+    """`fetch(role, start, stop)` over parts (dtype, extents); `read` gives the bytes of an extent. Blocks are counted in bytes."""
+    import numpy as np
+
+    def fetch(role: str, start: int, stop: int) -> NDArray[Any]:
+        name, extents = parts[role]
+        dtype = np.dtype(np.uint8) if DTYPES[name].block > 1 else numpy_dtype(name)
+        low, high = start * dtype.itemsize, stop * dtype.itemsize
+        raw, at = [], 0
+        for e in extents:
+            a, b = max(low, at), min(high, at + e.length)
+            if a < b:
+                raw.append(read(Extent(e.path, e.offset + a - at, b - a)))
+            at += e.length
+        data = raw[0] if len(raw) == 1 else b"".join(raw)
+        if len(data) != high - low:
+            raise CorruptError(f"the part {role!r} of a packed weight has {at:,} bytes; those from {low:,} to {high:,} are due")
+        return np.frombuffer(data, dtype)
+
+    return fetch
+
+
+def tile_rows(form: Form) -> int:
+    """How many rows to decode at once: about `TILE` elements, a multiple of the form's granule."""
+    return max(1, TILE // max(1, form.columns) // form.granule) * form.granule
+
+
+def decoded(form: Form, fetch: Fetch) -> Iterator[NDArray[Any]]:
+    """The rows of the decoded matrix in order, some at a time."""
+    decode, step = by_name(form.packing).decode, tile_rows(form)
+    for start in range(0, form.rows, step):
+        yield decode(form, fetch, start, min(start + step, form.rows))

@@ -1,0 +1,108 @@
+"""ggml's block types: a tensor that is its own packing, each row of it blocks of codes with their scales.
+
+Source: ggml.h (the numbers of the types), ggml-common.h (the blocks), ggml-quants.c of llama.cpp. The types' names, block sizes and bytes
+are in `ckptkit.tensors`; a row is a whole number of blocks. Bytes of a block are little-endian whatever the file is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from ..._typing import TYPE_CHECKING, Any
+from ...errors import UnsupportedError
+from ...tensors import DTYPES, TensorSpec
+from .._values import Fetch, Form, Mismatch, matrix
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+NAME = "ggml"
+TITLE = "blocks of ggml (GGUF)"
+PARTS = {"codes": "@"}
+KEY = ("codes",)
+OPTIONAL: tuple[str, ...] = ()
+CODES = "codes"
+METHODS = ("gguf",)
+ENCODED = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "MXFP4")
+_CODEBOOKS = ("IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ1_S", "IQ1_M")
+_SUPER = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "TQ1_0", "TQ2_0", "IQ4_XS")
+
+
+def claims(parts: Mapping[str, TensorSpec], words: Mapping[str, Any]) -> bool:
+    """Whatever is of a block type."""
+    return DTYPES[parts["codes"].dtype].block > 1
+
+
+def form(parts: Mapping[str, TensorSpec], words: Mapping[str, Any], content: Callable[[str], bytes]) -> Form:
+    """The container gives the weight's own shape."""
+    spec = parts["codes"]
+    rows, columns = matrix(spec.shape)
+    if columns % DTYPES[spec.dtype].block:
+        raise Mismatch("codes", f"has rows of {columns}, no whole number of blocks of {DTYPES[spec.dtype].block} ({spec.dtype})")
+    return Form(NAME, spec.shape, rows, columns, "F32", options={"type": spec.dtype})
+
+
+def decode(form: Form, fetch: Fetch, start: int, stop: int) -> Array:
+    """The values, exactly as ggml computes them in float32. `fetch` counts in bytes."""
+    kind = DTYPES[form.options["type"]]
+    row = form.columns // kind.block * kind.block_bytes
+    raw = fetch("codes", start * row, stop * row).view("u1").reshape(-1, kind.block_bytes)
+    return decode_blocks(kind.name, raw).reshape(stop - start, form.columns)
+
+
+def decode_blocks(name: str, raw: Array) -> Array:
+    """(n, bytes of a block) -> (n, elements of a block) float32."""
+    import numpy as np
+
+    with np.errstate(all="ignore"):
+        out: Array = _function(name)(raw)
+    return out
+
+
+def encode_blocks(name: str, blocks: Array) -> Array:
+    """(n, elements of a block) float32 -> (n, bytes of a block), by the rule that ggml's reference has. UnsupportedError if it has none."""
+    if name not in ENCODED:
+        raise UnsupportedError(f"weights are not quantised to {name}", hint=f"one of {', '.join(ENCODED)}")
+    import numpy as np
+
+    from . import _small
+
+    with np.errstate(all="ignore"):
+        out: Array = getattr(_small, f"to_{name.lower()}")(np.ascontiguousarray(blocks, np.float32))
+    return out
+
+
+def _function(name: str) -> Callable[[Array], Array]:
+    from importlib import import_module
+
+    room = "_codebooks" if name in _CODEBOOKS else "_super" if name in _SUPER else "_small"
+    found: Callable[[Array], Array] = getattr(import_module(f"{__name__}.{room}"), name.lower())
+    return found
+
+
+QUANTIZERS: Mapping[str, Mapping[str, Any]] = {name.lower(): {"type": name} for name in ENCODED}
+
+
+def encoded(shape: tuple[int, ...], dtype: str, settings: Mapping[str, Any]) -> dict[str, TensorSpec]:
+    """One tensor of blocks; the rows must be whole ones."""
+    kind = DTYPES[settings["type"]]
+    if len(shape) < 2 or shape[-1] % kind.block:
+        raise Mismatch("codes", f"{list(shape)} has no rows of whole blocks of {kind.block}")
+    return {"codes": TensorSpec(kind.name, shape)}
+
+
+def rows_together(settings: Mapping[str, Any]) -> int:
+    """Each row for itself."""
+    return 1
+
+
+def encode_rows(rows: Array, dtype: str, settings: Mapping[str, Any]) -> dict[str, Array]:
+    """See `encode_blocks`."""
+    return {"codes": encode_blocks(settings["type"], rows.reshape(-1, DTYPES[settings["type"]].block))}
+
+
+def words(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A GGUF file says it by its types."""
+    return {}

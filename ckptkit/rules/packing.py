@@ -1,0 +1,89 @@
+"""Packed weights: every one has its parts, of the right shape, used once; the configuration and the tensors say the same of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..findings import Finding
+from ..graph.examine import Subject
+from ..schema.templates import reduce_name
+from ..support.name_text import collapse
+from ..tensors import DTYPES
+from ._base import are, count, noticed, rule
+
+ORDER = 25
+noticed(
+    "byte-order",
+    "warning",
+    "The order of the bytes of a file is known",
+    """A big-endian GGUF file is read with its numbers turned round. Of quantised blocks nothing says whether their scales were turned too:
+    llama.cpp's converter leaves them as they are, its own script swaps them. They are not read.
+    """,
+)
+PLAIN = ("F64", "F32", "F16", "BF16")
+
+
+@rule("packing", "error", "A packed weight has all its parts, of the right shapes")
+def packing(s: Subject) -> Iterator[Finding]:
+    """A quantised weight is several tensors: codes, scales, zero points, an order. Each packing states what its parts are called and which
+    shapes they have for the weight's own shape; a part that is not there, one that has another shape or type, and one that
+    belongs to nothing are errors, since a loader goes on without them and the numbers are others.
+    """
+    for fault in s.packings.faults:
+        where = fault.stored[0] if fault.stored else fault.weight
+        yield Finding("error", "packing", where, fault.message, "codes alone are other numbers: get the file and its configuration again")
+
+
+@rule("packing-config", "error", "The configuration and the tensors say the same of packed weights")
+def packing_config(s: Subject) -> Iterator[Finding]:
+    """What `quantization_config` (or MLX's `quantization`, or hf_quant_config.json) names is there, and nothing else. A loader goes by the
+    configuration: weights that it does not know to be packed are taken for numbers, modules that it leaves alone are not decoded,
+    and where it expects codes it finds none.
+    """
+    said, weights = s.packings.said, s.packings.weights
+    packed = {n: w for n, w in weights.items() if w.form.packing != "ggml"}
+    if said is None:
+        if packed and s.config is not None:
+            kinds = ", ".join(dict.fromkeys(w.label for w in packed.values()))
+            message = f"{count(list(packed), 'weight')} {are(list(packed))} packed ({kinds}), of which {s.config_name} says nothing"
+            yield Finding("error", "packing-config", next(iter(packed)), message, "a loader would take the codes for the weights")
+        return
+    if not packed:
+        if not s.packings.faults:
+            what = said.method or "a packing"
+            message = f"{said.source} says that the weights are packed ({what}); none is, in a way that is known here"
+            yield Finding("error", "packing-config", said.source, message, "if they were decoded, take that out of the configuration")
+        return
+    from ..packing import by_name
+
+    modules = {w.form.packing: by_name(w.form.packing) for w in packed.values()}
+    wrong = [p for p in modules.values() if said.method and said.method not in p.METHODS]
+    for p in wrong:
+        message = f"{said.source} says {said.method}; the tensors are packed as {p.TITLE}"
+        yield Finding("error", "packing-config", said.source, message)
+    kept = [n for n in packed if said.keeps(n.rpartition(".")[0])]
+    if kept:
+        message = f"{count(kept, 'weight')} {are(kept)} packed, though {said.source} says that the module is not: {collapse(kept, 3)}"
+        yield Finding("error", "packing-config", kept[0], message, "a loader would take the codes for the weights")
+
+
+@rule("packing-siblings", "error", "Weights of one kind are packed alike")
+def packing_siblings(s: Subject) -> Iterator[Finding]:
+    """A weight whose siblings in the other layers are packed is packed too, unless the configuration leaves its module alone: otherwise
+    its loader looks for parts that are not there.
+    """
+    weights, said = s.packings.weights, s.packings.said
+    if not weights:
+        return
+    patterns = {reduce_name(n)[0] for n, w in weights.items() if w.form.packing != "ggml"}
+    alone = [
+        n for n, t in s.checkpoint.tensors.items()
+        if n not in weights and t.spec.dtype in PLAIN and len(t.spec.shape) > 1 and reduce_name(n)[0] in patterns
+        and not (said is not None and said.keeps(n.rpartition(".")[0]))
+    ]  # fmt: skip
+    if alone:
+        dtypes = ", ".join(sorted({DTYPES[s.checkpoint.tensors[n].spec.dtype].name for n in alone}))
+        message = f"{count(alone, 'weight')} {are(alone)} {dtypes} while the siblings are packed: {collapse(alone, 3)}"
+        yield Finding(
+            "error", "packing-siblings", alone[0], message, "name their modules in the configuration, if they are to stay as they are"
+        )

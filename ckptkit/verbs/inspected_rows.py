@@ -1,0 +1,76 @@
+"""The rows of an inspection: one for each stored tensor, and those of packed weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .._typing import TYPE_CHECKING, NamedTuple
+from ..graph.examine import Subject
+
+if TYPE_CHECKING:
+    from ..comparison.stats import Stats
+    from ..graph.packed_weights import PackedWeight
+
+
+class TensorRow(NamedTuple):
+    """One stored tensor. `file` and `offset` say where its first byte is; they are "" and None where the format cannot."""
+
+    name: str
+    canonical: tuple[str, ...]  # the parameters it holds
+    templates: tuple[str, ...]  # the same with placeholders: "encoder.layers.{layer}.ffn.output.weight"
+    at: tuple[tuple[str, int], ...]  # the placeholders' values
+    dtype: str
+    shape: tuple[int, ...]
+    elements: int
+    nbytes: int
+    role: str  # as graph.Role (param, tied, repeat, derived, optimizer, ...); "tensor" where nothing is known
+    note: str  # what it is of: an optimizer's variable, the model of several that it belongs to, how it is computed
+    counted: bool  # whether its elements are in the number of parameters
+    file: str
+    offset: int | None
+    stats: Stats | None = None
+
+
+class Packed(NamedTuple):
+    """The weights of one packing (or block type): how many, their parameters, the bytes of all their parts."""
+
+    name: str
+    title: str
+    weights: int
+    parameters: int
+    nbytes: int
+
+    @property
+    def bits(self) -> float:
+        """Bits that a parameter takes, scales and all."""
+        return 8 * self.nbytes / self.parameters if self.parameters else 0.0
+
+
+def packed_rows(weight: PackedWeight, row: TensorRow) -> Iterator[TensorRow]:
+    """The weight, with the bytes of its codes, and a row for each other part."""
+    from ..packing import by_name
+
+    codes = weight.parts[by_name(weight.form.packing).CODES]
+    file, offset = codes.extents[0][:2]
+    yield row._replace(dtype=weight.label, nbytes=codes.spec.nbytes, file=file, offset=offset)
+    for t in weight.parts.values():
+        if t is not codes:
+            place = t.extents[0][:2] if t.extents else ("", None)
+            yield TensorRow(t.name, (), (), (), *t.spec, t.spec.numel, t.spec.nbytes, "packing", weight.name, False, *place)
+
+
+def packings_of(s: Subject) -> tuple[Packed, ...]:
+    """The packed weights by kind, the most bytes first."""
+    if not s.packings.weights:
+        return ()
+    from ..packing import by_name
+
+    sums: dict[str, list[int]] = {}
+    titles = {}
+    for w in s.packings.weights.values():
+        titles[w.label] = by_name(w.form.packing).TITLE
+        found = sums.setdefault(w.label, [0, 0, 0])
+        found[0] += 1
+        found[1] += w.form.rows * w.form.columns
+        found[2] += w.nbytes
+    return tuple(sorted((Packed(k, titles[k], *v) for k, v in sums.items()), key=lambda p: (-p.nbytes, p.name)))

@@ -1,0 +1,105 @@
+"""The index of the learned schemas, for names that no configuration explains, and the table in docs/learned.md."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from ckptkit.graph.learned import canonical_key, singular
+from ckptkit.schema.templates import pattern_of_text
+
+LAYERED = re.compile(r"layer|depth|blocks|stages|encoder_|decoder_")
+
+
+def read(folder: Path) -> dict[str, dict[str, Any]]:
+    """Model type -> the content of its file."""
+    return {
+        d["model_type"]: d
+        for p in sorted(folder.glob("*.json"))
+        if not p.name.startswith(("_", "why")) and (d := json.loads(p.read_text(encoding="utf-8")))
+    }
+
+
+def write_index(folder: Path) -> None:
+    """Types, classes, the names of counts and sizes, and of each type two patterns that few others have."""
+    every = read(folder)
+    classes: dict[str, str] = {}
+    counts: dict[str, None] = {"stages": None}
+    always: dict[str, list[str]] = {}
+    for t, d in every.items():
+        for c in d["classes"]:
+            if "@" not in c:
+                classes.setdefault(c, t)
+        for count, _ in d["places"].values():
+            if re.fullmatch(r"[A-Za-z_][\w.]*", count):
+                counts[f"{singular(count)}s"] = None
+        for dim in d["dims"]:
+            if isinstance(dim, str) and re.fullmatch(r"[A-Za-z_][\w.]*", dim):
+                counts[canonical_key(dim)] = None
+        always[t] = sorted(
+            {pattern_of_text(r[0].removeprefix("~")) for r in d["rows"] if d["whens"][r[2]] is True and len(r) < 5 and r[0].startswith("~")}
+        )
+    met = Counter(p for patterns in always.values() for p in patterns)
+    marks: dict[str, list[str]] = {}
+    for t, patterns in always.items():
+        for p in sorted(patterns, key=lambda p: (met[p], p))[:2]:
+            marks.setdefault(p, []).append(t)
+    data = {
+        "types": sorted(every),
+        "classes": dict(sorted(classes.items())),
+        "counts": sorted(counts),
+        "marks": dict(sorted(marks.items())),
+    }
+    text = ",\n".join(f'"{k}":{json.dumps(v, ensure_ascii=False, separators=(",", ":"))}' for k, v in data.items())
+    (folder / "_index.json").write_text("{" + text + "}\n", encoding="utf-8")
+
+
+def write_table(folder: Path, target: Path) -> None:
+    """docs/learned.md: each model type with what is known of it, and why nothing is known of the others."""
+    every = read(folder)
+    whys: dict[str, str] = {}
+    for p in sorted(folder.glob("why*.json")):
+        whys |= json.loads(p.read_text(encoding="utf-8"))
+    whys = {t: w for t, w in whys.items() if t not in every}
+    lines, total, explained, layered = [], 0, 0, 0
+    for t, d in sorted(every.items()):
+        dims = [d["dims"][i] for r in d["rows"] for i in r[1]]
+        known = sum(x is not None for x in dims)
+        total, explained = total + len(dims), explained + known
+        counts = list(dict.fromkeys(c for c, _ in d["places"].values() if c))
+        layered += any(LAYERED.search(c) for c in counts)
+        open_rows = sum(d["whens"][r[2]] is None for r in d["rows"])
+        names = ", ".join(c for c in d["classes"] if "@" not in c)
+        share = f"{known}/{len(dims)}"
+        lines.append(
+            f"| {t} | {names} | {len(d['rows'])}{f' ({open_rows} there or not)' if open_rows else ''} | {share} | {', '.join(counts)} |"
+        )
+    library = next(iter(every.values()))["library"] if every else ""
+    no_class = sorted(t for t, w in whys.items() if w.startswith("no class"))
+    others = {t: w for t, w in sorted(whys.items()) if t not in no_class}
+    parts = {p["type"] for d in every.values() for p in d["parts"].values()}
+    text = [
+        "# Learned schemas",
+        "",
+        f"Made by `scripts/learn_schemas.py` from {library}; do not edit. A schema says which tensors a class has at a configuration, by the",
+        "configuration's own keys. It is used where ckptkit has no table of its own for the architecture.",
+        "",
+        f"{len(every)} model types have one; {explained:,} of {total:,} dimensions are explained ({100 * explained / max(total, 1):.1f} %), "
+        f"and {layered} have keys that count their layers. "
+        f"Of {len(no_class)} further types, which are parts of others and have no class, {len(parts & set(no_class))} are parts of one of these.",
+        "",
+        "| model type | classes | patterns of names | dimensions explained | what counts |",
+        "| --- | --- | --- | --- | --- |",
+        *lines,
+        "",
+        "## Without a schema",
+        "",
+        *(f"- {t}: {w}" for t, w in others.items()),
+        "",
+        f"Parts of other models, without a class of their own: {', '.join(no_class)}.",
+        "",
+    ]
+    target.write_text("\n".join(text), encoding="utf-8")

@@ -1,0 +1,460 @@
+"""From samples to a schema: counted places, the names of each class, conditions and sizes; and the check of it against samples unseen."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ckptkit.schema.learned import (
+    LearnedRow,
+    Place,
+    abstract_name,
+    evaluate,
+    expected,
+    fill,
+    holds,
+    keys_of,
+    node_of,
+    node_path,
+    numbered,
+    places_of,
+)
+
+from .fit import Conditions, Point, fit_number, numbers
+from .observe import IDLE, MEMORY, Sample
+from .sample import Lab
+
+Named = dict[str, tuple[tuple[int, ...], str]]  # name by pattern ("~" before what takes the prefix) -> shape and kind
+
+
+class Schema(NamedTuple):
+    """What was learned of a model type. `derived`: keys that the library computes of others where nothing says them."""
+
+    classes: dict[str, str]  # class -> prefix
+    places: dict[str, Place]
+    rows: list[LearnedRow]
+    unexplained: int
+    dims: int
+    derived: dict[str, str | None] = {}  # noqa: RUF012
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+
+def prefixes(lab: Lab) -> dict[str, str]:
+    """The prefix of each class: where a base class has the same names without it."""
+    at_base = {s.cls: s for s in lab.samples[: len(lab.classes)]}
+    bare = next((c for c in lab.classes if re.fullmatch(r"\w+Model", c.__name__)), lab.classes[-1])
+    own = set(at_base[bare.__name__].shapes)
+    out = {}
+    for c in lab.classes:
+        names = at_base[c.__name__].shapes
+        options = {"": len(own & set(names))}
+        p = f"{c.base_model_prefix}."
+        if c is not bare and len(p) > 1:
+            options[p] = sum(n.startswith(p) and n.removeprefix(p) in own for n in names)
+        out[c.__name__] = out[c.__name__ + MEMORY] = max(options, key=lambda o: options[o])
+        if out[c.__name__] == "" and options[""] * 2 < len(own):
+            out[c.__name__] = out[c.__name__ + MEMORY] = p if sum(n.startswith(p) for n in names) * 2 > len(names) else ""
+    for s in lab.extra:
+        p = f"{next(c for c in lab.classes if c.__name__ + MEMORY == s.cls).base_model_prefix}."
+        if out[s.cls] == "" and sum(n.startswith(p) for n in s.shapes) * 2 > len(s.shapes):
+            out[s.cls] = p
+    met = {s.cls for s in (*lab.samples, *lab.extra)}
+    return {c: p for c, p in out.items() if c in met}
+
+
+def renamed(sample: Sample, prefix: str) -> Named:
+    """A sample's names with "~" before those that take the class's prefix."""
+    out = {}
+    for n, shape in sample.shapes.items():
+        key = f"~{n[len(prefix) :]}" if n.startswith(prefix) else n
+        out[key] = (shape, sample.kinds[n])
+    return out
+
+
+def counted_places(named: Sequence[Named]) -> dict[str, int]:
+    """The parents whose numbered children are counted -> the first number: those of which there are more or fewer in other samples."""
+    decided: dict[str, int | None] = {}
+    split = [[n.split(".") for n in names] for names in named]
+    while True:
+        sets: dict[str, set[frozenset[int]]] = defaultdict(set)
+        worded: set[str] = set()
+        for names in split:
+            local: dict[tuple[str, tuple[int, ...], bool], set[int]] = defaultdict(set)
+            for parts in names:
+                _walk(parts, decided, local)
+            for (parent, _, word), numbers_met in local.items():
+                sets[parent].add(frozenset(numbers_met))
+                worded |= {parent} if word else set()
+        if not sets:
+            return {p: first for p, first in decided.items() if first is not None}
+        for parent, met in sets.items():
+            firsts = {min(s) for s in met}
+            whole = len(firsts) == 1 and all(len(s) == max(s) - min(s) + 1 for s in met)
+            whole = whole and (parent not in worded or max(map(len, met)) > 2)  # "norm_1" and "norm_2" are no list
+            many = len(set().union(*met)) > 24
+            decided[parent] = firsts.pop() if whole and len(met) > 1 else 0 if many and len(met) > 1 else None
+
+
+def _walk(parts: list[str], decided: Mapping[str, int | None], local: dict[tuple[str, tuple[int, ...], bool], set[int]]) -> None:
+    abstract: list[str] = []
+    at: list[int] = []
+    for i, part in enumerate(parts):
+        word, digits = numbered(part)
+        if i and digits:
+            parent = node_path(abstract, word)
+            if parent not in decided:
+                local[parent, tuple(at), bool(word)].add(int(digits))
+                return
+            if decided[parent] is not None:
+                abstract.append(f"{word}#")
+                at.append(int(digits))
+                continue
+        abstract.append(part)
+
+
+# --- fitting ---------------------------------------------------------------------------------------------------------
+
+
+def _listed(points: Sequence[Point], key: str) -> bool:
+    return all(isinstance(p.env.get(key), list) and len(p.env[key]) < 12 for p in points)
+
+
+class _Fitter:
+    """The samples' names by pattern, and what is fitted to them."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.prefix = prefixes(lab)
+        self.samples = [*lab.samples, *lab.extra]
+        self.named = [renamed(s, self.prefix[s.cls]) for s in self.samples]
+        self.firsts = counted_places(self.named)
+        self.by: dict[str, dict[int, dict[tuple[int, ...], tuple[tuple[int, ...], str]]]] = defaultdict(lambda: defaultdict(dict))
+        self.children: dict[str, dict[int, dict[tuple[int, ...], int]]] = defaultdict(lambda: defaultdict(dict))
+        for i, names in enumerate(self.named):
+            met: dict[tuple[str, tuple[int, ...]], set[int]] = defaultdict(set)
+            for n, seen in names.items():
+                pattern, at = abstract_name(n, self.firsts)
+                self.by[pattern][i][at] = seen
+                for k in range(len(at)):
+                    met[node_of(pattern, k), at[:k]].add(at[k])
+            for (node, outer), numbers_met in met.items():
+                self.children[node][i][outer] = max(numbers_met) + 1 - self.firsts[node]
+        self.key_names = [".".join(p) for p in lab.relevant]
+        if len(lab.classes) > 1:
+            self.key_names.append("*class")
+        relevant = set(self.key_names)
+        self.inner = {  # whole numbers in mappings of the configuration, whose keys were not tried
+            v
+            for k, v in lab.samples[0].env.items()
+            if type(v) is int and k.count(".") and k not in relevant and k.rpartition(".")[0] not in lab.parts and not IDLE.search(k)
+            and not any(k.startswith(f"{p}.") and k.count(".") == p.count(".") + 1 for p in lab.all_parts)
+        }  # fmt: skip
+        self.inner |= {v for p, v in lab.stuck.items() if p not in lab.relevant}
+        self.places: dict[str, Place] = {}
+        self._fits: dict[object, str | None] = {}
+        self._conditions: dict[object, Conditions] = {}
+
+    def affecting(self, values: Mapping[tuple[int, tuple[int, ...]], int]) -> list[str]:
+        """The keys that, changed alone, moved what `values` has at (sample, numbers)."""
+        found: dict[str, None] = {}
+        by_sample: dict[int, dict[tuple[int, ...], int]] = defaultdict(dict)
+        for (i, at), v in values.items():
+            by_sample[i][at] = v
+        for single in self.lab.singles:
+            a, b = by_sample.get(single.parent), by_sample.get(single.child)
+            if a and b and any(at in b and b[at] != v for at, v in a.items()):
+                found[".".join(single.path)] = None
+        return list(found)
+
+    def columns(self, points: Sequence[Point], keys: Iterable[str], deep: bool) -> dict[str, list[int]]:
+        """The features of keys at points that are whole numbers at each."""
+        out = {}
+        places = len(points[0].at)
+        for k in keys:
+            if any(isinstance(p.env.get(k), list) for p in points):
+                names = [f"len({k})", f"2**(len({k})-1)", f"sum({k})", f"{k}[0]", f"{k}[-1]"]
+                if not places or deep:
+                    shortest = min((len(p.env[k]) for p in points if isinstance(p.env.get(k), list)), default=0)
+                    names += [f"{k}[{i}]" for i in range(1, min(shortest, 6))]
+                for j in range(places):
+                    names += [f"{k}[@{j}]", f"{k}[@{j}-1]", f"{k}[@{j}+1]"]
+            else:
+                names = [k]
+            for name in names:
+                column = (
+                    [2 ** (len(p.env[k]) - 1) for p in points] if name.startswith("2**") and _listed(points, k) else numbers(points, name)
+                )
+                if column is not None:
+                    out[name] = column
+        return out
+
+    def number(self, values: Mapping[tuple[int, tuple[int, ...]], int]) -> str | None:
+        """The expression of a number at (sample, counted places)."""
+        items = sorted(values.items())
+        points = [Point(self.samples[i].env, at) for (i, at), _ in items]
+        y = [v for _, v in items]
+        if all(v == y[0] for v in y):
+            return str(y[0]) if y[0] < 3 or y[0] not in self.inner else None  # a number that no sample moved, inside a mapping
+        mark = (tuple(values), tuple(y))
+        if mark in self._fits:
+            return self._fits[mark]
+        self._fits[mark] = None
+        known = self.affecting(values)
+        cols = self.columns(points, known, True)
+        varies = any(len({v for (i, _), v in items if i == j}) > 1 for j in {i for (i, _), _ in items[:400]})
+        if varies:
+            for j in range(len(points[0].at)):
+                cols[f"@{j}"] = [p.at[j] for p in points]
+                if max(cols[f"@{j}"]) < 12:
+                    cols[f"2**@{j}"] = [2 ** p.at[j] for p in points]
+        found = fit_number(y, cols) if len(cols) <= 10 else fit_number(y, cols, 2)
+        if found is None:
+            near = dict.fromkeys([*known, *self.key_names])
+            found = fit_number(y, self.columns(points, near, False), 1, strict=True)
+        if found is None:
+            every = [k for k, v in points[0].env.items() if type(v) is int and not IDLE.search(k)]
+            found = fit_number(y, self.columns(points, every, False), 0, strict=True)
+        self._fits[mark] = found
+        return found
+
+    def split(self, values: Mapping[tuple[int, tuple[int, ...]], int], depth: int = 1) -> str | list[Any] | None:
+        """The expression of a number, or where there is none [condition, expression, expression]."""
+        whole = self.number(values)
+        if whole is not None or depth == 0 or len(values) < 6:
+            return whole
+        items = sorted(values)
+        points = [Point(self.samples[i].env, at) for i, at in items]
+        conditions = self.conditions(points, items)
+        tried = 0
+        for bits, when in sorted(conditions.bits.items(), key=lambda bw: len(str(bw[1]))):
+            if when[0] == "not" or tried > 24:
+                continue
+            one = {k: values[k] for j, k in enumerate(items) if bits >> j & 1}
+            two = {k: values[k] for j, k in enumerate(items) if not bits >> j & 1}
+            if len(one) < 2 or len(two) < 2:
+                continue
+            tried += 1
+            a = self.number(one)
+            if a is None:
+                continue
+            b = self.number(two)
+            if b is not None:
+                return [when, a, b]
+        return None
+
+    def conditions(self, points: Sequence[Point], mark: Iterable[object], count: str = "") -> Conditions:
+        key = tuple(mark)
+        found = self._conditions.get(key)
+        if found is None:
+            if len(self._conditions) > 40:
+                self._conditions.clear()
+            found = self._conditions[key] = Conditions(points, self.key_names, count)
+        return found
+
+    def fit_places(self) -> None:
+        for node in sorted(self.children, key=lambda n: n.count("#")):
+            values = {(i, outer): n for i, by in self.children[node].items() for outer, n in by.items()}
+            found = self.number(values)
+            self.places[node] = Place(found or "", self.firsts[node])
+
+    def universe(self, pattern: str, allowed: frozenset[str]) -> list[tuple[int, tuple[int, ...]]] | None:
+        """Every (sample, numbers) at which a pattern might be; None where a count is not known."""
+        out = []
+        for i, s in enumerate(self.samples):
+            if s.cls not in allowed:
+                continue
+            every = places_of(pattern, self.places, s.env, 4096)
+            if every is None:
+                return None
+            out += [(i, at) for at in every]
+        return out
+
+    def row(self, pattern: str) -> tuple[LearnedRow, int]:
+        """The row of a pattern, and how many of its dimensions are not explained."""
+        by = self.by[pattern]
+        classes = frozenset(self.samples[i].cls for i in by)
+        seen = {(i, at): held for i, names in by.items() for at, held in names.items()}
+        universe = self.universe(pattern, classes)
+        tied = next((k[2:] for _, k in seen.values() if k.startswith("t=")), "")
+        saved = {k for k, (_, kind) in seen.items() if kind[0] != "t"}
+        when: Any = None
+        if universe and set(seen) <= set(universe):
+            if len(universe) > 6000:
+                universe = [u for u in universe if u in seen or hash(u) % 4 == 0][:6000]
+            when = self.when(pattern, universe, saved)
+        ranks = {len(shape) for shape, _ in seen.values()}
+        dims: list[Any] = []
+        if len(ranks) == 1:
+            rank = ranks.pop()
+            items = seen if len(seen) < 1500 else dict(list(seen.items())[:: len(seen) // 1000])
+            dims = [self.split({k: shape[d] for k, (shape, _) in items.items()}) for d in range(rank)]
+        unexplained = sum(d is None for d in dims)
+        buffer = all(kind == "b" for _, kind in seen.values())
+        every = frozenset(self.prefix)
+        source = abstract_name(self._bare(tied, seen), self.firsts)[0] if tied else ""
+        return LearnedRow(pattern, tuple(dims), when, frozenset() if classes == every else classes, source, buffer), unexplained
+
+    def in_further_classes(self, row: LearnedRow, patterns: Mapping[str, set[str]]) -> LearnedRow:
+        """A row that is there under a condition, in the classes too in whose few samples the condition never held."""
+        if not row.classes or not row.pattern.startswith("~") or row.when is True:
+            return row
+        near = row.pattern.rpartition(".")[0].rpartition(".")[0] or "~"
+        more = set()
+        for c in self.prefix.keys() - row.classes:
+            if not any(p.startswith(near) for p in patterns[c]):
+                continue
+            universe = self.universe(row.pattern, frozenset({c}))
+            if universe is not None and not any(holds(row.when, self.samples[i].env, at) for i, at in universe):
+                more.add(c)
+        every = row.classes | more
+        return row._replace(classes=frozenset() if every == self.prefix.keys() else every)
+
+    def _bare(self, tied: str, seen: Mapping[tuple[int, tuple[int, ...]], tuple[tuple[int, ...], str]]) -> str:
+        i = next(i for (i, _), (_, kind) in seen.items() if kind == f"t={tied}")
+        prefix = self.prefix[self.samples[i].cls]
+        return f"~{tied[len(prefix) :]}" if tied.startswith(prefix) else tied
+
+    def when(self, pattern: str, universe: list[tuple[int, tuple[int, ...]]], saved: set[tuple[int, tuple[int, ...]]]) -> Any:
+        said = [u in saved for u in universe]
+        if all(said):
+            return True
+        if not any(said):
+            return False
+        depth = pattern.count("#")
+        for keep in range(depth + 1):  # by the outer places alone where the inner ones do not matter: the experts of a layer
+            folded: dict[tuple[int, tuple[int, ...]], bool] = {}
+            if not all(folded.setdefault((i, at[:keep]), v) == v for (i, at), v in zip(universe, said, strict=True)):
+                continue
+            points = [Point(self.samples[i].env, at) for i, at in folded]
+            count = self.places[node_of(pattern, keep - 1)].count if keep else ""
+            return self.conditions(points, folded, count).fit(list(folded.values()))
+        return None
+
+
+def derived_keys(lab: Lab, used: Iterable[str]) -> dict[str, str | None]:
+    """The keys that moved though another was changed: the library computes them where nothing says them. None: nobody knows how."""
+    wanted = set(used)
+    moved: dict[str, None] = dict.fromkeys(k for k in sorted(lab.computed) if k in wanted)
+    for single in lab.singles:
+        a, b = lab.samples[single.parent].env, lab.samples[single.child].env
+        for k in wanted:
+            if k != ".".join(single.path) and k in a and k in b and a[k] != b[k] and not k.startswith("*"):
+                moved[k] = None
+    out: dict[str, str | None] = {}
+    for k in moved:
+        out[k] = None
+        free = [s for s, over in zip(lab.samples, lab.overs, strict=True) if not _said(over, k) and type(s.env.get(k)) is int]
+        if len(free) < 4:
+            continue
+        points = [Point(s.env, ()) for s in free]
+        part = k.rpartition(".")[0]
+        names = [n for n in lab.defaults if n.rpartition(".")[0] == part and n != k and not IDLE.search(n)]
+        columns = {n: c for n in names if (c := numbers(points, n)) is not None and len(set(c)) > 1}
+        relevant = {".".join(p) for p in lab.relevant}
+        values = [s.env[k] for s in free]
+        for near in (relevant, set(columns)):
+            found = fit_number(values, {n: c for n, c in columns.items() if n in near}, 1)
+            if found is not None and not found.isdigit():
+                out[k] = found
+                break
+    return out
+
+
+def _said(over: Mapping[str, Any], key: str) -> bool:
+    inner: Any = over
+    for part in key.split("."):
+        if not isinstance(inner, Mapping) or part not in inner:
+            return False
+        inner = inner[part]
+    return True
+
+
+def used_keys(rows: Iterable[LearnedRow], places: Mapping[str, Place]) -> list[str]:
+    """Every configuration key that a schema depends on."""
+    found: dict[str, None] = {}
+
+    def look(x: Any) -> None:
+        if isinstance(x, str) and x and (x[0].isalpha() or x[0] in "_@(" or x[0].isdigit()):
+            with contextlib.suppress(ValueError):
+                found.update(dict.fromkeys(keys_of(x)))
+        elif isinstance(x, (list, tuple)):
+            if x and x[0] in ("is", "true", "in", "has"):
+                found[x[2] if x[0] == "in" else x[1].partition("[")[0]] = None
+            else:
+                for y in x[1:] if x and x[0] in ("not", "and", "or", "<", "mod") else x:
+                    look(y)
+
+    for r in rows:
+        for d in r.dims:
+            look(d)
+        look(r.when)
+    for p in places.values():
+        look(p.count)
+    return [k for k in found if not k.startswith("@")]
+
+
+def fit(lab: Lab) -> Schema:
+    """The schema that says all that the lab's samples have."""
+    f = _Fitter(lab)
+    f.fit_places()
+    rows, unexplained, dims = [], 0, 0
+    patterns = {c: {p for p, by in f.by.items() if any(f.samples[i].cls == c for i in by)} for c in f.prefix}
+    for pattern in f.by:
+        row, missing = f.row(pattern)
+        rows.append(f.in_further_classes(row, patterns))
+        unexplained += missing
+        dims += len(row.dims)
+    return Schema(f.prefix, f.places, rows, unexplained, dims, derived_keys(lab, used_keys(rows, f.places)))
+
+
+def learn(lab: Lab, rounds: int = 3) -> tuple[Schema, list[str]]:
+    """The schema of a lab, and what it foretells wrongly of samples that it has not seen. What it first gets wrong it learns from."""
+    for i in range(rounds + 1):
+        schema = fit(lab)
+        unseen = lab.joints(8, 2)
+        wrong = [(s, over, said) for s, over in unseen if any(said := disagreements(schema, s))]
+        if not wrong or i == rounds or lab.late:
+            break
+        for s, over in unseen:
+            lab.keep(s, over)
+    principal = lab.principal.__name__
+    failed = {s.cls for s, _, (names, _) in wrong if names and s.cls != principal}
+    if failed and len(failed) < len(lab.classes):  # the others are right without them
+        classes = {c: p for c, p in schema.classes.items() if c.removesuffix(MEMORY) not in failed}
+        every = frozenset(classes)
+        rows = [r._replace(classes=r.classes & every) for r in schema.rows if not r.classes or r.classes & every]
+        schema = schema._replace(classes=classes, rows=rows)
+        wrong = [w for w in wrong if w[0].cls not in failed]
+    return schema, [f"{s.cls}: {(names or sizes)[0]}" for s, _, (names, sizes) in wrong]
+
+
+# --- the check -------------------------------------------------------------------------------------------------------
+
+
+def disagreements(schema: Schema, sample: Sample) -> tuple[list[str], list[str]]:
+    """Names, and sizes, in which a schema's prediction differs from what the library has."""
+    prefix = schema.classes[sample.cls]
+    told, unknown = expected(schema.rows, schema.places, sample.env, sample.cls)
+    have = renamed(sample, prefix)
+    names, sizes = [], []
+    open_patterns = {r.pattern for r in unknown}
+    for n, (shape, kind) in have.items():
+        e = told.get(n)
+        if e is None:
+            if abstract_name(n, schema.places)[0] not in open_patterns:
+                names.append(f"not foreseen: {n}")
+        elif kind[0] != "t" or e.row.tied:
+            if len(shape) != len(e.shape) and e.row.dims:
+                sizes.append(f"{n}: {shape}")
+            elif any(w is not None and w != s for w, s in zip(e.shape, shape, strict=False)):
+                sizes.append(f"{n}: {shape}, foreseen {e.shape}")
+    names += [f"not there: {n}" for n, e in told.items() if e.required and (n not in have or have[n][1][0] == "t")]
+    return names, sizes
+
+
+__all__ = ["Schema", "disagreements", "evaluate", "fill", "fit", "holds", "keys_of"]

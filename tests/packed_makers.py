@@ -1,0 +1,54 @@
+"""Makers of checkpoints with packed weights, whole and damaged, out of fixtures/forms."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gguf_files
+import numpy as np
+import oracles
+from safetensors.numpy import load_file, save_file
+
+
+def forms(case: str, without: str = "", **config: Any) -> Callable[[Path], Path]:
+    """A packed weight without one of its parts, or with another configuration."""
+
+    def make(tmp: Path) -> Path:
+        shutil.copytree(oracles.FIXTURES / "forms" / case, tmp / "m")
+        arrays = load_file(tmp / "m" / "model.safetensors")
+        save_file({n: x for n, x in arrays.items() if not without or not n.endswith(without)}, tmp / "m" / "model.safetensors")
+        raw = json.loads((tmp / "m" / "config.json").read_text())
+        (tmp / "m" / "config.json").write_text(json.dumps({**raw, **config}))
+        return tmp / "m"
+
+    return make
+
+
+def two_layers(*, plain: bool) -> Callable[[Path], Path]:
+    """A GPTQ weight in two layers, or in one and a plain one in the other."""
+
+    def make(tmp: Path) -> Path:
+        case = oracles.FIXTURES / "forms" / "quant_gptq_v1"
+        arrays = load_file(case / "model.safetensors")
+        with np.load(case / "expected.npz") as z:
+            other = {n.replace(".0.", ".1."): z[n] for n in z.files}
+        more = other if plain else {n.replace(".0.", ".1."): x for n, x in arrays.items()}
+        (tmp / "m").mkdir()
+        save_file({**arrays, **more}, tmp / "m" / "model.safetensors")
+        shutil.copy(case / "config.json", tmp / "m")
+        return tmp / "m"
+
+    return make
+
+
+def big_endian(kind: int) -> Callable[[Path], Path]:
+    def make(tmp: Path) -> Path:
+        order = ">" if kind else "<"
+        (tmp / "m.gguf").write_bytes(gguf_files.gguf({"w": ((32,), kind, bytes(34 if kind else 128))}, order=order))
+        return tmp / "m.gguf"
+
+    return make
