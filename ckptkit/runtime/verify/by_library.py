@@ -31,7 +31,9 @@ def compare_by_library(pair: Pair, library: str) -> Level:
         with torch.no_grad():
             first, second = (_flat(m(**inputs, return_dict=True)) for m in (one, two))
     except Exception as e:  # whatever a library raises: it needs other inputs than these
-        raise UndecidedError(f"{library} does not run it on made inputs ({', '.join(inputs)}): {type(e).__name__}: {str(e)[:160]}") from None
+        raise UndecidedError(
+            f"{library} does not run it on made inputs ({', '.join(inputs)}): {type(e).__name__}: {str(e)[:160]}"
+        ) from None
     for name, a in first.items():
         b = second.get(name)
         worst = float("inf") if b is None or a.shape != b.shape else float((a - b).abs().max()) if a.numel() else 0.0
@@ -39,7 +41,13 @@ def compare_by_library(pair: Pair, library: str) -> Level:
     complaints = "; ".join(filter(None, (said_one, said_two)))
     basis = f"both loaded and run by {library} ({type(one).__name__}), {len(steps)} outputs of {', '.join(inputs)} compared"
     bad = complaints or not steps or any(not s.worst <= s.allowed for s in steps)
-    return Level(f"against {library}", "different" if bad else "same", f"{basis}; its loader reports {complaints}" if complaints else basis, (), tuple(steps))
+    return Level(
+        f"against {library}",
+        "different" if bad else "same",
+        f"{basis}; its loader reports {complaints}" if complaints else basis,
+        (),
+        tuple(steps),
+    )
 
 
 def _load(subject: Subject) -> tuple[Any, str]:
@@ -54,7 +62,9 @@ def _load(subject: Subject) -> tuple[Any, str]:
         )
     except Exception as e:  # whatever a library raises is its answer
         raise LoadError(f"transformers cannot load it: {type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}") from e
-    wrong = {k: sorted(map(str, v)) for k, v in info.items() if v and k in ("missing_keys", "mismatched_keys", "unexpected_keys", "error_msgs")}
+    wrong = {
+        k: sorted(map(str, v)) for k, v in info.items() if v and k in ("missing_keys", "mismatched_keys", "unexpected_keys", "error_msgs")
+    }
     return model.eval(), "; ".join(f"{k.replace('_', ' ')} {', '.join(v[:4])}" for k, v in wrong.items())
 
 
