@@ -26,6 +26,7 @@ from ckptkit.arch._libraries.decoders import (
     of_experts,
     shared,
 )
+from ckptkit.arch._libraries.forward import routed, runs
 from ckptkit.arch.llama import shape
 
 F = H + "feed_forward."
@@ -97,6 +98,18 @@ ARCHITECTURE = decoder(
     HF,
     names=("llama4_text",),
     kinds={"moe@layer": sparse},
+    traits=runs(
+        pairs="interleaved",
+        rotary_in="listed",
+        window="=window",
+        window_kind="chunk",
+        sliding="types turned",
+        unit_heads="=use_qk_norm",
+        temperature="=attn_temperature_tuning",
+        temperature_floor="=floor_scale",
+        temperature_scale="=attn_scale",
+        **routed("sigmoid_input", normalised=False),
+    ),
     variants={
         "llama-4-scout": {**shape(48, 5120, 40, 8, 16384, 202048), "experts": 16},
         "llama-4-maverick": {**shape(48, 5120, 40, 8, 16384, 202048), "experts": 128},

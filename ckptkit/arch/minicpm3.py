@@ -6,6 +6,7 @@ Source: transformers models/minicpm3.
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import LOW_RANK, LOW_RANK_KEYS, WORDS, decoder, flags, gated, hf, last, low_rank, low_rank_rows
+from ckptkit.arch._libraries.forward import runs
 
 MODULES = {**WORDS, **low_rank(full=False), **gated(), **last()}
 HF = hf(
@@ -15,5 +16,11 @@ HF = hf(
 )  # fmt: skip
 
 ARCHITECTURE = decoder(
-    "minicpm3", "MiniCPM3", MODULES, HF, heads=("heads",), variants={"minicpm3-4b": {"layers": 62, "hidden": 2560, "heads": 40}}
+    "minicpm3",
+    "MiniCPM3",
+    MODULES,
+    HF,
+    heads=("heads",),
+    traits=runs(score_growth="yarn", embedding_scale="=scale_emb", residual_depth="=scale_depth", logit_width="=dim_model_base"),
+    variants={"minicpm3-4b": {"layers": 62, "hidden": 2560, "heads": 40}},
 )

@@ -6,6 +6,7 @@ Source: transformers models/xglm.
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import FAIRSEQ, PLAIN, SIZES, WORDS, attention, decoder, flags, hf, last, plain
+from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch.gpt_neox import size
 from ckptkit.schema import Besides, Derived
 
@@ -26,6 +27,7 @@ ARCHITECTURE = decoder(
     heads=("heads",),
     required=PLAIN,
     relations=("hidden = heads head_dim",),
+    traits=runs(norm_kind="layer", positions="sinusoids", pad=1, rotary={}, embedding_scale="=scale_embedding"),
     variants={
         "xglm-564m": size(24, 1024, 16), "xglm-1.7b": size(24, 2048, 16), "xglm-2.9b": size(48, 2048, 16), "xglm-4.5b": size(48, 2048, 16),
         "xglm-7.5b": size(32, 4096, 32),

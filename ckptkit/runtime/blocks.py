@@ -55,6 +55,8 @@ def embeddings(ops: Any, spec: Spec, node: Any, ids: Any, segments: Any = None, 
     elif node.has("project") and node.has("position") and node.position.weight.shape[-1] != x.shape[-1]:  # OPT: positions as wide as blocks
         x = node.project(x) + node.position(place(ops, spec, ids, mask) if positions is None else positions)
         return x, x, node.word.weight
+    if spec.traits.positions == "sinusoids":
+        x = x + sine_rows(ops, spec, place(ops, spec, ids) if positions is None else positions, x.dtype)
     if node.has("position"):
         x = x + position_rows(ops, spec, node, place(ops, spec, ids, mask) if positions is None else positions)
     if node.has("segment"):
@@ -158,9 +160,21 @@ def projected(ops: Any, spec: Spec, node: Any, x: Any, memory: Any, turned: Any)
             a = turn(ops, a, turned, spec.traits.pairs)
         if norm is not None and not whole and late:
             a = norm(a)
-        grown = growth(ops, turned, a) if turned is not None and name == "query" else None
-        out.append(a if grown is None else a * grown)
+        if spec.traits.unit_heads and turned is not None and name != "value":
+            a = a * ops.rsqrt(ops.mean(ops.square(a), axis=-1, keepdims=True) + float(str(spec.traits.norm_eps)))
+        grown = growth(ops, turned, a) if turned is not None else warmed(ops, spec, a)
+        out.append(a if grown is None or name != "query" else a * grown)
     return out[0], out[1], out[2]
+
+
+def warmed(ops: Any, spec: Spec, like: Any) -> Any:
+    """By how much queries that are not turned grow with their position (arXiv 2501.19399), [1, 1, position, 1]; None where they do not."""
+    traits = spec.traits
+    if not traits.temperature:
+        return None
+    at = ops.cast(ops.arange(ops.shape(like)[2]), "float32")
+    grown = 1 + float(str(traits.temperature_scale)) * ops.log(1 + ops.floor((at + 1) / float(str(traits.temperature_floor))))
+    return ops.cast(ops.reshape(grown, (1, 1, -1, 1)), like.dtype)
 
 
 def low_rank(ops: Any, spec: Spec, node: Any, x: Any, memory: Any, turned: Any) -> tuple[Any, Any, Any]:
@@ -275,6 +289,14 @@ def sinusoids(ops: Any, spec: Spec, length: Any, dtype: Any) -> Any:
     rate = ops.exp(ops.cast(2 * (column // 2), "float32") * (-math.log(10000.0) / width))
     angle = ops.cast(ops.expand_dims(distance, -1), "float32") * rate
     return ops.cast(ops.where(column % 2 == 0, ops.sin(angle), ops.cos(angle)), dtype)
+
+
+def sine_rows(ops: Any, spec: Spec, at: Any, dtype: Any) -> Any:
+    """Fairseq's fixed positions, [batch or 1, position, hidden]: sines and then cosines, counted from after `pad`."""
+    half = spec.sizes["hidden"] // 2
+    rates = ops.constant([math.exp(-math.log(10000.0) * i / (half - 1)) for i in range(half)], "float32")
+    angle = ops.expand_dims(ops.cast(at, "float32") + (int(str(spec.traits.pad)) + 1), -1) * rates
+    return ops.cast(ops.concatenate((ops.sin(angle), ops.cos(angle)), axis=-1), dtype)
 
 
 def buckets(ops: Any, distance: Any, *, both: bool, count: int, farthest: int) -> Any:

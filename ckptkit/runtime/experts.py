@@ -1,7 +1,8 @@
 """Experts: which of them a token passes, with what weight, and what they give together.
 
 Routers (`Traits.router`): softmax (over all, then the best are chosen), softmax_chosen (the best are chosen, then softmax over those),
-sigmoid (each by itself). A learned correction, where there is one, changes who is chosen and not the weights; experts may be chosen from the best
+sigmoid (each by itself), sigmoid_input (the same, and it is what
+goes into an expert that is weighted, Llama 4). A learned correction, where there is one, changes who is chosen and not the weights; experts may be chosen from the best
 groups only. Sources: transformers models/mixtral, qwen2_moe, granitemoe, deepseek_v2, deepseek_v3, ernie4_5_moe, gpt_oss.
 """
 
@@ -36,6 +37,8 @@ def route(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
     if traits.router == "softmax_chosen":
         return ops.softmax(ops.where(picked, logits, -1e30), axis=-1)
     weights = ops.where(picked, scores, 0.0)
+    if traits.router == "sigmoid_input":
+        return ops.where(picked, ops.sigmoid(logits), 0.0)
     if traits.normalised:
         weights = weights / ops.maximum(ops.sum(weights, axis=-1, keepdims=True), float(str(traits.least_sum)) or TINY)
     return weights * float(str(traits.routed_scale))
@@ -73,7 +76,7 @@ def moe(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
     shape = ops.shape(x)
     flat = ops.reshape(x, (-1, shape[-1]))
     every = [_bound(ops, spec, getattr(node.experts, str(i))) for i in range(spec.sizes["experts"])]
-    out = ops.weighted(every, flat, route(ops, spec, node, flat))
+    out = ops.weighted(every, flat, route(ops, spec, node, flat), inside=spec.traits.router == "sigmoid_input")
     if node.has("shared"):
         beside = expert(ops, spec, node.shared, flat)
         out = out + (ops.sigmoid(node.shared_gate(flat)) * beside if node.has("shared_gate") else beside)

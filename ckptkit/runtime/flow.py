@@ -31,7 +31,10 @@ def visible(
     rule = None
     if application == "lm":
         length = ops.shape(ids)[1]
-        rule = masks.window(length, window, ops=ops) if window else masks.causal(length, ops=ops)
+        if window and spec.traits.window_kind == "chunk":
+            rule = masks.chunk(length, window, mask if mask is not None and len(mask.shape) == 2 else None, ops=ops)
+        else:
+            rule = masks.window(length, window, ops=ops) if window else masks.causal(length, ops=ops)
     elif application == "unilm":
         rule = masks.sequence_to_sequence(ops.zeros_like(ids) if segments is None else segments, ops=ops)
     if seen is None and rule is None:

@@ -39,11 +39,12 @@ class _Ops:
         return keras.ops.convert_to_tensor(numbers, dtype)
 
     @staticmethod
-    def weighted(functions: list[Any], x: Any, weights: Any) -> Any:
-        """The sum of functions of rows by their weights."""
+    def weighted(functions: list[Any], x: Any, weights: Any, *, inside: bool = False) -> Any:
+        """The sum of functions of rows by their weights, which are those of the rows themselves if `inside`."""
         out = keras.ops.zeros_like(x)
         for i, function in enumerate(functions):
-            out = out + function(x) * weights[:, i : i + 1]
+            weight = weights[:, i : i + 1]
+            out = out + (function(x * weight) if inside else function(x) * weight)
         return out
 
     @staticmethod

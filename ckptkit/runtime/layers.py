@@ -2,7 +2,7 @@
 
 A rule (`Traits.sliding`) says which layers slide: "all"; "types" as the configuration lists them (layer_types), and where it lists none
 "types even" every other one from the first on, "types 6" all but every sixth, "types late" those from `full_layers` on, "types early" every
-other one before it, "types unturned" those that are not turned; "local" as attention_layers lists them (GPT-Neo). UndecidedError where nothing says it.
+other one before it, "types turned" those that are turned, "types unturned" the others; "local" as attention_layers lists them (GPT-Neo). UndecidedError where nothing says it.
 Source: transformers models/*/configuration_*.py.
 """
 
@@ -17,6 +17,7 @@ from .rotary import angles_of
 Values = Mapping[str, object]
 KINDS = {"sliding_attention": True, "full_attention": False}
 FULL_LAYERS = 28  # what Qwen's configurations mean where they say no max_window_layers
+CHUNKS = {"chunked_attention": True, "full_attention": False}
 LOCAL = {"local": True, "global": False}
 
 
@@ -47,14 +48,14 @@ def sliding(traits: Traits, values: Values, count: int) -> list[bool]:
         return [rule == "all"] * count
     if rule == "local":
         return _listed(values, "attention_layers", LOCAL, count) or _nested(values, count)
-    found = _listed(values, "layer_types", KINDS, count)
+    found = _listed(values, "layer_types", CHUNKS if traits.window_kind == "chunk" else KINDS, count)
     if found:
         return found
     if usual in ("late", "early"):
         first = whole(values.get("full_layers", FULL_LAYERS))
         return [i >= first if usual == "late" else i < first and i % 2 == 0 for i in range(count)]
-    if usual == "unturned":
-        return [not t for t in turns(traits, values, [False] * count, 0)]
+    if usual in ("turned", "unturned"):
+        return [t is (usual == "turned") for t in turns(traits, values, [False] * count, 0)]
     pattern = values.get("sliding_window_pattern", values.get("window_pattern"))
     if isinstance(pattern, str):
         return [pattern[i % len(pattern)] == "L" and i != count - 1 for i in range(count)] if pattern else [False] * count

@@ -47,6 +47,19 @@ def window(length: Any, width: int, *, ops: Any = None) -> Any:
     return ops.expand_dims((far >= 0) & (far < width), 0)
 
 
+def chunk(length: Any, width: int, mask: Any = None, *, ops: Any = None) -> Any:
+    """Every position sees itself and what comes before it in its own chunk: [batch or 1, query, key]. Chunks begin after the padding."""
+    ops = _ops(ops)
+    at = ops.expand_dims(ops.arange(length), 0)
+    if mask is not None:
+        real = ops.cumsum(ops.cast(mask != 0, "int32"), axis=1) if hasattr(ops, "cast") else (mask != 0).cumsum(axis=1)
+        before = ops.cast(real == 0, "int32") if hasattr(ops, "cast") else (real == 0).astype("int32")
+        at = at - ops.sum(before, axis=1, keepdims=True)
+    number = at // width
+    same = ops.expand_dims(number, 1) == ops.expand_dims(number, 2)
+    return same & causal(length, ops=ops)
+
+
 def sequence_to_sequence(segments: Any, *, ops: Any = None) -> Any:
     """The first segment sees itself whole; what follows sees all of the first and, of itself, what comes before.
 

@@ -135,6 +135,7 @@ def make_spec(
     traits = _resolve(arch, values)
     if traits.rotary:
         traits = traits._replace(rotary=rotary_of(traits, values, sizes.axis))
+    traits = _by_depth_and_width(traits, sizes, counts)
     if traits.score_growth == "yarn":
         traits = traits._replace(score_growth=squared_growth(values, "rope"))
     if traits.rotary or traits.sliding:
@@ -170,6 +171,14 @@ def make_spec(
         if info.tied is not None and name in owned and info.tied in owned:
             ties[name] = info.tied
     return Spec(arch.name, traits, tuple(leaves), ties, at_all, dict(values))
+
+
+def _by_depth_and_width(traits: Traits, sizes: Sizes, counts: Mapping[str, int]) -> Traits:
+    """The traits with scales that follow from the number of layers and the hidden width."""
+    depth, width = float(str(traits.residual_depth)), float(str(traits.logit_width))
+    if depth:
+        traits = traits._replace(residual_scale=depth / counts["layers"] ** 0.5)
+    return traits._replace(logit_divisor=sizes.axis["hidden"] / width) if width else traits
 
 
 def _is_there(

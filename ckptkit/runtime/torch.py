@@ -69,17 +69,19 @@ class Ops:
         return torch.mean(x, axis, keepdim=keepdims)
 
     @staticmethod
-    def weighted(functions: list[Callable[[Tensor], Tensor]], x: Tensor, weights: Tensor) -> Tensor:
-        """The sum of functions of rows by their weights. A program that is exported runs all of them on all rows; else each runs on
-        those that give it a weight."""
+    def weighted(functions: list[Callable[[Tensor], Tensor]], x: Tensor, weights: Tensor, *, inside: bool = False) -> Tensor:
+        """The sum of functions of rows by their weights, which are those of the rows themselves if `inside`. A program that is exported
+        runs all of them on all rows; else each runs on those that give it a weight."""
         out = torch.zeros_like(x)
         for i, function in enumerate(functions):
+            weight = weights[:, i : i + 1]
             if torch.compiler.is_compiling():
-                out = out + function(x) * weights[:, i : i + 1]
+                out = out + (function(x * weight) if inside else function(x) * weight)
                 continue
             rows = weights[:, i].nonzero()[:, 0]
             if len(rows):
-                out = out.index_add(0, rows, function(x[rows]) * weights[rows, i : i + 1])
+                given = function(x[rows] * weight[rows]) if inside else function(x[rows]) * weight[rows]
+                out = out.index_add(0, rows, given)
         return out
 
     @staticmethod

@@ -45,7 +45,7 @@ class Traits(NamedTuple):
     scaled_by_layer: object = False  # and by the layer's number, from 1
     mask: str = "all"  # all | causal: what a position of the only stack may see besides padding
     # learned | counted (after the padding index, padding not counted) | masked (counted by the mask, after `pad`) | relative (sinusoids) |
-    # bucketed | rotary | none
+    # bucketed | rotary | sinusoids (after `pad`) | none
     positions: str = "learned"
     distance: object = 64  # relative: clipped there
     bucket_distance: object = 128  # bucketed: the farthest bucket begins there
@@ -65,14 +65,22 @@ class Traits(NamedTuple):
     parallel: object = False  # attention and feed-forward side by side, both of what came in
     residual_normed: object = False  # what comes out is added to what the norm gave, not to what came in
     residual_scale: object = 1.0  # of what attention and feed-forward give
+    residual_depth: object = 0.0  # and that, over the root of the number of layers
     embedding_scale: object = 1.0  # of the words; "root": the root of their width
     logit_scale: object = 1.0
     logit_divisor: object = 1.0
+    logit_width: object = 0.0  # and logits are divided by the hidden width over that
     logit_cap: object = 0.0  # cap * tanh(x / cap)
     score_scale: object = 0.0  # what scores are multiplied by; 0: as `scaled` says
     score_scale_of: object = 0.0  # a number by whose root they are divided
     score_growth: object = 1.0  # and multiplied by, beside their usual scale; "yarn": as YaRN's configuration says, squared
     attention_cap: object = 0.0
+    unit_heads: object = False  # queries and keys that were turned are divided by the root of their mean square
+    temperature: object = (
+        False  # queries of layers that are not turned grow with their position: 1 + scale * log(1 + floor((at + 1) / floor))
+    )
+    temperature_floor: object = 1.0
+    temperature_scale: object = 0.0
     clip: object = 0.0  # queries, keys and values are cut off there
     qk_norm: str = "before"  # before | after: norms of queries and keys before or after they are turned
     pairs: str = "half"  # half | interleaved: a column is turned with the one half a head further on, or with the next
@@ -81,10 +89,11 @@ class Traits(NamedTuple):
     rotary_in: str = "all"
     rotary_size: object = 0  # how many columns of a head are turned, where no share of it says so
     window: object = 0  # how many positions, its own among them, a position sees in layers that slide
+    window_kind: str = "past"  # past | chunk: what came before it, or what is in its own chunk of the input
     windowed: object = True  # whether any does
     sliding: str = ""  # "" | all | a rule of layers.py: the layers that slide
     alibi: object = False  # scores fall with the distance, by a slope for each head
-    # softmax | softmax_chosen | sigmoid | sigmoid_input | two_rounds: what weights experts (see experts.py)
+    # softmax | softmax_chosen | sigmoid | sigmoid_input: what weights experts (see experts.py)
     router: str = "softmax"
     per_token: object = 0  # experts that a token passes
     normalised: object = True  # their weights add up to one
@@ -111,9 +120,26 @@ OPTIONS: dict[str, object] = {
     "logit_cap": 0.0, "score_scale": 0.0, "score_scale_of": 0.0, "attention_cap": 0.0, "clip": 0.0, "rotary_size": 0, "window": 0,
     "windowed": False, "alibi": False, "per_token": 0, "normalised": False, "routed_scale": 1.0, "expert_groups": 1, "groups_per_token": 1, "least_sum": 0.0,
     "expert_limit": 0.0, "expert_slope": 1.0, "latent_eps": 1e-6, "limited": True,
+    "residual_depth": 0.0, "logit_width": 0.0, "unit_heads": False, "temperature": False, "temperature_floor": 1.0, "temperature_scale": 0.0,
 }  # fmt: skip
 # what outputs depend on and no form has a value for: it is not taken for switched off where a configuration leaves it out
-ASKED = frozenset(("per_token", "routed_scale", "expert_groups", "groups_per_token", "score_scale", "logit_scale", "expert_limit"))
+ASKED = frozenset(
+    (
+        "per_token",
+        "routed_scale",
+        "expert_groups",
+        "groups_per_token",
+        "score_scale",
+        "logit_scale",
+        "expert_limit",
+        "residual_depth",
+        "logit_width",
+        "unit_heads",
+        "temperature",
+        "temperature_floor",
+        "temperature_scale",
+    )
+)
 MEANT: dict[str, Mapping[object, str]] = {  # words that a configuration says by yes or no
     "norm": {True: "before", False: "after"},
     "pairs": {True: "interleaved", False: "half"},
@@ -124,11 +150,12 @@ WORDS: dict[str, frozenset[str]] = {
     "norm_kind": frozenset(("layer", "rms")),
     "mask": frozenset(("all", "causal")),
     "projected": frozenset(("embeddings", "words")),
-    "positions": frozenset(("learned", "counted", "relative", "bucketed", "rotary", "masked", "none")),
+    "positions": frozenset(("learned", "counted", "relative", "bucketed", "rotary", "masked", "sinusoids", "none")),
+    "window_kind": frozenset(("past", "chunk")),
     "qk_norm": frozenset(("before", "after")),
     "pairs": frozenset(("half", "interleaved")),
     "rotary_in": frozenset(("all", "sliding", "sliding_or_no_window", "listed")),
-    "router": frozenset(("softmax", "softmax_chosen", "sigmoid", "sigmoid_input", "two_rounds")),
+    "router": frozenset(("softmax", "softmax_chosen", "sigmoid", "sigmoid_input")),
     "group_score": frozenset(("two", "best")),
 }
 HEAD_KINDS = frozenset(

@@ -160,6 +160,12 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "glm4_moe_lite": ("glm4_moe_lite", {**EXPERTS, **LATENT, **GROUPS, "mlp_layer_types": ["dense", "sparse", "sparse"]}),
     "llama, square": ("llama", SQUARE),
     "mixtral, square": ("mixtral", {**EXPERTS, **SQUARE}),
+    "xglm": ("xglm", {**NARROW, "scale_embedding": True}),
+    "minicpm3": ("minicpm3", {**LATENT, "scale_emb": 3.0, "scale_depth": 1.2, "dim_model_base": 8, "rope_parameters": MSCALE}),
+    "llama4": ("llama4_text", {
+        **EXPERTS, "intermediate_size_mlp": 36, "interleave_moe_layer_step": 2, "no_rope_layers": [1, 0, 1], "attention_chunk_size": 5,
+        "attn_temperature_tuning": True, "floor_scale": 4, "attn_scale": 0.3, "use_qk_norm": True, "num_experts_per_tok": 2,
+    }),
     "helium": ("helium", {"hidden_size": 48, "num_attention_heads": 4, "attention_bias": True, "mlp_bias": True}),
 }  # fmt: skip
 
