@@ -5,8 +5,8 @@
     python scripts/learn_schemas.py --index               only the index and docs/learned.md, from the files that are there
 
 Each type's classes are built on the meta device at a hundred configurations or so; nothing is downloaded and no weight is made. A schema is
-written if it foretells the tensors of configurations that it was not learned from (names, and each size that it explains); else the table in
-docs/learned.md says why not. What is written depends on the library's version alone.
+written if it foretells the tensors of configurations that it was not learned from (names, and each size that it explains); else the
+table in docs/learned.md says why not. What is written depends on the library's version alone.
 """
 
 from __future__ import annotations

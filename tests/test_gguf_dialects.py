@@ -1,4 +1,5 @@
-"""The gguf dialects: a tiny model that transformers saves, to GGUF and back; rotary pairs, experts and keys held against llama.cpp's by hand."""
+"""The gguf dialects: a tiny model that transformers saves, to GGUF and back; rotary pairs, experts and keys held against llama.cpp's by
+hand."""
 
 from __future__ import annotations
 
@@ -14,13 +15,16 @@ import ckptkit
 
 FORMS = Path(__file__).resolve().parent.parent / "fixtures" / "forms"
 COMMON = {
-    "vocab_size": 61, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "vocab_size": 61, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2,
     "max_position_embeddings": 64,
 }  # fmt: skip
 MOE = {"num_experts": 3, "num_experts_per_tok": 2, "moe_intermediate_size": 24, "decoder_sparse_step": 1, "mlp_only_layers": []}
 FAMILIES: dict[str, dict[str, object]] = {
-    "llama": {}, "mistral": {}, "mixtral": {"num_local_experts": 3}, "qwen2": {}, "qwen3": {"head_dim": 8}, "qwen3_moe": {**MOE, "head_dim": 8},
-    "qwen2_moe": {**MOE, "shared_expert_intermediate_size": 40}, "gemma": {"head_dim": 8}, "gemma2": {"head_dim": 8, "query_pre_attn_scalar": 8},
+    "llama": {}, "mistral": {}, "mixtral": {"num_local_experts": 3}, "qwen2": {}, "qwen3": {"head_dim": 8},
+    "qwen3_moe": {**MOE, "head_dim": 8},
+    "qwen2_moe": {**MOE, "shared_expert_intermediate_size": 40}, "gemma": {"head_dim": 8},
+    "gemma2": {"head_dim": 8, "query_pre_attn_scalar": 8},
     "gemma3_text": {"head_dim": 8, "query_pre_attn_scalar": 8}, "phi3": {"pad_token_id": 0},
 }  # fmt: skip
 CALLED = {"mistral": "llama", "mixtral": "llama", "qwen3_moe": "qwen3moe", "qwen2_moe": "qwen2moe", "gemma3_text": "gemma3"}

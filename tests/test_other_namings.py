@@ -1,4 +1,5 @@
-"""Namings of other people's code: UER-py, NVIDIA's DeepLearningExamples, nanoGPT, brightmart's ALBERT, transformers' ERNIE, PEFT's adapters.
+"""Namings of other people's code: UER-py, NVIDIA's DeepLearningExamples, nanoGPT, brightmart's ALBERT, transformers' ERNIE, PEFT's
+adapters.
 
 What each tensor becomes is written here by hand; transformers, and forward passes written out in torch, are the judges.
 """
@@ -64,8 +65,10 @@ UER_LAYER = {
 def uer_as_bert(t: Tensors) -> Tensors:
     e = "bert.embeddings."
     out = {
-        e + "word_embeddings.weight": t["embedding.word.embedding.weight"], e + "position_embeddings.weight": t["embedding.pos.embedding.weight"],
-        e + "token_type_embeddings.weight": t["embedding.seg.embedding.weight"][1:], e + "LayerNorm.weight": t["embedding.layer_norm.gamma"],
+        e + "word_embeddings.weight": t["embedding.word.embedding.weight"],
+        e + "position_embeddings.weight": t["embedding.pos.embedding.weight"],
+        e + "token_type_embeddings.weight": t["embedding.seg.embedding.weight"][1:],
+        e + "LayerNorm.weight": t["embedding.layer_norm.gamma"],
         e + "LayerNorm.bias": t["embedding.layer_norm.beta"],
     }  # fmt: skip
     for i in range(3):
@@ -110,7 +113,8 @@ def test_uer_names_of_before_2022_are_read(tmp_path: Path) -> None:
     old = {
         "embedding.word.embedding": "embedding.word_embedding", "embedding.pos.embedding": "embedding.position_embedding",
         "embedding.seg.embedding": "embedding.segment_embedding", "target.mlm.linear_1": "target.mlm_linear_1",
-        "target.mlm.layer_norm": "target.layer_norm", "target.mlm.linear_2": "target.mlm_linear_2", "target.sp.linear_1": "target.nsp_linear_1",
+        "target.mlm.layer_norm": "target.layer_norm", "target.mlm.linear_2": "target.mlm_linear_2",
+        "target.sp.linear_1": "target.nsp_linear_1",
         "target.sp.linear_2": "target.nsp_linear_2",
     }  # fmt: skip
     source = FAULTS / "uer" / "uer_bert"
@@ -132,7 +136,8 @@ def test_uer_gpt2_is_gpt2(tmp_path: Path) -> None:
         for end in ("weight", "bias"):
             joined = torch.cat([t[f"{theirs}self_attn.linear_layers.{j}.{end}"] for j in range(3)])
             wanted[f"{mine}attn.c_attn.{end}"] = joined.T if end == "weight" else joined
-            for name, other in (("attn.c_proj", "self_attn.final_linear"), ("mlp.c_fc", "feed_forward.linear_1"), ("mlp.c_proj", "feed_forward.linear_2")):  # fmt: skip
+            for name, other in (("attn.c_proj", "self_attn.final_linear"), ("mlp.c_fc", "feed_forward.linear_1"),
+                ("mlp.c_proj", "feed_forward.linear_2")):  # fmt: skip
                 x = t[f"{theirs}{other}.{end}"]
                 wanted[f"{mine}{name}.{end}"] = x.T if end == "weight" else x
         for name, other in (("ln_1", "layer_norm_1"), ("ln_2", "layer_norm_2")):

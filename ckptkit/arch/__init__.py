@@ -20,16 +20,17 @@ from .._typing import TYPE_CHECKING, Any
 from ..errors import UsageError
 from ..schema import Architecture, check
 from ..support.discovery import stems
+from ._learned_folder import is_learned
 
 if TYPE_CHECKING:
     from ._learned import LearnedSchema
 
 __all__ = [
-    "LearnedSchema", "architectures", "by_name", "candidates", "filenames", "is_learned", "known", "learned_index", "learned_schema", "load",
+    "LearnedSchema", "architectures", "by_name", "candidates", "filenames", "is_learned", "known", "learned_index", "learned_schema",
+    "load",
     "names", "of_class", "parts", "variants", "with_reader",
 ]  # fmt: skip
 
-LEARNED = os.path.join(os.path.dirname(__file__), "learned")
 
 
 @cache
@@ -56,12 +57,6 @@ def _own() -> tuple[Architecture, ...]:
             raise UsageError(f"CKPTKIT_ARCH names a folder that cannot be read: {e.strerror}", path=folder) from None
         found += [load(os.path.join(folder, f)) for f in files]
     return tuple(found)
-
-
-def is_learned(model_type: object) -> bool:
-    """Whether a schema of that model type was learned. Looks at the folder only."""
-    plain = isinstance(model_type, str) and model_type.replace("-", "_").replace(".", "_").isidentifier()
-    return plain and os.path.isfile(os.path.join(LEARNED, f"{model_type}.json"))
 
 
 def learned_schema(model_type: str) -> LearnedSchema:

@@ -13,7 +13,7 @@ from functools import cache
 from .._typing import Any, NamedTuple
 from ..errors import UsageError
 from ..schema.learned import LearnedRow, Place
-from . import LEARNED, is_learned
+from ._learned_folder import LEARNED, is_learned
 
 INDEX = "_index.json"
 

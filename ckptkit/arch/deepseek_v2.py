@@ -6,7 +6,6 @@ Source: transformers models/deepseek_v2.
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import (
-    LOW_RANK,
     WORDS,
     decoder,
     dense_or_experts,
@@ -15,13 +14,12 @@ from ckptkit.arch._libraries.decoders import (
     hf,
     in_memory,
     last,
-    low_rank,
-    low_rank_rows,
     shared,
     sparse_or_first_dense,
     stacked,
 )
 from ckptkit.arch._libraries.forward import GROUPS, routed, runs
+from ckptkit.arch._libraries.low_rank import LOW_RANK, low_rank, low_rank_rows
 from ckptkit.arch.deepseek_v3 import DEFAULTS, KEYS, size
 
 FFN = dense_or_experts(gated(), {**experts(), **shared("shared_intermediate")})

@@ -9,7 +9,6 @@ from ckptkit.arch._libraries.decoders import (
     BESIDE,
     DEEPSEEK,
     FREQUENCIES,
-    LOW_RANK,
     LOW_RANK_KEYS,
     WORDS,
     decoder,
@@ -20,13 +19,12 @@ from ckptkit.arch._libraries.decoders import (
     hf,
     in_memory,
     last,
-    low_rank,
-    low_rank_rows,
     shared,
     sparse_or_first_dense,
     stacked,
 )
 from ckptkit.arch._libraries.forward import GROUPS, routed, runs
+from ckptkit.arch._libraries.low_rank import LOW_RANK, low_rank, low_rank_rows
 from ckptkit.schema import Besides
 
 FFN = dense_or_experts(gated(), {**experts(correction="experts"), **shared("shared_intermediate")})

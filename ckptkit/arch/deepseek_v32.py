@@ -8,7 +8,6 @@ from __future__ import annotations
 from ckptkit.arch._libraries.decoders import (
     BESIDE,
     FREQUENCIES,
-    LOW_RANK,
     WORDS,
     A,
     H,
@@ -17,12 +16,11 @@ from ckptkit.arch._libraries.decoders import (
     hf,
     in_memory,
     last,
-    low_rank,
-    low_rank_rows,
     may,
     sparse_or_first_dense,
     stacked,
 )
+from ckptkit.arch._libraries.low_rank import LOW_RANK, low_rank, low_rank_rows
 from ckptkit.arch.deepseek_v3 import DEFAULTS, FFN, KEYS, size
 from ckptkit.schema import Besides, Dialect, linear, norm
 

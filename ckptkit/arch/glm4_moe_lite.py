@@ -5,18 +5,9 @@ Source: transformers models/glm4_moe_lite (mlp_layer_types).
 
 from __future__ import annotations
 
-from ckptkit.arch._libraries.decoders import (
-    BESIDE,
-    FREQUENCIES,
-    LOW_RANK,
-    decoder,
-    hf,
-    in_memory,
-    low_rank_rows,
-    sparse_or_first_dense,
-    stacked,
-)
+from ckptkit.arch._libraries.decoders import BESIDE, FREQUENCIES, decoder, hf, in_memory, sparse_or_first_dense, stacked
 from ckptkit.arch._libraries.forward import GROUPS, routed, runs
+from ckptkit.arch._libraries.low_rank import LOW_RANK, low_rank_rows
 from ckptkit.arch.deepseek_v3 import DEFAULTS, KEYS, MODULES, size
 from ckptkit.schema import Besides
 

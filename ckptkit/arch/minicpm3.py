@@ -5,8 +5,9 @@ Source: transformers models/minicpm3.
 
 from __future__ import annotations
 
-from ckptkit.arch._libraries.decoders import LOW_RANK, LOW_RANK_KEYS, WORDS, decoder, flags, gated, hf, last, low_rank, low_rank_rows
+from ckptkit.arch._libraries.decoders import LOW_RANK_KEYS, WORDS, decoder, flags, gated, hf, last
 from ckptkit.arch._libraries.forward import runs
+from ckptkit.arch._libraries.low_rank import LOW_RANK, low_rank, low_rank_rows
 
 MODULES = {**WORDS, **low_rank(full=False), **gated(), **last()}
 HF = hf(

@@ -1,7 +1,7 @@
 """PEFT's adapters: low-rank matrices beside the weights that they belong to, not merged into them, or in a file of their own.
 
-Policy: they are told by whole components of names. A file that holds nothing else is no model; beside a model's weights they are unexplained,
-since what the model computes is not what its own weights say.
+Policy: they are told by whole components of names. A file that holds nothing else is no model; beside a model's weights they are
+unexplained, since what the model computes is not what its own weights say.
 
 Source: huggingface/peft tuners/lora/layer.py (lora_A, lora_B, lora_embedding_A, lora_magnitude_vector, base_layer), utils/other.py
 (modules_to_save, original_module), utils/save_and_load.py (an adapter's file), config.py (adapter_config.json).

@@ -16,8 +16,8 @@ Shape = tuple[int, ...]
 
 
 def misfits(arch: Architecture, dialect: str, prefix: str, stored: Mapping[str, Shape], reduced: Mapping[str, str]) -> int:
-    """How many dimensions of the `stored` shapes contradict a naming's layouts. `reduced`: stored name -> pattern; of each pattern the first
-    name is looked at, since layers are alike."""
+    """How many dimensions of the `stored` shapes contradict a naming's layouts. `reduced`: stored name -> pattern; of each pattern
+    the first name is looked at, since layers are alike."""
     firsts: dict[str, str] = {}
     for name, pattern in reduced.items():
         firsts.setdefault(pattern, name)

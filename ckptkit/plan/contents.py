@@ -100,9 +100,7 @@ def _carried(subject: Subject, request: Request) -> tuple[dict[str, str], list[F
     if names_stay and ties and subject.checkpoint.container != request.container.NAME:
         pairs = ", ".join(f"{a} is {b}" for a, b in sorted(ties.items())[:4])
         what = f"{request.container.TITLE} has no place for what the metadata say ({pairs}): loaders may take these for missing"
-        findings.append(
-            Finding("warning", "dropped", min(ties), what, "name a dialect with --to: it stores them under their own names")
-        )
+        findings.append(Finding("warning", "dropped", min(ties), what, "name a dialect with --to: it stores them under their own names"))
     return kept, findings
 
 

@@ -140,7 +140,8 @@ def missing(s: Subject) -> Iterator[Finding]:
     for head, names in heads.items():
         yield Finding(
             "warning", "head", head,
-            f"{s.config_name} names the class {cls}, but the weights hold no {head} ({collapse(names, 3)}): its loader makes a new one at random",
+            f"{s.config_name} names the class {cls}, but the weights hold no {head} ({collapse(names, 3)}): its "
+            f"loader makes a new one at random",
             "name the class without it, or train it",
         )  # fmt: skip
 

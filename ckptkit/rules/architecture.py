@@ -68,7 +68,8 @@ def architecture(s: Subject) -> Iterator[Finding]:
                 yield Finding(
                     "warning", "architecture", declared,
                     f"{s.config_name} says {declared}, which is unknown here; the names are those of {like.architecture.title}, which it "
-                    "is not taken for: only the container was checked", f"--architecture {like.architecture.name}, if it is that", "undecided",
+                    "is not taken for: only the container was checked", f"--architecture {like.architecture.name}, if it is that",
+                    "undecided",
                 )  # fmt: skip
         return
     if (
@@ -122,7 +123,8 @@ def _other_layout(s: Subject, declared: str) -> Finding:
     rest = f"; {collapse([n for n in names if n not in due], 4)} are none of its own" if have < len(names) else ""
     return Finding(
         "error", "architecture", collapse(names, 3),
-        f"{s.config_name} says {declared} and names the class {cls}, which has {len(due)} tensors at this configuration: {have} of them are "
+        f"{s.config_name} says {declared} and names the class {cls}, which has {len(due)} tensors at this "
+        f"configuration: {have} of them are "
         f"among the {len(names)} that are there{rest}. They lie in another layout{like}",
         "use the configuration and the class that belong to the weights",
     )  # fmt: skip

@@ -2,8 +2,9 @@
 
 Routers (`Traits.router`): softmax (over all, then the best are chosen), softmax_chosen (the best are chosen, then softmax over those),
 sigmoid (each by itself), sigmoid_input (the same, and it is what
-goes into an expert that is weighted, Llama 4). A learned correction, where there is one, changes who is chosen and not the weights; experts may be chosen from the best
-groups only. Sources: transformers models/mixtral, qwen2_moe, granitemoe, deepseek_v2, deepseek_v3, ernie4_5_moe, gpt_oss.
+goes into an expert that is weighted, Llama 4). A learned correction, where there is one, changes who is chosen and not the weights;
+experts may be chosen from the best groups only. Sources: transformers models/mixtral, qwen2_moe, granitemoe, deepseek_v2,
+deepseek_v3, ernie4_5_moe, gpt_oss.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ place ("~layers.#.mlp.up_proj.weight"; "~" takes the class's prefix), a conditio
     "depths[@0]", "conv_dim[@0-1]", "len(depths)", "embed_dim*2**@0"    lists, and the first counted place of the name
 
 Conditions are ["is", feature, value], ["<", expression, expression], ["mod", expression, expression, rest], ["in", place, list],
-["true", feature], ["has", key of a list, word], ["not", c], ["and", c...], ["or", c...]. What a configuration does not say is None, and so is all that depends on it:
-an unexplained size or condition is not checked.
+["true", feature], ["has", key of a list, word], ["not", c], ["and", c...], ["or", c...]. What a configuration does not say is None,
+and so is all that depends on it: an unexplained size or condition is not checked.
 """
 
 from __future__ import annotations

@@ -118,9 +118,11 @@ RESOLVED: dict[str, object] = {
 OPTIONS: dict[str, object] = {
     "parallel": False, "residual_normed": False, "residual_scale": 1.0, "embedding_scale": 1.0, "logit_scale": 1.0, "logit_divisor": 1.0,
     "logit_cap": 0.0, "score_scale": 0.0, "score_scale_of": 0.0, "attention_cap": 0.0, "clip": 0.0, "rotary_size": 0, "window": 0,
-    "windowed": False, "alibi": False, "per_token": 0, "normalised": False, "routed_scale": 1.0, "expert_groups": 1, "groups_per_token": 1, "least_sum": 0.0,
+    "windowed": False, "alibi": False, "per_token": 0, "normalised": False, "routed_scale": 1.0, "expert_groups": 1, "groups_per_token": 1,
+    "least_sum": 0.0,
     "expert_limit": 0.0, "expert_slope": 1.0, "latent_eps": 1e-6, "limited": True,
-    "residual_depth": 0.0, "logit_width": 0.0, "unit_heads": False, "temperature": False, "temperature_floor": 1.0, "temperature_scale": 0.0,
+    "residual_depth": 0.0, "logit_width": 0.0, "unit_heads": False, "temperature": False, "temperature_floor": 1.0,
+    "temperature_scale": 0.0,
 }  # fmt: skip
 # what outputs depend on and no form has a value for: it is not taken for switched off where a configuration leaves it out
 ASKED = frozenset(

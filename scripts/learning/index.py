@@ -84,12 +84,15 @@ def write_table(folder: Path, target: Path) -> None:
     text = [
         "# Learned schemas",
         "",
-        f"Made by `scripts/learn_schemas.py` from {library}; do not edit. A schema says which tensors a class has at a configuration, by the",
+        f"Made by `scripts/learn_schemas.py` from {library}; do not edit. A schema says which tensors a class "
+        f"has at a configuration, by the",
         "configuration's own keys. It is used where ckptkit has no table of its own for the architecture.",
         "",
-        f"{len(every)} model types have one; {explained:,} of {total:,} dimensions are explained ({100 * explained / max(total, 1):.1f} %), "
+        f"{len(every)} model types have one; {explained:,} of {total:,} dimensions are explained "
+        f"({100 * explained / max(total, 1):.1f} %), "
         f"and {layered} have keys that count their layers. "
-        f"Of {len(no_class)} further types, which are parts of others and have no class, {len(parts & set(no_class))} are parts of one of these.",
+        f"Of {len(no_class)} further types, which are parts of others and have no class, "
+        f"{len(parts & set(no_class))} are parts of one of these.",
         "",
         "| model type | classes | patterns of names | dimensions explained | what counts |",
         "| --- | --- | --- | --- | --- |",

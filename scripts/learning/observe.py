@@ -234,7 +234,8 @@ def words_of(cls: type[PreTrainedModel]) -> dict[str, list[str]]:
     for key in re.findall(r"^    (\w+): [^=\n]*\bNone\b", text, re.M):
         out.setdefault("*optional", []).append(key)
     kinds = [k for k in ("full_attention", "sliding_attention", "linear_attention", "mamba", "attention", "chunked_attention", "recurrent",
-             "conv", "moe", "mlp", "dense", "sparse", "hybrid", "cross_attention", "compressed_sparse_attention", "heavily_compressed_attention") if re.search(rf"[\"']{k}[\"']", text)]  # fmt: skip
+             "conv", "moe", "mlp", "dense", "sparse", "hybrid", "cross_attention", "compressed_sparse_attention",
+             "heavily_compressed_attention") if re.search(rf"[\"']{k}[\"']", text)]  # fmt: skip
     out["*kinds"] = kinds
     out["*further"] = sorted(set(re.findall(r"getattr\((?:self\.)?config, [\"'](\w+)[\"']", text)))
     return {k: list(dict.fromkeys(v)) for k, v in out.items()}

@@ -118,7 +118,10 @@ def test_a_head_that_the_naming_has_goes_along_and_one_that_it_lacks_is_said(tmp
 
 def test_what_nothing_explains_is_dropped_with_a_warning(tmp_path: Path, only_tiny: Architecture) -> None:
     done = plan(folder(tmp_path / "s", {**LINED, "net.layers.0.adapter": np.ones(2, "f4")}), to="fused", force=True)
-    assert [f.severity for f in done.findings if f.rule == "dropped"] == ["error", "warning"]  # what --force has overruled, and what was done
+    assert [f.severity for f in done.findings if f.rule == "dropped"] == [
+        "error",
+        "warning",
+    ]  # what --force has overruled, and what was done
     assert done.ledger["source"]["tensors"]["net.layers.0.adapter"]["dropped"] == "no part of Tiny"
 
 

@@ -76,7 +76,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     }),
     "mixtral": ("mixtral", {**EXPERTS, "sliding_window": 7}),
     "qwen2_moe": ("qwen2_moe", {
-        **EXPERTS, **NARROW, "shared_expert_intermediate_size": 36, "decoder_sparse_step": 1, "mlp_only_layers": [1], "norm_topk_prob": True,
+        **EXPERTS, **NARROW, "shared_expert_intermediate_size": 36, "decoder_sparse_step": 1, "mlp_only_layers": [1],
+        "norm_topk_prob": True,
     }),
     "qwen2_moe sparse step": ("qwen2_moe", {
         **EXPERTS, **NARROW, "shared_expert_intermediate_size": 36, "decoder_sparse_step": 2, "qkv_bias": False, "use_sliding_window": True,

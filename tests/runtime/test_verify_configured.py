@@ -20,12 +20,14 @@ import ckptkit
 
 TOKENS = torch.tensor([[5, 17, 40, 23, 61, 9, 30, 7, 55, 12, 48, 26]])
 DIFFERENT = [
-    ("hf_bert", "is_decoder", True), ("hf_bert", "num_hidden_layers", 2), ("hf_bert", "num_hidden_layers", 4), ("hf_bert", "hidden_act", "mish"),
+    ("hf_bert", "is_decoder", True), ("hf_bert", "num_hidden_layers", 2), ("hf_bert", "num_hidden_layers", 4),
+    ("hf_bert", "hidden_act", "mish"),
     ("hf_bert", "hidden_act", "quick_gelu"), ("hf_bert", "hidden_act", "relu"), ("hf_bert", "num_attention_heads", 2),
     ("hf_bert", "layer_norm_eps", 0.001), ("hf_bert", "tie_word_embeddings", False), ("hf_gpt2", "n_layer", 6),
     ("hf_gpt2", "tie_word_embeddings", False), ("hf_gpt2", "activation_function", "quick_gelu"), ("hf_gpt2", "scale_attn_weights", False),
     ("hf_t5", "is_encoder_decoder", False), ("hf_t5", "is_gated_act", True), ("hf_t5", "num_decoder_layers", 3), ("hf_t5", "num_layers", 4),
-    ("hf_roberta", "is_decoder", True), ("hf_roberta", "pad_token_id", 0), ("hf_electra", "is_decoder", True), ("hf_albert", "inner_group_num", 2),
+    ("hf_roberta", "is_decoder", True), ("hf_roberta", "pad_token_id", 0), ("hf_electra", "is_decoder", True),
+    ("hf_albert", "inner_group_num", 2),
     ("hf_albert", "num_hidden_layers", 2), ("hf_distilbert", "tie_word_embeddings", False), ("hf_gpt1", "n_layer", 4),
 ]  # fmt: skip
 ALIKE = [

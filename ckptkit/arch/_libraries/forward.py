@@ -1,4 +1,5 @@
-"""The forward traits that today's decoders share: rotary positions, RMS norms before each part, a head of words. A family's file says in what it differs.
+"""The forward traits that today's decoders share: rotary positions, RMS norms before each part, a head of words. A family's file says
+in what it differs.
 
 Sources: transformers 5.23, models/*/modeling_*.py.
 """

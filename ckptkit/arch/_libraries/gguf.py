@@ -1,8 +1,9 @@
 """How llama.cpp names the tensors of a GGUF file, and the keys that say the rest: its `gguf` dialects of today's decoders and of others.
 
-Sources: gguf-py `constants.py` and `tensor_mapping.py`, convert_hf_to_gguf.py of llama.cpp. Dimensions are row-major here. Experts are stacked. Llama's queries
-and keys have their rotary pairs side by side, those of the others lie apart as in transformers: the architecture's key decides it. Gemma's
-norms are stored as they are used. A key is nested here by its dots ("llama.attention.head_count"); a float32 is the shortest decimal that it is.
+Sources: gguf-py `constants.py` and `tensor_mapping.py`, convert_hf_to_gguf.py of llama.cpp. Dimensions are row-major here. Experts
+are stacked. Llama's queries and keys have their rotary pairs side by side, those of the others lie apart as in transformers: the
+architecture's key decides it. Gemma's norms are stored as they are used. A key is nested here by its dots
+("llama.attention.head_count"); a float32 is the shortest decimal that it is.
 """
 
 from __future__ import annotations
@@ -177,7 +178,8 @@ def form(name: str, keys: Mapping[str, str | Key], **said: Mapping[str, object])
     """A configuration that is the file's own keys."""
     return ConfigForm(
         filename="", keys={f"{ROOM}.{k}": c for k, c in keys.items()}, marks={MARK: name}, reader=Reader(extras=read_keys),
-        writer=Writer(extras=write_keys), **{**said, "also": {f"{ROOM}.{k}": v for k, v in said.get("also", {}).items()}},  # type: ignore[arg-type]
+        writer=Writer(extras=write_keys), **{**said, "also": {f"{ROOM}.{k}": v for k,
+            v in said.get("also", {}).items()}},  # type: ignore[arg-type]
     )  # fmt: skip
 
 
@@ -209,5 +211,6 @@ def gguf(
     usual = {"kv_heads": "=heads", "head_dim": "=hidden / heads", "tied": False}
     return Dialect(
         name="gguf", title="llama.cpp (GGUF)", style=TORCH, rows=out, container="gguf",
-        config=form(name, every, implied=implied, defaults={**usual, **defaults}), files=Files(ties=False), **more,  # type: ignore[arg-type]
+        config=form(name, every, implied=implied, defaults={**usual, **defaults}), files=Files(ties=False),
+        **more,  # type: ignore[arg-type]
     )  # fmt: skip

@@ -1,7 +1,8 @@
 """The `gguf` dialects of BERT, GPT-2 and T5, whose canonical names are not those of today's decoders.
 
-Sources: gguf-py `tensor_mapping.py`, convert_hf_to_gguf.py of llama.cpp: BERT's pooler and all heads have no place in a GGUF file; GPT-2's linear layers lie
-(out, in); T5's position biases are the first layer's, its feed-forward has the same name whether it is gated or not.
+Sources: gguf-py `tensor_mapping.py`, convert_hf_to_gguf.py of llama.cpp: BERT's pooler and all heads have no place in a GGUF file;
+GPT-2's linear layers lie (out, in); T5's position biases are the first layer's, its feed-forward has the same name whether it is
+gated or not.
 """
 
 from __future__ import annotations

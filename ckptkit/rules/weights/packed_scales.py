@@ -25,9 +25,9 @@ ROWS = 64  # of a tensor of blocks, at either end
 
 @rule("packing-scales", "error", "The scales of packed weights are numbers of a usual size", reads="values")
 def packing_scales(s: Subject, scan: Scan) -> Iterator[Finding]:
-    """One scale that is NaN or infinite makes a whole block of weights so: an error. A warning where scales are larger than any that a trained
-    model has, as they are when their bytes are in the other order. Of ggml's blocks, whose scales lie among the codes, some at either
-    end of the tensor are looked at.
+    """One scale that is NaN or infinite makes a whole block of weights so: an error. A warning where scales are larger than any that
+    a trained model has, as they are when their bytes are in the other order. Of ggml's blocks, whose scales lie among the codes, some
+    at either end of the tensor are looked at.
     """
     import numpy as np
 

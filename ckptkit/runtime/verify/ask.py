@@ -55,7 +55,8 @@ def _differences(due: Shapes, have: Shapes, optional: set[str], cls: str) -> Ite
     over = sorted((n for n in have if n not in due and n not in optional), key=natural)
     odd = sorted((n for n in have if n in due and tuple(have[n]) != due[n]), key=natural)
     if gone:
-        yield Finding("error", "against", collapse(gone, 4), f"transformers' {cls} has {len(due)} tensors at this configuration; {len(gone)} "
+        yield Finding("error", "against", collapse(gone, 4),
+            f"transformers' {cls} has {len(due)} tensors at this configuration; {len(gone)} "
                       f"of them are not among the {len(have)} that are there: {collapse(gone)}")  # fmt: skip
     if over:
         yield Finding(
