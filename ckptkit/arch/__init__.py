@@ -26,11 +26,9 @@ if TYPE_CHECKING:
     from ._learned import LearnedSchema
 
 __all__ = [
-    "LearnedSchema", "architectures", "by_name", "candidates", "filenames", "is_learned", "known", "learned_index", "learned_schema",
-    "load",
+    "architectures", "by_name", "candidates", "filenames", "is_learned", "known", "learned_index", "learned_schema", "load",
     "names", "of_class", "parts", "variants", "with_reader",
 ]  # fmt: skip
-
 
 
 @cache

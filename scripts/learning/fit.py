@@ -284,7 +284,8 @@ class Conditions:
             if all(t is not None for t in total):
                 self.add(["<", f"{name}+1", count], [i + 1 < t for i, t in zip(index, total, strict=True)])  # type: ignore[operator]
                 for k, values in whole:
-                    self.add(["<", name, f"{count} - {k}"], [i < t - v for i, t, v in zip(index, total, values, strict=True)])  # type: ignore[operator]
+                    below = [i < t - v for i, t, v in zip(index, total, values, strict=True)]  # type: ignore[operator]
+                    self.add(["<", name, f"{count} - {k}"], below)
 
     def fit(self, said: Sequence[bool]) -> Any:
         """The simplest condition that is `said` at every point: True, one, or several joined; None where none is."""

@@ -34,9 +34,12 @@ from ckptkit.schema.learned import environment, flatten  # noqa: E402
 LAYERS = re.compile(r"(^|_)(num_|n_)?(hidden_|encoder_|decoder_|attention_|text_|vision_)*(layers?|blocks)$|^depth$|(^|_)num_layers(_|$)")
 # keys that no tensor depends on: left alone, so that a type takes seconds
 IDLE = re.compile(
-    r"token_id$|token_ids$|token_index$|_seed$|^(max|min)_length$|dropout|eps$|epsilon|_drop$|prob$|_std$|initializer|^use_cache$|^output_(att|hid|rou|scor)"
-    r"|return_dict|^torchscript|chunk_size_feed|^is_decoder$|^tie_word_embeddings$.^|temperature|^num_beams|^top_|penalty|^bos_|^eos_|^pad_tok"
-    r"|^transformers_version|^architectures$|^dtype$|^_|^id2label|^label2id|^problem_type|^mask_|cost$|_coefficient$|_weight$|rope_theta|^pretraining_tp"
+    r"token_id$|token_ids$|token_index$|_seed$|^(max|min)_length$|dropout|eps$|epsilon|_drop$|prob$|_std$"
+    r"|initializer|^use_cache$|^output_(att|hid|rou|scor)"
+    r"|return_dict|^torchscript|chunk_size_feed|^is_decoder$|^tie_word_embeddings$.^|temperature|^num_beams|^top_"
+    r"|penalty|^bos_|^eos_|^pad_tok"
+    r"|^transformers_version|^architectures$|^dtype$|^_|^id2label|^label2id|^problem_type"
+    r"|^mask_|cost$|_coefficient$|_weight$|rope_theta|^pretraining_tp"
     r"|^is_encoder_decoder$"
 )
 SMALL = re.compile(r"period|interval|step|freq|every|offset|first|dense|sparse|skip|stride|kernel|group|num_kv|topk|top_k|per_tok")

@@ -21,7 +21,7 @@ from ckptkit.schema.learned import (
     node_path,
     numbered,
     places_of,
-)
+)  # fmt: skip
 
 from .fit import Conditions, Point, fit_number, numbers
 from .observe import IDLE, MEMORY, Sample
