@@ -23,7 +23,7 @@ from ..support.discovery import stems
 from ._learned_folder import is_learned
 
 if TYPE_CHECKING:
-    from ._learned import LearnedSchema
+    from ._learned import LearnedSchema as LearnedSchema
 
 __all__ = [
     "architectures", "by_name", "candidates", "filenames", "is_learned", "known", "learned_index", "learned_schema", "load",

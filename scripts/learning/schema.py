@@ -13,7 +13,6 @@ from ckptkit.schema.learned import (
     Place,
     abstract_name,
     evaluate,
-    expected,
     fill,
     holds,
     keys_of,
@@ -23,11 +22,10 @@ from ckptkit.schema.learned import (
     places_of,
 )  # fmt: skip
 
+from .check import Named, disagreements, renamed
 from .fit import Conditions, Point, fit_number, numbers
-from .observe import IDLE, MEMORY, Sample
+from .observe import IDLE, MEMORY
 from .sample import Lab
-
-Named = dict[str, tuple[tuple[int, ...], str]]  # name by pattern ("~" before what takes the prefix) -> shape and kind
 
 
 class Schema(NamedTuple):
@@ -65,15 +63,6 @@ def prefixes(lab: Lab) -> dict[str, str]:
             out[s.cls] = p
     met = {s.cls for s in (*lab.samples, *lab.extra)}
     return {c: p for c, p in out.items() if c in met}
-
-
-def renamed(sample: Sample, prefix: str) -> Named:
-    """A sample's names with "~" before those that take the class's prefix."""
-    out = {}
-    for n, shape in sample.shapes.items():
-        key = f"~{n[len(prefix) :]}" if n.startswith(prefix) else n
-        out[key] = (shape, sample.kinds[n])
-    return out
 
 
 def counted_places(named: Sequence[Named]) -> dict[str, int]:
@@ -431,30 +420,6 @@ def learn(lab: Lab, rounds: int = 3) -> tuple[Schema, list[str]]:
         schema = schema._replace(classes=classes, rows=rows)
         wrong = [w for w in wrong if w[0].cls not in failed]
     return schema, [f"{s.cls}: {(names or sizes)[0]}" for s, _, (names, sizes) in wrong]
-
-
-# --- the check -------------------------------------------------------------------------------------------------------
-
-
-def disagreements(schema: Schema, sample: Sample) -> tuple[list[str], list[str]]:
-    """Names, and sizes, in which a schema's prediction differs from what the library has."""
-    prefix = schema.classes[sample.cls]
-    told, unknown = expected(schema.rows, schema.places, sample.env, sample.cls)
-    have = renamed(sample, prefix)
-    names, sizes = [], []
-    open_patterns = {r.pattern for r in unknown}
-    for n, (shape, kind) in have.items():
-        e = told.get(n)
-        if e is None:
-            if abstract_name(n, schema.places)[0] not in open_patterns:
-                names.append(f"not foreseen: {n}")
-        elif kind[0] != "t" or e.row.tied:
-            if len(shape) != len(e.shape) and e.row.dims:
-                sizes.append(f"{n}: {shape}")
-            elif any(w is not None and w != s for w, s in zip(e.shape, shape, strict=False)):
-                sizes.append(f"{n}: {shape}, foreseen {e.shape}")
-    names += [f"not there: {n}" for n, e in told.items() if e.required and (n not in have or have[n][1][0] == "t")]
-    return names, sizes
 
 
 __all__ = ["Schema", "disagreements", "evaluate", "fill", "fit", "holds", "keys_of"]
