@@ -7,12 +7,15 @@ says something that nobody here models and the other does not say it, equal outp
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ..configuration.without_effect import AS_USUAL
 from ..findings import Finding
 from ..graph.account import unexplained_keys
 from ..graph.examine import Subject
 from ..rules.run import run_rules
 from ..schema import Class, expand, placeholders
+from ..schema.traits import head
 from ..support.name_text import collapse
 
 BESIDE = frozenset(("vocabulary", "variant", "dtype", "integrity"))  # errors that change nothing of what is computed
@@ -58,7 +61,14 @@ def _heard(s: Subject) -> dict[str, object]:
     if s.values is None or s.architecture is None:
         return keys
     form = s.architecture.dialects[s.values.form].config
+    if not any(head(kind).kind == "last" for group, kind in _heads(s).items() if group in s.graph.groups):
+        keys.pop("pad_token_id", None)  # a table's own row for padding is masked; only a head at the last token asks which it is
     return {k: v for k, v in keys.items() if form.labels or k in AS_USUAL or k in form.marks}
+
+
+def _heads(s: Subject) -> Mapping[str, str]:
+    stated = s.architecture.traits.get("heads") if s.architecture is not None else None
+    return stated if isinstance(stated, Mapping) else {}
 
 
 def _foreign(s: Subject) -> str:
