@@ -166,6 +166,9 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         **EXPERTS, "intermediate_size_mlp": 36, "interleave_moe_layer_step": 2, "no_rope_layers": [1, 0, 1], "attention_chunk_size": 5,
         "attn_temperature_tuning": True, "floor_scale": 4, "attn_scale": 0.3, "use_qk_norm": True, "num_experts_per_tok": 2,
     }),
+    "phimoe": ("phimoe", {
+        **EXPERTS, "num_experts_per_tok": 2, "router_jitter_noise": 0.2, "attention_bias": True, "lm_head_bias": True, "sliding_window": 5,
+    }),
     "helium": ("helium", {"hidden_size": 48, "num_attention_heads": 4, "attention_bias": True, "mlp_bias": True}),
 }  # fmt: skip
 
