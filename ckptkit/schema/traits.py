@@ -93,6 +93,9 @@ class Traits(NamedTuple):
     windowed: object = True  # whether any does
     sliding: str = ""  # "" | all | a rule of layers.py: the layers that slide
     alibi: object = False  # scores fall with the distance, by a slope for each head
+    alibi_kind: str = (
+        "distance"  # distance | place: of the distance; or of the place, in bfloat16, over the root of the head's width (Falcon)
+    )
     # softmax | softmax_chosen | sigmoid | sigmoid_input | two_rounds: what weights experts (see experts.py)
     router: str = "softmax"
     router_noise: object = 0.0  # two_rounds: scores further from the best than twice that, relatively, count for nothing
@@ -153,6 +156,7 @@ WORDS: dict[str, frozenset[str]] = {
     "mask": frozenset(("all", "causal")),
     "projected": frozenset(("embeddings", "words")),
     "positions": frozenset(("learned", "counted", "relative", "bucketed", "rotary", "masked", "sinusoids", "none")),
+    "alibi_kind": frozenset(("distance", "place")),
     "window_kind": frozenset(("past", "chunk")),
     "qk_norm": frozenset(("before", "after")),
     "pairs": frozenset(("half", "interleaved")),

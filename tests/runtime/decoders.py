@@ -129,6 +129,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "falcon": ("falcon", {**NARROW, "multi_query": True, "parallel_attn": True, "bias": True}),
     "falcon, new": ("falcon", {**NARROW, "new_decoder_architecture": True, "num_kv_heads": 2}),
     "falcon, one after the other": ("falcon", {**NARROW, "multi_query": False, "parallel_attn": False}),
+    "falcon, by distance": ("falcon", {**NARROW, "num_attention_heads": 6, "multi_query": False, "parallel_attn": False, "alibi": True, "bias": True}),
     "phi": ("phi", {**NARROW, "partial_rotary_factor": 0.5, "qk_layernorm": True, "hidden_size": 32}),
     "persimmon": ("persimmon", {**NARROW, "hidden_size": 32, "hidden_act": "relu2"}),
     "gpt_oss": ("gpt_oss", {**EXPERTS, "sliding_window": 5, "rope_parameters": {**YARN, "truncate": False}}),
@@ -206,7 +207,10 @@ def expected(path: Path, dtype: str = "float32") -> Arrays:
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(
-        path, dtype=getattr(torch, dtype), attn_implementation="eager", experts_implementation="eager"
+        path,
+        dtype=getattr(torch, dtype),
+        attn_implementation="sdpa" if "distance" in path.name else "eager",
+        experts_implementation="eager",
     ).eval()
     with torch.no_grad():
         out = model(**{k: torch.from_numpy(v) for k, v in inputs().items()}, output_hidden_states=True, use_cache=False)

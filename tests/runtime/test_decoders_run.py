@@ -127,7 +127,6 @@ REFUSED = {
         ({"layer_types": ["full_attention", "full_attention", "chunked_attention"]}, "layer_types says 'chunked_attention'"),
         ({"layer_types": ["full_attention"]}, "layer_types is a list of 1, and there are 3 layers"),
     ],
-    "falcon": [({"alibi": True}, "alibi True")],
     "mpt": [({"attn_config": {"alibi": False, "softmax_scale": None, "clip_qkv": None}}, "alibi False")],
 }
 
