@@ -109,8 +109,9 @@ def to_json(spec: Spec) -> dict[str, object]:
 
 def from_json(data: Mapping[str, Any]) -> Spec:
     """A spec of `to_json`'s data."""
+    traits = Traits(**{**data["traits"], "layers": tuple(data["traits"]["layers"])})
     leaves = tuple(Leaf(path, kind, tuple((s, tuple(shape)) for s, shape in params), group) for path, kind, params, group in data["leaves"])
-    return Spec(data["architecture"], Traits(**data["traits"]), leaves, dict(data["ties"]), dict(data["sizes"]), dict(data["values"]))
+    return Spec(data["architecture"], traits, leaves, dict(data["ties"]), dict(data["sizes"]), dict(data["values"]))
 
 
 def _plain(values: Mapping[str, object]) -> dict[str, object]:
@@ -250,7 +251,7 @@ def _resolve(arch: Architecture, values: Mapping[str, object]) -> Traits:
     own = {
         group: {field: values.get(named(said)) if named(said) else said for field, said in has.items()} for group, has in traits.own.items()
     }
-    made = traits._replace(**found, own=own)  # type: ignore[arg-type]
+    made = traits._replace(**found, own=own, runs_with={})  # type: ignore[arg-type]
     words = [("activation", made.activation), *((f"{g}'s activation", has.get("activation")) for g, has in own.items())]
     for name, word in words:
         if word not in ACTIVATIONS and not (word is None and name != "activation"):
