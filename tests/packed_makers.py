@@ -52,3 +52,15 @@ def big_endian(kind: int) -> Callable[[Path], Path]:
         return tmp / "m.gguf"
 
     return make
+
+
+def scaled(by: float) -> Callable[[Path], Path]:
+    """A packed weight whose scales are that many times as large, or NaN."""
+
+    def make(tmp: Path) -> Path:
+        made = forms("quant_gptq_v1")(tmp)
+        arrays = load_file(made / "model.safetensors")
+        save_file({n: (x * by).astype(x.dtype) if n.endswith(".scales") else x for n, x in arrays.items()}, made / "model.safetensors")
+        return made
+
+    return make

@@ -78,7 +78,7 @@ def fused_by_hand(lined: dict[str, np.ndarray], layers: int = 2) -> dict[str, np
 
 
 def same(have: dict[str, np.ndarray], want: dict[str, np.ndarray]) -> None:
-    assert have.keys() == want.keys()
+    assert sorted(have) == sorted(want)
     for name, array in want.items():
         assert have[name].dtype == array.dtype and have[name].shape == array.shape, name
         np.testing.assert_array_equal(have[name], array, err_msg=name)

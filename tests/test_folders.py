@@ -334,3 +334,29 @@ def test_and_so_it_is_in_a_folder_and_as_a_shard(tmp_path: Path, name: str) -> N
     (tmp_path / "shards" / names[1]).write_text(LFS)
     with pytest.raises(UnknownFormatError, match="Git LFS pointer"):
         open_checkpoint(tmp_path / "shards")
+
+
+def test_a_pointer_in_the_place_of_tensorflows_data_is_called_what_it_is(tmp_path: Path) -> None:
+    shutil.copytree(oracles.made("bert-google"), tmp_path / "m")
+    next((tmp_path / "m").glob("*.data-*")).write_text(LFS)
+    with pytest.raises(UnknownFormatError, match="Git LFS pointer"):
+        open_checkpoint(tmp_path / "m")
+
+
+def test_of_a_file_and_its_variants_the_plain_one_is_read(tmp_path: Path) -> None:
+    for seed, name in enumerate(("diffusion_pytorch_model", "diffusion_pytorch_model.fp16", "diffusion_pytorch_model.non_ema")):
+        save_file(arrays(seed), tmp_path / f"{name}.safetensors")
+    assert reads(tmp_path, arrays(0))
+    assert "diffusion_pytorch_model.fp16.safetensors" in said(tmp_path, "folder")[0][1]
+    (tmp_path / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(UsageError, match="holds 2 checkpoints"):
+        open_checkpoint(tmp_path)
+
+
+def test_shards_of_another_stem_than_the_index_names_are_the_only_ones_there(tmp_path: Path) -> None:
+    sharded(tmp_path, arrays(), stem="renamed")
+    edit(tmp_path / INDEX, lambda m: {n: s.replace("renamed", "model") for n, s in m.items()})
+    assert reads(tmp_path, arrays()) and said(tmp_path)[0][0] == "error"
+    assert run("digest", tmp_path)[0] == 3
+    fix(tmp_path, tmp_path / "out")
+    assert reads(tmp_path / "out", arrays()) and not said(tmp_path / "out")

@@ -14,6 +14,7 @@ import packed_makers as packed
 import pytest
 from safetensors.numpy import load_file, save_file
 from trained import damaged, sound
+from two_kinds import two_kinds
 
 from ckptkit.containers._tensorflow import table
 from ckptkit.findings import SEVERITIES, Finding
@@ -96,31 +97,7 @@ def drop(*words: str) -> Callable[[Arrays], object]:
 
 
 def sparse_second(**config: object) -> Maker:
-    """A dots.llm1 of two layers, made by hand: one feed-forward in the first, two experts in the second."""
-
-    def make(tmp: Path) -> Model:
-        shapes: dict[str, tuple[int, ...]] = {"lm_head": (11, 8), "model.embed_tokens": (11, 8), "model.norm": (8,)}
-        feed = {"gate_proj": (6, 8), "up_proj": (6, 8), "down_proj": (8, 6)}
-        for i in range(2):
-            at = f"model.layers.{i}."
-            shapes |= {at + "input_layernorm": (8,), at + "post_attention_layernorm": (8,)}
-            shapes |= {f"{at}self_attn.{x}_proj": (8, 8) for x in "qkvo"} | {f"{at}self_attn.{x}_norm": (4,) for x in "qk"}
-            places = ["mlp"] if i == 0 else ["mlp.experts.0", "mlp.experts.1", "mlp.shared_experts"]
-            shapes |= {f"{at}{place}.{n}": s for place in places for n, s in feed.items()}
-        shapes["model.layers.1.mlp.gate"] = (2, 8)
-        rng = np.random.default_rng(0)
-        arrays = {f"{n}.weight": rng.standard_normal(s).astype(np.float32) for n, s in shapes.items()}
-        arrays["model.layers.1.mlp.gate.e_score_correction_bias"] = rng.standard_normal(2).astype(np.float32)
-        save_file(arrays, tmp / "model.safetensors")
-        raw = {
-            "model_type": "dots1", "vocab_size": 11, "hidden_size": 8, "intermediate_size": 6, "moe_intermediate_size": 6,
-            "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2, "n_routed_experts": 2, "hidden_act": "silu",
-            "rms_norm_eps": 1e-6, "tie_word_embeddings": False, **config,
-        }  # fmt: skip
-        (tmp / "config.json").write_text(json.dumps(raw))
-        return Model(tmp)
-
-    return make
+    return lambda tmp: Model(two_kinds(tmp, **config))
 
 
 def hostile(case: str) -> Maker:
@@ -361,6 +338,7 @@ def table_of(rows: int) -> str:
 POSITIONS = "bert.embeddings.position_ids"
 # rule -> (finds something in, finds nothing in)
 CASES: dict[str, tuple[Maker, Maker]] = {
+    "adapter": (faults("peft/unmerged"), faults("peft/merged")),
     "architecture": (hostile("semantic/wrong_family"), hostile("semantic/ok_bert12")),
     "arrays": (gpt1(arrays=3), gpt1()),
     "checksum": (hostile("tf_bundle/data_zeroed/model.ckpt"), golden("bert_tf/bert_model.ckpt")),
@@ -401,6 +379,7 @@ CASES: dict[str, tuple[Maker, Maker]] = {
     "packed": (bert(lambda a: a.update({Q + "._data": a.pop(Q).astype(np.int8), Q + "._scale": np.ones(1, np.float32)})), bert()),
     "packing": (at(packed.forms("quant_gptq_v1", "qzeros")), at(packed.forms("quant_gptq_v1"))),
     "packing-config": (at(packed.forms("quant_gptq_v1", quantization_config={"quant_method": "fp8"})), at(packed.forms("quant_gptq_v1"))),
+    "packing-scales": (at(packed.scaled(np.nan)), at(packed.scaled(2.0))),
     "packing-siblings": (at(packed.two_layers(plain=True)), at(packed.two_layers(plain=False))),
     "byte-order": (at(packed.big_endian(8)), at(packed.big_endian(0))),
     "part": (saved(lambda torch: {"model": {"w": torch.ones(3)}, "generator": {"w": torch.ones(2)}}),

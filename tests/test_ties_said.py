@@ -77,7 +77,7 @@ def test_a_format_without_a_place_for_the_metadata_says_what_it_loses(tmp_path: 
     model.save_pretrained(tmp_path / "in")
     save_model(model, str(tmp_path / "in" / "model.safetensors"))
     done = ckptkit.convert(tmp_path / "in", tmp_path / "out", to="torch")
-    assert any("word_embeddings" in f.where for f in done.findings if f.severity == "warning" and f.rule == "dropped")
+    assert any("word_embeddings" in f.message for f in done.findings if f.severity == "warning" and f.rule == "dropped")
 
 
 def test_metadata_that_ties_what_is_no_tie_hides_nothing(tmp_path: Path) -> None:

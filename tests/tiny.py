@@ -114,18 +114,18 @@ def saved(path: Path, arrays: dict[str, np.ndarray]) -> Checkpoint:
     return open_checkpoint(path)
 
 
-def only(monkeypatch: pytest.MonkeyPatch, arch: Architecture) -> Architecture:
-    """For a test's time `arch` is the only architecture that is known, wherever one is asked for."""
+def only(monkeypatch: pytest.MonkeyPatch, *archs: Architecture) -> Architecture:
+    """For a test's time `archs` are the only architectures that are known, wherever one is asked for. Gives the first."""
     for name in ("graph.recognize", "graph.examine", "plan.target", "configuration.read"):
         import_module(f"ckptkit.{name}")
     shipped = import_module("ckptkit.arch")
     index = {k: {kind: [] for kind in v} if k == "readers" else type(v)() for k, v in shipped._index().items()}
     monkeypatch.setattr(shipped, "_index", lambda: index)
-    monkeypatch.setattr(shipped, "_new", lambda: (arch,))
+    monkeypatch.setattr(shipped, "_new", lambda: archs)
     for name, module in list(sys.modules.items()):
         if name.startswith("ckptkit.") and hasattr(module, "architectures"):
-            monkeypatch.setattr(module, "architectures", lambda: {arch.name: arch})
-    return arch
+            monkeypatch.setattr(module, "architectures", lambda: {a.name: a for a in archs})
+    return archs[0]
 
 
 @pytest.fixture

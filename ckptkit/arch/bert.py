@@ -7,8 +7,8 @@ NVIDIA/DeepLearningExamples PyTorch/LanguageModeling/BERT/modeling.py (a linear 
 """
 
 from ckptkit.arch._libraries import bert4keras as b4k
+from ckptkit.arch._libraries import gguf_others, uer
 from ckptkit.arch._libraries import keras_hub as hub
-from ckptkit.arch._libraries import uer
 from ckptkit.arch._libraries.model_garden import BERT_DIALECTS
 from ckptkit.arch._libraries.transformers import DERIVED, HF_KEYS, WORD_PIECES, flax, tf
 from ckptkit.arch._libraries.transformers import EMBEDDINGS as HF_EMBEDDINGS
@@ -241,6 +241,31 @@ ARCHITECTURE = Architecture(
                 NVIDIA,
             )
         ),
+        HF,
+        tf(
+            MODULES,
+            HF,
+            "bert/",
+            words={"cls.predictions": "mlm___cls.predictions", "cls.seq_relationship": "nsp___cls.seq_relationship"},
+            shared={"mlm___cls": "mlm"},
+        ),
+        flax(MODULES, HF),
+        hub.backbone(
+            ("BertBackbone",),
+            "bert.bert_backbone",
+            (hub.TOKENS, hub.POSITIONS, hub.SEGMENTS, hub.NORM, hub.ENCODER, hub.POOLER),
+            {**hub.EMBEDDINGS, **hub.LAYERS, **hub.POOLED, **hub.MLM, **hub.CLASSIFIER},
+            implied={"activation": "gelu_tanh", "norm_eps": 1e-12},
+            tasks=("MaskedLM", "TextClassifier", "TextEmbedder"),
+            classifies=("classifier",),
+            words=hub.WORD_PIECES,
+        ),
+        b4k.weights(
+            {**b4k.EMBEDDINGS, **b4k.LAYERS, **b4k.MLM, **b4k.POOLER, **b4k.MLM_BIAS, "NSP-Proba": "nsp"},
+            GOOGLE_FORM,
+        ),
+        *BERT_DIALECTS,
+        gguf_others.bert(),
         uer.bert(L, DEFAULTS),
     ),
 )

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from ckptkit.arch._libraries.decoders import WORDS, attention, decoder, gated, hf, last, may
 from ckptkit.arch._libraries.forward import runs
+from ckptkit.arch._libraries.gguf import gguf
 from ckptkit.arch.llama import shape
 from ckptkit.schema import LESS_ONE, Adjust, Module
 
@@ -27,6 +28,7 @@ HF = hf(
 
 ARCHITECTURE = decoder(
     "gemma", "Gemma", MODULES, HF,
+    gguf("gemma", MODULES, implied={"activation": "gelu_tanh", "tied": True, "rope_theta": 10000.0}),
     rank=2,
     traits=runs(embedding_scale="root"),
     variants={"gemma-2b": shape(18, 2048, 8, 1, 16384, 256000), "gemma-7b": shape(28, 3072, 16, 16, 24576, 256000)},

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import SANDWICH, WORDS, attention, decoder, flags, gated, hf, last, may
 from ckptkit.arch._libraries.forward import runs
+from ckptkit.arch._libraries.gguf import gguf
 from ckptkit.arch.gemma import less_one
 from ckptkit.arch.llama import shape
 
@@ -45,6 +46,16 @@ ARCHITECTURE = decoder(
     "Gemma 2",
     MODULES,
     HF,
+    gguf(
+        "gemma2",
+        MODULES,
+        implied={"activation": "gelu_tanh", "tied": True, "rope_theta": 10000.0, "query_pre_attn_scalar": "=head_dim"},
+        keys={
+            "attention.sliding_window": may("window"),
+            "attn_logit_softcapping": may("attention_cap"),
+            "final_logit_softcapping": may("logit_cap"),
+        },
+    ),
     traits=runs(
         embedding_scale="root",
         window="=window",

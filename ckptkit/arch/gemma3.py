@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import KINDS, SANDWICH, WORDS, attention, decoder, flags, gated, hf, last, may, rope
 from ckptkit.arch._libraries.forward import KINDS_OF_ROPE, WHOLE, runs
+from ckptkit.arch._libraries.gguf import gguf
 from ckptkit.arch.gemma import less_one
 from ckptkit.arch.gemma2 import BOTH, CAPS
 from ckptkit.arch.llama import shape
@@ -42,6 +43,13 @@ ARCHITECTURE = decoder(
     "Gemma 3",
     MODULES,
     HF,
+    gguf(
+        "gemma3",
+        MODULES,
+        implied={"activation": "gelu_tanh", "tied": True, "local_rope_theta": 10000.0, "query_pre_attn_scalar": "=head_dim"},
+        defaults={"rope_theta": 1e6},
+        keys={"attention.sliding_window": may("window")},
+    ),
     names=("gemma3_text",),
     traits=runs(
         embedding_scale="root",

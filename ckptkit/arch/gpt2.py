@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ckptkit.arch._libraries import bert4keras as b4k
+from ckptkit.arch._libraries import gguf_others, uer
 from ckptkit.arch._libraries import keras_hub as hub
-from ckptkit.arch._libraries import uer
 from ckptkit.arch._libraries.transformers import BYTE_PAIRS, HF_ACTIVATIONS, flax, tf
 from ckptkit.arch.bert import DEFAULTS
 from ckptkit.arch.bert import SIZES as BERT_SIZES
@@ -328,6 +328,7 @@ ARCHITECTURE = Architecture(
         "distilgpt2": {"layers": 6, "hidden": 768, "heads": 12},
     },
     dialects=(
+        gguf_others.gpt2(),
         Dialect(
             name="openai",
             title="openai/gpt-2 (TensorFlow)",

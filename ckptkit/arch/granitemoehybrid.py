@@ -26,7 +26,7 @@ from ckptkit.arch._libraries.decoders import (
 )
 from ckptkit.arch._libraries.state_space import mamba2, mamba2_rows
 from ckptkit.arch.granite import MULTIPLIERS, ONES
-from ckptkit.schema import linear, norm, when
+from ckptkit.schema import linear, norm
 
 B = H + "block_sparse_moe."
 SHARED = tuple(D + f"ffn.{part}" for part in ("gate", "up"))
@@ -35,7 +35,7 @@ MODULES = {
     **in_layers("attention@layer", attention(bias="attention_bias", out_bias="attention_bias", pairs=True)),
     **in_layers("not attention@layer", mamba2(bias="mamba_proj_bias", conv_bias="mamba_conv_bias")),
     D + "ffn.norm": norm("hidden", bias=False),
-    **{k: when("with_experts", m) for k, m in experts("intermediate").items()},
+    **{k: m._replace(optional=True) for k, m in experts("intermediate").items()},
     **{m: linear("shared_intermediate", "hidden", bias=False) for m in SHARED},
     D + "ffn.output": linear("hidden", "shared_intermediate", bias=False),
     **last(),

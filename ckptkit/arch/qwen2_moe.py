@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from ckptkit.arch._libraries.decoders import (
     QWEN_SHARED,
     WORDS,
+    H,
     Values,
     attention,
     decoder,
@@ -21,11 +22,13 @@ from ckptkit.arch._libraries.decoders import (
     in_memory,
     last,
     may,
+    mlx,
     of_experts,
     shared,
     stacked,
 )
 from ckptkit.arch._libraries.forward import routed, runs
+from ckptkit.arch._libraries.gguf import DENSE, gguf
 from ckptkit.arch.llama import shape
 from ckptkit.arch.qwen2 import WINDOW
 from ckptkit.schema import Key
@@ -59,6 +62,14 @@ HF = hf(
 
 ARCHITECTURE = decoder(
     "qwen2_moe", "Qwen2 MoE", MODULES, HF, in_memory(HF, MODULES, rows=stacked()),
+    mlx(HF, H + "mlp."),
+    gguf(
+        "qwen2moe", MODULES, without=DENSE, experts="moe_intermediate", implied={"activation": "silu", "normalise_experts": False},
+        keys={
+            "feed_forward_length": may("intermediate"), "expert_feed_forward_length": may("moe_intermediate"),
+            "expert_shared_feed_forward_length": may("shared_intermediate"),
+        },
+    ),
     kinds={"moe@layer": sparse},
     traits=runs(window="=window", windowed="=windowed", sliding="types early", **routed()),
     variants={

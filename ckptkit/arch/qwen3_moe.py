@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import (
     WORDS,
+    H,
     decoder,
     dense_or_experts,
     experts,
@@ -15,9 +16,12 @@ from ckptkit.arch._libraries.decoders import (
     hf,
     in_memory,
     last,
+    may,
+    mlx,
     stacked,
 )
 from ckptkit.arch._libraries.forward import routed, runs
+from ckptkit.arch._libraries.gguf import DENSE, gguf
 from ckptkit.arch.llama import shape
 from ckptkit.arch.qwen2 import WINDOW
 from ckptkit.arch.qwen2_moe import SPARSE, sparse
@@ -33,6 +37,11 @@ HF = hf(
 
 ARCHITECTURE = decoder(
     "qwen3_moe", "Qwen3 MoE", MODULES, HF, in_memory(HF, MODULES, rows=stacked()),
+    mlx(HF, H + "mlp."),
+    gguf(
+        "qwen3moe", MODULES, without=DENSE, experts="moe_intermediate", implied={"activation": "silu", "normalise_experts": True},
+        keys={"feed_forward_length": may("intermediate"), "expert_feed_forward_length": may("moe_intermediate")},
+    ),
     kinds={"moe@layer": sparse},
     traits=runs(window="=window", windowed="=windowed", sliding="all", **routed()),
     variants={

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ckptkit.arch._libraries import bert4keras as b4k
+from ckptkit.arch._libraries import gguf_others
 from ckptkit.arch._libraries import keras_hub as hub
 from ckptkit.arch._libraries.transformers import HF_ACTIVATIONS, PIECES, flax, tf
 from ckptkit.schema import (
@@ -429,6 +430,7 @@ ARCHITECTURE = Architecture(
         **{f"{family}-{size}": v for family in ("t5-v1.1", "flan-t5") for size, v in GATED.items()},
     },
     dialects=(
+        gguf_others.t5(),
         *dialects(
             "t5",
             classes("T5"),

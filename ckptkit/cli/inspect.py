@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from .._typing import TYPE_CHECKING
+from ..errors import NotFoundError, UsageError
 from . import _declare as declare
 from ._options import format_option, source_options
 
@@ -44,21 +43,17 @@ def command(
     from ..support.collector import paused
     from ..verbs.inspect import inspect
 
-    if reading.container is None and os.path.isdir(path):
-        from ..verbs.listing import is_collection, list_folder
+    with paused():
+        try:
+            found = inspect(path, reading=reading, include=include, exclude=exclude, stats=stats)
+        except (NotFoundError, UsageError):
+            from ..verbs.listing import is_collection, list_folder
 
-        if is_collection(path):
+            if not is_collection(path):
+                raise
             listed = list_folder(path, reading)
             declare.echo(show("listing", listed, form))
             return listed.exit_code
-    with paused():
-        found = inspect(
-            path,
-            reading=reading,
-            include=include,
-            exclude=exclude,
-            stats=stats,
-        )
         declare.echo(show("inspection", found, form, tensors=tensors, tree=tree))
         gc.freeze()  # the program ends here: nothing to look through once more
     return 0

@@ -8,6 +8,7 @@ from ..errors import NotFoundError
 from ._discovery import each
 from ._foreign import of_file
 from ._interface import Container
+from ._shard_names import is_index, of_index, whole_file
 
 
 def locate(path: str) -> tuple[Container, str]:
@@ -25,8 +26,20 @@ def locate(path: str) -> tuple[Container, str]:
             target = c.prefix(path)
             if target is not None:
                 return c, target
+        unwritten = _unwritten_index(path)
+        if unwritten is not None:
+            return unwritten, path
         raise NotFoundError("no such file, directory or TensorFlow prefix", path=path, hint=_neighbours(path))
     return of_file(path), path
+
+
+def _unwritten_index(path: str) -> Container | None:
+    """The container of shards whose index is not there, named by it."""
+    folder, base = os.path.split(path)
+    if not is_index(base) or not os.path.isdir(folder or "."):
+        return None
+    ext = os.path.splitext(whole_file(base))[1]
+    return next((c for c in each() if ext in c.SUFFIXES), None) if of_index(base, os.listdir(folder or ".")) else None
 
 
 def _neighbours(path: str) -> str:

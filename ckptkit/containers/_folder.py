@@ -78,7 +78,7 @@ def choose(folder: str) -> tuple[Container, str]:
         raise _only_below(folder, lower, found)
     if not found:
         raise _nothing(folder, names)
-    best = [f for f in found if f.rank == found[0].rank]
+    best = _without_variants([f for f in found if f.rank == found[0].rank])
     if len(best) > 1:
         raise UsageError(f"holds {len(best)} checkpoints: {_some([b.path for b in best], folder)}", path=folder, hint="name one of them")
     _, target, container = best[0]
@@ -88,6 +88,15 @@ def choose(folder: str) -> tuple[Container, str]:
         raise UsageError(printable(what, 1000), path=folder, hint="name one of them")
     whole = whole_file(os.path.basename(target)) if is_index(target) and os.path.isfile(target) else ""
     return container, os.path.join(folder, whole) if whole in names else target
+
+
+def _without_variants(best: list[Candidate]) -> list[Candidate]:
+    """Of equally likely files the plain one where the others are its variants: X.safetensors beside X.fp16.safetensors."""
+    for f in best:
+        stem, ext = os.path.splitext(os.path.basename(f.path))
+        if all(o is f or (os.path.basename(o.path).startswith(f"{stem}.") and o.path.endswith(ext)) for o in best):
+            return [f]
+    return best
 
 
 def _is_ambiguous(target: str, names: Sequence[str]) -> bool:
@@ -113,6 +122,8 @@ def beside(folder: str, opened: Checkpoint) -> list[Finding]:
         severity = "warning" if base.startswith(("model.", "pytorch_model.", "tf_model.", "flax_model.")) else "error"
         out.append(Finding(severity, "shards", printable(index), printable(what, 1000), "ckptkit fix leaves it out"))
     others = [n for n in others_in(folder, names) if n not in read]
+    unwritten = {f.index_name: f"{f.names[0]} (and {len(f.names) - 1} more, without an index)" for f in families(names)}
+    others = [n if n in names else unwritten.get(n, n) for n in others]
     usual = [n for n in others if n.split(".")[0].split("-0")[0] in _USUAL]
     more = [n for n in others if n not in usual]
     if usual:
@@ -178,7 +189,7 @@ def _walk(folder: str, depth: int, budget: list[int]) -> Iterator[Place]:
 
 def _own(folder: str, names: Sequence[str], found: Sequence[Candidate]) -> Iterator[Place]:
     """The checkpoints of one folder: the one that it is read as, the others, or each of those that are equally likely."""
-    best = [f for f in found if f.rank == found[0].rank]
+    best = _without_variants([f for f in found if f.rank == found[0].rank])
     if len(best) == 1 and not _is_ambiguous(best[0].path, names):
         yield Place(folder)
         read = {os.path.basename(best[0].path), whole_file(os.path.basename(best[0].path)) if is_index(best[0].path) else ""}
@@ -247,7 +258,8 @@ def _only_below(folder: str, lower: Sequence[Place], found: Sequence[Candidate])
         what = f"holds {_some([f.path for f in found], folder)}, which may be anything"
     named = [os.path.relpath(p.path, folder) for p in lower]
     n = len(named)
-    what = f"{what}; {n} {'lies' if n == 1 else 'lie'} below it: {_few(named)}"
+    shown = [f"{name} ({p.what})" if p.what else name for name, p in zip(named, lower, strict=True)]
+    what = f"{what}; {n} {'lies' if n == 1 else 'lie'} below it: {_few(shown)}"
     return NotFoundError(
         what, path=folder, hint=f"name one, such as {printable(os.path.join(folder, named[0]), 500)}; ckptkit inspect lists them"
     )

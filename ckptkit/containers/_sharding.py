@@ -25,9 +25,10 @@ from ..support.strict_json import loads, read_bytes
 from ..tensors import Check, StoredTensor
 from ._foreign import refuse_pointers
 from ._interface import Checkpoint
-from ._shard_names import Family, of_index, shard_of, whole_file
+from ._shard_names import Family, families, of_index, shard_of, whole_file
 
 RULE = "shards"
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack")  # what is named where shards are missing
 TOTAL = "metadata.total_size"
 LOST = "is the rest lost?"  # hint of the finding that parts are lacking which no index names
 FEW = 20  # findings of one kind that are listed one by one
@@ -299,7 +300,8 @@ def _shards(path: str, index: ShardIndex | None, names: Sequence[str], broken: s
     """(the shards to be read, those of them that the index leaves out, findings). CorruptError where some are not there."""
     folder, base = os.path.split(path)
     there = of_index(base, names)
-    whole = [f for f in there if f.whole]
+    ext = os.path.splitext(whole_file(base))[1]
+    whole = [f for f in there if f.whole] or [f for f in families(names) if f.whole and ext and f.ext == ext]
     if index is None:
         family = _sole(path, there)
         what = f"there is no {base}: loaders do not find the {len(family.names)} shards"
@@ -342,8 +344,7 @@ def _sole(path: str, there: Sequence[Family]) -> Family:
 def _what_lies_there(index: str, shards: Sequence[str], names: Sequence[str]) -> str:
     """For the message that shards are missing: what there is instead."""
     here = [n for n in shards if n in names]
-    ext = whole_file(index)[-4:]
-    others = [n for n in names if n not in here and n != index and (n.endswith(ext) or (ext and f"{ext}." in n))]
+    others = [n for n in names if n not in here and n != index and any(n.endswith(e) or f"{e}." in n for e in _WEIGHTS)]
     said = [f"{_some(here)} {'lies' if len(here) == 1 else 'lie'} there"] if here else []
     if whole_file(index) in names:
         return "; ".join([*said, f"the whole checkpoint in one file, {printable(whole_file(index))}, lies there too: name it"])

@@ -21,6 +21,7 @@ from ..errors import CheckpointError, CorruptError, UnsupportedError, UsageError
 from ..findings import Finding
 from ..support.lazy import later
 from ..tensors import DTYPES, Check, Extent, StoredTensor, TensorSpec
+from ._foreign import refuse_pointers
 from ._interface import NOTHING, OBJECT_GRAPH, Checkpoint, FileLayout, Inside, Part, Slot
 from ._tensorflow import paths as tf_paths
 
@@ -131,6 +132,7 @@ class _Files:
         if not os.path.isfile(path):
             what = f"the data file {os.path.basename(path)} is missing, which holds {name!r}"
             raise CorruptError(what, path=self.index, hint="every data file must lie beside the index")
+        refuse_pointers(path)
         self.sizes[shard] = size = os.stat(path).st_size
         return size
 

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple
 from ..schema import TORCH, Architecture, Class, ConfigForm, Dialect, Key, Match, Module, Row
-from ..schema.dialect import Reader, Writer
 from ..schema.layout import Layout
 from ..schema.learned import Env, LearnedRow, abstract_name, environment, evaluate, expected, fill, flatten, holds, node_of
 
@@ -256,8 +255,6 @@ def learned_architecture(schema: LearnedSchema, found: Learned, shapes: Shapes) 
                     "config.json",
                     keys,
                     marks={"model_type": schema.model_type},
-                    reader=Reader(unfold=_lifted),
-                    writer=Writer(fold=_lowered),
                 ),
                 classes=(Class(found.class_name.removesuffix(MEMORY), frozenset(m.group for m in modules.values()) - {"core"}),),
             ),
@@ -272,24 +269,6 @@ def learned_architecture(schema: LearnedSchema, found: Learned, shapes: Shapes) 
         at = tuple(zip(_holders(seen.row.pattern, found.placeholders), seen.at, strict=True)) if "{" in template else ()
         matches[found.wrapper + name] = Match(row_of[template], at)
     return arch, dialect, matches
-
-
-def _lifted(raw: Mapping[str, object]) -> dict[str, object]:
-    """A configuration's keys, with those of its parts by their path."""
-    return {**raw, **{k: v for k, v in flatten(raw).items() if "." in k}}
-
-
-def _lowered(raw: dict[str, object]) -> dict[str, object]:
-    """The keys by path back in the parts that they are of."""
-    out = {k: v for k, v in raw.items() if "." not in k}
-    for key, value in raw.items():
-        *parts, last = key.split(".")
-        inner: Any = out
-        for p in parts:
-            inner = inner.get(p) if isinstance(inner, dict) else None
-        if parts and isinstance(inner, dict) and last in inner:
-            inner[last] = value
-    return out
 
 
 def _holders(pattern: str, placeholders: Mapping[str, str]) -> list[str]:

@@ -31,9 +31,11 @@ def recognized(shapes: Shapes, aliases: Callable[[], Mapping[str, str]], asked: 
         if found is not None or asked.architecture is not None:
             return found
     found = recognize(shapes, aliases, asked)
-    if found is None and not any((asked.declared, asked.architecture, asked.dialect, asked.part)):
-        found = recognize_by_names(shapes, asked.config)
-    return found
+    if any((asked.declared, asked.architecture, asked.dialect, asked.part)) or (
+        found is not None and len(found.matches) * 10 >= 9 * len(shapes)
+    ):
+        return found
+    return recognize_by_names(shapes, asked.config) or found  # a table that leaves a tenth over may be a cousin's
 
 
 def recognize_learned(shapes: Shapes, model_type: str, raw: Mapping[str, Any] | None) -> Recognition | None:
@@ -75,10 +77,10 @@ def recognize_by_names(shapes: Shapes, raw: Mapping[str, Any] | None) -> Recogni
 
     Where the configuration names a class but no model type, only that class's schema is tried.
     """
-    named = raw.get("architectures") if raw is not None else None
+    named = raw.get("architectures") if raw else None
     if isinstance(named, list) and named and (model_type := learned_index()["classes"].get(str(named[0]))):
         return recognize_learned(shapes, model_type, raw)
-    if not shapes or raw is not None:
+    if not shapes or raw:
         return None
     marks = learned_index()["marks"]
     votes: dict[str, int] = {}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from .._typing import TYPE_CHECKING, Any
 from ..tensors import TensorSpec
-from ._codes import numbers, rounded, rows_of, spread
+from ._codes import numbers, rounded, rows_of, spread, widened
 from ._values import Fetch, Form, Mismatch, matrix
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def scaled_form(name: str, parts: Mapping[str, TensorSpec], words: Mapping[str, 
         raise Mismatch("scales", f"is {scales.dtype}, which is no type of scales")
     weights = weights_of(words)
     got = scales.shape
-    options: dict[str, Any] = {"round": scales.dtype if scales.dtype in ("BF16", "F16") else "F32"}
+    options: dict[str, Any] = {"codes": parts["codes"].dtype, "round": scales.dtype if scales.dtype in ("BF16", "F16") else "F32"}
     if scales.numel == 1:
         options |= {"tall": 0, "across": 1, "wide": columns}
     elif got in ((*shape[:-1], 1), shape[:-1]):
@@ -86,9 +86,8 @@ def spread_over(form: Form, fetch: Fetch, role: str, start: int, stop: int) -> A
 
 def scaled_decode(form: Form, fetch: Fetch, start: int, stop: int) -> Array:
     """(codes - zeros) * scales, rounded to the scales' type as the library computes in it."""
-    import numpy as np
 
-    out: Array = rows_of(fetch, "codes", form.columns, start, stop).astype(np.float32)
+    out = widened(rows_of(fetch, "codes", form.columns, start, stop), form.options["codes"])
     if form.options.get("zeros"):
         out -= spread_over(form, fetch, "zeros", start, stop)
     out *= spread_over(form, fetch, "scales", start, stop)

@@ -59,7 +59,7 @@ class Form(NamedTuple):
     dtype: str  # what its library decodes to where nothing else is asked for
     granule: int = 1
     strides: tuple[int, ...] | None = None
-    options: Mapping[str, Any] = {}  # JSON-able
+    options: dict[str, Any] = {}  # noqa: RUF012  JSON-able
 
 
 class Packing(Protocol):

@@ -9,10 +9,11 @@ same, one more axis in front.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 
 from .._typing import TYPE_CHECKING, Any
 from ..tensors import TensorSpec
-from ._codes import numbers, rows_of, spread
+from ._codes import numbers, rows_of, spread, widened
 from ._values import Fetch, Form, Mismatch, matrix
 
 if TYPE_CHECKING:
@@ -49,13 +50,22 @@ def form(parts: Mapping[str, TensorSpec], words: Mapping[str, Any], content: Cal
         if role in parts and parts[role].numel != 1:
             raise Mismatch(role, f"is {list(parts[role].shape)}, not one number")
     if scales.numel == 1 and (len(shape) < 2 or scales.shape in ((), (1,))):
-        return Form(NAME, shape, rows, columns, dtype, options={"block": (rows, columns), "scales": (1, 1), "high": rows})
+        return Form(
+            NAME,
+            shape,
+            rows,
+            columns,
+            dtype,
+            options={"block": (rows, columns), "scales": (1, 1), "high": rows, "codes": parts["codes"].dtype},
+        )
     if len(shape) < 2:
         raise Mismatch("codes", f"is {list(shape)}: blocks need rows and columns")
     want = (*shape[:-2], -(-shape[-2] // block[0]), -(-shape[-1] // block[1]))
     if scales.shape != want:
         raise Mismatch("scales", f"is {list(scales.shape)}; {list(shape)} in blocks of {block[0]} x {block[1]} has {list(want)}")
-    return Form(NAME, shape, rows, columns, dtype, options={"block": block, "scales": want[-2:], "high": shape[-2]})
+    return Form(
+        NAME, shape, rows, columns, dtype, options={"block": block, "scales": want[-2:], "high": shape[-2], "codes": parts["codes"].dtype}
+    )
 
 
 def decode(form: Form, fetch: Fetch, start: int, stop: int) -> Array:
@@ -63,13 +73,14 @@ def decode(form: Form, fetch: Fetch, start: int, stop: int) -> Array:
     import numpy as np
 
     (tall, wide), (down, across), high = form.options["block"], form.options["scales"], form.options["high"]
-    out: Array = rows_of(fetch, "codes", form.columns, start, stop).astype(np.float32)
+    out = widened(rows_of(fetch, "codes", form.columns, start, stop), form.options["codes"])
     at = np.arange(start, stop)
     which = at // high * down + at % high // tall  # the row of scales of each row
     first, last = int(which[0]), int(which[-1]) + 1
     scales = numbers(rows_of(fetch, "scales", across, first, last))
-    for row in range(first, last):
-        out[which == row] *= spread(scales[row - first], wide, form.columns)
+    edges = [0, *(np.flatnonzero(np.diff(which)) + 1).tolist(), len(which)]
+    for a, b in pairwise(edges):
+        out[a:b] *= spread(scales[int(which[a]) - first], wide, form.columns)
     return out
 
 

@@ -20,7 +20,7 @@ from ..graph.tf_objects import object_places
 from ..schema import Dialect
 from .arrange import Weights
 from .left_behind import MODULES, left_behind, modules_of
-from .quantize import said_of
+from .quantize import main_type, said_of
 from .sidecars import SIDECARS, Company, gather
 from .target import Request
 from .target_config import TargetConfig, target_config
@@ -98,10 +98,10 @@ def _carried(subject: Subject, request: Request) -> tuple[dict[str, str], list[F
     findings = [Finding("info", "dropped", ", ".join(lost[:4]), said)] if lost else []
     ties = subject.checkpoint.ties
     if names_stay and ties and subject.checkpoint.container != request.container.NAME:
-        pairs = ", ".join(f"{a} is {b}" for a, b in list(ties.items())[:4])
+        pairs = ", ".join(f"{a} is {b}" for a, b in sorted(ties.items())[:4])
         what = f"{request.container.TITLE} has no place for what the metadata say ({pairs}): loaders may take these for missing"
         findings.append(
-            Finding("warning", "dropped", next(iter(ties)), what, "name a dialect with --to: it stores them under their own names")
+            Finding("warning", "dropped", min(ties), what, "name a dialect with --to: it stores them under their own names")
         )
     return kept, findings
 
@@ -149,6 +149,8 @@ def _translated(
     extras = config.extras if at_home else {}
     if at_home and weights.hung is not None and subject.architecture is not None:
         extras = {**extras, **object_places(subject.architecture.table(dialect.name), weights.hung, subject.graph.counts)}
+    if at_home and dialect.container == "gguf":
+        extras = {**extras, "gguf": typed(extras.get("gguf"), main_type(weights))}
     wrapper = dialect.files.wrapper if at_home else ""
     return Contents(metadata, extras, wrapper, (), texts, config.findings, config.text, config.classes)
 

@@ -16,7 +16,7 @@ from .arrange import Same, Weights
 from .assemble import assemble
 from .contents import Contents, gather_contents
 from .ledger import make_ledger, with_ledger
-from .quantize import quantized
+from .quantize import as_llama_cpp, quantized
 from .target import Request
 from .translate import Translate
 from .values import Plan
@@ -36,6 +36,8 @@ def make_plan(subject: Subject, request: Request, survey: Survey) -> Planned:
     weights = arrange(subject, request, survey)
     if request.quantize is not None:
         weights = quantized(weights, request)
+    if request.dialect is not None and request.dialect.container == "gguf" == request.container.NAME:
+        weights = as_llama_cpp(weights)
     try:
         contents = gather_contents(subject, request, weights)
         ledger = make_ledger(subject, request, weights, contents.findings)

@@ -6,14 +6,17 @@ plan with a vocabulary of millions stays small and its bytes do not depend on wi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import groupby
 from itertools import product as combinations
+from math import prod
 
 from .._typing import NamedTuple
 from ..errors import UsageError
 from ..findings import Finding
 from ..graph.examine import Subject
-from ..schema import Param, count_name, expand, placeholders
+from ..limits import LIMITS
+from ..schema import Param, Row, count_name, expand, placeholders
 from ..schema.layout import Grown, Placed, Sizes, nest, stored_shape
 from ..schema.loops import Loop
 from ..support.name_text import collapse
@@ -139,3 +142,15 @@ def told(new: Mapping[str, list[str]], rows: Mapping[str, list[str]], cut: list[
             Finding("warning", "dropped", collapse(cut, 4), f"rows {want}-{have - 1} of the vocabulary are left out: {collapse(cut)}")
         )
     return out
+
+
+def walk(rows: Sequence[Row], counts: Mapping[str, int]) -> Iterator[tuple[Row, dict[str, int]]]:
+    """Every row at every place it stands, layer by layer as models list their tensors."""
+    for holders, block in groupby(rows, key=lambda r: placeholders(r.names[0])):
+        members = list(block)
+        places = prod(counts.get(count_name(h), 0) for h in holders)
+        LIMITS.check("tensors", places * len(members), "the number of tensors up to the highest layer that a name has")
+        for values in combinations(*(range(counts.get(count_name(h), 0)) for h in holders)):
+            at = dict(zip(holders, values, strict=True))
+            for row in members:
+                yield row, at

@@ -68,7 +68,7 @@ def quantized(weights: Weights, request: Request) -> Weights:
         for role, part in parts.items():
             stored = _part_name(packing.PARTS[role], name)
             targets.append((stored, part, pieces))
-            encodes[stored] = Encode(packing.NAME, role, spec.dtype, spec.shape, settings)
+            encodes[stored] = Encode(packing.NAME, role, spec.dtype, spec.shape, dict(settings))
             came[stored] = {**(story or {"from": [name]}), "how": f"quantised ({request.quantize}, {role})"}
     if len(encodes) == len(weights.encodes):
         raise UsageError(f"--quantize {request.quantize}: no weight is of a shape for it, or all are kept")
@@ -80,6 +80,25 @@ def quantized(weights: Weights, request: Request) -> Weights:
     ties = {n: t for n, t in weights.ties.items() if t in set(order)}
     listed = {n: came[n] for n in (*order, *(n for n in came if n not in set(order)))}
     return weights._replace(targets=tuple(targets), came=listed, encodes=encodes, findings=findings, ties=ties)
+
+
+def as_llama_cpp(weights: Weights) -> Weights:
+    """The types that llama.cpp's converter gives: float32 for vectors, norms, positions, token types and what chooses experts."""
+    targets = []
+    for name, spec, pieces in weights.targets:
+        single = len(spec.shape) < 2 or any(fnmatchcase(name, g) for g in USUAL_GGUF)
+        plain = DTYPES[spec.dtype].kind == "float" and spec.dtype != "F32" and name not in weights.encodes
+        targets.append((name, TensorSpec("F32", spec.shape) if single and plain else spec, pieces))
+    return weights._replace(targets=tuple(targets))
+
+
+def main_type(weights: Weights) -> str:
+    """The type of most matrices, in lower case."""
+    counts: dict[str, int] = {}
+    for _, spec, _ in weights.targets:
+        if len(spec.shape) > 1:
+            counts[spec.dtype.lower()] = counts.get(spec.dtype.lower(), 0) + spec.numel
+    return max(counts, key=lambda k: counts[k]) if counts else ""
 
 
 def _chosen(name: str, spec: TensorSpec, keep: tuple[str, ...], blocks: bool) -> bool:

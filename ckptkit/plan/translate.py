@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
-from itertools import product as combinations
+from collections.abc import Mapping, Sequence
 from math import prod
 
 from ..errors import UnsupportedError
 from ..findings import Finding
 from ..graph.examine import Subject
 from ..graph.survey import Survey
-from ..limits import LIMITS
 from ..schema import Dialect, Row, Table, count_name, expand, placeholders
 from ..schema.adjust import PLAIN
 from ..schema.layout import Layout, Placed, Sizes, atoms, nest, region, stored_shape
@@ -20,7 +17,7 @@ from ..support.name_text import collapse
 from ..tensors import TensorSpec
 from .arrange import Builder, Weights, adjusted_finding, how_made, straight, whole
 from .naming import Naming
-from .new_parameters import AXIS, anew, lacking, resized, told
+from .new_parameters import AXIS, anew, lacking, resized, told, walk
 from .target import Request
 from .values import Piece
 
@@ -153,11 +150,7 @@ class Translate(Builder):
             and (canonical[0] not in self.graph.params or self._leave_out(row.parts[0], canonical[0]))
         ) or self._may_stay_away(row, canonical):
             return
-        for axis in {*row.layout.axes, *map(count_name, at)} & self.dialect.limits.keys():
-            n, why = self.dialect.limits[axis]
-            have = self.graph.counts.get(axis, self.wide.axis.get(axis, n))
-            if have != n:
-                raise UnsupportedError(f"{self.dialect.title} has no place for {axis} {have} ({target}): {why}", hint=self._others())
+        self._check_limits(row, at, target)
         layout, layouts = row.layout.at(at), tuple(i.layout.at(at) for i in infos)
         pieces: list[Piece] = []
         stored: list[str] = []
@@ -205,6 +198,13 @@ class Translate(Builder):
         if new:
             story["initialised"] = {n: f"{how}, seed {self.request.seed}" for n, how in new.items()}
         self.targets.append((target, spec, tuple(pieces)))
+
+    def _check_limits(self, row: Row, at: Mapping[str, int], target: str) -> None:
+        for axis in {*row.layout.axes, *map(count_name, at)} & self.dialect.limits.keys():
+            n, why = self.dialect.limits[axis]
+            have = self.graph.counts.get(axis, self.wide.axis.get(axis, n))
+            if have != n:
+                raise UnsupportedError(f"{self.dialect.title} has no place for {axis} {have} ({target}): {why}", hint=self._others())
 
     def _whole(self, row: Row, canonical: Sequence[str], there: tuple[Layout, tuple[Layout, ...]]) -> tuple[str, Piece] | None:
         """(the stored tensor, its copy) where a tensor that joins many parameters goes over as it is."""
@@ -441,15 +441,3 @@ class Translate(Builder):
             self.findings.append(
                 Finding("warning", "dropped", collapse(lost, 4), f"no part of {self.arch.title}, dropped: {collapse(lost)}")
             )
-
-
-def walk(rows: Sequence[Row], counts: Mapping[str, int]) -> Iterator[tuple[Row, dict[str, int]]]:
-    """Every row at every place it stands, layer by layer as models list their tensors."""
-    for holders, block in groupby(rows, key=lambda r: placeholders(r.names[0])):
-        members = list(block)
-        places = prod(counts.get(count_name(h), 0) for h in holders)
-        LIMITS.check("tensors", places * len(members), "the number of tensors up to the highest layer that a name has")
-        for values in combinations(*(range(counts.get(count_name(h), 0)) for h in holders)):
-            at = dict(zip(holders, values, strict=True))
-            for row in members:
-                yield row, at

@@ -8,7 +8,7 @@ So one shape of step is enough; a byte copy is the nest with a single loop of st
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from .._typing import Any, NamedTuple
 from ..containers import FileLayout, Part, Slot
@@ -83,7 +83,7 @@ class Encode(NamedTuple):
     role: str
     dtype: str
     shape: tuple[int, ...]
-    settings: Mapping[str, Any]
+    settings: dict[str, int | str | bool]
 
 
 class Task(NamedTuple):

@@ -110,7 +110,13 @@ def classes_of(model_type: str) -> list[type[PreTrainedModel]]:
         loaded = None
     for name in getattr(loaded, "__all__", ()):
         cls = getattr(loaded, name, None)
-        if isinstance(cls, type) and issubclass(cls, PreTrainedModel) and not name.endswith("PreTrainedModel") and name not in found and cls.config_class is config:
+        if (
+            isinstance(cls, type)
+            and issubclass(cls, PreTrainedModel)
+            and not name.endswith("PreTrainedModel")
+            and name not in found
+            and cls.config_class is config
+        ):
             found[name] = cls
     return list(found.values())[:14]
 
@@ -302,6 +308,11 @@ def put(over: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str, An
     return out
 
 
+def _large(value: Any) -> bool:
+    """Whether a value is a list of whole numbers of which one is more than two."""
+    return isinstance(value, (list, tuple)) and bool(value) and all(type(v) is int for v in value) and max(value) > 2
+
+
 def small_base(cls: type[PreTrainedModel], config: type[PreTrainedConfig]) -> dict[str, Any]:
     """Overrides that make a configuration of few layers and experts, as far as the class builds with each of them."""
     over: dict[str, Any] = {p[0]: 100 for p, v in keys(config()) if v is None and p == ("vocab_size",)}  # defaults without a vocabulary
@@ -321,14 +332,8 @@ def small_base(cls: type[PreTrainedModel], config: type[PreTrainedConfig]) -> di
             found.append((path, 4))
         elif type(value) is int and value > 6 and re.search(r"num_(local_|routed_)?experts$|n_routed_experts|num_codebooks", key):
             found.append((path, 6 if value % 4 else 8))
-        elif (
-            isinstance(value, (list, tuple))
-            and value
-            and all(type(v) is int for v in value)
-            and re.search("depths|num_blocks|block_sizes|layers", key)
-        ):
-            if max(value) > 2:
-                found.append((path, [min(v, 2) for v in value]))
+        elif re.search("depths|num_blocks|block_sizes|layers", key) and _large(value):
+            found.append((path, [min(v, 2) for v in value]))
     unsaid = {p[0] for p, v in keys(config()) if v is None and len(p) == 1}
     for key, value in (("head_dim", 64), ("num_key_value_heads", 4)):  # what some defaults leave out and their classes need
         if key in unsaid and not builds(over):

@@ -192,7 +192,7 @@ def test_a_family_that_is_not_here_is_not_taken_for_one_that_names_its_tensors_a
     model("llama", SMALL, tmp_path)
     path = tmp_path / "config.json"
     raw = json.loads(path.read_text())
-    path.write_text(json.dumps({**raw, "model_type": "eurobert", "architectures": ["EuroBertForMaskedLM"]}))
+    path.write_text(json.dumps({**raw, "model_type": "never_heard_of", "architectures": ["NeverHeardOfForCausalLM"]}))
     report = ckptkit.validate(tmp_path)
     assert report.subject.architecture is None and report.exit_code == 3
     assert any("Llama" in f.message and "not taken for" in f.message for f in report.findings if f.rule == "architecture")

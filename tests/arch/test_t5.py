@@ -44,7 +44,7 @@ def test_a_golden_case_is_recognised_and_has_no_error(case: str) -> None:
     assert (graph.recognition.architecture.name, graph.recognition.dialect.name) == ("t5", "mesh" if case in MESH else "hf")
     assert report.subject.checkpoint.container == ("tf" if case in MESH else "safetensors" if case.endswith("safetensors") else "torch")
     assert graph.counts == {"layers": layers, "decoder_layers": decoder_layers}
-    assert report.exit_code == 0 and not report.findings
+    assert report.exit_code == 0 and {f.rule for f in report.findings} <= {"folder"}  # the reference lies beside
     assert not graph.of_role("unexplained")
 
 
@@ -277,7 +277,7 @@ encoder/Unitransformer.d_model = %d_model
 def test_an_operative_config_is_enough_to_convert_what_google_ships(tmp_path: Path) -> None:
     folder = Path(shutil.copytree(source("t5_orig_v11"), tmp_path / "a", ignore=shutil.ignore_patterns("*.json", "hf430*")))
     (folder / "operative_config.gin").write_text(GIN)
-    assert not ckptkit.validate(folder).findings
+    assert {f.rule for f in ckptkit.validate(folder).findings} <= {"folder"}
     ckptkit.convert(folder, tmp_path / "hf", to="hf")
     assert max(oracles.compare_outputs("t5_orig_v11", tmp_path / "hf").values()) < TOLERANCE
     for wrong in ("encoder/make_layer_stack.num_layers = 6", "decoder/make_layer_stack.num_layers = 6"):

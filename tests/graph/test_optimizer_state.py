@@ -15,7 +15,7 @@ from ckptkit.graph.training_state import optimizer_state
         (["adam_m"], None, {}),
         (["w", "w.exp_avg", "x.exp_avg"], None, {"w.exp_avg": "w"}),
         (["global_step", "beta1_power", "w"], None, {"global_step": "", "beta1_power": ""}),
-        (["optimizer.state.0", "w"], {"w": 1}, {"optimizer.state.0": ""}),
+        (["optimizer.state.0", "w"], {"w": 1}, {}),
         (["w", "w/adam_m", "v", "v/adam_m"], {"w": 1}, {"w/adam_m": "w"}),
         (["my/global_step"], None, {}),
     ],

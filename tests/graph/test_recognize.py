@@ -7,9 +7,8 @@ import tiny
 
 from ckptkit.arch import architectures
 from ckptkit.errors import UsageError
-from ckptkit.graph import recognize as module
 from ckptkit.graph.recognize import Question, Recognition, recognize
-from ckptkit.schema import Architecture
+from ckptkit.schema import Architecture, placeholders
 
 Shapes = dict[str, tuple[int, ...]]
 WHOLE = tiny.lined_shapes(3)
@@ -73,34 +72,40 @@ def test_names_that_are_not_of_it_stay_unmatched(only_tiny: Architecture) -> Non
     assert r is not None and r.matches.keys() == WHOLE.keys()
 
 
-def twins() -> dict[str, Architecture]:
+def twins() -> tuple[Architecture, ...]:
     """Two architectures of the same names; the second comes after the first where nothing tells them apart."""
     one = tiny.architecture(name="one", title="One")
-    return {"two": tiny.architecture(name="two", title="Two", rank=1, names=("deux",)), "one": one}
+    return tiny.architecture(name="two", title="Two", rank=1, names=("deux",)), one
 
 
 def test_between_equals_the_rank_decides_and_the_other_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "architectures", twins)
+    tiny.only(monkeypatch, *twins())
     r = recognize(WHOLE)
     assert r is not None and r.architecture.name == "one" and any("could also be two" in e for e in r.evidence)
 
 
 @pytest.mark.parametrize("declared", ["two", "deux"])
 def test_between_equals_the_configurations_word_decides(monkeypatch: pytest.MonkeyPatch, declared: str) -> None:
-    monkeypatch.setattr(module, "architectures", twins)
+    tiny.only(monkeypatch, *twins())
     r = recognize(WHOLE, asked=Question(declared=declared))
     assert r is not None and r.architecture.name == "two" and f"the configuration calls it {declared}" in r.evidence
 
 
-def test_the_configurations_word_does_not_overrule_the_tensors(only_tiny: Architecture) -> None:
+def test_the_configurations_word_does_not_overrule_the_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = tiny.architecture(), tiny.architecture(name="bert", title="BERT", modules={"w": tiny.param("hidden")}, relations=())
+    tiny.only(monkeypatch, one, other)
     r = recognize(WHOLE, asked=Question(declared="bert"))
-    assert r is not None and r.architecture is only_tiny
+    assert r is not None and r.architecture is one
     assert any(e.startswith("the configuration calls it bert, which the tensors are not") for e in r.evidence)
+
+
+def test_a_family_that_is_not_here_is_not_taken_for_one_that_names_its_tensors_alike(only_tiny: Architecture) -> None:
+    assert recognize(WHOLE, asked=Question(declared="cousin")) is None
 
 
 def test_a_shape_that_only_one_of_two_has_tells_them_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     signed = tiny.architecture(name="signed", title="Signed", rank=2, signature=(("tokens.weight", 0, 5),))
-    monkeypatch.setattr(module, "architectures", lambda: {**twins(), "signed": signed})
+    tiny.only(monkeypatch, *twins(), signed)
     other, own = recognize(WHOLE), recognize(tiny.lined_shapes(3, vocab=5))
     assert other is not None and other.architecture.name == "one"
     assert own is not None and own.architecture is signed
@@ -108,10 +113,12 @@ def test_a_shape_that_only_one_of_two_has_tells_them_apart(monkeypatch: pytest.M
 
 
 def test_what_is_asked_for_narrows_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "architectures", twins)
+    tiny.only(monkeypatch, *twins())
     r = recognize(WHOLE, asked=Question(architecture="deux"))
     assert r is not None and r.architecture.name == "two"
-    assert [recognize(WHOLE, asked=q) for q in (Question(dialect="fused"), Question(architecture="none"))] == [None, None]
+    assert recognize(WHOLE, asked=Question(dialect="fused")) is None
+    with pytest.raises(UsageError, match="no architecture is called 'none'"):
+        recognize(WHOLE, asked=Question(architecture="none"))
 
 
 def test_further_names_count_only_where_they_explain_more(only_tiny: Architecture) -> None:
@@ -144,7 +151,7 @@ def test_every_naming_of_every_architecture_is_recognised_as_itself_or_as_one_wi
             names = {}
             for row in table.rows:
                 if row.names[0] in core:
-                    holders = {h for p in row.parts for h in ("layer", "group", "inner_group") if f"{{{h}" in p}
+                    holders = {h for p in row.parts for h in placeholders(p)}
                     names |= {table.stored_name(row, dict.fromkeys(holders, i), d.prefixes[0]): (2, 2) for i in (0, 1)}
             r = recognize(names, asked=Question(declared=arch.name, dialect=d.name))
             if r is None or r.architecture is not arch or r.matches.keys() != names.keys():

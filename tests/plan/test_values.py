@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 from ckptkit.containers import FileLayout, Part, Slot
 from ckptkit.plan.values import Drawn, Piece, Plan, Source, Task, cut, from_json, is_copy, to_json
 from ckptkit.schema.loops import Loop
+from ckptkit.packing import Form
 from ckptkit.tensors import Extent
+
+st.register_type_strategy(Form, st.builds(Form, options=st.dictionaries(st.text(), st.integers() | st.text() | st.booleans())))
 
 
 @st.composite

@@ -36,7 +36,7 @@ def lay_out(
             raise UsageError(f"two tensors are to be written as {name!r}")
         specs[name] = spec
     alignment = values[ALIGNMENT].value if ALIGNMENT in values else 32
-    keys = dict(values) | {k: Value(STRING, v) for k, v in metadata.items() if k not in values}
+    keys = dict(values) | {k: Value(STRING, v) for k, v in metadata.items() if k not in values and k != "format"}
     held = split([(n, s.nbytes) for n, s in specs.items()], max_shard_size) or [[]]
     stem, ext = os.path.splitext(filename)
     files: list[tuple[str, int]] = []

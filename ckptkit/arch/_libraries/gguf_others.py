@@ -1,0 +1,111 @@
+"""The `gguf` dialects of BERT, GPT-2 and T5, whose canonical names are not those of today's decoders.
+
+Sources: gguf-py `tensor_mapping.py`, convert_hf_to_gguf.py of llama.cpp: BERT's pooler and all heads have no place in a GGUF file; GPT-2's linear layers lie
+(out, in); T5's position biases are the first layer's, its feed-forward has the same name whether it is gated or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from ckptkit.arch._libraries.decoders import may
+from ckptkit.arch._libraries.gguf import form
+from ckptkit.schema import TORCH, Dialect, Files, Key
+
+TITLE = "llama.cpp (GGUF)"
+Rows = dict[str, str | tuple[str, ...]]
+
+
+def sizes(name: str, eps: str = "layer_norm_epsilon") -> dict[str, str | Key]:
+    """The keys that all of them have."""
+    return {
+        f"{name}.block_count": "layers",
+        f"{name}.embedding_length": "hidden",
+        f"{name}.feed_forward_length": "intermediate",
+        f"{name}.attention.head_count": "heads",
+        f"{name}.attention.{eps}": "norm_eps",
+    }
+
+
+def dialect(name: str, rows: Rows, keys: Mapping[str, str | Key], implied: Mapping[str, object], **more: object) -> Dialect:
+    """A dialect of this container."""
+    config = form(name, keys, implied=implied, **more)  # type: ignore[arg-type]
+    return Dialect(
+        name="gguf", title=TITLE, style=TORCH, rows=rows, container="gguf", config=config, files=Files(ties=False),
+    )  # fmt: skip
+
+
+def bert() -> Dialect:
+    """BERT without pooler and heads."""
+    b, layer = "blk.{layer}.", "encoder.layers.{layer}."
+    rows: Rows = {
+        "token_embd": "embeddings.word",
+        "position_embd": "embeddings.position",
+        "token_types": "embeddings.segment",
+        "token_embd_norm": "embeddings.norm",
+        b + "attn_q": layer + "attention.query",
+        b + "attn_k": layer + "attention.key",
+        b + "attn_v": layer + "attention.value",
+        b + "attn_output": layer + "attention.output",
+        b + "attn_output_norm": layer + "attention.norm",
+        b + "ffn_up": layer + "ffn.intermediate",
+        b + "ffn_down": layer + "ffn.output",
+        b + "layer_output_norm": layer + "ffn.norm",
+    }
+    return dialect(
+        "bert", rows, {**sizes("bert"), "bert.context_length": "positions"}, {"activation": "gelu"}, also={"bert.attention.causal": False}
+    )
+
+
+def gpt2() -> Dialect:
+    """GPT-2, query, key and value in one."""
+    b, layer = "blk.{layer}.", "decoder.layers.{layer}."
+    parts = [f"{layer}attention.{p}." for p in ("query", "key", "value")]
+    rows: Rows = {
+        "token_embd": "embeddings.word",
+        "position_embd": "embeddings.position",
+        b + "attn_norm": layer + "attention.norm",
+        b + "attn_qkv.weight": (*(p + "weight" for p in parts), "*(heads head_dim) hidden"),
+        b + "attn_qkv.bias": (*(p + "bias" for p in parts), "*(heads head_dim)"),
+        b + "attn_output": layer + "attention.output",
+        b + "ffn_norm": layer + "ffn.norm",
+        b + "ffn_up": layer + "ffn.intermediate",
+        b + "ffn_down": layer + "ffn.output",
+        "output_norm": "decoder.norm",
+        "output": "lm_head",
+    }
+    return dialect(
+        "gpt2", rows, {**sizes("gpt2"), "gpt2.context_length": "positions"}, {"activation": "gelu_tanh"}, defaults={"tied": True}
+    )
+
+
+def _t5_rows() -> Iterator[tuple[str, str]]:
+    yield "token_embd", "embeddings.word"
+    yield "output", "lm_head"
+    for stack, holder, short in (("encoder", "layer", "enc"), ("decoder", "decoder_layer", "dec")):
+        b, layer = f"{short}.blk.{{{holder}}}.", f"{stack}.layers.{{{holder}}}."
+        kinds = (("attention", "attn"), ("cross_attention", "cross_attn")) if stack == "decoder" else (("attention", "attn"),)
+        for kind, name in kinds:
+            for part in ("query", "key", "value", "output"):
+                yield f"{b}{name}_{part[0]}", f"{layer}{kind}.{part}"
+            yield f"{b}{name}_norm", f"{layer}{kind}.norm"
+        yield f"{b}ffn_norm", f"{layer}ffn.norm"
+        yield f"{b}ffn_up", f"{layer}ffn.intermediate"
+        yield f"{b}ffn_down", f"{layer}ffn.output"
+        yield f"{short}.blk.0.attn_rel_b", f"{stack}.position_bias"
+        yield f"{short}.output_norm", f"{stack}.norm"
+
+
+def t5() -> Dialect:
+    """T5 1.0. The gated feed-forward of 1.1 has the same name for another matrix; it has no place here yet."""
+    keys: dict[str, str | Key] = {
+        **sizes("t5"),
+        "t5.decoder_block_count": "decoder_layers",
+        "t5.attention.key_length": "head_dim",
+        "t5.attention.value_length": may("head_dim"),
+        "t5.attention.relative_buckets_count": "buckets",
+        "t5.attention.layer_norm_rms_epsilon": may("norm_eps"),
+    }
+    usual = {"decoder_layers": "=layers", "buckets": 32, "max_distance": 128, "tied": True, "scaled": "=tied", "norm_eps": 1e-6}
+    also = {"t5.context_length": 512, "t5.decoder_start_token_id": 0}
+    return dialect("t5", dict(_t5_rows()), keys, {"activation": "relu", "gated": False}, defaults=usual, also=also)
