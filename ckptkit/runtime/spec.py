@@ -195,7 +195,8 @@ def _is_there(
         return any(n in present for n in names)
     if module.switch:
         return _stands(arch, module.switch, sizes, values, at)
-    return _sized(module, sizes)
+    lacks = [d.lacks[n] for d in arch.dialects.values() for n in names if n in d.lacks]
+    return _sized(module, sizes) and not any(lack.harmless for lack in lacks)  # what a naming may leave out is not made anew
 
 
 def _stands(arch: Architecture, word: str, sizes: Sizes, values: Mapping[str, object], at: Mapping[str, int]) -> bool:
