@@ -265,9 +265,7 @@ def test_a_table_and_the_learned_schema_of_one_family_agree() -> None:
                 told, unknown = language.expected(rows_of(schema, cls.name), schema.places, env, cls.name)
                 assert not unknown, (cls.name, unknown)
                 shapes = {
-                    place(n, schema.classes[cls.name]): tuple(s or 7 for s in e.shape)
-                    for n, e in told.items()
-                    if e.required is not None
+                    place(n, schema.classes[cls.name]): tuple(s or 7 for s in e.shape) for n, e in told.items() if e.required is not None
                 }
                 found = recognize(shapes, dict, Question(declared=model_type))
                 assert found is not None and found.architecture is arch, cls.name

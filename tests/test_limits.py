@@ -224,7 +224,7 @@ def test_every_command_that_opens_a_checkpoint_takes_limits(tmp_path: Path) -> N
 
 def test_a_policy_raises_limits_for_all_or_for_one_and_the_command_line_counts_for_more(tmp_path: Path) -> None:
     path = file("model.safetensors", sound({"w": "F32 2" + " 1" * 70}))(tmp_path)
-    one = f'[[checkpoint]]\npath = "{path.name}"\n'
+    one = f'[[checkpoint]]\npath = "{path.name}"\nunknown = "allow"\n'
 
     def status(text: str, *words: str) -> tuple[int, str]:
         (tmp_path / "ckptkit.toml").write_text(text)

@@ -39,10 +39,12 @@ class Model(NamedTuple):
     expect: dict[str, str] | None = None
     lock: str = ""
     digest: str = ""
+    against: str = ""
 
 
 def findings(model: Model) -> tuple[Finding, ...]:
-    return check(Entry(str(model.path), Choice(), model.expect or {}, (), model.lock, model.digest, Reading(), True)).findings
+    entry = Entry(str(model.path), Choice(), model.expect or {}, (), model.lock, model.digest, Reading(), True)
+    return check(entry._replace(against=model.against)).findings
 
 
 # --- ways to make them ---------------------------------------------------------------------------------------------
@@ -407,6 +409,10 @@ CASES: dict[str, tuple[Maker, Maker]] = {
     "version": (zipped(b"9999\n"), zipped()),
     "vocabulary": (bert(files={"tokenizer.json": table_of(102)}), bert(files={"tokenizer.json": table_of(101)})),
     "zero": (bert(put(Q, np.zeros_like)), bert(put(LAYER + "1.attention.self.query.bias", np.zeros_like))),
+    "against": (
+        lambda folder: bert(drop("1.output.dense.bias"))(folder)._replace(against="transformers"),
+        bert(),
+    ),
     "twin": (at(damaged("a layer copied over another")), at(sound)),
     "fresh": (at(damaged("a layer made anew")), at(sound)),
     "rows": (at(damaged("a row copied")), at(sound)),

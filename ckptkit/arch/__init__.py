@@ -198,7 +198,9 @@ def candidates(patterns: Mapping[str, int], stored: Iterable[str], declared: str
     if declared is not None and not spelled:
         best = {s: None for s in best if declared in _names_of(s)} or best
     order = [s for s in stems(os.path.dirname(__file__)) if s in best or s in spelled]
-    return [*map(_shipped, order), *_new()]
+    new = [*_new()]
+    own = {a.name for a in new}  # they stand for the shipped ones of their names
+    return [*(a for a in map(_shipped, order) if a.name not in own), *new]
 
 
 def _names_of(stem: str) -> tuple[str, ...]:

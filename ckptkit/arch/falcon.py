@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ckptkit.arch._libraries.decoders import BLOOM, PLAIN, SIZES, WORDS, D, G, decoder, flags, fused, hf, last, masks, may, plain
-from ckptkit.arch._libraries.forward import WHOLE, runs
+from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch.gpt_bigcode import GROUPS, grouped
 from ckptkit.arch.gpt_neox import size
 from ckptkit.schema import norm, when
@@ -77,7 +77,7 @@ ARCHITECTURE = decoder(
     names=("RefinedWeb", "RefinedWebModel"),
     required=PLAIN,
     relations=("heads = kv_heads per_group", "hidden = heads head_dim"),
-    traits=runs(norm_kind="layer", parallel="=parallel_attn", runs_with={**WHOLE, "alibi": (None, False)}),
+    traits=runs(norm_kind="layer", parallel="=parallel_attn", alibi="=alibi", alibi_kind="place"),
     variants={
         "falcon-rw-1b": size(24, 2048, 32),
         "falcon-7b": size(32, 4544, 71),

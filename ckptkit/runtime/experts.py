@@ -2,9 +2,9 @@
 
 Routers (`Traits.router`): softmax (over all, then the best are chosen), softmax_chosen (the best are chosen, then softmax over those),
 sigmoid (each by itself), sigmoid_input (the same, and it is what
-goes into an expert that is weighted, Llama 4). A learned correction, where there is one, changes who is chosen and not the weights;
-experts may be chosen from the best groups only. Sources: transformers models/mixtral, qwen2_moe, granitemoe, deepseek_v2,
-deepseek_v3, ernie4_5_moe, gpt_oss.
+goes into an expert that is weighted, Llama 4), two_rounds (Phi-3.5-MoE). A learned correction, where there is one, changes who is chosen
+and not the weights; experts may be chosen from the best groups only. Sources: transformers models/mixtral, qwen2_moe, granitemoe,
+deepseek_v2, deepseek_v3, ernie4_5_moe, gpt_oss.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ def route(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
     if not 0 < chosen <= count:
         raise UndecidedError(f"{chosen} of {count} experts are chosen, says the configuration")
     logits = node.router(x)
+    if traits.router == "two_rounds":
+        return _two_rounds(ops, logits, count, 2 * float(str(traits.router_noise)))
     scores = logits
     if traits.router == "softmax":
         scores = ops.softmax(logits, axis=-1)
@@ -43,6 +45,19 @@ def route(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
     if traits.normalised:
         weights = weights / ops.maximum(ops.sum(weights, axis=-1, keepdims=True), float(str(traits.least_sum)) or TINY)
     return weights * float(str(traits.routed_scale))
+
+
+def _two_rounds(ops: Any, logits: Any, count: int, far: float) -> Any:
+    """The best expert by a softmax over those near it, then the best of the others in the same way (SparseMixer, arXiv 2409.12136)."""
+    left, weights = logits, 0.0
+    for _ in range(2):
+        top = ops.max(left, axis=-1, keepdims=True)
+        near = (top - logits) / ops.maximum(ops.abs(logits), top) <= far
+        gates = ops.softmax(ops.where(near, left, -1e30), axis=-1)
+        best = ops.expand_dims(ops.argmax(left, axis=-1), -1) == ops.arange(count)
+        weights = weights + ops.where(best, gates, 0.0)
+        left = ops.where(best, -1e30, left)
+    return weights
 
 
 def _best_groups(ops: Any, spec: Spec, by: Any, count: int) -> Any:

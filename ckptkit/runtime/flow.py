@@ -56,8 +56,8 @@ def linear_bias(ops: Any, spec: Spec, node: Any, ids: Any, both: bool) -> Any:
     return blocks.position_bias(ops, spec, node, ops.shape(ids)[1], both=both, transposed=True)
 
 
-def distance_bias(ops: Any, spec: Spec, node: Any, ids: Any, like: Any) -> Any:
-    return blocks.distance_bias(ops, spec, ops.shape(ids)[1], like.dtype)
+def distance_bias(ops: Any, spec: Spec, node: Any, ids: Any, like: Any, mask: Any = None) -> Any:
+    return blocks.distance_bias(ops, spec, ids, like.dtype, mask)
 
 
 def angles(ops: Any, spec: Spec, node: Any, ids: Any, like: Any, positions: Any = None, kind: str = "all") -> Any:
@@ -124,7 +124,8 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
     out: dict[str, Any] = {}
     ids, mask, segments = inputs["input_ids"], inputs.get("attention_mask"), inputs.get("token_type_ids")
     traits = spec.traits
-    counted = (mask,) if traits.positions == "masked" and mask is not None and len(mask.shape) == 2 else ()
+    by_mask = traits.positions == "masked" or traits.alibi_kind == "place"
+    counted = (mask,) if by_mask and mask is not None and len(mask.shape) == 2 else ()
     embedded, x, words = run("embeddings", "embeddings", ids, segments, inputs.get("position_ids"), *counted)
     stack = "encoder" if traits.encoder else "decoder"
     kind = "lm" if application == "encoder" and traits.mask == "causal" else application
@@ -142,14 +143,14 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
         for kind in dict.fromkeys(str(layer["rotary"]) for layer in traits.layers)
         if kind
     }
-    x = _stack(run, spec, stack, ids, (x, seen, turned), out)
+    x = _stack(run, spec, stack, ids, (x, seen, turned, counted), out)
     if traits.encoder and traits.decoder and spec.has("decoder"):
         out["encoder"] = x
         target = inputs["decoder_input_ids"]
         _, y, _ = run("embeddings", "embeddings", target)
         sees = run("visible", "", target, inputs.get("decoder_attention_mask"), application="lm")
         memory_seen = run("visible", "", ids, mask) if mask is None or len(mask.shape) == 2 else None
-        x = _stack(run, spec, "decoder", target, (y, {0: sees}, {}), out, (x, memory_seen))
+        x = _stack(run, spec, "decoder", target, (y, {0: sees}, {}, ()), out, (x, memory_seen))
     out["hidden"] = x
     _heads(run, spec, x, words, ids, mask, out)
     return out
@@ -160,15 +161,15 @@ def _stack(
     spec: Spec,
     stack: str,
     ids: Any,
-    given: tuple[Any, Mapping[int, Any], Mapping[str, Any]],
+    given: tuple[Any, Mapping[int, Any], Mapping[str, Any], tuple[Any, ...]],
     out: dict[str, Any],
     encoded: tuple[Any, Any] = (None, None),
 ) -> Any:
-    """One stack. `given` is what goes in, what each position of it sees by the window of a layer, and how it is turned by the kind of a
+    """One stack. `given` is what goes in, what each position of it sees by the window of a layer, how it is turned by the kind of a layer,
 
-    layer; `encoded` the encoder's output and what is seen of it, for a decoder.
+    and the mask by which positions are counted; `encoded` the encoder's output and what is seen of it, for a decoder.
     """
-    x, seen, turned = given
+    x, seen, turned, counted = given
     out[f"{stack}.input"] = x
     positions = spec.traits.positions
     far = run("relative", "", ids, x) if positions == "relative" else None
@@ -176,7 +177,7 @@ def _stack(
     if spec.has(f"{stack}.relative"):
         added = run("linear_bias", f"{stack}.relative", ids, both=stack == "encoder")
     if spec.traits.alibi:
-        added = run("distance_bias", "", ids, x)
+        added = run("distance_bias", "", ids, x, *counted)
     for i, path in enumerate(spec.blocks(stack)):
         at = spec.layer(i)
         more = (turned[at["rotary"]],) if at["rotary"] else ()

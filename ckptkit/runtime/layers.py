@@ -29,7 +29,7 @@ def layers_of(traits: Traits, values: Values, count: int) -> tuple[dict[str, obj
         if window or traits.rotary_in.startswith("sliding") or "sliding" in traits.rotary
         else [False] * count
     )
-    turned = turns(traits, values, slides, window)
+    turned = [False] * count if traits.alibi else turns(traits, values, slides, window)
     kinds = ["all" if "all" in traits.rotary else "sliding" if s else "full" for s in slides]
     return tuple(
         {"window": window if s and window else 0, "rotary": kind if t and traits.rotary else ""}

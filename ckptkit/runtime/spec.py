@@ -109,8 +109,9 @@ def to_json(spec: Spec) -> dict[str, object]:
 
 def from_json(data: Mapping[str, Any]) -> Spec:
     """A spec of `to_json`'s data."""
+    traits = Traits(**{**data["traits"], "layers": tuple(data["traits"]["layers"])})
     leaves = tuple(Leaf(path, kind, tuple((s, tuple(shape)) for s, shape in params), group) for path, kind, params, group in data["leaves"])
-    return Spec(data["architecture"], Traits(**data["traits"]), leaves, dict(data["ties"]), dict(data["sizes"]), dict(data["values"]))
+    return Spec(data["architecture"], traits, leaves, dict(data["ties"]), dict(data["sizes"]), dict(data["values"]))
 
 
 def _plain(values: Mapping[str, object]) -> dict[str, object]:
@@ -194,7 +195,8 @@ def _is_there(
         return any(n in present for n in names)
     if module.switch:
         return _stands(arch, module.switch, sizes, values, at)
-    return _sized(module, sizes)
+    lacks = [d.lacks[n] for d in arch.dialects.values() for n in names if n in d.lacks]
+    return _sized(module, sizes) and not any(lack.harmless for lack in lacks)  # what a naming may leave out is not made anew
 
 
 def _stands(arch: Architecture, word: str, sizes: Sizes, values: Mapping[str, object], at: Mapping[str, int]) -> bool:
@@ -250,7 +252,7 @@ def _resolve(arch: Architecture, values: Mapping[str, object]) -> Traits:
     own = {
         group: {field: values.get(named(said)) if named(said) else said for field, said in has.items()} for group, has in traits.own.items()
     }
-    made = traits._replace(**found, own=own)  # type: ignore[arg-type]
+    made = traits._replace(**found, own=own, runs_with={})  # type: ignore[arg-type]
     words = [("activation", made.activation), *((f"{g}'s activation", has.get("activation")) for g, has in own.items())]
     for name, word in words:
         if word not in ACTIVATIONS and not (word is None and name != "activation"):

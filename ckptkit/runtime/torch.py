@@ -129,8 +129,12 @@ class Ops:
         return torch.clamp(a, max=b)
 
     @staticmethod
-    def max(x: Tensor, *, axis: int | None = None) -> Tensor:
-        return x.amax() if axis is None else x.amax(axis)
+    def max(x: Tensor, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
+        return x.amax() if axis is None else x.amax(axis, keepdim=keepdims)
+
+    @staticmethod
+    def argmax(x: Tensor, *, axis: int) -> Tensor:
+        return x.argmax(axis)
 
     @staticmethod
     def take_along_axis(x: Tensor, where: Tensor, *, axis: int) -> Tensor:

@@ -93,8 +93,12 @@ class Traits(NamedTuple):
     windowed: object = True  # whether any does
     sliding: str = ""  # "" | all | a rule of layers.py: the layers that slide
     alibi: object = False  # scores fall with the distance, by a slope for each head
-    # softmax | softmax_chosen | sigmoid | sigmoid_input: what weights experts (see experts.py)
+    alibi_kind: str = (
+        "distance"  # distance | place: of the distance; or of the place, in bfloat16, over the root of the head's width (Falcon)
+    )
+    # softmax | softmax_chosen | sigmoid | sigmoid_input | two_rounds: what weights experts (see experts.py)
     router: str = "softmax"
+    router_noise: object = 0.0  # two_rounds: scores further from the best than twice that, relatively, count for nothing
     per_token: object = 0  # experts that a token passes
     normalised: object = True  # their weights add up to one
     routed_scale: object = 1.0
@@ -121,12 +125,14 @@ OPTIONS: dict[str, object] = {
     "windowed": False, "alibi": False, "per_token": 0, "normalised": False, "routed_scale": 1.0, "expert_groups": 1, "groups_per_token": 1,
     "least_sum": 0.0,
     "expert_limit": 0.0, "expert_slope": 1.0, "latent_eps": 1e-6, "limited": True,
+    "router_noise": 0.0,
     "residual_depth": 0.0, "logit_width": 0.0, "unit_heads": False, "temperature": False, "temperature_floor": 1.0,
     "temperature_scale": 0.0,
 }  # fmt: skip
 # what outputs depend on and no form has a value for: it is not taken for switched off where a configuration leaves it out
 ASKED = frozenset(
     (
+        "router_noise",
         "per_token",
         "routed_scale",
         "expert_groups",
@@ -153,11 +159,12 @@ WORDS: dict[str, frozenset[str]] = {
     "mask": frozenset(("all", "causal")),
     "projected": frozenset(("embeddings", "words")),
     "positions": frozenset(("learned", "counted", "relative", "bucketed", "rotary", "masked", "sinusoids", "none")),
+    "alibi_kind": frozenset(("distance", "place")),
     "window_kind": frozenset(("past", "chunk")),
     "qk_norm": frozenset(("before", "after")),
     "pairs": frozenset(("half", "interleaved")),
     "rotary_in": frozenset(("all", "sliding", "sliding_or_no_window", "listed")),
-    "router": frozenset(("softmax", "softmax_chosen", "sigmoid", "sigmoid_input")),
+    "router": frozenset(("softmax", "softmax_chosen", "sigmoid", "sigmoid_input", "two_rounds")),
     "group_score": frozenset(("two", "best")),
 }
 HEAD_KINDS = frozenset(

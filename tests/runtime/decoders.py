@@ -130,6 +130,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "falcon": ("falcon", {**NARROW, "multi_query": True, "parallel_attn": True, "bias": True}),
     "falcon, new": ("falcon", {**NARROW, "new_decoder_architecture": True, "num_kv_heads": 2}),
     "falcon, one after the other": ("falcon", {**NARROW, "multi_query": False, "parallel_attn": False}),
+    "falcon, by distance": ("falcon", {**NARROW, "num_attention_heads": 6, "multi_query": False, "parallel_attn": False, "alibi": True, "bias": True}),
     "phi": ("phi", {**NARROW, "partial_rotary_factor": 0.5, "qk_layernorm": True, "hidden_size": 32}),
     "persimmon": ("persimmon", {**NARROW, "hidden_size": 32, "hidden_act": "relu2"}),
     "gpt_oss": ("gpt_oss", {**EXPERTS, "sliding_window": 5, "rope_parameters": {**YARN, "truncate": False}}),
@@ -166,6 +167,9 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama4": ("llama4_text", {
         **EXPERTS, "intermediate_size_mlp": 36, "interleave_moe_layer_step": 2, "no_rope_layers": [1, 0, 1], "attention_chunk_size": 5,
         "attn_temperature_tuning": True, "floor_scale": 4, "attn_scale": 0.3, "use_qk_norm": True, "num_experts_per_tok": 2,
+    }),
+    "phimoe": ("phimoe", {
+        **EXPERTS, "num_experts_per_tok": 2, "router_jitter_noise": 0.2, "attention_bias": True, "lm_head_bias": True, "sliding_window": 5,
     }),
     "helium": ("helium", {"hidden_size": 48, "num_attention_heads": 4, "attention_bias": True, "mlp_bias": True}),
 }  # fmt: skip
@@ -204,7 +208,10 @@ def expected(path: Path, dtype: str = "float32") -> Arrays:
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(
-        path, dtype=getattr(torch, dtype), attn_implementation="eager", experts_implementation="eager"
+        path,
+        dtype=getattr(torch, dtype),
+        attn_implementation="sdpa" if "distance" in path.name else "eager",
+        experts_implementation="eager",
     ).eval()
     with torch.no_grad():
         out = model(**{k: torch.from_numpy(v) for k, v in inputs().items()}, output_hidden_states=True, use_cache=False)

@@ -44,7 +44,7 @@ def test_a_rebuilt_decoder_gives_what_transformers_gives(case: str, tmp_path: Pa
 # one for each thing that only some decoders have
 KERAS = (
     "llama tied, yarn", "llama dynamic", "ministral3", "gemma2", "gemma3", "phi3 longrope", "qwen2_moe", "olmo", "granite", "stablelm",
-    "cohere", "smollm3", "hunyuan", "apertus", "bloom", "opt", "gpt_oss", "deepseek_v2", "deepseek_v3", "llama4", "xglm",
+    "cohere", "smollm3", "hunyuan", "apertus", "bloom", "opt", "gpt_oss", "deepseek_v2", "deepseek_v3", "llama4", "xglm", "phimoe", "falcon, by distance",
 )  # fmt: skip
 
 
@@ -127,7 +127,6 @@ REFUSED = {
         ({"layer_types": ["full_attention", "full_attention", "chunked_attention"]}, "layer_types says 'chunked_attention'"),
         ({"layer_types": ["full_attention"]}, "layer_types is a list of 1, and there are 3 layers"),
     ],
-    "falcon": [({"alibi": True}, "alibi True")],
     "mpt": [({"attn_config": {"alibi": False, "softmax_scale": None, "clip_qkv": None}}, "alibi False")],
 }
 
