@@ -34,7 +34,8 @@ MODULES = {
 }
 HF = hf(
     "phimoe", "Phimoe", MODULES, names=MIXTRAL,
-    keys={**of_experts("num_local_experts | num_experts"), **flags("attention_bias", "lm_head_bias", "router_jitter_noise"), "sliding_window": may("window")},
+    keys={**of_experts("num_local_experts | num_experts"), **flags("attention_bias", "lm_head_bias", "router_jitter_noise"),
+        "sliding_window": may("window")},
     defaults={
         "activation": "silu", "norm_eps": 1e-5, "kv_heads": 8, "rope_theta": 1e6, "attention_bias": False, "lm_head_bias": False,
         "experts_per_token": 2,
@@ -44,6 +45,8 @@ HF = hf(
 ARCHITECTURE = decoder(
     "phimoe", "Phi-3.5-MoE", MODULES, HF,
     in_memory(HF, MODULES, rows=stacked("intermediate"), names={D + "moe.router": H + "mlp.router"}),
-    traits=runs(norm_kind="layer", window="=window", sliding="all", runs_with={**WHOLE, "rope_type": (None, "default"), "experts_per_token": (2,)}, **routed("two_rounds", router_noise="=router_jitter_noise")),
+    traits=runs(norm_kind="layer", window="=window", sliding="all",
+        runs_with={**WHOLE, "rope_type": (None, "default"), "experts_per_token": (2,)},
+        **routed("two_rounds", router_noise="=router_jitter_noise")),
     variants={"phi-3.5-moe": {**shape(32, 4096, 32, 8, 6400, 32064), "experts": 16}},
 )  # fmt: skip

@@ -44,7 +44,8 @@ def test_a_rebuilt_decoder_gives_what_transformers_gives(case: str, tmp_path: Pa
 # one for each thing that only some decoders have
 KERAS = (
     "llama tied, yarn", "llama dynamic", "ministral3", "gemma2", "gemma3", "phi3 longrope", "qwen2_moe", "olmo", "granite", "stablelm",
-    "cohere", "smollm3", "hunyuan", "apertus", "bloom", "opt", "gpt_oss", "deepseek_v2", "deepseek_v3", "llama4", "xglm", "phimoe", "falcon, by distance",
+    "cohere", "smollm3", "hunyuan", "apertus", "bloom", "opt", "gpt_oss", "deepseek_v2", "deepseek_v3", "llama4", "xglm", "phimoe",
+    "falcon, by distance",
 )  # fmt: skip
 
 
