@@ -21,6 +21,8 @@ WITHOUT_EFFECT = frozenset((
     "top_p", "typical_p", "repetition_penalty", "length_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "bad_words_ids",
     "num_return_sequences", "forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values", "suppress_tokens",
     "begin_suppress_tokens", "bos_token_id", "eos_token_id", "sep_token_id", "decoder_start_token_id", "n_docs", "directionality",
+    "output_router_logits", "router_aux_loss_coef", "pretraining_tp", "slow_but_exact", "emb_pdrop", "embed_dropout", "embedding_dropout",
+    "hidden_dropout", "resid_dropout", "residual_dropout", "init_device", "init_std", "input_jitter_noise",
     "ckptkit",
 ))  # fmt: skip
 
@@ -32,6 +34,7 @@ AS_USUAL: dict[str, tuple[object, ...]] = {
     "cross_attention_hidden_size": (None,),
     "tie_encoder_decoder": (False,),
     "pruned_heads": ({}, None),
+    "router_jitter_noise": (0.0, 0),
     "position_embedding_type": ("absolute",),
 }
 
