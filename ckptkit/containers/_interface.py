@@ -86,7 +86,6 @@ class Checkpoint:
         self.ties: dict[str, str] = {}
         self.disputed = ""  # why its loaders read other tensors than are read here, in words
         self.whole_folder = False  # whether a folder was named, and not a file in it
-        self.stored: dict[str, StoredTensor] = tensors  # all as they are stored: `tensors` may show packed weights in place of their parts
         self.copies: dict[str, tuple[StoredTensor, ...]] = {}  # tensors that lie in several shards: each of them
         self.parts: Mapping[str, str] = {}  # tensors of the other models in the file -> the model's name (a key path)
         self.chosen = ""  # the one of them that was asked for

@@ -1,7 +1,7 @@
 """From stored tensors to the weights that they are: the parts of a packed weight become one tensor of its own name, shape and values.
 
 Policy: it happens right after opening, so that recognition, rules, comparison and conversion see parameters and not codes. What was
-stored stays in `checkpoint.stored`, for whoever only moves it. The weight's values are float32, decoded tile by tile when they are read,
+stored stays in the weight's `parts`, for whoever only moves it. The weight's values are float32, decoded tile by tile when they are read,
 with a packing that is stated in full: a group of parts that does not fit together stays as it is stored, with a fault that names it,
 since codes without their scales are other numbers.
 """
@@ -73,7 +73,6 @@ def group_packed(checkpoint: Checkpoint, said: Quantization | None) -> Packings:
     groups = find_packed({n: t.spec for n, t in usable.items()}, words, content)
     weights = {n: PackedWeight(n, f.form, {role: tensors[s] for role, s in f.parts.items()}) for n, f in groups.found.items()}
     if weights:
-        checkpoint.stored = dict(tensors)
         places = {w.parts[_codes(w)].name: w for w in weights.values()}
         gone = {t.name for w in weights.values() for t in w.parts.values()}
         logical: dict[str, StoredTensor] = {}

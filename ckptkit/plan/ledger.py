@@ -69,6 +69,7 @@ def with_ledger(plan: Plan, ledger: dict[str, object]) -> Plan:
 def make_ledger(subject: Subject, request: Request, weights: Weights, findings: Sequence[Finding]) -> dict[str, object]:
     """Every source tensor and where it went or why not, every target tensor and where it came from."""
     ck = subject.checkpoint
+    parts = {t.name: t for w in subject.packings.weights.values() for t in w.parts.values()}  # of packed weights, beside these
     r = subject.graph.recognition
     return {
         "ledger_version": 1,
@@ -78,7 +79,7 @@ def make_ledger(subject: Subject, request: Request, weights: Weights, findings: 
             "container": ck.container,
             "architecture": r.architecture.name if r else None,
             "dialect": r.dialect.name if r else None,
-            "tensors": Told({n: t.spec for n, t in (ck.tensors | ck.stored).items()}, weights.went, lambda n: {"to": [n]}),
+            "tensors": Told({n: t.spec for n, t in (ck.tensors | parts).items()}, weights.went, lambda n: {"to": [n]}),
         },
         "target": {
             "container": request.container.NAME,
