@@ -34,6 +34,7 @@ class RawConfig(NamedTuple):
     raw: dict[str, object]
     declared: str | None = None  # what it calls the model
     inside: bool = False
+    reader: Callable[[Mapping[str, object]], object] | None = None  # of the form that read it from what lies beside the tensors
 
 
 class Values(NamedTuple):
@@ -138,7 +139,7 @@ def inside_config(checkpoint: Checkpoint) -> RawConfig | None:
             if d.config.reader.extras is not None:
                 read = d.config.reader.extras(checkpoint.extras)
                 if read:
-                    return RawConfig(f"{checkpoint.path} (inside)", read, None, True)
+                    return RawConfig(f"{checkpoint.path} (inside)", read, None, True, d.config.reader.extras)
     return None
 
 
@@ -194,9 +195,9 @@ def form_of(config: RawConfig, arch: Architecture, dialect: Dialect) -> Dialect:
     for d in (dialect, *(d for d in arch.dialects.values() if d.files.objects is not None)):
         if d.config.reader.unfold is not None and d.config.reader.unfold(config.raw) is not None:
             return d
-    if config.inside and not ("model_type" in config.raw and "transformers_version" in config.raw):
+    if config.reader is not None:  # another file's configuration, such as that of a .keras archive, is none of a form that has a reader
         for d in (dialect, *arch.dialects.values()):
-            if d.config.reader.extras is not None:
+            if d.config.reader.extras is config.reader:
                 return d
     if arch.labelled is not None and any(k in config.raw for k in LABELS):
         return arch.labelled
