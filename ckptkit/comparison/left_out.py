@@ -5,6 +5,7 @@ Policy: nobody may call two things the same of which a part was not seen.
 
 from __future__ import annotations
 
+from ..configuration.read import BLOCK, declared_name
 from ..errors import UnsupportedError
 from ..graph.account import unexplained_keys, unread_words
 from ..graph.examine import Subject
@@ -68,8 +69,18 @@ def beyond_words(names: list[str], title: str) -> str:
 
 def other_words(s: Subject) -> dict[str, object]:
     """What a configuration says that no table here has, and what it calls the model."""
-    declared = s.config.declared if s.config is not None else None
+    declared = _called(s)
     return {**({"model_type": declared} if declared is not None else {}), **unexplained_keys(s)}
+
+
+def _called(s: Subject) -> str | None:
+    """The name that a configuration has for its model. Our own block keeps the architecture's where a form has no word for it, as its
+    originals have none: they are seen to be the same."""
+    if s.config is None:
+        return None
+    if s.architecture is not None and s.config.declared == s.architecture.name:
+        return declared_name({k: v for k, v in s.config.raw.items() if k != BLOCK})
+    return s.config.declared
 
 
 def other_keys(a: Subject, b: Subject) -> dict[str, tuple[object, object]]:
