@@ -14,6 +14,7 @@ import pytest
 
 import ckptkit
 from ckptkit.arch import architectures
+from ckptkit.errors import FindingsError
 
 
 def nezha(folder: Path, *, table: bool = True) -> Path:
@@ -128,12 +129,16 @@ def test_a_variable_that_is_there_twice_under_tensorflow_s_number_is_an_error(tm
     )
     shutil.copy(source / "bert_config.json", tmp_path)
     found = [(f.severity, f.rule, f.message) for f in ckptkit.validate(tmp_path).findings if f.severity != "info"]
-    assert [f[:2] for f in found] == [("error", "duplicate"), ("warning", "unexpected")]
+    assert [f[:2] for f in found] == [("error", "duplicate"), ("warning", "unexpected"), ("warning", "twin")]
     at = "bert/encoder/layer_0/output/dense"
     assert (
         f"2 variables are there a second time under a number that TensorFlow gave: {at}/bias_1, {at}/kernel_1 "
         f"beside {at}/bias, {at}/kernel;"
     ) in found[0][2]
     assert "mine/dense_1" in found[1][2]
-    with pytest.raises(ckptkit.CheckpointError, match="1 error"):
+    assert found[2][2].startswith(f"{at}/kernel_1 holds the same numbers as {at}/kernel")  # they are copies here
+    with pytest.raises(FindingsError, match="2 errors") as refused:  # and what would be left out is floating
         ckptkit.convert(tmp_path, tmp_path / "hf", to="hf")
+    errors = [f for f in refused.value.findings if isinstance(f, ckptkit.Finding) and f.severity == "error"]
+    assert [f.rule for f in errors] == ["duplicate", "dropped"]
+    assert errors[1].where == f"{at}/bias_1, {at}/kernel_1, mine/dense_1"

@@ -256,3 +256,16 @@ def test_only_changed_and_metadata_show_what_they_say(tmp_path: Path, form: str)
         assert json.loads(meta)["metadata"]["my_key"] == [None, 7]
     else:
         assert "layer 2" in some and "layer 1" not in some and "layer 1" in every
+
+
+def test_what_a_configuration_calls_the_model_counts_and_our_own_note_of_it_does_not(tmp_path: Path) -> None:
+    """Whoever leaves out model_type has written another configuration; what a conversion notes beside a form without the word is none."""
+    shutil.copytree(GOOGLE, tmp_path / "noted")
+    said = json.loads((GOOGLE / "bert_config.json").read_text())
+    (tmp_path / "noted" / "bert_config.json").write_text(json.dumps({**said, "ckptkit": {"model_type": "bert"}}))
+    assert differ(GOOGLE, tmp_path / "noted").config == {} and differ(tmp_path / "noted", GOOGLE).exit_code == 0
+    shutil.copytree(HF, tmp_path / "silent")
+    said = json.loads((HF / "config.json").read_text())
+    del said["model_type"], said["architectures"]
+    (tmp_path / "silent" / "config.json").write_text(json.dumps(said))
+    assert differ(HF, tmp_path / "silent").config["model_type"] == ("bert", None)

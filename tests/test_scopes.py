@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -93,3 +94,6 @@ def test_a_part_of_a_compressed_archive_goes_by_its_own_names(tmp_path: Path, pa
     ckptkit.convert(tmp_path / "m.npz", tmp_path / "left.safetensors", part="left")
     got = load_file(tmp_path / "left.safetensors")
     assert got.keys() == {"a", "b"} and all(np.array_equal(got[n], arrays[f"left/{n}"]) for n in got)
+    ckptkit.convert(tmp_path / "m.npz", tmp_path / "left", part="left", container="safetensors")
+    told = json.loads((tmp_path / "left" / "ckptkit-ledger.json").read_text())
+    assert {n: t["shape"] for n, t in told["source"]["tensors"].items()} == {"a": [3, 2], "b": [3, 2], "right/a": [2]}
