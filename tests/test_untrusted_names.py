@@ -130,7 +130,7 @@ def test_a_file_name_that_is_no_utf8_goes_everywhere(tmp_path: Path) -> None:
         ("convert", path, str(tmp_path / "out"), "--container", "torch"),
     ):
         status, out = said(*words)
-        assert status in (0, 1), out
+        assert status == (3 if words[0] == "validate" else 0), out  # no known model
         assert all(c.isprintable() or c == "\n" for c in out)
     assert (tmp_path / "out" / "pytorch_model.bin").exists()
 
