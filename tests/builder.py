@@ -72,8 +72,8 @@ def names_and_shapes(
         if any(p in lacks for p in row.parts):
             continue
         kind, _, holder = infos[0].switch.partition("@")
-        if holder:  # the first layer is of another kind than the rest
-            if (at[holder] >= first_of_a_kind(counts)) is kind.startswith("not "):
+        if holder:  # layers are of two kinds
+            if of_the_kind(arch, at[holder], counts) is kind.startswith("not "):
                 continue
         elif all(i.optional and not i.switch.startswith("not ") for i in infos):  # every other switch stands off
             continue
@@ -90,6 +90,17 @@ def first_of_a_kind(counts: dict[str, int]) -> int:
     return 1 if counts.get("layers", 1) > 1 else 0
 
 
+def in_periods(arch: Architecture) -> bool:
+    """Whether the configuration says the kinds of layers by a period and an offset, not by the first layer of a kind."""
+    return any("attn_layer_period" in d.config.keys for d in arch.dialects.values())
+
+
+def of_the_kind(arch: Architecture, layer: int, counts: dict[str, int]) -> bool:
+    """Whether a layer is of the kind that switches name: all from the first of them on, or every second from it on."""
+    first = first_of_a_kind(counts)
+    return layer >= first and not (in_periods(arch) and (layer - first) % (first + 1))
+
+
 def values_of(arch: Architecture, sizes: dict[str, int], counts: dict[str, int]) -> dict[str, object]:
     """Canonical configuration values for these sizes."""
     values: dict[str, object] = {**sizes, **counts, "activation": "gelu_tanh", "norm_eps": 1e-12, "dropout": 0.1, "attention_dropout": 0.1}
@@ -98,6 +109,8 @@ def values_of(arch: Architecture, sizes: dict[str, int], counts: dict[str, int])
     dense = list(range(first))
     values |= {"first_dense": first, "mlp_only_layers": dense, "decoder_sparse_step": 1, "moe_layers": list(range(first, n))}
     values |= {"moe_layer_start_index": first, "moe_layer_end_index": n - 1, "moe_layer_interval": 1}
+    for kind in ("attn", "expert"):
+        values |= {f"{kind}_layer_period": first + 1, f"{kind}_layer_offset": first}
     values |= dict.fromkeys(arch.switches, False)
     values |= dict.fromkeys(optional_axes(arch), 0)  # names_and_shapes leaves the optional modules out
     for c in arch.config_counts:

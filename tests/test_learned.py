@@ -274,3 +274,12 @@ def test_a_table_and_the_learned_schema_of_one_family_agree() -> None:
                 assert found.score[2] == 0 or open_rows, cls.name  # no pattern of the core is missing
                 held += 1
     assert held >= 12
+
+
+def test_a_weight_that_the_configuration_makes_empty_is_an_information(tmp_path: Path) -> None:
+    folder = made(tmp_path, "dinov3_vit", "DINOv3ViTBackbone")
+    found = [f for f in ckptkit.validate(folder).findings if f.rule == "empty"]
+    assert [(f.severity, f.where) for f in found] == [("info", "embeddings.register_tokens")]
+    learned_models.change(folder, num_register_tokens=4)
+    found = [f for f in ckptkit.validate(folder).findings if f.rule == "empty"]
+    assert [(f.severity, f.where) for f in found] == [("error", "embeddings.register_tokens")]

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from .._typing import TYPE_CHECKING
 from ..arch import is_learned, learned_schema
 from ..arch import known as known_architecture
 from ..configuration.read import BLOCK
 from ..findings import Finding
 from ..graph.examine import Subject
 from ..graph.recognize import recognize
+from ..schema.learned import size_of
 from ..support.name_text import collapse, natural
 from ._base import count, rule
+
+if TYPE_CHECKING:
+    from ..graph.learned import Learned
 
 ORDER = 10
 
@@ -21,7 +26,8 @@ ORDER = 10
 @rule("empty", "error", "There are tensors, and elements in them")
 def empty(s: Subject) -> Iterator[Finding]:
     """A file that is a valid container and holds nothing is an upload or an export that went wrong; so is a weight of no elements
-    (what a process of a sharded training holds of another's part). A tensor without elements that is no known weight is an information.
+    (what a process of a sharded training holds of another's part). A tensor without elements that is no known weight is an information,
+    and so is a weight that the configuration itself gives no elements (`"num_register_tokens": 0`).
     """
     if not s.checkpoint.tensors and not s.checkpoint.unread:
         yield Finding("error", "empty", s.checkpoint.path, "holds no tensor")
@@ -29,7 +35,8 @@ def empty(s: Subject) -> Iterator[Finding]:
         hollow = [
             n
             for n, t in s.checkpoint.tensors.items()
-            if 0 in t.spec.shape and (s.graph.roles[n].kind in ("param", "tied", "repeat")) is (grave == "error")
+            if 0 in t.spec.shape
+            and (s.graph.roles[n].kind in ("param", "tied", "repeat") and not _meant_empty(s, n, t.spec.shape)) is (grave == "error")
         ]
         if hollow:
             hollow.sort(key=natural)
@@ -37,6 +44,27 @@ def empty(s: Subject) -> Iterator[Finding]:
             yield Finding(
                 grave, "empty", collapse(hollow, 4), f"{count(hollow, 'tensor')} of no elements: {collapse(hollow, 4)} (shape {shape})"
             )
+
+
+def _meant_empty(s: Subject, name: str, shape: Sequence[int]) -> bool:
+    """Whether the configuration makes each dimension of a weight 0 that is 0."""
+    r = s.graph.recognition
+    if r is None or s.config is None:
+        return False
+    if r.learned is not None:
+        return _learned_empty(r.learned, name, shape)
+    bound = next((b for b in s.graph.params.values() if b.stored == name), None)
+    if bound is None:
+        return False
+    none = {a for p in bound.row.parts for a in r.architecture.params[p].layout.axes if s.value(a) == 0}
+    return len(none) >= list(shape).count(0)
+
+
+def _learned_empty(found: Learned, name: str, shape: Sequence[int]) -> bool:
+    seen = found.seen.get(name[len(found.wrapper) :])
+    if seen is None or len(seen.row.dims) != len(shape):
+        return False
+    return all(n or size_of(dim, found.env, seen.at) == 0 for n, dim in zip(shape, seen.row.dims, strict=True))
 
 
 @rule("architecture", "error", "The architecture declared is the architecture seen")

@@ -84,8 +84,10 @@ class Architecture:
 
     @cached_property
     def free_groups(self) -> frozenset[str]:
-        """Groups that need no tensor of their own, since all they hold is tied: every checkpoint has them."""
-        return frozenset({p.group for p in self.params.values()} - {p.group for p in self.params.values() if p.tied is None})
+        """Groups that need no tensor of their own, since all they hold is tied, or there only by a switch (a head's bias): every
+        checkpoint has them."""
+        tied = {p.group for p in self.params.values() if p.tied is not None}
+        return frozenset(tied - {p.group for p in self.params.values() if p.tied is None and not p.switch})
 
     @cached_property
     def required(self) -> frozenset[str]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import decoders
 import oracles
 import pytest
 import running
@@ -34,6 +35,7 @@ REFUSED = {  # what a naming has no place for
     ("hf_albert/safetensors", "tfm"): "groups 2",
     ("hf_albert/safetensors", "tfm_names"): "groups 2",
     ("hf_gpt2/safetensors", "nanogpt_nobias"): "nanoGPT with bias=False has no biases",
+    ("hf430_t5_v11/safetensors", "gguf"): "llama.cpp (GGUF) has no place for encoder.block.{0...2}.layer.1.DenseReluDense.wi_0.weight",
     ("hf_t5/bin_zip", "keras_hub"): "has one num_layers for layers and decoder_layers; the weights have 3 and 2",
 }
 
@@ -62,6 +64,23 @@ def test_a_conversion_is_the_same_model(tmp_path: Path, monkeypatch: pytest.Monk
     assert found is not None
     folded = case.startswith("hf_roberta") and to in ("fairseq", "keras_hub")  # a table of one segment is added to the positions
     assert float(found[1]) <= (1e-5 if folded else 0)
+
+
+# decoders of these days that have several namings, in transformers' own first
+STACKED = (
+    "mixtral", "qwen2_moe", "qwen3_moe", "gpt_neox", "olmoe", "granitemoe", "minimax_m2", "glm4_moe", "dots1", "ernie4_5_moe",
+    "hunyuan_v1_moe", "deepseek_v2", "deepseek_v3", "glm4_moe_lite", "phimoe",
+)  # fmt: skip
+MADE = [(case, "hf_memory") for case in STACKED]
+MADE += [("mixtral", "mlx"), ("qwen2_moe", "mlx"), ("qwen3_moe", "mlx"), ("mistral", "mistral"), ("gemma", "gguf"), ("phi3", "gguf")]
+
+
+@pytest.mark.parametrize(("case", "to"), MADE)
+def test_a_conversion_of_a_decoder_is_the_same_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str, to: str) -> None:
+    path = decoders.make(case, tmp_path)
+    status, _, err = running.command(monkeypatch, "convert", path, tmp_path / "out", "--to", to, "--verify")
+    assert status == 0 and f"{tmp_path / 'out'}: same\n" in err, err
+    assert "largest difference: 0 " in err, err
 
 
 @pytest.mark.parametrize(("case", "to"), REFUSED)
@@ -139,6 +158,9 @@ def test_a_wrong_plan_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_every_architecture_is_among_the_conversions() -> None:
     """mT5 is T5 1.1 by another name: its weights are those of hf430_t5_v11 here, its namings are tested with the architecture. ERNIE and
-    brightmart's ALBERT are tested with namings of others (test_other_namings.py)."""
-    seen = {a.name for c in SOURCES for a in architectures().values() if INDEX[c.split("/")[0]]["architecture"] in a.names}
-    assert set(architectures()) - seen <= {"mt5", "ernie", "albert-zh"} and by_name("mt5").traits == by_name("t5").traits
+    brightmart's ALBERT are tested with namings of others (test_other_namings.py). Decoders of these days are made by transformers; those
+    of one naming alone are run beside it (test_decoders_run.py). What states no traits is not run."""
+    kept = {INDEX[c.split("/")[0]]["architecture"] for c in SOURCES} | {model_type for model_type, _ in decoders.CASES.values()}
+    seen = {a.name for a in architectures().values() if kept & set(a.names)}
+    run = {a.name for a in architectures().values() if a.traits}
+    assert run - seen <= {"mt5", "ernie", "albert-zh"} and by_name("mt5").traits == by_name("t5").traits
