@@ -7,8 +7,8 @@ else the next file, perhaps a target, would get its number and everything that i
 
 from __future__ import annotations
 
+import _signal as signal  # type: ignore[import-not-found]  # what `signal` wraps in enums, which take 2 ms to make
 import os
-import signal
 import sys
 from contextlib import suppress
 
@@ -42,14 +42,14 @@ def catch_signals() -> dict[str, object]:
     """Have the signals that end a program raise Ended; what they did before, for `restore_signals`."""
 
     def end(number: int, _frame: object) -> None:
-        raise Ended(signal.Signals(number).name, number)
+        raise Ended(next(n for n in ENDING if getattr(signal, n, None) == number), number)
 
     before: dict[str, object] = {}
     sys.unraisablehook = _once_more
     for name in ENDING:
         number = getattr(signal, name, None)
         with suppress(ValueError):  # not the main thread: whoever runs it there catches what he wants
-            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            if number is not None and signal.getsignal(number) == signal.SIG_DFL:
                 signal.signal(number, end)
                 before[name] = signal.SIG_DFL
     return before
@@ -73,7 +73,7 @@ def restore_signals(before: dict[str, object]) -> None:
     """The command is over and nothing is in the making: signals do what they did."""
     sys.unraisablehook = sys.__unraisablehook__
     for name, handler in before.items():
-        signal.signal(getattr(signal, name), handler)  # type: ignore[arg-type]
+        signal.signal(getattr(signal, name), handler)
 
 
 def ignore_signals() -> None:

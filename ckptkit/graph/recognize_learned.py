@@ -6,13 +6,13 @@ all the names: a cousin is never named for the real one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from .._typing import TYPE_CHECKING
-from ..arch import is_learned, known, learned_index, learned_schema
+from ..arch import learned_index, learned_schema
 from ..schema.templates import patterns_of, tally
 from .learned import Learned, Shapes, computed, fit_names, learned_architecture, stray
-from .recognize import Question, Recognition, Score, recognize
+from .recognize import Recognition, Score
 from .scopes import shared_wrapper
 
 if TYPE_CHECKING:
@@ -20,22 +20,6 @@ if TYPE_CHECKING:
 
 LONGEST = 40  # characters of wrappers
 MOST = 40  # schemas that are tried where only names speak
-
-
-def recognized(shapes: Shapes, aliases: Callable[[], Mapping[str, str]], asked: Question) -> Recognition | None:
-    """What a checkpoint is: by a table of ours where the configuration (or the user) names what has one, else by a learned schema, else by
-    the names alone, of which a table's count before what was learned."""
-    said = asked.architecture or asked.declared
-    if said is not None and known(said) is None and is_learned(said):
-        found = recognize_learned(shapes, said, asked.config) if asked.dialect in (None, "hf") else None
-        if found is not None or asked.architecture is not None:
-            return found
-    found = recognize(shapes, aliases, asked)
-    if any((asked.declared, asked.architecture, asked.dialect, asked.part)) or (
-        found is not None and len(found.matches) * 10 >= 9 * len(shapes)
-    ):
-        return found
-    return recognize_by_names(shapes, asked.config) or found  # a table that leaves a tenth over may be a cousin's
 
 
 def recognize_learned(shapes: Shapes, model_type: str, raw: Mapping[str, Any] | None) -> Recognition | None:

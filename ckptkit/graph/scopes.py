@@ -10,6 +10,7 @@ _checkpoint (`_checkpoint_wrapped_module`), huggingface/peft tuners/tuners_utils
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 
 from .adapters import unmerged
@@ -76,17 +77,17 @@ def inner_words(names: Iterable[str], wrappers: tuple[str, ...]) -> Iterator[str
 
 def scopes(names: Iterable[str]) -> list[str]:
     """The stems that at least half of the names have, each with its separator, the widest first."""
-    every = list(names)
+    every = sorted(names)  # so that what shares a stem lies together, and a stem of half of them is one of the middle's
     held: dict[str, int] = {}
-    for name in every:
+    for middle in {every[len(every) // 2], every[(len(every) - 1) // 2]} if every else ():
         at = 0
         for _ in range(_DEPTH):
-            ends = [i for i in (name.find(".", at), name.find("/", at)) if i >= 0]
+            ends = [i for i in (middle.find(".", at), middle.find("/", at)) if i >= 0]
             if not ends:
                 break
             at = min(ends) + 1
-            stem = name[:at]
-            held[stem] = held.get(stem, 0) + 1
+            stem = middle[:at]
+            held[stem] = bisect_left(every, stem[:-1] + chr(ord(stem[-1]) + 1)) - bisect_left(every, stem)
     wide = [s for s, n in held.items() if n * 2 >= len(every) and n > 3]
     return sorted(wide, key=lambda s: (-held[s], len(s)))[:_MOST]
 

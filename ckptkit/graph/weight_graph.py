@@ -23,7 +23,7 @@ from ..tensors import StoredTensor
 from . import adapters
 from .packed import Packing, packings
 from .recognize import Question, Recognition
-from .recognize_learned import recognized
+from .recognized import recognized
 from .second_names import denies_ties, lie_alike, says_second_name
 from .solve import Shape, Solution, solve
 from .training_state import training_state

@@ -9,12 +9,14 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from itertools import combinations
 
 from .._typing import NamedTuple
 from ..arch import architectures
 from ..findings import Finding
 from ..graph.examine import Subject
+from ..graph.weight_graph import WeightGraph
 from ..support.name_text import collapse, gaps, natural, ranges
 from ._base import also, count, rule
 
@@ -41,13 +43,19 @@ class Run(NamedTuple):
 
 def runs_of(s: Subject) -> list[Run]:
     """The outermost runs of layers of a checkpoint's model, those with the most tensors first."""
+    return _runs(s.graph)
+
+
+@lru_cache(maxsize=1)  # two rules ask for it, and 20,000 names take 50 ms
+def _runs(graph: WeightGraph) -> list[Run]:
     held: dict[str, dict[int, set[tuple[str, str, tuple[int, ...]]]]] = {}
-    for name in s.graph.of_role("unexplained"):
+    tensors = graph.checkpoint.tensors
+    for name in graph.of_role("unexplained"):
         m = _NUMBER.search(name)
         if m is not None:
-            spec = s.checkpoint.tensors[name].spec
+            spec = tensors[name].spec
             held.setdefault(name[: m.start()], {}).setdefault(int(m[1]), set()).add((name[m.end() :], spec.dtype, spec.shape))
-    for name, u in s.checkpoint.unread.items():
+    for name, u in graph.checkpoint.unread.items():
         m = _NUMBER.search(name)
         if m is not None:
             held.setdefault(name[: m.start()], {}).setdefault(int(m[1]), set()).add((name[m.end() :], u.dtype, u.shape or ()))

@@ -92,7 +92,8 @@ def test_between_equals_the_configurations_word_decides(monkeypatch: pytest.Monk
 
 
 def test_the_configurations_word_does_not_overrule_the_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
-    one, other = tiny.architecture(), tiny.architecture(name="bert", title="BERT", modules={"w": tiny.param("hidden")}, relations=())
+    alone = tiny.dialect("alone", rows={"w": "w"})
+    one, other = tiny.architecture(), tiny.architecture(alone, name="bert", modules={"w": tiny.param("hidden")}, relations=())
     tiny.only(monkeypatch, one, other)
     r = recognize(WHOLE, asked=Question(declared="bert"))
     assert r is not None and r.architecture is one

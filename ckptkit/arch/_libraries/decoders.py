@@ -363,7 +363,12 @@ def hf(
     keys than the usual; `eps`, `act`: the keys of the norms' epsilon and of the activation ("": none)."""
     own = {**NAMES, **names}
     held = {p.rpartition(".")[0] if p not in modules else p for v in rows.values() for p in (v[:-1] if isinstance(v, tuple) else (v,))}
-    form: dict[str, str | Key] = {"pad_token_id": may("pad"), **sizes, **positions, **({act: Key("activation", words=ACTIVATIONS)} if act else {})}
+    form: dict[str, str | Key] = {
+        "pad_token_id": may("pad"),
+        **sizes,
+        **positions,
+        **({act: Key("activation", words=ACTIVATIONS)} if act else {}),
+    }
     form |= {**({eps: "norm_eps"} if eps else {}), **keys}
     return Dialect(
         name="hf",

@@ -32,7 +32,7 @@ SINGLE = True
 STRINGS = False
 
 COUNT, NUMBER, TOTAL = "split.count", "split.no", "split.tensors.count"
-_SPLIT = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<of>\d{5})\.gguf")
+_SPLIT = r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<of>\d{5})\.gguf"
 _PIECE = 1 << 20
 
 
@@ -46,7 +46,7 @@ def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
     out = []
     for n in names:
         if n.endswith(".gguf"):
-            m = _SPLIT.fullmatch(n)
+            m = re.fullmatch(_SPLIT, n) if n.endswith(".gguf") else None
             if m is None or int(m["number"]) == 1 or f"{m['stem']}-00001-of-{m['of']}.gguf" not in names:
                 out.append((40, os.path.join(directory, n)))
     return out
@@ -95,7 +95,7 @@ def _number(header: Header, key: str, default: int) -> int:
 def _split(path: str, first: Header) -> dict[str, Header]:
     """The headers of all files of a split one, in order."""
     count = LIMITS.check("shards", _number(first, COUNT, 1), "the number of split files", path)
-    m = _SPLIT.fullmatch(os.path.basename(path))
+    m = re.fullmatch(_SPLIT, os.path.basename(path))
     if m is None or int(m["of"]) != count:
         hint = "name-00001-of-0000N.gguf is how its files are found"
         raise CorruptError(f"is one of {count} split files, but is not called so", path=path, hint=hint)
