@@ -13,7 +13,6 @@ from ..configuration.read import BLOCK
 from ..findings import Finding
 from ..graph.examine import Subject
 from ..graph.recognize import recognize
-from ..schema.learned import size_of
 from ..support.name_text import collapse, natural
 from ._base import count, rule
 
@@ -61,6 +60,8 @@ def _meant_empty(s: Subject, name: str, shape: Sequence[int]) -> bool:
 
 
 def _learned_empty(found: Learned, name: str, shape: Sequence[int]) -> bool:
+    from ..schema.learned import size_of
+
     seen = found.seen.get(name[len(found.wrapper) :])
     if seen is None or len(seen.row.dims) != len(shape):
         return False

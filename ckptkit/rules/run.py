@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping
 
 from ..containers import Checkpoint, Packed, drop_explained
 from ..findings import Finding
-from ..graph.equal import compare_values
 from ..graph.examine import Subject
 from ..tensors import StoredTensor
 from . import header_checks
@@ -18,6 +17,8 @@ def _copies(checkpoint: Checkpoint) -> list[str]:
     """The tensor of an unknown architecture that an index of shards counts once, since it is another one again: by its bytes."""
     tensors = checkpoint.tensors.values()
     over = sum(t.spec.nbytes for t in tensors) - (checkpoint.total_size or 0)
+    from ..graph.equal import compare_values
+
     large = [t for t in tensors if t.spec.nbytes == over > 0][:8]
     return [t.name for i, t in enumerate(large) if any(t.spec == u.spec and compare_values(checkpoint, t.name, u.name) for u in large[:i])]
 

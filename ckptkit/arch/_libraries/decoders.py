@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from ckptkit.arch._libraries.decoder_words import D as D
+from ckptkit.arch._libraries.decoder_words import E as E
+from ckptkit.arch._libraries.decoder_words import may as may
 from ckptkit.arch._libraries.transformers import HF_ACTIVATIONS
 from ckptkit.schema import (
     TORCH,
@@ -31,8 +34,6 @@ from ckptkit.schema import (
 Rows = Mapping[str, str | tuple[str, ...]]
 Values = Mapping[str, object]
 
-D = "decoder.layers.{layer}."
-E = D + "moe.experts.{expert}."
 H = "~layers.{layer}."
 
 # --- modules -------------------------------------------------------------------------------------------------------
@@ -258,11 +259,6 @@ BESIDE = {  # what only such layers of DeepSeek's and GLM's published files have
 }
 
 # --- configuration -------------------------------------------------------------------------------------------------
-
-
-def may(canonical: str) -> Key:
-    """A key that may be missing."""
-    return Key(canonical, required=False)
 
 
 ACTIVATIONS = {**HF_ACTIVATIONS, "relu2": "relu2", "quick_gelu": "quick_gelu", "gelu_10": "gelu_10", "xielu": "xielu"}

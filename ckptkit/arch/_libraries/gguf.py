@@ -11,8 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 
-from ckptkit.arch._libraries.decoders import D, E, may
-from ckptkit.containers.gguf.header import ARRAY, STRING, Value
+from ckptkit.arch._libraries.decoder_words import D, E, may
 from ckptkit.schema import TORCH, ConfigForm, Dialect, Files, Key, Module, Reader, Writer
 
 B = "blk.{layer}."
@@ -78,6 +77,8 @@ def read_keys(extras: Mapping[str, object]) -> dict[str, object] | None:
     kept = extras.get("gguf")
     if not isinstance(kept, Mapping):
         return None
+    from ckptkit.containers.gguf.header import ARRAY, STRING, Value
+
     out: dict[str, object] = {}
     for name, value in kept.items():
         if not isinstance(value, Value) or name.startswith("tokenizer.") or not isinstance(name, str):
@@ -111,6 +112,8 @@ def read_keys(extras: Mapping[str, object]) -> dict[str, object] | None:
 
 def write_keys(raw: dict[str, object]) -> dict[str, object]:
     """Settings as the keys of a GGUF file, with their types."""
+    from ckptkit.containers.gguf.header import ARRAY, STRING, Value
+
     out: dict[str, Value] = {ARCHITECTURE: Value(STRING, str(raw.get(MARK, "unknown")))}
 
     def walk(prefix: str, value: object) -> None:
