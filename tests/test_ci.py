@@ -238,7 +238,7 @@ TABLE = [
     ("lock {fine}", 0), ("lock {junk}", 2), ("lock {joined}", 3), ("lock {fine} -o {fine}", 2),
     ("fix {fine} {out}", 0), ("fix {wrong} {out}", 0), ("fix {wrong} {out} --dry-run", 0), ("fix {cut} {out}", 1),
     ("fix {cut} {out} --dry-run", 1),
-    ("fix {junk} {out}", 2), ("fix {wrong} {fine}", 2), ("fix {wrapped} {out}", 3),
+    ("fix {junk} {out}", 2), ("fix {wrong} {fine}", 2), ("fix {wrapped} {out}", 0), ("fix {part} {out}", 3),
     ("verify {fine} {google} --level values", 0), ("verify {fine} {other} --level values", 1), ("verify {fine} {junk}", 2),
     ("verify {fine} {other} --probes -1", 2),
     ("verify {fine} {bert24} --level bits", 1), ("verify {fine} {gpt2} --level bits", 3), ("summary {fine}", 0), ("summary {none}", 2),
@@ -260,18 +260,21 @@ def test_the_table_has_every_command_and_every_status_that_is_documented() -> No
 
 
 def make_others(models: Path) -> None:
-    """The model without configuration, the same in a wrapper, one with other weights, one that names code."""
+    """The model without configuration, the same in a wrapper, the same with a configuration that says no heads, one with
+    other weights, one that names code."""
     weights = load_file(HF / "model.safetensors")
     changed = {n: x + 1 if n.endswith("pooler.dense.bias") else x for n, x in weights.items()}
     for name, arrays in (
         ("bare", weights),
         ("wrapped", {"module." + n: x for n, x in weights.items()}),
+        ("part", {"module." + n: x for n, x in weights.items()}),
         ("other", changed),
         ("code", weights),
     ):
         (models / name).mkdir()
         save_file(arrays, models / name / "model.safetensors")
     config = json.loads((HF / "config.json").read_text())
+    (models / "part" / "config.json").write_text(json.dumps({k: v for k, v in config.items() if k != "num_attention_heads"}))
     (models / "other" / "config.json").write_text(json.dumps(config))
     (models / "code" / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModel": "m.M"}}))
 
@@ -286,9 +289,9 @@ def test_every_command_ends_with_the_documented_status(project: Path, line: str,
         "google": oracles.made("bert-google"), "cut": oracles.FIXTURES / "hostile" / "corpus" / "semantic" / "missing_layer_5",
         "joined": oracles.golden("gpt1_npy") / "finetuned_best_params.jl", "gpt2": oracles.golden("hf_gpt2") / "safetensors",
         "bert24": oracles.golden("hf_bert") / "safetensors",
-        **{name: project / "models" / name for name in ("bare", "wrapped", "other", "code")},
+        **{name: project / "models" / name for name in ("bare", "wrapped", "part", "other", "code")},
     }  # fmt: skip
-    if any("{" + name + "}" in line for name in ("bare", "wrapped", "other", "code")):
+    if any("{" + name + "}" in line for name in ("bare", "wrapped", "part", "other", "code")):
         make_others(project / "models")
     done = run(*[word.format(**places) for word in line.split()], cwd=project)
     assert done.returncode == status, done.stdout + done.stderr

@@ -44,6 +44,7 @@ TARGETS: dict[str, dict[str, Any]] = {
     "flax": {"to": "hf_flax"},
     "npz": {"to": "google", "container": "npz", "dtypes": (("*", "F16"),)},
     "npy": {"container": "npy"},
+    "gguf": {"to": "hf", "container": "gguf"},
 }
 SOURCES = ("tf bundle", "safetensors", "torch zip", "compressed npz", "compressed hdf5", "flax")
 

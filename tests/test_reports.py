@@ -105,7 +105,8 @@ def test_other_commands_markdown_is_tables_too(nasty: Path, command: str) -> Non
         "verify": ["verify", HF, nasty, "--level", "bits"],
     }[command]  # fmt: skip
     done = run(*line, "--format", "markdown")
-    assert done.returncode in (0, 1), done.stderr
+    # of the tensors that only one of them has nobody knows what they do: verify cannot say that the two are the same
+    assert done.returncode == {"diff": 1, "verify": 3}.get(command, 0), done.stderr
     found = tables(done.stdout)
     assert found and all(len(row) == len(table[0]) for table in found for row in table)
     if command in ("diff", "tensors"):

@@ -215,12 +215,12 @@ def other_forms(s: Subject) -> Iterator[Finding]:
     raw = s.config.raw
     quantised = raw.get("quantization_config")
     if quantised is not None:
-        method = quantised.get("quant_method") if isinstance(quantised, dict) else None
         held = sum(DTYPES[s.checkpoint.tensors[n].spec.dtype].kind == "float" for n in s.graph.of_role("param"))
-        if held and not s.graph.packings and not s.packings.weights and not s.packings.faults and not s.account.unread:
+        packed = s.graph.packings or s.packings.weights or s.packings.faults or s.account.unread
+        if held and not packed and s.packings.said is None:  # what it says is nothing that can be read; else packing-config tells
             yield Finding(
                 "warning", "config", "quantization_config",
-                f"{s.config_name} says that the weights are quantised ({method or 'method unsaid'}); {held} of them are plain numbers, "
+                f"{s.config_name} says that the weights are quantised (method unsaid); {held} of them are plain numbers, "
                 "and are taken as such", "leave quantization_config out if the weights are not quantised",
             )  # fmt: skip
     if s.architecture.learned:  # which knows what the library makes of the other keys

@@ -53,6 +53,10 @@ _LOADERS = (
     "IPython.", "sympy.", "yaml.", "jinja2.", "tensorflow.io.", "tensorflow.load_library", "tensorflow.load_op_library", "fsspec.",
     "tensorflow.python.lib.io.", "tensorflow.saved_model.", "huggingface_hub.", "transformers.dynamic_module_utils.", "getattr.",
 )  # fmt: skip
+# where torch's bindings keep the functions that compute: a module names its activation so
+_COMPUTES = tuple(f"torch._C.{n}." for n in ("_nn", "_special", "_linalg", "_fft", "_sparse", "_nested", "_VariableFunctions"))
+# functions that open a file, wherever they stand
+_FILES = frozenset(("from_file", "fromfile", "tofile"))
 # how functions begin that put a tensor or an array together
 _BUILDERS = ("rebuild", "reconstruct", "unpickle", "mareconstruct", "from_", "randomstate_ctor", "generator_ctor", "bit_generator_ctor")
 
@@ -64,7 +68,9 @@ def acts(name: str, *, called: bool = False) -> bool:
         return False
     if root in sys.stdlib_module_names or root in _FORMER:
         return True
-    if not _WAYS.isdisjoint(rest) or (name + ".").startswith(tuple(n if n[-1] in "._" else n + "." for n in _LOADERS)):
+    if not _WAYS.isdisjoint(rest) or not _FILES.isdisjoint(rest):
+        return True
+    if not name.startswith(_COMPUTES) and (name + ".").startswith(tuple(n if n[-1] in "._" else n + "." for n in _LOADERS)):
         return True
     last = rest[-1].lstrip("_") if rest else ""
     if not called or not last[:1].islower() or root in ("numpy", "ml_dtypes"):

@@ -206,7 +206,7 @@ def make_bert(folder: Path, megabytes: int) -> Path:
         "vocab_size": vocab,
         "max_position_embeddings": 512,
         "type_vocab_size": 2,
-        "hidden_act": "gelu",
+        "hidden_act": "gelu_new",  # which every format has, so that nothing is lost and said
         "layer_norm_eps": 1e-12,
     }
     (folder / "config.json").write_text(json.dumps(config))

@@ -80,7 +80,7 @@ def open(path: str) -> Checkpoint:
     if len(headers) > 1 and total not in (-1, len(tensors) + len(unread)):
         findings.append(Finding("error", "shards", TOTAL, f"the split files hold {len(tensors)} tensors; {TOTAL} says {total}"))
     if not tensors and not unread:
-        findings.append(Finding("info", "header", os.path.basename(path), "holds no tensor: a vocabulary alone"))
+        findings.append(Finding("info", "header", os.path.basename(path), "a GGUF file that holds no tensor: a vocabulary alone"))
     kept = {k: v for k, v in values.items() if k not in (COUNT, NUMBER, TOTAL)}
     made = Checkpoint(path, NAME, tensors, files=tuple(headers), extras={"gguf": kept}, findings=findings)
     made.unread = unread
