@@ -283,3 +283,11 @@ def test_a_weight_that_the_configuration_makes_empty_is_an_information(tmp_path:
     learned_models.change(folder, num_register_tokens=4)
     found = [f for f in ckptkit.validate(folder).findings if f.rule == "empty"]
     assert [(f.severity, f.where) for f in found] == [("error", "embeddings.register_tokens")]
+
+
+def test_a_model_whose_positions_python_counts_out_is_learned_whole(tmp_path: Path) -> None:
+    for class_name in ("VideoMAEForPreTraining", "VideoMAEForVideoClassification"):
+        folder = made(tmp_path / class_name, "videomae", class_name)
+        assert not errors(folder)
+        learned_models.change(folder, num_hidden_layers=5)
+        assert any("says 5" in e for e in errors(folder)), errors(folder)
