@@ -44,6 +44,7 @@ WHOLE = (
     "two entries called ", "whose names differ only in case: ", "this has ", "its byteorder is ",
     "is no SavedModel", "is no flax checkpoint", "the architecture is unknown", "the header's length is given as ", "is no HDF5",
     "has no object ", "would be called by whoever loads the file",
+    "is a web page, not the weights", "is a Git LFS pointer", "header does not end within the file's ",
     "is a compressed joblib file", "is a msgpack file without arrays", "a SavedModel without ",
 )  # fmt: skip
 

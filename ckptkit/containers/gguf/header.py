@@ -95,7 +95,7 @@ def read_header(path: str) -> Header:
                 raise CorruptError("a text of an array is longer than what the file has left", path=path) from None
             except (_Short, struct.error):
                 if len(raw) >= size:
-                    message = f"truncated: the header does not end within the file's {size:,} bytes"
+                    message = f"truncated: the GGUF header does not end within the file's {size:,} bytes"
                     raise CorruptError(message, path=path, hint="download it again") from None
             LIMITS.check("header_bytes", length + 1, "the header's length", path)
             length = min(length * 16, max(LIMITS.header_bytes, length + 1))
