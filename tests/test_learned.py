@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import learned_models
@@ -150,7 +149,7 @@ def test_no_framework_is_imported_for_a_learned_architecture(tmp_path: Path) -> 
 # --- against models that transformers makes ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", [int(time.strftime("%j")), 1, 2])
+@pytest.mark.parametrize("seed", [333, 1, 2])
 def test_a_model_that_transformers_saves_has_no_error(tmp_path: Path, seed: int) -> None:
     found = 0
     for model_type, class_name in learned_models.families(seed):
