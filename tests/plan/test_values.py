@@ -94,7 +94,14 @@ counts = st.integers(0, 1 << 50)
 slots = st.builds(Slot, st.integers(0, 3), counts, counts)
 loops = st.lists(st.builds(Loop, st.integers(1, 9), st.integers(-9, 9), st.integers(1, 9)), max_size=3).map(tuple)
 some_pieces = st.builds(
-    Piece, st.integers(-1, 3), loops, counts, counts, st.sampled_from(["copy", "add", "fill"]), st.floats(allow_nan=False)
+    Piece,
+    st.integers(-1, 3),
+    loops,
+    counts,
+    counts,
+    st.sampled_from(["copy", "add", "fill", "affine"]),
+    st.floats(allow_nan=False),
+    st.floats(allow_nan=False),
 )
 extents = st.lists(st.builds(Extent, names, counts, counts), max_size=2).map(tuple)
 drawn = st.builds(Drawn, names, st.floats(0, 1), names, counts, counts)

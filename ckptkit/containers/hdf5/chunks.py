@@ -14,7 +14,7 @@ from math import prod
 from struct import Struct
 
 from ..._typing import TYPE_CHECKING, NamedTuple
-from ...errors import CorruptError, UnsupportedError
+from ...errors import CorruptError, UnsupportedError, printable
 from ...findings import Finding
 from ...support.open_file import open_fd
 from ...tensors import Extent, StoredTensor, TensorSpec
@@ -64,7 +64,12 @@ def chunked(file: File, name: str, d: Dataset, spec: TensorSpec, path: str, find
     lacking = prod(-(-n // c) for n, c in zip(d.shape, shape, strict=True)) - len(chunks)
     if lacking:
         findings.append(
-            Finding("warning", "hdf5", name, f"{lacking:,} chunks of {name} were never written: their elements are the fill value")
+            Finding(
+                "warning",
+                "hdf5",
+                printable(name),
+                f"{lacking:,} chunks of {printable(name)} were never written: their elements are the fill value",
+            )
         )
     fill = d.fill if len(d.fill) == width else bytes(width)
     return StoredTensor(name, spec, read=_reader(path, name, d, shape, tuple(chunks), fill))
