@@ -79,6 +79,21 @@ def bert(
     return make
 
 
+def bare(*, said: bool) -> Maker:
+    """BERT without the prefix that its names have, with a configuration that says what it is or without."""
+
+    def make(tmp: Path) -> Model:
+        made = bert()(tmp)
+        arrays = load_file(HF / "model.safetensors")
+        names = {n.removeprefix("bert."): x for n, x in arrays.items() if n.startswith("bert.")}
+        save_file(names, made.path / "model.safetensors")
+        if not said:
+            (made.path / "config.json").unlink()
+        return made
+
+    return make
+
+
 def put(name: str, x: Callable[[np.ndarray], np.ndarray]) -> Callable[[Arrays], object]:
     return lambda a: a.update({name: x(a[name])})
 
@@ -399,6 +414,7 @@ CASES: dict[str, tuple[Maker, Maker]] = {
     "switch": (t5(gated=False), t5(gated=True)),
     "tie": (bert(lambda a: a.update({DECODER: a["bert.embeddings.word_embeddings.weight"] + 1})),
         bert(lambda a: a.update({DECODER: a["bert.embeddings.word_embeddings.weight"]}))),
+    "cousins": (bare(said=False), bare(said=True)),
     "trailing": (legacy(after=b"more"), legacy()),
     "unexpected": (bert(more("adapter.down", np.eye(3, dtype=np.float32))), bert(more(POSITIONS, np.arange(64)[None]))),
     "unknown": (saved(lambda torch: {"w": torch.ones(3)}), bert()),
