@@ -73,7 +73,7 @@ LISTED = of_types("layer_types", "full_attention")
 
 
 def attends(values: Values) -> Sequence[bool] | None:
-    """Which layers have low-rank attention: by layer_types, by the list of the published configurations, else every fourth but the first."""
+    """Which layers have low-rank attention: by layer_types, by the published configurations' list, else every fourth but the first."""
     said, own, n = LISTED(values), values.get("full_attention_layers"), values.get("layers")
     if said is not None or not isinstance(n, int):
         return said
@@ -128,7 +128,8 @@ HF = hf(
     "kimi_linear", "KimiLinear", MODULES, names=NAMES, positions={}, besides=Besides(),
     rows={**low_rank_rows(), T + "o_proj.weight": (S + "out.weight", f"hidden {WIDE}")},
     keys={
-        **LOW_RANK_KEYS, **EXPERTS, **flags("attention_bias", "layer_types"), "model_max_length | max_position_embeddings": may("max_positions"),
+        **LOW_RANK_KEYS, **EXPERTS, **flags("attention_bias", "layer_types"),
+        "model_max_length | max_position_embeddings": may("max_positions"),
         "linear_attn_config.full_attn_layers": may("full_attention_layers"),
         "linear_head_dim | linear_attn_config.head_dim": may("linear_dim"),
         "linear_num_heads | linear_attn_config.num_heads": may("linear_heads"),
