@@ -10,7 +10,7 @@ here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import merge
 from itertools import islice, product
 from math import prod
@@ -228,13 +228,12 @@ def compare(checkpoint: Checkpoint, replicas: Sequence[Replicas], owner: Callabl
     told: dict[str, list[str]] = {}
     for r in replicas:
         if not _alike(_bytes(checkpoint, r, r.first), _bytes(checkpoint, r, r.other)):
-            told.setdefault(r.name, []).append(
-                f"{r.other.shown() + ' ' if r.other.shape != r.spec.shape else ''}of {owner(r.other.extent.path)} is not what "
-                f"{owner(r.first.extent.path)} has"
-            )
-    for name, said in told.items():
-        more = f" (and {len(said) - 1} more places)" if len(said) > 1 else ""
-        text = f"{printable(name)!r} is kept more than once, and {said[0]}{more}"
+            where = "" if r.other.shape == r.spec.shape else f"its part {r.other.shown()} of "
+            said = f"{where}{owner(r.other.extent.path)} is not what {owner(r.first.extent.path)} has"
+            told.setdefault(r.name, []).append(said)
+    for name, places in told.items():
+        more = f" (and {len(places) - 1} more places)" if len(places) > 1 else ""
+        text = f"{printable(name)!r} is kept more than once, and {places[0]}{more}"
         yield Finding("error", RULE, printable(name), text, "the ranks are of different steps, or a file is damaged")
 
 
@@ -256,10 +255,3 @@ def _alike(a: Iterator[bytes], b: Iterator[bytes]) -> bool:
         if p[:n] != q[:n]:
             return False
         p, q = p[n:], q[n:]
-
-
-def ranks_of(names: Mapping[str, str]) -> Callable[[str], str]:
-    """What names the rank of a file for messages."""
-    import os
-
-    return lambda path: names.get(path) or os.path.basename(path)
