@@ -224,7 +224,7 @@ class Replicas(NamedTuple):
 
 
 def compare(checkpoint: Checkpoint, replicas: Sequence[Replicas], owner: Callable[[str], str]) -> Iterator[Finding]:
-    """An error for every tensor whose replicas differ, with the ranks that hold them; `owner` names the one that a file is of. Reads them."""
+    """An error for every tensor whose replicas differ, with the ranks that hold them; `owner` names that of a file. Reads them."""
     told: dict[str, list[str]] = {}
     for r in replicas:
         if not _alike(_bytes(checkpoint, r, r.first), _bytes(checkpoint, r, r.other)):
