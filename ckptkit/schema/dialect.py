@@ -144,8 +144,8 @@ class ConfigForm(NamedTuple):
     a fixed value that say which form this is, written always; `implied` canonical values that the form takes for granted and cannot say;
     `defaults` canonical values where a key is absent (in both, "=layers" is the value of another, "=4 hidden" a multiple of it,
     "=hidden / heads" a quotient without a rest, "=count layer_types" the length of a list); `follows` canonical values that
-    the original code computes from others where a configuration does not say them; `also` further keys that a written file gets where nothing else sets them, or
-    functions of the canonical values; `usual` keys without a canonical meaning, and the value under which they change nothing of what the
+    the original code computes from others where a configuration does not say them; `also` further
+    keys that a written file gets where nothing else sets them, or functions of the canonical values; `usual` keys without a canonical meaning, and the value under which they change nothing of what the
     model computes (`...`: any); `overruled` sizes in which configurations of this form are not trusted, and why: where the tensors differ
     that is a warning.
     """

@@ -13,8 +13,8 @@ from families import EXPERTS, SMALL, holds
 MAMBA = {"mamba_n_heads": 8, "mamba_d_head": 6, "mamba_d_ssm": 48, "mamba_d_state": 10, "mamba_n_groups": 2, "mamba_chunk_size": 8}
 NEMOTRON: dict[str, Any] = {
     **{k: v for k, v in SMALL.items() if k != "num_hidden_layers"}, "head_dim": 12, "mamba_num_heads": 10,
-    "mamba_head_dim": 8, "n_groups": 2, "ssm_state_size": 6, "chunk_size": 8, "use_mamba_kernels": False, "moe_intermediate_size": 20, "n_routed_experts": 4,
-    "moe_shared_expert_intermediate_size": 28, "num_experts_per_tok": 2,
+    "mamba_head_dim": 8, "n_groups": 2, "ssm_state_size": 6, "chunk_size": 8, "use_mamba_kernels": False, "moe_intermediate_size": 20,
+    "n_routed_experts": 4, "moe_shared_expert_intermediate_size": 28, "num_experts_per_tok": 2,
 }  # fmt: skip
 KIMI: dict[str, Any] = {
     **SMALL, **EXPERTS, "num_key_value_heads": 4, "kv_lora_rank": 14, "qk_nope_head_dim": 10, "qk_rope_head_dim": 6, "v_head_dim": 12,
