@@ -163,6 +163,11 @@ class ConfigForm(NamedTuple):
     reader: Reader = Reader()
     writer: Writer = Writer()
 
+    def spec(self, canonical: str) -> str | Key:
+        """How this form says a canonical value; the canonical name where it does not."""
+        said = ((spec, (spec,) if isinstance(spec, str) else (spec.canonical, *spec.more)) for spec in self.keys.values())
+        return next((spec for spec, meant in said if canonical in meant), canonical)
+
 
 class Class(NamedTuple):
     """A class of the library that a dialect belongs to, with the groups it holds.
