@@ -23,12 +23,12 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 
-from .._typing import TYPE_CHECKING, NamedTuple, Protocol
+from .._typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from ..errors import CheckpointError, CorruptError
 from ..findings import Finding
 from ..limits import using
 from ..support.open_file import open_fd
-from ..tensors import Check, Extent, StoredTensor, TensorSpec, Unread
+from ..tensors import Check, Extent, StoredTensor, TensorSpec, Unread, row_major_strides
 
 if TYPE_CHECKING:
     import numpy as np
@@ -169,6 +169,8 @@ class Checkpoint:
             with using(**self.limits):
                 raw = t.read()
             assert isinstance(raw, bytes), name
+        elif t.boxes:
+            return self._joined(t, dtype)
         else:
             raw = b"".join(self.read_extent(e) for e in t.extents)
         if t.strides is None:
@@ -177,6 +179,17 @@ class Checkpoint:
 
         view: NDArray[np.generic] = np.ndarray(t.spec.shape, dtype, raw, 0, tuple(s * dtype.itemsize for s in t.strides))
         return np.ascontiguousarray(view)
+
+    def _joined(self, t: StoredTensor, dtype: Any) -> NDArray[np.generic]:
+        """A tensor in pieces, each put where it belongs."""
+        import numpy as np
+
+        out: NDArray[np.generic] = np.empty(t.spec.shape, dtype)
+        for box in t.boxes:
+            strides = tuple(s * dtype.itemsize for s in box.strides or row_major_strides(box.shape))
+            part = tuple(slice(o, o + n) for o, n in zip(box.offset, box.shape, strict=True))
+            out[part] = np.ndarray(box.shape, dtype, self.read_extent(box.extent), 0, strides)
+        return out
 
 
 class Packed:
