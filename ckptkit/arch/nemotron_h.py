@@ -130,7 +130,8 @@ HF = hf(
         **dict.fromkeys((
             "chunk_size", "mamba_chunk_size", "mamba_ssm_cache_dtype", "num_logits_to_keep", "use_mamba_kernels",
             "rescale_prenorm_residual", "moe_shared_expert_overlap", "mtp_layers_block_type", "mtp_hybrid_override_pattern",
-            "num_nextn_predict_layers", "residual_in_fp32", "n_shared_experts", "time_step_limit", "mamba_dt_limit", "mamba_proj_bias", "rope_theta",
+            "num_nextn_predict_layers",
+            "residual_in_fp32", "n_shared_experts", "time_step_limit", "mamba_dt_limit", "mamba_proj_bias", "rope_theta",
             "partial_rotary_factor", "rms_norm_eps", "attention_bias",
         ), ...),
     },
