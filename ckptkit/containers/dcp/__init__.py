@@ -179,14 +179,17 @@ class _Reader:
         """A chunk with its bytes; None, which is told, where they are not there."""
         box = Box(chunk.offset, chunk.shape, _NOWHERE)
         if not chunk.file:
-            return self._lost("the metadata do not say where it lies", name)
+            self._lost("the metadata do not say where it lies", name)
+            return None
         fd, size, wrong = self._file(chunk.file)
         path = os.path.join(self._folder, chunk.file)
         if wrong:
-            return self._lost(wrong, name)
+            self._lost(wrong, name)
+            return None
         whose = rank_of(path)
         if chunk.at + chunk.length > size:
-            return self._lost(f"the file of {whose}, {chunk.file}, ends at byte {size:,}, before what the metadata place there", name)
+            self._lost(f"the file of {whose}, {chunk.file}, ends at byte {size:,}, before what the metadata place there", name)
+            return None
         shown = f"{printable(name)!r} {box.shown()}"
         try:
             item = self._items.tensor(fd, path, chunk.at, chunk.length)
@@ -243,20 +246,20 @@ def _whose(chunks: Sequence[Chunk]) -> str:
 
 def _same_step(checkpoint: Checkpoint, steps: Mapping[str, StoredTensor]) -> Iterator[Finding]:
     """An error where an optimizer counts other steps for some parameters than for others, and it is by ranks that they differ."""
-    by: dict[bytes, dict[str, str]] = {}
+    by: dict[bytes, dict[str, list[str]]] = {}  # a count -> rank -> tensors
     for name, t in steps.items():
         if len(t.extents) == 1 and t.spec.nbytes <= 8:
             e = t.extents[0]
-            by.setdefault(t.spec.dtype.encode() + checkpoint.read_extent(e), {}).setdefault(rank_of(e.path), name)
+            by.setdefault(t.spec.dtype.encode() + checkpoint.read_extent(e), {}).setdefault(rank_of(e.path), []).append(name)
     ranks = [set(held) for held in by.values()]
     if len(by) < 2 or any(a & b for i, a in enumerate(ranks) for b in ranks[:i]):
         return
-    usual = max(by.values(), key=len)
+    usual = max(by.values(), key=lambda held: sum(map(len, held.values())))
     for held in by.values():
         if held is not usual:
-            rank, name = next(iter(held.items()))
-            text = f"{rank} counts another step than {next(iter(usual))}: {printable(name)!r}"
-            yield Finding("error", RULE, printable(name), text, "its file is of another step of the run")
+            rank, names = next(iter(held.items()))
+            text = f"{rank} counts another step than {next(iter(usual))}: {printable(names[0])!r}"
+            yield Finding("error", RULE, printable(names[0]), text, "its file is of another step of the run")
 
 
 def layout(
