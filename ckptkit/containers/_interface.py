@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 # metadata key under which containers without objects keep a TensorFlow object graph, packed; empty: to be made from the names
 OBJECT_GRAPH = "tensorflow_object_graph"
+TOTAL = "metadata.total_size"  # where the finding is of an index whose sum is not that of its tensors
 
 
 class Checkpoint:
@@ -284,3 +285,17 @@ class Container(Protocol):
     ) -> FileLayout: ...
 
     def finish(self, layout: FileLayout, crcs: Mapping[str, int]) -> Iterable[Part]: ...
+
+
+def drop_explained(checkpoint: Checkpoint, repeated: Sequence[str]) -> None:
+    """Take back the finding of a total_size that counts some of the `repeated` tensors (known to be others again) once.
+
+    transformers counts a tied tensor once, though each shard that needs it holds a copy of its own.
+    """
+    if checkpoint.total_size is None or not any(f.where == TOTAL for f in checkpoint.findings):
+        return
+    left = {sum(t.spec.nbytes for t in checkpoint.tensors.values()) - checkpoint.total_size}
+    for name in repeated[:16]:
+        left |= {n - checkpoint.tensors[name].spec.nbytes for n in left}
+    if 0 in left:
+        checkpoint.findings = [f for f in checkpoint.findings if f.where != TOTAL]
