@@ -78,7 +78,8 @@ def dtensors(names: list[str]) -> dict[str, Any]:
             "", ["tok.w", "out.w"], ["optimizer.state.tok.w.exp_avg"]),
         (lambda: {"app": {"model": dtensors(["x.w"]), "optim": {"state": {"x.w": {"step": torch.tensor(3.0)}}}}},
             "app.model", ["x.w"], ["app.optim.state.x.w.step"]),
-        (lambda: {"state_dict": dtensors(["x.w"]), "rng": {"torch": torch.zeros(9, dtype=torch.uint8)}}, "state_dict", ["x.w"], ["rng.torch"]),
+        (lambda: {"state_dict": dtensors(["x.w"]), "rng": {"torch": torch.zeros(9, dtype=torch.uint8)}},
+            "state_dict", ["x.w"], ["rng.torch"]),
         (lambda: dtensors(["amp.w", "loops.w", "best.w"]), "", ["amp.w", "loops.w", "best.w"], []),
     ],
 )  # fmt: skip
@@ -89,6 +90,17 @@ def test_the_keys_that_a_script_handed_over_tell_the_model(
         assert ckpt.wrapper == wrapper
         assert sorted(n for n in ckpt.tensors if n not in ckpt.beside) == sorted(tensors)
         assert sorted(ckpt.beside) == sorted(beside)
+
+
+def test_the_folders_of_accelerate_and_of_torchtitan_are_read_as_their_model(tmp_path: Path) -> None:
+    saved(tmp_path / "a" / "pytorch_model_fsdp_0", {"model": dtensors(["x.w"])})
+    saved(tmp_path / "a" / "optimizer_0", {"optimizer": {"state": {"x.w": {"exp_avg": torch.ones(4, 6)}}}})
+    for step in (5, 10, 9):
+        saved(tmp_path / "t" / f"step-{step}", dtensors([f"w{step}"]))
+    with open_checkpoint(tmp_path / "a") as ckpt:
+        assert list(ckpt.tensors) == ["x.w"]
+    with open_checkpoint(tmp_path / "t") as ckpt:
+        assert list(ckpt.tensors) == ["w10"]
 
 
 def test_two_models_are_parts_and_none_of_them_is_state(tmp_path: Path) -> None:

@@ -43,6 +43,8 @@ STRINGS = False
 RULE = "pieces"
 METADATA = ".metadata"
 _RANK = re.compile(r"__([0-9]{1,7})_[0-9]{1,7}\.distcp")
+_MODEL = re.compile(r"pytorch_model_fsdp_[0-9]{1,4}")  # accelerate, beside optimizer_0
+_STEP = re.compile(r"step-([0-9]{1,12})")  # torchtitan
 _NOWHERE = Extent("", 0, 0)
 _GONE = "copy the folder again: every rank's file belongs to it"
 
@@ -55,9 +57,15 @@ def sniff(head: bytes, tail: bytes, path: str) -> bool:
 
 
 def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
-    """The .metadata of a folder, or of the one below it that Megatron's or another trainer's own file names."""
+    """The .metadata of a folder, or of the one below it that holds the model: accelerate's, and of torchtitan's the latest step."""
     if METADATA in names:
         return [(5, os.path.join(directory, METADATA))]
+    inner = [n for n in names if _MODEL.fullmatch(n)]
+    steps = sorted((int(found[1]), n) for n in names if (found := _STEP.fullmatch(n)))
+    for n in inner if len(inner) == 1 else [n for _, n in reversed(steps)]:
+        path = os.path.join(directory, n, METADATA)
+        if os.path.isfile(path):
+            return [(5, path)]
     return []
 
 

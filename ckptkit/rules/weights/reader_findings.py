@@ -15,7 +15,7 @@ noticed("shards", "error", "The index and the shards agree", """
     beside a whole file (which transformers reads), a key that stands twice, a `total_size` that no way of counting gives (tied tensors
     once, or once for each name): warnings.""")  # fmt: skip
 noticed("pieces", "error", "The pieces of a tensor are all there, and agree", """
-    A tensor that a format keeps in pieces (the chunks of a mesh, the files of tensor-parallel ranks, a flat partition of each rank): what no
+    A tensor that a format keeps in pieces (a mesh, files of tensor-parallel ranks, flat partitions): what no
     piece has is a hole, and where two ranks keep the same elements they must be the same. Either names the tensor and the rank: a file is
     gone, or is of another step.""", reads="weights")  # fmt: skip
 noticed("folder", "info", "Other checkpoints of the folder are named", """
