@@ -193,7 +193,7 @@ def listed_kinds(s: Subject) -> Iterator[Finding]:
     """Lists of the layers' kinds that are longer or shorter than there are layers."""
     if s.architecture is None or s.values is None:
         return
-    lengths = {}
+    lengths: dict[tuple[int, int], tuple[str, str, str]] = {}
     for switch in s.architecture.layer_kinds:
         said, n = s.said_kinds(switch), s.graph.counts.get(count_name(switch.partition("@")[2]))
         if said is not None and n and len(said) != n:

@@ -27,7 +27,8 @@ KIMI: dict[str, Any] = {
     "num_local_experts": 4, "n_shared_experts": 1, "linear_head_dim": 8, "linear_num_heads": 3,
 }  # fmt: skip
 GEMMA: dict[str, Any] = {
-    **SMALL, "head_dim": 12, "hidden_size_per_layer_input": 6, "vocab_size_per_layer_input": 90, "num_hidden_layers": 5, "sliding_window": 5,
+    **SMALL, "head_dim": 12, "hidden_size_per_layer_input": 6, "vocab_size_per_layer_input": 90, "num_hidden_layers": 5,
+    "sliding_window": 5,
 }  # fmt: skip
 FOUR: dict[str, Any] = {**GEMMA, "global_head_dim": 16}
 SLIDING, FULL = "sliding_attention", "full_attention"
@@ -79,7 +80,8 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {  # case -> (architecture, 
         "num_global_key_value_heads": 1, "hidden_size_per_layer_input": 0, "tie_word_embeddings": False,
     }),
     "gemma4, experts": ("gemma4", "gemma4_text", {
-        **FOUR, "enable_moe_block": True, "num_experts": 3, "top_k_experts": 2, "moe_intermediate_size": 20, "hidden_size_per_layer_input": 0,
+        **FOUR, "enable_moe_block": True, "num_experts": 3, "top_k_experts": 2, "moe_intermediate_size": 20,
+        "hidden_size_per_layer_input": 0,
     }),
 }  # fmt: skip
 
