@@ -19,6 +19,7 @@ from .layouts import misfits, misnumbered
 from .recognition import Candidate, Question, Recognition, Score
 from .scopes import inner_words, scopes, second_scopes, shared_wrapper, without_inner
 from .stored_names import StoredNames
+from .twins import tell_apart
 
 Reduced = Mapping[str, str]  # stored name -> pattern
 
@@ -250,6 +251,7 @@ def _matches(best: Candidate, names: StoredNames, reduced: Reduced, wrapper: str
         m = match(pattern, numbers(plain.get(name, name)), prefix) if pattern in index else None
         if m is not None:
             matches[name] = m
+    tell_apart(matches, table)
     _set_apart(matches)
     return matches, plain
 
