@@ -14,7 +14,6 @@ from functools import cached_property
 
 from .._typing import Any, cast
 from ..errors import CheckpointError
-from ..support.patterns import fits
 from ..support.strict_json import read_json
 
 BESIDE = ("hf_quant_config.json", "quantize_config.json", "quant_config.json")
@@ -101,6 +100,8 @@ def _targets(group: Mapping[str, Any], module: str) -> bool:
 def _fits(pattern: str, module: str) -> bool:
     """Whether a pattern names a module: itself, its last components, a glob, or an expression after "re:"."""
     if pattern.startswith("re:"):
+        from ..support.patterns import fits
+
         return fits(pattern[3:], module) is True
     if "*" in pattern:
         return fnmatchcase(module, pattern)

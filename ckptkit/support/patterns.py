@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-_RISKY = re.compile(r"\)[*+{]|[*+}][*+{]")  # repetitions within repetitions
-_WIDE = re.compile(r"[*+{]")
+_RISKY = r"\)[*+{]|[*+}][*+{]"  # repetitions within repetitions
+_WIDE = r"[*+{]"
 LONGEST = 400  # characters of a name that is matched
 EXPRESSION = 1000  # of an expression
 REPEATS = 12  # repetitions in one: each may multiply the time by the length of the name
@@ -13,7 +13,7 @@ REPEATS = 12  # repetitions in one: each may multiply the time by the length of 
 
 def fits(expression: str, text: str, *, whole: bool = False) -> bool | None:
     """Whether `expression` matches `text` from its beginning, or as a `whole`; None where it is not run (or is none)."""
-    if len(expression) > EXPRESSION or len(text) > LONGEST or _RISKY.search(expression) or len(_WIDE.findall(expression)) > REPEATS:
+    if len(expression) > EXPRESSION or len(text) > LONGEST or re.search(_RISKY, expression) or len(re.findall(_WIDE, expression)) > REPEATS:
         return None
     try:
         return (re.fullmatch if whole else re.match)(expression, text) is not None
