@@ -112,16 +112,8 @@ def faults(case: str) -> Maker:
     return lambda tmp: Model(oracles.FIXTURES / "faults" / case)
 
 
-def lora(*, over: str = "patterns", without: str = "\0") -> Maker:
-    """An adapter, without one of its tensors, held against a base."""
-
-    def make(tmp: Path) -> Model:
-        shutil.copytree(oracles.FIXTURES / "adapters" / "patterns" / "adapter", tmp / "m")
-        arrays = load_file(tmp / "m" / "adapter_model.safetensors")
-        save_file({n: x for n, x in arrays.items() if not n.endswith(without)}, tmp / "m" / "adapter_model.safetensors")
-        return Model(tmp / "m", base=str(oracles.FIXTURES / "adapters" / over / "base"))
-
-    return make
+def lora(over: str = "patterns", without: str = "") -> Maker:
+    return lambda tmp: Model(packed.adapter(without)(tmp), base=str(oracles.FIXTURES / "adapters" / over / "base"))
 
 
 def golden(case: str) -> Maker:
@@ -354,7 +346,7 @@ def table_of(rows: int) -> str:
 POSITIONS = "bert.embeddings.position_ids"
 # rule -> (finds something in, finds nothing in)
 CASES: dict[str, tuple[Maker, Maker]] = {
-    "adapter-base": (lora(over="conv1d"), lora()),
+    "adapter-base": (lora("conv1d"), lora()),
     "adapter-parts": (lora(without="v_proj.lora_B.weight"), lora()),
     "adapter": (faults("peft/unmerged"), faults("peft/merged")),
     "architecture": (hostile("semantic/wrong_family"), hostile("semantic/ok_bert12")),
