@@ -29,7 +29,7 @@ OWN = {
 
 
 def stretched(raw: Values) -> dict[str, object] | None:
-    """The settings with the base of the rotary positions, and whether query, key and value have biases; None where they are no ChatGLM's."""
+    """The settings with the rotary base, and whether query, key and value have biases; None where they are no ChatGLM's."""
     if "padded_vocab_size" not in raw and "multi_query_group_num" not in raw:
         return None
     ratio = raw.get("rope_ratio", 1)
