@@ -1,8 +1,8 @@
 """DeepSeek V4: streams of hidden states mixed before and after each part, one head of keys that are values too, and beside a window keys
 compressed from several positions, all of them or those that an indexer chooses; experts by a table of words in the first layers.
 
-Source: transformers models/deepseek_v4 (on disk the authors' names; in memory its own) and its conversion_mapping.py. Published files have no
-prefix and hold layers for multi-token prediction besides.
+Source: transformers models/deepseek_v4 (on disk the authors' names; in memory its own) and its conversion_mapping.py. Published files have
+no prefix and hold layers for multi-token prediction besides.
 """
 
 from __future__ import annotations

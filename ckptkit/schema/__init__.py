@@ -46,6 +46,7 @@ __all__ = [
     "CONV1D", "FLAX", "GOOGLE", "HDF5", "LESS_ONE", "OBJECTS", "TORCH", "Adjust", "Architecture", "Besides", "Class",
     "ConfigForm", "Derived", "Dialect", "Files", "Key", "Kit", "Lack", "Layout", "LayoutError", "Library", "Match",
     "Module", "Objects", "Param", "Reader", "Repeat",
-    "Row", "Style", "Table", "Vocabulary", "Writer", "buffer", "check", "count_name", "embedding", "expand", "index", "linear", "norm", "param",
+    "Row", "Style", "Table", "Vocabulary", "Writer", "buffer", "check", "count_name", "embedding", "expand", "index", "linear", "norm",
+    "param",
     "pattern_of", "placeholders", "when",
 ]  # fmt: skip
