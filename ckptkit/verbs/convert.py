@@ -77,9 +77,9 @@ def convert(
 
     `target` is a directory, or one file if it ends like one of the container's and the container is a single file.
     `reading`, or its fields as keywords (config, architecture, dialect, scope, part, given; `container` is the target's),
-    overrule what would be found; `given`: canonical values that nothing else says ({"heads": 16}). `dtypes`: (glob, dtype) pairs; `drop`: head groups to
-    leave out, and globs of stored names; `max_shard_size` and `max_memory` in bytes; `check` verifies the source's checksums and reads
-    back what was written, with check="reference" also by the format's own library; `on_overflow` (error, clip, keep) and `sync` are the
+    overrule what would be found; `given`: canonical values that nothing else says ({"heads": 16}). `dtypes`: (glob, dtype) pairs; `drop`:
+    head groups to leave out, and globs of stored names; `max_shard_size` and `max_memory` in bytes; `check` verifies the source's
+    checksums and reads back what was written, with check="reference" also by the format's own library; `on_overflow` (error, clip, keep) and `sync` are the
     engine's; `force` converts in spite of error findings. `init_missing`: parameters that the source lacks start as the
     architecture's authors have them start; `add`: so do heads that it lacks; `resize_vocab`: so do further rows of the vocabulary (or
     rows are left out); all of it by `seed`, the same values as `build_transformer_model` gives, listed in the findings and the
