@@ -355,14 +355,25 @@ class Translate(Builder):
             if not row.made:
                 continue
             target = self.naming.name(row, at)
+            shape = self._shape_of(row)
+            if shape is None:
+                continue
             self.came[target] = {"from": [], "how": f"computed ({row.note})"}
             if row.note in holders and self.request.container.TIES:
                 self.ties[target] = holders[row.note]
                 continue
             holders.setdefault(row.note, target)
-            shape = stored_shape(row.layout, (row.layout,), self.wide)
             spec = TensorSpec(self.dtype(target, target, self._main_dtype()), shape)
             self.targets.append((target, spec, (self._made_of(row.note, shape),)))
+
+    def _shape_of(self, row: Row) -> tuple[int, ...] | None:
+        """The shape of a computed tensor: of the axes' sizes, or as its derivation gives it; None where this model has none."""
+        if all(axis in self.wide.axis for axis in row.layout.axes):
+            return stored_shape(row.layout, (row.layout,), self.wide)
+        import numpy as np
+
+        made = self.subject.derive(row.note, ())
+        return None if made is None else tuple(np.shape(np.asarray(made)))
 
     def _made_of(self, how: str, shape: tuple[int, ...]) -> Piece:
         """What writes a computed tensor: the values that the source stores of it, which differ from ours in the last bits, else ours."""

@@ -35,6 +35,7 @@ from .dialect import (
     Repeat,
     Style,
     Vocabulary,
+    Whole,
     Writer,
 )
 from .layout import Layout, LayoutError
@@ -46,6 +47,6 @@ __all__ = [
     "CONV1D", "FLAX", "GOOGLE", "HDF5", "LESS_ONE", "OBJECTS", "TORCH", "Adjust", "Architecture", "Besides", "Class",
     "ConfigForm", "Derived", "Dialect", "Files", "Key", "Kit", "Lack", "Layout", "LayoutError", "Library", "Match",
     "Module", "Objects", "Param", "Reader", "Repeat",
-    "Row", "Style", "Table", "Vocabulary", "Writer", "check", "count_name", "embedding", "expand", "linear", "norm", "param",
+    "Row", "Style", "Table", "Vocabulary", "Whole", "Writer", "check", "count_name", "embedding", "expand", "linear", "norm", "param",
     "pattern_of", "placeholders", "when",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ lies. Everything is data: reading and writing follow from it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple
 from .adjust import Adjust
@@ -136,6 +136,19 @@ class Writer(NamedTuple):
     beside: Mapping[str, Callable[[Mapping[str, object], Kit], dict[str, object] | None]] = {}
 
 
+class Whole(NamedTuple):
+    """What a form is like that has no room beyond its keys, so that what it cannot say and outputs depend on is refused.
+
+    `may`: canonical values that may go unsaid, since nothing is computed with them -> those that they may be (`...`: any). `conflicts`
+    gives, of all canonical values, those that its keys say otherwise or not at all: (canonical, why); `remarks` what a reader should know of
+    the others.
+    """
+
+    may: Mapping[str, object] = {}
+    conflicts: Callable[[Mapping[str, object]], Iterable[tuple[str, str]]] = lambda values: ()
+    remarks: Callable[[Mapping[str, object]], Iterable[tuple[str, str]]] = lambda values: ()
+
+
 class ConfigForm(NamedTuple):
     """A dialect's configuration file.
 
@@ -147,7 +160,7 @@ class ConfigForm(NamedTuple):
     configuration does not say them; `also` further keys that a written file gets where nothing else sets them, or
     functions of the canonical values; `usual` keys without a canonical meaning, and the value under which they change nothing of what the
     model computes (`...`: any); `overruled` sizes in which configurations of this form are not trusted, and why: where the tensors differ
-    that is a warning.
+    that is a warning; `whole`: set where what no key says is refused.
     """
 
     filename: str  # what a conversion writes; "" where it goes into the weights file
@@ -162,6 +175,7 @@ class ConfigForm(NamedTuple):
     overruled: Mapping[str, str] = {}
     reader: Reader = Reader()
     writer: Writer = Writer()
+    whole: Whole | None = None
 
 
 class Class(NamedTuple):
