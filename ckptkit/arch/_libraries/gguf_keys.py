@@ -8,11 +8,10 @@ with others lies under "derived", which is read and never written. What no key o
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Mapping
 
 from ckptkit._typing import Any
-from ckptkit.arch._libraries.gguf_rope import derived_rope
+from ckptkit.arch._libraries.gguf_rope import derived_rope, shortest
 
 ARCHITECTURE = "general.architecture"
 MARK = "gguf_architecture"  # a key of its own, since marks are not nested
@@ -86,19 +85,6 @@ MODELS: Mapping[str, tuple[str, str]] = {
 # of how many layers the runtime takes one to see everything, where no key says which (llama_hparams::set_swa_pattern)
 PERIODS: Mapping[str, int] = {"gemma2": 2, "gemma3": 6, "cohere2": 4, "olmo2": 4, "gpt-oss": 2, "exaone4": 4, "gemma3n": 5}
 SIGMOID = 2  # llama.cpp's number of the function that weights experts (expert_gating_func)
-
-
-def shortest(value: float) -> float:
-    """The shortest decimal that is this float32: 1e-06 for 9.999999974752427e-07."""
-    try:
-        raw = struct.pack("<f", value)
-    except OverflowError:
-        return value
-    for digits in range(1, 9):
-        near = float(f"{value:.{digits}g}")
-        if struct.pack("<f", near) == raw:
-            return near
-    return value
 
 
 def read_keys(extras: Mapping[str, object]) -> dict[str, object] | None:

@@ -8,6 +8,7 @@ numbers, since no key has them.
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ckptkit._typing import Any
@@ -217,6 +218,19 @@ def derived_rope(of: Mapping[str, object], kept: Mapping[str, object]) -> dict[s
     return {"rope_type": "default", **{k: v for k, v in out.items() if v is not None}}
 
 
+def shortest(value: float) -> float:
+    """The shortest decimal that is this float32: 1e-06 for 9.999999974752427e-07."""
+    try:
+        raw = struct.pack("<f", value)
+    except OverflowError:
+        return value
+    for digits in range(1, 9):
+        near = float(f"{value:.{digits}g}")
+        if struct.pack("<f", near) == raw:
+            return near
+    return value
+
+
 def _rounded(value: float) -> float:
     """A number of float32's precision as people write it."""
     return float(f"{value:.7g}")
@@ -224,7 +238,6 @@ def _rounded(value: float) -> float:
 
 def _table(kept: Mapping[str, object], name: str) -> list[float]:
     """The numbers of a table of factors; [] where there is none."""
-    from ckptkit.arch._libraries.gguf_keys import shortest
     from ckptkit.containers.gguf.header import Span, Value, items
 
     value = kept.get(name)
