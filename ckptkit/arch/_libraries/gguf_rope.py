@@ -157,12 +157,11 @@ def listed_factors(shape: tuple[int, ...], kind: object, factors: object) -> obj
     return np.asarray(factors, np.float32) if kind == "longrope" and isinstance(factors, (list, tuple)) else None
 
 
-def llama3_factors(
-    shape: tuple[int, ...], kind: object, theta: Any, factor: Any, low: Any, high: Any, origin: Any, most: Any, width: Any, part: Any
-) -> object:
-    """[pairs], float32: what Llama 3 divides each pair's frequency by; None in other models."""
+def llama3_factors(shape: tuple[int, ...], *said: Any) -> object:
+    """[pairs], float32: what Llama 3 divides each pair's frequency by; None in other models. `said`: as `tables` names them."""
     import numpy as np
 
+    kind, theta, factor, low, high, origin, most, width, part = said
     if kind != "llama3" or not isinstance(width, int):
         return None
     width = int(width * part) if isinstance(part, (int, float)) else width
