@@ -85,7 +85,7 @@ def architecture(s: Subject) -> Iterator[Finding]:
             yield _other_layout(s, str(declared))
         elif known is not None:
             names = sorted(s.checkpoint.tensors, key=natural)
-            inside = s.config is not None and s.config.reader is not None  # a GGUF file may hold an adapter, or statistics, of what it names
+            inside = s.config is not None and s.config.reader is not None  # a GGUF file may hold an adapter of what it names
             yield Finding(
                 "warning" if inside else "error",
                 "architecture",

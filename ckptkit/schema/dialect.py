@@ -142,8 +142,8 @@ class Whole(NamedTuple):
     """What a form is like that has no room beyond its keys, so that what it cannot say and outputs depend on is refused.
 
     `may`: canonical values that may go unsaid, since nothing is computed with them -> those that they may be (`...`: any). `conflicts`
-    gives, of all canonical values, those that its keys say otherwise or not at all: (canonical, why); `remarks` what a reader should know of
-    the others.
+    gives, of all canonical values, those that its keys say otherwise or not at all: (canonical, why); `remarks` what a reader should know
+    of the others.
     """
 
     may: Mapping[str, object] = {}

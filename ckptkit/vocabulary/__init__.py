@@ -1,7 +1,7 @@
 """Vocabularies: the keys of a GGUF file from a tokenizer's files, and the files from the keys.
 
-The formats are their libraries' own: `tokenizers` reads and writes tokenizer.json, `sentencepiece` reads tokenizer.model. Both are an extra;
-without them, or without files, what is missing is said and the rest is written.
+The formats are their libraries' own: `tokenizers` reads and writes tokenizer.json, `sentencepiece` reads tokenizer.model. Both are an
+extra; without them, or without files, what is missing is said and the rest is written.
 """
 
 from __future__ import annotations

@@ -338,7 +338,7 @@ def _two_files(folder: str) -> _Words:
 
 
 def _special(folder: str, tokens: Sequence[str], config: Mapping[str, object]) -> dict[str, Value]:
-    """The ids of special tokens, by their texts in the tokenizer's settings, else by the model's configuration, and whether they are added."""
+    """The ids of special tokens, by the tokenizer's settings, else by the model's configuration, and whether they are added to a text."""
     settings, marked = _settings(folder), _object(folder, "special_tokens_map.json")
     said = _object(folder, "tokenizer.json")
     by_text = {str(t["content"]): t["id"] for t in said.get("added_tokens") or () if isinstance(t, dict) and "content" in t and "id" in t}

@@ -212,12 +212,11 @@ def _word_pieces(words: _Words) -> dict[str, Any]:
     named = words.text(unknown) if unknown is not None else next((t for t in ("[UNK]", "<unk>") if t in vocabulary), "[UNK]")
     lower = words.flag("normalizer.lowercase", True)
     accents = words.flag("normalizer.strip_accents", lower)
+    rules = {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "strip_accents": accents, "lowercase": lower}
+    model = {"type": "WordPiece", "unk_token": named, "continuing_subword_prefix": "##", "max_input_chars_per_word": 100}
     return {
-        "normalizer": {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "strip_accents": accents, "lowercase": lower},
-        "pre_tokenizer": {"type": "BertPreTokenizer"}, "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
-        "model": {
-            "type": "WordPiece", "unk_token": named, "continuing_subword_prefix": "##", "max_input_chars_per_word": 100, "vocab": vocabulary,
-        },
+        "normalizer": rules, "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True}, "model": {**model, "vocab": vocabulary},
     }  # fmt: skip
 
 

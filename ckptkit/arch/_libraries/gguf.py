@@ -165,8 +165,8 @@ def rows_of(
 def gguf(
     name: str, modules: Mapping[str, Module], *, names: Mapping[str, str] = {}, rows: Mapping[str, str | tuple[str, ...]] = {},
     keys: Mapping[str, str | Key] = {}, pairs: bool = False, implied: Mapping[str, object] = {}, defaults: Mapping[str, object] = {},
-    without: Sequence[str] = (), experts: str = "", eps: str = "layer_norm_rms_epsilon", rope: Sequence[str] | None = (), dimensions: bool = False,
-    window: Window = NO_WINDOW, also: Mapping[str, object] = {}, free: Mapping[str, object] = {},
+    without: Sequence[str] = (), experts: str = "", eps: str = "layer_norm_rms_epsilon", rope: Sequence[str] | None = (),
+    dimensions: bool = False, window: Window = NO_WINDOW, also: Mapping[str, object] = {}, free: Mapping[str, object] = {},
     conflicts: Callable[[Values], Said] | None = None, besides: Besides | None = None, **more: object,
 ) -> Dialect:  # fmt: skip
     """The dialect of a decoder: `name` is what llama.cpp calls the architecture; `pairs`: rotary pairs lie side by side; `experts`: the
