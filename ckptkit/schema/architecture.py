@@ -84,6 +84,7 @@ class Architecture:
                     module.switches.get(suffix, module.switch),
                     module.switch if suffix in module.switches else "",
                     module.computed,
+                    module.whole,
                 )
         return out
 

@@ -278,7 +278,8 @@ class Library(NamedTuple):
 
 class Dialect(NamedTuple):
     """One naming. `rows`: stored name template -> module, parameter, or (parameters..., layout). A name that begins
-    with `~` takes the prefix. ` | ` parts alternatives: the first is written, all are read.
+    with `~` takes the prefix. ` | ` parts alternatives: the first is written, all are read. A remark after ` # ` tells two rows of one name
+    apart, which are of different kinds of layers.
 
     `lacks`: parameters it has no place for. `limits`: axes that have one size in this naming, and why: others are refused.
     """

@@ -17,7 +17,8 @@ from ckptkit.arch._libraries.gguf_rope import keys as rope_keys
 from ckptkit.arch._libraries.gguf_rope import remarks as rope_remarks
 from ckptkit.arch._libraries.gguf_rope import tables
 from ckptkit.arch._libraries.gguf_rope import written as rope_written
-from ckptkit.schema import TORCH, Besides, ConfigForm, Dialect, Files, Key, Module, Reader, Whole, Writer
+from ckptkit.schema import TORCH, Besides, ConfigForm, Dialect, Files, Key, Module, Reader, Writer
+from ckptkit.schema.dialect import Whole
 from ckptkit.schema.sliding import slides, whole
 
 Values = Mapping[str, object]
