@@ -17,7 +17,7 @@ from ..support.name_text import collapse
 from ..tensors import TensorSpec
 from .arrange import Builder, Weights, adjusted_finding, how_made, straight, whole
 from .naming import Naming
-from .new_parameters import AXIS, anew, lacking, resized, told, walk
+from .new_parameters import AXIS, anew, computed_shape, lacking, resized, told, walk
 from .target import Request
 from .values import Piece
 
@@ -355,7 +355,7 @@ class Translate(Builder):
             if not row.made:
                 continue
             target = self.naming.name(row, at)
-            shape = self._shape_of(row)
+            shape = computed_shape(self.subject, row, self.wide)
             if shape is None:
                 continue
             self.came[target] = {"from": [], "how": f"computed ({row.note})"}
@@ -365,15 +365,6 @@ class Translate(Builder):
             holders.setdefault(row.note, target)
             spec = TensorSpec(self.dtype(target, target, self._main_dtype()), shape)
             self.targets.append((target, spec, (self._made_of(row.note, shape),)))
-
-    def _shape_of(self, row: Row) -> tuple[int, ...] | None:
-        """The shape of a computed tensor: of the axes' sizes, or as its derivation gives it; None where this model has none."""
-        if all(axis in self.wide.axis for axis in row.layout.axes):
-            return stored_shape(row.layout, (row.layout,), self.wide)
-        import numpy as np
-
-        made = self.subject.derive(row.note, ())
-        return None if made is None else tuple(np.shape(np.asarray(made)))
 
     def _made_of(self, how: str, shape: tuple[int, ...]) -> Piece:
         """What writes a computed tensor: the values that the source stores of it, which differ from ours in the last bits, else ours."""

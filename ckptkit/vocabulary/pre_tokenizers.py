@@ -152,7 +152,8 @@ _KINDS: Mapping[str, tuple[Kind, str]] = {
     "gpt-2": (Kind(), "phi-2 jina-es jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum modern-bert jina-v1-en jina-v2-code "
               "roberta-bpe mpt olmo jais trillion granite-docling exaone4"),
     "starcoder": (Kind(digits=True), "refact command-r smollm codeshell exaone minerva-7b mellum2"),
-    "llama-bpe": (Kind((LLAMA3,), ignore_merges=True, add_bos=True), "llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano"),
+    "llama-bpe": (Kind((LLAMA3,), ignore_merges=True, add_bos=True),
+                  "llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano"),
     "dbrx": (Kind((LLAMA3,)), "smaug-bpe chatglm-bpe"),
     "glm4": (Kind((LLAMA3,), ignore_merges=True), "glm5"),
     "qwen2": (Kind((QWEN2,)), "stablelm2 deepseek-r1-qwen kormo f2llmv2 megrez hunyuan solar-open grok-2"),
