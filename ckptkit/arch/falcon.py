@@ -66,9 +66,8 @@ HF = hf(
     },
     besides=masks(G + "self_attention"),
     also={"new_decoder_architecture": has_groups},
+    unfold=effective,
 )
-HF = HF._replace(config=HF.config._replace(reader=HF.config.reader._replace(unfold=effective)))
-
 ARCHITECTURE = decoder(
     "falcon",
     "Falcon",
