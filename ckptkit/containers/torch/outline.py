@@ -34,7 +34,8 @@ def is_module(value: object) -> bool:
 
 
 def children(value: object) -> Iterator[tuple[object, object]]:
-    """(key, value) of a container; of a pickled nn.Module what its state_dict() would give, and the buffers that it leaves out; of another Opaque what it was filled with."""
+    """(key, value) of a container; of a pickled nn.Module what its state_dict() would give, and the buffers that it leaves out; of another
+    Opaque what it was filled with."""
     if type(value) is dict:
         yield from value.items()
     elif type(value) is list or type(value) is tuple:
