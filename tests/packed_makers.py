@@ -16,7 +16,8 @@ from safetensors.numpy import load_file, save_file
 
 _TYPES = {
     "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16, "F8_E4M3": ml_dtypes.float8_e4m3fn,
-    "F8_E8M0": ml_dtypes.float8_e8m0fnu, "I8": np.int8, "U8": np.uint8, "I32": np.int32, "U32": np.uint32, "I64": np.int64, "BOOL": np.bool_,
+    "F8_E8M0": ml_dtypes.float8_e8m0fnu,
+    "I8": np.int8, "U8": np.uint8, "I32": np.int32, "U32": np.uint32, "I64": np.int64, "BOOL": np.bool_,
 }  # fmt: skip
 
 

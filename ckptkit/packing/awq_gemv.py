@@ -45,7 +45,8 @@ def form(parts: Mapping[str, TensorSpec], words: Mapping[str, Any], content: Cal
     if inputs % group:
         raise Mismatch("codes", f"is {list(codes.shape)}: {inputs} inputs are no whole groups of {group}")
     multiple = PADDED.get(group, 1)
-    wide = -(-(-(-(inputs // group) // 8)) // multiple) * multiple
+    wide = (inputs // group + 7) // 8  # words of a row
+    wide = (wide + multiple - 1) // multiple * multiple
     if zeros.shape != (outputs, wide) or zeros.dtype not in ("I32", "U32"):
         raise Mismatch("zeros", f"is {zeros.dtype} {list(zeros.shape)}, not {[outputs, wide]}")
     if scales.shape != (outputs, wide * 8) or scales.dtype not in ("F16", "BF16", "F32"):

@@ -2,8 +2,8 @@
 
 Source: compressed-tensors `compressors/pack_quantized`. Codes lie along the columns, lowest bits first, offset by half their range; zero
 points are packed the same way but along the rows. `weight_shape` is the weight's shape; a row that is no multiple of a word is padded.
-Of 3, 5, 6 and 7 bits, versions before 0.18 put 32 // bits codes into a word, later ones let a code straddle two words: the number of words tells,
-and where it does not, the version that the configuration names.
+Of 3, 5, 6 and 7 bits, versions before 0.18 put 32 // bits codes into a word, later ones let a code straddle two words: the number of words
+tells, and where it does not, the version that the configuration names.
 """
 
 from __future__ import annotations
