@@ -120,6 +120,8 @@ def conflicts(values: Values, able: Sequence[str]) -> Iterator[tuple[str, str]]:
                 yield f"rope_{word}", f"its code of this architecture always takes {usual}"
     if values.get("rope_part") not in (None, 1) and "part" not in able:
         yield "rope_part", "its code of this architecture turns whole heads"
+    elif (columns := turned(values)) is not None and columns % 2:
+        yield "rope_part", f"it turns pairs of columns, and this makes {columns}"
     if values.get("rope_mrope_section") and "mrope" not in able:
         yield "rope_mrope_section", "its code of this architecture has no sections"
     if values.get("rope_llama_4_scaling_beta") and "beta4" not in able:
