@@ -43,6 +43,7 @@ NAMES: Mapping[str, str] = {
     D + "ffn.intermediate": B + "ffn_up",
     D + "ffn.output": B + "ffn_down",
     D + "moe.router": B + "ffn_gate_inp",
+    D + "moe.correction": B + "exp_probs_b.bias",
     D + "moe.shared.gate": B + "ffn_gate_shexp",
     D + "moe.shared.up": B + "ffn_up_shexp",
     D + "moe.shared.output": B + "ffn_down_shexp",
@@ -57,6 +58,36 @@ FREE = dict.fromkeys(("initializer_range", "attention_dropout", "dropout", "embe
 FFN = (D + "ffn.gate", D + "ffn.up", D + "ffn.intermediate", D + "ffn.output")
 OUTPUT = D + "attention.output"
 WINDOWS = ("window", "windowed", "full_layers", "layer_types", "sliding_window_pattern", "window_pattern")  # what says which layers slide
+
+
+EXPERTS: Mapping[str, str | Key] = {  # the keys of families whose first layers are dense
+    "leading_dense_block_count": may("first_dense"), "expert_shared_count": may("shared_experts"),
+    "expert_feed_forward_length": may("moe_intermediate"), "expert_weights_scale": may("routed_scale"),
+    "expert_weights_norm": may("normalise_experts"), "expert_group_count": may("expert_groups"),
+    "expert_group_used_count": may("groups_per_token"),
+}  # fmt: skip
+SOFTMAX, SIGMOID = 1, 2  # llama.cpp's numbers of what weights experts
+
+
+def dense_first(sparse: Callable[[Values], Sequence[bool] | None]) -> Callable[[Values], Said]:
+    """What llama.cpp cannot say of layers with experts: that they are not all after the first dense ones."""
+
+    def conflicts(values: Values) -> Said:
+        kinds = sparse(values)
+        if kinds is not None and [*kinds] != sorted(kinds):
+            yield "layers", "it has layers with experts after the dense ones only"
+
+    return conflicts
+
+
+def both(*every: Callable[[Values], Said]) -> Callable[[Values], Said]:
+    """What any of several finds."""
+    return lambda values: [found for one in every for found in one(values)]
+
+
+def leading(sparse: Callable[[Values], Sequence[bool] | None]) -> Callable[[Values], object]:
+    """How many layers are dense."""
+    return lambda values: [*kinds].count(False) if (kinds := sparse(values)) is not None else None
 
 
 def keys_of(name: str, eps: str = "layer_norm_rms_epsilon") -> dict[str, str | Key]:
@@ -141,6 +172,13 @@ def square(values: Values) -> Iterator[tuple[str, str]]:
         yield "head_dim", f"its code of this architecture takes {hidden} / {heads}"
 
 
+
+def all_keys(values: Values) -> Iterator[tuple[str, str]]:
+    """llama.cpp has as many heads of keys as of queries."""
+    if values.get("kv_heads") not in (None, values.get("heads")):
+        yield "kv_heads", f"its code of this architecture takes {values.get('heads')}"
+
+
 NO_WINDOW = Window("")
 
 
@@ -194,7 +232,7 @@ def gguf(
     loose = {**FREE, **(dict.fromkeys(WINDOWS, ...) if window is not NO_WINDOW else {}), **free}
     if rope is not None:
         every |= {f"{name}.rope.freq_base": may("rope_theta"), **{f"{DERIVED}.{k}": v for k, v in rope_keys().items()}}
-        made |= {f"{name}.{k}": v for k, v in rope_written(dimensions=pairs or dimensions).items()}
+        made |= {f"{name}.{k}": v for k, v in rope_written(dimensions=pairs or dimensions, growth="growth" in rope).items()}
     if "context_length" in keys:  # it is a size of a table of positions
         made.pop(f"{name}.context_length")
         every.pop(f"{DERIVED}.max_positions")

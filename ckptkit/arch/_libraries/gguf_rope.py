@@ -31,8 +31,9 @@ def keys() -> dict[str, str | Key]:
     return {f"rope_{word}": may(f"rope_{word}") for word in WORDS}
 
 
-def written(*, dimensions: bool = True, prefix: str = "rope") -> dict[str, Callable[[Values], object]]:
-    """The keys below an architecture's name that follow from the canonical values. `dimensions`: whether it says how many columns turn."""
+def written(*, dimensions: bool = True, growth: bool = False, prefix: str = "rope") -> dict[str, Callable[[Values], object]]:
+    """The keys below an architecture's name that follow from the canonical values. `dimensions`: whether it says how many columns turn; `growth`:
+    whether it says by what YaRN multiplies scores, which its own scale then follows."""
 
     def of(values: Values, word: str) -> Any:
         return values.get(f"{prefix}_{word}")
@@ -52,7 +53,15 @@ def written(*, dimensions: bool = True, prefix: str = "rope") -> dict[str, Calla
         "rope.scaling.yarn_beta_fast": stretched("beta_fast"),
         "rope.scaling.yarn_beta_slow": stretched("beta_slow"),
     }
+    if growth:
+        out["rope.scaling.yarn_log_multiplier"] = lambda values: 0.1 * m if (m := _all_dim(values)) else None
+        out["rope.scaling.attn_factor"] = lambda values: None if _all_dim(values) else attention_factor(values)
     return out | ({"rope.dimension_count": turned} if dimensions else {})
+
+
+def _all_dim(values: Values) -> float | None:
+    m = values.get("rope_mscale_all_dim")
+    return float(m) if isinstance(m, (int, float)) and m and values.get("rope_type") == "yarn" else None
 
 
 def _real(number: object) -> float | None:
@@ -105,7 +114,7 @@ def attention_factor(values: Values) -> float | None:
 
 def conflicts(values: Values, able: Sequence[str]) -> Iterator[tuple[str, str]]:
     """What llama.cpp would turn otherwise. `able`: what its code of an architecture can besides: "freqs" and "factors" (tensors of
-    factors), "part" of a head, "beta" (YaRN's borders), "alpha" (Hunyuan's base), "mrope", "beta4" (Llama 4's queries)."""
+    factors), "part" of a head, "beta" (YaRN's borders), "alpha" (Hunyuan's base), "mrope", "beta4" (Llama 4's queries), "growth" (of scores with YaRN's factor)."""
     kind = str(values.get("rope_type") or "default")
     no = "its code of this architecture reads no factors of frequencies"
     if (kind == "llama3" and "freqs" not in able) or (kind == "longrope" and "factors" not in able):
@@ -114,6 +123,8 @@ def conflicts(values: Values, able: Sequence[str]) -> Iterator[tuple[str, str]]:
         yield "rope_type", "it has no such type"
     if kind == "dynamic" and values.get("rope_alpha") and "alpha" not in able:
         yield "rope_alpha", "it has no key for it"
+    if "growth" in able and _all_dim(values) and values.get("rope_mscale") != values.get("rope_mscale_all_dim"):
+        yield "rope_mscale", "its code of this architecture takes rope_mscale_all_dim for both"
     if kind == "yarn" and "beta" not in able:
         for word, usual in (("beta_fast", 32), ("beta_slow", 1)):
             if values.get(f"rope_{word}") not in (None, usual):
