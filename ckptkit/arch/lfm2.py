@@ -65,8 +65,11 @@ def keys_by_layer(values: Values) -> list[int] | None:
 SC = B + "shortconv."
 GGUF = gguf(
     "lfm2", MODULES, implied={"activation": "silu"}, defaults={"tied": True},
-    keys={"attention.head_count_kv": "", "shortconv.l_cache": may("kernel")}, also={"attention.head_count_kv": keys_by_layer},
-    free={"layer_types": ..., "full_attn_idxs": ..., "conv_L_cache": ..., "kv_heads": ...},
+    keys={
+        "attention.head_count_kv": "", "shortconv.l_cache": may("kernel"), "derived.layer_types": may("layer_types"),
+        "derived.kv_heads": may("kv_heads"),
+    }, also={"attention.head_count_kv": keys_by_layer},
+    free={"full_attn_idxs": ..., "conv_L_cache": ...},
     names={"decoder.norm": "token_embd_norm", S + "out": SC + "out_proj"},
     rows={
         **joined(SC + "in_proj", "*(channels)", "hidden", (S + "b", S + "c", S + "in"), bias=True),

@@ -181,16 +181,17 @@ def llama3_factors(shape: tuple[int, ...], *said: Any) -> object:
     factor, low, high = factor or 8.0, low or 1.0, high or 4.0
     origin = origin or most or 8192
     one = np.float32
-    rates = one(1) / (one(theta or 10000.0) ** (np.arange(0, width, 2, dtype=one) / one(width)))
+    exponents = np.arange(0, width, 2, dtype=one) / one(width)
+    rates = one(1) / (np.float64(theta or 10000.0) ** exponents.astype(np.float64)).astype(one)
     out = []
-    for rate in rates:
-        wave = one(2 * math.pi) / rate
+    for rate in rates:  # in the order in which PyTorch divides numbers by float32 tensors: times the reciprocal
+        wave = one(2 * math.pi) * (one(1) / rate)
         if wave < origin / high:
             out.append(one(1))
         elif wave > origin / low:
             out.append(one(factor))
         else:
-            smooth = (one(origin) / wave - one(low)) / one(high - low)
+            smooth = (one(origin) * (one(1) / wave) - one(low)) / one(high - low)
             out.append(one(1) / ((one(1) - smooth) / one(factor) + smooth))
     return np.asarray(out, one)
 
@@ -204,7 +205,7 @@ def derived_rope(of: Mapping[str, object], kept: Mapping[str, object]) -> dict[s
     whole = hidden // heads if isinstance(heads, int) and heads > 0 and isinstance(hidden, int) else None
     width, count = of.get("attention.key_length", whole), of.get("rope.dimension_count")
     out: dict[str, object] = {}
-    if isinstance(width, int) and isinstance(count, int) and 0 < count < width:
+    if isinstance(width, int) and isinstance(count, int) and 0 < count < width and "attention.key_length_mla" not in of:
         out["rope_part"] = count / width
     kind, factor = of.get("rope.scaling.type"), of.get("rope.scaling.factor")
     kind = kind if kind in ("linear", "yarn") and factor not in (None, 1.0) else "longrope" if kind == "longrope" else None
