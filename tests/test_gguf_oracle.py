@@ -27,9 +27,11 @@ SAME = (
 LOST = {  # what no key says, and the model's code takes otherwise where it is not said
     "mixtral": {"sliding_window"}, "phi3": {"sliding_window"}, "starcoder2": {"sliding_window"},
     "mistral": {"sliding_window"}, "dots1": {"layer_types", "sliding_window"}, "qwen2": {"layer_types", "sliding_window"},
-    "qwen3": {"layer_types", "sliding_window"}, "qwen2_moe": {"layer_types", "sliding_window"}, "smollm3": {"layer_types", "sliding_window"},
+    "qwen3": {"layer_types", "sliding_window"}, "qwen2_moe": {"layer_types", "sliding_window"},
+    "smollm3": {"layer_types", "sliding_window"},
     "qwen3_moe": {"sliding_window"}, "exaone4": {"layer_types", "sliding_window"}, "deepseek_v2": {"num_key_value_heads"},
-    "deepseek_v3": {"num_key_value_heads"}, "bloom": {"intermediate_size", "num_key_value_heads"}, "falcon": {"intermediate_size", "num_key_value_heads"},
+    "deepseek_v3": {"num_key_value_heads"}, "bloom": {"intermediate_size", "num_key_value_heads"},
+    "falcon": {"intermediate_size", "num_key_value_heads"},
     "gpt2": {"intermediate_size", "num_key_value_heads"}, "gpt_bigcode": {"intermediate_size", "num_key_value_heads"},
     "gpt_neox": {"num_key_value_heads"}, "lfm2": {"intermediate_size"},
 }  # fmt: skip

@@ -37,7 +37,8 @@ def norms_where_it_is_large(values: Values) -> Iterator[tuple[str, str]]:
 
 
 GGUF = gguf(
-    "command-r", MODULES, eps="layer_norm_epsilon", implied={"activation": "silu"}, keys={"logit_scale": may("logit_scale")}, defaults={"tied": True},
+    "command-r", MODULES, eps="layer_norm_epsilon", implied={"activation": "silu"}, keys={"logit_scale": may("logit_scale")},
+    defaults={"tied": True},
     bare=(OUTPUT,), conflicts=norms_where_it_is_large,
 )  # fmt: skip
 

@@ -29,7 +29,8 @@ HF = hf(
 )
 
 GGUF = gguf(
-    "cohere2", SIDE_BY_SIDE, eps="layer_norm_epsilon", implied={"activation": "silu"}, keys={"logit_scale": may("logit_scale")}, dimensions=True,
+    "cohere2", SIDE_BY_SIDE, eps="layer_norm_epsilon", implied={"activation": "silu"}, keys={"logit_scale": may("logit_scale")},
+    dimensions=True,
     window=Window("types 4", own=True), defaults={"tied": True}, free={"sliding_window_pattern": ...}, conflicts=square,
 )  # fmt: skip
 

@@ -60,7 +60,8 @@ HF = hf(
 )  # fmt: skip
 
 GGUF = gguf(
-    "ernie4_5-moe", MODULES, bare=(*FFN, *(D + f"moe.shared.{p}" for p in ("gate", "up", "output")), "lm_head"), experts="moe_intermediate", implied={"activation": "silu"}, defaults={"tied": True},
+    "ernie4_5-moe", MODULES, bare=(*FFN, *(D + f"moe.shared.{p}" for p in ("gate", "up", "output")), "lm_head"),
+    experts="moe_intermediate", implied={"activation": "silu"}, defaults={"tied": True},
     rows={B + "exp_probs_b.bias": (D + "moe.correction", "experts")},
     keys={
         "expert_feed_forward_length": may("moe_intermediate"), "interleave_moe_layer_step": may("moe_layer_interval"),

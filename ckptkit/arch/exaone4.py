@@ -27,7 +27,8 @@ def windowed_where_it_is_large(values: Values) -> Iterator[tuple[str, str]]:
 
 
 GGUF = gguf(
-    "exaone4", MODULES, implied={"activation": "silu"}, rope=("freqs",), window=Window("types 4", own=True), conflicts=windowed_where_it_is_large,
+    "exaone4", MODULES, implied={"activation": "silu"}, rope=("freqs",), window=Window("types 4", own=True),
+    conflicts=windowed_where_it_is_large,
 )  # fmt: skip
 
 ARCHITECTURE = decoder(

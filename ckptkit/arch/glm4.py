@@ -18,7 +18,10 @@ HF = hf(
     names={D + "attention.post_norm": H + "post_self_attn_layernorm", D + "ffn.post_norm": H + "post_mlp_layernorm"},
 )  # fmt: skip
 
-GGUF = gguf("glm4", MODULES, implied={"activation": "silu"}, rope=("part",), dimensions=True, rows={B + "ffn_up.weight": GATE_UP[H + "mlp.gate_up_proj.weight"]})
+GGUF = gguf(
+    "glm4", MODULES, implied={"activation": "silu"}, rope=("part",), dimensions=True,
+    rows={B + "ffn_up.weight": GATE_UP[H + "mlp.gate_up_proj.weight"]},
+)  # fmt: skip
 
 ARCHITECTURE = decoder(
     "glm4", "GLM-4", MODULES, HF, GGUF,

@@ -21,5 +21,6 @@ HF = hf(
 GGUF = gguf("hunyuan-dense", MODULES, implied={"activation": "silu"})
 
 ARCHITECTURE = decoder(
-    "hunyuan_v1_dense", "Hunyuan", MODULES, HF, GGUF, traits=runs(qk_norm="after"), variants={"hunyuan-7b": shape(32, 4096, 32, 8, 14336, 128167)}
-)
+    "hunyuan_v1_dense", "Hunyuan", MODULES, HF, GGUF,
+    traits=runs(qk_norm="after"), variants={"hunyuan-7b": shape(32, 4096, 32, 8, 14336, 128167)},
+)  # fmt: skip

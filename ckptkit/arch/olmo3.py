@@ -18,7 +18,8 @@ HF = hf(
 )  # fmt: skip
 
 GGUF = gguf(
-    "olmo2", MODULES, bare=(OUTPUT,), implied={"activation": "silu"}, window=Window("types 4", own=True), defaults={"local_rope_theta": "=rope_theta"},
+    "olmo2", MODULES, bare=(OUTPUT,), implied={"activation": "silu"}, window=Window("types 4", own=True),
+    defaults={"local_rope_theta": "=rope_theta"},
     keys={"rope.freq_base_swa": may("local_rope_theta")}, free={"local_rope_type": ("default",)},
 )  # fmt: skip
 

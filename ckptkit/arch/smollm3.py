@@ -32,7 +32,8 @@ def turned_as_usual(values: Values) -> Iterator[tuple[str, str]]:
 
 
 GGUF = gguf(
-    "smollm3", MODULES, pairs=True, implied={"activation": "silu"}, defaults={"tied": True}, window=Window("all"), conflicts=turned_as_usual,
+    "smollm3", MODULES, pairs=True, implied={"activation": "silu"}, defaults={"tied": True}, window=Window("all"),
+    conflicts=turned_as_usual,
     free={"no_rope_layers": ..., "no_rope_layer_interval": ...},
 )  # fmt: skip
 

@@ -35,7 +35,8 @@ GGUF = gguf(
     "stablelm", MODULES, eps="layer_norm_epsilon", implied={"activation": "silu"}, rope=("part",), dimensions=True,
     keys={"use_parallel_residual": may("use_parallel_residual")},
     rows={
-        B + "attn_q_norm.weight": (Q + ".weight", "*{query_head} head_dim"), B + "attn_k_norm.weight": (K + ".weight", "*{key_head} head_dim"),
+        B + "attn_q_norm.weight": (Q + ".weight", "*{query_head} head_dim"),
+        B + "attn_k_norm.weight": (K + ".weight", "*{key_head} head_dim"),
     },
 )  # fmt: skip
 

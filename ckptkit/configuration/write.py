@@ -294,7 +294,8 @@ def _assembled(
     same = {target.name, *(d.name for d in arch.dialects.values() if d.config is form)}
     kept = {f: dict(r) for f, r in rest.items() if f not in same and r}
     block: dict[str, object] = {"rest": kept} if kept else {}
-    if model_type not in arch.names or (arch.rank and not form.marks):  # written as another architecture, or as one of several alike
+    told = form.whole is None and not (arch.rank and not form.marks)
+    if model_type not in arch.names or not told:  # written as another architecture, or as one of several alike
         block["model_type"] = arch.name
     if draft.unsaid:
         block["values"] = draft.unsaid

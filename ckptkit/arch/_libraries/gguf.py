@@ -224,9 +224,11 @@ def gguf(
 ) -> Dialect:  # fmt: skip
     """The dialect of a decoder: `name` is what llama.cpp calls the architecture; `pairs`: rotary pairs lie side by side; `experts`: the
     axis of the experts' width; `without`: modules it has no place for; `rope`: what its code can of rotary positions (see
-    `gguf_rope.conflicts`; None: it has none), `bare`: those whose biases it does not load, and with `dimensions` it says how many columns of a head turn; `free`, `conflicts`: see
+    `gguf_rope.conflicts`; None: it has none), `bare`: those whose biases it does not load, and with `dimensions` it says how many columns
+    of a head turn; `free`, `conflicts`: see
     `Whole`; keys that are "" in `keys` are left out."""
-    every = {**keys_of(name, eps), **(with_experts(name) if experts else {}), **{k if k.startswith(DERIVED) else f"{name}.{k}": v for k, v in keys.items()}}
+    own_keys = {k if k.startswith(DERIVED) else f"{name}.{k}": v for k, v in keys.items()}
+    every = {**keys_of(name, eps), **(with_experts(name) if experts else {}), **own_keys}
     usual = {"kv_heads": "=heads", "head_dim": "=hidden / heads", "tied": False}
     made: dict[str, object] = {f"{name}.context_length": window.positions}
     loose = {**FREE, **(dict.fromkeys(WINDOWS, ...) if window is not NO_WINDOW else {}), **free}

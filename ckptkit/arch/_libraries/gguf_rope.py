@@ -32,8 +32,8 @@ def keys() -> dict[str, str | Key]:
 
 
 def written(*, dimensions: bool = True, growth: bool = False, prefix: str = "rope") -> dict[str, Callable[[Values], object]]:
-    """The keys below an architecture's name that follow from the canonical values. `dimensions`: whether it says how many columns turn; `growth`:
-    whether it says by what YaRN multiplies scores, which its own scale then follows."""
+    """The keys below an architecture's name that follow from the canonical values. `dimensions`: whether it says how many columns turn;
+    `growth`: whether it says by what YaRN multiplies scores, which its own scale then follows."""
 
     def of(values: Values, word: str) -> Any:
         return values.get(f"{prefix}_{word}")
@@ -114,7 +114,8 @@ def attention_factor(values: Values) -> float | None:
 
 def conflicts(values: Values, able: Sequence[str]) -> Iterator[tuple[str, str]]:
     """What llama.cpp would turn otherwise. `able`: what its code of an architecture can besides: "freqs" and "factors" (tensors of
-    factors), "part" of a head, "beta" (YaRN's borders), "alpha" (Hunyuan's base), "mrope", "beta4" (Llama 4's queries), "growth" (of scores with YaRN's factor)."""
+    factors), "part" of a head, "beta" (YaRN's borders), "alpha" (Hunyuan's base), "mrope", "beta4" (Llama 4's queries), "growth" (of scores
+    with YaRN's factor)."""
     kind = str(values.get("rope_type") or "default")
     no = "its code of this architecture reads no factors of frequencies"
     if (kind == "llama3" and "freqs" not in able) or (kind == "longrope" and "factors" not in able):
