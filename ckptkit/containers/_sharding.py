@@ -118,7 +118,7 @@ def open_sharded(
                 what = f"{s} belongs to the shards by its name, the index does not list it, and it cannot be read: {e.message}"
                 noted.append(Finding("error", RULE, printable(s), printable(what, 1000), e.hint or ""))
         owners = _owners(parts)
-        index_is_wrong = index is not None and bool(noted)
+        astray = [n for n, s in index.weight_map.items() if s not in owners.get(n, ())] if index is not None and rename is None else []
         if index is None or not set(index.weight_map.values()) & parts.keys():
             rename = None  # what it says is what the shards say
             lost = sorted(index.weight_map.keys() - owners.keys()) if index is not None else []
@@ -154,7 +154,9 @@ def open_sharded(
             findings=[*index.findings, *findings, *(f for p in parts.values() for f in p.findings)],
             checks=checks,
         )
-        merged.disputed = next((f.message for f in noted if f.severity == "error" and index_is_wrong), "")
+        merged.disputed = next((f.message for f in noted if f.severity == "error"), "")
+        if astray and not merged.disputed:
+            merged.disputed = printable(f"the index gives {collapse(sorted(astray), 4)} to shards that do not hold them", 1000)
         merged.ties = {k: v for p in parts.values() for k, v in p.ties.items() if k not in tensors}
         merged.total_size = index.total_size
         merged.copies = {n: tuple(parts[s].tensors[n] for s in found) for n, found in owners.items() if len(found) > 1}
