@@ -105,7 +105,7 @@ def outputs(path: Path) -> list[np.ndarray] | None:
     except Exception:
         return None
     found: list[np.ndarray] = []
-    for v in out.to_tuple():
+    for v in out if isinstance(out, tuple) else out.to_tuple():
         found += [x.numpy() for x in (v if isinstance(v, tuple) else (v,)) if hasattr(x, "numpy")]
     return found
 
@@ -181,8 +181,8 @@ def test_of_a_fairseq_model_no_tensor_can_be_left_out(case: str, tmp_path: Path)
     (path,) = GOLDEN.joinpath(case).glob("*.pt")
     held = torch.load(path, weights_only=False)
     for i, name in enumerate(some(sorted(held["model"]), 2)):
-        if name.endswith("version"):
-            continue
+        if name.endswith(("version", "lm_head.weight")):
+            continue  # a marker, and a second name of the table of words
         b = tmp_path / f"{i}.pt"
         torch.save({**held, "model": {n: t for n, t in held["model"].items() if n != name}}, b)
         assert ckptkit.validate(b).exit_code != 0, name

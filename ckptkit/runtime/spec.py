@@ -43,10 +43,14 @@ class Spec(NamedTuple):
 
     @property
     def heads(self) -> int:
+        if self.traits.attention_heads not in self.sizes:
+            raise UndecidedError("neither the tensors nor a configuration say how many heads there are", hint="give the configuration")
         return self.sizes[self.traits.attention_heads]
 
     @property
     def head_dim(self) -> int:
+        if "head_dim" not in self.sizes:
+            raise UndecidedError("neither the tensors nor a configuration say how many heads there are", hint="give the configuration")
         return self.sizes["head_dim"]
 
     def eps(self, leaf: Leaf) -> float:
