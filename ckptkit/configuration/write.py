@@ -9,7 +9,8 @@ from ..errors import UndecidedError, UnsupportedError
 from ..findings import Finding
 from ..schema import Architecture, Class, ConfigForm, Dialect, Key
 from ..schema.templates import count_name, placeholders
-from .read import BLOCK, put, refers, resolved, size_names
+from .read import BLOCK, put, size_names
+from .resolve import refers, resolved
 
 USUALLY_SAID = ("dropout", "attention_dropout", "initializer_range")  # kept where the target's form has no key for them
 

@@ -103,13 +103,15 @@ def experts(width: str = "moe_intermediate", *, correction: str = "", router_bia
     return out | ({D + "moe.correction": param(correction)} if correction else {})
 
 
-def shared(width: str, *, gate: bool = False, bias: bool | str = False) -> dict[str, Module]:
-    """A feed-forward that every token passes beside the experts."""
+def shared(width: str, *, gate: bool = False, bias: bool | str = False, switch: str = "") -> dict[str, Module]:
+    """A feed-forward that every token passes beside the experts. `switch`: what it hangs on, in a family that may have none."""
     out = {
         D + "moe.shared.gate": linear(width, "hidden", bias=bias),
         D + "moe.shared.up": linear(width, "hidden", bias=bias),
         D + "moe.shared.output": linear("hidden", width, bias=bias),
     }
+    if switch:
+        out = {k: m._replace(switches={**m.switches, "weight": switch}) for k, m in out.items()}
     return out | ({D + "moe.shared_gate": linear("1", "hidden", bias=False)} if gate else {})
 
 
@@ -352,11 +354,13 @@ def hf(
     defaults: Mapping[str, object] = {}, implied: Mapping[str, object] = {}, also: Mapping[str, object] = {},
     sizes: Mapping[str, str | Key] = SIZES, positions: Mapping[str, str | Key] = ROPE, eps: str = "rms_norm_eps", act: str = "hidden_act",
     prefixes: tuple[str, ...] = PREFIXES, besides: Besides | None = None, usual: Mapping[str, object] = {},
+    unread: Mapping[str, str] = {},
     **more: object,
 ) -> Dialect:  # fmt: skip
     """A family's disk form in transformers. `names`: of modules whose name is not the usual; `rows`: what holds other than one module,
     instead of the rows of those; `keys`: further ones, and `without` those (canonical) that it does not have; `sizes`, `positions`: other
-    keys than the usual; `eps`, `act`: the keys of the norms' epsilon and of the activation ("": none); `usual`: see `ConfigForm`."""
+    keys than the usual; `eps`, `act`: the keys of the norms' epsilon and of the activation ("": none); `usual`, `unread`: see
+    `ConfigForm`."""
     own = {**NAMES, **names}
     held = {p.rpartition(".")[0] if p not in modules else p for v in rows.values() for p in (v[:-1] if isinstance(v, tuple) else (v,))}
     form: dict[str, str | Key] = {
@@ -377,13 +381,14 @@ def hf(
         files=Files(metadata={"format": "pt"}),
         config=ConfigForm(
             filename="config.json",
-            keys={k: v for k, v in form.items() if (v if isinstance(v, str) else v.canonical) not in without},
+            keys={k: v for k, v in form.items() if (v if isinstance(v, str) else v.canonical) not in without and k not in unread},
             labels=True,
             marks={"model_type": model_type},
             defaults={k: v for k, v in {**DEFAULTS, **defaults}.items() if k not in without},
             implied=implied,
             also=also,
             usual=usual,
+            unread=unread,
         ),
         **more,  # type: ignore[arg-type]
     )
@@ -412,10 +417,19 @@ def mlx(disk: Dialect, at: str, width: str = "moe_intermediate") -> Dialect:
 def decoder(name: str, title: str, modules: Mapping[str, Module], *dialects: Dialect, **more: object) -> Architecture:
     """An architecture of one stack with rotary positions."""
     pairs = any("two" in text.replace("(", " ").split() for m in modules.values() for _, text in m.params)
+    counted = any(k == "shared_experts" for d in dialects for k in map(_canonical, d.config.keys.values()))
     said: dict[str, object] = {
         "heads": ("heads", "kv_heads"),
         "required": ("rope_theta",),
-        "relations": ("head_dim = two half",) if pairs else (),
+        "relations": (
+            *(("head_dim = two half",) if pairs else ()),
+            *(("shared_intermediate = shared_experts moe_intermediate",) if counted else ()),
+        ),
         "fixed": {"two": 2} if pairs else {},
     }
+    said["relations"] = (*said["relations"], *more.pop("relations", ()))  # type: ignore[misc]
     return Architecture(name=name, title=title, modules=modules, dialects=dialects, **{**said, **more})  # type: ignore[arg-type]
+
+
+def _canonical(spec: str | Key) -> str:
+    return spec if isinstance(spec, str) else spec.canonical
