@@ -21,10 +21,10 @@ from ckptkit.arch._libraries.decoders import (
     stacked,
 )
 from ckptkit.arch._libraries.forward import routed, runs
-from ckptkit.arch._libraries.gguf import DENSE, gguf
+from ckptkit.arch._libraries.gguf import DENSE, OUTPUT, Window, gguf
 from ckptkit.arch.llama import shape
 from ckptkit.arch.qwen2 import WINDOW
-from ckptkit.arch.qwen2_moe import SPARSE, sparse
+from ckptkit.arch.qwen2_moe import SPARSE, SPARSE_FREE, sparse
 from ckptkit.arch.qwen3 import QK
 
 MODULES = {**WORDS, **QK, **dense_or_experts(gated(), experts()), **last()}
@@ -39,7 +39,9 @@ ARCHITECTURE = decoder(
     "qwen3_moe", "Qwen3 MoE", MODULES, HF, in_memory(HF, MODULES, rows=stacked()),
     mlx(HF, H + "mlp."),
     gguf(
-        "qwen3moe", MODULES, without=DENSE, experts="moe_intermediate", implied={"activation": "silu", "normalise_experts": True},
+        "qwen3moe", MODULES, bare=(OUTPUT,), without=DENSE, experts="moe_intermediate",
+        implied={"activation": "silu", "normalise_experts": True},
+        window=Window("all"), free=SPARSE_FREE,
         keys={"feed_forward_length": may("intermediate"), "expert_feed_forward_length": may("moe_intermediate")},
     ),
     kinds={"moe@layer": sparse},
