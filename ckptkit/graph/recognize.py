@@ -16,6 +16,7 @@ from ..arch import names as known_names
 from ..errors import UsageError
 from ..schema import Architecture, Dialect, Match, Row, Table
 from ..schema.templates import patterns_of, reduce_names, tally
+from .in_doubt import untold, written_as_its_own
 from .layouts import misfits, misnumbered
 from .scopes import inner_words, scopes, second_scopes, shared_wrapper, without_inner
 from .stored_names import StoredNames
@@ -80,6 +81,8 @@ class Recognition(NamedTuple):
     evidence: tuple[str, ...]
     plain: Mapping[str, str] = {}  # stored name -> plain name, where the dialect has a spelling
     learned: Learned | None = None  # where the architecture has no table of its own
+    others: tuple[str, ...] = ()  # further architectures that the names could be as well, and nothing tells apart from this one
+    lost: tuple[str, ...] = ()  # those that the names could be but for one or two patterns that are not there
 
     @property
     def table(self) -> Table:
@@ -298,7 +301,10 @@ def _recognize(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> Recogn
             best = _by_layout(_best(found, stripped), found, inner, {n[len(wrapper) :]: p for n, p in stripped.items()})
             matches, plain = _matches(best, names, stripped, wrapper)
             evidence = _evidence(best, found, asked, wrapper, f"{len(matches)} of {len(reduced)}")
-            return Recognition(best.architecture, best.dialect, best.prefix, wrapper, matches, best.score, tuple(evidence), plain)
+            others, lost = untold(best, found)
+            return Recognition(
+                best.architecture, best.dialect, best.prefix, wrapper, matches, best.score, tuple(evidence), plain, None, others, lost
+            )
         shared = shared_wrapper(patterns)
         if not shared:
             return None
@@ -349,7 +355,7 @@ def _evidence(best: Candidate, found: Sequence[Candidate], asked: Question, wrap
         for param, dim, size in arch.signature:
             yield _signature_words(arch, table, param, dim, size)
     alike = (c for c in found if (c.score.explained, c.score.missing) == (score.explained, score.missing) and c.score.signature >= 0)
-    others = sorted({c.architecture.name for c in alike if c.architecture is not arch and _own(c.dialect, c.architecture)})
+    others = sorted({c.architecture.name for c in alike if c.architecture is not arch and written_as_its_own(c.dialect, c.architecture)})
     if others and not score.declared:
         yield f"the names alone could also be {', '.join(others)}"
 
@@ -380,11 +386,6 @@ def _by_layout(best: Candidate, found: Sequence[Candidate], stored: Mapping[str,
     wrong = {c.dialect.name: misfits(c.architecture, c.dialect.name, c.prefix, stored, reduced) for c in own}
     least = min(wrong.values())
     return best if wrong[best.dialect.name] == least else max((c for c in own if wrong[c.dialect.name] == least), key=lambda c: c.score)
-
-
-def _own(dialect: Dialect, arch: Architecture) -> bool:
-    """Whether a dialect is the architecture's own: not one in which it is written as another architecture."""
-    return dialect.config.marks.get("model_type", arch.name) in arch.names
 
 
 def _signature_words(arch: Architecture, table: Table, param: str, dim: int, size: int) -> str:

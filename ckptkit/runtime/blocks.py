@@ -65,6 +65,8 @@ def embeddings(ops: Any, spec: Spec, node: Any, ids: Any, segments: Any = None, 
         x = x + node.task(ops.zeros_like(ids))
     if node.has("norm"):
         x = node.norm(x)
+    elif spec.traits.bare_norm and spec.traits.norm == "after":
+        x = bare(ops, spec, None, x)
     x = node.drop(x)
     return x, node.project(x) if node.has("project") and not first else x, node.word.weight
 
@@ -156,7 +158,7 @@ def projected(ops: Any, spec: Spec, node: Any, x: Any, memory: Any, turned: Any)
         if node.has(f"{name}_norms"):  # one for each head
             every = getattr(node, f"{name}_norms")
             a = ops.stack([getattr(every, str(i))(a[:, i]) for i in range(a.shape[1])], axis=1)
-        if turned is not None and name != "value":
+        if turned is not None and (name != "value" or spec.traits.turned_values):
             a = turn(ops, a, turned, spec.traits.pairs)
         if norm is not None and not whole and late:
             a = norm(a)
@@ -239,6 +241,9 @@ def block(
 ) -> Any:
     """One layer: attention to itself, to the encoder where it has a `cross_attention`, feed-forward; each added to what came in."""
     traits = spec.traits
+    if node.has("gau"):
+        x = x + node.drop(node.gau(x, mask, turned))
+        return bare(ops, spec, None, x)
     steps: list[tuple[Any, Callable[[Any], Any]]] = [(node.attention, lambda h: node.attention(h, h, mask, bias, relative, turned))]
     if node.has("cross_attention"):
         steps.append((node.cross_attention, lambda h: node.cross_attention(h, memory, memory_mask)))
@@ -252,10 +257,12 @@ def block(
         return x
     for part, run in steps:
         if traits.norm == "after":
-            x = part.norm(x + node.drop(run(x)))
+            x = x + node.drop(run(x))
+            x = bare(ops, spec, None, x) if traits.bare_norm else part.norm(x)
         else:
             h = entered(ops, spec, part, x)
             x = (h if traits.residual_normed else x) + node.drop(left(spec, part, run(h)))
+            x = part.sum_norm(x) if part.has("sum_norm") else x
     return x
 
 
@@ -276,8 +283,22 @@ def left(spec: Spec, part: Any, y: Any) -> Any:
 
 def bare(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
     """A norm without parameters."""
-    centred = x - ops.mean(x, axis=-1, keepdims=True)
+    centred = x if spec.traits.norm_kind == "rms" else x - ops.mean(x, axis=-1, keepdims=True)
     return centred * ops.rsqrt(ops.mean(ops.square(centred), axis=-1, keepdims=True) + float(str(spec.traits.norm_eps)))
+
+
+def gated_unit(ops: Any, spec: Spec, node: Any, x: Any, mask: Any = None, turned: Any = None) -> Any:
+    """A gated attention unit (arXiv 2202.10447): one head of which queries and keys are one narrow projection, scaled twice; what it gives
+    is gated by a projection of what came in. Scores grow with the number of keys that are seen, at least 16 (GAU-alpha)."""
+    word = str(spec.traits.activation)
+    gate, value, base = (activate(ops, word, part(x)) for part in (node.gate, node.value, node.base))
+    query, key = (turn(ops, ops.expand_dims(base * node.held(n), 1), turned, spec.traits.pairs) for n in ("query_scale", "key_scale"))
+    scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))) * score_scale(spec, query.shape[-1])
+    seen = ops.cast(mask, scores.dtype) + ops.zeros_like(scores) if mask is not None else ops.zeros_like(scores) + 1
+    count = ops.maximum(ops.sum(seen, axis=-1, keepdims=True), 16)
+    scores = ops.where(seen > 0, scores * ops.log(count) * (1 / math.log(512)), LOWEST)
+    weights = node.attention_drop(ops.softmax(scores, axis=-1))
+    return node.output(gate * ops.matmul(weights[:, 0], value))
 
 
 def sinusoids(ops: Any, spec: Spec, length: Any, dtype: Any) -> Any:

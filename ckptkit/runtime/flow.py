@@ -89,6 +89,7 @@ ROLES: dict[str, Callable[..., Any]] = {
     "embeddings": blocks.embeddings,
     "attention": blocks.attention,
     "ffn": blocks.ffn,
+    "gau": blocks.gated_unit,
     "block": blocks.block,
     "visible": visible,
     "relative": relative,
@@ -112,7 +113,7 @@ ROLES: dict[str, Callable[..., Any]] = {
 
 
 # a place of this name below a block runs so; others only hold what lies below them
-ROLE_OF_NAME = {"attention": "attention", "cross_attention": "attention", "ffn": "ffn", "embeddings": "embeddings", "moe": "moe"}
+ROLE_OF_NAME = {n: n for n in ("attention", "ffn", "embeddings", "moe", "gau")} | {"cross_attention": "attention"}
 
 
 def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "encoder") -> dict[str, Any]:
@@ -183,7 +184,7 @@ def _stack(
         more = (turned[at["rotary"]],) if at["rotary"] else ()
         x = run("block", path, x, seen[at["window"]], added, far, *encoded, *more)
         out[f"{stack}.{i}"] = x
-    if spec.has(f"{stack}.norm") or spec.traits.bare_norm:
+    if spec.has(f"{stack}.norm") or (spec.traits.bare_norm and spec.traits.norm == "before"):
         x = run("norm", f"{stack}.norm", x) if spec.has(f"{stack}.norm") else run("bare_norm", "", x)
         out[f"{stack}.norm"] = x
     if spec.has(f"{stack}.project"):
@@ -195,6 +196,7 @@ def _heads(run: Run, spec: Spec, hidden: Any, table: Any, ids: Any, mask: Any, o
     pooled = None
     order = ("pooler", "summary")
     for name, (kind, path, activation) in sorted(heads_of(spec).items(), key=lambda h: h[1].kind not in order):
+        activation = str(spec.traits.activation) if activation == "=activation" else activation
         if kind == "pooled_or_tokens":
             kind = "pooled" if pooled is not None else "tokens"
         if kind == "pooler":

@@ -203,7 +203,7 @@ class Node(nn.Module):
         self.number = next((int(w) for w in reversed(path.split(".")) if w.isdigit()), 0)
         if role in ("block", "embeddings", "first", "ended", "ffn"):
             self.drop = nn.Dropout(float(str(spec.traits.dropout)))
-        if role == "attention":
+        if role in ("attention", "gau"):
             self.attention_drop = nn.Dropout(float(str(spec.traits.attention_dropout)))
 
     def has(self, name: str) -> bool:

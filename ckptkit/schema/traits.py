@@ -24,7 +24,7 @@ class Head(NamedTuple):
 
 
 def head(text: str) -> Head:
-    """ "lm at lm_head", "first with gelu" as a Head."""
+    """ "lm at lm_head", "first with gelu" as a Head; "first with =activation": with that of the blocks."""
     kind, *more = text.split()
     said = dict(zip(more[::2], more[1::2], strict=False))
     return Head(kind, said.get("at", ""), said.get("with", ""))
@@ -60,7 +60,7 @@ class Traits(NamedTuple):
     attention_dropout: object = "=attention_dropout"
     init: Mapping[str, object] = {}  # glob of parameters -> what a new one starts as, before the usual rules (see initial.py)
     # --- what today's decoders need
-    bare_norm: bool = False  # norms without parameters, which are no modules (OLMo)
+    bare_norm: bool = False  # norms without parameters, which are no modules (OLMo); of a model normed after, the embeddings' too
     latent_eps: object = 1e-6  # of the norms inside low-rank attention
     parallel: object = False  # attention and feed-forward side by side, both of what came in
     residual_normed: object = False  # what comes out is added to what the norm gave, not to what came in
@@ -87,6 +87,7 @@ class Traits(NamedTuple):
     rotary: Mapping[str, object] = {}  # kind of layer (all | full | sliding) -> the canonical values of its angles begin so: "rope"
     # all | sliding | sliding_or_no_window | listed (by no_rope_layers or its interval): the layers that are turned
     rotary_in: str = "all"
+    turned_values: object = False  # values are turned as queries and keys are
     rotary_size: object = 0  # how many columns of a head are turned, where no share of it says so
     window: object = 0  # how many positions, its own among them, a position sees in layers that slide
     window_kind: str = "past"  # past | chunk: what came before it, or what is in its own chunk of the input
@@ -126,7 +127,7 @@ OPTIONS: dict[str, object] = {
     "least_sum": 0.0,
     "expert_limit": 0.0, "expert_slope": 1.0, "latent_eps": 1e-6, "limited": True,
     "router_noise": 0.0,
-    "residual_depth": 0.0, "logit_width": 0.0, "unit_heads": False, "temperature": False, "temperature_floor": 1.0,
+    "residual_depth": 0.0, "logit_width": 0.0, "unit_heads": False, "turned_values": False, "temperature": False, "temperature_floor": 1.0,
     "temperature_scale": 0.0,
 }  # fmt: skip
 # what outputs depend on and no form has a value for: it is not taken for switched off where a configuration leaves it out
@@ -193,7 +194,7 @@ def traits_of(arch: Canonical) -> Traits:
     groups = {m.group for m in arch.modules.values()} - {"core"}
     for group, text in traits.heads.items():
         kind, path, activation = head(text)
-        if kind not in HEAD_KINDS or (activation and activation not in ACTIVATIONS) or (path or group) not in {*groups, *arch.modules}:
+        if kind not in HEAD_KINDS or (activation and activation not in {*ACTIVATIONS, "=activation"}) or (path or group) not in {*groups, *arch.modules}:
             raise LayoutError(f"{where}: {group!r}: {text!r} is no head of the architecture, or no kind of one")
     for group, own in traits.own.items():
         if group not in groups or not own.keys() <= {*OWN}:

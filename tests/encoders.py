@@ -1,0 +1,102 @@
+"""Tiny encoders made by transformers at test time, with sizes that tell axes apart, and what they give.
+
+Every parameter is moved away from what it starts as: a norm of ones or a bias of zeros would hide a fault.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Arrays = dict[str, np.ndarray]
+LENGTH = 19
+SMALL: dict[str, Any] = {
+    "vocab_size": 101, "hidden_size": 24, "intermediate_size": 44, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "max_position_embeddings": 48, "type_vocab_size": 2, "hidden_act": "gelu", "num_labels": 5,
+}  # fmt: skip
+
+# name of a case -> (class, what its configuration says besides SMALL)
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "roformer": ("RoFormerForMaskedLM", {"embedding_size": 20, "rotary_value": True}),
+    "roformer as wide": ("RoFormerForMaskedLM", {"embedding_size": 24, "hidden_act": "gelu_new", "layer_norm_eps": 1e-5}),
+    "roformer classes": ("RoFormerForSequenceClassification", {"hidden_act": "relu"}),
+    "roformer tokens": ("RoFormerForTokenClassification", {}),
+    "roformer answers": ("RoFormerForQuestionAnswering", {"embedding_size": 20}),
+}  # fmt: skip
+
+
+def make(case: str, folder: Path) -> Path:
+    """The checkpoint of a case, saved by transformers."""
+    import torch
+    import transformers
+
+    name, own = CASES[case]
+    cls = getattr(transformers, name)
+    torch.manual_seed(len(case))
+    model = cls(cls.config_class(**{k: v for k, v in {**SMALL, **own}.items() if v is not ...})).eval()
+    with torch.no_grad():
+        for tensor in model.parameters():
+            if tensor.is_floating_point() and tensor.requires_grad:
+                tensor += 0.15 * torch.randn(tensor.shape)
+    path = folder / case.replace(" ", "_").replace(",", "")
+    model.save_pretrained(path)
+    return path
+
+
+def inputs(segments: bool = True) -> Arrays:
+    rng = np.random.default_rng(3)
+    ids = rng.integers(4, 101, (2, LENGTH))
+    mask = np.ones_like(ids)
+    mask[1, LENGTH - 4 :] = 0
+    ids = np.where(mask == 1, ids, 1)
+    out = {"input_ids": ids, "attention_mask": mask}
+    return {**out, "token_type_ids": (np.arange(LENGTH) >= 11).astype(np.int64)[None].repeat(2, 0)} if segments else out
+
+
+HEADS = ("mlm", "classification", "classifier", "lm")
+OUTPUTS = {"prediction_logits": "mlm", "seq_relationship_logits": "nsp", "pooler_output": "pooler", "last_hidden_state": "hidden"}
+
+
+def outputs(model: Any, given: Arrays) -> Arrays:
+    """What a model of transformers gives, by the names of its outputs; hidden states one by one."""
+    import inspect
+
+    import torch
+
+    known = inspect.signature(model.forward).parameters
+    with torch.no_grad():
+        out = model(**{k: torch.from_numpy(v) for k, v in given.items() if k in known}, output_hidden_states=True)
+    found: Arrays = {}
+    for name, value in out.items():
+        if torch.is_tensor(value):
+            found[name] = value.numpy()
+        elif name.endswith("hidden_states"):
+            found |= {f"{name}.{i}": h.numpy() for i, h in enumerate(value)}
+    return found
+
+
+def expected(case: str, path: Path, given: Arrays, dtype: str = "float32") -> Arrays:
+    """Every hidden state and what the heads give, of the saved model run by transformers, under our names."""
+    import torch
+    import transformers
+
+    cls = getattr(transformers, CASES[case][0])
+    model = cls.from_pretrained(path, dtype=getattr(torch, dtype), attn_implementation="eager").eval()
+    theirs = outputs(model, given)
+    last = max(int(n.rpartition(".")[2]) for n in theirs if n.startswith("hidden_states."))
+    named = {"hidden_states.0": "encoder.input", **{f"hidden_states.{i}": f"encoder.{i - 1}" for i in range(1, last)}, **OUTPUTS}
+    named[f"hidden_states.{last}"] = "hidden"
+    found = {named[n]: x for n, x in theirs.items() if n in named}
+    if "logits" in theirs:
+        found["logits"] = theirs["logits"]
+    if "start_logits" in theirs:
+        found["qa"] = np.stack([theirs["start_logits"], theirs["end_logits"]], axis=-1)
+    return found
+
+
+def ours(trace: Arrays) -> Arrays:
+    """A trace with its single head as "logits"."""
+    heads = [n for n in HEADS if n in trace]
+    return {**trace, **({"logits": trace[heads[0]]} if len(heads) == 1 else {})}
