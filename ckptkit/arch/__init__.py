@@ -3,14 +3,16 @@
 Files of one's own are found too: every `*.py` in the folders of the environment variable CKPTKIT_ARCH (separated as in
 PATH), or loaded with `load`. They are Python and are run; their tables are checked when loaded.
 
-A file takes about a millisecond to load, and there are many: `_index.json`, written by scripts/index_architectures.py, says which
-names, patterns and classes each has, so that a checkpoint loads the few that could be meant. A file that the index does not know
-(added since) is loaded always.
+A file takes about a millisecond to load, and there are many: an index, written by scripts/index_architectures.py, says which names,
+patterns and classes each has, so that a checkpoint loads the few that could be meant. A file that the index does not know (added
+since) is loaded always. Names and classes are JSON; patterns, a hundred times as many, are sorted lines, of which those that are
+asked for are parsed.
 """
 
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib import import_module
@@ -105,11 +107,32 @@ def by_name(name: str) -> Architecture:
 @cache
 def _index() -> dict[str, Any]:
     """The index. JSON, since it is read in a tenth of the time that its source as Python would take where no bytecode is kept."""
+    return _json("_index.json")
+
+
+def _json(name: str) -> dict[str, Any]:
     import json
 
-    with open(os.path.join(os.path.dirname(__file__), "_index.json"), encoding="utf-8") as f:
-        made: dict[str, Any] = json.load(f)
+    made: dict[str, Any] = json.loads(_text(name))
     return made
+
+
+def _text(name: str) -> str:
+    with open(os.path.join(os.path.dirname(__file__), name), encoding="utf-8") as f:
+        return f.read()
+
+
+@cache
+def _patterns() -> list[str]:
+    """The lines of the patterns' index, sorted."""
+    return _text("_patterns.txt").split("\n")
+
+
+def _codes(pattern: str) -> Iterator[int]:
+    """What the index says of a pattern: for each row the entry's number << 12 | the row's in the core << 1 | whether it is a mark."""
+    lines, start = _patterns(), pattern + "\t"
+    at = bisect_left(lines, start)
+    return map(int, lines[at][len(start) :].split(" ")) if at < len(lines) and lines[at].startswith(start) else iter(())
 
 
 def _new() -> Iterator[Architecture]:
@@ -156,10 +179,10 @@ def parts() -> frozenset[str]:
     return frozenset(index["parts"]) | {d.part for a in _new() for d in a.dialects.values() if d.part}
 
 
+@cache
 def variants() -> dict[str, Mapping[str, int]]:
     """Every known variant with its sizes."""
-    index = _index()
-    return {**index["variants"], **{name: sizes for a in _new() for name, sizes in a.variants.items()}}
+    return {**_json("_variants.json"), **{name: sizes for a in _new() for name, sizes in a.variants.items()}}
 
 
 def with_reader(kind: str) -> Iterator[Architecture]:
@@ -180,7 +203,7 @@ def candidates(patterns: Mapping[str, int], stored: Iterable[str], declared: str
     marked = set()
     for pattern, n in patterns.items():
         last = -1
-        for code in index["patterns"].get(pattern, ()):
+        for code in _codes(pattern):
             entry, core = code >> 12, (code >> 1) & 0x7FF
             if entry != last:
                 explained[entry] = explained.get(entry, 0) + n

@@ -21,7 +21,7 @@ BESIDE = ("hf_quant_config.json", "quantize_config.json", "quant_config.json")
 KEYS = ("quantization_config", "compression_config", "quantization")
 KEPT = ("modules_to_not_convert", "ignore", "llm_int8_skip_modules", "exclude_modules", "ignored_layers", "skip_modules")
 _DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
-_RISKY = re.compile(r"\)[*+{]|[*+}][*+{]")  # repetitions within repetitions: never run on text that a file brings
+_RISKY = r"\)[*+{]|[*+}][*+{]"  # repetitions within repetitions: never run on text that a file brings
 
 
 class Quantization:
@@ -103,7 +103,7 @@ def _fits(pattern: str, module: str) -> bool:
     """Whether a pattern names a module: itself, its last components, a glob, or an expression after "re:"."""
     if pattern.startswith("re:"):
         expression = pattern[3:]
-        if len(expression) > 200 or _RISKY.search(expression) or len(module) > 300:
+        if len(expression) > 200 or re.search(_RISKY, expression) or len(module) > 300:
             return False
         try:
             return re.match(expression, module) is not None

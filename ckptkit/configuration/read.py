@@ -355,14 +355,16 @@ def refers(value: object) -> bool:
 
 
 def resolved(value: object, values: Mapping[str, object]) -> object:
-    """A value of a table: "=layers" is another value, "=4 hidden" a multiple of it, "=hidden / heads" a quotient; None where that is
-    not known, or leaves a rest."""
+    """A value of a table: "=layers" is another value, "=4 hidden" a multiple of it, "=hidden / heads" a quotient, "=count layer_types" the
+    length of a list; None where that is not known, or leaves a rest."""
     if not isinstance(value, str) or not value.startswith("="):
         return value
     over, _, under = value[1:].partition(" / ")
     if not under:
         factor, _, name = over.rpartition(" ")
         other = values.get(name)
+        if factor == "count":
+            return len(other) if isinstance(other, (list, tuple, str)) else None
         return int(factor) * other if factor and isinstance(other, int) else other if not factor else None
     a, b = resolved(f"={over}", values), resolved(f"={under}", values) if not under.isdigit() else int(under)
     return a // b if isinstance(a, int) and isinstance(b, int) and b > 0 and a % b == 0 else None

@@ -335,13 +335,5 @@ def to_json_text(raw: Mapping[str, object]) -> str:
 
 def form_keys(form: ConfigForm, canonical: str) -> str:
     """The key under which a form says a canonical value; the canonical name where it has none."""
-    return next((k.partition(" | ")[0] for k, spec in form.keys.items() if canonical in _meant(spec)[:1]), canonical)
-
-
-def form_spec(form: ConfigForm, canonical: str) -> str | Key:
-    """How a form says a canonical value; the canonical name where it does not."""
-    return next((spec for spec in form.keys.values() if canonical in _meant(spec)), canonical)
-
-
-def _meant(spec: str | Key) -> tuple[str, ...]:
-    return (spec,) if isinstance(spec, str) else (spec.canonical, *spec.more)
+    first = ((k, spec if isinstance(spec, str) else spec.canonical) for k, spec in form.keys.items())
+    return next((k.partition(" | ")[0] for k, meant in first if meant == canonical), canonical)

@@ -176,7 +176,7 @@ def _tensors(header: dict[str, object], base: int, path: str, findings: list[Fin
         if total != 8 * (end - begin) or not total:
             _check_size(name, dtype, dims, begin, end, path)
         extent = new(Extent, (path, base + begin, end - begin))
-        tensors[name] = new(StoredTensor, (name, new(TensorSpec, (dtype, tuple(dims))), (extent,), None, None, None))
+        tensors[name] = new(StoredTensor, (name, new(TensorSpec, (dtype, tuple(dims))), (extent,), None, None, None, ()))
     return tensors
 
 

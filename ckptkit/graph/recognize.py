@@ -21,6 +21,7 @@ from .layouts import misfits, misnumbered
 from .scopes import inner_words, scopes, second_scopes, shared_wrapper, without_inner
 from .stored_names import StoredNames
 from .training_state import optimizer_state
+from .twins import tell_apart
 
 if TYPE_CHECKING:
     from .learned import Learned
@@ -325,6 +326,7 @@ def _matches(best: Candidate, names: StoredNames, reduced: Reduced, wrapper: str
         m = match(pattern, numbers(plain.get(name, name)), prefix) if pattern in index else None
         if m is not None:
             matches[name] = m
+    tell_apart(matches, table)
     _set_apart(matches)
     return matches, plain
 

@@ -48,6 +48,8 @@ def layers(s: Subject) -> Iterator[Finding]:
         if not isinstance(said, int) or isinstance(said, bool) or said == n:
             continue
         key = s.values.keys.get(count, count) if s.values else count
+        if not have and _of_no_layer(s, placeholder):
+            continue
         if not have and _leaves_out(s, placeholder):
             if not s.config or "architectures" not in s.config.raw:
                 yield Finding(
@@ -79,6 +81,17 @@ def layers(s: Subject) -> Iterator[Finding]:
                 f"would make {(said - n) * per} tensors of {word}{'s' * (said - n > 1)} {lacking} at random.{variant}",
                 f"set {key} to {n}, or get the whole checkpoint",
             )  # fmt: skip
+
+
+def _of_no_layer(s: Subject, placeholder: str) -> bool:
+    """Whether only layers of a kind have what is counted (experts), and by the configuration no layer is of it."""
+    assert s.architecture is not None
+    words = {i.switch for p, i in s.architecture.params.items() if placeholder in placeholders(p)}
+    for word in words:
+        kinds = s.said_kinds(word.removeprefix("not ")) if "@" in word else None
+        if kinds is None or (not word.startswith("not ")) in map(bool, kinds):
+            return False
+    return True
 
 
 def variant_words(s: Subject) -> str:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 
 from ..configuration.read import optional_axes
-from ..configuration.write import form_spec
 from ..findings import Finding
 from ..graph.examine import Subject
 from ..schema import count_name
@@ -135,7 +134,7 @@ def _unshift(s: Subject, canonical: str, value: int) -> object:
     if s.values is None or s.architecture is None:
         return value
     form = s.architecture.dialects[s.values.form].config
-    spec = form_spec(form, canonical)
+    spec = form.spec(canonical)
     if isinstance(spec, str):
         return value
     return next((w for w, m in (spec.words or {}).items() if m == value), value - spec.shift)

@@ -38,7 +38,7 @@ def missing(s: Subject) -> Iterator[Finding]:
         for switch in filter(None, (info.switch, info.within)):
             if "@" not in switch and stand[switch.removeprefix("not ")] is switch.startswith("not "):
                 return False
-        return bool(info.switch) or not info.optional or info.module in optional_seen
+        return info.module in optional_seen or (not info.computed and (bool(info.switch) or not info.optional))
 
     for row in r.table.rows:
         if row.role != "param":

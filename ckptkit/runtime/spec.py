@@ -193,6 +193,8 @@ def _is_there(
 ) -> bool:
     if present is not None:
         return any(n in present for n in names)
+    if module.computed:
+        return False
     if module.switch:
         return _stands(arch, module.switch, sizes, values, at)
     lacks = [d.lacks[n] for d in arch.dialects.values() for n in names if n in d.lacks]

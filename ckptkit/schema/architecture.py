@@ -79,6 +79,7 @@ class Architecture:
                     module.optional or suffix in module.switches,
                     module.switches.get(suffix, module.switch),
                     module.switch if suffix in module.switches else "",
+                    module.computed,
                 )
         return out
 

@@ -139,15 +139,15 @@ class Writer(NamedTuple):
 class ConfigForm(NamedTuple):
     """A dialect's configuration file.
 
-    A key may lie in an object ("rope_parameters.rope_theta") and have alternatives ("rope_parameters.rope_theta | rope_theta"): all
-    are read, the first that is there counts, and what is written is spelled as the source was, else as the first. `marks` are keys with
-    a fixed value that say which form this is, written always; `implied` canonical values that the form takes for granted and cannot say;
-    `defaults` canonical values where a key is absent (in both, "=layers" is the value of another, "=4 hidden" a multiple of it,
-    "=hidden / heads" a quotient without a rest); `follows` canonical values that the original code computes from others where a
-    configuration does not say them; `also` further keys that a written file gets where nothing else sets them, or
-    functions of the canonical values; `usual` keys without a canonical meaning, and the value under which they change nothing of what the
-    model computes (`...`: any); `overruled` sizes in which configurations of this form are not trusted, and why: where the tensors differ
-    that is a warning.
+    A key may lie in an object ("rope_parameters.rope_theta") and have alternatives ("rope_parameters.rope_theta | rope_theta"): all are
+    read, the first that is there counts, and what is written is spelled as the source was, else as the first. `marks` are keys with a
+    fixed value that say which form this is, written always; `implied` canonical values that the form takes for granted and cannot say;
+    `defaults` canonical values where a key is absent (in both, "=layers" is the value of another, "=4 hidden" a multiple of it, "=hidden
+    / heads" a quotient without a rest, "=count layer_types" the length of a list); `follows` canonical values that the original code
+    computes from others where a configuration does not say them; `also` further keys that a written file gets where nothing else sets
+    them, or functions of the canonical values; `usual` keys without a canonical meaning, and the value under which they change nothing of
+    what the model computes (`...`: any); `overruled` sizes in which configurations of this form are not trusted, and why: where the
+    tensors differ that is a warning.
     """
 
     filename: str  # what a conversion writes; "" where it goes into the weights file
@@ -162,6 +162,11 @@ class ConfigForm(NamedTuple):
     overruled: Mapping[str, str] = {}
     reader: Reader = Reader()
     writer: Writer = Writer()
+
+    def spec(self, canonical: str) -> str | Key:
+        """How this form says a canonical value; the canonical name where it does not."""
+        said = ((spec, (spec,) if isinstance(spec, str) else (spec.canonical, *spec.more)) for spec in self.keys.values())
+        return next((spec for spec, meant in said if canonical in meant), canonical)
 
 
 class Class(NamedTuple):

@@ -117,8 +117,8 @@ def inspect(
 
 
 def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tuple[TensorRow, ...], *, named: bool) -> Inspection:
+    from ..rules.expectations import variants
     from ..rules.run import run_rules
-    from .validate import variants
 
     ck, r = s.checkpoint, s.graph.recognition
     title = container_by_name(ck.container).TITLE

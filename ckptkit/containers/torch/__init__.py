@@ -295,10 +295,11 @@ def _lengths(storages: Sequence[object], entries: Mapping[str, Entry], records: 
 
 def _audit(ckpt: Checkpoint, raw: bytes, value: object, locate: Locate) -> None:
     """Have the sparse tensors of a pickle looked at when the weights are."""
-    from .sparse import MARK, audit, sparse_tensors
+    if b"_rebuild_sparse_tensor" in raw:
+        from .sparse import audit, sparse_tensors
 
-    if MARK in raw and (found := sparse_tensors(value)):
-        ckpt.audit = audit(found, locate, ckpt.path)
+        if found := sparse_tensors(value):
+            ckpt.audit = audit(found, locate, ckpt.path)
 
 
 def _checkpoint(path: str, tree: Tree, found: list[Finding]) -> Checkpoint:
