@@ -16,41 +16,15 @@ from ..arch import names as known_names
 from ..errors import UsageError
 from ..schema import Architecture, Dialect, Match, Row, Table
 from ..schema.templates import patterns_of, reduce_names, tally
-from .in_doubt import untold, written_as_its_own
 from .layouts import misfits, misnumbered
 from .scopes import inner_words, scopes, second_scopes, shared_wrapper, without_inner
+from .scored import Candidate, Score, untold, written_as_its_own
 from .stored_names import StoredNames
 from .training_state import optimizer_state
 from .twins import tell_apart
 
 if TYPE_CHECKING:
     from .learned import Learned
-
-
-class Score(NamedTuple):
-    """How well a dialect fits, compared field by field: what stands first decides first."""
-
-    explained: int  # names of the checkpoint that the dialect has
-    declared: int  # the configuration or the file calls it so: 1, 2 by the architecture's first name
-    missing: int  # core patterns that are not there, negative: 0 is whole
-    signature: int  # 1 borne, -1 contradicted, 0 the shapes do not tell
-    written: int  # core patterns that are there as they would be written
-    marked: int  # marks of the dialect's form that the configuration bears
-    rank: int  # of the architecture, negative
-
-    @property
-    def whole(self) -> bool:
-        """Whether no part of the core is missing."""
-        return self.missing >= 0
-
-
-class Candidate(NamedTuple):
-    """A dialect that may be what a checkpoint is in, at one of its prefixes."""
-
-    score: Score
-    architecture: Architecture
-    dialect: Dialect
-    prefix: str
 
 
 class Question(NamedTuple):

@@ -1,14 +1,38 @@
-"""What else the stored names could be: architectures of the same names that compute otherwise, where no file says which it is."""
+"""How well the stored names fit each naming, and what else they could be: architectures of the same names that compute otherwise, where
+no file says which it is."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from .._typing import TYPE_CHECKING
+from .._typing import NamedTuple
 from ..schema import Architecture, Dialect
 
-if TYPE_CHECKING:
-    from .recognize import Candidate
+
+class Score(NamedTuple):
+    """How well a dialect fits, compared field by field: what stands first decides first."""
+
+    explained: int  # names of the checkpoint that the dialect has
+    declared: int  # the configuration or the file calls it so: 1, 2 by the architecture's first name
+    missing: int  # core patterns that are not there, negative: 0 is whole
+    signature: int  # 1 borne, -1 contradicted, 0 the shapes do not tell
+    written: int  # core patterns that are there as they would be written
+    marked: int  # marks of the dialect's form that the configuration bears
+    rank: int  # of the architecture, negative
+
+    @property
+    def whole(self) -> bool:
+        """Whether no part of the core is missing."""
+        return self.missing >= 0
+
+
+class Candidate(NamedTuple):
+    """A dialect that may be what a checkpoint is in, at one of its prefixes."""
+
+    score: Score
+    architecture: Architecture
+    dialect: Dialect
+    prefix: str
 
 
 def written_as_its_own(dialect: Dialect, arch: Architecture) -> bool:
