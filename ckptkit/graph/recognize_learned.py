@@ -12,8 +12,9 @@ from .._typing import TYPE_CHECKING
 from ..arch import learned_index, learned_schema
 from ..schema.templates import patterns_of, tally
 from .learned import Learned, Shapes, computed, fit_names, learned_architecture, stray
-from .recognize import Recognition, Score
+from .recognize import Recognition
 from .scopes import shared_wrapper
+from .scored import Score
 
 if TYPE_CHECKING:
     from .._typing import Any
