@@ -127,7 +127,8 @@ OPTIONS: dict[str, object] = {
     "least_sum": 0.0,
     "expert_limit": 0.0, "expert_slope": 1.0, "latent_eps": 1e-6, "limited": True,
     "router_noise": 0.0,
-    "residual_depth": 0.0, "logit_width": 0.0, "unit_heads": False, "turned_values": False, "temperature": False, "temperature_floor": 1.0,
+    "residual_depth": 0.0, "logit_width": 0.0, "unit_heads": False,
+    "turned_values": False, "temperature": False, "temperature_floor": 1.0,
     "temperature_scale": 0.0,
 }  # fmt: skip
 # what outputs depend on and no form has a value for: it is not taken for switched off where a configuration leaves it out
