@@ -195,7 +195,8 @@ def traits_of(arch: Canonical) -> Traits:
     groups = {m.group for m in arch.modules.values()} - {"core"}
     for group, text in traits.heads.items():
         kind, path, activation = head(text)
-        if kind not in HEAD_KINDS or (activation and activation not in {*ACTIVATIONS, "=activation"}) or (path or group) not in {*groups, *arch.modules}:
+        known = kind in HEAD_KINDS and activation in {"", "=activation", *ACTIVATIONS}
+        if not known or (path or group) not in {*groups, *arch.modules}:
             raise LayoutError(f"{where}: {group!r}: {text!r} is no head of the architecture, or no kind of one")
     for group, own in traits.own.items():
         if group not in groups or not own.keys() <= {*OWN}:
