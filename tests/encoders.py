@@ -24,6 +24,15 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "roformer classes": ("RoFormerForSequenceClassification", {"hidden_act": "relu"}),
     "roformer tokens": ("RoFormerForTokenClassification", {}),
     "roformer answers": ("RoFormerForQuestionAnswering", {"embedding_size": 20}),
+    "megatron_bert": ("MegatronBertForPreTraining", {"layer_norm_eps": 1e-5}),
+    "megatron_bert classes": ("MegatronBertForSequenceClassification", {}),
+    "roberta_prelayernorm": ("RobertaPreLayerNormForMaskedLM", {"type_vocab_size": 1}),
+    "roberta_prelayernorm classes": ("RobertaPreLayerNormForSequenceClassification", {"type_vocab_size": 2}),
+    "xlm_roberta_xl": ("XLMRobertaXLForMaskedLM", {"type_vocab_size": 1}),
+    "xlm_roberta_xl model": ("XLMRobertaXLModel", {"type_vocab_size": 1}),
+    "mpnet": ("MPNetForMaskedLM", {"type_vocab_size": ...}),
+    "mpnet model": ("MPNetModel", {"layer_norm_eps": 1e-5}),
+    "mpnet tokens": ("MPNetForTokenClassification", {}),
 }  # fmt: skip
 
 

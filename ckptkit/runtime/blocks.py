@@ -340,7 +340,8 @@ def position_bias(ops: Any, spec: Spec, node: Any, length: Any, *, both: bool, t
     """T5's bias of a stack, [1, heads, query, key], from its table [buckets, heads], or UniLM's linear [heads, buckets]."""
     at = ops.arange(length)
     distance = ops.expand_dims(at, 0) - ops.expand_dims(at, 1)
-    where = buckets(ops, distance, both=both, count=spec.sizes["buckets"], farthest=int(str(spec.traits.bucket_distance)))
+    where = buckets(ops, distance, both=both, count=int(str(spec.traits.bucket_count)) or spec.sizes["buckets"],
+        farthest=int(str(spec.traits.bucket_distance)))  # fmt: skip
     found = ops.take(ops.transpose(node.weight, (1, 0)), where, axis=0) if transposed else node(where)
     return ops.expand_dims(ops.transpose(found, (2, 0, 1)), 0)
 

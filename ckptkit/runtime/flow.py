@@ -174,7 +174,7 @@ def _stack(
     out[f"{stack}.input"] = x
     positions = spec.traits.positions
     far = run("relative", "", ids, x) if positions == "relative" else None
-    added = run("bias", f"{stack}.position_bias", ids, both=stack == "encoder") if positions == "bucketed" else None
+    added = run("bias", f"{stack}.position_bias", ids, both=stack == "encoder") if spec.has(f"{stack}.position_bias") else None
     if spec.has(f"{stack}.relative"):
         added = run("linear_bias", f"{stack}.relative", ids, both=stack == "encoder")
     if spec.traits.alibi:

@@ -49,6 +49,7 @@ class Traits(NamedTuple):
     positions: str = "learned"
     distance: object = 64  # relative: clipped there
     bucket_distance: object = 128  # bucketed: the farthest bucket begins there
+    bucket_count: object = 0  # how many buckets there are, where not as many as the table has rows
     pad: object = 0  # the padding index that `counted` positions begin after
     eos: object = 1  # the token that ends a sequence, at whose last place an `ended` head stands
     projected: str = "embeddings"  # embeddings | words: what a projection to the layers' width takes, positions and norm with it or not
