@@ -30,7 +30,26 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "roberta_prelayernorm classes": ("RobertaPreLayerNormForSequenceClassification", {"type_vocab_size": 2}),
     "xlm_roberta_xl": ("XLMRobertaXLForMaskedLM", {"type_vocab_size": 1}),
     "xlm_roberta_xl model": ("XLMRobertaXLModel", {"type_vocab_size": 1}),
-    "mpnet": ("MPNetForMaskedLM", {"type_vocab_size": ...}),
+    "modernbert": ("ModernBertForMaskedLM", {"hidden_activation": "gelu", "local_attention": 6, "global_attn_every_n_layers": 2}),
+    "modernbert biases": ("ModernBertForSequenceClassification", {"norm_bias": True, "attention_bias": True, "mlp_bias": True,
+        "classifier_bias": True, "classifier_pooling": "mean", "local_attention": 8, "classifier_activation": "relu"}),
+    "modernbert tokens": ("ModernBertForTokenClassification", {"local_attention": 6}),
+    "modernbert first": ("ModernBertForSequenceClassification", {"local_attention": 6, "norm_eps": 1e-3}),
+    "nomic_bert": ("NomicBertForMaskedLM", {"hidden_act": "silu", "head_dim": 8}),
+    "nomic_bert classes": ("NomicBertForSequenceClassification", {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0}}),
+    "gte": ("GteForMaskedLM", {}),
+    "gte without segments": ("GteForSequenceClassification", {"type_vocab_size": 0}),
+    "jina_embeddings_v3": ("JinaEmbeddingsV3ForMaskedLM", {"type_vocab_size": 1}),
+    "jina_embeddings_v3 classes": ("JinaEmbeddingsV3ForSequenceClassification", {"type_vocab_size": 1}),
+    "eurobert": ("EuroBertForMaskedLM", {"hidden_act": "silu", "num_key_value_heads": 2, "mlp_bias": True, "tie_word_embeddings": True}),
+    "eurobert late": ("EuroBertForSequenceClassification", {"attention_bias": True}),
+    "eurobert mean": ("EuroBertForSequenceClassification", {"classifier_pooling": "mean"}),
+    "eurobert first": ("EuroBertForSequenceClassification", {"classifier_pooling": "bos"}),
+    "eurobert tokens": ("EuroBertForTokenClassification", {}),
+    "esm": ("EsmForMaskedLM", {"position_embedding_type": "rotary", "token_dropout": True, "mask_token_id": 32, "pad_token_id": 1}),
+    "esm one": ("EsmForMaskedLM", {"position_embedding_type": "absolute", "emb_layer_norm_before": True, "pad_token_id": 1}),
+    "esm classes": ("EsmForSequenceClassification", {"position_embedding_type": "rotary", "pad_token_id": 1}),
+    "mpnet": ("MPNetForMaskedLM", {}),
     "mpnet model": ("MPNetModel", {"layer_norm_eps": 1e-5}),
     "mpnet tokens": ("MPNetForTokenClassification", {}),
 }  # fmt: skip
@@ -44,7 +63,11 @@ def make(case: str, folder: Path) -> Path:
     name, own = CASES[case]
     cls = getattr(transformers, name)
     torch.manual_seed(len(case))
-    model = cls(cls.config_class(**{k: v for k, v in {**SMALL, **own}.items() if v is not ...})).eval()
+    usual = cls.config_class()
+    said = {**{k: v for k, v in SMALL.items() if hasattr(usual, k)}, **own}
+    if "pad_token_id" not in own and (usual.pad_token_id or 0) >= SMALL["vocab_size"]:
+        said["pad_token_id"] = 0
+    model = cls(cls.config_class(**said)).eval()
     with torch.no_grad():
         for tensor in model.parameters():
             if tensor.is_floating_point() and tensor.requires_grad:

@@ -49,6 +49,8 @@ def embeddings(ops: Any, spec: Spec, node: Any, ids: Any, segments: Any = None, 
         x = x * math.sqrt(spec.sizes["hidden"])
     elif scale is not False and scale != 1:
         x = x * float(str(scale))
+    if spec.traits.token_dropout:
+        x = without_masked(ops, spec, x, ids, mask)
     first = spec.traits.projected == "words"
     if first and node.has("project"):
         x = node.project(x)
@@ -69,6 +71,14 @@ def embeddings(ops: Any, spec: Spec, node: Any, ids: Any, segments: Any = None, 
         x = bare(ops, spec, None, x)
     x = node.drop(x)
     return x, node.project(x) if node.has("project") and not first else x, node.word.weight
+
+
+def without_masked(ops: Any, spec: Spec, x: Any, ids: Any, mask: Any) -> Any:
+    """The words without those that are masked, scaled as if 12 in a hundred were, as in training (ESM)."""
+    masked = ops.expand_dims(ops.cast(ids == int(str(spec.traits.mask_token)), x.dtype), -1)
+    real = ops.zeros_like(masked) + 1 if mask is None else ops.expand_dims(ops.cast(mask != 0, x.dtype), -1)
+    share = ops.sum(masked, axis=1, keepdims=True) / ops.sum(real, axis=1, keepdims=True)
+    return x * (1 - masked) * ((1 - 0.15 * 0.8) / (1 - share))
 
 
 def position_rows(ops: Any, spec: Spec, node: Any, rows: Any) -> Any:

@@ -7,8 +7,10 @@ functional model. Everything that computes goes through it, so both do the same 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
+from ..errors import UndecidedError
 from ..schema.traits import Head, head
 from . import blocks, experts, heads, masks
 from .rotary import table
@@ -35,6 +37,8 @@ def visible(
             rule = masks.chunk(length, window, mask if mask is not None and len(mask.shape) == 2 else None, ops=ops)
         else:
             rule = masks.window(length, window, ops=ops) if window else masks.causal(length, ops=ops)
+    elif application == "encoder" and window:
+        rule = masks.around(ops.shape(ids)[1], window, ops=ops)
     elif application == "unilm":
         rule = masks.sequence_to_sequence(ops.zeros_like(ids) if segments is None else segments, ops=ops)
     if seen is None and rule is None:
@@ -102,6 +106,8 @@ ROLES: dict[str, Callable[..., Any]] = {
     "norm": norm,
     "pooler": heads.pooler,
     "lm": heads.lm,
+    "stem": heads.stem,
+    "mean": heads.mean,
     "first": heads.first,
     "ended": heads.ended,
     "summary": heads.summary,
@@ -125,14 +131,14 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
     out: dict[str, Any] = {}
     ids, mask, segments = inputs["input_ids"], inputs.get("attention_mask"), inputs.get("token_type_ids")
     traits = spec.traits
-    by_mask = traits.positions == "masked" or traits.alibi_kind == "place"
+    by_mask = traits.positions == "masked" or traits.alibi_kind == "place" or bool(traits.token_dropout)
     counted = (mask,) if by_mask and mask is not None and len(mask.shape) == 2 else ()
     embedded, x, words = run("embeddings", "embeddings", ids, segments, inputs.get("position_ids"), *counted)
     stack = "encoder" if traits.encoder else "decoder"
     kind = "lm" if application == "encoder" and traits.mask == "causal" else application
     out["embeddings"] = embedded
     seen: dict[int, Any] = {0: None}
-    if traits.layers and kind == "lm":
+    if traits.layers and (kind == "lm" or (kind == "encoder" and traits.window_kind == "around")):
         for window in dict.fromkeys(int(str(layer["window"])) for layer in traits.layers):
             more = {"window": window} if window else {}
             seen[window] = run("visible", "", ids, mask, segments, application=kind, **more)
@@ -193,18 +199,23 @@ def _stack(
 
 
 def _heads(run: Run, spec: Spec, hidden: Any, table: Any, ids: Any, mask: Any, out: dict[str, Any]) -> None:
-    pooled = None
-    order = ("pooler", "summary")
+    pooled = stem = None
+    order = ("stem", "pooler", "summary")
     for name, (kind, path, activation) in sorted(heads_of(spec).items(), key=lambda h: h[1].kind not in order):
         activation = str(spec.traits.activation) if activation == "=activation" else activation
         if kind == "pooled_or_tokens":
             kind = "pooled" if pooled is not None else "tokens"
-        if kind == "pooler":
+        if kind == "stem":
+            stem = partial(run, "stem", path, activation=str(spec.own(name, "activation")))
+        elif kind == "pooler":
             pooled = out[name] = run("pooler", path, hidden)
         elif kind == "summary":
             pooled = out[name] = run("summary", path, hidden, activation=activation)
         elif kind == "lm":
-            out[name] = run("lm", path, hidden, table, activation=str(spec.own(name, "activation")))
+            given = hidden if stem is None else stem(hidden)
+            out[name] = run("lm", path, given, table, activation=str(spec.own(name, "activation")))
+        elif kind in ("classed", "stemmed"):
+            out[name] = _classed(run, spec, kind, path, stem or _same, hidden, mask)
         elif kind == "pooled":
             out[name] = run("linear", path, pooled) if pooled is not None else run("first_linear", path, hidden)
         elif kind == "tokens":
@@ -217,6 +228,24 @@ def _heads(run: Run, spec: Spec, hidden: Any, table: Any, ids: Any, mask: Any, o
             out[name] = run("ended", path, hidden, ids)
         elif kind == "detector":
             out[name] = run("detector", path, hidden)
+
+
+def _same(x: Any) -> Any:
+    return x
+
+
+def _classed(run: Run, spec: Spec, kind: str, path: str, stem: Callable[[Any], Any], hidden: Any, mask: Any) -> Any:
+    """What a head gives that stands on a stem: at every position, or of the text as `Traits.pooling` says."""
+    how = spec.traits.pooling
+    counted = (mask,) if mask is not None and len(mask.shape) == 2 else ()
+    if kind == "stemmed" or how == "late":
+        given = run("linear", path, stem(hidden))
+        return given if kind == "stemmed" else run("mean", "", given, *counted)
+    if how == "mean":
+        return run("linear", path, stem(run("mean", "", hidden, *counted)))
+    if how not in ("cls", "bos"):
+        raise UndecidedError(f"it is not known here how a text is pooled by {how!r}", hint="one of cls, bos, mean, late")
+    return run("first_linear", path, stem(hidden))
 
 
 def heads_of(spec: Spec) -> dict[str, Head]:

@@ -2,6 +2,9 @@
 
 pooler            one dense layer and tanh over the first position: the pooled output
 lm                [dense, activation, norm,] then the vocabulary, at every position; the table may be the word embeddings'
+stem              dense, activation and perhaps a norm at every position; `lm`, `classed` and `stemmed` heads stand on it
+classed           one linear layer over the text, pooled as the configuration says (`Traits.pooling`)
+stemmed           one linear layer at every position, over the stem
 pooled            one linear layer over the pooled output (the first position where there is no pooler)
 tokens            one linear layer at every position
 pooled_or_tokens  `pooled` where the model has a pooler, else `tokens` (transformers' two classes with one name; the one that
@@ -42,6 +45,20 @@ def lm(ops: Any, spec: Spec, node: Any, hidden: Any, table: Any, activation: str
     logits = ops.linear(node.decoder if has(node, "decoder") else node, x, table)
     scale = float(str(spec.traits.logit_scale)) / float(str(spec.traits.logit_divisor))
     return capped(ops, logits if scale == 1 else logits * scale, spec.traits.logit_cap)
+
+
+def stem(ops: Any, spec: Spec, node: Any, hidden: Any, activation: str) -> Any:
+    alone = not has(node, "transform")  # a stem of one module is that module
+    x = activate(ops, activation, (node if alone else node.transform)(hidden))
+    return node.norm(x) if has(node, "norm") else x
+
+
+def mean(ops: Any, spec: Spec, node: Any, x: Any, mask: Any = None) -> Any:
+    """The mean of real positions, [batch, width]."""
+    if mask is None:
+        return ops.mean(x, axis=1)
+    real = ops.expand_dims(ops.cast(mask != 0, x.dtype), -1)
+    return ops.sum(x * real, axis=1) / ops.sum(real, axis=1)
 
 
 def first(ops: Any, spec: Spec, node: Any, hidden: Any, activation: str = "") -> Any:

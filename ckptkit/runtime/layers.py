@@ -1,8 +1,8 @@
 """What sets one decoder layer apart from the next: the positions it sees and how it is turned, read from the canonical values.
 
 A rule (`Traits.sliding`) says which layers slide: "all"; "types" as the configuration lists them (layer_types), and where it lists none
-"types even" every other one from the first on, "types 6" all but every sixth, "types late" those from `full_layers` on, "types early" every
-other one before it, "types turned" those that are turned, "types unturned" the others; "local" as attention_layers lists them
+"types even" every other one from the first on, "types first" all but the first of every `full_every`, "types 6" all but every sixth,
+"types late" those from `full_layers` on, "types early" every other one before it, "types turned" those that are turned, "types unturned" the others; "local" as attention_layers lists them
 (GPT-Neo). UndecidedError where nothing says it. Source: transformers models/*/configuration_*.py.
 """
 
@@ -56,6 +56,9 @@ def sliding(traits: Traits, values: Values, count: int) -> list[bool]:
         return [i >= first if usual == "late" else i < first and i % 2 == 0 for i in range(count)]
     if usual in ("turned", "unturned"):
         return [t is (usual == "turned") for t in turns(traits, values, [False] * count, 0)]
+    if usual == "first":  # the first of every so many sees all
+        every = whole(values.get("full_every"))
+        return [every > 0 and i % every != 0 for i in range(count)]
     pattern = values.get("sliding_window_pattern", values.get("window_pattern"))
     if isinstance(pattern, str):
         return [pattern[i % len(pattern)] == "L" and i != count - 1 for i in range(count)] if pattern else [False] * count
@@ -67,6 +70,8 @@ def turns(traits: Traits, values: Values, slides: list[bool], window: int) -> li
     """Which layers are turned."""
     if traits.rotary_in == "sliding" or (traits.rotary_in == "sliding_or_no_window" and window):
         return slides
+    if traits.rotary_in == "said":
+        return [values.get("turned") is True] * len(slides)
     if traits.rotary_in != "listed":
         return [True] * len(slides)
     said = values.get("no_rope_layers")

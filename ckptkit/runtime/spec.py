@@ -331,6 +331,8 @@ def _as_named(spec: Spec, subject: Subject) -> Spec:
     weights hold one."""
     cls = _class_of(subject)
     heads = spec.traits.heads
+    if cls is not None and cls.kinds:
+        return spec._replace(traits=spec.traits._replace(heads={**heads, **cls.kinds}))
     if cls is None or any(head(heads[g]).kind in ("pooler", "summary") for g in cls.groups & heads.keys()):
         return spec
     over = {g: "tokens" for g in cls.groups & heads.keys() if heads[g] == "pooled_or_tokens"}

@@ -54,6 +54,9 @@ class Traits(NamedTuple):
     eos: object = 1  # the token that ends a sequence, at whose last place an `ended` head stands
     projected: str = "embeddings"  # embeddings | words: what a projection to the layers' width takes, positions and norm with it or not
     repeats: str = ""  # canonical value that says how often shared blocks run: "layers" (ALBERT)
+    pooling: object = "cls"  # cls | bos (the first position) | mean | late (the mean of what is given at each): of a `classed` head
+    token_dropout: object = False  # masked tokens are nothing, and the others as much larger as if fewer were there (ESM)
+    mask_token: object = None
     heads: Mapping[str, str] = {}  # group -> kind of head (see heads.py), "KIND at PATH", "KIND with ACTIVATION"; "part": no head
     head_scaled: object = False  # hidden states are divided by the root of their width before an lm head; "tied": where it is tied
     only: Mapping[str, int] = {}  # sizes other than which do not run here
@@ -87,11 +90,12 @@ class Traits(NamedTuple):
     pairs: str = "half"  # half | interleaved: a column is turned with the one half a head further on, or with the next
     rotary: Mapping[str, object] = {}  # kind of layer (all | full | sliding) -> the canonical values of its angles begin so: "rope"
     # all | sliding | sliding_or_no_window | listed (by no_rope_layers or its interval): the layers that are turned
-    rotary_in: str = "all"
+    rotary_in: str = "all"  # or said: by the canonical value "turned"
     turned_values: object = False  # values are turned as queries and keys are
     rotary_size: object = 0  # how many columns of a head are turned, where no share of it says so
     window: object = 0  # how many positions, its own among them, a position sees in layers that slide
-    window_kind: str = "past"  # past | chunk: what came before it, or what is in its own chunk of the input
+    # past | chunk | around: what came before it, what is in its own chunk of the input, or half of it on either side
+    window_kind: str = "past"
     windowed: object = True  # whether any does
     sliding: str = ""  # "" | all | a rule of layers.py: the layers that slide
     alibi: object = False  # scores fall with the distance, by a slope for each head
@@ -129,7 +133,7 @@ OPTIONS: dict[str, object] = {
     "expert_limit": 0.0, "expert_slope": 1.0, "latent_eps": 1e-6, "limited": True,
     "router_noise": 0.0,
     "residual_depth": 0.0, "logit_width": 0.0, "unit_heads": False,
-    "turned_values": False, "temperature": False, "temperature_floor": 1.0,
+    "turned_values": False, "pooling": "cls", "token_dropout": False, "mask_token": None, "temperature": False, "temperature_floor": 1.0,
     "temperature_scale": 0.0,
 }  # fmt: skip
 # what outputs depend on and no form has a value for: it is not taken for switched off where a configuration leaves it out
@@ -163,15 +167,16 @@ WORDS: dict[str, frozenset[str]] = {
     "projected": frozenset(("embeddings", "words")),
     "positions": frozenset(("learned", "counted", "relative", "bucketed", "rotary", "masked", "sinusoids", "none")),
     "alibi_kind": frozenset(("distance", "place")),
-    "window_kind": frozenset(("past", "chunk")),
+    "window_kind": frozenset(("past", "chunk", "around")),
     "qk_norm": frozenset(("before", "after")),
     "pairs": frozenset(("half", "interleaved")),
-    "rotary_in": frozenset(("all", "sliding", "sliding_or_no_window", "listed")),
+    "rotary_in": frozenset(("all", "sliding", "sliding_or_no_window", "listed", "said")),
     "router": frozenset(("softmax", "softmax_chosen", "sigmoid", "sigmoid_input", "two_rounds")),
     "group_score": frozenset(("two", "best")),
 }
 HEAD_KINDS = frozenset(
-    ("pooler", "lm", "pooled", "tokens", "pooled_or_tokens", "first", "ended", "summary", "last", "detector", "kept", "part")
+    ("pooler", "lm", "stem", "classed", "stemmed", "pooled", "tokens", "pooled_or_tokens", "first", "ended", "summary", "last", "detector")
+    + ("kept", "part")
 )
 ACTIVATIONS = frozenset(("gelu", "gelu_tanh", "gelu_10", "relu", "relu2", "silu", "tanh", "linear", "quick_gelu", "xielu"))
 

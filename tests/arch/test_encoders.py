@@ -35,11 +35,17 @@ def test_a_model_of_transformers_is_known_whole_and_wrong_where_it_is_made_wrong
     assert any(gone in m for m in missing), missing
 
 
+def current(name: str) -> str:
+    """Names that transformers writes as they were long ago, or with a mark of its own patterns, as it reads them."""
+    name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+    return name.replace("encoder.layer.*.attention.self.rotary_embeddings", "rotary_embeddings")
+
+
 @pytest.mark.parametrize("case", encoders.CASES)
 def test_a_conversion_to_its_own_naming_is_the_same_to_the_bit_and_loads_whole(case: str, tmp_path: Path) -> None:
     path = encoders.make(case, tmp_path)
     ckptkit.convert(path, tmp_path / "back", to="hf")
-    want, got = load_file(path / "model.safetensors"), load_file(tmp_path / "back" / "model.safetensors")
+    want, got = ({current(n): w for n, w in load_file(p / "model.safetensors").items()} for p in (path, tmp_path / "back"))
     assert want.keys() == got.keys()
     assert all(want[n].tobytes() == got[n].tobytes() and want[n].shape == got[n].shape for n in want)
     cls = getattr(transformers, encoders.CASES[case][0])
