@@ -2,8 +2,9 @@
 
 A rule (`Traits.sliding`) says which layers slide: "all"; "types" as the configuration lists them (layer_types), and where it lists none
 "types even" every other one from the first on, "types first" all but the first of every `full_every`, "types 6" all but every sixth,
-"types late" those from `full_layers` on, "types early" every other one before it, "types turned" those that are turned, "types unturned" the others; "local" as attention_layers lists them
-(GPT-Neo). UndecidedError where nothing says it. Source: transformers models/*/configuration_*.py.
+"types late" those from `full_layers` on, "types early" every other one before it, "types turned" those that are turned, "types unturned"
+the others; "local" as attention_layers lists them (GPT-Neo). UndecidedError where nothing says it.
+Source: transformers models/*/configuration_*.py.
 """
 
 from __future__ import annotations

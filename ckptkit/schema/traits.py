@@ -174,10 +174,10 @@ WORDS: dict[str, frozenset[str]] = {
     "router": frozenset(("softmax", "softmax_chosen", "sigmoid", "sigmoid_input", "two_rounds")),
     "group_score": frozenset(("two", "best")),
 }
-HEAD_KINDS = frozenset(
-    ("pooler", "lm", "stem", "classed", "stemmed", "pooled", "tokens", "pooled_or_tokens", "first", "ended", "summary", "last", "detector")
-    + ("kept", "part")
-)
+HEAD_KINDS = frozenset((
+    "pooler", "lm", "stem", "classed", "stemmed", "pooled", "tokens", "pooled_or_tokens", "first", "ended", "summary", "last", "detector",
+    "kept", "part",
+))  # fmt: skip
 ACTIVATIONS = frozenset(("gelu", "gelu_tanh", "gelu_10", "relu", "relu2", "silu", "tanh", "linear", "quick_gelu", "xielu"))
 
 
