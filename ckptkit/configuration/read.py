@@ -200,7 +200,8 @@ def form_of(config: RawConfig, arch: Architecture, dialect: Dialect) -> Dialect:
             if d.config.reader.extras is config.reader:
                 return d
     if arch.labelled is not None and any(k in config.raw for k in LABELS):
-        return arch.labelled
+        same = dialect.config.marks.get("model_type") == arch.labelled.config.marks.get("model_type")
+        return dialect if same and dialect.config.labels else arch.labelled
     forms = (dialect, *(d for d in arch.dialects.values() if d is not dialect))
     return max(forms, key=lambda d: sum(first_said(config.raw, k) is not None for k in d.config.keys))
 

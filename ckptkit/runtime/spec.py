@@ -212,6 +212,8 @@ def _stands(arch: Architecture, word: str, sizes: Sizes, values: Mapping[str, ob
         on = bool(kinds[number])
     elif switch in values:
         on = bool(values[switch])
+    elif switch in arch.kinds:
+        on = any(arch.kinds[switch](values) or ())
     else:
         held = [m for m in arch.modules.values() if m.switch == switch]
         on = bool(held) and all(_sized(m, sizes) for m in held)

@@ -60,7 +60,8 @@ class Architecture:
         self.rank = rank  # where two architectures explain the same tensors equally well, the lower one is meant
         self.traits = dict(traits or {})
         self.asked = frozenset(required)  # canonical values that are never assumed besides those that the traits name
-        self.kinds = dict(kinds or {})  # a switch of each layer ("moe@layer") -> how it stands in each by the canonical values
+        # a switch of each layer ("moe@layer"), or one that no key of a configuration says by itself -> how it stands by the canonical values
+        self.kinds = dict(kinds or {})
         self._tables: dict[str, Table] = {}
 
     @cached_property

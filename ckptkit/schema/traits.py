@@ -45,14 +45,17 @@ class Traits(NamedTuple):
     scaled_by_layer: object = False  # and by the layer's number, from 1
     mask: str = "all"  # all | causal: what a position of the only stack may see besides padding
     # learned | counted (after the padding index, padding not counted) | masked (counted by the mask, after `pad`) | relative (sinusoids) |
-    # bucketed | rotary | sinusoids (after `pad`) | none
+    # disentangled (DeBERTa's) | bucketed | rotary | sinusoids (after `pad`) | none
     positions: str = "learned"
+    distance_kinds: object = ()  # disentangled: c2p, p2c: what weighs distances, as a list or "c2p|p2c"
+    shared_keys: object = False  # disentangled: distances go through the projections of queries and keys
+    conv_activation: object = "tanh"
     distance: object = 64  # relative: clipped there
     bucket_distance: object = 128  # bucketed: the farthest bucket begins there
     bucket_count: object = 0  # how many buckets there are, where not as many as the table has rows
     pad: object = 0  # the padding index that `counted` positions begin after
     eos: object = 1  # the token that ends a sequence, at whose last place an `ended` head stands
-    projected: str = "embeddings"  # embeddings | words: what a projection to the layers' width takes, positions and norm with it or not
+    projected: str = "embeddings"  # embeddings | sum | words: what a projection to the layers' width takes: all and normed, all, words alone
     repeats: str = ""  # canonical value that says how often shared blocks run: "layers" (ALBERT)
     pooling: object = "cls"  # cls | bos (the first position) | mean | late (the mean of what is given at each): of a `classed` head
     token_dropout: object = False  # masked tokens are nothing, and the others as much larger as if fewer were there (ESM)
@@ -133,6 +136,7 @@ OPTIONS: dict[str, object] = {
     "expert_limit": 0.0, "expert_slope": 1.0, "latent_eps": 1e-6, "limited": True,
     "router_noise": 0.0,
     "residual_depth": 0.0, "logit_width": 0.0, "unit_heads": False,
+    "distance_kinds": (), "shared_keys": False, "conv_activation": "tanh", "bucket_count": 0,
     "turned_values": False, "pooling": "cls", "token_dropout": False, "mask_token": None, "temperature": False, "temperature_floor": 1.0,
     "temperature_scale": 0.0,
 }  # fmt: skip
@@ -164,8 +168,8 @@ WORDS: dict[str, frozenset[str]] = {
     "norm": frozenset(("after", "before")),
     "norm_kind": frozenset(("layer", "rms")),
     "mask": frozenset(("all", "causal")),
-    "projected": frozenset(("embeddings", "words")),
-    "positions": frozenset(("learned", "counted", "relative", "bucketed", "rotary", "masked", "sinusoids", "none")),
+    "projected": frozenset(("embeddings", "sum", "words")),
+    "positions": frozenset(("learned", "counted", "relative", "bucketed", "rotary", "masked", "disentangled", "sinusoids", "none")),
     "alibi_kind": frozenset(("distance", "place")),
     "window_kind": frozenset(("past", "chunk", "around")),
     "qk_norm": frozenset(("before", "after")),
