@@ -200,10 +200,8 @@ def form_of(config: RawConfig, arch: Architecture, dialect: Dialect) -> Dialect:
             if d.config.reader.extras is config.reader:
                 return d
     if arch.labelled is not None and any(k in config.raw for k in LABELS):
-        said = config.raw.get("model_type")
-        if dialect.config.labels and dialect.config.marks.get("model_type") == said:
-            return dialect
-        return next((d for d in arch.dialects.values() if d.config.labels and d.config.marks.get("model_type") == said), arch.labelled)
+        said, every = config.raw.get("model_type"), (dialect, *arch.dialects.values())
+        return next((d for d in every if d.config.labels and d.config.marks.get("model_type") == said), arch.labelled)
     forms = (dialect, *(d for d in arch.dialects.values() if d is not dialect))
     return max(forms, key=lambda d: sum(first_said(config.raw, k) is not None for k in d.config.keys))
 

@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import UndecidedError
 from ..schema.traits import Head, head
 from . import blocks, experts, heads, masks
-from .distances import convolved
+from .convolution import convolved
 from .rotary import table
 from .spec import Spec
 

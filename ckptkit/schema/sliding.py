@@ -1,7 +1,8 @@
 """Which layers see a window of positions only, by the canonical values: a rule in words, which the forward traits and namings share.
 
 "all"; "types" as the configuration lists them (layer_types), and where it lists none "types even" every other one from the first on,
-"types 6" all but every sixth, "types late" those from `full_layers` on, "types early" every other one before it. UndecidedError where
+"types first" all but the first of every `full_every`, "types 6" all but every sixth,
+"types late" those from `full_layers` on, "types early" every other one before it. UndecidedError where
 nothing says it. Source: transformers models/*/configuration_*.py.
 """
 

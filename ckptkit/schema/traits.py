@@ -55,7 +55,7 @@ class Traits(NamedTuple):
     bucket_count: object = 0  # how many buckets there are, where not as many as the table has rows
     pad: object = 0  # the padding index that `counted` positions begin after
     eos: object = 1  # the token that ends a sequence, at whose last place an `ended` head stands
-    projected: str = "embeddings"  # embeddings | sum | words: what a projection to the layers' width takes: all and normed, all, words alone
+    projected: str = "embeddings"  # embeddings | sum | words: a projection to the layers' width takes all and normed, all, words alone
     repeats: str = ""  # canonical value that says how often shared blocks run: "layers" (ALBERT)
     pooling: object = "cls"  # cls | bos (the first position) | mean | late (the mean of what is given at each): of a `classed` head
     token_dropout: object = False  # masked tokens are nothing, and the others as much larger as if fewer were there (ESM)
