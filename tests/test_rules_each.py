@@ -41,11 +41,12 @@ class Model(NamedTuple):
     lock: str = ""
     digest: str = ""
     against: str = ""
+    base: str = ""
 
 
 def findings(model: Model) -> tuple[Finding, ...]:
     entry = Entry(str(model.path), Choice(), model.expect or {}, (), model.lock, model.digest, Reading(), True)
-    return check(entry._replace(against=model.against)).findings
+    return check(entry._replace(against=model.against, base=model.base)).findings
 
 
 # --- ways to make them ---------------------------------------------------------------------------------------------
@@ -53,9 +54,9 @@ def findings(model: Model) -> tuple[Finding, ...]:
 Maker = Callable[[Path], Model]
 
 
-def at(make: Callable[[Path], Path]) -> Maker:
-    """What a function writes and names."""
-    return lambda folder: Model(make(folder))
+def at(make: Callable[[Path], Path], over: str = "") -> Maker:
+    """What a function writes and names, an adapter `over` a base."""
+    return lambda folder: Model(make(folder), base=str(oracles.FIXTURES / "adapters" / over / "base") if over else "")
 
 
 def bert(
@@ -341,6 +342,8 @@ def table_of(rows: int) -> str:
 POSITIONS = "bert.embeddings.position_ids"
 # rule -> (finds something in, finds nothing in)
 CASES: dict[str, tuple[Maker, Maker]] = {
+    "adapter-base": (at(packed.adapter(""), "conv1d"), at(packed.adapter(""), "patterns")),
+    "adapter-parts": (at(packed.adapter("v_proj.lora_B.weight"), "patterns"), at(packed.adapter(""), "patterns")),
     "adapter": (faults("peft/unmerged"), faults("peft/merged")),
     "architecture": (hostile("semantic/wrong_family"), hostile("semantic/ok_bert12")),
     "arrays": (gpt1(arrays=3), gpt1()),

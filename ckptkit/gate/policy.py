@@ -68,6 +68,7 @@ class Entry(NamedTuple):
     integrity: bool
     limits: Mapping[str, int] = {}  # those that are other than usual
     against: str = ""  # the installed library that is asked, too
+    base: str = ""  # the model that an adapter is held against
 
 
 class Policy(NamedTuple):

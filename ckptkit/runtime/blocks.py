@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from .distances import by_distance, distance_kinds
 from .rotary import growth, turn
 from .spec import Spec
 
@@ -65,12 +66,14 @@ def embeddings(ops: Any, spec: Spec, node: Any, ids: Any, segments: Any = None, 
         x = x + node.segment(ops.zeros_like(ids) if segments is None else segments)
     if node.has("task"):
         x = x + node.task(ops.zeros_like(ids))
+    summed = spec.traits.projected == "sum" and node.has("project")
+    x = node.project(x) if summed else x
     if node.has("norm"):
         x = node.norm(x)
     elif spec.traits.bare_norm and spec.traits.norm == "after":
         x = bare(ops, spec, None, x)
     x = node.drop(x)
-    return x, node.project(x) if node.has("project") and not first else x, node.word.weight
+    return x, node.project(x) if node.has("project") and not first and not summed else x, node.word.weight
 
 
 def without_masked(ops: Any, spec: Spec, x: Any, ids: Any, mask: Any) -> Any:
@@ -124,7 +127,10 @@ def attention(
     if times > 1:
         key, value = ops.repeat(key, times, axis=1), ops.repeat(value, times, axis=1)
     scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
-    if relative is not None:
+    apart = spec.traits.positions == "disentangled"
+    if apart:
+        scores = (scores + by_distance(ops, spec, node, query, key, relative)) / math.sqrt(1 + len(distance_kinds(spec)))
+    elif relative is not None:
         scores = scores + ops.einsum("bhqd,qkd->bhqk", query, relative)
     scores = scores * score_scale(spec, query.shape[-1])
     if spec.traits.scaled_by_layer:
@@ -141,7 +147,7 @@ def attention(
         weights = ops.softmax(scores, axis=-1)
     weights = node.attention_drop(weights)
     context = ops.matmul(weights, value)
-    if relative is not None:
+    if relative is not None and not apart:
         context = context + ops.einsum("bhqk,qkd->bhqd", weights, relative)
     batch, heads, length, width = ops.shape(context)
     return node.output(ops.reshape(ops.transpose(context, (0, 2, 1, 3)), (batch, length, heads * width)))
@@ -169,7 +175,7 @@ def projected(ops: Any, spec: Spec, node: Any, x: Any, memory: Any, turned: Any)
             every = getattr(node, f"{name}_norms")
             a = ops.stack([getattr(every, str(i))(a[:, i]) for i in range(a.shape[1])], axis=1)
         if turned is not None and (name != "value" or spec.traits.turned_values):
-            a = turn(ops, a, turned, spec.traits.pairs)
+            a = turn(ops, a, turned, spec.traits.pairs, spec.traits.rotary_planes)
         if norm is not None and not whole and late:
             a = norm(a)
         if spec.traits.unit_heads and turned is not None and name != "value":
@@ -271,7 +277,9 @@ def block(
             x = bare(ops, spec, None, x) if traits.bare_norm else part.norm(x)
         else:
             h = entered(ops, spec, part, x)
-            x = (h if traits.residual_normed else x) + node.drop(left(spec, part, run(h)))
+            kept = h if traits.residual_normed else x
+            skip = float(str(traits.skip_scale))
+            x = (kept if skip == 1 else kept * skip) + node.drop(left(spec, part, run(h)))
             x = part.sum_norm(x) if part.has("sum_norm") else x
     return x
 

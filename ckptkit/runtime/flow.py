@@ -13,6 +13,7 @@ from typing import Any
 from ..errors import UndecidedError
 from ..schema.traits import Head, head
 from . import blocks, experts, heads, masks
+from .convolution import convolved
 from .rotary import table
 from .spec import Spec
 
@@ -37,6 +38,8 @@ def visible(
             rule = masks.chunk(length, window, mask if mask is not None and len(mask.shape) == 2 else None, ops=ops)
         else:
             rule = masks.window(length, window, ops=ops) if window else masks.causal(length, ops=ops)
+        if spec.traits.prefix is not None:
+            rule = masks.prefixed(ids, _token(spec.traits.prefix), ops=ops)
     elif application == "encoder" and window:
         rule = masks.around(ops.shape(ids)[1], window, ops=ops)
     elif application == "unilm":
@@ -50,6 +53,10 @@ def visible(
 
 def relative(ops: Any, spec: Spec, node: Any, ids: Any, like: Any) -> Any:
     return blocks.sinusoids(ops, spec, ops.shape(ids)[1], like.dtype)
+
+
+def distances(ops: Any, spec: Spec, node: Any, ids: Any) -> Any:
+    return node(ops.arange(spec.sizes["distances"]))
 
 
 def bias(ops: Any, spec: Spec, node: Any, ids: Any, both: bool) -> Any:
@@ -67,8 +74,17 @@ def distance_bias(ops: Any, spec: Spec, node: Any, ids: Any, like: Any, mask: An
 def angles(ops: Any, spec: Spec, node: Any, ids: Any, like: Any, positions: Any = None, kind: str = "all") -> Any:
     """How every position of a kind of layer is turned (see `rotary.table`)."""
     said: Any = spec.traits.rotary[kind]
+    wide = "float64" if "float64" in str(like.dtype) else "float32"
+    if spec.traits.rotary_planes == 2:
+        slots = tuple(_token(t) for t in (spec.traits.slot, spec.traits.other_slot) if t is not None)
+        both = masks.planes(ids, _token(spec.traits.prefix), slots, ops=ops) if positions is None else positions
+        return ops.concatenate(tuple(table(ops, said, both[:, i], wide) for i in (0, 1)), axis=-1)
     at = ops.expand_dims(ops.arange(ops.shape(ids)[1]), 0) if positions is None else positions
-    return table(ops, said, at, "float64" if "float64" in str(like.dtype) else "float32")
+    return table(ops, said, at, wide)
+
+
+def _token(said: object) -> int:
+    return int(str(said))
 
 
 def norm(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
@@ -99,6 +115,8 @@ ROLES: dict[str, Callable[..., Any]] = {
     "relative": relative,
     "moe": experts.moe,
     "angles": angles,
+    "distances": distances,
+    "conv": convolved,
     "bare_norm": blocks.bare,
     "distance_bias": distance_bias,
     "bias": bias,
@@ -131,7 +149,7 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
     out: dict[str, Any] = {}
     ids, mask, segments = inputs["input_ids"], inputs.get("attention_mask"), inputs.get("token_type_ids")
     traits = spec.traits
-    by_mask = traits.positions == "masked" or traits.alibi_kind == "place" or bool(traits.token_dropout)
+    by_mask = traits.positions == "masked" or traits.alibi_kind == "place" or bool(traits.token_dropout) or spec.has("encoder.conv")
     counted = (mask,) if by_mask and mask is not None and len(mask.shape) == 2 else ()
     embedded, x, words = run("embeddings", "embeddings", ids, segments, inputs.get("position_ids"), *counted)
     stack = "encoder" if traits.encoder else "decoder"
@@ -180,6 +198,10 @@ def _stack(
     out[f"{stack}.input"] = x
     positions = spec.traits.positions
     far = run("relative", "", ids, x) if positions == "relative" else None
+    if spec.has(f"{stack}.distances"):
+        far = run("distances", f"{stack}.distances", ids)
+        far = run("norm", f"{stack}.distances_norm", far) if spec.has(f"{stack}.distances_norm") else far
+    before = x
     added = run("bias", f"{stack}.position_bias", ids, both=stack == "encoder") if spec.has(f"{stack}.position_bias") else None
     if spec.has(f"{stack}.relative"):
         added = run("linear_bias", f"{stack}.relative", ids, both=stack == "encoder")
@@ -189,6 +211,8 @@ def _stack(
         at = spec.layer(i)
         more = (turned[at["rotary"]],) if at["rotary"] else ()
         x = run("block", path, x, seen[at["window"]], added, far, *encoded, *more)
+        if i == 0 and spec.has(f"{stack}.conv"):
+            x = run("conv", f"{stack}.conv", x, before, *counted)
         out[f"{stack}.{i}"] = x
     if spec.has(f"{stack}.norm") or (spec.traits.bare_norm and spec.traits.norm == "before"):
         x = run("norm", f"{stack}.norm", x) if spec.has(f"{stack}.norm") else run("bare_norm", "", x)
@@ -203,6 +227,7 @@ def _heads(run: Run, spec: Spec, hidden: Any, table: Any, ids: Any, mask: Any, o
     order = ("stem", "pooler", "summary")
     for name, (kind, path, activation) in sorted(heads_of(spec).items(), key=lambda h: h[1].kind not in order):
         activation = str(spec.traits.activation) if activation == "=activation" else activation
+        activation = activation or str(spec.traits.own.get(name, {}).get("activation") or "")
         if kind == "pooled_or_tokens":
             kind = "pooled" if pooled is not None else "tokens"
         if kind == "stem":

@@ -212,6 +212,8 @@ def _stands(arch: Architecture, word: str, sizes: Sizes, values: Mapping[str, ob
         on = bool(kinds[number])
     elif switch in values:
         on = bool(values[switch])
+    elif switch in arch.kinds:
+        on = any(arch.kinds[switch](values) or ())
     else:
         held = [m for m in arch.modules.values() if m.switch == switch]
         on = bool(held) and all(_sized(m, sizes) for m in held)
@@ -249,6 +251,8 @@ def _resolve(arch: Architecture, values: Mapping[str, object]) -> Traits:
                 raise UndecidedError(f"neither the tensors nor a configuration say {name}", hint=f"give the configuration, or set {name}")
             found[field] = meant[values[name]]
     for name, allowed in traits.runs_with.items():
+        if name not in values and None not in allowed:
+            raise UndecidedError(f"neither the tensors nor a configuration say {name}", hint=f"give the configuration, or set {name}")
         if values.get(name) not in allowed:
             raise UndecidedError(f"no model can be built with {name} {values[name]!r}: it is not known here how that runs")
     own = {

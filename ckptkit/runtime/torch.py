@@ -34,6 +34,7 @@ class Ops:
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
+    ceil = staticmethod(torch.ceil)
     floor, square, rsqrt, expm1 = (
         staticmethod(torch.floor),
         staticmethod(torch.square),

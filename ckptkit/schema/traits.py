@@ -45,14 +45,17 @@ class Traits(NamedTuple):
     scaled_by_layer: object = False  # and by the layer's number, from 1
     mask: str = "all"  # all | causal: what a position of the only stack may see besides padding
     # learned | counted (after the padding index, padding not counted) | masked (counted by the mask, after `pad`) | relative (sinusoids) |
-    # bucketed | rotary | sinusoids (after `pad`) | none
+    # disentangled (DeBERTa's) | bucketed | rotary | sinusoids (after `pad`) | none
     positions: str = "learned"
+    distance_kinds: object = ()  # disentangled: c2p, p2c: what weighs distances, as a list or "c2p|p2c"
+    shared_keys: object = False  # disentangled: distances go through the projections of queries and keys
+    conv_activation: object = "tanh"
     distance: object = 64  # relative: clipped there
     bucket_distance: object = 128  # bucketed: the farthest bucket begins there
     bucket_count: object = 0  # how many buckets there are, where not as many as the table has rows
     pad: object = 0  # the padding index that `counted` positions begin after
     eos: object = 1  # the token that ends a sequence, at whose last place an `ended` head stands
-    projected: str = "embeddings"  # embeddings | words: what a projection to the layers' width takes, positions and norm with it or not
+    projected: str = "embeddings"  # embeddings | sum | words: a projection to the layers' width takes all and normed, all, words alone
     repeats: str = ""  # canonical value that says how often shared blocks run: "layers" (ALBERT)
     pooling: object = "cls"  # cls | bos (the first position) | mean | late (the mean of what is given at each): of a `classed` head
     token_dropout: object = False  # masked tokens are nothing, and the others as much larger as if fewer were there (ESM)
@@ -68,12 +71,14 @@ class Traits(NamedTuple):
     latent_eps: object = 1e-6  # of the norms inside low-rank attention
     parallel: object = False  # attention and feed-forward side by side, both of what came in
     residual_normed: object = False  # what comes out is added to what the norm gave, not to what came in
+    skip_scale: object = 1.0  # of what it is added to
     residual_scale: object = 1.0  # of what attention and feed-forward give
     residual_depth: object = 0.0  # and that, over the root of the number of layers
     embedding_scale: object = 1.0  # of the words; "root": the root of their width
     logit_scale: object = 1.0
     logit_divisor: object = 1.0
     logit_width: object = 0.0  # and logits are divided by the hidden width over that
+    head_normed: object = False  # the rows of the head of words are taken at unit length (Baichuan 2)
     logit_cap: object = 0.0  # cap * tanh(x / cap)
     score_scale: object = 0.0  # what scores are multiplied by; 0: as `scaled` says
     score_scale_of: object = 0.0  # a number by whose root they are divided
@@ -92,6 +97,13 @@ class Traits(NamedTuple):
     # all | sliding | sliding_or_no_window | listed (by no_rope_layers or its interval): the layers that are turned
     rotary_in: str = "all"  # or said: by the canonical value "turned"
     turned_values: object = False  # values are turned as queries and keys are
+    rotary_planes: int = 1  # 2: each half of a head is turned by a position of its own (ChatGLM: see `masks.planes`)
+    rotary_dtype: str = ""  # what the rates are rounded to: "float16"
+    # the token before which all positions see each other, and those whose places all later ones share in the first plane, the first of them
+    # that is there; None: there is none
+    prefix: object = None
+    slot: object = None
+    other_slot: object = None
     rotary_size: object = 0  # how many columns of a head are turned, where no share of it says so
     window: object = 0  # how many positions, its own among them, a position sees in layers that slide
     # past | chunk | around: what came before it, what is in its own chunk of the input, or half of it on either side
@@ -132,9 +144,10 @@ OPTIONS: dict[str, object] = {
     "least_sum": 0.0,
     "expert_limit": 0.0, "expert_slope": 1.0, "latent_eps": 1e-6, "limited": True,
     "router_noise": 0.0,
-    "residual_depth": 0.0, "logit_width": 0.0, "unit_heads": False,
-    "turned_values": False, "pooling": "cls", "token_dropout": False, "mask_token": None, "temperature": False, "temperature_floor": 1.0,
-    "temperature_scale": 0.0,
+    "residual_depth": 0.0, "logit_width": 0.0, "unit_heads": False, "temperature": False, "temperature_floor": 1.0,
+    "temperature_scale": 0.0, "head_normed": False, "prefix": None, "slot": None, "other_slot": None, "skip_scale": 1.0,
+    "distance_kinds": (), "shared_keys": False, "conv_activation": "tanh", "bucket_count": 0,
+    "turned_values": False, "pooling": "cls", "token_dropout": False, "mask_token": None,
 }  # fmt: skip
 # what outputs depend on and no form has a value for: it is not taken for switched off where a configuration leaves it out
 ASKED = frozenset(
@@ -153,6 +166,8 @@ ASKED = frozenset(
         "temperature",
         "temperature_floor",
         "temperature_scale",
+        "head_normed",
+        "prefix",
     )
 )
 MEANT: dict[str, Mapping[object, str]] = {  # words that a configuration says by yes or no
@@ -164,20 +179,21 @@ WORDS: dict[str, frozenset[str]] = {
     "norm": frozenset(("after", "before")),
     "norm_kind": frozenset(("layer", "rms")),
     "mask": frozenset(("all", "causal")),
-    "projected": frozenset(("embeddings", "words")),
-    "positions": frozenset(("learned", "counted", "relative", "bucketed", "rotary", "masked", "sinusoids", "none")),
+    "projected": frozenset(("embeddings", "sum", "words")),
+    "positions": frozenset(("learned", "counted", "relative", "bucketed", "rotary", "masked", "disentangled", "sinusoids", "none")),
     "alibi_kind": frozenset(("distance", "place")),
     "window_kind": frozenset(("past", "chunk", "around")),
     "qk_norm": frozenset(("before", "after")),
     "pairs": frozenset(("half", "interleaved")),
+    "rotary_dtype": frozenset(("", "float16")),
     "rotary_in": frozenset(("all", "sliding", "sliding_or_no_window", "listed", "said")),
     "router": frozenset(("softmax", "softmax_chosen", "sigmoid", "sigmoid_input", "two_rounds")),
     "group_score": frozenset(("two", "best")),
 }
-HEAD_KINDS = frozenset(
-    ("pooler", "lm", "stem", "classed", "stemmed", "pooled", "tokens", "pooled_or_tokens", "first", "ended", "summary", "last", "detector")
-    + ("kept", "part")
-)
+HEAD_KINDS = frozenset((
+    "pooler", "lm", "stem", "classed", "stemmed", "pooled", "tokens", "pooled_or_tokens", "first", "ended", "summary", "last", "detector",
+    "kept", "part",
+))  # fmt: skip
 ACTIVATIONS = frozenset(("gelu", "gelu_tanh", "gelu_10", "relu", "relu2", "silu", "tanh", "linear", "quick_gelu", "xielu"))
 
 

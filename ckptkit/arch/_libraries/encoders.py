@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from ckptkit.arch._libraries.transformers import DERIVED, HF_KEYS, WORD_PIECES
 from ckptkit.arch.bert import DEFAULTS, MLM_OWN, SIZES
-from ckptkit.schema import TORCH, Besides, Class, ConfigForm, Dialect, Files, Key, Lack, Module, Repeat
+from ckptkit.schema import TORCH, Besides, Class, ConfigForm, Dialect, Files, Key, Module, Repeat
 
 Rows = Mapping[str, str | tuple[str, ...]]
 
@@ -96,7 +96,7 @@ def form(
 
 def hf(
     rows: Rows, config: ConfigForm, family: tuple[Class, ...], *, prefixes: tuple[str, ...], again: Mapping[str, Repeat] = BERT_AGAIN,
-    lacks: Mapping[str, Lack] = {}, sidecars: Mapping[str, str] = WORD_PIECES, besides: Besides | None = None,
+    sidecars: Mapping[str, str] = WORD_PIECES, besides: Besides | None = None,
 ) -> Dialect:  # fmt: skip
     """A family's names in transformers."""
     return Dialect(
@@ -106,7 +106,6 @@ def hf(
         prefixes=prefixes,
         rows=rows,
         besides=besides or Besides(repeats=again, derived=DERIVED),
-        lacks=lacks,
         classes=family,
         files=Files(metadata={"format": "pt"}, sidecars=sidecars),
         config=config,
