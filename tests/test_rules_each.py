@@ -12,6 +12,7 @@ import numpy as np
 import oracles
 import packed_makers as packed
 import pytest
+from cousins import bare
 from ranks_makers import ranks
 from safetensors.numpy import load_file, save_file
 from trained import damaged, sound
@@ -404,6 +405,7 @@ CASES: dict[str, tuple[Maker, Maker]] = {
     "switch": (t5(gated=False), t5(gated=True)),
     "tie": (bert(lambda a: a.update({DECODER: a["bert.embeddings.word_embeddings.weight"] + 1})),
         bert(lambda a: a.update({DECODER: a["bert.embeddings.word_embeddings.weight"]}))),
+    "cousins": (at(lambda f: bare(f, said=False)), at(lambda f: bare(f, said=True))),
     "trailing": (legacy(after=b"more"), legacy()),
     "unexpected": (bert(more("adapter.down", np.eye(3, dtype=np.float32))), bert(more(POSITIONS, np.arange(64)[None]))),
     "unknown": (saved(lambda torch: {"w": torch.ones(3)}), bert()),

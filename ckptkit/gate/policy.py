@@ -44,6 +44,7 @@ _ENTRY = {
     "config",
     "architecture",
     "dialect",
+    "scope",
     "part",
     "container",
     "select",
@@ -177,7 +178,7 @@ def _entries(raw: dict[str, object], base: Choice, limits: Mapping[str, int], fo
         if isinstance(value, bool) or not isinstance(value, (int, str)):
             raise UsageError(f"expect: {key} = {value!r}: expected a word or a whole number", path=source)
         expect[key] = str(value)
-    options = {k: v for k in ("config", "architecture", "dialect", "part", "container") if (v := _text(raw, k, source))}
+    options = {k: v for k in ("config", "architecture", "dialect", "scope", "part", "container") if (v := _text(raw, k, source))}
     if "config" in options:
         options["config"] = os.path.join(folder, options["config"])
     lock = _text(raw, "lock", source)

@@ -12,6 +12,7 @@ from ..tensors import StoredTensor
 from .adapters import WRAPPER, config_of, target
 from .examine import Subject
 from .lora import TOKENS, Adapter, read_adapter
+from .recognition import Question
 from .weight_graph import bind
 
 _APART = ("original_module", "modules_to_save", "token_adapter", TOKENS)
@@ -37,5 +38,5 @@ def take_apart(subject: Subject, said: Mapping[str, object] | None) -> tuple[Sub
     finally:
         checkpoint.tensors = base
     raw = subject.config
-    graph = bind(checkpoint, declared=raw.declared if raw else None, config=raw.raw if raw else None)
+    graph = bind(checkpoint, Question(declared=raw.declared, config=raw.raw) if raw else Question())
     return subject._replace(graph=graph), adapter

@@ -12,7 +12,7 @@ from ..arch import known as known_architecture
 from ..configuration.read import BLOCK
 from ..findings import Finding
 from ..graph.examine import Subject
-from ..graph.recognize import Recognition, recognize
+from ..graph.recognize import recognize
 from ..support.name_text import collapse, natural
 from ._base import count, rule
 
@@ -68,13 +68,32 @@ def _learned_empty(found: Learned, name: str, shape: Sequence[int]) -> bool:
     return all(n or size_of(dim, found.env, seen.at) == 0 for n, dim in zip(shape, seen.row.dims, strict=True))
 
 
+@rule("cousins", "info", "The tensors are of one architecture alone, or something says of which")
+def cousins(s: Subject) -> Iterator[Finding]:
+    """Several architectures may have tensors of the same names, which they compute other things with: RoBERTa's, without the prefix that
+    only it has, are BERT's. Where no configuration names one, the one that fits best is shown, and the others are named. What depends
+    on it (another naming, a model that runs) is then refused.
+
+    What to do: give the configuration with --config, or say which it is with --architecture.
+    """
+    r = s.graph.recognition
+    if r is not None and r.cousins:
+        others = ", ".join(r.cousins)
+        what = f"the tensors could be {others}'s as well as {r.architecture.name}'s: the names are the same, and nothing says which"
+        yield Finding("info", "cousins", "", what, f"--architecture {r.architecture.name}, or the configuration with --config", "undecided")
+    elif r is not None and r.likely and not _told(s):
+        names = (r.architecture.name, *r.likely)
+        what = f"the names are also those of {' and '.join(r.likely)}, whole or but for a tensor or two, and no file says which"
+        hint = " or ".join(f"--architecture {n}" for n in names)
+        yield Finding("info", "cousins", "", f"{what}: taken for {r.architecture.title}", hint, "undecided")
+
+
 @rule("architecture", "error", "The architecture declared is the architecture seen")
 def architecture(s: Subject) -> Iterator[Finding]:
     """The architecture that the configuration declares (`model_type`, or the class it names) is held against the one whose
     tensor names explain the file best. An error where they are two different ones, or where the declared one's names match nothing;
     a warning where the declared name is unknown here though another architecture names its tensors so (many share their names: such a one
-    is not taken for the other). Names that are those of several architectures, of which no file says one, are an information that says all.
-    Where neither is known: rule `unknown`.
+    is not taken for the other). Where neither is known: rule `unknown`.
 
     What to do: use the configuration that belongs to the weights. `--architecture` overrules recognition.
     """
@@ -133,21 +152,6 @@ def architecture(s: Subject) -> Iterator[Finding]:
             f"{s.config_name} says {declared}, {'whose names do not match' if learned else 'which is unknown here'}; "
             f"the tensors are those of {arch.title}",
         )
-    r = s.graph.recognition
-    if r is not None and (r.others or r.lost) and not _told(s):
-        yield _one_of_several(r)
-
-
-def _one_of_several(r: Recognition) -> Finding:
-    """The names are those of more than one architecture, and no file says of which."""
-    whole = [r.architecture.name, *r.others]
-    said = f"the names are those of {' and of '.join(whole)}, and no file says which"
-    if r.lost:
-        said += f"; they are also what {' or '.join(r.lost)} would have left without what it lacks here"
-    return Finding(
-        "info", "architecture", collapse(sorted(r.matches, key=natural), 3),
-        f"{said}: taken for {r.architecture.title}", " or ".join(f"--architecture {n}" for n in [*whole, *r.lost]), "undecided",
-    )  # fmt: skip
 
 
 def _is_labelled(s: Subject) -> bool:

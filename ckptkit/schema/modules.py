@@ -100,6 +100,7 @@ class Canonical(Protocol):
     names: tuple[str, ...]
     modules: dict[str, Module]
     signature: tuple[tuple[str, int, int], ...]
+    usual: tuple[tuple[str, int, int], ...]
     heads: tuple[str, ...]
     rank: int
     traits: dict[str, object]
