@@ -107,6 +107,7 @@ def last_linear(ops: Any, spec: Spec, node: Any, hidden: Any, mask: Any = None) 
 
 ROLES: dict[str, Callable[..., Any]] = {
     "embeddings": blocks.embeddings,
+    "decoder_embeddings": blocks.decoder_embeddings,
     "attention": blocks.attention,
     "ffn": blocks.ffn,
     "gau": blocks.gated_unit,
@@ -137,7 +138,7 @@ ROLES: dict[str, Callable[..., Any]] = {
 
 
 # a place of this name below a block runs so; others only hold what lies below them
-ROLE_OF_NAME = {n: n for n in ("attention", "ffn", "embeddings", "moe", "gau")} | {"cross_attention": "attention"}
+ROLE_OF_NAME = {n: n for n in ("attention", "ffn", "embeddings", "decoder_embeddings", "moe", "gau")} | {"cross_attention": "attention"}
 
 
 def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "encoder") -> dict[str, Any]:
@@ -172,7 +173,10 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
     if traits.encoder and traits.decoder and spec.has("decoder"):
         out["encoder"] = x
         target = inputs["decoder_input_ids"]
-        _, y, _ = run("embeddings", "embeddings", target)
+        if spec.has("decoder_embeddings"):
+            _, y, words = run("decoder_embeddings", "decoder_embeddings", target, words)
+        else:
+            _, y, _ = run("embeddings", "embeddings", target)
         sees = run("visible", "", target, inputs.get("decoder_attention_mask"), application="lm")
         memory_seen = run("visible", "", ids, mask) if mask is None or len(mask.shape) == 2 else None
         x = _stack(run, spec, "decoder", target, (y, {0: sees}, {}, ()), out, (x, memory_seen))
