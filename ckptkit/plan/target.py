@@ -153,7 +153,7 @@ def choose_dialect(subject: Subject, to: str | None, container: str | None = Non
         fits,
         key=lambda d: (
             d.container == container,
-            d is own and d.container == named,
+            d.container == named and d is own,
             d.name == to,
             len(groups & arch.table(d.name).groups),
             len({b.row.parts[b.which] for b in subject.graph.params.values()} & arch.table(d.name).by_param.keys()),
