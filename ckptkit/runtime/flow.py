@@ -129,6 +129,7 @@ ROLES: dict[str, Callable[..., Any]] = {
     "mean": heads.mean,
     "first": heads.first,
     "ended": heads.ended,
+    "spans": heads.spans,
     "summary": heads.summary,
     "detector": heads.detector,
     "linear": linear,
@@ -255,8 +256,8 @@ def _heads(run: Run, spec: Spec, hidden: Any, table: Any, ids: Any, mask: Any, o
             out[name] = run("first", path, hidden, activation=activation)
         elif kind == "ended":
             out[name] = run("ended", path, hidden, ids)
-        elif kind == "detector":
-            out[name] = run("detector", path, hidden)
+        elif kind in ("detector", "spans"):
+            out[name] = run(kind, path, hidden)
 
 
 def _same(x: Any) -> Any:
