@@ -24,6 +24,10 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "roformer classes": ("RoFormerForSequenceClassification", {"hidden_act": "relu"}),
     "roformer tokens": ("RoFormerForTokenClassification", {}),
     "roformer answers": ("RoFormerForQuestionAnswering", {"embedding_size": 20, "num_labels": 2}),
+    "bert": ("BertForPreTraining", {}),
+    "roberta": ("RobertaForMaskedLM", {}),
+    "ernie": ("ErnieForMaskedLM", {"use_task_id": True, "task_type_vocab_size": 3}),
+    "electra": ("ElectraForMaskedLM", {"embedding_size": 20}),
     "megatron_bert": ("MegatronBertForPreTraining", {"layer_norm_eps": 1e-5}),
     "megatron_bert classes": ("MegatronBertForSequenceClassification", {}),
     "roberta_prelayernorm": ("RobertaPreLayerNormForMaskedLM", {"type_vocab_size": 1}),
@@ -89,6 +93,12 @@ def make(case: str, folder: Path) -> Path:
     return path
 
 
+def decoded(given: Arrays) -> Arrays:
+    """The same inputs with a text to go on with."""
+    ids = np.random.default_rng(4).integers(4, 83, (2, LENGTH))  # as many as the encoder's, for heads that look at both
+    return {**{k: v for k, v in given.items() if k != "token_type_ids"}, "decoder_input_ids": ids}
+
+
 def inputs(segments: bool = True) -> Arrays:
     rng = np.random.default_rng(3)
     ids = rng.integers(4, 101, (2, LENGTH))
@@ -98,6 +108,25 @@ def inputs(segments: bool = True) -> Arrays:
     out = {"input_ids": ids, "attention_mask": mask}
     return {**out, "token_type_ids": (np.arange(LENGTH) >= 11).astype(np.int64)[None].repeat(2, 0)} if segments else out
 
+
+# of sequence-to-sequence models, whose configurations have other keys
+LARGE: dict[str, Any] = {
+    "vocab_size": 101, "d_model": 24, "encoder_layers": 3, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 3,
+    "encoder_ffn_dim": 44, "decoder_ffn_dim": 36, "max_position_embeddings": 48, "num_labels": 5, "pad_token_id": 1, "eos_token_id": 2,
+    "bos_token_id": 0, "decoder_start_token_id": 2, "forced_eos_token_id": None,
+}  # fmt: skip
+CASES |= {
+    "bart": ("BartForConditionalGeneration", {**LARGE, "scale_embedding": True}),
+    "bart model": ("BartModel", {**LARGE, "activation_function": "relu"}),
+    "bart answers": ("BartForQuestionAnswering", {**LARGE, "num_labels": 2}),
+    "mbart": ("MBartForConditionalGeneration", LARGE),
+    "pegasus": ("PegasusForConditionalGeneration", {**LARGE, "scale_embedding": True, "pad_token_id": 0}),
+    "marian": ("MarianMTModel", {**LARGE, "activation_function": "swish"}),
+    "marian two vocabularies": ("MarianMTModel", {**LARGE, "share_encoder_decoder_embeddings": False, "decoder_vocab_size": 83}),
+    "m2m_100": ("M2M100ForConditionalGeneration", LARGE),
+    "blenderbot": ("BlenderbotForConditionalGeneration", LARGE),
+    "blenderbot_small": ("BlenderbotSmallForConditionalGeneration", LARGE),
+}
 
 HEADS = ("mlm", "classification", "classifier", "lm")
 OUTPUTS = {"prediction_logits": "mlm", "seq_relationship_logits": "nsp", "pooler_output": "pooler", "last_hidden_state": "hidden"}
@@ -129,10 +158,25 @@ def expected(case: str, path: Path, given: Arrays, dtype: str = "float32") -> Ar
     cls = getattr(transformers, CASES[case][0])
     model = cls.from_pretrained(path, dtype=getattr(torch, dtype), attn_implementation="eager").eval()
     theirs = outputs(model, given)
+    if "encoder_last_hidden_state" in theirs:
+        return two_stacks(theirs)
     last = max(int(n.rpartition(".")[2]) for n in theirs if n.startswith("hidden_states."))
     named = {"hidden_states.0": "encoder.input", **{f"hidden_states.{i}": f"encoder.{i - 1}" for i in range(1, last)}, **OUTPUTS}
     named[f"hidden_states.{last}"] = "hidden"
     found = {named[n]: x for n, x in theirs.items() if n in named}
+    if "logits" in theirs:
+        found["logits"] = theirs["logits"]
+    if "start_logits" in theirs:
+        found["qa"] = np.stack([theirs["start_logits"], theirs["end_logits"]], axis=-1)
+    return found
+
+
+def two_stacks(theirs: Arrays) -> Arrays:
+    """What an encoder-decoder gives, under our names."""
+    found = {"encoder": theirs["encoder_last_hidden_state"]}
+    for stack, last in (("encoder", "encoder"), ("decoder", "hidden")):
+        states = [theirs[f"{stack}_hidden_states.{i}"] for i in range(50) if f"{stack}_hidden_states.{i}" in theirs]
+        found |= {f"{stack}.input": states[0], last: states[-1], **{f"{stack}.{i}": h for i, h in enumerate(states[1:-1])}}
     if "logits" in theirs:
         found["logits"] = theirs["logits"]
     if "start_logits" in theirs:

@@ -22,6 +22,7 @@ from ..schema.layout import general, parse
 from ..support.links import leads_out
 from ..support.strict_json import read_bytes, read_json
 from .find import of_own_stem, of_released_name
+from .other_words import in_berts_words
 
 LABELS = ("model_type", "architectures", "transformers_version")  # keys of configurations that say whose they are
 BLOCK = "ckptkit"  # the key of our own block in a written configuration
@@ -225,8 +226,7 @@ def interpret(config: RawConfig, arch: Architecture, dialect: Dialect) -> Values
     """The canonical values of a configuration, with a finding for every value that cannot be one."""
     d = form_of(config, arch, dialect)
     form = d.config
-    unfolded = form.reader.unfold(config.raw) if form.reader.unfold is not None else None
-    raw = dict(config.raw) if unfolded is None else unfolded
+    raw = (form.reader.unfold(config.raw) if form.reader.unfold is not None else None) or in_berts_words(config.raw, arch, form)
     raw.pop(BLOCK, None)
     sense = _Sense(arch, d, raw)
     for alternatives, spec in form.keys.items():

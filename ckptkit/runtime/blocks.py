@@ -42,9 +42,37 @@ def learned(ops: Any, node: Any, x: Any) -> Any:
     return ops.where(x > 0, above * x * x + beta * x, (ops.expm1(bounded) - x) * below + beta * x)
 
 
+class Lent:
+    """The encoder's table of words, as a module of the decoder's embeddings."""
+
+    def __init__(self, ops: Any, weight: Any) -> None:
+        self.ops, self.weight = ops, weight
+
+    def __call__(self, ids: Any) -> Any:
+        return self.ops.take(self.weight, ids, axis=0)
+
+
+class WithWords:
+    """A decoder's embeddings with the encoder's words."""
+
+    def __init__(self, node: Any, word: Lent) -> None:
+        self.node, self.word = node, word
+
+    def has(self, name: str) -> bool:
+        return name == "word" or bool(self.node.has(name))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.node, name)
+
+
+def decoder_embeddings(ops: Any, spec: Spec, node: Any, ids: Any, table: Any) -> Any:
+    """`embeddings` of a decoder, whose words are the encoder's (`table`) unless it has some of its own."""
+    return embeddings(ops, spec, node if node.has("word") else WithWords(node, Lent(ops, table)), ids)
+
+
 def embeddings(ops: Any, spec: Spec, node: Any, ids: Any, segments: Any = None, positions: Any = None, mask: Any = None) -> Any:
     """(embedded, what enters the first block, the word table): word + position + segment (+ the first task), normed; then projected."""
-    x = node.word(ids)
+    x, words = node.word(ids), node.word.weight
     scale = spec.traits.embedding_scale
     if scale == "root" or scale is True:
         x = x * math.sqrt(spec.sizes["hidden"])
@@ -57,9 +85,12 @@ def embeddings(ops: Any, spec: Spec, node: Any, ids: Any, segments: Any = None, 
         x = node.project(x)
     elif node.has("project") and node.has("position") and node.position.weight.shape[-1] != x.shape[-1]:  # OPT: positions as wide as blocks
         x = node.project(x) + node.position(place(ops, spec, ids, mask) if positions is None else positions)
-        return x, x, node.word.weight
-    if spec.traits.positions == "sinusoids":
+        return x, x, words
+    x = node.word_norm(x) if node.has("word_norm") else x
+    if spec.traits.positions in ("sinusoids", "counted_sinusoids"):
         x = x + sine_rows(ops, spec, place(ops, spec, ids) if positions is None else positions, x.dtype)
+    if spec.traits.positions == "waves":
+        x = x + wave_rows(ops, spec, place(ops, spec, ids) if positions is None else positions, x.dtype)
     if node.has("position"):
         x = x + position_rows(ops, spec, node, place(ops, spec, ids, mask) if positions is None else positions)
     if node.has("segment"):
@@ -73,7 +104,7 @@ def embeddings(ops: Any, spec: Spec, node: Any, ids: Any, segments: Any = None, 
     elif spec.traits.bare_norm and spec.traits.norm == "after":
         x = bare(ops, spec, None, x)
     x = node.drop(x)
-    return x, node.project(x) if node.has("project") and not first and not summed else x, node.word.weight
+    return x, node.project(x) if node.has("project") and not first and not summed else x, words
 
 
 def without_masked(ops: Any, spec: Spec, x: Any, ids: Any, mask: Any) -> Any:
@@ -86,7 +117,7 @@ def without_masked(ops: Any, spec: Spec, x: Any, ids: Any, mask: Any) -> Any:
 
 def position_rows(ops: Any, spec: Spec, node: Any, rows: Any) -> Any:
     """The rows of the position table, which may lie in two: those that padding uses, and those of real positions after them."""
-    if not node.has("reserved"):
+    if not node.has("reserved") or spec.traits.positions == "learned":  # these begin with the first row that is not reserved
         return node.position(rows)
     first = spec.sizes["reserved"]
     real = node.position(ops.maximum(rows - first, 0))
@@ -99,6 +130,9 @@ def place(ops: Any, spec: Spec, ids: Any, mask: Any = None) -> Any:
         pad = int(str(spec.traits.pad))
         real = ops.cast(ids == ids if mask is None else mask != 0, "int32")
         return ops.cumsum(real, axis=1) * real + pad
+    if spec.traits.positions == "counted_sinusoids":  # which begin after `pad` by themselves
+        real = ops.cast(ids != int(str(spec.traits.pad)), "int32")
+        return ops.cumsum(real, axis=1) * real - 1
     if spec.traits.positions == "counted":
         pad = int(str(spec.traits.pad))
         real = ops.cast(ids != pad, "int32")
@@ -166,7 +200,8 @@ def projected(ops: Any, spec: Spec, node: Any, x: Any, memory: Any, turned: Any)
         if clip:
             a = ops.clip(a, -clip, clip)
         batch, length, width = ops.shape(a)
-        a = ops.reshape(a, (batch, length, width // spec.head_dim, spec.head_dim))
+        wide = spec.head_dim_of(node.path)
+        a = ops.reshape(a, (batch, length, width // wide, wide))
         late = spec.traits.qk_norm == "after"
         if norm is not None and not whole and not late:
             a = norm(a)
@@ -336,6 +371,14 @@ def sine_rows(ops: Any, spec: Spec, at: Any, dtype: Any) -> Any:
     rates = ops.constant([math.exp(-math.log(10000.0) * i / (half - 1)) for i in range(half)], "float32")
     angle = ops.expand_dims(ops.cast(at, "float32") + (int(str(spec.traits.pad)) + 1), -1) * rates
     return ops.cast(ops.concatenate((ops.sin(angle), ops.cos(angle)), axis=-1), dtype)
+
+
+def wave_rows(ops: Any, spec: Spec, at: Any, dtype: Any) -> Any:
+    """The sines and then the cosines of every position, [batch or 1, position, hidden]."""
+    width = spec.sizes["hidden"]
+    rates = ops.constant([10000.0 ** (-2 * i / width) for i in range((width + 1) // 2)], "float32")
+    angle = ops.expand_dims(ops.cast(at, "float32"), -1) * rates
+    return ops.cast(ops.concatenate((ops.sin(angle), ops.cos(angle)[..., : width // 2]), axis=-1), dtype)
 
 
 def buckets(ops: Any, distance: Any, *, both: bool, count: int, farthest: int) -> Any:

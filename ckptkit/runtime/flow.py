@@ -107,6 +107,7 @@ def last_linear(ops: Any, spec: Spec, node: Any, hidden: Any, mask: Any = None) 
 
 ROLES: dict[str, Callable[..., Any]] = {
     "embeddings": blocks.embeddings,
+    "decoder_embeddings": blocks.decoder_embeddings,
     "attention": blocks.attention,
     "ffn": blocks.ffn,
     "gau": blocks.gated_unit,
@@ -128,6 +129,7 @@ ROLES: dict[str, Callable[..., Any]] = {
     "mean": heads.mean,
     "first": heads.first,
     "ended": heads.ended,
+    "spans": heads.spans,
     "summary": heads.summary,
     "detector": heads.detector,
     "linear": linear,
@@ -137,7 +139,7 @@ ROLES: dict[str, Callable[..., Any]] = {
 
 
 # a place of this name below a block runs so; others only hold what lies below them
-ROLE_OF_NAME = {n: n for n in ("attention", "ffn", "embeddings", "moe", "gau")} | {"cross_attention": "attention"}
+ROLE_OF_NAME = {n: n for n in ("attention", "ffn", "embeddings", "decoder_embeddings", "moe", "gau")} | {"cross_attention": "attention"}
 
 
 def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "encoder") -> dict[str, Any]:
@@ -172,7 +174,10 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
     if traits.encoder and traits.decoder and spec.has("decoder"):
         out["encoder"] = x
         target = inputs["decoder_input_ids"]
-        _, y, _ = run("embeddings", "embeddings", target)
+        if spec.has("decoder_embeddings"):
+            _, y, words = run("decoder_embeddings", "decoder_embeddings", target, words)
+        else:
+            _, y, _ = run("embeddings", "embeddings", target)
         sees = run("visible", "", target, inputs.get("decoder_attention_mask"), application="lm")
         memory_seen = run("visible", "", ids, mask) if mask is None or len(mask.shape) == 2 else None
         x = _stack(run, spec, "decoder", target, (y, {0: sees}, {}, ()), out, (x, memory_seen))
@@ -251,8 +256,8 @@ def _heads(run: Run, spec: Spec, hidden: Any, table: Any, ids: Any, mask: Any, o
             out[name] = run("first", path, hidden, activation=activation)
         elif kind == "ended":
             out[name] = run("ended", path, hidden, ids)
-        elif kind == "detector":
-            out[name] = run("detector", path, hidden)
+        elif kind in ("detector", "spans"):
+            out[name] = run(kind, path, hidden)
 
 
 def _same(x: Any) -> Any:

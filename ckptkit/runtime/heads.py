@@ -7,6 +7,7 @@ classed           one linear layer over the text, pooled as the configuration sa
 stemmed           one linear layer at every position, over the stem
 pooled            one linear layer over the pooled output (the first position where there is no pooler)
 tokens            one linear layer at every position
+spans             a linear layer each for where a span starts and where it ends, at every position: two numbers (UIE, before its sigmoid)
 pooled_or_tokens  `pooled` where the model has a pooler, else `tokens` (transformers' two classes with one name; the one that
                   a configuration names decides)
 first             dense, tanh, linear over the first position (RoBERTa's classification head)
@@ -67,6 +68,10 @@ def mean(ops: Any, spec: Spec, node: Any, x: Any, mask: Any = None) -> Any:
 
 def first(ops: Any, spec: Spec, node: Any, hidden: Any, activation: str = "") -> Any:
     return node.output(node.drop(activate(ops, activation or "tanh", node.dense(node.drop(hidden[:, 0])))))
+
+
+def spans(ops: Any, spec: Spec, node: Any, hidden: Any) -> Any:
+    return ops.concatenate((node.start(hidden), node.end(hidden)), axis=-1)
 
 
 def ended(ops: Any, spec: Spec, node: Any, hidden: Any, ids: Any) -> Any:

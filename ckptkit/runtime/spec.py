@@ -49,6 +49,10 @@ class Spec(NamedTuple):
     def head_dim(self) -> int:
         return self.sizes["head_dim"]
 
+    def head_dim_of(self, path: str) -> int:
+        """The width of the heads of a stack: a decoder may have others than the encoder."""
+        return self.sizes.get("decoder_head_dim", self.head_dim) if path.startswith("decoder.") else self.head_dim
+
     def eps(self, leaf: Leaf) -> float:
         """What a norm adds to the variance."""
         if leaf.path.endswith((".query_a_norm", ".latent_norm")):

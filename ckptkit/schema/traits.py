@@ -45,7 +45,8 @@ class Traits(NamedTuple):
     scaled_by_layer: object = False  # and by the layer's number, from 1
     mask: str = "all"  # all | causal: what a position of the only stack may see besides padding
     # learned | counted (after the padding index, padding not counted) | masked (counted by the mask, after `pad`) | relative (sinusoids) |
-    # disentangled (DeBERTa's) | bucketed | rotary | sinusoids (after `pad`) | none
+    # disentangled (DeBERTa's) | bucketed | rotary | sinusoids (after `pad`) | counted_sinusoids (likewise,
+    # padding not counted) | waves (from 0) | none
     positions: str = "learned"
     distance_kinds: object = ()  # disentangled: c2p, p2c: what weighs distances, as a list or "c2p|p2c"
     shared_keys: object = False  # disentangled: distances go through the projections of queries and keys
@@ -180,7 +181,9 @@ WORDS: dict[str, frozenset[str]] = {
     "norm_kind": frozenset(("layer", "rms")),
     "mask": frozenset(("all", "causal")),
     "projected": frozenset(("embeddings", "sum", "words")),
-    "positions": frozenset(("learned", "counted", "relative", "bucketed", "rotary", "masked", "disentangled", "sinusoids", "none")),
+    "positions": frozenset((
+        "learned", "counted", "relative", "bucketed", "rotary", "masked", "disentangled", "sinusoids", "counted_sinusoids", "waves", "none",
+    )),
     "alibi_kind": frozenset(("distance", "place")),
     "window_kind": frozenset(("past", "chunk", "around")),
     "qk_norm": frozenset(("before", "after")),
@@ -192,7 +195,7 @@ WORDS: dict[str, frozenset[str]] = {
 }
 HEAD_KINDS = frozenset((
     "pooler", "lm", "stem", "classed", "stemmed", "pooled", "tokens", "pooled_or_tokens", "first", "ended", "summary", "last", "detector",
-    "kept", "part",
+    "spans", "kept", "part",
 ))  # fmt: skip
 ACTIVATIONS = frozenset(("gelu", "gelu_tanh", "gelu_10", "relu", "relu2", "silu", "tanh", "linear", "quick_gelu", "xielu"))
 
