@@ -348,6 +348,14 @@ def bind(
     shapes |= {n: u.shape or () for n, u in checkpoint.unread.items() if not any(n in a for a in (*apart, checkpoint.beside))}
     asked = Question(declared, architecture, dialect, part, config or {}, checkpoint.called)
     found = recognized(shapes, checkpoint.aliases, asked)
+    if checkpoint.per_rank:
+        from .ranks import join_ranks
+
+        join_ranks(checkpoint, found)
+    if found is not None and found.dialect.pads:
+        from .ranks import cut_padding
+
+        cut_padding(checkpoint, found, config or {})
     if found is None and not checkpoint.special[0]:
         checkpoint.special = adapters.alone(checkpoint)
     untied = found is not None and denies_ties(found.dialect, config or {})

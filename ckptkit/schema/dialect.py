@@ -13,6 +13,7 @@ from .adjust import Adjust
 
 if TYPE_CHECKING:
     from .library_names import Spelling
+    from .split import Split
 
 # style: kind -> canonical suffix -> (layout form, stored suffix, further suffixes met when reading)
 # the form is "canonical", "transposed" (linear weights stored in, out), "conv" (stored 1, in, out: a convolution of width one) or
@@ -284,6 +285,8 @@ class Dialect(NamedTuple):
     besides: Besides = Besides()
     files: Files = Files()
     library: Library = Library()
+    split: Split | None = None  # how tensor-parallel ranks share its tensors
+    pads: str = ""  # the axis that is padded to a multiple ("vocab"): its true size is the configuration's
 
     @property
     def mark(self) -> str:

@@ -7,6 +7,7 @@ Sources: transformers 4.30 to 5.23, models/*/modeling_*.py and configuration_*.p
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 from ckptkit.arch._libraries.decoder_words import D as D
@@ -69,6 +70,15 @@ def attention(
         out[D + "attention.query_norm"] = norm("(heads head_dim)" if whole else qk_norm, bias=False)
         out[D + "attention.key_norm"] = norm(f"({kv} head_dim)" if whole else qk_norm, bias=False)
     return out
+
+
+def grouped(modules: Mapping[str, Module]) -> dict[str, Module]:
+    """Attention whose query heads are told apart by the key that they share, which some namings keep beside them."""
+
+    def told(m: Module) -> Module:
+        return m._replace(params=tuple((suffix, re.sub(r"\bheads\b", "kv_heads per_group", text)) for suffix, text in m.params))
+
+    return {n: told(m) if n in (D + "attention.query", D + "attention.output") else m for n, m in modules.items()}
 
 
 def gated(
@@ -411,11 +421,12 @@ def mlx(disk: Dialect, at: str, width: str = "moe_intermediate") -> Dialect:
 
 def decoder(name: str, title: str, modules: Mapping[str, Module], *dialects: Dialect, **more: object) -> Architecture:
     """An architecture of one stack with rotary positions."""
-    pairs = any("two" in text.replace("(", " ").split() for m in modules.values() for _, text in m.params)
+    axes = {a for m in modules.values() for _, text in m.params for a in text.replace("(", " ").split()}
+    pairs, groups = "two" in axes, "per_group" in axes
     said: dict[str, object] = {
         "heads": ("heads", "kv_heads"),
         "required": ("rope_theta",),
-        "relations": ("head_dim = two half",) if pairs else (),
+        "relations": (*(("head_dim = two half",) if pairs else ()), *(("heads = kv_heads per_group",) if groups else ())),
         "fixed": {"two": 2} if pairs else {},
     }
     return Architecture(name=name, title=title, modules=modules, dialects=dialects, **{**said, **more})  # type: ignore[arg-type]
