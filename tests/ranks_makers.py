@@ -35,3 +35,9 @@ def padded(said: bool) -> Callable[[Path], Path]:
         return tmp / "m"
 
     return make
+
+
+CASES = {
+    "padding": (padded(True), padded(False)),
+    "pieces": (ranks("dcp_llama_tp2d", "__3_0.distcp"), ranks("dcp_llama_tp2d")),
+}  # a rule -> who makes what it finds, and the nearest that it does not

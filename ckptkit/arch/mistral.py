@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, attention, decoder, gated, grouped, hf, last, may
 from ckptkit.arch._libraries.forward import runs
-from ckptkit.arch._libraries.gguf import gguf
+from ckptkit.arch._libraries.gguf import Window, gguf
 from ckptkit.arch._libraries.megatron import PAIRED, megatron
 from ckptkit.arch.llama import META_KEYS, META_ROWS, shape
 from ckptkit.schema import TORCH, ConfigForm, Dialect, Key
@@ -41,7 +41,7 @@ def consolidated(rows: dict[str, str | tuple[str, ...]], keys: dict[str, str | K
 ARCHITECTURE = decoder(
     "mistral", "Mistral", MODULES, HF, consolidated(META_ROWS, PARAMS),
     megatron(MODULES, heads=PAIRED, implied={"activation": "silu"}),
-    gguf("llama", MODULES, pairs=True, implied={"activation": "silu"}),
+    gguf("llama", MODULES, pairs=True, implied={"activation": "silu"}, rope=("freqs", "factors"), window=Window("all")),
     rank=1,
     traits=runs(window="=window", sliding="all"),
     variants={

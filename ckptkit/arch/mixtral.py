@@ -25,7 +25,7 @@ from ckptkit.arch._libraries.decoders import (
     stacked,
 )
 from ckptkit.arch._libraries.forward import routed, runs
-from ckptkit.arch._libraries.gguf import gguf
+from ckptkit.arch._libraries.gguf import Window, gguf
 from ckptkit.arch._libraries.megatron import PAIRED, megatron
 from ckptkit.arch.llama import META_ROWS, M, shape
 from ckptkit.arch.mistral import PARAMS, consolidated
@@ -52,7 +52,10 @@ ARCHITECTURE = decoder(
     consolidated(ROWS, {**PARAMS, "moe.num_experts": "experts", "moe.num_experts_per_tok": may("experts_per_token")}),
     mlx(HF, H + "block_sparse_moe.", "intermediate"),
     megatron(MODULES, heads=PAIRED, implied={"activation": "silu"}),
-    gguf("llama", MODULES, pairs=True, experts="intermediate", implied={"activation": "silu"}),
+    gguf(
+        "llama", MODULES, pairs=True, experts="intermediate", implied={"activation": "silu"}, rope=("freqs", "factors"),
+        window=Window("all"),
+    ),
     traits=runs(window="=window", sliding="all", **routed(normalised=True)),
     variants={
         "mixtral-8x7b": {**shape(32, 4096, 32, 8, 14336, 32000), "experts": 8},

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, attention, decoder, gated, grouped, hf, last, may
 from ckptkit.arch._libraries.forward import runs
-from ckptkit.arch._libraries.gguf import gguf
+from ckptkit.arch._libraries.gguf import Window, gguf
 from ckptkit.arch._libraries.megatron import megatron
 from ckptkit.arch.llama import shape
 
@@ -23,7 +23,7 @@ HF = hf("qwen2", "Qwen2", MODULES, keys=WINDOW, defaults={"activation": "silu", 
 ARCHITECTURE = decoder(
     "qwen2", "Qwen2", MODULES, HF,
     megatron(MODULES, implied={"activation": "silu"}),
-    gguf("qwen2", MODULES, implied={"activation": "silu"}),
+    gguf("qwen2", MODULES, implied={"activation": "silu"}, window=Window("types late")),
     traits=runs(window="=window", windowed="=windowed", sliding="types late"),
     variants={
         "qwen2-0.5b": shape(24, 896, 14, 2, 4864, 151936),

@@ -139,7 +139,7 @@ def inside_config(checkpoint: Checkpoint) -> RawConfig | None:
             if d.config.reader.extras is not None:
                 read = d.config.reader.extras(checkpoint.extras)
                 if read:
-                    return RawConfig(f"{checkpoint.path} (inside)", read, None, True, d.config.reader.extras)
+                    return RawConfig(f"{checkpoint.path} (inside)", read, declared_name(read), True, d.config.reader.extras)
     return None
 
 
@@ -200,7 +200,8 @@ def form_of(config: RawConfig, arch: Architecture, dialect: Dialect) -> Dialect:
             if d.config.reader.extras is config.reader:
                 return d
     if arch.labelled is not None and any(k in config.raw for k in LABELS):
-        return arch.labelled
+        said = config.raw.get("model_type")
+        return next((d for d in arch.dialects.values() if d.config.labels and d.config.marks.get("model_type") == said), arch.labelled)
     forms = (dialect, *(d for d in arch.dialects.values() if d is not dialect))
     return max(forms, key=lambda d: sum(first_said(config.raw, k) is not None for k in d.config.keys))
 
@@ -303,7 +304,10 @@ class _Sense:
             self.findings.append(Finding("error", "config", key, f"{key} is {_shown(value)}: {problem}"))
             return None
         assert isinstance(value, int)
-        return dict.fromkeys((k.canonical, *k.more), value + k.shift)
+        if value % k.times:
+            self.findings.append(Finding("error", "config", key, f"{key} is {value}: it must be a multiple of {k.times}"))
+            return None
+        return dict.fromkeys((k.canonical, *k.more), value // k.times + k.shift)
 
     def _word(self, key: str, k: Key, words: Mapping[Any, object], value: object) -> dict[str, object] | None:
         word = tuple(value) if isinstance(value, list) and all(isinstance(v, str) for v in value) else value

@@ -270,6 +270,7 @@ class Inside(NamedTuple):
     extras: Mapping[str, object] = {}
     wrapper: str = ""  # the key that the tensors lie under
     strings: Mapping[str, Sequence[bytes]] = {}  # the content of tensors of text
+    state: frozenset[str] = frozenset()  # the tensors that are an optimizer's or a trainer's
 
 
 NOTHING = Inside()

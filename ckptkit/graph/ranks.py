@@ -15,7 +15,7 @@ from ..findings import Finding
 from ..schema.split import Cut, Split, cut_of, regions
 from ..support.name_text import collapse
 from ..tensors import Box, Extent, StoredTensor, TensorSpec, Unread
-from .recognize import Recognition
+from .recognition import Recognition
 
 RULE = "pieces"
 PADDING = 8192  # rows that a vocabulary is padded with at most: up to a multiple of 128 for each of 64 ranks

@@ -149,7 +149,7 @@ def _unshift(s: Subject, canonical: str, value: int) -> object:
     spec = form.spec(canonical)
     if isinstance(spec, str):
         return value
-    return next((w for w, m in (spec.words or {}).items() if m == value), value - spec.shift)
+    return next((w for w, m in (spec.words or {}).items() if m == value), (value - spec.shift) * spec.times)
 
 
 @rule("heads", "error", "The number of attention heads divides the hidden size")

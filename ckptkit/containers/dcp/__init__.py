@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from ..._typing import TYPE_CHECKING
-from ...errors import CheckpointError, NotFoundError, printable
+from ...errors import CheckpointError, NotFoundError, UnsupportedError, printable
 from ...findings import Finding
 from ...limits import LIMITS
 from ...support.lazy import later
@@ -27,19 +27,20 @@ from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Part
 
 if TYPE_CHECKING:
     from .. import _pieces, megatron
-    from . import items, metadata, names, torch_dist
+    from . import items, metadata, names, torch_dist, write
     from .metadata import Chunk, Listed, Metadata
 else:
     later(
         globals(), _pieces=".._pieces", items=".items", megatron="..megatron", metadata=".metadata", names=".names",
-        torch_dist=".torch_dist",
+        torch_dist=".torch_dist", write=".write",
     )  # fmt: skip
 
 NAME = "dcp"
 TITLE = "PyTorch distributed checkpoint (DCP)"
 SUFFIXES = (".distcp",)
 DEFAULT_FILE = ".metadata"
-WRITABLE = False
+WRITABLE = True
+STATE = True  # an optimizer's state has a place
 TIES = False
 SINGLE = False
 STRINGS = False
@@ -241,7 +242,7 @@ class _Reader:
             if wrong or o.at + o.length > size:
                 continue
             value = self._items.value(fd, os.path.join(self._folder, o.file), o.at, o.length)
-            if value is not None:
+            if value is not items.NOTHING:
                 out[name] = value
         return out
 
@@ -289,10 +290,14 @@ def layout(
     inside: Inside = NOTHING,
     max_shard_size: int | None = None,
 ) -> FileLayout:
-    """Not written yet."""
-    raise NotImplementedError
+    """Lay out a checkpoint, as files of ranks of about `max_shard_size` bytes. Names in `inside.state` are an optimizer's, the others the
+    model's, under the keys of its wrapper; with the settings of a run of Megatron's among the extras it has Megatron's form. Raises
+    UnsupportedError, UsageError."""
+    if ties:
+        raise UnsupportedError(f"{next(iter(ties))!r} is tied: a distributed checkpoint stores every tensor of its own")
+    return write.make_layout(NAME, tensors, inside, max_shard_size)
 
 
-def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:
-    """Nothing."""
-    return ()
+def finish(layout: FileLayout, crcs: Mapping[str, int]) -> Iterator[Part]:
+    """What follows each tensor's bytes, given the CRC-32 of each."""
+    return write.make_finish(layout, crcs)
