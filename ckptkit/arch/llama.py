@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ckptkit.arch._libraries.decoders import WORDS, D, attention, decoder, gated, grouped, hf, last, may
+from ckptkit.arch._libraries.decoders import WORDS, D, attention, decoder, gated, hf, last, may
 from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch._libraries.gguf import gguf
-from ckptkit.arch._libraries.megatron import PAIRED, megatron
+from ckptkit.arch._libraries.megatron import PAIRED, grouped, megatron
 from ckptkit.schema import TORCH, Besides, ConfigForm, Derived, Dialect, Key, Split
 
 M = "layers.{layer}."

@@ -5,10 +5,10 @@ Sources: transformers models/mistral; mistralai/mistral-inference args.py and tr
 
 from __future__ import annotations
 
-from ckptkit.arch._libraries.decoders import WORDS, attention, decoder, gated, grouped, hf, last, may
+from ckptkit.arch._libraries.decoders import WORDS, attention, decoder, gated, hf, last, may
 from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch._libraries.gguf import Window, gguf
-from ckptkit.arch._libraries.megatron import PAIRED, megatron
+from ckptkit.arch._libraries.megatron import PAIRED, grouped, megatron
 from ckptkit.arch.llama import META_KEYS, META_ROWS, shape
 from ckptkit.schema import TORCH, ConfigForm, Dialect, Key
 

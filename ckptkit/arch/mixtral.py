@@ -15,7 +15,6 @@ from ckptkit.arch._libraries.decoders import (
     attention,
     decoder,
     experts,
-    grouped,
     hf,
     in_memory,
     last,
@@ -26,7 +25,7 @@ from ckptkit.arch._libraries.decoders import (
 )
 from ckptkit.arch._libraries.forward import routed, runs
 from ckptkit.arch._libraries.gguf import Window, gguf
-from ckptkit.arch._libraries.megatron import PAIRED, megatron
+from ckptkit.arch._libraries.megatron import PAIRED, grouped, megatron
 from ckptkit.arch.llama import META_ROWS, M, shape
 from ckptkit.arch.mistral import PARAMS, consolidated
 from ckptkit.schema import norm

@@ -5,10 +5,10 @@ Source: transformers models/qwen3.
 
 from __future__ import annotations
 
-from ckptkit.arch._libraries.decoders import WORDS, attention, decoder, gated, grouped, hf, last, may
+from ckptkit.arch._libraries.decoders import WORDS, attention, decoder, gated, hf, last, may
 from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch._libraries.gguf import Window, gguf
-from ckptkit.arch._libraries.megatron import megatron
+from ckptkit.arch._libraries.megatron import grouped, megatron
 from ckptkit.arch.llama import shape
 from ckptkit.arch.qwen2 import WINDOW
 

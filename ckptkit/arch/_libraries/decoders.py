@@ -7,7 +7,6 @@ Sources: transformers 4.30 to 5.23, models/*/modeling_*.py and configuration_*.p
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 
 from ckptkit.arch._libraries.decoder_words import D as D
@@ -72,15 +71,6 @@ def attention(
         out[D + "attention.query_norm"] = norm("(heads head_dim)" if whole else qk_norm, bias=False)
         out[D + "attention.key_norm"] = norm(f"({kv} head_dim)" if whole else qk_norm, bias=False)
     return out
-
-
-def grouped(modules: Mapping[str, Module]) -> dict[str, Module]:
-    """Attention whose query heads are told apart by the key that they share, which some namings keep beside them."""
-
-    def told(m: Module) -> Module:
-        return m._replace(params=tuple((suffix, re.sub(r"\bheads\b", "kv_heads per_group", text)) for suffix, text in m.params))
-
-    return {n: told(m) if n in (D + "attention.query", D + "attention.output") else m for n, m in modules.items()}
 
 
 def gated(

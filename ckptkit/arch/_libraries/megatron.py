@@ -8,6 +8,7 @@ layers keep it apart, and both are read. Rotary pairs lie apart, as in transform
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from ckptkit.arch._libraries.decoder_words import D, E, may
@@ -44,6 +45,15 @@ USUAL: Mapping[str, object] = {
     "group_query_attention": ...,
 }  # fmt: skip
 _KNOWN = {n for k in (*KEYS, *EXPERTS) for n in k.split(" | ")} | USUAL.keys()
+
+
+def grouped(modules: Mapping[str, Module]) -> dict[str, Module]:
+    """Attention whose query heads are told apart by the key that they share, which some namings keep beside them."""
+
+    def told(m: Module) -> Module:
+        return m._replace(params=tuple((suffix, re.sub(r"\bheads\b", "kv_heads per_group", text)) for suffix, text in m.params))
+
+    return {n: told(m) if n in (D + "attention.query", D + "attention.output") else m for n, m in modules.items()}
 
 
 def read_args(extras: Mapping[str, object]) -> dict[str, object] | None:
