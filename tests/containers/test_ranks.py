@@ -82,7 +82,9 @@ def test_any_number_of_ranks_and_stages(tp: int, stages: list[range], te: bool, 
     made = megatron(tmp_path / "c", tp, stages, te=te)
     becomes_the_model(made, tmp_path)
     shutil.rmtree(tmp_path / "hf")
-    becomes_the_model(made / "iter_0000007", tmp_path, config=None, given={"initializer_range": 0.02})  # by the run's own settings
+    becomes_the_model(
+        made / "iter_0000007", tmp_path, config=None, architecture="llama", given={"initializer_range": 0.02}
+    )  # by the run's own settings
 
 
 def test_interleaved_stages_are_numbered_through(tmp_path: Path) -> None:
