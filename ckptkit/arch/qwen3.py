@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, attention, decoder, gated, hf, last, may
 from ckptkit.arch._libraries.forward import runs
-from ckptkit.arch._libraries.gguf import Window, gguf
+from ckptkit.arch._libraries.gguf import OUTPUT, Window, gguf
 from ckptkit.arch._libraries.megatron import grouped, megatron
 from ckptkit.arch.llama import shape
 from ckptkit.arch.qwen2 import WINDOW
@@ -22,7 +22,7 @@ HF = hf(
 ARCHITECTURE = decoder(
     "qwen3", "Qwen3", MODULES, HF,
     megatron(MODULES, implied={"activation": "silu"}),
-    gguf("qwen3", MODULES, implied={"activation": "silu"}, window=Window("types late")),
+    gguf("qwen3", MODULES, bare=(OUTPUT,), implied={"activation": "silu"}, window=Window("types late")),
     traits=runs(window="=window", windowed="=windowed", sliding="types late"),
     variants={
         "qwen3-0.6b": shape(28, 1024, 16, 8, 3072, 151936),

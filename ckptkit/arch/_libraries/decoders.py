@@ -439,7 +439,7 @@ def decoder(name: str, title: str, modules: Mapping[str, Module], *dialects: Dia
         "relations": (*(("head_dim = two half",) if pairs else ()), *(("heads = kv_heads per_group",) if groups else ())),
         "fixed": {"two": 2} if pairs else {},
     }
-    if any(d.name == "gguf" for d in dialects):
+    if any(d.container == "gguf" for d in dialects):
         from ckptkit.arch._libraries.gguf_rope import DERIVATIONS
 
         said["derivations"] = DERIVATIONS
