@@ -94,6 +94,7 @@ class Checkpoint:
         self.stored_as: Mapping[str, str] = {}  # of the names that then became others, the file's own
         self.unread: Mapping[str, Unread] = {}  # what stands where a tensor is due and is none that is read
         self.classes: Mapping[str, str] = {}  # tensors that have a class of their own -> its name and attributes
+        self.passing: frozenset[str] = frozenset()  # buffers of a pickled module that its state_dict() leaves out
         self.special = "", ""  # what a file is that holds no model that could be loaded, and what to do
         self.settings: Mapping[str, object] | None = None  # the configuration that a pickled module carries
         self.ranks: Mapping[

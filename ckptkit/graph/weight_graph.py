@@ -92,6 +92,8 @@ class WeightGraph:
                 self.roles[n] = Role("dropped", "left out, as asked")
             elif n in slots:
                 self.roles[n] = Role("optimizer", slots[n])
+            elif n in checkpoint.passing and recognition is not None:
+                self.roles[n] = Role("derived", "a buffer that its module does not save")
             elif n in checkpoint.parts:
                 self.roles[n] = Role("part", checkpoint.parts[n])
             else:

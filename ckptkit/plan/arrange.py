@@ -15,6 +15,7 @@ from ..graph.packed_weights import PackedWeight
 from ..graph.survey import Survey
 from ..graph.tf_objects import Hung
 from ..limits import raised
+from ..schema import Dialect
 from ..schema.loops import Loop, simplify
 from ..support.name_text import collapse
 from ..tensors import DTYPES, Extent, StoredTensor, TensorSpec, row_major_strides
@@ -153,6 +154,12 @@ def adjusted_finding(names: Sequence[str], source: str, target: str) -> Finding:
     """That the target keeps other values of these canonical parameters than the source."""
     text = f"{collapse(names)}: {source} and {target} store other values of them, rounded"
     return Finding("info", "adjusted", collapse(names, 2), text)
+
+
+def other_function(source: Dialect, target: Dialect) -> Finding:
+    """That the same weights are another function in the target's library."""
+    text = "; ".join(f"{d.title}: {d.computes}" for d in (source, target) if d.computes)
+    return Finding("warning", "function", target.name, f"the same weights do not compute quite the same there: {text}")
 
 
 def how_made(pieces: Sequence[Piece], cast: bool) -> str:
