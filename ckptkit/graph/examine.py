@@ -16,6 +16,7 @@ from ..findings import Finding
 from ..schema import Architecture, Param
 from ..schema.layout import Sizes
 from .packed_weights import NONE, Packings, group_packed
+from .composites import TEXT, text_config, text_place
 from .parts import select_part
 from .reading import AS_FOUND, Reading
 from .recognition import Question
@@ -39,6 +40,7 @@ class Subject(NamedTuple):
     given: Mapping[str, object]  # what the user set by hand: canonical values, above the configuration's
     findings: tuple[Finding, ...]
     packings: Packings = NONE
+    whole: RawConfig | None = None  # the configuration of the model of several senses whose text model this is
 
     def __enter__(self) -> Subject:
         return self
@@ -189,13 +191,26 @@ def examine(path: str | os.PathLike[str], reading: Reading = AS_FOUND, **words: 
             raise UsageError(f"no dialect is called {dialect!r}", hint=f"one of {', '.join(known)}")
     checkpoint = open_checkpoint(path, container)
     try:
-        if part is not None and select_part(checkpoint, part):
-            part = None
-        raw, findings = _configuration(checkpoint, config, part or "")
+        chosen = part is not None and select_part(checkpoint, part)
+        raw, findings = _configuration(checkpoint, config, "" if chosen else part or "")
         said = raw.raw if raw else None
+        whole = raw if said is not None and text_place(said) is not None else None
+        if part == TEXT and whole is not None and not chosen:
+            checkpoint.chosen, chosen = TEXT, True
+        part = None if chosen else part
         packings = group_packed(checkpoint, quantization_of(said, os.path.basename(raw.source) if raw else "", checkpoint.folder))
         asked = Question(raw.declared if raw else None, architecture, dialect, part, scope, said or {})
-        graph = bind(checkpoint, asked, drop)
+        graph = bind(checkpoint, asked, drop) if not (chosen and whole) else None
+        if whole is not None and part is None and (graph is None or _is_of_a_table(graph)):
+            inside = _text(checkpoint, whole, asked, drop)
+            if inside is None and checkpoint.chosen == TEXT:
+                inner = text_config(whole)
+                raise UsageError(
+                    f"--part {TEXT}: no table here has the text model ({inner.declared if inner else whole.declared})", path=checkpoint.path
+                )
+            raw, graph = inside or (whole, graph or bind(checkpoint, asked, drop))
+        assert graph is not None
+        whole = whole if raw is not whole else None
         if graph.dialect is not None and graph.dialect.part != (part or ""):
             raw, findings = _configuration(checkpoint, config, graph.dialect.part)
         drop_explained(checkpoint, [n for n, role in graph.roles.items() if role.kind in ("tied", "repeat")])
@@ -203,10 +218,28 @@ def examine(path: str | os.PathLike[str], reading: Reading = AS_FOUND, **words: 
         if raw is not None and graph.recognition is not None:
             values = interpret(raw, graph.recognition.architecture, graph.recognition.dialect)
             findings += values.findings
-        return Subject(checkpoint, graph, raw, values, dict(given), tuple(findings), packings)
+        return Subject(checkpoint, graph, raw, values, dict(given), tuple(findings), packings, whole)
     except BaseException:
         checkpoint.close()
         raise
+
+
+def _is_of_a_table(graph: WeightGraph) -> bool:
+    """Whether no schema of the whole explains a model of several senses."""
+    return graph.recognition is None or graph.recognition.learned is None
+
+
+def _text(checkpoint: Checkpoint, whole: RawConfig, asked: Question, drop: Sequence[str]) -> tuple[RawConfig, WeightGraph] | None:
+    """The text model of a model of several senses, with its own settings; None where it is not found."""
+    inner = text_config(whole)
+    if inner is None:
+        return None
+    graph = bind(checkpoint, asked._replace(declared=inner.declared, config=inner.raw, text=True), drop)
+    if graph.recognition is None:
+        return None
+    said = f"it is the text model of what the configuration calls {whole.declared}"
+    graph.recognition = graph.recognition._replace(evidence=(*graph.recognition.evidence, said))
+    return inner, graph
 
 
 def _configuration(checkpoint: Checkpoint, path: str | None, part: str) -> tuple[RawConfig | None, list[Finding]]:

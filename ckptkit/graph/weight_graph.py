@@ -338,7 +338,16 @@ def bind(checkpoint: Checkpoint, asked: Question = Question(), drop: Sequence[st
     apart = (state, checkpoint.repeats, checkpoint.parts, dropped)
     shapes = {n: t.spec.shape for n, t in checkpoint.tensors.items() if not any(n in a for a in apart)}
     shapes |= {n: u.shape or () for n, u in checkpoint.unread.items() if not any(n in a for a in (*apart, checkpoint.beside))}
-    found = recognized(shapes, checkpoint.aliases, asked._replace(called=checkpoint.called))
+    asked = asked._replace(called=checkpoint.called)
+    if asked.text:
+        from .composites import recognize_text
+
+        inside = recognize_text(shapes, asked)
+        found = inside[0] if inside is not None else None
+        if inside is not None:
+            checkpoint.parts = {**checkpoint.parts, **inside[1]}
+    else:
+        found = recognized(shapes, checkpoint.aliases, asked)
     if found is None and not checkpoint.special[0]:
         checkpoint.special = adapters.alone(checkpoint)
     untied = found is not None and denies_ties(found.dialect, asked.config)
