@@ -20,7 +20,7 @@ HF = hf(
 
 ARCHITECTURE = decoder(
     "qwen3", "Qwen3", MODULES, HF, gguf("qwen3", MODULES, implied={"activation": "silu"}, window=Window("types late")),
-    names=("qwen3_vl_text",),  # text models of several senses, alike where all is text
+    names=("qwen3_vl_text",),  # text multimodal models, alike where all is text
     traits=runs(window="=window", windowed="=windowed", sliding="types late"),
     variants={
         "qwen3-0.6b": shape(28, 1024, 16, 8, 3072, 151936),

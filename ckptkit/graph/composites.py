@@ -1,11 +1,11 @@
-"""Models of several senses: the text model in them, by what their configuration says of it.
+"""Multimodal models: the text model in them, by what their configuration says of it.
 
 Policy: where a schema was learned of the whole, it decides. Else, and where the text model is asked for (--part text), it is recognised by
 its own table with its own settings; what lies outside of its names is another part of the file, named by its stem, and what is inside and
 not its own stays unexplained. Nothing is concluded of the other parts but what needs no table.
 
-Sources: transformers' configurations of such models (`text_config`; Qwen's omni models have it in `thinker_config`), InternVL's `llm_config`,
-DeepSeek-VL's `language_config`.
+Sources: transformers' configurations of such models (`text_config`; Qwen's omni models have it in `thinker_config`), InternVL's
+`llm_config`, DeepSeek-VL's `language_config`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ TEXT = "text"  # what --part calls it
 TEXTS = ("text_config", "llm_config", "language_config", "thinker_config.text_config")
 OTHERS = ("vision_config", "audio_config", "vit_config", "vision")  # beside which settings are those of the text model, in older files
 SIZES = ("hidden_size", "num_hidden_layers", "vocab_size", "n_embd", "d_model")
-SHARED = ("tie_word_embeddings", "pad_token_id", "auto_map", "quantization_config", "torch_dtype", "dtype", "transformers_version")
+TIED = "tie_word_embeddings"
+SHARED = (TIED, "pad_token_id", "auto_map", "quantization_config", "torch_dtype", "dtype", "transformers_version")
 BASES = ("model.", "transformer.", "")  # what stands before a text model's names by itself
 MOST, FEWEST, DEPTH = 24, 6, 4  # scopes that are tried, names in them at least, components at most
 
@@ -46,12 +47,35 @@ def text_config(whole: RawConfig) -> RawConfig | None:
     inner = look(whole.raw, place) if place else {k: v for k, v in whole.raw.items() if k not in OTHERS}
     assert isinstance(inner, Mapping)
     raw: dict[str, object] = {k: whole.raw[k] for k in SHARED if k in whole.raw}
-    raw |= {str(k): v for k, v in inner.items() if k != "architectures"}
+    raw |= {str(k): v for k, v in inner.items() if k != "architectures" and not (k == TIED and k in raw)}  # the head is the whole's
     said = raw.get("model_type")
     if not place:
         said = f"{said}_{TEXT}" if isinstance(said, str) else None
         raw |= {"model_type": said} if said else {}
-    return RawConfig(whole.source, raw, said if isinstance(said, str) and said else None, whole.inside)
+    name = said if isinstance(said, str) and said else None
+    arch = known(name) if name is not None else None
+    own = arch.labelled.config.marks.get("model_type") if arch is not None and arch.labelled is not None else None
+    if own is not None and own != name:  # a type that only the whole has, for what another type computes: "qwen2_vl_text"
+        raw |= {k: _of_text(v) for k in ("rope_parameters", "rope_scaling") if isinstance(v := raw.get(k), Mapping)}
+        raw["model_type"] = own
+    return RawConfig(whole.source, raw, name, whole.inside)
+
+
+def _of_text(rope: Mapping[str, object]) -> dict[str, object]:
+    """Settings of rotary positions where all is text, so that three are one."""
+    plain = {k: v for k, v in rope.items() if k != "mrope_section"}
+    return {k: "default" if k in ("type", "rope_type") and v == "mrope" else v for k, v in plain.items()}
+
+
+def part_config(whole: RawConfig, part: str) -> RawConfig | None:
+    """The configuration of another part, by a word that its stem and its settings share ("vision_tower", vision_config)."""
+    for key, inner in whole.raw.items():
+        word = key.removesuffix("_config")
+        if isinstance(inner, Mapping) and key != word and word[:3] in part:  # vision_config is of "visual" too
+            raw = {str(k): v for k, v in inner.items()}
+            said = raw.get("model_type")
+            return RawConfig(whole.source, raw, said if isinstance(said, str) and said else None, whole.inside)
+    return None
 
 
 def recognize_text(shapes: Shapes, asked: Question) -> tuple[Recognition, dict[str, str]] | None:

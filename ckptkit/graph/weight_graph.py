@@ -347,7 +347,7 @@ def bind(checkpoint: Checkpoint, asked: Question = Question(), drop: Sequence[st
         if inside is not None:
             checkpoint.parts = {**checkpoint.parts, **inside[1]}
     else:
-        found = recognized(shapes, checkpoint.aliases, asked)
+        found = None if asked.untold else recognized(shapes, checkpoint.aliases, asked)
     if found is None and not checkpoint.special[0]:
         checkpoint.special = adapters.alone(checkpoint)
     untied = found is not None and denies_ties(found.dialect, asked.config)

@@ -1,4 +1,4 @@
-"""The other parts of a model of several senses whose text model alone is known: what needs no table, and that more was not decided."""
+"""The other parts of a multimodal model whose text model alone is known: what needs no table, and that more was not decided."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ._base import also, count
 from .unknown import held_against, layer_counts, runs_among
 
 ORDER = 16
+MEANT = 4  # tensors in a layer, from which numbered ones are what a configuration counts, and not the steps of a projector
 
 
 def _parts(s: Subject) -> dict[str, list[str]]:
@@ -24,8 +25,8 @@ def _parts(s: Subject) -> dict[str, list[str]]:
 
 
 @also("unknown")
-def other_senses(s: Subject) -> Iterator[Finding]:
-    """A model of several senses of which only the text model is known here."""
+def other_parts(s: Subject) -> Iterator[Finding]:
+    """A multimodal model of which only the text model is known here."""
     parts, whole = _parts(s), s.whole
     if not parts or whole is None or s.architecture is None:
         return
@@ -34,8 +35,8 @@ def other_senses(s: Subject) -> Iterator[Finding]:
     shown = ", ".join(f"{r.stem}{{0...{r.size - 1}}}" for r in runs[:3])
     yield Finding(
         "warning", "unknown", ", ".join(sorted(parts)),
-        f"{s.config_name} calls it {whole.declared}, of which the text model alone is known here ({s.architecture.title}): whether a tensor "
-        f"of {', '.join(sorted(parts))} ({count(names, 'tensor')}: {collapse(names, 2)}) is missing or too many was not decided"
+        f"{s.config_name} calls it {whole.declared}, of which the text model alone is known here ({s.architecture.title}): whether a "
+        f"tensor of {', '.join(sorted(parts))} ({count(names, 'tensor')}: {collapse(names, 2)}) is missing or too many was not decided"
         + (f"; of layers there are {shown}" if shown else ""),
         "--part text looks at the text model alone", "undecided",
     )  # fmt: skip
@@ -49,4 +50,6 @@ def other_layers(s: Subject) -> Iterator[Finding]:
         return
     place = text_place(whole.raw)
     said = {k: n for k, n in layer_counts(whole.raw).items() if (not k.startswith(f"{place}.") if place else "." in k)}
-    yield from held_against(runs_among(s.graph, [n for held in parts.values() for n in held]), said, s.config_name)
+    runs = runs_among(s.graph, [n for held in parts.values() for n in held])
+    stacks = [r for r in runs if max(map(len, r.layers.values())) >= MEANT]
+    yield from held_against(stacks or runs, said, s.config_name)
