@@ -2,8 +2,8 @@
 
 Sources: `torch/serialization.py` (both forms), `caffe2/serialize/inline_container.h` (records and version), transformers'
 `pytorch_model.bin.index.json`. The zip's directory is read by `zip_archive`, the pickle by `_pickle`, which executes nothing; what the
-pickle describes becomes tensors in `state_dict`. TorchScript archives, the tar form of PyTorch 0.1 and pickles without tensors are refused
-by name.
+pickle describes becomes tensors in `state_dict`, of a TorchScript archive in `script`. The tar form of PyTorch 0.1 and pickles without tensors are
+refused by name.
 """
 
 from __future__ import annotations
@@ -201,29 +201,31 @@ def _refusal(value: object, opaque: tuple[str, ...], path: str, what: str) -> Un
     )
 
 
-def _torchscript(path: str) -> UnsupportedError:
-    return UnsupportedError(
-        "is a TorchScript archive (torch.jit.save), a program rather than a checkpoint",
-        path=path,
-        hint="torch.save(torch.jit.load(path).state_dict(), 'pytorch_model.bin') gives one",
-    )
-
-
 def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
-    """The zip form. Raises CorruptError, UnsupportedError (TorchScript, big-endian, compressed)."""
-    try:
-        entries = zip_archive.read_directory(fd, size, path)
-    except UnsupportedError:
-        if b"/constants.pkl" in _tail(fd, size):  # its code is compressed
-            raise _torchscript(path) from None
-        raise
+    """The zip form. Raises CorruptError, UnsupportedError (big-endian, compressed)."""
+    program = b"/constants.pkl" in _tail(fd, size)  # a program's code is compressed
+    entries = zip_archive.read_directory(fd, size, path, deflated=program)
     pickles = [n for n in entries if n == "data.pkl" or n.endswith("/data.pkl")]
     if len(pickles) != 1:
         raise CorruptError(f"a PyTorch zip has one data.pkl; this has {printable(', '.join(pickles[:4]), 200) or 'none'}", path=path)
     root = pickles[0][: -len("data.pkl")]
-    if root + "constants.pkl" in entries or any(n.startswith(root + "code/") for n in entries):
-        raise _torchscript(path)
     summed = any(e.crc for e in entries.values())
+
+    def checks() -> Iterator[Check]:
+        if summed:
+            for e in entries.values():
+                if not e.method:
+                    yield Check(e.name, "crc32", (Extent(path, e.start, e.size),), e.crc)
+
+    if root + "constants.pkl" in entries or any(n.startswith(root + "code/") for n in entries):
+        from .script import read_script
+
+        archive, found = read_script(entries, root, lambda e: _record(fd, e, summed, path), path)
+        ckpt = _checkpoint(path, archive, found)
+        ckpt._checks = checks
+        return ckpt
+    if packed := next((n for n, e in entries.items() if e.method), None):
+        raise UnsupportedError(f"entry {printable(packed)} is compressed; PyTorch stores its records", path=path)
     found = _small_records(fd, entries, root, summed, path)
     data = entries[pickles[0]]
     LIMITS.check("pickle_bytes", data.size, f"the size of {data.name}", path)
@@ -256,12 +258,6 @@ def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
         raise _refusal(got.value, got.opaque, path, "a torch.save")
 
     found += _lengths(got.storages, entries, records)
-
-    def checks() -> Iterator[Check]:
-        if summed:
-            for e in entries.values():
-                yield Check(e.name, "crc32", (Extent(path, e.start, e.size),), e.crc)
-
     ckpt = _checkpoint(path, tree, found)
     ckpt._checks = checks
     _audit(ckpt, raw, got.value, locate)
