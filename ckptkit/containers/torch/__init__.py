@@ -80,7 +80,7 @@ def sniff(head: bytes, tail: bytes, path: str) -> bool:
     if head.startswith((b"PK\7\x08PK\3\4", b"PK00PK\3\4")):
         return _lists_data_pkl(path)
     if len(head) > 1 and head[0] == 0x80 and 1 < head[1] < 6:
-        return True
+        return not path.endswith((".pdparams", ".pdopt"))  # Paddle's
     if head[:1] == b"{" and _is_index(path):
         return True
     return _is_tar(head) or _is_text_pickle(head, tail)
