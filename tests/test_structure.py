@@ -302,6 +302,8 @@ INSPECTED: dict[str, Path | Callable[[Path], Path]] = {
     "keras": keras_archive,
     "npy": array,
     "npz": oracles.golden("bert_tf") / "outputs.npz",
+    "onnx": oracles.FIXTURES / "containers" / "onnx" / "model.onnx",
+    "paddle": oracles.FIXTURES / "containers" / "paddle" / "net_protocol4.pdparams",
     "openai-npy": oracles.golden("gpt1_npy") / "model",
     "safetensors": oracles.golden("hf_bert") / "safetensors",
     "savedmodel": oracles.golden("tf2_small_bert_keras3") / "saved_model",

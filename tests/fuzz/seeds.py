@@ -18,6 +18,8 @@ _BY_SUFFIX = {
     "config": (".json",),
     "npy": (".npy",),
     "joblib": (".jl",),
+    "paddle": (".pdparams", ".pdopt"),
+    "onnx": (".onnx",),
     "gin": (".gin",),
     "hdf5": (".h5", ".hdf5"),
     "keras": (".keras",),
@@ -28,7 +30,7 @@ _TABLE = bytes.fromhex("57fb808b247547db")  # the magic number at the end of a l
 
 
 def _files() -> Iterator[Path]:
-    for folder in ("hostile", "made", "golden"):
+    for folder in ("hostile", "made", "golden", "containers"):
         yield from sorted(p for p in (FIXTURES / folder).rglob("*") if p.is_file() and p.name not in ("manifest.json", "INDEX.json"))
 
 
