@@ -295,6 +295,8 @@ def array(folder: Path) -> Path:
 
 
 INSPECTED: dict[str, Path | Callable[[Path], Path]] = {
+    "dcp": oracles.FIXTURES / "forms" / "dcp_llama_tp2d" / "checkpoint",
+    "deepspeed": oracles.FIXTURES / "forms" / "deepspeed_llama_z3" / "checkpoint",
     "flax": oracles.FIXTURES / "containers" / "flax_model.msgpack",
     "gguf": oracles.FIXTURES / "forms" / "gguf_llama" / "llama-q8_0.gguf",
     "hdf5": oracles.FIXTURES / "containers" / "keras-2.3.1.h5",

@@ -200,7 +200,8 @@ def form_of(config: RawConfig, arch: Architecture, dialect: Dialect) -> Dialect:
             if d.config.reader.extras is config.reader:
                 return d
     if arch.labelled is not None and any(k in config.raw for k in LABELS):
-        return arch.labelled
+        said = config.raw.get("model_type")
+        return next((d for d in arch.dialects.values() if d.config.labels and d.config.marks.get("model_type") == said), arch.labelled)
     forms = (dialect, *(d for d in arch.dialects.values() if d is not dialect))
     return max(forms, key=lambda d: sum(first_said(config.raw, k) is not None for k in d.config.keys))
 
@@ -212,9 +213,9 @@ def size_names(arch: Architecture) -> set[str]:
     return axes | {count_name(p) for p in arch.counted} | set(arch.heads) | set(arch.config_counts)
 
 
-def optional_axes(arch: Architecture) -> set[str]:
-    """The axes that only optional modules have: a configuration's 0 says that there is none."""
-    free = {n for n, p in arch.params.items() if p.optional and not p.switch}
+def optional_axes(arch: Architecture, switch: str | None = None) -> set[str]:
+    """The axes that only optional modules have, or those of a `switch`: a configuration's 0 says that there is none."""
+    free = {n for n, p in arch.params.items() if p.optional and ("@" not in p.switch if switch is None else p.switch == switch)}
     return {a for n in free for a in arch.params[n].layout.axes} - {
         a for n, p in arch.params.items() if n not in free for a in p.layout.axes
     }
@@ -303,7 +304,10 @@ class _Sense:
             self.findings.append(Finding("error", "config", key, f"{key} is {_shown(value)}: {problem}"))
             return None
         assert isinstance(value, int)
-        return dict.fromkeys((k.canonical, *k.more), value + k.shift)
+        if value % k.times:
+            self.findings.append(Finding("error", "config", key, f"{key} is {value}: it must be a multiple of {k.times}"))
+            return None
+        return dict.fromkeys((k.canonical, *k.more), value // k.times + k.shift)
 
     def _word(self, key: str, k: Key, words: Mapping[Any, object], value: object) -> dict[str, object] | None:
         word = tuple(value) if isinstance(value, list) and all(isinstance(v, str) for v in value) else value
@@ -355,10 +359,14 @@ def refers(value: object) -> bool:
 
 
 def resolved(value: object, values: Mapping[str, object]) -> object:
-    """A value of a table: "=layers" is another value, "=4 hidden" a multiple of it, "=hidden / heads" a quotient, "=count layer_types" the
-    length of a list; None where that is not known, or leaves a rest."""
+    """A value of a table: "=layers" is another value, "=4 hidden" a multiple of it, "=hidden / heads" a quotient, "=inputs - 1" a
+    difference, "=count layer_types" the length of a list; None where that is not known, or leaves a rest."""
     if not isinstance(value, str) or not value.startswith("="):
         return value
+    more, minus, less = value[1:].partition(" - ")
+    if minus:
+        whole = resolved(f"={more}", values)
+        return whole - int(less) if isinstance(whole, int) else None
     over, _, under = value[1:].partition(" / ")
     if not under:
         factor, _, name = over.rpartition(" ")

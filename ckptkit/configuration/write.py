@@ -146,7 +146,10 @@ class _Draft:
         if k.words is not None:
             self._say_in_words(key, k, k.words, (value, *more) if k.more else value)
             return
-        put(self.raw, key, value - k.shift if k.shift and isinstance(value, int) else list(value) if isinstance(value, tuple) else value)
+        said = value
+        if isinstance(value, int) and not isinstance(value, bool):
+            said = (value - k.shift) * k.times
+        put(self.raw, key, list(said) if isinstance(said, tuple) else said)
         for canonical, other in zip(k.more, more, strict=True):
             if other is not None and other != value:
                 self._say_one_for_two(key, k.canonical, value, canonical, other)
@@ -174,7 +177,14 @@ class _Draft:
         self.warn(key, f"{title} has one {key} for {canonical} {value} and {other} {differs}: {means}")
 
     def imply(self) -> None:
-        """What the form takes for granted, against what the model has."""
+        """What the form takes for granted, or needs, against what the model has."""
+        for canonical, needed in self.form.needs.items():
+            has, title = self.values.get(canonical), self.target.title
+            if has is None:
+                raise UndecidedError(f"nothing says {canonical}, and {title} computes with {needed} only", hint=f"--set {canonical}=VALUE")
+            if has != needed:
+                message = f"{title} computes with {canonical} {needed} only, and the model has {has}"
+                raise UnsupportedError(message, hint="keep its own naming")
         for canonical, stated in self.form.implied.items():
             self.said.add(canonical)
             takes = resolved(stated, self.values)

@@ -95,6 +95,9 @@ class Checkpoint:
         self.classes: Mapping[str, str] = {}  # tensors that have a class of their own -> its name and attributes
         self.special = "", ""  # what a file is that holds no model that could be loaded, and what to do
         self.settings: Mapping[str, object] | None = None  # the configuration that a pickled module carries
+        self.ranks: Mapping[
+            str, str
+        ] = {}  # files -> the rank of a mesh that each is of ("rank 3"), where the format keeps tensors in pieces
         self.limits: Mapping[str, int] = {}  # raised for this checkpoint
         self._checks = checks
         self._stack = ExitStack()

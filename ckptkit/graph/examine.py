@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 
 from .._typing import TYPE_CHECKING, NamedTuple
@@ -123,7 +123,16 @@ class Subject(NamedTuple):
         arch = self.architecture
         if arch is None or self.values is None or switch not in arch.kinds:
             return None
-        return arch.kinds[switch]({**self.values.values, **self.given, **self.graph.counts})
+        return arch.kinds[switch](self._said())
+
+    def _said(self) -> dict[str, object]:
+        assert self.values is not None
+        return {**self.values.values, **self.given, **self.graph.counts}
+
+    def listed(self, sizes: Callable[[Mapping[str, object]], Sequence[int] | None]) -> tuple[int, ...] | None:
+        """What the configuration says of an axis that has a size of its own in each layer; None where it does not."""
+        found = sizes(self._said()) if self.values is not None else None
+        return None if found is None else tuple(found)
 
     def layers_with(self, info: Param, holder: str, places: list[int]) -> list[int]:
         """Of the places of a placeholder those that have a parameter, which may be of one kind of layers."""

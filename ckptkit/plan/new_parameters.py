@@ -62,7 +62,7 @@ def lacking(subject: Subject, groups: Collection[str], absent: Collection[str]) 
         for switch in filter(None, (info.switch, info.within)):
             if "@" not in switch and stand[switch.removeprefix("not ")] is switch.startswith("not "):
                 return False
-        return bool(info.switch) or not info.optional or info.module in seen
+        return info.module in seen or (not info.computed and (bool(info.switch) or not info.optional))
 
     def has(info: Param, at: Mapping[str, int]) -> bool:
         """Whether the place is of the kind that has it."""

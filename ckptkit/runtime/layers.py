@@ -110,5 +110,5 @@ def rotary_of(traits: Traits, values: Values, sizes: Mapping[str, int]) -> dict[
             width = whole(traits.rotary_size)
         elif isinstance(part, (int, float)) and "rope" not in sizes:
             width = int(width * part)
-        out[kind] = angles_of(values, str(prefix), width)
+        out[kind] = angles_of(values, str(prefix), width // traits.rotary_planes, traits.rotary_dtype)
     return out

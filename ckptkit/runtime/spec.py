@@ -249,6 +249,8 @@ def _resolve(arch: Architecture, values: Mapping[str, object]) -> Traits:
                 raise UndecidedError(f"neither the tensors nor a configuration say {name}", hint=f"give the configuration, or set {name}")
             found[field] = meant[values[name]]
     for name, allowed in traits.runs_with.items():
+        if name not in values and None not in allowed:
+            raise UndecidedError(f"neither the tensors nor a configuration say {name}", hint=f"give the configuration, or set {name}")
         if values.get(name) not in allowed:
             raise UndecidedError(f"no model can be built with {name} {values[name]!r}: it is not known here how that runs")
     own = {

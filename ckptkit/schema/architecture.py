@@ -43,6 +43,8 @@ class Architecture:
         traits: Mapping[str, object] | None = None,
         required: Sequence[str] = (),
         kinds: Mapping[str, Callable[[Mapping[str, object]], Sequence[bool] | None]] | None = None,
+        idle: Sequence[str] = (),
+        by_layer: Mapping[str, Callable[[Mapping[str, object]], Sequence[int] | None]] | None = None,
     ) -> None:
         self.name = name
         self.title = title
@@ -61,6 +63,8 @@ class Architecture:
         self.traits = dict(traits or {})
         self.asked = frozenset(required)  # canonical values that are never assumed besides those that the traits name
         self.kinds = dict(kinds or {})  # a switch of each layer ("moe@layer") -> how it stands in each by the canonical values
+        self.idle = tuple(idle)  # kinds whose tensors layers of the other kind may hold too: the model does not use them there
+        self.by_layer = dict(by_layer or {})  # axis of a size in each layer -> these sizes by the canonical values, where no key lists them
         self._tables: dict[str, Table] = {}
 
     @cached_property

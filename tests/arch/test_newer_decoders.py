@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
-pytest.importorskip("transformers")
-from families import EXPERTS, SMALL, holds
+import ckptkit
+
+transformers = pytest.importorskip("transformers")
+import torch  # noqa: E402
+from families import EXPERTS, SMALL, holds, model  # noqa: E402
 
 MAMBA = {"mamba_n_heads": 8, "mamba_d_head": 6, "mamba_d_ssm": 48, "mamba_d_state": 10, "mamba_n_groups": 2, "mamba_chunk_size": 8}
 NEMOTRON: dict[str, Any] = {
@@ -20,6 +26,12 @@ KIMI: dict[str, Any] = {
     **SMALL, **EXPERTS, "num_key_value_heads": 4, "kv_lora_rank": 14, "qk_nope_head_dim": 10, "qk_rope_head_dim": 6, "v_head_dim": 12,
     "num_local_experts": 4, "n_shared_experts": 1, "linear_head_dim": 8, "linear_num_heads": 3,
 }  # fmt: skip
+GEMMA: dict[str, Any] = {
+    **SMALL, "head_dim": 12, "hidden_size_per_layer_input": 6, "vocab_size_per_layer_input": 90, "num_hidden_layers": 5,
+    "sliding_window": 5,
+}  # fmt: skip
+FOUR: dict[str, Any] = {**GEMMA, "global_head_dim": 16}
+SLIDING, FULL = "sliding_attention", "full_attention"
 CASES: dict[str, tuple[str, str, dict[str, Any]]] = {  # case -> (architecture, model_type, configuration)
     "recurrent_gemma": ("recurrent_gemma", "recurrent_gemma", {**SMALL, "lru_width": 36, "num_hidden_layers": 4, "attention_bias": True}),
     "recurrent_gemma, as wide": ("recurrent_gemma", "recurrent_gemma", {**SMALL, "block_types": ["attention", "recurrent"]}),
@@ -51,9 +63,70 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {  # case -> (architecture, 
             "full_attn_layers": [2], "kda_layers": [1, 3], "head_dim": 8, "num_heads": 2, "short_conv_kernel_size": 3,
         },
     }),
+    "gemma3n": ("gemma3n", "gemma3n_text", {
+        **GEMMA, "intermediate_size": [24, 40, 24, 32, 40], "num_kv_shared_layers": 2, "altup_num_inputs": 3, "laurel_rank": 5,
+        "activation_sparsity_pattern": [0.5, 0.0, 0.5, 0.0, 0.0], "layer_types": [SLIDING, FULL, SLIDING, FULL, SLIDING],
+    }),
+    "gemma3n, none shared": ("gemma3n", "gemma3n_text", {
+        **GEMMA, "num_kv_shared_layers": 0, "altup_num_inputs": 2, "laurel_rank": 7, "attention_bias": True, "tie_word_embeddings": False,
+    }),
+    "gemma4": ("gemma4", "gemma4_text", {**FOUR, "attention_bias": True}),
+    "gemma4, shared": ("gemma4", "gemma4_text", {
+        **FOUR, "num_hidden_layers": 6, "layer_types": [SLIDING, FULL, SLIDING, FULL, SLIDING, FULL], "num_kv_shared_layers": 2,
+        "use_double_wide_mlp": True, "final_logit_softcapping": 30.0,
+    }),
+    "gemma4, keys for values": ("gemma4", "gemma4_text", {
+        **FOUR, "num_hidden_layers": 4, "layer_types": [SLIDING, FULL, SLIDING, FULL], "attention_k_eq_v": True,
+        "num_global_key_value_heads": 1, "hidden_size_per_layer_input": 0, "tie_word_embeddings": False,
+    }),
+    "gemma4, experts": ("gemma4", "gemma4_text", {
+        **FOUR, "enable_moe_block": True, "num_experts": 3, "top_k_experts": 2, "moe_intermediate_size": 20,
+        "hidden_size_per_layer_input": 0,
+    }),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_model_of_transformers_is_known_whole_and_wrong_where_it_is_made_wrong(case: str, tmp_path: Path) -> None:
     holds(*CASES[case], tmp_path)
+
+
+def test_keys_and_values_that_published_files_hold_of_every_layer_are_kept_and_said(tmp_path: Path) -> None:
+    """transformers 4 saved those of the layers that share them too; 5 leaves them unread."""
+    _, model_type, settings = CASES["gemma3n"]
+    state = model(model_type, settings, tmp_path / "four")
+    path = tmp_path / "four" / "model.safetensors"
+    names = [f"model.layers.{i}.self_attn.{n}.weight" for i in (3, 4) for n in ("k_proj", "v_proj", "k_norm")]
+    extra = {n: state[n.replace(".3.", ".1.").replace(".4.", ".2.")].numpy() for n in names}
+    save_file({**load_file(path), **extra}, path)
+    report = ckptkit.validate(tmp_path / "four")
+    said = [f for f in report.findings if f.rule == "kind"]
+    assert report.exit_code == 0 and len(said) == 1 and said[0].severity == "info" and "layers 3-4" in said[0].message, report.findings
+    ckptkit.convert(tmp_path / "four", tmp_path / "torch", to="hf", container="torch")
+    written = torch.load(tmp_path / "torch" / "pytorch_model.bin", weights_only=True)
+    assert all(np.array_equal(written[n].numpy(), extra[n]) for n in names)
+    _, info = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "torch", output_loading_info=True)
+    assert not any(info.values())
+
+
+def test_wider_heads_are_read_in_the_earlier_spelling_too(tmp_path: Path) -> None:
+    _, model_type, settings = CASES["gemma4, keys for values"]
+    model(model_type, settings, tmp_path)
+    raw = json.loads((tmp_path / "config.json").read_text())
+    older = {k: v for k, v in raw.items() if k != "per_layer_config"} | {"global_head_dim": 16, "num_global_key_value_heads": 1}
+    for change, word in (({}, ""), ({"global_head_dim": 20}, "head_width 16"), ({"num_global_key_value_heads": 2}, "key_groups 1")):
+        (tmp_path / "config.json").write_text(json.dumps({**older, **change}))
+        said = [f.message for f in ckptkit.validate(tmp_path).findings if f.severity == "error"]
+        assert len(said) == (2 if word else 0) and all(word in m for m in said), said
+    (tmp_path / "config.json").write_text(json.dumps({**raw, "per_layer_config": {"1": {"head_dim": 16}}}))
+    assert any("layer 3" in f.message for f in ckptkit.validate(tmp_path).findings if f.rule == "size")
+
+
+def test_a_list_of_kinds_of_another_length_is_an_error(tmp_path: Path) -> None:
+    _, model_type, settings = CASES["minimax, listed"]
+    model(model_type, settings, tmp_path)
+    raw = json.loads((tmp_path / "config.json").read_text())
+    for listed in (raw["layer_types"][:2], raw["layer_types"] * 2):
+        (tmp_path / "config.json").write_text(json.dumps({**raw, "layer_types": listed}))
+        report = ckptkit.validate(tmp_path)
+        assert report.exit_code == 1 and any(f" {len(listed)} layers" in f.message for f in report.findings if f.rule == "kind")

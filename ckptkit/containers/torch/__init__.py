@@ -9,10 +9,10 @@ refused by name.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from zlib import crc32
 
-from ..._typing import TYPE_CHECKING
+from ..._typing import TYPE_CHECKING, Any, NamedTuple
 from ...errors import CheckpointError, CorruptError, UnsupportedError, printable
 from ...findings import Finding
 from ...limits import LIMITS
@@ -203,36 +203,86 @@ def _refusal(value: object, opaque: tuple[str, ...], path: str, what: str) -> Un
 
 def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
     """The zip form. Raises CorruptError, UnsupportedError (big-endian, compressed)."""
-    program = b"/constants.pkl" in _tail(fd, size)  # a program's code is compressed
-    entries = zip_archive.read_directory(fd, size, path, deflated=program)
+    archive = _archive(fd, size, path)
+    if archive.program:
+        from .script import read_script
+
+        read, found = read_script(archive.entries, archive.root, lambda e: _record(fd, e, archive.summed, path), path)
+        ckpt = _checkpoint(path, read, found)
+        ckpt._checks = archive.checks
+        return ckpt
+    held = _read_archive(fd, archive, ())
+    tree = state_dict.read_tree(held.value, held.locate, path, held.rebuilt)
+    if not tree.tensors and not tree.unread and held.value != {}:
+        raise _refusal(held.value, held.opaque, path, "a torch.save")
+    ckpt = _checkpoint(path, tree, held.findings)
+    ckpt._checks = held.checks
+    _audit(ckpt, held.raw, held.value, held.locate)
+    return ckpt
+
+
+class Archive(NamedTuple):
+    """The zip of a torch.save file, or of a TorchScript `program`: its entries, the folder that all lie in, whether it keeps checksums."""
+
+    path: str
+    entries: dict[str, Entry]
+    root: str
+    summed: bool
+    program: bool
+
+    def checks(self) -> Iterator[Check]:
+        """The checksums of what is stored as it is."""
+        if self.summed:
+            for e in self.entries.values():
+                if not e.method:
+                    yield Check(e.name, "crc32", (Extent(self.path, e.start, e.size),), e.crc)
+
+
+def _archive(fd: int, size: int, path: str) -> Archive:
+    """A zip's directory. Raises CorruptError, UnsupportedError (compressed)."""
+    entries = zip_archive.read_directory(fd, size, path, deflated=b"/constants.pkl" in _tail(fd, size))  # a program's code is compressed
     pickles = [n for n in entries if n == "data.pkl" or n.endswith("/data.pkl")]
     if len(pickles) != 1:
         raise CorruptError(f"a PyTorch zip has one data.pkl; this has {printable(', '.join(pickles[:4]), 200) or 'none'}", path=path)
     root = pickles[0][: -len("data.pkl")]
-    summed = any(e.crc for e in entries.values())
-
-    def checks() -> Iterator[Check]:
-        if summed:
-            for e in entries.values():
-                if not e.method:
-                    yield Check(e.name, "crc32", (Extent(path, e.start, e.size),), e.crc)
-
-    if root + "constants.pkl" in entries or any(n.startswith(root + "code/") for n in entries):
-        from .script import read_script
-
-        archive, found = read_script(entries, root, lambda e: _record(fd, e, summed, path), path)
-        ckpt = _checkpoint(path, archive, found)
-        ckpt._checks = checks
-        return ckpt
-    if packed := next((n for n, e in entries.items() if e.method), None):
+    program = root + "constants.pkl" in entries or any(n.startswith(root + "code/") for n in entries)
+    packed = next((n for n, e in entries.items() if e.method), None)
+    if packed is not None and not program:
         raise UnsupportedError(f"entry {printable(packed)} is compressed; PyTorch stores its records", path=path)
+    return Archive(path, entries, root, any(e.crc for e in entries.values()), program)
+
+
+class Held(NamedTuple):
+    """What a torch.save file holds: the value that its pickle describes, what finds the bytes of a storage, how many tensors were rebuilt,
+    the checksums, the findings, the names in the pickle that are not on the allow-list, and its bytes."""
+
+    value: Any
+    locate: Locate
+    rebuilt: int
+    checks: Callable[[], Iterator[Check]]
+    findings: list[Finding]
+    opaque: tuple[str, ...]
+    raw: bytes
+
+
+def read_zip(fd: int, size: int, path: str, known: Container[str] = ()) -> Held:
+    """Read the zip form. `known` are names that the pickle may hold as data, of which nothing is said. Raises CheckpointError."""
+    archive = _archive(fd, size, path)
+    if archive.program:
+        raise UnsupportedError("is a TorchScript archive (torch.jit.save), a program", path=path)
+    return _read_archive(fd, archive, known)
+
+
+def _read_archive(fd: int, archive: Archive, known: Container[str]) -> Held:
+    path, entries, root, summed, _ = archive
     found = _small_records(fd, entries, root, summed, path)
-    data = entries[pickles[0]]
+    data = entries[root + "data.pkl"]
     LIMITS.check("pickle_bytes", data.size, f"the size of {data.name}", path)
     raw = _record(fd, data, summed, path)
     got = interpreter.load(raw, path=f"{path}/{data.name}")
-    whole = purpose.module_finding(got.value, got.opaque, os.path.basename(path))
-    pickled = interpreter.findings(got.opaque, os.path.basename(path), got.calls, got.refused)
+    opaque = tuple(n for n in got.opaque if n not in known)
+    whole = purpose.module_finding(got.value, opaque, os.path.basename(path))
+    pickled = interpreter.findings(opaque, os.path.basename(path), got.calls, got.refused)
     found += pickled if whole is None else [whole, *(f for f in pickled if f.severity == "error")]
     if got.end != data.size:
         found.append(
@@ -253,15 +303,8 @@ def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
             )
         return e.start, declared, key
 
-    tree = state_dict.read_tree(got.value, locate, path, len(got.storages))
-    if not tree.tensors and not tree.unread and got.value != {}:
-        raise _refusal(got.value, got.opaque, path, "a torch.save")
-
     found += _lengths(got.storages, entries, records)
-    ckpt = _checkpoint(path, tree, found)
-    ckpt._checks = checks
-    _audit(ckpt, raw, got.value, locate)
-    return ckpt
+    return Held(got.value, locate, len(got.storages), archive.checks, found, opaque, raw)
 
 
 def _lengths(storages: Sequence[object], entries: Mapping[str, Entry], records: str) -> list[Finding]:
