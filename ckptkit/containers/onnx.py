@@ -2,8 +2,8 @@
 
 Source: onnx/onnx.proto3 (ModelProto, GraphProto, NodeProto, AttributeProto, TensorProto) and docs/ExternalData.md. A tensor's values lie in
 raw_data, in a typed field (float16 and bfloat16 as numbers in int32_data), or in another file beside (location, offset, length). What
-exporters call a weight is theirs: torch.onnx keeps a parameter's name, unless it has transposed or folded it (onnx::MatMul_123). Initialisers
-of subgraphs are named by the node and its attribute ("if_1.then_branch/w"), arrays in constants by their node.
+exporters call a weight is theirs: torch.onnx keeps a parameter's name, unless it has transposed or folded it (onnx::MatMul_123).
+Initialisers of subgraphs are named by the node and its attribute ("if_1.then_branch/w"), arrays in constants by their node.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ _NODE_OUTPUT, _NODE_NAME, _NODE_ATTRIBUTE, _FUNCTION_NODE = 2, 3, 5, 7
 _ATTRIBUTE_TENSOR, _ATTRIBUTE_GRAPH, _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS = 5, 6, 10, 11
 _FLOATS, _INT32S, _INT64S, _RAW, _DOUBLES, _UINT64S = 4, 5, 7, 9, 10, 11  # where the values of a TensorProto are
 _FEW = 16  # elements of a constant below which it is part of the program: an axis, a shape, an epsilon
+_EXPORTERS = (b"pytorch", b"tf2onnx", b"onnx", b"skl2onnx", b"keras")  # producer_name
 _HINT = "export the model again, or get all its files"
 
 
@@ -55,7 +56,7 @@ def sniff(head: bytes, tail: bytes, path: str) -> bool:
     """A protocol buffer that begins with ir_version and is called .onnx, or names a known exporter next."""
     if head[:1] != b"\x08" or not 0 < (head[1] if len(head) > 1 else 0) < 32:
         return False
-    return path.endswith(SUFFIXES) or (head[2:3] == b"\x12" and head[4:].startswith((b"pytorch", b"tf2onnx", b"onnx", b"skl2onnx", b"keras")))
+    return path.endswith(SUFFIXES) or (head[2:3] == b"\x12" and head[4:].startswith(_EXPORTERS))
 
 
 def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
@@ -298,7 +299,8 @@ class _Reader:
             self.files[path] = os.stat(path).st_size
         at = offset or 0
         if length is not None and length != spec.nbytes:
-            self.refuse(f"the tensor {shown} of {spec.dtype} {list(spec.shape)[:8]} takes {spec.nbytes:,} bytes, not the {length:,} it is given")
+            what = f"{shown} of {spec.dtype} {list(spec.shape)[:8]}"
+            self.refuse(f"the tensor {what} takes {spec.nbytes:,} bytes, not the {length:,} it is given")
         if at + spec.nbytes > self.files[path]:
             end = f"ends at byte {at + spec.nbytes:,} of {printable(where, 100)}, which has {self.files[path]:,}"
             raise CorruptError(f"the tensor {shown} {end}", path=self.path, hint=_HINT)
@@ -343,9 +345,8 @@ def _reader(v: _Values, spec: TensorSpec, path: str) -> Callable[[], bytes]:
         for field, value in v.loose:
             out += (value & ((1 << 8 * element) - 1)).to_bytes(element if field in (_FLOATS, _DOUBLES) else width, "little")
         if len(out) != spec.nbytes:
-            raise CorruptError(
-                f"the tensor {printable(v.name, 80)!r} of {spec.dtype} {list(spec.shape)[:8]} has other values than its shape takes", path=path
-            )
+            what = f"{printable(v.name, 80)!r} of {spec.dtype} {list(spec.shape)[:8]}"
+            raise CorruptError(f"the tensor {what} has other values than its shape takes", path=path)
         return bytes(out)
 
     return read

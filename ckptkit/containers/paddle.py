@@ -39,7 +39,9 @@ STRINGS = False
 _NAMES, _SLICED = "StructuredToParameterName@@", "UnpackBigParamInfor@@"
 _LONG = 32  # bytes from which an array's stay in the file
 _TORCH = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the magic number with which torch.save's pickles begin
-_STATE = ("_moment1_0", "_moment2_0", "_moment_0", "_velocity_0", "_pow_acc_0", "_mean_square_0", "_mean_grad_0", "_momentum_0", "_inf_norm_0")
+_STATE = (  # the ends of what optimizers keep
+    "_moment1_0", "_moment2_0", "_moment_0", "_velocity_0", "_pow_acc_0", "_mean_square_0", "_mean_grad_0", "_momentum_0", "_inf_norm_0",
+)  # fmt: skip
 
 
 def sniff(head: bytes, tail: bytes, path: str) -> bool:
@@ -111,8 +113,8 @@ def _arrays(value: object, path: str) -> _Found:
     todo: list[tuple[str, object, int]] = [("", value, 0)]
     while todo:
         name, v, depth = todo.pop()
-        array = arrays.described(v)
-        if array is None and type(v) is tuple and len(v) == 2 and type(v[0]) is str and (array := arrays.described(v[1])) is not None:
+        array = arrays.described(v, path)
+        if array is None and type(v) is tuple and len(v) == 2 and type(v[0]) is str and (array := arrays.described(v[1], path)) is not None:
             found.own[name] = v[0]  # a tensor of something nested
         if array is not None:
             if name in found.arrays:
@@ -137,7 +139,8 @@ def _arrays(value: object, path: str) -> _Found:
 def _tensor(name: str, a: Described, path: str) -> StoredTensor:
     """An array as its bytes lie in the file. Raises UnsupportedError for one of objects or of a type that is not known."""
     if a.raw is None or a.shape is None:
-        raise UnsupportedError(f"{printable(name, 100)!r} is a numpy array of {printable(a.code, 20) or 'objects'}, which is not read", path=path)
+        what = printable(a.code, 20) or "objects"
+        raise UnsupportedError(f"{printable(name, 100)!r} is a numpy array of {what}, which is not read", path=path)
     LIMITS.check("rank", len(a.shape), f"the rank of {printable(name, 80)}", path)
     spec = TensorSpec("BF16" if a.dtype == "U16" else a.dtype, a.shape)
     strides = tuple(prod(a.shape[:i]) for i in range(len(a.shape))) if a.columns else None

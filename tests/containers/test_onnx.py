@@ -30,7 +30,8 @@ def written(path: Path, made: Any, **external: Any) -> Path:
 
 NUMPY = {
     "f32": np.linspace(-3, 3, 24, dtype="f4").reshape(4, 6), "f64": np.linspace(-3, 3, 5), "f16": np.arange(6, dtype="f2").reshape(2, 3),
-    "i8": np.arange(-4, 4, dtype="i1"), "u8": np.arange(8, dtype="u1"), "i16": np.arange(-4, 4, dtype="i2"), "u16": np.arange(8, dtype="u2"),
+    "i8": np.arange(-4, 4, dtype="i1"), "u8": np.arange(8, dtype="u1"), "i16": np.arange(-4, 4, dtype="i2"),
+    "u16": np.arange(8, dtype="u2"),
     "i32": np.arange(-4, 4, dtype="i4"), "i64": np.array([-(1 << 62), -1, 0, 1 << 62]), "u32": np.array([0, (1 << 32) - 1], "u4"),
     "u64": np.array([0, (1 << 64) - 1], "u8"), "b": np.array([True, False, True]), "c64": np.array([1 + 2j, -3j], "c8"),
     "scalar": np.array(2.5, "f4"), "none": np.zeros((0, 4), "f4"),
@@ -38,7 +39,8 @@ NUMPY = {
 TYPED = {
     "f32": TensorProto.FLOAT, "f64": TensorProto.DOUBLE, "f16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16, "i8": TensorProto.INT8,
     "u8": TensorProto.UINT8, "i16": TensorProto.INT16, "u16": TensorProto.UINT16, "i32": TensorProto.INT32, "i64": TensorProto.INT64,
-    "u32": TensorProto.UINT32, "u64": TensorProto.UINT64, "b": TensorProto.BOOL, "f8": TensorProto.FLOAT8E4M3FN, "c64": TensorProto.COMPLEX64,
+    "u32": TensorProto.UINT32, "u64": TensorProto.UINT64, "b": TensorProto.BOOL, "f8": TensorProto.FLOAT8E4M3FN,
+    "c64": TensorProto.COMPLEX64,
 }  # fmt: skip
 
 

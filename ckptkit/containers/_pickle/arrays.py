@@ -33,7 +33,7 @@ class Described(NamedTuple):
     raw: bytes | Span | None
 
 
-def described(value: object) -> Described | None:
+def described(value: object, path: str | None = None) -> Described | None:
     """The numpy array that `value` describes; None of anything else. Raises CorruptError where its bytes are not as many as it says."""
     if type(value) is not Opaque or value.args is None or not value.module.startswith(MODULES):
         return None
@@ -58,7 +58,7 @@ def described(value: object) -> Described | None:
         return Described(dtype, code, size, False, False, None)
     length = raw.length if type(raw) is Span else len(raw)
     if not (type(raw) is Span and raw.text) and prod(size) * DTYPES[dtype].bits // 8 != length:
-        raise CorruptError(f"a numpy array of shape {list(size)[:8]} and type {dtype} has {length:,} bytes")
+        raise CorruptError(f"a numpy array of shape {list(size)[:8]} and type {dtype} has {length:,} bytes", path=path)
     return Described(dtype, code, size, columns is True and len(size) > 1, order == ">" or code[:1] == ">", raw)
 
 

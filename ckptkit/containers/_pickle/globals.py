@@ -18,7 +18,7 @@ from ...tensors import DTYPES
 
 
 class Span(NamedTuple):
-    """Where long bytes of a pickle lie that were passed over; `text`: as the UTF-8 of text, whose code points are the bytes (protocol 2)."""
+    """Where long bytes of a pickle lie that were passed over; `text`: as UTF-8, whose code points are the bytes (protocol 2)."""
 
     start: int
     length: int

@@ -2,8 +2,8 @@
 
 Sources: `torch/serialization.py` (both forms), `caffe2/serialize/inline_container.h` (records and version), transformers'
 `pytorch_model.bin.index.json`. The zip's directory is read by `zip_archive`, the pickle by `_pickle`, which executes nothing; what the
-pickle describes becomes tensors in `state_dict`, of a TorchScript archive in `script`. The tar form of PyTorch 0.1 and pickles without tensors are
-refused by name.
+pickle describes becomes tensors in `state_dict`, of a TorchScript archive in `script`. The tar form of PyTorch 0.1 and pickles without
+tensors are refused by name.
 """
 
 from __future__ import annotations

@@ -94,11 +94,12 @@ def _attributes(value: object, start: str, path: str) -> dict[str, object]:
         inner = v.state if type(v) is Opaque else v
         if type(v) is Opaque and inner is None:
             inner = v.args
-        items = inner.items() if type(inner) is dict else enumerate(inner) if type(inner) in (list, tuple) else ()  # type: ignore[arg-type, var-annotated]
+        items = list(inner.items() if isinstance(inner, dict) else enumerate(inner) if isinstance(inner, (list, tuple)) else ())
         if id(v) in above or not items:
             continue
         if len(above) >= LIMITS.pickle_depth:
             LIMITS.refuse("pickle_depth", "the pickle is nested deeper", path)
         below = (*above, id(v))
-        todo += reversed([(f"{name}.{k}" if name else str(k), x, below) for k, x in items if type(x) in (Tensor, Opaque, dict, list, tuple)])
+        held = [(f"{name}.{k}" if name else str(k), x, below) for k, x in items if type(x) in (Tensor, Opaque, dict, list, tuple)]
+        todo += reversed(held)
     return out
