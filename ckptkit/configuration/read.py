@@ -139,7 +139,7 @@ def inside_config(checkpoint: Checkpoint) -> RawConfig | None:
             if d.config.reader.extras is not None:
                 read = d.config.reader.extras(checkpoint.extras)
                 if read:
-                    return RawConfig(f"{checkpoint.path} (inside)", read, None, True, d.config.reader.extras)
+                    return RawConfig(f"{checkpoint.path} (inside)", read, declared_name(read), True, d.config.reader.extras)
     return None
 
 

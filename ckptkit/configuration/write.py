@@ -8,8 +8,10 @@ from .._typing import Any, NamedTuple
 from ..errors import UndecidedError, UnsupportedError
 from ..findings import Finding
 from ..schema import Architecture, Class, ConfigForm, Dialect, Key
+from ..schema.dialect import Whole
 from ..schema.templates import count_name, placeholders
 from .read import BLOCK, put, refers, resolved, size_names
+from .without_effect import no_effect
 
 USUALLY_SAID = ("dropout", "attention_dropout", "initializer_range")  # kept where the target's form has no key for them
 
@@ -99,6 +101,8 @@ def write_config(
     if draft.missing:
         raise _missing(list(dict.fromkeys(draft.missing)), draft, source)
     draft.keep()
+    if target.config.whole is not None:
+        draft.refuse_unsaid(target.config.whole, source, rest)
     chosen = choose_class(target.classes, groups, _named(rest, arch, target) or _like(source), arch.free_groups)
     head = draft.head(chosen)
     written = _assembled(draft, head, rest, labels, source)
@@ -118,6 +122,7 @@ class _Draft:
         self.raw: dict[str, object] = {}
         self.unsaid: dict[str, object] = {}
         self.missing: list[str] = []
+        self.wrong: list[tuple[str, str]] = []  # what a form without room for it cannot say, and why
         self.said: set[str] = set()
         self.findings: list[Finding] = []
 
@@ -191,6 +196,9 @@ class _Draft:
             if canonical in self.arch.head_values or takes is None or self.values.get(canonical, takes) == takes:
                 continue
             title, has, size = self.target.title, self.values[canonical], canonical in self.sizes
+            if self.form.whole is not None:
+                self.wrong.append((canonical, f"it always takes {_words(takes)}"))
+                continue
             if size and self.target.library.exact:
                 can = [n for n, d in self.arch.dialects.items() if resolved(d.config.implied.get(canonical), self.values) in (None, has)]
                 message = f"{title} always has {canonical} {takes}; the weights have {has}: no model of its own holds them"
@@ -220,6 +228,29 @@ class _Draft:
         for canonical, value in self.values.items():
             if canonical in worth and canonical not in self.said and canonical not in self.form.defaults:
                 self.unsaid[canonical] = value
+
+    def refuse_unsaid(self, whole: Whole, source: Source, rest: Mapping[str, Mapping[str, object]]) -> None:
+        """UnsupportedError where outputs depend on what the form cannot say; a warning of keys that nothing here explains."""
+        wrong = [*self.wrong, *whole.conflicts(self.values)]
+        for canonical, value in self.values.items():
+            free = whole.may.get(canonical, ())
+            shown = canonical in self.said or canonical in self.sizes or canonical in self.arch.switches or "@" in canonical
+            if value is not None and not shown and free is not ... and not (isinstance(free, tuple) and value in free):
+                wrong.append((canonical, "it has no key for it"))
+        if wrong:
+            canonical, why = wrong[0]
+            key, value = source.keys.get(canonical, canonical), _words(self.values.get(canonical))
+            also = f" (and {', '.join(source.keys.get(c, c) for c, _ in wrong[1:4])})" if wrong[1:] else ""
+            message = f"{self.target.title} cannot say {key} {value}: {why}{also}"
+            raise UnsupportedError(message, hint=f"its outputs would be others; --set {canonical}=VALUE converts it as if it were VALUE")
+        for where, remark in whole.remarks(self.values):
+            self.warn(source.keys.get(where, where), remark)
+        own = rest.get(source.dialect.name, {}) if source.dialect is not None else {}
+        known = {a.partition(".")[0] for d in (source.dialect,) if d is not None for k in d.config.keys for a in k.split(" | ")}
+        strange = [k for k, v in own.items() if not no_effect(k, v) and k not in known]  # a key may be said in two ways
+        if strange:
+            listed = ", ".join(strange[:6]) + (", ..." if strange[6:] else "")
+            self.warn(listed, f"nothing here explains {listed} of the configuration; {self.target.title} has no place for what it means")
 
     def head(self, chosen: tuple[Class, frozenset[str], frozenset[str]] | None) -> dict[str, object]:
         """The class that the library loads, with what of the weights it leaves over or lacks; the marks of the form."""

@@ -18,6 +18,7 @@ from ..schema.layout import Sizes
 from .packed_weights import NONE, Packings, group_packed
 from .parts import select_part
 from .reading import AS_FOUND, Reading
+from .recognition import Question
 from .solve import Solution
 from .weight_graph import WeightGraph, bind
 
@@ -41,6 +42,10 @@ class Subject(NamedTuple):
 
     def __enter__(self) -> Subject:
         return self
+
+    def close(self) -> None:
+        """Give the files back."""
+        self.checkpoint.close()
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         self.checkpoint.close()
@@ -171,11 +176,11 @@ class Subject(NamedTuple):
 def examine(path: str | os.PathLike[str], reading: Reading = AS_FOUND, **words: Unpack[Words]) -> Subject:
     """Open `path`, find its configuration, and recognise it. Reads headers only.
 
-    `reading`, or its fields as keywords (config, container, architecture, dialect, part, given), overrule what would be found;
+    `reading`, or its fields as keywords (config, container, architecture, dialect, scope, part, given), overrule what would be found;
     `drop` are globs of stored names to leave out.
     A configuration that cannot be read is an error finding, unless it was named. Raises CheckpointError.
     """
-    config, container, architecture, dialect, part, given, drop = reading.but(**words)
+    config, container, architecture, dialect, scope, part, given, drop = reading.but(**words)
     if architecture is not None and not is_learned(architecture):
         by_name(architecture)
     if dialect is not None:
@@ -189,15 +194,8 @@ def examine(path: str | os.PathLike[str], reading: Reading = AS_FOUND, **words: 
         raw, findings = _configuration(checkpoint, config, part or "")
         said = raw.raw if raw else None
         packings = group_packed(checkpoint, quantization_of(said, os.path.basename(raw.source) if raw else "", checkpoint.folder))
-        graph = bind(
-            checkpoint,
-            declared=raw.declared if raw else None,
-            architecture=architecture,
-            dialect=dialect,
-            part=part,
-            config=said,
-            drop=drop,
-        )
+        asked = Question(raw.declared if raw else None, architecture, dialect, part, scope, said or {})
+        graph = bind(checkpoint, asked, drop)
         if graph.dialect is not None and graph.dialect.part != (part or ""):
             raw, findings = _configuration(checkpoint, config, graph.dialect.part)
         drop_explained(checkpoint, [n for n, role in graph.roles.items() if role.kind in ("tied", "repeat")])

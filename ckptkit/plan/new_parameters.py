@@ -111,6 +111,16 @@ def anew(subject: Subject, template: str, name: str, there: Placed, sizes: Sizes
     return New(how, Drawn(how.kind, how.scale, name, seed, numel), Piece(0, loops, a, b))
 
 
+def computed_shape(subject: Subject, row: Row, sizes: Sizes) -> tuple[int, ...] | None:
+    """The shape of a computed tensor: of the axes' sizes, or as its derivation gives it; None where this model has none."""
+    if all(axis in sizes.axis for axis in row.layout.axes):
+        return stored_shape(row.layout, (row.layout,), sizes)
+    import numpy as np
+
+    made = subject.derive(row.note, ())
+    return None if made is None else tuple(np.shape(np.asarray(made)))
+
+
 def told(new: Mapping[str, list[str]], rows: Mapping[str, list[str]], cut: list[str], seed: int, have: int, want: int) -> list[Finding]:
     """The findings: `new` and `rows` are target names by how they start, `cut` those that lost rows of the vocabulary."""
     out = []

@@ -203,7 +203,10 @@ def optimizer(s: Subject) -> Iterator[Finding]:
 
 
 def _is_buffer(s: Subject, name: str) -> bool:
-    """Whether a tensor is a buffer of a learned class, which may be of any type."""
+    """Whether a tensor is a table of whole numbers, or a buffer of a learned class, which may be of any type."""
+    match = s.graph.recognition.matches.get(name) if s.graph.recognition is not None else None
+    if match is not None and s.architecture is not None and any(s.architecture.params[p].whole for p in match.row.parts):
+        return True
     found = s.graph.recognition.learned if s.graph.recognition is not None else None
     seen = found.seen.get(name[len(found.wrapper) :]) if found is not None else None
     return seen is not None and seen.row.buffer

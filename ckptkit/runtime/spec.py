@@ -10,6 +10,7 @@ from itertools import product as combinations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import UndecidedError, UnsupportedError
+from ..graph.evidence import refuse_doubt
 from ..plan.new_parameters import resized
 from ..schema import Architecture, Class, Module, count_name, expand, placeholders
 from ..schema.layout import Sizes, stored_shape
@@ -296,6 +297,7 @@ def spec_of(subject: Subject, groups: Collection[str] | None = None, vocab: int 
             path=subject.checkpoint.path,
             hint="ckptkit verify A B --against transformers lets that library run both",
         )
+    refuse_doubt(subject.graph.recognition, subject.checkpoint.path, "how it runs")
     sizes, _ = resized(subject, vocab)
     values = values_of(subject)
     counts = dict(subject.graph.counts)

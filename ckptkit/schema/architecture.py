@@ -38,6 +38,8 @@ class Architecture:
         config_counts: Sequence[str] = (),
         at_most: Sequence[tuple[str, str]] = (),
         signature: Sequence[tuple[str, int, int]] = (),
+        usual: Sequence[tuple[str, int, int]] = (),
+        extends: str = "",
         derivations: Mapping[str, Callable[..., object]] | None = None,
         rank: int = 0,
         traits: Mapping[str, object] | None = None,
@@ -58,6 +60,8 @@ class Architecture:
         self.config_counts = tuple(config_counts)  # counts that no tensor's name holds, only the configuration (shared layers)
         self.at_most = tuple(at_most)  # (a count that the weights hold, a config count): the first is never the greater
         self.signature = tuple(signature)  # (parameter, dimension, size) that tells it from one with the same names
+        self.usual = tuple(usual)  # the same of a size that it usually has, and others may have
+        self.extends = extends  # the architecture that it is the same as, where none of the modules is there that it has besides
         self.derivations = dict(derivations or {})  # how a derived tensor is computed: its stored shape (and values) -> a numpy array
         self.rank = rank  # where two architectures explain the same tensors equally well, the lower one is meant
         self.traits = dict(traits or {})
@@ -84,6 +88,7 @@ class Architecture:
                     module.switches.get(suffix, module.switch),
                     module.switch if suffix in module.switches else "",
                     module.computed,
+                    module.whole,
                 )
         return out
 

@@ -6,7 +6,7 @@ lies. Everything is data: reading and writing follow from it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple
 from .adjust import Adjust
@@ -138,6 +138,19 @@ class Writer(NamedTuple):
     beside: Mapping[str, Callable[[Mapping[str, object], Kit], dict[str, object] | None]] = {}
 
 
+class Whole(NamedTuple):
+    """What a form is like that has no room beyond its keys, so that what it cannot say and outputs depend on is refused.
+
+    `may`: canonical values that may go unsaid, since nothing is computed with them -> those that they may be (`...`: any). `conflicts`
+    gives, of all canonical values, those that its keys say otherwise or not at all: (canonical, why); `remarks` what a reader should know
+    of the others.
+    """
+
+    may: Mapping[str, object] = {}
+    conflicts: Callable[[Mapping[str, object]], Iterable[tuple[str, str]]] = lambda values: ()
+    remarks: Callable[[Mapping[str, object]], Iterable[tuple[str, str]]] = lambda values: ()
+
+
 class ConfigForm(NamedTuple):
     """A dialect's configuration file.
 
@@ -166,6 +179,7 @@ class ConfigForm(NamedTuple):
     overruled: Mapping[str, str] = {}
     reader: Reader = Reader()
     writer: Writer = Writer()
+    whole: Whole | None = None
 
     def spec(self, canonical: str) -> str | Key:
         """How this form says a canonical value; the canonical name where it does not."""
@@ -264,7 +278,8 @@ class Library(NamedTuple):
 
 class Dialect(NamedTuple):
     """One naming. `rows`: stored name template -> module, parameter, or (parameters..., layout). A name that begins
-    with `~` takes the prefix. ` | ` parts alternatives: the first is written, all are read.
+    with `~` takes the prefix. ` | ` parts alternatives: the first is written, all are read. A remark after ` # ` tells two rows of one name
+    apart, which are of different kinds of layers.
 
     `lacks`: parameters it has no place for. `limits`: axes that have one size in this naming, and why: others are refused.
     """

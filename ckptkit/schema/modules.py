@@ -19,6 +19,7 @@ class Module(NamedTuple):
     switch: str = ""  # "gated" or "not gated": there exactly where the switch says so (see `when`)
     switches: Mapping[str, str] = {}  # suffix -> the switch of a single parameter of it (a bias that some models have)
     computed: bool = False  # a buffer: its library saves it, and where a checkpoint has none it computes it
+    whole: bool = False  # holds whole numbers
 
 
 def _wrap(axes: str) -> str:
@@ -58,6 +59,11 @@ def buffer(axes: str) -> Module:
     return Module("param", (("", axes),), computed=True, optional=True)
 
 
+def index(axes: str) -> Module:
+    """A table of whole numbers, such as the experts of every word."""
+    return param(axes)._replace(whole=True)
+
+
 def when(switch: str, module: Module) -> Module:
     """A module that is there in every layer where a switch is on ("gated") or off ("not gated"), and else nowhere.
 
@@ -79,6 +85,7 @@ class Param(NamedTuple):
     switch: str = ""
     within: str = ""  # of a parameter with a switch of its own: the switch of its module
     computed: bool = False
+    whole: bool = False
 
     @property
     def is_required_core(self) -> bool:
@@ -93,6 +100,7 @@ class Canonical(Protocol):
     names: tuple[str, ...]
     modules: dict[str, Module]
     signature: tuple[tuple[str, int, int], ...]
+    usual: tuple[tuple[str, int, int], ...]
     heads: tuple[str, ...]
     rank: int
     traits: dict[str, object]

@@ -188,7 +188,7 @@ def _alternative(row: Row, slots: tuple[str, ...]) -> _Alternative:
 
 
 def _split_key(key: str) -> tuple[list[str], bool]:
-    names = [n.strip() for n in key.split(" | ")]
+    names = [n.strip() for n in key.partition(" # ")[0].split(" | ")]
     prefixed = names[0].startswith("~")
     return [n.removeprefix("~") for n in names], prefixed
 

@@ -31,6 +31,11 @@ GEMMA: dict[str, Any] = {
     "sliding_window": 5,
 }  # fmt: skip
 FOUR: dict[str, Any] = {**GEMMA, "global_head_dim": 16}
+V4: dict[str, Any] = {
+    **SMALL, "head_dim": 16, "moe_intermediate_size": 12, "n_routed_experts": 5, "num_experts_per_tok": 2, "q_lora_rank": 18, "o_groups": 2,
+    "o_lora_rank": 10, "index_n_heads": 3, "index_head_dim": 8, "index_topk": 2, "hc_mult": 2, "num_key_value_heads": 1,
+    "partial_rotary_factor": 0.25,
+}  # fmt: skip
 SLIDING, FULL = "sliding_attention", "full_attention"
 CASES: dict[str, tuple[str, str, dict[str, Any]]] = {  # case -> (architecture, model_type, configuration)
     "recurrent_gemma": ("recurrent_gemma", "recurrent_gemma", {**SMALL, "lru_width": 36, "num_hidden_layers": 4, "attention_bias": True}),
@@ -83,6 +88,14 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {  # case -> (architecture, 
         **FOUR, "enable_moe_block": True, "num_experts": 3, "top_k_experts": 2, "moe_intermediate_size": 20,
         "hidden_size_per_layer_input": 0,
     }),
+    "deepseek_v4": ("deepseek_v4", "deepseek_v4", {**V4, "num_hidden_layers": 4, "mlp_layer_types": ["hash_moe"] * 2 + ["moe"] * 2}),
+    "deepseek_v4, a window only": ("deepseek_v4", "deepseek_v4", {
+        **V4, "hc_mult": 3, "mlp_bias": True, "layer_types": [SLIDING, "compressed_sparse_attention", SLIDING],
+        "compress_rates": {"compressed_sparse_attention": 3, "heavily_compressed_attention": 6},
+    }),
+    "deepseek_v4, as published": ("deepseek_v4", "deepseek_v4", {
+        **V4, "compress_ratios": [128, 0, 4], "num_hash_layers": 1, "compress_rate_hca": 5,
+    }),
 }  # fmt: skip
 
 
@@ -130,3 +143,21 @@ def test_a_list_of_kinds_of_another_length_is_an_error(tmp_path: Path) -> None:
         (tmp_path / "config.json").write_text(json.dumps({**raw, "layer_types": listed}))
         report = ckptkit.validate(tmp_path)
         assert report.exit_code == 1 and any(f" {len(listed)} layers" in f.message for f in report.findings if f.rule == "kind")
+
+
+def test_published_names_and_layers_for_multi_token_prediction_are_read(tmp_path: Path) -> None:
+    """The authors' files have no prefix, and one block more under mtp."""
+    _, model_type, settings = CASES["deepseek_v4"]
+    model(model_type, settings, tmp_path)
+    path = tmp_path / "model.safetensors"
+    ours = load_file(path)
+    theirs = {n.removeprefix("model.").replace("embed_tokens", "embed").replace("hc_head.hc_", "hc_head_"): v for n, v in ours.items()}
+    block = {n.replace("layers.3.", "mtp.0."): v for n, v in theirs.items() if n.startswith("layers.3.")}
+    more = {f"mtp.0.{n}": np.ones(32, np.float32) for n in ("enorm.weight", "hnorm.weight", "e_proj.weight", "hc_head_fn")}
+    save_file({**theirs, **block, **more}, path)
+    report = ckptkit.validate(tmp_path)
+    assert report.exit_code == 0, report.findings
+    assert {report.subject.graph.roles[n].kind for n in (*block, *more)} == {"stray"}
+    ckptkit.convert(tmp_path, tmp_path / "hf", to="hf")
+    got = load_file(tmp_path / "hf" / "model.safetensors")
+    assert {n: v.tobytes() for n, v in ours.items()} == {n: v.tobytes() for n, v in got.items()}

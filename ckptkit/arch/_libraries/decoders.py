@@ -418,4 +418,8 @@ def decoder(name: str, title: str, modules: Mapping[str, Module], *dialects: Dia
         "relations": ("head_dim = two half",) if pairs else (),
         "fixed": {"two": 2} if pairs else {},
     }
+    if any(d.name == "gguf" for d in dialects):
+        from ckptkit.arch._libraries.gguf_rope import DERIVATIONS
+
+        said["derivations"] = DERIVATIONS
     return Architecture(name=name, title=title, modules=modules, dialects=dialects, **{**said, **more})  # type: ignore[arg-type]

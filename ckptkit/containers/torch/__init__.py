@@ -111,6 +111,8 @@ def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
     for rank, known in ((12, "pytorch_model.bin"), (24, "model.pt"), (24, "model.pth")):
         if known in names:
             out.append((rank, os.path.join(directory, known)))
+    if not out and "adapter_config.json" in names and "adapter_model.bin" in names:  # PEFT's
+        return [(16, os.path.join(directory, "adapter_model.bin"))]
     if not out:
         out = [(22, os.path.join(directory, n)) for n in indexes]
     if not out:
