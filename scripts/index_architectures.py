@@ -14,17 +14,18 @@ FOLDER = Path(__file__).resolve().parent.parent / "ckptkit" / "arch"
 def index() -> dict[str, str]:
     """The files of the index and their texts. Nothing in them depends on the index that is there.
 
-    `_index.json` has stems: file -> what configurations call its architecture; names, classes (of libraries) -> the file; readers: how a
-    configuration is read that is no plain JSON -> files; signs of names that are spelled out -> files; entries: for each naming and prefix
-    the file and the number of its core's patterns. `_variants.json`: variant -> sizes. `_patterns.txt`, sorted so that a name is found
-    without reading the others: a pattern, a tab, and for each core row that may be meant the entry's number << 12 | the row's << 1 |
-    whether it is a mark.
+    `_index.json` has stems: file -> what configurations call its architecture; names, classes (of libraries) -> the file; called: what
+    bert4keras and bert4torch call it -> files; readers: how a configuration is read that is no plain JSON -> files; signs of names that
+    are spelled out -> files; entries: for each naming and prefix the file and the number of its core's patterns. `_variants.json`:
+    variant -> sizes. `_patterns.txt`, sorted so that a name is found without reading the others: a pattern, a tab, and for each core row
+    that may be meant the entry's number << 12 | the row's << 1 | whether it is a mark.
     """
     from importlib import import_module
 
     from ckptkit.support.discovery import stems
 
     found = {stem: import_module(f"ckptkit.arch.{stem}").ARCHITECTURE for stem in stems(str(FOLDER))}
+    called: dict[str, list[str]] = {}
     names: dict[str, str] = {a.name: stem for stem, a in found.items()}
     classes: dict[str, str] = {}
     filenames: dict[str, None] = {}
@@ -37,6 +38,8 @@ def index() -> dict[str, str]:
     for stem, arch in found.items():
         for name in arch.names:
             names.setdefault(name, stem)
+        for key in arch.called:
+            called.setdefault(key, []).append(stem)
         for d in arch.dialects.values():
             for c in d.classes:
                 classes.setdefault(c.name, stem)
@@ -64,6 +67,7 @@ def index() -> dict[str, str]:
     data = {
         "stems": {stem: tuple(a.names) for stem, a in found.items()},
         "names": names,
+        "called": {key: tuple(s) for key, s in called.items()},
         "classes": classes,
         "filenames": tuple(filenames),
         "texts": tuple(texts),

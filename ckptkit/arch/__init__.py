@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ._learned import LearnedSchema as LearnedSchema
 
 __all__ = [
-    "architectures", "by_name", "candidates", "filenames", "is_learned", "known", "learned_index", "learned_schema", "load",
+    "architectures", "by_name", "called", "candidates", "filenames", "is_learned", "known", "learned_index", "learned_schema", "load",
     "names", "of_class", "parts", "variants", "with_reader",
 ]  # fmt: skip
 
@@ -150,6 +150,13 @@ def known(name: str) -> Architecture | None:
     if arch is None and name in index["names"]:
         arch = _shipped(index["names"][name])
     return arch if arch is not None else next((a for a in own if name in a.names), None)
+
+
+def called(key: str) -> list[Architecture]:
+    """The architectures that bert4keras or bert4torch calls so (`model`); what has the name where none is called so by them alone."""
+    shipped = [_shipped(s) for s in _index()["called"].get(key, ())]
+    found = [*shipped, *(a for a in _new() if key in a.called)] or [a for a in (known(key),) if a is not None]
+    return list({a.name: a for a in found}.values())
 
 
 def names() -> frozenset[str]:

@@ -23,6 +23,9 @@ WORDS_1, WORDS_2 = 64000, 125696
 def told(raw: Values) -> dict[str, object] | None:
     """The settings with what tells the four apart; None where all is said, or nothing tells it."""
     out: dict[str, object] = {}
+    if "model" in raw:  # bert4torch's program turns heads, and leaves the head of words alone, unless it is told otherwise
+        kind = raw.get("p_bias", raw.get("pos_emb_type"))
+        return {"alibi": kind == "alibi", "norm_head": False, **{k: v for k, v in raw.items() if k not in ("p_bias", "pos_emb_type")}}
     if "alibi" not in raw and ("max_position_embeddings" in raw or "model_max_length" in raw):
         out["alibi"] = "max_position_embeddings" not in raw
     classes, words = raw.get("architectures"), raw.get("vocab_size")
@@ -36,10 +39,10 @@ HF = own_code(
     hf(
         "baichuan", "Baichuan", MODULES, rows=fused(H + "self_attn.W_pack", "*(heads head_dim)", bias=False),
         keys={**MARKS, **flags("alibi"), "norm_head": may("normed_head")}, without=("kv_heads", "head_dim"), defaults=DEFAULTS,
+        unfold=told,
     ),
     holds=(Class("BaichuanForCausalLM", frozenset({"lm"})), Class("BaiChuanForCausalLM", frozenset({"lm"})),
            Class("BaichuanModel", frozenset())),
-    unfold=told,
 )  # fmt: skip
 LLAMA = written_as(
     "llama", "Llama", MODULES, keys=MARKS, without=("kv_heads", "head_dim"), defaults=DEFAULTS, needs={"alibi": False, "normed_head": False}

@@ -42,15 +42,15 @@ HF = own_code(
         },
         without=("kv_heads", "head_dim", "rope_theta"), implied={"activation": "gelu_tanh", "rope_theta": 10000.0},
         defaults={"norm_eps": 1e-5, "position_encoding_2d": True},
-        besides=Besides(derived={A + "rotary_emb.inv_freq": Derived("inv_freq", "rotary")}),
+        besides=Besides(derived={A + "rotary_emb.inv_freq": Derived("inv_freq", "rotary")}), unfold=with_marks,
     ),
     holds=(Class("ChatGLMForConditionalGeneration", frozenset({"lm"})), Class("ChatGLMModel", frozenset({"lm"}))),
-    unfold=with_marks,
 )  # fmt: skip
 
 ARCHITECTURE = decoder(
     "chatglm", "ChatGLM", MODULES, HF,
     heads=("heads",),
+    called=("glm",),
     required=(),
     relations=("hidden = heads head_dim",),
     traits=runs(

@@ -32,13 +32,33 @@ def stretched(raw: Values) -> dict[str, object] | None:
     """The settings with the rotary base, and whether query, key and value have biases; None where they are no ChatGLM's."""
     if "padded_vocab_size" not in raw and "multi_query_group_num" not in raw:
         return None
-    ratio = raw.get("rope_ratio", 1)
-    theta = 10000.0 * ratio if isinstance(ratio, (int, float)) else ratio
-    return {**raw, "rotary_base": theta, "attention_bias": bool(raw.get("add_qkv_bias") or raw.get("add_bias_linear"))}
+    out = dict(raw)
+    times = raw.get("rope_ratio", 1)
+    if _divides(raw):
+        out |= {"rotary_base": 10000.0, "rotary_type": "linear", "rotary_factor": times}
+    else:
+        out["rotary_base"] = 10000.0 * times if isinstance(times, (int, float)) else times
+    if "add_qkv_bias" in raw or "add_bias_linear" in raw:
+        out["attention_bias"] = bool(raw.get("add_qkv_bias") or raw.get("add_bias_linear"))
+    if "model" in raw:  # bert4torch's program knows no other way
+        out = {"multi_query_attention": True, "attention_bias": True, **out}
+    return out
+
+
+def _divides(raw: Values) -> bool:
+    """Whether the code that goes with a configuration divides places by rope_ratio, which later code multiplies the base by: that of
+    chatglm2-6b-32k alone (its ratio is 4, or 16 in bert4torch's words)."""
+    called = raw.get("_name_or_path")
+    if isinstance(called, str) and "glm" in called.lower():
+        return "chatglm2" in called.lower() and raw.get("rope_ratio", 1) != 1
+    return raw.get("padded_vocab_size", raw.get("vocab_size")) == 65024 and raw.get("rope_ratio") in (4, 16)
 
 
 def ratio(values: Values) -> float | int | None:
     theta = values.get("rope_theta")
+    if values.get("rope_type") == "linear":
+        factor = values.get("rope_factor")
+        return factor if isinstance(factor, (int, float)) else None
     over = theta / 10000 if isinstance(theta, (int, float)) else None
     return int(over) if over is not None and over == int(over) else over
 
@@ -57,7 +77,7 @@ HF = own_code(
             **joined(L + "mlp.dense_h_to_4h", "*(intermediate)", "hidden", [D + "ffn.gate", D + "ffn.up"], bias=True),
         },
         sizes={OWN.get(k, k): v for k, v in SIZES.items()},
-        positions={"rotary_base": may("rope_theta")},
+        positions={"rotary_base": may("rope_theta"), "rotary_type": may("rope_type"), "rotary_factor": may("rope_factor")},
         keys={
             **MARKS, "add_bias_linear": may("bias"), "attention_bias": may("attention_bias"), "hidden_dropout": may("dropout"),
             **flags("multi_query_attention", "rmsnorm", "post_layer_norm", "apply_residual_connection_post_layernorm"),
@@ -67,7 +87,7 @@ HF = own_code(
             "norm_eps": 1e-5, "bias": False, "kv_heads": 1, "rmsnorm": True, "post_layer_norm": True,
             "apply_residual_connection_post_layernorm": False, "multi_query_attention": False,
         },
-        besides=Besides(derived={"~rotary_pos_emb.inv_freq": Derived("inv_freq", "rotary")}),
+        besides=Besides(derived={"~rotary_pos_emb.inv_freq": Derived("inv_freq", "rotary")}), unfold=stretched, pairs="interleaved",
     ),
     holds=(Class("ChatGLMForConditionalGeneration", frozenset({"lm"})), Class("ChatGLMModel", frozenset({"lm"})),
            Class("ChatGLMForSequenceClassification", frozenset({"lm", "classifier"}))),
@@ -75,7 +95,6 @@ HF = own_code(
         "original_rope": ..., "apply_query_key_layer_scaling": ..., "attention_softmax_in_fp32": ..., "bias_dropout_fusion": ...,
         "fp32_residual_connection": ..., "rope_ratio": ..., "add_qkv_bias": ...,
     },
-    unfold=stretched,
 )  # fmt: skip
 GLM = written_as(
     "glm", "Glm", {m: v for m, v in MODULES.items() if m != "classifier"}, rows=GATE_UP,
@@ -86,6 +105,7 @@ GLM = written_as(
 ARCHITECTURE = decoder(
     "chatglm2", "ChatGLM2", MODULES, HF, GLM,
     names=("chatglm",),
+    called=("glm2", "glm3"),
     rank=1,
     traits=partly(
         pairs="interleaved", heads={"lm": "lm at lm_head", "classifier": "kept at classifier"}, dropout="=dropout",

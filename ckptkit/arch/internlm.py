@@ -30,11 +30,11 @@ def unfolded(raw: Values) -> dict[str, object] | None:
 HF = own_code(
     hf(
         "internlm", "InternLM", MODULES, keys={**MARKS, "bias": may("attention_bias")}, without=("kv_heads",),
-        defaults={**DEFAULTS, "attention_bias": True},
+        defaults={**DEFAULTS, "attention_bias": True}, unfold=unfolded,
     ),
     holds=(Class("InternLMForCausalLM", frozenset({"lm"})), Class("InternLMModel", frozenset()),
            Class("InternLMForSequenceClassification", frozenset({"score"}))),
-    usual={"rotary": ..., "num_key_value_heads": ...}, unfold=unfolded,
+    usual={"rotary": ..., "num_key_value_heads": ...},
 )  # fmt: skip
 LLAMA = written_as(
     "llama", "Llama", MODULES, keys={**MARKS, "attention_bias": may("attention_bias")}, without=("kv_heads",),

@@ -6,7 +6,7 @@ value).
 
 from __future__ import annotations
 
-from ckptkit.arch._libraries.authors import MARKS, own_code, written_as
+from ckptkit.arch._libraries.authors import MARKS, Values, own_code, written_as
 from ckptkit.arch._libraries.decoders import WORDS, D, H, decoder, fused, gated, hf, last, may
 from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch.gpt_bigcode import GROUPS, grouped
@@ -15,6 +15,13 @@ from ckptkit.schema import Class
 
 MODULES = {**WORDS, **grouped("attention_bias", norm_bias=False), **gated(), **last()}
 DEFAULTS = {"activation": "silu", "norm_eps": 1e-6}
+
+
+def without_biases(raw: Values) -> dict[str, object] | None:
+    """bert4torch's settings, whose model has no biases unless they say so; None for those of others."""
+    return {**raw, "bias": bool(raw.get("attention_bias", False))} if "model" in raw and "bias" not in raw else None
+
+
 HF = own_code(
     hf(
         "internlm2", "InternLM2", MODULES,
@@ -24,7 +31,7 @@ HF = own_code(
             D + "ffn.output": H + "feed_forward.w2", "lm_head": "output | language_model.output",
         },
         rows=fused(H + "attention.wqkv", GROUPS), keys={**MARKS, "bias": may("attention_bias")}, without=("head_dim",),
-        defaults={**DEFAULTS, "attention_bias": True},
+        defaults={**DEFAULTS, "attention_bias": True}, unfold=without_biases,
     ),
     holds=(Class("InternLM2ForCausalLM", frozenset({"lm"})), Class("InternLM2Model", frozenset()),
            Class("InternLM2ForSequenceClassification", frozenset({"score"}))),

@@ -7,13 +7,21 @@ positions grows in steps and queries by the logarithm of their position, each by
 
 from __future__ import annotations
 
-from ckptkit.arch._libraries.authors import own_code
+from ckptkit.arch._libraries.authors import Values, own_code
 from ckptkit.arch._libraries.decoders import GPT, SIZES, WORDS, D, G, attention, decoder, flags, fused, gated, hf, last, may, rope
 from ckptkit.arch._libraries.forward import partly
 from ckptkit.arch.llama import shape
 from ckptkit.schema import Besides, Class, Derived, Key
 
 MODULES = {**WORDS, **attention(bias=True, out_bias="biases", kv="heads"), **gated(bias="biases"), **last()}
+
+
+def doubled(raw: Values) -> dict[str, object] | None:
+    """bert4torch's settings, whose feed-forward is as wide as it says; None for those of others."""
+    width = raw.get("intermediate_size")
+    return {**raw, "intermediate_size": 2 * width} if "model" in raw and isinstance(width, int) else None
+
+
 OWN = {"head_dim": "kv_channels", "attention_dropout": "attn_dropout_prob"}
 HF = own_code(
     hf(
@@ -31,6 +39,7 @@ HF = own_code(
         },
         implied={"activation": "silu"},
         defaults={"norm_eps": 1e-6, "rope_in_steps": True, "rope_by_logarithm": True, "rope_part": 1.0},
+        unfold=doubled,
         besides=Besides(derived={"~rotary_emb.inv_freq": Derived("inv_freq", "rotary"),
                                  G + "attn.rotary_emb.inv_freq": Derived("inv_freq", "rotary")},
                         strays={G + "attn.masked_bias": "the number that older versions put where the mask hides a score"}),

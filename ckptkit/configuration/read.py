@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from .._typing import Any, NamedTuple
-from ..arch import filenames, learned_index, of_class, parts, with_reader
+from ..arch import called, filenames, learned_index, of_class, parts, with_reader
 from ..containers import Checkpoint
 from ..errors import CheckpointError, CorruptError, NotFoundError, UsageError, printable
 from ..findings import Finding
@@ -76,7 +76,7 @@ def find_config(checkpoint: Checkpoint, part: str = "") -> str | None:
     own_name = of_own_stem(checkpoint, names)
     if own_name is not None:
         return os.path.join(folder, own_name)
-    for name in dict.fromkeys(["config.json", "bert_config.json", *own]):
+    for name in dict.fromkeys(["config.json", "bert_config.json", *own, "bert4torch_config.json"]):
         if name in names:
             return os.path.join(folder, name)
     released = of_released_name(checkpoint, names)
@@ -158,17 +158,15 @@ def load_config(checkpoint: Checkpoint, path: str | None = None, part: str = "")
 
 
 def declared_name(raw: Mapping[str, object]) -> str | None:
-    """What a configuration calls its model: model_type (in our own block first), or the architecture whose class it names."""
+    """What a configuration calls its model: model_type (our own block's first), the architecture whose class it names, or `model`."""
     block = raw.get(BLOCK)
     for where in (block if isinstance(block, Mapping) else {}, raw):
         name = where.get("model_type")
         if isinstance(name, str) and name:
             return name
     for arch in sorted(with_reader("fold"), key=lambda a: a.rank) if "class_name" in raw else ():
-        if any(
-            d.config.writer.fold is not None and d.config.reader.unfold is not None and d.config.reader.unfold(raw) is not None
-            for d in arch.dialects.values()
-        ):
+        folded = (d.config for d in arch.dialects.values() if d.config.writer.fold is not None)
+        if any(form.reader.unfold is not None and form.reader.unfold(raw) is not None for form in folded):
             return arch.name
     classes = raw.get("architectures")
     if isinstance(classes, list) and classes and isinstance(classes[0], str):
@@ -177,7 +175,9 @@ def declared_name(raw: Mapping[str, object]) -> str | None:
             return named.name
         found = learned_index()["classes"].get(classes[0])
         return str(found) if found else None
-    return None
+    key = raw.get("model")  # bert4torch's
+    theirs = called(key) if isinstance(key, str) and key else []
+    return theirs[0].name if len(theirs) == 1 else None
 
 
 def _kind(value: object) -> str:

@@ -33,6 +33,7 @@ class Architecture:
         relations: Sequence[str] = (),
         fixed: Mapping[str, int] | None = None,
         names: Sequence[str] = (),
+        called: Sequence[str] = (),
         variants: Mapping[str, Mapping[str, int]] | None = None,
         heads: Sequence[str] = ("heads",),
         config_counts: Sequence[str] = (),
@@ -55,6 +56,7 @@ class Architecture:
         self.relations = tuple(_relation(r) for r in relations)  # products of axes that are equal: "hidden = heads head_dim"
         self.fixed = dict(fixed or {})  # axes whose size is the architecture's own
         self.names = (name, *names)  # what configurations call it (model_type)
+        self.called = tuple(called)  # what bert4keras and bert4torch call it (model), where that is none of these
         self.variants = {k: dict(v) for k, v in (variants or {}).items()}
         self.heads = tuple(heads)
         self.config_counts = tuple(config_counts)  # counts that no tensor's name holds, only the configuration (shared layers)

@@ -179,3 +179,17 @@ def test_internlms_rotary_is_read_in_the_words_of_transformers(tmp_path: Path) -
     path = copied("internlm_bias", tmp_path / "plain", rotary={"base": 20000, "type": "origin"})
     with ckptkit.examine(path) as s:
         assert (s.value("rope_theta"), s.value("rope_type")) == (20000, None)
+
+
+def test_chatglms_rope_ratio_divides_places_in_its_second_version_and_multiplies_the_base_later(tmp_path: Path) -> None:
+    for i, (said, want) in enumerate((
+        ({"rope_ratio": 4, "_name_or_path": "THUDM/chatglm2-6b-32k"}, (10000.0, "linear", 4)),
+        ({"rope_ratio": 50, "_name_or_path": "THUDM/chatglm3-6b-32k"}, (500000.0, None, None)),
+        ({"rope_ratio": 500}, (5e6, None, None)),
+    )):  # fmt: skip
+        path = copied("chatglm2", tmp_path / str(i), **said)
+        with ckptkit.examine(path) as s:
+            assert (s.value("rope_theta"), s.value("rope_type"), s.value("rope_factor")) == want
+        ckptkit.convert(path, tmp_path / f"glm{i}", to="glm")
+        ckptkit.convert(tmp_path / f"glm{i}", tmp_path / f"back{i}", to="hf")
+        assert json.loads((tmp_path / f"back{i}" / "config.json").read_text())["rope_ratio"] == said["rope_ratio"]

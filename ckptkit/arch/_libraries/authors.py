@@ -5,7 +5,7 @@ what a class of transformers computes has a second dialect, called after that cl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from ckptkit.arch._libraries.decoders import PREFIXES, classes, hf, may
 from ckptkit.schema import Class, Dialect, Key, Module
@@ -21,17 +21,9 @@ USUAL: Mapping[str, object] = {
 }  # fmt: skip
 
 
-def own_code(
-    dialect: Dialect,
-    *,
-    holds: tuple[Class, ...],
-    usual: Mapping[str, object] = {},
-    unfold: Callable[[Values], dict[str, object] | None] | None = None,
-) -> Dialect:
-    """A dialect of `hf` as that of the authors' own classes. `unfold`: what their code makes of a configuration before it reads it."""
-    form = dialect.config
-    form = form._replace(usual={**USUAL, **usual}, reader=form.reader._replace(unfold=unfold) if unfold is not None else form.reader)
-    return dialect._replace(title=OWN_CODE, classes=holds, config=form)
+def own_code(dialect: Dialect, holds: tuple[Class, ...], usual: Mapping[str, object] = {}) -> Dialect:
+    """A dialect of `hf` as that of the authors' own classes."""
+    return dialect._replace(title=OWN_CODE, classes=holds, config=dialect.config._replace(usual={**USUAL, **usual}))
 
 
 def written_as(
