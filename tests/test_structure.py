@@ -303,6 +303,7 @@ INSPECTED: dict[str, Path | Callable[[Path], Path]] = {
     "joblib": oracles.golden("gpt1_npy") / "finetuned_best_params.jl",
     "keras": keras_archive,
     "npy": array,
+    "orbax": oracles.FIXTURES / "containers" / "orbax" / "plain_files_zarr2",
     "npz": oracles.golden("bert_tf") / "outputs.npz",
     "onnx": oracles.FIXTURES / "containers" / "onnx" / "model.onnx",
     "paddle": oracles.FIXTURES / "containers" / "paddle" / "net_protocol4.pdparams",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ckptkit.arch._libraries.decoders import WORDS, D, attention, decoder, gated, hf, last, may
+from ckptkit.arch._libraries.decoders import WORDS, D, attention, decoder, flax_tree, gated, hf, last, may
 from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch._libraries.gguf import gguf
 from ckptkit.schema import TORCH, Besides, ConfigForm, Derived, Dialect, Key
@@ -95,7 +95,8 @@ def shape(layers: int, hidden: int, heads: int, kv_heads: int, width: int, vocab
 
 
 ARCHITECTURE = decoder(
-    "llama", "Llama", MODULES, HF, META, gguf("llama", MODULES, pairs=True, implied={"activation": "silu"}, rope=("freqs", "factors")),
+    "llama", "Llama", MODULES, HF, META, flax_tree(HF),
+    gguf("llama", MODULES, pairs=True, implied={"activation": "silu"}, rope=("freqs", "factors")),
     traits=runs(),
     variants={
         "llama-7b": shape(32, 4096, 32, 32, 11008, 32000),

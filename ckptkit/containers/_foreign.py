@@ -137,8 +137,7 @@ _FOREIGN_ZIPS = (  # a name in the directory at the end
 )
 _FOREIGN_DIRECTORIES = (
     (("Manifest.json",), "a Core ML package", "name the weights that it was made of"),
-    (("_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt", ".zarray", "zarr.json"), "an orbax or zarr checkpoint",
-        "restore it with orbax and save it as safetensors"),
+    ((".zgroup", ".zattrs", ".zarray", "zarr.json"), "a zarr array or group, and no Orbax checkpoint of one", "name the folder with _METADATA"),
 )  # fmt: skip
 
 

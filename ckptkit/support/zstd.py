@@ -6,9 +6,9 @@ from functools import cache
 from importlib import import_module
 
 from .._typing import Any
-from ..errors import UnsupportedError
+from ..errors import UnsupportedError, with_extra
 
-HINT = "pip install zstandard, or Python 3.14, which has it"
+HINT = with_extra("orbax") + ", or take Python 3.14, which has it"
 
 
 @cache

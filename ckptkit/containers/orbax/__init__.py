@@ -1,4 +1,4 @@
-"""Orbax checkpoints (JAX): a folder whose tree is in _METADATA and whose arrays are zarr, each a folder of its own or all in one OCDBT store.
+"""Orbax checkpoints (JAX): a folder whose tree is in _METADATA and whose arrays are zarr, each a folder of its own or all in OCDBT.
 
 Sources: orbax-checkpoint 0.12 (checkpoint/_src: handlers/pytree_checkpoint_handler.py, metadata/tree.py, serialization/ts_utils.py, path/),
 tensorstore's zarr, zarr3 and ocdbt drivers. `ocdbt` and `zarr` read these. An array's name is the keys of the tree joined by dots, as
@@ -25,7 +25,7 @@ from ...support.links import leads_out
 from ...support.name_text import collapse
 from ...support.strict_json import loads, read_bytes, read_json
 from ...tensors import Extent, StoredTensor, TensorSpec, Unread
-from .._interface import Checkpoint
+from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Part
 
 if TYPE_CHECKING:
     from .. import _pieces
@@ -37,8 +37,8 @@ else:
 NAME = "orbax"
 TITLE = "Orbax (zarr, zarr 3, OCDBT)"
 SUFFIXES: tuple[str, ...] = ()
-DEFAULT_FILE = "_METADATA"
-WRITABLE = False
+DEFAULT_FILE = "checkpoint"
+WRITABLE = True
 TIES = False
 SINGLE = False
 STRINGS = False
@@ -103,7 +103,8 @@ def open(path: str) -> Checkpoint:
         if leaf.kind not in ("None", "Dict", "List", "Tuple", "NamedTuple", "") and leaf.keys:
             reader.listed(".".join(leaf.keys))
     reader.others()
-    made = Checkpoint(tree if stated is not None else path, NAME, reader.tensors, files=[path, *sorted(reader.used)], findings=reader.findings())
+    where, files = tree if stated is not None else path, [path, *sorted(reader.used)]
+    made = Checkpoint(where, NAME, reader.tensors, files=files, findings=reader.findings())
     made.unread = reader.unread
     made.beside = frozenset(n for n in reader.tensors if n.split(".")[0] in _STATE or (reader.tensors[n].spec.shape == () and "." not in n))
     made.whole_folder = True
@@ -125,6 +126,25 @@ def _leaves(stated: object, path: str) -> dict[str, Listed]:
         kind = value.get("value_type", "") if isinstance(value, Mapping) else ""
         out[name] = Listed(tuple(str(k["key"]) for k in keys), kind if isinstance(kind, str) else "")
     return out
+
+
+def layout(
+    tensors: Sequence[tuple[str, TensorSpec]],
+    *,
+    filename: str,
+    ties: Mapping[str, str] = {},
+    inside: Inside = NOTHING,
+    max_shard_size: int | None = None,
+) -> FileLayout:
+    """An array a folder, not packed, and the tree (`write`)."""
+    from .write import layout
+
+    return layout(NAME, tensors, ties=ties, inside=inside)
+
+
+def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:
+    """Nothing here depends on the weights."""
+    return ()
 
 
 class _Reader:
@@ -197,7 +217,8 @@ class _Reader:
         """Hold that packed chunks do not swell beyond the limit."""
         stored = sum(v.length if isinstance(v, Extent) else len(v) for v in there.values())
         if spec.nbytes > 1 << 20 and there:
-            LIMITS.check("unpack_ratio", spec.nbytes // max(stored, 1), f"{what} is {spec.nbytes:,} bytes made of {stored:,}: the ratio", path)
+            ratio = f"{what} is {spec.nbytes:,} bytes made of {stored:,}: the ratio"
+            LIMITS.check("unpack_ratio", spec.nbytes // max(stored, 1), ratio, path)
 
     def _in_store(self, name: str) -> tuple[object, Mapping[str, Value], str] | None:
         assert self._store is not None
@@ -230,8 +251,8 @@ class _Reader:
         """What is wrong with arrays and chunks."""
         out = []
         if self._lacking:
-            names = collapse(self._lacking)
-            said = f"the tree lists {len(self._lacking):,} arrays that are not there: {', '.join(names[:4])}{', ...' if len(names) > 4 else ''}"
+            n = len(self._lacking)
+            said = f"the tree lists {n:,} array{'s' * (n > 1)} that {'are' if n > 1 else 'is'} not there: {collapse(self._lacking)}"
             out.append(Finding("error", RULE, printable(self._lacking[0], 100), said, _AGAIN))
         for name, count, always in self._holes[:20]:
             shown = printable(name, 100)

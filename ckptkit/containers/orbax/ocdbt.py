@@ -1,4 +1,4 @@
-"""OCDBT, tensorstore's key-value store in files: which keys it holds, and where each value lies. No value is read that a node does not hold.
+"""OCDBT, tensorstore's key-value store in files: which keys it holds, and where each value lies. Only values in nodes are read.
 
 Source: tensorstore/kvstore/ocdbt/index.rst (the storage format) and format/{manifest,version_tree,btree}.cc. manifest.ocdbt says which
 B+tree is the newest version; its nodes, in files below d/ or in folders of the processes that wrote them, list keys with short values, and
@@ -102,8 +102,8 @@ class Store:
         self._nodes = 0
 
     def values(self) -> dict[str, Value]:
-        """Every key of the newest version, in their order, with its value or where it lies. Raises CorruptError, NotFoundError, UnsafeError,
-        UnsupportedError, LimitError."""
+        """Every key of the newest version, in their order, with its value or where it lies. Raises CorruptError, NotFoundError,
+        UnsafeError, UnsupportedError, LimitError."""
         body = self._body(Extent(os.path.join(self.folder, MANIFEST), 0, -1), _MANIFEST, "the manifest")
         body.take(16)
         if body.number():

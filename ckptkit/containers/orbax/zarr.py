@@ -127,9 +127,11 @@ def _third(raw: Mapping[str, object], name: str, path: str) -> _Parts:
     chunk = _sizes(settings.get("chunk_shape"), 1) if isinstance(settings, Mapping) else None
     way = encoding.get("name") if isinstance(encoding, Mapping) else None
     more = encoding.get("configuration") if isinstance(encoding, Mapping) else None
-    separator = str(more.get("separator", "/" if way == "default" else ".")) if isinstance(more, Mapping) else "/" if way == "default" else "."
+    usual = "/" if way == "default" else "."
+    separator = str(more.get("separator", usual)) if isinstance(more, Mapping) else usual
     if way not in ("default", "v2"):
-        raise UnsupportedError(f"the array {printable(name, 80)!r} has chunk keys called {printable(way, 40)}, which is not read", path=path)
+        what = f"{printable(name, 80)!r} has chunk keys called {printable(way, 40)}"
+        raise UnsupportedError(f"the array {what}, which is not read", path=path)
 
     def key(at: tuple[int, ...]) -> str:
         if way == "v2":
