@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ckptkit.arch._libraries.decoders import WORDS, D, attention, decoder, flax_tree, gated, hf, last, may
+from ckptkit.arch._libraries.decoders import WORDS, D, attention, decoder, gated, hf, last, may
+from ckptkit.arch._libraries.flax_tree import flax_tree
 from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch._libraries.gguf import gguf
 from ckptkit.schema import TORCH, Besides, ConfigForm, Derived, Dialect, Key

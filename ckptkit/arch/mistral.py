@@ -5,7 +5,8 @@ Sources: transformers models/mistral; mistralai/mistral-inference args.py and tr
 
 from __future__ import annotations
 
-from ckptkit.arch._libraries.decoders import WORDS, attention, decoder, flax_tree, gated, hf, last, may
+from ckptkit.arch._libraries.decoders import WORDS, attention, decoder, gated, hf, last, may
+from ckptkit.arch._libraries.flax_tree import flax_tree
 from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch._libraries.gguf import Window, gguf
 from ckptkit.arch.llama import META_KEYS, META_ROWS, shape

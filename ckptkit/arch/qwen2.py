@@ -5,7 +5,8 @@ Source: transformers models/qwen2 (a window from layer max_window_layers on, whe
 
 from __future__ import annotations
 
-from ckptkit.arch._libraries.decoders import WORDS, attention, decoder, flax_tree, gated, hf, last, may
+from ckptkit.arch._libraries.decoders import WORDS, attention, decoder, gated, hf, last, may
+from ckptkit.arch._libraries.flax_tree import flax_tree
 from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch._libraries.gguf import Window, gguf
 from ckptkit.arch.llama import shape

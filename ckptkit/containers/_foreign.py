@@ -137,7 +137,8 @@ _FOREIGN_ZIPS = (  # a name in the directory at the end
 )
 _FOREIGN_DIRECTORIES = (
     (("Manifest.json",), "a Core ML package", "name the weights that it was made of"),
-    ((".zgroup", ".zattrs", ".zarray", "zarr.json"), "a zarr array or group, and no Orbax checkpoint of one", "name the folder with _METADATA"),
+    ((".zgroup", ".zattrs", ".zarray", "zarr.json"), "a zarr array or group, and no Orbax checkpoint of one",
+        "name the folder with _METADATA"),
 )  # fmt: skip
 
 

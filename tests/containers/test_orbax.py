@@ -50,7 +50,7 @@ def test_a_lost_chunk_or_array_is_an_error_that_names_it(form: str, tmp_path: Pa
     shutil.rmtree(folder / "params.bf")
     report = ckptkit.validate(folder)
     said = [f.message for f in report.findings if f.rule == "pieces" and f.severity == "error"]
-    assert any("params.dense.kernel" in m for m in said) and any("params.bf" in m for m in said) and any(f.severity == "error" for f in report.findings)
+    assert any("params.dense.kernel" in m for m in said) and any("params.bf" in m for m in said) and report.exit_code == 1
 
 
 def test_without_the_promise_a_missing_chunk_is_the_fill_value_and_said(tmp_path: Path) -> None:
@@ -68,13 +68,10 @@ def test_every_changed_byte_of_a_manifest_or_node_is_noticed(form: str, tmp_path
     folder = copied(tmp_path, form)
     for path in (folder / "manifest.ocdbt", *(folder / "d").iterdir()):
         raw = path.read_bytes()
-        for at in range(0, min(len(raw), 400), 5):
+        for at in range(0, len(raw), 5):
             path.write_bytes(raw[:at] + bytes((raw[at] ^ 0x21,)) + raw[at + 1 :])
             with pytest.raises(CheckpointError):
-                with open_checkpoint(folder) as ck:  # a value's own bytes are packed: they are looked at when they are read
-                    for name in ck.tensors:
-                        ck.array(name)
-                    raise CorruptError("nothing noticed") if path.name == "manifest.ocdbt" else CheckpointError("not of a node")
+                open_checkpoint(folder)
         path.write_bytes(raw)
 
 

@@ -14,7 +14,6 @@ from ckptkit.arch._libraries.decoder_words import E as E
 from ckptkit.arch._libraries.decoder_words import may as may
 from ckptkit.arch._libraries.transformers import HF_ACTIVATIONS
 from ckptkit.schema import (
-    FLAX,
     TORCH,
     Architecture,
     Besides,
@@ -26,7 +25,6 @@ from ckptkit.schema import (
     Key,
     Module,
     Reader,
-    Style,
     embedding,
     linear,
     norm,
@@ -429,16 +427,6 @@ def mlx(disk: Dialect, at: str, width: str = "moe_intermediate") -> Dialect:
     }
     kept = {k: v for k, v in disk.rows.items() if not (isinstance(v, str) and v.startswith(E))}
     return disk._replace(name="mlx", title="mlx-lm", rows={**kept, **rows}, files=Files(metadata={"format": "mlx"}))
-
-
-def flax_tree(disk: Dialect) -> Dialect:
-    """The names of the same modules in a tree of flax (Orbax): matrices (in, out) are a `kernel`, norms have a `scale`, tables are an
-    `embedding`; the tree's keys are joined by dots."""
-    style: Style = {kind: {p: (how, *(n.replace("/", ".") for n in names)) for p, (how, *names) in of.items()} for kind, of in FLAX.items()}
-    return disk._replace(
-        name="flax", title="flax, transformers' modules (Orbax)", style=style, container="orbax", prefixes=("model.", ""), classes=(),
-        files=Files(), besides=Besides(),
-    )  # fmt: skip
 
 
 def decoder(name: str, title: str, modules: Mapping[str, Module], *dialects: Dialect, **more: object) -> Architecture:
