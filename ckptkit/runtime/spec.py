@@ -49,6 +49,10 @@ class Spec(NamedTuple):
     def head_dim(self) -> int:
         return self.sizes["head_dim"]
 
+    def head_dim_of(self, path: str) -> int:
+        """The width of the heads of a stack: a decoder may have others than the encoder."""
+        return self.sizes.get("decoder_head_dim", self.head_dim) if path.startswith("decoder.") else self.head_dim
+
     def eps(self, leaf: Leaf) -> float:
         """What a norm adds to the variance."""
         if leaf.path.endswith((".query_a_norm", ".latent_norm")):
@@ -213,6 +217,8 @@ def _stands(arch: Architecture, word: str, sizes: Sizes, values: Mapping[str, ob
         on = bool(kinds[number])
     elif switch in values:
         on = bool(values[switch])
+    elif switch in arch.kinds:
+        on = any(arch.kinds[switch](values) or ())
     else:
         held = [m for m in arch.modules.values() if m.switch == switch]
         on = bool(held) and all(_sized(m, sizes) for m in held)
@@ -335,6 +341,8 @@ def _as_named(spec: Spec, subject: Subject) -> Spec:
     weights hold one."""
     cls = _class_of(subject)
     heads = spec.traits.heads
+    if cls is not None and cls.kinds:
+        return spec._replace(traits=spec.traits._replace(heads={**heads, **cls.kinds}))
     if cls is None or any(head(heads[g]).kind in ("pooler", "summary") for g in cls.groups & heads.keys()):
         return spec
     over = {g: "tokens" for g in cls.groups & heads.keys() if heads[g] == "pooled_or_tokens"}

@@ -192,13 +192,14 @@ class Class(NamedTuple):
     """A class of the library that a dialect belongs to, with the groups it holds.
 
     `without`: parameters of those groups that it does not have; `labels`: rows of its classifier, where they are not what the
-    configuration lists (a choice has one score).
+    configuration lists (a choice has one score); `kinds`: a head -> the kind that it is of in this class (see `Traits.heads`).
     """
 
     name: str
     groups: frozenset[str]
     without: frozenset[str] = frozenset()
     labels: int | None = None
+    kinds: Mapping[str, str] = {}
 
 
 class Objects(NamedTuple):
@@ -234,11 +235,13 @@ class Repeat(NamedTuple):
 
 class Derived(NamedTuple):
     """A stored tensor that is computed: `how` names one of the architecture's derivations, and after it the canonical values that it
-    depends on besides its shape. `made`: a written checkpoint has it, made anew, since the library's loader misses it."""
+    depends on besides its shape. `made`: a written checkpoint has it, made anew, since the library's loader misses it; `when`: only where
+    this canonical value is true."""
 
     how: str
     layout: str
     made: bool = False
+    when: str = ""
 
 
 class Besides(NamedTuple):
