@@ -155,6 +155,9 @@ def attention(
 
     `turned`: the angles of rotary positions (`rotary.table`). Several heads of queries may share one of keys and values.
     """
+    if node.has("position_bias"):  # of each layer (UMT5)
+        encoder = node.path.startswith("encoder.")
+        bias = position_bias(ops, spec, node.position_bias, ops.shape(x)[1], both=encoder)
     split = low_rank if node.has("latent") else projected
     query, key, value = split(ops, spec, node, x, memory, turned)
     times = query.shape[1] // key.shape[1]
