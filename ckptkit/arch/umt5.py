@@ -15,10 +15,10 @@ ARCHITECTURE = Architecture(
     name="umt5",
     title="UMT5",
     modules={
-        **{k: m for k, m in MODULES.items() if k not in TABLES},
+        **{k: m for k, m in MODULES.items() if k not in TABLES},  # type: ignore[misc]
         BIAS["encoder"]: embedding("buckets heads"),
         BIAS["decoder"]: embedding("buckets heads", group="decoder"),
-    },  # type: ignore[arg-type]
+    },
     traits=TRAITS,
     relations=("pooled = hidden",),
     fixed={"qa_labels": 2},

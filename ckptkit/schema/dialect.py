@@ -13,6 +13,7 @@ from .adjust import Adjust
 
 if TYPE_CHECKING:
     from .library_names import Spelling
+    from .split import Split
 
 # style: kind -> canonical suffix -> (layout form, stored suffix, further suffixes met when reading)
 # the form is "canonical", "transposed" (linear weights stored in, out), "conv" (stored 1, in, out: a convolution of width one) or
@@ -303,9 +304,12 @@ class Dialect(NamedTuple):
     alias: str = ""  # the name that --to knows it by besides its own: dialects of several parts, or of several containers, share one
     adjust: Mapping[str, Adjust] = {}  # canonical parameter -> how its value follows from the stored one, where they differ
     unties: frozenset[str] = frozenset()  # tied parameters that it stores all the same: each gets a copy
+    computes: str = ""  # what its library computes otherwise than all others do, in words: the same weights are another function there
     besides: Besides = Besides()
     files: Files = Files()
     library: Library = Library()
+    split: Split | None = None  # how tensor-parallel ranks share its tensors
+    pads: str = ""  # the axis that is padded to a multiple ("vocab"): its true size is the configuration's
 
     @property
     def mark(self) -> str:

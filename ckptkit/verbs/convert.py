@@ -125,7 +125,7 @@ def _refuse_errors(subject: Subject, wanted: Wanted, request: Request, path: str
     """The source's findings, without that of what is to be made new, and what the target would lose of it; FindingsError for
     errors among them, unless `force`."""
     findings = [f for f in run_rules(subject, integrity=integrity) if not (wanted.init_missing and f.rule == "missing")]
-    findings += losses(subject, renames=request.dialect is not None, casts=bool(wanted.dtypes))
+    findings += losses(subject, dialect=request.dialect, casts=bool(wanted.dtypes))
     errors = [f for f in findings if f.severity == "error"]
     if errors and not force:
         raise FindingsError(
