@@ -24,6 +24,7 @@ ARCHITECTURE = decoder(
     "qwen2", "Qwen2", MODULES, HF,
     megatron(MODULES, implied={"activation": "silu"}),
     gguf("qwen2", MODULES, implied={"activation": "silu"}, window=Window("types late")),
+    names=("qwen2_vl_text", "qwen2_5_vl_text", "qwen2_5_omni_text"),  # text multimodal models, alike where all is text
     traits=runs(window="=window", windowed="=windowed", sliding="types late"),
     variants={
         "qwen2-0.5b": shape(24, 896, 14, 2, 4864, 151936),

@@ -23,6 +23,7 @@ ARCHITECTURE = decoder(
     "qwen3", "Qwen3", MODULES, HF,
     megatron(MODULES, implied={"activation": "silu"}),
     gguf("qwen3", MODULES, bare=(OUTPUT,), implied={"activation": "silu"}, window=Window("types late")),
+    names=("qwen3_vl_text",),  # text multimodal models, alike where all is text
     traits=runs(window="=window", windowed="=windowed", sliding="types late"),
     variants={
         "qwen3-0.6b": shape(28, 1024, 16, 8, 3072, 151936),
