@@ -189,7 +189,8 @@ class Same(Builder):
         beside = []  # optimizer state outside the state dict of a nested PyTorch file: it would get in among the weights
         for name, t in self.tensors.items():
             role = self.subject.graph.roles[name]
-            if role.kind == "optimizer" and (self.request.drop_optimizer or name in self.subject.checkpoint.beside):
+            travels = name in self.subject.checkpoint.beside and getattr(self.request.container, "STATE", False)
+            if role.kind == "optimizer" and (self.request.drop_optimizer or (name in self.subject.checkpoint.beside and not travels)):
                 self.went[name] = {"dropped": "optimizer state"}
                 beside += [] if self.request.drop_optimizer else [name]
                 continue
