@@ -1,5 +1,5 @@
-"""Two different models are never the same: for each container that can hold them, pairs that differ only in a tensor more, in its values, in
-a second model of the same file, in a class of tensors, or in one key of the configuration; and shards under indexes that are not theirs."""
+"""Two different models are never the same: for each container that can hold them, pairs that differ only in a tensor more, in its
+values, in a second model of the same file, or in one key of the configuration; and shards under indexes that are not theirs."""
 
 from __future__ import annotations
 
