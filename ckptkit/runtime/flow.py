@@ -225,7 +225,8 @@ def _stack(
     if spec.traits.alibi:
         added = run("distance_bias", "", ids, x, *counted)
     for i, path in enumerate(spec.blocks(stack)):
-        at = spec.layer(i) if stack == "encoder" or not spec.traits.encoder else {"window": 0, "rotary": ""}
+        second = stack == "decoder" and spec.traits.encoder  # windows and turns are said of the first stack
+        at: Mapping[str, Any] = {"window": 0, "rotary": ""} if second else spec.layer(i)
         more = (turned[at["rotary"]],) if at["rotary"] else ()
         x = run("block", path, x, seen[at["window"]], added, far, *encoded, *more)
         if i == 0 and spec.has(f"{stack}.conv"):
