@@ -40,7 +40,8 @@ class Candidate(NamedTuple):
 class Question(NamedTuple):
     """What is known besides the names, as evidence: `declared` is what the configuration calls the model, `config` all that it says,
     `called` the name that the file gives it, `places` the ends of its object paths. And what narrows the choice: `architecture`,
-    `dialect`, `part`, and `scope`, the stem of the model's names."""
+    `dialect`, `part`, and `scope`, the stem of the model's names. `text`: it is of the text model among others; `untold`: nothing
+    is to be recognised."""
 
     declared: str | None = None
     architecture: str | None = None
@@ -50,6 +51,8 @@ class Question(NamedTuple):
     config: Mapping[str, object] = {}
     called: str = ""
     places: frozenset[str] = frozenset()
+    text: bool = False
+    untold: bool = False
 
 
 class Recognition(NamedTuple):

@@ -103,7 +103,7 @@ def architecture(s: Subject) -> Iterator[Finding]:
     if arch is None:
         if known is None and is_learned(declared) and s.config is not None:
             yield _other_layout(s, str(declared))
-        elif known is not None:
+        elif known is not None and s.whole is None:
             names = sorted(s.checkpoint.tensors, key=natural)
             inside = s.config is not None and s.config.reader is not None  # a GGUF file may hold an adapter of what it names
             yield Finding(
