@@ -72,6 +72,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "layoutlm classes": ("LayoutLMForSequenceClassification", {"max_2d_position_embeddings": 30}),
     "longformer": ("LongformerForMaskedLM", {"attention_window": [4, 8, 6], "type_vocab_size": 1, "pad_token_id": 1}),
     "longformer tokens": ("LongformerForTokenClassification", {"attention_window": 6, "type_vocab_size": 1, "pad_token_id": 1}),
+    "convbert": ("ConvBertForMaskedLM", {"embedding_size": 20, "conv_kernel_size": 5, "hidden_act": "relu"}),
+    "convbert classes": ("ConvBertForSequenceClassification", {"embedding_size": 24, "conv_kernel_size": 3, "head_ratio": 4}),
     "mpnet": ("MPNetForMaskedLM", {}),
     "mpnet model": ("MPNetModel", {"layer_norm_eps": 1e-5}),
     "mpnet tokens": ("MPNetForTokenClassification", {}),
