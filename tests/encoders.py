@@ -72,6 +72,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "layoutlm classes": ("LayoutLMForSequenceClassification", {"max_2d_position_embeddings": 30}),
     "longformer": ("LongformerForMaskedLM", {"attention_window": [4, 8, 6], "type_vocab_size": 1, "pad_token_id": 1}),
     "longformer tokens": ("LongformerForTokenClassification", {"attention_window": 6, "type_vocab_size": 1, "pad_token_id": 1}),
+    "convbert": ("ConvBertForMaskedLM", {"embedding_size": 20, "conv_kernel_size": 5, "hidden_act": "relu"}),
+    "convbert classes": ("ConvBertForSequenceClassification", {"embedding_size": 24, "conv_kernel_size": 3, "head_ratio": 4}),
     "mpnet": ("MPNetForMaskedLM", {}),
     "mpnet model": ("MPNetModel", {"layer_norm_eps": 1e-5}),
     "mpnet tokens": ("MPNetForTokenClassification", {}),
@@ -138,6 +140,11 @@ CASES |= {
     "blenderbot": ("BlenderbotForConditionalGeneration", LARGE),
     "umt5": ("UMT5ForConditionalGeneration", {**T5, "feed_forward_proj": "gated-gelu"}),
     "umt5 encoder": ("UMT5EncoderModel", T5),
+    "longt5": ("LongT5ForConditionalGeneration", {**T5, "local_radius": 3, "feed_forward_proj": "gated-silu"}),
+    "led": ("LEDForConditionalGeneration", {
+        **{k: v for k, v in LARGE.items() if "position" not in k}, "max_encoder_position_embeddings": 48,
+        "max_decoder_position_embeddings": 40, "attention_window": [4, 6, 8],
+    }),
     "blenderbot_small": ("BlenderbotSmallForConditionalGeneration", LARGE),
 }
 

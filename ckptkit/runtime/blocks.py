@@ -14,6 +14,7 @@ from typing import Any
 
 from .distances import by_distance, distance_kinds
 from .rotary import growth, turn
+from .spans import span_heads
 from .spec import Spec
 
 LOWEST, LOWEST_HALF = -1e30, -6e4  # what a hidden score becomes (in float16): finite, and its weight is exactly 0
@@ -189,6 +190,8 @@ def attention(
     context = ops.matmul(weights, value)
     if relative is not None and not apart:
         context = context + ops.einsum("bhqk,qkd->bhqd", weights, relative)
+    if node.has("conv_kernel"):  # further heads that are convolutions
+        context = ops.concatenate((context, span_heads(ops, spec, node, x)), axis=1)
     batch, heads, length, width = ops.shape(context)
     return node.output(ops.reshape(ops.transpose(context, (0, 2, 1, 3)), (batch, length, heads * width)))
 

@@ -42,7 +42,7 @@ def visible(
         if spec.traits.prefix is not None:
             rule = masks.prefixed(ids, _token(spec.traits.prefix), ops=ops)
     elif application == "encoder" and window:
-        rule = masks.around(ops.shape(ids)[1], window, ops=ops)
+        rule = masks.around(ops.shape(ids)[1], window if spec.traits.window_kind == "radius" else window // 2, ops=ops)
     elif application == "unilm":
         rule = masks.sequence_to_sequence(ops.zeros_like(ids) if segments is None else segments, ops=ops)
     if seen is None and rule is None:
@@ -170,7 +170,7 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
     kind = "lm" if application == "encoder" and traits.mask == "causal" else application
     out["embeddings"] = embedded
     seen: dict[int, Any] = {0: None}
-    if traits.layers and (kind == "lm" or (kind == "encoder" and traits.window_kind == "around")):
+    if traits.layers and (kind == "lm" or (kind == "encoder" and traits.window_kind in ("around", "radius"))):
         for window in dict.fromkeys(int(str(layer["window"])) for layer in traits.layers):
             more = {"window": window} if window else {}
             seen[window] = run("visible", "", ids, mask, segments, application=kind, **more)
@@ -225,7 +225,8 @@ def _stack(
     if spec.traits.alibi:
         added = run("distance_bias", "", ids, x, *counted)
     for i, path in enumerate(spec.blocks(stack)):
-        at = spec.layer(i)
+        second = stack == "decoder" and spec.traits.encoder  # windows and turns are said of the first stack
+        at: Mapping[str, Any] = {"window": 0, "rotary": ""} if second else spec.layer(i)
         more = (turned[at["rotary"]],) if at["rotary"] else ()
         x = run("block", path, x, seen[at["window"]], added, far, *encoded, *more)
         if i == 0 and spec.has(f"{stack}.conv"):

@@ -107,7 +107,7 @@ class Traits(NamedTuple):
     other_slot: object = None
     rotary_size: object = 0  # how many columns of a head are turned, where no share of it says so
     window: object = 0  # how many positions, its own among them, a position sees in layers that slide
-    # past | chunk | around: what came before it, what is in its own chunk of the input, or half of it on either side
+    # past | chunk | around | radius: what came before it, what is in its own chunk, half of it on either side, that much on either side
     window_kind: str = "past"
     # "block_sparse": beyond (5 + 2 block_count) block_size positions attention is to random blocks, which is not built here (BigBird)
     blocks: object = ""
@@ -190,7 +190,7 @@ WORDS: dict[str, frozenset[str]] = {
         "learned", "counted", "relative", "bucketed", "rotary", "masked", "disentangled", "sinusoids", "counted_sinusoids", "waves", "none",
     )),
     "alibi_kind": frozenset(("distance", "place")),
-    "window_kind": frozenset(("past", "chunk", "around")),
+    "window_kind": frozenset(("past", "chunk", "around", "radius")),
     "qk_norm": frozenset(("before", "after")),
     "pairs": frozenset(("half", "interleaved")),
     "rotary_dtype": frozenset(("", "float16")),

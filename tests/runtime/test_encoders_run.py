@@ -41,7 +41,7 @@ def test_a_rebuilt_encoder_gives_what_transformers_gives(case: str, tmp_path: Pa
 # one for each thing that only some encoders have
 KERAS = (
     "roformer", "megatron_bert", "mpnet", "modernbert biases", "gte without segments", "eurobert late", "esm", "esm one",
-    "deberta", "deberta_v2 own keys", "bart", "marian two vocabularies", "m2m_100", "blenderbot_small", "umt5",
+    "deberta", "deberta_v2 own keys", "bart", "marian two vocabularies", "m2m_100", "blenderbot_small", "umt5", "convbert",
 )  # fmt: skip
 
 
