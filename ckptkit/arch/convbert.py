@@ -46,7 +46,10 @@ ARCHITECTURE = Architecture(
         },
         runs_with={"linear_groups": (None, 1)},
     ),
-    relations=("hidden = two conv_heads head_dim", "heads = conv_heads head_ratio", "kernel_heads = conv_heads", "pooled = hidden", "transformed = embedding"),
+    relations=(
+        "hidden = two conv_heads head_dim", "heads = conv_heads head_ratio", "kernel_heads = conv_heads", "pooled = hidden",
+        "transformed = embedding",
+    ),
     fixed={"qa_labels": 2, "two": 2},
     variants={
         "conv-bert-small": {"layers": 12, "hidden": 256, "heads": 4, "embedding": 128},

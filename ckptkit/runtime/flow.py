@@ -16,6 +16,7 @@ from . import blocks, experts, heads, masks
 from .convolution import convolved
 from .rotary import table
 from .spec import Spec
+from .xl import far
 
 Run = Callable[..., Any]
 APPLICATIONS = ("encoder", "lm", "unilm")
@@ -129,6 +130,7 @@ ROLES: dict[str, Callable[..., Any]] = {
     "moe": experts.moe,
     "angles": angles,
     "distances": distances,
+    "xl": far,
     "conv": convolved,
     "bare_norm": blocks.bare,
     "distance_bias": distance_bias,
@@ -166,6 +168,8 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
     by_mask = traits.positions == "masked" or traits.alibi_kind == "place" or bool(traits.token_dropout) or spec.has("encoder.conv")
     counted = (mask,) if by_mask and mask is not None and len(mask.shape) == 2 else ()
     embedded, x, words = run("embeddings", "embeddings", ids, segments, inputs.get("position_ids"), *counted)
+    if traits.positions == "xl":
+        counted = () if segments is None else (segments,)
     stack = "encoder" if traits.encoder else "decoder"
     kind = "lm" if application == "encoder" and traits.mask == "causal" else application
     out["embeddings"] = embedded
@@ -215,6 +219,8 @@ def _stack(
     out[f"{stack}.input"] = x
     positions = spec.traits.positions
     far = run("relative", "", ids, x) if positions == "relative" else None
+    if positions == "xl":
+        far = run("xl", "", ids, x, *counted)
     if spec.has(f"{stack}.distances"):
         far = run("distances", f"{stack}.distances", ids)
         far = run("norm", f"{stack}.distances_norm", far) if spec.has(f"{stack}.distances_norm") else far
