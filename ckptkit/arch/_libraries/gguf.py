@@ -229,7 +229,9 @@ def gguf(
     `Whole`; keys that are "" in `keys` are left out."""
     own_keys = {k if k.startswith(DERIVED) else f"{name}.{k}": v for k, v in keys.items()}
     every = {**keys_of(name, eps), **(with_experts(name) if experts else {}), **own_keys}
-    usual = {"kv_heads": "=heads", "head_dim": "=hidden / heads", "tied": False}
+    words = (w for m in modules.values() for w in (m.switch, *m.switches.values()) if w and "@" not in w)
+    off = {w.removeprefix("not "): False for w in words}  # what no tensor shows is not there
+    usual = {"kv_heads": "=heads", "head_dim": "=hidden / heads", "tied": False, **off}
     made: dict[str, object] = {f"{name}.context_length": window.positions}
     loose = {**FREE, **(dict.fromkeys(WINDOWS, ...) if window is not NO_WINDOW else {}), **free}
     if rope is not None:

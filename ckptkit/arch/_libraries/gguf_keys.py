@@ -84,6 +84,7 @@ MODELS: Mapping[str, tuple[str, str]] = {
 }
 # of how many layers the runtime takes one to see everything, where no key says which (llama_hparams::set_swa_pattern)
 PERIODS: Mapping[str, int] = {"gemma2": 2, "gemma3": 6, "cohere2": 4, "olmo2": 4, "gpt-oss": 2, "exaone4": 4, "gemma3n": 5}
+LARGEST: Mapping[str, int] = {"gemma2": 46, "gemma3": 62}  # layers of the model whose scores are divided by another number
 SIGMOID = 2  # llama.cpp's number of the function that weights experts (expert_gating_func)
 
 
@@ -140,6 +141,9 @@ def _derived(name: str, of: Mapping[str, object]) -> dict[str, object]:
             pattern = [not pattern or i % pattern < pattern - 1 for i in range(layers)]
         if isinstance(pattern, list) and len(pattern) >= layers:
             out["layer_types"] = ["sliding_attention" if s else "full_attention" for s in pattern[:layers]]
+    hidden, heads, width = (of.get(k) for k in ("embedding_length", "attention.head_count", "attention.key_length"))
+    if name in LARGEST and isinstance(hidden, int) and isinstance(heads, int) and heads > 0:
+        out["query_pre_attn_scalar"] = hidden // heads if layers == LARGEST[name] or not isinstance(width, int) else width
     each = of.get("attention.head_count_kv")
     if isinstance(each, list) and each and all(isinstance(n, int) for n in each):  # 0 where a layer has no attention
         out["kv_heads"] = max(each)
