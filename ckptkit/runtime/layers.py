@@ -1,9 +1,10 @@
 """What sets one decoder layer apart from the next: the positions it sees and how it is turned, read from the canonical values.
 
 A rule (`Traits.sliding`) says which layers slide: "all"; "types" as the configuration lists them (layer_types), and where it lists none
-"types even" every other one from the first on, "types 6" all but every sixth, "types late" those from `full_layers` on, "types early" every
-other one before it, "types turned" those that are turned, "types unturned" the others; "local" as attention_layers lists them
-(GPT-Neo). UndecidedError where nothing says it. Source: transformers models/*/configuration_*.py.
+"types even" every other one from the first on, "types first" all but the first of every `full_every`, "types 6" all but every sixth,
+"types late" those from `full_layers` on, "types early" every other one before it, "types turned" those that are turned, "types unturned"
+the others; "local" as attention_layers lists them (GPT-Neo). UndecidedError where nothing says it.
+Source: transformers models/*/configuration_*.py.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ def turns(traits: Traits, values: Values, slides: list[bool], window: int) -> li
     """Which layers are turned."""
     if traits.rotary_in == "sliding" or (traits.rotary_in == "sliding_or_no_window" and window):
         return slides
+    if traits.rotary_in == "said":
+        return [values.get("turned") is True] * len(slides)
     if traits.rotary_in != "listed":
         return [True] * len(slides)
     said = values.get("no_rope_layers")
