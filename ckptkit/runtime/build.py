@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..arch import architectures, by_name, called, known
 from ..configuration.read import first_said, interpret, read_config
-from ..errors import FindingsError, UnsupportedError, UsageError
+from ..errors import FindingsError, UnsupportedError, UsageError, with_extra
 from ..graph.account import require_read
 from ..graph.canonical_arrays import Weights
 from ..graph.examine import Subject, examine
@@ -169,7 +169,7 @@ def require(framework: str) -> None:
         import_module(module)
     except ImportError as e:
         raise UnsupportedError(
-            f"{extra} is not installed, and a {framework} model needs it ({e})", hint=f"pip install 'ckptkit[{extra}]'"
+            f"{extra} is not installed, and a {framework} model needs it ({e})", hint=with_extra(extra)
         ) from None
 
 
