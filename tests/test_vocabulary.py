@@ -160,7 +160,7 @@ def test_without_files_and_without_the_library_it_is_said_and_the_rest_written(t
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     without = keys_of(str(tmp_path), 10, {})
     assert without.keys[P + "model"].value == "none" and "tokenizers is not installed" in without.findings[0].message
-    assert "ckptkit[tokenizers]" in (without.findings[0].hint or "")
+    assert "[tokenizers]" in (without.findings[0].hint or "")
     back = files_of({P + "model": Value(STRING, "gpt2"), P + "tokens": Value(ARRAY, ("a",), STRING)}, "m.gguf")
     assert not back.texts and "tokenizers is not installed" in back.findings[0].message
 
