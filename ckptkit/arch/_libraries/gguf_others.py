@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ckptkit.arch._libraries.decoder_words import may
-from ckptkit.arch._libraries.gguf import form
+from ckptkit.arch._libraries.gguf_keys import form
 from ckptkit.schema import TORCH, Dialect, Files, Key
 
 TITLE = "llama.cpp (GGUF)"
