@@ -51,7 +51,8 @@ class Naming:
         first = self.dialect.prefixes[0]
         if "" not in self.dialect.prefixes or (self.dialect.prefixed and self.named is None) or outside(self.table, self.groups):
             return first
-        if self.recognition.dialect.container == "gguf":  # it has left a head out: under the prefix any class loads what there is
+        kept = self.subject.checkpoint.extras.get("gguf")
+        if isinstance(kept, Mapping) and "ckptkit.block" not in kept:  # llama.cpp left a head out: any class loads what has the prefix
             return first
         own = self.dialect is self.recognition.dialect
         said = {"prefix": self.recognition.prefix} if own else remembered(self._raw).get(self.dialect.name)
