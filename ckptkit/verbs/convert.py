@@ -69,6 +69,8 @@ def convert(
     dequantize: bool = False,
     quantize: str | None = None,
     keep: Sequence[str] = (),
+    tp: int = 1,
+    pp: int = 1,
     reading: Reading = AS_FOUND,
     **words: Unpack[SourceWords],
 ) -> Conversion:
@@ -97,7 +99,7 @@ def convert(
     drop, globs = groups_and_globs(drop)
     wanted = with_container(Wanted(
         to, container, dtypes, max_shard_size, drop, drop_optimizer, init_missing, add, resize_vocab, seed, dequantize, quantize, keep,
-        names_only, renew,
+        names_only, renew, tp, pp,
     ))  # fmt: skip
     check_target(dst, single=single_file(dst, wanted.container), overwrite=overwrite or dry_run, inputs=())
     with paused(), examine(src, reading.but(**words, drop=(*reading.drop, *globs))) as subject:
