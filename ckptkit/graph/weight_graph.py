@@ -237,7 +237,7 @@ class WeightGraph:
         for row, at in r.matches.values():
             said = words.get(id(row))
             if said is None:
-                every = {w for p in row.parts if row.role == "param" for w in (params[p].switch, params[p].within)}
+                every = {w for p in row.parts if row.role == "param" for w in params[p].words}
                 said = words[id(row)] = tuple(w for w in every if "@" in w)
             for word in said:
                 switch = word.removeprefix("not ")
@@ -340,7 +340,16 @@ def bind(checkpoint: Checkpoint, asked: Question = Question(), drop: Sequence[st
     apart = (state, checkpoint.repeats, checkpoint.parts, dropped)
     shapes = {n: t.spec.shape for n, t in checkpoint.tensors.items() if not any(n in a for a in apart)}
     shapes |= {n: u.shape or () for n, u in checkpoint.unread.items() if not any(n in a for a in (*apart, checkpoint.beside))}
-    found = recognized(shapes, checkpoint.aliases, asked._replace(called=checkpoint.called))
+    asked = asked._replace(called=checkpoint.called)
+    if asked.text:
+        from .composites import recognize_text
+
+        inside = recognize_text(shapes, asked)
+        found = inside[0] if inside is not None else None
+        if inside is not None:
+            checkpoint.parts = {**checkpoint.parts, **inside[1]}
+    else:
+        found = None if asked.untold else recognized(shapes, checkpoint.aliases, asked)
     if checkpoint.per_rank:
         from .ranks import join_ranks
 

@@ -38,6 +38,15 @@ def losses(subject: Subject, *, dialect: Dialect | None, casts: bool) -> Iterato
     for name in account.beyond():
         if name in ck.parts:
             parts.setdefault(ck.parts[name], []).append(name)
+    if subject.whole is not None and parts:
+        lost = sorted((n for held in parts.values() for n in held), key=natural)
+        yield Finding(
+            "error", "part", ", ".join(sorted(parts)),
+            f"{len(lost)} tensors ({', '.join(sorted(parts))}) are other parts of {subject.whole.declared}, "
+            f"for which there is no such naming: {collapse(lost, 2)}",
+            "--part text converts the text model alone; without --to all parts are carried over",
+        )  # fmt: skip
+        parts = {}
     for part, names in parts.items():
         names.sort(key=natural)
         yield Finding(

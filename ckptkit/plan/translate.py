@@ -355,7 +355,7 @@ class Translate(Builder):
         """What is computed but missed by the target's loader: made once, for all layers."""
         holders: dict[str, str] = {}
         for row, at in walk(self.table.rows, self.graph.counts):
-            if not row.made:
+            if not row.made or (row.when and self.subject.value(row.when) is not True):
                 continue
             target = self.naming.name(row, at)
             shape = computed_shape(self.subject, row, self.wide)

@@ -102,7 +102,8 @@ def convert(
         names_only, renew, tp, pp,
     ))  # fmt: skip
     check_target(dst, single=single_file(dst, wanted.container), overwrite=overwrite or dry_run, inputs=())
-    with paused(), examine(src, reading.but(**words, drop=(*reading.drop, *globs))) as subject:
+    entire = wanted.to is None and not (renew or add or init_missing or resize_vocab)
+    with paused(), examine(src, reading.but(**words, drop=(*reading.drop, *globs)), entire=entire) as subject:
         request = choose_target(subject, wanted, dst)
         findings = _refuse_errors(subject, wanted, request, src, integrity=bool(check) and not dry_run, force=force)
         if request.dialect is not None and not (names_only and request.dialect is subject.graph.dialect):

@@ -173,6 +173,11 @@ def norm(s: Subject, scan: Scan) -> Iterator[Finding]:
         shift = s.graph.params.get(role.what.removesuffix("weight") + "bias")
         other = scan.values.get(shift.stored) if shift is not None else None
         beside = other.mean if other is not None else None
+        if (adjusted := s.graph.adjust(role.what)) is not None and adjusted.offset:  # stored as the difference from one
+            mean = v.mean * adjusted.scale + adjusted.offset
+            if abs(mean) > 10 * FAR:
+                found.setdefault(f"scales by more than {10 * FAR}", []).append((stored, f"mean {mean:.3g}"))
+            continue
         if beside is not None and shift is not None and v.size > 3 and abs(v.mean) < 0.1 * abs(beside) and abs(beside - 1) < 0.5:
             found.setdefault("scale and shift seem to be exchanged", []).append((stored, f"mean {v.mean:.3g}, {shift.stored} {beside:.3g}"))
         elif v.zero:
