@@ -27,8 +27,8 @@ from ._interface import (
 from ._shard_names import LOST, is_index, shard_of
 
 __all__ = [
-    "LOST", "OBJECT_GRAPH", "Checkpoint", "Container", "FileLayout", "Inside", "Packed", "Part", "Place", "Ranked", "Slot", "below", "by_name",
-    "containers", "drop_explained", "each", "is_index", "locate", "open_checkpoint",
+    "LOST", "OBJECT_GRAPH", "Checkpoint", "Container", "FileLayout", "Inside", "Packed", "Part", "Place", "Ranked", "Slot", "below",
+    "by_name", "containers", "drop_explained", "each", "is_index", "locate", "open_checkpoint",
 ]  # fmt: skip
 
 
