@@ -26,7 +26,8 @@ CONFIG: dict[str, object] = {
     "architectures": ["DeepseekV3ForCausalLM"], "model_type": "deepseek_v3", "vocab_size": VOCAB, "hidden_size": HIDDEN,
     "num_hidden_layers": LAYERS, "num_nextn_predict_layers": 1, "num_attention_heads": HEADS, "num_key_value_heads": HEADS,
     "intermediate_size": WIDE, "moe_intermediate_size": NARROW, "n_routed_experts": EXPERTS, "n_shared_experts": 1,
-    "num_experts_per_tok": 8, "n_group": 8, "topk_group": 4, "first_k_dense_replace": DENSE, "moe_layer_freq": 1, "q_lora_rank": Q_RANK, "kv_lora_rank": KV_RANK,
+    "num_experts_per_tok": 8, "n_group": 8, "topk_group": 4, "first_k_dense_replace": DENSE, "moe_layer_freq": 1,
+    "q_lora_rank": Q_RANK, "kv_lora_rank": KV_RANK,
     "qk_nope_head_dim": NOPE, "qk_rope_head_dim": ROPE, "v_head_dim": VALUE, "hidden_act": "silu", "rms_norm_eps": 1e-6,
     "rope_theta": 10000, "rope_scaling": {
         "type": "yarn", "factor": 40, "beta_fast": 32, "beta_slow": 1, "mscale": 1.0, "mscale_all_dim": 1.0,
