@@ -27,8 +27,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .row import Row
-
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
@@ -36,6 +34,7 @@ from cases import Case, bounds, cases  # noqa: E402
 from data import ensure  # noqa: E402
 from measure import Failed, Sample, clear, condition, machine, peak_anonymous, run_once, size_of, warm  # noqa: E402
 from report import write_report  # noqa: E402
+from row import Row  # noqa: E402
 from tools import TOOLS, command  # noqa: E402
 
 WEIGHTS = (".safetensors", ".bin", ".data-00000-of-00001", ".index")

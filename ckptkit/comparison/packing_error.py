@@ -1,15 +1,15 @@
 """A packed weight against its original, in steps of the packing: is it what rounding gives, or more, and where.
 
-Policy: an element may be off by half a step (MLX: by a step, since its scales are moved so that zero is a code), and by what the type loses
-in which its library multiplies. More is said with the place: runs of 32 columns of one row that are off by more than nearest values can be
-on average, and the smallest rectangle of the decoded matrix that holds them all. So one scale, one block, a shifted row and a wrong axis each show where they
-are. GPTQ, AWQ and HQQ choose other values than the nearest ones: for them "more than rounding" is no damage by itself, a few runs far above
-all others are.
+Policy: an element may be off by half a step (MLX: by a step, since its scales are moved so that zero is a code), and by what the type
+loses in which its library multiplies. More is said with the place: runs of 32 columns of one row that are off by more than nearest
+values can be on average, and the smallest rectangle of the decoded matrix that holds them all. So one scale, one block, a shifted row
+and a wrong axis each show where they are. GPTQ, AWQ and HQQ choose other values than the nearest ones: for them "more than rounding" is
+no damage by itself, a few runs far above all others are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple
 from ..graph.examine import Subject
@@ -28,9 +28,9 @@ FAR = 0.6  # steps that a run is off on average: no nearest values are
 
 
 class Steps(NamedTuple):
-    """The error of one packed weight in steps. `beyond` is the share of elements off by more than rounding gives, `usual` the median over runs
-    of their means; `off` are the runs far above it, `place` the rows and columns that hold these (first, last), `worst` the row, first column
-    and mean of the worst run."""
+    """The error of one packed weight in steps. `beyond` is the share of elements off by more than rounding gives, `usual` the median over
+    runs of their means; `off` are the runs far above it, `place` the rows and columns that hold these (first, last), `worst` the row, first
+    column and mean of the worst run."""
 
     packing: str
     largest: float
@@ -64,7 +64,8 @@ def steps_of(a: Subject, stored: str, b: Subject, weight: PackedWeight) -> Steps
     if rule is None or not form.columns:
         return None
     o = form.options
-    lost = 2.0**-4 if "nested" in o else 2 * LOST.get("BF16" if form.packing == "ct-fp4" else str(o.get("round") or o.get("dtype", "")), 2.0**-22)
+    kind = "BF16" if form.packing == "ct-fp4" else str(o.get("round") or o.get("dtype", ""))
+    lost = 2.0**-4 if "nested" in o else 2 * LOST.get(kind, 2.0**-22)
     largest = total = 0.0
     beyond = start = 0
     edges = np.arange(0, form.columns, RUN)
@@ -126,3 +127,38 @@ def in_words(s: Steps) -> str:
     rows = f"rows {s.place[0]}-{s.place[1]}, columns {s.place[2]}-{s.place[3]}{' of its transpose' if s.transposed else ''}"
     average = "no number" if mean >= 1e7 else f"{mean:.3g} on average"
     return f"{kind}{many} steps off in {rows} ({s.off:,} of {s.runs:,} runs of {RUN}; the worst, row {row} from column {column}: {average})"
+
+
+def summary(held: Sequence[tuple[str, Steps]]) -> list[str]:
+    """Packed weights against their originals: those that are what rounding gives together, the others one by one, the worst first."""
+    fine = [s for _, s in held if s.is_rounding]
+    out = []
+    for kind in dict.fromkeys(s.packing for s in fine):
+        those = [s.largest for s in fine if s.packing == kind]
+        out.append(f"packed as {kind}: {len(those)} weights are what rounding gives, at most {max(those):.3g} steps off")
+    more = sorted(((n, s) for n, s in held if not s.is_rounding), key=lambda x: (not x[1].is_damage, -x[1].worst[2]))
+    out += [f"packed: {name}: {in_words(s)}" for name, s in more[:12]]
+    return out + ([f"packed: {len(more) - 12} more weights are more than rounding gives"] if len(more) > 12 else [])
+
+
+def comparable(a: Subject, stored: str, b: Subject, packed: str, name: str) -> bool:
+    """Whether a tensor of a is the whole original of a packed weight of b, in the same order: a parameter of its own in one layout."""
+    if stored not in a.checkpoint.tensors or stored in a.packings.weights:
+        return False
+    x, y = a.graph.params.get(name), b.graph.params.get(name)
+    alike = x is None or y is None or (x.row.layout == y.row.layout and len(y.row.parts) == 1)
+    return alike and a.checkpoint.tensors[stored].spec.shape == b.packings.weights[packed].form.shape
+
+
+def steps_between(a: Subject, b: Subject) -> Iterator[tuple[str, Steps]]:
+    """The packed weights of either side against what the other has of them."""
+    for original, other in ((a, b), (b, a)):
+        names = {bound.stored: name for name, bound in other.graph.params.items()}
+        for packed, weight in other.packings.weights.items():
+            name = names.get(packed, packed)
+            bound = original.graph.params.get(name)
+            stored = bound.stored if bound is not None else packed
+            if comparable(original, stored, other, packed, name):
+                steps = steps_of(original, stored, other, weight)
+                if steps is not None:
+                    yield name, steps

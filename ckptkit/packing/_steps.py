@@ -24,9 +24,9 @@ LARGEST = 1e9  # what stands for an error under a scale of zero, or of what is n
 
 
 class Ruler(NamedTuple):
-    """What a packing's errors are measured with. `unit(start, stop)` is the scale of each element of some rows; `grid` the values that codes
-    stand for under a scale of 1, in order, None for integers; `span` the steps by which a zero point may move a value. `allowed` is what rounding to the nearest
-    value may be off, in steps."""
+    """What a packing's errors are measured with. `unit(start, stop)` is the scale of each element of some rows; `grid` the values
+    that codes stand for under a scale of 1, in order, None for integers; `span` the steps by which a zero point may move a value.
+    `allowed` is what rounding to the nearest value may be off, in steps."""
 
     unit: Callable[[int, int], Array]
     grid: Array | None
@@ -57,11 +57,10 @@ def ruler(form: Form, fetch: Fetch) -> Ruler | None:
 
     if kind in (*INTEGERS, *SIGNED) or (kind == "torchao" and codes == "I8"):
         top, low = under(b"\xff"), under(b"\0")
-        span = np.float32((1 << form.options["bits"]) - 1 if kind in INTEGERS and "bits" in form.options else 15 if kind in INTEGERS else -1)
-        moved = kind in INTEGERS or "zeros" in form.options
-        return Ruler(
-            lambda a, b: (top(a, b) - low(a, b)) / span, None, 1.0 if kind == "mlx-affine" else 0.5, max(int(span), 255 if kind not in INTEGERS else 0) if moved else 0
-        )  # fmt: skip
+        counted = (1 << form.options.get("bits", 4)) - 1  # AWQ has four
+        span = np.float32(counted if kind in INTEGERS else -1)
+        moved = counted if kind in INTEGERS else 255 if "zeros" in form.options else 0
+        return Ruler(lambda a, b: (top(a, b) - low(a, b)) / span, None, 1.0 if kind == "mlx-affine" else 0.5, moved)
     if codes.startswith("F8_") or form.options.get("mode") == "mxfp8":
         values = small_floats(codes or "F8_E4M3")
         one = under(bytes([int(np.flatnonzero(values == 1)[0])]))
@@ -85,9 +84,9 @@ def _in_order(values: Array) -> Array:
 
 
 def in_steps(rule: Ruler, original: Array, packed: Array, unit: Array, lost: float) -> tuple[Array, Array]:
-    """(|original - packed| in steps, what rounding may be off), float32: a step is the distance, towards the original, from the packed value to
-    the packing's next one. `lost` is what a product loses in the type in which it is computed, relative; beyond its last value a packing is
-    off by as much as its scales are coarse, which is let pass up to a step."""
+    """(|original - packed| in steps, what rounding may be off), float32: a step is the distance, towards the original, from the
+    packed value to the packing's next one. `lost` is what a product loses in the type in which it is computed, relative; beyond its
+    last value a packing is off by as much as its scales are coarse, which is let pass up to a step."""
     import numpy as np
 
     with np.errstate(all="ignore"):
@@ -103,7 +102,8 @@ def in_steps(rule: Ruler, original: Array, packed: Array, unit: Array, lost: flo
             gap = gaps[np.clip(np.where(off > 0, i, i - 1), 0, len(gaps) - 1)]
             beyond = ((i == len(grid) - 1) & (off > 0)) | ((i == 0) & (off < 0))
             off /= gap
-        allowed: Array = np.where(beyond, np.float32(1), np.float32(rule.allowed * 1.002)) + (np.abs(at) / gap + rule.span) * np.float32(lost)
+        allowed: Array = np.where(beyond, np.float32(1), np.float32(rule.allowed * 1.002))
+        allowed += (np.abs(at) / gap + rule.span) * np.float32(lost)
         out: Array = np.abs(off)
     out[original == packed] = 0
     bounded: Array = np.where(np.isfinite(out), np.minimum(out, np.float32(LARGEST)), np.float32(LARGEST))

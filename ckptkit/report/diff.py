@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from ..comparison.packing_error import in_words
+from ..comparison.packing_error import summary
 from ..errors import printable
 from ..support.name_text import natural, ranges
 from ..verbs.diff import Change, Diff, by_place, place
@@ -157,20 +157,8 @@ def diff_markdown(d: Diff, *, tensors: bool, only_changed: bool) -> str:
 
 def _remarks(d: Diff) -> list[str]:
     """How far packed weights are from their originals, and what was not compared, a line each."""
-    return [*map(printable, packed_words(d.changes)), *(printable(f"not compared: {text}", 1000) for text in (*d.left_out, *d.notes))]
-
-
-def packed_words(changes: Sequence[Change]) -> list[str]:
-    """Packed weights against their originals: those that are what rounding gives together, the others one by one, the worst first."""
-    held = [(c, c.steps) for c in changes if c.steps is not None]
-    fine = [s for _, s in held if s.is_rounding]
-    out = []
-    for kind in dict.fromkeys(s.packing for s in fine):
-        those = [s.largest for s in fine if s.packing == kind]
-        out.append(f"packed as {kind}: {len(those)} weights are what rounding gives, at most {max(those):.3g} steps off")
-    more = sorted(((c, s) for c, s in held if not s.is_rounding), key=lambda x: (not x[1].is_damage, -x[1].worst[2]))
-    out += [f"packed: {c.name}: {in_words(s)}" for c, s in more[:12]]
-    return out + ([f"packed: {len(more) - 12} more weights are more than rounding gives"] if len(more) > 12 else [])
+    packed = summary([(c.name, c.steps) for c in d.changes if c.steps is not None])
+    return [*map(printable, packed), *(printable(f"not compared: {text}", 1000) for text in (*d.left_out, *d.notes))]
 
 
 def _facts(d: Diff) -> list[list[str]]:

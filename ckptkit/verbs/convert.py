@@ -19,7 +19,7 @@ from ..graph.reading import AS_FOUND, Reading
 from ..graph.survey import survey
 from ..plan.losses import groups_and_globs, losses
 from ..plan.make import make_plan
-from ..plan.target import Request, Wanted, choose_target, single_file, with_container
+from ..plan.target import Request, Wanted, choose_target, fragment_of, single_file, with_container
 from ..plan.values import Plan
 from ..rules.run import run_rules
 from ..support.collector import paused
@@ -103,6 +103,9 @@ def convert(
     with paused(), examine(src, reading.but(**words, drop=(*reading.drop, *globs))) as subject:
         request = choose_target(subject, wanted, dst)
         findings = _refuse_errors(subject, wanted, request, src, integrity=bool(check) and not dry_run, force=force)
+        if to is not None and subject.architecture is None and (of := fragment_of(subject, to)):
+            said = f"of no whole model: every name is {to}'s already, of {', '.join(of[:4])}{', ...' if len(of) > 4 else ''}: they stay"
+            findings.append(Finding("warning", "unknown", subject.checkpoint.path, said, basis="undecided"))
         if request.dialect is not None and not (names_only and request.dialect is subject.graph.dialect):
             refuse_doubt(subject.graph.recognition, src, "what is written")
         planned = make_plan(subject, request, survey(subject, request.dialect))

@@ -198,15 +198,11 @@ def _steps(pair: _Pair, a: Item, b: Item) -> Steps | None:
     """The error of the side that is packed, where the other is not and has the whole weight in the same order."""
     for s, item, other, original in ((pair.b, b, pair.a, a), (pair.a, a, pair.b, b)):
         weight = s.packings.weights.get(item.stored)
-        if weight is None or original.stored in other.packings.weights:
-            continue
-        t = other.checkpoint.tensors[original.stored]
-        bound = [x.graph.params.get(i.name) for x, i in ((s, item), (other, original))]
-        alike = bound[0] is None or bound[1] is None or bound[0].row.layout == bound[1].row.layout
-        if t.spec.shape == weight.form.shape and alike and (bound[0] is None or len(bound[0].row.parts) == 1):
-            from ..comparison.packing_error import steps_of
+        if weight is not None:
+            from ..comparison.packing_error import comparable, steps_of
 
-            return steps_of(other, original.stored, s, weight)
+            if comparable(other, original.stored, s, item.stored, item.name):
+                return steps_of(other, original.stored, s, weight)
     return None
 
 

@@ -131,3 +131,23 @@ def test_a_transposed_packing_is_measured_in_its_own_order(tmp_path: Path) -> No
     with ckptkit.examine(tmp_path / "a.safetensors") as a, ckptkit.examine(forms) as b:
         steps = next(c.steps for c in ckptkit.diff(a, b).changes if c.steps is not None)
     assert steps.transposed and abs(steps.largest - 3) < 0.1 and abs(steps.mean * w.size - 3 * 32) < 4
+
+
+def test_the_digest_of_packed_weights_is_of_both_forms_and_says_which(tmp_path: Path) -> None:
+    from ckptkit.report.digest import digest_text
+
+    original(tmp_path / "a")
+    ckptkit.convert(tmp_path / "a", tmp_path / "b", container="safetensors", quantize="int8")
+    ckptkit.convert(tmp_path / "b", tmp_path / "c", container="safetensors", dequantize=True, dtypes=[("*", "F32")])
+    packed, plain = ckptkit.digest(tmp_path / "b"), ckptkit.digest(tmp_path / "c")
+    assert packed.whole == plain.whole and packed.packed and not plain.packed
+    lines = digest_text(packed, path="b", parameters=False).splitlines()
+    assert len(lines) == 2 and "decoded values of int8-scaled" in lines[0] and "packed parts of int8-scaled" in lines[1]
+    ckptkit.convert(tmp_path / "b", tmp_path / "d.safetensors")
+    assert ckptkit.digest(tmp_path / "d.safetensors").packed == packed.packed
+    arrays, metadata = read_raw(tmp_path / "b" / "model.safetensors")
+    arrays[NAME] = arrays[NAME].copy()
+    arrays[NAME][0, 0] ^= 1
+    write_raw(tmp_path / "b" / "model.safetensors", arrays, metadata)
+    again = ckptkit.digest(tmp_path / "b")
+    assert again.packed != packed.packed and again.whole != packed.whole
