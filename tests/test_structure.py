@@ -295,6 +295,7 @@ def array(folder: Path) -> Path:
 
 
 INSPECTED: dict[str, Path | Callable[[Path], Path]] = {
+    "consolidated": oracles.FIXTURES / "forms" / "meta_llama_tp2",
     "dcp": oracles.FIXTURES / "forms" / "dcp_llama_tp2d" / "checkpoint",
     "deepspeed": oracles.FIXTURES / "forms" / "deepspeed_llama_z3" / "checkpoint",
     "flax": oracles.FIXTURES / "containers" / "flax_model.msgpack",
@@ -302,8 +303,12 @@ INSPECTED: dict[str, Path | Callable[[Path], Path]] = {
     "hdf5": oracles.FIXTURES / "containers" / "keras-2.3.1.h5",
     "joblib": oracles.golden("gpt1_npy") / "finetuned_best_params.jl",
     "keras": keras_archive,
+    "megatron": oracles.FIXTURES / "forms" / "megatron_legacy_llama_tp2pp2" / "checkpoint",
     "npy": array,
+    "orbax": oracles.FIXTURES / "containers" / "orbax" / "plain_files_zarr2",
     "npz": oracles.golden("bert_tf") / "outputs.npz",
+    "onnx": oracles.FIXTURES / "containers" / "onnx" / "model.onnx",
+    "paddle": oracles.FIXTURES / "containers" / "paddle" / "net_protocol4.pdparams",
     "openai-npy": oracles.golden("gpt1_npy") / "model",
     "safetensors": oracles.golden("hf_bert") / "safetensors",
     "savedmodel": oracles.golden("tf2_small_bert_keras3") / "saved_model",

@@ -45,6 +45,7 @@ ARCHITECTURE = decoder(
         keys={"feed_forward_length": may("intermediate"), "expert_feed_forward_length": may("moe_intermediate")},
     ),
     kinds={"moe@layer": sparse},
+    names=("qwen3_vl_moe_text",),  # text multimodal models, alike where all is text
     traits=runs(window="=window", windowed="=windowed", sliding="all", **routed()),
     variants={
         "qwen3-30b-a3b": {**shape(48, 2048, 32, 4, 6144, 151936), "experts": 128},

@@ -13,6 +13,7 @@ from .adjust import Adjust
 
 if TYPE_CHECKING:
     from .library_names import Spelling
+    from .split import Split
 
 # style: kind -> canonical suffix -> (layout form, stored suffix, further suffixes met when reading)
 # the form is "canonical", "transposed" (linear weights stored in, out), "conv" (stored 1, in, out: a convolution of width one) or
@@ -158,12 +159,13 @@ class ConfigForm(NamedTuple):
     read, the first that is there counts, and what is written is spelled as the source was, else as the first. `marks` are keys with a
     fixed value that say which form this is, written always; `implied` canonical values that the form takes for granted and cannot say;
     `defaults` canonical values where a key is absent (in both, "=layers" is the value of another, "=4 hidden" a multiple of it, "=hidden
-    / heads" a quotient without a rest, "=inputs - 1" a difference, "=count layer_types" the length of a list); `follows` canonical values
-    that the original code computes from others where a configuration does not say them; `also` further keys that a written file gets
-    where nothing else sets them, or functions of the canonical values; `usual` keys without a canonical meaning, and the value under
-    which they change nothing of what the model computes (`...`: any); `overruled` sizes in which configurations of this form are not
-    trusted, and why: where the tensors differ that is a warning.
-    `needs` are canonical values without which the form's own code computes another function: no model with others is written so.
+    / heads" a quotient without a rest, "=inputs - 1" a difference, "=count layer_types" the length of a list, "=any experts" whether
+    there are some); `follows` canonical values that the original code computes from others where a configuration does not say them;
+    `also` further keys that a written file gets where nothing else sets them, or functions of the canonical values; `usual` keys without
+    a canonical meaning, and the value under which they change nothing of what the model computes (`...`: any); `unread` keys that
+    configurations have and the library does not read, and the canonical value that it takes; `overruled` sizes in which configurations of
+    this form are not trusted, and why: where the tensors differ that is a warning. `needs` are canonical values without which the form's
+    own code computes another function: no model with others is written so.
     """
 
     filename: str  # what a conversion writes; "" where it goes into the weights file
@@ -174,6 +176,7 @@ class ConfigForm(NamedTuple):
     follows: Mapping[str, Callable[[Mapping[str, object]], object]] = {}
     also: Mapping[str, object] = {}
     usual: Mapping[str, object] = {}
+    unread: Mapping[str, str] = {}
     needs: Mapping[str, object] = {}
     labels: bool = False  # names classes and labels as transformers does (architectures, id2label, dtype)
     overruled: Mapping[str, str] = {}
@@ -191,13 +194,14 @@ class Class(NamedTuple):
     """A class of the library that a dialect belongs to, with the groups it holds.
 
     `without`: parameters of those groups that it does not have; `labels`: rows of its classifier, where they are not what the
-    configuration lists (a choice has one score).
+    configuration lists (a choice has one score); `kinds`: a head -> the kind that it is of in this class (see `Traits.heads`).
     """
 
     name: str
     groups: frozenset[str]
     without: frozenset[str] = frozenset()
     labels: int | None = None
+    kinds: Mapping[str, str] = {}
 
 
 class Objects(NamedTuple):
@@ -233,11 +237,13 @@ class Repeat(NamedTuple):
 
 class Derived(NamedTuple):
     """A stored tensor that is computed: `how` names one of the architecture's derivations, and after it the canonical values that it
-    depends on besides its shape. `made`: a written checkpoint has it, made anew, since the library's loader misses it."""
+    depends on besides its shape. `made`: a written checkpoint has it, made anew, since the library's loader misses it; `when`: only where
+    this canonical value is true."""
 
     how: str
     layout: str
     made: bool = False
+    when: str = ""
 
 
 class Besides(NamedTuple):
@@ -300,9 +306,12 @@ class Dialect(NamedTuple):
     alias: str = ""  # the name that --to knows it by besides its own: dialects of several parts, or of several containers, share one
     adjust: Mapping[str, Adjust] = {}  # canonical parameter -> how its value follows from the stored one, where they differ
     unties: frozenset[str] = frozenset()  # tied parameters that it stores all the same: each gets a copy
+    computes: str = ""  # what its library computes otherwise than all others do, in words: the same weights are another function there
     besides: Besides = Besides()
     files: Files = Files()
     library: Library = Library()
+    split: Split | None = None  # how tensor-parallel ranks share its tensors
+    pads: str = ""  # the axis that is padded to a multiple ("vocab"): its true size is the configuration's
 
     @property
     def mark(self) -> str:

@@ -26,6 +26,7 @@ class Row(NamedTuple):
     computes: bool = False  # of a repeat, as in `Repeat`
     apart: bool = False
     made: bool = False  # of a derived row, as in `Derived`
+    when: str = ""  # likewise
 
 
 class Match(NamedTuple):
@@ -68,7 +69,7 @@ class Table:
     def kinds_of(self, row: Row) -> frozenset[str]:
         """The kinds of layers that have a row's parameters: "moe@layer", "not moe@layer"; none where all layers have them."""
         params = (self.arch.params[p] for p in row.parts)
-        return frozenset(w for p in params for w in (p.switch, p.within) if "@" in w)
+        return frozenset(w for p in params for w in p.words if "@" in w)
 
     @cached_property
     def groups(self) -> frozenset[str]:
@@ -220,7 +221,7 @@ def _rows(arch: Canonical, dialect: Dialect) -> Iterator[Row]:
         yield Row(tuple(names), prefixed, parts, layout, "repeat", group, computes, apart)
     for key, derived in dialect.besides.derived.items():
         names, prefixed = _split_key(key)
-        yield Row(tuple(names), prefixed, (), parse(derived.layout), "derived", derived.how, made=derived.made)
+        yield Row(tuple(names), prefixed, (), parse(derived.layout), "derived", derived.how, made=derived.made, when=derived.when)
     for key, why in dialect.besides.strays.items():
         names, prefixed = _split_key(key)
         yield Row(tuple(names), prefixed, (), Layout(()), "stray", why)

@@ -49,7 +49,6 @@ if TYPE_CHECKING:
         progress: Callable[[int, int], None] | None
 
 
-
 class Writing(NamedTuple):
     """How the target of a merge is written; what each says is said of `convert`."""
 

@@ -202,7 +202,7 @@ def rows_of(
         if module in held or module in without or module not in called or (experts and module.startswith(E)):
             continue
         if pairs and module in PAIRED:
-            heads = PAIRED[module]
+            heads = "kv_heads per_group" if "per_group" in m.params[0][1].split() and module.endswith("query") else PAIRED[module]
             out[called[module] + ".weight"] = (f"{module}.weight", f"({heads} half two) hidden")
             if any(suffix == "bias" for suffix, _ in m.params):
                 out[called[module] + ".bias"] = (f"{module}.bias", f"({heads} half two)")
