@@ -65,6 +65,13 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         "position_buckets": 8, "max_relative_positions": 40, "conv_kernel_size": 5, "conv_groups": 2, "embedding_size": 16,
         "norm_rel_ebd": "layer_norm"}),
     "deberta_v2 answers": ("DebertaV2ForQuestionAnswering", {"num_labels": 2}),
+    "big_bird": ("BigBirdForPreTraining", {"attention_type": "original_full", "rescale_embeddings": True}),
+    "big_bird of few blocks": ("BigBirdForSequenceClassification", {"attention_type": "block_sparse", "block_size": 4,
+        "num_random_blocks": 1, "use_bias": False, "hidden_act": "relu"}),
+    "layoutlm": ("LayoutLMForMaskedLM", {"max_2d_position_embeddings": 30}),
+    "layoutlm classes": ("LayoutLMForSequenceClassification", {"max_2d_position_embeddings": 30}),
+    "longformer": ("LongformerForMaskedLM", {"attention_window": [4, 8, 6], "type_vocab_size": 1, "pad_token_id": 1}),
+    "longformer tokens": ("LongformerForTokenClassification", {"attention_window": 6, "type_vocab_size": 1, "pad_token_id": 1}),
     "mpnet": ("MPNetForMaskedLM", {}),
     "mpnet model": ("MPNetModel", {"layer_norm_eps": 1e-5}),
     "mpnet tokens": ("MPNetForTokenClassification", {}),
@@ -115,6 +122,10 @@ LARGE: dict[str, Any] = {
     "encoder_ffn_dim": 44, "decoder_ffn_dim": 36, "max_position_embeddings": 48, "num_labels": 5, "pad_token_id": 1, "eos_token_id": 2,
     "bos_token_id": 0, "decoder_start_token_id": 2, "forced_eos_token_id": None,
 }  # fmt: skip
+T5: dict[str, Any] = {
+    "vocab_size": 101, "d_model": 24, "d_kv": 7, "d_ff": 44, "num_layers": 3, "num_decoder_layers": 2, "num_heads": 4, "pad_token_id": 0,
+    "relative_attention_num_buckets": 8, "relative_attention_max_distance": 16, "decoder_start_token_id": 0,
+}  # fmt: skip
 CASES |= {
     "bart": ("BartForConditionalGeneration", {**LARGE, "scale_embedding": True}),
     "bart model": ("BartModel", {**LARGE, "activation_function": "relu"}),
@@ -125,6 +136,8 @@ CASES |= {
     "marian two vocabularies": ("MarianMTModel", {**LARGE, "share_encoder_decoder_embeddings": False, "decoder_vocab_size": 83}),
     "m2m_100": ("M2M100ForConditionalGeneration", LARGE),
     "blenderbot": ("BlenderbotForConditionalGeneration", LARGE),
+    "umt5": ("UMT5ForConditionalGeneration", {**T5, "feed_forward_proj": "gated-gelu"}),
+    "umt5 encoder": ("UMT5EncoderModel", T5),
     "blenderbot_small": ("BlenderbotSmallForConditionalGeneration", LARGE),
 }
 

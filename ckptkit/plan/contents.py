@@ -133,7 +133,7 @@ def _translated(
     subject: Subject, request: Request, weights: Weights, config: TargetConfig, metadata: dict[str, str], dialect: Dialect
 ) -> Contents:
     """In another naming: the configuration in the words of its library, where the library looks for it."""
-    at_home = dialect.container == request.container.NAME
+    at_home = request.container.NAME in (dialect.container, dialect.split.whole if dialect.split is not None else "")
     texts: Named = ()
     if dialect.config.filename:
         texts = ((dialect.config.filename, config.text),)

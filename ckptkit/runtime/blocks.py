@@ -97,6 +97,9 @@ def embeddings(ops: Any, spec: Spec, node: Any, ids: Any, segments: Any = None, 
         x = x + node.segment(ops.zeros_like(ids) if segments is None else segments)
     if node.has("task"):
         x = x + node.task(ops.zeros_like(ids))
+    if node.has("box_x"):  # a box of no size at the corner of the page: left and right, upper and lower edge, height, width
+        corner = ops.zeros_like(ids)
+        x = x + 2 * node.box_x(corner) + 2 * node.box_y(corner) + node.box_h(corner) + node.box_w(corner)
     summed = spec.traits.projected == "sum" and node.has("project")
     x = node.project(x) if summed else x
     if node.has("norm"):
@@ -155,6 +158,9 @@ def attention(
 
     `turned`: the angles of rotary positions (`rotary.table`). Several heads of queries may share one of keys and values.
     """
+    if node.has("position_bias"):  # of each layer (UMT5)
+        encoder = node.path.startswith("encoder.")
+        bias = position_bias(ops, spec, node.position_bias, ops.shape(x)[1], both=encoder)
     split = low_rank if node.has("latent") else projected
     query, key, value = split(ops, spec, node, x, memory, turned)
     times = query.shape[1] // key.shape[1]

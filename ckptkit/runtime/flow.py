@@ -28,6 +28,7 @@ def visible(
 
     `window`: how far back a position sees, 0 for all of the past.
     """
+    refuse_sparse(spec, ops.shape(ids)[1])
     seen = None
     if mask is not None:
         seen = masks.padding(mask, ops=ops) if len(mask.shape) == 2 else mask != 0
@@ -49,6 +50,17 @@ def visible(
     elif rule is not None:
         seen = rule if seen is None else ops.logical_and(seen, rule)
     return ops.expand_dims(seen, 1)
+
+
+def refuse_sparse(spec: Spec, length: Any) -> None:
+    """UndecidedError for a text so long that it is seen in random blocks only."""
+    traits = spec.traits
+    most = (5 + 2 * int(str(traits.block_count))) * int(str(traits.block_size))
+    if traits.blocks == "block_sparse" and isinstance(length, int) and length > most:
+        raise UndecidedError(
+            f"{length} positions are more than the {most} up to which attention is to all of a text; the random blocks of longer ones are "
+            "not built here", hint="shorter texts, or attention_type original_full",
+        )  # fmt: skip
 
 
 def relative(ops: Any, spec: Spec, node: Any, ids: Any, like: Any) -> Any:

@@ -23,6 +23,10 @@ LOCAL = {"local": True, "global": False}
 
 def layers_of(traits: Traits, values: Values, count: int) -> tuple[dict[str, object], ...]:
     """For each layer "window" (0: all that came before) and "rotary" (a kind of `Traits.rotary`; "": not turned)."""
+    if isinstance(traits.window, (list, tuple)):  # of each layer
+        if len(traits.window) != count:
+            raise UndecidedError(f"the windows are a list of {len(traits.window)}, and there are {count} layers")
+        return tuple({"window": whole(width), "rotary": ""} for width in traits.window)
     window = whole(traits.window) if traits.windowed else 0
     slides = (
         sliding(traits, values, count)

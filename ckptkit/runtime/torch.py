@@ -242,7 +242,7 @@ class TransformerModel(nn.Module):
         self.spec, self.application = spec, application
         self.initialised: tuple[str, ...] = ()
         roles = {b: "block" for stack in ("encoder", "decoder") for b in spec.blocks(stack)}
-        roles |= {h.path: h.kind for h in heads_of(spec).values()}
+        roles |= {h.path: h.kind for h in heads_of(spec).values() if h.kind != "part"}
         for leaf in spec.leaves:
             self._place(leaf, roles, dtype or torch.float32)
         for name, other in spec.ties.items():

@@ -109,6 +109,10 @@ class Traits(NamedTuple):
     window: object = 0  # how many positions, its own among them, a position sees in layers that slide
     # past | chunk | around: what came before it, what is in its own chunk of the input, or half of it on either side
     window_kind: str = "past"
+    # "block_sparse": beyond (5 + 2 block_count) block_size positions attention is to random blocks, which is not built here (BigBird)
+    blocks: object = ""
+    block_size: object = 0
+    block_count: object = 0
     windowed: object = True  # whether any does
     sliding: str = ""  # "" | all | a rule of layers.py: the layers that slide
     alibi: object = False  # scores fall with the distance, by a slope for each head
@@ -147,6 +151,7 @@ OPTIONS: dict[str, object] = {
     "router_noise": 0.0,
     "residual_depth": 0.0, "logit_width": 0.0, "unit_heads": False, "temperature": False, "temperature_floor": 1.0,
     "temperature_scale": 0.0, "head_normed": False, "prefix": None, "slot": None, "other_slot": None, "skip_scale": 1.0,
+    "blocks": "", "block_size": 0, "block_count": 0,
     "distance_kinds": (), "shared_keys": False, "conv_activation": "tanh", "bucket_count": 0,
     "turned_values": False, "pooling": "cls", "token_dropout": False, "mask_token": None,
 }  # fmt: skip

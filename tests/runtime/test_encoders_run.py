@@ -31,7 +31,7 @@ def test_a_rebuilt_encoder_gives_what_transformers_gives(case: str, tmp_path: Pa
     given = encoders.decoded(given) if model.spec.has("decoder") else given
     want, mask = encoders.expected(case, path, given), given["attention_mask"].astype(bool)
     mine = encoders.ours(running.run(model, given))
-    assert want.keys() - {"encoder.input", "hidden"} and len(want) >= 5
+    assert want.keys() - {"encoder.input", "hidden"} and len(want) >= 4
     found = gaps(mine, want, mask)
     if not all(gap <= TOLERANCE for gap in found.values()):
         lost = gaps(encoders.expected(case, path, given, "float64"), want, mask)
@@ -41,7 +41,7 @@ def test_a_rebuilt_encoder_gives_what_transformers_gives(case: str, tmp_path: Pa
 # one for each thing that only some encoders have
 KERAS = (
     "roformer", "megatron_bert", "mpnet", "modernbert biases", "gte without segments", "eurobert late", "esm", "esm one",
-    "deberta", "deberta_v2 own keys", "bart", "marian two vocabularies", "m2m_100", "blenderbot_small",
+    "deberta", "deberta_v2 own keys", "bart", "marian two vocabularies", "m2m_100", "blenderbot_small", "umt5",
 )  # fmt: skip
 
 

@@ -172,7 +172,6 @@ def square(values: Values) -> Iterator[tuple[str, str]]:
         yield "head_dim", f"its code of this architecture takes {hidden} / {heads}"
 
 
-
 def all_keys(values: Values) -> Iterator[tuple[str, str]]:
     """llama.cpp has as many heads of keys as of queries."""
     if values.get("kv_heads") not in (None, values.get("heads")):
