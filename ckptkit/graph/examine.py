@@ -133,6 +133,12 @@ class Subject(NamedTuple):
             return None
         return arch.kinds[switch](self._said())
 
+    def stands(self, switch: str) -> bool | None:
+        """How the configuration says that a switch of all layers alike stands, by its own key or by others; None where it does not."""
+        said = self.value(switch)
+        kinds = self.said_kinds(switch) if said is None else None
+        return said if isinstance(said, bool) else None if kinds is None else any(kinds)
+
     def _said(self) -> dict[str, object]:
         assert self.values is not None
         return {**self.values.values, **self.given, **self.graph.counts}
