@@ -15,7 +15,7 @@ from ..errors import CheckpointError, UsageError
 from ..findings import Finding
 from ..schema import Architecture, Param
 from ..schema.layout import Sizes
-from .composites import TEXT, part_config, text_config, text_place
+from .composites import TEXT, part_config, text_config, text_place, unforeseen
 from .packed_weights import NONE, Packings, group_packed
 from .parts import select_part
 from .reading import AS_FOUND, Reading
@@ -234,7 +234,8 @@ def _multimodal(
     `chosen` is tried as first. `entire`: else nothing."""
     if not chosen:
         graph = bind(checkpoint, asked, drop)
-        if graph.recognition is not None and graph.recognition.learned is not None:
+        learned = graph.recognition is not None and graph.recognition.learned is not None
+        if graph.recognition is not None and learned and not unforeseen(whole, graph.recognition.matches, graph.of_role("unexplained")):
             return whole, graph
         if entire:
             return whole, bind(checkpoint, asked._replace(untold=True), drop)
