@@ -23,14 +23,14 @@ from ckptkit.arch._libraries.decoders import (
     in_layers,
     in_memory,
     last,
-    may,
     of_experts,
     stacked,
 )
-from ckptkit.arch._libraries.state_space import S, mamba, mamba_rows
+from ckptkit.arch._libraries.forward import routed, unturned
+from ckptkit.arch._libraries.state_space import UNREAD, S, mamba, mamba_rows
 from ckptkit.arch.bamba import FEED_FORWARD
 from ckptkit.arch.llama import shape
-from ckptkit.schema import Besides, norm
+from ckptkit.schema import Besides, Key, norm
 
 NORMS = {S + "step_norm": norm("step_rank", bias=False), S + "b_norm": norm("state", bias=False), S + "c_norm": norm("state", bias=False)}
 MODULES = {
@@ -77,9 +77,10 @@ HF = hf(
         ),
         "mamba_d_state": "state",
         "mamba_d_conv": "kernel",
-        "mamba_dt_rank": may("step_rank"),
+        "mamba_dt_rank": Key("step_rank", required=False, unknown=("auto",)),
     },
-    without=("rope_theta",),
+    usual={**UNREAD, "mamba_expand": ...},
+    without=("rope_theta", "normalise_experts"),
     defaults={
         "activation": "silu",
         "norm_eps": 1e-6,
@@ -105,5 +106,6 @@ ARCHITECTURE = decoder(
         "attention@layer": every("attn_layer_period", "attn_layer_offset"),
         "moe@layer": every("expert_layer_period", "expert_layer_offset"),
     },
+    traits=unturned(mixer="mamba", **routed(normalised=False)),
     variants={"jamba-52b": {**shape(32, 4096, 32, 8, 14336, 65536), "experts": 16}},
 )

@@ -5,7 +5,26 @@ Source: transformers models/lfm2 (feed_forward.w1 gate, w3 up, w2 down; the last
 
 from __future__ import annotations
 
-from ckptkit.arch._libraries.decoders import WORDS, D, H, attention, decoder, flags, gated, hf, in_layers, joined, last, of_types
+from collections.abc import Sequence
+
+from ckptkit.arch._libraries.decoders import (
+    SIZES,
+    WORDS,
+    D,
+    H,
+    Values,
+    attention,
+    decoder,
+    flags,
+    gated,
+    hf,
+    in_layers,
+    joined,
+    last,
+    may,
+    of_types,
+)
+from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch._libraries.state_space import S, convolution
 from ckptkit.arch.llama import shape
 from ckptkit.schema import linear
@@ -24,6 +43,28 @@ MODULES = {
     **gated(),
     **last(),
 }
+LISTED = of_types("layer_types", "full_attention")
+
+
+def attends(values: Values) -> Sequence[bool] | None:
+    """Which layers have attention: by layer_types, else those that full_attn_idxs lists, else all."""
+    said, n, listed = LISTED(values), values.get("layers"), values.get("full_attn_idxs")
+    if said is not None or not isinstance(n, int):
+        return said
+    return [listed is None or (isinstance(listed, (list, tuple)) and i in listed) for i in range(n)]
+
+
+ADJUSTED = dict.fromkeys(  # of these the library works out the width of the feed-forward, which the tensors say
+    ("intermediate_size", "block_ff_dim", "block_auto_adjust_ff_dim", "block_ffn_dim_multiplier", "block_multiple_of"), ...
+)
+UNREAD = dict.fromkeys(  # what published configurations say besides, and the library does not read
+    (
+        "block_dim", "block_mlp_init_scale", "block_norm_eps", "block_out_init_scale", "block_use_swiglu", "block_use_xavier_init",
+        "conv_dim", "conv_dim_out", "conv_use_xavier_init", "num_heads", "use_pos_enc",
+    ),
+    ...,
+)  # fmt: skip
+OTHERS = ("intermediate_size", "tie_word_embeddings")
 C, F = H + "conv.", H + "feed_forward."
 HF = hf(
     "lfm2", "Lfm2", MODULES, act="", eps="norm_eps",
@@ -34,16 +75,17 @@ HF = hf(
         "decoder.norm": "~embedding_norm", S + "conv": C + "conv", S + "out": C + "out_proj",
     },
     rows=joined(C + "in_proj", "*(channels)", "hidden", (S + "b", S + "c", S + "in"), bias=True),
-    keys=flags("conv_bias", "layer_types", "full_attn_idxs", "conv_L_cache"), implied={"activation": "silu"},
-    defaults={"norm_eps": 1e-5, "kv_heads": 8, "tied": True, "rope_theta": 1e6, "conv_bias": False},
+    sizes={"tie_embedding | tie_word_embeddings": "tied", **{k: v for k, v in SIZES.items() if k not in OTHERS}},
+    keys={**flags("conv_bias", "layer_types", "full_attn_idxs"), "conv_L_cache": may("kernel")}, implied={"activation": "silu"},
+    usual={**ADJUSTED, **UNREAD},
+    defaults={"norm_eps": 1e-5, "kv_heads": 8, "tied": True, "rope_theta": 1e6, "conv_bias": False, "kernel": 3},
 )  # fmt: skip
-KEYS = {k: v for k, v in HF.config.keys.items() if k != "intermediate_size"}  # adjusted by block_auto_adjust_ff_dim: the tensors say it
-HF = HF._replace(config=HF.config._replace(keys=KEYS))
 
 ARCHITECTURE = decoder(
     "lfm2", "LFM2", MODULES, HF,
     relations=("hidden = channels",),
-    kinds={"attention@layer": of_types("layer_types", "full_attention")},
+    kinds={"attention@layer": attends},
+    traits=runs(mixer="convolution"),
     variants={
         "lfm2-350m": {k: v for k, v in shape(16, 1024, 16, 8, 0, 65536).items() if k != "intermediate"},
         "lfm2-1.2b": {k: v for k, v in shape(16, 2048, 32, 8, 0, 65536).items() if k != "intermediate"},

@@ -68,6 +68,15 @@ class Subject(NamedTuple):
             return self.graph.dialect.config.follows[canonical](self.graph.solution.sizes.axis)
         return said
 
+    @property
+    def tied_groups(self) -> frozenset[str]:
+        """The heads that every checkpoint of the model has: all that they have is tied, or (a bias) switched off by the configuration."""
+        arch = self.architecture
+        if arch is None:
+            return frozenset()
+        own = {p.group for p in arch.params.values() if not p.tied and not (p.switch and self.value(p.switch) is False)}
+        return frozenset(p.group for p in arch.params.values()) - own
+
     def says(self, canonical: str) -> str:
         """Who says a canonical value that `value` gives, for a message: "config.json says"."""
         if canonical in self.given:

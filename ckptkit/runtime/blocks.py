@@ -132,7 +132,8 @@ def attention(
     if relative is not None:
         context = context + ops.einsum("bhqk,qkd->bhqd", weights, relative)
     batch, heads, length, width = ops.shape(context)
-    return node.output(ops.reshape(ops.transpose(context, (0, 2, 1, 3)), (batch, length, heads * width)))
+    context = ops.reshape(ops.transpose(context, (0, 2, 1, 3)), (batch, length, heads * width))
+    return node.output(context * ops.sigmoid(node.gate(x)) if node.has("gate") else context)
 
 
 def projected(ops: Any, spec: Spec, node: Any, x: Any, memory: Any, turned: Any) -> tuple[Any, Any, Any]:
@@ -201,6 +202,24 @@ def low_rank(ops: Any, spec: Spec, node: Any, x: Any, memory: Any, turned: Any) 
     return query, ops.concatenate((key, ops.repeat(shared, key.shape[1], axis=1)), axis=-1), value
 
 
+def indexed(ops: Any, spec: Spec, node: Any, x: Any, seen: Any, turned: Any) -> Any:
+    """Which keys each query of a layer sees, of those that the mask `seen` shows: the ones that its indexer finds best (DeepSeek's sparse
+    attention), [batch, 1, query, key]."""
+    attention = node.attention
+    x = entered(ops, spec, attention, x)
+    indexer, query = attention.indexer, attention.query_a_norm(attention.query_a(x))
+    key = indexer.key_norm(indexer.key(x))
+    heads, width = indexer.weights.weight.shape[0], key.shape[-1]
+    batch, length, _ = ops.shape(x)
+    query = ops.transpose(ops.reshape(indexer.query(query), (batch, length, heads, width)), (0, 2, 1, 3))
+    key = ops.expand_dims(key, 1)
+    query, key = (turn(ops, a, turned, spec.traits.index_pairs) for a in (query, key))
+    scores = ops.relu(ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))) * width**-0.5)
+    weights = ops.expand_dims(ops.transpose(indexer.weights(x), (0, 2, 1)), -1) * heads**-0.5
+    scores = ops.where(seen, ops.expand_dims(ops.sum(weights * scores, axis=1), 1), LOWEST)
+    return ops.logical_and(seen, ops.highest(scores, int(str(spec.traits.index_count))))
+
+
 def score_scale(spec: Spec, width: int) -> float:
     """What scores are multiplied by; `width`: of a query."""
     own, of = float(str(spec.traits.score_scale)), float(str(spec.traits.score_scale_of))
@@ -236,13 +255,23 @@ def block(
     memory: Any = None,
     memory_mask: Any = None,
     turned: Any = None,
+    padding: Any = None,
 ) -> Any:
-    """One layer: attention to itself, to the encoder where it has a `cross_attention`, feed-forward; each added to what came in."""
+    """One layer: attention to itself or what mixes positions instead, attention to the encoder where it has a `cross_attention`,
+    feed-forward or experts; each added to what came in. `padding`: [batch, position], for what mixes positions otherwise."""
     traits = spec.traits
-    steps: list[tuple[Any, Callable[[Any], Any]]] = [(node.attention, lambda h: node.attention(h, h, mask, bias, relative, turned))]
+    steps: list[tuple[Any, Callable[[Any], Any]]] = []
+    attends = node.has("attention") and node.attention.has("output")
+    if node.has("state"):
+        steps.append((node.attention if node.has("attention") else node.state, lambda h: node.state(h, padding)))
+    elif attends:
+        steps.append((node.attention, lambda h: node.attention(h, h, mask, bias, relative, turned)))
     if node.has("cross_attention"):
         steps.append((node.cross_attention, lambda h: node.cross_attention(h, memory, memory_mask)))
-    steps.append((node.ffn, node.moe if node.has("moe") else node.ffn))
+    if node.has("moe"):
+        steps.append((node.ffn, (lambda h: node.moe(h) + node.ffn(h)) if node.ffn.has("output") else node.moe))
+    elif node.has("ffn"):
+        steps.append((node.ffn, node.ffn))
     if traits.parallel:
         first = entered(ops, spec, node.attention, x)
         own = any(node.ffn.has(n) for n in ("norm", "own_norm"))
@@ -263,7 +292,7 @@ def entered(ops: Any, spec: Spec, part: Any, x: Any) -> Any:
     """What a part of a block is given of `x`: normed where it has a norm before it."""
     if spec.traits.bare_norm:
         return bare(ops, spec, None, x)
-    name = next((n for n in ("norm", "own_norm") if part.has(n)), "")
+    name = next((n for n in ("in_norm", "norm", "own_norm") if part.has(n)), "")
     return getattr(part, name)(x) if name else x
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..errors import UndecidedError
 from ..schema.traits import Head, head
-from . import blocks, experts, heads, masks
+from . import blocks, experts, heads, masks, mixers
 from .rotary import table
 from .spec import Spec
 
@@ -93,6 +94,8 @@ ROLES: dict[str, Callable[..., Any]] = {
     "visible": visible,
     "relative": relative,
     "moe": experts.moe,
+    "state": mixers.state,
+    "indexed": blocks.indexed,
     "angles": angles,
     "bare_norm": blocks.bare,
     "distance_bias": distance_bias,
@@ -112,7 +115,9 @@ ROLES: dict[str, Callable[..., Any]] = {
 
 
 # a place of this name below a block runs so; others only hold what lies below them
-ROLE_OF_NAME = {"attention": "attention", "cross_attention": "attention", "ffn": "ffn", "embeddings": "embeddings", "moe": "moe"}
+ROLE_OF_NAME = {
+    "attention": "attention", "cross_attention": "attention", "state": "state", "ffn": "ffn", "embeddings": "embeddings", "moe": "moe",
+}  # fmt: skip
 
 
 def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "encoder") -> dict[str, Any]:
@@ -143,14 +148,15 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
         for kind in dict.fromkeys(str(layer["rotary"]) for layer in traits.layers)
         if kind
     }
-    x = _stack(run, spec, stack, ids, (x, seen, turned, counted), out)
+    padding = mask if mask is not None and len(mask.shape) == 2 else None
+    x = _stack(run, spec, stack, ids, (x, seen, turned, counted, padding), out)
     if traits.encoder and traits.decoder and spec.has("decoder"):
         out["encoder"] = x
         target = inputs["decoder_input_ids"]
         _, y, _ = run("embeddings", "embeddings", target)
         sees = run("visible", "", target, inputs.get("decoder_attention_mask"), application="lm")
         memory_seen = run("visible", "", ids, mask) if mask is None or len(mask.shape) == 2 else None
-        x = _stack(run, spec, "decoder", target, (y, {0: sees}, {}, ()), out, (x, memory_seen))
+        x = _stack(run, spec, "decoder", target, (y, {0: sees}, {}, (), None), out, (x, memory_seen))
     out["hidden"] = x
     _heads(run, spec, x, words, ids, mask, out)
     return out
@@ -161,15 +167,16 @@ def _stack(
     spec: Spec,
     stack: str,
     ids: Any,
-    given: tuple[Any, Mapping[int, Any], Mapping[str, Any], tuple[Any, ...]],
+    given: tuple[Any, Mapping[int, Any], Mapping[str, Any], tuple[Any, ...], Any],
     out: dict[str, Any],
     encoded: tuple[Any, Any] = (None, None),
 ) -> Any:
     """One stack. `given` is what goes in, what each position of it sees by the window of a layer, how it is turned by the kind of a layer,
 
-    and the mask by which positions are counted; `encoded` the encoder's output and what is seen of it, for a decoder.
+    the mask by which positions are counted, and the one that says which are padded; `encoded` the encoder's output and what is seen of it,
+    for a decoder.
     """
-    x, seen, turned, counted = given
+    x, seen, turned, counted, padding = given
     out[f"{stack}.input"] = x
     positions = spec.traits.positions
     far = run("relative", "", ids, x) if positions == "relative" else None
@@ -178,10 +185,19 @@ def _stack(
         added = run("linear_bias", f"{stack}.relative", ids, both=stack == "encoder")
     if spec.traits.alibi:
         added = run("distance_bias", "", ids, x, *counted)
+    chosen = None
     for i, path in enumerate(spec.blocks(stack)):
         at = spec.layer(i)
         more = (turned[at["rotary"]],) if at["rotary"] else ()
-        x = run("block", path, x, seen[at["window"]], added, far, *encoded, *more)
+        sees = seen[at["window"]]
+        if spec.traits.index_count:
+            if spec.has(f"{path}.attention.indexer"):
+                chosen = run("indexed", path, x, sees, *more)
+            if chosen is None:
+                raise UndecidedError(f"{path} has no indexer, and there is none before it whose choice it could share")
+            sees = chosen
+        options = {"padding": padding} if padding is not None and spec.has(f"{path}.state") else {}
+        x = run("block", path, x, sees, added, far, *encoded, *more, **options)
         out[f"{stack}.{i}"] = x
     if spec.has(f"{stack}.norm") or spec.traits.bare_norm:
         x = run("norm", f"{stack}.norm", x) if spec.has(f"{stack}.norm") else run("bare_norm", "", x)

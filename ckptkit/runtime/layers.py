@@ -67,6 +67,8 @@ def turns(traits: Traits, values: Values, slides: list[bool], window: int) -> li
     """Which layers are turned."""
     if traits.rotary_in == "sliding" or (traits.rotary_in == "sliding_or_no_window" and window):
         return slides
+    if traits.rotary_in == "asked":
+        return [values.get("position_embedding_type") == "rope"] * len(slides)
     if traits.rotary_in != "listed":
         return [True] * len(slides)
     said = values.get("no_rope_layers")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import hybrids
 import numpy as np
 
 Arrays = dict[str, np.ndarray]
@@ -172,6 +173,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "phimoe": ("phimoe", {
         **EXPERTS, "num_experts_per_tok": 2, "router_jitter_noise": 0.2, "attention_bias": True, "lm_head_bias": True, "sliding_window": 5,
     }),
+    **hybrids.CASES,
     "helium": ("helium", {"hidden_size": 48, "num_attention_heads": 4, "attention_bias": True, "mlp_bias": True}),
 }  # fmt: skip
 
@@ -217,5 +219,8 @@ def expected(path: Path, dtype: str = "float32") -> Arrays:
     with torch.no_grad():
         out = model(**{k: torch.from_numpy(v) for k, v in inputs().items()}, output_hidden_states=True, use_cache=False)
     states = [h.numpy() for h in out.hidden_states]
+    if model.config.model_type in ("mamba", "mamba2", "falcon_mamba"):  # what each layer gives, and the last one normed
+        names = [*(f"decoder.{i}" for i in range(len(states) - 1)), "hidden"]
+        return {**dict(zip(names, states, strict=True)), "lm": out.logits.numpy()}
     names = ["decoder.input", *(f"decoder.{i}" for i in range(len(states) - 2)), "hidden"]
     return {**dict(zip(names, states, strict=True)), "lm": out.logits.numpy()}

@@ -351,12 +351,12 @@ def hf(
     rows: Mapping[str, str | tuple[str, ...]] = {}, keys: Mapping[str, str | Key] = {}, without: Sequence[str] = (),
     defaults: Mapping[str, object] = {}, implied: Mapping[str, object] = {}, also: Mapping[str, object] = {},
     sizes: Mapping[str, str | Key] = SIZES, positions: Mapping[str, str | Key] = ROPE, eps: str = "rms_norm_eps", act: str = "hidden_act",
-    prefixes: tuple[str, ...] = PREFIXES, besides: Besides | None = None,
+    prefixes: tuple[str, ...] = PREFIXES, besides: Besides | None = None, usual: Mapping[str, object] = {},
     **more: object,
 ) -> Dialect:  # fmt: skip
     """A family's disk form in transformers. `names`: of modules whose name is not the usual; `rows`: what holds other than one module,
     instead of the rows of those; `keys`: further ones, and `without` those (canonical) that it does not have; `sizes`, `positions`: other
-    keys than the usual; `eps`, `act`: the keys of the norms' epsilon and of the activation ("": none)."""
+    keys than the usual; `eps`, `act`: the keys of the norms' epsilon and of the activation ("": none); `usual`: see `ConfigForm`."""
     own = {**NAMES, **names}
     held = {p.rpartition(".")[0] if p not in modules else p for v in rows.values() for p in (v[:-1] if isinstance(v, tuple) else (v,))}
     form: dict[str, str | Key] = {
@@ -383,6 +383,7 @@ def hf(
             defaults={k: v for k, v in {**DEFAULTS, **defaults}.items() if k not in without},
             implied=implied,
             also=also,
+            usual=usual,
         ),
         **more,  # type: ignore[arg-type]
     )

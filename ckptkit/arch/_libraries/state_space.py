@@ -5,10 +5,18 @@ Sources: transformers models/mamba, mamba2, bamba, qwen3_next, lfm2 (a convoluti
 
 from __future__ import annotations
 
-from ckptkit.arch._libraries.decoders import D, H, joined
-from ckptkit.schema import Module, linear, norm, param
+from ckptkit.arch._libraries.decoders import D, H, joined, may
+from ckptkit.schema import Key, Module, linear, norm, param
 
 S = D + "state."
+UNREAD = dict.fromkeys(  # how new weights start, and how the library computes what it computes
+    (
+        "rescale_prenorm_residual", "residual_in_fp32", "time_step_floor", "time_step_init_scheme", "time_step_max", "time_step_min",
+        "time_step_scale", "use_associative_scan", "use_mambapy", "use_falcon_mambapy", "use_mamba_kernels", "chunk_size",
+        "mamba_chunk_size", "num_logits_to_keep", "z_loss_coefficient",
+    ),
+    ...,
+)  # fmt: skip
 
 
 def convolution(channels: str, kernel: str = "kernel", *, bias: bool | str = False) -> Module:
@@ -54,6 +62,19 @@ def mamba2(*, bias: bool | str = "use_bias", conv_bias: bool | str = "use_conv_b
         **({S + "norm": norm("inner", bias=False)} if gated_norm else {}),
         S + "out": linear("hidden", "inner", bias=bias),
     }
+
+
+def mamba2_keys(prefix: str = "mamba_") -> dict[str, str | Key]:
+    """The keys of Mamba 2's mixer in a hybrid."""
+    return {
+        prefix + "n_heads": "state_heads", prefix + "d_state": may("state_size"), prefix + "d_conv": "kernel",
+        prefix + "n_groups": may("state_groups"), prefix + "expand": may("expand"),
+        prefix + "d_head": Key("state_head_dim", required=False, unknown=("auto",)), "time_step_limit": may("time_step_limit"),
+    }  # fmt: skip
+
+
+MAMBA2 = {"mixer": "mamba2", "state_groups": "=state_groups", "state_size": "=state_size", "step_limit": "=time_step_limit"}  # traits
+MAMBA2_SIZES = ("inner = expand hidden", "inner = state_heads state_head_dim")
 
 
 def mamba2_rows(at: str, *, gated_norm: bool = True) -> dict[str, str | tuple[str, ...]]:
