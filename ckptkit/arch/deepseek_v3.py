@@ -10,6 +10,7 @@ from ckptkit.arch._libraries.decoders import (
     DEEPSEEK,
     FREQUENCIES,
     LOW_RANK_KEYS,
+    SHARED_SIZES,
     WORDS,
     decoder,
     dense_or_experts,
@@ -31,10 +32,14 @@ FFN = dense_or_experts(gated(), {**experts(correction="experts"), **shared("shar
 MODULES = {**WORDS, **low_rank(), **FFN, **last()}
 KEYS = {**LOW_RANK_KEYS, **DEEPSEEK, **flags("attention_bias", "rope_interleave")}
 DEFAULTS = {"activation": "silu", "norm_eps": 1e-6, "attention_bias": False, "experts_per_token": 8, "normalise_experts": True}
+USUAL: dict[str, object] = {  # widths that others say, training, what published configurations name and the library does in one way
+    **dict.fromkeys(("head_dim", "qk_head_dim", "num_nextn_predict_layers", "ep_size", "aux_loss_alpha", "seq_aux"), ...),
+    "scoring_func": "sigmoid", "moe_layer_freq": 1,
+}  # fmt: skip
 HF = hf(
     "deepseek_v3", "DeepseekV3", MODULES, names=LOW_RANK, rows=low_rank_rows(), keys=KEYS, without=("kv_heads", "head_dim"),
     defaults={**DEFAULTS, "rope_interleave": True, "routed_scale": 2.5},
-    besides=Besides(derived=FREQUENCIES, layers=BESIDE),
+    besides=Besides(derived=FREQUENCIES, layers=BESIDE), usual=USUAL,
 )  # fmt: skip
 
 
@@ -45,6 +50,7 @@ def size(layers: int, hidden: int, heads: int, experts: int) -> dict[str, int]:
 ARCHITECTURE = decoder(
     "deepseek_v3", "DeepSeek-V3", MODULES, HF, in_memory(HF, MODULES, rows=stacked()),
     heads=("heads",),
+    relations=SHARED_SIZES,
     kinds={"moe@layer": sparse_or_first_dense},
     traits=runs(pairs="=rope_interleave", score_growth="yarn", **routed("sigmoid", **GROUPS)),
     variants={"deepseek-v3-671b": size(61, 7168, 128, 256), "moonlight-16b-a3b": size(27, 2048, 16, 64)},

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from ckptkit.arch._libraries.decoders import (
     BESIDE,
     FREQUENCIES,
+    SHARED_SIZES,
     WORDS,
     A,
     H,
@@ -24,7 +25,7 @@ from ckptkit.arch._libraries.decoders import (
 )
 from ckptkit.arch._libraries.forward import GROUPS, routed, runs
 from ckptkit.arch._libraries.low_rank import LOW_RANK, low_rank, low_rank_rows
-from ckptkit.arch.deepseek_v3 import DEFAULTS, FFN, KEYS, size
+from ckptkit.arch.deepseek_v3 import DEFAULTS, FFN, KEYS, USUAL, size
 from ckptkit.schema import Besides, Dialect, Key, Module, linear, norm
 
 INDEXER = {
@@ -44,7 +45,10 @@ def indexed(model_type: str, stem: str, modules: Mapping[str, Module], *, eps: f
     """The disk form of a family with an indexer."""
     return hf(
         model_type, stem, modules, names=NAMES, rows=low_rank_rows(full=False), without=("kv_heads", "head_dim"),
-        keys={**KEYS, **keys, **flags("index_topk", "layer_types"), "index_n_heads": may("index_heads"), "index_head_dim": may("index_dim")},
+        keys={
+            **KEYS, **keys, **flags("index_topk", "layer_types"), "index_n_heads": may("index_heads"), "index_head_dim": may("index_dim"),
+        },
+        usual={**USUAL, "mlp_bias": False},
         defaults={**DEFAULTS, "routed_scale": 2.5, "norm_eps": eps}, besides=Besides(derived=FREQUENCIES, layers=BESIDE),
     )  # fmt: skip
 
@@ -60,6 +64,7 @@ HF = indexed("deepseek_v32", "DeepseekV32", MODULES, eps=1e-6)
 ARCHITECTURE = decoder(
     "deepseek_v32", "DeepSeek-V3.2", MODULES, HF, in_memory(HF, MODULES, rows=stacked()),
     heads=("heads",),
+    relations=SHARED_SIZES,
     kinds={"moe@layer": sparse_or_first_dense},
     traits=sparse("half"),
     variants={"deepseek-v3.2-671b": size(61, 7168, 128, 256)},

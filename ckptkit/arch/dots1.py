@@ -5,7 +5,18 @@ Source: transformers models/dots1.
 
 from __future__ import annotations
 
-from ckptkit.arch._libraries.decoders import DEEPSEEK, WORDS, decoder, flags, hf, in_memory, last, sparse_or_first_dense, stacked
+from ckptkit.arch._libraries.decoders import (
+    DEEPSEEK,
+    SHARED_SIZES,
+    WORDS,
+    decoder,
+    flags,
+    hf,
+    in_memory,
+    last,
+    sparse_or_first_dense,
+    stacked,
+)
 from ckptkit.arch._libraries.forward import GROUPS, routed, runs
 from ckptkit.arch.deepseek_v3 import FFN
 from ckptkit.arch.llama import shape
@@ -22,6 +33,7 @@ HF = hf(
 
 ARCHITECTURE = decoder(
     "dots1", "dots.llm1", MODULES, HF, in_memory(HF, MODULES, rows=stacked()),
+    relations=SHARED_SIZES,
     kinds={"moe@layer": sparse_or_first_dense},
     traits=runs(window="=window", sliding="types late", **routed("sigmoid", **GROUPS)),
     variants={"dots.llm1-142b": {**shape(62, 4096, 32, 32, 10944, 152064), "experts": 128}},

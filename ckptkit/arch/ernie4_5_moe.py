@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ckptkit.arch._libraries.decoders import (
+    SHARED_SIZES,
     WORDS,
     D,
     H,
@@ -61,6 +62,7 @@ HF = hf(
 ARCHITECTURE = decoder(
     "ernie4_5_moe", "ERNIE 4.5 MoE", MODULES, HF,
     in_memory(HF, MODULES, rows=stacked(), names={D + "moe.correction": H + "mlp.gate.moe_statics.e_score_correction_bias"}),
+    relations=SHARED_SIZES,
     kinds={"moe@layer": sparse},
     traits=runs(pairs="interleaved", **routed(normalised=True, least_sum="=moe_norm_min")),
     variants={

@@ -11,5 +11,6 @@ from ckptkit.arch.mamba import MODULES, form
 
 ARCHITECTURE = decoder(
     "falcon_mamba", "Falcon Mamba", MODULES, form("falcon_mamba", "FalconMamba"),
-    rank=1, heads=(), required=(), traits=unturned(mixer="mamba", state_eps="=mixer_rms_eps"), variants={"falcon-mamba-7b": {"layers": 64, "hidden": 4096}},
+    rank=1, heads=(), required=(), traits=unturned(mixer="mamba", state_eps="=mixer_rms_eps"),
+    variants={"falcon-mamba-7b": {"layers": 64, "hidden": 4096}},
 )  # fmt: skip

@@ -9,6 +9,7 @@ from ckptkit.arch._libraries.decoders import (
     BESIDE,
     DEEPSEEK,
     FREQUENCIES,
+    SHARED_SIZES,
     WORDS,
     D,
     attention,
@@ -44,6 +45,7 @@ HF = hf(
 
 ARCHITECTURE = decoder(
     "glm4_moe", "GLM-4.5", MODULES, HF, in_memory(HF, MODULES, rows=stacked()),
+    relations=SHARED_SIZES,
     kinds={"moe@layer": sparse_or_first_dense},
     traits=partly(**routed("sigmoid", **GROUPS)),
     variants={

@@ -23,6 +23,7 @@ from ckptkit.arch._libraries.decoders import (
     in_layers,
     in_memory,
     last,
+    may,
     of_experts,
     stacked,
 )
@@ -76,10 +77,11 @@ HF = hf(
             "mamba_proj_bias", "mamba_conv_bias", "attn_layer_period", "attn_layer_offset", "expert_layer_period", "expert_layer_offset"
         ),
         "mamba_d_state": "state",
+        "mamba_expand": may("expand"),
         "mamba_d_conv": "kernel",
         "mamba_dt_rank": Key("step_rank", required=False, unknown=("auto",)),
     },
-    usual={**UNREAD, "mamba_expand": ...},
+    usual=UNREAD,
     without=("rope_theta", "normalise_experts"),
     defaults={
         "activation": "silu",
@@ -87,6 +89,7 @@ HF = hf(
         "kv_heads": 8,
         "mamba_proj_bias": False,
         "mamba_conv_bias": True,
+        "expand": 2,
         "attn_layer_period": 8,
         "attn_layer_offset": 4,
         "expert_layer_period": 2,
@@ -102,6 +105,7 @@ ARCHITECTURE = decoder(
     HF,
     in_memory(HF, MODULES, rows=stacked("intermediate", F + "experts.")),
     required=(),
+    relations=("inner = expand hidden",),
     kinds={
         "attention@layer": every("attn_layer_period", "attn_layer_offset"),
         "moe@layer": every("expert_layer_period", "expert_layer_offset"),

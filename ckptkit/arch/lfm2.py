@@ -32,7 +32,7 @@ from ckptkit.schema import linear
 CONV = {
     S + "b": linear("channels", "hidden", bias="conv_bias"),
     S + "c": linear("channels", "hidden", bias="conv_bias"),
-    S + "in": linear("channels", "hidden", bias="conv_bias"),
+    S + "input": linear("channels", "hidden", bias="conv_bias"),
     S + "conv": convolution("channels", bias="conv_bias"),
     S + "out": linear("hidden", "channels", bias="conv_bias"),
 }
@@ -74,7 +74,7 @@ HF = hf(
         D + "ffn.norm": H + "ffn_norm", D + "ffn.gate": F + "w1", D + "ffn.up": F + "w3", D + "ffn.output": F + "w2",
         "decoder.norm": "~embedding_norm", S + "conv": C + "conv", S + "out": C + "out_proj",
     },
-    rows=joined(C + "in_proj", "*(channels)", "hidden", (S + "b", S + "c", S + "in"), bias=True),
+    rows=joined(C + "in_proj", "*(channels)", "hidden", (S + "b", S + "c", S + "input"), bias=True),
     sizes={"tie_embedding | tie_word_embeddings": "tied", **{k: v for k, v in SIZES.items() if k not in OTHERS}},
     keys={**flags("conv_bias", "layer_types", "full_attn_idxs"), "conv_L_cache": may("kernel")}, implied={"activation": "silu"},
     usual={**ADJUSTED, **UNREAD},

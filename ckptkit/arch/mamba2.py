@@ -30,11 +30,21 @@ HF = hf(
     sizes=KEYS,
     rows=mamba2_rows(H + "mixer."),
     keys={
-        **flags("use_bias", "use_conv_bias", "expand", "time_step_limit"), "num_heads": "state_heads", "n_groups": may("state_groups"),
+        **flags("use_bias", "use_conv_bias", "expand", "time_step_limit"),
+        "num_heads": "state_heads",
+        "n_groups": may("state_groups"),
     },
     usual={**UNREAD, "time_step_rank": ...},
     without=("kv_heads", "rope_theta", "head_dim", *OTHERS),
-    defaults={"activation": "silu", "norm_eps": 1e-5, "tied": False, "use_bias": False, "use_conv_bias": True, "state_groups": 8, "expand": 2},
+    defaults={
+        "activation": "silu",
+        "norm_eps": 1e-5,
+        "tied": False,
+        "use_bias": False,
+        "use_conv_bias": True,
+        "state_groups": 8,
+        "expand": 2,
+    },
 )
 HF = HF._replace(config=HF.config._replace(keys={**HF.config.keys, "state_size": may("state_size"), "head_dim": may("state_head_dim")}))
 

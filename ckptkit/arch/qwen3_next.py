@@ -32,7 +32,7 @@ from ckptkit.arch._libraries.decoders import (
     stacked,
 )
 from ckptkit.arch._libraries.forward import partly, routed
-from ckptkit.arch._libraries.state_space import S, delta, delta_rows
+from ckptkit.arch._libraries.state_space import DELTA_SIZES, S, delta, delta_rows
 from ckptkit.arch.gemma import less_one
 from ckptkit.arch.qwen2_moe import SPARSE, sparse
 from ckptkit.schema import Besides, Key, Module, linear
@@ -108,6 +108,7 @@ ARCHITECTURE = decoder(
     HF,
     in_memory(HF, MODULES, rows=stacked()),
     kinds={**KINDS, "moe@layer": sparse},
+    relations=DELTA_SIZES,
     traits=partly(mixer="delta", **routed()),
     variants={"qwen3-next-80b-a3b": {"layers": 48, "hidden": 2048, "heads": 16, "kv_heads": 2, "experts": 512, "vocab": 151936}},
 )

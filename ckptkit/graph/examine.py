@@ -151,7 +151,7 @@ class Subject(NamedTuple):
             n = self.value(axis) if "@" not in axis else None
             if isinstance(n, int) and not isinstance(n, bool) and n > 0:
                 given[axis] = n
-        return self.graph.solved(given) if given else found
+        return self.graph.solved({**found.sizes.axis, **given}) if given else found
 
     def sizes(self) -> Sizes:
         """The sizes that tensors imply, with what they leave open (heads) as the user or the configuration says."""

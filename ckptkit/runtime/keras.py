@@ -80,7 +80,8 @@ class LeafLayer(keras.layers.Layer):  # type: ignore[misc]
         self.kind, self.eps, self.rms = leaf.kind, spec.eps(leaf), spec.traits.norm_kind == "rms" and "bias" not in dict(leaf.params)
         self.tied = f"{leaf.path}.weight" in spec.ties
         self.convolves = leaf.kind == "linear" and len(dict(leaf.params)["weight"]) == 3
-        self.weight = self.bias = None
+        self.weight: Any = None
+        self.bias: Any = None
         for suffix, shape in leaf.params:
             name = f"{leaf.path}.{suffix}" if suffix else leaf.path
             if name in spec.ties:
@@ -110,7 +111,6 @@ class LeafLayer(keras.layers.Layer):  # type: ignore[misc]
         centred = x - mean
         y = centred * ops.rsqrt(ops.mean(ops.square(centred), axis=-1, keepdims=True) + self.eps) * self.weight
         return y if self.bias is None else y + self.bias
-
 
     def convolved(self, x: Any) -> Any:
         """Along the text, each channel by itself; a position sees itself and what comes before."""

@@ -36,9 +36,9 @@ def wide(ops: Any, x: Any) -> Any:
     return x if "float64" in str(x.dtype) else ops.cast(x, "float32")
 
 
-def convolved(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
-    """The convolution along the text, activated."""
-    return activate(ops, str(spec.traits.activation), node.conv(x))
+def convolved(ops: Any, spec: Spec, convolution: Any, x: Any) -> Any:
+    """Convolved along the text, and activated."""
+    return activate(ops, str(spec.traits.activation), convolution(x))
 
 
 def recurrence(ops: Any, decay: Any, given: Any) -> Any:
@@ -65,8 +65,10 @@ def mamba(ops: Any, spec: Spec, node: Any, x: Any, padding: Any = None) -> Any:
     """Mamba 1: a decay for each channel and column of its state, by the step that a position takes."""
     x = masked(ops, x, padding)
     gate = node.gate(x)
-    inner = masked(ops, convolved(ops, spec, node, getattr(node, "in")(x)), padding)
-    step, b, c = (_normed(ops, spec, node, name, a) for name, a in (("step", node.step_low(inner)), ("b", node.b(inner)), ("c", node.c(inner))))
+    inner = masked(ops, convolved(ops, spec, node.conv, node.input(x)), padding)
+    step, b, c = (
+        _normed(ops, spec, node, name, a) for name, a in (("step", node.step_low(inner)), ("b", node.b(inner)), ("c", node.c(inner)))
+    )
     step, b, c, u = (wide(ops, a) for a in (ops.softplus(node.step(step)), b, c, inner))
     rate = -ops.exp(wide(ops, node.held("a_log")))
     decay = ops.exp(ops.expand_dims(step, -1) * rate)
@@ -85,25 +87,20 @@ def _normed(ops: Any, spec: Spec, node: Any, name: str, x: Any) -> Any:
 
 def mamba2(ops: Any, spec: Spec, node: Any, x: Any, padding: Any = None) -> Any:
     """Mamba 2: heads with one decay each; B and C are shared by the heads of a group."""
-    inner, heads = node.out.weight.shape[-1], node.held("a_log").shape[0]
-    groups = int(str(spec.traits.state_groups))
-    channels = node.conv.weight.shape[0]
-    size = int(str(spec.traits.state_size)) or (channels - inner) // (2 * max(groups, 1))
-    if groups < 1 or inner + 2 * groups * size != channels or heads % groups or inner % heads:
-        raise UndecidedError(f"{channels} channels are not {inner} and {groups} groups of {size} columns of B and of C, as configured")
-    mixed = getattr(node, "in")(masked(ops, x, padding))
-    gate, mixed, step = mixed[..., :inner], mixed[..., inner : inner + channels], mixed[..., inner + channels :]
-    mixed = masked(ops, convolved(ops, spec, node, mixed), padding)
-    u, b, c = mixed[..., :inner], mixed[..., inner : inner + groups * size], mixed[..., inner + groups * size :]
-    step = ops.softplus(wide(ops, step + node.held("step_bias")))
-    low, high = limits(spec.traits.step_limit)
-    step = ops.clip(step, low, high)
-    batch, length, _ = ops.shape(x)
-    u = wide(ops, ops.reshape(u, (batch, length, heads, inner // heads)))
-    b, c = (wide(ops, ops.reshape(a, (batch, length, groups, size))) for a in (b, c))
+    x = masked(ops, x, padding)
+    heads, groups = node.held("a_log").shape[0], int(str(spec.traits.state_groups))
+    parts = (convolved(ops, spec, getattr(node, f"conv_{name}"), getattr(node, name)(x)) for name in ("input", "b", "c"))
+    u, b, c = (wide(ops, masked(ops, a, padding)) for a in parts)
+    if groups < 1 or b.shape[-1] % groups or heads % groups:
+        raise UndecidedError(f"{b.shape[-1]} columns of B and {heads} heads do not make {groups} groups, as the configuration says")
+    step = ops.softplus(wide(ops, node.step(x) + node.held("step_bias")))
+    step = ops.clip(step, *limits(spec.traits.step_limit))
+    batch, length, inner = ops.shape(u)
+    u = ops.reshape(u, (batch, length, heads, inner // heads))
+    b, c = (ops.reshape(a, (batch, length, groups, a.shape[-1] // groups)) for a in (b, c))
     y = decayed(ops, u * ops.expand_dims(step, -1), b, c, step * -ops.exp(wide(ops, node.held("a_log"))))
     y = ops.reshape(y + u * ops.expand_dims(wide(ops, node.held("d")), -1), (batch, length, inner))
-    return node.out(ops.cast(gated_norm(ops, spec, node, y, gate, groups), x.dtype))
+    return node.out(ops.cast(gated_norm(ops, spec, node, y, node.gate(x), groups), x.dtype))
 
 
 def decayed(ops: Any, value: Any, key: Any, query: Any, logs: Any) -> Any:
@@ -139,13 +136,11 @@ def limits(said: object) -> tuple[float, float]:
 def delta(ops: Any, spec: Spec, node: Any, x: Any, padding: Any = None) -> Any:
     """The gated delta rule: each position overwrites, by its strength, what the state holds under its key."""
     x = masked(ops, x, padding)
-    query, key, value = node.query(x), node.key(x), node.value(x)
-    keys, values = key.shape[-1], value.shape[-1]
-    mixed = convolved(ops, spec, node, ops.concatenate((query, key, value), axis=-1))
-    wides = mixed[..., :keys], mixed[..., keys : 2 * keys], mixed[..., 2 * keys :]
-    heads, width = node.held("a_log").shape[0], spec.sizes["key_dim"]
-    query, key = (_unit(ops, _heads(ops, wide(ops, a), width, heads * width // keys)) for a in wides[:2])
-    value = _heads(ops, wide(ops, wides[2]), values // heads, 1)
+    parts = (convolved(ops, spec, getattr(node, f"conv_{name}"), getattr(node, name)(x)) for name in ("query", "key", "value"))
+    query, key, value = (wide(ops, a) for a in parts)
+    heads, keys, values, width = node.held("a_log").shape[0], key.shape[-1], value.shape[-1], spec.sizes["key_dim"]
+    query, key = (_unit(ops, _heads(ops, a, width, heads * width // keys)) for a in (query, key))
+    value = _heads(ops, value, values // heads, 1)
     strength = ops.transpose(wide(ops, ops.sigmoid(node.strength(x))), (0, 2, 1))
     fall = -ops.exp(wide(ops, node.held("a_log"))) * ops.softplus(wide(ops, node.decay(x)) + wide(ops, node.held("step_bias")))
     out = delta_rule(ops, query * width**-0.5, key, value, ops.transpose(fall, (0, 2, 1)), ops.expand_dims(strength, -1))
@@ -178,7 +173,7 @@ def delta_rule(ops: Any, query: Any, key: Any, value: Any, logs: Any, strength: 
 def convolution(ops: Any, spec: Spec, node: Any, x: Any, padding: Any = None) -> Any:
     """A short convolution between two gates (LFM 2)."""
     x = masked(ops, x, padding)
-    return node.out(node.c(x) * node.conv(node.b(x) * getattr(node, "in")(x)))
+    return node.out(node.c(x) * node.conv(node.b(x) * node.input(x)))
 
 
 MIXERS: dict[str, Callable[..., Any]] = {"mamba": mamba, "mamba2": mamba2, "delta": delta, "convolution": convolution}

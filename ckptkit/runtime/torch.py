@@ -50,12 +50,13 @@ class Ops:
     @staticmethod
     def solve_unit_lower(below: Tensor, right: Tensor) -> Tensor:
         """What times a matrix with ones on its diagonal and `below` under it gives `right`."""
-        return torch.linalg.solve_triangular(below, right, upper=False, unitriangular=True)
+        out: Tensor = torch.linalg.solve_triangular(below, right, upper=False, unitriangular=True)
+        return out
 
     @staticmethod
     def highest(x: Tensor, count: int) -> Tensor:
         """Which of the last axis are the `count` highest. Between equal ones torch chooses, as it does for transformers."""
-        most = torch.sym_min(count, x.shape[-1])
+        most = torch.sym_min(count, x.shape[-1])  # type: ignore[no-untyped-call]
         return torch.zeros_like(x, dtype=torch.bool).scatter(-1, x.topk(most, dim=-1).indices, True)
 
     def arange(self, stop: int) -> Tensor:

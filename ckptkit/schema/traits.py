@@ -113,7 +113,6 @@ class Traits(NamedTuple):
     # --- what has mixers beside or instead of attention (mixers.py), and sparse attention
     mixer: str = ""  # mamba | mamba2 | delta | convolution: what `state` in a layer is
     state_groups: object = 1  # mamba2: how many B and C there are; heads share them
-    state_size: object = 0  # and how wide one is; 0: as the tensors say
     state_eps: object = 0.0  # mamba: step, B and C are normed without a scale, with that epsilon; 0: they are not
     step_limit: object = None  # mamba2: the least and the most that a step may be
     index_count: object = 0  # how many keys the indexer of a layer chooses for each query
@@ -137,7 +136,7 @@ OPTIONS: dict[str, object] = {
     "router_noise": 0.0,
     "residual_depth": 0.0, "logit_width": 0.0, "unit_heads": False, "temperature": False, "temperature_floor": 1.0,
     "temperature_scale": 0.0,
-    "state_groups": 1, "state_size": 0, "state_eps": 0.0, "step_limit": None, "index_count": 0,
+    "state_groups": 1, "state_eps": 0.0, "step_limit": None, "index_count": 0,
 }  # fmt: skip
 # what outputs depend on and no form has a value for: it is not taken for switched off where a configuration leaves it out
 ASKED = frozenset(

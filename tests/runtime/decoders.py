@@ -152,6 +152,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "hunyuan_v1_moe": ("hunyuan_v1_moe", {**EXPERTS, "moe_topk": 2, "num_shared_expert": 1}),
     "deepseek_v2": ("deepseek_v2", {
         **EXPERTS, **LATENT, **GROUPS, "first_k_dense_replace": 1, "topk_method": "group_limited_greedy", "rope_parameters": MSCALE,
+        "mlp_bias": True, "attention_bias": True,
     }),
     "deepseek_v2 greedy, queries of full rank": ("deepseek_v2", {
         **EXPERTS, **LATENT, "q_lora_rank": None, "first_k_dense_replace": 1, "topk_method": "greedy", "n_routed_experts": 5,
@@ -165,7 +166,10 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama, square": ("llama", SQUARE),
     "mixtral, square": ("mixtral", {**EXPERTS, **SQUARE}),
     "xglm": ("xglm", {**NARROW, "scale_embedding": True}),
-    "minicpm3": ("minicpm3", {**LATENT, "scale_emb": 3.0, "scale_depth": 1.2, "dim_model_base": 8, "rope_parameters": MSCALE}),
+    "minicpm3": ("minicpm3", {
+        **LATENT, "mlp_bias": True, "attention_bias": True, "scale_emb": 3.0, "scale_depth": 1.2, "dim_model_base": 8,
+        "rope_parameters": MSCALE,
+    }),
     "llama4": ("llama4_text", {
         **EXPERTS, "intermediate_size_mlp": 36, "interleave_moe_layer_step": 2, "no_rope_layers": [1, 0, 1], "attention_chunk_size": 5,
         "attn_temperature_tuning": True, "floor_scale": 4, "attn_scale": 0.3, "use_qk_norm": True, "num_experts_per_tok": 2,
@@ -197,15 +201,16 @@ def make(case: str, folder: Path) -> Path:
     return path
 
 
-def inputs() -> Arrays:
+def inputs(padded: slice = slice(LENGTH - 4, None)) -> Arrays:
+    """Two texts, the second with padding at the places `padded`."""
     rng = np.random.default_rng(3)
     ids = rng.integers(3, 101, (2, LENGTH))
     mask = np.ones_like(ids)
-    mask[1, LENGTH - 4 :] = 0
+    mask[1, padded] = 0
     return {"input_ids": ids, "attention_mask": mask}
 
 
-def expected(path: Path, dtype: str = "float32") -> Arrays:
+def expected(path: Path, dtype: str = "float32", given: Arrays | None = None) -> Arrays:
     """Every hidden state and the logits of the saved model, run by transformers, under our names."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -217,7 +222,7 @@ def expected(path: Path, dtype: str = "float32") -> Arrays:
         experts_implementation="eager",
     ).eval()
     with torch.no_grad():
-        out = model(**{k: torch.from_numpy(v) for k, v in inputs().items()}, output_hidden_states=True, use_cache=False)
+        out = model(**{k: torch.from_numpy(v) for k, v in (given or inputs()).items()}, output_hidden_states=True, use_cache=False)
     states = [h.numpy() for h in out.hidden_states]
     if model.config.model_type in ("mamba", "mamba2", "falcon_mamba"):  # what each layer gives, and the last one normed
         names = [*(f"decoder.{i}" for i in range(len(states) - 1)), "hidden"]

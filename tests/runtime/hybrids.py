@@ -9,7 +9,15 @@ NARROW: dict[str, Any] = {"head_dim": None, "hidden_size": 24, "num_attention_he
 SCALES = {"embedding_multiplier": 3.0, "attention_multiplier": 0.3, "residual_multiplier": 0.4, "logits_scaling": 2.5}
 MAMBA: dict[str, Any] = {"head_dim": None, "hidden_size": 24, "state_size": 5, "conv_kernel": 3, "time_step_rank": 4}
 MAMBA2 = {**MAMBA, "num_heads": 6, "head_dim": 8, "n_groups": 3, "chunk_size": 4}
-MIXED = {**NARROW, "mamba_n_heads": 6, "mamba_d_head": "auto", "mamba_n_groups": 2, "mamba_d_state": 5, "mamba_d_conv": 3, "mamba_chunk_size": 8}
+MIXED = {
+    **NARROW,
+    "mamba_n_heads": 6,
+    "mamba_d_head": "auto",
+    "mamba_n_groups": 2,
+    "mamba_d_state": 5,
+    "mamba_d_conv": 3,
+    "mamba_chunk_size": 8,
+}
 DELTA = {
     "linear_num_key_heads": 2, "linear_num_value_heads": 6, "linear_key_head_dim": 5, "linear_value_head_dim": 7,
     "linear_conv_kernel_dim": 3, "shared_expert_intermediate_size": 36,
@@ -28,10 +36,12 @@ LIMITED = {"time_step_limit": (0.4, 0.9)}
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "mamba": ("mamba", {**MAMBA, "use_bias": True, "tie_word_embeddings": False}),
+    "mamba, one layer": ("mamba", {**MAMBA, "num_hidden_layers": 1}),
     "mamba tied": ("mamba", {**MAMBA, "expand": 3, "time_step_rank": "auto", "use_conv_bias": False, "hidden_act": "gelu"}),
     "falcon_mamba": ("falcon_mamba", {**MAMBA, "use_bias": True, "mixer_rms_eps": 0.02}),
     "mamba2": ("mamba2", {**MAMBA2, "use_bias": True, **LIMITED}),
     "mamba2 one group": ("mamba2", {**MAMBA2, "n_groups": 1, "use_conv_bias": False, "tie_word_embeddings": True, "hidden_act": "gelu"}),
+    "mamba2, one layer": ("mamba2", {**MAMBA2, "num_hidden_layers": 1}),
     "bamba": ("bamba", {
         **MIXED, "attn_layer_indices": [0, 2], "mamba_conv_bias": False, "mamba_proj_bias": True, "attention_bias": True, "mlp_bias": True,
         **LIMITED,

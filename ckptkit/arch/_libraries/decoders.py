@@ -332,6 +332,9 @@ DEEPSEEK: Mapping[str, str | Key] = {
 }  # fmt: skip
 
 
+SHARED_SIZES = ("shared_intermediate = shared_experts moe_intermediate",)  # one feed-forward as wide as so many experts
+
+
 def flags(*words: str) -> dict[str, str | Key]:
     """Keys that are called as they are here."""
     return {w: may(w) for w in words}
