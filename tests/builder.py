@@ -27,6 +27,7 @@ def sizes_of(
     """Random axis sizes that satisfy the architecture's relations, and counts of its placeholders."""
     axes = {a for p in arch.params.values() for a in p.layout.axes}
     axes |= {a for d in arch.dialects.values() for r in arch.table(d.name).rows if r.role == "derived" for a in r.layout.axes}
+    axes |= {a for sides in arch.relations for side in sides for a in side}
     sizes = {a: rng.randint(2, 9) for a in sorted(axes)}
     if "heads" in sizes:
         sizes["heads"] = rng.choice([1, 2, 3, 4])
@@ -36,8 +37,8 @@ def sizes_of(
             sizes[name] = rng.randint(11, 40)
     for _ in range(len(arch.relations) + 1):
         for left, right in arch.relations:
-            if len(left) == 1:
-                sizes[left[0]] = int(np.prod([sizes[a] for a in right]))
+            sizes |= dict.fromkeys(left[:-1], 1)
+            sizes[left[-1]] = int(np.prod([sizes[a] for a in right]))
         if equal and "embedding" in sizes and "hidden" in sizes:
             sizes["embedding"] = sizes["hidden"]
     sizes |= {axis: n for d in arch.dialects.values() for axis, (n, _) in d.limits.items()}
@@ -109,6 +110,11 @@ def values_of(arch: Architecture, sizes: dict[str, int], counts: dict[str, int])
     dense = list(range(first))
     values |= {"first_dense": first, "mlp_only_layers": dense, "decoder_sparse_step": 1, "moe_layers": list(range(first, n))}
     values |= {"moe_layer_start_index": first, "moe_layer_end_index": n - 1, "moe_layer_interval": 1}
+    on = [of_the_kind(arch, i, counts) for i in range(n)]
+    if "attention@layer" in arch.kinds:
+        values |= {"layer_types": ["full_attention" if o else "conv" for o in on], "attn_layer_indices": [i for i in range(n) if on[i]]}
+    if "indexer@layer" in arch.kinds:
+        values["indexer_types"] = ["full" if o else "shared" for o in on]
     for kind in ("attn", "expert"):
         values |= {f"{kind}_layer_period": first + 1, f"{kind}_layer_offset": first}
     values |= dict.fromkeys(arch.switches, False)

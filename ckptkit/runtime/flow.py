@@ -135,14 +135,14 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
     stack = "encoder" if traits.encoder else "decoder"
     kind = "lm" if application == "encoder" and traits.mask == "causal" else application
     out["embeddings"] = embedded
-    seen: dict[int, Any] = {0: None}
-    if traits.layers and kind == "lm":
-        for window in dict.fromkeys(int(str(layer["window"])) for layer in traits.layers):
-            more = {"window": window} if window else {}
-            seen[window] = run("visible", "", ids, mask, segments, application=kind, **more)
-    else:
-        seen[0] = run("visible", "", ids, mask, segments, application=kind)
-        seen |= {int(str(layer["window"])): seen[0] for layer in traits.layers}
+    windows = dict.fromkeys([0, *(int(str(layer["window"])) for layer in traits.layers)])
+    seen: dict[int, Any] = {}
+    for window in windows if any(attends(spec, path) for path in spec.blocks(stack)) else ():
+        if kind == "lm" and traits.layers:
+            if any(layer["window"] == window for layer in traits.layers):
+                seen[window] = run("visible", "", ids, mask, segments, application=kind, **({"window": window} if window else {}))
+        else:
+            seen[window] = seen[0] if window else run("visible", "", ids, mask, segments, application=kind)
     turned = {
         kind: run("angles", "", ids, x, inputs.get("position_ids"), kind=kind)
         for kind in dict.fromkeys(str(layer["rotary"]) for layer in traits.layers)
@@ -160,6 +160,11 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
     out["hidden"] = x
     _heads(run, spec, x, words, ids, mask, out)
     return out
+
+
+def attends(spec: Spec, block: str) -> bool:
+    """Whether a block asks which positions it sees: not if a mixer stands in the place of attention."""
+    return spec.has(f"{block}.attention.output") or not spec.has(f"{block}.state")
 
 
 def _stack(
@@ -189,7 +194,7 @@ def _stack(
     for i, path in enumerate(spec.blocks(stack)):
         at = spec.layer(i)
         more = (turned[at["rotary"]],) if at["rotary"] else ()
-        sees = seen[at["window"]]
+        sees = seen.get(at["window"])
         if spec.traits.index_count:
             if spec.has(f"{path}.attention.indexer"):
                 chosen = run("indexed", path, x, sees, *more)
@@ -197,6 +202,8 @@ def _stack(
                 raise UndecidedError(f"{path} has no indexer, and there is none before it whose choice it could share")
             sees = chosen
         options = {"padding": padding} if padding is not None and spec.has(f"{path}.state") else {}
+        if not attends(spec, path):
+            sees, added, more = None, None, ()
         x = run("block", path, x, sees, added, far, *encoded, *more, **options)
         out[f"{stack}.{i}"] = x
     if spec.has(f"{stack}.norm") or spec.traits.bare_norm:

@@ -165,6 +165,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "glm4_moe_lite": ("glm4_moe_lite", {**EXPERTS, **LATENT, **GROUPS, "mlp_layer_types": ["dense", "sparse", "sparse"]}),
     "llama, square": ("llama", SQUARE),
     "mixtral, square": ("mixtral", {**EXPERTS, **SQUARE}),
+    "qwen3_moe, square": ("qwen3_moe", {**EXPERTS, **SQUARE, "norm_topk_prob": True}),
+    "ernie4_5_moe, square": ("ernie4_5_moe", {
+        **EXPERTS, **SQUARE, "moe_num_experts": 5, "moe_k": 3, "moe_num_shared_experts": 1, "moe_layer_start_index": 1,
+        "moe_layer_end_index": 2, "moe_layer_interval": 1, "tie_word_embeddings": False,
+    }),
     "xglm": ("xglm", {**NARROW, "scale_embedding": True}),
     "minicpm3": ("minicpm3", {
         **LATENT, "mlp_bias": True, "attention_bias": True, "scale_emb": 3.0, "scale_depth": 1.2, "dim_model_base": 8,

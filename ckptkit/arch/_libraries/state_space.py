@@ -84,7 +84,7 @@ def mamba2_keys(prefix: str = "mamba_") -> dict[str, str | Key]:
 
 
 MAMBA2 = {"mixer": "mamba2", "state_groups": "=state_groups", "step_limit": "=time_step_limit"}  # traits
-MAMBA2_SIZES = ("inner = expand hidden", "inner = state_heads state_head_dim")
+MAMBA2_SIZES = ("inner = expand hidden", "state_heads state_head_dim = inner")
 
 
 def mamba2_rows(at: str, *, gated_norm: bool = True) -> dict[str, str | tuple[str, ...]]:
