@@ -13,6 +13,7 @@
     assert ckptkit.digest("bert_model.ckpt").whole == ckptkit.digest("bert-hf/").whole
     Path("bert.lock.json").write_text(ckptkit.lock("bert-hf/"))
     ckptkit.fix("broken/", "mended/")
+    ckptkit.merge("llama/", "lora/", "merged/")
 
 Everything is loaded when first used: importing ckptkit imports no numpy and no framework. All errors are
 `CheckpointError`s, whose kinds are in `ckptkit.errors`.
@@ -25,7 +26,7 @@ from ._version import __version__ as __version__
 
 __all__ = [
     "Checkpoint", "CheckpointError", "Finding", "build_transformer_model", "convert", "diff", "digest", "examine", "export", "fix",
-    "inspect", "lock", "open", "validate", "verify",
+    "inspect", "lock", "merge", "open", "validate", "verify",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from .verbs.fix import fix
     from .verbs.inspect import inspect
     from .verbs.lock import lock
+    from .verbs.merge import merge
     from .verbs.validate import validate
     from .verbs.verify import verify
 
@@ -58,6 +60,7 @@ _WHERE = {
     "fix": ("verbs.fix", "fix"),
     "inspect": ("verbs.inspect", "inspect"),
     "lock": ("verbs.lock", "lock"),
+    "merge": ("verbs.merge", "merge"),
     "open": ("containers", "open_checkpoint"),
     "validate": ("verbs.validate", "validate"),
     "verify": ("verbs.verify", "verify"),

@@ -6,7 +6,7 @@ a third of a frozen dataclass to make and nothing to import. No numpy here: `ins
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 
 from ._typing import NamedTuple
@@ -96,21 +96,39 @@ class Extent(NamedTuple):
     length: int
 
 
+class Box(NamedTuple):
+    """A piece of a stored tensor: its elements from `offset` on, `shape` of them along each axis.
+
+    They lie row-major in `extent`, unless `strides` (in elements) says how it is to be walked.
+    """
+
+    offset: tuple[int, ...]
+    shape: tuple[int, ...]
+    extent: Extent
+    strides: tuple[int, ...] | None = None
+
+    def shown(self) -> str:
+        """As a slice: "[0:16, 0:64]"."""
+        return "[" + ", ".join(f"{o}:{o + n}" for o, n in zip(self.offset, self.shape, strict=True)) + "]"
+
+
 class StoredTensor(NamedTuple):
     """A tensor as its container stores it.
 
     The bytes of the extents, one after another, are the little-endian row-major tensor, unless `strides` (in
     elements) says how one extent is to be walked (PyTorch views). Tensors of one checkpoint with the same
     `storage`, offset, shape and strides are one tensor under several names (a tie). Where a format cannot give
-    extents, `read` gives the row-major bytes; for STRING tensors it gives a list of byte strings.
+    extents, `read` gives the row-major bytes; for STRING tensors it gives a list of byte strings. A tensor in pieces has `boxes`,
+    which tile it; its extents are then the runs of these, in order, and may be very many: whoever can goes by the boxes.
     """
 
     name: str
     spec: TensorSpec
-    extents: tuple[Extent, ...] = ()
+    extents: Sequence[Extent] = ()
     strides: tuple[int, ...] | None = None
     storage: str | None = None
     read: Callable[[], bytes | list[bytes]] | None = None
+    boxes: tuple[Box, ...] = ()
 
     @property
     def identity(self) -> tuple[object, ...] | None:

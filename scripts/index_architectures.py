@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes ckptkit/arch/_index.json, by which a checkpoint loads the few architecture files that could be meant; `--check` only says whether
-it is up to date."""
+"""Writes the index by which a checkpoint loads the few architecture files that could be meant: `_index.json`, `_variants.json` and
+`_patterns.txt` in ckptkit/arch; `--check` only says whether they are up to date."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from pathlib import Path
 FOLDER = Path(__file__).resolve().parent.parent / "ckptkit" / "arch"
 
 
-def index() -> str:
-    """The index as text. Nothing in it depends on the index that is there.
+def index() -> dict[str, str]:
+    """The files of the index and their texts. Nothing in them depends on the index that is there.
 
-    stems: file -> what configurations call its architecture; names, classes (of libraries), variants -> the file, or the sizes; readers:
-    how a configuration is read that is no plain JSON -> files; signs of names that are spelled out -> files; entries: (file, patterns of
-    the core) for each naming and prefix; patterns: for each core row that may be meant, the entry's number << 12 | the row's << 1 |
-    whether it is a mark.
+    `_index.json` has stems: file -> what configurations call its architecture; names, classes (of libraries) -> the file; called: what
+    bert4keras and bert4torch call it -> files; readers: how a configuration is read that is no plain JSON -> files; signs of names that
+    are spelled out -> files; entries: for each naming and prefix the file and the number of its core's patterns. `_variants.json`:
+    variant -> sizes. `_patterns.txt`, sorted so that a name is found without reading the others: a pattern, a tab, and for each core row
+    that may be meant the entry's number << 12 | the row's << 1 | whether it is a mark.
     """
     from importlib import import_module
 
     from ckptkit.support.discovery import stems
 
     found = {stem: import_module(f"ckptkit.arch.{stem}").ARCHITECTURE for stem in stems(str(FOLDER))}
+    called: dict[str, list[str]] = {}
     names: dict[str, str] = {a.name: stem for stem, a in found.items()}
     classes: dict[str, str] = {}
     filenames: dict[str, None] = {}
@@ -36,6 +38,8 @@ def index() -> str:
     for stem, arch in found.items():
         for name in arch.names:
             names.setdefault(name, stem)
+        for key in arch.called:
+            called.setdefault(key, []).append(stem)
         for d in arch.dialects.values():
             for c in d.classes:
                 classes.setdefault(c.name, stem)
@@ -63,30 +67,40 @@ def index() -> str:
     data = {
         "stems": {stem: tuple(a.names) for stem, a in found.items()},
         "names": names,
+        "called": {key: tuple(s) for key, s in called.items()},
         "classes": classes,
         "filenames": tuple(filenames),
         "texts": tuple(texts),
         "parts": tuple(parts),
-        "variants": {name: dict(sizes) for a in found.values() for name, sizes in a.variants.items()},
         "readers": {kind: tuple(s) for kind, s in readers.items()},
         "signs": {sign: tuple(s) for sign, s in signs.items()},
         "entries": tuple(entries),
-        "patterns": {p: tuple(codes) for p, codes in sorted(patterns.items())},
     }
-    lines = [f"{json.dumps(name)}: {json.dumps(value, separators=(',', ':'))}" for name, value in data.items() if name != "patterns"]
-    each = [f"{json.dumps(p)}:{json.dumps(codes, separators=(',', ':'))}" for p, codes in sorted(patterns.items())]
-    return "{\n" + ",\n".join([*lines, '"patterns": {\n' + ",\n".join(each) + "\n}"]) + "\n}\n"
+    variants = {name: dict(sizes) for a in found.values() for name, sizes in a.variants.items()}
+    lines = sorted(f"{pattern}\t{' '.join(map(str, codes))}" for pattern, codes in patterns.items())
+    return {"_index.json": _json(data), "_variants.json": _json(variants), "_patterns.txt": "".join(f"{line}\n" for line in lines)}
+
+
+def _json(data: dict[str, object]) -> str:
+    """A line for each key, so that changes are seen as such."""
+    lines = [f"{json.dumps(name)}: {json.dumps(value, separators=(',', ':'))}" for name, value in data.items()]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def main() -> int:
-    text, path = index(), FOLDER / "_index.json"
+    files = index()
     if "--check" in sys.argv[1:]:
-        if path.read_text(encoding="utf-8") == text:
-            return 0
-        print(f"{path} is not up to date: run scripts/index_architectures.py", file=sys.stderr)
-        return 1
-    path.write_text(text, encoding="utf-8")
+        stale = [name for name, text in files.items() if _read(FOLDER / name) != text]
+        for name in stale:
+            print(f"{FOLDER / name} is not up to date: run scripts/index_architectures.py", file=sys.stderr)
+        return 1 if stale else 0
+    for name, text in files.items():
+        (FOLDER / name).write_text(text, encoding="utf-8")
     return 0
+
+
+def _read(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
 if __name__ == "__main__":

@@ -118,6 +118,7 @@ def values_of(arch: Architecture, sizes: dict[str, int], counts: dict[str, int])
     for kind in ("attn", "expert"):
         values |= {f"{kind}_layer_period": first + 1, f"{kind}_layer_offset": first}
     values |= dict.fromkeys(arch.switches, False)
+    values |= {c: v for d in arch.dialects.values() for c, v in d.config.needs.items()}  # what every naming of it computes
     values |= dict.fromkeys(optional_axes(arch), 0)  # names_and_shapes leaves the optional modules out
     for c in arch.config_counts:
         values[c] = max(counts.values(), default=1) * 2

@@ -28,6 +28,18 @@ def forms(case: str, without: str = "", **config: Any) -> Callable[[Path], Path]
     return make
 
 
+def adapter(without: str) -> Callable[[Path], Path]:
+    """A PEFT adapter without one of its tensors."""
+
+    def make(tmp: Path) -> Path:
+        shutil.copytree(oracles.FIXTURES / "adapters" / "patterns" / "adapter", tmp / "m")
+        arrays = load_file(tmp / "m" / "adapter_model.safetensors")
+        save_file({n: x for n, x in arrays.items() if not without or not n.endswith(without)}, tmp / "m" / "adapter_model.safetensors")
+        return tmp / "m"
+
+    return make
+
+
 def two_layers(*, plain: bool) -> Callable[[Path], Path]:
     """A GPTQ weight in two layers, or in one and a plain one in the other."""
 

@@ -22,7 +22,7 @@ COMMON = {
 MOE = {"num_experts": 3, "num_experts_per_tok": 2, "moe_intermediate_size": 24, "decoder_sparse_step": 1, "mlp_only_layers": []}
 FAMILIES: dict[str, dict[str, object]] = {
     "llama": {}, "mistral": {}, "mixtral": {"num_local_experts": 3}, "qwen2": {}, "qwen3": {"head_dim": 8},
-    "qwen3_moe": {**MOE, "head_dim": 8},
+    "qwen3_moe": {**MOE, "head_dim": 8, "norm_topk_prob": True},
     "qwen2_moe": {**MOE, "shared_expert_intermediate_size": 40}, "gemma": {"head_dim": 8},
     "gemma2": {"head_dim": 8, "query_pre_attn_scalar": 8},
     "gemma3_text": {"head_dim": 8, "query_pre_attn_scalar": 8}, "phi3": {"pad_token_id": 0},

@@ -245,7 +245,8 @@ def test_without_a_configuration_a_model_is_named_where_its_family_alone_fits(tm
 def test_a_table_and_the_learned_schema_of_one_family_agree() -> None:
     """Where both exist: at a small configuration the table explains each name that the schema foretells, and lacks none."""
     from ckptkit.graph.learned import place, rows_of
-    from ckptkit.graph.recognize import Question, recognize
+    from ckptkit.graph.recognition import Question
+    from ckptkit.graph.recognize import recognize
 
     held = 0
     for arch in architectures().values():

@@ -316,7 +316,7 @@ def test_brightmarts_albert_projects_its_words_alone(tmp_path: Path) -> None:
 def test_an_adapter_is_named_for_what_it_is() -> None:
     found = ckptkit.validate(FAULTS / "peft" / "adapter").findings
     assert [(f.severity, f.rule) for f in found] == [("error", "purpose")]
-    assert found[0].message == "is a PEFT LoRA adapter, r 2, for query and value of BERT; no model of its own"
+    assert found[0].message == "is a PEFT LoRA adapter, r 2, alpha 8, for query and value of BERT; no model of its own"
 
 
 def test_an_adapter_without_its_configuration_is_told_by_its_names(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ import numpy as np
 import oracles
 import packed_makers as packed
 import pytest
+from cousins import bare
+from ranks_makers import ranks
 from safetensors.numpy import load_file, save_file
 from trained import damaged, sound
 from two_kinds import two_kinds
@@ -40,11 +42,12 @@ class Model(NamedTuple):
     lock: str = ""
     digest: str = ""
     against: str = ""
+    base: str = ""
 
 
 def findings(model: Model) -> tuple[Finding, ...]:
     entry = Entry(str(model.path), Choice(), model.expect or {}, (), model.lock, model.digest, Reading(), True)
-    return check(entry._replace(against=model.against)).findings
+    return check(entry._replace(against=model.against, base=model.base)).findings
 
 
 # --- ways to make them ---------------------------------------------------------------------------------------------
@@ -52,9 +55,9 @@ def findings(model: Model) -> tuple[Finding, ...]:
 Maker = Callable[[Path], Model]
 
 
-def at(make: Callable[[Path], Path]) -> Maker:
-    """What a function writes and names."""
-    return lambda folder: Model(make(folder))
+def at(make: Callable[[Path], Path], over: str = "") -> Maker:
+    """What a function writes and names, an adapter `over` a base."""
+    return lambda folder: Model(make(folder), base=str(oracles.FIXTURES / "adapters" / over / "base") if over else "")
 
 
 def bert(
@@ -340,6 +343,8 @@ def table_of(rows: int) -> str:
 POSITIONS = "bert.embeddings.position_ids"
 # rule -> (finds something in, finds nothing in)
 CASES: dict[str, tuple[Maker, Maker]] = {
+    "adapter-base": (at(packed.adapter(""), "conv1d"), at(packed.adapter(""), "patterns")),
+    "adapter-parts": (at(packed.adapter("v_proj.lora_B.weight"), "patterns"), at(packed.adapter(""), "patterns")),
     "adapter": (faults("peft/unmerged"), faults("peft/merged")),
     "architecture": (hostile("semantic/wrong_family"), hostile("semantic/ok_bert12")),
     "arrays": (gpt1(arrays=3), gpt1()),
@@ -391,6 +396,7 @@ CASES: dict[str, tuple[Maker, Maker]] = {
     "purpose": (faults("optimizer-only/optimizer.pt"), faults("wrapper-optimizer/dp_optimizer.pth.tar")),
     "records": (zipped(more="m/evil.sh"), zipped()),
     "remote-code": (bert(auto_map={"AutoModel": "evil.Model"}), bert(auto_map={})),
+    "pieces": (at(ranks("dcp_llama_tp2d", "__3_0.distcp")), at(ranks("dcp_llama_tp2d"))),
     "shape": (bert(put(LAYER + "1.intermediate.dense.weight", lambda x: x.T)), bert(put(Q, lambda x: x.T))),
     "shards": (hostile("sharded/extra_shard"), golden("hf_bert/safetensors_sharded")),
     "size": (bert(intermediate_size=65), bert(intermediate_size=64)),
@@ -399,6 +405,7 @@ CASES: dict[str, tuple[Maker, Maker]] = {
     "switch": (t5(gated=False), t5(gated=True)),
     "tie": (bert(lambda a: a.update({DECODER: a["bert.embeddings.word_embeddings.weight"] + 1})),
         bert(lambda a: a.update({DECODER: a["bert.embeddings.word_embeddings.weight"]}))),
+    "cousins": (at(lambda f: bare(f, said=False)), at(lambda f: bare(f, said=True))),
     "trailing": (legacy(after=b"more"), legacy()),
     "unexpected": (bert(more("adapter.down", np.eye(3, dtype=np.float32))), bert(more(POSITIONS, np.arange(64)[None]))),
     "unknown": (saved(lambda torch: {"w": torch.ones(3)}), bert()),

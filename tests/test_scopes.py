@@ -11,8 +11,10 @@ import numpy as np
 import oracles
 import pytest
 from safetensors.numpy import load_file, save_file
+from test_gate import run
 
 import ckptkit
+from ckptkit.errors import UndecidedError
 from ckptkit.graph.examine import examine
 from ckptkit.graph.scopes import scopes, without_inner
 
@@ -97,3 +99,109 @@ def test_a_part_of_a_compressed_archive_goes_by_its_own_names(tmp_path: Path, pa
     ckptkit.convert(tmp_path / "m.npz", tmp_path / "left", part="left", container="safetensors")
     told = json.loads((tmp_path / "left" / "ckptkit-ledger.json").read_text())
     assert {n: t["shape"] for n, t in told["source"]["tensors"].items()} == {"a": [3, 2], "b": [3, 2], "right/a": [2]}
+
+
+# --- scopes by hand --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("said", ["a.b.net", "a.b.net."])
+def test_a_scope_can_be_said_by_hand(tmp_path: Path, said: str) -> None:
+    few = {"a.b.net." + n: x for n, x in ARRAYS.items()} | {f"c.{i}.w": np.ones((2, 2), np.float32) for i in range(2 * len(ARRAYS))}
+    (tmp_path / "m").mkdir()
+    shutil.copy(HF / "config.json", tmp_path / "m")
+    save_file(few, tmp_path / "m" / "model.safetensors")
+    with examine(tmp_path / "m") as s:
+        assert s.architecture is None  # less than half of the names: nobody would look there
+    with examine(tmp_path / "m", scope=said) as s:
+        r = s.graph.recognition
+        assert r is not None and r.wrapper == "a.b.net." and len(r.matches) == len(ARRAYS)
+        assert len(s.graph.of_role("unexplained")) == 2 * len(ARRAYS)
+        assert all(r.stored_name(m.row, dict(m.at), {}) == n for n, m in list(r.matches.items())[:5])
+    assert ckptkit.validate(tmp_path / "m", scope=said).exit_code == 0
+    done = run("convert", tmp_path / "m", tmp_path / "out", "--to", "hf", "--scope", said, "--drop", "c.*")
+    assert done.returncode == 0, done.stderr
+    assert ckptkit.digest(tmp_path / "out").whole == ckptkit.digest(HF).whole
+    same = run("diff", tmp_path / "m", HF, "--scope-a", said, "--drop-a", "c.*")
+    assert same.returncode == 0, same.stdout
+    assert run("verify", HF, tmp_path / "m", "--level", "values", "--scope-b", said, "--drop-b", "c.*").returncode == 0
+
+
+@pytest.mark.parametrize("command", ["inspect", "validate", "digest", "lock", "summary"])
+def test_a_scope_that_there_is_not_is_one_line_that_names_those_that_are(tmp_path: Path, command: str) -> None:
+    done = run(command, renamed(tmp_path / "m", lambda n: f"net.{n}"), "--scope", "nett")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "--scope nett: no tensor has such a stem" in done.stderr and "net.bert." in done.stderr
+
+
+def test_a_learned_architecture_is_found_below_a_scope_and_by_hand(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.ViTConfig(
+        hidden_size=8, num_hidden_layers=3, num_attention_heads=2, intermediate_size=12, image_size=4, patch_size=2
+    )
+    model = transformers.ViTModel(config)
+    arrays = {f"lit.vision.{n}": x.numpy() for n, x in model.state_dict().items()}
+    config.architectures = ["ViTModel"]
+    config.save_pretrained(tmp_path)
+    save_file(arrays, tmp_path / "model.safetensors")
+    for words in ({}, {"scope": "lit.vision"}):
+        with examine(tmp_path, **words) as s:
+            r = s.graph.recognition
+            assert r is not None and r.architecture.name == "vit" and r.wrapper == "lit.vision." and len(r.matches) == len(arrays)
+        assert ckptkit.validate(tmp_path, **words).exit_code == 0
+    del arrays["lit.vision.layers.1.attention.o_proj.bias"]
+    save_file(arrays, tmp_path / "model.safetensors")
+    assert ckptkit.validate(tmp_path, scope="lit.vision").exit_code == 1
+
+
+# --- cousins ---------------------------------------------------------------------------------------------------------
+
+GECTOR = oracles.FIXTURES / "faults" / "scope" / "roberta_1_gectorv2.th"
+SCOPE = "text_field_embedder.token_embedder_bert.bert_model."
+
+
+def test_roberta_below_a_scope_is_roberta_whatever_a_configuration_of_another_model_says(tmp_path: Path) -> None:
+    shutil.copy(GECTOR, tmp_path / "m.th")
+    for path in (GECTOR, tmp_path / "m.th"):  # config.json beside the first is a BERT's, of other sizes
+        with examine(path) as s:
+            r = s.graph.recognition
+            assert r is not None and r.architecture.name == "roberta" and r.wrapper == SCOPE and len(r.matches) == 56
+            assert len(s.graph.of_role("unexplained")) == 4 and s.graph.solution.sizes.axis["vocab"] == 61
+            assert "bert" in r.cousins
+    assert "RoBERTa (roberta) or bert" in run("inspect", tmp_path / "m.th").stdout
+
+
+@pytest.mark.parametrize("segments", [1, 2])
+def test_bare_names_without_a_configuration_are_of_no_cousin_for_sure(tmp_path: Path, segments: int) -> None:
+    transformers = pytest.importorskip("transformers")
+    sizes = {"vocab_size": 30, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 12}
+    config = transformers.RobertaConfig(**sizes, type_vocab_size=segments, max_position_embeddings=20)
+    transformers.RobertaModel(config).save_pretrained(tmp_path / "said")
+    shutil.copytree(tmp_path / "said", tmp_path / "bare")
+    (tmp_path / "bare" / "config.json").unlink()
+    with examine(tmp_path / "said") as one, examine(tmp_path / "bare") as two:
+        assert one.graph.recognition is not None and one.graph.recognition.cousins == ()
+        assert two.graph.recognition is not None
+        assert "roberta" in (two.graph.recognition.architecture.name, *two.graph.recognition.cousins)
+        assert "bert" in (two.graph.recognition.architecture.name, *two.graph.recognition.cousins)
+    given = {"heads": 2, "activation": "gelu", "norm_eps": 1e-12, "pad": 0}
+    with pytest.raises(UndecidedError, match="nothing says which"):
+        ckptkit.convert(tmp_path / "bare", tmp_path / "out", to="hf", given=given)
+    assert not (tmp_path / "out").exists()
+    assert ckptkit.diff(tmp_path / "bare", tmp_path / "said").exit_code == 0  # the other side says which it is
+    level = next(lv for lv in ckptkit.verify(tmp_path / "bare", tmp_path / "bare", given=given).levels if lv.name == "behaviour")
+    assert level.verdict == "undecided" and "nothing says which" in level.basis
+    ckptkit.convert(tmp_path / "bare", tmp_path / "out", to="hf", architecture="roberta", given=given)
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["model_type"] == "roberta"
+
+
+def test_cousins_that_only_their_configuration_tells_are_named(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    sizes = {"vocab_size": 30, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 12}
+    for name, cls in (("gemma", "Gemma"), ("granite", "Granite")):
+        config = getattr(transformers, f"{cls}Config")(**sizes, num_key_value_heads=1, head_dim=4)
+        getattr(transformers, f"{cls}ForCausalLM")(config).save_pretrained(tmp_path / name)
+        for file in (tmp_path / name).glob("*config.json"):
+            file.unlink()
+        with examine(tmp_path / name) as s:
+            r = s.graph.recognition
+            assert r is not None and name in (r.architecture.name, *r.cousins)

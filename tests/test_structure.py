@@ -22,8 +22,8 @@ PACKAGE = oracles.ROOT / "ckptkit"
 
 # from the ground up: a folder imports only folders that stand before it. The modules beside them (errors, limits, ...) stand before all
 ORDER = (
-    "support", "schema", "packing", "store", "containers", "arch", "configuration", "graph", "rules", "plan", "engine", "fleet",
-    "comparison",
+    "support", "schema", "packing", "store", "containers", "arch", "configuration", "vocabulary", "graph", "rules", "plan", "engine",
+    "fleet", "comparison",
     "runtime", "verbs", "gate", "report", "cli",
 )  # fmt: skip
 FLAT = {"__init__", "__main__", "_typing", "_version", "errors", "findings", "limits", "tensors"}
@@ -295,6 +295,8 @@ def array(folder: Path) -> Path:
 
 
 INSPECTED: dict[str, Path | Callable[[Path], Path]] = {
+    "dcp": oracles.FIXTURES / "forms" / "dcp_llama_tp2d" / "checkpoint",
+    "deepspeed": oracles.FIXTURES / "forms" / "deepspeed_llama_z3" / "checkpoint",
     "flax": oracles.FIXTURES / "containers" / "flax_model.msgpack",
     "gguf": oracles.FIXTURES / "forms" / "gguf_llama" / "llama-q8_0.gguf",
     "hdf5": oracles.FIXTURES / "containers" / "keras-2.3.1.h5",

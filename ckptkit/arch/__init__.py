@@ -3,14 +3,16 @@
 Files of one's own are found too: every `*.py` in the folders of the environment variable CKPTKIT_ARCH (separated as in
 PATH), or loaded with `load`. They are Python and are run; their tables are checked when loaded.
 
-A file takes about a millisecond to load, and there are many: `_index.json`, written by scripts/index_architectures.py, says which
-names, patterns and classes each has, so that a checkpoint loads the few that could be meant. A file that the index does not know
-(added since) is loaded always.
+A file takes about a millisecond to load, and there are many: an index, written by scripts/index_architectures.py, says which names,
+patterns and classes each has, so that a checkpoint loads the few that could be meant. A file that the index does not know (added
+since) is loaded always. Names and classes are JSON; patterns, a hundred times as many, are sorted lines, of which those that are
+asked for are parsed.
 """
 
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib import import_module
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from ._learned import LearnedSchema as LearnedSchema
 
 __all__ = [
-    "architectures", "by_name", "candidates", "filenames", "is_learned", "known", "learned_index", "learned_schema", "load",
+    "architectures", "by_name", "called", "candidates", "filenames", "is_learned", "known", "learned_index", "learned_schema", "load",
     "names", "of_class", "parts", "variants", "with_reader",
 ]  # fmt: skip
 
@@ -105,11 +107,32 @@ def by_name(name: str) -> Architecture:
 @cache
 def _index() -> dict[str, Any]:
     """The index. JSON, since it is read in a tenth of the time that its source as Python would take where no bytecode is kept."""
+    return _json("_index.json")
+
+
+def _json(name: str) -> dict[str, Any]:
     import json
 
-    with open(os.path.join(os.path.dirname(__file__), "_index.json"), encoding="utf-8") as f:
-        made: dict[str, Any] = json.load(f)
+    made: dict[str, Any] = json.loads(_text(name))
     return made
+
+
+def _text(name: str) -> str:
+    with open(os.path.join(os.path.dirname(__file__), name), encoding="utf-8") as f:
+        return f.read()
+
+
+@cache
+def _patterns() -> list[str]:
+    """The lines of the patterns' index, sorted."""
+    return _text("_patterns.txt").split("\n")
+
+
+def _codes(pattern: str) -> Iterator[int]:
+    """What the index says of a pattern: for each row the entry's number << 12 | the row's in the core << 1 | whether it is a mark."""
+    lines, start = _patterns(), pattern + "\t"
+    at = bisect_left(lines, start)
+    return map(int, lines[at][len(start) :].split(" ")) if at < len(lines) and lines[at].startswith(start) else iter(())
 
 
 def _new() -> Iterator[Architecture]:
@@ -127,6 +150,13 @@ def known(name: str) -> Architecture | None:
     if arch is None and name in index["names"]:
         arch = _shipped(index["names"][name])
     return arch if arch is not None else next((a for a in own if name in a.names), None)
+
+
+def called(key: str) -> list[Architecture]:
+    """The architectures that bert4keras or bert4torch calls so (`model`); what has the name where none is called so by them alone."""
+    shipped = [_shipped(s) for s in _index()["called"].get(key, ())]
+    found = [*shipped, *(a for a in _new() if key in a.called)] or [a for a in (known(key),) if a is not None]
+    return list({a.name: a for a in found}.values())
 
 
 def names() -> frozenset[str]:
@@ -156,10 +186,10 @@ def parts() -> frozenset[str]:
     return frozenset(index["parts"]) | {d.part for a in _new() for d in a.dialects.values() if d.part}
 
 
+@cache
 def variants() -> dict[str, Mapping[str, int]]:
     """Every known variant with its sizes."""
-    index = _index()
-    return {**index["variants"], **{name: sizes for a in _new() for name, sizes in a.variants.items()}}
+    return {**_json("_variants.json"), **{name: sizes for a in _new() for name, sizes in a.variants.items()}}
 
 
 def with_reader(kind: str) -> Iterator[Architecture]:
@@ -180,7 +210,7 @@ def candidates(patterns: Mapping[str, int], stored: Iterable[str], declared: str
     marked = set()
     for pattern, n in patterns.items():
         last = -1
-        for code in index["patterns"].get(pattern, ()):
+        for code in _codes(pattern):
             entry, core = code >> 12, (code >> 1) & 0x7FF
             if entry != last:
                 explained[entry] = explained.get(entry, 0) + n

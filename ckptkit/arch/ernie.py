@@ -16,6 +16,7 @@ HF = BERT.dialects["hf"]
 
 ARCHITECTURE = Architecture(
     name="ernie",
+    extends="bert",
     title="ERNIE",
     modules={**MODULES, "embeddings.task": when("with_tasks", embedding("tasks hidden"))},
     traits=BERT.traits,

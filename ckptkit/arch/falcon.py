@@ -33,7 +33,7 @@ OWN = {
 
 def effective(raw: Mapping[str, object]) -> dict[str, object] | None:
     """The settings with as many keys and values as the code makes; None where it makes what is said."""
-    if raw.get("new_decoder_architecture", False) or not raw.get("multi_query", True):
+    if "hidden_size" not in raw or raw.get("new_decoder_architecture", False) or not raw.get("multi_query", True):
         return None
     return {**raw, "num_kv_heads": 1}
 
@@ -66,9 +66,8 @@ HF = hf(
     },
     besides=masks(G + "self_attention"),
     also={"new_decoder_architecture": has_groups},
+    unfold=effective,
 )
-HF = HF._replace(config=HF.config._replace(reader=HF.config.reader._replace(unfold=effective)))
-
 ARCHITECTURE = decoder(
     "falcon",
     "Falcon",

@@ -28,7 +28,7 @@ HF = hf(
 
 ARCHITECTURE = decoder(
     "gemma", "Gemma", MODULES, HF,
-    gguf("gemma", MODULES, implied={"activation": "gelu_tanh", "tied": True, "rope_theta": 10000.0}),
+    gguf("gemma", MODULES, implied={"activation": "gelu_tanh", "tied": True}, free={"hidden_activation": ("gelu_pytorch_tanh", None)}),
     rank=2,
     traits=runs(embedding_scale="root"),
     variants={"gemma-2b": shape(18, 2048, 8, 1, 16384, 256000), "gemma-7b": shape(28, 3072, 16, 16, 24576, 256000)},

@@ -5,11 +5,26 @@ Source: transformers models/gemma2.
 
 from __future__ import annotations
 
-from ckptkit.arch._libraries.decoders import SANDWICH, WORDS, attention, decoder, flags, gated, hf, last, may
+from collections.abc import Callable, Iterator
+
+from ckptkit.arch._libraries.decoders import SANDWICH, WORDS, Values, attention, decoder, flags, gated, hf, last, may
 from ckptkit.arch._libraries.forward import runs
-from ckptkit.arch._libraries.gguf import gguf
+from ckptkit.arch._libraries.gguf import Window, gguf
 from ckptkit.arch.gemma import less_one
 from ckptkit.arch.llama import shape
+
+
+def scaled_scores(largest: int) -> Callable[[Values], Iterator[tuple[str, str]]]:
+    """What llama.cpp divides scores by: the root of a head's width, in a model of so many layers of the width over the heads."""
+
+    def conflicts(values: Values) -> Iterator[tuple[str, str]]:
+        layers, hidden, heads, width = (values.get(k) for k in ("layers", "hidden", "heads", "head_dim"))
+        takes = hidden // heads if layers == largest and isinstance(hidden, int) and isinstance(heads, int) and heads else width
+        if values.get("query_pre_attn_scalar", takes) != takes:
+            yield "query_pre_attn_scalar", f"its code of this architecture takes {takes} in a model of these sizes"
+
+    return conflicts
+
 
 BOTH = ("norm", "post_norm")
 CAPS = {
@@ -49,9 +64,11 @@ ARCHITECTURE = decoder(
     gguf(
         "gemma2",
         MODULES,
-        implied={"activation": "gelu_tanh", "tied": True, "rope_theta": 10000.0, "query_pre_attn_scalar": "=head_dim"},
+        implied={"activation": "gelu_tanh", "tied": True},
+        window=Window("types even", own=True),
+        free={"query_pre_attn_scalar": ...},
+        conflicts=scaled_scores(46),
         keys={
-            "attention.sliding_window": may("window"),
             "attn_logit_softcapping": may("attention_cap"),
             "final_logit_softcapping": may("logit_cap"),
         },

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import KINDS, SANDWICH, WORDS, attention, decoder, flags, gated, hf, last, may, rope
 from ckptkit.arch._libraries.forward import KINDS_OF_ROPE, WHOLE, runs
-from ckptkit.arch._libraries.gguf import gguf
+from ckptkit.arch._libraries.gguf import Window, gguf
 from ckptkit.arch.gemma import less_one
-from ckptkit.arch.gemma2 import BOTH, CAPS
+from ckptkit.arch.gemma2 import BOTH, CAPS, scaled_scores
 from ckptkit.arch.llama import shape
 
 QK = attention(bias="attention_bias", out_bias="attention_bias", norms=BOTH, qk_norm="head_dim")
@@ -46,9 +46,12 @@ ARCHITECTURE = decoder(
     gguf(
         "gemma3",
         MODULES,
-        implied={"activation": "gelu_tanh", "tied": True, "local_rope_theta": 10000.0, "query_pre_attn_scalar": "=head_dim"},
-        defaults={"rope_theta": 1e6},
-        keys={"attention.sliding_window": may("window")},
+        implied={"activation": "gelu_tanh", "tied": True, "attention_cap": None},
+        defaults={"rope_theta": 1e6, "local_rope_theta": 10000.0},
+        window=Window("types 6", own=True),
+        free={"query_pre_attn_scalar": ..., "local_rope_type": ("default",), "use_bidirectional_attention": (False,)},
+        conflicts=scaled_scores(62),
+        keys={"rope.freq_base_swa": may("local_rope_theta"), "final_logit_softcapping": may("logit_cap")},
     ),
     names=("gemma3_text",),
     traits=runs(

@@ -12,8 +12,11 @@ from ckptkit.arch.llama import shape
 MODULES = {**WORDS, **attention(bias="attention_bias"), **gated(), **last()}
 GATE_UP = {H + "mlp.gate_up_proj.weight": (D + "ffn.gate.weight", D + "ffn.up.weight", "*(intermediate) hidden")}
 DEFAULTS = {"activation": "silu", "norm_eps": 1.5625e-07, "kv_heads": 2, "head_dim": 128, "rope_part": 0.5, "attention_bias": True}
-HF = hf("glm", "Glm", MODULES, rows=GATE_UP, keys=flags("attention_bias"), defaults=DEFAULTS)
+HF = hf("glm", "Glm", MODULES, rows=GATE_UP, keys=flags("attention_bias"), defaults=DEFAULTS, pairs="interleaved")
 
 ARCHITECTURE = decoder(
-    "glm", "GLM", MODULES, HF, traits=partly(pairs="interleaved"), variants={"glm-4-9b": shape(40, 4096, 32, 2, 13696, 151552)}
-)
+    "glm", "GLM", MODULES, HF,
+    called=("glm4",),
+    traits=partly(pairs="interleaved"),
+    variants={"glm-4-9b": shape(40, 4096, 32, 2, 13696, 151552)},
+)  # fmt: skip

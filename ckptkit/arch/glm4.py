@@ -13,12 +13,13 @@ from ckptkit.arch.llama import shape
 BOTH = ("norm", "post_norm")
 MODULES = {**WORDS, **attention(bias="attention_bias", norms=BOTH), **gated(norms=BOTH), **last()}
 HF = hf(
-    "glm4", "Glm4", MODULES, rows=GATE_UP, keys=flags("attention_bias"), defaults=DEFAULTS,
+    "glm4", "Glm4", MODULES, rows=GATE_UP, keys=flags("attention_bias"), defaults=DEFAULTS, pairs="interleaved",
     names={D + "attention.post_norm": H + "post_self_attn_layernorm", D + "ffn.post_norm": H + "post_mlp_layernorm"},
 )  # fmt: skip
 
 ARCHITECTURE = decoder(
     "glm4", "GLM-4", MODULES, HF,
+    called=("glm4",),
     traits=partly(pairs="interleaved"),
     variants={"glm-4-9b-0414": shape(40, 4096, 32, 2, 13696, 151552), "glm-4-32b-0414": shape(61, 6144, 48, 2, 23040, 151552)},
 )  # fmt: skip

@@ -95,7 +95,7 @@ def shape(layers: int, hidden: int, heads: int, kv_heads: int, width: int, vocab
 
 
 ARCHITECTURE = decoder(
-    "llama", "Llama", MODULES, HF, META, gguf("llama", MODULES, pairs=True, implied={"activation": "silu"}),
+    "llama", "Llama", MODULES, HF, META, gguf("llama", MODULES, pairs=True, implied={"activation": "silu"}, rope=("freqs", "factors")),
     traits=runs(),
     variants={
         "llama-7b": shape(32, 4096, 32, 32, 11008, 32000),

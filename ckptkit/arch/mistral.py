@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, attention, decoder, gated, hf, last, may
 from ckptkit.arch._libraries.forward import runs
-from ckptkit.arch._libraries.gguf import gguf
+from ckptkit.arch._libraries.gguf import Window, gguf
 from ckptkit.arch.llama import META_KEYS, META_ROWS, shape
 from ckptkit.schema import TORCH, ConfigForm, Dialect, Key
 
@@ -39,7 +39,7 @@ def consolidated(rows: dict[str, str | tuple[str, ...]], keys: dict[str, str | K
 
 ARCHITECTURE = decoder(
     "mistral", "Mistral", MODULES, HF, consolidated(META_ROWS, PARAMS),
-    gguf("llama", MODULES, pairs=True, implied={"activation": "silu"}),
+    gguf("llama", MODULES, pairs=True, implied={"activation": "silu"}, rope=("freqs", "factors"), window=Window("all")),
     rank=1,
     traits=runs(window="=window", sliding="all"),
     variants={

@@ -24,7 +24,7 @@ from ckptkit.arch._libraries.decoders import (
     stacked,
 )
 from ckptkit.arch._libraries.forward import routed, runs
-from ckptkit.arch._libraries.gguf import gguf
+from ckptkit.arch._libraries.gguf import Window, gguf
 from ckptkit.arch.llama import META_ROWS, M, shape
 from ckptkit.arch.mistral import PARAMS, consolidated
 from ckptkit.schema import norm
@@ -49,7 +49,10 @@ ARCHITECTURE = decoder(
     in_memory(HF, MODULES, rows=stacked("intermediate"), names={D + "moe.router": H + "mlp.gate"}),
     consolidated(ROWS, {**PARAMS, "moe.num_experts": "experts", "moe.num_experts_per_tok": may("experts_per_token")}),
     mlx(HF, H + "block_sparse_moe.", "intermediate"),
-    gguf("llama", MODULES, pairs=True, experts="intermediate", implied={"activation": "silu"}),
+    gguf(
+        "llama", MODULES, pairs=True, experts="intermediate", implied={"activation": "silu"}, rope=("freqs", "factors"),
+        window=Window("all"),
+    ),
     traits=runs(window="=window", sliding="all", **routed(normalised=True)),
     variants={
         "mixtral-8x7b": {**shape(32, 4096, 32, 8, 14336, 32000), "experts": 8},

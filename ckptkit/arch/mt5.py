@@ -9,6 +9,7 @@ from ckptkit.schema import Architecture
 
 ARCHITECTURE = Architecture(
     name="mt5",
+    extends="t5",
     title="mT5",
     rank=1,
     modules=MODULES,  # type: ignore[arg-type]

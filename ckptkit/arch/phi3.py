@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, D, H, attention, decoder, gated, hf, last, may
 from ckptkit.arch._libraries.forward import partly
-from ckptkit.arch._libraries.gguf import B, gguf
+from ckptkit.arch._libraries.gguf import B, Window, gguf
 from ckptkit.arch.llama import shape
 
 MODULES = {**WORDS, **attention(), **gated(), **last()}
@@ -25,7 +25,7 @@ HF = hf(
 ARCHITECTURE = decoder(
     "phi3", "Phi-3", MODULES, HF,
     gguf(
-        "phi3", MODULES, implied={"activation": "silu"}, keys={"attention.sliding_window": may("window")},
+        "phi3", MODULES, implied={"activation": "silu"}, rope=("factors", "part"), dimensions=True, window=Window("all"),
         rows={
             B + "attn_qkv.weight": (*QKV, "*(heads kv_heads head_dim) hidden"),
             B + "ffn_up.weight": (D + "ffn.gate.weight", D + "ffn.up.weight", "*(intermediate) hidden"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, attention, decoder, gated, hf, last, may
 from ckptkit.arch._libraries.forward import runs
-from ckptkit.arch._libraries.gguf import gguf
+from ckptkit.arch._libraries.gguf import Window, gguf
 from ckptkit.arch.llama import shape
 
 MODULES = {**WORDS, **attention(bias=True), **gated(), **last()}
@@ -20,7 +20,7 @@ WINDOW = {
 HF = hf("qwen2", "Qwen2", MODULES, keys=WINDOW, defaults={"activation": "silu", "norm_eps": 1e-6, "kv_heads": 32})
 
 ARCHITECTURE = decoder(
-    "qwen2", "Qwen2", MODULES, HF, gguf("qwen2", MODULES, implied={"activation": "silu"}),
+    "qwen2", "Qwen2", MODULES, HF, gguf("qwen2", MODULES, implied={"activation": "silu"}, window=Window("types late")),
     traits=runs(window="=window", windowed="=windowed", sliding="types late"),
     variants={
         "qwen2-0.5b": shape(24, 896, 14, 2, 4864, 151936),

@@ -28,7 +28,7 @@ from ckptkit.arch._libraries.decoders import (
     stacked,
 )
 from ckptkit.arch._libraries.forward import routed, runs
-from ckptkit.arch._libraries.gguf import DENSE, gguf
+from ckptkit.arch._libraries.gguf import DENSE, Window, gguf
 from ckptkit.arch.llama import shape
 from ckptkit.arch.qwen2 import WINDOW
 from ckptkit.schema import Key
@@ -37,6 +37,9 @@ SPARSE: dict[str, str | Key] = {
     **of_experts(), **flags("mlp_only_layers", "decoder_sparse_step"), "moe_intermediate_size": may("moe_intermediate"),
     "shared_expert_intermediate_size": may("shared_intermediate"),
 }  # fmt: skip
+
+# which layers have experts: the tensors say it
+SPARSE_FREE: dict[str, object] = {"mlp_only_layers": ..., "decoder_sparse_step": ...}
 
 
 def sparse(values: Values) -> Sequence[bool] | None:
@@ -65,6 +68,7 @@ ARCHITECTURE = decoder(
     mlx(HF, H + "mlp."),
     gguf(
         "qwen2moe", MODULES, without=DENSE, experts="moe_intermediate", implied={"activation": "silu", "normalise_experts": False},
+        window=Window("types early"), free=SPARSE_FREE,
         keys={
             "feed_forward_length": may("intermediate"), "expert_feed_forward_length": may("moe_intermediate"),
             "expert_shared_feed_forward_length": may("shared_intermediate"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, attention, decoder, gated, hf, last, may
 from ckptkit.arch._libraries.forward import runs
-from ckptkit.arch._libraries.gguf import gguf
+from ckptkit.arch._libraries.gguf import Window, gguf
 from ckptkit.arch.llama import shape
 from ckptkit.arch.qwen2 import WINDOW
 
@@ -19,7 +19,7 @@ HF = hf(
 )  # fmt: skip
 
 ARCHITECTURE = decoder(
-    "qwen3", "Qwen3", MODULES, HF, gguf("qwen3", MODULES, implied={"activation": "silu"}),
+    "qwen3", "Qwen3", MODULES, HF, gguf("qwen3", MODULES, implied={"activation": "silu"}, window=Window("types late")),
     traits=runs(window="=window", windowed="=windowed", sliding="types late"),
     variants={
         "qwen3-0.6b": shape(28, 1024, 16, 8, 3072, 151936),

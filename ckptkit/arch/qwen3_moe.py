@@ -21,10 +21,10 @@ from ckptkit.arch._libraries.decoders import (
     stacked,
 )
 from ckptkit.arch._libraries.forward import routed, runs
-from ckptkit.arch._libraries.gguf import DENSE, gguf
+from ckptkit.arch._libraries.gguf import DENSE, Window, gguf
 from ckptkit.arch.llama import shape
 from ckptkit.arch.qwen2 import WINDOW
-from ckptkit.arch.qwen2_moe import SPARSE, sparse
+from ckptkit.arch.qwen2_moe import SPARSE, SPARSE_FREE, sparse
 from ckptkit.arch.qwen3 import QK
 
 MODULES = {**WORDS, **QK, **dense_or_experts(gated(), experts()), **last()}
@@ -40,6 +40,7 @@ ARCHITECTURE = decoder(
     mlx(HF, H + "mlp."),
     gguf(
         "qwen3moe", MODULES, without=DENSE, experts="moe_intermediate", implied={"activation": "silu", "normalise_experts": True},
+        window=Window("all"), free=SPARSE_FREE,
         keys={"feed_forward_length": may("intermediate"), "expert_feed_forward_length": may("moe_intermediate")},
     ),
     kinds={"moe@layer": sparse},

@@ -226,6 +226,7 @@ ARCHITECTURE = Architecture(
     title="RoBERTa",
     names=("xlm-roberta", "camembert"),
     rank=1,
+    usual=(("embeddings.segment.weight", 0, 1),),
     modules=MODULES,
     traits=TRAITS,
     relations=("hidden = heads head_dim", "pooled = hidden", "transformed = hidden"),

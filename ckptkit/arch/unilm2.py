@@ -60,6 +60,7 @@ def _dialect(name: str, title: str, rows: dict[str, str | tuple[str, ...]], lack
 
 ARCHITECTURE = Architecture(
     name="unilm2",
+    extends="bert",
     title="UniLM v2",
     traits={**BERT.traits, "bucket_distance": "=farthest"},
     names=("unilm",),

@@ -20,6 +20,7 @@ _SOURCE = (
     ("--container", {"metavar": "NAME", "help": "Read it as this container instead of recognising it."}),
     ("--architecture", {"metavar": "NAME", "help": "Take it for this architecture instead of recognising it."}),
     ("--dialect", {"metavar": "NAME", "help": "Take the names for this dialect's instead of recognising it."}),
+    ("--scope", {"metavar": "STEM", "help": "The model is what lies below this stem of names (net.bert), instead of finding it."}),
     ("--part", {"metavar": "NAME", "help": "Which model of a checkpoint that holds several (ELECTRA: discriminator, generator)."}),
     ("--drop", {"metavar": "GLOB", "multiple": True, "help": "Leave out what has such a name in the file. Repeatable."}),
     ("--set", {"metavar": "NAME=VALUE", "multiple": True, "help": GIVEN}),
@@ -44,8 +45,9 @@ def source_options_beside(container: str) -> Callable[[Function], Function]:
 def pair_options(command: Function) -> Function:
     """How A and B are read, as `reading` and `reading_b`: what both are said once, their files' own matters for each."""
     a: Flags = {"--config": ("--config-a", "--config"), "--container": ("--container-a",), "--dialect": ("--dialect-a",)}
-    a["--drop"] = ("--drop-a",)
-    b: Flags = {"--config": ("--config-b",), "--container": ("--container-b",), "--dialect": ("--dialect-b",), "--drop": ("--drop-b",)}
+    a |= {"--scope": ("--scope-a",), "--drop": ("--drop-a",)}
+    b: Flags = {"--config": ("--config-b",), "--container": ("--container-b",), "--dialect": ("--dialect-b",)}
+    b |= {"--scope": ("--scope-b",), "--drop": ("--drop-b",)}
     shared: Flags = {name: (name,) for name, _ in _SOURCE if name not in a}
     return _readings(command, {"reading": a | shared, "reading_b": b | shared})
 

@@ -45,11 +45,12 @@ def command(
     ckptkit diff bert_model.ckpt bert-hf/
     ckptkit diff base/ fine-tuned/ --only-changed
     """
-    from ..graph.examine import examine
+    from ..graph.examine_two import examine_two
     from ..report.forms import show
     from ..verbs.diff import diff
 
-    with examine(a, reading) as x, examine(b, reading_b) as y:
+    one, two = examine_two(a, b, reading, reading_b)
+    with one as x, two as y:
         d = diff(x, y, atol=atol, rtol=rtol, metadata=metadata, jobs=jobs)
         declare.echo(show("diff", d, form, tensors=tensors, only_changed=only_changed))
         return d.exit_code

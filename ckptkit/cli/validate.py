@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     metavar="LIBRARY",
     help="Also ask the installed library for the tensors of its own class: transformers. Runs no code of PATH.",
 )
+@declare.option("--base", metavar="BASE", help="PATH is a PEFT adapter: hold it against the model that it was trained over.")
 @declare.option("--lock", metavar="FILE", help="Say what has changed since `ckptkit lock` wrote FILE.")
 @declare.option(
     "--policy", metavar="FILE", help="The policy file; without PATH it is looked for: ckptkit.toml, or pyproject.toml with [tool.ckptkit]."
@@ -47,7 +48,8 @@ if TYPE_CHECKING:
 @format_option("checked")
 def command(
     paths: tuple[str, ...], recursive: bool, reading: Reading, expect: tuple[str, ...], against: str | None,
-    lock: str | None, policy: str | None, select: tuple[str, ...], ignore: tuple[str, ...], fail_on: str | None, baseline: str | None,
+    base: str | None, lock: str | None, policy: str | None,
+    select: tuple[str, ...], ignore: tuple[str, ...], fail_on: str | None, baseline: str | None,
     write_baseline: str | None,
     no_integrity: bool, allow_unknown: bool, report: tuple[str, ...], form: str,
 ) -> int:  # fmt: skip
@@ -62,6 +64,7 @@ def command(
     \b
     ckptkit validate roberta-large/
     ckptkit validate --recursive runs/
+    ckptkit validate lora/ --base llama/
     ckptkit validate bert_model.ckpt --config bert_config.json --expect layers=24
     ckptkit validate --report sarif=ckptkit.sarif --format github
     """
@@ -86,7 +89,7 @@ def command(
         choice = Choice(selected, ignored, {}, known, fail_on or "error")
         entries = [Entry(p, choice, parse_pairs(expect, "--expect"), (), lock or "", "", reading, not no_integrity) for p in paths]
     else:
-        if any((*reading, expect, lock, recursive, against)):
+        if any((*reading, expect, lock, recursive, against, base)):
             raise UsageError("--config, --expect, --lock, --recursive and the like are of a PATH", hint="name it, or say it there")
         source = policy or find_policy()
         if source is None:
@@ -94,6 +97,10 @@ def command(
         entries = [_stricter(e, selected, ignored, known, fail_on, not no_integrity) for e in read_policy(source).entries]
     if against:
         entries = [e._replace(against=against) for e in entries]
+    if base:
+        if any((expect, lock, against)):
+            raise UsageError("--base is of an adapter, of which --expect, --lock and --against say nothing", hint="leave them out")
+        entries = [e._replace(base=base) for e in entries]
     if allow_unknown:
         entries = [e._replace(choice=unknown_allowed(e.choice)) for e in entries]
     if write_baseline:  # it is to know what an older one knew, too

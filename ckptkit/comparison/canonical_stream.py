@@ -15,6 +15,7 @@ from ..engine.loop_nest import Buffer, Mover, Nest, check_nest, nest, step_of
 from ..engine.sources import Flat, flat
 from ..graph.canonical_arrays import adjusted
 from ..graph.examine import Subject
+from ..plan.pieces import by_boxes
 from ..plan.values import PackedParts, Piece, Source
 from ..schema import Adjust, Lack
 from ..schema.layout import Placed, Sizes, stored_shape
@@ -59,47 +60,71 @@ class Canon:
     def close(self) -> None:
         self._files.close()
 
-    def nest_of(self, item: Item, *, stored_order: bool = False) -> tuple[Nest | None, Flat | None, Any]:
-        """(the movement from the stored tensor into a row-major one, its source, or the array where no extent holds it)."""
+    def _moves(self, item: Item, *, stored_order: bool = False) -> _Moves:
+        """How a parameter gets from where it is stored into a row-major one."""
         t = self._subject.checkpoint.tensors[item.stored]
         loops, start = _loops(self._subject, item, self._sizes, t, stored_order)
         adjust = _adjust(self._subject, item)
         weight = self._subject.packings.weights.get(item.stored)
         if (t.read is not None and weight is None) or adjust is not None:
-            return None, None, _array(self._subject, item, loops, start, adjust)
-        packed = None
+            return _Moves(None, (), (), _array(self._subject, item, loops, start, adjust))
+        whole = nest(Piece(0, loops, start), item.name)
         if weight is not None:
-            packed = PackedParts(weight.form, tuple((role, p.spec.dtype, p.extents) for role, p in weight.parts.items()))
-        source = flat(Source(t.name, t.spec.dtype, t.extents, packed=packed))
-        piece = nest(Piece(0, loops, start), item.name)
-        if piece is not None:
-            check_nest(piece, item.name, source, DTYPES[t.spec.dtype].bits, item.spec.numel)
-        return piece, source, None
+            packed = PackedParts(weight.form, tuple((role, p.spec.dtype, tuple(p.extents)) for role, p in weight.parts.items()))
+            sources = [Source(t.name, t.spec.dtype, (), packed=packed)]
+        else:
+            parts = by_boxes(loops, start, 0, t.spec.shape, t.boxes) if t.boxes else None
+            if parts is not None:
+                sources = [Source(f"{t.name}{b.shown()}", t.spec.dtype, (b.extent,)) for b in t.boxes]
+                nests = [nest(Piece(i, part, a, to), item.name) for i, part, a, to in parts]
+                return self._checked(item, t, whole, nests, sources)
+            sources = [Source(t.name, t.spec.dtype, tuple(t.extents))]
+        return self._checked(item, t, whole, [whole], sources)
+
+    @staticmethod
+    def _checked(item: Item, t: StoredTensor, whole: Nest | None, nests: list[Nest | None], sources: list[Source]) -> _Moves:
+        flats = tuple(flat(s) for s in sources)
+        held = tuple(n for n in nests if n is not None)
+        for n in held:
+            check_nest(n, item.name, flats[n.source], DTYPES[t.spec.dtype].bits, item.spec.numel)
+        return _Moves(whole, held, flats, None)
 
     def tiles(self, item: Item, step: int = 0, *, stored_order: bool = False) -> Iterator[memoryview]:
         """The row-major bytes of a parameter, `step` elements at a time (0: what is best). Each view is good until the next."""
         size = DTYPES[item.spec.dtype].bits // 8
-        piece, source, array = self.nest_of(item, stored_order=stored_order)
+        moves = self._moves(item, stored_order=stored_order)
         numel = item.spec.numel
-        step = step or best_step(piece, size)
-        if array is not None:
-            raw = memoryview(array)
+        step = step or best_step(moves.whole, size)
+        if moves.array is not None:
+            raw = memoryview(moves.array)
             for low in range(0, numel, step):
                 yield raw[low * size : min(low + step, numel) * size]
             return
-        if piece is None or source is None:
+        if moves.whole is None:
             return
-        mover = Mover(self._files, (source,), (item.spec.dtype,))
+        mover = Mover(self._files, moves.sources, (item.spec.dtype,) * len(moves.sources))
         window = self._buffer.get(min(step, numel) * size)
         for low in range(0, numel, step):
             high = min(low + step, numel)
             part = window[: (high - low) * size]
-            mover.place(piece, low, high, part, item.spec.dtype, item.spec.dtype)
+            for n in moves.nests:
+                if n.target_offset < high and low < n.target_offset + n.span:
+                    mover.place(n, low, high, part, item.spec.dtype, item.spec.dtype)
             yield part
 
     def step(self, item: Item, *, stored_order: bool = False) -> int:
         """How many elements a tile of this parameter should have."""
-        return best_step(self.nest_of(item, stored_order=stored_order)[0], DTYPES[item.spec.dtype].bits // 8)
+        return best_step(self._moves(item, stored_order=stored_order).whole, DTYPES[item.spec.dtype].bits // 8)
+
+
+class _Moves(NamedTuple):
+    """The movement of a whole parameter, the same as one from each piece that is stored, these pieces; or the array where no extent holds
+    it."""
+
+    whole: Nest | None
+    nests: tuple[Nest, ...]
+    sources: tuple[Flat, ...]
+    array: bytes | None
 
 
 def best_step(piece: Nest | None, size: int) -> int:

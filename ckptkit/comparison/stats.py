@@ -129,7 +129,8 @@ def _chunks(checkpoint: Checkpoint, t: StoredTensor) -> Iterator[tuple[NDArray[n
     else:
         buffer = memory(ELEMENTS * width)
         held = 0  # bytes in the buffer: extents may end inside a chunk, or inside an element
-        for e in t.extents:
+        plain = t.boxes and all(b.strides is None for b in t.boxes)
+        for e in [b.extent for b in t.boxes] if plain else t.extents:
             at, end = e.offset, e.offset + e.length
             while at < end:
                 n = _fill(checkpoint.fd(e.path), buffer[held : held + end - at], at, e.path)

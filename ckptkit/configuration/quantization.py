@@ -8,7 +8,6 @@ hf_quant_config.json, AutoGPTQ's quantize_config.json.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -21,7 +20,6 @@ BESIDE = ("hf_quant_config.json", "quantize_config.json", "quant_config.json")
 KEYS = ("quantization_config", "compression_config", "quantization")
 KEPT = ("modules_to_not_convert", "ignore", "llm_int8_skip_modules", "exclude_modules", "ignored_layers", "skip_modules")
 _DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
-_RISKY = re.compile(r"\)[*+{]|[*+}][*+{]")  # repetitions within repetitions: never run on text that a file brings
 
 
 class Quantization:
@@ -102,13 +100,9 @@ def _targets(group: Mapping[str, Any], module: str) -> bool:
 def _fits(pattern: str, module: str) -> bool:
     """Whether a pattern names a module: itself, its last components, a glob, or an expression after "re:"."""
     if pattern.startswith("re:"):
-        expression = pattern[3:]
-        if len(expression) > 200 or _RISKY.search(expression) or len(module) > 300:
-            return False
-        try:
-            return re.match(expression, module) is not None
-        except re.error:
-            return False
+        from ..support.patterns import fits
+
+        return fits(pattern[3:], module) is True
     if "*" in pattern:
         return fnmatchcase(module, pattern)
     return module == pattern or module.endswith("." + pattern) or f".{pattern}." in f".{module}."

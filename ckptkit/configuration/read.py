@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from .._typing import Any, NamedTuple
-from ..arch import filenames, learned_index, of_class, parts, with_reader
+from ..arch import called, filenames, learned_index, of_class, parts, with_reader
 from ..containers import Checkpoint
 from ..errors import CheckpointError, CorruptError, NotFoundError, UsageError, printable
 from ..findings import Finding
@@ -76,7 +76,7 @@ def find_config(checkpoint: Checkpoint, part: str = "") -> str | None:
     own_name = of_own_stem(checkpoint, names)
     if own_name is not None:
         return os.path.join(folder, own_name)
-    for name in dict.fromkeys(["config.json", "bert_config.json", *own]):
+    for name in dict.fromkeys(["config.json", "bert_config.json", *own, "bert4torch_config.json"]):
         if name in names:
             return os.path.join(folder, name)
     released = of_released_name(checkpoint, names)
@@ -139,7 +139,7 @@ def inside_config(checkpoint: Checkpoint) -> RawConfig | None:
             if d.config.reader.extras is not None:
                 read = d.config.reader.extras(checkpoint.extras)
                 if read:
-                    return RawConfig(f"{checkpoint.path} (inside)", read, None, True, d.config.reader.extras)
+                    return RawConfig(f"{checkpoint.path} (inside)", read, declared_name(read), True, d.config.reader.extras)
     return None
 
 
@@ -158,17 +158,15 @@ def load_config(checkpoint: Checkpoint, path: str | None = None, part: str = "")
 
 
 def declared_name(raw: Mapping[str, object]) -> str | None:
-    """What a configuration calls its model: model_type (in our own block first), or the architecture whose class it names."""
+    """What a configuration calls its model: model_type (our own block's first), the architecture whose class it names, or `model`."""
     block = raw.get(BLOCK)
     for where in (block if isinstance(block, Mapping) else {}, raw):
         name = where.get("model_type")
         if isinstance(name, str) and name:
             return name
     for arch in sorted(with_reader("fold"), key=lambda a: a.rank) if "class_name" in raw else ():
-        if any(
-            d.config.writer.fold is not None and d.config.reader.unfold is not None and d.config.reader.unfold(raw) is not None
-            for d in arch.dialects.values()
-        ):
+        folded = (d.config for d in arch.dialects.values() if d.config.writer.fold is not None)
+        if any(form.reader.unfold is not None and form.reader.unfold(raw) is not None for form in folded):
             return arch.name
     classes = raw.get("architectures")
     if isinstance(classes, list) and classes and isinstance(classes[0], str):
@@ -177,7 +175,9 @@ def declared_name(raw: Mapping[str, object]) -> str | None:
             return named.name
         found = learned_index()["classes"].get(classes[0])
         return str(found) if found else None
-    return None
+    key = raw.get("model")  # bert4torch's
+    theirs = called(key) if isinstance(key, str) and key else []
+    return theirs[0].name if len(theirs) == 1 else None
 
 
 def _kind(value: object) -> str:
@@ -200,22 +200,24 @@ def form_of(config: RawConfig, arch: Architecture, dialect: Dialect) -> Dialect:
             if d.config.reader.extras is config.reader:
                 return d
     if arch.labelled is not None and any(k in config.raw for k in LABELS):
-        return arch.labelled
+        said = config.raw.get("model_type")
+        return next((d for d in arch.dialects.values() if d.config.labels and d.config.marks.get("model_type") == said), arch.labelled)
     forms = (dialect, *(d for d in arch.dialects.values() if d is not dialect))
     return max(forms, key=lambda d: sum(first_said(config.raw, k) is not None for k in d.config.keys))
 
 
 def size_names(arch: Architecture) -> set[str]:
     """The canonical values that are sizes: positive whole numbers."""
-    axes = {a for p in arch.params.values() for a in p.layout.axes}
-    axes |= {a for sides in arch.relations for side in sides for a in side} - arch.fixed.keys()
+    axes = {a for p in arch.params.values() for a in p.layout.axes} | {a for r in arch.relations for side in r for a in side} - {
+        *arch.fixed
+    }
     axes |= {a for d in arch.dialects.values() for t in d.besides.derived.values() for a in parse(t.layout).axes}
     return axes | {count_name(p) for p in arch.counted} | set(arch.heads) | set(arch.config_counts)
 
 
-def optional_axes(arch: Architecture) -> set[str]:
-    """The axes that only optional modules have: a configuration's 0 says that there is none."""
-    free = {n for n, p in arch.params.items() if p.optional and not p.switch}
+def optional_axes(arch: Architecture, switch: str | None = None) -> set[str]:
+    """The axes that only optional modules have, or those of a `switch`: a configuration's 0 says that there is none."""
+    free = {n for n, p in arch.params.items() if p.optional and ("@" not in p.switch if switch is None else p.switch == switch)}
     return {a for n in free for a in arch.params[n].layout.axes} - {
         a for n, p in arch.params.items() if n not in free for a in p.layout.axes
     }
@@ -304,7 +306,10 @@ class _Sense:
             self.findings.append(Finding("error", "config", key, f"{key} is {_shown(value)}: {problem}"))
             return None
         assert isinstance(value, int)
-        return dict.fromkeys((k.canonical, *k.more), value + k.shift)
+        if value % k.times:
+            self.findings.append(Finding("error", "config", key, f"{key} is {value}: it must be a multiple of {k.times}"))
+            return None
+        return dict.fromkeys((k.canonical, *k.more), value // k.times + k.shift)
 
     def _word(self, key: str, k: Key, words: Mapping[Any, object], value: object) -> dict[str, object] | None:
         word = tuple(value) if isinstance(value, list) and all(isinstance(v, str) for v in value) else value
@@ -356,14 +361,20 @@ def refers(value: object) -> bool:
 
 
 def resolved(value: object, values: Mapping[str, object]) -> object:
-    """A value of a table: "=layers" is another value, "=4 hidden" a multiple of it, "=hidden / heads" a quotient; None where that is
-    not known, or leaves a rest."""
+    """A value of a table: "=layers" is another value, "=4 hidden" a multiple of it, "=hidden / heads" a quotient, "=inputs - 1" a
+    difference, "=count layer_types" the length of a list; None where that is not known, or leaves a rest."""
     if not isinstance(value, str) or not value.startswith("="):
         return value
+    more, minus, less = value[1:].partition(" - ")
+    if minus:
+        whole = resolved(f"={more}", values)
+        return whole - int(less) if isinstance(whole, int) else None
     over, _, under = value[1:].partition(" / ")
     if not under:
         factor, _, name = over.rpartition(" ")
         other = values.get(name)
+        if factor == "count":
+            return len(other) if isinstance(other, (list, tuple, str)) else None
         return int(factor) * other if factor and isinstance(other, int) else other if not factor else None
     a, b = resolved(f"={over}", values), resolved(f"={under}", values) if not under.isdigit() else int(under)
     return a // b if isinstance(a, int) and isinstance(b, int) and b > 0 and a % b == 0 else None

@@ -8,8 +8,10 @@ from .._typing import Any, NamedTuple
 from ..errors import UndecidedError, UnsupportedError
 from ..findings import Finding
 from ..schema import Architecture, Class, ConfigForm, Dialect, Key
+from ..schema.dialect import Whole
 from ..schema.templates import count_name, placeholders
 from .read import BLOCK, put, refers, resolved, size_names
+from .without_effect import no_effect
 
 USUALLY_SAID = ("dropout", "attention_dropout", "initializer_range")  # kept where the target's form has no key for them
 
@@ -99,6 +101,8 @@ def write_config(
     if draft.missing:
         raise _missing(list(dict.fromkeys(draft.missing)), draft, source)
     draft.keep()
+    if target.config.whole is not None:
+        draft.refuse_unsaid(target.config.whole, source, rest)
     chosen = choose_class(target.classes, groups, _named(rest, arch, target) or _like(source), arch.free_groups)
     head = draft.head(chosen)
     written = _assembled(draft, head, rest, labels, source)
@@ -118,6 +122,7 @@ class _Draft:
         self.raw: dict[str, object] = {}
         self.unsaid: dict[str, object] = {}
         self.missing: list[str] = []
+        self.wrong: list[tuple[str, str]] = []  # what a form without room for it cannot say, and why
         self.said: set[str] = set()
         self.findings: list[Finding] = []
 
@@ -146,7 +151,10 @@ class _Draft:
         if k.words is not None:
             self._say_in_words(key, k, k.words, (value, *more) if k.more else value)
             return
-        put(self.raw, key, value - k.shift if k.shift and isinstance(value, int) else list(value) if isinstance(value, tuple) else value)
+        said = value
+        if isinstance(value, int) and not isinstance(value, bool):
+            said = (value - k.shift) * k.times
+        put(self.raw, key, list(said) if isinstance(said, tuple) else said)
         for canonical, other in zip(k.more, more, strict=True):
             if other is not None and other != value:
                 self._say_one_for_two(key, k.canonical, value, canonical, other)
@@ -174,13 +182,23 @@ class _Draft:
         self.warn(key, f"{title} has one {key} for {canonical} {value} and {other} {differs}: {means}")
 
     def imply(self) -> None:
-        """What the form takes for granted, against what the model has."""
+        """What the form takes for granted, or needs, against what the model has."""
+        for canonical, needed in self.form.needs.items():
+            has, title = self.values.get(canonical), self.target.title
+            if has is None:
+                raise UndecidedError(f"nothing says {canonical}, and {title} computes with {needed} only", hint=f"--set {canonical}=VALUE")
+            if has != needed:
+                message = f"{title} computes with {canonical} {needed} only, and the model has {has}"
+                raise UnsupportedError(message, hint="keep its own naming")
         for canonical, stated in self.form.implied.items():
             self.said.add(canonical)
             takes = resolved(stated, self.values)
             if canonical in self.arch.head_values or takes is None or self.values.get(canonical, takes) == takes:
                 continue
             title, has, size = self.target.title, self.values[canonical], canonical in self.sizes
+            if self.form.whole is not None:
+                self.wrong.append((canonical, f"it always takes {_words(takes)}"))
+                continue
             if size and self.target.library.exact:
                 can = [n for n, d in self.arch.dialects.items() if resolved(d.config.implied.get(canonical), self.values) in (None, has)]
                 message = f"{title} always has {canonical} {takes}; the weights have {has}: no model of its own holds them"
@@ -210,6 +228,29 @@ class _Draft:
         for canonical, value in self.values.items():
             if canonical in worth and canonical not in self.said and canonical not in self.form.defaults:
                 self.unsaid[canonical] = value
+
+    def refuse_unsaid(self, whole: Whole, source: Source, rest: Mapping[str, Mapping[str, object]]) -> None:
+        """UnsupportedError where outputs depend on what the form cannot say; a warning of keys that nothing here explains."""
+        wrong = [*self.wrong, *whole.conflicts(self.values)]
+        for canonical, value in self.values.items():
+            free = whole.may.get(canonical, ())
+            shown = canonical in self.said or canonical in self.sizes or canonical in self.arch.switches or "@" in canonical
+            if value is not None and not shown and free is not ... and not (isinstance(free, tuple) and value in free):
+                wrong.append((canonical, "it has no key for it"))
+        if wrong:
+            canonical, why = wrong[0]
+            key, value = source.keys.get(canonical, canonical), _words(self.values.get(canonical))
+            also = f" (and {', '.join(source.keys.get(c, c) for c, _ in wrong[1:4])})" if wrong[1:] else ""
+            message = f"{self.target.title} cannot say {key} {value}: {why}{also}"
+            raise UnsupportedError(message, hint=f"its outputs would be others; --set {canonical}=VALUE converts it as if it were VALUE")
+        for where, remark in whole.remarks(self.values):
+            self.warn(source.keys.get(where, where), remark)
+        own = rest.get(source.dialect.name, {}) if source.dialect is not None else {}
+        known = {a.partition(".")[0] for d in (source.dialect,) if d is not None for k in d.config.keys for a in k.split(" | ")}
+        strange = [k for k, v in own.items() if not no_effect(k, v) and k not in known]  # a key may be said in two ways
+        if strange:
+            listed = ", ".join(strange[:6]) + (", ..." if strange[6:] else "")
+            self.warn(listed, f"nothing here explains {listed} of the configuration; {self.target.title} has no place for what it means")
 
     def head(self, chosen: tuple[Class, frozenset[str], frozenset[str]] | None) -> dict[str, object]:
         """The class that the library loads, with what of the weights it leaves over or lacks; the marks of the form."""
@@ -335,13 +376,5 @@ def to_json_text(raw: Mapping[str, object]) -> str:
 
 def form_keys(form: ConfigForm, canonical: str) -> str:
     """The key under which a form says a canonical value; the canonical name where it has none."""
-    return next((k.partition(" | ")[0] for k, spec in form.keys.items() if canonical in _meant(spec)[:1]), canonical)
-
-
-def form_spec(form: ConfigForm, canonical: str) -> str | Key:
-    """How a form says a canonical value; the canonical name where it does not."""
-    return next((spec for spec in form.keys.values() if canonical in _meant(spec)), canonical)
-
-
-def _meant(spec: str | Key) -> tuple[str, ...]:
-    return (spec,) if isinstance(spec, str) else (spec.canonical, *spec.more)
+    first = ((k, spec if isinstance(spec, str) else spec.canonical) for k, spec in form.keys.items())
+    return next((k.partition(" | ")[0] for k, meant in first if meant == canonical), canonical)

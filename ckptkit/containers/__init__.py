@@ -6,13 +6,13 @@ import os
 from collections.abc import Mapping
 
 from ..errors import UNREADABLE, CheckpointError, CorruptError
+from ..findings import Finding
 from ..limits import using
 from ._detect import locate
 from ._discovery import by_name, containers, each
 from ._foreign import refuse_text
-from ._interface import OBJECT_GRAPH, Checkpoint, Container, FileLayout, Inside, Packed, Part, Place, Slot
-from ._shard_names import is_index
-from ._sharding import LOST, drop_explained, with_others
+from ._interface import OBJECT_GRAPH, Checkpoint, Container, FileLayout, Inside, Packed, Part, Place, Slot, drop_explained
+from ._shard_names import LOST, is_index, shard_of
 
 __all__ = [
     "LOST", "OBJECT_GRAPH", "Checkpoint", "Container", "FileLayout", "Inside", "Packed", "Part", "Place", "Slot", "below", "by_name",
@@ -47,7 +47,7 @@ def open_checkpoint(path: str | os.PathLike[str], container: str | None = None, 
         else:
             c, p = locate(p)
         refuse_text(p, c)
-        opened = with_others(c.open(p))
+        opened = _with_others(c.open(p))
         if os.path.isdir(path) and not os.path.isdir(p):
             from ._folder import beside
 
@@ -58,3 +58,13 @@ def open_checkpoint(path: str | os.PathLike[str], container: str | None = None, 
         raise CheckpointError(f"cannot be read: {e.strerror}", path=e.filename or p, hint=UNREADABLE) from None
     except RecursionError:
         raise CorruptError("nested too deeply", path=p) from None
+
+
+def _with_others(checkpoint: Checkpoint) -> Checkpoint:
+    """`checkpoint`, with a finding where it is one file whose name says that it is a part of several."""
+    shard = shard_of(os.path.basename(checkpoint.path))
+    if shard is not None and checkpoint.files == (checkpoint.path,) and shard[3] > 1:
+        what = f"is part {shard[2]} of {shard[3]} by its name: the other parts are not looked at"
+        hint = "name the index, or the directory, for all of them"
+        checkpoint.findings.append(Finding("warning", "shards", os.path.basename(checkpoint.path), what, hint))
+    return checkpoint

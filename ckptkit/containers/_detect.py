@@ -22,7 +22,7 @@ def locate(path: str) -> tuple[Container, str]:
 
         return choose(path)
     if not os.path.lexists(path):
-        for c in each():
+        for c in each("tf_bundle" if os.path.exists(path + ".index") else ""):  # saves loading the others, 2 ms
             target = c.prefix(path)
             if target is not None:
                 return c, target

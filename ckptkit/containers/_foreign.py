@@ -38,10 +38,12 @@ def of_file(path: str) -> Container:
     if not head:
         raise UnknownFormatError("is empty", path=path, hint="was the download cut short?")
     refuse_pointers(path, head)
-    if path.endswith(".distcp") and head.startswith(b"PK"):
-        folder = os.path.dirname(path)
-        what, hint = foreign_folder(folder, os.listdir(folder or ".")) or (_DISTRIBUTED, "")
-        raise UnsupportedError(f"is a part of {what}, which this version does not read", path=path, hint=hint)
+    if (
+        path.endswith(".distcp")
+        and head.startswith(b"PK")
+        and (found := foreign_folder(os.path.dirname(path), os.listdir(os.path.dirname(path) or ".")))
+    ):
+        raise UnsupportedError(f"is a part of {found[0]}, which this version does not read", path=path, hint=found[1])
     general = None
     for c in each(os.path.basename(path)):
         if c.sniff(head, tail, path):
@@ -110,8 +112,6 @@ def foreign_folder(folder: str, names: Sequence[str]) -> tuple[str, str] | None:
     if parts and ".metadata" not in names:
         what = f"a distributed checkpoint of PyTorch ({len(parts)} part{'s' * (len(parts) != 1)}) whose .metadata is missing"
         return what, "copy the .metadata that was written with it: without it no program can read the parts"
-    if parts or ".metadata" in names:
-        return _DISTRIBUTED, f"python -m torch.distributed.checkpoint.format_utils dcp_to_torch {printable(folder, 300)} FILE"
     return next(((what, hint) for marks, what, hint in _FOREIGN_DIRECTORIES if not set(marks).isdisjoint(names)), None)
 
 
@@ -140,9 +140,6 @@ _FOREIGN_DIRECTORIES = (
     (("_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt", ".zarray", "zarr.json"), "an orbax or zarr checkpoint",
         "restore it with orbax and save it as safetensors"),
 )  # fmt: skip
-
-
-_DISTRIBUTED = "a distributed checkpoint of PyTorch"
 
 
 def _refuse_by_name(path: str, head: bytes) -> None:

@@ -23,12 +23,12 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 
-from .._typing import TYPE_CHECKING, NamedTuple, Protocol
+from .._typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from ..errors import CheckpointError, CorruptError
 from ..findings import Finding
 from ..limits import using
 from ..support.open_file import open_fd
-from ..tensors import Check, Extent, StoredTensor, TensorSpec, Unread
+from ..tensors import Check, Extent, StoredTensor, TensorSpec, Unread, row_major_strides
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 # metadata key under which containers without objects keep a TensorFlow object graph, packed; empty: to be made from the names
 OBJECT_GRAPH = "tensorflow_object_graph"
+TOTAL = "metadata.total_size"  # where the finding is of an index whose sum is not that of its tensors
 
 
 class Checkpoint:
@@ -94,6 +95,9 @@ class Checkpoint:
         self.classes: Mapping[str, str] = {}  # tensors that have a class of their own -> its name and attributes
         self.special = "", ""  # what a file is that holds no model that could be loaded, and what to do
         self.settings: Mapping[str, object] | None = None  # the configuration that a pickled module carries
+        self.ranks: Mapping[
+            str, str
+        ] = {}  # files -> the rank of a mesh that each is of ("rank 3"), where the format keeps tensors in pieces
         self.limits: Mapping[str, int] = {}  # raised for this checkpoint
         self._checks = checks
         self._stack = ExitStack()
@@ -168,6 +172,8 @@ class Checkpoint:
             with using(**self.limits):
                 raw = t.read()
             assert isinstance(raw, bytes), name
+        elif t.boxes:
+            return self._joined(t, dtype)
         else:
             raw = b"".join(self.read_extent(e) for e in t.extents)
         if t.strides is None:
@@ -176,6 +182,17 @@ class Checkpoint:
 
         view: NDArray[np.generic] = np.ndarray(t.spec.shape, dtype, raw, 0, tuple(s * dtype.itemsize for s in t.strides))
         return np.ascontiguousarray(view)
+
+    def _joined(self, t: StoredTensor, dtype: Any) -> NDArray[np.generic]:
+        """A tensor in pieces, each put where it belongs."""
+        import numpy as np
+
+        out: NDArray[np.generic] = np.empty(t.spec.shape, dtype)
+        for box in t.boxes:
+            strides = tuple(s * dtype.itemsize for s in box.strides or row_major_strides(box.shape))
+            part = tuple(slice(o, o + n) for o, n in zip(box.offset, box.shape, strict=True))
+            out[part] = np.ndarray(box.shape, dtype, self.read_extent(box.extent), 0, strides)
+        return out
 
 
 class Packed:
@@ -268,3 +285,17 @@ class Container(Protocol):
     ) -> FileLayout: ...
 
     def finish(self, layout: FileLayout, crcs: Mapping[str, int]) -> Iterable[Part]: ...
+
+
+def drop_explained(checkpoint: Checkpoint, repeated: Sequence[str]) -> None:
+    """Take back the finding of a total_size that counts some of the `repeated` tensors (known to be others again) once.
+
+    transformers counts a tied tensor once, though each shard that needs it holds a copy of its own.
+    """
+    if checkpoint.total_size is None or not any(f.where == TOTAL for f in checkpoint.findings):
+        return
+    left = {sum(t.spec.nbytes for t in checkpoint.tensors.values()) - checkpoint.total_size}
+    for name in repeated[:16]:
+        left |= {n - checkpoint.tensors[name].spec.nbytes for n in left}
+    if 0 in left:
+        checkpoint.findings = [f for f in checkpoint.findings if f.where != TOTAL]

@@ -24,13 +24,11 @@ from ..support.name_text import collapse
 from ..support.strict_json import loads, read_bytes
 from ..tensors import Check, StoredTensor
 from ._foreign import refuse_pointers
-from ._interface import Checkpoint
-from ._shard_names import Family, families, of_index, shard_of, whole_file
+from ._interface import TOTAL, Checkpoint
+from ._shard_names import LOST, Family, families, of_index, shard_of, whole_file
 
 RULE = "shards"
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack")  # what is named where shards are missing
-TOTAL = "metadata.total_size"
-LOST = "is the rest lost?"  # hint of the finding that parts are lacking which no index names
 FEW = 20  # findings of one kind that are listed one by one
 
 
@@ -265,20 +263,6 @@ def _check_total_size(stated: int | None, tensors: Mapping[str, StoredTensor]) -
     return [Finding("warning", RULE, TOTAL, message)]
 
 
-def drop_explained(checkpoint: Checkpoint, repeated: Sequence[str]) -> None:
-    """Take back the finding of a total_size that counts some of the `repeated` tensors (known to be others again) once.
-
-    transformers counts a tied tensor once, though each shard that needs it holds a copy of its own.
-    """
-    if checkpoint.total_size is None or not any(f.where == TOTAL for f in checkpoint.findings):
-        return
-    left = {sum(t.spec.nbytes for t in checkpoint.tensors.values()) - checkpoint.total_size}
-    for name in repeated[:16]:
-        left |= {n - checkpoint.tensors[name].spec.nbytes for n in left}
-    if 0 in left:
-        checkpoint.findings = [f for f in checkpoint.findings if f.where != TOTAL]
-
-
 def _listing(folder: str) -> list[str]:
     try:
         return sorted(os.listdir(folder or "."))
@@ -417,13 +401,3 @@ def index_json(weight_map: Mapping[str, str], total_size: int) -> bytes:
     """The bytes of an index file, laid out as transformers does, but in the order given: it is the model's."""
     content = {"metadata": {"total_size": total_size}, "weight_map": dict(weight_map)}
     return (json.dumps(content, indent=2) + "\n").encode()
-
-
-def with_others(checkpoint: Checkpoint) -> Checkpoint:
-    """`checkpoint`, with a finding where it is one file whose name says that it is a part of several."""
-    shard = shard_of(os.path.basename(checkpoint.path))
-    if shard is not None and checkpoint.files == (checkpoint.path,) and shard[3] > 1:
-        what = f"is part {shard[2]} of {shard[3]} by its name: the other parts are not looked at"
-        hint = "name the index, or the directory, for all of them"
-        checkpoint.findings.append(Finding("warning", "shards", os.path.basename(checkpoint.path), what, hint))
-    return checkpoint

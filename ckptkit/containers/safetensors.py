@@ -31,6 +31,7 @@ NAME = "safetensors"
 TITLE = "safetensors (single file or shards)"
 SUFFIXES = (".safetensors", ".safetensors.index.json")
 DEFAULT_FILE = "model.safetensors"
+ADAPTER = "adapter_model.safetensors"  # of PEFT
 WRITABLE = True
 TIES = False
 SINGLE = True
@@ -62,13 +63,16 @@ def sniff(head: bytes, tail: bytes, path: str) -> bool:
 
 
 def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
-    """model.safetensors (rank 10), as transformers' loader; an index (11); else, without an index, every *.safetensors (30)."""
+    """model.safetensors (rank 10), as transformers' loader; an index (11); an adapter beside its configuration (12); else,
+    without an index, every *.safetensors (30)."""
     indexes = [n for n in names if ".safetensors.index." in n and is_index(n)]
     usual = DEFAULT_FILE + ".index.json"
     plain = [n for n in indexes if n.endswith(INDEX_SUFFIX)]
     ranked = [(11, n) for n in ([usual] if usual in plain else plain)]
     if DEFAULT_FILE in names:
         ranked.append((10, DEFAULT_FILE))
+    elif not ranked and ADAPTER in names and "adapter_config.json" in names:
+        ranked.append((12, ADAPTER))
     elif not ranked:
         ranked += [(21, n) for n in indexes] or [(30, n) for n in names if n.endswith(".safetensors")]
     return [(rank, os.path.join(directory, n)) for rank, n in ranked]
@@ -176,7 +180,7 @@ def _tensors(header: dict[str, object], base: int, path: str, findings: list[Fin
         if total != 8 * (end - begin) or not total:
             _check_size(name, dtype, dims, begin, end, path)
         extent = new(Extent, (path, base + begin, end - begin))
-        tensors[name] = new(StoredTensor, (name, new(TensorSpec, (dtype, tuple(dims))), (extent,), None, None, None))
+        tensors[name] = new(StoredTensor, (name, new(TensorSpec, (dtype, tuple(dims))), (extent,), None, None, None, ()))
     return tensors
 
 

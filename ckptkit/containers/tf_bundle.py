@@ -23,6 +23,7 @@ from ..support.lazy import later
 from ..tensors import DTYPES, Check, Extent, StoredTensor, TensorSpec
 from ._foreign import refuse_pointers
 from ._interface import NOTHING, OBJECT_GRAPH, Checkpoint, FileLayout, Inside, Part, Slot
+from ._pieces import joined
 from ._tensorflow import paths as tf_paths
 
 if TYPE_CHECKING:
@@ -214,7 +215,7 @@ def open(path: str) -> Checkpoint:
             extent = files.extent(raw, name)
             if nbytes != extent.length:
                 raise CorruptError(f"{name!r} has {raw.size} bytes where {spec.dtype} {list(shape)} needs {nbytes}", path=index)
-            tensors[name] = _new(StoredTensor, (name, spec, (extent,), None, None, None))
+            tensors[name] = _new(StoredTensor, (name, spec, (extent,), None, None, None, ()))
             if number in bundle_entry.QUANTISED:
                 findings.append(Finding("info", "dtype", name, f"{bundle_entry.QUANTISED[number][1]} is read as {spec.dtype}"))
     findings += [Finding("warning", "slice", repr(key), "the entry of a slice that belongs to no tensor") for key in slices]
@@ -297,10 +298,7 @@ def _joined(
         extent = files.extent(part, shown)
         pieces.append(partitions.Piece(box, extent))
     partitions.cover(pieces, spec.shape, repr(name), index)
-    extents = partitions.join(pieces, spec.shape, width)
-    if extents is None:
-        return StoredTensor(name, spec, read=partial(partitions.read, pieces, spec.shape, width))
-    return StoredTensor(name, spec, extents)
+    return joined(name, spec, partitions.boxes_of(pieces))
 
 
 def layout(

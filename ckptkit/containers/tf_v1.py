@@ -22,6 +22,7 @@ from ..support.open_file import open_fd
 from ..support.protobuf import BYTES, FIXED32, VARINT, Readable, bad, fields, shape, signed
 from ..tensors import DTYPES, Check, Extent, StoredTensor, TensorSpec
 from ._interface import Checkpoint
+from ._pieces import joined
 from ._tensorflow import paths
 
 if TYPE_CHECKING:
@@ -247,11 +248,9 @@ def _stored(name: str, spec: TensorSpec, values: list[tuple[tuple[tuple[int, int
         if len(parts) > 1:
             raise UnsupportedError(f"{name!r} is a partitioned string tensor", path=path)
         return StoredTensor(name, spec, read=partial(_strings, name, spec, parts[0][2]))
-    width = DTYPES[spec.dtype].bits // 8
-    extents = partitions.join(pieces, spec.shape, width) if len(pieces) == len(parts) else None
-    if extents is None:
+    if len(pieces) != len(parts):
         return StoredTensor(name, spec, read=partial(_read, name, spec, parts))
-    return StoredTensor(name, spec, extents)
+    return joined(name, spec, partitions.boxes_of(pieces))
 
 
 def _payload(spec: TensorSpec, value: _Value) -> list[tuple[int, int, int, int]]:

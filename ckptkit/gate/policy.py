@@ -44,6 +44,7 @@ _ENTRY = {
     "config",
     "architecture",
     "dialect",
+    "scope",
     "part",
     "container",
     "select",
@@ -68,6 +69,7 @@ class Entry(NamedTuple):
     integrity: bool
     limits: Mapping[str, int] = {}  # those that are other than usual
     against: str = ""  # the installed library that is asked, too
+    base: str = ""  # the model that an adapter is held against
 
 
 class Policy(NamedTuple):
@@ -176,7 +178,7 @@ def _entries(raw: dict[str, object], base: Choice, limits: Mapping[str, int], fo
         if isinstance(value, bool) or not isinstance(value, (int, str)):
             raise UsageError(f"expect: {key} = {value!r}: expected a word or a whole number", path=source)
         expect[key] = str(value)
-    options = {k: v for k in ("config", "architecture", "dialect", "part", "container") if (v := _text(raw, k, source))}
+    options = {k: v for k in ("config", "architecture", "dialect", "scope", "part", "container") if (v := _text(raw, k, source))}
     if "config" in options:
         options["config"] = os.path.join(folder, options["config"])
     lock = _text(raw, "lock", source)

@@ -14,6 +14,7 @@ from ..graph.examine import examine
 from ..limits import unset, using
 from ..rules.expectations import parse_expectations
 from ..rules.run import run_rules
+from ..verbs.adapters import adapter_alone, held_against
 from ..verbs.validate import Report
 from .policy import Entry
 from .selection import choose
@@ -46,7 +47,11 @@ def check(entry: Entry) -> Checked:
     expect = parse_expectations(entry.expect)
     try:
         with examine(entry.path, entry.reading) as subject:
-            findings = run_rules(subject, expect, integrity=entry.integrity, values=entry.integrity, beside=True)
+            if entry.base:
+                findings = held_against(subject, entry.base, integrity=entry.integrity)
+            else:
+                findings = run_rules(subject, expect, integrity=entry.integrity, values=entry.integrity, beside=True)
+                findings += adapter_alone(subject)
             if against := entry.against:
                 from ..runtime.verify.ask import ask
 

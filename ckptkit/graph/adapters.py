@@ -10,7 +10,7 @@ Source: huggingface/peft tuners/lora/layer.py (lora_A, lora_B, lora_embedding_A,
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ..arch import architectures
 from ..containers import Checkpoint
@@ -18,7 +18,14 @@ from ..errors import CheckpointError, printable
 from ..schema.templates import reduce_name
 
 PARTS = frozenset(("lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B", "lora_magnitude_vector"))
-NAMES = {"LORA": "LoRA", "IA3": "IA3", "ADALORA": "AdaLoRA", "LOHA": "LoHa", "LOKR": "LoKr"}
+NAMES = {
+    "IA3": "IA3", "ADALORA": "AdaLoRA", "LOHA": "LoHa", "LOKR": "LoKr", "OFT": "OFT", "BOFT": "BOFT", "VERA": "VeRA",
+    "FOURIERFT": "FourierFT", "XLORA": "X-LoRA", "HRA": "HRA", "VBLORA": "VB-LoRA", "MISS": "MiSS", "RANDLORA": "RandLoRA", "ROAD": "RoAd",
+    "LN_TUNING": "LN tuning", "PREFIX_TUNING": "prefix tuning", "PROMPT_TUNING": "prompt tuning", "P_TUNING": "p-tuning",
+    "TRAINABLE_TOKENS": "trainable tokens",
+    "MULTITASK_PROMPT_TUNING": "multitask prompt tuning", "ADAPTION_PROMPT": "adaption prompt", "POLY": "Poly", "SHIRA": "SHiRA",
+    "C3A": "C3A", "CPT": "CPT", "BONE": "Bone",
+}  # fmt: skip
 CONFIG = "adapter_config.json"
 WRAPPER = "base_model.model."
 
@@ -39,6 +46,11 @@ def what(name: str) -> str:
     return "of a module before it was trained anew" if ".original_module." in name else ""
 
 
+def is_adapter(checkpoint: Checkpoint) -> bool:
+    """Whether a file holds an adapter and no model."""
+    return bool(alone(checkpoint)[0])
+
+
 def unmerged(names: Iterable[str]) -> list[str]:
     """The low-rank tensors among stored names."""
     return [n for n in names if target(n)]
@@ -47,29 +59,37 @@ def unmerged(names: Iterable[str]) -> list[str]:
 def alone(checkpoint: Checkpoint) -> tuple[str, str]:
     """(what a file is that holds an adapter and no model, what to do); ("", "") of every other file."""
     low = {n: t for n in checkpoint.tensors if (t := target(n))}
-    said = _config(checkpoint)
+    said = config_of(checkpoint)
     kind = said.get("peft_type")
     if (not isinstance(kind, str) and len(low) * 2 < len(checkpoint.tensors)) or not (low or isinstance(kind, str)):
         return "", ""
-    kind = NAMES.get(kind, printable(kind, 40)) if isinstance(kind, str) else "LoRA"
     modules = list(dict.fromkeys(t.rpartition(".")[2] for t in low.values()))
-    rank = said.get("r")
-    if not isinstance(rank, int):
-        ranks = {checkpoint.tensors[n].spec.shape[0] for n in low if "lora_A" in n.split(".") and checkpoint.tensors[n].spec.shape}
-        rank = ranks.pop() if len(ranks) == 1 else None
+    ranks = sorted({checkpoint.tensors[n].spec.shape[0] for n in low if "lora_A" in n.split(".") and checkpoint.tensors[n].spec.shape})
+    if not ranks and isinstance(rank := said.get("r"), int):
+        ranks = [rank]
     of = _model_of(set(low.values()))
     base = said.get("base_model_name_or_path")
-    words = [f"is a PEFT {kind} adapter"]
-    words += [f"r {rank}"] if rank is not None else []
+    words = [f"is a PEFT {title_of(said, bool(low))} adapter"]
+    words += [f"r {_listed(list(map(str, ranks)))}"] if ranks else []
+    words += [f"alpha {alpha:g}"] if isinstance(alpha := said.get("lora_alpha"), (int, float)) else []
     words += [f"for {_listed(modules)}{f' of {of}' if of else ''}"] if modules else []
     beside = f" {printable(base, 80)}" if isinstance(base, str) and base else ""
     return (
         f"{', '.join(words)}; no model of its own",
-        f"load it with PEFT over its base model{beside}, or save that with merge_and_unload()",
+        f"ckptkit validate --base BASE holds it against its base model{beside}, ckptkit merge BASE ADAPTER OUT makes one model of both",
     )
 
 
-def _config(checkpoint: Checkpoint) -> dict[str, object]:
+def title_of(said: Mapping[str, object], low: bool) -> str:
+    """What an adapter's method is called."""
+    kind = said.get("peft_type")
+    if kind == "LORA" or (kind is None and low):
+        return "DoRA" if said.get("use_dora") else "rsLoRA" if said.get("use_rslora") else "LoRA"
+    return NAMES.get(kind, printable(kind, 40)) if isinstance(kind, str) else "LoRA"
+
+
+def config_of(checkpoint: Checkpoint) -> dict[str, object]:
+    """What adapter_config.json beside a file says; {} where there is none that can be read."""
     from ..support.strict_json import read_json
 
     path = os.path.join(checkpoint.folder, CONFIG)
@@ -92,7 +112,8 @@ def _model_of(modules: set[str]) -> str:
                 index = arch.table(d.name).index(prefix)
                 held.append((sum(n in index for n in names), -arch.rank, arch.title))
     most = max(held, default=(0, 0, ""))
-    return most[2] if most[0] * 2 > len(names) else ""
+    titles = {title for n, rank, title in held if (n, rank) == most[:2]}
+    return most[2] if most[0] * 2 > len(names) and len(titles) == 1 else ""
 
 
 def _listed(names: list[str]) -> str:

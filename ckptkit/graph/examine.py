@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 
 from .._typing import TYPE_CHECKING, NamedTuple
@@ -18,6 +18,7 @@ from ..schema.layout import Sizes
 from .packed_weights import NONE, Packings, group_packed
 from .parts import select_part
 from .reading import AS_FOUND, Reading
+from .recognition import Question
 from .solve import Solution
 from .weight_graph import WeightGraph, bind
 
@@ -41,6 +42,10 @@ class Subject(NamedTuple):
 
     def __enter__(self) -> Subject:
         return self
+
+    def close(self) -> None:
+        """Give the files back."""
+        self.checkpoint.close()
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         self.checkpoint.close()
@@ -132,7 +137,16 @@ class Subject(NamedTuple):
         arch = self.architecture
         if arch is None or self.values is None or switch not in arch.kinds:
             return None
-        return arch.kinds[switch]({**self.values.values, **self.given, **self.graph.counts})
+        return arch.kinds[switch](self._said())
+
+    def _said(self) -> dict[str, object]:
+        assert self.values is not None
+        return {**self.values.values, **self.given, **self.graph.counts}
+
+    def listed(self, sizes: Callable[[Mapping[str, object]], Sequence[int] | None]) -> tuple[int, ...] | None:
+        """What the configuration says of an axis that has a size of its own in each layer; None where it does not."""
+        found = sizes(self._said()) if self.values is not None else None
+        return None if found is None else tuple(found)
 
     def layers_with(self, info: Param, holder: str, places: list[int]) -> list[int]:
         """Of the places of a placeholder those that have a parameter, which may be of one kind of layers."""
@@ -171,11 +185,11 @@ class Subject(NamedTuple):
 def examine(path: str | os.PathLike[str], reading: Reading = AS_FOUND, **words: Unpack[Words]) -> Subject:
     """Open `path`, find its configuration, and recognise it. Reads headers only.
 
-    `reading`, or its fields as keywords (config, container, architecture, dialect, part, given), overrule what would be found;
+    `reading`, or its fields as keywords (config, container, architecture, dialect, scope, part, given), overrule what would be found;
     `drop` are globs of stored names to leave out.
     A configuration that cannot be read is an error finding, unless it was named. Raises CheckpointError.
     """
-    config, container, architecture, dialect, part, given, drop = reading.but(**words)
+    config, container, architecture, dialect, scope, part, given, drop = reading.but(**words)
     if architecture is not None and not is_learned(architecture):
         by_name(architecture)
     if dialect is not None:
@@ -189,15 +203,8 @@ def examine(path: str | os.PathLike[str], reading: Reading = AS_FOUND, **words: 
         raw, findings = _configuration(checkpoint, config, part or "")
         said = raw.raw if raw else None
         packings = group_packed(checkpoint, quantization_of(said, os.path.basename(raw.source) if raw else "", checkpoint.folder))
-        graph = bind(
-            checkpoint,
-            declared=raw.declared if raw else None,
-            architecture=architecture,
-            dialect=dialect,
-            part=part,
-            config=said,
-            drop=drop,
-        )
+        asked = Question(raw.declared if raw else None, architecture, dialect, part, scope, said or {})
+        graph = bind(checkpoint, asked, drop)
         if graph.dialect is not None and graph.dialect.part != (part or ""):
             raw, findings = _configuration(checkpoint, config, graph.dialect.part)
         drop_explained(checkpoint, [n for n, role in graph.roles.items() if role.kind in ("tied", "repeat")])

@@ -96,7 +96,7 @@ def _logical(checkpoint: Checkpoint, weight: PackedWeight) -> StoredTensor:
     def pieces() -> Iterator[bytes]:
         from ..packing import decoded, part_fetcher
 
-        parts = {role: (t.spec.dtype, t.extents) for role, t in weight.parts.items()}
+        parts = {role: (t.spec.dtype, tuple(t.extents)) for role, t in weight.parts.items()}
         for tile in decoded(weight.form, part_fetcher(parts, checkpoint.read_extent)):
             yield tile.tobytes()
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         config: str | None
         architecture: str | None
         dialect: str | None
+        scope: str | None
         part: str | None
         given: Mapping[str, object] | None
 
@@ -38,6 +39,7 @@ class Reading(NamedTuple):
     container: str | None = None  # the format that it is read as
     architecture: str | None = None
     dialect: str | None = None
+    scope: str | None = None  # the stem of names below which the model lies
     part: str | None = None  # which model of a checkpoint that holds several
     given: Mapping[str, object] = {}
     drop: Sequence[str] = ()  # globs of stored names that are to be left out

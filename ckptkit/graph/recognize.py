@@ -8,90 +8,20 @@ Tensors decide; what the configuration calls itself only decides between equals.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from .._typing import TYPE_CHECKING, NamedTuple
 from ..arch import architectures, by_name, candidates
-from ..arch import names as known_names
 from ..errors import UsageError
-from ..schema import Architecture, Dialect, Match, Row, Table
+from ..schema import Dialect, Match, Table
 from ..schema.templates import patterns_of, reduce_names, tally
+from .evidence import cousins, evidence, in_doubt, is_belied, is_cousin, is_told, signature
 from .layouts import misfits, misnumbered
+from .recognition import Candidate, Question, Recognition, Score
 from .scopes import inner_words, scopes, second_scopes, shared_wrapper, without_inner
 from .stored_names import StoredNames
-from .training_state import optimizer_state
-
-if TYPE_CHECKING:
-    from .learned import Learned
-
-
-class Score(NamedTuple):
-    """How well a dialect fits, compared field by field: what stands first decides first."""
-
-    explained: int  # names of the checkpoint that the dialect has
-    declared: int  # the configuration or the file calls it so: 1, 2 by the architecture's first name
-    missing: int  # core patterns that are not there, negative: 0 is whole
-    signature: int  # 1 borne, -1 contradicted, 0 the shapes do not tell
-    written: int  # core patterns that are there as they would be written
-    marked: int  # marks of the dialect's form that the configuration bears
-    rank: int  # of the architecture, negative
-
-    @property
-    def whole(self) -> bool:
-        """Whether no part of the core is missing."""
-        return self.missing >= 0
-
-
-class Candidate(NamedTuple):
-    """A dialect that may be what a checkpoint is in, at one of its prefixes."""
-
-    score: Score
-    architecture: Architecture
-    dialect: Dialect
-    prefix: str
-
-
-class Question(NamedTuple):
-    """What is known besides the names, as evidence: `declared` is what the configuration calls the model, `config` all that it says,
-    `called` the name that the file gives it, `places` the ends of its object paths. And what narrows the choice: `architecture`,
-    `dialect`, `part`."""
-
-    declared: str | None = None
-    architecture: str | None = None
-    dialect: str | None = None
-    part: str | None = None
-    config: Mapping[str, object] = {}
-    called: str = ""
-    places: frozenset[str] = frozenset()
-
+from .twins import tell_apart
 
 Reduced = Mapping[str, str]  # stored name -> pattern
-
-
-class Recognition(NamedTuple):
-    """What a checkpoint was recognised as. `wrapper` is what was set apart before every name."""
-
-    architecture: Architecture
-    dialect: Dialect
-    prefix: str
-    wrapper: str
-    matches: dict[str, Match]  # stored name -> its row
-    score: Score
-    evidence: tuple[str, ...]
-    plain: Mapping[str, str] = {}  # stored name -> plain name, where the dialect has a spelling
-    learned: Learned | None = None  # where the architecture has no table of its own
-
-    @property
-    def table(self) -> Table:
-        return self.architecture.table(self.dialect.name)
-
-    def stored_name(self, row: Row, at: Mapping[str, int], counts: Mapping[str, int]) -> str:
-        """The name that a tensor of this checkpoint has or would have; `counts` as in `schema.expand`."""
-        name = self.table.stored_name(row, at, self.prefix, counts)
-        spelling = self.dialect.files.spelling
-        if spelling is not None:
-            name = spelling.stored([*self.plain.values(), name], "").get(name, name)
-        return self.wrapper + name
 
 
 def _strip(reduced: Reduced, wrapper: str) -> dict[str, str]:
@@ -144,7 +74,7 @@ def _score(names: StoredNames, table: Table, prefix: str, asked: Question) -> Sc
         explained=sum(n for p, n in patterns.items() if p in index),
         declared=declared,
         missing=held - len(core),
-        signature=_signature(table, prefix, names),
+        signature=signature(table, prefix, names),
         written=sum(p in patterns for p in table.written(prefix)),
         marked=_marked(dialect, asked),
         rank=-arch.rank,
@@ -187,29 +117,11 @@ def recognize(
         found = _by_own_names(shapes, aliases(), asked, found)
     if found is None:
         found = _in_scope(shapes, asked) or _in_second_scope(shapes, asked)
-    if found is not None and asked.architecture is None and asked.dialect is None and _is_cousin(found, shapes, asked.declared):
+    if found is not None and asked.architecture is None and asked.dialect is None and is_cousin(found, shapes, asked.declared):
         return None
     if found is None:
         _refuse_part(shapes, asked)
     return found
-
-
-def _is_cousin(found: Recognition, shapes: Mapping[str, tuple[int, ...]], declared: str | None) -> bool:
-    """Whether the checkpoint is of a family that is not here, though another one names its tensors alike.
-
-    The configuration says so by a name that nothing here has. Without one, the tensors do, where rows of the core are missing in every
-    layer and as many others that nothing explains stand in their place.
-    """
-    arch = found.architecture
-    if declared is not None:
-        return declared not in known_names() and declared not in {d.config.marks.get("model_type") for d in arch.dialects.values()}
-    if found.score.whole:
-        return False
-    rest = [n for n in shapes if n not in found.matches]
-    state = optimizer_state(rest, found.matches)
-    parts = [arch.table(d.name).index(d.prefixes[0]) for d in arch.dialects.values() if d.part and d.part != found.dialect.part]
-    strange = {p for p in patterns_of(n for n in rest if n not in state) if "#" in p and not any(p in part for part in parts)}
-    return len(strange) >= -found.score.missing
 
 
 def _in_scope(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> Recognition | None:
@@ -220,17 +132,22 @@ def _in_scope(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> Recogni
         found = _recognize(inner, asked)
         if found is None or not found.score.whole or (best is not None and len(found.matches) <= len(best.matches)):
             continue
-        count, rest = f"{len(found.matches)} of {len(inner)}", found.evidence[0].partition(" tensor names")[2]
-        said = (f"{len(found.matches)} of {len(shapes)} tensor names{rest}", *(e for e in found.evidence[1:] if "wrapped in" not in e))
-        assert found.evidence[0].startswith(count), found.evidence
-        wrapper = scope + found.wrapper
-        best = found._replace(
-            wrapper=wrapper,
-            matches={scope + n: m for n, m in found.matches.items()},
-            plain={scope + n: p for n, p in found.plain.items()},
-            evidence=(*said, f"the names are wrapped in {wrapper!r}"),
-        )
+        best = wrapped(found, scope, len(shapes))
     return best
+
+
+def wrapped(found: Recognition, scope: str, total: int) -> Recognition:
+    """What was recognised below a scope, by the names with it; `total` names there are."""
+    rest = found.evidence[0].partition(" tensor names")[2]
+    said = (f"{len(found.matches)} of {total} tensor names{rest}", *(e for e in found.evidence[1:] if "wrapped in" not in e))
+    wrapper = scope + found.wrapper
+    return found._replace(
+        wrapper=wrapper,
+        matches={scope + n: m for n, m in found.matches.items()},
+        plain={scope + n: p for n, p in found.plain.items()},
+        evidence=(*said, f"the names are wrapped in {wrapper!r}"),
+        learned=found.learned._replace(wrapper=wrapper) if found.learned is not None else None,
+    )
 
 
 def _in_second_scope(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> Recognition | None:
@@ -286,6 +203,19 @@ def _place(pattern: str) -> str:
 
 
 def _recognize(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> Recognition | None:
+    """What the names are, with wrappers that are known taken off. A configuration that gives an embedding another size than it has is
+    another model's: it does not decide between cousins, where the sizes do."""
+    found = _with_wrappers(shapes, asked)
+    if found is None or asked.declared is None or asked.architecture is not None or not is_belied(found, shapes, asked.config):
+        return found
+    other = _with_wrappers(shapes, asked._replace(declared=None, config={}))
+    if other is None or len(other.matches) < len(found.matches) or not is_told(other, asked.config):
+        return found
+    said = f"the configuration calls it {asked.declared}, and gives it other sizes than the tensors have"
+    return other._replace(evidence=(*other.evidence, said))
+
+
+def _with_wrappers(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> Recognition | None:
     reduced = reduce_names(shapes)
     wrapper = ""
     stripped: Reduced = reduced
@@ -297,8 +227,10 @@ def _recognize(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> Recogn
         if found:
             best = _by_layout(_best(found, stripped), found, inner, {n[len(wrapper) :]: p for n, p in stripped.items()})
             matches, plain = _matches(best, names, stripped, wrapper)
-            evidence = _evidence(best, found, asked, wrapper, f"{len(matches)} of {len(reduced)}")
-            return Recognition(best.architecture, best.dialect, best.prefix, wrapper, matches, best.score, tuple(evidence), plain)
+            kin = cousins(best, found, asked)
+            said = tuple(evidence(best, kin, asked, wrapper, f"{len(matches)} of {len(reduced)}"))
+            arch = best.architecture
+            return Recognition(arch, best.dialect, best.prefix, wrapper, matches, best.score, said, plain, cousins=in_doubt(best, kin))
         shared = shared_wrapper(patterns)
         if not shared:
             return None
@@ -319,6 +251,7 @@ def _matches(best: Candidate, names: StoredNames, reduced: Reduced, wrapper: str
         m = match(pattern, numbers(plain.get(name, name)), prefix) if pattern in index else None
         if m is not None:
             matches[name] = m
+    tell_apart(matches, table)
     _set_apart(matches)
     return matches, plain
 
@@ -330,28 +263,6 @@ def _set_apart(matches: dict[str, Match]) -> None:
         row = next((beside[place] for place in m.at if place in beside), None)
         if row is not None:
             matches[name] = Match(row, ())
-
-
-def _evidence(best: Candidate, found: Sequence[Candidate], asked: Question, wrapper: str, matched: str) -> Iterator[str]:
-    """Why the best candidate is believed, and what speaks against it."""
-    score, arch, dialect, _ = best
-    yield f"{matched} tensor names are {dialect.title}'s for {arch.title}"
-    if asked.declared is not None:
-        written_as = asked.declared in (o.config.marks.get("model_type") for o in arch.dialects.values())
-        remark = f", as which {arch.title} is written too" if written_as else ", which the tensors are not"
-        yield f"the configuration calls it {asked.declared}" + ("" if asked.declared in arch.names else remark)
-    elif asked.called in dialect.library.models:
-        yield f"the file calls it {asked.called}"
-    if wrapper:
-        yield f"the names are wrapped in {wrapper!r}"
-    if score.signature > 0:
-        table = arch.table(dialect.name)
-        for param, dim, size in arch.signature:
-            yield _signature_words(arch, table, param, dim, size)
-    alike = (c for c in found if (c.score.explained, c.score.missing) == (score.explained, score.missing) and c.score.signature >= 0)
-    others = sorted({c.architecture.name for c in alike if c.architecture is not arch and _own(c.dialect, c.architecture)})
-    if others and not score.declared:
-        yield f"the names alone could also be {', '.join(others)}"
 
 
 def _best(found: list[Candidate], reduced: Reduced) -> Candidate:
@@ -382,16 +293,6 @@ def _by_layout(best: Candidate, found: Sequence[Candidate], stored: Mapping[str,
     return best if wrong[best.dialect.name] == least else max((c for c in own if wrong[c.dialect.name] == least), key=lambda c: c.score)
 
 
-def _own(dialect: Dialect, arch: Architecture) -> bool:
-    """Whether a dialect is the architecture's own: not one in which it is written as another architecture."""
-    return dialect.config.marks.get("model_type", arch.name) in arch.names
-
-
-def _signature_words(arch: Architecture, table: Table, param: str, dim: int, size: int) -> str:
-    row, _ = table.by_param[param]
-    return f"{row.names[0]} has {' x '.join(row.layout.dims[dim])} {size}, which tells {arch.title} from others of these names"
-
-
 def _refuse_part(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> None:
     """Say that there is no such part, if without asking for it the checkpoint is recognised."""
     part = asked.part
@@ -405,17 +306,3 @@ def _refuse_part(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> None
             if parts
             else f"a checkpoint of {whole.dialect.title} is one model: leave --part out",
         )
-
-
-def _signature(table: Table, prefix: str, names: StoredNames) -> int:
-    """1 where the shapes bear the architecture's signature, -1 where they contradict it, 0 where it has none or they do not tell."""
-    said = 0
-    for param, dim, size in table.arch.signature:
-        row, _ = table.by_param[param]
-        for name in row.names:
-            shape = names.shapes.get(prefix + name if row.prefixed else name)
-            if shape is not None and len(shape) > dim:
-                if shape[dim] != size:
-                    return -1
-                said = 1
-    return said

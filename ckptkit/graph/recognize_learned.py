@@ -12,8 +12,8 @@ from .._typing import TYPE_CHECKING
 from ..arch import learned_index, learned_schema
 from ..schema.templates import patterns_of, tally
 from .learned import Learned, Shapes, computed, fit_names, learned_architecture, stray
-from .recognize import Recognition, Score
-from .scopes import shared_wrapper
+from .recognition import Recognition, Score
+from .scopes import scopes, shared_wrapper
 
 if TYPE_CHECKING:
     from .._typing import Any
@@ -30,9 +30,12 @@ def recognize_learned(shapes: Shapes, model_type: str, raw: Mapping[str, Any] | 
     while found is None and len(wrapper) < LONGEST:
         shared = shared_wrapper(tally(patterns_of(n[len(wrapper) :] for n in shapes if n.startswith(wrapper))))
         if not shared:
-            return None
+            break
         wrapper += shared
         found = fit_names(schema, raw, shapes, wrapper)
+    if found is None:  # below a scope of somebody's own, of several the one that explains most
+        fits = [f for scope in scopes(shapes) if (f := fit_names(schema, raw, shapes, scope)) is not None and _whole(f)]
+        found = max(fits, key=lambda f: len(f.seen), default=None)
     return _recognition(found, shapes) if found is not None else None
 
 
@@ -56,16 +59,16 @@ def _recognition(found: Learned, shapes: Shapes, others: str = "") -> Recognitio
     return Recognition(arch, dialect, found.prefix, found.wrapper, matches, score, tuple(evidence), learned=found)
 
 
-def recognize_by_names(shapes: Shapes, raw: Mapping[str, Any] | None) -> Recognition | None:
-    """The recognition by the one learned schema that explains every name and lacks none; None where none does, or several do.
+def recognize_by_names(shapes: Shapes, raw: Mapping[str, Any] | None) -> tuple[Recognition | None, tuple[str, ...]]:
+    """(the recognition by the one learned schema that explains every name and lacks none, or None where none does or several do; these).
 
     Where the configuration names a class but no model type, only that class's schema is tried.
     """
     named = raw.get("architectures") if raw else None
     if isinstance(named, list) and named and (model_type := learned_index()["classes"].get(str(named[0]))):
-        return recognize_learned(shapes, model_type, raw)
+        return recognize_learned(shapes, model_type, raw), ()
     if not shapes or raw:
-        return None
+        return None, ()
     marks = learned_index()["marks"]
     votes: dict[str, int] = {}
     for pattern in tally(patterns_of(shapes)):
@@ -77,15 +80,13 @@ def recognize_by_names(shapes: Shapes, raw: Mapping[str, Any] | None) -> Recogni
             if not dot:
                 break
     if not votes or len(votes) > MOST:
-        return None
+        return None, ()
     fits = []
     for t in sorted(votes):
         found = fit_names(learned_schema(t), None, shapes, "")
         if found is not None and all(n in found.seen or computed(n, found.schema.ignored) for n in shapes) and _whole(found):
             fits.append(found)
-        if len(fits) > 1:
-            return None
-    return _recognition(fits[0], shapes) if fits else None
+    return (_recognition(fits[0], shapes), ()) if len(fits) == 1 else (None, tuple(f.schema.model_type for f in fits))
 
 
 def _whole(found: Learned) -> bool:

@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ..arch import is_learned, known
-from .recognize import Question, Recognition, recognize
+from .recognition import Question, Recognition
+from .recognize import recognize, wrapped
+from .scopes import scope_of
 
 
 def recognized(shapes: Mapping[str, tuple[int, ...]], aliases: Callable[[], Mapping[str, str]], asked: Question) -> Recognition | None:
     """What a checkpoint is: by a table of ours where the configuration (or the user) names what has one, else by a learned schema, else by
-    the names alone, of which a table's count before what was learned."""
+    the names alone, of which a table's count before what was learned. UsageError where no name begins with the scope that is asked for."""
+    if asked.scope is not None:
+        scope = scope_of(shapes, asked.scope)
+        inner = {n[len(scope) :]: s for n, s in shapes.items() if n.startswith(scope)}
+        own = {n[len(scope) :]: a for n, a in aliases().items() if n.startswith(scope)}
+        found = recognized(inner, lambda: own, asked._replace(scope=None))
+        return wrapped(found, scope, len(shapes)) if found is not None else None
     said = asked.architecture or asked.declared
     if said is not None and known(said) is None and is_learned(said):
         from .recognize_learned import recognize_learned
@@ -19,10 +27,11 @@ def recognized(shapes: Mapping[str, tuple[int, ...]], aliases: Callable[[], Mapp
         if found is not None or asked.architecture is not None:
             return found
     found = recognize(shapes, aliases, asked)
-    if any((asked.declared, asked.architecture, asked.dialect, asked.part)) or (
-        found is not None and len(found.matches) * 10 >= 9 * len(shapes)
-    ):
+    if any((asked.declared, asked.architecture, asked.dialect, asked.part)) or (found is not None and len(found.matches) == len(shapes)):
         return found
     from .recognize_learned import recognize_by_names
 
-    return recognize_by_names(shapes, asked.config) or found  # a table that leaves a tenth over may be a cousin's
+    learned, kin = recognize_by_names(shapes, asked.config)
+    if learned is not None or found is None or not kin:
+        return learned or found  # a table that leaves names over may be a cousin's
+    return found._replace(cousins=(*found.cousins, *kin), evidence=(*found.evidence, f"all names are those of {', '.join(kin)}"))

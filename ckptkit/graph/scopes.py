@@ -13,6 +13,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 
+from ..errors import UsageError, printable
 from .adapters import unmerged
 
 WRAPPERS = (
@@ -90,6 +91,23 @@ def scopes(names: Iterable[str]) -> list[str]:
             held[stem] = bisect_left(every, stem[:-1] + chr(ord(stem[-1]) + 1)) - bisect_left(every, stem)
     wide = [s for s, n in held.items() if n * 2 >= len(every) and n > 3]
     return sorted(wide, key=lambda s: (-held[s], len(s)))[:_MOST]
+
+
+def scope_of(names: Iterable[str], said: str) -> str:
+    """The scope that a user names, with its separator. UsageError where no name begins with it, with those that there are."""
+    every = list(names)
+    for end in ("",) if said.endswith((".", "/")) else (".", "/"):
+        if any(n.startswith(said + end) for n in every):
+            return said + end
+    wide = scopes(every) or sorted({m for n in every if (m := _first(n))})
+    shown = ", ".join(printable(s) for s in wide[:12]) + (", ..." if len(wide) > 12 else "")
+    raise UsageError(f"--scope {said}: no tensor has such a stem", hint=f"there are {shown}" if wide else "no name has a stem")
+
+
+def _first(name: str) -> str:
+    """The first component of a name, with its separator; "" where it is one."""
+    ends = [i for i in (name.find("."), name.find("/")) if i >= 0]
+    return name[: min(ends) + 1] if ends else ""
 
 
 def shared_wrapper(patterns: Mapping[str, int]) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from ..schema import Dialect, Param, Row
 from ..schema.layout import Layout
 from ..schema.templates import reduce_name
-from .recognize import Recognition
+from .recognition import Recognition
 
 
 def says_second_name(ties: Mapping[str, str], r: Recognition, canonical: str, stored: str) -> bool:

@@ -14,7 +14,7 @@ from itertools import takewhile
 from .._typing import NamedTuple
 from ..configuration.read import BLOCK
 from ..schema import Dialect, Objects, Row, Table, count_name, expand, placeholders
-from .recognize import Recognition
+from .recognition import Recognition
 
 MEMORY = "objects"
 

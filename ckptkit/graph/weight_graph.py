@@ -22,7 +22,7 @@ from ..schema.templates import reduce_name
 from ..tensors import StoredTensor
 from . import adapters
 from .packed import Packing, packings
-from .recognize import Question, Recognition
+from .recognition import Question, Recognition
 from .recognized import recognized
 from .second_names import denies_ties, lie_alike, says_second_name
 from .solve import Shape, Solution, solve
@@ -330,27 +330,18 @@ class WeightGraph:
         return [n for n, r in self.roles.items() if r.kind == kind]
 
 
-def bind(
-    checkpoint: Checkpoint,
-    *,
-    declared: str | None = None,
-    architecture: str | None = None,
-    dialect: str | None = None,
-    part: str | None = None,
-    config: Mapping[str, object] | None = None,
-    drop: Sequence[str] = (),
-) -> WeightGraph:
-    """Recognise a checkpoint and bind its tensors. Arguments as in `recognize.Question`; `drop` are globs of what to leave out."""
+def bind(checkpoint: Checkpoint, asked: Question = Question(), drop: Sequence[str] = ()) -> WeightGraph:  # noqa: B008 (it is immutable)
+    """Recognise a checkpoint and bind its tensors. What the file itself calls the model is added to `asked`; `drop` are globs of what to
+    leave out."""
     dropped = _dropped(checkpoint, drop)
     state = training_state(checkpoint)
     apart = (state, checkpoint.repeats, checkpoint.parts, dropped)
     shapes = {n: t.spec.shape for n, t in checkpoint.tensors.items() if not any(n in a for a in apart)}
     shapes |= {n: u.shape or () for n, u in checkpoint.unread.items() if not any(n in a for a in (*apart, checkpoint.beside))}
-    asked = Question(declared, architecture, dialect, part, config or {}, checkpoint.called)
-    found = recognized(shapes, checkpoint.aliases, asked)
+    found = recognized(shapes, checkpoint.aliases, asked._replace(called=checkpoint.called))
     if found is None and not checkpoint.special[0]:
         checkpoint.special = adapters.alone(checkpoint)
-    untied = found is not None and denies_ties(found.dialect, config or {})
+    untied = found is not None and denies_ties(found.dialect, asked.config)
     return WeightGraph(checkpoint, found, state, dropped, untied=untied)
 
 

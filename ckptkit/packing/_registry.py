@@ -14,14 +14,19 @@ from ._values import Packing, Quantizer
 
 
 @cache
-def packings() -> dict[str, Packing]:
-    """Every packing module by its NAME."""
+def _every() -> dict[str, Packing]:
     return {m.NAME: m for m in (cast(Packing, import_module(f"{__package__}.{stem}")) for stem in stems(os.path.dirname(__file__)))}
 
 
+@cache
+def packings() -> dict[str, Packing]:
+    """Every packing that a file may have, by its NAME."""
+    return {n: m for n, m in _every().items() if not getattr(m, "PLANNED", False)}
+
+
 def by_name(name: str) -> Packing:
-    """The packing called `name`."""
-    found = packings().get(name)
+    """The packing called `name`, also one that only a plan has."""
+    found = _every().get(name)
     if found is None:
         raise UnsupportedError(f"no packing is called {name!r}", hint=f"one of {', '.join(packings())}")
     return found

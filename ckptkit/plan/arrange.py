@@ -18,6 +18,7 @@ from ..limits import raised
 from ..schema.loops import Loop, simplify
 from ..support.name_text import collapse
 from ..tensors import DTYPES, Extent, StoredTensor, TensorSpec, row_major_strides
+from .pieces import over_boxes
 from .target import Request
 from .values import Drawn, Encode, Encoded, PackedParts, Piece, Source, is_copy
 
@@ -116,12 +117,7 @@ class Builder:
 
     def finish(self, groups: frozenset[str], untied: bool) -> Weights:
         checkpoint = self.subject.checkpoint
-        sources = tuple(
-            Source(n, "F32", (), *((None, made) if isinstance(made, Drawn) else (made,)))
-            if (made := self.made.get(n)) is not None
-            else self._stored(n)
-            for n in self.sources
-        )
+        sources = self._sources()
         for name in checkpoint.tensors:
             if name not in self.went:
                 self.went[name] = {"dropped": "not part of the target"}
@@ -129,6 +125,28 @@ class Builder:
             for t in weight.parts.values():
                 self.went.setdefault(t.name, {"part": weight.name})
         return Weights(sources, tuple(self.targets), self.ties, self.strings, self.came, self.went, groups, untied, tuple(self.findings))
+
+    def _sources(self) -> tuple[Source, ...]:
+        """Every source that the targets count; of tensors in pieces the pieces that they need."""
+        boxed = {n: t for n in self.sources if n not in self.packed and (t := self.parts.get(n) or self.tensors.get(n)) and t.boxes}
+        if not boxed:
+            return tuple(map(self._source_of, self.sources))
+        pieces, counted = over_boxes(self.targets, list(self.sources), boxed)
+        self.targets = [(n, spec, ps) for (n, spec, _), ps in zip(self.targets, pieces, strict=True)]
+        out = []
+        for name, box in counted:
+            if box is None:
+                out.append(self._source_of(name))
+            else:
+                path, at, n = box.extent
+                out.append(Source(f"{name}{box.shown()}", boxed[name].spec.dtype, (Extent(self._absolute(path), at, n),)))
+        return tuple(out)
+
+    def _source_of(self, name: str) -> Source:
+        made = self.made.get(name)
+        if made is None:
+            return self._stored(name)
+        return Source(name, "F32", (), *((None, made) if isinstance(made, Drawn) else (made,)))
 
 
 def adjusted_finding(names: Sequence[str], source: str, target: str) -> Finding:

@@ -148,9 +148,33 @@ def _translated(
     if at_home and weights.hung is not None and subject.architecture is not None:
         extras = {**extras, **object_places(subject.architecture.table(dialect.name), weights.hung, subject.graph.counts)}
     if at_home and dialect.container == "gguf":
-        extras = {**extras, "gguf": typed(extras.get("gguf"), main_type(weights))}
+        keys, said = _vocabulary_keys(subject, request, extras.get("gguf"))
+        extras = {**extras, "gguf": typed(keys, main_type(weights))}
+        config = config._replace(findings=(*config.findings, *said))
+    findings = config.findings
+    kept = subject.checkpoint.extras.get("gguf")
+    if isinstance(kept, Mapping) and dialect.container != "gguf" and not request.single:
+        from ..vocabulary import files_of
+
+        files = files_of(kept, subject.checkpoint.path)
+        texts, findings = (*texts, *files.texts), (*findings, *files.findings)
     wrapper = dialect.files.wrapper if at_home else ""
-    return Contents(metadata, extras, wrapper, (), texts, config.findings, config.text, config.classes)
+    return Contents(metadata, extras, wrapper, (), texts, findings, config.text, config.classes)
+
+
+def _vocabulary_keys(subject: Subject, request: Request, keys: object) -> tuple[dict[str, object], tuple[Finding, ...]]:
+    """The keys of a GGUF file with its tokenizer's, where it has none yet, and what there is to say of it."""
+    from ..vocabulary import keys_of
+
+    out = dict(keys) if isinstance(keys, Mapping) else {}
+    kept = subject.checkpoint.extras.get("gguf")
+    if isinstance(kept, Mapping):
+        return {**{k: v for k, v in kept.items() if str(k).startswith("tokenizer.")}, **out}, ()
+    rows = request.vocab or subject.sizes().axis.get("vocab")
+    if rows is None:
+        return out, ()
+    vocabulary = keys_of(subject.checkpoint.folder, rows, subject.config.raw if subject.config is not None else {})
+    return {**out, **vocabulary.keys}, vocabulary.findings
 
 
 def _names(contents: Contents) -> set[str]:

@@ -16,6 +16,7 @@ from .arrange import Same, Weights
 from .assemble import assemble
 from .contents import Contents, gather_contents
 from .ledger import make_ledger, with_ledger
+from .merge import Overlay, files_of, merged, told, untied
 from .quantize import as_llama_cpp, quantized
 from .target import Request
 from .translate import Translate
@@ -31,17 +32,24 @@ class Planned(NamedTuple):
     contents: Contents
 
 
-def make_plan(subject: Subject, request: Request, survey: Survey) -> Planned:
-    """Plan what `request` asks for. Raises UndecidedError or UnsupportedError where it cannot be decided or stored."""
+def make_plan(subject: Subject, request: Request, survey: Survey, over: Overlay | None = None) -> Planned:
+    """Plan what `request` asks for, with an adapter laid `over` it. Raises UndecidedError or UnsupportedError where it cannot be decided or
+    stored."""
     weights = arrange(subject, request, survey)
+    if over is not None:
+        weights = merged(weights, subject, over)
     if request.quantize is not None:
         weights = quantized(weights, request)
     if request.dialect is not None and request.dialect.container == "gguf" == request.container.NAME:
         weights = as_llama_cpp(weights)
     try:
         contents = gather_contents(subject, request, weights)
+        if over is not None:
+            contents = untied(contents, subject, over)
         ledger = make_ledger(subject, request, weights, contents.findings)
-        plan = assemble(weights, request, contents, [*subject.checkpoint.files, *(c for c, _ in contents.copies)])
+        if over is not None:
+            ledger["adapter"] = told(over)
+        plan = assemble(weights, request, contents, [*subject.checkpoint.files, *files_of(over), *(c for c, _ in contents.copies)])
         if not request.single:
             plan = with_ledger(plan, ledger)
     except CheckpointError as e:

@@ -62,7 +62,7 @@ def lacking(subject: Subject, groups: Collection[str], absent: Collection[str]) 
         for switch in filter(None, (info.switch, info.within)):
             if "@" not in switch and stand[switch.removeprefix("not ")] is switch.startswith("not "):
                 return False
-        return bool(info.switch) or not info.optional or info.module in seen
+        return info.module in seen or (not info.computed and (bool(info.switch) or not info.optional))
 
     def has(info: Param, at: Mapping[str, int]) -> bool:
         """Whether the place is of the kind that has it."""
@@ -109,6 +109,16 @@ def anew(subject: Subject, template: str, name: str, there: Placed, sizes: Sizes
     for n in shape:
         numel *= n
     return New(how, Drawn(how.kind, how.scale, name, seed, numel), Piece(0, loops, a, b))
+
+
+def computed_shape(subject: Subject, row: Row, sizes: Sizes) -> tuple[int, ...] | None:
+    """The shape of a computed tensor: of the axes' sizes, or as its derivation gives it; None where this model has none."""
+    if all(axis in sizes.axis for axis in row.layout.axes):
+        return stored_shape(row.layout, (row.layout,), sizes)
+    import numpy as np
+
+    made = subject.derive(row.note, ())
+    return None if made is None else tuple(np.shape(np.asarray(made)))
 
 
 def told(new: Mapping[str, list[str]], rows: Mapping[str, list[str]], cut: list[str], seed: int, have: int, want: int) -> list[Finding]:

@@ -17,7 +17,7 @@ from ..support.name_text import collapse
 from ..tensors import TensorSpec
 from .arrange import Builder, Weights, adjusted_finding, how_made, straight, whole
 from .naming import Naming
-from .new_parameters import AXIS, anew, lacking, resized, told, walk
+from .new_parameters import AXIS, anew, computed_shape, lacking, resized, told, walk
 from .target import Request
 from .values import Piece
 
@@ -355,12 +355,14 @@ class Translate(Builder):
             if not row.made:
                 continue
             target = self.naming.name(row, at)
+            shape = computed_shape(self.subject, row, self.wide)
+            if shape is None:
+                continue
             self.came[target] = {"from": [], "how": f"computed ({row.note})"}
             if row.note in holders and self.request.container.TIES:
                 self.ties[target] = holders[row.note]
                 continue
             holders.setdefault(row.note, target)
-            shape = stored_shape(row.layout, (row.layout,), self.wide)
             spec = TensorSpec(self.dtype(target, target, self._main_dtype()), shape)
             self.targets.append((target, spec, (self._made_of(row.note, shape),)))
 

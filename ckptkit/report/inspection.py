@@ -88,7 +88,8 @@ def _facts(i: Inspection) -> Iterator[tuple[str, str]]:
     files = f"{_many(len(i.files), 'file')}, {human(sum(n for _, n in i.files))}"
     yield "container", f"{i.container}: {'; '.join(i.evidence['container'])}; {files}{inside}"
     why = "; ".join(i.evidence["architecture"])
-    yield "architecture", f"{i.architecture_title} ({i.architecture}): {why}" if i.architecture else f"unknown: {why}"
+    what = " or ".join((f"{i.architecture_title} ({i.architecture})", *i.cousins))
+    yield "architecture", f"{what}: {why}" if i.architecture else f"unknown: {why}"
     if i.dialect:
         before = f", names begin with {i.prefix!r}" if i.prefix else ""
         yield "dialect", f"{i.dialect}: {i.dialect_title}{before}"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..engine.run import Result
     from ..verbs.convert import Conversion
 
-_WORDS = ("copied", "re-laid", "cast", "joined", "filled", "added", "adjusted", "initialised")
+_WORDS = ("copied", "re-laid", "cast", "joined", "filled", "added", "adjusted", "initialised", "merged")
 
 
 def kind_of(task: Task, dtypes: list[str]) -> str:
@@ -41,7 +41,9 @@ def totals(done: Conversion) -> dict[str, tuple[int, int]]:
     dtypes = [s.dtype for s in done.plan.sources]
     told = _entries(done, "target")
     for task in done.plan.tasks:
-        k = "initialised" if "initialised" in told.get(task.name, ()) else kind_of(task, dtypes)
+        said = told.get(task.name, {})
+        how = "initialised" if "initialised" in said else "merged" if str(said.get("how", "")).startswith("merged") else ""
+        k = how or kind_of(task, dtypes)
         n, size = out.get(k, (0, 0))
         out[k] = (n + 1, size + task.slot.length)
     return {k: out[k] for k in _WORDS if k in out}

@@ -102,7 +102,7 @@ def adapter(s: Subject) -> Iterator[Finding]:
         yield Finding(
             "warning", "adapter", collapse(low, 4), f"{count(low, 'tensor')} of a LoRA adapter, not merged into {', '.join(of[:6])}: "
             f"{s.architecture.title if s.architecture else 'the model'} without {'them' if len(low) > 1 else 'it'} is another model",
-            "save what PEFT's merge_and_unload() gives", "undecided",
+            "ckptkit merge PATH OUT adds it, or save what PEFT's merge_and_unload() gives", "undecided",
         )  # fmt: skip
 
 

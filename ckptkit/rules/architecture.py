@@ -68,6 +68,21 @@ def _learned_empty(found: Learned, name: str, shape: Sequence[int]) -> bool:
     return all(n or size_of(dim, found.env, seen.at) == 0 for n, dim in zip(shape, seen.row.dims, strict=True))
 
 
+@rule("cousins", "info", "The tensors are of one architecture alone, or something says of which")
+def cousins(s: Subject) -> Iterator[Finding]:
+    """Several architectures may have tensors of the same names, which they compute other things with: RoBERTa's, without the prefix that
+    only it has, are BERT's. Where no configuration names one, the one that fits best is shown, and the others are named. What depends
+    on it (another naming, a model that runs) is then refused.
+
+    What to do: give the configuration with --config, or say which it is with --architecture.
+    """
+    r = s.graph.recognition
+    if r is not None and r.cousins:
+        others = ", ".join(r.cousins)
+        what = f"the tensors could be {others}'s as well as {r.architecture.name}'s: the names are the same, and nothing says which"
+        yield Finding("info", "cousins", "", what, f"--architecture {r.architecture.name}, or the configuration with --config", "undecided")
+
+
 @rule("architecture", "error", "The architecture declared is the architecture seen")
 def architecture(s: Subject) -> Iterator[Finding]:
     """The architecture that the configuration declares (`model_type`, or the class it names) is held against the one whose
@@ -85,8 +100,9 @@ def architecture(s: Subject) -> Iterator[Finding]:
             yield _other_layout(s, str(declared))
         elif known is not None:
             names = sorted(s.checkpoint.tensors, key=natural)
+            inside = s.config is not None and s.config.reader is not None  # a GGUF file may hold an adapter of what it names
             yield Finding(
-                "error",
+                "warning" if inside else "error",
                 "architecture",
                 collapse(names, 3),
                 f"{s.config_name} says {declared}, but no naming of {known.title} matches the tensors",

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator, Mapping
 
 from ..arch import of_class
-from ..configuration.write import form_spec
 from ..errors import CheckpointError, printable
 from ..findings import Finding
 from ..graph.examine import Subject
@@ -117,7 +116,7 @@ def numbers(s: Subject) -> Iterator[Finding]:
     flags = {"tied", "scaled", "scaled_by_layer", *s.architecture.switches}
     form = s.architecture.dialects[s.values.form].config
     for canonical, key in s.values.keys.items():
-        value, spec = s.values.raw.get(key), form_spec(form, canonical)
+        value, spec = s.values.raw.get(key), form.spec(canonical)
         if (value is None and canonical != "norm_eps") or (isinstance(spec, Key) and spec.words is not None):
             continue
         said = f"{s.config_name} says {key} {printable(repr(value), 60)}"

@@ -48,6 +48,8 @@ def layers(s: Subject) -> Iterator[Finding]:
         if not isinstance(said, int) or isinstance(said, bool) or said == n:
             continue
         key = s.values.keys.get(count, count) if s.values else count
+        if not have and _of_no_layer(s, placeholder):
+            continue
         if not have and _leaves_out(s, placeholder):
             if not s.config or "architectures" not in s.config.raw:
                 yield Finding(
@@ -79,6 +81,17 @@ def layers(s: Subject) -> Iterator[Finding]:
                 f"would make {(said - n) * per} tensors of {word}{'s' * (said - n > 1)} {lacking} at random.{variant}",
                 f"set {key} to {n}, or get the whole checkpoint",
             )  # fmt: skip
+
+
+def _of_no_layer(s: Subject, placeholder: str) -> bool:
+    """Whether only layers of a kind have what is counted (experts), and by the configuration no layer is of it."""
+    assert s.architecture is not None
+    words = {i.switch for p, i in s.architecture.params.items() if placeholder in placeholders(p)}
+    for word in words:
+        kinds = s.said_kinds(word.removeprefix("not ")) if "@" in word else None
+        if kinds is None or (not word.startswith("not ")) in map(bool, kinds):
+            return False
+    return True
 
 
 def variant_words(s: Subject) -> str:
@@ -162,13 +175,36 @@ def kind(s: Subject) -> Iterator[Finding]:
         for on in (True, False):
             wrong = [i for i, state in sorted(seen.items()) if len(state) == 1 and i < len(said) and on in state and said[i] is not on]
             if wrong:
-                stored = sorted(_stored_of_kind(s, switch, on, set(wrong)), key=natural)
+                stored = collapse(sorted(_stored_of_kind(s, switch, on, set(wrong)), key=natural), 2)
+                which = f"{holder}{'s' * (len(wrong) > 1)} {ranges(wrong)}"
+                if on and switch in s.architecture.idle:
+                    yield Finding("info", "kind", stored, f"{which} {'hold' if len(wrong) > 1 else 'holds'} {stored}, which by "
+                                  f"{s.config_name} the model does not use there")  # fmt: skip
+                    continue
                 are_, said_ = ("is", "is not") if on else ("is not", "is")
                 yield Finding(
-                    "error", "kind", collapse(stored, 2),
-                    f"{holder}{'s' * (len(wrong) > 1)} {ranges(wrong)} {are_} {name} by the tensors ({collapse(stored, 2)}), "
-                    f"and {said_} by {s.config_name}", "use the configuration that belongs to the weights",
+                    "error", "kind", stored, f"{which} {are_} {name} by the tensors ({stored}), and {said_} by {s.config_name}",
+                    "use the configuration that belongs to the weights",
                 )  # fmt: skip
+
+
+@also("kind")
+def listed_kinds(s: Subject) -> Iterator[Finding]:
+    """Lists of the layers' kinds that are longer or shorter than there are layers."""
+    if s.architecture is None or s.values is None:
+        return
+    lengths: dict[tuple[int, int], tuple[str, str, str]] = {}
+    for switch in s.architecture.layer_kinds:
+        said, n = s.said_kinds(switch), s.graph.counts.get(count_name(switch.partition("@")[2]))
+        if said is not None and n and len(said) != n:
+            lengths.setdefault((len(said), n), switch.partition("@"))
+    for (length, n), (name, _, holder) in lengths.items():
+        if s.value(count_name(holder)) == length:  # the number of layers itself is wrong, which another rule tells
+            continue
+        yield Finding(
+            "error", "kind", name, f"{s.config_name} says of {counted(length, count_name(holder))} whether they are {name}; the weights "
+            f"hold {n}", "use the configuration that belongs to the weights",
+        )  # fmt: skip
 
 
 def _stored_of_kind(s: Subject, switch: str, on: bool, places: set[int]) -> list[str]:

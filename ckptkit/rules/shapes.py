@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 
 from ..configuration.read import optional_axes
-from ..configuration.write import form_spec
 from ..findings import Finding
 from ..graph.examine import Subject
 from ..schema import count_name
@@ -91,7 +90,7 @@ def size(s: Subject) -> Iterator[Finding]:
     may_lack = optional_axes(s.architecture)
     yield from _sizes_by_layer(s)
     for canonical, said in s.values.values.items():
-        have = sizes.axis.get(canonical, 0 if canonical in may_lack else None)
+        have = sizes.axis.get(canonical, 0 if canonical in may_lack and not _switched_off(s, canonical) else None)
         if have is None or said == have or canonical in counts or canonical in s.architecture.fixed or not isinstance(said, int):
             continue
         if canonical in s.values.assumed:
@@ -108,6 +107,17 @@ def size(s: Subject) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def _switched_off(s: Subject, axis: str) -> bool:
+    """Whether an axis belongs to a part of the model that the configuration leaves out too: by the switch, or a size of 0 beside."""
+    assert s.architecture is not None
+    for switch in s.architecture.switches:
+        own = optional_axes(s.architecture, switch) - {count_name(p) for p in s.architecture.counted}
+        if axis in own:
+            said = s.value(switch)
+            return said is not True if isinstance(said, bool) else any(s.value(a) in (0, None) for a in own)
+    return False
+
+
 def _sizes_by_layer(s: Subject) -> Iterator[Finding]:
     """Axes that have a size of their own in each layer against the configuration's list, or its one number for all."""
     assert s.values is not None
@@ -117,7 +127,8 @@ def _sizes_by_layer(s: Subject) -> Iterator[Finding]:
         if at:
             by_axis.setdefault(name, {})[int(number)] = n
     for name, have in by_axis.items():
-        said = s.values.values.get(name)
+        own = s.architecture.by_layer.get(name) if s.architecture is not None else None
+        said = s.values.values.get(name) if own is None else s.listed(own)
         if not isinstance(said, (int, tuple)) or isinstance(said, bool) or name in s.values.assumed:
             continue
         key = s.values.keys.get(name, name)
@@ -135,10 +146,10 @@ def _unshift(s: Subject, canonical: str, value: int) -> object:
     if s.values is None or s.architecture is None:
         return value
     form = s.architecture.dialects[s.values.form].config
-    spec = form_spec(form, canonical)
+    spec = form.spec(canonical)
     if isinstance(spec, str):
         return value
-    return next((w for w, m in (spec.words or {}).items() if m == value), value - spec.shift)
+    return next((w for w, m in (spec.words or {}).items() if m == value), (value - spec.shift) * spec.times)
 
 
 @rule("heads", "error", "The number of attention heads divides the hidden size")

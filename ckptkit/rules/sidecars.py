@@ -29,6 +29,7 @@ _SAVE = (
 )
 _MOST = 20  # links that are listed
 _WORDS = r"[^a-z0-9]+"
+_TO_SPACE = {c: " " for c in range(128) if not chr(c).isalnum()}
 
 
 # --- vocabulary ----------------------------------------------------------------------------------------------------
@@ -179,11 +180,12 @@ def _named_variant(words: list[str]) -> tuple[str, dict[str, int]] | None:
     """The longest known variant whose name's words stand in `words` one after another."""
     best: tuple[int, str, dict[str, int]] | None = None
     families = names()  # "gpt2" says the family, and no size of it
+    said = f" {' '.join(words)} "
     for name, sizes in variants().items():
-        if name in families:
+        if f" {name[:2].lower()}" not in said:  # most of hundreds
             continue
-        parts = [w for w in re.split(_WORDS, name.lower()) if w]
-        if any(words[i : i + len(parts)] == parts for i in range(len(words))) and (best is None or len(parts) > best[0]):
+        parts = name.lower().translate(_TO_SPACE).split()
+        if f" {' '.join(parts)} " in said and name not in families and (best is None or len(parts) > best[0]):
             best = (len(parts), name, dict(sizes))
     return best[1:] if best is not None else None
 

@@ -38,7 +38,7 @@ def missing(s: Subject) -> Iterator[Finding]:
         for switch in filter(None, (info.switch, info.within)):
             if "@" not in switch and stand[switch.removeprefix("not ")] is switch.startswith("not "):
                 return False
-        return bool(info.switch) or not info.optional or info.module in optional_seen
+        return info.module in optional_seen or (not info.computed and (bool(info.switch) or not info.optional))
 
     for row in r.table.rows:
         if row.role != "param":
@@ -203,7 +203,10 @@ def optimizer(s: Subject) -> Iterator[Finding]:
 
 
 def _is_buffer(s: Subject, name: str) -> bool:
-    """Whether a tensor is a buffer of a learned class, which may be of any type."""
+    """Whether a tensor is a table of whole numbers, or a buffer of a learned class, which may be of any type."""
+    match = s.graph.recognition.matches.get(name) if s.graph.recognition is not None else None
+    if match is not None and s.architecture is not None and any(s.architecture.params[p].whole for p in match.row.parts):
+        return True
     found = s.graph.recognition.learned if s.graph.recognition is not None else None
     seen = found.seen.get(name[len(found.wrapper) :]) if found is not None else None
     return seen is not None and seen.row.buffer

@@ -26,7 +26,7 @@ COUNTS = frozenset((
     "num_decoder_layers", "num_hidden_groups", "depth", "num_blocks",
 ))  # fmt: skip
 MORE = frozenset(("num_nextn_predict_layers", "mtp_num_layers"))  # layers beyond those that are counted
-_NUMBER = re.compile(r"(?:(?<=[./])|(?<=layer_)|(?<=block_)|(?<=layers_)|(?<=blocks_))([0-9]{1,7})(?=[./]|$)")
+_NUMBER = r"(?:(?<=[./])|(?<=layer_)|(?<=block_)|(?<=layers_)|(?<=blocks_))([0-9]{1,7})(?=[./]|$)"
 _ALIKE = 3  # tensors that layers have, from which a number left out among them is a layer lost (and not one without weights)
 
 
@@ -51,12 +51,12 @@ def _runs(graph: WeightGraph) -> list[Run]:
     held: dict[str, dict[int, set[tuple[str, str, tuple[int, ...]]]]] = {}
     tensors = graph.checkpoint.tensors
     for name in graph.of_role("unexplained"):
-        m = _NUMBER.search(name)
+        m = re.search(_NUMBER, name)
         if m is not None:
             spec = tensors[name].spec
             held.setdefault(name[: m.start()], {}).setdefault(int(m[1]), set()).add((name[m.end() :], spec.dtype, spec.shape))
     for name, u in graph.checkpoint.unread.items():
-        m = _NUMBER.search(name)
+        m = re.search(_NUMBER, name)
         if m is not None:
             held.setdefault(name[: m.start()], {}).setdefault(int(m[1]), set()).add((name[m.end() :], u.dtype, u.shape or ()))
     runs = [Run(stem, {i: frozenset(t) for i, t in sorted(layers.items())}) for stem, layers in held.items() if len(layers) > 1]

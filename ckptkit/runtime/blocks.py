@@ -158,7 +158,7 @@ def projected(ops: Any, spec: Spec, node: Any, x: Any, memory: Any, turned: Any)
             every = getattr(node, f"{name}_norms")
             a = ops.stack([getattr(every, str(i))(a[:, i]) for i in range(a.shape[1])], axis=1)
         if turned is not None and name != "value":
-            a = turn(ops, a, turned, spec.traits.pairs)
+            a = turn(ops, a, turned, spec.traits.pairs, spec.traits.rotary_planes)
         if norm is not None and not whole and late:
             a = norm(a)
         if spec.traits.unit_heads and turned is not None and name != "value":
@@ -284,7 +284,9 @@ def block(
             x = part.norm(x + node.drop(run(x)))
         else:
             h = entered(ops, spec, part, x)
-            x = (h if traits.residual_normed else x) + node.drop(left(spec, part, run(h)))
+            kept = h if traits.residual_normed else x
+            skip = float(str(traits.skip_scale))
+            x = (kept if skip == 1 else kept * skip) + node.drop(left(spec, part, run(h)))
     return x
 
 

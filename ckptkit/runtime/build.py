@@ -12,8 +12,8 @@ import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..arch import architectures, by_name
-from ..configuration.read import interpret, read_config
+from ..arch import architectures, by_name, called, known
+from ..configuration.read import first_said, interpret, read_config
 from ..errors import FindingsError, UnsupportedError, UsageError
 from ..graph.account import require_read
 from ..graph.canonical_arrays import Weights
@@ -111,7 +111,7 @@ def build_transformer_model(
     config = os.fspath(config_path) if config_path is not None else None
     with examine(checkpoint_path, config=config, part=part, given={**(given or {}), **more}) as subject:
         found = subject.architecture
-        if found is None or (name is not None and name not in found.names):
+        if found is None or (name is not None and name not in found.names and found.name not in {a.name for a in called(name)}):
             what = found.title if found is not None else "no known architecture"
             raise UsageError(f"the weights are those of {what}" + (f", not of {model}" if model else ""), path=subject.checkpoint.path)
         refuse_errors(subject, init_missing)
@@ -174,7 +174,7 @@ def parts(arch: Architecture) -> frozenset[str]:
 def _from_config(path: str, name: str | None) -> tuple[Architecture, dict[str, object]]:
     raw = read_config(path)
     named = name or raw.declared
-    arches = [by_name(named)] if named else sorted(architectures().values(), key=lambda a: a.rank)
+    arches = _named(named) if named else sorted(architectures().values(), key=lambda a: a.rank)
     arch, d = max(((a, d) for a in arches for d in a.dialects.values()), key=lambda found: _said(raw.raw, found[1]))
     if not named and not _said(raw.raw, d):
         raise UsageError("no known model has such a configuration", path=path, hint="name the model")
@@ -185,11 +185,21 @@ def _from_config(path: str, name: str | None) -> tuple[Architecture, dict[str, o
     return arch, values.values
 
 
+def _named(name: str) -> list[Architecture]:
+    """What is called so by a configuration or by bert4keras and bert4torch, which may be two things. UsageError where nothing is."""
+    found = [a for a in (known(name), *called(name)) if a is not None]
+    return list({a.name: a for a in found}.values()) or [by_name(name)]
+
+
 def _said(raw: Mapping[str, object], dialect: Dialect) -> int:
     """How much of a configuration is in the keys and marks of a dialect's form."""
     form = dialect.config
-    settings = form.reader.unfold(raw) if form.reader.unfold is not None else raw
-    return sum(k in settings for k in form.keys) + sum(settings.get(k) == v for k, v in form.marks.items()) if settings is not None else 0
+    settings: Mapping[str, object] | None = form.reader.unfold(raw) if form.reader.unfold is not None else raw
+    if settings is None and form.labels:
+        settings = raw
+    if settings is None:
+        return 0
+    return sum(first_said(settings, k) is not None for k in form.keys) + sum(settings.get(k) == v for k, v in form.marks.items())
 
 
 def with_new(subject: Subject, groups: frozenset[str], vocab: int | None = None) -> Spec:

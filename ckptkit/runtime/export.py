@@ -65,7 +65,7 @@ def export(
 ) -> Exported:
     """Write the checkpoint at `source` as a program: `to` savedmodel (a directory), keras, pt2 or onnx (a file, or a directory for it).
 
-    `reading`, or its fields as keywords (config, container, architecture, dialect, part, given), overrule what would be found.
+    `reading`, or its fields as keywords (config, container, architecture, dialect, scope, part, given), overrule what would be found.
     """
     if to not in FORMS:
         raise UsageError(f"no program form is called {to!r}", hint=f"one of {', '.join(FORMS)}")

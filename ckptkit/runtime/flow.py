@@ -36,6 +36,8 @@ def visible(
             rule = masks.chunk(length, window, mask if mask is not None and len(mask.shape) == 2 else None, ops=ops)
         else:
             rule = masks.window(length, window, ops=ops) if window else masks.causal(length, ops=ops)
+        if spec.traits.prefix is not None:
+            rule = masks.prefixed(ids, _token(spec.traits.prefix), ops=ops)
     elif application == "unilm":
         rule = masks.sequence_to_sequence(ops.zeros_like(ids) if segments is None else segments, ops=ops)
     if seen is None and rule is None:
@@ -64,8 +66,17 @@ def distance_bias(ops: Any, spec: Spec, node: Any, ids: Any, like: Any, mask: An
 def angles(ops: Any, spec: Spec, node: Any, ids: Any, like: Any, positions: Any = None, kind: str = "all") -> Any:
     """How every position of a kind of layer is turned (see `rotary.table`)."""
     said: Any = spec.traits.rotary[kind]
+    wide = "float64" if "float64" in str(like.dtype) else "float32"
+    if spec.traits.rotary_planes == 2:
+        slots = tuple(_token(t) for t in (spec.traits.slot, spec.traits.other_slot) if t is not None)
+        both = masks.planes(ids, _token(spec.traits.prefix), slots, ops=ops) if positions is None else positions
+        return ops.concatenate(tuple(table(ops, said, both[:, i], wide) for i in (0, 1)), axis=-1)
     at = ops.expand_dims(ops.arange(ops.shape(ids)[1]), 0) if positions is None else positions
-    return table(ops, said, at, "float64" if "float64" in str(like.dtype) else "float32")
+    return table(ops, said, at, wide)
+
+
+def _token(said: object) -> int:
+    return int(str(said))
 
 
 def norm(ops: Any, spec: Spec, node: Any, x: Any) -> Any:

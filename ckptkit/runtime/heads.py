@@ -39,7 +39,11 @@ def lm(ops: Any, spec: Spec, node: Any, hidden: Any, table: Any, activation: str
         x = node.norm(x)
     if spec.head_scaled:
         x = x * spec.sizes["hidden"] ** -0.5
-    logits = ops.linear(node.decoder if has(node, "decoder") else node, x, table)
+    leaf = node.decoder if has(node, "decoder") else node
+    logits = ops.linear(leaf, x, table)
+    if spec.traits.head_normed:
+        rows = table if getattr(leaf, "tied", False) else leaf.weight
+        logits = logits / ops.maximum(ops.sum(ops.square(rows), axis=-1) ** 0.5, 1e-12)
     scale = float(str(spec.traits.logit_scale)) / float(str(spec.traits.logit_divisor))
     return capped(ops, logits if scale == 1 else logits * scale, spec.traits.logit_cap)
 

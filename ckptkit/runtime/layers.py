@@ -11,12 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..errors import UndecidedError
+from ..schema.sliding import KINDS, listed, slides, whole
 from ..schema.traits import Traits
 from .rotary import angles_of
 
 Values = Mapping[str, object]
-KINDS = {"sliding_attention": True, "full_attention": False}
-FULL_LAYERS = 28  # what Qwen's configurations mean where they say no max_window_layers
 CHUNKS = {"chunked_attention": True, "full_attention": False}
 LOCAL = {"local": True, "global": False}
 
@@ -37,30 +36,18 @@ def layers_of(traits: Traits, values: Values, count: int) -> tuple[dict[str, obj
     )
 
 
-def whole(said: object) -> int:
-    return int(said) if isinstance(said, (int, float)) and not isinstance(said, bool) else 0
-
-
 def sliding(traits: Traits, values: Values, count: int) -> list[bool]:
     """Which layers see a window only."""
     rule, _, usual = traits.sliding.partition(" ")
     if rule in ("", "all"):
         return [rule == "all"] * count
     if rule == "local":
-        return _listed(values, "attention_layers", LOCAL, count) or _nested(values, count)
-    found = _listed(values, "layer_types", CHUNKS if traits.window_kind == "chunk" else KINDS, count)
-    if found:
-        return found
-    if usual in ("late", "early"):
-        first = whole(values.get("full_layers", FULL_LAYERS))
-        return [i >= first if usual == "late" else i < first and i % 2 == 0 for i in range(count)]
+        return listed(values, "attention_layers", LOCAL, count) or _nested(values, count)
+    words = CHUNKS if traits.window_kind == "chunk" else KINDS
     if usual in ("turned", "unturned"):
-        return [t is (usual == "turned") for t in turns(traits, values, [False] * count, 0)]
-    pattern = values.get("sliding_window_pattern", values.get("window_pattern"))
-    if isinstance(pattern, str):
-        return [pattern[i % len(pattern)] == "L" and i != count - 1 for i in range(count)] if pattern else [False] * count
-    step = whole(pattern) or (2 if usual == "even" else whole(int(usual)) if usual.isdigit() else 0)
-    return [step > 0 and (i + 1) % step != 0 for i in range(count)]
+        said = listed(values, "layer_types", words, count)
+        return said or [t is (usual == "turned") for t in turns(traits, values, [False] * count, 0)]
+    return slides(traits.sliding, values, count, words)
 
 
 def turns(traits: Traits, values: Values, slides: list[bool], window: int) -> list[bool]:
@@ -80,18 +67,6 @@ def turns(traits: Traits, values: Values, slides: list[bool], window: int) -> li
     return [(i + 1) % step != 0 for i in range(len(slides))]
 
 
-def _listed(values: Values, name: str, words: Mapping[str, bool], count: int) -> list[bool]:
-    """A list of words, one for each layer; empty where there is none."""
-    said = values.get(name)
-    if not isinstance(said, (list, tuple)) or not said:
-        return []
-    unknown = next((w for w in said if w not in words), None)
-    if unknown is not None or len(said) != count:
-        what = f"says {unknown!r}" if unknown is not None else f"is a list of {len(said)}, and there are {count} layers"
-        raise UndecidedError(f"{name} {what}", hint=f"words known here: {', '.join(words)}")
-    return [words[w] for w in said]
-
-
 def _nested(values: Values, count: int) -> list[bool]:
     """GPT-Neo's attention_types: [[["global", "local"], 12]], words and how often they are repeated."""
     said = values.get("attention_types")
@@ -99,7 +74,7 @@ def _nested(values: Values, count: int) -> list[bool]:
         flat = [w for words, times in said for _ in range(times) for w in words]  # type: ignore[attr-defined]
     except (TypeError, ValueError):
         flat = []
-    return _listed({"attention_layers": flat}, "attention_layers", LOCAL, count)
+    return listed({"attention_layers": flat}, "attention_layers", LOCAL, count)
 
 
 def rotary_of(traits: Traits, values: Values, sizes: Mapping[str, int]) -> dict[str, dict[str, object]]:
@@ -112,5 +87,5 @@ def rotary_of(traits: Traits, values: Values, sizes: Mapping[str, int]) -> dict[
             width = whole(traits.rotary_size)
         elif isinstance(part, (int, float)) and "rope" not in sizes:
             width = int(width * part)
-        out[kind] = angles_of(values, str(prefix), width)
+        out[kind] = angles_of(values, str(prefix), width // traits.rotary_planes, traits.rotary_dtype)
     return out

@@ -71,6 +71,29 @@ def sequence_to_sequence(segments: Any, *, ops: Any = None) -> Any:
     return ops.expand_dims(order, 1) <= ops.expand_dims(order, 2)
 
 
+def before(ids: Any, token: int, *, ops: Any) -> Any:
+    """Which positions come before the first `token` of their row, as numbers: [batch, position]. All, where it is not there."""
+    return ops.cast(ops.cumsum(ops.cast(ids == token, "int32"), axis=1) == 0, "int32")
+
+
+def prefixed(ids: Any, token: int, *, ops: Any) -> Any:
+    """Every position sees what comes before it and all that comes before the first `token`: [batch, query, key]."""
+    return (ops.expand_dims(before(ids, token, ops=ops), 1) > 0) | causal(ops.shape(ids)[1], ops=ops)
+
+
+def planes(ids: Any, token: int, slots: tuple[int, ...], *, ops: Any) -> Any:
+    """ChatGLM's two positions, [batch, 2, position]: place in the text, where from `token` on all have that of the first of `slots` that is
+    in their row; and 0 in the text, then counted from 1. Source: modeling_chatglm.py of chatglm-6b (get_position_ids)."""
+    text = before(ids, token, ops=ops)
+    at = ops.zeros_like(text) + ops.expand_dims(ops.cast(ops.arange(ops.shape(ids)[1]), "int32"), 0)
+    place = ops.zeros_like(text[:, :1])
+    for slot in reversed(slots):
+        first = ops.sum(before(ids, slot, ops=ops), axis=1, keepdims=True)
+        place = ops.where(first < ops.shape(ids)[1], first, place)
+    after = at - ops.sum(text, axis=1, keepdims=True) + 1
+    return ops.stack([ops.where(text > 0, at, place), ops.where(text > 0, ops.zeros_like(at), after)], axis=1)
+
+
 def unilm(mode: str, segments: Any, mask: Any = None, *, ops: Any = None) -> Any:
     """UniLM's matrix for one of its four tasks, padded positions neither seen nor (as a row) seeing.
 

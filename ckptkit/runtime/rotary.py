@@ -3,17 +3,20 @@
 The rates of a kind of layer are worked out once, from the canonical values that begin with its word ("rope_theta", "rope_type", ...), as
 plain numbers in double precision; only what depends on the length of the input (dynamic, longrope) is left to the run.
 Sources: RoFormer (arXiv 2104.09864); YaRN (2309.00071); LongRoPE (2402.13753); transformers modeling_rope_utils.py (each type's
-formula and which of its parameters has a value where none is said).
+formula and which of its parameters has a value where none is said); Qwen's modeling_qwen.py (a base that grows in steps with the
+input, queries that grow with the logarithm of their position, both beyond the length that the model was trained with).
 """
 
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Mapping
 from typing import Any
 
 from ..errors import UndecidedError
 
+DOUBLINGS = 24  # of the length that a model was trained with, at most
 TYPES = ("default", "linear", "dynamic", "yarn", "llama3", "longrope")
 Values = Mapping[str, object]
 
@@ -37,11 +40,13 @@ class Said:
         return float(found)
 
 
-def angles_of(values: Values, prefix: str, width: int) -> dict[str, object]:
+def angles_of(values: Values, prefix: str, width: int, dtype: str = "") -> dict[str, object]:
     """How `width` columns of a head turn: "rates" (radians for each position, one for each pair), "scale" (of cosine and sine), and
 
     "long", "limit": the rates of inputs of more than `limit` positions; "base", "factor", "positions": of rates that grow with the input.
-    "beta", "origin": queries grow with their position. UndecidedError where a parameter is missing or the type is not known.
+    "trained", "steps": rates of inputs of up to once, twice, four times ... that length; "beta", "origin": queries grow with their
+    position; "logarithm": with its logarithm beyond that. `dtype`: what rates are rounded to. UndecidedError where a parameter is missing
+    or the type is not known.
     """
     said = Said(values, prefix)
     kind = said.get("type") or "default"
@@ -51,6 +56,14 @@ def angles_of(values: Values, prefix: str, width: int) -> dict[str, object]:
     if make is None:
         raise UndecidedError(f"no model can be built with rotary positions of type {kind!r}", hint=f"one of {', '.join(TYPES)}")
     out = make(said, width, values)
+    if dtype == "float16":
+        out["rates"] = [struct.unpack("<e", struct.pack("<e", r))[0] for r in out["rates"]]  # type: ignore[attr-defined]
+    if said.get("in_steps") and kind == "default":
+        factors = [2 ** (k + 1) - 1 for k in range(DOUBLINGS + 1)]
+        steps = [_rates(said["theta"] * f ** (width / (width - 2)), width) for f in factors]
+        out |= {"trained": int(said["trained"]), "steps": steps}
+    if said.get("by_logarithm"):
+        out |= {"logarithm": int(said["trained"])}
     if said.get("llama_4_scaling_beta"):
         out |= {"beta": said["llama_4_scaling_beta"], "origin": said["original_max_position_embeddings"]}
     return {"scale": 1.0, **out}
@@ -165,7 +178,11 @@ def table(ops: Any, said: Mapping[str, Any], positions: Any, wide: str) -> Any:
     at = ops.cast(positions, wide)
     if "long" in said:
         rates = ops.where(ops.max(at) + 1 > said["limit"], ops.constant(said["long"], wide), rates)
-    if "base" in said:
+    if "trained" in said:  # the base times 2 ** k - 1, k the least with trained * 2 ** (k - 1) >= length
+        length = ops.max(at) + 1
+        step = sum(ops.cast(length > said["trained"] * 2**j, "int32") for j in range(DOUBLINGS))
+        rates = ops.take(ops.constant(said["steps"], wide), step, axis=0)
+    elif "base" in said:
         width, most = said["width"], said["positions"]
         length = ops.maximum(ops.max(at) + 1, most)
         base = said["base"] * (said["factor"] * length / most - (said["factor"] - 1)) ** (width / (width - 2))
@@ -175,11 +192,19 @@ def table(ops: Any, said: Mapping[str, Any], positions: Any, wide: str) -> Any:
     if "beta" in said:
         growth = 1 + said["beta"] * ops.log(1 + ops.floor(at / said["origin"]))
         planes.append(ops.zeros_like(angle) + ops.expand_dims(growth, -1))
+    elif "logarithm" in said:
+        growth = ops.maximum(ops.log(at + 1) / math.log(said["logarithm"]), 1.0)
+        planes.append(ops.zeros_like(angle) + ops.expand_dims(growth, -1))
     return ops.stack(planes, axis=0)
 
 
-def turn(ops: Any, x: Any, turned: Any, pairs: str) -> Any:
-    """The first columns of [batch, head, position, column] turned: each with the one half their number on, or with its neighbour."""
+def turn(ops: Any, x: Any, turned: Any, pairs: str, planes: int = 1) -> Any:
+    """The first columns of [batch, head, position, column] turned: each with the one half their number on, or with its neighbour. Of two
+    `planes` each half of the columns is turned by its own half of the angles."""
+    if planes == 2:
+        half, quarter = x.shape[-1] // 2, turned.shape[-1] // 2
+        first = turn(ops, x[..., :half], turned[..., :quarter], pairs)
+        return ops.concatenate((first, turn(ops, x[..., half:], turned[..., quarter:], pairs)), axis=-1)
     cos, sin = (ops.cast(ops.expand_dims(turned[i], 1), x.dtype) for i in (0, 1))
     half = turned.shape[-1]
     kept = x[..., 2 * half :]

@@ -10,6 +10,7 @@ from itertools import product as combinations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import UndecidedError, UnsupportedError
+from ..graph.evidence import refuse_doubt
 from ..plan.new_parameters import resized
 from ..schema import Architecture, Class, Module, count_name, expand, placeholders
 from ..schema.layout import Sizes, stored_shape
@@ -193,6 +194,8 @@ def _is_there(
 ) -> bool:
     if present is not None:
         return any(n in present for n in names)
+    if module.computed:
+        return False
     if module.switch:
         return _stands(arch, module.switch, sizes, values, at)
     lacks = [d.lacks[n] for d in arch.dialects.values() for n in names if n in d.lacks]
@@ -247,6 +250,8 @@ def _resolve(arch: Architecture, values: Mapping[str, object]) -> Traits:
                 raise UndecidedError(f"neither the tensors nor a configuration say {name}", hint=f"give the configuration, or set {name}")
             found[field] = meant[values[name]]
     for name, allowed in traits.runs_with.items():
+        if name not in values and None not in allowed:
+            raise UndecidedError(f"neither the tensors nor a configuration say {name}", hint=f"give the configuration, or set {name}")
         if values.get(name) not in allowed:
             raise UndecidedError(f"no model can be built with {name} {values[name]!r}: it is not known here how that runs")
     own = {
@@ -292,6 +297,7 @@ def spec_of(subject: Subject, groups: Collection[str] | None = None, vocab: int 
             path=subject.checkpoint.path,
             hint="ckptkit verify A B --against transformers lets that library run both",
         )
+    refuse_doubt(subject.graph.recognition, subject.checkpoint.path, "how it runs")
     sizes, _ = resized(subject, vocab)
     values = values_of(subject)
     counts = dict(subject.graph.counts)

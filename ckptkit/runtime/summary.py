@@ -64,7 +64,7 @@ def summarize(
 ) -> Summary:
     """The summary of a checkpoint's model, with the parts of it that `freeze` selects counted as not trainable.
 
-    `reading`, or its fields as keywords (config, container, architecture, dialect, part, given), overrule what would be found.
+    `reading`, or its fields as keywords (config, container, architecture, dialect, scope, part, given), overrule what would be found.
     """
     with examine(path, reading.but(**words)) as subject:
         assert subject.architecture is not None or spec_of(subject)

@@ -38,7 +38,7 @@ from .dialect import (
     Writer,
 )
 from .layout import Layout, LayoutError
-from .modules import Module, Param, embedding, linear, norm, param, when
+from .modules import Module, Param, buffer, embedding, index, linear, norm, param, when
 from .table import Match, Row, Table
 from .templates import count_name, expand, pattern_of, placeholders
 
@@ -46,6 +46,7 @@ __all__ = [
     "CONV1D", "FLAX", "GOOGLE", "HDF5", "LESS_ONE", "OBJECTS", "TORCH", "Adjust", "Architecture", "Besides", "Class",
     "ConfigForm", "Derived", "Dialect", "Files", "Key", "Kit", "Lack", "Layout", "LayoutError", "Library", "Match",
     "Module", "Objects", "Param", "Reader", "Repeat",
-    "Row", "Style", "Table", "Vocabulary", "Writer", "check", "count_name", "embedding", "expand", "linear", "norm", "param",
+    "Row", "Style", "Table", "Vocabulary", "Writer", "buffer", "check", "count_name", "embedding", "expand", "index", "linear", "norm",
+    "param",
     "pattern_of", "placeholders", "when",
 ]  # fmt: skip

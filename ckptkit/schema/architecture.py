@@ -33,16 +33,21 @@ class Architecture:
         relations: Sequence[str] = (),
         fixed: Mapping[str, int] | None = None,
         names: Sequence[str] = (),
+        called: Sequence[str] = (),
         variants: Mapping[str, Mapping[str, int]] | None = None,
         heads: Sequence[str] = ("heads",),
         config_counts: Sequence[str] = (),
         at_most: Sequence[tuple[str, str]] = (),
         signature: Sequence[tuple[str, int, int]] = (),
+        usual: Sequence[tuple[str, int, int]] = (),
+        extends: str = "",
         derivations: Mapping[str, Callable[..., object]] | None = None,
         rank: int = 0,
         traits: Mapping[str, object] | None = None,
         required: Sequence[str] = (),
         kinds: Mapping[str, Callable[[Mapping[str, object]], Sequence[bool] | None]] | None = None,
+        idle: Sequence[str] = (),
+        by_layer: Mapping[str, Callable[[Mapping[str, object]], Sequence[int] | None]] | None = None,
     ) -> None:
         self.name = name
         self.title = title
@@ -51,16 +56,21 @@ class Architecture:
         self.relations = tuple(_relation(r) for r in relations)  # products of axes that are equal: "hidden = heads head_dim"
         self.fixed = dict(fixed or {})  # axes whose size is the architecture's own
         self.names = (name, *names)  # what configurations call it (model_type)
+        self.called = tuple(called)  # what bert4keras and bert4torch call it (model), where that is none of these
         self.variants = {k: dict(v) for k, v in (variants or {}).items()}
         self.heads = tuple(heads)
         self.config_counts = tuple(config_counts)  # counts that no tensor's name holds, only the configuration (shared layers)
         self.at_most = tuple(at_most)  # (a count that the weights hold, a config count): the first is never the greater
         self.signature = tuple(signature)  # (parameter, dimension, size) that tells it from one with the same names
+        self.usual = tuple(usual)  # the same of a size that it usually has, and others may have
+        self.extends = extends  # the architecture that it is the same as, where none of the modules is there that it has besides
         self.derivations = dict(derivations or {})  # how a derived tensor is computed: its stored shape (and values) -> a numpy array
         self.rank = rank  # where two architectures explain the same tensors equally well, the lower one is meant
         self.traits = dict(traits or {})
         self.asked = frozenset(required)  # canonical values that are never assumed besides those that the traits name
         self.kinds = dict(kinds or {})  # a switch of each layer ("moe@layer") -> how it stands in each by the canonical values
+        self.idle = tuple(idle)  # kinds whose tensors layers of the other kind may hold too: the model does not use them there
+        self.by_layer = dict(by_layer or {})  # axis of a size in each layer -> these sizes by the canonical values, where no key lists them
         self._tables: dict[str, Table] = {}
 
     @cached_property
@@ -79,6 +89,8 @@ class Architecture:
                     module.optional or suffix in module.switches,
                     module.switches.get(suffix, module.switch),
                     module.switch if suffix in module.switches else "",
+                    module.computed,
+                    module.whole,
                 )
         return out
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .architecture import Architecture
 from .layout import LayoutError, terms
-from .table import Row
+from .table import Row, Table
 from .templates import placeholders
 
 
@@ -12,7 +12,8 @@ def check(arch: Architecture) -> None:
     """Hold an architecture's tables against each other; LayoutError names the row that is wrong.
 
     Every parameter of a group that a dialect stores is held exactly once (or its absence is explained by `lacks`, or
-    it is tied, or its module is optional), no axis is lost, placeholders agree on both sides, and no two rows share a name.
+    it is tied, or its module is optional), no axis is lost, placeholders agree on both sides, and no two rows share a name unless they are
+    of different kinds of layers.
     """
     for switch in arch.kinds:
         if switch not in arch.layer_kinds:
@@ -21,12 +22,12 @@ def check(arch: Architecture) -> None:
         table = arch.table(dialect.name)
         where = f"{arch.name}/{dialect.name}"
         held: dict[str, Row] = {}
-        seen: set[str] = set()
+        seen: dict[str, list[Row]] = {}
         for row in table.rows:
             for name in row.names:
-                if name in seen:
+                if not all(_apart(table, row, other) for other in seen.get(name, ())):
                     raise LayoutError(f"{where}: two rows are named {name!r}")
-                seen.add(name)
+                seen.setdefault(name, []).append(row)
             if row.role in ("derived", "stray", "beside"):
                 continue
             for p in row.parts:
@@ -61,3 +62,11 @@ def check(arch: Architecture) -> None:
         for p, info in arch.params.items():
             if p not in held and info.group in groups and not (info.tied or info.optional or p in dialect.lacks):
                 raise LayoutError(f"{where}: no row holds {p!r}")
+
+
+def _apart(table: Table, row: Row, other: Row) -> bool:
+    """Whether two rows may have one name: where they are of different kinds of layers."""
+    if row.role != "param" or other.role != "param" or row.names != other.names:
+        return False
+    mine, theirs = table.kinds_of(row), table.kinds_of(other)
+    return bool(mine and theirs and not mine & theirs)

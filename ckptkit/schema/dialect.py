@@ -6,7 +6,7 @@ lies. Everything is data: reading and writing follow from it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple
 from .adjust import Adjust
@@ -73,7 +73,8 @@ class Lack(NamedTuple):
 
 
 class Key(NamedTuple):
-    """How a configuration key translates: `words` maps a value to the canonical one, `shift` is added when reading.
+    """How a configuration key translates: `words` maps a value to the canonical one, `shift` is added when reading; the number in the file
+    is `times` the canonical size.
     A size may have words too (true: 4); numbers that are none of them are themselves.
 
     A word that is a list in the file is a tuple here. With `more`, one key says several canonical values: each word's
@@ -90,6 +91,7 @@ class Key(NamedTuple):
     plus: str = ""
     more: tuple[str, ...] = ()
     unknown: tuple[object, ...] = ()
+    times: int = 1
 
 
 class Kit(NamedTuple):
@@ -136,18 +138,32 @@ class Writer(NamedTuple):
     beside: Mapping[str, Callable[[Mapping[str, object], Kit], dict[str, object] | None]] = {}
 
 
+class Whole(NamedTuple):
+    """What a form is like that has no room beyond its keys, so that what it cannot say and outputs depend on is refused.
+
+    `may`: canonical values that may go unsaid, since nothing is computed with them -> those that they may be (`...`: any). `conflicts`
+    gives, of all canonical values, those that its keys say otherwise or not at all: (canonical, why); `remarks` what a reader should know
+    of the others.
+    """
+
+    may: Mapping[str, object] = {}
+    conflicts: Callable[[Mapping[str, object]], Iterable[tuple[str, str]]] = lambda values: ()
+    remarks: Callable[[Mapping[str, object]], Iterable[tuple[str, str]]] = lambda values: ()
+
+
 class ConfigForm(NamedTuple):
     """A dialect's configuration file.
 
-    A key may lie in an object ("rope_parameters.rope_theta") and have alternatives ("rope_parameters.rope_theta | rope_theta"): all
-    are read, the first that is there counts, and what is written is spelled as the source was, else as the first. `marks` are keys with
-    a fixed value that say which form this is, written always; `implied` canonical values that the form takes for granted and cannot say;
-    `defaults` canonical values where a key is absent (in both, "=layers" is the value of another, "=4 hidden" a multiple of it,
-    "=hidden / heads" a quotient without a rest); `follows` canonical values that the original code computes from others where a
-    configuration does not say them; `also` further keys that a written file gets where nothing else sets them, or
-    functions of the canonical values; `usual` keys without a canonical meaning, and the value under which they change nothing of what the
-    model computes (`...`: any); `overruled` sizes in which configurations of this form are not trusted, and why: where the tensors differ
-    that is a warning.
+    A key may lie in an object ("rope_parameters.rope_theta") and have alternatives ("rope_parameters.rope_theta | rope_theta"): all are
+    read, the first that is there counts, and what is written is spelled as the source was, else as the first. `marks` are keys with a
+    fixed value that say which form this is, written always; `implied` canonical values that the form takes for granted and cannot say;
+    `defaults` canonical values where a key is absent (in both, "=layers" is the value of another, "=4 hidden" a multiple of it, "=hidden
+    / heads" a quotient without a rest, "=inputs - 1" a difference, "=count layer_types" the length of a list); `follows` canonical values
+    that the original code computes from others where a configuration does not say them; `also` further keys that a written file gets
+    where nothing else sets them, or functions of the canonical values; `usual` keys without a canonical meaning, and the value under
+    which they change nothing of what the model computes (`...`: any); `overruled` sizes in which configurations of this form are not
+    trusted, and why: where the tensors differ that is a warning.
+    `needs` are canonical values without which the form's own code computes another function: no model with others is written so.
     """
 
     filename: str  # what a conversion writes; "" where it goes into the weights file
@@ -158,10 +174,17 @@ class ConfigForm(NamedTuple):
     follows: Mapping[str, Callable[[Mapping[str, object]], object]] = {}
     also: Mapping[str, object] = {}
     usual: Mapping[str, object] = {}
+    needs: Mapping[str, object] = {}
     labels: bool = False  # names classes and labels as transformers does (architectures, id2label, dtype)
     overruled: Mapping[str, str] = {}
     reader: Reader = Reader()
     writer: Writer = Writer()
+    whole: Whole | None = None
+
+    def spec(self, canonical: str) -> str | Key:
+        """How this form says a canonical value; the canonical name where it does not."""
+        said = ((spec, (spec,) if isinstance(spec, str) else (spec.canonical, *spec.more)) for spec in self.keys.values())
+        return next((spec for spec, meant in said if canonical in meant), canonical)
 
 
 class Class(NamedTuple):
@@ -255,7 +278,8 @@ class Library(NamedTuple):
 
 class Dialect(NamedTuple):
     """One naming. `rows`: stored name template -> module, parameter, or (parameters..., layout). A name that begins
-    with `~` takes the prefix. ` | ` parts alternatives: the first is written, all are read.
+    with `~` takes the prefix. ` | ` parts alternatives: the first is written, all are read. A remark after ` # ` tells two rows of one name
+    apart, which are of different kinds of layers.
 
     `lacks`: parameters it has no place for. `limits`: axes that have one size in this naming, and why: others are refused.
     """

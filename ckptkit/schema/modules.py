@@ -18,6 +18,8 @@ class Module(NamedTuple):
     optional: bool = False  # absent or present, as a whole
     switch: str = ""  # "gated" or "not gated": there exactly where the switch says so (see `when`)
     switches: Mapping[str, str] = {}  # suffix -> the switch of a single parameter of it (a bias that some models have)
+    computed: bool = False  # a buffer: its library saves it, and where a checkpoint has none it computes it
+    whole: bool = False  # holds whole numbers
 
 
 def _wrap(axes: str) -> str:
@@ -52,6 +54,16 @@ def param(axes: str, *, group: str = "core", tied: str | None = None, optional: 
     return Module("param", (("", axes),), group, {"": tied} if tied else {}, optional)
 
 
+def buffer(axes: str) -> Module:
+    """A parameter that does not train: saved with the rest, and computed by its library where a checkpoint has none."""
+    return Module("param", (("", axes),), computed=True, optional=True)
+
+
+def index(axes: str) -> Module:
+    """A table of whole numbers, such as the experts of every word."""
+    return param(axes)._replace(whole=True)
+
+
 def when(switch: str, module: Module) -> Module:
     """A module that is there in every layer where a switch is on ("gated") or off ("not gated"), and else nowhere.
 
@@ -72,6 +84,8 @@ class Param(NamedTuple):
     optional: bool
     switch: str = ""
     within: str = ""  # of a parameter with a switch of its own: the switch of its module
+    computed: bool = False
+    whole: bool = False
 
     @property
     def is_required_core(self) -> bool:
@@ -86,6 +100,7 @@ class Canonical(Protocol):
     names: tuple[str, ...]
     modules: dict[str, Module]
     signature: tuple[tuple[str, int, int], ...]
+    usual: tuple[tuple[str, int, int], ...]
     heads: tuple[str, ...]
     rank: int
     traits: dict[str, object]

@@ -57,6 +57,20 @@ class Table:
         return {p: (r, i) for r in self.rows if r.role == "param" for i, p in enumerate(r.parts)}
 
     @cached_property
+    def twins(self) -> dict[int, tuple[Row, ...]]:
+        """Rows of one name in layers of different kinds: the id of each -> all of them. `match` gives the first."""
+        named: dict[str, list[Row]] = {}
+        for row in self.rows:
+            if row.role == "param":
+                named.setdefault(row.names[0], []).append(row)
+        return {id(r): tuple(rows) for rows in named.values() if len(rows) > 1 for r in rows}
+
+    def kinds_of(self, row: Row) -> frozenset[str]:
+        """The kinds of layers that have a row's parameters: "moe@layer", "not moe@layer"; none where all layers have them."""
+        params = (self.arch.params[p] for p in row.parts)
+        return frozenset(w for p in params for w in (p.switch, p.within) if "@" in w)
+
+    @cached_property
     def groups(self) -> frozenset[str]:
         """The groups that this dialect has a place for."""
         return frozenset(self.arch.params[p].group for p in self.by_param)
@@ -174,7 +188,7 @@ def _alternative(row: Row, slots: tuple[str, ...]) -> _Alternative:
 
 
 def _split_key(key: str) -> tuple[list[str], bool]:
-    names = [n.strip() for n in key.split(" | ")]
+    names = [n.strip() for n in key.partition(" # ")[0].split(" | ")]
     prefixed = names[0].startswith("~")
     return [n.removeprefix("~") for n in names], prefixed
 

@@ -64,12 +64,14 @@ class Traits(NamedTuple):
     latent_eps: object = 1e-6  # of the norms inside low-rank attention
     parallel: object = False  # attention and feed-forward side by side, both of what came in
     residual_normed: object = False  # what comes out is added to what the norm gave, not to what came in
+    skip_scale: object = 1.0  # of what it is added to
     residual_scale: object = 1.0  # of what attention and feed-forward give
     residual_depth: object = 0.0  # and that, over the root of the number of layers
     embedding_scale: object = 1.0  # of the words; "root": the root of their width
     logit_scale: object = 1.0
     logit_divisor: object = 1.0
     logit_width: object = 0.0  # and logits are divided by the hidden width over that
+    head_normed: object = False  # the rows of the head of words are taken at unit length (Baichuan 2)
     logit_cap: object = 0.0  # cap * tanh(x / cap)
     score_scale: object = 0.0  # what scores are multiplied by; 0: as `scaled` says
     score_scale_of: object = 0.0  # a number by whose root they are divided
@@ -88,6 +90,13 @@ class Traits(NamedTuple):
     # all | sliding | sliding_or_no_window | listed (by no_rope_layers or its interval) | asked (by position_embedding_type "rope"): the
     # layers that are turned
     rotary_in: str = "all"
+    rotary_planes: int = 1  # 2: each half of a head is turned by a position of its own (ChatGLM: see `masks.planes`)
+    rotary_dtype: str = ""  # what the rates are rounded to: "float16"
+    # the token before which all positions see each other, and those whose places all later ones share in the first plane, the first of them
+    # that is there; None: there is none
+    prefix: object = None
+    slot: object = None
+    other_slot: object = None
     rotary_size: object = 0  # how many columns of a head are turned, where no share of it says so
     window: object = 0  # how many positions, its own among them, a position sees in layers that slide
     window_kind: str = "past"  # past | chunk: what came before it, or what is in its own chunk of the input
@@ -135,7 +144,7 @@ OPTIONS: dict[str, object] = {
     "expert_limit": 0.0, "expert_slope": 1.0, "latent_eps": 1e-6, "limited": True,
     "router_noise": 0.0,
     "residual_depth": 0.0, "logit_width": 0.0, "unit_heads": False, "temperature": False, "temperature_floor": 1.0,
-    "temperature_scale": 0.0,
+    "temperature_scale": 0.0, "head_normed": False, "prefix": None, "slot": None, "other_slot": None, "skip_scale": 1.0,
     "state_groups": 1, "state_eps": 0.0, "step_limit": None, "index_count": 0,
 }  # fmt: skip
 # what outputs depend on and no form has a value for: it is not taken for switched off where a configuration leaves it out
@@ -157,6 +166,8 @@ ASKED = frozenset(
         "temperature_scale",
         "state_groups",
         "index_count",
+        "head_normed",
+        "prefix",
     )
 )
 MEANT: dict[str, Mapping[object, str]] = {  # words that a configuration says by yes or no
@@ -176,6 +187,7 @@ WORDS: dict[str, frozenset[str]] = {
     "pairs": frozenset(("half", "interleaved")),
     "index_pairs": frozenset(("half", "interleaved")),
     "mixer": frozenset(("", "mamba", "mamba2", "delta", "convolution")),
+    "rotary_dtype": frozenset(("", "float16")),
     "rotary_in": frozenset(("all", "sliding", "sliding_or_no_window", "listed", "asked")),
     "router": frozenset(("softmax", "softmax_chosen", "sigmoid", "sigmoid_input", "two_rounds")),
     "group_score": frozenset(("two", "best")),

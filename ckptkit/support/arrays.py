@@ -31,9 +31,12 @@ def numpy_dtype(name: str) -> np.dtype[np.generic]:
 
 
 def from_bytes(raw: bytes, spec: TensorSpec) -> NDArray[np.generic]:
-    """A read-only array over `raw`. Raises CorruptError if the length is not the spec's."""
+    """A read-only array over `raw`. Raises CorruptError if the length is not the spec's, or no array can have its shape."""
     import numpy as np
 
     if len(raw) != spec.nbytes:
         raise CorruptError(f"{len(raw)} bytes where {spec.dtype} {list(spec.shape)} needs {spec.nbytes}")
-    return np.frombuffer(raw, numpy_dtype(spec.dtype)).reshape(spec.shape)
+    try:
+        return np.frombuffer(raw, numpy_dtype(spec.dtype)).reshape(spec.shape)
+    except ValueError:
+        raise CorruptError(f"no array can have the shape {list(spec.shape)}") from None

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from .._typing import TYPE_CHECKING, NamedTuple
 from ..errors import FindingsError, UsageError
 from ..findings import Finding
+from ..graph.evidence import refuse_doubt
 from ..graph.examine import Subject, examine
 from ..graph.reading import AS_FOUND, Reading
 from ..graph.survey import survey
@@ -74,18 +75,18 @@ def convert(
     """Write the checkpoint at `source` to `target` in dialect `to` (None, or a container's name: names stay) and `container` (None:
     the dialect's own).
 
-    `target` is a directory, or one file if it ends like one of the container's and the container is a single file.
-    `reading`, or its fields as keywords (config, architecture, dialect, part, given; `container` is the target's), overrule what would
-    be found; `given`: canonical values that nothing else says ({"heads": 16}). `dtypes`: (glob, dtype) pairs; `drop`: head groups to
-    leave out, and globs of stored names; `max_shard_size` and `max_memory` in bytes; `check` verifies the source's checksums and reads
-    back what was written, with check="reference" also by the format's own library; `on_overflow` (error, clip, keep) and `sync` are the
-    engine's; `force` converts in spite of error findings. `init_missing`: parameters that the source lacks start as the
-    architecture's authors have them start; `add`: so do heads that it lacks; `resize_vocab`: so do further rows of the vocabulary (or
-    rows are left out); all of it by `seed`, the same values as `build_transformer_model` gives, listed in the findings and the
-    ledger. `renew`: names and configuration are written anew though the naming stays (of an architecture that has one naming only,
-    they stay); `names_only`: where nothing says the configuration none is written, instead of asking for what it lacks. `dequantize`:
-    packed weights are decoded; else their parts move bit for bit. `quantize`: weights are packed so ("fp8-block", "q8_0"), but for
-    those that fit a glob of `keep`. Raises FindingsError, UndecidedError, UsageError, ... (`errors`).
+    `target` is a directory, or one file if it ends like one of the container's and the container is a single file. `reading`, or its
+    fields as keywords (config, architecture, dialect, scope, part, given; `container` is the target's), overrule what would be found;
+    `given`: canonical values that nothing else says ({"heads": 16}). `dtypes`: (glob, dtype) pairs; `drop`: head groups to leave out, and
+    globs of stored names; `max_shard_size` and `max_memory` in bytes; `check` verifies the source's checksums and reads back what was
+    written, with check="reference" also by the format's own library; `on_overflow` (error, clip, keep) and `sync` are the engine's;
+    `force` converts in spite of error findings. `init_missing`: parameters that the source lacks start as the architecture's authors have
+    them start; `add`: so do heads that it lacks; `resize_vocab`: so do further rows of the vocabulary (or rows are left out); all of it
+    by `seed`, the same values as `build_transformer_model` gives, listed in the findings and the ledger. `renew`: names and configuration
+    are written anew though the naming stays (of an architecture that has one naming only, they stay); `names_only`: where nothing says
+    the configuration none is written, instead of asking for what it lacks. `dequantize`: packed weights are decoded; else their parts
+    move bit for bit. `quantize`: weights are packed so ("fp8-block", "q8_0"), but for those that fit a glob of `keep`. Raises
+    FindingsError, UndecidedError, UsageError, ... (`errors`).
     """
     from ..engine.replaceable import check_target
     from ..engine.run import run
@@ -102,6 +103,8 @@ def convert(
     with paused(), examine(src, reading.but(**words, drop=(*reading.drop, *globs))) as subject:
         request = choose_target(subject, wanted, dst)
         findings = _refuse_errors(subject, wanted, request, src, integrity=bool(check) and not dry_run, force=force)
+        if request.dialect is not None and not (names_only and request.dialect is subject.graph.dialect):
+            refuse_doubt(subject.graph.recognition, src, "what is written")
         planned = make_plan(subject, request, survey(subject, request.dialect))
         done = Conversion(
             planned.plan, planned.ledger, (*findings, *planned.findings), planned.contents.classes, None, planned.contents.config

@@ -18,6 +18,7 @@ from ..comparison.left_out import not_compared, other_keys
 from ..engine.casts import cast
 from ..errors import EXIT_FINDINGS, EXIT_OK, EXIT_UNDECIDED
 from ..graph.examine import Subject, examine
+from ..graph.examine_two import examine_two
 from ..support.arrays import numpy_dtype
 from ..support.name_text import natural
 from ..support.threads import on_threads
@@ -102,7 +103,10 @@ def diff(
     says how to take a tensor apart.
     """
     with ExitStack() as stack:
-        x, y = (s if isinstance(s, Subject) else stack.enter_context(examine(s)) for s in (a, b))
+        if isinstance(a, Subject) or isinstance(b, Subject):
+            x, y = (s if isinstance(s, Subject) else stack.enter_context(examine(s)) for s in (a, b))
+        else:
+            x, y = (stack.enter_context(s) for s in examine_two(a, b))
         return _diff(x, y, atol, rtol, metadata, jobs)
 
 

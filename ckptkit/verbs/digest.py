@@ -53,9 +53,9 @@ def digest(
 ) -> Digest:
     """The canonical digest of the checkpoint at `path`: `whole`, and `parameters` one by one. Reads all weights once.
 
-    `reading`, or its fields as keywords (config, container, architecture, dialect, part, given), overrule what would be found; `given` are
-    canonical values that nothing says ({"vocab": 40478}). Raises CheckpointError, UndecidedError where nothing says how to take a tensor
-    apart.
+    `reading`, or its fields as keywords (config, container, architecture, dialect, scope, part, given), overrule what would be
+    found; `given` are canonical values that nothing says ({"vocab": 40478}). Raises CheckpointError, UndecidedError where nothing says
+    how to take a tensor apart.
     """
     from ..graph.examine import examine
 

@@ -64,7 +64,7 @@ def fix(
 ) -> Fixed:
     """Write the checkpoint at `source`, repaired, to `target`. Raises FindingsError where something remains that is an error.
 
-    `reading`, or its fields as keywords (config, container, architecture, dialect, part, given), overrule what would be found.
+    `reading`, or its fields as keywords (config, container, architecture, dialect, scope, part, given), overrule what would be found.
     """
     reading = reading.but(**words)
     src = os.fspath(source)

@@ -52,6 +52,7 @@ class Inspection(NamedTuple):
     prefix: str  # what was set apart before every name
     architecture: str | None
     architecture_title: str | None
+    cousins: tuple[str, ...]  # architectures that it could be as well: nothing says which
     dialect: str | None
     dialect_title: str | None
     variant: str | None
@@ -117,8 +118,8 @@ def inspect(
 
 
 def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tuple[TensorRow, ...], *, named: bool) -> Inspection:
+    from ..rules.expectations import variants
     from ..rules.run import run_rules
-    from .validate import variants
 
     ck, r = s.checkpoint, s.graph.recognition
     title = container_by_name(ck.container).TITLE
@@ -164,6 +165,7 @@ def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tupl
         prefix=r.wrapper + r.prefix if r is not None else "",
         architecture=r.architecture.name if r is not None else None,
         architecture_title=r.architecture.title if r is not None else None,
+        cousins=r.cousins if r is not None else (),
         dialect=r.dialect.name if r is not None else None,
         dialect_title=r.dialect.title if r is not None else None,
         variant=variant,
@@ -370,7 +372,7 @@ def summarise(value: object, depth: int) -> object:
 def to_json(i: Inspection) -> dict[str, object]:
     """The inspection as JSON data: a schema_version, keys in a stable order, tensors in natural order."""
     rows = i.sorted()
-    architecture = {"name": i.architecture, "title": i.architecture_title}
+    architecture = {"name": i.architecture, "title": i.architecture_title, "cousins": list(i.cousins)}
     return {
         "schema_version": SCHEMA_VERSION,
         "path": i.path,

@@ -16,7 +16,7 @@ from ..errors import CheckpointError, printable
 from ..findings import Finding
 from ..graph.examine import Subject
 from ..graph.reading import AS_FOUND, Reading
-from ..graph.recognize import Recognition
+from ..graph.recognition import Recognition
 from ..support.name_text import collapse, natural
 from ..support.strict_json import read_json
 from .digest import PREFIX, Digest, canonical_digest
@@ -52,7 +52,7 @@ def files_of(subject: Subject) -> dict[str, str]:
 def lock(path: str | os.PathLike[str], *, reading: Reading = AS_FOUND, **words: Unpack[Words]) -> str:
     """The text of a lock file of the checkpoint at `path`: schema, digests of every parameter and of every file.
 
-    `reading`, or its fields as keywords (config, container, architecture, dialect, part, given), overrule what would be found.
+    `reading`, or its fields as keywords (config, container, architecture, dialect, scope, part, given), overrule what would be found.
     `validate --lock` (or a policy's `lock`) says later what has changed. Raises CheckpointError.
     """
     from ..graph.examine import examine

@@ -53,7 +53,7 @@ def validate(
 
     `expect` holds what the caller wants to be true ({"layers": "24"}); `integrity` reads the weights to hold checksums
     and ties against the bytes, `values` (as `integrity`, if not said) to look at every value. `reading`, or its fields as keywords
-    (config, container, architecture, dialect, part, given), overrule what would be found. The report's checkpoint is closed.
+    (config, container, architecture, dialect, scope, part, given), overrule what would be found. The report's checkpoint is closed.
     """
     wanted = parse_expectations(expect or {})
     with examine(path, reading.but(**words)) as subject:

@@ -19,6 +19,7 @@ from ..comparison.left_out import beyond_unlike, beyond_words, not_compared
 from ..comparison.pair import Difference, Level, Pair, Step
 from ..errors import EXIT_FINDINGS, EXIT_OK, EXIT_UNDECIDED, CheckpointError, LoadError, UndecidedError, UsageError
 from ..graph.examine import Subject, examine
+from ..graph.examine_two import examine_two
 from ..graph.reading import AS_FOUND, Reading
 from ..support.name_text import collapse
 
@@ -74,7 +75,7 @@ def verify(
     rebuild `a` and `b` ("torch", "keras"; one name: both; none: whichever is installed, PyTorch first). `atol`, `rtol`: allowed
     instead of the exact comparison. `probes`: how many made inputs, or an .npz file of them. `casts`: single tensors of `b`
     may have been rounded to their dtype. `without`: heads to leave out of account. `reading`, or its fields as keywords (config, container,
-    architecture, dialect, part, given, drop), overrule what would be found of `a`; `reading_b` of `b` (if it is not said: the same
+    architecture, dialect, scope, part, given, drop), overrule what would be found of `a`; `reading_b` of `b` (if it is not said: the same
     architecture, part and given values, with the configuration `config_b`).
     Raises CheckpointError where one cannot be read or does not fit its configuration.
     """
@@ -88,9 +89,10 @@ def verify(
         )
     say = progress or (lambda _text: None)
     reading = reading.but(**words)
-    other = reading._replace(config=config_b, container=None, dialect=None, drop=()) if reading_b is None else reading_b
+    other = reading._replace(config=config_b, container=None, dialect=None, scope=None, drop=()) if reading_b is None else reading_b
     part = reading.part
-    with _open(a, reading) as one, _open(b, other) as two:
+    examined = examine_two(a, b, reading, other, _open)
+    with examined[0] as one, examined[1] as two:
         if part and not any(_has_part(s, part) for s in (one, two)):
             raise UsageError(f"--part {part}: neither side has such a part", path=os.fspath(a))
         pair = Pair(one, two, atol, rtol, casts, frozenset(without))

@@ -14,13 +14,8 @@ from safetensors.numpy import load_file, save_file
 import ckptkit
 
 transformers = pytest.importorskip("transformers")
-import torch  # noqa: E402
+from families import EXPERTS, SMALL, holds, model, settings_tied  # noqa: E402
 
-SMALL: dict[str, Any] = {
-    "vocab_size": 97, "hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 3, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "max_position_embeddings": 64, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
-}  # fmt: skip
-EXPERTS: dict[str, Any] = {"num_experts_per_tok": 2, "moe_intermediate_size": 20}
 GPT: dict[str, Any] = {"vocab_size": 97, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64, "bos_token_id": 1, "eos_token_id": 2}
 LATENT: dict[str, Any] = {"q_lora_rank": 18, "kv_lora_rank": 14, "qk_nope_head_dim": 10, "qk_rope_head_dim": 6, "v_head_dim": 12}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -53,51 +48,10 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 
-def model(model_type: str, settings: dict[str, Any], folder: Path) -> dict[str, torch.Tensor]:
-    """Save a model of random weights as transformers does; its state in memory."""
-    torch.manual_seed(3)
-    config = transformers.AutoConfig.for_model(model_type, **settings)
-    made = transformers.AutoModelForCausalLM.from_config(config)
-    with torch.no_grad():
-        for p in made.parameters():
-            p.add_(torch.randn_like(p) * 0.02)
-    made.save_pretrained(folder)
-    return {k: v.detach().clone().contiguous() for k, v in made.state_dict().items()}
-
-
 @pytest.mark.parametrize("model_type", CASES)
 def test_a_model_of_transformers_is_known_whole_and_wrong_where_it_is_made_wrong(model_type: str, tmp_path: Path) -> None:
     name, settings = CASES[model_type]
-    state = model(model_type, settings, tmp_path / "disk")
-    report = ckptkit.validate(tmp_path / "disk")
-    assert report.subject.architecture is not None and report.subject.architecture.name == name
-    assert report.subject.graph.counts["layers"] == 3 and not report.subject.graph.of_role("unexplained")
-    assert report.exit_code == 0, report.findings
-    # the form in memory is read, and written as the form on disk to the bit
-    memory = tmp_path / "memory"
-    memory.mkdir()
-    ties = {k for k in state if k == "lm_head.weight" and settings_tied(tmp_path / "disk")}
-    save_file({k: v.numpy() for k, v in state.items() if k not in ties}, memory / "model.safetensors")
-    (memory / "config.json").write_text((tmp_path / "disk" / "config.json").read_text())
-    ckptkit.convert(memory, tmp_path / "back", to="hf")
-    want, got = load_file(tmp_path / "disk" / "model.safetensors"), load_file(tmp_path / "back" / "model.safetensors")
-    assert want.keys() == got.keys()
-    for n in want:
-        assert want[n].tobytes() == got[n].tobytes() and want[n].shape == got[n].shape, n
-    # a layer more in the configuration, and a tensor less in the weights
-    raw = json.loads((tmp_path / "disk" / "config.json").read_text())
-    key = next(k for k in ("num_hidden_layers", "n_layer", "num_layers") if k in raw)
-    (memory / "config.json").write_text(json.dumps({**raw, key: 4}))
-    said = [f.message for f in ckptkit.validate(memory).findings if f.rule == "layers" and f.severity == "error"]
-    assert len(said) == 1 and " 4 " in said[0] and " 3 " in said[0]
-    gone = sorted(n for n in want if ".1." in n and n.endswith("weight"))[0]
-    save_file({n: v for n, v in want.items() if n != gone}, tmp_path / "disk" / "model.safetensors")
-    missing = [f.message for f in ckptkit.validate(tmp_path / "disk").findings if f.severity == "error"]
-    assert any(gone in m for m in missing), missing
-
-
-def settings_tied(folder: Path) -> bool:
-    return bool(json.loads((folder / "config.json").read_text()).get("tie_word_embeddings"))
+    holds(name, model_type, settings, tmp_path)
 
 
 def pairs_side_by_side(weight: np.ndarray, heads: int) -> np.ndarray:

@@ -16,7 +16,7 @@ import ckptkit
 from ckptkit.graph.reading import AS_FOUND, Reading
 
 HF, GOOGLE = made("bert-hf"), made("bert-google")
-FIELDS = {"config", "container", "architecture", "dialect", "part", "given", "drop"}
+FIELDS = {"config", "container", "architecture", "dialect", "scope", "part", "given", "drop"}
 
 
 def flags(command: str) -> set[str]:
@@ -26,12 +26,12 @@ def flags(command: str) -> set[str]:
 @pytest.mark.parametrize("command", ["inspect", "validate", "convert", "digest", "lock", "fix", "summary"])
 def test_every_command_that_reads_a_source_has_the_options(command: str) -> None:
     container = "--source-container" if command == "convert" else "--container"
-    assert {"--config", container, "--architecture", "--dialect", "--part", "--set"} <= flags(command)
+    assert {"--config", container, "--architecture", "--dialect", "--scope", "--part", "--set"} <= flags(command)
 
 
 @pytest.mark.parametrize("command", ["diff", "verify"])
 def test_every_command_that_reads_two_has_them_for_each(command: str) -> None:
-    each = {f"--{name}-{side}" for name in ("config", "container", "dialect") for side in "ab"}
+    each = {f"--{name}-{side}" for name in ("config", "container", "dialect", "scope") for side in "ab"}
     assert each | {"--config", "--architecture", "--part", "--set"} <= flags(command)
 
 

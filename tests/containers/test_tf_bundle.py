@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import load_file
 from tf_files import GOLDEN, NUMERIC, STRINGS, array, failed_checks, layout_of, save, write
 
+import ckptkit
 from ckptkit.containers import locate, open_checkpoint, tf_bundle
-from ckptkit.containers._tensorflow import bundle_entry, partitions, table
+from ckptkit.containers._tensorflow import bundle_entry, table
 from ckptkit.errors import CorruptError, NotFoundError, UsageError
 from ckptkit.tensors import TensorSpec
 
@@ -121,16 +123,18 @@ def test_partitioned_variables_of_the_saver_are_one_tensor(tmp_path, axis, exten
         assert not c.findings
 
 
-def test_a_tensor_of_very_many_runs_is_read_all_the_same(tmp_path, monkeypatch):
+def test_a_tensor_of_very_many_runs_is_read_and_converted_piece_by_piece(tmp_path):
     full = array("I32", (50, 4))
     halves = {"a": full[:, :1], "b": full[:, 1:]}
     tf.raw_ops.SaveV2(
         prefix=str(tmp_path / "m"), tensor_names=["x", "x"], shape_and_slices=["50 4 -:0,1", "50 4 -:1,3"], tensors=list(halves.values())
     )
-    monkeypatch.setattr(partitions, "_MAX_RUNS", 20)
     with open_checkpoint(tmp_path / "m") as c:
-        assert not c.tensors["x"].extents
+        assert len(c.tensors["x"].extents) == 100 and [b.offset for b in c.tensors["x"].boxes] == [(0, 0), (0, 1)]
         assert (c.array("x") == full).all()
+    done = ckptkit.convert(tmp_path / "m", tmp_path / "out.safetensors")
+    assert [(s.name, len(s.extents)) for s in done.plan.sources] == [("x[0:50, 0:1]", 1), ("x[0:50, 1:4]", 1)]
+    assert (load_file(tmp_path / "out.safetensors")["x"] == full).all()
 
 
 def test_merged_bundles_are_read_from_all_their_data_files(tmp_path):

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ckptkit.containers._pieces import joined
 from ckptkit.containers._tensorflow import partitions
 from ckptkit.containers._tensorflow import table as _table
 from ckptkit.errors import CheckpointError, CorruptError, LimitError
 from ckptkit.support import crc32c, protobuf
+from ckptkit.tensors import TensorSpec
 
 
 def read(data: bytes) -> list[tuple[bytes, bytes]]:
@@ -231,8 +233,7 @@ def test_slices_put_together_are_the_tensor(data):
         parts.append((tuple(cell), raw))
         data_file += raw
     partitions.cover(pieces, shape, "t", "d")
-    extents = partitions.join(pieces, shape, 4)
-    assert extents is not None
+    extents = joined("t", TensorSpec("I32", shape), partitions.boxes_of(pieces)).extents
     assert b"".join(data_file[e.offset : e.offset + e.length] for e in extents) == full.tobytes()
     assert partitions.assemble(parts, shape, 4) == full.tobytes()
     with pytest.raises(CorruptError, match="missing"):

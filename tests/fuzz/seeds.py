@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,12 +24,13 @@ _BY_SUFFIX = {
     "keras": (".keras",),
     "npz": (".npz",),
     "flax": (".msgpack",),
+    "gguf": (".gguf",),
 }
 _TABLE = bytes.fromhex("57fb808b247547db")  # the magic number at the end of a leveldb table
 
 
 def _files() -> Iterator[Path]:
-    for folder in ("hostile", "made", "golden"):
+    for folder in ("hostile", "made", "golden", "forms"):
         yield from sorted(p for p in (FIXTURES / folder).rglob("*") if p.is_file() and p.name not in ("manifest.json", "INDEX.json"))
 
 
@@ -92,12 +94,33 @@ def _made(target: str) -> list[bytes]:
         return [wrapper + state + bytes(8) + b"a.", b"\x80\x03]q\0."]
     if target == "tf_v1":
         return [_v1()]
+    if target == "packing":
+        return [_packed(p) for p in sorted((FIXTURES / "forms").glob("*/model.safetensors"))]
     if target == "gin":
         return [
             b"from __gin__ import dynamic_registration\n# a comment\nnum_layers = "
             b"12\nencoder/Unitransformer.d_model = 512\nf.x = @g()\nf.y = %num_layers\nf.z = (1, [2], {'a': None}, \\\n  'b')\n"
         ]
     return []
+
+
+def _packed(path: Path) -> bytes:
+    """A file of packed weights with what its configuration says of them in the metadata; no tensor of more than 8 KiB."""
+    raw = path.read_bytes()
+    end = 8 + int.from_bytes(raw[:8], "little")
+    head, data = json.loads(raw[8:end]), b""
+    config = path.parent / "config.json"
+    said = json.loads(config.read_text()) if config.exists() else {}
+    words = {k: v for k, v in said.items() if k in ("quantization_config", "quantization", "compression_config", "dtype", "torch_dtype")}
+    out: dict[str, object] = {"__metadata__": {"config": json.dumps(words)}}
+    for name, t in head.items():
+        begin, stop = t["data_offsets"] if name != "__metadata__" else (0, 1 << 20)
+        if stop - begin <= 8192:
+            out[name] = {**t, "data_offsets": [len(data), len(data) + stop - begin]}
+            data += raw[end + begin : end + stop]
+    text = json.dumps(out).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data
 
 
 def _v1() -> bytes:

@@ -19,13 +19,15 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from ckptkit.configuration.quantization import quantization_of
 from ckptkit.configuration.read import RawConfig, declared_name, interpret
-from ckptkit.containers import Checkpoint, _sharding, flax, hdf5, joblib, keras, npz, safetensors, tf_bundle, tf_v1, torch
+from ckptkit.containers import Checkpoint, _sharding, flax, gguf, hdf5, joblib, keras, npz, safetensors, tf_bundle, tf_v1, torch
 from ckptkit.containers._pickle import interpreter
 from ckptkit.containers._tensorflow import table
 from ckptkit.containers._wire import npy_header
 from ckptkit.containers.torch import state_dict
 from ckptkit.errors import CheckpointError, printable
+from ckptkit.graph.packed_weights import group_packed
 from ckptkit.limits import LIMITS
 from ckptkit.support import strict_json
 from ckptkit.support.gin import bindings
@@ -308,6 +310,40 @@ def fuzz_flax(data: bytes) -> None:
     _opens(FOLDER.put("flax_model.msgpack", data), flax.open)
 
 
+def fuzz_gguf(data: bytes) -> None:
+    """A GGUF file; what is packed in it is decoded."""
+    path = FOLDER.put("model.gguf", data)
+    try:
+        checkpoint = gguf.open(path)
+    except CheckpointError as e:
+        refused(e, path)
+        return
+    _unpacked(checkpoint, None)
+    accepted(checkpoint)
+
+
+def fuzz_packing(data: bytes) -> None:
+    """A safetensors file of packed weights, whose metadata holds what a configuration would say of them ("config", a JSON text)."""
+    path = FOLDER.put("packed.safetensors", data)
+    try:
+        checkpoint = safetensors.open(path)
+        config = strict_json.loads(dict(checkpoint.metadata).get("config", "{}").encode(), what="the configuration", path=path)
+    except CheckpointError as e:
+        refused(e, path)
+        return
+    _unpacked(checkpoint, config if isinstance(config, dict) else None)
+    accepted(checkpoint)
+
+
+def _unpacked(checkpoint: Checkpoint, config: dict[str, object] | None) -> None:
+    """Put packed weights in the place of their parts; what is wrong with the parts is a fault that can be printed."""
+    total = sum(t.spec.nbytes for t in checkpoint.tensors.values())
+    for fault in group_packed(checkpoint, quantization_of(config, "config.json", FOLDER.path)).faults:
+        assert fault.message and fault.stored, fault
+    logical = [t for t in checkpoint.tensors.values() if t.read is not None]
+    assert all(t.spec.numel <= 64 * total + 64 for t in logical), "a weight is larger than its parts can say"
+
+
 def fuzz_gin(data: bytes) -> None:
     """An operative_config.gin."""
     bindings(data.decode("utf-8", "replace"))
@@ -320,6 +356,8 @@ TARGETS: dict[str, Target] = {  # the most dangerous first
     "tf_v2": fuzz_tf_v2,
     "tf_v1": fuzz_tf_v1,
     "safetensors": fuzz_safetensors,
+    "gguf": fuzz_gguf,
+    "packing": fuzz_packing,
     "json": fuzz_json,
     "config": fuzz_config,
     "npy": fuzz_npy,

@@ -7,7 +7,8 @@ import tiny
 
 from ckptkit.arch import architectures
 from ckptkit.errors import UsageError
-from ckptkit.graph.recognize import Question, Recognition, recognize
+from ckptkit.graph.recognition import Question, Recognition
+from ckptkit.graph.recognize import recognize
 from ckptkit.schema import Architecture, placeholders
 
 Shapes = dict[str, tuple[int, ...]]

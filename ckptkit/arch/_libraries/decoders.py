@@ -24,6 +24,7 @@ from ckptkit.schema import (
     Files,
     Key,
     Module,
+    Reader,
     embedding,
     linear,
     norm,
@@ -33,6 +34,7 @@ from ckptkit.schema import (
 
 Rows = Mapping[str, str | tuple[str, ...]]
 Values = Mapping[str, object]
+Unfold = Callable[[Values], "dict[str, object] | None"]
 
 H = "~layers.{layer}."
 
@@ -349,17 +351,33 @@ def classes(stem: str, *, score: bool = True) -> tuple[Class, ...]:
     return (*of_words, Class(f"{stem}ForSequenceClassification", frozenset({"score"}))) if score else of_words
 
 
+def unfolding(keys: Mapping[str, str | Key], model_type: str, pairs: str, own: Unfold | None) -> Unfold:
+    """What makes a form's own settings of bert4torch's, which say `model`; upon them, and upon those of others, `own` is applied."""
+
+    def unfold(raw: Values) -> dict[str, object] | None:
+        if not isinstance(raw.get("model"), str):
+            return own(raw) if own is not None else None
+        from ckptkit.arch._libraries.bert4torch_keys import in_form
+
+        said = in_form(raw, keys, model_type, pairs)
+        said = (own(said) if own is not None else None) or said
+        return {k: v for k, v in said.items() if k != "model"}
+
+    return unfold
+
+
 def hf(
     model_type: str, stem: str, modules: Mapping[str, Module], *, names: Mapping[str, str] = {},
     rows: Mapping[str, str | tuple[str, ...]] = {}, keys: Mapping[str, str | Key] = {}, without: Sequence[str] = (),
     defaults: Mapping[str, object] = {}, implied: Mapping[str, object] = {}, also: Mapping[str, object] = {},
     sizes: Mapping[str, str | Key] = SIZES, positions: Mapping[str, str | Key] = ROPE, eps: str = "rms_norm_eps", act: str = "hidden_act",
-    prefixes: tuple[str, ...] = PREFIXES, besides: Besides | None = None, usual: Mapping[str, object] = {},
-    **more: object,
+    prefixes: tuple[str, ...] = PREFIXES, besides: Besides | None = None, usual: Mapping[str, object] = {}, unfold: Unfold | None = None,
+    pairs: str = "half", **more: object,
 ) -> Dialect:  # fmt: skip
     """A family's disk form in transformers. `names`: of modules whose name is not the usual; `rows`: what holds other than one module,
     instead of the rows of those; `keys`: further ones, and `without` those (canonical) that it does not have; `sizes`, `positions`: other
-    keys than the usual; `eps`, `act`: the keys of the norms' epsilon and of the activation ("": none); `usual`: see `ConfigForm`."""
+    keys than the usual; `eps`, `act`: the keys of the norms' epsilon and of the activation ("": none); `usual`: see `ConfigForm`; `unfold`:
+    what the family's code makes of its settings; `pairs`: how it turns a head's columns."""
     own = {**NAMES, **names}
     held = {p.rpartition(".")[0] if p not in modules else p for v in rows.values() for p in (v[:-1] if isinstance(v, tuple) else (v,))}
     form: dict[str, str | Key] = {
@@ -369,6 +387,7 @@ def hf(
         **({act: Key("activation", words=ACTIVATIONS)} if act else {}),
     }
     form |= {**({eps: "norm_eps"} if eps else {}), **keys}
+    read = {k: v for k, v in form.items() if (v if isinstance(v, str) else v.canonical) not in without}
     return Dialect(
         name="hf",
         title="transformers (PyTorch)",
@@ -380,7 +399,8 @@ def hf(
         files=Files(metadata={"format": "pt"}),
         config=ConfigForm(
             filename="config.json",
-            keys={k: v for k, v in form.items() if (v if isinstance(v, str) else v.canonical) not in without},
+            keys=read,
+            reader=Reader(unfold=unfolding(read, model_type, pairs, unfold)),
             labels=True,
             marks={"model_type": model_type},
             defaults={k: v for k, v in {**DEFAULTS, **defaults}.items() if k not in without},
@@ -421,4 +441,8 @@ def decoder(name: str, title: str, modules: Mapping[str, Module], *dialects: Dia
         "relations": ("head_dim = two half",) if pairs else (),
         "fixed": {"two": 2} if pairs else {},
     }
+    if any(d.name == "gguf" for d in dialects):
+        from ckptkit.arch._libraries.gguf_rope import DERIVATIONS
+
+        said["derivations"] = DERIVATIONS
     return Architecture(name=name, title=title, modules=modules, dialects=dialects, **{**said, **more})  # type: ignore[arg-type]

@@ -1,19 +1,28 @@
 """How llama.cpp names the tensors of a GGUF file, and the keys that say the rest: its `gguf` dialects of today's decoders and of others.
 
-Sources: gguf-py `constants.py` and `tensor_mapping.py`, convert_hf_to_gguf.py of llama.cpp. Dimensions are row-major here. Experts
-are stacked. Llama's queries and keys have their rotary pairs side by side, those of the others lie apart as in transformers: the
-architecture's key decides it. Gemma's norms are stored as they are used. A key is nested here by its dots
-("llama.attention.head_count"); a float32 is the shortest decimal that it is.
+Sources: gguf-py `constants.py` and `tensor_mapping.py`, convert_hf_to_gguf.py and src/models of llama.cpp. Dimensions are row-major here.
+Experts are stacked. Llama's queries and keys have their rotary pairs side by side, those of the others lie apart as in transformers: the
+architecture's key decides it. Gemma's norms are stored as they are used. `gguf_keys` has how keys are read and written, `gguf_rope` what
+becomes of rotary positions. What llama.cpp's code of an architecture would compute otherwise is refused (`Whole`).
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from ckptkit.arch._libraries.decoder_words import D, E, may
-from ckptkit.schema import TORCH, ConfigForm, Dialect, Files, Key, Module, Reader, Writer
+from ckptkit.arch._libraries.gguf_keys import DERIVED, MARK, PERIODS, ROOM, read_keys, write_keys
+from ckptkit.arch._libraries.gguf_rope import conflicts as rope_conflicts
+from ckptkit.arch._libraries.gguf_rope import keys as rope_keys
+from ckptkit.arch._libraries.gguf_rope import remarks as rope_remarks
+from ckptkit.arch._libraries.gguf_rope import tables
+from ckptkit.arch._libraries.gguf_rope import written as rope_written
+from ckptkit.schema import TORCH, Besides, ConfigForm, Dialect, Files, Key, Module, Reader, Writer
+from ckptkit.schema.dialect import Whole
+from ckptkit.schema.sliding import slides, whole
 
+Values = Mapping[str, object]
+Said = Iterable[tuple[str, str]]
 B = "blk.{layer}."
 NAMES: Mapping[str, str] = {
     "embeddings.word": "token_embd",
@@ -40,108 +49,15 @@ NAMES: Mapping[str, str] = {
 }
 DENSE = (D + "ffn.gate", D + "ffn.up", D + "ffn.output")  # which families that have experts in every layer have no place for
 PAIRED = {D + "attention.query": "heads", D + "attention.key": "kv_heads"}
-FLOATS = ("freq_base", "layer_norm_rms_epsilon", "layer_norm_epsilon", "scale", "factor", "logit_softcapping", "expert_weights_scale")
-ARCHITECTURE = "general.architecture"
-MARK = "gguf_architecture"  # a key of its own, since marks are not nested
-ROOM = "gguf"  # the object that holds the others, so that they are no other form's
-CLASSES = {
-    "gpt2": "GPT2LMHeadModel",
-    "t5": "T5ForConditionalGeneration",
-    "llama": "LlamaForCausalLM",
-    "qwen2": "Qwen2ForCausalLM",
-    "qwen3": "Qwen3ForCausalLM",
-    "gemma": "GemmaForCausalLM",
-    "gemma2": "Gemma2ForCausalLM",
-    "gemma3": "Gemma3ForCausalLM",
-    "phi3": "Phi3ForCausalLM",
-    "qwen2moe": "Qwen2MoeForCausalLM",
-    "qwen3moe": "Qwen3MoeForCausalLM",
-}  # what llama.cpp runs them as, whichever groups are stored
-
-
-def shortest(value: float) -> float:
-    """The shortest decimal that is this float32: 1e-06 for 9.999999974752427e-07."""
-    try:
-        raw = struct.pack("<f", value)
-    except OverflowError:
-        return value
-    for digits in range(1, 9):
-        near = float(f"{value:.{digits}g}")
-        if struct.pack("<f", near) == raw:
-            return near
-    return value
-
-
-def read_keys(extras: Mapping[str, object]) -> dict[str, object] | None:
-    """The keys of a GGUF file as nested settings, without the vocabulary; None where there are none."""
-    kept = extras.get("gguf")
-    if not isinstance(kept, Mapping):
-        return None
-    from ckptkit.containers.gguf.header import ARRAY, STRING, Value
-
-    out: dict[str, object] = {}
-    for name, value in kept.items():
-        if not isinstance(value, Value) or name.startswith("tokenizer.") or not isinstance(name, str):
-            continue
-        plain = value.value
-        if value.type == ARRAY:
-            if not isinstance(plain, tuple) or value.item in (STRING, ARRAY):
-                continue
-            plain = [shortest(v) for v in plain] if value.item == 6 else list(plain)
-        elif value.type == 6:
-            plain = shortest(plain)
-        at = out
-        *path, last = name.split(".")
-        for step in path:
-            inner = at.setdefault(step, {})
-            if not isinstance(inner, dict):
-                break
-            at = inner
-        else:
-            at[last] = plain
-    if not out:
-        return None
-    whole: dict[str, object] = {ROOM: out}
-    declared = kept.get(ARCHITECTURE)
-    if isinstance(declared, Value) and isinstance(declared.value, str):
-        whole[MARK] = declared.value
-        if declared.value in CLASSES:
-            whole["ckptkit"] = {"rest": {"hf": {"architectures": [CLASSES[declared.value]]}}}
-    return whole
-
-
-def write_keys(raw: dict[str, object]) -> dict[str, object]:
-    """Settings as the keys of a GGUF file, with their types."""
-    from ckptkit.containers.gguf.header import ARRAY, STRING, Value
-
-    out: dict[str, Value] = {ARCHITECTURE: Value(STRING, str(raw.get(MARK, "unknown")))}
-
-    def walk(prefix: str, value: object) -> None:
-        if isinstance(value, Mapping):
-            for k, v in value.items():
-                walk(f"{prefix}.{k}" if prefix else str(k), v)
-        elif isinstance(value, bool):
-            out[prefix] = Value(7, value)
-        elif isinstance(value, str):
-            out[prefix] = Value(STRING, value)
-        elif isinstance(value, (int, float)):
-            real = prefix.rpartition(".")[2] in FLOATS or isinstance(value, float)
-            out[prefix] = Value(6, float(value)) if real else Value(4 if 0 <= value < 1 << 32 else 11, value)
-        elif isinstance(value, list) and value and all(isinstance(v, int) for v in value):
-            out[prefix] = Value(ARRAY, tuple(value), 7 if all(isinstance(v, bool) for v in value) else 5)
-
-    walk("", raw.get(ROOM))
-    for key, value in raw.items():
-        if key.startswith(ROOM + "."):
-            walk(key.removeprefix(ROOM + "."), value)
-    return {"gguf": out}
+# canonical values with which nothing is computed, in any architecture
+FREE = dict.fromkeys(("initializer_range", "attention_dropout", "dropout", "embedding_dropout", "pad", "tied", "labels"), ...)
+WINDOWS = ("window", "windowed", "full_layers", "layer_types", "sliding_window_pattern", "window_pattern")  # what says which layers slide
 
 
 def keys_of(name: str, eps: str = "layer_norm_rms_epsilon") -> dict[str, str | Key]:
     """The keys that every decoder of llama.cpp has."""
     return {
         f"{name}.block_count": "layers",
-        f"{name}.context_length": may("max_positions"),
         f"{name}.embedding_length": "hidden",
         f"{name}.feed_forward_length": "intermediate",
         f"{name}.attention.head_count": "heads",
@@ -150,6 +66,7 @@ def keys_of(name: str, eps: str = "layer_norm_rms_epsilon") -> dict[str, str | K
         f"{name}.attention.value_length": may("head_dim"),
         f"{name}.attention.{eps}": "norm_eps",
         f"{name}.vocab_size": may("vocab"),
+        f"{DERIVED}.max_positions": "max_positions",
     }
 
 
@@ -158,42 +75,77 @@ def with_experts(name: str) -> dict[str, str | Key]:
     return {f"{name}.expert_count": "experts", f"{name}.expert_used_count": may("experts_per_token")}
 
 
-def rotary(name: str) -> dict[str, str | Key]:
-    """The keys of rotary positions."""
-    return {
-        f"{name}.rope.freq_base": may("rope_theta"),
-        f"{name}.rope.scaling.type": Key("rope_type", words={"none": "default", "linear": "linear", "yarn": "yarn"}, required=False),
-        f"{name}.rope.scaling.factor": may("rope_factor"),
-        f"{name}.rope.scaling.original_context_length": may("rope_original_max_position_embeddings"),
-    }
-
-
-def stacked_experts(width: str) -> dict[str, tuple[str, ...]]:
+def stacked_experts(width: str, *, bias: bool = False) -> dict[str, tuple[str, ...]]:
     """The experts of a layer: one tensor for each of their three matrices."""
-    return {
+    out: dict[str, tuple[str, ...]] = {
         B + "ffn_gate_exps.weight": (E + "gate.weight", f"*{{expert}} {width} hidden"),
         B + "ffn_up_exps.weight": (E + "up.weight", f"*{{expert}} {width} hidden"),
         B + "ffn_down_exps.weight": (E + "output.weight", f"*{{expert}} hidden {width}"),
     }
+    if bias:
+        out |= {
+            B + "ffn_gate_exps.bias": (E + "gate.bias", f"*{{expert}} {width}"),
+            B + "ffn_up_exps.bias": (E + "up.bias", f"*{{expert}} {width}"),
+            B + "ffn_down_exps.bias": (E + "output.bias", "*{expert} hidden"),
+        }
+    return out
 
 
-def form(name: str, keys: Mapping[str, str | Key], **said: Mapping[str, object]) -> ConfigForm:
+class Window:
+    """What llama.cpp makes of windows: `rule` says which layers slide (see `schema.sliding`). Where its code has none (`own` is false), the
+    positions are cut to the window, up to which it computes the same; else its keys say which layers slide."""
+
+    def __init__(self, rule: str, *, own: bool = False) -> None:
+        self.rule, self.own = rule, own
+
+    def size(self, values: Values) -> int:
+        """The window, where some layer slides; 0 where none does."""
+        size, layers = whole(values.get("window")), whole(values.get("layers"))
+        return size if size and values.get("windowed") is not False and any(slides(self.rule, values, layers)) else 0
+
+    def positions(self, values: Values) -> object:
+        """The positions that a written file has."""
+        most = values.get("max_positions")
+        size = 0 if self.own else self.size(values)
+        return min(size, most) if size and isinstance(most, int) else most
+
+    def pattern(self, name: str) -> Callable[[Values], object]:
+        """Which layers slide, where the runtime takes others; None where it does not."""
+
+        def made(values: Values) -> object:
+            n, size = whole(values.get("layers")), self.size(values)
+            have = slides(self.rule, values, n) if size else [False] * n
+            return [*have] if size and have != [i % PERIODS[name] < PERIODS[name] - 1 for i in range(n)] else None
+
+        return made
+
+    def remarks(self, values: Values) -> Iterator[tuple[str, str]]:
+        """What becomes of the positions."""
+        kept, most = self.positions(values), values.get("max_positions")
+        if kept != most:
+            what = (
+                f"llama.cpp has no window in this architecture: the context length is written as {kept}, up to which it computes the same"
+            )
+            yield "max_positions", f"{what} (the model has {most})"
+
+
+NO_WINDOW = Window("")
+
+
+def form(name: str, keys: Mapping[str, str | Key], *, whole: Whole | None = None, **said: Mapping[str, object]) -> ConfigForm:
     """A configuration that is the file's own keys."""
+    also = {f"{ROOM}.{k}": v for k, v in said.pop("also", {}).items()}
     return ConfigForm(
         filename="", keys={f"{ROOM}.{k}": c for k, c in keys.items()}, marks={MARK: name}, reader=Reader(extras=read_keys),
-        writer=Writer(extras=write_keys), **{**said, "also": {f"{ROOM}.{k}": v for k,
-            v in said.get("also", {}).items()}},  # type: ignore[arg-type]
+        writer=Writer(extras=write_keys), also=also, whole=whole, **said,  # type: ignore[arg-type]
     )  # fmt: skip
 
 
-def gguf(
-    name: str, modules: Mapping[str, Module], *, names: Mapping[str, str] = {}, rows: Mapping[str, str | tuple[str, ...]] = {},
-    keys: Mapping[str, str | Key] = {}, pairs: bool = False, implied: Mapping[str, object] = {}, defaults: Mapping[str, object] = {},
-    without: Sequence[str] = (), experts: str = "", **more: object,
-) -> Dialect:  # fmt: skip
-    """The dialect of a decoder: `name` is what llama.cpp calls the architecture; `pairs`: rotary pairs lie side by side; `experts`: the
-    axis of the experts' width; `without`: modules it has no place for."""
-    called = {**NAMES, **names}
+def rows_of(
+    modules: Mapping[str, Module], called: Mapping[str, str], rows: Mapping[str, str | tuple[str, ...]], without: Sequence[str],
+    pairs: bool, experts: str,
+) -> dict[str, str | tuple[str, ...]]:  # fmt: skip
+    """The rows of a decoder: those that hold other than one module, and one for each other module that has a name."""
     held = {p.rpartition(".")[0] for v in rows.values() if isinstance(v, tuple) for p in v[:-1]}
     out: dict[str, str | tuple[str, ...]] = dict(rows)
     for module, m in modules.items():
@@ -207,13 +159,50 @@ def gguf(
         else:
             out[called[module]] = module
     if experts:
-        out |= stacked_experts(experts)
-    every = {**keys_of(name), **rotary(name), **(with_experts(name) if experts else {}), **{f"{name}.{k}": v for k, v in keys.items()}}
-    if pairs:
-        every[f"{name}.rope.dimension_count"] = may("head_dim")
+        out |= stacked_experts(experts, bias=any(s == "bias" for s, _ in modules[E + "gate"].params))
+    return out
+
+
+def gguf(
+    name: str, modules: Mapping[str, Module], *, names: Mapping[str, str] = {}, rows: Mapping[str, str | tuple[str, ...]] = {},
+    keys: Mapping[str, str | Key] = {}, pairs: bool = False, implied: Mapping[str, object] = {}, defaults: Mapping[str, object] = {},
+    without: Sequence[str] = (), experts: str = "", eps: str = "layer_norm_rms_epsilon", rope: Sequence[str] | None = (),
+    dimensions: bool = False, window: Window = NO_WINDOW, also: Mapping[str, object] = {}, free: Mapping[str, object] = {},
+    conflicts: Callable[[Values], Said] | None = None, besides: Besides | None = None, **more: object,
+) -> Dialect:  # fmt: skip
+    """The dialect of a decoder: `name` is what llama.cpp calls the architecture; `pairs`: rotary pairs lie side by side; `experts`: the
+    axis of the experts' width; `without`: modules it has no place for; `rope`: what its code can of rotary positions (see
+    `gguf_rope.conflicts`; None: it has none), and with `dimensions` it says how many columns of a head turn; `free`, `conflicts`: see
+    `Whole`; keys of `keys` that are "" are left out."""
+    every = {**keys_of(name, eps), **(with_experts(name) if experts else {}), **{f"{name}.{k}": v for k, v in keys.items()}}
     usual = {"kv_heads": "=heads", "head_dim": "=hidden / heads", "tied": False}
+    made: dict[str, object] = {f"{name}.context_length": window.positions}
+    loose = {**FREE, **(dict.fromkeys(WINDOWS, ...) if window is not NO_WINDOW else {}), **free}
+    if rope is not None:
+        every |= {f"{name}.rope.freq_base": may("rope_theta"), **{f"{DERIVED}.{k}": v for k, v in rope_keys().items()}}
+        made |= {f"{name}.{k}": v for k, v in rope_written(dimensions=pairs or dimensions).items()}
+    if window.own:
+        every |= {f"{name}.attention.sliding_window": may("window"), f"{DERIVED}.layer_types": may("layer_types")}
+        made[f"{name}.attention.sliding_window_pattern"] = window.pattern(name)
+
+    def against(values: Values) -> Said:
+        if rope is not None:
+            yield from rope_conflicts(values, rope)
+        if conflicts is not None:
+            yield from conflicts(values)
+
+    def said(values: Values) -> Said:
+        if rope is not None:
+            yield from rope_remarks(values)
+        yield from window.remarks(values)
+
+    own = besides or Besides()
+    config = form(
+        name, {k: v for k, v in every.items() if v}, implied=implied, defaults={**usual, **defaults},
+        also={**made, **{f"{name}.{k}": v for k, v in also.items()}}, whole=Whole(loose, against, said),
+    )  # fmt: skip
     return Dialect(
-        name="gguf", title="llama.cpp (GGUF)", style=TORCH, rows=out, container="gguf",
-        config=form(name, every, implied=implied, defaults={**usual, **defaults}), files=Files(ties=False),
-        **more,  # type: ignore[arg-type]
+        name="gguf", title="llama.cpp (GGUF)", style=TORCH, container="gguf", config=config, files=Files(ties=False),
+        rows=rows_of(modules, {**NAMES, **names}, rows, without, pairs, experts),
+        besides=own._replace(derived={**own.derived, **tables(rope or ())}), **more,  # type: ignore[arg-type]
     )  # fmt: skip

@@ -21,7 +21,7 @@ UNREAD = dict.fromkeys(  # how new weights start, and how the library computes w
 
 def convolution(channels: str, kernel: str = "kernel", *, bias: bool | str = False) -> Module:
     """A convolution along the text, a row for each channel."""
-    channels = f"({channels})" if " " in channels else channels
+    channels = f"({channels})" if " " in channels and not channels.startswith("(") else channels
     params: tuple[tuple[str, str], ...] = (("weight", f"{channels} 1 {kernel}"),)
     params += (("bias", channels),) if bias else ()
     return Module("linear", params, switches={"bias": bias} if isinstance(bias, str) else {})
@@ -87,10 +87,13 @@ MAMBA2 = {"mixer": "mamba2", "state_groups": "=state_groups", "step_limit": "=ti
 MAMBA2_SIZES = ("inner = expand hidden", "state_heads state_head_dim = inner")
 
 
+IN_PROJ = ("gate", "input", "b", "c", "step")
+
+
 def mamba2_rows(at: str, *, gated_norm: bool = True) -> dict[str, str | tuple[str, ...]]:
     """The names of `mamba2`'s modules below `at`."""
     rows: dict[str, str | tuple[str, ...]] = {
-        **joined(at + "in_proj", f"*(inner {GROUP} state_heads)", "hidden", [S + p for p in ("gate", "input", "b", "c", "step")], bias=True),
+        **joined(at + "in_proj", f"*(inner {GROUP} state_heads)", "hidden", [S + p for p in IN_PROJ], bias=True),
         **joined(at + "conv1d", f"*(inner {GROUP})", "1 kernel", [S + p for p in ("conv_input", "conv_b", "conv_c")], bias=True),
         at + "dt_bias": S + "step_bias", at + "A_log": S + "a_log", at + "D": S + "d", at + "out_proj": S + "out",
     }  # fmt: skip

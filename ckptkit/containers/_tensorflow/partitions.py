@@ -7,8 +7,7 @@ lib/strings/ordered_code.cc (an encoding whose bytes sort as the values do).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from itertools import islice, product
+from itertools import combinations
 from math import prod
 
 from ..._typing import NamedTuple
@@ -16,10 +15,10 @@ from ...errors import CorruptError
 from ...limits import LIMITS
 from ...support.open_file import open_fd
 from ...support.protobuf import BYTES, VARINT, Readable, fields, signed
-from ...tensors import Extent
+from ...tensors import Box, Extent
+from .._pieces import runs, tile
 
 WHOLE = (0, -1)  # the range of a dimension that is not sliced
-_MAX_RUNS = 1 << 17
 
 
 class Piece(NamedTuple):
@@ -83,75 +82,33 @@ def resolve(ranges: tuple[tuple[int, int], ...], shape: tuple[int, ...], what: s
     return box
 
 
+def boxes_of(pieces: list[Piece]) -> tuple[Box, ...]:
+    """The pieces in the words of all formats."""
+    return tuple(Box(tuple(o for o, _ in p.box), tuple(n for _, n in p.box), p.extent) for p in pieces)
+
+
 def cover(pieces: list[Piece], shape: tuple[int, ...], what: str, path: str) -> None:
-    """Hold that the pieces cover the tensor once. CorruptError for holes and overlaps."""
+    """Hold that the pieces cover the tensor once, as TensorFlow's always do. CorruptError for holes and overlaps."""
     held = sum(prod(n for _, n in p.box) for p in pieces)
     total = prod(shape)
     if held < total:
         raise CorruptError(f"slices of {what} are missing: {held} of {total} elements are there", path=path)
-    if not shape:
-        if len(pieces) > 1:
-            raise CorruptError(f"the scalar {what} is there {len(pieces)} times", path=path)
-        return
-    boxes = [p.box for p in pieces if all(n for _, n in p.box)]
-    axis = max(range(len(shape)), key=lambda d: len({b[d] for b in boxes}))
-    boxes.sort(key=lambda b: b[axis])
-    compared = 0
-    for i, a in enumerate(boxes):
-        for b in islice(boxes, i + 1, None):
-            if b[axis][0] >= sum(a[axis]):
-                break
-            compared += 1
-            if compared > LIMITS.slice_pairs:
-                LIMITS.refuse("slice_pairs", f"{what} is cut into {len(boxes):,} slices along too many axes", path)
-            if all(s < t + m and t < s + n for (s, n), (t, m) in zip(a, b, strict=True)):
-                raise CorruptError(f"slices of {what} overlap: {list(a)} and {list(b)} (start, length)", path=path)
+    if held > total or tile(boxes_of(pieces), shape, "U8", what, path).missing:
+        found = next(((a.box, b.box) for a, b in combinations(pieces[:1000], 2) if _share(a, b)), None)
+        said = f": {list(found[0])} and {list(found[1])} (start, length)" if found else ""
+        raise CorruptError(f"slices of {what} overlap{said}", path=path)
 
 
-def _rows(piece: Piece, shape: tuple[int, ...], width: int) -> tuple[int, int]:
-    """How many runs of the full tensor a piece is, and the bytes of each."""
-    split = next((d for d in reversed(range(len(shape))) if piece.box[d][1] != shape[d]), 0)
-    return prod(n for _, n in piece.box[:split]), prod(n for _, n in piece.box[split:]) * width
-
-
-def _runs(piece: Piece, shape: tuple[int, ...], width: int) -> Iterator[tuple[int, int, int]]:
-    """(byte in the full tensor, byte in the file, length) of every run of a piece."""
-    count, length = _rows(piece, shape, width)
-    if not count or not length:
-        return
-    split = next((d for d in reversed(range(len(shape))) if piece.box[d][1] != shape[d]), 0)
-    strides = [width * prod(shape[d + 1 :]) for d in range(len(shape))]
-    base = sum(s * w for (s, _), w in zip(piece.box, strides, strict=True))
-    steps = product(*(range(0, n * w, w) for (_, n), w in zip(piece.box[:split], strides[:split], strict=True)))
-    for i, step in enumerate(steps):
-        yield base + sum(step), piece.extent.offset + i * length, length
-
-
-def join(pieces: list[Piece], shape: tuple[int, ...], width: int) -> tuple[Extent, ...] | None:
-    """The extents that are the full row-major tensor in order; None where there would be too many."""
-    if sum(_rows(p, shape, width)[0] for p in pieces) > _MAX_RUNS:
-        return None
-    runs = sorted((to, p.extent.path, at, n) for p in pieces for to, at, n in _runs(p, shape, width))
-    out: list[Extent] = []
-    for _, path, at, n in runs:
-        if out and out[-1].path == path and out[-1].offset + out[-1].length == at:
-            out[-1] = Extent(path, out[-1].offset, out[-1].length + n)
-        else:
-            out.append(Extent(path, at, n))
-    return tuple(out)
-
-
-def read(pieces: list[Piece], shape: tuple[int, ...], width: int) -> bytes:
-    """The full row-major tensor, read piece by piece."""
-    return assemble([(p.box, slurp(p.extent)) for p in pieces], shape, width)
+def _share(a: Piece, b: Piece) -> bool:
+    return all(s < t + m and t < s + n for (s, n), (t, m) in zip(a.box, b.box, strict=True))
 
 
 def assemble(parts: list[tuple[tuple[tuple[int, int], ...], bytes]], shape: tuple[int, ...], width: int) -> bytes:
     """The full row-major tensor of slices whose bytes are at hand: (box, bytes)."""
     out = bytearray(prod(shape) * width)
-    for box, data in parts:
-        for to, start, n in _runs(Piece(box, Extent("", 0, len(data))), shape, width):
-            out[to : to + n] = data[start : start + n]
+    for (box,), data in ((boxes_of([Piece(box, Extent("", 0, len(data)))]), data) for box, data in parts):
+        for to, start, n in runs(box, shape):
+            out[to * width : (to + n) * width] = data[start * width : (start + n) * width]
     return bytes(out)
 
 

@@ -54,13 +54,24 @@ class Entry(NamedTuple):
     method: int  # 0 stored, 8 deflated
 
 
+class Within(NamedTuple):
+    """A zip that lies in a larger file, from `base` on: all that is said of places in it counts from there."""
+
+    fd: int
+    base: int
+
+
+def _pread(fd: int | Within, n: int, at: int) -> bytes:
+    return os.pread(fd, n, at) if type(fd) is int else os.pread(fd[0], n, fd[1] + at)  # type: ignore[index]
+
+
 def _text(raw: bytes) -> str:
     """An entry's name in a message."""
     return printable(raw.decode("utf-8", "backslashreplace"))
 
 
 def read_directory(
-    fd: int, size: int, path: str, *, writer: str = "PyTorch", deflated: bool = False, old_names: bool = False
+    fd: int | Within, size: int, path: str, *, writer: str = "PyTorch", deflated: bool = False, old_names: bool = False
 ) -> dict[str, Entry]:
     """Every entry of a zip file by name, in the directory's order. Raises CorruptError, UnsupportedError (compressed, encrypted).
 
@@ -75,10 +86,10 @@ def read_directory(
         raise CorruptError(f"ends at byte {size} within its zip directory", path=path) from None
 
 
-def _find_directory(fd: int, size: int, path: str) -> tuple[bytes, int, int]:
+def _find_directory(fd: int | Within, size: int, path: str) -> tuple[bytes, int, int]:
     """The central directory's bytes, its number of entries and its offset."""
     tail_at = max(0, size - (1 << 16) - 22 - 76)
-    tail = os.pread(fd, size - tail_at, tail_at)
+    tail = _pread(fd, size - tail_at, tail_at)
     at = tail.rfind(b"PK\5\6")
     while at >= 0 and len(tail) - at >= 22 and at + 22 + int.from_bytes(tail[at + 20 : at + 22], "little") != len(tail):
         at = tail.rfind(b"PK\5\6", 0, at)
@@ -97,7 +108,7 @@ def _find_directory(fd: int, size: int, path: str) -> tuple[bytes, int, int]:
         raise UnsupportedError(f"is one part of a zip archive split over several files, says its end at byte {end}", path=path)
     if at >= 20 and tail[at - 20 : at - 16] == b"PK\6\7":
         _, _, at64, _ = _LOCATOR.unpack_from(tail, at - 20)
-        record = os.pread(fd, _END64.size, at64) if at64 < size else b""
+        record = _pread(fd, _END64.size, at64) if at64 < size else b""
         sig, length, _, _, _, _, here64, count64, size64, offset64 = _END64.unpack(record)
         if sig != b"PK\6\6" or length != 44 or at64 + 56 != end - 20 or here64 != count64:
             raise CorruptError(f"its zip64 end record is not at byte {at64}, where its zip says", path=path)
@@ -111,7 +122,7 @@ def _find_directory(fd: int, size: int, path: str) -> tuple[bytes, int, int]:
     if count * _CENTRAL.size > cd_size:
         raise CorruptError(f"its zip directory has no room for {count:,} entries", path=path)
     LIMITS.check("header_bytes", cd_size, "the zip directory's size", path)
-    raw = os.pread(fd, cd_size, cd_at)
+    raw = _pread(fd, cd_size, cd_at)
     if len(raw) != cd_size:
         raise CorruptError(f"its zip directory at byte {cd_at} is cut short", path=path)
     return raw, count, cd_at
@@ -163,7 +174,9 @@ def _zip64(extra: bytes, size: int, packed: int, header: int, name: bytes, path:
     return (size, packed, header) if found is None else (found[0], found[1], found[2])
 
 
-def _locals(fd: int, listed: list[tuple[bytes, int, int, int, int, int, int]], end: int, path: str, old_names: bool) -> dict[str, Entry]:
+def _locals(
+    fd: int | Within, listed: list[tuple[bytes, int, int, int, int, int, int]], end: int, path: str, old_names: bool
+) -> dict[str, Entry]:
     """The entries, each held against its local header and its neighbours: between two there is nothing but a data descriptor."""
     new, full = tuple.__new__, _FULL
     raws = [row[0] if not old_names or row[1] & _UTF8 or row[0].isascii() else row[0].decode("cp437").encode() for row in listed]
@@ -198,7 +211,7 @@ def _locals(fd: int, listed: list[tuple[bytes, int, int, int, int, int, int]], e
             if flags & 8 and lsize == lpacked == lcrc == 0:
                 pass  # they follow in a data descriptor, as PyTorch writes it
             elif full in (lsize, lpacked):
-                big = _zip64(os.pread(fd, lx, header + 30 + n), lsize, lpacked, 0, raw, path)
+                big = _zip64(_pread(fd, lx, header + 30 + n), lsize, lpacked, 0, raw, path)
                 if big[:2] not in ((size, packed), (0, 0)) or (lcrc != crc and not flags & 8):
                     raise CorruptError(f"entry {_text(raw)} has another size in its own header", path=path)
             else:
@@ -212,12 +225,12 @@ def _locals(fd: int, listed: list[tuple[bytes, int, int, int, int, int, int]], e
     if at > end:
         raise CorruptError(f"its last entry ends at byte {at}, in its zip directory, which begins at {end}", path=path)
     if at != end:
-        _gap("", end, at, os.pread(fd, min(_GAP, end), end - min(_GAP, end)), last, path)
+        _gap("", end, at, _pread(fd, min(_GAP, end), end - min(_GAP, end)), last, path)
     return {e.name: e for e in found if e is not None}
 
 
 def _as_torch_writes(
-    names: list[str], listed: list[tuple[bytes, int, int, int, int, int, int]], heads: list[tuple[bytes, bytes]], fd: int, end: int
+    names: list[str], listed: list[tuple[bytes, int, int, int, int, int, int]], heads: list[tuple[bytes, bytes]], fd: int | Within, end: int
 ) -> dict[str, Entry] | None:
     """The entries, if all have the form that `torch.save` gives them: the same tests as one by one, column by column. None if one has not.
 
@@ -244,16 +257,16 @@ def _as_torch_writes(
     following = (*headers[1:], end)
     if any(start + size + 16 != then for start, size, then in zip(starts, packed, following, strict=True)):
         return None
-    descriptors = [*[lead[-16:] for lead, _ in heads[1:]], os.pread(fd, 16, end - 16)]
+    descriptors = [*[lead[-16:] for lead, _ in heads[1:]], _pread(fd, 16, end - 16)]
     if descriptors != list(map(_DESCRIPTOR.pack, repeat(b"PK\7\x08"), crcs, packed, sizes)):
         return None
     entries = map(partial(tuple.__new__, Entry), zip(names, headers, starts, sizes, crcs, packed, methods, strict=True))
     return dict(zip(names, entries, strict=True))
 
 
-def _heads(fd: int, listed: list[tuple[bytes, int, int, int, int, int, int]], end: int) -> Iterator[tuple[bytes, bytes]]:
+def _heads(fd: int | Within, listed: list[tuple[bytes, int, int, int, int, int, int]], end: int) -> Iterator[tuple[bytes, bytes]]:
     """What stands before each local header (up to _GAP bytes) and the header with its name; of entries in the file's order."""
-    pread, window, low, high = os.pread, b"", 0, 0
+    pread, window, low, high = _pread, b"", 0, 0
     dense = end < len(listed) * _DENSE  # so small are they that one reading serves many
     for raw, _, _, _, _, header, _ in listed:
         start = header - _GAP if header > _GAP else 0

@@ -20,7 +20,7 @@ from ...findings import Finding
 from ...limits import LIMITS
 from ...tensors import DTYPES, Extent, StoredTensor, TensorSpec, Unread
 from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Packed, Part
-from .header import MAGIC, Header, Info, read_header
+from .header import ARRAY, MAGIC, Header, Info, Span, Value, read_header
 
 NAME = "gguf"
 TITLE = "GGUF (llama.cpp; single file or split)"
@@ -32,6 +32,8 @@ SINGLE = True
 STRINGS = False
 
 COUNT, NUMBER, TOTAL = "split.count", "split.no", "split.tensors.count"
+# tensors that say what no key says: llama.cpp's factors of rotary frequencies. They lie among the keys too, unread
+TABLES = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
 _SPLIT = r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<of>\d{5})\.gguf"
 _PIECE = 1 << 20
 
@@ -74,6 +76,8 @@ def open(path: str) -> Checkpoint:
                 unread[info.name] = Unread("big-endian blocks", info.dtype, info.shape, "use the little-endian file that it was made of")
             else:
                 tensors[info.name] = _stored(info, header, file)
+            if info.name in TABLES and info.dtype == "F32" and len(info.shape) == 1:
+                values[info.name] = Value(ARRAY, Span(6, info.shape[0], file, info.offset, info.nbytes, header.big), 6)
         LIMITS.check("tensors", len(tensors), "the number of tensors in all split files", path)
         findings += _remarks(header, file)
     total = _number(first, TOTAL, -1)
@@ -169,9 +173,8 @@ def layout(
     from .write import lay_out
 
     kept = inside.extras.get("gguf")
-    return lay_out(
-        [(n, s) for n, s in tensors if n not in ties], filename, inside.metadata, kept if isinstance(kept, Mapping) else {}, max_shard_size
-    )
+    keys = {k: v for k, v in kept.items() if k not in TABLES} if isinstance(kept, Mapping) else {}
+    return lay_out([(n, s) for n, s in tensors if n not in ties], filename, inside.metadata, keys, max_shard_size)
 
 
 def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:

@@ -255,7 +255,7 @@ class _Reader:
             what = "which ggml has removed" if kind in _REMOVED else "which is not known"
             raise UnsupportedError(f"tensor {name!r} has the ggml type {kind}, {what}", path=self.path)
         dtype = DTYPES[TYPES[kind]]
-        if prod(dims) >= 1 << 62:
+        if prod(n or 1 for n in dims) >= 1 << 56:  # an empty tensor, too: no array has such a shape
             raise CorruptError(f"tensor {name!r}: {dims} elements overflow 64 bits", path=self.path)
         if dtype.block > 1 and (not dims or dims[0] % dtype.block):
             row = dims[0] if dims else 0

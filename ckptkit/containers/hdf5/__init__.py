@@ -233,7 +233,7 @@ def _tensor(
         spec, n = known
         at = d.storage[1]
         if d.storage[2] == n and type(at) is int and at + n <= file.end:
-            return tuple.__new__(StoredTensor, (name, spec, (tuple.__new__(Extent, (path, file.origin + at, n)),), None, None, None))
+            return tuple.__new__(StoredTensor, (name, spec, (tuple.__new__(Extent, (path, file.origin + at, n)),), None, None, None, ()))
     dtype = d.type.dtype
     if d.type.kind == "opaque" and d.type.size in (1, 2):
         dtype = _opaque(file, d)
@@ -269,7 +269,7 @@ def _tensor(
                 path=label,
                 hint="is it cut short?",
             )
-        return tuple.__new__(StoredTensor, (name, spec, (tuple.__new__(Extent, (path, file.origin + at, n)),), None, None, None))
+        return tuple.__new__(StoredTensor, (name, spec, (tuple.__new__(Extent, (path, file.origin + at, n)),), None, None, None, ()))
     from .chunks import chunked
 
     return chunked(file, name, d, spec, path, findings)

@@ -9,10 +9,10 @@ by name.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from zlib import crc32
 
-from ..._typing import TYPE_CHECKING
+from ..._typing import TYPE_CHECKING, Any, NamedTuple
 from ...errors import CheckpointError, CorruptError, UnsupportedError, printable
 from ...findings import Finding
 from ...limits import LIMITS
@@ -111,6 +111,8 @@ def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
     for rank, known in ((12, "pytorch_model.bin"), (24, "model.pt"), (24, "model.pth")):
         if known in names:
             out.append((rank, os.path.join(directory, known)))
+    if not out and "adapter_config.json" in names and "adapter_model.bin" in names:  # PEFT's
+        return [(16, os.path.join(directory, "adapter_model.bin"))]
     if not out:
         out = [(22, os.path.join(directory, n)) for n in indexes]
     if not out:
@@ -211,6 +213,31 @@ def _torchscript(path: str) -> UnsupportedError:
 
 def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
     """The zip form. Raises CorruptError, UnsupportedError (TorchScript, big-endian, compressed)."""
+    held = read_zip(fd, size, path)
+    tree = state_dict.read_tree(held.value, held.locate, path, held.rebuilt)
+    if not tree.tensors and not tree.unread and held.value != {}:
+        raise _refusal(held.value, held.opaque, path, "a torch.save")
+    ckpt = _checkpoint(path, tree, held.findings)
+    ckpt._checks = held.checks
+    _audit(ckpt, held.raw, held.value, held.locate)
+    return ckpt
+
+
+class Held(NamedTuple):
+    """What a torch.save file holds: the value that its pickle describes, what finds the bytes of a storage, how many tensors were rebuilt,
+    the checksums, the findings, the names in the pickle that are not on the allow-list, and its bytes."""
+
+    value: Any
+    locate: Locate
+    rebuilt: int
+    checks: Callable[[], Iterator[Check]]
+    findings: list[Finding]
+    opaque: tuple[str, ...]
+    raw: bytes
+
+
+def read_zip(fd: int, size: int, path: str, known: Container[str] = ()) -> Held:
+    """Read the zip form. `known` are names that the pickle may hold as data, of which nothing is said. Raises CheckpointError."""
     try:
         entries = zip_archive.read_directory(fd, size, path)
     except UnsupportedError:
@@ -229,8 +256,9 @@ def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
     LIMITS.check("pickle_bytes", data.size, f"the size of {data.name}", path)
     raw = _record(fd, data, summed, path)
     got = interpreter.load(raw, path=f"{path}/{data.name}")
-    whole = purpose.module_finding(got.value, got.opaque, os.path.basename(path))
-    pickled = interpreter.findings(got.opaque, os.path.basename(path), got.calls, got.refused)
+    opaque = tuple(n for n in got.opaque if n not in known)
+    whole = purpose.module_finding(got.value, opaque, os.path.basename(path))
+    pickled = interpreter.findings(opaque, os.path.basename(path), got.calls, got.refused)
     found += pickled if whole is None else [whole, *(f for f in pickled if f.severity == "error")]
     if got.end != data.size:
         found.append(
@@ -251,10 +279,6 @@ def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
             )
         return e.start, declared, key
 
-    tree = state_dict.read_tree(got.value, locate, path, len(got.storages))
-    if not tree.tensors and not tree.unread and got.value != {}:
-        raise _refusal(got.value, got.opaque, path, "a torch.save")
-
     found += _lengths(got.storages, entries, records)
 
     def checks() -> Iterator[Check]:
@@ -262,10 +286,7 @@ def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
             for e in entries.values():
                 yield Check(e.name, "crc32", (Extent(path, e.start, e.size),), e.crc)
 
-    ckpt = _checkpoint(path, tree, found)
-    ckpt._checks = checks
-    _audit(ckpt, raw, got.value, locate)
-    return ckpt
+    return Held(got.value, locate, len(got.storages), checks, found, opaque, raw)
 
 
 def _lengths(storages: Sequence[object], entries: Mapping[str, Entry], records: str) -> list[Finding]:
@@ -295,10 +316,11 @@ def _lengths(storages: Sequence[object], entries: Mapping[str, Entry], records: 
 
 def _audit(ckpt: Checkpoint, raw: bytes, value: object, locate: Locate) -> None:
     """Have the sparse tensors of a pickle looked at when the weights are."""
-    from .sparse import MARK, audit, sparse_tensors
+    if b"_rebuild_sparse_tensor" in raw:
+        from .sparse import audit, sparse_tensors
 
-    if MARK in raw and (found := sparse_tensors(value)):
-        ckpt.audit = audit(found, locate, ckpt.path)
+        if found := sparse_tensors(value):
+            ckpt.audit = audit(found, locate, ckpt.path)
 
 
 def _checkpoint(path: str, tree: Tree, found: list[Finding]) -> Checkpoint:

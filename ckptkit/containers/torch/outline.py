@@ -19,8 +19,8 @@ from .wrapped import Leaf
 
 # the keys under which training scripts put the weights, the most telling first
 KNOWN = ("state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "params", "weights")
-_OPTIMIZER = ("optim", "adam")  # beginnings of keys that hold an optimizer's state
-_TRAINER = (
+OPTIMIZER = ("optim", "adam")  # beginnings of keys that hold an optimizer's state
+TRAINER = (
     "scheduler", "lr_scheduler", "scaler", "grad_scaler", "rng", "random", "torch_rng", "cuda_rng", "amp", "callbacks", "loops", "sampler",
 )  # fmt: skip
 COUNTERS = ("epoch", "step", "global_step", "iter", "best", "loss", "val_", "train_", "num_updates", "accuracy", "metric", "lr", "seed")
@@ -92,7 +92,7 @@ def outline(
                 large |= not _single(found)
             elif type(child) in CONTAINERS and id(child) not in above and count(child) and len(at) < LIMITS.pickle_depth:
                 low = text.lower()
-                if type(key) is str and (low.startswith(_OPTIMIZER) or (low.startswith(_TRAINER) and _no_weight(child, leaf, 0))):
+                if type(key) is str and (low.startswith(OPTIMIZER) or (low.startswith(TRAINER) and _no_weight(child, leaf, 0))):
                     state.add((*at, text))
                 else:
                     queue.append((child, (*at, text), above | {id(child)}))

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from .state_dict import Locate
 
-MARK = b"_rebuild_sparse_tensor"
 _MOST = 20
 _INTEGERS = {"I64": 8, "I32": 4}
 
@@ -51,7 +50,7 @@ def sparse_tensors(root: object) -> list[Sparse]:
         inner: list[tuple[object, object]] = []
         if isinstance(v, Opaque):
             args = v.args or ()
-            if v.name == MARK.decode() and len(args) == 2 and isinstance(args[1], tuple):
+            if v.name == "_rebuild_sparse_tensor" and len(args) == 2 and isinstance(args[1], tuple):
                 out.append(Sparse(name, str(args[0]).rpartition(".")[2], args[1]))
             inner = [*enumerate(args), ("state", v.state), ("items", v.items)]
             todo += [(name, x) for _, x in inner]

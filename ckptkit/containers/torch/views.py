@@ -58,7 +58,7 @@ class Maker:
             LIMITS.check("name_bytes", len(name), "the length of a tensor's name", self.path)
         if type(t) is Array:
             self.keys.append(f"pickle:{len(self.keys)}")
-            return _new(StoredTensor, (name, TensorSpec(t.dtype, t.shape), (), None, None, t.read))
+            return _new(StoredTensor, (name, TensorSpec(t.dtype, t.shape), (), None, None, t.read, ()))
         if type(t) is Classed:
             self.classes[name] = t.kind
             t = t.tensor
@@ -70,7 +70,7 @@ class Maker:
                 if known is not None and known[0] == s.numel and s.location == "cpu" and t.dtype is None and not t.flags:
                     at, _, key = self.locate(s, known[1])
                     self.keys.append(key)
-                    return _new(StoredTensor, (name, known[2], (_new(Extent, (self.path, at, known[1])),), None, None, None))
+                    return _new(StoredTensor, (name, known[2], (_new(Extent, (self.path, at, known[1])),), None, None, None, ()))
         if type(t) is Storage:
             t = Tensor(t, 0, (t.numel,), (1,), None, None)
         assert type(t) is Tensor
@@ -111,7 +111,7 @@ class Maker:
         self.keys.append(key)
         spec = _new(TensorSpec, (dtype, size))
         if not numel:
-            return _new(StoredTensor, (name, spec, (Extent(self.path, at, 0),), None, None, None))
+            return _new(StoredTensor, (name, spec, (Extent(self.path, at, 0),), None, None, None, ()))
         if first < 0 or (first + last + 1) * item > there or numel >> 62:
             raise CorruptError(
                 f"tensor {name!r} reaches element {shown(first + last)} of a storage that has {there // item:,}, or is too large",
@@ -130,7 +130,7 @@ class Maker:
         if packed and s.numel == numel and t.dtype is None and first == 0:  # the whole of its storage, as it lies there
             self.plain[id(s.type), id(size), id(stride)] = numel, length, spec, s.type, stride  # which keeps all three of them
         extent = _new(Extent, (self.path, at + first * item, length))
-        return _new(StoredTensor, (name, spec, (extent,), None if packed else stride, None, None))
+        return _new(StoredTensor, (name, spec, (extent,), None if packed else stride, None, None, ()))
 
     def tie(self, tensors: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
         """`tensors` with `storage` set on those that share theirs with others."""

@@ -46,7 +46,7 @@ def packing_scales(s: Subject, scan: Scan) -> Iterator[Finding]:
 
 def _scales(s: Subject, weight: PackedWeight) -> Iterator[tuple[str, NDArray[Any]]]:
     """(stored name, scales) of each part that holds some; of blocks, decoded values."""
-    fetch = part_fetcher({role: (t.spec.dtype, t.extents) for role, t in weight.parts.items()}, s.checkpoint.read_extent)
+    fetch = part_fetcher({role: (t.spec.dtype, tuple(t.extents)) for role, t in weight.parts.items()}, s.checkpoint.read_extent)
     if weight.form.packing == "ggml":
         decode, rows = by_name("ggml").decode, weight.form.rows
         yield weight.name, decode(weight.form, fetch, 0, min(rows, ROWS))

@@ -14,6 +14,10 @@ noticed("shards", "error", "The index and the shards agree", """
     files than the parts that lie there, or that is not there. A tensor or a file that the index does not list, an index or old shards
     beside a whole file (which transformers reads), a key that stands twice, a `total_size` that no way of counting gives (tied tensors
     once, or once for each name): warnings.""")  # fmt: skip
+noticed("pieces", "error", "The pieces of a tensor are all there, and agree", """
+    A tensor that a format keeps in pieces (a mesh, files of tensor-parallel ranks, flat partitions): what no
+    piece has is a hole, and where two ranks keep the same elements they must be the same. Either names the tensor and the rank: a file is
+    gone, or is of another step.""", reads="weights")  # fmt: skip
 noticed("folder", "info", "Other checkpoints of the folder are named", """
     A folder is read as one checkpoint, the one that its loader takes. The others that lie there are not looked at: the same model in
     other formats, a second model (`pytorch_model_1.bin`), earlier saves. `ckptkit validate --recursive` checks them all.""")  # fmt: skip

@@ -163,8 +163,8 @@ def _plan(tensors: Sequence[StoredTensor], checks: Sequence[Check]) -> tuple[lis
     alias: dict[tuple[str, int, int, str], str] = {}
     for t in tensors:
         size = _FORMS[t.spec.dtype][0]
-        whole = sum(e.length for e in t.extents) == t.spec.nbytes and t.read is None
-        if not whole or any(e.length % size for e in t.extents):
+        few = t.read is None and isinstance(t.extents, tuple)  # a tensor in pieces may have very many runs
+        if not few or sum(e.length for e in t.extents) != t.spec.nbytes or any(e.length % size for e in t.extents):
             odd.append(t)
             continue
         at = 0
@@ -301,13 +301,30 @@ def _detail(tally: _Tally, piece: memoryview, tensor: StoredTensor) -> None:
 
 def _of_array(checkpoint: Checkpoint, tensor: StoredTensor) -> _Tally:
     tally = _Tally(tensor)
-    raw = memoryview(checkpoint.array(tensor.name).tobytes())
-    size = _FORMS[tensor.spec.dtype][0]
-    for at in range(0, len(raw), PIECE):
-        _take(tally, raw[at : at + PIECE], tensor.spec.dtype, at // size)
-    if tensor.spec.numel <= DETAIL:
-        _detail(tally, raw, tensor)
+    size, at = _FORMS[tensor.spec.dtype][0], 0
+    for raw in _pieces(checkpoint, tensor):
+        _take(tally, raw, tensor.spec.dtype, at // size)
+        if at == 0 and tensor.spec.numel <= DETAIL:
+            _detail(tally, raw, tensor)
+        at += len(raw)
     return tally
+
+
+def _pieces(checkpoint: Checkpoint, tensor: StoredTensor) -> Iterator[memoryview]:
+    """The row-major bytes of a tensor, at most PIECE at once."""
+    if not tensor.boxes:
+        raw = memoryview(checkpoint.array(tensor.name).tobytes())
+        yield from (raw[at : at + PIECE] for at in range(0, len(raw), PIECE))
+        return
+    held = bytearray()
+    for e in tensor.extents:
+        for at in range(0, e.length, PIECE):
+            held += checkpoint.read_extent(Extent(e.path, e.offset + at, min(PIECE, e.length - at)))
+            if len(held) >= PIECE:
+                yield memoryview(held)[:PIECE]
+                held = held[PIECE:]
+    if held:
+        yield memoryview(held)
 
 
 def _values(tensor: StoredTensor, t: _Tally) -> Values:

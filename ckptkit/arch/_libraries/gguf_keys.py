@@ -1,0 +1,211 @@
+"""The keys of a GGUF file as a configuration, and a configuration as keys.
+
+Sources: gguf-py `constants.py`, src/llama-arch.cpp and src/models of llama.cpp (what its runtime reads, and what it takes for granted). A
+key is nested here by its dots ("llama.attention.head_count"); a float32 is the shortest decimal that it is. What a key says only together
+with others lies under "derived", which is read and never written. What no key of llama.cpp's can hold is kept in one of our own, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from ckptkit._typing import Any
+from ckptkit.arch._libraries.gguf_rope import derived_rope, shortest
+
+ARCHITECTURE = "general.architecture"
+MARK = "gguf_architecture"  # a key of its own, since marks are not nested
+ROOM = "gguf"  # the object that holds the others, so that they are no other form's
+DERIVED = "derived"
+OWN = "ckptkit.block"  # our own block, as other forms have it in their configuration
+FLOATS = (
+    "freq_base", "freq_base_swa", "layer_norm_rms_epsilon", "layer_norm_epsilon", "scale", "factor", "attn_factor", "yarn_attn_factor",
+    "yarn_beta_fast", "yarn_beta_slow", "yarn_log_multiplier", "logit_scale", "embedding_scale", "residual_scale", "temperature_scale",
+    "attn_logit_softcapping", "final_logit_softcapping", "expert_weights_scale", "clamp_kqv", "max_alibi_bias", "alpha_n", "alpha_p",
+    "beta", "eps", "group_norm_epsilon",
+)  # fmt: skip
+FLAGS = ("causal", "use_parallel_residual", "expert_weights_norm", "dt_b_c_rms", "sliding_window_pattern", "finetuned")
+# what llama.cpp calls an architecture -> (what it is here, transformers' class)
+MODELS: Mapping[str, tuple[str, str]] = {
+    "gpt2": ("gpt2", "GPT2LMHeadModel"),
+    "t5": ("t5", "T5ForConditionalGeneration"),
+    "bert": ("bert", "BertModel"),
+    "llama": ("llama", "LlamaForCausalLM"),
+    "qwen2": ("qwen2", "Qwen2ForCausalLM"),
+    "qwen3": ("qwen3", "Qwen3ForCausalLM"),
+    "gemma": ("gemma", "GemmaForCausalLM"),
+    "gemma2": ("gemma2", "Gemma2ForCausalLM"),
+    "gemma3": ("gemma3", "Gemma3ForCausalLM"),
+    "phi3": ("phi3", "Phi3ForCausalLM"),
+    "qwen2moe": ("qwen2_moe", "Qwen2MoeForCausalLM"),
+    "qwen3moe": ("qwen3_moe", "Qwen3MoeForCausalLM"),
+    "olmo": ("olmo", "OlmoForCausalLM"),
+    "olmo2": ("olmo2", "Olmo2ForCausalLM"),
+    "olmoe": ("olmoe", "OlmoeForCausalLM"),
+    "phi2": ("phi", "PhiForCausalLM"),
+    "phimoe": ("phimoe", "PhimoeForCausalLM"),
+    "starcoder": ("gpt_bigcode", "GPTBigCodeForCausalLM"),
+    "starcoder2": ("starcoder2", "Starcoder2ForCausalLM"),
+    "stablelm": ("stablelm", "StableLmForCausalLM"),
+    "gptneox": ("gpt_neox", "GPTNeoXForCausalLM"),
+    "falcon": ("falcon", "FalconForCausalLM"),
+    "bloom": ("bloom", "BloomForCausalLM"),
+    "mpt": ("mpt", "MptForCausalLM"),
+    "command-r": ("cohere", "CohereForCausalLM"),
+    "cohere2": ("cohere2", "Cohere2ForCausalLM"),
+    "chatglm": ("glm", "GlmForCausalLM"),
+    "glm4": ("glm4", "Glm4ForCausalLM"),
+    "glm4moe": ("glm4_moe", "Glm4MoeForCausalLM"),
+    "deepseek2": ("deepseek_v2", "DeepseekV2ForCausalLM"),
+    "granite": ("granite", "GraniteForCausalLM"),
+    "granitemoe": ("granitemoe", "GraniteMoeForCausalLM"),
+    "nemotron": ("nemotron", "NemotronForCausalLM"),
+    "exaone4": ("exaone4", "Exaone4ForCausalLM"),
+    "ernie4_5": ("ernie4_5", "Ernie4_5ForCausalLM"),
+    "ernie4_5-moe": ("ernie4_5_moe", "Ernie4_5_MoeForCausalLM"),
+    "hunyuan-dense": ("hunyuan_v1_dense", "HunYuanDenseV1ForCausalLM"),
+    "hunyuan-moe": ("hunyuan_v1_moe", "HunYuanMoEV1ForCausalLM"),
+    "smollm3": ("smollm3", "SmolLM3ForCausalLM"),
+    "seed_oss": ("seed_oss", "SeedOssForCausalLM"),
+    "gpt-oss": ("gpt_oss", "GptOssForCausalLM"),
+    "lfm2": ("lfm2", "Lfm2ForCausalLM"),
+    "mamba": ("mamba", "MambaForCausalLM"),
+    "mamba2": ("mamba2", "Mamba2ForCausalLM"),
+    "apertus": ("apertus", "ApertusForCausalLM"),
+    "arcee": ("arcee", "ArceeForCausalLM"),
+    "minimax-m2": ("minimax_m2", "MiniMaxM2ForCausalLM"),
+    "dots1": ("dots1", "Dots1ForCausalLM"),
+    "llama4": ("llama4", "Llama4ForCausalLM"),
+    "minicpm3": ("minicpm3", "MiniCPM3ForCausalLM"),
+    "mistral3": ("ministral3", "Ministral3ForCausalLM"),
+    "qwen3next": ("qwen3_next", "Qwen3NextForCausalLM"),
+    "qwen35": ("qwen3_5", "Qwen3_5ForCausalLM"),
+    "qwen35moe": ("qwen3_5_moe", "Qwen3_5MoeForCausalLM"),
+}
+# of how many layers the runtime takes one to see everything, where no key says which (llama_hparams::set_swa_pattern)
+PERIODS: Mapping[str, int] = {"gemma2": 2, "gemma3": 6, "cohere2": 4, "olmo2": 4, "gpt-oss": 2, "exaone4": 4, "gemma3n": 5}
+SIGMOID = 2  # llama.cpp's number of the function that weights experts (expert_gating_func)
+
+
+def read_keys(extras: Mapping[str, object]) -> dict[str, object] | None:
+    """The keys of a GGUF file as nested settings, without the vocabulary; None where there are none."""
+    kept = extras.get("gguf")
+    if not isinstance(kept, Mapping):
+        return None
+    flat = {n: plain for n, v in kept.items() if isinstance(n, str) and (plain := _plain(n, v)) is not None}
+    name = flat.get(ARCHITECTURE)
+    if not flat:
+        return None
+    out: dict[str, object] = {}
+    for key, value in flat.items():
+        _put(out, key, value)
+    whole: dict[str, object] = {ROOM: out}
+    if isinstance(name, str):
+        of = {k.removeprefix(f"{name}."): v for k, v in flat.items() if k.startswith(f"{name}.")}
+        out[DERIVED] = {**_derived(name, of), **derived_rope(of, kept)}
+        whole[MARK] = name
+        whole["ckptkit"] = _block(kept, name, of)
+    return whole
+
+
+def _plain(name: str, value: object) -> object:
+    """A value without its type; None of what is none of the configuration."""
+    from ckptkit.containers.gguf.header import ARRAY, STRING, Value
+
+    if not isinstance(value, Value) or name.startswith("tokenizer.") or name.endswith(".weight") or name == OWN:
+        return None
+    if value.type == ARRAY:
+        if not isinstance(value.value, tuple) or value.item in (STRING, ARRAY):
+            return None
+        return [shortest(v) for v in value.value] if value.item == 6 else list(value.value)
+    return shortest(value.value) if value.type == 6 else value.value
+
+
+def _put(out: dict[str, object], key: str, value: object) -> None:
+    *path, last = key.split(".")
+    for step in path:
+        inner = out.setdefault(step, {})
+        if not isinstance(inner, dict):
+            return
+        out = inner
+    out[last] = value
+
+
+def _derived(name: str, of: Mapping[str, object]) -> dict[str, object]:
+    """What keys say together: the positions, which layers slide."""
+    out: dict[str, object] = {"max_positions": of.get("context_length")}
+    layers, pattern = of.get("block_count"), of.get("attention.sliding_window_pattern", PERIODS.get(name))
+    if isinstance(layers, int) and 0 < layers < 4096 and of.get("attention.sliding_window") and name in PERIODS:
+        if isinstance(pattern, int) and not isinstance(pattern, bool):
+            pattern = [not pattern or i % pattern < pattern - 1 for i in range(layers)]
+        if isinstance(pattern, list) and len(pattern) >= layers:
+            out["layer_types"] = ["sliding_attention" if s else "full_attention" for s in pattern[:layers]]
+    return {k: v for k, v in out.items() if v is not None}
+
+
+def _block(kept: Mapping[str, object], name: str, of: Mapping[str, object]) -> dict[str, object]:
+    """Our own block, as the file has it, else which model it is."""
+    from ckptkit.containers.gguf.header import Value
+
+    held = kept.get(OWN)
+    if isinstance(held, Value) and isinstance(held.value, str):
+        try:
+            block = json.loads(held.value)
+        except ValueError:
+            block = None
+        if isinstance(block, dict) and isinstance(block.get("model_type"), str):
+            return block
+    if name not in MODELS:
+        return {}
+    model, cls = MODELS[name]
+    if name == "llama" and of.get("expert_count"):
+        model, cls = "mixtral", "MixtralForCausalLM"
+    elif name == "olmo2" and of.get("attention.sliding_window"):
+        model, cls = "olmo3", "Olmo3ForCausalLM"
+    elif name == "deepseek2" and of.get("expert_gating_func") == SIGMOID:
+        model, cls = "deepseek_v3", "DeepseekV3ForCausalLM"
+    return {"model_type": model, "rest": {"hf": {"architectures": [cls]}}}
+
+
+def write_keys(raw: dict[str, object]) -> dict[str, object]:
+    """Settings as the keys of a GGUF file, with their types."""
+    from ckptkit.containers.gguf.header import STRING, Value
+
+    out: dict[str, Value] = {ARCHITECTURE: Value(STRING, str(raw.get(MARK, "unknown"))), "general.type": Value(STRING, "model")}
+
+    def walk(prefix: str, value: object) -> None:
+        if isinstance(value, Mapping):
+            for k, v in value.items():
+                walk(f"{prefix}.{k}" if prefix else str(k), v)
+        elif prefix.partition(".")[0] != DERIVED and (typed := _typed(prefix.rpartition(".")[2], value)) is not None:
+            out[prefix] = typed
+
+    walk("", raw.get(ROOM))
+    for key, value in raw.items():
+        if key.startswith(ROOM + "."):
+            walk(key.removeprefix(ROOM + "."), value)
+    block = raw.get("ckptkit")
+    if isinstance(block, Mapping) and block:
+        out[OWN] = Value(STRING, json.dumps(block, sort_keys=True, ensure_ascii=False))
+    return {"gguf": out}
+
+
+def _typed(last: str, value: object) -> Any:
+    """A value with the type that llama.cpp has for a key that ends in `last`; None for what is none."""
+    from ckptkit.containers.gguf.header import ARRAY, STRING, Value
+
+    if isinstance(value, bool):
+        return Value(7, value)
+    if isinstance(value, str):
+        return Value(STRING, value)
+    if isinstance(value, (int, float)):
+        real = last in FLOATS or isinstance(value, float)
+        return Value(6, float(value)) if real else Value(4 if 0 <= value < 1 << 32 else 11, value)
+    if isinstance(value, (list, tuple)) and value:
+        if all(isinstance(v, bool) for v in value):
+            return Value(ARRAY, tuple(value), 7)
+        if all(isinstance(v, int) for v in value) and last not in FLOATS:
+            return Value(ARRAY, tuple(value), 5)
+        if all(isinstance(v, (int, float)) for v in value):
+            return Value(ARRAY, tuple(map(float, value)), 6)
+    return None

@@ -1,0 +1,166 @@
+"""Nemotron H (Nano, Super): one part a layer, which is Mamba 2's mixer, attention without positions, a feed-forward, or experts.
+
+Source: transformers models/nemotron_h (hybrid_override_pattern: M a mixer, * attention, - a feed-forward, E experts; experts and
+feed-forwards have no gate; experts may be narrower than the rest, between two projections; the head is never tied).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ckptkit.arch._libraries.decoders import (
+    DEEPSEEK,
+    WORDS,
+    D,
+    E,
+    H,
+    Values,
+    attention,
+    decoder,
+    experts,
+    flags,
+    hf,
+    in_memory,
+    last,
+    may,
+    plain,
+)
+from ckptkit.arch._libraries.state_space import mamba2, mamba2_rows
+from ckptkit.schema import Besides, Module, linear, norm, when
+
+KINDS = {  # kind of layer -> its words in a list, its letter in a pattern
+    "mamba": (("linear_attention", "mamba"), "M"),
+    "attention": (("full_attention", "attention"), "*"),
+    "moe": (("moe",), "E"),
+    "mlp": (("mlp",), "-"),
+}
+
+
+def of_kind(words: tuple[str, ...], letter: str) -> Callable[[Values], Sequence[bool] | None]:
+    """Which layers are of a kind, by a list of words or a pattern of letters."""
+
+    def read(values: Values) -> Sequence[bool] | None:
+        said = values.get("layer_types")
+        if isinstance(said, str):
+            return [c == letter for c in said]
+        return [w in words for w in said] if isinstance(said, (list, tuple)) else None
+
+    return read
+
+
+def narrow(out: str, inn: str) -> Module:
+    """A projection to the experts' width, or back."""
+    params = (("weight", f"{out} {inn}"), ("bias", out))
+    return Module("linear", params, switches={"weight": "latent", "bias": "latent_bias"})
+
+
+EXPERTS = {
+    **{k: m for k, m in experts(correction="experts").items() if not k.startswith(E)},
+    D + "moe.down": narrow("expert_hidden", "hidden"),
+    D + "moe.up": narrow("hidden", "expert_hidden"),
+    E + "up": linear("moe_intermediate", "expert_hidden", bias=False),
+    E + "output": linear("expert_hidden", "moe_intermediate", bias=False),
+    D + "moe.shared.up": linear("shared_intermediate", "hidden", bias="mlp_bias"),
+    D + "moe.shared.output": linear("hidden", "shared_intermediate", bias="mlp_bias"),
+}
+PARTS = {
+    "mamba": mamba2(bias="use_bias", conv_bias="use_conv_bias"),
+    "attention": attention(norms=()),
+    "moe": EXPERTS,
+    "mlp": plain(bias="mlp_bias", norms=()),
+}
+MODULES: dict[str, Module] = {
+    **WORDS,
+    D + "norm": norm("hidden", bias=False),
+    **{k: when(f"{kind}@layer", m) for kind, part in PARTS.items() for k, m in part.items()},
+    **last(),
+    "lm_head": linear("vocab", "hidden", bias=False, group="lm"),
+}
+M, X = H + "mixer.", H + "mixer.experts."
+NAMES = {
+    "embeddings.word": "~embeddings",
+    "decoder.norm": "~norm_f",
+    D + "norm": H + "norm",
+    **{D + f"attention.{part}": M + f"{part[0]}_proj" for part in ("query", "key", "value", "output")},
+    D + "ffn.intermediate": M + "up_proj",
+    D + "ffn.output": M + "down_proj",
+    D + "moe.router": M + "gate",
+    D + "moe.correction": M + "gate.e_score_correction_bias",
+    D + "moe.down": M + "fc1_latent_proj",
+    D + "moe.up": M + "fc2_latent_proj",
+    E + "up": X + "{expert}.up_proj",
+    E + "output": X + "{expert}.down_proj",
+    D + "moe.shared.up": M + "shared_experts.up_proj",
+    D + "moe.shared.output": M + "shared_experts.down_proj",
+}
+T = "mtp.layers.{layer}."
+PREDICTION = dict.fromkeys(
+    (
+        *(f"{T}{x}.weight" for x in ("eh_proj", "enorm", "hnorm", "norm", "final_layernorm", "mixer.gate")),
+        *(f"{T}mixer.{x}_proj.weight" for x in ("q", "k", "v", "o", "up", "down", "fc1_latent", "fc2_latent")),
+        *(f"{T}mixer.{at}{x}_proj.weight" for at in ("experts.{expert}.", "shared_experts.") for x in ("up", "down")),
+        T + "mixer.gate.e_score_correction_bias",
+    ),
+    "of multi-token prediction: transformers leaves it out",
+)
+OLDER = {  # what earlier configurations call them
+    "n_groups": "mamba_n_groups", "expand": "mamba_expand", "time_step_min": "mamba_dt_min", "time_step_max": "mamba_dt_max",
+    "time_step_floor": "mamba_dt_init_floor",
+}  # fmt: skip
+HF = hf(
+    "nemotron_h", "NemotronH", MODULES, names=NAMES, rows=mamba2_rows(M), prefixes=("backbone.", "model.", ""), positions={},
+    act="mlp_hidden_act", eps="layer_norm_epsilon", besides=Besides(strays=PREDICTION),
+    keys={
+        "layers_block_type | layer_types | hybrid_override_pattern": may("layer_types"),
+        **{k: v for k, v in DEEPSEEK.items() if k not in ("first_k_dense_replace", "mlp_layer_types", "topk_method")},
+        **flags("use_bias", "mlp_bias", "mamba_hidden_act", "moe_latent_size"),
+        **{f"{k} | {v}": may(k) for k, v in OLDER.items()},
+        "use_conv_bias | mamba_conv_bias": may("use_conv_bias"), "moe_shared_expert_intermediate_size": may("shared_intermediate"),
+        "sliding_window": may("window"),
+        "mamba_num_heads": "state_heads", "mamba_head_dim": may("state_head_dim"), "ssm_state_size": may("state_size"),
+        "conv_kernel | mamba_d_conv": "kernel",
+    },
+    without=("rope_theta",),
+    defaults={
+        "activation": "relu2", "norm_eps": 1e-5, "layers": "=count layer_types", "use_bias": False, "mlp_bias": False,
+        "use_conv_bias": True, "mamba_hidden_act": "silu", "kernel": 4, "experts_per_token": 2, "normalise_experts": True,
+        "routed_scale": 1.0, "expert_groups": 1, "groups_per_token": 1, "time_step_min": 0.001,
+    },
+    usual={
+        **dict.fromkeys((
+            "chunk_size", "mamba_chunk_size", "mamba_ssm_cache_dtype", "num_logits_to_keep", "use_mamba_kernels",
+            "rescale_prenorm_residual", "moe_shared_expert_overlap", "mtp_layers_block_type", "mtp_hybrid_override_pattern",
+            "num_nextn_predict_layers",
+            "residual_in_fp32", "n_shared_experts", "time_step_limit", "mamba_dt_limit", "mamba_proj_bias", "rope_theta",
+            "partial_rotary_factor", "rms_norm_eps", "attention_bias",
+        ), ...),
+    },
+)  # fmt: skip
+
+
+def size(layers: int, hidden: int, heads: int, kv_heads: int) -> dict[str, int]:
+    return {"layers": layers, "hidden": hidden, "heads": heads, "kv_heads": kv_heads, "vocab": 131072}
+
+
+ARCHITECTURE = decoder(
+    "nemotron_h", "Nemotron-H", MODULES, HF,
+    in_memory(
+        HF._replace(prefixes=("model.", "")), MODULES,
+        rows={
+            X + "up_proj": (E + "up.weight", "*{expert} moe_intermediate expert_hidden"),
+            X + "down_proj": (E + "output.weight", "*{expert} expert_hidden moe_intermediate"),
+        },
+    ),
+    required=(),
+    relations=("inner = state_heads state_head_dim",),
+    kinds={f"{kind}@layer": of_kind(*said) for kind, said in KINDS.items()},
+    variants={
+        "nemotron-h-8b": size(52, 4096, 32, 8),
+        "nemotron-h-47b": size(98, 8192, 64, 8),
+        "nemotron-h-56b": size(118, 8192, 64, 8),
+        "nemotron-nano-9b-v2": size(56, 4480, 40, 8),
+        "nemotron-nano-12b-v2": size(62, 5120, 40, 8),
+        "nemotron-3-nano-30b-a3b": {**size(52, 2688, 32, 2), "experts": 128},
+        "nemotron-3-super-120b-a12b": {**size(88, 4096, 32, 2), "experts": 512},
+    },
+)  # fmt: skip

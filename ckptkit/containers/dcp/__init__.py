@@ -1,0 +1,287 @@
+"""Distributed checkpoints of PyTorch (torch.distributed.checkpoint): a folder of .metadata and the ranks' .distcp files.
+
+Sources: torch/distributed/checkpoint (2.13): metadata.py, filesystem.py, planner.py; megatron/core/dist_checkpointing for the folders that
+Megatron calls torch_dist. `metadata` reads the .metadata, `items` what the files hold, `names` tells model and optimizer apart, `write`
+writes. Chunks are boxes like those of any format; any mesh and any cut will do.
+
+Policy: what the metadata say is held against the items themselves. A rank whose file is gone or cut short is an error that names the rank
+and what lacks a piece of it; the rest is read. Values that the ranks keep of the step of each parameter must agree.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from ..._typing import TYPE_CHECKING
+from ...errors import CheckpointError, NotFoundError, printable
+from ...findings import Finding
+from ...support.lazy import later
+from ...support.links import leads_out
+from ...support.name_text import collapse
+from ...support.open_file import open_fd
+from ...tensors import DTYPES, Box, Check, Extent, StoredTensor, TensorSpec, Unread
+from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Part
+
+if TYPE_CHECKING:
+    from .. import _pieces
+    from . import items, metadata, names
+    from .metadata import Chunk, Listed, Metadata
+else:
+    later(globals(), _pieces=".._pieces", items=".items", metadata=".metadata", names=".names")
+
+NAME = "dcp"
+TITLE = "PyTorch distributed checkpoint (DCP)"
+SUFFIXES = (".distcp",)
+DEFAULT_FILE = ".metadata"
+WRITABLE = False
+TIES = False
+SINGLE = False
+STRINGS = False
+
+RULE = "pieces"
+METADATA = ".metadata"
+_RANK = re.compile(r"__([0-9]{1,7})_[0-9]{1,7}\.distcp")
+_MODEL = re.compile(r"pytorch_model_fsdp_[0-9]{1,4}")  # accelerate, beside optimizer_0
+_STEP = re.compile(r"step-([0-9]{1,12})")  # torchtitan
+_NOWHERE = Extent("", 0, 0)
+_GONE = "copy the folder again: every rank's file belongs to it"
+
+
+def sniff(head: bytes, tail: bytes, path: str) -> bool:
+    """A .metadata that is a pickle, or a file of a rank beside one."""
+    if os.path.basename(path) == METADATA:
+        return head[:1] == b"\x80"
+    return path.endswith(".distcp") and head.startswith(b"PK") and os.path.isfile(os.path.join(os.path.dirname(path), METADATA))
+
+
+def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
+    """The .metadata of a folder, or of the one below it that holds the model: accelerate's, and of torchtitan's the latest step."""
+    if METADATA in names:
+        return [(5, os.path.join(directory, METADATA))]
+    inner = [n for n in names if _MODEL.fullmatch(n)]
+    steps = sorted((int(found[1]), n) for n in names if (found := _STEP.fullmatch(n)))
+    for n in inner if len(inner) == 1 else [n for _, n in reversed(steps)]:
+        path = os.path.join(directory, n, METADATA)
+        if os.path.isfile(path):
+            return [(5, path)]
+    return []
+
+
+def prefix(path: str) -> str | None:
+    """A folder is named by itself."""
+    return None
+
+
+def open(path: str) -> Checkpoint:
+    """Read the metadata and the headers of every item. Raises CorruptError, UnsafeError, LimitError."""
+    folder = os.path.dirname(path)
+    path = os.path.join(folder, METADATA)
+    meta = metadata.read_metadata(path)
+    reader = _Reader(folder, meta)
+    try:
+        for name, listed in meta.tensors.items():
+            reader.tensor(name, listed)
+        extras = reader.values()
+    finally:
+        reader.close()
+    slight = {n: t.shape == () or all(d == 1 for d in t.shape) or DTYPES[t.dtype or "F32"].kind != "float" for n, t in meta.tensors.items()}
+    named = names.name_all(list(meta.tensors), meta.paths, slight.__getitem__)
+    rename = named.names
+    tensors = {rename[n]: t._replace(name=rename[n]) for n, t in reader.tensors.items()}
+    made = Checkpoint(
+        path, NAME, tensors, files=[path, *reader.used], extras=extras, wrapper=named.wrapper,
+        beside=frozenset(rename[n] for n in named.state), findings=reader.findings(), checks=lambda: iter(reader.checks),
+    )  # fmt: skip
+    made.unread = {rename[n]: u for n, u in reader.unread.items()}
+    made.parts = {rename[n]: part for n, part in named.parts.items()}
+    made.ranks = {p: rank_of(p) for p in reader.used}
+    replicas = [r._replace(name=rename[r.name]) for r in reader.replicas]
+    steps = {n: t for n, t in tensors.items() if n in made.beside and n.endswith(".step") and t.spec.numel == 1}
+
+    def audit() -> Iterator[Finding]:
+        yield from _pieces.compare(made, replicas, rank_of)
+        yield from _same_step(made, steps)
+
+    made.audit = audit
+    return made
+
+
+def rank_of(path: str) -> str:
+    """The rank that a file is of: "rank 3"."""
+    found = _RANK.fullmatch(os.path.basename(path))
+    return f"rank {int(found[1])}" if found else os.path.basename(path)
+
+
+class _Reader:
+    """Takes in tensors, chunk by chunk."""
+
+    def __init__(self, folder: str, meta: Metadata) -> None:
+        self._folder, self._meta = folder, meta
+        self._items = items.Items()
+        self._fds: dict[str, tuple[int, int, str]] = {}  # file -> (descriptor or -1, size, what is wrong)
+        self.tensors: dict[str, StoredTensor] = {}
+        self.unread: dict[str, Unread] = {}
+        self.replicas: list[_pieces.Replicas] = []
+        self.checks: list[Check] = []
+        self.used: list[str] = []
+        self._lacking: dict[str, list[str]] = {}  # what is wrong with a rank's file -> the tensors that it costs
+        self._wrong: list[Finding] = []
+
+    def close(self) -> None:
+        for fd, _, _ in self._fds.values():
+            if fd >= 0:
+                os.close(fd)
+
+    def _file(self, file: str) -> tuple[int, int, str]:
+        found = self._fds.get(file)
+        if found is None:
+            found = self._fds[file] = self._opened(file)
+        return found
+
+    def _opened(self, file: str) -> tuple[int, int, str]:
+        path = os.path.join(self._folder, file)
+        whose = rank_of(path)
+        if os.path.islink(path) and leads_out(path, self._folder):
+            return -1, 0, f"{file} is a link that leads out of the folder"
+        try:
+            fd = open_fd(path)
+        except NotFoundError:
+            return -1, 0, f"the file of {whose}, {file}, is missing" if whose != file else f"{file} is missing"
+        self.used.append(path)
+        return fd, os.fstat(fd).st_size, ""
+
+    def tensor(self, name: str, listed: Listed) -> None:
+        """One tensor of the metadata."""
+        shown = repr(printable(name))
+        path = os.path.join(self._folder, METADATA)
+        if not listed.dtype:
+            self.unread[name] = Unread(f"a tensor of {listed.said or 'no dtype'}", "", listed.shape, "no dtype that ckptkit knows")
+            return
+        spec = TensorSpec(listed.dtype, listed.shape)
+        boxes: list[Box] = []
+        packed = False
+        for chunk in listed.chunks:
+            _pieces.check_inside(Box(chunk.offset, chunk.shape, _NOWHERE), listed.shape, shown, path)
+            if chunk.packed:
+                packed = True
+            elif 0 not in chunk.shape:
+                box = self._box(name, spec, chunk)
+                boxes += [] if box is None else [box]
+        if packed:
+            self.unread[name] = Unread("a tensor that went through an extension", spec.dtype, spec.shape, "save it without one")
+            return
+        found = _pieces.tile(boxes, spec.shape, spec.dtype, shown, path)
+        self.replicas += [_pieces.Replicas(name, spec, a, b) for a, b in found.overlaps]
+        if not found.missing or not spec.numel:
+            self.tensors[name] = _pieces.joined(name, spec, found.boxes)
+            return
+        self.unread[name] = Unread(f"pieces with {found.missing:,} of {spec.numel:,} elements missing", spec.dtype, spec.shape)
+        if not any(name in names for names in self._lacking.values()):
+            text = f"the pieces of {shown} leave out {found.missing:,} of its {spec.numel:,} elements"
+            who = _whose(listed.chunks)
+            self._wrong.append(Finding("error", RULE, printable(name), f"{text} ({who})", "the metadata are not those that were written"))
+
+    def _box(self, name: str, spec: TensorSpec, chunk: Chunk) -> Box | None:
+        """A chunk with its bytes; None, which is told, where they are not there."""
+        box = Box(chunk.offset, chunk.shape, _NOWHERE)
+        if not chunk.file:
+            self._lost("the metadata do not say where it lies", name)
+            return None
+        fd, size, wrong = self._file(chunk.file)
+        path = os.path.join(self._folder, chunk.file)
+        if wrong:
+            self._lost(wrong, name)
+            return None
+        whose = rank_of(path)
+        if chunk.at + chunk.length > size:
+            self._lost(f"the file of {whose}, {chunk.file}, ends at byte {size:,}, before what the metadata place there", name)
+            return None
+        shown = f"{printable(name)!r} {box.shown()}"
+        try:
+            item = self._items.tensor(fd, path, chunk.at, chunk.length)
+        except CheckpointError as e:
+            text = f"{whose} does not have {shown} where the metadata say: {e.message}"
+            self._wrong.append(Finding("error", RULE, printable(name), text, "its file is of another step, or damaged"))
+            return None
+        t = item.tensor
+        if t.spec != (spec.dtype, chunk.shape) or len(t.extents) != 1:
+            have = f"{t.spec.dtype} {list(t.spec.shape)}"
+            text = f"{whose} has {have} where the metadata say {shown}, {spec.dtype} {list(chunk.shape)}"
+            self._wrong.append(Finding("error", RULE, printable(name), text, "its file is of another step, or damaged"))
+            return None
+        if item.crc:
+            self.checks.append(items.check_of(f"{printable(name)} {box.shown()} of {whose}", item))
+        return Box(chunk.offset, chunk.shape, t.extents[0], t.strides)
+
+    def _lost(self, why: str, name: str) -> None:
+        held = self._lacking.setdefault(why, [])
+        if not held or held[-1] != name:
+            held.append(name)
+
+    def values(self) -> dict[str, object]:
+        """What is no tensor, as plain data."""
+        out: dict[str, object] = {}
+        for name, o in self._meta.objects.items():
+            if not o.file or o.packed:
+                continue
+            fd, size, wrong = self._file(o.file)
+            if wrong or o.at + o.length > size:
+                continue
+            value = self._items.value(fd, os.path.join(self._folder, o.file), o.at, o.length)
+            if value is not None:
+                out[name] = value
+        return out
+
+    def findings(self) -> list[Finding]:
+        """What was noticed."""
+        out = []
+        for why, found in self._lacking.items():
+            n = len(found)
+            text = f"{why}: {n} tensor{'s' * (n != 1)} lack{'s' * (n == 1)} a piece, {collapse(found, 3)}"
+            out.append(Finding("error", RULE, printable(found[0]), printable(text, 1000), _GONE))
+        more = self._wrong[20:]
+        if more:
+            out.append(Finding("error", RULE, more[0].where, f"{len(more)} more pieces are not what the metadata say"))
+        return [*self._wrong[:20], *out, *self._items.findings]
+
+
+def _whose(chunks: Sequence[Chunk]) -> str:
+    ranks = sorted({rank_of(c.file) for c in chunks if c.file})
+    return ", ".join(ranks[:8]) + (", ..." if len(ranks) > 8 else "")
+
+
+def _same_step(checkpoint: Checkpoint, steps: Mapping[str, StoredTensor]) -> Iterator[Finding]:
+    """An error where an optimizer counts other steps for some parameters than for others, and it is by ranks that they differ."""
+    by: dict[bytes, dict[str, list[str]]] = {}  # a count -> rank -> tensors
+    for name, t in steps.items():
+        if len(t.extents) == 1 and t.spec.nbytes <= 8:
+            e = t.extents[0]
+            by.setdefault(t.spec.dtype.encode() + checkpoint.read_extent(e), {}).setdefault(rank_of(e.path), []).append(name)
+    ranks = [set(held) for held in by.values()]
+    if len(by) < 2 or any(a & b for i, a in enumerate(ranks) for b in ranks[:i]):
+        return
+    usual = max(by.values(), key=lambda held: sum(map(len, held.values())))
+    for held in by.values():
+        if held is not usual:
+            rank, names = next(iter(held.items()))
+            text = f"{rank} counts another step than {next(iter(usual))}: {printable(names[0])!r}"
+            yield Finding("error", RULE, printable(names[0]), text, "its file is of another step of the run")
+
+
+def layout(
+    tensors: Sequence[tuple[str, TensorSpec]],
+    *,
+    filename: str,
+    ties: Mapping[str, str] = {},
+    inside: Inside = NOTHING,
+    max_shard_size: int | None = None,
+) -> FileLayout:
+    """Not written yet."""
+    raise NotImplementedError
+
+
+def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:
+    """Nothing."""
+    return ()

@@ -1,0 +1,227 @@
+"""DeepSpeed's folders: what its own zero_to_fp32.py makes of them is the truth; others are cut by hand, with torch and numpy."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import oracles
+import pytest
+from ranks_makers import ranks
+from safetensors.numpy import load_file
+
+import ckptkit
+from ckptkit.containers import open_checkpoint
+from ckptkit.errors import CheckpointError, CorruptError, FindingsError, UnsupportedError
+
+torch = pytest.importorskip("torch")
+FORMS = oracles.FIXTURES / "forms"
+CONFIG = str(FORMS / "llama_whole" / "config.json")
+
+
+@pytest.mark.parametrize("case", ["deepspeed_llama_z2", "deepspeed_llama_z3"])
+def test_the_masters_are_what_zero_to_fp32_makes_of_them(case: str, tmp_path: Path) -> None:
+    truth = load_file(FORMS / case / "expected.safetensors")
+    with open_checkpoint(FORMS / case / "checkpoint") as ckpt:
+        assert ckpt.container == "deepspeed" and not ckpt.findings
+        model = {n for n in ckpt.tensors if n not in ckpt.beside}
+        assert model == truth.keys()
+        for name, a in truth.items():
+            np.testing.assert_array_equal(ckpt.array(name), a)
+            for moment in ("exp_avg", "exp_avg_sq"):
+                assert ckpt.tensors[f"optimizer.state.{name}.{moment}"].spec.shape == a.shape
+        assert any(len(t.extents) == 2 for t in ckpt.tensors.values())
+    ckptkit.convert(FORMS / case / "checkpoint", tmp_path / "hf", to="hf", config=CONFIG)
+    for name, a in load_file(tmp_path / "hf" / "model.safetensors").items():
+        np.testing.assert_array_equal(a, truth[name])
+
+
+@pytest.mark.parametrize("case", ["deepspeed_llama_z2", "deepspeed_llama_z3"])
+def test_a_folder_of_a_step_is_read_as_what_latest_names(case: str) -> None:
+    with open_checkpoint(FORMS / case / "checkpoint") as a, open_checkpoint(FORMS / case / "checkpoint" / "global_step1") as b:
+        assert a.tensors == b.tensors
+
+
+@pytest.mark.parametrize(
+    ("case", "file"),
+    [
+        ("deepspeed_llama_z2", "global_step1/bf16_zero_pp_rank_1_mp_rank_00_optim_states.pt"),
+        ("deepspeed_llama_z3", "global_step1/zero_pp_rank_0_mp_rank_00_optim_states.pt"),
+    ],
+)
+def test_a_rank_whose_file_is_gone_is_named_with_what_it_costs(case: str, file: str, tmp_path: Path) -> None:
+    with pytest.raises(FindingsError) as e:
+        ckptkit.convert(ranks(case, file)(tmp_path), tmp_path / "out", to="hf", config=CONFIG)
+    rank = file.split("rank_")[1][0]
+    said = " ".join(str(f.message) for f in e.value.findings if f.severity == "error")  # type: ignore[attr-defined]
+    assert f"the file of rank {rank} of 2 is missing" in said and "tensors lack a piece, " in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_rank_of_another_step_is_told(tmp_path: Path) -> None:
+    there = ranks("deepspeed_llama_z3")(tmp_path)
+    file = there / "global_step1" / "zero_pp_rank_1_mp_rank_00_optim_states.pt"
+    with open_checkpoint(there) as ckpt:
+        assert not list(ckpt.audit())
+    with zip_of(file) as (raw, where):
+        raw[where : where + 4] = np.float32(7).tobytes()
+    with open_checkpoint(there) as ckpt:
+        (finding,) = ckpt.audit()
+    assert finding.severity == "error" and "rank 1" in finding.message and "another step" in finding.message
+
+
+class zip_of:
+    """The bytes of a rank's file, and where the count of its steps lies in it; written back when the block ends."""
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.raw = file, bytearray(file.read_bytes())
+
+    def __enter__(self) -> tuple[bytearray, int]:
+        from ckptkit.containers.torch.rank_file import open_rank
+
+        found = open_rank(str(self.file))
+        state = found.value["optimizer_state_dict"]["optimizer_state_dict"]["state"]
+        return self.raw, found.tensor("s", state[0]["step"]).extents[0].offset
+
+    def __exit__(self, *exc: object) -> None:
+        self.file.write_bytes(self.raw)
+
+
+# --- cut by hand --------------------------------------------------------------------------------------------------------------
+
+SHAPES = {"a.weight": (5, 7), "a.bias": (5,), "b.weight": (3, 5), "c.weight": (1,)}
+
+
+def params(seed: int = 0) -> dict[str, Any]:
+    torch.manual_seed(seed)
+    return {n: torch.randn(s) for n, s in SHAPES.items()}
+
+
+def model_states(stage: int, **more: Any) -> dict[str, Any]:
+    empty = {n: torch.zeros(0 if stage == 3 else s) for n, s in SHAPES.items()}
+    return {
+        "module": empty, "buffer_names": [], "param_shapes": [{n: torch.Size(s) for n, s in SHAPES.items()}], "shared_params": {},
+        "frozen_param_shapes": {}, "frozen_param_fragments": {}, "global_steps": 3, "ds_version": "0.19.8", **more,
+    }  # fmt: skip
+
+
+def zero(folder: Path, stage: int, world: int, weights: dict[str, Any], states: Callable[[int], dict[str, Any]], groups: int = 1) -> Path:
+    """A folder of ZeRO, as many ranks, the weights flat as the stage has them."""
+    tag = folder / "global_step3"
+    tag.mkdir(parents=True)
+    (folder / "latest").write_text("global_step3")
+    if stage == 3:
+        parts = [[] for _ in range(world)]  # type: list[list[Any]]
+        for w in weights.values():
+            n = -(-w.numel() // world)
+            padded = torch.cat([w.flatten(), torch.full((n * world - w.numel(),), 9.0)])
+            for r in range(world):
+                parts[r].append(padded[r * n : (r + 1) * n])
+        flat = [torch.cat(p) for p in parts]
+        held = [list(f.split(-(-len(f) // groups))) for f in flat]
+    else:
+        whole = torch.cat([w.flatten() for w in weights.values()])
+        n = -(-whole.numel() // (2 * world)) * 2
+        whole = torch.cat([whole, torch.full((n * world - whole.numel(),), 9.0)])
+        held = [[whole[r * n : (r + 1) * n].clone()] for r in range(world)]
+    key = "fp32_flat_groups" if stage == 3 else "single_partition_of_fp32_groups"
+    for r in range(world):
+        name = f"zero_pp_rank_{r}_mp_rank_00"
+        state = {"optimizer_state_dict": {"zero_stage": stage, "partition_count": world if stage == 3 else [world], key: held[r]}}
+        torch.save(state, tag / f"{name}_optim_states.pt")
+        if stage == 3 or r == 0:
+            torch.save(states(r), tag / ("mp_rank_00_model_states.pt" if stage < 3 else f"{name}_model_states.pt"))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("stage", "world", "groups"), [(1, 1, 1), (1, 3, 1), (2, 4, 1), (3, 1, 1), (3, 3, 1), (3, 5, 1), (3, 4, 3), (3, 2, 7)]
+)
+def test_any_number_of_ranks_and_any_padding(stage: int, world: int, groups: int, tmp_path: Path) -> None:
+    weights = params()
+    made = zero(tmp_path / "c", stage, world, weights, lambda r: model_states(stage), groups)
+    with open_checkpoint(made) as ckpt:
+        assert ckpt.tensors.keys() == weights.keys() and not ckpt.findings
+        for name, w in weights.items():
+            np.testing.assert_array_equal(ckpt.array(name), w.numpy())
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_frozen_shared_and_buffers_come_from_the_states_of_the_model(stage: int, tmp_path: Path) -> None:
+    weights, frozen, buffer = params(), torch.randn(4, 3), torch.randn(6)
+
+    def states(rank: int) -> dict[str, Any]:
+        fragment = frozen if stage == 2 else torch.cat([frozen.flatten(), torch.zeros(2)]).split(7)[rank].clone()
+        s = model_states(stage, frozen_param_shapes={"f.weight": torch.Size((4, 3))}, frozen_param_fragments={"f.weight": fragment})
+        s["module"]["pos"] = buffer
+        return {**s, "buffer_names": ["pos"], "shared_params": {"head.weight": "a.weight"}}
+
+    with open_checkpoint(zero(tmp_path / "c", stage, 2, weights, states)) as ckpt:
+        assert ckpt.tensors.keys() == weights.keys() | {"f.weight", "pos", "head.weight"}
+        np.testing.assert_array_equal(ckpt.array("f.weight"), frozen.numpy())
+        np.testing.assert_array_equal(ckpt.array("pos"), buffer.numpy())
+        np.testing.assert_array_equal(ckpt.array("head.weight"), weights["a.weight"].numpy())
+        assert ckpt.tensors["head.weight"].identity == ckpt.tensors["a.weight"].identity != ckpt.tensors["b.weight"].identity
+
+
+def test_a_universal_checkpoint_has_a_folder_for_each_parameter(tmp_path: Path) -> None:
+    weights = params()
+    tag = tmp_path / "c" / "step_universal"
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "latest_universal").write_text("step_universal\n")
+    for name, w in weights.items():
+        (tag / "zero" / name).mkdir(parents=True)
+        torch.save({"param": w, "cat_dim": 0}, tag / "zero" / name / "fp32.pt")
+        torch.save({"param": w * 0 + 1, "cat_dim": 0}, tag / "zero" / name / "exp_avg.pt")
+        torch.save(3, tag / "zero" / name / "step.pt")
+    torch.save(model_states(3), tag / "mp_rank_00_model_states.pt")
+    with open_checkpoint(tmp_path / "c") as ckpt:
+        assert ckpt.tensors.keys() - ckpt.beside == weights.keys() and "optimizer.state.a.bias.exp_avg" in ckpt.beside
+        for name, w in weights.items():
+            np.testing.assert_array_equal(ckpt.array(name), w.numpy())
+    (tag / "zero" / "a.bias" / "fp32.pt").unlink()
+    with open_checkpoint(tmp_path / "c") as ckpt:
+        assert [f.severity for f in ckpt.findings] == ["error"] and "a.bias" in ckpt.findings[0].message
+
+
+# --- what is refused ------------------------------------------------------------------------------------------------------------
+
+
+def test_states_of_another_model_are_refused(tmp_path: Path) -> None:
+    def wrong(rank: int) -> dict[str, Any]:
+        return {**model_states(3), "param_shapes": [{"a.weight": torch.Size((5000, 7))}]}
+
+    with pytest.raises(CorruptError, match="elements"):
+        open_checkpoint(zero(tmp_path / "c", 3, 2, params(), wrong))
+
+
+@pytest.mark.parametrize(
+    "shapes", [None, 3, [{"a": "b"}], [{"a": (-1, 2)}], [{1: (2,)}], [[1]], [{"a.weight": (5, 7)}, {"a.weight": (5, 7)}]]
+)
+def test_shapes_that_cannot_be_meant_are_refused(shapes: Any, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError):
+        open_checkpoint(zero(tmp_path / "c", 2, 2, params(), lambda r: {**model_states(2), "param_shapes": shapes}))
+
+
+def test_tensor_parallel_ranks_and_experts_are_refused_by_name(tmp_path: Path) -> None:
+    made = zero(tmp_path / "c", 2, 2, params(), lambda r: model_states(2))
+    tag = made / "global_step3"
+    shutil.copy(tag / "mp_rank_00_model_states.pt", tag / "mp_rank_01_model_states.pt")
+    with pytest.raises(UnsupportedError, match="tensor-parallel"):
+        open_checkpoint(made)
+    (tag / "mp_rank_01_model_states.pt").rename(tag / "layer_0_expert_0_mp_rank_00_model_states.pt")
+    with pytest.raises(UnsupportedError, match="of a pipeline"):
+        open_checkpoint(made)
+
+
+@pytest.mark.parametrize("tag", ["../x", "/etc", "", "..", "a/b", "a\0b"])
+def test_a_latest_that_leads_elsewhere_is_not_followed(tag: str, tmp_path: Path) -> None:
+    made = zero(tmp_path / "c", 2, 1, params(), lambda r: model_states(2))
+    (tmp_path / "x").mkdir()
+    shutil.copy(made / "global_step3" / "mp_rank_00_model_states.pt", tmp_path / "x")
+    (made / "latest").write_text(tag)
+    with pytest.raises(CheckpointError):
+        open_checkpoint(made)
