@@ -96,3 +96,38 @@ def arrays(path: Path) -> dict[str, np.ndarray]:
         infos.append((name, tuple(reversed(dims)), take("I"), take("Q")))
     start = -(-at // 32) * 32
     return {n: np.frombuffer(raw, FLOATS[k], int(np.prod(s)), start + o).reshape(s) for n, s, k, o in infos}
+
+
+def keys(path: Path) -> dict[str, Any]:
+    """The keys of a little-endian file with their values, of arrays lists; and the type of each as (type, item type), by name + " type"."""
+    raw = path.read_bytes()
+    at = 16
+
+    def take(letter: str) -> Any:
+        nonlocal at
+        got = struct.unpack_from("<" + letter, raw, at)[0]
+        at += struct.calcsize(letter)
+        return got
+
+    def string() -> str:
+        nonlocal at
+        n = take("Q")
+        at += n
+        return raw[at - n : at].decode()
+
+    def read(kind: int) -> Any:
+        if kind == 8:
+            return string()
+        if kind == 9:
+            item = take("I")
+            return [item, [read(item) for _ in range(take("Q"))]]
+        return take(LETTERS[kind])
+
+    out: dict[str, Any] = {}
+    for _ in range(take("Q")):
+        name = string()
+        kind = take("I")
+        found = read(kind)
+        out[name] = found[1] if kind == 9 else found
+        out[f"{name} type"] = (kind, found[0] if kind == 9 else None)
+    return out

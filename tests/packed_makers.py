@@ -9,9 +9,41 @@ from pathlib import Path
 from typing import Any
 
 import gguf_files
+import ml_dtypes
 import numpy as np
 import oracles
 from safetensors.numpy import load_file, save_file
+
+_TYPES = {
+    "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16, "F8_E4M3": ml_dtypes.float8_e4m3fn,
+    "F8_E8M0": ml_dtypes.float8_e8m0fnu,
+    "I8": np.int8, "U8": np.uint8, "I32": np.int32, "U32": np.uint32, "I64": np.int64, "BOOL": np.bool_,
+}  # fmt: skip
+
+
+def read_raw(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The tensors of a safetensors file of any type, and its metadata."""
+    raw = path.read_bytes()
+    n = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + n])
+    metadata = header.pop("__metadata__", {})
+    return {
+        name: np.frombuffer(raw, _TYPES[e["dtype"]], int(np.prod(e["shape"])), 8 + n + e["data_offsets"][0]).reshape(e["shape"])
+        for name, e in header.items()
+    }, metadata
+
+
+def write_raw(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
+    """A safetensors file of arrays of any type."""
+    names = {np.dtype(t): n for n, t in _TYPES.items()}
+    header: dict[str, object] = {"__metadata__": metadata}
+    data = b""
+    for name, x in arrays.items():
+        raw = np.ascontiguousarray(x).tobytes()
+        header[name] = {"dtype": names[x.dtype], "shape": list(x.shape), "data_offsets": [len(data), len(data) + len(raw)]}
+        data += raw
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
 
 
 def forms(case: str, without: str = "", **config: Any) -> Callable[[Path], Path]:

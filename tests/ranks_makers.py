@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import oracles
+from megatron_files import args, megatron_rank, write_rank
+from safetensors.numpy import load_file
 
 
 def ranks(case: str, without: str = "") -> Callable[[Path], Path]:
@@ -20,3 +22,22 @@ def ranks(case: str, without: str = "") -> Callable[[Path], Path]:
         return tmp / "m"
 
     return make
+
+
+def padded(said: bool) -> Callable[[Path], Path]:
+    """A model of Megatron's with a padded vocabulary, whose true rows its settings say or nothing."""
+
+    def make(tmp: Path) -> Path:
+        hf = load_file(oracles.FIXTURES / "forms" / "llama_whole" / "model.safetensors")
+        hf.setdefault("lm_head.weight", hf["model.embed_tokens.weight"])
+        held = megatron_rank(hf, 1, 0, range(3), first=True, last=True)
+        write_rank(tmp / "m", "mp_rank_00", {"model": held}, args=args(vocab_size=179 if said else None))
+        return tmp / "m"
+
+    return make
+
+
+CASES = {
+    "padding": (padded(True), padded(False)),
+    "pieces": (ranks("dcp_llama_tp2d", "__3_0.distcp"), ranks("dcp_llama_tp2d")),
+}  # a rule -> who makes what it finds, and the nearest that it does not

@@ -12,8 +12,8 @@ import numpy as np
 import oracles
 import packed_makers as packed
 import pytest
+import ranks_makers
 from cousins import bare
-from ranks_makers import ranks
 from safetensors.numpy import load_file, save_file
 from trained import damaged, sound
 from two_kinds import two_kinds
@@ -396,7 +396,7 @@ CASES: dict[str, tuple[Maker, Maker]] = {
     "purpose": (faults("optimizer-only/optimizer.pt"), faults("wrapper-optimizer/dp_optimizer.pth.tar")),
     "records": (zipped(more="m/evil.sh"), zipped()),
     "remote-code": (bert(auto_map={"AutoModel": "evil.Model"}), bert(auto_map={})),
-    "pieces": (at(ranks("dcp_llama_tp2d", "__3_0.distcp")), at(ranks("dcp_llama_tp2d"))),
+    **{rule: (at(found), at(clean)) for rule, (found, clean) in ranks_makers.CASES.items()},
     "shape": (bert(put(LAYER + "1.intermediate.dense.weight", lambda x: x.T)), bert(put(Q, lambda x: x.T))),
     "shards": (hostile("sharded/extra_shard"), golden("hf_bert/safetensors_sharded")),
     "size": (bert(intermediate_size=65), bert(intermediate_size=64)),

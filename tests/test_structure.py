@@ -295,6 +295,7 @@ def array(folder: Path) -> Path:
 
 
 INSPECTED: dict[str, Path | Callable[[Path], Path]] = {
+    "consolidated": oracles.FIXTURES / "forms" / "meta_llama_tp2",
     "dcp": oracles.FIXTURES / "forms" / "dcp_llama_tp2d" / "checkpoint",
     "deepspeed": oracles.FIXTURES / "forms" / "deepspeed_llama_z3" / "checkpoint",
     "flax": oracles.FIXTURES / "containers" / "flax_model.msgpack",
@@ -302,6 +303,7 @@ INSPECTED: dict[str, Path | Callable[[Path], Path]] = {
     "hdf5": oracles.FIXTURES / "containers" / "keras-2.3.1.h5",
     "joblib": oracles.golden("gpt1_npy") / "finetuned_best_params.jl",
     "keras": keras_archive,
+    "megatron": oracles.FIXTURES / "forms" / "megatron_legacy_llama_tp2pp2" / "checkpoint",
     "npy": array,
     "npz": oracles.golden("bert_tf") / "outputs.npz",
     "openai-npy": oracles.golden("gpt1_npy") / "model",

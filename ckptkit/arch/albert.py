@@ -178,6 +178,7 @@ HF = Dialect(
 ARCHITECTURE = Architecture(
     name="albert",
     title="ALBERT",
+    called=("albert_unshared",),
     modules=MODULES,
     traits=TRAITS,
     relations=("hidden = heads head_dim", "pooled = hidden", "transformed = embedding"),

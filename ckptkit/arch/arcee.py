@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import UP_DOWN, WORDS, attention, decoder, flags, hf, last, plain
 from ckptkit.arch._libraries.forward import runs
+from ckptkit.arch._libraries.gguf import FFN, OUTPUT, gguf
 from ckptkit.arch.llama import shape
 
 MODULES = {
@@ -20,4 +21,6 @@ HF = hf(
     defaults={"activation": "relu2", "norm_eps": 1e-5, "attention_bias": False, "mlp_bias": False},
 )  # fmt: skip
 
-ARCHITECTURE = decoder("arcee", "Arcee", MODULES, HF, traits=runs(), variants={"afm-4.5b": shape(36, 2560, 20, 4, 18432, 128004)})
+GGUF = gguf("arcee", MODULES, pairs=True, implied={"activation": "relu2"}, rope=("freqs",), bare=(*FFN, OUTPUT))
+
+ARCHITECTURE = decoder("arcee", "Arcee", MODULES, HF, GGUF, traits=runs(), variants={"afm-4.5b": shape(36, 2560, 20, 4, 18432, 128004)})

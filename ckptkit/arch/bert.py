@@ -156,6 +156,7 @@ SEGMENT_OF_PADDING = {
 ARCHITECTURE = Architecture(
     name="bert",
     title="BERT",
+    called=("roberta", "roberta_wwm"),
     modules={**MODULES, "embeddings.segment_of_padding": embedding("padding_segments hidden", optional=True)},
     traits=TRAITS,
     relations=("hidden = heads head_dim", "pooled = hidden", "transformed = hidden"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import BLOOM, PLAIN, SIZES, WORDS, D, G, attention, decoder, flags, fused, hf, last, plain
 from ckptkit.arch._libraries.forward import runs
+from ckptkit.arch._libraries.gguf import B, Window, gguf
 from ckptkit.arch.gpt_neox import size
 from ckptkit.schema import Besides, norm
 
@@ -30,8 +31,14 @@ HF = hf(
     implied={"activation": "gelu_tanh", "intermediate": "=4 hidden"}, defaults={"norm_eps": 1e-5, "tied": True},
 )  # fmt: skip
 
+GGUF = gguf(
+    "bloom", MODULES, eps="layer_norm_epsilon", implied={"activation": "gelu_tanh", "apply_residual_connection_post_layernorm": False},
+    rope=None, rows=fused(B + "attn_qkv", "*(heads head_dim)"), defaults={"tied": True}, window=Window("", usual=2048),
+    keys={"attention.head_count_kv": ""},
+)  # fmt: skip
+
 ARCHITECTURE = decoder(
-    "bloom", "BLOOM", MODULES, HF,
+    "bloom", "BLOOM", MODULES, HF, GGUF,
     heads=("heads",),
     required=PLAIN,
     relations=("hidden = heads head_dim",),

@@ -5,8 +5,11 @@ Source: transformers models/cohere (a LayerNorm without bias; norms of queries a
 
 from __future__ import annotations
 
-from ckptkit.arch._libraries.decoders import WORDS, D, attention, decoder, flags, gated, hf, last
+from collections.abc import Iterator
+
+from ckptkit.arch._libraries.decoders import WORDS, D, Values, attention, decoder, flags, gated, hf, last, may
 from ckptkit.arch._libraries.forward import runs
+from ckptkit.arch._libraries.gguf import OUTPUT, gguf
 from ckptkit.arch.llama import shape
 from ckptkit.schema import norm, when
 
@@ -24,8 +27,23 @@ HF = hf(
     },
 )  # fmt: skip
 
+
+
+def norms_where_it_is_large(values: Values) -> Iterator[tuple[str, str]]:
+    """llama.cpp has norms of queries and keys in models of 64 layers and more."""
+    layers = values.get("layers")
+    if isinstance(layers, int) and bool(values.get("use_qk_norm")) is not (layers >= 64):
+        yield "use_qk_norm", "its code of this architecture has such norms in models of 64 layers and more, and in no other"
+
+
+GGUF = gguf(
+    "command-r", MODULES, eps="layer_norm_epsilon", implied={"activation": "silu"}, keys={"logit_scale": may("logit_scale")},
+    defaults={"tied": True},
+    bare=(OUTPUT,), conflicts=norms_where_it_is_large,
+)  # fmt: skip
+
 ARCHITECTURE = decoder(
-    "cohere", "Cohere", MODULES, HF,
+    "cohere", "Cohere", MODULES, HF, GGUF,
     traits=runs(norm_kind="layer", parallel=True, pairs="interleaved", logit_scale="=logit_scale"),
     variants={
         "command-r-35b": shape(40, 8192, 64, 64, 22528, 256000),

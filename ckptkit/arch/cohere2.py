@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import decoder, flags, hf, may
 from ckptkit.arch._libraries.forward import runs
+from ckptkit.arch._libraries.gguf import Window, gguf, square
 from ckptkit.arch.cohere import SIDE_BY_SIDE
 from ckptkit.arch.llama import shape
 
@@ -27,11 +28,17 @@ HF = hf(
     },
 )
 
+GGUF = gguf(
+    "cohere2", SIDE_BY_SIDE, eps="layer_norm_epsilon", implied={"activation": "silu"}, keys={"logit_scale": may("logit_scale")},
+    dimensions=True,
+    window=Window("types 4", own=True), defaults={"tied": True}, free={"sliding_window_pattern": ...}, conflicts=square,
+)  # fmt: skip
+
 ARCHITECTURE = decoder(
     "cohere2",
     "Cohere 2",
     SIDE_BY_SIDE,
-    HF,
+    HF, GGUF,
     rank=1,
     traits=runs(
         norm_kind="layer",

@@ -21,6 +21,8 @@ from ckptkit.arch._libraries.decoders import (
     stacked,
 )
 from ckptkit.arch._libraries.forward import GROUPS, routed, runs
+from ckptkit.arch._libraries.gguf import SOFTMAX
+from ckptkit.arch._libraries.gguf_latent import deepseek2
 from ckptkit.arch._libraries.low_rank import LOW_RANK, low_rank, low_rank_rows
 from ckptkit.arch.deepseek_v3 import DEFAULTS, KEYS, USUAL, size
 
@@ -32,8 +34,10 @@ HF = hf(
     defaults={**DEFAULTS, "normalise_experts": False, "routed_scale": 1.0, "topk_method": "greedy", "mlp_bias": False},
 )  # fmt: skip
 
+GGUF = deepseek2(MODULES, SOFTMAX, second=True)
+
 ARCHITECTURE = decoder(
-    "deepseek_v2", "DeepSeek-V2", MODULES, HF, in_memory(HF, MODULES, rows=stacked()),
+    "deepseek_v2", "DeepSeek-V2", MODULES, HF, GGUF, in_memory(HF, MODULES, rows=stacked()),
     heads=("heads",),
     relations=SHARED_SIZES,
     kinds={"moe@layer": sparse_or_first_dense},

@@ -25,6 +25,8 @@ from ckptkit.arch._libraries.decoders import (
     stacked,
 )
 from ckptkit.arch._libraries.forward import GROUPS, routed, runs
+from ckptkit.arch._libraries.gguf import SIGMOID
+from ckptkit.arch._libraries.gguf_latent import deepseek2
 from ckptkit.arch._libraries.low_rank import LOW_RANK, low_rank, low_rank_rows
 from ckptkit.schema import Besides
 
@@ -47,8 +49,10 @@ def size(layers: int, hidden: int, heads: int, experts: int) -> dict[str, int]:
     return {"layers": layers, "hidden": hidden, "heads": heads, "experts": experts}
 
 
+GGUF = deepseek2(MODULES, SIGMOID)
+
 ARCHITECTURE = decoder(
-    "deepseek_v3", "DeepSeek-V3", MODULES, HF, in_memory(HF, MODULES, rows=stacked()),
+    "deepseek_v3", "DeepSeek-V3", MODULES, HF, GGUF, in_memory(HF, MODULES, rows=stacked()),
     heads=("heads",),
     relations=SHARED_SIZES,
     kinds={"moe@layer": sparse_or_first_dense},

@@ -18,6 +18,7 @@ from ckptkit.arch._libraries.decoders import (
     stacked,
 )
 from ckptkit.arch._libraries.forward import GROUPS, routed, runs
+from ckptkit.arch._libraries.gguf import EXPERTS, OUTPUT, SIGMOID, Window, all_keys, both, dense_first, gguf, leading
 from ckptkit.arch.deepseek_v3 import FFN
 from ckptkit.arch.llama import shape
 from ckptkit.arch.qwen2 import WINDOW
@@ -31,8 +32,14 @@ HF = hf(
     },
 )  # fmt: skip
 
+GGUF = gguf(
+    "dots1", MODULES, experts="moe_intermediate", implied={"activation": "silu"}, bare=(OUTPUT,), window=Window("types late"),
+    keys=EXPERTS, also={"leading_dense_block_count": leading(sparse_or_first_dense), "expert_gating_func": SIGMOID},
+    free={"mlp_layer_types": ..., "topk_method": ...}, conflicts=both(all_keys, dense_first(sparse_or_first_dense)),
+)  # fmt: skip
+
 ARCHITECTURE = decoder(
-    "dots1", "dots.llm1", MODULES, HF, in_memory(HF, MODULES, rows=stacked()),
+    "dots1", "dots.llm1", MODULES, HF, GGUF, in_memory(HF, MODULES, rows=stacked()),
     relations=SHARED_SIZES,
     kinds={"moe@layer": sparse_or_first_dense},
     traits=runs(window="=window", sliding="types late", **routed("sigmoid", **GROUPS)),

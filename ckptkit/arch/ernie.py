@@ -8,7 +8,7 @@ Source: transformers models/ernie (names, classes; task ids are 0 where none are
 from ckptkit.arch._libraries.transformers import HF_KEYS
 from ckptkit.arch.bert import ARCHITECTURE as BERT
 from ckptkit.arch.bert import DEFAULTS, MODULES, SIZES
-from ckptkit.schema import Architecture, ConfigForm, Key, Lack, embedding, when
+from ckptkit.schema import Architecture, ConfigForm, Key, Lack, embedding, linear, when
 
 NO_TASKS = {"embeddings.task.weight": Lack(0.0, {"tasks": 1}, why="BERT has no table of tasks, which is added to every token")}
 
@@ -18,10 +18,16 @@ ARCHITECTURE = Architecture(
     name="ernie",
     extends="bert",
     title="ERNIE",
-    modules={**MODULES, "embeddings.task": when("with_tasks", embedding("tasks hidden"))},
-    traits=BERT.traits,
+    called=("uie",),
+    modules={
+        **MODULES,
+        "embeddings.task": when("with_tasks", embedding("tasks hidden")),
+        "uie.start": linear("one", "hidden", group="uie"),
+        "uie.end": linear("one", "hidden", group="uie"),
+    },
+    traits={**BERT.traits, "heads": {**BERT.traits["heads"], "uie": "spans"}},  # type: ignore[dict-item]
     relations=("hidden = heads head_dim", "pooled = hidden", "transformed = hidden"),
-    fixed={"nsp_labels": 2, "qa_labels": 2},
+    fixed={"nsp_labels": 2, "qa_labels": 2, "one": 1},
     rank=4,
     variants={
         "ernie-1.0-base-zh": {"layers": 12, "hidden": 768, "heads": 12, "vocab": 18000},
@@ -31,7 +37,12 @@ ARCHITECTURE = Architecture(
     dialects=(
         HF._replace(
             prefixes=("ernie.", ""),
-            rows={**HF.rows, "~embeddings.task_type_embeddings": "embeddings.task"},
+            rows={
+                **HF.rows,
+                "~embeddings.task_type_embeddings": "embeddings.task",
+                "linear_start": "uie.start",
+                "linear_end": "uie.end",
+            },
             lacks={},
             classes=tuple(c._replace(name=c.name.replace("Bert", "Ernie")) for c in HF.classes if c.name != "BertLMHeadModel"),
             config=ConfigForm(

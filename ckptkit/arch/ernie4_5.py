@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, attention, decoder, flags, gated, hf, last
 from ckptkit.arch._libraries.forward import runs
+from ckptkit.arch._libraries.gguf import FFN, gguf
 from ckptkit.arch.llama import shape
 
 MODULES = {**WORDS, **attention(bias="use_bias", out_bias="use_bias"), **gated(bias="use_bias"), **last()}
@@ -17,11 +18,13 @@ HF = hf(
     },
 )  # fmt: skip
 
+GGUF = gguf("ernie4_5", MODULES, implied={"activation": "silu"}, defaults={"tied": True}, bare=FFN)
+
 ARCHITECTURE = decoder(
     "ernie4_5",
     "ERNIE 4.5",
     MODULES,
-    HF,
+    HF, GGUF,
     rank=2,
     traits=runs(pairs="interleaved"),
     variants={"ernie-4.5-0.3b": shape(18, 1024, 16, 2, 3072, 103424)},

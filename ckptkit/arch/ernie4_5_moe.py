@@ -27,6 +27,7 @@ from ckptkit.arch._libraries.decoders import (
     stacked,
 )
 from ckptkit.arch._libraries.forward import routed, runs
+from ckptkit.arch._libraries.gguf import FFN, B, dense_first, gguf, leading
 from ckptkit.arch.llama import shape
 
 RANGE = ("moe_layer_start_index", "moe_layer_end_index", "moe_layer_interval")
@@ -59,8 +60,20 @@ HF = hf(
     },
 )  # fmt: skip
 
+GGUF = gguf(
+    "ernie4_5-moe", MODULES, bare=(*FFN, *(D + f"moe.shared.{p}" for p in ("gate", "up", "output")), "lm_head"),
+    experts="moe_intermediate", implied={"activation": "silu"}, defaults={"tied": True},
+    rows={B + "exp_probs_b.bias": (D + "moe.correction", "experts")},
+    keys={
+        "expert_feed_forward_length": may("moe_intermediate"), "interleave_moe_layer_step": may("moe_layer_interval"),
+        "expert_shared_count": may("shared_experts"), "expert_shared_feed_forward_length": may("shared_intermediate"),
+    },
+    also={"leading_dense_block_count": leading(sparse)}, conflicts=dense_first(sparse),
+    free={"moe_layer_start_index": ..., "moe_layer_end_index": ..., "moe_norm_min": (1e-12,)},
+)  # fmt: skip
+
 ARCHITECTURE = decoder(
-    "ernie4_5_moe", "ERNIE 4.5 MoE", MODULES, HF,
+    "ernie4_5_moe", "ERNIE 4.5 MoE", MODULES, HF, GGUF,
     in_memory(HF, MODULES, rows=stacked(), names={D + "moe.correction": H + "mlp.gate.moe_statics.e_score_correction_bias"}),
     relations=SHARED_SIZES,
     kinds={"moe@layer": sparse},

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 
 from ckptkit.arch._libraries.decoders import BLOOM, PLAIN, SIZES, WORDS, D, G, decoder, flags, fused, hf, last, masks, may, plain
 from ckptkit.arch._libraries.forward import runs
+from ckptkit.arch._libraries.gguf import FFN, OUTPUT, B, Window, gguf
 from ckptkit.arch.gpt_bigcode import GROUPS, grouped
 from ckptkit.arch.gpt_neox import size
-from ckptkit.schema import norm, when
+from ckptkit.schema import Dialect, norm, when
 
 MODULES = {
     **WORDS,
@@ -68,11 +69,28 @@ HF = hf(
     also={"new_decoder_architecture": has_groups},
     unfold=effective,
 )
+
+
+def llama_cpp(name: str, norms: Mapping[str, str], without: str) -> Dialect:
+    """llama.cpp's naming of the models that have these norms and not that one: both kinds call one of theirs attn_norm."""
+    made = gguf(
+        "falcon", MODULES, eps="layer_norm_epsilon", implied={"activation": "gelu", "parallel_attn": True, "alibi": False},
+        defaults={"tied": True, "rope_theta": 10000.0}, window=Window("", usual=2048), bare=(OUTPUT, *FFN),
+        without=(D + "ffn.norm", without), also={"tensor_data_layout": "jploski"}, names=norms,
+        free={"new_decoder_architecture": ..., "multi_query": ...},
+        rows=fused(B + "attn_qkv", "*(kv_heads per_group head_dim)", bias=False),
+    )  # fmt: skip
+    return made._replace(name=name, alias="gguf")
+
+
+LARGE = {D + "attention.own_norm": B + "attn_norm_2", D + "ffn.own_norm": B + "attn_norm"}
+ONE, TWO = llama_cpp("gguf_one_norm", {}, ""), llama_cpp("gguf_two_norms", LARGE, D + "attention.norm")
+
 ARCHITECTURE = decoder(
     "falcon",
     "Falcon",
     MODULES,
-    HF,
+    HF, ONE, TWO,
     names=("RefinedWeb", "RefinedWebModel"),
     required=PLAIN,
     relations=("heads = kv_heads per_group", "hidden = heads head_dim"),

@@ -22,6 +22,7 @@ from ckptkit.arch._libraries.decoders import (
     stacked,
 )
 from ckptkit.arch._libraries.forward import GROUPS, partly, routed
+from ckptkit.arch._libraries.gguf import EXPERTS, SIGMOID, B, dense_first, gguf, leading
 from ckptkit.arch.deepseek_v3 import FFN
 from ckptkit.arch.llama import shape
 from ckptkit.schema import Besides, norm, when
@@ -43,8 +44,15 @@ HF = hf(
     besides=Besides(derived=FREQUENCIES, layers=BESIDE),
 )  # fmt: skip
 
+GGUF = gguf(
+    "glm4moe", MODULES, experts="moe_intermediate", implied={"activation": "silu"}, rope=("part",), dimensions=True,
+    names={D + "ffn.norm": B + "post_attention_norm"}, keys=EXPERTS,
+    also={"leading_dense_block_count": leading(sparse_or_first_dense), "expert_gating_func": SIGMOID},
+    free={"mlp_layer_types": ..., "topk_method": ...}, conflicts=dense_first(sparse_or_first_dense),
+)  # fmt: skip
+
 ARCHITECTURE = decoder(
-    "glm4_moe", "GLM-4.5", MODULES, HF, in_memory(HF, MODULES, rows=stacked()),
+    "glm4_moe", "GLM-4.5", MODULES, HF, GGUF, in_memory(HF, MODULES, rows=stacked()),
     relations=SHARED_SIZES,
     kinds={"moe@layer": sparse_or_first_dense},
     traits=partly(**routed("sigmoid", **GROUPS)),

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import BESIDE, FREQUENCIES, SHARED_SIZES, decoder, hf, in_memory, sparse_or_first_dense, stacked
 from ckptkit.arch._libraries.forward import GROUPS, routed, runs
+from ckptkit.arch._libraries.gguf import SIGMOID
+from ckptkit.arch._libraries.gguf_latent import deepseek2
 from ckptkit.arch._libraries.low_rank import LOW_RANK, low_rank_rows
 from ckptkit.arch.deepseek_v3 import DEFAULTS, KEYS, MODULES, USUAL, size
 from ckptkit.schema import Besides
@@ -17,8 +19,10 @@ HF = hf(
     besides=Besides(derived=FREQUENCIES, layers=BESIDE), usual=USUAL,
 )  # fmt: skip
 
+GGUF = deepseek2(MODULES, SIGMOID)
+
 ARCHITECTURE = decoder(
-    "glm4_moe_lite", "GLM-4.7-Flash", MODULES, HF, in_memory(HF, MODULES, rows=stacked()),
+    "glm4_moe_lite", "GLM-4.7-Flash", MODULES, HF, GGUF, in_memory(HF, MODULES, rows=stacked()),
     rank=1,
     heads=("heads",),
     relations=SHARED_SIZES,

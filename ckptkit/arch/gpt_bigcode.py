@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import GPT, GPT_SIZES, PLAIN, WORDS, D, G, decoder, flags, fused, hf, last, masks, plain
 from ckptkit.arch._libraries.forward import runs
+from ckptkit.arch._libraries.gguf import B, gguf
 from ckptkit.arch.gpt_neox import size
 from ckptkit.schema import Key, Module, embedding, linear, norm
 
@@ -37,8 +38,13 @@ HF = hf(
     besides=masks(G + "attn"),
 )  # fmt: skip
 
+GGUF = gguf(
+    "starcoder", MODULES, eps="layer_norm_epsilon", implied={"activation": "gelu_tanh", "scale_attn_weights": True}, rope=None,
+    keys={"context_length": "positions"}, rows=fused(B + "attn_qkv", "*(kv_heads per_group head_dim)"), defaults={"tied": True},
+)  # fmt: skip
+
 ARCHITECTURE = decoder(
-    "gpt_bigcode", "GPT-BigCode", MODULES, HF,
+    "gpt_bigcode", "GPT-BigCode", MODULES, HF, GGUF,
     required=PLAIN,
     relations=("heads = kv_heads per_group", "hidden = heads head_dim"),
     traits=runs(norm_kind="layer", positions="learned", rotary={}, scaled="=scale_attn_weights"),

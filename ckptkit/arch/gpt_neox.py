@@ -5,8 +5,9 @@ Source: transformers models/gpt_neox (the head is embed_out on disk, lm_head in 
 
 from __future__ import annotations
 
-from ckptkit.arch._libraries.decoders import WORDS, D, H, attention, decoder, flags, fused, hf, in_memory, last, masks, plain, rope
+from ckptkit.arch._libraries.decoders import WORDS, D, H, attention, decoder, flags, fused, hf, in_memory, last, masks, may, plain, rope
 from ckptkit.arch._libraries.forward import partly
+from ckptkit.arch._libraries.gguf import B, gguf
 from ckptkit.schema import Module
 
 MODULES: dict[str, Module] = {
@@ -32,8 +33,14 @@ def size(layers: int, hidden: int, heads: int) -> dict[str, int]:
     return {"layers": layers, "hidden": hidden, "heads": heads}
 
 
+GGUF = gguf(
+    "gptneox", MODULES, eps="layer_norm_epsilon", implied={"activation": "gelu", "attention_bias": True}, rope=("part",), dimensions=True,
+    keys={"use_parallel_residual": may("use_parallel_residual"), "attention.head_count_kv": ""},
+    rows=fused(B + "attn_qkv", "*(heads head_dim)"),
+)  # fmt: skip
+
 ARCHITECTURE = decoder(
-    "gpt_neox", "GPT-NeoX", MODULES, HF, in_memory(HF, MODULES, rows={}, names={"lm_head": "lm_head"}),
+    "gpt_neox", "GPT-NeoX", MODULES, HF, GGUF, in_memory(HF, MODULES, rows={}, names={"lm_head": "lm_head"}),
     heads=("heads",),
     traits=partly(norm_kind="layer", parallel="=use_parallel_residual"),
     variants={

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, A, D, E, H, attention, decoder, experts, flags, hf, last, may, of_experts
 from ckptkit.arch._libraries.forward import routed, runs
+from ckptkit.arch._libraries.gguf import B, Window, gguf
 from ckptkit.arch.llama import shape
 from ckptkit.schema import norm, param
 
@@ -49,11 +50,17 @@ HF = hf(
     },
 )
 
+GGUF = gguf(
+    "gpt-oss", MODULES, experts="intermediate", implied={"activation": "silu", "swiglu_limit": 7.0, "swiglu_alpha": 1.702},
+    window=Window("types even", own=True), keys={"expert_feed_forward_length": may("intermediate")},
+    names={D + "ffn.norm": B + "post_attention_norm"}, rows={B + "attn_sinks.weight": A + "sinks"},
+)  # fmt: skip
+
 ARCHITECTURE = decoder(
     "gpt_oss",
     "gpt-oss",
     MODULES,
-    HF,
+    HF, GGUF,
     traits=runs(
         window="=window", sliding="types even", **routed("softmax_chosen", expert_limit="=swiglu_limit", expert_slope="=swiglu_alpha")
     ),

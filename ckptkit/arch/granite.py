@@ -5,8 +5,9 @@ Source: transformers models/granite.
 
 from __future__ import annotations
 
-from ckptkit.arch._libraries.decoders import decoder, flags, hf
+from ckptkit.arch._libraries.decoders import decoder, flags, hf, may
 from ckptkit.arch._libraries.forward import SCALES, runs
+from ckptkit.arch._libraries.gguf import gguf
 from ckptkit.arch.llama import MODULES, shape
 
 MULTIPLIERS = flags("embedding_multiplier", "attention_multiplier", "residual_multiplier", "logits_scaling")
@@ -16,8 +17,14 @@ HF = hf(
     defaults={"activation": "silu", "norm_eps": 1e-6, "attention_bias": False, "mlp_bias": False, **ONES},
 )  # fmt: skip
 
+SCALES_OF = {
+    "attention.scale": may("attention_multiplier"), "embedding_scale": may("embedding_multiplier"),
+    "residual_scale": may("residual_multiplier"), "logit_scale": may("logits_scaling"),
+}  # fmt: skip
+GGUF = gguf("granite", MODULES, pairs=True, implied={"activation": "silu"}, rope=("freqs", "factors"), keys=SCALES_OF)
+
 ARCHITECTURE = decoder(
-    "granite", "Granite", MODULES, HF,
+    "granite", "Granite", MODULES, HF, GGUF,
     rank=1,
     traits=runs(**SCALES),
     variants={

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, D, E, H, attention, decoder, experts, flags, hf, in_memory, last, of_experts, stacked
 from ckptkit.arch._libraries.forward import SCALES, routed, runs
-from ckptkit.arch.granite import MULTIPLIERS, ONES
+from ckptkit.arch._libraries.gguf import gguf
+from ckptkit.arch.granite import MULTIPLIERS, ONES, SCALES_OF
 from ckptkit.arch.llama import shape
 from ckptkit.schema import norm
 
@@ -29,8 +30,12 @@ HF = hf(
     defaults={"activation": "silu", "norm_eps": 1e-6, "attention_bias": False, "experts_per_token": 2, **ONES},
 )  # fmt: skip
 
+GGUF = gguf(
+    "granitemoe", MODULES, pairs=True, experts="intermediate", implied={"activation": "silu"}, rope=("freqs", "factors"), keys=SCALES_OF,
+)  # fmt: skip
+
 ARCHITECTURE = decoder(
-    "granitemoe", "GraniteMoE", MODULES, HF,
+    "granitemoe", "GraniteMoE", MODULES, HF, GGUF,
     in_memory(HF, MODULES, rows=stacked("intermediate", B + "experts."), names={D + "moe.router": B + "router"}),
     traits=runs(**SCALES, **routed("softmax_chosen")),
     variants={

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, D, H, attention, decoder, flags, gated, hf, last
 from ckptkit.arch._libraries.forward import runs
+from ckptkit.arch._libraries.gguf import gguf
 from ckptkit.arch.llama import shape
 
 QK_NORMS = {D + "attention.query_norm": H + "self_attn.query_layernorm", D + "attention.key_norm": H + "self_attn.key_layernorm"}
@@ -17,6 +18,9 @@ HF = hf(
     defaults={"activation": "silu", "norm_eps": 1e-5, "attention_bias": False},
 )  # fmt: skip
 
+GGUF = gguf("hunyuan-dense", MODULES, implied={"activation": "silu"})
+
 ARCHITECTURE = decoder(
-    "hunyuan_v1_dense", "Hunyuan", MODULES, HF, traits=runs(qk_norm="after"), variants={"hunyuan-7b": shape(32, 4096, 32, 8, 14336, 128167)}
-)
+    "hunyuan_v1_dense", "Hunyuan", MODULES, HF, GGUF,
+    traits=runs(qk_norm="after"), variants={"hunyuan-7b": shape(32, 4096, 32, 8, 14336, 128167)},
+)  # fmt: skip

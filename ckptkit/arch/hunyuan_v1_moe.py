@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, D, H, decoder, experts, flags, hf, in_memory, last, may, shared, stacked
 from ckptkit.arch._libraries.forward import routed, runs
+from ckptkit.arch._libraries.gguf import gguf
 from ckptkit.arch.hunyuan_v1_dense import ATTENTION, QK_NORMS
 from ckptkit.arch.llama import shape
 from ckptkit.schema import norm
@@ -29,8 +30,13 @@ HF = hf(
     defaults={"activation": "silu", "norm_eps": 1e-5, "attention_bias": False},
 )  # fmt: skip
 
+GGUF = gguf(
+    "hunyuan-moe", MODULES, experts="intermediate", implied={"activation": "silu"},
+    keys={"expert_feed_forward_length": may("intermediate"), "expert_shared_feed_forward_length": may("shared_intermediate")},
+)  # fmt: skip
+
 ARCHITECTURE = decoder(
-    "hunyuan_v1_moe", "Hunyuan MoE", MODULES, HF, in_memory(HF, MODULES, rows=stacked("intermediate")),
+    "hunyuan_v1_moe", "Hunyuan MoE", MODULES, HF, GGUF, in_memory(HF, MODULES, rows=stacked("intermediate")),
     traits=runs(qk_norm="after", **routed(normalised=True)),
     variants={"hunyuan-a13b": {**shape(32, 4096, 32, 8, 3072, 128167), "experts": 64}},
 )  # fmt: skip

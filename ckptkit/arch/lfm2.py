@@ -25,6 +25,7 @@ from ckptkit.arch._libraries.decoders import (
     of_types,
 )
 from ckptkit.arch._libraries.forward import runs
+from ckptkit.arch._libraries.gguf import B, gguf
 from ckptkit.arch._libraries.state_space import S, convolution
 from ckptkit.arch.llama import shape
 from ckptkit.schema import linear
@@ -81,8 +82,29 @@ HF = hf(
     defaults={"norm_eps": 1e-5, "kv_heads": 8, "tied": True, "rope_theta": 1e6, "conv_bias": False, "kernel": 3},
 )  # fmt: skip
 
+def keys_by_layer(values: Values) -> list[int] | None:
+    """The heads of keys in each layer: none where it has no attention."""
+    kinds, heads = of_types("layer_types", "full_attention")(values), values.get("kv_heads")
+    return [heads if k else 0 for k in kinds] if kinds is not None and isinstance(heads, int) else None
+
+
+SC = B + "shortconv."
+GGUF = gguf(
+    "lfm2", MODULES, implied={"activation": "silu"}, defaults={"tied": True},
+    keys={
+        "attention.head_count_kv": "", "shortconv.l_cache": may("kernel"), "derived.layer_types": may("layer_types"),
+        "derived.kv_heads": may("kv_heads"),
+    }, also={"attention.head_count_kv": keys_by_layer},
+    free={"full_attn_idxs": ..., "conv_L_cache": ...},
+    names={"decoder.norm": "token_embd_norm", S + "out": SC + "out_proj"},
+    rows={
+        **joined(SC + "in_proj", "*(channels)", "hidden", (S + "b", S + "c", S + "input"), bias=True),
+        SC + "conv.weight": (S + "conv.weight", "channels kernel"), SC + "conv.bias": S + "conv.bias",
+    },
+)  # fmt: skip
+
 ARCHITECTURE = decoder(
-    "lfm2", "LFM2", MODULES, HF,
+    "lfm2", "LFM2", MODULES, HF, GGUF,
     relations=("hidden = channels",),
     kinds={"attention@layer": attends},
     traits=runs(mixer="convolution"),

@@ -11,19 +11,20 @@ from collections.abc import Mapping
 from ckptkit.arch._libraries.decoders import WORDS, D, attention, decoder, gated, hf, last, may
 from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch._libraries.gguf import gguf
-from ckptkit.schema import TORCH, Besides, ConfigForm, Derived, Dialect, Key
+from ckptkit.arch._libraries.megatron import PAIRED, grouped, megatron
+from ckptkit.schema import TORCH, Besides, ConfigForm, Derived, Dialect, Key, Split
 
 M = "layers.{layer}."
 MODULES = {
     **WORDS,
-    **attention(bias="attention_bias", out_bias="attention_bias", pairs=True),
+    **grouped(attention(bias="attention_bias", out_bias="attention_bias", pairs=True)),
     **gated(bias="mlp_bias"),
     **last(),
 }
 META_ROWS: dict[str, str | tuple[str, ...]] = {
     "tok_embeddings": "embeddings.word",
     M + "attention_norm": D + "attention.norm",
-    M + "attention.wq.weight": (D + "attention.query.weight", "(heads half two) hidden"),
+    M + "attention.wq.weight": (D + "attention.query.weight", "(kv_heads per_group half two) hidden"),
     M + "attention.wk.weight": (D + "attention.key.weight", "(kv_heads half two) hidden"),
     M + "attention.wv": D + "attention.value",
     M + "attention.wo": D + "attention.output",
@@ -79,6 +80,7 @@ META = Dialect(
     rows=META_ROWS,
     unties=frozenset({"lm_head.weight"}),
     besides=Besides(derived={"rope.freqs": Derived("inv_freq", "rotary")}),
+    split=Split(("kv_heads", "intermediate", "vocab"), {"tok_embeddings": "hidden"}, "consolidated", ("rope_theta", 500000.0)),
     config=ConfigForm(
         filename="params.json",
         keys={**META_KEYS, "multiple_of": may("multiple_of"), "ffn_dim_multiplier": may("ffn_factor")},
@@ -95,7 +97,9 @@ def shape(layers: int, hidden: int, heads: int, kv_heads: int, width: int, vocab
 
 
 ARCHITECTURE = decoder(
-    "llama", "Llama", MODULES, HF, META, gguf("llama", MODULES, pairs=True, implied={"activation": "silu"}, rope=("freqs", "factors")),
+    "llama", "Llama", MODULES, HF, META,
+    megatron(MODULES, heads=PAIRED, implied={"activation": "silu"}),
+    gguf("llama", MODULES, pairs=True, implied={"activation": "silu"}, rope=("freqs", "factors")),
     traits=runs(),
     variants={
         "llama-7b": shape(32, 4096, 32, 32, 11008, 32000),

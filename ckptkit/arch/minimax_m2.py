@@ -17,10 +17,12 @@ from ckptkit.arch._libraries.decoders import (
     hf,
     in_memory,
     last,
+    may,
     of_experts,
     stacked,
 )
 from ckptkit.arch._libraries.forward import partly, routed
+from ckptkit.arch._libraries.gguf import SIGMOID, gguf
 from ckptkit.arch.llama import shape
 from ckptkit.schema import norm
 
@@ -38,8 +40,14 @@ HF = hf(
     defaults={"activation": "silu", "norm_eps": 1e-6, "kv_heads": 8, "head_dim": 128, "rope_theta": 5e6, "experts_per_token": 8},
 )  # fmt: skip
 
+GGUF = gguf(
+    "minimax-m2", MODULES, experts="intermediate", implied={"activation": "silu"}, rope=("part",), dimensions=True,
+    keys={"rope.dimension_count": may("rotary_dim"), "expert_feed_forward_length": may("intermediate")},
+    also={"expert_gating_func": SIGMOID}, free={"normalise_experts": (True,)},
+)  # fmt: skip
+
 ARCHITECTURE = decoder(
-    "minimax_m2", "MiniMax-M2", MODULES, HF, in_memory(HF, MODULES, rows=stacked("intermediate"), names=MEMORY),
+    "minimax_m2", "MiniMax-M2", MODULES, HF, GGUF, in_memory(HF, MODULES, rows=stacked("intermediate"), names=MEMORY),
     traits=partly(rotary_size="=rotary_dim", **routed("sigmoid", normalised=True)),
     variants={"minimax-m2-230b": {**shape(62, 3072, 48, 8, 1536, 200064), "experts": 256}},
 )  # fmt: skip

@@ -8,10 +8,11 @@ from __future__ import annotations
 from ckptkit.arch._libraries.decoders import WORDS, attention, decoder, gated, hf, last, may
 from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch._libraries.gguf import Window, gguf
+from ckptkit.arch._libraries.megatron import PAIRED, grouped, megatron
 from ckptkit.arch.llama import META_KEYS, META_ROWS, shape
 from ckptkit.schema import TORCH, ConfigForm, Dialect, Key
 
-MODULES = {**WORDS, **attention(pairs=True), **gated(), **last()}
+MODULES = {**WORDS, **grouped(attention(pairs=True)), **gated(), **last()}
 HF = hf(
     "mistral", "Mistral", MODULES, keys={"sliding_window": may("window")},
     defaults={"activation": "silu", "norm_eps": 1e-6, "kv_heads": 8, "head_dim": "=hidden / heads"},
@@ -39,6 +40,7 @@ def consolidated(rows: dict[str, str | tuple[str, ...]], keys: dict[str, str | K
 
 ARCHITECTURE = decoder(
     "mistral", "Mistral", MODULES, HF, consolidated(META_ROWS, PARAMS),
+    megatron(MODULES, heads=PAIRED, implied={"activation": "silu"}),
     gguf("llama", MODULES, pairs=True, implied={"activation": "silu"}, rope=("freqs", "factors"), window=Window("all")),
     rank=1,
     traits=runs(window="=window", sliding="all"),

@@ -25,11 +25,12 @@ from ckptkit.arch._libraries.decoders import (
 )
 from ckptkit.arch._libraries.forward import routed, runs
 from ckptkit.arch._libraries.gguf import Window, gguf
+from ckptkit.arch._libraries.megatron import PAIRED, grouped, megatron
 from ckptkit.arch.llama import META_ROWS, M, shape
 from ckptkit.arch.mistral import PARAMS, consolidated
 from ckptkit.schema import norm
 
-MODULES = {**WORDS, **attention(pairs=True), D + "ffn.norm": norm("hidden", bias=False), **experts("intermediate"), **last()}
+MODULES = {**WORDS, **grouped(attention(pairs=True)), D + "ffn.norm": norm("hidden", bias=False), **experts("intermediate"), **last()}
 HF = hf(
     "mixtral", "Mixtral", MODULES, names=MIXTRAL,
     keys={**of_experts("num_local_experts | num_experts"), "sliding_window": may("window")},
@@ -49,6 +50,7 @@ ARCHITECTURE = decoder(
     in_memory(HF, MODULES, rows=stacked("intermediate"), names={D + "moe.router": H + "mlp.gate"}),
     consolidated(ROWS, {**PARAMS, "moe.num_experts": "experts", "moe.num_experts_per_tok": may("experts_per_token")}),
     mlx(HF, H + "block_sparse_moe.", "intermediate"),
+    megatron(MODULES, heads=PAIRED, implied={"activation": "silu"}),
     gguf(
         "llama", MODULES, pairs=True, experts="intermediate", implied={"activation": "silu"}, rope=("freqs", "factors"),
         window=Window("all"),

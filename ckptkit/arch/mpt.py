@@ -5,8 +5,12 @@ Source: transformers models/mpt (the feed-forward is four times as wide, whateve
 
 from __future__ import annotations
 
-from ckptkit.arch._libraries.decoders import PLAIN, WORDS, D, attention, decoder, fused, hf, last, may, plain
+from collections.abc import Iterator
+
+from ckptkit.arch._libraries.decoders import PLAIN, WORDS, D, Values, attention, decoder, fused, hf, last, may, plain
 from ckptkit.arch._libraries.forward import runs
+from ckptkit.arch._libraries.gguf import B as G
+from ckptkit.arch._libraries.gguf import Window, gguf
 from ckptkit.arch.gpt_neox import size
 from ckptkit.schema import Besides
 
@@ -58,11 +62,29 @@ HF = hf(
     defaults={"norm_eps": 1e-5, "tied": True},
 )
 
+
+
+def scores_as_usual(values: Values) -> Iterator[tuple[str, str]]:
+    """What llama.cpp's code takes for granted."""
+    for name in ("softmax_scale", "logit_scale"):
+        if values.get(name) is not None:
+            yield name, "its code of this architecture has no such scale"
+
+
+GGUF = gguf(
+    "mpt", MODULES, eps="layer_norm_epsilon", rope=None, rows=fused(G + "attn_qkv", "*(heads head_dim)", bias=False),
+    implied={"activation": "gelu", "softmax_scale": None, "logit_scale": None}, defaults={"tied": True},
+    window=Window("", usual=2048), free={"alibi": (True,)},
+    keys={"attention.clamp_kqv": may("clip_qkv"), "attention.head_count_kv": "",
+        "attention.max_alibi_bias": may("alibi_bias_max")}, also={"attention.max_alibi_bias": 8.0},
+    conflicts=scores_as_usual,
+)  # fmt: skip
+
 ARCHITECTURE = decoder(
     "mpt",
     "MPT",
     MODULES,
-    HF,
+    HF, GGUF,
     heads=("heads",),
     required=PLAIN,
     relations=("hidden = heads head_dim",),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import UP_DOWN, WORDS, attention, decoder, flags, hf, last, plain
 from ckptkit.arch._libraries.forward import partly
+from ckptkit.arch._libraries.gguf import gguf, square
 from ckptkit.arch.gemma import less_one
 from ckptkit.arch.llama import shape
 
@@ -22,8 +23,12 @@ HF = hf(
     adjust=less_one(MODULES),
 )  # fmt: skip
 
+GGUF = gguf(
+    "nemotron", MODULES, eps="layer_norm_epsilon", implied={"activation": "relu2"}, rope=("part",), dimensions=True, conflicts=square,
+)  # fmt: skip
+
 ARCHITECTURE = decoder(
-    "nemotron", "Nemotron", MODULES, HF,
+    "nemotron", "Nemotron", MODULES, HF, GGUF,
     traits=partly(norm_kind="layer"),
     variants={"minitron-4b": shape(32, 3072, 24, 8, 9216, 256000), "nemotron-4-340b": shape(96, 18432, 96, 8, 73728, 256000)},
 )  # fmt: skip

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, attention, decoder, flags, gated, hf, last
 from ckptkit.arch._libraries.forward import runs
+from ckptkit.arch._libraries.gguf import OUTPUT, gguf
 from ckptkit.arch.llama import shape
 
 AFTER = ("post_norm",)
@@ -21,8 +22,10 @@ HF = hf(
     defaults={"activation": "silu", "norm_eps": 1e-5, "attention_bias": False},
 )  # fmt: skip
 
+GGUF = gguf("olmo2", MODULES, implied={"activation": "silu"}, bare=(OUTPUT,))
+
 ARCHITECTURE = decoder(
-    "olmo2", "OLMo 2", MODULES, HF,
+    "olmo2", "OLMo 2", MODULES, HF, GGUF,
     traits=runs(),
     variants={
         "olmo-2-1b": shape(16, 2048, 16, 16, 8192, 100352),

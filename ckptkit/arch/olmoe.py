@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, D, attention, decoder, experts, flags, hf, in_memory, last, of_experts, stacked
 from ckptkit.arch._libraries.forward import routed, runs
+from ckptkit.arch._libraries.gguf import all_keys, gguf
 from ckptkit.arch.llama import shape
 from ckptkit.schema import norm
 
@@ -17,8 +18,13 @@ HF = hf(
     defaults={"activation": "silu", "norm_eps": 1e-5, "attention_bias": False, "experts_per_token": 8, "normalise_experts": False},
 )  # fmt: skip
 
+GGUF = gguf(
+    "olmoe", MODULES, experts="intermediate", implied={"activation": "silu", "normalise_experts": False, "attention_bias": False},
+    free={"clip_qkv": (None,)}, conflicts=all_keys,
+)  # fmt: skip
+
 ARCHITECTURE = decoder(
-    "olmoe", "OLMoE", MODULES, HF, in_memory(HF, MODULES, rows=stacked("intermediate")),
+    "olmoe", "OLMoE", MODULES, HF, GGUF, in_memory(HF, MODULES, rows=stacked("intermediate")),
     traits=runs(clip="=clip_qkv", **routed()),
     variants={"olmoe-1b-7b": {**shape(16, 2048, 16, 16, 1024, 50304), "experts": 64}},
 )  # fmt: skip

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, D, H, attention, decoder, flags, hf, last, plain
 from ckptkit.arch._libraries.forward import partly
+from ckptkit.arch._libraries.gguf import gguf
 from ckptkit.arch.llama import shape
 from ckptkit.schema import norm, when
 
@@ -28,8 +29,13 @@ HF = hf(
     defaults={"activation": "gelu_tanh", "norm_eps": 1e-5, "rope_part": 0.5, "qk_layernorm": False},
 )  # fmt: skip
 
+GGUF = gguf(
+    "phi2", MODULES, eps="layer_norm_epsilon", implied={"activation": "gelu_tanh"}, rope=("part",), dimensions=True,
+    without=(D + "attention.query_norm", D + "attention.key_norm"),
+)  # fmt: skip
+
 ARCHITECTURE = decoder(
-    "phi", "Phi", MODULES, HF,
+    "phi", "Phi", MODULES, HF, GGUF,
     traits=partly(norm_kind="layer", parallel=True),
     variants={"phi-1": shape(24, 2048, 32, 32, 8192, 51200), "phi-2": shape(32, 2560, 32, 32, 10240, 51200)},
 )  # fmt: skip

@@ -8,9 +8,10 @@ from __future__ import annotations
 from ckptkit.arch._libraries.decoders import WORDS, attention, decoder, gated, hf, last, may
 from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch._libraries.gguf import Window, gguf
+from ckptkit.arch._libraries.megatron import grouped, megatron
 from ckptkit.arch.llama import shape
 
-MODULES = {**WORDS, **attention(bias=True), **gated(), **last()}
+MODULES = {**WORDS, **grouped(attention(bias=True)), **gated(), **last()}
 WINDOW = {
     "sliding_window": may("window"),
     "use_sliding_window": may("windowed"),
@@ -20,7 +21,10 @@ WINDOW = {
 HF = hf("qwen2", "Qwen2", MODULES, keys=WINDOW, defaults={"activation": "silu", "norm_eps": 1e-6, "kv_heads": 32})
 
 ARCHITECTURE = decoder(
-    "qwen2", "Qwen2", MODULES, HF, gguf("qwen2", MODULES, implied={"activation": "silu"}, window=Window("types late")),
+    "qwen2", "Qwen2", MODULES, HF,
+    megatron(MODULES, implied={"activation": "silu"}),
+    gguf("qwen2", MODULES, implied={"activation": "silu"}, window=Window("types late")),
+    names=("qwen2_vl_text", "qwen2_5_vl_text", "qwen2_5_omni_text"),  # text multimodal models, alike where all is text
     traits=runs(window="=window", windowed="=windowed", sliding="types late"),
     variants={
         "qwen2-0.5b": shape(24, 896, 14, 2, 4864, 151936),

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, attention, decoder, gated, hf, last, may
 from ckptkit.arch._libraries.forward import runs
-from ckptkit.arch._libraries.gguf import Window, gguf
+from ckptkit.arch._libraries.gguf import OUTPUT, Window, gguf
+from ckptkit.arch._libraries.megatron import grouped, megatron
 from ckptkit.arch.llama import shape
 from ckptkit.arch.qwen2 import WINDOW
 
-QK = attention(bias="attention_bias", out_bias="attention_bias", qk_norm="head_dim")
+QK = grouped(attention(bias="attention_bias", out_bias="attention_bias", qk_norm="head_dim"))
 MODULES = {**WORDS, **QK, **gated(), **last()}
 HF = hf(
     "qwen3", "Qwen3", MODULES, keys={**WINDOW, "attention_bias": may("attention_bias")},
@@ -19,7 +20,10 @@ HF = hf(
 )  # fmt: skip
 
 ARCHITECTURE = decoder(
-    "qwen3", "Qwen3", MODULES, HF, gguf("qwen3", MODULES, implied={"activation": "silu"}, window=Window("types late")),
+    "qwen3", "Qwen3", MODULES, HF,
+    megatron(MODULES, implied={"activation": "silu"}),
+    gguf("qwen3", MODULES, bare=(OUTPUT,), implied={"activation": "silu"}, window=Window("types late")),
+    names=("qwen3_vl_text",),  # text multimodal models, alike where all is text
     traits=runs(window="=window", windowed="=windowed", sliding="types late"),
     variants={
         "qwen3-0.6b": shape(28, 1024, 16, 8, 3072, 151936),

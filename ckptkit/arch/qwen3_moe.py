@@ -21,7 +21,7 @@ from ckptkit.arch._libraries.decoders import (
     stacked,
 )
 from ckptkit.arch._libraries.forward import routed, runs
-from ckptkit.arch._libraries.gguf import DENSE, Window, gguf
+from ckptkit.arch._libraries.gguf import DENSE, OUTPUT, Window, gguf
 from ckptkit.arch.llama import shape
 from ckptkit.arch.qwen2 import WINDOW
 from ckptkit.arch.qwen2_moe import SPARSE, SPARSE_FREE, sparse
@@ -39,11 +39,13 @@ ARCHITECTURE = decoder(
     "qwen3_moe", "Qwen3 MoE", MODULES, HF, in_memory(HF, MODULES, rows=stacked()),
     mlx(HF, H + "mlp."),
     gguf(
-        "qwen3moe", MODULES, without=DENSE, experts="moe_intermediate", implied={"activation": "silu", "normalise_experts": True},
+        "qwen3moe", MODULES, bare=(OUTPUT,), without=DENSE, experts="moe_intermediate",
+        implied={"activation": "silu", "normalise_experts": True},
         window=Window("all"), free=SPARSE_FREE,
         keys={"feed_forward_length": may("intermediate"), "expert_feed_forward_length": may("moe_intermediate")},
     ),
     kinds={"moe@layer": sparse},
+    names=("qwen3_vl_moe_text",),  # text multimodal models, alike where all is text
     traits=runs(window="=window", windowed="=windowed", sliding="all", **routed()),
     variants={
         "qwen3-30b-a3b": {**shape(48, 2048, 32, 4, 6144, 151936), "experts": 128},

@@ -224,6 +224,7 @@ TRUNK = HF._replace(rows={k: v for k, v in HF.rows.items() if v != POSITIONS})
 ARCHITECTURE = Architecture(
     name="roberta",
     title="RoBERTa",
+    called=("roberta",),
     names=("xlm-roberta", "camembert"),
     rank=1,
     usual=(("embeddings.segment.weight", 0, 1),),

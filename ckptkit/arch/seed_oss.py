@@ -5,8 +5,9 @@ Source: transformers models/seed_oss.
 
 from __future__ import annotations
 
-from ckptkit.arch._libraries.decoders import WORDS, attention, decoder, flags, gated, hf, last
+from ckptkit.arch._libraries.decoders import WORDS, D, attention, decoder, flags, gated, hf, last
 from ckptkit.arch._libraries.forward import runs
+from ckptkit.arch._libraries.gguf import FFN, OUTPUT, B, gguf
 from ckptkit.arch.llama import shape
 
 MODULES = {**WORDS, **attention(bias="attention_bias", out_bias="attention_out_bias"), **gated(bias="mlp_bias"), **last()}
@@ -18,6 +19,8 @@ HF = hf(
     },
 )  # fmt: skip
 
+GGUF = gguf("seed_oss", MODULES, implied={"activation": "silu"}, names={D + "ffn.norm": B + "post_attention_norm"}, bare=(*FFN, OUTPUT))
+
 ARCHITECTURE = decoder(
-    "seed_oss", "Seed-OSS", MODULES, HF, rank=2, traits=runs(), variants={"seed-oss-36b": shape(64, 5120, 80, 8, 27648, 155136)}
+    "seed_oss", "Seed-OSS", MODULES, HF, GGUF, rank=2, traits=runs(), variants={"seed-oss-36b": shape(64, 5120, 80, 8, 27648, 155136)}
 )

@@ -5,8 +5,9 @@ Source: transformers models/stablelm.
 
 from __future__ import annotations
 
-from ckptkit.arch._libraries.decoders import WORDS, D, H, attention, decoder, flags, gated, hf, last
+from ckptkit.arch._libraries.decoders import WORDS, D, H, attention, decoder, flags, gated, hf, last, may
 from ckptkit.arch._libraries.forward import partly
+from ckptkit.arch._libraries.gguf import B, gguf
 from ckptkit.arch.llama import shape
 from ckptkit.schema import norm, when
 
@@ -30,8 +31,17 @@ HF = hf(
     },
 )  # fmt: skip
 
+GGUF = gguf(
+    "stablelm", MODULES, eps="layer_norm_epsilon", implied={"activation": "silu"}, rope=("part",), dimensions=True,
+    keys={"use_parallel_residual": may("use_parallel_residual")},
+    rows={
+        B + "attn_q_norm.weight": (Q + ".weight", "*{query_head} head_dim"),
+        B + "attn_k_norm.weight": (K + ".weight", "*{key_head} head_dim"),
+    },
+)  # fmt: skip
+
 ARCHITECTURE = decoder(
-    "stablelm", "StableLM", MODULES, HF,
+    "stablelm", "StableLM", MODULES, HF, GGUF,
     names=("stablelm_epoch",),
     traits=partly(norm_kind="layer", parallel="=use_parallel_residual"),
     variants={

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, D, H, attention, decoder, flags, hf, last, may, plain
 from ckptkit.arch._libraries.forward import runs
+from ckptkit.arch._libraries.gguf import Window, gguf
 from ckptkit.arch.llama import shape
 
 MODULES = {
@@ -22,8 +23,12 @@ HF = hf(
     defaults={"activation": "gelu_tanh", "norm_eps": 1e-5, "kv_heads": 2, "tied": True, "use_bias": True},
 )  # fmt: skip
 
+GGUF = gguf(
+    "starcoder2", MODULES, eps="layer_norm_epsilon", implied={"activation": "gelu_tanh"}, window=Window("all"),
+)  # fmt: skip
+
 ARCHITECTURE = decoder(
-    "starcoder2", "StarCoder2", MODULES, HF,
+    "starcoder2", "StarCoder2", MODULES, HF, GGUF,
     traits=runs(norm_kind="layer", window="=window", sliding="all"),
     variants={
         "starcoder2-3b": shape(30, 3072, 24, 2, 12288, 49152),

@@ -21,7 +21,7 @@ _SOURCE = (
     ("--architecture", {"metavar": "NAME", "help": "Take it for this architecture instead of recognising it."}),
     ("--dialect", {"metavar": "NAME", "help": "Take the names for this dialect's instead of recognising it."}),
     ("--scope", {"metavar": "STEM", "help": "The model is what lies below this stem of names (net.bert), instead of finding it."}),
-    ("--part", {"metavar": "NAME", "help": "Which model of a checkpoint that holds several (ELECTRA: discriminator, generator)."}),
+    ("--part", {"metavar": "NAME", "help": "Which model of a checkpoint that holds several: discriminator, generator, text (multimodal)."}),
     ("--drop", {"metavar": "GLOB", "multiple": True, "help": "Leave out what has such a name in the file. Repeatable."}),
     ("--set", {"metavar": "NAME=VALUE", "multiple": True, "help": GIVEN}),
 )  # fmt: skip

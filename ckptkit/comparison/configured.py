@@ -33,6 +33,14 @@ def contradictions(s: Subject) -> list[str]:
     return [*out[:SHOWN], *([f"and {more} more error{'s' * (more > 1)}"] if more > 0 else []), *_not_understood(s), *_lost_ties(s)]
 
 
+def unlike_functions(a: Subject, b: Subject) -> list[str]:
+    """What the library of one side computes otherwise than that of the other, in words; nothing where both do."""
+    said = [(side, s.graph.dialect) for side, s in (("A", a), ("B", b)) if s.graph.dialect is not None]
+    if len({d.computes for _, d in said}) < 2:
+        return []
+    return [f"of {side} {d.title}: {d.computes}" for side, d in said if d.computes]
+
+
 def unlike_keys(a: Subject, b: Subject) -> list[str]:
     """What one configuration says and the other does not, and nobody here models, in words: "config.json: is_decoder (A true, B false)"."""
     if a.config is None or b.config is None:

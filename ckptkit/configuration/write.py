@@ -235,7 +235,11 @@ class _Draft:
         for canonical, value in self.values.items():
             free = whole.may.get(canonical, ())
             shown = canonical in self.said or canonical in self.sizes or canonical in self.arch.switches or "@" in canonical
-            if value is not None and not shown and free is not ... and not (isinstance(free, tuple) and value in free):
+            if value is None or shown:
+                continue
+            if free is ... or (isinstance(free, tuple) and value in free):
+                self.unsaid |= {canonical: value} if canonical not in ("tied", "labels") else {}  # the tensors say these
+            else:
                 wrong.append((canonical, "it has no key for it"))
         if wrong:
             canonical, why = wrong[0]
@@ -245,6 +249,8 @@ class _Draft:
             raise UnsupportedError(message, hint=f"its outputs would be others; --set {canonical}=VALUE converts it as if it were VALUE")
         for where, remark in whole.remarks(self.values):
             self.warn(source.keys.get(where, where), remark)
+            kin = where.partition("_")[0] + "_"
+            self.unsaid |= {c: v for c, v in self.values.items() if c.startswith(kin) and v is not None and c not in self.sizes}
         own = rest.get(source.dialect.name, {}) if source.dialect is not None else {}
         known = {a.partition(".")[0] for d in (source.dialect,) if d is not None for k in d.config.keys for a in k.split(" | ")}
         strange = [k for k, v in own.items() if not no_effect(k, v) and k not in known]  # a key may be said in two ways
@@ -288,7 +294,8 @@ def _assembled(
     same = {target.name, *(d.name for d in arch.dialects.values() if d.config is form)}
     kept = {f: dict(r) for f, r in rest.items() if f not in same and r}
     block: dict[str, object] = {"rest": kept} if kept else {}
-    if model_type not in arch.names or (arch.rank and not form.marks):  # written as another architecture, or as one of several alike
+    told = form.whole is None and not (arch.rank and not form.marks)
+    if model_type not in arch.names or not told:  # written as another architecture, or as one of several alike
         block["model_type"] = arch.name
     if draft.unsaid:
         block["values"] = draft.unsaid

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ._pieces import Region, Replicas
     from ._tensorflow.object_graph import ObjectGraph
 
 # metadata key under which containers without objects keep a TensorFlow object graph, packed; empty: to be made from the names
@@ -93,11 +94,14 @@ class Checkpoint:
         self.stored_as: Mapping[str, str] = {}  # of the names that then became others, the file's own
         self.unread: Mapping[str, Unread] = {}  # what stands where a tensor is due and is none that is read
         self.classes: Mapping[str, str] = {}  # tensors that have a class of their own -> its name and attributes
+        self.passing: frozenset[str] = frozenset()  # buffers of a pickled module that its state_dict() leaves out
         self.special = "", ""  # what a file is that holds no model that could be loaded, and what to do
         self.settings: Mapping[str, object] | None = None  # the configuration that a pickled module carries
         self.ranks: Mapping[
             str, str
         ] = {}  # files -> the rank of a mesh that each is of ("rank 3"), where the format keeps tensors in pieces
+        self.per_rank: tuple[Mapping[str, StoredTensor], ...] = ()  # what each tensor-parallel rank has, until a naming tells how it is cut
+        self.replicas: list[Replicas] = []  # what several ranks have and must be equal: for `audit`
         self.limits: Mapping[str, int] = {}  # raised for this checkpoint
         self._checks = checks
         self._stack = ExitStack()
@@ -155,6 +159,24 @@ class Checkpoint:
         if not isinstance(got, list):
             raise CheckpointError(f"{name!r} is not a string tensor", path=self.path)
         return got
+
+    def join(self, name: str, spec: TensorSpec, held: Sequence[tuple[StoredTensor, Region, Region]]) -> int:
+        """Make the tensor of the regions that ranks have of it: (a rank's tensor, where in it, where in the whole). How many elements none
+        has: where there are any, there is no such tensor. Raises CorruptError."""
+        from ._pieces import shared
+
+        found = shared(name, spec, held, self.path)
+        self.replicas += found.replicas
+        self.tensors.pop(name, None)
+        if found.tensor is not None:
+            self.tensors[name] = found.tensor
+        return found.missing
+
+    def compare_replicas(self) -> Iterator[Finding]:
+        """An error for each tensor that ranks keep differently. Reads them."""
+        from ._pieces import compare
+
+        yield from compare(self, self.replicas, lambda path: self.ranks.get(path) or os.path.basename(path))
 
     def array(self, name: str) -> NDArray[np.generic]:
         """One tensor as a new row-major numpy array (bfloat16 and float8 as ml_dtypes types). Imports numpy.
@@ -249,6 +271,7 @@ class Inside(NamedTuple):
     extras: Mapping[str, object] = {}
     wrapper: str = ""  # the key that the tensors lie under
     strings: Mapping[str, Sequence[bytes]] = {}  # the content of tensors of text
+    state: frozenset[str] = frozenset()  # the tensors that are an optimizer's or a trainer's
 
 
 NOTHING = Inside()

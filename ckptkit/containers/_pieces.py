@@ -15,20 +15,23 @@ from heapq import merge
 from itertools import islice, product
 from math import prod
 
-from .._typing import TYPE_CHECKING, NamedTuple, overload
+from .._typing import NamedTuple, Protocol, overload
 from ..errors import CorruptError, printable
 from ..findings import Finding
 from ..limits import LIMITS
 from ..tensors import DTYPES, Box, Extent, StoredTensor, TensorSpec, row_major_strides
-
-if TYPE_CHECKING:
-    from ._interface import Checkpoint
 
 RULE = "pieces"
 FEW = 64  # runs of a tensor in pieces up to which its extents are a tuple
 CHUNK = 1 << 20  # bytes that are compared at once
 
 Region = tuple[tuple[int, int], ...]  # (start, size) along each axis
+
+
+class Source(Protocol):
+    """Who reads extents: a checkpoint."""
+
+    def read_extent(self, extent: Extent) -> bytes: ...
 
 
 class Tiling(NamedTuple):
@@ -211,7 +214,37 @@ def joined(name: str, spec: TensorSpec, boxes: tuple[Box, ...]) -> StoredTensor:
     return StoredTensor(name, spec, extents, boxes=() if len(extents) == 1 and isinstance(extents, tuple) else boxes)
 
 
+def shared(name: str, spec: TensorSpec, held: Sequence[tuple[StoredTensor, Region, Region]], path: str) -> Shared:
+    """The tensor of which each of `held` has a region: (a rank's tensor, where in it, where in the whole). A rank's tensor lies in one run.
+
+    Raises CorruptError where it does not.
+    """
+    width = DTYPES[spec.dtype].bits // 8
+    boxes = []
+    for t, here, there in held:
+        if len(t.extents) != 1 or t.read is not None:
+            raise CorruptError(f"a rank's part of {printable(name)!r} does not lie in one run", path=path)
+        whole = Box((0,) * len(t.spec.shape), t.spec.shape, t.extents[0], t.strides)
+        box = crop(whole, here, width)._replace(offset=tuple(o for o, _ in there))
+        check_inside(box, spec.shape, repr(printable(name)), path)
+        boxes.append(box)
+    found = tile(boxes, spec.shape, spec.dtype, repr(printable(name)), path)
+    replicas = tuple(Replicas(name, spec, a, b) for a, b in found.overlaps)
+    made = joined(name, spec, found.boxes) if not found.missing else None
+    if made is not None and len(held) == 1 and held[0][0].spec == spec:
+        made = held[0][0]._replace(name=name)
+    return Shared(made, replicas, found.missing)
+
+
 # --- pieces that are there more than once -----------------------------------------------------------------------------------
+
+
+class Shared(NamedTuple):
+    """What ranks have of a tensor: the whole (None where elements lack), what is there more than once, how many elements none has."""
+
+    tensor: StoredTensor | None
+    replicas: tuple[Replicas, ...]
+    missing: int
 
 
 class Replicas(NamedTuple):
@@ -223,7 +256,7 @@ class Replicas(NamedTuple):
     other: Box
 
 
-def compare(checkpoint: Checkpoint, replicas: Sequence[Replicas], owner: Callable[[str], str]) -> Iterator[Finding]:
+def compare(checkpoint: Source, replicas: Sequence[Replicas], owner: Callable[[str], str]) -> Iterator[Finding]:
     """An error for every tensor whose replicas differ, with the ranks that hold them; `owner` names that of a file. Reads them."""
     told: dict[str, list[str]] = {}
     for r in replicas:
@@ -237,7 +270,7 @@ def compare(checkpoint: Checkpoint, replicas: Sequence[Replicas], owner: Callabl
         yield Finding("error", RULE, printable(name), text, "the ranks are of different steps, or a file is damaged")
 
 
-def _bytes(checkpoint: Checkpoint, r: Replicas, box: Box) -> Iterator[bytes]:
+def _bytes(checkpoint: Source, r: Replicas, box: Box) -> Iterator[bytes]:
     there = box._replace(offset=(0,) * len(box.shape))
     for e in Joined((there,), TensorSpec(r.spec.dtype, box.shape)):
         for at in range(0, e.length, CHUNK):

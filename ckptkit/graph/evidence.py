@@ -73,6 +73,29 @@ def in_doubt(best: Candidate, kin: Sequence[Candidate]) -> tuple[str, ...]:
     return tuple(a.name for a in same if (a.extends or a.name) != base)
 
 
+def less_likely(best: Candidate, found: Sequence[Candidate]) -> tuple[str, ...]:
+    """Other architectures that explain as many names and run otherwise, whole or lacking a tensor or two in each layer or once, where the
+    best is taken for likely by no mark of its own (a RoFormer's TensorFlow names are a NEZHA's, and a BERT's without positions)."""
+    score = best.score
+    marked = score.marked and best.dialect.config.marks
+    if score.declared or score.signature > 0 or not score.whole or marked or not _own(best.dialect, best.architecture):
+        return ()
+    near = {
+        c.architecture.name: c
+        for c in found
+        if c.score.explained == score.explained and 0 <= score.missing - c.score.missing <= 2 and _own(c.dialect, c.architecture)
+        if c.score.signature >= 0 and _way(c.architecture) != _way(best.architecture)
+    }
+    whole = sorted(name for name, c in near.items() if c.score.whole)
+    lost = sorted((name for name, c in near.items() if not c.score.whole), key=lambda name: (-near[name].score.rank, name))
+    return (*whole, *lost[:1])
+
+
+def _way(arch: Architecture) -> tuple[object, ...]:
+    """How an architecture runs, as far as names may not tell it."""
+    return tuple(arch.traits.get(trait) for trait in ("positions", "norm", "mask"))
+
+
 def refuse_doubt(r: Recognition | None, path: str, what: str) -> None:
     """UndecidedError where cousins would make something else of the same tensors than `what` ("another naming") takes them for."""
     if r is not None and r.cousins:

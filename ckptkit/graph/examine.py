@@ -15,6 +15,7 @@ from ..errors import CheckpointError, UsageError
 from ..findings import Finding
 from ..schema import Architecture, Param
 from ..schema.layout import Sizes
+from .composites import TEXT, part_config, text_config, text_place
 from .packed_weights import NONE, Packings, group_packed
 from .parts import select_part
 from .reading import AS_FOUND, Reading
@@ -39,6 +40,8 @@ class Subject(NamedTuple):
     given: Mapping[str, object]  # what the user set by hand: canonical values, above the configuration's
     findings: tuple[Finding, ...]
     packings: Packings = NONE
+    # the configuration of a multimodal model, where this is its text model, or where nothing is recognised of it
+    whole: RawConfig | None = None
 
     def __enter__(self) -> Subject:
         return self
@@ -182,8 +185,10 @@ class Subject(NamedTuple):
         return sizes
 
 
-def examine(path: str | os.PathLike[str], reading: Reading = AS_FOUND, **words: Unpack[Words]) -> Subject:
+def examine(path: str | os.PathLike[str], reading: Reading = AS_FOUND, *, entire: bool = False, **words: Unpack[Words]) -> Subject:
     """Open `path`, find its configuration, and recognise it. Reads headers only.
+
+    `entire`: of a multimodal model that no schema explains, nothing is recognised instead of its text model alone.
 
     `reading`, or its fields as keywords (config, container, architecture, dialect, scope, part, given), overrule what would be found;
     `drop` are globs of stored names to leave out.
@@ -198,13 +203,20 @@ def examine(path: str | os.PathLike[str], reading: Reading = AS_FOUND, **words: 
             raise UsageError(f"no dialect is called {dialect!r}", hint=f"one of {', '.join(known)}")
     checkpoint = open_checkpoint(path, container)
     try:
-        if part is not None and select_part(checkpoint, part):
-            part = None
-        raw, findings = _configuration(checkpoint, config, part or "")
+        chosen = part is not None and select_part(checkpoint, part)
+        raw, findings = _configuration(checkpoint, config, "" if chosen else part or "")
         said = raw.raw if raw else None
+        whole = raw if said is not None and text_place(said) is not None else None
+        if part == TEXT and whole is not None and not chosen:
+            checkpoint.chosen, chosen = TEXT, True
+        part = None if chosen else part
         packings = group_packed(checkpoint, quantization_of(said, os.path.basename(raw.source) if raw else "", checkpoint.folder))
         asked = Question(raw.declared if raw else None, architecture, dialect, part, scope, said or {})
-        graph = bind(checkpoint, asked, drop)
+        if whole is not None and (chosen or not any((architecture, dialect, part, scope))):
+            raw, graph = _multimodal(checkpoint, whole, asked, drop, chosen=chosen, entire=entire)
+            whole = whole if raw is not whole or (entire and graph.recognition is None) else None
+        else:
+            graph, whole = bind(checkpoint, asked, drop), None
         if graph.dialect is not None and graph.dialect.part != (part or ""):
             raw, findings = _configuration(checkpoint, config, graph.dialect.part)
         drop_explained(checkpoint, [n for n, role in graph.roles.items() if role.kind in ("tied", "repeat")])
@@ -212,10 +224,46 @@ def examine(path: str | os.PathLike[str], reading: Reading = AS_FOUND, **words: 
         if raw is not None and graph.recognition is not None:
             values = interpret(raw, graph.recognition.architecture, graph.recognition.dialect)
             findings += values.findings
-        return Subject(checkpoint, graph, raw, values, dict(given), tuple(findings), packings)
+        return Subject(checkpoint, graph, raw, values, dict(given), tuple(findings), packings, whole)
     except BaseException:
         checkpoint.close()
         raise
+
+
+def _multimodal(
+    checkpoint: Checkpoint, whole: RawConfig, asked: Question, drop: Sequence[str], *, chosen: bool, entire: bool
+) -> tuple[RawConfig, WeightGraph]:
+    """What a multimodal model is: as a whole by its schema, else its text model with that one's own settings, which is what a part that was
+    `chosen` is tried as first. `entire`: else nothing."""
+    if not chosen:
+        graph = bind(checkpoint, asked, drop)
+        if graph.recognition is not None and graph.recognition.learned is not None:
+            return whole, graph
+        if entire:
+            return whole, bind(checkpoint, asked._replace(untold=True), drop)
+        return _text(checkpoint, whole, asked, drop) or (whole, graph)
+    inside = _text(checkpoint, whole, asked, drop)
+    if inside is None and checkpoint.chosen == TEXT:
+        inner = text_config(whole)
+        name = inner.declared if inner is not None else whole.declared
+        raise UsageError(f"--part {TEXT}: no table here has the text model ({name})", path=checkpoint.path)
+    other = part_config(whole, checkpoint.chosen) if inside is None else None
+    if other is not None:
+        return other, bind(checkpoint, asked._replace(declared=other.declared, config=other.raw), drop)
+    return inside or (whole, bind(checkpoint, asked, drop))
+
+
+def _text(checkpoint: Checkpoint, whole: RawConfig, asked: Question, drop: Sequence[str]) -> tuple[RawConfig, WeightGraph] | None:
+    """The text model of a multimodal model, with its own settings; None where it is not found."""
+    inner = text_config(whole)
+    if inner is None:
+        return None
+    graph = bind(checkpoint, asked._replace(declared=inner.declared, config=inner.raw, text=True), drop)
+    if graph.recognition is None:
+        return None
+    said = f"it is the text model of what the configuration calls {whole.declared}"
+    graph.recognition = graph.recognition._replace(evidence=(*graph.recognition.evidence, said))
+    return inner, graph
 
 
 def _configuration(checkpoint: Checkpoint, path: str | None, part: str) -> tuple[RawConfig | None, list[Finding]]:

@@ -68,7 +68,9 @@ def group_packed(checkpoint: Checkpoint, said: Quantization | None) -> Packings:
         return b"".join(checkpoint.read_extent(e) for e in t.extents) if t.spec.nbytes <= _SMALL else b""
 
     def words(module: str) -> Mapping[str, Any]:
-        return said.of(module) if said is not None else {}
+        own = said.of(module) if said is not None else {}
+        flattened = checkpoint.metadata.get(f"{module}.weight")  # torchao's, in JSON
+        return own if flattened is None else {**own, "flattened": flattened}
 
     groups = find_packed({n: t.spec for n, t in usable.items()}, words, content)
     weights = {n: PackedWeight(n, f.form, {role: tensors[s] for role, s in f.parts.items()}) for n, f in groups.found.items()}

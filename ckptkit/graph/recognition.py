@@ -40,7 +40,8 @@ class Candidate(NamedTuple):
 class Question(NamedTuple):
     """What is known besides the names, as evidence: `declared` is what the configuration calls the model, `config` all that it says,
     `called` the name that the file gives it, `places` the ends of its object paths. And what narrows the choice: `architecture`,
-    `dialect`, `part`, and `scope`, the stem of the model's names."""
+    `dialect`, `part`, and `scope`, the stem of the model's names. `text`: it is of the text model among others; `untold`: nothing
+    is to be recognised."""
 
     declared: str | None = None
     architecture: str | None = None
@@ -50,6 +51,8 @@ class Question(NamedTuple):
     config: Mapping[str, object] = {}
     called: str = ""
     places: frozenset[str] = frozenset()
+    text: bool = False
+    untold: bool = False
 
 
 class Recognition(NamedTuple):
@@ -65,6 +68,7 @@ class Recognition(NamedTuple):
     plain: Mapping[str, str] = {}  # stored name -> plain name, where the dialect has a spelling
     learned: Learned | None = None  # where the architecture has no table of its own
     cousins: tuple[str, ...] = ()  # architectures that these tensors could be of as well, and that compute something else with them
+    likely: tuple[str, ...] = ()  # those that they could be of, though less likely: whole, or having lost a tensor or two
 
     @property
     def table(self) -> Table:

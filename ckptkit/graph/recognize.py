@@ -14,7 +14,7 @@ from ..arch import architectures, by_name, candidates
 from ..errors import UsageError
 from ..schema import Dialect, Match, Table
 from ..schema.templates import patterns_of, reduce_names, tally
-from .evidence import cousins, evidence, in_doubt, is_belied, is_cousin, is_told, signature
+from .evidence import cousins, evidence, in_doubt, is_belied, is_cousin, is_told, less_likely, signature
 from .layouts import misfits, misnumbered
 from .recognition import Candidate, Question, Recognition, Score
 from .scopes import inner_words, scopes, second_scopes, shared_wrapper, without_inner
@@ -230,7 +230,9 @@ def _with_wrappers(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> Re
             kin = cousins(best, found, asked)
             said = tuple(evidence(best, kin, asked, wrapper, f"{len(matches)} of {len(reduced)}"))
             arch = best.architecture
-            return Recognition(arch, best.dialect, best.prefix, wrapper, matches, best.score, said, plain, cousins=in_doubt(best, kin))
+            doubt = in_doubt(best, kin)
+            less = () if doubt else less_likely(best, found)
+            return Recognition(arch, best.dialect, best.prefix, wrapper, matches, best.score, said, plain, None, doubt, less)
         shared = shared_wrapper(patterns)
         if not shared:
             return None

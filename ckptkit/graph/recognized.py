@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ..arch import is_learned, known
+from .composites import text_place
 from .recognition import Question, Recognition
 from .recognize import recognize, wrapped
 from .scopes import scope_of
@@ -20,7 +21,7 @@ def recognized(shapes: Mapping[str, tuple[int, ...]], aliases: Callable[[], Mapp
         found = recognized(inner, lambda: own, asked._replace(scope=None))
         return wrapped(found, scope, len(shapes)) if found is not None else None
     said = asked.architecture or asked.declared
-    if said is not None and known(said) is None and is_learned(said):
+    if said is not None and (known(said) is None or text_place(asked.config)) and is_learned(said):
         from .recognize_learned import recognize_learned
 
         found = recognize_learned(shapes, said, asked.config) if asked.dialect in (None, "hf") else None

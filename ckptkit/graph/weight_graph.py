@@ -92,6 +92,8 @@ class WeightGraph:
                 self.roles[n] = Role("dropped", "left out, as asked")
             elif n in slots:
                 self.roles[n] = Role("optimizer", slots[n])
+            elif n in checkpoint.passing and recognition is not None:
+                self.roles[n] = Role("derived", "a buffer that its module does not save")
             elif n in checkpoint.parts:
                 self.roles[n] = Role("part", checkpoint.parts[n])
             else:
@@ -338,7 +340,24 @@ def bind(checkpoint: Checkpoint, asked: Question = Question(), drop: Sequence[st
     apart = (state, checkpoint.repeats, checkpoint.parts, dropped)
     shapes = {n: t.spec.shape for n, t in checkpoint.tensors.items() if not any(n in a for a in apart)}
     shapes |= {n: u.shape or () for n, u in checkpoint.unread.items() if not any(n in a for a in (*apart, checkpoint.beside))}
-    found = recognized(shapes, checkpoint.aliases, asked._replace(called=checkpoint.called))
+    asked = asked._replace(called=checkpoint.called)
+    if asked.text:
+        from .composites import recognize_text
+
+        inside = recognize_text(shapes, asked)
+        found = inside[0] if inside is not None else None
+        if inside is not None:
+            checkpoint.parts = {**checkpoint.parts, **inside[1]}
+    else:
+        found = None if asked.untold else recognized(shapes, checkpoint.aliases, asked)
+    if checkpoint.per_rank:
+        from .ranks import join_ranks
+
+        join_ranks(checkpoint, found)
+    if found is not None and found.dialect.pads:
+        from .ranks import cut_padding
+
+        cut_padding(checkpoint, found, asked.config)
     if found is None and not checkpoint.special[0]:
         checkpoint.special = adapters.alone(checkpoint)
     untied = found is not None and denies_ties(found.dialect, asked.config)

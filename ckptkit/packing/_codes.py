@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from .._typing import TYPE_CHECKING, Any
+from ..errors import CorruptError
 from ..support.arrays import numpy_dtype
 from ._values import Fetch
 
@@ -67,6 +68,25 @@ def nibbles(bytes_: Array) -> Array:
     return out.reshape(*bytes_.shape[:-1], -1)
 
 
+@cache
+def fp6_values() -> Array:
+    """The 64 values of E2M3 (OCP Microscaling Formats 1.0): sign, two bits of exponent, three of mantissa."""
+    import numpy as np
+
+    half = [m / 8 for m in range(8)] + [(1 + m / 8) * 2**e for e in range(3) for m in range(8)]
+    return np.array(half + [-x for x in half], np.float32)
+
+
+def six_bits(bytes_: Array) -> Array:
+    """Four codes in three bytes along the last axis, the lowest bits first."""
+    import numpy as np
+
+    b = bytes_.reshape(*bytes_.shape[:-1], -1, 3).astype(np.uint32)
+    word = b[..., 0] | b[..., 1] << np.uint32(8) | b[..., 2] << np.uint32(16)
+    out: Array = (word[..., None] >> np.array((0, 6, 12, 18), np.uint32)) & np.uint32(63)
+    return out.reshape(*bytes_.shape[:-1], -1)
+
+
 def join_nibbles(codes: Array) -> Array:
     """The inverse of `nibbles`."""
     import numpy as np
@@ -103,6 +123,14 @@ def numbers(values: Array) -> Array:
         return power(values)
     out: Array = values.astype(np.float32)
     return out
+
+
+def held(which: Array, groups: int, role: str) -> Array:
+    """Indices of groups, each of one that there is. CorruptError for others."""
+    if which.size and (int(which.min()) < 0 or int(which.max()) >= groups):
+        odd = int(which.min()) if int(which.min()) < 0 else int(which.max())
+        raise CorruptError(f"the part {role!r} of a packed weight names the group {odd}; there are {groups}")
+    return which
 
 
 def rows_of(fetch: Fetch, role: str, columns: int, start: int, stop: int) -> Array:

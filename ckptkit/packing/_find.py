@@ -13,6 +13,7 @@ from ..tensors import DTYPES, TensorSpec
 from ._registry import by_name, packings
 from ._values import Form, Mismatch, Packing
 
+BESIDE = ("input", "input_scale", "input_zeros", "output", "output_zeros", "activation", "bound")  # of what flows, not of weights
 CODES = ("F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "I8", "U8", "I32", "U32")  # the types that codes are stored in
 
 
@@ -99,6 +100,11 @@ def find_packed(specs: Mapping[str, TensorSpec], words_of: Callable[[str], Mappi
             continue
         found[weight] = Found(weight, form, parts)
         taken.update(dict.fromkeys(parts.values(), weight))
+        if p.PARTS[p.CODES] != "@" and weight in specs:
+            plain = specs[weight]
+            what = f"{weight} is there as {plain.dtype} {list(plain.shape)} and packed as {parts[p.CODES]}: which is meant?"
+            faults.append(Fault(weight, (weight, parts[p.CODES]), what))
+            del found[weight]
     known = bool(found) or bool(words_of(""))
     for weight in left:
         fault = _incomplete(weight, specs, known)
@@ -117,7 +123,7 @@ def _left_over(specs: Mapping[str, TensorSpec], taken: Mapping[str, str], kinds:
     """Parts that nothing claimed, by the names that the packings in use give them; codes that have no parts, where something says that
     they should."""
     used = [packings()[k] for k in kinds if k != "ggml"]
-    templates = dict.fromkeys(t for p in used for r, t in p.PARTS.items() if t != "@" and r not in p.OPTIONAL)
+    templates = dict.fromkeys(t for p in used for r, t in p.PARTS.items() if t != "@" and r not in BESIDE)
     for name, spec in specs.items():
         if name in taken:
             continue

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate
 
 from .._typing import TYPE_CHECKING, Any
 from ..errors import CorruptError
@@ -17,23 +19,26 @@ if TYPE_CHECKING:
 TILE = 1 << 18  # elements decoded at once
 
 
-def part_fetcher(parts: Mapping[str, tuple[str, tuple[Extent, ...]]], read: Callable[[Extent], bytes]) -> Fetch:
+def part_fetcher(parts: Mapping[str, tuple[str, Sequence[Extent]]], read: Callable[[Extent], bytes]) -> Fetch:
     """`fetch(role, start, stop)` over parts (dtype, extents); `read` gives the bytes of an extent. Blocks are counted in bytes."""
     import numpy as np
 
+    dtypes = {role: np.dtype(np.uint8) if DTYPES[name].block > 1 else numpy_dtype(name) for role, (name, _) in parts.items()}
+    begins = {role: [0, *accumulate(e.length for e in extents)] for role, (_, extents) in parts.items()}
+
     def fetch(role: str, start: int, stop: int) -> NDArray[Any]:
-        name, extents = parts[role]
-        dtype = np.dtype(np.uint8) if DTYPES[name].block > 1 else numpy_dtype(name)
+        extents, dtype, begin = parts[role][1], dtypes[role], begins[role]
         low, high = start * dtype.itemsize, stop * dtype.itemsize
-        raw, at = [], 0
-        for e in extents:
-            a, b = max(low, at), min(high, at + e.length)
+        raw = []
+        for i in range(max(0, bisect_right(begin, low) - 1), len(extents)):
+            a, b = max(low, begin[i]), min(high, begin[i + 1])
+            if a >= high:
+                break
             if a < b:
-                raw.append(read(Extent(e.path, e.offset + a - at, b - a)))
-            at += e.length
+                raw.append(read(Extent(extents[i].path, extents[i].offset + a - begin[i], b - a)))
         data = raw[0] if len(raw) == 1 else b"".join(raw)
         if len(data) != high - low:
-            raise CorruptError(f"the part {role!r} of a packed weight has {at:,} bytes; those from {low:,} to {high:,} are due")
+            raise CorruptError(f"the part {role!r} of a packed weight has {begin[-1]:,} bytes; those from {low:,} to {high:,} are due")
         return np.frombuffer(data, dtype)
 
     return fetch

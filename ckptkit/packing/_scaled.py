@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .._typing import TYPE_CHECKING, Any
-from ..tensors import TensorSpec
-from ._codes import numbers, rounded, rows_of, spread, widened
-from ._values import Fetch, Form, Mismatch, matrix
+from ..tensors import DTYPES, TensorSpec
+from ._codes import held, numbers, rounded, rows_of, spread, widened
+from ._values import Fetch, Form, Mismatch, group_size, matrix
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,6 +27,15 @@ def weights_of(words: Mapping[str, Any]) -> Mapping[str, Any]:
     return got if isinstance(got, Mapping) else {}
 
 
+def block_of(said: object) -> tuple[int, int]:
+    """Height and width of a block; 128 x 128 where nothing says them. Mismatch for what is no size."""
+    if said is None:
+        return 128, 128
+    if isinstance(said, (list, tuple)) and len(said) == 2 and all(type(n) is int and 0 < n < 1 << 31 for n in said):
+        return said[0], said[1]
+    raise Mismatch("scales", f"is said to be of blocks of {said!r:.60}")
+
+
 def scaled_form(name: str, parts: Mapping[str, TensorSpec], words: Mapping[str, Any], dtype: str) -> Form:
     """The form whose scales are one, one a row, one for each group of columns, or one a block (by the configuration, or 128 x 128)."""
     shape, scales = parts["codes"].shape, parts["scales"]
@@ -36,18 +45,19 @@ def scaled_form(name: str, parts: Mapping[str, TensorSpec], words: Mapping[str, 
     weights = weights_of(words)
     got = scales.shape
     options: dict[str, Any] = {"codes": parts["codes"].dtype, "round": scales.dtype if scales.dtype in ("BF16", "F16") else "F32"}
-    if scales.numel == 1:
+    if len(shape) > 4:
+        raise Mismatch("codes", f"is {list(shape)}, which no weight is")
+    if scales.numel == 1 and len(got) <= 2:
         options |= {"tall": 0, "across": 1, "wide": columns}
     elif got in ((*shape[:-1], 1), shape[:-1]):
         options |= {"tall": 1, "across": 1, "wide": columns}
     elif len(shape) == 3 and got in ((shape[0],), (shape[0], 1, 1)):  # stacked experts, one scale each
         options |= {"tall": shape[1], "across": 1, "wide": columns}
     elif len(shape) >= 2 and len(got) == len(shape):
-        said = weights.get("block_structure") or words.get("weight_block_size")
-        tall, wide = said if isinstance(said, (list, tuple)) and len(said) == 2 else (128, 128)
+        tall, wide = block_of(weights.get("block_structure") or words.get("weight_block_size"))
         if got == (*shape[:-1], got[-1]) and weights.get("strategy") != "block" and got[-1]:
-            group = weights.get("group_size") or -(-columns // got[-1])
-            tall, wide = 1, group
+            group = group_size(weights, "scales")
+            tall, wide = 1, group if group > 0 else -(-columns // got[-1])
         want = (*shape[:-2], -(-shape[-2] // tall), -(-shape[-1] // wide))
         if got != want:
             raise Mismatch("scales", f"is {list(got)}; {list(shape)} in blocks of {tall} x {wide} has {list(want)}")
@@ -60,9 +70,11 @@ def scaled_form(name: str, parts: Mapping[str, TensorSpec], words: Mapping[str, 
         raise Mismatch("order", f"is {list(parts['order'].shape)}, not [{columns}]")
     options["ordered"] = "order" in parts
     if "zeros" in parts:
-        if parts["zeros"].numel != scales.numel:
-            raise Mismatch("zeros", f"is {list(parts['zeros'].shape)} beside scales of {list(got)}")
+        if parts["zeros"].shape != got or DTYPES[parts["zeros"].dtype].kind not in ("int", "uint", "float"):
+            raise Mismatch("zeros", f"is {parts['zeros'].dtype} {list(parts['zeros'].shape)} beside scales of {list(got)}")
         options["zeros"] = True
+    elif weights.get("symmetric") is False:
+        raise Mismatch("zeros", "is not there; the configuration says that the codes are not symmetric")
     for role in ("input", "input_zeros", "output", "output_zeros", "bound"):
         if role in parts and parts[role].numel != 1:
             raise Mismatch(role, f"is {list(parts[role].shape)}, not one number")
@@ -79,8 +91,8 @@ def spread_over(form: Form, fetch: Fetch, role: str, start: int, stop: int) -> A
     got = got[np.arange(start, stop) // tall - low] if tall > 1 else got
     if form.options["ordered"]:
         order = fetch("order", 0, form.columns)
-        if (order >= 0).all():
-            return got[:, order]
+        if (order >= 0).any():  # all of them -1 is none
+            return got[:, held(order, across, "g_idx")]
     return got if across == 1 else spread(got, wide, form.columns)
 
 
@@ -108,7 +120,8 @@ def row_scales(rows: Array, half_range: float, dtype: str) -> tuple[Array, Array
     scales = rounded(most / np.float32(half_range), dtype)
     scales = np.where(scales == 0, np.float32(EPSILON[dtype]), scales)
     with np.errstate(all="ignore"):
-        return rounded(rows / scales, dtype), scales
+        # the library adds a zero point of zero: a quotient of -0.0 becomes 0.0, which is another code of FP8
+        return rounded(rows / scales, dtype) + np.float32(0), scales
 
 
 def channel_words(kind: str) -> dict[str, Any]:

@@ -106,6 +106,16 @@ def matrix(shape: tuple[int, ...]) -> tuple[int, int]:
     return rows, shape[-1] if shape else 1
 
 
+def group_size(words: Mapping[str, Any], role: str) -> int:
+    """How many inputs share a scale by the configuration; -1 where all do, or where it says nothing. Mismatch for what is no size."""
+    size = words.get("group_size")
+    if size is None:
+        return -1
+    if type(size) is not int or (size <= 0 and size != -1):
+        raise Mismatch(role, f"is said to be in groups of {size!r}")
+    return size
+
+
 def expect(role: str, spec: TensorSpec, *shapes: tuple[int, ...]) -> None:
     """Mismatch unless the part has one of the shapes."""
     if spec.shape not in shapes:

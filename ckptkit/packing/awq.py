@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from .._typing import TYPE_CHECKING, Any
 from ..tensors import TensorSpec
 from ._codes import rounded, rows_of
-from ._values import Fetch, Form, Mismatch
+from ._values import Fetch, Form, Mismatch, group_size
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,7 +30,7 @@ NIBBLE = (0, 4, 1, 5, 2, 6, 3, 7)  # the place in its word of each column
 def claims(parts: Mapping[str, TensorSpec], words: Mapping[str, Any]) -> bool:
     """Words of which eight outputs share one."""
     codes, scales = parts["codes"].shape, parts["scales"].shape if "scales" in parts else ()
-    if "order" in parts or words.get("quant_method") == "gptq":
+    if "order" in parts or words.get("quant_method") == "gptq" or str(words.get("version", "")).lower() == "gemv":
         return False
     return words.get("quant_method") == "awq" or (len(scales) == 2 and len(codes) == 2 and codes[1] * 8 == scales[1])
 
@@ -39,7 +39,7 @@ def form(parts: Mapping[str, TensorSpec], words: Mapping[str, Any], content: Cal
     """Four bits and the gemm order are all there is; another version is refused."""
     codes, zeros, scales = parts["codes"], parts["zeros"], parts["scales"]
     if str(words.get("version", "gemm")).lower() not in ("gemm", "exllama", "ipex"):
-        raise Mismatch("codes", f"is packed as version {words['version']!r} says; only gemm is known")
+        raise Mismatch("codes", f"is packed as version {words['version']!r} says; only gemm and gemv are known")
     if words.get("bits", words.get("w_bit", 4)) != 4:
         raise Mismatch("codes", f"is said to have {words.get('bits', words.get('w_bit'))!r} bits; AWQ has four")
     if codes.dtype not in ("I32", "U32") or len(codes.shape) != 2:
@@ -47,10 +47,10 @@ def form(parts: Mapping[str, TensorSpec], words: Mapping[str, Any], content: Cal
     inputs, outputs = codes.shape[0], codes.shape[1] * 8
     if len(scales.shape) != 2 or scales.shape[1] != outputs or scales.dtype not in ("F16", "BF16", "F32"):
         raise Mismatch("scales", f"is {scales.dtype} {list(scales.shape)}, not groups x {outputs}")
-    size = words.get("group_size", -1)
-    group = size if isinstance(size, int) and size > 0 else -(-inputs // max(scales.shape[0], 1))
+    size = group_size(words, "scales")
+    group = size if size > 0 else -(-inputs // max(scales.shape[0], 1))
     groups = -(-inputs // group) if group else 0
-    if scales.shape[0] != groups:
+    if scales.shape[0] != groups or inputs % group:
         raise Mismatch("scales", f"is {list(scales.shape)}; {inputs} inputs in groups of {group} have {groups}")
     if zeros.shape != (groups, outputs // 8) or zeros.dtype not in ("I32", "U32"):
         raise Mismatch("zeros", f"is {zeros.dtype} {list(zeros.shape)}, not {[groups, outputs // 8]}")

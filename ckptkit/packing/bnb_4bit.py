@@ -70,11 +70,15 @@ def form(parts: Mapping[str, TensorSpec], words: Mapping[str, Any], content: Cal
                 raise Mismatch(part, "is not there: the scales are codes themselves")
         if type(nested) is not int or nested <= 0 or parts["nested_scales"].numel != -(-parts["scales"].numel // nested):
             raise Mismatch("nested_scales", f"is {list(parts['nested_scales'].shape)} for {parts['scales'].numel:,} scales in {nested!r}")
+        if parts["nested_scales"].dtype != "F32":
+            raise Mismatch("nested_scales", f"is {parts['nested_scales'].dtype}, not F32")
         if parts["nested_map"].shape != (256,) or parts["nested_map"].dtype != "F32":
             raise Mismatch("nested_map", f"is {list(parts['nested_map'].shape)}, not F32 [256]")
         options |= {"nested": nested, "offset": offset}
     elif parts["scales"].dtype != "F32":
         raise Mismatch("scales", f"is {parts['scales'].dtype}, not F32")
+    elif "nested_scales" in parts or "nested_map" in parts:
+        raise Mismatch("scales", "are numbers, and scales of codes of scales lie beside: which are meant?")
     rows, columns = matrix(shape)
     return Form(NAME, shape, rows, columns, dtype, options=options)
 

@@ -14,6 +14,7 @@ from itertools import pairwise
 from .._typing import TYPE_CHECKING, Any
 from ..tensors import TensorSpec
 from ._codes import numbers, rows_of, spread, widened
+from ._scaled import block_of
 from ._values import Fetch, Form, Mismatch, matrix
 
 if TYPE_CHECKING:
@@ -43,8 +44,7 @@ def form(parts: Mapping[str, TensorSpec], words: Mapping[str, Any], content: Cal
     rows, columns = matrix(shape)
     if scales.dtype not in ("F32", "BF16", "F16", "F8_E8M0", "U8"):
         raise Mismatch("scales", f"is {scales.dtype}, which is no type of scales")
-    said = words.get("weight_block_size")
-    block = tuple(said) if isinstance(said, (list, tuple)) and len(said) == 2 and all(type(n) is int and n > 0 for n in said) else BLOCK
+    block = block_of(words.get("weight_block_size"))
     dtype = words.get("dtype", "BF16")
     for role in ("input", "activation"):
         if role in parts and parts[role].numel != 1:

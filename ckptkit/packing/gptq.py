@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 
 from .._typing import TYPE_CHECKING, Any
 from ..tensors import TensorSpec
-from ._codes import codes_of, rounded, rows_of
-from ._values import Fetch, Form, Mismatch
+from ._codes import codes_of, held, rounded, rows_of
+from ._values import Fetch, Form, Mismatch, group_size
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,12 +56,14 @@ def form(parts: Mapping[str, TensorSpec], words: Mapping[str, Any], content: Cal
     if codes.shape[0] * 32 % bits:
         raise Mismatch("codes", f"has {codes.shape[0]} rows of words, no whole number of codes of {bits} bits")
     inputs = codes.shape[0] * 32 // bits
-    size = words.get("group_size", -1)
-    group = size if isinstance(size, int) and size > 0 else -(-inputs // groups) if groups else 0
+    size = group_size(words, "scales")
+    group = size if size > 0 else -(-inputs // groups) if groups else 0
     if not groups or -(-inputs // group) != groups:
         raise Mismatch("scales", f"is {list(scales.shape)}; {inputs} inputs in groups of {group} have {-(-inputs // max(group, 1))}")
     if "order" in parts and (parts["order"].shape != (inputs,) or parts["order"].dtype not in ("I32", "I64")):
         raise Mismatch("order", f"is {parts['order'].dtype} {list(parts['order'].shape)}, not [{inputs}]")
+    if "order" not in parts and words.get("desc_act") is True:
+        raise Mismatch("order", "is not there; the configuration says that the inputs are not in order (desc_act)")
     second = words.get("checkpoint_format") == "gptq_v2"
     options = {
         "bits": bits,
@@ -87,6 +89,5 @@ def decode(form: Form, fetch: Fetch, start: int, stop: int) -> Array:
     zeros = ((zeros + np.uint32(o["add"])) & np.uint32((1 << bits) - 1)).astype(np.float32)
     scales = fetch("scales", 0, groups * outputs).reshape(groups, outputs).astype(np.float32)
     which = fetch("order", start, stop) if o["ordered"] else np.arange(start, stop) // o["group"]
-    if len(which) and (int(which.min()) < -groups or int(which.max()) >= groups):
-        raise Mismatch("order", f"names the group {int(which.max())}; there are {groups}")
+    which = held(which, groups, "g_idx")
     return rounded((codes - zeros[which]) * scales[which], o["round"])

@@ -27,7 +27,7 @@ SETTINGS = (
 )  # fmt: skip
 PARTS = {"codes": "%W_q", "scales": "%scale", "zeros": "%zero", **{s: f"%{s}" for s in SETTINGS}}
 KEY = ("codes",)
-OPTIONAL = tuple(s for s in SETTINGS if s not in ("shape", "nbits"))
+OPTIONAL = tuple(s for s in SETTINGS if s not in ("shape", "nbits", "axis", "group_size"))
 CODES = "codes"
 METHODS = ("hqq",)
 SLABS = {8: 1, 4: 2, 3: 10, 2: 4, 1: 8}  # how many codes share a byte, or for 3 bits a word

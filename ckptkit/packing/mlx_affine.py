@@ -26,6 +26,7 @@ KEY = ("scales", "biases")
 OPTIONAL: tuple[str, ...] = ()
 CODES = "codes"
 METHODS = ("mlx",)
+SIGNED = True  # a scale is negative where the lowest value has the larger magnitude
 
 
 def claims(parts: Mapping[str, TensorSpec], words: Mapping[str, Any]) -> bool:

@@ -15,6 +15,7 @@ from ..graph.packed_weights import PackedWeight
 from ..graph.survey import Survey
 from ..graph.tf_objects import Hung
 from ..limits import raised
+from ..schema import Dialect
 from ..schema.loops import Loop, simplify
 from ..support.name_text import collapse
 from ..tensors import DTYPES, Extent, StoredTensor, TensorSpec, row_major_strides
@@ -155,6 +156,12 @@ def adjusted_finding(names: Sequence[str], source: str, target: str) -> Finding:
     return Finding("info", "adjusted", collapse(names, 2), text)
 
 
+def other_function(source: Dialect, target: Dialect) -> Finding:
+    """That the same weights are another function in the target's library."""
+    text = "; ".join(f"{d.title}: {d.computes}" for d in (source, target) if d.computes)
+    return Finding("warning", "function", target.name, f"the same weights do not compute quite the same there: {text}")
+
+
 def how_made(pieces: Sequence[Piece], cast: bool) -> str:
     if len(pieces) == 1 and is_copy(pieces[0]):
         return "cast" if cast else "copied"
@@ -182,7 +189,8 @@ class Same(Builder):
         beside = []  # optimizer state outside the state dict of a nested PyTorch file: it would get in among the weights
         for name, t in self.tensors.items():
             role = self.subject.graph.roles[name]
-            if role.kind == "optimizer" and (self.request.drop_optimizer or name in self.subject.checkpoint.beside):
+            travels = name in self.subject.checkpoint.beside and getattr(self.request.container, "STATE", False)
+            if role.kind == "optimizer" and (self.request.drop_optimizer or (name in self.subject.checkpoint.beside and not travels)):
                 self.went[name] = {"dropped": "optimizer state"}
                 beside += [] if self.request.drop_optimizer else [name]
                 continue

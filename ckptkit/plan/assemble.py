@@ -33,15 +33,16 @@ def _split(name: str, dtype: str, pieces: Sequence[Piece], slots: Sequence[Slot]
         at += n
 
 
-def assemble(weights: Weights, request: Request, contents: Contents, inputs: Sequence[str]) -> Plan:
-    """Give every target tensor its place in a file: the Plan. `inputs` are the files that it rests on."""
+def assemble(weights: Weights, request: Request, contents: Contents, inputs: Sequence[str], state: frozenset[str] = frozenset()) -> Plan:
+    """Give every target tensor its place in a file: the Plan. `inputs` are the files that it rests on, `state` the tensors that are an
+    optimizer's or a trainer's."""
     container = request.container
     specs = {n: s for n, s, _ in weights.targets}
     layout = container.layout(
         [(n, specs[weights.ties.get(n, n)]) for n in weights.came],
         filename=request.filename,
         ties=weights.ties,
-        inside=Inside(contents.metadata, contents.extras, contents.wrapper, weights.strings),
+        inside=Inside(contents.metadata, contents.extras, contents.wrapper, weights.strings, state),
         max_shard_size=request.max_shard_size,
     )
     if request.single and len(layout.files) != 1:

@@ -14,8 +14,10 @@ from ..findings import Finding
 from ..graph.account import unread_words
 from ..graph.examine import Subject
 from ..graph.packed import words
+from ..schema import Dialect
 from ..support.name_text import collapse, natural
 from ..tensors import DTYPES
+from .carried import carried
 
 
 def groups_and_globs(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -24,8 +26,8 @@ def groups_and_globs(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, 
     return tuple(w for w in words if w in groups), tuple(w for w in words if w not in groups)
 
 
-def losses(subject: Subject, *, renames: bool, casts: bool) -> Iterator[Finding]:
-    """What writing the checkpoint under other names (`renames`) or in other types (`casts`) would lose of it."""
+def losses(subject: Subject, *, dialect: Dialect | None, casts: bool) -> Iterator[Finding]:
+    """What writing the checkpoint under the names of `dialect` (None: its own) or in other types (`casts`) would lose of it."""
     ck, account = subject.checkpoint, subject.account
     if left := account.unread:
         hint = (
@@ -36,6 +38,15 @@ def losses(subject: Subject, *, renames: bool, casts: bool) -> Iterator[Finding]
     for name in account.beyond():
         if name in ck.parts:
             parts.setdefault(ck.parts[name], []).append(name)
+    if subject.whole is not None and parts:
+        lost = sorted((n for held in parts.values() for n in held), key=natural)
+        yield Finding(
+            "error", "part", ", ".join(sorted(parts)),
+            f"{len(lost)} tensors ({', '.join(sorted(parts))}) are other parts of {subject.whole.declared}, "
+            f"for which there is no such naming: {collapse(lost, 2)}",
+            "--part text converts the text model alone; without --to all parts are carried over",
+        )  # fmt: skip
+        parts = {}
     for part, names in parts.items():
         names.sort(key=natural)
         yield Finding(
@@ -45,17 +56,22 @@ def losses(subject: Subject, *, renames: bool, casts: bool) -> Iterator[Finding]
             f"--part {part} converts it, --drop '{part}*' leaves it out",
         )  # fmt: skip
     packings = subject.graph.packings
-    if packings and (renames or casts):
+    if packings and (dialect is not None or casts):
         names = sorted((p.numbers for p in packings), key=natural)
         yield Finding(
             "error", "packed", collapse(names, 3), f"{words(packings)}: the copy would hold the numbers without their scales",
             "dequantise it with the library that made it; without --to and --dtype all parts are carried over as they are",
         )  # fmt: skip
     packed = {n for p in packings for n in p.stored}
+    along = carried(subject, dialect)
     strangers = [
         n
         for n in account.beyond()
-        if renames and n not in ck.parts and n not in packed and DTYPES[ck.tensors[n].spec.dtype].kind in ("float", "complex")
+        if dialect is not None
+        and n not in along
+        and n not in ck.parts
+        and n not in packed
+        and DTYPES[ck.tensors[n].spec.dtype].kind in ("float", "complex")
     ]
     if strangers:
         strangers.sort(key=natural)

@@ -49,7 +49,8 @@ def make_plan(subject: Subject, request: Request, survey: Survey, over: Overlay 
         ledger = make_ledger(subject, request, weights, contents.findings)
         if over is not None:
             ledger["adapter"] = told(over)
-        plan = assemble(weights, request, contents, [*subject.checkpoint.files, *files_of(over), *(c for c, _ in contents.copies)])
+        inputs = [*subject.checkpoint.files, *files_of(over), *(c for c, _ in contents.copies)]
+        plan = assemble(weights, request, contents, inputs, frozenset(subject.checkpoint.beside & weights.came.keys()))
         if not request.single:
             plan = with_ledger(plan, ledger)
     except CheckpointError as e:

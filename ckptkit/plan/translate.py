@@ -15,7 +15,8 @@ from ..schema.layout import Layout, Placed, Sizes, atoms, nest, region, stored_s
 from ..schema.loops import Loop, simplify
 from ..support.name_text import collapse
 from ..tensors import TensorSpec
-from .arrange import Builder, Weights, adjusted_finding, how_made, straight, whole
+from .arrange import Builder, Weights, adjusted_finding, how_made, other_function, straight, whole
+from .carried import take_along
 from .naming import Naming
 from .new_parameters import AXIS, anew, computed_shape, lacking, resized, told, walk
 from .target import Request
@@ -86,6 +87,8 @@ class Translate(Builder):
                 self._apart(self.naming.name(row, at), *(expand(p, at) for p in row.parts))
             elif row.role == "repeat" and self.request.container.TIES and (not row.note or row.note in self.groups):
                 self._tie(self.naming.name(row, at), *(expand(p, at) for p in row.parts))
+        if self.recognition.dialect.computes != self.dialect.computes:
+            self.findings.append(other_function(self.recognition.dialect, self.dialect))
         self._derived()
         self._lacking()
         self._rest()
@@ -352,7 +355,7 @@ class Translate(Builder):
         """What is computed but missed by the target's loader: made once, for all layers."""
         holders: dict[str, str] = {}
         for row, at in walk(self.table.rows, self.graph.counts):
-            if not row.made:
+            if not row.made or (row.when and self.subject.value(row.when) is not True):
                 continue
             target = self.naming.name(row, at)
             shape = computed_shape(self.subject, row, self.wide)
@@ -417,6 +420,7 @@ class Translate(Builder):
             )
 
     def _rest(self) -> None:
+        along = take_along(self, self.dialect, self.arch.title)
         for name, role in self.graph.roles.items():
             if role.kind == "optimizer":
                 self.went[name] = {"dropped": "optimizer state"}
@@ -428,7 +432,7 @@ class Translate(Builder):
                 self.went[name] = {"repeats": role.what}
             elif role.kind == "part":
                 self.went[name] = {"dropped": f"part of the {role.what}"}
-            elif role.kind == "unexplained":
+            elif role.kind == "unexplained" and name not in along:
                 self.went[name] = {"dropped": f"no part of {self.arch.title}"}
             elif role.kind == "dropped" or (self.request.drop_groups and name not in self.went):
                 self.went[name] = {"dropped": "asked to be dropped"}
@@ -438,7 +442,7 @@ class Translate(Builder):
                 unused.setdefault(role.what, []).append(name)
         for why, names in unused.items():
             self.findings.append(Finding("warning", "dropped", collapse(names, 4), f"{collapse(names)} dropped: {why}"))
-        lost = [n for n, r in self.graph.roles.items() if r.kind == "unexplained"]
+        lost = [n for n, r in self.graph.roles.items() if r.kind == "unexplained" and n not in along]
         if lost:
             self.findings.append(
                 Finding("warning", "dropped", collapse(lost, 4), f"no part of {self.arch.title}, dropped: {collapse(lost)}")

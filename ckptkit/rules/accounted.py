@@ -79,6 +79,9 @@ def part(s: Subject) -> Iterator[Finding]:
             by.setdefault(s.checkpoint.parts[e.name], []).append(e.name)
     for name, held in by.items():
         of = f" ({collapse(sorted(held, key=natural), 2)})" if len(held) > 1 or held[0] != name else ""
+        if s.whole is not None:
+            yield Finding("info", "part", name, f"another part of {s.whole.declared} lies under {name!r}: {count(held, 'tensor')}{of}")
+            continue
         wrapper = s.checkpoint.wrapper
         taken = f"; {wrapper!r} was taken" if wrapper else ""
         yield Finding(

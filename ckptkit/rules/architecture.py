@@ -81,6 +81,11 @@ def cousins(s: Subject) -> Iterator[Finding]:
         others = ", ".join(r.cousins)
         what = f"the tensors could be {others}'s as well as {r.architecture.name}'s: the names are the same, and nothing says which"
         yield Finding("info", "cousins", "", what, f"--architecture {r.architecture.name}, or the configuration with --config", "undecided")
+    elif r is not None and r.likely and not _told(s):
+        names = (r.architecture.name, *r.likely)
+        what = f"the names are also those of {' and '.join(r.likely)}, whole or but for a tensor or two, and no file says which"
+        hint = " or ".join(f"--architecture {n}" for n in names)
+        yield Finding("info", "cousins", "", f"{what}: taken for {r.architecture.title}", hint, "undecided")
 
 
 @rule("architecture", "error", "The architecture declared is the architecture seen")
@@ -98,7 +103,7 @@ def architecture(s: Subject) -> Iterator[Finding]:
     if arch is None:
         if known is None and is_learned(declared) and s.config is not None:
             yield _other_layout(s, str(declared))
-        elif known is not None:
+        elif known is not None and s.whole is None:
             names = sorted(s.checkpoint.tensors, key=natural)
             inside = s.config is not None and s.config.reader is not None  # a GGUF file may hold an adapter of what it names
             yield Finding(

@@ -225,7 +225,9 @@ def other_forms(s: Subject) -> Iterator[Finding]:
     if s.architecture.learned:  # which knows what the library makes of the other keys
         return
     others = s.graph.of_role("unexplained")
-    if raw.get("position_embedding_type") not in (None, "absolute"):
+    form = s.architecture.dialects[s.values.form].config if s.values is not None else None
+    explained = form is not None and "position_embedding_type" in {**form.keys, **form.usual}
+    if raw.get("position_embedding_type") not in (None, "absolute") and not explained:
         said, beside = raw["position_embedding_type"], [n for n in others if "distance_embedding" in n]
         yield Finding(
             "error" if beside else "warning", "config", "position_embedding_type",

@@ -61,7 +61,7 @@ def packing_config(s: Subject) -> Iterator[Finding]:
     for p in wrong:
         message = f"{said.source} says {said.method}; the tensors are packed as {p.TITLE}"
         yield Finding("error", "packing-config", said.source, message)
-    kept = [n for n in packed if said.keeps(n.rpartition(".")[0])]
+    kept = [n for n in packed if said.keeps(n.rpartition(".")[0]) or said.keeps(n)]
     if kept:
         message = f"{count(kept, 'weight')} {are(kept)} packed, though {said.source} says that the module is not: {collapse(kept, 3)}"
         yield Finding("error", "packing-config", kept[0], message, "a loader would take the codes for the weights")

@@ -111,10 +111,11 @@ def _switched_off(s: Subject, axis: str) -> bool:
     """Whether an axis belongs to a part of the model that the configuration leaves out too: by the switch, or a size of 0 beside."""
     assert s.architecture is not None
     for switch in s.architecture.switches:
-        own = optional_axes(s.architecture, switch) - {count_name(p) for p in s.architecture.counted}
-        if axis in own:
-            said = s.value(switch)
-            return said is not True if isinstance(said, bool) else any(s.value(a) in (0, None) for a in own)
+        for word in (switch, f"not {switch}"):
+            own = optional_axes(s.architecture, word) - {count_name(p) for p in s.architecture.counted}
+            if axis in own:
+                said = s.value(switch)
+                return said is (word != switch) if isinstance(said, bool) else any(s.value(a) in (0, None) for a in own)
     return False
 
 

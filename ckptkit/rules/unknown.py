@@ -48,14 +48,19 @@ def runs_of(s: Subject) -> list[Run]:
 
 @lru_cache(maxsize=1)  # two rules ask for it, and 20,000 names take 50 ms
 def _runs(graph: WeightGraph) -> list[Run]:
+    return runs_among(graph, graph.of_role("unexplained"), unread=True)
+
+
+def runs_among(graph: WeightGraph, names: list[str], *, unread: bool = False) -> list[Run]:
+    """The outermost runs of layers among some tensors, and what is there and not read."""
     held: dict[str, dict[int, set[tuple[str, str, tuple[int, ...]]]]] = {}
     tensors = graph.checkpoint.tensors
-    for name in graph.of_role("unexplained"):
+    for name in names:
         m = re.search(_NUMBER, name)
         if m is not None:
             spec = tensors[name].spec
             held.setdefault(name[: m.start()], {}).setdefault(int(m[1]), set()).add((name[m.end() :], spec.dtype, spec.shape))
-    for name, u in graph.checkpoint.unread.items():
+    for name, u in graph.checkpoint.unread.items() if unread else ():
         m = re.search(_NUMBER, name)
         if m is not None:
             held.setdefault(name[: m.start()], {}).setdefault(int(m[1]), set()).add((name[m.end() :], u.dtype, u.shape or ()))
@@ -130,7 +135,11 @@ def runs_and_counts(s: Subject) -> Iterator[Finding]:
     """The runs of layers of an unknown architecture: without holes, as many as the configuration says, each like its siblings."""
     if s.architecture is not None:
         return
-    runs = runs_of(s)
+    yield from held_against(runs_of(s), layer_counts(s.config.raw) if s.config is not None else {}, s.config_name)
+
+
+def held_against(runs: list[Run], said: Mapping[str, int], config: str) -> Iterator[Finding]:
+    """Runs of layers against each other and against what a configuration counts."""
     for r in runs:
         usual, n = _usual(r)
         holes = [h for h in gaps(r.layers) if h.start > min(r.layers)]
@@ -141,8 +150,8 @@ def runs_and_counts(s: Subject) -> Iterator[Finding]:
                 "the checkpoint was cut or merged wrongly; get it whole",
             )  # fmt: skip
         yield from _unlike(r)
-    if s.config is not None and runs:
-        yield from _against(layer_counts(s.config.raw), runs, s.config_name)
+    if said and runs:
+        yield from _against(said, runs, config)
 
 
 def _against(said: Mapping[str, int], runs: list[Run], config: str) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from .distances import by_distance, distance_kinds
 from .rotary import growth, turn
 from .spec import Spec
 
@@ -41,37 +42,85 @@ def learned(ops: Any, node: Any, x: Any) -> Any:
     return ops.where(x > 0, above * x * x + beta * x, (ops.expm1(bounded) - x) * below + beta * x)
 
 
+class Lent:
+    """The encoder's table of words, as a module of the decoder's embeddings."""
+
+    def __init__(self, ops: Any, weight: Any) -> None:
+        self.ops, self.weight = ops, weight
+
+    def __call__(self, ids: Any) -> Any:
+        return self.ops.take(self.weight, ids, axis=0)
+
+
+class WithWords:
+    """A decoder's embeddings with the encoder's words."""
+
+    def __init__(self, node: Any, word: Lent) -> None:
+        self.node, self.word = node, word
+
+    def has(self, name: str) -> bool:
+        return name == "word" or bool(self.node.has(name))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.node, name)
+
+
+def decoder_embeddings(ops: Any, spec: Spec, node: Any, ids: Any, table: Any) -> Any:
+    """`embeddings` of a decoder, whose words are the encoder's (`table`) unless it has some of its own."""
+    return embeddings(ops, spec, node if node.has("word") else WithWords(node, Lent(ops, table)), ids)
+
+
 def embeddings(ops: Any, spec: Spec, node: Any, ids: Any, segments: Any = None, positions: Any = None, mask: Any = None) -> Any:
     """(embedded, what enters the first block, the word table): word + position + segment (+ the first task), normed; then projected."""
-    x = node.word(ids)
+    x, words = node.word(ids), node.word.weight
     scale = spec.traits.embedding_scale
     if scale == "root" or scale is True:
         x = x * math.sqrt(spec.sizes["hidden"])
     elif scale is not False and scale != 1:
         x = x * float(str(scale))
+    if spec.traits.token_dropout:
+        x = without_masked(ops, spec, x, ids, mask)
     first = spec.traits.projected == "words"
     if first and node.has("project"):
         x = node.project(x)
     elif node.has("project") and node.has("position") and node.position.weight.shape[-1] != x.shape[-1]:  # OPT: positions as wide as blocks
         x = node.project(x) + node.position(place(ops, spec, ids, mask) if positions is None else positions)
-        return x, x, node.word.weight
-    if spec.traits.positions == "sinusoids":
+        return x, x, words
+    x = node.word_norm(x) if node.has("word_norm") else x
+    if spec.traits.positions in ("sinusoids", "counted_sinusoids"):
         x = x + sine_rows(ops, spec, place(ops, spec, ids) if positions is None else positions, x.dtype)
+    if spec.traits.positions == "waves":
+        x = x + wave_rows(ops, spec, place(ops, spec, ids) if positions is None else positions, x.dtype)
     if node.has("position"):
         x = x + position_rows(ops, spec, node, place(ops, spec, ids, mask) if positions is None else positions)
     if node.has("segment"):
         x = x + node.segment(ops.zeros_like(ids) if segments is None else segments)
     if node.has("task"):
         x = x + node.task(ops.zeros_like(ids))
+    if node.has("box_x"):  # a box of no size at the corner of the page: left and right, upper and lower edge, height, width
+        corner = ops.zeros_like(ids)
+        x = x + 2 * node.box_x(corner) + 2 * node.box_y(corner) + node.box_h(corner) + node.box_w(corner)
+    summed = spec.traits.projected == "sum" and node.has("project")
+    x = node.project(x) if summed else x
     if node.has("norm"):
         x = node.norm(x)
+    elif spec.traits.bare_norm and spec.traits.norm == "after":
+        x = bare(ops, spec, None, x)
     x = node.drop(x)
-    return x, node.project(x) if node.has("project") and not first else x, node.word.weight
+    return x, node.project(x) if node.has("project") and not first and not summed else x, words
+
+
+def without_masked(ops: Any, spec: Spec, x: Any, ids: Any, mask: Any) -> Any:
+    """The words without those that are masked, scaled as if 12 in a hundred were, as in training (ESM)."""
+    masked = ops.expand_dims(ops.cast(ids == int(str(spec.traits.mask_token)), x.dtype), -1)
+    real = ops.zeros_like(masked) + 1 if mask is None else ops.expand_dims(ops.cast(mask != 0, x.dtype), -1)
+    share = ops.sum(masked, axis=1, keepdims=True) / ops.sum(real, axis=1, keepdims=True)
+    return x * (1 - masked) * ((1 - 0.15 * 0.8) / (1 - share))
 
 
 def position_rows(ops: Any, spec: Spec, node: Any, rows: Any) -> Any:
     """The rows of the position table, which may lie in two: those that padding uses, and those of real positions after them."""
-    if not node.has("reserved"):
+    if not node.has("reserved") or spec.traits.positions == "learned":  # these begin with the first row that is not reserved
         return node.position(rows)
     first = spec.sizes["reserved"]
     real = node.position(ops.maximum(rows - first, 0))
@@ -84,6 +133,9 @@ def place(ops: Any, spec: Spec, ids: Any, mask: Any = None) -> Any:
         pad = int(str(spec.traits.pad))
         real = ops.cast(ids == ids if mask is None else mask != 0, "int32")
         return ops.cumsum(real, axis=1) * real + pad
+    if spec.traits.positions == "counted_sinusoids":  # which begin after `pad` by themselves
+        real = ops.cast(ids != int(str(spec.traits.pad)), "int32")
+        return ops.cumsum(real, axis=1) * real - 1
     if spec.traits.positions == "counted":
         pad = int(str(spec.traits.pad))
         real = ops.cast(ids != pad, "int32")
@@ -106,13 +158,19 @@ def attention(
 
     `turned`: the angles of rotary positions (`rotary.table`). Several heads of queries may share one of keys and values.
     """
+    if node.has("position_bias"):  # of each layer (UMT5)
+        encoder = node.path.startswith("encoder.")
+        bias = position_bias(ops, spec, node.position_bias, ops.shape(x)[1], both=encoder)
     split = low_rank if node.has("latent") else projected
     query, key, value = split(ops, spec, node, x, memory, turned)
     times = query.shape[1] // key.shape[1]
     if times > 1:
         key, value = ops.repeat(key, times, axis=1), ops.repeat(value, times, axis=1)
     scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
-    if relative is not None:
+    apart = spec.traits.positions == "disentangled"
+    if apart:
+        scores = (scores + by_distance(ops, spec, node, query, key, relative)) / math.sqrt(1 + len(distance_kinds(spec)))
+    elif relative is not None:
         scores = scores + ops.einsum("bhqd,qkd->bhqk", query, relative)
     scores = scores * score_scale(spec, query.shape[-1])
     if spec.traits.scaled_by_layer:
@@ -129,7 +187,7 @@ def attention(
         weights = ops.softmax(scores, axis=-1)
     weights = node.attention_drop(weights)
     context = ops.matmul(weights, value)
-    if relative is not None:
+    if relative is not None and not apart:
         context = context + ops.einsum("bhqk,qkd->bhqd", weights, relative)
     batch, heads, length, width = ops.shape(context)
     context = ops.reshape(ops.transpose(context, (0, 2, 1, 3)), (batch, length, heads * width))
@@ -149,7 +207,8 @@ def projected(ops: Any, spec: Spec, node: Any, x: Any, memory: Any, turned: Any)
         if clip:
             a = ops.clip(a, -clip, clip)
         batch, length, width = ops.shape(a)
-        a = ops.reshape(a, (batch, length, width // spec.head_dim, spec.head_dim))
+        wide = spec.head_dim_of(node.path)
+        a = ops.reshape(a, (batch, length, width // wide, wide))
         late = spec.traits.qk_norm == "after"
         if norm is not None and not whole and not late:
             a = norm(a)
@@ -157,7 +216,7 @@ def projected(ops: Any, spec: Spec, node: Any, x: Any, memory: Any, turned: Any)
         if node.has(f"{name}_norms"):  # one for each head
             every = getattr(node, f"{name}_norms")
             a = ops.stack([getattr(every, str(i))(a[:, i]) for i in range(a.shape[1])], axis=1)
-        if turned is not None and name != "value":
+        if turned is not None and (name != "value" or spec.traits.turned_values):
             a = turn(ops, a, turned, spec.traits.pairs, spec.traits.rotary_planes)
         if norm is not None and not whole and late:
             a = norm(a)
@@ -260,6 +319,9 @@ def block(
     """One layer: attention to itself or what mixes positions instead, attention to the encoder where it has a `cross_attention`,
     feed-forward or experts; each added to what came in. `padding`: [batch, position], for what mixes positions otherwise."""
     traits = spec.traits
+    if node.has("gau"):
+        x = x + node.drop(node.gau(x, mask, turned))
+        return bare(ops, spec, None, x)
     steps: list[tuple[Any, Callable[[Any], Any]]] = []
     attends = node.has("attention") and node.attention.has("output")
     if node.has("state"):
@@ -281,12 +343,14 @@ def block(
         return x
     for part, run in steps:
         if traits.norm == "after":
-            x = part.norm(x + node.drop(run(x)))
+            x = x + node.drop(run(x))
+            x = bare(ops, spec, None, x) if traits.bare_norm else part.norm(x)
         else:
             h = entered(ops, spec, part, x)
             kept = h if traits.residual_normed else x
             skip = float(str(traits.skip_scale))
             x = (kept if skip == 1 else kept * skip) + node.drop(left(spec, part, run(h)))
+            x = part.sum_norm(x) if part.has("sum_norm") else x
     return x
 
 
@@ -307,8 +371,22 @@ def left(spec: Spec, part: Any, y: Any) -> Any:
 
 def bare(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
     """A norm without parameters."""
-    centred = x - ops.mean(x, axis=-1, keepdims=True)
+    centred = x if spec.traits.norm_kind == "rms" else x - ops.mean(x, axis=-1, keepdims=True)
     return centred * ops.rsqrt(ops.mean(ops.square(centred), axis=-1, keepdims=True) + float(str(spec.traits.norm_eps)))
+
+
+def gated_unit(ops: Any, spec: Spec, node: Any, x: Any, mask: Any = None, turned: Any = None) -> Any:
+    """A gated attention unit (arXiv 2202.10447): one head of which queries and keys are one narrow projection, scaled twice; what it gives
+    is gated by a projection of what came in. Scores grow with the number of keys that are seen, at least 16 (GAU-alpha)."""
+    word = str(spec.traits.activation)
+    gate, value, base = (activate(ops, word, part(x)) for part in (node.gate, node.value, node.base))
+    query, key = (turn(ops, ops.expand_dims(base * node.held(n), 1), turned, spec.traits.pairs) for n in ("query_scale", "key_scale"))
+    scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))) * score_scale(spec, query.shape[-1])
+    seen = ops.cast(mask, scores.dtype) + ops.zeros_like(scores) if mask is not None else ops.zeros_like(scores) + 1
+    count = ops.maximum(ops.sum(seen, axis=-1, keepdims=True), 16)
+    scores = ops.where(seen > 0, scores * ops.log(count) * (1 / math.log(512)), LOWEST)
+    weights = node.attention_drop(ops.softmax(scores, axis=-1))
+    return node.output(gate * ops.matmul(weights[:, 0], value))
 
 
 def sinusoids(ops: Any, spec: Spec, length: Any, dtype: Any) -> Any:
@@ -328,6 +406,14 @@ def sine_rows(ops: Any, spec: Spec, at: Any, dtype: Any) -> Any:
     rates = ops.constant([math.exp(-math.log(10000.0) * i / (half - 1)) for i in range(half)], "float32")
     angle = ops.expand_dims(ops.cast(at, "float32") + (int(str(spec.traits.pad)) + 1), -1) * rates
     return ops.cast(ops.concatenate((ops.sin(angle), ops.cos(angle)), axis=-1), dtype)
+
+
+def wave_rows(ops: Any, spec: Spec, at: Any, dtype: Any) -> Any:
+    """The sines and then the cosines of every position, [batch or 1, position, hidden]."""
+    width = spec.sizes["hidden"]
+    rates = ops.constant([10000.0 ** (-2 * i / width) for i in range((width + 1) // 2)], "float32")
+    angle = ops.expand_dims(ops.cast(at, "float32"), -1) * rates
+    return ops.cast(ops.concatenate((ops.sin(angle), ops.cos(angle)[..., : width // 2]), axis=-1), dtype)
 
 
 def buckets(ops: Any, distance: Any, *, both: bool, count: int, farthest: int) -> Any:
@@ -350,7 +436,8 @@ def position_bias(ops: Any, spec: Spec, node: Any, length: Any, *, both: bool, t
     """T5's bias of a stack, [1, heads, query, key], from its table [buckets, heads], or UniLM's linear [heads, buckets]."""
     at = ops.arange(length)
     distance = ops.expand_dims(at, 0) - ops.expand_dims(at, 1)
-    where = buckets(ops, distance, both=both, count=spec.sizes["buckets"], farthest=int(str(spec.traits.bucket_distance)))
+    where = buckets(ops, distance, both=both, count=int(str(spec.traits.bucket_count)) or spec.sizes["buckets"],
+        farthest=int(str(spec.traits.bucket_distance)))  # fmt: skip
     found = ops.take(ops.transpose(node.weight, (1, 0)), where, axis=0) if transposed else node(where)
     return ops.expand_dims(ops.transpose(found, (2, 0, 1)), 0)
 

@@ -33,16 +33,9 @@ if TYPE_CHECKING:
 
 EXTRAS = {"torch": ("torch", "torch"), "keras": ("keras", "tensorflow")}  # framework -> (module, extra to install)
 FLAGS = {"with_pool": "pooler", "with_mlm": "lm", "with_nsp": "pooled"}  # what asks for a head -> its kind (`Traits.heads`)
-# names that bert4keras gives models, where they are no model_type
-ALIASES = {
-    "albert_unshared": "albert",
-    "roberta_wwm": "bert",
-    "gpt": "openai-gpt",
-    "gpt2_ml": "gpt2",
-    "t5.1.0": "t5",
-    "t5.1.1": "t5",
-    "mt5.1.1": "t5",
-}
+# names that bert4keras and bert4torch give models, where no architecture is called so by itself
+ALIASES = {"gpt": "openai-gpt", "t5.1.0": "t5", "t5.1.1": "t5", "mt5.1.1": "mt5"}
+STACKS = ("_encoder", "_decoder")  # endings of such a name: one stack of two
 
 
 def build_transformer_model(
@@ -69,7 +62,8 @@ def build_transformer_model(
 ) -> Any:
     """A `torch.nn.Module` or `keras.Model` of a configuration and, if given, a checkpoint of any container and dialect.
 
-    `model`: "bert", "albert", ... (default: what the checkpoint and the configuration say); `application`: "encoder", "lm"
+    `model`: "bert", "albert", ... or a key of bert4keras or bert4torch ("roformer_v2", "albert_unshared", "t5.1.1_encoder"; default: what
+    the checkpoint and the configuration say); `application`: "encoder", "lm"
     (each position sees what comes before) or "unilm" (the second segment is written after the first); `heads`: further heads
     by group ("classifier", with `labels` classes); `freeze`: names, globs, modules, ranges of layers ("embeddings",
     "encoder.layers.0-5"); `initializer`: truncated_normal, normal, zeros or xavier_uniform instead of the authors' own for
@@ -89,14 +83,15 @@ def build_transformer_model(
     require(framework)
     flags = [flag for flag, on in (("with_pool", with_pool or with_nsp), ("with_mlm", with_mlm), ("with_nsp", with_nsp)) if on]
     more = {"labels": labels} if labels is not None else {}
-    name = ALIASES.get(model, model) if model else None
+    name, stack = _key(model)
     if checkpoint_path is None:
         if config_path is None:
             raise UsageError("neither a configuration nor a checkpoint is named")
         arch, values = _from_config(os.fspath(config_path), name)
         if resize_vocab is not None:
             more["vocab"] = resize_vocab
-        spec = spec_of_config(arch, {**values, **(given or {}), **more}, _known(arch, heads, flags) | parts(arch))
+        groups = _known(arch, heads, flags) | (parts(arch) if not stack else frozenset())
+        spec, _ = _as_called(model, spec_of_config(arch, {**values, **(given or {}), **more}, groups), None)
         return finish(
             spec,
             None,
@@ -109,20 +104,56 @@ def build_transformer_model(
             full_mask=full_mask,
         )
     config = os.fspath(config_path) if config_path is not None else None
-    with examine(checkpoint_path, config=config, part=part, given={**(given or {}), **more}) as subject:
+    with _examined(name, checkpoint_path, config=config, part=part, given={**(given or {}), **more}) as subject:
         found = subject.architecture
         if found is None or (name is not None and name not in found.names and found.name not in {a.name for a in called(name)}):
             what = found.title if found is not None else "no known architecture"
             raise UsageError(f"the weights are those of {what}" + (f", not of {model}" if model else ""), path=subject.checkpoint.path)
         refuse_errors(subject, init_missing)
         require_read(subject, "the model")
-        groups = _known(found, heads, flags) | (parts(found) & subject.graph.groups)
-        spec = with_new(subject, groups, resize_vocab)
+        groups = _known(found, heads, flags) | (parts(found) & subject.graph.groups if not stack else frozenset())
+        spec, weights = _as_called(model, with_new(subject, groups, resize_vocab), Weights(subject))
         return finish(
-            spec, Weights(subject), framework=framework, application=application, freeze=freeze, initializer=initializer, seed=seed,
+            spec, weights, framework=framework, application=application, freeze=freeze, initializer=initializer, seed=seed,
             dtype=dtype,
             full_mask=full_mask,
         )  # fmt: skip
+
+
+def _key(model: str | None) -> tuple[str | None, str]:
+    """(what an architecture is called, "_encoder" where only that stack is meant) of a key. UnsupportedError for a decoder alone."""
+    if not model:
+        return None, ""
+    stack = next((s for s in STACKS if model.endswith(s) and known(model) is None), "")
+    if stack == "_decoder":
+        raise UnsupportedError(
+            f"{model} is the decoder alone, which is given what an encoder made of a text: it is not built by itself here",
+            hint=f"model={model.removesuffix(stack)!r} builds both; its output has both stacks' arrays",
+        )
+    name = model.removesuffix(stack)
+    return ALIASES.get(name, name), stack
+
+
+def _examined(name: str | None, path: str | os.PathLike[str], **words: Any) -> Subject:
+    """The checkpoint, taken for what the key says where its names could be that as well as what they are likely to be."""
+    subject = examine(path, **words)
+    r = subject.graph.recognition
+    if name is None or r is None or r.learned is not None:
+        return subject
+    meant = {a.name for a in _named(name)} & {*r.cousins, *r.likely} if known(name) or called(name) else set()
+    if r.architecture.name in {a.name for a in (known(name), *called(name)) if a is not None} or len(meant) != 1:
+        return subject
+    subject.checkpoint.close()
+    return examine(path, architecture=meant.pop(), **words)
+
+
+def _as_called(model: str | None, spec: Spec, weights: Weights | None) -> tuple[Spec, Weights | None]:
+    """A spec and its weights as a key wants them: ALBERT's layers apart, one stack of two."""
+    if model == "albert_unshared":
+        from .unshared import unshared
+
+        return unshared(spec, weights)
+    return (spec._replace(traits=spec.traits._replace(decoder="")), weights) if model and model.endswith("_encoder") else (spec, weights)
 
 
 def require(framework: str) -> None:

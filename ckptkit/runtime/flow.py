@@ -7,11 +7,13 @@ functional model. Everything that computes goes through it, so both do the same 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from ..errors import UndecidedError
 from ..schema.traits import Head, head
 from . import blocks, experts, heads, masks, mixers
+from .convolution import convolved
 from .rotary import table
 from .spec import Spec
 
@@ -26,6 +28,7 @@ def visible(
 
     `window`: how far back a position sees, 0 for all of the past.
     """
+    refuse_sparse(spec, ops.shape(ids)[1])
     seen = None
     if mask is not None:
         seen = masks.padding(mask, ops=ops) if len(mask.shape) == 2 else mask != 0
@@ -38,6 +41,8 @@ def visible(
             rule = masks.window(length, window, ops=ops) if window else masks.causal(length, ops=ops)
         if spec.traits.prefix is not None:
             rule = masks.prefixed(ids, _token(spec.traits.prefix), ops=ops)
+    elif application == "encoder" and window:
+        rule = masks.around(ops.shape(ids)[1], window, ops=ops)
     elif application == "unilm":
         rule = masks.sequence_to_sequence(ops.zeros_like(ids) if segments is None else segments, ops=ops)
     if seen is None and rule is None:
@@ -47,8 +52,23 @@ def visible(
     return ops.expand_dims(seen, 1)
 
 
+def refuse_sparse(spec: Spec, length: Any) -> None:
+    """UndecidedError for a text so long that it is seen in random blocks only."""
+    traits = spec.traits
+    most = (5 + 2 * int(str(traits.block_count))) * int(str(traits.block_size))
+    if traits.blocks == "block_sparse" and isinstance(length, int) and length > most:
+        raise UndecidedError(
+            f"{length} positions are more than the {most} up to which attention is to all of a text; the random blocks of longer ones are "
+            "not built here", hint="shorter texts, or attention_type original_full",
+        )  # fmt: skip
+
+
 def relative(ops: Any, spec: Spec, node: Any, ids: Any, like: Any) -> Any:
     return blocks.sinusoids(ops, spec, ops.shape(ids)[1], like.dtype)
+
+
+def distances(ops: Any, spec: Spec, node: Any, ids: Any) -> Any:
+    return node(ops.arange(spec.sizes["distances"]))
 
 
 def bias(ops: Any, spec: Spec, node: Any, ids: Any, both: bool) -> Any:
@@ -99,8 +119,10 @@ def last_linear(ops: Any, spec: Spec, node: Any, hidden: Any, mask: Any = None) 
 
 ROLES: dict[str, Callable[..., Any]] = {
     "embeddings": blocks.embeddings,
+    "decoder_embeddings": blocks.decoder_embeddings,
     "attention": blocks.attention,
     "ffn": blocks.ffn,
+    "gau": blocks.gated_unit,
     "block": blocks.block,
     "visible": visible,
     "relative": relative,
@@ -108,6 +130,8 @@ ROLES: dict[str, Callable[..., Any]] = {
     "state": mixers.state,
     "indexed": blocks.indexed,
     "angles": angles,
+    "distances": distances,
+    "conv": convolved,
     "bare_norm": blocks.bare,
     "distance_bias": distance_bias,
     "bias": bias,
@@ -115,8 +139,11 @@ ROLES: dict[str, Callable[..., Any]] = {
     "norm": norm,
     "pooler": heads.pooler,
     "lm": heads.lm,
+    "stem": heads.stem,
+    "mean": heads.mean,
     "first": heads.first,
     "ended": heads.ended,
+    "spans": heads.spans,
     "summary": heads.summary,
     "detector": heads.detector,
     "linear": linear,
@@ -126,9 +153,8 @@ ROLES: dict[str, Callable[..., Any]] = {
 
 
 # a place of this name below a block runs so; others only hold what lies below them
-ROLE_OF_NAME = {
-    "attention": "attention", "cross_attention": "attention", "state": "state", "ffn": "ffn", "embeddings": "embeddings", "moe": "moe",
-}  # fmt: skip
+PLACES = ("attention", "ffn", "embeddings", "decoder_embeddings", "moe", "gau", "state")
+ROLE_OF_NAME = {n: n for n in PLACES} | {"cross_attention": "attention"}
 
 
 def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "encoder") -> dict[str, Any]:
@@ -140,20 +166,23 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
     out: dict[str, Any] = {}
     ids, mask, segments = inputs["input_ids"], inputs.get("attention_mask"), inputs.get("token_type_ids")
     traits = spec.traits
-    by_mask = traits.positions == "masked" or traits.alibi_kind == "place"
+    by_mask = traits.positions == "masked" or traits.alibi_kind == "place" or bool(traits.token_dropout) or spec.has("encoder.conv")
     counted = (mask,) if by_mask and mask is not None and len(mask.shape) == 2 else ()
     embedded, x, words = run("embeddings", "embeddings", ids, segments, inputs.get("position_ids"), *counted)
     stack = "encoder" if traits.encoder else "decoder"
     kind = "lm" if application == "encoder" and traits.mask == "causal" else application
     out["embeddings"] = embedded
-    windows = dict.fromkeys([0, *(int(str(layer["window"])) for layer in traits.layers)])
-    seen: dict[int, Any] = {}
-    for window in windows if any(attends(spec, path) for path in spec.blocks(stack)) else ():
-        if kind == "lm" and traits.layers:
-            if any(layer["window"] == window for layer in traits.layers):
-                seen[window] = run("visible", "", ids, mask, segments, application=kind, **({"window": window} if window else {}))
-        else:
-            seen[window] = seen[0] if window else run("visible", "", ids, mask, segments, application=kind)
+    seen: dict[int, Any] = {0: None}
+    windows = dict.fromkeys(int(str(layer["window"])) for layer in traits.layers)
+    if not any(attends(spec, path) for path in spec.blocks(stack)):
+        windows = {}
+    elif traits.layers and (kind == "lm" or (kind == "encoder" and traits.window_kind == "around")):
+        for window in windows:
+            more = {"window": window} if window else {}
+            seen[window] = run("visible", "", ids, mask, segments, application=kind, **more)
+    else:
+        seen[0] = run("visible", "", ids, mask, segments, application=kind)
+        seen |= dict.fromkeys(windows, seen[0])
     turned = {
         kind: run("angles", "", ids, x, inputs.get("position_ids"), kind=kind)
         for kind in dict.fromkeys(str(layer["rotary"]) for layer in traits.layers)
@@ -164,7 +193,10 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
     if traits.encoder and traits.decoder and spec.has("decoder"):
         out["encoder"] = x
         target = inputs["decoder_input_ids"]
-        _, y, _ = run("embeddings", "embeddings", target)
+        if spec.has("decoder_embeddings"):
+            _, y, words = run("decoder_embeddings", "decoder_embeddings", target, words)
+        else:
+            _, y, _ = run("embeddings", "embeddings", target)
         sees = run("visible", "", target, inputs.get("decoder_attention_mask"), application="lm")
         memory_seen = run("visible", "", ids, mask) if mask is None or len(mask.shape) == 2 else None
         x = _stack(run, spec, "decoder", target, (y, {0: sees}, {}, (), None), out, (x, memory_seen))
@@ -196,7 +228,11 @@ def _stack(
     out[f"{stack}.input"] = x
     positions = spec.traits.positions
     far = run("relative", "", ids, x) if positions == "relative" else None
-    added = run("bias", f"{stack}.position_bias", ids, both=stack == "encoder") if positions == "bucketed" else None
+    if spec.has(f"{stack}.distances"):
+        far = run("distances", f"{stack}.distances", ids)
+        far = run("norm", f"{stack}.distances_norm", far) if spec.has(f"{stack}.distances_norm") else far
+    before = x
+    added = run("bias", f"{stack}.position_bias", ids, both=stack == "encoder") if spec.has(f"{stack}.position_bias") else None
     if spec.has(f"{stack}.relative"):
         added = run("linear_bias", f"{stack}.relative", ids, both=stack == "encoder")
     if spec.traits.alibi:
@@ -213,11 +249,12 @@ def _stack(
                 raise UndecidedError(f"{path} has no indexer, and there is none before it whose choice it could share")
             sees = chosen
         options = {"padding": padding} if padding is not None and spec.has(f"{path}.state") else {}
-        if not attends(spec, path):
-            sees, added, more = None, None, ()
-        x = run("block", path, x, sees, added, far, *encoded, *more, **options)
+        given_too = (sees, added, far, *encoded, *more) if attends(spec, path) else ()
+        x = run("block", path, x, *given_too, **options)
+        if i == 0 and spec.has(f"{stack}.conv"):
+            x = run("conv", f"{stack}.conv", x, before, *counted)
         out[f"{stack}.{i}"] = x
-    if spec.has(f"{stack}.norm") or spec.traits.bare_norm:
+    if spec.has(f"{stack}.norm") or (spec.traits.bare_norm and spec.traits.norm == "before"):
         x = run("norm", f"{stack}.norm", x) if spec.has(f"{stack}.norm") else run("bare_norm", "", x)
         out[f"{stack}.norm"] = x
     if spec.has(f"{stack}.project"):
@@ -226,17 +263,24 @@ def _stack(
 
 
 def _heads(run: Run, spec: Spec, hidden: Any, table: Any, ids: Any, mask: Any, out: dict[str, Any]) -> None:
-    pooled = None
-    order = ("pooler", "summary")
+    pooled = stem = None
+    order = ("stem", "pooler", "summary")
     for name, (kind, path, activation) in sorted(heads_of(spec).items(), key=lambda h: h[1].kind not in order):
+        activation = str(spec.traits.activation) if activation == "=activation" else activation
+        activation = activation or str(spec.traits.own.get(name, {}).get("activation") or "")
         if kind == "pooled_or_tokens":
             kind = "pooled" if pooled is not None else "tokens"
-        if kind == "pooler":
+        if kind == "stem":
+            stem = partial(run, "stem", path, activation=str(spec.own(name, "activation")))
+        elif kind == "pooler":
             pooled = out[name] = run("pooler", path, hidden)
         elif kind == "summary":
             pooled = out[name] = run("summary", path, hidden, activation=activation)
         elif kind == "lm":
-            out[name] = run("lm", path, hidden, table, activation=str(spec.own(name, "activation")))
+            given = hidden if stem is None else stem(hidden)
+            out[name] = run("lm", path, given, table, activation=str(spec.own(name, "activation")))
+        elif kind in ("classed", "stemmed"):
+            out[name] = _classed(run, spec, kind, path, stem or _same, hidden, mask)
         elif kind == "pooled":
             out[name] = run("linear", path, pooled) if pooled is not None else run("first_linear", path, hidden)
         elif kind == "tokens":
@@ -247,8 +291,26 @@ def _heads(run: Run, spec: Spec, hidden: Any, table: Any, ids: Any, mask: Any, o
             out[name] = run("first", path, hidden, activation=activation)
         elif kind == "ended":
             out[name] = run("ended", path, hidden, ids)
-        elif kind == "detector":
-            out[name] = run("detector", path, hidden)
+        elif kind in ("detector", "spans"):
+            out[name] = run(kind, path, hidden)
+
+
+def _same(x: Any) -> Any:
+    return x
+
+
+def _classed(run: Run, spec: Spec, kind: str, path: str, stem: Callable[[Any], Any], hidden: Any, mask: Any) -> Any:
+    """What a head gives that stands on a stem: at every position, or of the text as `Traits.pooling` says."""
+    how = spec.traits.pooling
+    counted = (mask,) if mask is not None and len(mask.shape) == 2 else ()
+    if kind == "stemmed" or how == "late":
+        given = run("linear", path, stem(hidden))
+        return given if kind == "stemmed" else run("mean", "", given, *counted)
+    if how == "mean":
+        return run("linear", path, stem(run("mean", "", hidden, *counted)))
+    if how not in ("cls", "bos"):
+        raise UndecidedError(f"it is not known here how a text is pooled by {how!r}", hint="one of cls, bos, mean, late")
+    return run("first_linear", path, stem(hidden))
 
 
 def heads_of(spec: Spec) -> dict[str, Head]:

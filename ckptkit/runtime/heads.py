@@ -2,8 +2,12 @@
 
 pooler            one dense layer and tanh over the first position: the pooled output
 lm                [dense, activation, norm,] then the vocabulary, at every position; the table may be the word embeddings'
+stem              dense, activation and perhaps a norm at every position; `lm`, `classed` and `stemmed` heads stand on it
+classed           one linear layer over the text, pooled as the configuration says (`Traits.pooling`)
+stemmed           one linear layer at every position, over the stem
 pooled            one linear layer over the pooled output (the first position where there is no pooler)
 tokens            one linear layer at every position
+spans             a linear layer each for where a span starts and where it ends, at every position: two numbers (UIE, before its sigmoid)
 pooled_or_tokens  `pooled` where the model has a pooler, else `tokens` (transformers' two classes with one name; the one that
                   a configuration names decides)
 first             dense, tanh, linear over the first position (RoBERTa's classification head)
@@ -48,8 +52,26 @@ def lm(ops: Any, spec: Spec, node: Any, hidden: Any, table: Any, activation: str
     return capped(ops, logits if scale == 1 else logits * scale, spec.traits.logit_cap)
 
 
+def stem(ops: Any, spec: Spec, node: Any, hidden: Any, activation: str) -> Any:
+    alone = not has(node, "transform")  # a stem of one module is that module
+    x = activate(ops, activation, (node if alone else node.transform)(hidden))
+    return node.norm(x) if has(node, "norm") else x
+
+
+def mean(ops: Any, spec: Spec, node: Any, x: Any, mask: Any = None) -> Any:
+    """The mean of real positions, [batch, width]."""
+    if mask is None:
+        return ops.mean(x, axis=1)
+    real = ops.expand_dims(ops.cast(mask != 0, x.dtype), -1)
+    return ops.sum(x * real, axis=1) / ops.sum(real, axis=1)
+
+
 def first(ops: Any, spec: Spec, node: Any, hidden: Any, activation: str = "") -> Any:
     return node.output(node.drop(activate(ops, activation or "tanh", node.dense(node.drop(hidden[:, 0])))))
+
+
+def spans(ops: Any, spec: Spec, node: Any, hidden: Any) -> Any:
+    return ops.concatenate((node.start(hidden), node.end(hidden)), axis=-1)
 
 
 def ended(ops: Any, spec: Spec, node: Any, hidden: Any, ids: Any) -> Any:

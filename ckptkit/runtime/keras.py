@@ -183,6 +183,10 @@ class Scope:
         return keras.ops.convert_to_tensor(self.layer.children[name].weight)
 
     @property
+    def path(self) -> str:
+        return str(self.layer.place)
+
+    @property
     def number(self) -> int:
         return next((int(w) for w in reversed(self.layer.place.split(".")) if w.isdigit()), 0)
 

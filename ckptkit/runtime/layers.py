@@ -1,9 +1,10 @@
 """What sets one decoder layer apart from the next: the positions it sees and how it is turned, read from the canonical values.
 
 A rule (`Traits.sliding`) says which layers slide: "all"; "types" as the configuration lists them (layer_types), and where it lists none
-"types even" every other one from the first on, "types 6" all but every sixth, "types late" those from `full_layers` on, "types early" every
-other one before it, "types turned" those that are turned, "types unturned" the others; "local" as attention_layers lists them
-(GPT-Neo). UndecidedError where nothing says it. Source: transformers models/*/configuration_*.py.
+"types even" every other one from the first on, "types first" all but the first of every `full_every`, "types 6" all but every sixth,
+"types late" those from `full_layers` on, "types early" every other one before it, "types turned" those that are turned, "types unturned"
+the others; "local" as attention_layers lists them (GPT-Neo). UndecidedError where nothing says it.
+Source: transformers models/*/configuration_*.py.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ LOCAL = {"local": True, "global": False}
 
 def layers_of(traits: Traits, values: Values, count: int) -> tuple[dict[str, object], ...]:
     """For each layer "window" (0: all that came before) and "rotary" (a kind of `Traits.rotary`; "": not turned)."""
+    if isinstance(traits.window, (list, tuple)):  # of each layer
+        if len(traits.window) != count:
+            raise UndecidedError(f"the windows are a list of {len(traits.window)}, and there are {count} layers")
+        return tuple({"window": whole(width), "rotary": ""} for width in traits.window)
     window = whole(traits.window) if traits.windowed else 0
     slides = (
         sliding(traits, values, count)
@@ -56,6 +61,8 @@ def turns(traits: Traits, values: Values, slides: list[bool], window: int) -> li
         return slides
     if traits.rotary_in == "asked":
         return [values.get("position_embedding_type") == "rope"] * len(slides)
+    if traits.rotary_in == "said":
+        return [values.get("turned") is True] * len(slides)
     if traits.rotary_in != "listed":
         return [True] * len(slides)
     said = values.get("no_rope_layers")

@@ -47,6 +47,14 @@ def window(length: Any, width: int, *, ops: Any = None) -> Any:
     return ops.expand_dims((far >= 0) & (far < width), 0)
 
 
+def around(length: Any, width: int, *, ops: Any = None) -> Any:
+    """Every position sees `width` // 2 positions on either side of it: [1, query, key]."""
+    ops = _ops(ops)
+    at = ops.arange(length)
+    far = ops.abs(ops.expand_dims(at, 1) - ops.expand_dims(at, 0))
+    return ops.expand_dims(far <= width // 2, 0)
+
+
 def chunk(length: Any, width: int, mask: Any = None, *, ops: Any = None) -> Any:
     """Every position sees itself and what comes before it in its own chunk: [batch or 1, query, key]. Chunks begin after the padding."""
     ops = _ops(ops)

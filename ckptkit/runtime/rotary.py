@@ -52,6 +52,8 @@ def angles_of(values: Values, prefix: str, width: int, dtype: str = "") -> dict[
     kind = said.get("type") or "default"
     if kind == "dynamic" and said.get("alpha"):
         kind = "alpha"
+    if kind == "mrope":  # of a multimodal model: where all is text, its three positions are one
+        kind = "default"
     make = MADE.get(str(kind))
     if make is None:
         raise UndecidedError(f"no model can be built with rotary positions of type {kind!r}", hint=f"one of {', '.join(TYPES)}")

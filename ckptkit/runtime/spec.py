@@ -10,6 +10,7 @@ from itertools import product as combinations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import UndecidedError, UnsupportedError
+from ..graph.composites import text_place
 from ..graph.evidence import refuse_doubt
 from ..plan.new_parameters import resized
 from ..schema import Architecture, Class, Module, count_name, expand, placeholders
@@ -48,6 +49,10 @@ class Spec(NamedTuple):
     @property
     def head_dim(self) -> int:
         return self.sizes["head_dim"]
+
+    def head_dim_of(self, path: str) -> int:
+        """The width of the heads of a stack: a decoder may have others than the encoder."""
+        return self.sizes.get("decoder_head_dim", self.head_dim) if path.startswith("decoder.") else self.head_dim
 
     def eps(self, leaf: Leaf) -> float:
         """What a norm adds to the variance."""
@@ -213,6 +218,8 @@ def _stands(arch: Architecture, word: str, sizes: Sizes, values: Mapping[str, ob
         on = bool(kinds[number])
     elif switch in values:
         on = bool(values[switch])
+    elif switch in arch.kinds:
+        on = any(arch.kinds[switch](values) or ())
     else:
         held = [m for m in arch.modules.values() if m.switch == switch]
         on = bool(held) and all(_sized(m, sizes) for m in held)
@@ -284,6 +291,24 @@ def _echo(subject: Subject, canonical: str) -> bool:
     return subject.architecture.dialects[subject.values.form].config.defaults.get(canonical) == "=tied"
 
 
+def _buildable(subject: Subject, arch: Architecture) -> None:
+    """UndecidedError where no table says how the model runs, or one says it of the text model only, for which nobody asked."""
+    path, whole = subject.checkpoint.path, subject.whole
+    if arch.learned:
+        text = '; part="text" is its text model' if subject.config is not None and text_place(subject.config.raw) is not None else ""
+        raise UndecidedError(
+            f"{arch.title} is known by its tensors only: no model of it can be built here",
+            path=path,
+            hint=f"ckptkit verify A B --against transformers lets that library run both{text}",
+        )
+    if whole is not None and not subject.checkpoint.chosen:
+        raise UndecidedError(
+            f"{whole.declared} is known by its text model only ({arch.title}): no model of the whole can be built here",
+            path=path,
+            hint='part="text" (--part text) is the text model alone',
+        )
+
+
 def spec_of(subject: Subject, groups: Collection[str] | None = None, vocab: int | None = None) -> Spec:
     """The spec of a checkpoint with the heads it holds, or with those asked for; `vocab`: with another number of words."""
     arch = subject.architecture
@@ -291,12 +316,7 @@ def spec_of(subject: Subject, groups: Collection[str] | None = None, vocab: int 
         raise UndecidedError(
             "the architecture is unknown, so no model can be built", path=subject.checkpoint.path, hint="--architecture NAME"
         )
-    if arch.learned:
-        raise UndecidedError(
-            f"{arch.title} is known by its tensors only: no model of it can be built here",
-            path=subject.checkpoint.path,
-            hint="ckptkit verify A B --against transformers lets that library run both",
-        )
+    _buildable(subject, arch)
     refuse_doubt(subject.graph.recognition, subject.checkpoint.path, "how it runs")
     sizes, _ = resized(subject, vocab)
     values = values_of(subject)
@@ -335,6 +355,8 @@ def _as_named(spec: Spec, subject: Subject) -> Spec:
     weights hold one."""
     cls = _class_of(subject)
     heads = spec.traits.heads
+    if cls is not None and cls.kinds:
+        return spec._replace(traits=spec.traits._replace(heads={**heads, **cls.kinds}))
     if cls is None or any(head(heads[g]).kind in ("pooler", "summary") for g in cls.groups & heads.keys()):
         return spec
     over = {g: "tokens" for g in cls.groups & heads.keys() if heads[g] == "pooled_or_tokens"}

@@ -34,6 +34,7 @@ class Ops:
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
+    ceil = staticmethod(torch.ceil)
     floor, square, rsqrt, expm1 = (
         staticmethod(torch.floor),
         staticmethod(torch.square),
@@ -232,9 +233,9 @@ class Node(nn.Module):
         super().__init__()
         self.spec, self.path, self.role = spec, path, role
         self.number = next((int(w) for w in reversed(path.split(".")) if w.isdigit()), 0)
-        if role in ("block", "embeddings", "first", "ended", "ffn"):
+        if role in ("block", "embeddings", "decoder_embeddings", "first", "ended", "ffn"):
             self.drop = nn.Dropout(float(str(spec.traits.dropout)))
-        if role == "attention":
+        if role in ("attention", "gau"):
             self.attention_drop = nn.Dropout(float(str(spec.traits.attention_dropout)))
 
     def has(self, name: str) -> bool:
@@ -272,7 +273,7 @@ class TransformerModel(nn.Module):
         self.spec, self.application = spec, application
         self.initialised: tuple[str, ...] = ()
         roles = {b: "block" for stack in ("encoder", "decoder") for b in spec.blocks(stack)}
-        roles |= {h.path: h.kind for h in heads_of(spec).values()}
+        roles |= {h.path: h.kind for h in heads_of(spec).values() if h.kind != "part"}
         for leaf in spec.leaves:
             self._place(leaf, roles, dtype or torch.float32)
         for name, other in spec.ties.items():

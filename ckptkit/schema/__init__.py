@@ -39,6 +39,7 @@ from .dialect import (
 )
 from .layout import Layout, LayoutError
 from .modules import Module, Param, buffer, embedding, index, linear, norm, param, when
+from .split import Split
 from .table import Match, Row, Table
 from .templates import count_name, expand, pattern_of, placeholders
 
@@ -46,7 +47,7 @@ __all__ = [
     "CONV1D", "FLAX", "GOOGLE", "HDF5", "LESS_ONE", "OBJECTS", "TORCH", "Adjust", "Architecture", "Besides", "Class",
     "ConfigForm", "Derived", "Dialect", "Files", "Key", "Kit", "Lack", "Layout", "LayoutError", "Library", "Match",
     "Module", "Objects", "Param", "Reader", "Repeat",
-    "Row", "Style", "Table", "Vocabulary", "Writer", "buffer", "check", "count_name", "embedding", "expand", "index", "linear", "norm",
-    "param",
+    "Row", "Split", "Style", "Table", "Vocabulary", "Writer", "buffer", "check", "count_name", "embedding", "expand", "index", "linear",
+    "norm", "param",
     "pattern_of", "placeholders", "when",
 ]  # fmt: skip

@@ -68,7 +68,8 @@ class Architecture:
         self.rank = rank  # where two architectures explain the same tensors equally well, the lower one is meant
         self.traits = dict(traits or {})
         self.asked = frozenset(required)  # canonical values that are never assumed besides those that the traits name
-        self.kinds = dict(kinds or {})  # a switch of each layer ("moe@layer") -> how it stands in each by the canonical values
+        # a switch of each layer ("moe@layer"), or one that no single key of a configuration says -> how it stands by the canonical values
+        self.kinds = dict(kinds or {})
         self.idle = tuple(idle)  # kinds whose tensors layers of the other kind may hold too: the model does not use them there
         self.by_layer = dict(by_layer or {})  # axis of a size in each layer -> these sizes by the canonical values, where no key lists them
         self._tables: dict[str, Table] = {}

@@ -16,7 +16,7 @@ def check(arch: Architecture) -> None:
     of different kinds of layers.
     """
     for switch in arch.kinds:
-        if switch not in arch.layer_kinds:
+        if switch not in (*arch.layer_kinds, *arch.switches):
             raise LayoutError(f"{arch.name}: no module is there when {switch!r}")
     for dialect in arch.dialects.values():
         table = arch.table(dialect.name)

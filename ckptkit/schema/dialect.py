@@ -13,6 +13,7 @@ from .adjust import Adjust
 
 if TYPE_CHECKING:
     from .library_names import Spelling
+    from .split import Split
 
 # style: kind -> canonical suffix -> (layout form, stored suffix, further suffixes met when reading)
 # the form is "canonical", "transposed" (linear weights stored in, out), "conv" (stored 1, in, out: a convolution of width one) or
@@ -191,13 +192,14 @@ class Class(NamedTuple):
     """A class of the library that a dialect belongs to, with the groups it holds.
 
     `without`: parameters of those groups that it does not have; `labels`: rows of its classifier, where they are not what the
-    configuration lists (a choice has one score).
+    configuration lists (a choice has one score); `kinds`: a head -> the kind that it is of in this class (see `Traits.heads`).
     """
 
     name: str
     groups: frozenset[str]
     without: frozenset[str] = frozenset()
     labels: int | None = None
+    kinds: Mapping[str, str] = {}
 
 
 class Objects(NamedTuple):
@@ -233,11 +235,13 @@ class Repeat(NamedTuple):
 
 class Derived(NamedTuple):
     """A stored tensor that is computed: `how` names one of the architecture's derivations, and after it the canonical values that it
-    depends on besides its shape. `made`: a written checkpoint has it, made anew, since the library's loader misses it."""
+    depends on besides its shape. `made`: a written checkpoint has it, made anew, since the library's loader misses it; `when`: only where
+    this canonical value is true."""
 
     how: str
     layout: str
     made: bool = False
+    when: str = ""
 
 
 class Besides(NamedTuple):
@@ -300,9 +304,12 @@ class Dialect(NamedTuple):
     alias: str = ""  # the name that --to knows it by besides its own: dialects of several parts, or of several containers, share one
     adjust: Mapping[str, Adjust] = {}  # canonical parameter -> how its value follows from the stored one, where they differ
     unties: frozenset[str] = frozenset()  # tied parameters that it stores all the same: each gets a copy
+    computes: str = ""  # what its library computes otherwise than all others do, in words: the same weights are another function there
     besides: Besides = Besides()
     files: Files = Files()
     library: Library = Library()
+    split: Split | None = None  # how tensor-parallel ranks share its tensors
+    pads: str = ""  # the axis that is padded to a multiple ("vocab"): its true size is the configuration's
 
     @property
     def mark(self) -> str:

@@ -1,7 +1,8 @@
 """Which layers see a window of positions only, by the canonical values: a rule in words, which the forward traits and namings share.
 
 "all"; "types" as the configuration lists them (layer_types), and where it lists none "types even" every other one from the first on,
-"types 6" all but every sixth, "types late" those from `full_layers` on, "types early" every other one before it. UndecidedError where
+"types first" all but the first of every `full_every`, "types 6" all but every sixth,
+"types late" those from `full_layers` on, "types early" every other one before it. UndecidedError where
 nothing says it. Source: transformers models/*/configuration_*.py.
 """
 
@@ -27,6 +28,9 @@ def slides(rule: str, values: Values, count: int, words: Mapping[str, bool] = KI
     if usual in ("late", "early"):
         first = whole(values.get("full_layers", FULL_LAYERS))
         return [i >= first if usual == "late" else i < first and i % 2 == 0 for i in range(count)]
+    if usual == "first":  # the first of every so many sees all
+        every = whole(values.get("full_every"))
+        return [every > 0 and i % every != 0 for i in range(count)]
     pattern = values.get("sliding_window_pattern", values.get("window_pattern"))
     if isinstance(pattern, str):
         return [pattern[i % len(pattern)] == "L" and i != count - 1 for i in range(count)] if pattern else [False] * count

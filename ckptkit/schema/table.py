@@ -26,6 +26,7 @@ class Row(NamedTuple):
     computes: bool = False  # of a repeat, as in `Repeat`
     apart: bool = False
     made: bool = False  # of a derived row, as in `Derived`
+    when: str = ""  # likewise
 
 
 class Match(NamedTuple):
@@ -220,7 +221,7 @@ def _rows(arch: Canonical, dialect: Dialect) -> Iterator[Row]:
         yield Row(tuple(names), prefixed, parts, layout, "repeat", group, computes, apart)
     for key, derived in dialect.besides.derived.items():
         names, prefixed = _split_key(key)
-        yield Row(tuple(names), prefixed, (), parse(derived.layout), "derived", derived.how, made=derived.made)
+        yield Row(tuple(names), prefixed, (), parse(derived.layout), "derived", derived.how, made=derived.made, when=derived.when)
     for key, why in dialect.besides.strays.items():
         names, prefixed = _split_key(key)
         yield Row(tuple(names), prefixed, (), Layout(()), "stray", why)

@@ -24,7 +24,7 @@ class Head(NamedTuple):
 
 
 def head(text: str) -> Head:
-    """ "lm at lm_head", "first with gelu" as a Head."""
+    """ "lm at lm_head", "first with gelu" as a Head; "first with =activation": with that of the blocks."""
     kind, *more = text.split()
     said = dict(zip(more[::2], more[1::2], strict=False))
     return Head(kind, said.get("at", ""), said.get("with", ""))
@@ -45,14 +45,22 @@ class Traits(NamedTuple):
     scaled_by_layer: object = False  # and by the layer's number, from 1
     mask: str = "all"  # all | causal: what a position of the only stack may see besides padding
     # learned | counted (after the padding index, padding not counted) | masked (counted by the mask, after `pad`) | relative (sinusoids) |
-    # bucketed | rotary | sinusoids (after `pad`) | none
+    # disentangled (DeBERTa's) | bucketed | rotary | sinusoids (after `pad`) | counted_sinusoids (likewise,
+    # padding not counted) | waves (from 0) | none
     positions: str = "learned"
+    distance_kinds: object = ()  # disentangled: c2p, p2c: what weighs distances, as a list or "c2p|p2c"
+    shared_keys: object = False  # disentangled: distances go through the projections of queries and keys
+    conv_activation: object = "tanh"
     distance: object = 64  # relative: clipped there
     bucket_distance: object = 128  # bucketed: the farthest bucket begins there
+    bucket_count: object = 0  # how many buckets there are, where not as many as the table has rows
     pad: object = 0  # the padding index that `counted` positions begin after
     eos: object = 1  # the token that ends a sequence, at whose last place an `ended` head stands
-    projected: str = "embeddings"  # embeddings | words: what a projection to the layers' width takes, positions and norm with it or not
+    projected: str = "embeddings"  # embeddings | sum | words: a projection to the layers' width takes all and normed, all, words alone
     repeats: str = ""  # canonical value that says how often shared blocks run: "layers" (ALBERT)
+    pooling: object = "cls"  # cls | bos (the first position) | mean | late (the mean of what is given at each): of a `classed` head
+    token_dropout: object = False  # masked tokens are nothing, and the others as much larger as if fewer were there (ESM)
+    mask_token: object = None
     heads: Mapping[str, str] = {}  # group -> kind of head (see heads.py), "KIND at PATH", "KIND with ACTIVATION"; "part": no head
     head_scaled: object = False  # hidden states are divided by the root of their width before an lm head; "tied": where it is tied
     only: Mapping[str, int] = {}  # sizes other than which do not run here
@@ -60,7 +68,7 @@ class Traits(NamedTuple):
     attention_dropout: object = "=attention_dropout"
     init: Mapping[str, object] = {}  # glob of parameters -> what a new one starts as, before the usual rules (see initial.py)
     # --- what today's decoders need
-    bare_norm: bool = False  # norms without parameters, which are no modules (OLMo)
+    bare_norm: bool = False  # norms without parameters, which are no modules (OLMo); of a model normed after, the embeddings' too
     latent_eps: object = 1e-6  # of the norms inside low-rank attention
     parallel: object = False  # attention and feed-forward side by side, both of what came in
     residual_normed: object = False  # what comes out is added to what the norm gave, not to what came in
@@ -87,9 +95,10 @@ class Traits(NamedTuple):
     qk_norm: str = "before"  # before | after: norms of queries and keys before or after they are turned
     pairs: str = "half"  # half | interleaved: a column is turned with the one half a head further on, or with the next
     rotary: Mapping[str, object] = {}  # kind of layer (all | full | sliding) -> the canonical values of its angles begin so: "rope"
-    # all | sliding | sliding_or_no_window | listed (by no_rope_layers or its interval) | asked (by position_embedding_type "rope"): the
-    # layers that are turned
+    # all | sliding | sliding_or_no_window | listed (by no_rope_layers or its interval) | asked (by position_embedding_type "rope") |
+    # said (by the canonical value "turned"): the layers that are turned
     rotary_in: str = "all"
+    turned_values: object = False  # values are turned as queries and keys are
     rotary_planes: int = 1  # 2: each half of a head is turned by a position of its own (ChatGLM: see `masks.planes`)
     rotary_dtype: str = ""  # what the rates are rounded to: "float16"
     # the token before which all positions see each other, and those whose places all later ones share in the first plane, the first of them
@@ -99,7 +108,12 @@ class Traits(NamedTuple):
     other_slot: object = None
     rotary_size: object = 0  # how many columns of a head are turned, where no share of it says so
     window: object = 0  # how many positions, its own among them, a position sees in layers that slide
-    window_kind: str = "past"  # past | chunk: what came before it, or what is in its own chunk of the input
+    # past | chunk | around: what came before it, what is in its own chunk of the input, or half of it on either side
+    window_kind: str = "past"
+    # "block_sparse": beyond (5 + 2 block_count) block_size positions attention is to random blocks, which is not built here (BigBird)
+    blocks: object = ""
+    block_size: object = 0
+    block_count: object = 0
     windowed: object = True  # whether any does
     sliding: str = ""  # "" | all | a rule of layers.py: the layers that slide
     alibi: object = False  # scores fall with the distance, by a slope for each head
@@ -146,6 +160,9 @@ OPTIONS: dict[str, object] = {
     "residual_depth": 0.0, "logit_width": 0.0, "unit_heads": False, "temperature": False, "temperature_floor": 1.0,
     "temperature_scale": 0.0, "head_normed": False, "prefix": None, "slot": None, "other_slot": None, "skip_scale": 1.0,
     "state_groups": 1, "state_eps": 0.0, "step_limit": None, "index_count": 0,
+    "blocks": "", "block_size": 0, "block_count": 0,
+    "distance_kinds": (), "shared_keys": False, "conv_activation": "tanh", "bucket_count": 0,
+    "turned_values": False, "pooling": "cls", "token_dropout": False, "mask_token": None,
 }  # fmt: skip
 # what outputs depend on and no form has a value for: it is not taken for switched off where a configuration leaves it out
 ASKED = frozenset(
@@ -179,22 +196,25 @@ WORDS: dict[str, frozenset[str]] = {
     "norm": frozenset(("after", "before")),
     "norm_kind": frozenset(("layer", "rms")),
     "mask": frozenset(("all", "causal")),
-    "projected": frozenset(("embeddings", "words")),
-    "positions": frozenset(("learned", "counted", "relative", "bucketed", "rotary", "masked", "sinusoids", "none")),
+    "projected": frozenset(("embeddings", "sum", "words")),
+    "positions": frozenset((
+        "learned", "counted", "relative", "bucketed", "rotary", "masked", "disentangled", "sinusoids", "counted_sinusoids", "waves", "none",
+    )),
     "alibi_kind": frozenset(("distance", "place")),
-    "window_kind": frozenset(("past", "chunk")),
+    "window_kind": frozenset(("past", "chunk", "around")),
     "qk_norm": frozenset(("before", "after")),
     "pairs": frozenset(("half", "interleaved")),
     "index_pairs": frozenset(("half", "interleaved")),
     "mixer": frozenset(("", "mamba", "mamba2", "delta", "convolution")),
     "rotary_dtype": frozenset(("", "float16")),
-    "rotary_in": frozenset(("all", "sliding", "sliding_or_no_window", "listed", "asked")),
+    "rotary_in": frozenset(("all", "sliding", "sliding_or_no_window", "listed", "asked", "said")),
     "router": frozenset(("softmax", "softmax_chosen", "sigmoid", "sigmoid_input", "two_rounds")),
     "group_score": frozenset(("two", "best")),
 }
-HEAD_KINDS = frozenset(
-    ("pooler", "lm", "pooled", "tokens", "pooled_or_tokens", "first", "ended", "summary", "last", "detector", "kept", "part")
-)
+HEAD_KINDS = frozenset((
+    "pooler", "lm", "stem", "classed", "stemmed", "pooled", "tokens", "pooled_or_tokens", "first", "ended", "summary", "last", "detector",
+    "spans", "kept", "part",
+))  # fmt: skip
 ACTIVATIONS = frozenset(("gelu", "gelu_tanh", "gelu_10", "relu", "relu2", "silu", "tanh", "linear", "quick_gelu", "xielu"))
 
 
@@ -218,7 +238,8 @@ def traits_of(arch: Canonical) -> Traits:
     groups = {m.group for m in arch.modules.values()} - {"core"}
     for group, text in traits.heads.items():
         kind, path, activation = head(text)
-        if kind not in HEAD_KINDS or (activation and activation not in ACTIVATIONS) or (path or group) not in {*groups, *arch.modules}:
+        known = kind in HEAD_KINDS and activation in {"", "=activation", *ACTIVATIONS}
+        if not known or (path or group) not in {*groups, *arch.modules}:
             raise LayoutError(f"{where}: {group!r}: {text!r} is no head of the architecture, or no kind of one")
     for group, own in traits.own.items():
         if group not in groups or not own.keys() <= {*OWN}:

@@ -55,6 +55,16 @@ _LOADERS = (
 )  # fmt: skip
 # where torch's bindings keep the functions that compute: a module names its activation so
 _COMPUTES = tuple(f"torch._C.{n}." for n in ("_nn", "_special", "_linalg", "_fft", "_sparse", "_nested", "_VariableFunctions"))
+# Python's own arithmetic, which a module names as what joins two tensors
+_ARITHMETIC = frozenset(
+    f"{module}.{n}"
+    for module, names in (
+        ("_operator", "add sub mul truediv floordiv matmul mod neg pos abs pow eq ne lt le gt ge and_ or_ xor not_ iadd imul isub"),
+        ("math", "sqrt exp log log2 log10 tanh sin cos erf ceil floor fabs pow prod"),
+    )
+    for n in names.split()
+)
+_RANDOM = "torch._C.Generator"  # a random state
 # functions that open a file, wherever they stand
 _FILES = frozenset(("from_file", "fromfile", "tofile"))
 # how functions begin that put a tensor or an array together
@@ -64,7 +74,7 @@ _BUILDERS = ("rebuild", "reconstruct", "unpickle", "mareconstruct", "from_", "ra
 def acts(name: str, *, called: bool = False) -> bool:
     """Whether the dotted `name` is one that acts on the machine when it is called; `called`: the file would call it."""
     root, *rest = name.split(".")
-    if name in _DATA:
+    if name in _DATA or (name in _ARITHMETIC and not called) or name == _RANDOM:
         return False
     if root in sys.stdlib_module_names or root in _FORMER:
         return True

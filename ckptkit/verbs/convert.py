@@ -100,7 +100,8 @@ def convert(
         names_only, renew,
     ))  # fmt: skip
     check_target(dst, single=single_file(dst, wanted.container), overwrite=overwrite or dry_run, inputs=())
-    with paused(), examine(src, reading.but(**words, drop=(*reading.drop, *globs))) as subject:
+    entire = wanted.to is None and not (renew or add or init_missing or resize_vocab)
+    with paused(), examine(src, reading.but(**words, drop=(*reading.drop, *globs)), entire=entire) as subject:
         request = choose_target(subject, wanted, dst)
         findings = _refuse_errors(subject, wanted, request, src, integrity=bool(check) and not dry_run, force=force)
         if request.dialect is not None and not (names_only and request.dialect is subject.graph.dialect):
@@ -125,7 +126,7 @@ def _refuse_errors(subject: Subject, wanted: Wanted, request: Request, path: str
     """The source's findings, without that of what is to be made new, and what the target would lose of it; FindingsError for
     errors among them, unless `force`."""
     findings = [f for f in run_rules(subject, integrity=integrity) if not (wanted.init_missing and f.rule == "missing")]
-    findings += losses(subject, renames=request.dialect is not None, casts=bool(wanted.dtypes))
+    findings += losses(subject, dialect=request.dialect, casts=bool(wanted.dtypes))
     errors = [f for f in findings if f.severity == "error"]
     if errors and not force:
         raise FindingsError(

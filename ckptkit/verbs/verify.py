@@ -169,7 +169,7 @@ def _behaviour(pair: Pair, values: Level, probes: str | int, against: str | None
             return [compare_by_library(pair, against)], []
         except (UndecidedError, LoadError) as e:
             return [Level(f"against {against}", "undecided", str(e))], []
-    from ..comparison.configured import contradictions, unlike_keys
+    from ..comparison.configured import contradictions, unlike_functions, unlike_keys
     from ..runtime.verify.behaviour import compare_behaviour, compare_library
 
     out = []
@@ -177,7 +177,8 @@ def _behaviour(pair: Pair, values: Level, probes: str | int, against: str | None
     try:
         if wrong:
             raise UndecidedError(f"not run, since a library would make another model of this: {'; '.join(wrong)}")
-        out.append(_of_keys(compare_behaviour(pair, values, probes, engines), unlike_keys(pair.one, pair.two)))
+        said = [*unlike_keys(pair.one, pair.two), *unlike_functions(pair.one, pair.two)]
+        out.append(_of_keys(compare_behaviour(pair, values, probes, engines), said))
     except UndecidedError as e:
         out.append(Level("behaviour", "undecided", str(e)))
     except CheckpointError as e:

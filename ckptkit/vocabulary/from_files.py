@@ -193,7 +193,7 @@ def _tokenizers(folder: str, path: str) -> _Words:
     model = said.get("model") or {}
     kind = model.get("type") or ("BPE" if "merges" in model else "")
     by_id = {i: text for text, i in tokenizer.get_vocab(with_added_tokens=True).items()}
-    added = tokenizer.get_added_tokens_decoder()
+    added, taken = tokenizer.get_added_tokens_decoder(), set(by_id.values())
     tokens, types = [], []
     for i in range(max(by_id, default=-1) + 1):
         text = by_id.get(i)
@@ -202,7 +202,7 @@ def _tokenizers(folder: str, path: str) -> _Words:
             types.append(UNUSED)
         elif i in added:
             if not added[i].normalized:
-                text = tokenizer.decode(tokenizer.encode(text, add_special_tokens=False).ids, skip_special_tokens=False) or text
+                text = _as_read(tokenizer, text, taken)
             control = added[i].special or _looks_special(text)
             tokens.append(text if control else text.replace(MARK, " "))
             types.append(CONTROL if control else USER)
@@ -222,6 +222,12 @@ def _tokenizers(folder: str, path: str) -> _Words:
         types = [UNKNOWN if i == unknown else t for i, t in enumerate(types)]
         return _Words("t5", tokens, types, [*scores, *[-1000.0] * (len(tokens) - len(scores))][: len(tokens)], _unigram(said))
     raise _Missing(f"llama.cpp has no tokenizer of the kind {kind or 'that tokenizer.json has'}", "it knows BPE, WordPiece and Unigram")
+
+
+def _as_read(tokenizer: Any, text: str, taken: set[str]) -> str:
+    """An added token as it stands in a text, where that is one of its own: two tokens alike stop llama.cpp's runtime."""
+    there = str(tokenizer.decode(tokenizer.encode(text, add_special_tokens=False).ids, skip_special_tokens=False))
+    return text if not there or "\ufffd" in there or there in taken else there
 
 
 def _pair(merge: object) -> tuple[str, str]:

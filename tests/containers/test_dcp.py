@@ -283,3 +283,65 @@ def test_a_folder_without_its_metadata_says_so(tmp_path: Path) -> None:
     shutil.copy(MESH / "checkpoint" / "__0_0.distcp", tmp_path)
     with pytest.raises(CheckpointError, match=r"whose \.metadata is missing"):
         open_checkpoint(tmp_path)
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------------
+
+
+def loaded(path: Path, into: dict[str, Any]) -> dict[str, Any]:
+    dcp.load(into, checkpoint_id=path, no_dist=True)
+    return into
+
+
+@pytest.mark.parametrize("size", [None, 20_000])
+def test_what_is_written_torch_loads_whole(tmp_path: Path, size: int | None) -> None:
+    ckptkit.convert(WHOLE, tmp_path / "c", container="dcp", max_shard_size=size)
+    assert len(list((tmp_path / "c").glob("*.distcp"))) == 1 if size is None else len(list((tmp_path / "c").glob("*.distcp"))) > 3
+    want = {n: torch.from_numpy(a) for n, a in load_file(WHOLE / "model.safetensors").items()}
+    have = loaded(tmp_path / "c", {n: torch.zeros_like(t) for n, t in want.items()})
+    for name, t in want.items():
+        assert torch.equal(have[name], t), name
+    with open_checkpoint(tmp_path / "c") as ckpt:
+        assert not ckpt.findings and not list(ckpt.audit())
+    assert ckptkit.diff(WHOLE, tmp_path / "c").exit_code == 0
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16", "int64", "int8", "uint8", "bool", "complex64", "float8_e4m3fn"])
+def test_every_dtype_is_written_as_torch_loads_it(tmp_path: Path, dtype: str) -> None:
+    want = {"w": (torch.arange(30).reshape(5, 6) % 2).to(getattr(torch, dtype)), "s": torch.tensor(1).to(getattr(torch, dtype))}
+    torch.save(want, tmp_path / "w.pt")
+    ckptkit.convert(tmp_path / "w.pt", tmp_path / "c", container="dcp")
+    have = loaded(tmp_path / "c", {n: torch.zeros_like(t) for n, t in want.items()})
+    for name, t in want.items():
+        assert have[name].dtype == t.dtype and torch.equal(have[name].flatten().view(torch.uint8), t.flatten().view(torch.uint8)), name
+
+
+def test_the_optimizer_goes_along_from_one_mesh_to_another(tmp_path: Path) -> None:
+    from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+
+    ckptkit.convert(MESH / "checkpoint", tmp_path / "c", container="dcp")
+    dcp_to_torch_save(MESH / "checkpoint", tmp_path / "before.pt")
+    dcp_to_torch_save(tmp_path / "c", tmp_path / "after.pt")
+    a, b = (torch.load(tmp_path / f"{n}.pt", weights_only=False) for n in ("before", "after"))
+
+    def same(x: Any, y: Any, at: str) -> None:
+        assert type(x) is type(y), at
+        if isinstance(x, dict):
+            assert x.keys() == y.keys(), at
+            for k in x:
+                same(x[k], y[k], f"{at}.{k}")
+        elif isinstance(x, (list, tuple)):
+            assert len(x) == len(y), at
+            for i, (p, q) in enumerate(zip(x, y, strict=True)):
+                same(p, q, f"{at}.{i}")
+        else:
+            assert torch.equal(x, y) if isinstance(x, torch.Tensor) else x == y, at
+
+    same(a, b, "")
+
+
+def test_a_name_that_is_no_place_in_the_model_is_its_own_key(tmp_path: Path) -> None:
+    torch.save({"a.b.c": torch.ones(2), "plain": torch.ones(3)}, tmp_path / "w.pt")
+    ckptkit.convert(tmp_path / "w.pt", tmp_path / "c", container="dcp")
+    meta = pickle.loads((tmp_path / "c" / ".metadata").read_bytes())
+    assert meta.planner_data == {"a.b.c": ("a.b.c",), "plain": ("plain",)} and set(meta.state_dict_metadata) == {"a.b.c", "plain"}

@@ -32,6 +32,13 @@ def test_the_bytes_are_those_of_the_library(name: str, dtype: str) -> None:
         assert raw == base64.b64decode(MADE["parts"][name][dtype][role]), role
 
 
+def test_a_quotient_of_minus_zero_is_the_code_of_zero_as_in_compressed_tensors() -> None:
+    packing, settings = quantizer("fp8-channel")
+    rows = np.array([[-0.0, 1.0, -1e-12, -2.0**-20]], np.float32)
+    codes = packing.encode_rows(rows.astype(np.float16).astype(np.float32), "F16", settings)["codes"].view(np.uint8)
+    assert codes[0].tolist() == [0, 0x7E, 0, 0x80]
+
+
 def stored(folder: Path, columns: int = 256) -> np.ndarray:
     rng = np.random.default_rng(5)
     w = rng.standard_normal((300, columns)).astype(np.float32)

@@ -69,3 +69,22 @@ def test_the_signs_do_not_depend_on_how_the_file_is_cut(tmp_path: Path, monkeypa
     assert signs.keys is not None and signs.keys.tolist() == [int.from_bytes(r[:2].tobytes(), "little") for r in x]
     assert signs.levels is None and signs.rounded == ""
     assert sum(n for _, n in signs.holes) == 500 and signs.holes[0][0] == 20_001
+
+
+def test_scales_that_are_kept_as_what_is_added_to_one_are_no_damage(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    words = {"vocab_size": 30, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 12}
+    for family, more in (("Gemma2", {"head_dim": 4}), ("Qwen3Next", {"head_dim": 4, "num_experts": 2}), ("RecurrentGemma", {})):
+        config = getattr(transformers, f"{family}Config")(**words, **more, num_key_value_heads=1)
+        getattr(transformers, f"{family}ForCausalLM")(config).save_pretrained(tmp_path / family)
+        assert not [f for f in ckptkit.validate(tmp_path / family).findings if f.rule == "norm"]
+
+
+def test_one_scale_of_both_signs_among_sound_ones_is_a_damage_and_a_draw_of_the_whole_model_is_none(tmp_path: Path) -> None:
+    arrays = trained()
+    norms = [n for n in arrays if n.endswith("LayerNorm.weight")]
+    arrays[norms[1]] = np.random.default_rng(0).standard_normal(HIDDEN).astype("f4")
+    assert [f.where for f in ckptkit.validate(saved(tmp_path / "one", arrays)).findings if f.rule == "norm"] == [norms[1]]
+    for i, n in enumerate(norms):
+        arrays[n] = np.random.default_rng(i).standard_normal(HIDDEN).astype("f4") * np.float32(0.02)
+    assert not [f for f in ckptkit.validate(saved(tmp_path / "all", arrays)).findings if f.rule == "norm"]

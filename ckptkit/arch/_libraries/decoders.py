@@ -434,14 +434,15 @@ def mlx(disk: Dialect, at: str, width: str = "moe_intermediate") -> Dialect:
 
 def decoder(name: str, title: str, modules: Mapping[str, Module], *dialects: Dialect, **more: object) -> Architecture:
     """An architecture of one stack with rotary positions."""
-    pairs = any("two" in text.replace("(", " ").split() for m in modules.values() for _, text in m.params)
+    axes = {a for m in modules.values() for _, text in m.params for a in text.replace("(", " ").split()}
+    pairs, groups = "two" in axes, "per_group" in axes
     said: dict[str, object] = {
         "heads": ("heads", "kv_heads"),
         "required": ("rope_theta",),
-        "relations": ("head_dim = two half",) if pairs else (),
+        "relations": (*(("head_dim = two half",) if pairs else ()), *(("heads = kv_heads per_group",) if groups else ())),
         "fixed": {"two": 2} if pairs else {},
     }
-    if any(d.name == "gguf" for d in dialects):
+    if any(d.container == "gguf" for d in dialects):
         from ckptkit.arch._libraries.gguf_rope import DERIVATIONS
 
         said["derivations"] = DERIVATIONS

@@ -26,6 +26,8 @@ Said = Iterable[tuple[str, str]]
 B = "blk.{layer}."
 NAMES: Mapping[str, str] = {
     "embeddings.word": "token_embd",
+    "embeddings.position": "position_embd",
+    "embeddings.norm": "token_embd_norm",
     D + "attention.norm": B + "attn_norm",
     D + "attention.query": B + "attn_q",
     D + "attention.key": B + "attn_k",
@@ -38,8 +40,10 @@ NAMES: Mapping[str, str] = {
     D + "ffn.post_norm": B + "post_ffw_norm",
     D + "ffn.gate": B + "ffn_gate",
     D + "ffn.up": B + "ffn_up",
+    D + "ffn.intermediate": B + "ffn_up",
     D + "ffn.output": B + "ffn_down",
     D + "moe.router": B + "ffn_gate_inp",
+    D + "moe.correction": B + "exp_probs_b.bias",
     D + "moe.shared.gate": B + "ffn_gate_shexp",
     D + "moe.shared.up": B + "ffn_up_shexp",
     D + "moe.shared.output": B + "ffn_down_shexp",
@@ -51,7 +55,39 @@ DENSE = (D + "ffn.gate", D + "ffn.up", D + "ffn.output")  # which families that 
 PAIRED = {D + "attention.query": "heads", D + "attention.key": "kv_heads"}
 # canonical values with which nothing is computed, in any architecture
 FREE = dict.fromkeys(("initializer_range", "attention_dropout", "dropout", "embedding_dropout", "pad", "tied", "labels"), ...)
+FFN = (D + "ffn.gate", D + "ffn.up", D + "ffn.intermediate", D + "ffn.output")
+OUTPUT = D + "attention.output"
 WINDOWS = ("window", "windowed", "full_layers", "layer_types", "sliding_window_pattern", "window_pattern")  # what says which layers slide
+
+
+EXPERTS: Mapping[str, str | Key] = {  # the keys of families whose first layers are dense
+    "leading_dense_block_count": may("first_dense"), "expert_shared_count": may("shared_experts"),
+    "expert_feed_forward_length": may("moe_intermediate"), "expert_weights_scale": may("routed_scale"),
+    "expert_weights_norm": may("normalise_experts"), "expert_group_count": may("expert_groups"),
+    "expert_group_used_count": may("groups_per_token"),
+}  # fmt: skip
+SOFTMAX, SIGMOID = 1, 2  # llama.cpp's numbers of what weights experts
+
+
+def dense_first(sparse: Callable[[Values], Sequence[bool] | None]) -> Callable[[Values], Said]:
+    """What llama.cpp cannot say of layers with experts: that they are not all after the first dense ones."""
+
+    def conflicts(values: Values) -> Said:
+        kinds = sparse(values)
+        if kinds is not None and [*kinds] != sorted(kinds):
+            yield "layers", "it has layers with experts after the dense ones only"
+
+    return conflicts
+
+
+def both(*every: Callable[[Values], Said]) -> Callable[[Values], Said]:
+    """What any of several finds."""
+    return lambda values: [found for one in every for found in one(values)]
+
+
+def leading(sparse: Callable[[Values], Sequence[bool] | None]) -> Callable[[Values], object]:
+    """How many layers are dense."""
+    return lambda values: [*kinds].count(False) if (kinds := sparse(values)) is not None else None
 
 
 def keys_of(name: str, eps: str = "layer_norm_rms_epsilon") -> dict[str, str | Key]:
@@ -95,8 +131,8 @@ class Window:
     """What llama.cpp makes of windows: `rule` says which layers slide (see `schema.sliding`). Where its code has none (`own` is false), the
     positions are cut to the window, up to which it computes the same; else its keys say which layers slide."""
 
-    def __init__(self, rule: str, *, own: bool = False) -> None:
-        self.rule, self.own = rule, own
+    def __init__(self, rule: str, *, own: bool = False, usual: int | None = None) -> None:
+        self.rule, self.own, self.usual = rule, own, usual  # `usual`: the positions of a model that counts none
 
     def size(self, values: Values) -> int:
         """The window, where some layer slides; 0 where none does."""
@@ -105,7 +141,7 @@ class Window:
 
     def positions(self, values: Values) -> object:
         """The positions that a written file has."""
-        most = values.get("max_positions")
+        most = values.get("max_positions") or self.usual
         size = 0 if self.own else self.size(values)
         return min(size, most) if size and isinstance(most, int) else most
 
@@ -121,12 +157,26 @@ class Window:
 
     def remarks(self, values: Values) -> Iterator[tuple[str, str]]:
         """What becomes of the positions."""
-        kept, most = self.positions(values), values.get("max_positions")
+        kept, most = self.positions(values), values.get("max_positions") or self.usual
         if kept != most:
             what = (
                 f"llama.cpp has no window in this architecture: the context length is written as {kept}, up to which it computes the same"
             )
             yield "max_positions", f"{what} (the model has {most})"
+
+
+def square(values: Values) -> Iterator[tuple[str, str]]:
+    """llama.cpp makes a head as wide as the hidden size over the heads."""
+    hidden, heads, width = (values.get(k) for k in ("hidden", "heads", "head_dim"))
+    if isinstance(hidden, int) and isinstance(heads, int) and isinstance(width, int) and heads * width != hidden:
+        yield "head_dim", f"its code of this architecture takes {hidden} / {heads}"
+
+
+
+def all_keys(values: Values) -> Iterator[tuple[str, str]]:
+    """llama.cpp has as many heads of keys as of queries."""
+    if values.get("kv_heads") not in (None, values.get("heads")):
+        yield "kv_heads", f"its code of this architecture takes {values.get('heads')}"
 
 
 NO_WINDOW = Window("")
@@ -143,7 +193,7 @@ def form(name: str, keys: Mapping[str, str | Key], *, whole: Whole | None = None
 
 def rows_of(
     modules: Mapping[str, Module], called: Mapping[str, str], rows: Mapping[str, str | tuple[str, ...]], without: Sequence[str],
-    pairs: bool, experts: str,
+    pairs: bool, experts: str, bare: Sequence[str],
 ) -> dict[str, str | tuple[str, ...]]:  # fmt: skip
     """The rows of a decoder: those that hold other than one module, and one for each other module that has a name."""
     held = {p.rpartition(".")[0] for v in rows.values() if isinstance(v, tuple) for p in v[:-1]}
@@ -152,10 +202,12 @@ def rows_of(
         if module in held or module in without or module not in called or (experts and module.startswith(E)):
             continue
         if pairs and module in PAIRED:
-            heads = PAIRED[module]
+            heads = "kv_heads per_group" if "per_group" in m.params[0][1].split() and module.endswith("query") else PAIRED[module]
             out[called[module] + ".weight"] = (f"{module}.weight", f"({heads} half two) hidden")
             if any(suffix == "bias" for suffix, _ in m.params):
                 out[called[module] + ".bias"] = (f"{module}.bias", f"({heads} half two)")
+        elif module in bare:
+            out[called[module] + ".weight"] = f"{module}.weight"
         else:
             out[called[module]] = module
     if experts:
@@ -168,19 +220,26 @@ def gguf(
     keys: Mapping[str, str | Key] = {}, pairs: bool = False, implied: Mapping[str, object] = {}, defaults: Mapping[str, object] = {},
     without: Sequence[str] = (), experts: str = "", eps: str = "layer_norm_rms_epsilon", rope: Sequence[str] | None = (),
     dimensions: bool = False, window: Window = NO_WINDOW, also: Mapping[str, object] = {}, free: Mapping[str, object] = {},
-    conflicts: Callable[[Values], Said] | None = None, besides: Besides | None = None, **more: object,
+    bare: Sequence[str] = (), conflicts: Callable[[Values], Said] | None = None, besides: Besides | None = None, **more: object,
 ) -> Dialect:  # fmt: skip
     """The dialect of a decoder: `name` is what llama.cpp calls the architecture; `pairs`: rotary pairs lie side by side; `experts`: the
     axis of the experts' width; `without`: modules it has no place for; `rope`: what its code can of rotary positions (see
-    `gguf_rope.conflicts`; None: it has none), and with `dimensions` it says how many columns of a head turn; `free`, `conflicts`: see
-    `Whole`; keys of `keys` that are "" are left out."""
-    every = {**keys_of(name, eps), **(with_experts(name) if experts else {}), **{f"{name}.{k}": v for k, v in keys.items()}}
+    `gguf_rope.conflicts`; None: it has none), `bare`: those whose biases it does not load, and with `dimensions` it says how many columns
+    of a head turn; `free`, `conflicts`: see
+    `Whole`; keys that are "" in `keys` are left out."""
+    own_keys = {k if k.startswith(DERIVED) else f"{name}.{k}": v for k, v in keys.items()}
+    every = {**keys_of(name, eps), **(with_experts(name) if experts else {}), **own_keys}
     usual = {"kv_heads": "=heads", "head_dim": "=hidden / heads", "tied": False}
     made: dict[str, object] = {f"{name}.context_length": window.positions}
     loose = {**FREE, **(dict.fromkeys(WINDOWS, ...) if window is not NO_WINDOW else {}), **free}
     if rope is not None:
         every |= {f"{name}.rope.freq_base": may("rope_theta"), **{f"{DERIVED}.{k}": v for k, v in rope_keys().items()}}
-        made |= {f"{name}.{k}": v for k, v in rope_written(dimensions=pairs or dimensions).items()}
+        made |= {f"{name}.{k}": v for k, v in rope_written(dimensions=pairs or dimensions, growth="growth" in rope).items()}
+    if "context_length" in keys:  # it is a size of a table of positions
+        made.pop(f"{name}.context_length")
+        every.pop(f"{DERIVED}.max_positions")
+    elif window.usual is not None:
+        every[f"{DERIVED}.max_positions"] = may("max_positions")
     if window.own:
         every |= {f"{name}.attention.sliding_window": may("window"), f"{DERIVED}.layer_types": may("layer_types")}
         made[f"{name}.attention.sliding_window_pattern"] = window.pattern(name)
@@ -203,6 +262,6 @@ def gguf(
     )  # fmt: skip
     return Dialect(
         name="gguf", title="llama.cpp (GGUF)", style=TORCH, container="gguf", config=config, files=Files(ties=False),
-        rows=rows_of(modules, {**NAMES, **names}, rows, without, pairs, experts),
+        rows=rows_of(modules, {**NAMES, **names}, rows, without, pairs, experts, bare),
         besides=own._replace(derived={**own.derived, **tables(rope or ())}), **more,  # type: ignore[arg-type]
     )  # fmt: skip

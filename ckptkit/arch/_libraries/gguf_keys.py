@@ -140,6 +140,10 @@ def _derived(name: str, of: Mapping[str, object]) -> dict[str, object]:
             pattern = [not pattern or i % pattern < pattern - 1 for i in range(layers)]
         if isinstance(pattern, list) and len(pattern) >= layers:
             out["layer_types"] = ["sliding_attention" if s else "full_attention" for s in pattern[:layers]]
+    each = of.get("attention.head_count_kv")
+    if isinstance(each, list) and each and all(isinstance(n, int) for n in each):  # 0 where a layer has no attention
+        out["kv_heads"] = max(each)
+        out["layer_types"] = ["full_attention" if n else "conv" for n in each]
     return {k: v for k, v in out.items() if v is not None}
 
 

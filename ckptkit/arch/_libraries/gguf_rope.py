@@ -31,8 +31,9 @@ def keys() -> dict[str, str | Key]:
     return {f"rope_{word}": may(f"rope_{word}") for word in WORDS}
 
 
-def written(*, dimensions: bool = True, prefix: str = "rope") -> dict[str, Callable[[Values], object]]:
-    """The keys below an architecture's name that follow from the canonical values. `dimensions`: whether it says how many columns turn."""
+def written(*, dimensions: bool = True, growth: bool = False, prefix: str = "rope") -> dict[str, Callable[[Values], object]]:
+    """The keys below an architecture's name that follow from the canonical values. `dimensions`: whether it says how many columns turn;
+    `growth`: whether it says by what YaRN multiplies scores, which its own scale then follows."""
 
     def of(values: Values, word: str) -> Any:
         return values.get(f"{prefix}_{word}")
@@ -52,7 +53,15 @@ def written(*, dimensions: bool = True, prefix: str = "rope") -> dict[str, Calla
         "rope.scaling.yarn_beta_fast": stretched("beta_fast"),
         "rope.scaling.yarn_beta_slow": stretched("beta_slow"),
     }
+    if growth:
+        out["rope.scaling.yarn_log_multiplier"] = lambda values: 0.1 * m if (m := _all_dim(values)) else None
+        out["rope.scaling.attn_factor"] = lambda values: None if _all_dim(values) else attention_factor(values)
     return out | ({"rope.dimension_count": turned} if dimensions else {})
+
+
+def _all_dim(values: Values) -> float | None:
+    m = values.get("rope_mscale_all_dim")
+    return float(m) if isinstance(m, (int, float)) and m and values.get("rope_type") == "yarn" else None
 
 
 def _real(number: object) -> float | None:
@@ -105,7 +114,8 @@ def attention_factor(values: Values) -> float | None:
 
 def conflicts(values: Values, able: Sequence[str]) -> Iterator[tuple[str, str]]:
     """What llama.cpp would turn otherwise. `able`: what its code of an architecture can besides: "freqs" and "factors" (tensors of
-    factors), "part" of a head, "beta" (YaRN's borders), "alpha" (Hunyuan's base), "mrope", "beta4" (Llama 4's queries)."""
+    factors), "part" of a head, "beta" (YaRN's borders), "alpha" (Hunyuan's base), "mrope", "beta4" (Llama 4's queries), "growth" (of scores
+    with YaRN's factor)."""
     kind = str(values.get("rope_type") or "default")
     no = "its code of this architecture reads no factors of frequencies"
     if (kind == "llama3" and "freqs" not in able) or (kind == "longrope" and "factors" not in able):
@@ -114,12 +124,16 @@ def conflicts(values: Values, able: Sequence[str]) -> Iterator[tuple[str, str]]:
         yield "rope_type", "it has no such type"
     if kind == "dynamic" and values.get("rope_alpha") and "alpha" not in able:
         yield "rope_alpha", "it has no key for it"
+    if "growth" in able and _all_dim(values) and values.get("rope_mscale") != values.get("rope_mscale_all_dim"):
+        yield "rope_mscale", "its code of this architecture takes rope_mscale_all_dim for both"
     if kind == "yarn" and "beta" not in able:
         for word, usual in (("beta_fast", 32), ("beta_slow", 1)):
             if values.get(f"rope_{word}") not in (None, usual):
                 yield f"rope_{word}", f"its code of this architecture always takes {usual}"
     if values.get("rope_part") not in (None, 1) and "part" not in able:
         yield "rope_part", "its code of this architecture turns whole heads"
+    elif (columns := turned(values)) is not None and columns % 2:
+        yield "rope_part", f"it turns pairs of columns, and this makes {columns}"
     if values.get("rope_mrope_section") and "mrope" not in able:
         yield "rope_mrope_section", "its code of this architecture has no sections"
     if values.get("rope_llama_4_scaling_beta") and "beta4" not in able:
@@ -168,16 +182,17 @@ def llama3_factors(shape: tuple[int, ...], *said: Any) -> object:
     factor, low, high = factor or 8.0, low or 1.0, high or 4.0
     origin = origin or most or 8192
     one = np.float32
-    rates = one(1) / (one(theta or 10000.0) ** (np.arange(0, width, 2, dtype=one) / one(width)))
+    exponents = np.arange(0, width, 2, dtype=one) / one(width)
+    rates = one(1) / (np.float64(theta or 10000.0) ** exponents.astype(np.float64)).astype(one)
     out = []
-    for rate in rates:
-        wave = one(2 * math.pi) / rate
+    for rate in rates:  # in the order in which PyTorch divides numbers by float32 tensors: times the reciprocal
+        wave = one(2 * math.pi) * (one(1) / rate)
         if wave < origin / high:
             out.append(one(1))
         elif wave > origin / low:
             out.append(one(factor))
         else:
-            smooth = (one(origin) / wave - one(low)) / one(high - low)
+            smooth = (one(origin) * (one(1) / wave) - one(low)) / one(high - low)
             out.append(one(1) / ((one(1) - smooth) / one(factor) + smooth))
     return np.asarray(out, one)
 
@@ -191,7 +206,7 @@ def derived_rope(of: Mapping[str, object], kept: Mapping[str, object]) -> dict[s
     whole = hidden // heads if isinstance(heads, int) and heads > 0 and isinstance(hidden, int) else None
     width, count = of.get("attention.key_length", whole), of.get("rope.dimension_count")
     out: dict[str, object] = {}
-    if isinstance(width, int) and isinstance(count, int) and 0 < count < width:
+    if isinstance(width, int) and isinstance(count, int) and 0 < count < width and "attention.key_length_mla" not in of:
         out["rope_part"] = count / width
     kind, factor = of.get("rope.scaling.type"), of.get("rope.scaling.factor")
     kind = kind if kind in ("linear", "yarn") and factor not in (None, 1.0) else "longrope" if kind == "longrope" else None

@@ -60,12 +60,17 @@ def _form(defaults: Mapping[str, object], mask: str, also: Mapping[str, object])
     )
 
 
+# uer/layers/layer_norm.py: x.std(-1) is the sample's, with n - 1, and epsilon is added to it, not to the variance
+NORMS = "its norms divide by the standard deviation of a sample (n - 1) with 1e-6 added, not by the root of the variance with it"
+
+
 def bert(at: str, defaults: Mapping[str, object]) -> Dialect:
     """BERT, with layers at `at`."""
     return Dialect(
         name="uer",
         title="UER-py (PyTorch)",
         style=STYLE,
+        computes=NORMS,
         container="torch",
         filename="pytorch_model.bin",
         rows={
@@ -92,6 +97,7 @@ def gpt2(at: str, defaults: Mapping[str, object]) -> Dialect:
         name="uer",
         title="UER-py (PyTorch)",
         style=STYLE,
+        computes=NORMS,
         container="torch",
         filename="pytorch_model.bin",
         rows={

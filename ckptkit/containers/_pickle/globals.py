@@ -329,6 +329,14 @@ def call(f: object, args: object, copied: Copied) -> object:
     if type(args) is not tuple:
         raise CorruptError("a pickle calls something with arguments that are no tuple")
     if type(f) is Opaque:
+        if (
+            f.name == "getattr"
+            and f.module == "builtins"
+            and f.args is None
+            and f.state is None
+            and (function := _fetched(args)) is not None
+        ):
+            return function
         if not f.safe:
             copied.calls.add(f"{f.module}.{f.name}")
         if f.args is None and f.state is None:
@@ -340,6 +348,16 @@ def call(f: object, args: object, copied: Copied) -> object:
     if made is _NOT_TAKEN:
         raise CorruptError(f"{f.module}.{f.name} is called with arguments that it does not take")
     return made
+
+
+def _fetched(args: tuple[object, ...]) -> Opaque | None:
+    """The function of torch that `getattr` fetches by these arguments (see `attributes`)."""
+    from .attributes import OWNERS, is_plain
+
+    if len(args) != 2 or type(args[0]) is not Opaque or args[0].args is not None or args[0].state is not None or not is_plain(args[1]):
+        return None
+    owner = OWNERS.get(f"{args[0].module}.{args[0].name}")
+    return Opaque(owner, str(args[1])) if owner is not None else None
 
 
 def plain_key(key: object, depth: int = 0) -> object:
@@ -420,7 +438,8 @@ def py2_text(raw: bytes) -> str | bytes:
 def persistent(pid: object, storages: list[object]) -> object:
     """What a persistent id describes: a Storage (added to `storages`), or the class of a ("module", class, file, source) of old files."""
     if type(pid) is tuple and pid:
-        if any((type(p) is str or type(p) is bytes) and len(p) > _LONG for p in pid):
+        long = [i for i, p in enumerate(pid) if (type(p) is str or type(p) is bytes) and len(p) > _LONG]
+        if long and (long != [3] or pid[0] not in ("module", b"module")):  # of a module its source lies beside
             raise CorruptError("a pickle names a storage by more than a name")
         kind = pid[0].decode("latin-1") if type(pid[0]) is bytes else pid[0]
         if kind == "storage" and 5 <= len(pid) <= 6:

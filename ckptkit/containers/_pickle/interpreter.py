@@ -24,6 +24,7 @@ from ...findings import Finding
 from ...limits import LIMITS
 from ...support.opaque import Opaque
 from ...support.python_names import acts
+from .attributes import OWNERS, fetched
 from .globals import Storage, Tensor, call, find, persistent, set_items, text
 from .opcodes import RARE, Inline, Machine, Short
 
@@ -197,6 +198,8 @@ def load(
         raise CorruptError(f"the pickle asks for what it never stored, at byte {m.i}{_would_call(m.named)}", path=path) from None
     opaque = tuple(n for n, allowed in m.named.items() if not allowed)
     refused = tuple(n for n, allowed in m.named.items() if allowed)
+    if "builtins.getattr" in m.named and "builtins.getattr" not in m.copied.calls and (found := fetched(data, start, m.i)) is not None:
+        opaque = (*(n for n in opaque if n not in ("builtins.getattr", *OWNERS)), *found)
     return Pickle(value, m.i, opaque, refused, frozenset(m.copied.calls), m.storages)
 
 

@@ -15,8 +15,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from ..._typing import TYPE_CHECKING
-from ...errors import CheckpointError, NotFoundError, printable
+from ...errors import CheckpointError, NotFoundError, UnsupportedError, printable
 from ...findings import Finding
+from ...limits import LIMITS
 from ...support.lazy import later
 from ...support.links import leads_out
 from ...support.name_text import collapse
@@ -25,17 +26,21 @@ from ...tensors import DTYPES, Box, Check, Extent, StoredTensor, TensorSpec, Unr
 from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Part
 
 if TYPE_CHECKING:
-    from .. import _pieces
-    from . import items, metadata, names
+    from .. import _pieces, megatron
+    from . import items, metadata, names, torch_dist, write
     from .metadata import Chunk, Listed, Metadata
 else:
-    later(globals(), _pieces=".._pieces", items=".items", metadata=".metadata", names=".names")
+    later(
+        globals(), _pieces=".._pieces", items=".items", megatron="..megatron", metadata=".metadata", names=".names",
+        torch_dist=".torch_dist", write=".write",
+    )  # fmt: skip
 
 NAME = "dcp"
 TITLE = "PyTorch distributed checkpoint (DCP)"
 SUFFIXES = (".distcp",)
 DEFAULT_FILE = ".metadata"
-WRITABLE = False
+WRITABLE = True
+STATE = True  # an optimizer's state has a place
 TIES = False
 SINGLE = False
 STRINGS = False
@@ -60,6 +65,9 @@ def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
     """The .metadata of a folder, or of the one below it that holds the model: accelerate's, and of torchtitan's the latest step."""
     if METADATA in names:
         return [(5, os.path.join(directory, METADATA))]
+    if megatron.TRACKER in names and (folder := megatron.latest(os.path.join(directory, megatron.TRACKER))) is not None:
+        there = os.path.join(folder, METADATA)
+        return [(5, there)] if os.path.isfile(there) else []
     inner = [n for n in names if _MODEL.fullmatch(n)]
     steps = sorted((int(found[1]), n) for n in names if (found := _STEP.fullmatch(n)))
     for n in inner if len(inner) == 1 else [n for _, n in reversed(steps)]:
@@ -79,29 +87,31 @@ def open(path: str) -> Checkpoint:
     folder = os.path.dirname(path)
     path = os.path.join(folder, METADATA)
     meta = metadata.read_metadata(path)
-    reader = _Reader(folder, meta)
+    run = torch_dist.read_run(folder)
+    reader = _Reader(folder, meta, stacked=run is not None)
     try:
         for name, listed in meta.tensors.items():
             reader.tensor(name, listed)
-        extras = reader.values()
+        extras = reader.values() if run is None else run.extras
     finally:
         reader.close()
     slight = {n: t.shape == () or all(d == 1 for d in t.shape) or DTYPES[t.dtype or "F32"].kind != "float" for n, t in meta.tensors.items()}
-    named = names.name_all(list(meta.tensors), meta.paths, slight.__getitem__)
+    listed_names = list(meta.tensors) if run is None else [*reader.tensors, *reader.unread]
+    named = names.name_all(listed_names, meta.paths if run is None else {}, lambda n: slight.get(n, False))
     rename = named.names
     tensors = {rename[n]: t._replace(name=rename[n]) for n, t in reader.tensors.items()}
     made = Checkpoint(
-        path, NAME, tensors, files=[path, *reader.used], extras=extras, wrapper=named.wrapper,
+        path, NAME, tensors, files=[path, *reader.used, *([] if run is None else run.files)], extras=extras, wrapper=named.wrapper,
         beside=frozenset(rename[n] for n in named.state), findings=reader.findings(), checks=lambda: iter(reader.checks),
     )  # fmt: skip
     made.unread = {rename[n]: u for n, u in reader.unread.items()}
     made.parts = {rename[n]: part for n, part in named.parts.items()}
     made.ranks = {p: rank_of(p) for p in reader.used}
-    replicas = [r._replace(name=rename[r.name]) for r in reader.replicas]
+    made.replicas = [r._replace(name=rename[r.name]) for r in reader.replicas]
     steps = {n: t for n, t in tensors.items() if n in made.beside and n.endswith(".step") and t.spec.numel == 1}
 
     def audit() -> Iterator[Finding]:
-        yield from _pieces.compare(made, replicas, rank_of)
+        yield from made.compare_replicas()
         yield from _same_step(made, steps)
 
     made.audit = audit
@@ -117,8 +127,8 @@ def rank_of(path: str) -> str:
 class _Reader:
     """Takes in tensors, chunk by chunk."""
 
-    def __init__(self, folder: str, meta: Metadata) -> None:
-        self._folder, self._meta = folder, meta
+    def __init__(self, folder: str, meta: Metadata, *, stacked: bool = False) -> None:
+        self._folder, self._meta, self._stacked = folder, meta, stacked
         self._items = items.Items()
         self._fds: dict[str, tuple[int, int, str]] = {}  # file -> (descriptor or -1, size, what is wrong)
         self.tensors: dict[str, StoredTensor] = {}
@@ -175,7 +185,9 @@ class _Reader:
         found = _pieces.tile(boxes, spec.shape, spec.dtype, shown, path)
         self.replicas += [_pieces.Replicas(name, spec, a, b) for a, b in found.overlaps]
         if not found.missing or not spec.numel:
-            self.tensors[name] = _pieces.joined(name, spec, found.boxes)
+            parts = torch_dist.unstack(name, spec, found.boxes) if self._stacked else [(name, spec, found.boxes)]
+            LIMITS.check("tensors", len(self.tensors) + len(parts), "the number of tensors", path)
+            self.tensors.update({n: _pieces.joined(n, s, held) for n, s, held in parts})
             return
         self.unread[name] = Unread(f"pieces with {found.missing:,} of {spec.numel:,} elements missing", spec.dtype, spec.shape)
         if not any(name in names for names in self._lacking.values()):
@@ -230,7 +242,7 @@ class _Reader:
             if wrong or o.at + o.length > size:
                 continue
             value = self._items.value(fd, os.path.join(self._folder, o.file), o.at, o.length)
-            if value is not None:
+            if value is not items.NOTHING:
                 out[name] = value
         return out
 
@@ -278,10 +290,14 @@ def layout(
     inside: Inside = NOTHING,
     max_shard_size: int | None = None,
 ) -> FileLayout:
-    """Not written yet."""
-    raise NotImplementedError
+    """Lay out a checkpoint, as files of ranks of about `max_shard_size` bytes. Names in `inside.state` are an optimizer's, the others the
+    model's, under the keys of its wrapper; with the settings of a run of Megatron's among the extras it has Megatron's form. Raises
+    UnsupportedError, UsageError."""
+    if ties:
+        raise UnsupportedError(f"{next(iter(ties))!r} is tied: a distributed checkpoint stores every tensor of its own")
+    return write.make_layout(NAME, tensors, inside, max_shard_size)
 
 
-def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:
-    """Nothing."""
-    return ()
+def finish(layout: FileLayout, crcs: Mapping[str, int]) -> Iterator[Part]:
+    """What follows each tensor's bytes, given the CRC-32 of each."""
+    return write.make_finish(layout, crcs)

@@ -17,6 +17,7 @@ from .._pickle.globals import Storage
 from .._wire.zip_archive import Entry, Within, read_directory
 from ..torch.state_dict import Tree, read_tree, storage_key
 
+NOTHING = object()  # what `value` gives of an item that is no plain data
 _OBJECT = 1 << 16  # bytes of a value that is read
 
 
@@ -95,16 +96,16 @@ class Items:
         self._kinds.setdefault(length, []).append(kind)
 
     def value(self, fd: int, path: str, at: int, length: int) -> object:
-        """The plain data that an item holds; None where it is large, or nothing that can be read."""
+        """The plain data that an item holds; NOTHING where it is large, or nothing that can be read."""
         if length > _OBJECT:
-            return None
+            return NOTHING
         try:
             _, _, tree, said = _read(fd, path, at, length)
         except CheckpointError:
-            return None
+            return NOTHING
         self.findings += [f for f in said if f not in self.findings]
         if tree.tensors:
-            return None
+            return NOTHING
         return tree.extras.get("value") if list(tree.extras) == ["value"] else tree.extras
 
 

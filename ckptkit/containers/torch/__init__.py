@@ -327,6 +327,7 @@ def _checkpoint(path: str, tree: Tree, found: list[Finding]) -> Checkpoint:
     made = Checkpoint(
         path, NAME, tree.tensors, files=[path], extras=tree.extras, wrapper=tree.wrapper, beside=tree.beside, findings=found + tree.findings
     )
+    made.passing = tree.passing
     made.parts, made.unread, made.classes, made.special, made.settings = tree.parts, tree.unread, tree.classes, tree.special, tree.settings
     return made
 

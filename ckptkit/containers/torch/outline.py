@@ -34,7 +34,8 @@ def is_module(value: object) -> bool:
 
 
 def children(value: object) -> Iterator[tuple[object, object]]:
-    """(key, value) of a container; of a pickled nn.Module what its state_dict() would give; of another Opaque what it was filled with."""
+    """(key, value) of a container; of a pickled nn.Module what its state_dict() would give, and the buffers that it leaves out; of another
+    Opaque what it was filled with."""
     if type(value) is dict:
         yield from value.items()
     elif type(value) is list or type(value) is tuple:
@@ -52,6 +53,13 @@ def children(value: object) -> Iterator[tuple[object, object]]:
                 yield "state", inner
         if value.args:
             yield "args", value.args
+
+
+def passing(value: object) -> frozenset[str]:
+    """The buffers that a pickled nn.Module does not save: state_dict() leaves them out, and whoever loads that makes them anew."""
+    state = value.state if type(value) is Opaque and is_module(value) else None
+    names = state.get("_non_persistent_buffers_set") if type(state) is dict else None
+    return frozenset(n for n in names if type(n) is str) if isinstance(names, (list, tuple)) else frozenset()
 
 
 class Outline(NamedTuple):

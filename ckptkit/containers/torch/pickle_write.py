@@ -298,3 +298,19 @@ def dump(state: Mapping[str, Stored], wrapper: Sequence[str], extras: Mapping[st
     w.out.clear()  # `level` knows itself, and what it knows is only freed by a collector
     w.memo.clear()
     return raw
+
+
+def dump_tensor(t: Stored) -> bytes:
+    """The pickle of one tensor alone."""
+    w = _Writer()
+    w.tensor(t)
+    w.out.append(b".")
+    return b"".join(w.out)
+
+
+def dump_value(value: object) -> bytes:
+    """The pickle of plain data alone. Raises UsageError, UnsafeError as `dump`."""
+    w = _Writer()
+    w.plain(value)
+    w.out.append(b".")
+    return b"".join(w.out)

@@ -11,7 +11,7 @@ from ...limits import LIMITS
 from ...support.opaque import Opaque
 from ...tensors import DTYPES, StoredTensor, Unread
 from .._pickle.globals import Storage, StorageType, Tensor, TorchName
-from .outline import CONTAINERS, COUNTERS, children, is_module, outline
+from .outline import CONTAINERS, COUNTERS, children, is_module, outline, passing
 from .purpose import settings_of, special
 from .views import SIZES, Locate, Maker, shown, storage_key
 from .wrapped import Array, Leaf, leaf, numbers
@@ -38,6 +38,7 @@ class Tree(NamedTuple):
     classes: dict[str, str]
     special: tuple[str, str] = ("", "")
     settings: dict[str, object] | None = None
+    passing: frozenset[str] = frozenset()  # buffers that a pickled module does not save
 
 
 class _Counts:
@@ -142,7 +143,7 @@ def read_tree(value: Any, locate: Locate, path: str, rebuilt: int) -> Tree:
         walk.parts, walk.unread,
         walk.maker.classes,
         special(value, path, bool(walk.out) and walk.beside >= walk.out.keys() and not walk.unread),
-        settings_of(value),
+        settings_of(value), frozenset(walk.passing),
     )  # fmt: skip
 
 
@@ -158,6 +159,7 @@ class _Walk:
         self.beside: set[str] = set()
         self.parts: dict[str, str] = {}
         self.doubled: list[str] = []
+        self.passing: set[str] = set()
         self.taken: set[int] = set()  # the identities of Opaque values that became tensors, or stand for some
         self.looked = 0  # how many values were looked at, one as often as it is reached
 
@@ -209,6 +211,7 @@ class _Walk:
         if len(prefix) > LIMITS.name_bytes:
             LIMITS.check("name_bytes", len(prefix), "the length of a tensor's name", path)
         below, leaf_of = self.counts.below, self.counts.leaf
+        unsaved = passing(node) if type(node) is Opaque else ()
         for key, child in children(node):
             t = type(child)
             if t is not Tensor and t not in CONTAINERS and t is not Storage:
@@ -217,6 +220,8 @@ class _Walk:
             name = f"{prefix}.{last}" if prefix else last
             if t is Tensor or t is Storage:
                 self.add(name, child, place)  # type: ignore[arg-type]
+                if unsaved and key in unsaved:
+                    self.passing.add(name)
             elif t is Opaque and (found := leaf_of(child)) is not None:
                 if place in ("state", "outside") and _no_weight(found):
                     continue  # random states

@@ -88,7 +88,8 @@ def twin(s: Subject, scan: Scan) -> Iterator[Finding]:
     groups: dict[object, list[str]] = {}
     for n, v in weights.items():
         if v.size >= SMALLEST and not v.constant:
-            groups.setdefault((s.checkpoint.tensors[n].spec, v.largest, v.value, v.signs.rms), []).append(n)
+            packing = s.packings.weights[n].label if n in s.packings.weights else ""
+            groups.setdefault((s.checkpoint.tensors[n].spec, packing, v.largest, v.value, v.signs.rms), []).append(n)
     places = _places(s, list(weights))
     in_layers = {m: len(names) for m, names in _stacks(places).items()}
     pairs: dict[tuple[object, object], list[tuple[str, str]]] = {}
@@ -203,7 +204,8 @@ def rounded(s: Subject, scan: Scan) -> Iterator[Finding]:
     """Tensors whose numbers all fit a narrower type, while the same module of other layers does not, or nearly all of the model: a part
     of it went through bfloat16 or float16 and back. A model that is so as a whole is no finding, nor new heads on such a one.
     """
-    weights = {n: v for n, v in _weights(s, scan).items() if v.size >= 64 and not v.constant and v.signs.rms}
+    packed = s.packings.weights  # what codes and scales give lies where they put it
+    weights = {n: v for n, v in _weights(s, scan).items() if v.size >= 64 and not v.constant and v.signs.rms and n not in packed}
     found = {n for n, v in weights.items() if v.signs.rounded}
     if len(found) * 4 >= len(weights):  # not a few strays: then only where the same module is otherwise in other layers
         stacks = _stacks(_places(s, list(weights))).values()

@@ -18,6 +18,9 @@ noticed("pieces", "error", "The pieces of a tensor are all there, and agree", ""
     A tensor that a format keeps in pieces (a mesh, files of tensor-parallel ranks, flat partitions): what no
     piece has is a hole, and where two ranks keep the same elements they must be the same. Either names the tensor and the rank: a file is
     gone, or is of another step.""", reads="weights")  # fmt: skip
+noticed("padding", "info", "Padded rows are left out", """
+    A training library pads the vocabulary to a multiple that its ranks can share. Where the configuration says how many rows are true, the
+    others are no part of the model.""")  # fmt: skip
 noticed("folder", "info", "Other checkpoints of the folder are named", """
     A folder is read as one checkpoint, the one that its loader takes. The others that lie there are not looked at: the same model in
     other formats, a second model (`pytorch_model_1.bin`), earlier saves. `ckptkit validate --recursive` checks them all.""")  # fmt: skip

@@ -76,6 +76,8 @@ def derived(s: Subject) -> Iterator[Finding]:
     made: dict[object, object] = {}  # layers share what is computed
     right: set[object] = set()  # and perhaps store once
     for stored in s.graph.of_role("derived"):
+        if stored not in r.matches:
+            continue  # a buffer that no table knows
         row, identity = r.matches[stored].row, s.checkpoint.tensors[stored].identity
         if (row.note, identity) in right:
             continue

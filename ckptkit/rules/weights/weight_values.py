@@ -135,17 +135,25 @@ def extreme(s: Subject, scan: Scan) -> Iterator[Finding]:
             )
 
 
+NOTHING = "scales by zero everywhere: what passes through is lost"
+BELOW = "scales by numbers below zero, as no trained normalisation does"
+
+
 @rule("norm", "warning", "Normalisations scale by something near one", reads="values", basis="inferred")
 def norm(s: Subject, scan: Scan) -> Iterator[Finding]:
     """The scale of a normalisation begins at one and stays in its neighbourhood, positive almost everywhere; its shift begins at zero.
     A scale that is zero everywhere silences its layer; one that is negative in a quarter of its elements is a fresh draw or a shift;
     one of hundreds, or a shift of hundreds, was never trained; a scale around zero beside a shift around one means that the two are
-    exchanged.
+    exchanged. Where most scales of a model lie around zero, its numbers are a draw as a whole, or it keeps what is to be added to one:
+    that is no finding.
     """
     arch = s.architecture
     if arch is None:
         return
     found: dict[str, list[tuple[str, str]]] = {}  # what is wrong -> (tensor, figure)
+    silent: dict[str, str] = {}  # what scales by nothing, or by numbers of both signs -> figure
+    scales, mixed = 0, 0
+    dialect = s.graph.dialect
     for stored, v in scan.values.items():
         role = s.graph.roles[stored]
         bound = s.graph.params.get(role.what)
@@ -158,19 +166,32 @@ def norm(s: Subject, scan: Scan) -> Iterator[Finding]:
             if abs(v.mean) > FAR:
                 found.setdefault(f"shifts by more than {FAR}", []).append((stored, f"mean {v.mean:.3g}"))
             continue
+        if dialect is not None and template in dialect.adjust:
+            continue  # what is stored is not the scale: scale - 1, its logarithm
+        scales += v.size >= 8
+        mixed += v.size >= 8 and (v.zero or (v.negative or 0) >= 0.1)
         shift = s.graph.params.get(role.what.removesuffix("weight") + "bias")
         other = scan.values.get(shift.stored) if shift is not None else None
         beside = other.mean if other is not None else None
+        if (adjusted := s.graph.adjust(role.what)) is not None and adjusted.offset:  # stored as the difference from one
+            mean = v.mean * adjusted.scale + adjusted.offset
+            if abs(mean) > 10 * FAR:
+                found.setdefault(f"scales by more than {10 * FAR}", []).append((stored, f"mean {mean:.3g}"))
+            continue
         if beside is not None and shift is not None and v.size > 3 and abs(v.mean) < 0.1 * abs(beside) and abs(beside - 1) < 0.5:
             found.setdefault("scale and shift seem to be exchanged", []).append((stored, f"mean {v.mean:.3g}, {shift.stored} {beside:.3g}"))
         elif v.zero:
-            found.setdefault("scales by zero everywhere: what passes through is lost", []).append((stored, "all zero"))
+            silent[stored] = "all zero"
         elif v.size >= 8 and v.negative is not None and v.negative >= 0.25:
-            found.setdefault("scales by numbers below zero, as no trained normalisation does", []).append(
-                (stored, f"{v.negative:.0%} negative, mean {v.mean:.3g}")
-            )
+            if v.mean < -0.3:
+                found.setdefault(BELOW, []).append((stored, f"{v.negative:.0%} negative, mean {v.mean:.3g}"))
+            else:
+                silent[stored] = f"{v.negative:.0%} negative, mean {v.mean:.3g}"
         elif abs(v.mean) > (FAR if shift is not None else 10 * FAR):  # without a shift (RMSNorm) scales are larger
             found.setdefault(f"scales by more than {FAR if shift is not None else 10 * FAR}", []).append((stored, f"mean {v.mean:.3g}"))
+    if mixed * 2 <= scales or (not arch.learned and "all zero" in silent.values()):
+        for stored, figure in silent.items():
+            found.setdefault(NOTHING if figure == "all zero" else BELOW, []).append((stored, figure))
     for what, cases in found.items():
         names = sorted((n for n, _ in cases), key=natural)
         figure = dict(cases)[names[0]]

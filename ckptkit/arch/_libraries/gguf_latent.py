@@ -1,0 +1,74 @@
+"""The `gguf` dialect of low-rank attention: DeepSeek 2 and 3 and what llama.cpp runs as these (deepseek2).
+
+Source: conversion/deepseek.py (keys and values of all heads apart, the keys' matrix turned round) and src/models/deepseek2.cpp of
+llama.cpp.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from ckptkit.arch._libraries.decoders import A, joined, may, sparse_or_first_dense
+from ckptkit.arch._libraries.gguf import EXPERTS, OUTPUT, B, Values, dense_first, gguf, leading
+from ckptkit.schema import Dialect, Key, Module
+
+MLA: dict[str, str | tuple[str, ...]] = {
+    **joined(B + "attn_q_b", "(heads *(nope rope))", "q_rank", (A + "query_b_nope", A + "query_b_rope")),
+    **joined(B + "attn_q", "(heads *(nope rope))", "hidden", (A + "query_nope", A + "query_rope")),
+    **joined(B + "attn_kv_a_mqa", "*(kv_rank rope)", "hidden", (A + "latent", A + "key_rope")),
+    B + "attn_k_b.weight": (A + "key_nope.weight", "heads kv_rank nope"),
+    B + "attn_v_b.weight": (A + "value.weight", "heads value_dim kv_rank"),
+}
+MLA_NAMES = {A + "query_a": B + "attn_q_a", A + "query_a_norm": B + "attn_q_a_norm", A + "latent_norm": B + "attn_kv_a_norm"}
+MLA_KEYS: dict[str, str | Key] = {
+    **EXPERTS, "attention.q_lora_rank": may("q_rank"), "attention.kv_lora_rank": may("kv_rank"), "attention.head_count_kv": "",
+    "attention.key_length": "", "attention.value_length": "",
+}  # fmt: skip
+
+
+def added(*names: str) -> Callable[[Values], object]:
+    """The sum of sizes."""
+
+    def of(values: Values) -> object:
+        found = [values.get(n) for n in names]
+        return sum(n for n in found if isinstance(n, int)) if all(isinstance(n, int) for n in found) else None
+
+    return of
+
+
+MLA_ALSO: dict[str, object] = {
+    "attention.head_count_kv": 1, "attention.key_length": added("kv_rank", "rope"), "attention.value_length": added("kv_rank"),
+    "attention.key_length_mla": added("nope", "rope"), "attention.value_length_mla": added("value_dim"),
+    "rope.dimension_count": added("rope"), "leading_dense_block_count": leading(sparse_or_first_dense),
+}  # fmt: skip
+MLA_FREE: dict[str, object] = {"mlp_layer_types": ..., "topk_method": ..., "rope_interleave": (True,), "attention_bias": ...}
+
+
+def latent(second: bool) -> Callable[[Values], Iterator[tuple[str, str]]]:
+    """What llama.cpp's deepseek2 cannot say. `second`: DeepSeek-V2's code."""
+
+    def conflicts(values: Values) -> Iterator[tuple[str, str]]:
+        yield from dense_first(sparse_or_first_dense)(values)
+        if values.get("rope_interleave") is False:
+            yield "rope_interleave", "its code of this architecture has rotary pairs side by side"
+        if second and values.get("topk_method") == "group_limited_greedy" and values.get("expert_groups") not in (None, 1):
+            yield "topk_method", "its code of this architecture chooses groups of experts by their best two"
+        if values.get("q_rank") is None and values.get("layers") not in (26, 27):
+            yield "q_lora_rank", "its code of this architecture has queries of full rank in models of 26 or 27 layers only"
+
+    return conflicts
+
+
+def deepseek2(modules: Mapping[str, Module], gating: int, *, second: bool = False) -> Dialect:
+    """The dialect of DeepSeek's kind: llama.cpp calls all of them deepseek2. `gating`: what weights experts; `second`: DeepSeek-V2, whose
+    code adds no weights up to one and chooses groups of experts by their best, or none."""
+    keys, also = dict(MLA_KEYS), dict(MLA_ALSO)
+    free = dict(MLA_FREE)
+    if second:
+        keys |= dict.fromkeys(("expert_weights_norm", "expert_group_count", "expert_group_used_count"), "")
+        also["expert_weights_norm"] = False
+        free |= dict.fromkeys(("normalise_experts", "expert_groups", "groups_per_token"), ...)
+    return gguf(
+        "deepseek2", modules, experts="moe_intermediate", implied={"activation": "silu"}, names=MLA_NAMES, rows=MLA, keys=keys,
+        also={**also, "expert_gating_func": gating}, rope=("growth",), free=free, conflicts=latent(second), bare=(OUTPUT,),
+    )  # fmt: skip

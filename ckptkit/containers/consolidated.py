@@ -1,0 +1,108 @@
+"""The files of tensor-parallel ranks as Meta publishes its models: consolidated.00.pth, consolidated.01.pth, ... beside params.json.
+
+Source: meta-llama/llama llama/generation.py (each rank loads the file of its number), llama/model.py (which layers are parallel). Each is a
+PyTorch file with the same names; along which axes they are cut the naming says (`schema.split`). A single file is a PyTorch file like any
+other, and read as one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from .._typing import TYPE_CHECKING
+from ..errors import CorruptError, UnsupportedError, UsageError
+from ..findings import Finding
+from ..limits import LIMITS
+from ..support.lazy import later
+from ..tensors import Check, StoredTensor, TensorSpec
+from ._interface import NOTHING, Checkpoint, FileLayout, Inside, Part
+
+if TYPE_CHECKING:
+    from . import torch
+    from .torch import rank_file
+else:
+    later(globals(), rank_file=".torch.rank_file", torch=".torch")
+
+NAME = "consolidated"
+TITLE = "PyTorch files of tensor-parallel ranks (consolidated.0N.pth)"
+SUFFIXES: tuple[str, ...] = ()
+DEFAULT_FILE = "consolidated.00.pth"
+WRITABLE = False
+TIES = False
+SINGLE = False
+STRINGS = False
+
+_FILE = re.compile(r"consolidated\.([0-9]{2})\.pth")
+
+
+def _numbers(names: Sequence[str]) -> list[int]:
+    return sorted(int(found[1]) for n in names if (found := _FILE.fullmatch(n)))
+
+
+def sniff(head: bytes, tail: bytes, path: str) -> bool:
+    """One of several such files."""
+    folder = os.path.dirname(path) or "."
+    return bool(_FILE.fullmatch(os.path.basename(path))) and len(_numbers(os.listdir(folder))) > 1 and torch.sniff(head, tail, path)
+
+
+def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
+    """The first of several such files."""
+    numbers = _numbers(names)
+    return [(8, os.path.join(directory, f"consolidated.{numbers[0]:02}.pth"))] if len(numbers) > 1 else []
+
+
+def prefix(path: str) -> str | None:
+    """A folder is named by itself."""
+    return None
+
+
+def open(path: str) -> Checkpoint:
+    """Read the pickles of every rank. Raises CorruptError for a rank whose file is missing between others."""
+    folder = os.path.dirname(path)
+    numbers = _numbers(os.listdir(folder or "."))
+    LIMITS.check("shards", len(numbers), "the number of ranks", path)
+    gone = [n for n in range(numbers[-1] + 1) if n not in numbers]
+    if gone:
+        text = f"consolidated.{gone[0]:02}.pth, the file of rank {gone[0]}, is missing: every tensor lacks its piece"
+        raise CorruptError(text, path=folder, hint="fetch it: each rank's file has a piece of every tensor")
+    files = [rank_file.open_rank(os.path.join(folder, f"consolidated.{n:02}.pth")) for n in numbers]
+    ranks = [_tensors(f) for f in files]
+    findings: list[Finding] = list(dict.fromkeys(f for r in files for f in r.findings))
+
+    def checks() -> Iterator[Check]:
+        for n, f in zip(numbers, files, strict=True):
+            for check in f.checks():
+                yield check._replace(where=f"{check.where} of rank {n}")
+
+    made = Checkpoint(path, NAME, dict(ranks[0]), files=[f.path for f in files], findings=findings, checks=checks)
+    made.per_rank = tuple(ranks)
+    made.ranks = {f.path: f"rank {n}" for n, f in zip(numbers, files, strict=True)}
+    return made
+
+
+def _tensors(file: rank_file.RankFile) -> dict[str, StoredTensor]:
+    """The state dict of a rank. CorruptError where the file holds something else."""
+    value = file.value
+    if not isinstance(value, dict) or not value or not all(type(k) is str for k in value):
+        raise CorruptError("holds no state dict", path=file.path)
+    LIMITS.check("tensors", len(value), "the number of tensors", file.path)
+    return {name: file.tensor(name, t) for name, t in value.items()}
+
+
+def layout(
+    tensors: Sequence[tuple[str, TensorSpec]],
+    *,
+    filename: str,
+    ties: Mapping[str, str] = {},
+    inside: Inside = NOTHING,
+    max_shard_size: int | None = None,
+) -> FileLayout:
+    """Not written yet."""
+    raise UnsupportedError(f"{TITLE} is read, not written")
+
+
+def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:
+    """Nothing."""
+    raise UsageError("nothing was laid out")

@@ -1,0 +1,73 @@
+"""Distributed checkpoints as Megatron-core writes them (torch_dist): all layers of a kind are one tensor, and common.pt lies beside.
+
+Source: megatron/core/dist_checkpointing/strategies/torch.py and mapping.py, transformer/transformer_block.py (sharded_state_dict: the layer
+is the first axis), transformer/moe/experts.py (the expert the next). The metadata have no planner's word.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..._typing import NamedTuple
+from ...support.strict_json import loads, read_bytes
+from ...tensors import Box, TensorSpec
+from .. import _pieces
+from ..megatron import names
+from ..megatron.legacy import KNOWN
+from ..torch.rank_file import open_rank
+
+_EXPERTS = ".mlp.experts.experts."
+
+
+class Run(NamedTuple):
+    """What lies beside the tensors of a run: its settings and counters."""
+
+    extras: dict[str, object]
+    files: list[str]
+
+
+def read_run(folder: str) -> Run | None:
+    """The settings of the run that a folder is of; None of one that Megatron did not write."""
+    common, said = os.path.join(folder, "common.pt"), os.path.join(folder, "metadata.json")
+    if not os.path.isfile(common):
+        if not os.path.isfile(said):
+            return None
+        value = loads(read_bytes(said), what="metadata.json", path=said)
+        return Run({}, [said]) if isinstance(value, dict) and "sharded_backend" in value else None
+    file = open_rank(common, KNOWN)
+    held = file.value if isinstance(file.value, dict) else {}
+    extras: dict[str, object] = {k: v for k, v in held.items() if type(k) is str and type(v) in (int, float, str, bool)}
+    args = names.arguments(held.get("args"))
+    if args:
+        extras["args"] = {k: v for k, v in args.items() if v is not None}
+    return Run(extras, [common])
+
+
+def unstack(name: str, spec: TensorSpec, boxes: tuple[Box, ...]) -> list[tuple[str, TensorSpec, tuple[Box, ...]]]:
+    """The tensors of single layers (and experts) in one of all layers."""
+    if not names.is_stacked(name) or len(spec.shape) < 2:
+        return [(name, spec, boxes)]
+    depth = 2 if _EXPERTS in name and len(spec.shape) > 2 else 1
+    out = []
+    for layer in range(spec.shape[0]):
+        own = _slice(boxes, layer, spec)
+        called, inner = names.unstacked(name, layer), TensorSpec(spec.dtype, spec.shape[1:])
+        if depth == 1:
+            out.append((called, inner, own))
+            continue
+        for expert in range(inner.shape[0]):
+            one = called.replace(_EXPERTS, f".mlp.experts.local_experts.{expert}.")
+            out.append((one, TensorSpec(spec.dtype, inner.shape[1:]), _slice(own, expert, inner)))
+    return out
+
+
+def _slice(boxes: tuple[Box, ...], place: int, spec: TensorSpec) -> tuple[Box, ...]:
+    """What the boxes have of one place along the first axis, without that axis."""
+    width = max(1, TensorSpec(spec.dtype, (1,)).nbytes)
+    out = []
+    for b in boxes:
+        if b.offset[0] <= place < b.offset[0] + b.shape[0]:
+            region = ((place, 1), *zip(b.offset[1:], b.shape[1:], strict=True))
+            part = _pieces.crop(b, region, width)
+            out.append(Box(part.offset[1:], part.shape[1:], part.extent, part.strides[1:] if part.strides is not None else None))
+    return tuple(out)

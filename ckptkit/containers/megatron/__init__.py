@@ -1,0 +1,118 @@
+"""Megatron's own checkpoints: a folder for each rank of tensor, pipeline and expert parallelism (mp_rank_TT_PPP_EEE/model_optim_rng.pt).
+
+Sources: megatron/training/checkpointing.py (the folders, `latest_checkpointed_iteration.txt`, what a file holds), megatron/core/transformer
+(names, and that layers are numbered anew in each stage). The folders that Megatron calls torch_dist are distributed checkpoints of PyTorch
+(`dcp`), found here by the same file of the latest iteration.
+
+Policy: the stages of a pipeline are numbered through, and so are the experts of expert-parallel ranks; along which axes tensor-parallel
+ranks cut a tensor the naming says. Ranks that count other iterations than each other are an error. `_extra_state` is of TransformerEngine,
+without weights.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from ..._typing import TYPE_CHECKING
+from ...errors import UnsupportedError
+from ...support.lazy import later
+from ...tensors import Check, TensorSpec
+from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Part
+
+if TYPE_CHECKING:
+    from . import legacy
+else:
+    later(globals(), legacy=".legacy")
+
+NAME = "megatron"
+TITLE = "Megatron (mp_rank folders)"
+SUFFIXES: tuple[str, ...] = ()
+DEFAULT_FILE = "model_optim_rng.pt"
+WRITABLE = False
+TIES = False
+SINGLE = False
+STRINGS = False
+
+TRACKER = "latest_checkpointed_iteration.txt"
+_RANK = re.compile(r"mp_rank_[0-9]{2}(?:_[0-9]{3}){0,2}")
+_FILES = ("model_optim_rng.pt", "model_rng.pt")
+
+
+def sniff(head: bytes, tail: bytes, path: str) -> bool:
+    """A rank's file in a rank's folder; the file that names the latest iteration."""
+    if os.path.basename(path) == TRACKER:
+        return bool(find(os.path.dirname(path), os.listdir(os.path.dirname(path) or ".")))
+    if os.path.basename(path) not in _FILES or not _RANK.fullmatch(os.path.basename(os.path.dirname(os.path.abspath(path)))):
+        return False
+    return head[:2] == b"PK" or head[:1] == b"\x80"
+
+
+def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
+    """The first rank's file of a folder, or of that of the latest iteration; a torch_dist folder's metadata."""
+    if TRACKER in names and (folder := latest(os.path.join(directory, TRACKER))) is not None:
+        inner = sorted(os.listdir(folder))
+        return find(folder, inner) if TRACKER not in inner and ".metadata" not in inner else []
+    folders = sorted(n for n in names if _RANK.fullmatch(n))
+    for n in folders:
+        for file in _FILES:
+            if os.path.isfile(os.path.join(directory, n, file)):
+                return [(5, os.path.join(directory, n, file))]
+    return []
+
+
+def latest(tracker: str) -> str | None:
+    """The folder of the iteration that Megatron's own file names: iter_0000100, or release."""
+    from ...support.strict_json import read_bytes
+
+    try:
+        said = read_bytes(tracker)[:100].decode().strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    name = "release" if said == "release" else f"iter_{int(said):07}" if said.isdigit() and len(said) < 12 else ""
+    folder = os.path.join(os.path.dirname(tracker), name)
+    return folder if name and os.path.isdir(folder) else None
+
+
+def prefix(path: str) -> str | None:
+    """A folder is named by itself."""
+    return None
+
+
+def open(path: str) -> Checkpoint:
+    """Read the pickles of every rank. Raises CorruptError, UnsupportedError, LimitError."""
+    folder = os.path.dirname(os.path.dirname(os.path.abspath(path)))
+    held = legacy.read_ranks(folder)
+    first = held.tensors[0]
+    made = Checkpoint(
+        folder, NAME, dict(first), files=[f.path for f in held.files], extras=held.extras, findings=held.findings,
+        checks=lambda: _checks(held),
+    )  # fmt: skip
+    made.ranks = held.ranks
+    made.per_rank = held.tensors
+    made.replicas = list(held.replicas)
+    return made
+
+
+def _checks(held: legacy.Ranks) -> Iterator[Check]:
+    for file in held.files:
+        for check in file.checks():
+            yield check._replace(where=f"{check.where} of {held.ranks[file.path]}")
+
+
+def layout(
+    tensors: Sequence[tuple[str, TensorSpec]],
+    *,
+    filename: str,
+    ties: Mapping[str, str] = {},
+    inside: Inside = NOTHING,
+    max_shard_size: int | None = None,
+) -> FileLayout:
+    """Not written yet."""
+    raise UnsupportedError(f"{TITLE} is read, not written")
+
+
+def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:
+    """Nothing."""
+    return ()

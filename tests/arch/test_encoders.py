@@ -1,0 +1,54 @@
+"""Encoders against transformers: tiny models of it, made here, are recognised, whole, and wrong where they are made wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import encoders
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import ckptkit
+from ckptkit.graph.account import unexplained_keys
+
+transformers = pytest.importorskip("transformers")
+ONCE = {c.partition(" ")[0]: c for c in reversed(encoders.CASES)}  # the first case of every family
+
+
+@pytest.mark.parametrize("family", ONCE)
+def test_a_model_of_transformers_is_known_whole_and_wrong_where_it_is_made_wrong(family: str, tmp_path: Path) -> None:
+    path = encoders.make(ONCE[family], tmp_path)
+    report = ckptkit.validate(path)
+    assert report.subject.architecture is not None and report.subject.architecture.name == family
+    assert not report.subject.architecture.learned and not report.subject.graph.of_role("unexplained")
+    assert report.exit_code == 0 and not unexplained_keys(report.subject), report.findings
+    raw, weights = json.loads((path / "config.json").read_text()), load_file(path / "model.safetensors")
+    # a layer more in the configuration, and a tensor less in the weights
+    layers = next(k for k in ("encoder_layers", "num_layers", "num_hidden_layers", "n_layers") if k in raw)
+    (path / "config.json").write_text(json.dumps({**raw, layers: 4}))
+    said = [f.message for f in ckptkit.validate(path).findings if f.severity == "error"]
+    assert any(" 4 " in s and " 3 " in s for s in said), said
+    (path / "config.json").write_text(json.dumps(raw))
+    gone = sorted(n for n in weights if ".1." in n and n.endswith("weight"))[0]
+    save_file({n: v for n, v in weights.items() if n != gone}, path / "model.safetensors")
+    missing = [f.message for f in ckptkit.validate(path).findings if f.severity == "error"]
+    assert any(gone in m for m in missing), missing
+
+
+def current(name: str) -> str:
+    """Names that transformers writes as they were long ago, or with a mark of its own patterns, as it reads them."""
+    name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+    return name.replace("encoder.layer.*.attention.self.rotary_embeddings", "rotary_embeddings")
+
+
+@pytest.mark.parametrize("case", encoders.CASES)
+def test_a_conversion_to_its_own_naming_is_the_same_to_the_bit_and_loads_whole(case: str, tmp_path: Path) -> None:
+    path = encoders.make(case, tmp_path)
+    ckptkit.convert(path, tmp_path / "back", to="hf")
+    want, got = ({current(n): w for n, w in load_file(p / "model.safetensors").items()} for p in (path, tmp_path / "back"))
+    assert want.keys() == got.keys()
+    assert all(want[n].tobytes() == got[n].tobytes() and want[n].shape == got[n].shape for n in want)
+    cls = getattr(transformers, encoders.CASES[case][0])
+    _, info = cls.from_pretrained(tmp_path / "back", output_loading_info=True)
+    assert not any(info.values()), info

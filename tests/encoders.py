@@ -1,0 +1,203 @@
+"""Tiny encoders made by transformers at test time, with sizes that tell axes apart, and what they give.
+
+Every parameter is moved away from what it starts as: a norm of ones or a bias of zeros would hide a fault.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Arrays = dict[str, np.ndarray]
+LENGTH = 19
+SMALL: dict[str, Any] = {
+    "vocab_size": 101, "hidden_size": 24, "intermediate_size": 44, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "max_position_embeddings": 48, "type_vocab_size": 2, "hidden_act": "gelu", "num_labels": 5,
+}  # fmt: skip
+
+# name of a case -> (class, what its configuration says besides SMALL)
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "roformer": ("RoFormerForMaskedLM", {"embedding_size": 20, "rotary_value": True}),
+    "roformer as wide": ("RoFormerForMaskedLM", {"embedding_size": 24, "hidden_act": "gelu_new", "layer_norm_eps": 1e-5}),
+    "roformer classes": ("RoFormerForSequenceClassification", {"hidden_act": "relu"}),
+    "roformer tokens": ("RoFormerForTokenClassification", {}),
+    "roformer answers": ("RoFormerForQuestionAnswering", {"embedding_size": 20, "num_labels": 2}),
+    "bert": ("BertForPreTraining", {}),
+    "roberta": ("RobertaForMaskedLM", {}),
+    "ernie": ("ErnieForMaskedLM", {"use_task_id": True, "task_type_vocab_size": 3}),
+    "electra": ("ElectraForMaskedLM", {"embedding_size": 20}),
+    "megatron_bert": ("MegatronBertForPreTraining", {"layer_norm_eps": 1e-5}),
+    "megatron_bert classes": ("MegatronBertForSequenceClassification", {}),
+    "roberta_prelayernorm": ("RobertaPreLayerNormForMaskedLM", {"type_vocab_size": 1}),
+    "roberta_prelayernorm classes": ("RobertaPreLayerNormForSequenceClassification", {"type_vocab_size": 2}),
+    "xlm_roberta_xl": ("XLMRobertaXLForMaskedLM", {"type_vocab_size": 1}),
+    "xlm_roberta_xl model": ("XLMRobertaXLModel", {"type_vocab_size": 1}),
+    "modernbert": ("ModernBertForMaskedLM", {"hidden_activation": "gelu", "local_attention": 6, "global_attn_every_n_layers": 2}),
+    "modernbert biases": ("ModernBertForSequenceClassification", {"norm_bias": True, "attention_bias": True, "mlp_bias": True,
+        "classifier_bias": True, "classifier_pooling": "mean", "local_attention": 8, "classifier_activation": "relu"}),
+    "modernbert tokens": ("ModernBertForTokenClassification", {"local_attention": 6}),
+    "modernbert first": ("ModernBertForSequenceClassification", {"local_attention": 6, "norm_eps": 1e-3}),
+    "nomic_bert": ("NomicBertForMaskedLM", {"hidden_act": "silu", "head_dim": 8}),
+    "nomic_bert classes": ("NomicBertForSequenceClassification", {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0}}),
+    "gte": ("GteForMaskedLM", {}),
+    "gte without segments": ("GteForSequenceClassification", {"type_vocab_size": 0}),
+    "jina_embeddings_v3": ("JinaEmbeddingsV3ForMaskedLM", {"type_vocab_size": 1}),
+    "jina_embeddings_v3 classes": ("JinaEmbeddingsV3ForSequenceClassification", {"type_vocab_size": 1}),
+    "eurobert": ("EuroBertForMaskedLM", {"hidden_act": "silu", "num_key_value_heads": 2, "mlp_bias": True, "tie_word_embeddings": True}),
+    "eurobert late": ("EuroBertForSequenceClassification", {"attention_bias": True}),
+    "eurobert mean": ("EuroBertForSequenceClassification", {"classifier_pooling": "mean"}),
+    "eurobert first": ("EuroBertForSequenceClassification", {"classifier_pooling": "bos"}),
+    "eurobert tokens": ("EuroBertForTokenClassification", {}),
+    "esm": ("EsmForMaskedLM", {"position_embedding_type": "rotary", "token_dropout": True, "mask_token_id": 32, "pad_token_id": 1}),
+    "esm one": ("EsmForMaskedLM", {"position_embedding_type": "absolute", "emb_layer_norm_before": True, "pad_token_id": 1}),
+    "esm classes": ("EsmForSequenceClassification", {"position_embedding_type": "rotary", "pad_token_id": 1}),
+    "deberta": ("DebertaForMaskedLM", {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_biased_input": False,
+        "max_relative_positions": 12}),
+    "deberta c2p": ("DebertaForSequenceClassification", {"relative_attention": True, "pos_att_type": "c2p", "type_vocab_size": 2}),
+    "deberta as BERT": ("DebertaForTokenClassification", {"pooler_hidden_act": "tanh"}),
+    "deberta_v2": ("DebertaV2ForMaskedLM", {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False,
+        "position_buckets": 6, "norm_rel_ebd": "layer_norm", "share_att_key": True, "type_vocab_size": 0}),
+    "deberta_v2 own head": ("DebertaV2ForMaskedLM", {"relative_attention": True, "pos_att_type": "p2c", "legacy": False,
+        "max_relative_positions": 20, "conv_kernel_size": 3, "conv_act": "gelu"}),
+    "deberta_v2 own keys": ("DebertaV2ForSequenceClassification", {"relative_attention": True, "pos_att_type": ["c2p", "p2c"],
+        "position_buckets": 8, "max_relative_positions": 40, "conv_kernel_size": 5, "conv_groups": 2, "embedding_size": 16,
+        "norm_rel_ebd": "layer_norm"}),
+    "deberta_v2 answers": ("DebertaV2ForQuestionAnswering", {"num_labels": 2}),
+    "big_bird": ("BigBirdForPreTraining", {"attention_type": "original_full", "rescale_embeddings": True}),
+    "big_bird of few blocks": ("BigBirdForSequenceClassification", {"attention_type": "block_sparse", "block_size": 4,
+        "num_random_blocks": 1, "use_bias": False, "hidden_act": "relu"}),
+    "layoutlm": ("LayoutLMForMaskedLM", {"max_2d_position_embeddings": 30}),
+    "layoutlm classes": ("LayoutLMForSequenceClassification", {"max_2d_position_embeddings": 30}),
+    "longformer": ("LongformerForMaskedLM", {"attention_window": [4, 8, 6], "type_vocab_size": 1, "pad_token_id": 1}),
+    "longformer tokens": ("LongformerForTokenClassification", {"attention_window": 6, "type_vocab_size": 1, "pad_token_id": 1}),
+    "mpnet": ("MPNetForMaskedLM", {}),
+    "mpnet model": ("MPNetModel", {"layer_norm_eps": 1e-5}),
+    "mpnet tokens": ("MPNetForTokenClassification", {}),
+}  # fmt: skip
+
+
+def make(case: str, folder: Path) -> Path:
+    """The checkpoint of a case, saved by transformers."""
+    import torch
+    import transformers
+
+    name, own = CASES[case]
+    cls = getattr(transformers, name)
+    torch.manual_seed(len(case))
+    usual = cls.config_class()
+    said = {**{k: v for k, v in SMALL.items() if hasattr(usual, k)}, **own}
+    if "pad_token_id" not in own and (usual.pad_token_id or 0) >= SMALL["vocab_size"]:
+        said["pad_token_id"] = 0
+    model = cls(cls.config_class(**said)).eval()
+    with torch.no_grad():
+        for tensor in model.parameters():
+            if tensor.is_floating_point() and tensor.requires_grad:
+                tensor += 0.15 * torch.randn(tensor.shape)
+    path = folder / case.replace(" ", "_").replace(",", "")
+    model.save_pretrained(path)
+    return path
+
+
+def decoded(given: Arrays) -> Arrays:
+    """The same inputs with a text to go on with."""
+    ids = np.random.default_rng(4).integers(4, 83, (2, LENGTH))  # as many as the encoder's, for heads that look at both
+    return {**{k: v for k, v in given.items() if k != "token_type_ids"}, "decoder_input_ids": ids}
+
+
+def inputs(segments: bool = True) -> Arrays:
+    rng = np.random.default_rng(3)
+    ids = rng.integers(4, 101, (2, LENGTH))
+    mask = np.ones_like(ids)
+    mask[1, LENGTH - 4 :] = 0
+    ids = np.where(mask == 1, ids, 1)
+    out = {"input_ids": ids, "attention_mask": mask}
+    return {**out, "token_type_ids": (np.arange(LENGTH) >= 11).astype(np.int64)[None].repeat(2, 0)} if segments else out
+
+
+# of sequence-to-sequence models, whose configurations have other keys
+LARGE: dict[str, Any] = {
+    "vocab_size": 101, "d_model": 24, "encoder_layers": 3, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 3,
+    "encoder_ffn_dim": 44, "decoder_ffn_dim": 36, "max_position_embeddings": 48, "num_labels": 5, "pad_token_id": 1, "eos_token_id": 2,
+    "bos_token_id": 0, "decoder_start_token_id": 2, "forced_eos_token_id": None,
+}  # fmt: skip
+T5: dict[str, Any] = {
+    "vocab_size": 101, "d_model": 24, "d_kv": 7, "d_ff": 44, "num_layers": 3, "num_decoder_layers": 2, "num_heads": 4, "pad_token_id": 0,
+    "relative_attention_num_buckets": 8, "relative_attention_max_distance": 16, "decoder_start_token_id": 0,
+}  # fmt: skip
+CASES |= {
+    "bart": ("BartForConditionalGeneration", {**LARGE, "scale_embedding": True}),
+    "bart model": ("BartModel", {**LARGE, "activation_function": "relu"}),
+    "bart answers": ("BartForQuestionAnswering", {**LARGE, "num_labels": 2}),
+    "mbart": ("MBartForConditionalGeneration", LARGE),
+    "pegasus": ("PegasusForConditionalGeneration", {**LARGE, "scale_embedding": True, "pad_token_id": 0}),
+    "marian": ("MarianMTModel", {**LARGE, "activation_function": "swish"}),
+    "marian two vocabularies": ("MarianMTModel", {**LARGE, "share_encoder_decoder_embeddings": False, "decoder_vocab_size": 83}),
+    "m2m_100": ("M2M100ForConditionalGeneration", LARGE),
+    "blenderbot": ("BlenderbotForConditionalGeneration", LARGE),
+    "umt5": ("UMT5ForConditionalGeneration", {**T5, "feed_forward_proj": "gated-gelu"}),
+    "umt5 encoder": ("UMT5EncoderModel", T5),
+    "blenderbot_small": ("BlenderbotSmallForConditionalGeneration", LARGE),
+}
+
+HEADS = ("mlm", "classification", "classifier", "lm")
+OUTPUTS = {"prediction_logits": "mlm", "seq_relationship_logits": "nsp", "pooler_output": "pooler", "last_hidden_state": "hidden"}
+
+
+def outputs(model: Any, given: Arrays) -> Arrays:
+    """What a model of transformers gives, by the names of its outputs; hidden states one by one."""
+    import inspect
+
+    import torch
+
+    known = inspect.signature(model.forward).parameters
+    with torch.no_grad():
+        out = model(**{k: torch.from_numpy(v) for k, v in given.items() if k in known}, output_hidden_states=True)
+    found: Arrays = {}
+    for name, value in out.items():
+        if torch.is_tensor(value):
+            found[name] = value.numpy()
+        elif name.endswith("hidden_states"):
+            found |= {f"{name}.{i}": h.numpy() for i, h in enumerate(value)}
+    return found
+
+
+def expected(case: str, path: Path, given: Arrays, dtype: str = "float32") -> Arrays:
+    """Every hidden state and what the heads give, of the saved model run by transformers, under our names."""
+    import torch
+    import transformers
+
+    cls = getattr(transformers, CASES[case][0])
+    model = cls.from_pretrained(path, dtype=getattr(torch, dtype), attn_implementation="eager").eval()
+    theirs = outputs(model, given)
+    if "encoder_last_hidden_state" in theirs:
+        return two_stacks(theirs)
+    last = max(int(n.rpartition(".")[2]) for n in theirs if n.startswith("hidden_states."))
+    named = {"hidden_states.0": "encoder.input", **{f"hidden_states.{i}": f"encoder.{i - 1}" for i in range(1, last)}, **OUTPUTS}
+    named[f"hidden_states.{last}"] = "hidden"
+    found = {named[n]: x for n, x in theirs.items() if n in named}
+    if "logits" in theirs:
+        found["logits"] = theirs["logits"]
+    if "start_logits" in theirs:
+        found["qa"] = np.stack([theirs["start_logits"], theirs["end_logits"]], axis=-1)
+    return found
+
+
+def two_stacks(theirs: Arrays) -> Arrays:
+    """What an encoder-decoder gives, under our names."""
+    found = {"encoder": theirs["encoder_last_hidden_state"]}
+    for stack, last in (("encoder", "encoder"), ("decoder", "hidden")):
+        states = [theirs[f"{stack}_hidden_states.{i}"] for i in range(50) if f"{stack}_hidden_states.{i}" in theirs]
+        found |= {f"{stack}.input": states[0], last: states[-1], **{f"{stack}.{i}": h for i, h in enumerate(states[1:-1])}}
+    if "logits" in theirs:
+        found["logits"] = theirs["logits"]
+    if "start_logits" in theirs:
+        found["qa"] = np.stack([theirs["start_logits"], theirs["end_logits"]], axis=-1)
+    return found
+
+
+def ours(trace: Arrays) -> Arrays:
+    """A trace with its single head as "logits"."""
+    heads = [n for n in HEADS if n in trace]
+    return {**trace, **({"logits": trace[heads[0]]} if len(heads) == 1 else {})}

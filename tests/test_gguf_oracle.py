@@ -1,0 +1,105 @@
+"""GGUF files of each family against what llama.cpp's own converter makes (fixtures/gguf): the same tensor bytes, a superset of its keys;
+and back to transformers' form, to the bit, with our own block in the file and without it, as llama.cpp's files are."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import gguf_files
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import ckptkit
+
+FILES = sorted((Path(__file__).resolve().parent.parent / "fixtures" / "gguf").glob("*.json"))
+ROUNDED = ("gemma", "gemma2", "nemotron")  # whose norms a GGUF file holds with one added
+# what a configuration read from a file of llama.cpp's must say as the model's own does
+SAME = (
+    "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size", "rms_norm_eps",
+    "layer_norm_eps", "layer_norm_epsilon", "norm_eps", "max_position_embeddings", "tie_word_embeddings", "sliding_window", "layer_types",
+    "logit_scale", "embedding_multiplier", "attention_multiplier", "residual_multiplier", "logits_scaling", "clip_qkv",
+    "attn_logit_softcapping", "final_logit_softcapping", "num_experts_per_tok", "routed_scaling_factor", "first_k_dense_replace",
+)  # fmt: skip
+LOST = {  # what no key says, and the model's code takes otherwise where it is not said
+    "mixtral": {"sliding_window"}, "phi3": {"sliding_window"}, "starcoder2": {"sliding_window"},
+    "mistral": {"sliding_window"}, "dots1": {"layer_types", "sliding_window"}, "qwen2": {"layer_types", "sliding_window"},
+    "qwen3": {"layer_types", "sliding_window"}, "qwen2_moe": {"layer_types", "sliding_window"},
+    "smollm3": {"layer_types", "sliding_window"},
+    "qwen3_moe": {"sliding_window"}, "exaone4": {"layer_types", "sliding_window"}, "deepseek_v2": {"num_key_value_heads"},
+    "deepseek_v3": {"num_key_value_heads"}, "bloom": {"intermediate_size", "num_key_value_heads"},
+    "falcon": {"intermediate_size", "num_key_value_heads"},
+    "gpt2": {"intermediate_size", "num_key_value_heads"}, "gpt_bigcode": {"intermediate_size", "num_key_value_heads"},
+    "gpt_neox": {"num_key_value_heads"}, "lfm2": {"intermediate_size"},
+}  # fmt: skip
+
+
+def value(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The values of a tensor, which its name decides (fixtures/generate_gguf.py has the same)."""
+    count = int(np.prod(shape, dtype=np.int64))
+    raw = (np.arange(count, dtype=np.uint64) * 2654435761 + zlib.crc32(name.encode())) % 65521
+    return ((raw.astype(np.float64) - 32760) / 65536).astype(np.float32).reshape(shape)
+
+
+def model(case: dict[str, Any], folder: Path) -> dict[str, np.ndarray]:
+    folder.mkdir()
+    tensors = {n: value(n, tuple(shape)) for n, shape in case["tensors"].items()}
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(case["config"]))
+    return tensors
+
+
+def alike(after: dict[str, np.ndarray], before: dict[str, np.ndarray], family: str) -> None:
+    assert after.keys() == before.keys()
+    for n, v in before.items():
+        if family in ROUNDED and "norm" in n:
+            assert np.abs(v - after[n]).max() <= 1.2e-7, n
+        else:
+            assert after[n].tobytes() == v.tobytes() and after[n].shape == v.shape, n
+
+
+def test_each_family_is_there() -> None:
+    assert len(FILES) >= 43
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_tensors_and_keys_are_those_of_llama_cpp(path: Path, tmp_path: Path) -> None:
+    case = json.loads(path.read_text())
+    before = model(case, tmp_path / "hf")
+    target = tmp_path / "model.gguf"
+    ckptkit.convert(tmp_path / "hf", target, to="gguf")
+    written = gguf_files.arrays(target)
+    assert {n: [list(a.shape), zlib.crc32(a.tobytes())] for n, a in written.items()} == {n: v[1:] for n, v in case["gguf"].items()}
+    keys = gguf_files.keys(target)
+    assert {k: keys.get(k) for k in case["keys"]} == case["keys"]
+    ckptkit.convert(target, tmp_path / "back", to="hf")
+    alike(load_file(tmp_path / "back" / "model.safetensors"), before, path.stem)
+    # as llama.cpp writes it, without our own block
+    bare = {k: (keys[f"{k} type"], v) for k, v in keys.items() if not k.endswith(" type") and k != "ckptkit.block"}
+    plain = {k: (kind, v if kind != 9 else (item, v)) for k, ((kind, item), v) in bare.items()}
+    theirs = tmp_path / "theirs.gguf"
+    theirs.write_bytes(gguf_files.gguf({n: (a.shape, 0, a.tobytes()) for n, a in written.items()}, plain))
+    ckptkit.convert(theirs, tmp_path / "read", to="hf")
+    alike(load_file(tmp_path / "read" / "model.safetensors"), before, path.stem)
+    said, read = case["config"], json.loads((tmp_path / "read" / "config.json").read_text())
+    told = [k for k in SAME if said.get(k) is not None and k not in LOST.get(path.stem, ())]
+    assert {k: read.get(k) for k in told} == {k: said[k] for k in told}
+    assert {k: v for k, v in turning(read).items() if v is not None} == {k: v for k, v in turning(said).items() if v is not None}
+
+
+def turning(config: dict[str, Any]) -> dict[str, Any]:
+    """How positions turn, as far as it counts: the base and, where they are stretched, by what."""
+    said = config.get("rope_parameters") or {}
+    said = said.get("full_attention", said)
+    kind = said.get("rope_type") or "default"
+    out = {k: said.get(k) for k in ("rope_theta", "partial_rotary_factor")} if kind != "none" else {}
+    if kind != "default":
+        out |= {k: said.get(k) for k in ("rope_type", "factor", "original_max_position_embeddings", "short_factor", "long_factor")}
+    if kind == "llama3":
+        out |= {k: said.get(k) for k in ("low_freq_factor", "high_freq_factor")}
+    if kind == "longrope":
+        out.pop("factor")
+    return {k: v for k, v in out.items() if (k, v) != ("partial_rotary_factor", 1)}
