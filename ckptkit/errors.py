@@ -42,6 +42,11 @@ def inert(text: str, *, commands: bool = False, sign: str = "\\u0023") -> str:
     return text
 
 
+def with_extra(name: str) -> str:
+    """The hint that installs an extra: from this project's repository, since the name is another project's on package indexes."""
+    return f"in a clone of this repository: pip install '.[{name}]'"
+
+
 class CheckpointError(Exception):
     """Something about a checkpoint that stops the work. Subclasses say which kind; all exit with status 2."""
 

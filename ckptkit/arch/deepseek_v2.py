@@ -6,7 +6,6 @@ Source: transformers models/deepseek_v2.
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import (
-    SHARED_SIZES,
     WORDS,
     decoder,
     dense_or_experts,
@@ -39,7 +38,6 @@ GGUF = deepseek2(MODULES, SOFTMAX, second=True)
 ARCHITECTURE = decoder(
     "deepseek_v2", "DeepSeek-V2", MODULES, HF, GGUF, in_memory(HF, MODULES, rows=stacked()),
     heads=("heads",),
-    relations=SHARED_SIZES,
     kinds={"moe@layer": sparse_or_first_dense},
     traits=runs(pairs="interleaved", score_growth="yarn", **routed(normalised=False, group_score="best", limited="=topk_method", **GROUPS)),
     variants={"deepseek-v2-lite-16b": size(27, 2048, 16, 64), "deepseek-v2-236b": size(60, 5120, 128, 160)},

@@ -10,7 +10,6 @@ from ckptkit.arch._libraries.decoders import (
     DEEPSEEK,
     FREQUENCIES,
     LOW_RANK_KEYS,
-    SHARED_SIZES,
     WORDS,
     decoder,
     dense_or_experts,
@@ -54,7 +53,6 @@ GGUF = deepseek2(MODULES, SIGMOID)
 ARCHITECTURE = decoder(
     "deepseek_v3", "DeepSeek-V3", MODULES, HF, GGUF, in_memory(HF, MODULES, rows=stacked()),
     heads=("heads",),
-    relations=SHARED_SIZES,
     kinds={"moe@layer": sparse_or_first_dense},
     traits=runs(pairs="=rope_interleave", score_growth="yarn", **routed("sigmoid", **GROUPS)),
     variants={"deepseek-v3-671b": size(61, 7168, 128, 256), "moonlight-16b-a3b": size(27, 2048, 16, 64)},

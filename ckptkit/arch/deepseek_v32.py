@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from ckptkit.arch._libraries.decoders import (
     BESIDE,
     FREQUENCIES,
-    SHARED_SIZES,
     WORDS,
     A,
     H,
@@ -64,7 +63,6 @@ HF = indexed("deepseek_v32", "DeepseekV32", MODULES, eps=1e-6)
 ARCHITECTURE = decoder(
     "deepseek_v32", "DeepSeek-V3.2", MODULES, HF, in_memory(HF, MODULES, rows=stacked()),
     heads=("heads",),
-    relations=SHARED_SIZES,
     kinds={"moe@layer": sparse_or_first_dense},
     traits=sparse("half"),
     variants={"deepseek-v3.2-671b": size(61, 7168, 128, 256)},

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import (
     DEEPSEEK,
-    SHARED_SIZES,
     WORDS,
     decoder,
     flags,
@@ -40,7 +39,6 @@ GGUF = gguf(
 
 ARCHITECTURE = decoder(
     "dots1", "dots.llm1", MODULES, HF, GGUF, in_memory(HF, MODULES, rows=stacked()),
-    relations=SHARED_SIZES,
     kinds={"moe@layer": sparse_or_first_dense},
     traits=runs(window="=window", sliding="types late", **routed("sigmoid", **GROUPS)),
     variants={"dots.llm1-142b": {**shape(62, 4096, 32, 32, 10944, 152064), "experts": 128}},

@@ -9,7 +9,6 @@ from ckptkit.arch._libraries.decoders import (
     BESIDE,
     DEEPSEEK,
     FREQUENCIES,
-    SHARED_SIZES,
     WORDS,
     D,
     attention,
@@ -53,7 +52,6 @@ GGUF = gguf(
 
 ARCHITECTURE = decoder(
     "glm4_moe", "GLM-4.5", MODULES, HF, GGUF, in_memory(HF, MODULES, rows=stacked()),
-    relations=SHARED_SIZES,
     kinds={"moe@layer": sparse_or_first_dense},
     traits=partly(**routed("sigmoid", **GROUPS)),
     variants={

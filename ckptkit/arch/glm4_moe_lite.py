@@ -5,7 +5,7 @@ Source: transformers models/glm4_moe_lite (mlp_layer_types).
 
 from __future__ import annotations
 
-from ckptkit.arch._libraries.decoders import BESIDE, FREQUENCIES, SHARED_SIZES, decoder, hf, in_memory, sparse_or_first_dense, stacked
+from ckptkit.arch._libraries.decoders import BESIDE, FREQUENCIES, decoder, hf, in_memory, sparse_or_first_dense, stacked
 from ckptkit.arch._libraries.forward import GROUPS, routed, runs
 from ckptkit.arch._libraries.gguf import SIGMOID
 from ckptkit.arch._libraries.gguf_latent import deepseek2
@@ -25,7 +25,6 @@ ARCHITECTURE = decoder(
     "glm4_moe_lite", "GLM-4.7-Flash", MODULES, HF, GGUF, in_memory(HF, MODULES, rows=stacked()),
     rank=1,
     heads=("heads",),
-    relations=SHARED_SIZES,
     kinds={"moe@layer": sparse_or_first_dense},
     traits=runs(pairs="=rope_interleave", score_growth="yarn", **routed("sigmoid", **GROUPS)),
     variants={"glm-4.7-flash": size(47, 2048, 20, 64)},

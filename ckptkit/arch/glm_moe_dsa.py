@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ckptkit.arch._libraries.decoders import SHARED_SIZES, Values, decoder, in_memory, may, of_types, sparse_or_first_dense, stacked
+from ckptkit.arch._libraries.decoders import Values, decoder, in_memory, may, of_types, sparse_or_first_dense, stacked
 from ckptkit.arch.deepseek_v32 import INDEXER, MODULES, indexed, sparse
 from ckptkit.schema import when
 
@@ -35,7 +35,6 @@ ARCHITECTURE = decoder(
     "glm_moe_dsa", "GLM-5", OWN, HF, in_memory(HF, OWN, rows=stacked()),
     rank=1,
     heads=("heads",),
-    relations=SHARED_SIZES,
     kinds={"moe@layer": sparse_or_first_dense, "indexer@layer": indexes},
     traits=sparse("interleaved"),
 )  # fmt: skip

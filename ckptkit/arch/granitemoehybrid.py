@@ -64,7 +64,7 @@ HF = hf(
 ARCHITECTURE = decoder(
     "granitemoehybrid", "Granite 4", MODULES, HF,
     in_memory(HF, MODULES, rows=stacked("intermediate", B + "experts."), names={D + "moe.router": B + "router"}),
-    relations=("head_dim = two half", *MAMBA2_SIZES),
+    relations=MAMBA2_SIZES,
     kinds={"attention@layer": of_types("layer_types", "attention", "full_attention")},
     traits=runs(rotary_in="asked", **MAMBA2, **SCALES, **routed("softmax_chosen", normalised=True)),
 )  # fmt: skip

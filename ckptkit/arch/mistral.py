@@ -6,6 +6,7 @@ Sources: transformers models/mistral; mistralai/mistral-inference args.py and tr
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, attention, decoder, gated, hf, last, may
+from ckptkit.arch._libraries.flax_tree import flax_tree
 from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch._libraries.gguf import Window, gguf
 from ckptkit.arch._libraries.megatron import PAIRED, grouped, megatron
@@ -39,7 +40,7 @@ def consolidated(rows: dict[str, str | tuple[str, ...]], keys: dict[str, str | K
 
 
 ARCHITECTURE = decoder(
-    "mistral", "Mistral", MODULES, HF, consolidated(META_ROWS, PARAMS),
+    "mistral", "Mistral", MODULES, HF, flax_tree(HF), consolidated(META_ROWS, PARAMS),
     megatron(MODULES, heads=PAIRED, implied={"activation": "silu"}),
     gguf("llama", MODULES, pairs=True, implied={"activation": "silu"}, rope=("freqs", "factors"), window=Window("all")),
     rank=1,

@@ -59,7 +59,7 @@ HF = hf(
     },
     without=("kv_heads", "rope_theta", "head_dim"),
     implied={"activation": "gelu"},
-    defaults={"norm_eps": 1e-5, "tied": True},
+    defaults={"norm_eps": 1e-5, "tied": True, "intermediate": "=4 hidden"},
 )
 
 

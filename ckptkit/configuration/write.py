@@ -10,7 +10,8 @@ from ..findings import Finding
 from ..schema import Architecture, Class, ConfigForm, Dialect, Key
 from ..schema.dialect import Whole
 from ..schema.templates import count_name, placeholders
-from .read import BLOCK, put, refers, resolved, size_names
+from .read import BLOCK, put, size_names
+from .resolve import refers, resolved
 from .without_effect import no_effect
 
 USUALLY_SAID = ("dropout", "attention_dropout", "initializer_range")  # kept where the target's form has no key for them

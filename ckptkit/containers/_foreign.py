@@ -117,7 +117,7 @@ def foreign_folder(folder: str, names: Sequence[str]) -> tuple[str, str] | None:
 
 # formats of weights that have no container here: what they begin with, what they are, how their content gets here
 _FOREIGN = (
-    (b"\x08\x01\x12", "a protocol buffer, perhaps a SavedModel's or an ONNX graph",
+    (b"\x08\x01\x12", "a protocol buffer, perhaps a SavedModel's",
         "name the directory of the SavedModel, or the weights that the graph was made of"),
     (b"PK\5\6", "an empty zip archive", ""),
     (b"\x1f\x8b", "compressed (gzip)", "unpack it"),
@@ -137,8 +137,8 @@ _FOREIGN_ZIPS = (  # a name in the directory at the end
 )
 _FOREIGN_DIRECTORIES = (
     (("Manifest.json",), "a Core ML package", "name the weights that it was made of"),
-    (("_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt", ".zarray", "zarr.json"), "an orbax or zarr checkpoint",
-        "restore it with orbax and save it as safetensors"),
+    ((".zgroup", ".zattrs", ".zarray", "zarr.json"), "a zarr array or group, and no Orbax checkpoint of one",
+        "name the folder with _METADATA"),
 )  # fmt: skip
 
 
@@ -157,8 +157,7 @@ def _refuse_by_name(path: str, head: bytes) -> None:
     elif head[4:8] == b"TFL3":
         found.append(("a TensorFlow Lite model", "name the checkpoint or SavedModel that it was made of"))
     elif not found and head[:1] == b"\x08" and head[1:2] < b"\x20" and head[2:3] == b"\x12":
-        kinds = {".onnx": "an ONNX graph", ".mlmodel": "a Core ML model"}
-        what = next((kinds[s] for s in kinds if path.endswith(s)), "a protocol buffer, perhaps an ONNX graph or a Core ML model")
+        what = "a Core ML model" if path.endswith(".mlmodel") else "a protocol buffer, perhaps a Core ML model"
         found.append((what, "name the weights that it was made of"))
     for what, hint in found:
         raise UnsupportedError(f"is {what}, which this version does not read", path=path, hint=hint or None)

@@ -199,7 +199,10 @@ class Checkpoint:
         else:
             raw = b"".join(self.read_extent(e) for e in t.extents)
         if t.strides is None:
-            return from_bytes(raw, t.spec)
+            try:
+                return from_bytes(raw, t.spec)
+            except CheckpointError as e:
+                raise type(e)(f"{name!r}: {e.message}", path=self.path, hint=e.hint) from None
         import numpy as np
 
         view: NDArray[np.generic] = np.ndarray(t.spec.shape, dtype, raw, 0, tuple(s * dtype.itemsize for s in t.strides))

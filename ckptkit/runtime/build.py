@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..arch import architectures, by_name, called, known
 from ..configuration.read import first_said, interpret, read_config
-from ..errors import FindingsError, UnsupportedError, UsageError
+from ..errors import FindingsError, UnsupportedError, UsageError, with_extra
 from ..graph.account import require_read
 from ..graph.canonical_arrays import Weights
 from ..graph.examine import Subject, examine
@@ -169,7 +169,7 @@ def require(framework: str) -> None:
         import_module(module)
     except ImportError as e:
         raise UnsupportedError(
-            f"{extra} is not installed, and a {framework} model needs it ({e})", hint=f"pip install 'ckptkit[{extra}]'"
+            f"{extra} is not installed, and a {framework} model needs it ({e})", hint=with_extra(extra)
         ) from None
 
 
@@ -261,7 +261,7 @@ def arrays_of(
         if name in ties:
             continue
         if weights is None or name not in weights:
-            arrays[name] = _drawn(spec, name, shape, leaf, initializer, seed, range(shape[0]))
+            arrays[name] = _drawn(spec, name, shape, leaf, initializer, seed, range(shape[0] if shape else 1))
             new.append(name)
             continue
         array = weights.get(name)
@@ -285,7 +285,7 @@ def _drawn(
     row = math.prod(shape[1:])
     out = np.empty(len(rows) * row, np.float32)
     draw(how, name, seed, rows.start * row, out)
-    return out.reshape(len(rows), *shape[1:])
+    return out.reshape(len(rows), *shape[1:]) if shape else out.reshape(())
 
 
 def finish(

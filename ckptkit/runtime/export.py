@@ -16,7 +16,7 @@ from ..comparison.pair import ATOL, RTOL
 from ..engine.output import flush, write_text
 from ..engine.replaceable import check_target, private
 from ..engine.staging import Stage
-from ..errors import CheckpointError, UnsupportedError, UsageError
+from ..errors import CheckpointError, UnsupportedError, UsageError, with_extra
 from ..graph.account import require_read
 from ..graph.canonical_arrays import Weights
 from ..graph.examine import examine
@@ -80,7 +80,7 @@ def export(
         try:
             import_module(module)
         except ImportError:
-            raise UnsupportedError(f"{module} is not installed, and --to {to} needs it", hint=f"pip install 'ckptkit[{to}]'") from None
+            raise UnsupportedError(f"{module} is not installed, and --to {to} needs it", hint=with_extra(to)) from None
     with examine(source, reading.but(**words)) as subject:
         refuse_errors(subject)
         require_read(subject, "the program")

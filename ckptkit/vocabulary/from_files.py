@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from .._typing import Any, NamedTuple
 from ..containers.gguf.header import ARRAY, STRING, Value
-from ..errors import CheckpointError
+from ..errors import CheckpointError, with_extra
 from ..findings import Finding
 from ..support.strict_json import read_bytes, read_json
 from .pre_tokenizers import TEXT, known_by_hash, known_by_rules
@@ -29,7 +29,7 @@ SPECIAL = {
     "cls": "cls",
     "mask": "mask",
 }  # their spelling
-INSTALL = "pip install 'ckptkit[tokenizers]'"
+INSTALL = with_extra("tokenizers")
 MARK = "\u2581"
 P = "tokenizer.ggml."
 

@@ -18,15 +18,6 @@ from ckptkit.errors import CheckpointError, CorruptError, LimitError, Unsupporte
 torch = pytest.importorskip("torch")
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_torchscript_is_refused_by_name(tmp_path: Path) -> None:
-    path = str(tmp_path / "a.pt")
-    torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2)), path)
-    with pytest.raises(UnsupportedError, match="TorchScript") as e:
-        open_checkpoint(path)
-    assert "state_dict" in str(e.value)
-
-
 @pytest.mark.parametrize("zipped", [True, False])
 def test_pickles_that_are_no_checkpoints_are_refused_with_what_they_name(tmp_path: Path, zipped: bool) -> None:
     path = save(tmp_path / "training_args.bin", argparse.Namespace(lr=1), _use_new_zipfile_serialization=zipped)

@@ -19,6 +19,8 @@ _BY_SUFFIX = {
     "config": (".json",),
     "npy": (".npy",),
     "joblib": (".jl",),
+    "paddle": (".pdparams", ".pdopt"),
+    "onnx": (".onnx",),
     "gin": (".gin",),
     "hdf5": (".h5", ".hdf5"),
     "keras": (".keras",),
@@ -30,7 +32,7 @@ _TABLE = bytes.fromhex("57fb808b247547db")  # the magic number at the end of a l
 
 
 def _files() -> Iterator[Path]:
-    for folder in ("hostile", "made", "golden", "forms"):
+    for folder in ("hostile", "made", "golden", "forms", "containers"):
         yield from sorted(p for p in (FIXTURES / folder).rglob("*") if p.is_file() and p.name not in ("manifest.json", "INDEX.json"))
 
 

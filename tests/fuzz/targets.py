@@ -21,7 +21,22 @@ from pathlib import Path
 
 from ckptkit.configuration.quantization import quantization_of
 from ckptkit.configuration.read import RawConfig, declared_name, interpret
-from ckptkit.containers import Checkpoint, _sharding, flax, gguf, hdf5, joblib, keras, npz, safetensors, tf_bundle, tf_v1, torch
+from ckptkit.containers import (
+    Checkpoint,
+    _sharding,
+    flax,
+    gguf,
+    hdf5,
+    joblib,
+    keras,
+    npz,
+    onnx,
+    paddle,
+    safetensors,
+    tf_bundle,
+    tf_v1,
+    torch,
+)  # fmt: skip
 from ckptkit.containers._pickle import interpreter
 from ckptkit.containers._tensorflow import table
 from ckptkit.containers._wire import npy_header
@@ -285,6 +300,16 @@ def fuzz_npy(data: bytes) -> None:
     assert h.spec.numel < 2 or array.ndim < 2 or array.flags.f_contiguous == h.fortran or array.flags.c_contiguous
 
 
+def fuzz_paddle(data: bytes) -> None:
+    """A file of Paddle's."""
+    _opens(FOLDER.put("model.pdparams", data), paddle.open)
+
+
+def fuzz_onnx(data: bytes) -> None:
+    """An ONNX graph."""
+    _opens(FOLDER.put("model.onnx", data), onnx.open)
+
+
 def fuzz_joblib(data: bytes) -> None:
     """A joblib file of arrays."""
     _opens(FOLDER.put("params.jl", data), joblib.open)
@@ -362,6 +387,8 @@ TARGETS: dict[str, Target] = {  # the most dangerous first
     "config": fuzz_config,
     "npy": fuzz_npy,
     "joblib": fuzz_joblib,
+    "paddle": fuzz_paddle,
+    "onnx": fuzz_onnx,
     "hdf5": fuzz_hdf5,
     "keras": fuzz_keras,
     "npz": fuzz_npz,

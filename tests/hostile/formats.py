@@ -119,7 +119,7 @@ def _foreign() -> Iterator[tuple[str, Maker]]:
         ("gguf_cut", "model.gguf", b"GGUF", "GGUF"),
         ("ggml", "model.bin", b"lmgg" + bytes(60), "GGML"),
         ("onnx", "model.onnx", onnx, "an ONNX graph"),
-        ("onnx_called_bin", "model.bin", onnx, "protocol buffer"),
+        ("onnx_called_bin", "model.bin", onnx, "an ONNX graph"),
         ("tflite", "model.tflite", b"\x1c\0\0\0TFL3" + bytes(56), "TensorFlow Lite"),
         ("mlmodel", "model.mlmodel", b"\x08\x04\x12\x10" + bytes(30), "Core ML"),
         ("seven_zip", "model.7z", b"7z\xbc\xaf\x27\x1c\0\4" + bytes(30), "a 7z archive"),

@@ -127,7 +127,7 @@ def test_without_torch_the_message_names_the_extra() -> None:
     out = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(oracles.ROOT)}
     ).stdout
-    assert "torch is not installed" in out and "pip install 'ckptkit[torch]'" in out and out.endswith("\n0\n")
+    assert "torch is not installed" in out and "pip install '.[torch]'" in out and out.endswith("\n0\n")
 
 
 def test_importing_the_package_imports_no_framework() -> None:

@@ -141,7 +141,7 @@ def test_without_a_framework_each_command_names_the_extra_and_the_rest_works(tmp
 
     for command in COMMANDS[extra]:
         done = run(*command)
-        assert done.returncode == 2 and f"pip install 'ckptkit[{extra}]'" in done.stderr and done.stderr.count("\n") == 1, (
+        assert done.returncode == 2 and f"pip install '.[{extra}]'" in done.stderr and done.stderr.count("\n") == 1, (
             command,
             done.stderr,
         )
@@ -149,7 +149,7 @@ def test_without_a_framework_each_command_names_the_extra_and_the_rest_works(tmp
     for command in (["inspect", "{out}"], ["validate", "{out}"], ["summary", "{out}"], ["digest", "{out}"], ["diff", "{bert}", "{out}"]):
         assert run(*command).returncode == 0, command
     alone = run("verify", "{bert}", "{out}")
-    assert alone.returncode == 3 and "values     same" in alone.stdout and "ckptkit[torch]" in alone.stdout
+    assert alone.returncode == 3 and "values     same" in alone.stdout and "'.[torch]'" in alone.stdout
 
 
 def test_nothing_warns_where_everything_was_given() -> None:

@@ -17,6 +17,14 @@ from ...support.opaque import Opaque
 from ...tensors import DTYPES
 
 
+class Span(NamedTuple):
+    """Where long bytes of a pickle lie that were passed over; `text`: as UTF-8, whose code points are the bytes (protocol 2)."""
+
+    start: int
+    length: int
+    text: bool = False
+
+
 class Storage(NamedTuple):
     """A persistent id of `torch.save`: ("storage", type, key, location, numel) and, in old files, (view key, offset, numel)."""
 
@@ -176,6 +184,8 @@ def _bytes(f: _Callable, args: tuple[object, ...], copied: Copied) -> object:
 
 
 def _encode(f: _Callable, args: tuple[object, ...], copied: Copied) -> object:
+    if args and type(args[0]) is Span and args[0].text and len(args) > 1 and args[1] in ("latin1", "latin-1"):
+        return args[0]
     if not args or type(args[0]) is not str:
         return _NOT_TAKEN
     copied.add(4 * len(args[0]))
@@ -189,19 +199,8 @@ def _reconstructed(f: _Callable, args: tuple[object, ...], copied: Copied) -> ob
 
 
 _SCALARS = {
-    "f8": "d",
-    "f4": "f",
-    "f2": "e",
-    "i8": "q",
-    "i4": "i",
-    "i2": "h",
-    "i1": "b",
-    "u8": "Q",
-    "u4": "I",
-    "u2": "H",
-    "u1": "B",
-    "b1": "?",
-}
+    "f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i", "i2": "h", "i1": "b", "u8": "Q", "u4": "I", "u2": "H", "u1": "B", "b1": "?",
+}  # fmt: skip
 
 
 def _number(args: tuple[object, ...]) -> object:

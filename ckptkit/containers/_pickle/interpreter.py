@@ -25,7 +25,7 @@ from ...limits import LIMITS
 from ...support.opaque import Opaque
 from ...support.python_names import acts
 from .attributes import OWNERS, fetched
-from .globals import Storage, Tensor, call, find, persistent, set_items, text
+from .globals import Storage, Tensor, call, find, persistent, set_items
 from .opcodes import RARE, Inline, Machine, Short
 
 __all__ = ["Opaque", "Pickle", "Short", "Storage", "Tensor", "findings", "load"]
@@ -167,16 +167,18 @@ def _items_of_tensors(memo: dict[int, Any], storages: list[object]) -> Callable[
 
 
 def load(
-    data: bytes, start: int = 0, total: int | None = None, path: str | None = None, *, shortcut: bool = True, inline: Inline | None = None
-) -> Pickle:
+    data: bytes, start: int = 0, total: int | None = None, path: str | None = None, *, shortcut: bool = True, inline: Inline | None = None,
+    spans: int = 1 << 63,
+) -> Pickle:  # fmt: skip
     """What the pickle at `start` describes.
 
     `total` is where the file ends, if `data` is only its beginning: then Short says that more is needed. `inline` is asked after
-    every BUILD what to leave on the stack, and may pass over bytes that a format puts there. Raises CorruptError for what
+    every BUILD what to leave on the stack, and may pass over bytes that a format puts there. Bytes of `spans` and more are not read, a
+    Span says where they lie. Raises CorruptError for what
     breaks the rules, with the globals named so far in the message, LimitError for more than LIMITS allows.
     """
     m = Machine(data, start, len(data) if total is None else total)
-    m.inline = inline
+    m.inline, m.spans = inline, spans
     try:
         value = _run(m, shortcut and len(data) - start >= _SHORTCUT)
     except CheckpointError as e:
@@ -194,7 +196,7 @@ def load(
         raise CorruptError(f"the pickle {what}{_would_call(m.named)}", path=path) from None
     except KeyError:
         if shortcut:
-            return load(data, start, total, path, shortcut=False, inline=inline)
+            return load(data, start, total, path, shortcut=False, inline=inline, spans=spans)
         raise CorruptError(f"the pickle asks for what it never stored, at byte {m.i}{_would_call(m.named)}", path=path) from None
     opaque = tuple(n for n, allowed in m.named.items() if not allowed)
     refused = tuple(n for n, allowed in m.named.items() if allowed)
@@ -310,7 +312,7 @@ def _run(m: Machine, shortcut: bool) -> Any:
                         m.i = i + 4
                         m.short(end)
                     raw = data[i + 4 : end]
-                    stack.append(raw.decode() if raw.isascii() else text(raw, m.copied))
+                    stack.append(raw.decode() if raw.isascii() else m.wide(i + 4, raw))
                     i = end
                 elif op == 0x52:  # R REDUCE
                     args = stack.pop()

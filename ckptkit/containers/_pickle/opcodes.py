@@ -8,9 +8,10 @@ from ..._typing import Any
 from ...errors import CorruptError, UnsupportedError
 from ...limits import LIMITS
 from ...support.opaque import Opaque
-from .globals import Copied, call, extend, find, persistent, py2_text, set_items, text
+from .globals import Copied, Span, call, extend, find, persistent, py2_text, set_items, text
 
 _LINE = 8192  # bytes of a line of the text opcodes
+_NAME = 1024  # bytes of text that is a name still, and no array
 
 
 Inline = Callable[["Machine", Opaque], object]  # (the machine, what BUILD has completed) -> what stands for it
@@ -23,7 +24,10 @@ class Short(Exception):
 class Machine:
     """The state that the rare opcodes share with the loop."""
 
-    __slots__ = ("copied", "data", "i", "inline", "memo", "meta", "named", "size", "skipped", "stack", "storages", "total")
+    __slots__ = (
+        "copied", "data", "i", "inline", "memo", "meta", "named", "size", "skipped", "spans", "stack",
+        "storages", "total",
+    )  # fmt: skip
 
     def __init__(self, data: bytes, start: int, total: int) -> None:
         self.data, self.i, self.size, self.total = data, start, len(data), total
@@ -35,6 +39,7 @@ class Machine:
         self.inline: Inline | None = None
         self.copied = Copied()
         self.skipped = False  # whether memo entries were left out
+        self.spans = 1 << 63  # bytes and text of so many bytes are not read: a Span stands for them
 
     def take(self, n: int) -> bytes:
         """The next `n` bytes. Raises Short where the file has more than is at hand, CorruptError where it has not."""
@@ -46,6 +51,18 @@ class Machine:
         out = self.data[self.i : end]
         self.i = end
         return out
+
+    def span(self, n: int) -> Span:
+        """Where the next `n` bytes lie, which are passed over. CorruptError where they are not there."""
+        start, end = self.i, self.i + n
+        if end > self.total:
+            self.short(end)
+        self.i = end
+        return Span(start, n)
+
+    def wide(self, start: int, raw: bytes) -> str | Span:
+        """Text that is not ASCII, read; a Span of it where it is as long as an array's."""
+        return text(raw, self.copied) if len(raw) < max(self.spans, _NAME) else Span(start, len(raw), True)
 
     def short(self, end: int) -> None:
         if end <= self.total:
@@ -220,7 +237,11 @@ def _sized(width: int, make: Callable[[bytes], object]) -> Callable[[Machine], N
     """An opcode that reads a length of `width` bytes and pushes what `make` makes of so many."""
 
     def run(m: Machine) -> None:
-        raw = m.take(int.from_bytes(m.take(width), "little"))
+        n = int.from_bytes(m.take(width), "little")
+        if n >= m.spans and make is bytes:
+            m.stack.append(m.span(n))
+            return
+        raw = m.take(n)
         if (make is text or make is py2_text) and not raw.isascii():
             m.copied.add(3 * len(raw))
         m.stack.append(make(raw))

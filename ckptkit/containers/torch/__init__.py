@@ -2,8 +2,8 @@
 
 Sources: `torch/serialization.py` (both forms), `caffe2/serialize/inline_container.h` (records and version), transformers'
 `pytorch_model.bin.index.json`. The zip's directory is read by `zip_archive`, the pickle by `_pickle`, which executes nothing; what the
-pickle describes becomes tensors in `state_dict`. TorchScript archives, the tar form of PyTorch 0.1 and pickles without tensors are refused
-by name.
+pickle describes becomes tensors in `state_dict`, of a TorchScript archive in `script`. The tar form of PyTorch 0.1 and pickles without
+tensors are refused by name.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def sniff(head: bytes, tail: bytes, path: str) -> bool:
     if head.startswith((b"PK\7\x08PK\3\4", b"PK00PK\3\4")):
         return _lists_data_pkl(path)
     if len(head) > 1 and head[0] == 0x80 and 1 < head[1] < 6:
-        return True
+        return not path.endswith((".pdparams", ".pdopt"))  # Paddle's
     if head[:1] == b"{" and _is_index(path):
         return True
     return _is_tar(head) or _is_text_pickle(head, tail)
@@ -203,17 +203,17 @@ def _refusal(value: object, opaque: tuple[str, ...], path: str, what: str) -> Un
     )
 
 
-def _torchscript(path: str) -> UnsupportedError:
-    return UnsupportedError(
-        "is a TorchScript archive (torch.jit.save), a program rather than a checkpoint",
-        path=path,
-        hint="torch.save(torch.jit.load(path).state_dict(), 'pytorch_model.bin') gives one",
-    )
-
-
 def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
-    """The zip form. Raises CorruptError, UnsupportedError (TorchScript, big-endian, compressed)."""
-    held = read_zip(fd, size, path)
+    """The zip form. Raises CorruptError, UnsupportedError (big-endian, compressed)."""
+    archive = _archive(fd, size, path)
+    if archive.program:
+        from .script import read_script
+
+        read, found = read_script(archive.entries, archive.root, lambda e: _record(fd, e, archive.summed, path), path)
+        ckpt = _checkpoint(path, read, found)
+        ckpt._checks = archive.checks
+        return ckpt
+    held = _read_archive(fd, archive, ())
     tree = state_dict.read_tree(held.value, held.locate, path, held.rebuilt)
     if not tree.tensors and not tree.unread and held.value != {}:
         raise _refusal(held.value, held.opaque, path, "a torch.save")
@@ -221,6 +221,37 @@ def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
     ckpt._checks = held.checks
     _audit(ckpt, held.raw, held.value, held.locate)
     return ckpt
+
+
+class Archive(NamedTuple):
+    """The zip of a torch.save file, or of a TorchScript `program`: its entries, the folder that all lie in, whether it keeps checksums."""
+
+    path: str
+    entries: dict[str, Entry]
+    root: str
+    summed: bool
+    program: bool
+
+    def checks(self) -> Iterator[Check]:
+        """The checksums of what is stored as it is."""
+        if self.summed:
+            for e in self.entries.values():
+                if not e.method:
+                    yield Check(e.name, "crc32", (Extent(self.path, e.start, e.size),), e.crc)
+
+
+def _archive(fd: int, size: int, path: str) -> Archive:
+    """A zip's directory. Raises CorruptError, UnsupportedError (compressed)."""
+    entries = zip_archive.read_directory(fd, size, path, deflated=b"/constants.pkl" in _tail(fd, size))  # a program's code is compressed
+    pickles = [n for n in entries if n == "data.pkl" or n.endswith("/data.pkl")]
+    if len(pickles) != 1:
+        raise CorruptError(f"a PyTorch zip has one data.pkl; this has {printable(', '.join(pickles[:4]), 200) or 'none'}", path=path)
+    root = pickles[0][: -len("data.pkl")]
+    program = root + "constants.pkl" in entries or any(n.startswith(root + "code/") for n in entries)
+    packed = next((n for n, e in entries.items() if e.method), None)
+    if packed is not None and not program:
+        raise UnsupportedError(f"entry {printable(packed)} is compressed; PyTorch stores its records", path=path)
+    return Archive(path, entries, root, any(e.crc for e in entries.values()), program)
 
 
 class Held(NamedTuple):
@@ -238,21 +269,16 @@ class Held(NamedTuple):
 
 def read_zip(fd: int, size: int, path: str, known: Container[str] = ()) -> Held:
     """Read the zip form. `known` are names that the pickle may hold as data, of which nothing is said. Raises CheckpointError."""
-    try:
-        entries = zip_archive.read_directory(fd, size, path)
-    except UnsupportedError:
-        if b"/constants.pkl" in _tail(fd, size):  # its code is compressed
-            raise _torchscript(path) from None
-        raise
-    pickles = [n for n in entries if n == "data.pkl" or n.endswith("/data.pkl")]
-    if len(pickles) != 1:
-        raise CorruptError(f"a PyTorch zip has one data.pkl; this has {printable(', '.join(pickles[:4]), 200) or 'none'}", path=path)
-    root = pickles[0][: -len("data.pkl")]
-    if root + "constants.pkl" in entries or any(n.startswith(root + "code/") for n in entries):
-        raise _torchscript(path)
-    summed = any(e.crc for e in entries.values())
+    archive = _archive(fd, size, path)
+    if archive.program:
+        raise UnsupportedError("is a TorchScript archive (torch.jit.save), a program", path=path)
+    return _read_archive(fd, archive, known)
+
+
+def _read_archive(fd: int, archive: Archive, known: Container[str]) -> Held:
+    path, entries, root, summed, _ = archive
     found = _small_records(fd, entries, root, summed, path)
-    data = entries[pickles[0]]
+    data = entries[root + "data.pkl"]
     LIMITS.check("pickle_bytes", data.size, f"the size of {data.name}", path)
     raw = _record(fd, data, summed, path)
     got = interpreter.load(raw, path=f"{path}/{data.name}")
@@ -280,13 +306,7 @@ def read_zip(fd: int, size: int, path: str, known: Container[str] = ()) -> Held:
         return e.start, declared, key
 
     found += _lengths(got.storages, entries, records)
-
-    def checks() -> Iterator[Check]:
-        if summed:
-            for e in entries.values():
-                yield Check(e.name, "crc32", (Extent(path, e.start, e.size),), e.crc)
-
-    return Held(got.value, locate, len(got.storages), checks, found, opaque, raw)
+    return Held(got.value, locate, len(got.storages), archive.checks, found, opaque, raw)
 
 
 def _lengths(storages: Sequence[object], entries: Mapping[str, Entry], records: str) -> list[Finding]:

@@ -5,25 +5,20 @@ Policy: it is read as the plain tensor it stands for where that is certain (a DT
 everything else that holds numbers is named, `Unread`, and never taken apart into what it is made of.
 
 Sources: torch/_utils.py (the `_rebuild_*` functions and their arguments), torch/_tensor.py (`_rebuild_from_type_v2`),
-torch/distributed/tensor/_dtensor_spec.py, numpy/_core/multiarray (`_reconstruct` and the state of an array).
+torch/distributed/tensor/_dtensor_spec.py; of arrays `_pickle.arrays`.
 """
 
 from __future__ import annotations
 
-from math import prod
-
 from ..._typing import NamedTuple
-from ...errors import CorruptError, printable
+from ...errors import printable
 from ...support.opaque import Opaque
 from ...tensors import DTYPES, Unread
+from .._pickle.arrays import Described, described, swapped
 from .._pickle.globals import FROM_TYPE, Storage, Tensor, TorchName
 
 _UTILS = "torch._utils"
 _DTYPES = {f"torch.{d.torch}": d.name for d in DTYPES.values() if d.torch}
-_NUMPY = {
-    "f8": "F64", "f4": "F32", "f2": "F16", "i8": "I64", "i4": "I32", "i2": "I16", "i1": "I8", "u8": "U64", "u4": "U32", "u2": "U16",
-    "u1": "U8", "b1": "BOOL", "c8": "C64", "c16": "C128",
-}  # fmt: skip
 _FEW = 16  # numbers in a list that may be options, epochs or losses
 
 
@@ -69,9 +64,8 @@ def leaf(value: object) -> Leaf | None:
         return _rebuilt(value.name, value.args)
     if (value.module, value.name) == FROM_TYPE:
         return _of_class(value.args)
-    if value.name == "_reconstruct" and value.module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-        return _array(value)
-    return None
+    array = described(value)
+    return None if array is None else _array(array)
 
 
 def class_name(value: object) -> str:
@@ -175,31 +169,11 @@ def _said(attributes: object) -> str | None:
     return printable(f" {kept}", 200) if kept else ""
 
 
-def _array(value: Opaque) -> Leaf | None:
-    """numpy's array: its state is (version, shape, dtype, whether column-major, bytes)."""
-    state = value.state
-    if type(state) is not tuple or len(state) != 5:
-        return Unread("a numpy array", "", None)
-    _, shape, kind, columns, raw = state
-    size = _shape(shape)
-    codes = kind.args if isinstance(kind, Opaque) and kind.name == "dtype" else None
-    code = codes[0] if codes and type(codes[0]) is str else ""
-    dtype = _NUMPY.get(code.lstrip("<>|="), "")
-    if type(raw) is str:
-        raw = raw.encode("utf-8", "surrogateescape")
-    if not dtype or size is None or type(raw) is not bytes:
-        return Unread(f"a numpy array ({printable(code, 20) or 'of objects'})", dtype, size)
-    item = DTYPES[dtype].bits // 8
-    if prod(size) * item != len(raw):
-        raise CorruptError(f"a numpy array of shape {list(size)[:8]} and type {dtype} has {len(raw):,} bytes")
-    order = kind.state[1] if isinstance(kind, Opaque) and type(kind.state) is tuple and len(kind.state) > 1 else "<"
-    if (order == ">" or code[:1] == ">") and item > 1:
-        width = item // 2 if dtype in ("C64", "C128") else item
-        turned = bytearray(len(raw))
-        for i in range(width):
-            turned[i::width] = raw[width - 1 - i :: width]
-        raw = bytes(turned)
-    return Array(dtype, size, columns is True and len(size) > 1, raw)
+def _array(array: Described) -> Leaf:
+    if type(array.raw) is not bytes or array.shape is None:
+        kind = f" ({printable(array.code, 20) or 'of objects'})" if array.code or array.shape is not None else ""
+        return Unread(f"a numpy array{kind}", array.dtype, array.shape)
+    return Array(array.dtype, array.shape, array.columns, swapped(array.raw, array.dtype) if array.big else array.raw)
 
 
 def numbers(value: object) -> Unread | None:

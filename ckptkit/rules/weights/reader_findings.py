@@ -31,7 +31,8 @@ noticed("pickle", "error", "The pickle names only what builds tensors", """
     and data (numpy's numbers and arrays) for which `torch.load` refuses the file as it stands.""")  # fmt: skip
 noticed("program", "warning", "The program touches no files", """
     A SavedModel is a program besides its weights. ckptkit runs none of it; operations that read, write, list or send files
-    whatever the program is given (ReadFile, WriteFile, PrintV2, readers, dataset savers, Python functions) are named here.""")  # fmt: skip
+    whatever the program is given (ReadFile, WriteFile, PrintV2, readers, dataset savers, Python functions) are named here. A TorchScript
+    archive is said to be one, as an information; a frozen one has lost the names of its parameters, which is a warning.""")  # fmt: skip
 noticed("names", "warning", "Tensor names are unique", """
     Two tensors have one name; the second is listed with #2 after it. In a flax file: a key that stands twice, of which the last
     one counts.""")  # fmt: skip

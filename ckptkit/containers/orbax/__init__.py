@@ -1,0 +1,287 @@
+"""Orbax checkpoints (JAX): a folder whose tree is in _METADATA and whose arrays are zarr, each a folder of its own or all in OCDBT.
+
+Sources: orbax-checkpoint 0.12 (checkpoint/_src: handlers/pytree_checkpoint_handler.py, metadata/tree.py, serialization/ts_utils.py, path/),
+tensorstore's zarr, zarr3 and ocdbt drivers. `ocdbt` and `zarr` read these. An array's name is the keys of the tree joined by dots, as
+Orbax calls it; where a key has a dot itself, only _METADATA tells keys apart. Pieces are the shards of devices. Of a folder of steps
+(a CheckpointManager's) the latest is read, of its items the one that holds parameters.
+
+Policy: _METADATA is held against what is stored: an array that it lists and that is not there is an error, and so is a chunk. Where nothing
+says that chunks of the fill value were stored too, a chunk that is not there is the fill value, which is said.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from math import prod
+
+from ..._typing import TYPE_CHECKING, NamedTuple
+from ...errors import CheckpointError, CorruptError, printable
+from ...findings import Finding
+from ...limits import LIMITS
+from ...support.lazy import later
+from ...support.links import leads_out
+from ...support.name_text import collapse
+from ...support.strict_json import loads, read_bytes, read_json
+from ...tensors import Extent, StoredTensor, TensorSpec, Unread
+from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Part
+
+if TYPE_CHECKING:
+    from .. import _pieces
+    from . import ocdbt, zarr
+    from .ocdbt import Value
+else:
+    later(globals(), _pieces=".._pieces", ocdbt=".ocdbt", zarr=".zarr")
+
+NAME = "orbax"
+TITLE = "Orbax (zarr, zarr 3, OCDBT)"
+SUFFIXES: tuple[str, ...] = ()
+DEFAULT_FILE = "checkpoint"
+WRITABLE = True
+TIES = False
+SINGLE = False
+STRINGS = False
+
+RULE = "pieces"
+_TREE, _ABOUT, _MANIFEST = "_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt"
+_ITEMS = ("params", "default", "model", "state", "items", "model_params", "train_state")  # what an item with parameters is called
+_UNFINISHED = ".orbax-checkpoint-tmp"
+_AGAIN = "copy the folder again: every file of it belongs to the checkpoint"
+_STATE = ("opt_state", "optimizer", "optimizer_state", "opt")
+
+
+def sniff(head: bytes, tail: bytes, path: str) -> bool:
+    """The _METADATA of a tree, or the manifest of a store beside one."""
+    base = os.path.basename(path)
+    if base == _TREE:
+        return b"tree_metadata" in head
+    return base == _MANIFEST and head.startswith(b"\x0c\xdb\x3a\x2a")
+
+
+def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
+    """The _METADATA of a folder; of one of items that with parameters; of one of steps the latest."""
+    if _TREE in names or _MANIFEST in names:
+        return [(4, os.path.join(directory, _TREE if _TREE in names else _MANIFEST))]
+    if any(n.endswith((".safetensors", ".bin", ".pt", ".index")) for n in names):
+        return []
+    steps = [n for n in names if _step(n) is not None]
+    for n in [i for i in _ITEMS if i in names] or sorted(steps, key=lambda s: _step(s) or 0, reverse=True):
+        inner = os.path.join(directory, n)
+        if os.path.isdir(inner) and not os.path.islink(inner) and (found := find(inner, os.listdir(inner))):
+            return found
+    return []
+
+
+def _step(name: str) -> int | None:
+    """The step that a folder is of: "1000", "step_1000", "checkpoint_5"; None of another folder."""
+    digits = name.rpartition("_")[2]
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 13 else None
+
+
+def prefix(path: str) -> str | None:
+    """A folder is named by itself."""
+    return None
+
+
+class Listed(NamedTuple):
+    """A leaf of the tree: its keys, and what it was ("jax.Array", "scalar", "None")."""
+
+    keys: tuple[str, ...]
+    kind: str
+
+
+def open(path: str) -> Checkpoint:
+    """Read the tree and the arrays' metadata. Raises CorruptError, NotFoundError, UnsafeError, UnsupportedError, LimitError."""
+    folder = os.path.dirname(path)
+    tree = os.path.join(folder, _TREE)
+    stated = read_json(tree) if os.path.isfile(tree) else None
+    leaves = _leaves(stated, tree) if stated is not None else {}
+    always = isinstance(stated, Mapping) and stated.get("store_array_data_equal_to_fill_value") is True
+    reader = _Reader(folder, always)
+    for leaf in leaves.values():
+        if leaf.kind not in ("None", "Dict", "List", "Tuple", "NamedTuple", "") and leaf.keys:
+            reader.listed(".".join(leaf.keys))
+    reader.others()
+    where, files = tree if stated is not None else path, [path, *sorted(reader.used)]
+    made = Checkpoint(where, NAME, reader.tensors, files=files, findings=reader.findings())
+    made.unread = reader.unread
+    made.beside = frozenset(n for n in reader.tensors if n.split(".")[0] in _STATE or (reader.tensors[n].spec.shape == () and "." not in n))
+    made.whole_folder = True
+    return made
+
+
+def _leaves(stated: object, path: str) -> dict[str, Listed]:
+    """The leaves of the tree by their names, in its order. CorruptError for what is no tree."""
+    listed = stated.get("tree_metadata") if isinstance(stated, Mapping) else None
+    if not isinstance(listed, Mapping):
+        raise CorruptError("has no tree_metadata", path=path)
+    LIMITS.check("tensors", len(listed), "the number of leaves", path)
+    out: dict[str, Listed] = {}
+    for name, about in listed.items():
+        keys = about.get("key_metadata") if isinstance(about, Mapping) else None
+        value = about.get("value_metadata") if isinstance(about, Mapping) else None
+        if not isinstance(keys, list) or not all(isinstance(k, Mapping) and isinstance(k.get("key"), (str, int)) for k in keys):
+            raise CorruptError(f"does not say the keys of {printable(name, 80)}", path=path)
+        kind = value.get("value_type", "") if isinstance(value, Mapping) else ""
+        out[name] = Listed(tuple(str(k["key"]) for k in keys), kind if isinstance(kind, str) else "")
+    return out
+
+
+def layout(
+    tensors: Sequence[tuple[str, TensorSpec]],
+    *,
+    filename: str,
+    ties: Mapping[str, str] = {},
+    inside: Inside = NOTHING,
+    max_shard_size: int | None = None,
+) -> FileLayout:
+    """An array a folder, not packed, and the tree (`write`)."""
+    from .write import layout
+
+    return layout(NAME, tensors, ties=ties, inside=inside)
+
+
+def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:
+    """Nothing here depends on the weights."""
+    return ()
+
+
+class _Reader:
+    """Takes in arrays by their names, from folders or from a store."""
+
+    def __init__(self, folder: str, always: bool) -> None:
+        self.folder, self._always = folder, always
+        self.tensors: dict[str, StoredTensor] = {}
+        self.unread: dict[str, Unread] = {}
+        self.used: dict[str, int] = {}
+        self._lacking: list[str] = []
+        self._holes: list[tuple[str, int, bool]] = []
+        self._wrong: list[Finding] = []
+        self._store: dict[str, dict[str, Value]] | None = None  # array -> what it has in the store: metadata, chunks
+        if os.path.isfile(os.path.join(folder, _MANIFEST)):
+            store = ocdbt.Store(folder)
+            self._store = {}
+            for key, value in store.values().items():
+                array, sep, rest = _cut(key)
+                if sep:
+                    self._store.setdefault(array, {})[rest] = value
+            self.used |= store.used
+
+    def listed(self, name: str) -> None:
+        """An array that the tree lists."""
+        if not self._take(name):
+            self._lacking.append(name)
+            self.unread[name] = Unread("an array that is not there", "", None, _AGAIN)
+
+    def others(self) -> None:
+        """Arrays that are there though no tree lists them."""
+        names = sorted(self._store) if self._store is not None else self._folders()
+        for name in names:
+            if name not in self.tensors and name not in self.unread:
+                self._take(name)
+
+    def _folders(self) -> list[str]:
+        try:
+            entries = sorted(e.name for e in os.scandir(self.folder) if e.is_dir(follow_symlinks=False))
+        except OSError:
+            return []
+        return [n for n in entries if any(os.path.isfile(os.path.join(self.folder, n, m)) for m in (".zarray", "zarr.json"))]
+
+    def _take(self, name: str) -> bool:
+        found = self._in_store(name) if self._store is not None else self._in_folder(name)
+        if found is None:
+            return False
+        raw, values, path = found
+        form = zarr.form_of(raw, name, path)
+        what = printable(name, 100)
+        grid = form.grid()
+        LIMITS.check("slices", prod(grid), f"the number of chunks of {what}", path)
+        there = {at: values[k] for at in product(*map(range, grid)) if (k := form.key(at)) in values}
+        missing = prod(grid) - len(there)
+        if missing:
+            self._holes.append((name, missing, self._always))
+        if missing and self._always:
+            self.unread[name] = Unread("an array whose chunks are not all there", form.spec.dtype, form.spec.shape, _AGAIN)
+            return True
+        self._bounded(form.spec, there, what, path)
+        boxes = zarr.whole_boxes(form, there, what, path) if not missing else None
+        if boxes is None:
+            self.tensors[name] = StoredTensor(name, form.spec, read=zarr.unpacked(form, there, what, path))
+        else:
+            self.tensors[name] = _pieces.joined(name, form.spec, boxes)
+        LIMITS.check("tensors", len(self.tensors), "the number of tensors", self.folder)
+        return True
+
+    def _bounded(self, spec: TensorSpec, there: Mapping[tuple[int, ...], Value], what: str, path: str) -> None:
+        """Hold that packed chunks do not swell beyond the limit."""
+        stored = sum(v.length if isinstance(v, Extent) else len(v) for v in there.values())
+        if spec.nbytes > 1 << 20 and there:
+            ratio = f"{what} is {spec.nbytes:,} bytes made of {stored:,}: the ratio"
+            LIMITS.check("unpack_ratio", spec.nbytes // max(stored, 1), ratio, path)
+
+    def _in_store(self, name: str) -> tuple[object, Mapping[str, Value], str] | None:
+        assert self._store is not None
+        held = self._store.get(name)
+        where = os.path.join(self.folder, _MANIFEST)
+        if held is None:
+            return None
+        about = held.get(".zarray", held.get("zarr.json"))
+        if about is None:
+            return None
+        raw = about if isinstance(about, bytes) else zarr._read(about)
+        return loads(raw, what=f"the metadata of {printable(name, 80)}", path=where), held, where
+
+    def _in_folder(self, name: str) -> tuple[object, Mapping[str, Value], str] | None:
+        folder = os.path.join(self.folder, name)
+        if not name or "/" in name or "\0" in name or name in (".", "..") or leads_out(folder, self.folder) is not None:
+            return None
+        about = next((p for m in (".zarray", "zarr.json") if os.path.isfile(p := os.path.join(folder, m))), None)
+        if about is None:
+            return None
+        values: dict[str, Value] = {}
+        for key, path, size in _files(folder, "", 0):
+            if path != about:
+                values[key] = Extent(path, 0, size)
+                self.used[path] = size
+        self.used[about] = os.stat(about).st_size
+        return loads(read_bytes(about), what="the file", path=about), values, about
+
+    def findings(self) -> list[Finding]:
+        """What is wrong with arrays and chunks."""
+        out = []
+        if self._lacking:
+            n = len(self._lacking)
+            said = f"the tree lists {n:,} array{'s' * (n > 1)} that {'are' if n > 1 else 'is'} not there: {collapse(self._lacking)}"
+            out.append(Finding("error", RULE, printable(self._lacking[0], 100), said, _AGAIN))
+        for name, count, always in self._holes[:20]:
+            shown = printable(name, 100)
+            if always:
+                text = f"{count:,} chunk{'s' * (count > 1)} of {shown} {'are' if count > 1 else 'is'} not there"
+                out.append(Finding("error", RULE, shown, text, _AGAIN))
+            else:
+                text = f"{count:,} chunks of {shown} were not stored: their elements are the fill value"
+                out.append(Finding("warning", RULE, shown, text, "as they are where they were zero; else the folder is not whole"))
+        return out
+
+
+def _cut(key: str) -> tuple[str, str, str]:
+    """(array, "/", key within it) of a store's key."""
+    return key.partition("/")
+
+
+def _files(folder: str, before: str, depth: int) -> Iterator[tuple[str, str, int]]:
+    """(key, path, size) of the plain files of an array's folder."""
+    if depth > LIMITS.rank:
+        return
+    try:
+        entries = sorted(os.scandir(folder), key=lambda e: e.name)
+    except OSError as e:
+        raise CheckpointError(f"cannot be read: {e.strerror}", path=folder) from None
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _files(entry.path, f"{before}{entry.name}/", depth + 1)
+        elif entry.is_file(follow_symlinks=False):
+            yield f"{before}{entry.name}", entry.path, entry.stat(follow_symlinks=False).st_size
+
+
