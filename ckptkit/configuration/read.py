@@ -211,7 +211,6 @@ def form_of(config: RawConfig, arch: Architecture, dialect: Dialect) -> Dialect:
 def size_names(arch: Architecture) -> set[str]:
     """The canonical values that are sizes: positive whole numbers."""
     axes = {a for p in arch.params.values() for a in p.layout.axes}
-    axes |= {a for sides in arch.relations for side in sides for a in side} - arch.fixed.keys()
     axes |= {a for d in arch.dialects.values() for t in d.besides.derived.values() for a in parse(t.layout).axes}
     return axes | {count_name(p) for p in arch.counted} | set(arch.heads) | set(arch.config_counts)
 

@@ -168,9 +168,7 @@ def require(framework: str) -> None:
         import_module(extra)
         import_module(module)
     except ImportError as e:
-        raise UnsupportedError(
-            f"{extra} is not installed, and a {framework} model needs it ({e})", hint=with_extra(extra)
-        ) from None
+        raise UnsupportedError(f"{extra} is not installed, and a {framework} model needs it ({e})", hint=with_extra(extra)) from None
 
 
 def refuse_errors(subject: Subject, init_missing: bool = False) -> None:

@@ -14,6 +14,7 @@ from ..errors import UndecidedError
 from ..schema.traits import Head, head
 from . import blocks, experts, heads, masks, mixers
 from .convolution import convolved
+from .indexer import indexed
 from .rotary import table
 from .spec import Spec
 
@@ -128,7 +129,7 @@ ROLES: dict[str, Callable[..., Any]] = {
     "relative": relative,
     "moe": experts.moe,
     "state": mixers.state,
-    "indexed": blocks.indexed,
+    "indexed": indexed,
     "angles": angles,
     "distances": distances,
     "conv": convolved,
