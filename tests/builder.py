@@ -139,6 +139,10 @@ def values_of(arch: Architecture, sizes: dict[str, int], counts: dict[str, int])
         values |= {f"{kind}_layer_period": first + 1, f"{kind}_layer_offset": first}
     values |= dict.fromkeys(arch.switches, False)
     values |= {c: v for d in arch.dialects.values() for c, v in d.config.needs.items()}  # what every naming of it computes
+    for d in arch.dialects.values():  # what a form without room for anything else takes for granted
+        if d.config.whole is not None:
+            usual = {c: v for c, v in d.config.implied.items() if not str(v).startswith("=") and v is not None and c not in arch.switches}
+            values |= {"max_positions": 64, **usual}
     for axis, keys in BY_LAYER.items():
         values |= dict.fromkeys(keys, sizes[f"{axis}@layer"]) if f"{axis}@layer" in sizes else {}
     if "mamba@layer" in arch.kinds:

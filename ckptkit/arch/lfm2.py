@@ -82,6 +82,7 @@ HF = hf(
     defaults={"norm_eps": 1e-5, "kv_heads": 8, "tied": True, "rope_theta": 1e6, "conv_bias": False, "kernel": 3},
 )  # fmt: skip
 
+
 def keys_by_layer(values: Values) -> list[int] | None:
     """The heads of keys in each layer: none where it has no attention."""
     kinds, heads = of_types("layer_types", "full_attention")(values), values.get("kv_heads")
