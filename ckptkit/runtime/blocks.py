@@ -310,10 +310,9 @@ def block(
         x = x + node.drop(node.gau(x, mask, turned))
         return bare(ops, spec, None, x)
     steps: list[tuple[Any, Callable[[Any], Any]]] = []
-    attends = node.has("attention") and node.attention.has("output")
     if node.has("state"):
         steps.append((node.attention if node.has("attention") else node.state, lambda h: node.state(h, padding)))
-    elif attends:
+    elif node.has("attention"):
         steps.append((node.attention, lambda h: node.attention(h, h, mask, bias, relative, turned)))
     if node.has("cross_attention"):
         steps.append((node.cross_attention, lambda h: node.cross_attention(h, memory, memory_mask)))
