@@ -34,7 +34,8 @@ MODULES = {**WORDS, **low_rank(), **FFN, **last()}
 KEYS = {**LOW_RANK_KEYS, **DEEPSEEK, **flags("attention_bias", "rope_interleave")}
 DEFAULTS = {"activation": "silu", "norm_eps": 1e-6, "attention_bias": False, "experts_per_token": 8, "normalise_experts": True}
 USUAL: dict[str, object] = {  # widths that others say, training, what published configurations name and the library does in one way
-    **dict.fromkeys(("head_dim", "num_key_value_heads", "qk_head_dim", "num_nextn_predict_layers", "ep_size", "aux_loss_alpha", "seq_aux"), ...),
+    **dict.fromkeys(("head_dim", "num_key_value_heads", "qk_head_dim", "num_nextn_predict_layers"), ...),
+    **dict.fromkeys(("ep_size", "aux_loss_alpha", "seq_aux"), ...),
     "scoring_func": "sigmoid", "moe_layer_freq": 1,
 }  # fmt: skip
 HF = hf(
