@@ -113,6 +113,13 @@ def cases(quick: bool) -> list[Case]:
                 program="import h5py",
             )
         )
+    n = 1 if quick else 8
+    packed = Case(
+        f"Llama of {n} layers: Q4_K → float16", "packed", f"gguf-q4k-{n}", f"gguf-float16-{n}", 3.0,
+        (*HF, "--dequantize", "--dtype", "float16"), ("gguf_py",),
+    )  # fmt: skip
+    words = Case("inspect GGUF with 256,000 words", "packed", "gguf-vocab-256000", "", 12, (), ("list_gguf",), 0, "inspect")
+    out += [packed, words]
     b = sizes[-1]
     st = f"bert-{b}-safetensors"
     out += [

@@ -330,6 +330,10 @@ def ensure(root: Path, name: str) -> Path:
         make_small(made, rest)
     elif kind == "variables":
         make_variables(made, rest)
+    elif kind == "gguf":
+        from gguf_data import make_gguf
+
+        make_gguf(made, rest)
     elif kind == "sparse":
         make_sparse(made, int(rest))
     else:

@@ -235,6 +235,27 @@ def equal(one: str, two: str) -> None:
     print(all(torch.equal(a[name], b[name]) for name in a))
 
 
+def gguf_py(source: str, target: str) -> None:
+    """gguf-py's own decoding of each tensor, to float16, in transformers' container."""
+    import numpy as np
+    from gguf import GGUFReader, dequantize
+    from safetensors.numpy import save_file
+
+    read = GGUFReader(_first(source, "*.gguf")[0])
+    os.mkdir(target)
+    save_file(
+        {t.name: dequantize(t.data, t.tensor_type).astype(np.float16) for t in read.tensors}, os.path.join(target, "model.safetensors")
+    )
+
+
+def list_gguf(source: str) -> None:
+    """gguf-py's reader, tensors and keys."""
+    from gguf import GGUFReader
+
+    read = GGUFReader(_first(source, "*.gguf")[0])
+    print(len(read.tensors), len(read.fields))
+
+
 def baseline() -> None:
     """The interpreter with what a conversion imports, and nothing else: what a peak of memory is counted above."""
     import ml_dtypes  # noqa: F401

@@ -27,6 +27,7 @@ def sizes_of(
     """Random axis sizes that satisfy the architecture's relations, and counts of its placeholders."""
     axes = {a for p in arch.params.values() for a in p.layout.axes}
     axes |= {a for d in arch.dialects.values() for r in arch.table(d.name).rows if r.role == "derived" for a in r.layout.axes}
+    axes |= {a for sides in arch.relations for side in sides for a in side}
     sizes = {a: rng.randint(2, 9) for a in sorted(axes)}
     if "heads" in sizes:
         sizes["heads"] = rng.choice([1, 2, 3, 4])
@@ -34,6 +35,10 @@ def sizes_of(
     for name in ("vocab", "positions"):
         if name in sizes:
             sizes[name] = rng.randint(11, 40)
+    counts = {count_name(p): layers if layers is not None and p.endswith("layer") else rng.choice([1, 2, 3]) for p in arch.counted}
+    for c, said in {c: v for d in arch.dialects.values() for c, v in d.config.defaults.items() if c in counts}.items():
+        if isinstance(said, str) and said.endswith(" - 1"):  # a count that a configuration says by a size that is one more
+            sizes[said[1:-4]] = counts[c] + 1
     for _ in range(len(arch.relations) + 1):
         for left, right in arch.relations:
             if len(left) == 1:
@@ -43,7 +48,6 @@ def sizes_of(
     sizes |= {axis: n for d in arch.dialects.values() for axis, (n, _) in d.limits.items()}
     for _param, dim, size in arch.signature:
         sizes[arch.params[_param].layout.axes[dim]] = size
-    counts = {count_name(p): layers if layers is not None and p.endswith("layer") else rng.choice([1, 2, 3]) for p in arch.counted}
     sizes |= {c: n for c, n in counts.items() if c in sizes}
     return sizes, counts
 
@@ -63,6 +67,8 @@ def names_and_shapes(
     heads = {arch.params[p].group for r in table.rows if r.role == "param" and not r.prefixed for p in r.parts} & groups
     prefix = "" if "" in dialect.prefixes and not heads and not dialect.prefixed else dialect.prefixes[0]
     lacks = {p for p, k in dialect.lacks.items() if k.holds(sizes)} | skip
+    said = {**dialect.config.defaults, **values_of(arch, sizes, counts)}
+    kinds = {switch: read(said) for switch, read in arch.kinds.items()}
     for row, at in walk(table.rows, counts):
         if row.role != "param":
             continue
@@ -71,11 +77,9 @@ def names_and_shapes(
             continue
         if any(p in lacks for p in row.parts):
             continue
-        kind, _, holder = infos[0].switch.partition("@")
-        if holder:  # layers are of two kinds
-            if of_the_kind(arch, at[holder], counts) is kind.startswith("not "):
-                continue
-        elif all(i.optional and not i.switch.startswith("not ") for i in infos):  # every other switch stands off
+        if not all(stands(arch, word, at, kinds, counts) for word in infos[0].words):
+            continue
+        if all(i.optional and not i.words for i in infos):
             continue
         out[table.stored_name(row, at, prefix, counts)] = (row.parts, stored_shape(row.layout, [i.layout for i in infos], known))
     if dialect.files.spelling is not None:
@@ -83,6 +87,17 @@ def names_and_shapes(
         spelled = dialect.files.spelling.stored(list(out), chosen[0].name if chosen else "")
         return {spelled[n]: what for n, what in out.items()}
     return out
+
+
+def stands(arch: Architecture, word: str, at: dict[str, int], kinds: dict[str, object], counts: dict[str, int]) -> bool:
+    """Whether a switch is as a word says: of a kind of layers as the configuration says it, or else from the first of them on; any other
+    is off."""
+    switch, off = word.removeprefix("not "), word.startswith("not ")
+    if "@" not in switch:
+        return off
+    layer, said = at[switch.partition("@")[2]], kinds.get(switch)
+    on = of_the_kind(arch, layer, counts) if said is None else layer < len(said) and bool(said[layer])  # type: ignore[arg-type,index]
+    return on is not off
 
 
 def first_of_a_kind(counts: dict[str, int]) -> int:
@@ -101,6 +116,12 @@ def of_the_kind(arch: Architecture, layer: int, counts: dict[str, int]) -> bool:
     return layer >= first and not (in_periods(arch) and (layer - first) % (first + 1))
 
 
+BY_LAYER = {  # axis of a size in each layer -> the values that say it
+    "intermediate": ("intermediate",), "head_width": ("head_dim", "global_head_dim"), "key_groups": ("kv_heads",),
+    "ffn_width": ("intermediate",),
+}  # fmt: skip
+
+
 def values_of(arch: Architecture, sizes: dict[str, int], counts: dict[str, int]) -> dict[str, object]:
     """Canonical configuration values for these sizes."""
     values: dict[str, object] = {**sizes, **counts, "activation": "gelu_tanh", "norm_eps": 1e-12, "dropout": 0.1, "attention_dropout": 0.1}
@@ -113,7 +134,17 @@ def values_of(arch: Architecture, sizes: dict[str, int], counts: dict[str, int])
         values |= {f"{kind}_layer_period": first + 1, f"{kind}_layer_offset": first}
     values |= dict.fromkeys(arch.switches, False)
     values |= {c: v for d in arch.dialects.values() for c, v in d.config.needs.items()}  # what every naming of it computes
-    values |= dict.fromkeys(optional_axes(arch), 0)  # names_and_shapes leaves the optional modules out
+    for d in arch.dialects.values():  # what a form without room for anything else takes for granted
+        if d.config.whole is not None:
+            usual = {c: v for c, v in d.config.implied.items() if not str(v).startswith("=") and v is not None and c not in arch.switches}
+            values |= {"max_positions": 64, **usual}
+    for axis, keys in BY_LAYER.items():
+        values |= dict.fromkeys(keys, sizes[f"{axis}@layer"]) if f"{axis}@layer" in sizes else {}
+    if "mamba@layer" in arch.kinds:
+        values["layer_types"] = [("linear_attention", "moe", "full_attention", "mlp")[i % 4] for i in range(n)]
+    if "has_shared" in arch.switches:
+        values["shared_experts"] = 0
+    values |= dict.fromkeys(optional_axes(arch) - counts.keys(), 0)  # names_and_shapes leaves the optional modules out
     for c in arch.config_counts:
         values[c] = max(counts.values(), default=1) * 2
     return values

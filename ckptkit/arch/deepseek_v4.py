@@ -43,7 +43,7 @@ ATTENTION = {
     A + "key_value": linear("head_dim", "hidden", bias=False),
     A + "key_value_norm": norm("head_dim", bias=False),
     A + "sinks": param("heads"),
-    A + "output_a": linear("output_groups output_rank", "group_width", bias=False),
+    A + "output_a": linear("output_groups output_rank", "group_heads head_dim", bias=False),
     A + "output_b": linear("hidden", "output_groups output_rank", bias=False),
 }
 
@@ -237,7 +237,7 @@ ARCHITECTURE = decoder(
     heads=("heads",),
     required=(),
     fixed={"series": 2, "scales": 3},
-    relations=("streams = streams_in", "output_groups group_width = heads head_dim"),
+    relations=("streams = streams_in", "heads = output_groups group_heads"),
     kinds={"sparse@layer": compressed(RATIOS[4]), "heavy@layer": compressed(RATIOS[128]), "hash@layer": by_table},
     variants={"deepseek-v4-flash": size(43, 4096, 64, 256), "deepseek-v4-pro": {"layers": 61, "hidden": 7168, "heads": 128}},
 )  # fmt: skip

@@ -41,10 +41,11 @@ def sparse(values: Values) -> Sequence[bool] | None:
     return [start <= i <= end and (i + 1) % step == 0 for i in range(n)]
 
 
+SHARED = shared("shared_intermediate", bias="use_bias", switch="has_shared")
 MODULES = {
     **WORDS,
     **attention(bias="use_bias", out_bias="use_bias"),
-    **dense_or_experts(gated(bias="use_bias"), {**experts(correction="1 experts"), **shared("shared_intermediate", bias="use_bias")}),
+    **dense_or_experts(gated(bias="use_bias"), {**experts(correction="1 experts"), **SHARED}),
     **last(head_bias="use_bias"),
 }
 HF = hf(
@@ -55,7 +56,7 @@ HF = hf(
     },
     defaults={
         "activation": "silu", "norm_eps": 1e-5, "kv_heads": 4, "tied": True, "rope_theta": 500000.0, "use_bias": False,
-        "experts_per_token": 6,
+        "experts_per_token": 6, "has_shared": "=any shared_experts",
     },
 )  # fmt: skip
 

@@ -12,7 +12,7 @@ from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch._libraries.gguf import FFN, OUTPUT, B, Window, gguf
 from ckptkit.arch.gpt_bigcode import GROUPS, grouped
 from ckptkit.arch.gpt_neox import size
-from ckptkit.schema import Dialect, norm, when
+from ckptkit.schema import Dialect, Key, norm, when
 
 MODULES = {
     **WORDS,
@@ -55,9 +55,12 @@ HF = hf(
     rows=fused(G + "self_attention.query_key_value", GROUPS),
     sizes={OWN.get(k, k): v for k, v in SIZES.items()},
     without=("head_dim",),
-    keys={**flags("bias", "parallel_attn", "alibi", "new_decoder_architecture", "multi_query"), "ffn_hidden_size": may("intermediate")},
+    keys={**flags("bias", "parallel_attn", "alibi", "new_decoder_architecture", "multi_query"), "ffn_hidden_size": may("intermediate"),
+        "num_ln_in_parallel_attn": Key("two_norms", words={2: True, 1: False}, required=False),
+    },
     defaults={
         "activation": "gelu",
+        "two_norms": "=new_decoder_architecture",
         "norm_eps": 1e-5,
         "intermediate": "=4 hidden",
         "tied": True,
@@ -90,7 +93,9 @@ ARCHITECTURE = decoder(
     "falcon",
     "Falcon",
     MODULES,
-    HF, ONE, TWO,
+    HF,
+    ONE,
+    TWO,
     names=("RefinedWeb", "RefinedWebModel"),
     required=PLAIN,
     relations=("heads = kv_heads per_group", "hidden = heads head_dim"),

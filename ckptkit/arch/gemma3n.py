@@ -156,7 +156,7 @@ ARCHITECTURE = decoder(
     MODULES,
     HF,
     names=("gemma3n_text",),
-    relations=("inputs = inputs_to", "inputs = inputs_from", "hidden = hidden_to"),
+    relations=("inputs_to = inputs", "inputs_from = inputs", "hidden_to = hidden"),
     kinds={"keyed@layer": has_keys},
     idle=("keyed@layer",),
     variants={"gemma-3n-e2b": size(30, 2048), "gemma-3n-e4b": size(35, 2048)},

@@ -40,6 +40,7 @@ HF = hf(
         "max_position_embeddings": "positions",
     },
     without=("kv_heads", "rope_theta", "max_positions"),
+    unread={"head_dim": "head_dim"},
     defaults={"activation": "gelu_tanh", "norm_eps": 1e-5, "intermediate": "=4 hidden", "tied": True, "window": 256},
     besides=masks(A),
 )

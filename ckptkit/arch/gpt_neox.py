@@ -17,7 +17,7 @@ MODULES: dict[str, Module] = {
     **last(bias=True),
 }
 HF = hf(
-    "gpt_neox", "GPTNeoX", MODULES, prefixes=("gpt_neox.", ""), eps="layer_norm_eps",
+    "gpt_neox", "GPTNeoX", MODULES, prefixes=("gpt_neox.", ""), eps="layer_norm_eps", unread={"head_dim": "head_dim"},
     names={
         "embeddings.word": "~embed_in", D + "attention.output": H + "attention.dense", D + "ffn.intermediate": H + "mlp.dense_h_to_4h",
         D + "ffn.output": H + "mlp.dense_4h_to_h", "decoder.norm": "~final_layer_norm", "lm_head": "embed_out",

@@ -17,7 +17,7 @@ MODULES = {
     **ATTENTION,
     D + "ffn.norm": norm("hidden", bias=False),
     **experts("intermediate"),
-    **shared("shared_intermediate"),
+    **shared("intermediate"),
     **last(),
 }
 HF = hf(

@@ -154,7 +154,7 @@ ARCHITECTURE = decoder(
     in_memory(HF, MODULES, rows={**stacked(), **CONVOLVED}, names=MEMORY),
     heads=("heads",),
     required=(),
-    relations=("linear_rank = linear_dim", "shared_intermediate = shared_experts moe_intermediate"),
+    relations=("linear_rank = linear_dim",),
     kinds={"attention@layer": attends, "moe@layer": has_experts},
     variants={"kimi-linear-48b-a3b": size(27, 2304, 32, 256)},
 )  # fmt: skip

@@ -56,6 +56,7 @@ HF = hf(
 KEYS = {k: v for k, v in HF.config.keys.items() if k != "intermediate_size"}  # adjusted by block_auto_adjust_ff_dim: the tensors say it
 HF = HF._replace(config=HF.config._replace(keys=KEYS))
 
+
 def keys_by_layer(values: Values) -> list[int] | None:
     """The heads of keys in each layer: none where it has no attention."""
     kinds, heads = of_types("layer_types", "full_attention")(values), values.get("kv_heads")

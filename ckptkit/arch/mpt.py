@@ -59,9 +59,8 @@ HF = hf(
     },
     without=("kv_heads", "rope_theta", "head_dim"),
     implied={"activation": "gelu"},
-    defaults={"norm_eps": 1e-5, "tied": True},
+    defaults={"norm_eps": 1e-5, "tied": True, "intermediate": "=4 hidden"},
 )
-
 
 
 def scores_as_usual(values: Values) -> Iterator[tuple[str, str]]:
@@ -84,7 +83,8 @@ ARCHITECTURE = decoder(
     "mpt",
     "MPT",
     MODULES,
-    HF, GGUF,
+    HF,
+    GGUF,
     heads=("heads",),
     required=PLAIN,
     relations=("hidden = heads head_dim",),

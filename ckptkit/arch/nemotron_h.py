@@ -103,6 +103,7 @@ PREDICTION = dict.fromkeys(
     ),
     "of multi-token prediction: transformers leaves it out",
 )
+NOT_HERE = ("first_k_dense_replace", "mlp_layer_types", "topk_method", "n_shared_experts")  # keys of DeepSeek's that its code does not read
 OLDER = {  # what earlier configurations call them
     "n_groups": "mamba_n_groups", "expand": "mamba_expand", "time_step_min": "mamba_dt_min", "time_step_max": "mamba_dt_max",
     "time_step_floor": "mamba_dt_init_floor",
@@ -112,7 +113,7 @@ HF = hf(
     act="mlp_hidden_act", eps="layer_norm_epsilon", besides=Besides(strays=PREDICTION),
     keys={
         "layers_block_type | layer_types | hybrid_override_pattern": may("layer_types"),
-        **{k: v for k, v in DEEPSEEK.items() if k not in ("first_k_dense_replace", "mlp_layer_types", "topk_method")},
+        **{k: v for k, v in DEEPSEEK.items() if k not in NOT_HERE},
         **flags("use_bias", "mlp_bias", "mamba_hidden_act", "moe_latent_size"),
         **{f"{k} | {v}": may(k) for k, v in OLDER.items()},
         "use_conv_bias | mamba_conv_bias": may("use_conv_bias"), "moe_shared_expert_intermediate_size": may("shared_intermediate"),

@@ -20,6 +20,7 @@ MODULES = {
 }
 HF = hf(
     "persimmon", "Persimmon", MODULES, eps="layer_norm_eps", keys=flags("qk_layernorm"), without=("kv_heads",),
+    unread={"head_dim": "head_dim"},
     names={
         D + "attention.output": H + "self_attn.dense", D + "attention.query_norm": H + "self_attn.q_layernorm",
         D + "attention.key_norm": H + "self_attn.k_layernorm", D + "ffn.intermediate": H + "mlp.dense_h_to_4h",

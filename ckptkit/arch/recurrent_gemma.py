@@ -74,7 +74,7 @@ HF = hf(
         "attention_window_size | sliding_window": may("window"),
         "logits_soft_cap": may("logit_cap"),
     },
-    without=("head_dim",),  # always the width over the heads
+    unread={"head_dim": "head_dim"},
     defaults={
         "activation": "gelu_tanh",
         "norm_eps": 1e-6,
@@ -88,7 +88,6 @@ HF = hf(
         "recurrent": "=hidden",
     },
     usual={
-        "head_dim": ...,
         "w_init_variance_scale": ...,
         "final_w_init_variance_scale": ...,
         "embeddings_scale_by_sqrt_dim": True,

@@ -22,12 +22,12 @@ MODULES = {
     **last(bias=True),
 }
 HF = hf(
-    "stablelm", "StableLm", MODULES, eps="layer_norm_eps",
+    "stablelm", "StableLm", MODULES, eps="layer_norm_eps", unread={"head_dim": "head_dim"},
     names={Q: H + "self_attn.q_layernorm.norms.{query_head}", K: H + "self_attn.k_layernorm.norms.{key_head}"},
     keys=flags("use_qkv_bias", "qk_layernorm", "use_parallel_residual"),
     defaults={
         "activation": "silu", "norm_eps": 1e-5, "rope_part": 0.25, "use_qkv_bias": False, "qk_layernorm": False,
-        "use_parallel_residual": False,
+        "use_parallel_residual": False, "query_heads": "=heads", "key_heads": "=kv_heads",
     },
 )  # fmt: skip
 

@@ -23,6 +23,7 @@ from ..support.links import leads_out
 from ..support.strict_json import read_bytes, read_json
 from .find import of_own_stem, of_released_name
 from .other_words import in_berts_words
+from .resolve import refers, resolved
 
 LABELS = ("model_type", "architectures", "transformers_version")  # keys of configurations that say whose they are
 BLOCK = "ckptkit"  # the key of our own block in a written configuration
@@ -311,7 +312,7 @@ class _Sense:
 
     def _word(self, key: str, k: Key, words: Mapping[Any, object], value: object) -> dict[str, object] | None:
         word = tuple(value) if isinstance(value, list) and all(isinstance(v, str) for v in value) else value
-        if not isinstance(word, (str, tuple)) or word not in words:
+        if not any(w == word and type(w) is type(word) for w in words):
             grave = "warning" if isinstance(word, (str, tuple)) else "error"
             message = f"{key} is {_shown(value)}, which {self.dialect.title} does not have ({', '.join(map(str, words))})"
             self.findings.append(Finding(grave, "config", key, message))
@@ -352,30 +353,6 @@ class _Sense:
         if _splits(self.arch) and isinstance(hidden, int) and isinstance(heads, int) and heads > 0 and hidden % heads:
             key, width = self.keys.get("heads", "heads"), self.keys.get("hidden", "hidden")
             self.findings.append(Finding("error", "heads", key, f"{key} is {heads}, which does not divide {width} {hidden}"))
-
-
-def refers(value: object) -> bool:
-    return isinstance(value, str) and value.startswith("=")
-
-
-def resolved(value: object, values: Mapping[str, object]) -> object:
-    """A value of a table: "=layers" is another value, "=4 hidden" a multiple of it, "=hidden / heads" a quotient, "=inputs - 1" a
-    difference, "=count layer_types" the length of a list; None where that is not known, or leaves a rest."""
-    if not isinstance(value, str) or not value.startswith("="):
-        return value
-    more, minus, less = value[1:].partition(" - ")
-    if minus:
-        whole = resolved(f"={more}", values)
-        return whole - int(less) if isinstance(whole, int) else None
-    over, _, under = value[1:].partition(" / ")
-    if not under:
-        factor, _, name = over.rpartition(" ")
-        other = values.get(name)
-        if factor == "count":
-            return len(other) if isinstance(other, (list, tuple, str)) else None
-        return int(factor) * other if factor and isinstance(other, int) else other if not factor else None
-    a, b = resolved(f"={over}", values), resolved(f"={under}", values) if not under.isdigit() else int(under)
-    return a // b if isinstance(a, int) and isinstance(b, int) and b > 0 and a % b == 0 else None
 
 
 # --- keys in objects, and their alternatives -----------------------------------------------------------------------

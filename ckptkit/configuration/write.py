@@ -10,7 +10,8 @@ from ..findings import Finding
 from ..schema import Architecture, Class, ConfigForm, Dialect, Key
 from ..schema.dialect import Whole
 from ..schema.templates import count_name, placeholders
-from .read import BLOCK, put, refers, resolved, size_names
+from .read import BLOCK, put, size_names
+from .resolve import refers, resolved
 from .without_effect import no_effect
 
 USUALLY_SAID = ("dropout", "attention_dropout", "initializer_range")  # kept where the target's form has no key for them
@@ -232,10 +233,12 @@ class _Draft:
     def refuse_unsaid(self, whole: Whole, source: Source, rest: Mapping[str, Mapping[str, object]]) -> None:
         """UnsupportedError where outputs depend on what the form cannot say; a warning of keys that nothing here explains."""
         wrong = [*self.wrong, *whole.conflicts(self.values)]
+        spoken = (k for d in self.arch.dialects.values() for k in d.config.keys.values())
+        can = {c for k in spoken for c in ((k,) if isinstance(k, str) else (k.canonical, *k.more))}
         for canonical, value in self.values.items():
             free = whole.may.get(canonical, ())
             shown = canonical in self.said or canonical in self.sizes or canonical in self.arch.switches or "@" in canonical
-            if value is None or shown:
+            if value is None or shown or canonical not in can:  # what no naming of it says is none of its values
                 continue
             if free is ... or (isinstance(free, tuple) and value in free):
                 self.unsaid |= {canonical: value} if canonical not in ("tied", "labels") else {}  # the tensors say these

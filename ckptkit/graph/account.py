@@ -252,6 +252,8 @@ def unexplained_keys(subject: Subject) -> dict[str, object]:
 
 def _is_usual(form: ConfigForm, key: str, value: object) -> bool:
     """Whether a key changes nothing: as its form has it, as any configuration has it, or since a written one has that value."""
+    if key in form.unread:
+        return True
     if key in form.usual:
         return form.usual[key] is ... or form.usual[key] == value or value is None
     if key in form.also and key not in WITHOUT_EFFECT and value is not None:

@@ -144,7 +144,7 @@ class Subject(NamedTuple):
 
     def layers_with(self, info: Param, holder: str, places: list[int]) -> list[int]:
         """Of the places of a placeholder those that have a parameter, which may be of one kind of layers."""
-        for word in (info.switch, info.within):
+        for word in info.words:
             if word.endswith(f"@{holder}"):
                 stand, on = self.kinds(word.removeprefix("not ")), not word.startswith("not ")
                 places = [i for i in places if stand.get(i) is on]

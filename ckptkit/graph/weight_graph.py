@@ -237,7 +237,7 @@ class WeightGraph:
         for row, at in r.matches.values():
             said = words.get(id(row))
             if said is None:
-                every = {w for p in row.parts if row.role == "param" for w in (params[p].switch, params[p].within)}
+                every = {w for p in row.parts if row.role == "param" for w in params[p].words}
                 said = words[id(row)] = tuple(w for w in every if "@" in w)
             for word in said:
                 switch = word.removeprefix("not ")

@@ -63,7 +63,8 @@ def recipe(starts: Starts, kind: str, suffix: str, name: str, shape: Sequence[in
 
 def _scale(text: str, shape: Sequence[int], value: Value, sizes: Mapping[str, int]) -> float:
     """A number; "in**-0.5" or "hidden**-0.5", one over the root of a width; "query", of the product of both widths; times T5's factor."""
-    widths = {"in**-0.5": shape[-1], "hidden**-0.5": sizes.get("hidden", 1), "query": sizes.get("hidden", 1) * sizes.get("head_dim", 1)}
+    width = shape[-1] if shape else 1
+    widths = {"in**-0.5": width, "hidden**-0.5": sizes.get("hidden", 1), "query": sizes.get("hidden", 1) * sizes.get("head_dim", 1)}
     if text in widths:
         return _number(value("initializer_factor"), 1.0) / sqrt(widths[text])
     return float(text) if text else _number(value("initializer_range"), 0.02)

@@ -59,14 +59,14 @@ def lacking(subject: Subject, groups: Collection[str], absent: Collection[str]) 
     stand = {name: next(iter(on)) if len(on) == 1 else subject.value(name) is True for name, on in graph.switches.items()}
 
     def wanted(info: Param) -> bool:
-        for switch in filter(None, (info.switch, info.within)):
+        for switch in info.words:
             if "@" not in switch and stand[switch.removeprefix("not ")] is switch.startswith("not "):
                 return False
         return info.module in seen or (not info.computed and (bool(info.switch) or not info.optional))
 
     def has(info: Param, at: Mapping[str, int]) -> bool:
         """Whether the place is of the kind that has it."""
-        for word in filter(None, (info.switch, info.within)):
+        for word in info.words:
             switch, _, holder = word.removeprefix("not ").partition("@")
             if holder and kinds[f"{switch}@{holder}"].get(at[holder]) is word.startswith("not "):
                 return False

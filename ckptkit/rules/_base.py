@@ -13,6 +13,7 @@ from ..findings import Finding
 
 if TYPE_CHECKING:
     from ..containers import Checkpoint
+    from ..graph.examine import Subject
 
 Check = Callable[..., Iterator[Finding]]
 READS = ("headers", "beside", "weights", "values")
@@ -77,3 +78,11 @@ def count(names: Sequence[str], word: str) -> str:
 def are(names: Sequence[str]) -> str:
     """The verb that goes with so many."""
     return "is" if len(names) == 1 else "are"
+
+
+def claimed_groups(s: Subject) -> frozenset[str]:
+    """The heads of the class that the configuration names first, where the architecture knows it."""
+    named = s.config.raw.get("architectures") if s.config is not None else None
+    if s.architecture is None or not isinstance(named, list) or not named:
+        return frozenset()
+    return next((c.groups for d in s.architecture.dialects.values() for c in d.classes if c.name == named[0]), frozenset())

@@ -138,6 +138,22 @@ def numbers(s: Subject) -> Iterator[Finding]:
 
 
 @also("config")
+def unread_keys(s: Subject) -> Iterator[Finding]:
+    """Keys that the library does not read, with another value than it takes."""
+    if s.config is None or s.values is None or s.architecture is None:
+        return
+    for key, canonical in s.architecture.dialects[s.values.form].config.unread.items():
+        said, takes = s.config.raw.get(key), s.value(canonical)
+        if said is not None and said != takes:
+            instead = f"{canonical} is {takes}" if takes is not None else "it has no such setting"
+            yield Finding(
+                "warning", "config", key,
+                f"{s.config_name} says {key} {printable(repr(said), 60)}, which {s.architecture.title}'s code does not read: {instead}",
+                f"leave {key} out",
+            )  # fmt: skip
+
+
+@also("config")
 def special_ids(s: Subject) -> Iterator[Finding]:
     """Token ids that the vocabulary does not have."""
     vocab = s.sizes().axis.get("vocab") if s.architecture is not None and s.config is not None else None

@@ -8,7 +8,7 @@ from ..findings import Finding
 from ..graph.examine import Subject
 from ..schema import count_name, placeholders
 from ..support.name_text import collapse, counted, gaps, natural, ranges
-from ._base import also, rule
+from ._base import also, claimed_groups, rule
 from .expectations import variants
 
 ORDER = 20
@@ -84,10 +84,12 @@ def layers(s: Subject) -> Iterator[Finding]:
 
 
 def _of_no_layer(s: Subject, placeholder: str) -> bool:
-    """Whether only layers of a kind have what is counted (experts), and by the configuration no layer is of it."""
+    """Whether only layers of a kind have what is counted (experts), or a switch, and by the configuration no layer is of it."""
     assert s.architecture is not None
     words = {i.switch for p, i in s.architecture.params.items() if placeholder in placeholders(p)}
     for word in words:
+        if word and "@" not in word and s.value(word.removeprefix("not ")) is word.startswith("not "):
+            continue
         kinds = s.said_kinds(word.removeprefix("not ")) if "@" in word else None
         if kinds is None or (not word.startswith("not ")) in map(bool, kinds):
             return False
@@ -107,10 +109,7 @@ def _leaves_out(s: Subject, placeholder: str) -> bool:
     groups = {i.group for p, i in s.architecture.params.items() if placeholder in placeholders(p)}
     if "core" in groups or groups & s.graph.groups:
         return False
-    named = s.config.raw.get("architectures") if s.config is not None else None
-    known = {c.name: c.groups for d in s.architecture.dialects.values() for c in d.classes}
-    claims = known.get(str(named[0]), frozenset()) if isinstance(named, list) and named else frozenset()
-    return not groups & claims
+    return not groups & claimed_groups(s)
 
 
 @also("layers")
@@ -215,5 +214,5 @@ def _stored_of_kind(s: Subject, switch: str, on: bool, places: set[int]) -> list
     return [
         n
         for n, m in r.matches.items()
-        if any(word in (params[p].switch, params[p].within) for p in m.row.parts) and dict(m.at).get(holder) in places
+        if any(word in params[p].words for p in m.row.parts) and dict(m.at).get(holder) in places
     ]

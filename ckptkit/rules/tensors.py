@@ -13,7 +13,7 @@ from ..schema import Param, expand, placeholders
 from ..schema.templates import reduce_name
 from ..support.name_text import collapse, natural
 from ..tensors import DTYPES
-from ._base import also, are, count, rule
+from ._base import also, are, claimed_groups, count, rule
 
 ORDER = 30
 
@@ -27,6 +27,7 @@ def missing(s: Subject) -> Iterator[Finding]:
     if r is None or r.learned is not None:  # of learned schemas see rules/learned.py
         return
     arch = r.architecture
+    held = graph.groups | (claimed_groups(s) & arch.free_groups)  # a head may be the embeddings and a bias that is missing
     unread = {p for params in graph.unread.values() for p in params}  # there, and not read: another rule's
     groups: dict[str, list[str]] = {}
     sizes = s.sizes().axis
@@ -35,7 +36,7 @@ def missing(s: Subject) -> Iterator[Finding]:
     stand = {name: next(iter(on)) if len(on) == 1 else s.value(name) is True for name, on in graph.switches.items()}
 
     def wanted(info: Param) -> bool:
-        for switch in filter(None, (info.switch, info.within)):
+        for switch in info.words:
             if "@" not in switch and stand[switch.removeprefix("not ")] is switch.startswith("not "):
                 return False
         return info.module in optional_seen or (not info.computed and (bool(info.switch) or not info.optional))
@@ -45,7 +46,7 @@ def missing(s: Subject) -> Iterator[Finding]:
             continue
         infos = [arch.params[p] for p in row.parts]
         info = infos[0]
-        if all(i.tied for i in infos) or info.group not in graph.groups or not wanted(info):
+        if all(i.tied for i in infos) or info.group not in held or not wanted(info):
             continue
         holders = placeholders(row.names[0])
         met = [s.layers_with(info, h, sorted(graph.indices.get(h, ()))) for h in holders]
@@ -66,13 +67,9 @@ def missing(s: Subject) -> Iterator[Finding]:
                 f"{count(names, 'tensor')} that {arch.title} needs {are(names)} not there: {collapse(names)}",
             )
         else:
-            held = [n for n, m in r.matches.items() if any(arch.params[p].group == group for p in m.row.parts)]
-            yield Finding(
-                "error",
-                "missing",
-                collapse(names, 4),
-                f"part of the {group} is missing: {collapse(names)} ({collapse(held, 3)} {are(held)} there)",
-            )
+            there = [n for n, m in r.matches.items() if any(arch.params[p].group == group for p in m.row.parts)]
+            beside = f" ({collapse(there, 3)} {are(there)} there)" if there else ""
+            yield Finding("error", "missing", collapse(names, 4), f"part of the {group} is missing: {collapse(names)}{beside}")
 
 
 @also("missing")

@@ -261,7 +261,7 @@ def arrays_of(
         if name in ties:
             continue
         if weights is None or name not in weights:
-            arrays[name] = _drawn(spec, name, shape, leaf, initializer, seed, range(shape[0]))
+            arrays[name] = _drawn(spec, name, shape, leaf, initializer, seed, range(shape[0] if shape else 1))
             new.append(name)
             continue
         array = weights.get(name)
@@ -285,7 +285,7 @@ def _drawn(
     row = math.prod(shape[1:])
     out = np.empty(len(rows) * row, np.float32)
     draw(how, name, seed, rows.start * row, out)
-    return out.reshape(len(rows), *shape[1:])
+    return out.reshape(len(rows), *shape[1:]) if shape else out.reshape(())
 
 
 def finish(

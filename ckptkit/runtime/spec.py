@@ -171,6 +171,8 @@ def make_spec(
                     continue
                 layout = arch.params[f"{template}.{suffix}" if suffix else template].layout
                 params.append((suffix, stored_shape(layout, (layout,), sizes)))
+            if not params or (params[0][0] != "weight" and any(s == "weight" for s, _ in module.params)):
+                continue
             leaves.append(Leaf(path, module.kind, tuple(params), module.group))
             owned |= {f"{path}.{s}" if s else path for s, _ in params}
     ties = {}
@@ -368,7 +370,8 @@ def spec_of_config(arch: Architecture, values: Mapping[str, object], groups: Col
     from ..configuration.read import size_names
     from ..graph.solve import solve
 
-    given = {n: v for n in size_names(arch) if isinstance(v := values.get(n), int) and not isinstance(v, bool)}
+    related = {a for sides in arch.relations for side in sides for a in side}
+    given = {n: v for n in size_names(arch) | related if isinstance(v := values.get(n), int) and not isinstance(v, bool)}
     sizes = solve(arch, {}, given).sizes
     counts = {count_name(p): given.get(count_name(p)) for p in arch.counted}
     missing = [n for n, v in counts.items() if v is None]

@@ -89,7 +89,7 @@ class Architecture:
                     module.tied.get(suffix),
                     module.optional or suffix in module.switches,
                     module.switches.get(suffix, module.switch),
-                    module.switch if suffix in module.switches else "",
+                    _within(module, suffix),
                     module.computed,
                     module.whole,
                 )
@@ -170,6 +170,13 @@ class Architecture:
 
     def __repr__(self) -> str:
         return f"<Architecture {self.name}>"
+
+
+def _within(module: Module, suffix: str) -> tuple[str, ...]:
+    """The switches that a parameter hangs on besides its own."""
+    weight = module.switches.get("weight", "")
+    beside = (module.switch if suffix in module.switches else "", weight if suffix != "weight" else "")
+    return tuple(dict.fromkeys(w for w in beside if w and w != module.switches.get(suffix, module.switch)))
 
 
 def _relation(text: str) -> tuple[Axes, Axes]:

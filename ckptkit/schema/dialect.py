@@ -159,12 +159,13 @@ class ConfigForm(NamedTuple):
     read, the first that is there counts, and what is written is spelled as the source was, else as the first. `marks` are keys with a
     fixed value that say which form this is, written always; `implied` canonical values that the form takes for granted and cannot say;
     `defaults` canonical values where a key is absent (in both, "=layers" is the value of another, "=4 hidden" a multiple of it, "=hidden
-    / heads" a quotient without a rest, "=inputs - 1" a difference, "=count layer_types" the length of a list); `follows` canonical values
-    that the original code computes from others where a configuration does not say them; `also` further keys that a written file gets
-    where nothing else sets them, or functions of the canonical values; `usual` keys without a canonical meaning, and the value under
-    which they change nothing of what the model computes (`...`: any); `overruled` sizes in which configurations of this form are not
-    trusted, and why: where the tensors differ that is a warning.
-    `needs` are canonical values without which the form's own code computes another function: no model with others is written so.
+    / heads" a quotient without a rest, "=inputs - 1" a difference, "=count layer_types" the length of a list, "=any experts" whether
+    there are some); `follows` canonical values that the original code computes from others where a configuration does not say them;
+    `also` further keys that a written file gets where nothing else sets them, or functions of the canonical values; `usual` keys without
+    a canonical meaning, and the value under which they change nothing of what the model computes (`...`: any); `unread` keys that
+    configurations have and the library does not read, and the canonical value that it takes; `overruled` sizes in which configurations of
+    this form are not trusted, and why: where the tensors differ that is a warning. `needs` are canonical values without which the form's
+    own code computes another function: no model with others is written so.
     """
 
     filename: str  # what a conversion writes; "" where it goes into the weights file
@@ -175,6 +176,7 @@ class ConfigForm(NamedTuple):
     follows: Mapping[str, Callable[[Mapping[str, object]], object]] = {}
     also: Mapping[str, object] = {}
     usual: Mapping[str, object] = {}
+    unread: Mapping[str, str] = {}
     needs: Mapping[str, object] = {}
     labels: bool = False  # names classes and labels as transformers does (architectures, id2label, dtype)
     overruled: Mapping[str, str] = {}

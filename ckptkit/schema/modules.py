@@ -83,9 +83,14 @@ class Param(NamedTuple):
     tied: str | None
     optional: bool
     switch: str = ""
-    within: str = ""  # of a parameter with a switch of its own: the switch of its module
+    within: tuple[str, ...] = ()  # of a parameter with a switch of its own: the switches of its module, and of the module's weight
     computed: bool = False
     whole: bool = False
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Every switch that it hangs on."""
+        return (self.switch, *self.within) if self.switch else self.within
 
     @property
     def is_required_core(self) -> bool:

@@ -69,7 +69,7 @@ class Table:
     def kinds_of(self, row: Row) -> frozenset[str]:
         """The kinds of layers that have a row's parameters: "moe@layer", "not moe@layer"; none where all layers have them."""
         params = (self.arch.params[p] for p in row.parts)
-        return frozenset(w for p in params for w in (p.switch, p.within) if "@" in w)
+        return frozenset(w for p in params for w in p.words if "@" in w)
 
     @cached_property
     def groups(self) -> frozenset[str]:

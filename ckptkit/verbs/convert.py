@@ -69,11 +69,12 @@ def convert(
     dequantize: bool = False,
     quantize: str | None = None,
     keep: Sequence[str] = (),
+    tp: int = 1,
+    pp: int = 1,
     reading: Reading = AS_FOUND,
     **words: Unpack[SourceWords],
 ) -> Conversion:
-    """Write the checkpoint at `source` to `target` in dialect `to` (None, or a container's name: names stay) and `container` (None:
-    the dialect's own).
+    """Write a checkpoint in the dialect `to` (None, or a container's name: names stay) and in `container` (None: the dialect's own).
 
     `target` is a directory, or one file if it ends like one of the container's and the container is a single file. `reading`, or its
     fields as keywords (config, architecture, dialect, scope, part, given; `container` is the target's), overrule what would be found;
@@ -82,11 +83,11 @@ def convert(
     written, with check="reference" also by the format's own library; `on_overflow` (error, clip, keep) and `sync` are the engine's;
     `force` converts in spite of error findings. `init_missing`: parameters that the source lacks start as the architecture's authors have
     them start; `add`: so do heads that it lacks; `resize_vocab`: so do further rows of the vocabulary (or rows are left out); all of it
-    by `seed`, the same values as `build_transformer_model` gives, listed in the findings and the ledger. `renew`: names and configuration
-    are written anew though the naming stays (of an architecture that has one naming only, they stay); `names_only`: where nothing says
-    the configuration none is written, instead of asking for what it lacks. `dequantize`: packed weights are decoded; else their parts
-    move bit for bit. `quantize`: weights are packed so ("fp8-block", "q8_0"), but for those that fit a glob of `keep`. Raises
-    FindingsError, UndecidedError, UsageError, ... (`errors`).
+    by `seed`, the same values as `build_transformer_model` gives, and listed. `renew`: names and configuration are written anew though
+    the naming stays (where there is one only, they stay); `names_only`: where nothing says the configuration none is written.
+    `dequantize`: packed weights are decoded; else their parts move bit for bit. `quantize`: weights are packed so ("fp8-block", "q8_0"),
+    but for those that fit a glob of `keep`. `tp`, `pp`: files for as many tensor-parallel ranks and stages of a pipeline, in a naming
+    that has them (meta, megatron). Raises FindingsError, UndecidedError, UsageError, ... (`errors`).
     """
     from ..engine.replaceable import check_target
     from ..engine.run import run
@@ -97,7 +98,7 @@ def convert(
     drop, globs = groups_and_globs(drop)
     wanted = with_container(Wanted(
         to, container, dtypes, max_shard_size, drop, drop_optimizer, init_missing, add, resize_vocab, seed, dequantize, quantize, keep,
-        names_only, renew,
+        names_only, renew, tp, pp,
     ))  # fmt: skip
     check_target(dst, single=single_file(dst, wanted.container), overwrite=overwrite or dry_run, inputs=())
     entire = wanted.to is None and not (renew or add or init_missing or resize_vocab)

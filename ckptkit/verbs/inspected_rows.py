@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .._typing import TYPE_CHECKING, NamedTuple
+from ..containers import Checkpoint
 from ..graph.examine import Subject
 
 if TYPE_CHECKING:
@@ -74,3 +75,24 @@ def packings_of(s: Subject) -> tuple[Packed, ...]:
         found[1] += w.form.rows * w.form.columns
         found[2] += w.nbytes
     return tuple(sorted((Packed(k, titles[k], *v) for k, v in sums.items()), key=lambda p: (-p.nbytes, p.name)))
+
+
+class RankShare(NamedTuple):
+    """What the files of one rank have of the tensors: the pieces, and their bytes (a piece that several ranks have counts for one)."""
+
+    name: str
+    pieces: int
+    nbytes: int
+
+
+def by_rank(checkpoint: Checkpoint) -> tuple[RankShare, ...]:
+    """The ranks in the order of their files; none where the format keeps tensors whole."""
+    if not checkpoint.ranks:
+        return ()
+    sums = {name: [0, 0] for name in checkpoint.ranks.values()}
+    for t in checkpoint.tensors.values():
+        for e in [b.extent for b in t.boxes] or t.extents:
+            if (name := checkpoint.ranks.get(e.path)) is not None:
+                sums[name][0] += 1
+                sums[name][1] += e.length
+    return tuple(RankShare(name, n, size) for name, (n, size) in sums.items())

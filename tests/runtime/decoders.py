@@ -148,6 +148,10 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         **EXPERTS, "moe_num_experts": 5, "moe_k": 2, "moe_num_shared_experts": 2, "moe_layer_start_index": 1, "moe_layer_end_index": 2,
         "moe_layer_interval": 1, "use_bias": True,
     }),
+    "ernie4_5_moe, none shared": ("ernie4_5_moe", {
+        **EXPERTS, "moe_num_experts": 5, "moe_k": 2, "moe_num_shared_experts": 0, "moe_layer_start_index": 1, "moe_layer_end_index": 2,
+        "moe_layer_interval": 1, "use_bias": True,
+    }),
     "hunyuan_v1_moe": ("hunyuan_v1_moe", {**EXPERTS, "moe_topk": 2, "num_shared_expert": 1}),
     "deepseek_v2": ("deepseek_v2", {
         **EXPERTS, **LATENT, **GROUPS, "first_k_dense_replace": 1, "topk_method": "group_limited_greedy", "rope_parameters": MSCALE,

@@ -12,6 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from ckptkit.arch._libraries.decoder_words import D as D
 from ckptkit.arch._libraries.decoder_words import E as E
 from ckptkit.arch._libraries.decoder_words import may as may
+from ckptkit.arch._libraries.layer_kinds import Values as Values
+from ckptkit.arch._libraries.layer_kinds import dense_or_experts as dense_or_experts
+from ckptkit.arch._libraries.layer_kinds import first_dense as first_dense
+from ckptkit.arch._libraries.layer_kinds import in_layers as in_layers
+from ckptkit.arch._libraries.layer_kinds import of_types as of_types
+from ckptkit.arch._libraries.layer_kinds import sparse_or_first_dense as sparse_or_first_dense
 from ckptkit.arch._libraries.transformers import HF_ACTIVATIONS
 from ckptkit.schema import (
     TORCH,
@@ -29,11 +35,9 @@ from ckptkit.schema import (
     linear,
     norm,
     param,
-    when,
 )
 
 Rows = Mapping[str, str | tuple[str, ...]]
-Values = Mapping[str, object]
 Unfold = Callable[[Values], "dict[str, object] | None"]
 
 H = "~layers.{layer}."
@@ -105,46 +109,16 @@ def experts(width: str = "moe_intermediate", *, correction: str = "", router_bia
     return out | ({D + "moe.correction": param(correction)} if correction else {})
 
 
-def shared(width: str, *, gate: bool = False, bias: bool | str = False) -> dict[str, Module]:
-    """A feed-forward that every token passes beside the experts."""
+def shared(width: str, *, gate: bool = False, bias: bool | str = False, switch: str = "") -> dict[str, Module]:
+    """A feed-forward that every token passes beside the experts. `switch`: what it hangs on, in a family that may have none."""
     out = {
         D + "moe.shared.gate": linear(width, "hidden", bias=bias),
         D + "moe.shared.up": linear(width, "hidden", bias=bias),
         D + "moe.shared.output": linear("hidden", width, bias=bias),
     }
+    if switch:
+        out = {k: m._replace(switches={**m.switches, "weight": switch}) for k, m in out.items()}
     return out | ({D + "moe.shared_gate": linear("1", "hidden", bias=False)} if gate else {})
-
-
-def in_layers(switch: str, modules: Mapping[str, Module]) -> dict[str, Module]:
-    """Modules of the layers of a kind: "moe@layer". Norms of the hidden states stay in every layer."""
-    return {k: m if k.startswith((D + "ffn.norm", D + "attention.norm")) else when(switch, m) for k, m in modules.items()}
-
-
-def dense_or_experts(dense: Mapping[str, Module], sparse: Mapping[str, Module]) -> dict[str, Module]:
-    """Layers with one feed-forward, and layers with experts."""
-    return {**in_layers("not moe@layer", dense), **in_layers("moe@layer", sparse)}
-
-
-def first_dense(values: Values) -> Sequence[bool] | None:
-    """Which layers have experts: all after the first dense ones."""
-    n, k = values.get("layers"), values.get("first_dense")
-    return [i >= k for i in range(n)] if isinstance(n, int) and isinstance(k, int) else None
-
-
-def sparse_or_first_dense(values: Values) -> Sequence[bool] | None:
-    """Which layers have experts: those that mlp_layer_types calls sparse, else all after the first dense ones."""
-    said = of_types("mlp_layer_types", "sparse")(values)
-    return first_dense(values) if said is None else said
-
-
-def of_types(key: str, *words: str) -> Callable[[Values], Sequence[bool] | None]:
-    """Which layers are of a kind by a list of words in the configuration ("layer_types")."""
-
-    def read(values: Values) -> Sequence[bool] | None:
-        said = values.get(key)
-        return [w in words for w in said] if isinstance(said, (list, tuple)) else None
-
-    return read
 
 
 # --- names ---------------------------------------------------------------------------------------------------------
@@ -369,12 +343,12 @@ def hf(
     defaults: Mapping[str, object] = {}, implied: Mapping[str, object] = {}, also: Mapping[str, object] = {},
     sizes: Mapping[str, str | Key] = SIZES, positions: Mapping[str, str | Key] = ROPE, eps: str = "rms_norm_eps", act: str = "hidden_act",
     prefixes: tuple[str, ...] = PREFIXES, besides: Besides | None = None, usual: Mapping[str, object] = {}, unfold: Unfold | None = None,
-    pairs: str = "half", **more: object,
+    pairs: str = "half", unread: Mapping[str, str] = {}, **more: object,
 ) -> Dialect:  # fmt: skip
     """A family's disk form in transformers. `names`: of modules whose name is not the usual; `rows`: what holds other than one module,
     instead of the rows of those; `keys`: further ones, and `without` those (canonical) that it does not have; `sizes`, `positions`: other
-    keys than the usual; `eps`, `act`: the keys of the norms' epsilon and of the activation ("": none); `usual`: see `ConfigForm`; `unfold`:
-    what the family's code makes of its settings; `pairs`: how it turns a head's columns."""
+    keys than the usual; `eps`, `act`: the keys of the norms' epsilon and of the activation ("": none); `usual`, `unread`: see `ConfigForm`;
+    `unfold`: what the family's code makes of its settings; `pairs`: how it turns a head's columns."""
     own = {**NAMES, **names}
     held = {p.rpartition(".")[0] if p not in modules else p for v in rows.values() for p in (v[:-1] if isinstance(v, tuple) else (v,))}
     form: dict[str, str | Key] = {
@@ -384,7 +358,7 @@ def hf(
         **({act: Key("activation", words=ACTIVATIONS)} if act else {}),
     }
     form |= {**({eps: "norm_eps"} if eps else {}), **keys}
-    read = {k: v for k, v in form.items() if (v if isinstance(v, str) else v.canonical) not in without}
+    read = {k: v for k, v in form.items() if (v if isinstance(v, str) else v.canonical) not in without and k not in unread}
     return Dialect(
         name="hf",
         title="transformers (PyTorch)",
@@ -404,6 +378,7 @@ def hf(
             implied=implied,
             also=also,
             usual=usual,
+            unread=unread,
         ),
         **more,  # type: ignore[arg-type]
     )
@@ -433,14 +408,24 @@ def decoder(name: str, title: str, modules: Mapping[str, Module], *dialects: Dia
     """An architecture of one stack with rotary positions."""
     axes = {a for m in modules.values() for _, text in m.params for a in text.replace("(", " ").split()}
     pairs, groups = "two" in axes, "per_group" in axes
+    counted = any(k == "shared_experts" for d in dialects for k in map(_canonical, d.config.keys.values()))
     said: dict[str, object] = {
         "heads": ("heads", "kv_heads"),
         "required": ("rope_theta",),
-        "relations": (*(("head_dim = two half",) if pairs else ()), *(("heads = kv_heads per_group",) if groups else ())),
+        "relations": (
+            *(("head_dim = two half",) if pairs else ()),
+            *(("heads = kv_heads per_group",) if groups else ()),
+            *(("shared_intermediate = shared_experts moe_intermediate",) if counted else ()),
+        ),
         "fixed": {"two": 2} if pairs else {},
     }
+    said["relations"] = (*said["relations"], *more.pop("relations", ()))  # type: ignore[misc]
     if any(d.container == "gguf" for d in dialects):
         from ckptkit.arch._libraries.gguf_rope import DERIVATIONS
 
         said["derivations"] = DERIVATIONS
     return Architecture(name=name, title=title, modules=modules, dialects=dialects, **{**said, **more})  # type: ignore[arg-type]
+
+
+def _canonical(spec: str | Key) -> str:
+    return spec if isinstance(spec, str) else spec.canonical
