@@ -17,6 +17,8 @@ SMALL: dict[str, Any] = {
     "max_position_embeddings": 48, "type_vocab_size": 2, "hidden_act": "gelu", "num_labels": 5,
 }  # fmt: skip
 
+XL: dict[str, Any] = {"vocab_size": 101, "d_model": 24, "n_layer": 3, "n_head": 4, "d_inner": 44, "pad_token_id": 0, "num_labels": 5}
+
 # name of a case -> (class, what its configuration says besides SMALL)
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "roformer": ("RoFormerForMaskedLM", {"embedding_size": 20, "rotary_value": True}),
@@ -72,6 +74,10 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "layoutlm classes": ("LayoutLMForSequenceClassification", {"max_2d_position_embeddings": 30}),
     "longformer": ("LongformerForMaskedLM", {"attention_window": [4, 8, 6], "type_vocab_size": 1, "pad_token_id": 1}),
     "longformer tokens": ("LongformerForTokenClassification", {"attention_window": 6, "type_vocab_size": 1, "pad_token_id": 1}),
+    "convbert": ("ConvBertForMaskedLM", {"embedding_size": 20, "conv_kernel_size": 5, "hidden_act": "relu"}),
+    "convbert classes": ("ConvBertForSequenceClassification", {"embedding_size": 24, "conv_kernel_size": 3, "head_ratio": 4}),
+    "xlnet": ("XLNetLMHeadModel", XL),
+    "xlnet tokens": ("XLNetForTokenClassification", {**XL, "clamp_len": 5, "ff_activation": "relu"}),
     "mpnet": ("MPNetForMaskedLM", {}),
     "mpnet model": ("MPNetModel", {"layer_norm_eps": 1e-5}),
     "mpnet tokens": ("MPNetForTokenClassification", {}),
@@ -87,7 +93,7 @@ def make(case: str, folder: Path) -> Path:
     cls = getattr(transformers, name)
     torch.manual_seed(len(case))
     usual = cls.config_class()
-    said = {**{k: v for k, v in SMALL.items() if hasattr(usual, k)}, **own}
+    said = {**{k: v for k, v in SMALL.items() if "d_model" not in own and hasattr(usual, k)}, **own}
     if "pad_token_id" not in own and (usual.pad_token_id or 0) >= SMALL["vocab_size"]:
         said["pad_token_id"] = 0
     model = cls(cls.config_class(**said)).eval()
@@ -138,6 +144,11 @@ CASES |= {
     "blenderbot": ("BlenderbotForConditionalGeneration", LARGE),
     "umt5": ("UMT5ForConditionalGeneration", {**T5, "feed_forward_proj": "gated-gelu"}),
     "umt5 encoder": ("UMT5EncoderModel", T5),
+    "longt5": ("LongT5ForConditionalGeneration", {**T5, "local_radius": 3, "feed_forward_proj": "gated-silu"}),
+    "led": ("LEDForConditionalGeneration", {
+        **{k: v for k, v in LARGE.items() if "position" not in k}, "max_encoder_position_embeddings": 48,
+        "max_decoder_position_embeddings": 40, "attention_window": [4, 6, 8],
+    }),
     "blenderbot_small": ("BlenderbotSmallForConditionalGeneration", LARGE),
 }
 

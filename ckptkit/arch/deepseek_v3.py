@@ -37,6 +37,10 @@ HF = hf(
     "deepseek_v3", "DeepseekV3", MODULES, names=LOW_RANK, rows=low_rank_rows(), keys=KEYS, without=("kv_heads", "head_dim"),
     defaults={**DEFAULTS, "rope_interleave": True, "routed_scale": 2.5},
     besides=Besides(derived=FREQUENCIES, layers=BESIDE),
+    usual={
+        "moe_layer_freq": 1, "num_key_value_heads": ..., "num_nextn_predict_layers": ..., "scoring_func": "sigmoid", "ep_size": ...,
+        "seq_aux": ..., "aux_loss_alpha": ..., "qk_head_dim": ..., "head_dim": ...,
+    },
 )  # fmt: skip
 
 

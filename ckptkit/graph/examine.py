@@ -15,7 +15,7 @@ from ..errors import CheckpointError, UsageError
 from ..findings import Finding
 from ..schema import Architecture, Param
 from ..schema.layout import Sizes
-from .composites import TEXT, part_config, text_config, text_place
+from .composites import TEXT, part_config, text_config, text_place, unforeseen
 from .packed_weights import NONE, Packings, group_packed
 from .parts import select_part
 from .reading import AS_FOUND, Reading
@@ -133,6 +133,12 @@ class Subject(NamedTuple):
             return None
         return arch.kinds[switch](self._said())
 
+    def stands(self, switch: str) -> bool | None:
+        """How the configuration says that a switch of all layers alike stands, by its own key or by others; None where it does not."""
+        said = self.value(switch)
+        kinds = self.said_kinds(switch) if said is None else None
+        return said if isinstance(said, bool) else None if kinds is None else any(kinds)
+
     def _said(self) -> dict[str, object]:
         assert self.values is not None
         return {**self.values.values, **self.given, **self.graph.counts}
@@ -228,7 +234,8 @@ def _multimodal(
     `chosen` is tried as first. `entire`: else nothing."""
     if not chosen:
         graph = bind(checkpoint, asked, drop)
-        if graph.recognition is not None and graph.recognition.learned is not None:
+        learned = graph.recognition is not None and graph.recognition.learned is not None
+        if graph.recognition is not None and learned and not unforeseen(whole, graph.recognition.matches, graph.of_role("unexplained")):
             return whole, graph
         if entire:
             return whole, bind(checkpoint, asked._replace(untold=True), drop)

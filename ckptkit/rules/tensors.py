@@ -33,7 +33,7 @@ def missing(s: Subject) -> Iterator[Finding]:
     sizes = s.sizes().axis
     lacked = {p for p, lack in r.dialect.lacks.items() if lack.holds(sizes)}
     optional_seen = {arch.params[p].module for b in graph.params.values() for p in (b.row.parts[b.which],) if arch.params[p].optional}
-    stand = {name: next(iter(on)) if len(on) == 1 else s.value(name) is True for name, on in graph.switches.items()}
+    stand = {name: next(iter(on)) if len(on) == 1 else s.stands(name) is True for name, on in graph.switches.items()}
 
     def wanted(info: Param) -> bool:
         for switch in info.words:
@@ -109,7 +109,7 @@ def switch(s: Subject) -> Iterator[Finding]:
                 f"are not ({collapse(sorted(held[False], key=natural), 2)}); in {r.architecture.title} all are or none is",
             )  # fmt: skip
             continue
-        said = s.value(name)
+        said = s.stands(name)
         if states and isinstance(said, bool) and said not in states and not (s.values is not None and name in s.values.assumed):
             key = s.values.keys.get(name, name) if s.values is not None else name
             value = s.values.raw.get(key, said) if s.values is not None else said

@@ -14,7 +14,9 @@ from typing import Any
 
 from .distances import by_distance, distance_kinds
 from .rotary import growth, turn
+from .spans import span_heads
 from .spec import Spec
+from .xl import scores as xl_scores
 
 LOWEST, LOWEST_HALF = -1e30, -6e4  # what a hidden score becomes (in float16): finite, and its weight is exactly 0
 
@@ -166,11 +168,12 @@ def attention(
     times = query.shape[1] // key.shape[1]
     if times > 1:
         key, value = ops.repeat(key, times, axis=1), ops.repeat(value, times, axis=1)
-    scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
+    xl = spec.traits.positions == "xl"
+    scores = xl_scores(ops, spec, node, query, key, relative) if xl else ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
     apart = spec.traits.positions == "disentangled"
     if apart:
         scores = (scores + by_distance(ops, spec, node, query, key, relative)) / math.sqrt(1 + len(distance_kinds(spec)))
-    elif relative is not None:
+    elif relative is not None and not xl:
         scores = scores + ops.einsum("bhqd,qkd->bhqk", query, relative)
     scores = scores * score_scale(spec, query.shape[-1])
     if spec.traits.scaled_by_layer:
@@ -187,8 +190,10 @@ def attention(
         weights = ops.softmax(scores, axis=-1)
     weights = node.attention_drop(weights)
     context = ops.matmul(weights, value)
-    if relative is not None and not apart:
+    if relative is not None and not apart and not xl:
         context = context + ops.einsum("bhqk,qkd->bhqd", weights, relative)
+    if node.has("conv_kernel"):  # further heads that are convolutions
+        context = ops.concatenate((context, span_heads(ops, spec, node, x)), axis=1)
     batch, heads, length, width = ops.shape(context)
     return node.output(ops.reshape(ops.transpose(context, (0, 2, 1, 3)), (batch, length, heads * width)))
 

@@ -1,6 +1,6 @@
 """Convolutions over positions, beside attention or in its place.
 
-Source: transformers models/deberta_v2 modeling_deberta_v2.py (ConvLayer).
+Source: transformers models/deberta_v2 modeling_deberta_v2.py (ConvLayer), models/convbert modeling_convbert.py (ConvBertSelfAttention).
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from .blocks import activate
+from .spans import around
 from .spec import Spec
 
 
@@ -19,11 +20,10 @@ def convolved(ops: Any, spec: Spec, node: Any, x: Any, given: Any, mask: Any = N
     real = None if mask is None else ops.expand_dims(ops.cast(mask != 0, given.dtype), -1)
     taken = given if real is None else given * real
     batch, length, _ = ops.shape(taken)
-    edge = ops.zeros_like(taken[:, :1])
-    padded = ops.concatenate((*(edge,) * ((kernel - 1) // 2), taken, *(edge,) * (kernel // 2)), axis=1)
+    pieces = around(ops, taken, kernel)
     out: Any = node.held("bias")
     for i in range(kernel):
-        piece = ops.reshape(padded[:, i : i + length], (batch, length, groups, narrow))
+        piece = ops.reshape(pieces[i], (batch, length, groups, narrow))
         per = ops.reshape(weight[:, :, i], (groups, width // groups, narrow))
         out = out + ops.reshape(ops.einsum("blgi,goi->blgo", piece, per), (batch, length, width))
     out = out if real is None else out * real

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ..errors import UndecidedError
 from .spec import Spec
 
 
@@ -41,6 +42,7 @@ def by_distance(ops: Any, spec: Spec, node: Any, query: Any, key: Any, table: An
         return 0.0
     kinds = distance_kinds(spec)
     rows = table.shape[0]
+    _fits(spec, node, kinds, rows)
     index = row_of(ops, spec, ops.shape(query)[2], rows)
     index = ops.expand_dims(ops.expand_dims(index, 0), 0)
 
@@ -56,6 +58,18 @@ def by_distance(ops: Any, spec: Spec, node: Any, query: Any, key: Any, table: An
         found = picked(ops, by_row, ops.transpose(index, (0, 1, 3, 2)))
         out = out + ops.transpose(found, (0, 1, 3, 2))
     return out
+
+
+def _fits(spec: Spec, node: Any, kinds: tuple[str, ...], rows: int) -> None:
+    """UndecidedError where the weights have not what the configuration says of distances."""
+    for kind, part in (("c2p", "pos_key"), ("p2c", "pos_query")):
+        if kind in kinds and not spec.traits.shared_keys and not node.has(part):
+            raise UndecidedError(f"the configuration says {kind}, with projections of its own; the weights hold no {part}")
+    buckets, farthest = int(str(spec.traits.bucket_count or 0)), int(str(spec.traits.bucket_distance))
+    positions = spec.values.get("positions")
+    most = buckets if buckets > 0 else farthest if farthest > 0 else positions if isinstance(positions, int) else 0
+    if most and rows != 2 * most:
+        raise UndecidedError(f"the configuration says {most} distances to either side; the weights hold a table of {rows}")
 
 
 def picked(ops: Any, by_row: Any, index: Any) -> Any:

@@ -16,6 +16,7 @@ from . import blocks, experts, heads, masks
 from .convolution import convolved
 from .rotary import table
 from .spec import Spec
+from .xl import far
 
 Run = Callable[..., Any]
 APPLICATIONS = ("encoder", "lm", "unilm")
@@ -42,7 +43,7 @@ def visible(
         if spec.traits.prefix is not None:
             rule = masks.prefixed(ids, _token(spec.traits.prefix), ops=ops)
     elif application == "encoder" and window:
-        rule = masks.around(ops.shape(ids)[1], window, ops=ops)
+        rule = masks.around(ops.shape(ids)[1], window if spec.traits.window_kind == "radius" else window // 2, ops=ops)
     elif application == "unilm":
         rule = masks.sequence_to_sequence(ops.zeros_like(ids) if segments is None else segments, ops=ops)
     if seen is None and rule is None:
@@ -129,6 +130,7 @@ ROLES: dict[str, Callable[..., Any]] = {
     "moe": experts.moe,
     "angles": angles,
     "distances": distances,
+    "xl": far,
     "conv": convolved,
     "bare_norm": blocks.bare,
     "distance_bias": distance_bias,
@@ -166,11 +168,13 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
     by_mask = traits.positions == "masked" or traits.alibi_kind == "place" or bool(traits.token_dropout) or spec.has("encoder.conv")
     counted = (mask,) if by_mask and mask is not None and len(mask.shape) == 2 else ()
     embedded, x, words = run("embeddings", "embeddings", ids, segments, inputs.get("position_ids"), *counted)
+    if traits.positions == "xl":
+        counted = () if segments is None else (segments,)
     stack = "encoder" if traits.encoder else "decoder"
     kind = "lm" if application == "encoder" and traits.mask == "causal" else application
     out["embeddings"] = embedded
     seen: dict[int, Any] = {0: None}
-    if traits.layers and (kind == "lm" or (kind == "encoder" and traits.window_kind == "around")):
+    if traits.layers and (kind == "lm" or (kind == "encoder" and traits.window_kind in ("around", "radius"))):
         for window in dict.fromkeys(int(str(layer["window"])) for layer in traits.layers):
             more = {"window": window} if window else {}
             seen[window] = run("visible", "", ids, mask, segments, application=kind, **more)
@@ -215,6 +219,8 @@ def _stack(
     out[f"{stack}.input"] = x
     positions = spec.traits.positions
     far = run("relative", "", ids, x) if positions == "relative" else None
+    if positions == "xl":
+        far = run("xl", "", ids, x, *counted)
     if spec.has(f"{stack}.distances"):
         far = run("distances", f"{stack}.distances", ids)
         far = run("norm", f"{stack}.distances_norm", far) if spec.has(f"{stack}.distances_norm") else far
@@ -225,7 +231,8 @@ def _stack(
     if spec.traits.alibi:
         added = run("distance_bias", "", ids, x, *counted)
     for i, path in enumerate(spec.blocks(stack)):
-        at = spec.layer(i)
+        second = stack == "decoder" and spec.traits.encoder  # windows and turns are said of the first stack
+        at: Mapping[str, Any] = {"window": 0, "rotary": ""} if second else spec.layer(i)
         more = (turned[at["rotary"]],) if at["rotary"] else ()
         x = run("block", path, x, seen[at["window"]], added, far, *encoded, *more)
         if i == 0 and spec.has(f"{stack}.conv"):

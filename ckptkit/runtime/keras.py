@@ -196,7 +196,7 @@ def build(spec: Spec, arrays: Mapping[str, NDArray[np.generic]], *, application:
         return part(*args, **options)
 
     inputs = {"input_ids": keras.Input((None,), dtype="int32", name="input_ids")}
-    if spec.has("embeddings.segment"):
+    if spec.has("embeddings.segment") or spec.traits.positions == "xl":
         inputs["token_type_ids"] = keras.Input((None,), dtype="int32", name="token_type_ids", optional=True)
     inputs["attention_mask"] = keras.Input((None, None) if full_mask else (None,), dtype="int32", name="attention_mask", optional=True)
     if spec.traits.encoder and spec.traits.decoder and spec.has("decoder"):

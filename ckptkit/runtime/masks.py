@@ -47,12 +47,12 @@ def window(length: Any, width: int, *, ops: Any = None) -> Any:
     return ops.expand_dims((far >= 0) & (far < width), 0)
 
 
-def around(length: Any, width: int, *, ops: Any = None) -> Any:
-    """Every position sees `width` // 2 positions on either side of it: [1, query, key]."""
+def around(length: Any, radius: int, *, ops: Any = None) -> Any:
+    """Every position sees `radius` positions on either side of it: [1, query, key]."""
     ops = _ops(ops)
     at = ops.arange(length)
     far = ops.abs(ops.expand_dims(at, 1) - ops.expand_dims(at, 0))
-    return ops.expand_dims(far <= width // 2, 0)
+    return ops.expand_dims(far <= radius, 0)
 
 
 def chunk(length: Any, width: int, mask: Any = None, *, ops: Any = None) -> Any:

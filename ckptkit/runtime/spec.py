@@ -44,10 +44,14 @@ class Spec(NamedTuple):
 
     @property
     def heads(self) -> int:
+        if self.traits.attention_heads not in self.sizes:
+            raise UndecidedError("neither the tensors nor a configuration say how many heads there are", hint="give the configuration")
         return self.sizes[self.traits.attention_heads]
 
     @property
     def head_dim(self) -> int:
+        if "head_dim" not in self.sizes:
+            raise UndecidedError("neither the tensors nor a configuration say how many heads there are", hint="give the configuration")
         return self.sizes["head_dim"]
 
     def head_dim_of(self, path: str) -> int:

@@ -46,8 +46,9 @@ class Traits(NamedTuple):
     mask: str = "all"  # all | causal: what a position of the only stack may see besides padding
     # learned | counted (after the padding index, padding not counted) | masked (counted by the mask, after `pad`) | relative (sinusoids) |
     # disentangled (DeBERTa's) | bucketed | rotary | sinusoids (after `pad`) | counted_sinusoids (likewise,
-    # padding not counted) | waves (from 0) | none
+    # padding not counted) | waves (from 0) | xl (XLNet's) | none
     positions: str = "learned"
+    clamp: object = 0  # xl: distances are not told apart beyond it; 0 and less: all are
     distance_kinds: object = ()  # disentangled: c2p, p2c: what weighs distances, as a list or "c2p|p2c"
     shared_keys: object = False  # disentangled: distances go through the projections of queries and keys
     conv_activation: object = "tanh"
@@ -107,7 +108,7 @@ class Traits(NamedTuple):
     other_slot: object = None
     rotary_size: object = 0  # how many columns of a head are turned, where no share of it says so
     window: object = 0  # how many positions, its own among them, a position sees in layers that slide
-    # past | chunk | around: what came before it, what is in its own chunk of the input, or half of it on either side
+    # past | chunk | around | radius: what came before it, what is in its own chunk, half of it on either side, that much on either side
     window_kind: str = "past"
     # "block_sparse": beyond (5 + 2 block_count) block_size positions attention is to random blocks, which is not built here (BigBird)
     blocks: object = ""
@@ -151,7 +152,7 @@ OPTIONS: dict[str, object] = {
     "router_noise": 0.0,
     "residual_depth": 0.0, "logit_width": 0.0, "unit_heads": False, "temperature": False, "temperature_floor": 1.0,
     "temperature_scale": 0.0, "head_normed": False, "prefix": None, "slot": None, "other_slot": None, "skip_scale": 1.0,
-    "blocks": "", "block_size": 0, "block_count": 0,
+    "clamp": 0, "blocks": "", "block_size": 0, "block_count": 0,
     "distance_kinds": (), "shared_keys": False, "conv_activation": "tanh", "bucket_count": 0,
     "turned_values": False, "pooling": "cls", "token_dropout": False, "mask_token": None,
 }  # fmt: skip
@@ -187,10 +188,11 @@ WORDS: dict[str, frozenset[str]] = {
     "mask": frozenset(("all", "causal")),
     "projected": frozenset(("embeddings", "sum", "words")),
     "positions": frozenset((
-        "learned", "counted", "relative", "bucketed", "rotary", "masked", "disentangled", "sinusoids", "counted_sinusoids", "waves", "none",
+        "learned", "counted", "relative", "bucketed", "rotary", "masked", "disentangled", "sinusoids", "counted_sinusoids", "waves", "xl",
+        "none",
     )),
     "alibi_kind": frozenset(("distance", "place")),
-    "window_kind": frozenset(("past", "chunk", "around")),
+    "window_kind": frozenset(("past", "chunk", "around", "radius")),
     "qk_norm": frozenset(("before", "after")),
     "pairs": frozenset(("half", "interleaved")),
     "rotary_dtype": frozenset(("", "float16")),

@@ -184,6 +184,14 @@ def hf(
     )
 
 
+def traits(positions: str, norm: str, **own: object) -> dict[str, object]:
+    """The traits of a model of BART's kind, with what is its own."""
+    return {
+        "encoder": E[:-1], "decoder": D[:-1], "norm": norm, "positions": positions, "pad": "=pad", "eos": "=eos",
+        "embedding_scale": "=scale_embedding", "heads": {"lm": "lm", "classification": "ended", "qa": "tokens"}, **own,
+    }  # fmt: skip
+
+
 def architecture(
     name: str, title: str, every: Mapping[str, Module], dialects: tuple[Dialect, ...], *, positions: str, norm: str,
     **more: object,
@@ -193,9 +201,6 @@ def architecture(
         "relations": ("hidden = heads head_dim", "hidden = decoder_heads decoder_head_dim", "pooled = hidden"),
         "fixed": {"qa_labels": 2, **({"reserved": 2} if "embeddings.reserved" in every else {})},
         "heads": ("heads", "decoder_heads"),
-        "traits": {
-            "encoder": E[:-1], "decoder": D[:-1], "norm": norm, "positions": positions, "pad": "=pad", "eos": "=eos",
-            "embedding_scale": "=scale_embedding", "heads": {"lm": "lm", "classification": "ended", "qa": "tokens"},
-        },
+        "traits": traits(positions, norm),
     }  # fmt: skip
     return Architecture(name=name, title=title, modules=every, dialects=dialects, **{**said, **more})  # type: ignore[arg-type]
