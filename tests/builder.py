@@ -268,6 +268,12 @@ def read_back(folder: Path) -> dict[str, np.ndarray]:
     return {n: reader.get_tensor(n) for n in reader.get_variable_to_shape_map()}
 
 
+def apart(arch: Architecture, one: Dialect, other: Dialect) -> bool:
+    """Whether two dialects are of two forms of the model, each of which has what the other has not (Marian's of two vocabularies)."""
+    a, b = ({p for p in arch.table(d.name).by_param if arch.params[p].switch and "@" not in arch.params[p].switch} for d in (one, other))
+    return bool(a - b) and bool(b - a)
+
+
 def pairs(*, libraries: bool) -> list[tuple[str, str, str]]:
     """Every architecture with every ordered pair of its dialects that hold the same model (parts apart), `libraries`: of the further
     forms that libraries of these days write, or of the others.
@@ -285,6 +291,7 @@ def pairs(*, libraries: bool) -> list[tuple[str, str, str]]:
                     and (not a.part or not b.part or a.part == b.part)
                     and objects == libraries
                     and (not objects or "hf" in (a.name, b.name))
+                    and not apart(arch, a, b)
                     and not (arch.kinds and "gguf" in (a.name, b.name))  # which has experts in every layer: tests/test_gguf_dialects.py
                 ):
                     out.append((arch.name, a.name, b.name))
