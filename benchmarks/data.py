@@ -330,8 +330,17 @@ def ensure(root: Path, name: str) -> Path:
         make_small(made, rest)
     elif kind == "variables":
         make_variables(made, rest)
+    elif kind == "gguf":
+        from gguf_data import make_gguf
+
+        make_gguf(made, rest)
     elif kind == "sparse":
         make_sparse(made, int(rest))
+    elif kind == "fp8":
+        from data_packed import make_fp8
+
+        layers, _, form = rest.partition("-")
+        make_fp8(made, int(layers), plain=form == "plain")
     else:
         make_table(made, int(rest))
     os.rename(made, folder)

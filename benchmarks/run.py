@@ -7,6 +7,7 @@
     --only WORD       rows whose name or group contains WORD; repeatable
     --keep            take the rows that an earlier run measured into the report (a row is always measured as a whole, in one run)
     --tools DIR       a virtual environment of tools.txt: mergekit, sft and modelinfo are measured too
+    --libraries DIR   further libraries for the peers (gguf-py), where the interpreter has them not
     --no-memory       leave out the runs that look at memory
     --out DIR         where RESULTS.md and the plots go (default: here)
 
@@ -27,8 +28,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .row import Row
-
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
@@ -36,6 +35,7 @@ from cases import Case, bounds, cases  # noqa: E402
 from data import ensure  # noqa: E402
 from measure import Failed, Sample, clear, condition, machine, peak_anonymous, run_once, size_of, warm  # noqa: E402
 from report import write_report  # noqa: E402
+from row import Row  # noqa: E402
 from tools import TOOLS, command  # noqa: E402
 
 WEIGHTS = (".safetensors", ".bin", ".data-00000-of-00001", ".index")
@@ -43,10 +43,13 @@ PYTHON = sys.executable
 OURS = [PYTHON, "-c", "import sys; from ckptkit.cli import main; sys.argv[0] = 'ckptkit'; main()"]  # what the console script does
 
 
+LIBRARIES: list[str] = []  # folders
+
+
 def environment() -> dict[str, str]:
     """What every measured process gets: two threads at most for the libraries of the peers, no network, this checkout."""
     keep = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH")}
-    path = os.pathsep.join([str(HERE.parent), str(HERE)])
+    path = os.pathsep.join([str(HERE.parent), str(HERE), *LIBRARIES])
     return {**keep, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
 
 
@@ -165,9 +168,11 @@ def main() -> None:
     p.add_argument("--only", action="append", default=[])
     p.add_argument("--no-memory", action="store_true")
     p.add_argument("--tools", type=Path)
+    p.add_argument("--libraries", action="append", default=[])
     p.add_argument("--keep", action="store_true")
     p.add_argument("--out", type=Path, default=HERE)
     a = p.parse_args()
+    LIBRARIES.extend(a.libraries)
     a.work.mkdir(parents=True, exist_ok=True)
     (a.work / "out").mkdir(exist_ok=True)
     saved = a.work / f"rows{'-quick' if a.quick else ''}.json"

@@ -47,8 +47,8 @@ def sizes_of(
                 sizes |= {**dict.fromkeys(right[:-1], 1), right[-1]: sizes[left[0]]}
                 continue
             made |= set(left)
-            if len(left) == 1:
-                sizes[left[0]] = int(np.prod([sizes[a] for a in right]))
+            sizes |= dict.fromkeys(left[:-1], 1)
+            sizes[left[-1]] = int(np.prod([sizes[a] for a in right]))
         if equal and "embedding" in sizes and "hidden" in sizes:
             sizes["embedding"] = sizes["hidden"]
     sizes |= {axis: n for d in arch.dialects.values() for axis, (n, _) in d.limits.items()}
@@ -136,10 +136,19 @@ def values_of(arch: Architecture, sizes: dict[str, int], counts: dict[str, int])
     dense = list(range(first))
     values |= {"first_dense": first, "mlp_only_layers": dense, "decoder_sparse_step": 1, "moe_layers": list(range(first, n))}
     values |= {"moe_layer_start_index": first, "moe_layer_end_index": n - 1, "moe_layer_interval": 1}
+    on = [of_the_kind(arch, i, counts) for i in range(n)]
+    if "attention@layer" in arch.kinds:
+        values |= {"layer_types": ["full_attention" if o else "conv" for o in on], "attn_layer_indices": [i for i in range(n) if on[i]]}
+    if "indexer@layer" in arch.kinds:
+        values["indexer_types"] = ["full" if o else "shared" for o in on]
     for kind in ("attn", "expert"):
         values |= {f"{kind}_layer_period": first + 1, f"{kind}_layer_offset": first}
     values |= dict.fromkeys(arch.switches, False)
     values |= {c: v for d in arch.dialects.values() for c, v in d.config.needs.items()}  # what every naming of it computes
+    for d in arch.dialects.values():  # what a form without room for anything else takes for granted
+        if d.config.whole is not None:
+            usual = {c: v for c, v in d.config.implied.items() if not str(v).startswith("=") and v is not None and c not in arch.switches}
+            values |= {"max_positions": 64, **usual}
     for axis, keys in BY_LAYER.items():
         values |= dict.fromkeys(keys, sizes[f"{axis}@layer"]) if f"{axis}@layer" in sizes else {}
     if "mamba@layer" in arch.kinds:

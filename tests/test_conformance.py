@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import ckptkit
 from ckptkit.arch import architectures
 from ckptkit.containers import Inside, containers
+from ckptkit.errors import UnsupportedError
 from ckptkit.report.catalogue import catalogue
 from ckptkit.schema import check, count_name, placeholders
 from ckptkit.tensors import TensorSpec
@@ -64,11 +65,17 @@ def there_and_back(arch_name: str, one: str, other: str, tmp: Path, seed: int, l
     groups |= b.library.needs & arch.table(one).groups
     if groups:  # a head of T5 stands on its decoder
         groups |= {"decoder"} & {p.group for p in arch.params.values()}
-    arrays = builder.make(tmp / "a", arch, a, sizes, counts, groups, seed, skip=builder.lacked(arch, sizes, a))
-    fill_what_the_other_lacks(tmp / "a", arch, a, b, sizes, counts, groups, arrays)
-    there = ckptkit.convert(tmp / "a", tmp / "b", to=other, container="safetensors", architecture=arch_name, dialect=one)
+    try:
+        arrays = builder.make(tmp / "a", arch, a, sizes, counts, groups, seed, skip=builder.lacked(arch, sizes, a))
+        fill_what_the_other_lacks(tmp / "a", arch, a, b, sizes, counts, groups, arrays)
+        there = ckptkit.convert(tmp / "a", tmp / "b", to=other, container="safetensors", architecture=arch_name, dialect=one)
+        again = ckptkit.convert(tmp / "b", tmp / "c", to=one, container="safetensors", architecture=arch_name, dialect=other)
+    except UnsupportedError as e:  # sizes that llama.cpp's code does not take (test_gguf_refused.py has those)
+        whole = a.config.whole is not None or b.config.whole is not None
+        if not whole or not ("cannot say" in str(e) or (b.alias and "has no place" in str(e))):
+            raise
+        return
     assert there.ledger["target"]["dialect"] == other  # type: ignore[index]
-    again = ckptkit.convert(tmp / "b", tmp / "c", to=one, container="safetensors", architecture=arch_name, dialect=other)
     told = again.ledger["target"]["tensors"]  # type: ignore[index]
     anew = a.library.needs - arch.table(other).groups  # what the other has no place for begins anew where the library needs it
     begun = {

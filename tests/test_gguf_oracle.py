@@ -77,11 +77,8 @@ def test_tensors_and_keys_are_those_of_llama_cpp(path: Path, tmp_path: Path) -> 
     assert {k: keys.get(k) for k in case["keys"]} == case["keys"]
     ckptkit.convert(target, tmp_path / "back", to="hf")
     alike(load_file(tmp_path / "back" / "model.safetensors"), before, path.stem)
-    # as llama.cpp writes it, without our own block
-    bare = {k: (keys[f"{k} type"], v) for k, v in keys.items() if not k.endswith(" type") and k != "ckptkit.block"}
-    plain = {k: (kind, v if kind != 9 else (item, v)) for k, ((kind, item), v) in bare.items()}
     theirs = tmp_path / "theirs.gguf"
-    theirs.write_bytes(gguf_files.gguf({n: (a.shape, 0, a.tobytes()) for n, a in written.items()}, plain))
+    without_block(target, theirs)
     ckptkit.convert(theirs, tmp_path / "read", to="hf")
     alike(load_file(tmp_path / "read" / "model.safetensors"), before, path.stem)
     said, read = case["config"], json.loads((tmp_path / "read" / "config.json").read_text())
@@ -103,3 +100,25 @@ def turning(config: dict[str, Any]) -> dict[str, Any]:
     if kind == "longrope":
         out.pop("factor")
     return {k: v for k, v in out.items() if (k, v) != ("partial_rotary_factor", 1)}
+
+
+def without_block(source: Path, target: Path) -> None:
+    """A file as llama.cpp writes it: without our own block."""
+    keys = gguf_files.keys(source)
+    bare = {k: (keys[f"{k} type"], v) for k, v in keys.items() if not k.endswith(" type") and k != "ckptkit.block"}
+    plain = {k: (kind, v if kind != 9 else (item, v)) for k, ((kind, item), v) in bare.items()}
+    target.write_bytes(gguf_files.gguf({n: (a.shape, 0, a.tobytes()) for n, a in gguf_files.arrays(source).items()}, plain))
+
+
+@pytest.mark.parametrize("family", ["bert", "t5", "gpt2"])
+def test_older_families_come_back_under_the_names_that_any_class_loads(family: str, tmp_path: Path) -> None:
+    source = next((Path(__file__).resolve().parent.parent / "fixtures" / "golden" / f"hf_{family}").rglob("model.safetensors"))
+    before = load_file(source)
+    ckptkit.convert(source.parent, tmp_path / "ours.gguf", to="gguf")
+    without_block(tmp_path / "ours.gguf", tmp_path / "theirs.gguf")
+    ckptkit.convert(tmp_path / "theirs.gguf", tmp_path / "read", to="hf")
+    after = load_file(tmp_path / "read" / "model.safetensors")
+    assert after.keys() <= before.keys() and len(after) >= 40
+    assert all(after[n].tobytes() == before[n].tobytes() for n in after)
+    left = before.keys() - after.keys()  # BERT's pooler and heads have no place in a GGUF file
+    assert all(n.startswith(("bert.pooler.", "cls.")) for n in left) and bool(left) is (family == "bert")

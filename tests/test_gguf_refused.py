@@ -33,6 +33,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "scores that are not scaled": ("gpt_bigcode", {"scale_attn_weights": False}, "scale_attn_weights"),
     "halves apart": ("deepseek_v3", {"rope_interleave": False}, "rope_interleave"),
     "another limit of experts": ("gpt_oss", {"swiglu_limit": 5.0}, "swiglu_limit"),
+    "GPT-2's scores by layer": ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
     "values cut off": ("olmoe", {"clip_qkv": 0.5}, "clip_qkv"),
 }  # fmt: skip
 

@@ -28,7 +28,6 @@ HF = hf(
 )  # fmt: skip
 
 
-
 def norms_where_it_is_large(values: Values) -> Iterator[tuple[str, str]]:
     """llama.cpp has norms of queries and keys in models of 64 layers and more."""
     layers = values.get("layers")

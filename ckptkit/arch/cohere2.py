@@ -38,7 +38,8 @@ ARCHITECTURE = decoder(
     "cohere2",
     "Cohere 2",
     SIDE_BY_SIDE,
-    HF, GGUF,
+    HF,
+    GGUF,
     rank=1,
     traits=runs(
         norm_kind="layer",

@@ -20,6 +20,7 @@ HF = hf(
     defaults={"activation": "silu", "norm_eps": 1e-5},
 )  # fmt: skip
 
+
 def windowed_where_it_is_large(values: Values) -> Iterator[tuple[str, str]]:
     """llama.cpp has a window, and layers that are not turned, in models of 64 layers only."""
     if bool(values.get("window")) is not (values.get("layers") == 64):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from ckptkit.arch._libraries.decoders import SANDWICH, WORDS, Values, attention, decoder, flags, gated, hf, last, may
 from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch._libraries.gguf import Window, gguf
+from ckptkit.arch._libraries.gguf_keys import LARGEST
 from ckptkit.arch.gemma import less_one
 from ckptkit.arch.llama import shape
 
@@ -66,9 +67,9 @@ ARCHITECTURE = decoder(
         MODULES,
         implied={"activation": "gelu_tanh", "tied": True},
         window=Window("types even", own=True),
-        free={"query_pre_attn_scalar": ...},
-        conflicts=scaled_scores(46),
+        conflicts=scaled_scores(LARGEST["gemma2"]),
         keys={
+            "derived.query_pre_attn_scalar": may("query_pre_attn_scalar"),
             "attn_logit_softcapping": may("attention_cap"),
             "final_logit_softcapping": may("logit_cap"),
         },

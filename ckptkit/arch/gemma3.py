@@ -8,6 +8,7 @@ from __future__ import annotations
 from ckptkit.arch._libraries.decoders import KINDS, SANDWICH, WORDS, attention, decoder, flags, gated, hf, last, may, rope
 from ckptkit.arch._libraries.forward import KINDS_OF_ROPE, WHOLE, runs
 from ckptkit.arch._libraries.gguf import Window, gguf
+from ckptkit.arch._libraries.gguf_keys import LARGEST
 from ckptkit.arch.gemma import less_one
 from ckptkit.arch.gemma2 import BOTH, CAPS, scaled_scores
 from ckptkit.arch.llama import shape
@@ -49,9 +50,13 @@ ARCHITECTURE = decoder(
         implied={"activation": "gelu_tanh", "tied": True, "attention_cap": None},
         defaults={"rope_theta": 1e6, "local_rope_theta": 10000.0},
         window=Window("types 6", own=True),
-        free={"query_pre_attn_scalar": ..., "local_rope_type": ("default",), "use_bidirectional_attention": (False,)},
-        conflicts=scaled_scores(62),
-        keys={"rope.freq_base_swa": may("local_rope_theta"), "final_logit_softcapping": may("logit_cap")},
+        free={"local_rope_type": ("default",), "use_bidirectional_attention": (False,)},
+        conflicts=scaled_scores(LARGEST["gemma3"]),
+        keys={
+            "derived.query_pre_attn_scalar": may("query_pre_attn_scalar"),
+            "rope.freq_base_swa": may("local_rope_theta"),
+            "final_logit_softcapping": may("logit_cap"),
+        },
     ),
     names=("gemma3_text",),
     traits=runs(

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from ckptkit.arch._libraries import bert4keras as b4k
 from ckptkit.arch._libraries import gguf_others, uer
 from ckptkit.arch._libraries import keras_hub as hub
+from ckptkit.arch._libraries.megatron import megatron
 from ckptkit.arch._libraries.transformers import BYTE_PAIRS, HF_ACTIVATIONS, flax, tf
 from ckptkit.arch.bert import DEFAULTS
 from ckptkit.arch.bert import SIZES as BERT_SIZES
@@ -329,6 +330,13 @@ ARCHITECTURE = Architecture(
     },
     dialects=(
         gguf_others.gpt2(),
+        megatron(
+            MODULES,
+            heads="(heads *(head_dim))",
+            keys={"max_position_embeddings": "positions"},
+            implied={"activation": "gelu_tanh", "scaled": True, "scaled_by_layer": False},
+            without=("kv_heads", "head_dim", "rope_theta", "max_positions"),
+        ),
         Dialect(
             name="openai",
             title="openai/gpt-2 (TensorFlow)",

@@ -60,7 +60,8 @@ ARCHITECTURE = decoder(
     "gpt_oss",
     "gpt-oss",
     MODULES,
-    HF, GGUF,
+    HF,
+    GGUF,
     traits=runs(
         window="=window", sliding="types even", **routed("softmax_chosen", expert_limit="=swiglu_limit", expert_slope="=swiglu_alpha")
     ),

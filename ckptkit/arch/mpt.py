@@ -63,7 +63,6 @@ HF = hf(
 )
 
 
-
 def scores_as_usual(values: Values) -> Iterator[tuple[str, str]]:
     """What llama.cpp's code takes for granted."""
     for name in ("softmax_scale", "logit_scale"):
@@ -84,7 +83,8 @@ ARCHITECTURE = decoder(
     "mpt",
     "MPT",
     MODULES,
-    HF, GGUF,
+    HF,
+    GGUF,
     heads=("heads",),
     required=PLAIN,
     relations=("hidden = heads head_dim",),

@@ -23,6 +23,7 @@ HF = hf(
     },
 )  # fmt: skip
 
+
 def turned_as_usual(values: Values) -> Iterator[tuple[str, str]]:
     """llama.cpp turns all layers but every fourth."""
     said, step, n = values.get("no_rope_layers"), values.get("no_rope_layer_interval"), values.get("layers")
@@ -41,7 +42,8 @@ ARCHITECTURE = decoder(
     "smollm3",
     "SmolLM3",
     MODULES,
-    HF, GGUF,
+    HF,
+    GGUF,
     rank=1,
     traits=runs(window="=window", windowed="=windowed", sliding="types unturned", rotary_in="listed"),
     variants={"smollm3-3b": shape(36, 2048, 16, 4, 11008, 128256)},

@@ -65,6 +65,10 @@ if TYPE_CHECKING:
     help="Pack the weights: fp8-block, fp8-channel, int8, mlx-4, ..., in a GGUF file q8_0, q4_0, ...; values are rounded.",
 )
 @declare.option("--keep", metavar="GLOB", multiple=True, help="With --quantize: leave weights of these names as they are. Repeatable.")
+@declare.option(
+    "--tp", type=declare.IntRange(1), default=1, help="Write files for N tensor-parallel ranks (--to meta, megatron).", metavar="N"
+)
+@declare.option("--pp", type=declare.IntRange(1), default=1, help="Write files for N stages of a pipeline (--to megatron).", metavar="N")
 @declare.option("--dry-run", is_flag=True, help="Show what would be written and write nothing.")
 @declare.option("--overwrite", is_flag=True, help="Replace DST if it exists; of a directory only what its ledger says ckptkit wrote.")
 @declare.option("--force", is_flag=True, help="DANGEROUS: convert a checkpoint that has errors; what is missing stays missing.")
@@ -100,7 +104,7 @@ def command(
     reading: Reading, drop: tuple[str, ...], add: tuple[str, ...],
     init_missing: bool,
     resize_vocab: int | None, seed: int, drop_optimizer: bool, dequantize: bool,
-    quantize: str | None, keep: tuple[str, ...], dry_run: bool,
+    quantize: str | None, keep: tuple[str, ...], tp: int, pp: int, dry_run: bool,
     overwrite: bool, force: bool, check: bool, reference: bool, proven: bool, jobs: int | None, max_memory: str, on_overflow: str,
     no_sync: bool, quiet: bool, form: str,
 ) -> int:  # fmt: skip
@@ -146,7 +150,7 @@ def command(
                 drop_optimizer=drop_optimizer,
                 dry_run=dry_run, overwrite=overwrite, force=force, check="reference" if reference else check, jobs=jobs,
                 add=add, init_missing=init_missing, resize_vocab=resize_vocab, seed=seed, dequantize=dequantize,
-                quantize=quantize, keep=keep,
+                quantize=quantize, keep=keep, tp=tp, pp=pp,
                 max_memory=parse_size(max_memory, "--max-memory")
                 or 0, on_overflow=on_overflow, sync=not no_sync, progress=progress,
             )  # fmt: skip

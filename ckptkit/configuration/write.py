@@ -233,10 +233,12 @@ class _Draft:
     def refuse_unsaid(self, whole: Whole, source: Source, rest: Mapping[str, Mapping[str, object]]) -> None:
         """UnsupportedError where outputs depend on what the form cannot say; a warning of keys that nothing here explains."""
         wrong = [*self.wrong, *whole.conflicts(self.values)]
+        spoken = (k for d in self.arch.dialects.values() for k in d.config.keys.values())
+        can = {c for k in spoken for c in ((k,) if isinstance(k, str) else (k.canonical, *k.more))}
         for canonical, value in self.values.items():
             free = whole.may.get(canonical, ())
             shown = canonical in self.said or canonical in self.sizes or canonical in self.arch.switches or "@" in canonical
-            if value is None or shown:
+            if value is None or shown or canonical not in can:  # what no naming of it says is none of its values
                 continue
             if free is ... or (isinstance(free, tuple) and value in free):
                 self.unsaid |= {canonical: value} if canonical not in ("tied", "labels") else {}  # the tensors say these

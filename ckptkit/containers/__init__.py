@@ -11,12 +11,24 @@ from ..limits import using
 from ._detect import locate
 from ._discovery import by_name, containers, each
 from ._foreign import refuse_text
-from ._interface import OBJECT_GRAPH, Checkpoint, Container, FileLayout, Inside, Packed, Part, Place, Slot, drop_explained
+from ._interface import (
+    OBJECT_GRAPH,
+    Checkpoint,
+    Container,
+    FileLayout,
+    Inside,
+    Packed,
+    Part,
+    Place,
+    Ranked,
+    Slot,
+    drop_explained,
+)
 from ._shard_names import LOST, is_index, shard_of
 
 __all__ = [
-    "LOST", "OBJECT_GRAPH", "Checkpoint", "Container", "FileLayout", "Inside", "Packed", "Part", "Place", "Slot", "below", "by_name",
-    "containers", "drop_explained", "each", "is_index", "locate", "open_checkpoint",
+    "LOST", "OBJECT_GRAPH", "Checkpoint", "Container", "FileLayout", "Inside", "Packed", "Part", "Place", "Ranked", "Slot", "below",
+    "by_name", "containers", "drop_explained", "each", "is_index", "locate", "open_checkpoint",
 ]  # fmt: skip
 
 

@@ -267,6 +267,14 @@ class FileLayout(NamedTuple):
     split: dict[str, tuple[Slot, ...]] = {}  # noqa: RUF012  tensors whose bytes lie in several places, in order (without a checksum)
 
 
+class Ranked(NamedTuple):
+    """Whose a tensor is: the number of the tensor-parallel rank and of the pipeline's stage, and what it is called there."""
+
+    rank: int
+    stage: int
+    name: str
+
+
 class Inside(NamedTuple):
     """What goes into the files of a checkpoint besides the bytes of its tensors. A container leaves out what it has no place for."""
 
@@ -275,6 +283,7 @@ class Inside(NamedTuple):
     wrapper: str = ""  # the key that the tensors lie under
     strings: Mapping[str, Sequence[bytes]] = {}  # the content of tensors of text
     state: frozenset[str] = frozenset()  # the tensors that are an optimizer's or a trainer's
+    ranks: Mapping[str, Ranked] = {}  # whose each tensor is, where they are cut up for ranks
 
 
 NOTHING = Inside()

@@ -12,24 +12,26 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from .._typing import TYPE_CHECKING
-from ..errors import CorruptError, UnsupportedError, UsageError
+from ..errors import CorruptError
 from ..findings import Finding
 from ..limits import LIMITS
 from ..support.lazy import later
 from ..tensors import Check, StoredTensor, TensorSpec
-from ._interface import NOTHING, Checkpoint, FileLayout, Inside, Part
+from ._interface import NOTHING, Checkpoint, FileLayout, Inside, Part, Ranked
 
 if TYPE_CHECKING:
     from . import torch
-    from .torch import rank_file
+    from .torch import rank_file, rank_write, write
 else:
-    later(globals(), rank_file=".torch.rank_file", torch=".torch")
+    later(
+        globals(), rank_file=".torch.rank_file", rank_write=".torch.rank_write", torch=".torch", write=".torch.write",
+    )  # fmt: skip
 
 NAME = "consolidated"
 TITLE = "PyTorch files of tensor-parallel ranks (consolidated.0N.pth)"
 SUFFIXES: tuple[str, ...] = ()
 DEFAULT_FILE = "consolidated.00.pth"
-WRITABLE = False
+WRITABLE = True
 TIES = False
 SINGLE = False
 STRINGS = False
@@ -99,10 +101,15 @@ def layout(
     inside: Inside = NOTHING,
     max_shard_size: int | None = None,
 ) -> FileLayout:
-    """Not written yet."""
-    raise UnsupportedError(f"{TITLE} is read, not written")
+    """Lay out a file for each rank that `inside.ranks` names; without them one. Raises UnsupportedError."""
+    by: dict[int, list[rank_write.Member]] = {}
+    for key, spec in tensors:
+        place = inside.ranks.get(key, Ranked(0, 0, key))
+        by.setdefault(place.rank, []).append(rank_write.Member(key, place.name, spec))
+    files = [rank_write.RankFile(f"consolidated.{r:02}.pth", by[r], "", {}) for r in sorted(by)]
+    return rank_write.lay_out(NAME, files, {})
 
 
-def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:
-    """Nothing."""
-    raise UsageError("nothing was laid out")
+def finish(layout: FileLayout, crcs: Mapping[str, int]) -> Iterator[Part]:
+    """What follows each tensor's bytes, given the CRC-32 of each."""
+    return write.make_finish(layout, crcs)

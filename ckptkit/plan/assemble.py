@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from ..containers import Inside, Slot
+from ..containers import Inside, Ranked, Slot
 from ..errors import UsageError
 from ..tensors import DTYPE_ALIASES, DTYPES
 from .arrange import Weights
 from .contents import Contents
 from .target import Request
 from .values import Piece, Plan, Task, cut
+
+Apart = tuple[frozenset[str], Mapping[str, Ranked]]
 
 
 def parse_dtype(word: str) -> str:
@@ -33,16 +35,16 @@ def _split(name: str, dtype: str, pieces: Sequence[Piece], slots: Sequence[Slot]
         at += n
 
 
-def assemble(weights: Weights, request: Request, contents: Contents, inputs: Sequence[str], state: frozenset[str] = frozenset()) -> Plan:
-    """Give every target tensor its place in a file: the Plan. `inputs` are the files that it rests on, `state` the tensors that are an
-    optimizer's or a trainer's."""
+def assemble(weights: Weights, request: Request, contents: Contents, inputs: Sequence[str], apart: Apart = (frozenset(), {})) -> Plan:
+    """Give every target tensor its place in a file: the Plan. `inputs` are the files that it rests on, `apart` the tensors that are an
+    optimizer's or a trainer's, and whose each is where they are cut up for ranks."""
     container = request.container
     specs = {n: s for n, s, _ in weights.targets}
     layout = container.layout(
         [(n, specs[weights.ties.get(n, n)]) for n in weights.came],
         filename=request.filename,
         ties=weights.ties,
-        inside=Inside(contents.metadata, contents.extras, contents.wrapper, weights.strings, state),
+        inside=Inside(contents.metadata, contents.extras, contents.wrapper, weights.strings, *apart),
         max_shard_size=request.max_shard_size,
     )
     if request.single and len(layout.files) != 1:

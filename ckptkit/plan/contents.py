@@ -55,7 +55,8 @@ def gather_contents(subject: Subject, request: Request, weights: Weights) -> Con
         cls = config.classes[0] if config.classes else ""
         company = gather(subject, request.dialect, config.raw, cls, config.labels, _names(contents)) if not request.single else None
     findings += contents.findings
-    lost = [k for k in subject.checkpoint.extras if not contents.extras and k not in ("args", "cfg")]
+    told = ("args", "cfg", *(("gguf",) if request.dialect is not None else ()))  # said in the configuration and in files
+    lost = [k for k in subject.checkpoint.extras if not contents.extras and k not in told]
     if lost:
         said = f"what lies beside the tensors is not carried over: {', '.join(lost[:12])}"
         findings.append(Finding("info", "dropped", ", ".join(lost[:6]), said))
@@ -133,7 +134,7 @@ def _translated(
     subject: Subject, request: Request, weights: Weights, config: TargetConfig, metadata: dict[str, str], dialect: Dialect
 ) -> Contents:
     """In another naming: the configuration in the words of its library, where the library looks for it."""
-    at_home = dialect.container == request.container.NAME
+    at_home = request.container.NAME in (dialect.container, dialect.split.whole if dialect.split is not None else "")
     texts: Named = ()
     if dialect.config.filename:
         texts = ((dialect.config.filename, config.text),)

@@ -8,6 +8,7 @@ which a layout has among its headers.
 from __future__ import annotations
 
 from .._typing import NamedTuple
+from ..containers import Ranked
 from ..errors import CheckpointError, printable
 from ..findings import Finding
 from ..graph.examine import Subject
@@ -42,6 +43,12 @@ def make_plan(subject: Subject, request: Request, survey: Survey, over: Overlay 
         weights = quantized(weights, request)
     if request.dialect is not None and request.dialect.container == "gguf" == request.container.NAME:
         weights = as_llama_cpp(weights)
+    places: dict[str, Ranked] = {}
+    split = request.dialect.split if request.dialect is not None else None
+    if split is not None and split.container == request.container.NAME:
+        from .ranks import deal
+
+        weights, places = deal(weights, subject, request)
     try:
         contents = gather_contents(subject, request, weights)
         if over is not None:
@@ -50,7 +57,7 @@ def make_plan(subject: Subject, request: Request, survey: Survey, over: Overlay 
         if over is not None:
             ledger["adapter"] = told(over)
         inputs = [*subject.checkpoint.files, *files_of(over), *(c for c, _ in contents.copies)]
-        plan = assemble(weights, request, contents, inputs, frozenset(subject.checkpoint.beside & weights.came.keys()))
+        plan = assemble(weights, request, contents, inputs, (frozenset(subject.checkpoint.beside & weights.came.keys()), places))
         if not request.single:
             plan = with_ledger(plan, ledger)
     except CheckpointError as e:

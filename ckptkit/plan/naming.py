@@ -51,6 +51,9 @@ class Naming:
         first = self.dialect.prefixes[0]
         if "" not in self.dialect.prefixes or (self.dialect.prefixed and self.named is None) or outside(self.table, self.groups):
             return first
+        kept = self.subject.checkpoint.extras.get("gguf")
+        if isinstance(kept, Mapping) and "ckptkit.block" not in kept:  # llama.cpp left a head out: any class loads what has the prefix
+            return first
         own = self.dialect is self.recognition.dialect
         said = {"prefix": self.recognition.prefix} if own else remembered(self._raw).get(self.dialect.name)
         without = isinstance(said, Mapping) and said.get("prefix") == ""

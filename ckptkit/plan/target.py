@@ -14,6 +14,7 @@ from ..errors import UnsupportedError, UsageError
 from ..graph.examine import Subject
 from ..graph.tf_objects import MEMORY
 from ..schema import Dialect
+from ..schema.templates import reduce_names
 
 
 class Wanted(NamedTuple):
@@ -34,6 +35,8 @@ class Wanted(NamedTuple):
     keep: Sequence[str] = ()
     names_only: bool = False
     renew: bool = False
+    tp: int = 1  # tensor-parallel ranks
+    pp: int = 1  # stages of a pipeline
 
     @property
     def grows(self) -> bool:
@@ -61,16 +64,23 @@ class Request(NamedTuple):
     quantize: str | None = None  # the name of the packing that weights get
     keep: tuple[str, ...] = ()  # globs of those that do not
     names_only: bool = False  # without a configuration where the source has none
+    tp: int = 1
+    pp: int = 1
 
 
 def choose_target(subject: Subject, wanted: Wanted, target: str) -> Request:
     """What is written at `target`: its naming, container and file name, the heads that are added or dropped. Raises UsageError."""
     wanted = with_container(wanted)
+    if wanted.to is not None and subject.architecture is None and fragment_of(subject, wanted.to):
+        wanted = wanted._replace(to=None, container=wanted.container or "safetensors")
     single = single_file(target, wanted.container)
     file = target if single else None
     form = wanted.container or (choose_container(subject, None, None, target).NAME if single else None)
     dialect = choose_dialect(subject, wanted.to, form) if wanted.to is not None or not wanted.grows else own_dialect(subject)
     container = choose_container(subject, dialect, wanted.container, file)
+    if wanted.tp > 1 or wanted.pp > 1:
+        dialect = dialect or subject.graph.dialect
+        container = _of_ranks(dialect, wanted)
     if dialect is not None and dialect is subject.graph.dialect and _has_one_naming(subject) and not (wanted.renew or wanted.grows):
         dialect = None  # the names are the library's as they are
     if subject.packings.weights and not wanted.dequantize and dialect is not None:
@@ -81,8 +91,34 @@ def choose_target(subject: Subject, wanted: Wanted, target: str) -> Request:
         target, single, container, dialect, filename(container, dialect or subject.graph.dialect, file), tuple(wanted.dtypes),
         wanted.max_shard_size, wanted.drop_optimizer, known_groups(subject, wanted.drop, "--drop"), wanted.resize_vocab,
         wanted.init_missing, new_groups(subject, dialect, wanted.add), wanted.seed,
-        wanted.dequantize, wanted.quantize, tuple(wanted.keep), wanted.names_only,
+        wanted.dequantize, wanted.quantize, tuple(wanted.keep), wanted.names_only, wanted.tp, wanted.pp,
     )  # fmt: skip
+
+
+def fragment_of(subject: Subject, to: str) -> tuple[str, ...]:
+    """The architectures in whose naming `to` every name of an unknown checkpoint is, at its usual prefixes: a part of one of them, whose
+    names are that naming's already. () where one name is in none."""
+    if to != "hf" or subject.checkpoint.container not in ("safetensors", "torch"):
+        return ()
+    patterns = set(reduce_names(subject.checkpoint.tensors).values())
+    out = []
+    for arch in architectures().values():
+        for d in arch.dialects.values():
+            if d.name == to and patterns and any(patterns <= arch.table(d.name).index(prefix).keys() for prefix in d.prefixes):
+                out.append(arch.title)
+    return tuple(dict.fromkeys(out))
+
+
+def _of_ranks(dialect: Dialect | None, wanted: Wanted) -> Container:
+    """The container that a naming's ranks write. UsageError where it has none, or another is asked for."""
+    if dialect is None or dialect.split is None or not dialect.split.container:
+        what = f"{dialect.title} says nothing of ranks" if dialect is not None else "the architecture is unknown"
+        raise UsageError(f"--tp, --pp: {what}", hint="--to megatron, or --to meta")
+    if wanted.container not in (None, dialect.split.container):
+        raise UsageError(
+            f"--tp, --pp: files of ranks are {dialect.split.container}'s, not {wanted.container}'s", hint="leave --container out"
+        )
+    return by_name(dialect.split.container)
 
 
 def _has_one_naming(subject: Subject) -> bool:

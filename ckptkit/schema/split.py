@@ -18,12 +18,13 @@ Region = tuple[tuple[int, int], ...]  # (first, size) along each dimension
 class Split(NamedTuple):
     """Which axes ranks share. `instead`: stored name template -> the axis along which this one may be cut too, where the sizes say so;
     `container`: what files of ranks are written in; `later`: whether the template of `instead` is cut otherwise in newer models (a
-    canonical value, and from which on)."""
+    canonical value, and from which on); `whole`: another container that keeps what the library says of a run."""
 
     axes: tuple[str, ...]
     instead: Mapping[str, str] = {}
     container: str = ""
     later: tuple[str, float] | None = None
+    whole: str = ""
 
 
 class Cut(NamedTuple):

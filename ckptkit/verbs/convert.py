@@ -13,13 +13,12 @@ from collections.abc import Callable, Sequence
 from .._typing import TYPE_CHECKING, NamedTuple
 from ..errors import FindingsError, UsageError
 from ..findings import Finding
-from ..graph.evidence import refuse_doubt
 from ..graph.examine import Subject, examine
 from ..graph.reading import AS_FOUND, Reading
 from ..graph.survey import survey
 from ..plan.losses import groups_and_globs, losses
 from ..plan.make import make_plan
-from ..plan.target import Request, Wanted, choose_target, single_file, with_container
+from ..plan.target import Request, Wanted, choose_target, fragment_of, single_file, with_container
 from ..plan.values import Plan
 from ..rules.run import run_rules
 from ..support.collector import paused
@@ -69,11 +68,12 @@ def convert(
     dequantize: bool = False,
     quantize: str | None = None,
     keep: Sequence[str] = (),
+    tp: int = 1,
+    pp: int = 1,
     reading: Reading = AS_FOUND,
     **words: Unpack[SourceWords],
 ) -> Conversion:
-    """Write the checkpoint at `source` to `target` in dialect `to` (None, or a container's name: names stay) and `container` (None:
-    the dialect's own).
+    """Write a checkpoint in the dialect `to` (None, or a container's name: names stay) and in `container` (None: the dialect's own).
 
     `target` is a directory, or one file if it ends like one of the container's and the container is a single file. `reading`, or its
     fields as keywords (config, architecture, dialect, scope, part, given; `container` is the target's), overrule what would be found;
@@ -82,11 +82,11 @@ def convert(
     written, with check="reference" also by the format's own library; `on_overflow` (error, clip, keep) and `sync` are the engine's;
     `force` converts in spite of error findings. `init_missing`: parameters that the source lacks start as the architecture's authors have
     them start; `add`: so do heads that it lacks; `resize_vocab`: so do further rows of the vocabulary (or rows are left out); all of it
-    by `seed`, the same values as `build_transformer_model` gives, listed in the findings and the ledger. `renew`: names and configuration
-    are written anew though the naming stays (of an architecture that has one naming only, they stay); `names_only`: where nothing says
-    the configuration none is written, instead of asking for what it lacks. `dequantize`: packed weights are decoded; else their parts
-    move bit for bit. `quantize`: weights are packed so ("fp8-block", "q8_0"), but for those that fit a glob of `keep`. Raises
-    FindingsError, UndecidedError, UsageError, ... (`errors`).
+    by `seed`, the same values as `build_transformer_model` gives, and listed. `renew`: names and configuration are written anew though
+    the naming stays (where there is one only, they stay); `names_only`: where nothing says the configuration none is written.
+    `dequantize`: packed weights are decoded; else their parts move bit for bit. `quantize`: weights are packed so ("fp8-block", "q8_0"),
+    but for those that fit a glob of `keep`. `tp`, `pp`: files for as many tensor-parallel ranks and stages of a pipeline, in a naming
+    that has them (meta, megatron). Raises FindingsError, UndecidedError, UsageError, ... (`errors`).
     """
     from ..engine.replaceable import check_target
     from ..engine.run import run
@@ -97,15 +97,13 @@ def convert(
     drop, globs = groups_and_globs(drop)
     wanted = with_container(Wanted(
         to, container, dtypes, max_shard_size, drop, drop_optimizer, init_missing, add, resize_vocab, seed, dequantize, quantize, keep,
-        names_only, renew,
+        names_only, renew, tp, pp,
     ))  # fmt: skip
     check_target(dst, single=single_file(dst, wanted.container), overwrite=overwrite or dry_run, inputs=())
     entire = wanted.to is None and not (renew or add or init_missing or resize_vocab)
     with paused(), examine(src, reading.but(**words, drop=(*reading.drop, *globs)), entire=entire) as subject:
         request = choose_target(subject, wanted, dst)
         findings = _refuse_errors(subject, wanted, request, src, integrity=bool(check) and not dry_run, force=force)
-        if request.dialect is not None and not (names_only and request.dialect is subject.graph.dialect):
-            refuse_doubt(subject.graph.recognition, src, "what is written")
         planned = make_plan(subject, request, survey(subject, request.dialect))
         done = Conversion(
             planned.plan, planned.ledger, (*findings, *planned.findings), planned.contents.classes, None, planned.contents.config
@@ -126,6 +124,10 @@ def _refuse_errors(subject: Subject, wanted: Wanted, request: Request, path: str
     """The source's findings, without that of what is to be made new, and what the target would lose of it; FindingsError for
     errors among them, unless `force`."""
     findings = [f for f in run_rules(subject, integrity=integrity) if not (wanted.init_missing and f.rule == "missing")]
+    to = wanted.to
+    if to is not None and subject.architecture is None and (of := fragment_of(subject, to)):
+        said = f"of no whole model: every name is {to}'s already, of {', '.join(of[:4])}{', ...' if len(of) > 4 else ''}: they stay"
+        findings.append(Finding("warning", "unknown", subject.checkpoint.path, said, basis="undecided"))
     findings += losses(subject, dialect=request.dialect, casts=bool(wanted.dtypes))
     errors = [f for f in findings if f.severity == "error"]
     if errors and not force:

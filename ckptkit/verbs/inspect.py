@@ -22,7 +22,7 @@ from ..graph.reading import AS_FOUND, Reading
 from ..schema import count_name
 from ..schema.templates import reduce_names
 from ..support.name_text import natural
-from .inspected_rows import Packed, TensorRow, packed_rows, packings_of
+from .inspected_rows import Packed, RankShare, TensorRow, by_rank, packed_rows, packings_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -77,6 +77,7 @@ class Inspection(NamedTuple):
     tensors: tuple[TensorRow, ...]  # in the file's order; those selected by include and exclude
     packings: tuple[Packed, ...] = ()
     account: Account = Account(())  # everything that is there, each in one place
+    ranks: tuple[RankShare, ...] = ()  # of a format that keeps tensors in pieces
     program: dict[str, Any] = {}  # noqa: RUF012  of a SavedModel: signatures, functions, callables, assets, ... in full
 
     def sorted(self) -> list[TensorRow]:
@@ -159,6 +160,7 @@ def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tupl
     return Inspection(
         path=path,
         files=tuple((f, os.stat(f).st_size) for f in ck.files),
+        ranks=by_rank(ck),
         container=ck.container,
         container_title=title,
         wrapper=ck.wrapper,
@@ -378,6 +380,7 @@ def to_json(i: Inspection) -> dict[str, object]:
         "path": i.path,
         "files": [{"path": p, "bytes": n} for p, n in i.files],
         "container": {"name": i.container, "title": i.container_title, "wrapper": i.wrapper},
+        "ranks": [r._asdict() for r in i.ranks],
         "architecture": architecture if i.architecture is not None else None,
         "dialect": {"name": i.dialect, "title": i.dialect_title, "prefix": i.prefix} if i.dialect is not None else None,
         "variant": i.variant,

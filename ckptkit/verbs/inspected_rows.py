@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .._typing import TYPE_CHECKING, NamedTuple
+from ..containers import Checkpoint
 from ..graph.examine import Subject
 
 if TYPE_CHECKING:
@@ -47,16 +48,18 @@ class Packed(NamedTuple):
 
 
 def packed_rows(weight: PackedWeight, row: TensorRow) -> Iterator[TensorRow]:
-    """The weight, with the bytes of its codes, and a row for each other part."""
+    """The weight, with the bytes of its codes, and a row for each other part. (Plain tuples: there are ten thousands of them.)"""
     from ..packing import by_name
 
+    new = tuple.__new__
     codes = weight.parts[by_name(weight.form.packing).CODES]
     file, offset = codes.extents[0][:2]
-    yield row._replace(dtype=weight.label, nbytes=codes.spec.nbytes, file=file, offset=offset)
+    yield new(TensorRow, (*row[:4], weight.label, *row[5:7], codes.spec.nbytes, *row[8:11], file, offset, row.stats))
     for t in weight.parts.values():
         if t is not codes:
+            spec = t.spec
             place = t.extents[0][:2] if t.extents else ("", None)
-            yield TensorRow(t.name, (), (), (), *t.spec, t.spec.numel, t.spec.nbytes, "packing", weight.name, False, *place)
+            yield new(TensorRow, (t.name, (), (), (), *spec, spec.numel, spec.nbytes, "packing", weight.name, False, *place, None))
 
 
 def packings_of(s: Subject) -> tuple[Packed, ...]:
@@ -74,3 +77,24 @@ def packings_of(s: Subject) -> tuple[Packed, ...]:
         found[1] += w.form.rows * w.form.columns
         found[2] += w.nbytes
     return tuple(sorted((Packed(k, titles[k], *v) for k, v in sums.items()), key=lambda p: (-p.nbytes, p.name)))
+
+
+class RankShare(NamedTuple):
+    """What the files of one rank have of the tensors: the pieces, and their bytes (a piece that several ranks have counts for one)."""
+
+    name: str
+    pieces: int
+    nbytes: int
+
+
+def by_rank(checkpoint: Checkpoint) -> tuple[RankShare, ...]:
+    """The ranks in the order of their files; none where the format keeps tensors whole."""
+    if not checkpoint.ranks:
+        return ()
+    sums = {name: [0, 0] for name in checkpoint.ranks.values()}
+    for t in checkpoint.tensors.values():
+        for e in [b.extent for b in t.boxes] or t.extents:
+            if (name := checkpoint.ranks.get(e.path)) is not None:
+                sums[name][0] += 1
+                sums[name][1] += e.length
+    return tuple(RankShare(name, n, size) for name, (n, size) in sums.items())

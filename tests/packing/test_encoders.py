@@ -34,7 +34,7 @@ def test_the_bytes_are_those_of_the_library(name: str, dtype: str) -> None:
 
 def test_a_quotient_of_minus_zero_is_the_code_of_zero_as_in_compressed_tensors() -> None:
     packing, settings = quantizer("fp8-channel")
-    rows = np.array([[-0.0, 1.0, -1e-12, -2.0**-20]], np.float32)
+    rows = np.array([[-0.0, 1.0, -1e-12, -(2.0**-20)]], np.float32)
     codes = packing.encode_rows(rows.astype(np.float16).astype(np.float32), "F16", settings)["codes"].view(np.uint8)
     assert codes[0].tolist() == [0, 0x7E, 0, 0x80]
 

@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from ckptkit.arch._libraries.decoder_words import D, E, may
-from ckptkit.arch._libraries.gguf_keys import DERIVED, MARK, PERIODS, ROOM, read_keys, write_keys
+from ckptkit.arch._libraries.gguf_keys import DERIVED, FREE, PERIODS, form
 from ckptkit.arch._libraries.gguf_rope import conflicts as rope_conflicts
 from ckptkit.arch._libraries.gguf_rope import keys as rope_keys
 from ckptkit.arch._libraries.gguf_rope import remarks as rope_remarks
 from ckptkit.arch._libraries.gguf_rope import tables
 from ckptkit.arch._libraries.gguf_rope import written as rope_written
-from ckptkit.schema import TORCH, Besides, ConfigForm, Dialect, Files, Key, Module, Reader, Writer
+from ckptkit.schema import TORCH, Besides, Dialect, Files, Key, Module
 from ckptkit.schema.dialect import Whole
 from ckptkit.schema.sliding import slides, whole
 
@@ -53,8 +53,6 @@ NAMES: Mapping[str, str] = {
 }
 DENSE = (D + "ffn.gate", D + "ffn.up", D + "ffn.output")  # which families that have experts in every layer have no place for
 PAIRED = {D + "attention.query": "heads", D + "attention.key": "kv_heads"}
-# canonical values with which nothing is computed, in any architecture
-FREE = dict.fromkeys(("initializer_range", "attention_dropout", "dropout", "embedding_dropout", "pad", "tied", "labels"), ...)
 FFN = (D + "ffn.gate", D + "ffn.up", D + "ffn.intermediate", D + "ffn.output")
 OUTPUT = D + "attention.output"
 WINDOWS = ("window", "windowed", "full_layers", "layer_types", "sliding_window_pattern", "window_pattern")  # what says which layers slide
@@ -172,7 +170,6 @@ def square(values: Values) -> Iterator[tuple[str, str]]:
         yield "head_dim", f"its code of this architecture takes {hidden} / {heads}"
 
 
-
 def all_keys(values: Values) -> Iterator[tuple[str, str]]:
     """llama.cpp has as many heads of keys as of queries."""
     if values.get("kv_heads") not in (None, values.get("heads")):
@@ -180,15 +177,6 @@ def all_keys(values: Values) -> Iterator[tuple[str, str]]:
 
 
 NO_WINDOW = Window("")
-
-
-def form(name: str, keys: Mapping[str, str | Key], *, whole: Whole | None = None, **said: Mapping[str, object]) -> ConfigForm:
-    """A configuration that is the file's own keys."""
-    also = {f"{ROOM}.{k}": v for k, v in said.pop("also", {}).items()}
-    return ConfigForm(
-        filename="", keys={f"{ROOM}.{k}": c for k, c in keys.items()}, marks={MARK: name}, reader=Reader(extras=read_keys),
-        writer=Writer(extras=write_keys), also=also, whole=whole, **said,  # type: ignore[arg-type]
-    )  # fmt: skip
 
 
 def rows_of(
@@ -229,7 +217,9 @@ def gguf(
     `Whole`; keys that are "" in `keys` are left out."""
     own_keys = {k if k.startswith(DERIVED) else f"{name}.{k}": v for k, v in keys.items()}
     every = {**keys_of(name, eps), **(with_experts(name) if experts else {}), **own_keys}
-    usual = {"kv_heads": "=heads", "head_dim": "=hidden / heads", "tied": False}
+    words = (w for m in modules.values() for w in (m.switch, *m.switches.values()) if w and "@" not in w)
+    off = {w.removeprefix("not "): False for w in words}  # what no tensor shows is not there
+    usual = {"kv_heads": "=heads", "head_dim": "=hidden / heads", "tied": False, **off}
     made: dict[str, object] = {f"{name}.context_length": window.positions}
     loose = {**FREE, **(dict.fromkeys(WINDOWS, ...) if window is not NO_WINDOW else {}), **free}
     if rope is not None:

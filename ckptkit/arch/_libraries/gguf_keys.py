@@ -11,7 +11,8 @@ import json
 from collections.abc import Mapping
 
 from ckptkit._typing import Any
-from ckptkit.arch._libraries.gguf_rope import derived_rope, shortest
+from ckptkit.schema import ConfigForm, Key, Reader, Writer
+from ckptkit.schema.dialect import Whole
 
 ARCHITECTURE = "general.architecture"
 MARK = "gguf_architecture"  # a key of its own, since marks are not nested
@@ -84,6 +85,7 @@ MODELS: Mapping[str, tuple[str, str]] = {
 }
 # of how many layers the runtime takes one to see everything, where no key says which (llama_hparams::set_swa_pattern)
 PERIODS: Mapping[str, int] = {"gemma2": 2, "gemma3": 6, "cohere2": 4, "olmo2": 4, "gpt-oss": 2, "exaone4": 4, "gemma3n": 5}
+LARGEST: Mapping[str, int] = {"gemma2": 46, "gemma3": 62}  # layers of the model whose scores are divided by another number
 SIGMOID = 2  # llama.cpp's number of the function that weights experts (expert_gating_func)
 
 
@@ -92,6 +94,8 @@ def read_keys(extras: Mapping[str, object]) -> dict[str, object] | None:
     kept = extras.get("gguf")
     if not isinstance(kept, Mapping):
         return None
+    from ckptkit.arch._libraries.gguf_rope import derived_rope
+
     flat = {n: plain for n, v in kept.items() if isinstance(n, str) and (plain := _plain(n, v)) is not None}
     name = flat.get(ARCHITECTURE)
     if not flat:
@@ -110,6 +114,7 @@ def read_keys(extras: Mapping[str, object]) -> dict[str, object] | None:
 
 def _plain(name: str, value: object) -> object:
     """A value without its type; None of what is none of the configuration."""
+    from ckptkit.arch._libraries.gguf_rope import shortest
     from ckptkit.containers.gguf.header import ARRAY, STRING, Value
 
     if not isinstance(value, Value) or name.startswith("tokenizer.") or name.endswith(".weight") or name == OWN:
@@ -140,6 +145,9 @@ def _derived(name: str, of: Mapping[str, object]) -> dict[str, object]:
             pattern = [not pattern or i % pattern < pattern - 1 for i in range(layers)]
         if isinstance(pattern, list) and len(pattern) >= layers:
             out["layer_types"] = ["sliding_attention" if s else "full_attention" for s in pattern[:layers]]
+    hidden, heads, width = (of.get(k) for k in ("embedding_length", "attention.head_count", "attention.key_length"))
+    if name in LARGEST and isinstance(hidden, int) and isinstance(heads, int) and heads > 0:
+        out["query_pre_attn_scalar"] = hidden // heads if layers == LARGEST[name] or not isinstance(width, int) else width
     each = of.get("attention.head_count_kv")
     if isinstance(each, list) and each and all(isinstance(n, int) for n in each):  # 0 where a layer has no attention
         out["kv_heads"] = max(each)
@@ -213,3 +221,16 @@ def _typed(last: str, value: object) -> Any:
         if all(isinstance(v, (int, float)) for v in value):
             return Value(ARRAY, tuple(map(float, value)), 6)
     return None
+
+
+# canonical values with which nothing is computed, in any architecture
+FREE = dict.fromkeys(("initializer_range", "attention_dropout", "dropout", "embedding_dropout", "pad", "tied", "labels"), ...)
+
+
+def form(name: str, keys: Mapping[str, str | Key], *, whole: Whole | None = None, **said: Mapping[str, object]) -> ConfigForm:
+    """A configuration that is the file's own keys."""
+    also = {f"{ROOM}.{k}": v for k, v in said.pop("also", {}).items()}
+    return ConfigForm(
+        filename="", keys={f"{ROOM}.{k}": c for k, c in keys.items()}, marks={MARK: name}, reader=Reader(extras=read_keys),
+        writer=Writer(extras=write_keys), also=also, whole=whole, **said,  # type: ignore[arg-type]
+    )  # fmt: skip

@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ckptkit.arch._libraries.decoder_words import may
-from ckptkit.arch._libraries.gguf import form
+from ckptkit.arch._libraries.gguf_keys import FREE, form
 from ckptkit.schema import TORCH, Dialect, Files, Key
+from ckptkit.schema.dialect import Whole
 
 TITLE = "llama.cpp (GGUF)"
+T5_FREE: dict[str, object] = {"max_distance": (128,), "initializer_factor": ..., "eos": ..., "scaled": ..., "bucket_distance": (128,)}
+GELU = ("gelu", "gelu_tanh")  # which llama.cpp computes by one table
 Rows = dict[str, str | tuple[str, ...]]
 
 
@@ -28,9 +31,17 @@ def sizes(name: str, eps: str = "layer_norm_epsilon") -> dict[str, str | Key]:
     }
 
 
-def dialect(name: str, rows: Rows, keys: Mapping[str, str | Key], implied: Mapping[str, object], **more: object) -> Dialect:
+def unscaled(values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """What llama.cpp's T5 leaves out."""
+    if values.get("scaled") is True and "buckets" in values:
+        yield "scaled", "llama.cpp does not divide what its decoder gives by the root of the width: its logits are larger by that"
+
+
+def dialect(
+    name: str, rows: Rows, keys: Mapping[str, str | Key], implied: Mapping[str, object], free: Mapping[str, object], **more: object
+) -> Dialect:  # fmt: skip
     """A dialect of this container."""
-    config = form(name, keys, implied=implied, **more)  # type: ignore[arg-type]
+    config = form(name, keys, implied=implied, whole=Whole({**FREE, **free}, remarks=unscaled), **more)  # type: ignore[arg-type]
     return Dialect(
         name="gguf", title=TITLE, style=TORCH, rows=rows, container="gguf", config=config, files=Files(ties=False),
     )  # fmt: skip
@@ -54,7 +65,8 @@ def bert() -> Dialect:
         b + "layer_output_norm": layer + "ffn.norm",
     }
     return dialect(
-        "bert", rows, {**sizes("bert"), "bert.context_length": "positions"}, {"activation": "gelu"}, also={"bert.attention.causal": False}
+        "bert", rows, {**sizes("bert"), "bert.context_length": "positions"}, {}, {"activation": GELU},
+        defaults={"activation": "gelu"}, also={"bert.attention.causal": False},
     )
 
 
@@ -76,7 +88,8 @@ def gpt2() -> Dialect:
         "output": "lm_head",
     }
     return dialect(
-        "gpt2", rows, {**sizes("gpt2"), "gpt2.context_length": "positions"}, {"activation": "gelu_tanh"}, defaults={"tied": True}
+        "gpt2", rows, {**sizes("gpt2"), "gpt2.context_length": "positions"}, {"activation": "gelu_tanh"},
+        {"scaled": (True,), "scaled_by_layer": (False,)}, defaults={"tied": True},
     )
 
 
@@ -109,4 +122,4 @@ def t5() -> Dialect:
     }
     usual = {"decoder_layers": "=layers", "buckets": 32, "max_distance": 128, "tied": True, "scaled": "=tied", "norm_eps": 1e-6}
     also = {"t5.context_length": 512, "t5.decoder_start_token_id": 0}
-    return dialect("t5", dict(_t5_rows()), keys, {"activation": "relu", "gated": False}, defaults=usual, also=also)
+    return dialect("t5", dict(_t5_rows()), keys, {"activation": "relu", "gated": False}, T5_FREE, defaults=usual, also=also)

@@ -19,7 +19,7 @@ A = L + "self_attention."
 GROUPS = "(kv_heads *per_group head_dim)"
 PAIRED = "(kv_heads *per_group two half head_dim)"
 MARK = "megatron_core"  # a key of our own, which says whose settings these are
-SPLIT = Split(("kv_heads", "heads", "intermediate", "vocab"), {}, "megatron")
+SPLIT = Split(("kv_heads", "heads", "intermediate", "vocab"), {}, "megatron", whole="dcp")
 TIED = "tie_embeddings_and_output_weights"  # what Megatron says the other way round
 UNTIED = "untie_embeddings_and_output_weights"
 
@@ -79,9 +79,9 @@ def write_args(raw: dict[str, object]) -> dict[str, object]:
 
 def megatron(
     modules: Mapping[str, Module], *, heads: str = GROUPS, keys: Mapping[str, str | Key] = {},
-    implied: Mapping[str, object] = {}, defaults: Mapping[str, object] = {}, said: Mapping[str, object] = {},
+    implied: Mapping[str, object] = {}, defaults: Mapping[str, object] = {}, without: Sequence[str] = (),
 ) -> Dialect:  # fmt: skip
-    """The dialect of a decoder. `heads`: the layout of the rows of query, key and value; `said`: further settings that are written."""
+    """The dialect of a decoder. `heads`: the layout of the rows of query, key and value; `without`: canonical values that it lacks."""
     rows: dict[str, str | tuple[str, ...]] = {"embedding.word_embeddings": "embeddings.word"}
     if "embeddings.position" in modules:
         rows["embedding.position_embeddings"] = "embeddings.position"
@@ -107,13 +107,15 @@ def megatron(
     rows["decoder.final_layernorm"] = "decoder.norm"
     rows["output_layer"] = "lm_head"
     every = {**KEYS, **(EXPERTS if D + "moe.router" in modules else {}), **keys}
+    every = {k: v for k, v in every.items() if (v if isinstance(v, str) else v.canonical) not in without}
+    usual = {"kv_heads": "=heads", "head_dim": "=hidden / heads", "tied": True, "norm_eps": 1e-5, **defaults}
     return Dialect(
         name="megatron", title="Megatron-core", style=TORCH, rows=rows, container="megatron",
         config=ConfigForm(
             filename="", keys=every, marks={MARK: True}, usual=USUAL,
             reader=Reader(extras=read_args), writer=Writer(extras=write_args),
-            implied=implied, also=said,
-            defaults={"kv_heads": "=heads", "head_dim": "=hidden / heads", "tied": True, "norm_eps": 1e-5, **defaults},
+            implied=implied,
+            defaults={k: v for k, v in usual.items() if k not in without},
         ),
         split=SPLIT, pads="vocab", files=Files(ties=False),
     )  # fmt: skip

@@ -16,27 +16,29 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from ..._typing import TYPE_CHECKING
-from ...errors import UnsupportedError
 from ...support.lazy import later
+from ...support.opaque import Opaque
 from ...tensors import Check, TensorSpec
-from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Part
+from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Part, Ranked
 
 if TYPE_CHECKING:
+    from ..torch import rank_write, write
     from . import legacy
 else:
-    later(globals(), legacy=".legacy")
+    later(globals(), legacy=".legacy", rank_write="..torch.rank_write", write="..torch.write")
 
 NAME = "megatron"
 TITLE = "Megatron (mp_rank folders)"
 SUFFIXES: tuple[str, ...] = ()
 DEFAULT_FILE = "model_optim_rng.pt"
-WRITABLE = False
+WRITABLE = True
 TIES = False
 SINGLE = False
 STRINGS = False
 
 TRACKER = "latest_checkpointed_iteration.txt"
 _RANK = re.compile(r"mp_rank_[0-9]{2}(?:_[0-9]{3}){0,2}")
+_WORDS = "embedding.word_embeddings.weight"
 _FILES = ("model_optim_rng.pt", "model_rng.pt")
 
 
@@ -109,10 +111,28 @@ def layout(
     inside: Inside = NOTHING,
     max_shard_size: int | None = None,
 ) -> FileLayout:
-    """Not written yet."""
-    raise UnsupportedError(f"{TITLE} is read, not written")
+    """Lay out a folder for each rank that `inside.ranks` names; without them one. Raises UnsupportedError."""
+    by: dict[tuple[int, int], list[rank_write.Member]] = {}
+    for key, spec in tensors:
+        place = inside.ranks.get(key, Ranked(0, 0, key))
+        by.setdefault((place.rank, place.stage), []).append(rank_write.Member(key, place.name, spec))
+    tp, pp = (max((p[i] for p in by), default=0) + 1 for i in range(2))
+    given = inside.extras.get("args")
+    args = {**given} if isinstance(given, Mapping) else {}
+    args |= {"tensor_model_parallel_size": tp, "pipeline_model_parallel_size": pp}
+    words = next((s.shape[0] * tp for k, s in tensors if inside.ranks.get(k, Ranked(0, 0, k)).name == _WORDS), None)
+    if words is not None:
+        args["padded_vocab_size"] = words
+    extras = {"args": Opaque("argparse", "Namespace", (), args, safe=True, new=True), "checkpoint_version": 3.0, "iteration": 1}
+    files = [
+        rank_write.RankFile(
+            f"iter_0000001/mp_rank_{r:02}{f'_{p:03}' if pp > 1 else ''}/{DEFAULT_FILE}", by.get((r, p), []), "model", extras
+        )
+        for p in range(pp) for r in range(tp)
+    ]  # fmt: skip
+    return rank_write.lay_out(NAME, files, {TRACKER: b"1"})
 
 
-def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:
-    """Nothing."""
-    return ()
+def finish(layout: FileLayout, crcs: Mapping[str, int]) -> Iterator[Part]:
+    """What follows each tensor's bytes, given the CRC-32 of each."""
+    return write.make_finish(layout, crcs)
