@@ -132,7 +132,15 @@ def cases(quick: bool) -> list[Case]:
         Case(f"diff BERT-{b}, all changed", "gate", st, f"bert-{b}-changed", 2.5, (), ("equal",), 0, "diff"),
         Case(f"diff BERT-{b}, equal, TF", "gate", st, f"bert-{b}-tf", 2.5, (), (), 0, "diff"),
     ]
-    return out
+    return [*out, *packed(quick)]
+
+
+def packed(quick: bool) -> list[Case]:
+    """Packed weights, decoded."""
+    n = 2 if quick else 24
+    arguments = ("--container", "safetensors", "--dequantize", "--dtype", "bfloat16")
+    peers = ("fp8_deepseek", "fp8_compressed_tensors")
+    return [Case("FP8 in blocks → bfloat16", "packed", f"fp8-{n}-blocks", f"fp8-{n}-plain", 2.0, arguments, peers)]
 
 
 class Bound(NamedTuple):

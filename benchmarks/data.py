@@ -336,6 +336,11 @@ def ensure(root: Path, name: str) -> Path:
         make_gguf(made, rest)
     elif kind == "sparse":
         make_sparse(made, int(rest))
+    elif kind == "fp8":
+        from data_packed import make_fp8
+
+        layers, _, form = rest.partition("-")
+        make_fp8(made, int(layers), plain=form == "plain")
     else:
         make_table(made, int(rest))
     os.rename(made, folder)

@@ -98,6 +98,43 @@ def _cast(source: str, target: str, dtype: str) -> None:
     save_file({n: t.to(getattr(torch, dtype)) for n, t in state.items()}, os.path.join(target, "model.safetensors"))
 
 
+def fp8_deepseek(source: str, target: str) -> None:
+    """What DeepSeek-V3's fp8_cast_bf16.py does, weight by weight, with its kernel's arithmetic in torch: that kernel needs a GPU."""
+    import torch
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    os.makedirs(target)
+    out = {}
+    with safe_open(os.path.join(source, "model.safetensors"), "pt") as f:
+        for name in f.keys():  # noqa: SIM118  no dict
+            if not name.endswith("_scale_inv"):
+                w, s = f.get_tensor(name), f.get_tensor(f"{name}_scale_inv")
+                rows, columns = w.shape
+                blocks = w.float().reshape(rows // 128, 128, columns // 128, 128) * s[:, None, :, None]
+                out[name] = blocks.reshape(rows, columns).to(torch.bfloat16)
+    save_file(out, os.path.join(target, "model.safetensors"))
+
+
+def fp8_compressed_tensors(source: str, target: str) -> None:
+    """compressed-tensors' own dequantize, weight by weight."""
+    import torch
+    from compressed_tensors.quantization import QuantizationArgs
+    from compressed_tensors.quantization.lifecycle.forward import dequantize
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    os.makedirs(target)
+    args = QuantizationArgs(num_bits=8, type="float", strategy="block", block_structure=[128, 128], symmetric=True)
+    out = {}
+    with safe_open(os.path.join(source, "model.safetensors"), "pt") as f:
+        for name in f.keys():  # noqa: SIM118
+            if not name.endswith("_scale_inv"):
+                w = dequantize(f.get_tensor(name), f.get_tensor(f"{name}_scale_inv"), args=args, dtype=torch.float32)
+                out[name] = w.to(torch.bfloat16)
+    save_file(out, os.path.join(target, "model.safetensors"))
+
+
 def merge_shards(source: str, target: str) -> None:
     from safetensors.torch import load_file, save_file
 

@@ -47,8 +47,8 @@ def sizes_of(
                 sizes |= {**dict.fromkeys(right[:-1], 1), right[-1]: sizes[left[0]]}
                 continue
             made |= set(left)
-            if len(left) == 1:
-                sizes[left[0]] = int(np.prod([sizes[a] for a in right]))
+            sizes |= dict.fromkeys(left[:-1], 1)
+            sizes[left[-1]] = int(np.prod([sizes[a] for a in right]))
         if equal and "embedding" in sizes and "hidden" in sizes:
             sizes["embedding"] = sizes["hidden"]
     sizes |= {axis: n for d in arch.dialects.values() for axis, (n, _) in d.limits.items()}
@@ -136,6 +136,11 @@ def values_of(arch: Architecture, sizes: dict[str, int], counts: dict[str, int])
     dense = list(range(first))
     values |= {"first_dense": first, "mlp_only_layers": dense, "decoder_sparse_step": 1, "moe_layers": list(range(first, n))}
     values |= {"moe_layer_start_index": first, "moe_layer_end_index": n - 1, "moe_layer_interval": 1}
+    on = [of_the_kind(arch, i, counts) for i in range(n)]
+    if "attention@layer" in arch.kinds:
+        values |= {"layer_types": ["full_attention" if o else "conv" for o in on], "attn_layer_indices": [i for i in range(n) if on[i]]}
+    if "indexer@layer" in arch.kinds:
+        values["indexer_types"] = ["full" if o else "shared" for o in on]
     for kind in ("attn", "expert"):
         values |= {f"{kind}_layer_period": first + 1, f"{kind}_layer_offset": first}
     values |= dict.fromkeys(arch.switches, False)
@@ -272,6 +277,12 @@ def read_back(folder: Path) -> dict[str, np.ndarray]:
     return {n: reader.get_tensor(n) for n in reader.get_variable_to_shape_map()}
 
 
+def apart(arch: Architecture, one: Dialect, other: Dialect) -> bool:
+    """Whether two dialects are of two forms of the model, each of which has what the other has not (Marian's of two vocabularies)."""
+    a, b = ({p for p in arch.table(d.name).by_param if arch.params[p].switch and "@" not in arch.params[p].switch} for d in (one, other))
+    return bool(a - b) and bool(b - a)
+
+
 def pairs(*, libraries: bool) -> list[tuple[str, str, str]]:
     """Every architecture with every ordered pair of its dialects that hold the same model (parts apart), `libraries`: of the further
     forms that libraries of these days write, or of the others.
@@ -289,6 +300,7 @@ def pairs(*, libraries: bool) -> list[tuple[str, str, str]]:
                     and (not a.part or not b.part or a.part == b.part)
                     and objects == libraries
                     and (not objects or "hf" in (a.name, b.name))
+                    and not apart(arch, a, b)
                     and not (arch.kinds and "gguf" in (a.name, b.name))  # which has experts in every layer: tests/test_gguf_dialects.py
                 ):
                     out.append((arch.name, a.name, b.name))

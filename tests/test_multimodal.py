@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import ckptkit
-from ckptkit.errors import FindingsError, UsageError
+from ckptkit.errors import FindingsError, UndecidedError, UsageError
 from ckptkit.runtime.build import build_transformer_model
 
 transformers = pytest.importorskip("transformers")
@@ -44,6 +44,11 @@ CASES: dict[str, tuple[str, str, dict[str, Any], dict[str, Any], dict[str, Any]]
     "qwen3_vl": ("Qwen3VL", "qwen3", {**TEXT, "head_dim": 8, "rope_parameters": MROPE},
                  {"depth": 2, "hidden_size": 24, "intermediate_size": 36, "num_heads": 4, "out_hidden_size": 32, "patch_size": 8,
                   "num_position_embeddings": 16, "deepstack_visual_indexes": [0]}, {"image_token_id": 99}),
+    "glm4v": ("Glm4v", "glm4", {**TEXT, "rope_parameters": {**MROPE, "mrope_section": [1, 1, 0], "partial_rotary_factor": 0.5}},
+              {"depth": 2, "hidden_size": 24, "intermediate_size": 36, "num_heads": 4, "out_hidden_size": 32, "image_size": 16,
+               "patch_size": 8}, {"image_token_id": 99, "video_token_id": 98}),
+    "llama4": ("Llama4", "llama4", {**TEXT, "head_dim": 8, "intermediate_size_mlp": 40, "num_local_experts": 4, "attention_chunk_size": 16},
+               {**SEEN, "vision_output_dim": 20, "projector_input_dim": 28, "projector_output_dim": 20}, {"image_token_index": 99}),
 }  # fmt: skip
 
 
@@ -179,3 +184,42 @@ def test_part_text_is_refused_where_no_table_has_it(made: dict[str, Path], tmp_p
         ckptkit.validate(path, part="text")
     with ckptkit.examine(made["llava"], part="language_model") as s:  # by its stem
         assert s.architecture is not None and s.architecture.name == "llama"
+
+
+def test_a_part_that_a_learned_schema_has_never_seen_is_no_fault_and_not_fine(tmp_path: Path) -> None:
+    """Gemma 4's schema was learned of one without a vision tower. As many layers in one part as in the other are no excuse."""
+    text = {**TEXT, "head_dim": 8, "global_head_dim": 8, "hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": 103,
+            "num_kv_shared_layers": 0, "layer_types": ["sliding_attention", "sliding_attention", "full_attention"]}  # fmt: skip
+    seen = {**SEEN, "num_hidden_layers": 3, "num_key_value_heads": 4, "head_dim": 6}
+    torch.manual_seed(3)
+    config = transformers.Gemma4Config(text_config=text, vision_config=seen, audio_config=None, image_token_id=99)
+    transformers.Gemma4ForConditionalGeneration(config).save_pretrained(tmp_path / "in")
+    report = ckptkit.validate(tmp_path / "in")
+    assert report.exit_code == 3 and not [f for f in report.findings if f.severity == "error"]
+    assert report.subject.architecture is not None and not report.subject.architecture.learned
+    for place in ("text_config", "vision_config"):
+        wrong = ckptkit.validate(changed(tmp_path / "in", tmp_path / place, f"{place}.num_hidden_layers", 4))
+        assert wrong.exit_code == 1 and any(" 4" in f.message and " 3" in f.message for f in wrong.findings if f.severity == "error")
+
+
+@pytest.mark.parametrize("model_type", ["qwen2_vl", "glm4v"])
+def test_of_a_whole_and_a_text_model_that_nobody_knows_each_part_is_held_against_its_own_settings(
+    model_type: str, made: dict[str, Path], tmp_path: Path
+) -> None:
+    path = changed(made[model_type], tmp_path / "in", "model_type", "never_heard_of_vl")
+    strange = changed(path, tmp_path / "strange", "text_config.model_type", "never_heard_of_text")
+    tensors = load_file(made[model_type] / "model.safetensors")
+    (strange / "model.safetensors").unlink()
+    save_file({n.replace("q_proj", "ask"): v for n, v in tensors.items()}, strange / "model.safetensors")
+    assert ckptkit.validate(strange).exit_code == 3
+    for key, n in layer_keys(strange):
+        for wrong in (n + 1, n - 1, 2 * n):  # which may be the number of the other part
+            found = ckptkit.validate(changed(strange, tmp_path / f"{key}{wrong}", key, wrong))
+            errors = [f.message for f in found.findings if f.severity == "error"]
+            assert found.exit_code == 1 and any(f" {wrong}" in m and f" {n}" in m for m in errors), (key, wrong, errors)
+
+
+def test_the_whole_is_not_built_of_its_text_alone_unless_asked_for(made: dict[str, Path], tmp_path: Path) -> None:
+    for path in (made["llava"], changed(made["llava"], tmp_path / "in", "model_type", "never_heard_of_vl")):
+        with pytest.raises(UndecidedError, match='part="text"'):
+            build_transformer_model(None, path)

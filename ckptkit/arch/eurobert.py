@@ -39,6 +39,7 @@ HF = HF._replace(config=HF.config._replace(usual={"mask_token_id": ...}), classe
 
 ARCHITECTURE = decoder(
     "eurobert", "EuroBERT", MODULES, HF,
+    rank=4,  # its core is named as Llama's, which comes first where nothing says which
     relations=("hidden_in = hidden",),
     traits={
         "encoder": L[:-1],

@@ -25,6 +25,7 @@ GGUF = gguf(
 
 ARCHITECTURE = decoder(
     "glm4", "GLM-4", MODULES, HF, GGUF,
+    names=("glm4v_text",),  # a text multimodal model, alike where all is text
     called=("glm4",),
     traits=partly(pairs="interleaved"),
     variants={"glm-4-9b-0414": shape(40, 4096, 32, 2, 13696, 151552), "glm-4-32b-0414": shape(61, 6144, 48, 2, 23040, 151552)},

@@ -5,7 +5,10 @@ Policy: nobody may call two things the same of which a part was not seen.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ..configuration.read import BLOCK, declared_name
+from ..configuration.without_effect import no_effect
 from ..errors import UnsupportedError
 from ..graph.account import unexplained_keys, unread_words
 from ..graph.examine import Subject
@@ -21,7 +24,26 @@ def not_compared(a: Subject, b: Subject) -> tuple[tuple[str, ...], tuple[str, ..
         if left := s.account.unread:
             grave.append(f"of {side} {unread_words(left)}")
         notes += [f"of {side} {text}" for text in other_models(s)]
+    grave += [f"{s.config_name} of {side} says nothing of {k}, the other {v!r}" for side, s, k, v in _unsaid(a, b)]
     return tuple(grave), tuple(notes)
+
+
+def _unsaid(a: Subject, b: Subject) -> Iterator[tuple[str, Subject, str, object]]:
+    """What one configuration says and the other, of the same form, does not: a loader takes its own default there."""
+    for side, s, other in (("A", a, b), ("B", b, a)):
+        for key, value in lost_words(other, s).items():
+            yield side, s, key, value
+
+
+def lost_words(said: Subject, now: Subject) -> dict[str, object]:
+    """What the configuration of `said` says of the model that the one of `now`, in the same form, neither says nor takes for granted: its
+    keys there, with their values."""
+    x, y = said.values, now.values
+    if x is None or y is None or x.form != y.form or said.architecture is not now.architecture:
+        return {}
+    gone = {c: v for c, v in x.values.items() if c not in x.assumed and c not in now.given and y.values.get(c) is None and v is not None}
+    keys = {x.keys[c]: v for c, v in gone.items() if c in x.keys}
+    return {k: v for k, v in keys.items() if not no_effect(k, v)}
 
 
 def other_models(s: Subject) -> tuple[str, ...]:

@@ -118,7 +118,6 @@ def open_sharded(
                 what = f"{s} belongs to the shards by its name, the index does not list it, and it cannot be read: {e.message}"
                 noted.append(Finding("error", RULE, printable(s), printable(what, 1000), e.hint or ""))
         owners = _owners(parts)
-        index_is_wrong = index is not None and bool(noted)
         if index is None or not set(index.weight_map.values()) & parts.keys():
             rename = None  # what it says is what the shards say
             lost = sorted(index.weight_map.keys() - owners.keys()) if index is not None else []
@@ -129,6 +128,7 @@ def open_sharded(
         weight_map = index.weight_map
         if rename is not None:
             weight_map = {rename(name, parts[shard].tensors): shard for name, shard in weight_map.items()}
+        astray = [n for n, s in weight_map.items() if s not in owners.get(n, ())]
         tensors, findings = _merge(weight_map, parts, owners, frozenset(unlisted))
         LIMITS.check("tensors", len(tensors), "the number of tensors", path)
         findings += [] if unlisted else _check_total_size(index.total_size, tensors)
@@ -154,7 +154,9 @@ def open_sharded(
             findings=[*index.findings, *findings, *(f for p in parts.values() for f in p.findings)],
             checks=checks,
         )
-        merged.disputed = next((f.message for f in noted if f.severity == "error" and index_is_wrong), "")
+        merged.disputed = next((f.message for f in noted if f.severity == "error"), "")
+        if astray and not merged.disputed:
+            merged.disputed = printable(f"the index gives {collapse(sorted(astray), 4)} to shards that do not hold them", 1000)
         merged.ties = {k: v for p in parts.values() for k, v in p.ties.items() if k not in tensors}
         merged.total_size = index.total_size
         merged.copies = {n: tuple(parts[s].tensors[n] for s in found) for n, found in owners.items() if len(found) > 1}

@@ -120,6 +120,27 @@ def _to_half(x: Array, y: Array) -> None:
         y[where] = x[where].astype(np.float16)
 
 
+def _to_bfloat(x: Array, y: Array) -> None:
+    """float32 -> bfloat16 by integers, in half of ml_dtypes' time; NaN is left to it.
+
+    Half of the last kept bit (less one if that bit is even) is added, so that carries round to even, and the upper half kept.
+    """
+    import numpy as np
+
+    a, c, _, _ = _scratch(len(x))
+    u = x.view(np.uint32)
+    np.bitwise_and(u, np.uint32(0x7FFFFFFF), out=a)
+    if len(x) and int(a.max()) > 0x7F800000:
+        y[:] = x.astype(y.dtype)
+        return
+    np.right_shift(u, np.uint32(16), out=c)
+    np.bitwise_and(c, np.uint32(1), out=c)
+    np.add(c, np.uint32(0x7FFF), out=c)
+    np.add(u, c, out=a)
+    np.right_shift(a, np.uint32(16), out=a)
+    np.copyto(y.view(np.uint16), a, casting="unsafe")
+
+
 @cache
 def _table(source: str, target: str) -> Array:
     """What each bit pattern of a type of at most 16 bits becomes, as bit patterns."""
@@ -168,6 +189,8 @@ def cast(src: Array, out: Array, source: str, target: str, clip: bool) -> int:
             x, y = src[i : i + BLOCK], out[i : i + BLOCK]
             if source == "F32" and target == "F16":
                 _to_half(x, y)
+            elif source == "F32" and target == "BF16":
+                _to_bfloat(x, y)
             elif tabled:
                 _by_table(x, y, source, target)
             elif source == "F64" and target not in ("F32", "F16"):

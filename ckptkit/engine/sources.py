@@ -203,12 +203,15 @@ class Reader:
 
     def _unpack(self, packed: PackedParts, at: int, into: memoryview) -> None:
         """Decode the rows that `into` needs; the last tile is kept, since the next run often begins in it."""
+        import numpy as np
+
         form, row, done = packed.form, packed.form.columns * 4, 0
         while done < len(into):
             tiles, step, step_bytes, decode = self._tiles_of(packed)
             number = (at + done) // step_bytes
             if tiles[0] != number:
-                tile = decode(number * step, min(number * step + step, form.rows))
+                with np.errstate(all="ignore"):
+                    tile = decode(number * step, min(number * step + step, form.rows))
                 tiles[:] = number, memoryview(tile.reshape(-1)).cast("B")
             skip = at + done - number * step * row
             n = min(len(tiles[1]) - skip, len(into) - done)

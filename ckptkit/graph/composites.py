@@ -10,7 +10,7 @@ Sources: transformers' configurations of such models (`text_config`; Qwen's omni
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from ..arch import known
 from ..configuration.read import RawConfig, look
@@ -25,6 +25,7 @@ OTHERS = ("vision_config", "audio_config", "vit_config", "vision")  # beside whi
 SIZES = ("hidden_size", "num_hidden_layers", "vocab_size", "n_embd", "d_model")
 TIED = "tie_word_embeddings"
 SHARED = (TIED, "pad_token_id", "auto_map", "quantization_config", "torch_dtype", "dtype", "transformers_version")
+SHARES = frozenset(("glm4v_text",))  # types in which a head is its share of the width unless said, and not what the other type takes it for
 BASES = ("model.", "transformer.", "")  # what stands before a text model's names by itself
 MOST, FEWEST, DEPTH = 24, 6, 4  # scopes that are tried, names in them at least, components at most
 
@@ -58,6 +59,9 @@ def text_config(whole: RawConfig) -> RawConfig | None:
     if own is not None and own != name:  # a type that only the whole has, for what another type computes: "qwen2_vl_text"
         raw |= {k: _of_text(v) for k in ("rope_parameters", "rope_scaling") if isinstance(v := raw.get(k), Mapping)}
         raw["model_type"] = own
+        width, heads = raw.get("hidden_size"), raw.get("num_attention_heads")
+        if name in SHARES and raw.get("head_dim") is None and isinstance(width, int) and isinstance(heads, int) and heads > 0:
+            raw["head_dim"] = width // heads
     return RawConfig(whole.source, raw, name, whole.inside)
 
 
@@ -76,6 +80,14 @@ def part_config(whole: RawConfig, part: str) -> RawConfig | None:
             said = raw.get("model_type")
             return RawConfig(whole.source, raw, said if isinstance(said, str) and said else None, whole.inside)
     return None
+
+
+def unforeseen(whole: RawConfig, explained: Iterable[str], left: Iterable[str]) -> bool:
+    """Whether a schema, learned of a model without it, knows nothing of a part that the settings have and tensors are of (Gemma 4's vision
+    tower is optional)."""
+    here, there = list(left), list(explained)
+    words = [k[:3] for k, v in whole.raw.items() if k.endswith("_config") and k not in TEXTS and isinstance(v, Mapping) and "_" in k[3:]]
+    return any(any(w in n for n in here) and not any(w in n for n in there) for w in words)
 
 
 def recognize_text(shapes: Shapes, asked: Question) -> tuple[Recognition, dict[str, str]] | None:

@@ -15,7 +15,7 @@ from ..errors import CheckpointError, UsageError
 from ..findings import Finding
 from ..schema import Architecture, Param
 from ..schema.layout import Sizes
-from .composites import TEXT, part_config, text_config, text_place
+from .composites import TEXT, part_config, text_config, text_place, unforeseen
 from .packed_weights import NONE, Packings, group_packed
 from .parts import select_part
 from .reading import AS_FOUND, Reading
@@ -75,6 +75,15 @@ class Subject(NamedTuple):
         if said is None and self.graph.dialect is not None and canonical in self.graph.dialect.config.follows:
             return self.graph.dialect.config.follows[canonical](self.graph.solution.sizes.axis)
         return said
+
+    @property
+    def tied_groups(self) -> frozenset[str]:
+        """The heads that every checkpoint of the model has: all that they have is tied, or (a bias) switched off by the configuration."""
+        arch = self.architecture
+        if arch is None:
+            return frozenset()
+        own = {p.group for p in arch.params.values() if not p.tied and not (p.switch and self.value(p.switch) is False)}
+        return frozenset(p.group for p in arch.params.values()) - own
 
     def says(self, canonical: str) -> str:
         """Who says a canonical value that `value` gives, for a message: "config.json says"."""
@@ -165,7 +174,7 @@ class Subject(NamedTuple):
             n = self.value(axis) if "@" not in axis else None
             if isinstance(n, int) and not isinstance(n, bool) and n > 0:
                 given[axis] = n
-        return self.graph.solved(given) if given else found
+        return self.graph.solved({**found.sizes.axis, **given}) if given else found
 
     def sizes(self) -> Sizes:
         """The sizes that tensors imply, with what they leave open (heads) as the user or the configuration says."""
@@ -234,7 +243,8 @@ def _multimodal(
     `chosen` is tried as first. `entire`: else nothing."""
     if not chosen:
         graph = bind(checkpoint, asked, drop)
-        if graph.recognition is not None and graph.recognition.learned is not None:
+        learned = graph.recognition is not None and graph.recognition.learned is not None
+        if graph.recognition is not None and learned and not unforeseen(whole, graph.recognition.matches, graph.of_role("unexplained")):
             return whole, graph
         if entire:
             return whole, bind(checkpoint, asked._replace(untold=True), drop)

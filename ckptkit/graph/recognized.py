@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from ..arch import is_learned, known
+from ..arch import architectures, is_learned, known
+from ..schema.templates import reduce_names
 from .composites import text_place
 from .recognition import Question, Recognition
 from .recognize import recognize, wrapped
@@ -28,6 +29,8 @@ def recognized(shapes: Mapping[str, tuple[int, ...]], aliases: Callable[[], Mapp
         if found is not None or asked.architecture is not None:
             return found
     found = recognize(shapes, aliases, asked)
+    if found is not None and not any((asked.declared, asked.architecture, asked.dialect, asked.part)) and _is_fragment(found, shapes):
+        return None
     if any((asked.declared, asked.architecture, asked.dialect, asked.part)) or (found is not None and len(found.matches) == len(shapes)):
         return found
     from .recognize_learned import recognize_by_names
@@ -36,3 +39,18 @@ def recognized(shapes: Mapping[str, tuple[int, ...]], aliases: Callable[[], Mapp
     if learned is not None or found is None or not kin:
         return learned or found  # a table that leaves names over may be a cousin's
     return found._replace(cousins=(*found.cousins, *kin), evidence=(*found.evidence, f"all names are those of {', '.join(kin)}"))
+
+
+def _is_fragment(found: Recognition, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether a table holds less than two thirds of its own core, and others of the same naming explain as many names: some layers of a
+    model, which may be any of theirs."""
+    core = found.table.core(found.prefix)
+    if found.score.whole or (len(core) + found.score.missing) * 3 >= len(core) * 2 or found.wrapper:
+        return False
+    patterns = {p for n, p in reduce_names(shapes).items() if n in found.matches}
+    others = 0
+    for arch in architectures().values():
+        d = arch.dialects.get(found.dialect.name)
+        if d is not None and arch is not found.architecture:
+            others += any(patterns <= arch.table(d.name).index(prefix).keys() for prefix in d.prefixes)
+    return others > 1

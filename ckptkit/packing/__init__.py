@@ -10,11 +10,12 @@ from __future__ import annotations
 from ._find import Fault, Found, Groups, find_packed
 from ._parts import decoded, part_fetcher, tile_rows
 from ._registry import by_name, packings, quantizer
+from ._steps import Ruler, in_steps, ruler
 from ._values import Fetch, Form, Mismatch, Packing, Quantizer
 from .low_rank import LowRank, bias_form, low_rank_form
 
 __all__ = [
-    "Fault", "Fetch", "Form", "Found", "Groups", "LowRank", "Mismatch", "Packing", "Quantizer", "bias_form", "by_name", "decoded",
-    "find_packed", "low_rank_form", "packings", "part_fetcher", "quantizer",
+    "Fault", "Fetch", "Form", "Found", "Groups", "LowRank", "Mismatch", "Packing", "Quantizer", "Ruler", "bias_form", "by_name", "decoded",
+    "find_packed", "in_steps", "low_rank_form", "packings", "part_fetcher", "quantizer", "ruler",
     "tile_rows",
 ]  # fmt: skip

@@ -161,7 +161,7 @@ def to_dtype(values: Array, dtype: str) -> Array:
 
 
 @cache
-def _small(dtype: str) -> Array:
+def small_floats(dtype: str) -> Array:
     """What each of 256 bytes is as a small float, float32."""
     import numpy as np
 
@@ -176,5 +176,5 @@ def widened(codes: Array, dtype: str) -> Array:
     if not dtype.startswith("F8"):
         plain: Array = codes.astype(np.float32)
         return plain
-    out: Array = np.take(_small(dtype), codes.view(np.uint8), mode="clip")
+    out: Array = np.take(small_floats(dtype), codes.view(np.uint8), mode="clip")
     return out

@@ -68,17 +68,22 @@ def find_packed(specs: Mapping[str, TensorSpec], words_of: Callable[[str], Mappi
     taken: dict[str, str] = {}
     left: list[str] = []
     blocks = by_name("ggml")
-    for weight in _candidates(specs):
+    weights, present = _candidates(specs)
+    possible = [_sought(p) for p in packings().values() if all(t in present for t in _key_templates(p))]
+    for weight in weights:
         if weight in specs and DTYPES[specs[weight].dtype].block > 1:
             found[weight] = Found(weight, blocks.form({"codes": specs[weight]}, {}, content), {"codes": weight})
             continue
         words = words_of(weight.rpartition(".")[0])
         best: tuple[Packing, dict[str, str]] | None = None
-        for p in packings().values():
-            if not _may_be(p, weight):
+        module = weight[: weight.rfind(".") + 1]
+        for p, key, every, by_module in possible:
+            if by_module and weight[len(module) :] != "weight":
                 continue
-            parts = {role: n for role, t in p.PARTS.items() if (n := expand(t, weight)) in specs}
-            if not all(role in parts for role in (*p.KEY, p.CODES)) or not p.claims({r: specs[n] for r, n in parts.items()}, words):
+            if any((weight if at else module) + tail not in specs for at, tail in key):
+                continue
+            parts = {role: n for role, at, tail in every if (n := (weight if at else module) + tail) in specs}
+            if not p.claims({r: specs[n] for r, n in parts.items()}, words):
                 continue
             if best is None or (len(p.KEY), len(parts)) > (len(best[0].KEY), len(best[1])):
                 best = p, parts
@@ -144,20 +149,46 @@ def _may_be(p: Packing, weight: str) -> bool:
     return not by_module or weight.rpartition(".")[2] == "weight"
 
 
-def _candidates(specs: Mapping[str, TensorSpec]) -> list[str]:
-    """The weights that some stored name could be a key part of, in the order of the tensors."""
-    templates = {t for p in packings().values() for r, t in p.PARTS.items() if r in (*p.KEY, p.CODES) and t != "@"}
+def _key_templates(p: Packing) -> set[str]:
+    """The templates of the parts without which a packing is not there, but for the weight's own name."""
+    return {p.PARTS[role] for role in (*p.KEY, p.CODES)} - {"@"}
+
+
+class _Sought(NamedTuple):
+    """A packing with its templates taken apart: whether each begins with the weight's name, and what follows. Made once for all weights."""
+
+    packing: Packing
+    key: tuple[tuple[bool, str], ...]
+    parts: tuple[tuple[str, bool, str], ...]
+    by_module: bool
+
+
+def _sought(p: Packing) -> _Sought:
+    key = tuple((t[0] == "@", t[1:]) for t in (p.PARTS[role] for role in (*p.KEY, p.CODES)))
+    parts = tuple((role, t[0] == "@", t[1:]) for role, t in p.PARTS.items())
+    return _Sought(p, key, parts, any(not at for at, _ in key))
+
+
+def _candidates(specs: Mapping[str, TensorSpec]) -> tuple[list[str], set[str]]:
+    """(the weights that some stored name could be a key part of, in the order of the tensors; the templates that some name has)."""
+    templates = {t for p in packings().values() for t in _key_templates(p)}
     endings = tuple(t[1:] for t in templates)
+    words = {t[1:]: t for t in templates if t[0] == "%"}
+    tails = [t for t in templates if t[0] == "@"]
     out: dict[str, None] = {}
+    present: set[str] = set()
+    large = {d for d, known in DTYPES.items() if known.block > 1}
     for name, spec in specs.items():
-        if DTYPES[spec.dtype].block > 1:
+        if spec.dtype in large:
             out[name] = None
         elif name.endswith(endings):
-            for template in templates:
+            own = words.get(name[name.rfind(".") + 1 :])
+            for template in tails if own is None else (*tails, own):
                 weight = weight_of(template, name)
                 if weight is not None:
                     out[weight] = None
-    return list(out)
+                    present.add(template)
+    return list(out), present
 
 
 def _incomplete(weight: str, specs: Mapping[str, TensorSpec], known: bool) -> Fault | None:

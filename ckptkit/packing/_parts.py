@@ -51,6 +51,10 @@ def tile_rows(form: Form) -> int:
 
 def decoded(form: Form, fetch: Fetch) -> Iterator[NDArray[Any]]:
     """The rows of the decoded matrix in order, some at a time."""
+    import numpy as np
+
     decode, step = by_name(form.packing).decode, tile_rows(form)
     for start in range(0, form.rows, step):
-        yield decode(form, fetch, start, min(start + step, form.rows))
+        with np.errstate(all="ignore"):
+            tile = decode(form, fetch, start, min(start + step, form.rows))
+        yield tile

@@ -14,6 +14,7 @@ from ..errors import UnsupportedError, UsageError
 from ..graph.examine import Subject
 from ..graph.tf_objects import MEMORY
 from ..schema import Dialect
+from ..schema.templates import reduce_names
 
 
 class Wanted(NamedTuple):
@@ -70,6 +71,8 @@ class Request(NamedTuple):
 def choose_target(subject: Subject, wanted: Wanted, target: str) -> Request:
     """What is written at `target`: its naming, container and file name, the heads that are added or dropped. Raises UsageError."""
     wanted = with_container(wanted)
+    if wanted.to is not None and subject.architecture is None and fragment_of(subject, wanted.to):
+        wanted = wanted._replace(to=None, container=wanted.container or "safetensors")
     single = single_file(target, wanted.container)
     file = target if single else None
     form = wanted.container or (choose_container(subject, None, None, target).NAME if single else None)
@@ -90,6 +93,20 @@ def choose_target(subject: Subject, wanted: Wanted, target: str) -> Request:
         wanted.init_missing, new_groups(subject, dialect, wanted.add), wanted.seed,
         wanted.dequantize, wanted.quantize, tuple(wanted.keep), wanted.names_only, wanted.tp, wanted.pp,
     )  # fmt: skip
+
+
+def fragment_of(subject: Subject, to: str) -> tuple[str, ...]:
+    """The architectures in whose naming `to` every name of an unknown checkpoint is, at its usual prefixes: a part of one of them, whose
+    names are that naming's already. () where one name is in none."""
+    if to != "hf" or subject.checkpoint.container not in ("safetensors", "torch"):
+        return ()
+    patterns = set(reduce_names(subject.checkpoint.tensors).values())
+    out = []
+    for arch in architectures().values():
+        for d in arch.dialects.values():
+            if d.name == to and patterns and any(patterns <= arch.table(d.name).index(prefix).keys() for prefix in d.prefixes):
+                out.append(arch.title)
+    return tuple(dict.fromkeys(out))
 
 
 def _of_ranks(dialect: Dialect | None, wanted: Wanted) -> Container:

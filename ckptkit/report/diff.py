@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from ..comparison.packing_error import summary
 from ..errors import printable
 from ..support.name_text import natural, ranges
 from ..verbs.diff import Change, Diff, by_place, place
@@ -50,6 +51,8 @@ def conclusion(d: Diff) -> str:
     if len(by["reshaped"]) * 2 > len(counted):
         sizes = ", ".join(f"{k} {x} and {y}" for k, (x, y) in d.config.items() if isinstance(x, int) and k not in d.model) or "other shapes"
         return f"two models of different sizes ({sizes}): {len(by['reshaped'])} of {len(counted)} parameters have another shape"
+    if moved and all(c.steps is not None for c in moved) and not by["reshaped"]:
+        return "; ".join([_packed_copy(moved), *alone])
     if moved:
         whole = len(moved) == len(counted)
         cosine = min((c.cosine for c in moved if c.item.spec.numel > 1 and len(c.item.spec.shape) > 1), default=1.0)
@@ -69,6 +72,21 @@ def conclusion(d: Diff) -> str:
     if by["retyped"] and all(c.rounded for c in by["retyped"]):
         parts.append(f"{len(by['retyped'])} parameters are cast")
     return "; ".join([*parts, *alone])
+
+
+def _packed_copy(moved: Sequence[Change]) -> str:
+    """The conclusion where all that changed is packed on one side."""
+    steps = [c.steps for c in moved if c.steps is not None]
+    kinds = ", ".join(dict.fromkeys(s.packing for s in steps))
+    damaged = [c for c in moved if c.steps is not None and c.steps.is_damage]
+    copy = f"a packed copy ({kinds}) of {len(moved)} weights"
+    if damaged:
+        worst = max(damaged, key=lambda c: c.steps.worst[2] if c.steps is not None else 0.0)
+        are = "is" if len(damaged) == 1 else "are"
+        return f"{copy}, {len(damaged)} of which {are} far off: {printable(worst.name, 80)} first"
+    if all(s.is_rounding for s in steps):
+        return f"{copy}: what rounding gives"
+    return f"{copy}, with values other than the nearest ones in {sum(not s.is_rounding for s in steps)} of them"
 
 
 def _places(some: Sequence[Change], every: Sequence[Change]) -> str:
@@ -138,8 +156,9 @@ def diff_markdown(d: Diff, *, tensors: bool, only_changed: bool) -> str:
 
 
 def _remarks(d: Diff) -> list[str]:
-    """What was not compared, a line each."""
-    return [printable(f"not compared: {text}", 1000) for text in (*d.left_out, *d.notes)]
+    """How far packed weights are from their originals, and what was not compared, a line each."""
+    packed = summary([(c.name, c.steps) for c in d.changes if c.steps is not None])
+    return [*map(printable, packed), *(printable(f"not compared: {text}", 1000) for text in (*d.left_out, *d.notes))]
 
 
 def _facts(d: Diff) -> list[list[str]]:
@@ -191,6 +210,7 @@ def as_json(d: Diff, only_changed: bool = False) -> dict[str, object]:
                 "changed": c.changed,
                 "max_abs": _number(c.largest), "mean_abs": _number(c.mean), "relative_norm": _number(c.relative),
                 "cosine": _number(c.cosine), "rounded": c.rounded,
+                **({"steps": {**c.steps._asdict(), "is_rounding": c.steps.is_rounding, "is_damage": c.steps.is_damage}} if c.steps else {}),
             }
             for c in d.changes
             if c.kind != "same" or not only_changed

@@ -9,10 +9,9 @@ from ..graph.composites import text_place
 from ..graph.examine import Subject
 from ..support.name_text import collapse, natural
 from ._base import also, count
-from .unknown import held_against, layer_counts, runs_among
+from .unknown import MEANT, held_against, layer_counts, runs_among
 
 ORDER = 16
-MEANT = 4  # tensors in a layer, from which numbered ones are what a configuration counts, and not the steps of a projector
 
 
 def _parts(s: Subject) -> dict[str, list[str]]:

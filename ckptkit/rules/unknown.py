@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import combinations
 
@@ -27,6 +27,8 @@ COUNTS = frozenset((
 ))  # fmt: skip
 MORE = frozenset(("num_nextn_predict_layers", "mtp_num_layers"))  # layers beyond those that are counted
 _NUMBER = r"(?:(?<=[./])|(?<=layer_)|(?<=block_)|(?<=layers_)|(?<=blocks_))([0-9]{1,7})(?=[./]|$)"
+SECTIONS = {"text": ("text", "language", "llm"), "vision": ("vis", "vit"), "audio": ("audio", "speech")}  # how the stem of a part begins
+MEANT = 4  # tensors in a layer, from which numbered ones are what a configuration counts, and not the steps of a projector
 _ALIKE = 3  # tensors that layers have, from which a number left out among them is a layer lost (and not one without weights)
 
 
@@ -157,22 +159,58 @@ def held_against(runs: list[Run], said: Mapping[str, int], config: str) -> Itera
 def _against(said: Mapping[str, int], runs: list[Run], config: str) -> Iterator[Finding]:
     """What the configuration counts, against the runs."""
     values = list(said.values())
-    sums = {sum(c) for n in range(1, min(len(values), 4) + 1) for c in combinations(values, n)} if len(values) < 12 else set(values)
+    sums = _sums(values)
     sizes = {r.size for r in runs}
     for key, n in said.items():
         word = key.rpartition(".")[2]
-        if word in MORE or n in sizes or n == 0:
+        if word in MORE or n == 0:
+            continue
+        own = _of_section(key, runs) if "." in key else []
+        if own and n not in {r.size for r in own} and own[0].size not in _sums(v for k, v in said.items() if _section(k) == _section(key)):
+            yield _miscounted(key, n, own[0], config)
+            continue
+        if n in sizes:
             continue
         kin = [r for r in runs if (side := next((w for w in ("encoder", "decoder") if w in word), "")) and side in r.stem.lower()] or runs
         best = kin[0]
         if best.size in sums and best.size not in (n,) and len(said) > 1:
             continue  # another key's, or theirs together
-        what = "the rest would be dropped" if n < best.size else f"a loader would make {n - best.size} at random"
-        yield Finding(
-            "error", "layers", best.stem.rstrip("./_"),
-            f"{config} says {key} {n}; the weights hold {best.size} ({best.stem}{ranges(best.layers)}): {what}",
-            f"set {word} to {best.size}, or get the whole checkpoint",
-        )  # fmt: skip
+        yield _miscounted(key, n, best, config)
+
+
+def _miscounted(key: str, n: int, run: Run, config: str) -> Finding:
+    what = "the rest would be dropped" if n < run.size else f"a loader would make {n - run.size} at random"
+    return Finding(
+        "error", "layers", run.stem.rstrip("./_"),
+        f"{config} says {key} {n}; the weights hold {run.size} ({run.stem}{ranges(run.layers)}): {what}",
+        f"set {key.rpartition('.')[2]} to {run.size}, or get the whole checkpoint",
+    )  # fmt: skip
+
+
+def _sums(of: Iterable[int]) -> set[int]:
+    values = list(of)
+    return {sum(c) for n in range(1, min(len(values), 4) + 1) for c in combinations(values, n)} if len(values) < 12 else set(values)
+
+
+def _section(key: str) -> str:
+    """The part that a count is of: "vision" of vision_config.depth."""
+    return key.rpartition(".")[0].rpartition(".")[2].removesuffix("_config")
+
+
+def _of_section(key: str, runs: list[Run]) -> list[Run]:
+    """The runs whose names say that they are what a key counts ("visual.blocks" of vision_config.depth), of layers that are alike."""
+    words = SECTIONS.get(_section(key), (_section(key)[:3],))
+    places = {}
+    for r in runs:
+        at = next((i for i, c in enumerate(r.stem.lower().split(".")) if c.startswith(words)), None)
+        if at is not None:
+            places[r.stem] = at
+    first = min(places.values(), default=0)
+    own = [r for r in runs if places.get(r.stem) == first]
+    if not own and _section(key) == "text":  # which may have no stem of its own: what is no other part's
+        others = tuple(w for k, of in SECTIONS.items() if k != "text" for w in of)
+        own = [r for r in runs if not any(c.startswith(others) for c in r.stem.lower().split("."))]
+    return [r for r in own if _usual(r)[1] * 3 >= len(r.layers) * 2 and len(_usual(r)[0]) >= MEANT]
 
 
 def _usual(r: Run) -> tuple[frozenset[tuple[str, str, tuple[int, ...]]], int]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..arch import architectures, by_name, called, known
 from ..configuration.read import first_said, interpret, read_config
-from ..errors import FindingsError, UnsupportedError, UsageError, with_extra
+from ..errors import FindingsError, UndecidedError, UnsupportedError, UsageError, with_extra
 from ..graph.account import require_read
 from ..graph.canonical_arrays import Weights
 from ..graph.examine import Subject, examine
@@ -168,9 +168,7 @@ def require(framework: str) -> None:
         import_module(extra)
         import_module(module)
     except ImportError as e:
-        raise UnsupportedError(
-            f"{extra} is not installed, and a {framework} model needs it ({e})", hint=with_extra(extra)
-        ) from None
+        raise UnsupportedError(f"{extra} is not installed, and a {framework} model needs it ({e})", hint=with_extra(extra)) from None
 
 
 def refuse_errors(subject: Subject, init_missing: bool = False) -> None:
@@ -185,9 +183,11 @@ def refuse_errors(subject: Subject, init_missing: bool = False) -> None:
 def _known(arch: Architecture, groups: Collection[str], flags: Collection[str]) -> frozenset[str]:
     """The heads asked for by name, and for each of `flags` the first of its kind. UsageError for what the architecture does not have."""
     have = {m.group for m in arch.modules.values()} - {"core"}
-    stated = {g: head(text).kind for g, text in traits_of(arch).heads.items() if g in have} if flags else {}
+    stated = {g: head(text).kind for g, text in _heads(arch).items() if g in have} if flags else {}
     out = set(groups)
     for flag in flags:
+        if not arch.traits:
+            raise UndecidedError(f"it is not known here how {arch.title} runs", hint="ckptkit validate and convert need no model")
         of_kind = next((g for g, kind in stated.items() if kind == FLAGS[flag]), None)
         if of_kind is None:
             raise UsageError(f"{arch.title} has no head of the kind that {flag} asks for", hint=f"one of {', '.join(sorted(have))}")
@@ -199,7 +199,12 @@ def _known(arch: Architecture, groups: Collection[str], flags: Collection[str]) 
 
 def parts(arch: Architecture) -> frozenset[str]:
     """The groups that are no head but a part of the model itself (T5's decoder)."""
-    return frozenset(g for g, text in traits_of(arch).heads.items() if head(text).kind == "part")
+    return frozenset(g for g, text in _heads(arch).items() if head(text).kind == "part")
+
+
+def _heads(arch: Architecture) -> Mapping[str, str]:
+    """What the traits say of heads, if there are traits."""
+    return traits_of(arch).heads if arch.traits else {}
 
 
 def _from_config(path: str, name: str | None) -> tuple[Architecture, dict[str, object]]:
@@ -237,7 +242,7 @@ def with_new(subject: Subject, groups: frozenset[str], vocab: int | None = None)
     """The spec with heads that the weights hold and heads that they lack: sizes of the latter from relations and `given`."""
     arch = subject.architecture
     assert arch is not None
-    if groups <= subject.graph.groups | arch.tied_groups:
+    if groups <= subject.graph.groups | subject.tied_groups:
         return spec_of(subject, groups, vocab)
     held = spec_of(subject, groups & subject.graph.groups, vocab)
     values = {**held.values, **{a: n for a, n in held.sizes.items() if a not in arch.fixed}}

@@ -44,10 +44,14 @@ class Spec(NamedTuple):
 
     @property
     def heads(self) -> int:
+        if self.traits.attention_heads not in self.sizes:
+            raise UndecidedError("neither the tensors nor a configuration say how many heads there are", hint="give the configuration")
         return self.sizes[self.traits.attention_heads]
 
     @property
     def head_dim(self) -> int:
+        if "head_dim" not in self.sizes:
+            raise UndecidedError("neither the tensors nor a configuration say how many heads there are", hint="give the configuration")
         return self.sizes["head_dim"]
 
     def head_dim_of(self, path: str) -> int:
@@ -56,7 +60,7 @@ class Spec(NamedTuple):
 
     def eps(self, leaf: Leaf) -> float:
         """What a norm adds to the variance."""
-        if leaf.path.endswith((".query_a_norm", ".latent_norm")):
+        if leaf.path.endswith((".query_a_norm", ".latent_norm", ".indexer.key_norm")):
             return float(str(self.traits.latent_eps))
         return float(str(self.own(leaf.group, "norm_eps")))
 
@@ -339,7 +343,7 @@ def spec_of(subject: Subject, groups: Collection[str] | None = None, vocab: int 
             holders = placeholders(p)
             for at in combinations(*(range(counts.get(count_name(h), 0)) for h in holders)):
                 present.add(expand(p, dict(zip(holders, at, strict=True))))
-    have = subject.graph.groups | arch.tied_groups
+    have = subject.graph.groups | subject.tied_groups
     return _as_named(make_spec(arch, sizes, counts, values, have if groups is None else groups, present), subject)
 
 

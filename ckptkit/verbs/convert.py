@@ -13,13 +13,12 @@ from collections.abc import Callable, Sequence
 from .._typing import TYPE_CHECKING, NamedTuple
 from ..errors import FindingsError, UsageError
 from ..findings import Finding
-from ..graph.evidence import refuse_doubt
 from ..graph.examine import Subject, examine
 from ..graph.reading import AS_FOUND, Reading
 from ..graph.survey import survey
 from ..plan.losses import groups_and_globs, losses
 from ..plan.make import make_plan
-from ..plan.target import Request, Wanted, choose_target, single_file, with_container
+from ..plan.target import Request, Wanted, choose_target, fragment_of, single_file, with_container
 from ..plan.values import Plan
 from ..rules.run import run_rules
 from ..support.collector import paused
@@ -105,8 +104,6 @@ def convert(
     with paused(), examine(src, reading.but(**words, drop=(*reading.drop, *globs)), entire=entire) as subject:
         request = choose_target(subject, wanted, dst)
         findings = _refuse_errors(subject, wanted, request, src, integrity=bool(check) and not dry_run, force=force)
-        if request.dialect is not None and not (names_only and request.dialect is subject.graph.dialect):
-            refuse_doubt(subject.graph.recognition, src, "what is written")
         planned = make_plan(subject, request, survey(subject, request.dialect))
         done = Conversion(
             planned.plan, planned.ledger, (*findings, *planned.findings), planned.contents.classes, None, planned.contents.config
@@ -127,6 +124,10 @@ def _refuse_errors(subject: Subject, wanted: Wanted, request: Request, path: str
     """The source's findings, without that of what is to be made new, and what the target would lose of it; FindingsError for
     errors among them, unless `force`."""
     findings = [f for f in run_rules(subject, integrity=integrity) if not (wanted.init_missing and f.rule == "missing")]
+    to = wanted.to
+    if to is not None and subject.architecture is None and (of := fragment_of(subject, to)):
+        said = f"of no whole model: every name is {to}'s already, of {', '.join(of[:4])}{', ...' if len(of) > 4 else ''}: they stay"
+        findings.append(Finding("warning", "unknown", subject.checkpoint.path, said, basis="undecided"))
     findings += losses(subject, dialect=request.dialect, casts=bool(wanted.dtypes))
     errors = [f for f in findings if f.severity == "error"]
     if errors and not force:

@@ -27,6 +27,8 @@ from ..tensors import DTYPES
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ..comparison.packing_error import Steps
+
     Array = NDArray[Any]
 
 BLOCK = 1 << 18  # elements: with smaller ones two threads wait for each other between numpy's calls
@@ -49,6 +51,7 @@ class Change(NamedTuple):
     relative: float = 0.0  # |a - b| / |a|, as Euclidean norms
     cosine: float = 1.0
     rounded: bool = False  # retyped: b is a cast to b's type
+    steps: Steps | None = None  # where one side is packed and the other not: the error in steps of the packing
 
     @property
     def item(self) -> Item:
@@ -187,7 +190,20 @@ def compare(pair: _Pair, a: Item, b: Item) -> Change:
         x, y = np.frombuffer(p, numpy_dtype(a.spec.dtype)), np.frombuffer(q, numpy_dtype(b.spec.dtype))
         for at in range(0, len(x), BLOCK):
             figures.take(x[at : at + BLOCK], y[at : at + BLOCK])
-    return figures.change(a, b)
+    change = figures.change(a, b)
+    return change if change.kind == "same" else change._replace(steps=_steps(pair, a, b))
+
+
+def _steps(pair: _Pair, a: Item, b: Item) -> Steps | None:
+    """The error of the side that is packed, where the other is not and has the whole weight in the same order."""
+    for s, item, other, original in ((pair.b, b, pair.a, a), (pair.a, a, pair.b, b)):
+        weight = s.packings.weights.get(item.stored)
+        if weight is not None:
+            from ..comparison.packing_error import comparable, steps_of
+
+            if comparable(other, original.stored, s, item.stored, item.name):
+                return steps_of(other, original.stored, s, weight)
+    return None
 
 
 def _differ(p: memoryview, q: memoryview) -> bool:

@@ -26,6 +26,7 @@ from ..graph.account import require_read
 from ..graph.examine import Subject
 from ..graph.reading import AS_FOUND, Reading
 from ..support.threads import on_threads
+from ..tensors import Extent
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from ..graph.reading import Words
 
 PREFIX = "ckptkit1:"
+PIECE = 4 << 20  # bytes of a part that are read at once
 
 
 class Digest(NamedTuple):
@@ -42,6 +44,8 @@ class Digest(NamedTuple):
     parameters: dict[str, str]
     items: dict[str, Item]
     left_out: tuple[str, ...] = ()
+    packed: str = ""  # where weights are packed: the same of the parts as they are stored; `whole` is of the values that they decode to
+    packings: tuple[str, ...] = ()  # which packings these are
 
 
 def digest(
@@ -87,7 +91,27 @@ def canonical_digest(subject: Subject, *, jobs: int | None = None) -> Digest:
         for c in canons:
             c.close()
     parameters = {i.name: done[i.name] for i in items}
-    return Digest(whole_digest(parameters), parameters, {i.name: i for i in items}, other_models(subject))
+    packed, kinds = _packed(subject)
+    return Digest(whole_digest(parameters), parameters, {i.name: i for i in items}, other_models(subject), packed, kinds)
+
+
+def _packed(subject: Subject) -> tuple[str, tuple[str, ...]]:
+    """(the digest of the parts of packed weights, which packings): the lines "HEX name" as of parameters, by the parts' stored names."""
+    from blake3 import blake3
+
+    weights = subject.packings.weights
+    if not weights:
+        return "", ()
+    each = {}
+    for weight in weights.values():
+        for t in weight.parts.values():
+            head = {"dtype": t.spec.dtype, "name": t.name, "shape": list(t.spec.shape)}
+            state = blake3(json.dumps(head, separators=(",", ":")).encode(errors="surrogateescape") + b"\n")
+            for e in t.extents:
+                for at in range(0, e.length, PIECE):
+                    state.update(subject.checkpoint.read_extent(Extent(e.path, e.offset + at, min(PIECE, e.length - at))))
+            each[t.name] = str(state.hexdigest())
+    return whole_digest(each), tuple(dict.fromkeys(w.label for w in weights.values()))
 
 
 def parameter_digest(canon: Canon, item: Item, kind: str = "") -> str:

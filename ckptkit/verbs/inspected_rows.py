@@ -48,16 +48,18 @@ class Packed(NamedTuple):
 
 
 def packed_rows(weight: PackedWeight, row: TensorRow) -> Iterator[TensorRow]:
-    """The weight, with the bytes of its codes, and a row for each other part."""
+    """The weight, with the bytes of its codes, and a row for each other part. (Plain tuples: there are ten thousands of them.)"""
     from ..packing import by_name
 
+    new = tuple.__new__
     codes = weight.parts[by_name(weight.form.packing).CODES]
     file, offset = codes.extents[0][:2]
-    yield row._replace(dtype=weight.label, nbytes=codes.spec.nbytes, file=file, offset=offset)
+    yield new(TensorRow, (*row[:4], weight.label, *row[5:7], codes.spec.nbytes, *row[8:11], file, offset, row.stats))
     for t in weight.parts.values():
         if t is not codes:
+            spec = t.spec
             place = t.extents[0][:2] if t.extents else ("", None)
-            yield TensorRow(t.name, (), (), (), *t.spec, t.spec.numel, t.spec.nbytes, "packing", weight.name, False, *place)
+            yield new(TensorRow, (t.name, (), (), (), *spec, spec.numel, spec.nbytes, "packing", weight.name, False, *place, None))
 
 
 def packings_of(s: Subject) -> tuple[Packed, ...]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from .._typing import TYPE_CHECKING
 from ..comparison.left_out import left_out_tensors, other_words
+from ..configuration.without_effect import no_effect
 from ..errors import CheckpointError, printable
 from ..findings import Finding
 from ..graph.examine import Subject
@@ -132,6 +133,7 @@ def compare_lock(subject: Subject, path: str) -> Iterator[Finding]:
         and kept.get("dialect") == (r.dialect.name if (r := _recognised(subject)) else None)
     ):
         yield from _keys_drift(subject, others, name)
+        yield from _unsaid(subject, config if isinstance(config, dict) else {}, name)
     beside, held = kept.get("other_models"), _other_tensors(subject)
     unlike = sorted((n for n in held if isinstance(beside, dict) and n in beside and beside[n] != held[n]), key=natural)
     if unlike:
@@ -167,6 +169,19 @@ def _config_drift(subject: Subject, was: dict[str, object], name: str) -> Iterat
             where = subject.values.keys.get(key, key)
             text = f"{subject.config_name} says {where}, {key}, {now[key]!r}; when {name} was written it was {was[key]!r}"
             yield Finding("error", "lock", where, text, "the weights may be the same, the model is another one")
+
+
+def _unsaid(subject: Subject, was: dict[str, object], name: str) -> Iterator[Finding]:
+    """Values that the configuration, in the same form, no longer says nor takes for granted: a loader takes its own default."""
+    r = subject.graph.recognition
+    if subject.values is None or r is None:
+        return
+    keys = {k if isinstance(k, str) else k.canonical: key for key, k in r.dialect.config.keys.items()}
+    for canonical in sorted(was.keys() - said_values(subject).keys()):
+        key = keys.get(canonical, canonical)
+        if subject.value(canonical) is None and not no_effect(key, was[canonical]):
+            text = f"{subject.config_name} says nothing of {key}; when {name} was written it said {_shown(was, canonical)}"
+            yield Finding("warning", "lock", key, text, "a loader takes its own default there", "undecided")
 
 
 def _recognised(subject: Subject) -> Recognition | None:

@@ -100,6 +100,10 @@ def verify(
         say("comparing parameters")
         bits, values = pair.compare()
         levels = [bits] if level == "bits" else [bits, values]
+        if one.packings.weights or two.packings.weights:
+            from ..comparison.packing_error import steps_between, summary
+
+            notes += summary(list(steps_between(one, two)))
         wanted = levels[-1]
         grave, beside = _left_out(pair)
         if level in (None, "behaviour"):

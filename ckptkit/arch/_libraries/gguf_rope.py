@@ -263,7 +263,7 @@ def _table(kept: Mapping[str, object], name: str) -> list[float]:
 def _parameters(factors: Sequence[float], theta: object, width: int) -> dict[str, object]:
     """Llama 3's parameters, of which a table of factors is made: the usual ones, or what the smooth part between the borders tells (with a
     low factor of 1, which the others are relative to)."""
-    if not isinstance(theta, (int, float)) or theta <= 0:
+    if not isinstance(theta, (int, float)) or not 0 < theta < math.inf or not all(1 <= f < 1e9 for f in factors) or max(factors) == 1:
         return {"rope_type": "rope_freqs.weight, of unknown parameters"}
     factor = max(factors)
     waves = [2 * math.pi * theta ** (2 * i / width) for i in range(len(factors))]

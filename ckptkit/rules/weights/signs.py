@@ -128,6 +128,8 @@ class Tracker:
         """Whether the first whole row of the piece holds few distinct numbers for its length."""
         import numpy as np
 
+        if self.coarse and not self.coarse[-1]:
+            return  # one row of many numbers is enough
         first = -start % self._columns if self._columns else 0
         if self._columns >= WIDE and first + self._columns <= len(unsigned):
             row = unsigned[first : first + min(self._columns, _SAMPLE)]
