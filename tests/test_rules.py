@@ -13,7 +13,7 @@ from ckptkit.findings import SEVERITIES
 from ckptkit.rules import CHECKS, READS, RULES
 from ckptkit.rules.__main__ import page
 
-CONVERTING = {"adjusted", "quantize", "dropped", "initialised", "lossy", "overflow"}  # what a conversion says of its target
+CONVERTING = {"adjusted", "carried", "function", "quantize", "dropped", "initialised", "lossy", "overflow"}  # what a conversion says of its target
 
 
 def ids_in_the_code() -> set[str]:
