@@ -40,6 +40,8 @@ def learn_type(model_type: str, seconds: float) -> dict[str, Any]:
     except Exception as e:
         return {"why": f"{type(e).__name__}: {' '.join(str(e).split())[:160]}"}
     names = [w for w in wrong if ": not" in w]
+    if not schema.rows:
+        return {"why": "none of its classes has a tensor"}
     runs = uncounted(schema)
     if runs:
         return {"why": f"no key was found that counts {', '.join(runs)}"}

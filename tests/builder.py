@@ -41,8 +41,8 @@ def sizes_of(
             sizes[said[1:-4]] = counts[c] + 1
     for _ in range(len(arch.relations) + 1):
         for left, right in arch.relations:
-            if len(left) == 1:
-                sizes[left[0]] = int(np.prod([sizes[a] for a in right]))
+            sizes |= dict.fromkeys(left[:-1], 1)
+            sizes[left[-1]] = int(np.prod([sizes[a] for a in right]))
         if equal and "embedding" in sizes and "hidden" in sizes:
             sizes["embedding"] = sizes["hidden"]
     sizes |= {axis: n for d in arch.dialects.values() for axis, (n, _) in d.limits.items()}
@@ -130,6 +130,11 @@ def values_of(arch: Architecture, sizes: dict[str, int], counts: dict[str, int])
     dense = list(range(first))
     values |= {"first_dense": first, "mlp_only_layers": dense, "decoder_sparse_step": 1, "moe_layers": list(range(first, n))}
     values |= {"moe_layer_start_index": first, "moe_layer_end_index": n - 1, "moe_layer_interval": 1}
+    on = [of_the_kind(arch, i, counts) for i in range(n)]
+    if "attention@layer" in arch.kinds:
+        values |= {"layer_types": ["full_attention" if o else "conv" for o in on], "attn_layer_indices": [i for i in range(n) if on[i]]}
+    if "indexer@layer" in arch.kinds:
+        values["indexer_types"] = ["full" if o else "shared" for o in on]
     for kind in ("attn", "expert"):
         values |= {f"{kind}_layer_period": first + 1, f"{kind}_layer_offset": first}
     values |= dict.fromkeys(arch.switches, False)

@@ -198,13 +198,13 @@ def test_a_layer_less_in_the_file_is_told_with_both_numbers(tmp_path: Path) -> N
 
 
 def test_a_tensor_that_is_missing_extra_or_of_another_size_is_named(tmp_path: Path) -> None:
-    folder = made(tmp_path, "bart", "BartForConditionalGeneration")
+    folder = made(tmp_path, "bigbird_pegasus", "BigBirdPegasusForConditionalGeneration")
     without(folder, "model.decoder.layers.1.encoder_attn.k_proj.weight")
     assert any("model.decoder.layers.1.encoder_attn.k_proj.weight" in f for f in errors(folder))
-    folder = made(tmp_path / "more", "bart", "BartForConditionalGeneration")
+    folder = made(tmp_path / "more", "bigbird_pegasus", "BigBirdPegasusForConditionalGeneration")
     without(folder, **{"model.decoder.layers.1.adapter.weight": (4, 4)})
     assert any("model.decoder.layers.1.adapter.weight" in f for f in errors(folder))
-    folder = made(tmp_path / "size", "bart", "BartForConditionalGeneration")
+    folder = made(tmp_path / "size", "bigbird_pegasus", "BigBirdPegasusForConditionalGeneration")
     without(folder, "model.encoder.layers.1.fc1.weight", **{"model.encoder.layers.1.fc1.weight": (44, 31)})
     assert any("model.encoder.layers.1.fc1.weight" in f and "31" in f and "32" in f for f in errors(folder))
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ckptkit.arch._libraries.decoders import WORDS, D, H, Values, attention, decoder, flags, gated, hf, in_layers, last, may
-from ckptkit.arch._libraries.state_space import mamba2, mamba2_rows
+from ckptkit.arch._libraries.decoders import WORDS, D, H, Values, attention, decoder, flags, gated, hf, in_layers, last
+from ckptkit.arch._libraries.forward import partly
+from ckptkit.arch._libraries.state_space import MAMBA2, MAMBA2_SIZES, UNREAD, mamba2, mamba2_keys, mamba2_rows
 from ckptkit.arch.llama import shape
 
 MODULES = {
@@ -21,8 +22,8 @@ MODULES = {
 
 
 def attends(values: Values) -> Sequence[bool] | None:
-    """Which layers have attention."""
-    n, said = values.get("layers"), values.get("attn_layer_indices")
+    """Which layers have attention: none where nothing lists them."""
+    n, said = values.get("layers"), values.get("attn_layer_indices") or ()
     return [i in said for i in range(n)] if isinstance(n, int) and isinstance(said, (list, tuple)) else None
 
 
@@ -33,17 +34,19 @@ FEED_FORWARD = {
 HF = hf(
     "bamba", "Bamba", MODULES, names=FEED_FORWARD, rows=mamba2_rows(H + "mamba."),
     keys={
-        **flags("attention_bias", "mlp_bias", "mamba_proj_bias", "mamba_conv_bias", "attn_layer_indices", "mamba_n_groups", "mamba_d_head"),
-        "mamba_n_heads": "state_heads", "mamba_d_state": may("state_size"), "mamba_d_conv": "kernel",
+        **flags("attention_bias", "mlp_bias", "mamba_proj_bias", "mamba_conv_bias", "attn_layer_indices"), **mamba2_keys(),
     },
+    usual=UNREAD,
     defaults={
         "activation": "silu", "norm_eps": 1e-5, "kv_heads": 8, "rope_part": 0.5, "attention_bias": False, "mlp_bias": False,
-        "mamba_proj_bias": False, "mamba_conv_bias": True,
+        "mamba_proj_bias": False, "mamba_conv_bias": True, "state_groups": 1, "expand": 2,
     },
 )  # fmt: skip
 
 ARCHITECTURE = decoder(
     "bamba", "Bamba", MODULES, HF,
+    relations=MAMBA2_SIZES,
     kinds={"attention@layer": attends},
+    traits=partly(**MAMBA2),
     variants={"bamba-9b": shape(32, 4096, 32, 8, 14336, 128256)},
 )  # fmt: skip

@@ -10,6 +10,7 @@ from ckptkit.arch._libraries.decoders import (
     decoder,
     dense_or_experts,
     experts,
+    flags,
     gated,
     hf,
     in_memory,
@@ -22,13 +23,14 @@ from ckptkit.arch._libraries.forward import GROUPS, routed, runs
 from ckptkit.arch._libraries.gguf import SOFTMAX
 from ckptkit.arch._libraries.gguf_latent import deepseek2
 from ckptkit.arch._libraries.low_rank import LOW_RANK, low_rank, low_rank_rows
-from ckptkit.arch.deepseek_v3 import DEFAULTS, KEYS, size
+from ckptkit.arch.deepseek_v3 import DEFAULTS, KEYS, USUAL, size
 
-FFN = dense_or_experts(gated(), {**experts(), **shared("shared_intermediate")})
+FFN = dense_or_experts(gated(bias="mlp_bias"), {**experts(), **shared("shared_intermediate", bias="mlp_bias")})
 MODULES = {**WORDS, **low_rank(), **FFN, **last()}
 HF = hf(
-    "deepseek_v2", "DeepseekV2", MODULES, names=LOW_RANK, rows=low_rank_rows(), keys=KEYS, without=("kv_heads", "head_dim"),
-    defaults={**DEFAULTS, "normalise_experts": False, "routed_scale": 1.0, "topk_method": "greedy"},
+    "deepseek_v2", "DeepseekV2", MODULES, names=LOW_RANK, rows=low_rank_rows(), without=("kv_heads", "head_dim"),
+    keys={**KEYS, **flags("mlp_bias")}, usual={**USUAL, "scoring_func": "softmax"},
+    defaults={**DEFAULTS, "normalise_experts": False, "routed_scale": 1.0, "topk_method": "greedy", "mlp_bias": False},
 )  # fmt: skip
 
 GGUF = deepseek2(MODULES, SOFTMAX, second=True)

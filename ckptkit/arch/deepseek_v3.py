@@ -33,14 +33,15 @@ FFN = dense_or_experts(gated(), {**experts(correction="experts"), **shared("shar
 MODULES = {**WORDS, **low_rank(), **FFN, **last()}
 KEYS = {**LOW_RANK_KEYS, **DEEPSEEK, **flags("attention_bias", "rope_interleave")}
 DEFAULTS = {"activation": "silu", "norm_eps": 1e-6, "attention_bias": False, "experts_per_token": 8, "normalise_experts": True}
+USUAL: dict[str, object] = {  # widths that others say, training, what published configurations name and the library does in one way
+    **dict.fromkeys(("head_dim", "num_key_value_heads", "qk_head_dim", "num_nextn_predict_layers"), ...),
+    **dict.fromkeys(("ep_size", "aux_loss_alpha", "seq_aux"), ...),
+    "scoring_func": "sigmoid", "moe_layer_freq": 1,
+}  # fmt: skip
 HF = hf(
     "deepseek_v3", "DeepseekV3", MODULES, names=LOW_RANK, rows=low_rank_rows(), keys=KEYS, without=("kv_heads", "head_dim"),
     defaults={**DEFAULTS, "rope_interleave": True, "routed_scale": 2.5},
-    besides=Besides(derived=FREQUENCIES, layers=BESIDE),
-    usual={
-        "moe_layer_freq": 1, "num_key_value_heads": ..., "num_nextn_predict_layers": ..., "scoring_func": "sigmoid", "ep_size": ...,
-        "seq_aux": ..., "aux_loss_alpha": ..., "qk_head_dim": ..., "head_dim": ...,
-    },
+    besides=Besides(derived=FREQUENCIES, layers=BESIDE), usual=USUAL,
 )  # fmt: skip
 
 

@@ -5,7 +5,17 @@ Source: transformers models/dots1.
 
 from __future__ import annotations
 
-from ckptkit.arch._libraries.decoders import DEEPSEEK, WORDS, decoder, flags, hf, in_memory, last, sparse_or_first_dense, stacked
+from ckptkit.arch._libraries.decoders import (
+    DEEPSEEK,
+    WORDS,
+    decoder,
+    flags,
+    hf,
+    in_memory,
+    last,
+    sparse_or_first_dense,
+    stacked,
+)
 from ckptkit.arch._libraries.forward import GROUPS, routed, runs
 from ckptkit.arch._libraries.gguf import EXPERTS, OUTPUT, SIGMOID, Window, all_keys, both, dense_first, gguf, leading
 from ckptkit.arch.deepseek_v3 import FFN

@@ -6,9 +6,11 @@ Source: transformers models/falcon_mamba.
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import decoder
+from ckptkit.arch._libraries.forward import unturned
 from ckptkit.arch.mamba import MODULES, form
 
 ARCHITECTURE = decoder(
     "falcon_mamba", "Falcon Mamba", MODULES, form("falcon_mamba", "FalconMamba"),
-    rank=1, heads=(), required=(), variants={"falcon-mamba-7b": {"layers": 64, "hidden": 4096}},
+    rank=1, heads=(), required=(), traits=unturned(mixer="mamba", state_eps="=mixer_rms_eps"),
+    variants={"falcon-mamba-7b": {"layers": 64, "hidden": 4096}},
 )  # fmt: skip

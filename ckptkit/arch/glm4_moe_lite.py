@@ -10,13 +10,13 @@ from ckptkit.arch._libraries.forward import GROUPS, routed, runs
 from ckptkit.arch._libraries.gguf import SIGMOID
 from ckptkit.arch._libraries.gguf_latent import deepseek2
 from ckptkit.arch._libraries.low_rank import LOW_RANK, low_rank_rows
-from ckptkit.arch.deepseek_v3 import DEFAULTS, KEYS, MODULES, size
+from ckptkit.arch.deepseek_v3 import DEFAULTS, KEYS, MODULES, USUAL, size
 from ckptkit.schema import Besides
 
 HF = hf(
     "glm4_moe_lite", "Glm4MoeLite", MODULES, names=LOW_RANK, rows=low_rank_rows(), keys=KEYS, without=("kv_heads", "head_dim"),
     defaults={**DEFAULTS, "norm_eps": 1e-5, "experts_per_token": 4, "routed_scale": 1.8, "rope_interleave": True},
-    besides=Besides(derived=FREQUENCIES, layers=BESIDE),
+    besides=Besides(derived=FREQUENCIES, layers=BESIDE), usual=USUAL,
 )  # fmt: skip
 
 GGUF = deepseek2(MODULES, SIGMOID)

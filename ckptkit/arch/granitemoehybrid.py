@@ -24,7 +24,8 @@ from ckptkit.arch._libraries.decoders import (
     of_types,
     stacked,
 )
-from ckptkit.arch._libraries.state_space import mamba2, mamba2_rows
+from ckptkit.arch._libraries.forward import SCALES, routed, runs
+from ckptkit.arch._libraries.state_space import MAMBA2, MAMBA2_SIZES, UNREAD, mamba2, mamba2_keys, mamba2_rows
 from ckptkit.arch.granite import MULTIPLIERS, ONES
 from ckptkit.schema import linear, norm
 
@@ -50,18 +51,20 @@ HF = hf(
     },
     keys={
         **of_experts("num_local_experts | num_experts"), **MULTIPLIERS,
-        **flags("attention_bias", "layer_types", "mamba_proj_bias", "mamba_conv_bias", "position_embedding_type", "mamba_n_groups"),
-        "mamba_n_heads": "state_heads", "mamba_d_state": may("state_size"), "mamba_d_conv": "kernel",
+        **flags("attention_bias", "layer_types", "mamba_proj_bias", "mamba_conv_bias", "position_embedding_type"), **mamba2_keys(),
         "shared_intermediate_size": may("shared_intermediate"),
     },
     defaults={
         "activation": "silu", "norm_eps": 1e-6, "attention_bias": False, "mamba_proj_bias": False, "mamba_conv_bias": True,
-        "experts_per_token": 2, **ONES,
+        "experts_per_token": 2, "state_groups": 1, "expand": 2, **ONES,
     },
+    usual=UNREAD,
 )  # fmt: skip
 
 ARCHITECTURE = decoder(
     "granitemoehybrid", "Granite 4", MODULES, HF,
     in_memory(HF, MODULES, rows=stacked("intermediate", B + "experts."), names={D + "moe.router": B + "router"}),
+    relations=MAMBA2_SIZES,
     kinds={"attention@layer": of_types("layer_types", "attention", "full_attention")},
+    traits=runs(rotary_in="asked", **MAMBA2, **SCALES, **routed("softmax_chosen", normalised=True)),
 )  # fmt: skip

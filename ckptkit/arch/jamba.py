@@ -27,10 +27,11 @@ from ckptkit.arch._libraries.decoders import (
     of_experts,
     stacked,
 )
-from ckptkit.arch._libraries.state_space import S, mamba, mamba_rows
+from ckptkit.arch._libraries.forward import routed, unturned
+from ckptkit.arch._libraries.state_space import UNREAD, S, mamba, mamba_rows
 from ckptkit.arch.bamba import FEED_FORWARD
 from ckptkit.arch.llama import shape
-from ckptkit.schema import Besides, norm
+from ckptkit.schema import Besides, Key, norm
 
 NORMS = {S + "step_norm": norm("step_rank", bias=False), S + "b_norm": norm("state", bias=False), S + "c_norm": norm("state", bias=False)}
 MODULES = {
@@ -76,16 +77,19 @@ HF = hf(
             "mamba_proj_bias", "mamba_conv_bias", "attn_layer_period", "attn_layer_offset", "expert_layer_period", "expert_layer_offset"
         ),
         "mamba_d_state": "state",
+        "mamba_expand": may("expand"),
         "mamba_d_conv": "kernel",
-        "mamba_dt_rank": may("step_rank"),
+        "mamba_dt_rank": Key("step_rank", required=False, unknown=("auto",)),
     },
-    without=("rope_theta",),
+    usual=UNREAD,
+    without=("rope_theta", "normalise_experts"),
     defaults={
         "activation": "silu",
         "norm_eps": 1e-6,
         "kv_heads": 8,
         "mamba_proj_bias": False,
         "mamba_conv_bias": True,
+        "expand": 2,
         "attn_layer_period": 8,
         "attn_layer_offset": 4,
         "expert_layer_period": 2,
@@ -101,9 +105,11 @@ ARCHITECTURE = decoder(
     HF,
     in_memory(HF, MODULES, rows=stacked("intermediate", F + "experts.")),
     required=(),
+    relations=("inner = expand hidden",),
     kinds={
         "attention@layer": every("attn_layer_period", "attn_layer_offset"),
         "moe@layer": every("expert_layer_period", "expert_layer_offset"),
     },
+    traits=unturned(mixer="mamba", **routed(normalised=False)),
     variants={"jamba-52b": {**shape(32, 4096, 32, 8, 14336, 65536), "experts": 16}},
 )

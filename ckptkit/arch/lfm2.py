@@ -5,7 +5,10 @@ Source: transformers models/lfm2 (feed_forward.w1 gate, w3 up, w2 down; the last
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ckptkit.arch._libraries.decoders import (
+    SIZES,
     WORDS,
     D,
     H,
@@ -21,6 +24,7 @@ from ckptkit.arch._libraries.decoders import (
     may,
     of_types,
 )
+from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch._libraries.gguf import B, gguf
 from ckptkit.arch._libraries.state_space import S, convolution
 from ckptkit.arch.llama import shape
@@ -29,7 +33,7 @@ from ckptkit.schema import linear
 CONV = {
     S + "b": linear("channels", "hidden", bias="conv_bias"),
     S + "c": linear("channels", "hidden", bias="conv_bias"),
-    S + "in": linear("channels", "hidden", bias="conv_bias"),
+    S + "input": linear("channels", "hidden", bias="conv_bias"),
     S + "conv": convolution("channels", bias="conv_bias"),
     S + "out": linear("hidden", "channels", bias="conv_bias"),
 }
@@ -40,6 +44,28 @@ MODULES = {
     **gated(),
     **last(),
 }
+LISTED = of_types("layer_types", "full_attention")
+
+
+def attends(values: Values) -> Sequence[bool] | None:
+    """Which layers have attention: by layer_types, else those that full_attn_idxs lists, else all."""
+    said, n, listed = LISTED(values), values.get("layers"), values.get("full_attn_idxs")
+    if said is not None or not isinstance(n, int):
+        return said
+    return [listed is None or (isinstance(listed, (list, tuple)) and i in listed) for i in range(n)]
+
+
+ADJUSTED = dict.fromkeys(  # of these the library works out the width of the feed-forward, which the tensors say
+    ("intermediate_size", "block_ff_dim", "block_auto_adjust_ff_dim", "block_ffn_dim_multiplier", "block_multiple_of"), ...
+)
+UNREAD = dict.fromkeys(  # what published configurations say besides, and the library does not read
+    (
+        "block_dim", "block_mlp_init_scale", "block_norm_eps", "block_out_init_scale", "block_use_swiglu", "block_use_xavier_init",
+        "conv_dim", "conv_dim_out", "conv_use_xavier_init", "num_heads", "use_pos_enc",
+    ),
+    ...,
+)  # fmt: skip
+OTHERS = ("intermediate_size", "tie_word_embeddings")
 C, F = H + "conv.", H + "feed_forward."
 HF = hf(
     "lfm2", "Lfm2", MODULES, act="", eps="norm_eps",
@@ -49,12 +75,12 @@ HF = hf(
         D + "ffn.norm": H + "ffn_norm", D + "ffn.gate": F + "w1", D + "ffn.up": F + "w3", D + "ffn.output": F + "w2",
         "decoder.norm": "~embedding_norm", S + "conv": C + "conv", S + "out": C + "out_proj",
     },
-    rows=joined(C + "in_proj", "*(channels)", "hidden", (S + "b", S + "c", S + "in"), bias=True),
-    keys=flags("conv_bias", "layer_types", "full_attn_idxs", "conv_L_cache"), implied={"activation": "silu"},
-    defaults={"norm_eps": 1e-5, "kv_heads": 8, "tied": True, "rope_theta": 1e6, "conv_bias": False},
+    rows=joined(C + "in_proj", "*(channels)", "hidden", (S + "b", S + "c", S + "input"), bias=True),
+    sizes={"tie_embedding | tie_word_embeddings": "tied", **{k: v for k, v in SIZES.items() if k not in OTHERS}},
+    keys={**flags("conv_bias", "layer_types", "full_attn_idxs"), "conv_L_cache": may("kernel")}, implied={"activation": "silu"},
+    usual={**ADJUSTED, **UNREAD},
+    defaults={"norm_eps": 1e-5, "kv_heads": 8, "tied": True, "rope_theta": 1e6, "conv_bias": False, "kernel": 3},
 )  # fmt: skip
-KEYS = {k: v for k, v in HF.config.keys.items() if k != "intermediate_size"}  # adjusted by block_auto_adjust_ff_dim: the tensors say it
-HF = HF._replace(config=HF.config._replace(keys=KEYS))
 
 
 def keys_by_layer(values: Values) -> list[int] | None:
@@ -73,7 +99,7 @@ GGUF = gguf(
     free={"full_attn_idxs": ..., "conv_L_cache": ...},
     names={"decoder.norm": "token_embd_norm", S + "out": SC + "out_proj"},
     rows={
-        **joined(SC + "in_proj", "*(channels)", "hidden", (S + "b", S + "c", S + "in"), bias=True),
+        **joined(SC + "in_proj", "*(channels)", "hidden", (S + "b", S + "c", S + "input"), bias=True),
         SC + "conv.weight": (S + "conv.weight", "channels kernel"), SC + "conv.bias": S + "conv.bias",
     },
 )  # fmt: skip
@@ -81,7 +107,8 @@ GGUF = gguf(
 ARCHITECTURE = decoder(
     "lfm2", "LFM2", MODULES, HF, GGUF,
     relations=("hidden = channels",),
-    kinds={"attention@layer": of_types("layer_types", "full_attention")},
+    kinds={"attention@layer": attends},
+    traits=runs(mixer="convolution"),
     variants={
         "lfm2-350m": {k: v for k, v in shape(16, 1024, 16, 8, 0, 65536).items() if k != "intermediate"},
         "lfm2-1.2b": {k: v for k, v in shape(16, 2048, 32, 8, 0, 65536).items() if k != "intermediate"},

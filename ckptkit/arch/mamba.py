@@ -6,7 +6,8 @@ Source: transformers models/mamba.
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import D, H, decoder, flags, hf, last, may
-from ckptkit.arch._libraries.state_space import mamba, mamba_rows
+from ckptkit.arch._libraries.forward import unturned
+from ckptkit.arch._libraries.state_space import UNREAD, mamba, mamba_rows
 from ckptkit.schema import Besides, Dialect, Key, embedding, norm
 
 MODULES = {
@@ -42,6 +43,7 @@ def form(model_type: str, stem: str) -> Dialect:
         names={"embeddings.word": "~embeddings", D + "state.in_norm": H + "norm", "decoder.norm": "~norm_f"},
         rows=mamba_rows(H + "mixer."),
         keys=flags("use_bias", "use_conv_bias", "mixer_rms_eps"),
+        usual={**UNREAD, "expand": ...},  # intermediate_size is the width
         without=("kv_heads", "rope_theta", "head_dim"),
         defaults={"activation": "silu", "norm_eps": 1e-5, "tied": True, "use_bias": False, "use_conv_bias": True},
     )
@@ -54,6 +56,7 @@ ARCHITECTURE = decoder(
     form("mamba", "Mamba"),
     heads=(),
     required=(),
+    traits=unturned(mixer="mamba"),
     variants={
         "mamba-130m": {"layers": 24, "hidden": 768},
         "mamba-370m": {"layers": 48, "hidden": 1024},

@@ -6,7 +6,8 @@ Source: transformers models/mamba2.
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import D, H, decoder, flags, hf, last, may
-from ckptkit.arch._libraries.state_space import mamba2, mamba2_rows
+from ckptkit.arch._libraries.forward import unturned
+from ckptkit.arch._libraries.state_space import MAMBA2, MAMBA2_SIZES, UNREAD, mamba2, mamba2_rows
 from ckptkit.arch.mamba import KEYS
 from ckptkit.schema import Besides, embedding, norm
 
@@ -28,9 +29,22 @@ HF = hf(
     names={"embeddings.word": "~embeddings", D + "state.in_norm": H + "norm", "decoder.norm": "~norm_f"},
     sizes=KEYS,
     rows=mamba2_rows(H + "mixer."),
-    keys={**flags("use_bias", "use_conv_bias", "n_groups", "expand"), "num_heads": "state_heads"},
+    keys={
+        **flags("use_bias", "use_conv_bias", "expand", "time_step_limit"),
+        "num_heads": "state_heads",
+        "n_groups": may("state_groups"),
+    },
+    usual={**UNREAD, "time_step_rank": ...},
     without=("kv_heads", "rope_theta", "head_dim", *OTHERS),
-    defaults={"activation": "silu", "norm_eps": 1e-5, "tied": False, "use_bias": False, "use_conv_bias": True},
+    defaults={
+        "activation": "silu",
+        "norm_eps": 1e-5,
+        "tied": False,
+        "use_bias": False,
+        "use_conv_bias": True,
+        "state_groups": 8,
+        "expand": 2,
+    },
 )
 HF = HF._replace(config=HF.config._replace(keys={**HF.config.keys, "state_size": may("state_size"), "head_dim": may("state_head_dim")}))
 
@@ -41,6 +55,8 @@ ARCHITECTURE = decoder(
     HF,
     heads=(),
     required=(),
+    relations=MAMBA2_SIZES,
+    traits=unturned(**MAMBA2),
     variants={
         "mamba2-130m": {"layers": 24, "hidden": 768},
         "mamba2-2.7b": {"layers": 64, "hidden": 2560},

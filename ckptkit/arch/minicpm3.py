@@ -9,11 +9,12 @@ from ckptkit.arch._libraries.decoders import LOW_RANK_KEYS, WORDS, decoder, flag
 from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch._libraries.low_rank import LOW_RANK, low_rank, low_rank_rows
 
-MODULES = {**WORDS, **low_rank(full=False), **gated(), **last()}
+MODULES = {**WORDS, **low_rank(full=False), **gated(bias="mlp_bias"), **last()}
 HF = hf(
     "minicpm3", "MiniCPM3", MODULES, names=LOW_RANK, rows=low_rank_rows(full=False), without=("kv_heads", "head_dim"),
-    keys={**LOW_RANK_KEYS, **flags("attention_bias", "scale_emb", "scale_depth", "dim_model_base")},
-    defaults={"activation": "silu", "norm_eps": 1e-5, "tied": True, "attention_bias": False},
+    keys={**LOW_RANK_KEYS, **flags("attention_bias", "mlp_bias", "scale_emb", "scale_depth", "dim_model_base")},
+    defaults={"activation": "silu", "norm_eps": 1e-5, "tied": True, "attention_bias": False, "mlp_bias": False},
+    usual=dict.fromkeys(("head_dim", "qk_head_dim"), ...),
 )  # fmt: skip
 
 ARCHITECTURE = decoder(

@@ -6,7 +6,8 @@ Source: transformers models/qwen3_5 (published files: model.language_model.).
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import FREQUENCIES, decoder, gated, hf
-from ckptkit.arch._libraries.state_space import S, delta_rows
+from ckptkit.arch._libraries.forward import partly
+from ckptkit.arch._libraries.state_space import DELTA_SIZES, S, delta_rows
 from ckptkit.arch.gemma import less_one
 from ckptkit.arch.qwen3_next import DEFAULTS, DELTA, HYBRID, KINDS, MTP, QUERY
 from ckptkit.schema import Besides
@@ -19,4 +20,6 @@ HF = hf(
     adjust={p: a for p, a in less_one(MODULES).items() if p != S + "norm.weight"},
 )  # fmt: skip
 
-ARCHITECTURE = decoder("qwen3_5", "Qwen3.5", MODULES, HF, names=("qwen3_5_text",), kinds=KINDS)
+ARCHITECTURE = decoder(
+    "qwen3_5", "Qwen3.5", MODULES, HF, names=("qwen3_5_text",), kinds=KINDS, relations=DELTA_SIZES, traits=partly(mixer="delta")
+)

@@ -6,7 +6,8 @@ Source: transformers models/qwen3_5_moe.
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import FREQUENCIES, QWEN_SHARED, D, decoder, experts, hf, in_memory, may, of_experts, shared, stacked
-from ckptkit.arch._libraries.state_space import S
+from ckptkit.arch._libraries.forward import partly, routed
+from ckptkit.arch._libraries.state_space import DELTA_SIZES, S
 from ckptkit.arch.gemma import less_one
 from ckptkit.arch.qwen3_5 import ROWS
 from ckptkit.arch.qwen3_next import DEFAULTS, DELTA, HYBRID, KINDS, MTP
@@ -23,5 +24,13 @@ HF = hf(
 )  # fmt: skip
 
 ARCHITECTURE = decoder(
-    "qwen3_5_moe", "Qwen3.5 MoE", MODULES, HF, in_memory(HF, MODULES, rows=stacked()), names=("qwen3_5_moe_text",), kinds=KINDS
+    "qwen3_5_moe",
+    "Qwen3.5 MoE",
+    MODULES,
+    HF,
+    in_memory(HF, MODULES, rows=stacked()),
+    names=("qwen3_5_moe_text",),
+    kinds=KINDS,
+    relations=DELTA_SIZES,
+    traits=partly(mixer="delta", **routed(normalised=True)),
 )

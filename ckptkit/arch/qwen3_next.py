@@ -6,12 +6,15 @@ published files is left out by the library).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ckptkit.arch._libraries.decoders import (
     FREQUENCIES,
     QWEN_SHARED,
     WORDS,
     A,
     H,
+    Values,
     attention,
     decoder,
     dense_or_experts,
@@ -28,7 +31,8 @@ from ckptkit.arch._libraries.decoders import (
     shared,
     stacked,
 )
-from ckptkit.arch._libraries.state_space import S, delta, delta_rows
+from ckptkit.arch._libraries.forward import partly, routed
+from ckptkit.arch._libraries.state_space import DELTA_SIZES, S, delta, delta_rows
 from ckptkit.arch.gemma import less_one
 from ckptkit.arch.qwen2_moe import SPARSE, sparse
 from ckptkit.schema import Besides, Key, Module, linear
@@ -48,7 +52,7 @@ DELTA: dict[str, str | Key] = {
     "linear_value_head_dim": "state_dim",
     "linear_num_value_heads": may("value_heads"),
     "linear_conv_kernel_dim": "kernel",
-    **flags("attention_bias", "layer_types"),
+    **flags("attention_bias", "layer_types", "full_attention_interval"),
 }
 DEFAULTS = {
     "activation": "silu",
@@ -73,7 +77,18 @@ MTP = dict.fromkeys(
     ),
     "of multi-token prediction: transformers leaves it out",
 )
-KINDS = {"attention@layer": of_types("layer_types", "full_attention")}
+
+
+def attends(values: Values) -> Sequence[bool] | None:
+    """Which layers have softmax attention: by layer_types, else every full_attention_interval-th."""
+    said, n, step = LISTED(values), values.get("layers"), values.get("full_attention_interval", 4)
+    if said is not None or not isinstance(n, int) or not isinstance(step, int) or step < 1:
+        return said
+    return [(i + 1) % step == 0 for i in range(n)]
+
+
+LISTED = of_types("layer_types", "full_attention")
+KINDS = {"attention@layer": attends}
 HF = hf(
     "qwen3_next",
     "Qwen3Next",
@@ -93,5 +108,7 @@ ARCHITECTURE = decoder(
     HF,
     in_memory(HF, MODULES, rows=stacked()),
     kinds={**KINDS, "moe@layer": sparse},
+    relations=DELTA_SIZES,
+    traits=partly(mixer="delta", **routed()),
     variants={"qwen3-next-80b-a3b": {"layers": 48, "hidden": 2048, "heads": 16, "kv_heads": 2, "experts": 512, "vocab": 151936}},
 )

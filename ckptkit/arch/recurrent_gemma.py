@@ -14,7 +14,7 @@ from ckptkit.arch.gemma import less_one
 from ckptkit.schema import linear, param
 
 RECURRENT = {
-    S + "in": linear("recurrent", "hidden"),
+    S + "input": linear("recurrent", "hidden"),
     S + "gate": linear("recurrent", "hidden"),
     S + "conv": convolution("recurrent", bias=True),
     S + "input_gate": param("heads block block_out"),
@@ -53,7 +53,7 @@ HF = hf(
             D + f"attention.{part}": T + name
             for part, name in zip(("query", "key", "value", "output"), ("q_proj", "k_proj", "v_proj", "o_proj"), strict=True)
         },
-        S + "in": T + "linear_x",
+        S + "input": T + "linear_x",
         S + "gate": T + "linear_y",
         S + "conv": T + "conv_1d",
         S + "input_gate": T + "rg_lru.input_gate_weight",

@@ -103,7 +103,7 @@ def _lost_ties(s: Subject) -> list[str]:
     arch, values = s.architecture, s.values
     if arch is None or values is None or s.value("tied") is not False or "tied" in values.assumed:
         return []
-    held, cls = s.graph.groups | arch.tied_groups, _class_of(s)
+    held, cls = s.graph.groups | s.tied_groups, _class_of(s)
     lost = []
     for name, info in arch.params.items():
         if info.tied is None or info.group not in held or placeholders(name) or not _has(cls, name, info.group):

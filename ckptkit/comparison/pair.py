@@ -108,7 +108,7 @@ class Pair:
         assert arch is not None and self.weights is not None
         names = set(graph.params)
         for p, info in arch.params.items():
-            if info.tied and info.group in graph.groups | arch.tied_groups and p not in names and info.tied in names:
+            if info.tied and info.group in graph.groups | subject.tied_groups and p not in names and info.tied in names:
                 names.add(p)
         for other in set((self.two, self.one)[i].graph.params) - names:
             if other in self.weights[i]:

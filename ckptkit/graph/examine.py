@@ -76,6 +76,15 @@ class Subject(NamedTuple):
             return self.graph.dialect.config.follows[canonical](self.graph.solution.sizes.axis)
         return said
 
+    @property
+    def tied_groups(self) -> frozenset[str]:
+        """The heads that every checkpoint of the model has: all that they have is tied, or (a bias) switched off by the configuration."""
+        arch = self.architecture
+        if arch is None:
+            return frozenset()
+        own = {p.group for p in arch.params.values() if not p.tied and not (p.switch and self.value(p.switch) is False)}
+        return frozenset(p.group for p in arch.params.values()) - own
+
     def says(self, canonical: str) -> str:
         """Who says a canonical value that `value` gives, for a message: "config.json says"."""
         if canonical in self.given:
@@ -165,7 +174,7 @@ class Subject(NamedTuple):
             n = self.value(axis) if "@" not in axis else None
             if isinstance(n, int) and not isinstance(n, bool) and n > 0:
                 given[axis] = n
-        return self.graph.solved(given) if given else found
+        return self.graph.solved({**found.sizes.axis, **given}) if given else found
 
     def sizes(self) -> Sizes:
         """The sizes that tensors imply, with what they leave open (heads) as the user or the configuration says."""

@@ -201,6 +201,8 @@ def optimizer(s: Subject) -> Iterator[Finding]:
 
 def _is_buffer(s: Subject, name: str) -> bool:
     """Whether a tensor is a table of whole numbers, or a buffer of a learned class, which may be of any type."""
+    if name.rpartition(".")[2] == "num_batches_tracked":  # torch.nn.BatchNorm's counter
+        return True
     match = s.graph.recognition.matches.get(name) if s.graph.recognition is not None else None
     if match is not None and s.architecture is not None and any(s.architecture.params[p].whole for p in match.row.parts):
         return True

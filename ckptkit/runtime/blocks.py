@@ -195,7 +195,8 @@ def attention(
     if node.has("conv_kernel"):  # further heads that are convolutions
         context = ops.concatenate((context, span_heads(ops, spec, node, x)), axis=1)
     batch, heads, length, width = ops.shape(context)
-    return node.output(ops.reshape(ops.transpose(context, (0, 2, 1, 3)), (batch, length, heads * width)))
+    context = ops.reshape(ops.transpose(context, (0, 2, 1, 3)), (batch, length, heads * width))
+    return node.output(context * ops.sigmoid(node.gate(x)) if node.has("gate") else context)
 
 
 def projected(ops: Any, spec: Spec, node: Any, x: Any, memory: Any, turned: Any) -> tuple[Any, Any, Any]:
@@ -300,16 +301,25 @@ def block(
     memory: Any = None,
     memory_mask: Any = None,
     turned: Any = None,
+    padding: Any = None,
 ) -> Any:
-    """One layer: attention to itself, to the encoder where it has a `cross_attention`, feed-forward; each added to what came in."""
+    """One layer: attention to itself or what mixes positions instead, attention to the encoder where it has a `cross_attention`,
+    feed-forward or experts; each added to what came in. `padding`: [batch, position], for what mixes positions otherwise."""
     traits = spec.traits
     if node.has("gau"):
         x = x + node.drop(node.gau(x, mask, turned))
         return bare(ops, spec, None, x)
-    steps: list[tuple[Any, Callable[[Any], Any]]] = [(node.attention, lambda h: node.attention(h, h, mask, bias, relative, turned))]
+    steps: list[tuple[Any, Callable[[Any], Any]]] = []
+    if node.has("state"):
+        steps.append((node.attention if node.has("attention") else node.state, lambda h: node.state(h, padding)))
+    elif node.has("attention"):
+        steps.append((node.attention, lambda h: node.attention(h, h, mask, bias, relative, turned)))
     if node.has("cross_attention"):
         steps.append((node.cross_attention, lambda h: node.cross_attention(h, memory, memory_mask)))
-    steps.append((node.ffn, node.moe if node.has("moe") else node.ffn))
+    if node.has("moe"):
+        steps.append((node.ffn, (lambda h: node.moe(h) + node.ffn(h)) if node.ffn.has("output") else node.moe))
+    elif node.has("ffn"):
+        steps.append((node.ffn, node.ffn))
     if traits.parallel:
         first = entered(ops, spec, node.attention, x)
         own = any(node.ffn.has(n) for n in ("norm", "own_norm"))
@@ -334,7 +344,7 @@ def entered(ops: Any, spec: Spec, part: Any, x: Any) -> Any:
     """What a part of a block is given of `x`: normed where it has a norm before it."""
     if spec.traits.bare_norm:
         return bare(ops, spec, None, x)
-    name = next((n for n in ("norm", "own_norm") if part.has(n)), "")
+    name = next((n for n in ("in_norm", "norm", "own_norm") if part.has(n)), "")
     return getattr(part, name)(x) if name else x
 
 

@@ -168,9 +168,7 @@ def require(framework: str) -> None:
         import_module(extra)
         import_module(module)
     except ImportError as e:
-        raise UnsupportedError(
-            f"{extra} is not installed, and a {framework} model needs it ({e})", hint=with_extra(extra)
-        ) from None
+        raise UnsupportedError(f"{extra} is not installed, and a {framework} model needs it ({e})", hint=with_extra(extra)) from None
 
 
 def refuse_errors(subject: Subject, init_missing: bool = False) -> None:
@@ -244,7 +242,7 @@ def with_new(subject: Subject, groups: frozenset[str], vocab: int | None = None)
     """The spec with heads that the weights hold and heads that they lack: sizes of the latter from relations and `given`."""
     arch = subject.architecture
     assert arch is not None
-    if groups <= subject.graph.groups | arch.tied_groups:
+    if groups <= subject.graph.groups | subject.tied_groups:
         return spec_of(subject, groups, vocab)
     held = spec_of(subject, groups & subject.graph.groups, vocab)
     values = {**held.values, **{a: n for a, n in held.sizes.items() if a not in arch.fixed}}

@@ -12,8 +12,9 @@ from typing import Any
 
 from ..errors import UndecidedError
 from ..schema.traits import Head, head
-from . import blocks, experts, heads, masks
+from . import blocks, experts, heads, masks, mixers
 from .convolution import convolved
+from .indexer import indexed
 from .rotary import table
 from .spec import Spec
 from .xl import far
@@ -128,6 +129,8 @@ ROLES: dict[str, Callable[..., Any]] = {
     "visible": visible,
     "relative": relative,
     "moe": experts.moe,
+    "state": mixers.state,
+    "indexed": indexed,
     "angles": angles,
     "distances": distances,
     "xl": far,
@@ -153,7 +156,8 @@ ROLES: dict[str, Callable[..., Any]] = {
 
 
 # a place of this name below a block runs so; others only hold what lies below them
-ROLE_OF_NAME = {n: n for n in ("attention", "ffn", "embeddings", "decoder_embeddings", "moe", "gau")} | {"cross_attention": "attention"}
+PLACES = ("attention", "ffn", "embeddings", "decoder_embeddings", "moe", "gau", "state")
+ROLE_OF_NAME = {n: n for n in PLACES} | {"cross_attention": "attention"}
 
 
 def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "encoder") -> dict[str, Any]:
@@ -174,19 +178,23 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
     kind = "lm" if application == "encoder" and traits.mask == "causal" else application
     out["embeddings"] = embedded
     seen: dict[int, Any] = {0: None}
-    if traits.layers and (kind == "lm" or (kind == "encoder" and traits.window_kind in ("around", "radius"))):
-        for window in dict.fromkeys(int(str(layer["window"])) for layer in traits.layers):
+    windows = dict.fromkeys(int(str(layer["window"])) for layer in traits.layers)
+    if not any(attends(spec, path) for path in spec.blocks(stack)):
+        windows = {}
+    elif traits.layers and (kind == "lm" or (kind == "encoder" and traits.window_kind in ("around", "radius"))):
+        for window in windows:
             more = {"window": window} if window else {}
             seen[window] = run("visible", "", ids, mask, segments, application=kind, **more)
     else:
         seen[0] = run("visible", "", ids, mask, segments, application=kind)
-        seen |= {int(str(layer["window"])): seen[0] for layer in traits.layers}
+        seen |= dict.fromkeys(windows, seen[0])
     turned = {
         kind: run("angles", "", ids, x, inputs.get("position_ids"), kind=kind)
         for kind in dict.fromkeys(str(layer["rotary"]) for layer in traits.layers)
         if kind
     }
-    x = _stack(run, spec, stack, ids, (x, seen, turned, counted), out)
+    padding = mask if mask is not None and len(mask.shape) == 2 else None
+    x = _stack(run, spec, stack, ids, (x, seen, turned, counted, padding), out)
     if traits.encoder and traits.decoder and spec.has("decoder"):
         out["encoder"] = x
         target = inputs["decoder_input_ids"]
@@ -196,10 +204,15 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
             _, y, _ = run("embeddings", "embeddings", target)
         sees = run("visible", "", target, inputs.get("decoder_attention_mask"), application="lm")
         memory_seen = run("visible", "", ids, mask) if mask is None or len(mask.shape) == 2 else None
-        x = _stack(run, spec, "decoder", target, (y, {0: sees}, {}, ()), out, (x, memory_seen))
+        x = _stack(run, spec, "decoder", target, (y, {0: sees}, {}, (), None), out, (x, memory_seen))
     out["hidden"] = x
     _heads(run, spec, x, words, ids, mask, out)
     return out
+
+
+def attends(spec: Spec, block: str) -> bool:
+    """Whether a block asks which positions it sees: not if a mixer stands in the place of attention."""
+    return spec.has(f"{block}.attention.output") or not spec.has(f"{block}.state")
 
 
 def _stack(
@@ -207,15 +220,16 @@ def _stack(
     spec: Spec,
     stack: str,
     ids: Any,
-    given: tuple[Any, Mapping[int, Any], Mapping[str, Any], tuple[Any, ...]],
+    given: tuple[Any, Mapping[int, Any], Mapping[str, Any], tuple[Any, ...], Any],
     out: dict[str, Any],
     encoded: tuple[Any, Any] = (None, None),
 ) -> Any:
     """One stack. `given` is what goes in, what each position of it sees by the window of a layer, how it is turned by the kind of a layer,
 
-    and the mask by which positions are counted; `encoded` the encoder's output and what is seen of it, for a decoder.
+    the mask by which positions are counted, and the one that says which are padded; `encoded` the encoder's output and what is seen of it,
+    for a decoder.
     """
-    x, seen, turned, counted = given
+    x, seen, turned, counted, padding = given
     out[f"{stack}.input"] = x
     positions = spec.traits.positions
     far = run("relative", "", ids, x) if positions == "relative" else None
@@ -230,11 +244,21 @@ def _stack(
         added = run("linear_bias", f"{stack}.relative", ids, both=stack == "encoder")
     if spec.traits.alibi:
         added = run("distance_bias", "", ids, x, *counted)
+    chosen = None
     for i, path in enumerate(spec.blocks(stack)):
         second = stack == "decoder" and spec.traits.encoder  # windows and turns are said of the first stack
         at: Mapping[str, Any] = {"window": 0, "rotary": ""} if second else spec.layer(i)
         more = (turned[at["rotary"]],) if at["rotary"] else ()
-        x = run("block", path, x, seen[at["window"]], added, far, *encoded, *more)
+        sees = seen.get(at["window"])
+        if spec.traits.index_count:
+            if spec.has(f"{path}.attention.indexer"):
+                chosen = run("indexed", path, x, sees, *more)
+            if chosen is None:
+                raise UndecidedError(f"{path} has no indexer, and there is none before it whose choice it could share")
+            sees = chosen
+        options = {"padding": padding} if padding is not None and spec.has(f"{path}.state") else {}
+        given_too = (sees, added, far, *encoded, *more) if attends(spec, path) else ()
+        x = run("block", path, x, *given_too, **options)
         if i == 0 and spec.has(f"{stack}.conv"):
             x = run("conv", f"{stack}.conv", x, before, *counted)
         out[f"{stack}.{i}"] = x

@@ -39,6 +39,23 @@ class _Ops:
         return keras.ops.convert_to_tensor(numbers, dtype)
 
     @staticmethod
+    def rows(x: Any, where: Any) -> Any:
+        """The positions (axis 1) of those numbers."""
+        return keras.ops.take(x, where, axis=1)
+
+    @staticmethod
+    def solve_unit_lower(below: Any, right: Any) -> Any:
+        """What times a matrix with ones on its diagonal and `below` under it gives `right`."""
+        at = keras.ops.arange(keras.ops.shape(below)[-1])
+        one = keras.ops.cast(keras.ops.expand_dims(at, 1) == keras.ops.expand_dims(at, 0), below.dtype)
+        return keras.ops.solve_triangular(below + one, right, lower=True)
+
+    @staticmethod
+    def highest(x: Any, count: int) -> Any:
+        """Which of the last axis are the `count` highest; between equal ones, the first."""
+        return keras.ops.argsort(keras.ops.argsort(-x, axis=-1), axis=-1) < count
+
+    @staticmethod
     def weighted(functions: list[Any], x: Any, weights: Any, *, inside: bool = False) -> Any:
         """The sum of functions of rows by their weights, which are those of the rows themselves if `inside`."""
         out = keras.ops.zeros_like(x)
@@ -60,9 +77,11 @@ class LeafLayer(keras.layers.Layer):  # type: ignore[misc]
 
     def __init__(self, leaf: Leaf, spec: Spec, arrays: Mapping[str, NDArray[np.generic]], frozen: frozenset[str]) -> None:
         super().__init__(name=leaf.path.rpartition(".")[2])
-        self.kind, self.eps, self.rms = leaf.kind, spec.eps(leaf), spec.traits.norm_kind == "rms"
+        self.kind, self.eps, self.rms = leaf.kind, spec.eps(leaf), spec.traits.norm_kind == "rms" and "bias" not in dict(leaf.params)
         self.tied = f"{leaf.path}.weight" in spec.ties
-        self.weight = self.bias = None
+        self.convolves = leaf.kind == "linear" and len(dict(leaf.params)["weight"]) == 3
+        self.weight: Any = None
+        self.bias: Any = None
         for suffix, shape in leaf.params:
             name = f"{leaf.path}.{suffix}" if suffix else leaf.path
             if name in spec.ties:
@@ -79,6 +98,8 @@ class LeafLayer(keras.layers.Layer):  # type: ignore[misc]
 
     def call(self, x: Any, table: Any = None) -> Any:
         ops = keras.ops
+        if self.convolves:
+            return self.convolved(x)
         if self.kind == "linear":
             y = ops.matmul(x, ops.transpose(self.weight if table is None else table))
             return y if self.bias is None else y + self.bias
@@ -89,6 +110,14 @@ class LeafLayer(keras.layers.Layer):  # type: ignore[misc]
         mean = ops.mean(x, axis=-1, keepdims=True)
         centred = x - mean
         y = centred * ops.rsqrt(ops.mean(ops.square(centred), axis=-1, keepdims=True) + self.eps) * self.weight
+        return y if self.bias is None else y + self.bias
+
+    def convolved(self, x: Any) -> Any:
+        """Along the text, each channel by itself; a position sees itself and what comes before."""
+        ops, kernel = keras.ops, self.weight.shape[-1]
+        length = ops.shape(x)[1]
+        padded = ops.pad(x, ((0, 0), (kernel - 1, 0), (0, 0)))
+        y = sum(padded[:, i : i + length] * self.weight[:, 0, i] for i in range(kernel))
         return y if self.bias is None else y + self.bias
 
 
@@ -119,9 +148,9 @@ class NodeLayer(keras.layers.Layer):  # type: ignore[misc]
         self.attention_drop = keras.layers.Dropout(float(str(spec.traits.attention_dropout)))
         self.built = True
 
-    def call(self, *args: Any, **options: Any) -> Any:
+    def call(self, *args: Any, role: str = "", **options: Any) -> Any:
         node = self.children[SINGLE] if SINGLE in self.children else Scope(self)
-        return ROLES[self.role](OPS, self.spec, node, *args, **options)
+        return ROLES[role or self.role](OPS, self.spec, node, *args, **options)
 
 
 @keras.saving.register_keras_serializable(package="ckptkit")
@@ -193,7 +222,7 @@ def build(spec: Spec, arrays: Mapping[str, NDArray[np.generic]], *, application:
             part = Part(spec, role, path, arrays=arrays, name=name)
             if path:
                 made[path] = part
-        return part(*args, **options)
+        return part(*args, **options) if part.role == role else part(*args, role=role, **options)
 
     inputs = {"input_ids": keras.Input((None,), dtype="int32", name="input_ids")}
     if spec.has("embeddings.segment") or spec.traits.positions == "xl":

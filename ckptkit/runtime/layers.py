@@ -59,6 +59,8 @@ def turns(traits: Traits, values: Values, slides: list[bool], window: int) -> li
     """Which layers are turned."""
     if traits.rotary_in == "sliding" or (traits.rotary_in == "sliding_or_no_window" and window):
         return slides
+    if traits.rotary_in == "asked":
+        return [values.get("position_embedding_type") == "rope"] * len(slides)
     if traits.rotary_in == "said":
         return [values.get("turned") is True] * len(slides)
     if traits.rotary_in != "listed":

@@ -60,7 +60,7 @@ class Spec(NamedTuple):
 
     def eps(self, leaf: Leaf) -> float:
         """What a norm adds to the variance."""
-        if leaf.path.endswith((".query_a_norm", ".latent_norm")):
+        if leaf.path.endswith((".query_a_norm", ".latent_norm", ".indexer.key_norm")):
             return float(str(self.traits.latent_eps))
         return float(str(self.own(leaf.group, "norm_eps")))
 
@@ -343,7 +343,7 @@ def spec_of(subject: Subject, groups: Collection[str] | None = None, vocab: int 
             holders = placeholders(p)
             for at in combinations(*(range(counts.get(count_name(h), 0)) for h in holders)):
                 present.add(expand(p, dict(zip(holders, at, strict=True))))
-    have = subject.graph.groups | arch.tied_groups
+    have = subject.graph.groups | subject.tied_groups
     return _as_named(make_spec(arch, sizes, counts, values, have if groups is None else groups, present), subject)
 
 

@@ -87,7 +87,10 @@ def summary_of(spec: Spec, path: str = "", title: str = "", fixed: frozenset[str
         times[name] = times.get(name, 0) + 1
         if times[name] > 1:
             name = f"{name} ({times[name]})"
-        edges.extend((a.origin, name, a.shape) for a in args if isinstance(a, Shape) and a.origin)
+        if role == "indexed":
+            name = f"{at}.attention.indexer"
+            times[at] -= 1
+        edges.extend((a.origin, name, a.shape) for a in (*args, *options.values()) if isinstance(a, Shape) and a.origin)
         out = _shapes(spec, role, at, args, options)
         mine = (
             [(n, s) for n, s, leaf in spec.params() if n not in spec.ties and (leaf.path == at or leaf.path.startswith(at + "."))]
@@ -130,6 +133,8 @@ def _shapes(spec: Spec, role: str, path: str, args: Sequence[Any], options: Mapp
     if role == "embeddings":
         table = leaves["embeddings.word"]["weight"]
         return (*first, table[1]), (*first, spec.sizes["hidden"]), table
+    if role == "indexed":
+        return ("batch", 1, first[1], first[1])
     if role == "visible":
         rule = options.get("application", "encoder")
         return ("batch", 1, 1 if rule == "encoder" else first[1], first[1])

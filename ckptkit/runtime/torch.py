@@ -43,6 +43,23 @@ class Ops:
     )
     softplus, top_k = staticmethod(F.softplus), staticmethod(torch.topk)
 
+    @staticmethod
+    def rows(x: Tensor, where: Tensor) -> Tensor:
+        """The positions (axis 1) of those numbers."""
+        return x.index_select(1, where)
+
+    @staticmethod
+    def solve_unit_lower(below: Tensor, right: Tensor) -> Tensor:
+        """What times a matrix with ones on its diagonal and `below` under it gives `right`."""
+        out: Tensor = torch.linalg.solve_triangular(below, right, upper=False, unitriangular=True)
+        return out
+
+    @staticmethod
+    def highest(x: Tensor, count: int) -> Tensor:
+        """Which of the last axis are the `count` highest. Between equal ones torch chooses, as it does for transformers."""
+        most = torch.sym_min(count, x.shape[-1])  # type: ignore[no-untyped-call]
+        return torch.zeros_like(x, dtype=torch.bool).scatter(-1, x.topk(most, dim=-1).indices, True)
+
     def arange(self, stop: int) -> Tensor:
         return torch.arange(stop, device=self.device)
 
@@ -164,6 +181,20 @@ class Embedding(nn.Embedding):
 
     def reset_parameters(self) -> None:
         pass
+
+
+class Convolution(nn.Module):
+    """Along the text, each channel by itself: [batch, position, channel]; a position sees itself and what comes before."""
+
+    def __init__(self, shape: tuple[int, ...], *, bias: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(shape, device="meta"))
+        self.bias = nn.Parameter(torch.empty(shape[0], device="meta")) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        channels, _, kernel = self.weight.shape
+        out = F.conv1d(F.pad(x.transpose(1, 2), (kernel - 1, 0)), self.weight, self.bias, groups=channels)
+        return out.transpose(1, 2)
 
 
 class LayerNorm(nn.Module):
@@ -295,6 +326,8 @@ class TransformerModel(nn.Module):
 def make_leaf(leaf: Leaf, spec: Spec) -> nn.Module:
     """The module of a leaf, its parameters without storage when made on the meta device."""
     shapes = dict(leaf.params)
+    if leaf.kind == "linear" and len(shapes["weight"]) == 3:
+        return Convolution(shapes["weight"], bias="bias" in shapes)
     if leaf.kind == "linear":
         out, inn = shapes["weight"]
         return Linear(inn, out, bias="bias" in shapes, device="meta")
@@ -303,7 +336,7 @@ def make_leaf(leaf: Leaf, spec: Spec) -> nn.Module:
         return Embedding(rows, width, device="meta")
     if leaf.kind == "norm":
         eps = spec.eps(leaf)
-        if spec.traits.norm_kind == "rms":
+        if spec.traits.norm_kind == "rms" and "bias" not in shapes:
             return RMSNorm(shapes["weight"], eps)
         return LayerNorm(shapes["weight"], eps, bias="bias" in shapes)
     raise TypeError(f"{leaf.path}: a {leaf.kind} runs nowhere")

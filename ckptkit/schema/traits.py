@@ -96,8 +96,9 @@ class Traits(NamedTuple):
     qk_norm: str = "before"  # before | after: norms of queries and keys before or after they are turned
     pairs: str = "half"  # half | interleaved: a column is turned with the one half a head further on, or with the next
     rotary: Mapping[str, object] = {}  # kind of layer (all | full | sliding) -> the canonical values of its angles begin so: "rope"
-    # all | sliding | sliding_or_no_window | listed (by no_rope_layers or its interval): the layers that are turned
-    rotary_in: str = "all"  # or said: by the canonical value "turned"
+    # all | sliding | sliding_or_no_window | listed (by no_rope_layers or its interval) | asked (by position_embedding_type "rope") |
+    # said (by the canonical value "turned"): the layers that are turned
+    rotary_in: str = "all"
     turned_values: object = False  # values are turned as queries and keys are
     rotary_planes: int = 1  # 2: each half of a head is turned by a position of its own (ChatGLM: see `masks.planes`)
     rotary_dtype: str = ""  # what the rates are rounded to: "float16"
@@ -133,6 +134,13 @@ class Traits(NamedTuple):
     least_sum: object = 0.0  # what weights are divided by is at least that
     expert_limit: object = 0.0  # gate and up are cut off there, and one is added to up (gpt-oss)
     expert_slope: object = 1.0  # the sigmoid of such a gate is that of so many times it
+    # --- what has mixers beside or instead of attention (mixers.py), and sparse attention
+    mixer: str = ""  # mamba | mamba2 | delta | convolution: what `state` in a layer is
+    state_groups: object = 1  # mamba2: how many B and C there are; heads share them
+    state_eps: object = 0.0  # mamba: step, B and C are normed without a scale, with that epsilon; 0: they are not
+    step_limit: object = None  # mamba2: the least and the most that a step may be
+    index_count: object = 0  # how many keys the indexer of a layer chooses for each query
+    index_pairs: str = "half"  # and how its queries and keys are turned, as `pairs`
     runs_with: Mapping[str, tuple[object, ...]] = {}  # canonical value -> what it may be; with others it does not run here
     layers: tuple[Mapping[str, object], ...] = ()  # resolved: what each layer sees and how it is turned (layers.py)
 
@@ -152,6 +160,7 @@ OPTIONS: dict[str, object] = {
     "router_noise": 0.0,
     "residual_depth": 0.0, "logit_width": 0.0, "unit_heads": False, "temperature": False, "temperature_floor": 1.0,
     "temperature_scale": 0.0, "head_normed": False, "prefix": None, "slot": None, "other_slot": None, "skip_scale": 1.0,
+    "state_groups": 1, "state_eps": 0.0, "step_limit": None, "index_count": 0,
     "clamp": 0, "blocks": "", "block_size": 0, "block_count": 0,
     "distance_kinds": (), "shared_keys": False, "conv_activation": "tanh", "bucket_count": 0,
     "turned_values": False, "pooling": "cls", "token_dropout": False, "mask_token": None,
@@ -173,6 +182,8 @@ ASKED = frozenset(
         "temperature",
         "temperature_floor",
         "temperature_scale",
+        "state_groups",
+        "index_count",
         "head_normed",
         "prefix",
     )
@@ -195,8 +206,10 @@ WORDS: dict[str, frozenset[str]] = {
     "window_kind": frozenset(("past", "chunk", "around", "radius")),
     "qk_norm": frozenset(("before", "after")),
     "pairs": frozenset(("half", "interleaved")),
+    "index_pairs": frozenset(("half", "interleaved")),
+    "mixer": frozenset(("", "mamba", "mamba2", "delta", "convolution")),
     "rotary_dtype": frozenset(("", "float16")),
-    "rotary_in": frozenset(("all", "sliding", "sliding_or_no_window", "listed", "said")),
+    "rotary_in": frozenset(("all", "sliding", "sliding_or_no_window", "listed", "asked", "said")),
     "router": frozenset(("softmax", "softmax_chosen", "sigmoid", "sigmoid_input", "two_rounds")),
     "group_score": frozenset(("two", "best")),
 }

@@ -28,7 +28,7 @@ def write_index(folder: Path) -> None:
     every = read(folder)
     classes: dict[str, str] = {}
     counts: dict[str, None] = {"stages": None}
-    always: dict[str, list[str]] = {}
+    always: dict[str, dict[str, int]] = {}  # of each type the patterns that are always there -> how many of its classes have them
     for t, d in every.items():
         for c in d["classes"]:
             if "@" not in c:
@@ -39,13 +39,17 @@ def write_index(folder: Path) -> None:
         for dim in d["dims"]:
             if isinstance(dim, str) and re.fullmatch(r"[A-Za-z_][\w.]*", dim):
                 counts[canonical_key(dim)] = None
-        always[t] = sorted(
-            {pattern_of_text(r[0].removeprefix("~")) for r in d["rows"] if d["whens"][r[2]] is True and len(r) < 5 and r[0].startswith("~")}
-        )
+        always[t] = {}
+        for r in d["rows"]:
+            if d["whens"][r[2]] is True and len(r) < 5 and r[0].startswith("~"):
+                held = len(r[3]) if len(r) > 3 and r[3] else len(d["classes"])
+                pattern = pattern_of_text(r[0].removeprefix("~"))
+                always[t][pattern] = max(held, always[t].get(pattern, 0))
     met = Counter(p for patterns in always.values() for p in patterns)
     marks: dict[str, list[str]] = {}
     for t, patterns in always.items():
-        for p in sorted(patterns, key=lambda p: (met[p], p))[:2]:
+        most = max(patterns.values(), default=0)  # a head's own tell nothing of the other classes
+        for p in sorted((p for p, n in patterns.items() if n == most), key=lambda p: (met[p], p))[:2]:
             marks.setdefault(p, []).append(t)
     data = {
         "types": sorted(every),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import hybrids
 import numpy as np
 
 Arrays = dict[str, np.ndarray]
@@ -155,6 +156,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "hunyuan_v1_moe": ("hunyuan_v1_moe", {**EXPERTS, "moe_topk": 2, "num_shared_expert": 1}),
     "deepseek_v2": ("deepseek_v2", {
         **EXPERTS, **LATENT, **GROUPS, "first_k_dense_replace": 1, "topk_method": "group_limited_greedy", "rope_parameters": MSCALE,
+        "mlp_bias": True, "attention_bias": True,
     }),
     "deepseek_v2 greedy, queries of full rank": ("deepseek_v2", {
         **EXPERTS, **LATENT, "q_lora_rank": None, "first_k_dense_replace": 1, "topk_method": "greedy", "n_routed_experts": 5,
@@ -167,8 +169,16 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "glm4_moe_lite": ("glm4_moe_lite", {**EXPERTS, **LATENT, **GROUPS, "mlp_layer_types": ["dense", "sparse", "sparse"]}),
     "llama, square": ("llama", SQUARE),
     "mixtral, square": ("mixtral", {**EXPERTS, **SQUARE}),
+    "qwen3_moe, square": ("qwen3_moe", {**EXPERTS, **SQUARE, "norm_topk_prob": True}),
+    "ernie4_5_moe, square": ("ernie4_5_moe", {
+        **EXPERTS, **SQUARE, "moe_num_experts": 5, "moe_k": 3, "moe_num_shared_experts": 1, "moe_layer_start_index": 1,
+        "moe_layer_end_index": 2, "moe_layer_interval": 1, "tie_word_embeddings": False,
+    }),
     "xglm": ("xglm", {**NARROW, "scale_embedding": True}),
-    "minicpm3": ("minicpm3", {**LATENT, "scale_emb": 3.0, "scale_depth": 1.2, "dim_model_base": 8, "rope_parameters": MSCALE}),
+    "minicpm3": ("minicpm3", {
+        **LATENT, "mlp_bias": True, "attention_bias": True, "scale_emb": 3.0, "scale_depth": 1.2, "dim_model_base": 8,
+        "rope_parameters": MSCALE,
+    }),
     "llama4": ("llama4_text", {
         **EXPERTS, "intermediate_size_mlp": 36, "interleave_moe_layer_step": 2, "no_rope_layers": [1, 0, 1], "attention_chunk_size": 5,
         "attn_temperature_tuning": True, "floor_scale": 4, "attn_scale": 0.3, "use_qk_norm": True, "num_experts_per_tok": 2,
@@ -176,6 +186,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "phimoe": ("phimoe", {
         **EXPERTS, "num_experts_per_tok": 2, "router_jitter_noise": 0.2, "attention_bias": True, "lm_head_bias": True, "sliding_window": 5,
     }),
+    **hybrids.CASES,
     "helium": ("helium", {"hidden_size": 48, "num_attention_heads": 4, "attention_bias": True, "mlp_bias": True}),
 }  # fmt: skip
 
@@ -199,15 +210,16 @@ def make(case: str, folder: Path) -> Path:
     return path
 
 
-def inputs() -> Arrays:
+def inputs(padded: slice = slice(LENGTH - 4, None)) -> Arrays:
+    """Two texts, the second with padding at the places `padded`."""
     rng = np.random.default_rng(3)
     ids = rng.integers(3, 101, (2, LENGTH))
     mask = np.ones_like(ids)
-    mask[1, LENGTH - 4 :] = 0
+    mask[1, padded] = 0
     return {"input_ids": ids, "attention_mask": mask}
 
 
-def expected(path: Path, dtype: str = "float32") -> Arrays:
+def expected(path: Path, dtype: str = "float32", given: Arrays | None = None) -> Arrays:
     """Every hidden state and the logits of the saved model, run by transformers, under our names."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -219,7 +231,10 @@ def expected(path: Path, dtype: str = "float32") -> Arrays:
         experts_implementation="eager",
     ).eval()
     with torch.no_grad():
-        out = model(**{k: torch.from_numpy(v) for k, v in inputs().items()}, output_hidden_states=True, use_cache=False)
+        out = model(**{k: torch.from_numpy(v) for k, v in (given or inputs()).items()}, output_hidden_states=True, use_cache=False)
     states = [h.numpy() for h in out.hidden_states]
+    if model.config.model_type in ("mamba", "mamba2", "falcon_mamba"):  # what each layer gives, and the last one normed
+        names = [*(f"decoder.{i}" for i in range(len(states) - 1)), "hidden"]
+        return {**dict(zip(names, states, strict=True)), "lm": out.logits.numpy()}
     names = ["decoder.input", *(f"decoder.{i}" for i in range(len(states) - 2)), "hidden"]
     return {**dict(zip(names, states, strict=True)), "lm": out.logits.numpy()}

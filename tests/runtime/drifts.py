@@ -63,7 +63,7 @@ LLAMA = Family(
     "llama", "model.layers.{}.", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj.weight", "", "", ("hidden_act", "gelu"),
     ("rms_norm_eps", 1e-3), "decoder", normed="decoder.0", turned=6, gates=("mlp.gate_proj.weight", "mlp.up_proj.weight"),
 )  # fmt: skip
-MIXED = "block_sparse_moe.experts.{}."
+MIXED, EXPERT = "block_sparse_moe.experts.{}.", "mlp.experts.{}."
 FAMILIES = {
     "bert": bert_like("hf_bert", "bert."),
     "roberta": bert_like("hf_roberta", "roberta.", segments="", epsilon=("layer_norm_eps", 1e-12)),
@@ -90,6 +90,11 @@ FAMILIES = {
     "llama": LLAMA,
     "mixtral": replace(
         LLAMA, source="mixtral", gates=(MIXED.format(2) + "w1.weight", MIXED.format(2) + "w3.weight"), experts=MIXED
+    ),
+    "qwen3_moe": replace(LLAMA, source="qwen3_moe", gates=(EXPERT.format(2) + "gate_proj.weight", EXPERT.format(2) + "up_proj.weight"),
+        experts=EXPERT),
+    "ernie4_5_moe": replace(  # whose neighbours are turned with each other
+        LLAMA, source="ernie4_5_moe", gates=(EXPERT.format(1) + "gate_proj.weight", EXPERT.format(1) + "up_proj.weight"), experts=EXPERT,
     ),
     "t5": T5,
     "t5 v1.1": replace(T5, source="t5_v11", activation=("dense_act_fn", "silu")),

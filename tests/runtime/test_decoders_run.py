@@ -19,15 +19,15 @@ TOLERANCE = 1e-5
 ROUNDINGS = 4  # as many times what float32 itself loses may two programs differ by
 
 
-def gaps(mine: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> dict[str, float]:
+def gaps(mine: dict[str, np.ndarray], theirs: dict[str, np.ndarray], given: dict[str, np.ndarray] | None = None) -> dict[str, float]:
     """The largest difference at each place, padded positions left out."""
-    real = decoders.inputs()["attention_mask"].astype(bool)
+    real = (given or decoders.inputs())["attention_mask"].astype(bool)
     return {name: float(np.abs(mine[name].astype(np.float64) - want)[real].max()) for name, want in theirs.items()}
 
 
-def allowed(path: Path, places: dict[str, np.ndarray]) -> dict[str, float]:
+def allowed(path: Path, places: dict[str, np.ndarray], given: dict[str, np.ndarray] | None = None) -> dict[str, float]:
     """What may differ: 1e-5, or four times what transformers' own float32 run loses against its float64 run."""
-    lost = gaps(places, decoders.expected(path, "float64"))
+    lost = gaps(places, decoders.expected(path, "float64", given), given)
     return {name: max(TOLERANCE, ROUNDINGS * worst) for name, worst in lost.items()}
 
 
@@ -41,11 +41,23 @@ def test_a_rebuilt_decoder_gives_what_transformers_gives(case: str, tmp_path: Pa
         assert {n: g for n, g in found.items() if not g <= most[n]} == {}
 
 
+@pytest.mark.parametrize("case", ["llama", "mamba", "mamba2", "bamba", "lfm2", "qwen3_next", "deepseek_v32"])
+def test_what_comes_after_padding_is_as_transformers_has_it(case: str, tmp_path: Path) -> None:
+    """A state must not carry what padding left in it."""
+    path = decoders.make(case, tmp_path)
+    given = decoders.inputs(padded=slice(1, 5))
+    want = decoders.expected(path, given=given)
+    found = gaps(running.run(running.built(path, "torch"), given), want, given)
+    most = allowed(path, want, given)
+    assert {n: g for n, g in found.items() if not g <= most[n]} == {}
+
+
 # one for each thing that only some decoders have
 KERAS = (
     "llama tied, yarn", "llama dynamic", "ministral3", "gemma2", "gemma3", "phi3 longrope", "qwen2_moe", "olmo", "granite", "stablelm",
     "cohere", "smollm3", "hunyuan", "apertus", "bloom", "opt", "gpt_oss", "deepseek_v2", "deepseek_v3", "llama4", "xglm", "phimoe",
-    "falcon, by distance",
+    "falcon, by distance", "mamba", "falcon_mamba", "mamba2", "jamba", "lfm2", "granitemoehybrid", "qwen3_next", "qwen3_5", "deepseek_v32",
+    "glm_moe_dsa",
 )  # fmt: skip
 
 
@@ -62,7 +74,16 @@ def test_keras_gives_what_pytorch_gives(case: str, tmp_path: Path) -> None:
         assert {n: g for n, g in found.items() if not g <= max(TOLERANCE, ROUNDINGS * lost[n])} == {}
 
 
-PROGRAMS = [("llama", "pt2"), ("qwen3", "onnx"), ("gemma3", "pt2"), ("mixtral", "onnx")]
+PROGRAMS = [
+    ("llama", "pt2"),
+    ("qwen3", "onnx"),
+    ("gemma3", "pt2"),
+    ("mixtral", "onnx"),
+    ("mamba, one layer", "pt2"),
+    ("mamba2, one layer", "onnx"),
+    ("qwen3_5", "pt2"),
+    ("deepseek_v32", "pt2"),
+]
 
 
 @pytest.mark.parametrize(("case", "form"), PROGRAMS)
@@ -93,7 +114,7 @@ def program(path: Path, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {n: x.numpy() for n, x in out.items()}
 
 
-@pytest.mark.parametrize("case", ["llama", "gemma3", "qwen3_moe", "deepseek_v3", "olmo"])
+@pytest.mark.parametrize("case", ["llama", "gemma3", "qwen3_moe", "deepseek_v3", "olmo", "mamba", "bamba", "qwen3_next", "deepseek_v32"])
 def test_transformers_runs_a_decoder_to_the_same_outputs(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = decoders.make(case, tmp_path)
     status, out, err = running.command(monkeypatch, "verify", path, path, "--against", "transformers", "--format", "json")
@@ -105,6 +126,7 @@ def test_transformers_runs_a_decoder_to_the_same_outputs(case: str, tmp_path: Pa
 CONFIGURED = (
     "qwen2_moe", "llama", "gemma3", "mixtral", "deepseek_v2", "deepseek_v3", "glm4_moe", "dots1", "ernie4_5_moe",
     "ernie4_5_moe, none shared", "hunyuan_v1_moe", "stablelm", "apertus", "mpt", "falcon", "falcon, new", "falcon, one after the other",
+    "mamba", "mamba2", "bamba", "jamba", "qwen3_5", "qwen3_next", "glm_moe_dsa",
 )  # fmt: skip
 
 

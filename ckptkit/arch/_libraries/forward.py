@@ -41,6 +41,11 @@ def partly(**own: object) -> dict[str, object]:
     return runs(**{"runs_with": {}, **own})
 
 
+def unturned(**own: object) -> dict[str, object]:
+    """The same without positions."""
+    return runs(**{"positions": "none", "rotary": {}, "runs_with": {}, **own})
+
+
 def routed(router: str = "softmax", normalised: object = "=normalise_experts", **own: object) -> dict[str, object]:
     """What routes tokens to experts."""
     return {"router": router, "per_token": "=experts_per_token", "normalised": normalised, **own}

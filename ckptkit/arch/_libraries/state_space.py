@@ -5,14 +5,23 @@ Sources: transformers models/mamba, mamba2, bamba, qwen3_next, lfm2 (a convoluti
 
 from __future__ import annotations
 
-from ckptkit.arch._libraries.decoders import D, H, joined
-from ckptkit.schema import Module, linear, norm, param
+from ckptkit.arch._libraries.decoders import D, H, joined, may
+from ckptkit.schema import Key, Module, linear, norm, param
 
 S = D + "state."
+UNREAD = dict.fromkeys(  # how new weights start, and how the library computes what it computes
+    (
+        "rescale_prenorm_residual", "residual_in_fp32", "time_step_floor", "time_step_init_scheme", "time_step_max", "time_step_min",
+        "time_step_scale", "use_associative_scan", "use_mambapy", "use_falcon_mambapy", "use_mamba_kernels", "chunk_size",
+        "mamba_chunk_size", "num_logits_to_keep", "z_loss_coefficient",
+    ),
+    ...,
+)  # fmt: skip
 
 
 def convolution(channels: str, kernel: str = "kernel", *, bias: bool | str = False) -> Module:
     """A convolution along the text, a row for each channel."""
+    channels = f"({channels})" if " " in channels and not channels.startswith("(") else channels
     params: tuple[tuple[str, str], ...] = (("weight", f"{channels} 1 {kernel}"),)
     params += (("bias", channels),) if bias else ()
     return Module("linear", params, switches={"bias": bias} if isinstance(bias, str) else {})
@@ -21,7 +30,7 @@ def convolution(channels: str, kernel: str = "kernel", *, bias: bool | str = Fal
 def mamba(*, bias: bool | str = "use_bias", conv_bias: bool | str = "use_conv_bias") -> dict[str, Module]:
     """Mamba 1's mixer: what goes in and its gate from one matrix, step, B and C of what went in."""
     return {
-        S + "in": linear("inner", "hidden", bias=bias),
+        S + "input": linear("inner", "hidden", bias=bias),
         S + "gate": linear("inner", "hidden", bias=bias),
         S + "conv": convolution("inner", bias=conv_bias),
         S + "step_low": linear("step_rank", "inner", bias=False),
@@ -37,17 +46,26 @@ def mamba(*, bias: bool | str = "use_bias", conv_bias: bool | str = "use_conv_bi
 def mamba_rows(at: str, *, bias: bool = True) -> dict[str, str | tuple[str, ...]]:
     """The names of `mamba`'s modules below `at` ("~layers.{layer}.mixer.")."""
     return {
-        **joined(at + "in_proj", "*(inner)", "hidden", (S + "in", S + "gate"), bias=bias),
+        **joined(at + "in_proj", "*(inner)", "hidden", (S + "input", S + "gate"), bias=bias),
         **joined(at + "x_proj", "*(step_rank state)", "inner", (S + "step_low", S + "b", S + "c")),
         at + "conv1d": S + "conv", at + "dt_proj": S + "step", at + "A_log": S + "a_log", at + "D": S + "d", at + "out_proj": S + "out",
     }  # fmt: skip
 
 
+GROUP = "state_groups state_size"
+
+
 def mamba2(*, bias: bool | str = "use_bias", conv_bias: bool | str = "use_conv_bias", gated_norm: bool = True) -> dict[str, Module]:
-    """Mamba 2's mixer: gate, input, B, C and step from one matrix, which no naming takes apart; heads of scalars."""
+    """Mamba 2's mixer: heads of one decay each, B and C for each group of them."""
     return {
-        S + "in": linear("projected", "hidden", bias=bias),
-        S + "conv": convolution("convolved", bias=conv_bias),
+        S + "gate": linear("inner", "hidden", bias=bias),
+        S + "input": linear("inner", "hidden", bias=bias),
+        S + "b": linear(GROUP, "hidden", bias=bias),
+        S + "c": linear(GROUP, "hidden", bias=bias),
+        S + "step": linear("state_heads", "hidden", bias=bias),
+        S + "conv_input": convolution("inner", bias=conv_bias),
+        S + "conv_b": convolution(GROUP, bias=conv_bias),
+        S + "conv_c": convolution(GROUP, bias=conv_bias),
         S + "step_bias": param("state_heads"),
         S + "a_log": param("state_heads"),
         S + "d": param("state_heads"),
@@ -56,13 +74,34 @@ def mamba2(*, bias: bool | str = "use_bias", conv_bias: bool | str = "use_conv_b
     }
 
 
+def mamba2_keys(prefix: str = "mamba_") -> dict[str, str | Key]:
+    """The keys of Mamba 2's mixer in a hybrid."""
+    return {
+        prefix + "n_heads": "state_heads", prefix + "d_state": may("state_size"), prefix + "d_conv": "kernel",
+        prefix + "n_groups": may("state_groups"), prefix + "expand": may("expand"),
+        prefix + "d_head": Key("state_head_dim", required=False, unknown=("auto",)), "time_step_limit": may("time_step_limit"),
+    }  # fmt: skip
+
+
+MAMBA2 = {"mixer": "mamba2", "state_groups": "=state_groups", "step_limit": "=time_step_limit"}  # traits
+MAMBA2_SIZES = ("inner = expand hidden", "state_heads state_head_dim = inner")
+
+
+IN_PROJ = ("gate", "input", "b", "c", "step")
+
+
 def mamba2_rows(at: str, *, gated_norm: bool = True) -> dict[str, str | tuple[str, ...]]:
     """The names of `mamba2`'s modules below `at`."""
     rows: dict[str, str | tuple[str, ...]] = {
-        at + "in_proj": S + "in", at + "conv1d": S + "conv", at + "dt_bias": S + "step_bias", at + "A_log": S + "a_log", at + "D": S + "d",
-        at + "out_proj": S + "out",
+        **joined(at + "in_proj", f"*(inner {GROUP} state_heads)", "hidden", [S + p for p in IN_PROJ], bias=True),
+        **joined(at + "conv1d", f"*(inner {GROUP})", "1 kernel", [S + p for p in ("conv_input", "conv_b", "conv_c")], bias=True),
+        at + "dt_bias": S + "step_bias", at + "A_log": S + "a_log", at + "D": S + "d", at + "out_proj": S + "out",
     }  # fmt: skip
     return rows | ({at + "norm": S + "norm"} if gated_norm else {})
+
+
+CHANNELS = "key_heads key_dim ratio state_dim"
+DELTA_SIZES = ("value_heads = key_heads ratio",)
 
 
 def delta() -> dict[str, Module]:
@@ -74,7 +113,9 @@ def delta() -> dict[str, Module]:
         S + "gate": linear("key_heads ratio state_dim", "hidden", bias=False),
         S + "strength": linear("key_heads ratio", "hidden", bias=False),
         S + "decay": linear("key_heads ratio", "hidden", bias=False),
-        S + "conv": convolution("convolved"),
+        S + "conv_query": convolution("key_heads key_dim"),
+        S + "conv_key": convolution("key_heads key_dim"),
+        S + "conv_value": convolution("key_heads ratio state_dim"),
         S + "step_bias": param("(key_heads ratio)"),
         S + "a_log": param("(key_heads ratio)"),
         S + "norm": norm("state_dim", bias=False),
@@ -86,8 +127,8 @@ def delta_rows(*, grouped: bool) -> dict[str, str | tuple[str, ...]]:
     """The names of `delta`'s modules; `grouped`: its matrices go by key head."""
     at = H + "linear_attn."
     rows: dict[str, str | tuple[str, ...]] = {
-        at + "conv1d": S + "conv", at + "dt_bias": S + "step_bias", at + "A_log": S + "a_log", at + "norm": S + "norm",
-        at + "out_proj": S + "out",
+        **joined(at + "conv1d", f"*({CHANNELS})", "1 kernel", [S + p for p in ("conv_query", "conv_key", "conv_value")]),
+        at + "dt_bias": S + "step_bias", at + "A_log": S + "a_log", at + "norm": S + "norm", at + "out_proj": S + "out",
     }  # fmt: skip
     if grouped:
         all_four = (S + "query", S + "key", S + "value", S + "gate")
@@ -97,6 +138,6 @@ def delta_rows(*, grouped: bool) -> dict[str, str | tuple[str, ...]]:
         }  # fmt: skip
     three = (S + "query", S + "key", S + "value")
     return {
-        **rows, **joined(at + "in_proj_qkv", "*(key_heads key_dim ratio state_dim)", "hidden", three), at + "in_proj_z": S + "gate",
+        **rows, **joined(at + "in_proj_qkv", f"*({CHANNELS})", "hidden", three), at + "in_proj_z": S + "gate",
         at + "in_proj_b": S + "strength", at + "in_proj_a": S + "decay",
     }  # fmt: skip

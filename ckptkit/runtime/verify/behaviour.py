@@ -95,7 +95,7 @@ def compare_behaviour(pair: Pair, values: Level, probes: str | int, engines: Seq
 
 def _spec(subject: Subject, pair: Pair) -> Spec:
     assert subject.architecture is not None
-    return spec_of(subject, (subject.graph.groups | subject.architecture.tied_groups) - pair.without)
+    return spec_of(subject, (subject.graph.groups | subject.tied_groups) - pair.without)
 
 
 def _conditioned(

@@ -21,6 +21,8 @@ FIELDS = {
     "logits": ("classifier", "classification", "lm", "mlm", "rtd", "score", "nsp"), "encoder_last_hidden_state": ("encoder",),
 }  # fmt: skip
 
+BLOCKS_ONLY = ("mamba", "mamba2", "falcon_mamba")  # their hidden states begin with what the first block gives
+
 
 def load_and_run(library: str, subject: Subject, inputs: Arrays, like: Arrays) -> tuple[Arrays, str]:
     """(outputs under the names of a trace, what the loader complained of). `like`: a trace of ours, to tell which head `logits` is."""
@@ -77,6 +79,8 @@ def _run(model: Any, inputs: Arrays, like: Arrays) -> Arrays:
         states = fields.get(field)
         if isinstance(states, tuple):
             names = [f"{prefix}.input", *(f"{prefix}.{i}" for i in range(len(states) - 1))]
+            if model.config.model_type in BLOCKS_ONLY:
+                names = [*names[1:], f"{prefix}.norm"]
             if f"{prefix}.norm" in like:
                 names[-1] = f"{prefix}.norm"  # transformers' last state is normed
             out |= dict(zip(names, states, strict=True))
