@@ -179,7 +179,7 @@ def _unsaid(subject: Subject, was: dict[str, object], name: str) -> Iterator[Fin
     keys = {k if isinstance(k, str) else k.canonical: key for key, k in r.dialect.config.keys.items()}
     for canonical in sorted(was.keys() - said_values(subject).keys()):
         key = keys.get(canonical, canonical)
-        if subject.value(canonical) is None and not no_effect(key, was[canonical]):
+        if subject.value(canonical) in (None, not was[canonical]) and not no_effect(key, was[canonical]):
             text = f"{subject.config_name} says nothing of {key}; when {name} was written it said {_shown(was, canonical)}"
             yield Finding("warning", "lock", key, text, "a loader takes its own default there", "undecided")
 

@@ -128,6 +128,9 @@ def _left_out(pair: Pair) -> tuple[list[str], list[str]]:
     arch = pair.one.architecture
     if arch is not None and (names := beyond_unlike(pair.one, pair.two)):
         out.append(beyond_words(names, arch.title))
+    tied = [s.values.values.get("tied") if s.values is not None else None for s in (pair.one, pair.two)]
+    if None not in tied and tied[0] != tied[1]:
+        out.append(f"the configuration of A says that the output is tied: {tied[0]}, that of B: {tied[1]}")
     kinds = [s.checkpoint.classes for s in (pair.one, pair.two)]
     if unlike := sorted(n for n in kinds[0].keys() | kinds[1].keys() if kinds[0].get(n) != kinds[1].get(n)):
         out.append(f"tensors of classes of their own, not the same on both sides: {collapse(unlike, 4)}")

@@ -59,6 +59,9 @@ CASES += [("hf_distilbert/bin_zip", "hf"), ("hf_bert/safetensors", "hf"), ("gpt2
 @pytest.mark.parametrize(("case", "to"), CASES)
 def test_a_conversion_is_the_same_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str, to: str) -> None:
     status, _, err = running.command(monkeypatch, "convert", path_of(case), tmp_path / "out", "--to", to, "--verify", *SAID.get(case, ()))
+    if to == "uer":  # whose norms are another function (arch/_libraries/uer.py), with the same weights
+        assert status == 3 and "values     same" in err and "standard deviation of a sample" in err, err
+        return
     assert status == 0 and f"{tmp_path / 'out'}: same\n" in err, err
     found = re.search(r"largest difference: (\S+)", err)
     assert found is not None
