@@ -39,8 +39,14 @@ def sizes_of(
     for c, said in {c: v for d in arch.dialects.values() for c, v in d.config.defaults.items() if c in counts}.items():
         if isinstance(said, str) and said.endswith(" - 1"):  # a count that a configuration says by a size that is one more
             sizes[said[1:-4]] = counts[c] + 1
+    sizes |= {c: n for c, n in counts.items() if c in sizes}
     for _ in range(len(arch.relations) + 1):
+        made: set[str] = set()
         for left, right in arch.relations:
+            if len(left) == 1 and left[0] in made:  # said twice: the later product is one of the same size
+                sizes |= {**dict.fromkeys(right[:-1], 1), right[-1]: sizes[left[0]]}
+                continue
+            made |= set(left)
             sizes |= dict.fromkeys(left[:-1], 1)
             sizes[left[-1]] = int(np.prod([sizes[a] for a in right]))
         if equal and "embedding" in sizes and "hidden" in sizes:
@@ -149,7 +155,10 @@ def values_of(arch: Architecture, sizes: dict[str, int], counts: dict[str, int])
         values["layer_types"] = [("linear_attention", "moe", "full_attention", "mlp")[i % 4] for i in range(n)]
     if "has_shared" in arch.switches:
         values["shared_experts"] = 0
-    values |= dict.fromkeys(optional_axes(arch) - counts.keys(), 0)  # names_and_shapes leaves the optional modules out
+    plain = [p for p in arch.params.values() if p.switch and "@" not in p.switch]
+    there = {a for p in plain if p.switch.startswith("not ") for a in p.layout.axes}
+    there -= {a for p in plain if not p.switch.startswith("not ") for a in p.layout.axes}
+    values |= dict.fromkeys(optional_axes(arch) - counts.keys() - there, 0)  # names_and_shapes leaves the other optional modules out
     for c in arch.config_counts:
         values[c] = max(counts.values(), default=1) * 2
     return values
@@ -268,6 +277,12 @@ def read_back(folder: Path) -> dict[str, np.ndarray]:
     return {n: reader.get_tensor(n) for n in reader.get_variable_to_shape_map()}
 
 
+def apart(arch: Architecture, one: Dialect, other: Dialect) -> bool:
+    """Whether two dialects are of two forms of the model, each of which has what the other has not (Marian's of two vocabularies)."""
+    a, b = ({p for p in arch.table(d.name).by_param if arch.params[p].switch and "@" not in arch.params[p].switch} for d in (one, other))
+    return bool(a - b) and bool(b - a)
+
+
 def pairs(*, libraries: bool) -> list[tuple[str, str, str]]:
     """Every architecture with every ordered pair of its dialects that hold the same model (parts apart), `libraries`: of the further
     forms that libraries of these days write, or of the others.
@@ -285,6 +300,7 @@ def pairs(*, libraries: bool) -> list[tuple[str, str, str]]:
                     and (not a.part or not b.part or a.part == b.part)
                     and objects == libraries
                     and (not objects or "hf" in (a.name, b.name))
+                    and not apart(arch, a, b)
                     and not (arch.kinds and "gguf" in (a.name, b.name))  # which has experts in every layer: tests/test_gguf_dialects.py
                 ):
                     out.append((arch.name, a.name, b.name))

@@ -13,7 +13,9 @@ from ckptkit.findings import SEVERITIES
 from ckptkit.rules import CHECKS, READS, RULES
 from ckptkit.rules.__main__ import page
 
-CONVERTING = {"adjusted", "quantize", "dropped", "initialised", "lossy", "overflow"}  # what a conversion says of its target
+CONVERTING = {  # what a conversion or a merge says of its target
+    "adjusted", "carried", "function", "quantize", "dropped", "initialised", "lossy", "merge", "overflow",
+}  # fmt: skip
 
 
 def ids_in_the_code() -> set[str]:

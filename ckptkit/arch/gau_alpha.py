@@ -29,6 +29,7 @@ MODULES = {
 }
 JOINED = (L + "gate.weight", L + "value.weight", L + "base.weight")
 KEYS: dict[str, str | Key] = {
+    "max_position_embeddings": Key("positions", required=False),  # no tensor binds them
     "attention_key_size": Key("head_dim", required=False),
     "hidden_act": Key("activation", words=ACTIVATIONS),
 }

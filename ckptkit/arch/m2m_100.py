@@ -4,13 +4,15 @@ Source: transformers models/m2m_100.
 """
 
 from ckptkit.arch._libraries import bart
+from ckptkit.arch._libraries.decoder_words import may
 
+KEYS = {"max_position_embeddings": may("max_positions")}  # no tensor binds them
 DEFAULTS = {"activation": "relu", "scale_embedding": True, "attention_dropout": 0.1}
 MODULES = bart.modules(last=True, biased=False)
 
 ARCHITECTURE = bart.architecture(
     "m2m_100", "M2M-100", MODULES,
-    (bart.hf("m2m_100", MODULES, bart.classes("M2M100"), defaults=DEFAULTS),),
+    (bart.hf("m2m_100", MODULES, bart.classes("M2M100"), defaults=DEFAULTS, keys=KEYS),),
     positions="counted_sinusoids", norm="before",
     variants={
         "m2m100_418M": {"layers": 12, "decoder_layers": 12, "hidden": 1024, "heads": 16, "vocab": 128112},

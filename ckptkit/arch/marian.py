@@ -19,8 +19,8 @@ MODULES = {
 }
 SHARED = bart.hf(
     "marian", WORDS, bart.classes("Marian", name="MTModel"),
-    keys={"decoder_vocab_size": may("decoder_vocab"), "share_encoder_decoder_embeddings": may(S)},
-    defaults={"pad": 58100, "eos": 0, S: True, "decoder_vocab": "=vocab"}, derived=bart.WAVES,
+    keys={"decoder_vocab_size": may("decoder_words"), "share_encoder_decoder_embeddings": may(S)},
+    defaults={"pad": 58100, "eos": 0, S: True, "decoder_words": "=vocab"}, derived=bart.WAVES,
 )  # fmt: skip
 OTHER: dict[str, tuple[str, str | tuple[str, ...]]] = {
     "~shared": ("~encoder.embed_tokens", "embeddings.word"),
@@ -33,6 +33,7 @@ APART = SHARED._replace(
     alias="hf",
     rows={**dict(OTHER.get(k, (k, v)) for k, v in SHARED.rows.items()), "~decoder.embed_tokens": "decoder_embeddings.word"},
     besides=Besides(derived=bart.WAVES),
+    config=SHARED.config._replace(keys={**SHARED.config.keys, "decoder_vocab_size": may("decoder_vocab")}),
 )
 
 ARCHITECTURE = bart.architecture(

@@ -29,7 +29,7 @@ MODULES = {
 IMPLIED = {"turned_values": False, **TURNED}
 GOOGLE_FORM = ConfigForm(
     filename="bert_config.json",
-    keys={**SIZES, "hidden_act": Key("activation", words=ACTIVATIONS)},
+    keys={**SIZES, "max_position_embeddings": Key("positions", required=False), "hidden_act": Key("activation", words=ACTIVATIONS)},
     implied={"norm_eps": 1e-7, "tied": True, **IMPLIED},
     defaults=DEFAULTS,
 )

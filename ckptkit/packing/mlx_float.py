@@ -35,7 +35,7 @@ def claims(parts: Mapping[str, TensorSpec], words: Mapping[str, Any]) -> bool:
 def form(parts: Mapping[str, TensorSpec], words: Mapping[str, Any], content: Callable[[str], bytes]) -> Form:
     """The mode by the configuration; the shapes must agree."""
     mode = words.get("mode")
-    if mode not in MODES:
+    if not isinstance(mode, str) or mode not in MODES:
         raise Mismatch("codes", f"is packed in the mode {mode!r}; config.json's quantization has to say one of {', '.join(MODES)}")
     bits, group = MODES[mode]
     if words.get("bits", bits) != bits or words.get("group_size", group) != group:

@@ -182,17 +182,18 @@ def choose_dialect(subject: Subject, to: str | None, container: str | None = Non
     rests = subject.values.rest if subject.values is not None else {}
     block = as_mapping(as_mapping(subject.config.raw if subject.config is not None else None).get(BLOCK))
     came = as_mapping(block.get(MEMORY))
-    named = arch.dialects[to].container if to in arch.dialects else None
-    # the container's, the source's own of that container, the one of that very name, the one that holds the heads, the one that holds the
-    # rest; between equals the source's own, one it once came from, its part
+    held = {b.row.parts[b.which] for b in subject.graph.params.values()}
+    chosen = {p for p in held if "@" not in arch.params[p].switch and arch.params[p].switch}  # what a form of the model has by choice
+    # the container's, one that has room for what the model has by choice, the one of that very name, the one that holds the heads, the one
+    # that holds the rest; between equals the source's own, one it once came from, its part
     return max(
         fits,
         key=lambda d: (
             d.container == container,
-            d.container == named and d is own,
+            chosen <= arch.table(d.name).by_param.keys(),
             d.name == to,
             len(groups & arch.table(d.name).groups),
-            len({b.row.parts[b.which] for b in subject.graph.params.values()} & arch.table(d.name).by_param.keys()),
+            len(held & arch.table(d.name).by_param.keys()),
             d is own,
             bool(rests.get(d.name)) or d.name in came,
             own is not None and d.part == own.part,

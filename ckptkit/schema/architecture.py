@@ -100,7 +100,8 @@ class Architecture:
         """Groups that need no tensor of their own, since all they hold is tied, or there only by a switch (a head's bias): every
         checkpoint has them."""
         tied = {p.group for p in self.params.values() if p.tied is not None}
-        return frozenset(tied - {p.group for p in self.params.values() if p.tied is None and not p.switch})
+        by_choice = {n for n, p in self.params.items() if n[len(p.module) + 1 :] in self.modules[p.module].switches}
+        return frozenset(tied - {p.group for n, p in self.params.items() if p.tied is None and n not in by_choice})
 
     @cached_property
     def required(self) -> frozenset[str]:

@@ -39,6 +39,8 @@ def test_a_model_of_transformers_is_known_whole_and_wrong_where_it_is_made_wrong
 def current(name: str) -> str:
     """Names that transformers writes as they were long ago, or with a mark of its own patterns, as it reads them."""
     name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+    if name.startswith("lm_predictions.lm_head."):  # DeBERTa's two namings of one head: a conversion writes the one that loads as it is
+        name = name.replace("lm_predictions.lm_head.", "cls.predictions." if name.endswith("head.bias") else "cls.predictions.transform.")
     return name.replace("encoder.layer.*.attention.self.rotary_embeddings", "rotary_embeddings")
 
 

@@ -189,6 +189,13 @@ def test_words_that_are_no_sizes_are_errors(case: str, word: str, tmp_path: Path
         assert errors(put(tmp_path, case, arrays, metadata, **said)), odd
 
 
+@pytest.mark.parametrize("case", ["mlx_nvfp4", "mlx_mxfp8"])
+def test_a_mode_that_is_no_word_is_an_error(case: str, tmp_path: Path) -> None:
+    arrays, metadata = arrays_of(case)
+    for odd in ODD:
+        assert errors(put(tmp_path, case, arrays, metadata, quantization={"mode": odd, "bits": 4}, quantization_config={"mode": odd}))
+
+
 @pytest.mark.parametrize("case", [c for c in CASES if c.startswith("quant_ct")])
 def test_odd_words_of_a_group_end_in_findings(case: str, tmp_path: Path) -> None:
     arrays, metadata = arrays_of(case)

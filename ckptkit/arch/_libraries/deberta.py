@@ -11,7 +11,7 @@ from ckptkit.arch._libraries.decoder_words import may
 from ckptkit.arch._libraries.encoders import BERT_AGAIN, MLM, H, L, form, hf
 from ckptkit.arch._libraries.transformers import EMBEDDINGS, HF_ACTIVATIONS, LAYERS, WORD_PIECES
 from ckptkit.arch.bert import MODULES as BERT
-from ckptkit.schema import Besides, Class, Dialect, Key, Module, embedding, linear, norm, when
+from ckptkit.schema import Besides, Class, Dialect, Key, Lack, Module, embedding, linear, norm, when
 
 Rows = Mapping[str, str | tuple[str, ...]]
 Values = Mapping[str, object]
@@ -20,7 +20,7 @@ MODULES: dict[str, Module] = {
     "embeddings.word": embedding("vocab embedding"),
     "embeddings.position": when("with_positions", embedding("positions embedding")),
     "embeddings.segment": embedding("segments embedding", optional=True),
-    "embeddings.project": when("with_projection", linear("hidden", "embedding", bias=False)),
+    "embeddings.project": linear("hidden", "embedding", bias=False),
     "embeddings.norm": norm("hidden"),
     "encoder.distances": when("with_distances", embedding("distances hidden")),
     **{k: m for k, m in BERT.items() if k.startswith(L)},
@@ -69,9 +69,13 @@ def own(kind: str) -> Callable[[Values], Sequence[bool] | None]:
 
 
 SWITCHES: dict[str, Callable[[Values], Sequence[bool] | None]] = {
-    "with_projection": on(lambda v: v.get("embedding") not in (None, v.get("hidden"))),
     "own_pos_key": own("c2p"),
     "own_pos_query": own("p2c"),
+}
+NO_PROJECTION = {
+    "embeddings.project.weight": Lack(
+        "identity", when=("embedding", "hidden"), why="there is a projection only where the embeddings are narrower than the layers"
+    )
 }
 LEGACY: Rows = {
     MLM + "transform.dense": "mlm.transform",
@@ -131,7 +135,7 @@ def dialects(
     """transformers' two namings: with the head of its own making, and with that of the authors (`legacy` false)."""
     config = form(model_type, keys={**KEYS, **keys}, defaults={**DEFAULTS, **defaults}, usual=USUAL)
     legacy = hf({**ROWS, **rows, **LEGACY}, config, family, prefixes=("deberta.", ""), again=BERT_AGAIN, sidecars=WORD_PIECES)
-    legacy = legacy._replace(config=config._replace(marks={**config.marks, "legacy": True}))
+    legacy = legacy._replace(lacks=NO_PROJECTION, config=config._replace(marks={**config.marks, "legacy": True}))
     new = legacy._replace(
         name="hf_own_head",
         title="transformers (PyTorch), the authors' head",
