@@ -53,14 +53,26 @@ def test_a_lost_chunk_or_array_is_an_error_that_names_it(form: str, tmp_path: Pa
     assert any("params.dense.kernel" in m for m in said) and any("params.bf" in m for m in said) and report.exit_code == 1
 
 
-def test_without_the_promise_a_missing_chunk_is_the_fill_value_and_said(tmp_path: Path) -> None:
+@pytest.mark.parametrize("fill", [None, 0.0])
+def test_without_the_promise_a_missing_chunk_is_the_fill_value_where_there_is_one(fill: float | None, tmp_path: Path) -> None:
+    """tensorstore leaves out chunks that are the fill value; where that is null it stores all of them."""
     folder = copied(tmp_path, "plain_files_zarr2")
     tree = json.loads((folder / "_METADATA").read_text())
     del tree["store_array_data_equal_to_fill_value"]
     (folder / "_METADATA").write_text(json.dumps(tree))
+    about = json.loads((folder / "params.dense.bias" / ".zarray").read_text())
+    (folder / "params.dense.bias" / ".zarray").write_text(json.dumps({**about, "fill_value": fill}))
     (folder / "params.dense.bias" / "0").unlink()
     with open_checkpoint(folder) as ck:
-        assert np.array_equal(ck.array("params.dense.bias"), np.zeros(12)) and [f.severity for f in ck.findings] == ["warning"]
+        assert [f.severity for f in ck.findings] == ["error" if fill is None else "warning"]
+        assert ("params.dense.bias" in ck.tensors) == (fill is not None)
+        assert fill is None or np.array_equal(ck.array("params.dense.bias"), np.zeros(12))
+
+
+def test_a_save_that_was_not_finished_is_said_to_be_one(tmp_path: Path) -> None:
+    shutil.copytree(FOLDER / "plain_files_zarr2", tmp_path / "7.orbax-checkpoint-tmp-123")
+    found = ckptkit.validate(tmp_path / "7.orbax-checkpoint-tmp-123").findings
+    assert any(f.severity == "error" and "never committed" in f.message for f in found)
 
 
 @pytest.mark.parametrize("form", ["sharded_ocdbt_zarr2", "plain_ocdbt_zarr3"])

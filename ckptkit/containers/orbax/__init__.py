@@ -105,6 +105,9 @@ def open(path: str) -> Checkpoint:
     reader.others()
     where, files = tree if stated is not None else path, [path, *sorted(reader.used)]
     made = Checkpoint(where, NAME, reader.tensors, files=files, findings=reader.findings())
+    if _UNFINISHED in os.path.abspath(folder):
+        said = "was never committed: Orbax renames the folder when a save is complete, and this one has the name of one under way"
+        made.findings.append(Finding("error", RULE, printable(os.path.basename(folder), 100), said, "take an earlier step"))
     made.unread = reader.unread
     made.beside = frozenset(n for n in reader.tensors if n.split(".")[0] in _STATE or (reader.tensors[n].spec.shape == () and "." not in n))
     made.whole_folder = True
@@ -199,9 +202,10 @@ class _Reader:
         LIMITS.check("slices", prod(grid), f"the number of chunks of {what}", path)
         there = {at: values[k] for at in product(*map(range, grid)) if (k := form.key(at)) in values}
         missing = prod(grid) - len(there)
+        always = self._always or form.always
         if missing:
-            self._holes.append((name, missing, self._always))
-        if missing and self._always:
+            self._holes.append((name, missing, always))
+        if missing and always:
             self.unread[name] = Unread("an array whose chunks are not all there", form.spec.dtype, form.spec.shape, _AGAIN)
             return True
         self._bounded(form.spec, there, what, path)
@@ -260,7 +264,8 @@ class _Reader:
                 text = f"{count:,} chunk{'s' * (count > 1)} of {shown} {'are' if count > 1 else 'is'} not there"
                 out.append(Finding("error", RULE, shown, text, _AGAIN))
             else:
-                text = f"{count:,} chunks of {shown} were not stored: their elements are the fill value"
+                many = f"{count:,} chunks of {shown} were" if count > 1 else f"1 chunk of {shown} was"
+                text = f"{many} not stored: in their place is the fill value"
                 out.append(Finding("warning", RULE, shown, text, "as they are where they were zero; else the folder is not whole"))
         return out
 

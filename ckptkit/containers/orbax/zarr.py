@@ -57,6 +57,7 @@ class Form(NamedTuple):
     codec: Codec
     key: Callable[[tuple[int, ...]], str]
     fill: bytes
+    always: bool = False  # whether every chunk is stored: zarr 2 without a fill value
 
     def grid(self) -> tuple[int, ...]:
         """How many chunks lie along each axis."""
@@ -83,7 +84,8 @@ def form_of(raw: object, name: str, path: str) -> Form:
         raise bad(f"has chunks of shape {list(chunk)}, too large to be read")
     if codec.inner is not None and (len(codec.inner) != len(chunk) or any(c % i for c, i in zip(chunk, codec.inner, strict=True))):
         raise bad(f"has shards of {list(chunk)} that inner chunks of {list(codec.inner)} do not fill")
-    return Form(TensorSpec(dtype, shape), chunk, codec, key, _fill(raw.get("fill_value"), dtype))
+    fill = raw.get("fill_value")
+    return Form(TensorSpec(dtype, shape), chunk, codec, key, _fill(fill, dtype), version == 2 and fill is None)
 
 
 def _sizes(value: object, least: int) -> tuple[int, ...] | None:
