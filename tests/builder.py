@@ -159,6 +159,9 @@ def values_of(arch: Architecture, sizes: dict[str, int], counts: dict[str, int])
     there = {a for p in plain if p.switch.startswith("not ") for a in p.layout.axes}
     there -= {a for p in plain if not p.switch.startswith("not ") for a in p.layout.axes}
     values |= dict.fromkeys(optional_axes(arch) - counts.keys() - there, 0)  # names_and_shapes leaves the other optional modules out
+    for c in counts:  # experts of a family that also has models without: names_and_shapes leaves them out
+        of_it = [p for name, p in arch.params.items() if "{" + c.removesuffix("s") + "}" in name]
+        values |= {c: 0} if of_it and all(p.optional and not p.words for p in of_it) else {}
     for c in arch.config_counts:
         values[c] = max(counts.values(), default=1) * 2
     return values
@@ -172,7 +175,9 @@ def common_groups(arch: Architecture, *dialects: Dialect) -> list[str]:
 
 def suit(sizes: dict[str, int], dialect: Dialect) -> None:
     """Give the sizes that a naming's own code never has otherwise their value there."""
-    for axis, said in dialect.config.implied.items():
+    keyed = {k if isinstance(k, str) else k.canonical for k in dialect.config.keys.values()}
+    unsaid = {c: v for c, v in dialect.config.defaults.items() if c not in keyed and v == "=hidden / heads"}
+    for axis, said in {**unsaid, **dialect.config.implied}.items():
         if axis in sizes and said == "=hidden / heads":
             sizes["hidden"] = sizes["heads"] * sizes[axis]
         elif axis in sizes:

@@ -19,7 +19,7 @@ from ckptkit.arch import architectures
 from ckptkit.containers import Inside, containers
 from ckptkit.errors import UnsupportedError
 from ckptkit.report.catalogue import catalogue
-from ckptkit.schema import check, count_name, placeholders
+from ckptkit.schema import Dialect, check, count_name, placeholders
 from ckptkit.tensors import TensorSpec
 
 ARCHITECTURES = sorted(architectures())
@@ -68,8 +68,12 @@ def there_and_back(arch_name: str, one: str, other: str, tmp: Path, seed: int, l
     try:
         arrays = builder.make(tmp / "a", arch, a, sizes, counts, groups, seed, skip=builder.lacked(arch, sizes, a))
         fill_what_the_other_lacks(tmp / "a", arch, a, b, sizes, counts, groups, arrays)
-        there = ckptkit.convert(tmp / "a", tmp / "b", to=other, container="safetensors", architecture=arch_name, dialect=one)
-        again = ckptkit.convert(tmp / "b", tmp / "c", to=one, container="safetensors", architecture=arch_name, dialect=other)
+        there = ckptkit.convert(
+            tmp / "a", tmp / "b", to=other, container="safetensors", architecture=arch_name, dialect=one, given=context(a, b)
+        )
+        again = ckptkit.convert(
+            tmp / "b", tmp / "c", to=one, container="safetensors", architecture=arch_name, dialect=other, given=context(b, a)
+        )
     except UnsupportedError as e:  # sizes that llama.cpp's code does not take (test_gguf_refused.py has those)
         whole = a.config.whole is not None or b.config.whole is not None
         if not whole or not ("cannot say" in str(e) or (b.alias and "has no place" in str(e))):
@@ -93,6 +97,12 @@ def there_and_back(arch_name: str, one: str, other: str, tmp: Path, seed: int, l
         assert (np.abs(v - got) <= np.spacing((np.abs(arrays[n]) + 1).astype(back[n].dtype)).astype(np.float64)).all(), n
     same({n: v for n, v in arrays.items() if n in back and n not in rounded}, {n: v for n, v in back.items() if n not in rounded})
     assert not {n for n in arrays if n not in back} - builder_optional(arch, a, b, arrays)
+
+
+def context(source: Dialect, target: Dialect) -> dict[str, int]:
+    """The length of the context by hand, where the target's code asks for it and the source's form has no key for it."""
+    keys = {k if isinstance(k, str) else k.canonical for k in source.config.keys.values()}
+    return {"max_positions": 64} if target.config.whole is not None and "max_positions" not in keys | source.config.defaults.keys() else {}
 
 
 def builder_optional(arch: object, a: object, b: object, arrays: dict[str, np.ndarray]) -> set[str]:
