@@ -10,6 +10,7 @@ from ckptkit.errors import UsageError
 from ckptkit.graph.recognition import Question, Recognition
 from ckptkit.graph.recognize import recognize
 from ckptkit.schema import Architecture, placeholders
+from ckptkit.schema.templates import pattern_of
 
 Shapes = dict[str, tuple[int, ...]]
 WHOLE = tiny.lined_shapes(3)
@@ -142,17 +143,19 @@ def test_a_part_that_is_not_there_is_a_usage_error(only_tiny: Architecture) -> N
 
 
 def test_every_naming_of_every_architecture_is_recognised_as_itself_or_as_one_with_the_same_names() -> None:
-    """The names of a dialect's own core, in its first prefix, with two layers."""
+    """The names of a dialect's own core, in its first prefix, with two layers, and of its marks where these are of some layers only."""
     wrong = []
     for arch in architectures().values():
         for d in arch.dialects.values():
             if d.files.objects is not None or d.files.spelling is not None or d.part:
                 continue
             table = arch.table(d.name)
-            core = table.core(d.prefixes[0])
+            core, marks = table.core(d.prefixes[0]), set(table.marks(d.prefixes[0]))
+            rare = marks.isdisjoint(map(pattern_of, core))
             names = {}
             for row in table.rows:
-                if row.names[0] in core:
+                plain = d.prefixes[0] + row.names[0] if row.prefixed else row.names[0]
+                if row.names[0] in core or (rare and row.role == "param" and pattern_of(plain) in marks):
                     holders = {h for p in row.parts for h in placeholders(p)}
                     names |= {table.stored_name(row, dict.fromkeys(holders, i), d.prefixes[0]): (2, 2) for i in (0, 1)}
             r = recognize(names, asked=Question(declared=arch.name, dialect=d.name))
