@@ -40,7 +40,7 @@ WHOLE = (
     "asks for a newer reader", "is a big-endian bundle", "was written on a big-endian machine",
     "shards missing: ", "which this version does not read", "is not the index of a sharded checkpoint", "the index lists no tensors",
     "the index is empty", "the index is not a JSON object", "is a plain pickle of ",
-    "is a torch.save of ", "is a TorchScript archive", "is PyTorch's tar form", "is of PyTorch's serialization protocol",
+    "the metadata of a distributed checkpoint name ", "is a torch.save of ", "is a TorchScript archive", "is PyTorch's tar form", "is of PyTorch's serialization protocol",
     "two entries called ", "whose names differ only in case: ", "this has ", "its byteorder is ",
     "is no SavedModel", "is no flax checkpoint", "the architecture is unknown", "the header's length is given as ", "is no HDF5",
     "has no object ", "would be called by whoever loads the file",

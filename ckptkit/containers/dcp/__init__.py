@@ -57,7 +57,8 @@ _GONE = "copy the folder again: every rank's file belongs to it"
 def sniff(head: bytes, tail: bytes, path: str) -> bool:
     """A .metadata that is a pickle, or a file of a rank beside one."""
     if os.path.basename(path) == METADATA:
-        return head[:1] == b"\x80"
+        folder = os.path.dirname(path) or "."
+        return head[:1] == b"\x80" or any(n.endswith(".distcp") for n in os.listdir(folder))  # whatever the pickle is then: refused by name
     return path.endswith(".distcp") and head.startswith(b"PK") and os.path.isfile(os.path.join(os.path.dirname(path), METADATA))
 
 
