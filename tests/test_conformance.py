@@ -124,8 +124,10 @@ def fill_what_the_other_lacks(folder: Path, arch, a, b, sizes, counts, groups, a
     save_file(arrays, folder / "model.safetensors")
 
 
-# all that hold any model's tensors; a Keras archive needs a configuration besides (tests/containers/test_keras.py)
-CONTAINERS = [c.NAME for c in containers().values() if c.WRITABLE and not hasattr(c, "ONLY") and c.NAME != "keras"]
+# all that hold any model's tensors; a Keras archive needs a configuration besides (tests/containers/test_keras.py), and what trainers leave
+# has tests of its own there (test_dcp.py, test_orbax.py, test_ranks_written.py)
+APART = ("keras", "dcp", "orbax", "consolidated", "megatron")
+CONTAINERS = [c.NAME for c in containers().values() if c.WRITABLE and not hasattr(c, "ONLY") and c.NAME not in APART]
 USUAL = ("safetensors", "torch", "tf")
 DIALECTS = [("bert", "google"), ("bert", "hf"), ("roberta", "fairseq_old")]
 MOVES = [(s, t, *d) for s in CONTAINERS for t in CONTAINERS for d in DIALECTS if {s, t} <= {*USUAL} or d == DIALECTS[0]]

@@ -135,6 +135,17 @@ def test_what_is_written_is_the_plain_form_of_zarr(dtype: str, tmp_path: Path) -
         assert all(np.array_equal(ck.array(n), a) for n, a in arrays.items())
 
 
+def test_names_with_slashes_come_back_as_they_are(tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    arrays = {"bert/layer_0/kernel": np.ones((2, 3), "f4"), "a.b/c": np.arange(3, dtype="i8")}
+    save_file(arrays, tmp_path / "m.safetensors")
+    ckptkit.convert(tmp_path / "m.safetensors", tmp_path / "out", container="orbax")
+    assert (tmp_path / "out" / "bert.layer_0.kernel" / "0.0").read_bytes() == arrays["bert/layer_0/kernel"].tobytes()
+    with open_checkpoint(tmp_path / "out") as ck:
+        assert set(ck.tensors) == set(arrays) and all(np.array_equal(ck.array(n), a) for n, a in arrays.items())
+
+
 def test_a_llama_in_a_tree_of_flax_is_recognised_and_goes_to_transformers(tmp_path: Path) -> None:
     """The kernels are the weights transposed, by hand."""
     from safetensors.numpy import save_file

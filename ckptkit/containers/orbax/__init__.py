@@ -103,6 +103,9 @@ def open(path: str) -> Checkpoint:
         if leaf.kind not in ("None", "Dict", "List", "Tuple", "NamedTuple", "") and leaf.keys:
             reader.listed(".".join(leaf.keys))
     reader.others()
+    renamed = _own_names(stated)
+    reader.tensors = {renamed.get(n, n): t._replace(name=renamed.get(n, n)) for n, t in reader.tensors.items()}
+    reader.unread = {renamed.get(n, n): u for n, u in reader.unread.items()}
     where, files = tree if stated is not None else path, [path, *sorted(reader.used)]
     made = Checkpoint(where, NAME, reader.tensors, files=files, findings=reader.findings())
     if _UNFINISHED in os.path.abspath(folder):
@@ -112,6 +115,17 @@ def open(path: str) -> Checkpoint:
     made.beside = frozenset(n for n in reader.tensors if n.split(".")[0] in _STATE or (reader.tensors[n].spec.shape == () and "." not in n))
     made.whole_folder = True
     return made
+
+
+def _own_names(stated: object) -> dict[str, str]:
+    """Array -> the name of its tensor, where that has slashes; nothing of what is not such a name."""
+    custom = stated.get("custom_metadata") if isinstance(stated, Mapping) else None
+    names = custom.get("ckptkit.names") if isinstance(custom, Mapping) else None
+    if not isinstance(names, Mapping):
+        return {}
+    from .write import keys_of
+
+    return {k: v for k, v in names.items() if isinstance(v, str) and ".".join(keys_of(v)) == k}
 
 
 def _leaves(stated: object, path: str) -> dict[str, Listed]:

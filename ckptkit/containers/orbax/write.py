@@ -1,7 +1,8 @@
 """Writing Orbax checkpoints: an array a folder, zarr 2, one chunk that nothing packs, and the tree in _METADATA.
 
 Source: orbax-checkpoint 0.12 (metadata/tree.py, handlers/pytree_checkpoint_handler.py). StandardCheckpointer and PyTreeCheckpointer
-restore it, with any mesh. A name's dots part the keys of the tree.
+restore it, with any mesh. A name's dots part the keys of the tree, its slashes too: the name itself is kept in
+the tree's custom metadata.
 """
 
 from __future__ import annotations
@@ -18,7 +19,13 @@ _V2 = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1", "U64": "<u8", "U32": "<u4",
     "U16": "<u2", "U8": "|u1", "BOOL": "|b1", "C64": "<c8", "C128": "<c16",
 }  # fmt: skip
+NAMES = "ckptkit.names"  # in the tree's own metadata: array -> the tensor's name, where that has slashes
 _HANDLER = "orbax.checkpoint._src.handlers.pytree_checkpoint_handler.PyTreeCheckpointHandler"
+
+
+def keys_of(name: str) -> list[str]:
+    """The keys of the tree under which a tensor lies: its name's parts, between dots and slashes."""
+    return [k or "_" for k in name.replace("/", ".").split(".")]
 
 
 def layout(
@@ -31,6 +38,7 @@ def layout(
     slots: dict[str, Slot] = {}
     tree: dict[str, object] = {}
     taken: set[str] = set()
+    own: dict[str, str] = {}  # names that are not the keys of the tree joined by dots
 
     def put(name: str, content: bytes) -> None:
         parts.append(Part(len(files), 0, content))
@@ -39,10 +47,13 @@ def layout(
     for given, spec in tensors:
         if given in ties:
             continue
-        name = f"{inside.wrapper}.{given}" if inside.wrapper else given
-        keys = name.split(".")
-        if not all(k and "/" not in k and "\0" not in k for k in keys) or len(name.encode()) > 240 or name.lower() in taken:
+        called = f"{inside.wrapper}.{given}" if inside.wrapper else given
+        keys = keys_of(called)
+        name = ".".join(keys)
+        if "\0" in name or len(name.encode()) > 240 or name.lower() in taken:
             raise UsageError(f"no array of a tree can be named after the tensor {given!r}")
+        if name != called:
+            own[name] = called
         taken.add(name.lower())
         dtype = _V2.get(spec.dtype) or (DTYPES[spec.dtype].numpy if DTYPES[spec.dtype].bits in (8, 16) else None)
         if dtype is None:
@@ -64,7 +75,7 @@ def layout(
     LIMITS.check("shards", len(files) // 2, "the number of arrays")
     whole = {
         "tree_metadata": tree, "use_ocdbt": False, "use_zarr3": False, "store_array_data_equal_to_fill_value": True,
-        "custom_metadata": None,
+        "custom_metadata": {NAMES: own} if own else None,
     }  # fmt: skip
     put("_METADATA", json.dumps(whole).encode())
     put("_CHECKPOINT_METADATA", json.dumps({"item_handlers": _HANDLER, "metrics": {}, "custom_metadata": {}}).encode())
