@@ -243,6 +243,8 @@ TABLE = [
     ("verify {fine} {other} --probes -1", 2),
     ("verify {fine} {bert24} --level bits", 1), ("verify {fine} {gpt2} --level bits", 3), ("summary {fine}", 0), ("summary {none}", 2),
     ("summary {fine} --format dot", 2), ("summary {bare}", 3),
+    ("merge {base} {adapter} {out}", 0), ("merge {fine} {adapter} {out}", 1), ("merge {wrong} {adapter} {out}", 1),
+    ("merge {base} {junk} {out}", 2), ("merge {base}", 2),
     ("nonsense", 2), ("--version", 0), ("", 2), ("validate --nonsense", 2),
 ]  # fmt: skip
 
@@ -289,6 +291,7 @@ def test_every_command_ends_with_the_documented_status(project: Path, line: str,
         "google": oracles.made("bert-google"), "cut": oracles.FIXTURES / "hostile" / "corpus" / "semantic" / "missing_layer_5",
         "joined": oracles.golden("gpt1_npy") / "finetuned_best_params.jl", "gpt2": oracles.golden("hf_gpt2") / "safetensors",
         "bert24": oracles.golden("hf_bert") / "safetensors",
+        **{name: oracles.FIXTURES / "adapters" / "rslora" / name for name in ("base", "adapter")},
         **{name: project / "models" / name for name in ("bare", "wrapped", "part", "other", "code")},
     }  # fmt: skip
     if any("{" + name + "}" in line for name in ("bare", "wrapped", "part", "other", "code")):

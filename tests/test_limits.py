@@ -166,7 +166,7 @@ def test_pairs_of_slices_and_values_beside_the_tensors(tmp_path: Path) -> None:
     boxes = [((i, 1), (j, 1)) for i in range(2) for j in range(2)]
     with (
         limits.using(slice_pairs=1),
-        pytest.raises(LimitError, match=r"'w' is cut into 4 slices along too many axes, over the limit slice_pairs=1"),
+        pytest.raises(LimitError, match=r"'w' is cut into 4 pieces along too many axes, over the limit slice_pairs=1"),
     ):
         cover([Piece(b, Extent("m", 0, 4)) for b in boxes], (2, 2), "'w'", "m")
     path = pickled(b"](K\1K\2K\3e")(tmp_path)
@@ -205,7 +205,7 @@ def test_every_command_that_opens_a_checkpoint_takes_limits(tmp_path: Path) -> N
     from ckptkit.cli._group import cli
 
     commands = set(cli.commands or cli.list_commands(None)) - {"list"}  # type: ignore[arg-type]
-    words = {"convert": ["out.npz"], "fix": ["fixed"], "diff": [deep], "verify": [deep]}
+    words = {"convert": ["out.npz"], "fix": ["fixed"], "diff": [deep], "verify": [deep], "merge": ["merged"]}
     for command in sorted(commands):
         done = run(command, deep, *words.get(command, []), cwd=tmp_path)
         assert done.returncode == 2, command

@@ -30,6 +30,7 @@ ARCHITECTURE = Architecture(
     traits=traits(norm="before"),
     relations=RELATIONS,
     fixed=BERT_FIXED,
+    rank=6,  # the names of its layers' weights are BERT's, which is meant where nothing else is there
     variants={"megatron-bert-345m": {"layers": 24, "hidden": 1024, "heads": 16}},
     dialects=(
         hf(

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from .._typing import TYPE_CHECKING, Any, NamedTuple
 from ..graph.examine import Subject
 from ..graph.packed_weights import PackedWeight
-from ..packing import decoded, in_steps, part_fetcher, ruler, tile_rows
+from ..packing import decoded, in_file, in_steps, part_fetcher, ruler, tile_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -60,7 +60,8 @@ def steps_of(a: Subject, stored: str, b: Subject, weight: PackedWeight) -> Steps
 
     form = weight.form
     fetch = part_fetcher({role: (t.spec.dtype, t.extents) for role, t in weight.parts.items()}, b.checkpoint.read_extent)
-    rule = ruler(form, fetch)
+    with in_file(b.checkpoint.path):
+        rule = ruler(form, fetch)
     if rule is None or not form.columns:
         return None
     o = form.options
@@ -70,7 +71,7 @@ def steps_of(a: Subject, stored: str, b: Subject, weight: PackedWeight) -> Steps
     beyond = start = 0
     edges = np.arange(0, form.columns, RUN)
     means = np.empty((form.rows, len(edges)), np.float32)
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), in_file(b.checkpoint.path):
         for packed, original in zip(decoded(form, fetch), _rows(a, stored, weight), strict=True):
             stop = start + len(packed)
             far, allowed = in_steps(rule, original, packed, np.broadcast_to(rule.unit(start, stop), packed.shape), lost)

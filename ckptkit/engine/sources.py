@@ -222,14 +222,20 @@ class Reader:
         """(the number and bytes of the tile decoded last, rows of a tile, its bytes, what decodes rows)."""
         found = self._tiles.get(id(packed))
         if found is None:
-            from ..packing import by_name, part_fetcher, tile_rows
+            from ..packing import by_name, in_file, part_fetcher, tile_rows
 
             fetch = part_fetcher({role: (dtype, extents) for role, dtype, extents in packed.parts}, self._extent)
-            decode = by_name(packed.form.packing).decode
+            rows_of = by_name(packed.form.packing).decode
+            path = next((e.path for _, _, extents in packed.parts for e in extents), None)
+
+            def decode(start: int, stop: int) -> Any:
+                with in_file(path):
+                    return rows_of(packed.form, fetch, start, stop)
+
             step = tile_rows(packed.form)
             if len(self._tiles) >= STREAMS:
                 self._tiles.pop(next(iter(self._tiles)))
-            found = [-1, memoryview(b"")], step, step * packed.form.columns * 4, lambda a, b: decode(packed.form, fetch, a, b)
+            found = [-1, memoryview(b"")], step, step * packed.form.columns * 4, decode
             self._tiles[id(packed)] = found
         return found
 

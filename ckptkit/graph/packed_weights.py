@@ -96,10 +96,11 @@ def _codes(weight: PackedWeight) -> str:
 
 def _logical(checkpoint: Checkpoint, weight: PackedWeight) -> StoredTensor:
     def pieces() -> Iterator[bytes]:
-        from ..packing import decoded, part_fetcher
+        from ..packing import decoded, in_file, part_fetcher
 
         parts = {role: (t.spec.dtype, tuple(t.extents)) for role, t in weight.parts.items()}
-        for tile in decoded(weight.form, part_fetcher(parts, checkpoint.read_extent)):
-            yield tile.tobytes()
+        with in_file(checkpoint.path):
+            for tile in decoded(weight.form, part_fetcher(parts, checkpoint.read_extent)):
+                yield tile.tobytes()
 
     return StoredTensor(weight.name, TensorSpec("F32", weight.form.shape), strides=weight.form.strides, read=Packed(pieces))

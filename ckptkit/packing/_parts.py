@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import accumulate
 
 from .._typing import TYPE_CHECKING, Any
-from ..errors import CorruptError
+from ..errors import CheckpointError, CorruptError
 from ..support.arrays import numpy_dtype
 from ..tensors import DTYPES, Extent
 from ._registry import by_name
@@ -17,6 +18,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TILE = 1 << 18  # elements decoded at once
+
+
+@contextmanager
+def in_file(path: str | None) -> Iterator[None]:
+    """Errors raised in here that name no file name `path`: what decodes numbers does not know where they lie."""
+    try:
+        yield
+    except CheckpointError as e:
+        if e.path is not None or path is None:
+            raise
+        raise type(e)(e.message, path=path, hint=e.hint) from None
 
 
 def part_fetcher(parts: Mapping[str, tuple[str, Sequence[Extent]]], read: Callable[[Extent], bytes]) -> Fetch:

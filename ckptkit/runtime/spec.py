@@ -119,7 +119,8 @@ def to_json(spec: Spec) -> dict[str, object]:
 
 def from_json(data: Mapping[str, Any]) -> Spec:
     """A spec of `to_json`'s data."""
-    traits = Traits(**{**data["traits"], "layers": tuple(data["traits"]["layers"])})
+    sequences = {k: tuple(v) for k, v in data["traits"].items() if isinstance(v, list)}
+    traits = Traits(**{**data["traits"], **sequences})
     leaves = tuple(Leaf(path, kind, tuple((s, tuple(shape)) for s, shape in params), group) for path, kind, params, group in data["leaves"])
     return Spec(data["architecture"], traits, leaves, dict(data["ties"]), dict(data["sizes"]), dict(data["values"]))
 
@@ -270,6 +271,7 @@ def _resolve(arch: Architecture, values: Mapping[str, object]) -> Traits:
     own = {
         group: {field: values.get(named(said)) if named(said) else said for field, said in has.items()} for group, has in traits.own.items()
     }
+    found = {field: tuple(said) if isinstance(said, list) else said for field, said in found.items()}
     made = traits._replace(**found, own=own, runs_with={})  # type: ignore[arg-type]
     words = [("activation", made.activation), *((f"{g}'s activation", has.get("activation")) for g, has in own.items())]
     for name, word in words:

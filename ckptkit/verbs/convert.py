@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from .._typing import TYPE_CHECKING, NamedTuple
 from ..errors import FindingsError, UsageError
 from ..findings import Finding
+from ..graph.evidence import refuse_doubt
 from ..graph.examine import Subject, examine
 from ..graph.reading import AS_FOUND, Reading
 from ..graph.survey import survey
@@ -104,6 +105,8 @@ def convert(
     with paused(), examine(src, reading.but(**words, drop=(*reading.drop, *globs)), entire=entire) as subject:
         request = choose_target(subject, wanted, dst)
         findings = _refuse_errors(subject, wanted, request, src, integrity=bool(check) and not dry_run, force=force)
+        if request.dialect is not None and not (names_only and request.dialect is subject.graph.dialect):
+            refuse_doubt(subject.graph.recognition, src, "what is written")
         planned = make_plan(subject, request, survey(subject, request.dialect))
         done = Conversion(
             planned.plan, planned.ledger, (*findings, *planned.findings), planned.contents.classes, None, planned.contents.config

@@ -13,6 +13,7 @@ import pytest
 from packed_makers import read_raw, write_raw
 
 import ckptkit
+from ckptkit.graph.examine import examine
 
 FORMS = Path(__file__).resolve().parents[2] / "fixtures" / "forms"
 CASES = sorted(p.name for p in FORMS.iterdir() if p.name.startswith(("quant_", "mlx_")))
@@ -215,5 +216,8 @@ def test_a_group_that_is_not_there_is_refused(case: str, group: int, tmp_path: P
     name = next(n for n in arrays if n.endswith("g_idx"))
     arrays[name] = one(arrays[name], group)
     made = put(tmp_path, case, arrays, metadata)
-    with pytest.raises(ckptkit.CheckpointError, match="group"):
+    with pytest.raises(ckptkit.CheckpointError, match="group") as written:
         ckptkit.convert(made, tmp_path / "out", container="safetensors", dequantize=True, dtypes=[("*", "F32")])
+    with examine(made) as subject, pytest.raises(ckptkit.CheckpointError, match="names the group") as read:
+        subject.checkpoint.array(name.replace("g_idx", "weight"))
+    assert all((e.value.path or "").startswith(str(made)) for e in (written, read))

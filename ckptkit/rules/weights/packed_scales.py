@@ -8,7 +8,7 @@ from ..._typing import TYPE_CHECKING, Any
 from ...findings import Finding
 from ...graph.examine import Subject
 from ...graph.packed_weights import PackedWeight
-from ...packing import by_name, decoded, part_fetcher
+from ...packing import by_name, decoded, in_file, part_fetcher
 from ...tensors import DTYPES
 from .._base import rule
 
@@ -88,7 +88,7 @@ def _zero_matters(s: Subject, weight: PackedWeight, role: str) -> bool:
         got = stored(part, start, stop)
         return np.where(got.astype("f4") == 0, np.ones((), got.dtype), got).astype(got.dtype) if part == role else got
 
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), in_file(s.checkpoint.path):
         return any(np.any(a != b) for a, b in zip(decoded(weight.form, stored), decoded(weight.form, ones), strict=True))
 
 
