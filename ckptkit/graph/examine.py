@@ -83,7 +83,12 @@ class Subject(NamedTuple):
         if arch is None:
             return frozenset()
         own = {p.group for p in arch.params.values() if not p.tied and not (p.switch and self.value(p.switch) is False)}
-        return frozenset(p.group for p in arch.params.values()) - own
+        tied = frozenset(p.group for p in arch.params.values()) - own
+        raw = self.config.raw if self.config is not None else {}
+        named = raw.get("architectures")
+        of = self.graph.dialect.classes if self.graph.dialect is not None else ()
+        cls = next((c for c in of if isinstance(named, list) and named and c.name == named[0]), None)
+        return tied if cls is None else tied & (arch.tied_groups | cls.groups)  # a classifier's class has no other head
 
     def says(self, canonical: str) -> str:
         """Who says a canonical value that `value` gives, for a message: "config.json says"."""

@@ -87,7 +87,8 @@ def read_metadata(path: str) -> Metadata:
         kind, what = (
             (UnsafeError, "which would run on the machine of whoever loads it") if doing else (CorruptError, "which torch never writes")
         )
-        raise kind(f"the metadata of a distributed checkpoint name {printable((doing or strange)[0], 200)}, {what}; nothing was called", path=path)
+        named = printable((doing or strange)[0], 200)
+        raise kind(f"the metadata of a distributed checkpoint name {named}, {what}; nothing was called", path=path)
     state = _state(got.value, "metadata.Metadata", path)
     listed, where = _mapping(state, "state_dict_metadata", path), _mapping(state, "storage_data", path)
     places = _places(where, path)
