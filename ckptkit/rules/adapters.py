@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from .._typing import TYPE_CHECKING
 from ..errors import printable
 from ..findings import Finding
 from ..graph.examine import Subject
-from ..graph.lora import CONFIG_NAME, Adapter, unexplained
-from ..graph.lora_base import Fitted
 from ..support.name_text import collapse, natural
 from ._base import are, count, noticed
+
+if TYPE_CHECKING:
+    from ..graph.lora import Adapter
+    from ..graph.lora_base import Fitted
 
 ORDER = 13
 noticed(
@@ -34,6 +37,8 @@ noticed(
 
 def adapter_findings(adapter: Adapter) -> Iterator[Finding]:
     """What is wrong with an adapter in itself."""
+    from ..graph.lora import CONFIG_NAME, unexplained
+
     for f in adapter.faults:
         yield Finding(f.severity, "adapter-parts", f.where, f.message, f.hint)
     strange = sorted(unexplained(adapter), key=natural)
