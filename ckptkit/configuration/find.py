@@ -30,7 +30,8 @@ _LOOK = 64  # files at most that are looked into
 def of_own_stem(checkpoint: Checkpoint, names: Collection[str]) -> str | None:
     """The name of the configuration that is called after the weights' file; None without one, or if that has a usual name."""
     base = os.path.basename(checkpoint.path)
-    stem = re.sub(r"(\.index)?\.[A-Za-z0-9]+$", "", base.removesuffix(".index.json"))
+    stem, _, ext = base.removesuffix(".index.json").rpartition(".")
+    stem = stem.removesuffix(".index") if stem and ext.isalnum() else base.removesuffix(".index.json")
     for s in dict.fromkeys((stem, stem.removesuffix(".ckpt"))):
         if not s or s in _USUAL:
             continue

@@ -79,6 +79,11 @@ def recognize_by_names(shapes: Shapes, raw: Mapping[str, Any] | None) -> tuple[R
             _, dot, rest = rest.partition(".")
             if not dot:
                 break
+    needed: dict[str, int] = {}  # all marks of a schema are what every class of it has
+    for types in marks.values():
+        for t in types:
+            needed[t] = needed.get(t, 0) + 1
+    votes = {t: n for t, n in votes.items() if n >= needed[t]}
     if not votes or len(votes) > MOST:
         return None, ()
     fits = []
