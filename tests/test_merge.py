@@ -320,3 +320,11 @@ def test_a_hostile_configuration_ends_in_one_line(what: str, tmp_path: Path) -> 
         ckptkit.merge(made / "base", made / "adapter", tmp_path / "out")
     except CheckpointError as e:
         assert "\n" not in str(e)
+
+
+def test_another_model_is_no_adapter(tmp_path: Path) -> None:
+    save_file({"model.norm.weight": np.ones(4, "f4")}, tmp_path / "base.safetensors")
+    save_file({"bert.pooler.dense.weight": np.ones((4, 4), "f4")}, tmp_path / "other.safetensors")
+    with pytest.raises(CheckpointError, match="holds no adapter"):
+        ckptkit.merge(tmp_path / "base.safetensors", tmp_path / "other.safetensors", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -117,7 +117,7 @@ def _laid_over(subject: Subject, path: str | None, alpha: float | None) -> tuple
     where = path or subject.checkpoint.path
     if found.refused:
         raise UnsupportedError(f"the adapter cannot be merged here: {found.refused}", path=where, hint="merge it with PEFT")
-    if not (found.changes or found.tokens or found.whole):
+    if not (found.changes or found.tokens or (found.whole and "peft_type" in found.said)):  # whole weights alone may be another model
         raise UsageError("holds no adapter: no low-rank matrices, no weights of its own", path=where)
     unsaid = [m for m, c in found.changes.items() if c.scale is None]
     if unsaid:
