@@ -81,3 +81,13 @@ def test_a_program_without_weights_or_with_too_few_bytes_is_refused(tmp_path: Pa
             new.writestr(name, old.read(name)[:-4] if name.endswith("data/0") else old.read(name))
     with pytest.raises(CorruptError, match="record has"):
         open_checkpoint(cut)
+
+
+def test_an_archive_of_a_big_endian_machine_is_refused_and_never_read_the_wrong_way_round(tmp_path: Path) -> None:
+    path, turned = tmp_path / "a.pt", tmp_path / "big.pt"
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), str(path))
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(turned, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, b"big" if name.endswith("/byteorder") else old.read(name))
+    with pytest.raises(UnsupportedError, match="big-endian"):
+        open_checkpoint(turned)

@@ -209,8 +209,9 @@ def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
     if archive.program:
         from .script import read_script
 
+        small = _small_records(fd, archive.entries, archive.root, archive.summed, path)
         read, found = read_script(archive.entries, archive.root, lambda e: _record(fd, e, archive.summed, path), path)
-        ckpt = _checkpoint(path, read, found)
+        ckpt = _checkpoint(path, read, [f for f in small if f.rule != "records"] + found)  # its code lies there too
         ckpt._checks = archive.checks
         return ckpt
     held = _read_archive(fd, archive, ())
