@@ -115,12 +115,16 @@ class WeightGraph:
         params = r.architecture.params
         repeats: list[tuple[str, Bound, str]] = []
         tied: dict[int, bool] = {}  # by the row's id: a row is large, and its hash is made anew each time
+        places: dict[int, dict[str, int]] = {}
+        counted: set[int] = set()  # places whose numbers are in `indices`
         new = tuple.__new__
         for stored, (row, at_items) in r.matches.items():
             if row.role in ("derived", "stray"):
                 self.roles[stored] = Role(row.role, row.note)
                 continue
-            at = dict(at_items)
+            at = places.get(id(at_items))  # which the tensors of an expert share
+            if at is None:
+                at = places[id(at_items)] = dict(at_items)
             if row.layout.holder:
                 self._bind_stack(stored, row, at, at_items)
                 continue
@@ -128,11 +132,10 @@ class WeightGraph:
             if row.role == "repeat":
                 repeats.append((names[0], Bound(stored, row, 0, at), stored))
                 continue
-            for placeholder, value in at_items:
-                if placeholder in self.indices:
-                    self.indices[placeholder].add(value)
-                else:
-                    self.indices[placeholder] = {value}
+            if id(at_items) not in counted:
+                counted.add(id(at_items))
+                for placeholder, value in at_items:
+                    self.indices.setdefault(placeholder, set()).add(value)
             for i, name in enumerate(names):
                 if name in self.params:
                     self.twice.append((name, self.params[name].stored, stored))
@@ -337,9 +340,10 @@ def bind(checkpoint: Checkpoint, asked: Question = Question(), drop: Sequence[st
     leave out."""
     dropped = _dropped(checkpoint, drop)
     state = training_state(checkpoint)
-    apart = (state, checkpoint.repeats, checkpoint.parts, dropped)
-    shapes = {n: t.spec.shape for n, t in checkpoint.tensors.items() if not any(n in a for a in apart)}
-    shapes |= {n: u.shape or () for n, u in checkpoint.unread.items() if not any(n in a for a in (*apart, checkpoint.beside))}
+    apart = {*state, *checkpoint.repeats, *checkpoint.parts, *dropped}
+    shapes = {n: t.spec.shape for n, t in checkpoint.tensors.items() if n not in apart}
+    apart.update(checkpoint.beside)
+    shapes |= {n: u.shape or () for n, u in checkpoint.unread.items() if n not in apart}
     asked = asked._replace(called=checkpoint.called)
     if asked.text:
         from .composites import recognize_text
