@@ -27,9 +27,8 @@ from .inspected_rows import Packed, PackedRows, RankShare, TensorRow, by_rank, p
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from ..tensors import TensorSpec
-
     from ..graph.reading import Words
+    from ..tensors import TensorSpec
 
 SCHEMA_VERSION = 1
 
