@@ -71,8 +71,8 @@ def _named(rest: Mapping[str, Mapping[str, object]], arch: Architecture, target:
 def _carried(rest: Mapping[str, Mapping[str, object]], arch: Architecture, target: Dialect) -> Mapping[str, object]:
     same = {
         target.name,
-        *(d.name for d in arch.dialects.values() if d.config is target.config),
-    }  # namings that share a form share what it says besides
+        *(d.name for d in arch.dialects.values() if d.config.keys is target.config.keys),
+    }  # namings that share a form's keys share what it says besides
     return next((r for f, r in rest.items() if f in same and r), {})
 
 
