@@ -37,8 +37,10 @@ CASES: dict[str, dict[str, Any]] = {
     "stablelm": {"partial_rotary_factor": 0.5}, "phi": {"partial_rotary_factor": 0.5, "num_key_value_heads": 4},
     "gpt_neox": {"intermediate_size": 256, "rotary_pct": 0.5, "num_key_value_heads": None, "hidden_act": "gelu_new"},
     "gemma2": {"query_pre_attn_scalar": 16, "sliding_window": 64}, "cohere2": {**MIXED, "num_key_value_heads": 4},
-    "gemma3_text": {"query_pre_attn_scalar": 16, **MIXED, "num_hidden_layers": 6, "layer_types": KINDS, "rope_parameters": None}, "olmo3": MIXED,
-    "helium": {}, "ministral3": {"rope_parameters": {**YARN, "llama_4_scaling_beta": 0.2}}, "hunyuan_v1_dense": {}, "exaone4": FULL, "apertus": {}, "gpt_bigcode": {"n_inner": 256, "multi_query": True},
+    "gemma3_text": {"query_pre_attn_scalar": 16, **MIXED, "num_hidden_layers": 6, "layer_types": KINDS, "rope_parameters": None},
+    "olmo3": MIXED,
+    "helium": {}, "ministral3": {"rope_parameters": {**YARN, "llama_4_scaling_beta": 0.2}}, "hunyuan_v1_dense": {}, "exaone4": FULL,
+    "apertus": {}, "gpt_bigcode": {"n_inner": 256, "multi_query": True},
     "granitemoe": {**EXPERTS, "embedding_multiplier": 3.0}, "dots1": {
         **EXPERTS, "n_routed_experts": 4, "n_group": 1, "topk_group": 1, "n_shared_experts": 1, "first_k_dense_replace": 1,
         "norm_topk_prob": True, "num_key_value_heads": 4,
@@ -46,7 +48,8 @@ CASES: dict[str, dict[str, Any]] = {
     "mixtral": EXPERTS, "qwen2_moe": {**EXPERTS, "shared_expert_intermediate_size": 128},
     "qwen3_moe": {**EXPERTS, "norm_topk_prob": True}, "olmoe": {**EXPERTS, "intermediate_size": 64},
     "glm4_moe": {
-        **EXPERTS, "n_routed_experts": 4, "n_group": 1, "topk_group": 1, "n_shared_experts": 1, "first_k_dense_replace": 1, "use_qk_norm": True,
+        **EXPERTS, "n_routed_experts": 4, "n_group": 1, "topk_group": 1, "n_shared_experts": 1, "first_k_dense_replace": 1,
+        "use_qk_norm": True,
         "norm_topk_prob": True, "routed_scaling_factor": 1.5,
     },
     "phimoe": {**EXPERTS, "attention_bias": True, "lm_head_bias": True, "input_jitter_noise": 0.0, "router_jitter_noise": 0.0},
