@@ -1,4 +1,4 @@
-"""The namings of JAX programs: MaxText's and T5X' trees made by hand out of transformers' models, by what those programs say of their kernels."""
+"""The namings of JAX programs: MaxText's and T5X' trees, made by hand out of transformers' models by what those programs say of kernels."""
 
 from __future__ import annotations
 

@@ -92,7 +92,10 @@ FOLDERS: dict[str, tuple[Sound, ...]] = {
         Sound("forms/megatron_torch_dist_llama_tp2pp2/checkpoint/iter_0000100", (".metadata", "__3_0.distcp"), ".metadata"),
     ),
     "deepspeed": (
-        Sound(_Z2, ("mp_rank_00_model_states.pt", "bf16_zero_pp_rank_1_mp_rank_00_optim_states.pt"), "mp_rank_00_model_states.pt", pickles=True),
+        Sound(
+            _Z2, ("mp_rank_00_model_states.pt", "bf16_zero_pp_rank_1_mp_rank_00_optim_states.pt"), "mp_rank_00_model_states.pt",
+            pickles=True,
+        ),
         Sound(
             _Z3, ("zero_pp_rank_0_mp_rank_00_model_states.pt", "zero_pp_rank_1_mp_rank_00_optim_states.pt"),
             "zero_pp_rank_0_mp_rank_00_model_states.pt", pickles=True,
@@ -191,4 +194,6 @@ class _Stands:
         ocdbt.Store._body = _body  # type: ignore[method-assign]
 
     def __exit__(self, *_: object) -> None:
-        deepspeed_states.open_rank, megatron_legacy.open_rank, deepspeed_universal.open_rank, ocdbt.Store._body = self._kept  # type: ignore[method-assign]
+        first, second, third, body = self._kept
+        deepspeed_states.open_rank, megatron_legacy.open_rank, deepspeed_universal.open_rank = first, second, third
+        ocdbt.Store._body = body  # type: ignore[method-assign]
