@@ -37,8 +37,7 @@ ARCHITECTURE = Architecture(
             rows={
                 **{f"~{k}": v for k, v in HF_ROWS.items() if v not in TABLES},
                 **{
-                    f"~{stack}.block.{HOLDERS[stack]}.layer.0.SelfAttention.relative_attention_bias": table
-                    for stack, table in BIAS.items()
+                    f"~{stack}.block.{HOLDERS[stack]}.layer.0.SelfAttention.relative_attention_bias": table for stack, table in BIAS.items()
                 },
                 **HF_HEADS,
             },
