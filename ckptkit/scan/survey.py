@@ -269,7 +269,7 @@ class _Pass:
         dtype, size, at = tensor.spec.dtype, item_size(tensor), 0
         for x, times in chunks(self.checkpoint, tensor, ordered=tally is not None):
             if tally is not None:
-                raw, nan, inf = memoryview(x.view("u1")), tally.nan, tally.inf
+                raw, nan, inf = memoryview(x.view("u1").data), tally.nan, tally.inf
                 _take(tally, raw, dtype, at)
                 if at == 0 and len(x) == tensor.spec.numel <= DETAIL:
                     _detail(tally, raw, tensor)

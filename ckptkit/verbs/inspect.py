@@ -124,7 +124,7 @@ def inspect(
         if stats:
             from ..scan.survey import NOTHING_MORE, survey
 
-            asked = NOTHING_MORE if stats is True else stats
+            asked = NOTHING_MORE if isinstance(stats, bool) else stats
             share, names = asked.share, tuple(r.name for r in selected if r.name in s.checkpoint.tensors)
             found = survey(s.checkpoint, (), asked._replace(statistics=names), checks=False)
             selected = [r._replace(stats=found.statistics.get(r.name)) for r in selected]

@@ -92,7 +92,7 @@ def _cache(subject: Subject) -> tuple[tuple[Line, ...], tuple[str, ...]]:
     if any(w < 2 * TOKENS for w in windows):
         full = [k for k in layers if not k.window]
         lines.append((f"each further {TOKENS:,} tokens", *_line("", full, TOKENS)[1:]))
-    most = spec.values.get("positions") or spec.sizes.get("positions")
+    most = spec.values.get("max_positions") or spec.values.get("positions") or spec.sizes.get("positions")
     if isinstance(most, int) and most > TOKENS:
         lines.append(_line(f"{most:,} tokens, as many as it has positions for", layers, most))
     notes = ["The cache is of one sequence in float16: half of it in 8 bits, twice in float32."]
