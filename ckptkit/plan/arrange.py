@@ -20,6 +20,7 @@ from ..schema.loops import Loop, simplify
 from ..support.name_text import collapse
 from ..tensors import DTYPES, Extent, StoredTensor, TensorSpec, row_major_strides
 from .pieces import over_boxes
+from .repack import with_codes
 from .target import Request
 from .values import Drawn, Encode, Encoded, PackedParts, Piece, Source, is_copy
 
@@ -92,7 +93,8 @@ class Builder:
         t, checkpoint = self.tensors[name], self.subject.checkpoint
         weight = self.packed.get(name)
         if weight is not None:
-            return Source(name, "F32", (), packed=PackedParts(weight.form, tuple(
+            form = weight.form if not self.request.repack else with_codes(weight.form)
+            return Source(name, "F32", (), packed=PackedParts(form, tuple(
                 (role, p.spec.dtype, self._extents(p)) for role, p in weight.parts.items()
             )))  # fmt: skip
         if t.read is None:

@@ -18,6 +18,7 @@ from ..packing import Mismatch, quantizer
 from ..support.name_text import collapse
 from ..tensors import DTYPES, TensorSpec
 from .arrange import Weights
+from .repack import words_of
 from .target import Request
 from .values import Encode, Piece
 
@@ -122,6 +123,8 @@ def _part_name(template: str, weight: str) -> str:
 
 def said_of(raw: Mapping[str, object], request: Request, weights: Weights) -> dict[str, object]:
     """A configuration with what it has to say of the weights that were quantised, and of the matrices that were not."""
+    if request.repack:
+        return {**raw, **words_of(request)}
     if request.quantize is None:
         return dict(raw)
     packing, settings = quantizer(request.quantize)

@@ -19,6 +19,7 @@ from .arrange import Builder, Weights, adjusted_finding, how_made, other_functio
 from .carried import take_along
 from .naming import Naming
 from .new_parameters import AXIS, anew, computed_shape, lacking, resized, told, walk
+from .repack import packed_table
 from .target import Request
 from .values import Piece
 
@@ -33,7 +34,7 @@ class Translate(Builder):
         self.arch = self.recognition.architecture
         self.graph = subject.graph
         self.dialect = dialect
-        self.table: Table = self.arch.table(dialect.name)
+        self.table: Table = packed_table(self.arch, dialect) if request.repack else self.arch.table(dialect.name)
         self.sizes: Sizes = subject.sizes()
         self.wide, self.grown = resized(subject, request.vocab)  # the target's sizes
         for p, info in self.arch.params.items():
