@@ -202,12 +202,13 @@ def choose_dialect(subject: Subject, to: str | None, container: str | None = Non
     came = as_mapping(block.get(MEMORY))
     held = {b.row.parts[b.which] for b in subject.graph.params.values()}
     chosen = {p for p in held if "@" not in arch.params[p].switch and arch.params[p].switch}  # what a form of the model has by choice
-    # the container's, one that has room for what the model has by choice, the one of that very name, the one that holds the heads, the one
-    # that holds the rest; between equals the source's own, one it once came from, its part
+    # the container's, one that computes as the model does, one with room for what it has by choice, the one of that very name, the one
+    # that holds the heads, the one that holds the rest; between equals the source's own, one it once came from, its part
     return max(
         fits,
         key=lambda d: (
             d.container == container,
+            sum(1 if subject.value(c) == v else -1 for c, v in d.config.needs.items()),
             chosen <= arch.table(d.name).by_param.keys(),
             d.name == to,
             len(groups & arch.table(d.name).groups),

@@ -229,7 +229,8 @@ class Translate(Builder):
     def _adjusted(self, piece: Piece, template: str, name: str = "") -> Piece:
         """The piece with its values as the target keeps them, where source (a stored parameter, `name`) and target differ in that."""
         theirs = self.graph.adjust(name) if name else None
-        ours = self.dialect.adjust.get(template)
+        said = self.dialect.adjust.get(template)
+        ours = said.of(self.sizes) if said is not None else None
         if theirs == ours:
             return piece
         change = (theirs or PLAIN).then((ours or PLAIN).inverse())
