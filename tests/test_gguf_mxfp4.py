@@ -54,7 +54,6 @@ def by_hand(blocks: np.ndarray, scales: np.ndarray) -> np.ndarray:
 def test_blocks_and_scales_become_blocks_of_ggml_and_come_back_as_they_were(tmp_path: Path) -> None:
     before = published(tmp_path / "hf")
     done = ckptkit.convert(tmp_path / "hf", tmp_path / "m.gguf", to="gguf")
-    assert "repacked" in str(done.ledger)
     assert not [f for f in done.findings if "quantization_config" in f.message]
     with ckptkit.open(tmp_path / "m.gguf") as c:
         assert c.tensors["blk.1.ffn_up_exps.weight"].spec == ("MXFP4", (3, 96, 64))

@@ -20,9 +20,9 @@ from ..schema.loops import Loop, simplify
 from ..support.name_text import collapse
 from ..tensors import DTYPES, Extent, StoredTensor, TensorSpec, row_major_strides
 from .pieces import over_boxes
-from .repack import with_codes
 from .target import Request
 from .values import Drawn, Encode, Encoded, PackedParts, Piece, Source, is_copy
+from .with_codes import with_codes
 
 Stories = dict[str, dict[str, object] | None]  # None: copied to, or from, the same name
 

@@ -41,7 +41,7 @@ def make_plan(subject: Subject, request: Request, survey: Survey, over: Overlay 
     if over is not None:
         weights = merged(weights, subject, over)
     if request.repack:
-        weights = repacked(weights, subject, request)
+        weights = repacked(weights, request)
     if request.quantize is not None:
         weights = quantized(weights, request)
     if request.dialect is not None and request.dialect.container == "gguf" == request.container.NAME:

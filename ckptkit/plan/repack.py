@@ -7,40 +7,16 @@ and a plain tensor is refused.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from .._typing import TYPE_CHECKING, cast
+from .._typing import cast
 from ..errors import UnsupportedError
-from ..packing import Form, Quantizer, by_name
-from ..schema import Architecture, Dialect, Table
+from ..packing import Quantizer, by_name
+from .arrange import Weights
+from .target import Request
 from .values import Encode
-
-if TYPE_CHECKING:
-    from ..graph.examine import Subject
-    from .arrange import Weights
-    from .target import Request
-
-CODES = "codes_too"  # the option and the setting of packings by which a code goes along with its scale
-BLOCKS, PARTS = "ggml", "mxfp4-experts"
+from .with_codes import BLOCKS, CODES, PARTS
 
 
-def with_codes(form: Form) -> Form:
-    """The form whose elements are codes with their scales."""
-    return form._replace(options={**form.options, CODES: True})
-
-
-def packed_table(arch: Architecture, dialect: Dialect) -> Table:
-    """The rows of a dialect, those that it packs with the layout that they have then."""
-    rows = {k: (*v[:-1], dialect.packed[k]) if k in dialect.packed and isinstance(v, tuple) else v for k, v in dialect.rows.items()}
-    return Table(arch, dialect._replace(rows=rows)) if dialect.packed else arch.table(dialect.name)
-
-
-def words_of(request: Request) -> Mapping[str, object]:
-    """What the target's configuration has to say of it."""
-    return {} if request.container.NAME == "gguf" else cast(Quantizer, by_name(PARTS)).words({})
-
-
-def repacked(weights: Weights, subject: Subject, request: Request) -> Weights:
+def repacked(weights: Weights, request: Request) -> Weights:
     """`weights` with the parts of what is packed in the place of each. UnsupportedError where a tensor is packed in part only."""
     blocks = request.container.NAME == "gguf"
     packing = cast(Quantizer, by_name(BLOCKS if blocks else PARTS))

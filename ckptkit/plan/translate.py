@@ -19,9 +19,9 @@ from .arrange import Builder, Weights, adjusted_finding, how_made, other_functio
 from .carried import take_along
 from .naming import Naming
 from .new_parameters import AXIS, anew, computed_shape, lacking, resized, told, walk
-from .repack import packed_table
 from .target import Request
 from .values import Piece
+from .with_codes import packed_table
 
 
 class Translate(Builder):
@@ -415,11 +415,8 @@ class Translate(Builder):
                 raise UnsupportedError(f"{self.dialect.title} has no place for {collapse(names)}", hint=self._others())
             for n in names:
                 self.went[n] = {"dropped": f"{self.dialect.title} has no {group}"}
-            self.findings.append(
-                Finding(
-                    "warning", "dropped", collapse(names), f"{self.dialect.title} has no place for the {group}: {collapse(names)} dropped"
-                )
-            )
+            message = f"{self.dialect.title} has no place for the {group}: {collapse(names)} dropped"
+            self.findings.append(Finding("warning", "dropped", collapse(names), message))
 
     def _rest(self) -> None:
         along = take_along(self, self.dialect, self.arch.title)
