@@ -115,7 +115,12 @@ ARCHITECTURE = decoder(
     relations=("block = block_key",),
     kinds={"attention@layer": attends},
     traits=runs(
-        mixer="lightning", mixer_eps=1e-6, residual_normed=True, sliding="all", window="=window", **routed(normalised=True),
+        mixer="lightning",
+        mixer_eps=1e-6,
+        residual_normed=True,
+        sliding="all",
+        window="=window",
+        **routed(normalised=True),
         scales={
             f"{at}.{end}": f"={part}_{number}"
             for at, part in (("attention", "full_attn"), ("state", "linear_attn"), ("ffn", "mlp"))

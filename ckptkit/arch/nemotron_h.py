@@ -127,9 +127,8 @@ HF = hf(
     without=("rope_theta",),
     defaults={
         "activation": "relu2", "norm_eps": 1e-5, "layers": "=count layer_types", "use_bias": False, "mlp_bias": False,
-        "use_conv_bias": True, "mamba_hidden_act": "silu", "kernel": 4, "experts_per_token": 2, "normalise_experts": True,
+        "use_conv_bias": True, "state_activation": "silu", "kernel": 4, "experts_per_token": 2, "normalise_experts": True,
         "routed_scale": 1.0, "expert_groups": 1, "groups_per_token": 1, "time_step_min": 0.001, "state_groups": 8,
-        "experts_per_token": 2, "normalise_experts": True, "state_activation": "silu",
     },
     usual={
         **dict.fromkeys((

@@ -2,8 +2,7 @@
 
 `ops` has keras.ops' names; a node has its leaves as attributes (`node.query(x)`), `node.drop(x)` and what its path says.
 Arrays are [batch, position, width]; masks are boolean and broadcast to [batch, heads, query, key].
-Sources: google-research/bert modeling.py, huawei-noah NEZHA modeling.py (relative positions), mesh_tensorflow
-transformer_layers.py (buckets), fairseq and transformers modeling_roberta.py (counted positions).
+Sources: google-research/bert modeling.py, fairseq and transformers modeling_roberta.py (counted positions).
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .distances import by_distance, distance_kinds
+from .positions import position_bias, sine_rows, wave_rows
 from .rotary import growth, turn
 from .scales import scale, scales, times, weighed
 from .spans import span_heads
@@ -392,56 +392,3 @@ def gated_unit(ops: Any, spec: Spec, node: Any, x: Any, mask: Any = None, turned
     scores = ops.where(seen > 0, scores * ops.log(count) * (1 / math.log(512)), LOWEST)
     weights = node.attention_drop(ops.softmax(scores, axis=-1))
     return node.output(gate * ops.matmul(weights[:, 0], value))
-
-
-def sinusoids(ops: Any, spec: Spec, length: Any, dtype: Any) -> Any:
-    """NEZHA's relative positions [query, key, head_dim]: sinusoids of the distance, clipped."""
-    width, far = spec.head_dim, int(str(spec.traits.distance))
-    at = ops.arange(length)
-    distance = ops.clip(ops.expand_dims(at, 0) - ops.expand_dims(at, 1), -far, far) + far
-    column = ops.arange(width)
-    rate = ops.exp(ops.cast(2 * (column // 2), "float32") * (-math.log(10000.0) / width))
-    angle = ops.cast(ops.expand_dims(distance, -1), "float32") * rate
-    return ops.cast(ops.where(column % 2 == 0, ops.sin(angle), ops.cos(angle)), dtype)
-
-
-def sine_rows(ops: Any, spec: Spec, at: Any, dtype: Any) -> Any:
-    """Fairseq's fixed positions, [batch or 1, position, hidden]: sines and then cosines, counted from after `pad`."""
-    half = spec.sizes["hidden"] // 2
-    rates = ops.constant([math.exp(-math.log(10000.0) * i / (half - 1)) for i in range(half)], "float32")
-    angle = ops.expand_dims(ops.cast(at, "float32") + (int(str(spec.traits.pad)) + 1), -1) * rates
-    return ops.cast(ops.concatenate((ops.sin(angle), ops.cos(angle)), axis=-1), dtype)
-
-
-def wave_rows(ops: Any, spec: Spec, at: Any, dtype: Any) -> Any:
-    """The sines and then the cosines of every position, [batch or 1, position, hidden]."""
-    width = spec.sizes["hidden"]
-    rates = ops.constant([10000.0 ** (-2 * i / width) for i in range((width + 1) // 2)], "float32")
-    angle = ops.expand_dims(ops.cast(at, "float32"), -1) * rates
-    return ops.cast(ops.concatenate((ops.sin(angle), ops.cos(angle)[..., : width // 2]), axis=-1), dtype)
-
-
-def buckets(ops: Any, distance: Any, *, both: bool, count: int, farthest: int) -> Any:
-    """The bucket of every distance (key minus query): half of them exact, half logarithmic up to `farthest`; `both` directions or the
-    past."""
-    base = 0
-    if both:
-        count //= 2
-        base = ops.cast(distance > 0, "int32") * count
-        distance = ops.abs(distance)
-    else:
-        distance = ops.maximum(-distance, 0)
-    exact = count // 2
-    scaled = ops.log(ops.cast(ops.maximum(distance, 1), "float32") / exact) / math.log(farthest / exact) * (count - exact)
-    far = ops.minimum(exact + ops.cast(scaled, "int32"), count - 1)
-    return base + ops.where(distance < exact, ops.cast(distance, "int32"), far)
-
-
-def position_bias(ops: Any, spec: Spec, node: Any, length: Any, *, both: bool, transposed: bool = False) -> Any:
-    """T5's bias of a stack, [1, heads, query, key], from its table [buckets, heads], or UniLM's linear [heads, buckets]."""
-    at = ops.arange(length)
-    distance = ops.expand_dims(at, 0) - ops.expand_dims(at, 1)
-    where = buckets(ops, distance, both=both, count=int(str(spec.traits.bucket_count)) or spec.sizes["buckets"],
-        farthest=int(str(spec.traits.bucket_distance)))  # fmt: skip
-    found = ops.take(ops.transpose(node.weight, (1, 0)), where, axis=0) if transposed else node(where)
-    return ops.expand_dims(ops.transpose(found, (2, 0, 1)), 0)

@@ -12,7 +12,8 @@ from typing import Any
 
 from ..errors import UndecidedError
 from ..schema.traits import Head, head
-from . import alibi, blocks, experts, heads, masks, mixers
+from . import blocks, experts, heads, masks, mixers
+from . import positions as computed
 from .convolution import convolved
 from .indexer import indexed
 from .rotary import table
@@ -66,7 +67,7 @@ def refuse_sparse(spec: Spec, length: Any) -> None:
 
 
 def relative(ops: Any, spec: Spec, node: Any, ids: Any, like: Any) -> Any:
-    return blocks.sinusoids(ops, spec, ops.shape(ids)[1], like.dtype)
+    return computed.sinusoids(ops, spec, ops.shape(ids)[1], like.dtype)
 
 
 def distances(ops: Any, spec: Spec, node: Any, ids: Any) -> Any:
@@ -74,15 +75,15 @@ def distances(ops: Any, spec: Spec, node: Any, ids: Any) -> Any:
 
 
 def bias(ops: Any, spec: Spec, node: Any, ids: Any, both: bool) -> Any:
-    return blocks.position_bias(ops, spec, node, ops.shape(ids)[1], both=both)
+    return computed.position_bias(ops, spec, node, ops.shape(ids)[1], both=both)
 
 
 def linear_bias(ops: Any, spec: Spec, node: Any, ids: Any, both: bool) -> Any:
-    return blocks.position_bias(ops, spec, node, ops.shape(ids)[1], both=both, transposed=True)
+    return computed.position_bias(ops, spec, node, ops.shape(ids)[1], both=both, transposed=True)
 
 
 def distance_bias(ops: Any, spec: Spec, node: Any, ids: Any, like: Any, mask: Any = None) -> Any:
-    return alibi.distance_bias(ops, spec, ids, like.dtype, mask)
+    return computed.distance_bias(ops, spec, ids, like.dtype, mask)
 
 
 def angles(ops: Any, spec: Spec, node: Any, ids: Any, like: Any, positions: Any = None, kind: str = "all") -> Any:

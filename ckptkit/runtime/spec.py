@@ -285,7 +285,9 @@ def _resolve(arch: Architecture, values: Mapping[str, object]) -> Traits:
     }
     lacking = [named(said) for said in traits.scales.values() if named(said) and named(said) not in values]
     if lacking:
-        raise UndecidedError(f"neither the tensors nor a configuration say {lacking[0]}", hint=f"give the configuration, or set {lacking[0]}")
+        raise UndecidedError(
+            f"neither the tensors nor a configuration say {lacking[0]}", hint=f"give the configuration, or set {lacking[0]}"
+        )
     scales = {place: values[named(said)] if named(said) else said for place, said in traits.scales.items()}
     found = {field: tuple(said) if isinstance(said, list) else said for field, said in found.items()}
     made = traits._replace(**found, own=own, scales=scales, runs_with={})  # type: ignore[arg-type]

@@ -224,7 +224,13 @@ FAULTS = (*EDITS, "another activation", "another epsilon", "another base")
 
 def applies(f: Family, fault: str) -> bool:
     needs = {"positions off by two": f.positions, "segment rows exchanged": f.segments, "another epsilon": f.epsilon[0]}
-    needs |= {"query and key exchanged": f.query, "rotary halves for pairs": f.turned and f.query, "another base": f.turned, "experts exchanged": f.experts, "gate for up": f.gates[0]}
+    needs |= {
+        "query and key exchanged": f.query,
+        "rotary halves for pairs": f.turned and f.query,
+        "another base": f.turned,
+        "experts exchanged": f.experts,
+        "gate for up": f.gates[0],
+    }
     return bool(needs.get(fault, True))
 
 

@@ -119,7 +119,9 @@ def program(path: Path, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {n: x.numpy() for n, x in out.items()}
 
 
-@pytest.mark.parametrize("case", ["llama", "gemma3", "qwen3_moe", "deepseek_v3", "olmo", "mamba", "bamba", "qwen3_next", "deepseek_v32", *HYBRIDS])
+@pytest.mark.parametrize(
+    "case", ["llama", "gemma3", "qwen3_moe", "deepseek_v3", "olmo", "mamba", "bamba", "qwen3_next", "deepseek_v32", *HYBRIDS]
+)
 def test_transformers_runs_a_decoder_to_the_same_outputs(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = decoders.make(case, tmp_path)
     status, out, err = running.command(monkeypatch, "verify", path, path, "--against", "transformers", "--format", "json")
