@@ -136,7 +136,7 @@ class Traits(NamedTuple):
     expert_limit: object = 0.0  # gate and up are cut off there, and one is added to up (gpt-oss)
     expert_slope: object = 1.0  # the sigmoid of such a gate is that of so many times it
     # --- what has mixers beside or instead of attention (mixers.py), and sparse attention
-    # mamba | mamba2 | delta | channel_delta (Kimi's) | convolution | recurrent (Griffin's) | lightning (MiniMax'): what `state` in a layer is
+    # mamba | mamba2 | delta | channel_delta (Kimi) | convolution | recurrent (Griffin) | lightning (MiniMax): what `state` in a layer is
     mixer: str = ""
     state_activation: object = None  # of a mixer's convolutions; None: the blocks'
     mixer_eps: object = None  # of a mixer's norm; None: the blocks'
@@ -204,22 +204,10 @@ WORDS: dict[str, frozenset[str]] = {
     "norm_kind": frozenset(("layer", "rms")),
     "mask": frozenset(("all", "causal")),
     "projected": frozenset(("embeddings", "sum", "words")),
-    "positions": frozenset(
-        (
-            "learned",
-            "counted",
-            "relative",
-            "bucketed",
-            "rotary",
-            "masked",
-            "disentangled",
-            "sinusoids",
-            "counted_sinusoids",
-            "waves",
-            "xl",
-            "none",
-        )
-    ),
+    "positions": frozenset((
+        "learned", "counted", "relative", "bucketed", "rotary", "masked", "disentangled", "sinusoids", "counted_sinusoids", "waves", "xl",
+        "none",
+    )),
     "alibi_kind": frozenset(("distance", "place")),
     "window_kind": frozenset(("past", "chunk", "around", "radius")),
     "qk_norm": frozenset(("before", "after")),

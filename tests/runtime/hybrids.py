@@ -41,8 +41,8 @@ FALCON = {
 }  # fmt: skip
 NEMOTRON: dict[str, Any] = {  # which counts its layers by their kinds
     "num_hidden_layers": None, "mamba_num_heads": 6, "mamba_head_dim": 7, "n_groups": 3, "ssm_state_size": 5, "conv_kernel": 3,
-    "chunk_size": 8, "moe_intermediate_size": 20, "moe_shared_expert_intermediate_size": 28, "n_routed_experts": 6, "num_experts_per_tok": 2,
-    "time_step_min": 0.5, "routed_scaling_factor": 1.7,
+    "chunk_size": 8, "moe_intermediate_size": 20, "moe_shared_expert_intermediate_size": 28, "n_routed_experts": 6,
+    "num_experts_per_tok": 2, "time_step_min": 0.5, "routed_scaling_factor": 1.7,
 }  # fmt: skip
 GRIFFIN: dict[str, Any] = {
     **NARROW, "lru_width": 36, "conv1d_width": 3, "attention_window_size": 5, "hidden_activation": "gelu_pytorch_tanh",
@@ -122,7 +122,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         **NEMOTRON, "hybrid_override_pattern": "-M*E", "use_conv_bias": False, "mamba_hidden_act": "gelu", "norm_topk_prob": False,
     }),
     "nemotron_h, square": ("nemotron_h", {
-        **NEMOTRON, **SQUARE, "num_hidden_layers": None, "layers_block_type": ["linear_attention", "full_attention", "full_attention", "moe"],
+        **NEMOTRON, **SQUARE, "num_hidden_layers": None,
+        "layers_block_type": ["linear_attention", "full_attention", "full_attention", "moe"],
     }),
     "recurrent_gemma": ("recurrent_gemma", {**GRIFFIN, "attention_bias": True}),
     "recurrent_gemma without a head of its own": ("recurrent_gemma", {
@@ -132,7 +133,9 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         **GRIFFIN, **SQUARE, "head_dim": None, "block_types": ["recurrent", "attention", "attention"], "tie_word_embeddings": False,
     }),
     "minimax": ("minimax", {**LIGHTNING, "sliding_window": 5}),
-    "minimax listed": ("minimax", {**LIGHTNING, "layer_types": ["linear_attention"] * 3 + ["full_attention"], "tie_word_embeddings": True}),
+    "minimax listed": ("minimax", {
+        **LIGHTNING, "layer_types": ["linear_attention"] * 3 + ["full_attention"], "tie_word_embeddings": True,
+    }),
     "minimax, square": ("minimax", {**LIGHTNING, **SQUARE, "layer_types": TAIL}),
     "kimi_linear": ("kimi_linear", {**KIMI, "q_lora_rank": 14, "attention_bias": True, "n_group": 1}),
     "kimi_linear, queries of full rank": ("kimi_linear", {
