@@ -108,8 +108,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     }),
     "qwen3_5_moe": ("qwen3_5_moe_text", {**EXPERTS, **DELTA, "layer_types": LINEAR[::-1], "linear_num_value_heads": 4}),
     "falcon_h1": ("falcon_h1", {
-        **FALCON, "mamba_rms_norm": True, "mamba_norm_before_gate": False, "attention_bias": True, "mlp_bias": True, "mamba_proj_bias": True,
-        "projectors_bias": True, **LIMITED,
+        **FALCON, "mamba_rms_norm": True, "mamba_norm_before_gate": False, "attention_bias": True, "mlp_bias": True,
+        "mamba_proj_bias": True, "projectors_bias": True, **LIMITED,
     }),
     "falcon_h1, normed before the gate": ("falcon_h1", {**FALCON, "mamba_rms_norm": True, "mamba_conv_bias": False}),
     "falcon_h1, not normed": ("falcon_h1", {**FALCON, "tie_word_embeddings": True, "mamba_expand": 3, "mlp_multipliers": None}),
