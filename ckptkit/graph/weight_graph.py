@@ -223,7 +223,8 @@ class WeightGraph:
         if self.recognition is None or not self.recognition.dialect.adjust:
             return None
         b = self.params[canonical]
-        return self.recognition.dialect.adjust.get(b.row.parts[b.which])
+        adjust = self.recognition.dialect.adjust.get(b.row.parts[b.which])
+        return adjust.of(self.solution.sizes) if adjust is not None else None
 
     @cached_property
     def layer_kinds(self) -> dict[str, dict[int, frozenset[bool]]]:
@@ -250,7 +251,7 @@ class WeightGraph:
     @cached_property
     def counts(self) -> dict[str, int]:
         """How many of each placeholder there are, holes included: {"layers": 24}."""
-        found = {count_name(p): max(v) + 1 for p, v in self.indices.items()}
+        found = {count_name(p): max(v) + 1 for p, v in self.indices.items() if v}
         learned = self.recognition.learned if self.recognition is not None else None
         return found if learned is None else {**found, **{c: n for c, n in learned.extra.items() if c not in found}}
 
