@@ -194,8 +194,10 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
         for kind in dict.fromkeys(str(layer["rotary"]) for layer in traits.layers)
         if kind
     }
-    padding = mask if mask is not None and len(mask.shape) == 2 else None
-    x = _stack(run, spec, stack, ids, (x, seen, turned, counted, padding), out)
+    mixing = {"padding": mask} if mask is not None and len(mask.shape) == 2 else {}
+    if traits.mixer == "recurrent" and inputs.get("position_ids") is not None:
+        mixing["positions"] = inputs["position_ids"]
+    x = _stack(run, spec, stack, ids, (x, seen, turned, counted, mixing), out)
     if traits.encoder and traits.decoder and spec.has("decoder"):
         out["encoder"] = x
         target = inputs["decoder_input_ids"]
@@ -205,7 +207,7 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
             _, y, _ = run("embeddings", "embeddings", target)
         sees = run("visible", "", target, inputs.get("decoder_attention_mask"), application="lm")
         memory_seen = run("visible", "", ids, mask) if mask is None or len(mask.shape) == 2 else None
-        x = _stack(run, spec, "decoder", target, (y, {0: sees}, {}, (), None), out, (x, memory_seen))
+        x = _stack(run, spec, "decoder", target, (y, {0: sees}, {}, (), {}), out, (x, memory_seen))
     out["hidden"] = x
     _heads(run, spec, x, words, ids, mask, out)
     return out
@@ -221,16 +223,16 @@ def _stack(
     spec: Spec,
     stack: str,
     ids: Any,
-    given: tuple[Any, Mapping[int, Any], Mapping[str, Any], tuple[Any, ...], Any],
+    given: tuple[Any, Mapping[int, Any], Mapping[str, Any], tuple[Any, ...], Mapping[str, Any]],
     out: dict[str, Any],
     encoded: tuple[Any, Any] = (None, None),
 ) -> Any:
     """One stack. `given` is what goes in, what each position of it sees by the window of a layer, how it is turned by the kind of a layer,
 
-    the mask by which positions are counted, and the one that says which are padded; `encoded` the encoder's output and what is seen of it,
-    for a decoder.
+    the mask by which positions are counted, and what mixers ask besides (which positions are padded, their numbers); `encoded` the
+    encoder's output and what is seen of it, for a decoder.
     """
-    x, seen, turned, counted, padding = given
+    x, seen, turned, counted, mixing = given
     out[f"{stack}.input"] = x
     positions = spec.traits.positions
     far = run("relative", "", ids, x) if positions == "relative" else None
@@ -257,7 +259,7 @@ def _stack(
             if chosen is None:
                 raise UndecidedError(f"{path} has no indexer, and there is none before it whose choice it could share")
             sees = chosen
-        options = {"padding": padding} if padding is not None and spec.has(f"{path}.state") else {}
+        options = mixing if spec.has(f"{path}.state") else {}
         given_too = (sees, added, far, *encoded, *more) if attends(spec, path) else ()
         x = run("block", path, x, *given_too, **options)
         if i == 0 and spec.has(f"{stack}.conv"):
