@@ -116,7 +116,7 @@ def _with_care(raw: bytes, size: int, path: str) -> Checkpoint:
 def _as_written(raw: bytes, size: int, path: str) -> Checkpoint | None:
     """A header as the writers write it, by columns; None for any other, one with a fault among them, which `_with_care` names.
 
-    No blanks but at the end, the keys of an entry in one order, no escapes, the tensors in the order of their bytes: nine tenths of the time
+    No blanks but at the end, the keys of an entry in one order, no escapes, the tensors in the order of their bytes: most of the time
     that a header of 20,000 entries takes goes into objects that nobody looks at.
     """
     try:
