@@ -19,6 +19,8 @@ WRAPPERS = (
     "model/",
     "params/",
     "target/",
+    "params.",
+    "target.",
     "module.",
     "_orig_mod.",
     "model.",
