@@ -19,7 +19,7 @@ from importlib import import_module
 from itertools import islice
 
 from .._typing import TYPE_CHECKING, Any
-from ..errors import UsageError
+from ..errors import UsageError, one_of
 from ..schema import Architecture, check
 from ..support.discovery import stems
 from ._learned_folder import is_learned
@@ -97,7 +97,7 @@ def by_name(name: str) -> Architecture:
     """The architecture called `name` (also by a model_type that means it), or a UsageError that lists them."""
     arch = known(name)
     if arch is None:
-        raise UsageError(f"no architecture is called {name!r}", hint=f"one of {', '.join(architectures())}")
+        raise UsageError(f"no architecture is called {name!r}", hint=one_of(name, architectures(), "ckptkit list architectures"))
     return arch
 
 

@@ -12,7 +12,7 @@ from ..configuration.quantization import quantization_of
 from ..configuration.read import RawConfig, Values, interpret, load_config, size_names
 from ..configuration.text_settings import TEXT, text_place
 from ..containers import Checkpoint, drop_explained, open_checkpoint
-from ..errors import CheckpointError, UsageError
+from ..errors import CheckpointError, UsageError, one_of
 from ..findings import Finding
 from ..schema import Architecture, Param
 from ..schema.layout import Sizes
@@ -216,7 +216,7 @@ def examine(path: str | os.PathLike[str], reading: Reading = AS_FOUND, *, entire
     if dialect is not None:
         known = dict.fromkeys(n for a in architectures().values() for d in a.dialects.values() for n in (d.name, d.alias) if n)
         if dialect not in known:
-            raise UsageError(f"no dialect is called {dialect!r}", hint=f"one of {', '.join(known)}")
+            raise UsageError(f"no dialect is called {dialect!r}", hint=one_of(dialect, known, "ckptkit list dialects"))
     checkpoint = open_checkpoint(path, container)
     try:
         chosen = part is not None and select_part(checkpoint, part)

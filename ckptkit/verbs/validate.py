@@ -43,7 +43,7 @@ class Report(NamedTuple):
 def validate(
     path: str | os.PathLike[str],
     *,
-    expect: Mapping[str, str] | None = None,
+    expect: Mapping[str, object] | None = None,
     integrity: bool = True,
     values: bool | None = None,
     reading: Reading = AS_FOUND,

@@ -84,6 +84,13 @@ def repairs(done: Fixed, *, dry_run: bool = False, **_: Any) -> str:
     return repairs_text(done, dry_run=dry_run)
 
 
+def environment(found: dict[str, Any], **_: Any) -> str:
+    from ...support.progress import human_bytes
+
+    lines = [f"{k:<12} {human_bytes(v) if k == 'memory' and v else v}" for k, v in found.items() if k != "libraries"]
+    return "\n".join([*lines, *(f"{k:<12} {v or 'not installed'}" for k, v in found["libraries"].items())])
+
+
 def digest(d: Digest, *, path: str = "", parameters: bool = False, **_: Any) -> str:
     from ..digest import digest_text
 
