@@ -90,6 +90,13 @@ class NotFoundError(CheckpointError):
     advice = "check the path"
 
 
+class UnknownNameError(NotFoundError, KeyError):
+    """A checkpoint has nothing of this name. A KeyError too, as mappings raise."""
+
+    kind = "unknown-name"
+    __str__ = CheckpointError.__str__
+
+
 class UnknownFormatError(CheckpointError):
     """No container recognises the bytes."""
 

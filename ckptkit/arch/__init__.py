@@ -11,6 +11,7 @@ asked for are parsed.
 
 from __future__ import annotations
 
+import copyreg
 import os
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,7 +21,7 @@ from itertools import islice
 
 from .._typing import TYPE_CHECKING, Any
 from ..errors import UsageError, one_of
-from ..schema import Architecture, check
+from ..schema import Architecture, Dialect, check
 from ..support.discovery import stems
 from ._learned_folder import is_learned
 
@@ -236,3 +237,26 @@ def candidates(patterns: Mapping[str, int], stored: Iterable[str], declared: str
 def _names_of(stem: str) -> tuple[str, ...]:
     """What configurations call the architecture of a file."""
     return tuple(_index()["stems"][stem])
+
+
+# --- pickled by name -----------------------------------------------------------------------------------------------
+
+
+def dialect_of(architecture: str, dialect: str) -> Dialect:
+    """A dialect of an architecture, by their names: what a pickled one is."""
+    return by_name(architecture).dialects[dialect]
+
+
+def _reduced(arch: Architecture) -> Any:
+    return (by_name, (arch.name,)) if known(arch.name) is arch else object.__reduce_ex__(arch, 2)
+
+
+def _reduced_dialect(dialect: Dialect) -> Any:
+    for arch in architectures().values():
+        if arch.dialects.get(dialect.name) is dialect:
+            return dialect_of, (arch.name, dialect.name)
+    return object.__reduce_ex__(dialect, 2)
+
+
+copyreg.pickle(Architecture, _reduced)
+copyreg.pickle(Dialect, _reduced_dialect)

@@ -117,7 +117,8 @@ def allow(pairs: object) -> None:
     if not isinstance(pairs, (tuple, list)) or not pairs:
         return
     from ..limits import put
-    from ._words import parse_pairs, parse_size
+    from ..support.sizes import parse_size
+    from ._words import parse_pairs
 
     put({name: parse_size(text, f"--limit {name}") or 0 for name, text in parse_pairs(tuple(pairs), "--limit", "rank=100").items()})
 

@@ -17,6 +17,7 @@ from ..findings import Finding
 from ..schema import Architecture, Param
 from ..schema.layout import Sizes
 from ..support.lazy import later
+from ..support.shown import line
 from .packed_weights import NONE, Packings, group_packed
 from .parts import select_part
 from .reading import AS_FOUND, Reading
@@ -46,6 +47,9 @@ class Subject(NamedTuple):
     packings: Packings = NONE
     # the configuration of a multimodal model, where this is its text model, or where nothing is recognised of it
     whole: RawConfig | None = None
+
+    def __repr__(self) -> str:
+        return line(self, self.checkpoint.path, self.architecture.name if self.architecture else "unknown architecture")
 
     def __enter__(self) -> Subject:
         return self

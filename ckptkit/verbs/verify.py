@@ -22,6 +22,7 @@ from ..graph.examine import Subject, examine
 from ..graph.examine_two import examine_two
 from ..graph.reading import AS_FOUND, Reading
 from ..support.name_text import collapse
+from ..support.shown import html_of, line, text_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -40,6 +41,12 @@ class Verification(NamedTuple):
     levels: tuple[Level, ...]
     verdict: str
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return line(self, self.verdict, f"exit code {self.exit_code}")
+
+    __str__ = text_of("verification")
+    _repr_html_ = html_of
 
     @property
     def exit_code(self) -> int:

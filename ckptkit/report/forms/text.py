@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ...verbs.fix import Fixed
     from ...verbs.inspect import Inspection
     from ...verbs.listing import Listing
+    from ...verbs.validate import Report
     from ...verbs.verify import Verification
 
 
@@ -34,6 +35,12 @@ def checked(checked: Sequence[Checked], **_: Any) -> str:
     from ..checked import checked_text
 
     return checked_text(checked)
+
+
+def report(found: Report, **_: Any) -> str:
+    from ..findings import report_text
+
+    return report_text(found)
 
 
 def verification(v: Verification, **_: Any) -> str:
