@@ -103,14 +103,20 @@ def test_what_is_longer_than_the_screen_goes_through_the_pager(tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("env", "coloured"),
-    [({}, True), ({"NO_COLOR": "1"}, False), ({"CLICOLOR": "0"}, False), ({"TERM": "dumb"}, False), ({"NO_COLOR": "1", "FORCE_COLOR": "1"}, False)],
+    [
+        ({}, True), ({"NO_COLOR": "1"}, False), ({"CLICOLOR": "0"}, False), ({"TERM": "dumb"}, False),
+        ({"NO_COLOR": "1", "FORCE_COLOR": "1"}, False),
+    ],
 )
 def test_colours_on_a_terminal(env: dict[str, str], coloured: bool) -> None:
     out, _ = on_terminal("inspect", MODEL, **env)
     assert ("\x1b[" in out) == coloured
 
 
-@pytest.mark.parametrize(("env", "coloured"), [({}, False), ({"FORCE_COLOR": "1"}, True), ({"CLICOLOR_FORCE": "1"}, True), ({"FORCE_COLOR": "0"}, False)])
+FORCED = [({}, False), ({"FORCE_COLOR": "1"}, True), ({"CLICOLOR_FORCE": "1"}, True), ({"FORCE_COLOR": "0"}, False)]
+
+
+@pytest.mark.parametrize(("env", "coloured"), FORCED)
 def test_colours_where_output_is_piped(env: dict[str, str], coloured: bool) -> None:
     assert ("\x1b[" in plain("validate", MODEL, "--expect", "layers=12", **env).stdout) == coloured
 
@@ -207,7 +213,7 @@ def completed(shell: str, line: str, folder: Path) -> str:
         run = ["zsh", "-f", "-c", drive]
     else:
         run = ["fish", "--no-config", "-c", f"source ./completion; complete -C '{line}'"]
-    env = {**os.environ, "PATH": f"{command.parent}:{os.environ['PATH']}", "HOME": str(folder), "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    env = {**os.environ, "PATH": f"{command.parent}:{os.environ['PATH']}", "HOME": str(folder)}
     return subprocess.run(run, capture_output=True, text=True, cwd=folder, env=env, check=False).stdout
 
 
