@@ -62,6 +62,7 @@ class WeightGraph:
         self.indices: dict[str, set[int]] = {}  # placeholder -> the numbers met
         self.dropped = dropped
         self.account: object = None  # made when it is first asked for, with the configuration
+        self.contradicted: tuple[str, ...] | None = None  # likewise
         self.unread: dict[str, tuple[str, ...]] = {}  # what stands where a tensor is due -> the parameters it would hold
         if recognition is not None and checkpoint.unread:
             recognition = self._without_unread(recognition)
