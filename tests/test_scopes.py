@@ -262,3 +262,35 @@ def test_a_unilm_that_lost_its_positions_is_no_nezha(tmp_path: Path) -> None:
     with pytest.raises(UndecidedError, match="nothing says which"):
         ckptkit.convert(tmp_path, tmp_path / "out", to="hf")
     assert ckptkit.verify(tmp_path, tmp_path).exit_code == 3
+
+
+def test_one_table_for_two_that_no_file_says_are_one_is_undecided(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    m = written_by(transformers, tmp_path / "m", "Llama", "embed_tokens", keys=None)
+    report = ckptkit.validate(m)
+    assert report.exit_code == 3 and [f.where for f in report.findings if f.rule == "tie"] == ["embed_tokens.weight"]
+    assert not [f for f in ckptkit.validate(m, given={"tied": True}).findings if f.rule == "tie"]
+    assert ckptkit.validate(m, given={"tied": False}).exit_code == 1
+
+
+def test_experts_without_what_chooses_them_or_one_of_their_parts_are_missing(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    words = {"vocab_size": 30, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 12}
+    for gone in ("input_linear", "output_linear", "router"):
+        config = transformers.GraniteMoeHybridConfig(
+            **words,
+            num_key_value_heads=2,
+            num_local_experts=2,
+            shared_intermediate_size=12,
+            layer_types=["attention"] * 2,
+            mamba_n_heads=4,
+            mamba_d_head=4,
+            mamba_d_state=4,
+        )
+        transformers.GraniteMoeHybridForCausalLM(config).save_pretrained(tmp_path / gone)
+        arrays = load_file(tmp_path / gone / "model.safetensors")
+        left = {n: a for n, a in arrays.items() if f"block_sparse_moe.{gone}" not in n}
+        assert len(left) < len(arrays) and ckptkit.validate(tmp_path / gone).exit_code == 0
+        save_file(left, tmp_path / gone / "model.safetensors", {"format": "pt"})
+        report = ckptkit.validate(tmp_path / gone)
+        assert report.exit_code == 1 and any(f.rule == "missing" and gone in f.message for f in report.findings)

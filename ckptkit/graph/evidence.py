@@ -76,9 +76,9 @@ def in_doubt(best: Candidate, kin: Sequence[Candidate]) -> tuple[str, ...]:
     return tuple(a.name for a in same if (a.extends or a.name) != base)
 
 
-def less_likely(best: Candidate, found: Sequence[Candidate]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def less_likely(best: Candidate, found: Sequence[Candidate], names: StoredNames) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(other architectures that explain as many names and run otherwise, some of those that do and lack one tensor in each layer or once, or
-    two and run otherwise), where the best is taken for likely by no mark of its own: a RoFormer's TensorFlow names are a NEZHA's, and a
+    two that are there once), where the best is taken for likely by no mark of its own: a RoFormer's TensorFlow names are a NEZHA's, and a
     BERT's without positions."""
     score = best.score
     marked = score.marked and best.dialect.config.marks
@@ -89,12 +89,20 @@ def less_likely(best: Candidate, found: Sequence[Candidate]) -> tuple[tuple[str,
         for c in found
         if c.score.explained == score.explained and _own(c.dialect, c.architecture) and c.score.signature >= 0
         if c.architecture is not best.architecture and (less := score.missing - c.score.missing) in (0, 1, 2)
-        if less == 1 or _way(c.architecture) != _way(best.architecture)
+        if less == 1 or (_way(c.architecture) != _way(best.architecture) and not (less and _lacks_in_layers(c, names)))
     }
     lost = [name for name, c in near.items() if not c.score.whole]
     lost.sort(key=lambda name: (-near[name].score.signature, -near[name].score.rank, name))
     most = MOST if lost and not near[lost[0]].score.signature else 1
     return tuple(sorted(name for name, c in near.items() if c.score.whole)), tuple(lost[:most])
+
+
+def _lacks_in_layers(c: Candidate, names: StoredNames) -> bool:
+    """Whether a tensor of the core that is not there would be in every layer."""
+    spelled = names.of(c.dialect)
+    held = spelled.patterns if spelled is not None else {}
+    core = c.architecture.table(c.dialect.name).core(c.prefix)
+    return any("#" in p for alternatives in core.values() if not any(p in held for p in alternatives) for p in alternatives)
 
 
 def _way(arch: Architecture) -> tuple[object, ...]:
