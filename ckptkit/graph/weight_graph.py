@@ -117,12 +117,16 @@ class WeightGraph:
         params = r.architecture.params
         repeats: list[tuple[str, Bound, str]] = []
         tied: dict[int, bool] = {}  # by the row's id: a row is large, and its hash is made anew each time
+        places: dict[int, dict[str, int]] = {}
+        counted: set[int] = set()  # places whose numbers are in `indices`
         new = tuple.__new__
         for stored, (row, at_items) in r.matches.items():
             if row.role in ("derived", "stray"):
                 self.roles[stored] = Role(row.role, row.note)
                 continue
-            at = dict(at_items)
+            at = places.get(id(at_items))  # which the tensors of an expert share
+            if at is None:
+                at = places[id(at_items)] = dict(at_items)
             if row.layout.holder:
                 self._bind_stack(stored, row, at, at_items)
                 continue
@@ -130,11 +134,10 @@ class WeightGraph:
             if row.role == "repeat":
                 repeats.append((names[0], Bound(stored, row, 0, at), stored))
                 continue
-            for placeholder, value in at_items:
-                if placeholder in self.indices:
-                    self.indices[placeholder].add(value)
-                else:
-                    self.indices[placeholder] = {value}
+            if id(at_items) not in counted:
+                counted.add(id(at_items))
+                for placeholder, value in at_items:
+                    self.indices.setdefault(placeholder, set()).add(value)
             for i, name in enumerate(names):
                 if name in self.params:
                     self.twice.append((name, self.params[name].stored, stored))
@@ -227,7 +230,8 @@ class WeightGraph:
         if self.recognition is None or not self.recognition.dialect.adjust:
             return None
         b = self.params[canonical]
-        return self.recognition.dialect.adjust.get(b.row.parts[b.which])
+        adjust = self.recognition.dialect.adjust.get(b.row.parts[b.which])
+        return adjust.of(self.solution.sizes) if adjust is not None else None
 
     @cached_property
     def layer_kinds(self) -> dict[str, dict[int, frozenset[bool]]]:
@@ -254,7 +258,7 @@ class WeightGraph:
     @cached_property
     def counts(self) -> dict[str, int]:
         """How many of each placeholder there are, holes included: {"layers": 24}."""
-        found = {count_name(p): max(v) + 1 for p, v in self.indices.items()}
+        found = {count_name(p): max(v) + 1 for p, v in self.indices.items() if v}
         learned = self.recognition.learned if self.recognition is not None else None
         return found if learned is None else {**found, **{c: n for c, n in learned.extra.items() if c not in found}}
 
@@ -341,9 +345,10 @@ def bind(checkpoint: Checkpoint, asked: Question = Question(), drop: Sequence[st
     leave out."""
     dropped = _dropped(checkpoint, drop)
     state = training_state(checkpoint)
-    apart = (state, checkpoint.repeats, checkpoint.parts, dropped)
-    shapes = {n: t.spec.shape for n, t in checkpoint.tensors.items() if not any(n in a for a in apart)}
-    shapes |= {n: u.shape or () for n, u in checkpoint.unread.items() if not any(n in a for a in (*apart, checkpoint.beside))}
+    apart = {*state, *checkpoint.repeats, *checkpoint.parts, *dropped}
+    shapes = {n: t.spec.shape for n, t in checkpoint.tensors.items() if n not in apart}
+    apart.update(checkpoint.beside)
+    shapes |= {n: u.shape or () for n, u in checkpoint.unread.items() if n not in apart}
     asked = asked._replace(called=checkpoint.called)
     if asked.text:
         from .composites import recognize_text

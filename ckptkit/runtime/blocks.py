@@ -2,8 +2,7 @@
 
 `ops` has keras.ops' names; a node has its leaves as attributes (`node.query(x)`), `node.drop(x)` and what its path says.
 Arrays are [batch, position, width]; masks are boolean and broadcast to [batch, heads, query, key].
-Sources: google-research/bert modeling.py, huawei-noah NEZHA modeling.py (relative positions), mesh_tensorflow
-transformer_layers.py (buckets), fairseq and transformers modeling_roberta.py (counted positions).
+Sources: google-research/bert modeling.py, fairseq and transformers modeling_roberta.py (counted positions).
 """
 
 from __future__ import annotations
@@ -13,7 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 from .distances import by_distance, distance_kinds
+from .positions import position_bias, sine_rows, wave_rows
 from .rotary import growth, turn
+from .scales import scale, scales, times, weighed
 from .spans import span_heads
 from .spec import Spec
 from .xl import scores as xl_scores
@@ -285,9 +286,10 @@ def capped(ops: Any, x: Any, cap: object) -> Any:
 def ffn(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
     """The feed-forward half: widen, activate (times the other way in where it is gated), narrow."""
     word = str(spec.traits.activation)
-    way_in = node.gate(x) if node.has("gate") else node.intermediate(x)
+    first, last = scales(spec, "ffn.parts", 2)
+    way_in = times(first, node.gate(x) if node.has("gate") else node.intermediate(x))
     wide = learned(ops, node.activation, way_in) if node.has("activation") else activate(ops, word, way_in)
-    return node.output(node.inner_drop(wide * node.up(x) if node.has("gate") else wide))
+    return times(last, node.output(node.inner_drop(wide * node.up(x) if node.has("gate") else wide)))
 
 
 def block(
@@ -302,40 +304,57 @@ def block(
     memory_mask: Any = None,
     turned: Any = None,
     padding: Any = None,
+    positions: Any = None,
 ) -> Any:
-    """One layer: attention to itself or what mixes positions instead, attention to the encoder where it has a `cross_attention`,
-    feed-forward or experts; each added to what came in. `padding`: [batch, position], for what mixes positions otherwise."""
+    """One layer: attention to itself or what mixes positions instead or beside it, attention to the encoder where it has a
+    `cross_attention`, feed-forward or experts; each added to what came in. A layer of one part has that part's norm itself. `padding`,
+    `positions`: [batch, position], for what mixes positions otherwise."""
     traits = spec.traits
     if node.has("gau"):
         x = x + node.drop(node.gau(x, mask, turned))
         return bare(ops, spec, None, x)
-    steps: list[tuple[Any, Callable[[Any], Any]]] = []
-    if node.has("state"):
-        steps.append((node.attention if node.has("attention") else node.state, lambda h: node.state(h, padding)))
-    elif node.has("attention"):
-        steps.append((node.attention, lambda h: node.attention(h, h, mask, bias, relative, turned)))
+    steps: list[tuple[str, Any, Callable[[Any], Any]]] = []
+
+    def attend(h: Any) -> Any:
+        return node.attention(h, h, mask, bias, relative, turned)
+
+    def mix(h: Any) -> Any:
+        return node.state(h, padding) if positions is None else node.state(h, padding, positions)
+
+    def add(name: str, place: str, run: Callable[[Any], Any]) -> None:
+        steps.append((name, node if node.has("norm") else getattr(node, place), run))
+
+    attends = node.has("attention") and node.attention.has("output")
+    if node.has("state") and attends:
+        add("attention", "attention", lambda h: weighed(spec, "state", mix, h) + weighed(spec, "attention", attend, h))
+    elif node.has("state"):
+        add("state", "attention" if node.has("attention") else "state", lambda h: weighed(spec, "state", mix, h))
+    elif attends:
+        add("attention", "attention", lambda h: weighed(spec, "attention", attend, h))
     if node.has("cross_attention"):
-        steps.append((node.cross_attention, lambda h: node.cross_attention(h, memory, memory_mask)))
+        add("cross_attention", "cross_attention", lambda h: node.cross_attention(h, memory, memory_mask))
     if node.has("moe"):
-        steps.append((node.ffn, (lambda h: node.moe(h) + node.ffn(h)) if node.ffn.has("output") else node.moe))
+        beside = node.has("ffn") and node.ffn.has("output")
+        run = (lambda h: node.moe(h) + node.ffn(h)) if beside else node.moe
+        add("ffn", "ffn", lambda h: weighed(spec, "ffn", run, h))
     elif node.has("ffn"):
-        steps.append((node.ffn, node.ffn))
+        add("ffn", "ffn", lambda h: weighed(spec, "ffn", node.ffn, h))
     if traits.parallel:
         first = entered(ops, spec, node.attention, x)
         own = any(node.ffn.has(n) for n in ("norm", "own_norm"))
         given = [first, entered(ops, spec, node.ffn, x) if own else first]
-        for (part, run), h in zip(steps, given, strict=True):
-            x = x + node.drop(left(spec, part, run(h)))
+        for (_, part, step), h in zip(steps, given, strict=True):
+            x = x + node.drop(left(spec, part, step(h)))
         return x
-    for part, run in steps:
+    for name, part, step in steps:
         if traits.norm == "after":
-            x = x + node.drop(run(x))
+            x = x + node.drop(step(x))
             x = bare(ops, spec, None, x) if traits.bare_norm else part.norm(x)
         else:
             h = entered(ops, spec, part, x)
             kept = h if traits.residual_normed else x
-            skip = float(str(traits.skip_scale))
-            x = (kept if skip == 1 else kept * skip) + node.drop(left(spec, part, run(h)))
+            skip = float(str(traits.skip_scale)) * scale(spec, f"{name}.kept")
+            x = (kept if skip == 1 else kept * skip) + node.drop(left(spec, part, step(h)))
             x = part.sum_norm(x) if part.has("sum_norm") else x
     return x
 
@@ -373,78 +392,3 @@ def gated_unit(ops: Any, spec: Spec, node: Any, x: Any, mask: Any = None, turned
     scores = ops.where(seen > 0, scores * ops.log(count) * (1 / math.log(512)), LOWEST)
     weights = node.attention_drop(ops.softmax(scores, axis=-1))
     return node.output(gate * ops.matmul(weights[:, 0], value))
-
-
-def sinusoids(ops: Any, spec: Spec, length: Any, dtype: Any) -> Any:
-    """NEZHA's relative positions [query, key, head_dim]: sinusoids of the distance, clipped."""
-    width, far = spec.head_dim, int(str(spec.traits.distance))
-    at = ops.arange(length)
-    distance = ops.clip(ops.expand_dims(at, 0) - ops.expand_dims(at, 1), -far, far) + far
-    column = ops.arange(width)
-    rate = ops.exp(ops.cast(2 * (column // 2), "float32") * (-math.log(10000.0) / width))
-    angle = ops.cast(ops.expand_dims(distance, -1), "float32") * rate
-    return ops.cast(ops.where(column % 2 == 0, ops.sin(angle), ops.cos(angle)), dtype)
-
-
-def sine_rows(ops: Any, spec: Spec, at: Any, dtype: Any) -> Any:
-    """Fairseq's fixed positions, [batch or 1, position, hidden]: sines and then cosines, counted from after `pad`."""
-    half = spec.sizes["hidden"] // 2
-    rates = ops.constant([math.exp(-math.log(10000.0) * i / (half - 1)) for i in range(half)], "float32")
-    angle = ops.expand_dims(ops.cast(at, "float32") + (int(str(spec.traits.pad)) + 1), -1) * rates
-    return ops.cast(ops.concatenate((ops.sin(angle), ops.cos(angle)), axis=-1), dtype)
-
-
-def wave_rows(ops: Any, spec: Spec, at: Any, dtype: Any) -> Any:
-    """The sines and then the cosines of every position, [batch or 1, position, hidden]."""
-    width = spec.sizes["hidden"]
-    rates = ops.constant([10000.0 ** (-2 * i / width) for i in range((width + 1) // 2)], "float32")
-    angle = ops.expand_dims(ops.cast(at, "float32"), -1) * rates
-    return ops.cast(ops.concatenate((ops.sin(angle), ops.cos(angle)[..., : width // 2]), axis=-1), dtype)
-
-
-def buckets(ops: Any, distance: Any, *, both: bool, count: int, farthest: int) -> Any:
-    """The bucket of every distance (key minus query): half of them exact, half logarithmic up to `farthest`; `both` directions or the
-    past."""
-    base = 0
-    if both:
-        count //= 2
-        base = ops.cast(distance > 0, "int32") * count
-        distance = ops.abs(distance)
-    else:
-        distance = ops.maximum(-distance, 0)
-    exact = count // 2
-    scaled = ops.log(ops.cast(ops.maximum(distance, 1), "float32") / exact) / math.log(farthest / exact) * (count - exact)
-    far = ops.minimum(exact + ops.cast(scaled, "int32"), count - 1)
-    return base + ops.where(distance < exact, ops.cast(distance, "int32"), far)
-
-
-def position_bias(ops: Any, spec: Spec, node: Any, length: Any, *, both: bool, transposed: bool = False) -> Any:
-    """T5's bias of a stack, [1, heads, query, key], from its table [buckets, heads], or UniLM's linear [heads, buckets]."""
-    at = ops.arange(length)
-    distance = ops.expand_dims(at, 0) - ops.expand_dims(at, 1)
-    where = buckets(ops, distance, both=both, count=int(str(spec.traits.bucket_count)) or spec.sizes["buckets"],
-        farthest=int(str(spec.traits.bucket_distance)))  # fmt: skip
-    found = ops.take(ops.transpose(node.weight, (1, 0)), where, axis=0) if transposed else node(where)
-    return ops.expand_dims(ops.transpose(found, (2, 0, 1)), 0)
-
-
-def slopes(heads: int, most: float = 8.0) -> list[float]:
-    """ALiBi's (arXiv 2108.12409), by head: powers of one number where heads are a power of two; then those of twice as many between."""
-    whole = 2 ** int(math.log2(heads))
-    out = [2.0 ** (-most * (i + 1) / whole) for i in range(whole)]
-    return out + [2.0 ** (-most * (i + 1) / (2 * whole)) for i in range(0, 2 * (heads - whole), 2)]
-
-
-def distance_bias(ops: Any, spec: Spec, ids: Any, dtype: Any, mask: Any = None) -> Any:
-    """ALiBi: scores fall with the distance, [batch or 1, heads, query or 1, key]."""
-    at = ops.expand_dims(ops.arange(ops.shape(ids)[1]), 0)
-    slope = ops.constant(slopes(spec.heads), "float32")
-    if spec.traits.alibi_kind == "distance":
-        distance = ops.cast(ops.expand_dims(at, 1) - ops.expand_dims(at, 2), "float32")
-        return ops.cast(ops.reshape(slope, (1, -1, 1, 1)) * ops.expand_dims(distance, 1), dtype)
-    if mask is not None:
-        real = ops.cast(mask != 0, "int32")
-        at = (ops.cumsum(real, axis=1) - 1) * real
-    place = ops.cast(ops.expand_dims(ops.expand_dims(at, 1), 1), "bfloat16")
-    rounded = ops.cast(ops.reshape(ops.cast(slope, "bfloat16"), (1, -1, 1, 1)) * place, "float32")
-    return ops.cast(rounded * (1 / math.sqrt(spec.head_dim)), dtype)

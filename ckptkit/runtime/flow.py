@@ -13,6 +13,7 @@ from typing import Any
 from ..errors import UndecidedError
 from ..schema.traits import Head, head
 from . import blocks, experts, heads, masks, mixers
+from . import positions as computed
 from .convolution import convolved
 from .indexer import indexed
 from .rotary import table
@@ -66,7 +67,7 @@ def refuse_sparse(spec: Spec, length: Any) -> None:
 
 
 def relative(ops: Any, spec: Spec, node: Any, ids: Any, like: Any) -> Any:
-    return blocks.sinusoids(ops, spec, ops.shape(ids)[1], like.dtype)
+    return computed.sinusoids(ops, spec, ops.shape(ids)[1], like.dtype)
 
 
 def distances(ops: Any, spec: Spec, node: Any, ids: Any) -> Any:
@@ -74,15 +75,15 @@ def distances(ops: Any, spec: Spec, node: Any, ids: Any) -> Any:
 
 
 def bias(ops: Any, spec: Spec, node: Any, ids: Any, both: bool) -> Any:
-    return blocks.position_bias(ops, spec, node, ops.shape(ids)[1], both=both)
+    return computed.position_bias(ops, spec, node, ops.shape(ids)[1], both=both)
 
 
 def linear_bias(ops: Any, spec: Spec, node: Any, ids: Any, both: bool) -> Any:
-    return blocks.position_bias(ops, spec, node, ops.shape(ids)[1], both=both, transposed=True)
+    return computed.position_bias(ops, spec, node, ops.shape(ids)[1], both=both, transposed=True)
 
 
 def distance_bias(ops: Any, spec: Spec, node: Any, ids: Any, like: Any, mask: Any = None) -> Any:
-    return blocks.distance_bias(ops, spec, ids, like.dtype, mask)
+    return computed.distance_bias(ops, spec, ids, like.dtype, mask)
 
 
 def angles(ops: Any, spec: Spec, node: Any, ids: Any, like: Any, positions: Any = None, kind: str = "all") -> Any:
@@ -193,8 +194,10 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
         for kind in dict.fromkeys(str(layer["rotary"]) for layer in traits.layers)
         if kind
     }
-    padding = mask if mask is not None and len(mask.shape) == 2 else None
-    x = _stack(run, spec, stack, ids, (x, seen, turned, counted, padding), out)
+    mixing = {"padding": mask} if mask is not None and len(mask.shape) == 2 else {}
+    if traits.mixer == "recurrent" and inputs.get("position_ids") is not None:
+        mixing["positions"] = inputs["position_ids"]
+    x = _stack(run, spec, stack, ids, (x, seen, turned, counted, mixing), out)
     if traits.encoder and traits.decoder and spec.has("decoder"):
         out["encoder"] = x
         target = inputs["decoder_input_ids"]
@@ -204,7 +207,7 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
             _, y, _ = run("embeddings", "embeddings", target)
         sees = run("visible", "", target, inputs.get("decoder_attention_mask"), application="lm")
         memory_seen = run("visible", "", ids, mask) if mask is None or len(mask.shape) == 2 else None
-        x = _stack(run, spec, "decoder", target, (y, {0: sees}, {}, (), None), out, (x, memory_seen))
+        x = _stack(run, spec, "decoder", target, (y, {0: sees}, {}, (), {}), out, (x, memory_seen))
     out["hidden"] = x
     _heads(run, spec, x, words, ids, mask, out)
     return out
@@ -220,16 +223,16 @@ def _stack(
     spec: Spec,
     stack: str,
     ids: Any,
-    given: tuple[Any, Mapping[int, Any], Mapping[str, Any], tuple[Any, ...], Any],
+    given: tuple[Any, Mapping[int, Any], Mapping[str, Any], tuple[Any, ...], Mapping[str, Any]],
     out: dict[str, Any],
     encoded: tuple[Any, Any] = (None, None),
 ) -> Any:
     """One stack. `given` is what goes in, what each position of it sees by the window of a layer, how it is turned by the kind of a layer,
 
-    the mask by which positions are counted, and the one that says which are padded; `encoded` the encoder's output and what is seen of it,
-    for a decoder.
+    the mask by which positions are counted, and what mixers ask besides (which positions are padded, their numbers); `encoded` the
+    encoder's output and what is seen of it, for a decoder.
     """
-    x, seen, turned, counted, padding = given
+    x, seen, turned, counted, mixing = given
     out[f"{stack}.input"] = x
     positions = spec.traits.positions
     far = run("relative", "", ids, x) if positions == "relative" else None
@@ -256,7 +259,7 @@ def _stack(
             if chosen is None:
                 raise UndecidedError(f"{path} has no indexer, and there is none before it whose choice it could share")
             sees = chosen
-        options = {"padding": padding} if padding is not None and spec.has(f"{path}.state") else {}
+        options = mixing if spec.has(f"{path}.state") else {}
         given_too = (sees, added, far, *encoded, *more) if attends(spec, path) else ()
         x = run("block", path, x, *given_too, **options)
         if i == 0 and spec.has(f"{stack}.conv"):
