@@ -77,9 +77,9 @@ def in_doubt(best: Candidate, kin: Sequence[Candidate]) -> tuple[str, ...]:
 
 
 def less_likely(best: Candidate, found: Sequence[Candidate], names: StoredNames) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(other architectures that explain as many names and run otherwise, some of those that do and lack one tensor in each layer or once, or
-    two that are there once), where the best is taken for likely by no mark of its own: a RoFormer's TensorFlow names are a NEZHA's, and a
-    BERT's without positions."""
+    """(other architectures that explain as many names and run otherwise, some of those that do and lack one tensor in each layer or
+    once, or two that are there once), where the best is taken for likely by no mark of its own: a RoFormer's TensorFlow names are a
+    NEZHA's, and a BERT's without positions."""
     score = best.score
     marked = score.marked and best.dialect.config.marks
     if score.declared or score.signature > 0 or not score.whole or marked or not _own(best.dialect, best.architecture):

@@ -70,8 +70,8 @@ def losses(subject: Subject, *, dialect: Dialect | None, casts: bool) -> Iterato
         wrong.sort(key=natural)
         yield Finding(
             "error", "derived", collapse(wrong, 4),
-            f"{collapse(wrong)} would be left out as what {subject.architecture.title if subject.architecture else 'the model'} computes, and "
-            f"{'hold' if len(wrong) > 1 else 'holds'} something else", "--drop GLOB says that it is meant",
+            f"{collapse(wrong)} would be left out as what the architecture computes, and {'hold' if len(wrong) > 1 else 'holds'} something "
+            "else", "--drop GLOB says that it is meant",
         )  # fmt: skip
     strangers = [
         n

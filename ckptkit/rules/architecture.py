@@ -75,9 +75,9 @@ def cousins(s: Subject) -> Iterator[Finding]:
     only it has, are BERT's. Where no configuration names one, the one that fits best is shown, and the others are named. What depends
     on it (another naming, a model that runs) is then refused.
 
-    Where the tensors are whole for one, and for another but for a tensor or two that may have been lost, the one is taken for likely. If all
-    its checkpoints have something that tells it, in their configuration or among their tensors, and this one has not, that is a warning and
-    undecided.
+    Where the tensors are whole for one, and for another but for a tensor or two that may have been lost, the one is taken for likely. If
+    all its checkpoints have something that tells it, in their configuration or among their tensors, and this one has not, that is a
+    warning and undecided.
 
     What to do: give the configuration with --config, or say which it is with --architecture.
     """
