@@ -12,21 +12,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
-from .._typing import NamedTuple
+from .._typing import TYPE_CHECKING, NamedTuple
 from ..containers import Checkpoint
 from ..errors import UsageError
 from ..limits import LIMITS
 from ..schema import Adjust, Architecture, Dialect, Row, count_name, expand
 from ..schema.layout import Placed, Sizes
 from ..schema.templates import reduce_name
+from ..support.lazy import later
 from ..tensors import StoredTensor
-from . import adapters
 from .packed import Packing, packings
 from .recognition import Question, Recognition
 from .recognized import recognized
 from .second_names import denies_ties, lie_alike, says_second_name
 from .solve import Shape, Solution, solve
 from .training_state import training_state
+
+if TYPE_CHECKING:
+    from . import adapters
+else:
+    later(globals(), adapters=".adapters")
 
 
 class Bound(NamedTuple):
