@@ -85,7 +85,7 @@ def embeddings(ops: Any, spec: Spec, node: Any, ids: Any, segments: Any = None, 
         x = without_masked(ops, spec, x, ids, mask)
     first = spec.traits.projected == "words"
     if first and node.has("project"):
-        x = node.project(x)
+        x = projected_words(ops, spec, node, x)
     elif node.has("project") and node.has("position") and node.position.weight.shape[-1] != x.shape[-1]:  # OPT: positions as wide as blocks
         x = node.project(x) + node.position(place(ops, spec, ids, mask) if positions is None else positions)
         return x, x, words
@@ -111,6 +111,16 @@ def embeddings(ops: Any, spec: Spec, node: Any, ids: Any, segments: Any = None, 
         x = bare(ops, spec, None, x)
     x = node.drop(x)
     return x, node.project(x) if node.has("project") and not first and not summed else x, words
+
+
+def projected_words(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
+    """The words as wide as the layers are: each with the next and the one before it, where the projection takes three (MobileBERT)."""
+    if spec.sizes.get("shifts") == 3:
+        beyond = ops.zeros_like(x[:, :1])
+        x = ops.concatenate((ops.concatenate((x[:, 1:], beyond), axis=1), x, ops.concatenate((beyond, x[:, :-1]), axis=1)), axis=-1)
+    elif spec.sizes.get("shifts") == 1 and x.shape[-1] == spec.sizes["hidden"]:
+        return x  # a projection that its code does not use
+    return node.project(x)
 
 
 def without_masked(ops: Any, spec: Spec, x: Any, ids: Any, mask: Any) -> Any:
@@ -157,7 +167,8 @@ def attention(
     relative: Any = None,
     turned: Any = None,
 ) -> Any:
-    """Multi-head attention of `x` to `memory`. `bias` is added to the scores; `relative` [query, key, head_dim] to keys and values;
+    """Multi-head attention of `x` to `memory` (a pair: for keys and for values). `bias` is added to the scores; `relative` [query, key,
+    head_dim] to keys and values;
 
     `turned`: the angles of rotary positions (`rotary.table`). Several heads of queries may share one of keys and values.
     """
@@ -204,7 +215,8 @@ def projected(ops: Any, spec: Spec, node: Any, x: Any, memory: Any, turned: Any)
     """Queries, keys and values, [batch, head, position, head_dim], normed and turned as the modules and traits say."""
     out = []
     clip = float(str(spec.traits.clip))
-    for name, source in (("query", x), ("key", memory), ("value", memory)):
+    keys, values = memory if isinstance(memory, tuple) else (memory, memory)
+    for name, source in (("query", x), ("key", keys), ("value", values)):
         a = getattr(node, name)(source)
         norm: Any = getattr(node, f"{name}_norm") if node.has(f"{name}_norm") else None
         whole = norm is not None and len(norm.weight.shape) == 1 and norm.weight.shape[0] == a.shape[-1]
@@ -313,6 +325,8 @@ def block(
     if node.has("gau"):
         x = x + node.drop(node.gau(x, mask, turned))
         return bare(ops, spec, None, x)
+    if node.has("bottleneck"):
+        return narrowed(ops, spec, node, x, mask)
     steps: list[tuple[str, Any, Callable[[Any], Any]]] = []
 
     def attend(h: Any) -> Any:
@@ -357,6 +371,19 @@ def block(
             x = (kept if skip == 1 else kept * skip) + node.drop(left(spec, part, step(h)))
             x = part.sum_norm(x) if part.has("sum_norm") else x
     return x
+
+
+def narrowed(ops: Any, spec: Spec, node: Any, x: Any, mask: Any) -> Any:
+    """One layer between two projections (MobileBERT): queries and keys have one of their own, values are of what came in; several
+    feed-forwards."""
+    ends = node.bottleneck
+    y, shared = ends.input_norm(ends.input(x)), ends.shared_norm(ends.shared(x))
+    y = node.attention.norm(y + node.attention(shared, (shared, x), mask))
+    for i in range(spec.sizes.get("ffns", 0)):
+        part = getattr(node.ffns, str(i))
+        y = part.norm(y + ffn(ops, spec, part, y))
+    y = node.ffn.norm(y + node.ffn(y))
+    return ends.output_norm(x + node.drop(ends.output(y)))
 
 
 def entered(ops: Any, spec: Spec, part: Any, x: Any) -> Any:
