@@ -25,7 +25,7 @@ from ckptkit.arch._libraries.decoders import (
     may,
     plain,
 )
-from ckptkit.arch._libraries.state_space import mamba2, mamba2_rows
+from ckptkit.arch._libraries.state_space import GROUPED, mamba2, mamba2_rows
 from ckptkit.schema import Besides, Module, linear, norm, when
 
 KINDS = {  # kind of layer -> its words in a list, its letter in a pattern
@@ -153,7 +153,7 @@ ARCHITECTURE = decoder(
         },
     ),
     required=(),
-    relations=("inner = state_heads state_head_dim",),
+    relations=("inner = state_heads state_head_dim", GROUPED),
     kinds={f"{kind}@layer": of_kind(*said) for kind, said in KINDS.items()},
     variants={
         "nemotron-h-8b": size(52, 4096, 32, 8),
