@@ -26,6 +26,7 @@ from ckptkit.arch._libraries.decoders import (
     may,
     rope,
 )
+from ckptkit.arch._libraries.forward import KINDS_OF_ROPE, routed, runs
 from ckptkit.arch.gemma2 import BOTH
 from ckptkit.arch.gemma3n import BY_LAYER, DEFAULTS, NAMES, OWN_INPUT, PER_LAYER, has_keys
 from ckptkit.schema import Module, buffer, linear, norm, param, when
@@ -177,6 +178,18 @@ ARCHITECTURE = decoder(
         "key_groups": of_layers("num_key_value_heads", "kv_heads", "global_kv_heads", where="key_is_value"),
         "ffn_width": ffn_widths,
     },
+    traits=runs(
+        embedding_scale="root",
+        scaled=False,
+        bare_values=True,
+        window="=window",
+        sliding="types 6 but last",
+        logit_cap="=logit_cap",
+        rotary=KINDS_OF_ROPE,
+        shared_layers="=kv_shared_layers",
+        runs_with={"use_bidirectional_attention": (None, "vision")},
+        **routed(normalised=True),
+    ),
     variants={
         "gemma-4-e2b": size(35, 1536, 8),
         "gemma-4-e4b": size(42, 2560, 8),

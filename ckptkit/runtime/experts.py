@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import UndecidedError
+from .blocks import activate, bare
 from .spec import Spec
 
 TINY = 1e-20
@@ -23,6 +24,8 @@ def route(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
     count, chosen = spec.sizes["experts"], int(str(traits.per_token))
     if not 0 < chosen <= count:
         raise UndecidedError(f"{chosen} of {count} experts are chosen, says the configuration")
+    if node.has("router_scale"):  # which is given it normed
+        x = bare(ops, spec, None, x) * node.held("router_scale") * spec.sizes["hidden"] ** -0.5
     logits = node.router(x)
     if traits.router == "two_rounds":
         return _two_rounds(ops, logits, count, 2 * float(str(traits.router_noise)))
@@ -44,7 +47,8 @@ def route(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
         return ops.where(picked, ops.sigmoid(logits), 0.0)
     if traits.normalised:
         weights = weights / ops.maximum(ops.sum(weights, axis=-1, keepdims=True), float(str(traits.least_sum)) or TINY)
-    return weights * float(str(traits.routed_scale))
+    weights = weights * float(str(traits.routed_scale))
+    return weights * node.held("expert_scale") if node.has("expert_scale") else weights
 
 
 def _two_rounds(ops: Any, logits: Any, count: int, far: float) -> Any:
@@ -77,8 +81,6 @@ def _best_groups(ops: Any, spec: Spec, by: Any, count: int) -> Any:
 
 def expert(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
     """One expert, or what every token passes beside them: a gated feed-forward."""
-    from .blocks import activate
-
     gate, up = node.gate(x), node.up(x)
     limit = float(str(spec.traits.expert_limit))
     if limit:
@@ -87,12 +89,13 @@ def expert(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
     return node.output(activate(ops, str(spec.traits.activation), gate) * up)
 
 
-def moe(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
-    """The experts' outputs by their weights, and the shared feed-forward's."""
+def moe(ops: Any, spec: Spec, node: Any, x: Any, by: Any = None) -> Any:
+    """The experts' outputs by their weights, and the shared feed-forward's. `by`: what routes them, where that is not what goes in."""
     shape = ops.shape(x)
     flat = ops.reshape(x, (-1, shape[-1]))
+    routed = flat if by is None else ops.reshape(by, (-1, shape[-1]))
     every = [_bound(ops, spec, getattr(node.experts, str(i))) for i in range(spec.sizes["experts"])]
-    out = ops.weighted(every, flat, route(ops, spec, node, flat), inside=spec.traits.router == "sigmoid_input")
+    out = ops.weighted(every, flat, route(ops, spec, node, routed), inside=spec.traits.router == "sigmoid_input")
     if node.has("shared"):
         beside = expert(ops, spec, node.shared, flat)
         out = out + (ops.sigmoid(node.shared_gate(flat)) * beside if node.has("shared_gate") else beside)

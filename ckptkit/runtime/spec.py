@@ -55,8 +55,10 @@ class Spec(NamedTuple):
         return self.sizes["head_dim"]
 
     def head_dim_of(self, path: str) -> int:
-        """The width of the heads of a stack: a decoder may have others than the encoder."""
-        return self.sizes.get("decoder_head_dim", self.head_dim) if path.startswith("decoder.") else self.head_dim
+        """The width of the heads of a layer's attention: a decoder may have others than the encoder, and each layer its own."""
+        number = next((w for w in reversed(path.split(".")) if w.isdigit()), "")
+        own = self.sizes.get(f"head_width@{number}") or (self.sizes.get("decoder_head_dim") if path.startswith("decoder.") else None)
+        return own or self.head_dim
 
     def eps(self, leaf: Leaf) -> float:
         """What a norm adds to the variance."""
@@ -145,13 +147,13 @@ def make_spec(
     if not arch.traits:
         raise UndecidedError(f"it is not known here how {arch.title} runs", hint="its file in ckptkit/arch states no traits")
     traits = _resolve(arch, values)
+    if traits.rotary or traits.sliding:
+        traits = traits._replace(layers=layers_of(traits, values, counts.get("layers", 0)))
     if traits.rotary:
         traits = traits._replace(rotary=rotary_of(traits, values, sizes.axis))
     traits = _by_depth_and_width(traits, sizes, counts)
     if traits.score_growth == "yarn":
         traits = traits._replace(score_growth=squared_growth(values, "rope"))
-    if traits.rotary or traits.sliding:
-        traits = traits._replace(layers=layers_of(traits, values, counts.get("layers", 0)))
     for axis, n in traits.only.items():
         if sizes.axis.get(axis, n) != n:
             raise UnsupportedError(f"{arch.title} runs here with {axis} {n}, not {sizes.axis[axis]}")
@@ -174,7 +176,7 @@ def make_spec(
                 own = module.switches.get(suffix)
                 if own and not (_stands(arch, own, sizes, said, at) if present is None else name in present):
                     continue
-                layout = arch.params[f"{template}.{suffix}" if suffix else template].layout
+                layout = arch.params[f"{template}.{suffix}" if suffix else template].layout.at(at)
                 params.append((suffix, stored_shape(layout, (layout,), sizes)))
             if not params or (params[0][0] != "weight" and any(s == "weight" for s, _ in module.params)):
                 continue

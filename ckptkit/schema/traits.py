@@ -134,6 +134,13 @@ class Traits(NamedTuple):
     least_sum: object = 0.0  # what weights are divided by is at least that
     expert_limit: object = 0.0  # gate and up are cut off there, and one is added to up (gpt-oss)
     expert_slope: object = 1.0  # the sigmoid of such a gate is that of so many times it
+    # --- Gemma 3n's and 4's, DeepSeek V4's (streams.py)
+    streams: str = ""  # altup | hyper: several streams of hidden states go through the layers, and how a layer takes from and gives to them
+    stream_active: object = 0  # altup: the one that a layer runs on
+    stream_scaled: object = True  # altup: what a layer's own embedding works on is scaled
+    shared_layers: object = 0  # so many of the last layers take keys and values from the last one of their kind before them
+    bare_values: object = False  # values are normed, without a scale
+    sparsity: object = ()  # for each layer, what share of its gate is cut off; None: as Gemma 3n's configurations mean where they say nothing
     # --- what has mixers beside or instead of attention (mixers.py), and sparse attention
     mixer: str = ""  # mamba | mamba2 | delta | convolution: what `state` in a layer is
     state_groups: object = 1  # mamba2: how many B and C there are; heads share them
@@ -164,6 +171,7 @@ OPTIONS: dict[str, object] = {
     "clamp": 0, "blocks": "", "block_size": 0, "block_count": 0,
     "distance_kinds": (), "shared_keys": False, "conv_activation": "tanh", "bucket_count": 0,
     "turned_values": False, "pooling": "cls", "token_dropout": False, "mask_token": None,
+    "stream_active": 0, "stream_scaled": True, "shared_layers": 0, "sparsity": None,
 }  # fmt: skip
 # what outputs depend on and no form has a value for: it is not taken for switched off where a configuration leaves it out
 ASKED = frozenset(
@@ -209,6 +217,7 @@ WORDS: dict[str, frozenset[str]] = {
     "index_pairs": frozenset(("half", "interleaved")),
     "mixer": frozenset(("", "mamba", "mamba2", "delta", "convolution")),
     "rotary_dtype": frozenset(("", "float16")),
+    "streams": frozenset(("", "altup", "hyper")),
     "rotary_in": frozenset(("all", "sliding", "sliding_or_no_window", "listed", "asked", "said")),
     "router": frozenset(("softmax", "softmax_chosen", "sigmoid", "sigmoid_input", "two_rounds")),
     "group_score": frozenset(("two", "best")),
