@@ -87,6 +87,12 @@ def has_values(values: Values) -> Sequence[bool] | None:
     return None if kinds is None else [kind != FULL or values.get("key_is_value") is not True for kind in kinds]
 
 
+def has_own(values: Values) -> Sequence[bool] | None:
+    """Whether there is an embedding for each layer: one of no width is none."""
+    width = values.get("layer_width")
+    return [width > 0] if isinstance(width, int) else None
+
+
 def of_layers(key: str, everywhere: str, full: str, *, where: str = "") -> Callable[[Values], Sequence[int] | None]:
     """A size of each layer: what per_layer_config says (`key`), else that of all layers, but `full` in those that see all."""
 
@@ -171,7 +177,7 @@ ARCHITECTURE = decoder(
     HF,
     names=("gemma4_text",),
     heads=("heads",),
-    kinds={"keyed@layer": has_keys, "valued@layer": has_values},
+    kinds={"keyed@layer": has_keys, "valued@layer": has_values, "by_layer": has_own},
     idle=("keyed@layer",),
     by_layer={
         "head_width": of_layers("head_dim", "head_dim", "global_head_dim"),

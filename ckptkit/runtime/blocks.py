@@ -210,9 +210,7 @@ def weighted(ops: Any, node: Any, scores: Any, mask: Any) -> Any:
 PROJECTED = ("query", "key", "value")
 
 
-def projected(
-    ops: Any, spec: Spec, node: Any, x: Any, memory: Any, turned: Any, names: Sequence[str] = PROJECTED
-) -> tuple[Any, ...]:
+def projected(ops: Any, spec: Spec, node: Any, x: Any, memory: Any, turned: Any, names: Sequence[str] = PROJECTED) -> tuple[Any, ...]:
     """Queries, keys and values, [batch, head, position, head_dim], normed and turned as the modules and traits say. Without a projection
     of their own values are what keys are before they are normed."""
     out = []

@@ -373,6 +373,23 @@ def _as_named(spec: Spec, subject: Subject) -> Spec:
     return spec._replace(traits=spec.traits._replace(heads={**heads, **over})) if over else spec
 
 
+def _of_places(arch: Architecture, values: Mapping[str, object], names: Collection[str]) -> dict[str, int]:
+    """The sizes of axes that have one in each layer ("intermediate@3"), as a configuration says them: in a list, by a rule of the
+    family, or one for all."""
+    out = {}
+    for axis, _, holder in (name.partition("@") for name in names if "@" in name):
+        said = arch.by_layer[axis](values) if axis in arch.by_layer else values.get(axis)
+        count = values.get(count_name(holder))
+        every = [said] * count if isinstance(said, int) and isinstance(count, int) else said
+        out |= {f"{axis}@{i}": n for i, n in enumerate(every)} if isinstance(every, (list, tuple)) else {}
+    return out
+
+
+def _switched_off(arch: Architecture, holder: str, values: Mapping[str, object]) -> bool:
+    """Whether a configuration says that there is nothing of what a placeholder counts (experts, in a model without)."""
+    return all(m.switch and values.get(m.switch) is False for template, m in arch.modules.items() if holder in placeholders(template))
+
+
 def spec_of_config(arch: Architecture, values: Mapping[str, object], groups: Collection[str]) -> Spec:
     """The spec that a configuration alone describes: all shapes, no weight. UndecidedError names the sizes it lacks."""
     from ..configuration.read import size_names
@@ -380,8 +397,9 @@ def spec_of_config(arch: Architecture, values: Mapping[str, object], groups: Col
 
     related = {a for sides in arch.relations for side in sides for a in side}
     given = {n: v for n in size_names(arch) | related if isinstance(v := values.get(n), int) and not isinstance(v, bool)}
+    given |= _of_places(arch, values, size_names(arch))
     sizes = solve(arch, {}, given).sizes
-    counts = {count_name(p): given.get(count_name(p)) for p in arch.counted}
+    counts = {count_name(p): given.get(count_name(p), 0 if _switched_off(arch, p, values) else None) for p in arch.counted}
     missing = [n for n, v in counts.items() if v is None]
     if missing:
         raise UndecidedError(f"the configuration does not say {', '.join(missing)}")

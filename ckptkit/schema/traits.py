@@ -206,10 +206,22 @@ WORDS: dict[str, frozenset[str]] = {
     "norm_kind": frozenset(("layer", "rms")),
     "mask": frozenset(("all", "causal")),
     "projected": frozenset(("embeddings", "sum", "words")),
-    "positions": frozenset((
-        "learned", "counted", "relative", "bucketed", "rotary", "masked", "disentangled", "sinusoids", "counted_sinusoids", "waves", "xl",
-        "none",
-    )),
+    "positions": frozenset(
+        (
+            "learned",
+            "counted",
+            "relative",
+            "bucketed",
+            "rotary",
+            "masked",
+            "disentangled",
+            "sinusoids",
+            "counted_sinusoids",
+            "waves",
+            "xl",
+            "none",
+        )
+    ),
     "alibi_kind": frozenset(("distance", "place")),
     "window_kind": frozenset(("past", "chunk", "around", "radius")),
     "qk_norm": frozenset(("before", "after")),

@@ -204,7 +204,10 @@ def make(case: str, folder: Path) -> Path:
     config = AutoConfig.for_model(model_type, **said)
     model = AutoModelForCausalLM.from_config(config).eval()
     with torch.no_grad():
-        for name, tensor in (*model.named_parameters(), *((n, b) for n, b in model.named_buffers() if "correction" in n or n.endswith("layer_scalar"))):
+        for name, tensor in (
+            *model.named_parameters(),
+            *((n, b) for n, b in model.named_buffers() if "correction" in n or n.endswith("layer_scalar")),
+        ):
             if tensor.is_floating_point() and not name.endswith(("beta", "eps")):
                 tensor += 0.15 * torch.randn(tensor.shape)
     path = folder / case.replace(" ", "_").replace(",", "")
