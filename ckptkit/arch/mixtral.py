@@ -19,7 +19,6 @@ from ckptkit.arch._libraries.decoders import (
     in_memory,
     last,
     may,
-    mlx,
     of_experts,
     stacked,
 )
@@ -49,7 +48,6 @@ ARCHITECTURE = decoder(
     "mixtral", "Mixtral", MODULES, HF,
     in_memory(HF, MODULES, rows=stacked("intermediate"), names={D + "moe.router": H + "mlp.gate"}),
     consolidated(ROWS, {**PARAMS, "moe.num_experts": "experts", "moe.num_experts_per_tok": may("experts_per_token")}),
-    mlx(HF, H + "block_sparse_moe.", "intermediate"),
     megatron(MODULES, heads=PAIRED, implied={"activation": "silu"}),
     gguf(
         "llama", MODULES, pairs=True, experts="intermediate", implied={"activation": "silu"}, rope=("freqs", "factors"),

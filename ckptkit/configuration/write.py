@@ -71,7 +71,7 @@ def _named(rest: Mapping[str, Mapping[str, object]], arch: Architecture, target:
 def _carried(rest: Mapping[str, Mapping[str, object]], arch: Architecture, target: Dialect) -> Mapping[str, object]:
     same = {
         target.name,
-        *(d.name for d in arch.dialects.values() if d.config is target.config),
+        *(d.name for d in arch.dialects.values() if d.config.keys is target.config.keys),
     }  # namings that share a form share what it says besides
     return next((r for f, r in rest.items() if f in same and r), {})
 
@@ -288,13 +288,14 @@ def _assembled(
         head["id2label"] = {str(i): f"LABEL_{i}" for i in range(labels)}
         head["label2id"] = {f"LABEL_{i}": i for i in range(labels)}
     also = {k: v(draft.values) if callable(v) else v for k, v in form.also.items() if k not in carried or k in head}
+    also = {k: v for k, v in also.items() if v is not ...}
     out = {**also, **head, **_merged({k: v for k, v in carried.items() if k not in head}, draft.raw)}
     if source.dtype is not None and form.labels:
         out.pop("torch_dtype", None)
         out["dtype"] = source.dtype
     if form.writer.fold is not None:
         out = form.writer.fold(out)
-    same = {target.name, *(d.name for d in arch.dialects.values() if d.config is form)}
+    same = {target.name, *(d.name for d in arch.dialects.values() if d.config.keys is form.keys)}
     kept = {f: dict(r) for f, r in rest.items() if f not in same and r}
     block: dict[str, object] = {"rest": kept} if kept else {}
     told = form.whole is None and not (arch.rank and not form.marks)

@@ -41,7 +41,7 @@ def _candidates(every: StoredNames, asked: Question, *, thorough: bool) -> list[
         tried = candidates(every.patterns, every.stored, asked.declared)
     for arch in tried:
         for d in arch.dialects.values():
-            if asked.dialect not in (None, d.name, d.alias) or asked.part not in (None, d.part):
+            if d.twin or asked.dialect not in (None, d.name, d.alias) or asked.part not in (None, d.part):
                 continue
             names = every.of(d)
             if names is None or (d.mark and d.mark not in names.marks):

@@ -250,7 +250,7 @@ class WeightGraph:
     @cached_property
     def counts(self) -> dict[str, int]:
         """How many of each placeholder there are, holes included: {"layers": 24}."""
-        found = {count_name(p): max(v) + 1 for p, v in self.indices.items()}
+        found = {count_name(p): max(v) + 1 for p, v in self.indices.items() if v}
         learned = self.recognition.learned if self.recognition is not None else None
         return found if learned is None else {**found, **{c: n for c, n in learned.extra.items() if c not in found}}
 

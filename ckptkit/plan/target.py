@@ -13,6 +13,7 @@ from ..containers import Container, by_name, containers
 from ..errors import UnsupportedError, UsageError
 from ..graph.examine import Subject
 from ..graph.tf_objects import MEMORY
+from ..packing import by_name as packed
 from ..schema import Dialect
 from ..schema.templates import reduce_names
 
@@ -84,7 +85,7 @@ def choose_target(subject: Subject, wanted: Wanted, target: str) -> Request:
     if dialect is not None and dialect is subject.graph.dialect and _has_one_naming(subject) and not (wanted.renew or wanted.grows):
         dialect = None  # the names are the library's as they are
     if subject.packings.weights and not wanted.dequantize and dialect is not None:
-        if dialect is not subject.graph.dialect:
+        if dialect is not subject.graph.dialect and not _own_packing(subject, dialect):
             _refuse_packed(subject, dialect)
         dialect = None  # the names stay, and with them the parts
     return Request(
@@ -125,6 +126,13 @@ def _has_one_naming(subject: Subject) -> bool:
     """Whether the architecture is a learned one, without a wrapper to take off."""
     r = subject.graph.recognition
     return r is not None and r.learned is not None and not r.wrapper
+
+
+def _own_packing(subject: Subject, dialect: Dialect) -> bool:
+    """Whether the source's names are this naming's, and its weights packed as its library packs them."""
+    own = subject.graph.dialect
+    kinds = {packed(w.form.packing) for w in subject.packings.weights.values()}
+    return own is not None and dialect.twin == own.name and all(dialect.name in p.METHODS for p in kinds)
 
 
 def _refuse_packed(subject: Subject, dialect: Dialect) -> NoReturn:
