@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import UndecidedError
 from ..schema.traits import Head, head
-from . import blocks, experts, heads, masks, mixers, streams
+from . import blocks, compressed, experts, heads, masks, mixers, streams
 from . import positions as computed
 from .convolution import convolved
 from .indexer import indexed
@@ -123,7 +123,7 @@ def last_linear(ops: Any, spec: Spec, node: Any, hidden: Any, mask: Any = None) 
 ROLES: dict[str, Callable[..., Any]] = {
     "embeddings": blocks.embeddings,
     "decoder_embeddings": blocks.decoder_embeddings,
-    "attention": blocks.attention,
+    "attention": compressed.attention,
     "ffn": blocks.ffn,
     "gau": blocks.gated_unit,
     "block": streams.block,
@@ -259,7 +259,7 @@ def _stack(
         at: Mapping[str, Any] = {"window": 0, "rotary": ""} if second else spec.layer(i)
         more = (turned[at["rotary"]],) if at["rotary"] else ()
         sees = seen.get(at["window"])
-        if spec.traits.index_count:
+        if spec.traits.index_count and spec.has(f"{path}.attention.latent"):
             if spec.has(f"{path}.attention.indexer"):
                 chosen = run("indexed", path, x, sees, *more)
             if chosen is None:
@@ -269,6 +269,7 @@ def _stack(
             lent[i] = run("lent", path, x, *more)
         options = {"padding": padding} if padding is not None and spec.has(f"{path}.state") else {}
         options |= {"keys": lent[at["keys"]]} if "keys" in at else {}
+        options |= {"ids": ids} if spec.has(f"{path}.moe.table") else {}
         options |= {"own": own} if own is not None and not second else {}
         given_too = (sees, added, far, *encoded, *more) if attends(spec, path) else ()
         x = run("block", path, x, *given_too, **options)

@@ -9,7 +9,7 @@ Source: transformers models/*/configuration_*.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from ..errors import UndecidedError
 from ..schema.sliding import KINDS, listed, slides, whole
@@ -31,6 +31,14 @@ def layers_of(traits: Traits, values: Values, count: int) -> tuple[dict[str, obj
     taken = takes(traits, layers)
     return tuple(
         {**layer, **({"sparsity": cut[i]} if cut else {}), **({"keys": taken[i]} if i in taken else {})} for i, layer in enumerate(layers)
+    )
+
+
+def compressing(layers: Sequence[Mapping[str, object]], stack: str, paths: Collection[str]) -> tuple[Mapping[str, object], ...]:
+    """The layers, those that compress keys turned as such; `paths`: of all modules."""
+    holders = {path.rpartition(f".{kind}.")[0] for path in paths for kind in ("sparse", "heavy") if f".{kind}." in path}
+    return tuple(
+        {**layer, "rotary": "compress"} if f"{stack.format(layer=i)}.attention" in holders else layer for i, layer in enumerate(layers)
     )
 
 
@@ -67,7 +75,7 @@ def _seen_and_turned(traits: Traits, values: Values, count: int) -> tuple[dict[s
         else [False] * count
     )
     turned = [False] * count if traits.alibi else turns(traits, values, slides, window)
-    kinds = ["all" if "all" in traits.rotary else "sliding" if s else "full" for s in slides]
+    kinds = ["all" if "all" in traits.rotary else "main" if "main" in traits.rotary else "sliding" if s else "full" for s in slides]
     return tuple(
         {"window": window if s and window else 0, "rotary": kind if t and traits.rotary else ""}
         for s, t, kind in zip(slides, turned, kinds, strict=True)
@@ -125,10 +133,12 @@ def rotary_of(traits: Traits, values: Values, sizes: Mapping[str, int]) -> dict[
         if len(own) > 1:
             raise UndecidedError(f"layers of one kind have heads of {' and '.join(map(str, sorted(own)))} columns, which are turned alike")
         width = sizes.get("rope") or next(iter(own), 0) or sizes["head_dim"]
-        part = values.get(f"{prefix}_part")
+        part = values.get(f"{prefix}_part", values.get("rope_part"))
         if whole(traits.rotary_size):
             width = whole(traits.rotary_size)
         elif isinstance(part, (int, float)) and "rope" not in sizes and values.get(f"{prefix}_type") != "proportional":
             width = int(width * part)
         out[kind] = angles_of(values, str(prefix), width // traits.rotary_planes, traits.rotary_dtype)
+        if not traits.rotary_scaled and values.get(f"{prefix}_attention_factor") is None:
+            out[kind]["scale"] = 1.0
     return out

@@ -16,7 +16,7 @@ from ..plan.new_parameters import resized
 from ..schema import Architecture, Class, Module, count_name, expand, placeholders
 from ..schema.layout import Sizes, stored_shape
 from ..schema.traits import ACTIVATIONS, ASKED, MEANT, OPTIONS, RESOLVED, Traits, head, named, traits_of
-from .layers import layers_of, rotary_of
+from .layers import compressing, layers_of, rotary_of
 from .rotary import squared_growth
 
 if TYPE_CHECKING:
@@ -186,6 +186,8 @@ def make_spec(
     for name, info in arch.params.items():
         if info.tied is not None and name in owned and info.tied in owned:
             ties[name] = info.tied
+    if "compress" in traits.rotary:
+        traits = traits._replace(layers=compressing(traits.layers, traits.decoder, [leaf.path for leaf in leaves]))
     return Spec(arch.name, traits, tuple(leaves), ties, at_all, dict(values))
 
 
@@ -376,7 +378,7 @@ def _as_named(spec: Spec, subject: Subject) -> Spec:
 def _of_places(arch: Architecture, values: Mapping[str, object], names: Collection[str]) -> dict[str, int]:
     """The sizes of axes that have one in each layer ("intermediate@3"), as a configuration says them: in a list, by a rule of the
     family, or one for all."""
-    out = {}
+    out: dict[str, int] = {}
     for axis, _, holder in (name.partition("@") for name in names if "@" in name):
         said = arch.by_layer[axis](values) if axis in arch.by_layer else values.get(axis)
         count = values.get(count_name(holder))

@@ -2,7 +2,9 @@
 
 altup (Gemma 3n; Alternating Updates, arXiv 2301.13310): a layer predicts all streams, runs on one of them, and corrects all by what that
 became. Beside attention lies a detour of low rank, and each layer's own embedding is added to all streams but the first.
-Source: transformers models/gemma3n (Gemma3nTextAltUp, Gemma3nTextDecoderLayer).
+hyper (DeepSeek V4; manifold-constrained hyper-connections): each part of a layer is given one mix of the streams, and what it gives is
+added to all of them, which are mixed anew by a matrix whose rows and columns add up to one.
+Source: transformers models/gemma3n (Gemma3nTextAltUp, Gemma3nTextDecoderLayer), deepseek_v4 (DeepseekV4HyperConnection, ...HyperHead).
 """
 
 from __future__ import annotations
@@ -18,14 +20,19 @@ LEAST = 1e-5  # of a stream's mean square, by whose root it is divided
 
 
 def spread(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
-    """The streams that go into the first layer: the embeddings, and projections of them as large as they are."""
+    """The streams that go into the first layer: the embeddings, and projections of them as large as they are, or the same again."""
+    if spec.traits.streams == "hyper":
+        return ops.repeat(ops.expand_dims(x, 2), spec.sizes["streams"], axis=2)
     others = [matched(ops, getattr(node, str(i))(x), x) for i in range(spec.sizes["streams"])]
     return ops.stack([x, *others], axis=2)
 
 
 def gathered(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
     """What the streams that come out of the last layer are together, [batch, position, hidden]: the mean of the first and of projections
-    of the others as large as it is."""
+    of the others as large as it is, or a mix by weights that follow from them."""
+    if node.has("mix"):
+        mixed = mixes(ops, spec, node, x)
+        return collapsed(ops, spec, x, mixed * node.held("scale") + node.held("bias"))
     first = x[:, :, 0]
     others = [matched(ops, getattr(node, str(i))(x[:, :, i + 1]), first) for i in range(spec.sizes["streams"])]
     return ops.mean(ops.stack([first, *others], axis=2), axis=2)
@@ -106,4 +113,56 @@ def alternating(ops: Any, spec: Spec, node: Any, x: Any, *given: Any, keys: Any 
     return ops.concatenate((x[:, :, :1], x[:, :, 1:] + added), axis=2)
 
 
-BLOCKS: dict[str, Callable[..., Any]] = {"": blocks.block, "altup": alternating}
+def mixes(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
+    """The numbers from which the weights of streams are made, of all streams together."""
+    batch, length, count, width = ops.shape(x)
+    flat = blocks.bare(ops, spec, None, ops.reshape(x, (batch, length, count * width)))
+    return ops.matmul(flat, ops.transpose(node.held("mix"), (1, 0)))
+
+
+def collapsed(ops: Any, spec: Spec, x: Any, mixed: Any) -> Any:
+    """One mix of the streams, [batch, position, hidden]."""
+    weights = ops.sigmoid(mixed) + float(str(spec.traits.stream_eps))
+    return ops.sum(ops.expand_dims(weights, -1) * x, axis=2)
+
+
+def balanced(ops: Any, spec: Spec, x: Any) -> Any:
+    """Matrices of which columns add up to one, and rows nearly (Sinkhorn and Knopp)."""
+    eps = float(str(spec.traits.stream_eps))
+    x = ops.softmax(x, axis=-1) + eps
+    x = x / (ops.sum(x, axis=-2, keepdims=True) + eps)
+    for _ in range(int(str(spec.traits.stream_rounds)) - 1):
+        x = x / (ops.sum(x, axis=-1, keepdims=True) + eps)
+        x = x / (ops.sum(x, axis=-2, keepdims=True) + eps)
+    return x
+
+
+def connected(ops: Any, spec: Spec, node: Any, x: Any, run: Callable[[Any], Any]) -> Any:
+    """The streams after a part of a layer (`run`) was given a mix of them; `node` holds what mixes them."""
+    count = x.shape[2]
+    mixed, bias, scale = mixes(ops, spec, node, x), node.held("bias"), node.held("scale")
+    before, after, between = (
+        mixed[..., a:b] * scale[i] + bias[a:b] for i, (a, b) in enumerate(((0, count), (count, 2 * count), (2 * count, mixed.shape[-1])))
+    )
+    given = run(collapsed(ops, spec, x, before))
+    batch, length, _ = ops.shape(mixed)
+    matrix = balanced(ops, spec, ops.reshape(between, (batch, length, count, count)))
+    added = ops.expand_dims(2 * ops.sigmoid(after), -1) * ops.expand_dims(given, 2)
+    return added + ops.matmul(ops.transpose(matrix, (0, 1, 3, 2)), x)
+
+
+def hyper(ops: Any, spec: Spec, node: Any, x: Any, *given: Any, ids: Any = None) -> Any:
+    """A layer of DeepSeek V4; `given` as in `blocks.block`, `ids`: the words, by which some layers choose experts."""
+    mask, bias, relative, _, _, turned = given
+
+    def attend(h: Any) -> Any:
+        h = blocks.entered(ops, spec, node.attention, h)
+        return node.drop(node.attention(h, h, mask, bias, relative, turned))
+
+    def feed(h: Any) -> Any:
+        return node.drop(node.moe(blocks.entered(ops, spec, node.ffn, h), None, ids))
+
+    return connected(ops, spec, node.ffn_streams, connected(ops, spec, node.attention_streams, x, attend), feed)
+
+
+BLOCKS: dict[str, Callable[..., Any]] = {"": blocks.block, "altup": alternating, "hyper": hyper}

@@ -57,7 +57,7 @@ KERAS = (
     "llama tied, yarn", "llama dynamic", "ministral3", "gemma2", "gemma3", "phi3 longrope", "qwen2_moe", "olmo", "granite", "stablelm",
     "cohere", "smollm3", "hunyuan", "apertus", "bloom", "opt", "gpt_oss", "deepseek_v2", "deepseek_v3", "llama4", "xglm", "phimoe",
     "falcon, by distance", "mamba", "falcon_mamba", "mamba2", "jamba", "lfm2", "granitemoehybrid", "qwen3_next", "qwen3_5", "deepseek_v32",
-    "glm_moe_dsa", "gemma3n", "gemma4", "gemma4 experts",
+    "glm_moe_dsa", "gemma3n", "gemma4", "gemma4 experts", "deepseek_v4", "deepseek_v4 yarn",
 )  # fmt: skip
 
 
@@ -116,6 +116,7 @@ def program(path: Path, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 AGAINST = (
     "llama", "gemma3", "qwen3_moe", "deepseek_v3", "olmo", "mamba", "bamba", "qwen3_next", "deepseek_v32", "gemma3n", "gemma4",
+    "deepseek_v4",
 )  # fmt: skip
 
 
@@ -132,7 +133,7 @@ BUFFER = re.compile(r"decoder\.layers\.\d+\.scale")  # Gemma 4's, which its libr
 CONFIGURED = (
     "qwen2_moe", "llama", "gemma3", "mixtral", "deepseek_v2", "deepseek_v3", "glm4_moe", "dots1", "ernie4_5_moe",
     "ernie4_5_moe, none shared", "hunyuan_v1_moe", "stablelm", "apertus", "mpt", "falcon", "falcon, new", "falcon, one after the other",
-    "mamba", "mamba2", "bamba", "jamba", "qwen3_5", "qwen3_next", "glm_moe_dsa", "gemma3n", "gemma4", "gemma4 experts",
+    "mamba", "mamba2", "bamba", "jamba", "qwen3_5", "qwen3_next", "glm_moe_dsa", "gemma3n", "gemma4", "gemma4 experts", "deepseek_v4",
 )  # fmt: skip
 
 
