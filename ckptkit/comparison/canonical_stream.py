@@ -91,6 +91,8 @@ class Canon:
 
     def tiles(self, item: Item, step: int = 0, *, stored_order: bool = False) -> Iterator[memoryview]:
         """The row-major bytes of a parameter, `step` elements at a time (0: what is best). Each view is good until the next."""
+        if not item.spec.numel:
+            return
         size = DTYPES[item.spec.dtype].bits // 8
         moves = self._moves(item, stored_order=stored_order)
         numel = item.spec.numel
@@ -152,6 +154,15 @@ def _loops(subject: Subject, item: Item, sizes: Sizes, t: StoredTensor, stored_o
     from ..schema.loops import simplify
 
     return simplify(tuple(reversed(out))) if item.spec.numel else (), 0
+
+
+def lies_as_is(subject: Subject, item: Item, sizes: Sizes) -> bool:
+    """Whether the row-major bytes of a parameter are those of its stored tensor, from the first to the last."""
+    t = subject.checkpoint.tensors[item.stored]
+    if not item.natural or item.spec.dtype != t.spec.dtype or item.stored in subject.packings.weights or _adjust(subject, item) is not None:
+        return False
+    loops, start = _loops(subject, item, sizes, t, stored_order=False)
+    return start == 0 and (item.spec.numel == t.spec.numel) and (not loops or loops == (Loop(item.spec.numel, 1, 1),))
 
 
 def _adjust(subject: Subject, item: Item) -> Adjust | None:

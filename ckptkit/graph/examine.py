@@ -73,7 +73,8 @@ class Subject(NamedTuple):
             return self.given[canonical]
         said = self.values.values.get(canonical) if self.values is not None else None
         if said is None and self.graph.dialect is not None and canonical in self.graph.dialect.config.follows:
-            return self.graph.dialect.config.follows[canonical](self.graph.solution.sizes.axis)
+            known = {**(self.values.values if self.values is not None else {}), **self.graph.solution.sizes.axis}
+            return self.graph.dialect.config.follows[canonical](known)
         return said
 
     @property

@@ -11,8 +11,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from ..arch import architectures, by_name, candidates
+from ..configuration.read import first_said, look
 from ..errors import UsageError
-from ..schema import Dialect, Match, Table
+from ..schema import ConfigForm, Dialect, Match, Table
 from ..schema.templates import patterns_of, reduce_names, tally
 from .evidence import cousins, evidence, in_doubt, is_belied, is_cousin, is_told, less_likely, signature
 from .layouts import misfits, misnumbered
@@ -84,7 +85,7 @@ def _score(names: StoredNames, table: Table, prefix: str, asked: Question) -> Sc
 def _marked(dialect: Dialect, asked: Question) -> int:
     """How much of what tells a dialect's form from others is there."""
     form, objects = dialect.config, dialect.files.objects
-    marked = sum(asked.config.get(k) == v for k, v in form.marks.items())
+    marked = sum(asked.config.get(k) == v for k, v in form.marks.items()) + _needed(form, asked.config)
     if asked.declared is None and asked.config and not form.marks:  # forms without a mark are told apart by their keys
         known = {alternative.partition(".")[0] for key in form.keys for alternative in key.split(" | ")}
         marked += known.issuperset(asked.config)
@@ -92,6 +93,14 @@ def _marked(dialect: Dialect, asked: Question) -> int:
         unfolds = form.reader.unfold is not None and form.reader.unfold(asked.config) is not None
         marked += (objects.tell in asked.places) + unfolds
     return marked
+
+
+def _needed(form: ConfigForm, config: Mapping[str, object]) -> int:
+    """How many of the values that a form needs a configuration says, less those of which it says others."""
+    if not form.needs or not config:
+        return 0
+    said = {c: first_said(config, key) for key, spec in form.keys.items() for c in form.needs if c == getattr(spec, "canonical", spec)}
+    return sum(1 if key is not None and look(config, key) == form.needs[c] else -1 for c, key in said.items())
 
 
 def recognize(

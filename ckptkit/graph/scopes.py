@@ -20,6 +20,8 @@ WRAPPERS = (
     "model/",
     "params/",
     "target/",
+    "params.",
+    "target.",
     "module.",
     "_orig_mod.",
     "model.",

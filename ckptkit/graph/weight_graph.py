@@ -223,7 +223,8 @@ class WeightGraph:
         if self.recognition is None or not self.recognition.dialect.adjust:
             return None
         b = self.params[canonical]
-        return self.recognition.dialect.adjust.get(b.row.parts[b.which])
+        adjust = self.recognition.dialect.adjust.get(b.row.parts[b.which])
+        return adjust.of(self.solution.sizes) if adjust is not None else None
 
     @cached_property
     def layer_kinds(self) -> dict[str, dict[int, frozenset[bool]]]:

@@ -22,6 +22,7 @@ from ..tensors import DTYPES, Extent, StoredTensor, TensorSpec, row_major_stride
 from .pieces import over_boxes
 from .target import Request
 from .values import Drawn, Encode, Encoded, PackedParts, Piece, Source, is_copy
+from .with_codes import with_codes
 
 Stories = dict[str, dict[str, object] | None]  # None: copied to, or from, the same name
 
@@ -92,7 +93,8 @@ class Builder:
         t, checkpoint = self.tensors[name], self.subject.checkpoint
         weight = self.packed.get(name)
         if weight is not None:
-            return Source(name, "F32", (), packed=PackedParts(weight.form, tuple(
+            form = weight.form if not self.request.repack else with_codes(weight.form)
+            return Source(name, "F32", (), packed=PackedParts(form, tuple(
                 (role, p.spec.dtype, self._extents(p)) for role, p in weight.parts.items()
             )))  # fmt: skip
         if t.read is None:

@@ -41,7 +41,11 @@ def packing_config(s: Subject) -> Iterator[Finding]:
     and where it expects codes it finds none.
     """
     said, weights = s.packings.said, s.packings.weights
-    packed = {n: w for n, w in weights.items() if w.form.packing != "ggml"}
+    if not weights and said is None:
+        return
+    from ..packing import by_name
+
+    packed = {n: w for n, w in weights.items() if w.form.packing != "ggml" and by_name(w.form.packing).METHODS}
     if said is None:
         if packed and s.config is not None:
             kinds = ", ".join(dict.fromkeys(w.label for w in packed.values()))
@@ -54,8 +58,6 @@ def packing_config(s: Subject) -> Iterator[Finding]:
             message = f"{said.source} says that the weights are packed ({what}); none is, in a way that is known here"
             yield Finding("error", "packing-config", said.source, message, "if they were decoded, take that out of the configuration")
         return
-    from ..packing import by_name
-
     modules = {w.form.packing: by_name(w.form.packing) for w in packed.values()}
     wrong = [p for p in modules.values() if said.method and said.method not in p.METHODS]
     for p in wrong:

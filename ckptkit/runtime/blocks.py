@@ -15,6 +15,7 @@ from typing import Any
 from .distances import by_distance, distance_kinds
 from .positions import position_bias, sine_rows, wave_rows
 from .rotary import growth, turn
+from .scales import scale, scales, times, weighed
 from .spans import span_heads
 from .spec import Spec
 from .xl import scores as xl_scores
@@ -299,11 +300,12 @@ def capped(ops: Any, x: Any, cap: object) -> Any:
 def ffn(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
     """The feed-forward half: widen, activate (times the other way in where it is gated), narrow."""
     word = str(spec.traits.activation)
-    way_in = node.gate(x) if node.has("gate") else node.intermediate(x)
+    first, last = scales(spec, "ffn.parts", 2)
+    way_in = times(first, node.gate(x) if node.has("gate") else node.intermediate(x))
     share = spec.layer(node.number).get("sparsity")
     way_in = cut(ops, way_in, share) if share else way_in
     wide = learned(ops, node.activation, way_in) if node.has("activation") else activate(ops, word, way_in)
-    return node.output(node.inner_drop(wide * node.up(x) if node.has("gate") else wide))
+    return times(last, node.output(node.inner_drop(wide * node.up(x) if node.has("gate") else wide)))
 
 
 def cut(ops: Any, x: Any, share: float) -> Any:
@@ -331,45 +333,62 @@ def block(
     memory_mask: Any = None,
     turned: Any = None,
     padding: Any = None,
+    positions: Any = None,
     keys: Any = None,
     own: Any = None,
 ) -> Any:
-    """One layer: attention to itself or what mixes positions instead, attention to the encoder where it has a `cross_attention`,
-    feed-forward or experts; each added to what came in. `padding`: [batch, position], for what mixes positions otherwise; `keys`: those
-    of another layer, and its values; `own`: see `own_input`."""
+    """One layer: attention to itself or what mixes positions instead or beside it, attention to the encoder where it has a
+    `cross_attention`, feed-forward or experts; each added to what came in. A layer of one part has that part's norm itself. `padding`,
+    `positions`: [batch, position], for what mixes positions otherwise; `keys`: those of another layer, and its values; `own`: see
+    `own_input`."""
     traits = spec.traits
     if node.has("gau"):
         x = x + node.drop(node.gau(x, mask, turned))
         return bare(ops, spec, None, x)
-    steps: list[tuple[Any, Callable[[Any], Any]]] = []
-    if node.has("state"):
-        steps.append((node.attention if node.has("attention") else node.state, lambda h: node.state(h, padding)))
-    elif node.has("attention"):
-        steps.append((node.attention, lambda h: node.attention(h, h, mask, bias, relative, turned, keys)))
+    steps: list[tuple[str, Any, Callable[[Any], Any]]] = []
+
+    def attend(h: Any) -> Any:
+        return node.attention(h, h, mask, bias, relative, turned, keys)
+
+    def mix(h: Any) -> Any:
+        return node.state(h, padding) if positions is None else node.state(h, padding, positions)
+
+    def add(name: str, place: str, run: Callable[[Any], Any]) -> None:
+        steps.append((name, node if node.has("norm") else getattr(node, place), run))
+
+    attends = node.has("attention") and node.attention.has("output")
+    if node.has("state") and attends:
+        add("attention", "attention", lambda h: weighed(spec, "state", mix, h) + weighed(spec, "attention", attend, h))
+    elif node.has("state"):
+        add("state", "attention" if node.has("attention") else "state", lambda h: weighed(spec, "state", mix, h))
+    elif attends:
+        add("attention", "attention", lambda h: weighed(spec, "attention", attend, h))
     if node.has("cross_attention"):
-        steps.append((node.cross_attention, lambda h: node.cross_attention(h, memory, memory_mask)))
+        add("cross_attention", "cross_attention", lambda h: node.cross_attention(h, memory, memory_mask))
     if node.has("moe") and node.moe.has("dense_norm"):
-        steps.append((node.ffn, lambda h: node.moe.dense_norm(node.ffn(h)) + node.moe.post_norm(node.moe(node.moe.norm(x), x))))
+        add("ffn", "ffn", lambda h: node.moe.dense_norm(node.ffn(h)) + node.moe.post_norm(node.moe(node.moe.norm(x), x)))
     elif node.has("moe"):
-        steps.append((node.ffn, (lambda h: node.moe(h) + node.ffn(h)) if node.ffn.has("output") else node.moe))
+        beside = node.has("ffn") and node.ffn.has("output")
+        run = (lambda h: node.moe(h) + node.ffn(h)) if beside else node.moe
+        add("ffn", "ffn", lambda h: weighed(spec, "ffn", run, h))
     elif node.has("ffn"):
-        steps.append((node.ffn, node.ffn))
+        add("ffn", "ffn", lambda h: weighed(spec, "ffn", node.ffn, h))
     if traits.parallel:
         first = entered(ops, spec, node.attention, x)
         own = any(node.ffn.has(n) for n in ("norm", "own_norm"))
         given = [first, entered(ops, spec, node.ffn, x) if own else first]
-        for (part, run), h in zip(steps, given, strict=True):
-            x = x + node.drop(left(spec, part, run(h)))
+        for (_, part, step), h in zip(steps, given, strict=True):
+            x = x + node.drop(left(spec, part, step(h)))
         return x
-    for part, run in steps:
+    for name, part, step in steps:
         if traits.norm == "after":
-            x = x + node.drop(run(x))
+            x = x + node.drop(step(x))
             x = bare(ops, spec, None, x) if traits.bare_norm else part.norm(x)
         else:
             h = entered(ops, spec, part, x)
             kept = h if traits.residual_normed else x
-            skip = float(str(traits.skip_scale))
-            x = (kept if skip == 1 else kept * skip) + node.drop(left(spec, part, run(h)))
+            skip = float(str(traits.skip_scale)) * scale(spec, f"{name}.kept")
+            x = (kept if skip == 1 else kept * skip) + node.drop(left(spec, part, step(h)))
             x = part.sum_norm(x) if part.has("sum_norm") else x
     if own is not None:
         x = x + own_input(ops, spec, node, x, own)

@@ -218,7 +218,8 @@ def _from_config(path: str, name: str | None) -> tuple[Architecture, dict[str, o
     errors = [f for f in values.findings if f.severity == "error"]
     if errors:
         raise FindingsError(errors[0].message, tuple(errors), path=path)
-    return arch, values.values
+    computed = {c: follow(values.values) for c, follow in d.config.follows.items() if values.values.get(c) is None}
+    return arch, {**values.values, **computed}
 
 
 def _named(name: str) -> list[Architecture]:

@@ -97,7 +97,9 @@ def _best_groups(ops: Any, spec: Spec, by: Any, count: int) -> Any:
 
 
 def expert(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
-    """One expert, or what every token passes beside them: a gated feed-forward."""
+    """One expert, or what every token passes beside them: a feed-forward, gated or not."""
+    if not node.has("gate"):
+        return node.output(activate(ops, str(spec.traits.activation), node.up(x)))
     gate, up = node.gate(x), node.up(x)
     limit = float(str(spec.traits.expert_limit))
     if limit:
@@ -109,13 +111,15 @@ def expert(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
 
 
 def moe(ops: Any, spec: Spec, node: Any, x: Any, by: Any = None, ids: Any = None) -> Any:
-    """The experts' outputs by their weights, and the shared feed-forward's. `by`: what routes them, where that is not what goes in; `ids`:
-    the words, by which a layer with a table chooses experts."""
+    """The experts' outputs by their weights, and the shared feed-forward's. Experts may be narrower, between two projections. `by`: what
+    routes them, where that is not what goes in; `ids`: the words, by which a layer with a table chooses experts."""
     shape = ops.shape(x)
     flat = ops.reshape(x, (-1, shape[-1]))
     routed = flat if by is None else ops.reshape(by, (-1, shape[-1]))
     every = [_bound(ops, spec, getattr(node.experts, str(i))) for i in range(spec.sizes["experts"])]
-    out = ops.weighted(every, flat, route(ops, spec, node, routed, ids), inside=spec.traits.router == "sigmoid_input")
+    given = node.down(flat) if node.has("down") else flat
+    out = ops.weighted(every, given, route(ops, spec, node, routed, ids), inside=spec.traits.router == "sigmoid_input")
+    out = node.up(out) if node.has("up") else out
     if node.has("shared"):
         beside = expert(ops, spec, node.shared, flat)
         out = out + (ops.sigmoid(node.shared_gate(flat)) * beside if node.has("shared_gate") else beside)

@@ -198,10 +198,12 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
         for kind in dict.fromkeys(str(layer["rotary"]) for layer in traits.layers)
         if kind
     }
-    padding = mask if mask is not None and len(mask.shape) == 2 else None
+    mixing = {"padding": mask} if mask is not None and len(mask.shape) == 2 else {}
+    if traits.mixer == "recurrent" and inputs.get("position_ids") is not None:
+        mixing["positions"] = inputs["position_ids"]
     own = run("by_layer", "embeddings", ids, embedded) if spec.has("embeddings.by_layer") else None
     x = run("spread", "streams_in" if spec.has("streams_in") else "", x) if traits.streams else x
-    x = _stack(run, spec, stack, ids, (x, seen, turned, counted, padding, own), out)
+    x = _stack(run, spec, stack, ids, (x, seen, turned, counted, mixing, own), out)
     if traits.encoder and traits.decoder and spec.has("decoder"):
         out["encoder"] = x
         target = inputs["decoder_input_ids"]
@@ -211,7 +213,7 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
             _, y, _ = run("embeddings", "embeddings", target)
         sees = run("visible", "", target, inputs.get("decoder_attention_mask"), application="lm")
         memory_seen = run("visible", "", ids, mask) if mask is None or len(mask.shape) == 2 else None
-        x = _stack(run, spec, "decoder", target, (y, {0: sees}, {}, (), None, None), out, (x, memory_seen))
+        x = _stack(run, spec, "decoder", target, (y, {0: sees}, {}, (), {}, None), out, (x, memory_seen))
     out["hidden"] = x
     _heads(run, spec, x, words, ids, mask, out)
     return out
@@ -227,16 +229,16 @@ def _stack(
     spec: Spec,
     stack: str,
     ids: Any,
-    given: tuple[Any, Mapping[int, Any], Mapping[str, Any], tuple[Any, ...], Any, Any],
+    given: tuple[Any, Mapping[int, Any], Mapping[str, Any], tuple[Any, ...], Mapping[str, Any], Any],
     out: dict[str, Any],
     encoded: tuple[Any, Any] = (None, None),
 ) -> Any:
     """One stack. `given` is what goes in, what each position of it sees by the window of a layer, how it is turned by the kind of a layer,
 
-    the mask by which positions are counted, the one that says which are padded, and every layer's own embedding; `encoded` the encoder's
-    output and what is seen of it, for a decoder.
+    the mask by which positions are counted, what mixers ask besides (which positions are padded, their numbers), and every layer's own
+    embedding; `encoded` the encoder's output and what is seen of it, for a decoder.
     """
-    x, seen, turned, counted, padding, own = given
+    x, seen, turned, counted, mixing, own = given
     out[f"{stack}.input"] = x
     positions = spec.traits.positions
     far = run("relative", "", ids, x) if positions == "relative" else None
@@ -267,7 +269,7 @@ def _stack(
             sees = chosen
         if i in lends and not second:
             lent[i] = run("lent", path, x, *more)
-        options = {"padding": padding} if padding is not None and spec.has(f"{path}.state") else {}
+        options = dict(mixing) if spec.has(f"{path}.state") else {}
         options |= {"keys": lent[at["keys"]]} if "keys" in at else {}
         options |= {"ids": ids} if spec.has(f"{path}.moe.table") else {}
         options |= {"own": own} if own is not None and not second else {}

@@ -5,6 +5,7 @@ The same spec builds the PyTorch and the Keras model, goes into saved Keras file
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Collection, Iterator, Mapping
 from itertools import product as combinations
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -64,6 +65,8 @@ class Spec(NamedTuple):
         """What a norm adds to the variance."""
         if leaf.path.endswith((".query_a_norm", ".latent_norm", ".indexer.key_norm")):
             return float(str(self.traits.latent_eps))
+        if leaf.path.endswith(".state.norm") and self.traits.mixer_eps is not None:
+            return float(str(self.traits.mixer_eps))
         return float(str(self.own(leaf.group, "norm_eps")))
 
     def layer(self, number: int) -> Mapping[str, Any]:
@@ -193,10 +196,19 @@ def make_spec(
 
 def _by_depth_and_width(traits: Traits, sizes: Sizes, counts: Mapping[str, int]) -> Traits:
     """The traits with scales that follow from the number of layers and the hidden width."""
+    if traits.embedding_scale == "bfloat16 root":
+        traits = traits._replace(embedding_scale=bfloat16(sizes.axis["hidden"] ** 0.5))
     depth, width = float(str(traits.residual_depth)), float(str(traits.logit_width))
     if depth:
         traits = traits._replace(residual_scale=depth / counts["layers"] ** 0.5)
     return traits._replace(logit_divisor=sizes.axis["hidden"] / width) if width else traits
+
+
+def bfloat16(number: float) -> float:
+    """The nearest number of that type; of two, the one that ends in a zero bit."""
+    bits = int.from_bytes(struct.pack(">f", number), "big")
+    bits = (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000
+    return float(struct.unpack(">f", bits.to_bytes(4, "big"))[0])
 
 
 def _is_there(
@@ -232,7 +244,7 @@ def _stands(arch: Architecture, word: str, sizes: Sizes, values: Mapping[str, ob
     elif switch in arch.kinds:
         on = any(arch.kinds[switch](values) or ())
     else:
-        held = [m for m in arch.modules.values() if m.switch == switch]
+        held = [m for m in arch.modules.values() if switch in (m.switch, m.switches.get("weight"))]
         on = bool(held) and all(_sized(m, sizes) for m in held)
     return on != word.startswith("not ")
 
@@ -275,9 +287,16 @@ def _resolve(arch: Architecture, values: Mapping[str, object]) -> Traits:
     own = {
         group: {field: values.get(named(said)) if named(said) else said for field, said in has.items()} for group, has in traits.own.items()
     }
+    lacking = [named(said) for said in traits.scales.values() if named(said) and named(said) not in values]
+    if lacking:
+        raise UndecidedError(
+            f"neither the tensors nor a configuration say {lacking[0]}", hint=f"give the configuration, or set {lacking[0]}"
+        )
+    scales = {place: values[named(said)] if named(said) else said for place, said in traits.scales.items()}
     found = {field: tuple(said) if isinstance(said, list) else said for field, said in found.items()}
-    made = traits._replace(**found, own=own, runs_with={})  # type: ignore[arg-type]
-    words = [("activation", made.activation), *((f"{g}'s activation", has.get("activation")) for g, has in own.items())]
+    made = traits._replace(**found, own=own, scales=scales, runs_with={})  # type: ignore[arg-type]
+    words = [("activation", made.activation), ("mixers' activation", made.state_activation)]
+    words += ((f"{g}'s activation", has.get("activation")) for g, has in own.items())
     for name, word in words:
         if word not in ACTIVATIONS and not (word is None and name != "activation"):
             raise UndecidedError(f"no model can be built with the {name} {word!r}", hint=f"one of {', '.join(sorted(ACTIVATIONS))}")

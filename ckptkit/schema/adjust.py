@@ -7,13 +7,29 @@ both sides store adjusted alike is copied to the bit. Nothing is lossless that r
 from __future__ import annotations
 
 from .._typing import NamedTuple
+from ..errors import UndecidedError
+from .layout import Sizes
 
 
 class Adjust(NamedTuple):
-    """canonical = stored * scale + offset."""
+    """canonical = stored * scale + offset; with an `axis` the scale is times a `power` of its size (the root of a head's width)."""
 
     scale: float = 1.0
     offset: float = 0.0
+    axis: str = ""
+    power: float = 1.0
+
+    def of(self, sizes: Sizes) -> Adjust:
+        """The same in numbers alone. Raises UndecidedError where the size of its axis is not known."""
+        if not self.axis:
+            return self
+        size = sizes.product((self.axis,))
+        if size is None:
+            raise UndecidedError(
+                f"neither the tensors nor the configuration say how large {self.axis} is, with which values are scaled",
+                hint=f"give it: --set {self.axis}=N",
+            )
+        return Adjust(self.scale * float(size) ** self.power, self.offset)
 
     def inverse(self) -> Adjust:
         """What takes the canonical value to the stored one."""

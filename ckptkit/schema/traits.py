@@ -74,9 +74,10 @@ class Traits(NamedTuple):
     parallel: object = False  # attention and feed-forward side by side, both of what came in
     residual_normed: object = False  # what comes out is added to what the norm gave, not to what came in
     skip_scale: object = 1.0  # of what it is added to
+    scales: Mapping[str, object] = {}  # "ffn.out", "state.parts" -> the number, or numbers, that are multiplied there (see scales.py)
     residual_scale: object = 1.0  # of what attention and feed-forward give
     residual_depth: object = 0.0  # and that, over the root of the number of layers
-    embedding_scale: object = 1.0  # of the words; "root": the root of their width
+    embedding_scale: object = 1.0  # of the words; "root": the root of their width; "bfloat16 root": rounded to that type
     logit_scale: object = 1.0
     logit_divisor: object = 1.0
     logit_width: object = 0.0  # and logits are divided by the hidden width over that
@@ -147,7 +148,11 @@ class Traits(NamedTuple):
     bare_values: object = False  # values are normed, without a scale
     sparsity: object = ()  # for each layer, what share of its gate is cut off; None: as Gemma 3n's configurations mean it
     # --- what has mixers beside or instead of attention (mixers.py), and sparse attention
-    mixer: str = ""  # mamba | mamba2 | delta | convolution: what `state` in a layer is
+    # mamba | mamba2 | delta | channel_delta (Kimi) | convolution | recurrent (Griffin) | lightning (MiniMax): what `state` in a layer is
+    mixer: str = ""
+    state_activation: object = None  # of a mixer's convolutions; None: the blocks'
+    mixer_eps: object = None  # of a mixer's norm; None: the blocks'
+    gate_late: object = False  # mamba2: what is gated was normed before
     state_groups: object = 1  # mamba2: how many B and C there are; heads share them
     state_eps: object = 0.0  # mamba: step, B and C are normed without a scale, with that epsilon; 0: they are not
     step_limit: object = None  # mamba2: the least and the most that a step may be
@@ -172,7 +177,8 @@ OPTIONS: dict[str, object] = {
     "router_noise": 0.0,
     "residual_depth": 0.0, "logit_width": 0.0, "unit_heads": False, "temperature": False, "temperature_floor": 1.0,
     "temperature_scale": 0.0, "head_normed": False, "prefix": None, "slot": None, "other_slot": None, "skip_scale": 1.0,
-    "state_groups": 1, "state_eps": 0.0, "step_limit": None, "index_count": 0,
+    "state_groups": 1, "state_eps": 0.0, "step_limit": None, "index_count": 0, "state_activation": None, "gate_late": False,
+    "score_growth": 1.0,
     "clamp": 0, "blocks": "", "block_size": 0, "block_count": 0,
     "distance_kinds": (), "shared_keys": False, "conv_activation": "tanh", "bucket_count": 0,
     "turned_values": False, "pooling": "cls", "token_dropout": False, "mask_token": None,
@@ -233,7 +239,7 @@ WORDS: dict[str, frozenset[str]] = {
     "qk_norm": frozenset(("before", "after")),
     "pairs": frozenset(("half", "interleaved")),
     "index_pairs": frozenset(("half", "interleaved")),
-    "mixer": frozenset(("", "mamba", "mamba2", "delta", "convolution")),
+    "mixer": frozenset(("", "mamba", "mamba2", "delta", "channel_delta", "convolution", "recurrent", "lightning")),
     "rotary_dtype": frozenset(("", "float16")),
     "streams": frozenset(("", "altup", "hyper")),
     "rotary_in": frozenset(("all", "sliding", "sliding_or_no_window", "listed", "asked", "said")),

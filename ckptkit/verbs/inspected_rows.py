@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from .._typing import TYPE_CHECKING, NamedTuple
 from ..containers import Checkpoint
 from ..graph.examine import Subject
+from ..support.name_text import natural
 
 if TYPE_CHECKING:
-    from ..comparison.stats import Stats
     from ..graph.packed_weights import PackedWeight
+    from ..scan.statistics import Statistics
 
 
 class TensorRow(NamedTuple):
@@ -29,7 +30,26 @@ class TensorRow(NamedTuple):
     counted: bool  # whether its elements are in the number of parameters
     file: str
     offset: int | None
-    stats: Stats | None = None
+    stats: Statistics | None = None
+
+
+FIGURES = ("minimum", "maximum", "mean", "deviation", "norm", "rms", "largest", "median", "nan", "inf", "zeros")
+ORDERS = ("name", "bytes", "elements", *FIGURES)
+
+
+def ordered(rows: Iterable[TensorRow], order: str) -> list[TensorRow]:
+    """Rows by one of ORDERS: names in natural order, of figures the largest first and what has none last."""
+    by_name = sorted(rows, key=lambda row: natural(row.name))
+    if order == "name":
+        return by_name
+
+    def figure(row: TensorRow) -> float | None:
+        if order in ("bytes", "elements"):
+            return row.nbytes if order == "bytes" else row.elements
+        found: float | None = getattr(row.stats, order) if row.stats is not None else None
+        return found
+
+    return sorted(by_name, key=lambda row: float("inf") if (value := figure(row)) is None else -value)
 
 
 class Packed(NamedTuple):

@@ -41,7 +41,10 @@ def test_a_rebuilt_decoder_gives_what_transformers_gives(case: str, tmp_path: Pa
         assert {n: g for n, g in found.items() if not g <= most[n]} == {}
 
 
-@pytest.mark.parametrize("case", ["llama", "mamba", "mamba2", "bamba", "lfm2", "qwen3_next", "deepseek_v32"])
+HYBRIDS = ("falcon_h1", "nemotron_h", "recurrent_gemma", "minimax", "kimi_linear")
+
+
+@pytest.mark.parametrize("case", ["llama", "mamba", "mamba2", "bamba", "lfm2", "qwen3_next", "deepseek_v32", *HYBRIDS])
 def test_what_comes_after_padding_is_as_transformers_has_it(case: str, tmp_path: Path) -> None:
     """A state must not carry what padding left in it."""
     path = decoders.make(case, tmp_path)
@@ -57,7 +60,7 @@ KERAS = (
     "llama tied, yarn", "llama dynamic", "ministral3", "gemma2", "gemma3", "phi3 longrope", "qwen2_moe", "olmo", "granite", "stablelm",
     "cohere", "smollm3", "hunyuan", "apertus", "bloom", "opt", "gpt_oss", "deepseek_v2", "deepseek_v3", "llama4", "xglm", "phimoe",
     "falcon, by distance", "mamba", "falcon_mamba", "mamba2", "jamba", "lfm2", "granitemoehybrid", "qwen3_next", "qwen3_5", "deepseek_v32",
-    "glm_moe_dsa", "gemma3n", "gemma4", "gemma4 experts", "deepseek_v4", "deepseek_v4 yarn",
+    "glm_moe_dsa", "gemma3n", "gemma4", "gemma4 experts", "deepseek_v4", "deepseek_v4 yarn", *HYBRIDS,
 )  # fmt: skip
 
 
@@ -82,6 +85,8 @@ PROGRAMS = [
     ("mamba, one layer", "pt2"),
     ("mamba2, one layer", "onnx"),
     ("qwen3_5", "pt2"),
+    ("recurrent_gemma", "pt2"),
+    ("minimax", "pt2"),
     ("deepseek_v32", "pt2"),
 ]
 
@@ -116,7 +121,7 @@ def program(path: Path, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 AGAINST = (
     "llama", "gemma3", "qwen3_moe", "deepseek_v3", "olmo", "mamba", "bamba", "qwen3_next", "deepseek_v32", "gemma3n", "gemma4",
-    "deepseek_v4",
+    "deepseek_v4", *HYBRIDS,
 )  # fmt: skip
 
 
@@ -133,7 +138,9 @@ BUFFER = re.compile(r"decoder\.layers\.\d+\.scale")  # Gemma 4's, which its libr
 CONFIGURED = (
     "qwen2_moe", "llama", "gemma3", "mixtral", "deepseek_v2", "deepseek_v3", "glm4_moe", "dots1", "ernie4_5_moe",
     "ernie4_5_moe, none shared", "hunyuan_v1_moe", "stablelm", "apertus", "mpt", "falcon", "falcon, new", "falcon, one after the other",
-    "mamba", "mamba2", "bamba", "jamba", "qwen3_5", "qwen3_next", "glm_moe_dsa", "gemma3n", "gemma4", "gemma4 experts", "deepseek_v4",
+    "mamba", "mamba2", "bamba", "jamba", "qwen3_5", "qwen3_next", "glm_moe_dsa", "falcon_h1", "falcon_h1, not normed", "nemotron_h",
+    "nemotron_h by a pattern", "recurrent_gemma", "kimi_linear", "kimi_linear, queries of full rank", "gemma3n", "gemma4",
+    "gemma4 experts", "deepseek_v4",
 )  # fmt: skip
 
 
