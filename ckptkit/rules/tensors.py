@@ -97,10 +97,14 @@ def switch(s: Subject) -> Iterator[Finding]:
     for name, states in s.graph.switches.items():
         assert r is not None
         held = {on: [] for on in (True, False)}  # type: dict[bool, list[str]]
-        for stored, m in r.matches.items():
-            for word in {r.architecture.params[p].switch for p in m.row.parts}:
-                if word.removeprefix("not ") == name:
-                    held[not word.startswith("not ")].append(stored)
+        words: dict[int, list[str]] = {}  # by the row's id: there are a few dozen
+        for stored, (row, _) in r.matches.items():
+            said_by = words.get(id(row))
+            if said_by is None:
+                every = {r.architecture.params[p].switch for p in row.parts}
+                said_by = words[id(row)] = [w for w in every if w.removeprefix("not ") == name]
+            for word in said_by:
+                held[not word.startswith("not ")].append(stored)
         if len(states) == 2:
             few = min(held.values(), key=len)
             yield Finding(

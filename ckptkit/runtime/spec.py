@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterator, Mapping
 from itertools import product as combinations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..configuration.text_settings import text_place
 from ..errors import UndecidedError, UnsupportedError
-from ..graph.composites import text_place
 from ..graph.evidence import refuse_doubt
 from ..plan.new_parameters import resized
 from ..schema import Architecture, Class, Module, count_name, expand, placeholders
