@@ -11,7 +11,8 @@ def refers(value: object) -> bool:
 
 def resolved(value: object, values: Mapping[str, object]) -> object:
     """A value of a table: "=layers" is another value, "=4 hidden" a multiple of it, "=hidden / heads" a quotient, "=inputs - 1" a
-    difference, "=streams + 2" a sum, "=count layer_types" the length of a list, "=any experts" whether there are some; None where that is not
+    difference, "=streams + 2" a sum,
+    "=count layer_types" the length of a list, "=any experts" whether there are some; None where that is not
     known, or leaves a rest."""
     if not isinstance(value, str) or not value.startswith("="):
         return value

@@ -133,7 +133,7 @@ def rotary_of(traits: Traits, values: Values, sizes: Mapping[str, int]) -> dict[
         if len(own) > 1:
             raise UndecidedError(f"layers of one kind have heads of {' and '.join(map(str, sorted(own)))} columns, which are turned alike")
         width = sizes.get("rope") or next(iter(own), 0) or sizes["head_dim"]
-        part = values.get(f"{prefix}_part", values.get("rope_part"))
+        part = values.get(f"{prefix}_part", values.get("rope_part") if "main" in traits.rotary else None)
         if whole(traits.rotary_size):
             width = whole(traits.rotary_size)
         elif isinstance(part, (int, float)) and "rope" not in sizes and values.get(f"{prefix}_type") != "proportional":
