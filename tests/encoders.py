@@ -145,10 +145,15 @@ CASES |= {
     "umt5": ("UMT5ForConditionalGeneration", {**T5, "feed_forward_proj": "gated-gelu"}),
     "umt5 encoder": ("UMT5EncoderModel", T5),
     "longt5": ("LongT5ForConditionalGeneration", {**T5, "local_radius": 3, "feed_forward_proj": "gated-silu"}),
-    "led": ("LEDForConditionalGeneration", {
-        **{k: v for k, v in LARGE.items() if "position" not in k}, "max_encoder_position_embeddings": 48,
-        "max_decoder_position_embeddings": 40, "attention_window": [4, 6, 8],
-    }),
+    "led": (
+        "LEDForConditionalGeneration",
+        {
+            **{k: v for k, v in LARGE.items() if "position" not in k},
+            "max_encoder_position_embeddings": 48,
+            "max_decoder_position_embeddings": 40,
+            "attention_window": [4, 6, 8],
+        },
+    ),
     "blenderbot_small": ("BlenderbotSmallForConditionalGeneration", LARGE),
 }
 

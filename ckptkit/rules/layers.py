@@ -211,8 +211,4 @@ def _stored_of_kind(s: Subject, switch: str, on: bool, places: set[int]) -> list
     assert r is not None
     word, holder = switch if on else f"not {switch}", switch.partition("@")[2]
     params = r.architecture.params
-    return [
-        n
-        for n, m in r.matches.items()
-        if any(word in params[p].words for p in m.row.parts) and dict(m.at).get(holder) in places
-    ]
+    return [n for n, m in r.matches.items() if any(word in params[p].words for p in m.row.parts) and dict(m.at).get(holder) in places]

@@ -56,15 +56,16 @@ def test_what_is_low_as_a_whole_or_equal_by_right_is_no_damage(tmp_path: Path) -
 
 def test_the_signs_do_not_depend_on_how_the_file_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ckptkit.containers import open_checkpoint
-    from ckptkit.rules.weights import scan
+    from ckptkit.scan import jobs as planned
+    from ckptkit.scan import survey as scan
 
     x = trained()["embeddings.word_embeddings.weight"]
     x.reshape(-1)[20_001:20_501] = 0
     save_file({"x": x}, tmp_path / "m.safetensors")
-    monkeypatch.setattr(scan, "PIECE", HIDDEN * 4 * 100)
-    monkeypatch.setattr(scan, "PART", HIDDEN * 4 * 300)
+    monkeypatch.setattr(planned, "PIECE", HIDDEN * 4 * 100)
+    monkeypatch.setattr(planned, "PART", HIDDEN * 4 * 300)
     with open_checkpoint(tmp_path / "m.safetensors") as c:
-        signs = scan.survey(c, ["x"], jobs=2).values["x"].signs
+        signs = scan.survey(c, ["x"], scan.Asked(jobs=2)).values["x"].signs
     assert signs.rms == pytest.approx(float(np.sqrt((x.astype("f8") ** 2).mean())), rel=1e-4)
     assert signs.keys is not None and signs.keys.tolist() == [int.from_bytes(r[:2].tobytes(), "little") for r in x]
     assert signs.levels is None and signs.rounded == ""
