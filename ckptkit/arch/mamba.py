@@ -57,7 +57,8 @@ def ggml(normed: bool) -> Dialect:
     return gguf(
         "mamba", MODULES, rows=mamba_ggml(), names={D + "state.in_norm": B + "attn_norm"}, keys={**MAMBA_KEYS, **ALONE}, rope=None,
         implied={"activation": "silu", "use_bias": False, "use_conv_bias": True}, defaults={"tied": True}, window=ENDLESS,
-        also={**NOTHING, "ssm.dt_b_c_rms": normed}, free={**FREE, "mixer_rms_eps": ...}, conflicts=twice, remarks=one_epsilon if normed else None,
+        also={**NOTHING, "ssm.dt_b_c_rms": normed}, free={**FREE, "mixer_rms_eps": ...}, conflicts=twice,
+        remarks=one_epsilon if normed else None,
         adjust=DECAYS,
     )  # fmt: skip
 

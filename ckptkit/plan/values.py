@@ -68,8 +68,8 @@ ADJUSTING = ("affine", *CURVES)  # the ops that change values
 
 
 class Piece(NamedTuple):
-    """One nest of loops. `op`: copy; affine (times `scale`, plus `value`, in double precision, rounded once) or a curve of `schema.adjust`; add (into what an earlier
-    piece of the task put there); fill (with `value`, no source)."""
+    """One nest of loops. `op`: copy; affine (times `scale`, plus `value`, in double precision, rounded once) or a curve of
+    `schema.adjust`; add (into what an earlier piece of the task put there); fill (with `value`, no source)."""
 
     source: int  # index into Plan.sources; -1 for fill
     loops: tuple[Loop, ...]  # outermost first, simplified: () is one element

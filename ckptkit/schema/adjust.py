@@ -1,7 +1,7 @@
 """Adjustments: values that a naming stores otherwise than the model computes with them, as named pairs of one form and its inverse.
 
 Nearly all are affine: canonical = stored * scale + offset; the others are a named `curve`. The engine computes them in double precision
-and rounds once. What both sides store adjusted alike is copied to the bit. Nothing is lossless that rounds: `exact` says whether a dtype holds the result.
+and rounds once. What both sides store adjusted alike is copied to the bit. Nothing is lossless that rounds.
 """
 
 from __future__ import annotations

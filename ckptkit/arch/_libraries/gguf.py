@@ -208,8 +208,8 @@ def gguf(
     keys: Mapping[str, str | Key] = {}, pairs: bool = False, implied: Mapping[str, object] = {}, defaults: Mapping[str, object] = {},
     without: Sequence[str] = (), experts: str = "", eps: str = "layer_norm_rms_epsilon", rope: Sequence[str] | None = (),
     dimensions: bool = False, window: Window = NO_WINDOW, also: Mapping[str, object] = {}, free: Mapping[str, object] = {},
-    bare: Sequence[str] = (), conflicts: Callable[[Values], Said] | None = None, remarks: Callable[[Values], Said] | None = None, besides: Besides | None = None,
-    **more: object,
+    bare: Sequence[str] = (), conflicts: Callable[[Values], Said] | None = None,
+    remarks: Callable[[Values], Said] | None = None, besides: Besides | None = None, **more: object,
 ) -> Dialect:  # fmt: skip
     """The dialect of a decoder: `name` is what llama.cpp calls the architecture; `pairs`: rotary pairs lie side by side; `experts`: the
     axis of the experts' width; `without`: modules it has no place for; `rope`: what its code can of rotary positions (see
