@@ -142,7 +142,7 @@ def missing(s: Subject) -> Iterator[Finding]:
             "warning", "head", head,
             f"{s.config_name} names the class {cls}, but the weights hold no {head} ({collapse(names, 3)}): its "
             f"loader makes a new one at random",
-            "name the class without it, or train it",
+            "name the class without it, or train it", "undecided",
         )  # fmt: skip
 
 

@@ -8,7 +8,8 @@ Sources: google-research/bert modeling.py, fairseq and transformers modeling_rob
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from statistics import NormalDist
 from typing import Any
 
 from .distances import by_distance, distance_kinds
@@ -166,17 +167,21 @@ def attention(
     bias: Any = None,
     relative: Any = None,
     turned: Any = None,
+    keys: Any = None,
 ) -> Any:
     """Multi-head attention of `x` to `memory` (a pair: for keys and for values). `bias` is added to the scores; `relative` [query, key,
     head_dim] to keys and values;
 
-    `turned`: the angles of rotary positions (`rotary.table`). Several heads of queries may share one of keys and values.
+    `turned`: the angles of rotary positions (`rotary.table`); `keys`: another layer's keys and values, which stand for its own. Several
+    heads of queries may share one of keys and values.
     """
     if node.has("position_bias"):  # of each layer (UMT5)
         encoder = node.path.startswith("encoder.")
         bias = position_bias(ops, spec, node.position_bias, ops.shape(x)[1], both=encoder)
-    split = low_rank if node.has("latent") else projected
-    query, key, value = split(ops, spec, node, x, memory, turned)
+    if keys is not None:
+        (query,), (key, value) = projected(ops, spec, node, x, memory, turned, ("query",)), keys
+    else:
+        query, key, value = (low_rank if node.has("latent") else projected)(ops, spec, node, x, memory, turned)
     times = query.shape[1] // key.shape[1]
     if times > 1:
         key, value = ops.repeat(key, times, axis=1), ops.repeat(value, times, axis=1)
@@ -193,14 +198,7 @@ def attention(
     scores = capped(ops, scores, spec.traits.attention_cap)
     if bias is not None:
         scores = scores + bias
-    if mask is not None:
-        scores = ops.where(mask, scores, LOWEST if "bfloat16" in str(scores.dtype) or "float16" not in str(scores.dtype) else LOWEST_HALF)
-    if node.has("sinks"):  # one more key for each head, that has no value
-        sink = ops.reshape(node.held("sinks"), (1, -1, 1, 1)) + ops.zeros_like(scores[..., :1])
-        weights = ops.softmax(ops.concatenate((scores, sink), axis=-1), axis=-1)[..., :-1]
-    else:
-        weights = ops.softmax(scores, axis=-1)
-    weights = node.attention_drop(weights)
+    weights = weighted(ops, node, scores, mask)
     context = ops.matmul(weights, value)
     if relative is not None and not apart and not xl:
         context = context + ops.einsum("bhqk,qkd->bhqd", weights, relative)
@@ -211,13 +209,28 @@ def attention(
     return node.output(context * ops.sigmoid(node.gate(x)) if node.has("gate") else context)
 
 
-def projected(ops: Any, spec: Spec, node: Any, x: Any, memory: Any, turned: Any) -> tuple[Any, Any, Any]:
-    """Queries, keys and values, [batch, head, position, head_dim], normed and turned as the modules and traits say."""
+def weighted(ops: Any, node: Any, scores: Any, mask: Any) -> Any:
+    """The weights of keys by scores, those that the mask hides left out; a layer's sinks are one more key, that has no value."""
+    if mask is not None:
+        scores = ops.where(mask, scores, LOWEST if "bfloat16" in str(scores.dtype) or "float16" not in str(scores.dtype) else LOWEST_HALF)
+    if node.has("sinks"):
+        sink = ops.reshape(node.held("sinks"), (1, -1, 1, 1)) + ops.zeros_like(scores[..., :1])
+        return node.attention_drop(ops.softmax(ops.concatenate((scores, sink), axis=-1), axis=-1)[..., :-1])
+    return node.attention_drop(ops.softmax(scores, axis=-1))
+
+
+PROJECTED = ("query", "key", "value")
+
+
+def projected(ops: Any, spec: Spec, node: Any, x: Any, memory: Any, turned: Any, names: Sequence[str] = PROJECTED) -> tuple[Any, ...]:
+    """Queries, keys and values, [batch, head, position, head_dim], normed and turned as the modules and traits say. Without a projection
+    of their own values are what keys are before they are normed."""
     out = []
     clip = float(str(spec.traits.clip))
     keys, values = memory if isinstance(memory, tuple) else (memory, memory)
-    for name, source in (("query", x), ("key", keys), ("value", values)):
-        a = getattr(node, name)(source)
+    given = {"query": x, "key": keys, "value": values}
+    for name in names:
+        a = getattr(node, name if node.has(name) else "key")(given[name])
         norm: Any = getattr(node, f"{name}_norm") if node.has(f"{name}_norm") else None
         whole = norm is not None and len(norm.weight.shape) == 1 and norm.weight.shape[0] == a.shape[-1]
         if whole:
@@ -230,6 +243,8 @@ def projected(ops: Any, spec: Spec, node: Any, x: Any, memory: Any, turned: Any)
         late = spec.traits.qk_norm == "after"
         if norm is not None and not whole and not late:
             a = norm(a)
+        if name == "value" and spec.traits.bare_values:
+            a = bare(ops, spec, None, a)
         a = ops.transpose(a, (0, 2, 1, 3))
         if node.has(f"{name}_norms"):  # one for each head
             every = getattr(node, f"{name}_norms")
@@ -242,7 +257,7 @@ def projected(ops: Any, spec: Spec, node: Any, x: Any, memory: Any, turned: Any)
             a = a * ops.rsqrt(ops.mean(ops.square(a), axis=-1, keepdims=True) + float(str(spec.traits.norm_eps)))
         grown = growth(ops, turned, a) if turned is not None else warmed(ops, spec, a)
         out.append(a if grown is None or name != "query" else a * grown)
-    return out[0], out[1], out[2]
+    return tuple(out)
 
 
 def warmed(ops: Any, spec: Spec, like: Any) -> Any:
@@ -300,8 +315,23 @@ def ffn(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
     word = str(spec.traits.activation)
     first, last = scales(spec, "ffn.parts", 2)
     way_in = times(first, node.gate(x) if node.has("gate") else node.intermediate(x))
+    share = spec.layer(node.number).get("sparsity")
+    way_in = cut(ops, way_in, share) if share else way_in
     wide = learned(ops, node.activation, way_in) if node.has("activation") else activate(ops, word, way_in)
     return times(last, node.output(node.inner_drop(wide * node.up(x) if node.has("gate") else wide)))
+
+
+def cut(ops: Any, x: Any, share: float) -> Any:
+    """What of each row lies above the value below which that share of it lies, were it normally distributed; zero for the rest."""
+    mean = ops.mean(x, axis=-1, keepdims=True)
+    deviation = ops.mean(ops.square(x - mean), axis=-1, keepdims=True) ** 0.5
+    return ops.relu(x - (mean + deviation * NormalDist().inv_cdf(share)))
+
+
+def own_input(ops: Any, spec: Spec, node: Any, x: Any, given: Any) -> Any:
+    """What a layer makes of its own embedding (`given`: those of all layers, [batch, position, layer, width]) where x opens its gate."""
+    part = node.own
+    return part.norm(part.output(activate(ops, str(spec.traits.activation), part.gate(x)) * given[:, :, node.number]))
 
 
 def block(
@@ -317,10 +347,13 @@ def block(
     turned: Any = None,
     padding: Any = None,
     positions: Any = None,
+    keys: Any = None,
+    own: Any = None,
 ) -> Any:
     """One layer: attention to itself or what mixes positions instead or beside it, attention to the encoder where it has a
     `cross_attention`, feed-forward or experts; each added to what came in. A layer of one part has that part's norm itself. `padding`,
-    `positions`: [batch, position], for what mixes positions otherwise."""
+    `positions`: [batch, position], for what mixes positions otherwise; `keys`: those of another layer, and its values; `own`: see
+    `own_input`."""
     traits = spec.traits
     if node.has("gau"):
         x = x + node.drop(node.gau(x, mask, turned))
@@ -330,7 +363,7 @@ def block(
     steps: list[tuple[str, Any, Callable[[Any], Any]]] = []
 
     def attend(h: Any) -> Any:
-        return node.attention(h, h, mask, bias, relative, turned)
+        return node.attention(h, h, mask, bias, relative, turned, keys)
 
     def mix(h: Any) -> Any:
         return node.state(h, padding) if positions is None else node.state(h, padding, positions)
@@ -347,7 +380,9 @@ def block(
         add("attention", "attention", lambda h: weighed(spec, "attention", attend, h))
     if node.has("cross_attention"):
         add("cross_attention", "cross_attention", lambda h: node.cross_attention(h, memory, memory_mask))
-    if node.has("moe"):
+    if node.has("moe") and node.moe.has("dense_norm"):
+        add("ffn", "ffn", lambda h: node.moe.dense_norm(node.ffn(h)) + node.moe.post_norm(node.moe(node.moe.norm(x), x)))
+    elif node.has("moe"):
         beside = node.has("ffn") and node.ffn.has("output")
         run = (lambda h: node.moe(h) + node.ffn(h)) if beside else node.moe
         add("ffn", "ffn", lambda h: weighed(spec, "ffn", run, h))
@@ -370,7 +405,9 @@ def block(
             skip = float(str(traits.skip_scale)) * scale(spec, f"{name}.kept")
             x = (kept if skip == 1 else kept * skip) + node.drop(left(spec, part, step(h)))
             x = part.sum_norm(x) if part.has("sum_norm") else x
-    return x
+    if own is not None:
+        x = x + own_input(ops, spec, node, x, own)
+    return x * node.held("scale") if node.has("scale") else x
 
 
 def narrowed(ops: Any, spec: Spec, node: Any, x: Any, mask: Any) -> Any:

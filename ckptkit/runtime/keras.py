@@ -94,7 +94,10 @@ class LeafLayer(keras.layers.Layer):  # type: ignore[misc]
                 if array is None
                 else (lambda shape, dtype, array=array: keras.ops.convert_to_tensor(array.astype("float32"), dtype))
             )
-            variable = self.add_weight(name=suffix or "weight", shape=shape, initializer=start, trainable=name not in frozen)
+            whole = {"dtype": "int32"} if array is not None and array.dtype.kind in "iu" else {}
+            variable = self.add_weight(
+                name=suffix or "weight", shape=shape, initializer=start, trainable=name not in frozen and not whole, **whole
+            )
             setattr(self, suffix or "weight", variable)
         self.built = True
 

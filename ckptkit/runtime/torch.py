@@ -375,7 +375,7 @@ def assign(model: TransformerModel, arrays: Mapping[str, NDArray[np.generic]], d
         old = module._parameters[suffix]
         assert old is not None and tuple(old.shape) == array.shape, f"{name}: {tuple(old.shape) if old is not None else None} {array.shape}"
         tensor = as_tensor(array)
-        new = tensor.to(dtype or tensor.dtype, copy=not keep)
+        new = tensor.to((dtype if tensor.is_floating_point() else None) or tensor.dtype, copy=not keep)
         module._parameters[suffix] = shared[old] = nn.Parameter(new, requires_grad=new.is_floating_point())
     for module in model.modules():
         for suffix, parameter in module._parameters.items():
