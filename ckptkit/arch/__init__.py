@@ -89,7 +89,7 @@ def load(path: str) -> Architecture:
         check(arch)
     except Exception as e:
         raise UsageError(
-            f"is no architecture file: {type(e).__name__}: {e}", path=path, hint="see 'Adding an architecture' in the README"
+            f"is no architecture file: {type(e).__name__}: {e}", path=path, hint="see 'Adding an architecture' in docs/how-it-works.md"
         ) from e
     return arch
 
