@@ -51,6 +51,7 @@ HF = hf(
         "swiglu_limit": 7.0,
         "swiglu_alpha": 1.702,
     },
+    packed={X + "gate_up_proj": "*{expert} (intermediate *1) hidden", X + "down_proj": "*{expert} hidden intermediate"},
 )
 
 

@@ -64,6 +64,7 @@ class Request(NamedTuple):
     dequantize: bool = False  # whether packed weights are decoded; else their parts move as they are
     quantize: str | None = None  # the name of the packing that weights get
     keep: tuple[str, ...] = ()  # globs of those that do not
+    repack: bool = False  # whether packed weights get the parts that another naming has of the same packing
     names_only: bool = False  # without a configuration where the source has none
     tp: int = 1
     pp: int = 1
@@ -84,15 +85,17 @@ def choose_target(subject: Subject, wanted: Wanted, target: str) -> Request:
         container = _of_ranks(dialect, wanted)
     if dialect is not None and dialect is subject.graph.dialect and _has_one_naming(subject) and not (wanted.renew or wanted.grows):
         dialect = None  # the names are the library's as they are
+    repack = False
     if subject.packings.weights and not wanted.dequantize and dialect is not None:
-        if dialect is not subject.graph.dialect and not _own_packing(subject, dialect):
+        repack = dialect is not subject.graph.dialect and repacks(subject, dialect, container)
+        if dialect is not subject.graph.dialect and not repack and not _own_packing(subject, dialect):
             _refuse_packed(subject, dialect)
-        dialect = None  # the names stay, and with them the parts
+        dialect = dialect if repack else None  # the names stay, and with them the parts
     return Request(
         target, single, container, dialect, filename(container, dialect or subject.graph.dialect, file), tuple(wanted.dtypes),
         wanted.max_shard_size, wanted.drop_optimizer, known_groups(subject, wanted.drop, "--drop"), wanted.resize_vocab,
         wanted.init_missing, new_groups(subject, dialect, wanted.add), wanted.seed,
-        wanted.dequantize, wanted.quantize, tuple(wanted.keep), wanted.names_only, wanted.tp, wanted.pp,
+        wanted.dequantize, wanted.quantize, tuple(wanted.keep), repack, wanted.names_only, wanted.tp, wanted.pp,
     )  # fmt: skip
 
 
@@ -126,6 +129,13 @@ def _has_one_naming(subject: Subject) -> bool:
     """Whether the architecture is a learned one, without a wrapper to take off."""
     r = subject.graph.recognition
     return r is not None and r.learned is not None and not r.wrapper
+
+
+def repacks(subject: Subject, dialect: Dialect, container: Container) -> bool:
+    """Whether all that is packed is MXFP4, which the target has too: as blocks of ggml, or as gpt-oss' parts."""
+    kinds = {w.form.options.get("type", w.form.packing) for w in subject.packings.weights.values()}
+    held = dialect.container == container.NAME and (container.NAME == "gguf" or bool(dialect.packed))
+    return held and kinds <= {"MXFP4", "mxfp4-experts"}
 
 
 def _own_packing(subject: Subject, dialect: Dialect) -> bool:

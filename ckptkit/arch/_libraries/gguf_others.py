@@ -65,8 +65,13 @@ def bert() -> Dialect:
         b + "layer_output_norm": layer + "ffn.norm",
     }
     return dialect(
-        "bert", rows, {**sizes("bert"), "bert.context_length": "positions"}, {}, {"activation": GELU},
-        defaults={"activation": "gelu"}, also={"bert.attention.causal": False},
+        "bert",
+        rows,
+        {**sizes("bert"), "bert.context_length": "positions"},
+        {},
+        {"activation": GELU},
+        defaults={"activation": "gelu"},
+        also={"bert.attention.causal": False},
     )
 
 
@@ -88,8 +93,12 @@ def gpt2() -> Dialect:
         "output": "lm_head",
     }
     return dialect(
-        "gpt2", rows, {**sizes("gpt2"), "gpt2.context_length": "positions"}, {"activation": "gelu_tanh"},
-        {"scaled": (True,), "scaled_by_layer": (False,)}, defaults={"tied": True},
+        "gpt2",
+        rows,
+        {**sizes("gpt2"), "gpt2.context_length": "positions"},
+        {"activation": "gelu_tanh"},
+        {"scaled": (True,), "scaled_by_layer": (False,)},
+        defaults={"tied": True},
     )
 
 

@@ -302,5 +302,3 @@ def _files(folder: str, before: str, depth: int) -> Iterator[tuple[str, str, int
             yield from _files(entry.path, f"{before}{entry.name}/", depth + 1)
         elif entry.is_file(follow_symlinks=False):
             yield f"{before}{entry.name}", entry.path, entry.stat(follow_symlinks=False).st_size
-
-
