@@ -174,7 +174,8 @@ class _Cutter:
 
     def _padded(self, name: str, have: int, whole: int) -> None:
         if whole > have and not any(f.where == name for f in self.findings):
-            text = f"{name} is padded with {whole - have:,} rows of zeros, to {whole:,}: {self.multiple // PAD} ranks share multiples of {PAD}"
+            ranks = self.multiple // PAD
+            text = f"{name} is padded with {whole - have:,} rows of zeros, to {whole:,}: {ranks} ranks share multiples of {PAD}"
             self.findings.append(Finding("info", "padding", name, text))
 
     def _cut(
