@@ -53,8 +53,8 @@ class _Ops:
 
     @staticmethod
     def highest(x: Any, count: int) -> Any:
-        """Which of the last axis are the `count` highest. Between equal ones torch's choice counts, as in PyTorch and transformers, where the
-        model runs outside of a graph and torch is there; else the first."""
+        """Which of the last axis are the `count` highest. Between equal ones torch's choice counts, as in PyTorch and transformers, where
+        the model runs outside of a graph and torch is there; else the first."""
         if hasattr(x, "numpy") and (taken := _by_torch(x.numpy(), count)) is not None:
             return keras.ops.convert_to_tensor(taken)
         return keras.ops.argsort(keras.ops.argsort(-x, axis=-1), axis=-1) < count
