@@ -240,8 +240,9 @@ def _with_wrappers(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> Re
             said = tuple(evidence(best, kin, asked, wrapper, f"{len(matches)} of {len(reduced)}"))
             arch = best.architecture
             doubt = in_doubt(best, kin)
-            less = () if doubt else less_likely(best, found)
-            return Recognition(arch, best.dialect, best.prefix, wrapper, matches, best.score, said, plain, None, doubt, less)
+            likely, lost = less_likely(best, found, names)
+            likely = () if doubt else likely
+            return Recognition(arch, best.dialect, best.prefix, wrapper, matches, best.score, said, plain, None, doubt, likely, lost)
         shared = shared_wrapper(patterns)
         if not shared:
             return None

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ..findings import Finding
 from ..graph.examine import Subject
-from ..schema.templates import reduce_name
+from ..schema.templates import patterns_of, reduce_name
 from ..support.name_text import collapse
 from ..tensors import DTYPES
 from ._base import are, count, noticed, rule
@@ -63,7 +63,7 @@ def packing_config(s: Subject) -> Iterator[Finding]:
     for p in wrong:
         message = f"{said.source} says {said.method}; the tensors are packed as {p.TITLE}"
         yield Finding("error", "packing-config", said.source, message)
-    kept = [n for n in packed if said.keeps(n.rpartition(".")[0]) or said.keeps(n)]
+    kept = [n for n in packed if said.keeps(n.rpartition(".")[0]) or said.keeps(n)] if said.keeps_any else []
     if kept:
         message = f"{count(kept, 'weight')} {are(kept)} packed, though {said.source} says that the module is not: {collapse(kept, 3)}"
         yield Finding("error", "packing-config", kept[0], message, "a loader would take the codes for the weights")
@@ -77,7 +77,7 @@ def packing_siblings(s: Subject) -> Iterator[Finding]:
     weights, said = s.packings.weights, s.packings.said
     if not weights:
         return
-    patterns = {reduce_name(n)[0] for n, w in weights.items() if w.form.packing != "ggml"}
+    patterns = set(patterns_of(n for n, w in weights.items() if w.form.packing != "ggml"))
     alone = [
         n for n, t in s.checkpoint.tensors.items()
         if n not in weights and t.spec.dtype in PLAIN and len(t.spec.shape) > 1 and reduce_name(n)[0] in patterns

@@ -22,13 +22,14 @@ from ..graph.reading import AS_FOUND, Reading
 from ..schema import count_name
 from ..schema.templates import reduce_names
 from ..support.name_text import natural
-from .inspected_rows import Packed, RankShare, TensorRow, by_rank, ordered, packed_rows, packings_of
+from .inspected_rows import Packed, PackedRows, RankShare, TensorRow, by_rank, ordered, packings_of, size_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ..graph.reading import Words
     from ..scan.survey import Asked
+    from ..tensors import TensorSpec
     from .memory import Memory
 
 
@@ -248,27 +249,28 @@ def _rows(s: Subject) -> list[TensorRow]:
     rows: list[TensorRow] = []
     new = tuple.__new__  # a third of the time that the constructor takes
     packed = s.packings.weights
-    sizes: dict[object, tuple[int, int]] = {}  # of the few specs there are
+    sizes: dict[TensorSpec, tuple[int, int]] = {}  # of the few specs there are
+    with_parts = PackedRows(sizes)
+    matches = r.matches if r is not None else {}
     for name, t in s.checkpoint.tensors.items():
         kind, what = roles[name]
         canonical: tuple[str, ...] = ()
         templates: tuple[str, ...] = ()
         at: tuple[tuple[str, int], ...] = ()
-        match = r.matches.get(name) if r is not None else None
+        match = matches.get(name)
         if match is not None and kind in ("param", "tied", "repeat"):
-            canonical, templates, at, what = tuple(what.split(", ")), match.row.parts, match.at, ""
+            row, at = match
+            templates = row.parts
+            canonical, what = ((what,) if len(templates) == 1 else tuple(what.split(", "))), ""
             kind = "param" if kind == "tied" and untied else kind
         elif r is None and kind == "unexplained":
             kind = "tensor"
-        spec = t.spec
-        size = sizes.get(spec)
-        if size is None:
-            size = sizes[spec] = (spec.numel, spec.nbytes)
-        if name in packed:
-            rows += packed_rows(
-                packed[name], TensorRow(name, canonical, templates, at, *spec, *size, kind, what, name in counted, "", None)
-            )
+        weight = packed.get(name)
+        if weight is not None:
+            with_parts.add(rows, weight, (name, canonical, templates, at), (kind, what, name in counted))
             continue
+        spec = t.spec
+        size = size_of(spec, sizes)
         file, offset = t.extents[0][:2] if t.extents else ("", None)
         rows.append(new(TensorRow, (name, canonical, templates, at, *spec, *size, kind, what, name in counted, file, offset, None)))
     return rows
