@@ -96,7 +96,8 @@ def megatron(
     full: bool = False,
 ) -> tuple[Dialect, Dialect]:  # fmt: skip
     """The dialects of a decoder, with TransformerEngine's layers and with the local ones. `heads`: the layout of the rows of query, key
-    and value; `without`: canonical values that it lacks; `full`: its attention never sees a window only, which tells it from another family."""
+    and value; `without`: canonical values that it lacks; `full`: its attention never sees a window only, which tells it from another
+    family."""
     rows: dict[str, str | tuple[str, ...]] = {"embedding.word_embeddings": "embeddings.word"}
     if "embeddings.position" in modules:
         rows["embedding.position_embeddings"] = "embeddings.position"
