@@ -29,7 +29,7 @@ from ckptkit.arch._libraries.decoders import (
 from ckptkit.arch._libraries.forward import KINDS_OF_ROPE, routed, runs
 from ckptkit.arch.gemma2 import BOTH
 from ckptkit.arch.gemma3n import BY_LAYER, DEFAULTS, NAMES, OWN_INPUT, PER_LAYER, has_keys
-from ckptkit.schema import Module, buffer, linear, norm, param, when
+from ckptkit.schema import Module, linear, norm, param, when
 
 BIAS = "attention_bias"
 VALUE = linear("key_groups@layer head_width@layer", "hidden", bias=BIAS)
@@ -65,7 +65,7 @@ MODULES: dict[str, Module] = {
     **gated(norms=BOTH, width="ffn_width@layer"),
     **{k: when("experts_beside", m) for k, m in BESIDE.items()},
     **{k: when("by_layer", m) for k, m in OWN_INPUT.items()},
-    D + "scale": buffer("1"),
+    D + "scale": param("1"),
     **last(),
 }
 X = H + "experts."

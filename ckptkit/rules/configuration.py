@@ -183,7 +183,7 @@ def _claims(s: Subject) -> tuple[str, Class | None, Class | None]:
     for d in s.architecture.dialects.values():
         for c in d.classes:
             if c.name == name:
-                return name, c, d.classes[0]
+                return name, c, min((o for o in d.classes if o.name.endswith("Model")), key=lambda o: len(o.groups), default=d.classes[0])
     return name, None, None
 
 
@@ -214,10 +214,11 @@ def claimed_heads(s: Subject) -> Iterator[Finding]:
         return
     absent = claimed.groups - s.graph.groups - s.architecture.free_groups - {"core"}
     for group in sorted(absent & s.architecture.table(s.graph.dialect.name).groups):
-        grave = "info" if group in plain.groups else "warning"
+        own = [n for n, i in s.architecture.params.items() if i.group == group and not i.tied]
+        grave = "info" if group in plain.groups or all(n.endswith(".bias") for n in own) else "warning"
         yield Finding(
             grave, "head", group,
-            f"{s.config_name} names the class {name}, but the weights hold no {group}: its loader makes a new one at random",
+            f"{s.config_name} names the class {name}, but the weights hold no {group}: its loader makes a new one",
             f"name the class {plain.name}, or train the head" if grave == "warning" else "", "undecided",
         )  # fmt: skip
 

@@ -86,7 +86,7 @@ def embeddings(ops: Any, spec: Spec, node: Any, ids: Any, segments: Any = None, 
         x = without_masked(ops, spec, x, ids, mask)
     first = spec.traits.projected == "words"
     if first and node.has("project"):
-        x = node.project(x)
+        x = projected_words(ops, spec, node, x)
     elif node.has("project") and node.has("position") and node.position.weight.shape[-1] != x.shape[-1]:  # OPT: positions as wide as blocks
         x = node.project(x) + node.position(place(ops, spec, ids, mask) if positions is None else positions)
         return x, x, words
@@ -112,6 +112,16 @@ def embeddings(ops: Any, spec: Spec, node: Any, ids: Any, segments: Any = None, 
         x = bare(ops, spec, None, x)
     x = node.drop(x)
     return x, node.project(x) if node.has("project") and not first and not summed else x, words
+
+
+def projected_words(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
+    """The words as wide as the layers are: each with the next and the one before it, where the projection takes three (MobileBERT)."""
+    if spec.sizes.get("shifts") == 3:
+        beyond = ops.zeros_like(x[:, :1])
+        x = ops.concatenate((ops.concatenate((x[:, 1:], beyond), axis=1), x, ops.concatenate((beyond, x[:, :-1]), axis=1)), axis=-1)
+    elif spec.sizes.get("shifts") == 1 and x.shape[-1] == spec.sizes["hidden"]:
+        return x  # a projection that its code does not use
+    return node.project(x)
 
 
 def without_masked(ops: Any, spec: Spec, x: Any, ids: Any, mask: Any) -> Any:
@@ -159,7 +169,8 @@ def attention(
     turned: Any = None,
     keys: Any = None,
 ) -> Any:
-    """Multi-head attention of `x` to `memory`. `bias` is added to the scores; `relative` [query, key, head_dim] to keys and values;
+    """Multi-head attention of `x` to `memory` (a pair: for keys and for values). `bias` is added to the scores; `relative` [query, key,
+    head_dim] to keys and values;
 
     `turned`: the angles of rotary positions (`rotary.table`); `keys`: another layer's keys and values, which stand for its own. Several
     heads of queries may share one of keys and values.
@@ -216,8 +227,10 @@ def projected(ops: Any, spec: Spec, node: Any, x: Any, memory: Any, turned: Any,
     of their own values are what keys are before they are normed."""
     out = []
     clip = float(str(spec.traits.clip))
+    keys, values = memory if isinstance(memory, tuple) else (memory, memory)
+    given = {"query": x, "key": keys, "value": values}
     for name in names:
-        a = getattr(node, name if node.has(name) else "key")(x if name == "query" else memory)
+        a = getattr(node, name if node.has(name) else "key")(given[name])
         norm: Any = getattr(node, f"{name}_norm") if node.has(f"{name}_norm") else None
         whole = norm is not None and len(norm.weight.shape) == 1 and norm.weight.shape[0] == a.shape[-1]
         if whole:
@@ -345,6 +358,8 @@ def block(
     if node.has("gau"):
         x = x + node.drop(node.gau(x, mask, turned))
         return bare(ops, spec, None, x)
+    if node.has("bottleneck"):
+        return narrowed(ops, spec, node, x, mask)
     steps: list[tuple[str, Any, Callable[[Any], Any]]] = []
 
     def attend(h: Any) -> Any:
@@ -395,6 +410,19 @@ def block(
     return x * node.held("scale") if node.has("scale") else x
 
 
+def narrowed(ops: Any, spec: Spec, node: Any, x: Any, mask: Any) -> Any:
+    """One layer between two projections (MobileBERT): queries and keys have one of their own, values are of what came in; several
+    feed-forwards."""
+    ends = node.bottleneck
+    y, shared = ends.input_norm(ends.input(x)), ends.shared_norm(ends.shared(x))
+    y = node.attention.norm(y + node.attention(shared, (shared, x), mask))
+    for i in range(spec.sizes.get("ffns", 0)):
+        part = getattr(node.ffns, str(i))
+        y = part.norm(y + ffn(ops, spec, part, y))
+    y = node.ffn.norm(y + node.ffn(y))
+    return ends.output_norm(x + node.drop(ends.output(y)))
+
+
 def entered(ops: Any, spec: Spec, part: Any, x: Any) -> Any:
     """What a part of a block is given of `x`: normed where it has a norm before it."""
     if spec.traits.bare_norm:
@@ -414,17 +442,3 @@ def bare(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
     """A norm without parameters."""
     centred = x if spec.traits.norm_kind == "rms" else x - ops.mean(x, axis=-1, keepdims=True)
     return centred * ops.rsqrt(ops.mean(ops.square(centred), axis=-1, keepdims=True) + float(str(spec.traits.norm_eps)))
-
-
-def gated_unit(ops: Any, spec: Spec, node: Any, x: Any, mask: Any = None, turned: Any = None) -> Any:
-    """A gated attention unit (arXiv 2202.10447): one head of which queries and keys are one narrow projection, scaled twice; what it gives
-    is gated by a projection of what came in. Scores grow with the number of keys that are seen, at least 16 (GAU-alpha)."""
-    word = str(spec.traits.activation)
-    gate, value, base = (activate(ops, word, part(x)) for part in (node.gate, node.value, node.base))
-    query, key = (turn(ops, ops.expand_dims(base * node.held(n), 1), turned, spec.traits.pairs) for n in ("query_scale", "key_scale"))
-    scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))) * score_scale(spec, query.shape[-1])
-    seen = ops.cast(mask, scores.dtype) + ops.zeros_like(scores) if mask is not None else ops.zeros_like(scores) + 1
-    count = ops.maximum(ops.sum(seen, axis=-1, keepdims=True), 16)
-    scores = ops.where(seen > 0, scores * ops.log(count) * (1 / math.log(512)), LOWEST)
-    weights = node.attention_drop(ops.softmax(scores, axis=-1))
-    return node.output(gate * ops.matmul(weights[:, 0], value))

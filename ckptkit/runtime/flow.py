@@ -15,6 +15,7 @@ from ..schema.traits import Head, head
 from . import blocks, compressed, experts, heads, masks, mixers, streams
 from . import positions as computed
 from .convolution import convolved
+from .gated_unit import gated_unit
 from .indexer import indexed
 from .rotary import table
 from .spec import Spec
@@ -125,7 +126,7 @@ ROLES: dict[str, Callable[..., Any]] = {
     "decoder_embeddings": blocks.decoder_embeddings,
     "attention": compressed.attention,
     "ffn": blocks.ffn,
-    "gau": blocks.gated_unit,
+    "gau": gated_unit,
     "block": streams.block,
     "visible": visible,
     "relative": relative,

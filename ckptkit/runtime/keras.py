@@ -78,6 +78,8 @@ class LeafLayer(keras.layers.Layer):  # type: ignore[misc]
     def __init__(self, leaf: Leaf, spec: Spec, arrays: Mapping[str, NDArray[np.generic]], frozen: frozenset[str]) -> None:
         super().__init__(name=leaf.path.rpartition(".")[2])
         self.kind, self.eps, self.rms = leaf.kind, spec.eps(leaf), spec.traits.norm_kind == "rms" and "bias" not in dict(leaf.params)
+        self.scales = leaf.kind == "norm" and spec.traits.norm_kind == "scale" and leaf.group == "core"
+        self.grouped = spec.traits.grouped
         self.tied = f"{leaf.path}.weight" in spec.ties
         self.convolves = leaf.kind == "linear" and len(dict(leaf.params)["weight"]) == 3
         self.weight: Any = None
@@ -103,16 +105,30 @@ class LeafLayer(keras.layers.Layer):  # type: ignore[misc]
         ops = keras.ops
         if self.convolves:
             return self.convolved(x)
+        if self.kind == "linear" and self.grouped and table is None and x.shape[-1] != self.weight.shape[-1]:
+            return self.in_groups(x)
         if self.kind == "linear":
             y = ops.matmul(x, ops.transpose(self.weight if table is None else table))
             return y if self.bias is None else y + self.bias
         if self.kind == "embedding":
             return ops.take(self.weight, x, axis=0)
+        if self.scales:
+            y = x * self.weight
+            return y if self.bias is None else y + self.bias
         if self.rms:
             return self.weight * (x * ops.rsqrt(ops.mean(ops.square(x), axis=-1, keepdims=True) + self.eps))
         mean = ops.mean(x, axis=-1, keepdims=True)
         centred = x - mean
         y = centred * ops.rsqrt(ops.mean(ops.square(centred), axis=-1, keepdims=True) + self.eps) * self.weight
+        return y if self.bias is None else y + self.bias
+
+    def in_groups(self, x: Any) -> Any:
+        """A linear layer whose rows lie in groups, each of which sees its share of the columns."""
+        ops, (rows, share) = keras.ops, self.weight.shape
+        groups = x.shape[-1] // share
+        parts = ops.reshape(x, (*ops.shape(x)[:-1], groups, share))
+        weight = ops.reshape(self.weight, (groups, rows // groups, share))
+        y = ops.reshape(ops.einsum("blgi,goi->blgo", parts, weight), (*ops.shape(x)[:-1], rows))
         return y if self.bias is None else y + self.bias
 
     def convolved(self, x: Any) -> Any:

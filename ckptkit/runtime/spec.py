@@ -67,6 +67,9 @@ class Spec(NamedTuple):
             return float(str(self.traits.latent_eps))
         if leaf.path.endswith(".state.norm") and self.traits.mixer_eps is not None:
             return float(str(self.traits.mixer_eps))
+        stacks = tuple(t.partition("{")[0] for t in (self.traits.encoder, self.traits.decoder) if t)
+        if self.traits.block_eps is not None and leaf.path.startswith(stacks):
+            return float(str(self.traits.block_eps))
         return float(str(self.own(leaf.group, "norm_eps")))
 
     def layer(self, number: int) -> Mapping[str, Any]:

@@ -36,7 +36,9 @@ class Traits(NamedTuple):
     encoder: str = ""  # template of a block of the encoder: "encoder.layers.{layer}"; "" where there is none
     decoder: str = ""  # of the decoder; both: the decoder also attends to the encoder
     norm: str = "after"  # after | before: where a block's norms stand
-    norm_kind: str = "layer"  # layer | rms
+    norm_kind: str = "layer"  # layer | rms | scale: without a norm, but in heads (MobileBERT)
+    block_eps: object = None  # of the norms of blocks; None: norm_eps
+    grouped: bool = False  # a linear layer may have several groups of rows, each of which sees its share of the columns (SqueezeBERT)
     norm_eps: object = "=norm_eps"
     activation: object = "=activation"
     own: Mapping[str, Mapping[str, object]] = {}  # head -> what it has of its own (activation, norm_eps), where the configuration says so
@@ -209,13 +211,14 @@ ASKED = frozenset(
 )
 MEANT: dict[str, Mapping[object, str]] = {  # words that a configuration says by yes or no
     "norm": {True: "before", False: "after"},
+    "mask": {True: "causal", False: "all"},
     "pairs": {True: "interleaved", False: "half"},
     "router": {"sqrtsoftplus": "root_softplus", "softmax": "softmax", "sigmoid": "sigmoid"},
 }
 OWN = ("activation", "norm_eps")  # what a head may have of its own
 WORDS: dict[str, frozenset[str]] = {
     "norm": frozenset(("after", "before")),
-    "norm_kind": frozenset(("layer", "rms")),
+    "norm_kind": frozenset(("layer", "rms", "scale")),
     "mask": frozenset(("all", "causal")),
     "projected": frozenset(("embeddings", "sum", "words")),
     "positions": frozenset(
