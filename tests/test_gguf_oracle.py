@@ -34,7 +34,8 @@ LOST = {  # what no key says, and the model's code takes otherwise where it is n
     "deepseek_v3": {"num_key_value_heads"}, "bloom": {"intermediate_size", "num_key_value_heads"},
     "falcon": {"intermediate_size", "num_key_value_heads"},
     "gpt2": {"intermediate_size", "num_key_value_heads"}, "gpt_bigcode": {"intermediate_size", "num_key_value_heads"},
-    "gpt_neox": {"num_key_value_heads"}, "granitemoehybrid": {"layer_types"}, "minicpm3": {"num_key_value_heads"}, "mamba": ALONE, "t5_gated": {*ALONE, "intermediate_size"},
+    "gpt_neox": {"num_key_value_heads"}, "granitemoehybrid": {"layer_types"}, "minicpm3": {"num_key_value_heads"}, "mamba": ALONE,
+    "t5_gated": {*ALONE, "intermediate_size"},
     "mt5": {*ALONE, "intermediate_size"}, "falcon_mamba": ALONE,
     "mamba2": {*ALONE, "intermediate_size"}, "lfm2": {"intermediate_size"},
 }  # fmt: skip

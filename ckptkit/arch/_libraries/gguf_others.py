@@ -38,8 +38,8 @@ def unscaled(values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
 
 
 def dialect(
-    name: str, rows: Rows, keys: Mapping[str, str | Key], implied: Mapping[str, object], free: Mapping[str, object], *, called: str = "gguf",
-    **more: object,
+    name: str, rows: Rows, keys: Mapping[str, str | Key], implied: Mapping[str, object], free: Mapping[str, object], *,
+    called: str = "gguf", **more: object,
 ) -> Dialect:  # fmt: skip
     """A dialect of this container."""
     config = form(name, keys, implied=implied, whole=Whole({**FREE, **free}, remarks=unscaled), **more)  # type: ignore[arg-type]
