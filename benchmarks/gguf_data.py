@@ -54,7 +54,7 @@ def keys(layers: int, words: int) -> tuple[int, bytes]:
 
 
 def make_gguf(folder: Path, form: str) -> None:
-    """"q4k-LAYERS": a Q4_K file; "float16-LAYERS": as many bytes as it is in float16; "vocab-WORDS": two layers and a vocabulary."""
+    """ "q4k-LAYERS": a Q4_K file; "float16-LAYERS": as many bytes as it is in float16; "vocab-WORDS": two layers and a vocabulary."""
     import numpy as np
 
     kind, _, many = form.partition("-")

@@ -26,7 +26,7 @@ from ._version import __version__ as __version__
 
 __all__ = [
     "Checkpoint", "CheckpointError", "Finding", "build_transformer_model", "convert", "diff", "digest", "examine", "export", "fix",
-    "inspect", "lock", "merge", "open", "validate", "verify",
+    "inspect", "lock", "measure", "merge", "open", "validate", "verify",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .verbs.fix import fix
     from .verbs.inspect import inspect
     from .verbs.lock import lock
+    from .verbs.measure import measure
     from .verbs.merge import merge
     from .verbs.validate import validate
     from .verbs.verify import verify
@@ -60,6 +61,7 @@ _WHERE = {
     "fix": ("verbs.fix", "fix"),
     "inspect": ("verbs.inspect", "inspect"),
     "lock": ("verbs.lock", "lock"),
+    "measure": ("verbs.measure", "measure"),
     "merge": ("verbs.merge", "merge"),
     "open": ("containers", "open_checkpoint"),
     "validate": ("verbs.validate", "validate"),

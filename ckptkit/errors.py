@@ -114,6 +114,12 @@ class UsageError(CheckpointError):
     kind = "usage"
 
 
+class CancelledError(CheckpointError):
+    """Whoever asked for the work has called it off."""
+
+    kind = "cancelled"
+
+
 class LoadError(CheckpointError):
     """A library that does not load a checkpoint, with what it says."""
 

@@ -99,7 +99,8 @@ def test_everything_that_is_there_is_in_one_place(path: Path) -> None:
 
 
 def test_inspect_says_the_sums_and_json_all_of_it() -> None:
-    from ckptkit.verbs.inspect import inspect, to_json
+    from ckptkit.verbs.inspect import inspect
+    from ckptkit.verbs.inspected_json import to_json
 
     found = to_json(inspect(FAULTS / "subclass-weights" / "torchao_int8_0.pth"))["account"]
     assert isinstance(found, dict)

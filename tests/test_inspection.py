@@ -19,7 +19,8 @@ from inspected import safetensors_file
 import ckptkit
 from ckptkit.report._fold import Node, by_parameter, by_tensor
 from ckptkit.report.forms import show
-from ckptkit.verbs.inspect import Inspection, to_json
+from ckptkit.verbs.inspect import Inspection
+from ckptkit.verbs.inspected_json import to_json
 
 OPTIMIZER = ("/adam_m", "/adam_v")
 

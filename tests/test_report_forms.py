@@ -15,7 +15,7 @@ import pytest
 import ckptkit
 
 FORMS = Path(ckptkit.__file__).parent / "report" / "forms"
-CSV = '''"""Comma-separated values: a line for each tensor."""
+TSV = '''"""Values between tabs: a line for each tensor."""
 
 
 def inspection(i, **options):
@@ -47,27 +47,27 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the package with one file more."""
     root = tmp_path_factory.mktemp("package")
     shutil.copytree(FORMS.parents[1], root / "ckptkit", ignore=shutil.ignore_patterns("__pycache__"))
-    (root / "ckptkit" / "report" / "forms" / "csv.py").write_text(CSV)
+    (root / "ckptkit" / "report" / "forms" / "tsv.py").write_text(TSV)
     return root
 
 
 def test_a_form_is_one_file_that_is_found_by_being_there(copied: Path, tmp_path: Path) -> None:
     model = oracles.golden("hf_bert") / "safetensors"
-    done = run(copied, "inspect", model, "--format", "csv")
+    done = run(copied, "inspect", model, "--format", "tsv")
     assert done.returncode == 0, done.stderr
     assert sorted(done.stdout.splitlines()) == sorted(f"{t.name},{t.dtype}" for t in ckptkit.inspect(model).tensors)
-    done = run(copied, "validate", model, "--report", f"csv={tmp_path / 'out.csv'}", "--fail-on", "warning", "--format", "json")
+    done = run(copied, "validate", model, "--report", f"tsv={tmp_path / 'out.tsv'}", "--fail-on", "warning", "--format", "json")
     assert json.loads(done.stdout)["exit_code"] == 0
-    assert (tmp_path / "out.csv").read_text() == f"{model},0,warning\n"
+    assert (tmp_path / "out.tsv").read_text() == f"{model},0,warning\n"
 
 
 def test_help_and_messages_name_the_forms_that_show_a_thing(copied: Path) -> None:
-    assert "|csv|" in run(copied, "inspect", "--help").stdout.replace("]", "|")
-    done = run(copied, "diff", "a", "b", "--format", "csv")  # it shows no differences
-    assert done.returncode == 2 and "'csv' is not one of 'text', 'json', 'markdown'" in done.stderr
+    assert "|tsv|" in run(copied, "inspect", "--help").stdout.replace("]", "|")
+    done = run(copied, "diff", "a", "b", "--format", "tsv")  # it shows no differences
+    assert done.returncode == 2 and "'tsv' is not one of 'text', 'json', 'markdown'" in done.stderr
     done = run(copied, "validate", "x", "--report", "pdf=x")
-    assert done.returncode == 2 and "--report pdf: no such format" in done.stderr and "csv" in done.stderr
-    assert "csv" not in run(FORMS.parents[2], "inspect", "--help").stdout
+    assert done.returncode == 2 and "--report pdf: no such format" in done.stderr and "tsv" in done.stderr
+    assert "tsv" not in run(FORMS.parents[2], "inspect", "--help").stdout
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -14,7 +14,8 @@ from safetensors.numpy import save_file
 
 import ckptkit
 from ckptkit.containers import open_checkpoint
-from ckptkit.rules.weights import scan
+from ckptkit.scan import jobs as planned
+from ckptkit.scan import survey as scan
 
 DTYPES = [np.float64, np.float32, np.float16, ml_dtypes.bfloat16, ml_dtypes.float8_e5m2, ml_dtypes.float8_e4m3fn]
 
@@ -28,8 +29,8 @@ def truth(x: np.ndarray) -> tuple[int, int, float]:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("piece", [64, 1 << 12])
 def test_counts_and_magnitudes_are_numpys(tmp_path: Path, dtype: type, piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scan, "PIECE", piece)
-    monkeypatch.setattr(scan, "PART", piece * 3)
+    monkeypatch.setattr(planned, "PIECE", piece)
+    monkeypatch.setattr(planned, "PART", piece * 3)
     rng = np.random.default_rng(1)
     arrays = {}
     for i, (bad, n) in enumerate(
@@ -71,7 +72,7 @@ def test_a_checksummed_file_is_read_once(tmp_path: Path, monkeypatch: pytest.Mon
     preadv = os.preadv
     with open_checkpoint(tmp_path / "m.pt") as c:
         monkeypatch.setattr(os, "preadv", lambda fd, views, at: (read.append((at, sum(map(len, views)))), preadv(fd, views, at))[1])
-        found = scan.survey(c, list(c.tensors), jobs=1)
+        found = scan.survey(c, list(c.tensors), scan.Asked(jobs=1))
     assert found.damaged == [] and found.values["a"].largest == float(x.abs().max())
     covered = sorted(read)
     assert all(a + n <= b for (a, n), (b, _) in itertools.pairwise(covered)), "bytes were read twice"

@@ -22,8 +22,8 @@ PACKAGE = oracles.ROOT / "ckptkit"
 
 # from the ground up: a folder imports only folders that stand before it. The modules beside them (errors, limits, ...) stand before all
 ORDER = (
-    "support", "schema", "packing", "store", "containers", "arch", "configuration", "vocabulary", "graph", "rules", "plan", "engine",
-    "fleet", "comparison",
+    "support", "schema", "packing", "store", "containers", "arch", "configuration", "vocabulary", "graph", "scan", "rules", "plan",
+    "engine", "fleet", "comparison",
     "runtime", "verbs", "gate", "report", "cli",
 )  # fmt: skip
 FLAT = {"__init__", "__main__", "_typing", "_version", "errors", "findings", "limits", "tensors"}

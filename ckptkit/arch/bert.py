@@ -10,6 +10,7 @@ from ckptkit.arch._libraries import bert4keras as b4k
 from ckptkit.arch._libraries import gguf_others, uer
 from ckptkit.arch._libraries import keras_hub as hub
 from ckptkit.arch._libraries.model_garden import BERT_DIALECTS
+from ckptkit.arch._libraries.paddle import paddle
 from ckptkit.arch._libraries.transformers import DERIVED, HF_KEYS, WORD_PIECES, flax, tf
 from ckptkit.arch._libraries.transformers import EMBEDDINGS as HF_EMBEDDINGS
 from ckptkit.arch._libraries.transformers import HF_ACTIVATIONS as HF_ACTIVATIONS
@@ -216,6 +217,7 @@ ARCHITECTURE = Architecture(
                     config=GOOGLE_FORM,
                 ),
                 HF,
+                paddle(HF, "bert."),
                 tf(
                     MODULES,
                     HF,

@@ -5,6 +5,7 @@ Baidu's own first models have no task ids: they are BERT, with its names or with
 Source: transformers models/ernie (names, classes; task ids are 0 where none are given).
 """
 
+from ckptkit.arch._libraries.paddle import paddle
 from ckptkit.arch._libraries.transformers import HF_KEYS
 from ckptkit.arch.bert import ARCHITECTURE as BERT
 from ckptkit.arch.bert import DEFAULTS, MODULES, SIZES
@@ -13,6 +14,30 @@ from ckptkit.schema import Architecture, ConfigForm, Key, Lack, embedding, linea
 NO_TASKS = {"embeddings.task.weight": Lack(0.0, {"tasks": 1}, why="BERT has no table of tasks, which is added to every token")}
 
 HF = BERT.dialects["hf"]
+
+OWN_ROWS = {
+    "~embeddings.task_type_embeddings": "embeddings.task",
+    "linear_start": "uie.start",
+    "linear_end": "uie.end",
+}
+OWN = HF._replace(
+    prefixes=("ernie.", ""),
+    rows={**HF.rows, **OWN_ROWS},
+    lacks={},
+    classes=tuple(c._replace(name=c.name.replace("Bert", "Ernie")) for c in HF.classes if c.name != "BertLMHeadModel"),
+    config=ConfigForm(
+        filename="config.json",
+        keys={
+            **SIZES,
+            "task_type_vocab_size": Key("tasks", required=False),
+            "use_task_id": Key("with_tasks", required=False),
+            **HF_KEYS,
+        },
+        labels=True,
+        marks={"model_type": "ernie"},
+        defaults={**DEFAULTS, "norm_eps": 1e-12, "activation": "gelu", "tied": True, "pad": 0, "with_tasks": False},
+    ),
+)
 
 ARCHITECTURE = Architecture(
     name="ernie",
@@ -35,29 +60,8 @@ ARCHITECTURE = Architecture(
         "ernie-3.0-nano-zh": {"layers": 4, "hidden": 312, "heads": 12, "vocab": 40000},
     },
     dialects=(
-        HF._replace(
-            prefixes=("ernie.", ""),
-            rows={
-                **HF.rows,
-                "~embeddings.task_type_embeddings": "embeddings.task",
-                "linear_start": "uie.start",
-                "linear_end": "uie.end",
-            },
-            lacks={},
-            classes=tuple(c._replace(name=c.name.replace("Bert", "Ernie")) for c in HF.classes if c.name != "BertLMHeadModel"),
-            config=ConfigForm(
-                filename="config.json",
-                keys={
-                    **SIZES,
-                    "task_type_vocab_size": Key("tasks", required=False),
-                    "use_task_id": Key("with_tasks", required=False),
-                    **HF_KEYS,
-                },
-                labels=True,
-                marks={"model_type": "ernie"},
-                defaults={**DEFAULTS, "norm_eps": 1e-12, "activation": "gelu", "tied": True, "pad": 0, "with_tasks": False},
-            ),
-        ),
+        OWN,
+        paddle(OWN, "ernie.", OWN_ROWS),
         # written as BERT's, so that nothing of that naming is taken for ERNIE
         HF._replace(name="hf_bert", title="transformers (PyTorch), as BERT", lacks=NO_TASKS, prefixes=("bert.",), prefixed=True),
         BERT.dialects["google"]._replace(

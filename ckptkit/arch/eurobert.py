@@ -24,7 +24,9 @@ MODULES = {
 }
 GROUPS = frozenset({"stem", "classifier"})
 HF = hf(
-    "eurobert", "EuroBert", MODULES,
+    "eurobert",
+    "EuroBert",
+    MODULES,
     names={**{encoders(k): v for k, v in NAMES.items()}, "mlm": "lm_head", "stem.transform": "dense", "classifier": "classifier"},
     keys={"attention_bias": may("attention_bias"), "mlp_bias": may("mlp_bias"), "classifier_pooling": may("pooling")},
     defaults={"activation": "silu", "norm_eps": 1e-5, "attention_bias": False, "mlp_bias": False, "pooling": "late"},

@@ -55,7 +55,9 @@ HF = hf(
     rows=fused(G + "self_attention.query_key_value", GROUPS),
     sizes={OWN.get(k, k): v for k, v in SIZES.items()},
     without=("head_dim",),
-    keys={**flags("bias", "parallel_attn", "alibi", "new_decoder_architecture", "multi_query"), "ffn_hidden_size": may("intermediate"),
+    keys={
+        **flags("bias", "parallel_attn", "alibi", "new_decoder_architecture", "multi_query"),
+        "ffn_hidden_size": may("intermediate"),
         "num_ln_in_parallel_attn": Key("two_norms", words={2: True, 1: False}, required=False),
     },
     defaults={

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from ckptkit.arch._libraries.decoders import WORDS, attention, decoder, gated, hf, last, may
 from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch._libraries.gguf import gguf
+from ckptkit.arch._libraries.maxtext import GEMMA_NORMS, GEMMA_ROOTED, maxtext
 from ckptkit.arch.llama import shape
 from ckptkit.schema import LESS_ONE, Adjust, Module
 
@@ -27,7 +28,7 @@ HF = hf(
 )  # fmt: skip
 
 ARCHITECTURE = decoder(
-    "gemma", "Gemma", MODULES, HF,
+    "gemma", "Gemma", MODULES, HF, *maxtext(HF, MODULES, norms=GEMMA_NORMS, rooted=GEMMA_ROOTED),
     gguf("gemma", MODULES, implied={"activation": "gelu_tanh", "tied": True}, free={"hidden_activation": ("gelu_pytorch_tanh", None)}),
     rank=2,
     traits=runs(embedding_scale="root"),

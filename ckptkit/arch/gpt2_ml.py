@@ -76,9 +76,7 @@ ARCHITECTURE = Architecture(
     variants={"gpt2-ml-mega": {"layers": 48, "hidden": 1536, "heads": 24}},
     dialects=(
         ORIGINAL,
-        ORIGINAL._replace(
-            name="bert4keras", title="bert4keras (TensorFlow)", alias="", filename="bert_model.ckpt", config=B4K_FORM
-        ),
+        ORIGINAL._replace(name="bert4keras", title="bert4keras (TensorFlow)", alias="", filename="bert_model.ckpt", config=B4K_FORM),
         b4k.weights(
             {
                 "Embedding-Token": "embeddings.word",

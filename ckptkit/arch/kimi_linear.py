@@ -13,7 +13,6 @@ from ckptkit.arch._libraries.decoders import (
     DEEPSEEK,
     LOW_RANK_KEYS,
     WORDS,
-    A,
     D,
     E,
     H,
@@ -33,6 +32,7 @@ from ckptkit.arch._libraries.decoders import (
     shared,
     stacked,
 )
+from ckptkit.arch._libraries.forward import GROUPS, routed, unturned
 from ckptkit.arch._libraries.low_rank import LOW_RANK, low_rank, low_rank_rows
 from ckptkit.arch._libraries.state_space import S, convolution
 from ckptkit.arch.deepseek_v3 import size
@@ -42,7 +42,7 @@ WIDE = "(linear_heads linear_dim)"
 PARTS = ("query", "key", "value")
 DELTA = {
     **{S + part: linear(WIDE, "hidden", bias=False) for part in PARTS},
-    **{S + part + "_conv": convolution(WIDE) for part in PARTS},
+    **{S + "conv_" + part: convolution(WIDE) for part in PARTS},
     S + "forget_low": linear("linear_rank", "hidden", bias=False),
     S + "forget": linear(WIDE, "linear_rank", bias=False),
     S + "step_bias": param(WIDE),
@@ -57,14 +57,17 @@ DELTA = {
 
 def within(kind: str, modules: Mapping[str, Module]) -> dict[str, Module]:
     """Modules of the layers of a kind, of which some have a switch of their own."""
-    own = {k: m._replace(switch="", switches=dict.fromkeys((s for s, _ in m.params), m.switch)) for k, m in modules.items() if m.switch}
+    own = {
+        k: m._replace(switch="", switches={**dict.fromkeys((s for s, _ in m.params), m.switch), **m.switches})
+        for k, m in modules.items()
+        if m.switch
+    }
     return in_layers(kind, {**modules, **own})
 
 
-MLA = {**low_rank(), A + "query_a": low_rank(bias=False)[A + "query_a"]}
 MODULES: dict[str, Module] = {
     **WORDS,
-    **within("attention@layer", MLA),
+    **within("attention@layer", low_rank()),
     **in_layers("not attention@layer", DELTA),
     **dense_or_experts(gated(), {**experts(correction="experts"), **shared("shared_intermediate")}),
     **last(),
@@ -91,7 +94,7 @@ GATED = {"gate": "gate_proj", "up": "up_proj", "output": "down_proj"}
 NAMES = {
     **LOW_RANK,
     **{S + part: T + f"{part[0]}_proj" for part in PARTS},
-    **{S + part + "_conv": T + f"{part[0]}_conv1d" for part in PARTS},
+    **{S + "conv_" + part: T + f"{part[0]}_conv1d" for part in PARTS},
     S + "forget_low": T + "f_a_proj",
     S + "forget": T + "f_b_proj",
     S + "step_bias": T + "dt_bias",
@@ -147,7 +150,7 @@ HF = hf(
         "rope_scaling": ..., "rope_parameters": ..., "num_nextn_predict_layers": ...,
     },
 )  # fmt: skip
-CONVOLVED = {T + "conv1d.weight": (*(S + f"{part}_conv.weight" for part in PARTS), f"*{WIDE} 1 kernel")}
+CONVOLVED = {T + "conv1d.weight": (*(S + f"conv_{part}.weight" for part in PARTS), f"*{WIDE} 1 kernel")}
 
 ARCHITECTURE = decoder(
     "kimi_linear", "Kimi Linear", MODULES, HF,
@@ -156,5 +159,6 @@ ARCHITECTURE = decoder(
     required=(),
     relations=("linear_rank = linear_dim",),
     kinds={"attention@layer": attends, "moe@layer": has_experts},
+    traits=unturned(mixer="channel_delta", **routed("sigmoid", **GROUPS)),
     variants={"kimi-linear-48b-a3b": size(27, 2304, 32, 256)},
 )  # fmt: skip

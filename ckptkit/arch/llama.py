@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ckptkit.arch._libraries.decoders import WORDS, D, attention, decoder, gated, hf, last, may
-from ckptkit.arch._libraries.flax_tree import flax_tree
+from ckptkit.arch._libraries.flax_tree import flax_trees
 from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch._libraries.gguf import gguf
+from ckptkit.arch._libraries.maxtext import maxtext
 from ckptkit.arch._libraries.megatron import PAIRED, grouped, megatron
 from ckptkit.schema import TORCH, Besides, ConfigForm, Derived, Dialect, Key, Split
 
@@ -98,8 +99,8 @@ def shape(layers: int, hidden: int, heads: int, kv_heads: int, width: int, vocab
 
 
 ARCHITECTURE = decoder(
-    "llama", "Llama", MODULES, HF, flax_tree(HF), META,
-    megatron(MODULES, heads=PAIRED, implied={"activation": "silu"}),
+    "llama", "Llama", MODULES, HF, *flax_trees(HF, MODULES), *maxtext(HF, MODULES, scaled=True), META,
+    *megatron(MODULES, heads=PAIRED, implied={"activation": "silu"}, full=True),
     gguf("llama", MODULES, pairs=True, implied={"activation": "silu"}, rope=("freqs", "factors")),
     traits=runs(),
     variants={

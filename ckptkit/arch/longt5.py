@@ -14,9 +14,7 @@ FEWER = ("qa", "classification.dense", "classification.output", "classifier")
 
 def _hf(name: str, attention: str, more: dict[str, str]) -> Dialect:
     rows = {k: v for k, v in HF_ROWS.items() if v not in FEWER}
-    own = {
-        (k.replace("SelfAttention", attention) if k.startswith("encoder.") else k): v for k, v in rows.items()
-    }
+    own = {(k.replace("SelfAttention", attention) if k.startswith("encoder.") else k): v for k, v in rows.items()}
     return Dialect(
         name=name,
         title="transformers (PyTorch)" + (", blocks of the whole text too" if more else ""),

@@ -13,9 +13,7 @@ MODULES = {
     **WORDS,
     "lm_head": when(S, WORDS["lm_head"]),
     "decoder_embeddings.word": when(f"not {S}", embedding("decoder_vocab hidden")),
-    "target_head": when(
-        f"not {S}", linear("decoder_vocab", "hidden", group="lm", tied={"weight": "decoder_embeddings.word.weight"})
-    ),
+    "target_head": when(f"not {S}", linear("decoder_vocab", "hidden", group="lm", tied={"weight": "decoder_embeddings.word.weight"})),
 }
 SHARED = bart.hf(
     "marian", WORDS, bart.classes("Marian", name="MTModel"),

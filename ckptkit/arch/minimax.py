@@ -29,6 +29,7 @@ from ckptkit.arch._libraries.decoders import (
     of_types,
     stacked,
 )
+from ckptkit.arch._libraries.forward import routed, runs
 from ckptkit.arch._libraries.state_space import S
 from ckptkit.arch.llama import shape
 from ckptkit.schema import Key, buffer, linear, norm
@@ -113,5 +114,18 @@ ARCHITECTURE = decoder(
     in_memory(HF, MODULES, rows=stacked("intermediate"), names={D + "moe.router": H + "mlp.gate"}),
     relations=("block = block_key",),
     kinds={"attention@layer": attends},
+    traits=runs(
+        mixer="lightning",
+        mixer_eps=1e-6,
+        residual_normed=True,
+        sliding="all",
+        window="=window",
+        **routed(normalised=True),
+        scales={
+            f"{at}.{end}": f"={part}_{number}"
+            for at, part in (("attention", "full_attn"), ("state", "linear_attn"), ("ffn", "mlp"))
+            for end, number in (("kept", "alpha"), ("out", "beta"))
+        },
+    ),
     variants={"minimax-text-01-456b": {**shape(80, 6144, 64, 8, 9216, 200064), "experts": 32}},
 )

@@ -6,10 +6,11 @@ Sources: transformers models/mistral; mistralai/mistral-inference args.py and tr
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, attention, decoder, gated, hf, last, may
-from ckptkit.arch._libraries.flax_tree import flax_tree
+from ckptkit.arch._libraries.flax_tree import flax_trees
 from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch._libraries.gguf import Window, gguf
-from ckptkit.arch._libraries.megatron import PAIRED, grouped, megatron
+from ckptkit.arch._libraries.maxtext import maxtext
+from ckptkit.arch._libraries.megatron import PAIRED, WINDOW, grouped, megatron
 from ckptkit.arch.llama import META_KEYS, META_ROWS, shape
 from ckptkit.schema import TORCH, ConfigForm, Dialect, Key
 
@@ -40,8 +41,8 @@ def consolidated(rows: dict[str, str | tuple[str, ...]], keys: dict[str, str | K
 
 
 ARCHITECTURE = decoder(
-    "mistral", "Mistral", MODULES, HF, flax_tree(HF), consolidated(META_ROWS, PARAMS),
-    megatron(MODULES, heads=PAIRED, implied={"activation": "silu"}),
+    "mistral", "Mistral", MODULES, HF, *flax_trees(HF, MODULES), *maxtext(HF, MODULES), consolidated(META_ROWS, PARAMS),
+    *megatron(MODULES, heads=PAIRED, keys=WINDOW, implied={"activation": "silu"}),
     gguf("llama", MODULES, pairs=True, implied={"activation": "silu"}, rope=("freqs", "factors"), window=Window("all")),
     rank=1,
     traits=runs(window="=window", sliding="all"),

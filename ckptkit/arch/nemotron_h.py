@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ckptkit.arch._libraries.decoders import (
+    ACTIVATIONS,
     DEEPSEEK,
     WORDS,
     D,
@@ -25,8 +26,9 @@ from ckptkit.arch._libraries.decoders import (
     may,
     plain,
 )
-from ckptkit.arch._libraries.state_space import mamba2, mamba2_rows
-from ckptkit.schema import Besides, Module, linear, norm, when
+from ckptkit.arch._libraries.forward import GROUPS, routed, unturned
+from ckptkit.arch._libraries.state_space import GROUPED, mamba2, mamba2_rows
+from ckptkit.schema import Besides, Key, Module, linear, norm, when
 
 KINDS = {  # kind of layer -> its words in a list, its letter in a pattern
     "mamba": (("linear_attention", "mamba"), "M"),
@@ -105,7 +107,7 @@ PREDICTION = dict.fromkeys(
 )
 NOT_HERE = ("first_k_dense_replace", "mlp_layer_types", "topk_method", "n_shared_experts")  # keys of DeepSeek's that its code does not read
 OLDER = {  # what earlier configurations call them
-    "n_groups": "mamba_n_groups", "expand": "mamba_expand", "time_step_min": "mamba_dt_min", "time_step_max": "mamba_dt_max",
+    "expand": "mamba_expand", "time_step_min": "mamba_dt_min", "time_step_max": "mamba_dt_max",
     "time_step_floor": "mamba_dt_init_floor",
 }  # fmt: skip
 HF = hf(
@@ -114,7 +116,8 @@ HF = hf(
     keys={
         "layers_block_type | layer_types | hybrid_override_pattern": may("layer_types"),
         **{k: v for k, v in DEEPSEEK.items() if k not in NOT_HERE},
-        **flags("use_bias", "mlp_bias", "mamba_hidden_act", "moe_latent_size"),
+        **flags("use_bias", "mlp_bias", "moe_latent_size"), "mamba_hidden_act": Key("state_activation", required=False, words=ACTIVATIONS),
+        "n_groups | mamba_n_groups": may("state_groups"),
         **{f"{k} | {v}": may(k) for k, v in OLDER.items()},
         "use_conv_bias | mamba_conv_bias": may("use_conv_bias"), "moe_shared_expert_intermediate_size": may("shared_intermediate"),
         "sliding_window": may("window"),
@@ -124,8 +127,8 @@ HF = hf(
     without=("rope_theta",),
     defaults={
         "activation": "relu2", "norm_eps": 1e-5, "layers": "=count layer_types", "use_bias": False, "mlp_bias": False,
-        "use_conv_bias": True, "mamba_hidden_act": "silu", "kernel": 4, "experts_per_token": 2, "normalise_experts": True,
-        "routed_scale": 1.0, "expert_groups": 1, "groups_per_token": 1, "time_step_min": 0.001,
+        "use_conv_bias": True, "state_activation": "silu", "kernel": 4, "experts_per_token": 2, "normalise_experts": True,
+        "routed_scale": 1.0, "expert_groups": 1, "groups_per_token": 1, "time_step_min": 0.001, "state_groups": 8,
     },
     usual={
         **dict.fromkeys((
@@ -137,6 +140,14 @@ HF = hf(
         ), ...),
     },
 )  # fmt: skip
+
+
+def expert_width(values: Values) -> object:
+    """How wide the experts' input is: narrower than the hidden states where the configuration says so."""
+    return values.get("expert_hidden") or values.get("moe_latent_size") or values.get("hidden")
+
+
+HF = HF._replace(config=HF.config._replace(follows={"expert_hidden": expert_width}))
 
 
 def size(layers: int, hidden: int, heads: int, kv_heads: int) -> dict[str, int]:
@@ -153,8 +164,16 @@ ARCHITECTURE = decoder(
         },
     ),
     required=(),
-    relations=("inner = state_heads state_head_dim",),
-    kinds={f"{kind}@layer": of_kind(*said) for kind, said in KINDS.items()},
+    relations=("inner = state_heads state_head_dim", GROUPED),
+    kinds={
+        **{f"{kind}@layer": of_kind(*said) for kind, said in KINDS.items()},
+        "latent": lambda values: [bool(values.get("moe_latent_size"))],
+        "latent_bias": lambda values: [bool(values.get("mlp_bias"))],
+    },
+    traits=unturned(
+        mixer="mamba2", state_groups="=state_groups", state_activation="=state_activation", step_limit="=time_step_min",
+        **routed("sigmoid", **GROUPS),
+    ),
     variants={
         "nemotron-h-8b": size(52, 4096, 32, 8),
         "nemotron-h-47b": size(98, 8192, 64, 8),

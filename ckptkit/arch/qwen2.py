@@ -6,7 +6,7 @@ Source: transformers models/qwen2 (a window from layer max_window_layers on, whe
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, attention, decoder, gated, hf, last, may
-from ckptkit.arch._libraries.flax_tree import flax_tree
+from ckptkit.arch._libraries.flax_tree import flax_trees
 from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch._libraries.gguf import Window, gguf
 from ckptkit.arch._libraries.megatron import grouped, megatron
@@ -22,8 +22,8 @@ WINDOW = {
 HF = hf("qwen2", "Qwen2", MODULES, keys=WINDOW, defaults={"activation": "silu", "norm_eps": 1e-6, "kv_heads": 32})
 
 ARCHITECTURE = decoder(
-    "qwen2", "Qwen2", MODULES, HF, flax_tree(HF),
-    megatron(MODULES, implied={"activation": "silu"}),
+    "qwen2", "Qwen2", MODULES, HF, *flax_trees(HF, MODULES),
+    *megatron(MODULES, implied={"activation": "silu"}),
     gguf("qwen2", MODULES, implied={"activation": "silu"}, window=Window("types late")),
     names=("qwen2_vl_text", "qwen2_5_vl_text", "qwen2_5_omni_text"),  # text multimodal models, alike where all is text
     traits=runs(window="=window", windowed="=windowed", sliding="types late"),

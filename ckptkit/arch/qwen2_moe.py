@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from ckptkit.arch._libraries.decoders import (
     QWEN_SHARED,
     WORDS,
-    H,
     Values,
     attention,
     decoder,
@@ -22,7 +21,6 @@ from ckptkit.arch._libraries.decoders import (
     in_memory,
     last,
     may,
-    mlx,
     of_experts,
     shared,
     stacked,
@@ -65,7 +63,6 @@ HF = hf(
 
 ARCHITECTURE = decoder(
     "qwen2_moe", "Qwen2 MoE", MODULES, HF, in_memory(HF, MODULES, rows=stacked()),
-    mlx(HF, H + "mlp."),
     gguf(
         "qwen2moe", MODULES, without=DENSE, experts="moe_intermediate", implied={"activation": "silu", "normalise_experts": False},
         window=Window("types early"), free=SPARSE_FREE,

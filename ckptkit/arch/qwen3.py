@@ -6,7 +6,7 @@ Source: transformers models/qwen3.
 from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import WORDS, attention, decoder, gated, hf, last, may
-from ckptkit.arch._libraries.flax_tree import flax_tree
+from ckptkit.arch._libraries.flax_tree import flax_trees
 from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch._libraries.gguf import OUTPUT, Window, gguf
 from ckptkit.arch._libraries.megatron import grouped, megatron
@@ -21,8 +21,8 @@ HF = hf(
 )  # fmt: skip
 
 ARCHITECTURE = decoder(
-    "qwen3", "Qwen3", MODULES, HF, flax_tree(HF),
-    megatron(MODULES, implied={"activation": "silu"}),
+    "qwen3", "Qwen3", MODULES, HF, *flax_trees(HF, MODULES),
+    *megatron(MODULES, implied={"activation": "silu"}),
     gguf("qwen3", MODULES, bare=(OUTPUT,), implied={"activation": "silu"}, window=Window("types late")),
     names=("qwen3_vl_text",),  # text multimodal models, alike where all is text
     traits=runs(window="=window", windowed="=windowed", sliding="types late"),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import (
     WORDS,
-    H,
     decoder,
     dense_or_experts,
     experts,
@@ -17,7 +16,6 @@ from ckptkit.arch._libraries.decoders import (
     in_memory,
     last,
     may,
-    mlx,
     stacked,
 )
 from ckptkit.arch._libraries.forward import routed, runs
@@ -37,7 +35,6 @@ HF = hf(
 
 ARCHITECTURE = decoder(
     "qwen3_moe", "Qwen3 MoE", MODULES, HF, in_memory(HF, MODULES, rows=stacked()),
-    mlx(HF, H + "mlp."),
     gguf(
         "qwen3moe", MODULES, bare=(OUTPUT,), without=DENSE, experts="moe_intermediate",
         implied={"activation": "silu", "normalise_experts": True},

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ckptkit.arch._libraries.decoders import WORDS, D, H, Values, attention, decoder, flags, gated, hf, in_layers, last, may
+from ckptkit.arch._libraries.forward import partly
 from ckptkit.arch._libraries.state_space import S, convolution
 from ckptkit.arch.gemma import less_one
 from ckptkit.schema import linear, param
@@ -103,6 +104,7 @@ ARCHITECTURE = decoder(
     relations=("hidden = heads head_dim", "recurrent = heads block", "block = block_out", "intermediate = two half_intermediate"),
     fixed={"two": 2},
     kinds={"attention@layer": attends},
+    traits=partly(mixer="recurrent", embedding_scale="bfloat16 root", sliding="all", window="=window", logit_cap="=logit_cap"),
     variants={
         "recurrentgemma-2b": {"layers": 26, "hidden": 2560, "heads": 10, "kv_heads": 1, "vocab": 256000},
         "recurrentgemma-9b": {"layers": 38, "hidden": 4096, "heads": 16, "kv_heads": 1, "vocab": 256000},

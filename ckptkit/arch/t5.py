@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from ckptkit.arch._libraries import bert4keras as b4k
 from ckptkit.arch._libraries import gguf_others
 from ckptkit.arch._libraries import keras_hub as hub
+from ckptkit.arch._libraries.t5x import t5x
 from ckptkit.arch._libraries.transformers import HF_ACTIVATIONS, PIECES, flax, tf
 from ckptkit.schema import (
     FLAX,
@@ -346,6 +347,7 @@ def dialects(
         mesh,
         bert4keras,
         hf,
+        t5x(hf),
         tf(
             MODULES,  # type: ignore[arg-type]
             trunk,
@@ -431,6 +433,7 @@ ARCHITECTURE = Architecture(
     },
     dialects=(
         gguf_others.t5(),
+        gguf_others.t5(gated=True),
         *dialects(
             "t5",
             classes("T5"),

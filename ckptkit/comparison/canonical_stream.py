@@ -8,12 +8,13 @@ memory that is reused, by the engine's own movers; memory does not grow with the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple
 from ..engine.loop_nest import Buffer, Mover, Nest, check_nest, nest, step_of
 from ..engine.sources import Flat, flat
 from ..graph.canonical_arrays import adjusted
+from ..graph.contradicted import counted
 from ..graph.examine import Subject
 from ..plan.pieces import by_boxes
 from ..plan.values import PackedParts, Piece, Source
@@ -91,6 +92,8 @@ class Canon:
 
     def tiles(self, item: Item, step: int = 0, *, stored_order: bool = False) -> Iterator[memoryview]:
         """The row-major bytes of a parameter, `step` elements at a time (0: what is best). Each view is good until the next."""
+        if not item.spec.numel:
+            return
         size = DTYPES[item.spec.dtype].bits // 8
         moves = self._moves(item, stored_order=stored_order)
         numel = item.spec.numel
@@ -154,6 +157,15 @@ def _loops(subject: Subject, item: Item, sizes: Sizes, t: StoredTensor, stored_o
     return simplify(tuple(reversed(out))) if item.spec.numel else (), 0
 
 
+def lies_as_is(subject: Subject, item: Item, sizes: Sizes) -> bool:
+    """Whether the row-major bytes of a parameter are those of its stored tensor, from the first to the last."""
+    t = subject.checkpoint.tensors[item.stored]
+    if not item.natural or item.spec.dtype != t.spec.dtype or item.stored in subject.packings.weights or _adjust(subject, item) is not None:
+        return False
+    loops, start = _loops(subject, item, sizes, t, stored_order=False)
+    return start == 0 and (item.spec.numel == t.spec.numel) and (not loops or loops == (Loop(item.spec.numel, 1, 1),))
+
+
 def _adjust(subject: Subject, item: Item) -> Adjust | None:
     """How the values follow from what is stored; None where they are it."""
     graph = subject.graph
@@ -169,8 +181,9 @@ def _array(subject: Subject, item: Item, loops: tuple[Loop, ...], start: int, ad
     return (view if adjust is None else adjusted(view, adjust)).tobytes()
 
 
-def items_of(subject: Subject, sizes: Sizes) -> list[Item]:
-    """Every canonical parameter of a subject, in the order of the architecture's tables, then what the account has beyond them."""
+def items_of(subject: Subject, sizes: Sizes, also: Collection[str] = ()) -> list[Item]:
+    """Every canonical parameter of a subject, in the order of the architecture's tables, then what counts beyond them, and what `also`
+    names of what is stored."""
     graph = subject.graph
     tensors = subject.checkpoint.tensors
     out = []
@@ -189,7 +202,7 @@ def items_of(subject: Subject, sizes: Sizes) -> list[Item]:
             if info.tied is not None and info.tied in graph.params and same_tie(subject, sizes, item, info.tied):
                 continue
             out.append(item)
-    for name in subject.account.beyond():
+    for name in dict.fromkeys((*counted(subject), *(n for n in also if n in tensors))):
         t = tensors[name]
         if t.spec.dtype != "STRING" and DTYPES[t.spec.dtype].bits % 8 == 0:
             out.append(Item(name, t.spec, name, "", -1, "", True))

@@ -27,6 +27,7 @@ class Quantization:
 
     def __init__(self, words: Mapping[str, Any], source: str, dtype: str | None, method: str) -> None:
         self.words, self.source, self.dtype, self.method = words, source, dtype, method
+        self._shared: dict[int, dict[str, Any]] = {}  # by the id of a group, 0 of none
 
     @cached_property
     def kept(self) -> tuple[str, ...]:
@@ -34,25 +35,36 @@ class Quantization:
         said = [v for k in KEPT for v in [self.words.get(k)] if isinstance(v, (list, tuple))]
         return tuple(dict.fromkeys(m for group in said for m in group if isinstance(m, str)))
 
+    @property
+    def keeps_any(self) -> bool:
+        """Whether anything is said to be left as it is."""
+        return bool(self.kept) or any(v is False for v in self.words.values())
+
     def keeps(self, module: str) -> bool:
         """Whether a module is said to be left as it is."""
         if self.words.get(module) is False:
             return True
-        return any(_fits(pattern, module) for pattern in self.kept)
+        return bool(self.kept) and any(_fits(pattern, module) for pattern in self.kept)
 
-    def of(self, module: str) -> dict[str, Any]:
-        """What is said of one module: the general words with its own above them."""
-        out = dict(self.words)
-        groups = self.words.get("config_groups")
-        if isinstance(groups, Mapping):
-            listed = [g for g in groups.values() if isinstance(g, Mapping)]
-            out.update(next((g for g in listed if _targets(g, module)), next((g for g in listed if _targets(g, "")), {})))
+    def of(self, module: str) -> Mapping[str, Any]:
+        """What is said of one module: the general words with its own above them. Modules of which the same is said share one object."""
+        group: Mapping[str, Any] = {}
+        if self._groups:
+            group = next((g for g in self._groups if _targets(g, module)), next((g for g in self._groups if _targets(g, "")), {}))
+        shared = self._shared.get(id(group) if group else 0)
+        if shared is None:
+            shared = self._shared[id(group) if group else 0] = {**self.words, **group}
+            if self.dtype is not None:
+                shared["dtype"] = self.dtype
         own = self.words.get(module)
-        if isinstance(own, Mapping):
-            out.update(own)
-        if self.dtype is not None:
-            out["dtype"] = self.dtype
-        return out
+        if own is None or not isinstance(own, Mapping):
+            return shared
+        return {**shared, **own, "dtype": self.dtype} if self.dtype is not None else {**shared, **own}
+
+    @cached_property
+    def _groups(self) -> list[Mapping[str, Any]]:
+        groups = self.words.get("config_groups")
+        return [g for g in groups.values() if isinstance(g, Mapping)] if isinstance(groups, Mapping) else []
 
 
 def quantization_of(raw: Mapping[str, object] | None, source: str, folder: str) -> Quantization | None:

@@ -10,6 +10,7 @@ from ..findings import Finding
 from ..schema import Architecture, Class, ConfigForm, Dialect, Key
 from ..schema.dialect import Whole
 from ..schema.templates import count_name, placeholders
+from .quantization import KEYS
 from .read import BLOCK, put, size_names
 from .resolve import refers, resolved
 from .without_effect import no_effect
@@ -71,7 +72,7 @@ def _named(rest: Mapping[str, Mapping[str, object]], arch: Architecture, target:
 def _carried(rest: Mapping[str, Mapping[str, object]], arch: Architecture, target: Dialect) -> Mapping[str, object]:
     same = {
         target.name,
-        *(d.name for d in arch.dialects.values() if d.config is target.config),
+        *(d.name for d in arch.dialects.values() if d.config.keys is target.config.keys),
     }  # namings that share a form share what it says besides
     return next((r for f, r in rest.items() if f in same and r), {})
 
@@ -256,7 +257,9 @@ class _Draft:
             self.unsaid |= {c: v for c, v in self.values.items() if c.startswith(kin) and v is not None and c not in self.sizes}
         own = rest.get(source.dialect.name, {}) if source.dialect is not None else {}
         known = {a.partition(".")[0] for d in (source.dialect,) if d is not None for k in d.config.keys for a in k.split(" | ")}
-        strange = [k for k, v in own.items() if not no_effect(k, v) and k not in known]  # a key may be said in two ways
+        usual = source.dialect.config.usual if source.dialect is not None else {}
+        loose = {k for k, v in usual.items() if v is ... or own.get(k) == v}
+        strange = [k for k, v in own.items() if not no_effect(k, v) and k not in {*known, *loose, *KEYS}]  # a key may be said in two ways
         if strange:
             listed = ", ".join(strange[:6]) + (", ..." if strange[6:] else "")
             self.warn(listed, f"nothing here explains {listed} of the configuration; {self.target.title} has no place for what it means")
@@ -288,13 +291,14 @@ def _assembled(
         head["id2label"] = {str(i): f"LABEL_{i}" for i in range(labels)}
         head["label2id"] = {f"LABEL_{i}": i for i in range(labels)}
     also = {k: v(draft.values) if callable(v) else v for k, v in form.also.items() if k not in carried or k in head}
+    also = {k: v for k, v in also.items() if v is not ...}
     out = {**also, **head, **_merged({k: v for k, v in carried.items() if k not in head}, draft.raw)}
     if source.dtype is not None and form.labels:
         out.pop("torch_dtype", None)
         out["dtype"] = source.dtype
     if form.writer.fold is not None:
         out = form.writer.fold(out)
-    same = {target.name, *(d.name for d in arch.dialects.values() if d.config is form)}
+    same = {target.name, *(d.name for d in arch.dialects.values() if d.config.keys is form.keys)}
     kept = {f: dict(r) for f, r in rest.items() if f not in same and r}
     block: dict[str, object] = {"rest": kept} if kept else {}
     told = form.whole is None and not (arch.rank and not form.marks)

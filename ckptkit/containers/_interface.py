@@ -231,6 +231,19 @@ class Packed:
     def __call__(self) -> bytes:
         return b"".join(self.pieces())
 
+    def up_to(self, size: int) -> Packed:
+        """The same without what follows the first `size` bytes."""
+
+        def pieces() -> Iterator[bytes]:
+            left = size
+            for piece in self.pieces():
+                if left <= 0:
+                    return
+                yield piece[:left]
+                left -= len(piece)
+
+        return Packed(pieces)
+
 
 class Place(NamedTuple):
     """A checkpoint of a folder or below it: what is to be named to read it. `what` says it of one that is not read."""

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 
-from .._typing import NamedTuple
+from .._typing import NamedTuple, cast
 from ..errors import UNREADABLE, CheckpointError, CorruptError, UnsafeError, UsageError, printable
 from ..findings import Finding
 from ..limits import LIMITS
@@ -117,8 +118,9 @@ def open_sharded(
             except CheckpointError as e:
                 what = f"{s} belongs to the shards by its name, the index does not list it, and it cannot be read: {e.message}"
                 noted.append(Finding("error", RULE, printable(s), printable(what, 1000), e.hint or ""))
-        owners = _owners(parts)
-        if index is None or not set(index.weight_map.values()) & parts.keys():
+        tensors = _each_in_its_shard(index, parts) if rename is None and index is not None else None
+        owners = _owners(parts) if tensors is None else {}
+        if index is None or (tensors is None and not set(index.weight_map.values()) & parts.keys()):
             rename = None  # what it says is what the shards say
             lost = sorted(index.weight_map.keys() - owners.keys()) if index is not None else []
             if lost:
@@ -128,8 +130,11 @@ def open_sharded(
         weight_map = index.weight_map
         if rename is not None:
             weight_map = {rename(name, parts[shard].tensors): shard for name, shard in weight_map.items()}
-        astray = [n for n, s in weight_map.items() if s not in owners.get(n, ())]
-        tensors, findings = _merge(weight_map, parts, owners, frozenset(unlisted))
+        astray: list[str] = []
+        findings: list[Finding] = []
+        if tensors is None:
+            astray = [n for n, s in weight_map.items() if s not in owners.get(n, ())]
+            tensors, findings = _merge(weight_map, parts, owners, frozenset(unlisted))
         LIMITS.check("tensors", len(tensors), "the number of tensors", path)
         findings += [] if unlisted else _check_total_size(index.total_size, tensors)
         findings += noted + _unlisted_files(names, [*shards, *unlisted]) + _links(folder, shards)
@@ -191,6 +196,15 @@ def _links(folder: str, shards: Sequence[str]) -> list[Finding]:
         return []
     more = f" (and {len(links) - 1} more)" if len(links) > 1 else ""
     return [Finding("info", RULE, printable(links[0]), f"is a link to {printable(os.readlink(os.path.join(folder, links[0])))}{more}")]
+
+
+def _each_in_its_shard(index: ShardIndex, parts: Mapping[str, Checkpoint]) -> dict[str, StoredTensor] | None:
+    """The tensors in the order of the index where each lies in the shard that it names and nowhere else, as nearly always; else None."""
+    weight_map, held = index.weight_map, {shard: part.tensors for shard, part in parts.items()}
+    if sum(map(len, held.values())) != len(weight_map) or not held.keys() >= set(weight_map.values()):
+        return None
+    tensors = {name: held[shard].get(name) for name, shard in weight_map.items()}
+    return None if None in tensors.values() else cast("dict[str, StoredTensor]", tensors)
 
 
 def _owners(parts: Mapping[str, Checkpoint]) -> dict[str, list[str]]:
@@ -258,7 +272,7 @@ def _check_total_size(stated: int | None, tensors: Mapping[str, StoredTensor]) -
     """Writers count tied tensors once or for each name: both are right."""
     if stated is None:
         return []
-    each = sum(t.spec.nbytes for t in tensors.values())
+    each = sum(spec.nbytes * n for spec, n in Counter(t.spec for t in tensors.values()).items())
     if stated == each or stated == sum({t.identity or t.name: t.spec.nbytes for t in tensors.values()}.values()):
         return []
     message = f"the index says total_size {stated:,}; the tensors are {each:,} bytes"

@@ -165,25 +165,32 @@ def _tensors(subject: Subject) -> Iterator[Entry]:
     ck, graph = subject.checkpoint, subject.graph
     packed = {n: f"part of {p.numbers} ({p.family})" for p in graph.packings for n in p.stored}
     known, weights = graph.recognition is not None, subject.packings.weights
-    new = tuple.__new__
+    new, tensors, classes = tuple.__new__, ck.tensors, ck.classes
+    bits = {d.name: d.bits for d in DTYPES.values()}
+    labels: dict[int, str] = {}  # by the form's id: there are few
     for name, (kind, what) in graph.roles.items():
-        if name not in ck.tensors:
+        t = tensors.get(name)
+        if t is None:
             continue
         place = _OF_ROLE.get(kind, kind)
-        if place == "optimizer" and ck.tensors[name].spec.numel == 1 and not what:
+        if place == "optimizer" and t.spec.numel == 1 and not what:
             place = "trainer"
         if place == "unexplained" and not known:
             what = "of an unknown architecture"
         if name in packed:
             what = packed[name]
-        elif name in ck.classes:
-            what = f"{what}, a {ck.classes[name]}".removeprefix(", ")
-        whole = place in ("dropped", "optimizer", "trainer", "derived", "stray") or DTYPES[ck.tensors[name].spec.dtype].bits % 8 == 0
+        elif name in classes:
+            what = f"{what}, a {classes[name]}".removeprefix(", ")
+        whole = bits[t.spec.dtype] % 8 == 0 or place in ("dropped", "optimizer", "trainer", "derived", "stray")
         counts = place == "unexplained" or (place == "part" and name in ck.parts and not ck.chosen)
         yield new(Entry, ("tensor", name, place, what, not whole, counts))
-        if name in weights:
-            of = f"part of {name} ({weights[name].label})"
-            yield from (Entry("tensor", t.name, place, of) for t in weights[name].parts.values() if t.name != name)
+        weight = weights.get(name)
+        if weight is not None:
+            label = labels.get(id(weight.form)) or labels.setdefault(id(weight.form), weight.label)
+            of = f"part of {name} ({label})"
+            for part in weight.parts.values():
+                if part.name != name:
+                    yield new(Entry, ("tensor", part.name, place, of, False, False))
 
 
 def _unread(subject: Subject) -> Iterator[Entry]:

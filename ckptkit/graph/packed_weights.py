@@ -59,48 +59,63 @@ def group_packed(checkpoint: Checkpoint, said: Quantization | None) -> Packings:
     tensors = checkpoint.tensors
     if said is None and not any(t.spec.dtype in _CODES for t in tensors.values()) and not any(n.endswith(TELLING) for n in tensors):
         return Packings({}, (), said)
-    from ..packing import find_packed
-
-    usable = {n: t for n, t in tensors.items() if t.read is None and t.strides is None and t.spec.dtype != "STRING"}
+    from ..packing import by_name, find_packed
 
     def content(name: str) -> bytes:
         t = tensors[name]
         return b"".join(checkpoint.read_extent(e) for e in t.extents) if t.spec.nbytes <= _SMALL else b""
 
-    def words(module: str) -> Mapping[str, Any]:
-        own = said.of(module) if said is not None else {}
-        flattened = checkpoint.metadata.get(f"{module}.weight")  # torchao's, in JSON
-        return own if flattened is None else {**own, "flattened": flattened}
+    nothing: Mapping[str, Any] = {}
+    general = said.of if said is not None else lambda module: nothing
+    flat = any(n.endswith(".weight") for n in checkpoint.metadata)
 
-    groups = find_packed({n: t.spec for n, t in usable.items()}, words, content)
-    weights = {n: PackedWeight(n, f.form, {role: tensors[s] for role, s in f.parts.items()}) for n, f in groups.found.items()}
+    def words(module: str) -> Mapping[str, Any]:
+        flattened = checkpoint.metadata.get(f"{module}.weight")  # torchao's, in JSON
+        return general(module) if flattened is None else {**general(module), "flattened": flattened}
+
+    usable = {n: t.spec for n, t in tensors.items() if t.read is None and t.strides is None and t.spec.dtype != "STRING"}
+    groups = find_packed(usable, words if flat else general, content)
+    weights: dict[str, PackedWeight] = {}
+    places: dict[str, PackedWeight | None] = {}  # stored name -> the weight that stands in its place, None for a part that is gone
+    codes: dict[str, str] = {}  # packing -> the role of its codes
+    new = tuple.__new__
+    for name, form, parts in groups.found.values():
+        if form.packing not in codes:
+            codes[form.packing] = by_name(form.packing).CODES
+        held = {}
+        for role, stored in parts.items():
+            held[role] = tensors[stored]
+            places[stored] = None
+        weights[name] = places[parts[codes[form.packing]]] = new(PackedWeight, (name, form, held))
     if weights:
-        places = {w.parts[_codes(w)].name: w for w in weights.values()}
-        gone = {t.name for w in weights.values() for t in w.parts.values()}
         logical: dict[str, StoredTensor] = {}
+        specs: dict[tuple[int, ...], TensorSpec] = {}  # of the few shapes there are
         for name, t in tensors.items():
-            if name in places:
-                weight = places[name]
-                logical[weight.name] = _logical(checkpoint, weight)
-            elif name not in gone:
+            if name not in places:
                 logical[name] = t
+                continue
+            weight = places[name]
+            if weight is not None:
+                shape = weight.form.shape
+                spec = specs.get(shape) or specs.setdefault(shape, TensorSpec("F32", shape))
+                read = _Decoded(checkpoint, weight)
+                logical[weight.name] = new(StoredTensor, (weight.name, spec, (), weight.form.strides, None, read, ()))
         checkpoint.tensors = logical
     return Packings(weights, groups.faults, said)
 
 
-def _codes(weight: PackedWeight) -> str:
-    from ..packing import by_name
+class _Decoded(Packed):
+    """What reads a packed weight: its values, a tile after another."""
 
-    return by_name(weight.form.packing).CODES
+    __slots__ = ("checkpoint", "weight")
 
+    def __init__(self, checkpoint: Checkpoint, weight: PackedWeight) -> None:
+        self.checkpoint, self.weight = checkpoint, weight
 
-def _logical(checkpoint: Checkpoint, weight: PackedWeight) -> StoredTensor:
-    def pieces() -> Iterator[bytes]:
+    def pieces(self) -> Iterator[bytes]:
         from ..packing import decoded, in_file, part_fetcher
 
-        parts = {role: (t.spec.dtype, tuple(t.extents)) for role, t in weight.parts.items()}
-        with in_file(checkpoint.path):
-            for tile in decoded(weight.form, part_fetcher(parts, checkpoint.read_extent)):
+        parts = {role: (t.spec.dtype, tuple(t.extents)) for role, t in self.weight.parts.items()}
+        with in_file(self.checkpoint.path):
+            for tile in decoded(self.weight.form, part_fetcher(parts, self.checkpoint.read_extent)):
                 yield tile.tobytes()
-
-    return StoredTensor(weight.name, TensorSpec("F32", weight.form.shape), strides=weight.form.strides, read=Packed(pieces))

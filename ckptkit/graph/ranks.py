@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..containers import Checkpoint
+from ..containers import Checkpoint, Packed
 from ..errors import printable
 from ..findings import Finding
 from ..schema.split import Cut, Split, cut_of, regions
@@ -116,7 +116,9 @@ def cut_padding(checkpoint: Checkpoint, found: Recognition, config: Mapping[str,
     cut: list[str] = []
     for name, m in found.matches.items():
         t = checkpoint.tensors.get(name)
-        if t is None or m.row.role != "param" or m.row.layout.dims[0] != (found.dialect.pads,) or not t.spec.shape or t.read is not None:
+        if t is None or m.row.role != "param" or m.row.layout.dims[0] != (found.dialect.pads,) or not t.spec.shape:
+            continue
+        if t.read is not None and not isinstance(t.read, Packed):
             continue
         if 0 < true < t.spec.shape[0] <= true + PADDING:
             cut.append(f"{name} ({t.spec.shape[0] - true:,} rows)")
@@ -129,6 +131,8 @@ def cut_padding(checkpoint: Checkpoint, found: Recognition, config: Mapping[str,
 def _rows(t: StoredTensor, rows: int) -> StoredTensor:
     """The first rows of a tensor."""
     spec = TensorSpec(t.spec.dtype, (rows, *t.spec.shape[1:]))
+    if isinstance(t.read, Packed):
+        return t._replace(spec=spec, read=t.read.up_to(spec.nbytes))
     if t.strides is not None:
         return t._replace(spec=spec)
     boxes = []

@@ -11,8 +11,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from ..arch import architectures, by_name, candidates
+from ..configuration.read import BLOCK, first_said, look
 from ..errors import UsageError
-from ..schema import Dialect, Match, Table
+from ..schema import ConfigForm, Dialect, Match, Table
 from ..schema.templates import patterns_of, reduce_names, tally
 from .evidence import cousins, evidence, in_doubt, is_belied, is_cousin, is_told, less_likely, signature
 from .layouts import misfits, misnumbered
@@ -41,7 +42,7 @@ def _candidates(every: StoredNames, asked: Question, *, thorough: bool) -> list[
         tried = candidates(every.patterns, every.stored, asked.declared)
     for arch in tried:
         for d in arch.dialects.values():
-            if asked.dialect not in (None, d.name, d.alias) or asked.part not in (None, d.part):
+            if d.twin or asked.dialect not in (None, d.name, d.alias) or asked.part not in (None, d.part):
                 continue
             names = every.of(d)
             if names is None or (d.mark and d.mark not in names.marks):
@@ -84,14 +85,23 @@ def _score(names: StoredNames, table: Table, prefix: str, asked: Question) -> Sc
 def _marked(dialect: Dialect, asked: Question) -> int:
     """How much of what tells a dialect's form from others is there."""
     form, objects = dialect.config, dialect.files.objects
-    marked = sum(asked.config.get(k) == v for k, v in form.marks.items())
-    if asked.declared is None and asked.config and not form.marks:  # forms without a mark are told apart by their keys
+    marked = sum(asked.config.get(k) == v for k, v in form.marks.items()) + _needed(form, asked.config)
+    if asked.declared is None and asked.config and (form.usual or not form.marks):  # forms are told apart by their keys
         known = {alternative.partition(".")[0] for key in form.keys for alternative in key.split(" | ")}
-        marked += known.issuperset(asked.config)
+        known |= {*form.marks, BLOCK}
+        marked += all(k in known or form.usual.get(k, known) in (..., v) for k, v in asked.config.items())
     if objects is not None:
         unfolds = form.reader.unfold is not None and form.reader.unfold(asked.config) is not None
         marked += (objects.tell in asked.places) + unfolds
     return marked
+
+
+def _needed(form: ConfigForm, config: Mapping[str, object]) -> int:
+    """How many of the values that a form needs a configuration says, less those of which it says others."""
+    if not form.needs or not config:
+        return 0
+    said = {c: first_said(config, key) for key, spec in form.keys.items() for c in form.needs if c == getattr(spec, "canonical", spec)}
+    return sum(1 if key is not None and look(config, key) == form.needs[c] else -1 for c, key in said.items())
 
 
 def recognize(
@@ -231,8 +241,9 @@ def _with_wrappers(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> Re
             said = tuple(evidence(best, kin, asked, wrapper, f"{len(matches)} of {len(reduced)}"))
             arch = best.architecture
             doubt = in_doubt(best, kin)
-            less = () if doubt else less_likely(best, found)
-            return Recognition(arch, best.dialect, best.prefix, wrapper, matches, best.score, said, plain, None, doubt, less)
+            likely, lost = less_likely(best, found, names)
+            likely = () if doubt else likely
+            return Recognition(arch, best.dialect, best.prefix, wrapper, matches, best.score, said, plain, None, doubt, likely, lost)
         shared = shared_wrapper(patterns)
         if not shared:
             return None

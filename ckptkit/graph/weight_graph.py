@@ -12,21 +12,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
-from .._typing import NamedTuple
+from .._typing import TYPE_CHECKING, NamedTuple
 from ..containers import Checkpoint
 from ..errors import UsageError
 from ..limits import LIMITS
 from ..schema import Adjust, Architecture, Dialect, Row, count_name, expand
 from ..schema.layout import Placed, Sizes
 from ..schema.templates import reduce_name
+from ..support.lazy import later
 from ..tensors import StoredTensor
-from . import adapters
 from .packed import Packing, packings
 from .recognition import Question, Recognition
 from .recognized import recognized
 from .second_names import denies_ties, lie_alike, says_second_name
 from .solve import Shape, Solution, solve
 from .training_state import training_state
+
+if TYPE_CHECKING:
+    from . import adapters
+else:
+    later(globals(), adapters=".adapters")
 
 
 class Bound(NamedTuple):
@@ -62,6 +67,7 @@ class WeightGraph:
         self.indices: dict[str, set[int]] = {}  # placeholder -> the numbers met
         self.dropped = dropped
         self.account: object = None  # made when it is first asked for, with the configuration
+        self.contradicted: tuple[str, ...] | None = None  # likewise
         self.unread: dict[str, tuple[str, ...]] = {}  # what stands where a tensor is due -> the parameters it would hold
         if recognition is not None and checkpoint.unread:
             recognition = self._without_unread(recognition)
@@ -72,6 +78,7 @@ class WeightGraph:
         self.twice: list[tuple[str, str, str]] = []  # (canonical, stored, stored again)
         self.repeats: list[tuple[str, str]] = []  # (stored, canonical) of further names of a parameter
         self.idle: list[tuple[str, str]] = []  # of such as the library does not compute with
+        self.for_both: list[tuple[str, str]] = []  # (a name that is not there, the stored one that is taken for it too, which no file says)
         if recognition is not None:
             self._bind(recognition)
             self._other_parts(recognition)
@@ -115,12 +122,16 @@ class WeightGraph:
         params = r.architecture.params
         repeats: list[tuple[str, Bound, str]] = []
         tied: dict[int, bool] = {}  # by the row's id: a row is large, and its hash is made anew each time
+        places: dict[int, dict[str, int]] = {}
+        counted: set[int] = set()  # places whose numbers are in `indices`
         new = tuple.__new__
         for stored, (row, at_items) in r.matches.items():
             if row.role in ("derived", "stray"):
                 self.roles[stored] = Role(row.role, row.note)
                 continue
-            at = dict(at_items)
+            at = places.get(id(at_items))  # which the tensors of an expert share
+            if at is None:
+                at = places[id(at_items)] = dict(at_items)
             if row.layout.holder:
                 self._bind_stack(stored, row, at, at_items)
                 continue
@@ -128,11 +139,10 @@ class WeightGraph:
             if row.role == "repeat":
                 repeats.append((names[0], Bound(stored, row, 0, at), stored))
                 continue
-            for placeholder, value in at_items:
-                if placeholder in self.indices:
-                    self.indices[placeholder].add(value)
-                else:
-                    self.indices[placeholder] = {value}
+            if id(at_items) not in counted:
+                counted.add(id(at_items))
+                for placeholder, value in at_items:
+                    self.indices.setdefault(placeholder, set()).add(value)
             for i, name in enumerate(names):
                 if name in self.params:
                     self.twice.append((name, self.params[name].stored, stored))
@@ -157,13 +167,15 @@ class WeightGraph:
             holder = self.params.get(name)
             if holder is None or info.tied is None or info.tied in self.params:
                 continue
-            if info.group not in r.architecture.free_groups and not says_second_name(self.checkpoint.ties, r, info.tied, holder.stored):
+            said = says_second_name(self.checkpoint.ties, r, info.tied, holder.stored)
+            if info.group not in r.architecture.free_groups and not said:
                 continue
             if info.tied not in r.table.by_param:
                 continue
             row, _ = r.table.by_param[info.tied]
             if holder.row.parts == (name,) and row.parts == (info.tied,) and lie_alike(holder.row, row, params):
                 self.params[info.tied] = Bound(holder.stored, row, 0, {})  # one tensor: which of its names it is saved under differs
+                self.for_both += [] if said else [(row.names[0], holder.stored)]
                 self.roles[holder.stored] = Role("param", info.tied)
 
     def _bind_stack(self, stored: str, row: Row, at: Mapping[str, int], at_items: tuple[tuple[str, int], ...]) -> None:
@@ -223,7 +235,8 @@ class WeightGraph:
         if self.recognition is None or not self.recognition.dialect.adjust:
             return None
         b = self.params[canonical]
-        return self.recognition.dialect.adjust.get(b.row.parts[b.which])
+        adjust = self.recognition.dialect.adjust.get(b.row.parts[b.which])
+        return adjust.of(self.solution.sizes) if adjust is not None else None
 
     @cached_property
     def layer_kinds(self) -> dict[str, dict[int, frozenset[bool]]]:
@@ -250,7 +263,7 @@ class WeightGraph:
     @cached_property
     def counts(self) -> dict[str, int]:
         """How many of each placeholder there are, holes included: {"layers": 24}."""
-        found = {count_name(p): max(v) + 1 for p, v in self.indices.items()}
+        found = {count_name(p): max(v) + 1 for p, v in self.indices.items() if v}
         learned = self.recognition.learned if self.recognition is not None else None
         return found if learned is None else {**found, **{c: n for c, n in learned.extra.items() if c not in found}}
 
@@ -337,9 +350,10 @@ def bind(checkpoint: Checkpoint, asked: Question = Question(), drop: Sequence[st
     leave out."""
     dropped = _dropped(checkpoint, drop)
     state = training_state(checkpoint)
-    apart = (state, checkpoint.repeats, checkpoint.parts, dropped)
-    shapes = {n: t.spec.shape for n, t in checkpoint.tensors.items() if not any(n in a for a in apart)}
-    shapes |= {n: u.shape or () for n, u in checkpoint.unread.items() if not any(n in a for a in (*apart, checkpoint.beside))}
+    apart = {*state, *checkpoint.repeats, *checkpoint.parts, *dropped}
+    shapes = {n: t.spec.shape for n, t in checkpoint.tensors.items() if n not in apart}
+    apart.update(checkpoint.beside)
+    shapes |= {n: u.shape or () for n, u in checkpoint.unread.items() if n not in apart}
     asked = asked._replace(called=checkpoint.called)
     if asked.text:
         from .composites import recognize_text

@@ -6,9 +6,9 @@ its module claims them by dtype. A part that no weight claims, and a weight that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-from .._typing import Any, NamedTuple
+from .._typing import Any, NamedTuple, cast
 from ..tensors import DTYPES, TensorSpec
 from ._registry import by_name, packings
 from ._values import Form, Mismatch, Packing
@@ -40,10 +40,6 @@ class Groups(NamedTuple):
     faults: tuple[Fault, ...]
 
 
-def _reader(content: Callable[[str], bytes], parts: Mapping[str, str]) -> Callable[[str], bytes]:
-    return lambda role: content(parts[role])
-
-
 def expand(template: str, weight: str) -> str:
     """The stored name of a part: `@` the weight's name, `%` its module with the dot."""
     if template.startswith("@"):
@@ -61,70 +57,149 @@ def weight_of(template: str, stored: str) -> str | None:
     return stored[: -len(tail)] + "weight" if stored.endswith("." + tail) else None
 
 
+class _Choice(NamedTuple):
+    """What is made of parts of these specs: the packing, its roles with the place of each template among those looked up, what lacks,
+    and the form or why there is none. All weights with the same specs and the same words share one."""
+
+    packing: Packing
+    roles: tuple[tuple[str, int], ...]
+    lacking: tuple[str, ...]  # templates
+    form: Form | Mismatch | None  # None: it depends on the content of parts, and is made anew for each weight
+
+
+_UNMET = _Choice(cast("Packing", None), (), (), None)
+
+
 def find_packed(specs: Mapping[str, TensorSpec], words_of: Callable[[str], Mapping[str, Any]], content: Callable[[str], bytes]) -> Groups:
-    """Group the parts among `specs`. `words_of` gives what the configuration says of a module, `content` the bytes of a small tensor."""
+    """Group the parts among `specs`. `words_of` gives what the configuration says of a module, `content` the bytes of a small tensor.
+
+    A model has ten thousands of weights and a few dozen kinds of them: what a packing makes of parts of the same specs is asked once, as
+    long as `words_of` gives the same object for the modules of which the same is said.
+    """
     found: dict[str, Found] = {}
     faults: list[Fault] = []
-    taken: dict[str, str] = {}
+    taken: set[str] = set()
     left: list[str] = []
     blocks = by_name("ggml")
+    last = {n[n.rfind(".") + 1 :] for n in specs}
     weights, present = _candidates(specs)
-    possible = [_sought(p) for p in packings().values() if all(t in present for t in _key_templates(p))]
+    possible = [p for p in packings().values() if _key_templates(p) <= present]
+    looked = _looked_up(possible, last)
+    weights_called: dict[tuple[int, tuple[TensorSpec | None, ...]], _Choice | None] = {}  # whose last component is "weight"
+    others: dict[tuple[int, tuple[TensorSpec | None, ...]], _Choice | None] = {}
+    by_block: dict[TensorSpec, Form] = {}
+    said: dict[int, Mapping[str, Any]] = {}  # keeps the objects alive whose ids are in the keys
+    large = {d for d, known in DTYPES.items() if known.block > 1}
+    new, get, unmet = tuple.__new__, specs.get, _UNMET
     for weight in weights:
-        if weight in specs and DTYPES[specs[weight].dtype].block > 1:
-            found[weight] = Found(weight, blocks.form({"codes": specs[weight]}, {}, content), {"codes": weight})
+        own = get(weight)
+        if own is not None and own.dtype in large:
+            block = by_block.get(own)
+            if block is None:
+                block = by_block[own] = blocks.form({"codes": own}, {}, content)
+            found[weight] = Found(weight, block, {"codes": weight})
             continue
-        words = words_of(weight.rpartition(".")[0])
-        best: tuple[Packing, dict[str, str]] | None = None
         module = weight[: weight.rfind(".") + 1]
-        for p, key, every, by_module in possible:
-            if by_module and weight[len(module) :] != "weight":
-                continue
-            if any((weight if at else module) + tail not in specs for at, tail in key):
-                continue
-            parts = {role: n for role, at, tail in every if (n := (weight if at else module) + tail) in specs}
-            if not p.claims({r: specs[n] for r, n in parts.items()}, words):
-                continue
-            if best is None or (len(p.KEY), len(parts)) > (len(best[0].KEY), len(best[1])):
-                best = p, parts
-        if best is None:
+        words = words_of(module[:-1])
+        names = [weight + tail if at else module + tail for at, tail in looked]
+        there = tuple(map(get, names))
+        by_specs = weights_called if weight.endswith("weight", len(module)) and len(weight) == len(module) + 6 else others
+        choice = by_specs.get((id(words), there), unmet)
+        if choice is unmet:
+            said[id(words)] = words
+            choice = _choose(possible, looked, by_specs is weights_called, there, words, lambda n: content(names[n]))  # noqa: B023
+            by_specs[id(words), there] = choice
+        if choice is None:
             left.append(weight)
             continue
-        p, parts = best
-        lacking = [expand(t, weight) for r, t in p.PARTS.items() if r not in parts and r not in p.OPTIONAL]
+        p, roles, lacking, form = choice
+        parts = {role: names[n] for role, n in roles}
+        taken.update(parts.values())
         if lacking:
-            faults.append(Fault(weight, tuple(lacking), f"{weight}: {', '.join(lacking)} is not there ({p.TITLE})"))
-            taken.update(dict.fromkeys(parts.values(), weight))
+            gone = [expand(t, weight) for t in lacking]
+            faults.append(Fault(weight, tuple(gone), f"{weight}: {', '.join(gone)} is not there ({p.TITLE})"))
             continue
-        try:
-            form = p.form({r: specs[n] for r, n in parts.items()}, words, _reader(content, parts))
-        except Mismatch as e:
-            stored = parts.get(e.role, expand(p.PARTS[e.role], weight))
-            faults.append(Fault(weight, (stored,), _worded(weight, stored, e.message)))
-            taken.update(dict.fromkeys(parts.values(), weight))
-            continue
-        found[weight] = Found(weight, form, parts)
-        taken.update(dict.fromkeys(parts.values(), weight))
-        if p.PARTS[p.CODES] != "@" and weight in specs:
-            plain = specs[weight]
-            what = f"{weight} is there as {plain.dtype} {list(plain.shape)} and packed as {parts[p.CODES]}: which is meant?"
+        if form is None:
+            form = _form(p, {r: specs[n] for r, n in parts.items()}, words, lambda role: content(parts[role]))  # noqa: B023
+        if isinstance(form, Mismatch):
+            stored = parts.get(form.role, expand(p.PARTS[form.role], weight))
+            faults.append(Fault(weight, (stored,), _worded(weight, stored, form.message)))
+        elif own is not None and p.PARTS[p.CODES] != "@":
+            what = f"{weight} is there as {own.dtype} {list(own.shape)} and packed as {parts[p.CODES]}: which is meant?"
             faults.append(Fault(weight, (weight, parts[p.CODES]), what))
-            del found[weight]
+        else:
+            found[weight] = new(Found, (weight, form, parts))
     known = bool(found) or bool(words_of(""))
     for weight in left:
         fault = _incomplete(weight, specs, known)
         if fault is not None and not all(n in taken or n not in specs for n in fault.stored):
             faults.append(fault)
-            taken.update(dict.fromkeys(fault.stored, weight))
+            taken.update(fault.stored)
     faults += _left_over(specs, taken, {f.form.packing for f in found.values()}, bool(words_of("")))
     return Groups(found, tuple(faults))
+
+
+def _looked_up(possible: Sequence[Packing], last: Collection[str]) -> list[tuple[bool, str]]:
+    """The templates of parts of which some name has the last component, each once: (whether it begins with the weight's name, what
+    follows)."""
+    every = dict.fromkeys((t[0] == "@", t[1:]) for p in possible for t in p.PARTS.values())
+    return [(at, tail) for at, tail in every if not tail or any(_may_end(n, tail, named=at) for n in last)]
+
+
+def _may_end(last: str, tail: str, *, named: bool) -> bool:
+    """Whether a name whose last component is `last` may be a part of a template with this tail."""
+    return last.endswith(tail) if named and "." not in tail else last == tail[tail.rfind(".") + 1 :]
+
+
+def _choose(
+    possible: Sequence[Packing],
+    looked: Sequence[tuple[bool, str]],
+    is_weight: bool,
+    there: Sequence[TensorSpec | None],
+    words: Mapping[str, Any],
+    content: Callable[[int], bytes],
+) -> _Choice | None:
+    """What the parts that are `there`, in the order of the templates `looked` up, are taken for; None where no packing claims them."""
+    at = {template: n for n, template in enumerate(looked) if there[n] is not None}
+    best: tuple[Packing, dict[str, int]] | None = None
+    for p in possible:
+        if any(t[0] == "%" for t in (p.PARTS[role] for role in (*p.KEY, p.CODES))) and not is_weight:
+            continue
+        roles = {role: at[t[0] == "@", t[1:]] for role, t in p.PARTS.items() if (t[0] == "@", t[1:]) in at}
+        if not roles.keys() >= {*p.KEY, p.CODES} or not p.claims(_specs(roles, there), words):
+            continue
+        if best is None or (len(p.KEY), len(roles)) > (len(best[0].KEY), len(best[1])):
+            best = p, roles
+    if best is None:
+        return None
+    p, roles = best
+    lacking = tuple(t for r, t in p.PARTS.items() if r not in roles and r not in p.OPTIONAL)
+    read: list[str] = []
+
+    def asked(role: str) -> bytes:
+        read.append(role)
+        return content(roles[role])
+
+    form = None if lacking else _form(p, _specs(roles, there), words, asked)
+    return _Choice(p, tuple(roles.items()), lacking, None if read else form)
+
+
+def _specs(roles: Mapping[str, int], there: Sequence[TensorSpec | None]) -> dict[str, TensorSpec]:
+    return {role: spec for role, n in roles.items() if (spec := there[n]) is not None}
+
+
+def _form(p: Packing, specs: dict[str, TensorSpec], words: Mapping[str, Any], content: Callable[[str], bytes]) -> Form | Mismatch:
+    try:
+        return p.form(specs, words, content)
+    except Mismatch as e:
+        return e
 
 
 def _worded(weight: str, stored: str, message: str) -> str:
     return f"{stored} {message}" if stored == weight else f"{weight}: {stored} {message}"
 
 
-def _left_over(specs: Mapping[str, TensorSpec], taken: Mapping[str, str], kinds: set[str], said: bool) -> Iterator[Fault]:
+def _left_over(specs: Mapping[str, TensorSpec], taken: Collection[str], kinds: set[str], said: bool) -> Iterator[Fault]:
     """Parts that nothing claimed, by the names that the packings in use give them; codes that have no parts, where something says that
     they should."""
     used = [packings()[k] for k in kinds if k != "ggml"]
@@ -154,40 +229,28 @@ def _key_templates(p: Packing) -> set[str]:
     return {p.PARTS[role] for role in (*p.KEY, p.CODES)} - {"@"}
 
 
-class _Sought(NamedTuple):
-    """A packing with its templates taken apart: whether each begins with the weight's name, and what follows. Made once for all weights."""
-
-    packing: Packing
-    key: tuple[tuple[bool, str], ...]
-    parts: tuple[tuple[str, bool, str], ...]
-    by_module: bool
-
-
-def _sought(p: Packing) -> _Sought:
-    key = tuple((t[0] == "@", t[1:]) for t in (p.PARTS[role] for role in (*p.KEY, p.CODES)))
-    parts = tuple((role, t[0] == "@", t[1:]) for role, t in p.PARTS.items())
-    return _Sought(p, key, parts, any(not at for at, _ in key))
-
-
 def _candidates(specs: Mapping[str, TensorSpec]) -> tuple[list[str], set[str]]:
     """(the weights that some stored name could be a key part of, in the order of the tensors; the templates that some name has)."""
     templates = {t for p in packings().values() for t in _key_templates(p)}
-    endings = tuple(t[1:] for t in templates)
-    words = {t[1:]: t for t in templates if t[0] == "%"}
     tails = [t for t in templates if t[0] == "@"]
+    modules = [t for t in templates if t[0] == "%"]
+    by_last: dict[str, list[str]] = {}  # last component -> the templates that a name with it may fit
     out: dict[str, None] = {}
     present: set[str] = set()
     large = {d for d, known in DTYPES.items() if known.block > 1}
     for name, spec in specs.items():
         if spec.dtype in large:
             out[name] = None
-        elif name.endswith(endings):
-            own = words.get(name[name.rfind(".") + 1 :])
-            for template in tails if own is None else (*tails, own):
-                weight = weight_of(template, name)
-                if weight is not None:
-                    out[weight] = None
-                    present.add(template)
+            continue
+        last = name[name.rfind(".") + 1 :]
+        fitting = by_last.get(last)
+        if fitting is None:
+            fitting = by_last[last] = [t for t in tails if _may_end(last, t[1:], named=True)] + [t for t in modules if t[1:] == last]
+        for template in fitting:
+            weight = weight_of(template, name)
+            if weight is not None:
+                out[weight] = None
+                present.add(template)
     return list(out), present
 
 

@@ -21,7 +21,8 @@ from ..support.name_text import collapse
 from ..tensors import DTYPES, Extent, StoredTensor, TensorSpec, row_major_strides
 from .pieces import over_boxes
 from .target import Request
-from .values import Drawn, Encode, Encoded, PackedParts, Piece, Source, is_copy
+from .values import ADJUSTING, Drawn, Encode, Encoded, PackedParts, Piece, Source, is_copy
+from .with_codes import with_codes
 
 Stories = dict[str, dict[str, object] | None]  # None: copied to, or from, the same name
 
@@ -92,7 +93,8 @@ class Builder:
         t, checkpoint = self.tensors[name], self.subject.checkpoint
         weight = self.packed.get(name)
         if weight is not None:
-            return Source(name, "F32", (), packed=PackedParts(weight.form, tuple(
+            form = weight.form if not self.request.repack else with_codes(weight.form)
+            return Source(name, "F32", (), packed=PackedParts(form, tuple(
                 (role, p.spec.dtype, self._extents(p)) for role, p in weight.parts.items()
             )))  # fmt: skip
         if t.read is None:
@@ -170,7 +172,7 @@ def how_made(pieces: Sequence[Piece], cast: bool) -> str:
         words.append("filled")
     if any(p.op == "add" for p in pieces):
         words.append("added")
-    if any(p.op == "affine" for p in pieces):
+    if any(p.op in ADJUSTING for p in pieces):
         words.append("adjusted")
     if len([p for p in pieces if p.op == "copy"]) > 1:
         words.append("joined")

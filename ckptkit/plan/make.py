@@ -19,6 +19,7 @@ from .contents import Contents, gather_contents
 from .ledger import make_ledger, with_ledger
 from .merge import Overlay, files_of, merged, told, untied
 from .quantize import as_llama_cpp, quantized
+from .repack import repacked
 from .target import Request
 from .translate import Translate
 from .values import Plan
@@ -39,6 +40,8 @@ def make_plan(subject: Subject, request: Request, survey: Survey, over: Overlay 
     weights = arrange(subject, request, survey)
     if over is not None:
         weights = merged(weights, subject, over)
+    if request.repack:
+        weights = repacked(weights, request)
     if request.quantize is not None:
         weights = quantized(weights, request)
     if request.dialect is not None and request.dialect.container == "gguf" == request.container.NAME:
@@ -49,8 +52,14 @@ def make_plan(subject: Subject, request: Request, survey: Survey, over: Overlay 
         from .ranks import deal
 
         weights, places = deal(weights, subject, request)
+    elif split is not None and split.whole == request.container.NAME:
+        from .ranks import pad, sized
+
+        weights = pad(weights, subject, request)
     try:
         contents = gather_contents(subject, request, weights)
+        if split is not None and split.whole == request.container.NAME:
+            contents = sized(contents, request, weights)
         if over is not None:
             contents = untied(contents, subject, over)
         ledger = make_ledger(subject, request, weights, contents.findings)

@@ -68,7 +68,7 @@ def outside(table: Table, groups: frozenset[str]) -> bool:
 def bare(subject: Subject) -> dict[str, object]:
     """What to remember of a checkpoint without the prefix that the class has that its configuration names; {} of others."""
     r = subject.graph.recognition
-    if r is None or r.prefix or "" not in r.dialect.prefixes:
+    if r is None or r.prefix or "" not in r.dialect.prefixes or len(r.dialect.prefixes) == 1:
         return {}
     cls = named_class(subject.values.rest if subject.values is not None else {}, r.architecture, r.dialect, subject.graph.groups)
     return {r.dialect.name: {"prefix": ""}} if cls is not None and outside(r.table, cls.groups) else {}

@@ -13,6 +13,7 @@ from ..containers import Container, by_name, containers
 from ..errors import UnsupportedError, UsageError
 from ..graph.examine import Subject
 from ..graph.tf_objects import MEMORY
+from ..packing import by_name as packed
 from ..schema import Dialect
 from ..schema.templates import reduce_names
 
@@ -63,6 +64,7 @@ class Request(NamedTuple):
     dequantize: bool = False  # whether packed weights are decoded; else their parts move as they are
     quantize: str | None = None  # the name of the packing that weights get
     keep: tuple[str, ...] = ()  # globs of those that do not
+    repack: bool = False  # whether packed weights get the parts that another naming has of the same packing
     names_only: bool = False  # without a configuration where the source has none
     tp: int = 1
     pp: int = 1
@@ -83,15 +85,17 @@ def choose_target(subject: Subject, wanted: Wanted, target: str) -> Request:
         container = _of_ranks(dialect, wanted)
     if dialect is not None and dialect is subject.graph.dialect and _has_one_naming(subject) and not (wanted.renew or wanted.grows):
         dialect = None  # the names are the library's as they are
+    repack = False
     if subject.packings.weights and not wanted.dequantize and dialect is not None:
-        if dialect is not subject.graph.dialect:
+        repack = dialect is not subject.graph.dialect and repacks(subject, dialect, container)
+        if dialect is not subject.graph.dialect and not repack and not _own_packing(subject, dialect):
             _refuse_packed(subject, dialect)
-        dialect = None  # the names stay, and with them the parts
+        dialect = dialect if repack else None  # the names stay, and with them the parts
     return Request(
         target, single, container, dialect, filename(container, dialect or subject.graph.dialect, file), tuple(wanted.dtypes),
         wanted.max_shard_size, wanted.drop_optimizer, known_groups(subject, wanted.drop, "--drop"), wanted.resize_vocab,
         wanted.init_missing, new_groups(subject, dialect, wanted.add), wanted.seed,
-        wanted.dequantize, wanted.quantize, tuple(wanted.keep), wanted.names_only, wanted.tp, wanted.pp,
+        wanted.dequantize, wanted.quantize, tuple(wanted.keep), repack, wanted.names_only, wanted.tp, wanted.pp,
     )  # fmt: skip
 
 
@@ -114,17 +118,31 @@ def _of_ranks(dialect: Dialect | None, wanted: Wanted) -> Container:
     if dialect is None or dialect.split is None or not dialect.split.container:
         what = f"{dialect.title} says nothing of ranks" if dialect is not None else "the architecture is unknown"
         raise UsageError(f"--tp, --pp: {what}", hint="--to megatron, or --to meta")
-    if wanted.container not in (None, dialect.split.container):
+    if wanted.container not in (None, dialect.split.container, dialect.split.whole or None):
         raise UsageError(
             f"--tp, --pp: files of ranks are {dialect.split.container}'s, not {wanted.container}'s", hint="leave --container out"
         )
-    return by_name(dialect.split.container)
+    return by_name(wanted.container or dialect.split.container)
 
 
 def _has_one_naming(subject: Subject) -> bool:
     """Whether the architecture is a learned one, without a wrapper to take off."""
     r = subject.graph.recognition
     return r is not None and r.learned is not None and not r.wrapper
+
+
+def repacks(subject: Subject, dialect: Dialect, container: Container) -> bool:
+    """Whether all that is packed is MXFP4, which the target has too: as blocks of ggml, or as gpt-oss' parts."""
+    kinds = {w.form.options.get("type", w.form.packing) for w in subject.packings.weights.values()}
+    held = dialect.container == container.NAME and (container.NAME == "gguf" or bool(dialect.packed))
+    return held and kinds <= {"MXFP4", "mxfp4-experts"}
+
+
+def _own_packing(subject: Subject, dialect: Dialect) -> bool:
+    """Whether the source's names are this naming's, and its weights packed as its library packs them."""
+    own = subject.graph.dialect
+    kinds = {packed(w.form.packing) for w in subject.packings.weights.values()}
+    return own is not None and dialect.twin == own.name and all(dialect.name in p.METHODS for p in kinds)
 
 
 def _refuse_packed(subject: Subject, dialect: Dialect) -> NoReturn:
@@ -184,12 +202,13 @@ def choose_dialect(subject: Subject, to: str | None, container: str | None = Non
     came = as_mapping(block.get(MEMORY))
     held = {b.row.parts[b.which] for b in subject.graph.params.values()}
     chosen = {p for p in held if "@" not in arch.params[p].switch and arch.params[p].switch}  # what a form of the model has by choice
-    # the container's, one that has room for what the model has by choice, the one of that very name, the one that holds the heads, the one
-    # that holds the rest; between equals the source's own, one it once came from, its part
+    # the container's, one that computes as the model does, one with room for what it has by choice, the one of that very name, the one
+    # that holds the heads, the one that holds the rest; between equals the source's own, one it once came from, its part
     return max(
         fits,
         key=lambda d: (
             d.container == container,
+            sum(1 if subject.value(c) == v else -1 for c, v in d.config.needs.items()),
             chosen <= arch.table(d.name).by_param.keys(),
             d.name == to,
             len(groups & arch.table(d.name).groups),

@@ -21,6 +21,7 @@ from .naming import Naming
 from .new_parameters import AXIS, anew, computed_shape, lacking, resized, told, walk
 from .target import Request
 from .values import Piece
+from .with_codes import packed_table
 
 
 class Translate(Builder):
@@ -33,7 +34,7 @@ class Translate(Builder):
         self.arch = self.recognition.architecture
         self.graph = subject.graph
         self.dialect = dialect
-        self.table: Table = self.arch.table(dialect.name)
+        self.table: Table = packed_table(self.arch, dialect) if request.repack else self.arch.table(dialect.name)
         self.sizes: Sizes = subject.sizes()
         self.wide, self.grown = resized(subject, request.vocab)  # the target's sizes
         for p, info in self.arch.params.items():
@@ -228,11 +229,14 @@ class Translate(Builder):
     def _adjusted(self, piece: Piece, template: str, name: str = "") -> Piece:
         """The piece with its values as the target keeps them, where source (a stored parameter, `name`) and target differ in that."""
         theirs = self.graph.adjust(name) if name else None
-        ours = self.dialect.adjust.get(template)
+        said = self.dialect.adjust.get(template)
+        ours = said.of(self.sizes) if said is not None else None
         if theirs == ours:
             return piece
         change = (theirs or PLAIN).then((ours or PLAIN).inverse())
         self.adjusted.append(name or template)
+        if change.curve:
+            return piece._replace(op=change.curve)
         if piece.op == "fill":
             return piece._replace(value=piece.value * change.scale + change.offset)
         return piece._replace(op="affine", scale=change.scale, value=change.offset)
@@ -413,11 +417,8 @@ class Translate(Builder):
                 raise UnsupportedError(f"{self.dialect.title} has no place for {collapse(names)}", hint=self._others())
             for n in names:
                 self.went[n] = {"dropped": f"{self.dialect.title} has no {group}"}
-            self.findings.append(
-                Finding(
-                    "warning", "dropped", collapse(names), f"{self.dialect.title} has no place for the {group}: {collapse(names)} dropped"
-                )
-            )
+            message = f"{self.dialect.title} has no place for the {group}: {collapse(names)} dropped"
+            self.findings.append(Finding("warning", "dropped", collapse(names), message))
 
     def _rest(self) -> None:
         along = take_along(self, self.dialect, self.arch.title)

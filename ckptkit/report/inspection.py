@@ -13,14 +13,14 @@ from .._typing import Any
 from ..errors import printable
 from ..graph.account import unread_words
 from ..support.name_text import collapse, counted, natural
-from ..verbs.inspect import Inspection, to_json
+from ..verbs.inspect import Inspection
+from ..verbs.inspected_json import to_json
 from ..verbs.inspected_rows import TensorRow
 from ._columns import columns
 from ._fold import Node, by_parameter, by_tensor, stored_as
+from .figures import STATS, Table, drawn, figure, memory_tables, shape_words
 
 ROWS = 150  # of a listing that was not asked for
-STATS = ("minimum", "maximum", "mean", "deviation", "norm", "nan", "inf", "zeros")
-Table = tuple[Sequence[str], list[Sequence[str]]]  # headings, rows
 
 
 def inspection_json(i: Inspection, *, tree: bool) -> str:
@@ -32,13 +32,14 @@ def inspection_json(i: Inspection, *, tree: bool) -> str:
     return json.dumps(data, indent=2)
 
 
-def inspection_text(i: Inspection, *, tensors: bool, tree: bool) -> str:
-    """The first screen, then tables. `tensors` lists every tensor, `tree` the modules with their sums."""
-    return _text(i, list(_facts(i)), _sections(i, tensors, tree))
+def inspection_text(i: Inspection, *, tensors: bool, tree: bool, histograms: bool = False) -> str:
+    """The first screen, then tables. `tensors` lists every tensor, `tree` the modules with their sums, `histograms` draws them."""
+    text = _text(i, list(facts(i)), _sections(i, tensors, tree))
+    return "\n".join([text, *(line for row in i.sorted() for line in drawn(row))]) if histograms else text
 
 
 def inspection_markdown(i: Inspection, *, tensors: bool, tree: bool) -> str:
-    return _markdown(i, list(_facts(i)), _sections(i, tensors, tree))
+    return _markdown(i, list(facts(i)), _sections(i, tensors, tree))
 
 
 def _sections(i: Inspection, tensors: bool, tree: bool) -> list[tuple[str, Table]]:
@@ -54,6 +55,8 @@ def _sections(i: Inspection, tensors: bool, tree: bool) -> list[tuple[str, Table
     if len(i.dtypes) > 1:
         dtypes: list[Sequence[str]] = [(d.name, f"{d.tensors:,}", f"{d.parameters:,}", f"{d.nbytes:,}") for d in i.dtypes]
         sections.append(("dtypes", (("dtype", "#tensors", "#elements", "#bytes"), dtypes)))
+    if i.memory is not None:
+        sections += memory_tables(i.memory)
     if tree:
         sections.append(("tree", (("module", "#tensors", "#parameters", "#bytes"), list(_tree_rows(_tree(i), "")))))
     if tensors:
@@ -83,7 +86,7 @@ def _many(n: int, word: str) -> str:
     return f"{n:,} {word}{'s' * (n != 1)}"
 
 
-def _facts(i: Inspection) -> Iterator[tuple[str, str]]:
+def facts(i: Inspection) -> Iterator[tuple[str, str]]:
     inside = f", tensors under {i.wrapper!r}" if i.wrapper else ""
     files = f"{_many(len(i.files), 'file')}, {human(sum(n for _, n in i.files))}"
     yield "container", f"{i.container}: {'; '.join(i.evidence['container'])}; {files}{inside}"
@@ -148,6 +151,8 @@ def _facts(i: Inspection) -> Iterator[tuple[str, str]]:
         yield from _program(i)
     for key, extra in i.extras.items():
         yield "extras", f"{key} = {extra}"
+    if i.share < 1:
+        yield "sampled", f"figures of about {100 * i.share:g} % of each large tensor"
     if len(i.tensors) != i.total:
         yield "selected", f"{len(i.tensors):,} of {_many(i.total, 'tensor')}"
 
@@ -222,11 +227,6 @@ def _shape(i: Inspection) -> str:
 
 
 # --- tensors -------------------------------------------------------------------------------------------------------
-
-
-def shape_words(shape: Sequence[int]) -> str:
-    """ "[30522, 768]"; "scalar" of none."""
-    return str(list(shape)) if shape else "scalar"
 
 
 def _collapsed(i: Inspection) -> list[tuple[str, Table]]:
@@ -304,13 +304,9 @@ def _full(i: Inspection) -> Table:
             what = f"{what} ({row.role})" if what else f"({row.role}{': ' + row.note if row.note else ''})"
         cells = [printable(row.name), printable(what), row.dtype, shape_words(row.shape), f"{row.nbytes:,}"]
         if stats:
-            cells += [""] * len(STATS) if row.stats is None else [_figure(getattr(row.stats, s)) for s in STATS]
+            cells += [""] * len(STATS) if row.stats is None else [figure(getattr(row.stats, s)) for s in STATS]
         rows.append(cells)
     return headings, rows
-
-
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
 
 
 # --- tree ----------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ..findings import Finding
 from ..graph.examine import Subject
-from ..schema.templates import reduce_name
+from ..schema.templates import patterns_of, reduce_name
 from ..support.name_text import collapse
 from ..tensors import DTYPES
 from ._base import are, count, noticed, rule
@@ -41,7 +41,11 @@ def packing_config(s: Subject) -> Iterator[Finding]:
     and where it expects codes it finds none.
     """
     said, weights = s.packings.said, s.packings.weights
-    packed = {n: w for n, w in weights.items() if w.form.packing != "ggml"}
+    if not weights and said is None:
+        return
+    from ..packing import by_name
+
+    packed = {n: w for n, w in weights.items() if w.form.packing != "ggml" and by_name(w.form.packing).METHODS}
     if said is None:
         if packed and s.config is not None:
             kinds = ", ".join(dict.fromkeys(w.label for w in packed.values()))
@@ -54,14 +58,12 @@ def packing_config(s: Subject) -> Iterator[Finding]:
             message = f"{said.source} says that the weights are packed ({what}); none is, in a way that is known here"
             yield Finding("error", "packing-config", said.source, message, "if they were decoded, take that out of the configuration")
         return
-    from ..packing import by_name
-
     modules = {w.form.packing: by_name(w.form.packing) for w in packed.values()}
     wrong = [p for p in modules.values() if said.method and said.method not in p.METHODS]
     for p in wrong:
         message = f"{said.source} says {said.method}; the tensors are packed as {p.TITLE}"
         yield Finding("error", "packing-config", said.source, message)
-    kept = [n for n in packed if said.keeps(n.rpartition(".")[0]) or said.keeps(n)]
+    kept = [n for n in packed if said.keeps(n.rpartition(".")[0]) or said.keeps(n)] if said.keeps_any else []
     if kept:
         message = f"{count(kept, 'weight')} {are(kept)} packed, though {said.source} says that the module is not: {collapse(kept, 3)}"
         yield Finding("error", "packing-config", kept[0], message, "a loader would take the codes for the weights")
@@ -75,7 +77,7 @@ def packing_siblings(s: Subject) -> Iterator[Finding]:
     weights, said = s.packings.weights, s.packings.said
     if not weights:
         return
-    patterns = {reduce_name(n)[0] for n, w in weights.items() if w.form.packing != "ggml"}
+    patterns = set(patterns_of(n for n, w in weights.items() if w.form.packing != "ggml"))
     alone = [
         n for n, t in s.checkpoint.tensors.items()
         if n not in weights and t.spec.dtype in PLAIN and len(t.spec.shape) > 1 and reduce_name(n)[0] in patterns

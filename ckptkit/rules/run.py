@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from .._typing import TYPE_CHECKING, NamedTuple
 from ..containers import Checkpoint, Packed, drop_explained
 from ..findings import Finding
 from ..graph.examine import Subject
@@ -11,6 +12,9 @@ from ..tensors import StoredTensor
 from . import header_checks
 from .accounted import purpose
 from .expectations import expectations
+
+if TYPE_CHECKING:
+    from ..scan.survey import Asked, Scan
 
 
 def _copies(checkpoint: Checkpoint) -> list[str]:
@@ -40,6 +44,13 @@ def _spread(t: StoredTensor) -> bool:
     return t.strides is not None and t.spec.nbytes > max(1 << 24, 8 * sum(e.length for e in t.extents))
 
 
+class Looked(NamedTuple):
+    """The findings, and what the pass over the weights gave; None where it came to none."""
+
+    findings: list[Finding]
+    scan: Scan | None
+
+
 def run_rules(
     subject: Subject, expect: Mapping[str, object] | None = None, *, integrity: bool = True, values: bool = False, beside: bool = False
 ) -> list[Finding]:
@@ -47,33 +58,54 @@ def run_rules(
 
     Of a file that no model can be loaded from (`purpose`) nothing else is said. Where a checksum does not hold, nothing of the values.
     """
+    return look(subject, expect, integrity=integrity, values=values, beside=beside).findings
+
+
+def look(
+    subject: Subject,
+    expect: Mapping[str, object] | None = None,
+    asked: Asked | None = None,
+    *,
+    integrity: bool = True,
+    values: bool = False,
+    beside: bool = False,
+) -> Looked:
+    """`run_rules`, with what else is `asked` of the one pass over the weights that it takes."""
     if integrity and subject.graph.recognition is None and subject.checkpoint.total_size is not None:
         drop_explained(subject.checkpoint, _copies(subject.checkpoint))
     findings = [*subject.checkpoint.findings, *subject.findings]
-    if no_model := [*purpose(subject)]:
-        return findings + no_model
-    for _, reads, check in header_checks():
-        if reads == "headers" or beside:
-            findings += check(subject)
-    findings += expectations(subject, expect or {})
-    if not integrity and not values:
-        return findings
-    findings += subject.checkpoint.audit()
-    from ..rules import CHECKS
-    from ..rules.weights.scan import survey
-
+    no_model = [*purpose(subject)]
+    if no_model:
+        findings += no_model
+        integrity = values = False
+    else:
+        for _, reads, check in header_checks():
+            if reads == "headers" or beside:
+                findings += check(subject)
+        findings += expectations(subject, expect or {})
+    if not (integrity or values or asked is not None):
+        return Looked(findings, None)
+    if integrity or values:
+        findings += subject.checkpoint.audit()
     kinds = ("param", "tied", "repeat", "unexplained")
     tensors = subject.checkpoint.tensors
     looked = [n for n, r in subject.graph.roles.items() if r.kind in kinds and not _spread(tensors[n])] if values else []
-    scan = survey(subject.checkpoint, looked, checks=integrity)
+    from ..scan.survey import NOTHING_MORE, survey
+
+    scan = survey(subject.checkpoint, looked, asked or NOTHING_MORE, checks=integrity)
     findings += scan.damaged
-    if scan.damaged:
-        return findings
+    if scan.damaged or not (integrity or values):
+        return Looked(findings, scan)
     if integrity:
-        _unpack(subject.checkpoint, scan.values.keys())
-    for _, reads, check in CHECKS:
-        if reads == "weights" and integrity and subject.graph.recognition is not None:
-            findings += check(subject)
-        elif reads == "values" and values:
-            findings += check(subject, scan)
-    return findings
+        _unpack(subject.checkpoint, scan.values.keys() | scan.statistics.keys())
+    import numpy as np
+
+    from ..rules import CHECKS
+
+    with np.errstate(all="ignore"):  # numbers that overflow are a finding, and no remark of numpy's
+        for _, reads, check in CHECKS:
+            if reads == "weights" and integrity and subject.graph.recognition is not None:
+                findings += check(subject)
+            elif reads == "values" and values:
+                findings += check(subject, scan)
+    return Looked(findings, scan)

@@ -2,18 +2,20 @@
 
 `ops` has keras.ops' names; a node has its leaves as attributes (`node.query(x)`), `node.drop(x)` and what its path says.
 Arrays are [batch, position, width]; masks are boolean and broadcast to [batch, heads, query, key].
-Sources: google-research/bert modeling.py, huawei-noah NEZHA modeling.py (relative positions), mesh_tensorflow
-transformer_layers.py (buckets), fairseq and transformers modeling_roberta.py (counted positions).
+Sources: google-research/bert modeling.py, fairseq and transformers modeling_roberta.py (counted positions).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from statistics import NormalDist
 from typing import Any
 
 from .distances import by_distance, distance_kinds
+from .positions import position_bias, sine_rows, wave_rows
 from .rotary import growth, turn
+from .scales import scale, scales, times, weighed
 from .spans import span_heads
 from .spec import Spec
 from .xl import scores as xl_scores
@@ -84,7 +86,7 @@ def embeddings(ops: Any, spec: Spec, node: Any, ids: Any, segments: Any = None, 
         x = without_masked(ops, spec, x, ids, mask)
     first = spec.traits.projected == "words"
     if first and node.has("project"):
-        x = node.project(x)
+        x = projected_words(ops, spec, node, x)
     elif node.has("project") and node.has("position") and node.position.weight.shape[-1] != x.shape[-1]:  # OPT: positions as wide as blocks
         x = node.project(x) + node.position(place(ops, spec, ids, mask) if positions is None else positions)
         return x, x, words
@@ -110,6 +112,16 @@ def embeddings(ops: Any, spec: Spec, node: Any, ids: Any, segments: Any = None, 
         x = bare(ops, spec, None, x)
     x = node.drop(x)
     return x, node.project(x) if node.has("project") and not first and not summed else x, words
+
+
+def projected_words(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
+    """The words as wide as the layers are: each with the next and the one before it, where the projection takes three (MobileBERT)."""
+    if spec.sizes.get("shifts") == 3:
+        beyond = ops.zeros_like(x[:, :1])
+        x = ops.concatenate((ops.concatenate((x[:, 1:], beyond), axis=1), x, ops.concatenate((beyond, x[:, :-1]), axis=1)), axis=-1)
+    elif spec.sizes.get("shifts") == 1 and x.shape[-1] == spec.sizes["hidden"]:
+        return x  # a projection that its code does not use
+    return node.project(x)
 
 
 def without_masked(ops: Any, spec: Spec, x: Any, ids: Any, mask: Any) -> Any:
@@ -155,16 +167,21 @@ def attention(
     bias: Any = None,
     relative: Any = None,
     turned: Any = None,
+    keys: Any = None,
 ) -> Any:
-    """Multi-head attention of `x` to `memory`. `bias` is added to the scores; `relative` [query, key, head_dim] to keys and values;
+    """Multi-head attention of `x` to `memory` (a pair: for keys and for values). `bias` is added to the scores; `relative` [query, key,
+    head_dim] to keys and values;
 
-    `turned`: the angles of rotary positions (`rotary.table`). Several heads of queries may share one of keys and values.
+    `turned`: the angles of rotary positions (`rotary.table`); `keys`: another layer's keys and values, which stand for its own. Several
+    heads of queries may share one of keys and values.
     """
     if node.has("position_bias"):  # of each layer (UMT5)
         encoder = node.path.startswith("encoder.")
         bias = position_bias(ops, spec, node.position_bias, ops.shape(x)[1], both=encoder)
-    split = low_rank if node.has("latent") else projected
-    query, key, value = split(ops, spec, node, x, memory, turned)
+    if keys is not None:
+        (query,), (key, value) = projected(ops, spec, node, x, memory, turned, ("query",)), keys
+    else:
+        query, key, value = (low_rank if node.has("latent") else projected)(ops, spec, node, x, memory, turned)
     times = query.shape[1] // key.shape[1]
     if times > 1:
         key, value = ops.repeat(key, times, axis=1), ops.repeat(value, times, axis=1)
@@ -181,14 +198,7 @@ def attention(
     scores = capped(ops, scores, spec.traits.attention_cap)
     if bias is not None:
         scores = scores + bias
-    if mask is not None:
-        scores = ops.where(mask, scores, LOWEST if "bfloat16" in str(scores.dtype) or "float16" not in str(scores.dtype) else LOWEST_HALF)
-    if node.has("sinks"):  # one more key for each head, that has no value
-        sink = ops.reshape(node.held("sinks"), (1, -1, 1, 1)) + ops.zeros_like(scores[..., :1])
-        weights = ops.softmax(ops.concatenate((scores, sink), axis=-1), axis=-1)[..., :-1]
-    else:
-        weights = ops.softmax(scores, axis=-1)
-    weights = node.attention_drop(weights)
+    weights = weighted(ops, node, scores, mask)
     context = ops.matmul(weights, value)
     if relative is not None and not apart and not xl:
         context = context + ops.einsum("bhqk,qkd->bhqd", weights, relative)
@@ -199,12 +209,28 @@ def attention(
     return node.output(context * ops.sigmoid(node.gate(x)) if node.has("gate") else context)
 
 
-def projected(ops: Any, spec: Spec, node: Any, x: Any, memory: Any, turned: Any) -> tuple[Any, Any, Any]:
-    """Queries, keys and values, [batch, head, position, head_dim], normed and turned as the modules and traits say."""
+def weighted(ops: Any, node: Any, scores: Any, mask: Any) -> Any:
+    """The weights of keys by scores, those that the mask hides left out; a layer's sinks are one more key, that has no value."""
+    if mask is not None:
+        scores = ops.where(mask, scores, LOWEST if "bfloat16" in str(scores.dtype) or "float16" not in str(scores.dtype) else LOWEST_HALF)
+    if node.has("sinks"):
+        sink = ops.reshape(node.held("sinks"), (1, -1, 1, 1)) + ops.zeros_like(scores[..., :1])
+        return node.attention_drop(ops.softmax(ops.concatenate((scores, sink), axis=-1), axis=-1)[..., :-1])
+    return node.attention_drop(ops.softmax(scores, axis=-1))
+
+
+PROJECTED = ("query", "key", "value")
+
+
+def projected(ops: Any, spec: Spec, node: Any, x: Any, memory: Any, turned: Any, names: Sequence[str] = PROJECTED) -> tuple[Any, ...]:
+    """Queries, keys and values, [batch, head, position, head_dim], normed and turned as the modules and traits say. Without a projection
+    of their own values are what keys are before they are normed."""
     out = []
     clip = float(str(spec.traits.clip))
-    for name, source in (("query", x), ("key", memory), ("value", memory)):
-        a = getattr(node, name)(source)
+    keys, values = memory if isinstance(memory, tuple) else (memory, memory)
+    given = {"query": x, "key": keys, "value": values}
+    for name in names:
+        a = getattr(node, name if node.has(name) else "key")(given[name])
         norm: Any = getattr(node, f"{name}_norm") if node.has(f"{name}_norm") else None
         whole = norm is not None and len(norm.weight.shape) == 1 and norm.weight.shape[0] == a.shape[-1]
         if whole:
@@ -217,6 +243,8 @@ def projected(ops: Any, spec: Spec, node: Any, x: Any, memory: Any, turned: Any)
         late = spec.traits.qk_norm == "after"
         if norm is not None and not whole and not late:
             a = norm(a)
+        if name == "value" and spec.traits.bare_values:
+            a = bare(ops, spec, None, a)
         a = ops.transpose(a, (0, 2, 1, 3))
         if node.has(f"{name}_norms"):  # one for each head
             every = getattr(node, f"{name}_norms")
@@ -229,7 +257,7 @@ def projected(ops: Any, spec: Spec, node: Any, x: Any, memory: Any, turned: Any)
             a = a * ops.rsqrt(ops.mean(ops.square(a), axis=-1, keepdims=True) + float(str(spec.traits.norm_eps)))
         grown = growth(ops, turned, a) if turned is not None else warmed(ops, spec, a)
         out.append(a if grown is None or name != "query" else a * grown)
-    return out[0], out[1], out[2]
+    return tuple(out)
 
 
 def warmed(ops: Any, spec: Spec, like: Any) -> Any:
@@ -285,9 +313,25 @@ def capped(ops: Any, x: Any, cap: object) -> Any:
 def ffn(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
     """The feed-forward half: widen, activate (times the other way in where it is gated), narrow."""
     word = str(spec.traits.activation)
-    way_in = node.gate(x) if node.has("gate") else node.intermediate(x)
+    first, last = scales(spec, "ffn.parts", 2)
+    way_in = times(first, node.gate(x) if node.has("gate") else node.intermediate(x))
+    share = spec.layer(node.number).get("sparsity")
+    way_in = cut(ops, way_in, share) if share else way_in
     wide = learned(ops, node.activation, way_in) if node.has("activation") else activate(ops, word, way_in)
-    return node.output(node.inner_drop(wide * node.up(x) if node.has("gate") else wide))
+    return times(last, node.output(node.inner_drop(wide * node.up(x) if node.has("gate") else wide)))
+
+
+def cut(ops: Any, x: Any, share: float) -> Any:
+    """What of each row lies above the value below which that share of it lies, were it normally distributed; zero for the rest."""
+    mean = ops.mean(x, axis=-1, keepdims=True)
+    deviation = ops.mean(ops.square(x - mean), axis=-1, keepdims=True) ** 0.5
+    return ops.relu(x - (mean + deviation * NormalDist().inv_cdf(share)))
+
+
+def own_input(ops: Any, spec: Spec, node: Any, x: Any, given: Any) -> Any:
+    """What a layer makes of its own embedding (`given`: those of all layers, [batch, position, layer, width]) where x opens its gate."""
+    part = node.own
+    return part.norm(part.output(activate(ops, str(spec.traits.activation), part.gate(x)) * given[:, :, node.number]))
 
 
 def block(
@@ -302,42 +346,81 @@ def block(
     memory_mask: Any = None,
     turned: Any = None,
     padding: Any = None,
+    positions: Any = None,
+    keys: Any = None,
+    own: Any = None,
 ) -> Any:
-    """One layer: attention to itself or what mixes positions instead, attention to the encoder where it has a `cross_attention`,
-    feed-forward or experts; each added to what came in. `padding`: [batch, position], for what mixes positions otherwise."""
+    """One layer: attention to itself or what mixes positions instead or beside it, attention to the encoder where it has a
+    `cross_attention`, feed-forward or experts; each added to what came in. A layer of one part has that part's norm itself. `padding`,
+    `positions`: [batch, position], for what mixes positions otherwise; `keys`: those of another layer, and its values; `own`: see
+    `own_input`."""
     traits = spec.traits
     if node.has("gau"):
         x = x + node.drop(node.gau(x, mask, turned))
         return bare(ops, spec, None, x)
-    steps: list[tuple[Any, Callable[[Any], Any]]] = []
-    if node.has("state"):
-        steps.append((node.attention if node.has("attention") else node.state, lambda h: node.state(h, padding)))
-    elif node.has("attention"):
-        steps.append((node.attention, lambda h: node.attention(h, h, mask, bias, relative, turned)))
+    if node.has("bottleneck"):
+        return narrowed(ops, spec, node, x, mask)
+    steps: list[tuple[str, Any, Callable[[Any], Any]]] = []
+
+    def attend(h: Any) -> Any:
+        return node.attention(h, h, mask, bias, relative, turned, keys)
+
+    def mix(h: Any) -> Any:
+        return node.state(h, padding) if positions is None else node.state(h, padding, positions)
+
+    def add(name: str, place: str, run: Callable[[Any], Any]) -> None:
+        steps.append((name, node if node.has("norm") else getattr(node, place), run))
+
+    attends = node.has("attention") and node.attention.has("output")
+    if node.has("state") and attends:
+        add("attention", "attention", lambda h: weighed(spec, "state", mix, h) + weighed(spec, "attention", attend, h))
+    elif node.has("state"):
+        add("state", "attention" if node.has("attention") else "state", lambda h: weighed(spec, "state", mix, h))
+    elif attends:
+        add("attention", "attention", lambda h: weighed(spec, "attention", attend, h))
     if node.has("cross_attention"):
-        steps.append((node.cross_attention, lambda h: node.cross_attention(h, memory, memory_mask)))
-    if node.has("moe"):
-        steps.append((node.ffn, (lambda h: node.moe(h) + node.ffn(h)) if node.ffn.has("output") else node.moe))
+        add("cross_attention", "cross_attention", lambda h: node.cross_attention(h, memory, memory_mask))
+    if node.has("moe") and node.moe.has("dense_norm"):
+        add("ffn", "ffn", lambda h: node.moe.dense_norm(node.ffn(h)) + node.moe.post_norm(node.moe(node.moe.norm(x), x)))
+    elif node.has("moe"):
+        beside = node.has("ffn") and node.ffn.has("output")
+        run = (lambda h: node.moe(h) + node.ffn(h)) if beside else node.moe
+        add("ffn", "ffn", lambda h: weighed(spec, "ffn", run, h))
     elif node.has("ffn"):
-        steps.append((node.ffn, node.ffn))
+        add("ffn", "ffn", lambda h: weighed(spec, "ffn", node.ffn, h))
     if traits.parallel:
         first = entered(ops, spec, node.attention, x)
         own = any(node.ffn.has(n) for n in ("norm", "own_norm"))
         given = [first, entered(ops, spec, node.ffn, x) if own else first]
-        for (part, run), h in zip(steps, given, strict=True):
-            x = x + node.drop(left(spec, part, run(h)))
+        for (_, part, step), h in zip(steps, given, strict=True):
+            x = x + node.drop(left(spec, part, step(h)))
         return x
-    for part, run in steps:
+    for name, part, step in steps:
         if traits.norm == "after":
-            x = x + node.drop(run(x))
+            x = x + node.drop(step(x))
             x = bare(ops, spec, None, x) if traits.bare_norm else part.norm(x)
         else:
             h = entered(ops, spec, part, x)
             kept = h if traits.residual_normed else x
-            skip = float(str(traits.skip_scale))
-            x = (kept if skip == 1 else kept * skip) + node.drop(left(spec, part, run(h)))
+            skip = float(str(traits.skip_scale)) * scale(spec, f"{name}.kept")
+            x = (kept if skip == 1 else kept * skip) + node.drop(left(spec, part, step(h)))
             x = part.sum_norm(x) if part.has("sum_norm") else x
-    return x
+    if own is not None:
+        x = x + own_input(ops, spec, node, x, own)
+    return x * node.held("scale") if node.has("scale") else x
+
+
+def narrowed(ops: Any, spec: Spec, node: Any, x: Any, mask: Any) -> Any:
+    """One layer between two projections (MobileBERT): queries and keys have one of their own, values are of what came in; several
+    feed-forwards."""
+    ends = node.bottleneck
+    y, shared = ends.input_norm(ends.input(x)), ends.shared_norm(ends.shared(x))
+    y = node.attention.norm(y + node.attention(shared, (shared, x), mask))
+    for i in range(spec.sizes.get("ffns", 0)):
+        part = getattr(node.ffns, str(i))
+        y = part.norm(y + ffn(ops, spec, part, y))
+    y = node.ffn.norm(y + node.ffn(y))
+    return ends.output_norm(x + node.drop(ends.output(y)))
 
 
 def entered(ops: Any, spec: Spec, part: Any, x: Any) -> Any:
@@ -359,92 +442,3 @@ def bare(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
     """A norm without parameters."""
     centred = x if spec.traits.norm_kind == "rms" else x - ops.mean(x, axis=-1, keepdims=True)
     return centred * ops.rsqrt(ops.mean(ops.square(centred), axis=-1, keepdims=True) + float(str(spec.traits.norm_eps)))
-
-
-def gated_unit(ops: Any, spec: Spec, node: Any, x: Any, mask: Any = None, turned: Any = None) -> Any:
-    """A gated attention unit (arXiv 2202.10447): one head of which queries and keys are one narrow projection, scaled twice; what it gives
-    is gated by a projection of what came in. Scores grow with the number of keys that are seen, at least 16 (GAU-alpha)."""
-    word = str(spec.traits.activation)
-    gate, value, base = (activate(ops, word, part(x)) for part in (node.gate, node.value, node.base))
-    query, key = (turn(ops, ops.expand_dims(base * node.held(n), 1), turned, spec.traits.pairs) for n in ("query_scale", "key_scale"))
-    scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))) * score_scale(spec, query.shape[-1])
-    seen = ops.cast(mask, scores.dtype) + ops.zeros_like(scores) if mask is not None else ops.zeros_like(scores) + 1
-    count = ops.maximum(ops.sum(seen, axis=-1, keepdims=True), 16)
-    scores = ops.where(seen > 0, scores * ops.log(count) * (1 / math.log(512)), LOWEST)
-    weights = node.attention_drop(ops.softmax(scores, axis=-1))
-    return node.output(gate * ops.matmul(weights[:, 0], value))
-
-
-def sinusoids(ops: Any, spec: Spec, length: Any, dtype: Any) -> Any:
-    """NEZHA's relative positions [query, key, head_dim]: sinusoids of the distance, clipped."""
-    width, far = spec.head_dim, int(str(spec.traits.distance))
-    at = ops.arange(length)
-    distance = ops.clip(ops.expand_dims(at, 0) - ops.expand_dims(at, 1), -far, far) + far
-    column = ops.arange(width)
-    rate = ops.exp(ops.cast(2 * (column // 2), "float32") * (-math.log(10000.0) / width))
-    angle = ops.cast(ops.expand_dims(distance, -1), "float32") * rate
-    return ops.cast(ops.where(column % 2 == 0, ops.sin(angle), ops.cos(angle)), dtype)
-
-
-def sine_rows(ops: Any, spec: Spec, at: Any, dtype: Any) -> Any:
-    """Fairseq's fixed positions, [batch or 1, position, hidden]: sines and then cosines, counted from after `pad`."""
-    half = spec.sizes["hidden"] // 2
-    rates = ops.constant([math.exp(-math.log(10000.0) * i / (half - 1)) for i in range(half)], "float32")
-    angle = ops.expand_dims(ops.cast(at, "float32") + (int(str(spec.traits.pad)) + 1), -1) * rates
-    return ops.cast(ops.concatenate((ops.sin(angle), ops.cos(angle)), axis=-1), dtype)
-
-
-def wave_rows(ops: Any, spec: Spec, at: Any, dtype: Any) -> Any:
-    """The sines and then the cosines of every position, [batch or 1, position, hidden]."""
-    width = spec.sizes["hidden"]
-    rates = ops.constant([10000.0 ** (-2 * i / width) for i in range((width + 1) // 2)], "float32")
-    angle = ops.expand_dims(ops.cast(at, "float32"), -1) * rates
-    return ops.cast(ops.concatenate((ops.sin(angle), ops.cos(angle)[..., : width // 2]), axis=-1), dtype)
-
-
-def buckets(ops: Any, distance: Any, *, both: bool, count: int, farthest: int) -> Any:
-    """The bucket of every distance (key minus query): half of them exact, half logarithmic up to `farthest`; `both` directions or the
-    past."""
-    base = 0
-    if both:
-        count //= 2
-        base = ops.cast(distance > 0, "int32") * count
-        distance = ops.abs(distance)
-    else:
-        distance = ops.maximum(-distance, 0)
-    exact = count // 2
-    scaled = ops.log(ops.cast(ops.maximum(distance, 1), "float32") / exact) / math.log(farthest / exact) * (count - exact)
-    far = ops.minimum(exact + ops.cast(scaled, "int32"), count - 1)
-    return base + ops.where(distance < exact, ops.cast(distance, "int32"), far)
-
-
-def position_bias(ops: Any, spec: Spec, node: Any, length: Any, *, both: bool, transposed: bool = False) -> Any:
-    """T5's bias of a stack, [1, heads, query, key], from its table [buckets, heads], or UniLM's linear [heads, buckets]."""
-    at = ops.arange(length)
-    distance = ops.expand_dims(at, 0) - ops.expand_dims(at, 1)
-    where = buckets(ops, distance, both=both, count=int(str(spec.traits.bucket_count)) or spec.sizes["buckets"],
-        farthest=int(str(spec.traits.bucket_distance)))  # fmt: skip
-    found = ops.take(ops.transpose(node.weight, (1, 0)), where, axis=0) if transposed else node(where)
-    return ops.expand_dims(ops.transpose(found, (2, 0, 1)), 0)
-
-
-def slopes(heads: int, most: float = 8.0) -> list[float]:
-    """ALiBi's (arXiv 2108.12409), by head: powers of one number where heads are a power of two; then those of twice as many between."""
-    whole = 2 ** int(math.log2(heads))
-    out = [2.0 ** (-most * (i + 1) / whole) for i in range(whole)]
-    return out + [2.0 ** (-most * (i + 1) / (2 * whole)) for i in range(0, 2 * (heads - whole), 2)]
-
-
-def distance_bias(ops: Any, spec: Spec, ids: Any, dtype: Any, mask: Any = None) -> Any:
-    """ALiBi: scores fall with the distance, [batch or 1, heads, query or 1, key]."""
-    at = ops.expand_dims(ops.arange(ops.shape(ids)[1]), 0)
-    slope = ops.constant(slopes(spec.heads), "float32")
-    if spec.traits.alibi_kind == "distance":
-        distance = ops.cast(ops.expand_dims(at, 1) - ops.expand_dims(at, 2), "float32")
-        return ops.cast(ops.reshape(slope, (1, -1, 1, 1)) * ops.expand_dims(distance, 1), dtype)
-    if mask is not None:
-        real = ops.cast(mask != 0, "int32")
-        at = (ops.cumsum(real, axis=1) - 1) * real
-    place = ops.cast(ops.expand_dims(ops.expand_dims(at, 1), 1), "bfloat16")
-    rounded = ops.cast(ops.reshape(ops.cast(slope, "bfloat16"), (1, -1, 1, 1)) * place, "float32")
-    return ops.cast(rounded * (1 / math.sqrt(spec.head_dim)), dtype)

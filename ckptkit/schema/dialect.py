@@ -161,8 +161,8 @@ class ConfigForm(NamedTuple):
     `defaults` canonical values where a key is absent (in both, "=layers" is the value of another, "=4 hidden" a multiple of it, "=hidden
     / heads" a quotient without a rest, "=inputs - 1" a difference, "=count layer_types" the length of a list, "=any experts" whether
     there are some); `follows` canonical values that the original code computes from others where a configuration does not say them;
-    `also` further keys that a written file gets where nothing else sets them, or functions of the canonical values; `usual` keys without
-    a canonical meaning, and the value under which they change nothing of what the model computes (`...`: any); `unread` keys that
+    `also` further keys that a written file gets where nothing else sets them, or functions of the canonical values (`...`: none); `usual`
+    keys without a canonical meaning, and the value under which they change nothing of what is computed (`...`: any); `unread` keys that
     configurations have and the library does not read, and the canonical value that it takes; `overruled` sizes in which configurations of
     this form are not trusted, and why: where the tensors differ that is a warning. `needs` are canonical values without which the form's
     own code computes another function: no model with others is written so.
@@ -311,6 +311,8 @@ class Dialect(NamedTuple):
     files: Files = Files()
     library: Library = Library()
     split: Split | None = None  # how tensor-parallel ranks share its tensors
+    packed: Mapping[str, str] = {}  # rows of stacked experts that its library also stores in MXFP4 -> their layout as packed
+    twin: str = ""  # the naming whose very names it has: it is only written, since what is read is of that one
     pads: str = ""  # the axis that is padded to a multiple ("vocab"): its true size is the configuration's
 
     @property

@@ -44,6 +44,7 @@ class Table:
         self.dialect = dialect
         self._index: dict[str, dict[str, list[tuple[Row, tuple[str, ...]]]]] = {}
         self._ready: dict[tuple[str, str], list[_Alternative]] = {}
+        self._places: dict[object, dict[tuple[str, ...], _At]] = {}
         self._core: dict[str, dict[str, set[str]]] = {}
         self._written: dict[str, frozenset[str]] = {}
 
@@ -136,11 +137,14 @@ class Table:
         """The row that a reduced stored name belongs to, with its placeholders' values; None if there is none."""
         ready = self._ready.get((prefix, pattern))
         if ready is None:
-            ready = self._ready[prefix, pattern] = [_alternative(*found) for found in self.index(prefix).get(pattern, ())]
-        for row, slots, plain, fixed in ready:
+            ready = self._ready[prefix, pattern] = [self._alternative(*found) for found in self.index(prefix).get(pattern, ())]
+        for row, slots, plain, fixed, places in ready:
             if len(slots) != len(numbers):  # a mark that stands in the name itself: "layer_#"
                 continue
             if plain:  # each number is one placeholder, or the name's own: nearly all names
+                known = places.get(key := tuple(numbers))
+                if known is not None:
+                    return tuple.__new__(Match, (row, known))
                 values = []
                 for (holder, literal), number in zip(plain, numbers, strict=True):
                     if literal:
@@ -151,7 +155,8 @@ class Table:
                     else:
                         values.append((holder, int(number)))
                 else:
-                    return tuple.__new__(Match, (row, (*values, *fixed)))
+                    places[key] = (*values, *fixed)
+                    return tuple.__new__(Match, (row, places[key]))
                 continue
             at: dict[str, int] = {}
             for slot, number in zip(slots, numbers, strict=True):
@@ -169,23 +174,24 @@ class Table:
                 return Match(row, tuple((at | dict(fixed)).items()))
         return None
 
+    def _alternative(self, row: Row, slots: tuple[str, ...]) -> _Alternative:
+        """A row with its slots; these as (placeholder, literal) if each is a literal or a plain placeholder that is met once; the
+        placeholders that are not written; and what numbers stand for, for all rows with these slots: the tensors of an expert share it."""
+        said = [slot_of(slot) if slot[0] == "{" else None for slot in slots]
+        holders = [x[1] for x in said if x is not None]
+        plain = all(x is None or (not x[0] and x[2:] == (1, 0, 0)) for x in said) and len(set(holders)) == len(holders)
+        pairs = tuple((x[1], "") if x is not None else ("", slot) for x, slot in zip(said, slots, strict=True))
+        fixed = tuple((h, 0) for h in single(row.names[0]))
+        return row, slots, pairs if plain else (), fixed, self._places.setdefault((pairs, fixed), {})
+
     def stored_name(self, row: Row, at: Mapping[str, int], prefix: str, counts: Mapping[str, int] = {}) -> str:
         """The name that a row's tensor is written under; `counts` as in `expand`."""
         name = expand(row.names[0], at, counts)
         return prefix + name if row.prefixed else name
 
 
-_Alternative = tuple[Row, tuple[str, ...], tuple[tuple[str, str], ...], tuple[tuple[str, int], ...]]
-
-
-def _alternative(row: Row, slots: tuple[str, ...]) -> _Alternative:
-    """A row with its slots; these as (placeholder, literal) if each is a literal or a plain placeholder that is met once; the
-    placeholders that are not written."""
-    said = [slot_of(slot) if slot[0] == "{" else None for slot in slots]
-    holders = [x[1] for x in said if x is not None]
-    plain = all(x is None or (not x[0] and x[2:] == (1, 0, 0)) for x in said) and len(set(holders)) == len(holders)
-    pairs = tuple((x[1], "") if x is not None else ("", slot) for x, slot in zip(said, slots, strict=True))
-    return row, slots, pairs if plain else (), tuple((h, 0) for h in single(row.names[0]))
+_At = tuple[tuple[str, int], ...]
+_Alternative = tuple[Row, tuple[str, ...], tuple[tuple[str, str], ...], _At, dict[tuple[str, ...], _At]]
 
 
 def _split_key(key: str) -> tuple[list[str], bool]:

@@ -36,7 +36,9 @@ class Traits(NamedTuple):
     encoder: str = ""  # template of a block of the encoder: "encoder.layers.{layer}"; "" where there is none
     decoder: str = ""  # of the decoder; both: the decoder also attends to the encoder
     norm: str = "after"  # after | before: where a block's norms stand
-    norm_kind: str = "layer"  # layer | rms
+    norm_kind: str = "layer"  # layer | rms | scale: without a norm, but in heads (MobileBERT)
+    block_eps: object = None  # of the norms of blocks; None: norm_eps
+    grouped: bool = False  # a linear layer may have several groups of rows, each of which sees its share of the columns (SqueezeBERT)
     norm_eps: object = "=norm_eps"
     activation: object = "=activation"
     own: Mapping[str, Mapping[str, object]] = {}  # head -> what it has of its own (activation, norm_eps), where the configuration says so
@@ -74,9 +76,10 @@ class Traits(NamedTuple):
     parallel: object = False  # attention and feed-forward side by side, both of what came in
     residual_normed: object = False  # what comes out is added to what the norm gave, not to what came in
     skip_scale: object = 1.0  # of what it is added to
+    scales: Mapping[str, object] = {}  # "ffn.out", "state.parts" -> the number, or numbers, that are multiplied there (see scales.py)
     residual_scale: object = 1.0  # of what attention and feed-forward give
     residual_depth: object = 0.0  # and that, over the root of the number of layers
-    embedding_scale: object = 1.0  # of the words; "root": the root of their width
+    embedding_scale: object = 1.0  # of the words; "root": the root of their width; "bfloat16 root": rounded to that type
     logit_scale: object = 1.0
     logit_divisor: object = 1.0
     logit_width: object = 0.0  # and logits are divided by the hidden width over that
@@ -101,6 +104,7 @@ class Traits(NamedTuple):
     rotary_in: str = "all"
     turned_values: object = False  # values are turned as queries and keys are
     rotary_planes: int = 1  # 2: each half of a head is turned by a position of its own (ChatGLM: see `masks.planes`)
+    rotary_scaled: bool = True  # whether cosine and sine are scaled where the configuration does not say so (YaRN)
     rotary_dtype: str = ""  # what the rates are rounded to: "float16"
     # the token before which all positions see each other, and those whose places all later ones share in the first plane, the first of them
     # that is there; None: there is none
@@ -121,7 +125,7 @@ class Traits(NamedTuple):
     alibi_kind: str = (
         "distance"  # distance | place: of the distance; or of the place, in bfloat16, over the root of the head's width (Falcon)
     )
-    # softmax | softmax_chosen | sigmoid | sigmoid_input | two_rounds: what weights experts (see experts.py)
+    # softmax | softmax_chosen | sigmoid | root_softplus | sigmoid_input | two_rounds: what weights experts (see experts.py)
     router: str = "softmax"
     router_noise: object = 0.0  # two_rounds: scores further from the best than twice that, relatively, count for nothing
     per_token: object = 0  # experts that a token passes
@@ -132,10 +136,25 @@ class Traits(NamedTuple):
     limited: object = True  # whether they are (DeepSeek-V2 names a method: "greedy" is without)
     group_score: str = "two"  # two | best: a group counts by its two best experts, or its best
     least_sum: object = 0.0  # what weights are divided by is at least that
-    expert_limit: object = 0.0  # gate and up are cut off there, and one is added to up (gpt-oss)
-    expert_slope: object = 1.0  # the sigmoid of such a gate is that of so many times it
+    expert_limit: object = 0.0  # gate and up are cut off there
+    # and then one is added to up, and the sigmoid of the gate is that of so many times it (gpt-oss); 0: neither, the gate is activated as
+    # elsewhere (DeepSeek V4)
+    expert_slope: object = 1.0
+    # --- Gemma 3n's and 4's, DeepSeek V4's (streams.py)
+    streams: str = ""  # altup | hyper: several streams of hidden states go through the layers, and how a layer takes from and gives to them
+    stream_active: object = 0  # altup: the one that a layer runs on
+    stream_eps: object = 0.0  # hyper: added to weights and to what they are divided by
+    stream_rounds: object = 1  # hyper: how often rows and columns of the matrix between streams are divided by their sums
+    stream_scaled: object = True  # altup: what a layer's own embedding works on is scaled
+    shared_layers: object = 0  # so many of the last layers take keys and values from the last one of their kind before them
+    bare_values: object = False  # values are normed, without a scale
+    sparsity: object = ()  # for each layer, what share of its gate is cut off; None: as Gemma 3n's configurations mean it
     # --- what has mixers beside or instead of attention (mixers.py), and sparse attention
-    mixer: str = ""  # mamba | mamba2 | delta | convolution: what `state` in a layer is
+    # mamba | mamba2 | delta | channel_delta (Kimi) | convolution | recurrent (Griffin) | lightning (MiniMax): what `state` in a layer is
+    mixer: str = ""
+    state_activation: object = None  # of a mixer's convolutions; None: the blocks'
+    mixer_eps: object = None  # of a mixer's norm; None: the blocks'
+    gate_late: object = False  # mamba2: what is gated was normed before
     state_groups: object = 1  # mamba2: how many B and C there are; heads share them
     state_eps: object = 0.0  # mamba: step, B and C are normed without a scale, with that epsilon; 0: they are not
     step_limit: object = None  # mamba2: the least and the most that a step may be
@@ -160,10 +179,12 @@ OPTIONS: dict[str, object] = {
     "router_noise": 0.0,
     "residual_depth": 0.0, "logit_width": 0.0, "unit_heads": False, "temperature": False, "temperature_floor": 1.0,
     "temperature_scale": 0.0, "head_normed": False, "prefix": None, "slot": None, "other_slot": None, "skip_scale": 1.0,
-    "state_groups": 1, "state_eps": 0.0, "step_limit": None, "index_count": 0,
+    "state_groups": 1, "state_eps": 0.0, "step_limit": None, "index_count": 0, "state_activation": None, "gate_late": False,
+    "score_growth": 1.0,
     "clamp": 0, "blocks": "", "block_size": 0, "block_count": 0,
     "distance_kinds": (), "shared_keys": False, "conv_activation": "tanh", "bucket_count": 0,
     "turned_values": False, "pooling": "cls", "token_dropout": False, "mask_token": None,
+    "stream_active": 0, "stream_eps": 0.0, "stream_rounds": 1, "stream_scaled": True, "shared_layers": 0, "sparsity": None,
 }  # fmt: skip
 # what outputs depend on and no form has a value for: it is not taken for switched off where a configuration leaves it out
 ASKED = frozenset(
@@ -190,27 +211,42 @@ ASKED = frozenset(
 )
 MEANT: dict[str, Mapping[object, str]] = {  # words that a configuration says by yes or no
     "norm": {True: "before", False: "after"},
+    "mask": {True: "causal", False: "all"},
     "pairs": {True: "interleaved", False: "half"},
+    "router": {"sqrtsoftplus": "root_softplus", "softmax": "softmax", "sigmoid": "sigmoid"},
 }
 OWN = ("activation", "norm_eps")  # what a head may have of its own
 WORDS: dict[str, frozenset[str]] = {
     "norm": frozenset(("after", "before")),
-    "norm_kind": frozenset(("layer", "rms")),
+    "norm_kind": frozenset(("layer", "rms", "scale")),
     "mask": frozenset(("all", "causal")),
     "projected": frozenset(("embeddings", "sum", "words")),
-    "positions": frozenset((
-        "learned", "counted", "relative", "bucketed", "rotary", "masked", "disentangled", "sinusoids", "counted_sinusoids", "waves", "xl",
-        "none",
-    )),
+    "positions": frozenset(
+        (
+            "learned",
+            "counted",
+            "relative",
+            "bucketed",
+            "rotary",
+            "masked",
+            "disentangled",
+            "sinusoids",
+            "counted_sinusoids",
+            "waves",
+            "xl",
+            "none",
+        )
+    ),
     "alibi_kind": frozenset(("distance", "place")),
     "window_kind": frozenset(("past", "chunk", "around", "radius")),
     "qk_norm": frozenset(("before", "after")),
     "pairs": frozenset(("half", "interleaved")),
     "index_pairs": frozenset(("half", "interleaved")),
-    "mixer": frozenset(("", "mamba", "mamba2", "delta", "convolution")),
+    "mixer": frozenset(("", "mamba", "mamba2", "delta", "channel_delta", "convolution", "recurrent", "lightning")),
     "rotary_dtype": frozenset(("", "float16")),
+    "streams": frozenset(("", "altup", "hyper")),
     "rotary_in": frozenset(("all", "sliding", "sliding_or_no_window", "listed", "asked", "said")),
-    "router": frozenset(("softmax", "softmax_chosen", "sigmoid", "sigmoid_input", "two_rounds")),
+    "router": frozenset(("softmax", "softmax_chosen", "sigmoid", "root_softplus", "sigmoid_input", "two_rounds")),
     "group_score": frozenset(("two", "best")),
 }
 HEAD_KINDS = frozenset((

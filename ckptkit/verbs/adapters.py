@@ -11,7 +11,7 @@ from ..graph.examine import Subject, examine
 from ..graph.lora import Adapter, read_adapter
 from ..graph.lora_base import fit
 from ..rules.adapters import adapter_findings, base_findings
-from ..rules.weights.scan import survey
+from ..scan.survey import survey
 
 
 def adapter_alone(subject: Subject) -> list[Finding]:
@@ -33,7 +33,7 @@ def held_against(subject: Subject, base: str, *, integrity: bool) -> list[Findin
 def _values(subject: Subject, adapter: Adapter) -> Iterator[Finding]:
     """What the numbers of an adapter are: not numbers, or none that were trained."""
     tensors = subject.checkpoint.tensors
-    scan = survey(subject.checkpoint, list(tensors), checks=True)
+    scan = survey(subject.checkpoint, list(tensors))
     yield from scan.damaged
     for name, v in scan.values.items():
         if v.nan or v.inf:

@@ -18,13 +18,14 @@ import os
 import threading
 from collections.abc import Iterator
 
-from .._typing import TYPE_CHECKING, NamedTuple
-from ..comparison.canonical_stream import Canon, Item, items_of, like_absent
+from .._typing import TYPE_CHECKING, Any, NamedTuple
+from ..comparison.canonical_stream import Canon, Item, items_of, lies_as_is, like_absent
 from ..comparison.left_out import other_models
 from ..findings import Finding
 from ..graph.account import require_read
 from ..graph.examine import Subject
 from ..graph.reading import AS_FOUND, Reading
+from ..scan.survey import is_in_order
 from ..support.threads import on_threads
 from ..tensors import Extent
 
@@ -67,13 +68,40 @@ def digest(
         return canonical_digest(subject, jobs=jobs)
 
 
-def canonical_digest(subject: Subject, *, jobs: int | None = None) -> Digest:
-    """Read all weights once and digest them. Raises UndecidedError where nothing says how to take a tensor apart."""
+class Before(NamedTuple):
+    """What is known of a digest before a pass over the weights: the parameters, and, by stored name, the hashes of those that lie there as
+    the digest wants them, which the pass is to give the bytes."""
+
+    items: tuple[Item, ...]
+    hashes: dict[str, Any]
+    hashed: dict[str, str]  # stored name -> parameter
+
+
+def digest_before(subject: Subject) -> Before:
+    """The hashes for a pass over the weights to fill. Raises UndecidedError where nothing says how to take a tensor apart."""
     require_read(subject, "a digest")
     sizes = subject.sizes()
     items = items_of(subject, sizes)
     void = like_absent(subject, sizes, items)
     items = [i for i in items if i.name not in void]
+    hashes: dict[str, Any] = {}
+    hashed = {}
+    for i in items:
+        if i.stored not in hashes and is_in_order(subject.checkpoint.tensors[i.stored]) and lies_as_is(subject, i, sizes):
+            hashes[i.stored] = _begun(i, subject.checkpoint.classes.get(i.stored, ""))
+            hashed[i.stored] = i.name
+    return Before(tuple(items), hashes, hashed)
+
+
+def canonical_digest(subject: Subject, *, jobs: int | None = None) -> Digest:
+    """Read all weights once and digest them. Raises UndecidedError where nothing says how to take a tensor apart."""
+    return digest_after(subject, digest_before(subject)._replace(hashes={}, hashed={}), jobs)
+
+
+def digest_after(subject: Subject, before: Before, jobs: int | None = None) -> Digest:
+    """The digest, with the hashes that a pass has filled; what it could not is read in the order that the digest wants."""
+    sizes, items = subject.sizes(), before.items
+    ready = {name: str(before.hashes[stored].hexdigest()) for stored, name in before.hashed.items()}
     local = threading.local()
     canons: list[Canon] = []
 
@@ -84,9 +112,9 @@ def canonical_digest(subject: Subject, *, jobs: int | None = None) -> Digest:
             canons.append(canon)
         return parameter_digest(canon, item, subject.checkpoint.classes.get(item.stored, ""))
 
-    order = sorted(items, key=lambda i: -i.spec.nbytes)
+    order = sorted((i for i in items if i.name not in ready), key=lambda i: -i.spec.nbytes)
     try:
-        done = dict(zip((i.name for i in order), on_threads(one, order, jobs), strict=True))
+        done = ready | dict(zip((i.name for i in order), on_threads(one, order, jobs), strict=True))
     finally:
         for c in canons:
             c.close()
@@ -116,14 +144,19 @@ def _packed(subject: Subject) -> tuple[str, tuple[str, ...]]:
 
 def parameter_digest(canon: Canon, item: Item, kind: str = "") -> str:
     """The digest of one canonical parameter; `kind` is the class of its own that it has."""
+    state = _begun(item, kind)
+    for tile in canon.tiles(item):
+        state.update(tile)
+    return str(state.hexdigest())
+
+
+def _begun(item: Item, kind: str) -> Any:
+    """The hash of a parameter that has taken in its header."""
     from blake3 import blake3
 
     said = {"class": kind} if kind else {}
     head = json.dumps({**said, "dtype": item.spec.dtype, "name": item.name, "shape": list(item.spec.shape)}, separators=(",", ":"))
-    state = blake3(head.encode(errors="surrogateescape") + b"\n")
-    for tile in canon.tiles(item):
-        state.update(tile)
-    return str(state.hexdigest())
+    return blake3(head.encode(errors="surrogateescape") + b"\n")
 
 
 def whole_digest(parameters: dict[str, str]) -> str:

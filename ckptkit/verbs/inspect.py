@@ -22,14 +22,15 @@ from ..graph.reading import AS_FOUND, Reading
 from ..schema import count_name
 from ..schema.templates import reduce_names
 from ..support.name_text import natural
-from .inspected_rows import Packed, RankShare, TensorRow, by_rank, packed_rows, packings_of
+from .inspected_rows import Packed, PackedRows, RankShare, TensorRow, by_rank, ordered, packings_of, size_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ..graph.reading import Words
-
-SCHEMA_VERSION = 1
+    from ..scan.survey import Asked
+    from ..tensors import TensorSpec
+    from .memory import Memory
 
 
 class Sum(NamedTuple):
@@ -79,10 +80,18 @@ class Inspection(NamedTuple):
     account: Account = Account(())  # everything that is there, each in one place
     ranks: tuple[RankShare, ...] = ()  # of a format that keeps tensors in pieces
     program: dict[str, Any] = {}  # noqa: RUF012  of a SavedModel: signatures, functions, callables, assets, ... in full
+    order: str = ""  # what `tensors` are sorted by (`sorted_by`); "": as in the file
+    share: float = 1.0  # of each large tensor that the statistics are of
+    memory: Memory | None = None
 
     def sorted(self) -> list[TensorRow]:
-        """`tensors` in natural order: h.2 before h.10."""
-        return sorted(self.tensors, key=lambda row: natural(row.name))
+        """`tensors` in natural order: h.2 before h.10; or as they were sorted."""
+        return list(self.tensors) if self.order else sorted(self.tensors, key=lambda row: natural(row.name))
+
+    def sorted_by(self, order: str, top: int | None = None) -> Inspection:
+        """The same with `tensors` by a figure (one of ORDERS), the largest first and what has none last, or by name; the first `top`."""
+        rows = ordered(self.tensors, order)
+        return self._replace(tensors=tuple(rows[:top]), order=order)
 
     @property
     def optimizer_share(self) -> float:
@@ -95,14 +104,16 @@ def inspect(
     *,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
-    stats: bool = False,
+    stats: bool | Asked = False,
+    memory: bool = False,
     reading: Reading = AS_FOUND,
     **words: Unpack[Words],
 ) -> Inspection:
     """What is in the checkpoint at `path`. Raises CheckpointError where it cannot be read.
 
     `include` and `exclude` are globs on stored or canonical names and select the rows of `tensors`, nothing else;
-    `stats` reads the weights of the selected tensors. `reading`, or its fields as keywords (config, container, architecture, dialect,
+    `stats` reads the weights of the selected tensors (an `Asked` says how: sampled, with progress); `memory` estimates what using the
+    model takes. `reading`, or its fields as keywords (config, container, architecture, dialect,
     part, given), overrule what would be found.
     """
     from ..support.collector import paused
@@ -110,12 +121,29 @@ def inspect(
     reading = reading.but(**words)
     with paused(), examine(path, reading) as s:
         rows = _rows(s)
-        selected = _select(rows, include, exclude)
+        selected, share = _select(rows, include, exclude), 1.0
         if stats:
-            from ..comparison.stats import tensor_stats
+            from ..scan.survey import NOTHING_MORE, survey
 
-            selected = [r._replace(stats=tensor_stats(s.checkpoint, s.checkpoint.tensors[r.name])) for r in selected]
-        return _inspection(s, os.fspath(path), rows, tuple(selected), named=reading.container is not None)
+            asked = NOTHING_MORE if isinstance(stats, bool) else stats
+            share, names = asked.share, tuple(r.name for r in selected if r.name in s.checkpoint.tensors)
+            found = survey(s.checkpoint, (), asked._replace(statistics=names), checks=False)
+            selected = [r._replace(stats=found.statistics.get(r.name)) for r in selected]
+        said = _inspection(s, os.fspath(path), rows, tuple(selected), named=reading.container is not None)
+        return (with_memory(s, said) if memory else said)._replace(share=share)
+
+
+def with_memory(s: Subject, said: Inspection) -> Inspection:
+    """The same with the memory that using the model takes."""
+    from .memory import memory_of
+
+    return said._replace(memory=memory_of(s))
+
+
+def inspect_subject(s: Subject, path: str, *, named: bool = False) -> Inspection:
+    """`inspect` of an open checkpoint, by headers. `named`: its container was said, not found."""
+    rows = _rows(s)
+    return _inspection(s, path, rows, tuple(rows), named=named)
 
 
 def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tuple[TensorRow, ...], *, named: bool) -> Inspection:
@@ -221,27 +249,28 @@ def _rows(s: Subject) -> list[TensorRow]:
     rows: list[TensorRow] = []
     new = tuple.__new__  # a third of the time that the constructor takes
     packed = s.packings.weights
-    sizes: dict[object, tuple[int, int]] = {}  # of the few specs there are
+    sizes: dict[TensorSpec, tuple[int, int]] = {}  # of the few specs there are
+    with_parts = PackedRows(sizes)
+    matches = r.matches if r is not None else {}
     for name, t in s.checkpoint.tensors.items():
         kind, what = roles[name]
         canonical: tuple[str, ...] = ()
         templates: tuple[str, ...] = ()
         at: tuple[tuple[str, int], ...] = ()
-        match = r.matches.get(name) if r is not None else None
+        match = matches.get(name)
         if match is not None and kind in ("param", "tied", "repeat"):
-            canonical, templates, at, what = tuple(what.split(", ")), match.row.parts, match.at, ""
+            row, at = match
+            templates = row.parts
+            canonical, what = ((what,) if len(templates) == 1 else tuple(what.split(", "))), ""
             kind = "param" if kind == "tied" and untied else kind
         elif r is None and kind == "unexplained":
             kind = "tensor"
-        spec = t.spec
-        size = sizes.get(spec)
-        if size is None:
-            size = sizes[spec] = (spec.numel, spec.nbytes)
-        if name in packed:
-            rows += packed_rows(
-                packed[name], TensorRow(name, canonical, templates, at, *spec, *size, kind, what, name in counted, "", None)
-            )
+        weight = packed.get(name)
+        if weight is not None:
+            with_parts.add(rows, weight, (name, canonical, templates, at), (kind, what, name in counted))
             continue
+        spec = t.spec
+        size = size_of(spec, sizes)
         file, offset = t.extents[0][:2] if t.extents else ("", None)
         rows.append(new(TensorRow, (name, canonical, templates, at, *spec, *size, kind, what, name in counted, file, offset, None)))
     return rows
@@ -366,66 +395,3 @@ def summarise(value: object, depth: int) -> object:
     state: Any = getattr(value, "state", None)
     name = f"{getattr(value, 'module', '')}.{getattr(value, 'name', type(value).__name__)}"
     return {printable(name, 80): summarise(state, depth - 1)} if depth and isinstance(state, Mapping) else f"<{printable(name, 80)}>"
-
-
-# --- JSON ----------------------------------------------------------------------------------------------------------
-
-
-def to_json(i: Inspection) -> dict[str, object]:
-    """The inspection as JSON data: a schema_version, keys in a stable order, tensors in natural order."""
-    rows = i.sorted()
-    architecture = {"name": i.architecture, "title": i.architecture_title, "cousins": list(i.cousins)}
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "path": i.path,
-        "files": [{"path": p, "bytes": n} for p, n in i.files],
-        "container": {"name": i.container, "title": i.container_title, "wrapper": i.wrapper},
-        "ranks": [r._asdict() for r in i.ranks],
-        "architecture": architecture if i.architecture is not None else None,
-        "dialect": {"name": i.dialect, "title": i.dialect_title, "prefix": i.prefix} if i.dialect is not None else None,
-        "variant": i.variant,
-        "variants": list(i.variants),
-        "evidence": {k: list(v) for k, v in i.evidence.items()},
-        "config": {"source": i.config, "declared": i.declared} if i.config is not None else None,
-        "counts": i.counts,
-        "sizes": i.sizes,
-        "undecided": i.undecided,
-        "groups": list(i.groups),
-        "parameters": {"total": i.parameters, "modules": [_sum(m) for m in i.modules]},
-        "dtypes": [{"name": d.name, "tensors": d.tensors, "elements": d.parameters, "bytes": d.nbytes} for d in i.dtypes],
-        "packings": [
-            {**dict(zip(("name", "title", "weights", "parameters", "bytes"), p, strict=True)), "bits": round(p.bits, 4)} for p in i.packings
-        ],
-        "bytes": i.nbytes,
-        "optimizer": {
-            "tensors": i.optimizer.tensors, "elements": i.optimizer.parameters, "bytes": i.optimizer.nbytes,
-            "share": round(i.optimizer_share, 6),
-        },
-        "ties": [list(t) for t in i.ties],
-        "roles": {k: [row.name for row in rows if row.role == k] for k in ("derived", "stray", "unexplained")},
-        "account": {
-            "sums": i.account.sums,
-            "places": {p: {k: [e.name for e in i.account.of(p, k)] for k in kinds} for p, kinds in i.account.sums.items()},
-            "unread": [{"name": e.name, "what": e.what} for e in i.account.unread],
-        },
-        "metadata": i.metadata,
-        "extras": i.extras,
-        **({"program": i.program} if i.program else {}),
-        "findings": [f._asdict() for f in i.findings],
-        "count": {"total": i.total, "selected": len(i.tensors)},
-        "tensors": [_tensor(row) for row in rows],
-    }  # fmt: skip
-
-
-def _sum(m: Sum) -> dict[str, object]:
-    return {"name": m.name, "tensors": m.tensors, "parameters": m.parameters, "bytes": m.nbytes}
-
-
-def _tensor(row: TensorRow) -> dict[str, object]:
-    out: dict[str, object] = {
-        "name": row.name, "canonical": list(row.canonical), "dtype": row.dtype, "shape": list(row.shape), "elements": row.elements,
-        "bytes": row.nbytes, "role": row.role, "note": row.note, "counted": row.counted, "file": row.file, "offset": row.offset,
-    }  # fmt: skip
-    if row.stats is not None:
-        out["stats"] = row.stats._asdict()
-    return out

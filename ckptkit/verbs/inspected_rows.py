@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
+from math import prod
 
 from .._typing import TYPE_CHECKING, NamedTuple
 from ..containers import Checkpoint
 from ..graph.examine import Subject
+from ..support.name_text import natural
 
 if TYPE_CHECKING:
-    from ..comparison.stats import Stats
     from ..graph.packed_weights import PackedWeight
+    from ..packing import Form
+    from ..scan.statistics import Statistics
+    from ..tensors import TensorSpec
 
 
 class TensorRow(NamedTuple):
@@ -29,7 +33,26 @@ class TensorRow(NamedTuple):
     counted: bool  # whether its elements are in the number of parameters
     file: str
     offset: int | None
-    stats: Stats | None = None
+    stats: Statistics | None = None
+
+
+FIGURES = ("minimum", "maximum", "mean", "deviation", "norm", "rms", "largest", "median", "nan", "inf", "zeros")
+ORDERS = ("name", "bytes", "elements", *FIGURES)
+
+
+def ordered(rows: Iterable[TensorRow], order: str) -> list[TensorRow]:
+    """Rows by one of ORDERS: names in natural order, of figures the largest first and what has none last."""
+    by_name = sorted(rows, key=lambda row: natural(row.name))
+    if order == "name":
+        return by_name
+
+    def figure(row: TensorRow) -> float | None:
+        if order in ("bytes", "elements"):
+            return row.nbytes if order == "bytes" else row.elements
+        found: float | None = getattr(row.stats, order) if row.stats is not None else None
+        return found
+
+    return sorted(by_name, key=lambda row: float("inf") if (value := figure(row)) is None else -value)
 
 
 class Packed(NamedTuple):
@@ -47,19 +70,45 @@ class Packed(NamedTuple):
         return 8 * self.nbytes / self.parameters if self.parameters else 0.0
 
 
-def packed_rows(weight: PackedWeight, row: TensorRow) -> Iterator[TensorRow]:
-    """The weight, with the bytes of its codes, and a row for each other part. (Plain tuples: there are ten thousands of them.)"""
-    from ..packing import by_name
+class PackedRows:
+    """Makes the rows of packed weights. What all weights of one form have in common is looked up once: there are ten thousands of them."""
 
-    new = tuple.__new__
-    codes = weight.parts[by_name(weight.form.packing).CODES]
-    file, offset = codes.extents[0][:2]
-    yield new(TensorRow, (*row[:4], weight.label, *row[5:7], codes.spec.nbytes, *row[8:11], file, offset, row.stats))
-    for t in weight.parts.values():
-        if t is not codes:
-            spec = t.spec
-            place = t.extents[0][:2] if t.extents else ("", None)
-            yield new(TensorRow, (t.name, (), (), (), *spec, spec.numel, spec.nbytes, "packing", weight.name, False, *place, None))
+    def __init__(self, sizes: dict[TensorSpec, tuple[int, int]]) -> None:
+        self.sizes = sizes  # (elements, bytes) of the few specs there are
+        self._known: dict[int, tuple[str, str, int]] = {}  # id of a form -> (the role of its codes, its label, elements)
+        self._forms: list[Form] = []  # whose ids are known
+
+    def add(self, rows: list[TensorRow], weight: PackedWeight, head: tuple[object, ...], tail: tuple[object, ...]) -> None:
+        """Add the weight, with the bytes of its codes, and a row for each other part.
+
+        `head` are the fields of its row up to the placeholders' values, `tail` those from its role to whether it counts.
+        """
+        name, form, parts = weight
+        known = self._known.get(id(form))
+        if known is None:
+            from ..packing import by_name
+
+            known = self._known[id(form)] = by_name(form.packing).CODES, weight.label, prod(form.shape)
+            self._forms.append(form)
+        role, label, elements = known
+        new, sizes = tuple.__new__, self.sizes
+        codes = parts[role]
+        file, offset, _ = codes.extents[0]
+        rows.append(new(TensorRow, (*head, label, form.shape, elements, size_of(codes.spec, sizes)[1], *tail, file, offset, None)))
+        for t in parts.values():
+            if t is not codes:
+                spec = t.spec
+                place = t.extents[0][:2] if t.extents else ("", None)
+                here = (*spec, *size_of(spec, sizes), "packing", name, False, *place, None)
+                rows.append(new(TensorRow, (t.name, (), (), (), *here)))
+
+
+def size_of(spec: TensorSpec, sizes: dict[TensorSpec, tuple[int, int]]) -> tuple[int, int]:
+    """(elements, bytes), looked up in `sizes` first."""
+    size = sizes.get(spec)
+    if size is None:
+        size = sizes[spec] = (spec.numel, spec.nbytes)
+    return size
 
 
 def packings_of(s: Subject) -> tuple[Packed, ...]:
@@ -70,12 +119,18 @@ def packings_of(s: Subject) -> tuple[Packed, ...]:
 
     sums: dict[str, list[int]] = {}
     titles = {}
+    sizes: dict[TensorSpec, tuple[int, int]] = {}
+    known: dict[int, list[int]] = {}  # id of a form -> the sums of its label
     for w in s.packings.weights.values():
-        titles[w.label] = by_name(w.form.packing).TITLE
-        found = sums.setdefault(w.label, [0, 0, 0])
+        form = w.form
+        found = known.get(id(form))
+        if found is None:
+            titles[w.label] = by_name(form.packing).TITLE
+            found = known[id(form)] = sums.setdefault(w.label, [0, 0, 0])
         found[0] += 1
-        found[1] += w.form.rows * w.form.columns
-        found[2] += w.nbytes
+        found[1] += form.rows * form.columns
+        for t in w.parts.values():
+            found[2] += size_of(t.spec, sizes)[1]
     return tuple(sorted((Packed(k, titles[k], *v) for k, v in sums.items()), key=lambda p: (-p.nbytes, p.name)))
 
 

@@ -63,6 +63,8 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {  # case -> (architecture, 
         **KIMI, "q_lora_rank": 18, "layer_types": ["full_attention", "linear_attention", "linear_attention"], "n_shared_experts": 2,
         "mlp_layer_types": ["sparse", "dense", "sparse"],
     }),
+    "kimi_linear, queries of low rank with biases": ("kimi_linear", "kimi_linear", {**KIMI, "q_lora_rank": 18, "attention_bias": True,
+        "num_hidden_layers": 5}),
     "kimi_linear, as published": ("kimi_linear", "kimi_linear", {
         **KIMI, "attention_bias": True, "first_k_dense_replace": 2, "linear_attn_config": {
             "full_attn_layers": [2], "kda_layers": [1, 3], "head_dim": 8, "num_heads": 2, "short_conv_kernel_size": 3,

@@ -42,9 +42,7 @@ def test_an_archive_has_the_tensors_that_torch_loads_from_it(how: str, tmp_path:
         for name, want in expected.items():
             assert np.array_equal(ck.array(name), want.numpy()), name
         assert ck.tensors["tied"].identity == ck.tensors["first.weight"].identity is not None
-    assert [(f.rule, f.severity) for f in ckptkit.validate(path).findings if f.rule in ("program", "pickle")] == [
-        ("program", "info")
-    ]
+    assert [(f.rule, f.severity) for f in ckptkit.validate(path).findings if f.rule in ("program", "pickle")] == [("program", "info")]
 
 
 def test_a_frozen_archive_says_that_its_names_are_lost(tmp_path: Path) -> None:

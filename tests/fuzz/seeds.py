@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import run_folders
 from targets import CASES, FIXTURES, LARGEST
 
 _BY_SUFFIX = {
@@ -76,7 +77,9 @@ def _pickles(path: Path) -> list[bytes]:
 
 
 def _made(target: str) -> list[bytes]:
-    """Small sound inputs, written by hand."""
+    """Small sound inputs, written by hand, and files of sound folders."""
+    if target in run_folders.FOLDERS:
+        return list(run_folders.seeds(target))
     if target == "npy":
         import io
 

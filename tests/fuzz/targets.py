@@ -19,6 +19,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import run_folders
+
 from ckptkit.configuration.quantization import quantization_of
 from ckptkit.configuration.read import RawConfig, declared_name, interpret
 from ckptkit.containers import (
@@ -49,7 +51,7 @@ from ckptkit.support.gin import bindings
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 CASES = Path(__file__).resolve().parent / "cases"
-LARGEST = {"pickle": 1 << 12}  # bytes of an input; 64 KiB of the others
+LARGEST = {"pickle": 1 << 12, "deepspeed": 1 << 14}  # bytes of an input; 64 KiB of the others
 _READ = 1 << 16  # bytes up to which a tensor is read
 Target = Callable[[bytes], None]
 
@@ -68,6 +70,8 @@ class Folder:
             self.path = tempfile.mkdtemp(prefix="ckptkit-fuzz-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
             atexit.register(shutil.rmtree, self.path, ignore_errors=True)
         path = os.path.join(self.path, name)
+        if "/" in name:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.write(fd, data)
         os.close(fd)
@@ -107,7 +111,8 @@ def accepted(checkpoint: Checkpoint) -> None:
     for check in itertools.islice(checkpoint.checks(), 200):
         for e in check.extents:
             assert e.offset >= 0 and e.length >= 0 and e.offset + e.length <= sizes[e.path], check
-    for f in checkpoint.findings:
+    findings = [*checkpoint.findings, *(itertools.islice(checkpoint.audit(), 100) if checkpoint.audit is not None else ())]
+    for f in findings:
         assert f.message == printable(f.message, 10_000), f
     checkpoint.close()
 
@@ -369,6 +374,15 @@ def _unpacked(checkpoint: Checkpoint, config: dict[str, object] | None) -> None:
     assert all(t.spec.numel <= 64 * total + 64 for t in logical), "a weight is larger than its parts can say"
 
 
+def _folder(name: str) -> Target:
+    """A folder of several files, one of which is changed."""
+
+    def put(file: str, data: bytes) -> str:
+        return FOLDER.put(file, data)
+
+    return run_folders.Fuzzer(name, put, _opens)
+
+
 def fuzz_gin(data: bytes) -> None:
     """An operative_config.gin."""
     bindings(data.decode("utf-8", "replace"))
@@ -389,6 +403,10 @@ TARGETS: dict[str, Target] = {  # the most dangerous first
     "joblib": fuzz_joblib,
     "paddle": fuzz_paddle,
     "onnx": fuzz_onnx,
+    "dcp": _folder("dcp"),
+    "deepspeed": _folder("deepspeed"),
+    "megatron": _folder("megatron"),
+    "orbax": _folder("orbax"),
     "hdf5": fuzz_hdf5,
     "keras": fuzz_keras,
     "npz": fuzz_npz,

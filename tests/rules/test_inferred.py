@@ -56,15 +56,16 @@ def test_what_is_low_as_a_whole_or_equal_by_right_is_no_damage(tmp_path: Path) -
 
 def test_the_signs_do_not_depend_on_how_the_file_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ckptkit.containers import open_checkpoint
-    from ckptkit.rules.weights import scan
+    from ckptkit.scan import jobs as planned
+    from ckptkit.scan import survey as scan
 
     x = trained()["embeddings.word_embeddings.weight"]
     x.reshape(-1)[20_001:20_501] = 0
     save_file({"x": x}, tmp_path / "m.safetensors")
-    monkeypatch.setattr(scan, "PIECE", HIDDEN * 4 * 100)
-    monkeypatch.setattr(scan, "PART", HIDDEN * 4 * 300)
+    monkeypatch.setattr(planned, "PIECE", HIDDEN * 4 * 100)
+    monkeypatch.setattr(planned, "PART", HIDDEN * 4 * 300)
     with open_checkpoint(tmp_path / "m.safetensors") as c:
-        signs = scan.survey(c, ["x"], jobs=2).values["x"].signs
+        signs = scan.survey(c, ["x"], scan.Asked(jobs=2)).values["x"].signs
     assert signs.rms == pytest.approx(float(np.sqrt((x.astype("f8") ** 2).mean())), rel=1e-4)
     assert signs.keys is not None and signs.keys.tolist() == [int.from_bytes(r[:2].tobytes(), "little") for r in x]
     assert signs.levels is None and signs.rounded == ""
@@ -78,6 +79,19 @@ def test_scales_that_are_kept_as_what_is_added_to_one_are_no_damage(tmp_path: Pa
         config = getattr(transformers, f"{family}Config")(**words, **more, num_key_value_heads=1)
         getattr(transformers, f"{family}ForCausalLM")(config).save_pretrained(tmp_path / family)
         assert not [f for f in ckptkit.validate(tmp_path / family).findings if f.rule == "norm"]
+
+
+def test_of_the_damages_of_the_benchmark_most_that_show_in_values_are_found(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    """benchmarks/damages.py on a small model that looks trained; of a real one the figure is in its text."""
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("damages", Path(__file__).parents[2] / "benchmarks" / "damages.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    every, plain, inferred = module.count(saved(tmp_path / "m", trained()), tmp_path / "work", False)
+    assert every - plain >= 60 and plain >= 8 and inferred >= 28, (every, plain, inferred)
+    assert not [w for w in recwarn if "ckptkit" in w.filename]
 
 
 def test_one_scale_of_both_signs_among_sound_ones_is_a_damage_and_a_draw_of_the_whole_model_is_none(tmp_path: Path) -> None:

@@ -96,6 +96,24 @@ FAMILIES = {
     "ernie4_5_moe": replace(  # whose neighbours are turned with each other
         LLAMA, source="ernie4_5_moe", gates=(EXPERT.format(1) + "gate_proj.weight", EXPERT.format(1) + "up_proj.weight"), experts=EXPERT,
     ),
+    "falcon_h1": replace(
+        LLAMA, source="falcon_h1", gates=("feed_forward.gate_proj.weight", "feed_forward.up_proj.weight"),
+    ),
+    "nemotron_h": replace(
+        LLAMA, source="nemotron_h", layer="backbone.layers.{}.", query="mixer.q_proj", key="mixer.k_proj", square="mixer.v_proj.weight",
+        activation=("mamba_hidden_act", "gelu"), epsilon=("layer_norm_epsilon", 1e-3), gates=("", ""), turned=0,
+    ),
+    "recurrent_gemma": replace(
+        LLAMA, source="recurrent_gemma", query="temporal_block.q_proj", key="temporal_block.k_proj", square="temporal_block.v_proj.weight",
+        activation=("hidden_activation", "gelu"), gates=("mlp_block.gate_proj.weight", "mlp_block.up_proj.weight"), turned=0,
+    ),
+    "minimax": replace(  # whose first layer is turned, and whose others are lightning attention
+        LLAMA, source="minimax", square="self_attn.out_proj.weight", query="", gates=(MIXED.format(2) + "w1.weight",
+        MIXED.format(2) + "w3.weight"), experts=MIXED, turned=6,
+    ),
+    "kimi_linear": replace(
+        LLAMA, source="kimi_linear", gates=("self_attn.f_b_proj.weight", "self_attn.g_b_proj.weight"), experts=MIXED, turned=0,
+    ),
     "t5": T5,
     "t5 v1.1": replace(T5, source="t5_v11", activation=("dense_act_fn", "silu")),
 }  # fmt: skip
@@ -206,7 +224,13 @@ FAULTS = (*EDITS, "another activation", "another epsilon", "another base")
 
 def applies(f: Family, fault: str) -> bool:
     needs = {"positions off by two": f.positions, "segment rows exchanged": f.segments, "another epsilon": f.epsilon[0]}
-    needs |= {"rotary halves for pairs": f.turned, "another base": f.turned, "experts exchanged": f.experts, "gate for up": f.gates[0]}
+    needs |= {
+        "query and key exchanged": f.query,
+        "rotary halves for pairs": f.turned and f.query,
+        "another base": f.turned,
+        "experts exchanged": f.experts,
+        "gate for up": f.gates[0],
+    }
     return bool(needs.get(fault, True))
 
 

@@ -33,6 +33,32 @@ YARN = {
     "rope_type": "yarn", "rope_theta": 5e3, "factor": 4.0, "original_max_position_embeddings": 16, "mscale": 0.7, "mscale_all_dim": 1.2,
 }  # fmt: skip
 LIMITED = {"time_step_limit": (0.4, 0.9)}
+FALCON = {
+    "mamba_n_heads": 6, "mamba_d_head": 7, "mamba_d_ssm": 42, "mamba_n_groups": 3, "mamba_d_state": 5, "mamba_d_conv": 3,
+    "mamba_chunk_size": 8, "embedding_multiplier": 3.0, "lm_head_multiplier": 0.4, "key_multiplier": 0.7, "attention_in_multiplier": 1.3,
+    "attention_out_multiplier": 0.6, "ssm_in_multiplier": 0.8, "ssm_out_multiplier": 1.4, "mlp_multipliers": [0.7, 1.2],
+    "ssm_multipliers": [0.5, 1.1, 0.9, 1.3, 0.8],
+}  # fmt: skip
+NEMOTRON: dict[str, Any] = {  # which counts its layers by their kinds
+    "num_hidden_layers": None, "mamba_num_heads": 6, "mamba_head_dim": 7, "n_groups": 3, "ssm_state_size": 5, "conv_kernel": 3,
+    "chunk_size": 8, "moe_intermediate_size": 20, "moe_shared_expert_intermediate_size": 28, "n_routed_experts": 6,
+    "num_experts_per_tok": 2, "time_step_min": 0.5, "routed_scaling_factor": 1.7,
+}  # fmt: skip
+GRIFFIN: dict[str, Any] = {
+    **NARROW, "lru_width": 36, "conv1d_width": 3, "attention_window_size": 5, "hidden_activation": "gelu_pytorch_tanh",
+    "logits_soft_cap": 3.0, "num_hidden_layers": 4,
+}  # fmt: skip
+LIGHTNING: dict[str, Any] = {
+    **EXPERTS, "block_size": 4, "num_hidden_layers": 4, "full_attn_alpha_factor": 1.5, "full_attn_beta_factor": 0.8,
+    "linear_attn_alpha_factor": 1.2, "linear_attn_beta_factor": 0.7, "mlp_alpha_factor": 0.9, "mlp_beta_factor": 1.1,
+}  # fmt: skip
+KIMI: dict[str, Any] = {
+    **EXPERTS, "head_dim": None, "num_key_value_heads": 6, "kv_lora_rank": 10, "qk_nope_head_dim": 8, "qk_rope_head_dim": 6,
+    "v_head_dim": 9, "n_shared_experts": 2, "linear_head_dim": 7, "linear_num_heads": 3, "linear_conv_kernel_dim": 3,
+    "layer_types": LINEAR, "mlp_layer_types": ["dense", "sparse", "sparse"],
+}  # fmt: skip
+SQUARE = {"hidden_size": 24, "num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 6, "num_hidden_layers": 3}
+TAIL = ["full_attention", "linear_attention", "linear_attention"]
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "mamba": ("mamba", {**MAMBA, "use_bias": True, "tie_word_embeddings": False}),
@@ -81,6 +107,43 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         },
     }),
     "qwen3_5_moe": ("qwen3_5_moe_text", {**EXPERTS, **DELTA, "layer_types": LINEAR[::-1], "linear_num_value_heads": 4}),
+    "falcon_h1": ("falcon_h1", {
+        **FALCON, "mamba_rms_norm": True, "mamba_norm_before_gate": False, "attention_bias": True, "mlp_bias": True,
+        "mamba_proj_bias": True, "projectors_bias": True, **LIMITED,
+    }),
+    "falcon_h1, normed before the gate": ("falcon_h1", {**FALCON, "mamba_rms_norm": True, "mamba_conv_bias": False}),
+    "falcon_h1, not normed": ("falcon_h1", {**FALCON, "tie_word_embeddings": True, "mamba_expand": 3, "mlp_multipliers": None}),
+    "falcon_h1, square": ("falcon_h1", {**FALCON, **SQUARE, "mamba_rms_norm": True}),
+    "nemotron_h": ("nemotron_h", {
+        **NEMOTRON, "layers_block_type": ["linear_attention", "moe", "full_attention", "mlp"], "n_group": 3, "topk_group": 2,
+        "use_bias": True, "mlp_bias": True, "moe_latent_size": 12,
+    }),
+    "nemotron_h by a pattern": ("nemotron_h", {
+        **NEMOTRON, "hybrid_override_pattern": "-M*E", "use_conv_bias": False, "mamba_hidden_act": "gelu", "norm_topk_prob": False,
+    }),
+    "nemotron_h, square": ("nemotron_h", {
+        **NEMOTRON, **SQUARE, "num_hidden_layers": None,
+        "layers_block_type": ["linear_attention", "full_attention", "full_attention", "moe"],
+    }),
+    "recurrent_gemma": ("recurrent_gemma", {**GRIFFIN, "attention_bias": True}),
+    "recurrent_gemma without a head of its own": ("recurrent_gemma", {
+        **GRIFFIN, "lru_width": 24, "block_types": ["attention", "recurrent"], "tie_word_embeddings": False, "hidden_activation": "silu",
+    }),
+    "recurrent_gemma, square": ("recurrent_gemma", {
+        **GRIFFIN, **SQUARE, "head_dim": None, "block_types": ["recurrent", "attention", "attention"], "tie_word_embeddings": False,
+    }),
+    "minimax": ("minimax", {**LIGHTNING, "sliding_window": 5}),
+    "minimax listed": ("minimax", {
+        **LIGHTNING, "layer_types": ["linear_attention"] * 3 + ["full_attention"], "tie_word_embeddings": True,
+    }),
+    "minimax, square": ("minimax", {**LIGHTNING, **SQUARE, "layer_types": TAIL}),
+    "kimi_linear": ("kimi_linear", {**KIMI, "q_lora_rank": 14, "attention_bias": True, "n_group": 1}),
+    "kimi_linear, queries of full rank": ("kimi_linear", {
+        **KIMI, "num_experts": 6, "num_local_experts": 6, "n_group": 3, "topk_group": 2, "norm_topk_prob": False, "layer_types": TAIL,
+    }),
+    "kimi_linear, square": ("kimi_linear", {
+        **KIMI, **SQUARE, "head_dim": None, "linear_head_dim": 6, "linear_num_heads": 4, "layer_types": TAIL,
+    }),
     "deepseek_v32": ("deepseek_v32", {**INDEXED, "rope_parameters": YARN, "attention_bias": True, "norm_topk_prob": False}),
     "glm_moe_dsa": ("glm_moe_dsa", {**INDEXED, "indexer_types": ["full", "shared", "full"], "index_topk": 7, "rms_norm_eps": 1e-5}),
 }  # fmt: skip

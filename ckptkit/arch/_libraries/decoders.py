@@ -18,6 +18,7 @@ from ckptkit.arch._libraries.layer_kinds import first_dense as first_dense
 from ckptkit.arch._libraries.layer_kinds import in_layers as in_layers
 from ckptkit.arch._libraries.layer_kinds import of_types as of_types
 from ckptkit.arch._libraries.layer_kinds import sparse_or_first_dense as sparse_or_first_dense
+from ckptkit.arch._libraries.mlx import mlx
 from ckptkit.arch._libraries.transformers import HF_ACTIVATIONS
 from ckptkit.schema import (
     TORCH,
@@ -393,17 +394,6 @@ def in_memory(disk: Dialect, modules: Mapping[str, Module], *, rows: Rows, names
     return disk._replace(name="hf_memory", title="transformers 5 (in memory)", rows={**kept, **{n: m for m, n in names.items()}, **rows})
 
 
-def mlx(disk: Dialect, at: str, width: str = "moe_intermediate") -> Dialect:
-    """The names of mlx-lm where they are not transformers': the experts of a layer are one tensor for each of their three matrices."""
-    rows: dict[str, str | tuple[str, ...]] = {
-        f"{at}switch_mlp.gate_proj.weight": (E + "gate.weight", f"*{{expert}} {width} hidden"),
-        f"{at}switch_mlp.up_proj.weight": (E + "up.weight", f"*{{expert}} {width} hidden"),
-        f"{at}switch_mlp.down_proj.weight": (E + "output.weight", f"*{{expert}} hidden {width}"),
-    }
-    kept = {k: v for k, v in disk.rows.items() if not (isinstance(v, str) and v.startswith(E))}
-    return disk._replace(name="mlx", title="mlx-lm", rows={**kept, **rows}, files=Files(metadata={"format": "mlx"}))
-
-
 def decoder(name: str, title: str, modules: Mapping[str, Module], *dialects: Dialect, **more: object) -> Architecture:
     """An architecture of one stack with rotary positions."""
     axes = {a for m in modules.values() for _, text in m.params for a in text.replace("(", " ").split()}
@@ -420,6 +410,7 @@ def decoder(name: str, title: str, modules: Mapping[str, Module], *dialects: Dia
         "fixed": {"two": 2} if pairs else {},
     }
     said["relations"] = (*said["relations"], *more.pop("relations", ()))  # type: ignore[misc]
+    dialects = (*dialects, *mlx(name, dialects))
     if any(d.container == "gguf" for d in dialects):
         from ckptkit.arch._libraries.gguf_rope import DERIVATIONS
 

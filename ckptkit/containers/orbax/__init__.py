@@ -271,7 +271,7 @@ class _Reader:
         if self._lacking:
             n = len(self._lacking)
             said = f"the tree lists {n:,} array{'s' * (n > 1)} that {'are' if n > 1 else 'is'} not there: {collapse(self._lacking)}"
-            out.append(Finding("error", RULE, printable(self._lacking[0], 100), said, _AGAIN))
+            out.append(Finding("error", RULE, printable(self._lacking[0], 100), printable(said, 1000), _AGAIN))
         for name, count, always in self._holes[:20]:
             shown = printable(name, 100)
             if always:
@@ -302,5 +302,3 @@ def _files(folder: str, before: str, depth: int) -> Iterator[tuple[str, str, int
             yield from _files(entry.path, f"{before}{entry.name}/", depth + 1)
         elif entry.is_file(follow_symlinks=False):
             yield f"{before}{entry.name}", entry.path, entry.stat(follow_symlinks=False).st_size
-
-

@@ -49,6 +49,11 @@ def decode(form: Form, fetch: Fetch, start: int, stop: int) -> Array:
     kind = DTYPES[form.options["type"]]
     row = form.columns // kind.block * kind.block_bytes
     raw = fetch("codes", start * row, stop * row).view("u1").reshape(-1, kind.block_bytes)
+    if form.options.get("codes_too"):
+        from .. import mxfp4_gptoss
+        from ._small import halves
+
+        return mxfp4_gptoss.with_scales(halves(raw[:, 1:]).reshape(stop - start, -1, 32), raw[:, 0].reshape(stop - start, -1))
     return decode_blocks(kind.name, raw).reshape(stop - start, form.columns)
 
 
@@ -99,7 +104,15 @@ def rows_together(settings: Mapping[str, Any]) -> int:
 
 
 def encode_rows(rows: Array, dtype: str, settings: Mapping[str, Any]) -> dict[str, Array]:
-    """See `encode_blocks`."""
+    """See `encode_blocks`; with `codes_too` the MXFP4 codes and scales of rows that `mxfp4_gptoss.with_scales` made."""
+    if settings.get("codes_too"):
+        import numpy as np
+
+        from .. import mxfp4_gptoss
+        from ._small import joined
+
+        codes, scales = mxfp4_gptoss.apart(rows)
+        return {"codes": np.concatenate((scales.reshape(-1, 1), joined(codes.reshape(-1, 32))), axis=1)}
     return {"codes": encode_blocks(settings["type"], rows.reshape(-1, DTYPES[settings["type"]].block))}
 
 

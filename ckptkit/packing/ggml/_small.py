@@ -124,7 +124,7 @@ def _inverse(scale: Array) -> Array:
     return out
 
 
-def _joined(codes: Array) -> Array:
+def joined(codes: Array) -> Array:
     """The inverse of `halves`, of 32 codes."""
     out: Array = (codes[:, :16] & 15) | (codes[:, 16:] << 4)
     return out
@@ -154,21 +154,21 @@ def to_q4_0(blocks: Array) -> Array:
     import numpy as np
 
     scale, codes = _signed(blocks, -8, 8.5, 15)
-    return np.concatenate((_scale_bytes(scale), _joined(codes)), axis=1)
+    return np.concatenate((_scale_bytes(scale), joined(codes)), axis=1)
 
 
 def to_q4_1(blocks: Array) -> Array:
     import numpy as np
 
     scale, low, codes = _ranged(blocks, 15)
-    return np.concatenate((_scale_bytes(scale), _scale_bytes(low), _joined(codes)), axis=1)
+    return np.concatenate((_scale_bytes(scale), _scale_bytes(low), joined(codes)), axis=1)
 
 
 def to_q5_0(blocks: Array) -> Array:
     import numpy as np
 
     scale, codes = _signed(blocks, -16, 16.5, 31)
-    return np.concatenate((_scale_bytes(scale), np.packbits(codes >> 4, axis=1, bitorder="little"), _joined(codes)), axis=1)
+    return np.concatenate((_scale_bytes(scale), np.packbits(codes >> 4, axis=1, bitorder="little"), joined(codes)), axis=1)
 
 
 def to_q5_1(blocks: Array) -> Array:
@@ -176,7 +176,7 @@ def to_q5_1(blocks: Array) -> Array:
 
     scale, low, codes = _ranged(blocks, 31)
     high = np.packbits(codes >> 4, axis=1, bitorder="little")
-    return np.concatenate((_scale_bytes(scale), _scale_bytes(low), high, _joined(codes)), axis=1)
+    return np.concatenate((_scale_bytes(scale), _scale_bytes(low), high, joined(codes)), axis=1)
 
 
 def to_q8_0(blocks: Array) -> Array:
@@ -204,4 +204,4 @@ def to_mxfp4(blocks: Array) -> Array:
     for i in range(0, len(blocks), 4096):
         part = slice(i, i + 4096)
         codes[part] = np.abs(values * scale[part, None, None] - blocks[part][..., None]).argmin(axis=-1)
-    return np.concatenate((exponent[:, None], _joined(codes)), axis=1)
+    return np.concatenate((exponent[:, None], joined(codes)), axis=1)

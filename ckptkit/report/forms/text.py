@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from ...verbs.verify import Verification
 
 
-def inspection(i: Inspection, *, tensors: bool = False, tree: bool = False, **_: Any) -> str:
+def inspection(i: Inspection, *, tensors: bool = False, tree: bool = False, histograms: bool = False, **_: Any) -> str:
     from ..inspection import inspection_text
 
-    return inspection_text(i, tensors=tensors, tree=tree)
+    return inspection_text(i, tensors=tensors, tree=tree, histograms=histograms)
 
 
 def listing(found: Listing, **_: Any) -> str:

@@ -18,7 +18,7 @@ from .._base import rule
 from . import spectrum
 
 if TYPE_CHECKING:
-    from .scan import Scan, Values
+    from ...scan.survey import Scan, Values
 
 ORDER = 100
 

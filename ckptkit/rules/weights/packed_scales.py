@@ -15,7 +15,7 @@ from .._base import rule
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .scan import Scan
+    from ...scan.survey import Scan
 
 ORDER = 95
 FLOWS = ("input", "input_scale", "output", "activation")  # static scales of what flows through

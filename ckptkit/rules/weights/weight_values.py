@@ -11,7 +11,7 @@ from ...support.name_text import collapse, natural
 from .._base import rule
 
 if TYPE_CHECKING:
-    from .scan import Scan, Values
+    from ...scan.survey import Scan, Values
 
 ORDER = 90
 

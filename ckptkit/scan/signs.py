@@ -7,7 +7,7 @@ kept. A sign is never a finding: the rules in `inferred` read the bytes again wh
 
 from __future__ import annotations
 
-from ..._typing import TYPE_CHECKING, Any, NamedTuple
+from .._typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -1,0 +1,114 @@
+"""The figures of an inspection's tensors: as CSV, as JSON lines, as a histogram on a terminal; and what using the model takes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+
+from .._typing import TYPE_CHECKING
+from ..errors import printable
+from ..graph.places import place_of
+from ..support.progress import human_bytes
+from ..verbs.inspect import Inspection
+from ..verbs.inspected_rows import TensorRow
+
+if TYPE_CHECKING:
+    from ..verbs.memory import Memory
+
+STATS = ("minimum", "maximum", "mean", "deviation", "norm", "nan", "inf", "zeros")
+EVERY = ("minimum", "maximum", "mean", "deviation", "norm", "rms", "largest", "nan", "inf", "zeros")
+Table = tuple[Sequence[str], list[Sequence[str]]]  # headings, rows
+WIDTH = 50  # characters of the longest bar
+EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+def shape_words(shape: Sequence[int]) -> str:
+    """ "[30522, 768]"; "scalar" of none."""
+    return str(list(shape)) if shape else "scalar"
+
+
+def figure(value: float | None) -> str:
+    """A figure in a column; "-" for none."""
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
+
+
+def inspection_csv(i: Inspection) -> str:
+    """A line for each tensor, headings first: what it is, where it stands, and its figures if the weights were read."""
+    import csv
+    import io
+
+    stats = any(row.stats is not None for row in i.tensors)
+    out = io.StringIO()
+    write = csv.writer(out, lineterminator="\n").writerow
+    heads = ["name", "parameter", "stack", "layer", "module", "role", "dtype", "shape", "elements", "bytes"]
+    write([*heads, *((*EVERY, *_percents()) if stats else ())])
+    for row in i.sorted():
+        place = place_of(row.name, row.templates, row.at)
+        cells: list[object] = [row.name, " ".join(row.canonical), place.stack, place.layer, place.module, row.role, row.dtype]
+        cells += ["x".join(map(str, row.shape)), row.elements, row.nbytes]
+        if stats and row.stats is not None:
+            percentiles = row.stats.percentiles or ("",) * len(_percents())
+            cells += [*(getattr(row.stats, name) for name in EVERY), *percentiles]
+        write(["" if c is None else c for c in cells])
+    return out.getvalue().rstrip("\n")
+
+
+def _percents() -> list[str]:
+    from ..scan.statistics import PERCENTS
+
+    return [f"p{p:g}" for p in PERCENTS]
+
+
+def inspection_jsonl(i: Inspection) -> str:
+    """A JSON object a line for each tensor."""
+    from ..verbs.inspected_json import tensor_json
+
+    lines = []
+    for row in i.sorted():
+        place = place_of(row.name, row.templates, row.at)
+        lines.append(json.dumps({**tensor_json(row), "place": place._asdict()}))
+    return "\n".join(lines)
+
+
+def drawn(row: TensorRow) -> Iterator[str]:
+    """The histogram of a tensor, half its bins, a line each."""
+    h = row.stats.histogram if row.stats is not None else None
+    yield ""
+    if h is None or row.stats is None:
+        yield f"  {printable(row.name)}: no finite number"
+        return
+    yield f"  {printable(row.name)}  {row.dtype} {shape_words(row.shape)}, {row.stats.elements:,} elements"
+    step = 2 if len(h.counts) > 1 else 1
+    counts = [sum(h.counts[k : k + step]) for k in range(0, len(h.counts), step)]
+    width, most = (h.high - h.low) / len(counts), max(counts)
+    edges = [f"{h.low + k * width:.4g}" for k in range(len(counts))]
+    room = max(map(len, edges))
+    if h.below:
+        yield f"    {'below':>{room}}  {h.below:,}"
+    for edge, n in zip(edges, counts, strict=True):
+        yield f"    {edge:>{room}}  {_bar(n, most):<{WIDTH}}  {n:,}".rstrip()
+    if h.above:
+        yield f"    {'above':>{room}}  {h.above:,}"
+    for n, what in ((row.stats.nan, "NaN"), (row.stats.inf, "Inf")):
+        if n:
+            yield f"    {what:>{room}}  {n:,}"
+
+
+def _bar(n: int, most: int) -> str:
+    eighths = -(-n * WIDTH * 8 // most) if most else 0
+    return "█" * (eighths // 8) + EIGHTHS[eighths % 8].strip()
+
+
+def memory_tables(m: Memory) -> list[tuple[str, Table]]:
+    """What using the model takes, with its parts: estimates, which is said."""
+    weights = [(what, human_bytes(n), parts) for what, n, parts in m.weights]
+    training = [(what, human_bytes(n), parts) for what, n, parts in m.training]
+    out: list[tuple[str, Table]] = [
+        ("memory of the weights (estimates)", (("weights", "#memory", "parts"), [tuple(r) for r in weights])),
+        ("memory of training (estimates)", (("training", "#memory", "parts"), [tuple(r) for r in training])),
+    ]
+    if m.cache:
+        rows = [(what, human_bytes(n), parts) for what, n, parts in m.cache]
+        out.append(("memory of the cache (estimates)", (("cache of keys and values", "#memory", "parts"), [tuple(r) for r in rows])))
+    out.append(("notes", (("notes",), [(note,) for note in m.notes])))
+    return out
