@@ -306,7 +306,7 @@ SMALL = (  # by the usual names of keys: what a tiny model of any family has, in
 
 
 def tiny(config: PreTrainedConfig, kind: int) -> dict[str, Any]:
-    """Overrides that make a whole configuration small at once, by the third `kind` all sizes halved: keys that no sample moves alone move here."""
+    """Overrides that make a whole configuration small at once; the third `kind` halves all sizes. Keys that cannot move alone move here."""
     out: dict[str, Any] = {}
     for key, value in vars(config).items():
         if isinstance(value, PreTrainedConfig):
