@@ -78,6 +78,23 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "convbert classes": ("ConvBertForSequenceClassification", {"embedding_size": 24, "conv_kernel_size": 3, "head_ratio": 4}),
     "xlnet": ("XLNetLMHeadModel", XL),
     "xlnet tokens": ("XLNetForTokenClassification", {**XL, "clamp_len": 5, "ff_activation": "relu"}),
+    "squeezebert": ("SqueezeBertForMaskedLM", {
+        "embedding_size": 24, "q_groups": 2, "k_groups": 3, "v_groups": 4, "post_attention_groups": 6, "intermediate_groups": 1,
+        "output_groups": 4, "layer_norm_eps": 1e-3,
+    }),
+    "squeezebert classes": ("SqueezeBertForSequenceClassification", {"embedding_size": 24, "hidden_act": "relu"}),
+    "mobilebert": ("MobileBertForPreTraining", {
+        "intra_bottleneck_size": 16, "embedding_size": 20, "num_feedforward_networks": 3, "hidden_act": "relu",
+    }),
+    "mobilebert classes": ("MobileBertForSequenceClassification", {
+        "intra_bottleneck_size": 16, "embedding_size": 24, "num_feedforward_networks": 1, "trigram_input": False,
+    }),
+    "mobilebert tokens": ("MobileBertForTokenClassification", {
+        "intra_bottleneck_size": 16, "embedding_size": 20, "num_feedforward_networks": 2, "trigram_input": False,
+    }),
+    "xlm": ("XLMWithLMHeadModel", {"n_langs": 3, "pad_token_id": 1}),
+    "xlm causal": ("XLMForSequenceClassification", {"causal": True, "gelu_activation": False, "pad_token_id": 1, "layer_norm_eps": 1e-3}),
+    "xlm tokens": ("XLMForTokenClassification", {"n_langs": 3, "use_lang_emb": False, "pad_token_id": 1}),
     "mpnet": ("MPNetForMaskedLM", {}),
     "mpnet model": ("MPNetModel", {"layer_norm_eps": 1e-5}),
     "mpnet tokens": ("MPNetForTokenClassification", {}),

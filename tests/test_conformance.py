@@ -179,11 +179,13 @@ def test_a_wrong_layer_count_is_an_error_that_says_both_numbers(tmp_path: Path, 
     raw = json.loads(path.read_text())
     settings, fold = (d.config.reader.unfold(raw), d.config.writer.fold) if d.config.reader.unfold and d.config.writer.fold else (raw, dict)
     for wrong in {n - 1, n + 1, n // 2, n * 2} - {n, 0}:
-        path.write_text(json.dumps(fold(set_in(settings, key.split(" | ")[0].split("."), wrong))))
+        shift = 0 if isinstance(spec, str) else spec.shift
+        path.write_text(json.dumps(fold(set_in(settings, key.split(" | ")[0].split("."), wrong - shift))))
         report = ckptkit.validate(tmp_path, architecture=arch_name, dialect=dialect)
         found = [f for f in report.findings if f.rule == "layers"]
         assert report.exit_code == 1 and len(found) == 1 + both, report.findings
         assert f" {wrong} " in found[0].message and f" {n} " in found[0].message
+        assert not shift or (f"{wrong - shift})" in found[0].message and f"to {n - shift}" in found[0].hint)
 
 
 def set_in(settings: dict[str, Any], path: list[str], value: int) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import oracles
@@ -205,3 +206,91 @@ def test_cousins_that_only_their_configuration_tells_are_named(tmp_path: Path) -
         with examine(tmp_path / name) as s:
             r = s.graph.recognition
             assert r is not None and name in (r.architecture.name, *r.cousins)
+
+
+def written_by(
+    transformers: Any, folder: Path, family: str, *gone: str, keys: tuple[str, ...] | None = ("model_type", "architectures")
+) -> Path:
+    """A small model of a family without the tensors of a pattern and these keys of its configuration (None: without the configuration)."""
+    words = {"vocab_size": 30, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 12}
+    getattr(transformers, f"{family}ForCausalLM")(getattr(transformers, f"{family}Config")(**words)).save_pretrained(folder)
+    arrays = {n: a for n, a in load_file(folder / "model.safetensors").items() if not any(g in n for g in gone)}
+    save_file(arrays, folder / "model.safetensors", {"format": "pt"})
+    raw = json.loads((folder / "config.json").read_text())
+    if keys is None:
+        (folder / "config.json").unlink()
+    else:
+        (folder / "config.json").write_text(json.dumps({k: v for k, v in raw.items() if k not in keys}))
+    return folder
+
+
+@pytest.mark.parametrize("keys", [("model_type", "architectures"), None], ids=["unmarked", "no configuration"])
+@pytest.mark.parametrize(("gone", "taken"), [("gate_proj", "arcee"), ("post_attention_layernorm", "cohere")])
+def test_what_is_whole_for_one_and_lacks_one_tensor_of_another_is_undecided(
+    tmp_path: Path, gone: str, taken: str, keys: tuple[str, ...] | None
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    report = ckptkit.validate(written_by(transformers, tmp_path / "m", "Llama", gone, keys=keys))
+    assert report.subject.architecture is not None and report.subject.architecture.name == taken and report.exit_code == 3
+    (found,) = [f for f in report.findings if f.rule == "cousins"]
+    assert "a tensor or two" in found.message and found.severity == "warning" and found.basis == "undecided"
+    with pytest.raises(UndecidedError, match="that lost some, and nothing says which"):
+        ckptkit.convert(tmp_path / "m", tmp_path / "out", to="hf", given={"heads": 2, "norm_eps": 1e-6, "activation": "silu"})
+    said = ckptkit.validate(tmp_path / "m", architecture="llama")
+    assert said.exit_code == 1 and any(f.rule == "missing" for f in said.findings)
+
+
+def test_a_whole_model_is_no_cousin_that_lost_tensors(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    for keys in (("model_type", "architectures"), None):
+        report = ckptkit.validate(written_by(transformers, tmp_path / str(keys), "Llama", keys=keys))
+        assert report.exit_code == 0 and [f.severity for f in report.findings if f.rule == "cousins"] == ["info"]
+
+
+def test_a_unilm_that_lost_its_positions_is_no_nezha(tmp_path: Path) -> None:
+    import torch
+
+    source = oracles.golden("unilm1_pt")
+    held = torch.load(source / "pytorch_model.bin", weights_only=True)
+    torch.save({n: t for n, t in held.items() if "position_embeddings" not in n}, tmp_path / "pytorch_model.bin")
+    for beside in (False, True):
+        if beside:
+            shutil.copy(source / "bert_config.json", tmp_path)
+        report = ckptkit.validate(tmp_path)
+        (found,) = [f for f in report.findings if f.rule == "cousins"]
+        assert report.exit_code == 3 and found.severity == "warning" and "unilm" in found.message
+    with pytest.raises(UndecidedError, match="nothing says which"):
+        ckptkit.convert(tmp_path, tmp_path / "out", to="hf")
+    assert ckptkit.verify(tmp_path, tmp_path).exit_code == 3
+
+
+def test_one_table_for_two_that_no_file_says_are_one_is_undecided(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    m = written_by(transformers, tmp_path / "m", "Llama", "embed_tokens", keys=None)
+    report = ckptkit.validate(m)
+    assert report.exit_code == 3 and [f.where for f in report.findings if f.rule == "tie"] == ["embed_tokens.weight"]
+    assert not [f for f in ckptkit.validate(m, given={"tied": True}).findings if f.rule == "tie"]
+    assert ckptkit.validate(m, given={"tied": False}).exit_code == 1
+
+
+def test_experts_without_what_chooses_them_or_one_of_their_parts_are_missing(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    words = {"vocab_size": 30, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 12}
+    for gone in ("input_linear", "output_linear", "router"):
+        config = transformers.GraniteMoeHybridConfig(
+            **words,
+            num_key_value_heads=2,
+            num_local_experts=2,
+            shared_intermediate_size=12,
+            layer_types=["attention"] * 2,
+            mamba_n_heads=4,
+            mamba_d_head=4,
+            mamba_d_state=4,
+        )
+        transformers.GraniteMoeHybridForCausalLM(config).save_pretrained(tmp_path / gone)
+        arrays = load_file(tmp_path / gone / "model.safetensors")
+        left = {n: a for n, a in arrays.items() if f"block_sparse_moe.{gone}" not in n}
+        assert len(left) < len(arrays) and ckptkit.validate(tmp_path / gone).exit_code == 0
+        save_file(left, tmp_path / gone / "model.safetensors", {"format": "pt"})
+        report = ckptkit.validate(tmp_path / gone)
+        assert report.exit_code == 1 and any(f.rule == "missing" and gone in f.message for f in report.findings)

@@ -31,6 +31,7 @@ from ckptkit.arch._libraries.decoders import (
     shared,
     stacked,
 )
+from ckptkit.arch._libraries.forward import routed, runs
 from ckptkit.arch.deepseek_v3 import size
 from ckptkit.schema import Besides, Key, Module, index, linear, norm, param
 
@@ -223,8 +224,9 @@ HF = hf(
     defaults={
         "activation": "silu", "norm_eps": 1e-6, "head_dim": 512, "mlp_bias": False, "experts_per_token": 6, "routed_scale": 1.5,
         "q_rank": 1024, "output_groups": 8, "output_rank": 1024, "index_heads": 64, "index_dim": 128, "index_topk": 512, "streams": 4,
-        "swiglu_limit": 10.0, "hash_layers": 3, "sparse_rate": 4, "heavy_rate": 128, "hc_sinkhorn_iters": 20, "hc_eps": 1e-6, "window": 128,
-        "scoring_func": "sqrtsoftplus", "main_rope_theta": 10000.0, "compress_rope_theta": 160000.0,
+        "streams_more": "=streams + 2", "swiglu_limit": 10.0, "hash_layers": 3, "sparse_rate": 4, "heavy_rate": 128,
+        "hc_sinkhorn_iters": 20, "hc_eps": 1e-6, "window": 128,
+        "scoring_func": "sqrtsoftplus", "rope_part": 0.125, "main_rope_theta": 10000.0, "compress_rope_theta": 160000.0,
     },
     usual=dict.fromkeys(
         ("num_key_value_heads", "n_shared_experts", "norm_topk_prob", "num_nextn_predict_layers", "attention_bias", "expert_dtype"), ...
@@ -237,7 +239,14 @@ ARCHITECTURE = decoder(
     heads=("heads",),
     required=(),
     fixed={"series": 2, "scales": 3},
-    relations=("streams = streams_in", "heads = output_groups group_heads"),
+    relations=("streams = streams_in", "heads = output_groups group_heads", "mixes = streams streams_more"),
+    traits=runs(
+        window="=window", sliding="all", rotary={"main": "main_rope", "compress": "compress_rope"}, rotary_size="=rope_columns",
+        rotary_scaled=False, streams="hyper", stream_eps="=hc_eps", stream_rounds="=hc_sinkhorn_iters", index_count="=index_topk",
+        latent_eps="=norm_eps", expert_limit="=swiglu_limit", expert_slope=0.0, init={"*.table": "zeros"},
+        runs_with={},
+        **routed("=scoring_func", normalised=True, routed_scale="=routed_scale"),
+    ),
     kinds={"sparse@layer": compressed(RATIOS[4]), "heavy@layer": compressed(RATIOS[128]), "hash@layer": by_table},
     variants={"deepseek-v4-flash": size(43, 4096, 64, 256), "deepseek-v4-pro": {"layers": 61, "hidden": 7168, "heads": 128}},
 )  # fmt: skip

@@ -5,9 +5,14 @@ Source: transformers models/falcon_h1 (one norm before both; the multipliers sta
 
 from __future__ import annotations
 
-from ckptkit.arch._libraries.decoders import WORDS, H, attention, decoder, flags, gated, hf, last, may
+from collections.abc import Iterator
+
+from ckptkit.arch._libraries.decoders import WORDS, D, H, Values, attention, decoder, flags, gated, hf, last, may
 from ckptkit.arch._libraries.forward import runs
-from ckptkit.arch._libraries.state_space import MAMBA2, S, mamba2, mamba2_rows
+from ckptkit.arch._libraries.gguf import B, both, gguf
+from ckptkit.arch._libraries.gguf_state import DECAYS, FREE, MAMBA2_KEYS, limited
+from ckptkit.arch._libraries.gguf_state import mamba2_rows as mamba2_ggml
+from ckptkit.arch._libraries.state_space import GROUPED, MAMBA2, S, mamba2, mamba2_rows
 from ckptkit.arch.bamba import FEED_FORWARD
 from ckptkit.arch.llama import shape
 from ckptkit.schema import linear, norm, when
@@ -16,7 +21,7 @@ MODULES = {
     **WORDS,
     **attention(bias="attention_bias", out_bias="attention_bias"),
     **mamba2(bias="mamba_proj_bias", conv_bias="mamba_conv_bias", gated_norm=False),
-    S + "norm": when("mamba_rms_norm", norm("inner", bias=False)),
+    S + "norm": when("mamba_rms_norm", norm("(state_groups group_width)", bias=False)),
     S + "out": linear("hidden", "inner", bias="projectors_bias"),
     **gated(bias="mlp_bias"),
     **last(),
@@ -47,8 +52,30 @@ HF = hf(
     usual=dict.fromkeys(("mamba_chunk_size", "num_logits_to_keep", "mamba_use_mlp", "attn_layer_indices", "layers_block_type"), ...),
 )  # fmt: skip
 
+
+OTHERS = ("mlp_multipliers", "ssm_multipliers", "mamba_norm_before_gate", "mamba_n_groups", "mamba_d_head", "mamba_expand")
+
+
+def multiplied(values: Values) -> Iterator[tuple[str, str]]:
+    """What the configuration multiplies with is in a GGUF file's weights."""
+    for name in (*MULTIPLIERS, "mlp_multipliers", "ssm_multipliers"):
+        said = values.get(name)
+        if any(v not in (None, 1) for v in (said if isinstance(said, (list, tuple)) else (said,))):
+            yield name, "a GGUF file has its weights multiplied with it"
+    if values.get("mamba_rms_norm") and values.get("mamba_norm_before_gate") is True:
+        yield "mamba_norm_before_gate", "its code of this architecture norms after the gate"
+
+
+GGUF = gguf(
+    "falcon-h1", MODULES, rows={**mamba2_ggml(), B + "ffn_norm": D + "ffn.norm.weight"}, implied={"activation": "silu"}, keys=MAMBA2_KEYS,
+    without=(D + "ffn.norm",),
+    defaults=dict.fromkeys(MULTIPLIERS, 1.0),
+    free={**FREE, **dict.fromkeys((*MULTIPLIERS, *OTHERS), ...)},
+    conflicts=both(multiplied, limited), adjust=DECAYS,
+)  # fmt: skip
+
 ARCHITECTURE = decoder(
-    "falcon_h1", "Falcon H1", MODULES, HF,
+    "falcon_h1", "Falcon H1", MODULES, HF, GGUF, relations=(GROUPED,),
     traits=runs(
         **MAMBA2, gate_late="=mamba_norm_before_gate", embedding_scale="=embedding_multiplier", logit_scale="=lm_head_multiplier",
         score_growth="=key_multiplier", scales=SCALES,

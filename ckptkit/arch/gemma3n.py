@@ -26,6 +26,7 @@ from ckptkit.arch._libraries.decoders import (
     may,
     rope,
 )
+from ckptkit.arch._libraries.forward import KINDS_OF_ROPE, runs
 from ckptkit.arch.gemma2 import BOTH, CAPS
 from ckptkit.schema import Key, Module, embedding, linear, norm, param
 
@@ -159,5 +160,19 @@ ARCHITECTURE = decoder(
     relations=("inputs_to = inputs", "inputs_from = inputs", "hidden_to = hidden"),
     kinds={"keyed@layer": has_keys},
     idle=("keyed@layer",),
+    traits=runs(
+        embedding_scale="root",
+        scaled=False,
+        bare_values=True,
+        window="=window",
+        sliding="types 5",
+        logit_cap="=logit_cap",
+        rotary=KINDS_OF_ROPE,
+        streams="altup",
+        stream_active="=altup_active_idx",
+        stream_scaled="=altup_correct_scale",
+        shared_layers="=kv_shared_layers",
+        sparsity="=activation_sparsity_pattern",
+    ),
     variants={"gemma-3n-e2b": size(30, 2048), "gemma-3n-e4b": size(35, 2048)},
 )

@@ -26,9 +26,10 @@ from ckptkit.arch._libraries.decoders import (
     may,
     rope,
 )
+from ckptkit.arch._libraries.forward import KINDS_OF_ROPE, routed, runs
 from ckptkit.arch.gemma2 import BOTH
 from ckptkit.arch.gemma3n import BY_LAYER, DEFAULTS, NAMES, OWN_INPUT, PER_LAYER, has_keys
-from ckptkit.schema import Module, buffer, linear, norm, param, when
+from ckptkit.schema import Module, linear, norm, param, when
 
 BIAS = "attention_bias"
 VALUE = linear("key_groups@layer head_width@layer", "hidden", bias=BIAS)
@@ -64,7 +65,7 @@ MODULES: dict[str, Module] = {
     **gated(norms=BOTH, width="ffn_width@layer"),
     **{k: when("experts_beside", m) for k, m in BESIDE.items()},
     **{k: when("by_layer", m) for k, m in OWN_INPUT.items()},
-    D + "scale": buffer("1"),
+    D + "scale": param("1"),
     **last(),
 }
 X = H + "experts."
@@ -84,6 +85,12 @@ def has_values(values: Values) -> Sequence[bool] | None:
     """Which layers have values of their own: not those that see all, where these take their keys for them."""
     kinds = kinds_of(values)
     return None if kinds is None else [kind != FULL or values.get("key_is_value") is not True for kind in kinds]
+
+
+def has_own(values: Values) -> Sequence[bool] | None:
+    """Whether there is an embedding for each layer: one of no width is none."""
+    width = values.get("layer_width")
+    return [width > 0] if isinstance(width, int) else None
 
 
 def of_layers(key: str, everywhere: str, full: str, *, where: str = "") -> Callable[[Values], Sequence[int] | None]:
@@ -170,13 +177,25 @@ ARCHITECTURE = decoder(
     HF,
     names=("gemma4_text",),
     heads=("heads",),
-    kinds={"keyed@layer": has_keys, "valued@layer": has_values},
+    kinds={"keyed@layer": has_keys, "valued@layer": has_values, "by_layer": has_own},
     idle=("keyed@layer",),
     by_layer={
         "head_width": of_layers("head_dim", "head_dim", "global_head_dim"),
         "key_groups": of_layers("num_key_value_heads", "kv_heads", "global_kv_heads", where="key_is_value"),
         "ffn_width": ffn_widths,
     },
+    traits=runs(
+        embedding_scale="root",
+        scaled=False,
+        bare_values=True,
+        window="=window",
+        sliding="types 6 but last",
+        logit_cap="=logit_cap",
+        rotary=KINDS_OF_ROPE,
+        shared_layers="=kv_shared_layers",
+        runs_with={"use_bidirectional_attention": (None, "vision")},
+        **routed(normalised=True),
+    ),
     variants={
         "gemma-4-e2b": size(35, 1536, 8),
         "gemma-4-e4b": size(42, 2560, 8),

@@ -5,11 +5,14 @@ Source: transformers models/granitemoehybrid (num_local_experts 0: no experts; p
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ckptkit.arch._libraries.decoders import (
     WORDS,
     D,
     E,
     H,
+    Values,
     attention,
     decoder,
     experts,
@@ -25,8 +28,12 @@ from ckptkit.arch._libraries.decoders import (
     stacked,
 )
 from ckptkit.arch._libraries.forward import SCALES, routed, runs
+from ckptkit.arch._libraries.gguf import B as G
+from ckptkit.arch._libraries.gguf import both, gguf
+from ckptkit.arch._libraries.gguf_state import DECAYS, ENDLESS, FREE, MAMBA2_KEYS, keys_by_layer, limited, listed, twice
+from ckptkit.arch._libraries.gguf_state import mamba2_rows as mamba2_ggml
 from ckptkit.arch._libraries.state_space import MAMBA2, MAMBA2_SIZES, UNREAD, mamba2, mamba2_keys, mamba2_rows
-from ckptkit.arch.granite import MULTIPLIERS, ONES
+from ckptkit.arch.granite import MULTIPLIERS, ONES, SCALES_OF
 from ckptkit.schema import linear, norm
 
 B = H + "block_sparse_moe."
@@ -61,8 +68,32 @@ HF = hf(
     usual=UNREAD,
 )  # fmt: skip
 
+
+def turned(values: Values) -> bool:
+    """Whether positions are rotary."""
+    return values.get("position_embedding_type") == "rope"
+
+
+def sparse(values: Values) -> Iterator[tuple[str, str]]:
+    """llama.cpp has other names for a model without experts."""
+    if not values.get("experts"):
+        yield "experts", "a model of this architecture without experts is not written: llama.cpp calls its feed-forward otherwise"
+
+
+GGUF = gguf(
+    "granitehybrid", MODULES, pairs=True, experts="intermediate", implied={"activation": "silu"}, rows=mamba2_ggml(),
+    names={D + "ffn.gate": G + "ffn_gate_shexp", D + "ffn.up": G + "ffn_up_shexp", D + "ffn.output": G + "ffn_down_shexp"},
+    window=ENDLESS,
+    keys=listed({
+        **MAMBA2_KEYS, **SCALES_OF, "expert_shared_feed_forward_length": may("shared_intermediate"),
+        "derived.position_embedding_type": may("position_embedding_type"),
+    }),
+    also={"attention.head_count_kv": keys_by_layer("attention", "full_attention"), "rope.scaling.finetuned": turned},
+    free={**FREE, "position_embedding_type": ...}, conflicts=both(twice, limited, sparse), adjust=DECAYS,
+)  # fmt: skip
+
 ARCHITECTURE = decoder(
-    "granitemoehybrid", "Granite 4", MODULES, HF,
+    "granitemoehybrid", "Granite 4", MODULES, HF, GGUF,
     in_memory(HF, MODULES, rows=stacked("intermediate", B + "experts."), names={D + "moe.router": B + "router"}),
     relations=MAMBA2_SIZES,
     kinds={"attention@layer": of_types("layer_types", "attention", "full_attention")},

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import D, H, decoder, flags, hf, last, may
 from ckptkit.arch._libraries.forward import unturned
+from ckptkit.arch._libraries.gguf import B, gguf
+from ckptkit.arch._libraries.gguf_state import ALONE, DECAYS, ENDLESS, FREE, MAMBA_KEYS, NOTHING, one_epsilon, twice
+from ckptkit.arch._libraries.gguf_state import mamba_rows as mamba_ggml
 from ckptkit.arch._libraries.state_space import UNREAD, mamba, mamba_rows
 from ckptkit.schema import Besides, Dialect, Key, embedding, norm
 
@@ -49,11 +52,23 @@ def form(model_type: str, stem: str) -> Dialect:
     )
 
 
+def ggml(normed: bool) -> Dialect:
+    """llama.cpp's names; `normed`: step, B and C are."""
+    return gguf(
+        "mamba", MODULES, rows=mamba_ggml(), names={D + "state.in_norm": B + "attn_norm"}, keys={**MAMBA_KEYS, **ALONE}, rope=None,
+        implied={"activation": "silu", "use_bias": False, "use_conv_bias": True}, defaults={"tied": True}, window=ENDLESS,
+        also={**NOTHING, "ssm.dt_b_c_rms": normed}, free={**FREE, "mixer_rms_eps": ...}, conflicts=twice,
+        remarks=one_epsilon if normed else None,
+        adjust=DECAYS,
+    )  # fmt: skip
+
+
 ARCHITECTURE = decoder(
     "mamba",
     "Mamba",
     MODULES,
     form("mamba", "Mamba"),
+    ggml(normed=False),
     heads=(),
     required=(),
     traits=unturned(mixer="mamba"),

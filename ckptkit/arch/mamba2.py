@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import D, H, decoder, flags, hf, last, may
 from ckptkit.arch._libraries.forward import unturned
+from ckptkit.arch._libraries.gguf import B, both, gguf
+from ckptkit.arch._libraries.gguf_state import ALONE, DECAYS, ENDLESS, FREE, MAMBA2_KEYS, NOTHING, limited, twice
+from ckptkit.arch._libraries.gguf_state import mamba2_rows as mamba2_ggml
 from ckptkit.arch._libraries.state_space import MAMBA2, MAMBA2_SIZES, UNREAD, mamba2, mamba2_rows
 from ckptkit.arch.mamba import KEYS
 from ckptkit.schema import Besides, embedding, norm
@@ -48,11 +51,18 @@ HF = hf(
 )
 HF = HF._replace(config=HF.config._replace(keys={**HF.config.keys, "state_size": may("state_size"), "head_dim": may("state_head_dim")}))
 
+GGUF = gguf(
+    "mamba2", MODULES, rows=mamba2_ggml(), names={D + "state.in_norm": B + "attn_norm"}, keys={**MAMBA2_KEYS, **ALONE}, rope=None,
+    implied={"activation": "silu", "use_bias": False, "use_conv_bias": True}, window=ENDLESS, also=NOTHING, free=FREE,
+    conflicts=both(twice, limited), adjust=DECAYS,
+)  # fmt: skip
+
 ARCHITECTURE = decoder(
     "mamba2",
     "Mamba 2",
     MODULES,
     HF,
+    GGUF,
     heads=(),
     required=(),
     relations=MAMBA2_SIZES,

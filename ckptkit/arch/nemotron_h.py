@@ -27,7 +27,7 @@ from ckptkit.arch._libraries.decoders import (
     plain,
 )
 from ckptkit.arch._libraries.forward import GROUPS, routed, unturned
-from ckptkit.arch._libraries.state_space import mamba2, mamba2_rows
+from ckptkit.arch._libraries.state_space import GROUPED, mamba2, mamba2_rows
 from ckptkit.schema import Besides, Key, Module, linear, norm, when
 
 KINDS = {  # kind of layer -> its words in a list, its letter in a pattern
@@ -164,7 +164,7 @@ ARCHITECTURE = decoder(
         },
     ),
     required=(),
-    relations=("inner = state_heads state_head_dim",),
+    relations=("inner = state_heads state_head_dim", GROUPED),
     kinds={
         **{f"{kind}@layer": of_kind(*said) for kind, said in KINDS.items()},
         "latent": lambda values: [bool(values.get("moe_latent_size"))],

@@ -8,13 +8,14 @@ memory that is reused, by the engine's own movers; memory does not grow with the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple
 from ..engine.buffers import Buffer
 from ..engine.loop_nest import Mover, Nest, check_nest, nest, step_of
 from ..engine.sources import Flat, flat
 from ..graph.canonical_arrays import adjusted
+from ..graph.contradicted import counted
 from ..graph.examine import Subject
 from ..plan.pieces import by_boxes
 from ..plan.values import PackedParts, Piece, Source
@@ -181,8 +182,9 @@ def _array(subject: Subject, item: Item, loops: tuple[Loop, ...], start: int, ad
     return (view if adjust is None else adjusted(view, adjust)).tobytes()
 
 
-def items_of(subject: Subject, sizes: Sizes) -> list[Item]:
-    """Every canonical parameter of a subject, in the order of the architecture's tables, then what the account has beyond them."""
+def items_of(subject: Subject, sizes: Sizes, also: Collection[str] = ()) -> list[Item]:
+    """Every canonical parameter of a subject, in the order of the architecture's tables, then what counts beyond them, and what `also`
+    names of what is stored."""
     graph = subject.graph
     tensors = subject.checkpoint.tensors
     out = []
@@ -201,7 +203,7 @@ def items_of(subject: Subject, sizes: Sizes) -> list[Item]:
             if info.tied is not None and info.tied in graph.params and same_tie(subject, sizes, item, info.tied):
                 continue
             out.append(item)
-    for name in subject.account.beyond():
+    for name in dict.fromkeys((*counted(subject), *(n for n in also if n in tensors))):
         t = tensors[name]
         if t.spec.dtype != "STRING" and DTYPES[t.spec.dtype].bits % 8 == 0:
             out.append(Item(name, t.spec, name, "", -1, "", True))

@@ -11,6 +11,7 @@ from ..configuration.read import BLOCK, declared_name
 from ..configuration.without_effect import no_effect
 from ..errors import UnsupportedError
 from ..graph.account import unexplained_keys, unread_words
+from ..graph.contradicted import counted
 from ..graph.examine import Subject
 from ..support.name_text import collapse, natural
 
@@ -63,10 +64,11 @@ def left_out_tensors(s: Subject) -> list[str]:
 def beyond_unlike(a: Subject, b: Subject) -> list[str]:
     """The stored names of tensors that no parameter is of, which one side has alone or with other bytes. Reads them."""
     out = []
-    sides = [{n for n in s.account.beyond() if s.checkpoint.tensors[n].spec.numel} for s in (a, b)]
+    sides = [{n for n in counted(s) if s.checkpoint.tensors[n].spec.numel} for s in (a, b)]
     for name in sorted(sides[0] | sides[1], key=natural):
-        if name not in sides[0] or name not in sides[1]:
-            out.append(name)
+        if not all(name in s.checkpoint.tensors for s in (a, b)):
+            roles = [s.graph.roles[name].kind for s in (a, b) if name in s.checkpoint.tensors]
+            out += [name] if roles != ["stray"] else []  # without it, it is the same model
             continue
         x, y = (s.checkpoint.tensors[name] for s in (a, b))
         if x.spec != y.spec or not _same_bytes(a, b, name):

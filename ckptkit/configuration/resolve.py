@@ -11,14 +11,16 @@ def refers(value: object) -> bool:
 
 def resolved(value: object, values: Mapping[str, object]) -> object:
     """A value of a table: "=layers" is another value, "=4 hidden" a multiple of it, "=hidden / heads" a quotient, "=inputs - 1" a
-    difference, "=count layer_types" the length of a list, "=any experts" whether there are some; None where that is not
+    difference, "=streams + 2" a sum,
+    "=count layer_types" the length of a list, "=any experts" whether there are some; None where that is not
     known, or leaves a rest."""
     if not isinstance(value, str) or not value.startswith("="):
         return value
-    more, minus, less = value[1:].partition(" - ")
-    if minus:
-        whole = resolved(f"={more}", values)
-        return whole - int(less) if isinstance(whole, int) else None
+    for sign in (-1, 1):
+        more, found, less = value[1:].partition(" - " if sign < 0 else " + ")
+        if found:
+            whole = resolved(f"={more}", values)
+            return whole + sign * int(less) if isinstance(whole, int) else None
     over, _, under = value[1:].partition(" / ")
     if not under:
         factor, _, name = over.rpartition(" ")

@@ -257,7 +257,9 @@ class _Draft:
             self.unsaid |= {c: v for c, v in self.values.items() if c.startswith(kin) and v is not None and c not in self.sizes}
         own = rest.get(source.dialect.name, {}) if source.dialect is not None else {}
         known = {a.partition(".")[0] for d in (source.dialect,) if d is not None for k in d.config.keys for a in k.split(" | ")}
-        strange = [k for k, v in own.items() if not no_effect(k, v) and k not in known and k not in KEYS]  # a key may be said in two ways
+        usual = source.dialect.config.usual if source.dialect is not None else {}
+        loose = {k for k, v in usual.items() if v is ... or own.get(k) == v}
+        strange = [k for k, v in own.items() if not no_effect(k, v) and k not in {*known, *loose, *KEYS}]  # a key may be said in two ways
         if strange:
             listed = ", ".join(strange[:6]) + (", ..." if strange[6:] else "")
             self.warn(listed, f"nothing here explains {listed} of the configuration; {self.target.title} has no place for what it means")

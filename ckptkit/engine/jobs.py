@@ -12,7 +12,7 @@ import gc
 from .._typing import NamedTuple, cast
 from ..errors import CheckpointError, UnsupportedError
 from ..packing import Quantizer, by_name
-from ..plan.values import Encode, Plan, Task
+from ..plan.values import ADJUSTING, Encode, Plan, Task
 from ..support.files import CHUNK
 from ..tensors import DTYPES, TensorSpec
 from .casts import check_cast, work_dtype
@@ -152,7 +152,7 @@ def _general(task: Task, plan: Plan, sources: tuple[Flat, ...], numel: int, bits
     stored = True
     count = 0
     for p in pieces:
-        if p.op not in ("copy", "affine", "add", "fill") or not (p.op == "fill" or 0 <= p.source < len(sources)):
+        if p.op not in ("copy", "add", "fill", *ADJUSTING) or not (p.op == "fill" or 0 <= p.source < len(sources)):
             raise CheckpointError(f"{name!r}: the plan has a step {p.op!r} of source {p.source}, which there is not")
         x = nest(p, name)
         if x is None:
@@ -167,7 +167,7 @@ def _general(task: Task, plan: Plan, sources: tuple[Flat, ...], numel: int, bits
             stored = stored and bool(sources[p.source].extents)
         if p.op == "add" and dtype == "BOOL":
             raise UnsupportedError(f"{name!r}: booleans are not added")
-        if p.op == "affine" and DTYPES[dtype].kind != "float":
+        if p.op in ADJUSTING and DTYPES[dtype].kind != "float":
             raise UnsupportedError(f"{name!r}: {dtype} elements are only copied, not adjusted")
         elements = 1
         for n, _, _ in x.loops:
@@ -187,7 +187,7 @@ def _general(task: Task, plan: Plan, sources: tuple[Flat, ...], numel: int, bits
             return Raw(name, file, offset, length, tuple(out))
     if bits < 8 or DTYPES[dtype].numpy is None:
         raise UnsupportedError(f"{name!r}: {dtype} elements are only copied as they lie, not re-laid")
-    adjusted = any(x.op == "affine" for x in nests)  # in double precision, so that it is rounded once
+    adjusted = any(x.op in ADJUSTING for x in nests)  # in double precision, so that it is rounded once
     work = "F64" if adjusted else work_dtype(used, dtype, any(x.op != "copy" for x in nests))
     size = DTYPES[work].bits // 8
     cap = min(budget, max(WINDOW, numel * size // 8))

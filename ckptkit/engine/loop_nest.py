@@ -14,6 +14,7 @@ from __future__ import annotations
 from .._typing import Any, NamedTuple
 from ..errors import CheckpointError, CorruptError
 from ..plan.values import Piece
+from ..schema.adjust import CURVES, curved
 from ..schema.loops import cut, reach
 from ..support.files import CHUNK, Files
 from ..tensors import DTYPES
@@ -270,6 +271,8 @@ class Mover:
                 np.add(dst, src.astype(dst.dtype), out=dst)
             elif job.op == "affine":
                 np.copyto(dst, src.astype(np.float64) * job.scale + job.value, casting="unsafe")
+            elif job.op in CURVES:
+                np.copyto(dst, curved(src.astype(np.float64), job.op), casting="unsafe")
             else:
                 np.copyto(dst, src, casting="unsafe")
 

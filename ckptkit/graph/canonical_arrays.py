@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..schema import Adjust, Architecture, placeholders
+from ..schema.adjust import curved
 from ..schema.layout import Placed, Sizes, nest, stored_shape
 from ..schema.templates import reduce_name
 from ..support.arrays import numpy_dtype
@@ -94,7 +95,10 @@ def adjusted(stored: NDArray[Any], adjust: Adjust) -> NDArray[Any]:
     """The values that a model computes with, of what is stored: float32 (float64 of float64), rounded once."""
     import numpy as np
 
-    return (stored.astype(np.float64) * adjust.scale + adjust.offset).astype(np.float64 if stored.dtype == np.float64 else np.float32)
+    wide = stored.astype(np.float64)
+    with np.errstate(all="ignore"):
+        made = curved(wide, adjust.curve) if adjust.curve else wide * adjust.scale + adjust.offset
+    return made.astype(np.float64 if stored.dtype == np.float64 else np.float32)
 
 
 def template_of(arch: Architecture, name: str) -> str:

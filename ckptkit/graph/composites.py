@@ -14,30 +14,17 @@ from collections.abc import Iterable, Mapping
 
 from ..arch import known
 from ..configuration.read import RawConfig, look
+from ..configuration.text_settings import OTHERS, TEXT, TEXTS, text_place
 from ..schema.templates import tally
 from .recognition import Question, Recognition
 from .recognize import recognize, wrapped
 
 Shapes = Mapping[str, tuple[int, ...]]
-TEXT = "text"  # what --part calls it
-TEXTS = ("text_config", "llm_config", "language_config", "thinker_config.text_config")
-OTHERS = ("vision_config", "audio_config", "vit_config", "vision")  # beside which settings are those of the text model, in older files
-SIZES = ("hidden_size", "num_hidden_layers", "vocab_size", "n_embd", "d_model")
 TIED = "tie_word_embeddings"
 SHARED = (TIED, "pad_token_id", "auto_map", "quantization_config", "torch_dtype", "dtype", "transformers_version")
 SHARES = frozenset(("glm4v_text",))  # types in which a head is its share of the width unless said, and not what the other type takes it for
 BASES = ("model.", "transformer.", "")  # what stands before a text model's names by itself
 MOST, FEWEST, DEPTH = 24, 6, 4  # scopes that are tried, names in them at least, components at most
-
-
-def text_place(raw: Mapping[str, object]) -> str | None:
-    """Where a configuration keeps the settings of its text model: "" where they lie beside those of its other parts; None: it has no
-    other parts."""
-    for place in TEXTS:
-        inner = look(raw, place)
-        if isinstance(inner, Mapping) and ("model_type" in inner or any(k in inner for k in SIZES)):
-            return place
-    return "" if any(isinstance(raw.get(k), Mapping) for k in OTHERS) and any(k in raw for k in SIZES) else None
 
 
 def text_config(whole: RawConfig) -> RawConfig | None:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from .stored_names import StoredNames
 
 
+MOST = 4  # architectures of which a tensor may have been lost that are named
+
+
 def evidence(best: Candidate, kin: Sequence[Candidate], asked: Question, wrapper: str, matched: str) -> Iterator[str]:
     """Why the best candidate is believed, and what speaks against it."""
     score, arch, dialect, _ = best
@@ -73,22 +76,33 @@ def in_doubt(best: Candidate, kin: Sequence[Candidate]) -> tuple[str, ...]:
     return tuple(a.name for a in same if (a.extends or a.name) != base)
 
 
-def less_likely(best: Candidate, found: Sequence[Candidate]) -> tuple[str, ...]:
-    """Other architectures that explain as many names and run otherwise, whole or lacking a tensor or two in each layer or once, where the
-    best is taken for likely by no mark of its own (a RoFormer's TensorFlow names are a NEZHA's, and a BERT's without positions)."""
+def less_likely(best: Candidate, found: Sequence[Candidate], names: StoredNames) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(other architectures that explain as many names and run otherwise, some of those that do and lack one tensor in each layer or
+    once, or two that are there once), where the best is taken for likely by no mark of its own: a RoFormer's TensorFlow names are a
+    NEZHA's, and a BERT's without positions."""
     score = best.score
     marked = score.marked and best.dialect.config.marks
     if score.declared or score.signature > 0 or not score.whole or marked or not _own(best.dialect, best.architecture):
-        return ()
+        return (), ()
     near = {
         c.architecture.name: c
         for c in found
-        if c.score.explained == score.explained and 0 <= score.missing - c.score.missing <= 2 and _own(c.dialect, c.architecture)
-        if c.score.signature >= 0 and _way(c.architecture) != _way(best.architecture)
+        if c.score.explained == score.explained and _own(c.dialect, c.architecture) and c.score.signature >= 0
+        if c.architecture is not best.architecture and (less := score.missing - c.score.missing) in (0, 1, 2)
+        if less == 1 or (_way(c.architecture) != _way(best.architecture) and not (less and _lacks_in_layers(c, names)))
     }
-    whole = sorted(name for name, c in near.items() if c.score.whole)
-    lost = sorted((name for name, c in near.items() if not c.score.whole), key=lambda name: (-near[name].score.rank, name))
-    return (*whole, *lost[:1])
+    lost = [name for name, c in near.items() if not c.score.whole]
+    lost.sort(key=lambda name: (-near[name].score.signature, -near[name].score.rank, name))
+    most = MOST if lost and not near[lost[0]].score.signature else 1
+    return tuple(sorted(name for name, c in near.items() if c.score.whole)), tuple(lost[:most])
+
+
+def _lacks_in_layers(c: Candidate, names: StoredNames) -> bool:
+    """Whether a tensor of the core that is not there would be in every layer."""
+    spelled = names.of(c.dialect)
+    held = spelled.patterns if spelled is not None else {}
+    core = c.architecture.table(c.dialect.name).core(c.prefix)
+    return any("#" in p for alternatives in core.values() if not any(p in held for p in alternatives) for p in alternatives)
 
 
 def _way(arch: Architecture) -> tuple[object, ...]:
@@ -96,14 +110,21 @@ def _way(arch: Architecture) -> tuple[object, ...]:
     return tuple(arch.traits.get(trait) for trait in ("positions", "norm", "mask"))
 
 
+def is_untold(r: Recognition) -> bool:
+    """Whether the tensors are only likely to be what they are taken for, and what tells it in every checkpoint of its naming (a mark of the
+    configuration, a computed tensor) is not there."""
+    return bool(r.lost and r.dialect.config.marks) and not any(m.row.made for m in r.matches.values())
+
+
 def refuse_doubt(r: Recognition | None, path: str, what: str) -> None:
-    """UndecidedError where cousins would make something else of the same tensors than `what` ("another naming") takes them for."""
-    if r is not None and r.cousins:
-        raise UndecidedError(
-            f"the tensors could be {r.architecture.name}'s or {', '.join(r.cousins)}'s, and nothing says which: {what} depends on it",
-            path=path,
-            hint=f"--architecture {r.architecture.name}, or the configuration with --config FILE",
-        )
+    """UndecidedError where cousins would make something else of the same tensors than `what` ("how it runs") takes them for."""
+    if r is None or not (r.cousins or is_untold(r)):
+        return
+    others = [f"{name}'s" for name in r.cousins] + [f"{name}'s that lost some" for name in r.lost if is_untold(r)]
+    raise UndecidedError(
+        f"the tensors could be {r.architecture.name}'s or {', '.join(others)}, and nothing says which: {what} depends on it",
+        path=path, hint=f"--architecture {r.architecture.name}, or the configuration with --config FILE",
+    )  # fmt: skip
 
 
 def is_belied(found: Recognition, shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, object]) -> bool:

@@ -10,12 +10,13 @@ from .._typing import TYPE_CHECKING, NamedTuple
 from ..arch import architectures, by_name, is_learned
 from ..configuration.quantization import quantization_of
 from ..configuration.read import RawConfig, Values, interpret, load_config, size_names
+from ..configuration.text_settings import TEXT, text_place
 from ..containers import Checkpoint, drop_explained, open_checkpoint
 from ..errors import CheckpointError, UsageError
 from ..findings import Finding
 from ..schema import Architecture, Param
 from ..schema.layout import Sizes
-from .composites import TEXT, part_config, text_config, text_place, unforeseen
+from ..support.lazy import later
 from .packed_weights import NONE, Packings, group_packed
 from .parts import select_part
 from .reading import AS_FOUND, Reading
@@ -26,8 +27,11 @@ from .weight_graph import WeightGraph, bind
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from . import composites
     from .account import Account
     from .reading import Words
+else:
+    later(globals(), composites=".composites")
 
 
 class Subject(NamedTuple):
@@ -250,17 +254,21 @@ def _multimodal(
     if not chosen:
         graph = bind(checkpoint, asked, drop)
         learned = graph.recognition is not None and graph.recognition.learned is not None
-        if graph.recognition is not None and learned and not unforeseen(whole, graph.recognition.matches, graph.of_role("unexplained")):
+        if (
+            graph.recognition is not None
+            and learned
+            and not composites.unforeseen(whole, graph.recognition.matches, graph.of_role("unexplained"))
+        ):
             return whole, graph
         if entire:
             return whole, bind(checkpoint, asked._replace(untold=True), drop)
         return _text(checkpoint, whole, asked, drop) or (whole, graph)
     inside = _text(checkpoint, whole, asked, drop)
     if inside is None and checkpoint.chosen == TEXT:
-        inner = text_config(whole)
+        inner = composites.text_config(whole)
         name = inner.declared if inner is not None else whole.declared
         raise UsageError(f"--part {TEXT}: no table here has the text model ({name})", path=checkpoint.path)
-    other = part_config(whole, checkpoint.chosen) if inside is None else None
+    other = composites.part_config(whole, checkpoint.chosen) if inside is None else None
     if other is not None:
         return other, bind(checkpoint, asked._replace(declared=other.declared, config=other.raw), drop)
     return inside or (whole, bind(checkpoint, asked, drop))
@@ -268,7 +276,7 @@ def _multimodal(
 
 def _text(checkpoint: Checkpoint, whole: RawConfig, asked: Question, drop: Sequence[str]) -> tuple[RawConfig, WeightGraph] | None:
     """The text model of a multimodal model, with its own settings; None where it is not found."""
-    inner = text_config(whole)
+    inner = composites.text_config(whole)
     if inner is None:
         return None
     graph = bind(checkpoint, asked._replace(declared=inner.declared, config=inner.raw, text=True), drop)

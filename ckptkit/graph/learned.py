@@ -22,14 +22,14 @@ Shapes = Mapping[str, tuple[int, ...]]
 MEMORY = "@memory"
 
 # buffers that the library computes, kept by older versions or saved without need: by the last parts of their names
-COMPUTED = {
-    ("inv_freq",): "the rotary frequencies, which are computed",
-    ("position_ids",): "the positions, which are computed",
-    ("token_type_ids",): "zeros, which are computed",
-    ("masked_bias",): "the number that older versions put where the mask hides a score",
-    ("num_batches_tracked",): "how many batches a norm has seen",
-    ("attn", "bias"): "the causal mask, which is computed",
-    ("attention", "bias"): "the causal mask, which is computed",
+COMPUTED = {  # how a name ends -> (its role, what is computed, or why it is no part of the model)
+    ("inv_freq",): ("derived", "rotary_frequencies"),
+    ("position_ids",): ("derived", "arange"),
+    ("token_type_ids",): ("derived", "zeros"),
+    ("masked_bias",): ("stray", "the number that older versions put where the mask hides a score"),
+    ("num_batches_tracked",): ("stray", "how many batches a norm has seen"),
+    ("attn", "bias"): ("derived", "causal"),
+    ("attention", "bias"): ("derived", "causal"),
 }
 
 
@@ -131,7 +131,7 @@ def choose(schema: LearnedSchema, raw: Mapping[str, Any] | None, names: Sequence
             best = (score, cls, prefix, seen)
         if len(seen) == len(names) and not lacking and (not named or cls.startswith(named)):
             break
-    if best is None or best[0][0] * 2 < sum(not computed(n, schema.ignored) for n in names):
+    if best is None or best[0][0] * 2 < sum(passed_over(n, schema.ignored) is None for n in names):
         return None
     return best[1:]
 
@@ -280,24 +280,19 @@ def _filled(pattern: str, holders: Sequence[str]) -> str:
     return "".join(p + h for p, h in zip(parts, [*("{" + h + "}" for h in holders), ""], strict=True))
 
 
-def computed(name: str, ignored: Sequence[str]) -> str:
-    """What a name is that the library passes over when it loads; "" where it is none."""
+def passed_over(name: str, ignored: Sequence[str]) -> Match | None:
+    """What a name is that the library passes over when it loads, or makes itself; None where it is none."""
     parts = tuple(name.split("."))
-    for ending, why in COMPUTED.items():
+    for ending, (role, what) in COMPUTED.items():
         if parts[-len(ending) :] == ending:
-            return why
+            return Match(Row((name,), False, (), Layout(()), role, what), ())
     for text in ignored:
         try:
             if re.search(text, name):
-                return "what the library passes over when it loads"
+                return Match(Row((name,), False, (), Layout(()), "stray", "what the library passes over when it loads"), ())
         except re.error:
             continue
-    return ""
-
-
-def stray(name: str, why: str) -> Match:
-    """The match of a tensor that carries no weight."""
-    return Match(Row((name,), False, (), Layout(()), "stray", why), ())
+    return None
 
 
 def fit_names(schema: LearnedSchema, raw: Mapping[str, Any] | None, shapes: Shapes, wrapper: str) -> Learned | None:

@@ -68,7 +68,8 @@ class Recognition(NamedTuple):
     plain: Mapping[str, str] = {}  # stored name -> plain name, where the dialect has a spelling
     learned: Learned | None = None  # where the architecture has no table of its own
     cousins: tuple[str, ...] = ()  # architectures that these tensors could be of as well, and that compute something else with them
-    likely: tuple[str, ...] = ()  # those that they could be of, though less likely: whole, or having lost a tensor or two
+    likely: tuple[str, ...] = ()  # those that they could be of as well, though less likely
+    lost: tuple[str, ...] = ()  # those that they could be of if they have lost a tensor or two
 
     @property
     def table(self) -> Table:

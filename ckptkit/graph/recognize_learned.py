@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from .._typing import TYPE_CHECKING
 from ..arch import learned_index, learned_schema
 from ..schema.templates import patterns_of, tally
-from .learned import Learned, Shapes, computed, fit_names, learned_architecture, stray
+from .learned import Learned, Shapes, fit_names, learned_architecture, passed_over
 from .recognition import Recognition, Score
 from .scopes import scopes, shared_wrapper
 
@@ -43,8 +43,8 @@ def _recognition(found: Learned, shapes: Shapes, others: str = "") -> Recognitio
     inner = {n[len(found.wrapper) :]: s for n, s in shapes.items() if n.startswith(found.wrapper)}
     arch, dialect, matches = learned_architecture(found.schema, found, inner)
     for n in inner:
-        if n not in found.seen and (why := computed(n, found.schema.ignored)):
-            matches[found.wrapper + n] = stray(n, why)
+        if n not in found.seen and (match := passed_over(n, found.schema.ignored)):
+            matches[found.wrapper + n] = match
     cls = found.class_name.partition("@")[0]
     evidence = [f"{len(found.seen)} of {len(shapes)} tensor names are those of {cls} in {found.schema.library}"]
     if found.said:
@@ -89,7 +89,7 @@ def recognize_by_names(shapes: Shapes, raw: Mapping[str, Any] | None) -> tuple[R
     fits = []
     for t in sorted(votes):
         found = fit_names(learned_schema(t), None, shapes, "")
-        if found is not None and all(n in found.seen or computed(n, found.schema.ignored) for n in shapes) and _whole(found):
+        if found is not None and all(n in found.seen or passed_over(n, found.schema.ignored) for n in shapes) and _whole(found):
             fits.append(found)
     return (_recognition(fits[0], shapes), ()) if len(fits) == 1 else (None, tuple(f.schema.model_type for f in fits))
 

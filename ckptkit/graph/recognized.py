@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ..arch import architectures, is_learned, known
+from ..configuration.text_settings import text_place
 from ..schema.templates import reduce_names
-from .composites import text_place
 from .recognition import Question, Recognition
 from .recognize import recognize, wrapped
 from .scopes import scope_of

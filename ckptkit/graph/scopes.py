@@ -14,7 +14,6 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 
 from ..errors import UsageError, printable
-from .adapters import unmerged
 
 WRAPPERS = (
     "model/",
@@ -73,6 +72,8 @@ def second_scopes(names: Iterable[str]) -> list[tuple[str, str]]:
 def inner_words(names: Iterable[str], wrappers: tuple[str, ...]) -> Iterator[str]:
     """Evidence: the wrappers inside names, and what lies beside since they are there."""
     yield f"inside of names stand the wrappers {', '.join(wrappers)}"
+    from .adapters import unmerged
+
     low = unmerged(names)
     if low:
         yield f"{len(low)} LoRA tensor{'s' * (len(low) > 1)} beside are not merged"

@@ -7,8 +7,7 @@ what it is and what it needs.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 
 from .._typing import NamedTuple
@@ -60,7 +59,7 @@ def solve(
     sizes = Sizes({**arch.fixed, **(given or {})})
     origin: dict[str, tuple[str, int]] = {}
     # what may be tied to another comes last: between equals the first counts
-    counted = {row: Counter(shapes[row].values()) for row in sorted(shapes, key=lambda r: all(arch.params[p].tied for p in r.parts))}
+    counted = {row: _counts(shapes[row].values()) for row in sorted(shapes, key=lambda r: all(arch.params[p].tied for p in r.parts))}
     parts = {row: [_placed(arch.params[p].layout, row) for p in row.parts] for row in shapes}
     equations: list[_Equation] = []
     open_rows = []
@@ -113,17 +112,29 @@ def _equations(row: Row, parts: Sequence[object], shape: Shape, by_name: Mapping
     return [_Equation(name, i, terms(row.layout, parts, i), n, weight) for i, n in enumerate(shape)]  # type: ignore[arg-type]
 
 
-def _first(votes: Counter[int]) -> int:
-    """What most say; the first among equals. (Counter.most_common imports heapq.)"""
+def _first(votes: dict[int, int]) -> int:
+    """What most say; the first among equals."""
     return max(votes, key=votes.__getitem__)
+
+
+def _counts(shapes: Iterable[Shape]) -> dict[Shape, int]:
+    """How many tensors have each shape. (A Counter takes three times as long for the few that a row has.)"""
+    out: dict[Shape, int] = {}
+    for shape in shapes:
+        out[shape] = out.get(shape, 0) + 1
+    return out
+
+
+def _vote(votes: dict[int, int], value: int, weight: int) -> None:
+    votes[value] = votes.get(value, 0) + weight
 
 
 def _unify(equations: Sequence[_Equation], sizes: Sizes, origin: dict[str, tuple[str, int]], arch: Architecture) -> None:
     """Solve what has one unknown, round by round; where equations disagree, the most tensors decide."""
     while True:
-        votes: dict[str, Counter[int]] = {}
+        votes: dict[str, dict[int, int]] = {}
         source: dict[tuple[str, int], tuple[str, int]] = {}
-        joint: dict[frozenset[str], Counter[int]] = {}
+        joint: dict[frozenset[str], dict[int, int]] = {}
         for e in equations:
             unknown = {a for t in e.terms for a in t if a not in sizes.axis}
             if not unknown:
@@ -134,7 +145,7 @@ def _unify(equations: Sequence[_Equation], sizes: Sizes, origin: dict[str, tuple
                 factor = sum(prod(sizes.axis[a] for a in t if a != axis) for t in e.terms if axis in t)
                 value, rest = divmod(e.size - const, factor) if factor else (0, 1)
                 if rest == 0 and value >= 0:
-                    votes.setdefault(axis, Counter())[value] += e.weight
+                    _vote(votes.setdefault(axis, {}), value, e.weight)
                     source.setdefault((axis, value), (e.name, e.dim))
             else:
                 inner = {frozenset(a for a in t if a not in sizes.axis) for t in e.terms}
@@ -142,7 +153,7 @@ def _unify(equations: Sequence[_Equation], sizes: Sizes, origin: dict[str, tuple
                     factor = sum(prod(sizes.axis[a] for a in t if a in sizes.axis) for t in e.terms)
                     value, rest = divmod(e.size, factor) if factor else (0, 1)
                     if rest == 0:
-                        joint.setdefault(next(iter(inner)), Counter())[value] += e.weight
+                        _vote(joint.setdefault(next(iter(inner)), {}), value, e.weight)
         for left, right in arch.relations:
             for one, other in ((left, right), (right, left)):
                 unknown_axes = [a for a in one if a not in sizes.axis]
@@ -151,9 +162,9 @@ def _unify(equations: Sequence[_Equation], sizes: Sizes, origin: dict[str, tuple
                     continue
                 known = prod(sizes.axis[a] for a in one if a in sizes.axis)
                 if len(unknown_axes) == 1 and unknown_axes[0] not in votes and known and value_known % known == 0:
-                    votes[unknown_axes[0]] = Counter({value_known // known: 0})
+                    votes[unknown_axes[0]] = {value_known // known: 0}
                 elif len(unknown_axes) > 1 and known and value_known % known == 0:
-                    joint.setdefault(frozenset(unknown_axes), Counter())[value_known // known] += 0
+                    _vote(joint.setdefault(frozenset(unknown_axes), {}), value_known // known, 0)
         new = False
         for axis, counter in votes.items():
             value = _first(counter)

@@ -12,21 +12,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
-from .._typing import NamedTuple
+from .._typing import TYPE_CHECKING, NamedTuple
 from ..containers import Checkpoint
 from ..errors import UsageError
 from ..limits import LIMITS
 from ..schema import Adjust, Architecture, Dialect, Row, count_name, expand
 from ..schema.layout import Placed, Sizes
 from ..schema.templates import reduce_name
+from ..support.lazy import later
 from ..tensors import StoredTensor
-from . import adapters
 from .packed import Packing, packings
 from .recognition import Question, Recognition
 from .recognized import recognized
 from .second_names import denies_ties, lie_alike, says_second_name
 from .solve import Shape, Solution, solve
 from .training_state import training_state
+
+if TYPE_CHECKING:
+    from . import adapters
+else:
+    later(globals(), adapters=".adapters")
 
 
 class Bound(NamedTuple):
@@ -62,6 +67,7 @@ class WeightGraph:
         self.indices: dict[str, set[int]] = {}  # placeholder -> the numbers met
         self.dropped = dropped
         self.account: object = None  # made when it is first asked for, with the configuration
+        self.contradicted: tuple[str, ...] | None = None  # likewise
         self.unread: dict[str, tuple[str, ...]] = {}  # what stands where a tensor is due -> the parameters it would hold
         if recognition is not None and checkpoint.unread:
             recognition = self._without_unread(recognition)
@@ -72,6 +78,7 @@ class WeightGraph:
         self.twice: list[tuple[str, str, str]] = []  # (canonical, stored, stored again)
         self.repeats: list[tuple[str, str]] = []  # (stored, canonical) of further names of a parameter
         self.idle: list[tuple[str, str]] = []  # of such as the library does not compute with
+        self.for_both: list[tuple[str, str]] = []  # (a name that is not there, the stored one that is taken for it too, which no file says)
         if recognition is not None:
             self._bind(recognition)
             self._other_parts(recognition)
@@ -160,13 +167,15 @@ class WeightGraph:
             holder = self.params.get(name)
             if holder is None or info.tied is None or info.tied in self.params:
                 continue
-            if info.group not in r.architecture.free_groups and not says_second_name(self.checkpoint.ties, r, info.tied, holder.stored):
+            said = says_second_name(self.checkpoint.ties, r, info.tied, holder.stored)
+            if info.group not in r.architecture.free_groups and not said:
                 continue
             if info.tied not in r.table.by_param:
                 continue
             row, _ = r.table.by_param[info.tied]
             if holder.row.parts == (name,) and row.parts == (info.tied,) and lie_alike(holder.row, row, params):
                 self.params[info.tied] = Bound(holder.stored, row, 0, {})  # one tensor: which of its names it is saved under differs
+                self.for_both += [] if said else [(row.names[0], holder.stored)]
                 self.roles[holder.stored] = Role("param", info.tied)
 
     def _bind_stack(self, stored: str, row: Row, at: Mapping[str, int], at_items: tuple[tuple[str, int], ...]) -> None:

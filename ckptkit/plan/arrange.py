@@ -21,7 +21,7 @@ from ..support.name_text import collapse
 from ..tensors import DTYPES, Extent, StoredTensor, TensorSpec, row_major_strides
 from .pieces import over_boxes
 from .target import Request
-from .values import Drawn, Encode, Encoded, PackedParts, Piece, Source, is_copy
+from .values import ADJUSTING, Drawn, Encode, Encoded, PackedParts, Piece, Source, is_copy
 from .with_codes import with_codes
 
 Stories = dict[str, dict[str, object] | None]  # None: copied to, or from, the same name
@@ -172,7 +172,7 @@ def how_made(pieces: Sequence[Piece], cast: bool) -> str:
         words.append("filled")
     if any(p.op == "add" for p in pieces):
         words.append("added")
-    if any(p.op == "affine" for p in pieces):
+    if any(p.op in ADJUSTING for p in pieces):
         words.append("adjusted")
     if len([p for p in pieces if p.op == "copy"]) > 1:
         words.append("joined")

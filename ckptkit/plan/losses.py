@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from ..arch import architectures
 from ..findings import Finding
 from ..graph.account import unread_words
+from ..graph.contradicted import contradicted
 from ..graph.examine import Subject
 from ..graph.packed import words
 from ..schema import Dialect
@@ -64,6 +65,14 @@ def losses(subject: Subject, *, dialect: Dialect | None, casts: bool) -> Iterato
         )  # fmt: skip
     packed = {n for p in packings for n in p.stored}
     along = carried(subject, dialect)
+    wrong = [n for n in contradicted(subject) if dialect is not None and subject.graph.roles[n].kind == "derived" and n not in along]
+    if wrong:
+        wrong.sort(key=natural)
+        yield Finding(
+            "error", "derived", collapse(wrong, 4),
+            f"{collapse(wrong)} would be left out as what the architecture computes, and {'hold' if len(wrong) > 1 else 'holds'} something "
+            "else", "--drop GLOB says that it is meant",
+        )  # fmt: skip
     strangers = [
         n
         for n in account.beyond()

@@ -12,7 +12,7 @@ from itertools import product as combinations
 from math import prod
 
 from .._typing import NamedTuple
-from ..errors import UsageError
+from ..errors import UndecidedError, UsageError
 from ..findings import Finding
 from ..graph.examine import Subject
 from ..limits import LIMITS
@@ -112,9 +112,17 @@ def anew(subject: Subject, template: str, name: str, there: Placed, sizes: Sizes
 
 
 def computed_shape(subject: Subject, row: Row, sizes: Sizes) -> tuple[int, ...] | None:
-    """The shape of a computed tensor: of the axes' sizes, or as its derivation gives it; None where this model has none."""
-    if all(axis in sizes.axis for axis in row.layout.axes):
+    """The shape of a computed tensor: of the axes' sizes, or, where no weight has its axis, as its derivation gives it; None where this
+    model has none. UndecidedError where a size that the weights share is not known."""
+    assert subject.architecture is not None
+    unknown = [axis for axis in row.layout.axes if axis not in sizes.axis]
+    if not unknown:
         return stored_shape(row.layout, (row.layout,), sizes)
+    if any(axis in side for relation in subject.architecture.relations for side in relation for axis in unknown):
+        raise UndecidedError(
+            f"neither the tensors nor a configuration say how large {' x '.join(unknown)} is, of which {row.names[0]} is computed",
+            path=subject.checkpoint.path, hint="give the configuration with --config FILE, or: --set heads=N",
+        )  # fmt: skip
     import numpy as np
 
     made = subject.derive(row.note, ())

@@ -235,6 +235,8 @@ class Translate(Builder):
             return piece
         change = (theirs or PLAIN).then((ours or PLAIN).inverse())
         self.adjusted.append(name or template)
+        if change.curve:
+            return piece._replace(op=change.curve)
         if piece.op == "fill":
             return piece._replace(value=piece.value * change.scale + change.offset)
         return piece._replace(op="affine", scale=change.scale, value=change.offset)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from .._typing import Any, NamedTuple
 from ..containers import FileLayout, Part, Slot
 from ..packing import Form
+from ..schema.adjust import CURVES
 from ..schema.loops import Loop, simplify
 from ..schema.loops import cut as cut_loops
 from ..tensors import Extent
@@ -63,9 +64,12 @@ class Source(NamedTuple):
     packed: PackedParts | None = None
 
 
+ADJUSTING = ("affine", *CURVES)  # the ops that change values
+
+
 class Piece(NamedTuple):
-    """One nest of loops. `op`: copy; affine (times `scale`, plus `value`, in double precision, rounded once); add (into what an earlier
-    piece of the task put there); fill (with `value`, no source)."""
+    """One nest of loops. `op`: copy; affine (times `scale`, plus `value`, in double precision, rounded once) or a curve of
+    `schema.adjust`; add (into what an earlier piece of the task put there); fill (with `value`, no source)."""
 
     source: int  # index into Plan.sources; -1 for fill
     loops: tuple[Loop, ...]  # outermost first, simplified: () is one element

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from .._typing import TYPE_CHECKING, Any
 from ..errors import printable
-from ..plan.values import Task, is_copy, to_json
+from ..plan.values import ADJUSTING, Task, is_copy, to_json
 from ..support.progress import human_bytes
 from ..tensors import DTYPES, TensorSpec
 
@@ -24,7 +24,7 @@ def kind_of(task: Task, dtypes: list[str]) -> str:
     ops = {p.op for p in task.pieces}
     if "add" in ops:
         return "added"
-    if "affine" in ops:
+    if not ops.isdisjoint(ADJUSTING):
         return "adjusted"
     if ops == {"fill"}:
         return "filled"

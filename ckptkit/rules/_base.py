@@ -86,3 +86,13 @@ def claimed_groups(s: Subject) -> frozenset[str]:
     if s.architecture is None or not isinstance(named, list) or not named:
         return frozenset()
     return next((c.groups for d in s.architecture.dialects.values() for c in d.classes if c.name == named[0]), frozenset())
+
+
+def as_written(s: Subject, canonical: str, value: int) -> object:
+    """A canonical size as the configuration's own key says it."""
+    if s.values is None or s.architecture is None:
+        return value
+    spec = s.architecture.dialects[s.values.form].config.spec(canonical)
+    if isinstance(spec, str):
+        return value
+    return next((w for w, m in (spec.words or {}).items() if m == value), (value - spec.shift) * spec.times)

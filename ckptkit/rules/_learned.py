@@ -116,7 +116,7 @@ def missing(s: Subject) -> Iterator[Finding]:
     if found is None or not found.said:
         return
     have = {(x.row.pattern, x.at) for x in found.seen.values()}
-    repeated = {x.row.tied for x in found.seen.values() if x.row.tied}
+    repeated = {x.row.tied for x in found.seen.values() if x.row.tied and holds(x.row.when, found.env, x.at) is not True}
     lacking: list[str] = []
     heads: dict[str, list[str]] = {}
     for row in found.rows:
@@ -142,7 +142,7 @@ def missing(s: Subject) -> Iterator[Finding]:
             "warning", "head", head,
             f"{s.config_name} names the class {cls}, but the weights hold no {head} ({collapse(names, 3)}): its "
             f"loader makes a new one at random",
-            "name the class without it, or train it",
+            "name the class without it, or train it", "undecided",
         )  # fmt: skip
 
 

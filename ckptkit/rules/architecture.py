@@ -11,6 +11,7 @@ from ..arch import is_learned, learned_schema
 from ..arch import known as known_architecture
 from ..configuration.read import BLOCK
 from ..findings import Finding
+from ..graph.evidence import is_untold
 from ..graph.examine import Subject
 from ..graph.recognize import recognize
 from ..support.name_text import collapse, natural
@@ -68,24 +69,29 @@ def _learned_empty(found: Learned, name: str, shape: Sequence[int]) -> bool:
     return all(n or size_of(dim, found.env, seen.at) == 0 for n, dim in zip(shape, seen.row.dims, strict=True))
 
 
-@rule("cousins", "info", "The tensors are of one architecture alone, or something says of which")
+@rule("cousins", "warning", "The tensors are of one architecture alone, or something says of which")
 def cousins(s: Subject) -> Iterator[Finding]:
     """Several architectures may have tensors of the same names, which they compute other things with: RoBERTa's, without the prefix that
     only it has, are BERT's. Where no configuration names one, the one that fits best is shown, and the others are named. What depends
     on it (another naming, a model that runs) is then refused.
 
+    Where the tensors are whole for one, and for another but for a tensor or two that may have been lost, the one is taken for likely. If
+    all its checkpoints have something that tells it, in their configuration or among their tensors, and this one has not, that is a
+    warning and undecided.
+
     What to do: give the configuration with --config, or say which it is with --architecture.
     """
     r = s.graph.recognition
-    if r is not None and r.cousins:
+    if r is not None and r.cousins and not is_untold(r):
         others = ", ".join(r.cousins)
         what = f"the tensors could be {others}'s as well as {r.architecture.name}'s: the names are the same, and nothing says which"
         yield Finding("info", "cousins", "", what, f"--architecture {r.architecture.name}, or the configuration with --config", "undecided")
-    elif r is not None and r.likely and not _told(s):
-        names = (r.architecture.name, *r.likely)
-        what = f"the names are also those of {' and '.join(r.likely)}, whole or but for a tensor or two, and no file says which"
+    elif r is not None and (r.likely or r.lost) and not _told(s):
+        names = (r.architecture.name, *r.cousins, *r.likely, *r.lost)
+        what = f"the names are also those of {' and '.join(names[1:])}, whole or but for a tensor or two, and no file says which"
         hint = " or ".join(f"--architecture {n}" for n in names)
-        yield Finding("info", "cousins", "", f"{what}: taken for {r.architecture.title}", hint, "undecided")
+        grave = "warning" if is_untold(r) else "info"
+        yield Finding(grave, "cousins", "", f"{what}: taken for {r.architecture.title}", hint, "undecided")
 
 
 @rule("architecture", "error", "The architecture declared is the architecture seen")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..configuration.text_settings import text_place
 from ..findings import Finding
-from ..graph.composites import text_place
 from ..graph.examine import Subject
 from ..support.name_text import collapse, natural
 from ._base import also, count

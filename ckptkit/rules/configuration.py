@@ -183,7 +183,7 @@ def _claims(s: Subject) -> tuple[str, Class | None, Class | None]:
     for d in s.architecture.dialects.values():
         for c in d.classes:
             if c.name == name:
-                return name, c, d.classes[0]
+                return name, c, min((o for o in d.classes if o.name.endswith("Model")), key=lambda o: len(o.groups), default=d.classes[0])
     return name, None, None
 
 
@@ -214,11 +214,12 @@ def claimed_heads(s: Subject) -> Iterator[Finding]:
         return
     absent = claimed.groups - s.graph.groups - s.architecture.free_groups - {"core"}
     for group in sorted(absent & s.architecture.table(s.graph.dialect.name).groups):
-        grave = "info" if group in plain.groups else "warning"
+        own = [n for n, i in s.architecture.params.items() if i.group == group and not i.tied]
+        grave = "info" if group in plain.groups or all(n.endswith(".bias") for n in own) else "warning"
         yield Finding(
             grave, "head", group,
-            f"{s.config_name} names the class {name}, but the weights hold no {group}: its loader makes a new one at random",
-            f"name the class {plain.name}, or train the head" if grave == "warning" else "",
+            f"{s.config_name} names the class {name}, but the weights hold no {group}: its loader makes a new one",
+            f"name the class {plain.name}, or train the head" if grave == "warning" else "", "undecided",
         )  # fmt: skip
 
 
@@ -354,6 +355,23 @@ def said_labels(s: Subject) -> Iterator[Finding]:
 
 
 @also("tie")
+def taken_for_both(s: Subject) -> Iterator[Finding]:
+    """A table that is not there, of which a tied one stands for both, where no file says that they are tied and they need not be."""
+    r = s.graph.recognition
+    keys = r.dialect.config.keys.values() if r is not None else ()
+    if not any((k if isinstance(k, str) else k.canonical) == "tied" for k in keys) or s.value("tied") is True:
+        return
+    for name, stored in s.graph.for_both:
+        if s.value("tied") is False:
+            yield Finding("error", "missing", name, f"{name} is not there, and {s.says('tied')} that {stored} is not tied to it")
+            continue
+        yield Finding(
+            "warning", "tie", name, f"{name} is not there: {stored} is taken for both, and nothing says that they are one",
+            "give the configuration with --config FILE, or --set tied=true", "undecided",
+        )  # fmt: skip
+
+
+@also("tie")
 def said_untied(s: Subject) -> Iterator[Finding]:
     """A head said not to be tied, of which the matrix is not there."""
     arch = s.architecture
@@ -370,7 +388,7 @@ def said_untied(s: Subject) -> Iterator[Finding]:
             key = s.values.keys.get("tied", "tie_word_embeddings")
             stored = table.by_param[name][0].names[0]
             yield Finding(
-                "warning", "tie", stored,
+                "error", "tie", stored,
                 f"{s.config_name} says {key} false, but {stored} is not there: a loader that goes by it makes a new one",
                 f"set {key} to true, or get the whole checkpoint",
             )  # fmt: skip

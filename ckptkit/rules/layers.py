@@ -8,7 +8,7 @@ from ..findings import Finding
 from ..graph.examine import Subject
 from ..schema import count_name, placeholders
 from ..support.name_text import collapse, counted, gaps, natural, ranges
-from ._base import also, claimed_groups, rule
+from ._base import also, as_written, claimed_groups, rule
 from .expectations import variants
 
 ORDER = 20
@@ -60,15 +60,17 @@ def layers(s: Subject) -> Iterator[Finding]:
                 )
             continue
         contiguous = f"{ranges(have)}, contiguous" if not holes else ranges(have)
+        told = as_written(s, count, said)
+        says = f"{s.config_name} says {counted(said, count)}{f' ({key} {told})' if told != said else ''}"
         variant = variant_words(s)
         if said < n:
             over = sorted(_stored_of(s, placeholder, {i for i in have if i >= said}), key=natural)
             extra = f"{word}s {ranges(range(said, n))}" if n - said > 1 else f"{word} {said}"
             yield Finding(
                 "error", "layers", collapse(over, 4),
-                f"{s.config_name} says {counted(said, count)}; the weights hold {n} ({contiguous}). {len(over)} "
+                f"{says}; the weights hold {n} ({contiguous}). {len(over)} "
                 f"tensors of {extra} would be dropped "
-                f"by a loader that trusts the configuration.{variant}", f"set {key} to {n}",
+                f"by a loader that trusts the configuration.{variant}", f"set {key} to {as_written(s, count, n)}",
             )  # fmt: skip
         else:
             lacking = ranges(range(n, said))
@@ -76,10 +78,10 @@ def layers(s: Subject) -> Iterator[Finding]:
             stored = sorted(_stored_of(s, placeholder, {n - 1}), key=natural) if n else []
             yield Finding(
                 "error", "layers", collapse(stored, 2) or word,
-                f"{s.config_name} says {counted(said, count)}; the weights hold {n}{f' ({contiguous})' if n else ''}. "
+                f"{says}; the weights hold {n}{f' ({contiguous})' if n else ''}. "
                 f"A loader that trusts the configuration "
                 f"would make {(said - n) * per} tensors of {word}{'s' * (said - n > 1)} {lacking} at random.{variant}",
-                f"set {key} to {n}, or get the whole checkpoint",
+                f"set {key} to {as_written(s, count, n)}, or get the whole checkpoint",
             )  # fmt: skip
 
 

@@ -98,11 +98,14 @@ def look(
         return Looked(findings, scan)
     if integrity:
         _unpack(subject.checkpoint, scan.values.keys() | scan.statistics.keys())
+    import numpy as np
+
     from ..rules import CHECKS
 
-    for _, reads, check in CHECKS:
-        if reads == "weights" and integrity and subject.graph.recognition is not None:
-            findings += check(subject)
-        elif reads == "values" and values:
-            findings += check(subject, scan)
+    with np.errstate(all="ignore"):  # numbers that overflow are a finding, and no remark of numpy's
+        for _, reads, check in CHECKS:
+            if reads == "weights" and integrity and subject.graph.recognition is not None:
+                findings += check(subject)
+            elif reads == "values" and values:
+                findings += check(subject, scan)
     return Looked(findings, scan)

@@ -11,7 +11,7 @@ from ..graph.examine import Subject
 from ..schema import count_name
 from ..schema.layout import Axes
 from ..support.name_text import collapse
-from ._base import rule
+from ._base import as_written, rule
 
 ORDER = 40
 
@@ -103,7 +103,7 @@ def size(s: Subject) -> Iterator[Finding]:
             "warning" if overruled else "error", "size", where,
             f"{s.config_name} says {key} {json.dumps(shown)}; the weights hold {f'{canonical} {have}' if have else f'no {canonical}'}"
             f"{f' ({where})' if canonical in origin else ''}{f': {overruled}' if overruled else ''}",
-            f"set {key} to {json.dumps(_unshift(s, canonical, have))}",
+            f"set {key} to {json.dumps(as_written(s, canonical, have))}",
         )  # fmt: skip
 
 
@@ -141,16 +141,6 @@ def _sizes_by_layer(s: Subject) -> Iterator[Finding]:
                     "error", "size", where,
                     f"{s.config_name} says {key} {one} for layer {place}; the weights hold {name} {n} ({where})", f"set it to {n}",
                 )  # fmt: skip
-
-
-def _unshift(s: Subject, canonical: str, value: int) -> object:
-    if s.values is None or s.architecture is None:
-        return value
-    form = s.architecture.dialects[s.values.form].config
-    spec = form.spec(canonical)
-    if isinstance(spec, str):
-        return value
-    return next((w for w, m in (spec.words or {}).items() if m == value), (value - spec.shift) * spec.times)
 
 
 @rule("heads", "error", "The number of attention heads divides the hidden size")

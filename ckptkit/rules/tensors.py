@@ -9,7 +9,7 @@ from math import prod as product
 
 from ..findings import Finding
 from ..graph.examine import Subject
-from ..schema import Param, expand, placeholders
+from ..schema import Architecture, Param, count_name, expand, placeholders
 from ..schema.templates import reduce_name
 from ..support.name_text import collapse, natural
 from ..tensors import DTYPES
@@ -33,6 +33,8 @@ def missing(s: Subject) -> Iterator[Finding]:
     sizes = s.sizes().axis
     lacked = {p for p, lack in r.dialect.lacks.items() if lack.holds(sizes)}
     optional_seen = {arch.params[p].module for b in graph.params.values() for p in (b.row.parts[b.which],) if arch.params[p].optional}
+    if any(_of_experts(arch, m) for m in optional_seen):  # there are experts: then also what chooses them, and all of their parts
+        optional_seen |= {i.module for i in arch.params.values() if i.optional and _of_experts(arch, i.module)}
     stand = {name: next(iter(on)) if len(on) == 1 else s.stands(name) is True for name, on in graph.switches.items()}
 
     def wanted(info: Param) -> bool:
@@ -49,7 +51,7 @@ def missing(s: Subject) -> Iterator[Finding]:
         if all(i.tied for i in infos) or info.group not in held or not wanted(info):
             continue
         holders = placeholders(row.names[0])
-        met = [s.layers_with(info, h, sorted(graph.indices.get(h, ()))) for h in holders]
+        met = [s.layers_with(info, h, sorted(graph.indices.get(h) or range(sizes.get(count_name(h), 0)))) for h in holders]
         if len(graph.shapes.get(row, ())) == product(map(len, met)) and not graph.twice and not unread:
             continue  # one tensor for each place: none is missing
         for at_values in combinations(*met):
@@ -70,6 +72,11 @@ def missing(s: Subject) -> Iterator[Finding]:
             there = [n for n, m in r.matches.items() if any(arch.params[p].group == group for p in m.row.parts)]
             beside = f" ({collapse(there, 3)} {are(there)} there)" if there else ""
             yield Finding("error", "missing", collapse(names, 4), f"part of the {group} is missing: {collapse(names)}{beside}")
+
+
+def _of_experts(arch: Architecture, module: str) -> bool:
+    """Whether a module is one of the experts', or has a place for each of them."""
+    return "{expert}" in module or any("experts" in i.layout.axes for i in arch.params.values() if i.module == module)
 
 
 @also("missing")

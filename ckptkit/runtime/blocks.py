@@ -8,7 +8,8 @@ Sources: google-research/bert modeling.py, fairseq and transformers modeling_rob
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from statistics import NormalDist
 from typing import Any
 
 from .distances import by_distance, distance_kinds
@@ -85,7 +86,7 @@ def embeddings(ops: Any, spec: Spec, node: Any, ids: Any, segments: Any = None, 
         x = without_masked(ops, spec, x, ids, mask)
     first = spec.traits.projected == "words"
     if first and node.has("project"):
-        x = node.project(x)
+        x = projected_words(ops, spec, node, x)
     elif node.has("project") and node.has("position") and node.position.weight.shape[-1] != x.shape[-1]:  # OPT: positions as wide as blocks
         x = node.project(x) + node.position(place(ops, spec, ids, mask) if positions is None else positions)
         return x, x, words
@@ -111,6 +112,16 @@ def embeddings(ops: Any, spec: Spec, node: Any, ids: Any, segments: Any = None, 
         x = bare(ops, spec, None, x)
     x = node.drop(x)
     return x, node.project(x) if node.has("project") and not first and not summed else x, words
+
+
+def projected_words(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
+    """The words as wide as the layers are: each with the next and the one before it, where the projection takes three (MobileBERT)."""
+    if spec.sizes.get("shifts") == 3:
+        beyond = ops.zeros_like(x[:, :1])
+        x = ops.concatenate((ops.concatenate((x[:, 1:], beyond), axis=1), x, ops.concatenate((beyond, x[:, :-1]), axis=1)), axis=-1)
+    elif spec.sizes.get("shifts") == 1 and x.shape[-1] == spec.sizes["hidden"]:
+        return x  # a projection that its code does not use
+    return node.project(x)
 
 
 def without_masked(ops: Any, spec: Spec, x: Any, ids: Any, mask: Any) -> Any:
@@ -156,16 +167,21 @@ def attention(
     bias: Any = None,
     relative: Any = None,
     turned: Any = None,
+    keys: Any = None,
 ) -> Any:
-    """Multi-head attention of `x` to `memory`. `bias` is added to the scores; `relative` [query, key, head_dim] to keys and values;
+    """Multi-head attention of `x` to `memory` (a pair: for keys and for values). `bias` is added to the scores; `relative` [query, key,
+    head_dim] to keys and values;
 
-    `turned`: the angles of rotary positions (`rotary.table`). Several heads of queries may share one of keys and values.
+    `turned`: the angles of rotary positions (`rotary.table`); `keys`: another layer's keys and values, which stand for its own. Several
+    heads of queries may share one of keys and values.
     """
     if node.has("position_bias"):  # of each layer (UMT5)
         encoder = node.path.startswith("encoder.")
         bias = position_bias(ops, spec, node.position_bias, ops.shape(x)[1], both=encoder)
-    split = low_rank if node.has("latent") else projected
-    query, key, value = split(ops, spec, node, x, memory, turned)
+    if keys is not None:
+        (query,), (key, value) = projected(ops, spec, node, x, memory, turned, ("query",)), keys
+    else:
+        query, key, value = (low_rank if node.has("latent") else projected)(ops, spec, node, x, memory, turned)
     times = query.shape[1] // key.shape[1]
     if times > 1:
         key, value = ops.repeat(key, times, axis=1), ops.repeat(value, times, axis=1)
@@ -182,14 +198,7 @@ def attention(
     scores = capped(ops, scores, spec.traits.attention_cap)
     if bias is not None:
         scores = scores + bias
-    if mask is not None:
-        scores = ops.where(mask, scores, LOWEST if "bfloat16" in str(scores.dtype) or "float16" not in str(scores.dtype) else LOWEST_HALF)
-    if node.has("sinks"):  # one more key for each head, that has no value
-        sink = ops.reshape(node.held("sinks"), (1, -1, 1, 1)) + ops.zeros_like(scores[..., :1])
-        weights = ops.softmax(ops.concatenate((scores, sink), axis=-1), axis=-1)[..., :-1]
-    else:
-        weights = ops.softmax(scores, axis=-1)
-    weights = node.attention_drop(weights)
+    weights = weighted(ops, node, scores, mask)
     context = ops.matmul(weights, value)
     if relative is not None and not apart and not xl:
         context = context + ops.einsum("bhqk,qkd->bhqd", weights, relative)
@@ -200,12 +209,28 @@ def attention(
     return node.output(context * ops.sigmoid(node.gate(x)) if node.has("gate") else context)
 
 
-def projected(ops: Any, spec: Spec, node: Any, x: Any, memory: Any, turned: Any) -> tuple[Any, Any, Any]:
-    """Queries, keys and values, [batch, head, position, head_dim], normed and turned as the modules and traits say."""
+def weighted(ops: Any, node: Any, scores: Any, mask: Any) -> Any:
+    """The weights of keys by scores, those that the mask hides left out; a layer's sinks are one more key, that has no value."""
+    if mask is not None:
+        scores = ops.where(mask, scores, LOWEST if "bfloat16" in str(scores.dtype) or "float16" not in str(scores.dtype) else LOWEST_HALF)
+    if node.has("sinks"):
+        sink = ops.reshape(node.held("sinks"), (1, -1, 1, 1)) + ops.zeros_like(scores[..., :1])
+        return node.attention_drop(ops.softmax(ops.concatenate((scores, sink), axis=-1), axis=-1)[..., :-1])
+    return node.attention_drop(ops.softmax(scores, axis=-1))
+
+
+PROJECTED = ("query", "key", "value")
+
+
+def projected(ops: Any, spec: Spec, node: Any, x: Any, memory: Any, turned: Any, names: Sequence[str] = PROJECTED) -> tuple[Any, ...]:
+    """Queries, keys and values, [batch, head, position, head_dim], normed and turned as the modules and traits say. Without a projection
+    of their own values are what keys are before they are normed."""
     out = []
     clip = float(str(spec.traits.clip))
-    for name, source in (("query", x), ("key", memory), ("value", memory)):
-        a = getattr(node, name)(source)
+    keys, values = memory if isinstance(memory, tuple) else (memory, memory)
+    given = {"query": x, "key": keys, "value": values}
+    for name in names:
+        a = getattr(node, name if node.has(name) else "key")(given[name])
         norm: Any = getattr(node, f"{name}_norm") if node.has(f"{name}_norm") else None
         whole = norm is not None and len(norm.weight.shape) == 1 and norm.weight.shape[0] == a.shape[-1]
         if whole:
@@ -218,6 +243,8 @@ def projected(ops: Any, spec: Spec, node: Any, x: Any, memory: Any, turned: Any)
         late = spec.traits.qk_norm == "after"
         if norm is not None and not whole and not late:
             a = norm(a)
+        if name == "value" and spec.traits.bare_values:
+            a = bare(ops, spec, None, a)
         a = ops.transpose(a, (0, 2, 1, 3))
         if node.has(f"{name}_norms"):  # one for each head
             every = getattr(node, f"{name}_norms")
@@ -230,7 +257,7 @@ def projected(ops: Any, spec: Spec, node: Any, x: Any, memory: Any, turned: Any)
             a = a * ops.rsqrt(ops.mean(ops.square(a), axis=-1, keepdims=True) + float(str(spec.traits.norm_eps)))
         grown = growth(ops, turned, a) if turned is not None else warmed(ops, spec, a)
         out.append(a if grown is None or name != "query" else a * grown)
-    return out[0], out[1], out[2]
+    return tuple(out)
 
 
 def warmed(ops: Any, spec: Spec, like: Any) -> Any:
@@ -288,8 +315,23 @@ def ffn(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
     word = str(spec.traits.activation)
     first, last = scales(spec, "ffn.parts", 2)
     way_in = times(first, node.gate(x) if node.has("gate") else node.intermediate(x))
+    share = spec.layer(node.number).get("sparsity")
+    way_in = cut(ops, way_in, share) if share else way_in
     wide = learned(ops, node.activation, way_in) if node.has("activation") else activate(ops, word, way_in)
     return times(last, node.output(node.inner_drop(wide * node.up(x) if node.has("gate") else wide)))
+
+
+def cut(ops: Any, x: Any, share: float) -> Any:
+    """What of each row lies above the value below which that share of it lies, were it normally distributed; zero for the rest."""
+    mean = ops.mean(x, axis=-1, keepdims=True)
+    deviation = ops.mean(ops.square(x - mean), axis=-1, keepdims=True) ** 0.5
+    return ops.relu(x - (mean + deviation * NormalDist().inv_cdf(share)))
+
+
+def own_input(ops: Any, spec: Spec, node: Any, x: Any, given: Any) -> Any:
+    """What a layer makes of its own embedding (`given`: those of all layers, [batch, position, layer, width]) where x opens its gate."""
+    part = node.own
+    return part.norm(part.output(activate(ops, str(spec.traits.activation), part.gate(x)) * given[:, :, node.number]))
 
 
 def block(
@@ -305,18 +347,23 @@ def block(
     turned: Any = None,
     padding: Any = None,
     positions: Any = None,
+    keys: Any = None,
+    own: Any = None,
 ) -> Any:
     """One layer: attention to itself or what mixes positions instead or beside it, attention to the encoder where it has a
     `cross_attention`, feed-forward or experts; each added to what came in. A layer of one part has that part's norm itself. `padding`,
-    `positions`: [batch, position], for what mixes positions otherwise."""
+    `positions`: [batch, position], for what mixes positions otherwise; `keys`: those of another layer, and its values; `own`: see
+    `own_input`."""
     traits = spec.traits
     if node.has("gau"):
         x = x + node.drop(node.gau(x, mask, turned))
         return bare(ops, spec, None, x)
+    if node.has("bottleneck"):
+        return narrowed(ops, spec, node, x, mask)
     steps: list[tuple[str, Any, Callable[[Any], Any]]] = []
 
     def attend(h: Any) -> Any:
-        return node.attention(h, h, mask, bias, relative, turned)
+        return node.attention(h, h, mask, bias, relative, turned, keys)
 
     def mix(h: Any) -> Any:
         return node.state(h, padding) if positions is None else node.state(h, padding, positions)
@@ -333,7 +380,9 @@ def block(
         add("attention", "attention", lambda h: weighed(spec, "attention", attend, h))
     if node.has("cross_attention"):
         add("cross_attention", "cross_attention", lambda h: node.cross_attention(h, memory, memory_mask))
-    if node.has("moe"):
+    if node.has("moe") and node.moe.has("dense_norm"):
+        add("ffn", "ffn", lambda h: node.moe.dense_norm(node.ffn(h)) + node.moe.post_norm(node.moe(node.moe.norm(x), x)))
+    elif node.has("moe"):
         beside = node.has("ffn") and node.ffn.has("output")
         run = (lambda h: node.moe(h) + node.ffn(h)) if beside else node.moe
         add("ffn", "ffn", lambda h: weighed(spec, "ffn", run, h))
@@ -356,7 +405,22 @@ def block(
             skip = float(str(traits.skip_scale)) * scale(spec, f"{name}.kept")
             x = (kept if skip == 1 else kept * skip) + node.drop(left(spec, part, step(h)))
             x = part.sum_norm(x) if part.has("sum_norm") else x
-    return x
+    if own is not None:
+        x = x + own_input(ops, spec, node, x, own)
+    return x * node.held("scale") if node.has("scale") else x
+
+
+def narrowed(ops: Any, spec: Spec, node: Any, x: Any, mask: Any) -> Any:
+    """One layer between two projections (MobileBERT): queries and keys have one of their own, values are of what came in; several
+    feed-forwards."""
+    ends = node.bottleneck
+    y, shared = ends.input_norm(ends.input(x)), ends.shared_norm(ends.shared(x))
+    y = node.attention.norm(y + node.attention(shared, (shared, x), mask))
+    for i in range(spec.sizes.get("ffns", 0)):
+        part = getattr(node.ffns, str(i))
+        y = part.norm(y + ffn(ops, spec, part, y))
+    y = node.ffn.norm(y + node.ffn(y))
+    return ends.output_norm(x + node.drop(ends.output(y)))
 
 
 def entered(ops: Any, spec: Spec, part: Any, x: Any) -> Any:
@@ -378,17 +442,3 @@ def bare(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
     """A norm without parameters."""
     centred = x if spec.traits.norm_kind == "rms" else x - ops.mean(x, axis=-1, keepdims=True)
     return centred * ops.rsqrt(ops.mean(ops.square(centred), axis=-1, keepdims=True) + float(str(spec.traits.norm_eps)))
-
-
-def gated_unit(ops: Any, spec: Spec, node: Any, x: Any, mask: Any = None, turned: Any = None) -> Any:
-    """A gated attention unit (arXiv 2202.10447): one head of which queries and keys are one narrow projection, scaled twice; what it gives
-    is gated by a projection of what came in. Scores grow with the number of keys that are seen, at least 16 (GAU-alpha)."""
-    word = str(spec.traits.activation)
-    gate, value, base = (activate(ops, word, part(x)) for part in (node.gate, node.value, node.base))
-    query, key = (turn(ops, ops.expand_dims(base * node.held(n), 1), turned, spec.traits.pairs) for n in ("query_scale", "key_scale"))
-    scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))) * score_scale(spec, query.shape[-1])
-    seen = ops.cast(mask, scores.dtype) + ops.zeros_like(scores) if mask is not None else ops.zeros_like(scores) + 1
-    count = ops.maximum(ops.sum(seen, axis=-1, keepdims=True), 16)
-    scores = ops.where(seen > 0, scores * ops.log(count) * (1 / math.log(512)), LOWEST)
-    weights = node.attention_drop(ops.softmax(scores, axis=-1))
-    return node.output(gate * ops.matmul(weights[:, 0], value))

@@ -140,7 +140,7 @@ def _examined(name: str | None, path: str | os.PathLike[str], **words: Any) -> S
     r = subject.graph.recognition
     if name is None or r is None or r.learned is not None:
         return subject
-    meant = {a.name for a in _named(name)} & {*r.cousins, *r.likely} if known(name) or called(name) else set()
+    meant = {a.name for a in _named(name)} & {*r.cousins, *r.likely, *r.lost} if known(name) or called(name) else set()
     if r.architecture.name in {a.name for a in (known(name), *called(name)) if a is not None} or len(meant) != 1:
         return subject
     subject.checkpoint.close()

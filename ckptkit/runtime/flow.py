@@ -12,9 +12,10 @@ from typing import Any
 
 from ..errors import UndecidedError
 from ..schema.traits import Head, head
-from . import blocks, experts, heads, masks, mixers
+from . import blocks, compressed, experts, heads, masks, mixers, streams
 from . import positions as computed
 from .convolution import convolved
+from .gated_unit import gated_unit
 from .indexer import indexed
 from .rotary import table
 from .spec import Spec
@@ -123,15 +124,19 @@ def last_linear(ops: Any, spec: Spec, node: Any, hidden: Any, mask: Any = None) 
 ROLES: dict[str, Callable[..., Any]] = {
     "embeddings": blocks.embeddings,
     "decoder_embeddings": blocks.decoder_embeddings,
-    "attention": blocks.attention,
+    "attention": compressed.attention,
     "ffn": blocks.ffn,
-    "gau": blocks.gated_unit,
-    "block": blocks.block,
+    "gau": gated_unit,
+    "block": streams.block,
     "visible": visible,
     "relative": relative,
     "moe": experts.moe,
     "state": mixers.state,
     "indexed": indexed,
+    "lent": streams.lent,
+    "by_layer": streams.by_layer,
+    "spread": streams.spread,
+    "gathered": streams.gathered,
     "angles": angles,
     "distances": distances,
     "xl": far,
@@ -197,7 +202,9 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
     mixing = {"padding": mask} if mask is not None and len(mask.shape) == 2 else {}
     if traits.mixer == "recurrent" and inputs.get("position_ids") is not None:
         mixing["positions"] = inputs["position_ids"]
-    x = _stack(run, spec, stack, ids, (x, seen, turned, counted, mixing), out)
+    own = run("by_layer", "embeddings", ids, embedded) if spec.has("embeddings.by_layer") else None
+    x = run("spread", "streams_in" if spec.has("streams_in") else "", x) if traits.streams else x
+    x = _stack(run, spec, stack, ids, (x, seen, turned, counted, mixing, own), out)
     if traits.encoder and traits.decoder and spec.has("decoder"):
         out["encoder"] = x
         target = inputs["decoder_input_ids"]
@@ -207,7 +214,7 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
             _, y, _ = run("embeddings", "embeddings", target)
         sees = run("visible", "", target, inputs.get("decoder_attention_mask"), application="lm")
         memory_seen = run("visible", "", ids, mask) if mask is None or len(mask.shape) == 2 else None
-        x = _stack(run, spec, "decoder", target, (y, {0: sees}, {}, (), {}), out, (x, memory_seen))
+        x = _stack(run, spec, "decoder", target, (y, {0: sees}, {}, (), {}, None), out, (x, memory_seen))
     out["hidden"] = x
     _heads(run, spec, x, words, ids, mask, out)
     return out
@@ -223,16 +230,16 @@ def _stack(
     spec: Spec,
     stack: str,
     ids: Any,
-    given: tuple[Any, Mapping[int, Any], Mapping[str, Any], tuple[Any, ...], Mapping[str, Any]],
+    given: tuple[Any, Mapping[int, Any], Mapping[str, Any], tuple[Any, ...], Mapping[str, Any], Any],
     out: dict[str, Any],
     encoded: tuple[Any, Any] = (None, None),
 ) -> Any:
     """One stack. `given` is what goes in, what each position of it sees by the window of a layer, how it is turned by the kind of a layer,
 
-    the mask by which positions are counted, and what mixers ask besides (which positions are padded, their numbers); `encoded` the
-    encoder's output and what is seen of it, for a decoder.
+    the mask by which positions are counted, what mixers ask besides (which positions are padded, their numbers), and every layer's own
+    embedding; `encoded` the encoder's output and what is seen of it, for a decoder.
     """
-    x, seen, turned, counted, mixing = given
+    x, seen, turned, counted, mixing, own = given
     out[f"{stack}.input"] = x
     positions = spec.traits.positions
     far = run("relative", "", ids, x) if positions == "relative" else None
@@ -248,23 +255,32 @@ def _stack(
     if spec.traits.alibi:
         added = run("distance_bias", "", ids, x, *counted)
     chosen = None
+    lent: dict[int, Any] = {}
+    lends = {int(str(layer["keys"])) for layer in spec.traits.layers if "keys" in layer}
     for i, path in enumerate(spec.blocks(stack)):
         second = stack == "decoder" and spec.traits.encoder  # windows and turns are said of the first stack
         at: Mapping[str, Any] = {"window": 0, "rotary": ""} if second else spec.layer(i)
         more = (turned[at["rotary"]],) if at["rotary"] else ()
         sees = seen.get(at["window"])
-        if spec.traits.index_count:
+        if spec.traits.index_count and spec.has(f"{path}.attention.latent"):
             if spec.has(f"{path}.attention.indexer"):
                 chosen = run("indexed", path, x, sees, *more)
             if chosen is None:
                 raise UndecidedError(f"{path} has no indexer, and there is none before it whose choice it could share")
             sees = chosen
-        options = mixing if spec.has(f"{path}.state") else {}
+        if i in lends and not second:
+            lent[i] = run("lent", path, x, *more)
+        options = dict(mixing) if spec.has(f"{path}.state") else {}
+        options |= {"keys": lent[at["keys"]]} if "keys" in at else {}
+        options |= {"ids": ids} if spec.has(f"{path}.moe.table") else {}
+        options |= {"own": own} if own is not None and not second else {}
         given_too = (sees, added, far, *encoded, *more) if attends(spec, path) else ()
         x = run("block", path, x, *given_too, **options)
         if i == 0 and spec.has(f"{stack}.conv"):
             x = run("conv", f"{stack}.conv", x, before, *counted)
         out[f"{stack}.{i}"] = x
+    if spec.traits.streams:
+        x = run("gathered", "streams_out", x)
     if spec.has(f"{stack}.norm") or (spec.traits.bare_norm and spec.traits.norm == "before"):
         x = run("norm", f"{stack}.norm", x) if spec.has(f"{stack}.norm") else run("bare_norm", "", x)
         out[f"{stack}.norm"] = x

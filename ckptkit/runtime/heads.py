@@ -44,7 +44,10 @@ def lm(ops: Any, spec: Spec, node: Any, hidden: Any, table: Any, activation: str
     if spec.head_scaled:
         x = x * spec.sizes["hidden"] ** -0.5
     leaf = node.decoder if has(node, "decoder") else node
-    logits = ops.linear(leaf, x, table)
+    if has(node, "wide"):  # the table has the first columns only
+        logits = ops.linear(leaf, x[..., : spec.sizes["embedding"]], table) + node.wide(x[..., spec.sizes["embedding"] :])
+    else:
+        logits = ops.linear(leaf, x, table)
     if spec.traits.head_normed:
         rows = table if getattr(leaf, "tied", False) else leaf.weight
         logits = logits / ops.maximum(ops.sum(ops.square(rows), axis=-1) ** 0.5, 1e-12)

@@ -15,6 +15,7 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 import keras
 
 from ..errors import UnsupportedError
+from .blocks import LOWEST
 from .flow import ROLE_OF_NAME, ROLES, flow, heads_of
 from .spec import Leaf, Spec, from_json, to_json
 
@@ -52,7 +53,10 @@ class _Ops:
 
     @staticmethod
     def highest(x: Any, count: int) -> Any:
-        """Which of the last axis are the `count` highest; between equal ones, the first."""
+        """Which of the last axis are the `count` highest. Between equal ones torch's choice counts, as in PyTorch and transformers, where
+        the model runs outside of a graph and torch is there; else the first."""
+        if hasattr(x, "numpy") and (taken := _by_torch(x.numpy(), count)) is not None:
+            return keras.ops.convert_to_tensor(taken)
         return keras.ops.argsort(keras.ops.argsort(-x, axis=-1), axis=-1) < count
 
     @staticmethod
@@ -72,12 +76,35 @@ class _Ops:
 OPS = _Ops()
 
 
+def _by_torch(x: NDArray[np.generic], count: int) -> NDArray[np.bool_] | None:
+    """Which of the last axis torch takes for the `count` highest, where equal ones leave a choice; None where they do not, or there is no
+    torch. Scores that nothing sees are as low as none, whichever are taken."""
+    import numpy as np
+
+    length = x.shape[-1]
+    if count >= length:
+        return None
+    ordered = np.sort(x, axis=-1)
+    last, next_ = ordered[..., length - count], ordered[..., length - count - 1]
+    if not ((last == next_) & (last > LOWEST / 2)).any():
+        return None
+    try:
+        import torch
+    except ImportError:
+        return None
+    taken = np.zeros(x.shape, bool)
+    np.put_along_axis(taken, torch.from_numpy(x).topk(count, dim=-1).indices.numpy(), True, axis=-1)
+    return taken
+
+
 class LeafLayer(keras.layers.Layer):  # type: ignore[misc]
     """A module with parameters: linear, embedding or norm. `tied`: its weight is given in the call."""
 
     def __init__(self, leaf: Leaf, spec: Spec, arrays: Mapping[str, NDArray[np.generic]], frozen: frozenset[str]) -> None:
         super().__init__(name=leaf.path.rpartition(".")[2])
         self.kind, self.eps, self.rms = leaf.kind, spec.eps(leaf), spec.traits.norm_kind == "rms" and "bias" not in dict(leaf.params)
+        self.scales = leaf.kind == "norm" and spec.traits.norm_kind == "scale" and leaf.group == "core"
+        self.grouped = spec.traits.grouped
         self.tied = f"{leaf.path}.weight" in spec.ties
         self.convolves = leaf.kind == "linear" and len(dict(leaf.params)["weight"]) == 3
         self.weight: Any = None
@@ -92,7 +119,10 @@ class LeafLayer(keras.layers.Layer):  # type: ignore[misc]
                 if array is None
                 else (lambda shape, dtype, array=array: keras.ops.convert_to_tensor(array.astype("float32"), dtype))
             )
-            variable = self.add_weight(name=suffix or "weight", shape=shape, initializer=start, trainable=name not in frozen)
+            whole = {"dtype": "int32"} if array is not None and array.dtype.kind in "iu" else {}
+            variable = self.add_weight(
+                name=suffix or "weight", shape=shape, initializer=start, trainable=name not in frozen and not whole, **whole
+            )
             setattr(self, suffix or "weight", variable)
         self.built = True
 
@@ -100,16 +130,30 @@ class LeafLayer(keras.layers.Layer):  # type: ignore[misc]
         ops = keras.ops
         if self.convolves:
             return self.convolved(x)
+        if self.kind == "linear" and self.grouped and table is None and x.shape[-1] != self.weight.shape[-1]:
+            return self.in_groups(x)
         if self.kind == "linear":
             y = ops.matmul(x, ops.transpose(self.weight if table is None else table))
             return y if self.bias is None else y + self.bias
         if self.kind == "embedding":
             return ops.take(self.weight, x, axis=0)
+        if self.scales:
+            y = x * self.weight
+            return y if self.bias is None else y + self.bias
         if self.rms:
             return self.weight * (x * ops.rsqrt(ops.mean(ops.square(x), axis=-1, keepdims=True) + self.eps))
         mean = ops.mean(x, axis=-1, keepdims=True)
         centred = x - mean
         y = centred * ops.rsqrt(ops.mean(ops.square(centred), axis=-1, keepdims=True) + self.eps) * self.weight
+        return y if self.bias is None else y + self.bias
+
+    def in_groups(self, x: Any) -> Any:
+        """A linear layer whose rows lie in groups, each of which sees its share of the columns."""
+        ops, (rows, share) = keras.ops, self.weight.shape
+        groups = x.shape[-1] // share
+        parts = ops.reshape(x, (*ops.shape(x)[:-1], groups, share))
+        weight = ops.reshape(self.weight, (groups, rows // groups, share))
+        y = ops.reshape(ops.einsum("blgi,goi->blgo", parts, weight), (*ops.shape(x)[:-1], rows))
         return y if self.bias is None else y + self.bias
 
     def convolved(self, x: Any) -> Any:

@@ -9,7 +9,7 @@ Source: transformers models/*/configuration_*.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from ..errors import UndecidedError
 from ..schema.sliding import KINDS, listed, slides, whole
@@ -22,7 +22,48 @@ LOCAL = {"local": True, "global": False}
 
 
 def layers_of(traits: Traits, values: Values, count: int) -> tuple[dict[str, object], ...]:
-    """For each layer "window" (0: all that came before) and "rotary" (a kind of `Traits.rotary`; "": not turned)."""
+    """For each layer "window" (0: all that came before) and "rotary" (a kind of `Traits.rotary`; "": not turned), and where the family has
+
+    such: "keys" (the number of the layer whose keys and values it takes), "sparsity" (what share of its gate is cut off).
+    """
+    layers: tuple[dict[str, object], ...] = _seen_and_turned(traits, values, count)
+    cut = shares(traits.sparsity, count)
+    taken = takes(traits, layers)
+    return tuple(
+        {**layer, **({"sparsity": cut[i]} if cut else {}), **({"keys": taken[i]} if i in taken else {})} for i, layer in enumerate(layers)
+    )
+
+
+def compressing(layers: Sequence[Mapping[str, object]], stack: str, paths: Collection[str]) -> tuple[Mapping[str, object], ...]:
+    """The layers, those that compress keys turned as such; `paths`: of all modules."""
+    holders = {path.rpartition(f".{kind}.")[0] for path in paths for kind in ("sparse", "heavy") if f".{kind}." in path}
+    return tuple(
+        {**layer, "rotary": "compress"} if f"{stack.format(layer=i)}.attention" in holders else layer for i, layer in enumerate(layers)
+    )
+
+
+def shares(said: object, count: int) -> list[float]:
+    """What share of each layer's gate is cut off; where nothing is said (None), most of it in the first ten of more layers (Gemma 3n)."""
+    if said is None:
+        return [0.95 if count > 10 and i < 10 else 0.0 for i in range(count)]
+    if not isinstance(said, (list, tuple)) or (said and len(said) != count):
+        raise UndecidedError(f"the sparsity of activations is {said!r}, and there are {count} layers", hint="a number for each layer")
+    return [float(share) for share in said]
+
+
+def takes(traits: Traits, layers: Sequence[Mapping[str, object]]) -> dict[int, int]:
+    """Layer -> the one whose keys and values it takes: the last of its kind before the first that takes some."""
+    first = len(layers) - whole(traits.shared_layers)
+    if first == len(layers):
+        return {}
+    last = {layer["rotary"]: i for i, layer in enumerate(layers[: max(first, 0)])}
+    lost = [i for i in range(max(first, 0), len(layers)) if layers[i]["rotary"] not in last]
+    if lost:
+        raise UndecidedError(f"layer {lost[0]} takes keys and values from a layer of its kind before layer {first}, and there is none")
+    return {i: last[layers[i]["rotary"]] for i in range(first, len(layers))}
+
+
+def _seen_and_turned(traits: Traits, values: Values, count: int) -> tuple[dict[str, object], ...]:
     if isinstance(traits.window, (list, tuple)):  # of each layer
         if len(traits.window) != count:
             raise UndecidedError(f"the windows are a list of {len(traits.window)}, and there are {count} layers")
@@ -34,7 +75,7 @@ def layers_of(traits: Traits, values: Values, count: int) -> tuple[dict[str, obj
         else [False] * count
     )
     turned = [False] * count if traits.alibi else turns(traits, values, slides, window)
-    kinds = ["all" if "all" in traits.rotary else "sliding" if s else "full" for s in slides]
+    kinds = ["all" if "all" in traits.rotary else "main" if "main" in traits.rotary else "sliding" if s else "full" for s in slides]
     return tuple(
         {"window": window if s and window else 0, "rotary": kind if t and traits.rotary else ""}
         for s, t, kind in zip(slides, turned, kinds, strict=True)
@@ -88,11 +129,16 @@ def rotary_of(traits: Traits, values: Values, sizes: Mapping[str, int]) -> dict[
     """Kind of layer -> how the columns of a head turn (see `rotary.angles_of`)."""
     out = {}
     for kind, prefix in traits.rotary.items():
-        width = sizes.get("rope") or sizes["head_dim"]
-        part = values.get(f"{prefix}_part")
+        own = {n for i, layer in enumerate(traits.layers) if layer["rotary"] == kind and (n := sizes.get(f"head_width@{i}"))}
+        if len(own) > 1:
+            raise UndecidedError(f"layers of one kind have heads of {' and '.join(map(str, sorted(own)))} columns, which are turned alike")
+        width = sizes.get("rope") or next(iter(own), 0) or sizes["head_dim"]
+        part = values.get(f"{prefix}_part", values.get("rope_part") if "main" in traits.rotary else None)
         if whole(traits.rotary_size):
             width = whole(traits.rotary_size)
-        elif isinstance(part, (int, float)) and "rope" not in sizes:
+        elif isinstance(part, (int, float)) and "rope" not in sizes and values.get(f"{prefix}_type") != "proportional":
             width = int(width * part)
         out[kind] = angles_of(values, str(prefix), width // traits.rotary_planes, traits.rotary_dtype)
+        if not traits.rotary_scaled and values.get(f"{prefix}_attention_factor") is None:
+            out[kind]["scale"] = 1.0
     return out

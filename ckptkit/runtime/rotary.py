@@ -17,7 +17,7 @@ from typing import Any
 from ..errors import UndecidedError
 
 DOUBLINGS = 24  # of the length that a model was trained with, at most
-TYPES = ("default", "linear", "dynamic", "yarn", "llama3", "longrope")
+TYPES = ("default", "linear", "dynamic", "yarn", "llama3", "longrope", "proportional")
 Values = Mapping[str, object]
 
 
@@ -87,6 +87,13 @@ def _linear(said: Said, width: int, values: Values) -> dict[str, object]:
 def _alpha(said: Said, width: int, values: Values) -> dict[str, object]:
     """Hunyuan's: a base stretched once and for all."""
     return {"rates": _rates(said["theta"] * said["alpha"] ** (width / (width - 2)), width)}
+
+
+def _proportional(said: Said, width: int, values: Values) -> dict[str, object]:
+    """Gemma 4's: as many pairs of the whole head turn as its part says, and the others stand."""
+    part, factor = said.get("part"), said.get("factor") or 1.0
+    turned = int((1.0 if part is None else float(part)) * width // 2)
+    return {"rates": [r / factor if i < turned else 0.0 for i, r in enumerate(_rates(said["theta"], width))]}
 
 
 def _dynamic(said: Said, width: int, values: Values) -> dict[str, object]:
@@ -171,6 +178,7 @@ def _number(values: Values, name: str) -> float:
 
 MADE = {
     "default": _default, "linear": _linear, "alpha": _alpha, "dynamic": _dynamic, "yarn": _yarn, "llama3": _llama3, "longrope": _longrope,
+    "proportional": _proportional,
 }  # fmt: skip
 
 

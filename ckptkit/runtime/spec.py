@@ -10,14 +10,14 @@ from collections.abc import Collection, Iterator, Mapping
 from itertools import product as combinations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..configuration.text_settings import text_place
 from ..errors import UndecidedError, UnsupportedError
-from ..graph.composites import text_place
 from ..graph.evidence import refuse_doubt
 from ..plan.new_parameters import resized
 from ..schema import Architecture, Class, Module, count_name, expand, placeholders
 from ..schema.layout import Sizes, stored_shape
 from ..schema.traits import ACTIVATIONS, ASKED, MEANT, OPTIONS, RESOLVED, Traits, head, named, traits_of
-from .layers import layers_of, rotary_of
+from .layers import compressing, layers_of, rotary_of
 from .rotary import squared_growth
 
 if TYPE_CHECKING:
@@ -56,8 +56,10 @@ class Spec(NamedTuple):
         return self.sizes["head_dim"]
 
     def head_dim_of(self, path: str) -> int:
-        """The width of the heads of a stack: a decoder may have others than the encoder."""
-        return self.sizes.get("decoder_head_dim", self.head_dim) if path.startswith("decoder.") else self.head_dim
+        """The width of the heads of a layer's attention: a decoder may have others than the encoder, and each layer its own."""
+        number = next((w for w in reversed(path.split(".")) if w.isdigit()), "")
+        own = self.sizes.get(f"head_width@{number}") or (self.sizes.get("decoder_head_dim") if path.startswith("decoder.") else None)
+        return own or self.head_dim
 
     def eps(self, leaf: Leaf) -> float:
         """What a norm adds to the variance."""
@@ -65,6 +67,9 @@ class Spec(NamedTuple):
             return float(str(self.traits.latent_eps))
         if leaf.path.endswith(".state.norm") and self.traits.mixer_eps is not None:
             return float(str(self.traits.mixer_eps))
+        stacks = tuple(t.partition("{")[0] for t in (self.traits.encoder, self.traits.decoder) if t)
+        if self.traits.block_eps is not None and leaf.path.startswith(stacks):
+            return float(str(self.traits.block_eps))
         return float(str(self.own(leaf.group, "norm_eps")))
 
     def layer(self, number: int) -> Mapping[str, Any]:
@@ -148,13 +153,13 @@ def make_spec(
     if not arch.traits:
         raise UndecidedError(f"it is not known here how {arch.title} runs", hint="its file in ckptkit/arch states no traits")
     traits = _resolve(arch, values)
+    if traits.rotary or traits.sliding:
+        traits = traits._replace(layers=layers_of(traits, values, counts.get("layers", 0)))
     if traits.rotary:
         traits = traits._replace(rotary=rotary_of(traits, values, sizes.axis))
     traits = _by_depth_and_width(traits, sizes, counts)
     if traits.score_growth == "yarn":
         traits = traits._replace(score_growth=squared_growth(values, "rope"))
-    if traits.rotary or traits.sliding:
-        traits = traits._replace(layers=layers_of(traits, values, counts.get("layers", 0)))
     for axis, n in traits.only.items():
         if sizes.axis.get(axis, n) != n:
             raise UnsupportedError(f"{arch.title} runs here with {axis} {n}, not {sizes.axis[axis]}")
@@ -177,7 +182,7 @@ def make_spec(
                 own = module.switches.get(suffix)
                 if own and not (_stands(arch, own, sizes, said, at) if present is None else name in present):
                     continue
-                layout = arch.params[f"{template}.{suffix}" if suffix else template].layout
+                layout = arch.params[f"{template}.{suffix}" if suffix else template].layout.at(at)
                 params.append((suffix, stored_shape(layout, (layout,), sizes)))
             if not params or (params[0][0] != "weight" and any(s == "weight" for s, _ in module.params)):
                 continue
@@ -187,6 +192,8 @@ def make_spec(
     for name, info in arch.params.items():
         if info.tied is not None and name in owned and info.tied in owned:
             ties[name] = info.tied
+    if "compress" in traits.rotary:
+        traits = traits._replace(layers=compressing(traits.layers, traits.decoder, [leaf.path for leaf in leaves]))
     return Spec(arch.name, traits, tuple(leaves), ties, at_all, dict(values))
 
 
@@ -390,6 +397,23 @@ def _as_named(spec: Spec, subject: Subject) -> Spec:
     return spec._replace(traits=spec.traits._replace(heads={**heads, **over})) if over else spec
 
 
+def _of_places(arch: Architecture, values: Mapping[str, object], names: Collection[str]) -> dict[str, int]:
+    """The sizes of axes that have one in each layer ("intermediate@3"), as a configuration says them: in a list, by a rule of the
+    family, or one for all."""
+    out: dict[str, int] = {}
+    for axis, _, holder in (name.partition("@") for name in names if "@" in name):
+        said = arch.by_layer[axis](values) if axis in arch.by_layer else values.get(axis)
+        count = values.get(count_name(holder))
+        every = [said] * count if isinstance(said, int) and isinstance(count, int) else said
+        out |= {f"{axis}@{i}": n for i, n in enumerate(every)} if isinstance(every, (list, tuple)) else {}
+    return out
+
+
+def _switched_off(arch: Architecture, holder: str, values: Mapping[str, object]) -> bool:
+    """Whether a configuration says that there is nothing of what a placeholder counts (experts, in a model without)."""
+    return all(m.switch and values.get(m.switch) is False for template, m in arch.modules.items() if holder in placeholders(template))
+
+
 def spec_of_config(arch: Architecture, values: Mapping[str, object], groups: Collection[str]) -> Spec:
     """The spec that a configuration alone describes: all shapes, no weight. UndecidedError names the sizes it lacks."""
     from ..configuration.read import size_names
@@ -397,8 +421,9 @@ def spec_of_config(arch: Architecture, values: Mapping[str, object], groups: Col
 
     related = {a for sides in arch.relations for side in sides for a in side}
     given = {n: v for n in size_names(arch) | related if isinstance(v := values.get(n), int) and not isinstance(v, bool)}
+    given |= _of_places(arch, values, size_names(arch))
     sizes = solve(arch, {}, given).sizes
-    counts = {count_name(p): given.get(count_name(p)) for p in arch.counted}
+    counts = {count_name(p): given.get(count_name(p), 0 if _switched_off(arch, p, values) else None) for p in arch.counted}
     missing = [n for n, v in counts.items() if v is None]
     if missing:
         raise UndecidedError(f"the configuration does not say {', '.join(missing)}")

@@ -176,6 +176,19 @@ class Linear(nn.Linear):
         pass
 
 
+class Grouped(Linear):
+    """A linear layer whose rows lie in as many groups as its columns go into what it is given; each group sees its share of that."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, share = self.weight.shape
+        groups = x.shape[-1] // share
+        if groups == 1:
+            return super().forward(x)
+        parts = x.reshape(*x.shape[:-1], groups, share)
+        out = torch.einsum("...gi,goi->...go", parts, self.weight.reshape(groups, rows // groups, share)).flatten(-2)
+        return out if self.bias is None else out + self.bias
+
+
 class Embedding(nn.Embedding):
     """nn.Embedding that leaves its table alone."""
 
@@ -210,6 +223,14 @@ class LayerNorm(nn.Module):
         if self.weight.dim() == 1:
             return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
         out = F.layer_norm(x, x.shape[-1:], None, None, self.eps) * self.weight
+        return out if self.bias is None else out + self.bias
+
+
+class Scale(LayerNorm):
+    """A scale and a shift alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = x * self.weight
         return out if self.bias is None else out + self.bias
 
 
@@ -330,7 +351,8 @@ def make_leaf(leaf: Leaf, spec: Spec) -> nn.Module:
         return Convolution(shapes["weight"], bias="bias" in shapes)
     if leaf.kind == "linear":
         out, inn = shapes["weight"]
-        return Linear(inn, out, bias="bias" in shapes, device="meta")
+        made = Grouped if spec.traits.grouped else Linear
+        return made(inn, out, bias="bias" in shapes, device="meta")
     if leaf.kind == "embedding":
         rows, width = shapes["weight"]
         return Embedding(rows, width, device="meta")
@@ -338,6 +360,8 @@ def make_leaf(leaf: Leaf, spec: Spec) -> nn.Module:
         eps = spec.eps(leaf)
         if spec.traits.norm_kind == "rms" and "bias" not in shapes:
             return RMSNorm(shapes["weight"], eps)
+        if spec.traits.norm_kind == "scale" and leaf.group == "core":
+            return Scale(shapes["weight"], eps, bias="bias" in shapes)
         return LayerNorm(shapes["weight"], eps, bias="bias" in shapes)
     raise TypeError(f"{leaf.path}: a {leaf.kind} runs nowhere")
 
@@ -351,7 +375,7 @@ def assign(model: TransformerModel, arrays: Mapping[str, NDArray[np.generic]], d
         old = module._parameters[suffix]
         assert old is not None and tuple(old.shape) == array.shape, f"{name}: {tuple(old.shape) if old is not None else None} {array.shape}"
         tensor = as_tensor(array)
-        new = tensor.to(dtype or tensor.dtype, copy=not keep)
+        new = tensor.to((dtype if tensor.is_floating_point() else None) or tensor.dtype, copy=not keep)
         module._parameters[suffix] = shared[old] = nn.Parameter(new, requires_grad=new.is_floating_point())
     for module in model.modules():
         for suffix, parameter in module._parameters.items():

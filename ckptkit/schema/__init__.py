@@ -10,7 +10,7 @@ what a model is made of, `dialect` one naming of it, `table` its rows expanded; 
 
 from __future__ import annotations
 
-from .adjust import LESS_ONE, Adjust
+from .adjust import LESS_ONE, MINUS_EXP, Adjust
 from .architecture import Architecture
 from .check import check
 from .dialect import (
@@ -44,7 +44,7 @@ from .table import Match, Row, Table
 from .templates import count_name, expand, pattern_of, placeholders
 
 __all__ = [
-    "CONV1D", "FLAX", "GOOGLE", "HDF5", "LESS_ONE", "OBJECTS", "TORCH", "Adjust", "Architecture", "Besides", "Class",
+    "CONV1D", "FLAX", "GOOGLE", "HDF5", "LESS_ONE", "MINUS_EXP", "OBJECTS", "TORCH", "Adjust", "Architecture", "Besides", "Class",
     "ConfigForm", "Derived", "Dialect", "Files", "Key", "Kit", "Lack", "Layout", "LayoutError", "Library", "Match",
     "Module", "Objects", "Param", "Reader", "Repeat",
     "Row", "Split", "Style", "Table", "Vocabulary", "Writer", "buffer", "check", "count_name", "embedding", "expand", "index", "linear",

@@ -33,6 +33,9 @@ class LayoutError(ValueError):
     """A layout string or a table of them that contradicts itself: a defect of an architecture file, not of a checkpoint."""
 
 
+_JOINED: dict[tuple[Axes, ...], Axes] = {}
+
+
 class Layout(NamedTuple):
     """A parsed layout. `join` is the starred run of axes: (dimension, first, behind the last), dimension -1 where no star is.
 
@@ -49,6 +52,11 @@ class Layout(NamedTuple):
     @property
     def axes(self) -> Axes:
         """All axes, slowest first; not the one that counts a placeholder's places."""
+        if self.holder_dim < 0:
+            found = _JOINED.get(self.dims)  # few layouts are asked again and again
+            if found is None:
+                found = _JOINED[self.dims] = tuple(a for dim in self.dims for a in dim)
+            return found
         return tuple(a for i, dim in enumerate(self.dims) if i != self.holder_dim for a in dim)
 
     @property

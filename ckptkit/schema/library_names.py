@@ -28,7 +28,6 @@ TASK = "task/"  # begins the names, stored and plain, of what a preset of keras_
 AGAIN = "again/"  # begins the plain name of a weight that a file holds once more under another layer, which follows
 
 _MANY = 16  # tensors from which a layer all of whose names go on alike is a model with one layer of its own (a head has two)
-_CAMEL = (r"(.)([A-Z][a-z]+)", r"([a-z])([A-Z])")
 
 
 class Spelling(NamedTuple):
@@ -65,9 +64,10 @@ class Layer(NamedTuple):
 
 def snake_case(name: str) -> str:
     """Keras' name for a class: "TFBertModel" -> "tf_bert_model", "TFGPT2LMHeadModel" -> "tfgpt2lm_head_model"."""
-    for pattern in _CAMEL:
-        name = re.sub(pattern, r"\1_\2", name)
-    return name.lower()
+    out = name[:1]
+    for before, c, after in zip(name, name[1:], name[2:] + "_", strict=False):
+        out += f"_{c}" if "A" <= c <= "Z" and ("a" <= before <= "z" or "a" <= after <= "z") else c
+    return out.lower()
 
 
 # --- Keras 3 ---------------------------------------------------------------------------------------------------------------

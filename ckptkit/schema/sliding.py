@@ -2,7 +2,8 @@
 
 "all"; "types" as the configuration lists them (layer_types), and where it lists none "types even" every other one from the first on,
 "types first" all but the first of every `full_every`, "types 6" all but every sixth,
-"types late" those from `full_layers` on, "types early" every other one before it. UndecidedError where
+"types late" those from `full_layers` on, "types early" every other one before it; "types 6 but last": whatever is listed, the last sees
+all. UndecidedError where
 nothing says it. Source: transformers models/*/configuration_*.py.
 """
 
@@ -23,6 +24,9 @@ def slides(rule: str, values: Values, count: int, words: Mapping[str, bool] = KI
     if kind in ("", "all"):
         return [kind == "all"] * count
     found = listed(values, "layer_types", words, count)
+    usual, _, end = usual.partition(" ")
+    if end == "but last":
+        return [*(found or [(i + 1) % int(usual) != 0 for i in range(count)])[:-1], False]
     if found:
         return found
     if usual in ("late", "early"):

@@ -36,7 +36,9 @@ class Traits(NamedTuple):
     encoder: str = ""  # template of a block of the encoder: "encoder.layers.{layer}"; "" where there is none
     decoder: str = ""  # of the decoder; both: the decoder also attends to the encoder
     norm: str = "after"  # after | before: where a block's norms stand
-    norm_kind: str = "layer"  # layer | rms
+    norm_kind: str = "layer"  # layer | rms | scale: without a norm, but in heads (MobileBERT)
+    block_eps: object = None  # of the norms of blocks; None: norm_eps
+    grouped: bool = False  # a linear layer may have several groups of rows, each of which sees its share of the columns (SqueezeBERT)
     norm_eps: object = "=norm_eps"
     activation: object = "=activation"
     own: Mapping[str, Mapping[str, object]] = {}  # head -> what it has of its own (activation, norm_eps), where the configuration says so
@@ -102,6 +104,7 @@ class Traits(NamedTuple):
     rotary_in: str = "all"
     turned_values: object = False  # values are turned as queries and keys are
     rotary_planes: int = 1  # 2: each half of a head is turned by a position of its own (ChatGLM: see `masks.planes`)
+    rotary_scaled: bool = True  # whether cosine and sine are scaled where the configuration does not say so (YaRN)
     rotary_dtype: str = ""  # what the rates are rounded to: "float16"
     # the token before which all positions see each other, and those whose places all later ones share in the first plane, the first of them
     # that is there; None: there is none
@@ -122,7 +125,7 @@ class Traits(NamedTuple):
     alibi_kind: str = (
         "distance"  # distance | place: of the distance; or of the place, in bfloat16, over the root of the head's width (Falcon)
     )
-    # softmax | softmax_chosen | sigmoid | sigmoid_input | two_rounds: what weights experts (see experts.py)
+    # softmax | softmax_chosen | sigmoid | root_softplus | sigmoid_input | two_rounds: what weights experts (see experts.py)
     router: str = "softmax"
     router_noise: object = 0.0  # two_rounds: scores further from the best than twice that, relatively, count for nothing
     per_token: object = 0  # experts that a token passes
@@ -133,8 +136,19 @@ class Traits(NamedTuple):
     limited: object = True  # whether they are (DeepSeek-V2 names a method: "greedy" is without)
     group_score: str = "two"  # two | best: a group counts by its two best experts, or its best
     least_sum: object = 0.0  # what weights are divided by is at least that
-    expert_limit: object = 0.0  # gate and up are cut off there, and one is added to up (gpt-oss)
-    expert_slope: object = 1.0  # the sigmoid of such a gate is that of so many times it
+    expert_limit: object = 0.0  # gate and up are cut off there
+    # and then one is added to up, and the sigmoid of the gate is that of so many times it (gpt-oss); 0: neither, the gate is activated as
+    # elsewhere (DeepSeek V4)
+    expert_slope: object = 1.0
+    # --- Gemma 3n's and 4's, DeepSeek V4's (streams.py)
+    streams: str = ""  # altup | hyper: several streams of hidden states go through the layers, and how a layer takes from and gives to them
+    stream_active: object = 0  # altup: the one that a layer runs on
+    stream_eps: object = 0.0  # hyper: added to weights and to what they are divided by
+    stream_rounds: object = 1  # hyper: how often rows and columns of the matrix between streams are divided by their sums
+    stream_scaled: object = True  # altup: what a layer's own embedding works on is scaled
+    shared_layers: object = 0  # so many of the last layers take keys and values from the last one of their kind before them
+    bare_values: object = False  # values are normed, without a scale
+    sparsity: object = ()  # for each layer, what share of its gate is cut off; None: as Gemma 3n's configurations mean it
     # --- what has mixers beside or instead of attention (mixers.py), and sparse attention
     # mamba | mamba2 | delta | channel_delta (Kimi) | convolution | recurrent (Griffin) | lightning (MiniMax): what `state` in a layer is
     mixer: str = ""
@@ -170,6 +184,7 @@ OPTIONS: dict[str, object] = {
     "clamp": 0, "blocks": "", "block_size": 0, "block_count": 0,
     "distance_kinds": (), "shared_keys": False, "conv_activation": "tanh", "bucket_count": 0,
     "turned_values": False, "pooling": "cls", "token_dropout": False, "mask_token": None,
+    "stream_active": 0, "stream_eps": 0.0, "stream_rounds": 1, "stream_scaled": True, "shared_layers": 0, "sparsity": None,
 }  # fmt: skip
 # what outputs depend on and no form has a value for: it is not taken for switched off where a configuration leaves it out
 ASKED = frozenset(
@@ -196,12 +211,14 @@ ASKED = frozenset(
 )
 MEANT: dict[str, Mapping[object, str]] = {  # words that a configuration says by yes or no
     "norm": {True: "before", False: "after"},
+    "mask": {True: "causal", False: "all"},
     "pairs": {True: "interleaved", False: "half"},
+    "router": {"sqrtsoftplus": "root_softplus", "softmax": "softmax", "sigmoid": "sigmoid"},
 }
 OWN = ("activation", "norm_eps")  # what a head may have of its own
 WORDS: dict[str, frozenset[str]] = {
     "norm": frozenset(("after", "before")),
-    "norm_kind": frozenset(("layer", "rms")),
+    "norm_kind": frozenset(("layer", "rms", "scale")),
     "mask": frozenset(("all", "causal")),
     "projected": frozenset(("embeddings", "sum", "words")),
     "positions": frozenset(
@@ -227,8 +244,9 @@ WORDS: dict[str, frozenset[str]] = {
     "index_pairs": frozenset(("half", "interleaved")),
     "mixer": frozenset(("", "mamba", "mamba2", "delta", "channel_delta", "convolution", "recurrent", "lightning")),
     "rotary_dtype": frozenset(("", "float16")),
+    "streams": frozenset(("", "altup", "hyper")),
     "rotary_in": frozenset(("all", "sliding", "sliding_or_no_window", "listed", "asked", "said")),
-    "router": frozenset(("softmax", "softmax_chosen", "sigmoid", "sigmoid_input", "two_rounds")),
+    "router": frozenset(("softmax", "softmax_chosen", "sigmoid", "root_softplus", "sigmoid_input", "two_rounds")),
     "group_score": frozenset(("two", "best")),
 }
 HEAD_KINDS = frozenset((

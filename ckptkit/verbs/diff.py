@@ -17,6 +17,7 @@ from ..comparison.canonical_stream import Canon, Item, items_of, like_absent
 from ..comparison.left_out import not_compared, other_keys
 from ..engine.casts import cast
 from ..errors import EXIT_FINDINGS, EXIT_OK, EXIT_UNDECIDED
+from ..graph.contradicted import contradicted
 from ..graph.examine import Subject, examine
 from ..graph.examine_two import examine_two
 from ..support.arrays import numpy_dtype
@@ -115,7 +116,8 @@ def diff(
 
 def _diff(a: Subject, b: Subject, atol: float, rtol: float, metadata: bool, jobs: int | None) -> Diff:
     sizes = a.sizes(), b.sizes()
-    sides = items_of(a, sizes[0]), items_of(b, sizes[1])
+    also = {*contradicted(a), *contradicted(b)}  # computed, or repeated, on one side alone
+    sides = items_of(a, sizes[0], also), items_of(b, sizes[1], also)
     left, right = ({i.name: i for i in side} for side in sides)
     void = [like_absent(s, z, side) for s, z, side in zip((a, b), sizes, sides, strict=True)]
     void = [void[0] - right.keys(), void[1] - left.keys()]  # what one naming has no place for, and the other holds as nothing

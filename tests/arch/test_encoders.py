@@ -25,7 +25,7 @@ def test_a_model_of_transformers_is_known_whole_and_wrong_where_it_is_made_wrong
     assert report.exit_code == 0 and not unexplained_keys(report.subject), report.findings
     raw, weights = json.loads((path / "config.json").read_text()), load_file(path / "model.safetensors")
     # a layer more in the configuration, and a tensor less in the weights
-    layers = next(k for k in ("encoder_layers", "num_layers", "num_hidden_layers", "n_layer") if k in raw)
+    layers = next(k for k in ("encoder_layers", "num_layers", "num_hidden_layers", "n_layer", "n_layers") if k in raw)
     (path / "config.json").write_text(json.dumps({**raw, layers: 4}))
     said = [f.message for f in ckptkit.validate(path).findings if f.severity == "error"]
     assert any(" 4 " in s and " 3 " in s for s in said), said
@@ -54,3 +54,24 @@ def test_a_conversion_to_its_own_naming_is_the_same_to_the_bit_and_loads_whole(c
     cls = getattr(transformers, encoders.CASES[case][0])
     _, info = cls.from_pretrained(tmp_path / "back", output_loading_info=True)
     assert not any(info.values()), info
+
+
+# families whose layers have names that BERT's, RoBERTa's or GPT's have too
+COUSINS = ("squeezebert", "mobilebert", "xlm")
+
+
+@pytest.mark.parametrize("family", COUSINS)
+def test_a_family_is_told_from_its_cousins_by_its_tensors_alone(family: str, tmp_path: Path) -> None:
+    path = encoders.make(ONCE[family], tmp_path)
+    (path / "config.json").unlink()
+    report = ckptkit.validate(path)
+    assert report.subject.architecture is not None and report.subject.architecture.name == family
+
+
+def test_flaubert_is_not_taken_for_xlm(tmp_path: Path) -> None:
+    """It has XLM's names, and norms that may stand before its parts."""
+    config = transformers.FlaubertConfig(vocab_size=101, emb_dim=24, n_layers=3, n_heads=4, pre_norm=True)
+    model = transformers.FlaubertWithLMHeadModel(config)
+    model.save_pretrained(tmp_path)
+    found = ckptkit.validate(tmp_path).subject.architecture
+    assert found is None or found.name == "flaubert"

@@ -223,13 +223,18 @@ def resaved(folder: Path, **changed: np.ndarray) -> Path:
     return folder
 
 
-def test_a_buffer_of_other_values_is_a_warning_that_names_it_and_is_made_anew(tmp_path: Path) -> None:
+def test_a_buffer_of_other_values_is_named_counts_and_is_made_anew_only_if_that_is_meant(tmp_path: Path) -> None:
     name = f"nezha.encoder.layer.1.attention.self.{BUFFER}"
     right = safetensors.numpy.load_file(HF / "safetensors" / "model.safetensors")[name]
     folder = resaved(tmp_path / "wrong", **{name: right[::-1].copy()})
     report = ckptkit.validate(folder)
-    assert [(f.severity, f.rule, f.where) for f in report.findings] == [("warning", "derived", name)]
-    ckptkit.convert(folder, tmp_path / "hf", to="hf")
+    assert [(f.severity, f.rule, f.where) for f in report.findings] == [("warning", "derived", name)] and report.exit_code == 3
+    assert [c.name for c in ckptkit.diff(HF / "safetensors", folder).changes if c.kind != "same"] == [name]
+    assert ckptkit.digest(HF / "safetensors").whole != ckptkit.digest(folder).whole
+    assert ckptkit.verify(HF / "safetensors", folder).exit_code == 3
+    with pytest.raises(ckptkit.CheckpointError, match="nothing was written"):
+        ckptkit.convert(folder, tmp_path / "hf", to="hf")
+    ckptkit.convert(folder, tmp_path / "hf", to="hf", force=True)
     assert np.abs(safetensors.numpy.load_file(tmp_path / "hf" / "model.safetensors")[name] - right).max() < 2e-6
 
 

@@ -81,6 +81,19 @@ def test_scales_that_are_kept_as_what_is_added_to_one_are_no_damage(tmp_path: Pa
         assert not [f for f in ckptkit.validate(tmp_path / family).findings if f.rule == "norm"]
 
 
+def test_of_the_damages_of_the_benchmark_most_that_show_in_values_are_found(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    """benchmarks/damages.py on a small model that looks trained; of a real one the figure is in its text."""
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("damages", Path(__file__).parents[2] / "benchmarks" / "damages.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    every, plain, inferred = module.count(saved(tmp_path / "m", trained()), tmp_path / "work", False)
+    assert every - plain >= 60 and plain >= 8 and inferred >= 28, (every, plain, inferred)
+    assert not [w for w in recwarn if "ckptkit" in w.filename]
+
+
 def test_one_scale_of_both_signs_among_sound_ones_is_a_damage_and_a_draw_of_the_whole_model_is_none(tmp_path: Path) -> None:
     arrays = trained()
     norms = [n for n in arrays if n.endswith("LayerNorm.weight")]

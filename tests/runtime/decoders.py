@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import hybrids
+import newest
 import numpy as np
 
 Arrays = dict[str, np.ndarray]
@@ -187,6 +188,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         **EXPERTS, "num_experts_per_tok": 2, "router_jitter_noise": 0.2, "attention_bias": True, "lm_head_bias": True, "sliding_window": 5,
     }),
     **hybrids.CASES,
+    **newest.CASES,
     "helium": ("helium", {"hidden_size": 48, "num_attention_heads": 4, "attention_bias": True, "mlp_bias": True}),
 }  # fmt: skip
 
@@ -202,9 +204,15 @@ def make(case: str, folder: Path) -> Path:
     config = AutoConfig.for_model(model_type, **said)
     model = AutoModelForCausalLM.from_config(config).eval()
     with torch.no_grad():
-        for name, tensor in (*model.named_parameters(), *((n, b) for n, b in model.named_buffers() if "correction" in n)):
+        for name, tensor in (
+            *model.named_parameters(),
+            *((n, b) for n, b in model.named_buffers() if "correction" in n or n.endswith("layer_scalar")),
+        ):
             if tensor.is_floating_point() and not name.endswith(("beta", "eps")):
                 tensor += 0.15 * torch.randn(tensor.shape)
+        for name, table in model.named_buffers():
+            if name.endswith("tid2eid"):  # the experts of each word, some of them twice
+                table.copy_(torch.randint(0, config.n_routed_experts, table.shape))
     path = folder / case.replace(" ", "_").replace(",", "")
     model.save_pretrained(path)
     return path
@@ -236,5 +244,8 @@ def expected(path: Path, dtype: str = "float32", given: Arrays | None = None) ->
     if model.config.model_type in ("mamba", "mamba2", "falcon_mamba"):  # what each layer gives, and the last one normed
         names = [*(f"decoder.{i}" for i in range(len(states) - 1)), "hidden"]
         return {**dict(zip(names, states, strict=True)), "lm": out.logits.numpy()}
+    if model.config.model_type == "gemma3n_text":  # what each layer gives, the last one's too; streams first
+        names = ["decoder.input", *(f"decoder.{i}" for i in range(len(states) - 1))]
+        return {**dict(zip(names, (np.moveaxis(s, 0, 2) for s in states), strict=True)), "lm": out.logits.numpy()}
     names = ["decoder.input", *(f"decoder.{i}" for i in range(len(states) - 2)), "hidden"]
     return {**dict(zip(names, states, strict=True)), "lm": out.logits.numpy()}

@@ -208,12 +208,13 @@ def gguf(
     keys: Mapping[str, str | Key] = {}, pairs: bool = False, implied: Mapping[str, object] = {}, defaults: Mapping[str, object] = {},
     without: Sequence[str] = (), experts: str = "", eps: str = "layer_norm_rms_epsilon", rope: Sequence[str] | None = (),
     dimensions: bool = False, window: Window = NO_WINDOW, also: Mapping[str, object] = {}, free: Mapping[str, object] = {},
-    bare: Sequence[str] = (), conflicts: Callable[[Values], Said] | None = None, besides: Besides | None = None, **more: object,
+    bare: Sequence[str] = (), conflicts: Callable[[Values], Said] | None = None,
+    remarks: Callable[[Values], Said] | None = None, besides: Besides | None = None, **more: object,
 ) -> Dialect:  # fmt: skip
     """The dialect of a decoder: `name` is what llama.cpp calls the architecture; `pairs`: rotary pairs lie side by side; `experts`: the
     axis of the experts' width; `without`: modules it has no place for; `rope`: what its code can of rotary positions (see
     `gguf_rope.conflicts`; None: it has none), `bare`: those whose biases it does not load, and with `dimensions` it says how many columns
-    of a head turn; `free`, `conflicts`: see
+    of a head turn; `free`, `conflicts`, `remarks`: see
     `Whole`; keys that are "" in `keys` are left out."""
     own_keys = {k if k.startswith(DERIVED) else f"{name}.{k}": v for k, v in keys.items()}
     every = {**keys_of(name, eps), **(with_experts(name) if experts else {}), **own_keys}
@@ -244,6 +245,8 @@ def gguf(
         if rope is not None:
             yield from rope_remarks(values)
         yield from window.remarks(values)
+        if remarks is not None:
+            yield from remarks(values)
 
     own = besides or Besides()
     config = form(

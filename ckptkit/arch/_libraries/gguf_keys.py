@@ -72,6 +72,8 @@ MODELS: Mapping[str, tuple[str, str]] = {
     "lfm2": ("lfm2", "Lfm2ForCausalLM"),
     "mamba": ("mamba", "MambaForCausalLM"),
     "mamba2": ("mamba2", "Mamba2ForCausalLM"),
+    "granitehybrid": ("granitemoehybrid", "GraniteMoeHybridForCausalLM"),
+    "falcon-h1": ("falcon_h1", "FalconH1ForCausalLM"),
     "apertus": ("apertus", "ApertusForCausalLM"),
     "arcee": ("arcee", "ArceeForCausalLM"),
     "minimax-m2": ("minimax_m2", "MiniMaxM2ForCausalLM"),
@@ -85,6 +87,9 @@ MODELS: Mapping[str, tuple[str, str]] = {
 }
 # of how many layers the runtime takes one to see everything, where no key says which (llama_hparams::set_swa_pattern)
 PERIODS: Mapping[str, int] = {"gemma2": 2, "gemma3": 6, "cohere2": 4, "olmo2": 4, "gpt-oss": 2, "exaone4": 4, "gemma3n": 5}
+BY_HEADS: Mapping[str, tuple[str, str]] = {
+    "granitehybrid": ("attention", "mamba")
+}  # what layers are that have heads of keys, and that do not
 LARGEST: Mapping[str, int] = {"gemma2": 46, "gemma3": 62}  # layers of the model whose scores are divided by another number
 SIGMOID = 2  # llama.cpp's number of the function that weights experts (expert_gating_func)
 
@@ -151,7 +156,10 @@ def _derived(name: str, of: Mapping[str, object]) -> dict[str, object]:
     each = of.get("attention.head_count_kv")
     if isinstance(each, list) and each and all(isinstance(n, int) for n in each):  # 0 where a layer has no attention
         out["kv_heads"] = max(each)
-        out["layer_types"] = ["full_attention" if n else "conv" for n in each]
+        attends, other = BY_HEADS.get(name, ("full_attention", "conv"))
+        out["layer_types"] = [attends if n else other for n in each]
+    if name == "granitehybrid":
+        out["position_embedding_type"] = "nope" if of.get("rope.scaling.finetuned") is False else "rope"
     return {k: v for k, v in out.items() if v is not None}
 
 
@@ -172,6 +180,8 @@ def _block(kept: Mapping[str, object], name: str, of: Mapping[str, object]) -> d
     model, cls = MODELS[name]
     if name == "llama" and of.get("expert_count"):
         model, cls = "mixtral", "MixtralForCausalLM"
+    elif name == "mamba" and of.get("ssm.dt_b_c_rms"):
+        model, cls = "falcon_mamba", "FalconMambaForCausalLM"
     elif name == "olmo2" and of.get("attention.sliding_window"):
         model, cls = "olmo3", "Olmo3ForCausalLM"
     elif name == "deepseek2" and of.get("expert_gating_func") == SIGMOID:

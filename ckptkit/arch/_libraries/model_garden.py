@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from ckptkit._typing import NamedTuple
 from ckptkit.arch._libraries.keras_functional import spelling
 from ckptkit.schema import GOOGLE, Besides, ConfigForm, Dialect, Files, Key, Lack, Library, Objects, Reader, Writer
-from ckptkit.support.yaml import yaml_mapping
 
 Rows = dict[str, "str | tuple[str, ...]"]
 GRAPH = {"tensorflow_object_graph": ""}  # a written bundle gets an object graph, made from the names
@@ -68,9 +67,16 @@ def params_form(kind: str, keys: Mapping[str, str | Key], defaults: Mapping[str,
         keys=keys,
         implied={"norm_eps": 1e-12},
         defaults=defaults,
-        reader=Reader(texts={PARAMS: yaml_mapping}, unfold=_encoder_of(kind)),
+        reader=Reader(texts={PARAMS: _mapping}, unfold=_encoder_of(kind)),
         writer=Writer(text=_params_text(kind)),
     )
+
+
+def _mapping(text: str) -> dict[str, object]:
+    """What a params.yaml says; its reader is imported where there is one."""
+    from ckptkit.support.yaml import yaml_mapping
+
+    return yaml_mapping(text)
 
 
 def _encoder_of(kind: str) -> Callable[[Mapping[str, object]], dict[str, object] | None]:

@@ -69,7 +69,7 @@ def mamba2(*, bias: bool | str = "use_bias", conv_bias: bool | str = "use_conv_b
         S + "step_bias": param("state_heads"),
         S + "a_log": param("state_heads"),
         S + "d": param("state_heads"),
-        **({S + "norm": norm("inner", bias=False)} if gated_norm else {}),
+        **({S + "norm": norm("(state_groups group_width)", bias=False)} if gated_norm else {}),
         S + "out": linear("hidden", "inner", bias=bias),
     }
 
@@ -84,7 +84,8 @@ def mamba2_keys(prefix: str = "mamba_") -> dict[str, str | Key]:
 
 
 MAMBA2 = {"mixer": "mamba2", "state_groups": "=state_groups", "step_limit": "=time_step_limit"}  # traits
-MAMBA2_SIZES = ("inner = expand hidden", "state_heads state_head_dim = inner")
+GROUPED = "inner = state_groups group_width"
+MAMBA2_SIZES = ("inner = expand hidden", "state_heads state_head_dim = inner", GROUPED)
 
 
 IN_PROJ = ("gate", "input", "b", "c", "step")

@@ -24,7 +24,6 @@ from ...findings import Finding
 from ...limits import LIMITS
 from ...support.opaque import Opaque
 from ...support.python_names import acts
-from .attributes import OWNERS, fetched
 from .globals import Storage, Tensor, call, find, persistent, set_items
 from .opcodes import RARE, Inline, Machine, Short
 
@@ -56,6 +55,9 @@ _RUN = (
     + rb"r(....)[\x88\x89]h(.)\)Rr(....)tr(....)Rr(....)"
 )  # fmt: skip
 _ITEM = rb"(?s)X(.)\0\0\0([ -~]{1,255}?)r(....)h(.)" + _RUN  # the same with the key of a dict before it
+_SHORT = 255  # values that are memoised in two bytes; the patterns are of those that take five
+_FEW = 8  # tensors that are read one by one before the pattern of one is made
+_TRIES = 2  # at how many texts after a tensor begins a run of items is looked for: the key of its storage, the name of the next
 _RUN_OF_ITEMS = 1024  # taken together at most: Python's pickler puts 1,000 into a dict at once, and each takes 1 KiB while it is looked at
 _SHORTCUT = 1 << 15  # bytes of a pickle from which compiling the pattern is worth it
 
@@ -200,8 +202,12 @@ def load(
         raise CorruptError(f"the pickle asks for what it never stored, at byte {m.i}{_would_call(m.named)}", path=path) from None
     opaque = tuple(n for n, allowed in m.named.items() if not allowed)
     refused = tuple(n for n, allowed in m.named.items() if allowed)
-    if "builtins.getattr" in m.named and "builtins.getattr" not in m.copied.calls and (found := fetched(data, start, m.i)) is not None:
-        opaque = (*(n for n in opaque if n not in ("builtins.getattr", *OWNERS)), *found)
+    if "builtins.getattr" in m.named and "builtins.getattr" not in m.copied.calls:
+        from .attributes import OWNERS, fetched
+
+        found = fetched(data, start, m.i)
+        if found is not None:
+            opaque = (*(n for n in opaque if n not in ("builtins.getattr", *OWNERS)), *found)
     return Pickle(value, m.i, opaque, refused, frozenset(m.copied.calls), m.storages)
 
 
@@ -240,8 +246,10 @@ def _run(m: Machine, shortcut: bool) -> Any:
     rare, copied = RARE, m.copied
     u4, i4 = _U4, _I4
     rebuild = find("torch._utils", "_rebuild_tensor_v2", {}) if shortcut else Machine
-    tensor = _run_of_tensor(memo, m.storages) if shortcut else None
-    items_of = _items_of_tensors(memo, m.storages) if shortcut else None
+    # what reads runs is made (0.4 ms each) where there is one: of items at the first key, of tensors after a few
+    tensor: Callable[[bytes, int], tuple[object, int] | None] | None = None
+    items_of: Callable[[bytes, int], tuple[list[object], int] | None] | None = None
+    met = tries = 0
     try:
         chunk = min(_CHUNK, LIMITS.pickle_opcodes)
         for _ in range(-(-LIMITS.pickle_opcodes // chunk)):
@@ -289,16 +297,15 @@ def _run(m: Machine, shortcut: bool) -> Any:
                 elif op == 0x68:  # h BINGET
                     value = memo[data[i]]
                     i += 1
-                    if value is rebuild and tensor is not None:
-                        run = tensor(data, i)
-                        if run is not None:
-                            value, i = run
-                            m.skipped = True
-                            stack.append(value)
-                            if data[i] == 0x58 and items_of is not None and (more := items_of(data, i)) is not None:
-                                stack += more[0]
-                                i = more[1]
-                            continue
+                    if value is rebuild:
+                        tries = _TRIES
+                        met += len(memo) > _SHORT
+                        if met > _FEW:
+                            tensor = tensor or _run_of_tensor(memo, m.storages)
+                            run = tensor(data, i)
+                            if run is not None:
+                                value, i = run
+                                m.skipped = True
                     stack.append(value)
                 elif op == 0x4B:  # K BININT1
                     stack.append(data[i])
@@ -307,6 +314,15 @@ def _run(m: Machine, shortcut: bool) -> Any:
                     meta.append(stack)
                     stack = []
                 elif op == 0x58:  # X BINUNICODE
+                    if tries and len(memo) > _SHORT:
+                        items_of = items_of or _items_of_tensors(memo, m.storages)
+                        more = items_of(data, i - 1)
+                        if more is not None:
+                            stack += more[0]
+                            i = more[1]
+                            m.skipped = True
+                            continue
+                        tries -= 1
                     end = i + 4 + u4(data, i)[0]
                     if end > size:
                         m.i = i + 4

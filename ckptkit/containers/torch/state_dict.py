@@ -161,6 +161,7 @@ class _Walk:
         self.doubled: list[str] = []
         self.passing: set[str] = set()
         self.taken: set[int] = set()  # the identities of Opaque values that became tensors, or stand for some
+        self.most = LIMITS.tensors
         self.looked = 0  # how many values were looked at, one as often as it is reached
 
     def all(self) -> None:
@@ -179,7 +180,7 @@ class _Walk:
                 n += 1
             self.doubled.append(name)
             name = f"{name}#{n}"
-        if len(self.out) >= LIMITS.tensors:
+        if len(self.out) >= self.most:
             LIMITS.refuse("tensors", "it has more tensors", self.path)
         if type(t) is Unread:
             self.unread[name] = t

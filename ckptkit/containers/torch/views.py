@@ -50,7 +50,7 @@ class Maker:
         self.classes: dict[str, str] = {}  # of tensors that have a class of their own
         self.expanded: list[tuple[str, int, int]] = []
         self.plain: dict[tuple[int, int, int], tuple[int, int, TensorSpec, object, object]] = {}
-        self.name_bytes = LIMITS.name_bytes
+        self.name_bytes, self.rank = LIMITS.name_bytes, LIMITS.rank
 
     def tensor(self, name: str, t: object) -> StoredTensor:
         """One tensor, its view held against its storage."""
@@ -96,7 +96,7 @@ class Maker:
         size, stride, first = t.size, t.stride, t.offset
         if type(size) is not tuple or type(stride) is not tuple or len(size) != len(stride) or type(first) is not int:
             raise CorruptError(f"tensor {name!r} has no proper size, stride and offset", path=self.path)
-        if len(size) > LIMITS.rank:
+        if len(size) > self.rank:
             LIMITS.check("rank", len(size), f"the rank of tensor {name!r}", self.path)
         item = SIZES[dtype]
         numel, last, packed = 1, 0, True

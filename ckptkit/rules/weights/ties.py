@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ...findings import Finding
+from ...graph.contradicted import contradicted
 from ...graph.equal import compare_ties, compare_values
 from ...graph.examine import Subject
-from ...schema import Row
 from .._base import also, rule
 
 ORDER = 80
@@ -52,7 +52,7 @@ def _one_storage(s: Subject, a: str, b: str) -> bool:
 def repeats(s: Subject) -> Iterator[Finding]:
     for stored, canonical in s.graph.repeats:
         first = s.graph.params[canonical].stored
-        if compare_values(s.checkpoint, stored, first) is False:
+        if stored in contradicted(s):
             yield Finding("error", "tie", stored, f"{stored} and {first} are two names of {canonical}, but their values differ")
     for stored, canonical in s.graph.idle:
         first = s.graph.params[canonical].stored
@@ -66,49 +66,16 @@ def repeats(s: Subject) -> Iterator[Finding]:
             )
 
 
-@rule("derived", "warning", "Computed buffers hold what is computed", reads="weights")
+@rule("derived", "warning", "Computed buffers hold what is computed", reads="weights", basis="undecided")
 def derived(s: Subject) -> Iterator[Finding]:
     """Position numbers, masks and sinusoids are computed by the model; where they are stored all the same they must be what is
-    computed, or another code wrote the file.
+    computed, or another code wrote the file: a loader that takes what is stored has another model than one that computes it. Such a tensor
+    counts in `diff`, `digest` and `lock`, and no conversion leaves it out in silence.
     """
     r = s.graph.recognition
     assert r is not None
-    made: dict[object, object] = {}  # layers share what is computed
-    right: set[object] = set()  # and perhaps store once
-    for stored in s.graph.of_role("derived"):
-        if stored not in r.matches:
-            continue  # a buffer that no table knows
-        row, identity = r.matches[stored].row, s.checkpoint.tensors[stored].identity
-        if (row.note, identity) in right:
-            continue
-        if derived_is_right(s, stored, row, made):
-            right |= {(row.note, identity)} if identity is not None else set()
-        else:
-            yield Finding(
-                "warning", "derived", stored, f"{stored} is not the {row.note.partition(' ')[0]} that {r.architecture.title} computes"
-            )
-
-
-def derived_is_right(s: Subject, stored: str, row: Row, made: dict[object, object]) -> bool:
-    """Whether a derived tensor holds what the architecture computes."""
-    how, have = row.note, s.checkpoint.array(stored)
-    if s.architecture is not None and how.partition(" ")[0] in s.architecture.derivations:
-        import numpy as np
-
-        if have.ndim != len(row.layout.dims):
-            return False
-        key = (how, have.shape)
-        if key not in made:
-            made[key] = s.derive(how, have.shape)
-        want = np.asarray(made[key])
-        if want.shape != have.shape:
-            return False
-        atol = 1e-5 if have.itemsize > 2 else 1e-2
-        rows = zip(have, want, strict=True) if have.ndim else ((have, want),)
-        return all(np.allclose(a.astype(np.float64), b.astype(np.float64), rtol=0, atol=atol) for a, b in rows)
-    flat = have.reshape(-1)
-    if how == "arange":
-        return bool((flat == range(len(flat))).all()) if len(flat) else True
-    if how == "zeros":
-        return not flat.any()
-    return True
+    for stored in contradicted(s):
+        if s.graph.roles[stored].kind == "derived":
+            what = f"{stored} is not the {r.matches[stored].row.note.partition(' ')[0]} that {r.architecture.title} computes"
+            hint = "another architecture's, or damaged? a loader that takes what is stored has another model than one that computes it"
+            yield Finding("warning", "derived", stored, what, hint, "undecided")

@@ -21,6 +21,7 @@ FIELDS = {
     "logits": ("classifier", "classification", "lm", "mlm", "rtd", "score", "nsp"), "encoder_last_hidden_state": ("encoder",),
 }  # fmt: skip
 
+STREAMS_FIRST = ("gemma3n_text",)  # their hidden states have the streams before the batch, and the last is not normed
 BLOCKS_ONLY = ("mamba", "mamba2", "falcon_mamba")  # their hidden states begin with what the first block gives
 
 
@@ -81,7 +82,9 @@ def _run(model: Any, inputs: Arrays, like: Arrays) -> Arrays:
             names = [f"{prefix}.input", *(f"{prefix}.{i}" for i in range(len(states) - 1))]
             if model.config.model_type in BLOCKS_ONLY:
                 names = [*names[1:], f"{prefix}.norm"]
-            if f"{prefix}.norm" in like:
+            if model.config.model_type in STREAMS_FIRST:
+                states = tuple(s.movedim(0, 2) if s.dim() == 4 else s for s in states)
+            elif f"{prefix}.norm" in like:
                 names[-1] = f"{prefix}.norm"  # transformers' last state is normed
             out |= dict(zip(names, states, strict=True))
     for field, heads in FIELDS.items():
