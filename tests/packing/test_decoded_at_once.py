@@ -70,7 +70,7 @@ def test_values_that_have_no_place_are_counted_as_ever(tmp_path: Path) -> None:
     s = np.full((9, 9), 1e-3, np.float32)
     s[1, 2] = 300  # 448 of them are beyond float16
     source = write(tmp_path / "in", codes, s)
-    with pytest.raises(ckptkit.CheckpointError, match="float16|F16"):
+    with pytest.raises(ckptkit.CheckpointError, match=r"float16|F16"):
         ckptkit.convert(source, tmp_path / "out", container="safetensors", dequantize=True, dtypes=[("*", "F16")])
     form = by_name("fp8-block").form({"codes": _spec("F8_E4M3", codes.shape), "scales": _spec("F32", s.shape)}, {}, lambda role: b"")
     parts = {"codes": codes.reshape(-1), "scales": s.reshape(-1)}

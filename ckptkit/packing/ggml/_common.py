@@ -1,7 +1,7 @@
 """The block types that most files have, decoded in place: Q4_0, Q8_0, and the K types of 3 to 6 bits.
 
-Source: as of `_small` and `_super`. Each takes the blocks (n, bytes) and fills `out` (n, elements), float32; scales and codes are multiplied in
-the order in which ggml does it.
+Source: as of `_small` and `_super`. Each takes the blocks (n, bytes) and fills `out` (n, elements), float32; scales and codes are
+multiplied in the order in which ggml does it.
 """
 
 from __future__ import annotations
