@@ -262,6 +262,15 @@ class Lab:
             if len(seen) >= 12:
                 break
 
+    def leave_out(self, names: set[str]) -> None:
+        """Forget classes and their samples."""
+        kept = [i for i, s in enumerate(self.samples) if s.cls not in names]
+        number = {old: new for new, old in enumerate(kept)}
+        self.samples, self.overs = [self.samples[i] for i in kept], [self.overs[i] for i in kept]
+        self.extra = [s for s in self.extra if s.cls.partition("@")[0] not in names]
+        self.singles = [Single(number[a], number[b], p) for a, b, p in self.singles if a in number and b in number]
+        self.classes = [c for c in self.classes if c.__name__ not in names]
+
     def joint(self, cls: type[PreTrainedModel]) -> tuple[Sample, dict[str, Any]] | None:
         """A class at a configuration in which many keys differ at once."""
         wanted = [(p, self.rng.choice(values)) for p, values in self.relevant.items() if self.rng.random() < 0.55]
