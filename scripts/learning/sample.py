@@ -333,10 +333,10 @@ def tiny(config: PreTrainedConfig, kind: int) -> dict[str, Any]:
 
 
 def tiny_samples(lab: Lab, kinds: Iterable[int]) -> list[tuple[Sample, dict[str, Any]]]:
-    """Each class at tiny configurations."""
+    """Each class at tiny configurations, late or not: what was learned in haste is held against them too."""
     config = default(lab.config)
     every = [(cls, tiny(config, kind)) for kind in kinds for cls in lab.classes]
-    return [(s, over) for cls, over in every if not lab.late and (s := lab.build(cls, over)) is not None]
+    return [(s, over) for cls, over in every if (s := lab.build(cls, over)) is not None]
 
 
 def other_lengths(lab: Lab) -> None:

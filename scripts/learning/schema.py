@@ -391,7 +391,7 @@ def learn(lab: Lab, rounds: int = 3) -> tuple[Schema, list[str]]:
         for s, over in unseen:
             lab.keep(s, over)
     principal = lab.principal.__name__
-    failed = {s.cls for s, _, (names, _) in wrong if names and s.cls != principal}
+    failed = {s.cls for s, _, (names, _) in wrong if (names or lab.late) and s.cls != principal}
     if failed and len(failed) < len(lab.classes):  # the others are right without them
         classes = {c: p for c, p in schema.classes.items() if c.removesuffix(MEMORY) not in failed}
         every = frozenset(classes)
