@@ -7,12 +7,21 @@ from collections.abc import Callable, Iterable, Sequence
 import click
 from click.shell_completion import CompletionItem
 
-from .._typing import TYPE_CHECKING, Any
+from .._typing import Any, Protocol
 from ..errors import one_of
 from ..support.terminal import fitted, width
 
-if TYPE_CHECKING:
-    from ._declare import Parameter
+
+class Declared(Protocol):
+    """An argument or an option, as `_declare` has it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def flags(self) -> tuple[str, ...]: ...
+    @property
+    def attributes(self) -> dict[str, Any]: ...
+
 
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 GENERAL = "Any command"
@@ -63,7 +72,7 @@ class Grouped(click.Command):
                     formatter.write_dl(records)
 
 
-def completed(p: Parameter) -> Complete | None:
+def completed(p: Declared) -> Complete | None:
     """What completes a parameter: the words of its table, or files; None where it takes a text of one's own."""
     words = WORDS.get(p.flags[0] if p.flags else "") or next((WORDS[f] for f in p.flags if f in WORDS), None)
     if words is not None:

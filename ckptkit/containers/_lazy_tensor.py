@@ -1,28 +1,37 @@
 """One tensor of an open checkpoint, read when its values are asked for: `ckpt["name"]`.
 
-    >>> t = ckpt["encoder.layers.0.attention.query.weight"]      # doctest: +SKIP
-    >>> t.shape, t.dtype
-    ((768, 768), 'float32')
-    >>> t[0:2].shape          # reads two rows
-    (2, 768)
-    >>> t.torch()             # a torch.Tensor; `t.numpy()`, `numpy.asarray(t)`
+>>> t = ckpt["encoder.layers.0.attention.query.weight"]      # doctest: +SKIP
+>>> t.shape, t.dtype
+((768, 768), 'float32')
+>>> t[0:2].shape          # reads two rows
+(2, 768)
+>>> t.torch()             # a torch.Tensor; `t.numpy()`, `numpy.asarray(t)`
 """
 
 from __future__ import annotations
 
-from .._typing import TYPE_CHECKING, Any
+from .._typing import TYPE_CHECKING, Any, Protocol
 from ..errors import CheckpointError, UnsupportedError, printable, with_extra
 from ..tensors import DTYPES, Extent, StoredTensor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from ._interface import Checkpoint
-
 _BITS = {1: "uint8", 2: "uint16"}  # what carries the bits of a type that numpy lacks to torch
+
+
+class Holder(Protocol):
+    """What a tensor needs of the checkpoint that it belongs to."""
+
+    @property
+    def tensors(self) -> Mapping[str, StoredTensor]: ...
+    @property
+    def path(self) -> str: ...
+    def array(self, name: str) -> NDArray[Any]: ...
+    def read_extent(self, extent: Extent) -> bytes: ...
 
 
 class Tensor:
@@ -30,7 +39,7 @@ class Tensor:
 
     __slots__ = ("_checkpoint", "name")
 
-    def __init__(self, checkpoint: Checkpoint, name: str) -> None:
+    def __init__(self, checkpoint: Holder, name: str) -> None:
         self._checkpoint, self.name = checkpoint, name
 
     @property
