@@ -7,21 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 import click
 from click.shell_completion import CompletionItem
 
-from .._typing import Any, Protocol
+from .._typing import Any
 from ..errors import one_of
 from ..support.terminal import fitted, width
-
-
-class Declared(Protocol):
-    """An argument or an option, as `_declare` has it."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def flags(self) -> tuple[str, ...]: ...
-    @property
-    def attributes(self) -> dict[str, Any]: ...
-
 
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 GENERAL = "Any command"
@@ -72,13 +60,12 @@ class Grouped(click.Command):
                     formatter.write_dl(records)
 
 
-def completed(p: Declared) -> Complete | None:
+def completed(name: str, flags: Sequence[str], metavar: str) -> Complete | None:
     """What completes a parameter: the words of its table, or files; None where it takes a text of one's own."""
-    words = WORDS.get(p.flags[0] if p.flags else "") or next((WORDS[f] for f in p.flags if f in WORDS), None)
+    words = next((WORDS[f] for f in flags if f in WORDS), None)
     if words is not None:
         return _words(words)
-    metavar = str(p.attributes.get("metavar", ""))
-    if (not p.flags and p.name in FILES) or metavar.rstrip(".") in ("FILE", "PATH", "DIR", "FORM=FILE"):
+    if (not flags and name in FILES) or metavar.rstrip(".") in ("FILE", "PATH", "DIR", "FORM=FILE"):
         return lambda ctx, param, incomplete: [CompletionItem(incomplete, type="file")]
     return None
 
