@@ -254,7 +254,7 @@ class Node(nn.Module):
         super().__init__()
         self.spec, self.path, self.role = spec, path, role
         self.number = next((int(w) for w in reversed(path.split(".")) if w.isdigit()), 0)
-        if role in ("block", "embeddings", "decoder_embeddings", "first", "ended", "ffn"):
+        if role in ("block", "embeddings", "decoder_embeddings", "entity_embeddings", "first", "ended", "ffn"):
             self.drop = nn.Dropout(float(str(spec.traits.dropout)))
         if role in ("attention", "gau"):
             self.attention_drop = nn.Dropout(float(str(spec.traits.attention_dropout)))
@@ -334,14 +334,20 @@ class TransformerModel(nn.Module):
         decoder_input_ids: Tensor | None = None,
         decoder_attention_mask: Tensor | None = None,
         *,
+        entity_ids: Tensor | None = None,
+        entity_attention_mask: Tensor | None = None,
+        entity_token_type_ids: Tensor | None = None,
+        entity_position_ids: Tensor | None = None,
         trace: bool = False,
     ) -> dict[str, Tensor]:
         inputs = {
             "input_ids": input_ids, "token_type_ids": token_type_ids, "attention_mask": attention_mask, "position_ids": position_ids,
-            "decoder_input_ids": decoder_input_ids, "decoder_attention_mask": decoder_attention_mask,
+            "decoder_input_ids": decoder_input_ids, "decoder_attention_mask": decoder_attention_mask, "entity_ids": entity_ids,
+            "entity_attention_mask": entity_attention_mask, "entity_token_type_ids": entity_token_type_ids,
+            "entity_position_ids": entity_position_ids,
         }  # fmt: skip
         out = flow(self.run, self.spec, inputs, self.application)
-        return out if trace else {k: v for k, v in out.items() if k in ("hidden", "encoder") or k in self.spec.traits.heads}
+        return out if trace else {k: v for k, v in out.items() if k in ("hidden", "encoder", "entities") or k in self.spec.traits.heads}
 
 
 def make_leaf(leaf: Leaf, spec: Spec) -> nn.Module:
