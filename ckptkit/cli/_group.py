@@ -43,6 +43,7 @@ def cli() -> None:
     \b
     ckptkit inspect  PATH               what is in it
     ckptkit validate PATH               is it whole and right (exit status 1 if not)
+    ckptkit report   PATH -o page.html  a page about it: findings, heat maps, histograms
     ckptkit convert  SRC DST --to hf    write it in another form, complete enough to run
     ckptkit diff     A B                what differs, whatever each is stored in (exit status 1 if anything)
     ckptkit fix      PATH DST           repair what can be repaired without guessing

@@ -19,6 +19,7 @@ from .spec import Spec, spec_of
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from ..graph.examine import Subject
     from ..graph.reading import Words
 
 Dims = tuple[Any, ...]  # numbers, and the words that stay open: "batch", "length", "target"
@@ -70,13 +71,18 @@ def summarize(
     `reading`, or its fields as keywords (config, container, architecture, dialect, scope, part, given), overrule what would be found.
     """
     with examine(path, reading.but(**words)) as subject:
-        assert subject.architecture is not None or spec_of(subject)
-        spec = spec_of(subject)
-        title = subject.architecture.title if subject.architecture else ""
-        stored = set(subject.graph.params)
+        return summarize_subject(subject, os.fspath(path), freeze=freeze, application=application)
+
+
+def summarize_subject(subject: Subject, path: str, *, freeze: Sequence[str] = (), application: str = "encoder") -> Summary:
+    """`summarize` of an open checkpoint."""
+    assert subject.architecture is not None or spec_of(subject)
+    spec = spec_of(subject)
+    title = subject.architecture.title if subject.architecture else ""
+    stored = set(subject.graph.params)
     said = spec.values.get("tied") is False
     ties = {n: o for n, o in spec.ties.items() if n not in stored or not said}
-    return summary_of(spec._replace(ties=ties), os.fspath(path), title, frozen([n for n, _, _ in spec.params()], freeze), application)
+    return summary_of(spec._replace(ties=ties), path, title, frozen([n for n, _, _ in spec.params()], freeze), application)
 
 
 def summary_of(spec: Spec, path: str = "", title: str = "", fixed: frozenset[str] = frozenset(), application: str = "encoder") -> Summary:

@@ -130,11 +130,20 @@ def inspect(
             found = survey(s.checkpoint, (), asked._replace(statistics=names), checks=False)
             selected = [r._replace(stats=found.statistics.get(r.name)) for r in selected]
         said = _inspection(s, os.fspath(path), rows, tuple(selected), named=reading.container is not None)
-        if memory:
-            from .memory import memory_of
+        return (with_memory(s, said) if memory else said)._replace(share=share)
 
-            said = said._replace(memory=memory_of(s))
-        return said._replace(share=share)
+
+def with_memory(s: Subject, said: Inspection) -> Inspection:
+    """The same with the memory that using the model takes."""
+    from .memory import memory_of
+
+    return said._replace(memory=memory_of(s))
+
+
+def inspect_subject(s: Subject, path: str, *, named: bool = False) -> Inspection:
+    """`inspect` of an open checkpoint, by headers. `named`: its container was said, not found."""
+    rows = _rows(s)
+    return _inspection(s, path, rows, tuple(rows), named=named)
 
 
 def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tuple[TensorRow, ...], *, named: bool) -> Inspection:
