@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from .spec import Leaf, Spec
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from typing_extensions import Unpack
 
 
 class Ops:
@@ -283,6 +284,15 @@ def _same(x: Tensor) -> Tensor:
     return x
 
 
+class Entities(TypedDict, total=False):
+    """What a model that reads entities beside words is given of them: [batch, entity], of their positions [batch, entity, place]."""
+
+    entity_ids: Tensor
+    entity_attention_mask: Tensor
+    entity_token_type_ids: Tensor
+    entity_position_ids: Tensor
+
+
 class TransformerModel(nn.Module):
     """A model of a spec. `forward` gives a dict: "hidden", each head by its group, and with `trace` every array on the way.
 
@@ -334,17 +344,14 @@ class TransformerModel(nn.Module):
         decoder_input_ids: Tensor | None = None,
         decoder_attention_mask: Tensor | None = None,
         *,
-        entity_ids: Tensor | None = None,
-        entity_attention_mask: Tensor | None = None,
-        entity_token_type_ids: Tensor | None = None,
-        entity_position_ids: Tensor | None = None,
         trace: bool = False,
+        **entities: Unpack[Entities],
     ) -> dict[str, Tensor]:
+        if unknown := entities.keys() - Entities.__annotations__.keys():
+            raise TypeError(f"forward() got an unexpected keyword argument {min(unknown)!r}")
         inputs = {
             "input_ids": input_ids, "token_type_ids": token_type_ids, "attention_mask": attention_mask, "position_ids": position_ids,
-            "decoder_input_ids": decoder_input_ids, "decoder_attention_mask": decoder_attention_mask, "entity_ids": entity_ids,
-            "entity_attention_mask": entity_attention_mask, "entity_token_type_ids": entity_token_type_ids,
-            "entity_position_ids": entity_position_ids,
+            "decoder_input_ids": decoder_input_ids, "decoder_attention_mask": decoder_attention_mask, **entities,
         }  # fmt: skip
         out = flow(self.run, self.spec, inputs, self.application)
         return out if trace else {k: v for k, v in out.items() if k in ("hidden", "encoder", "entities") or k in self.spec.traits.heads}
