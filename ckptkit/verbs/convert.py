@@ -90,7 +90,8 @@ def convert(
     fields as keywords (config, architecture, dialect, scope, part, given; `container` is the target's), overrule what would be found;
     `given`: canonical values that nothing else says ({"heads": 16}). `dtype`: what floating tensors are cast to ("bfloat16"), `dtypes`:
     (glob, dtype) pairs, or a mapping; `drop`: head groups to leave out, and globs of stored names; `max_shard_size` and `max_memory` in
-    bytes or as "5GB"; `check` verifies the source's checksums and reads back what was written, with check="reference" also by the format's own library; `on_overflow` (error, clip, keep) and `sync` are the engine's;
+    bytes or as "5GB"; `check` verifies the source's checksums and reads back what was written, with check="reference" also by the
+    format's own library; `on_overflow` (error, clip, keep) and `sync` are the engine's;
     `force` converts in spite of error findings. `init_missing`: parameters that the source lacks start as the architecture's authors have
     them start; `add`: so do heads that it lacks; `resize_vocab`: so do further rows of the vocabulary (or rows are left out); all of it
     by `seed`, the same values as `build_transformer_model` gives, and listed. `renew`: names and configuration are written anew though
