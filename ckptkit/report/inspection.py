@@ -34,12 +34,12 @@ def inspection_json(i: Inspection, *, tree: bool) -> str:
 
 def inspection_text(i: Inspection, *, tensors: bool, tree: bool, histograms: bool = False) -> str:
     """The first screen, then tables. `tensors` lists every tensor, `tree` the modules with their sums, `histograms` draws them."""
-    text = _text(i, list(_facts(i)), _sections(i, tensors, tree))
+    text = _text(i, list(facts(i)), _sections(i, tensors, tree))
     return "\n".join([text, *(line for row in i.sorted() for line in drawn(row))]) if histograms else text
 
 
 def inspection_markdown(i: Inspection, *, tensors: bool, tree: bool) -> str:
-    return _markdown(i, list(_facts(i)), _sections(i, tensors, tree))
+    return _markdown(i, list(facts(i)), _sections(i, tensors, tree))
 
 
 def _sections(i: Inspection, tensors: bool, tree: bool) -> list[tuple[str, Table]]:
@@ -86,10 +86,12 @@ def _many(n: int, word: str) -> str:
     return f"{n:,} {word}{'s' * (n != 1)}"
 
 
-def _facts(i: Inspection) -> Iterator[tuple[str, str]]:
+def facts(i: Inspection) -> Iterator[tuple[str, str]]:
     inside = f", tensors under {i.wrapper!r}" if i.wrapper else ""
     files = f"{_many(len(i.files), 'file')}, {human(sum(n for _, n in i.files))}"
     yield "container", f"{i.container}: {'; '.join(i.evidence['container'])}; {files}{inside}"
+    if i.mesh:
+        yield "mesh", i.mesh
     if i.ranks:
         shown = [f"{r.name}: {r.pieces:,} pieces, {human(r.nbytes)}" for r in i.ranks[:8]]
         yield "ranks", f"{len(i.ranks)} ({'; '.join(shown)}{'; ...' if len(i.ranks) > 8 else ''})"
@@ -384,7 +386,7 @@ def _text(i: Inspection, facts: Iterable[tuple[str, str]], sections: Iterable[tu
     if notable:
         lines += ["", show_findings(notable)]
     for _, (headings, rows) in sections:
-        lines += ["", *("  " + line for line in columns(headings, rows))]
+        lines += ["", *("  " + line for line in columns(headings, rows, 2))]
     return "\n".join(lines)
 
 

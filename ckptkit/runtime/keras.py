@@ -15,6 +15,7 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 import keras
 
 from ..errors import UnsupportedError
+from .blocks import LOWEST
 from .flow import ROLE_OF_NAME, ROLES, flow, heads_of
 from .spec import Leaf, Spec, from_json, to_json
 
@@ -52,7 +53,10 @@ class _Ops:
 
     @staticmethod
     def highest(x: Any, count: int) -> Any:
-        """Which of the last axis are the `count` highest; between equal ones, the first."""
+        """Which of the last axis are the `count` highest. Between equal ones torch's choice counts, as in PyTorch and transformers, where
+        the model runs outside of a graph and torch is there; else the first."""
+        if hasattr(x, "numpy") and (taken := _by_torch(x.numpy(), count)) is not None:
+            return keras.ops.convert_to_tensor(taken)
         return keras.ops.argsort(keras.ops.argsort(-x, axis=-1), axis=-1) < count
 
     @staticmethod
@@ -70,6 +74,27 @@ class _Ops:
 
 
 OPS = _Ops()
+
+
+def _by_torch(x: NDArray[np.generic], count: int) -> NDArray[np.bool_] | None:
+    """Which of the last axis torch takes for the `count` highest, where equal ones leave a choice; None where they do not, or there is no
+    torch. Scores that nothing sees are as low as none, whichever are taken."""
+    import numpy as np
+
+    length = x.shape[-1]
+    if count >= length:
+        return None
+    ordered = np.sort(x, axis=-1)
+    last, next_ = ordered[..., length - count], ordered[..., length - count - 1]
+    if not ((last == next_) & (last > LOWEST / 2)).any():
+        return None
+    try:
+        import torch
+    except ImportError:
+        return None
+    taken = np.zeros(x.shape, bool)
+    np.put_along_axis(taken, torch.from_numpy(x).topk(count, dim=-1).indices.numpy(), True, axis=-1)
+    return taken
 
 
 class LeafLayer(keras.layers.Layer):  # type: ignore[misc]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..graph.examine import examine
 from ..graph.reading import AS_FOUND, Reading
+from ..support.shown import html_of, line, text_of
 from .flow import flow, heads_of
 from .freeze import frozen
 from .spec import Spec, spec_of
@@ -19,6 +20,7 @@ from .spec import Spec, spec_of
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from ..graph.examine import Subject
     from ..graph.reading import Words
 
 Dims = tuple[Any, ...]  # numbers, and the words that stay open: "batch", "length", "target"
@@ -32,6 +34,12 @@ class Row(NamedTuple):
     shape: Dims
     parameters: int
     trainable: int
+
+    def __repr__(self) -> str:
+        return line(self, self.path, self.title, f"{self.parameters:,} parameters")
+
+    __str__ = text_of("summary")
+    _repr_html_ = html_of
     params: tuple[tuple[str, tuple[int, ...]], ...]
 
 
@@ -67,13 +75,22 @@ def summarize(
     `reading`, or its fields as keywords (config, container, architecture, dialect, scope, part, given), overrule what would be found.
     """
     with examine(path, reading.but(**words)) as subject:
-        assert subject.architecture is not None or spec_of(subject)
-        spec = spec_of(subject)
-        title = subject.architecture.title if subject.architecture else ""
-        stored = set(subject.graph.params)
+        return summarize_subject(subject, os.fspath(path), freeze=freeze, application=application)
+
+
+def summarize_subject(subject: Subject, path: str, *, freeze: Sequence[str] = (), application: str = "encoder") -> Summary:
+    """`summarize` of an open checkpoint."""
+    assert subject.architecture is not None or spec_of(subject)
+    spec = spec_of(subject)
+    title = subject.architecture.title if subject.architecture else ""
+    stored = set(subject.graph.params)
     said = spec.values.get("tied") is False
     ties = {n: o for n, o in spec.ties.items() if n not in stored or not said}
-    return summary_of(spec._replace(ties=ties), os.fspath(path), title, frozen([n for n, _, _ in spec.params()], freeze), application)
+    return summary_of(spec._replace(ties=ties), path, title, frozen([n for n, _, _ in spec.params()], freeze), application)
+
+
+# what a place is asked for besides its own role, under a name of its own
+ASIDE = {"indexed": ".attention.indexer", "lent": ".attention.keys", "by_layer": ".by_layer"}
 
 
 def summary_of(spec: Spec, path: str = "", title: str = "", fixed: frozenset[str] = frozenset(), application: str = "encoder") -> Summary:
@@ -87,8 +104,8 @@ def summary_of(spec: Spec, path: str = "", title: str = "", fixed: frozenset[str
         times[name] = times.get(name, 0) + 1
         if times[name] > 1:
             name = f"{name} ({times[name]})"
-        if role == "indexed":
-            name = f"{at}.attention.indexer"
+        if role in ASIDE:
+            name = at + ASIDE[role]
             times[at] -= 1
         edges.extend((a.origin, name, a.shape) for a in (*args, *options.values()) if isinstance(a, Shape) and a.origin)
         out = _shapes(spec, role, at, args, options)
@@ -135,6 +152,16 @@ def _shapes(spec: Spec, role: str, path: str, args: Sequence[Any], options: Mapp
         return (*first, table[1]), (*first, spec.sizes["hidden"]), table
     if role == "indexed":
         return ("batch", 1, first[1], first[1])
+    if role == "by_layer":
+        width = leaves["embeddings.by_layer_norm"]["weight"][0]
+        return (*first, leaves["embeddings.by_layer"]["weight"][1] // width, width)
+    if role == "lent":  # keys, and values of that shape
+        width = leaves[f"{path}.attention.key_norm"]["weight"][0]
+        return ("batch", leaves[f"{path}.attention.key"]["weight"][0] // width, first[1], width)
+    if role == "spread":
+        return (*first[:-1], spec.sizes["inputs" if spec.traits.streams == "altup" else "streams"], first[-1])
+    if role == "gathered":
+        return (*first[:-2], first[-1])
     if role == "visible":
         rule = options.get("application", "encoder")
         return ("batch", 1, 1 if rule == "encoder" else first[1], first[1])

@@ -22,6 +22,7 @@ from ..graph.reading import AS_FOUND, Reading
 from ..schema import count_name
 from ..schema.templates import reduce_names
 from ..support.name_text import natural
+from ..support.shown import html_of, line, text_of
 from .inspected_rows import Packed, PackedRows, RankShare, TensorRow, by_rank, ordered, packings_of, size_of
 
 if TYPE_CHECKING:
@@ -79,10 +80,17 @@ class Inspection(NamedTuple):
     packings: tuple[Packed, ...] = ()
     account: Account = Account(())  # everything that is there, each in one place
     ranks: tuple[RankShare, ...] = ()  # of a format that keeps tensors in pieces
+    mesh: str = ""  # what such a format says of the mesh
     program: dict[str, Any] = {}  # noqa: RUF012  of a SavedModel: signatures, functions, callables, assets, ... in full
     order: str = ""  # what `tensors` are sorted by (`sorted_by`); "": as in the file
     share: float = 1.0  # of each large tensor that the statistics are of
     memory: Memory | None = None
+
+    def __repr__(self) -> str:
+        return line(self, self.path, self.architecture or "unknown architecture", self.dialect or "", self.container, f"{self.total:,} tensors", f"{self.parameters:,} parameters")
+
+    __str__ = text_of("inspection")
+    _repr_html_ = html_of
 
     def sorted(self) -> list[TensorRow]:
         """`tensors` in natural order: h.2 before h.10; or as they were sorted."""
@@ -130,11 +138,20 @@ def inspect(
             found = survey(s.checkpoint, (), asked._replace(statistics=names), checks=False)
             selected = [r._replace(stats=found.statistics.get(r.name)) for r in selected]
         said = _inspection(s, os.fspath(path), rows, tuple(selected), named=reading.container is not None)
-        if memory:
-            from .memory import memory_of
+        return (with_memory(s, said) if memory else said)._replace(share=share)
 
-            said = said._replace(memory=memory_of(s))
-        return said._replace(share=share)
+
+def with_memory(s: Subject, said: Inspection) -> Inspection:
+    """The same with the memory that using the model takes."""
+    from .memory import memory_of
+
+    return said._replace(memory=memory_of(s))
+
+
+def inspect_subject(s: Subject, path: str, *, named: bool = False) -> Inspection:
+    """`inspect` of an open checkpoint, by headers. `named`: its container was said, not found."""
+    rows = _rows(s)
+    return _inspection(s, path, rows, tuple(rows), named=named)
 
 
 def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tuple[TensorRow, ...], *, named: bool) -> Inspection:
@@ -180,6 +197,7 @@ def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tupl
         path=path,
         files=tuple((f, os.stat(f).st_size) for f in ck.files),
         ranks=by_rank(ck),
+        mesh=ck.mesh,
         container=ck.container,
         container_title=title,
         wrapper=ck.wrapper,

@@ -60,7 +60,8 @@ KERAS = (
     "llama tied, yarn", "llama dynamic", "ministral3", "gemma2", "gemma3", "phi3 longrope", "qwen2_moe", "olmo", "granite", "stablelm",
     "cohere", "smollm3", "hunyuan", "apertus", "bloom", "opt", "gpt_oss", "deepseek_v2", "deepseek_v3", "llama4", "xglm", "phimoe",
     "falcon, by distance", "mamba", "falcon_mamba", "mamba2", "jamba", "lfm2", "granitemoehybrid", "qwen3_next", "qwen3_5", "deepseek_v32",
-    "glm_moe_dsa", "gemma3n", "gemma4", "gemma4 experts", "deepseek_v4", "deepseek_v4 yarn", *HYBRIDS,
+    "glm_moe_dsa", "gemma3n", "gemma4", "gemma4 experts", "deepseek_v4", "deepseek_v4 yarn", "deepseek_v32, equal scores",
+    *HYBRIDS,
 )  # fmt: skip
 
 
