@@ -101,7 +101,8 @@ def outputs(path: Path) -> list[np.ndarray] | None:
         model = getattr(transformers, raw["architectures"][0]).from_pretrained(path).eval()
         words = {"decoder_input_ids": ids} if model.config.is_encoder_decoder else {}
         with torch.no_grad():
-            out = model(input_ids=ids, attention_mask=torch.tensor([[1] * 6 + [0] * 2]), output_hidden_states=True, return_dict=True, **words)
+            mask = torch.tensor([[1] * 6 + [0] * 2])
+            out = model(input_ids=ids, attention_mask=mask, output_hidden_states=True, return_dict=True, **words)
     except Exception:
         return None
     found: list[np.ndarray] = []

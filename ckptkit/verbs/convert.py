@@ -98,29 +98,29 @@ def convert(
 
     `target` is a directory, or one file if it ends like one of the container's and the container is a single file. `reading`, or its
     fields as keywords (config, architecture, dialect, scope, part, given; `container` is the target's), overrule what would be found;
-    `given`: canonical values that nothing else says ({"heads": 16}). `dtype`: what floating tensors are cast to ("bfloat16"), `dtypes`: (glob, dtype) pairs, or a mapping; `drop`: head groups to leave out, and
-    globs of stored names; `max_shard_size` and `max_memory` in bytes or as "5GB"; `check` verifies the source's checksums and reads back what was
-    written, with check="reference" also by the format's own library; `on_overflow` (error, clip, keep) and `sync` are the engine's;
-    `force` converts in spite of error findings. `init_missing`: parameters that the source lacks start as the architecture's authors have
-    them start; `add`: so do heads that it lacks; `resize_vocab`: so do further rows of the vocabulary (or rows are left out); all of it
-    by `seed`, the same values as `build_transformer_model` gives, and listed. `renew`: names and configuration are written anew though
-    the naming stays (where there is one only, they stay); `names_only`: where nothing says the configuration none is written.
-    `dequantize`: packed weights are decoded; else their parts move bit for bit. `quantize`: weights are packed so ("fp8-block", "q8_0"),
-    but for those that fit a glob of `keep`. `tp`, `pp`: files for as many tensor-parallel ranks and stages of a pipeline, in a naming
-    that has them (meta, megatron). Raises FindingsError, UndecidedError, UsageError, ... (`errors`).
+    `given`: canonical values that nothing else says ({"heads": 16}). `dtype`: what floating tensors are cast to ("bfloat16"), `dtypes`:
+    (glob, dtype) pairs, or a mapping; `drop`: head groups to leave out, and globs of stored names; `max_shard_size` and `max_memory` in
+    bytes or as "5GB"; `check` verifies the source's checksums and reads back what was written, with check="reference" also by the
+    format's own library; `on_overflow` (error, clip, keep) and `sync` are the engine's; `force` converts in spite of error findings.
+    `init_missing`: parameters that the source lacks start as the architecture's authors have them start; `add`: so do heads that it
+    lacks; `resize_vocab`: so do further rows of the vocabulary (or rows are left out); all of it by `seed`, the same values as
+    `build_transformer_model` gives, and listed. `renew`: names and configuration are written anew though the naming stays (where there
+    is one only, they stay); `names_only`: where nothing says the configuration none is written. `dequantize`: packed weights are decoded;
+    else their parts move bit for bit. `quantize`: weights are packed so ("fp8-block", "q8_0"), but for those that fit a glob of `keep`.
+    `tp`, `pp`: files for as many tensor-parallel ranks and stages of a pipeline, in a naming that has them (meta, megatron). Raises
+    FindingsError, UndecidedError, UsageError, ... (`errors`).
     """
     from ..engine.replaceable import check_target
     from ..engine.run import run
 
-    src, dst = os.fspath(source), os.fspath(target)
+    src, dst, memory = os.fspath(source), os.fspath(target), parse_size(max_memory, "max_memory") or 0
     if check not in (True, False, "reference"):
         raise UsageError(f"check is {check!r}", hint="True, False or 'reference'")
     drop, globs = groups_and_globs(drop)
-    memory = parse_size(max_memory, "max_memory") or 0
-    wanted = with_container(Wanted(
-        to, container, cast_pairs(dtype, dtypes), parse_size(max_shard_size, "max_shard_size"), drop, drop_optimizer, init_missing, add, resize_vocab, seed, dequantize, quantize, keep,
-        names_only, renew, tp, pp,
-    ))  # fmt: skip
+    casts, size, new = cast_pairs(dtype, dtypes), parse_size(max_shard_size, "max_shard_size"), (init_missing, add, resize_vocab, seed)
+    wanted = with_container(
+        Wanted(to, container, casts, size, drop, drop_optimizer, *new, dequantize, quantize, keep, names_only, renew, tp, pp)
+    )
     check_target(dst, single=single_file(dst, wanted.container), overwrite=overwrite or dry_run, inputs=())
     entire = wanted.to is None and not (renew or add or init_missing or resize_vocab)
     with paused(), examine(src, reading.but(**words, drop=(*reading.drop, *globs)), entire=entire) as subject:
@@ -129,13 +129,12 @@ def convert(
         if request.dialect is not None and not (names_only and request.dialect is subject.graph.dialect):
             refuse_doubt(subject.graph.recognition, src, "what is written")
         planned = make_plan(subject, request, survey(subject, request.dialect))
-        done = Conversion(
-            planned.plan, planned.ledger, (*findings, *planned.findings), planned.contents.classes, None, planned.contents.config
-        )  # fmt: skip
+        contents, every = planned.contents, (*findings, *planned.findings)
+        done = Conversion(planned.plan, planned.ledger, every, contents.classes, None, contents.config)
         proof = _reference(request.container.NAME) if check == "reference" else None
+        if dry_run and overwrite:  # what would be lost is told now
+            check_target(dst, single=request.single, overwrite=True, inputs=(), names=planned.plan.names)
         if dry_run:
-            if overwrite:  # what would be lost is told now
-                check_target(dst, single=request.single, overwrite=True, inputs=(), names=planned.plan.names)
             return done
         result = run(
             planned.plan, overwrite=overwrite, jobs=jobs, max_memory=memory, check=bool(check), proof=proof, on_overflow=on_overflow,

@@ -87,7 +87,8 @@ class Inspection(NamedTuple):
     memory: Memory | None = None
 
     def __repr__(self) -> str:
-        return line(self, self.path, self.architecture or "unknown architecture", self.dialect or "", self.container, f"{self.total:,} tensors", f"{self.parameters:,} parameters")
+        counts = (f"{self.total:,} tensors", f"{self.parameters:,} parameters")
+        return line(self, self.path, self.architecture or "unknown architecture", self.dialect or "", self.container, *counts)
 
     __str__ = text_of("inspection")
     _repr_html_ = html_of
