@@ -107,8 +107,7 @@ def convert(
     `build_transformer_model` gives, and listed. `renew`: names and configuration are written anew though the naming stays (where there
     is one only, they stay); `names_only`: where nothing says the configuration none is written. `dequantize`: packed weights are decoded;
     else their parts move bit for bit. `quantize`: weights are packed so ("fp8-block", "q8_0"), but for those that fit a glob of `keep`.
-    `tp`, `pp`: files for as many tensor-parallel ranks and stages of a pipeline, in a naming that has them (meta, megatron). Raises
-    FindingsError, UndecidedError, UsageError, ... (`errors`).
+    `tp`, `pp`: files for as many ranks and stages, in a naming that has them (meta, megatron). Raises FindingsError, ... (`errors`).
     """
     from ..engine.replaceable import check_target
     from ..engine.run import run
