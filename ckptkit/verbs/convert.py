@@ -46,8 +46,11 @@ class Conversion(NamedTuple):
     def __repr__(self) -> str:
         return line(self, self.plan.target, f"{len(self.findings)} findings", "dry run" if self.result is None else "written")
 
-    __str__ = text_of("conversion")
-    _repr_html_ = html_of
+    def __str__(self) -> str:
+        return text_of("conversion", self)
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
 
 
 def cast_pairs(dtype: str | None, dtypes: str | Mapping[str, str] | Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
@@ -75,25 +78,15 @@ def convert(
     overwrite: bool = False,
     force: bool = False,
     check: bool | str = True,
-    jobs: int | None = None,
-    max_memory: int | str = 256 << 20,
-    on_overflow: str = "error",
-    sync: bool = True,
+    jobs: int | None = None, max_memory: int | str = 256 << 20, on_overflow: str = "error", sync: bool = True,
     progress: Callable[[int, int], None] | None = None,
-    init_missing: bool = False,
-    add: Sequence[str] = (),
-    resize_vocab: int | None = None,
-    seed: int = 0,
-    renew: bool = False,
-    names_only: bool = False,
-    dequantize: bool = False,
-    quantize: str | None = None,
-    keep: Sequence[str] = (),
-    tp: int = 1,
-    pp: int = 1,
+    init_missing: bool = False, add: Sequence[str] = (), resize_vocab: int | None = None, seed: int = 0,
+    renew: bool = False, names_only: bool = False,
+    dequantize: bool = False, quantize: str | None = None, keep: Sequence[str] = (),
+    tp: int = 1, pp: int = 1,
     reading: Reading = AS_FOUND,
     **words: Unpack[SourceWords],
-) -> Conversion:
+) -> Conversion:  # fmt: skip
     """Write a checkpoint in the dialect `to` (None, or a container's name: names stay) and in `container` (None: the dialect's own).
 
     `target` is a directory, or one file if it ends like one of the container's and the container is a single file. `reading`, or its
@@ -101,25 +94,27 @@ def convert(
     `given`: canonical values that nothing else says ({"heads": 16}). `dtype`: what floating tensors are cast to ("bfloat16"), `dtypes`:
     (glob, dtype) pairs, or a mapping; `drop`: head groups to leave out, and globs of stored names; `max_shard_size` and `max_memory` in
     bytes or as "5GB"; `check` verifies the source's checksums and reads back what was written, with check="reference" also by the
-    format's own library; `on_overflow` (error, clip, keep) and `sync` are the engine's; `force` converts in spite of error findings.
-    `init_missing`: parameters that the source lacks start as the architecture's authors have them start; `add`: so do heads that it
-    lacks; `resize_vocab`: so do further rows of the vocabulary (or rows are left out); all of it by `seed`, the same values as
-    `build_transformer_model` gives, and listed. `renew`: names and configuration are written anew though the naming stays (where there
-    is one only, they stay); `names_only`: where nothing says the configuration none is written. `dequantize`: packed weights are decoded;
-    else their parts move bit for bit. `quantize`: weights are packed so ("fp8-block", "q8_0"), but for those that fit a glob of `keep`.
-    `tp`, `pp`: files for as many ranks and stages, in a naming that has them (meta, megatron). Raises FindingsError, ... (`errors`).
+    format's own library; `on_overflow` (error, clip, keep) and `sync` are the engine's;
+    `force` converts in spite of error findings. `init_missing`: parameters that the source lacks start as the architecture's authors have
+    them start; `add`: so do heads that it lacks; `resize_vocab`: so do further rows of the vocabulary (or rows are left out); all of it
+    by `seed`, the same values as `build_transformer_model` gives, and listed. `renew`: names and configuration are written anew though
+    the naming stays (where there is one only, they stay); `names_only`: where nothing says the configuration none is written.
+    `dequantize`: packed weights are decoded; else their parts move bit for bit. `quantize`: weights are packed so ("fp8-block", "q8_0"),
+    but for those that fit a glob of `keep`. `tp`, `pp`: files for as many tensor-parallel ranks and stages of a pipeline, in a naming
+    that has them (meta, megatron). Raises FindingsError, UndecidedError, UsageError, ... (`errors`).
     """
     from ..engine.replaceable import check_target
     from ..engine.run import run
 
-    src, dst, memory = os.fspath(source), os.fspath(target), parse_size(max_memory, "max_memory") or 0
+    src, dst = os.fspath(source), os.fspath(target)
     if check not in (True, False, "reference"):
         raise UsageError(f"check is {check!r}", hint="True, False or 'reference'")
     drop, globs = groups_and_globs(drop)
-    casts, size, new = cast_pairs(dtype, dtypes), parse_size(max_shard_size, "max_shard_size"), (init_missing, add, resize_vocab, seed)
-    wanted = with_container(
-        Wanted(to, container, casts, size, drop, drop_optimizer, *new, dequantize, quantize, keep, names_only, renew, tp, pp)
-    )
+    memory = parse_size(max_memory, "max_memory") or 0
+    wanted = with_container(Wanted(
+        to, container, cast_pairs(dtype, dtypes), parse_size(max_shard_size, "max_shard_size"), drop, drop_optimizer, init_missing, add,
+        resize_vocab, seed, dequantize, quantize, keep, names_only, renew, tp, pp,
+    ))  # fmt: skip
     check_target(dst, single=single_file(dst, wanted.container), overwrite=overwrite or dry_run, inputs=())
     entire = wanted.to is None and not (renew or add or init_missing or resize_vocab)
     with paused(), examine(src, reading.but(**words, drop=(*reading.drop, *globs)), entire=entire) as subject:
@@ -128,12 +123,13 @@ def convert(
         if request.dialect is not None and not (names_only and request.dialect is subject.graph.dialect):
             refuse_doubt(subject.graph.recognition, src, "what is written")
         planned = make_plan(subject, request, survey(subject, request.dialect))
-        contents, every = planned.contents, (*findings, *planned.findings)
-        done = Conversion(planned.plan, planned.ledger, every, contents.classes, None, contents.config)
+        done = Conversion(
+            planned.plan, planned.ledger, (*findings, *planned.findings), planned.contents.classes, None, planned.contents.config
+        )  # fmt: skip
         proof = _reference(request.container.NAME) if check == "reference" else None
-        if dry_run and overwrite:  # what would be lost is told now
-            check_target(dst, single=request.single, overwrite=True, inputs=(), names=planned.plan.names)
         if dry_run:
+            if overwrite:  # what would be lost is told now
+                check_target(dst, single=request.single, overwrite=True, inputs=(), names=planned.plan.names)
             return done
         result = run(
             planned.plan, overwrite=overwrite, jobs=jobs, max_memory=memory, check=bool(check), proof=proof, on_overflow=on_overflow,
