@@ -8,9 +8,9 @@ the two, and no name of the adapter is given to two tensors.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-from .._typing import NamedTuple
+from .._typing import TYPE_CHECKING, NamedTuple
 from ..configuration.write import to_json_text
 from ..containers import by_name
 from ..errors import FindingsError, UsageError
@@ -30,6 +30,12 @@ from ..rules.run import run_rules
 from ..support.collector import paused
 from ..tensors import StoredTensor
 from .convert import Conversion
+from .merge import Writing
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .merge import Words
 
 FILE = "adapter_model.safetensors"
 
@@ -48,43 +54,40 @@ def split(
     adapter: str | os.PathLike[str],
     *,
     alpha: float | None = None,
-    dry_run: bool = False,
-    overwrite: bool = False,
-    check: bool = True,
-    sync: bool = True,
-    progress: Callable[[int, int], None] | None = None,
     reading: Reading = AS_FOUND,
+    **words: Unpack[Words],
 ) -> Split:
     """Write the base of `wrapped` to the directory `base` and its adapter to the directory `adapter`, as safetensors.
 
-    Where no adapter_config.json lies beside it one is written, from the tensors and `alpha` (lora_alpha). Raises UsageError where there is
+    Where no adapter_config.json lies beside it one is written, from the tensors and `alpha` (lora_alpha). The words are fields of
+    `merge.Writing` that are no choice of a form. Raises UsageError where there is
     no adapter in it, or several, FindingsError for errors of the base or the adapter.
     """
     from ..engine.replaceable import check_target
     from ..engine.run import run
 
-    src, targets = os.fspath(wrapped), (os.fspath(base), os.fspath(adapter))
+    src, targets, w = os.fspath(wrapped), (os.fspath(base), os.fspath(adapter)), Writing(**words)
     if os.path.abspath(targets[0]) == os.path.abspath(targets[1]):
         raise UsageError(f"{targets[0]}: base and adapter have one folder each")
     for dst in targets:
-        check_target(dst, single=False, overwrite=overwrite or dry_run, inputs=())
+        check_target(dst, single=False, overwrite=w.overwrite or w.dry_run, inputs=())
     with paused(), examine(src, reading) as subject:
         every = dict(subject.checkpoint.tensors)
         said = config_of(subject.checkpoint)
         below, found = take_apart(subject, said)
         named = _named({n: t for n, t in every.items() if _of_adapter(n)}, src)
-        words = said or _words(found, alpha, src)
-        findings = [*adapter_findings(found), *run_rules(below, integrity=check and not dry_run)]
+        settings = said or _words(found, alpha, src)
+        findings = [*adapter_findings(found), *run_rules(below, integrity=w.check and not w.dry_run)]
         if errors := [f for f in findings if f.severity == "error"]:
             raise FindingsError(
                 f"{len(errors)} error{'s' * (len(errors) != 1)} in the base or its adapter, nothing was written", tuple(findings), path=src,
             )  # fmt: skip
-        plans = [_base(below, targets[0]), _adapter(below, named, words, targets[1])]
+        plans = [_base(below, targets[0]), _adapter(below, named, settings, targets[1])]
         done = [Conversion(p.plan, p.ledger, p.findings, (), None, p.contents.config) for p in plans]
-        if not dry_run:
+        if not w.dry_run:
             for i, planned in enumerate(plans):
                 result = run(
-                    planned.plan, overwrite=overwrite, check=check, sync=sync, progress=progress,
+                    planned.plan, overwrite=w.overwrite, jobs=w.jobs, max_memory=w.max_memory, check=w.check, sync=w.sync, progress=w.progress,
                     compute_finish=by_name("safetensors").finish,
                 )  # fmt: skip
                 done[i] = done[i]._replace(findings=(*done[i].findings, *result.findings), result=result)
