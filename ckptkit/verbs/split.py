@@ -60,8 +60,8 @@ def split(
     """Write the base of `wrapped` to the directory `base` and its adapter to the directory `adapter`, as safetensors.
 
     Where no adapter_config.json lies beside it one is written, from the tensors and `alpha` (lora_alpha). The words are fields of
-    `merge.Writing` that are no choice of a form. Raises UsageError where there is
-    no adapter in it, or several, FindingsError for errors of the base or the adapter.
+    `merge.Writing` that are no choice of a form. Raises UsageError where there is no adapter in it, or several,
+    FindingsError for errors of the base or the adapter.
     """
     from ..engine.replaceable import check_target
     from ..engine.run import run
@@ -87,8 +87,8 @@ def split(
         if not w.dry_run:
             for i, planned in enumerate(plans):
                 result = run(
-                    planned.plan, overwrite=w.overwrite, jobs=w.jobs, max_memory=w.max_memory, check=w.check, sync=w.sync, progress=w.progress,
-                    compute_finish=by_name("safetensors").finish,
+                    planned.plan, overwrite=w.overwrite, jobs=w.jobs, max_memory=w.max_memory, check=w.check, sync=w.sync,
+                    progress=w.progress, compute_finish=by_name("safetensors").finish,
                 )  # fmt: skip
                 done[i] = done[i]._replace(findings=(*done[i].findings, *result.findings), result=result)
     return Split(done[0], done[1], tuple(findings))
