@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..graph.examine import examine
 from ..graph.reading import AS_FOUND, Reading
+from ..support.shown import html_of, line, text_of
 from .flow import flow, heads_of
 from .freeze import frozen
 from .spec import Spec, spec_of
@@ -33,6 +34,12 @@ class Row(NamedTuple):
     shape: Dims
     parameters: int
     trainable: int
+
+    def __repr__(self) -> str:
+        return line(self, self.path, self.title, f"{self.parameters:,} parameters")
+
+    __str__ = text_of("summary")
+    _repr_html_ = html_of
     params: tuple[tuple[str, tuple[int, ...]], ...]
 
 
@@ -82,6 +89,10 @@ def summarize_subject(subject: Subject, path: str, *, freeze: Sequence[str] = ()
     return summary_of(spec._replace(ties=ties), path, title, frozen([n for n, _, _ in spec.params()], freeze), application)
 
 
+# what a place is asked for besides its own role, under a name of its own
+ASIDE = {"indexed": ".attention.indexer", "lent": ".attention.keys", "by_layer": ".by_layer"}
+
+
 def summary_of(spec: Spec, path: str = "", title: str = "", fixed: frozenset[str] = frozenset(), application: str = "encoder") -> Summary:
     """The summary of a spec."""
     rows: dict[str, Row] = {}
@@ -93,8 +104,8 @@ def summary_of(spec: Spec, path: str = "", title: str = "", fixed: frozenset[str
         times[name] = times.get(name, 0) + 1
         if times[name] > 1:
             name = f"{name} ({times[name]})"
-        if role == "indexed":
-            name = f"{at}.attention.indexer"
+        if role in ASIDE:
+            name = at + ASIDE[role]
             times[at] -= 1
         edges.extend((a.origin, name, a.shape) for a in (*args, *options.values()) if isinstance(a, Shape) and a.origin)
         out = _shapes(spec, role, at, args, options)
@@ -141,6 +152,16 @@ def _shapes(spec: Spec, role: str, path: str, args: Sequence[Any], options: Mapp
         return (*first, table[1]), (*first, spec.sizes["hidden"]), table
     if role == "indexed":
         return ("batch", 1, first[1], first[1])
+    if role == "by_layer":
+        width = leaves["embeddings.by_layer_norm"]["weight"][0]
+        return (*first, leaves["embeddings.by_layer"]["weight"][1] // width, width)
+    if role == "lent":  # keys, and values of that shape
+        width = leaves[f"{path}.attention.key_norm"]["weight"][0]
+        return ("batch", leaves[f"{path}.attention.key"]["weight"][0] // width, first[1], width)
+    if role == "spread":
+        return (*first[:-1], spec.sizes["inputs" if spec.traits.streams == "altup" else "streams"], first[-1])
+    if role == "gathered":
+        return (*first[:-2], first[-1])
     if role == "visible":
         rule = options.get("application", "encoder")
         return ("batch", 1, 1 if rule == "encoder" else first[1], first[1])
