@@ -1,4 +1,4 @@
-"""docs/packed.md names every packing, every quantisation and every architecture that llama.cpp knows; the names are held against gguf-py's."""
+"""docs/packed.md names every packing and every architecture that llama.cpp knows; names are held against gguf-py's."""
 
 from __future__ import annotations
 
