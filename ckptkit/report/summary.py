@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from ..errors import printable
+from ._columns import columns
 
 if TYPE_CHECKING:
     from ..runtime.summary import Summary
@@ -24,21 +25,27 @@ def summary_json(s: Summary) -> str:
 
 
 def summary_text(s: Summary) -> str:
-    return f"{headline(s)}\n\n{_table(s, 'simple')}\n\n{totals(s)}"
+    return f"{headline(s)}\n\n{chr(10).join(columns(HEADINGS, _cells(s)))}\n\n{totals(s)}"
 
 
 def summary_markdown(s: Summary) -> str:
     from .findings import markdown
 
-    return f"{markdown(headline(s))}\n\n{_table(s, 'github')}\n\n{totals(s)}"
+    return f"{markdown(headline(s))}\n\n{_table(s)}\n\n{totals(s)}"
 
 
-def _table(s: Summary, style: str) -> str:
+HEADINGS = ("layer", "what", "output", "#parameters", "trains")
+
+
+def _cells(s: Summary) -> list[tuple[str, ...]]:
+    return [(r.path, r.role, _shape(r.shape), f"{r.parameters:,}", _trains(r.parameters, r.trainable)) for r in s.rows]
+
+
+def _table(s: Summary) -> str:
     from tabulate import tabulate
 
-    cells = [(r.path, r.role, _shape(r.shape), f"{r.parameters:,}", _trains(r.parameters, r.trainable)) for r in s.rows]
-    headings = ("layer", "what", "output", "parameters", "trains")
-    return tabulate(cells, headings, tablefmt=style, colalign=("left", "left", "left", "right", "left"))
+    headings = [h.lstrip("#") for h in HEADINGS]
+    return tabulate(_cells(s), headings, tablefmt="github", colalign=("left", "left", "left", "right", "left"))
 
 
 def headline(s: Summary) -> str:

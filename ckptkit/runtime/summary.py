@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..graph.examine import examine
 from ..graph.reading import AS_FOUND, Reading
+from ..support.shown import html_of, line, text_of
 from .flow import flow, heads_of
 from .freeze import frozen
 from .spec import Spec, spec_of
@@ -33,6 +34,12 @@ class Row(NamedTuple):
     shape: Dims
     parameters: int
     trainable: int
+
+    def __repr__(self) -> str:
+        return line(self, self.path, self.title, f"{self.parameters:,} parameters")
+
+    __str__ = text_of("summary")
+    _repr_html_ = html_of
     params: tuple[tuple[str, tuple[int, ...]], ...]
 
 
