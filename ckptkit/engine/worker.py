@@ -219,7 +219,8 @@ class Worker:
             if self._s.stop[0]:
                 raise Stopped
             self._read += tile.nbytes
-            data = memoryview(np.ascontiguousarray(tile).view(np.uint8))
+            plain: Any = np.ascontiguousarray(tile).view(np.uint8)
+            data = memoryview(plain)
             if tile.dtype != to:
                 data = self._cast(x, data, self._out.get(max(CHUNK, len(tile) * width))[: len(tile) * width])
             yield data

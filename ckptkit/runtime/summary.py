@@ -34,12 +34,6 @@ class Row(NamedTuple):
     shape: Dims
     parameters: int
     trainable: int
-
-    def __repr__(self) -> str:
-        return line(self, self.path, self.title, f"{self.parameters:,} parameters")
-
-    __str__ = text_of("summary")
-    _repr_html_ = html_of
     params: tuple[tuple[str, tuple[int, ...]], ...]
 
 
@@ -53,6 +47,15 @@ class Summary(NamedTuple):
     layers: Mapping[str, int]
     parameters: int
     trainable: int
+
+    def __repr__(self) -> str:
+        return line(self, self.path, self.title, f"{self.parameters:,} parameters")
+
+    def __str__(self) -> str:
+        return text_of("summary", self)
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
 
 
 class Shape:

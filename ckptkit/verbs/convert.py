@@ -46,8 +46,11 @@ class Conversion(NamedTuple):
     def __repr__(self) -> str:
         return line(self, self.plan.target, f"{len(self.findings)} findings", "dry run" if self.result is None else "written")
 
-    __str__ = text_of("conversion")
-    _repr_html_ = html_of
+    def __str__(self) -> str:
+        return text_of("conversion", self)
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
 
 
 def cast_pairs(dtype: str | None, dtypes: str | Mapping[str, str] | Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
