@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from .._typing import NamedTuple
+from .._typing import Any, NamedTuple
 from ..plan.values import Encode, PackedParts
 from ..support.arrays import numpy_dtype
 from ..support.files import CHUNK, LINE, Checksum, Files, between, in_line
