@@ -87,7 +87,8 @@ class Inspection(NamedTuple):
     memory: Memory | None = None
 
     def __repr__(self) -> str:
-        return line(self, self.path, self.architecture or "unknown architecture", self.dialect or "", self.container, f"{self.total:,} tensors", f"{self.parameters:,} parameters")
+        what = (self.architecture or "unknown architecture", self.dialect or "", self.container)
+        return line(self, self.path, *what, f"{self.total:,} tensors", f"{self.parameters:,} parameters")
 
     def __str__(self) -> str:
         return text_of("inspection", self)
