@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def uncounted(schema: Any) -> list[str]:
 def packed(model_type: str, lab: Any, schema: Any, ignored: list[str]) -> dict[str, Any]:
     """A schema as the JSON of its file: sizes and conditions once each, rows by their numbers."""
     import transformers
-    from learning.schema import used_keys
+    from learning.computed import used_keys
 
     classes = list(schema.classes)
     dims: list[Any] = []
@@ -156,6 +157,7 @@ def main() -> None:
         for t in types:
             if args.missing and file_of(t).exists():
                 continue
+            started = time.process_time()
             found = learn_type(t, args.seconds)
             if not found["why"]:
                 file_of(t).write_text(to_text(found["schema"]), encoding="utf-8")
@@ -166,7 +168,12 @@ def main() -> None:
             if found["why"]:
                 whys[t] = found["why"]
             state.write_text(json.dumps(dict(sorted(whys.items())), indent=0, ensure_ascii=False) + "\n", encoding="utf-8")
-            print(t, found["why"] or f"{len(found['schema']['rows'])} rows, {len(found['wrong'])} wrong", flush=True)
+            print(
+                t,
+                found["why"] or f"{len(found['schema']['rows'])} rows, {len(found['wrong'])} wrong",
+                f"({time.process_time() - started:.0f} s)",
+                flush=True,
+            )
     if not args.no_index:
         from learning.index import write_index, write_table
 

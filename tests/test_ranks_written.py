@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 import ckptkit
 from ckptkit.errors import UndecidedError, UnsupportedError, UsageError
+from ckptkit.plan.ranks import stage_layers
 
 torch = pytest.importorskip("torch")
 WHOLE = oracles.FIXTURES / "forms" / "llama_whole"
@@ -66,12 +68,54 @@ def test_megatrons_files_are_cut_into_ranks_and_stages(tp: int, pp: int, tmp_pat
             args = held["args"]
             assert (args.num_layers, args.num_attention_heads, args.num_query_groups, args.padded_vocab_size) == (3, 4, 2, rows)
             assert (args.tensor_model_parallel_size, args.pipeline_model_parallel_size) == (tp, pp)
+            assert (args.swiglu, args.normalization, args.position_embedding_type) == (True, "RMSNorm", "rope")
+            assert getattr(args, "decoder_first_pipeline_num_layers", None) == (2 if pp == 2 else None)  # 2 layers and 1
             want = megatron_rank(
                 whole(), tp, rank, range(first, first + n), first=stage == 0, last=stage == pp - 1, te=True, rows=rows
             )  # fmt: skip
             same(held["model"], want)
         first += n
-    back(tmp_path / "c", tmp_path, architecture="llama")
+    back(tmp_path / "c", tmp_path)
+
+
+def test_local_layers_keep_their_norms_apart(tmp_path: Path) -> None:
+    ckptkit.convert(WHOLE, tmp_path / "c", to="megatron_local", tp=2)
+    held = torch.load(tmp_path / "c" / "iter_0000001" / "mp_rank_01" / "model_optim_rng.pt", weights_only=False)
+    same(held["model"], megatron_rank(whole(), 2, 1, range(3), first=True, last=True))
+    back(tmp_path / "c", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("layers", "stages", "each"),
+    [(4, 2, [2, 2]), (3, 2, [2, 1]), (5, 3, [2, 2, 1]), (6, 4, [1, 2, 2, 1]), (7, 4, [2, 2, 2, 1]), (5, 4, [2, 1, 1, 1]), (1, 1, [1])],
+)
+def test_only_the_first_and_the_last_stage_differ(layers: int, stages: int, each: list[int]) -> None:
+    assert stage_layers(layers, stages) == each
+
+
+@pytest.mark.parametrize("layers", range(1, 30))
+def test_every_layer_is_in_one_stage_and_no_stage_is_empty(layers: int) -> None:
+    for stages in range(1, layers + 1):
+        each = stage_layers(layers, stages)
+        assert sum(each) == layers and len(each) == stages and min(each) > 0 and len(set(each[1:-1])) < 2
+
+
+@pytest.mark.parametrize("window", [None, 8])
+@pytest.mark.parametrize("words", [{"tp": 2}, {"tp": 2, "pp": 2, "container": "dcp"}])
+def test_a_window_is_a_setting_of_the_run_and_tells_mistral(window: int | None, words: dict[str, Any], tmp_path: Path) -> None:
+    config = json.loads((WHOLE / "config.json").read_text())
+    source = tmp_path / "m"
+    source.mkdir()
+    save_file(whole(), source / "model.safetensors")
+    said = {**config, "model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": window, "head_dim": 8}
+    (source / "config.json").write_text(json.dumps({k: v for k, v in said.items() if k not in ("mlp_bias", "attention_bias")}))
+    ckptkit.convert(source, tmp_path / "c", to="megatron", **words)
+    path = next((tmp_path / "c").rglob("model_optim_rng.pt"), tmp_path / "c" / "common.pt")
+    args = torch.load(path, weights_only=False)["args"]
+    assert getattr(args, "window_size", None) == (None if window is None else (window - 1, 0)) and args.padded_vocab_size == 256
+    ckptkit.convert(tmp_path / "c", tmp_path / "back", to="hf")
+    again = json.loads((tmp_path / "back" / "config.json").read_text())
+    assert (again["model_type"], again.get("sliding_window")) == (("llama", None) if window is None else ("mistral", window))
 
 
 def test_torch_dist_has_the_layers_of_a_kind_in_one_tensor(tmp_path: Path) -> None:
@@ -95,7 +139,7 @@ def test_torch_dist_has_the_layers_of_a_kind_in_one_tensor(tmp_path: Path) -> No
     dcp.load(into, checkpoint_id=tmp_path / "c", no_dist=True)
     same(into, want)
     assert torch.load(tmp_path / "c" / "common.pt", weights_only=False)["args"].num_layers == 3
-    back(tmp_path / "c", tmp_path, architecture="llama")
+    back(tmp_path / "c", tmp_path)
 
 
 def experts() -> dict[str, np.ndarray]:

@@ -330,7 +330,7 @@ ARCHITECTURE = Architecture(
     },
     dialects=(
         gguf_others.gpt2(),
-        megatron(
+        *megatron(
             MODULES,
             heads="(heads *(head_dim))",
             keys={"max_position_embeddings": "positions"},

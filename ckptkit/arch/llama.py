@@ -100,7 +100,7 @@ def shape(layers: int, hidden: int, heads: int, kv_heads: int, width: int, vocab
 
 ARCHITECTURE = decoder(
     "llama", "Llama", MODULES, HF, *flax_trees(HF, MODULES), *maxtext(HF, MODULES, scaled=True), META,
-    megatron(MODULES, heads=PAIRED, implied={"activation": "silu"}),
+    *megatron(MODULES, heads=PAIRED, implied={"activation": "silu"}, full=True),
     gguf("llama", MODULES, pairs=True, implied={"activation": "silu"}, rope=("freqs", "factors")),
     traits=runs(),
     variants={

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import LOW_RANK_KEYS, WORDS, decoder, flags, gated, hf, last
 from ckptkit.arch._libraries.forward import runs
+from ckptkit.arch._libraries.gguf_latent import minicpm3 as ggml
 from ckptkit.arch._libraries.low_rank import LOW_RANK, low_rank, low_rank_rows
 
 MODULES = {**WORDS, **low_rank(full=False), **gated(bias="mlp_bias"), **last()}
@@ -17,11 +18,14 @@ HF = hf(
     usual=dict.fromkeys(("head_dim", "qk_head_dim"), ...),
 )  # fmt: skip
 
+GGUF = ggml(MODULES)
+
 ARCHITECTURE = decoder(
     "minicpm3",
     "MiniCPM3",
     MODULES,
     HF,
+    GGUF,
     heads=("heads",),
     traits=runs(score_growth="yarn", embedding_scale="=scale_emb", residual_depth="=scale_depth", logit_width="=dim_model_base"),
     variants={"minicpm3-4b": {"layers": 62, "hidden": 2560, "heads": 40}},

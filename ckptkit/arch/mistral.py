@@ -10,7 +10,7 @@ from ckptkit.arch._libraries.flax_tree import flax_trees
 from ckptkit.arch._libraries.forward import runs
 from ckptkit.arch._libraries.gguf import Window, gguf
 from ckptkit.arch._libraries.maxtext import maxtext
-from ckptkit.arch._libraries.megatron import PAIRED, grouped, megatron
+from ckptkit.arch._libraries.megatron import PAIRED, WINDOW, grouped, megatron
 from ckptkit.arch.llama import META_KEYS, META_ROWS, shape
 from ckptkit.schema import TORCH, ConfigForm, Dialect, Key
 
@@ -42,7 +42,7 @@ def consolidated(rows: dict[str, str | tuple[str, ...]], keys: dict[str, str | K
 
 ARCHITECTURE = decoder(
     "mistral", "Mistral", MODULES, HF, *flax_trees(HF, MODULES), *maxtext(HF, MODULES), consolidated(META_ROWS, PARAMS),
-    megatron(MODULES, heads=PAIRED, implied={"activation": "silu"}),
+    *megatron(MODULES, heads=PAIRED, keys=WINDOW, implied={"activation": "silu"}),
     gguf("llama", MODULES, pairs=True, implied={"activation": "silu"}, rope=("freqs", "factors"), window=Window("all")),
     rank=1,
     traits=runs(window="=window", sliding="all"),

@@ -24,7 +24,7 @@ from ckptkit.arch._libraries.decoders import (
 )
 from ckptkit.arch._libraries.forward import routed, runs
 from ckptkit.arch._libraries.gguf import Window, gguf
-from ckptkit.arch._libraries.megatron import PAIRED, grouped, megatron
+from ckptkit.arch._libraries.megatron import PAIRED, WINDOW, grouped, megatron
 from ckptkit.arch.llama import META_ROWS, M, shape
 from ckptkit.arch.mistral import PARAMS, consolidated
 from ckptkit.schema import norm
@@ -48,7 +48,7 @@ ARCHITECTURE = decoder(
     "mixtral", "Mixtral", MODULES, HF,
     in_memory(HF, MODULES, rows=stacked("intermediate"), names={D + "moe.router": H + "mlp.gate"}),
     consolidated(ROWS, {**PARAMS, "moe.num_experts": "experts", "moe.num_experts_per_tok": may("experts_per_token")}),
-    megatron(MODULES, heads=PAIRED, implied={"activation": "silu"}),
+    *megatron(MODULES, heads=PAIRED, keys=WINDOW, implied={"activation": "silu"}),
     gguf(
         "llama", MODULES, pairs=True, experts="intermediate", implied={"activation": "silu"}, rope=("freqs", "factors"),
         window=Window("all"),

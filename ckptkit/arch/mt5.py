@@ -4,6 +4,7 @@ Source: google-research/multilingual-t5; tensorflow/mesh transformer/transformer
 models/mt5; bojone/bert4keras models.py (version mt5.1.1).
 """
 
+from ckptkit.arch._libraries import gguf_others
 from ckptkit.arch.t5 import DEFAULTS, GATED, KEYS, MODULES, TRAITS, classes, dialects
 from ckptkit.schema import Architecture
 
@@ -17,13 +18,16 @@ ARCHITECTURE = Architecture(
     relations=("pooled = hidden",),
     fixed={"qa_labels": 2},
     variants={f"mt5-{size}": {**v, "vocab": 250112} for size, v in GATED.items()},
-    dialects=dialects(
-        "mt5",
-        classes("MT5"),
-        ("rms_norm", "layer_norm"),
-        ("rms_norm", "final_layer_norm"),
-        KEYS,
-        {**DEFAULTS, "activation": "gelu_tanh", "gated": True},
-        {"scaled": False},  # transformers 5 ties every mT5 and scales none; mesh, and transformers 4, scale what is tied
+    dialects=(
+        gguf_others.t5(gated=True),
+        *dialects(
+            "mt5",
+            classes("MT5"),
+            ("rms_norm", "layer_norm"),
+            ("rms_norm", "final_layer_norm"),
+            KEYS,
+            {**DEFAULTS, "activation": "gelu_tanh", "gated": True},
+            {"scaled": False},  # transformers 5 ties every mT5 and scales none; mesh, and transformers 4, scale what is tied
+        ),
     ),
 )

@@ -23,7 +23,7 @@ HF = hf("qwen2", "Qwen2", MODULES, keys=WINDOW, defaults={"activation": "silu", 
 
 ARCHITECTURE = decoder(
     "qwen2", "Qwen2", MODULES, HF, *flax_trees(HF, MODULES),
-    megatron(MODULES, implied={"activation": "silu"}),
+    *megatron(MODULES, implied={"activation": "silu"}),
     gguf("qwen2", MODULES, implied={"activation": "silu"}, window=Window("types late")),
     names=("qwen2_vl_text", "qwen2_5_vl_text", "qwen2_5_omni_text"),  # text multimodal models, alike where all is text
     traits=runs(window="=window", windowed="=windowed", sliding="types late"),

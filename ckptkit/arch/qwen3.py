@@ -22,7 +22,7 @@ HF = hf(
 
 ARCHITECTURE = decoder(
     "qwen3", "Qwen3", MODULES, HF, *flax_trees(HF, MODULES),
-    megatron(MODULES, implied={"activation": "silu"}),
+    *megatron(MODULES, implied={"activation": "silu"}),
     gguf("qwen3", MODULES, bare=(OUTPUT,), implied={"activation": "silu"}, window=Window("types late")),
     names=("qwen3_vl_text",),  # text multimodal models, alike where all is text
     traits=runs(window="=window", windowed="=windowed", sliding="types late"),

@@ -433,6 +433,7 @@ ARCHITECTURE = Architecture(
     },
     dialects=(
         gguf_others.t5(),
+        gguf_others.t5(gated=True),
         *dialects(
             "t5",
             classes("T5"),

@@ -3,6 +3,7 @@
 Source: transformers models/umt5 (names, classes).
 """
 
+from ckptkit.arch._libraries.gguf_others import t5
 from ckptkit.arch._libraries.t5x import t5x
 from ckptkit.arch._libraries.transformers import PIECES
 from ckptkit.arch.t5 import ALSO, DEFAULTS, HF_HEADS, HF_ROWS, KEYS, MODULES, TRAITS, UNREAD, D, E, classes
@@ -58,5 +59,5 @@ ARCHITECTURE = Architecture(
         "umt5-xl": {"layers": 24, "hidden": 2048, "heads": 32, "vocab": 256384},
         "umt5-xxl": {"layers": 24, "hidden": 4096, "heads": 64, "vocab": 256384},
     },
-    dialects=(HF, t5x(HF, scanned=True)),
+    dialects=(HF, t5x(HF, scanned=True), t5(gated=True, each_layer=True)),
 )

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from ..arch import architectures, by_name, candidates
-from ..configuration.read import first_said, look
+from ..configuration.read import BLOCK, first_said, look
 from ..errors import UsageError
 from ..schema import ConfigForm, Dialect, Match, Table
 from ..schema.templates import patterns_of, reduce_names, tally
@@ -86,9 +86,10 @@ def _marked(dialect: Dialect, asked: Question) -> int:
     """How much of what tells a dialect's form from others is there."""
     form, objects = dialect.config, dialect.files.objects
     marked = sum(asked.config.get(k) == v for k, v in form.marks.items()) + _needed(form, asked.config)
-    if asked.declared is None and asked.config and not form.marks:  # forms without a mark are told apart by their keys
+    if asked.declared is None and asked.config and (form.usual or not form.marks):  # forms are told apart by their keys
         known = {alternative.partition(".")[0] for key in form.keys for alternative in key.split(" | ")}
-        marked += known.issuperset(asked.config)
+        known |= {*form.marks, BLOCK}
+        marked += all(k in known or form.usual.get(k, known) in (..., v) for k, v in asked.config.items())
     if objects is not None:
         unfolds = form.reader.unfold is not None and form.reader.unfold(asked.config) is not None
         marked += (objects.tell in asked.places) + unfolds

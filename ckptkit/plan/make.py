@@ -52,8 +52,14 @@ def make_plan(subject: Subject, request: Request, survey: Survey, over: Overlay 
         from .ranks import deal
 
         weights, places = deal(weights, subject, request)
+    elif split is not None and split.whole == request.container.NAME:
+        from .ranks import pad, sized
+
+        weights = pad(weights, subject, request)
     try:
         contents = gather_contents(subject, request, weights)
+        if split is not None and split.whole == request.container.NAME:
+            contents = sized(contents, request, weights)
         if over is not None:
             contents = untied(contents, subject, over)
         ledger = make_ledger(subject, request, weights, contents.findings)

@@ -7,7 +7,7 @@ pads, and cut unevenly where it does not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 
 from .._typing import NamedTuple
@@ -15,17 +15,19 @@ from ..containers import Ranked
 from ..errors import UnsupportedError, UsageError
 from ..findings import Finding
 from ..graph.examine import Subject
-from ..schema import Dialect, Row, Split
+from ..schema import Dialect, Row
 from ..schema.layout import Sizes
 from ..schema.loops import Loop, simplify
 from ..schema.split import Cut, cut_of, regions
 from ..schema.templates import reduce_name
 from ..tensors import Box, Extent, TensorSpec, row_major_strides
 from .arrange import Weights
+from .contents import Contents
 from .pieces import by_boxes
 from .target import Request
 from .values import Piece
 
+WORDS = "embedding.word_embeddings.weight"
 PAD = 128  # rows that a padded vocabulary is a multiple of, for each rank
 Target = tuple[str, TensorSpec, tuple[Piece, ...]]
 
@@ -45,7 +47,7 @@ def deal(weights: Weights, subject: Subject, request: Request) -> Dealt:
         raise UsageError("--tp, --pp: the target's naming says nothing of ranks", hint="--to megatron, or --to meta")
     if weights.encodes:
         raise UnsupportedError("packed weights are not cut into the pieces of ranks")
-    cutter = _Cutter(weights, subject, dialect, split, tp, pp)
+    cutter = _Cutter(weights, subject, dialect, tp, pp, PAD * tp)
     targets: list[Target] = []
     places: dict[str, Ranked] = {}
     came: dict[str, dict[str, object] | None] = {}
@@ -61,10 +63,45 @@ def deal(weights: Weights, subject: Subject, request: Request) -> Dealt:
     return Dealt(weights._replace(targets=tuple(targets), came=came, ties={}, findings=findings), places)
 
 
+def pad(weights: Weights, subject: Subject, request: Request) -> Weights:
+    """The targets of a container that keeps every tensor whole, for any number of ranks: a padded vocabulary is what `request.tp` ranks
+    can share."""
+    dialect = request.dialect
+    if (request.tp, request.pp) == (1, 1) or dialect is None or not dialect.pads:
+        return weights
+    cutter = _Cutter(weights, subject, dialect, 1, 1, PAD * request.tp)
+    targets = [(name, *cutter.share(name, spec, pieces, 0)) for name, spec, pieces in weights.targets]
+    return weights._replace(targets=tuple(targets), findings=(*weights.findings, *cutter.findings))
+
+
+def sized(contents: Contents, request: Request, weights: Weights) -> Contents:
+    """What lies beside tensors that are kept whole, with the numbers of ranks among the settings of the run."""
+    args = contents.extras.get("args")
+    if not isinstance(args, Mapping) or (request.tp, request.pp) == (1, 1):
+        return contents
+    words = next((s.shape[0] for n, s, _ in weights.targets if n == WORDS), None)
+    said = {"tensor_model_parallel_size": request.tp, "pipeline_model_parallel_size": request.pp, "padded_vocab_size": words}
+    return contents._replace(extras={**contents.extras, "args": {**args, **said}})
+
+
+def stage_layers(layers: int, stages: int) -> list[int]:
+    """How many layers each stage of a pipeline has: alike, or alike but for the first and the last, which is what Megatron can be told."""
+    if layers % stages == 0 or stages == 1:
+        return [layers // stages] * stages
+    inner = -(-layers // stages)
+    if layers - (stages - 2) * inner < 2:
+        inner -= 1
+    ends = layers - (stages - 2) * inner
+    return [ends - ends // 2, *[inner] * (stages - 2), ends // 2]
+
+
 class _Cutter:
-    def __init__(self, weights: Weights, subject: Subject, dialect: Dialect, split: Split, tp: int, pp: int) -> None:
-        assert subject.architecture is not None
-        self.arch, self.dialect, self.split, self.tp, self.pp = subject.architecture, dialect, split, tp, pp
+    """Cuts tensors into the shares of `tp` ranks; a padded vocabulary is a multiple of `multiple`."""
+
+    def __init__(self, weights: Weights, subject: Subject, dialect: Dialect, tp: int, pp: int, multiple: int) -> None:
+        assert subject.architecture is not None and dialect.split is not None
+        self.arch, self.dialect, self.split, self.tp, self.pp = subject.architecture, dialect, dialect.split, tp, pp
+        self.multiple, split = multiple, dialect.split
         self.table = self.arch.table(dialect.name)
         self.sizes: Sizes = subject.sizes()
         self.names = [n for n, _, _ in weights.targets]
@@ -77,7 +114,7 @@ class _Cutter:
             raise UnsupportedError(f"{self.layers} layers do not fill {pp} stages", hint="a smaller --pp")
         if pp > 1 and not dialect.pads:
             raise UsageError(f"{dialect.title} has no stages of a pipeline", hint="--tp alone")
-        self.tied_head = pp > 1 and "output_layer.weight" not in self.names and "embedding.word_embeddings.weight" in self.names
+        self.tied_head = pp > 1 and "output_layer.weight" not in self.names and WORDS in self.names
 
     def _row(self, name: str) -> Row:
         pattern, numbers = reduce_name(name)
@@ -94,16 +131,14 @@ class _Cutter:
         before, _, rest = name.partition("decoder.layers.")
         if rest:
             number, _, inner = rest.partition(".")
-            base, more = divmod(self.layers, self.pp)
             first = 0
-            for stage in range(self.pp):
-                n = base + (stage < more)
+            for stage, n in enumerate(stage_layers(self.layers, self.pp)):
                 if first <= int(number) < first + n:
                     yield stage, f"{before}decoder.layers.{int(number) - first}.{inner}"
                 first += n
         elif name.startswith("embedding."):
             yield 0, name
-            if self.tied_head and name == "embedding.word_embeddings.weight":
+            if self.tied_head and name == WORDS:
                 yield self.pp - 1, "output_layer.weight"
         else:
             yield self.pp - 1, name
@@ -124,7 +159,7 @@ class _Cutter:
         units = self.sizes.axis.get(axis) or have // cut.parts
         whole = have
         if axis == self.dialect.pads:
-            whole = -(-have // (PAD * self.tp)) * PAD * self.tp
+            whole = -(-have // self.multiple) * self.multiple
             self._padded(name, have, whole)
             units = whole
         elif units % self.tp and axis != "vocab":
@@ -139,7 +174,8 @@ class _Cutter:
 
     def _padded(self, name: str, have: int, whole: int) -> None:
         if whole > have and not any(f.where == name for f in self.findings):
-            text = f"{name} is padded with {whole - have:,} rows of zeros, to {whole:,}: {self.tp} ranks share multiples of {PAD}"
+            ranks = self.multiple // PAD
+            text = f"{name} is padded with {whole - have:,} rows of zeros, to {whole:,}: {ranks} ranks share multiples of {PAD}"
             self.findings.append(Finding("info", "padding", name, text))
 
     def _cut(

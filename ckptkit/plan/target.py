@@ -118,11 +118,11 @@ def _of_ranks(dialect: Dialect | None, wanted: Wanted) -> Container:
     if dialect is None or dialect.split is None or not dialect.split.container:
         what = f"{dialect.title} says nothing of ranks" if dialect is not None else "the architecture is unknown"
         raise UsageError(f"--tp, --pp: {what}", hint="--to megatron, or --to meta")
-    if wanted.container not in (None, dialect.split.container):
+    if wanted.container not in (None, dialect.split.container, dialect.split.whole or None):
         raise UsageError(
             f"--tp, --pp: files of ranks are {dialect.split.container}'s, not {wanted.container}'s", hint="leave --container out"
         )
-    return by_name(dialect.split.container)
+    return by_name(wanted.container or dialect.split.container)
 
 
 def _has_one_naming(subject: Subject) -> bool:

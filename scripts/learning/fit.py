@@ -6,7 +6,7 @@ conditions are compared as bits, one a point. What no candidate says exactly is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from itertools import combinations, combinations_with_replacement
 from typing import Any, NamedTuple
@@ -37,7 +37,7 @@ def numbers(points: Sequence[Point], name: str) -> list[int] | None:
 # --- expressions -----------------------------------------------------------------------------------------------------
 
 
-def fit_number(values: Sequence[int], columns: dict[str, Sequence[int]], most: int = 3, *, strict: bool = False) -> str | None:
+def fit_number(values: Sequence[int], columns: Mapping[str, Any], most: int = 3, *, strict: bool = False) -> str | None:
     """The simplest expression of `columns` (feature -> its value at each point) that is `values` at every point.
 
     `most` products are summed; `strict`: of features that nothing says to be the right ones, so that only simple ones count.
@@ -45,9 +45,9 @@ def fit_number(values: Sequence[int], columns: dict[str, Sequence[int]], most: i
     first = values[0]
     if all(v == first for v in values):
         return str(first)
-    columns = {k: c for k, c in columns.items() if any(v != c[0] for v in c)}
+    columns = {k: a for k, c in columns.items() if ((a := np.asarray(c, dtype=np.int64)) != a[0]).any()}
     y = np.array(values, dtype=np.int64)
-    monomials = _monomials(columns, y) if most else [(k, np.array(c, dtype=np.int64)) for k, c in columns.items()]
+    monomials = _monomials(columns, y) if most else list(columns.items())
     if strict:
         for name, m in sorted(monomials, key=lambda nm: (nm[0] != "num_labels", len(nm[0]))):
             if (m == y).all() and "*" not in name and "/" not in name:  # the thing itself, then one more or less of it, then a multiple
@@ -103,9 +103,9 @@ def _likely(monomials: Sequence[tuple[str, Any]], y: Any, size: int) -> list[tup
     return [tuple(int(i) for i in index[k]) for k in np.nonzero(good)[0][:200]]
 
 
-def _monomials(columns: dict[str, Sequence[int]], y: Any) -> list[tuple[str, Any]]:
+def _monomials(columns: Mapping[str, Any], y: Any) -> list[tuple[str, Any]]:
     """Products of features, simple ones first, and quotients."""
-    plain = [(k, np.array(c, dtype=np.int64)) for k, c in sorted(columns.items(), key=lambda kv: (len(kv[0]), kv[0]))]
+    plain = [(k, c) for k, c in sorted(columns.items(), key=lambda kv: (len(kv[0]), kv[0]))]
     out = list(plain)
     small = len(plain) <= 7
     quotients = []

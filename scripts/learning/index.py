@@ -61,6 +61,20 @@ def write_index(folder: Path) -> None:
     (folder / "_index.json").write_text("{" + text + "}\n", encoding="utf-8")
 
 
+def part_types(every: dict[str, dict[str, Any]]) -> tuple[set[str], int]:
+    """The types of the parts whose keys a learned schema uses, and how many types the library has."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING, CONFIG_MAPPING_NAMES
+
+    from .observe import default, parts_of
+
+    found = set()
+    for t, d in every.items():
+        for path, part in parts_of(default(CONFIG_MAPPING[t])).items():
+            if any(k.startswith(f"{path}.") for k in d["defaults"]):
+                found.add(part)
+    return found & set(CONFIG_MAPPING_NAMES), len(CONFIG_MAPPING_NAMES)
+
+
 def write_table(folder: Path, target: Path) -> None:
     """docs/learned.md: each model type with what is known of it, and why nothing is known of the others."""
     every = read(folder)
@@ -83,8 +97,9 @@ def write_table(folder: Path, target: Path) -> None:
         )
     library = next(iter(every.values()))["library"] if every else ""
     no_class = sorted(t for t, w in whys.items() if w.startswith("no class"))
-    others = {t: w for t, w in sorted(whys.items()) if t not in no_class}
-    parts = {p["type"] for d in every.values() for p in d["parts"].values()}
+    parts, known_types = part_types(every)
+    parts -= every.keys()
+    others = {t: w for t, w in sorted(whys.items()) if t not in no_class and t not in parts}
     text = [
         "# Learned schemas",
         "",
@@ -95,18 +110,20 @@ def write_table(folder: Path, target: Path) -> None:
         f"{len(every)} model types have one; {explained:,} of {total:,} dimensions are explained "
         f"({100 * explained / max(total, 1):.1f} %), "
         f"and {layered} have keys that count their layers. "
-        f"Of {len(no_class)} further types, which are parts of others and have no class, "
-        f"{len(parts & set(no_class))} are parts of one of these.",
+        f"{len(parts)} further types are parts of these, explained by the keys of their sub-configuration: "
+        f"{len(every) + len(parts)} of the library's {known_types:,} types.",
         "",
         "| model type | classes | patterns of names | dimensions explained | what counts |",
         "| --- | --- | --- | --- | --- |",
         *lines,
         "",
+        f"Parts of these, without a schema of their own: {', '.join(sorted(parts))}.",
+        "",
         "## Without a schema",
         "",
         *(f"- {t}: {w}" for t, w in others.items()),
         "",
-        f"Parts of other models, without a class of their own: {', '.join(no_class)}.",
+        f"Of models without a schema, and without a class of their own: {', '.join(t for t in no_class if t not in parts)}.",
         "",
     ]
     target.write_text("\n".join(text), encoding="utf-8")

@@ -16,6 +16,7 @@ import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, NamedTuple
 
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="critical")
@@ -55,8 +56,48 @@ ORDER = (
 )  # fmt: skip
 
 
+# what the classes of some types need and their default configuration does not say
+_ROPE = {"rope_type": "default", "rope_theta": 10000.0}
+NEEDED: dict[str, dict[str, Any]] = {
+    "autoformer": {"prediction_length": 8},
+    "aya_vision": {"vision_config": {"num_attention_heads": 16}},
+    "chameleon": {"vocabulary_map": {"<image>": 5}},
+    "cohere_compass": {"text_config": {"rope_parameters": {"full_attention": _ROPE, "sliding_attention": _ROPE}}},
+    "dbrx": {"attn_config": {"rope_theta": 10000.0}},
+    "deepseek_ocr2": {"text_config": {"num_hidden_layers": 4, "mlp_layer_types": ["dense", "sparse", "sparse", "sparse"]}},
+    "diffusion_gemma": {"text_config": {"num_experts": 8, "moe_intermediate_size": 64, "top_k_experts": 2}},
+    "dots1": {"n_routed_experts": 8, "n_shared_experts": 1, "num_experts_per_tok": 2},
+    "emu3": {"vocabulary_map": {"<image>": 5}},
+    "gemma4_assistant": {"text_config": {"model_type": "gemma4_text", "hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0}},
+    "hunyuan_vl": {"text_config": {"head_dim": 64}},
+    "informer": {"prediction_length": 8},
+    "lfm2_moe": {"num_hidden_layers": 4, "layer_types": ["conv", "full_attention", "conv", "full_attention"]},
+    "moonshine_streaming": {"num_attention_heads": 8, "num_key_value_heads": 8},
+    "time_series_transformer": {"prediction_length": 8},
+}
+
+
 IGNORED: dict[str, set[str]] = {}  # class -> the names, as the library's own expressions, that its loader passes over
 MEMORY = "@memory"  # after a class's name: its names in memory
+
+
+def _leave_unfilled() -> None:
+    """Let no module fill its weights: on the meta device there is nothing to fill, and it took a third of the time."""
+
+    def unfilled(tensor: torch.Tensor, *_: object, **__: object) -> torch.Tensor:
+        return tensor
+
+    for name in dir(torch.nn.init):
+        if name.endswith("_") and not name.startswith("_"):
+            setattr(torch.nn.init, name, unfilled)
+    for kind in vars(torch.nn).values():
+        if isinstance(kind, type) and "reset_parameters" in vars(kind):
+            kind.reset_parameters = lambda self: None
+    for kind in (torch.nn.modules.conv._ConvNd, torch.nn.modules.batchnorm._NormBase):
+        kind.reset_parameters = lambda self: None  # type: ignore[method-assign]
+
+
+_leave_unfilled()
 
 
 class Timeout(BaseException):
@@ -134,7 +175,7 @@ def build(
     cls: type[PreTrainedModel], config: PreTrainedConfig, defaults: dict[str, Any], aliases: dict[str, str], seconds: float = 20
 ) -> Sample:
     """What a class has at a configuration. Raises whatever the library raises."""
-    written = json.loads(config.to_json_string(use_diff=True))
+    written = json.loads(config.to_json_string(use_diff=False))
     with limit(seconds), torch.device("meta"):
         model = cls(config)
     kept = model.state_dict(keep_vars=True)
@@ -302,10 +343,44 @@ def _lists(key: str, value: list[Any], words: dict[str, list[str]], rng: random.
 
 def make_config(kind: type[PreTrainedConfig], over: dict[str, Any]) -> PreTrainedConfig:
     """A configuration of overrides; what must say the same number of layers in two ways says it in both."""
-    over = json.loads(json.dumps(over))
+    over = _with_parts(default(kind), _merged(NEEDED.get(kind.model_type, {}), json.loads(json.dumps(over))), (kind,))
     if "num_layers" in over and "attention_types" not in over and "attention_types" in kind.__doc__.__str__():
         over["attention_types"] = [[["global"], over["num_layers"]]]
     return kind(**over)
+
+
+@cache
+def default(kind: type[PreTrainedConfig]) -> PreTrainedConfig:
+    """The default configuration, with what the type's classes need."""
+    needed = NEEDED.get(kind.model_type, {})
+    try:
+        start = kind()
+    except Exception:
+        return kind(**needed)
+    return kind(**_with_parts(start, needed, (kind, "default"))) if needed else start
+
+
+def _merged(one: dict[str, Any], two: dict[str, Any]) -> dict[str, Any]:
+    both = {k: _merged(v, two[k]) for k, v in one.items() if isinstance(v, dict) and isinstance(two.get(k), dict)}
+    return {**one, **two, **both}
+
+
+SAID: dict[tuple[Any, ...], dict[str, Any]] = {}  # (type, path) -> what the default says of a part that the part's own type does not
+
+
+def _with_parts(config: PreTrainedConfig, over: dict[str, Any], path: tuple[Any, ...]) -> dict[str, Any]:
+    """Overrides in which a part that says something says its type too, and whatever its whole says of it by default."""
+    out = dict(over)
+    for key, part in vars(config).items():
+        if isinstance(part, PreTrainedConfig) and isinstance(out.get(key), dict):
+            mark = (*path, key)
+            if mark not in SAID:
+                said = json.loads(part.to_json_string(use_diff=True))
+                for k in ("transformers_version", "architectures", "dtype", "_name_or_path"):
+                    said.pop(k, None)
+                SAID[mark] = {k: v for k, v in said.items() if not (isinstance(v, list) and "layer" in k)}  # computed of the count
+            out[key] = {**SAID[mark], "model_type": part.model_type, **_with_parts(part, out[key], mark)}
+    return out
 
 
 def put(over: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
@@ -325,7 +400,9 @@ def _large(value: Any) -> bool:
 
 def small_base(cls: type[PreTrainedModel], config: type[PreTrainedConfig]) -> dict[str, Any]:
     """Overrides that make a configuration of few layers and experts, as far as the class builds with each of them."""
-    over: dict[str, Any] = {p[0]: 100 for p, v in keys(config()) if v is None and p == ("vocab_size",)}  # defaults without a vocabulary
+    over: dict[str, Any] = {
+        p[0]: 100 for p, v in keys(default(config)) if v is None and p == ("vocab_size",)
+    }  # defaults without a vocabulary
 
     def builds(o: dict[str, Any]) -> bool:
         try:
@@ -336,7 +413,7 @@ def small_base(cls: type[PreTrainedModel], config: type[PreTrainedConfig]) -> di
         return True
 
     found: list[tuple[tuple[str, ...], Any]] = []
-    for path, value in keys(config()):
+    for path, value in keys(default(config)):
         key = path[-1]
         if type(value) is int and value > 4 and LAYERS.search(key):
             found.append((path, 4))
@@ -344,7 +421,7 @@ def small_base(cls: type[PreTrainedModel], config: type[PreTrainedConfig]) -> di
             found.append((path, 6 if value % 4 else 8))
         elif re.search("depths|num_blocks|block_sizes|layers", key) and _large(value):
             found.append((path, [min(v, 2) for v in value]))
-    unsaid = {p[0] for p, v in keys(config()) if v is None and len(p) == 1}
+    unsaid = {p[0] for p, v in keys(default(config)) if v is None and len(p) == 1}
     for key, value in (("head_dim", 64), ("num_key_value_heads", 4)):  # what some defaults leave out and their classes need
         if key in unsaid and not builds(over):
             over[key] = value

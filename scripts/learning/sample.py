@@ -5,22 +5,26 @@ from __future__ import annotations
 import random
 import re
 import time
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from .observe import (
     CONFIG_MAPPING,
     IDLE,
     LAYERS,
     MEMORY,
+    NEEDED,
     Sample,
     Timeout,
     aliases_of,
     alternatives,
     build,
     classes_of,
+    default,
     defaults_of,
+    flatten,
     keys,
     make_config,
     parts_of,
@@ -30,6 +34,7 @@ from .observe import (
 )
 
 Path = tuple[str, ...]
+LIKELY = re.compile(r"size|dim|heads|hidden|layer|kernel|channel|depth|bias|num_|width|rank|_rate|stride|experts|embed|type|bins|state")
 
 
 class Single(NamedTuple):
@@ -56,8 +61,10 @@ class Lab:
         self.errors: dict[str, str] = {}
         self.stuck: dict[Path, int] = {}  # keys with which nothing else builds
         self.computed: set[str] = set()  # keys that the library computes of others
-        start = self.config()
+        start = default(self.config)
         self.defaults, self.aliases = defaults_of(start), aliases_of(start)
+        for key in flatten(NEEDED.get(model_type, {})):  # nothing says these by default
+            self.defaults.pop(key, None)
         self.classes: list[type[PreTrainedModel]] = []
         self.parts: dict[str, dict[str, str]] = {}
         self.all_parts = list(parts_of(start))
@@ -134,8 +141,13 @@ class Lab:
         known = {p for p, _ in every}
         parts = {p[:-1] for p in known}
         every += [((*part, k), None) for k in words["*further"] for part in sorted(parts) if (*part, k) not in known and not IDLE.search(k)]
+        every = [(p, v) for p, v in every if only is None or p in only]
+        silent = self.idle_together(cls, parent, [(p, v) for p, v in every if not LIKELY.search(p[-1])], words)
         for path, value in every:
-            if (only is not None and path not in only) or self.late:
+            if self.late:
+                continue
+            if path in silent:
+                idle.append(path)
                 continue
             seen, wanted = 0, 1 if quick else 3 if type(value) is int else 8
             works: list[Any] = []
@@ -172,6 +184,33 @@ class Lab:
             else:
                 idle.append(path)
         return idle
+
+    def idle_together(
+        self, cls: type[PreTrainedModel], parent: int, every: list[tuple[Path, Any]], words: dict[str, list[str]]
+    ) -> set[Path]:
+        """The keys that change nothing by any value, found by changing many at once: most are of that kind."""
+        values = {path: found[:11] for path, value in every if (found := alternatives(path, value, words, self.rng))}
+        kept = {path: 1 if all(type(v) in (int, bool) for v in found) else len(found) for path, found in values.items()}
+        silent = set()
+        for at in range(0, len(every), 12):
+            group = [p for p, _ in every[at : at + 12] if p in values]
+            for k in range(max((kept[p] for p in group), default=0)):
+                group = [*self._silent(cls, parent, [(p, values[p][k]) for p in group if k < kept[p]]), *(p for p in group if k >= kept[p])]
+            silent |= set(group)
+        return silent
+
+    def _silent(self, cls: type[PreTrainedModel], parent: int, changes: list[tuple[Path, Any]]) -> list[Path]:
+        """Of these changes those that, made together, move nothing; halves where a whole does."""
+        if self.late or len(changes) < 2:
+            return []
+        over, base = self.overs[parent], self.samples[parent]
+        for path, new in changes:
+            over = put(over, path, new)
+        s = self.build(cls, over)
+        if s is not None and s.shapes == base.shapes and s.kinds == base.kinds:
+            return [p for p, _ in changes]
+        half = len(changes) // 2
+        return [*self._silent(cls, parent, changes[:half]), *self._silent(cls, parent, changes[half:])] if half > 1 else []
 
     def in_pairs(self) -> None:
         """Keys that cannot be changed alone: each with another one of its part, so that what the class holds them to still holds."""
@@ -251,6 +290,46 @@ class Lab:
         return out
 
 
+SMALL = (  # by the usual names of keys: what a tiny model of any family has, in three sets of sizes
+    (re.compile(r"^(hidden_size|d_model|n_embd|dim|embed_dim|embedding_size|d_embed|hidden_dim|decoder_hidden_size|emb_dim)$"), 48, 24, 40),
+    (re.compile(r"^projection_dim$"), 40, 20, 36),
+    (re.compile(r"(num_|n_|^|_)(attention_|key_value_|kv_)?heads?$"), 6, 2, 4),
+    (re.compile(r"(^|_)(n|num)_(\w+_)?layers?$|^(en|de)coder_layers$|^depth$"), 3, 2, 5),
+    (re.compile(r"(intermediate_size|ffn_dim|d_ff|n_inner|dim_feedforward|hidden_dim_ffn)$"), 80, 56, 72),
+    (re.compile(r"^vocab_size$"), 120, 99, 111),
+    (re.compile(r"^(max_position_embeddings|n_positions|max_(source|target)_positions|n_ctx)$"), 72, 50, 66),
+    (re.compile(r"^(num_local_experts|num_experts|n_routed_experts)$"), 4, 4, 6),
+    (re.compile(r"^image_size$"), 48, 32, 64),
+    (re.compile(r"^patch_size$"), 12, 8, 16),
+    (re.compile(r"^(head_dim|d_kv)$"), 8, 12, 10),
+)
+
+
+def tiny(config: PreTrainedConfig, kind: int) -> dict[str, Any]:
+    """Overrides that make a whole configuration small at once; the third `kind` halves all sizes. Keys that cannot move alone move here."""
+    out: dict[str, Any] = {}
+    for key, value in vars(config).items():
+        if isinstance(value, PreTrainedConfig):
+            out[key] = tiny(value, kind)
+        elif re.search("_token_id$", key) and isinstance(value, int):
+            out[key] = 1
+        elif type(value) is int and kind == 3:
+            if value >= 32 and value % 2 == 0 and not IDLE.search(key):
+                out[key] = value // 2
+        elif type(value) is int:
+            found = next((sizes[kind] for name, *sizes in SMALL if name.search(key) and value > sizes[kind]), None)
+            if found is not None:
+                out[key] = found
+    return out
+
+
+def tiny_samples(lab: Lab, kinds: Iterable[int]) -> list[tuple[Sample, dict[str, Any]]]:
+    """Each class at tiny configurations."""
+    config = default(lab.config)
+    every = [(cls, tiny(config, kind)) for kind in kinds for cls in lab.classes]
+    return [(s, over) for cls, over in every if not lab.late and (s := lab.build(cls, over)) is not None]
+
+
 def other_lengths(lab: Lab) -> None:
     """Lists of one length that only change it together (sizes of stages): one shorter, one longer."""
     config = make_config(lab.config, lab.base)
@@ -299,6 +378,6 @@ def observe(model_type: str, seconds: float = 90) -> Lab:
         if path[-1] in ("num_attention_heads", "hidden_size", "vocab_size") or IDLE.search(path[-1]):
             lab.relevant[path] = values[:4]
     lab.find_parts()
-    for sample, over in lab.joints(28, 6):
+    for sample, over in (*tiny_samples(lab, (0, 1, 3)), *lab.joints(28, 6)):
         lab.keep(sample, over)
     return lab

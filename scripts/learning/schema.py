@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from ckptkit.schema.learned import (
     LearnedRow,
     Place,
     abstract_name,
     evaluate,
+    feature,
     fill,
     holds,
     keys_of,
@@ -23,9 +25,10 @@ from ckptkit.schema.learned import (
 )  # fmt: skip
 
 from .check import Named, disagreements, renamed
+from .computed import derived_keys, used_keys
 from .fit import Conditions, Point, fit_number, numbers
 from .observe import IDLE, MEMORY
-from .sample import Lab
+from .sample import Lab, tiny_samples
 
 
 class Schema(NamedTuple):
@@ -109,10 +112,6 @@ def _walk(parts: list[str], decided: Mapping[str, int | None], local: dict[tuple
 # --- fitting ---------------------------------------------------------------------------------------------------------
 
 
-def _listed(points: Sequence[Point], key: str) -> bool:
-    return all(isinstance(p.env.get(key), list) and len(p.env[key]) < 12 for p in points)
-
-
 class _Fitter:
     """The samples' names by pattern, and what is fitted to them."""
 
@@ -146,6 +145,8 @@ class _Fitter:
         self.inner |= {v for p, v in lab.stuck.items() if p not in lab.relevant}
         self.places: dict[str, Place] = {}
         self._fits: dict[object, str | None] = {}
+        self._vectors: dict[str, tuple[Any, Any]] = {}
+        self._lists: dict[str, dict[int, int]] = {}
         self._conditions: dict[object, Conditions] = {}
 
     def affecting(self, values: Mapping[tuple[int, tuple[int, ...]], int]) -> list[str]:
@@ -160,32 +161,51 @@ class _Fitter:
                 found[".".join(single.path)] = None
         return list(found)
 
-    def columns(self, points: Sequence[Point], keys: Iterable[str], deep: bool) -> dict[str, list[int]]:
-        """The features of keys at points that are whole numbers at each."""
-        out = {}
-        places = len(points[0].at)
+    def vector(self, name: str) -> tuple[Any, Any]:
+        """A feature at every sample, and where it is a whole number."""
+        found = self._vectors.get(name)
+        if found is None:
+            said = [feature(s.env, name) for s in self.samples]
+            whole = np.array([type(v) is int and abs(v) < 1 << 40 for v in said])
+            found = self._vectors[name] = np.array([v if w else 0 for v, w in zip(said, whole, strict=True)], dtype=np.int64), whole
+        return found
+
+    def listed(self, key: str, met: Sequence[int]) -> list[int]:
+        """The lengths of a key's lists at the samples `met`."""
+        lists = self._lists.get(key)
+        if lists is None:
+            lists = self._lists[key] = {i: len(v) for i, s in enumerate(self.samples) if isinstance(v := s.env.get(key), list)}
+        return [lists[i] for i in met if i in lists] if lists else []
+
+    def columns(self, items: Sequence[tuple[int, tuple[int, ...]]], keys: Iterable[str], deep: bool) -> dict[str, Any]:
+        """The features of keys at (sample, numbers) that are whole numbers at each."""
+        out: dict[str, Any] = {}
+        at_samples = np.array([i for i, _ in items])
+        met = list(dict.fromkeys(i for i, _ in items))
+        places = len(items[0][1])
+        points: list[Point] = []
         for k in keys:
-            if any(isinstance(p.env.get(k), list) for p in points):
-                names = [f"len({k})", f"2**(len({k})-1)", f"sum({k})", f"{k}[0]", f"{k}[-1]"]
+            names = [k]
+            if lengths := self.listed(k, met):
+                names = [f"len({k})", f"sum({k})", f"{k}[0]", f"{k}[-1]"]
                 if not places or deep:
-                    shortest = min((len(p.env[k]) for p in points if isinstance(p.env.get(k), list)), default=0)
-                    names += [f"{k}[{i}]" for i in range(1, min(shortest, 6))]
-                for j in range(places):
-                    names += [f"{k}[@{j}]", f"{k}[@{j}-1]", f"{k}[@{j}+1]"]
-            else:
-                names = [k]
+                    names += [f"{k}[{i}]" for i in range(1, min(min(lengths), 6))]
+                if places:
+                    points = points or [Point(self.samples[i].env, at) for i, at in items]
+                for name in (f"{k}[@{j}{shift}]" for j in range(places) for shift in ("", "-1", "+1")):
+                    if (column := numbers(points, name)) is not None:
+                        out[name] = np.array(column, dtype=np.int64)
+                if len(lengths) == len(met) and min(lengths) > 0 and max(lengths) < 12:
+                    out[f"2**(len({k})-1)"] = 2 ** (self.vector(f"len({k})")[0][at_samples] - 1)
             for name in names:
-                column = (
-                    [2 ** (len(p.env[k]) - 1) for p in points] if name.startswith("2**") and _listed(points, k) else numbers(points, name)
-                )
-                if column is not None:
-                    out[name] = column
+                column, whole = self.vector(name)
+                if whole[at_samples].all():
+                    out[name] = column[at_samples]
         return out
 
     def number(self, values: Mapping[tuple[int, tuple[int, ...]], int]) -> str | None:
         """The expression of a number at (sample, counted places)."""
         items = sorted(values.items())
-        points = [Point(self.samples[i].env, at) for (i, at), _ in items]
         y = [v for _, v in items]
         if all(v == y[0] for v in y):
             return str(y[0]) if y[0] < 3 or y[0] not in self.inner else None  # a number that no sample moved, inside a mapping
@@ -194,20 +214,28 @@ class _Fitter:
             return self._fits[mark]
         self._fits[mark] = None
         known = self.affecting(values)
-        cols = self.columns(points, known, True)
-        varies = any(len({v for (i, _), v in items if i == j}) > 1 for j in {i for (i, _), _ in items[:400]})
+        by_sample = {i: v for (i, _), v in items}
+        varies = any(v != by_sample[i] for (i, _), v in items)
+        if not varies and len(by_sample) < len(items) and not any(self.listed(k, list(by_sample)) for k in known):
+            first: dict[int, tuple[tuple[int, tuple[int, ...]], int]] = {}  # one place of each sample says it all
+            for item in items:
+                first.setdefault(item[0][0], item)
+            items = list(first.values())
+            y = [v for _, v in items]
+        where = [w for w, _ in items]
+        cols = self.columns(where, known, True)
         if varies:
-            for j in range(len(points[0].at)):
-                cols[f"@{j}"] = [p.at[j] for p in points]
+            for j in range(len(where[0][1])):
+                cols[f"@{j}"] = np.array([at[j] for _, at in where], dtype=np.int64)
                 if max(cols[f"@{j}"]) < 12:
-                    cols[f"2**@{j}"] = [2 ** p.at[j] for p in points]
+                    cols[f"2**@{j}"] = 2 ** cols[f"@{j}"]
         found = fit_number(y, cols) if len(cols) <= 10 else fit_number(y, cols, 2)
         if found is None:
             near = dict.fromkeys([*known, *self.key_names])
-            found = fit_number(y, self.columns(points, near, False), 1, strict=True)
+            found = fit_number(y, self.columns(where, near, False), 1, strict=True)
         if found is None:
-            every = [k for k, v in points[0].env.items() if type(v) is int and not IDLE.search(k)]
-            found = fit_number(y, self.columns(points, every, False), 0, strict=True)
+            every = [k for k, v in self.samples[where[0][0]].env.items() if type(v) is int and not IDLE.search(k)]
+            found = fit_number(y, self.columns(where, every, False), 0, strict=True)
         self._fits[mark] = found
         return found
 
@@ -325,68 +353,6 @@ class _Fitter:
         return None
 
 
-def derived_keys(lab: Lab, used: Iterable[str]) -> dict[str, str | None]:
-    """The keys that moved though another was changed: the library computes them where nothing says them. None: nobody knows how."""
-    wanted = set(used)
-    moved: dict[str, None] = dict.fromkeys(k for k in sorted(lab.computed) if k in wanted)
-    for single in lab.singles:
-        a, b = lab.samples[single.parent].env, lab.samples[single.child].env
-        for k in wanted:
-            if k != ".".join(single.path) and k in a and k in b and a[k] != b[k] and not k.startswith("*"):
-                moved[k] = None
-    out: dict[str, str | None] = {}
-    for k in moved:
-        out[k] = None
-        free = [s for s, over in zip(lab.samples, lab.overs, strict=True) if not _said(over, k) and type(s.env.get(k)) is int]
-        if len(free) < 4:
-            continue
-        points = [Point(s.env, ()) for s in free]
-        part = k.rpartition(".")[0]
-        names = [n for n in lab.defaults if n.rpartition(".")[0] == part and n != k and not IDLE.search(n)]
-        columns = {n: c for n in names if (c := numbers(points, n)) is not None and len(set(c)) > 1}
-        relevant = {".".join(p) for p in lab.relevant}
-        values = [s.env[k] for s in free]
-        for near in (relevant, set(columns)):
-            found = fit_number(values, {n: c for n, c in columns.items() if n in near}, 1)
-            if found is not None and not found.isdigit():
-                out[k] = found
-                break
-    return out
-
-
-def _said(over: Mapping[str, Any], key: str) -> bool:
-    inner: Any = over
-    for part in key.split("."):
-        if not isinstance(inner, Mapping) or part not in inner:
-            return False
-        inner = inner[part]
-    return True
-
-
-def used_keys(rows: Iterable[LearnedRow], places: Mapping[str, Place]) -> list[str]:
-    """Every configuration key that a schema depends on."""
-    found: dict[str, None] = {}
-
-    def look(x: Any) -> None:
-        if isinstance(x, str) and x and (x[0].isalpha() or x[0] in "_@(" or x[0].isdigit()):
-            with contextlib.suppress(ValueError):
-                found.update(dict.fromkeys(keys_of(x)))
-        elif isinstance(x, (list, tuple)):
-            if x and x[0] in ("is", "true", "in", "has"):
-                found[x[2] if x[0] == "in" else x[1].partition("[")[0]] = None
-            else:
-                for y in x[1:] if x and x[0] in ("not", "and", "or", "<", "mod") else x:
-                    look(y)
-
-    for r in rows:
-        for d in r.dims:
-            look(d)
-        look(r.when)
-    for p in places.values():
-        look(p.count)
-    return [k for k in found if not k.startswith("@")]
-
-
 def fit(lab: Lab) -> Schema:
     """The schema that says all that the lab's samples have."""
     f = _Fitter(lab)
@@ -405,7 +371,7 @@ def learn(lab: Lab, rounds: int = 3) -> tuple[Schema, list[str]]:
     """The schema of a lab, and what it foretells wrongly of samples that it has not seen. What it first gets wrong it learns from."""
     for i in range(rounds + 1):
         schema = fit(lab)
-        unseen = lab.joints(8, 2)
+        unseen = [*lab.joints(8, 2), *(tiny_samples(lab, (2,)) if i == 0 else ())]
         wrong = [(s, over, said) for s, over in unseen if any(said := disagreements(schema, s))]
         if not wrong or i == rounds or lab.late:
             break

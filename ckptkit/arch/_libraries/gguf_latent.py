@@ -44,6 +44,33 @@ MLA_ALSO: dict[str, object] = {
 MLA_FREE: dict[str, object] = {"mlp_layer_types": ..., "topk_method": ..., "rope_interleave": (True,), "attention_bias": ...}
 
 
+MINICPM3 = {"scale_emb": 12, "scale_depth": 1.4, "dim_model_base": 256}  # which llama.cpp's code has in itself
+
+
+def minicpm3(modules: Mapping[str, Module]) -> Dialect:
+    """The dialect of MiniCPM 3: keys and values of all heads in one matrix, scales that no key says."""
+
+    def scaled(values: Values) -> Iterator[tuple[str, str]]:
+        for name, number in MINICPM3.items():
+            if values.get(name) not in (None, number):
+                yield name, f"its code of this architecture takes {number}"
+        hidden, heads, width = (values.get(n) for n in ("hidden", "heads", "value_dim"))
+        if isinstance(hidden, int) and isinstance(heads, int) and width != hidden // max(heads, 1):
+            yield "value_dim", f"its code of this architecture takes {hidden} / {heads}"
+
+    rows = {k: v for k, v in MLA.items() if k.partition(".weight")[0] not in (B + "attn_k_b", B + "attn_v_b", B + "attn_q")}
+    return gguf(
+        "minicpm3", modules, implied={"activation": "silu"}, names=MLA_NAMES, rope=("factors",), conflicts=scaled,
+        rows={**rows, **joined(B + "attn_kv_b", "(heads *(nope value_dim))", "kv_rank", (A + "key_nope", A + "value"))},
+        keys={**{k: v for k, v in MLA_KEYS.items() if k not in EXPERTS}, "vocab_size": may("vocab")},
+        also={
+            "attention.head_count_kv": added("heads"), "attention.key_length": added("nope", "rope"),
+            "rope.dimension_count": added("rope"),
+        },
+        free={**dict.fromkeys(MINICPM3, ...), "attention_bias": (False,), "mlp_bias": (False,)}, defaults={"tied": True, **MINICPM3},
+    )  # fmt: skip
+
+
 def latent(second: bool) -> Callable[[Values], Iterator[tuple[str, str]]]:
     """What llama.cpp's deepseek2 cannot say. `second`: DeepSeek-V2's code."""
 

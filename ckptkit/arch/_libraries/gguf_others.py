@@ -38,12 +38,13 @@ def unscaled(values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
 
 
 def dialect(
-    name: str, rows: Rows, keys: Mapping[str, str | Key], implied: Mapping[str, object], free: Mapping[str, object], **more: object
+    name: str, rows: Rows, keys: Mapping[str, str | Key], implied: Mapping[str, object], free: Mapping[str, object], *,
+    called: str = "gguf", **more: object,
 ) -> Dialect:  # fmt: skip
     """A dialect of this container."""
     config = form(name, keys, implied=implied, whole=Whole({**FREE, **free}, remarks=unscaled), **more)  # type: ignore[arg-type]
     return Dialect(
-        name="gguf", title=TITLE, style=TORCH, rows=rows, container="gguf", config=config, files=Files(ties=False),
+        name=called, title=TITLE, style=TORCH, rows=rows, container="gguf", config=config, files=Files(ties=False), alias="gguf",
     )  # fmt: skip
 
 
@@ -102,7 +103,7 @@ def gpt2() -> Dialect:
     )
 
 
-def _t5_rows() -> Iterator[tuple[str, str]]:
+def _t5_rows(gated: bool, each_layer: bool) -> Iterator[tuple[str, str]]:
     yield "token_embd", "embeddings.word"
     yield "output", "lm_head"
     for stack, holder, short in (("encoder", "layer", "enc"), ("decoder", "decoder_layer", "dec")):
@@ -113,14 +114,20 @@ def _t5_rows() -> Iterator[tuple[str, str]]:
                 yield f"{b}{name}_{part[0]}", f"{layer}{kind}.{part}"
             yield f"{b}{name}_norm", f"{layer}{kind}.norm"
         yield f"{b}ffn_norm", f"{layer}ffn.norm"
-        yield f"{b}ffn_up", f"{layer}ffn.intermediate"
+        if gated:
+            yield f"{b}ffn_gate", f"{layer}ffn.gate"
+        yield f"{b}ffn_up", f"{layer}ffn.{'up' if gated else 'intermediate'}"
         yield f"{b}ffn_down", f"{layer}ffn.output"
-        yield f"{short}.blk.0.attn_rel_b", f"{stack}.position_bias"
+        if each_layer:
+            yield f"{b}attn_rel_b", f"{layer}attention.position_bias"
+        else:
+            yield f"{short}.blk.0.attn_rel_b", f"{stack}.position_bias"
         yield f"{short}.output_norm", f"{stack}.norm"
 
 
-def t5() -> Dialect:
-    """T5 1.0. The gated feed-forward of 1.1 has the same name for another matrix; it has no place here yet."""
+def t5(*, gated: bool = False, each_layer: bool = False) -> Dialect:
+    """T5 1.0, or 1.1 (`gated`), whose feed-forward has the name of 1.0's for another matrix; `each_layer` has its own table of distances in
+    UMT5."""
     keys: dict[str, str | Key] = {
         **sizes("t5"),
         "t5.decoder_block_count": "decoder_layers",
@@ -129,6 +136,8 @@ def t5() -> Dialect:
         "t5.attention.relative_buckets_count": "buckets",
         "t5.attention.layer_norm_rms_epsilon": may("norm_eps"),
     }
-    usual = {"decoder_layers": "=layers", "buckets": 32, "max_distance": 128, "tied": True, "scaled": "=tied", "norm_eps": 1e-6}
+    usual = {"decoder_layers": "=layers", "buckets": 32, "max_distance": 128, "tied": not gated, "scaled": "=tied", "norm_eps": 1e-6}
     also = {"t5.context_length": 512, "t5.decoder_start_token_id": 0}
-    return dialect("t5", dict(_t5_rows()), keys, {"activation": "relu", "gated": False}, T5_FREE, defaults=usual, also=also)
+    implied = {"activation": "gelu_tanh" if gated else "relu", "gated": gated}
+    called = "gguf_gated" if gated and not each_layer else "gguf"
+    return dialect("t5", dict(_t5_rows(gated, each_layer)), keys, implied, T5_FREE, defaults=usual, also=also, called=called)

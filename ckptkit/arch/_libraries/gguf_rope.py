@@ -206,7 +206,7 @@ def derived_rope(of: Mapping[str, object], kept: Mapping[str, object]) -> dict[s
     whole = hidden // heads if isinstance(heads, int) and heads > 0 and isinstance(hidden, int) else None
     width, count = of.get("attention.key_length", whole), of.get("rope.dimension_count")
     out: dict[str, object] = {}
-    if isinstance(width, int) and isinstance(count, int) and 0 < count < width and "attention.key_length_mla" not in of:
+    if isinstance(width, int) and isinstance(count, int) and 0 < count < width and "attention.kv_lora_rank" not in of:
         out["rope_part"] = count / width
     kind, factor = of.get("rope.scaling.type"), of.get("rope.scaling.factor")
     kind = kind if kind in ("linear", "yarn") and factor not in (None, 1.0) else "longrope" if kind == "longrope" else None

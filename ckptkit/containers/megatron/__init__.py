@@ -24,8 +24,9 @@ from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Part, Ranked
 if TYPE_CHECKING:
     from ..torch import rank_write, write
     from . import legacy
+    from . import names as naming
 else:
-    later(globals(), legacy=".legacy", rank_write="..torch.rank_write", write="..torch.write")
+    later(globals(), legacy=".legacy", naming=".names", rank_write="..torch.rank_write", write="..torch.write")
 
 NAME = "megatron"
 TITLE = "Megatron (mp_rank folders)"
@@ -119,7 +120,7 @@ def layout(
     tp, pp = (max((p[i] for p in by), default=0) + 1 for i in range(2))
     given = inside.extras.get("args")
     args = {**given} if isinstance(given, Mapping) else {}
-    args |= {"tensor_model_parallel_size": tp, "pipeline_model_parallel_size": pp}
+    args |= {"tensor_model_parallel_size": tp, "pipeline_model_parallel_size": pp, **_uneven([by.get((0, p), []) for p in range(pp)])}
     words = next((s.shape[0] * tp for k, s in tensors if inside.ranks.get(k, Ranked(0, 0, k)).name == _WORDS), None)
     if words is not None:
         args["padded_vocab_size"] = words
@@ -131,6 +132,14 @@ def layout(
         for p in range(pp) for r in range(tp)
     ]  # fmt: skip
     return rank_write.lay_out(NAME, files, {TRACKER: b"1"})
+
+
+def _uneven(stages: Sequence[Sequence[rank_write.Member]]) -> dict[str, int]:
+    """What Megatron has to be told of stages that have not as many layers as each other: those of the first, and of the last."""
+    counts = [max((naming.layer_of(m.name) for m in held), default=-1) + 1 for held in stages]
+    if len(set(counts)) < 2:
+        return {}
+    return {"decoder_first_pipeline_num_layers": counts[0]} | ({"decoder_last_pipeline_num_layers": counts[-1]} if len(counts) > 2 else {})
 
 
 def finish(layout: FileLayout, crcs: Mapping[str, int]) -> Iterator[Part]:

@@ -60,4 +60,11 @@ def arguments(args: object) -> dict[str, object]:
     state = args.state if isinstance(args, Opaque) else args
     if not isinstance(state, Mapping):
         return {}
-    return {k: v for k, v in state.items() if type(k) is str and (v is None or type(v) in (bool, int, float, str))}
+    return {k: v for k, v in state.items() if type(k) is str and _is_plain(v)}
+
+
+def _is_plain(value: object) -> bool:
+    """Whether a setting is a plain value, or a few whole numbers (a window)."""
+    if type(value) in (list, tuple):
+        return len(value) <= 8 and all(type(v) is int for v in value)  # type: ignore[arg-type]
+    return value is None or type(value) in (bool, int, float, str)
