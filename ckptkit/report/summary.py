@@ -25,7 +25,8 @@ def summary_json(s: Summary) -> str:
     edges = [{"from": a, "to": b, "shape": list(shape)} for a, b, shape in s.edges]
     return json.dumps(
         {"schema_version": SCHEMA_VERSION, "path": s.path, "title": s.title, "layers": dict(s.layers), "parameters": s.parameters,
-            "trainable": s.trainable, "multiply_adds": _terms(s.multiply_adds), "weight_bytes_read": s.nbytes, "rows": rows, "edges": edges}, indent=2, ensure_ascii=False,
+            "trainable": s.trainable, "multiply_adds": _terms(s.multiply_adds), "weight_bytes_read": s.nbytes, "rows": rows,
+            "edges": edges}, indent=2, ensure_ascii=False,
     )  # fmt: skip
 
 
