@@ -114,12 +114,12 @@ def cases(quick: bool) -> list[Case]:
             )
         )
     n = 1 if quick else 8
-    packed = Case(
+    blocks = Case(
         f"Llama of {n} layers: Q4_K → float16", "packed", f"gguf-q4k-{n}", f"gguf-float16-{n}", 3.0,
         (*HF, "--dequantize", "--dtype", "float16"), ("gguf_py",),
     )  # fmt: skip
     words = Case("inspect GGUF with 256,000 words", "packed", "gguf-vocab-256000", "", 12, (), ("list_gguf",), 0, "inspect")
-    out += [packed, words]
+    out += [blocks, words]
     b = sizes[-1]
     st = f"bert-{b}-safetensors"
     out += [
@@ -132,7 +132,17 @@ def cases(quick: bool) -> list[Case]:
         Case(f"diff BERT-{b}, all changed", "gate", st, f"bert-{b}-changed", 2.5, (), ("equal",), 0, "diff"),
         Case(f"diff BERT-{b}, equal, TF", "gate", st, f"bert-{b}-tf", 2.5, (), (), 0, "diff"),
     ]
-    return [*out, *packed(quick)]
+    return [*out, *packed(quick), *ranks(quick)]
+
+
+def ranks(quick: bool) -> list[Case]:
+    """What eight ranks of a trainer leave, joined; of the limits the first line's `cp, synced` is what they are meant of."""
+    dcp, zero = f"dcp-{2 if quick else 24}", f"zero3-{1 if quick else 9}"
+    arguments = (*HF, "--container", "safetensors")
+    return [
+        Case("DCP of 8 ranks → safetensors", "ranks", dcp, dcp, 1.3, arguments, ("dcp_to_safetensors",)),
+        Case("ZeRO-3 of 8 ranks → safetensors", "ranks", zero, zero, 2.0, arguments, ("zero_to_fp32",)),
+    ]
 
 
 def packed(quick: bool) -> list[Case]:

@@ -336,6 +336,10 @@ def ensure(root: Path, name: str) -> Path:
         make_gguf(made, rest)
     elif kind == "sparse":
         make_sparse(made, int(rest))
+    elif kind in ("dcp", "zero3"):
+        from data_ranks import make_dcp, make_zero3
+
+        (make_dcp if kind == "dcp" else make_zero3)(made, int(rest))
     elif kind == "fp8":
         from data_packed import make_fp8
 

@@ -285,6 +285,26 @@ def gguf_py(source: str, target: str) -> None:
     )
 
 
+def dcp_to_safetensors(source: str, target: str) -> None:
+    """torch's own dcp_to_torch_save, and what it leaves as safetensors."""
+    import torch
+    from safetensors.torch import save_file
+    from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+
+    os.mkdir(target)
+    whole = os.path.join(target, "whole.pt")
+    dcp_to_torch_save(source, whole)
+    save_file(torch.load(whole, mmap=True, weights_only=True), os.path.join(target, "model.safetensors"))
+
+
+def zero_to_fp32(source: str, target: str) -> None:
+    """DeepSpeed's own script."""
+    from deepspeed.utils.zero_to_fp32 import convert_zero_checkpoint_to_fp32_state_dict
+
+    os.mkdir(target)
+    convert_zero_checkpoint_to_fp32_state_dict(source, target, safe_serialization=True)
+
+
 def list_gguf(source: str) -> None:
     """gguf-py's reader, tensors and keys."""
     from gguf import GGUFReader

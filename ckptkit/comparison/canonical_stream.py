@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple
-from ..engine.loop_nest import Buffer, Mover, Nest, check_nest, nest, step_of
+from ..engine.buffers import Buffer
+from ..engine.loop_nest import Mover, Nest, check_nest, nest, step_of
 from ..engine.sources import Flat, flat
 from ..graph.canonical_arrays import adjusted
 from ..graph.contradicted import counted

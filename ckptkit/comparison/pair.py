@@ -268,14 +268,14 @@ class Pair:
         return "values differ"
 
     def _shape(self, name: str) -> tuple[int, ...] | None:
-        from ..graph.canonical_arrays import template_of
+        from ..graph.canonical_arrays import layout_of
         from ..schema.layout import stored_shape
 
         if self.weights is None:
             return self.one.checkpoint.tensors[name].spec.shape
         arch = self.one.architecture
         assert arch is not None
-        layout = arch.params[template_of(arch, name)].layout
+        layout = layout_of(arch, name)
         return stored_shape(layout, (layout,), self.weights[0].sizes)
 
 

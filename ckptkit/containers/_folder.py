@@ -180,7 +180,8 @@ def _walk(folder: str, depth: int, budget: list[int]) -> Iterator[Place]:
     if "saved_model.pb" not in names and (not found or found[0].path != folder):  # else what is in the folder are its parts
         for n in sorted(names, key=natural):
             path = os.path.join(folder, n)
-            if not n.startswith(".") and n != "blobs" and os.path.isdir(path) and not os.path.islink(path):
+            part = n.startswith("ocdbt.process_") and "manifest.ocdbt" in names  # what one process wrote of a store
+            if not n.startswith(".") and n != "blobs" and not part and os.path.isdir(path) and not os.path.islink(path):
                 lower += _walk(path, depth + 1, budget)
     if not (lower and found and found[0].rank >= WEAK):
         yield from own

@@ -100,6 +100,7 @@ class Checkpoint:
         self.ranks: Mapping[
             str, str
         ] = {}  # files -> the rank of a mesh that each is of ("rank 3"), where the format keeps tensors in pieces
+        self.mesh = ""  # what is said of the mesh that the pieces were cut for
         self.per_rank: tuple[Mapping[str, StoredTensor], ...] = ()  # what each tensor-parallel rank has, until a naming tells how it is cut
         self.replicas: list[Replicas] = []  # what several ranks have and must be equal: for `audit`
         self.limits: Mapping[str, int] = {}  # raised for this checkpoint

@@ -116,26 +116,27 @@ def _with_care(raw: bytes, size: int, path: str) -> Checkpoint:
 def _as_written(raw: bytes, size: int, path: str) -> Checkpoint | None:
     """A header as the writers write it, by columns; None for any other, one with a fault among them, which `_with_care` names.
 
-    No blanks but at the end, the keys of an entry in one order, no escapes, the tensors in the order of their bytes: most of the time
+    Blanks in no other places, the keys of an entry in one order, no escapes, the tensors in the order of their bytes: most of the time
     that a header of 20,000 entries takes goes into objects that nobody looks at.
     """
     try:
         text = raw.decode()
     except UnicodeDecodeError:
         return None
-    # the metadata first, if there is any, and the entries: compiled where they pay
-    start = re.match(r'\{("__metadata__":\{(?:"[^"\\\x00-\x1f]*":"[^"\\\x00-\x1f]*"(?:,(?=")|(?=\})))*\}),(?=")', text)
+    # the metadata first, if there is any, and the entries: compiled where they pay; with the blanks of Python's json, or without
+    gap = " " if text.find('": {', 0, 1000) >= 0 else ""
+    word, offset = r'"[^"\\\x00-\x1f]*"', "(0|[1-9][0-9]{0,18})"
+    start = re.match(rf'\{{("__metadata__":{gap}\{{(?:{word}:{gap}{word}(?:,{gap}(?=")|(?=\}})))*\}}),{gap}(?=")', text)
     head = start.end() if start is not None else 1
-    offset = "(0|[1-9][0-9]{0,18})"
-    fields = rf'"dtype":"([A-Z0-9_]+)","shape":\[([0-9,]*)\],"data_offsets":\[{offset},{offset}\]'
-    found = re.split(rf'"([^"\\\x00-\x1f]+)":\{{{fields}\}}(?:,(?=")|\}}(?= *\Z))', text[head:])
+    fields = rf'"dtype":{gap}"([A-Z0-9_]+)",{gap}"shape":{gap}\[([0-9, ]*)\],{gap}"data_offsets":{gap}\[{offset},{gap}{offset}\]'
+    found = re.split(rf'"([^"\\\x00-\x1f]+)":{gap}\{{{fields}\}}(?:,{gap}(?=")|\}}(?= *\Z))', text[head:])
     names, dtypes, shapes = found[1::6], found[2::6], found[3::6]
     n = len(names)
     if not n or any(found[:-1:6]) or found[-1].strip(" ") or (8 + LIMITS.rank) * n > LIMITS.json_values or LIMITS.json_depth < 4:
         return None
     begins, ends = list(map(int, found[4::6])), list(map(int, found[5::6]))
     kinds = list(zip(dtypes, shapes, strict=True))
-    known = {kind: _kind(*kind) for kind in set(kinds)}
+    known = {kind: _kind(*kind, "," + gap) for kind in set(kinds)}
     lengths = [b - a for a, b in zip(begins, ends, strict=True)]
     base = 8 + len(raw)
     if begins[0] or begins[1:] != ends[:-1] or base + ends[-1] != size or 4 * max(map(len, names)) > LIMITS.name_bytes:
@@ -154,10 +155,10 @@ def _as_written(raw: bytes, size: int, path: str) -> Checkpoint | None:
     return Checkpoint(path, NAME, tensors, files=(path,), metadata=_check_metadata(said.get(METADATA), path))
 
 
-def _kind(dtype: str, shape: str) -> tuple[TensorSpec | None, int]:
+def _kind(dtype: str, shape: str, between: str) -> tuple[TensorSpec | None, int]:
     """(the spec, its bytes) of a type and a shape as they are written; bytes of -1 where they are not as any writer writes them."""
-    dims = shape.split(",") if shape else []
-    if dtype not in _BITS or len(dims) > LIMITS.rank or any(str(int(n)) != n for n in dims if n) or "" in dims:
+    dims = shape.split(between) if shape else []
+    if dtype not in _BITS or len(dims) > LIMITS.rank or not all(n.isdigit() and str(int(n)) == n for n in dims):
         return None, -1
     spec = TensorSpec(dtype, tuple(map(int, dims)))
     bits = prod(spec.shape) * _BITS[dtype]

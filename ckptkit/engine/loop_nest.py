@@ -11,9 +11,6 @@ transposing is then up to seven times slower. Numpy only scatters; plain runs ar
 
 from __future__ import annotations
 
-import mmap
-from contextlib import suppress
-
 from .._typing import Any, NamedTuple
 from ..errors import CheckpointError, CorruptError
 from ..plan.values import Piece
@@ -21,6 +18,7 @@ from ..schema.adjust import CURVES, curved
 from ..schema.loops import cut, reach
 from ..support.files import CHUNK, Files
 from ..tensors import DTYPES
+from .buffers import Buffer
 from .casts import fill_value
 from .sources import Flat, Reader, Unpacker
 
@@ -123,27 +121,6 @@ def step_of(x: Nest, itemsize: int, cap: int) -> int:
         return max(block, small // block * block)
     unit = loops[inner][2]
     return most // unit * unit if unit <= most else most
-
-
-class Buffer:
-    """Anonymous memory that grows when asked and is then reused: pages cost far more the first time than ever after."""
-
-    def __init__(self) -> None:
-        self._map: mmap.mmap | None = None
-        self.view = memoryview(b"")
-
-    def get(self, size: int) -> memoryview:
-        """At least `size` writable bytes (what they hold is left over)."""
-        if len(self.view) < size:
-            size = -(-size // CHUNK) * CHUNK
-            self._map = None
-            self.view = memoryview(b"")  # numpy views of the old one have gone with their windows: it is freed here
-            self._map = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-            if size >= 4 << 20 and hasattr(mmap, "MADV_HUGEPAGE"):
-                with suppress(OSError):
-                    self._map.madvise(mmap.MADV_HUGEPAGE)
-            self.view = memoryview(self._map)
-        return self.view
 
 
 class Mover:

@@ -19,6 +19,7 @@ from ..errors import CheckpointError, CorruptError
 from ..plan.values import Drawn, Encoded, PackedParts, Source
 from ..support.files import CHUNK, Files
 from ..tensors import DTYPES, Extent
+from .buffers import Buffer
 
 if TYPE_CHECKING:
     from tempfile import TemporaryDirectory
@@ -172,6 +173,7 @@ class Reader:
         self._streams: dict[Encoded, Stream] = {}
         self._begun: set[Encoded] = set()
         self._tiles: dict[int, tuple[list[Any], int, int, Any]] = {}  # of packed sources, by identity: a plan keeps them alive
+        self._pool: list[Buffer] = []  # what the parts of a tile are read into
         self._small: tuple[Encoded | None, bytes] = (None, b"")  # the last one
 
     def read(self, source: Flat, at: int, into: memoryview) -> None:
@@ -239,10 +241,42 @@ class Reader:
             self._tiles[id(packed)] = found
         return found
 
-    def _extent(self, e: Extent) -> bytes:
-        raw = bytearray(e.length)
-        self._files.read(e.path, e.offset, memoryview(raw))
-        return bytes(raw)
+    def tiles(self, packed: PackedParts, dtype: str) -> Iterator[Any]:
+        """The decoded rows of a packed source, some at a time: in float32, or already in `dtype` where its packing has a shorter way there
+        by which no value is lost. A tile is good until the next one is asked for."""
+        import numpy as np
+
+        from ..packing import by_name, in_file, part_fetcher, tile_rows
+
+        form, module = packed.form, by_name(packed.form.packing)
+        held = 0  # of the pool, by the tile that is being made
+
+        def read(e: Extent) -> memoryview:
+            nonlocal held
+            if held == len(self._pool):
+                self._pool.append(Buffer())
+            raw = self._pool[held].get(e.length)[: e.length]
+            held += 1
+            self._files.read(e.path, e.offset, raw)
+            return raw
+
+        fetch = part_fetcher({role: (dtype, extents) for role, dtype, extents in packed.parts}, read)
+        path = next((e.path for _, _, extents in packed.parts for e in extents), None)
+        decode_to, step = getattr(module, "decode_to", None), tile_rows(form)
+        for start in range(0, form.rows, step):
+            stop, held = min(start + step, form.rows), 0
+            with in_file(path), np.errstate(all="ignore"):
+                tile = decode_to(form, fetch, start, stop, dtype) if decode_to is not None else None
+                if tile is None:
+                    tile = module.decode(form, fetch, start, stop)
+            yield tile.reshape(-1)
+
+    def _extent(self, e: Extent) -> memoryview:
+        import numpy as np
+
+        raw = memoryview(np.empty(e.length, np.uint8))  # not filled with zeros first
+        self._files.read(e.path, e.offset, raw)
+        return raw
 
     def _decode(self, e: Encoded, at: int, into: memoryview) -> None:
         assert self._unpacker is not None

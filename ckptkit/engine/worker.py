@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from .._typing import NamedTuple
-from ..plan.values import Encode
+from ..plan.values import Encode, PackedParts
 from ..support.arrays import numpy_dtype
 from ..support.files import CHUNK, LINE, Checksum, Files, between, in_line
 from ..tensors import DTYPES
+from .buffers import Buffer
 from .casts import cast
 from .jobs import APART, Batch, Job, Made, Raw, quantizer_of
-from .loop_nest import Buffer, Mover
+from .loop_nest import Mover
 from .sources import Flat, Unpacker
 
 BLOCK = 4096  # bytes that file systems share
@@ -162,6 +163,17 @@ class Worker:
         if x.strip:
             self._strips(x, size, width)
             return
+        packed = self._decoded_as_it_lies(x)
+        if packed is not None:
+            at = x.offset
+            for data in self._tiles(x, packed, width):
+                if sum_ is not None:
+                    crc = sum_(data, crc)
+                self._write(x.file, at, data)
+                at += len(data)
+            if sum_ is not None:
+                self._note(x.file, x.offset, x.length, crc, x.name)
+            return
         for segment in x.segments:
             window = self._window.get(segment.step * size + LINE)
             if x.work == x.dtype and x.offset % size == 0:
@@ -186,6 +198,31 @@ class Worker:
                     self._write(x.file, x.offset + at * width, data)
         if sum_ is not None:
             self._note(x.file, x.offset, x.length, crc, x.name)
+
+    def _decoded_as_it_lies(self, x: Made) -> PackedParts | None:
+        """The packed weight that a tensor is the whole of, in the order in which it is decoded; None for any other."""
+        nests = [n for segment in x.segments for n in segment.nests]
+        source = self._s.sources[nests[0].source] if len(nests) == 1 and nests[0].op == "copy" else None
+        if source is None or source.packed is None or x.work != "F32":
+            return None
+        (nest,), form = nests, source.packed.form
+        loops = nest.loops or ((1, 1, 1),)
+        whole = loops == ((form.rows * form.columns, 1, 1),) and not nest.source_offset and not nest.target_offset
+        return source.packed if whole and x.length * 8 == DTYPES[x.dtype].bits * form.rows * form.columns else None
+
+    def _tiles(self, x: Made, packed: PackedParts, width: int) -> Iterator[memoryview]:
+        """A packed weight decoded and cast, without a window in between."""
+        import numpy as np
+
+        to = numpy_dtype(x.dtype)
+        for tile in self._mover.reader.tiles(packed, x.dtype):
+            if self._s.stop[0]:
+                raise Stopped
+            self._read += tile.nbytes
+            data = memoryview(np.ascontiguousarray(tile).view(np.uint8))
+            if tile.dtype != to:
+                data = self._cast(x, data, self._out.get(max(CHUNK, len(tile) * width))[: len(tile) * width])
+            yield data
 
     def _strips(self, x: Made, size: int, width: int) -> None:
         """A transposition larger than its window: `strip` source rows at a time, each a short run in every target row.

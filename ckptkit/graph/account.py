@@ -19,6 +19,7 @@ A tensor of an unknown architecture is unexplained, and yet compared, digested a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from .._typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -99,12 +100,11 @@ class Account(NamedTuple):
     @property
     def sums(self) -> dict[str, dict[str, int]]:
         """How many of each kind are in each place; places and kinds of none are left out."""
+        many = Counter((e.place, e.kind) for e in self.entries)
         out: dict[str, dict[str, int]] = {}
-        for place in PLACES:
-            for e in self.of(place):
-                held = out.setdefault(place, {})
-                held[e.kind] = held.get(e.kind, 0) + 1
-        return out
+        for (place, kind), n in many.items():
+            out.setdefault(place, {})[kind] = n
+        return {place: out[place] for place in PLACES if place in out}
 
 
 def make_account(subject: Subject) -> Account:

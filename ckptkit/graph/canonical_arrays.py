@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..schema import Adjust, Architecture, placeholders
 from ..schema.adjust import curved
-from ..schema.layout import Placed, Sizes, nest, stored_shape
+from ..schema.layout import Layout, Placed, Sizes, nest, stored_shape
 from ..schema.templates import reduce_name
 from ..support.arrays import numpy_dtype
 from .examine import Subject
@@ -83,7 +83,7 @@ class Weights:
         arch = self.subject.graph.architecture
         assert arch is not None
         lack = self._lack(name)
-        layout = arch.params[template_of(arch, name)].layout
+        layout = layout_of(arch, name)
         shape = stored_shape(layout, (layout,), self.sizes)
         if lack.fill == "identity":
             made: NDArray[np.generic] = np.eye(shape[0], shape[1], dtype=np.float32)
@@ -107,6 +107,13 @@ def template_of(arch: Architecture, name: str) -> str:
         return name
     pattern, _ = reduce_name(name)
     return _patterns(arch).get(pattern, "")
+
+
+def layout_of(arch: Architecture, name: str) -> Layout:
+    """The layout of a canonical parameter, with the axes that have a size of their own in its place."""
+    template = template_of(arch, name)
+    numbers = () if name == template else reduce_name(name)[1]
+    return arch.params[template].layout.at({p: int(n) for p, n in zip(placeholders(template), numbers, strict=False)})
 
 
 def _patterns(arch: Architecture) -> Mapping[str, str]:

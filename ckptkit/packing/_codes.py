@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import cache
 
 from .._typing import TYPE_CHECKING, Any
@@ -167,6 +168,48 @@ def small_floats(dtype: str) -> Array:
 
     table: Array = np.arange(256, dtype=np.uint8).view(numpy_dtype(dtype)).astype(np.float32)
     return table
+
+
+_kept = threading.local()
+
+
+def scratch(elements: int, dtype: str = "<f4") -> Array:
+    """An array of a type that the thread keeps, with whatever the last one who asked for this type left in it."""
+    import numpy as np
+
+    held: Array | None = getattr(_kept, dtype, None)
+    if held is None or len(held) < elements:
+        held = np.empty(elements, dtype)
+        setattr(_kept, dtype, held)
+    return held[:elements]
+
+
+GATHERED = 1 << 15  # elements looked up at once: their indices stay in the cache
+
+
+def look_up(tables: Array, codes: Array, wide: int, out: Array) -> None:
+    """Each byte of `codes` (rows, columns) in its group's table: `tables` (groups, 256) of 16 bits, a group for every `wide` columns."""
+    import numpy as np
+
+    rows, columns = codes.shape
+    flat, step = tables.reshape(-1), max(1, GATHERED // max(1, columns))
+    begin = np.repeat(np.arange(len(tables), dtype=np.intp) * 256, wide)[:columns]
+    index = scratch(min(step, rows) * columns, "<i8").reshape(-1, columns)
+    for i in range(0, rows, step):
+        at = index[: min(step, rows - i)]
+        np.copyto(at, codes[i : i + step])
+        if len(tables) > 1:
+            at += begin
+        np.take(flat, at, out=out[i : i + step], mode="clip")
+
+
+def narrowed(values: Array, dtype: str) -> Array | None:
+    """float32 values rounded to a type of 16 bits; None where a finite one has no finite place in it."""
+    import numpy as np
+
+    out: Array = values.astype(numpy_dtype(dtype))
+    lost = np.isfinite(values) & ~np.isfinite(out.astype(np.float32))
+    return None if lost.any() else out
 
 
 def widened(codes: Array, dtype: str) -> Array:

@@ -31,7 +31,7 @@ def in_file(path: str | None) -> Iterator[None]:
         raise type(e)(e.message, path=path, hint=e.hint) from None
 
 
-def part_fetcher(parts: Mapping[str, tuple[str, Sequence[Extent]]], read: Callable[[Extent], bytes]) -> Fetch:
+def part_fetcher(parts: Mapping[str, tuple[str, Sequence[Extent]]], read: Callable[[Extent], bytes | memoryview]) -> Fetch:
     """`fetch(role, start, stop)` over parts (dtype, extents); `read` gives the bytes of an extent. Blocks are counted in bytes."""
     import numpy as np
 

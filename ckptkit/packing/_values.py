@@ -12,6 +12,9 @@ A packing is one module of this folder whose name does not begin with an undersc
     claims(parts, words)          whether parts of these dtypes and shapes are its own
     form(parts, words, content)   -> Form; raises Mismatch where the parts do not fit together
     decode(form, fetch, start, stop)  the rows [start, stop) of the decoded matrix, float32: exactly what its library computes
+  and, where there is a shorter way than through float32,
+    decode_to(form, fetch, start, stop, dtype)  the same rows as `dtype`, to the bit what `decode` rounds to once, or float32 in memory that
+                     is used again; None where it has no such way, or a finite value would have no finite place in `dtype`
   PLANNED          True where no file has it and only a plan makes it
   and, where that needs no calibration data,
     QUANTIZERS                    what people ask for -> the settings: {"mlx-4": {"bits": 4, "group": 64}}

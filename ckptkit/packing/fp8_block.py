@@ -8,12 +8,13 @@ same, one more axis in front.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 
 from .._typing import TYPE_CHECKING, Any
+from ..support.arrays import numpy_dtype
 from ..tensors import TensorSpec
-from ._codes import numbers, rows_of, spread, widened
+from ._codes import look_up, narrowed, numbers, rows_of, scratch, small_floats, spread, widened
 from ._scaled import block_of
 from ._values import Fetch, Form, Mismatch, matrix
 
@@ -30,6 +31,7 @@ OPTIONAL = ("input", "activation")
 CODES = "codes"
 METHODS = ("fp8",)
 BLOCK = (128, 128)
+WORTH = 4  # elements for each value of a table, from which making it pays
 FLOATS = ("F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ")
 
 
@@ -70,18 +72,41 @@ def form(parts: Mapping[str, TensorSpec], words: Mapping[str, Any], content: Cal
 
 def decode(form: Form, fetch: Fetch, start: int, stop: int) -> Array:
     """The product in float32. Rows of several stacked matrices may be asked for at once."""
+    out = widened(rows_of(fetch, "codes", form.columns, start, stop), form.options["codes"])
+    for a, b, scales in _bands(form, fetch, start, stop):
+        out[a:b] *= spread(scales, form.options["block"][1], form.columns)
+    return out
+
+
+def decode_to(form: Form, fetch: Fetch, start: int, stop: int, dtype: str) -> Array | None:
+    """The product looked up: a block has one scale, so that its 16,384 elements have 256 values at most, each rounded once."""
     import numpy as np
 
-    (tall, wide), (down, across), high = form.options["block"], form.options["scales"], form.options["high"]
-    out = widened(rows_of(fetch, "codes", form.columns, start, stop), form.options["codes"])
+    wide, bands = form.options["block"][1], list(_bands(form, fetch, start, stop))
+    if dtype not in ("BF16", "F16") or WORTH * 256 * sum(len(s) for _, _, s in bands) > (stop - start) * form.columns:
+        return None
+    codes = rows_of(fetch, "codes", form.columns, start, stop).view(np.uint8)
+    out = scratch(codes.size, "<u2").reshape(codes.shape)
+    for a, b, scales in bands:
+        tables = narrowed(small_floats(form.options["codes"]) * scales[:, None], dtype)
+        if tables is None:
+            return None
+        look_up(tables.view(np.uint16), codes[a:b], wide, out[a:b])
+    return out.view(numpy_dtype(dtype))
+
+
+def _bands(form: Form, fetch: Fetch, start: int, stop: int) -> Iterator[tuple[int, int, Array]]:
+    """The runs of rows that share a row of scales, counted from `start`, and these as float32."""
+    import numpy as np
+
+    (tall, _), (down, across), high = form.options["block"], form.options["scales"], form.options["high"]
     at = np.arange(start, stop)
     which = at // high * down + at % high // tall  # the row of scales of each row
     first, last = int(which[0]), int(which[-1]) + 1
     scales = numbers(rows_of(fetch, "scales", across, first, last))
     edges = [0, *(np.flatnonzero(np.diff(which)) + 1).tolist(), len(which)]
     for a, b in pairwise(edges):
-        out[a:b] *= spread(scales[int(which[a]) - first], wide, form.columns)
-    return out
+        yield a, b, scales[int(which[a]) - first]
 
 
 def encode(rows: Array, block: tuple[int, int] = BLOCK) -> tuple[Array, Array]:

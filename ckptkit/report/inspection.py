@@ -90,6 +90,8 @@ def facts(i: Inspection) -> Iterator[tuple[str, str]]:
     inside = f", tensors under {i.wrapper!r}" if i.wrapper else ""
     files = f"{_many(len(i.files), 'file')}, {human(sum(n for _, n in i.files))}"
     yield "container", f"{i.container}: {'; '.join(i.evidence['container'])}; {files}{inside}"
+    if i.mesh:
+        yield "mesh", i.mesh
     if i.ranks:
         shown = [f"{r.name}: {r.pieces:,} pieces, {human(r.nbytes)}" for r in i.ranks[:8]]
         yield "ranks", f"{len(i.ranks)} ({'; '.join(shown)}{'; ...' if len(i.ranks) > 8 else ''})"

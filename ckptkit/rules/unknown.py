@@ -55,17 +55,24 @@ def _runs(graph: WeightGraph) -> list[Run]:
 
 def runs_among(graph: WeightGraph, names: list[str], *, unread: bool = False) -> list[Run]:
     """The outermost runs of layers among some tensors, and what is there and not read."""
-    held: dict[str, dict[int, set[tuple[str, str, tuple[int, ...]]]]] = {}
-    tensors = graph.checkpoint.tensors
+    held: dict[str, dict[int, list[tuple[str, str, tuple[int, ...]]]]] = {}
+    tensors, search = graph.checkpoint.tensors, re.compile(_NUMBER).search
     for name in names:
-        m = re.search(_NUMBER, name)
+        m = search(name)
         if m is not None:
-            spec = tensors[name].spec
-            held.setdefault(name[: m.start()], {}).setdefault(int(m[1]), set()).add((name[m.end() :], spec.dtype, spec.shape))
+            start, stop = m.span()
+            layers = held.get(name[:start])
+            if layers is None:
+                layers = held[name[:start]] = {}
+            number, here = int(m[1]), (name[stop:], *tensors[name].spec)
+            if number in layers:
+                layers[number].append(here)
+            else:
+                layers[number] = [here]
     for name, u in graph.checkpoint.unread.items() if unread else ():
-        m = re.search(_NUMBER, name)
+        m = search(name)
         if m is not None:
-            held.setdefault(name[: m.start()], {}).setdefault(int(m[1]), set()).add((name[m.end() :], u.dtype, u.shape or ()))
+            held.setdefault(name[: m.start()], {}).setdefault(int(m[1]), []).append((name[m.end() :], u.dtype, u.shape or ()))
     runs = [Run(stem, {i: frozenset(t) for i, t in sorted(layers.items())}) for stem, layers in held.items() if len(layers) > 1]
     return sorted(runs, key=lambda r: -sum(map(len, r.layers.values())))
 

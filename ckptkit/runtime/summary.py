@@ -120,6 +120,10 @@ def summarize_subject(subject: Subject, path: str, *, freeze: Sequence[str] = ()
     return summary_of(spec._replace(ties=ties), path, title, frozen([n for n, _, _ in spec.params()], freeze), application, _sizes(subject))
 
 
+# what a place is asked for besides its own role, under a name of its own
+ASIDE = {"indexed": ".attention.indexer", "lent": ".attention.keys", "by_layer": ".by_layer"}
+
+
 def _sizes(subject: Subject) -> dict[str, float]:
     """How many bytes an element of each parameter takes in the file, the parts of a packed weight together."""
     tensors, packed = subject.checkpoint.tensors, subject.packings.weights
@@ -153,8 +157,8 @@ def summary_of(
         times[name] = times.get(name, 0) + 1
         if times[name] > 1:
             name = f"{name} ({times[name]})"
-        if role == "indexed":
-            name = f"{at}.attention.indexer"
+        if role in ASIDE:
+            name = at + ASIDE[role]
             times[at] -= 1
         edges.extend((a.origin, name, a.shape) for a in (*args, *options.values()) if isinstance(a, Shape) and a.origin)
         out = _shapes(spec, role, at, args, options)
@@ -168,12 +172,10 @@ def summary_of(
         count = sum(prod(s) for _, s in mine)
         still = sum(prod(s) for n, s in mine if n in fixed)
         first = out[1] if isinstance(out, tuple) and role == "embeddings" else out
-        costs = terms_of(spec, role, at, first)
-        read = (
-            {leaf.path: _read(spec, leaf, stored) for leaf in spec.leaves if leaf.path == at or leaf.path.startswith(at + ".")}
-            if at
-            else {}
-        )
+        own_place = at if role not in ASIDE else ""  # what is asked besides is the place's, which counts it all
+        costs = terms_of(spec, role, own_place, first)
+        below = [leaf for leaf in spec.leaves if own_place and (leaf.path == at or leaf.path.startswith(at + "."))]
+        read = {leaf.path: _read(spec, leaf, stored) for leaf in below}
         for path in dict.fromkeys((*read, *costs)):
             own = [(prod(s), n in fixed) for n, s in mine if n.rpartition(".")[0] == path or n == path]
             old = parts.get(path, Part(path, 0, 0, (), 0))
@@ -214,6 +216,16 @@ def _shapes(spec: Spec, role: str, path: str, args: Sequence[Any], options: Mapp
         return (*first, table[1]), (*first, spec.sizes["hidden"]), table
     if role == "indexed":
         return ("batch", 1, first[1], first[1])
+    if role == "by_layer":
+        width = leaves["embeddings.by_layer_norm"]["weight"][0]
+        return (*first, leaves["embeddings.by_layer"]["weight"][1] // width, width)
+    if role == "lent":  # keys, and values of that shape
+        width = leaves[f"{path}.attention.key_norm"]["weight"][0]
+        return ("batch", leaves[f"{path}.attention.key"]["weight"][0] // width, first[1], width)
+    if role == "spread":
+        return (*first[:-1], spec.sizes["inputs" if spec.traits.streams == "altup" else "streams"], first[-1])
+    if role == "gathered":
+        return (*first[:-2], first[-1])
     if role == "visible":
         rule = options.get("application", "encoder")
         return ("batch", 1, 1 if rule == "encoder" else first[1], first[1])

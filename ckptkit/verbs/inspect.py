@@ -79,6 +79,7 @@ class Inspection(NamedTuple):
     packings: tuple[Packed, ...] = ()
     account: Account = Account(())  # everything that is there, each in one place
     ranks: tuple[RankShare, ...] = ()  # of a format that keeps tensors in pieces
+    mesh: str = ""  # what such a format says of the mesh
     program: dict[str, Any] = {}  # noqa: RUF012  of a SavedModel: signatures, functions, callables, assets, ... in full
     order: str = ""  # what `tensors` are sorted by (`sorted_by`); "": as in the file
     share: float = 1.0  # of each large tensor that the statistics are of
@@ -189,6 +190,7 @@ def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tupl
         path=path,
         files=tuple((f, os.stat(f).st_size) for f in ck.files),
         ranks=by_rank(ck),
+        mesh=ck.mesh,
         container=ck.container,
         container_title=title,
         wrapper=ck.wrapper,

@@ -18,6 +18,7 @@ def to_json(i: Inspection) -> dict[str, object]:
         "files": [{"path": p, "bytes": n} for p, n in i.files],
         "container": {"name": i.container, "title": i.container_title, "wrapper": i.wrapper},
         "ranks": [r._asdict() for r in i.ranks],
+        "mesh": i.mesh or None,
         "architecture": architecture if i.architecture is not None else None,
         "dialect": {"name": i.dialect, "title": i.dialect_title, "prefix": i.prefix} if i.dialect is not None else None,
         "variant": i.variant,

@@ -112,6 +112,41 @@ def test_a_step_of_a_manager_is_found_and_the_latest_is_read(tmp_path: Path) -> 
         assert "/1000/default" in ck.path
 
 
+def test_the_other_items_of_a_step_are_named(tmp_path: Path) -> None:
+    shutil.copytree(FOLDER / "plain_files_zarr2", tmp_path / "run" / "100" / "default")
+    for other in ("dataset", "metrics"):
+        (tmp_path / "run" / "100" / other).mkdir()
+    with open_checkpoint(tmp_path / "run") as ck:
+        said = [f.message for f in ck.findings if f.rule == "folder"]
+        assert len(said) == 1 and "dataset" in said[0] and "metrics" in said[0] and "not looked at" in said[0]
+
+
+@pytest.mark.parametrize("form", ["sharded_files_zarr3", "sharded_ocdbt_zarr2"])
+def test_the_mesh_and_the_pieces_are_shown(form: str) -> None:
+    tree = json.loads((FOLDER / form / "_sharding").read_text())
+    shape = json.loads(next(iter(tree.values())))["shape"]
+    found = ckptkit.inspect(FOLDER / form)
+    assert found.mesh.startswith(" x ".join(map(str, shape))) and "pieces" in found.mesh
+    assert ckptkit.inspect(FOLDER / "plain_files_zarr2").mesh == ""
+
+
+def test_what_a_process_wrote_of_a_store_is_no_checkpoint_of_its_own(tmp_path: Path) -> None:
+    from ckptkit.containers import below
+
+    shutil.copytree(FOLDER / "sharded_ocdbt_zarr2", tmp_path / "m")
+    assert [p.path for p in below(str(tmp_path))] == [str(tmp_path / "m")]
+
+
+def test_names_of_the_tree_are_printable_where_they_are_said(tmp_path: Path) -> None:
+    folder = copied(tmp_path, "plain_files_zarr2")
+    tree = json.loads((folder / "_METADATA").read_text())
+    leaf = next(v for v in tree["tree_metadata"].values() if v["value_metadata"]["value_type"] not in ("None", "Dict", ""))
+    tree["tree_metadata"]["x"] = {**leaf, "key_metadata": [{"key": "a\x7f\u202eb", "key_type": 2}]}
+    (folder / "_METADATA").write_text(json.dumps(tree))
+    with open_checkpoint(folder) as ck:
+        assert any("lists" in f.message and f.message.isprintable() for f in ck.findings)
+
+
 @pytest.mark.parametrize("dtype", ["f4", "f2", "i8", "bool", "bfloat16"])
 def test_what_is_written_is_the_plain_form_of_zarr(dtype: str, tmp_path: Path) -> None:
     """Read by hand: the metadata say what it is, the one chunk is its bytes. Orbax 0.12.8 restores such folders."""

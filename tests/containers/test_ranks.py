@@ -206,3 +206,33 @@ def test_a_tracker_that_names_no_iteration_is_not_followed(said: str, tmp_path: 
     (made / "latest_checkpointed_iteration.txt").write_text(said)
     with pytest.raises(CheckpointError):
         open_checkpoint(made)
+
+
+class _Payload:
+    """Runs when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        import os
+
+        return os.system, ("false",)
+
+
+@pytest.mark.parametrize("case", ["megatron_legacy_llama_tp2pp2", "megatron_torch_dist_llama_tp2pp2"])
+def test_a_payload_in_a_ranks_file_or_beside_is_an_error_and_not_run(case: str, tmp_path: Path) -> None:
+    shutil.copytree(oracles.FIXTURES / "forms" / case / "checkpoint", tmp_path / "m")
+    path = next(p for n in ("common.pt", "model_optim_rng.pt") for p in sorted((tmp_path / "m").rglob(n)))
+    held = torch.load(path, weights_only=False)
+    torch.save({**held, "rng_state": _Payload()}, path)
+    report = ckptkit.validate(tmp_path / "m")
+    assert any(f.severity == "error" and f.rule == "pickle" and "system" in f.message for f in report.findings)
+    assert report.exit_code == 1
+
+
+def test_a_run_that_holds_itself_is_read_once(tmp_path: Path) -> None:
+    shutil.copytree(oracles.FIXTURES / "forms" / "megatron_legacy_llama_tp2pp2" / "checkpoint", tmp_path / "m")
+    path = next((tmp_path / "m").rglob("model_optim_rng.pt"))
+    held = torch.load(path, weights_only=False)
+    held["args"].loop = held["args"]
+    held["loop"] = held
+    torch.save(held, path)
+    assert ckptkit.validate(tmp_path / "m").exit_code == 0

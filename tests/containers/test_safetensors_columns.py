@@ -42,8 +42,10 @@ def write(path: Path, text: str, size: int | None = None) -> Path:
 
 @pytest.mark.parametrize("before", ["", METADATA])
 @pytest.mark.parametrize("blanks", ["", "   "])
-def test_columns_say_what_the_entries_say(tmp_path: Path, before: str, blanks: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = "{" + before + ",".join(entries()) + "}" + blanks
+@pytest.mark.parametrize("spaced", [False, True])
+def test_columns_say_what_the_entries_say(tmp_path: Path, before: str, blanks: str, spaced: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "{" + before + ",".join(entries()) + "}"
+    text = (json.dumps(json.loads(text), ensure_ascii=False) if spaced else text) + blanks
     path = write(tmp_path / "model.safetensors", text)
 
     def careful(*_: object) -> None:
@@ -75,6 +77,8 @@ FAULTS = {
     "two entries without a comma": lambda e: [e[0] + "}" + e[1], *e[2:]],
     "an escape in a name": lambda e: [e[0].replace("a.0", r"a.\u0030"), *e[1:]],
     "a blank": lambda e: [e[0].replace(":", ": ", 1), *e[1:]],
+    "a blank in a shape": lambda e: [e[0], e[1].replace("[2,1]", "[2, 1]"), *e[2:]],
+    "a blank before a size": lambda e: [e[0], e[1].replace("[2,1]", "[ 2,1]"), *e[2:]],
     "no name": lambda e: [e[0].replace("a.0.\u00e9", ""), *e[1:]],
     "a further field": lambda e: [e[0].replace('"dtype"', '"more":1,"dtype"'), *e[1:]],
     "metadata among the tensors": lambda e: [*e[:2], '"__metadata__":{"format":"pt"}', *e[2:]],

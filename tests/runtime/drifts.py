@@ -38,6 +38,8 @@ class Family:
     turned: int = 0  # the width of a head whose columns are turned
     gates: tuple[str, str] = ("", "")  # a gate and what it multiplies, in a layer
     experts: str = ""  # the name of an expert in a layer with {} for its number
+    mixes: str = ""  # what mixes streams, in a layer
+    own: str = ""  # the table of every layer's own embedding, the layers' columns side by side
 
 
 def bert_like(source: str, prefix: str, **other: object) -> Family:
@@ -113,6 +115,14 @@ FAMILIES = {
     ),
     "kimi_linear": replace(
         LLAMA, source="kimi_linear", gates=("self_attn.f_b_proj.weight", "self_attn.g_b_proj.weight"), experts=MIXED, turned=0,
+    ),
+    "gemma3n": replace(
+        LLAMA, source="gemma3n", activation=("hidden_activation", "silu"), mixes="altup.prediction_coefs.weight",
+        own="model.embed_tokens_per_layer.weight",
+    ),
+    "deepseek_v4": replace(
+        LLAMA, source="deepseek_v4", query="", square="attn.wo_b.weight", experts="ffn.experts.{}.",
+        gates=("ffn.experts.1.w1.weight", "ffn.experts.1.w3.weight"), mixes="hc_attn_fn",
     ),
     "t5": T5,
     "t5 v1.1": replace(T5, source="t5_v11", activation=("dense_act_fn", "silu")),
@@ -208,6 +218,16 @@ def exchange_gate(f: Family, a: Arrays) -> None:
     exchange(a, *(f.layer.format(1) + n for n in f.gates))
 
 
+def reverse_mixes(f: Family, a: Arrays) -> None:
+    name = f.layer.format(1) + f.mixes
+    a[name] = np.ascontiguousarray(a[name][::-1])
+
+
+def move_own(f: Family, a: Arrays) -> None:
+    """To each layer the embedding of another."""
+    a[f.own] = np.roll(a[f.own], 7, axis=1)
+
+
 EDITS: dict[str, Callable[[Family, Arrays], None]] = {
     "one square kernel transposed": transpose,
     "query and key exchanged": exchange_query_and_key,
@@ -218,6 +238,8 @@ EDITS: dict[str, Callable[[Family, Arrays], None]] = {
     "rotary halves for pairs": turn_neighbours,
     "experts exchanged": exchange_experts,
     "gate for up": exchange_gate,
+    "mixes of streams reversed": reverse_mixes,
+    "embeddings of layers moved": move_own,
 }
 FAULTS = (*EDITS, "another activation", "another epsilon", "another base")
 
@@ -230,6 +252,8 @@ def applies(f: Family, fault: str) -> bool:
         "another base": f.turned,
         "experts exchanged": f.experts,
         "gate for up": f.gates[0],
+        "mixes of streams reversed": f.mixes,
+        "embeddings of layers moved": f.own,
     }
     return bool(needs.get(fault, True))
 
@@ -246,7 +270,9 @@ def spoiled(family: str, fault: str, source: Path, folder: Path) -> Path:
     if fault == "another base":
         path = folder / config_of(folder)
         config = json.loads(path.read_text())
-        config["rope_parameters"]["rope_theta"] = 2e4
+        said = config["rope_parameters"]
+        for kind in [x for x in said.values() if isinstance(x, dict)] or [said]:  # of each kind of layer, or of all
+            kind["rope_theta"] = 2e4
         path.write_text(json.dumps(config))
         return folder
     key, value = f.activation if fault == "another activation" else f.epsilon
@@ -266,7 +292,7 @@ def first_block(family: str, fault: str) -> str:
         return f.normed
     layer = (
         0
-        if fault in ("another activation", "another base", "rotary halves for pairs")
+        if fault in ("another activation", "another base", "rotary halves for pairs", "embeddings of layers moved")
         or (fault == "two layers exchanged" and family == "albert")
         else 1
     )

@@ -25,6 +25,7 @@ DEEPSEEK4: dict[str, Any] = {
 SPARSE, HEAVY, NEAR = "compressed_sparse_attention", "heavily_compressed_attention", "sliding_attention"
 PROPORTIONAL = {"rope_type": "proportional", "partial_rotary_factor": 0.5, "rope_theta": 1e5, "factor": 2.0}
 THETA = {"rope_type": "default", "rope_theta": 3e4}
+SQUARE = {"hidden_size": 24, "num_attention_heads": 4, "head_dim": 6, "num_key_value_heads": 4}
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma3n": ("gemma3n_text", {
@@ -43,6 +44,13 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma4 experts": ("gemma4_text", {
         **GEMMA4, "hidden_size_per_layer_input": 0, "enable_moe_block": True, "num_experts": 5, "top_k_experts": 3,
         "moe_intermediate_size": 20, "attention_k_eq_v": True, "num_global_key_value_heads": 3, "attention_bias": True,
+    }),
+    "gemma3n, square": ("gemma3n_text", {
+        **GEMMA3N, **SQUARE, "intermediate_size": 44, "activation_sparsity_pattern": [0.6, 0.0, 0.0, 0.3, 0.0],
+    }),
+    "deepseek_v4, square": ("deepseek_v4", {
+        **DEEPSEEK4, "hidden_size": 24, "o_lora_rank": 12, "num_hidden_layers": 3, "layer_types": [SPARSE, HEAVY, HEAVY],
+        "mlp_layer_types": ["hash_moe", "moe", "moe"],
     }),
     "deepseek_v32, equal scores": ("deepseek_v32", {**INDEXED, "index_n_heads": 2}),  # most of them are zero
     "deepseek_v4": ("deepseek_v4", {**DEEPSEEK4, "layer_types": [SPARSE, NEAR, HEAVY, SPARSE], "num_hash_layers": 2}),

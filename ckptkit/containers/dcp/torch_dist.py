@@ -7,8 +7,10 @@ is the first axis), transformer/moe/experts.py (the expert the next). The metada
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from ..._typing import NamedTuple
+from ...findings import Finding
 from ...support.strict_json import loads, read_bytes
 from ...tensors import Box, TensorSpec
 from .. import _pieces
@@ -20,10 +22,11 @@ _EXPERTS = ".mlp.experts.experts."
 
 
 class Run(NamedTuple):
-    """What lies beside the tensors of a run: its settings and counters."""
+    """What lies beside the tensors of a run: its settings and counters, and what was noticed in their file."""
 
     extras: dict[str, object]
     files: list[str]
+    findings: Sequence[Finding] = ()
 
 
 def read_run(folder: str) -> Run | None:
@@ -40,7 +43,7 @@ def read_run(folder: str) -> Run | None:
     args = names.arguments(held.get("args"))
     if args:
         extras["args"] = {k: v for k, v in args.items() if v is not None}
-    return Run(extras, [common])
+    return Run(extras, [common], file.findings)
 
 
 def unstack(name: str, spec: TensorSpec, boxes: tuple[Box, ...]) -> list[tuple[str, TensorSpec, tuple[Box, ...]]]:

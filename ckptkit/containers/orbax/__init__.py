@@ -44,7 +44,7 @@ SINGLE = False
 STRINGS = False
 
 RULE = "pieces"
-_TREE, _ABOUT, _MANIFEST = "_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt"
+_TREE, _ABOUT, _MANIFEST, _SHARDING = "_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt", "_sharding"
 _ITEMS = ("params", "default", "model", "state", "items", "model_params", "train_state")  # what an item with parameters is called
 _UNFINISHED = ".orbax-checkpoint-tmp"
 _AGAIN = "copy the folder again: every file of it belongs to the checkpoint"
@@ -111,10 +111,44 @@ def open(path: str) -> Checkpoint:
     if _UNFINISHED in os.path.abspath(folder):
         said = "was never committed: Orbax renames the folder when a save is complete, and this one has the name of one under way"
         made.findings.append(Finding("error", RULE, printable(os.path.basename(folder), 100), said, "take an earlier step"))
+    made.findings += _other_items(folder)
+    made.mesh = _mesh(folder, reader.pieces)
     made.unread = reader.unread
     made.beside = frozenset(n for n in reader.tensors if n.split(".")[0] in _STATE or (reader.tensors[n].spec.shape == () and "." not in n))
     made.whole_folder = True
     return made
+
+
+def _mesh(folder: str, pieces: Mapping[str, int]) -> str:
+    """The mesh that `_sharding` says, and how many arrays lie in how many pieces; "" where all lie whole."""
+    cut = {n: k for n, k in pieces.items() if k > 1}
+    path = os.path.join(folder, _SHARDING)
+    said = read_json(path) if os.path.isfile(path) and not os.path.islink(path) else None
+    meshes: dict[str, None] = {}
+    for text in list(said.values())[:1000] if isinstance(said, Mapping) else ():
+        one = loads(text.encode(), what="a sharding", path=path) if isinstance(text, str) else None
+        shape, axes = (one.get("shape"), one.get("axis_names")) if isinstance(one, Mapping) else (None, None)
+        if isinstance(shape, list) and isinstance(axes, list) and len(shape) == len(axes) and all(type(n) is int for n in shape):
+            meshes[f"{' x '.join(map(str, shape))} ({', '.join(printable(str(a), 40) for a in axes)})"] = None
+    words = [*list(meshes)[:4]]
+    if cut:
+        words.append(f"{len(cut):,} of {len(pieces):,} arrays lie in {sum(cut.values()):,} pieces")
+    return "; ".join(words)
+
+
+def _other_items(folder: str) -> list[Finding]:
+    """What the step that an item belongs to holds besides it."""
+    step, name = os.path.split(os.path.abspath(folder))
+    if name not in _ITEMS or not (_step(os.path.basename(step)) is not None or os.path.isfile(os.path.join(step, _ABOUT))):
+        return []
+    try:
+        others = sorted(e.name for e in os.scandir(step) if e.is_dir(follow_symlinks=False) and e.name != name)
+    except OSError:
+        return []
+    if not others:
+        return []
+    text = f"the step holds {collapse(others, 6)} besides {name}: not looked at"
+    return [Finding("info", "folder", printable(others[0], 100), printable(text, 500), "name an item's folder to have it read")]
 
 
 def _own_names(stated: object) -> dict[str, str]:
@@ -172,6 +206,7 @@ class _Reader:
         self.tensors: dict[str, StoredTensor] = {}
         self.unread: dict[str, Unread] = {}
         self.used: dict[str, int] = {}
+        self.pieces: dict[str, int] = {}  # array -> its chunks
         self._lacking: list[str] = []
         self._holes: list[tuple[str, int, bool]] = []
         self._wrong: list[Finding] = []
@@ -215,6 +250,7 @@ class _Reader:
         grid = form.grid()
         LIMITS.check("slices", prod(grid), f"the number of chunks of {what}", path)
         there = {at: values[k] for at in product(*map(range, grid)) if (k := form.key(at)) in values}
+        self.pieces[name] = prod(grid)
         missing = prod(grid) - len(there)
         always = self._always or form.always
         if missing:

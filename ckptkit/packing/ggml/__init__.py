@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from ..._typing import TYPE_CHECKING, Any
 from ...errors import UnsupportedError
 from ...tensors import DTYPES, TensorSpec
+from .._codes import scratch
 from .._values import Fetch, Form, Mismatch, matrix
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ CODES = "codes"
 METHODS = ("gguf",)
 ENCODED = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "MXFP4")
 _CODEBOOKS = ("IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ1_S", "IQ1_M")
-_SUPER = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "TQ1_0", "TQ2_0", "IQ4_XS")
+_SUPER = ("Q2_K", "TQ1_0", "TQ2_0", "IQ4_XS")
+_COMMON = ("Q4_0", "Q8_0", "Q3_K", "Q4_K", "Q5_K", "Q6_K")  # which fill an array that is there
 
 
 def claims(parts: Mapping[str, TensorSpec], words: Mapping[str, Any]) -> bool:
@@ -46,15 +48,30 @@ def form(parts: Mapping[str, TensorSpec], words: Mapping[str, Any], content: Cal
 
 def decode(form: Form, fetch: Fetch, start: int, stop: int) -> Array:
     """The values, exactly as ggml computes them in float32. `fetch` counts in bytes."""
-    kind = DTYPES[form.options["type"]]
-    row = form.columns // kind.block * kind.block_bytes
-    raw = fetch("codes", start * row, stop * row).view("u1").reshape(-1, kind.block_bytes)
+    raw = _blocks(form, fetch, start, stop)
     if form.options.get("codes_too"):
         from .. import mxfp4_gptoss
         from ._small import halves
 
         return mxfp4_gptoss.with_scales(halves(raw[:, 1:]).reshape(stop - start, -1, 32), raw[:, 0].reshape(stop - start, -1))
-    return decode_blocks(kind.name, raw).reshape(stop - start, form.columns)
+    return decode_blocks(form.options["type"], raw).reshape(stop - start, form.columns)
+
+
+def decode_to(form: Form, fetch: Fetch, start: int, stop: int, dtype: str) -> Array | None:
+    """float32 all the same, into memory that is used again and again: pages cost more the first time than the decoding."""
+    kind, elements = form.options["type"], (stop - start) * form.columns
+    if kind not in _COMMON:
+        return None
+    out = scratch(elements).reshape(-1, DTYPES[kind].block)
+    _function(kind)(_blocks(form, fetch, start, stop), out)
+    return out.reshape(stop - start, form.columns)
+
+
+def _blocks(form: Form, fetch: Fetch, start: int, stop: int) -> Array:
+    kind = DTYPES[form.options["type"]]
+    row = form.columns // kind.block * kind.block_bytes
+    raw: Array = fetch("codes", start * row, stop * row).view("u1").reshape(-1, kind.block_bytes)
+    return raw
 
 
 def decode_blocks(name: str, raw: Array) -> Array:
@@ -62,7 +79,11 @@ def decode_blocks(name: str, raw: Array) -> Array:
     import numpy as np
 
     with np.errstate(all="ignore"):
-        out: Array = _function(name)(raw)
+        if name not in _COMMON:
+            made: Array = _function(name)(raw)
+            return made
+        out: Array = np.empty((len(raw), DTYPES[name].block), np.float32)
+        _function(name)(raw, out)
     return out
 
 
@@ -79,11 +100,11 @@ def encode_blocks(name: str, blocks: Array) -> Array:
     return out
 
 
-def _function(name: str) -> Callable[[Array], Array]:
+def _function(name: str) -> Callable[..., Any]:
     from importlib import import_module
 
-    room = "_codebooks" if name in _CODEBOOKS else "_super" if name in _SUPER else "_small"
-    found: Callable[[Array], Array] = getattr(import_module(f"{__name__}.{room}"), name.lower())
+    room = "_codebooks" if name in _CODEBOOKS else "_super" if name in _SUPER else "_common" if name in _COMMON else "_small"
+    found: Callable[..., Any] = getattr(import_module(f"{__name__}.{room}"), name.lower())
     return found
 
 

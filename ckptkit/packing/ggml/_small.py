@@ -48,10 +48,6 @@ def fifth(raw: Array, at: int) -> Array:
     return out
 
 
-def q4_0(raw: Array) -> Array:
-    return (halves(raw[:, 2:]).astype("f4") - 8) * half(raw, 0)
-
-
 def q4_1(raw: Array) -> Array:
     return halves(raw[:, 4:]).astype("f4") * half(raw, 0) + half(raw, 2)
 
@@ -62,10 +58,6 @@ def q5_0(raw: Array) -> Array:
 
 def q5_1(raw: Array) -> Array:
     return (halves(raw[:, 8:]) | fifth(raw, 4)).astype("f4") * half(raw, 0) + half(raw, 2)
-
-
-def q8_0(raw: Array) -> Array:
-    return raw[:, 2:].view("i1").astype("f4") * half(raw, 0)
 
 
 def iq4_nl(raw: Array) -> Array:
