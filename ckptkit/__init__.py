@@ -69,6 +69,10 @@ _WHERE = {
 }
 
 
+def __dir__() -> list[str]:
+    return [*__all__, "__version__", "__doc__", "__name__", "__path__", "__file__"]
+
+
 def __getattr__(name: str) -> object:
     if name not in _WHERE:
         raise AttributeError(f"module 'ckptkit' has no attribute {name!r}")
@@ -78,7 +82,3 @@ def __getattr__(name: str) -> object:
     value = getattr(import_module(f".{module}", __name__), attribute)
     globals()[name] = value
     return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

@@ -7,6 +7,8 @@ into a message, so that nothing in a checkpoint reaches a terminal raw.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 PIPE = "pipes, sockets, devices and directories are never read as one: name a file"
 UNREADABLE = "see who may read it, where a link of it leads, and whether its disk is well"
 EXIT_OK, EXIT_FINDINGS, EXIT_USAGE, EXIT_UNDECIDED = 0, 1, 2, 3
@@ -42,6 +44,20 @@ def inert(text: str, *, commands: bool = False, sign: str = "\\u0023") -> str:
     return text
 
 
+def one_of(word: object, known: Iterable[str], see: str = "", most: int = 16) -> str:
+    """The hint for a word that is none of `known`: the one that is probably meant, else what there is (`see` is where all are listed)."""
+    from difflib import get_close_matches
+
+    words = list(dict.fromkeys(known))
+    said = str(word)[:200].lower()
+    folded = {w.lower(): w for w in reversed(words)}
+    close = get_close_matches(said, list(folded), 1, 0.5) or [w for w in sorted(folded) if said and w.startswith(said)][:1]
+    if close:
+        return f"did you mean {folded[close[0]]!r}?"
+    listed = ", ".join(words[:most]) + (", ..." if len(words) > most else "")
+    return f"one of {listed}{f'; {see}' if see else ''}" if words else see
+
+
 def with_extra(name: str) -> str:
     """The hint that installs an extra: from this project's repository, since the name is another project's on package indexes."""
     return f"in a clone of this repository: pip install '.[{name}]'"
@@ -72,6 +88,13 @@ class NotFoundError(CheckpointError):
 
     kind = "not-found"
     advice = "check the path"
+
+
+class UnknownNameError(NotFoundError, KeyError):
+    """A checkpoint has nothing of this name. A KeyError too, as mappings raise."""
+
+    kind = "unknown-name"
+    __str__ = CheckpointError.__str__
 
 
 class UnknownFormatError(CheckpointError):

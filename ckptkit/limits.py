@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from ._typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
-from .errors import LimitError, UsageError
+from .errors import LimitError, UsageError, one_of
 
 
 class Limits(NamedTuple):
@@ -109,12 +109,7 @@ def accepted(values: Mapping[str, object]) -> dict[str, int]:
     out = {}
     for name, value in values.items():
         if name not in Limits._fields:
-            from difflib import get_close_matches
-
-            close = get_close_matches(name, Limits._fields, 1, 0.5)
-            raise UsageError(
-                f"no limit is called {name!r}", hint=f"did you mean {close[0]}?" if close else f"one of {', '.join(Limits._fields)}"
-            )
+            raise UsageError(f"no limit is called {name!r}", hint=one_of(name, Limits._fields, most=99))
         if type(value) is not int or value < 1:
             raise UsageError(f"the limit {name} is {value!r}, not a positive whole number")
         out[name] = value

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the README's tables of architectures and containers from ckptkit's own; `--check` only says whether they are up to date."""
+"""Writes docs/formats.md's tables of architectures and containers from ckptkit's own; `--check` only says whether they are up to date."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ckptkit.arch import architectures
 from ckptkit.containers import containers
 from ckptkit.report.catalogue import catalogue
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "formats.md"
 BEGIN, END = "<!-- tables: scripts/readme_tables.py -->", "<!-- end of tables -->"
 
 
@@ -40,14 +40,14 @@ def tables() -> str:
 
 
 def updated(text: str) -> str:
-    """The README's text with the tables of today."""
+    """The page's text with the tables of today."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n\n{tables()}\n\n{END}{after}"
 
 
 if __name__ == "__main__":
-    have = README.read_text()
+    have = PAGE.read_text()
     if "--check" in sys.argv:
-        sys.exit(0 if have == updated(have) else "README.md: the tables are not up to date; run scripts/readme_tables.py")
-    README.write_text(updated(have))
+        sys.exit(0 if have == updated(have) else "docs/formats.md: the tables are not up to date; run scripts/readme_tables.py")
+    PAGE.write_text(updated(have))

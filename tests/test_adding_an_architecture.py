@@ -1,4 +1,4 @@
-"""The README's walk through adding an architecture, done as it says: one file, dropped into a folder at run time."""
+"""The documentation's walk through adding an architecture, done as it says: one file, dropped into a folder at run time."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import numpy as np
 import oracles
 import pytest
 
-README = Path(__file__).parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent / "docs" / "how-it-works.md"
 
 
 def example() -> str:
-    found = re.search(r"```python\n(from ckptkit\.arch\.bert import.*?)```", README.read_text(), re.S)
+    found = re.search(r"```python\n(from ckptkit\.arch\.bert import.*?)```", PAGE.read_text(), re.S)
     assert found is not None
     return found[1]
 
@@ -30,7 +30,7 @@ def run(folder: Path, *args: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def by_hand(state: dict[str, np.ndarray], layers: int) -> dict[str, np.ndarray]:
-    """transformers' BERT weights in the names of the README's example, fused with numpy."""
+    """transformers' BERT weights in the names of the page's example, fused with numpy."""
     own = {
         "embeddings.word_embeddings": "tokens",
         "embeddings.position_embeddings": "positions",

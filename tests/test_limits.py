@@ -214,7 +214,7 @@ def test_every_command_that_opens_a_checkpoint_takes_limits(tmp_path: Path) -> N
         assert "json_depth" not in done.stderr, (command, done.stderr)
     assert (
         run("inspect", deep, "--limit", "json_dept=200", cwd=tmp_path).stderr
-        == "error: no limit is called 'json_dept'. Hint: did you mean json_depth?\n"
+        == "error: no limit is called 'json_dept'. Hint: did you mean 'json_depth'?\n"
     )
     assert (
         "not a size"
@@ -238,7 +238,7 @@ def test_a_policy_raises_limits_for_all_or_for_one_and_the_command_line_counts_f
     assert status(one + "limits = { rank = 70 }\n", "--limit", "rank=71")[0] == 0
     assert "over the limit rank=5" in status("[limits]\nrank = 100\n" + one, "--limit", "rank=5")[1]
     for text, says in (
-        ("rang = 9", "did you mean rank?"),
+        ("rang = 9", "did you mean 'rank'?"),
         ("rank = '9'", "not a positive whole number"),
         ("rank = true", "not a positive"),
         ("rank = 0", "not a positive"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -33,6 +34,36 @@ def test_the_python_it_shows_runs(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
     assert "BertForPreTraining" in done.stdout and (tmp_path / "hf" / "model.safetensors").exists()
+
+
+def commands() -> list[list[str]]:
+    """The commands that it shows to be pasted, without the remarks behind them."""
+    shown = re.findall(r"^    ckptkit (.+)$", README.partition("## From Python")[0], re.MULTILINE)
+    return [line.partition("   ")[0].split() for line in shown]
+
+
+def test_what_it_shows_can_be_pasted(tmp_path: Path) -> None:
+    (tmp_path / "fixtures").symlink_to(ROOT / "fixtures")
+    assert len(commands()) > 12
+    for words in commands():
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run([sys.executable, "-m", "ckptkit", *words], capture_output=True, text=True, cwd=tmp_path, env=env, check=False)
+        assert done.returncode == 0, (words, done.stdout, done.stderr)
+
+
+def test_its_picture_is_what_the_commands_print() -> None:
+    done = subprocess.run([sys.executable, ROOT / "scripts" / "picture.py", "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_links_lead_somewhere() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for link in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
+            assert "://" in link or (page.parent / link).exists(), (page.name, link)
+
+
+def test_lines_are_not_long() -> None:
+    assert not [line for line in README.split("\n") if len(line) > 160 and not line.startswith("|")]
 
 
 def test_every_option_it_names_exists() -> None:

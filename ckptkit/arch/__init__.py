@@ -11,6 +11,7 @@ asked for are parsed.
 
 from __future__ import annotations
 
+import copyreg
 import os
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,8 +20,8 @@ from importlib import import_module
 from itertools import islice
 
 from .._typing import TYPE_CHECKING, Any
-from ..errors import UsageError
-from ..schema import Architecture, check
+from ..errors import UsageError, one_of
+from ..schema import Architecture, Dialect, check
 from ..support.discovery import stems
 from ._learned_folder import is_learned
 
@@ -88,7 +89,7 @@ def load(path: str) -> Architecture:
         check(arch)
     except Exception as e:
         raise UsageError(
-            f"is no architecture file: {type(e).__name__}: {e}", path=path, hint="see 'Adding an architecture' in the README"
+            f"is no architecture file: {type(e).__name__}: {e}", path=path, hint="see 'Adding an architecture' in docs/how-it-works.md"
         ) from e
     return arch
 
@@ -97,7 +98,7 @@ def by_name(name: str) -> Architecture:
     """The architecture called `name` (also by a model_type that means it), or a UsageError that lists them."""
     arch = known(name)
     if arch is None:
-        raise UsageError(f"no architecture is called {name!r}", hint=f"one of {', '.join(architectures())}")
+        raise UsageError(f"no architecture is called {name!r}", hint=one_of(name, architectures(), "ckptkit list architectures"))
     return arch
 
 
@@ -236,3 +237,26 @@ def candidates(patterns: Mapping[str, int], stored: Iterable[str], declared: str
 def _names_of(stem: str) -> tuple[str, ...]:
     """What configurations call the architecture of a file."""
     return tuple(_index()["stems"][stem])
+
+
+# --- pickled by name -----------------------------------------------------------------------------------------------
+
+
+def dialect_of(architecture: str, dialect: str) -> Dialect:
+    """A dialect of an architecture, by their names: what a pickled one is."""
+    return by_name(architecture).dialects[dialect]
+
+
+def _reduced(arch: Architecture) -> Any:
+    return (by_name, (arch.name,)) if known(arch.name) is arch else object.__reduce_ex__(arch, 2)
+
+
+def _reduced_dialect(dialect: Dialect) -> Any:
+    for arch in architectures().values():
+        if arch.dialects.get(dialect.name) is dialect:
+            return dialect_of, (arch.name, dialect.name)
+    return object.__reduce_ex__(dialect, 2)
+
+
+copyreg.pickle(Architecture, _reduced)
+copyreg.pickle(Dialect, _reduced_dialect)

@@ -17,6 +17,7 @@ from importlib import import_module
 
 from .._typing import TYPE_CHECKING, NoReturn
 from ..errors import EXIT_USAGE, CheckpointError, inert, printable
+from ..support.terminal import RED, painted
 from ._modules import module_of
 from ._process import Ended, catch_signals, drop_output, open_streams, restore_signals, tidy
 
@@ -40,7 +41,7 @@ def fail(message: str, status: int) -> NoReturn:
     """One line on stderr, and the exit status, whether or not somebody reads either stream."""
     try:
         sys.stdout.flush() if not sys.stdout.closed else None
-        print(inert(f"error: {message}"), file=sys.stderr)
+        print(f"{painted('error:', RED, sys.stderr)} {inert(message)}", file=sys.stderr)
     except OSError:
         pass
     drop_output()
@@ -62,6 +63,11 @@ def _run() -> object:
     return _with_click()
 
 
+def _one_line(message: str) -> str:
+    """A message of click's, which sets lists in lines of their own."""
+    return " ".join(message.split())
+
+
 def _with_click() -> object:
     import click
 
@@ -76,9 +82,9 @@ def _with_click() -> object:
         sys.exit(e.exit_code)
     except click.UsageError as e:
         hint = f" Hint: {e.ctx.command_path} --help" if e.ctx is not None else ""
-        fail(f"{printable(e.format_message(), 1000)}{hint}", EXIT_USAGE)
+        fail(f"{printable(_one_line(e.format_message()), 1000)}{hint}", EXIT_USAGE)
     except click.ClickException as e:
-        fail(printable(e.format_message(), 1000), EXIT_USAGE)
+        fail(printable(_one_line(e.format_message()), 1000), EXIT_USAGE)
     except click.Abort:
         fail("interrupted", 130)
 

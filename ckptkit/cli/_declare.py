@@ -30,9 +30,9 @@ class Choice(NamedTuple):
         return text
 
     def kind(self) -> click.ParamType[Any]:
-        import click
+        from ._help import Words
 
-        return click.Choice(self.words)
+        return Words(self.words)
 
 
 class IntRange(NamedTuple):
@@ -94,15 +94,22 @@ class Parameter(NamedTuple):
         """The same for click."""
         import click
 
+        from ._help import completed
+
         a = dict(self.attributes)
+        group = a.pop("group", "")
         if a.get("type") is not None:
             a["type"] = a["type"].kind()
+        elif not a.get("is_flag") and not self.off:
+            a["shell_complete"] = completed(self)
         if not self.flags:
             return click.Argument([self.name], **a)
         flags = (
             [f"{self.flags[0]}/{self.off}", *self.flags[1:]] if self.off else [f for f in self.flags if "=" not in f]
         )  # click splits there
-        return click.Option([*flags, self.name], **a)
+        made = click.Option([*flags, self.name], **a)
+        made.group = group  # type: ignore[attr-defined]  # which the help reads
+        return made
 
 
 def allow(pairs: object) -> None:
@@ -110,7 +117,8 @@ def allow(pairs: object) -> None:
     if not isinstance(pairs, (tuple, list)) or not pairs:
         return
     from ..limits import put
-    from ._words import parse_pairs, parse_size
+    from ..support.sizes import parse_size
+    from ._words import parse_pairs
 
     put({name: parse_size(text, f"--limit {name}") or 0 for name, text in parse_pairs(tuple(pairs), "--limit", "rank=100").items()})
 
@@ -119,6 +127,18 @@ def allow(pairs: object) -> None:
 LIMIT = Parameter("limit", ("--limit",), None, {
     "metavar": "NAME=VALUE", "multiple": True, "expose_value": False, "callback": lambda _ctx, _param, value: allow(value),
     "help": "Raise a limit that a trusted file meets; the message names it (docs/security.md). Repeatable.",
+})  # fmt: skip
+
+
+def no_pager(chosen: object) -> None:
+    """Have nothing go through a pager, if that was `chosen`."""
+    if chosen:
+        PAGER.used = False
+
+
+NO_PAGER = Parameter("no_pager", ("--no-pager",), None, {
+    "is_flag": True, "expose_value": False, "callback": lambda _ctx, _param, value: no_pager(value),
+    "help": "Print what is longer than the screen at once, instead of through PAGER.",
 })  # fmt: skip
 
 
@@ -158,6 +178,7 @@ class Command(NamedTuple):
                 value, old = p.value(word), values[p.name]
                 values[p.name] = (*old, value) if isinstance(old, tuple) else value
             allow(values.pop(LIMIT.name))
+            no_pager(values.pop(NO_PAGER.name))
             arguments = [p for p in self.parameters if not p.flags]
             if len(arguments) == 1 and arguments[0].attributes.get("nargs") == -1:
                 return {arguments[0].name: tuple(plain), **values}
@@ -169,9 +190,9 @@ class Command(NamedTuple):
 
     def click(self) -> click.Command:
         """The same as a click command."""
-        import click
+        from ._help import Grouped
 
-        return click.Command(self.name, params=[p.made() for p in self.parameters], callback=self.run, help=self.run.__doc__)
+        return Grouped(self.name, params=[p.made() for p in self.parameters], callback=self.run, help=self.run.__doc__)
 
 
 def argument(name: str, **attributes: Any) -> Callable[[Function], Function]:
@@ -190,7 +211,7 @@ def option(*words: str, **attributes: Any) -> Callable[[Function], Function]:
 
 def command(name: str) -> Callable[[Function], Command]:
     """The command that the decorators below this one declare."""
-    return lambda f: Command(name, (*reversed(f.__dict__.pop("parameters")), LIMIT), f)
+    return lambda f: Command(name, (*reversed(f.__dict__.pop("parameters")), LIMIT, NO_PAGER), f)
 
 
 def _declared(f: Function, p: Parameter) -> Function:
@@ -202,6 +223,51 @@ def _utf16(c: str) -> list[int]:
     """The UTF-16 units of a character."""
     raw = c.encode("utf-16-le", "surrogatepass")
     return [int.from_bytes(raw[i : i + 2], "little") for i in range(0, len(raw), 2)]
+
+
+class PAGER:
+    """Whether what is longer than the screen goes through a pager: --no-pager says that it does not."""
+
+    used = True
+
+
+def _paged(text: str) -> bool:
+    """Show a text that is longer than the screen through the pager that PAGER names (less), and say so; False where it fits, where stdout
+    is no terminal, or PAGER is empty or `cat`."""
+    import os
+
+    from ..support import terminal
+
+    size = terminal.size()
+    pager = os.environ.get("CKPTKIT_PAGER", os.environ.get("PAGER", "less"))
+    if size is None or text.count("\n") + 1 < size[1] or pager.strip() in ("", "cat") or os.environ.get("TERM") in ("dumb", None):
+        return False
+    import shlex
+    import shutil
+    import subprocess
+
+    try:
+        words = shlex.split(pager)
+    except ValueError:
+        return False
+    if not words or shutil.which(words[0]) is None:
+        return False
+    env = {"LESS": "FRX", "LV": "-c", **os.environ}
+    sys.stdout.flush()
+    with subprocess.Popen(words, stdin=subprocess.PIPE, env=env) as process:
+        assert process.stdin is not None
+        try:
+            process.stdin.write(text.encode(sys.stdout.encoding or "utf-8", "backslashreplace") + b"\n")
+            process.stdin.close()
+        except OSError:  # it was left before the end
+            pass
+        while True:
+            try:
+                process.wait()
+                break
+            except KeyboardInterrupt:  # which is the pager's to deal with
+                continue
+    return True
 
 
 def echo(text: str, *, err: bool = False, nl: bool = True, commands: bool = False) -> None:
@@ -217,6 +283,8 @@ def echo(text: str, *, err: bool = False, nl: bool = True, commands: bool = Fals
             c if c.isprintable() or c in "\n\t\x1b" else "".join(f"\\u{u:04x}" for u in _utf16(c)) for c in text
         )  # ESC: our own colours
     text = inert(text, commands=commands)
+    if not err and PAGER.used and text.count("\n") > 20 and _paged(text):
+        return
     end = "\n" if nl else ""
     try:
         stream.write(text + end)

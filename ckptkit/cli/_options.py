@@ -13,6 +13,7 @@ from ._words import parse_pairs
 if TYPE_CHECKING:
     import click
 
+SOURCE = "How a source is read"
 GIVEN = "What neither tensors nor configuration say, such as heads=16. Repeatable."
 Flags = dict[str, tuple[str, ...]]  # option -> what it is called in a command
 _SOURCE = (
@@ -82,7 +83,7 @@ def _readings(command: Function, readings: dict[str, Flags]) -> Function:
             flags.setdefault(parameter, (options[name], {**attributes, **side}))
     made: Function = wrapped
     for parameter, (words, attributes) in reversed(flags.items()):
-        made = declare.option(*words, parameter, **attributes)(made)
+        made = declare.option(*words, parameter, group=SOURCE, **attributes)(made)
     return made
 
 
@@ -99,11 +100,10 @@ class Form(NamedTuple):
         return text
 
     def kind(self) -> click.ParamType[Any]:
-        import click
-
         from ..report.forms import forms
+        from ._help import Words
 
-        return click.Choice(forms(*self.whats))
+        return Words(forms(*self.whats))
 
 
 def format_option(*whats: str, help: str = "How to print.") -> Callable[[Function], Function]:

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 
 from .._typing import TYPE_CHECKING
 from ..errors import FindingsError, UsageError, printable
+from ..support.sizes import parse_size
 from . import _declare as declare
 from ._options import format_option, source_options_beside, start_tensorflow
-from ._words import parse_size
 
 if TYPE_CHECKING:
     from ..graph.reading import Reading

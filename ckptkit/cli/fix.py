@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from .._typing import TYPE_CHECKING
 from ..errors import FindingsError
+from ..support.sizes import parse_size
 from . import _declare as declare
 from ._options import format_option, source_options
-from ._words import parse_size
 
 if TYPE_CHECKING:
     from ..graph.reading import Reading

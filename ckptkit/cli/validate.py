@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from .._typing import TYPE_CHECKING
-from ..errors import NotFoundError, UsageError, printable
+from ..errors import NotFoundError, UsageError, one_of, printable
 from . import _declare as declare
 from ._options import format_option, source_options
 from ._words import parse_pairs
@@ -79,7 +79,7 @@ def command(
     wanted = {}
     for name, file in parse_pairs(report, "--report").items():
         if shows(name, "checked") is None:
-            raise UsageError(f"--report {name}: no such format", hint=f"one of {', '.join(forms('checked'))}")
+            raise UsageError(f"--report {name}: no such format", hint=one_of(name, forms("checked")))
         wanted[name] = file
     selected, ignored = rule_ids(select, "--select"), rule_ids(ignore, "--ignore")
     known = read_baseline(baseline) if baseline and not write_baseline else frozenset()

@@ -9,7 +9,7 @@ from functools import cache
 from importlib import import_module
 
 from .._typing import cast
-from ..errors import UsageError
+from ..errors import UsageError, one_of
 from ..support.discovery import stems
 from ._interface import Container
 
@@ -35,5 +35,5 @@ def by_name(name: str) -> Container:
     opened = (cast(Container, m) for m in loaded if m is not None and getattr(m, "NAME", None) == name)  # saves loading the others
     found = next(opened, None) or next((c for c in each(name) if name == c.NAME), None)
     if found is None:
-        raise UsageError(f"no container is called {name!r}", hint=f"one of {', '.join(containers())}")
+        raise UsageError(f"no container is called {name!r}", hint=one_of(name, containers()))
     return found

@@ -20,11 +20,11 @@ A container is one module of this package whose name does not begin with an unde
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, Sequence
 from contextlib import ExitStack
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple, Protocol
-from ..errors import CheckpointError, CorruptError
+from ..errors import CheckpointError, CorruptError, UnknownNameError, one_of, printable
 from ..findings import Finding
 from ..limits import using
 from ..support.open_file import open_fd
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ._lazy_tensor import Tensor
     from ._pieces import Region, Replicas
     from ._tensorflow.object_graph import ObjectGraph
 
@@ -152,9 +153,72 @@ class Checkpoint:
             data += more
         return data
 
+    def __getitem__(self, name: str) -> Tensor:
+        """The tensor of a stored name, which is read when its values are asked for. Raises UnknownNameError, a KeyError."""
+        from ._lazy_tensor import Tensor
+
+        self._known(name)
+        return Tensor(self, name)
+
+    def _known(self, name: str) -> StoredTensor:
+        found = self.tensors.get(name)
+        if found is None:
+            raise UnknownNameError(f"no tensor is called {name!r}", path=self.path, hint=one_of(name, self.tensors, most=8))
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+    def __bool__(self) -> bool:
+        return True  # also one without tensors is a checkpoint
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.tensors
+
+    def keys(self) -> KeysView[str]:
+        """The stored names, in the file's order."""
+        return self.tensors.keys()
+
+    def values(self) -> Iterator[Tensor]:
+        """The tensors, each read when its values are asked for."""
+        return (self[n] for n in self.tensors)
+
+    def items(self) -> Iterator[tuple[str, Tensor]]:
+        """(stored name, tensor) of each."""
+        return ((n, self[n]) for n in self.tensors)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The tensor of a stored name, or `default`."""
+        return self[name] if name in self.tensors else default
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self.tensors)
+
+    def __dir__(self) -> list[str]:
+        return [n for n in object.__dir__(self) if n.startswith("__") or n in _PUBLIC]
+
+    def __repr__(self) -> str:
+        size = sum(t.spec.nbytes for t in self.tensors.values())
+        state = ", closed" if self._closed else ""
+        return f"<Checkpoint {printable(self.path)}: {self.container}, {len(self.tensors):,} tensors, {size:,} bytes{state}>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What headers say: an unpickled checkpoint is a closed one."""
+        kept = {n: t._replace(read=None) if t.read is not None else t for n, t in self.tensors.items()}
+        return {
+            **self.__dict__, "tensors": kept, "audit": tuple, "aliases": dict, "_checks": None, "_stack": None, "_fds": {}, "_closed": True,
+            "replicas": [], "per_rank": (),
+        }  # fmt: skip
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _stack=ExitStack())
+
     def strings(self, name: str) -> list[bytes]:
         """The elements of a STRING tensor, row-major."""
-        t = self.tensors[name]
+        t = self._known(name)
         with using(**self.limits):
             got = t.read() if t.read is not None and not self._closed else None
         if not isinstance(got, list):
@@ -186,7 +250,7 @@ class Checkpoint:
         """
         from ..support.arrays import from_bytes, numpy_dtype
 
-        t = self.tensors[name]
+        t = self._known(name)
         try:
             dtype = numpy_dtype(t.spec.dtype)
         except CheckpointError as e:
@@ -219,6 +283,13 @@ class Checkpoint:
             part = tuple(slice(o, o + n) for o, n in zip(box.offset, box.shape, strict=True))
             out[part] = np.ndarray(box.shape, dtype, self.read_extent(box.extent), 0, strides)
         return out
+
+
+Mapping.register(Checkpoint)
+_PUBLIC = frozenset((
+    "aliases", "array", "called", "close", "container", "extras", "files", "findings", "folder", "get", "items", "keys", "metadata", "path",
+    "tensors", "ties", "values", "wrapper",
+))  # fmt: skip
 
 
 class Packed:

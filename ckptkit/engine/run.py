@@ -15,7 +15,7 @@ from contextlib import closing
 
 from .._typing import NamedTuple
 from ..containers import FileLayout, Part
-from ..errors import CheckpointError, FindingsError, NotFoundError, UnsupportedError, UsageError
+from ..errors import CheckpointError, FindingsError, NotFoundError, UnsupportedError, UsageError, one_of
 from ..findings import Finding
 from ..limits import using
 from ..plan.values import PLAN_VERSION, Plan
@@ -120,7 +120,7 @@ class Options(NamedTuple):
 def accepted(options: Options) -> Options:
     """`options`, or the UsageError of the one that cannot be."""
     if options.on_overflow not in OVERFLOW:
-        raise UsageError(f"on_overflow is {options.on_overflow!r}", hint=f"one of {', '.join(OVERFLOW)}")
+        raise UsageError(f"on_overflow is {options.on_overflow!r}", hint=one_of(options.on_overflow, OVERFLOW))
     if options.max_memory < LEAST_MEMORY:
         raise UsageError(f"a memory bound of {options.max_memory:,} bytes is too little", hint="at least 8 MiB")
     if options.jobs is not None and options.jobs < 1:

@@ -28,9 +28,10 @@ from collections.abc import Mapping
 
 from .._typing import NamedTuple
 from ..containers import containers
-from ..errors import NotFoundError, UsageError
+from ..errors import NotFoundError, UsageError, one_of
 from ..graph.reading import Reading
 from ..limits import accepted
+from ..rules.expectations import parse_expectations
 from .selection import FAIL_ON, Choice, grades, read_baseline, rule_ids
 
 NAMES = ("ckptkit.toml", "pyproject.toml")
@@ -128,12 +129,12 @@ def read_policy(path: str) -> Policy:
     _known(raw, _TOP, path)
     fail_on = _text(raw, "fail-on", path) or "error"
     if fail_on not in FAIL_ON:
-        raise UsageError(f"fail-on = {fail_on!r}", path=path, hint=f"one of {', '.join(FAIL_ON)}")
+        raise UsageError(f"fail-on = {fail_on!r}", path=path, hint=one_of(fail_on, FAIL_ON))
     folder = os.path.dirname(os.path.abspath(path))
     baseline = _text(raw, "baseline", path)
     base = Choice(
-        rule_ids(_texts(raw, "select", path), "select"), rule_ids(_texts(raw, "ignore", path), "ignore"),
-        grades(_map(raw, "severity", path), "severity"),
+        rule_ids(_texts(raw, "select", path), "select", path), rule_ids(_texts(raw, "ignore", path), "ignore", path),
+        grades(_map(raw, "severity", path), "severity", path),
         read_baseline(os.path.join(folder, baseline)) if baseline else frozenset(), fail_on,
     )  # fmt: skip
     if allows_unknown(raw, path):
@@ -159,12 +160,12 @@ def _entries(raw: dict[str, object], base: Choice, limits: Mapping[str, int], fo
         raise NotFoundError(
             f"nothing is called {pattern!r}", path=source, hint="a glob that matches nothing would let a missing checkpoint pass"
         )
-    ignore = rule_ids(_texts(raw, "ignore", source), "ignore")
-    select = rule_ids(_texts(raw, "select", source), "select")
+    ignore = rule_ids(_texts(raw, "ignore", source), "ignore", source)
+    select = rule_ids(_texts(raw, "select", source), "select", source)
     choice = base._replace(
         select=select or base.select,
         ignore=base.ignore | ignore,
-        severity={**base.severity, **grades(_map(raw, "severity", source), "severity")},
+        severity={**base.severity, **grades(_map(raw, "severity", source), "severity", source)},
     )
     if "unknown" in raw:
         kept = {r: g for r, g in choice.severity.items() if r != "unknown"}
@@ -172,12 +173,13 @@ def _entries(raw: dict[str, object], base: Choice, limits: Mapping[str, int], fo
     allowed = tuple(_texts(raw, "containers", source))
     for c in allowed:
         if c not in containers():
-            raise UsageError(f"containers: no container is called {c!r}", path=source, hint=f"one of {', '.join(containers())}")
+            raise UsageError(f"containers: no container is called {c!r}", path=source, hint=one_of(c, containers()))
     expect = {}
     for key, value in _map(raw, "expect", source).items():
         if isinstance(value, bool) or not isinstance(value, (int, str)):
             raise UsageError(f"expect: {key} = {value!r}: expected a word or a whole number", path=source)
         expect[key] = str(value)
+    parse_expectations(expect, "expect", source)
     options = {k: v for k in ("config", "architecture", "dialect", "scope", "part", "container") if (v := _text(raw, k, source))}
     if "config" in options:
         options["config"] = os.path.join(folder, options["config"])
@@ -218,14 +220,7 @@ def allows_unknown(raw: Mapping[str, object], source: str) -> bool:
 def _known(raw: Mapping[str, object], keys: set[str], source: str) -> None:
     for key in raw:
         if key not in keys:
-            from difflib import get_close_matches
-
-            close = get_close_matches(key, sorted(keys), 1, 0.5)
-            raise UsageError(
-                f"the key {key!r} is unknown",
-                path=source,
-                hint=f"did you mean {close[0]!r}?" if close else f"one of {', '.join(sorted(keys))}",
-            )
+            raise UsageError(f"the key {key!r} is unknown", path=source, hint=one_of(key, sorted(keys)))
 
 
 def _text(raw: Mapping[str, object], key: str, source: str) -> str:

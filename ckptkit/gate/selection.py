@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 
 from .._typing import NamedTuple
-from ..errors import CheckpointError, UsageError
+from ..errors import CheckpointError, UsageError, one_of
 from ..findings import SEVERITIES, Finding
 from ..support.strict_json import read_json
 
@@ -31,28 +31,23 @@ class Choice(NamedTuple):
     fail_on: str = "error"
 
 
-def rule_ids(words: Iterable[str], what: str) -> frozenset[str]:
-    """The rule ids of comma-separated words; UsageError for one that no rule has."""
+def rule_ids(words: Iterable[str], what: str, path: str | None = None) -> frozenset[str]:
+    """The rule ids of comma-separated words, said in `what` (of the file `path`); UsageError for one that no rule has."""
     from ..rules import RULES
 
     found = [w for word in words for w in word.replace(" ", ",").split(",") if w]
     for w in found:
         if w not in RULES:
-            from difflib import get_close_matches
-
-            close = get_close_matches(w, RULES, 1, 0.5)
-            raise UsageError(
-                f"{what}: no rule is called {w!r}", hint=f"did you mean {close[0]!r}?" if close else "docs/rules.md lists them"
-            )
+            raise UsageError(f"{what}: no rule is called {w!r}", path=path, hint=one_of(w, RULES, "docs/rules.md lists them"))
     return frozenset(found)
 
 
-def grades(said: Mapping[str, object], what: str) -> dict[str, str]:
+def grades(said: Mapping[str, object], what: str, path: str | None = None) -> dict[str, str]:
     """Rule -> severity, checked."""
-    rule_ids(said, what)
+    rule_ids(said, what, path)
     for rule, grade in said.items():
         if grade not in GRADES:
-            raise UsageError(f"{what}: {rule} = {grade!r}", hint=f"one of {', '.join(GRADES)}")
+            raise UsageError(f"{what}: {rule} = {grade!r}", path=path, hint=one_of(grade, GRADES))
     return {r: str(g) for r, g in said.items()}
 
 

@@ -12,11 +12,12 @@ from ..configuration.quantization import quantization_of
 from ..configuration.read import RawConfig, Values, interpret, load_config, size_names
 from ..configuration.text_settings import TEXT, text_place
 from ..containers import Checkpoint, drop_explained, open_checkpoint
-from ..errors import CheckpointError, UsageError
+from ..errors import CheckpointError, UsageError, one_of
 from ..findings import Finding
 from ..schema import Architecture, Param
 from ..schema.layout import Sizes
 from ..support.lazy import later
+from ..support.shown import line
 from .packed_weights import NONE, Packings, group_packed
 from .parts import select_part
 from .reading import AS_FOUND, Reading
@@ -46,6 +47,9 @@ class Subject(NamedTuple):
     packings: Packings = NONE
     # the configuration of a multimodal model, where this is its text model, or where nothing is recognised of it
     whole: RawConfig | None = None
+
+    def __repr__(self) -> str:
+        return line(self, self.checkpoint.path, self.architecture.name if self.architecture else "unknown architecture")
 
     def __enter__(self) -> Subject:
         return self
@@ -216,7 +220,7 @@ def examine(path: str | os.PathLike[str], reading: Reading = AS_FOUND, *, entire
     if dialect is not None:
         known = dict.fromkeys(n for a in architectures().values() for d in a.dialects.values() for n in (d.name, d.alias) if n)
         if dialect not in known:
-            raise UsageError(f"no dialect is called {dialect!r}", hint=f"one of {', '.join(known)}")
+            raise UsageError(f"no dialect is called {dialect!r}", hint=one_of(dialect, known, "ckptkit list dialects"))
     checkpoint = open_checkpoint(path, container)
     try:
         chosen = part is not None and select_part(checkpoint, part)

@@ -8,7 +8,7 @@ from functools import cache
 from importlib import import_module
 
 from .._typing import Any, cast
-from ..errors import UnsupportedError, UsageError
+from ..errors import UnsupportedError, UsageError, one_of
 from ..support.discovery import stems
 from ._values import Packing, Quantizer
 
@@ -28,7 +28,7 @@ def by_name(name: str) -> Packing:
     """The packing called `name`, also one that only a plan has."""
     found = _every().get(name)
     if found is None:
-        raise UnsupportedError(f"no packing is called {name!r}", hint=f"one of {', '.join(packings())}")
+        raise UnsupportedError(f"no packing is called {name!r}", hint=one_of(name, packings()))
     return found
 
 
@@ -36,5 +36,5 @@ def quantizer(name: str) -> tuple[Quantizer, Mapping[str, Any]]:
     """The packing that encodes as `name` says, and its settings. UsageError with the names that there are."""
     known = {n: (cast(Quantizer, p), s) for p in packings().values() for n, s in getattr(p, "QUANTIZERS", {}).items()}
     if name.lower() not in known:
-        raise UsageError(f"no quantisation is called {name!r}", hint=f"one of {', '.join(sorted(known))}")
+        raise UsageError(f"no quantisation is called {name!r}", hint=one_of(name, sorted(known)))
     return known[name.lower()]

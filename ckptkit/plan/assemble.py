@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 
 from ..containers import Inside, Ranked, Slot
-from ..errors import UsageError
+from ..errors import UsageError, one_of
 from ..tensors import DTYPE_ALIASES, DTYPES
 from .arrange import Weights
 from .contents import Contents
@@ -21,8 +21,8 @@ def parse_dtype(word: str) -> str:
     up = word.upper()
     name = up if up in DTYPES else DTYPE_ALIASES.get(word.lower(), {"bf16": "BF16"}.get(word.lower(), ""))
     if not name or DTYPES[name].kind != "float" or DTYPES[name].numpy is None:
-        known = ", ".join(d.numpy for d in DTYPES.values() if d.kind == "float" and d.numpy)
-        raise UsageError(f"no floating dtype is called {word!r}", hint=f"one of {known}")
+        known = [d.numpy for d in DTYPES.values() if d.kind == "float" and d.numpy]
+        raise UsageError(f"no floating dtype is called {word!r}", hint=one_of(word, known))
     return name
 
 

@@ -10,7 +10,7 @@ from .._typing import NamedTuple, NoReturn
 from ..arch import architectures
 from ..configuration.read import BLOCK
 from ..containers import Container, by_name, containers
-from ..errors import UnsupportedError, UsageError
+from ..errors import UnsupportedError, UsageError, one_of
 from ..graph.examine import Subject
 from ..graph.tf_objects import MEMORY
 from ..packing import by_name as packed
@@ -186,7 +186,7 @@ def choose_dialect(subject: Subject, to: str | None, container: str | None = Non
             d.alias for a in architectures().values() for d in a.dialects.values()
         }
         if to not in every:
-            raise UsageError(f"no dialect is called {to!r}", hint=f"one of {', '.join(sorted(filter(None, every)))}")
+            raise UsageError(f"no dialect is called {to!r}", hint=one_of(to, sorted(filter(None, every)), "ckptkit list dialects"))
         raise UsageError(
             f"the architecture is unknown, so its names cannot be translated to {to}", path=subject.checkpoint.path,
             hint="leave --to out to change the container only (--container NAME), or see `ckptkit list architectures`",
@@ -195,7 +195,7 @@ def choose_dialect(subject: Subject, to: str | None, container: str | None = Non
     if not fits:
         others = [a.name for a in architectures().values() if any(to in (d.name, d.alias) for d in a.dialects.values())]
         also = f"; if it is one of {', '.join(others)}, say so with --architecture" if others else ""
-        raise UsageError(f"{arch.title} has no dialect {to!r}", hint=f"one of {', '.join(arch.dialects)}{also}")
+        raise UsageError(f"{arch.title} has no dialect {to!r}", hint=one_of(to, arch.dialects) + also)
     own, groups = subject.graph.dialect, subject.graph.groups
     rests = subject.values.rest if subject.values is not None else {}
     block = as_mapping(as_mapping(subject.config.raw if subject.config is not None else None).get(BLOCK))
@@ -278,7 +278,7 @@ def known_groups(subject: Subject, drop: Sequence[str], option: str) -> frozense
     groups = {p.group for p in arch.params.values()} - {"core"} if arch is not None else set()
     for g in drop:
         if g not in groups:
-            raise UsageError(f"{option} {g}: there is no such head here", hint=f"one of {', '.join(sorted(groups))}" if groups else None)
+            raise UsageError(f"{option} {g}: there is no such head here", hint=one_of(g, sorted(groups)) or None)
     return frozenset(drop)
 
 

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def checked_text(checked: Sequence[Checked]) -> str:
-    """One report after another, and what no file shows."""
+    """One report after another."""
     parts = [report_text(c.report) if c.report is not None else f"{_unread(c)}\n{show_findings(c.findings)}" for c in checked]
-    return "\n".join([*parts, *filter(None, [note(checked)])])
+    return "\n".join(parts)
 
 
 def checked_markdown(checked: Sequence[Checked]) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterable, Sequence
 
 from .._typing import TYPE_CHECKING
 from ..errors import printable
 from ..findings import SEVERITIES, Finding
+from ..support import terminal
 from ..support.name_text import counted
 
 if TYPE_CHECKING:
@@ -16,14 +15,13 @@ if TYPE_CHECKING:
     from ..verbs.validate import Report
 
 SCHEMA_VERSION = 1
-_COLOUR = {"error": "31;1", "warning": "33", "info": "36"}
+_COLOUR = {"error": terminal.RED, "warning": terminal.YELLOW, "info": terminal.CYAN}
+_LINE = 100  # columns of a message, at most
 
 
 def coloured(text: str, severity: str) -> str:
-    """`text` in the severity's colour, where stdout is a terminal and NO_COLOR is not set."""
-    if os.environ.get("NO_COLOR") or not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
-        return text
-    return f"\x1b[{_COLOUR[severity]}m{text}\x1b[0m"
+    """`text` in the severity's colour, where stdout takes colours."""
+    return terminal.painted(text, _COLOUR[severity])
 
 
 def show_findings(findings: Iterable[object]) -> str:
@@ -31,6 +29,7 @@ def show_findings(findings: Iterable[object]) -> str:
     from textwrap import wrap
 
     lines = []
+    most = terminal.width()
     for f in findings:
         assert isinstance(f, Finding)
         text = printable(f.message, 2000)
@@ -41,7 +40,8 @@ def show_findings(findings: Iterable[object]) -> str:
         if f.basis != "confirmed":
             text += f" ({f.basis})"
         head = f"{f.severity:<8} {f.rule:<12} "
-        first, *rest = wrap(text, 100, break_long_words=False, break_on_hyphens=False) or [""]
+        room = _LINE if most is None else max(24, min(_LINE, most - len(head)))
+        first, *rest = wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
         lines.append(coloured(head, f.severity) + first)
         lines += [" " * len(head) + line for line in rest]
     return "\n".join(lines)

@@ -386,7 +386,7 @@ def _text(i: Inspection, facts: Iterable[tuple[str, str]], sections: Iterable[tu
     if notable:
         lines += ["", show_findings(notable)]
     for _, (headings, rows) in sections:
-        lines += ["", *("  " + line for line in columns(headings, rows))]
+        lines += ["", *("  " + line for line in columns(headings, rows, 2))]
     return "\n".join(lines)
 
 

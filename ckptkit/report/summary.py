@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import printable
 from ..runtime.cost import total
+from ._columns import columns
 
 if TYPE_CHECKING:
     from ..runtime.cost import Terms
@@ -31,19 +32,20 @@ def summary_json(s: Summary) -> str:
 
 
 def summary_text(s: Summary) -> str:
-    return f"{headline(s)}\n\n{_table(s, 'simple')}\n\n{totals(s)}"
+    return f"{headline(s)}\n\n{chr(10).join(columns(HEADINGS, _cells(s)))}\n\n{totals(s)}"
 
 
 def summary_markdown(s: Summary) -> str:
     from .findings import markdown
 
-    return f"{markdown(headline(s))}\n\n{_table(s, 'github')}\n\n{totals(s)}"
+    return f"{markdown(headline(s))}\n\n{_table(s)}\n\n{totals(s)}"
 
 
-def _table(s: Summary, style: str) -> str:
-    from tabulate import tabulate
+HEADINGS = ("layer", "what", "output", "#parameters", "#multiply-adds", "trains")
 
-    cells = [
+
+def _cells(s: Summary) -> list[tuple[str, ...]]:
+    return [
         (
             r.path,
             r.role,
@@ -54,8 +56,13 @@ def _table(s: Summary, style: str) -> str:
         )
         for r in s.rows
     ]
-    headings = ("layer", "what", "output", "parameters", "multiply-adds", "trains")
-    return tabulate(cells, headings, tablefmt=style, colalign=("left", "left", "left", "right", "right", "left"))
+
+
+def _table(s: Summary) -> str:
+    from tabulate import tabulate
+
+    headings = [h.lstrip("#") for h in HEADINGS]
+    return tabulate(_cells(s), headings, tablefmt="github", colalign=("left", "left", "left", "right", "right", "left"))
 
 
 def _terms(terms: Terms) -> list[dict[str, object]]:

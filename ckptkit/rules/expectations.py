@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from ..arch import architectures, learned_index
 from ..containers import containers
-from ..errors import UsageError
+from ..errors import UsageError, one_of
 from ..findings import Finding
 from ..graph.examine import Subject
 from ..schema import count_name
@@ -24,28 +24,29 @@ noticed("against", "error", "The library's own class has these tensors", """
     With `--against transformers`: the installed library builds the class that the configuration names on the meta device, without weights,
     and its names and shapes are held against those that are stored. Code that comes with a checkpoint is never run.""")  # fmt: skip
 
-_WORDS = ("architecture", "dialect", "container", "variant", "dtype")
+WORDS = ("architecture", "dialect", "container", "variant", "dtype")
 
 
-def parse_expectations(expect: Mapping[str, str]) -> dict[str, object]:
-    """{"layers": "24"} with numbers as numbers; UsageError for what nobody can expect."""
+def parse_expectations(expect: Mapping[str, object], what: str = "--expect", path: str | None = None) -> dict[str, object]:
+    """{"layers": "24"} (or 24) with numbers as numbers, said in `what` (of the file `path`); UsageError for what nobody can expect."""
     if not expect:
         return {}  # without opening the tables of all architectures
-    known = set(_WORDS) | {"parameters", "tensors"}
+    known = set(WORDS) | {"parameters", "tensors"}
     for arch in architectures().values():
         known |= {a for p in arch.params.values() for a in p.layout.axes} | {count_name(p) for p in arch.counted} | set(arch.config_counts)
     out: dict[str, object] = {}
-    for key, value in expect.items():
+    for key, said in expect.items():
+        value = said if isinstance(said, str) else f"{said}"
         if key not in known and key not in learned_index()["counts"]:
-            raise UsageError(f"--expect {key}: there is no such thing to expect", hint=f"one of {', '.join(sorted(known))}")
-        if key in _WORDS:
+            raise UsageError(f"{what} {key}: there is no such thing to expect", path=path, hint=one_of(key, sorted(known)))
+        if key in WORDS:
             out[key] = value
         elif not (value.isascii() and value.isdigit()):
-            raise UsageError(f"--expect {key}={value}: expected a whole number")
+            raise UsageError(f"{what} {key}={value}: expected a whole number", path=path)
         else:
             out[key] = int(value)
     if "container" in out and out["container"] not in containers():
-        raise UsageError(f"no container is called {out['container']!r}", hint=f"one of {', '.join(containers())}")
+        raise UsageError(f"no container is called {out['container']!r}", path=path, hint=one_of(out["container"], containers()))
     return out
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..arch import architectures, by_name, called, known
 from ..configuration.read import first_said, interpret, read_config
-from ..errors import FindingsError, UndecidedError, UnsupportedError, UsageError, with_extra
+from ..errors import FindingsError, UndecidedError, UnsupportedError, UsageError, one_of, with_extra
 from ..graph.account import require_read
 from ..graph.canonical_arrays import Weights
 from ..graph.examine import Subject, examine
@@ -75,11 +75,11 @@ def build_transformer_model(
     UnsupportedError, with the extra to install, where the framework is not there.
     """
     if framework not in EXTRAS:
-        raise UsageError(f"no framework is called {framework!r}", hint=f"one of {', '.join(EXTRAS)}")
+        raise UsageError(f"no framework is called {framework!r}", hint=one_of(framework, EXTRAS))
     if application not in APPLICATIONS:
-        raise UsageError(f"no application is called {application!r}", hint=f"one of {', '.join(APPLICATIONS)}")
+        raise UsageError(f"no application is called {application!r}", hint=one_of(application, APPLICATIONS))
     if initializer is not None and initializer not in INITIALIZERS:
-        raise UsageError(f"no initializer is called {initializer!r}", hint=f"one of {', '.join(INITIALIZERS)}")
+        raise UsageError(f"no initializer is called {initializer!r}", hint=one_of(initializer, INITIALIZERS))
     require(framework)
     flags = [flag for flag, on in (("with_pool", with_pool or with_nsp), ("with_mlm", with_mlm), ("with_nsp", with_nsp)) if on]
     more = {"labels": labels} if labels is not None else {}
@@ -193,7 +193,8 @@ def _known(arch: Architecture, groups: Collection[str], flags: Collection[str]) 
             raise UsageError(f"{arch.title} has no head of the kind that {flag} asks for", hint=f"one of {', '.join(sorted(have))}")
         out.add(of_kind)
     if out - have:
-        raise UsageError(f"{arch.title} has no head called {', '.join(sorted(out - have))}", hint=f"one of {', '.join(sorted(have))}")
+        odd = sorted(out - have)
+        raise UsageError(f"{arch.title} has no head called {', '.join(odd)}", hint=one_of(odd[0], sorted(have)))
     return frozenset(out)
 
 

@@ -16,7 +16,7 @@ from ..comparison.pair import ATOL, RTOL
 from ..engine.output import flush, write_text
 from ..engine.replaceable import check_target, private
 from ..engine.staging import Stage
-from ..errors import CheckpointError, UnsupportedError, UsageError, with_extra
+from ..errors import CheckpointError, UnsupportedError, UsageError, one_of, with_extra
 from ..graph.account import require_read
 from ..graph.canonical_arrays import Weights
 from ..graph.examine import examine
@@ -68,7 +68,7 @@ def export(
     `reading`, or its fields as keywords (config, container, architecture, dialect, scope, part, given), overrule what would be found.
     """
     if to not in FORMS:
-        raise UsageError(f"no program form is called {to!r}", hint=f"one of {', '.join(FORMS)}")
+        raise UsageError(f"no program form is called {to!r}", hint=one_of(to, FORMS))
     framework, name, needed = FORMS[to]
     path = os.fspath(target)
     if name and not path.endswith(os.path.splitext(name)[1]):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..graph.examine import examine
 from ..graph.reading import AS_FOUND, Reading
+from ..support.shown import html_of, line, text_of
 from .cost import Terms, passed, terms_of, together
 from .flow import flow, heads_of
 from .freeze import frozen
@@ -60,6 +61,12 @@ class Summary(NamedTuple):
     parameters: int
     trainable: int
     parts: tuple[Part, ...] = ()  # the modules, for `to_depth`
+
+    def __repr__(self) -> str:
+        return line(self, self.path, self.title, f"{self.parameters:,} parameters")
+
+    __str__ = text_of("summary")
+    _repr_html_ = html_of
 
     @property
     def multiply_adds(self) -> Terms:

@@ -8,7 +8,7 @@ vocabulary, ledger.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from .._typing import TYPE_CHECKING, NamedTuple
 from ..errors import FindingsError, UsageError
@@ -17,12 +17,15 @@ from ..graph.evidence import refuse_doubt
 from ..graph.examine import Subject, examine
 from ..graph.reading import AS_FOUND, Reading
 from ..graph.survey import survey
+from ..plan.assemble import parse_dtype
 from ..plan.losses import groups_and_globs, losses
 from ..plan.make import make_plan
 from ..plan.target import Request, Wanted, choose_target, fragment_of, single_file, with_container
 from ..plan.values import Plan
 from ..rules.run import run_rules
 from ..support.collector import paused
+from ..support.shown import html_of, line, text_of
+from ..support.sizes import parse_size
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -40,6 +43,22 @@ class Conversion(NamedTuple):
     result: object | None
     config: str = ""
 
+    def __repr__(self) -> str:
+        return line(self, self.plan.target, f"{len(self.findings)} findings", "dry run" if self.result is None else "written")
+
+    __str__ = text_of("conversion")
+    _repr_html_ = html_of
+
+
+def cast_pairs(dtype: str | None, dtypes: str | Mapping[str, str] | Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """(glob, a name of DTYPES) of what people write: "bfloat16", {"*.weight": "float16"}, pairs. UsageError for what is none."""
+    if isinstance(dtypes, str):
+        dtypes = [("*", dtypes)]
+    pairs = list(dtypes.items()) if isinstance(dtypes, Mapping) else list(dtypes)
+    if any(isinstance(p, str) or len(p) != 2 for p in pairs):
+        raise UsageError("dtypes are pairs of a glob and a dtype", hint='such as [("*", "bfloat16")]')
+    return tuple((glob, parse_dtype(word)) for glob, word in [*([("*", dtype)] if dtype is not None else []), *pairs])
+
 
 def convert(
     source: str | os.PathLike[str],
@@ -47,8 +66,9 @@ def convert(
     *,
     to: str | None = None,
     container: str | None = None,
-    dtypes: Sequence[tuple[str, str]] = (),
-    max_shard_size: int | None = None,
+    dtype: str | None = None,
+    dtypes: str | Mapping[str, str] | Sequence[tuple[str, str]] = (),
+    max_shard_size: int | str | None = None,
     drop: Sequence[str] = (),
     drop_optimizer: bool = False,
     dry_run: bool = False,
@@ -56,7 +76,7 @@ def convert(
     force: bool = False,
     check: bool | str = True,
     jobs: int | None = None,
-    max_memory: int = 256 << 20,
+    max_memory: int | str = 256 << 20,
     on_overflow: str = "error",
     sync: bool = True,
     progress: Callable[[int, int], None] | None = None,
@@ -78,8 +98,8 @@ def convert(
 
     `target` is a directory, or one file if it ends like one of the container's and the container is a single file. `reading`, or its
     fields as keywords (config, architecture, dialect, scope, part, given; `container` is the target's), overrule what would be found;
-    `given`: canonical values that nothing else says ({"heads": 16}). `dtypes`: (glob, dtype) pairs; `drop`: head groups to leave out, and
-    globs of stored names; `max_shard_size` and `max_memory` in bytes; `check` verifies the source's checksums and reads back what was
+    `given`: canonical values that nothing else says ({"heads": 16}). `dtype`: what floating tensors are cast to ("bfloat16"), `dtypes`: (glob, dtype) pairs, or a mapping; `drop`: head groups to leave out, and
+    globs of stored names; `max_shard_size` and `max_memory` in bytes or as "5GB"; `check` verifies the source's checksums and reads back what was
     written, with check="reference" also by the format's own library; `on_overflow` (error, clip, keep) and `sync` are the engine's;
     `force` converts in spite of error findings. `init_missing`: parameters that the source lacks start as the architecture's authors have
     them start; `add`: so do heads that it lacks; `resize_vocab`: so do further rows of the vocabulary (or rows are left out); all of it
@@ -96,8 +116,9 @@ def convert(
     if check not in (True, False, "reference"):
         raise UsageError(f"check is {check!r}", hint="True, False or 'reference'")
     drop, globs = groups_and_globs(drop)
+    memory = parse_size(max_memory, "max_memory") or 0
     wanted = with_container(Wanted(
-        to, container, dtypes, max_shard_size, drop, drop_optimizer, init_missing, add, resize_vocab, seed, dequantize, quantize, keep,
+        to, container, cast_pairs(dtype, dtypes), parse_size(max_shard_size, "max_shard_size"), drop, drop_optimizer, init_missing, add, resize_vocab, seed, dequantize, quantize, keep,
         names_only, renew, tp, pp,
     ))  # fmt: skip
     check_target(dst, single=single_file(dst, wanted.container), overwrite=overwrite or dry_run, inputs=())
@@ -117,7 +138,7 @@ def convert(
                 check_target(dst, single=request.single, overwrite=True, inputs=(), names=planned.plan.names)
             return done
         result = run(
-            planned.plan, overwrite=overwrite, jobs=jobs, max_memory=max_memory, check=bool(check), proof=proof, on_overflow=on_overflow,
+            planned.plan, overwrite=overwrite, jobs=jobs, max_memory=memory, check=bool(check), proof=proof, on_overflow=on_overflow,
             sync=sync, progress=progress, compute_finish=request.container.finish,
         )  # fmt: skip
         return done._replace(findings=(*done.findings, *result.findings), result=result)

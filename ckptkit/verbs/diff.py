@@ -22,6 +22,7 @@ from ..graph.examine import Subject, examine
 from ..graph.examine_two import examine_two
 from ..support.arrays import numpy_dtype
 from ..support.name_text import natural
+from ..support.shown import html_of, line, text_of
 from ..support.threads import on_threads
 from ..tensors import DTYPES
 
@@ -77,6 +78,12 @@ class Diff(NamedTuple):
     classes: dict[str, tuple[object, object]] = {}  # noqa: RUF012
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return line(self, f"{len(self.different):,} of {len(self.changes):,} parameters differ", f"exit code {self.exit_code}")
+
+    __str__ = text_of("diff")
+    _repr_html_ = html_of
 
     @property
     def different(self) -> list[Change]:

@@ -26,6 +26,7 @@ from ..graph.account import require_read
 from ..graph.examine import Subject
 from ..graph.reading import AS_FOUND, Reading
 from ..scan.survey import is_in_order
+from ..support.shown import html_of, line, text_of
 from ..support.threads import on_threads
 from ..tensors import Extent
 
@@ -47,6 +48,12 @@ class Digest(NamedTuple):
     left_out: tuple[str, ...] = ()
     packed: str = ""  # where weights are packed: the same of the parts as they are stored; `whole` is of the values that they decode to
     packings: tuple[str, ...] = ()  # which packings these are
+
+    def __repr__(self) -> str:
+        return line(self, self.whole, f"{len(self.parameters):,} parameters")
+
+    __str__ = text_of("digest")
+    _repr_html_ = html_of
 
 
 def digest(

@@ -22,6 +22,7 @@ from ..rules.run import run_rules
 from ..rules.sidecars import is_padding, vocabulary_size
 from ..schema import expand
 from ..support.name_text import collapse, gaps, natural
+from ..support.shown import html_of, line, text_of
 from .convert import Conversion, convert
 
 if TYPE_CHECKING:
@@ -46,6 +47,12 @@ class Fixed(NamedTuple):
     repairs: tuple[Repair, ...]
     remaining: tuple[Finding, ...]
     conversion: Conversion | None
+
+    def __repr__(self) -> str:
+        return line(self, f"{len(self.repairs)} repairs", f"{len(self.remaining)} findings remain")
+
+    __str__ = text_of("repairs")
+    _repr_html_ = html_of
 
 
 def fix(

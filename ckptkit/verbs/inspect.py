@@ -22,6 +22,7 @@ from ..graph.reading import AS_FOUND, Reading
 from ..schema import count_name
 from ..schema.templates import reduce_names
 from ..support.name_text import natural
+from ..support.shown import html_of, line, text_of
 from .inspected_rows import Packed, PackedRows, RankShare, TensorRow, by_rank, ordered, packings_of, size_of
 
 if TYPE_CHECKING:
@@ -84,6 +85,20 @@ class Inspection(NamedTuple):
     order: str = ""  # what `tensors` are sorted by (`sorted_by`); "": as in the file
     share: float = 1.0  # of each large tensor that the statistics are of
     memory: Memory | None = None
+
+    def __repr__(self) -> str:
+        return line(
+            self,
+            self.path,
+            self.architecture or "unknown architecture",
+            self.dialect or "",
+            self.container,
+            f"{self.total:,} tensors",
+            f"{self.parameters:,} parameters",
+        )
+
+    __str__ = text_of("inspection")
+    _repr_html_ = html_of
 
     def sorted(self) -> list[TensorRow]:
         """`tensors` in natural order: h.2 before h.10; or as they were sorted."""

@@ -14,6 +14,7 @@ from ..errors import EXIT_OK, EXIT_USAGE, CheckpointError, NotFoundError, UsageE
 from ..graph.examine import examine
 from ..graph.reading import AS_FOUND, Reading
 from ..schema import count_name
+from ..support.shown import html_of, line, text_of
 
 
 class Row(NamedTuple):
@@ -35,6 +36,12 @@ class Listing(NamedTuple):
 
     path: str
     rows: tuple[Row, ...]
+
+    def __repr__(self) -> str:
+        return line(self, self.path, f"{len(self.rows)} checkpoints")
+
+    __str__ = text_of("listing")
+    _repr_html_ = html_of
 
     @property
     def exit_code(self) -> int:

@@ -15,6 +15,7 @@ from ..graph.examine import Subject, examine
 from ..graph.reading import AS_FOUND, Reading
 from ..rules.expectations import parameters, parse_expectations, variants
 from ..rules.run import run_rules
+from ..support.shown import html_of, line, text_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -32,6 +33,12 @@ class Report(NamedTuple):
     fail_on: str = "error"  # the mildest severity that fails: error | warning
     known: int = 0  # findings that a baseline holds and that are not listed
 
+    def __repr__(self) -> str:
+        return line(self, self.subject.checkpoint.path, f"{len(self.findings)} findings", f"exit code {self.exit_code}")
+
+    __str__ = text_of("report")
+    _repr_html_ = html_of
+
     @property
     def exit_code(self) -> int:
         """0 fine, 1 with a finding that fails, 3 where something that was asked could not be decided."""
@@ -43,7 +50,7 @@ class Report(NamedTuple):
 def validate(
     path: str | os.PathLike[str],
     *,
-    expect: Mapping[str, str] | None = None,
+    expect: Mapping[str, object] | None = None,
     integrity: bool = True,
     values: bool | None = None,
     reading: Reading = AS_FOUND,

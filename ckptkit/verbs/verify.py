@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..comparison.left_out import beyond_unlike, beyond_words, not_compared
 from ..comparison.pair import Difference, Level, Pair, Step
-from ..errors import EXIT_FINDINGS, EXIT_OK, EXIT_UNDECIDED, CheckpointError, LoadError, UndecidedError, UsageError
+from ..errors import EXIT_FINDINGS, EXIT_OK, EXIT_UNDECIDED, CheckpointError, LoadError, UndecidedError, UsageError, one_of
 from ..graph.examine import Subject, examine
 from ..graph.examine_two import examine_two
 from ..graph.reading import AS_FOUND, Reading
 from ..support.name_text import collapse
+from ..support.shown import html_of, line, text_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -40,6 +41,12 @@ class Verification(NamedTuple):
     levels: tuple[Level, ...]
     verdict: str
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return line(self, self.verdict, f"exit code {self.exit_code}")
+
+    __str__ = text_of("verification")
+    _repr_html_ = html_of
 
     @property
     def exit_code(self) -> int:
@@ -80,7 +87,7 @@ def verify(
     Raises CheckpointError where one cannot be read or does not fit its configuration.
     """
     if level is not None and level not in LEVELS:
-        raise UsageError(f"no level is called {level!r}", hint=f"one of {', '.join(LEVELS)}")
+        raise UsageError(f"no level is called {level!r}", hint=one_of(level, LEVELS))
     if (against is not None or engines) and level in ("bits", "values"):
         raise UsageError(f"{'--against' if against else '--engines'} runs the model: it needs the level behaviour, not {level}")
     if len(engines) > 2 or any(e not in ENGINES for e in engines):

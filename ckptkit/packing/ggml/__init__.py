@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ..._typing import TYPE_CHECKING, Any
-from ...errors import UnsupportedError
+from ...errors import UnsupportedError, one_of
 from ...tensors import DTYPES, TensorSpec
 from .._codes import scratch
 from .._values import Fetch, Form, Mismatch, matrix
@@ -90,7 +90,7 @@ def decode_blocks(name: str, raw: Array) -> Array:
 def encode_blocks(name: str, blocks: Array) -> Array:
     """(n, elements of a block) float32 -> (n, bytes of a block), by the rule that ggml's reference has. UnsupportedError if it has none."""
     if name not in ENCODED:
-        raise UnsupportedError(f"weights are not quantised to {name}", hint=f"one of {', '.join(ENCODED)}")
+        raise UnsupportedError(f"weights are not quantised to {name}", hint=one_of(name, ENCODED))
     import numpy as np
 
     from . import _small

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from importlib import import_module
 
 from ..._typing import Any
-from ...errors import UsageError, inert
+from ...errors import UsageError, inert, one_of
+from ...support import terminal
 from ...support.discovery import stems
 
 USUAL = "text"
@@ -39,8 +40,9 @@ def show(what: str, result: object, form: str = USUAL, **options: Any) -> str:
     """A result in a form, in which no name is a command to a CI job that prints it. UsageError where the form does not show it."""
     function = shows(form, what)
     if function is None:
-        raise UsageError(f"there is no form {form!r} of this", hint=f"one of {', '.join(forms(what))}")
-    return inert(function(result, **options), commands=form == "github")
+        raise UsageError(f"there is no form {form!r} of this", hint=one_of(form, forms(what)))
+    text = inert(function(result, **options), commands=form == "github")
+    return terminal.fitted(text, terminal.width()) if form == USUAL else text
 
 
 def records_failures(form: str) -> bool:

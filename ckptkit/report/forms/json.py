@@ -88,3 +88,9 @@ def digest(d: Digest, *, parameters: bool = False, **_: Any) -> str:
     from ..digest import digest_json
 
     return digest_json(d, parameters=parameters)
+
+
+def environment(found: dict[str, Any], **_: Any) -> str:
+    import json
+
+    return json.dumps({"schema_version": 1, **found}, indent=2)

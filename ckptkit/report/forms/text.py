@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ...verbs.fix import Fixed
     from ...verbs.inspect import Inspection
     from ...verbs.listing import Listing
+    from ...verbs.validate import Report
     from ...verbs.verify import Verification
 
 
@@ -34,6 +35,12 @@ def checked(checked: Sequence[Checked], **_: Any) -> str:
     from ..checked import checked_text
 
     return checked_text(checked)
+
+
+def report(found: Report, **_: Any) -> str:
+    from ..findings import report_text
+
+    return report_text(found)
 
 
 def verification(v: Verification, **_: Any) -> str:
@@ -82,6 +89,13 @@ def repairs(done: Fixed, *, dry_run: bool = False, **_: Any) -> str:
     from ..repairs import repairs_text
 
     return repairs_text(done, dry_run=dry_run)
+
+
+def environment(found: dict[str, Any], **_: Any) -> str:
+    from ...support.progress import human_bytes
+
+    lines = [f"{k:<12} {human_bytes(v) if k == 'memory' and v else v}" for k, v in found.items() if k != "libraries"]
+    return "\n".join([*lines, *(f"{k:<12} {v or 'not installed'}" for k, v in found["libraries"].items())])
 
 
 def digest(d: Digest, *, path: str = "", parameters: bool = False, **_: Any) -> str:

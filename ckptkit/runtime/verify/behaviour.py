@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ...comparison.pair import ATOL, RTOL, Level, Step, rounded_to
-from ...errors import CheckpointError, UndecidedError, UsageError
+from ...errors import CheckpointError, UndecidedError, UsageError, one_of
 from ...graph.account import require_read
 from ...graph.canonical_arrays import Weights
 from ..build import arrays_of, require
@@ -207,7 +207,7 @@ def compare_library(pair: Pair, probes: str | int, library: str) -> Level:
     from .peers import PEERS, load_and_run
 
     if library not in PEERS:
-        raise UsageError(f"--against {library}: not a library known here", hint=f"one of {', '.join(PEERS)}")
+        raise UsageError(f"--against {library}: not a library known here", hint=one_of(library, PEERS))
     require("torch")
     spec = _spec(pair.one, pair)
     inputs = make_probes(spec, probes)

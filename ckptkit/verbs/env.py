@@ -1,0 +1,38 @@
+"""What an installation is: for a report of a fault. Versions and counts only: no path, no name of a user or a machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+
+from .._version import __version__
+
+# what extras bring, by the names of their distributions
+LIBRARIES = (
+    "click", "tabulate", "numpy", "torch", "safetensors", "transformers", "tensorflow", "keras", "keras-hub", "h5py", "ml-dtypes", "PyYAML",
+    "onnx", "onnxruntime", "blake3", "crc32c", "isal", "zstandard", "tokenizers", "sentencepiece",
+)  # fmt: skip
+
+
+def environment() -> dict[str, object]:
+    """{"ckptkit": its version, "python": ..., "platform": ..., "processors": how many may be used, "memory": bytes of the machine or None,
+    "libraries": {name: version, None where it is not installed}}."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    libraries: dict[str, str | None] = {}
+    for name in LIBRARIES:
+        try:
+            libraries[name] = version(name)
+        except PackageNotFoundError:
+            libraries[name] = None
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        memory: int | None = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        memory = None
+    return {
+        "ckptkit": __version__, "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "platform": f"{platform.system()} {platform.machine()}", "byteorder": sys.byteorder, "processors": usable, "memory": memory,
+        "libraries": libraries,
+    }  # fmt: skip
