@@ -101,7 +101,7 @@ class Parameter(NamedTuple):
         if a.get("type") is not None:
             a["type"] = a["type"].kind()
         elif not a.get("is_flag") and not self.off:
-            a["shell_complete"] = completed(self)
+            a["shell_complete"] = completed(self.name, self.flags, str(self.attributes.get("metavar", "")))
         if not self.flags:
             return click.Argument([self.name], **a)
         flags = (

@@ -7,12 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 import click
 from click.shell_completion import CompletionItem
 
-from .._typing import TYPE_CHECKING, Any
+from .._typing import Any
 from ..errors import one_of
 from ..support.terminal import fitted, width
-
-if TYPE_CHECKING:
-    from ._declare import Parameter
 
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 GENERAL = "Any command"
@@ -63,13 +60,12 @@ class Grouped(click.Command):
                     formatter.write_dl(records)
 
 
-def completed(p: Parameter) -> Complete | None:
+def completed(name: str, flags: Sequence[str], metavar: str) -> Complete | None:
     """What completes a parameter: the words of its table, or files; None where it takes a text of one's own."""
-    words = WORDS.get(p.flags[0] if p.flags else "") or next((WORDS[f] for f in p.flags if f in WORDS), None)
+    words = next((WORDS[f] for f in flags if f in WORDS), None)
     if words is not None:
         return _words(words)
-    metavar = str(p.attributes.get("metavar", ""))
-    if (not p.flags and p.name in FILES) or metavar.rstrip(".") in ("FILE", "PATH", "DIR", "FORM=FILE"):
+    if (not flags and name in FILES) or metavar.rstrip(".") in ("FILE", "PATH", "DIR", "FORM=FILE"):
         return lambda ctx, param, incomplete: [CompletionItem(incomplete, type="file")]
     return None
 

@@ -10,19 +10,27 @@
 
 from __future__ import annotations
 
-from .._typing import TYPE_CHECKING, Any
+from .._typing import TYPE_CHECKING, Any, Protocol
 from ..errors import CheckpointError, UnsupportedError, printable, with_extra
 from ..tensors import DTYPES, Extent, StoredTensor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from ._interface import Checkpoint
-
 _BITS = {1: "uint8", 2: "uint16"}  # what carries the bits of a type that numpy lacks to torch
+
+
+class Source(Protocol):
+    """What a tensor needs of its checkpoint."""
+
+    path: str
+    tensors: Mapping[str, StoredTensor]
+
+    def array(self, name: str) -> NDArray[np.generic]: ...
+    def read_extent(self, extent: Extent) -> bytes: ...
 
 
 class Tensor:
@@ -30,7 +38,7 @@ class Tensor:
 
     __slots__ = ("_checkpoint", "name")
 
-    def __init__(self, checkpoint: Checkpoint, name: str) -> None:
+    def __init__(self, checkpoint: Source, name: str) -> None:
         self._checkpoint, self.name = checkpoint, name
 
     @property
