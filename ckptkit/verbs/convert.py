@@ -98,9 +98,9 @@ def convert(
 
     `target` is a directory, or one file if it ends like one of the container's and the container is a single file. `reading`, or its
     fields as keywords (config, architecture, dialect, scope, part, given; `container` is the target's), overrule what would be found;
-    `given`: canonical values that nothing else says ({"heads": 16}). `dtype`: what floating tensors are cast to ("bfloat16"), `dtypes`: (glob, dtype) pairs, or a mapping; `drop`: head groups to leave out, and
-    globs of stored names; `max_shard_size` and `max_memory` in bytes or as "5GB"; `check` verifies the source's checksums and reads back what was
-    written, with check="reference" also by the format's own library; `on_overflow` (error, clip, keep) and `sync` are the engine's;
+    `given`: canonical values that nothing else says ({"heads": 16}). `dtype`: what floating tensors are cast to ("bfloat16"),
+    `dtypes`: (glob, dtype) pairs, or a mapping; `drop`: head groups to leave out, and globs of stored names; `max_shard_size` and
+    `max_memory` in bytes or as "5GB"; `check` verifies the source's checksums and reads back what was written, with check="reference" also by the format's own library; `on_overflow` (error, clip, keep) and `sync` are the engine's;
     `force` converts in spite of error findings. `init_missing`: parameters that the source lacks start as the architecture's authors have
     them start; `add`: so do heads that it lacks; `resize_vocab`: so do further rows of the vocabulary (or rows are left out); all of it
     by `seed`, the same values as `build_transformer_model` gives, and listed. `renew`: names and configuration are written anew though
@@ -118,8 +118,8 @@ def convert(
     drop, globs = groups_and_globs(drop)
     memory = parse_size(max_memory, "max_memory") or 0
     wanted = with_container(Wanted(
-        to, container, cast_pairs(dtype, dtypes), parse_size(max_shard_size, "max_shard_size"), drop, drop_optimizer, init_missing, add, resize_vocab, seed, dequantize, quantize, keep,
-        names_only, renew, tp, pp,
+        to, container, cast_pairs(dtype, dtypes), parse_size(max_shard_size, "max_shard_size"), drop, drop_optimizer,
+        init_missing, add, resize_vocab, seed, dequantize, quantize, keep, names_only, renew, tp, pp,
     ))  # fmt: skip
     check_target(dst, single=single_file(dst, wanted.container), overwrite=overwrite or dry_run, inputs=())
     entire = wanted.to is None and not (renew or add or init_missing or resize_vocab)
