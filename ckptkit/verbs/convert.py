@@ -98,11 +98,11 @@ def convert(
 
     `target` is a directory, or one file if it ends like one of the container's and the container is a single file. `reading`, or its
     fields as keywords (config, architecture, dialect, scope, part, given; `container` is the target's), overrule what would be found;
-    `given`: canonical values that nothing else says ({"heads": 16}). `dtype`: what floating tensors are cast to ("bfloat16"),
-    `dtypes`: (glob, dtype) pairs, or a mapping; `drop`: head groups to leave out, and globs of stored names; `max_shard_size` and
-    `max_memory` in bytes or as "5GB"; `check` verifies the source's checksums and reads back what was written, with check="reference" also by the format's own library; `on_overflow` (error, clip, keep) and `sync` are the engine's;
-    `force` converts in spite of error findings. `init_missing`: parameters that the source lacks start as the architecture's authors have
-    them start; `add`: so do heads that it lacks; `resize_vocab`: so do further rows of the vocabulary (or rows are left out); all of it
+    `given`: canonical values that nothing else says ({"heads": 16}). `dtype`: what floating tensors are cast to, `dtypes`: (glob, dtype)
+    pairs, or a mapping; `drop`: head groups, and globs of stored names; `max_shard_size` and `max_memory` in bytes or as "5GB"; `check`
+    verifies checksums and reads back what was written, with check="reference" also by the format's own library; `on_overflow` (error,
+    clip, keep) and `sync` are the engine's; `force` converts in spite of error findings. `init_missing`: parameters that the source
+    lacks start as the authors have them start; `add`: so do heads; `resize_vocab`: so do further rows (or rows are left out); all of it
     by `seed`, the same values as `build_transformer_model` gives, and listed. `renew`: names and configuration are written anew though
     the naming stays (where there is one only, they stay); `names_only`: where nothing says the configuration none is written.
     `dequantize`: packed weights are decoded; else their parts move bit for bit. `quantize`: weights are packed so ("fp8-block", "q8_0"),
@@ -115,8 +115,7 @@ def convert(
     src, dst = os.fspath(source), os.fspath(target)
     if check not in (True, False, "reference"):
         raise UsageError(f"check is {check!r}", hint="True, False or 'reference'")
-    drop, globs = groups_and_globs(drop)
-    memory = parse_size(max_memory, "max_memory") or 0
+    (drop, globs), memory = groups_and_globs(drop), parse_size(max_memory, "max_memory") or 0
     wanted = with_container(Wanted(
         to, container, cast_pairs(dtype, dtypes), parse_size(max_shard_size, "max_shard_size"), drop, drop_optimizer,
         init_missing, add, resize_vocab, seed, dequantize, quantize, keep, names_only, renew, tp, pp,
