@@ -106,8 +106,7 @@ def convert(
     by `seed`, the same values as `build_transformer_model` gives, and listed. `renew`: names and configuration are written anew though
     the naming stays (where there is one only, they stay); `names_only`: where nothing says the configuration none is written.
     `dequantize`: packed weights are decoded; else their parts move bit for bit. `quantize`: weights are packed so ("fp8-block", "q8_0"),
-    but for those that fit a glob of `keep`. `tp`, `pp`: files for as many tensor-parallel ranks and stages of a pipeline, in a naming
-    that has them (meta, megatron). Raises FindingsError, UndecidedError, UsageError, ... (`errors`).
+    but for what fits a glob of `keep`. `tp`, `pp`: files for so many ranks and stages, in a naming that has them. Raises CheckpointError.
     """
     from ..engine.replaceable import check_target
     from ..engine.run import run
@@ -137,8 +136,8 @@ def convert(
                 check_target(dst, single=request.single, overwrite=True, inputs=(), names=planned.plan.names)
             return done
         result = run(
-            planned.plan, overwrite=overwrite, jobs=jobs, max_memory=memory, check=bool(check), proof=proof, on_overflow=on_overflow,
-            sync=sync, progress=progress, compute_finish=request.container.finish,
+            planned.plan, overwrite=overwrite, jobs=jobs, max_memory=memory, check=bool(check), proof=proof,
+            on_overflow=on_overflow, sync=sync, progress=progress, compute_finish=request.container.finish,
         )  # fmt: skip
         return done._replace(findings=(*done.findings, *result.findings), result=result)
 
