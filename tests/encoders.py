@@ -95,6 +95,10 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "xlm": ("XLMWithLMHeadModel", {"n_langs": 3, "pad_token_id": 1}),
     "xlm causal": ("XLMForSequenceClassification", {"causal": True, "gelu_activation": False, "pad_token_id": 1, "layer_norm_eps": 1e-3}),
     "xlm tokens": ("XLMForTokenClassification", {"n_langs": 3, "use_lang_emb": False, "pad_token_id": 1}),
+    "luke": ("LukeForMaskedLM", {"entity_vocab_size": 31, "entity_emb_size": 20, "pad_token_id": 1}),
+    "luke as wide": ("LukeForSequenceClassification", {"entity_vocab_size": 31, "entity_emb_size": 24, "pad_token_id": 1,
+        "use_entity_aware_attention": False}),
+    "luke tokens": ("LukeForTokenClassification", {"entity_vocab_size": 31, "entity_emb_size": 20, "pad_token_id": 1}),
     "mpnet": ("MPNetForMaskedLM", {}),
     "mpnet model": ("MPNetModel", {"layer_norm_eps": 1e-5}),
     "mpnet tokens": ("MPNetForTokenClassification", {}),
@@ -192,7 +196,7 @@ def outputs(model: Any, given: Arrays) -> Arrays:
         if torch.is_tensor(value):
             found[name] = value.numpy()
         elif name.endswith("hidden_states"):
-            found |= {f"{name}.{i}": h.numpy() for i, h in enumerate(value)}
+            found |= {f"{name}.{i}": h.numpy() for i, h in enumerate(value) if h is not None}
     return found
 
 

@@ -27,7 +27,9 @@ class Source(Protocol):
     """What a tensor needs of its checkpoint."""
 
     path: str
-    tensors: Mapping[str, StoredTensor]
+
+    @property
+    def tensors(self) -> Mapping[str, StoredTensor]: ...
 
     def array(self, name: str) -> NDArray[np.generic]: ...
     def read_extent(self, extent: Extent) -> bytes: ...
@@ -97,13 +99,17 @@ class Tensor:
         """A part, as numpy indexes: rows that lie together are read alone."""
         rows = self._rows(key[0] if isinstance(key, tuple) and key else key)
         if rows is None:
-            return self.numpy()[key]
+            whole: NDArray[np.generic] = self.numpy()[key]
+            return whole
         start, stop = rows
         part: NDArray[np.generic] = self._between(start, stop)
         if isinstance(key, tuple):
             first = 0 if isinstance(key[0], int) else slice(None)
-            return part[(first, *key[1:])]
-        return part[0] if isinstance(key, int) else part
+            index = (first, *key[1:])
+            rest: NDArray[np.generic] = part[index]
+            return rest
+        one: NDArray[np.generic] = part[0] if isinstance(key, int) else part
+        return one
 
     def _rows(self, first: object) -> tuple[int, int] | None:
         """The rows that an index of the first dimension means, if they lie in the file as they are; None where all has to be read."""
@@ -139,7 +145,8 @@ class Tensor:
         return (self[i] for i in range(len(self)))
 
     def __dlpack__(self, **words: Any) -> Any:
-        return self.numpy().__dlpack__(**words)
+        array: Any = self.numpy()
+        return array.__dlpack__(**words)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return 1, 0  # the processor's memory

@@ -274,7 +274,8 @@ class Reader:
     def _extent(self, e: Extent) -> memoryview:
         import numpy as np
 
-        raw = memoryview(np.empty(e.length, np.uint8))  # not filled with zeros first
+        made: Any = np.empty(e.length, np.uint8)
+        raw = memoryview(made)  # not filled with zeros first
         self._files.read(e.path, e.offset, raw)
         return raw
 

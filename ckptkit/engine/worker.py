@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from .._typing import NamedTuple
+from .._typing import Any, NamedTuple
 from ..plan.values import Encode, PackedParts
 from ..support.arrays import numpy_dtype
 from ..support.files import CHUNK, LINE, Checksum, Files, between, in_line
@@ -219,7 +219,8 @@ class Worker:
             if self._s.stop[0]:
                 raise Stopped
             self._read += tile.nbytes
-            data = memoryview(np.ascontiguousarray(tile).view(np.uint8))
+            plain: Any = np.ascontiguousarray(tile).view(np.uint8)
+            data = memoryview(plain)
             if tile.dtype != to:
                 data = self._cast(x, data, self._out.get(max(CHUNK, len(tile) * width))[: len(tile) * width])
             yield data

@@ -13,6 +13,7 @@ from statistics import NormalDist
 from typing import Any
 
 from .distances import by_distance, distance_kinds
+from .entities import scores as entity_scores
 from .positions import position_bias, sine_rows, wave_rows
 from .rotary import growth, turn
 from .scales import scale, scales, times, weighed
@@ -168,12 +169,13 @@ def attention(
     relative: Any = None,
     turned: Any = None,
     keys: Any = None,
+    entities: Any = None,
 ) -> Any:
     """Multi-head attention of `x` to `memory` (a pair: for keys and for values). `bias` is added to the scores; `relative` [query, key,
     head_dim] to keys and values;
 
-    `turned`: the angles of rotary positions (`rotary.table`); `keys`: another layer's keys and values, which stand for its own. Several
-    heads of queries may share one of keys and values.
+    `turned`: the angles of rotary positions (`rotary.table`); `keys`: another layer's keys and values, which stand for its own;
+    `entities`: what stands after the words. Several heads of queries may share one of keys and values.
     """
     if node.has("position_bias"):  # of each layer (UMT5)
         encoder = node.path.startswith("encoder.")
@@ -187,6 +189,8 @@ def attention(
         key, value = ops.repeat(key, times, axis=1), ops.repeat(value, times, axis=1)
     xl = spec.traits.positions == "xl"
     scores = xl_scores(ops, spec, node, query, key, relative) if xl else ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
+    if entities is not None and node.has("word_to_entity"):
+        scores = entity_scores(ops, spec, node, x, query, key, entities)
     apart = spec.traits.positions == "disentangled"
     if apart:
         scores = (scores + by_distance(ops, spec, node, query, key, relative)) / math.sqrt(1 + len(distance_kinds(spec)))
@@ -349,6 +353,7 @@ def block(
     positions: Any = None,
     keys: Any = None,
     own: Any = None,
+    entities: Any = None,
 ) -> Any:
     """One layer: attention to itself or what mixes positions instead or beside it, attention to the encoder where it has a
     `cross_attention`, feed-forward or experts; each added to what came in. A layer of one part has that part's norm itself. `padding`,
@@ -363,7 +368,7 @@ def block(
     steps: list[tuple[str, Any, Callable[[Any], Any]]] = []
 
     def attend(h: Any) -> Any:
-        return node.attention(h, h, mask, bias, relative, turned, keys)
+        return node.attention(h, h, mask, bias, relative, turned, keys, entities)
 
     def mix(h: Any) -> Any:
         return node.state(h, padding) if positions is None else node.state(h, padding, positions)

@@ -77,9 +77,9 @@ def together(many: Iterable[Terms]) -> Terms:
 
 
 def total(terms: Terms, lengths: Mapping[str, int]) -> int:
-    """A count at these lengths: {"length": 512, "target": 512}."""
+    """A count at these lengths: {"length": 512, "target": 512}; of what is not said as of "length"."""
     out = 0
     for each, n in terms:
-        first = lengths.get(each[0], 1) if each and isinstance(each[0], str) else 1
-        out += n * prod(min(e, first) if isinstance(e, int) else lengths[e] for e in each)
+        known = [e if isinstance(e, int) else lengths.get(e, lengths.get("length", 1)) for e in each]
+        out += n * prod(min(k, known[0]) if isinstance(e, int) else k for e, k in zip(each, known, strict=True))
     return out

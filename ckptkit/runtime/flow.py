@@ -13,6 +13,7 @@ from typing import Any
 from ..errors import UndecidedError
 from ..schema.traits import Head, head
 from . import blocks, compressed, experts, heads, masks, mixers, streams
+from . import entities as beside
 from . import positions as computed
 from .convolution import convolved
 from .gated_unit import gated_unit
@@ -155,6 +156,11 @@ ROLES: dict[str, Callable[..., Any]] = {
     "spans": heads.spans,
     "summary": heads.summary,
     "detector": heads.detector,
+    "entity_embeddings": beside.embedded,
+    "joined": beside.joined,
+    "joined_mask": beside.joined_mask,
+    "words": beside.words,
+    "entities": beside.entities,
     "linear": linear,
     "first_linear": first_linear,
     "last_linear": last_linear,
@@ -162,7 +168,7 @@ ROLES: dict[str, Callable[..., Any]] = {
 
 
 # a place of this name below a block runs so; others only hold what lies below them
-PLACES = ("attention", "ffn", "embeddings", "decoder_embeddings", "moe", "gau", "state")
+PLACES = ("attention", "ffn", "embeddings", "decoder_embeddings", "moe", "gau", "state", "entity_embeddings")
 ROLE_OF_NAME = {n: n for n in PLACES} | {"cross_attention": "attention"}
 
 
@@ -170,7 +176,8 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
     """Every array on the way, in order: "embeddings", "encoder.input", "encoder.0", ..., "hidden", then each head by its group.
 
     `inputs`: input_ids, and as the model has them attention_mask ([batch, key] or [batch, query, key]), token_type_ids,
-    position_ids, decoder_input_ids, decoder_attention_mask.
+    position_ids, decoder_input_ids, decoder_attention_mask, entity_ids, entity_attention_mask, entity_token_type_ids, entity_position_ids.
+    With entities there are "entities", their last hidden states, and "entities.encoder.0", ...
     """
     out: dict[str, Any] = {}
     ids, mask, segments = inputs["input_ids"], inputs.get("attention_mask"), inputs.get("token_type_ids")
@@ -183,16 +190,23 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
     stack = "encoder" if traits.encoder else "decoder"
     kind = "lm" if application == "encoder" and traits.mask == "causal" else application
     out["embeddings"] = embedded
+    every = mask
+    joined = inputs.get("entity_ids") is not None and kind == "encoder" and spec.has("entity_embeddings")
+    if joined:
+        added = (inputs["entity_ids"], inputs.get("entity_position_ids"), inputs.get("entity_token_type_ids"))
+        more, listed = run("entity_embeddings", "entity_embeddings", x, *added)
+        x = run("joined", "", x, more)
+        every = run("joined_mask", "", ids, more, mask, inputs.get("entity_attention_mask"))
     seen: dict[int, Any] = {0: None}
     windows = dict.fromkeys(int(str(layer["window"])) for layer in traits.layers)
     if not any(attends(spec, path) for path in spec.blocks(stack)):
         windows = {}
     elif traits.layers and (kind == "lm" or (kind == "encoder" and traits.window_kind in ("around", "radius"))):
         for window in windows:
-            more = {"window": window} if window else {}
-            seen[window] = run("visible", "", ids, mask, segments, application=kind, **more)
+            within = {"window": window} if window else {}
+            seen[window] = run("visible", "", ids, mask, segments, application=kind, **within)
     else:
-        seen[0] = run("visible", "", ids, mask, segments, application=kind)
+        seen[0] = run("visible", "", ids, every, segments, application=kind)
         seen |= dict.fromkeys(windows, seen[0])
     turned = {
         kind: run("angles", "", ids, x, inputs.get("position_ids"), kind=kind)
@@ -202,9 +216,15 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
     mixing = {"padding": mask} if mask is not None and len(mask.shape) == 2 else {}
     if traits.mixer == "recurrent" and inputs.get("position_ids") is not None:
         mixing["positions"] = inputs["position_ids"]
+    mixing |= {"entities": more} if joined else {}
     own = run("by_layer", "embeddings", ids, embedded) if spec.has("embeddings.by_layer") else None
     x = run("spread", "streams_in" if spec.has("streams_in") else "", x) if traits.streams else x
     x = _stack(run, spec, stack, ids, (x, seen, turned, counted, mixing, own), out)
+    if joined:
+        both = {name: a for name, a in out.items() if name.startswith(f"{stack}.")} | {"entities": x}
+        out |= {name if name == "entities" else f"entities.{name}": run("entities", "", a, ids) for name, a in both.items()}
+        out |= {name: run("words", "", a, ids) for name, a in both.items() if name != "entities"}
+        x = run("words", "", x, ids)
     if traits.encoder and traits.decoder and spec.has("decoder"):
         out["encoder"] = x
         target = inputs["decoder_input_ids"]
@@ -217,6 +237,9 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
         x = _stack(run, spec, "decoder", target, (y, {0: sees}, {}, (), {}, None), out, (x, memory_seen))
     out["hidden"] = x
     _heads(run, spec, x, words, ids, mask, out)
+    for name, found in heads_of(spec).items():
+        if joined and found.kind == "entities":
+            out[name] = run("lm", found.path, out["entities"], listed, activation=str(traits.activation))
     return out
 
 
@@ -271,6 +294,7 @@ def _stack(
         if i in lends and not second:
             lent[i] = run("lent", path, x, *more)
         options = dict(mixing) if spec.has(f"{path}.state") else {}
+        options |= {"entities": mixing["entities"]} if "entities" in mixing else {}
         options |= {"keys": lent[at["keys"]]} if "keys" in at else {}
         options |= {"ids": ids} if spec.has(f"{path}.moe.table") else {}
         options |= {"own": own} if own is not None and not second else {}

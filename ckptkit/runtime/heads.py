@@ -14,6 +14,7 @@ first             dense, tanh, linear over the first position (RoBERTa's classif
 ended             the same over the position at which the encoder's tokens end (T5's classification head)
 summary           dense and an activation over the first position; what stands on it takes it for the pooled output
 last              one linear layer at the last position that is no padding (GPT-2's score)
+entities          as `lm`, at every entity and of the table of entities (LUKE); only where entities are given
 detector          dense, activation, linear to one number at every position (ELECTRA's discriminator)
 kept              loaded and kept, not run (a head that needs an answer to give another, or the embeddings' projection)
 """

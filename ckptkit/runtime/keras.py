@@ -274,8 +274,11 @@ def build(spec: Spec, arrays: Mapping[str, NDArray[np.generic]], *, application:
     inputs["attention_mask"] = keras.Input((None, None) if full_mask else (None,), dtype="int32", name="attention_mask", optional=True)
     if spec.traits.encoder and spec.traits.decoder and spec.has("decoder"):
         inputs["decoder_input_ids"] = keras.Input((None,), dtype="int32", name="decoder_input_ids")
+    if spec.has("entity_embeddings"):
+        for name in ("entity_ids", "entity_attention_mask", "entity_token_type_ids", "entity_position_ids"):
+            inputs[name] = keras.Input((None, None) if "position" in name else (None,), dtype="int32", name=name, optional=True)
     every = flow(run, spec, inputs, application)
-    wanted = {k: v for k, v in every.items() if k in ("hidden", "encoder") or k in heads_of(spec)}
+    wanted = {k: v for k, v in every.items() if k in ("hidden", "encoder", "entities") or k in heads_of(spec)}
     model = keras.Model(inputs, wanted, name=spec.architecture.replace("-", "_"))
     model.__dict__.update(spec=spec, application=application, traced=keras.Model(inputs, every))
     return model

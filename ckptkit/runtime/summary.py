@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 Dims = tuple[Any, ...]  # numbers, and the words that stay open: "batch", "length", "target"
 
 
+EMBEDDINGS = ("embeddings", "decoder_embeddings")
+
+
 class Row(NamedTuple):
     """A part of the model: the layers it has, its parameters, how many of them train."""
 
@@ -62,12 +65,6 @@ class Summary(NamedTuple):
     trainable: int
     parts: tuple[Part, ...] = ()  # the modules, for `to_depth`
 
-    def __repr__(self) -> str:
-        return line(self, self.path, self.title, f"{self.parameters:,} parameters")
-
-    __str__ = text_of("summary")
-    _repr_html_ = html_of
-
     @property
     def multiply_adds(self) -> Terms:
         """Those of a pass."""
@@ -91,6 +88,15 @@ class Summary(NamedTuple):
         shapes = {r.path: r for r in self.rows}
         known = {path: r._replace(role=shapes[path].role, shape=shapes[path].shape) if path in shapes else r for path, r in out.items()}
         return self._replace(rows=tuple(known.values()))
+
+    def __repr__(self) -> str:
+        return line(self, self.path, self.title, f"{self.parameters:,} parameters")
+
+    def __str__(self) -> str:
+        return text_of("summary", self)
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
 
 
 class Shape:
@@ -160,6 +166,8 @@ def summary_of(
     times: dict[str, int] = {}
 
     def run(role: str, at: str, *args: Any, **options: Any) -> Any:
+        if role in ("words", "entities"):  # a part of what is there
+            return Shape((args[0].shape[0], "length" if role == "words" else role, *args[0].shape[2:]), args[0].origin)
         name = at or role
         times[name] = times.get(name, 0) + 1
         if times[name] > 1:
@@ -178,7 +186,7 @@ def summary_of(
             mine = []
         count = sum(prod(s) for _, s in mine)
         still = sum(prod(s) for n, s in mine if n in fixed)
-        first = out[1] if isinstance(out, tuple) and role == "embeddings" else out
+        first = out[1] if role in EMBEDDINGS else out[0] if role == "entity_embeddings" else out
         own_place = at if role not in ASIDE else ""  # what is asked besides is the place's, which counts it all
         costs = terms_of(spec, role, own_place, first)
         below = [leaf for leaf in spec.leaves if own_place and (leaf.path == at or leaf.path.startswith(at + "."))]
@@ -191,8 +199,10 @@ def summary_of(
                 multiply_adds=together((old.multiply_adds, costs.get(path, ()))), nbytes=old.nbytes + read.get(path, 0),
             )  # fmt: skip
         rows[name] = Row(name, role, first, count, count - still, tuple(mine), together(costs.values()), sum(read.values()))
-        if role == "embeddings":
+        if role in EMBEDDINGS:
             return tuple(Shape(s, name if i < 2 else "") for i, s in enumerate(out))
+        if role == "entity_embeddings":
+            return Shape(out[0], name), Shape(out[1], "")
         return Shape(out, name)
 
     inputs: dict[str, Any] = {
@@ -203,8 +213,10 @@ def summary_of(
         inputs["token_type_ids"] = Shape(("batch", "length"), "token_type_ids")
     if spec.traits.encoder and spec.traits.decoder and spec.has("decoder"):
         inputs["decoder_input_ids"] = Shape(("batch", "target"), "decoder_input_ids")
+    if spec.has("entity_embeddings"):
+        inputs["entity_ids"] = Shape(("batch", "entities"), "entity_ids")
     outputs = flow(run, spec, inputs, application)
-    for name in ("hidden", *heads_of(spec)):
+    for name in ("hidden", *(("entities",) if "entities" in outputs else ()), *heads_of(spec)):
         found = outputs.get(name)
         if isinstance(found, Shape):
             edges.append((found.origin, f"{name} output", found.shape))
@@ -218,9 +230,15 @@ def _shapes(spec: Spec, role: str, path: str, args: Sequence[Any], options: Mapp
     """The shape of what a role gives."""
     first: Dims = args[0].shape
     leaves = {leaf.path: dict(leaf.params) for leaf in spec.leaves}
-    if role == "embeddings":
-        table = leaves["embeddings.word"]["weight"]
+    if role in EMBEDDINGS:
+        table = leaves[f"{path}.word"]["weight"] if f"{path}.word" in leaves else args[1].shape
         return (*first, table[1]), (*first, spec.sizes["hidden"]), table
+    if role == "entity_embeddings":
+        return (*args[1].shape, spec.sizes["hidden"]), leaves["entity_embeddings.word"]["weight"]
+    if role == "joined":
+        return (first[0], "length and entities", *first[2:])
+    if role == "joined_mask":
+        return (first[0], "length and entities")
     if role == "indexed":
         return ("batch", 1, first[1], first[1])
     if role == "by_layer":
@@ -235,7 +253,7 @@ def _shapes(spec: Spec, role: str, path: str, args: Sequence[Any], options: Mapp
         return (*first[:-2], first[-1])
     if role == "visible":
         rule = options.get("application", "encoder")
-        return ("batch", 1, 1 if rule == "encoder" else first[1], first[1])
+        return ("batch", 1, 1 if rule == "encoder" else first[1], args[1].shape[-1] if isinstance(args[1], Shape) else first[1])
     if role == "relative":
         return (first[1], first[1], spec.head_dim)
     if role == "angles":
@@ -243,7 +261,22 @@ def _shapes(spec: Spec, role: str, path: str, args: Sequence[Any], options: Mapp
         return (3 if "beta" in said else 2, 1, first[1], len(said["rates"]))
     if role in ("bias", "linear_bias", "distance_bias"):
         return (1, spec.heads, first[1], first[1])
-    if role in ("block", "norm", "bare_norm"):
+    if role == "xl":
+        return ("distances", spec.sizes["hidden"])
+    if role == "distances":
+        return leaves[path]["weight"]
+    if role == "by_layer":
+        columns, width = leaves[f"{path}.by_layer"]["weight"][1], leaves[f"{path}.by_layer_norm"]["weight"][0]
+        return (*first, columns // width, width)
+    if role == "spread":
+        return (*first[:2], spec.sizes.get("inputs") or spec.sizes["streams"], *first[2:])
+    if role in ("gathered", "mean"):
+        return (*first[: 2 if role == "gathered" else 1], first[-1])
+    if role == "spans":
+        return (*first[:-1], 2)
+    if role == "stem":
+        return (*first[:-1], leaves[path if path in leaves else f"{path}.transform"]["weight"][0])
+    if role in ("block", "norm", "bare_norm", "conv", "lent"):
         return first
     if role == "detector":
         return first[:-1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from .spec import Leaf, Spec
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from typing_extensions import Unpack
 
 
 class Ops:
@@ -254,7 +255,7 @@ class Node(nn.Module):
         super().__init__()
         self.spec, self.path, self.role = spec, path, role
         self.number = next((int(w) for w in reversed(path.split(".")) if w.isdigit()), 0)
-        if role in ("block", "embeddings", "decoder_embeddings", "first", "ended", "ffn"):
+        if role in ("block", "embeddings", "decoder_embeddings", "entity_embeddings", "first", "ended", "ffn"):
             self.drop = nn.Dropout(float(str(spec.traits.dropout)))
         if role in ("attention", "gau"):
             self.attention_drop = nn.Dropout(float(str(spec.traits.attention_dropout)))
@@ -281,6 +282,15 @@ class Node(nn.Module):
 
 def _same(x: Tensor) -> Tensor:
     return x
+
+
+class Entities(TypedDict, total=False):
+    """What a model that reads entities beside words is given of them: [batch, entity], of their positions [batch, entity, place]."""
+
+    entity_ids: Tensor
+    entity_attention_mask: Tensor
+    entity_token_type_ids: Tensor
+    entity_position_ids: Tensor
 
 
 class TransformerModel(nn.Module):
@@ -335,13 +345,16 @@ class TransformerModel(nn.Module):
         decoder_attention_mask: Tensor | None = None,
         *,
         trace: bool = False,
+        **entities: Unpack[Entities],
     ) -> dict[str, Tensor]:
+        if unknown := entities.keys() - Entities.__annotations__.keys():
+            raise TypeError(f"forward() got an unexpected keyword argument {min(unknown)!r}")
         inputs = {
             "input_ids": input_ids, "token_type_ids": token_type_ids, "attention_mask": attention_mask, "position_ids": position_ids,
-            "decoder_input_ids": decoder_input_ids, "decoder_attention_mask": decoder_attention_mask,
+            "decoder_input_ids": decoder_input_ids, "decoder_attention_mask": decoder_attention_mask, **entities,
         }  # fmt: skip
         out = flow(self.run, self.spec, inputs, self.application)
-        return out if trace else {k: v for k, v in out.items() if k in ("hidden", "encoder") or k in self.spec.traits.heads}
+        return out if trace else {k: v for k, v in out.items() if k in ("hidden", "encoder", "entities") or k in self.spec.traits.heads}
 
 
 def make_leaf(leaf: Leaf, spec: Spec) -> nn.Module:

@@ -251,7 +251,7 @@ WORDS: dict[str, frozenset[str]] = {
 }
 HEAD_KINDS = frozenset((
     "pooler", "lm", "stem", "classed", "stemmed", "pooled", "tokens", "pooled_or_tokens", "first", "ended", "summary", "last", "detector",
-    "spans", "kept", "part",
+    "spans", "entities", "kept", "part",
 ))  # fmt: skip
 ACTIVATIONS = frozenset(("gelu", "gelu_tanh", "gelu_10", "relu", "relu2", "silu", "tanh", "linear", "quick_gelu", "xielu"))
 

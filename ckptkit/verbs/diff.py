@@ -82,8 +82,11 @@ class Diff(NamedTuple):
     def __repr__(self) -> str:
         return line(self, f"{len(self.different):,} of {len(self.changes):,} parameters differ", f"exit code {self.exit_code}")
 
-    __str__ = text_of("diff")
-    _repr_html_ = html_of
+    def __str__(self) -> str:
+        return text_of("diff", self)
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
 
     @property
     def different(self) -> list[Change]:

@@ -52,8 +52,11 @@ class Digest(NamedTuple):
     def __repr__(self) -> str:
         return line(self, self.whole, f"{len(self.parameters):,} parameters")
 
-    __str__ = text_of("digest")
-    _repr_html_ = html_of
+    def __str__(self) -> str:
+        return text_of("digest", self)
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
 
 
 def digest(

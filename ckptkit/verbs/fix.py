@@ -51,8 +51,11 @@ class Fixed(NamedTuple):
     def __repr__(self) -> str:
         return line(self, f"{len(self.repairs)} repairs", f"{len(self.remaining)} findings remain")
 
-    __str__ = text_of("repairs")
-    _repr_html_ = html_of
+    def __str__(self) -> str:
+        return text_of("repairs", self)
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
 
 
 def fix(

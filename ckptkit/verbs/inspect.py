@@ -87,18 +87,14 @@ class Inspection(NamedTuple):
     memory: Memory | None = None
 
     def __repr__(self) -> str:
-        return line(
-            self,
-            self.path,
-            self.architecture or "unknown architecture",
-            self.dialect or "",
-            self.container,
-            f"{self.total:,} tensors",
-            f"{self.parameters:,} parameters",
-        )
+        what = (self.architecture or "unknown architecture", self.dialect or "", self.container)
+        return line(self, self.path, *what, f"{self.total:,} tensors", f"{self.parameters:,} parameters")
 
-    __str__ = text_of("inspection")
-    _repr_html_ = html_of
+    def __str__(self) -> str:
+        return text_of("inspection", self)
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
 
     def sorted(self) -> list[TensorRow]:
         """`tensors` in natural order: h.2 before h.10; or as they were sorted."""

@@ -40,8 +40,11 @@ class Listing(NamedTuple):
     def __repr__(self) -> str:
         return line(self, self.path, f"{len(self.rows)} checkpoints")
 
-    __str__ = text_of("listing")
-    _repr_html_ = html_of
+    def __str__(self) -> str:
+        return text_of("listing", self)
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
 
     @property
     def exit_code(self) -> int:

@@ -36,8 +36,11 @@ class Report(NamedTuple):
     def __repr__(self) -> str:
         return line(self, self.subject.checkpoint.path, f"{len(self.findings)} findings", f"exit code {self.exit_code}")
 
-    __str__ = text_of("report")
-    _repr_html_ = html_of
+    def __str__(self) -> str:
+        return text_of("report", self)
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
 
     @property
     def exit_code(self) -> int:

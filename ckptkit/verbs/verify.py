@@ -45,8 +45,11 @@ class Verification(NamedTuple):
     def __repr__(self) -> str:
         return line(self, self.verdict, f"exit code {self.exit_code}")
 
-    __str__ = text_of("verification")
-    _repr_html_ = html_of
+    def __str__(self) -> str:
+        return text_of("verification", self)
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
 
     @property
     def exit_code(self) -> int:

@@ -57,7 +57,7 @@ def test_a_conversion_to_its_own_naming_is_the_same_to_the_bit_and_loads_whole(c
 
 
 # families whose layers have names that BERT's, RoBERTa's or GPT's have too
-COUSINS = ("squeezebert", "mobilebert", "xlm")
+COUSINS = ("squeezebert", "mobilebert", "xlm", "luke")
 
 
 @pytest.mark.parametrize("family", COUSINS)

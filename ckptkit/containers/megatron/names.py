@@ -65,6 +65,6 @@ def arguments(args: object) -> dict[str, object]:
 
 def _is_plain(value: object) -> bool:
     """Whether a setting is a plain value, or a few whole numbers (a window)."""
-    if type(value) in (list, tuple):
-        return len(value) <= 8 and all(type(v) is int for v in value)  # type: ignore[arg-type]
+    if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
+        return len(value) <= 8 and all(type(v) is int for v in value)
     return value is None or type(value) in (bool, int, float, str)
