@@ -26,7 +26,7 @@ from ._version import __version__ as __version__
 
 __all__ = [
     "Checkpoint", "CheckpointError", "Finding", "build_transformer_model", "convert", "diff", "digest", "examine", "export", "fix",
-    "inspect", "lock", "measure", "merge", "open", "validate", "verify",
+    "inspect", "lock", "measure", "merge", "open", "split", "validate", "verify",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .verbs.lock import lock
     from .verbs.measure import measure
     from .verbs.merge import merge
+    from .verbs.split import split
     from .verbs.validate import validate
     from .verbs.verify import verify
 
@@ -63,6 +64,7 @@ _WHERE = {
     "lock": ("verbs.lock", "lock"),
     "measure": ("verbs.measure", "measure"),
     "merge": ("verbs.merge", "merge"),
+    "split": ("verbs.split", "split"),
     "open": ("containers", "open_checkpoint"),
     "validate": ("verbs.validate", "validate"),
     "verify": ("verbs.verify", "verify"),

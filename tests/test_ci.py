@@ -245,6 +245,7 @@ TABLE = [
     ("summary {fine} --format dot", 2), ("summary {bare}", 3),
     ("merge {base} {adapter} {out}", 0), ("merge {fine} {adapter} {out}", 1), ("merge {wrong} {adapter} {out}", 1),
     ("merge {base} {junk} {out}", 2), ("merge {base}", 2),
+    ("split {around} {out} {out}2 --alpha 8", 0), ("split {halved} {out} {out}2 --alpha 8", 1), ("split {fine} {out} {out}2", 2),
     ("nonsense", 2), ("--version", 0), ("", 2), ("validate --nonsense", 2),
 ]  # fmt: skip
 
@@ -291,11 +292,16 @@ def test_every_command_ends_with_the_documented_status(project: Path, line: str,
         "google": oracles.made("bert-google"), "cut": oracles.FIXTURES / "hostile" / "corpus" / "semantic" / "missing_layer_5",
         "joined": oracles.golden("gpt1_npy") / "finetuned_best_params.jl", "gpt2": oracles.golden("hf_gpt2") / "safetensors",
         "bert24": oracles.golden("hf_bert") / "safetensors",
+        "around": oracles.FIXTURES / "adapters" / "patterns" / "wrapped.safetensors", "halved": project / "halved.safetensors",
         **{name: oracles.FIXTURES / "adapters" / "rslora" / name for name in ("base", "adapter")},
         **{name: project / "models" / name for name in ("bare", "wrapped", "part", "other", "code")},
     }  # fmt: skip
     if any("{" + name + "}" in line for name in ("bare", "wrapped", "part", "other", "code")):
         make_others(project / "models")
+    if "{halved}" in line:
+        arrays = load_file(places["around"])
+        first = next(n for n in arrays if "lora_B" in n)
+        save_file({n: x for n, x in arrays.items() if n != first}, places["halved"])
     done = run(*[word.format(**places) for word in line.split()], cwd=project)
     assert done.returncode == status, done.stdout + done.stderr
     assert "Traceback" not in done.stderr

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import oracles
 import pytest
+from flax_files import pack
 from safetensors.numpy import load_file, save_file
 
 import ckptkit
@@ -215,3 +218,49 @@ def test_t5x_there_and_back(kind: str, words: dict[str, Any], tmp_path: Path) ->
     config = json.loads((tmp_path / "base" / "config.json").read_text())
     ckptkit.convert(written(tmp_path / "tree", tree, config), tmp_path / "hf", to="hf")
     same(tmp_path / "hf", state)
+
+
+def zarr_gzip(folder: Path, a: np.ndarray) -> None:
+    """An array as T5X has tensorstore write it: zarr 2, gzip, one chunk."""
+    folder.mkdir(parents=True)
+    about = {
+        "chunks": list(a.shape), "compressor": {"id": "gzip", "level": 1}, "dimension_separator": ".", "dtype": a.dtype.str,
+        "fill_value": None, "filters": None, "order": "C", "shape": list(a.shape), "zarr_format": 2,
+    }  # fmt: skip
+    (folder / ".zarray").write_text(json.dumps(about))
+    (folder / (".".join("0" * a.ndim) or "0")).write_bytes(gzip.compress(a.tobytes(), 1))
+
+
+def test_a_folder_of_t5x_is_read_by_its_own_tree(tmp_path: Path) -> None:
+    """`checkpoint` is a tree in msgpack that says of each array where it lies, or holds it. What is listed and gone is an error."""
+    hf, config = llama()
+    arrays = {n.replace("params.params.", "target."): a for n, a in decoder(hf, 4, 2, scanned=False, beside=False).items()}
+    folder = tmp_path / "checkpoint_1000"
+    tree: dict[str, Any] = {"target": {}, "state": {"step": np.array(7, "i4")}}
+    for name, a in arrays.items():
+        zarr_gzip(folder / name, a)
+        at = tree["target"]
+        *outer, leaf = name.split(".")[1:]
+        for key in outer:
+            at = at.setdefault(key, {})
+        at[leaf] = {"driver": "zarr", "kvstore": {"driver": "gfile", "path": f"{name}/"}, "metadata": {"shape": list(a.shape)}}
+    (folder / "checkpoint").write_bytes(pack({"version": 3, "optimizer": tree}))
+    (folder / "config.json").write_text(json.dumps(config))
+    with open_checkpoint(tmp_path) as ck:
+        assert ck.container == "orbax" and set(ck.tensors) == {*arrays, "state.step"} and ck.beside == {"state.step"}
+        assert ck.array("state.step") == 7 and all(np.array_equal(ck.array(n), a) for n, a in arrays.items())
+    ckptkit.convert(folder, tmp_path / "hf", to="hf")
+    same(tmp_path / "hf", hf, 1e-7)
+    shutil.rmtree(folder / "target.decoder.decoder_norm.scale")
+    found = ckptkit.validate(folder).findings
+    assert any(f.severity == "error" and "decoder_norm" in f.message and "not there" in f.message for f in found)
+
+
+@pytest.mark.parametrize("where", ["../out", "/etc", "a/../../out", ".."])
+def test_a_tree_that_leads_out_of_its_folder_is_not_followed(where: str, tmp_path: Path) -> None:
+    zarr_gzip(tmp_path / "out", np.ones(3, "f4"))
+    zarr_gzip(tmp_path / "m" / "target.norm", np.ones(3, "f4"))
+    leaf = {"driver": "zarr", "kvstore": {"driver": "file", "path": where}}
+    (tmp_path / "m" / "checkpoint").write_bytes(pack({"target": {"x": leaf, "norm": {**leaf, "kvstore": {"path": "target.norm"}}}}))
+    with open_checkpoint(tmp_path / "m") as ck:
+        assert set(ck.tensors) == {"target.norm"} and any(f.severity == "error" for f in ck.findings)

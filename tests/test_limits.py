@@ -205,7 +205,7 @@ def test_every_command_that_opens_a_checkpoint_takes_limits(tmp_path: Path) -> N
     from ckptkit.cli._group import cli
 
     commands = set(cli.commands or cli.list_commands(None)) - {"list"}  # type: ignore[arg-type]
-    words = {"convert": ["out.npz"], "fix": ["fixed"], "diff": [deep], "verify": [deep], "merge": ["merged"]}
+    words = {"convert": ["out.npz"], "fix": ["fixed"], "diff": [deep], "verify": [deep], "merge": ["merged"], "split": ["base", "lora"]}
     for command in sorted(commands):
         done = run(command, deep, *words.get(command, []), cwd=tmp_path)
         assert done.returncode == 2, command

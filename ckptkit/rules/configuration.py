@@ -281,6 +281,8 @@ def said_dtype(s: Subject) -> Iterator[Finding]:
         return
     sizes: dict[str, int] = {}
     for name in s.graph.of_role("param"):
+        if name in s.packings.weights:  # which have no type but that of their codes, and are decoded to whatever is asked for
+            continue
         spec = s.checkpoint.tensors[name].spec
         if DTYPES[spec.dtype].kind == "float":
             sizes[spec.dtype] = sizes.get(spec.dtype, 0) + spec.numel

@@ -99,3 +99,29 @@ def test_blocks_of_ggml_in_memory_that_was_used_before(name: str) -> None:
         if got is not None:
             np.testing.assert_array_equal(np.array(got).view(np.uint32), want[start:stop].view(np.uint32))
         assert (got is None) == (name == "Q2_K")
+
+
+@pytest.mark.parametrize("said", ["bfloat16", "float32"])
+def test_the_type_that_a_configuration_names_is_held_against_plain_weights_alone(said: str, tmp_path: Path) -> None:
+    """Most of the weights are codes, which have no such type: what lies beside them as numbers has."""
+    h, wide, words = 128, 256, 16
+    shapes = {"model.embed_tokens": (words, h), "lm_head": (words, h), "model.norm": (h,)}
+    for n in range(2):
+        at = f"model.layers.{n}"
+        shapes |= {f"{at}.self_attn.{x}_proj": (h, h) for x in "qkvo"}
+        shapes |= {f"{at}.mlp.gate_proj": (wide, h), f"{at}.mlp.up_proj": (wide, h), f"{at}.mlp.down_proj": (h, wide)}
+        shapes |= {f"{at}.input_layernorm": (h,), f"{at}.post_attention_layernorm": (h,)}
+    rng = np.random.default_rng(0)
+    (tmp_path / "in").mkdir()
+    held = {f"{n}.weight": rng.random(s, np.float32).astype(ml_dtypes.bfloat16) for n, s in shapes.items()}
+    save_file(held, tmp_path / "in" / "model.safetensors")
+    config = {
+        "model_type": "llama", "hidden_size": h, "intermediate_size": wide, "vocab_size": words, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "num_key_value_heads": 2, "rms_norm_eps": 1e-6, "hidden_act": "silu", "torch_dtype": said,
+    }  # fmt: skip
+    (tmp_path / "in" / "config.json").write_text(json.dumps(config))
+    ckptkit.convert(tmp_path / "in", tmp_path / "out", container="safetensors", quantize="fp8-block")
+    seen = ckptkit.inspect(tmp_path / "out")
+    assert seen.architecture == "llama" and seen.packings[0].weights == 14
+    told = [f.message for f in seen.findings if "casts them" in f.message]
+    assert len(told) == (said == "float32") and all("the weights are bfloat16" in m for m in told)

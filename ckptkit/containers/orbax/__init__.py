@@ -3,7 +3,8 @@
 Sources: orbax-checkpoint 0.12 (checkpoint/_src: handlers/pytree_checkpoint_handler.py, metadata/tree.py, serialization/ts_utils.py, path/),
 tensorstore's zarr, zarr3 and ocdbt drivers. `ocdbt` and `zarr` read these. An array's name is the keys of the tree joined by dots, as
 Orbax calls it; where a key has a dot itself, only _METADATA tells keys apart. Pieces are the shards of devices. Of a folder of steps
-(a CheckpointManager's) the latest is read, of its items the one that holds parameters.
+(a CheckpointManager's) the latest is read, of its items the one that holds parameters. Before there was a _METADATA, and in T5X, a file
+`checkpoint` says which arrays there are (`aggregate`).
 
 Policy: _METADATA is held against what is stored: an array that it lists and that is not there is an error, and so is a chunk. Where nothing
 says that chunks of the fill value were stored too, a chunk that is not there is the fill value, which is said.
@@ -29,10 +30,10 @@ from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Part
 
 if TYPE_CHECKING:
     from .. import _pieces
-    from . import ocdbt, zarr
+    from . import aggregate, ocdbt, zarr
     from .ocdbt import Value
 else:
-    later(globals(), _pieces=".._pieces", ocdbt=".ocdbt", zarr=".zarr")
+    later(globals(), _pieces=".._pieces", aggregate=".aggregate", ocdbt=".ocdbt", zarr=".zarr")
 
 NAME = "orbax"
 TITLE = "Orbax (zarr, zarr 3, OCDBT)"
@@ -56,6 +57,8 @@ def sniff(head: bytes, tail: bytes, path: str) -> bool:
     base = os.path.basename(path)
     if base == _TREE:
         return b"tree_metadata" in head
+    if base == aggregate.FILE:
+        return aggregate.is_one(head)
     return base == _MANIFEST and head.startswith(b"\x0c\xdb\x3a\x2a")
 
 
@@ -65,6 +68,8 @@ def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
         return [(4, os.path.join(directory, _TREE if _TREE in names else _MANIFEST))]
     if any(n.endswith((".safetensors", ".bin", ".pt", ".index")) for n in names):
         return []
+    if aggregate.FILE in names and any(os.path.isfile(os.path.join(directory, n, ".zarray")) for n in names):
+        return [(4, os.path.join(directory, aggregate.FILE))]
     steps = [n for n in names if _step(n) is not None]
     for n in [i for i in _ITEMS if i in names] or sorted(steps, key=lambda s: _step(s) or 0, reverse=True):
         inner = os.path.join(directory, n)
@@ -97,24 +102,32 @@ def open(path: str) -> Checkpoint:
     tree = os.path.join(folder, _TREE)
     stated = read_json(tree) if os.path.isfile(tree) else None
     leaves = _leaves(stated, tree) if stated is not None else {}
+    older = aggregate.read_aggregate(path) if os.path.basename(path) == aggregate.FILE else None
     always = isinstance(stated, Mapping) and stated.get("store_array_data_equal_to_fill_value") is True
     reader = _Reader(folder, always)
     for leaf in leaves.values():
         if leaf.kind not in ("None", "Dict", "List", "Tuple", "NamedTuple", "") and leaf.keys:
             reader.listed(".".join(leaf.keys))
+    for name in older.listed if older is not None else ():
+        reader.listed(name)
     reader.others()
+    if older is not None:
+        reader.tensors.update((n, t) for n, t in older.tensors.items() if n not in reader.tensors)
     renamed = _own_names(stated)
     reader.tensors = {renamed.get(n, n): t._replace(name=renamed.get(n, n)) for n, t in reader.tensors.items()}
     reader.unread = {renamed.get(n, n): u for n, u in reader.unread.items()}
     where, files = tree if stated is not None else path, [path, *sorted(reader.used)]
-    made = Checkpoint(where, NAME, reader.tensors, files=files, findings=reader.findings())
+    extras = older.extras if older is not None else {}
+    made = Checkpoint(where, NAME, reader.tensors, files=files, extras=extras, findings=reader.findings())
     if _UNFINISHED in os.path.abspath(folder):
         said = "was never committed: Orbax renames the folder when a save is complete, and this one has the name of one under way"
         made.findings.append(Finding("error", RULE, printable(os.path.basename(folder), 100), said, "take an earlier step"))
     made.findings += _other_items(folder)
     made.mesh = _mesh(folder, reader.pieces)
     made.unread = reader.unread
-    made.beside = frozenset(n for n in reader.tensors if n.split(".")[0] in _STATE or (reader.tensors[n].spec.shape == () and "." not in n))
+    firsts = {n.split(".")[0] for n in reader.tensors}
+    state = {*_STATE, *(("state",) if "target" in firsts else ())}  # T5X keeps both side by side
+    made.beside = frozenset(n for n in reader.tensors if n.split(".")[0] in state or (reader.tensors[n].spec.shape == () and "." not in n))
     made.whole_folder = True
     return made
 
