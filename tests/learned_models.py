@@ -30,7 +30,7 @@ def shrunk(config: Any) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for key, value in vars(config).items():
         if isinstance(value, PreTrainedConfig):
-            out[key] = shrunk(value)
+            out[key] = {"model_type": value.model_type, **shrunk(value)}
         elif re.search("_token_id$", key) and isinstance(value, int):
             out[key] = 1
         elif isinstance(value, int) and not isinstance(value, bool):

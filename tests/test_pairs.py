@@ -83,7 +83,7 @@ def test_a_second_tree_of_a_flax_file_counts(second: str, tmp_path: Path) -> Non
     unlike(*paths, tmp_path)
 
 
-@pytest.mark.parametrize("second", ["ema_state_dict", "teacher", "generator", "discriminator", "model_ema"])
+@pytest.mark.parametrize("second", ["ema_state_dict", "teacher", "generator", "discriminator", "model_ema", "optimizer_net"])
 def test_a_second_state_dict_of_a_torch_file_counts(second: str, tmp_path: Path) -> None:
     import torch
 

@@ -294,3 +294,19 @@ def test_experts_without_what_chooses_them_or_one_of_their_parts_are_missing(tmp
         save_file(left, tmp_path / gone / "model.safetensors", {"format": "pt"})
         report = ckptkit.validate(tmp_path / gone)
         assert report.exit_code == 1 and any(f.rule == "missing" and gone in f.message for f in report.findings)
+
+
+@pytest.mark.parametrize("gone", ["project_in", "project_out"])
+def test_what_leads_from_one_width_to_another_is_missing_where_the_widths_are_two(tmp_path: Path, gone: str) -> None:
+    transformers = pytest.importorskip("transformers")
+    words = {"vocab_size": 30, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "ffn_dim": 12}
+    for width in (8, 16):
+        folder = tmp_path / str(width)
+        transformers.OPTForCausalLM(transformers.OPTConfig(**words, word_embed_proj_dim=width)).save_pretrained(folder)
+        assert ckptkit.validate(folder).exit_code == 0
+        arrays = load_file(folder / "model.safetensors")
+        left = {n: a for n, a in arrays.items() if gone not in n}
+        save_file(left, folder / "model.safetensors", {"format": "pt"})
+        report = ckptkit.validate(folder)
+        assert (len(left) < len(arrays)) is (width == 8) and (report.exit_code == 1) is (width == 8)
+        assert width == 16 or [f.rule for f in report.findings if gone in f.message] == ["missing"]

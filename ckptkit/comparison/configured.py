@@ -17,6 +17,7 @@ from ..rules.run import run_rules
 from ..schema import Class, expand, placeholders
 from ..schema.traits import head
 from ..support.name_text import collapse
+from .left_out import START
 
 BESIDE = frozenset(("vocabulary", "variant", "dtype", "integrity"))  # errors that change nothing of what is computed
 SHOWN = 3
@@ -47,6 +48,8 @@ def unlike_keys(a: Subject, b: Subject) -> list[str]:
         sides = [s for s in (a, b) if s.config is not None]
         return [f"{s.config_name}: {k} {_shown(v)}" for s in sides for k, v in _heard(s).items()]
     x, y = _heard(a), _heard(b)
+    if None not in (_said(a, START), _said(b, START)):
+        x[START], y[START] = _said(a, START), _said(b, START)
     out = [
         f"{(a if k in x else b).config_name}: {k} (A {_shown(_said(a, k))}, B {_shown(_said(b, k))})"
         for k in sorted(x.keys() | y.keys())

@@ -15,6 +15,8 @@ from ..graph.contradicted import counted
 from ..graph.examine import Subject
 from ..support.name_text import collapse, natural
 
+START = "decoder_start_token_id"  # a setting of generation, by which a model of two stacks also makes the decoder's input of the encoder's
+
 
 def not_compared(a: Subject, b: Subject) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(what could make them different models and was not compared, what is another model in the same file and was left out), in words."""
@@ -92,9 +94,11 @@ def beyond_words(names: list[str], title: str) -> str:
 
 
 def other_words(s: Subject) -> dict[str, object]:
-    """What a configuration says that no table here has, and what it calls the model."""
+    """What a configuration says that no table here has, what it calls the model, and which token a decoder begins with."""
     declared = _called(s)
-    return {**({"model_type": declared} if declared is not None else {}), **unexplained_keys(s)}
+    start = s.config.raw.get(START) if s.config is not None else None
+    told = {"model_type": declared, START: start}
+    return {**{k: v for k, v in told.items() if v is not None}, **unexplained_keys(s)}
 
 
 def _called(s: Subject) -> str | None:
@@ -114,4 +118,5 @@ def other_keys(a: Subject, b: Subject) -> dict[str, tuple[object, object]]:
     if (a.values.form if a.values is not None else "") != (b.values.form if b.values is not None else ""):
         return {}
     x, y = other_words(a), other_words(b)
-    return {k: (x.get(k), y.get(k)) for k in sorted(x.keys() | y.keys()) if x.get(k) != y.get(k)}
+    unsaid = {START} if START not in x or START not in y else set()  # then it is the library's own
+    return {k: (x.get(k), y.get(k)) for k in sorted((x.keys() | y.keys()) - unsaid) if x.get(k) != y.get(k)}

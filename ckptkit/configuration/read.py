@@ -167,7 +167,7 @@ def declared_name(raw: Mapping[str, object]) -> str | None:
         if isinstance(name, str) and name:
             return name
     for arch in sorted(with_reader("fold"), key=lambda a: a.rank) if "class_name" in raw else ():
-        folded = (d.config for d in arch.dialects.values() if d.config.writer.fold is not None)
+        folded = (d.config for d in arch.dialects.values() if d.config.writer.fold is not None and "model_type" not in d.config.marks)
         if any(form.reader.unfold is not None and form.reader.unfold(raw) is not None for form in folded):
             return arch.name
     classes = raw.get("architectures")

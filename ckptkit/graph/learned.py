@@ -218,7 +218,7 @@ def learned_architecture(schema: LearnedSchema, found: Learned, shapes: Shapes) 
             shape = shapes[held[0][0]]
             for d in range(len(shape)):
                 dim = row.dims[d] if len(row.dims) == len(shape) else None
-                if whole and isinstance(dim, str) and _plain(dim) and (path := _key_in(found.said, schema, dim)) is not None:
+                if isinstance(dim, str) and _plain(dim) and (path := _key_in(found.said, schema, dim)) is not None:
                     dims.append(canonical_key(dim))
                     keys[path] = Key(canonical_key(dim), required=False)
                 else:

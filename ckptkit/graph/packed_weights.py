@@ -116,6 +116,6 @@ class _Decoded(Packed):
         from ..packing import decoded, in_file, part_fetcher
 
         parts = {role: (t.spec.dtype, tuple(t.extents)) for role, t in self.weight.parts.items()}
-        with in_file(self.checkpoint.path):
+        with in_file(self.checkpoint.path, self.weight.name):
             for tile in decoded(self.weight.form, part_fetcher(parts, self.checkpoint.read_extent)):
                 yield tile.tobytes()

@@ -21,14 +21,14 @@ TILE = 1 << 18  # elements decoded at once
 
 
 @contextmanager
-def in_file(path: str | None) -> Iterator[None]:
-    """Errors raised in here that name no file name `path`: what decodes numbers does not know where they lie."""
+def in_file(path: str | None, name: str = "") -> Iterator[None]:
+    """Errors raised in here that name no file name `path` and the weight `name`: what decodes numbers does not know where they lie."""
     try:
         yield
     except CheckpointError as e:
         if e.path is not None or path is None:
             raise
-        raise type(e)(e.message, path=path, hint=e.hint) from None
+        raise type(e)(f"{name}: {e.message}" if name else e.message, path=path, hint=e.hint) from None
 
 
 def part_fetcher(parts: Mapping[str, tuple[str, Sequence[Extent]]], read: Callable[[Extent], bytes | memoryview]) -> Fetch:

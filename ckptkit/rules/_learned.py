@@ -185,7 +185,7 @@ def sizes(s: Subject) -> Iterator[Finding]:
                 continue
             for d, dim in enumerate(x.row.dims):
                 want = size_of(dim, env, x.at)
-                if want is not None and want != shape[d] and not (isinstance(dim, str) and _solved(s, found, dim)):
+                if want is not None and want != shape[d] and not (isinstance(dim, str) and _solved(s, found, dim, found.wrapper + n, d)):
                     merged.setdefault((dim if isinstance(dim, str) else "by its place", d, want), []).append(found.wrapper + n)
         for (text, d, want), names in merged.items():
             names.sort(key=natural)
@@ -197,9 +197,12 @@ def sizes(s: Subject) -> Iterator[Finding]:
             yield Finding("error", "size", collapse(names, 4), said)
 
 
-def _solved(s: Subject, found: Learned, dim: str) -> bool:
-    """Whether other rules hold a size that is one key: it is an axis of its own."""
-    return dim in found.said and any(k == dim and c in s.graph.solution.sizes.axis for c, k in found.keys.items())
+def _solved(s: Subject, found: Learned, dim: str, name: str, d: int) -> bool:
+    """Whether other rules hold this dimension of a tensor: it is one key, and an axis of the tensor's own row."""
+    recognition = s.graph.recognition
+    match = recognition.matches.get(name) if recognition is not None else None
+    axes = match.row.layout.dims[d] if match is not None and d < len(match.row.layout.dims) else ()
+    return dim in found.said and any(k == dim and (c,) == axes and c in s.graph.solution.sizes.axis for c, k in found.keys.items())
 
 
 def _because(text: str, found: Learned) -> str:

@@ -16,6 +16,7 @@ from ..tensors import DTYPES
 from ._base import also, are, claimed_groups, count, rule
 
 ORDER = 30
+WIDTHS = ((("embedding",), ("hidden",)), (("hidden",), ("embedding",)))
 
 
 @rule("missing", "error", "Every tensor that the architecture needs is there")
@@ -41,6 +42,8 @@ def missing(s: Subject) -> Iterator[Finding]:
         for switch in info.words:
             if "@" not in switch and stand[switch.removeprefix("not ")] is switch.startswith("not "):
                 return False
+        if info.optional and info.layout.dims in WIDTHS:  # it leads from one width to the other, where they are two
+            return sizes.get("embedding", 0) != sizes.get("hidden", 0)
         return info.module in optional_seen or (not info.computed and (bool(info.switch) or not info.optional))
 
     for row in r.table.rows:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 
 from .._typing import TYPE_CHECKING
-from ..comparison.left_out import left_out_tensors, other_words
+from ..comparison.left_out import START, left_out_tensors, other_words
 from ..configuration.without_effect import no_effect
 from ..errors import CheckpointError, printable
 from ..findings import Finding
@@ -192,7 +192,7 @@ def _keys_drift(subject: Subject, was: dict[str, object], name: str) -> Iterator
     """Keys that nobody here understands and that say something else now, or nothing: the model may be another one."""
     now = other_keys(subject)
     for key in sorted(was.keys() | now.keys()):
-        if was.get(key) != now.get(key):
+        if was.get(key) != now.get(key) and not (key == START and key not in was.keys() & now.keys()):
             text = f"{subject.config_name} says {key} {_shown(now, key)}; when {name} was written it said {_shown(was, key)}"
             yield Finding("error", "lock", key, text, "no table here has the key: the model may be another one")
 

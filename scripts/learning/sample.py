@@ -262,6 +262,15 @@ class Lab:
             if len(seen) >= 12:
                 break
 
+    def leave_out(self, names: set[str]) -> None:
+        """Forget classes and their samples."""
+        kept = [i for i, s in enumerate(self.samples) if s.cls not in names]
+        number = {old: new for new, old in enumerate(kept)}
+        self.samples, self.overs = [self.samples[i] for i in kept], [self.overs[i] for i in kept]
+        self.extra = [s for s in self.extra if s.cls.partition("@")[0] not in names]
+        self.singles = [Single(number[a], number[b], p) for a, b, p in self.singles if a in number and b in number]
+        self.classes = [c for c in self.classes if c.__name__ not in names]
+
     def joint(self, cls: type[PreTrainedModel]) -> tuple[Sample, dict[str, Any]] | None:
         """A class at a configuration in which many keys differ at once."""
         wanted = [(p, self.rng.choice(values)) for p, values in self.relevant.items() if self.rng.random() < 0.55]
@@ -324,10 +333,10 @@ def tiny(config: PreTrainedConfig, kind: int) -> dict[str, Any]:
 
 
 def tiny_samples(lab: Lab, kinds: Iterable[int]) -> list[tuple[Sample, dict[str, Any]]]:
-    """Each class at tiny configurations."""
+    """Each class at tiny configurations, late or not: what was learned in haste is held against them too."""
     config = default(lab.config)
     every = [(cls, tiny(config, kind)) for kind in kinds for cls in lab.classes]
-    return [(s, over) for cls, over in every if not lab.late and (s := lab.build(cls, over)) is not None]
+    return [(s, over) for cls, over in every if (s := lab.build(cls, over)) is not None]
 
 
 def other_lengths(lab: Lab) -> None:

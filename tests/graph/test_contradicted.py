@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -93,3 +95,15 @@ def test_layers_that_predict_further_tokens_are_weights(tmp_path: Path) -> None:
     assert ckptkit.digest(tmp_path / "1").whole != ckptkit.digest(tmp_path / "2").whole
     assert ckptkit.verify(tmp_path / "1", tmp_path / "2", level="values").exit_code == 3
     assert ckptkit.verify(tmp_path / "a", tmp_path / "2", level="values").exit_code == 0  # without effect: said, and no more
+
+
+def test_the_token_that_a_decoder_begins_with_is_a_part_of_the_model(tmp_path: Path) -> None:
+    a = seq2seq(tmp_path / "a", "Bart")
+    shutil.copytree(a, tmp_path / "b")
+    raw = json.loads((a / "config.json").read_text())
+    assert raw["decoder_start_token_id"] == 2
+    (tmp_path / "b" / "config.json").write_text(json.dumps({**raw, "decoder_start_token_id": 3}))
+    (tmp_path / "a.lock").write_text(ckptkit.lock(a))
+    for path, same in ((a, True), (tmp_path / "b", False)):
+        assert (ckptkit.diff(a, path).exit_code == 0) is same and (ckptkit.verify(a, path).exit_code == 0) is same
+        assert (run("validate", path, "--lock", tmp_path / "a.lock").returncode == 0) is same

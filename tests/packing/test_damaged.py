@@ -221,3 +221,13 @@ def test_a_group_that_is_not_there_is_refused(case: str, group: int, tmp_path: P
     with examine(made) as subject, pytest.raises(ckptkit.CheckpointError, match="names the group") as read:
         subject.checkpoint.array(name.replace("g_idx", "weight"))
     assert all((e.value.path or "").startswith(str(made)) for e in (written, read))
+
+
+def test_an_error_of_decoding_names_the_file_and_the_weight() -> None:
+    from ckptkit.errors import CorruptError
+    from ckptkit.packing import in_file
+
+    for path, said in ((None, "/x/m.safetensors: a.weight: two scales"), ("/y", "/y: two scales")):
+        with pytest.raises(CorruptError) as e, in_file("/x/m.safetensors", "a.weight"):
+            raise CorruptError("two scales", path=path)
+        assert said in str(e.value)

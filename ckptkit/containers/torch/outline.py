@@ -20,6 +20,16 @@ from .wrapped import Leaf
 # the keys under which training scripts put the weights, the most telling first
 KNOWN = ("state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "params", "weights")
 OPTIMIZER = ("optim", "adam")  # beginnings of keys that hold an optimizer's state
+PLAIN = (
+    "optim",
+    "optimizer",
+    "optimizers",
+    "optimizer_state",
+    "optimizer_states",
+    "optim_state",
+    "optimizer_state_dict",
+    "optim_state_dict",
+)
 TRAINER = (
     "scheduler", "lr_scheduler", "scaler", "grad_scaler", "rng", "random", "torch_rng", "cuda_rng", "amp", "callbacks", "loops", "sampler",
 )  # fmt: skip
@@ -100,7 +110,8 @@ def outline(
                 large |= not _single(found)
             elif type(child) in CONTAINERS and id(child) not in above and count(child) and len(at) < LIMITS.pickle_depth:
                 low = text.lower()
-                if type(key) is str and (low.startswith(OPTIMIZER) or (low.startswith(TRAINER) and _no_weight(child, leaf, 0))):
+                optim = low.startswith(OPTIMIZER) and (low in PLAIN or low.startswith("adam") or not _is_state_dict(child, leaf))
+                if type(key) is str and (optim or (low.startswith(TRAINER) and _no_weight(child, leaf, 0))):
                     state.add((*at, text))
                 else:
                     queue.append((child, (*at, text), above | {id(child)}))
@@ -144,6 +155,14 @@ def is_optimizer(value: object) -> bool:
         return all(type(g) is dict for g in groups)
     states = value["state"]
     return "param_groups" not in value and bool(states) and all(type(k) is int and type(v) is dict for k, v in states.items())
+
+
+def _is_state_dict(value: object, leaf: Callable[[object], Leaf | None]) -> bool:
+    """Whether a container holds tensors under the names of modules' parameters ("encoder.0.weight"), as no optimizer's does on top."""
+    if type(value) is not dict:
+        return False
+    names = [k for k, child in value.items() if leaf(child) is not None]
+    return bool(names) and all(type(k) is str and k.rpartition(".")[2] in ("weight", "bias", "gamma", "beta") for k in names)
 
 
 def _single(found: Leaf) -> bool:

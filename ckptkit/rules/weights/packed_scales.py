@@ -88,7 +88,7 @@ def _zero_matters(s: Subject, weight: PackedWeight, role: str) -> bool:
         got = stored(part, start, stop)
         return np.where(got.astype("f4") == 0, np.ones((), got.dtype), got).astype(got.dtype) if part == role else got
 
-    with np.errstate(all="ignore"), in_file(s.checkpoint.path):
+    with np.errstate(all="ignore"), in_file(s.checkpoint.path, weight.name):
         return any(np.any(a != b) for a, b in zip(decoded(weight.form, stored), decoded(weight.form, ones), strict=True))
 
 
@@ -97,13 +97,16 @@ def _scales(s: Subject, weight: PackedWeight) -> Iterator[tuple[str, str, NDArra
     fetch = part_fetcher({role: (t.spec.dtype, t.extents) for role, t in weight.parts.items()}, s.checkpoint.read_extent)
     if weight.form.packing == "ggml":
         decode, rows = by_name("ggml").decode, weight.form.rows
-        yield "", weight.name, decode(weight.form, fetch, 0, min(rows, ROWS))
-        if rows > ROWS:
-            yield "", weight.name, decode(weight.form, fetch, max(ROWS, rows - ROWS), rows)
+        with in_file(s.checkpoint.path, weight.name):
+            values = [decode(weight.form, fetch, 0, min(rows, ROWS))]
+            values += [decode(weight.form, fetch, max(ROWS, rows - ROWS), rows)] if rows > ROWS else []
+        yield from (("", weight.name, v) for v in values)
         return
     for role in SCALES:
         t = weight.parts.get(role)
         if t is None or DTYPES[t.spec.dtype].kind != "float" or t.spec.dtype == "F8_E8M0":
             continue
         for at in range(0, t.spec.numel, 1 << 20):
-            yield role, t.name, fetch(role, at, min(at + (1 << 20), t.spec.numel)).astype("f4")
+            with in_file(s.checkpoint.path, weight.name):
+                values = fetch(role, at, min(at + (1 << 20), t.spec.numel)).astype("f4")
+            yield role, t.name, values

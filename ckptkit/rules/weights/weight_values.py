@@ -54,6 +54,13 @@ def _many(s: Subject, found: Sequence[tuple[str, Values]], what: str, rule_id: s
         yield Finding(grave, rule_id, collapse(names, 4), f"{len(names)} further tensors hold {what}: {collapse(names)}", bad)
 
 
+def _buffer(s: Subject, stored: str) -> bool:
+    """Whether a learned schema calls a tensor a buffer of its library's class."""
+    learned = s.graph.recognition.learned if s.graph.recognition is not None else None
+    seen = learned.seen.get(stored.removeprefix(learned.wrapper)) if learned is not None else None
+    return seen is not None and seen.row.buffer
+
+
 @rule("nan", "error", "No weight is NaN", reads="values")
 def nan(s: Subject, scan: Scan) -> Iterator[Finding]:
     """One NaN in a weight makes every output NaN. How many elements of which tensor, and where the first is. A warning in a tensor
@@ -66,9 +73,9 @@ def nan(s: Subject, scan: Scan) -> Iterator[Finding]:
 @rule("inf", "error", "No weight is infinite", reads="values")
 def inf(s: Subject, scan: Scan) -> Iterator[Finding]:
     """An infinity in a weight: an overflow in training, or a cast to a type that cannot hold the value (float16 ends at 65,504).
-    In a tensor that is not known to be a weight it may be a mask: a warning there.
+    In a tensor that is not known to be a weight it may be a mask: a warning there. A buffer of one number may be a bound that is not set.
     """
-    found = [(n, v) for n, v in scan.values.items() if v.inf]
+    found = [(n, v) for n, v in scan.values.items() if v.inf and not (v.size == 1 and _buffer(s, n))]
     yield from _many(s, found, "infinite", "inf", "the training or a cast overflowed: take the checkpoint before the cast")
 
 
