@@ -98,9 +98,9 @@ def _scales(s: Subject, weight: PackedWeight) -> Iterator[tuple[str, str, NDArra
     if weight.form.packing == "ggml":
         decode, rows = by_name("ggml").decode, weight.form.rows
         with in_file(s.checkpoint.path, weight.name):
-            values = [decode(weight.form, fetch, 0, min(rows, ROWS))]
-            values += [decode(weight.form, fetch, max(ROWS, rows - ROWS), rows)] if rows > ROWS else []
-        yield from (("", weight.name, v) for v in values)
+            ends = [decode(weight.form, fetch, 0, min(rows, ROWS))]
+            ends += [decode(weight.form, fetch, max(ROWS, rows - ROWS), rows)] if rows > ROWS else []
+        yield from (("", weight.name, v) for v in ends)
         return
     for role in SCALES:
         t = weight.parts.get(role)
