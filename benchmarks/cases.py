@@ -19,6 +19,7 @@ class Case(NamedTuple):
     command: str = "convert"
     suffix: str = ""  # what the peers' target ends in
     seconds: float = 0.0  # what is allowed, where it is no multiple of the first line's
+    more: float = 0.0  # seconds that are allowed besides
     program: str = "pass"  # what the interpreter of an inspection's first line runs
 
 
@@ -128,9 +129,16 @@ def cases(quick: bool) -> list[Case]:
         Case(f"validate BERT-{b}, safetensors", "gate", st, st, 2.5, (), ("isfinite",), 0, "validate"),
         Case(f"validate BERT-{b}, torch", "gate", f"bert-{b}-torch", f"bert-{b}-torch", 2.5, (), (), 0, "validate"),
         Case(f"validate BERT-{b}, TF", "gate", f"bert-{b}-tf", f"bert-{b}-tf", 2.5, (), (), 0, "validate"),
-        Case(f"diff BERT-{b}, equal, torch", "gate", st, f"bert-{b}-torch", 2.5, (), ("equal",), 0, "diff"),
+        Case(f"diff BERT-{b}, equal, torch", "gate", st, f"bert-{b}-torch", 1.6, (), ("equal",), 0, "diff"),
         Case(f"diff BERT-{b}, all changed", "gate", st, f"bert-{b}-changed", 2.5, (), ("equal",), 0, "diff"),
         Case(f"diff BERT-{b}, equal, TF", "gate", st, f"bert-{b}-tf", 2.5, (), (), 0, "diff"),
+    ]
+    base = f"bert-{sizes[0]}-safetensors"
+    figures = ("--stats", "--format", "json")
+    out += [
+        Case(f"inspect --stats BERT-{sizes[0]}, safetensors", "figures", base, base, 4.0, figures, (), 0, "inspect", more=0.15),
+        Case(f"inspect --stats BERT-{b}, safetensors", "figures", st, st, 4.0, figures, (), 0, "inspect"),
+        Case(f"report BERT-{sizes[0]}, safetensors", "figures", base, base, 5.0, (), (), 0, "report", more=1.0),
     ]
     return [*out, *packed(quick), *ranks(quick)]
 

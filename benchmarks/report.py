@@ -19,7 +19,7 @@ GRACE = 0.15  # seconds that may be added where the copy takes under a tenth of 
 def _limit(row: Row, reference: str, who: str) -> tuple[float, bool]:
     """Seconds allowed, and whether `who` keeps to them and is as much quicker than the peers as it has to be."""
     copy = row.wall(reference)
-    allowed = row.case.seconds or row.case.limit * copy + (GRACE if copy < 0.1 and row.case.command == "convert" else 0)
+    allowed = row.case.seconds or row.case.limit * copy + (GRACE if copy < 0.1 and row.case.command == "convert" else row.case.more)
     peers = [row.wall(p) for p in row.case.peers if p in row.samples]  # the framework route; the tools are shown and not held against
     quick = not row.case.least or not peers or min(peers) >= row.case.least * row.wall(who)
     return allowed, row.wall(who) <= allowed and quick

@@ -63,7 +63,7 @@ def contenders(case: Case, work: Path, tools: Path | None) -> dict[str, tuple[li
     out = work / "out"
     out.mkdir(exist_ok=True)
     us = [*OURS, case.command, str(source)]
-    if case.command == "inspect":
+    if case.command == "inspect" and not case.copy:
         found = {
             f"python -c {case.program!r}" if " " in case.program else f"python -c {case.program}": (
                 [PYTHON, "-c", case.program],
@@ -78,10 +78,13 @@ def contenders(case: Case, work: Path, tools: Path | None) -> dict[str, tuple[li
         first = [str(p) for p in weight_files(source)] if case.command == "diff" else []
         given = [str(source), str(work / "data" / case.copy)] if case.command == "diff" else [str(source)]
         peers = {p: ([PYTHON, str(HERE / "peers.py"), p, *given], out / "none") for p in case.peers}
-        ours = [*OURS, case.command, *given]
+        page = ["-o", str(out / "page.html")] if case.command == "report" else []
+        ours = [*OURS, case.command, *given, *case.arguments, *page]
+        one = {"ckptkit, one thread": ([*ours, "--jobs", "1"], out / "none")} if case.group == "figures" else {}
         return {
             "cat": (["sh", "-c", 'cat "$@" > /dev/null', "cat", *first, *files], out / "none"),
             "ckptkit": (ours, out / "none"),
+            **one,
             **peers,
             **_tools(case, tools, source, out),
         }
@@ -112,7 +115,7 @@ def measure(case: Case, work: Path, rounds: int, peer_rounds: int, memory: bool,
     if case.command == "diff":
         size += sum(p.stat().st_size for p in files)
         files = files + weight_files(ensure(work / "data", case.copy))
-    warm(files if case.command != "inspect" else [])
+    warm(files if case.command != "inspect" or case.copy else [])
     samples: dict[str, list[Sample]] = {n: [] for n in who}
     failed: dict[str, str] = {}
     for k in range(-1, rounds):  # the first is not counted: compiled files, the page cache

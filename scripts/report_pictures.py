@@ -96,7 +96,12 @@ def main() -> None:
             d = diff(a, b)
             html = page_of_two(*(overview_of(s, str(p), NOTHING_MORE, figures=False) for s, p in ((a, one), (b, two))), d)
         (folder / "report-change.html").write_text(html, encoding="utf-8")
-        for name, section in (("report-healthy", ""), ("report-damaged", ""), ("report-damaged", "layers"), ("report-change", "layers")):
+        for name, section in (
+            ("report-healthy", "layers"),
+            ("report-damaged", ""),
+            ("report-damaged", "layers"),
+            ("report-change", "layers"),
+        ):
             with Page(chromium, width=1180, height=760) as page:
                 page.open(folder / f"{name}.html")
                 if page.said:

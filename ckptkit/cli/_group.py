@@ -52,9 +52,7 @@ class Commands(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.group(
-    cls=Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
-)
+@click.group(cls=Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, "-V", "--version", prog_name="ckptkit", message="%(prog)s %(version)s")
 @click.option("--no-pager", is_flag=True, help="Print what is longer than the screen at once, instead of through PAGER.")
 @click.pass_context

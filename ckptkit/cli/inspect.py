@@ -31,12 +31,13 @@ if TYPE_CHECKING:
 )
 @declare.option("--top", type=declare.IntRange(1), metavar="N", help="Only the first N tensors of the list.")
 @declare.option("--sample", type=declare.FloatRange(0), metavar="SHARE", help="Read about this share of each large tensor (0.01).")
+@declare.option("--jobs", type=declare.IntRange(1), metavar="N", help="Threads that read the weights.  [default: the processors]")
 @declare.option("--memory", is_flag=True, help="Estimate the memory to run and to train it: by type, with its parts; decoders' caches.")
 @source_options
 @format_option("inspection")
 def command(
     path: str, tensors: bool, tree: bool, include: tuple[str, ...], exclude: tuple[str, ...], stats: bool,
-    histogram: tuple[str, ...], sort: str | None, top: int | None, sample: float | None, memory: bool,
+    histogram: tuple[str, ...], sort: str | None, top: int | None, sample: float | None, jobs: int | None, memory: bool,
     reading: Reading, form: str,
 ) -> int:  # fmt: skip
     """Show what is in the checkpoint at PATH: container, dialect, architecture, layers, sizes, parameters, tensors.
@@ -68,7 +69,7 @@ def command(
         if figures:
             from ..scan.survey import Asked
 
-            figures = Asked(share=sample or 1.0, progress=progress)
+            figures = Asked(share=sample or 1.0, progress=progress, jobs=jobs)
         try:
             found = inspect(path, reading=reading, include=(*include, *histogram), exclude=exclude, stats=figures, memory=memory)
         except (NotFoundError, UsageError):

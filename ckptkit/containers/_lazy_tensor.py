@@ -1,11 +1,11 @@
 """One tensor of an open checkpoint, read when its values are asked for: `ckpt["name"]`.
 
-    >>> t = ckpt["encoder.layers.0.attention.query.weight"]      # doctest: +SKIP
-    >>> t.shape, t.dtype
-    ((768, 768), 'float32')
-    >>> t[0:2].shape          # reads two rows
-    (2, 768)
-    >>> t.torch()             # a torch.Tensor; `t.numpy()`, `numpy.asarray(t)`
+>>> t = ckpt["encoder.layers.0.attention.query.weight"]      # doctest: +SKIP
+>>> t.shape, t.dtype
+((768, 768), 'float32')
+>>> t[0:2].shape          # reads two rows
+(2, 768)
+>>> t.torch()             # a torch.Tensor; `t.numpy()`, `numpy.asarray(t)`
 """
 
 from __future__ import annotations

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..graph.examine import examine
 from ..graph.reading import AS_FOUND, Reading
 from ..support.shown import html_of, line, text_of
+from .cost import Terms, passed, terms_of, together
 from .flow import flow, heads_of
 from .freeze import frozen
-from .spec import Spec, spec_of
+from .spec import Leaf, Spec, spec_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -38,6 +39,18 @@ class Row(NamedTuple):
     parameters: int
     trainable: int
     params: tuple[tuple[str, tuple[int, ...]], ...]
+    multiply_adds: Terms = ()  # for each token and the like (see cost.py)
+    nbytes: int = 0  # of its weights, as they are stored; of experts those that a token passes, of tables of words and positions none
+
+
+class Part(NamedTuple):
+    """A module with parameters of its own, or an attention as a whole (of what its queries and keys cost), in the order they run."""
+
+    path: str
+    parameters: int
+    trainable: int
+    multiply_adds: Terms
+    nbytes: int
 
 
 class Summary(NamedTuple):
@@ -50,6 +63,31 @@ class Summary(NamedTuple):
     layers: Mapping[str, int]
     parameters: int
     trainable: int
+    parts: tuple[Part, ...] = ()  # the modules, for `to_depth`
+
+    @property
+    def multiply_adds(self) -> Terms:
+        """Those of a pass."""
+        return together(r.multiply_adds for r in self.rows)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of weights that a pass of one token reads."""
+        return sum(r.nbytes for r in self.rows)
+
+    def to_depth(self, depth: int) -> Summary:
+        """The same with a row for each beginning of `depth` components of the modules' paths ("encoder.layers.0" at 3)."""
+        out: dict[str, Row] = {}
+        for p in self.parts:
+            path = ".".join(p.path.split(".")[:depth])
+            old = out.get(path, Row(path, "", (), 0, 0, ()))
+            out[path] = old._replace(
+                parameters=old.parameters + p.parameters, trainable=old.trainable + p.trainable,
+                multiply_adds=together((old.multiply_adds, p.multiply_adds)), nbytes=old.nbytes + p.nbytes,
+            )  # fmt: skip
+        shapes = {r.path: r for r in self.rows}
+        known = {path: r._replace(role=shapes[path].role, shape=shapes[path].shape) if path in shapes else r for path, r in out.items()}
+        return self._replace(rows=tuple(known.values()))
 
     def __repr__(self) -> str:
         return line(self, self.path, self.title, f"{self.parameters:,} parameters")
@@ -92,17 +130,39 @@ def summarize_subject(subject: Subject, path: str, *, freeze: Sequence[str] = ()
     stored = set(subject.graph.params)
     said = spec.values.get("tied") is False
     ties = {n: o for n, o in spec.ties.items() if n not in stored or not said}
-    return summary_of(spec._replace(ties=ties), path, title, frozen([n for n, _, _ in spec.params()], freeze), application)
+    return summary_of(spec._replace(ties=ties), path, title, frozen([n for n, _, _ in spec.params()], freeze), application, _sizes(subject))
 
 
 # what a place is asked for besides its own role, under a name of its own
 ASIDE = {"indexed": ".attention.indexer", "lent": ".attention.keys", "by_layer": ".by_layer"}
 
 
-def summary_of(spec: Spec, path: str = "", title: str = "", fixed: frozenset[str] = frozenset(), application: str = "encoder") -> Summary:
-    """The summary of a spec."""
+def _sizes(subject: Subject) -> dict[str, float]:
+    """How many bytes an element of each parameter takes in the file, the parts of a packed weight together."""
+    tensors, packed = subject.checkpoint.tensors, subject.packings.weights
+    out = {}
+    for name, bound in subject.graph.params.items():
+        spec, weight = tensors[bound.stored].spec, packed.get(bound.stored)
+        out[name] = (spec.nbytes if weight is None else weight.nbytes) / max(1, spec.numel)
+    return out
+
+
+def _read(spec: Spec, leaf: Leaf, stored: Mapping[str, float]) -> int:
+    """The bytes of a module that a pass of one token reads: of a table none to speak of, of experts those that it passes."""
+    if leaf.kind == "embedding":
+        return 0
+    sizes = ((f"{leaf.path}.{suffix}" if suffix else leaf.path, prod(shape)) for suffix, shape in leaf.params)
+    return passed(spec, leaf, round(sum(n * stored.get(spec.ties.get(name, name), 4.0) for name, n in sizes)))
+
+
+def summary_of(
+    spec: Spec, path: str = "", title: str = "", fixed: frozenset[str] = frozenset(), application: str = "encoder",
+    stored: Mapping[str, float] = {},
+) -> Summary:  # fmt: skip
+    """The summary of a spec. `stored`: how many bytes an element of a parameter takes, 4 where it is not said."""
     rows: dict[str, Row] = {}
     edges: list[tuple[str, str, Dims]] = []
+    parts: dict[str, Part] = {}
     times: dict[str, int] = {}
 
     def run(role: str, at: str, *args: Any, **options: Any) -> Any:
@@ -127,7 +187,18 @@ def summary_of(spec: Spec, path: str = "", title: str = "", fixed: frozenset[str
         count = sum(prod(s) for _, s in mine)
         still = sum(prod(s) for n, s in mine if n in fixed)
         first = out[1] if role in EMBEDDINGS else out[0] if role == "entity_embeddings" else out
-        rows[name] = Row(name, role, first, count, count - still, tuple(mine))
+        own_place = at if role not in ASIDE else ""  # what is asked besides is the place's, which counts it all
+        costs = terms_of(spec, role, own_place, first)
+        below = [leaf for leaf in spec.leaves if own_place and (leaf.path == at or leaf.path.startswith(at + "."))]
+        read = {leaf.path: _read(spec, leaf, stored) for leaf in below}
+        for path in dict.fromkeys((*read, *costs)):
+            own = [(prod(s), n in fixed) for n, s in mine if n.rpartition(".")[0] == path or n == path]
+            old = parts.get(path, Part(path, 0, 0, (), 0))
+            parts[path] = old._replace(
+                parameters=old.parameters + sum(n for n, _ in own), trainable=old.trainable + sum(n for n, still in own if not still),
+                multiply_adds=together((old.multiply_adds, costs.get(path, ()))), nbytes=old.nbytes + read.get(path, 0),
+            )  # fmt: skip
+        rows[name] = Row(name, role, first, count, count - still, tuple(mine), together(costs.values()), sum(read.values()))
         if role in EMBEDDINGS:
             return tuple(Shape(s, name if i < 2 else "") for i, s in enumerate(out))
         if role == "entity_embeddings":
@@ -152,7 +223,7 @@ def summary_of(spec: Spec, path: str = "", title: str = "", fixed: frozenset[str
     layers = {stack: len(spec.blocks(stack)) for stack in ("encoder", "decoder") if spec.blocks(stack)}
     total = sum(prod(s) for n, s, _ in spec.params() if n not in spec.ties)
     still = sum(prod(s) for n, s, _ in spec.params() if n not in spec.ties and n in fixed)
-    return Summary(path, title, tuple(rows.values()), tuple(edges), layers, total, total - still)
+    return Summary(path, title, tuple(rows.values()), tuple(edges), layers, total, total - still, tuple(parts.values()))
 
 
 def _shapes(spec: Spec, role: str, path: str, args: Sequence[Any], options: Mapping[str, Any]) -> Any:

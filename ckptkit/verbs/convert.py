@@ -63,6 +63,13 @@ def cast_pairs(dtype: str | None, dtypes: str | Mapping[str, str] | Sequence[tup
     return tuple((glob, parse_dtype(word)) for glob, word in [*([("*", dtype)] if dtype is not None else []), *pairs])
 
 
+def _sizes(max_shard_size: int | str | None, max_memory: int | str, check: bool | str) -> tuple[int | None, int]:
+    """Both in bytes. UsageError for what is no size, or no kind of check."""
+    if check not in (True, False, "reference"):
+        raise UsageError(f"check is {check!r}", hint="True, False or 'reference'")
+    return parse_size(max_shard_size, "max_shard_size"), parse_size(max_memory, "max_memory") or 0
+
+
 def convert(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
@@ -78,25 +85,35 @@ def convert(
     overwrite: bool = False,
     force: bool = False,
     check: bool | str = True,
-    jobs: int | None = None, max_memory: int | str = 256 << 20, on_overflow: str = "error", sync: bool = True,
+    jobs: int | None = None,
+    max_memory: int | str = 256 << 20,
+    on_overflow: str = "error",
+    sync: bool = True,
     progress: Callable[[int, int], None] | None = None,
-    init_missing: bool = False, add: Sequence[str] = (), resize_vocab: int | None = None, seed: int = 0,
-    renew: bool = False, names_only: bool = False,
-    dequantize: bool = False, quantize: str | None = None, keep: Sequence[str] = (),
-    tp: int = 1, pp: int = 1,
+    init_missing: bool = False,
+    add: Sequence[str] = (),
+    resize_vocab: int | None = None,
+    seed: int = 0,
+    renew: bool = False,
+    names_only: bool = False,
+    dequantize: bool = False,
+    quantize: str | None = None,
+    keep: Sequence[str] = (),
+    tp: int = 1,
+    pp: int = 1,
     reading: Reading = AS_FOUND,
     **words: Unpack[SourceWords],
-) -> Conversion:  # fmt: skip
+) -> Conversion:
     """Write a checkpoint in the dialect `to` (None, or a container's name: names stay) and in `container` (None: the dialect's own).
 
     `target` is a directory, or one file if it ends like one of the container's and the container is a single file. `reading`, or its
     fields as keywords (config, architecture, dialect, scope, part, given; `container` is the target's), overrule what would be found;
     `given`: canonical values that nothing else says ({"heads": 16}). `dtype`: what floating tensors are cast to ("bfloat16"), `dtypes`:
     (glob, dtype) pairs, or a mapping; `drop`: head groups to leave out, and globs of stored names; `max_shard_size` and `max_memory` in
-    bytes or as "5GB"; `check` verifies the source's checksums and reads back what was written, with check="reference" also by the
-    format's own library; `on_overflow` (error, clip, keep) and `sync` are the engine's;
-    `force` converts in spite of error findings. `init_missing`: parameters that the source lacks start as the architecture's authors have
-    them start; `add`: so do heads that it lacks; `resize_vocab`: so do further rows of the vocabulary (or rows are left out); all of it
+    bytes or as "5GB"; `check` verifies the source's checksums and reads back what was written, with check="reference" also by the format's
+    own library; `on_overflow` (error, clip, keep) and `sync` are the engine's; `force` converts in spite of error findings.
+    `init_missing`: parameters that the source lacks start as the architecture's authors have them start; `add`: so do heads that it
+    lacks; `resize_vocab`: so do further rows of the vocabulary (or rows are left out); all of it
     by `seed`, the same values as `build_transformer_model` gives, and listed. `renew`: names and configuration are written anew though
     the naming stays (where there is one only, they stay); `names_only`: where nothing says the configuration none is written.
     `dequantize`: packed weights are decoded; else their parts move bit for bit. `quantize`: weights are packed so ("fp8-block", "q8_0"),
@@ -107,13 +124,11 @@ def convert(
     from ..engine.run import run
 
     src, dst = os.fspath(source), os.fspath(target)
-    if check not in (True, False, "reference"):
-        raise UsageError(f"check is {check!r}", hint="True, False or 'reference'")
+    shard, memory = _sizes(max_shard_size, max_memory, check)
     drop, globs = groups_and_globs(drop)
-    memory = parse_size(max_memory, "max_memory") or 0
     wanted = with_container(Wanted(
-        to, container, cast_pairs(dtype, dtypes), parse_size(max_shard_size, "max_shard_size"), drop, drop_optimizer, init_missing, add,
-        resize_vocab, seed, dequantize, quantize, keep, names_only, renew, tp, pp,
+        to, container, cast_pairs(dtype, dtypes), shard, drop, drop_optimizer, init_missing, add, resize_vocab, seed, dequantize, quantize,
+        keep, names_only, renew, tp, pp,
     ))  # fmt: skip
     check_target(dst, single=single_file(dst, wanted.container), overwrite=overwrite or dry_run, inputs=())
     entire = wanted.to is None and not (renew or add or init_missing or resize_vocab)

@@ -104,7 +104,10 @@ def test_what_is_longer_than_the_screen_goes_through_the_pager(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("env", "coloured"),
     [
-        ({}, True), ({"NO_COLOR": "1"}, False), ({"CLICOLOR": "0"}, False), ({"TERM": "dumb"}, False),
+        ({}, True),
+        ({"NO_COLOR": "1"}, False),
+        ({"CLICOLOR": "0"}, False),
+        ({"TERM": "dumb"}, False),
         ({"NO_COLOR": "1", "FORCE_COLOR": "1"}, False),
     ],
 )

@@ -136,9 +136,7 @@ def megatron(
         split=SPLIT, pads="vocab", files=Files(ties=False),
     )  # fmt: skip
     swapped = {" | ".join(reversed(n.split(" | "))) if ".layer_norm_" in n else n: row for n, row in rows.items()}
-    return engine, engine._replace(
-        name="megatron_local", title="Megatron-core, local layers", rows=swapped, split=SPLIT._replace(whole="")
-    )
+    return engine, engine._replace(name="megatron_local", title="Megatron-core, local layers", rows=swapped, split=SPLIT._replace(whole=""))
 
 
 def _kinds(modules: Mapping[str, Module]) -> dict[str, object]:
