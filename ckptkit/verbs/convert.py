@@ -146,10 +146,8 @@ def convert(
             if overwrite:  # what would be lost is told now
                 check_target(dst, single=request.single, overwrite=True, inputs=(), names=planned.plan.names)
             return done
-        result = run(
-            planned.plan, overwrite=overwrite, jobs=jobs, max_memory=memory, check=bool(check), proof=proof, on_overflow=on_overflow,
-            sync=sync, progress=progress, compute_finish=request.container.finish,
-        )  # fmt: skip
+        result = run(planned.plan, overwrite=overwrite, jobs=jobs, max_memory=memory, check=bool(check), proof=proof,
+                     on_overflow=on_overflow, sync=sync, progress=progress, compute_finish=request.container.finish)  # fmt: skip
         return done._replace(findings=(*done.findings, *result.findings), result=result)
 
 
