@@ -110,15 +110,15 @@ def convert(
     fields as keywords (config, architecture, dialect, scope, part, given; `container` is the target's), overrule what would be found;
     `given`: canonical values that nothing else says ({"heads": 16}). `dtype`: what floating tensors are cast to ("bfloat16"), `dtypes`:
     (glob, dtype) pairs, or a mapping; `drop`: head groups to leave out, and globs of stored names; `max_shard_size` and `max_memory` in
-    bytes or as "5GB"; `check` verifies the source's checksums and reads back what was written, with check="reference" also by the
-    format's own library; `on_overflow` (error, clip, keep) and `sync` are the engine's; `force` converts in spite of error findings.
+    bytes or as "5GB"; `check` verifies the source's checksums and reads back what was written, with check="reference" also by the format's
+    own library; `on_overflow` (error, clip, keep) and `sync` are the engine's; `force` converts in spite of error findings.
     `init_missing`: parameters that the source lacks start as the architecture's authors have them start; `add`: so do heads that it
-    lacks; `resize_vocab`: so do further rows of the vocabulary (or rows are left out); all of it by `seed`, the same values as
-    `build_transformer_model` gives, and listed. `renew`: names and configuration are written anew though the naming stays (where there is
-    one only, they stay); `names_only`: where nothing says the configuration none is written. `dequantize`: packed weights are decoded;
-    else their parts move bit for bit. `quantize`: weights are packed so ("fp8-block", "q8_0"), but for those that fit a glob of `keep`.
-    `tp`, `pp`: files for as many tensor-parallel ranks and stages of a pipeline, in a naming that has them (meta, megatron). Raises
-    FindingsError, UndecidedError, UsageError, ... (`errors`).
+    lacks; `resize_vocab`: so do further rows of the vocabulary (or rows are left out); all of it
+    by `seed`, the same values as `build_transformer_model` gives, and listed. `renew`: names and configuration are written anew though
+    the naming stays (where there is one only, they stay); `names_only`: where nothing says the configuration none is written.
+    `dequantize`: packed weights are decoded; else their parts move bit for bit. `quantize`: weights are packed so ("fp8-block", "q8_0"),
+    but for those that fit a glob of `keep`. `tp`, `pp`: files for as many tensor-parallel ranks and stages of a pipeline, in a naming
+    that has them (meta, megatron). Raises FindingsError, UndecidedError, UsageError, ... (`errors`).
     """
     from ..engine.replaceable import check_target
     from ..engine.run import run
@@ -146,10 +146,8 @@ def convert(
             if overwrite:  # what would be lost is told now
                 check_target(dst, single=request.single, overwrite=True, inputs=(), names=planned.plan.names)
             return done
-        result = run(
-            planned.plan, overwrite=overwrite, jobs=jobs, max_memory=memory, check=bool(check), on_overflow=on_overflow, sync=sync,
-            progress=progress, compute_finish=request.container.finish, proof=proof,
-        )  # fmt: skip
+        result = run(planned.plan, overwrite=overwrite, jobs=jobs, max_memory=memory, check=bool(check), proof=proof,
+                     on_overflow=on_overflow, sync=sync, progress=progress, compute_finish=request.container.finish)  # fmt: skip
         return done._replace(findings=(*done.findings, *result.findings), result=result)
 
 
