@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 from .._typing import TYPE_CHECKING
 from ..errors import NotFoundError, UsageError
 from ..verbs.inspected_rows import FIGURES, ORDERS
@@ -59,16 +61,17 @@ def command(
 
     from ..report.forms import show
     from ..support.collector import paused
-    from ..support.progress import Progress
     from ..verbs.inspect import inspect
 
     if sample is not None and not 0 < sample <= 1:
         raise UsageError(f"--sample {sample:g} is no share", hint="a number above 0, at most 1")
     figures: bool | Asked = stats or bool(histogram) or sort in FIGURES or sample is not None
-    with paused(), Progress("inspect: reading the weights") as progress:
+    with paused(), ExitStack() as stack:
         if figures:
             from ..scan.survey import Asked
+            from ..support.progress import Progress
 
+            progress = stack.enter_context(Progress("inspect: reading the weights"))
             figures = Asked(share=sample or 1.0, progress=progress, jobs=jobs)
         try:
             found = inspect(path, reading=reading, include=(*include, *histogram), exclude=exclude, stats=figures, memory=memory)
@@ -82,7 +85,7 @@ def command(
             return listed.exit_code
         if sort is not None or top is not None:
             found = found.sorted_by(sort or "name", top)
-        progress.clear()
+        stack.close()  # the line of progress is wiped
         declare.echo(
             show("inspection", found, form, tensors=tensors or sort is not None or top is not None, tree=tree, histograms=bool(histogram))
         )

@@ -6,7 +6,13 @@ from collections.abc import Iterable, Sequence
 
 from ..support import terminal
 
+Table = tuple[Sequence[str], list[Sequence[str]]]  # headings, rows
 _LEAST = 12  # columns that a text keeps
+
+
+def shape_words(shape: Sequence[int]) -> str:
+    """ "[30522, 768]"; "scalar" of none."""
+    return str(list(shape)) if shape else "scalar"
 
 
 def columns(headings: Sequence[str], rows: Iterable[Sequence[str]], margin: int = 0) -> list[str]:

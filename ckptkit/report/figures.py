@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from .._typing import TYPE_CHECKING
 from ..errors import printable
@@ -11,20 +11,15 @@ from ..graph.places import place_of
 from ..support.progress import human_bytes
 from ..verbs.inspect import Inspection
 from ..verbs.inspected_rows import TensorRow
+from ._columns import Table, shape_words
 
 if TYPE_CHECKING:
     from ..verbs.memory import Memory
 
 STATS = ("minimum", "maximum", "mean", "deviation", "norm", "nan", "inf", "zeros")
 EVERY = ("minimum", "maximum", "mean", "deviation", "norm", "rms", "largest", "nan", "inf", "zeros")
-Table = tuple[Sequence[str], list[Sequence[str]]]  # headings, rows
 WIDTH = 50  # characters of the longest bar
 EIGHTHS = " ▏▎▍▌▋▊▉█"
-
-
-def shape_words(shape: Sequence[int]) -> str:
-    """ "[30522, 768]"; "scalar" of none."""
-    return str(list(shape)) if shape else "scalar"
 
 
 def figure(value: float | None) -> str:

@@ -14,17 +14,17 @@ from ..errors import printable
 from ..graph.account import unread_words
 from ..support.name_text import collapse, counted, natural
 from ..verbs.inspect import Inspection
-from ..verbs.inspected_json import to_json
 from ..verbs.inspected_rows import TensorRow
-from ._columns import columns
+from ._columns import Table, columns, shape_words
 from ._fold import Node, by_parameter, by_tensor, stored_as
-from .figures import STATS, Table, drawn, figure, memory_tables, shape_words
 
 ROWS = 150  # of a listing that was not asked for
 
 
 def inspection_json(i: Inspection, *, tree: bool) -> str:
     import json
+
+    from ..verbs.inspected_json import to_json
 
     data = to_json(i)
     if tree:
@@ -35,7 +35,11 @@ def inspection_json(i: Inspection, *, tree: bool) -> str:
 def inspection_text(i: Inspection, *, tensors: bool, tree: bool, histograms: bool = False) -> str:
     """The first screen, then tables. `tensors` lists every tensor, `tree` the modules with their sums, `histograms` draws them."""
     text = _text(i, list(facts(i)), _sections(i, tensors, tree))
-    return "\n".join([text, *(line for row in i.sorted() for line in drawn(row))]) if histograms else text
+    if not histograms:
+        return text
+    from .figures import drawn
+
+    return "\n".join([text, *(line for row in i.sorted() for line in drawn(row))])
 
 
 def inspection_markdown(i: Inspection, *, tensors: bool, tree: bool) -> str:
@@ -56,6 +60,8 @@ def _sections(i: Inspection, tensors: bool, tree: bool) -> list[tuple[str, Table
         dtypes: list[Sequence[str]] = [(d.name, f"{d.tensors:,}", f"{d.parameters:,}", f"{d.nbytes:,}") for d in i.dtypes]
         sections.append(("dtypes", (("dtype", "#tensors", "#elements", "#bytes"), dtypes)))
     if i.memory is not None:
+        from .figures import memory_tables
+
         sections += memory_tables(i.memory)
     if tree:
         sections.append(("tree", (("module", "#tensors", "#parameters", "#bytes"), list(_tree_rows(_tree(i), "")))))
@@ -298,6 +304,8 @@ def _stored(row: TensorRow) -> str:
 def _full(i: Inspection) -> Table:
     """Every selected tensor, canonical names beside stored ones."""
     stats = any(row.stats is not None for row in i.tensors)
+    from .figures import STATS, figure
+
     headings = ["tensor", "parameter", "dtype", "shape", "#bytes", *(["#" + s for s in STATS] if stats else [])]
     rows: list[Sequence[str]] = []
     for row in i.sorted():
