@@ -246,7 +246,8 @@ TABLE = [
     ("merge {base} {adapter} {out}", 0), ("merge {fine} {adapter} {out}", 1), ("merge {wrong} {adapter} {out}", 1),
     ("merge {base} {junk} {out}", 2), ("merge {base}", 2),
     ("split {around} {out} {out}2 --alpha 8", 0), ("split {halved} {out} {out}2 --alpha 8", 1), ("split {fine} {out} {out}2", 2),
-    ("nonsense", 2), ("--version", 0), ("", 2), ("validate --nonsense", 2),
+    ("report {fine} -o {out}.html", 0), ("report {junk} -o {out}.html", 2), ("env", 0), ("env --nonsense", 2),
+    ("nonsense", 2), ("--version", 0), ("", 0), ("validate --nonsense", 2),
 ]  # fmt: skip
 
 

@@ -99,10 +99,16 @@ def there_and_back(arch_name: str, one: str, other: str, tmp: Path, seed: int, l
     assert not {n for n in arrays if n not in back} - builder_optional(arch, a, b, arrays)
 
 
-def context(source: Dialect, target: Dialect) -> dict[str, int]:
-    """The length of the context by hand, where the target's code asks for it and the source's form has no key for it."""
+def context(source: Dialect, target: Dialect) -> dict[str, object]:
+    """By hand, where the target's code asks for it and the source's form has no key for it: the length of the context, how positions
+    are stretched."""
     keys = {k if isinstance(k, str) else k.canonical for k in source.config.keys.values()}
-    return {"max_positions": 64} if target.config.whole is not None and "max_positions" not in keys | source.config.defaults.keys() else {}
+    given: dict[str, object] = {}
+    if target.config.whole is not None and "max_positions" not in keys | source.config.defaults.keys():
+        given["max_positions"] = 64
+    if target.name.endswith("_llama31") and "rope_type" not in keys:
+        given["rope_type"] = "llama3"
+    return given
 
 
 def builder_optional(arch: object, a: object, b: object, arrays: dict[str, np.ndarray]) -> set[str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from .._typing import NamedTuple
 from ..configuration.quantization import unpacked_words
 from ..configuration.read import BLOCK
-from ..configuration.write import Source, named_class, to_json_text, write_config
+from ..configuration.write import Source, choose_class, named_class, to_json_text, write_config
 from ..findings import Finding
 from ..graph.examine import Subject
 from ..graph.tf_objects import MEMORY, hung, scope
@@ -75,6 +75,9 @@ def _tied(subject: Subject, weights: Weights, dialect: Dialect, named: Class | N
         return {"tied": False}
     arch = subject.architecture
     assert arch is not None
+    if named is None:  # then the class that fits is what is written
+        chosen = choose_class(dialect.classes, weights.groups, None, arch.free_groups)
+        named = chosen[0] if chosen is not None else None
     used = weights.groups | (named.groups if named is not None else frozenset())
     ties = [p for p in arch.params.values() if p.tied and p.group in used and (named is None or p.name not in named.without)]
     return {"tied": True} if any(p not in subject.graph.params for p in (*(t.name for t in ties), *dialect.unties)) else {}
