@@ -51,7 +51,7 @@ def one_of(word: object, known: Iterable[str], see: str = "", most: int = 16) ->
     words = list(dict.fromkeys(known))
     said = str(word)[:200].lower()
     folded = {w.lower(): w for w in reversed(words)}
-    close = get_close_matches(said, list(folded), 1, 0.5) or [w for w in sorted(folded) if said and w.startswith(said)][:1]
+    close = get_close_matches(said, list(folded), 1, 0.6) or [w for w in sorted(folded) if len(said) > 1 and w.startswith(said[:4])][:1]
     if close:
         return f"did you mean {folded[close[0]]!r}?"
     listed = ", ".join(words[:most]) + (", ..." if len(words) > most else "")

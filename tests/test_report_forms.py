@@ -64,7 +64,7 @@ def test_a_form_is_one_file_that_is_found_by_being_there(copied: Path, tmp_path:
 def test_help_and_messages_name_the_forms_that_show_a_thing(copied: Path) -> None:
     assert "|tsv|" in run(copied, "inspect", "--help").stdout.replace("]", "|")
     done = run(copied, "diff", "a", "b", "--format", "tsv")  # it shows no differences
-    assert done.returncode == 2 and "'tsv' is not one of 'text', 'json', 'markdown'" in done.stderr
+    assert done.returncode == 2 and "there is no 'tsv': one of text, json, markdown" in done.stderr
     done = run(copied, "validate", "x", "--report", "pdf=x")
     assert done.returncode == 2 and "--report pdf: no such format" in done.stderr and "tsv" in done.stderr
     assert "tsv" not in run(FORMS.parents[2], "inspect", "--help").stdout
