@@ -158,7 +158,7 @@ FAULTS = [
     for a in architectures().values()
     for d in a.dialects.values()
     for p in a.counted
-    if (d.name, p) != SPLIT and d.config.filename and any(f"{{{p}" in n for r in a.table(d.name).rows for n in r.names)
+    if (d.name, p) != SPLIT and d.config.filename and not d.twin and any(f"{{{p}" in n for r in a.table(d.name).rows for n in r.names)
 ]
 
 
@@ -208,6 +208,8 @@ def test_every_naming_has_a_place_in_every_container_that_the_matrix_says(contai
     c = containers()[container]
     for arch_name, naming, _ in (m for m in MATRIX if m[2] == container):
         arch = architectures()[str(arch_name)]
+        if builder.scanned(arch, arch.dialects[str(naming)]):  # whose layers no name counts: tests/test_jax_trees.py
+            continue
         sizes, counts = builder.sizes_of(arch, random.Random(5), layers=2)
         named = builder.names_and_shapes(arch, arch.dialects[str(naming)], sizes, counts, arch.table(str(naming)).groups)
         if container == "openai-npy":  # the order is the name

@@ -259,7 +259,7 @@ def test_what_only_running_shows_is_said_to_be_so(model: Model) -> None:
 
     said = report_json(ckptkit.validate(model.folder))["undecidable"]
     assert "query and key exchanged" in str(said)
-    done = run("validate", model.folder)
+    done = run("validate", model.folder, "--format", "markdown")
     last = done.stdout.splitlines()[-1]
     assert ("number of layers" in last) == (model.case == "hf_albert")  # which no tensor of a model that shares them shows
     assert done.returncode == 0 and "query and key exchanged" in last and "transposed square" in last and "ckptkit verify" in last

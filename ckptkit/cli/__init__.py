@@ -105,10 +105,19 @@ def main() -> NoReturn:
             restore_signals(before)
             raise
     except Ended as e:
-        fail(f"ended by {e.name}{tidy()}", 128 + e.number)
+        fail(f"ended by {e.name}{_tidied()}", 128 + e.number)
     except KeyboardInterrupt:
-        said = tidy()
+        said = _tidied()
         fail("interrupted" + (said if "left behind:" in said else ""), 130)
+
+
+def _tidied() -> str:
+    """`tidy`, whatever comes before it has seen to it that nothing comes."""
+    while True:
+        try:
+            return tidy()
+        except (Ended, KeyboardInterrupt):
+            continue
 
 
 def program() -> NoReturn:

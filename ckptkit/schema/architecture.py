@@ -160,6 +160,12 @@ class Architecture:
             found = self._tables[dialect] = Table(self, self.dialects[dialect])
         return found
 
+    def __copy__(self) -> Architecture:
+        """The same tables under another object (a pickled one is told by its name)."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        return other
+
     def with_dialects(self, *more: Dialect) -> Architecture:
         """The same architecture with further namings of it: what a file in arch/ holds that adds one to an architecture of another file."""
         from copy import copy

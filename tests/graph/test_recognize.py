@@ -147,7 +147,7 @@ def test_every_naming_of_every_architecture_is_recognised_as_itself_or_as_one_wi
     wrong = []
     for arch in architectures().values():
         for d in arch.dialects.values():
-            if d.files.objects is not None or d.files.spelling is not None or d.part:
+            if d.files.objects is not None or d.files.spelling is not None or d.part or d.twin:
                 continue
             table = arch.table(d.name)
             core, marks = table.core(d.prefixes[0]), set(table.marks(d.prefixes[0]))
