@@ -49,7 +49,7 @@ def sizes_of(
             made |= set(left)
             sizes |= dict.fromkeys(left[:-1], 1)
             sizes[left[-1]] = int(np.prod([sizes[a] for a in right]))
-        if (equal or arch.name == "opt") and "embedding" in sizes and "hidden" in sizes:  # OPT then has projections
+        if (equal or arch.name == "opt") and "embedding" in sizes and "hidden" in sizes:  # else OPT has projections
             sizes["embedding"] = sizes["hidden"]
     sizes |= {axis: n for d in arch.dialects.values() for axis, (n, _) in d.limits.items()}
     for _param, dim, size in arch.signature:
