@@ -285,10 +285,15 @@ def build(spec: Spec, arrays: Mapping[str, NDArray[np.generic]], *, application:
 
 
 def trace(model: keras.Model, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Every array on the way, as numpy, for inputs as `build` has them; an attention mask may be [batch, query, key]."""
+    """Every array on the way, as numpy, for inputs as `build` has them; an attention mask may be [batch, query, key]. Without entities
+    there is none of theirs."""
     given = {name: inputs.get(name) for name in (t.name for t in model.inputs)}
     out = model.__dict__["traced"]({k: None if v is None else keras.ops.convert_to_tensor(v, "int32") for k, v in given.items()})
-    return {k: keras.ops.convert_to_numpy(v) for k, v in out.items()}
+    spec = model.__dict__["spec"]
+    unasked: set[str] = set()
+    if "entity_ids" in given and given["entity_ids"] is None:  # a graph gives arrays without a row, PyTorch none
+        unasked = {k for k in out if k.partition(".")[0] == "entities"} | {k for k, h in heads_of(spec).items() if h.kind == "entities"}
+    return {k: keras.ops.convert_to_numpy(v) for k, v in out.items() if k not in unasked}
 
 
 def parameters(model: keras.Model) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from families import SMALL, model  # noqa: E402
 
 NEO = {"vocab_size": 97, "hidden_size": 32, "num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]]}
 FAMILIES: dict[str, dict[str, Any]] = {
-    "gpt_neo": {**NEO, "max_position_embeddings": 64}, "gpt_neox": {k: v for k, v in SMALL.items() if k != "num_key_value_heads"},
+    "gpt_neo": {**NEO, "max_position_embeddings": 64, "bos_token_id": 1, "eos_token_id": 2},  # its own are beyond so few words
+    "gpt_neox": {k: v for k, v in SMALL.items() if k != "num_key_value_heads"},
     "stablelm": SMALL, "persimmon": SMALL,
 }  # fmt: skip
 
