@@ -207,7 +207,9 @@ def make(
     values = values_of(arch, sizes, counts)
     chosen = choose_class(dialect.classes, groups | {"core"}, None, arch.free_groups)
     there = {p for parts, _ in shapes.values() for p in parts}
-    ties = [n for n, p in arch.params.items() if p.tied and chosen and p.group in chosen[0].groups and n not in chosen[0].without]
+    held, without = (chosen[0].groups, chosen[0].without) if chosen else (groups - {"core"}, ())
+    table = arch.table(dialect.name)
+    ties = [n for n, p in arch.params.items() if p.tied and p.group in held and n not in without and (chosen or n in table.by_param)]
     if any(n not in there for n in ties):
         values["tied"] = True  # else a loader would make the head anew
     written = write_config(values, {}, arch, dialect, groups | {"core"}, labels=sizes.get("labels"))

@@ -140,8 +140,13 @@ def _examined(name: str | None, path: str | os.PathLike[str], **words: Any) -> S
     r = subject.graph.recognition
     if name is None or r is None or r.learned is not None:
         return subject
-    meant = {a.name for a in _named(name)} & {*r.cousins, *r.likely, *r.lost} if known(name) or called(name) else set()
-    if r.architecture.name in {a.name for a in (known(name), *called(name)) if a is not None} or len(meant) != 1:
+    others = {*r.cousins, *r.likely, *r.lost}
+    named = {a.name for a in (known(name), *called(name)) if a is not None}
+    if r.architecture.name in named:
+        meant = {r.architecture.name} if others and not named & others else set()
+    else:
+        meant = {a.name for a in _named(name)} & others if named else set()
+    if len(meant) != 1:
         return subject
     subject.checkpoint.close()
     return examine(path, architecture=meant.pop(), **words)
