@@ -25,12 +25,12 @@ FOLDER = HERE.parent / "ckptkit" / "arch" / "learned"
 
 def learn_type(model_type: str, seconds: float) -> dict[str, Any]:
     """What is to be said of a model type: "schema" its file's content, or "why" there is none."""
-    from learning.observe import IGNORED, Timeout, limit
+    from learning.observe import IGNORED, Timeout, limit, unfilled
     from learning.sample import observe
     from learning.schema import learn
 
     try:
-        with limit(seconds * 2.5):
+        with unfilled(), limit(seconds * 2.5):
             lab = observe(model_type, seconds)
             schema, wrong = learn(lab)
             text = packed(model_type, lab, schema, sorted(set().union(*(IGNORED.get(c, set()) for c in schema.classes))))

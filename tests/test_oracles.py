@@ -15,6 +15,8 @@ import oracles
 import pytest
 
 FLOAT32 = 1e-5  # the recorded outputs come from another program or processor
+# T5's scores are not scaled: its record is 1.3e-5 from the same model in float64, and a processor with AVX-512 1.4e-5 from both
+T5 = 3e-5
 T5_V11 = 5e-5  # its logits are some thirty times as large
 HF_FOLDERS = [
     (case, folder.name)
@@ -55,7 +57,8 @@ def assert_close(found: dict[str, float], tolerance: float = FLOAT32) -> None:
 def test_a_transformers_checkpoint_gives_its_recorded_outputs_from_every_container(case: str, form: str) -> None:
     found = oracles.compare_outputs(case, oracles.golden(case) / form)
     assert found.keys() == oracles.golden_outputs(case).keys()
-    assert_close(found, 0.1 if form.endswith("bf16") else T5_V11 if case.endswith("v11") else FLOAT32)
+    own = {"hf_t5": T5, "hf430_t5_v11": T5_V11}
+    assert_close(found, 0.1 if form.endswith("bf16") else own.get(case, FLOAT32))
 
 
 @pytest.mark.parametrize(

@@ -194,6 +194,7 @@ ARCHITECTURE = decoder(
         rotary=KINDS_OF_ROPE,
         shared_layers="=kv_shared_layers",
         runs_with={"use_bidirectional_attention": (None, "vision")},
+        init={"*.scale": "ones"},
         **routed(normalised=True),
     ),
     variants={

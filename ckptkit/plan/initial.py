@@ -53,6 +53,8 @@ def recipe(starts: Starts, kind: str, suffix: str, name: str, shape: Sequence[in
         return Recipe("zeros")
     own = next((str(said) for glob, said in starts.init.items() if fnmatchcase(name, glob)), "truncated_normal")
     word, _, text = own.partition(" ")
+    if word == "ones":  # a scale
+        return Recipe("ones")
     word = initializer or word
     if word == "zeros":
         return Recipe("zeros")

@@ -15,9 +15,10 @@ import re
 import signal
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="critical")
 warnings.simplefilter("ignore")
@@ -81,23 +82,21 @@ IGNORED: dict[str, set[str]] = {}  # class -> the names, as the library's own ex
 MEMORY = "@memory"  # after a class's name: its names in memory
 
 
-def _leave_unfilled() -> None:
+@contextmanager
+def unfilled() -> Iterator[None]:
     """Let no module fill its weights: on the meta device there is nothing to fill, and it took a third of the time."""
 
-    def unfilled(tensor: torch.Tensor, *_: object, **__: object) -> torch.Tensor:
+    def left(tensor: torch.Tensor, *_: object, **__: object) -> torch.Tensor:
         return tensor
 
-    for name in dir(torch.nn.init):
-        if name.endswith("_") and not name.startswith("_"):
-            setattr(torch.nn.init, name, unfilled)
-    for kind in vars(torch.nn).values():
-        if isinstance(kind, type) and "reset_parameters" in vars(kind):
-            kind.reset_parameters = lambda self: None
-    for kind in (torch.nn.modules.conv._ConvNd, torch.nn.modules.batchnorm._NormBase):
-        kind.reset_parameters = lambda self: None  # type: ignore[method-assign]
-
-
-_leave_unfilled()
+    kinds = [k for k in vars(torch.nn).values() if isinstance(k, type) and "reset_parameters" in vars(k)]
+    with ExitStack() as stack:
+        for name in dir(torch.nn.init):
+            if name.endswith("_") and not name.startswith("_"):
+                stack.enter_context(patch.object(torch.nn.init, name, left))
+        for kind in (*kinds, torch.nn.modules.conv._ConvNd, torch.nn.modules.batchnorm._NormBase):
+            stack.enter_context(patch.object(kind, "reset_parameters", lambda self: None))
+        yield
 
 
 class Timeout(BaseException):
