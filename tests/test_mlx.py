@@ -41,7 +41,7 @@ CASES: dict[str, dict[str, Any]] = {
     "gemma3_text": {"query_pre_attn_scalar": 16, **MIXED, "num_hidden_layers": 6, "layer_types": KINDS, "rope_parameters": None},
     "olmo3": MIXED,
     "helium": {}, "ministral3": {"rope_parameters": {**YARN, "llama_4_scaling_beta": 0.2}}, "hunyuan_v1_dense": {}, "exaone4": FULL,
-    "apertus": {}, "gpt_bigcode": {"n_inner": 256, "multi_query": True},
+    "apertus": {}, "gpt_bigcode": {"n_inner": 256, "multi_query": True, "rope_parameters": None},
     "granitemoe": {**EXPERTS, "embedding_multiplier": 3.0}, "dots1": {
         **EXPERTS, "n_routed_experts": 4, "n_group": 1, "topk_group": 1, "n_shared_experts": 1, "first_k_dense_replace": 1,
         "norm_topk_prob": True, "num_key_value_heads": 4,

@@ -254,7 +254,21 @@ def unexplained_keys(subject: Subject) -> dict[str, object]:
         return {k: v for k, v in raw.items() if not no_effect(k, v)}
     form = subject.architecture.dialects[values.form].config if subject.architecture is not None else None
     rest = values.rest.get(values.form, {})
+    again = _said_again(form, rest, values.values, values.keys) if form is not None and rest else {}
+    rest = {k: v for k, v in rest.items() if v is None or again.get(k) != v}
     return {k: v for k, v in rest.items() if not (no_effect(k, v) if form is None else _is_usual(form, k, v))}
+
+
+def _said_again(
+    form: ConfigForm, rest: Mapping[str, object], values: Mapping[str, object], read: Mapping[str, str]
+) -> dict[str, object]:
+    """What keys of `rest` must say to say what was `read` once more: other names of its key, and what a form writes of a value."""
+    out: dict[str, object] = {k: say(values) for k, say in form.also.items() if k in rest and callable(say)}
+    for key, spec in form.keys.items():
+        canonical = spec if isinstance(spec, str) else spec.canonical
+        if canonical in read and (isinstance(spec, str) or not (spec.words or spec.shift or spec.plus)):
+            out |= {name: values.get(canonical) for name in key.split(" | ") if name != read[canonical]}
+    return out
 
 
 def _is_usual(form: ConfigForm, key: str, value: object) -> bool:

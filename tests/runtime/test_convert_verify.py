@@ -39,7 +39,6 @@ REFUSED = {  # what a naming has no place for
     ("hf_albert/safetensors", "tfm"): "groups 2",
     ("hf_albert/safetensors", "tfm_names"): "groups 2",
     ("hf_gpt2/safetensors", "nanogpt_nobias"): "nanoGPT with bias=False has no biases",
-    ("hf430_t5_v11/safetensors", "gguf"): "llama.cpp (GGUF) has no place for encoder.block.{0...2}.layer.1.DenseReluDense.wi_0.weight",
     ("hf_t5/bin_zip", "keras_hub"): "has one num_layers for layers and decoder_layers; the weights have 3 and 2",
 }
 
