@@ -259,9 +259,7 @@ def unexplained_keys(subject: Subject) -> dict[str, object]:
     return {k: v for k, v in rest.items() if not (no_effect(k, v) if form is None else _is_usual(form, k, v))}
 
 
-def _said_again(
-    form: ConfigForm, rest: Mapping[str, object], values: Mapping[str, object], read: Mapping[str, str]
-) -> dict[str, object]:
+def _said_again(form: ConfigForm, rest: Mapping[str, object], values: Mapping[str, object], read: Mapping[str, str]) -> dict[str, object]:
     """What keys of `rest` must say to say what was `read` once more: other names of its key, and what a form writes of a value."""
     out: dict[str, object] = {k: say(values) for k, say in form.also.items() if k in rest and callable(say)}
     for key, spec in form.keys.items():
