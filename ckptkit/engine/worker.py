@@ -5,7 +5,7 @@ Policy: nothing is allocated for a tensor; bytes are summed and written while th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from .._typing import Any, NamedTuple
 from ..plan.values import Encode, PackedParts
@@ -146,33 +146,30 @@ class Worker:
         if sum_ is not None:
             self._note(x.file, x.offset, x.length, crc, x.name)
 
+    def _one_after_another(self, x: Made, pieces: Iterable[Any]) -> None:
+        """Write a tensor's bytes as they come, summed while they are warm."""
+        crc, sum_, at = 0, self._s.checksum, x.offset
+        for data in pieces:
+            if sum_ is not None:
+                crc = sum_(data, crc)
+            self._write(x.file, at, data)
+            at += len(data)
+        if sum_ is not None:
+            self._note(x.file, x.offset, x.length, crc, x.name)
+
     def _make(self, x: Made) -> None:
         """A tensor window by window, each cast, summed and written while it is warm."""
         crc, sum_ = 0, self._s.checksum
         size, width = DTYPES[x.work].bits // 8, DTYPES[x.dtype].bits // 8
         if x.encode is not None:
-            at = x.offset
-            for data in self._encoded(x, x.encode):
-                if sum_ is not None:
-                    crc = sum_(data, crc)
-                self._write(x.file, at, data)
-                at += len(data)
-            if sum_ is not None:
-                self._note(x.file, x.offset, x.length, crc, x.name)
+            self._one_after_another(x, self._encoded(x, x.encode))
             return
         if x.strip:
             self._strips(x, size, width)
             return
         packed = self._decoded_as_it_lies(x)
         if packed is not None:
-            at = x.offset
-            for data in self._tiles(x, packed, width):
-                if sum_ is not None:
-                    crc = sum_(data, crc)
-                self._write(x.file, at, data)
-                at += len(data)
-            if sum_ is not None:
-                self._note(x.file, x.offset, x.length, crc, x.name)
+            self._one_after_another(x, self._tiles(x, packed, width))
             return
         for segment in x.segments:
             window = self._window.get(segment.step * size + LINE)
