@@ -112,12 +112,11 @@ def diff(
     metadata: bool = False,
     jobs: int | None = None,
     progress: Callable[[int, int], object] | None = None,
-    cancelled: Callable[[], bool] | None = None,
 ) -> Diff:
     """Compare two checkpoints, given as paths or as open subjects. An element is unchanged where |a - b| <= atol + rtol |b|.
 
-    `progress` is called with the bytes of A that are compared and that there are, `cancelled` asked whether to stop, which raises
-    CancelledError; both by any of the threads. `metadata` compares what lies beside the weights too. Paths are closed again. Raises CheckpointError, UndecidedError where nothing
+    `progress` is called with the bytes of A that are compared and that there are, by any of the threads; what it raises ends the work.
+    `metadata` compares what lies beside the weights too. Paths are closed again. Raises CheckpointError, UndecidedError where nothing
     says how to take a tensor apart.
     """
     with ExitStack() as stack:
@@ -125,7 +124,7 @@ def diff(
             x, y = (s if isinstance(s, Subject) else stack.enter_context(examine(s)) for s in (a, b))
         else:
             x, y = (stack.enter_context(s) for s in examine_two(a, b))
-        return _diff(x, y, Tolerance(atol, rtol), metadata, jobs, Watch(progress, cancelled))
+        return _diff(x, y, Tolerance(atol, rtol), metadata, jobs, Watch(progress))
 
 
 class Tolerance(NamedTuple):

@@ -43,6 +43,14 @@ def test_a_command_that_reads_weights_says_what_it_does(what: str, tmp_path: Pat
     assert not any("%" in line.rpartition("\r")[2] for line in out.split("\n") if line.startswith(what))  # it was wiped
 
 
+def written(fd: int, count: int) -> list[str]:
+    """What was written to a terminal, between returns, once there are so many."""
+    text = ""
+    while text.count("\r") < count:
+        text += os.read(fd, 4096).decode()
+    return text.split("\r")
+
+
 def drawn_on(columns: int, seconds: float) -> str:
     """The last line that is drawn on a terminal so wide, 110 of 440 MB after so many seconds."""
     ours, theirs = pty.openpty()
@@ -52,9 +60,9 @@ def drawn_on(columns: int, seconds: float) -> str:
         progress = Progress("inspect", "reading the weights", stream=stream, clock=lambda: now[0])
         now[0] = seconds
         progress(110_000_000, 440_000_000)
-        got = os.read(ours, 4096).decode()
+        got = written(ours, 1)
     os.close(ours)
-    return got.lstrip("\r").rstrip()
+    return got[1].rstrip()
 
 
 @pytest.mark.parametrize(
@@ -82,7 +90,7 @@ def test_rate_and_time_left_are_of_the_phase() -> None:
         watch = Watch(progress, total=4000)
         now[0] = 101.0
         watch(1000)
-        got = os.read(ours, 4096).decode().split("\r")
+        got = written(ours, 2)
     os.close(ours)
     assert got[1].rstrip() == "lock: hashing the files"
     assert got[2].rstrip() == "lock: hashing the files  1.0 kB of 4.0 kB  25%  1.0 kB/s  3 s left"
