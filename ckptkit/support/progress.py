@@ -77,7 +77,13 @@ class Progress:
     """
 
     def __init__(
-        self, verb: str = "", what: str = "", *, quiet: bool = False, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        verb: str = "",
+        what: str = "",
+        *,
+        quiet: bool = False,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stream = sys.stderr if stream is None else stream
         try:
@@ -109,7 +115,7 @@ class Progress:
             self._draw(self._line(0, 0, 0.0))
 
     def _line(self, done: int, total: int, seconds: float) -> str:
-        """Verb and phase, how much, share, rate and time left: as many as the terminal has room for, in that order of worth last to first."""
+        """Verb and phase, how much, share, rate and time left; where there is little room the share and the time left."""
         room = columns(self._stream) - 1
         head = ": ".join(t for t in (self._verb, self._what) if t)
         parts = parts_of(done, total, seconds) if total or done else []

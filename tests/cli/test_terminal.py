@@ -120,7 +120,8 @@ def test_a_command_alone_shows_what_there_is() -> None:
 
 def test_help_names_every_command_once() -> None:
     text = plain("--help").stdout.partition("Look:")[2]
-    for command in ("inspect", "validate", "convert", "verify", "diff", "fix", "lock", "summary", "digest", "list", "merge", "env", "browse"):
+    more = ("browse", "fix", "lock", "summary", "digest", "list", "merge", "env")
+    for command in ("inspect", "validate", "convert", "verify", "diff", *more):
         assert len(re.findall(rf"^  {command} ", text, re.MULTILINE)) == 1
     help_ = plain("diff", "--help").stdout
     assert help_.index("Options:") < help_.index("How a source is read:") < help_.index("Any command:")
