@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from statistics import NormalDist
 from typing import Any
 
+from . import ahead
 from .distances import by_distance, distance_kinds
 from .entities import scores as entity_scores
 from .positions import position_bias, sine_rows, wave_rows
@@ -148,6 +149,9 @@ def place(ops: Any, spec: Spec, ids: Any, mask: Any = None) -> Any:
         pad = int(str(spec.traits.pad))
         real = ops.cast(ids == ids if mask is None else mask != 0, "int32")
         return ops.cumsum(real, axis=1) * real + pad
+    if spec.traits.positions == "offset":
+        rows = ops.arange(ops.shape(ids)[1]) + (int(str(spec.traits.pad)) + 1)
+        return ops.expand_dims(ops.minimum(rows, spec.sizes["positions"] - 1), 0)
     if spec.traits.positions == "counted_sinusoids":  # which begin after `pad` by themselves
         real = ops.cast(ids != int(str(spec.traits.pad)), "int32")
         return ops.cumsum(real, axis=1) * real - 1
@@ -184,6 +188,8 @@ def attention(
         (query,), (key, value) = projected(ops, spec, node, x, memory, turned, ("query",)), keys
     else:
         query, key, value = (low_rank if node.has("latent") else projected)(ops, spec, node, x, memory, turned)
+    if node.has("relative"):  # of several streams
+        return node.output(joined_heads(ops, ahead.attention(ops, spec, node, x, (query, key, value), mask)))
     times = query.shape[1] // key.shape[1]
     if times > 1:
         key, value = ops.repeat(key, times, axis=1), ops.repeat(value, times, axis=1)
@@ -208,9 +214,14 @@ def attention(
         context = context + ops.einsum("bhqk,qkd->bhqd", weights, relative)
     if node.has("conv_kernel"):  # further heads that are convolutions
         context = ops.concatenate((context, span_heads(ops, spec, node, x)), axis=1)
-    batch, heads, length, width = ops.shape(context)
-    context = ops.reshape(ops.transpose(context, (0, 2, 1, 3)), (batch, length, heads * width))
+    context = joined_heads(ops, context)
     return node.output(context * ops.sigmoid(node.gate(x)) if node.has("gate") else context)
+
+
+def joined_heads(ops: Any, context: Any) -> Any:
+    """[batch, position, width] of [batch, head, position, head_dim]."""
+    batch, heads, length, width = ops.shape(context)
+    return ops.reshape(ops.transpose(context, (0, 2, 1, 3)), (batch, length, heads * width))
 
 
 def weighted(ops: Any, node: Any, scores: Any, mask: Any) -> Any:
