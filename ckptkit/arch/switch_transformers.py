@@ -40,7 +40,8 @@ def _rows() -> dict[str, str | tuple[str, ...]]:
         rows[stored + "layer_norm"] = at + "ffn.norm"
         rows |= {stored + "mlp.wi": at + "ffn.intermediate", stored + "mlp.wo": at + "ffn.output"}
         rows[stored + "mlp.router.classifier"] = at + "moe.router"
-        rows |= {stored + f"mlp.experts.expert_{{expert}}.{n}": f"{at}moe.experts.{{expert}}.{m}" for n, m in (("wi", "up"), ("wo", "output"))}
+        for name, ours in (("wi", "up"), ("wo", "output")):
+            rows[f"{stored}mlp.experts.expert_{{expert}}.{name}"] = f"{at}moe.experts.{{expert}}.{ours}"
     return rows
 
 

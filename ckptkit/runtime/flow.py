@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import UndecidedError
 from ..schema.traits import Head, head
-from . import ahead, blocks, compressed, experts, heads, masks, mixers, streams
+from . import ahead, blocks, compressed, embedding, experts, heads, masks, mixers, streams
 from . import entities as beside
 from . import positions as computed
 from .convolution import convolved
@@ -124,8 +124,8 @@ def last_linear(ops: Any, spec: Spec, node: Any, hidden: Any, mask: Any = None) 
 
 
 ROLES: dict[str, Callable[..., Any]] = {
-    "embeddings": blocks.embeddings,
-    "decoder_embeddings": blocks.decoder_embeddings,
+    "embeddings": embedding.embeddings,
+    "decoder_embeddings": embedding.decoder_embeddings,
     "attention": compressed.attention,
     "ffn": blocks.ffn,
     "gau": gated_unit,

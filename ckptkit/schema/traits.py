@@ -46,9 +46,9 @@ class Traits(NamedTuple):
     scaled: object = True  # scores divided by the square root of the head's width
     scaled_by_layer: object = False  # and by the layer's number, from 1
     mask: str = "all"  # all | causal: what a position of the only stack may see besides padding
-    # learned | offset (learned, after the row of padding) | counted (after the padding index, padding not counted) | masked (counted by the mask, after `pad`) | relative (sinusoids) |
-    # disentangled (DeBERTa's) | bucketed | rotary | sinusoids (after `pad`) | counted_sinusoids (likewise,
-    # padding not counted) | waves (from 0) | xl (XLNet's) | none
+    # learned | offset (learned, after the row of padding) | counted (after the padding index, padding not counted) |
+    # masked (counted by the mask, after `pad`) | relative (sinusoids) | disentangled (DeBERTa's) | bucketed | rotary |
+    # sinusoids (after `pad`) | counted_sinusoids (likewise, padding not counted) | waves (from 0) | xl (XLNet's) | none
     positions: str = "learned"
     clamp: object = 0  # xl: distances are not told apart beyond it; 0 and less: all are
     distance_kinds: object = ()  # disentangled: c2p, p2c: what weighs distances, as a list or "c2p|p2c"
