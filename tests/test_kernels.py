@@ -216,7 +216,7 @@ print(kernels() is None, *out, sep="\\n")
 """
     env = {k: v for k, v in os.environ.items() if k != "CKPTKIT_NO_NATIVE"}
     runs = [
-        subprocess.run([sys.executable, "-c", program], env={**env, **more}, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+        subprocess.run([sys.executable, "-c", program], env=env | more, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
         for more in ({}, {"CKPTKIT_NO_NATIVE": "1"})
     ]
     with_them, without = (r.splitlines() for r in runs)
