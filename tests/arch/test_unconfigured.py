@@ -47,7 +47,7 @@ def weights(kind: str, folder: Path, *without: str) -> Path:
         (
             "esm", ("esm.encoder.layer.*.attention.self.rotary_embeddings",), "switch",
             "position_embeddings.weight is not there: whether the model has any, its configuration says",
-        ),  # fmt: skip
+        ),
     ],
 )
 def test_what_only_a_configuration_says_is_undecided(kind: str, without: tuple[str, ...], rule: str, said: str, tmp_path: Path) -> None:
