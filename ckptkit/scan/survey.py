@@ -24,9 +24,10 @@ from ..support.threads import on_threads
 from ..tensors import DTYPES, Check, StoredTensor
 from . import jobs as planned
 from .chunks import chunks
+from .figures import Statistics
 from .jobs import Job, Watch, item_size, lies_in_runs, plan, sampled
 from .signs import Signs, Tracker
-from .statistics import Running, Statistics, has_statistics, running
+from .statistics import Running, has_statistics, running
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
