@@ -25,7 +25,7 @@ from ..errors import CancelledError, CheckpointError, printable
 from ..findings import Finding
 from ..graph.examine import Subject
 from ..report.inspection import facts
-from ..scan.statistics import Statistics
+from ..scan.figures import Statistics
 from ..scan.survey import Asked, survey
 from ..support.progress import describe, human_bytes
 from ..support.terminal import fitted

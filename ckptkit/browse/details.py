@@ -12,7 +12,7 @@ from ..support.progress import human_bytes
 from ..support.terminal import fitted, shortened
 
 if TYPE_CHECKING:
-    from ..scan.statistics import Histogram, Statistics
+    from ..scan.figures import Histogram, Statistics
     from ..verbs.diff import Change
     from ..verbs.inspected_rows import TensorRow
     from .tree import Node

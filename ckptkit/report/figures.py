@@ -106,7 +106,7 @@ def inspection_csv(i: Inspection) -> str:
 
 
 def _percents() -> list[str]:
-    from ..scan.statistics import PERCENTS
+    from ..scan.figures import PERCENTS
 
     return [f"p{p:g}" for p in PERCENTS]
 

@@ -123,6 +123,10 @@ def facts(i: Inspection) -> Iterator[tuple[str, str]]:
         bad = next((f for f in i.findings if f.rule == "config" and f.severity == "error"), None)
         found = f"{bad.where} cannot be used: {bad.message}" if bad is not None else "none found"
         yield "config", found + ("" if i.architecture else ", none needed to convert names as they are")
+    if i.sentence is not None:
+        steps = [f"{m.path or m.kind} ({', '.join(filter(None, (m.kind, m.does)))})" for m in i.sentence.modules]
+        width = f"; a sentence is {i.sentence.width} numbers" if i.sentence.width is not None else ""
+        yield "modules", f"of sentence-transformers: {', '.join(steps)}{width}"
     heads = [g for g in i.groups if g != "core"]
     if heads:
         yield "heads", ", ".join(heads)

@@ -19,6 +19,7 @@ from ..findings import Finding
 from ..graph.account import Account
 from ..graph.examine import Subject, examine
 from ..graph.reading import AS_FOUND, Reading
+from ..graph.sentence import Sentence, sentence_of
 from ..schema import count_name
 from ..schema.templates import reduce_names
 from ..support.name_text import natural
@@ -85,6 +86,7 @@ class Inspection(NamedTuple):
     order: str = ""  # what `tensors` are sorted by (`sorted_by`); "": as in the file
     share: float = 1.0  # of each large tensor that the statistics are of
     memory: Memory | None = None
+    sentence: Sentence | None = None  # the modules of a sentence-transformers folder
 
     def __repr__(self) -> str:
         what = (self.architecture or "unknown architecture", self.dialect or "", self.container)
@@ -234,6 +236,7 @@ def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tupl
         packings=packings_of(s),
         account=s.account,
         program=dict(ck.extras) if program else {},
+        sentence=sentence_of(s),
     )
 
 

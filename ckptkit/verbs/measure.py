@@ -16,7 +16,7 @@ from ..graph.examine import Subject, examine
 from ..graph.places import Place, places
 from ..graph.reading import AS_FOUND, Reading
 from ..rules.run import look
-from ..scan.statistics import Statistics
+from ..scan.figures import Statistics
 from ..scan.survey import Asked
 from ..support.progress import Watch, phase
 from .digest import digest_after, digest_before
