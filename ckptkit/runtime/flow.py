@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import UndecidedError
 from ..schema.traits import Head, head
-from . import ahead, blocks, compressed, embedding, experts, heads, masks, mixers, streams
+from . import ahead, blocks, compressed, embedding, experts, heads, masks, mixers, sentence, streams
 from . import entities as beside
 from . import positions as computed
 from .convolution import convolved
@@ -23,7 +23,7 @@ from .spec import Spec
 from .xl import far
 
 Run = Callable[..., Any]
-GIVEN = ("hidden", "encoder", "entities", "ahead", "lm_ahead")  # what a model gives beside its heads
+GIVEN = ("hidden", "encoder", "entities", "sentence", "ahead", "lm_ahead")  # what a model gives beside its heads
 APPLICATIONS = ("encoder", "lm", "unilm")
 
 
@@ -163,6 +163,7 @@ ROLES: dict[str, Callable[..., Any]] = {
     "streams_ahead": ahead.spread,
     "first_stream": ahead.words,
     "other_streams": ahead.further,
+    "sentence": sentence.embedded,
     "words": beside.words,
     "entities": beside.entities,
     "linear": linear,
@@ -245,6 +246,8 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
             return out | _ahead(run, spec, x, words, target, {n: a for n, a in out.items() if n.startswith("decoder.")})
     out["hidden"] = x
     _heads(run, spec, x, words, ids, mask, out)
+    if traits.sentence:
+        out["sentence"] = run("sentence", "sentence" if spec.has("sentence") else "", x, *((mask,) if mask is not None else ()))
     for name, found in heads_of(spec).items():
         if joined and found.kind == "entities":
             out[name] = run("lm", found.path, out["entities"], listed, activation=str(traits.activation))

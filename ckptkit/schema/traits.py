@@ -164,6 +164,7 @@ class Traits(NamedTuple):
     index_count: object = 0  # how many keys the indexer of a layer chooses for each query
     index_pairs: str = "half"  # and how its queries and keys are turned, as `pairs`
     runs_with: Mapping[str, tuple[object, ...]] = {}  # canonical value -> what it may be; with others it does not run here
+    sentence: tuple[str, ...] = ()  # resolved: what makes a sentence's embedding of the last hidden states (see `graph.sentence.Module`)
     layers: tuple[Mapping[str, object], ...] = ()  # resolved: what each layer sees and how it is turned (layers.py)
 
 
