@@ -20,12 +20,13 @@ from ..limits import using
 from ..support.arrays import numpy_dtype
 from ..support.files import LINE, checksum, in_line, memory
 from ..support.kernels import kernels
+from ..support.progress import Watch
 from ..support.threads import on_threads
 from ..tensors import DTYPES, Check, StoredTensor
 from . import jobs as planned
 from .chunks import chunks
 from .figures import Statistics
-from .jobs import Job, Watch, item_size, lies_in_runs, plan, sampled
+from .jobs import Job, item_size, lies_in_runs, plan, sampled
 from .signs import Signs, Tracker
 from .statistics import Running, has_statistics, running
 

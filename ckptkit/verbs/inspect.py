@@ -134,7 +134,7 @@ def inspect(
 
     reading = reading.but(**words)
     with paused(), examine(path, reading) as s:
-        rows = _rows(s)
+        rows = rows_of(s)
         selected, share = _select(rows, include, exclude), 1.0
         if stats:
             from ..scan.survey import NOTHING_MORE, survey
@@ -156,7 +156,7 @@ def with_memory(s: Subject, said: Inspection) -> Inspection:
 
 def inspect_subject(s: Subject, path: str, *, named: bool = False) -> Inspection:
     """`inspect` of an open checkpoint, by headers. `named`: its container was said, not found."""
-    rows = _rows(s)
+    rows = rows_of(s)
     return _inspection(s, path, rows, tuple(rows), named=named)
 
 
@@ -258,7 +258,8 @@ def _config_evidence(s: Subject) -> str:
 # --- rows ----------------------------------------------------------------------------------------------------------
 
 
-def _rows(s: Subject) -> list[TensorRow]:
+def rows_of(s: Subject) -> list[TensorRow]:
+    """A row for each stored tensor of an open checkpoint, in the file's order."""
     r, roles = s.graph.recognition, s.graph.roles
     counted = set(s.counted())
     untied = s.value("tied") is False
