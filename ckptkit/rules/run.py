@@ -33,7 +33,7 @@ def _unpack(checkpoint: Checkpoint, seen: Collection[str]) -> None:
     from ..limits import using
 
     for name, t in checkpoint.tensors.items():
-        if t.read is not None and name not in seen:
+        if t.read is not None and name not in seen and not (isinstance(t.read, Packed) and t.read.total):
             with using(**checkpoint.limits):
                 for _ in t.read.pieces() if isinstance(t.read, Packed) else [t.read()]:
                     pass
