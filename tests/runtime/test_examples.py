@@ -82,9 +82,10 @@ def test_the_same_script_trains_a_decoder(framework: str) -> None:
     assert values(model)[1] and not any(n.startswith("score") for n in values(model)[1])
 
 
-@pytest.mark.parametrize(
-    ("case", "key"), [("b4k_roformer", "roformer"), ("electra_tf", "electra"), ("hf_albert/safetensors", "albert"), ("hf_roberta/safetensors", None)]
-)  # fmt: skip
+KEYS = [("b4k_roformer", "roformer"), ("electra_tf", "electra"), ("hf_albert/safetensors", "albert"), ("hf_roberta/safetensors", None)]
+
+
+@pytest.mark.parametrize(("case", "key"), KEYS)
 def test_any_encoder_is_trained_by_its_key(case: str, key: str | None) -> None:
     losses, _, _ = finetune_torch.main(Arguments(str(oracles.golden(case)), model=key, epochs=6, rate=3e-3, length=24, dropout=False))
     assert losses[-1] < losses[0]
