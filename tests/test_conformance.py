@@ -39,8 +39,8 @@ PAIRS = builder.pairs(libraries=False)
 
 @pytest.mark.parametrize(("arch_name", "one", "other"), builder.covering(PAIRS))
 def test_a_dialect_and_back_is_the_same_bits(arch_name: str, one: str, other: str, tmp_path: Path) -> None:
-    """With one, two and thirteen layers, sizes and heads at random, always the same. Pairs grow with the square of the namings: here is each
-    naming once what is read first and once what is read last; CKPTKIT_PAIRS=1 takes all pairs, and more sizes of each."""
+    """With one, two and thirteen layers, sizes and heads at random, always the same. Pairs grow with the square of the namings: here each
+    naming is once what is read first and once what is read last; CKPTKIT_PAIRS=1 takes all pairs, and more sizes of each."""
     rng = random.Random(f"{arch_name} {one} {other}")
     for k, layers in enumerate((1, 2, 13) if builder.covering(PAIRS) != PAIRS else (1, 2, 13) * 3):
         (tmp_path / str(k)).mkdir()

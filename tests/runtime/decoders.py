@@ -205,7 +205,7 @@ OF_EACH_KIND: dict[str, dict[str, Any]] = {
 
 
 def shorter(case: str, alike: int = 2) -> dict[str, Any]:
-    """For `make`: as few layers as show what a case shows, where building a model takes long: one of each kind, or so many that are alike."""
+    """For `make`, where building takes long: as few layers as show what a case shows, one of each kind or so many that are alike."""
     own = CASES[case][1]
     if case in OF_EACH_KIND:
         return {"num_hidden_layers": 2, **OF_EACH_KIND[case]}
