@@ -129,7 +129,6 @@ class Tracker:
 
     def _coarse(self, unsigned: NDArray[Any], start: int) -> None:
         """Whether the first whole row of the piece holds few distinct numbers for its length."""
-        import numpy as np
 
         if self.coarse and not self.coarse[-1]:
             return  # one row of many numbers is enough
