@@ -302,6 +302,8 @@ def build(spec: Spec, arrays: Mapping[str, NDArray[np.generic]], *, application:
     if spec.has("entity_embeddings"):
         for name in ("entity_ids", "entity_attention_mask", "entity_token_type_ids", "entity_position_ids"):
             inputs[name] = keras.Input((None, None) if "position" in name else (None,), dtype="int32", name=name, optional=True)
+    if spec.traits.marks:
+        inputs["global_attention_mask"] = keras.Input((None,), dtype="int32", name="global_attention_mask", optional=True)
     every = flow(run, spec, inputs, application)
     wanted = {k: v for k, v in every.items() if k in GIVEN or k in heads_of(spec)}
     model = keras.Model(inputs, wanted, name=spec.architecture.replace("-", "_"))

@@ -257,6 +257,10 @@ def _shapes(spec: Spec, role: str, path: str, args: Sequence[Any], options: Mapp
         return (*first[:-1], spec.sizes["inputs" if spec.traits.streams == "altup" else "streams"], first[-1])
     if role == "gathered":
         return (*first[:-2], first[-1])
+    if role == "marked":
+        return first
+    if role == "side":
+        return (first[0], spec.heads, first[1], "blocks")
     if role == "visible":
         rule = options.get("application", "encoder")
         return ("batch", 1, 1 if rule == "encoder" else first[1], args[1].shape[-1] if isinstance(args[1], Shape) else first[1])
