@@ -114,7 +114,7 @@ def make(case: str, folder: Path) -> Path:
     cls = getattr(transformers, name)
     torch.manual_seed(len(case))
     usual = cls.config_class()
-    said = {**{k: v for k, v in SMALL.items() if "d_model" not in own and hasattr(usual, k)}, **own}
+    said = {**{k: v for k, v in SMALL.items() if not own.keys() & {"d_model", "num_encoder_layers"} and hasattr(usual, k)}, **own}
     if "pad_token_id" not in own and (usual.pad_token_id or 0) >= SMALL["vocab_size"]:
         said["pad_token_id"] = 0
     model = cls(cls.config_class(**said)).eval()
@@ -153,6 +153,12 @@ T5: dict[str, Any] = {
     "vocab_size": 101, "d_model": 24, "d_kv": 7, "d_ff": 44, "num_layers": 3, "num_decoder_layers": 2, "num_heads": 4, "pad_token_id": 0,
     "relative_attention_num_buckets": 8, "relative_attention_max_distance": 16, "decoder_start_token_id": 0,
 }  # fmt: skip
+AHEAD: dict[str, Any] = {
+    "hidden_size": 24, "num_encoder_layers": 3, "num_decoder_layers": 2, "num_encoder_attention_heads": 4, "num_decoder_attention_heads": 3,
+    "encoder_ffn_dim": 44, "decoder_ffn_dim": 36, "num_buckets": 8, "relative_max_distance": 12, "activation_function": "relu",
+    "vocab_size": 101, "max_position_embeddings": 48, "pad_token_id": 0,
+}  # fmt: skip
+SWITCH: dict[str, Any] = {**T5, "num_experts": 5, "num_sparse_encoder_layers": 1, "num_sparse_decoder_layers": 1}
 CASES |= {
     "bart": ("BartForConditionalGeneration", {**LARGE, "scale_embedding": True}),
     "bart model": ("BartModel", {**LARGE, "activation_function": "relu"}),
@@ -176,6 +182,16 @@ CASES |= {
         },
     ),
     "blenderbot_small": ("BlenderbotSmallForConditionalGeneration", LARGE),
+    "prophetnet": ("ProphetNetForConditionalGeneration", {**AHEAD, "ngram": 3}),
+    "prophetnet model": ("ProphetNetModel", {**AHEAD, "ngram": 1, "pad_token_id": 2}),
+    "nllb_moe": ("NllbMoeForConditionalGeneration", {**LARGE, "num_experts": 5, "encoder_sparse_step": 2, "decoder_sparse_step": 1,
+        "moe_token_dropout": 0.25}),
+    "nllb_moe model": ("NllbMoeModel", {**LARGE, "num_experts": 3, "router_bias": True, "encoder_sparse_step": 3,
+        "decoder_sparse_step": 0}),
+    "switch_transformers": ("SwitchTransformersForConditionalGeneration", {**SWITCH, "expert_capacity": 6}),
+    "switch_transformers with biases": ("SwitchTransformersForConditionalGeneration", {**SWITCH, "router_bias": True,
+        "num_sparse_encoder_layers": 3, "num_sparse_decoder_layers": 0, "dense_act_fn": "gelu_new"}),
+    "switch_transformers encoder": ("SwitchTransformersEncoderModel", SWITCH),
 }
 
 HEADS = ("mlm", "classification", "classifier", "lm")
@@ -200,11 +216,26 @@ def outputs(model: Any, given: Arrays) -> Arrays:
     return found
 
 
+def mend(transformers: Any) -> None:
+    """transformers 5.23 sends all tokens of NLLB-MoE to the first two experts, by an index that is 0 or 1 where the number of an expert is
+    meant; with this, tokens pass those that the router chose, as in fairseq and in transformers 4."""
+    import torch
+
+    def forward(self: Any, hidden_states: Any, router_mask: Any, router_probs: Any) -> Any:
+        out = torch.zeros_like(hidden_states)
+        for i in range(self.num_experts):
+            out = out + self[f"expert_{i}"](hidden_states) * (1 - self.moe_token_dropout) * router_probs[:, i : i + 1]
+        return out
+
+    transformers.models.nllb_moe.modeling_nllb_moe.NllbMoeExperts.forward = forward
+
+
 def expected(case: str, path: Path, given: Arrays, dtype: str = "float32") -> Arrays:
     """Every hidden state and what the heads give, of the saved model run by transformers, under our names."""
     import torch
     import transformers
 
+    mend(transformers)
     cls = getattr(transformers, CASES[case][0])
     model = cls.from_pretrained(path, dtype=getattr(torch, dtype), attn_implementation="eager").eval()
     theirs = outputs(model, given)
@@ -227,6 +258,12 @@ def two_stacks(theirs: Arrays) -> Arrays:
     for stack, last in (("encoder", "encoder"), ("decoder", "hidden")):
         states = [theirs[f"{stack}_hidden_states.{i}"] for i in range(50) if f"{stack}_hidden_states.{i}" in theirs]
         found |= {f"{stack}.input": states[0], last: states[-1], **{f"{stack}.{i}": h for i, h in enumerate(states[1:-1])}}
+    ahead = [theirs[n] for i in range(50) if (n := f"decoder_ngram_hidden_states.{i}") in theirs]
+    if ahead:
+        found |= {"ahead.decoder.input": ahead[0], "ahead": ahead[-1], **{f"ahead.decoder.{i}": h for i, h in enumerate(ahead[1:-1])}}
+    if "logits_ngram" in theirs:
+        far = theirs["logits_ngram"]
+        found["lm_ahead"] = far.reshape(len(far), -1, far.shape[-1])
     if "logits" in theirs:
         found["logits"] = theirs["logits"]
     if "start_logits" in theirs:

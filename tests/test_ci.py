@@ -15,8 +15,9 @@ from typing import Any
 import oracles
 import pytest
 import yaml
+from commands import run
 from safetensors.numpy import load_file, save_file
-from test_gate import SCHEMA, conforms, run
+from test_gate import SCHEMA, conforms
 
 HF = oracles.made("bert-hf")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import UndecidedError
 from ..schema.traits import Head, head
-from . import blocks, compressed, experts, heads, masks, mixers, streams
+from . import ahead, blocks, compressed, embedding, experts, heads, masks, mixers, streams
 from . import entities as beside
 from . import positions as computed
 from .convolution import convolved
@@ -23,6 +23,7 @@ from .spec import Spec
 from .xl import far
 
 Run = Callable[..., Any]
+GIVEN = ("hidden", "encoder", "entities", "ahead", "lm_ahead")  # what a model gives beside its heads
 APPLICATIONS = ("encoder", "lm", "unilm")
 
 
@@ -123,8 +124,8 @@ def last_linear(ops: Any, spec: Spec, node: Any, hidden: Any, mask: Any = None) 
 
 
 ROLES: dict[str, Callable[..., Any]] = {
-    "embeddings": blocks.embeddings,
-    "decoder_embeddings": blocks.decoder_embeddings,
+    "embeddings": embedding.embeddings,
+    "decoder_embeddings": embedding.decoder_embeddings,
     "attention": compressed.attention,
     "ffn": blocks.ffn,
     "gau": gated_unit,
@@ -159,6 +160,9 @@ ROLES: dict[str, Callable[..., Any]] = {
     "entity_embeddings": beside.embedded,
     "joined": beside.joined,
     "joined_mask": beside.joined_mask,
+    "streams_ahead": ahead.spread,
+    "first_stream": ahead.words,
+    "other_streams": ahead.further,
     "words": beside.words,
     "entities": beside.entities,
     "linear": linear,
@@ -234,12 +238,30 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
             _, y, _ = run("embeddings", "embeddings", target)
         sees = run("visible", "", target, inputs.get("decoder_attention_mask"), application="lm")
         memory_seen = run("visible", "", ids, mask) if mask is None or len(mask.shape) == 2 else None
+        several = spec.has("decoder_embeddings.ahead")
+        y = run("streams_ahead", "decoder_embeddings", y) if several else y
         x = _stack(run, spec, "decoder", target, (y, {0: sees}, {}, (), {}, None), out, (x, memory_seen))
+        if several:
+            return out | _ahead(run, spec, x, words, target, {n: a for n, a in out.items() if n.startswith("decoder.")})
     out["hidden"] = x
     _heads(run, spec, x, words, ids, mask, out)
     for name, found in heads_of(spec).items():
         if joined and found.kind == "entities":
             out[name] = run("lm", found.path, out["entities"], listed, activation=str(traits.activation))
+    return out
+
+
+def _ahead(run: Run, spec: Spec, x: Any, table: Any, ids: Any, states: Mapping[str, Any]) -> dict[str, Any]:
+    """What a decoder of several streams gives: "hidden" and "decoder.0" of the words, "ahead" and "ahead.decoder.0" of the others; its head
+    of the first of them, and "lm_ahead" of the rest, one after another."""
+    out = {name: run("first_stream", "", a, ids) for name, a in states.items()}
+    out |= {f"ahead.{name}": run("other_streams", "", a, ids) for name, a in states.items()}
+    out["hidden"], out["ahead"] = run("first_stream", "", x, ids), run("other_streams", "", x, ids)
+    for name, found in heads_of(spec).items():
+        if found.kind == "lm":
+            given = {name: run("first_stream", "", out["ahead"], ids)}
+            given |= {f"{name}_ahead": run("other_streams", "", out["ahead"], ids)} if ahead.streams(spec) > 1 else {}
+            out |= {n: run("lm", found.path, a, table, activation=str(spec.own(name, "activation"))) for n, a in given.items()}
     return out
 
 

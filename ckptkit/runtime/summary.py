@@ -239,6 +239,10 @@ def _shapes(spec: Spec, role: str, path: str, args: Sequence[Any], options: Mapp
         return (first[0], "length and entities", *first[2:])
     if role == "joined_mask":
         return (first[0], "length and entities")
+    if role == "streams_ahead":
+        return (first[0], "target in every stream", *first[2:])
+    if role in ("first_stream", "other_streams"):
+        return (first[0], args[1].shape[1] if role == "first_stream" else "target ahead", *first[2:])
     if role == "indexed":
         return ("batch", 1, first[1], first[1])
     if role == "by_layer":

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .flow import ROLE_OF_NAME, ROLES, flow, heads_of
+from .flow import GIVEN, ROLE_OF_NAME, ROLES, flow, heads_of
 from .spec import Leaf, Spec
 
 if TYPE_CHECKING:
@@ -354,7 +354,7 @@ class TransformerModel(nn.Module):
             "decoder_input_ids": decoder_input_ids, "decoder_attention_mask": decoder_attention_mask, **entities,
         }  # fmt: skip
         out = flow(self.run, self.spec, inputs, self.application)
-        return out if trace else {k: v for k, v in out.items() if k in ("hidden", "encoder", "entities") or k in self.spec.traits.heads}
+        return out if trace else {k: v for k, v in out.items() if k in GIVEN or k in self.spec.traits.heads}
 
 
 def make_leaf(leaf: Leaf, spec: Spec) -> nn.Module:

@@ -18,9 +18,12 @@ from math import fsum, sqrt
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from ..support.arrays import numpy_dtype
+from ..support.kernels import kernels
 from ..tensors import DTYPES, TensorSpec
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -243,6 +246,10 @@ class _Narrow:
     def take(self, x: NDArray[Any], start: int, times: int = 1) -> None:
         self.count += len(x) * times
         bits = x.view(f"<u{x.dtype.itemsize}")
+        native = kernels()
+        if native is not None and times == 1 and bits.flags.c_contiguous:
+            native.count(bits, self._seen, bits.itemsize)
+            return
         if bits.itemsize == 1 and len(bits) >= PATTERNS:  # two at once: half as many to count
             pairs = _patterns(bits[: len(bits) & ~1].view("<u2")).reshape(256, 256)
             self._seen += (pairs.sum(0) + pairs.sum(1)) * times
@@ -299,6 +306,16 @@ def _scratch() -> tuple[NDArray[np.float64], NDArray[np.intp], NDArray[np.float3
     return made
 
 
+def _class_counts() -> NDArray[np.uint32]:
+    """Four times the counts of CLASSES, zero, that a thread keeps."""
+    import numpy as np
+
+    kept: NDArray[np.uint32] | None = getattr(_local, "counts", None)
+    if kept is None:
+        kept = _local.counts = np.zeros(4 * CLASSES, np.uint32)
+    return kept
+
+
 # --- wider types: moments, and how often their first bits occur ---------------------------------------------------------
 
 
@@ -324,6 +341,12 @@ class _Wide:
 
     def take(self, x: NDArray[Any], start: int, times: int = 1) -> None:
         self.count += len(x) * times
+        native = kernels() if self._dtype == "F32" and x.flags.c_contiguous else None
+        if native is not None:
+            parts = self._compiled(native, x, start, times)
+            if parts:
+                self._parts.append(_joined(parts))
+            return
         parts = [
             p
             for at in range(0, len(x), BLOCK)
@@ -331,6 +354,36 @@ class _Wide:
         ]
         if parts:
             self._parts.append(_joined(parts))
+
+    def _compiled(self, native: ModuleType, x: NDArray[Any], start: int, times: int) -> list[_Part]:
+        """The same as `_block` for each block, by a compiled loop where every element is finite."""
+        import numpy as np
+
+        parts = []
+        counts = _class_counts()
+        for at in range(0, len(x), BLOCK):
+            block = x[at : at + BLOCK]
+            tiny = int(counts[:: CLASSES // 2].sum())
+            found = native.figures(block, counts)
+            if found is None:
+                part = self._block(block, start + at, times)
+                if part is not None:
+                    parts.append(part)
+                continue
+            low, high, total, squares = found
+            if int(counts[:: CLASSES // 2].sum()) != tiny:
+                self._zeros += (len(block) - int(np.count_nonzero(block))) * times
+            self._extend(low, high)
+            mean = total / len(block)
+            square = mean * mean * len(block)
+            m2 = squares - square
+            if not m2 > square / 100:
+                m2 = native.spread(block, mean)
+            parts.append(_Part(start + at, len(block) * times, mean, m2 * times))
+        seen = counts.reshape(4, CLASSES).sum(0, dtype=np.int64)
+        self._seen += seen if times == 1 else seen * times
+        counts[:] = 0
+        return parts
 
     def _block(self, x: NDArray[Any], start: int, times: int) -> _Part | None:
         import numpy as np

@@ -46,9 +46,9 @@ class Traits(NamedTuple):
     scaled: object = True  # scores divided by the square root of the head's width
     scaled_by_layer: object = False  # and by the layer's number, from 1
     mask: str = "all"  # all | causal: what a position of the only stack may see besides padding
-    # learned | counted (after the padding index, padding not counted) | masked (counted by the mask, after `pad`) | relative (sinusoids) |
-    # disentangled (DeBERTa's) | bucketed | rotary | sinusoids (after `pad`) | counted_sinusoids (likewise,
-    # padding not counted) | waves (from 0) | xl (XLNet's) | none
+    # learned | offset (learned, after the row of padding) | counted (after the padding index, padding not counted) |
+    # masked (counted by the mask, after `pad`) | relative (sinusoids) | disentangled (DeBERTa's) | bucketed | rotary |
+    # sinusoids (after `pad`) | counted_sinusoids (likewise, padding not counted) | waves (from 0) | xl (XLNet's) | none
     positions: str = "learned"
     clamp: object = 0  # xl: distances are not told apart beyond it; 0 and less: all are
     distance_kinds: object = ()  # disentangled: c2p, p2c: what weighs distances, as a list or "c2p|p2c"
@@ -136,6 +136,9 @@ class Traits(NamedTuple):
     limited: object = True  # whether they are (DeepSeek-V2 names a method: "greedy" is without)
     group_score: str = "two"  # two | best: a group counts by its two best experts, or its best
     least_sum: object = 0.0  # what weights are divided by is at least that
+    # how many tokens of a text an expert takes, the first of those that are sent to it; 0: all (Switch Transformers)
+    expert_capacity: object = 0
+    expert_loss: object = 0.0  # what share of what experts give is left out (NLLB-MoE)
     expert_limit: object = 0.0  # gate and up are cut off there
     # and then one is added to up, and the sigmoid of the gate is that of so many times it (gpt-oss); 0: neither, the gate is activated as
     # elsewhere (DeepSeek V4)
@@ -175,7 +178,7 @@ OPTIONS: dict[str, object] = {
     "logit_cap": 0.0, "score_scale": 0.0, "score_scale_of": 0.0, "attention_cap": 0.0, "clip": 0.0, "rotary_size": 0, "window": 0,
     "windowed": False, "alibi": False, "per_token": 0, "normalised": False, "routed_scale": 1.0, "expert_groups": 1, "groups_per_token": 1,
     "least_sum": 0.0,
-    "expert_limit": 0.0, "expert_slope": 1.0, "latent_eps": 1e-6, "limited": True,
+    "expert_capacity": 0, "expert_loss": 0.0, "expert_limit": 0.0, "expert_slope": 1.0, "latent_eps": 1e-6, "limited": True,
     "router_noise": 0.0,
     "residual_depth": 0.0, "logit_width": 0.0, "unit_heads": False, "temperature": False, "temperature_floor": 1.0,
     "temperature_scale": 0.0, "head_normed": False, "prefix": None, "slot": None, "other_slot": None, "skip_scale": 1.0,
@@ -224,6 +227,7 @@ WORDS: dict[str, frozenset[str]] = {
     "positions": frozenset(
         (
             "learned",
+            "offset",
             "counted",
             "relative",
             "bucketed",

@@ -21,6 +21,7 @@ from ..graph.contradicted import contradicted
 from ..graph.examine import Subject, examine
 from ..graph.examine_two import examine_two
 from ..support.arrays import numpy_dtype
+from ..support.kernels import kernels
 from ..support.name_text import natural
 from ..support.shown import html_of, line, text_of
 from ..support.threads import on_threads
@@ -220,6 +221,9 @@ def _steps(pair: _Pair, a: Item, b: Item) -> Steps | None:
 
 def _differ(p: memoryview, q: memoryview) -> bool:
     """Whether two runs of bytes differ, eight at a time."""
+    native = kernels()
+    if native is not None:
+        return not native.equal(p, q)
     import numpy as np
 
     whole = len(p) & ~7
@@ -260,6 +264,14 @@ class _Figures:
         """Take in one block of both sides."""
         import numpy as np
 
+        native = kernels() if self.a == self.b == "F32" and not (self.atol or self.rtol) else None
+        found = native.differences(x, y) if native is not None else None
+        if found is not None:
+            changed, dd, aa, bb, ab, total, largest = found
+            self.changed, self.count, self.total = self.changed + changed, self.count + len(x), self.total + total
+            self.largest = max(self.largest, largest)
+            self.dd, self.aa, self.bb, self.ab = self.dd + dd, self.aa + aa, self.bb + bb, self.ab + ab
+            return
         n, work = len(x), np.float64 if self.work == "F64" else np.float32
         u, v, d, ones, unlike = _scratch(n, work)
         with np.errstate(all="ignore"):

@@ -135,7 +135,7 @@ def test_help_names_every_command_once() -> None:
     for command in ("inspect", "validate", "convert", "verify", "diff", "fix", "lock", "summary", "digest", "list", "merge", "env"):
         assert len(re.findall(rf"^  {command} ", text, re.MULTILINE)) == 1
     help_ = plain("diff", "--help").stdout
-    assert help_.index("Options:") < help_.index("How a source is read:") < help_.index("Any command:")
+    assert help_.index("Options:") < help_.index("How a source is read:") < help_.index("Any command:") < help_.index("--help")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 from ..._typing import TYPE_CHECKING, Any
 from ...errors import UnsupportedError, one_of
+from ...support.kernels import kernels
 from ...tensors import DTYPES, TensorSpec
 from .._codes import scratch
 from .._values import Fetch, Form, Mismatch, matrix
@@ -63,7 +64,9 @@ def decode_to(form: Form, fetch: Fetch, start: int, stop: int, dtype: str) -> Ar
     if kind not in _COMMON:
         return None
     out = scratch(elements).reshape(-1, DTYPES[kind].block)
-    _function(kind)(_blocks(form, fetch, start, stop), out)
+    raw, native = _blocks(form, fetch, start, stop), kernels()
+    if native is None or not native.blocks(kind, raw, out):
+        _function(kind)(raw, out)
     return out.reshape(stop - start, form.columns)
 
 

@@ -51,7 +51,9 @@ def make_probes(spec: Spec, probes: str | int) -> Arrays:
 
 def longest(spec: Spec, length: int) -> int:
     """`length`, or as many tokens as the model has positions for."""
-    offset = int(str(spec.traits.pad)) + 1 - spec.sizes.get("reserved", 0) if spec.traits.positions in ("counted", "masked") else 0
+    begins = spec.traits.positions in ("counted", "masked", "offset")
+    offset = int(str(spec.traits.pad)) + 1 - spec.sizes.get("reserved", 0) if begins else 0
+    offset += spec.has("decoder_embeddings.ahead")
     return max(1, min(length, spec.sizes.get("positions", length + offset) - offset))
 
 
