@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 PERCENTS = (0.1, 1.0, 5.0, 25.0, 50.0, 75.0, 95.0, 99.0, 99.9)
 BINS = 64
 BLOCK = 1 << 16  # elements at once: their float64 stay in the second cache
+TINY = 1e-290  # of a range of numbers, in which differences may be no normal numbers
 SMALL = 1 << 16  # elements of a tensor that is held until it is complete, and sorted
 PATTERNS = 1 << 16
 FIRST = 14  # bits of a float32 that wider values are counted by: sign, exponent, five of the fraction
@@ -141,10 +142,10 @@ class _Small:
         self._parts.sort(key=lambda part: part[0])
         whole = np.concatenate([x for _, x, times in self._parts for _ in range(times)]) if self._parts else np.empty(0)
         stored = decoded(self._dtype, whole)
-        x: NDArray[Any] = stored.astype(np.float64)
         nan = inf = 0
-        zeros = len(x) - int(np.count_nonzero(x))
         with np.errstate(all="ignore"):
+            x: NDArray[Any] = stored.astype(np.float64)
+            zeros = len(x) - int(np.count_nonzero(x))
             total = float(x.sum())
             if total - total != 0:
                 finite = np.isfinite(x)
@@ -153,7 +154,7 @@ class _Small:
                 x = x[finite]
             if not len(x):
                 return _nothing(self.count, nan, inf)
-            mean = _mean(x)
+            mean = mean_of(x)
             off = x - mean
             m2 = float(np.dot(off, off))
         x.sort()
@@ -162,11 +163,11 @@ class _Small:
         return _figures(self.count, (nan, inf, zeros), (low, high), (len(x), mean, m2), *_of_sorted(x, None))
 
 
-def _mean(x: NDArray[Any]) -> float:
+def mean_of(x: NDArray[Any]) -> float:
     """The mean of finite numbers, also where their sum is none."""
     import numpy as np
 
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # partial sums may be infinities of both signs
         total = float(x.sum())
     return total / len(x) if total - total == 0 else float((x / len(x)).sum())
 
@@ -185,7 +186,7 @@ def _figures(
 ) -> Statistics:
     (nan, inf, zeros), (low, high), (n, mean, m2) = counts, ends, moments
     variance = max(m2, 0.0) / n
-    rms = sqrt(variance + mean * mean)
+    rms, mean = sqrt(variance + mean * mean), min(max(mean, low), high)
     return Statistics(
         elements, low, high, mean, sqrt(variance), rms * sqrt(n), nan, inf, zeros, rms, max(abs(low), abs(high)), percentiles, histogram
     )
@@ -207,7 +208,9 @@ def _of_sorted(x: NDArray[Any], times: NDArray[Any] | None) -> tuple[tuple[float
     ranks = np.array(PERCENTS) / 100 * (n - 1)
     first = np.floor(ranks)
     a, b = x[np.searchsorted(upto, first, "right")], x[np.searchsorted(upto, np.minimum(first + 1, n - 1), "right")]
-    at = a + (b - a) * (ranks - first)
+    with np.errstate(over="ignore", invalid="ignore"):
+        apart = b - a
+        at = np.where(np.isfinite(apart), a + apart * (ranks - first), a * (1 - (ranks - first)) + b * (ranks - first))
     percentiles = tuple(at.tolist())
     low, high = _range(float(x[0]), float(x[-1]), (percentiles[0], percentiles[-1]))
     if not low < high or (high - low) / BINS == 0 or high - low == float("inf"):
@@ -410,7 +413,7 @@ class _Wide:
             if seen[0] or seen[CLASSES // 2]:
                 self._zeros += (len(x) - int(np.count_nonzero(x))) * times
             self._seen += seen if times == 1 else seen * times
-            mean = _mean(wide) if total - total != 0 else total / len(x)
+            mean = mean_of(wide) if total - total != 0 else total / len(x)
             square = mean * mean * len(x)
             m2 = float(np.dot(wide, wide)) - square
             if not m2 > square / 100:  # too much of it has cancelled, or overflowed
@@ -484,7 +487,10 @@ def _of_classes(seen: NDArray[Any], ends: tuple[float, float]) -> tuple[tuple[fl
     if not left < right or (right - left) / BINS == 0 or right - left == float("inf"):
         return percentiles, Histogram(left, right, (n,), 0, 0)
     edges = np.linspace(left, right, BINS + 1)
-    cut = np.rint(np.interp(edges, np.stack((a, b), 1).reshape(-1), np.stack((upto - times, upto), 1).reshape(-1))).astype(np.int64)
+    borders = np.stack((a, b), 1).reshape(-1)
+    if right - left < TINY:  # else the slope between two borders may be none
+        borders, edges = (np.clip(v, left, right) / TINY for v in (borders, edges))
+    cut = np.rint(np.interp(edges, borders, np.stack((upto - times, upto), 1).reshape(-1))).astype(np.int64)
     if left == low:
         cut[0] = 0
     if right == high:
