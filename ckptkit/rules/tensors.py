@@ -14,6 +14,7 @@ from ..schema.templates import reduce_name
 from ..support.name_text import collapse, natural
 from ..tensors import DTYPES
 from ._base import also, are, claimed_groups, count, rule
+from ._kept import kept_wide
 
 ORDER = 30
 WIDTHS = ((("embedding",), ("hidden",)), (("hidden",), ("embedding",)))
@@ -259,6 +260,9 @@ def dtype(s: Subject) -> Iterator[Finding]:
     """A few tensors of another type among many: what a partial conversion or an interrupted cast leaves. The odd ones are named.
     An error where parameters are of no floating type at all: whole numbers, truth values. Also given where a type of the file has no
     portable form and is read as another, or where the configuration's `dtype` is another one than the tensors'.
+
+    Norms, what a router chooses by and the constants of state spaces are often kept in float32 among narrower matrices: where that is so
+    in every layer, nothing is said.
     """
     by: dict[str, list[str]] = {}
     wrong: dict[str, list[str]] = {}
@@ -283,8 +287,10 @@ def dtype(s: Subject) -> Iterator[Finding]:
         )
     if len(by) > 1 and known:
         main = max(by, key=lambda d: len(by[d]))
-        for dtype, names in by.items():
-            if dtype != main:
+        kept = kept_wide(s, by, main)
+        for dtype, every in by.items():
+            names = [n for n in every if n not in kept]
+            if dtype != main and names:
                 yield Finding(
                     "warning",
                     "dtype",
