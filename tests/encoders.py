@@ -74,6 +74,10 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "layoutlm classes": ("LayoutLMForSequenceClassification", {"max_2d_position_embeddings": 30}),
     "longformer": ("LongformerForMaskedLM", {"attention_window": [4, 8, 6], "type_vocab_size": 1, "pad_token_id": 1}),
     "longformer tokens": ("LongformerForTokenClassification", {"attention_window": 6, "type_vocab_size": 1, "pad_token_id": 1}),
+    "longformer classes": ("LongformerForSequenceClassification", {"attention_window": 4, "type_vocab_size": 1, "pad_token_id": 1}),
+    "longformer answers": ("LongformerForQuestionAnswering", {"attention_window": 4, "type_vocab_size": 1, "pad_token_id": 1,
+        "num_labels": 2, "sep_token_id": 77}),
+    "longformer global": ("LongformerForMaskedLM", {"attention_window": [4, 8, 6], "type_vocab_size": 1, "pad_token_id": 1}),
     "convbert": ("ConvBertForMaskedLM", {"embedding_size": 20, "conv_kernel_size": 5, "hidden_act": "relu"}),
     "convbert classes": ("ConvBertForSequenceClassification", {"embedding_size": 24, "conv_kernel_size": 3, "head_ratio": 4}),
     "xlnet": ("XLNetLMHeadModel", XL),
@@ -133,6 +137,17 @@ def decoded(given: Arrays) -> Arrays:
     return {**{k: v for k, v in given.items() if k != "token_type_ids"}, "decoder_input_ids": ids}
 
 
+def given(case: str, segments: bool, decoder: bool) -> Arrays:
+    """What a case is run on: `inputs`, with a text to go on with, with global positions."""
+    out = inputs(segments)
+    if case == "longformer answers":  # where the question ends, and the text begins and ends
+        out["input_ids"][out["input_ids"] == 77] = 78
+        out["input_ids"][:, (4, 12, 13)] = 77
+    out = decoded(out) if decoder else out
+    marked = np.isin(np.arange(LENGTH), (0, 9, 10)).astype(np.int64)[None].repeat(2, 0)
+    return {**out, "global_attention_mask": marked} if case.endswith("global") else out
+
+
 def inputs(segments: bool = True) -> Arrays:
     rng = np.random.default_rng(3)
     ids = rng.integers(4, 101, (2, LENGTH))
@@ -172,6 +187,8 @@ CASES |= {
     "umt5": ("UMT5ForConditionalGeneration", {**T5, "feed_forward_proj": "gated-gelu"}),
     "umt5 encoder": ("UMT5EncoderModel", T5),
     "longt5": ("LongT5ForConditionalGeneration", {**T5, "local_radius": 3, "feed_forward_proj": "gated-silu"}),
+    "longt5 of blocks": ("LongT5ForConditionalGeneration", {**T5, "local_radius": 3, "encoder_attention_type": "transient-global",
+        "global_block_size": 4}),
     "led": (
         "LEDForConditionalGeneration",
         {
@@ -181,6 +198,8 @@ CASES |= {
             "attention_window": [4, 6, 8],
         },
     ),
+    "led global": ("LEDForConditionalGeneration", {**LARGE, "max_encoder_position_embeddings": 48, "max_decoder_position_embeddings": 40,
+        "attention_window": 4}),
     "blenderbot_small": ("BlenderbotSmallForConditionalGeneration", LARGE),
     "prophetnet": ("ProphetNetForConditionalGeneration", {**AHEAD, "ngram": 3}),
     "prophetnet model": ("ProphetNetModel", {**AHEAD, "ngram": 1, "pad_token_id": 2}),

@@ -205,6 +205,14 @@ class Checkpoint:
         state = ", closed" if self._closed else ""
         return f"<Checkpoint {printable(self.path)}: {self.container}, {len(self.tensors):,} tensors, {size:,} bytes{state}>"
 
+    def _repr_html_(self) -> str:
+        from ..support.shown import table_html
+
+        specs = [(printable(name), t.spec) for name, t in list(self.tensors.items())[:20]]
+        more = len(self.tensors) - len(specs)
+        rows = [(name, spec.dtype, str(list(spec.shape)), f"{spec.nbytes:,}") for name, spec in specs]
+        return table_html(repr(self), ("tensor", "dtype", "shape", "bytes"), rows, f"and {more:,} more" if more else "")
+
     def __getstate__(self) -> dict[str, Any]:
         """What headers say: an unpickled checkpoint is a closed one."""
         kept = {n: t._replace(read=None) if t.read is not None else t for n, t in self.tensors.items()}
@@ -293,12 +301,15 @@ _PUBLIC = frozenset((
 
 
 class Packed:
-    """What `StoredTensor.read` is where many bytes have to be unpacked: called it gives them all, `pieces` one run after another."""
+    """What `StoredTensor.read` is where many bytes have to be unpacked: called it gives them all, `pieces` one run after another.
 
-    __slots__ = ("pieces",)
+    `total` says that any bytes unpack, so that unpacking shows no damage.
+    """
 
-    def __init__(self, pieces: Callable[[], Iterator[bytes]]) -> None:
-        self.pieces = pieces
+    __slots__ = ("pieces", "total")
+
+    def __init__(self, pieces: Callable[[], Iterator[bytes]], total: bool = False) -> None:
+        self.pieces, self.total = pieces, total
 
     def __call__(self) -> bytes:
         return b"".join(self.pieces())

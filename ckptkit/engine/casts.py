@@ -1,8 +1,9 @@
 """Casts between float types, correctly rounded once (to nearest even), with the overflows counted.
 
-Policy: the compiled loops do the work where they are, numpy and ml_dtypes elsewhere, where they round right. Both go from float64 to bfloat16 and float8 through
-float32 and round twice, so there float32 is rounded to odd first (Boldo and Melquiond, "When double rounding is odd",
-2005), which makes the second rounding the right one. Integers and booleans are never cast.
+Policy: the compiled loops do the work where they are there, else numpy and ml_dtypes do, where they round right. Both of
+these go from float64 to bfloat16 and float8 through float32 and round twice, so there float32 is rounded to odd first (Boldo
+and Melquiond, "When double rounding is odd", 2005), which makes the second rounding the right one. Integers and booleans are
+never cast.
 """
 
 from __future__ import annotations

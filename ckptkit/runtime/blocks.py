@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from statistics import NormalDist
 from typing import Any
 
-from . import ahead
+from . import ahead, side
 from .distances import by_distance, distance_kinds
 from .entities import scores as entity_scores
 from .positions import position_bias
@@ -60,12 +60,14 @@ def attention(
     turned: Any = None,
     keys: Any = None,
     entities: Any = None,
+    further: Any = None,
 ) -> Any:
     """Multi-head attention of `x` to `memory` (a pair: for keys and for values). `bias` is added to the scores; `relative` [query, key,
     head_dim] to keys and values;
 
     `turned`: the angles of rotary positions (`rotary.table`); `keys`: another layer's keys and values, which stand for its own;
-    `entities`: what stands after the words. Several heads of queries may share one of keys and values.
+    `entities`: what stands after the words; `further`: "marked": which positions see all, by projections of their own, and what there is to
+    see; "side": blocks of the text, that all see (side.py). Several heads of queries may share one of keys and values.
     """
     if node.has("position_bias"):  # of each layer (UMT5)
         encoder = node.path.startswith("encoder.")
@@ -76,6 +78,10 @@ def attention(
         query, key, value = (low_rank if node.has("latent") else projected)(ops, spec, node, x, memory, turned)
     if node.has("relative"):  # of several streams
         return node.output(joined_heads(ops, ahead.attention(ops, spec, node, x, (query, key, value), mask)))
+    marked, beside = (further.get(n) if further and node.has(m) else None for n, m in (("marked", "global_query"), ("side", "global_norm")))
+    if beside is not None:
+        more = projected(ops, spec, node, x, side.with_blocks(ops, node, beside, x), turned, ("key", "value"))
+        key, value = (ops.concatenate(pair, axis=2) for pair in zip((key, value), more, strict=True))
     times = query.shape[1] // key.shape[1]
     if times > 1:
         key, value = ops.repeat(key, times, axis=1), ops.repeat(value, times, axis=1)
@@ -92,16 +98,35 @@ def attention(
     if spec.traits.scaled_by_layer:
         scores = scores / float(node.number + 1)
     scores = capped(ops, scores, spec.traits.attention_cap)
+    if beside is not None:
+        bias, mask = side.joined(ops, scores, bias, mask, beside)
     if bias is not None:
         scores = scores + bias
     weights = weighted(ops, node, scores, mask)
     context = ops.matmul(weights, value)
+    if marked is not None:
+        context = of_marked(ops, spec, node, x, context, marked)
     if relative is not None and not apart and not xl:
         context = context + ops.einsum("bhqk,qkd->bhqd", weights, relative)
     if node.has("conv_kernel"):  # further heads that are convolutions
         context = ops.concatenate((context, span_heads(ops, spec, node, x)), axis=1)
     context = joined_heads(ops, context)
     return node.output(context * ops.sigmoid(node.gate(x)) if node.has("gate") else context)
+
+
+def of_marked(ops: Any, spec: Spec, node: Any, x: Any, context: Any, given: tuple[Any, Any]) -> Any:
+    """What heads give, with that of marked positions made anew: these see all that there is, by projections of their own (Longformer)."""
+    marked, seen = given
+    query, key, value = (split(ops, getattr(node, f"global_{name}")(x), spec.head_dim) for name in PROJECTED)
+    scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))) * score_scale(spec, query.shape[-1])
+    everywhere = ops.matmul(weighted(ops, node, scores, seen), value)
+    return ops.where(ops.expand_dims(ops.expand_dims(marked != 0, 1), -1), everywhere, context)
+
+
+def split(ops: Any, x: Any, width: int) -> Any:
+    """[batch, head, position, width] of [batch, position, head * width]."""
+    batch, length, whole = ops.shape(x)
+    return ops.transpose(ops.reshape(x, (batch, length, whole // width, width)), (0, 2, 1, 3))
 
 
 def joined_heads(ops: Any, context: Any) -> Any:
@@ -251,6 +276,7 @@ def block(
     keys: Any = None,
     own: Any = None,
     entities: Any = None,
+    further: Any = None,
 ) -> Any:
     """One layer: attention to itself or what mixes positions instead or beside it, attention to the encoder where it has a
     `cross_attention`, feed-forward or experts; each added to what came in. A layer of one part has that part's norm itself. `padding`,
@@ -265,7 +291,7 @@ def block(
     steps: list[tuple[str, Any, Callable[[Any], Any]]] = []
 
     def attend(h: Any) -> Any:
-        return node.attention(h, h, mask, bias, relative, turned, keys, entities)
+        return node.attention(h, h, mask, bias, relative, turned, keys, entities, further)
 
     def mix(h: Any) -> Any:
         return node.state(h, padding) if positions is None else node.state(h, padding, positions)

@@ -20,13 +20,15 @@ from ..limits import using
 from ..support.arrays import numpy_dtype
 from ..support.files import LINE, checksum, in_line, memory
 from ..support.kernels import kernels
+from ..support.progress import Watch
 from ..support.threads import on_threads
 from ..tensors import DTYPES, Check, StoredTensor
 from . import jobs as planned
 from .chunks import chunks
-from .jobs import Job, Watch, item_size, lies_in_runs, plan, sampled
+from .figures import Statistics
+from .jobs import Job, item_size, lies_in_runs, plan, sampled
 from .signs import Signs, Tracker
-from .statistics import Running, Statistics, has_statistics, mean_of, running
+from .statistics import Running, has_statistics, mean_of, running
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -115,6 +115,11 @@ class Traits(NamedTuple):
     window: object = 0  # how many positions, its own among them, a position sees in layers that slide
     # past | chunk | around | radius: what came before it, what is in its own chunk, half of it on either side, that much on either side
     window_kind: str = "past"
+    global_block: object = 0  # how many positions a block has that is seen from everywhere (LongT5)
+    # head -> what it makes be seen by all and see all, where nothing is said of it: "first" position | "question": all before the token
+    # `sep` | "": none. A model that has this takes a global_attention_mask
+    marks: Mapping[str, str] = {}
+    sep: object = None
     # "block_sparse": beyond (5 + 2 block_count) block_size positions attention is to random blocks, which is not built here (BigBird)
     blocks: object = ""
     block_size: object = 0
@@ -164,6 +169,7 @@ class Traits(NamedTuple):
     index_count: object = 0  # how many keys the indexer of a layer chooses for each query
     index_pairs: str = "half"  # and how its queries and keys are turned, as `pairs`
     runs_with: Mapping[str, tuple[object, ...]] = {}  # canonical value -> what it may be; with others it does not run here
+    sentence: tuple[str, ...] = ()  # resolved: what makes a sentence's embedding of the last hidden states (see `graph.sentence.Module`)
     layers: tuple[Mapping[str, object], ...] = ()  # resolved: what each layer sees and how it is turned (layers.py)
 
 
@@ -184,7 +190,7 @@ OPTIONS: dict[str, object] = {
     "temperature_scale": 0.0, "head_normed": False, "prefix": None, "slot": None, "other_slot": None, "skip_scale": 1.0,
     "state_groups": 1, "state_eps": 0.0, "step_limit": None, "index_count": 0, "state_activation": None, "gate_late": False,
     "score_growth": 1.0,
-    "clamp": 0, "blocks": "", "block_size": 0, "block_count": 0,
+    "clamp": 0, "sep": None, "global_block": 0, "blocks": "", "block_size": 0, "block_count": 0,
     "distance_kinds": (), "shared_keys": False, "conv_activation": "tanh", "bucket_count": 0,
     "turned_values": False, "pooling": "cls", "token_dropout": False, "mask_token": None,
     "stream_active": 0, "stream_eps": 0.0, "stream_rounds": 1, "stream_scaled": True, "shared_layers": 0, "sparsity": None,

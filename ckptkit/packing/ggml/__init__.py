@@ -64,9 +64,7 @@ def decode_to(form: Form, fetch: Fetch, start: int, stop: int, dtype: str) -> Ar
     if kind not in _COMMON:
         return None
     out = scratch(elements).reshape(-1, DTYPES[kind].block)
-    raw, native = _blocks(form, fetch, start, stop), kernels()
-    if native is None or not native.blocks(kind, raw, out):
-        _function(kind)(raw, out)
+    _fill(kind, _blocks(form, fetch, start, stop), out)
     return out.reshape(stop - start, form.columns)
 
 
@@ -86,8 +84,15 @@ def decode_blocks(name: str, raw: Array) -> Array:
             made: Array = _function(name)(raw)
             return made
         out: Array = np.empty((len(raw), DTYPES[name].block), np.float32)
-        _function(name)(raw, out)
+        _fill(name, raw, out)
     return out
+
+
+def _fill(name: str, raw: Array, out: Array) -> None:
+    """Decode blocks of a type of _COMMON into `out`."""
+    native = kernels() if raw.flags.c_contiguous else None
+    if native is None or not native.blocks(name, raw, out):
+        _function(name)(raw, out)
 
 
 def encode_blocks(name: str, blocks: Array) -> Array:
