@@ -7,7 +7,7 @@ digits; 20,000 stored names have a few dozen patterns, which is what recognising
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 
 _PLACEHOLDER = re.compile(r"\{(#?)(\w+)(?:\*(\d+))?(?:\+(\d+))?(?::(\d+))?(!?)\}")
@@ -106,6 +106,17 @@ def reduce_names(names: Iterable[str]) -> dict[str, str]:
     """Every stored name with its pattern."""
     every = list(names)
     return dict(zip(every, patterns_of(every), strict=True))
+
+
+def by_pattern(names: Sequence[str]) -> dict[str, list[int]]:
+    """Pattern -> the places of the names that reduce to it; both in order."""
+    out: dict[str, list[int]] = {}
+    for i, pattern in enumerate(patterns_of(names)):
+        if pattern in out:
+            out[pattern].append(i)
+        else:
+            out[pattern] = [i]
+    return out
 
 
 def tally(patterns: Iterable[str]) -> dict[str, int]:
