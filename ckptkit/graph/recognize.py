@@ -14,7 +14,7 @@ from ..arch import architectures, by_name, candidates
 from ..configuration.read import BLOCK, first_said, look
 from ..errors import UsageError
 from ..schema import ConfigForm, Dialect, Match, Table
-from ..schema.templates import patterns_of, reduce_names, tally
+from ..schema.templates import numbers_of, patterns_of, reduce_names, tally
 from .evidence import cousins, evidence, in_doubt, is_belied, is_cousin, is_told, less_likely, signature
 from .layouts import misfits, misnumbered
 from .recognition import Candidate, Question, Recognition, Score
@@ -255,15 +255,21 @@ def _with_wrappers(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> Re
 def _matches(best: Candidate, names: StoredNames, reduced: Reduced, wrapper: str) -> tuple[dict[str, Match], dict[str, str]]:
     """(stored name -> its row, stored name -> plain name) of the names that a candidate has."""
     table = best.architecture.table(best.dialect.name)
-    index, match, prefix = table.index(best.prefix), table.match, best.prefix
+    index, prefix = table.index(best.prefix), best.prefix
     spelled = names.of(best.dialect)
     plain = {wrapper + n: p for n, p in spelled.plain.items()} if spelled is not None else {}
-    numbers = re.compile("[0-9]+").findall
-    matches = {}
-    for name, pattern in (dict(zip(plain, patterns_of(plain.values()), strict=True)) if plain else reduced).items():
-        m = match(pattern, numbers(plain.get(name, name)), prefix) if pattern in index else None
-        if m is not None:
-            matches[name] = m
+    every = dict(zip(plain, patterns_of(plain.values()), strict=True)) if plain else reduced
+    known: dict[str, list[str]] = {}  # pattern -> the names of which some row may be
+    for name, pattern in every.items():
+        if pattern in known:
+            known[pattern].append(name)
+        elif pattern in index:
+            known[pattern] = [name]
+    found: dict[str, Match | None] = {}
+    for pattern, those in known.items():
+        numbers = numbers_of([plain.get(n, n) for n in those] if plain else those, pattern.count("#"))
+        found.update(zip(those, table.matches(pattern, numbers, prefix), strict=True))
+    matches = {name: m for name in every if (m := found.get(name)) is not None}
     tell_apart(matches, table)
     _set_apart(matches)
     return matches, plain

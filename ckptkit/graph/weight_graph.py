@@ -16,9 +16,9 @@ from .._typing import TYPE_CHECKING, NamedTuple
 from ..containers import Checkpoint
 from ..errors import UsageError
 from ..limits import LIMITS
-from ..schema import Adjust, Architecture, Dialect, Row, count_name, expand
+from ..schema import Adjust, Architecture, Dialect, Param, Row, count_name, expand
 from ..schema.layout import Placed, Sizes
-from ..schema.templates import reduce_name
+from ..schema.templates import format_of, reduce_name
 from ..support.lazy import later
 from ..tensors import StoredTensor
 from .packed import Packing, packings
@@ -121,17 +121,31 @@ class WeightGraph:
     def _bind(self, r: Recognition) -> None:
         params = r.architecture.params
         repeats: list[tuple[str, Bound, str]] = []
-        tied: dict[int, bool] = {}  # by the row's id: a row is large, and its hash is made anew each time
-        places: dict[int, dict[str, int]] = {}
+        rows: dict[int, tuple[str, str, tuple[str, ...]]] = {}  # by the row's id: a row is large, and its hash is made anew each time
+        places: dict[int, tuple[dict[str, int], tuple[str, ...], tuple[int, ...]]] = {}  # by the id of what the tensors of an expert share
+        beside: dict[int, Role] = {}
         counted: set[int] = set()  # places whose numbers are in `indices`
-        new = tuple.__new__
+        new, held, roles = tuple.__new__, self.params, self.roles
         for stored, (row, at_items) in r.matches.items():
-            if row.role in ("derived", "stray"):
-                self.roles[stored] = Role(row.role, row.note)
+            place = places.get(id(at_items))
+            if place is None:
+                place = places[id(at_items)] = (dict(at_items), tuple(h for h, _ in at_items), tuple(n for _, n in at_items))
+            at, holders, values = place
+            alone = rows.get(id(row))
+            if alone is None:
+                alone = rows[id(row)] = _alone(row, params)
+            kind, text, needed = alone
+            if text and needed == holders and id(at_items) in counted:  # nearly all: one parameter in one tensor
+                name = text % values
+                if name in held:
+                    self.twice.append((name, held[name].stored, stored))
+                else:
+                    held[name] = new(Bound, (stored, row, 0, at))
+                roles[stored] = new(Role, (kind, name))
                 continue
-            at = places.get(id(at_items))  # which the tensors of an expert share
-            if at is None:
-                at = places[id(at_items)] = dict(at_items)
+            if row.role in ("derived", "stray"):
+                roles[stored] = beside.get(id(row)) or beside.setdefault(id(row), Role(row.role, row.note))
+                continue
             if row.layout.holder:
                 self._bind_stack(stored, row, at, at_items)
                 continue
@@ -148,10 +162,7 @@ class WeightGraph:
                     self.twice.append((name, self.params[name].stored, stored))
                 else:
                     self.params[name] = new(Bound, (stored, row, i, at))
-            kind = tied.get(id(row))
-            if kind is None:
-                kind = tied[id(row)] = all(params[p].tied for p in row.parts)
-            self.roles[stored] = new(Role, ("tied" if kind else "param", names[0] if len(names) == 1 else ", ".join(names)))
+            roles[stored] = new(Role, (kind, names[0] if len(names) == 1 else ", ".join(names)))
         for name, bound, stored in repeats:
             if name in self.params and bound.row.computes:
                 idle, self.params[name] = self.params[name].stored, bound
@@ -343,6 +354,15 @@ class WeightGraph:
     def of_role(self, kind: str) -> list[str]:
         """The stored names that have a role, in the file's order."""
         return [n for n, r in self.roles.items() if r.kind == kind]
+
+
+def _alone(row: Row, params: Mapping[str, Param]) -> tuple[str, str, tuple[str, ...]]:
+    """(the role of a row's tensors, the name of its parameter as a format, what goes into it); the format is "" of a row that holds several,
+    or that takes more than that."""
+    if row.role in ("derived", "stray", "repeat"):
+        return "", "", ()
+    kind = "tied" if all(params[p].tied for p in row.parts) else "param"
+    return (kind, *format_of(row.parts[0])) if len(row.parts) == 1 and not row.layout.holder else (kind, "", ())
 
 
 def bind(checkpoint: Checkpoint, asked: Question = Question(), drop: Sequence[str] = ()) -> WeightGraph:  # noqa: B008 (it is immutable)

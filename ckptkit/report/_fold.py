@@ -53,11 +53,24 @@ def by_tensor(rows: Iterable[TensorRow]) -> tuple[Node, ...]:
     kept: list[tuple[str, TensorRow | Leaf]] = []
     layers: dict[tuple[str, str], dict[str, list[tuple[str, int, TensorRow]]]] = {}  # around the number -> number -> what follows
     kinds: dict[object, int] = {}
+    by_id: dict[tuple[object, ...], int] = {}  # the same by what rows of a kind share
     layer_of = _LAYER.match
+    before: dict[bool, tuple[str, ...]] = {True: (), False: ()}  # the layer of the last row with a canonical name, of the last other one:
+    inside: dict[bool, tuple[int, list[tuple[str, int, TensorRow]]]] = {}  # nearly always the next one's, too
     for row in rows:
         name, canonical, templates, _, dtype, shape, _, nbytes, role, note, counted, *_ = row
         if canonical:
             name = canonical[0]
+        known = bool(canonical)
+        key = (id(shape), id(templates), dtype, role, counted, nbytes, role == "derived" and note)
+        n = by_id.get(key)
+        if n is None:
+            kind = (dtype, shape, role, counted, nbytes, role == "derived" and note, templates[1:])  # as _kind, without a call for each
+            n = by_id[key] = kinds.setdefault(kind, len(kinds))
+        if name.startswith(before[known]):
+            cut, held = inside[known]
+            held.append((name[cut:], n, row))
+            continue
         m = layer_of(name)
         if m is None:
             kept.append((name, row))
@@ -66,15 +79,11 @@ def by_tensor(rows: Iterable[TensorRow]) -> tuple[Node, ...]:
         if number[0] == "0" and len(number) > 1:
             kept.append((name, row))
             continue
-        by_number = layers.get((head, tail))
-        if by_number is None:
-            by_number = layers[head, tail] = {}
-        kind = (dtype, shape, role, counted, nbytes, role == "derived" and note, templates[1:])  # as _kind, without a call for each
-        what = (rest, kinds.setdefault(kind, len(kinds)), row)
-        if number in by_number:
-            by_number[number].append(what)
-        else:
-            by_number[number] = [what]
+        held = layers.setdefault((head, tail), {}).setdefault(number, [])
+        held.append((rest, n, row))
+        if tail[-1:] in (".", "/"):
+            start = head + number + tail
+            before[known], inside[known] = (start,), (len(start), held)
     runs: dict[str, list[int]] = {}
     for (head, tail), by_number in layers.items():
         equal: dict[tuple[tuple[str, ...], tuple[int, ...]], list[str]] = {}
@@ -83,9 +92,9 @@ def by_tensor(rows: Iterable[TensorRow]) -> tuple[Node, ...]:
             equal.setdefault((rests, of_kind), []).append(number)
         for numbers in equal.values():
             first = min(numbers, key=int)
-            before = head + first + tail
-            runs[before] = [int(n) for n in numbers]
-            kept += [(before + rest, row) for rest, _, row in by_number[first]]
+            start = head + first + tail
+            runs[start] = [int(n) for n in numbers]
+            kept += [(start + rest, row) for rest, _, row in by_number[first]]
     return _build(kept, runs)
 
 

@@ -14,6 +14,7 @@ _PLACEHOLDER = re.compile(r"\{(#?)(\w+)(?:\*(\d+))?(?:\+(\d+))?(?::(\d+))?(!?)\}
 _DIGITS = re.compile(r"[0-9]+")
 _NUMBERS = re.compile(r"([0-9]+)")
 _OWN = "＃"  # stands in a pattern for a "#" of the name's own: no template has it, so "layer.1#" is no layer
+_TO_BLANKS = {c: " " for c in range(128) if chr(c) not in "0123456789"}
 _TO_MARKS = str.maketrans("0123456789#", "##########" + _OWN)
 
 
@@ -31,7 +32,7 @@ def expand(template: str, at: Mapping[str, int], counts: Mapping[str, int] = {})
     Where a naming numbers other things along with the layers, {layer*7+6} is that number, and {#layer*7+7} the one after the
     last layer, told by `counts` ({"layers": 12}). {group!} is not written: there is one group, 0.
     """
-    text, holders = _format(template)
+    text, holders = format_of(template)
     if len(holders) == 1:
         return text % at[holders[0]]
     if holders:
@@ -40,7 +41,7 @@ def expand(template: str, at: Mapping[str, int], counts: Mapping[str, int] = {})
 
 
 @cache
-def _format(template: str) -> tuple[str, tuple[str, ...]]:
+def format_of(template: str) -> tuple[str, tuple[str, ...]]:
     """A template of plain placeholders as a format for the % operator, ten times as quick, and what goes into it; ("", ()) for another."""
     found = list(_PLACEHOLDER.finditer(template))
     if not found or any(any(m.group(1, 3, 4, 5, 6)) for m in found):
@@ -117,6 +118,15 @@ def by_pattern(names: Sequence[str]) -> dict[str, list[int]]:
         else:
             out[pattern] = [i]
     return out
+
+
+def numbers_of(names: Sequence[str], count: int) -> list[tuple[str, ...]]:
+    """The numbers of names that have `count` each, as they are written."""
+    if not count:
+        return [()] * len(names)
+    text = "\n".join(names)
+    numbers = iter(text.translate(_TO_BLANKS).split() if text.isascii() else _DIGITS.findall(text))
+    return list(zip(*[numbers] * count, strict=True))
 
 
 def tally(patterns: Iterable[str]) -> dict[str, int]:
