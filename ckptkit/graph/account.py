@@ -153,7 +153,7 @@ def _many(subject: Subject) -> dict[str, int] | None:
     out: dict[str, int] = {}
     for kind, n in Counter(map(itemgetter(0), roles.values())).items():
         out[_OF_ROLE.get(kind, kind)] = out.get(_OF_ROLE.get(kind, kind), 0) + n
-    types = {spec.dtype for spec in set(map(itemgetter(1), tensors.values()))}
+    types = {spec.dtype for spec in subject.checkpoint.specs}
     if "optimizer" in out or roles.keys() != tensors.keys() or any(DTYPES[t].bits % 8 for t in types):
         return None
     more: dict[int, int] = {}  # id of a form -> the parts of a weight that do not have its name

@@ -277,11 +277,12 @@ def _matches(best: Candidate, names: StoredNames, reduced: Reduced, wrapper: str
 
 def _set_apart(matches: dict[str, Match]) -> None:
     """Of layers beside the model's own (for multi-token prediction) every tensor becomes a stray."""
-    beside = {place: m.row._replace(role="stray") for m in matches.values() if m.row.role == "beside" for place in m.at}
-    for name, m in matches.items() if beside else ():
-        row = next((beside[place] for place in m.at if place in beside), None)
-        if row is not None:
-            matches[name] = Match(row, ())
+    beside = {place: row._replace(role="stray") for row, at in matches.values() if row[4] == "beside" for place in at}
+    for name, (_, at) in matches.items() if beside else ():
+        for place in at:
+            if place in beside:
+                matches[name] = Match(beside[place], ())
+                break
 
 
 def _best(found: list[Candidate], reduced: Reduced) -> Candidate:

@@ -21,7 +21,7 @@ from ..schema.layout import Placed, Sizes
 from ..schema.templates import format_of, reduce_name
 from ..support.lazy import later
 from ..tensors import StoredTensor
-from .packed import Packing, packings
+from .packed import Packing, may_be_packed, packings
 from .recognition import Question, Recognition
 from .recognized import recognized
 from .second_names import denies_ties, lie_alike, says_second_name
@@ -129,13 +129,18 @@ class WeightGraph:
         for stored, (row, at_items) in r.matches.items():
             place = places.get(id(at_items))
             if place is None:
-                place = places[id(at_items)] = (dict(at_items), tuple(h for h, _ in at_items), tuple(n for _, n in at_items))
+                names, numbers = zip(*at_items, strict=True) if at_items else ((), ())
+                place = places[id(at_items)] = dict(at_items), names, numbers
             at, holders, values = place
             alone = rows.get(id(row))
             if alone is None:
                 alone = rows[id(row)] = _alone(row, params)
             kind, text, needed = alone
-            if text and needed == holders and id(at_items) in counted:  # nearly all: one parameter in one tensor
+            if text and needed == holders:  # nearly all: one parameter in one tensor
+                if id(at_items) not in counted:
+                    counted.add(id(at_items))
+                    for placeholder, value in at_items:
+                        self.indices.setdefault(placeholder, set()).add(value)
                 name = text % values
                 if name in held:
                     self.twice.append((name, held[name].stored, stored))
@@ -257,16 +262,14 @@ class WeightGraph:
             return {}
         params = r.architecture.params
         out: dict[str, dict[int, frozenset[bool]]] = {s: {} for s in r.architecture.layer_kinds}
-        words: dict[int, tuple[str, ...]] = {}  # by the row's id, as in `_bind`
+        words: dict[int, list[tuple[dict[int, frozenset[bool]], bool, str]]] = {}  # by the row's id, as in `_bind`
         for row, at in r.matches.values():
             said = words.get(id(row))
             if said is None:
-                every = {w for p in row.parts if row.role == "param" for w in params[p].words}
-                said = words[id(row)] = tuple(w for w in every if "@" in w)
-            for word in said:
-                switch = word.removeprefix("not ")
-                place = dict(at)[switch.partition("@")[2]]
-                here, on = out[switch], not word.startswith("not ")
+                every = {w for p in row.parts if row.role == "param" for w in params[p].words if "@" in w}
+                said = words[id(row)] = [(out[w.removeprefix("not ")], not w.startswith("not "), w.partition("@")[2]) for w in every]
+            for here, on, holder in said:
+                place = at[0][1] if at[0][0] == holder else dict(at)[holder]
                 if on not in here.get(place, ()):
                     here[place] = here.get(place, frozenset()) | {on}
         return out
@@ -279,12 +282,17 @@ class WeightGraph:
         return found if learned is None else {**found, **{c: n for c, n in learned.extra.items() if c not in found}}
 
     @cached_property
+    def templates(self) -> frozenset[str]:
+        """The names with placeholders of all parameters that are there."""
+        return frozenset([b.row.parts[b.which] for b in {(id(b[1]), b[2]): b for b in self.params.values()}.values()])
+
+    @cached_property
     def groups(self) -> frozenset[str]:
         """The groups of which at least one parameter of its own is there."""
         if self.recognition is None:
             return frozenset()
         params = self.recognition.architecture.params
-        return frozenset(params[p].group for b in self.params.values() for p in b.row.parts[b.which : b.which + 1])
+        return frozenset(params[p].group for p in self.templates)
 
     @cached_property
     def switches(self) -> dict[str, frozenset[bool]]:
@@ -292,7 +300,7 @@ class WeightGraph:
         if self.recognition is None:
             return {}
         params = self.recognition.architecture.params
-        seen = {params[b.row.parts[b.which]].switch for b in self.params.values()} if self.recognition.architecture.switches else set()
+        seen = {params[p].switch for p in self.templates}
         return {
             s: frozenset(on for on in (True, False) if (s if on else f"not {s}") in seen) for s in self.recognition.architecture.switches
         }
@@ -349,11 +357,18 @@ class WeightGraph:
     @cached_property
     def packings(self) -> list[Packing]:
         """The weights that are stored in several tensors, quantised."""
-        return packings(n for n, r in self.roles.items() if r.kind not in ("optimizer", "dropped"))
+        return packings(n for n, r in self.roles.items() if r.kind not in ("optimizer", "dropped")) if may_be_packed(self.roles) else []
 
     def of_role(self, kind: str) -> list[str]:
         """The stored names that have a role, in the file's order."""
-        return [n for n, r in self.roles.items() if r.kind == kind]
+        return list(self._by_role.get(kind, ()))
+
+    @cached_property
+    def _by_role(self) -> dict[str, list[str]]:
+        out: dict[str, list[str]] = {}
+        for n, r in self.roles.items():
+            out.setdefault(r[0], []).append(n)
+        return out
 
 
 def _alone(row: Row, params: Mapping[str, Param]) -> tuple[str, str, tuple[str, ...]]:
