@@ -16,6 +16,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from operator import itemgetter
 
 from .._typing import NamedTuple, cast
 from ..errors import UNREADABLE, CheckpointError, CorruptError, UnsafeError, UsageError, printable
@@ -277,7 +278,7 @@ def _check_total_size(stated: int | None, tensors: Mapping[str, StoredTensor]) -
     if stated is None:
         return []
     specs = {id(t[1]): t[1] for t in tensors.values()}
-    each = sum(specs[i].nbytes * n for i, n in Counter([id(t[1]) for t in tensors.values()]).items())
+    each = sum(specs[i].nbytes * n for i, n in Counter(map(id, map(itemgetter(1), tensors.values()))).items())
     if stated == each or stated == sum({t.identity or t.name: t.spec.nbytes for t in tensors.values()}.values()):
         return []
     message = f"the index says total_size {stated:,}; the tensors are {each:,} bytes"

@@ -58,7 +58,7 @@ NONE = Packings({}, (), None)
 def group_packed(checkpoint: Checkpoint, said: Quantization | None) -> Packings:
     """Put packed weights in the place of their parts in `checkpoint.tensors`. Reads headers, and small parts that say shapes."""
     tensors = checkpoint.tensors
-    if said is None and not any(t.spec.dtype in _CODES for t in tensors.values()) and not any(n.endswith(TELLING) for n in tensors):
+    if said is None and not any(spec.dtype in _CODES for spec in checkpoint.specs) and not any(n.endswith(TELLING) for n in tensors):
         return Packings({}, (), said)
     from ..packing import by_name, find_packed
 
@@ -74,7 +74,9 @@ def group_packed(checkpoint: Checkpoint, said: Quantization | None) -> Packings:
         flattened = checkpoint.metadata.get(f"{module}.weight")  # torchao's, in JSON
         return general(module) if flattened is None else {**general(module), "flattened": flattened}
 
-    usable = {n: t.spec for n, t in tensors.items() if t.read is None and t.strides is None and t.spec.dtype != "STRING"}
+    usable = {n: t[1] for n, t in tensors.items() if t[3] is None is t[5]}  # strides, read
+    if any(spec.dtype == "STRING" for spec in checkpoint.specs):
+        usable = {n: spec for n, spec in usable.items() if spec.dtype != "STRING"}
     if len(usable) == len(tensors) and not flat and (said is None or said.uniform):
         alike = packed_by_kind(usable, general)
         if alike is not None:

@@ -259,17 +259,19 @@ def _matches(best: Candidate, names: StoredNames, reduced: Reduced, wrapper: str
     spelled = names.of(best.dialect)
     plain = {wrapper + n: p for n, p in spelled.plain.items()} if spelled is not None else {}
     every = dict(zip(plain, patterns_of(plain.values()), strict=True)) if plain else reduced
-    known: dict[str, list[str]] = {}  # pattern -> the names of which some row may be
-    for name, pattern in every.items():
+    known: dict[str, list[int]] = {}  # pattern -> the places of the names of which some row may be
+    for i, pattern in enumerate(every.values()):
         if pattern in known:
-            known[pattern].append(name)
+            known[pattern].append(i)
         elif pattern in index:
-            known[pattern] = [name]
-    found: dict[str, Match | None] = {}
-    for pattern, those in known.items():
-        numbers = numbers_of([plain.get(n, n) for n in those] if plain else those, pattern.count("#"))
-        found.update(zip(those, table.matches(pattern, numbers, prefix), strict=True))
-    matches = {name: m for name in every if (m := found.get(name)) is not None}
+            known[pattern] = [i]
+    spoken = [plain[n] for n in every] if plain else list(every)
+    found: list[Match | None] = [None] * len(spoken)
+    for pattern, places in known.items():
+        numbers = numbers_of([spoken[i] for i in places], pattern.count("#"))
+        for i, m in zip(places, table.matches(pattern, numbers, prefix), strict=True):
+            found[i] = m
+    matches = {name: m for name, m in zip(every, found, strict=True) if m is not None}
     tell_apart(matches, table)
     _set_apart(matches)
     return matches, plain

@@ -312,12 +312,11 @@ class WeightGraph:
         tensors = self.checkpoint.tensors
         if self.recognition is not None:
             for stored, (row, _) in self.recognition.matches.items():
-                if row.role in ("param", "repeat"):
-                    held = rows.get(id(row))
-                    if held is None:
-                        held = rows[id(row)] = row, {}
-                    held[1][stored] = tensors[stored].spec.shape
-        return dict(rows.values())
+                held = rows.get(id(row))
+                if held is None:
+                    held = rows[id(row)] = row, {}
+                held[1][stored] = tensors[stored][1][1]
+        return {row: held for row, held in rows.values() if row.role in ("param", "repeat")}
 
     @cached_property
     def solution(self) -> Solution:
@@ -337,7 +336,9 @@ class WeightGraph:
 
     def _places(self) -> dict[str, Mapping[str, int]]:
         """Stored name -> where it stands, of the tensors with axes that have another size in each layer."""
-        return {} if self.recognition is None else {n: dict(m.at) for n, m in self.recognition.matches.items() if m.row.layout.by}
+        matches = self.recognition.matches if self.recognition is not None else {}
+        sized = {i: bool(row.layout.by) for i, row in {id(m[0]): m[0] for m in matches.values()}.items()}
+        return {n: dict(m.at) for n, m in matches.items() if sized[id(m[0])]} if any(sized.values()) else {}
 
     def variant(self, heads: int | None = None) -> str | None:
         """The best-known name of this shape ("roberta-large"), the most specific variant that agrees; None if there is none."""
@@ -386,7 +387,7 @@ def bind(checkpoint: Checkpoint, asked: Question = Question(), drop: Sequence[st
     dropped = _dropped(checkpoint, drop)
     state = training_state(checkpoint)
     apart = {*state, *checkpoint.repeats, *checkpoint.parts, *dropped}
-    shapes = {n: t.spec.shape for n, t in checkpoint.tensors.items() if n not in apart}
+    shapes = {n: t[1][1] for n, t in checkpoint.tensors.items() if n not in apart}
     apart.update(checkpoint.beside)
     shapes |= {n: u.shape or () for n, u in checkpoint.unread.items() if n not in apart}
     asked = asked._replace(called=checkpoint.called)

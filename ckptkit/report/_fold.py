@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 
 from .._typing import Any, NamedTuple
 from ..errors import printable
@@ -53,20 +54,17 @@ def by_tensor(rows: Iterable[TensorRow]) -> tuple[Node, ...]:
     kept: list[tuple[str, TensorRow | Leaf]] = []
     layers: dict[tuple[str, str], dict[str, list[tuple[str, int, TensorRow]]]] = {}  # around the number -> number -> what follows
     kinds: dict[object, int] = {}
-    by_id: dict[tuple[object, ...], int] = {}  # the same by what rows of a kind share
-    layer_of = _LAYER.match
+    of_fields: dict[object, int] = {}  # the same by the fields as they stand
+    layer_of, fields_of = _LAYER.match, itemgetter(2, 4, 5, 7, 8, 10)  # of `_kind`, but for the note
     before: dict[bool, tuple[str, ...]] = {True: (), False: ()}  # the layer of the last row with a canonical name, of the last other one:
     inside: dict[bool, tuple[int, list[tuple[str, int, TensorRow]]]] = {}  # nearly always the next one's, too
     for row in rows:
-        name, canonical, templates, _, dtype, shape, _, nbytes, role, note, counted, *_ = row
-        if canonical:
-            name = canonical[0]
-        known = bool(canonical)
-        key = (id(shape), id(templates), dtype, role, counted, nbytes, role == "derived" and note)
-        n = by_id.get(key)
+        known = bool(row[1])
+        name = row[1][0] if known else row[0]
+        fields = fields_of(row)
+        n = of_fields.get(fields) if row[8] != "derived" else None
         if n is None:
-            kind = (dtype, shape, role, counted, nbytes, role == "derived" and note, templates[1:])  # as _kind, without a call for each
-            n = by_id[key] = kinds.setdefault(kind, len(kinds))
+            n = of_fields[fields] = kinds.setdefault(_kind(row), len(kinds))
         if name.startswith(before[known]):
             cut, held = inside[known]
             held.append((name[cut:], n, row))

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from ..graph.reading import Words
     from ..scan.survey import Asked
-    from ..tensors import TensorSpec
     from .memory import Memory
 
 
@@ -261,7 +260,7 @@ def _rows(s: Subject) -> list[TensorRow]:
     counted = set(s.counted())
     untied = s.value("tied") is False
     rows: list[TensorRow] = []
-    new = tuple.__new__  # a third of the time that the constructor takes
+    new, add = tuple.__new__, rows.append  # __new__: a third of the time that the constructor takes
     packed, sizes = s.packings.weights, Sizes()
     forms: dict[int, Any] = {}  # by id
     matches = r.matches if r is not None else {}
@@ -273,7 +272,7 @@ def _rows(s: Subject) -> list[TensorRow]:
         match = matches.get(name)
         if match is not None and kind in ("param", "tied", "repeat"):
             row, at = match
-            templates = row.parts
+            templates = row[2]
             canonical, what = ((what,) if len(templates) == 1 else tuple(what.split(", "))), ""
             kind = "param" if kind == "tied" and untied else kind
         elif r is None and kind == "unexplained":
@@ -281,19 +280,20 @@ def _rows(s: Subject) -> list[TensorRow]:
         weight = packed.get(name)
         if weight is None:
             file, offset = t[2][0][:2] if t[2] else ("", None)
-            size = sizes.of(t[1])
-            rows.append(new(TensorRow, (name, canonical, templates, at, *t[1], *size, kind, what, name in counted, file, offset, None)))
+            add(new(TensorRow, (name, canonical, templates, at, *t[1], *sizes.of(t[1]), kind, what, name in counted, file, offset, None)))
             continue
-        of_form = forms.get(id(weight[1]))
+        _, form, parts = weight
+        of_form = forms.get(id(form))
         if of_form is None:
-            of_form = forms[id(weight[1])] = sizes.of_form(weight)
-        codes, of_weight, of_part = of_form
-        file, offset, _ = weight[2][codes].extents[0]
-        rows.append(new(TensorRow, (name, canonical, templates, at, *of_weight, kind, what, name in counted, file, offset, None)))
-        for role, part in weight[2].items():
-            if role != codes:
-                file, offset = part[2][0][:2] if part[2] else ("", None)
-                rows.append(new(TensorRow, (part[0], (), (), (), *of_part[role], "packing", name, False, file, offset, None)))
+            of_form = forms[id(form)] = sizes.of_form(weight)
+        codes, (dtype, shape, elements, nbytes), of_part = of_form
+        file, offset, _ = parts[codes][2][0]
+        counts = name in counted
+        add(new(TensorRow, (name, canonical, templates, at, dtype, shape, elements, nbytes, kind, what, counts, file, offset, None)))
+        for role, (dtype, shape, elements, nbytes) in of_part.items():
+            part = parts[role]
+            file, offset = part[2][0][:2] if part[2] else ("", None)
+            add(new(TensorRow, (part[0], (), (), (), dtype, shape, elements, nbytes, "packing", name, False, file, offset, None)))
     return rows
 
 

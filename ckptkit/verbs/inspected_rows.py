@@ -94,7 +94,8 @@ class Sizes:
 
             role = by_name(form.packing).CODES
             sizes = {r: (*t.spec, *self.of(t.spec)) for r, t in weight.parts.items()}
-            known = self._forms[id(form)] = role, (weight.label, form.shape, prod(form.shape), sizes[role][3]), sizes
+            nbytes = sizes.pop(role)[3]
+            known = self._forms[id(form)] = role, (weight.label, form.shape, prod(form.shape), nbytes), sizes
             self._kept.append(form)
         return known
 
