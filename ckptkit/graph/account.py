@@ -158,12 +158,12 @@ def _many(subject: Subject) -> dict[str, int] | None:
         return None
     more: dict[int, int] = {}  # id of a form -> the parts of a weight that do not have its name
     for name, weight in subject.packings.weights.items():
-        n = more.get(id(weight.form))
-        if n is None:
-            n = more[id(weight.form)] = len(weight.parts) - any(t.name == name for t in weight.parts.values())
+        if id(weight.form) not in more:
+            more[id(weight.form)] = len(weight.parts) - any(t.name == name for t in weight.parts.values())
+        n = more[id(weight.form)]
         if n and name in roles:
-            kind = roles[name].kind
-            out[_OF_ROLE.get(kind, kind)] += n
+            place = _OF_ROLE.get(roles[name].kind, roles[name].kind)
+            out[place] += n
     return out
 
 

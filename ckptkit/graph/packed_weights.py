@@ -131,7 +131,7 @@ def _logical(checkpoint: Checkpoint, there: Iterable[StoredTensor | PackedWeight
     for t in there:
         if t is None:
             continue
-        if type(t) is StoredTensor:
+        if isinstance(t, StoredTensor):
             logical[t[0]] = t
             continue
         name, form, _ = t

@@ -129,8 +129,8 @@ class WeightGraph:
         for stored, (row, at_items) in r.matches.items():
             place = places.get(id(at_items))
             if place is None:
-                names, numbers = zip(*at_items, strict=True) if at_items else ((), ())
-                place = places[id(at_items)] = dict(at_items), names, numbers
+                of, numbers = zip(*at_items, strict=True) if at_items else ((), ())
+                place = places[id(at_items)] = dict(at_items), of, numbers
             at, holders, values = place
             alone = rows.get(id(row))
             if alone is None:
@@ -358,7 +358,9 @@ class WeightGraph:
     @cached_property
     def packings(self) -> list[Packing]:
         """The weights that are stored in several tensors, quantised."""
-        return packings(n for n, r in self.roles.items() if r.kind not in ("optimizer", "dropped")) if may_be_packed(self.roles) else []
+        if not may_be_packed(self.roles):
+            return []
+        return packings(n for n, r in self.roles.items() if r.kind not in ("optimizer", "dropped"))
 
     def of_role(self, kind: str) -> list[str]:
         """The stored names that have a role, in the file's order."""
