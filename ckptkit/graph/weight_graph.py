@@ -375,8 +375,8 @@ class WeightGraph:
 
 
 def _alone(row: Row, params: Mapping[str, Param]) -> tuple[str, str, tuple[str, ...]]:
-    """(the role of a row's tensors, the name of its parameter as a format, what goes into it); the format is "" of a row that holds several,
-    or that takes more than that."""
+    """(the role of a row's tensors, the name of its parameter as a format, what goes into it); the format is "" of a row that holds
+    several, or that takes more than that."""
     if row.role in ("derived", "stray", "repeat"):
         return "", "", ()
     kind = "tied" if all(params[p].tied for p in row.parts) else "param"
