@@ -15,8 +15,9 @@ from typing import Any
 import oracles
 import pytest
 import yaml
+from commands import run
 from safetensors.numpy import load_file, save_file
-from test_gate import SCHEMA, conforms, run
+from test_gate import SCHEMA, conforms
 
 HF = oracles.made("bert-hf")
 
@@ -247,6 +248,7 @@ TABLE = [
     ("merge {base} {junk} {out}", 2), ("merge {base}", 2),
     ("split {around} {out} {out}2 --alpha 8", 0), ("split {halved} {out} {out}2 --alpha 8", 1), ("split {fine} {out} {out}2", 2),
     ("report {fine} -o {out}.html", 0), ("report {junk} -o {out}.html", 2), ("env", 0), ("env --nonsense", 2),
+    ("browse {fine}", 2),
     ("nonsense", 2), ("--version", 0), ("", 0), ("validate --nonsense", 2),
 ]  # fmt: skip
 

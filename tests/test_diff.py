@@ -10,8 +10,8 @@ import numpy as np
 import oracles
 import pytest
 from blake3 import blake3
+from commands import run
 from safetensors.numpy import load_file, save_file
-from test_gate import run
 
 import ckptkit
 from ckptkit.graph.examine import examine

@@ -18,9 +18,9 @@ import numpy as np
 import oracles
 import pytest
 import torch
+from commands import run
 from safetensors.numpy import load_file, save_file
 from test_account import digest, lacks, unlike
-from test_gate import run
 
 import ckptkit
 from ckptkit.errors import CheckpointError

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..errors import UndecidedError
 from ..graph.examine import Subject
 from ..schema import placeholders
+from ..support.progress import Watch
 from ..tensors import DTYPES
 
 if TYPE_CHECKING:
@@ -203,14 +204,16 @@ class Pair:
         narrow = min((n for n in names if n), key=lambda n: DIGITS[n])
         return narrow if self.casts or narrow in self.mains else None
 
-    def compare(self) -> tuple[Level, Level]:
-        """Both levels in one pass over the weights."""
+    def compare(self, progress: Callable[[int, int], object] | None = None) -> tuple[Level, Level]:
+        """Both levels in one pass over the weights; `progress` is called with the bytes of the first that are done and that there are."""
         names, lacking = self.names()
+        watch = Watch(progress, total=sum(t.spec.nbytes for t in self.one.checkpoint.tensors.values()) if progress is not None else 0)
         bits: list[Difference] = list(lacking)
         values: list[Difference] = list(lacking)
         rounded: Counter[str] = Counter()
         for name in names:
             x, y = self.get(0, name), self.get(1, name)
+            watch(x.nbytes)
             if x.shape != y.shape:
                 d = Difference(name, None, f"shape {list(x.shape)} and {list(y.shape)}")
                 bits.append(d)

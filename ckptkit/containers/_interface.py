@@ -298,12 +298,15 @@ _PUBLIC = frozenset((
 
 
 class Packed:
-    """What `StoredTensor.read` is where many bytes have to be unpacked: called it gives them all, `pieces` one run after another."""
+    """What `StoredTensor.read` is where many bytes have to be unpacked: called it gives them all, `pieces` one run after another.
 
-    __slots__ = ("pieces",)
+    `total` says that any bytes unpack, so that unpacking shows no damage.
+    """
 
-    def __init__(self, pieces: Callable[[], Iterator[bytes]]) -> None:
-        self.pieces = pieces
+    __slots__ = ("pieces", "total")
+
+    def __init__(self, pieces: Callable[[], Iterator[bytes]], total: bool = False) -> None:
+        self.pieces, self.total = pieces, total
 
     def __call__(self) -> bytes:
         return b"".join(self.pieces())

@@ -147,6 +147,7 @@ class _Decoded(Packed):
 
     def __init__(self, checkpoint: Checkpoint, weight: PackedWeight) -> None:
         self.checkpoint, self.weight = checkpoint, weight
+        self.total = "order" not in weight.parts  # only an index of groups can name what is not there
 
     def pieces(self) -> Iterator[bytes]:
         from ..packing import decoded, in_file, part_fetcher

@@ -16,7 +16,7 @@ from ..errors import UsageError
 from ..schema import ConfigForm, Dialect, Match, Table
 from ..schema.templates import numbers_of, patterns_of, reduce_names, tally
 from .evidence import cousins, evidence, in_doubt, is_belied, is_cousin, is_told, less_likely, signature
-from .layouts import misfits, misnumbered
+from .layouts import misfits, misnumbered, unfit
 from .recognition import Candidate, Question, Recognition, Score
 from .scopes import inner_words, scopes, second_scopes, shared_wrapper, without_inner
 from .stored_names import StoredNames
@@ -235,8 +235,14 @@ def _with_wrappers(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> Re
         names = StoredNames(inner, patterns, asked.config)
         found = _candidates(names, asked, thorough=False) or _candidates(names, asked, thorough=True)
         if found:
-            best = _by_layout(_best(found, stripped), found, inner, {n[len(wrapper) :]: p for n, p in stripped.items()})
+            bare = {n[len(wrapper) :]: p for n, p in stripped.items()}
+            best = _by_layout(_best(found, stripped), found, inner, bare)
             matches, plain = _matches(best, names, stripped, wrapper)
+            better = _better_fit(best, matches, found, (names, stripped, wrapper), shapes)
+            if better:
+                found = better
+                best = _by_layout(better[0], better, inner, bare)
+                matches, plain = _matches(best, names, stripped, wrapper)
             kin = cousins(best, found, asked)
             said = tuple(evidence(best, kin, asked, wrapper, f"{len(matches)} of {len(reduced)}"))
             arch = best.architecture
@@ -313,6 +319,27 @@ def _by_layout(best: Candidate, found: Sequence[Candidate], stored: Mapping[str,
     wrong = {c.dialect.name: misfits(c.architecture, c.dialect.name, c.prefix, stored, reduced) for c in own}
     least = min(wrong.values())
     return best if wrong[best.dialect.name] == least else max((c for c in own if wrong[c.dialect.name] == least), key=lambda c: c.score)
+
+
+def _better_fit(
+    best: Candidate,
+    matches: Mapping[str, Match],
+    found: Sequence[Candidate],
+    held: tuple[StoredNames, Reduced, str],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> list[Candidate]:
+    """Of architectures with the same names those that the shapes and layers speak against least, the likeliest first, where nothing says
+    which it is and they speak against `best` more (a norm of each head's query, and not of all; layers of which some alone have
+    attention); [] where `best` is not the worse for it. `held`: the names, their patterns, and the wrapper before them."""
+    score = best.score
+    alike = [c for c in found if (c.score.explained, c.score.missing) == (score.explained, score.missing)]
+    rivals = [c for c in alike if c.score.signature >= 0 and c.score.marked >= score.marked]
+    if score.declared or all(c.architecture is best.architecture for c in rivals) or not (least := unfit(best, matches, shapes)):
+        return []
+    wrong = [(unfit(c, _matches(c, *held)[0], shapes), c) for c in rivals]
+    fewest = min(n for n, _ in wrong)
+    fitting = [c for n, c in wrong if n == fewest]
+    return sorted(fitting, key=lambda c: c.score, reverse=True) if fewest < least else []
 
 
 def _refuse_part(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> None:

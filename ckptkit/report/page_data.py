@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from .._typing import TYPE_CHECKING, Any
 from ..graph.places import Place, by_name
-from ..scan.statistics import PERCENTS, Histogram, Statistics
+from ..scan.figures import PERCENTS, Histogram, Statistics
 
 if TYPE_CHECKING:
     from ..verbs.diff import Change, Diff

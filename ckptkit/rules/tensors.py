@@ -37,7 +37,7 @@ def missing(s: Subject) -> Iterator[Finding]:
     optional_seen = {arch.params[p].module for p in graph.templates if arch.params[p].optional}
     if any(_of_experts(arch, m) for m in optional_seen):  # there are experts: then also what chooses them, and all of their parts
         optional_seen |= {i.module for i in arch.params.values() if i.optional and _of_experts(arch, i.module)}
-    stand = {name: next(iter(on)) if len(on) == 1 else s.stands(name) is True for name, on in graph.switches.items()}
+    stand = {name: next(iter(on)) if len(on) == 1 else _stands(s, name) for name, on in graph.switches.items()}
 
     def wanted(info: Param) -> bool:
         for switch in info.words:
@@ -78,6 +78,13 @@ def missing(s: Subject) -> Iterator[Finding]:
             yield Finding("error", "missing", collapse(names, 4), f"part of the {group} is missing: {collapse(names)}{beside}")
 
 
+def _stands(s: Subject, switch: str) -> bool:
+    """How a switch stands that no tensor shows: as the configuration says, else the way that has no tensors, else off."""
+    said = s.stands(switch)
+    assert s.architecture is not None
+    return s.architecture.one_sided.get(switch) is False if said is None else said
+
+
 def _of_experts(arch: Architecture, module: str) -> bool:
     """Whether a module is one of the experts', or has a place for each of them."""
     return "{expert}" in module or any("experts" in i.layout.axes for i in arch.params.values() if i.module == module)
@@ -102,7 +109,8 @@ def only_second_name(s: Subject) -> Iterator[Finding]:
 @rule("switch", "error", "A choice of the architecture stands one way, and as configured")
 def switch(s: Subject) -> Iterator[Finding]:
     """Some parts of an architecture are there or not, as the configuration says (gated feed-forward, a factored embedding). They
-    must be there in all layers or in none, and the configuration must say the same.
+    must be there in all layers or in none, and the configuration must say the same. A part that is nowhere, and that the model may have
+    by its configuration, is undecided without one.
     """
     r = s.graph.recognition
     for name, states in s.graph.switches.items():
@@ -132,6 +140,27 @@ def _held_by(r: Recognition, switch: str, on: bool) -> list[str]:
     """The stored tensors that are there where a switch is on, or off; once for each parameter that says so."""
     word = switch if on else f"not {switch}"
     return [stored for stored, (row, _) in r.matches.items() if word in {r.architecture.params[p].switch for p in row.parts}]
+
+
+@also("switch")
+def open_switch(s: Subject) -> Iterator[Finding]:
+    """Parts that are nowhere, of which only the configuration says whether the model has any, and there is none."""
+    r = s.graph.recognition
+    if r is None or r.learned is not None:
+        return
+    keys = {k if isinstance(k, str) else k.canonical: key.partition(" | ")[0] for key, k in r.dialect.config.keys.items()}
+    for name, side in r.architecture.one_sided.items():
+        told = s.graph.switches.get(name) or s.stands(name) is not None or any(m.row.when == name for m in r.matches.values())
+        if side or "@" in name or told:
+            continue
+        word, params = f"not {name}", r.architecture.params
+        rows = [row for row in r.table.rows if row.role == "param" and any(word in params[p].words for p in row.parts)]
+        names = [r.stored_name(row, dict.fromkeys(placeholders(row.names[0]), 0), s.graph.counts) for row in rows]
+        yield Finding(
+            "warning", "switch", collapse(names, 4),
+            f"{collapse(names, 4)} {are(names)} not there: whether the model has any, its configuration says ({keys.get(name, name)})",
+            "give the configuration with --config FILE", "undecided",
+        )  # fmt: skip
 
 
 @rule("duplicate", "error", "One parameter, one tensor")

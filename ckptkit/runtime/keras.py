@@ -16,7 +16,7 @@ import keras
 
 from ..errors import UnsupportedError
 from .blocks import LOWEST
-from .flow import ROLE_OF_NAME, ROLES, flow, heads_of
+from .flow import GIVEN, ROLE_OF_NAME, ROLES, flow, heads_of
 from .spec import Leaf, Spec, from_json, to_json
 
 if TYPE_CHECKING:
@@ -277,8 +277,10 @@ def build(spec: Spec, arrays: Mapping[str, NDArray[np.generic]], *, application:
     if spec.has("entity_embeddings"):
         for name in ("entity_ids", "entity_attention_mask", "entity_token_type_ids", "entity_position_ids"):
             inputs[name] = keras.Input((None, None) if "position" in name else (None,), dtype="int32", name=name, optional=True)
+    if spec.traits.marks:
+        inputs["global_attention_mask"] = keras.Input((None,), dtype="int32", name="global_attention_mask", optional=True)
     every = flow(run, spec, inputs, application)
-    wanted = {k: v for k, v in every.items() if k in ("hidden", "encoder", "entities") or k in heads_of(spec)}
+    wanted = {k: v for k, v in every.items() if k in GIVEN or k in heads_of(spec)}
     model = keras.Model(inputs, wanted, name=spec.architecture.replace("-", "_"))
     model.__dict__.update(spec=spec, application=application, traced=keras.Model(inputs, every))
     return model

@@ -70,19 +70,21 @@ class Tracker:
         self.keys += other.keys
         self.blocks += other.blocks
 
-    def take(self, unsigned: NDArray[Any], start: int) -> None:
-        """The elements from `start` on, as unsigned integers of their bits."""
+    def take(self, unsigned: NDArray[Any], start: int, known: tuple[int, float] | None = None) -> None:
+        """The elements from `start` on, as unsigned integers of their bits. `known`: the bits that are set in some of them and the sum
+        of squares, where a pass over them has told already.
+        """
         import numpy as np
 
         size = unsigned.itemsize
         x = _floats(unsigned, self._dtype)
         if x is not None:
             with np.errstate(all="ignore"):
-                self.squares += float(np.dot(x, x))
+                self.squares += known[1] if known is not None and size == 4 else float(np.dot(x, x))
             self.counted += len(x)
         if self.bits & 1 == 0 and self.bits >= 0:
-            self.bits |= int(np.bitwise_or.reduce(unsigned[:_SAMPLE]))
-            if self.bits & 0xFF == 0:
+            self.bits |= known[0] if known is not None else int(np.bitwise_or.reduce(unsigned[:_SAMPLE]))
+            if known is None and self.bits & 0xFF == 0:
                 self.bits |= int(np.bitwise_or.reduce(unsigned))
         if self.levels is not None:
             seen = np.unique(unsigned[: 4 * LEVELS])

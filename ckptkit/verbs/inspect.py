@@ -20,6 +20,7 @@ from ..findings import Finding
 from ..graph.account import Account
 from ..graph.examine import Subject, examine
 from ..graph.reading import AS_FOUND, Reading
+from ..graph.sentence import Sentence, sentence_of
 from ..schema import count_name
 from ..schema.templates import reduce_names
 from ..support.name_text import natural
@@ -85,6 +86,7 @@ class Inspection(NamedTuple):
     order: str = ""  # what `tensors` are sorted by (`sorted_by`); "": as in the file
     share: float = 1.0  # of each large tensor that the statistics are of
     memory: Memory | None = None
+    sentence: Sentence | None = None  # the modules of a sentence-transformers folder
 
     def __repr__(self) -> str:
         what = (self.architecture or "unknown architecture", self.dialect or "", self.container)
@@ -132,7 +134,7 @@ def inspect(
 
     reading = reading.but(**words)
     with paused(), examine(path, reading) as s:
-        rows = _rows(s)
+        rows = rows_of(s)
         selected, share = _select(rows, include, exclude), 1.0
         if stats:
             from ..scan.survey import NOTHING_MORE, survey
@@ -154,7 +156,7 @@ def with_memory(s: Subject, said: Inspection) -> Inspection:
 
 def inspect_subject(s: Subject, path: str, *, named: bool = False) -> Inspection:
     """`inspect` of an open checkpoint, by headers. `named`: its container was said, not found."""
-    rows = _rows(s)
+    rows = rows_of(s)
     return _inspection(s, path, rows, tuple(rows), named=named)
 
 
@@ -234,6 +236,7 @@ def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tupl
         packings=packings_of(s),
         account=s.account,
         program=dict(ck.extras) if program else {},
+        sentence=sentence_of(s),
     )
 
 
@@ -255,7 +258,8 @@ def _config_evidence(s: Subject) -> str:
 # --- rows ----------------------------------------------------------------------------------------------------------
 
 
-def _rows(s: Subject) -> list[TensorRow]:
+def rows_of(s: Subject) -> list[TensorRow]:
+    """A row for each stored tensor of an open checkpoint, in the file's order."""
     r, roles = s.graph.recognition, s.graph.roles
     counted = set(s.counted())
     untied = s.value("tied") is False

@@ -12,7 +12,7 @@ from ..support.name_text import natural
 
 if TYPE_CHECKING:
     from ..graph.packed_weights import PackedWeight
-    from ..scan.statistics import Statistics
+    from ..scan.figures import Statistics
     from ..tensors import TensorSpec
 
 

@@ -16,8 +16,9 @@ from ..graph.examine import Subject, examine
 from ..graph.places import Place, places
 from ..graph.reading import AS_FOUND, Reading
 from ..rules.run import look
-from ..scan.statistics import Statistics
+from ..scan.figures import Statistics
 from ..scan.survey import Asked
+from ..support.progress import Watch, phase
 from .digest import digest_after, digest_before
 
 if TYPE_CHECKING:
@@ -104,7 +105,8 @@ def measure_subject(subject: Subject, asked: Asked, *, digest: bool = True, only
     damaged = found.scan is None or bool(found.scan.damaged)
     if before is not None and not damaged:
         try:
-            after = digest_after(subject, before, asked.jobs)
+            phase(asked.progress, "digesting what lies in another order")
+            after = digest_after(subject, before, asked.jobs, Watch(asked.progress, asked.cancelled))
         except CancelledError:
             raise
         except CheckpointError as e:
