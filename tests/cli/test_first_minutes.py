@@ -61,7 +61,7 @@ def test_no_hint_names_a_stranger_s_package() -> None:
     words = [n.value for p in sources for n in ast.walk(ast.parse(p.read_text(encoding="utf-8"))) if isinstance(n, ast.Constant)]
     assert len(words) > 1000
     said = [w for w in words if isinstance(w, str) and re.search(r"pip3? install\s+(-\S+\s+)*['\"]?ckptkit", w)]
-    pages = [p for p in (*oracles.ROOT.glob("*.md"), *(oracles.ROOT / "docs").rglob("*.md"))]
+    pages = (*oracles.ROOT.glob("*.md"), *(oracles.ROOT / "docs").rglob("*.md"))
     said += [str(p) for p in pages if re.search(r"pip3? install\s+(-\S+\s+)*['\"]?ckptkit(\[| *$)", p.read_text(encoding="utf-8"), re.M)]
     assert said == []
 
