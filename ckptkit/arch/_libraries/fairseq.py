@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from ckptkit.arch._libraries.decoder_words import may
 from ckptkit.arch.roberta import FAIRSEQ_KEYS, read_fairseq
-from ckptkit.schema import TORCH, Besides, ConfigForm, Dialect, Files, Key, Lack, Reader, Repeat, Writer
+from ckptkit.schema import TORCH, Besides, ConfigForm, Dialect, Files, Key, Lack, Library, Reader, Repeat, Writer
 
 KEYS: dict[str, str | Key] = {
     **{k: v for k, v in FAIRSEQ_KEYS.items() if k != "max_positions"},
@@ -21,7 +21,7 @@ KEYS: dict[str, str | Key] = {
     "no_scale_embedding": Key("scale_embedding", words={True: False, False: True}, required=False),
     "share_decoder_input_output_embed": may("tied"),
 }
-NO_BIAS = {"lm_head.bias": Lack(0.0, harmless="fairseq's head has no bias")}
+NO_BIAS = {"lm_head.bias": Lack(0.0, why="fairseq's head has no bias")}
 
 
 def fairseq(
@@ -64,6 +64,8 @@ def fairseq(
             },
         ),
         lacks=NO_BIAS if biased else {},
+        unties=frozenset({"lm_head.weight"}) if biased else frozenset(),  # the head's only tensor, which says that it is there
+        library=Library(needs=frozenset({"lm"}) if biased else frozenset()),
         config=ConfigForm(
             filename="",
             keys={**KEYS, **where},
