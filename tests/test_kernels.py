@@ -184,6 +184,11 @@ def test_blocks(kind):
         lambda: K.tally(np.zeros(0, "u4"), 4),
         lambda: K.tally(np.zeros(3, "u2"), 4),
         lambda: K.differences(np.zeros(4, "f4"), np.zeros(5, "f4")),
+        lambda: K.turn(np.zeros(16, "u4"), np.zeros(16, "u4"), 4, 4, 4, (1, 4), (0, 4)),
+        lambda: K.turn(np.zeros(16, "u4"), np.zeros(16, "u4"), 4, 4, 4, (0, 4), (0, 5)),
+        lambda: K.turn(np.zeros(16, "u4"), np.zeros(16, "u4"), 4, 4, 4, (-1, 4), (0, 4)),
+        lambda: K.turn(np.zeros(16, "u4"), np.zeros(16, "u4"), 4, 4, 1 << 62, (0, 4), (0, 4)),
+        lambda: K.turn(np.zeros(16, "u4"), np.zeros(16, "u4"), 3, 4, 4, (0, 4), (0, 4)),
         lambda: K.blocks("Q8_0", np.zeros(35, "u1"), np.zeros(32, "f4")),
         lambda: K.blocks("Q8_0", np.zeros(34, "u1"), np.zeros(31, "f4")),
     ],
@@ -191,6 +196,20 @@ def test_blocks(kind):
 def test_buffers_that_do_not_belong_together_are_refused(call):
     with pytest.raises(ValueError, match="do not belong together"):
         call()
+
+
+@needs
+@pytest.mark.parametrize("kind", ["u1", "u2", "u4", "u8"])
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (16, 16), (17, 130), (300, 47), (5, 1000)])
+def test_transpositions(kind, rows, columns):
+    whole = RNG.integers(0, 256, (rows, columns + 3)).astype(kind)
+    out = np.zeros((columns, rows + 2), kind)
+    K.turn(whole, out, whole.itemsize, rows, columns, (2, columns + 3), (1, rows + 2))
+    want = np.zeros_like(out)
+    want[:, 1 : rows + 1] = whole.ravel()[2:][: (rows - 1) * (columns + 3) + columns][
+        np.arange(columns)[:, None] + (columns + 3) * np.arange(rows)
+    ]
+    assert np.array_equal(out, want)
 
 
 def test_without_them_the_same_bits(tmp_path):

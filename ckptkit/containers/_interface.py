@@ -205,6 +205,14 @@ class Checkpoint:
         state = ", closed" if self._closed else ""
         return f"<Checkpoint {printable(self.path)}: {self.container}, {len(self.tensors):,} tensors, {size:,} bytes{state}>"
 
+    def _repr_html_(self) -> str:
+        from ..support.shown import table_html
+
+        specs = [(printable(name), t.spec) for name, t in list(self.tensors.items())[:20]]
+        more = len(self.tensors) - len(specs)
+        rows = [(name, spec.dtype, str(list(spec.shape)), f"{spec.nbytes:,}") for name, spec in specs]
+        return table_html(repr(self), ("tensor", "dtype", "shape", "bytes"), rows, f"and {more:,} more" if more else "")
+
     def __getstate__(self) -> dict[str, Any]:
         """What headers say: an unpickled checkpoint is a closed one."""
         kept = {n: t._replace(read=None) if t.read is not None else t for n, t in self.tensors.items()}

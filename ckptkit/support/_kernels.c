@@ -393,6 +393,76 @@ INLINE int q6_k_body(const uint8_t *raw, Py_ssize_t blocks, f32 *out)
 }
 VERSIONS(int, q6_k, (const uint8_t *raw, Py_ssize_t blocks, f32 *out), (raw, blocks, out))
 
+/* ---- transposition -------------------------------------------------------------------------------------------------------------- */
+
+#define PLOT 128 /* rows and columns whose pages are kept in mind meanwhile */
+#define TILE 16 /* rows and columns that are turned at once: every line of either side is touched in one go, whatever the strides */
+
+#ifdef __SSE2__
+#include <emmintrin.h>
+INLINE void turn_tile4(const u32 *x, Py_ssize_t s, uint32_t *t)
+{
+    for (int i = 0; i < TILE; i += 4)
+        for (int j = 0; j < TILE; j += 4) {
+            __m128 a = _mm_loadu_ps((const float *)(x + i * s + j)), b = _mm_loadu_ps((const float *)(x + (i + 1) * s + j));
+            __m128 c = _mm_loadu_ps((const float *)(x + (i + 2) * s + j)), d = _mm_loadu_ps((const float *)(x + (i + 3) * s + j));
+            _MM_TRANSPOSE4_PS(a, b, c, d);
+            _mm_store_ps((float *)(t + j * TILE + i), a);
+            _mm_store_ps((float *)(t + (j + 1) * TILE + i), b);
+            _mm_store_ps((float *)(t + (j + 2) * TILE + i), c);
+            _mm_store_ps((float *)(t + (j + 3) * TILE + i), d);
+        }
+}
+#else
+INLINE void turn_tile4(const u32 *x, Py_ssize_t s, uint32_t *t)
+{
+    for (int i = 0; i < TILE; i++)
+        for (int j = 0; j < TILE; j++) t[j * TILE + i] = x[i * s + j];
+}
+#endif
+INLINE void turn_tile2(const u16 *x, Py_ssize_t s, uint16_t *t)
+{
+    for (int i = 0; i < TILE; i++)
+        for (int j = 0; j < TILE; j++) t[j * TILE + i] = x[i * s + j];
+}
+INLINE void turn_tile1(const uint8_t *x, Py_ssize_t s, uint8_t *t)
+{
+    for (int i = 0; i < TILE; i++)
+        for (int j = 0; j < TILE; j++) t[j * TILE + i] = x[i * s + j];
+}
+typedef uint64_t u64 __attribute__((aligned(1), may_alias));
+INLINE void turn_tile8(const u64 *x, Py_ssize_t s, uint64_t *t)
+{
+    for (int i = 0; i < TILE; i++)
+        for (int j = 0; j < TILE; j++) t[j * TILE + i] = x[i * s + j];
+}
+
+/* y[j * d + i] = x[i * s + j] for i < rows, j < columns */
+#define TURN(name, type, plain, tile)                                                                                      \
+    static void name(const type *x, Py_ssize_t s, type *y, Py_ssize_t d, Py_ssize_t rows, Py_ssize_t columns)               \
+    {                                                                                                                       \
+        plain t[TILE * TILE] __attribute__((aligned(64)));                                                                  \
+        for (Py_ssize_t top = 0; top < rows; top += PLOT)                                                                   \
+            for (Py_ssize_t left = 0; left < columns; left += PLOT) {                                                       \
+                const Py_ssize_t low = rows - top < PLOT ? rows : top + PLOT;                                               \
+                const Py_ssize_t right = columns - left < PLOT ? columns : left + PLOT;                                     \
+                for (Py_ssize_t i = top; i < low; i += TILE)                                                                \
+                    for (Py_ssize_t j = left; j < right; j += TILE)                                                         \
+                        if (low - i >= TILE && right - j >= TILE) {                                                         \
+                            tile(x + i * s + j, s, t);                                                                      \
+                            for (int k = 0; k < TILE; k++) memcpy(y + (j + k) * d + i, t + k * TILE, TILE * sizeof(plain)); \
+                        } else {                                                                                            \
+                            const Py_ssize_t m = low - i < TILE ? low : i + TILE, n = right - j < TILE ? right : j + TILE;  \
+                            for (Py_ssize_t b = j; b < n; b++)                                                              \
+                                for (Py_ssize_t a = i; a < m; a++) y[b * d + a] = x[a * s + b];                             \
+                        }                                                                                                   \
+            }                                                                                                               \
+    }
+TURN(turn1, uint8_t, uint8_t, turn_tile1)
+TURN(turn2, u16, uint16_t, turn_tile2)
+TURN(turn4, u32, uint32_t, turn_tile4)
+TURN(turn8, u64, uint64_t, turn_tile8)
+
 /* ---- what Python calls -------------------------------------------------------------------------------------------------------- */
 
 #define TWO(args) Py_buffer x = {0}, y = {0}; if (!PyArg_ParseTuple(args, "y*w*", &x, &y)) return NULL
@@ -566,6 +636,26 @@ static PyObject *py_differences(PyObject *self, PyObject *args)
 out: FREE_TWO; return r;
 }
 
+/* turn(source, target, bytes of an element, rows, columns, source's offset and step, target's offset and step, all in elements):
+ * target[to + j * down + i] = source[at + i * step + j] for i < rows, j < columns */
+static PyObject *py_turn(PyObject *self, PyObject *args)
+{
+    Py_buffer x = {0}, y = {0}; PyObject *r = NULL; int size; Py_ssize_t rows, columns, at, step, to, down;
+    if (!PyArg_ParseTuple(args, "y*w*inn(nn)(nn)", &x, &y, &size, &rows, &columns, &at, &step, &to, &down)) return NULL;
+    const Py_ssize_t most = (Py_ssize_t)1 << 40;
+    EXPECT((size == 1 || size == 2 || size == 4 || size == 8) && rows > 0 && columns > 0 && at >= 0 && step >= 0 && to >= 0 && down >= 0)
+    EXPECT(rows < most && columns < most && at < most && to < most && (rows < 2 || step < most / rows) && (columns < 2 || down < most / columns))
+    EXPECT(at + (rows - 1) * step + columns <= x.len / size && to + (columns - 1) * down + rows <= y.len / size)
+    Py_BEGIN_ALLOW_THREADS
+    if (size == 1) turn1((const uint8_t *)x.buf + at, step, (uint8_t *)y.buf + to, down, rows, columns);
+    else if (size == 2) turn2((const u16 *)x.buf + at, step, (u16 *)y.buf + to, down, rows, columns);
+    else if (size == 4) turn4((const u32 *)x.buf + at, step, (u32 *)y.buf + to, down, rows, columns);
+    else turn8((const u64 *)x.buf + at, step, (u64 *)y.buf + to, down, rows, columns);
+    Py_END_ALLOW_THREADS
+    r = Py_NewRef(Py_None);
+out: FREE_TWO; return r;
+}
+
 typedef int (*Blocks)(const uint8_t *, Py_ssize_t, f32 *);
 static const struct { const char *name; Py_ssize_t bytes, elements; Blocks run; } KINDS[] = {
     {"Q4_0", 18, 32, q4_0}, {"Q8_0", 34, 32, q8_0}, {"Q4_K", 144, 256, q4_k}, {"Q5_K", 176, 256, q5_k}, {"Q6_K", 210, 256, q6_k},
@@ -605,7 +695,7 @@ static PyMethodDef METHODS[] = {
     {"look_up_blocks", py_look_up_blocks, METH_VARARGS, NULL}, {"figures", py_figures, METH_VARARGS, NULL},
     {"spread", py_spread, METH_VARARGS, NULL}, {"count", py_count, METH_VARARGS, NULL}, {"tally", py_tally, METH_VARARGS, NULL},
     {"blocks", py_blocks, METH_VARARGS, NULL}, {"equal", py_equal, METH_VARARGS, NULL},
-    {"differences", py_differences, METH_VARARGS, NULL}, {"choose", py_choose, METH_VARARGS, NULL}, {NULL, NULL, 0, NULL},
+    {"differences", py_differences, METH_VARARGS, NULL}, {"turn", py_turn, METH_VARARGS, NULL}, {"choose", py_choose, METH_VARARGS, NULL}, {NULL, NULL, 0, NULL},
 };
 
 static PyModuleDef MODULE = {PyModuleDef_HEAD_INIT, "_kernels", "Inner loops over the elements of tensors.", -1, METHODS};

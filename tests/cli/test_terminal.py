@@ -168,6 +168,7 @@ def test_version_and_environment() -> None:
     assert plain("-V").stdout == plain("--version").stdout == f"ckptkit {ckptkit.__version__}\n"
     found = json.loads(plain("env", "--format", "json").stdout)
     assert found["ckptkit"] == ckptkit.__version__ and found["libraries"]["numpy"] and str(Path.home()) not in json.dumps(found)
+    assert type(found["compiled"]) is bool
 
 
 # --- completion ------------------------------------------------------------------------------------------------------
