@@ -22,7 +22,8 @@ BEGIN, END = "<!-- tables: scripts/readme_tables.py -->", "<!-- end of tables --
 # whose outputs the recorded cases of fixtures/golden are, by what their index says
 CODE = (
     ("transformers 5", "transformers 5"), ("transformers 4", "transformers 4"), ("transformers 4.30", "transformers 4"),
-    ("BertForMaskedLM (transformers 4", "transformers 4"), ("bert4keras", "bert4keras"), ("bert4torch", "bert4torch"), ("keras_hub", "keras_hub"), ("tf-models", "TF Model Garden"),
+    ("BertForMaskedLM (transformers 4", "transformers 4"),
+    ("bert4keras", "bert4keras"), ("bert4torch", "bert4torch"), ("keras_hub", "keras_hub"), ("tf-models", "TF Model Garden"),
     ("google-research/", "its authors' TensorFlow code"), ("openai/", "its authors' TensorFlow code"),
     ("mesh-tensorflow", "Mesh TensorFlow"), ("huawei-noah/", "its authors' TensorFlow code"), ("microsoft/", "its authors' PyTorch code"),
 )  # fmt: skip
