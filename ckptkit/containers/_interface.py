@@ -20,7 +20,7 @@ A container is one module of this package whose name does not begin with an unde
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, KeysView, Mapping, Sequence
 from contextlib import ExitStack
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -128,6 +128,11 @@ class Checkpoint:
         path = os.path.abspath(self.path)
         return path if os.path.isdir(path) else os.path.dirname(os.path.abspath(self.files[0]) if self.files else path)
 
+    @property
+    def specs(self) -> Collection[TensorSpec]:
+        """The dtypes and shapes of the tensors, far fewer than these: each object once."""
+        return {id(t[1]): t[1] for t in self.tensors.values()}.values()
+
     def fd(self, path: str) -> int:
         """An open descriptor of one of the checkpoint's files (kept until close; only ever read with pread)."""
         if self._closed:
@@ -204,6 +209,14 @@ class Checkpoint:
         size = sum(t.spec.nbytes for t in self.tensors.values())
         state = ", closed" if self._closed else ""
         return f"<Checkpoint {printable(self.path)}: {self.container}, {len(self.tensors):,} tensors, {size:,} bytes{state}>"
+
+    def _repr_html_(self) -> str:
+        from ..support.shown import table_html
+
+        specs = [(printable(name), t.spec) for name, t in list(self.tensors.items())[:20]]
+        more = len(self.tensors) - len(specs)
+        rows = [(name, spec.dtype, str(list(spec.shape)), f"{spec.nbytes:,}") for name, spec in specs]
+        return table_html(repr(self), ("tensor", "dtype", "shape", "bytes"), rows, f"and {more:,} more" if more else "")
 
     def __getstate__(self) -> dict[str, Any]:
         """What headers say: an unpickled checkpoint is a closed one."""

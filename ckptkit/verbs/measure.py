@@ -19,6 +19,7 @@ from ..rules.run import look
 from ..scan.figures import Statistics
 from ..scan.survey import Asked
 from ..support.progress import Watch, phase
+from ..support.shown import line
 from .digest import digest_after, digest_before
 
 if TYPE_CHECKING:
@@ -53,6 +54,9 @@ class Measurement(NamedTuple):
     digest: str
     undigested: str
     share: float  # of each large tensor that was looked at
+
+    def __repr__(self) -> str:
+        return line(self, self.path, f"{len(self.tensors):,} tensors", f"{len(self.findings)} findings", self.digest)
 
     def plain(self) -> dict[str, object]:
         """The same as JSON data."""
