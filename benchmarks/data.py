@@ -104,6 +104,13 @@ def arrays(shapes: Shapes) -> Iterator[tuple[str, object]]:
         yield name, out
 
 
+def turned(array: object) -> object:
+    """A matrix transposed, row-major again."""
+    import numpy as np
+
+    return np.ascontiguousarray(np.asarray(array).T)
+
+
 def bert_config(b: Bert) -> dict[str, object]:
     return {
         "model_type": "bert", "architectures": ["BertForPreTraining"], "attention_probs_dropout_prob": 0.1, "hidden_act": "gelu_new",
@@ -131,10 +138,11 @@ def _save_tf(folder: Path, tensors: dict[str, object]) -> None:
 
 
 def make_bert(folder: Path, b: Bert, form: str) -> None:
-    """`form`: tf, tf-adam, safetensors, torch, bf16 (safetensors), changed (safetensors, every value another)."""
+    """`form`: tf, tf-adam, safetensors, torch, bf16 (safetensors), changed (safetensors, every value another). All the others are one
+    model: TensorFlow's kernels are transformers' weights turned round."""
     config = bert_config(b)
     if form.startswith("tf"):
-        tensors = dict(arrays(google_shapes(b)))
+        tensors = {n: turned(a) if hf_name(n)[1] else a for n, (_, a) in zip(google_shapes(b), arrays(hf_shapes(b)), strict=True)}
         if form == "tf-adam":
             for n in list(tensors):
                 tensors |= {f"{n}/adam_m": tensors[n], f"{n}/adam_v": tensors[n]}

@@ -188,7 +188,7 @@ CASES |= {
     "umt5 encoder": ("UMT5EncoderModel", T5),
     "longt5": ("LongT5ForConditionalGeneration", {**T5, "local_radius": 3, "feed_forward_proj": "gated-silu"}),
     "longt5 of blocks": ("LongT5ForConditionalGeneration", {**T5, "local_radius": 3, "encoder_attention_type": "transient-global",
-        "global_block_size": 4}),
+        "global_block_size": 4, "num_decoder_layers": 5}),
     "led": (
         "LEDForConditionalGeneration",
         {
@@ -225,7 +225,8 @@ def outputs(model: Any, given: Arrays) -> Arrays:
 
     known = inspect.signature(model.forward).parameters
     with torch.no_grad():
-        out = model(**{k: torch.from_numpy(v) for k, v in given.items() if k in known}, output_hidden_states=True)
+        more = {"use_cache": False} if "use_cache" in known else {}
+        out = model(**{k: torch.from_numpy(v) for k, v in given.items() if k in known}, **more, output_hidden_states=True)
     found: Arrays = {}
     for name, value in out.items():
         if torch.is_tensor(value):

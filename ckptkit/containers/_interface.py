@@ -20,7 +20,7 @@ A container is one module of this package whose name does not begin with an unde
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, KeysView, Mapping, Sequence
 from contextlib import ExitStack
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -127,6 +127,11 @@ class Checkpoint:
         """The directory in which what belongs to the checkpoint lies: configuration, vocabulary."""
         path = os.path.abspath(self.path)
         return path if os.path.isdir(path) else os.path.dirname(os.path.abspath(self.files[0]) if self.files else path)
+
+    @property
+    def specs(self) -> Collection[TensorSpec]:
+        """The dtypes and shapes of the tensors, far fewer than these: each object once."""
+        return {id(t[1]): t[1] for t in self.tensors.values()}.values()
 
     def fd(self, path: str) -> int:
         """An open descriptor of one of the checkpoint's files (kept until close; only ever read with pread)."""

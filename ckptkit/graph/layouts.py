@@ -34,8 +34,9 @@ def misfits(arch: Architecture, dialect: str, prefix: str, stored: Mapping[str, 
 
 
 def unfit(found: Candidate, matches: Mapping[str, Match], stored: Mapping[str, Shape]) -> int:
-    """How much speaks against what tensors were taken for: dimensions that contradict each other, rows of the core that some places
-    have and others lack, and places of two kinds. 0 of every sound checkpoint of that architecture."""
+    """How much speaks against what tensors were taken for: names of a known pattern with numbers that are not (a table in every layer,
+    where the first alone has one), dimensions that contradict each other, rows of the core that some places have and others lack, and
+    places of two kinds. 0 of every sound checkpoint of that architecture."""
     arch, shapes = found.architecture, dict[Row, dict[str, Shape]]()
     params, table = arch.params, arch.table(found.dialect.name)
     indices: dict[str, set[int]] = {}
@@ -48,7 +49,8 @@ def unfit(found: Candidate, matches: Mapping[str, Match], stored: Mapping[str, S
             indices.setdefault(holder, set()).add(i)
         for word in {w for p in row.parts for w in params[p].words}:
             held.setdefault(word, set()).update(i for holder, i in at if word.endswith(f"@{holder}"))
-    wrong = sum(len(places & held.get(f"not {word}", set())) for word, places in held.items())
+    wrong = found.score.explained - len(matches)
+    wrong += sum(len(places & held.get(f"not {word}", set())) for word, places in held.items())
 
     def lacking(row: Row) -> bool:
         infos = [params[p] for p in row.parts]

@@ -14,7 +14,7 @@ from ..arch import architectures, by_name, candidates
 from ..configuration.read import BLOCK, first_said, look
 from ..errors import UsageError
 from ..schema import ConfigForm, Dialect, Match, Table
-from ..schema.templates import patterns_of, reduce_names, tally
+from ..schema.templates import numbers_of, patterns_of, reduce_names, tally
 from .evidence import cousins, evidence, in_doubt, is_belied, is_cousin, is_told, less_likely, signature
 from .layouts import misfits, misnumbered, unfit
 from .recognition import Candidate, Question, Recognition, Score
@@ -261,15 +261,23 @@ def _with_wrappers(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> Re
 def _matches(best: Candidate, names: StoredNames, reduced: Reduced, wrapper: str) -> tuple[dict[str, Match], dict[str, str]]:
     """(stored name -> its row, stored name -> plain name) of the names that a candidate has."""
     table = best.architecture.table(best.dialect.name)
-    index, match, prefix = table.index(best.prefix), table.match, best.prefix
+    index, prefix = table.index(best.prefix), best.prefix
     spelled = names.of(best.dialect)
     plain = {wrapper + n: p for n, p in spelled.plain.items()} if spelled is not None else {}
-    numbers = re.compile("[0-9]+").findall
-    matches = {}
-    for name, pattern in (dict(zip(plain, patterns_of(plain.values()), strict=True)) if plain else reduced).items():
-        m = match(pattern, numbers(plain.get(name, name)), prefix) if pattern in index else None
-        if m is not None:
-            matches[name] = m
+    every = dict(zip(plain, patterns_of(plain.values()), strict=True)) if plain else reduced
+    known: dict[str, list[int]] = {}  # pattern -> the places of the names of which some row may be
+    for i, pattern in enumerate(every.values()):
+        if pattern in known:
+            known[pattern].append(i)
+        elif pattern in index:
+            known[pattern] = [i]
+    spoken = [plain[n] for n in every] if plain else list(every)
+    found: list[Match | None] = [None] * len(spoken)
+    for pattern, places in known.items():
+        numbers = numbers_of([spoken[i] for i in places], pattern.count("#"))
+        for i, m in zip(places, table.matches(pattern, numbers, prefix), strict=True):
+            found[i] = m
+    matches = {name: m for name, m in zip(every, found, strict=True) if m is not None}
     tell_apart(matches, table)
     _set_apart(matches)
     return matches, plain
@@ -277,11 +285,12 @@ def _matches(best: Candidate, names: StoredNames, reduced: Reduced, wrapper: str
 
 def _set_apart(matches: dict[str, Match]) -> None:
     """Of layers beside the model's own (for multi-token prediction) every tensor becomes a stray."""
-    beside = {place: m.row._replace(role="stray") for m in matches.values() if m.row.role == "beside" for place in m.at}
-    for name, m in matches.items() if beside else ():
-        row = next((beside[place] for place in m.at if place in beside), None)
-        if row is not None:
-            matches[name] = Match(row, ())
+    beside = {place: row._replace(role="stray") for row, at in matches.values() if row[4] == "beside" for place in at}
+    for name, (_, at) in matches.items() if beside else ():
+        for place in at:
+            if place in beside:
+                matches[name] = Match(beside[place], ())
+                break
 
 
 def _best(found: list[Candidate], reduced: Reduced) -> Candidate:

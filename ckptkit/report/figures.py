@@ -26,8 +26,10 @@ EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 def figure(value: float | None) -> str:
-    """A figure in a column; "-" for none."""
-    return "-" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
+    """A figure in a column; "-" for none, "overflow" for one (of finite elements) that is beyond float64."""
+    if value is None or isinstance(value, int):
+        return "-" if value is None else f"{value:,}"
+    return f"{value:.6g}" if value - value == 0 else "overflow"
 
 
 def fitting(i: Inspection, full: Table, most: int) -> Table:

@@ -55,7 +55,10 @@ class _Shared:
 def _rounded(value: float | None, digits: int) -> float | int | None:
     if value is None or value - value != 0:
         return None
-    return value if isinstance(value, int) and abs(value) < 10**digits else float(f"{value:.{digits}g}")
+    if isinstance(value, int) and abs(value) < 10**digits:
+        return value
+    rounded = float(f"{value:.{digits}g}")
+    return rounded if rounded - rounded == 0 else value  # the largest numbers are not rounded up
 
 
 def columns_of(m: Measurement) -> dict[str, Any]:

@@ -77,8 +77,8 @@ class Spec(NamedTuple):
         return float(str(self.own(leaf.group, "norm_eps")))
 
     def layer(self, number: int) -> Mapping[str, Any]:
-        """What sets a decoder's layer apart (see layers.py)."""
-        return self.traits.layers[number] if self.traits.layers else {"window": 0, "rotary": ""}
+        """What sets a layer of the first stack apart (see layers.py). A second stack may have more."""
+        return self.traits.layers[number] if number < len(self.traits.layers) else {"window": 0, "rotary": ""}
 
     def own(self, group: str, field: str) -> object:
         """A trait of a head's own, where the configuration says one; else what the blocks have."""

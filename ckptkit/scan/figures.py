@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 PERCENTS = (0.1, 1.0, 5.0, 25.0, 50.0, 75.0, 95.0, 99.0, 99.9)
 BINS = 64
+TINY = 1e-290  # of a range of numbers, in which differences may be no normal numbers
 FIRST = 14  # bits of a float32 that wider values are counted by: sign, exponent, five of the fraction
 CLASSES = 1 << FIRST
 
@@ -72,7 +73,7 @@ def figures(
 ) -> Statistics:
     (nan, inf, zeros), (low, high), (n, mean, m2) = counts, ends, moments
     variance = max(m2, 0.0) / n
-    rms = sqrt(variance + mean * mean)
+    rms, mean = sqrt(variance + mean * mean), min(max(mean, low), high)
     return Statistics(
         elements, low, high, mean, sqrt(variance), rms * sqrt(n), nan, inf, zeros, rms, max(abs(low), abs(high)), percentiles, histogram
     )
@@ -94,7 +95,9 @@ def of_sorted(x: NDArray[Any], times: NDArray[Any] | None) -> tuple[tuple[float,
     ranks = np.array(PERCENTS) / 100 * (n - 1)
     first = np.floor(ranks)
     a, b = x[np.searchsorted(upto, first, "right")], x[np.searchsorted(upto, np.minimum(first + 1, n - 1), "right")]
-    at = a + (b - a) * (ranks - first)
+    with np.errstate(over="ignore", invalid="ignore"):
+        apart = b - a
+        at = np.where(np.isfinite(apart), a + apart * (ranks - first), a * (1 - (ranks - first)) + b * (ranks - first))
     percentiles = tuple(at.tolist())
     low, high = _range(float(x[0]), float(x[-1]), (percentiles[0], percentiles[-1]))
     if not low < high or (high - low) / BINS == 0 or high - low == float("inf"):
@@ -138,7 +141,10 @@ def of_classes(seen: NDArray[Any], ends: tuple[float, float]) -> tuple[tuple[flo
     if not left < right or (right - left) / BINS == 0 or right - left == float("inf"):
         return percentiles, Histogram(left, right, (n,), 0, 0)
     edges = np.linspace(left, right, BINS + 1)
-    cut = np.rint(np.interp(edges, np.stack((a, b), 1).reshape(-1), np.stack((upto - times, upto), 1).reshape(-1))).astype(np.int64)
+    borders = np.stack((a, b), 1).reshape(-1)
+    if right - left < TINY:  # else the slope between two borders may be none
+        borders, edges = (np.clip(v, left, right) / TINY for v in (borders, edges))
+    cut = np.rint(np.interp(edges, borders, np.stack((upto - times, upto), 1).reshape(-1))).astype(np.int64)
     if left == low:
         cut[0] = 0
     if right == high:

@@ -99,10 +99,10 @@ class _Small:
         self._parts.sort(key=lambda part: part[0])
         whole = np.concatenate([x for _, x, times in self._parts for _ in range(times)]) if self._parts else np.empty(0)
         stored = decoded(self._dtype, whole)
-        x: NDArray[Any] = stored.astype(np.float64)
         nan = inf = 0
-        zeros = len(x) - int(np.count_nonzero(x))
         with np.errstate(all="ignore"):
+            x: NDArray[Any] = stored.astype(np.float64)
+            zeros = len(x) - int(np.count_nonzero(x))
             total = float(x.sum())
             if total - total != 0:
                 finite = np.isfinite(x)
@@ -111,7 +111,7 @@ class _Small:
                 x = x[finite]
             if not len(x):
                 return nothing(self.count, nan, inf)
-            mean = _mean(x)
+            mean = mean_of(x)
             off = x - mean
             m2 = float(np.dot(off, off))
         x.sort()
@@ -120,11 +120,11 @@ class _Small:
         return figures(self.count, (nan, inf, zeros), (low, high), (len(x), mean, m2), *of_sorted(x, None))
 
 
-def _mean(x: NDArray[Any]) -> float:
+def mean_of(x: NDArray[Any]) -> float:
     """The mean of finite numbers, also where their sum is none."""
     import numpy as np
 
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # partial sums may be infinities of both signs
         total = float(x.sum())
     return total / len(x) if total - total == 0 else float((x / len(x)).sum())
 
@@ -321,7 +321,7 @@ class _Wide:
             if seen[0] or seen[CLASSES // 2]:
                 self._zeros += (len(x) - int(np.count_nonzero(x))) * times
             self._seen += seen if times == 1 else seen * times
-            mean = _mean(wide) if total - total != 0 else total / len(x)
+            mean = mean_of(wide) if total - total != 0 else total / len(x)
             square = mean * mean * len(x)
             m2 = float(np.dot(wide, wide)) - square
             if not m2 > square / 100:  # too much of it has cancelled, or overflowed

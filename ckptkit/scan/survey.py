@@ -28,7 +28,7 @@ from .chunks import chunks
 from .figures import Statistics
 from .jobs import Job, item_size, lies_in_runs, plan, sampled
 from .signs import Signs, Tracker
-from .statistics import Running, has_statistics, running
+from .statistics import Running, has_statistics, mean_of, running
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -365,10 +365,11 @@ def _bad(tally: _Tally, unsigned: NDArray[Any], dtype: str, start: int) -> int:
 def _detail(tally: _Tally, piece: memoryview, tensor: StoredTensor) -> None:
     import numpy as np
 
-    x = np.frombuffer(piece, numpy_dtype(tensor.spec.dtype)).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # of NaNs that are not quiet
+        x = np.frombuffer(piece, numpy_dtype(tensor.spec.dtype)).astype(np.float64)
     x = x[np.isfinite(x)]
     if len(x):
-        tally.mean, tally.negative = float(x.mean()), float((x < 0).mean())
+        tally.mean, tally.negative = mean_of(x), float((x < 0).mean())
 
 
 def _values(tensor: StoredTensor, t: _Tally) -> Values:

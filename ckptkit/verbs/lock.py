@@ -193,16 +193,21 @@ def _config_drift(subject: Subject, was: dict[str, object], name: str) -> Iterat
 
 
 def _unsaid(subject: Subject, was: dict[str, object], name: str) -> Iterator[Finding]:
-    """Values that the configuration, in the same form, no longer says nor takes for granted: a loader takes its own default."""
+    """Values that the configuration, in the same form, no longer says, where a loader takes another of its own, or nobody knows."""
     r = subject.graph.recognition
     if subject.values is None or r is None:
         return
     keys = {k if isinstance(k, str) else k.canonical: key for key, k in r.dialect.config.keys.items()}
     for canonical in sorted(was.keys() - said_values(subject).keys()):
         key = keys.get(canonical, canonical)
-        if subject.value(canonical) in (None, not was[canonical]) and not no_effect(key, was[canonical]):
-            text = f"{subject.config_name} says nothing of {key}; when {name} was written it said {_shown(was, canonical)}"
+        now = subject.value(canonical)
+        if now == was[canonical] or no_effect(key, was[canonical]):
+            continue
+        text = f"{subject.config_name} says nothing of {key}; when {name} was written it said {_shown(was, canonical)}"
+        if now is None:
             yield Finding("warning", "lock", key, text, "a loader takes its own default there", "undecided")
+        else:
+            yield Finding("error", "lock", key, f"{text}: a loader takes {printable(repr(now), 80)} there", f"say {key}")
 
 
 def _recognised(subject: Subject) -> Recognition | None:
