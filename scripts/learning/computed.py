@@ -12,7 +12,6 @@ from .fit import Point, fit_number, numbers
 from .observe import IDLE, Sample
 from .sample import Lab
 
-
 HEAD_DIM = {"head_dim": ("hidden_size", "num_attention_heads")}  # getattr(config, "head_dim", hidden_size // num_attention_heads)
 
 
