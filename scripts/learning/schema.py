@@ -355,7 +355,7 @@ class _Fitter:
 
 def fit(lab: Lab) -> Schema:
     """The schema that says all that the lab's samples have."""
-    heads = filled(lab.samples, lab.samples)
+    heads = filled([*lab.samples, *lab.extra], lab.samples)
     for how in heads.values():  # the number of heads shows in no shape until their size is said
         key = tuple(how.split("//")[1].split("."))
         lab.relevant.setdefault(key, list({s.env[".".join(key)] for s in lab.samples if ".".join(key) in s.env}))
