@@ -210,12 +210,24 @@ def test_a_tensor_that_is_missing_extra_or_of_another_size_is_named(tmp_path: Pa
 
 
 def test_a_size_that_one_key_says_is_held_beside_one_that_no_key_explains(tmp_path: Path) -> None:
+    folder = made(tmp_path, "xlstm", "xLSTMForCausalLM")
+    name = "backbone.blocks.1.ffn.proj_down.weight"
+    row = next(r for r in learned_schema("xlstm").rows if r.pattern == "~blocks.#.ffn.proj_down.weight")
+    assert row.dims == ("hidden_size", None)
+    without(folder, name, **{name: (33, 128)})
+    assert any(name in f and "33" in f and "32" in f for f in errors(folder)), errors(folder)
+
+
+def test_the_size_of_a_head_that_the_configuration_does_not_say_is_counted_with(tmp_path: Path) -> None:
     folder = made(tmp_path, "deit", "DeiTForImageClassificationWithTeacher")
     name = "deit.encoder.layer.1.attention.attention.value.weight"
-    row = next(r for r in learned_schema("deit").rows if r.pattern == "~encoder.layer.#.attention.attention.value.weight")
-    assert row.dims == (None, "hidden_size")
-    without(folder, name, **{name: (32, 33)})
-    assert any(name in f and "33" in f and "32" in f for f in errors(folder)), errors(folder)
+    for wrong in ((32, 33), (33, 32)):
+        without(folder, name, **{name: wrong})
+        assert any(name in f and "33" in f and "32" in f for f in errors(folder)), errors(folder)
+        without(folder, name, **{name: (32, 32)})
+    assert not errors(folder)
+    learned_models.change(folder, head_dim=7)
+    assert any("is 32, where config.json makes it 28" in f and "head_dim 7" in f for f in errors(folder)), errors(folder)
 
 
 @pytest.mark.parametrize(
