@@ -24,7 +24,13 @@ FOLDER = HERE.parent / "ckptkit" / "arch" / "learned"
 
 
 def learn_type(model_type: str, seconds: float) -> dict[str, Any]:
-    """What is to be said of a model type: "schema" its file's content, or "why" there is none."""
+    """What is to be said of a model type: "schema" its file's content, or "why" there is none. Where counting with the size of a head that
+    nothing says makes it wrong (one for each kind of layer), it is learned without."""
+    found = _learn_type(model_type, seconds, heads=True)
+    return _learn_type(model_type, seconds, heads=False) if found["why"] else found
+
+
+def _learn_type(model_type: str, seconds: float, *, heads: bool) -> dict[str, Any]:
     from learning.observe import IGNORED, Timeout, limit, unfilled
     from learning.sample import observe
     from learning.schema import learn
@@ -32,6 +38,7 @@ def learn_type(model_type: str, seconds: float) -> dict[str, Any]:
     try:
         with unfilled(), limit(seconds * 2.5):
             lab = observe(model_type, seconds)
+            lab.heads = heads
             schema, wrong = learn(lab)
             text = packed(model_type, lab, schema, sorted(set().union(*(IGNORED.get(c, set()) for c in schema.classes))))
     except LookupError as e:

@@ -54,6 +54,7 @@ class Lab:
         self.rng = random.Random(model_type)
         self.end = time.process_time() + seconds
         self.samples: list[Sample] = []
+        self.heads = True  # whether the size of a head is counted with that nothing says
         self.extra: list[Sample] = []  # what the same has in memory, under the class's name and "@memory"
         self.overs: list[dict[str, Any]] = []
         self.singles: list[Single] = []

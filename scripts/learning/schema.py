@@ -355,7 +355,7 @@ class _Fitter:
 
 def fit(lab: Lab) -> Schema:
     """The schema that says all that the lab's samples have."""
-    heads = filled([*lab.samples, *lab.extra], lab.samples)
+    heads = filled([*lab.samples, *lab.extra], lab.samples) if lab.heads else {}
     for how in heads.values():  # the number of heads shows in no shape until their size is said
         key = tuple(how.split("//")[1].split("."))
         lab.relevant.setdefault(key, list({s.env[".".join(key)] for s in lab.samples if ".".join(key) in s.env}))
@@ -391,7 +391,8 @@ def learn(lab: Lab, rounds: int = 3) -> tuple[Schema, list[str]]:
     for i in range(rounds + 1):
         schema = fit(lab)
         unseen = [*lab.joints(8, 2), *(tiny_samples(lab, (2,)) if i == 0 else ())]
-        filled([s for s, _ in unseen], lab.samples)
+        if lab.heads:
+            filled([s for s, _ in unseen], lab.samples)
         wrong = [(s, over, said) for s, over in unseen if any(said := disagreements(schema, s))]
         if not wrong or i == rounds or lab.late:
             break
