@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 
 # before any framework is imported: they read these once
 os.environ.update(
@@ -14,6 +15,10 @@ os.environ.update(
     TOKENIZERS_PARALLELISM="false",
     OMP_NUM_THREADS="1",
 )
+
+# bytecode is kept whatever the environment says: else each of a thousand commands compiles the package again, two thirds of its time
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 from pathlib import Path
 
