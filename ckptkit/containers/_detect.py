@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from .. import store
 from ..errors import NotFoundError
 from ._discovery import each
 from ._foreign import of_file
@@ -17,12 +18,12 @@ def locate(path: str) -> tuple[Container, str]:
     Bytes decide; the suffix only says what was probably meant when nothing fits.
     """
     path = os.fspath(path)
-    if os.path.isdir(path):
+    if store.is_folder(path):
         from ._folder import choose
 
         return choose(path)
-    if not os.path.lexists(path):
-        for c in each("tf_bundle" if os.path.exists(path + ".index") else ""):  # saves loading the others, 2 ms
+    if not store.lexists(path):
+        for c in each("tf_bundle" if store.exists(path + ".index") else ""):  # saves loading the others, 2 ms
             target = c.prefix(path)
             if target is not None:
                 return c, target
@@ -36,16 +37,21 @@ def locate(path: str) -> tuple[Container, str]:
 def _unwritten_index(path: str) -> Container | None:
     """The container of shards whose index is not there, named by it."""
     folder, base = os.path.split(path)
-    if not is_index(base) or not os.path.isdir(folder or "."):
+    if not is_index(base) or not store.is_folder(folder or "."):
         return None
     ext = os.path.splitext(whole_file(base))[1]
-    return next((c for c in each() if ext in c.SUFFIXES), None) if of_index(base, os.listdir(folder or ".")) else None
+    return next((c for c in each() if ext in c.SUFFIXES), None) if of_index(base, store.listdir(folder or ".")) else None
 
 
 def _neighbours(path: str) -> str:
+    scheme, colon, rest = path.partition(":/")
+    if colon and rest[:1] != "/" and scheme.isalnum() and store.is_url(f"{scheme}://"):
+        return f"is {scheme}://{rest.lstrip('/')} meant? Give an address as text: a Path makes one slash of two"
+    if "://" in path and not store.is_url(path):
+        return "addresses that are read begin with s3://, gs://, az://, https:// or hf://"
     parent, name = os.path.split(path)
     try:
-        names = os.listdir(parent or ".")
+        names = store.listdir(parent or ".")
     except OSError:
         return f"there is no directory {parent!r} either"
     from difflib import get_close_matches

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 from ..containers import Part
 from ..errors import NotFoundError
-from ..support.files import CHUNK, Files, memory, preallocate, write_error
+from ..store.files import Files
+from ..support.files import CHUNK, memory, preallocate, write_error
 from .jobs import APART
 from .replaceable import private, readable_file
 from .staging import Stage

@@ -19,7 +19,8 @@ from ..errors import CheckpointError, FindingsError, NotFoundError, UnsupportedE
 from ..findings import Finding
 from ..limits import using
 from ..plan.values import PLAN_VERSION, Plan
-from ..support.files import CHUNK, Files, checksum, quickest_checksum, trim, write_error, writeback
+from ..store.files import Files
+from ..support.files import CHUNK, checksum, quickest_checksum, trim, write_error, writeback
 from .coverage import check_slots
 from .crew import Crew
 from .jobs import Job, jobs_of, ordered

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 
 from .._typing import Any, NamedTuple
 from ..plan.values import Encode, PackedParts
+from ..store.files import Files
 from ..support.arrays import numpy_dtype
-from ..support.files import CHUNK, LINE, Checksum, Files, between, in_line
+from ..support.files import CHUNK, LINE, Checksum, between, in_line
 from ..tensors import DTYPES
 from .buffers import Buffer
 from .casts import cast

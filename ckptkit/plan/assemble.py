@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
+from .. import store
 from ..containers import Inside, Ranked, Slot
 from ..errors import UsageError, one_of
 from ..tensors import DTYPE_ALIASES, DTYPES
@@ -65,5 +66,5 @@ def assemble(weights: Weights, request: Request, contents: Contents, inputs: Seq
     stamps = []
     for path in dict.fromkeys(inputs):
         st = os.stat(path)
-        stamps.append((os.path.abspath(path), st.st_size, st.st_mtime_ns))
+        stamps.append((store.absolute(path), st.st_size, st.st_mtime_ns))
     return Plan(request.target, request.single, weights.sources, tasks, layout, tuple(stamps), contents.copies, contents.texts)

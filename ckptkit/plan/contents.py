@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from .. import store
 from .._typing import NamedTuple
 from ..configuration.quantization import unpacked_words
 from ..configuration.write import to_json_text
@@ -64,7 +65,7 @@ def gather_contents(subject: Subject, request: Request, weights: Weights) -> Con
         company = _with_modules(subject, company, request)
         if subject.checkpoint.whole_folder:
             findings += left_behind(subject.checkpoint.folder, _used(subject, contents, company))
-    elif os.path.isfile(os.path.join(subject.checkpoint.folder, MODULES)):
+    elif store.is_file(os.path.join(subject.checkpoint.folder, MODULES)):
         findings += modules_of(subject.checkpoint.folder, [MODULES], loadable=False).findings
     return _with_company(contents, company, request, findings)
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import closing
 
+from .. import store
 from .._typing import TYPE_CHECKING
 from ..comparison.left_out import START, left_out_tensors, other_words
 from ..configuration.without_effect import no_effect
@@ -19,7 +21,6 @@ from ..graph.examine import Subject
 from ..graph.reading import AS_FOUND, Reading
 from ..graph.recognition import Recognition
 from ..support.name_text import collapse, natural
-from ..support.strict_json import read_json
 from .digest import PREFIX, Digest, canonical_digest
 
 if TYPE_CHECKING:
@@ -31,13 +32,14 @@ LOCK_VERSION = 1
 
 
 def file_digest(path: str) -> str:
-    """The SHA-256 of a file."""
+    """The SHA-256 of a file or an object."""
     from hashlib import sha256
 
-    state = sha256()
-    with open(path, "rb", buffering=0) as f:
-        while data := f.read(1 << 20):
-            state.update(data)
+    state, buffer, at = sha256(), memoryview(bytearray(1 << 20)), 0
+    with closing(store.open_blob(path)) as blob:
+        while n := blob.readinto(buffer, at):
+            state.update(buffer[:n])
+            at += n
     return state.hexdigest()
 
 
@@ -47,7 +49,7 @@ def files_of(subject: Subject) -> dict[str, str]:
     if subject.config is not None and not subject.config.inside:
         files.append(subject.config.source)
     folder = subject.checkpoint.folder
-    return {os.path.relpath(os.path.abspath(f), folder): f for f in dict.fromkeys(files)}
+    return {store.relative(store.absolute(f), folder): f for f in dict.fromkeys(files)}
 
 
 def lock(path: str | os.PathLike[str], *, reading: Reading = AS_FOUND, **words: Unpack[Words]) -> str:
@@ -79,7 +81,7 @@ def lock_text(subject: Subject) -> str:
         "parameters": {
             n: {"dtype": i.spec.dtype, "shape": list(i.spec.shape), "digest": digest.parameters[n]} for n, i in digest.items.items()
         },
-        "files": {n: {"bytes": os.path.getsize(p), "sha256": file_digest(p)} for n, p in sorted(files_of(subject).items())},
+        "files": {n: {"bytes": store.file_size(p), "sha256": file_digest(p)} for n, p in sorted(files_of(subject).items())},
     }
     return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
 
@@ -112,7 +114,7 @@ def other_keys(subject: Subject) -> dict[str, object]:
 
 def compare_lock(subject: Subject, path: str) -> Iterator[Finding]:
     """What differs from what the lock file at `path` says. Raises CheckpointError where it is no lock."""
-    kept = read_json(path)
+    kept = store.read_json(path)
     said = kept.get("parameters") if isinstance(kept, dict) else None
     files = kept.get("files") if isinstance(kept, dict) else None
     whole = kept.get("digest") if isinstance(kept, dict) else None
