@@ -125,7 +125,7 @@ def _as_it_was(subject: Subject, request: Request, metadata: dict[str, str], wei
     if config is not None and not config.inside and (decoded or request.quantize is not None):
         texts = ((os.path.basename(config.source), text),)
     elif config is not None and not config.inside:
-        copies = ((os.path.abspath(config.source), os.path.basename(config.source)),)
+        copies = ((store.absolute(config.source), os.path.basename(config.source)),)
     elif config is not None and not extras:
         texts = (("config.json", text),)
     return Contents(metadata, extras, ck.wrapper if same else "", copies, texts, config=text)

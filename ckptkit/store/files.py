@@ -10,10 +10,11 @@ import errno
 import os
 from collections.abc import Callable
 
-from .._typing import TYPE_CHECKING
+from .._typing import TYPE_CHECKING, Any
 from ..support.files import read_error, short, write_error
 from ..support.open_file import open_fd
 from ..support.urls import is_url
+from .expected import Expected, Spans
 from .paths import open_blob
 
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ class Files:
 
     def __init__(self, label: Callable[[str], str] = str, keep: int = 64) -> None:
         self._fds: dict[tuple[str, bool], int] = {}
-        self._blobs: dict[str, Blob] = {}
+        self._blobs: dict[str, Any] = {}
+        self._expected: Expected | None = None
+        self.remote_bytes = 0  # that were asked of stores
         self._keep = keep
         self.label = label
 
@@ -59,10 +62,23 @@ class Files:
 
     def _blob(self, url: str) -> Blob:
         """An object to read, open."""
-        blob = self._blobs.get(url)
+        blob: Blob | None = self._blobs.get(url)
         if blob is None:
             blob = self._blobs[url] = open_blob(url)
         return blob
+
+    def expect(self, spans: Spans, most: int) -> None:
+        """Fetch what the next reads of objects will be of, at most `most` bytes at once; what was expected before is forgotten."""
+        self._expected = None
+        if spans:
+            for url in spans:
+                self._blob(url)
+            self._expected = Expected(self._blobs, spans, most)
+            self.remote_bytes += self._expected.total
+
+    def _read_object(self, url: str, offset: int, into: memoryview) -> None:
+        if self._expected is None or not self._expected.read(url, offset, into):
+            self._blob(url).read(offset, into)
 
     def close(self) -> None:
         """Close all of them."""
@@ -73,7 +89,7 @@ class Files:
     def read(self, path: str, offset: int, into: memoryview) -> None:
         """Fill `into` with the bytes from `offset` on; CorruptError if the file fails or ends before."""
         if is_url(path):
-            self._blob(path).read(offset, into)
+            self._read_object(path, offset, into)
             return
         fd, done, size = self.reader(path), 0, len(into)
         try:
@@ -98,7 +114,7 @@ class Files:
         """Fill several pieces of memory with the bytes from `offset` on, in one call as a rule."""
         if is_url(path):
             for view in into:
-                self._blob(path).read(offset, view)
+                self._read_object(path, offset, view)
                 offset += len(view)
             return
         try:
@@ -114,7 +130,7 @@ class Files:
         """Fill pieces of memory of one length, each from `step` bytes after the one before."""
         if is_url(path):
             for view in into:
-                self._blob(path).read(offset, view)
+                self._read_object(path, offset, view)
                 offset += step
             return
         fd, preadv = self.reader(path), os.preadv

@@ -125,6 +125,12 @@ class RemoteBlob:
         self._tree.warm([(self.name, at, n) for at, n in wanted])
         return [self.pread(n, at) for at, n in wanted]
 
+    def later(self, at: int, n: int) -> Future[bytes]:
+        """One request for `n` bytes from `at` on, under way."""
+        if at + n > self._entry.size:
+            raise CorruptError(f"ends at byte {self._entry.size:,}, {at + n - self._entry.size:,} short", path=self._tree.label(self.name))
+        return self._tree.pool().submit(self._tree.fetch, self.name, self._entry, at, n)
+
     def mapped(self, *, flat: bool = False) -> AbstractContextManager[Any]:
         """The whole object by index and slice, read where it is asked for; `flat`: as memory, all of it read."""
         if flat:
