@@ -97,7 +97,7 @@ def test_what_there_is_is_known(filled: str) -> None:
     if not filled.startswith("http"):  # which lists nothing
         assert sorted(listdir(filled)) == ["a.bin", "empty.bin", "in"]
         assert store.is_folder(f"{filled}/in") and not store.is_file(f"{filled}/in")
-        assert dict((n, f) for n, f, _ in store.entries(filled)) == {"a.bin": False, "empty.bin": False, "in": True}
+        assert {n: f for n, f, _ in store.entries(filled)} == {"a.bin": False, "empty.bin": False, "in": True}
 
 
 def test_a_mapped_object_is_indexed_and_sliced_as_mapped_memory(filled: str) -> None:

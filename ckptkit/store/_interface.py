@@ -74,8 +74,9 @@ class Sink(Protocol):
         """The parts that are there: number -> (tag, bytes). KeyError where there is no such upload (any more)."""
         ...
 
-    def commit(self, upload: Mapping[str, str], tags: Mapping[int, str]) -> str:
-        """Make the object of its parts, in the order of their numbers; its tag."""
+    def commit(self, upload: Mapping[str, str], tags: Mapping[int, str], *, only_if: str | None = None) -> str:
+        """Make the object of its parts, in the order of their numbers; its tag. `only_if` as for `put`. KeyError where there is no such
+        upload (any more)."""
         ...
 
     def abort(self, upload: Mapping[str, str]) -> None:
@@ -96,6 +97,10 @@ class Tree(Protocol):
 
     def list(self, folder: str = "") -> dict[str, Entry]:
         """What a folder holds, by the last piece of its name. Asked for once, then kept for a while."""
+        ...
+
+    def fresh(self) -> None:
+        """Ask anew what there is: somebody else may have written."""
         ...
 
     def known(self, folder: str) -> dict[str, Entry] | None:

@@ -34,6 +34,10 @@ class Below:
         """What a folder holds."""
         return self._tree.list(self._full(folder))
 
+    def fresh(self) -> None:
+        """Ask anew what there is."""
+        self._tree.fresh()
+
     def known(self, folder: str) -> dict[str, Entry] | None:
         """The kept listing of a folder."""
         return self._tree.known(self._full(folder))

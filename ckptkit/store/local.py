@@ -47,6 +47,9 @@ class LocalTree:
         found = {n: self.entry(f"{folder}/{n}" if folder else n) for n in names}
         return {n: e for n, e in found.items() if e is not None}
 
+    def fresh(self) -> None:
+        """Nothing is kept."""
+
     def known(self, folder: str) -> dict[str, Entry] | None:
         """None: folders are asked each time."""
         return None
@@ -168,7 +171,7 @@ class LocalSink:
                 out[int(n)] = f"{s.st_mtime_ns}-{s.st_ino}", s.st_size
         return out
 
-    def commit(self, upload: Mapping[str, str], tags: Mapping[int, str]) -> str:
+    def commit(self, upload: Mapping[str, str], tags: Mapping[int, str], *, only_if: str | None = None) -> str:
         """Make the file of its parts; its tag."""
         folder, there = self._folder(upload), self.parts(upload)
         lost = [n for n, tag in tags.items() if there.get(n, ("", 0))[0] != tag]
@@ -183,7 +186,13 @@ class LocalSink:
                     shutil.copyfileobj(f, out, 1 << 20)
             out.flush()
             os.fsync(out.fileno())
-        os.replace(whole, path)
+        if only_if == ABSENT:
+            try:
+                os.link(whole, path)
+            except FileExistsError:
+                raise ExistsError("is there", path=path, hint="somebody else has written it meanwhile") from None
+        else:
+            os.replace(whole, path)
         shutil.rmtree(folder, ignore_errors=True)
         found = self._tree.entry(self.name)
         return found.tag if found is not None else ""

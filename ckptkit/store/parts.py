@@ -13,8 +13,8 @@ from typing import Any
 
 from ..errors import CheckpointError, UsageError, with_extra
 from ..support import crc32c
-from ._interface import Uploads
-from .said import CREDENTIALS
+from ._interface import ABSENT, Uploads
+from .said import CREDENTIALS, ExistsError
 
 _clients: dict[str, Any] = {}
 
@@ -57,6 +57,8 @@ def _refused(e: Exception, label: str) -> CheckpointError:
     if code in ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403") or "Credentials" in type(e).__name__:
         shown = f" ({code})" if code.isalnum() else ""
         return CheckpointError(f"may not be written: the store refuses{shown}", path=label, hint=CREDENTIALS["s3"])
+    if code in ("PreconditionFailed", "ConditionalRequestConflict"):
+        return ExistsError("is there, and is not what it was", path=label, hint="somebody else has written it meanwhile")
     if code == "EntityTooSmall":
         return CheckpointError("the store takes no parts as small as these", path=label, hint="a larger --part-size")
     if "Connect" in type(e).__name__ or "Timeout" in type(e).__name__:
@@ -106,8 +108,8 @@ class S3Sink:
                 return out
             words = {"PartNumberMarker": answer["NextPartNumberMarker"]}
 
-    def commit(self, upload: Mapping[str, str], tags: Mapping[int, str]) -> str:
-        """Make the object of its parts; its tag. KeyError where there is no such upload."""
+    def commit(self, upload: Mapping[str, str], tags: Mapping[int, str], *, only_if: str | None = None) -> str:
+        """Make the object of its parts; its tag. KeyError where there is no such upload. Raises ExistsError."""
         there = self.parts(upload)
         lost = [n for n, tag in tags.items() if there.get(n, ("", 0))[0] != tag]
         if lost:
@@ -118,7 +120,8 @@ class S3Sink:
             if self._sums.get(n):
                 one["ChecksumCRC32C"] = self._sums[n]
             parts.append(one)
-        answer = self._do("complete_multipart_upload", UploadId=upload["id"], MultipartUpload={"Parts": parts})
+        condition = {} if only_if is None else {"IfNoneMatch": "*"} if only_if == ABSENT else {"IfMatch": only_if}
+        answer = self._do("complete_multipart_upload", UploadId=upload["id"], MultipartUpload={"Parts": parts}, **condition)
         self._changed(self.name)
         return str(answer["ETag"])
 

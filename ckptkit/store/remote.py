@@ -144,6 +144,11 @@ class RemoteTree:
         self._listed[folder] = time.monotonic(), found
         return found
 
+    def fresh(self) -> None:
+        """Ask anew what there is: somebody else may have written."""
+        self._listed.clear()
+        self._found.clear()
+
     def known(self, folder: str) -> dict[str, Entry] | None:
         """The kept listing of a folder; None where none is kept, or none can be complete."""
         kept = self._listed.get(folder) if self.lists else None

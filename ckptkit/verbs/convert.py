@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 
+from .. import store
 from .._typing import TYPE_CHECKING, NamedTuple
 from ..errors import FindingsError, UsageError
 from ..findings import Finding
@@ -130,7 +131,10 @@ def convert(
         to, container, cast_pairs(dtype, dtypes), shard, drop, drop_optimizer, init_missing, add, resize_vocab, seed, dequantize, quantize,
         keep, names_only, renew, tp, pp,
     ))  # fmt: skip
-    check_target(dst, single=single_file(dst, wanted.container), overwrite=overwrite or dry_run, inputs=())
+    if not store.is_url(dst):
+        check_target(dst, single=single_file(dst, wanted.container), overwrite=overwrite or dry_run, inputs=())
+    elif check == "reference":
+        raise UsageError("--check=reference reads a target on this machine", path=dst, hint="convert to a folder here, and copy it")
     entire = wanted.to is None and not (renew or add or init_missing or resize_vocab)
     with paused(), examine(src, reading.but(**words, drop=(*reading.drop, *globs)), entire=entire) as subject:
         request = choose_target(subject, wanted, dst)
@@ -143,9 +147,14 @@ def convert(
         )  # fmt: skip
         proof = _reference(request.container.NAME) if check == "reference" else None
         if dry_run:
-            if overwrite:  # what would be lost is told now
+            if overwrite and not store.is_url(dst):  # what would be lost is told now
                 check_target(dst, single=request.single, overwrite=True, inputs=(), names=planned.plan.names)
             return done
+        if store.is_url(dst):
+            from ..fleet.threads import run_in_threads
+
+            stored = run_in_threads(planned.plan, overwrite=overwrite, jobs=jobs, on_overflow=on_overflow, progress=progress)
+            return done._replace(findings=(*done.findings, *stored.findings), result=stored)
         result = run(planned.plan, overwrite=overwrite, jobs=jobs, max_memory=memory, check=bool(check), proof=proof,
                      on_overflow=on_overflow, sync=sync, progress=progress, compute_finish=request.container.finish)  # fmt: skip
         return done._replace(findings=(*done.findings, *result.findings), result=result)
