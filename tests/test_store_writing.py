@@ -268,7 +268,12 @@ def test_parts_that_are_there_are_not_done_again(source: Path, bucket: list[serv
 # --- cutting and folding -------------------------------------------------------------------------------------------
 
 
-@given(st.lists(st.integers(0, 60), min_size=1, max_size=12), st.integers(1, 200), st.integers(1, 50), st.sampled_from(["torch", "safetensors"]))
+@given(
+    st.lists(st.integers(0, 60), min_size=1, max_size=12),
+    st.integers(1, 200),
+    st.integers(1, 50),
+    st.sampled_from(["torch", "safetensors"]),
+)
 def test_units_cover_a_file_once_and_their_plans_hold_all_of_it(sizes: list[int], size: int, least: int, name: str) -> None:
     from ckptkit.plan.values import Piece, Source, Task
     from ckptkit.schema.loops import Loop
@@ -278,7 +283,10 @@ def test_units_cover_a_file_once_and_their_plans_hold_all_of_it(sizes: list[int]
     specs = [(f"t{i}", TensorSpec("F32", (n,))) for i, n in enumerate(sizes)]
     layout = container.layout(specs, filename=container.DEFAULT_FILE)
     sources = tuple(Source(n, "F32", (Extent("x", 1000 * i, 4 * s.shape[0]),)) for i, (n, s) in enumerate(specs))
-    tasks = tuple(Task(n, layout.slots[n], "F32", s.shape, (Piece(i, (Loop(s.shape[0], 1, 1),)),)) for i, (n, s) in enumerate(specs) if n in layout.slots)
+    tasks = tuple(
+        Task(n, layout.slots[n], "F32", s.shape, (Piece(i, (Loop(s.shape[0], 1, 1),)),))
+        for i, (n, s) in enumerate(specs) if n in layout.slots
+    )  # fmt: skip
     plan = Plan("x", True, sources, tasks, layout, ())
     units = cut_plan(plan, container.finish, size, least)
     held: dict[str, int] = {}

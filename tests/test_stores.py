@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from ckptkit.errors import CheckpointError, NotFoundError
 from ckptkit.store import listdir, open_blob, trees
-from ckptkit.store._interface import ABSENT, FOLDER
 from ckptkit.store.below import tree_at
+from ckptkit.store.interface import ABSENT, FOLDER
 from ckptkit.store.pieces import Kept, Pieces
 from ckptkit.store.said import ExistsError
 
@@ -238,7 +238,9 @@ def test_an_address_is_a_tree_and_a_name(url: str, parts: tuple[str, str]) -> No
     assert trees.split_url(url) == parts
 
 
-@pytest.mark.parametrize("url", ["s3://", "s3://b/../x", "hf://only", "https://h/x?sig=topsecret", "https://me:topsecret@h/x", "s3://b/x#topsecret"])
+@pytest.mark.parametrize(
+    "url", ["s3://", "s3://b/../x", "hf://only", "https://h/x?sig=topsecret", "https://me:topsecret@h/x", "s3://b/x#topsecret"]
+)
 def test_an_address_that_cannot_be_is_refused_and_its_secret_is_not_told(url: str) -> None:
     with pytest.raises(CheckpointError) as e:
         trees.split_url(url)

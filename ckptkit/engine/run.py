@@ -171,7 +171,8 @@ def _prepare(plan: Plan, options: Options, stage: Stage, unpacker: Unpacker) -> 
     settings = Settings(
         paths, sources, tuple(s.dtype for s in plan.sources),
         checksum(kind) if kind else None, by_slot, writeback() if options.sync and total >= MANY else None, options.on_overflow == "clip",
-        [False], (lambda *job: journal.add(Done(*job))) if journal is not None else None, options.check, unpacker, _ahead(plan, options.max_memory // workers),
+        [False], (lambda *job: journal.add(Done(*job))) if journal is not None else None, options.check, unpacker,
+        _ahead(plan, options.max_memory // workers),
     )  # fmt: skip
     return _Work(plan, stage, paths, todo, total, earlier, Crew(settings, stage, max(1, min(workers, len(todo)))), journal)
 

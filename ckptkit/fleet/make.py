@@ -62,7 +62,7 @@ def made(part: Plan, *, clip: bool = False, sums: bool = True) -> Iterator[Made]
 
 @contextmanager
 def _memory() -> Iterator[tuple[str, int]]:
-    """(a path by which this process opens it again, the descriptor) of a file that lies in memory where the system can, and is gone after."""
+    """(a path by which this process opens it again, the descriptor) of a file in memory where the system can, which is gone after."""
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("ckptkit-unit", os.MFD_CLOEXEC)
         try:

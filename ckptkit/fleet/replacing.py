@@ -1,7 +1,7 @@
 """What a run into a store takes the place of, and the names by which it can: a checkpoint is replaced as a whole, or not at all.
 
-Policy: shards of a checkpoint that is replaced get names that no other has, and its index, which names them, is exchanged at once. Only what a
-ledger says ckptkit wrote is replaced. A form of several files whose names are fixed (TensorFlow's) cannot be exchanged at once: refused.
+Policy: shards of a checkpoint that is replaced get names that no other has, and its index, which names them, is exchanged at once. Only
+what a ledger says ckptkit wrote is replaced. A form of several files whose names are fixed (TensorFlow's) cannot be exchanged at once: refused.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from ..containers import Part, is_index
 from ..errors import UsageError, printable
 from ..plan.ledger import LEDGER
 from ..plan.values import Plan
-from ..store._interface import Tree
+from ..store.interface import Tree
 
 
 class Old(NamedTuple):
-    """What is there already: nothing (`fresh`); else the tag of the index that is exchanged ("": it is new), and what is of no use after."""
+    """What is there already: nothing (`fresh`); else the tag of the index that is exchanged ("": none), and what is of no use after."""
 
     fresh: bool = True
     tag: str = ""

@@ -1,9 +1,9 @@
 """A run: begun, done unit by unit, committed. All that it needs to go on after any death lies beside the target, in `.ckptkit/`.
 
-Policy: readers see the checkpoint of before or the new one. Objects appear when their parts are committed: the shards first, under names of
-their own where a checkpoint is replaced, then what lies beside the weights, and the index, or the one file of weights, last, with a condition.
-Which parts there are is the store's word; a note only adds the checksums. A unit done twice is as good as once. Whoever begins the same run
-again takes up what is there; another run into the same place is refused until the first is finished or cleaned away.
+Policy: readers see the checkpoint of before or the new one. Objects appear when their parts are committed: the shards first, under names
+of their own where a checkpoint is replaced, then what lies beside the weights, and the index, or the one file of weights, last, with a
+condition. Which parts there are is the store's word; a note only adds the checksums. A unit done twice is as good as once. Whoever begins
+the same run again takes up what is there; another run into the same place is refused until the first is finished or cleaned away.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from ..engine.run import check_inputs
 from ..errors import CheckpointError, FindingsError, UsageError
 from ..findings import Finding
 from ..plan.values import Plan, from_json, to_json
-from ..store._interface import ABSENT, Tree
 from ..store.below import tree_at
+from ..store.interface import ABSENT, Tree
 from ..store.said import ExistsError
 from .make import made
 from .receipts import Receipt, fold, receipt_of

@@ -1,8 +1,8 @@
 """Cutting a plan into units: each writes one contiguous range of one file of the target, which is one part of an object.
 
-Policy: borders lie where tensors do, so that a tensor that is turned round is read once; only one that is much longer than a unit is cut, where its
-elements allow it. The same plan and size give the same units, whoever cuts. What depends on checksums of bytes outside of a unit's own range
-(the directory of a zip) makes the unit wait for them.
+Policy: borders lie where tensors do, so that a tensor that is turned round is read once; only one that is much longer than a unit is cut,
+where its elements allow it. The same plan and size give the same units, whoever cuts. What depends on checksums of bytes outside of a
+unit's own range (the directory of a zip) makes the unit wait for them.
 """
 
 from __future__ import annotations

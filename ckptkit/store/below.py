@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from .._typing import TYPE_CHECKING
 from ..support.urls import is_url
-from ._interface import Entry, Uploads
+from .interface import Entry, Uploads
 from .local import LocalTree
 from .trees import tree_of
 
 if TYPE_CHECKING:
-    from ._interface import Blob, Sink, Tree
+    from .interface import Blob, Sink, Tree
 
 
 class Below:

@@ -1,7 +1,7 @@
 """The bytes of objects that a piece of work is known to need: fetched together and exactly, and forgotten with it.
 
-Policy: nothing is fetched that the work does not ask for but small gaps; no byte twice, as long as all of it fits the memory allowed. What does
-not fit comes block by block, in the order in which it is asked for.
+Policy: nothing is fetched that the work does not ask for but small gaps; no byte twice, as long as all of it fits the memory allowed. What
+does not fit comes block by block, in the order in which it is asked for.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from .expected import Expected, Spans
 from .paths import open_blob
 
 if TYPE_CHECKING:
-    from ._interface import Blob
+    from .interface import Blob
 
 _NO_RANGE = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF, errno.ETXTBSY, errno.EIO}
 

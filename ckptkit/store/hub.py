@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from ..errors import CheckpointError, NotFoundError, UsageError, with_extra
-from ._interface import FOLDER, Entry
+from .interface import FOLDER, Entry
 from .remote import RemoteTree, options
 from .said import CREDENTIALS, refused
 

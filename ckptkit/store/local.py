@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 
 from ..errors import CheckpointError, NotFoundError
-from ._interface import ABSENT, FOLDER, Entry, Uploads
+from .interface import ABSENT, FOLDER, Entry, Uploads
 from .paths import LocalBlob, open_blob
 from .said import ExistsError, replaced
 

@@ -7,7 +7,7 @@ from types import TracebackType
 from .._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ._interface import Blob
+    from .interface import Blob
 
 PAGE = 1 << 12
 LARGE = 1 << 20  # bytes of a slice from which on it is a view

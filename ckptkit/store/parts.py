@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import CheckpointError, UsageError, with_extra
 from ..support import crc32c
-from ._interface import ABSENT, Uploads
+from .interface import ABSENT, Uploads
 from .said import CREDENTIALS, ExistsError
 
 _clients: dict[str, Any] = {}

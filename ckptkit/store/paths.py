@@ -21,7 +21,7 @@ from ..support.urls import is_url as is_url
 if TYPE_CHECKING:
     import mmap
 
-    from ._interface import Blob, Entry, Tree
+    from .interface import Blob, Entry, Tree
 
 
 class LocalBlob:

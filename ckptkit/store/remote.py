@@ -18,13 +18,13 @@ from weakref import WeakSet
 
 from .._typing import TYPE_CHECKING, Any, cast
 from ..errors import CheckpointError, CorruptError, NotFoundError, UnknownFormatError, UnsupportedError
-from ._interface import ABSENT, FOLDER, Entry
+from .interface import ABSENT, FOLDER, Entry
 from .pieces import Kept
 from .remote_blob import MOST, Ahead, RemoteBlob
 from .said import refused, replaced
 
 if TYPE_CHECKING:
-    from ._interface import Sink
+    from .interface import Sink
 
 Uploads = list[tuple[str, dict[str, str]]]
 FRESH = 5.0  # seconds for which a listing counts

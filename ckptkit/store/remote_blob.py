@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 
 from .._typing import TYPE_CHECKING, Any, Protocol
 from ..errors import CorruptError
-from ._interface import Entry
+from .interface import Entry
 from .pages import Pages
 from .pieces import LARGE, Kept
 

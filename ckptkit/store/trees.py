@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from ..errors import CheckpointError, UsageError, with_extra
 from ..support.urls import is_url
-from ._interface import FOLDER, Entry, Tree
+from .interface import FOLDER, Entry, Tree
 
 HEAD, TAIL = 1 << 16, 66 << 10  # bytes of a file's two ends that say what it is
 WHOLE = 8 << 20  # bytes up to which an index or a configuration is fetched with the first questions
